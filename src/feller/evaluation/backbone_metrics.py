@@ -39,12 +39,12 @@ def ramachandran_table_index(residue: Int[Tensor, "n l"]) -> Int[Tensor, "n l-2"
     The tables take precedence in this order: glycine and proline, residues before proline, isoleucine and valine. All
     prolines use the table of trans proline.
     """
-    own, after = residue[:, 1:-1], residue[:, 2:]
-    table = torch.full_like(own, GENERAL)
-    table[(own == LETTERS.index("I")) | (own == LETTERS.index("V"))] = BETA_BRANCHED
-    table[after == LETTERS.index("P")] = BEFORE_PROLINE
-    table[own == LETTERS.index("G")] = GLYCINE
-    table[own == LETTERS.index("P")] = PROLINE
+    inner, following = residue[:, 1:-1], residue[:, 2:]
+    table = torch.full_like(inner, GENERAL)
+    table[(inner == LETTERS.index("I")) | (inner == LETTERS.index("V"))] = BETA_BRANCHED
+    table[following == LETTERS.index("P")] = BEFORE_PROLINE
+    table[inner == LETTERS.index("G")] = GLYCINE
+    table[inner == LETTERS.index("P")] = PROLINE
     return table
 
 
@@ -80,28 +80,28 @@ ANGLES = ("CA-C-N", "C-N-CA", "N-CA-C")
 
 def backbones_quality(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng) -> dict[str, float | str | None]:
     """Compute metrics of samples; floors are those of held-out data (of training data if too few are held out)."""
-    usual = _geometry(train)
-    numbers = with_floors(_measure(samples, usual), _measure(reference_data(train, held_out), usual))
-    return {FLOORS.get(name, name): value for name, value in numbers.items()}
+    train_geometry = _geometry(train)
+    metrics = with_floors(_measure(samples, train_geometry), _measure(reference_data(train, held_out), train_geometry))
+    return {FLOORS.get(name, name): value for name, value in metrics.items()}
 
 
-def _measure(data: Dataset, usual: dict[str, Tensor]) -> dict[str, float]:
-    # `usual` is the geometry of the training data
-    own = _geometry(data)
-    shares = {name: _within(own[name], usual[name]) for name in ("C-N", *ANGLES)}
-    off = [((own[name].mean() - usual[name].mean()) / usual[name].std(correction=0)).abs() for name in ANGLES]
-    angles = torch.cat([shares[name] for name in ANGLES])
+def _measure(data: Dataset, ref: dict[str, Tensor]) -> dict[str, float]:
+    # `ref` is the geometry of the training data
+    geom = _geometry(data)
+    within = {name: _within(geom[name], ref[name]) for name in ("C-N", *ANGLES)}
+    z_scores = [((geom[name].mean() - ref[name].mean()) / ref[name].std(correction=0)).abs() for name in ANGLES]
+    angles = torch.cat([within[name] for name in ANGLES])
     return {
-        "ramachandran_favoured": own["favoured"].mean().item(),
-        "bond_length": own["C-N"].mean().item(),
-        "bond_length_sd": own["C-N"].std(correction=0).item(),
-        "bond_share": shares["C-N"].mean().item(),
-        "angle_off": torch.stack(off).max().item(),
+        "ramachandran_favoured": geom["favoured"].mean().item(),
+        "bond_length": geom["C-N"].mean().item(),
+        "bond_length_sd": geom["C-N"].std(correction=0).item(),
+        "bond_share": within["C-N"].mean().item(),
+        "angle_off": torch.stack(z_scores).max().item(),
         "angle_share": angles.mean().item(),
-        "trans_share": (own["omega"].abs() > math.pi / 2).double().mean().item(),
-        "ca_distance": own["CA-CA"].mean().item(),
-        "clash_share": own["clash"].mean().item(),
-        "radius_ratio": (own["radius"].mean() / usual["radius"].mean()).item(),
+        "trans_share": (geom["omega"].abs() > math.pi / 2).double().mean().item(),
+        "ca_distance": geom["CA-CA"].mean().item(),
+        "clash_share": geom["clash"].mean().item(),
+        "radius_ratio": (geom["radius"].mean() / ref["radius"].mean()).item(),
     }
 
 
@@ -109,30 +109,30 @@ def is_broken(data: Dataset) -> Bool[Tensor, " n"]:
     """Return True for chains with a broken peptide bond or with clashing CA atoms."""
     valid = data.given["valid"].cpu()
     n, ca, c, _ = data.values.cpu().double().unbind(2)
-    bond = (c[:, :-1] - n[:, 1:]).norm(dim=2)
-    torn = ((bond < PEPTIDE[0]) | (bond > PEPTIDE[1])) & valid[:, 1:]
-    return torn.any(1) | _clashes(ca, valid)
+    bond_length = (c[:, :-1] - n[:, 1:]).norm(dim=2)
+    is_torn = ((bond_length < PEPTIDE[0]) | (bond_length > PEPTIDE[1])) & valid[:, 1:]
+    return is_torn.any(1) | _clashes(ca, valid)
 
 
-def _within(values: Float[Tensor, " n"], usual: Float[Tensor, " m"]) -> Float[Tensor, " n"]:
+def _within(values: Float[Tensor, " n"], reference: Float[Tensor, " m"]) -> Float[Tensor, " n"]:
     """Return 1 for values within 3 standard deviations of the reference mean, else 0."""
-    return ((values - usual.mean()).abs() <= 3 * usual.std(correction=0)).double()
+    return ((values - reference.mean()).abs() <= 3 * reference.std(correction=0)).double()
 
 
 def _geometry(data: Dataset) -> dict[str, Tensor]:
     """Return bonds in Å, angles and torsions in radians of all residues, and properties of whole chains."""
     valid = data.given["valid"].cpu()
     n, ca, c, _ = data.values.cpu().double().unbind(2)
-    linked, inner = valid[:, 1:], valid[:, 2:]
+    has_bond, has_torsions = valid[:, 1:], valid[:, 2:]
     phi, psi = torsions(data.values.cpu().double())
     return {
-        "C-N": (c[:, :-1] - n[:, 1:]).norm(dim=2)[linked],
-        "CA-CA": (ca[:, :-1] - ca[:, 1:]).norm(dim=2)[linked],
-        "CA-C-N": angle(ca[:, :-1], c[:, :-1], n[:, 1:])[linked],
-        "C-N-CA": angle(c[:, :-1], n[:, 1:], ca[:, 1:])[linked],
+        "C-N": (c[:, :-1] - n[:, 1:]).norm(dim=2)[has_bond],
+        "CA-CA": (ca[:, :-1] - ca[:, 1:]).norm(dim=2)[has_bond],
+        "CA-C-N": angle(ca[:, :-1], c[:, :-1], n[:, 1:])[has_bond],
+        "C-N-CA": angle(c[:, :-1], n[:, 1:], ca[:, 1:])[has_bond],
         "N-CA-C": angle(n, ca, c)[valid],
-        "omega": dihedral(ca[:, :-1], c[:, :-1], n[:, 1:], ca[:, 1:])[linked],
-        "favoured": is_favoured(phi[inner], psi[inner]).double(),
+        "omega": dihedral(ca[:, :-1], c[:, :-1], n[:, 1:], ca[:, 1:])[has_bond],
+        "favoured": is_favoured(phi[has_torsions], psi[has_torsions]).double(),
         "clash": _clashes(ca, valid).double(),
         "radius": _radius(ca, valid) / valid.sum(1) ** COMPACT,
     }
@@ -140,10 +140,10 @@ def _geometry(data: Dataset) -> dict[str, Tensor]:
 
 def _clashes(ca: Float[Tensor, "n l 3"], valid: Bool[Tensor, "n l"]) -> Bool[Tensor, " n"]:
     # neighbours in the chain do not count
-    place = torch.arange(ca.shape[1])
-    others = (place - place[:, None]).abs() > 1
-    near = torch.stack([torch.cdist(chain, chain) < CLASH for chain in ca])
-    return (near & others & valid[:, None] & valid[:, :, None]).flatten(1).any(1)
+    positions = torch.arange(ca.shape[1])
+    not_bonded = (positions - positions[:, None]).abs() > 1
+    is_near = torch.stack([torch.cdist(chain, chain) < CLASH for chain in ca])
+    return (is_near & not_bonded & valid[:, None] & valid[:, :, None]).flatten(1).any(1)
 
 
 def _radius(ca: Float[Tensor, "n l 3"], valid: Bool[Tensor, "n l"]) -> Float[Tensor, " n"]:

@@ -68,12 +68,12 @@ def endpoint_distances(
     if size < MIN_POINTS:
         return _half_distances([], [], 1.0)
     splits: list[dict[str, float | None]] = []
-    for cut in range(max(MIN_SPLITS, min(MAX_SPLITS, POINTS_PER_SPLIT // size))):
-        ends = reached[_random_order(len(reached), rng.fold_in("reached", cut))].double()
-        one, other = (real[rows].double() for rows in _split_population(population, size, Rng(0).fold_in("cut", cut)))
-        halves = [(ends[:size], one), (ends[-size:], other)]
+    for k in range(max(MIN_SPLITS, min(MAX_SPLITS, POINTS_PER_SPLIT // size))):
+        endpoints = reached[_random_order(len(reached), rng.fold_in("reached", k))].double()
+        a, b = (real[rows].double() for rows in _split_population(population, size, Rng(0).fold_in("cut", k)))
+        halves = [(endpoints[:size], a), (endpoints[-size:], b)]
         splits.append(_half_distances(halves, halves, _blur(real)))
-    return {name: _mean([float(each[name] or 0.0) for each in splits], name.startswith("w2")) for name in splits[0]}
+    return {name: _mean([float(split[name] or 0.0) for split in splits], name.startswith("w2")) for name in splits[0]}
 
 
 def _split_population(population: Population, size: int, rng: Rng) -> tuple[Tensor, Tensor]:
@@ -81,10 +81,10 @@ def _split_population(population: Population, size: int, rng: Rng) -> tuple[Tens
     order = _random_order(len(population.members), rng.fold_in("real"))
     if population.weights is None:
         return order[:size], order[size : 2 * size]
-    even = (torch.arange(size, dtype=torch.float64) + rng.stream("weighted").uniform((1,), torch.float64)) / size
+    quantiles = (torch.arange(size, dtype=torch.float64) + rng.stream("weighted").uniform((1,), torch.float64)) / size
     weights = population.weights.double().cpu()
-    one, other = (half[categorical(weights[half], even)] for half in order.tensor_split(2))
-    return one, other
+    first_half, second_half = (indices[categorical(weights[indices], quantiles)] for indices in order.tensor_split(2))
+    return first_half, second_half
 
 
 def _mean(values: Sequence[float], is_length: bool) -> float:
@@ -98,23 +98,23 @@ def _halves(reached: Tensor, members: Tensor, rng: Rng, max_points: int) -> list
     size = min(len(reached), len(members) // 2, max_points)
     if size < MIN_POINTS:
         return []
-    ends = reached[_random_order(len(reached), rng.fold_in("reached"))].double()
-    one, other = members[_random_order(len(members), rng.fold_in("real"))[: 2 * size]].double().split(size)
-    return [(ends[:size], one), (ends[-size:], other)]
+    endpoints = reached[_random_order(len(reached), rng.fold_in("reached"))].double()
+    first_half, second_half = members[_random_order(len(members), rng.fold_in("real"))[: 2 * size]].double().split(size)
+    return [(endpoints[:size], first_half), (endpoints[-size:], second_half)]
 
 
 def _half_distances(
-    halves: Sequence[tuple[Tensor, Tensor]], met: Sequence[tuple[Tensor, Tensor]], blur: float
+    halves: Sequence[tuple[Tensor, Tensor]], pairs: Sequence[tuple[Tensor, Tensor]], blur: float
 ) -> dict[str, float | None]:
-    """Return the mean distances of endpoints from halves over the pairs in `met`, and the distance between halves."""
+    """Return the mean distances of endpoints from halves over `pairs`, and the distance between halves."""
     if not halves:
         return dict.fromkeys(("w2", "w2_floor", "sinkhorn", "sinkhorn_floor"))
-    (_, one), (_, other) = halves
+    (_, first_half), (_, second_half) = halves
     return {
-        "w2": (sum(wasserstein(ends, half) ** 2 for ends, half in met) / len(met)) ** 0.5,
-        "w2_floor": wasserstein(other, one),
-        "sinkhorn": sum(sinkhorn_divergence(ends, half, blur=blur) for ends, half in met) / len(met),
-        "sinkhorn_floor": sinkhorn_divergence(other, one, blur=blur),
+        "w2": (sum(wasserstein(endpoints, half) ** 2 for endpoints, half in pairs) / len(pairs)) ** 0.5,
+        "w2_floor": wasserstein(second_half, first_half),
+        "sinkhorn": sum(sinkhorn_divergence(endpoints, half, blur=blur) for endpoints, half in pairs) / len(pairs),
+        "sinkhorn_floor": sinkhorn_divergence(second_half, first_half, blur=blur),
     }
 
 
@@ -164,14 +164,14 @@ class PathCosts:
         """
         if (len(self.times) - 1) % (number - 1):
             raise ValueError(f"expected a multiple of {number - 1} steps, got {len(self.times) - 1}")
-        every = (len(self.times) - 1) // (number - 1)
-        control = self.control_cost[::every].clone()
+        stride = (len(self.times) - 1) // (number - 1)
+        control = self.control_cost[::stride].clone()
         control[0 if backward else -1] = 0
-        return control.mean().item(), self.state_cost[::every].mean().item()
+        return control.mean().item(), self.state_cost[::stride].mean().item()
 
     def _time_average(self, values: Float64[Tensor, " s"]) -> float:
-        whole = (self.times[-1] - self.times[0]).item()
-        return torch.trapezoid(values, self.times).item() / whole
+        duration = (self.times[-1] - self.times[0]).item()
+        return torch.trapezoid(values, self.times).item() / duration
 
 
 def path_costs(
@@ -193,29 +193,29 @@ def path_costs(
         rng: Random streams for the pairs of trajectories in an interaction cost.
         width: Kernel width of the population density; default: Scott's rule at each time.
     """
-    when = torch.tensor(list(times), dtype=torch.float64)
-    moved = states.movedim(1, 0)
-    priced = cost.bind_pairs(states[:, 0], states[:, -1])
-    some = max(1, CHUNK_SIZE // states[:, 0].numel())
-    at = when.to(states)[:, None]
+    grid = torch.tensor(list(times), dtype=torch.float64)
+    x = states.movedim(1, 0)
+    bound_cost = cost.bind_pairs(states[:, 0], states[:, -1])
+    chunk_size = max(1, CHUNK_SIZE // states[:, 0].numel())
+    t = grid.to(states)[:, None]
     with torch.no_grad():
-        state = torch.cat(
+        costs = torch.cat(
             [
-                priced(moved[rows], at[rows], _population_density(moved[rows], rng.fold_in(int(rows[0])), width))
+                bound_cost(x[rows], t[rows], _population_density(x[rows], rng.fold_in(int(rows[0])), width))
                 .double()
                 .mean(1)
-                for rows in torch.arange(len(when)).split(some)
+                for rows in torch.arange(len(grid)).split(chunk_size)
             ]
         )
-    if state.isnan().any():
-        raise InputError(f"the state cost is NaN, first at t = {when[state.isnan()][0]:.4g} (times run from 0 to 1)")
-    inside = cost.is_blocked(moved) if cost.obstacles else None
+    if costs.isnan().any():
+        raise InputError(f"the state cost is NaN, first at t = {grid[costs.isnan()][0]:.4g} (times run from 0 to 1)")
+    is_blocked = cost.is_blocked(x) if cost.obstacles else None
     return PathCosts(
-        when,
+        grid,
         control.double().square().sum(2).mean(0).cpu() / 2,
-        state.cpu(),
-        None if inside is None else inside.double().mean(1).cpu(),
-        None if inside is None else inside.any(0).double().mean().item(),
+        costs.cpu(),
+        None if is_blocked is None else is_blocked.double().mean(1).cpu(),
+        None if is_blocked is None else is_blocked.any(0).double().mean().item(),
     )
 
 

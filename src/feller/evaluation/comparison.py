@@ -47,7 +47,7 @@ def with_floors(
 ) -> dict[str, float | str | None]:
     """Return metrics, each followed by its floor `{name}_floor`; all floors are None if `floors` is None."""
     pairs = {name: (value, None if floors is None else floors[name]) for name, value in values.items()}
-    return {f"{name}{end}": one for name, both in pairs.items() for end, one in zip(("", "_floor"), both, strict=True)}
+    return {f"{name}{end}": x for name, pair in pairs.items() for end, x in zip(("", "_floor"), pair, strict=True)}
 
 
 def subsample(dataset: Dataset, max_examples: int, rng: Rng, purpose: str = "pick") -> Dataset:
@@ -65,10 +65,10 @@ def num_compared(samples: Dataset, train: Dataset, held_out: Dataset) -> int:
 def compare_sets(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng) -> ComparedSets:
     """Subsample samples and real data for a distance and its floor."""
     size = num_compared(samples, train, held_out)
-    drawn = subsample(samples, size, rng.fold_in("samples"))
+    subset = subsample(samples, size, rng.fold_in("samples"))
     real = subsample(reference_data(train, held_out), MAX_EXAMPLES, rng.fold_in("real"))
     return ComparedSets(
-        drawn, real, subsample(train, size, rng.fold_in("floor")) if has_enough_held_out(held_out) else None
+        subset, real, subsample(train, size, rng.fold_in("floor")) if has_enough_held_out(held_out) else None
     )
 
 
@@ -84,19 +84,19 @@ def nearest_ratio(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng)
     """
     if not has_enough_held_out(held_out):
         return None
-    drawn = flat_states(subsample(samples, QUERIES, rng.fold_in("samples")), train)
+    sample_states = flat_states(subsample(samples, QUERIES, rng.fold_in("samples")), train)
     held_out_states = flat_states(subsample(held_out, QUERIES, rng.fold_in("held out")), train)
-    both, best = (
-        torch.cat([drawn, held_out_states]),
-        torch.full((len(drawn) + len(held_out_states),), torch.inf, dtype=torch.float64),
+    queries, distances = (
+        torch.cat([sample_states, held_out_states]),
+        torch.full((len(sample_states) + len(held_out_states),), torch.inf, dtype=torch.float64),
     )
     for rows in torch.arange(len(train)).split(MAX_EXAMPLES):
-        best = torch.minimum(best, nearest(both, flat_states(train.subset(rows), train)))
-    usual = best[len(drawn) :].median().item()
-    copies = (
-        usual <= 1e-6 * held_out_states.double().std(0).norm().item()
+        distances = torch.minimum(distances, nearest(queries, flat_states(train.subset(rows), train)))
+    reference = distances[len(sample_states) :].median().item()
+    is_copied = (
+        reference <= 1e-6 * held_out_states.double().std(0).norm().item()
     )  # distances of copies are zero up to rounding
-    return None if copies else best[: len(drawn)].median().item() / usual
+    return None if is_copied else distances[: len(sample_states)].median().item() / reference
 
 
 Items = TypeVar("Items", Tensor, list[str])
@@ -135,9 +135,9 @@ def reference_distance(
     value = distance(samples, real)
     if training is None or value is None:
         return ReferenceDistance(value)
-    size, several = len(samples), FLOORS if len(training) > len(samples) else 1
-    chosen = [distance(_subsample_items(training, size, rng.fold_in("floor", i)), real) for i in range(several)]
-    floors = [one for one in chosen if one is not None]
+    size, num_floors = len(samples), FLOORS if len(training) > len(samples) else 1
+    distances = [distance(_subsample_items(training, size, rng.fold_in("floor", i)), real) for i in range(num_floors)]
+    floors = [floor for floor in distances if floor is not None]
     if not floors:
         return ReferenceDistance(value)
     return ReferenceDistance(
@@ -149,7 +149,7 @@ def reference_distance(
 
 def factor(quotients: Sequence[float]) -> float | None:
     """Return exp(two standard deviations of the log ratios); None if fewer than two ratios are positive."""
-    logs = [log(one) for one in quotients if one > 0]
+    logs = [log(quotient) for quotient in quotients if quotient > 0]
     return exp(DEVIATIONS * statistics.stdev(logs)) if len(logs) > 1 else None
 
 
@@ -168,16 +168,16 @@ def _half_quotients(
     distance: SetDistance[Items], samples: Items, real: Items, training: Items, rng: Rng
 ) -> list[float]:
     """Return the ratios of distance and floor for random halves."""
-    found = []
+    quotients = []
     for rows in random_halves([len(samples), len(real), len(samples)], rng):
-        some, others = _take(samples, rows[0]), _take(real, rows[1])
+        sample_half, real_half = _take(samples, rows[0]), _take(real, rows[1])
         value, floor = (
-            distance(some, others),
-            distance(_subsample_items(training, len(rows[2]), rng.fold_in("known", len(found))), others),
+            distance(sample_half, real_half),
+            distance(_subsample_items(training, len(rows[2]), rng.fold_in("known", len(quotients))), real_half),
         )
         if value is not None and floor:
-            found.append(value / floor)
-    return found
+            quotients.append(value / floor)
+    return quotients
 
 
 def _rows(n: int, size: int, rng: Rng) -> Int[Tensor, " size"]:
@@ -207,5 +207,5 @@ def mean_energy(
         size: Size of the subsets.
     """
     n = len(within)
-    apart = within.sum().item() / max(n * (n - 1), 1) * (1 - 1 / size)
-    return max(2 * between.mean().item() - apart - real.mean().item(), 0.0)
+    mean_within = within.sum().item() / max(n * (n - 1), 1) * (1 - 1 / size)
+    return max(2 * between.mean().item() - mean_within - real.mean().item(), 0.0)

@@ -67,10 +67,10 @@ class _Checker:
             if a.shape != b.shape:
                 raise ConformanceError(self.subject, f"{prop} (shape)", [*a.shape], [*b.shape])
             a, b = a.detach().double(), b.detach().double()
-            over = (a - b).abs() - rtol * b.abs()
-            if a.numel() and not bool((over <= atol).all()):
-                worst = (a - b).abs()
-                largest = worst.nan_to_num(nan=math.inf).max().item()
+            excess = (a - b).abs() - rtol * b.abs()
+            if a.numel() and not bool((excess <= atol).all()):
+                difference = (a - b).abs()
+                largest = difference.nan_to_num(nan=math.inf).max().item()
                 raise ConformanceError(self.subject, prop, f"a difference of {largest:.3g}", f"{atol:.3g}")
 
     def true(self, prop: str, holds: Tensor | bool, found: object, allowed: object) -> None:
@@ -83,8 +83,8 @@ class _Checker:
         try:
             return function()
         except Exception as error:  # user code may raise anything
-            said = str(error).splitlines()[0] if str(error) else ""
-            found = user_frame(error, type(self.subject)) or f"{type(error).__name__}: {said}"
+            message = str(error).splitlines()[0] if str(error) else ""
+            found = user_frame(error, type(self.subject)) or f"{type(error).__name__}: {message}"
             raise ConformanceError(self.subject, f"{call} returns a result", found, allowed) from error
 
     def equal(self, prop: str, ours: State, theirs: State) -> None:
@@ -93,17 +93,17 @@ class _Checker:
 
     def require_inputs_unchanged(self, states: Sequence[State], call: Callable[[], object]) -> None:
         """Require that a call does not modify its inputs in place."""
-        before = [tree_map(torch.clone, state) for state in states]
+        copies = [tree_map(torch.clone, state) for state in states]
         call()
-        for state, copy in zip(states, before, strict=True):
+        for state, copy in zip(states, copies, strict=True):
             self.equal("inputs are not modified", state, copy)
 
     def mean_is(self, prop: str, values: Tensor, expected: Tensor, bias: float, deviations: float) -> None:
         """Require two sample means to agree within a number of standard errors plus a bias."""
-        error = ((values.var(0) + expected.var(0)) / len(values)).sqrt()
-        off = (values.mean(0) - expected.mean(0)).abs()
-        allowed = deviations * error + bias
-        self.true(prop, off <= allowed, f"{(off - allowed).max() + allowed.max():.3g}", f"{allowed.max():.3g}")
+        standard_error = ((values.var(0) + expected.var(0)) / len(values)).sqrt()
+        diff = (values.mean(0) - expected.mean(0)).abs()
+        allowed = deviations * standard_error + bias
+        self.true(prop, diff <= allowed, f"{(diff - allowed).max() + allowed.max():.3g}", f"{allowed.max():.3g}")
 
 
 def check_schedule(schedule: Schedule) -> None:
@@ -112,33 +112,33 @@ def check_schedule(schedule: Schedule) -> None:
     Raises:
         ConformanceError: If a property does not hold.
     """
-    check, inside = _Checker(schedule), torch.linspace(0.02, 0.98, 49, dtype=F64)
-    t = inside.clone().requires_grad_()
+    check, interior = _Checker(schedule), torch.linspace(0.02, 0.98, 49, dtype=F64)
+    t = interior.clone().requires_grad_()
     scales = schedule(t)
     for name in ("alpha", "sigma"):
-        value, slope = getattr(scales, name), torch.as_tensor(getattr(scales, f"d_{name}"), dtype=F64).expand(t.shape)
-        depends = isinstance(value, Tensor) and value.requires_grad
-        truth = torch.autograd.grad(value.sum(), t, retain_graph=True)[0] if depends else torch.zeros_like(t)
-        check.close(f"d_{name} is the derivative of {name}", slope, truth, 1e-10)
+        value, d_value = getattr(scales, name), torch.as_tensor(getattr(scales, f"d_{name}"), dtype=F64).expand(t.shape)
+        has_gradient = isinstance(value, Tensor) and value.requires_grad
+        autograd = torch.autograd.grad(value.sum(), t, retain_graph=True)[0] if has_gradient else torch.zeros_like(t)
+        check.close(f"d_{name} is the derivative of {name}", d_value, autograd, 1e-10)
     alpha, sigma, *_ = _scales(schedule, torch.linspace(0, 1, 201, dtype=F64))
     check.true("alpha does not decrease", alpha.diff() >= 0, f"{alpha.diff().min():.3g}", 0)
     check.true("sigma decreases", sigma.diff() < 0, f"{sigma.diff().max():.3g}", "below 0")
-    plain = schedule(inside)
+    coefficients = schedule(interior)
     for name in ("wronskian", "d_log_snr", "score_coefficient"):
-        value = torch.as_tensor(getattr(plain, name))
+        value = torch.as_tensor(getattr(coefficients, name))
         check.true(f"{name} is positive", value > 0, f"{value.min():.3g}", "above 0")
     for dtype, atol in ((F32, 2e-5), (F64, 1e-12)):
-        a, s, *_ = _scales(schedule, inside.to(dtype))
-        check.close("t_from_snr(alpha / sigma) is the time", schedule.t_from_snr(a / s), inside.to(dtype), atol, 0.0)
-    for single, double in zip(_scales(schedule, inside.float()), _scales(schedule, inside), strict=True):
+        a, s, *_ = _scales(schedule, interior.to(dtype))
+        check.close("t_from_snr(alpha / sigma) is the time", schedule.t_from_snr(a / s), interior.to(dtype), atol, 0.0)
+    for single, double in zip(_scales(schedule, interior.float()), _scales(schedule, interior), strict=True):
         check.close("float32 agrees with float64", single, double, 2e-6, 2e-5)
     for shape, dtype in itertools.product(((), (1,), (5,)), (F32, F64)):
         for value in schedule(torch.full(shape, 0.4, dtype=dtype)):
-            fits = isinstance(value, float) or (value.shape == shape and value.dtype == dtype)
-            got = "a float" if isinstance(value, float) else f"{[*value.shape]} {value.dtype}"
-            check.true("scales have shape and dtype of the times", fits, got, f"{[*shape]} {dtype}")
-    alone = torch.vmap(lambda t: tuple(_scales(schedule, t)))(inside)
-    check.close("vmap", torch.stack(alone), torch.stack(_scales(schedule, inside)), 1e-14)
+            is_valid = isinstance(value, float) or (value.shape == shape and value.dtype == dtype)
+            found = "a float" if isinstance(value, float) else f"{[*value.shape]} {value.dtype}"
+            check.true("scales have shape and dtype of the times", is_valid, found, f"{[*shape]} {dtype}")
+    mapped = torch.vmap(lambda t: tuple(_scales(schedule, t)))(interior)
+    check.close("vmap", torch.stack(mapped), torch.stack(_scales(schedule, interior)), 1e-14)
     abstract = torch.as_tensor(schedule(torch.empty(4, device="meta")).sigma)
     check.true("meta tensors", abstract.shape == (4,) and abstract.is_meta, [*abstract.shape], [4])
 
@@ -183,8 +183,8 @@ def _check_metric(check: _Checker, space: Manifold | Product, x: State, y: State
     """Check the axioms of a metric."""
     distance = space.distance(x, y)
     check.close("distance is symmetric", distance, space.distance(y, x), atol)
-    longer = space.distance(x, z) - distance - space.distance(y, z)
-    check.true("triangle inequality", longer <= atol, f"{longer.max():.3g}", atol)
+    excess = space.distance(x, z) - distance - space.distance(y, z)
+    check.true("triangle inequality", excess <= atol, f"{excess.max():.3g}", atol)
     check.true("distance is positive", distance > 0, f"{distance.min():.3g}", "above 0")
     check.close("distance to itself", space.distance(x, x), torch.zeros(20), 0.0)
 
@@ -192,14 +192,14 @@ def _check_metric(check: _Checker, space: Manifold | Product, x: State, y: State
 def _check_projections(check: _Checker, space: Manifold | Product, x: State, y: State, atol: float) -> None:
     """Check that projections are idempotent, fix base samples and land on the manifold, and that log is tangent."""
     stream = Rng(3).stream("noise")
-    raw = space.constraint_error(space.sample_base(20, Rng(0).stream("points")))
-    check.true("base samples are on the manifold", raw < 2e-6, f"{raw.max():.3g}", 2e-6)
+    base_error = space.constraint_error(space.sample_base(20, Rng(0).stream("points")))
+    check.true("base samples are on the manifold", base_error < 2e-6, f"{base_error.max():.3g}", 2e-6)
     check.close("projection fixes points of the manifold", space.project(x), x, atol)
-    off = tree_map(lambda leaf: leaf + 0.1 * stream.normal(leaf.shape, F64).to(leaf), x)
-    check.close("projection is idempotent", space.project(space.project(off)), space.project(off), atol)
-    for name, state in (("projections", space.project(off)), ("exp", space.exp(x, _tangents(space, x)))):
-        far = space.constraint_error(state)
-        check.true(f"{name} are on the manifold", far < atol, f"{far.max():.3g}", atol)
+    perturbed = tree_map(lambda leaf: leaf + 0.1 * stream.normal(leaf.shape, F64).to(leaf), x)
+    check.close("projection is idempotent", space.project(space.project(perturbed)), space.project(perturbed), atol)
+    for name, state in (("projections", space.project(perturbed)), ("exp", space.exp(x, _tangents(space, x)))):
+        errors = space.constraint_error(state)
+        check.true(f"{name} are on the manifold", errors < atol, f"{errors.max():.3g}", atol)
     ones = space.to_tangent(x, tree_map(torch.ones_like, x))
     for name, vector in (("projected vectors", ones), ("log", space.log(x, y))):
         check.close(f"{name} are tangent", space.to_tangent(x, vector), vector, atol)
@@ -210,16 +210,16 @@ def _check_transport(
 ) -> None:
     """Check that transport is an isometry of tangent spaces."""
     v, w = (_tangents(space, x, seed) for seed in range(2))
-    there, also = space.transport(x, y, v), space.transport(x, y, w)
-    check.close("transport preserves lengths", space.norm(y, there), space.norm(x, v), atol)
-    sums = space.norm(y, tree_map(torch.add, there, also)), space.norm(x, tree_map(torch.add, v, w))
-    check.close("transport preserves inner products", *sums, atol)
-    check.close("transported vectors are tangent", space.to_tangent(y, there), there, atol)
+    v_y, w_y = space.transport(x, y, v), space.transport(x, y, w)
+    check.close("transport preserves lengths", space.norm(y, v_y), space.norm(x, v), atol)
+    norms = space.norm(y, tree_map(torch.add, v_y, w_y)), space.norm(x, tree_map(torch.add, v, w))
+    check.close("transport preserves inner products", *norms, atol)
+    check.close("transported vectors are tangent", space.to_tangent(y, v_y), v_y, atol)
     check.close("transport to the same point", space.transport(x, x, v), v, atol)
     if smooth:
-        back = _scale(-1.0, space.log(y, x))
-        check.close("transport of log(x, y) is -log(y, x)", space.transport(x, y, space.log(x, y)), back, 5 * atol)
-        check.close("transport there and back", space.transport(y, x, there), v, 5 * atol)
+        expected = _scale(-1.0, space.log(y, x))
+        check.close("transport of log(x, y) is -log(y, x)", space.transport(x, y, space.log(x, y)), expected, 5 * atol)
+        check.close("transport there and back", space.transport(y, x, v_y), v, 5 * atol)
 
 
 def _check_zero(check: _Checker, space: Manifold | Product, x: State, atol: float, *, smooth: bool) -> None:
@@ -237,11 +237,11 @@ def _check_zero(check: _Checker, space: Manifold | Product, x: State, atol: floa
     if smooth:
         functions["log_differential"] = lambda y: space.log_differential(x, y, v)
     for name, function in functions.items():
-        leaf = tree_map(lambda y: y.clone().requires_grad_(), x)
-        parts = [part.sum() for state in (function(leaf), _scale(0.0, leaf)) for part in leaves(state)]
-        total = torch.stack(parts).sum()
-        finite = all(bool(part.isfinite().all()) for part in torch.autograd.grad(total, list(leaves(leaf))))
-        check.true(f"the gradient of {name} is finite at y = x", finite, "nan or inf", "finite")
+        y_grad = tree_map(lambda y: y.clone().requires_grad_(), x)
+        sums = [leaf.sum() for state in (function(y_grad), _scale(0.0, y_grad)) for leaf in leaves(state)]
+        total = torch.stack(sums).sum()
+        is_finite = all(bool(leaf.isfinite().all()) for leaf in torch.autograd.grad(total, list(leaves(y_grad))))
+        check.true(f"the gradient of {name} is finite at y = x", is_finite, "nan or inf", "finite")
     rate = torch.func.jvp(lambda v: space.exp(x, v), (_scale(0.0, v),), (v,))[1]
     check.close("exp is the identity to first order at v = 0", rate, v, atol)
     check.close("log_differential is the identity at y = x", space.log_differential(x, x, v), v, atol)
@@ -253,7 +253,7 @@ def _check_zero(check: _Checker, space: Manifold | Product, x: State, atol: floa
 def _check_types(check: _Checker, space: Manifold | Product, x: State, y: State, dtype: torch.dtype) -> None:
     """Check that inputs are not modified, and that outputs have their dtype and shape."""
     v = _scale(0.1, _tangents(space, x))
-    made: list[tuple[State, State]] = []
+    pairs: list[tuple[State, State]] = []
 
     def call() -> None:
         states = (
@@ -263,30 +263,30 @@ def _check_types(check: _Checker, space: Manifold | Product, x: State, y: State,
             space.project(x),
             space.log_differential(x, y, v),
         )
-        numbers = space.norm(x, v), space.distance(x, y), space.base_log_prob(x), space.log_volume_rate(x, v)
-        made.extend((state, x) for state in states)
-        made.extend((number, x_n) for number in numbers)
+        scalars = space.norm(x, v), space.distance(x, y), space.base_log_prob(x), space.log_volume_rate(x, v)
+        pairs.extend((state, x) for state in states)
+        pairs.extend((scalar, x_n) for scalar in scalars)
 
     x_n = next(leaves(x)).flatten(1)[:, 0]
     check.require_inputs_unchanged([x, y, v], call)
-    for ours, theirs in ((a, b) for one, two in made for a, b in zip(leaves(one), leaves(two), strict=True)):
-        is_kept = ours.dtype == dtype and ours.shape == theirs.shape
-        allowed = f"{[*theirs.shape]} {dtype}"
-        check.true("outputs have dtype and shape of the inputs", is_kept, f"{[*ours.shape]} {ours.dtype}", allowed)
+    for output, reference in ((a, b) for p, q in pairs for a, b in zip(leaves(p), leaves(q), strict=True)):
+        is_same = output.dtype == dtype and output.shape == reference.shape
+        allowed = f"{[*reference.shape]} {dtype}"
+        check.true("outputs have dtype and shape of the inputs", is_same, f"{[*output.shape]} {output.dtype}", allowed)
 
 
 def _check_geodesics(check: _Checker, space: Manifold | Product, x: State, y: State, atol: float) -> None:
     """Check that geodesics are shortest paths of constant speed, and that log inverts exp."""
-    v, whole = space.log(x, y), space.distance(x, y)
-    end = space.distance(space.exp(x, v), y)
-    check.true("exp(x, log(x, y)) is y", end < 5 * atol, f"{end.max():.3g} away", 5 * atol)
-    half = _scale(0.5, v)
-    check.close("log(x, exp(x, v)) is v", space.log(x, space.exp(x, half)), half, atol)
-    check.close("the length of log is the distance", space.norm(x, v), whole, atol)
+    v, distance = space.log(x, y), space.distance(x, y)
+    error = space.distance(space.exp(x, v), y)
+    check.true("exp(x, log(x, y)) is y", error < 5 * atol, f"{error.max():.3g} away", 5 * atol)
+    half_v = _scale(0.5, v)
+    check.close("log(x, exp(x, v)) is v", space.log(x, space.exp(x, half_v)), half_v, atol)
+    check.close("the length of log is the distance", space.norm(x, v), distance, atol)
     for s in (0.25, 0.75):
         z = space.exp(x, _scale(s, v))
-        check.close("geodesics have constant speed", space.distance(x, z), s * whole, atol)
-        check.close("geodesics are shortest", space.distance(z, y), (1 - s) * whole, atol)
+        check.close("geodesics have constant speed", space.distance(x, z), s * distance, atol)
+        check.close("geodesics are shortest", space.distance(z, y), (1 - s) * distance, atol)
 
 
 def _check_rates(check: _Checker, space: Manifold | Product) -> None:
@@ -296,11 +296,11 @@ def _check_rates(check: _Checker, space: Manifold | Product) -> None:
     z, before, after = (space.exp(x, _scale(s, v)) for s in (0.6, 0.6 - STEP, 0.6 + STEP))
     check.close("geodesics are straight", _difference(after, before), space.transport(x, z, v), 1e-6)
     for size in (1e-4, 0.03):
-        near = space.exp(x, _scale(size, _tangents(space, x)))
-        w = _scale(0.1, _tangents(space, near, 1))
-        ahead, behind = (space.log(x, space.exp(near, _scale(s, w))) for s in (STEP, -STEP))
-        rate = space.log_differential(x, near, w)
-        check.close("log_differential is the derivative of log", rate, _difference(ahead, behind), 1e-6)
+        base = space.exp(x, _scale(size, _tangents(space, x)))
+        w = _scale(0.1, _tangents(space, base, 1))
+        log_after, log_before = (space.log(x, space.exp(base, _scale(s, w))) for s in (STEP, -STEP))
+        rate = space.log_differential(x, base, w)
+        check.close("log_differential is the derivative of log", rate, _difference(log_after, log_before), 1e-6)
     w = _scale(0.1, _tangents(space, x))
     calls: tuple[tuple[Callable[..., State], tuple[State, ...]], ...] = (
         (space.exp, (x, w)),
@@ -315,8 +315,8 @@ def _check_rates(check: _Checker, space: Manifold | Product) -> None:
 
         check.close("vmap", torch.vmap(single)(*states), function(*states), 1e-12)
         abstract = function(*(tree_map(lambda leaf: leaf.to("meta"), state) for state in states))
-        meta = all(a.shape == b.shape and a.is_meta for a, b in zip(leaves(abstract), leaves(x), strict=True))
-        check.true("meta tensors", meta, "another shape or device", "the state's")
+        is_meta = all(a.shape == b.shape and a.is_meta for a, b in zip(leaves(abstract), leaves(x), strict=True))
+        check.true("meta tensors", is_meta, "another shape or device", "the state's")
 
 
 def _check_volume(check: _Checker, space: Manifold | Product) -> None:
@@ -331,12 +331,12 @@ def _check_volume(check: _Checker, space: Manifold | Product) -> None:
     total = space.log_volume_rate(x, field(x))
     for unit in _unit_states(x):
         d = space.to_tangent(x, unit)
-        change = torch.func.jvp(field, (x,), (d,))[1]
-        total = total + sum((p * q).flatten(1).sum(1) for p, q in zip(leaves(d), leaves(change), strict=True))
-    ahead, behind = (space.base_log_prob(space.exp(x, _scale(s, field(x)))) for s in (STEP, -STEP))
-    mean = total + (ahead - behind) / (2 * STEP)
-    off, allowed = abs(mean.mean().item()), 5 * mean.std().item() / math.sqrt(n) + 1e-8
-    check.true("volume, tangent spaces and base density agree", off <= allowed, f"{off:.3g}", f"{allowed:.3g}")
+        df = torch.func.jvp(field, (x,), (d,))[1]
+        total = total + sum((p * q).flatten(1).sum(1) for p, q in zip(leaves(d), leaves(df), strict=True))
+    log_p_after, log_p_before = (space.base_log_prob(space.exp(x, _scale(s, field(x)))) for s in (STEP, -STEP))
+    mean = total + (log_p_after - log_p_before) / (2 * STEP)
+    error, allowed = abs(mean.mean().item()), 5 * mean.std().item() / math.sqrt(n) + 1e-8
+    check.true("volume, tangent spaces and base density agree", error <= allowed, f"{error:.3g}", f"{allowed:.3g}")
 
 
 def _points(space: Manifold | Product, n: int, seed: int = 0, dtype: torch.dtype = F64) -> State:
@@ -347,8 +347,8 @@ def _tangents(space: Manifold | Product, x: State, seed: int = 0) -> State:
     """Return random unit tangent vectors."""
     stream = Rng(seed).stream("tangents")
     v = space.to_tangent(x, tree_map(lambda leaf: stream.normal(leaf.shape, F64).to(leaf), x))
-    size = space.norm(x, v)
-    return tree_map(lambda leaf: leaf / append_dims(size, leaf), v)
+    norm = space.norm(x, v)
+    return tree_map(lambda leaf: leaf / append_dims(norm, leaf), v)
 
 
 def _scale(s: float, v: State) -> State:
@@ -361,17 +361,17 @@ def _difference(after: State, before: State) -> State:
 
 def _unit_states(x: State) -> Iterator[State]:
     """Yield states with a 1 at one entry of one leaf, and 0 elsewhere."""
-    for number, whole in enumerate(leaves(x)):
-        for entry in range(whole[0].numel()):
+    for k, tensor in enumerate(leaves(x)):
+        for j in range(tensor[0].numel()):
             count = itertools.count()
 
-            def one(leaf: Tensor, count: Iterator[int] = count, number: int = number, entry: int = entry) -> Tensor:
-                flat = torch.zeros_like(leaf).flatten(1)
-                if next(count) == number:
-                    flat[:, entry] = 1
-                return flat.view(leaf.shape)
+            def unit(leaf: Tensor, count: Iterator[int] = count, k: int = k, j: int = j) -> Tensor:
+                rows = torch.zeros_like(leaf).flatten(1)
+                if next(count) == k:
+                    rows[:, j] = 1
+                return rows.view(leaf.shape)
 
-            yield tree_map(one, x)
+            yield tree_map(unit, x)
 
 
 def check_path(
@@ -406,7 +406,7 @@ def check_path(
     x_0, x_1 = sample_endpoints(6, Rng(0).stream("ends"))
     t = torch.linspace(0.15, 0.85, 6, dtype=F64)
 
-    def at(t: Tensor, seed: int = 1) -> State:
+    def sample_at(t: Tensor, seed: int = 1) -> State:
         def sample() -> State:
             return path.sample(x_0, x_1, t, Rng(seed).stream("path"))
 
@@ -419,41 +419,41 @@ def check_path(
         target = target_of(x_t, x_0, x_1, t)
 
         def characteristics() -> State:
-            now = path.characteristics(certain_prediction(target), x_t, t)
-            _check_now(now, x_t)
-            return now
+            current = path.characteristics(certain_prediction(target), x_t, t)
+            _check_now(current, x_t)
+            return current
 
         return check.answer(
             "characteristics(prediction, x_t, t)", characteristics, "Characteristics of the shape of x_t"
         )
 
-    x_t = at(t)
+    x_t = sample_at(t)
     shapes = [[[*leaf.shape] for leaf in leaves(state)] for state in (x_t, x_1)]
     check.true("a sample has the shape of the data", shapes[0] == shapes[1], *shapes)
     target = target_of(x_t, x_0, x_1, t)
-    check.equal("sampling is deterministic given the random stream", at(t), x_t)
-    check.require_inputs_unchanged([x_0, x_1, x_t, t], lambda: (at(t), certain_of(x_t, x_0, x_1, t)))
-    now = certain_of(x_t, x_0, x_1, t)
+    check.equal("sampling is deterministic given the random stream", sample_at(t), x_t)
+    check.require_inputs_unchanged([x_0, x_1, x_t, t], lambda: (sample_at(t), certain_of(x_t, x_0, x_1, t)))
+    current = certain_of(x_t, x_0, x_1, t)
     h = STEP if accuracy > STEP else accuracy
-    slope = tree_map(lambda a, b: (a.double() - b.double()) / (2 * h), at(t + h), at(t - h))
-    for part, rate in zip(leaves(now), leaves(slope), strict=True):
-        if part.velocity is not None and part.diffusion is None and part.jumps is None:
-            check.close("the velocity is the time derivative of the sample", part.velocity, rate, max(1e-6, accuracy))
+    rates = tree_map(lambda a, b: (a.double() - b.double()) / (2 * h), sample_at(t + h), sample_at(t - h))
+    for c, rate in zip(leaves(current), leaves(rates), strict=True):
+        if c.velocity is not None and c.diffusion is None and c.jumps is None:
+            check.close("the velocity is the time derivative of the sample", c.velocity, rate, max(1e-6, accuracy))
     for row in range(6):
         y, a, b, s = (tree_map(lambda leaf, row=row: leaf[row : row + 1], tree) for tree in (x_t, x_0, x_1, t))
-        alone = path.sample(a, b, s, Rng(1, row).stream("path"))
-        check.close("a row does not depend on its batch (sample)", alone, y, 1e-12)
-        for whole, single in zip(leaves(now), leaves(certain_of(y, a, b, s)), strict=True):
-            if whole.velocity is not None:
-                ours = whole.velocity[row : row + 1]
-                check.close("a row does not depend on its batch (process)", single.velocity, ours, 1e-12)
+        single_row = path.sample(a, b, s, Rng(1, row).stream("path"))
+        check.close("a row does not depend on its batch (sample)", single_row, y, 1e-12)
+        for batched, single in zip(leaves(current), leaves(certain_of(y, a, b, s)), strict=True):
+            if batched.velocity is not None:
+                velocity = batched.velocity[row : row + 1]
+                check.close("a row does not depend on its batch (process)", single.velocity, velocity, 1e-12)
 
     def mapped(*rows: State) -> State:
-        found = path.target(*(tree_map(lambda leaf: leaf[None], row) for row in rows))
-        return tree_map(lambda leaf: leaf[0], found)
+        target_rows = path.target(*(tree_map(lambda leaf: leaf[None], row) for row in rows))
+        return tree_map(lambda leaf: leaf[0], target_rows)
 
     check.close("vmap of the target", torch.vmap(mapped)(x_t, x_0, x_1, t), target, 1e-12)
-    pairs = zip(leaves(x_t), leaves(at(t, 2)), strict=True)
+    pairs = zip(leaves(x_t), leaves(sample_at(t, 2)), strict=True)
     if isinstance(x_1, Tensor) and x_1.is_floating_point() and all(torch.equal(a, b) for a, b in pairs):
         single = path.sample(x_0.float(), x_1.float(), t.float(), Rng(1).stream("path"))
         check.true("float32 stays float32", single.dtype == F32, single.dtype, F32)
@@ -474,20 +474,20 @@ def _check_marginals(
             return path.characteristics(convert(x_1, DataPrediction(), prediction, x, schedule(t)), x, t)
         return certain_of(x, x_0, x_1, t)
 
-    def at(time: float, seed: int) -> State:
+    def sample_at(time: float, seed: int) -> State:
         return path.sample(x_0, x_1, torch.full((n,), time, dtype=F64), Rng(seed).stream("path"))
 
-    end = simulate(process, at(0.2, 1), linear_grid(40, 0.2, 0.8), Euler(space), Rng(2))
-    for leaf, late in zip(leaves(end), leaves(at(0.8, 3)), strict=True):
-        ours, truth = leaf.double().flatten(1), late.double().flatten(1)
-        size = max(1.0, truth.std().item())
-        check.mean_is("means of the marginals", ours, truth, 0.05 * size, 5.0)
-        check.mean_is("mean squares of the marginals", ours**2, truth**2, 0.1 * size**2, 5.0)
+    simulated = simulate(process, sample_at(0.2, 1), linear_grid(40, 0.2, 0.8), Euler(space), Rng(2))
+    for leaf, expected in zip(leaves(simulated), leaves(sample_at(0.8, 3)), strict=True):
+        values, truth = leaf.double().flatten(1), expected.double().flatten(1)
+        scale = max(1.0, truth.std().item())
+        check.mean_is("means of the marginals", values, truth, 0.05 * scale, 5.0)
+        check.mean_is("mean squares of the marginals", values**2, truth**2, 0.1 * scale**2, 5.0)
 
 
 def _default_endpoints(space: Space) -> EndpointSampler:
 
-    def ends(n: int, rng: RandomStream) -> tuple[State, State]:
+    def sample_endpoints(n: int, rng: RandomStream) -> tuple[State, State]:
         x_0, x_1 = (space.sample_base(n, rng) for _ in range(2))
         if not x_0.is_floating_point():
             return x_0, x_1.clamp(max=getattr(space, "vocab_size", int(x_1.max()) + 1) - 1)
@@ -497,7 +497,7 @@ def _default_endpoints(space: Space) -> EndpointSampler:
             return x_0, space.exp(x_0, space.log(x_0, x_1) / 2)  # away from the cut locus
         return x_0, 0.5 + 0.5 * x_1
 
-    return ends
+    return sample_endpoints
 
 
 def check_solver(
@@ -533,9 +533,9 @@ def check_solver(
 
     check.require_inputs_unchanged([x], lambda: simulate(recording_process, x, linear_grid(8), solver, Rng(0)))
     for time in seen_times:
-        right = time.shape == (5,) and time.dtype == F64 and 0 <= float(time.min()) <= float(time.max()) <= 1
+        is_valid = time.shape == (5,) and time.dtype == F64 and 0 <= float(time.min()) <= float(time.max()) <= 1
         check.true(
-            "times are [b] in [0, 1], of the state's dtype", right, f"{[*time.shape]} {time.dtype}", "[5] float64"
+            "times are [b] in [0, 1], of the state's dtype", is_valid, f"{[*time.shape]} {time.dtype}", "[5] float64"
         )
     single = simulate(_flow, x.float(), linear_grid(8), solver, Rng(0))
     check.true("float32 stays float32", single.dtype == F32, single.dtype, F32)
@@ -554,14 +554,14 @@ def _check_accuracy(
 ) -> None:
     """Check order or tolerance on the exact flow between normal distributions, and on a constant velocity."""
     for a, b in ((0.1, 0.8), *(((0.8, 0.1),) if backwards else ())):
-        truth = _exact_gaussian_flow(x, a, b)
-        fine = [simulate(_flow, x, linear_grid(n, a, b), solver, Rng(0)) for n in (16, 32)]
-        errors = [(end - truth).abs().max().item() for end in fine]
+        exact = _exact_gaussian_flow(x, a, b)
+        results = [simulate(_flow, x, linear_grid(n, a, b), solver, Rng(0)) for n in (16, 32)]
+        errors = [(end - exact).abs().max().item() for end in results]
         if order is None:
-            check.close(f"tolerance from {a} to {b}", fine[1], truth, tolerance)
+            check.close(f"tolerance from {a} to {b}", results[1], exact, tolerance)
         else:
-            found = math.log2(errors[0] / errors[1]) if errors[1] > 1e-13 else order
-            check.true(f"order from {a} to {b}", found > order - 0.25, f"{found:.2f}", f"{order:g}")
+            observed_order = math.log2(errors[0] / errors[1]) if errors[1] > 1e-13 else order
+            check.true(f"order from {a} to {b}", observed_order > order - 0.25, f"{observed_order:.2f}", f"{order:g}")
     times = [0.0, 0.3, 0.35, 1.0]
     states = list(trajectory(_constant_flow, x, times, solver, Rng(0)))
     for s, state in zip(times[1:], states, strict=True):
@@ -577,8 +577,8 @@ def _flow(x: Tensor, t: Tensor) -> Characteristics:
 
 def _exact_gaussian_flow(x: Tensor, t: float, s: float) -> Tensor:
     """Return the exact solution of `_flow` from t to s."""
-    then, later = ((time / 2) ** 2 + (1 - time) ** 2 for time in (t, s))
-    return s + math.sqrt(later / then) * (x - t)
+    var_t, var_s = ((time / 2) ** 2 + (1 - time) ** 2 for time in (t, s))
+    return s + math.sqrt(var_s / var_t) * (x - t)
 
 
 def _constant_flow(x: Tensor, t: Tensor) -> Characteristics:
@@ -595,21 +595,21 @@ def _check_gradient(check: _Checker, solver: Solver, x: Tensor, *, exact: bool) 
 
         return simulate(process, x, times, solver, Rng(2), recompute=recompute).square().sum()
 
-    (plain,), (again,) = (torch.autograd.grad(value(theta, recompute), theta) for recompute in (False, True))
+    (gradient,), (recomputed,) = (torch.autograd.grad(value(theta, recompute), theta) for recompute in (False, True))
     with torch.no_grad():
-        truth = (value(theta + STEP) - value(theta - STEP)) / (2 * STEP)
-    check.close("the gradient equals finite differences", plain, truth, 1e-7 if exact else 1e-4)
-    check.close("gradient checkpointing leaves the gradient unchanged", again, plain, 1e-12 if exact else 1e-5)
+        difference = (value(theta + STEP) - value(theta - STEP)) / (2 * STEP)
+    check.close("the gradient equals finite differences", gradient, difference, 1e-7 if exact else 1e-4)
+    check.close("gradient checkpointing leaves the gradient unchanged", recomputed, gradient, 1e-12 if exact else 1e-5)
 
 
 def _check_rows(check: _Checker, solver: Solver, *, exact: bool) -> None:
     """Check that simulating a batch in parts gives the same result."""
     x, grid = Rng(0).stream("source").normal((300, 2), F64), linear_grid(5, 0.0, 0.9)
-    whole = simulate(_flow, x, grid, solver, Rng(7))
-    parts = [
+    full = simulate(_flow, x, grid, solver, Rng(7))
+    chunks = [
         simulate(_flow, x[a:b], grid, solver, Rng(7, first_example=a)) for a, b in itertools.pairwise((0, 1, 100, 300))
     ]
-    check.close("a row does not depend on its batch", torch.cat(parts), whole, 0.0 if exact else 1e-14)
+    check.close("a row does not depend on its batch", torch.cat(chunks), full, 0.0 if exact else 1e-14)
 
 
 def check_objective(
@@ -636,69 +636,69 @@ def check_objective(
 
     total = num_examples(batch)
 
-    def stream(batch: dict[str, Any], seed: int = 1, first: int = 0) -> dict[str, Any]:
+    def draw(batch: dict[str, Any], seed: int = 1, first: int = 0) -> dict[str, Any]:
         return objective.draw(batch, Rng(seed, first, total), network)
 
     torch.manual_seed(1)
-    drawn: dict[str, Any] = {}
-    check.require_inputs_unchanged([batch], lambda: drawn.update(stream(batch)))
+    examples: dict[str, Any] = {}
+    check.require_inputs_unchanged([batch], lambda: examples.update(draw(batch)))
     torch.manual_seed(2)
-    check.equal("draw is deterministic given the seed", stream(batch), drawn)
-    other = all(torch.equal(a, b) for a, b in zip(leaves(stream(batch, 2)), leaves(drawn), strict=True))
+    check.equal("draw is deterministic given the seed", draw(batch), examples)
+    is_equal = all(torch.equal(a, b) for a, b in zip(leaves(draw(batch, 2)), leaves(examples), strict=True))
     check.true(
-        "another seed gives other examples", other != is_random, "the same" if other else "others", "the opposite"
+        "another seed gives other examples", is_equal != is_random, "the same" if is_equal else "others", "the opposite"
     )
     state = torch.get_rng_state()
-    loss = objective.loss(network, drawn)
+    loss = objective.loss(network, examples)
     is_same = torch.equal(state, torch.get_rng_state())
     check.true("the loss uses no random numbers", is_same, "a change of the state of torch's generator", "none")
-    check.equal("the loss is deterministic", objective.loss(network, drawn), loss)
-    n = num_examples(drawn)
+    check.equal("the loss is deterministic", objective.loss(network, examples), loss)
+    n = num_examples(examples)
     check.true("one loss per example", loss.shape == (n,), [*loss.shape], [n])
     check.true("the loss is finite", loss.isfinite(), loss.tolist(), "finite values")
     if rows_independent:
-        cut = total // 2
-        first, second = (tree_map(lambda leaf, s=s: leaf[s], batch) for s in (slice(0, cut), slice(cut, None)))
-        parts = stream(first), stream(second, first=cut)
-        joined = tree_map(lambda *leaf: torch.cat(leaf), *parts)
-        check.close("an example depends on its own row only", joined, drawn, 1e-5, 1e-4)
-    _check_weights(check, objective, network, drawn)
+        half = total // 2
+        first, second = (tree_map(lambda leaf, s=s: leaf[s], batch) for s in (slice(0, half), slice(half, None)))
+        halves = draw(first), draw(second, first=half)
+        joined = tree_map(lambda *leaf: torch.cat(leaf), *halves)
+        check.close("an example depends on its own row only", joined, examples, 1e-5, 1e-4)
+    _check_weights(check, objective, network, examples)
 
 
-def _check_weights(check: _Checker, objective: Objective, network: nn.Module, drawn: dict[str, Any]) -> None:
+def _check_weights(check: _Checker, objective: Objective, network: nn.Module, examples: dict[str, Any]) -> None:
     """Check per-example gradients by vmap against a loop, and the summed gradient against finite differences."""
     weights = {name: weight.detach() for name, weight in network.named_parameters()}
 
-    def one(weights: dict[str, Tensor], row: Any) -> Tensor:
+    def row_loss(weights: dict[str, Tensor], row: Any) -> Tensor:
         def call(*inputs: Any) -> Any:
             return torch.func.functional_call(network, weights, inputs)
 
         return objective.loss(call, tree_map(lambda leaf: leaf[None], row))[0]
 
-    double = all(weight.dtype == F64 for weight in weights.values())
-    together = torch.vmap(torch.func.grad(one), (None, 0))(weights, drawn)
-    for row in range(num_examples(drawn)):
+    is_double = all(weight.dtype == F64 for weight in weights.values())
+    batched = torch.vmap(torch.func.grad(row_loss), (None, 0))(weights, examples)
+    for row in range(num_examples(examples)):
         network.zero_grad()
-        objective.loss(network, tree_map(lambda leaf, row=row: leaf[row : row + 1], drawn)).sum().backward()
+        objective.loss(network, tree_map(lambda leaf, row=row: leaf[row : row + 1], examples)).sum().backward()
         for name, weight in network.named_parameters():
-            alone = torch.zeros_like(weight) if weight.grad is None else weight.grad
-            check.close("vmap of the gradient equals a loop", together[name][row], alone, 1e-10 if double else 1e-4)
-    largest = max(gradient.abs().max().item() for gradient in together.values())
+            looped = torch.zeros_like(weight) if weight.grad is None else weight.grad
+            check.close("vmap of the gradient equals a loop", batched[name][row], looped, 1e-10 if is_double else 1e-4)
+    largest = max(gradient.abs().max().item() for gradient in batched.values())
     check.true("the loss depends on the network", largest > 1e-6, f"a gradient of {largest:.3g}", "above 1e-6")
-    if not double:
+    if not is_double:
         return
     network.zero_grad()
-    objective.loss(network, drawn).sum().backward()
-    slopes = [(weight, weight.grad.clone()) for weight in network.parameters() if weight.grad is not None]
-    weight, gradient = max(slopes, key=lambda pair: pair[1].abs().max().item())
-    place, h, sums = gradient.abs().argmax(), 1e-6, []
+    objective.loss(network, examples).sum().backward()
+    gradients = [(weight, weight.grad.clone()) for weight in network.parameters() if weight.grad is not None]
+    weight, gradient = max(gradients, key=lambda pair: pair[1].abs().max().item())
+    index, h, losses = gradient.abs().argmax(), 1e-6, []
     for step in (h, -2 * h, h):
         with torch.no_grad():
-            weight.view(-1)[place] += step
-            sums.append(objective.loss(network, drawn).sum())
-    slope, expected = (sums[0] - sums[1]) / (2 * h), gradient.view(-1)[place]
+            weight.view(-1)[index] += step
+            losses.append(objective.loss(network, examples).sum())
+    finite_difference, expected = (losses[0] - losses[1]) / (2 * h), gradient.view(-1)[index]
     network.zero_grad()
-    check.close("the gradient equals finite differences", expected, slope, 1e-8, 1e-5)
+    check.close("the gradient equals finite differences", expected, finite_difference, 1e-8, 1e-5)
 
 
 def check_modality(kind: type[Modality], source: str) -> None:
@@ -714,24 +714,24 @@ def check_modality(kind: type[Modality], source: str) -> None:
     """
     data = read(source, modality=kind)
     modality, values = data.modality, data.values
-    check, few = _Checker(modality), data.subset(torch.arange(min(len(data), 4)))
-    size = max(1.0, *(leaf.abs().max().item() for leaf in leaves(values)))
+    check, head = _Checker(modality), data.subset(torch.arange(min(len(data), 4)))
+    scale = max(1.0, *(leaf.abs().max().item() for leaf in leaves(values)))
     check.require_inputs_unchanged([values], lambda: modality.encode(values))
     state = modality.encode(values)
-    check.close("decode inverts encode", modality.decode(state), values, 1e-5 * size)
+    check.close("decode inverts encode", modality.decode(state), values, 1e-5 * scale)
     check.close("encode inverts decode", modality.encode(modality.decode(state)), state, 1e-4)
-    alone = tree_map(lambda leaf: leaf[: len(few)], state)
-    check.close("the encoding of an example does not depend on the batch", modality.encode(few.values), alone, 1e-6)
+    rows = tree_map(lambda leaf: leaf[: len(head)], state)
+    check.close("the encoding of an example does not depend on the batch", modality.encode(head.values), rows, 1e-6)
     for leaf in leaves(state):
-        scale = leaf.double().square().mean().sqrt().item() if leaf.is_floating_point() else 1.0
-        check.true("states are of order one", 0.02 < scale < 50, f"{scale:.3g}", "0.02 to 50")
+        rms = leaf.double().square().mean().sqrt().item() if leaf.is_floating_point() else 1.0
+        check.true("states are of order one", 0.02 < rms < 50, f"{rms:.3g}", "0.02 to 50")
     check.true("serialization round-trips", from_dict(Modality, to_dict(modality)) == modality, "another", modality)
     with tempfile.TemporaryDirectory() as folder:
         for ending in sorted({*modality.writers} & {".npz", *modality.suffixes}):
             with user_call(modality, "frame"):
-                modality.write(few.values, few.given, pathlib.Path(folder, f"written{ending}"))
+                modality.write(head.values, head.given, pathlib.Path(folder, f"written{ending}"))
             try:
-                found, marks = read_samples(pathlib.Path(folder, f"written{ending}"), modality)
+                found, conditions = read_samples(pathlib.Path(folder, f"written{ending}"), modality)
             except InputError as error:
                 if ending == ".npz":
                     raise
@@ -741,11 +741,11 @@ def check_modality(kind: type[Modality], source: str) -> None:
                     found=error.found or str(error),
                     remedy="Write the columns that load expects, with a unique name per example",
                 ) from error
-            check.close(f"samples in {ending} round-trip", found, few.values, 1e-5 * size)
-            check.equal(f"conditions in {ending} round-trip", marks, few.given)
+            check.close(f"samples in {ending} round-trip", found, head.values, 1e-5 * scale)
+            check.equal(f"conditions in {ending} round-trip", conditions, head.given)
     _check_recipe(data, kind.recipe)
     with user_call(modality, "figure"):
-        modality.show(few.values, few.given)
+        modality.show(head.values, head.given)
     for metric in kind.metrics:
         with user_call(modality, "metrics"):
             found = abs(float(metric(values, values)))
@@ -760,9 +760,9 @@ def _check_recipe(data: Dataset, recipe: Any) -> None:
             raise UsageError.unknown_name("recipe", recipe, RECIPES)
         recipe = RECIPES[recipe]
     with user_call(data.modality, "recipe"):
-        made: Any = recipe(data, SIZES[0])
-    if not isinstance(made, Recipe):
+        instance: Any = recipe(data, SIZES[0])
+    if not isinstance(instance, Recipe):
         expected = "a function of data and size that returns a feller.Recipe"
-        found, remedy = found_instead(made), "Return feller.Recipe(architecture=..., objective=...)"
+        found, remedy = found_instead(instance), "Return feller.Recipe(architecture=..., objective=...)"
         raise InputError(argument=f"recipe of {qualified_name(kind)}", expected=expected, found=found, remedy=remedy)
-    _check_states(made.objective.space, made.modality or data.modality)
+    _check_states(instance.objective.space, instance.modality or data.modality)

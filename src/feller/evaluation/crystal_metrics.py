@@ -61,38 +61,38 @@ def crystal_geometry(crystal: Crystal) -> CrystalGeometry:
     """
     from pymatgen.core import Lattice, Structure
 
-    structure_read = Structure(
+    original = Structure(
         Lattice.from_parameters(*crystal.lattice), crystal.atomic_numbers.tolist(), crystal.frac_coords
     )
-    structure: Any = structure_read.get_reduced_structure("LLL")  # same crystal, nearly orthogonal cell
-    edges, n = structure.lattice.matrix, len(structure)
-    large = structure.volume > MIN_VOLUME
+    structure: Any = original.get_reduced_structure("LLL")  # same crystal, nearly orthogonal cell
+    cell, n = structure.lattice.matrix, len(structure)
+    has_volume = structure.volume > MIN_VOLUME
     ball = (6 * (NEIGHBOURS + 1) * structure.volume / n / (4 * np.pi)) ** (1 / 3)  # holds twice the atoms on average
     radius = min(ball, NEIGHBOURS * min(structure.lattice.abc) / 2)  # here the atom's own images are enough
     radii = RADII[np.array([site.specie.Z for site in structure])]
-    radius = max(radius, MIN_ATOM_DISTANCE, 2 * radii.max()) if large else radius
+    radius = max(radius, MIN_ATOM_DISTANCE, 2 * radii.max()) if has_volume else radius
     while True:
-        found = _distances(structure.frac_coords, edges, radius)
-        nearest = np.partition(found.reshape(n, -1), NEIGHBOURS, axis=1)[:, : NEIGHBOURS + 1]
+        distances = _distances(structure.frac_coords, cell, radius)
+        nearest = np.partition(distances.reshape(n, -1), NEIGHBOURS, axis=1)[:, : NEIGHBOURS + 1]
         if nearest.max() <= radius * (1 + 1e-6):
             break
         radius *= GROWTH
-    between = found[~np.eye(n, dtype=bool)]
-    valid = bool(large and between.min(initial=np.inf) > MIN_ATOM_DISTANCE)
-    closest = np.sort(found, axis=2)[:, :, :2]
+    off_diagonal = distances[~np.eye(n, dtype=bool)]
+    valid = bool(has_volume and off_diagonal.min(initial=np.inf) > MIN_ATOM_DISTANCE)
+    closest = np.sort(distances, axis=2)[:, :, :2]
     closest[np.diag_indices(n)] = closest[np.diag_indices(n)][:, ::-1]  # an atom is at distance 0 from itself
     shortest = float((closest[:, :, 0] / (radii[:, None] + radii)).min())
     return CrystalGeometry(valid, float(structure.density), shortest, np.sort(nearest, axis=1)[:, 1:].mean(0))
 
 
-def _distances(places: np.ndarray, edges: np.ndarray, radius: float) -> np.ndarray:
+def _distances(frac_coords: np.ndarray, cell: np.ndarray, radius: float) -> np.ndarray:
     """Return distances between atoms and periodic images, [n, n, images], complete below the radius."""
-    heights = 1 / np.linalg.norm(np.linalg.inv(edges), axis=0)
-    away = places[None] - places[:, None]
-    away -= np.round(away)
-    reach = np.ceil(radius / heights + 0.5).astype(int)
-    steps = np.stack(np.meshgrid(*(np.arange(-r, r + 1) for r in reach), indexing="ij"), -1).reshape(-1, 3)
-    return np.linalg.norm((away @ edges)[:, :, None] + steps @ edges, axis=3)
+    heights = 1 / np.linalg.norm(np.linalg.inv(cell), axis=0)
+    differences = frac_coords[None] - frac_coords[:, None]
+    differences -= np.round(differences)
+    num_cells = np.ceil(radius / heights + 0.5).astype(int)
+    offsets = np.stack(np.meshgrid(*(np.arange(-r, r + 1) for r in num_cells), indexing="ij"), -1).reshape(-1, 3)
+    return np.linalg.norm((differences @ cell)[:, :, None] + offsets @ cell, axis=3)
 
 
 @functools.lru_cache(maxsize=100_000)
@@ -144,7 +144,7 @@ class CrystalFeatures:
 
     def fingerprints(self) -> np.ndarray:
         """Return the average minimum distances of each crystal, [n, k], in Å."""
-        return np.array([each.distances for each in self.geometries or []])
+        return np.array([geometry.distances for geometry in self.geometries or []])
 
     def element_fractions(self) -> np.ndarray:
         """Return the fraction of each element among the atoms of each crystal, [n, elements]."""
@@ -161,24 +161,26 @@ def crystals_quality(samples: Dataset, train: Dataset, held_out: Dataset, rng: R
     held out, the floor is None, and the samples are compared with the training data.
     """
     sets = compare_sets(samples, train, held_out, rng)
-    made, real = (
+    generated, real = (
         crystal_features(_subsample_crystals(sets.samples, rng, "samples")),
         crystal_features(_subsample_crystals(sets.real, rng, "real")),
     )
     floor = None if sets.floor is None else crystal_features(_subsample_crystals(sets.floor, rng, "floor"))
-    least = _least(real if floor is None else floor)
-    valid, real_valid = _valid(made, least), _valid(real, least)
-    numbers = with_floors(_shares(valid), _shares(real_valid))
-    numbers["readable"] = _readable(made.crystals)
-    numbers |= with_floors(_set_distances(made, real), None if floor is None else _set_distances(floor, real))
-    good, real_good = _plausible(made, valid), _plausible(real, real_valid)
-    trained = None if floor is None else _plausible(floor, _valid(floor, least))
-    numbers |= with_floors(_uniqueness(good), None if floor is None else _uniqueness(trained))
-    training = _with_same_formulas(_to_crystals(train), [one for one in (good, real_good) if one is not None])
-    numbers |= with_floors(
-        _novelty(good, training), _novelty(real_good, training) if has_enough_held_out(held_out) else None
+    min_distance = _least(real if floor is None else floor)
+    valid, real_valid = _valid(generated, min_distance), _valid(real, min_distance)
+    metrics = with_floors(_shares(valid), _shares(real_valid))
+    metrics["readable"] = _readable(generated.crystals)
+    metrics |= with_floors(_set_distances(generated, real), None if floor is None else _set_distances(floor, real))
+    plausible, real_plausible = _plausible(generated, valid), _plausible(real, real_valid)
+    floor_plausible = None if floor is None else _plausible(floor, _valid(floor, min_distance))
+    metrics |= with_floors(_uniqueness(plausible), None if floor is None else _uniqueness(floor_plausible))
+    known = _with_same_formulas(
+        _to_crystals(train), [features for features in (plausible, real_plausible) if features is not None]
     )
-    return numbers
+    metrics |= with_floors(
+        _novelty(plausible, known), _novelty(real_plausible, known) if has_enough_held_out(held_out) else None
+    )
+    return metrics
 
 
 def _subsample_crystals(dataset: Dataset, rng: Rng, name: str) -> list[Crystal]:
@@ -195,15 +197,15 @@ def crystal_features(crystals: list[Crystal]) -> CrystalFeatures:
     """Compute the formulas of crystals and, if pymatgen is installed, their geometric properties."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pymatgen warns about elements without some property
-        around = [crystal_geometry(crystal) for crystal in crystals] if is_installed("pymatgen") else None
-    return CrystalFeatures(crystals, [reduced_formula(crystal) for crystal in crystals], around)
+        geometries = [crystal_geometry(crystal) for crystal in crystals] if is_installed("pymatgen") else None
+    return CrystalFeatures(crystals, [reduced_formula(crystal) for crystal in crystals], geometries)
 
 
 def reduced_formula(crystal: Crystal) -> tuple[tuple[int, int], ...]:
     """Return the reduced formula of a crystal as pairs of atomic number and count."""
-    numbers, counts = np.unique(crystal.atomic_numbers, return_counts=True)
-    whole = math.gcd(*counts.tolist())
-    return tuple(zip(numbers.tolist(), (counts // whole).tolist(), strict=True))
+    elements, counts = np.unique(crystal.atomic_numbers, return_counts=True)
+    divisor = math.gcd(*counts.tolist())
+    return tuple(zip(elements.tolist(), (counts // divisor).tolist(), strict=True))
 
 
 def _mean(values: Any) -> float:
@@ -214,26 +216,26 @@ def _least(real: CrystalFeatures) -> float | None:
     """Return the minimum plausible ratio of distance to the sum of covalent radii; None without pymatgen."""
     if real.geometries is None:
         return None
-    return SHORTEST_FACTOR * float(np.quantile([each.shortest for each in real.geometries], SHORTEST_QUANTILE))
+    return SHORTEST_FACTOR * float(np.quantile([geometry.shortest for geometry in real.geometries], SHORTEST_QUANTILE))
 
 
-def _valid(some: CrystalFeatures, min_distance: float | None) -> dict[str, Bool[np.ndarray, " n"] | None]:
+def _valid(features: CrystalFeatures, min_distance: float | None) -> dict[str, Bool[np.ndarray, " n"] | None]:
     """Return, for each validity rule, True for the crystals that satisfy it; None if the rule's package is missing."""
     composition = (
-        np.array([is_charge_balanced(each) for each in some.formulas])
+        np.array([is_charge_balanced(formula) for formula in features.formulas])
         if is_installed("smact") and is_installed("pymatgen")
         else None
     )
-    if some.geometries is None or min_distance is None:
+    if features.geometries is None or min_distance is None:
         return dict.fromkeys(VALIDITIES)
-    structure = np.array([each.valid for each in some.geometries])
-    distance = structure & np.array([each.shortest >= min_distance for each in some.geometries])
+    structure = np.array([geometry.valid for geometry in features.geometries])
+    distance = structure & np.array([geometry.shortest >= min_distance for geometry in features.geometries])
     both_rules = (None, None) if composition is None else (distance & composition, structure & composition)
     return dict(zip(VALIDITIES, (both_rules[0], distance, structure, composition, both_rules[1]), strict=True))
 
 
 def _shares(valid: dict[str, Bool[np.ndarray, " n"] | None]) -> Numbers:
-    return {name: None if each is None else _mean(each) for name, each in valid.items()}
+    return {name: None if mask is None else _mean(mask) for name, mask in valid.items()}
 
 
 def _plausible(some: CrystalFeatures, valid: dict[str, Bool[np.ndarray, " n"] | None]) -> CrystalFeatures | None:
@@ -253,69 +255,69 @@ def _readable(crystals: list[Crystal]) -> float | None:
 
 def _reads_back(crystal: Crystal) -> bool:
     try:
-        back, _ = read_crystal(read_blocks(cif_text(crystal, "x"))[0])
+        parsed, _ = read_crystal(read_blocks(cif_text(crystal, "x"))[0])
     except InputError:
         return False
-    apart = (
-        back.frac_coords - crystal.frac_coords
-        if back.frac_coords.shape == crystal.frac_coords.shape
+    delta = (
+        parsed.frac_coords - crystal.frac_coords
+        if parsed.frac_coords.shape == crystal.frac_coords.shape
         else np.array([0.5])
     )
-    same = np.allclose(back.lattice, crystal.lattice, atol=1e-4) and np.abs(apart - np.round(apart)).max() < 1e-4
-    return bool(same and np.array_equal(back.atomic_numbers, crystal.atomic_numbers))
+    is_close = np.allclose(parsed.lattice, crystal.lattice, atol=1e-4) and np.abs(delta - np.round(delta)).max() < 1e-4
+    return bool(is_close and np.array_equal(parsed.atomic_numbers, crystal.atomic_numbers))
 
 
-def _set_distances(some: CrystalFeatures, real: CrystalFeatures) -> Numbers:
-    elements = wasserstein_distance([len(each) for each in some.formulas], [len(each) for each in real.formulas])
-    numbers: Numbers = {"covered": None, "like_real": None, "density_distance": None}
-    if some.geometries is not None and real.geometries is not None:
-        near = cdist(some.fingerprints(), real.fingerprints(), "chebyshev") <= MAX_DISTANCE_DIFFERENCE
-        alike = near & (
-            cdist(some.element_fractions(), real.element_fractions(), "cityblock") / 2
+def _set_distances(made: CrystalFeatures, real: CrystalFeatures) -> Numbers:
+    distance = wasserstein_distance([len(x) for x in made.formulas], [len(x) for x in real.formulas])
+    metrics: Numbers = {"covered": None, "like_real": None, "density_distance": None}
+    if made.geometries is not None and real.geometries is not None:
+        is_near = cdist(made.fingerprints(), real.fingerprints(), "chebyshev") <= MAX_DISTANCE_DIFFERENCE
+        is_match = is_near & (
+            cdist(made.element_fractions(), real.element_fractions(), "cityblock") / 2
             <= MAX_COMPOSITION_DIFFERENCE + 1e-9
         )
-        densities = ([each.density for each in one.geometries or []] for one in (some, real))
-        numbers = {"covered": _mean(alike.any(0)), "like_real": _mean(alike.any(1))}
-        numbers["density_distance"] = float(wasserstein_distance(*densities))
-    return {**numbers, "element_number_distance": float(elements)}
+        densities = ([x.density for x in crystals.geometries or []] for crystals in (made, real))
+        metrics = {"covered": _mean(is_match.any(0)), "like_real": _mean(is_match.any(1))}
+        metrics["density_distance"] = float(wasserstein_distance(*densities))
+    return {**metrics, "element_number_distance": float(distance)}
 
 
-def _uniqueness(some: CrystalFeatures | None) -> Numbers:
-    if some is None:
+def _uniqueness(features: CrystalFeatures | None) -> Numbers:
+    if features is None:
         return dict.fromkeys(("unique_formulas", "unique_crystals"))
-    n, distances, repeated = len(some.formulas), some.fingerprints(), 0
-    for rows in _by_formula(some.formulas).values():
+    n, distances, num_repeated = len(features.formulas), features.fingerprints(), 0
+    for rows in _by_formula(features.formulas).values():
         pairs = KDTree(distances[rows]).query_pairs(DUPLICATE_TOLERANCE, p=math.inf, output_type="ndarray")
-        repeated += len(np.unique(pairs.max(1))) if len(pairs) else 0
-    return {"unique_formulas": len(set(some.formulas)) / n, "unique_crystals": 1 - repeated / n}
+        num_repeated += len(np.unique(pairs.max(1))) if len(pairs) else 0
+    return {"unique_formulas": len(set(features.formulas)) / n, "unique_crystals": 1 - num_repeated / n}
 
 
-def _novelty(some: CrystalFeatures | None, training: CrystalFeatures) -> Numbers:
-    if some is None:
+def _novelty(features: CrystalFeatures | None, training: CrystalFeatures) -> Numbers:
+    if features is None:
         return dict.fromkeys(("new_formulas", "new_crystals"))
-    there = _by_formula(training.formulas)
-    formulas = _mean([each not in there for each in some.formulas])
-    return {"new_formulas": formulas, "new_crystals": 1 - _mean(is_known(some, training))}
+    known = _by_formula(training.formulas)
+    new_formulas = _mean([formula not in known for formula in features.formulas])
+    return {"new_formulas": new_formulas, "new_crystals": 1 - _mean(is_known(features, training))}
 
 
 def is_known(some: CrystalFeatures, training: CrystalFeatures) -> Bool[np.ndarray, " n"]:
     """Return True for crystals with the formula of a training crystal and its neighbour distances within 0.02 Å."""
-    there, found = _by_formula(training.formulas), np.zeros(len(some.formulas), dtype=bool)
-    distances, all_known = some.fingerprints(), training.fingerprints()
+    train_rows, is_copy = _by_formula(training.formulas), np.zeros(len(some.formulas), dtype=bool)
+    distances, train_distances = some.fingerprints(), training.fingerprints()
     for formula, rows in _by_formula(some.formulas).items():
-        if formula in there:
-            nearest, _ = KDTree(all_known[there[formula]]).query(distances[rows], p=math.inf)
-            found[rows] = nearest <= DUPLICATE_TOLERANCE
-    return found
+        if formula in train_rows:
+            nearest, _ = KDTree(train_distances[train_rows[formula]]).query(distances[rows], p=math.inf)
+            is_copy[rows] = nearest <= DUPLICATE_TOLERANCE
+    return is_copy
 
 
-def _with_same_formulas(crystals: list[Crystal], some: list[CrystalFeatures]) -> CrystalFeatures:
-    formulas = {formula for each in some for formula in each.formulas}
+def _with_same_formulas(crystals: list[Crystal], groups: list[CrystalFeatures]) -> CrystalFeatures:
+    formulas = {formula for features in groups for formula in features.formulas}
     return crystal_features([crystal for crystal in crystals if reduced_formula(crystal) in formulas])
 
 
 def _by_formula(formulas: list[tuple[tuple[int, int], ...]]) -> dict[tuple[tuple[int, int], ...], list[int]]:
-    found: dict[tuple[tuple[int, int], ...], list[int]] = {}
+    indices: dict[tuple[tuple[int, int], ...], list[int]] = {}
     for i, formula in enumerate(formulas):
-        found.setdefault(formula, []).append(i)
-    return found
+        indices.setdefault(formula, []).append(i)
+    return indices

@@ -63,11 +63,11 @@ def _log_sums(
     x: Float64[Tensor, "m 3"], points: Float64[Tensor, "n 3"], concentrations: tuple[float, ...]
 ) -> Float64[Tensor, "k m"]:
     # cos - 1 = -|x - y|^2 / 2, which is accurate for close points
-    found = []
-    for part in x.split(max(1, CHUNK // len(points))):
-        drop = -torch.cdist(part, points, compute_mode="donot_use_mm_for_euclid_dist").square() / 2
-        found.append(torch.stack([(c * drop).logsumexp(1) + _log_constant(c) for c in concentrations]))
-    return torch.cat(found, 1) - math.log(len(points))
+    log_sums = []
+    for chunk in x.split(max(1, CHUNK // len(points))):
+        exponent = -torch.cdist(chunk, points, compute_mode="donot_use_mm_for_euclid_dist").square() / 2
+        log_sums.append(torch.stack([(c * exponent).logsumexp(1) + _log_constant(c) for c in concentrations]))
+    return torch.cat(log_sums, 1) - math.log(len(points))
 
 
 def _log_constant(concentration: float) -> float:
@@ -97,7 +97,7 @@ class WrappedMixture:
 
     def log_density(self, x: Float[Tensor, "n d"]) -> Float64[Tensor, " n"]:
         """Return the log density in nats at each row of angles in radians."""
-        return torch.cat([self._log_joint_and_moments(part)[0].logsumexp(1) for part in x.double().split(self._rows())])
+        return torch.cat([self._log_joint_and_moments(xs)[0].logsumexp(1) for xs in x.double().split(self._rows())])
 
     def em_step(self, x: Float64[Tensor, "n d"]) -> tuple["WrappedMixture", float]:
         """Return the mixture after one EM step, and the mean log density before the step.
@@ -106,18 +106,18 @@ class WrappedMixture:
         """
         total = 0.0
         count = torch.zeros_like(self.log_weights)
-        first, second = torch.zeros_like(self.means), torch.zeros_like(self.means)
-        for part in x.split(self._rows()):
-            joint, mean, square = self._log_joint_and_moments(part)
+        first_moment, second_moment = torch.zeros_like(self.means), torch.zeros_like(self.means)
+        for chunk in x.split(self._rows()):
+            joint, mean, square = self._log_joint_and_moments(chunk)
             log_density = joint.logsumexp(1, keepdim=True)
             responsibility = (joint - log_density).exp()
             total += log_density.sum().item()
             count += responsibility.sum(0)
-            first += (responsibility[:, :, None] * mean).sum(0)
-            second += (responsibility[:, :, None] * square).sum(0)
+            first_moment += (responsibility[:, :, None] * mean).sum(0)
+            second_moment += (responsibility[:, :, None] * square).sum(0)
         count = count.clamp_min(1e-10)
-        shift = first / count[:, None]
-        scales = (second / count[:, None] - shift.square()).clamp_min(MIN_SCALE**2).sqrt().clamp_max(MAX_SCALE)
+        shift = first_moment / count[:, None]
+        scales = (second_moment / count[:, None] - shift.square()).clamp_min(MIN_SCALE**2).sqrt().clamp_max(MAX_SCALE)
         means = (self.means + shift).remainder(TWO_PI)
         return WrappedMixture((count / count.sum()).log(), means, scales), total / len(x)
 
@@ -131,15 +131,15 @@ class WrappedMixture:
 
         The sums include the nearest periodic image and one image on either side, relative to the nearest.
         """
-        away = x[:, None] - self.means
-        away = away - TWO_PI * torch.round(away / TWO_PI)
+        delta = x[:, None] - self.means
+        delta = delta - TWO_PI * torch.round(delta / TWO_PI)
         variance = self.scales.square()
-        after = ((-TWO_PI / 2 - away) * (TWO_PI / variance)).exp()
-        before = ((-TWO_PI / 2 + away) * (TWO_PI / variance)).exp()
+        after = ((-TWO_PI / 2 - delta) * (TWO_PI / variance)).exp()
+        before = ((-TWO_PI / 2 + delta) * (TWO_PI / variance)).exp()
         images = 1 + after + before
-        log_density = images.log() - away.square() / (2 * variance) - self.scales.log() - math.log(TWO_PI) / 2
-        mean = away + TWO_PI * (after - before) / images
-        square = away.square() + (2 * TWO_PI * away * (after - before) + TWO_PI**2 * (after + before)) / images
+        log_density = images.log() - delta.square() / (2 * variance) - self.scales.log() - math.log(TWO_PI) / 2
+        mean = delta + TWO_PI * (after - before) / images
+        square = delta.square() + (2 * TWO_PI * delta * (after - before) + TWO_PI**2 * (after + before)) / images
         return self.log_weights + log_density.sum(2), mean, square
 
 
@@ -162,18 +162,18 @@ def wrapped_mixture(
         raise ValueError("expected at least one example, got none")
     x, k = x.double(), min(components, len(x))
 
-    def climb(restart: int) -> tuple[float, WrappedMixture]:
-        chosen = torch.randperm(len(x), generator=rng.stream("begin", restart).shared_generator())[:k]
+    def run_em(restart: int) -> tuple[float, WrappedMixture]:
+        rows = torch.randperm(len(x), generator=rng.stream("begin", restart).shared_generator())[:k]
         weights = torch.full((k,), -math.log(k), dtype=torch.float64)
-        mixture, before = WrappedMixture(weights, x[chosen], torch.full_like(x[chosen], 0.5)), -math.inf
+        mixture, previous = WrappedMixture(weights, x[rows], torch.full_like(x[rows], 0.5)), -math.inf
         for _ in range(steps):
-            after, value = mixture.em_step(x)
-            if value - before < MIN_GAIN:
+            updated, value = mixture.em_step(x)
+            if value - previous < MIN_GAIN:
                 break
-            mixture, before = after, value
-        return before, mixture
+            mixture, previous = updated, value
+        return previous, mixture
 
-    return max((climb(restart) for restart in range(restarts)), key=lambda end: end[0])[1]
+    return max((run_em(restart) for restart in range(restarts)), key=lambda run: run[0])[1]
 
 
 MAX_FITTED = 5_000
@@ -201,14 +201,14 @@ def baseline_nll(train: Dataset, held_out: Dataset, rng: Rng) -> float | None:
 
 def _fit_density(train: Dataset, rng: Rng) -> Density | None:
     """Fit a kernel density on the sphere or a wrapped mixture on the torus; None for other spaces."""
-    kind = train.modality
-    if kind.view(Torsions) is not None:
+    modality = train.modality
+    if modality.view(Torsions) is not None:
         return wrapped_mixture(manifold_points(subsample(train, MAX_FITTED, rng)), rng, restarts=RESTARTS).log_density
-    points = kind.view(ManifoldPoints)
-    if kind.view(Earth) is not None or (points is not None and points.manifold == Sphere(2)):
-        rest, validation = split(train, 0.1, rng)
+    points = modality.view(ManifoldPoints)
+    if modality.view(Earth) is not None or (points is not None and points.manifold == Sphere(2)):
+        centres, validation = split(train, 0.1, rng)
         if not len(validation):
             return None
-        chosen = kernel_density(manifold_points(rest), manifold_points(validation))
-        return KernelDensity(manifold_points(train), chosen.concentration).log_density
+        fitted = kernel_density(manifold_points(centres), manifold_points(validation))
+        return KernelDensity(manifold_points(train), fitted.concentration).log_density
     return None

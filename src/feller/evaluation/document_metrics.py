@@ -60,27 +60,27 @@ def documents_quality(
         rng: Random streams.
     """
     rows = kind.encode(held_out.subset(torch.arange(min(len(held_out), MAX_DOCUMENTS))).values)
-    symbols, plain = kind.symbols, [rows.new_empty(0)] * len(rows)
-    text, picture = (tokens_nll(network, rows, plain, symbols, of) for of in (symbols.is_text, symbols.is_code))
-    whole = tokens_nll(network, rows, plain, symbols, lambda tokens: tokens < symbols.num_outputs)
-    numbers = {
-        "perplexity": whole.perplexity,
+    vocab, empty = kind.symbols, [rows.new_empty(0)] * len(rows)
+    text, images = (tokens_nll(network, rows, empty, vocab, mask) for mask in (vocab.is_text, vocab.is_code))
+    total = tokens_nll(network, rows, empty, vocab, lambda tokens: tokens < vocab.num_outputs)
+    metrics = {
+        "perplexity": total.perplexity,
         "text_perplexity": text.perplexity,
-        "picture_perplexity": picture.perplexity,
-        "bits_per_token": None if not whole.symbols else whole.nats / whole.symbols / math.log(2),
+        "picture_perplexity": images.perplexity,
+        "bits_per_token": None if not total.symbols else total.nats / total.symbols / math.log(2),
     }
     if library is None:
-        return numbers
+        return metrics
     retrievers: dict[str, tuple[int, Retriever]] = {
         "1": (1, EVALUATION_RETRIEVER),
         "2": (2, EVALUATION_RETRIEVER),
         "random": (2, RandomRetriever()),
     }
-    for name, (count, how) in retrievers.items():
-        some = retrieved_prefixes(library, rows, count, network.context, rng.fold_in("front", count), how)
-        found = tokens_nll(network, rows, some, symbols, symbols.is_code)
-        numbers[f"picture_perplexity_{name}"] = found.perplexity
-    return numbers
+    for name, (count, retriever) in retrievers.items():
+        prefixes = retrieved_prefixes(library, rows, count, network.context, rng.fold_in("front", count), retriever)
+        nll = tokens_nll(network, rows, prefixes, vocab, vocab.is_code)
+        metrics[f"picture_perplexity_{name}"] = nll.perplexity
+    return metrics
 
 
 def retrieved_prefixes(
@@ -92,8 +92,8 @@ def retrieved_prefixes(
     retriever: Retriever = EVALUATION_RETRIEVER,
 ) -> list[Int64[Tensor, " _"]]:
     """Return, for each document, the retrieved tokens to prepend within the context length."""
-    rooms = [context - 1 - int(length) for length in (rows != library.datastore.vocabulary.pad).sum(1)]
-    return retrieved_context(library, rows, count, rooms, rng, retriever)
+    max_lengths = [context - 1 - int(length) for length in (rows != library.datastore.vocabulary.pad).sum(1)]
+    return retrieved_context(library, rows, count, max_lengths, rng, retriever)
 
 
 def tokens_nll(
@@ -112,15 +112,15 @@ def document_nlls(
 ) -> tuple[Float64[Tensor, " n"], Int64[Tensor, " n"]]:
     """Return the negative log-likelihood in nats and the token count per document; arguments as in `tokens_nll`."""
     device = next(network.parameters()).device
-    end = torch.tensor([symbols.eos])
-    own = [torch.cat([row[row < symbols.num_outputs], end]) for row in rows.cpu()]
-    samples = [torch.cat([front.cpu(), row]) for front, row in zip(before, own, strict=True)]
-    none = [torch.zeros(len(front), dtype=torch.bool) for front in before]
-    counted = [torch.cat([front, of(row)]) for front, row in zip(none, own, strict=True)]
+    eos = torch.tensor([symbols.eos])
+    documents = [torch.cat([row[row < symbols.num_outputs], eos]) for row in rows.cpu()]
+    samples = [torch.cat([prefix.cpu(), row]) for prefix, row in zip(before, documents, strict=True)]
+    prefix_masks = [torch.zeros(len(prefix), dtype=torch.bool) for prefix in before]
+    masks = [torch.cat([prefix, of(row)]) for prefix, row in zip(prefix_masks, documents, strict=True)]
     tokens = pad_sequence(samples, batch_first=True, padding_value=symbols.pad)
-    marks = pad_sequence(counted, batch_first=True, padding_value=False) & predicted_mask(tokens, symbols)
-    nats = -log_likelihood(network.eval(), tokens.to(device), marks.to(device), symbols)
-    return nats.cpu(), marks.sum(1)
+    mask = pad_sequence(masks, batch_first=True, padding_value=False) & predicted_mask(tokens, symbols)
+    nats = -log_likelihood(network.eval(), tokens.to(device), mask.to(device), symbols)
+    return nats.cpu(), mask.sum(1)
 
 
 MIN_ANSWERS = 8
@@ -140,9 +140,9 @@ def consensus_text(texts: Counter[str]) -> str:
 
     The more frequent text wins ties.
     """
-    weighed = texts.most_common(MAX_TEXTS)
-    scores = [sum(token_f1(one, other) * count for other, count in weighed) for one, _ in weighed]
-    return weighed[scores.index(max(scores))][0]
+    candidates = texts.most_common(MAX_TEXTS)
+    scores = [sum(token_f1(text, other) * count for other, count in candidates) for text, _ in candidates]
+    return candidates[scores.index(max(scores))][0]
 
 
 def is_exact_match(answer: str, reference: str) -> bool:
@@ -155,8 +155,8 @@ def token_f1(answer: str, reference: str) -> float:
 
     Source: Rajpurkar et al. 2016, "SQuAD: 100,000+ questions for machine comprehension of text", arXiv 1606.05250.
     """
-    answer_words, right = normalized_words(answer), normalized_words(reference)
-    if not answer_words or not right:
-        return float(answer_words == right)
-    common = (Counter(answer_words) & Counter(right)).total()
-    return 2 * common / (len(answer_words) + len(right))
+    answer_words, reference_words = normalized_words(answer), normalized_words(reference)
+    if not answer_words or not reference_words:
+        return float(answer_words == reference_words)
+    common = (Counter(answer_words) & Counter(reference_words)).total()
+    return 2 * common / (len(answer_words) + len(reference_words))

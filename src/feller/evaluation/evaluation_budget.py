@@ -64,15 +64,15 @@ class EvaluationBudget:
         The speed is measured with `work(n)` for a small number of examples n. All processes must call this method, and
         get the same result.
         """
-        few = max(min(MIN_EXAMPLES, max_examples), max_examples // PACE_FRACTION)
-        if self.seconds is None or few >= max_examples:
+        n = max(min(MIN_EXAMPLES, max_examples), max_examples // PACE_FRACTION)
+        if self.seconds is None or n >= max_examples:
             return max_examples
-        begin = time.monotonic()
-        work(few)
-        took, parts = engine.broadcast_float(time.monotonic() - begin), 1
-        while took * max_examples / parts / few > fraction * self.seconds and max_examples // (2 * parts) >= few:
-            parts *= 2
-        return max_examples // parts
+        start = time.monotonic()
+        work(n)
+        seconds, divisor = engine.broadcast_float(time.monotonic() - start), 1
+        while seconds * max_examples / divisor / n > fraction * self.seconds and max_examples // (2 * divisor) >= n:
+            divisor *= 2
+        return max_examples // divisor
 
 
 def kind_of_report(report: str | bool | None) -> str | None:

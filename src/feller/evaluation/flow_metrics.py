@@ -54,8 +54,8 @@ class FlowMetricOptions:
 
     def for_part(self, name: str, progress_before: float = 0.0) -> "FlowMetricOptions":
         """Return the options for the part `name` of the evaluation, which starts at the progress `progress_before`."""
-        late = lambda part: self.on_progress(progress_before + (1 - progress_before) * part)  # noqa: E731
-        return replace(self, rng=self.rng.fold_in(name), on_progress=late)
+        hook = lambda fraction: self.on_progress(progress_before + (1 - progress_before) * fraction)  # noqa: E731
+        return replace(self, rng=self.rng.fold_in(name), on_progress=hook)
 
 
 MetricValues = dict[str, float | str | None]
@@ -72,40 +72,40 @@ def flow_quality(model: Model, held_out: Dataset, options: FlowMetricOptions) ->
         return bits_per_token(model, held_out, options.for_part("code"))
     if held_out.modality.view(Proteins) is not None:
         return {"sequence_perplexity": sequence_perplexity(model, held_out, options.rng.fold_in("sequence"))}
-    first, curves = options.rng.fold_in("straightness"), max(MIN_EXAMPLES, round(NUM_CURVES * options.fraction))
-    straight = straightness(
-        model, first, curves, on_progress=lambda part: options.on_progress(STRAIGHTNESS_FRACTION * part)
+    rng, num_curves = options.rng.fold_in("straightness"), max(MIN_EXAMPLES, round(NUM_CURVES * options.fraction))
+    value = straightness(
+        model, rng, num_curves, on_progress=lambda fraction: options.on_progress(STRAIGHTNESS_FRACTION * fraction)
     )
-    if straight is None:
+    if value is None:
         return {}
-    dense = model.spec.modality.log_scale is not None
-    likely = likelihood(model, held_out, options.for_part("likelihood", STRAIGHTNESS_FRACTION)) if dense else {}
-    return {**likely, "straightness": straight}
+    has_density = model.spec.modality.log_scale is not None
+    nll = likelihood(model, held_out, options.for_part("likelihood", STRAIGHTNESS_FRACTION)) if has_density else {}
+    return {**nll, "straightness": value}
 
 
 def likelihood(model: Model, held_out: Dataset, options: FlowMetricOptions) -> MetricValues:
     """Return the metrics `nll` in nats and, for images, `bits_per_dimension`; values are None without held-out data."""
-    exact = as_manifold(model.spec.space).dimension <= MAX_EXACT_DIMENSION
+    is_exact = as_manifold(model.spec.space).dimension <= MAX_EXACT_DIMENSION
     names = ("nll", "bits_per_dimension") if held_out.modality.view(Images) is not None else ("nll",)
     if not len(held_out) or not model.supports_conditions(held_out):
         return dict.fromkeys(names)
-    some = subsample(
-        held_out, max(MIN_EXAMPLES, round((MAX_EXACT if exact else MAX_ESTIMATED) * options.fraction)), options.rng
+    subset = subsample(
+        held_out, max(MIN_EXAMPLES, round((MAX_EXACT if is_exact else MAX_ESTIMATED) * options.fraction)), options.rng
     )
-    sampling = SamplerConfig("rk4", 100) if exact else SamplerConfig("midpoint", 40)
-    found = model.log_prob(
-        some, sampling=sampling, rng=options.rng, process_group=options.ranks, on_progress=options.on_progress
+    sampling = SamplerConfig("rk4", 100) if is_exact else SamplerConfig("midpoint", 40)
+    log_prob = model.log_prob(
+        subset, sampling=sampling, rng=options.rng, process_group=options.ranks, on_progress=options.on_progress
     )
-    nll = -found.mean().item()
-    return dict(zip(names, (nll, nll / math.log(2) / some.values[0].numel()), strict=False))
+    nll = -log_prob.mean().item()
+    return dict(zip(names, (nll, nll / math.log(2) / subset.values[0].numel()), strict=False))
 
 
 def row_nll(model: Model, held_out: Dataset, options: FlowMetricOptions) -> MetricValues:
     """Return the metric `nll`: the mean negative log-likelihood per held-out row, in nats; None without such rows."""
     if not len(held_out):
         return {"nll": None}
-    some = subsample(held_out, max(MIN_EXAMPLES, round(MOST_ROWS * options.fraction)), options.rng)
-    return {"nll": model.nll(some, process_group=options.ranks, on_progress=options.on_progress).mean().item()}
+    subset = subsample(held_out, max(MIN_EXAMPLES, round(MOST_ROWS * options.fraction)), options.rng)
+    return {"nll": model.nll(subset, process_group=options.ranks, on_progress=options.on_progress).mean().item()}
 
 
 def bits_per_token(model: Model, held_out: Dataset, options: FlowMetricOptions) -> MetricValues:
@@ -116,13 +116,13 @@ def bits_per_token(model: Model, held_out: Dataset, options: FlowMetricOptions) 
     bounds = _bounds(model)
     if not len(held_out) or not model.supports_conditions(held_out):
         return dict.fromkeys(bounds)
-    some = subsample(held_out, max(MIN_EXAMPLES, round(MAX_ESTIMATED * options.fraction)), options.rng)
-    symbols, found = int(some.modality.num_entries(some.values).sum()), {}
+    data = subsample(held_out, max(MIN_EXAMPLES, round(MAX_ESTIMATED * options.fraction)), options.rng)
+    num_tokens, bits = int(data.modality.num_entries(data.values).sum()), {}
     for i, (name, bound) in enumerate(bounds.items()):
-        tell = lambda share, i=i: options.on_progress((i + share) / len(bounds))  # noqa: E731
-        nats = model.nll(some, elbo=bound, times=TIMES, rng=options.rng, process_group=options.ranks, on_progress=tell)
-        found[name] = nats.sum().item() / math.log(2) / symbols
-    return found
+        hook = lambda fraction, i=i: options.on_progress((i + fraction) / len(bounds))  # noqa: E731
+        nats = model.nll(data, elbo=bound, times=TIMES, rng=options.rng, process_group=options.ranks, on_progress=hook)
+        bits[name] = nats.sum().item() / math.log(2) / num_tokens
+    return bits
 
 
 def _bounds(model: Model) -> dict[str, ELBO | None]:
@@ -131,9 +131,9 @@ def _bounds(model: Model) -> dict[str, ELBO | None]:
     if not model.family.is_process:  # exact likelihood
         return {"bits_per_token": None}
     path, _, _ = spec.sampling.resolve(spec.path, spec.space)
-    tight, sampled = (rule(cast(TokenPath, of)) for rule, of in ((tightest_elbo, spec.path), (sampling_elbo, path)))
-    bounds: dict[str, ELBO | None] = {"bits_per_token": tight}
-    if sampled != tight:
+    tightest, sampled = (elbo(cast(TokenPath, p)) for elbo, p in ((tightest_elbo, spec.path), (sampling_elbo, path)))
+    bounds: dict[str, ELBO | None] = {"bits_per_token": tightest}
+    if sampled != tightest:
         bounds["bits_per_token_sampled"] = sampled
     return bounds
 
@@ -170,9 +170,7 @@ def straightness(
     cond = spec.modality.add_derived_conditions(model.sample_conditions(n, {}, rng))
     process = path.process(model.network.eval(), tree_map(lambda leaf: leaf.to(device), cond))
     start = path.initial_state(space.sample_base(n, rng.stream("source"), device))
-    if any(
-        now.velocity is None or now.diffusion is not None or now.jumps is not None for now in _parts(process, start)
-    ):
+    if any(c.velocity is None or c.diffusion is not None or c.jumps is not None for c in _parts(process, start)):
         return None
     states = [start]
     for state in trajectory(process, start, linear_grid(steps), Midpoint(space), rng):

@@ -45,10 +45,10 @@ def class_accuracy(samples: Dataset, judge: Judge) -> float | None:
     if judge.target != "label" or "label" not in samples.given:
         return None
     label = samples.given["label"].cpu()
-    made = label < len(judge.modality.classes)  # the others are unconditional
-    if not made.any():
+    has_class = label < len(judge.modality.classes)  # the others are unconditional
+    if not has_class.any():
         return None
-    return torch.eq(judge.classify(samples.values), label)[made].double().mean().item()
+    return torch.eq(judge.classify(samples.values), label)[has_class].double().mean().item()
 
 
 def fd_cnn(features: Float64[Tensor, "n f"], real: Float64[Tensor, "m f"]) -> float | None:
@@ -58,8 +58,8 @@ def fd_cnn(features: Float64[Tensor, "n f"], real: Float64[Tensor, "m f"]) -> fl
     """
     if min(len(features), len(real)) < 2:
         return None
-    spread = real.var(0).sum().item()
-    return 100 * frechet(features, real) / spread if spread > 0 else None
+    variance = real.var(0).sum().item()
+    return 100 * frechet(features, real) / variance if variance > 0 else None
 
 
 def distance_ratio(samples: Dataset, train: Dataset, rng: Rng) -> float | None:
@@ -68,20 +68,20 @@ def distance_ratio(samples: Dataset, train: Dataset, rng: Rng) -> float | None:
     Return None if no class has two samples and two different real images.
     """
     ratios, weights = [], []
-    made, train_labels = _labels(samples, train)
-    for label in made.unique().tolist():
-        both = [
+    sample_labels, train_labels = _labels(samples, train)
+    for label in sample_labels.unique().tolist():
+        distances = [
             _mean_distance(
                 flat_states(
-                    subsample(part.subset((own == label).nonzero()[:, 0]), MAX_PAIRED, rng.fold_in(name, label)),
+                    subsample(data.subset((labels == label).nonzero()[:, 0]), MAX_PAIRED, rng.fold_in(name, label)),
                     train,
                 )
             )
-            for name, part, own in (("samples", samples, made), ("real", train, train_labels))
+            for name, data, labels in (("samples", samples, sample_labels), ("real", train, train_labels))
         ]
-        if both[0] is not None and both[1]:
-            ratios.append(both[0] / both[1])
-            weights.append(int((made == label).sum()))
+        if distances[0] is not None and distances[1]:
+            ratios.append(distances[0] / distances[1])
+            weights.append(int((sample_labels == label).sum()))
     return sum(r * w for r, w in zip(ratios, weights, strict=True)) / sum(weights) if weights else None
 
 

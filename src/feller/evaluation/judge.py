@@ -47,17 +47,17 @@ def _random_crop(x: Float[Tensor, "b c H W"], height: int, width: int, rng: Rng)
     """Crop each image at a random position, which may extend slightly beyond the edges."""
     stream = rng.stream("place")
 
-    def start(side: int, wanted: int) -> Tensor:
-        reach = max(1, wanted // SHIFT_FRACTION)
-        return stream.randint(side - wanted + 2 * reach + 1, (len(x),), x.device) - reach
+    def start(side: int, size: int) -> Tensor:
+        max_shift = max(1, size // SHIFT_FRACTION)
+        return stream.randint(side - size + 2 * max_shift + 1, (len(x),), x.device) - max_shift
 
     return window(x, start(x.shape[2], height), start(x.shape[3], width), height, width)
 
 
 def turn(x: Shaped[Tensor, "b c s s"], quarters: Int[Tensor, " b"]) -> Shaped[Tensor, "b c s s"]:
     """Rotate each square image by its number of quarter turns."""
-    turned = torch.stack([x.rot90(quarter, (2, 3)) for quarter in range(4)], 1)
-    return turned[torch.arange(len(x), device=x.device), quarters]
+    rotations = torch.stack([x.rot90(quarter, (2, 3)) for quarter in range(4)], 1)
+    return rotations[torch.arange(len(x), device=x.device), quarters]
 
 
 class ClassificationObjective(Objective):
@@ -136,7 +136,7 @@ class Judge:
     @torch.no_grad()
     def _run_chunks(self, values: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
         device = self.network.head.weight.device
-        return torch.cat([function(self.modality.encode(part.to(device))).cpu() for part in values.split(CHUNK)])
+        return torch.cat([function(self.modality.encode(chunk.to(device))).cpu() for chunk in values.split(CHUNK)])
 
 
 def train_judge(
@@ -166,24 +166,24 @@ def train_judge(
         raise InputError(expected="images to train a judge on", found=real.modality.display_name)
     modality = as_numbers(images)
     real = replace(real, modality=modality)
-    present = real.given["label"].unique() if "label" in real.given else ()
-    target = "label" if len(present) > 1 else "rotation"
-    give = batch_loader(real, TRAINING.batch_size, rng)
+    labels = real.given["label"].unique() if "label" in real.given else ()
+    target = "label" if len(labels) > 1 else "rotation"
+    loader = batch_loader(real, TRAINING.batch_size, rng)
 
-    def trained(steps: int, on_progress: Callable[[float], None]) -> ImageClassifier:
+    def train_network(steps: int, on_progress: Callable[[float], None]) -> ImageClassifier:
         network, training = _network(modality, target, rng).to(engine.device), replace(TRAINING, steps=steps)
-        learner = make_train_state(network, training)
-        for report in train(learner, OBJECTIVES[target], give, training, rng=rng, engine=engine):
+        state = make_train_state(network, training)
+        for report in train(state, OBJECTIVES[target], loader, training, rng=rng, engine=engine):
             if report.step == steps:
                 check_finite(report)
             on_progress(report.progress)
         return network
 
-    steps = budget.num_affordable(TRAINING.steps or 0, JUDGE_SHARE, lambda few: trained(few, on_progress), engine)
-    network = trained(steps, on_progress)
-    by = f"the labels of {len(present)} classes" if target == "label" else "their rotations, since they have no labels"
+    steps = budget.num_affordable(TRAINING.steps or 0, JUDGE_SHARE, lambda n: train_network(n, on_progress), engine)
+    network = train_network(steps, on_progress)
+    task = f"the labels of {len(labels)} classes" if target == "label" else "their rotations, since they have no labels"
     judge = Judge(
-        network.eval().requires_grad_(False), modality, target, f"{len(real):,} real images and {by}", steps=steps
+        network.eval().requires_grad_(False), modality, target, f"{len(real):,} real images and {task}", steps=steps
     )
     return replace(judge, accuracy=judge_accuracy(judge, held_out))
 
@@ -202,16 +202,16 @@ def _network(modality: Images, target: str, rng: Rng) -> ImageClassifier:
 
 def judge_accuracy(judge: Judge, real: Dataset) -> float | None:
     """Return the judge's accuracy on labels, or on four rotations of each image; None without images or labels."""
-    values, answer = real.values.cpu(), real.given.get("label")
+    values, labels = real.values.cpu(), real.given.get("label")
     if judge.target == "rotation":
         height, width = values.shape[2:]
         side = min(height, width)
-        top, left = (torch.full((len(values),), (long - side) // 2) for long in (height, width))
-        answer = torch.arange(4).repeat_interleave(len(values))
-        values = turn(window(values, top, left, side, side).repeat(4, 1, 1, 1), answer)
-    if answer is None or not len(values):
+        top, left = (torch.full((len(values),), (length - side) // 2) for length in (height, width))
+        labels = torch.arange(4).repeat_interleave(len(values))
+        values = turn(window(values, top, left, side, side).repeat(4, 1, 1, 1), labels)
+    if labels is None or not len(values):
         return None
-    return torch.eq(judge.classify(values), answer.cpu()).double().mean().item()
+    return torch.eq(judge.classify(values), labels.cpu()).double().mean().item()
 
 
 def save_judge(path: pathlib.Path, judge: Judge) -> None:
@@ -233,9 +233,9 @@ def load_judge(path: pathlib.Path) -> Judge:
     Raises:
         InputError: If the file is missing or damaged, or does not contain a judge.
     """
-    tensors, note = load_tensors(path, advice=RETRAIN_ADVICE)
+    tensors, metadata = load_tensors(path, advice=RETRAIN_ADVICE)
     try:
-        record = json.loads(note["judge"])
+        record = json.loads(metadata["judge"])
         modality = from_dict(Images, Older.of(record["modality"], record.get("format", UNSTAMPED)))
         network = limit_parameter_bytes(path.stat().st_size, lambda: _network(modality, record["target"], Rng(0)))
         load_weights(tensors, network)

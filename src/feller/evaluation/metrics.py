@@ -80,25 +80,25 @@ def metric(name: str, numbers: Numbers | None = None) -> MetricSpec:
     The label of an unknown metric is derived from its key.
     """
     numbers = {} if numbers is None else numbers
-    for variant, sign, found in VARIANTS:
-        if sign in numbers and name == variant:
-            return found
+    for variant, key, spec in VARIANTS:
+        if key in numbers and name == variant:
+            return spec
     if name in METRICS:
         return METRICS[name]
-    of = _referring_metric(name)
-    if of is None and name.endswith("_floor") and name.removesuffix("_floor") in numbers:
-        of = name.removesuffix("_floor")
-    if of is not None:
-        base = metric(of, numbers)
+    referring = _referring_metric(name)
+    if referring is None and name.endswith("_floor") and name.removesuffix("_floor") in numbers:
+        referring = name.removesuffix("_floor")
+    if referring is not None:
+        base = metric(referring, numbers)
         label = f"{base.label}, {base.reference_label}"
         return replace(base, label=label, help="", reference="", level=None, better="", place=DETAIL)
     for prefix in SERIES:
         if name.startswith(f"{prefix}_"):
-            one = name.removeprefix(f"{prefix}_")
+            suffix = name.removeprefix(f"{prefix}_")
             base = METRICS[prefix]
             label = base.label.removeprefix("endpoint ") if SERIES[prefix] else base.label
-            floor = f"{name}_floor" if SERIES[prefix] else f"{base.reference}_{one}"
-            return replace(base, label=f"{label}, {SERIES[prefix]}{one}", reference=floor if base.reference else "")
+            floor = f"{name}_floor" if SERIES[prefix] else f"{base.reference}_{suffix}"
+            return replace(base, label=f"{label}, {SERIES[prefix]}{suffix}", reference=floor if base.reference else "")
     return MetricSpec(name.replace("_", " "), reference=f"{name}_floor" if f"{name}_floor" in numbers else "")
 
 
@@ -120,7 +120,7 @@ def add_metric(name: str, doc: str) -> None:
 
 def _referring_metric(name: str) -> str | None:
     """Return the metric with this reference; None if there is none."""
-    return next((of for of, one in METRICS.items() if one.reference == name), None)
+    return next((referring for referring, spec in METRICS.items() if spec.reference == name), None)
 
 
 def main_metrics(numbers: Numbers) -> list[str]:
@@ -135,14 +135,14 @@ def main_metrics(numbers: Numbers) -> list[str]:
 
 def reference_value(name: str, numbers: Numbers) -> tuple[str, Number | None] | None:
     """Return the label and value of a metric's reference; None if the metric has no reference."""
-    one = metric(name, numbers)
-    if one.level is not None:
-        return one.reference_label, one.level
-    if not one.reference:
+    spec = metric(name, numbers)
+    if spec.level is not None:
+        return spec.reference_label, spec.level
+    if not spec.reference:
         return None
-    value = numbers.get(one.reference)
-    trained = one.reference.endswith("_floor") and numbers.get("compared_with") == TRAINED
-    label = f"{one.reference_label}, from the training data" if trained else one.reference_label
+    value = numbers.get(spec.reference)
+    is_training = spec.reference.endswith("_floor") and numbers.get("compared_with") == TRAINED
+    label = f"{spec.reference_label}, from the training data" if is_training else spec.reference_label
     return label, value if is_number(value) else None
 
 
@@ -152,14 +152,14 @@ def why_missing(name: str, numbers: Numbers, reasons: Mapping[str, str] | None =
         return reasons[name].removesuffix(".")
     if numbers.get(name) is not None:
         return "not finite"
-    why = metric(name, numbers).missing
-    needed, absent = PREREQUISITES.get(why, ("", ""))
-    if needed and numbers.get(needed) is None:
-        return absent
-    of = _referring_metric(name) or name.removesuffix("_floor").removesuffix("_real")
-    if name.endswith(("_floor", "_real")) and numbers.get(of) is not None:
+    reason = metric(name, numbers).missing
+    required, absent_reason = PREREQUISITES.get(reason, ("", ""))
+    if required and numbers.get(required) is None:
+        return absent_reason
+    referring = _referring_metric(name) or name.removesuffix("_floor").removesuffix("_real")
+    if name.endswith(("_floor", "_real")) and numbers.get(referring) is not None:
         return TOO_FEW
-    return why or (TOO_FEW if name.endswith(("_floor", "_real", "_held_out")) else "not measured")
+    return reason or (TOO_FEW if name.endswith(("_floor", "_real", "_held_out")) else "not measured")
 
 
 def explanations(numbers: Numbers) -> dict[str, str]:
@@ -169,16 +169,16 @@ def explanations(numbers: Numbers) -> dict[str, str]:
 
 def explanation(name: str, numbers: Numbers) -> str:
     """Return the explanation of a metric, with unit and direction; empty if the registry has no explanation."""
-    one = metric(name, numbers)
-    if name not in METRICS and not one.help:
+    spec = metric(name, numbers)
+    if name not in METRICS and not spec.help:
         base = _referring_metric(name)
         return f"{base}, for {METRICS[base].reference_label}." if base else ""
-    unit = f"In {one.unit}." if one.unit else ""
-    return " ".join(filter(None, (one.help, unit, DIRECTIONS.get(one.better, ""))))
+    unit = f"In {spec.unit}." if spec.unit else ""
+    return " ".join(filter(None, (spec.help, unit, DIRECTIONS.get(spec.better, ""))))
 
 
 def replace_by_labels(text: str, numbers: Numbers) -> str:
     """Replace the keys of metrics in a text by the labels of these metrics."""
     names = (name for name in numbers if "_" in name)
-    named = {name: f'"{metric(name, numbers).label}"' for name in names}
-    return re.sub(r"\w+", lambda word: named.get(word[0], word[0]), text)
+    labels = {name: f'"{metric(name, numbers).label}"' for name in names}
+    return re.sub(r"\w+", lambda match: labels.get(match[0], match[0]), text)

@@ -59,9 +59,9 @@ def has_valencies(atoms: Int[np.ndarray, " n"]) -> bool:
 def bond_orders(molecule: Molecule) -> Int[np.ndarray, "l l"]:
     """Return the bond order of each pair of atoms, the highest one that their distance allows; 0 means no bond."""
     limits = _LIMITS[:, molecule.atomic_numbers[:, None], molecule.atomic_numbers]
-    found = (molecule.distances() < limits).sum(0)  # limits decrease with the order
-    np.fill_diagonal(found, 0)
-    return found
+    orders = (molecule.distances() < limits).sum(0)  # limits decrease with the order
+    np.fill_diagonal(orders, 0)
+    return orders
 
 
 def is_stable(molecule: Molecule) -> Bool[np.ndarray, " l"]:
@@ -81,36 +81,36 @@ def molecules_quality(samples: Dataset, train: Dataset, held_out: Dataset, rng: 
     """
     made = molecules_of(subsample(samples, MAX_MOLECULES, rng.fold_in("made")))
     real_molecules = molecules_of(subsample(reference_data(train, held_out), MAX_MOLECULES, rng.fold_in("unseen")))
-    trained = molecules_of(train)
-    tabled = has_valencies(np.concatenate([molecule.atomic_numbers for molecule in (*made, *real_molecules, *trained)]))
-    shares, floors = (_stability(group, tabled=tabled) for group in (made, real_molecules))
-    for name, (value, floor) in _rdkit_metrics(made, real_molecules, trained, tabled=tabled).items():
-        shares[name], floors[name] = value, floor
+    train_molecules = molecules_of(train)
+    has_table = has_valencies(np.concatenate([m.atomic_numbers for m in (*made, *real_molecules, *train_molecules)]))
+    metrics, floors = (_stability(group, has_table=has_table) for group in (made, real_molecules))
+    for name, (value, floor) in _rdkit_metrics(made, real_molecules, train_molecules, has_table=has_table).items():
+        metrics[name], floors[name] = value, floor
     if not has_enough_held_out(held_out):
         floors["novel_smiles"] = None
     sets = compare_sets(samples, train, held_out, rng)
     real = molecules_of(sets.real)
-    shares |= _distances(molecules_of(sets.samples), real)
+    metrics |= _distances(molecules_of(sets.samples), real)
     floors |= dict.fromkeys(DISTANCES) if sets.floor is None else _distances(molecules_of(sets.floor), real)
-    return with_floors(shares, floors)
+    return with_floors(metrics, floors)
 
 
-def _stability(molecules: list[Molecule], *, tabled: bool) -> dict[str, float | None]:
+def _stability(molecules: list[Molecule], *, has_table: bool) -> dict[str, float | None]:
     """Return stability by the bond table, if it has all elements, and connectedness."""
-    right = [is_stable(molecule) for molecule in molecules] if tabled else []
+    stable = [is_stable(molecule) for molecule in molecules] if has_table else []
     return {
-        "atom_stability": float(np.concatenate(right).mean()) if tabled else None,
-        "molecule_stability": _fraction(atoms.all() for atoms in right) if tabled else None,
+        "atom_stability": float(np.concatenate(stable).mean()) if has_table else None,
+        "molecule_stability": _fraction(atoms.all() for atoms in stable) if has_table else None,
         "connected": _fraction(connected_components(molecule.bond_mask())[0] == 1 for molecule in molecules),
     }
 
 
-def _fraction(truths: Iterable[Any]) -> float:
-    return float(np.mean([bool(truth) for truth in truths]))
+def _fraction(flags: Iterable[Any]) -> float:
+    return float(np.mean([bool(flag) for flag in flags]))
 
 
 def _rdkit_metrics(
-    made: list[Molecule], real: list[Molecule], trained: list[Molecule], *, tabled: bool
+    made: list[Molecule], real: list[Molecule], trained: list[Molecule], *, has_table: bool
 ) -> dict[str, tuple[float | None, float | None]]:
     """Return rdkit metrics of samples and of real molecules; None without rdkit."""
     names = ("table_validity", "bonds_found", "bonds_sane", "unique_smiles", "novel_smiles")
@@ -118,11 +118,11 @@ def _rdkit_metrics(
         with rdkit("evaluating molecules") as chem:
             formulas = {_formula(molecule) for molecule in (*made, *real)}
             candidates = [molecule for molecule in trained if _formula(molecule) in formulas]
-            training_smiles = {_smiles(chem, molecule, tabled=tabled) for molecule in candidates}
-            numbers = [_smiles_metrics(chem, group, training_smiles, tabled=tabled) for group in (made, real)]
+            training_smiles = {_smiles(chem, molecule, has_table=has_table) for molecule in candidates}
+            metrics = [_smiles_metrics(chem, group, training_smiles, has_table=has_table) for group in (made, real)]
     except UsageError:
         return dict.fromkeys(names, (None, None))
-    return {name: (numbers[0][name], numbers[1][name]) for name in names}
+    return {name: (metrics[0][name], metrics[1][name]) for name in names}
 
 
 def _formula(molecule: Molecule) -> bytes:
@@ -130,28 +130,28 @@ def _formula(molecule: Molecule) -> bytes:
 
 
 def _smiles_metrics(
-    chem: Any, molecules: list[Molecule], training_smiles: set[str | None], *, tabled: bool
+    chem: Any, molecules: list[Molecule], training_smiles: set[str | None], *, has_table: bool
 ) -> dict[str, float | None]:
     """Return rdkit metrics of a set of molecules; `training_smiles` are the SMILES of the training set."""
-    fitted = [rdkit_with_bonds(chem, molecule) for molecule in molecules]
-    smiles = [_smiles(chem, molecule, tabled=tabled) for molecule in molecules]
-    whole = [text for text in smiles if text and "." not in text]
-    different = set(whole)
+    bonded = [rdkit_with_bonds(chem, molecule) for molecule in molecules]
+    smiles = [_smiles(chem, molecule, has_table=has_table) for molecule in molecules]
+    connected = [text for text in smiles if text and "." not in text]
+    unique = set(connected)
     return {
-        "table_validity": _fraction(text is not None for text in smiles) if tabled else None,
-        "bonds_found": _fraction(made is not None for made in fitted),
-        "bonds_sane": _fraction(made is not None and sanitize(chem, made) for made in fitted),
-        "unique_smiles": len(different) / len(whole) if whole else None,
-        "novel_smiles": len(different - training_smiles) / len(different) if whole else None,
+        "table_validity": _fraction(text is not None for text in smiles) if has_table else None,
+        "bonds_found": _fraction(mol is not None for mol in bonded),
+        "bonds_sane": _fraction(mol is not None and sanitize(chem, mol) for mol in bonded),
+        "unique_smiles": len(unique) / len(connected) if connected else None,
+        "novel_smiles": len(unique - training_smiles) / len(unique) if connected else None,
     }
 
 
-def _smiles(chem: Any, molecule: Molecule, *, tabled: bool) -> str | None:
+def _smiles(chem: Any, molecule: Molecule, *, has_table: bool) -> str | None:
     """Return canonical SMILES without hydrogens, with bonds by the table if possible; None if rdkit rejects them."""
-    made = rdkit_with_orders(chem, molecule, bond_orders(molecule)) if tabled else rdkit_with_bonds(chem, molecule)
-    if made is None or not sanitize(chem, made):
+    mol = rdkit_with_orders(chem, molecule, bond_orders(molecule)) if has_table else rdkit_with_bonds(chem, molecule)
+    if mol is None or not sanitize(chem, mol):
         return None
-    return chem.MolToSmiles(chem.RemoveHs(made))
+    return chem.MolToSmiles(chem.RemoveHs(mol))
 
 
 DISTANCES = ("atom_number_distance", "element_share_distance", "bond_length_distance")
@@ -160,20 +160,20 @@ DISTANCES = ("atom_number_distance", "element_share_distance", "bond_length_dist
 def _distances(made: list[Molecule], real: list[Molecule]) -> dict[str, float | None]:
     """Return distances between two sets in sizes, element fractions and bond lengths."""
     sizes = [[len(molecule.atomic_numbers) for molecule in group] for group in (made, real)]
-    shares = [np.bincount(np.concatenate([m.atomic_numbers for m in group]), minlength=119) for group in (made, real)]
-    first, second = (counts / counts.sum() for counts in shares)
-    numbers = (wasserstein_distance(*sizes), np.abs(first - second).sum() / 2, _bond_distance(made, real))
-    return {name: None if value is None else float(value) for name, value in zip(DISTANCES, numbers, strict=True)}
+    counts = [np.bincount(np.concatenate([m.atomic_numbers for m in group]), minlength=119) for group in (made, real)]
+    first, second = (c / c.sum() for c in counts)
+    distances = (wasserstein_distance(*sizes), np.abs(first - second).sum() / 2, _bond_distance(made, real))
+    return {name: None if value is None else float(value) for name, value in zip(DISTANCES, distances, strict=True)}
 
 
 def _bond_distance(made: list[Molecule], real: list[Molecule]) -> float | None:
     """Return the mean Wasserstein distance of bond lengths per pair of elements; None without common pairs."""
-    ours, theirs = _bonds(made), _bonds(real)
-    shared = [pair for pair in theirs if pair in ours]
+    lengths, real_lengths = _bonds(made), _bonds(real)
+    shared = [pair for pair in real_lengths if pair in lengths]
     if not shared:
         return None
-    far = [wasserstein_distance(ours[pair], theirs[pair]) for pair in shared]
-    return float(np.average(far, weights=[len(theirs[pair]) for pair in shared]))
+    distances = [wasserstein_distance(lengths[pair], real_lengths[pair]) for pair in shared]
+    return float(np.average(distances, weights=[len(real_lengths[pair]) for pair in shared]))
 
 
 def _bonds(molecules: list[Molecule]) -> dict[int, np.ndarray]:
@@ -181,8 +181,8 @@ def _bonds(molecules: list[Molecule]) -> dict[int, np.ndarray]:
     pairs, lengths = [], []
     for molecule in molecules:
         i, j = np.nonzero(np.triu(molecule.bond_mask()))
-        ends = np.sort(molecule.atomic_numbers[np.stack([i, j])], axis=0)
-        pairs.append(1000 * ends[0] + ends[1])
+        elements = np.sort(molecule.atomic_numbers[np.stack([i, j])], axis=0)
+        pairs.append(1000 * elements[0] + elements[1])
         lengths.append(molecule.distances()[i, j])
-    pair, length = np.concatenate(pairs), np.concatenate(lengths)
-    return {int(name): length[pair == name] for name in np.unique(pair)}
+    keys, length = np.concatenate(pairs), np.concatenate(lengths)
+    return {int(key): length[keys == key] for key in np.unique(keys)}

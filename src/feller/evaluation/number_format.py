@@ -58,20 +58,20 @@ def format_duration(seconds: Number) -> str:
     """Format a duration in seconds, minutes or hours."""
     if round(seconds) < 60:
         return f"{seconds:.2g}{SPACE}s" if seconds < 10 else f"{seconds:.0f}{SPACE}s"
-    minutes, rest = divmod(round(seconds), 60)
+    minutes, remainder = divmod(round(seconds), 60)
     if minutes < 60:
-        return f"{minutes}{SPACE}min\u00a0{rest:02}{SPACE}s"
+        return f"{minutes}{SPACE}min\u00a0{remainder:02}{SPACE}s"
     return f"{minutes // 60}{SPACE}h\u00a0{minutes % 60:02}{SPACE}min"
 
 
 def format_date(made: str) -> str:
     """Format an ISO date or datetime as "1 May 2025, 12:00"; other text is returned unchanged."""
     try:
-        when = datetime.datetime.fromisoformat(made)
+        date = datetime.datetime.fromisoformat(made)
     except ValueError:
         return made
-    day = f"{when.day} {when:%B %Y}"
-    return day if len(made) <= 10 else f"{day}, {when:%H:%M}"
+    day = f"{date.day} {date:%B %Y}"
+    return day if len(made) <= 10 else f"{day}, {date:%H:%M}"
 
 
 def capitalize_first(text: str) -> str:
@@ -89,5 +89,5 @@ def shorten_middle(name: str, letters: int) -> str:
     name = " ".join(name.split())
     if len(name) <= letters:
         return name
-    end = (letters - 1) // 3
-    return f"{name[: letters - 1 - end].rstrip()}…{name[-end:].lstrip()}"
+    num_last = (letters - 1) // 3
+    return f"{name[: letters - 1 - num_last].rstrip()}…{name[-num_last:].lstrip()}"

@@ -35,12 +35,12 @@ def points_quality(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng
     training data.
     """
     sets = compare_sets(samples, train, held_out, rng)
-    real, drawn = flat_states(sets.real, train), flat_states(sets.samples, train)
+    real, states = flat_states(sets.real, train), flat_states(sets.samples, train)
     floor = None if sets.floor is None else flat_states(sets.floor, train)
     training = None if sets.floor is None else flat_states(subsample(train, MAX_EXAMPLES, rng.fold_in("known")), train)
     sliced = reference_distance(
         lambda a, b: sliced_wasserstein(a, b, rng),
-        drawn,
+        states,
         real,
         training,
         rng.fold_in("chance"),
@@ -50,7 +50,7 @@ def points_quality(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng
         "sliced_w": sliced.value,
         "sliced_w_floor": sliced.floor,
         "chance_factor": sliced.factor,
-        "energy": energy_distance(drawn, real),
+        "energy": energy_distance(states, real),
         "energy_floor": None if floor is None else energy_distance(floor, real),
         "nearest_ratio": nearest_ratio(samples, train, held_out, rng),
     }
@@ -67,10 +67,10 @@ def geodesic_distances(
 ) -> Float[Tensor, "n m"]:
     """Return the geodesic distances between all points of a and b."""
     rows = []
-    for part in a.split(max(1, CHUNK // len(b))):
-        left = part[:, None].expand(len(part), *b.shape).reshape(-1, *b.shape[1:])
-        right = b.expand(len(part), *b.shape).reshape(-1, *b.shape[1:])
-        rows.append(space.distance(left, right).reshape(len(part), len(b)))
+    for chunk in a.split(max(1, CHUNK // len(b))):
+        left = chunk[:, None].expand(len(chunk), *b.shape).reshape(-1, *b.shape[1:])
+        right = b.expand(len(chunk), *b.shape).reshape(-1, *b.shape[1:])
+        rows.append(space.distance(left, right).reshape(len(chunk), len(b)))
     return torch.cat(rows)
 
 
@@ -100,13 +100,13 @@ def geometric_quality(samples: Dataset, train: Dataset, held_out: Dataset, rng: 
     """
     space = as_manifold(train.modality.space())
     sets = compare_sets(samples, train, held_out, rng)
-    drawn, real = _subsample_points(sets.samples, rng, "samples"), _subsample_points(sets.real, rng, "real")
+    points, real = _subsample_points(sets.samples, rng, "samples"), _subsample_points(sets.real, rng, "real")
     training = None if sets.floor is None else _subsample_points(train, rng, "floor")
-    found = reference_energy(space, drawn, real, training, rng)
+    energy = reference_energy(space, points, real, training, rng)
     return {
-        "energy_geodesic": found.value,
-        "energy_geodesic_floor": found.floor,
-        "chance_factor": found.factor,
+        "energy_geodesic": energy.value,
+        "energy_geodesic_floor": energy.floor,
+        "chance_factor": energy.factor,
         "nearest_ratio": _nearest_ratio(samples, train, held_out, rng),
         "nll_baseline": baseline_nll(train, held_out, rng.fold_in("baseline")),
     }
@@ -118,22 +118,24 @@ def reference_energy(
     """Return the geodesic energy distance of samples from real points, its floor and its sampling error."""
     if training is None:
         return ReferenceDistance(geodesic_energy(space, samples, real))
-    among = geodesic_distances(space, real, real)
-    own, others = (
-        (geodesic_distances(space, some, real), geodesic_distances(space, some, some)) for some in (samples, training)
+    d_real = geodesic_distances(space, real, real)
+    d_samples, d_train = (
+        (geodesic_distances(space, x, real), geodesic_distances(space, x, x)) for x in (samples, training)
     )
     size = min(len(samples), len(training))
     quotients = []
     for rows in random_halves([len(samples), len(real), len(training)], rng):
-        second = among[rows[1]][:, rows[1]]
-        half = min(len(rows[0]), len(rows[2]))
+        real_half = d_real[rows[1]][:, rows[1]]
+        half_size = min(len(rows[0]), len(rows[2]))
         value, floor = (
-            mean_energy(between[first][:, rows[1]], within[first][:, first], second, half)
-            for (between, within), first in ((own, rows[0]), (others, rows[2]))
+            mean_energy(between[indices][:, rows[1]], within[indices][:, indices], real_half, half_size)
+            for (between, within), indices in ((d_samples, rows[0]), (d_train, rows[2]))
         )
         if floor > 0:
             quotients.append(value / floor)
-    return ReferenceDistance(mean_energy(*own, among, size), mean_energy(*others, among, size), factor(quotients))
+    return ReferenceDistance(
+        mean_energy(*d_samples, d_real, size), mean_energy(*d_train, d_real, size), factor(quotients)
+    )
 
 
 def _subsample_points(dataset: Dataset, rng: Rng, name: str) -> Float64[Tensor, " n *point"]:
@@ -148,13 +150,13 @@ def _nearest_ratio(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng
     if not has_enough_held_out(held_out):
         return None
     space, training = as_manifold(train.modality.space()), manifold_points(train)
-    near = [
-        geodesic_distances(space, manifold_points(subsample(part, QUERIES, rng.fold_in(name))), training)
+    distances = [
+        geodesic_distances(space, manifold_points(subsample(data, QUERIES, rng.fold_in(name))), training)
         .amin(1)
         .median()
         .item()
-        for name, part in (("samples", samples), ("held out", held_out))
+        for name, data in (("samples", samples), ("held out", held_out))
     ]
-    usual = geodesic_distances(space, training[:1], training).mean().item()
-    copies = near[1] <= 1e-6 * usual  # distances of copies are zero up to rounding
-    return None if copies else near[0] / near[1]
+    scale = geodesic_distances(space, training[:1], training).mean().item()
+    is_copied = distances[1] <= 1e-6 * scale  # distances of copies are zero up to rounding
+    return None if is_copied else distances[0] / distances[1]

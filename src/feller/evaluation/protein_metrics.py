@@ -39,8 +39,8 @@ def observed_residues(data: Dataset) -> tuple[Int[Tensor, "n l"], Bool[Tensor, "
 
 def composition(data: Dataset) -> Float64[Tensor, " 20"] | None:
     """Return the fraction of each amino acid; None if no residue is known."""
-    residue, there = observed_residues(data)
-    counts = torch.bincount(residue[there], minlength=COUNT).double()
+    residue, mask = observed_residues(data)
+    counts = torch.bincount(residue[mask], minlength=COUNT).double()
     return counts / counts.sum() if counts.sum() else None
 
 
@@ -65,24 +65,24 @@ class Bigram:
     @classmethod
     def fit(cls, data: Dataset) -> "Bigram":
         """Fit the bigram model to the known residues of chains."""
-        residue, there = observed_residues(data)
-        alone = torch.bincount(residue[there], minlength=COUNT).double() + 1  # add-one smoothing: no zero probability
-        alone = alone / alone.sum()
-        both = there[:, 1:] & there[:, :-1]
-        pairs = residue[:, :-1][both] * COUNT + residue[:, 1:][both]
+        residue, mask = observed_residues(data)
+        prior = torch.bincount(residue[mask], minlength=COUNT).double() + 1  # add-one smoothing: no zero probability
+        prior = prior / prior.sum()
+        is_pair = mask[:, 1:] & mask[:, :-1]
+        pairs = residue[:, :-1][is_pair] * COUNT + residue[:, 1:][is_pair]
         counts = torch.bincount(pairs, minlength=COUNT**2).double().reshape(COUNT, COUNT)
-        kinds = (counts > 0).sum(1, keepdim=True).clamp(min=1)
-        return cls(alone, (counts + kinds * alone) / (counts.sum(1, keepdim=True) + kinds))
+        num_followers = (counts > 0).sum(1, keepdim=True).clamp(min=1)
+        return cls(prior, (counts + num_followers * prior) / (counts.sum(1, keepdim=True) + num_followers))
 
     def perplexity(self, data: Dataset) -> float | None:
         """Return the perplexity of the known residues of chains; None if no residue is known."""
-        residue, there = observed_residues(data)
-        if not there.any():
+        residue, mask = observed_residues(data)
+        if not mask.any():
             return None
         probability = self.unigram[residue]
-        follows = self.bigram[residue[:, :-1], residue[:, 1:]]
-        probability[:, 1:] = torch.where(there[:, :-1], follows, probability[:, 1:])
-        return math.exp(-probability[there].log().mean().item())
+        conditional = self.bigram[residue[:, :-1], residue[:, 1:]]
+        probability[:, 1:] = torch.where(mask[:, :-1], conditional, probability[:, 1:])
+        return math.exp(-probability[mask].log().mean().item())
 
 
 @torch.no_grad()
@@ -105,13 +105,13 @@ def sequence_perplexity(model: Model, data: Dataset, rng: Rng, *, nfe: int = 16)
     """
     if not {*STRUCTURE} <= {*model.spec.conditionable} or not data.given["valid"]["residue"].any():
         return None
-    some, nats, number = subsample(data, MAX_CHAINS, rng), 0.0, 0
+    chains, nats, num_residues = subsample(data, MAX_CHAINS, rng), 0.0, 0
     size = default_batch_size(model.spec.space, next(model.network.parameters()).device)
-    for start in range(0, len(some), size):
-        piece = some.subset(torch.arange(start, min(start + size, len(some))))
-        nats += _sequence_nll(model, piece, replace(rng, first_example=start), nfe)
-        number += int(piece.given["valid"]["residue"].sum())
-    return math.exp(nats / number)
+    for start in range(0, len(chains), size):
+        batch = chains.subset(torch.arange(start, min(start + size, len(chains))))
+        nats += _sequence_nll(model, batch, replace(rng, first_example=start), nfe)
+        num_residues += int(batch.given["valid"]["residue"].sum())
+    return math.exp(nats / num_residues)
 
 
 def _sequence_nll(model: Model, data: Dataset, rng: Rng, nfe: int) -> float:
@@ -119,12 +119,12 @@ def _sequence_nll(model: Model, data: Dataset, rng: Rng, nfe: int) -> float:
     device = next(model.network.parameters()).device
     x_1 = tree_map(lambda leaf: leaf.to(device), model.spec.modality.encode(data.values))
     cond = tree_map(lambda leaf: leaf.to(device), data.given)
-    there, path, total = cond["valid"]["residue"], model.spec.path, 0.0
-    length = there.sum(1)
-    for call in range(nfe):
-        stream = rng.stream("masks", call)
-        masked_fraction = (call + stream.uniform((len(data), 1), device=device)[:, 0]) / nfe
-        masked = _random_mask(there, (masked_fraction * length).floor() + 1, stream.uniform(there.shape, device=device))
+    valid, path, total = cond["valid"]["residue"], model.spec.path, 0.0
+    length = valid.sum(1)
+    for k in range(nfe):
+        stream = rng.stream("masks", k)
+        masked_fraction = (k + stream.uniform((len(data), 1), device=device)[:, 0]) / nfe
+        masked = _random_mask(valid, (masked_fraction * length).floor() + 1, stream.uniform(valid.shape, device=device))
         t = (1 - masked.sum(1) / length.clamp(min=1)).float()
         times = {**{name: torch.ones_like(t) for name in STRUCTURE}, "residue": t}
         x_t = {**x_1, "residue": torch.where(masked, COUNT, x_1["residue"])}
@@ -135,10 +135,10 @@ def _sequence_nll(model: Model, data: Dataset, rng: Rng, nfe: int) -> float:
     return total
 
 
-def _random_mask(there: Bool[Tensor, "n l"], number: Tensor, u: Tensor) -> Bool[Tensor, "n l"]:
-    """Return a uniformly random mask of `number` valid positions per row."""
-    rank = torch.where(there, u, torch.inf).argsort(1).argsort(1)
-    return there & (rank < number[:, None])
+def _random_mask(valid: Bool[Tensor, "n l"], counts: Tensor, u: Tensor) -> Bool[Tensor, "n l"]:
+    """Return a uniformly random mask of `counts` valid positions per row."""
+    rank = torch.where(valid, u, torch.inf).argsort(1).argsort(1)
+    return valid & (rank < counts[:, None])
 
 
 CELL = math.radians(30)
@@ -155,32 +155,32 @@ def proteins_quality(samples: Dataset, train: Dataset, held_out: Dataset, rng: R
     Metrics that use statistics of the training data, such as the bigram model, have a floor only if enough chains are
     held out. Metrics of residues are None if no residue is known.
     """
-    numbers = backbones_quality(backbones_only(samples), backbones_only(train), backbones_only(held_out), rng)
-    numbers |= with_floors(_torsion_metrics(samples), _torsion_metrics(reference_data(train, held_out)))
+    metrics = backbones_quality(backbones_only(samples), backbones_only(train), backbones_only(held_out), rng)
+    metrics |= with_floors(_torsion_metrics(samples), _torsion_metrics(reference_data(train, held_out)))
     held_out_chains = held_out if has_enough_held_out(held_out) else held_out.subset(torch.arange(0))
     if len(held_out_chains):
-        alike = min(len(samples), len(held_out_chains))
-        some, others = (
-            subsample(samples, alike, rng.fold_in("samples")),
-            subsample(held_out_chains, alike, rng.fold_in("real")),
+        size = min(len(samples), len(held_out_chains))
+        sample_subset, held_out_subset = (
+            subsample(samples, size, rng.fold_in("samples")),
+            subsample(held_out_chains, size, rng.fold_in("real")),
         )
     else:
-        some, others = samples, held_out_chains
-    numbers["composition_distance"] = composition_distance(some, train)
-    numbers["composition_distance_floor"] = composition_distance(others, train)
+        sample_subset, held_out_subset = samples, held_out_chains
+    metrics["composition_distance"] = composition_distance(sample_subset, train)
+    metrics["composition_distance_floor"] = composition_distance(held_out_subset, train)
     bigram, gains = Bigram.fit(train), residue_gains(train)
-    for data, end in ((samples, ""), (held_out_chains, "_floor")):
-        numbers[f"bigram_perplexity{end}"] = bigram.perplexity(data)
-    for data, end in ((samples, ""), (held_out_chains, "_floor")):
-        numbers[f"residue_gain{end}"] = residue_gain(data, gains)
-    return numbers
+    for data, suffix in ((samples, ""), (held_out_chains, "_floor")):
+        metrics[f"bigram_perplexity{suffix}"] = bigram.perplexity(data)
+    for data, suffix in ((samples, ""), (held_out_chains, "_floor")):
+        metrics[f"residue_gain{suffix}"] = residue_gain(data, gains)
+    return metrics
 
 
 def _torsion_metrics(data: Dataset) -> dict[str, float | None]:
     """Return metrics of torsions by residue type."""
-    phi, psi, residue, there = _inner_residues(data)
-    classes = ramachandran_class(phi, psi, ramachandran_table_index(data.values["residue"].cpu()))[there]
-    positive_phi = residue[there & (phi > 0)]
+    phi, psi, residue, mask = _inner_residues(data)
+    classes = ramachandran_class(phi, psi, ramachandran_table_index(data.values["residue"].cpu()))[mask]
+    positive_phi = residue[mask & (phi > 0)]
     return {
         "ramachandran_typed": _fraction(classes == FAVOURED),
         "ramachandran_outliers": _fraction(classes == OUTLIER),
@@ -188,8 +188,8 @@ def _torsion_metrics(data: Dataset) -> dict[str, float | None]:
     }
 
 
-def _fraction(marks: Bool[Tensor, " n"]) -> float | None:
-    return marks.double().mean().item() if len(marks) else None
+def _fraction(mask: Bool[Tensor, " n"]) -> float | None:
+    return mask.double().mean().item() if len(mask) else None
 
 
 def _inner_residues(
@@ -197,8 +197,8 @@ def _inner_residues(
 ) -> tuple[Float[Tensor, "n k"], Float[Tensor, "n k"], Int[Tensor, "n k"], Bool[Tensor, "n k"]]:
     """Return phi, psi and residue type of inner residues, and the mask of known ones."""
     phi, psi = torsions(data.values["atoms"].cpu().double())
-    residue, there = observed_residues(data)
-    return phi, psi, residue[:, 1:-1], there[:, 1:-1] & data.given["valid"]["position"].cpu()[:, 2:]
+    residue, mask = observed_residues(data)
+    return phi, psi, residue[:, 1:-1], mask[:, 1:-1] & data.given["valid"]["position"].cpu()[:, 2:]
 
 
 def _cells(phi: Float[Tensor, " n"], psi: Float[Tensor, " n"]) -> Int[Tensor, " n"]:
@@ -208,19 +208,19 @@ def _cells(phi: Float[Tensor, " n"], psi: Float[Tensor, " n"]) -> Int[Tensor, " 
 
 def residue_gains(train: Dataset) -> Float64[Tensor, "144 20"] | None:
     """Return log(p(residue | torsions) / p(residue)) for each torsion cell; None if no residue is known."""
-    usual = composition(train)
-    if usual is None:
+    frequencies = composition(train)
+    if frequencies is None:
         return None
-    usual = (usual + 1e-4) / (usual + 1e-4).sum()
-    phi, psi, residue, there = _inner_residues(train)
-    cell = _cells(phi[there], psi[there]) * COUNT + residue[there]
-    counts = torch.bincount(cell, minlength=CELLS**2 * COUNT).double().reshape(-1, COUNT) + PRIOR_COUNT * usual
-    return (counts / counts.sum(1, keepdim=True) / usual).log()
+    frequencies = (frequencies + 1e-4) / (frequencies + 1e-4).sum()
+    phi, psi, residue, mask = _inner_residues(train)
+    cell = _cells(phi[mask], psi[mask]) * COUNT + residue[mask]
+    counts = torch.bincount(cell, minlength=CELLS**2 * COUNT).double().reshape(-1, COUNT) + PRIOR_COUNT * frequencies
+    return (counts / counts.sum(1, keepdim=True) / frequencies).log()
 
 
 def residue_gain(data: Dataset, gains: Float64[Tensor, "144 20"] | None) -> float | None:
     """Return the mean of `gains` over the known residues, each in its torsion cell; None if no residue is known."""
-    phi, psi, residue, there = _inner_residues(data)
-    if gains is None or not there.any():
+    phi, psi, residue, mask = _inner_residues(data)
+    if gains is None or not mask.any():
         return None
-    return gains[_cells(phi[there], psi[there]), residue[there]].mean().item()
+    return gains[_cells(phi[mask], psi[mask]), residue[mask]].mean().item()

@@ -39,23 +39,23 @@ class TrainedRegressor:
         """Return predictions in the units of the target, or class logits; differentiable in continuous values."""
         x_t = self._see(values)
         n, device = num_examples(x_t), next(self._network.parameters()).device
-        where = next(iter(x_t.values())).device if isinstance(x_t, dict) else x_t.device
-        if device != where:
-            self._network.to(where)
-        real = {"valid": cond["valid"]} if "valid" in cond else {}
-        answer = self._network(x_t, torch.zeros(n, device=where), real).double()
+        data_device = next(iter(x_t.values())).device if isinstance(x_t, dict) else x_t.device
+        if device != data_device:
+            self._network.to(data_device)
+        inputs = {"valid": cond["valid"]} if "valid" in cond else {}
+        output = self._network(x_t, torch.zeros(n, device=data_device), inputs).double()
         if self.target.classes:
-            return answer
-        return answer * answer.new_tensor(self.target.scales) + answer.new_tensor(self.target.means)
+            return output
+        return output * output.new_tensor(self.target.scales) + output.new_tensor(self.target.means)
 
     @torch.no_grad()
     def predict(self, data: Dataset) -> Float64[Tensor, "n answers"]:
         """Return the predictions for each example of a dataset, computed in batches."""
-        parts = [
+        batches = [
             self(*(tree_map(lambda leaf, rows=rows: leaf[rows], tree) for tree in (data.values, data.given)))
             for rows in torch.arange(len(data)).split(CHUNK)
         ]
-        return torch.cat(parts)
+        return torch.cat(batches)
 
 
 def regression_errors(
@@ -69,21 +69,21 @@ def regression_errors(
     the metrics have suffixes, such as `mae_mu`.
     """
     if target.classes:
-        right = truth[:, 0].long()
-        found: dict[str, float | None] = {
-            "accuracy": torch.eq(answers.argmax(1), right).double().mean().item(),
-            "accuracy_constant": right.bincount().max().item() / len(right),
+        labels = truth[:, 0].long()
+        metrics: dict[str, float | None] = {
+            "accuracy": torch.eq(answers.argmax(1), labels).double().mean().item(),
+            "accuracy_constant": labels.bincount().max().item() / len(labels),
         }
         if len(target.classes) == 2:
-            score, second = (answers[:, 1] - answers[:, 0]).cpu().numpy(), right.numpy() == 1
-            found["auc"] = roc_auc(score[second], score[~second]) if 0 < second.sum() < len(second) else None
-        return found
-    numbers: dict[str, float | None] = {}
+            score, y = (answers[:, 1] - answers[:, 0]).cpu().numpy(), labels.numpy() == 1
+            metrics["auc"] = roc_auc(score[y], score[~y]) if 0 < y.sum() < len(y) else None
+        return metrics
+    errors: dict[str, float | None] = {}
     for i, (name, mean) in enumerate(zip(target.names, target.means, strict=True)):
-        behind = f"_{name}" if len(target.names) > 1 else ""
-        error, away = answers[:, i] - truth[:, i], truth[:, i] - truth[:, i].mean()
-        spread = away.square().sum().item()
-        numbers[f"mae{behind}"] = error.abs().mean().item()
-        numbers[f"mae_constant{behind}"] = (truth[:, i] - mean).abs().mean().item()
-        numbers[f"r2{behind}"] = 1 - error.square().sum().item() / spread if spread > 0 else None
-    return numbers
+        suffix = f"_{name}" if len(target.names) > 1 else ""
+        error, deviation = answers[:, i] - truth[:, i], truth[:, i] - truth[:, i].mean()
+        variance = deviation.square().sum().item()
+        errors[f"mae{suffix}"] = error.abs().mean().item()
+        errors[f"mae_constant{suffix}"] = (truth[:, i] - mean).abs().mean().item()
+        errors[f"r2{suffix}"] = 1 - error.square().sum().item() / variance if variance > 0 else None
+    return errors

@@ -78,40 +78,40 @@ def measure_quality(
     for name, other in (("samples", samples), ("held-out data", held_out)):
         _check_like(name, other, train)
     if measure is None:
-        if (pictures := modality.view(Images)) is None:
+        if (images := modality.view(Images)) is None:
             raise InputError(f"metrics for {modality.display_name}", "none")
         if judge is None:
             judge = train_judge(train, held_out, rng.fold_in("judge"), engine, budget=budget)
-        elif judge.modality != as_numbers(pictures):
+        elif judge.modality != as_numbers(images):
             raise InputError("the judge was trained on other images", remedy="Omit the judge to train a new one")
         numbers = image_metrics.image_quality(samples, train, held_out, judge, rng)
     else:
         judge, numbers = None, measure(samples, train, held_out, rng)
-    none = [name for name, one in numbers.items() if isinstance(one, float) and math.isnan(one)]
-    numbers |= dict.fromkeys(none)
-    odd = (f"NaN instead of a value: {', '.join(none)}",) if none else ()
+    undefined = [name for name, value in numbers.items() if isinstance(value, float) and math.isnan(value)]
+    numbers |= dict.fromkeys(undefined)
+    nan_notes = (f"NaN instead of a value: {', '.join(undefined)}",) if undefined else ()
     numbers["compared_with"] = HELD_OUT if has_enough_held_out(held_out) or not has_train else TRAINED
     if has_train:
         return SampleQuality(
-            numbers, (*odd, *_held_out_notes(numbers, held_out), *_notes(samples, train, held_out, judge)), judge
+            numbers, (*nan_notes, *_held_out_notes(numbers, held_out), *_notes(samples, train, held_out, judge)), judge
         )
-    kept = {name: one for name, one in numbers.items() if not name.startswith(OF_TRAINING) and "_test" not in name}
+    kept = {name: value for name, value in numbers.items() if not name.startswith(OF_TRAINING) and "_test" not in name}
     numbers = {
-        name: None if name.endswith("_floor") and not has_enough_held_out(held_out) else one
-        for name, one in kept.items()
+        name: None if name.endswith("_floor") and not has_enough_held_out(held_out) else value
+        for name, value in kept.items()
     }
-    few = f"too few real examples for a verdict: {len(held_out):,}, fewer than {modality.min_held_out}"
-    notes = odd if has_enough_held_out(held_out) else (*odd, few)
+    few_note = f"too few real examples for a verdict: {len(held_out):,}, fewer than {modality.min_held_out}"
+    notes = nan_notes if has_enough_held_out(held_out) else (*nan_notes, few_note)
     return SampleQuality(numbers, notes, judge)
 
 
 def _check_like(name: str, other: Dataset, train: Dataset) -> None:
-    got, expected = other.modality.comparison_key, train.modality.comparison_key
-    if got != expected:
-        raise InputError(f"the {name} do not match the training data: expected {expected}", found=got)
-    got, expected = other.modality.conditions, train.modality.conditions
-    if "label" in other.given and "label" in train.given and got != expected:
-        raise InputError(f"the {name} have different classes from the training data: expected {expected}", found=got)
+    found, expected = other.modality.comparison_key, train.modality.comparison_key
+    if found != expected:
+        raise InputError(f"the {name} do not match the training data: expected {expected}", found=found)
+    found, expected = other.modality.conditions, train.modality.conditions
+    if "label" in other.given and "label" in train.given and found != expected:
+        raise InputError(f"the {name} have different classes from the training data: expected {expected}", found=found)
 
 
 def _has_no_floor(numbers: dict[str, float | str | None], name: str) -> bool:
@@ -122,22 +122,22 @@ def _held_out_notes(numbers: dict[str, float | str | None], held_out: Dataset) -
     if has_enough_held_out(held_out):
         return []
     kind = held_out.modality
-    parts = f" of {kind.count_units(held_out):,} {kind.unit_name}" if kind.unit_name and len(held_out) else ""
-    few = f"{len(held_out):,} examples{parts} are held out, fewer than {kind.min_held_out}"
-    there = [name for name in numbers if name.endswith("_floor") and numbers[name] is not None]
-    left_out = [name for name in ("nearest_ratio",) if name in numbers]
-    left_out += [name for name in numbers if name.endswith("_floor") and _has_no_floor(numbers, name)]
-    floors = ", and floors are those of the training data" if there else ""
-    missing = f"; more held-out data are needed for {', '.join(left_out)}" if left_out else ""
-    return [f"{few}: samples were compared with the training data{floors}{missing}"]
+    units = f" of {kind.count_units(held_out):,} {kind.unit_name}" if kind.unit_name and len(held_out) else ""
+    reason = f"{len(held_out):,} examples{units} are held out, fewer than {kind.min_held_out}"
+    measured = [name for name in numbers if name.endswith("_floor") and numbers[name] is not None]
+    undefined = [name for name in ("nearest_ratio",) if name in numbers]
+    undefined += [name for name in numbers if name.endswith("_floor") and _has_no_floor(numbers, name)]
+    floors = ", and floors are those of the training data" if measured else ""
+    missing = f"; more held-out data are needed for {', '.join(undefined)}" if undefined else ""
+    return [f"{reason}: samples were compared with the training data{floors}{missing}"]
 
 
 def _notes(samples: Dataset, train: Dataset, held_out: Dataset, judge: Judge | None) -> list[str]:
     notes = []
-    used = num_compared(samples, train, held_out)
-    if used < len(samples):
-        why = "the size of the training set" if used == len(train) else "to save time"
-        notes.append(f"distances use {used:,} of the {len(samples):,} samples, {why}")
+    num_used = num_compared(samples, train, held_out)
+    if num_used < len(samples):
+        reason = "the size of the training set" if num_used == len(train) else "to save time"
+        notes.append(f"distances use {num_used:,} of the {len(samples):,} samples, {reason}")
     if len(samples) < FEW_SAMPLES:
         notes.append(f"few samples ({len(samples)}): below {FEW_SAMPLES} the metrics have a large sampling error")
     if judge is not None and judge.target == "rotation":

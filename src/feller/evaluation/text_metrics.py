@@ -20,7 +20,7 @@ def text_quality(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng) 
     """Compute the trigram distance and copied passages of samples; floors are None if too little text is held out."""
     sets = compare_sets(samples, train, held_out, rng)
     training_texts = _texts(train)
-    unlike = reference_distance(
+    distance = reference_distance(
         lambda a, b: total_variation(trigrams(a), trigrams(b)),
         _texts(sets.samples),
         _texts(sets.real),
@@ -28,17 +28,17 @@ def text_quality(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng) 
         rng.fold_in("chance"),
     )
     held_out_texts = subsample(held_out, MAX_TEXTS_SEARCHED, rng.fold_in("unseen"))
-    made = subsample(samples, MAX_TEXTS_SEARCHED, rng.fold_in("made"))
+    subset = subsample(samples, MAX_TEXTS_SEARCHED, rng.fold_in("made"))
     return {
-        "trigram_distance": unlike.value,
-        "trigram_floor": unlike.floor,
-        "chance_factor": unlike.factor,
-        "copied": copied_passage_fraction(_texts(made), training_texts),
+        "trigram_distance": distance.value,
+        "trigram_floor": distance.floor,
+        "chance_factor": distance.factor,
+        "copied": copied_passage_fraction(_texts(subset), training_texts),
         "copied_floor": copied_passage_fraction(_texts(held_out_texts), training_texts)
         if has_enough_held_out(held_out)
         else None,
         **_copied_whole(
-            _texts(made), _texts(held_out_texts) if has_enough_held_out(held_out) else None, training_texts
+            _texts(subset), _texts(held_out_texts) if has_enough_held_out(held_out) else None, training_texts
         ),
     }
 
@@ -50,10 +50,10 @@ def _copied_whole(
     if statistics.median(map(len, training_texts)) >= PASSAGE:
         return {}
     training_set = {*training_texts}
-    shares = (
-        None if some is None else statistics.fmean(text in training_set for text in some) for some in (made, held_out)
+    fractions = (
+        None if docs is None else statistics.fmean(text in training_set for text in docs) for docs in (made, held_out)
     )
-    return dict(zip(("copied_whole", "copied_whole_floor"), shares, strict=True))
+    return dict(zip(("copied_whole", "copied_whole_floor"), fractions, strict=True))
 
 
 def _texts(data: Dataset) -> list[str]:
@@ -67,10 +67,10 @@ def trigrams(texts: Iterable[str]) -> Counter[str]:
 
 def total_variation(a: Counter[str], b: Counter[str]) -> float | None:
     """Return the total variation between the frequencies given by two counters; None if either counter is empty."""
-    of_a, of_b = a.total(), b.total()
-    if not of_a or not of_b:
+    n_a, n_b = a.total(), b.total()
+    if not n_a or not n_b:
         return None
-    return min(1.0, sum(abs(a[key] / of_a - b[key] / of_b) for key in a.keys() | b.keys()) / 2)  # rounding may exceed 1
+    return min(1.0, sum(abs(a[key] / n_a - b[key] / n_b) for key in a.keys() | b.keys()) / 2)  # rounding may exceed 1
 
 
 def copied_passage_fraction(texts: Iterable[str], training_texts: Iterable[str]) -> float | None:
@@ -79,10 +79,10 @@ def copied_passage_fraction(texts: Iterable[str], training_texts: Iterable[str])
     if not passages:
         return None
     query_passages = set(passages)
-    found = {
+    copied = {
         passage
         for text in training_texts
         for i in range(len(text) - PASSAGE + 1)
         if (passage := text[i : i + PASSAGE]) in query_passages
     }
-    return sum(passage in found for passage in passages) / len(passages)
+    return sum(passage in copied for passage in passages) / len(passages)

@@ -48,13 +48,13 @@ def reconstruct(model: Model, data: Dataset) -> Reconstructions:
         UsageError: If the model is not an image tokenizer.
     """
     network = tokenizer_network(model)
-    kind, device = model.spec.modality, network.from_code.weight.device
-    written, read = [], []
+    modality, device = model.spec.modality, network.from_code.weight.device
+    all_codes, decoded = [], []
     for rows in torch.arange(len(data)).split(CHUNK):
-        codes = network.encode(kind.encode(data.values[rows]).to(device))
-        written.append(codes.cpu())
-        read.append(kind.decode(network.decode(codes)).cpu())
-    return Reconstructions(torch.cat(written), torch.cat(read))
+        codes = network.encode(modality.encode(data.values[rows]).to(device))
+        all_codes.append(codes.cpu())
+        decoded.append(modality.decode(network.decode(codes)).cpu())
+    return Reconstructions(torch.cat(all_codes), torch.cat(decoded))
 
 
 def reconstruction_errors(
@@ -72,15 +72,15 @@ def reconstruction_errors(
     Returns:
         Metrics by key; `psnr` is None if the error is zero.
     """
-    error, small = (_error(real, other, max_level) for other in (made.values, downsample_to_grid(real, grid)))
-    shares = code_frequencies(made.codes, count)
+    error, shrunk_error = (_error(real, images, max_level) for images in (made.values, downsample_to_grid(real, grid)))
+    frequencies = code_frequencies(made.codes, count)
     return {
         "reconstruction_mse": error,
-        "reconstruction_mse_shrunk": small,
+        "reconstruction_mse_shrunk": shrunk_error,
         "psnr": _decibels(error),
-        "psnr_shrunk": _decibels(small),
-        "codebook_use": (shares > 0).double().mean().item(),
-        "codebook_perplexity": torch.special.entr(shares).sum().exp().item(),
+        "psnr_shrunk": _decibels(shrunk_error),
+        "codebook_use": (frequencies > 0).double().mean().item(),
+        "codebook_perplexity": torch.special.entr(frequencies).sum().exp().item(),
         "codes": count,
         "codes_per_picture": made.codes.shape[1],
     }
@@ -94,14 +94,14 @@ def code_frequencies(codes: Int64[Tensor, "n k"], count: int) -> Float64[Tensor,
 def downsample_to_grid(pictures: UInt8[Tensor, "n c h w"], grid: tuple[int, int]) -> UInt8[Tensor, "n c h w"]:
     """Replace the pixels in each cell of the grid by their mean, rounded to a pixel level."""
     height, width = pictures.shape[2:]
-    small = F.adaptive_avg_pool2d(pictures.double(), grid).round()
-    large = small.repeat_interleave(height // grid[0], 2).repeat_interleave(width // grid[1], 3)
-    return large.to(torch.uint8)
+    pooled = F.adaptive_avg_pool2d(pictures.double(), grid).round()
+    upsampled = pooled.repeat_interleave(height // grid[0], 2).repeat_interleave(width // grid[1], 3)
+    return upsampled.to(torch.uint8)
 
 
-def _error(real: Tensor, other: Tensor, max_level: int) -> float:
+def _error(real: Tensor, made: Tensor, max_level: int) -> float:
     """Return the mean squared error of pixels scaled to [0, 1]."""
-    return ((real.double() - other.double()) / max_level).square().mean().item()
+    return ((real.double() - made.double()) / max_level).square().mean().item()
 
 
 def _decibels(error: float) -> float | None:

@@ -57,15 +57,15 @@ def compare_tuned(
         rng: Random streams with which `after` was sampled.
         given: Values of the conditions that were fixed in fine-tuning, by name.
     """
-    before = base.sample_dataset(len(after), given=after.given, guidance=rule.guidance, rng=rng)
-    numbers: dict[str, Any] = {}
+    base_samples = base.sample_dataset(len(after), given=after.given, guidance=rule.guidance, rng=rng)
+    metrics: dict[str, Any] = {}
     notes = []
     if reward is not None:
-        first, last = (dataset_reward(reward, data) for data in (before, after))
-        tilted, fraction = tilted_reward(first, rule.reward_scale, condition_groups(before))
-        numbers |= {
-            "reward": last.mean().item(),
-            "reward_before": first.mean().item(),
+        base_reward, tuned_reward = (dataset_reward(reward, data) for data in (base_samples, after))
+        tilted, fraction = tilted_reward(base_reward, rule.reward_scale, condition_groups(base_samples))
+        metrics |= {
+            "reward": tuned_reward.mean().item(),
+            "reward_before": base_reward.mean().item(),
             "reward_tilted": tilted,
             "tilted_share": fraction,
         }
@@ -78,13 +78,13 @@ def compare_tuned(
         )
     try:
         check_memoryless(rule.path)
-        numbers["kl"] = base_divergence(
+        metrics["kl"] = base_divergence(
             rule, base, tuned, rng.fold_in("roll-outs"), given, min(MAX_ROLLOUTS, len(after))
         )
     except UsageError:
         notes.append("no KL divergence from the base model: its estimate needs a memoryless noise schedule")
-    numbers |= {"diversity": sample_diversity(after), "diversity_before": sample_diversity(before)}
-    return TuningComparison(before, numbers, tuple(notes))
+    metrics |= {"diversity": sample_diversity(after), "diversity_before": sample_diversity(base_samples)}
+    return TuningComparison(base_samples, metrics, tuple(notes))
 
 
 def reward_scale_warning(reward_scale: float, fraction: float) -> str:
@@ -97,10 +97,10 @@ def reward_scale_warning(reward_scale: float, fraction: float) -> str:
 
 def condition_groups(data: Dataset) -> Int[Tensor, " n"]:
     """Return the group index of each example; examples with equal conditions have the same index."""
-    named = [data.given[name] for name in data.modality.conditions if name in data.given]
-    if not named:
+    conditions = [data.given[name] for name in data.modality.conditions if name in data.given]
+    if not conditions:
         return torch.zeros(len(data), dtype=torch.long)
-    return torch.stack(named, 1).unique(dim=0, return_inverse=True)[1].cpu()
+    return torch.stack(conditions, 1).unique(dim=0, return_inverse=True)[1].cpu()
 
 
 def tilted_reward(reward: Float[Tensor, " n"], reward_scale: float, group: Int[Tensor, " n"]) -> tuple[float, float]:
@@ -109,14 +109,14 @@ def tilted_reward(reward: Float[Tensor, " n"], reward_scale: float, group: Int[T
     The estimate uses self-normalized importance weights of base samples within each group, so that conditions keep
     their distribution. The effective fraction is the effective sample size divided by the number of samples.
     """
-    total, effective, counted = 0.0, 0.0, 0
-    for number in group.unique().tolist():
-        some = reward[group == number]
-        weights = (reward_scale * some).softmax(0)
-        total += len(some) * (weights * some).sum().item()
-        if len(some) > 1:  # a single sample always has full weight
-            effective, counted = effective + 1 / weights.square().sum().item() - 1, counted + len(some) - 1
-    return total / len(reward), effective / max(counted, 1)
+    total, effective, count = 0.0, 0.0, 0
+    for index in group.unique().tolist():
+        rewards = reward[group == index]
+        weights = (reward_scale * rewards).softmax(0)
+        total += len(rewards) * (weights * rewards).sum().item()
+        if len(rewards) > 1:  # a single sample always has full weight
+            effective, count = effective + 1 / weights.square().sum().item() - 1, count + len(rewards) - 1
+    return total / len(reward), effective / max(count, 1)
 
 
 def base_divergence(
@@ -141,8 +141,8 @@ def sample_diversity(data: Dataset) -> float | None:
     state = data.modality.encode(data.values)
     flat = torch.cat([leaf.double().flatten(1) for leaf in leaves(state)], 1)[:MAX_PAIRED]
     group, total, count = condition_groups(data)[:MAX_PAIRED], 0.0, 0
-    for number in group.unique().tolist():
-        some = flat[group == number]
-        total += torch.cdist(some, some).sum().item()
-        count += len(some) * (len(some) - 1)
+    for index in group.unique().tolist():
+        rows = flat[group == index]
+        total += torch.cdist(rows, rows).sum().item()
+        count += len(rows) * (len(rows) - 1)
     return total / count if count else None

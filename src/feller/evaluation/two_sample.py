@@ -37,9 +37,9 @@ def sliced_wasserstein(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"], rng: Rn
     projections = projections / projections.norm(dim=1, keepdim=True)
     interval_lengths, in_a, in_b = _quantiles(len(a), len(b), a.device)
     total = 0.0
-    for part in projections.split(max(1, CHUNK // (len(a) + len(b)))):
-        gap = _sorted(part @ a.T)[:, in_a] - _sorted(part @ b.T)[:, in_b]
-        total += (gap.abs() @ interval_lengths).sum().item()
+    for chunk in projections.split(max(1, CHUNK // (len(a) + len(b)))):
+        difference = _sorted(chunk @ a.T)[:, in_a] - _sorted(chunk @ b.T)[:, in_b]
+        total += (difference.abs() @ interval_lengths).sum().item()
     return total / directions
 
 
@@ -54,9 +54,9 @@ def _quantiles(
     n: int, m: int, device: torch.device
 ) -> tuple[Float[Tensor, " k"], Int[Tensor, " k"], Int[Tensor, " k"]]:
     """Split (0, 1] at the jumps of both quantile functions: interval lengths, and point indices per interval."""
-    ends = torch.cat([torch.arange(1, n + 1) * m, torch.arange(1, m + 1) * n]).unique()  # multiples of 1 / (n m)
-    lengths = torch.diff(ends, prepend=ends.new_zeros(1)).double() / (n * m)
-    return lengths.to(device), ((ends - 1) // m).to(device), ((ends - 1) // n).to(device)
+    jumps = torch.cat([torch.arange(1, n + 1) * m, torch.arange(1, m + 1) * n]).unique()  # multiples of 1 / (n m)
+    lengths = torch.diff(jumps, prepend=jumps.new_zeros(1)).double() / (n * m)
+    return lengths.to(device), ((jumps - 1) // m).to(device), ((jumps - 1) // n).to(device)
 
 
 def energy_distance(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> float:
@@ -77,8 +77,8 @@ def energy_distance(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> float:
 
 
 def _mean_distance(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> float:
-    rows = a.split(max(1, CHUNK // len(b)))
-    return sum(torch.cdist(part, b).sum().item() for part in rows) / (len(a) * len(b))
+    chunks = a.split(max(1, CHUNK // len(b)))
+    return sum(torch.cdist(chunk, b).sum().item() for chunk in chunks) / (len(a) * len(b))
 
 
 def frechet(a: Float[Tensor, "n f"], b: Float[Tensor, "m f"]) -> float:
@@ -106,16 +106,16 @@ def frechet_normal(
 
     Source: Dowson and Landau 1982, "The Fréchet distance between multivariate normal distributions".
     """
-    shared = torch.linalg.svdvals(_root(cov_a) @ _root(cov_b)).sum()
-    squares = (mean_a - mean_b).double().square().sum() + cov_a.double().trace() + cov_b.double().trace()
-    return max((squares - 2 * shared).item(), 0.0)
+    cross_trace = torch.linalg.svdvals(_root(cov_a) @ _root(cov_b)).sum()
+    total = (mean_a - mean_b).double().square().sum() + cov_a.double().trace() + cov_b.double().trace()
+    return max((total - 2 * cross_trace).item(), 0.0)
 
 
 def _root(matrix: Float[Tensor, "f f"]) -> Float[Tensor, "f f"]:
     """Return the symmetric square root of a covariance, with eigenvalues at rounding level set to zero."""
-    values, vectors = torch.linalg.eigh(matrix.double())
-    rounding = values.abs().max() * len(values) * torch.finfo(values.dtype).eps
-    return (vectors * torch.where(values > rounding, values, 0).sqrt()) @ vectors.T
+    eigenvalues, eigenvectors = torch.linalg.eigh(matrix.double())
+    rounding = eigenvalues.abs().max() * len(eigenvalues) * torch.finfo(eigenvalues.dtype).eps
+    return (eigenvectors * torch.where(eigenvalues > rounding, eigenvalues, 0).sqrt()) @ eigenvectors.T
 
 
 def nearest(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> Float[Tensor, " n"]:
@@ -126,10 +126,10 @@ def nearest(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> Float[Tensor, "
     """
     _check(a, b)
     centre = a.double().mean(0)
-    a, best = a.double() - centre, torch.full((len(a),), torch.inf, dtype=torch.float64, device=a.device)
-    for part in b.split(max(1, CHUNK // max(len(a), a.shape[1]))):
-        best = torch.minimum(best, torch.cdist(a, part.double() - centre).amin(1))
-    return best
+    a, distances = a.double() - centre, torch.full((len(a),), torch.inf, dtype=torch.float64, device=a.device)
+    for chunk in b.split(max(1, CHUNK // max(len(a), a.shape[1]))):
+        distances = torch.minimum(distances, torch.cdist(a, chunk.double() - centre).amin(1))
+    return distances
 
 
 def _check(a: Tensor, b: Tensor, *, finite: bool = False) -> None:
@@ -198,15 +198,15 @@ def sinkhorn_divergence(
     _check(a, b, finite=True)
     if not blur > 0 or not 0 < scaling < 1:
         raise ValueError(f"expected a blur above 0 and a scaling between 0 and 1, got {blur:g} and {scaling:g}")
-    middle = a.double().mean(0)
-    a, b = a.double() - middle, b.double() - middle
+    centre = a.double().mean(0)
+    a, b = a.double() - centre, b.double() - centre
     f, g = _potentials(_cost(a, b), blur, scaling)
     zero = torch.zeros_like
-    own_f, _ = _converge_potentials(
+    f_aa, _ = _converge_potentials(
         _cost(a, a), zero(f), zero(f), blur**2
     )  # a self-transport problem needs no annealing
-    own_g, _ = _converge_potentials(_cost(b, b), zero(g), zero(g), blur**2)
-    return (f - own_f).mean().item() + (g - own_g).mean().item()
+    g_bb, _ = _converge_potentials(_cost(b, b), zero(g), zero(g), blur**2)
+    return (f - f_aa).mean().item() + (g - g_bb).mean().item()
 
 
 def _cost(a: Float64[Tensor, "n d"], b: Float64[Tensor, "m d"]) -> Float64[Tensor, "n m"]:
@@ -217,10 +217,10 @@ def _potentials(
     cost: Float64[Tensor, "n m"], blur: float, scaling: float
 ) -> tuple[Float64[Tensor, " n"], Float64[Tensor, " m"]]:
     """Return the dual potentials by symmetric averaged updates with annealed blur."""
-    wide = max(math.sqrt(2 * cost.max().item()), blur)
-    f, g = _soft_minimum(cost, wide**2), _soft_minimum(cost.T, wide**2)
-    for i in range(math.ceil(math.log(wide / blur) / -math.log(scaling))):
-        f, g = _half_steps(cost, f, g, (wide * scaling**i) ** 2, 1)
+    max_blur = max(math.sqrt(2 * cost.max().item()), blur)
+    f, g = _soft_minimum(cost, max_blur**2), _soft_minimum(cost.T, max_blur**2)
+    for i in range(math.ceil(math.log(max_blur / blur) / -math.log(scaling))):
+        f, g = _half_steps(cost, f, g, (max_blur * scaling**i) ** 2, 1)
     return _converge_potentials(cost, f, g, blur**2)
 
 
@@ -229,15 +229,15 @@ def _converge_potentials(
 ) -> tuple[Float64[Tensor, " n"], Float64[Tensor, " m"]]:
     """Iterate at a fixed blur until convergence or for at most ROUNDS rounds."""
     for _ in range(ROUNDS):
-        before = f, g
+        previous = f, g
         f, g = _half_steps(cost, f, g, epsilon, STEPS)
-        if max((f - before[0]).abs().mean().item(), (g - before[1]).abs().mean().item()) <= TOLERANCE * epsilon:
+        if max((f - previous[0]).abs().mean().item(), (g - previous[1]).abs().mean().item()) <= TOLERANCE * epsilon:
             break
     return _soft_minimum(cost - g, epsilon), _soft_minimum(cost.T - f, epsilon)
 
 
 def _half_steps(
-    cost: Float64[Tensor, "n m"], f: Float64[Tensor, " n"], g: Float64[Tensor, " m"], epsilon: float, number: int
+    cost: Float64[Tensor, "n m"], f: Float64[Tensor, " n"], g: Float64[Tensor, " m"], epsilon: float, steps: int
 ) -> tuple[Float64[Tensor, " n"], Float64[Tensor, " m"]]:
     """Apply averaged Sinkhorn updates to both potentials.
 
@@ -245,12 +245,12 @@ def _half_steps(
     """
     plan = (f[:, None] + g).sub_(cost).div_(epsilon).exp_()
     u, v = torch.ones_like(f), torch.ones_like(g)
-    for _ in range(number):
+    for _ in range(steps):
         rows, columns = plan @ v / len(v), u @ plan / len(u)
         u, v = (u / rows).sqrt(), (v / columns).sqrt()
-    new = f + epsilon * u.log(), g + epsilon * v.log()
-    if new[0].isfinite().all() and new[1].isfinite().all():
-        return new
+    updated = f + epsilon * u.log(), g + epsilon * v.log()
+    if updated[0].isfinite().all() and updated[1].isfinite().all():
+        return updated
     return (f + _soft_minimum(cost - g, epsilon)) / 2, (g + _soft_minimum(cost.T - f, epsilon)) / 2
 
 

@@ -29,12 +29,12 @@ def valid_molecules(samples: Dataset) -> Bool[np.ndarray, " n"] | None:
     molecules = molecules_of(samples)
     try:
         with rdkit("checking molecules") as chem:
-            found = [rdkit_with_bonds(chem, molecule) for molecule in molecules]
-            sane = [made is not None and sanitize(chem, made) for made in found]
+            bonded = [rdkit_with_bonds(chem, molecule) for molecule in molecules]
+            is_sane = [mol is not None and sanitize(chem, mol) for mol in bonded]
     except UsageError:
         return None
-    whole = [connected_components(molecule.bond_mask())[0] == 1 for molecule in molecules]
-    return np.array(sane) & np.array(whole)
+    is_connected = [connected_components(molecule.bond_mask())[0] == 1 for molecule in molecules]
+    return np.array(is_sane) & np.array(is_connected)
 
 
 def valid_crystals(samples: Dataset) -> Bool[np.ndarray, " n"] | None:
@@ -42,6 +42,6 @@ def valid_crystals(samples: Dataset) -> Bool[np.ndarray, " n"] | None:
     if not (is_installed("pymatgen") and is_installed("smact")):
         return None
     crystals = cast(Crystals, samples.modality).crystals(samples.values, samples.given)
-    around = [crystal_geometry(crystal) for crystal in crystals]
-    charged = [is_charge_balanced(reduced_formula(crystal)) for crystal in crystals]
-    return np.array([one.valid and one.shortest >= MIN_DISTANCE_RATIO for one in around]) & np.array(charged)
+    geometries = [crystal_geometry(crystal) for crystal in crystals]
+    balanced = [is_charge_balanced(reduced_formula(crystal)) for crystal in crystals]
+    return np.array([g.valid and g.shortest >= MIN_DISTANCE_RATIO for g in geometries]) & np.array(balanced)

@@ -70,17 +70,17 @@ def drop_conditions(
     if null is None:
         null = null_values(network)
     if unknown := sorted(names - null.keys()):
-        some = ", ".join(f"{name!r}: ..." for name in unknown)
+        entries = ", ".join(f"{name!r}: ..." for name in unknown)
         raise UsageError(
             argument="null",
             expected=f"a null value for each condition: {', '.join(sorted(names))}",
             found=", ".join(sorted(null)) or "none",
-            remedy=f"Set null={{{some}}} in the objective, for example to the number of classes, or cond_dropout=0",
+            remedy=f"Set null={{{entries}}} in the objective, for example to the number of classes, or cond_dropout=0",
         )
     for name in names:
         _check_null_of(name, null[name], cond[name])
-    some = next(cond[name] for name in names)
-    drop_mask = rng.stream("drop").uniform((len(some),), device=some.device) < prob
+    like = next(cond[name] for name in names)
+    drop_mask = rng.stream("drop").uniform((len(like),), device=like.device) < prob
 
     def null_of(name: str, value: Tensor) -> Tensor:
         mask = drop_mask.reshape(-1, *(1,) * (value.ndim - 1))

@@ -152,8 +152,8 @@ class JointMLPNetwork(nn.Module):
         valid = {name: submask(cond.get("valid"), name) for name in self.leaves}
         x = {name: _zero_invalid(x_t[name], mask)[:, None] for name, mask in valid.items()}  # one site per example
         masks = {
-            name: site_mask(x[name], None if m is None else m.reshape(m.shape[0], -1).any(1))
-            for name, m in valid.items()
+            name: site_mask(x[name], None if mask is None else mask.reshape(mask.shape[0], -1).any(1))
+            for name, mask in valid.items()
         }
         h = self.embed(encode_all(self.leaves, x, t, masks, self.embed.weight)[:, 0])
         for block in self.blocks:

@@ -80,21 +80,21 @@ def _children(obj: Any, *, modules: bool) -> Iterator[tuple[Any, int]]:
     if isinstance(obj, nn.Module):
         yield from ((child, 0) for child in (obj.children() if modules else ()))
     elif isinstance(obj, functools.partial):
-        yield from ((part, 0) for part in (obj.func, *obj.args, *obj.keywords.values()))
+        yield from ((child, 0) for child in (obj.func, *obj.args, *obj.keywords.values()))
     elif isinstance(obj, tuple | list | dict):
-        yield from ((part, 0) for part in (obj.values() if isinstance(obj, dict) else obj))
+        yield from ((child, 0) for child in (obj.values() if isinstance(obj, dict) else obj))
     elif inspect.ismethod(obj):
         attributes = () if isinstance(obj.__self__, nn.Module) else getattr(obj.__self__, "__dict__", {}).values()
-        yield from ((part, 0) for part in (obj.__self__, obj.__func__, *attributes))
+        yield from ((child, 0) for child in (obj.__self__, obj.__func__, *attributes))
     elif inspect.isfunction(obj):
         cells = (cell.cell_contents for cell in obj.__closure__ or () if _is_filled(cell))
-        yield from ((part, 0) for part in cells)
+        yield from ((child, 0) for child in cells)
         global_values = (obj.__globals__.get(name) for name in obj.__code__.co_names)
-        yield from ((part, 1) for part in global_values if callable(part) or hasattr(part, "null_values"))
+        yield from ((child, 1) for child in global_values if callable(child) or hasattr(child, "null_values"))
         defaults = (*(obj.__defaults__ or ()), *(obj.__kwdefaults__ or {}).values())
-        yield from ((part, 0) for part in (*defaults, *vars(obj).values()))
+        yield from ((child, 0) for child in (*defaults, *vars(obj).values()))
     elif callable(obj) and not inspect.isroutine(obj):
-        yield from ((part, 0) for part in getattr(obj, "__dict__", {}).values())
+        yield from ((child, 0) for child in getattr(obj, "__dict__", {}).values())
         yield inspect.getattr_static(type(obj), "__call__"), 0
     else:
         yield getattr(obj, "__dict__", {}).get("network"), 0

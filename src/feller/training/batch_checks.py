@@ -473,10 +473,8 @@ def _check_points(x: Tensor, space: Manifold, valid: State | None, name: str, ro
     points, mask = x[rows], valid[rows] if isinstance(valid, Tensor) else None
     if mask is not None:
         points = zero_invalid(points, mask)  # padding may hold anything
-    distance, tolerance = (
-        (space.project(points) - points).abs(),
-        MANIFOLD_TOLERANCE * max(1.0, float(points.abs().max())),
-    )
+    distance = (space.project(points) - points).abs()
+    tolerance = MANIFOLD_TOLERANCE * max(1.0, float(points.abs().max()))
     if float(distance.max()) <= tolerance:
         return
     for shift in (tolerance, -tolerance):  # rounding may put an angle just beyond the end of its range

@@ -162,8 +162,8 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tenso
     if mismatched or any(not value.is_floating_point() for value in tensors.values()):
         name = type(optimizer).__name__
         raise InputError(
-            f"the saved state does not belong to the optimizer {name}: {len(mismatched)} entries have other names or shapes,"
-            f" such as {mismatched[:1]}"
+            f"the saved state does not belong to the optimizer {name}: {len(mismatched)} entries have other names or"
+            f" shapes, such as {mismatched[:1]}"
         )
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():

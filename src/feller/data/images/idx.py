@@ -23,8 +23,8 @@ def parse(path: pathlib.Path) -> np.ndarray:
     """Read a uint8 array with up to 4 axes; InputError if the file is not an IDX file of bytes, or is truncated."""
     try:
         with path.open("rb") as file:
-            packed = file.read(2) == b"\x1f\x8b"
-        with open_gzip(path) if packed else path.open("rb") as file:
+            is_gzip = file.read(2) == b"\x1f\x8b"
+        with open_gzip(path) if is_gzip else path.open("rb") as file:
             content = file.read()
         if content[:3] != b"\0\0\x08" or content[3] > 4:
             raise ValueError(f"expected an IDX file of bytes, which starts with 0 0 8, got {content[:4].hex(' ')}")
@@ -40,8 +40,8 @@ def labels_path(path: pathlib.Path) -> pathlib.Path | None:
     if match is None:
         return None
     stem = f"{match['part']}labels{match['dot']}idx1-ubyte"
-    wanted = {stem.lower(), f"{stem}.gz".lower()}
-    return next((other for other in sorted(path.parent.iterdir()) if other.name.lower() in wanted), None)
+    candidates = {stem.lower(), f"{stem}.gz".lower()}
+    return next((other for other in sorted(path.parent.iterdir()) if other.name.lower() in candidates), None)
 
 
 def load_idx(path: pathlib.Path, size: int | None, limit: int | None) -> RawImages:
@@ -69,12 +69,12 @@ def choose_images_file(folder: pathlib.Path) -> tuple[pathlib.Path, tuple[str, .
     if not files:
         return None
     names = ", ".join(path.name for path in files)
-    best = [path for path in files if path.name.lower().startswith("train")] if len(files) > 1 else files
-    if len(best) != 1:
+    candidates = [path for path in files if path.name.lower().startswith("train")] if len(files) > 1 else files
+    if len(candidates) != 1:
         raise InputError(
             "a single file of images, or a single one whose name starts with train",
             names,
             "Give the file instead of the folder",
             file=folder,
         )
-    return best[0], ((f"using {best[0].name}, out of {names}",) if len(files) > 1 else ())
+    return candidates[0], ((f"using {candidates[0].name}, out of {names}",) if len(files) > 1 else ())

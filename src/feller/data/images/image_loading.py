@@ -69,51 +69,51 @@ ImageSource = pathlib.Path | EncodedImage
 
 def image_info(image: Image.Image) -> ImageInfo:
     """Return the header of an image: size, colour mode, whether it has colour, and number of frames."""
-    turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # EXIF orientation: lying on its side
+    is_rotated = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # EXIF orientation: lying on its side
     colour = image.mode not in GRAY and not image.mode.startswith("I;16")
     if image.mode in ("P", "PA"):
         image.load()
         palette = np.array(image.getpalette("RGB") or [0]).reshape(-1, 3)
         colour = bool((palette != palette[:, :1]).any())
-    return ImageInfo(image.size[::-1] if turned else image.size, image.mode, colour, getattr(image, "n_frames", 1))
+    return ImageInfo(image.size[::-1] if is_rotated else image.size, image.mode, colour, getattr(image, "n_frames", 1))
 
 
-def _load(image: Image.Image, to: Size) -> tuple[ImageInfo, np.ndarray]:
+def _load(image: Image.Image, size: Size) -> tuple[ImageInfo, np.ndarray]:
     """Read an image with EXIF rotation, transparency on white, cropped and resized; [h, w, 1] if it has no colour."""
-    look = image_info(image)
-    if image.format == "JPEG" and min(image.size) > FINER * max(to):
-        image.draft(None, (FINER * max(to), FINER * max(to)))  # decode at a reduced resolution
+    info = image_info(image)
+    if image.format == "JPEG" and min(image.size) > FINER * max(size):
+        image.draft(None, (FINER * max(size), FINER * max(size)))  # decode at a reduced resolution
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):
-        deep = np.asarray(image).astype(np.int64)
-        if deep.min() < 0 or deep.max() > 65535:
+        pixels = np.asarray(image).astype(np.int64)
+        if pixels.min() < 0 or pixels.max() > 65535:
             raise ValueError("expected 8 or 16 bits per pixel")
-        image = Image.fromarray(((deep + 128) // 257).astype(np.uint8))
+        image = Image.fromarray(((pixels + 128) // 257).astype(np.uint8))
     elif image.mode == "F":
         raise ValueError("expected 8 or 16 bits per pixel; found floating-point pixels")
     elif image.mode in CLEAR or "transparency" in image.info:
-        seen = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen).convert("RGB")
-    mode = "RGB" if look.colour else "L"
-    return look, to_pixels(crop_and_resize(image.convert("RGB").convert(mode) if image.mode != mode else image, to))
+        rgba = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    mode = "RGB" if info.colour else "L"
+    return info, to_pixels(crop_and_resize(image.convert("RGB").convert(mode) if image.mode != mode else image, size))
 
 
 def _map_images(files: Iterable[ImageSource], function: Callable[[Image.Image], Answer]) -> Iterator[Answer | str]:
     """Apply a function to images in parallel; yield its results in order, or the error text."""
 
-    def one(source: ImageSource) -> Answer | str:
+    def apply(source: ImageSource) -> Answer | str:
         try:
             with Image.open(_opened(source), formats=FORMATS) as image:
                 return function(image)
         except Exception as error:  # Pillow raises a dozen types on damaged files
             return " ".join(str(error).split()) or type(error).__name__
 
-    left = iter(files)
+    remaining = iter(files)
     with warnings.catch_warnings(), ThreadPoolExecutor(THREADS) as pool:
         warnings.simplefilter("ignore")  # Pillow warns about metadata that do not matter here
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        while some := [*itertools.islice(left, READ_BATCH)]:
-            yield from pool.map(one, some)
+        while batch := [*itertools.islice(remaining, READ_BATCH)]:
+            yield from pool.map(apply, batch)
 
 
 def _opened(source: ImageSource) -> pathlib.Path | io.BytesIO:
@@ -134,23 +134,23 @@ def _read_all(
 
     `sources` are the same images, some already in memory. InputError if any cannot be read; it names up to ten.
     """
-    bad: dict[ImageSource, str] = {}
-    looks: list[ImageInfo] = []
+    errors: dict[ImageSource, str] = {}
+    infos: list[ImageInfo] = []
     values = np.empty((len(files), size[1], size[0], 1), dtype=np.uint8)
-    for i, (source, answer) in enumerate(
+    for i, (source, loaded) in enumerate(
         zip(files, _map_images(sources, lambda image: _load(image, size)), strict=True)
     ):
-        if isinstance(answer, str):
-            bad[source] = answer
+        if isinstance(loaded, str):
+            errors[source] = loaded
             continue
-        look, levels = answer
-        looks.append(look)
-        if levels.shape[2] > values.shape[3]:  # the first in colour
-            values = np.repeat(values, levels.shape[2], axis=3)
-        values[i] = levels
-    if bad:
-        raise _refused(files, bad)
-    return values, looks
+        info, pixels = loaded
+        infos.append(info)
+        if pixels.shape[2] > values.shape[3]:  # the first in colour
+            values = np.repeat(values, pixels.shape[2], axis=3)
+        values[i] = pixels
+    if errors:
+        raise _refused(files, errors)
+    return values, infos
 
 
 def read_uniform(files: Sequence[ImageSource], to: Size, mode: str) -> np.ndarray:
@@ -172,22 +172,22 @@ def read_images(
     is wrong, the images are read again. The longer side becomes `size`, or is at most `limit` if `size` is None.
     InputError if files cannot be read; the message names up to ten.
     """
-    held = [*map(_in_memory, files[:FIRST])]
-    first = [look.size for look in _map_images(held, image_info) if isinstance(look, ImageInfo)]
-    to = target_size(most_common(first), size, limit) if first else (1, 1)
-    values, looks = _read_all(files, [*held, *files[FIRST:]], to)
-    sizes = [look.size for look in looks]
-    wanted = target_size(most_common(sizes), size, limit)
-    if wanted != to:
-        values, _ = _read_all(files, files, wanted)
+    first_sources = [*map(_in_memory, files[:FIRST])]
+    first_sizes = [info.size for info in _map_images(first_sources, image_info) if isinstance(info, ImageInfo)]
+    guess = target_size(most_common(first_sizes), size, limit) if first_sizes else (1, 1)
+    values, infos = _read_all(files, [*first_sources, *files[FIRST:]], guess)
+    sizes = [info.size for info in infos]
+    target = target_size(most_common(sizes), size, limit)
+    if target != guess:
+        values, _ = _read_all(files, files, target)
     mode = "RGB" if values.shape[3] == 3 else "L"
-    return values, (*resize_notes(sizes, wanted), *_mode_notes([look.mode for look in looks], mode), *_frames(looks))
+    return values, (*resize_notes(sizes, target), *_mode_notes([info.mode for info in infos], mode), *_frames(infos))
 
 
-def _refused(files: Sequence[ImageSource], bad: dict[ImageSource, str]) -> InputError:
-    named = abbreviated([f"{path} ({bad[path]})" for path in files if path in bad])
+def _refused(files: Sequence[ImageSource], errors: dict[ImageSource, str]) -> InputError:
+    listed = abbreviated([f"{path} ({errors[path]})" for path in files if path in errors])
     return InputError(
-        f"{len(bad)} of {len(files)} images cannot be read: {named}", remedy="Replace or remove these images"
+        f"{len(errors)} of {len(files)} images cannot be read: {listed}", remedy="Replace or remove these images"
     )
 
 
@@ -201,15 +201,15 @@ def _mode_notes(modes: list[str], mode: str) -> tuple[str, ...]:
     others = Counter(other for other in modes if other != mode)
     if not others:
         return ()
-    clear = sum(count for other, count in others.items() if other in CLEAR)
-    white = f", {clear} transparent ones composited on white" if clear else ""
+    num_transparent = sum(count for other, count in others.items() if other in CLEAR)
+    transparent_note = f", {num_transparent} transparent ones composited on white" if num_transparent else ""
     listed = ", ".join(f"{count} of {other}" for other, count in others.most_common())
-    return (f"{others.total()} of {len(modes)} images were converted to {mode} ({listed}){white}",)
+    return (f"{others.total()} of {len(modes)} images were converted to {mode} ({listed}){transparent_note}",)
 
 
 def _frames(infos: list[ImageInfo]) -> tuple[str, ...]:
-    moving = sum(look.frames > 1 for look in infos)
-    return (f"only the first frame of {moving} multi-frame images was used",) if moving else ()
+    num_animated = sum(info.frames > 1 for info in infos)
+    return (f"only the first frame of {num_animated} multi-frame images was used",) if num_animated else ()
 
 
 def load_image_folder(folder: pathlib.Path, size: int | None, limit: int | None) -> RawImages:
@@ -217,31 +217,31 @@ def load_image_folder(folder: pathlib.Path, size: int | None, limit: int | None)
 
     InputError if there are no images, or some images are outside the class subfolders although these exist.
     """
-    held = list_class_folders(folder, ENDINGS, "images")
-    if held.labels is None:
-        values, notes = read_images(held.unclassified, size, limit)
-        return RawImages(values, levels=255, notes=(*held.notes, *notes))
-    pairs, names = [*zip(held.files, held.labels.tolist(), strict=True)], tuple(held.classes)
+    listing = list_class_folders(folder, ENDINGS, "images")
+    if listing.labels is None:
+        values, notes = read_images(listing.unclassified, size, limit)
+        return RawImages(values, levels=255, notes=(*listing.notes, *notes))
+    pairs, names = [*zip(listing.files, listing.labels.tolist(), strict=True)], tuple(listing.classes)
     if sample_folder.is_overview(folder / sample_folder.OVERVIEW_FILE):  # samples by feller are numbered across classes
         pairs.sort(key=lambda pair: pair[0].name)
         names = tuple(sample_folder.class_name(name) for name in names)
     values, notes = read_images([path for path, _ in pairs], size, limit)
-    return RawImages(values, np.array([i for _, i in pairs]), names, levels=255, notes=(*held.notes, *notes))
+    return RawImages(values, np.array([i for _, i in pairs]), names, levels=255, notes=(*listing.notes, *notes))
 
 
 def check_one_kind(folder: pathlib.Path) -> None:
     """Raise an InputError if the images of a folder differ in size or colour mode; unreadable files are ignored."""
-    found = (file for file in sorted(folder.rglob("*")) if file.suffix.lower() in ENDINGS and file.is_file())
-    files = [file for file in found if not sample_folder.is_overview(file)]
-    seen: dict[str, pathlib.Path] = {}
-    for file, look in zip(files, _map_images(files, image_info), strict=True):
-        if isinstance(look, ImageInfo):
-            (width, height), mode, colour, _ = look
-            seen.setdefault(f"{width} x {height} {'in colour' if colour else 'gray'} ({mode})", file)
-    if len(seen) > 1:
-        kinds = ", ".join(f"{kind} ({file.name})" for kind, file in list(seen.items())[:3])
+    images = (file for file in sorted(folder.rglob("*")) if file.suffix.lower() in ENDINGS and file.is_file())
+    files = [file for file in images if not sample_folder.is_overview(file)]
+    examples: dict[str, pathlib.Path] = {}
+    for file, info in zip(files, _map_images(files, image_info), strict=True):
+        if isinstance(info, ImageInfo):
+            (width, height), mode, colour, _ = info
+            examples.setdefault(f"{width} x {height} {'in colour' if colour else 'gray'} ({mode})", file)
+    if len(examples) > 1:
+        listed = ", ".join(f"{description} ({file.name})" for description, file in list(examples.items())[:3])
         raise InputError(
             "private fits need images of the same size and mode, because preprocessing would otherwise depend on the"
-            f" rows; found {kinds}. Convert the images first",
+            f" rows; found {listed}. Convert the images first",
             file=folder,
         )

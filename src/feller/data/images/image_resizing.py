@@ -21,8 +21,8 @@ def most_common(sizes: list[Size]) -> Size:
 def target_size(common: Size, size: int | None, limit: int | None = MAX_SIDE) -> Size:
     """Scale a size, keeping its aspect ratio: the longer side becomes `size`, or at most `limit` if `size` is None."""
     longer = max(common)
-    wanted = size or min(longer, limit or longer)
-    return (max(1, round(common[0] * wanted / longer)), max(1, round(common[1] * wanted / longer)))
+    target = size or min(longer, limit or longer)
+    return (max(1, round(common[0] * target / longer)), max(1, round(common[1] * target / longer)))
 
 
 def crop_and_resize(image: Image.Image, to: Size) -> Image.Image:
@@ -53,19 +53,19 @@ def resize_notes(sizes: list[Size], to: Size, what: str = "images") -> tuple[str
     if not others:
         return ()
     listed = ", ".join(f"{count} of {w}x{h}" for (w, h), count in others.most_common(3))
-    more = f" and {len(others) - 3} other sizes" if len(others) > 3 else ""
+    other_sizes = f" and {len(others) - 3} other sizes" if len(others) > 3 else ""
     cropped = sum(count for (w, h), count in others.items() if round(w * to[1] / to[0]) != h)
-    crop = f", {cropped} of them cropped to that aspect ratio" if cropped else ""
-    number = others.total()
-    return (f"{number} of {len(sizes)} {what} were resized to {to[0]}x{to[1]} ({listed}{more}){crop}",)
+    crop_note = f", {cropped} of them cropped to that aspect ratio" if cropped else ""
+    num_resized = others.total()
+    return (f"{num_resized} of {len(sizes)} {what} were resized to {to[0]}x{to[1]} ({listed}{other_sizes}){crop_note}",)
 
 
 def resize_arrays(values: np.ndarray, size: int | None, limit: int | None) -> tuple[np.ndarray, tuple[str, ...]]:
     """Resize an array of equal-sized images, uint8 [n, h, w, c]; also return notes, empty if nothing changed."""
-    own = (values.shape[2], values.shape[1])
-    to = target_size(own, size, limit)
-    if to == own:
+    original = (values.shape[2], values.shape[1])
+    target = target_size(original, size, limit)
+    if target == original:
         return values, ()
-    fitted = np.stack([to_pixels(crop_and_resize(from_pixels(value), to)) for value in values])
-    clipped = np.minimum(fitted, values.max((1, 2, 3), keepdims=True))  # Lanczos resampling overshoots at edges
-    return clipped, resize_notes([own] * len(values), to)
+    resized = np.stack([to_pixels(crop_and_resize(from_pixels(value), target)) for value in values])
+    clipped = np.minimum(resized, values.max((1, 2, 3), keepdims=True))  # Lanczos resampling overshoots at edges
+    return clipped, resize_notes([original] * len(values), target)

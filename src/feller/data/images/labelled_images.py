@@ -45,10 +45,10 @@ class LabelledImages(Modality):
         """Parse a class name; return its class index as a label, [1], and no further conditions."""
         if leaf != "label":
             return super().parse_condition(leaf, text)
-        number = class_number(text, self.images.classes)
-        if number is None:
+        class_index = class_number(text, self.images.classes)
+        if class_index is None:
             raise unknown_class(UsageError, "label", text, self.images.classes)
-        return torch.tensor([number]), {}
+        return torch.tensor([class_index]), {}
 
     def load_condition(self, leaf: str, raw: RawExamples) -> tuple[Tensor, dict[str, int]]:
         """Return the encoded image of a file, [1, c, h, w], and no further conditions."""

@@ -86,8 +86,8 @@ class Images(Modality):
 
     def convert(self, data: Dataset) -> Dataset:
         """Convert a dataset to this modality; the images of other modalities, such as documents, are extracted."""
-        inside = None if data.modality.view(Images) else data.modality.image_values(data.values)
-        return super().convert(data) if inside is None else Dataset(inside, {}, self, data.notes)
+        images = None if data.modality.view(Images) else data.modality.image_values(data.values)
+        return super().convert(data) if images is None else Dataset(images, {}, self, data.notes)
 
     def values_from_raw(self, raw: RawExamples) -> tuple[Tensor, Cond]:
         raw = expect(raw, RawImages)
@@ -95,9 +95,9 @@ class Images(Modality):
         if values.shape[3] == 1 and self.channels == 3:
             values = values.repeat(3, axis=3)
         if values.shape[1:] != expected:
-            got = raw.values.shape[1:]
-            scaled = f"{' x '.join(map(str, got))} after resizing the longer side to {max(got[:2])}"
-            raise InputError(f"images of {' x '.join(map(str, expected))}", scaled, "Crop the images to the same shape")
+            shape = raw.values.shape[1:]
+            actual = f"{' x '.join(map(str, shape))} after resizing the longer side to {max(shape[:2])}"
+            raise InputError(f"images of {' x '.join(map(str, expected))}", actual, "Crop the images to the same shape")
         levels = raw.levels or (self.levels if values.max() <= self.levels else 255)
         return torch.from_numpy(_rescale(values, levels, self.levels).transpose(0, 3, 1, 2).copy()), relabel(
             raw, self.classes
@@ -118,9 +118,9 @@ class Images(Modality):
 
     def as_bytes(self, values: Real[Tensor, "*n c h w"]) -> UInt8[np.ndarray, "*n h w c"]:
         """Convert pixel values, which may be fractional or out of range (a mean image), to bytes 0..255 for display."""
-        numbers = values if values.is_floating_point() else values.float()
-        shown = (numbers * (255 / self.levels)).clamp(0, 255).round().to(torch.uint8)
-        return np.ascontiguousarray(shown.movedim(-3, -1).cpu().numpy())
+        pixels = values if values.is_floating_point() else values.float()
+        scaled = (pixels * (255 / self.levels)).clamp(0, 255).round().to(torch.uint8)
+        return np.ascontiguousarray(scaled.movedim(-3, -1).cpu().numpy())
 
     def _seen(self, values: Tensor) -> np.ndarray:
         """Convert pixel values to display bytes, uint8 [n, h, w, c]."""
@@ -140,11 +140,11 @@ class Images(Modality):
             sample_folder.write_picture(from_pixels(pixels), out / file)
 
 
-def _rescale(values: np.ndarray, levels: int, to: int) -> np.ndarray:
-    """Rescale integer pixel values to another white level; a round trip is exact if `to` is larger."""
-    if levels == to:
+def _rescale(values: np.ndarray, levels: int, new_levels: int) -> np.ndarray:
+    """Rescale integer pixel values to another white level; a round trip is exact if `new_levels` is larger."""
+    if levels == new_levels:
         return values
-    return ((values.astype(np.int64) * to * 2 + levels) // (2 * levels)).astype(np.uint8)
+    return ((values.astype(np.int64) * new_levels * 2 + levels) // (2 * levels)).astype(np.uint8)
 
 
 def image_dataset(raw: RawImages) -> Dataset:

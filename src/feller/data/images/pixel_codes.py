@@ -84,10 +84,10 @@ class AsTokens(PixelEncoding):
 
     def decode(self, state: Tensor, levels: int) -> Tensor:
         """Return tokens as pixel values; InputError if a token is not a pixel value, such as a remaining mask."""
-        odd = (state < 0) | (state > levels)
-        if odd.any():
+        invalid = (state < 0) | (state > levels)
+        if invalid.any():
             raise InputError(
-                f"{int(odd.sum())} tokens are not pixel levels from 0 to {levels}",
+                f"{int(invalid.sum())} tokens are not pixel levels from 0 to {levels}",
                 remedy="Run the simulation until t = 1",
             )
         return state.to(torch.uint8)

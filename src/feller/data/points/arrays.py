@@ -68,8 +68,8 @@ class Arrays(Modality):
     def show(self, values: Float[Tensor, " n *d"], given: Cond, columns: int | None = None) -> Image.Image:
         """Draw the first 2D plane of each array in gray levels, from -3 to +3 standard deviations around the mean."""
         planes = values.detach().cpu().reshape(len(values), -1, *self.shape[-2:] if len(self.shape) > 1 else (1, -1))
-        seen = ((planes[:, 0] - self.mean) / (6 * self.scale) + 0.5).clamp(0, 1) * 255
-        return sample_folder.tile(seen.round().to(torch.uint8).numpy()[..., None], columns)
+        levels = ((planes[:, 0] - self.mean) / (6 * self.scale) + 0.5).clamp(0, 1) * 255
+        return sample_folder.tile(levels.round().to(torch.uint8).numpy()[..., None], columns)
 
     def _write_folder(self, values: Tensor, given: Cond, out: pathlib.Path) -> None:
         sample_folder.prepare(out)

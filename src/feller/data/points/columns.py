@@ -29,15 +29,15 @@ def check_finite(
         places: Index of each column in the file, from 0; by default the index in the array.
         empty: Flat indices into `values` of the cells that are empty in the file.
     """
-    bad = np.argwhere(~np.isfinite(values))
-    if len(bad):
-        row, column = bad[0]
+    nonfinite = np.argwhere(~np.isfinite(values))
+    if len(nonfinite):
+        row, column = nonfinite[0]
         name = f" ({columns[column]})" if columns else ""
         line = row + 1 if lines is None else lines[row]
-        holds = "is empty" if row * values.shape[1] + column in empty else f"is {values[row, column]}"
+        finding = "is empty" if row * values.shape[1] + column in empty else f"is {values[row, column]}"
         raise InputError(
-            f"row {line}, column {(places[column] if places else column) + 1}{name} {holds}",
-            expected=f"finite numbers ({len(bad)} of {values.size} cells are missing or infinite)",
+            f"row {line}, column {(places[column] if places else column) + 1}{name} {finding}",
+            expected=f"finite numbers ({len(nonfinite)} of {values.size} cells are missing or infinite)",
             remedy="Fill or remove those rows",
             place=where,
         )
@@ -61,19 +61,19 @@ def columns_in_order(raw: RawExamples, columns: tuple[str, ...]) -> np.ndarray:
     """
     if isinstance(raw, RawTable):
         for name in raw.columns:
-            word = next((cell for cell in raw.factorize(name).uniques.to_pylist() if parse_number(cell) is None), None)
-            if word is not None:
-                comma = word.count(",") == 1 and parse_number(word.replace(",", ".")) is not None
-                helps = f"; write decimals with a point, {word.replace(',', '.')}" if comma else ""
-                raise InputError(f"numbers in columns {', '.join(columns)}", f"{word[:40]!r} in column {name!r}{helps}")
+            text = next((cell for cell in raw.factorize(name).uniques.to_pylist() if parse_number(cell) is None), None)
+            if text is not None:
+                has_comma = text.count(",") == 1 and parse_number(text.replace(",", ".")) is not None
+                hint = f"; write decimals with a point, {text.replace(',', '.')}" if has_comma else ""
+                raise InputError(f"numbers in columns {', '.join(columns)}", f"{text[:40]!r} in column {name!r}{hint}")
     if not isinstance(raw, RawPoints):
         raise InputError(f"points with columns {', '.join(columns)}", raw.description)
     values, names = raw.values, raw.columns or columns
     if len(names) != values.shape[1] or set(names) != set(columns):
-        got = ", ".join(raw.columns) or f"{values.shape[1]} unnamed columns"
-        raise InputError(f"the columns {', '.join(columns)}", got)
-    place = {name: i for i, name in enumerate(names)}
-    return np.ascontiguousarray(values[:, [place[name] for name in columns]], dtype=np.float64)
+        found = ", ".join(raw.columns) or f"{values.shape[1]} unnamed columns"
+        raise InputError(f"the columns {', '.join(columns)}", found)
+    position = {name: i for i, name in enumerate(names)}
+    return np.ascontiguousarray(values[:, [position[name] for name in columns]], dtype=np.float64)
 
 
 LATITUDE = re.compile(r"lat(itude)?", re.IGNORECASE)
@@ -87,8 +87,8 @@ UNIT = re.compile(r"[_ ]\(?(deg|rad|degrees|radians)\)?$", re.IGNORECASE)
 
 def angle_unit(name: str) -> str | None:
     """Return the angle unit in the suffix of a column name, `deg` or `rad`; None without a unit."""
-    found = UNIT.search(name)
-    return found[1][:3].lower() if found else None
+    match = UNIT.search(name)
+    return match[1][:3].lower() if match else None
 
 
 def _bare(name: str) -> str:
@@ -97,10 +97,10 @@ def _bare(name: str) -> str:
 
 def coordinate_columns(names: Sequence[str]) -> tuple[str, ...]:
     """Return the names of the latitude and the longitude column, in file order; empty unless there is one of each."""
-    found = [[name for name in names if kind.fullmatch(_bare(name))] for kind in (LATITUDE, LONGITUDE)]
-    if [len(columns) for columns in found] != [1, 1]:
+    matches = [[name for name in names if pattern.fullmatch(_bare(name))] for pattern in (LATITUDE, LONGITUDE)]
+    if [len(columns) for columns in matches] != [1, 1]:
         return ()
-    return tuple(name for name in names if name in (*found[0], *found[1]))
+    return tuple(name for name in names if name in (*matches[0], *matches[1]))
 
 
 def latitude_among(names: Sequence[str]) -> int:
@@ -114,8 +114,8 @@ def torsions_among(names: Sequence[str]) -> tuple[str, ...]:
 
     Greek letters are ambiguous, so the columns count only if phi and psi, or all of alpha to zeta, are present.
     """
-    bare = {_bare(name) for name in names}
-    if not (bare.issuperset(BACKBONE) or bare.issuperset(NUCLEIC)):
+    bare_names = {_bare(name) for name in names}
+    if not (bare_names.issuperset(BACKBONE) or bare_names.issuperset(NUCLEIC)):
         return ()
     return tuple(name for name in names if TORSION.fullmatch(_bare(name)))
 

@@ -36,9 +36,9 @@ def seen_from(longitude: float, vectors: np.ndarray) -> np.ndarray:
 
 def graticule() -> list[np.ndarray]:
     """Return meridians and parallels, 30 degrees apart, as curves of unit vectors [k, 3]."""
-    along = np.deg2rad(np.linspace(-180, 180, 241))
-    meridians = [(along[60:181], np.full(121, np.deg2rad(angle))) for angle in range(-180, 180, 30)]
-    parallels = [(np.full(241, np.deg2rad(angle)), along) for angle in range(-60, 90, 30)]
+    circle = np.deg2rad(np.linspace(-180, 180, 241))
+    meridians = [(circle[60:181], np.full(121, np.deg2rad(angle))) for angle in range(-180, 180, 30)]
+    parallels = [(np.full(241, np.deg2rad(angle)), circle) for angle in range(-60, 90, 30)]
     return [
         np.stack([np.cos(latitude) * np.cos(longitude), np.cos(latitude) * np.sin(longitude), np.sin(latitude)], 1)
         for latitude, longitude in (*meridians, *parallels)
@@ -52,8 +52,8 @@ def globe(
     from matplotlib.patches import Circle
 
     vectors = vectors[:MAX_POINTS]
-    figure, drawn = panels(len(VIEWS), across or 2, width=3.4, height=3.6)
-    for axes, (longitude, name) in zip(drawn, VIEWS, strict=True):
+    figure, all_axes = panels(len(VIEWS), across or 2, width=3.4, height=3.6)
+    for axes, (longitude, title) in zip(all_axes, VIEWS, strict=True):
         axes.add_patch(Circle((0, 0), 1, facecolor=SEA, edgecolor=EDGE, linewidth=1, zorder=0))
         for curve in graticule():
             depth, right, up = seen_from(longitude, curve).T
@@ -66,7 +66,7 @@ def globe(
             axes.scatter(right[rows], up[rows], s=size, color=colour, linewidths=0, alpha=0.7, zorder=2)
         axes.set(xlim=(-1.03, 1.03), ylim=(-1.03, 1.03), aspect="equal")
         axes.set_axis_off()
-        axes.set_title(name, fontsize=10, color="#44505c")
+        axes.set_title(title, fontsize=10, color="#44505c")
     return figure_to_image(figure, labels, classes)
 
 
@@ -105,8 +105,8 @@ class Earth(NumericRows):
     def encode(self, values: Float[Tensor, "n 2"]) -> Float32[Tensor, "n 3"]:
         """Convert degrees to unit vectors; the x axis points to (0° N, 0° E), the z axis to the North Pole."""
         latitude, longitude = self._sorted(values.double().deg2rad()).unbind(1)
-        across = latitude.cos()
-        return torch.stack([across * longitude.cos(), across * longitude.sin(), latitude.sin()], 1).float()
+        radius = latitude.cos()
+        return torch.stack([radius * longitude.cos(), radius * longitude.sin(), latitude.sin()], 1).float()
 
     def decode(self, state: Float[Tensor, "n 3"]) -> Float64[Tensor, "n 2"]:
         check_finite_state(state)
@@ -129,8 +129,8 @@ class Earth(NumericRows):
         """Rename a latitude and a longitude column to the names of the modality."""
         if not isinstance(raw, RawPoints) or not len(coordinate_columns(raw.columns)) == len(raw.columns) == 2:
             return raw
-        ours = self.columns if latitude_among(raw.columns) == self.latitude else self.columns[::-1]
-        return raw if {*raw.columns} == {*self.columns} else replace(raw, columns=ours)
+        columns = self.columns if latitude_among(raw.columns) == self.latitude else self.columns[::-1]
+        return raw if {*raw.columns} == {*self.columns} else replace(raw, columns=columns)
 
     def plot(self, samples: np.ndarray, labels: np.ndarray | None, across: int | None) -> Image.Image:
         vectors = self.encode(torch.from_numpy(samples)).numpy()
@@ -139,29 +139,29 @@ class Earth(NumericRows):
     def _check_range(self, raw: RawExamples) -> None:
         """Raise InputError if a latitude or longitude is out of range, or looks like radians."""
         latitude, longitude = raw.values[:, self.latitude], raw.values[:, 1 - self.latitude]
-        for what, place, low, high in (
+        for coordinate, column, low, high in (
             ("latitude", self.latitude, -90, 90),
             ("longitude", 1 - self.latitude, -180, 360),
         ):
-            numbers = raw.values[:, place]
-            outside = np.flatnonzero((numbers < low) | (numbers > high))
+            degrees = raw.values[:, column]
+            outside = np.flatnonzero((degrees < low) | (degrees > high))
             if len(outside):
                 i = int(outside[0])
-                swapped = what == "latitude" and (abs(longitude) <= 90).all()
+                swapped = coordinate == "latitude" and (abs(longitude) <= 90).all()
                 raise InputError(
-                    f"a {what} from {low} to {high}",
-                    f"{numbers[i]:g} ({len(outside)} of {len(numbers)} values are out of range)",
+                    f"a {coordinate} from {low} to {high}",
+                    f"{degrees[i]:g} ({len(outside)} of {len(degrees)} values are out of range)",
                     "Check whether the two columns are swapped" if swapped else "Correct or remove those rows",
                     row=raw.row_number(i),
-                    column=self.columns[place],
+                    column=self.columns[column],
                 )
         self._check_unit(latitude, longitude)
 
     def _check_unit(self, latitude: np.ndarray, longitude: np.ndarray) -> None:
         """Raise InputError if values look like radians: all within radian limits, but widely spread."""
-        small = (abs(latitude) <= math.pi / 2).all() and (abs(longitude) <= math.pi).all()
-        wide = len(latitude) >= MIN_ROWS and min(np.ptp(latitude), np.ptp(longitude)) > SPREAD
-        if small and wide and angle_unit(self.columns[self.latitude]) != "deg":
+        in_radian_limits = (abs(latitude) <= math.pi / 2).all() and (abs(longitude) <= math.pi).all()
+        is_spread = len(latitude) >= MIN_ROWS and min(np.ptp(latitude), np.ptp(longitude)) > SPREAD
+        if in_radian_limits and is_spread and angle_unit(self.columns[self.latitude]) != "deg":
             raise InputError(
                 "latitude and longitude in degrees",
                 f"{len(latitude)} rows with absolute values of at most {abs(latitude).max():.3g} and"

@@ -72,9 +72,11 @@ class Points(NumericRows):
     def show_at_scale_of(self, data: Dataset, other: Dataset, background: Dataset | None = None) -> Image.Image:
         """Plot points of `data` on axes that also fit the points `other`, optionally over grey points `background`."""
         arrays = self.arrays(data.values, data.given)
-        frame, grey = (None if one is None else self.arrays(one.values, {})["samples"] for one in (other, background))
-        drawn = {"same_scale_as": frame, "background": grey}
-        return scatter(arrays["samples"], self.columns, arrays.get("labels"), self.classes, **drawn)
+        limits, grey = (
+            None if dataset is None else self.arrays(dataset.values, {})["samples"] for dataset in (other, background)
+        )
+        options = {"same_scale_as": limits, "background": grey}
+        return scatter(arrays["samples"], self.columns, arrays.get("labels"), self.classes, **options)
 
 
 def points_dataset(raw: RawPoints) -> Dataset:
@@ -86,12 +88,12 @@ def points_dataset(raw: RawPoints) -> Dataset:
     """
     values = raw.values
     columns = check_names(raw.columns) or tuple(f"x{i + 1}" for i in range(values.shape[1]))
-    low, constant = values.min(0), values.max(0) == values.min(0)
+    low, is_constant = values.min(0), values.max(0) == values.min(0)
     with np.errstate(all="ignore"):
         span = values.max(0) - low
         # Squares of values of order 1 neither underflow nor overflow.
-        unit = (values - low) / np.where(constant, 1, span)
-        scale = np.where(constant, 1, unit.std(0) * span)
+        unit = (values - low) / np.where(is_constant, 1, span)
+        scale = np.where(is_constant, 1, unit.std(0) * span)
         mean = low + unit.mean(0) * span
     bad = ~(np.isfinite(scale) & (scale > 0) & np.isfinite(mean))
     if bad.any():
@@ -99,5 +101,5 @@ def points_dataset(raw: RawPoints) -> Dataset:
             "the range of values is too small or too large", remedy="Change the unit", column=columns[int(bad.argmax())]
         )
     modality = Points(columns, tuple(mean.tolist()), tuple(scale.tolist()), raw.classes)
-    notes = tuple(f"column {name!r} is constant" for name, same in zip(columns, constant, strict=True) if same)
+    notes = tuple(f"column {name!r} is constant" for name, is_same in zip(columns, is_constant, strict=True) if is_same)
     return Dataset(*modality.values_from_raw(raw), modality, (*raw.notes, *notes))

@@ -145,8 +145,8 @@ def _short(points: Float[Tensor, " n *d"]) -> Bool[Tensor, " n"]:
 
 def _turns_over(matrices: Float[Tensor, "n 3 3"]) -> Bool[Tensor, " n"]:
     """Return the mask of singular matrices and reflections, by sign(det) times the smallest singular value."""
-    values = torch.linalg.svdvals(matrices)
-    return (matrices.det().sign() * values[:, -1]) <= LARGEST_ERROR * values[:, 0]
+    singular_values = torch.linalg.svdvals(matrices)
+    return (matrices.det().sign() * singular_values[:, -1]) <= LARGEST_ERROR * singular_values[:, 0]
 
 
 def _strain(matrices: Float[Tensor, "n 3 3"]) -> Float[Tensor, " n"]:
@@ -163,16 +163,16 @@ def _least_eigenvalue(matrices: Float[Tensor, "n k k"]) -> Float[Tensor, " n"]:
 
 
 def _not_positive(matrices: Float[Tensor, "n k k"]) -> Bool[Tensor, " n"]:
-    values = torch.linalg.eigvalsh((matrices + matrices.mT) / 2)
-    return values[:, 0] <= ALMOST_NOTHING * values[:, -1].abs()
+    eigenvalues = torch.linalg.eigvalsh((matrices + matrices.mT) / 2)
+    return eigenvalues[:, 0] <= ALMOST_NOTHING * eigenvalues[:, -1].abs()
 
 
-def _sum(parts: Float[Tensor, "n k"]) -> Float[Tensor, " n"]:
-    return parts.sum(1)
+def _sum(proportions: Float[Tensor, "n k"]) -> Float[Tensor, " n"]:
+    return proportions.sum(1)
 
 
-def _least(parts: Float[Tensor, "n k"]) -> Float[Tensor, " n"]:
-    return parts.amin(1)
+def _least(proportions: Float[Tensor, "n k"]) -> Float[Tensor, " n"]:
+    return proportions.amin(1)
 
 
 UNIT = ManifoldConstraint(_norm, _long, "has the norm {:.6g}, expected 1")
@@ -234,12 +234,12 @@ def _rules(space: Manifold) -> Sequence[ManifoldConstraint]:
     """Return the constraints on points of a space; by default, that they are close to the space."""
     if type(space) in CONSTRAINTS:
         return CONSTRAINTS[type(space)]
-    near = ManifoldConstraint(
+    on_space = ManifoldConstraint(
         space.constraint_error,
         lambda x: space.constraint_error(x) > LARGEST_ERROR,
         "is {:.3g} away from the space, in units of its size",
     )
-    return (near,)
+    return (on_space,)
 
 
 def project_to_space(
@@ -270,22 +270,22 @@ def project_to_space(
 
 
 def _check(
-    raw: RawExamples, points: Tensor, rules: Sequence[ManifoldConstraint], *, project: bool
+    raw: RawExamples, points: Tensor, constraints: Sequence[ManifoldConstraint], *, project: bool
 ) -> Bool[Tensor, " n"]:
     """Return the mask of points that must be projected; InputError if a violated constraint cannot be repaired."""
     moved = torch.zeros(len(points), dtype=torch.bool)
-    for rule in rules:
-        broken = rule.violated(points)
-        if broken.any() and not (project and rule.can_project):
-            first = int(broken.nonzero()[0])
-            hint = f"{rule.hint}, or move them to the nearest point with --project"
-            if not rule.can_project:
-                hint = f"{rule.hint}; --project cannot repair this" if project else rule.hint
-            message = rule.text.format(rule.measure(points[first : first + 1]).item())
+    for constraint in constraints:
+        violated = constraint.violated(points)
+        if violated.any() and not (project and constraint.can_project):
+            row = int(violated.nonzero()[0])
+            hint = f"{constraint.hint}, or move them to the nearest point with --project"
+            if not constraint.can_project:
+                hint = f"{constraint.hint}; --project cannot repair this" if project else constraint.hint
+            message = constraint.text.format(constraint.measure(points[row : row + 1]).item())
             raise InputError(
-                f"{message} ({int(broken.sum())} of {len(points)} rows); {hint}", row=raw.row_number(first)
+                f"{message} ({int(violated.sum())} of {len(points)} rows); {hint}", row=raw.row_number(row)
             )
-        moved |= broken
+        moved |= violated
     return moved
 
 
@@ -345,7 +345,7 @@ def manifold_dataset(raw: RawPoints, space_chart: SpaceChart, *, project: bool) 
     manifold, chart, names = space_chart
     modality = ManifoldPoints(check_names(raw.columns) or names, manifold, chart, raw.classes)
     values = torch.from_numpy(columns_in_order(raw, modality.columns))
-    exact, notes = project_to_space(raw, values, chart, manifold, project=project)
+    projected, notes = project_to_space(raw, values, chart, manifold, project=project)
     note = f"read as points of {type(manifold).__name__}, dimension {manifold.dimension}"
     notes = (*raw.notes, note, *notes)
-    return Dataset(exact, relabel(raw, modality.classes), modality, notes, fingerprint=fingerprint_of(raw))
+    return Dataset(projected, relabel(raw, modality.classes), modality, notes, fingerprint=fingerprint_of(raw))

@@ -40,8 +40,8 @@ class NumericRows(Modality):
     def frame(self, values: Float[Tensor, "n d"], given: Cond) -> pd.DataFrame:
         samples, labels = self.arrays(values, {})["samples"], label_names(given, self.classes)
         frame = frame_of(self.columns, samples, labels)
-        whole = labels is not None and all(name.removeprefix("-").isdecimal() for name in self.classes)
-        return frame.astype({LABEL_NAMES[0]: "int64"}) if whole else frame
+        is_integer = labels is not None and all(name.removeprefix("-").isdecimal() for name in self.classes)
+        return frame.astype({LABEL_NAMES[0]: "int64"}) if is_integer else frame
 
     def show(self, values: Float[Tensor, "n d"], given: Cond, columns: int | None = None) -> Image.Image:
         """Plot the rows in the style of their space (`plot`), with `columns` panels in a row."""

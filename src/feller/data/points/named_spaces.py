@@ -40,8 +40,8 @@ def check_space(space: str) -> None:
         )
 
 
-def _numbered(letter: str, n: int) -> tuple[str, ...]:
-    return tuple(f"{letter}{i + 1}" for i in range(n))
+def _numbered(prefix: str, n: int) -> tuple[str, ...]:
+    return tuple(f"{prefix}{i + 1}" for i in range(n))
 
 
 def _on_sphere(raw: RawPoints) -> SpaceChart:
@@ -77,28 +77,28 @@ def _rotations(raw: RawPoints) -> SpaceChart:
         return SO3(), Entries((3, 3)), tuple(f"r{i}{j}" for i in (1, 2, 3) for j in (1, 2, 3))
     if d != 4:
         raise InputError("9 columns, a matrix row by row, or 4 columns, a quaternion w, x, y, z", d)
-    known = next((parts for parts in QUATERNION if set(parts) == set(names)), None)
-    if known is None and names:
+    components = next((candidate for candidate in QUATERNION if set(candidate) == set(names)), None)
+    if components is None and names:
         raise InputError(
             f"the quaternion components are ambiguous in columns {', '.join(raw.columns)}",
             remedy="Name the columns qw, qx, qy, qz",
         )
-    w, x, y, z = range(4) if known is None else (names.index(part) for part in known)
+    w, x, y, z = range(4) if components is None else (names.index(component) for component in components)
     return SO3(), Quaternions((w, x, y, z)), QUATERNION[0]
 
 
 def _covariances(raw: RawPoints) -> SpaceChart:
     """Return the chart of SPD matrices: n * n columns, row-major, or n (n + 1) / 2, the lower triangle."""
     d = raw.values.shape[1]
-    whole, half = math.isqrt(d), (math.isqrt(8 * d + 1) - 1) // 2
-    is_whole, is_half = whole**2 == d, half * (half + 1) // 2 == d
-    if is_whole and is_half:  # 1, 36, 1225: both fit; symmetric rows mean full matrices
-        matrices = torch.from_numpy(raw.values).reshape(-1, whole, whole)
-        is_whole = torch.allclose(matrices, matrices.mT)
-    if is_whole:
-        return SPD(whole), Entries((whole, whole)), _numbered("s", d)
-    if is_half:
-        return SPD(half), Triangle(half), tuple(f"s{i + 1}{j + 1}" for i in range(half) for j in range(i + 1))
+    n, k = math.isqrt(d), (math.isqrt(8 * d + 1) - 1) // 2
+    is_full, is_triangle = n**2 == d, k * (k + 1) // 2 == d
+    if is_full and is_triangle:  # 1, 36, 1225: both fit; symmetric rows mean full matrices
+        matrices = torch.from_numpy(raw.values).reshape(-1, n, n)
+        is_full = torch.allclose(matrices, matrices.mT)
+    if is_full:
+        return SPD(n), Entries((n, n)), _numbered("s", d)
+    if is_triangle:
+        return SPD(k), Triangle(k), tuple(f"s{i + 1}{j + 1}" for i in range(k) for j in range(i + 1))
     raise InputError("n * n columns, a matrix row by row, or n (n + 1) / 2 columns, its lower triangle", d)
 
 
@@ -108,15 +108,15 @@ def _on_mesh(path: pathlib.Path, raw: RawPoints) -> SpaceChart:
     if d != 3:
         raise InputError("3 columns: x, y and z of points on the surface", d)
     vertices, faces = read_mesh(path)
-    corners = np.array(vertices)
-    centre = (corners.min(0) + corners.max(0)) / 2
-    scale = float(np.sqrt(np.square(corners - centre).sum(1).mean()))
+    points = np.array(vertices)
+    centre = (points.min(0) + points.max(0)) / 2
+    scale = float(np.sqrt(np.square(points - centre).sum(1).mean()))
     if not 0 < scale < np.inf:
         raise InputError(expected="a surface of positive size, but all vertices coincide", file=path)
-    moved = tuple((x, y, z) for x, y, z in ((corners - centre) / scale).tolist())
+    normalized = tuple((x, y, z) for x, y, z in ((points - centre) / scale).tolist())
     x, y, z = centre.tolist()
     with error_context(path):
-        return Mesh(moved, faces), ShiftedScaled((x, y, z), scale), ("x", "y", "z")
+        return Mesh(normalized, faces), ShiftedScaled((x, y, z), scale), ("x", "y", "z")
 
 
 _SPACES: dict[str, Callable[[RawPoints], SpaceChart]] = {

@@ -46,7 +46,7 @@ def drop_missing(raw: RawPoints, where: str, others: list[str]) -> tuple[RawPoin
         notes.append(f"dropped the column {raw.columns[i]}, missing in {missing[:, i].mean():.0%} of the rows")
     if len(kept) < len(missing):
         notes.append(f"dropped {len(missing) - len(kept):,} of {len(missing):,} rows with a missing angle")
-    columns = tuple(name for name, out in zip(raw.columns, sparse, strict=True) if not out)
+    columns = tuple(name for name, is_sparse in zip(raw.columns, sparse, strict=True) if not is_sparse)
     lines = None if raw.lines is None else raw.lines[kept]
     values = raw.values[np.ix_(kept, ~sparse)]
     return replace(raw, values=values, columns=columns, notes=tuple(notes), lines=lines), kept.tolist()
@@ -65,19 +65,19 @@ def load_table_rows(path: pathlib.Path, choose: ColumnSelector = torsions_among)
 def _has_header(sheet: Sheet, where: str) -> bool:
     """Return True if the first row is a header, including column numbers as pandas writes them."""
     if all_numbers(sheet.first_row):
-        counts = len(sheet.first_row) > 1 and sheet.first_row == [str(i) for i in range(len(sheet.first_row))]
-        return counts and any("." in cell for row in sheet.head(1) for cell in row)
+        is_numbered = len(sheet.first_row) > 1 and sheet.first_row == [str(i) for i in range(len(sheet.first_row))]
+        return is_numbered and any("." in cell for row in sheet.head(1) for cell in row)
     check_header(sheet.first_row, where)
     return True
 
 
 def _label_column(names: list[str], where: str) -> int | None:
-    found = [i for i, name in enumerate(names) if name.lower() in LABEL_NAMES]
-    if len(found) > 1:
-        raise InputError("one column named label or class", len(found), "Remove or rename one", place=where)
-    if found and len(names) == 1:
+    matches = [i for i, name in enumerate(names) if name.lower() in LABEL_NAMES]
+    if len(matches) > 1:
+        raise InputError("one column named label or class", len(matches), "Remove or rename one", place=where)
+    if matches and len(names) == 1:
         raise InputError(expected=f"numeric columns besides {names[0]!r}", place=where)
-    return found[0] if found else None
+    return matches[0] if matches else None
 
 
 def parse_rows(sheet: Sheet | None, where: str, choose: ColumnSelector = torsions_among) -> RawPoints:
@@ -87,27 +87,27 @@ def parse_rows(sheet: Sheet | None, where: str, choose: ColumnSelector = torsion
     """
     if sheet is None:
         raise InputError(expected="rows of numbers, but the file is empty", place=where)
-    first = sheet.first_row
+    header = sheet.first_row
     has_header = _has_header(sheet, where)
     if not has_header:
-        above = pyarrow.Table.from_arrays([text_array([cell]) for cell in first], names=sheet.cells.column_names)
-        cells, lines = pyarrow.concat_tables([above, sheet.cells]), np.append(sheet.first_line, sheet.lines)
+        first_row = pyarrow.Table.from_arrays([text_array([cell]) for cell in header], names=sheet.cells.column_names)
+        cells, lines = pyarrow.concat_tables([first_row, sheet.cells]), np.append(sheet.first_line, sheet.lines)
     else:
         cells, lines = sheet.cells, sheet.lines
     if not len(lines):
         raise InputError(expected="rows of numbers below the header", place=where)
-    label = _label_column(first, where) if has_header else None
-    chosen = choose(first) if has_header else ()
-    places = [i for i in range(len(first)) if i != label and (not chosen or first[i] in chosen)]
-    columns = tuple(first[i] for i in places) if has_header else ()
-    values, words = np.empty((len(lines), len(places))), np.full(len(places), len(lines))
-    for j, i in enumerate(places):
-        values[:, j], words[j] = numbers_in(cells.column(i).combine_chunks())
-    if len(places) and words.min() < len(lines):
-        row = int(words.min())
-        i = places[int(words.argmin())]
+    label = _label_column(header, where) if has_header else None
+    chosen = choose(header) if has_header else ()
+    indices = [i for i in range(len(header)) if i != label and (not chosen or header[i] in chosen)]
+    columns = tuple(header[i] for i in indices) if has_header else ()
+    values, first_text = np.empty((len(lines), len(indices))), np.full(len(indices), len(lines))
+    for j, i in enumerate(indices):
+        values[:, j], first_text[j] = numbers_in(cells.column(i).combine_chunks())
+    if len(indices) and first_text.min() < len(lines):
+        row = int(first_text.min())
+        i = indices[int(first_text.argmin())]
         raise InputError(
-            f"a number in column {repr(first[i]) if has_header else i + 1}, row"
+            f"a number in column {repr(header[i]) if has_header else i + 1}, row"
             f" {lines[row]}{', counting the header' if has_header else ''}",
             repr(cells.column(i)[row].as_py()[:40]),
             f"Correct the cell or remove the column; name a column of classes {LABEL_NAMES[0]}, a column of texts text",
@@ -117,45 +117,45 @@ def parse_rows(sheet: Sheet | None, where: str, choose: ColumnSelector = torsion
     raw = RawPoints(
         values,
         columns=() if all_numbers(columns) else columns,
-        notes=("skipped the first row, which numbers the columns",) if has_header and all_numbers(first) else (),
+        notes=("skipped the first row, which numbers the columns",) if has_header and all_numbers(header) else (),
         lines=lines,
     )
     if chosen:
-        others = [name for i, name in enumerate(first) if i not in (*places, label)]
-        raw, kept = drop_missing(raw, where, others)
+        ignored = [name for i, name in enumerate(header) if i not in (*indices, label)]
+        raw, kept_rows = drop_missing(raw, where, ignored)
         if not choose(raw.columns):
-            lost = ", ".join(name for name in columns if name not in raw.columns)
+            lost_columns = ", ".join(name for name in columns if name not in raw.columns)
             raise InputError(
-                f"too many rows have no value in {lost}",
+                f"too many rows have no value in {lost_columns}",
                 remedy="Fill the cells, or remove the column or the rows",
                 place=where,
             )
-        labels = [labels[i] for i in kept] if labels else labels
-        places = [first.index(name) for name in raw.columns]
-    empty = [row * len(places) + j for row, j in np.argwhere(np.isnan(raw.values))[:1].tolist()]
-    if empty and cells.column(places[empty[0] % len(places)])[empty[0] // len(places)].as_py():
-        empty = []
-    check_finite(raw.values, where, raw.columns, raw.lines, places, empty)
+        labels = [labels[i] for i in kept_rows] if labels else labels
+        indices = [header.index(name) for name in raw.columns]
+    empty_cells = [row * len(indices) + j for row, j in np.argwhere(np.isnan(raw.values))[:1].tolist()]
+    if empty_cells and cells.column(indices[empty_cells[0] % len(indices)])[empty_cells[0] // len(indices)].as_py():
+        empty_cells = []
+    check_finite(raw.values, where, raw.columns, raw.lines, indices, empty_cells)
     if "" in labels:
         raise InputError(
-            f"row {raw.row_number(labels.index(''))} has no {first[label or 0]}",
+            f"row {raw.row_number(labels.index(''))} has no {header[label or 0]}",
             remedy="Fill the cell, or remove the row",
             place=where,
         )
-    positions, classes = (None, ()) if label is None else encode_labels(labels, f"{where} ({first[label]})")
-    return replace(raw, labels=positions, classes=classes)
+    class_indices, classes = (None, ()) if label is None else encode_labels(labels, f"{where} ({header[label]})")
+    return replace(raw, labels=class_indices, classes=classes)
 
 
 def numbers_in(cells: pyarrow.Array) -> tuple[Float64[np.ndarray, " n"], int]:
     """Parse cells as numbers, NaN if empty; also return the index of the first text cell, or the number of cells."""
-    gone = _ARROW.equal(cells, "")
+    is_empty = _ARROW.equal(cells, "")
     try:
-        plain = _ARROW.if_else(gone, "nan", cells)
-        return np.asarray(plain.cast(pyarrow.float64())), len(cells)
+        filled = _ARROW.if_else(is_empty, "nan", cells)
+        return np.asarray(filled.cast(pyarrow.float64())), len(cells)
     except pyarrow.ArrowInvalid:  # text, or a number that only Python parses
-        read = [parse_number(cell) for cell in cells.to_pylist()]
-        word = next((i for i, value in enumerate(read) if value is None), len(read))
-        return np.array([math.nan if value is None else value for value in read]), word
+        numbers = [parse_number(cell) for cell in cells.to_pylist()]
+        first_text = next((i for i, value in enumerate(numbers) if value is None), len(numbers))
+        return np.array([math.nan if value is None else value for value in numbers]), first_text
 
 
 def write_table(columns: tuple[str, ...], values: np.ndarray, labels: list[str] | None, path: pathlib.Path) -> None:
@@ -163,12 +163,12 @@ def write_table(columns: tuple[str, ...], values: np.ndarray, labels: list[str] 
     names = [*columns, LABEL_NAMES[0]] if labels is not None else list(columns)
     if path.suffix.lower() == ".parquet":
         return write_parquet(lambda: frame_of(columns, values, labels), path)
-    between = "\t" if path.suffix.lower() in (".tsv", ".txt") else ","
+    separator = "\t" if path.suffix.lower() in (".tsv", ".txt") else ","
     lines = [[quote(name) for name in names], *([repr(value) for value in row] for row in values.tolist())]
     if labels is not None:
         for line, label in zip(lines[1:], labels, strict=True):
             line.append(quote(label))
-    replace_file(path, "".join(between.join(line) + "\n" for line in lines))
+    replace_file(path, "".join(separator.join(line) + "\n" for line in lines))
 
 
 def frame_of(columns: tuple[str, ...], values: np.ndarray, labels: list[str] | None) -> pd.DataFrame:

@@ -39,14 +39,14 @@ def load_scan(path: pathlib.Path) -> RawPoints:
                 _check_size(header.vlrs.get("LasZipVlr"), header.point_count)
             scan = file.read()
         values = np.stack([np.asarray(scan[axis], dtype=np.float64) for axis in COLUMNS], axis=1)
-        classes, promised = np.asarray(scan.classification), scan.header.point_count
+        classes, expected = np.asarray(scan.classification), scan.header.point_count
     except (InputError, KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # laspy and numpy raise a dozen types on damaged files; lazrs panics
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"cannot be read as a laser scan ({reason}); it is damaged or truncated", file=path) from error
-    if len(values) < promised:
-        raise InputError(f"contains {len(values):,} of {promised:,} points; it is truncated", file=path)
+    if len(values) < expected:
+        raise InputError(f"contains {len(values):,} of {expected:,} points; it is truncated", file=path)
     if not len(values):
         raise InputError(expected="points, but the scan has none", file=path)
     check_finite(values, str(path), COLUMNS)
@@ -61,12 +61,12 @@ def load_scan(path: pathlib.Path) -> RawPoints:
 def _check_records(path: pathlib.Path) -> None:
     """Raise ValueError if the header has more records than the file can hold, since laspy would allocate them."""
     with path.open("rb") as file:
-        head = file.read(247).ljust(247, b"\0")
-    few, more = (int.from_bytes(head[at : at + 4], "little") for at in (100, 243))
-    minor, header = head[25], int.from_bytes(head[94:96], "little")
-    promised = 54 * few + (60 * more if minor >= 4 and header >= 247 else 0)
-    if promised > path.stat().st_size:
-        raise ValueError(f"{few + more:,} variable-length records do not fit into the file")
+        header = file.read(247).ljust(247, b"\0")
+    num_records, num_extended = (int.from_bytes(header[offset : offset + 4], "little") for offset in (100, 243))
+    minor, header_size = header[25], int.from_bytes(header[94:96], "little")
+    min_size = 54 * num_records + (60 * num_extended if minor >= 4 and header_size >= 247 else 0)
+    if min_size > path.stat().st_size:
+        raise ValueError(f"{num_records + num_extended:,} variable-length records do not fit into the file")
 
 
 def _check_chunks(path: pathlib.Path, start: int, points: int) -> None:
@@ -77,21 +77,21 @@ def _check_chunks(path: pathlib.Path, start: int, points: int) -> None:
     size = path.stat().st_size
     with path.open("rb") as file:
         file.seek(start)
-        place = int.from_bytes(file.read(8), "little", signed=True)
-        if place == -1:  # written as a stream: the offset is at the end
+        table_start = int.from_bytes(file.read(8), "little", signed=True)
+        if table_start == -1:  # written as a stream: the offset is at the end
             file.seek(size - 8)
-            place = int.from_bytes(file.read(8), "little", signed=True)
-        if not start < place <= size - 8:
+            table_start = int.from_bytes(file.read(8), "little", signed=True)
+        if not start < table_start <= size - 8:
             raise ValueError("the chunk table is outside the file")
-        file.seek(place + 4)
+        file.seek(table_start + 4)
         count = int.from_bytes(file.read(4), "little")
     if count > min(points, size):
         raise ValueError(f"the chunk table has {count:,} chunks for {points:,} points")
 
 
-def _check_size(packed: Sequence[Any], points: int) -> None:
+def _check_size(laszip_records: Sequence[Any], points: int) -> None:
     """Raise ValueError on oversized chunks: the decompressor allocates a whole chunk."""
-    for record in packed:
+    for record in laszip_records:
         size = int.from_bytes(record.record_data[12:16], "little")
         if max(points, CHUNK) < size < VARIABLE:
             raise ValueError(f"chunks have {size:,} points, the scan {points:,}")
@@ -116,8 +116,8 @@ def read_mesh(path: pathlib.Path) -> tuple[Vertices, Faces]:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         raise InputError(f"cannot be read ({error})", file=path) from error
-    lines = ((number, line.partition("#")[0].split()) for number, line in enumerate(text.splitlines(), 1))
-    vertices, faces = formats[path.suffix.lower()](path, [(number, words) for number, words in lines if words])
+    lines = ((line_no, line.partition("#")[0].split()) for line_no, line in enumerate(text.splitlines(), 1))
+    vertices, faces = formats[path.suffix.lower()](path, [(line_no, fields) for line_no, fields in lines if fields])
     if not vertices or not faces:
         raise InputError("a surface", f"{len(vertices)} vertices and {len(faces)} triangles", file=path)
     for face in faces:
@@ -133,17 +133,17 @@ Lines = list[tuple[int, list[str]]]
 
 
 @contextlib.contextmanager
-def _reading(path: pathlib.Path, number: int, words: list[str]) -> Iterator[None]:
+def _reading(path: pathlib.Path, line: int, fields: list[str]) -> Iterator[None]:
     try:
         yield
     except (ValueError, IndexError) as error:
         raise InputError(
-            "cannot be read", found=f"{' '.join(words)[:60]!r} ({error})", file=path, place=f"line {number}"
+            "cannot be read", found=f"{' '.join(fields)[:60]!r} ({error})", file=path, place=f"line {line}"
         ) from error
 
 
-def _point(words: list[str]) -> tuple[float, float, float]:
-    x, y, z = map(float, words[:3])
+def _point(fields: list[str]) -> tuple[float, float, float]:
+    x, y, z = map(float, fields[:3])
     return x, y, z
 
 
@@ -156,12 +156,12 @@ def _triangles(corners: list[int]) -> list[tuple[int, int, int]]:
 def _obj(path: pathlib.Path, lines: Lines) -> tuple[list[Any], list[Any]]:
     """Parse lines that begin with v or f; vertex indices start at 1, negative ones count from the last."""
     vertices, faces = [], []
-    for number, (kind, *words) in lines:
-        with _reading(path, number, words):
-            if kind == "v":
-                vertices.append(_point(words))
-            elif kind == "f":
-                corners = [int(word.partition("/")[0]) for word in words]  # texture and normal indices follow the slash
+    for line, (element, *fields) in lines:
+        with _reading(path, line, fields):
+            if element == "v":
+                vertices.append(_point(fields))
+            elif element == "f":
+                corners = [int(ref.partition("/")[0]) for ref in fields]  # texture and normal indices follow the slash
                 faces += _triangles([i - 1 if i >= 0 else len(vertices) + i for i in corners])
     return vertices, faces
 
@@ -170,21 +170,21 @@ def _off(path: pathlib.Path, lines: Lines) -> tuple[list[Any], list[Any]]:
     """Parse OFF: numbers of vertices and faces, then a line for each; colours after the corners are ignored."""
     if not lines or lines[0][1][0] != "OFF":
         raise InputError(expected="OFF on its first line", file=path)
-    (number, words), *rest = [(lines[0][0], lines[0][1][1:]), *lines[1:]] if lines[0][1][1:] else lines[1:] or [(1, [])]
-    with _reading(path, number, words):
-        count, faces = int(words[0]), int(words[1])
-    if len(rest) < count + faces:
+    (line, fields), *body = [(lines[0][0], lines[0][1][1:]), *lines[1:]] if lines[0][1][1:] else lines[1:] or [(1, [])]
+    with _reading(path, line, fields):
+        num_vertices, num_faces = int(fields[0]), int(fields[1])
+    if len(body) < num_vertices + num_faces:
         raise InputError(
-            f"{count} vertices and {faces} faces",
-            f"{len(rest)} lines",
+            f"{num_vertices} vertices and {num_faces} faces",
+            f"{len(body)} lines",
             "Copy the file again; it is truncated",
             file=path,
         )
     points, triangles = [], []
-    for i, (number, words) in enumerate(rest[: count + faces]):
-        with _reading(path, number, words):
-            if i < count:
-                points.append(_point(words))
+    for i, (line, fields) in enumerate(body[: num_vertices + num_faces]):
+        with _reading(path, line, fields):
+            if i < num_vertices:
+                points.append(_point(fields))
             else:
-                triangles += _triangles([int(word) for word in words[1 : 1 + int(words[0])]])
+                triangles += _triangles([int(field) for field in fields[1 : 1 + int(fields[0])]])
     return points, triangles

@@ -33,8 +33,8 @@ def ramachandran(
     """Plot angles [n, d] in degrees, coloured by labels [n], with `across` panels in a row."""
     degrees = (degrees[:MAX_POINTS] + 180) % 360 - 180
     count = min(max(1, degrees.shape[1] - 1), PANELS)
-    figure, drawn = panels(count, across or (2 if count in (2, 4) else 3), width=4.0, height=4.0)
-    for i, axes in enumerate(drawn):
+    figure, all_axes = panels(count, across or (2 if count in (2, 4) else 3), width=4.0, height=4.0)
+    for i, axes in enumerate(all_axes):
         for colour, rows in class_masks(len(degrees), labels, classes):
             if degrees.shape[1] == 1:
                 axes.hist(degrees[rows, 0], bins=np.linspace(-180, 180, 73), color=colour, alpha=0.6)
@@ -95,8 +95,8 @@ class Torsions(NumericRows):
     def _wrap(self, values: Float64[Tensor, "n d"]) -> Float64[Tensor, "n d"]:
         """Wrap angles into the range of their column; angles inside are unchanged."""
         turn, high = values.new_tensor(self.turns), values.new_tensor(self.highs)
-        inside = (values <= high) & (values > high - turn)
-        wrapped = torch.where(inside, values, high - (high - values).remainder(turn))
+        in_range = (values <= high) & (values > high - turn)
+        wrapped = torch.where(in_range, values, high - (high - values).remainder(turn))
         return torch.where((wrapped == high) & (high == turn), 0.0, wrapped)
 
     def select_columns(self, names: Sequence[str]) -> tuple[str, ...]:
@@ -115,13 +115,13 @@ class Torsions(NumericRows):
 def check_unit(raw: RawExamples, values: np.ndarray, columns: tuple[str, ...], turns: tuple[float, ...]) -> None:
     """Raise an InputError if values of a column in radians exceed a full turn, so that they are probably degrees."""
     for column, (name, turn) in enumerate(zip(columns, turns, strict=True)):
-        large = np.flatnonzero(abs(values[:, column]) > turn + SLACK)
-        if turn < 360 and len(large):
+        too_large = np.flatnonzero(abs(values[:, column]) > turn + SLACK)
+        if turn < 360 and len(too_large):
             raise InputError(
                 f"radians in {name!r}, from -2 pi to 2 pi",
-                f"{values[large[0], column]:g} (degrees?)",
+                f"{values[too_large[0], column]:g} (degrees?)",
                 "Multiply the column by pi/180, or end its name in _deg",
-                row=raw.row_number(int(large[0])),
+                row=raw.row_number(int(too_large[0])),
             )
 
 
@@ -150,6 +150,6 @@ def _unit_notes(columns: tuple[str, ...], without_unit: list[int], guess: str) -
     note = f"read as angles: {', '.join(columns)}"
     if not without_unit:
         return [note]
-    why = "a value exceeds 2 pi" if guess == "deg" else "no value exceeds 2 pi"
+    reason = "a value exceeds 2 pi" if guess == "deg" else "no value exceeds 2 pi"
     names = ", ".join(columns[i] for i in without_unit) if len(without_unit) < len(columns) else "all"
-    return [f"{note}; {names} in {NAMES[TURNS[guess]]}, since {why} (end a name in _deg or _rad to set its unit)"]
+    return [f"{note}; {names} in {NAMES[TURNS[guess]]}, since {reason} (end a name in _deg or _rad to set its unit)"]

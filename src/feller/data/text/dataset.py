@@ -35,19 +35,19 @@ def cut_windows(tokens: Sequence[int], length: int) -> tuple[Int64[Tensor, "n le
 
     Both results are empty if there are fewer tokens than `length`.
     """
-    whole = np.asarray(tokens, dtype=np.int64)
-    if len(whole) < length:
+    ids = np.asarray(tokens, dtype=np.int64)
+    if len(ids) < length:
         return torch.empty(0, length, dtype=torch.long), torch.empty(0, dtype=torch.long)
-    stride = max(1, length // OVERLAP, -(-len(whole) * length // MAX_WINDOW_SYMBOLS))
-    span = length * min(BLOCK, max(2, len(whole) // (BLOCKS * length)))
-    edges = [*range(0, len(whole) - span + 1, span)] or [0]  # the remainder belongs to the last block
-    stops = [*edges[1:], len(whole)]
+    stride = max(1, length // OVERLAP, -(-len(ids) * length // MAX_WINDOW_SYMBOLS))
+    span = length * min(BLOCK, max(2, len(ids) // (BLOCKS * length)))
+    edges = [*range(0, len(ids) - span + 1, span)] or [0]  # the remainder belongs to the last block
+    stops = [*edges[1:], len(ids)]
     starts = [
         np.append(np.arange(start, stop - length, stride), stop - length)
         for start, stop in zip(edges, stops, strict=True)
     ]
-    blocks = np.repeat(np.arange(len(starts)), [len(part) for part in starts])
-    rows = np.lib.stride_tricks.sliding_window_view(whole, length)[np.concatenate(starts)]
+    blocks = np.repeat(np.arange(len(starts)), [len(block_starts) for block_starts in starts])
+    rows = np.lib.stride_tricks.sliding_window_view(ids, length)[np.concatenate(starts)]
     return torch.from_numpy(rows), torch.from_numpy(blocks)
 
 
@@ -92,21 +92,21 @@ def text_dataset(
         raw = _without_empty(raw)
     if like is None and len(set().union(*raw.values)) < 2:
         raise InputError("the text is one repeated character, with nothing to learn", remedy="Use another text")
-    symbols = like.vocabulary if like else make_vocabulary(list(raw.values), vocabulary)
-    return (_documents if raw.documents else _windows)(raw, symbols, size, like)
+    tokenizer = like.vocabulary if like else make_vocabulary(list(raw.values), vocabulary)
+    return (_documents if raw.documents else _windows)(raw, tokenizer, size, like)
 
 
 def _split_examples(raw: RawTexts, like: Text | None) -> RawTexts:
     """Split texts into examples: lines of a list, rows of a table, or windows of a single text."""
-    whole = len(raw.values) == 1
+    is_single = len(raw.values) == 1
     text = raw.values[0]
     if not raw.documents and (like.documents if like else is_list(text)):
         lines = lines_of(text)
         note = f"each of the {len(lines):,} lines is an example; to read the text as a whole, store it in a .jsonl"
         values = np.array(lines, dtype=object)
         return replace(raw, values=values, documents=True, notes=(*raw.notes, note))
-    plain = raw.labels is None and raw.tokens is None
-    if raw.documents and whole and plain and not (like and like.documents):
+    is_unlabelled = raw.labels is None and raw.tokens is None
+    if raw.documents and is_single and is_unlabelled and not (like and like.documents):
         return replace(raw, documents=False)
     return raw
 
@@ -130,30 +130,30 @@ def _without_empty(raw: RawTexts) -> RawTexts:
 def make_vocabulary(values: list[str], name: str | None) -> Vocabulary:
     """Build the named vocabulary from texts; default: characters, or bytes if more than 256 characters occur."""
     if name is None:
-        different = set().union(*values)
-        return Characters("".join(sorted(different))) if len(different) <= CHARACTERS else Bytes()
-    kind, _, count = name.partition(":")
-    if kind not in NAMES or (count and kind != "subwords") or not re.fullmatch(r"\w+(:\d+)?", name):
-        raise UsageError.unknown_name("vocabulary", kind, [*NAMES, "subwords:N"])
-    if kind == "characters":
+        characters = set().union(*values)
+        return Characters("".join(sorted(characters))) if len(characters) <= CHARACTERS else Bytes()
+    base, _, count = name.partition(":")
+    if base not in NAMES or (count and base != "subwords") or not re.fullmatch(r"\w+(:\d+)?", name):
+        raise UsageError.unknown_name("vocabulary", base, [*NAMES, "subwords:N"])
+    if base == "characters":
         return Characters("".join(sorted(set().union(*values))))
-    if kind == "bytes":
+    if base == "bytes":
         return Bytes()
     return learn_subwords(values, int(count)) if count else learn_subwords(values)
 
 
 def _windows(raw: RawTexts, vocabulary: Vocabulary, size: int | None, like: Text | None) -> Dataset:
-    usual = WINDOW_OF_SUBWORDS if isinstance(vocabulary, Subwords) else WINDOW
-    modality = like or Text(vocabulary, size or usual, documents=False)
+    default_length = WINDOW_OF_SUBWORDS if isinstance(vocabulary, Subwords) else WINDOW
+    modality = like or Text(vocabulary, size or default_length, documents=False)
     text = "\n".join(raw.values)
-    symbols = vocabulary.encode(text)
-    values, groups = cut_windows(symbols, modality.length)
+    ids = vocabulary.encode(text)
+    values, groups = cut_windows(ids, modality.length)
     if len(values) < (1 if like else 2):
         raise InputError(
-            f"the text has {len(symbols)} {vocabulary.unit}, too few for two examples of length {modality.length}",
+            f"the text has {len(ids)} {vocabulary.unit}, too few for two examples of length {modality.length}",
             remedy="Use more text, or a smaller --longest",
         )
-    gaps = 1 - values.numel() / len(symbols)
+    gaps = 1 - values.numel() / len(ids)
     coverage = "overlap" if gaps <= 0 else f"omit {gaps:.0%} of it"
     note = (
         f"one text of {len(text):,} characters ({len(set(text))} distinct) was split into {len(values):,}"
@@ -169,19 +169,19 @@ def _documents(raw: RawTexts, vocabulary: Vocabulary, size: int | None, like: Te
         return Dataset(*like.values_from_raw(raw), like, raw.notes)
     limit = like.length if like else size or MAX_LENGTH
     modality = like or Text(vocabulary, limit, documents=True, classes=raw.classes)
-    rows, longer = modality.rows(list(raw.values), name_texts(raw))
+    rows, num_truncated = modality.rows(list(raw.values), name_texts(raw))
     if len(rows) < 2 and like is None:
         raise InputError("at least two texts", "one", "Add more texts")
     lengths = sorted(map(len, rows))
     notes = raw.notes
-    if longer:
-        notes = (*notes, f"truncated {longer:,} of {len(rows):,} texts to {limit} {vocabulary.unit}")
+    if num_truncated:
+        notes = (*notes, f"truncated {num_truncated:,} of {len(rows):,} texts to {limit} {vocabulary.unit}")
     if like is None:
         modality = replace(modality, length=min(lengths[-1] + 1, limit))
-        middle = lengths[len(lengths) // 2]
+        median = lengths[len(lengths) // 2]
         notes = (
             *notes,
-            f"{len(rows):,} texts of up to {lengths[-1]} {vocabulary.unit}, median {middle},"
+            f"{len(rows):,} texts of up to {lengths[-1]} {vocabulary.unit}, median {median},"
             f" {vocabulary.vocab_size} distinct; all are padded to {modality.length}, which --longest reduces",
         )
     return Dataset(modality.pad(rows), relabel(raw, modality.classes), modality, notes)

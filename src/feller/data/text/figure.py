@@ -22,15 +22,15 @@ GAP = 12
 
 def page(texts: Sequence[str], labels: Sequence[str] | None, columns: int | None = None) -> Image.Image:
     """Draw an image with the first texts in boxes, each with its label if given, `columns` boxes per row."""
-    shown = [_broken(text) for text in texts[:MAX_TEXTS]] or [[""]]
+    boxes = [_broken(text) for text in texts[:MAX_TEXTS]] or [[""]]
     if labels is not None:
-        shown = [[f"[{label}]", *lines] for label, lines in zip(labels, shown, strict=False)]
-    across = min(len(shown), columns or (1 if len(shown) < 4 else 2))
-    cell = font().getlength("m")
-    width = int(cell * max(len(line) for lines in shown for line in lines)) + 2 * GAP
-    rows = [shown[i : i + across] for i in range(0, len(shown), across)]
+        boxes = [[f"[{label}]", *lines] for label, lines in zip(labels, boxes, strict=False)]
+    num_columns = min(len(boxes), columns or (1 if len(boxes) < 4 else 2))
+    char_width = font().getlength("m")
+    width = int(char_width * max(len(line) for lines in boxes for line in lines)) + 2 * GAP
+    rows = [boxes[i : i + num_columns] for i in range(0, len(boxes), num_columns)]
     heights = [max(map(len, row)) * LEAD + GAP for row in rows]
-    image = Image.new("RGB", (max(width, 120) * across, sum(heights) + GAP), "white")
+    image = Image.new("RGB", (max(width, 120) * num_columns, sum(heights) + GAP), "white")
     draw = ImageDraw.Draw(image)
     top = GAP // 2
     for row, height in zip(rows, heights, strict=True):
@@ -38,8 +38,8 @@ def page(texts: Sequence[str], labels: Sequence[str] | None, columns: int | None
             left = i * max(width, 120)
             draw.rectangle((left + 4, top, left + max(width, 120) - 5, top + height - 4), fill="#f4f4f1")
             for j, line in enumerate(lines):
-                at = left + GAP, top + j * LEAD + 2
-                draw.text(at, line, fill="#1f5fa8" if labels is not None and j == 0 else "#222222", font=font())
+                position = left + GAP, top + j * LEAD + 2
+                draw.text(position, line, fill="#1f5fa8" if labels is not None and j == 0 else "#222222", font=font())
         top += height
     return image
 
@@ -47,7 +47,7 @@ def page(texts: Sequence[str], labels: Sequence[str] | None, columns: int | None
 def _broken(text: str) -> list[str]:
     """Wrap a text into lines and truncate it."""
     lines = [line[i : i + WIDE] for line in text.split("\n") for i in range(0, max(len(line), 1), WIDE)]
-    lines = ["".join(letter if letter.isprintable() else "\ufffd" for letter in line) for line in lines]
+    lines = ["".join(character if character.isprintable() else "\ufffd" for character in line) for line in lines]
     return lines if len(lines) <= MAX_LINES else [*lines[: MAX_LINES - 1], "…"]
 
 

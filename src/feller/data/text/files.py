@@ -52,18 +52,18 @@ def holds_texts(path: pathlib.Path) -> bool:
 
 def text_column(names: Sequence[str]) -> int | None:
     """Return the index of the column `text`, or else of the only column besides the label; None if there is neither."""
-    others = [i for i, name in enumerate(names) if name.lower() not in LABEL_NAMES]
-    called = [i for i in others if names[i].lower() == TEXT_NAME]
-    return called[0] if called else others[0] if len(others) == 1 else None
+    candidates = [i for i, name in enumerate(names) if name.lower() not in LABEL_NAMES]
+    named_text = [i for i in candidates if names[i].lower() == TEXT_NAME]
+    return named_text[0] if named_text else candidates[0] if len(candidates) == 1 else None
 
 
 def is_list(text: str) -> bool:
     """Return True if each line looks like a separate text: many short lines of similar length, few of them empty."""
     lines = text.removesuffix("\n").split("\n")
     lengths = sorted(len(line) for line in lines if line.strip())
-    middle = lengths[len(lengths) // 2] if lengths else 0
-    few_blank = len(lines) - len(lengths) <= BLANK * len(lines)
-    return len(lengths) > MIN_LIST_LINES and middle <= SHORT and lengths[-1] <= ALIKE * middle and few_blank
+    median = lengths[len(lengths) // 2] if lengths else 0
+    has_few_blank = len(lines) - len(lengths) <= BLANK * len(lines)
+    return len(lengths) > MIN_LIST_LINES and median <= SHORT and lengths[-1] <= ALIKE * median and has_few_blank
 
 
 def _head_rows(path: pathlib.Path) -> list[list[str]]:
@@ -123,11 +123,11 @@ def _fields(entry: Any, where: str) -> tuple[str, str | None]:
         raise InputError("a JSON object with text", repr(str(entry)[:40]), place=where)
     if not isinstance(entry.get(TEXT_NAME, ""), str):
         raise InputError(f"a string in the field {TEXT_NAME!r}", f"{entry[TEXT_NAME]!r:.40}", place=where)
-    words = [key for key, value in entry.items() if isinstance(value, str) and key.lower() not in LABEL_NAMES]
-    key = TEXT_NAME if TEXT_NAME in words else words[0] if len(words) == 1 else None
+    string_keys = [key for key, value in entry.items() if isinstance(value, str) and key.lower() not in LABEL_NAMES]
+    key = TEXT_NAME if TEXT_NAME in string_keys else string_keys[0] if len(string_keys) == 1 else None
     if key is None:
-        got = ", ".join(entry) or "none"
-        raise InputError(f"the field {TEXT_NAME!r}, or exactly one string field", got, place=where)
+        found = ", ".join(entry) or "none"
+        raise InputError(f"the field {TEXT_NAME!r}, or exactly one string field", found, place=where)
     label = next((value for name, value in entry.items() if name.lower() in LABEL_NAMES), None)
     if not isinstance(label, str | int | None):
         raise InputError("a label that is a string or an integer", repr(str(label)[:40]), place=where)
@@ -155,15 +155,15 @@ def load_text_column(path: pathlib.Path) -> RawTexts:
             )
     body = rows[1:]
     if column is None:
-        held = ", ".join(names)
-        raise InputError(f"a column named {TEXT_NAME}, or a single column besides the label", held, file=path)
+        found = ", ".join(names)
+        raise InputError(f"a column named {TEXT_NAME}, or a single column besides the label", found, file=path)
     if not body:
         raise InputError(expected="at least one row below the header", file=path)
     labels = [None if label is None else cells[label].strip() or None for _, cells in body]
-    left = [name for i, name in enumerate(names) if i not in (column, label)]
+    ignored = [name for i, name in enumerate(names) if i not in (column, label)]
     notes = [f"the texts are the column {names[column]!r}"]
-    if left:
-        notes.append(f"ignored the columns {', '.join(left)}")
+    if ignored:
+        notes.append(f"ignored the columns {', '.join(ignored)}")
     return _documents([cells[column] for _, cells in body], labels, [line for line, _ in body], str(path), notes=notes)
 
 
@@ -185,10 +185,10 @@ def _documents(
             place=where,
         )
     given = [label for label in labels if label is not None]
-    positions, classes = encode_labels(given, f"{where} (label)") if given else (None, ())
+    class_indices, classes = encode_labels(given, f"{where} (label)") if given else (None, ())
     return RawTexts(
         object_array(texts),
-        positions,
+        class_indices,
         classes,
         notes=tuple(notes),
         lines=np.array(lines),
@@ -215,8 +215,8 @@ def are_texts(files: list[pathlib.Path]) -> bool:
     """Return True if all files have the suffix of a text file and most of them contain texts."""
     if not files or not all(path.name.lower().endswith(ENDINGS) for path in files):
         return False
-    some = [path for path in files if path.stat().st_size][:FILES_LOOKED]
-    return 2 * sum(map(holds_texts, some)) > len(some)
+    sampled = [path for path in files if path.stat().st_size][:FILES_LOOKED]
+    return 2 * sum(map(holds_texts, sampled)) > len(sampled)
 
 
 def load_text_folder(folder: pathlib.Path) -> RawTexts:
@@ -225,29 +225,29 @@ def load_text_folder(folder: pathlib.Path) -> RawTexts:
     Raises:
         InputError: If there are no texts, if some texts lie outside the class subfolders, or if a file is not UTF-8.
     """
-    held = list_class_folders(folder, ENDINGS, "texts")
-    read = [re.sub("\r\n?", "\n", read_unicode(path)) for path in held.files]
-    names = [path.relative_to(folder).as_posix() for path in held.files]
-    kept = [i for i, text in enumerate(read) if text.strip()]
-    empty = [name for name, text in zip(names, read, strict=True) if not text.strip()]
-    if not kept:
+    listing = list_class_folders(folder, ENDINGS, "texts")
+    texts = [re.sub("\r\n?", "\n", read_unicode(path)) for path in listing.files]
+    names = [path.relative_to(folder).as_posix() for path in listing.files]
+    kept_files = [i for i, text in enumerate(texts) if text.strip()]
+    empty = [name for name, text in zip(names, texts, strict=True) if not text.strip()]
+    if not kept_files:
         raise InputError("the files contain no text", file=folder)
-    alone = len(kept) == 1
-    notes = [*held.notes, *([] if alone else [f"each of the {len(kept):,} files is an example"])]
+    is_single = len(kept_files) == 1
+    notes = [*listing.notes, *([] if is_single else [f"each of the {len(kept_files):,} files is an example"])]
     if empty:
-        notes.append(f"skipped {len(empty):,} of {len(read):,} files without text: {abbreviated(empty)}")
-    labels = None if held.labels is None else held.labels[kept]
-    classes = tuple(held.classes) if labels is not None else ()
+        notes.append(f"skipped {len(empty):,} of {len(texts):,} files without text: {abbreviated(empty)}")
+    labels = None if listing.labels is None else listing.labels[kept_files]
+    classes = tuple(listing.classes) if labels is not None else ()
     if labels is not None:  # a class may have lost all its files
         present = np.unique(labels)
         labels, classes = np.searchsorted(present, labels), tuple(classes[i] for i in present)
     return RawTexts(
-        object_array([read[i] for i in kept]),
+        object_array([texts[i] for i in kept_files]),
         labels,
         classes,
         notes=tuple(notes),
-        names=() if alone else tuple(names[i] for i in kept),
-        documents=not alone,
+        names=() if is_single else tuple(names[i] for i in kept_files),
+        documents=not is_single,
     )
 
 

@@ -41,18 +41,18 @@ def parse_gaps(
     try:
         # Errors count characters from the start of the text.
         vocabulary.encode(GAP.sub(lambda gap: stand_in * len(gap[0]), text))
-        parts = [([0] * len(p), False) if p.startswith("_") else (vocabulary.encode(p), True) for p in GAP.split(text)]
+        pieces = [([0] * len(p), False) if p.startswith("_") else (vocabulary.encode(p), True) for p in GAP.split(text)]
     except InputError as error:
         raise UsageError(f"the template cannot be tokenised: {error}") from error
-    ids = [symbol for symbols, _ in parts for symbol in symbols]
-    observed = [is_observed for symbols, is_observed in parts for _ in symbols]
+    ids = [token for tokens, _ in pieces for token in tokens]
+    observed = [is_observed for tokens, is_observed in pieces for _ in tokens]
     if len(ids) > length:
         raise UsageError(
             f"the template has {len(ids)} {vocabulary.unit} including gaps; the model's texts have {length}",
             remedy="Shorten the template",
         )
-    rest = length - len(ids)
-    return torch.tensor([*ids, *[0] * rest]), torch.tensor([*observed, *[False] * rest])
+    padding = length - len(ids)
+    return torch.tensor([*ids, *[0] * padding]), torch.tensor([*observed, *[False] * padding])
 
 
 @dataclass(frozen=True)
@@ -140,8 +140,8 @@ class Text(Modality):
         rows = values.tolist()
         if not self.documents:
             return rows
-        end = self.vocabulary.vocab_size
-        return [row[: row.index(end)] if end in row else row for row in rows]
+        eos = self.vocabulary.vocab_size
+        return [row[: row.index(eos)] if eos in row else row for row in rows]
 
     def observed_tokens(self, text: str) -> tuple[Int64[Tensor, " length"], Bool[Tensor, " length"]]:
         """Tokenise a template; return the tokens and the mask of known tokens.
@@ -158,19 +158,19 @@ class Text(Modality):
 
         `name_of` returns the name of a text by its index, for error messages.
         """
-        found, longer = [], 0
+        token_rows, num_truncated = [], 0
         for i, text in enumerate(texts):
             with error_context(place=name_of(i)):
-                symbols = self.vocabulary.encode(text)
-            longer += len(symbols) > self.length
-            found.append(symbols[: self.length])
-        return found, longer
+                tokens = self.vocabulary.encode(text)
+            num_truncated += len(tokens) > self.length
+            token_rows.append(tokens[: self.length])
+        return token_rows, num_truncated
 
     def pad(self, rows: list[list[int]]) -> Int64[Tensor, "n length"]:
         """Pad rows of tokens to the length of the modality with the end-of-sequence token."""
         values = torch.full((len(rows), self.length), self.vocabulary.vocab_size)
-        for row, symbols in zip(values, rows, strict=True):
-            row[: len(symbols)] = torch.tensor(symbols, dtype=torch.long)
+        for row, tokens in zip(values, rows, strict=True):
+            row[: len(tokens)] = torch.tensor(tokens, dtype=torch.long)
         return values
 
     def values_from_raw(self, raw: RawExamples) -> tuple[Tensor, Cond]:
@@ -208,16 +208,16 @@ class Text(Modality):
     def _is_lossless(self, values: Tensor) -> bool:
         """Return True if tokenising the decoded texts yields the same tokens."""
         rows = self._rows(values)
-        return all(self.vocabulary.encode(self.vocabulary.decode(symbols)) == symbols for symbols in rows)
+        return all(self.vocabulary.encode(self.vocabulary.decode(tokens)) == tokens for tokens in rows)
 
     def _write_folder(self, values: Tensor, given: Cond, out: pathlib.Path) -> None:
         sample_folder.prepare(out)
-        plain = label_names(given, self.classes) is None and self._is_lossless(values)
+        is_plain = label_names(given, self.classes) is None and self._is_lossless(values)
         sample_folder.save_overview(
-            self.show(values, given), out, [LINES_FILE] if plain else [LINES_FILE, JSON_LINES_FILE]
+            self.show(values, given), out, [LINES_FILE] if is_plain else [LINES_FILE, JSON_LINES_FILE]
         )
         replace_file(out / LINES_FILE, to_lines(self.texts(values)))
-        if not plain:
+        if not is_plain:
             replace_file(out / JSON_LINES_FILE, self._json_lines(values, given))
 
 

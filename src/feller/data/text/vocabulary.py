@@ -75,11 +75,11 @@ class Characters(Vocabulary):
 
     def _advice(self, character: str) -> str:
         """Return the remedy: another case, the letter without its accent, or a plainer character."""
-        bare = unicodedata.normalize("NFKD", character)[:1]
-        candidates = [f(letter) for letter in (character, bare) for f in (str, str.lower, str.upper)]
-        for near in (*candidates, PLAIN.get(character, "")):
-            if near in self._number:  # upper case may be two letters, which are not a token
-                return f"Write {near!r} instead, or remove it"
+        base_letter = unicodedata.normalize("NFKD", character)[:1]
+        candidates = [f(letter) for letter in (character, base_letter) for f in (str, str.lower, str.upper)]
+        for candidate in (*candidates, PLAIN.get(character, "")):
+            if candidate in self._number:  # upper case may be two letters, which are not a token
+                return f"Write {candidate!r} instead, or remove it"
         return f"Remove it; the vocabulary is {self.symbols!r}"
 
 

@@ -70,25 +70,25 @@ def roc_auc(members: np.ndarray, others: np.ndarray) -> float:
 
 def proven_epsilon(members: np.ndarray, others: np.ndarray, delta: float) -> float:
     """Return a lower confidence bound on epsilon, from a threshold chosen on one half and tested on the other."""
-    (choose, judge), (choose_others, judge_others) = ((each[::2], each[1::2]) for each in (members, others))
-    best, chosen = 0.0, None
-    for threshold in np.quantile(np.concatenate([choose, choose_others]), np.linspace(0, 1, 101)):
+    (select, test), (select_others, test_others) = ((scores[::2], scores[1::2]) for scores in (members, others))
+    best, decision = 0.0, None
+    for threshold in np.quantile(np.concatenate([select, select_others]), np.linspace(0, 1, 101)):
         for sign in (1, -1):
-            found = _bound(choose, choose_others, threshold, sign, delta)
-            if found > best:
-                best, chosen = found, (threshold, sign)
-    return 0.0 if chosen is None else _bound(judge, judge_others, *chosen, delta)
+            epsilon = _bound(select, select_others, threshold, sign, delta)
+            if epsilon > best:
+                best, decision = epsilon, (threshold, sign)
+    return 0.0 if decision is None else _bound(test, test_others, *decision, delta)
 
 
 def _bound(members: np.ndarray, others: np.ndarray, threshold: float, sign: int, delta: float) -> float:
     # epsilon >= log((TPR - delta) / FPR), with a lower bound on the TPR and an upper bound on the FPR
-    hits, slips = ((sign * (each - threshold) > 0).sum().item() for each in (members, others))
+    tp, fp = ((sign * (scores - threshold) > 0).sum().item() for scores in (members, others))
     if sign < 0:
-        members, others, hits, slips = others, members, slips, hits
-    wrong = (1 - CONFIDENCE) / 2
-    true = beta.ppf(wrong, hits, len(members) - hits + 1) if hits else 0.0
-    false = beta.ppf(1 - wrong, slips + 1, len(others) - slips) if slips < len(others) else 1.0
-    return float(max(0.0, np.log(max(true - delta, 1e-300) / false)))
+        members, others, tp, fp = others, members, fp, tp
+    error_prob = (1 - CONFIDENCE) / 2
+    tpr = beta.ppf(error_prob, tp, len(members) - tp + 1) if tp else 0.0
+    fpr = beta.ppf(1 - error_prob, fp + 1, len(others) - fp) if fp < len(others) else 1.0
+    return float(max(0.0, np.log(max(tpr - delta, 1e-300) / fpr)))
 
 
 ATTACKS = {
@@ -131,9 +131,9 @@ def canary_scores(scores: Float[Tensor, " n"], present: Bool[Tensor, " n"], delt
     n, best = len(scores), 0.0
     for fraction in GUESS_FRACTIONS:
         guesses = max(2, int(fraction * n) // 2 * 2)
-        right = num_right_guesses(scores, present, guesses)
-        sure = 1 - (1 - CONFIDENCE) / len(GUESS_FRACTIONS)
-        best = max(best, epsilon_lower_bound(right, guesses, sure, delta=delta, num_canaries=n))
+        num_right = num_right_guesses(scores, present, guesses)
+        confidence = 1 - (1 - CONFIDENCE) / len(GUESS_FRACTIONS)
+        best = max(best, epsilon_lower_bound(num_right, guesses, confidence, delta=delta, num_canaries=n))
     return replace(membership_scores(scores[present], scores[~present]), epsilon=best)
 
 
@@ -159,6 +159,6 @@ def identification_scores(
         chosen: Index of the true candidate at each place.
         bound: Largest success probability that the privacy guarantee allows.
     """
-    hits, places = int((scores.argmax(1) == chosen).sum()), len(chosen)
-    least = float(beta.ppf(FOUR_SIGMA_PROB, hits, places - hits + 1)) if hits else 0.0
-    return IdentificationScores(hits / places, least, bound)
+    hits, total = int((scores.argmax(1) == chosen).sum()), len(chosen)
+    least = float(beta.ppf(FOUR_SIGMA_PROB, hits, total - hits + 1)) if hits else 0.0
+    return IdentificationScores(hits / total, least, bound)

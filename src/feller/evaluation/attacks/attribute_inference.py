@@ -35,12 +35,12 @@ def infer_codes(model: Model, rows: Dataset, column: int, count: int) -> Int64[T
         column: Index of the predicted column among the modelled columns.
         count: Number of categories of the column.
     """
-    lengths = []
+    nlls = []
     for code in range(count):
         codes = rows.values.clone()
         codes[:, column] = code
-        lengths.append(model.nll(replace(rows, values=codes)).cpu())
-    return torch.stack(lengths).argmin(0)
+        nlls.append(model.nll(replace(rows, values=codes)).cpu())
+    return torch.stack(nlls).argmin(0)
 
 
 def is_code_inferred(model: Model, rows: Dataset, column: int, count: int) -> Bool[Tensor, " n"]:
@@ -60,13 +60,13 @@ def infer_columns(
         counts: Number of categories of each column.
         rng: Random streams that choose the rows.
     """
-    parts = (members, "members"), (others, "others")
-    some = [subsample(data, MAX_ROWS, rng.fold_in(name), SELECTION_PURPOSE) for data, name in parts]
-    found: list[GuessAccuracy | None] = []
+    groups = (members, "members"), (others, "others")
+    subsets = [subsample(data, MAX_ROWS, rng.fold_in(name), SELECTION_PURPOSE) for data, name in groups]
+    results: list[GuessAccuracy | None] = []
     for column, count in enumerate(counts):
         if count > MAX_CODES:
-            found.append(None)
+            results.append(None)
             continue
-        right = [is_code_inferred(model, data, column, count).double().mean().item() for data in some]
-        found.append(GuessAccuracy(*right))
-    return tuple(found)
+        accuracies = [is_code_inferred(model, data, column, count).double().mean().item() for data in subsets]
+        results.append(GuessAccuracy(*accuracies))
+    return tuple(results)

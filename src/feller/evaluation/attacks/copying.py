@@ -55,41 +55,41 @@ def copy_scores(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng, k
             _fraction(kind.is_copy(queries, train, None)), None, None, None, _copied_run_fraction(queries, train)
         )
     held_out_rows = subsample(held_out, size, rng.fold_in("unseen"), SELECTION_PURPOSE)
-    others = subsample(held_out, kind.max_queries, rng.fold_in("others"), SELECTION_PURPOSE)
-    near, usual = _nearest_distances(
+    held_out_queries = subsample(held_out, kind.max_queries, rng.fold_in("others"), SELECTION_PURPOSE)
+    distance, reference = _nearest_distances(
         made, held_out_rows, subsample(train, kind.max_neighbours, rng.fold_in("among"), SELECTION_PURPOSE), kind
     )
     return CopyScores(
-        _fraction(kind.is_copy(queries, train, usual)),
-        _fraction(kind.is_copy(others, train, usual)),
-        near / usual if usual else None,
+        _fraction(kind.is_copy(queries, train, reference)),
+        _fraction(kind.is_copy(held_out_queries, train, reference)),
+        distance / reference if reference else None,
         membership_scores(-kind.pairwise(train_rows, made).amin(1), -kind.pairwise(held_out_rows, made).amin(1))
         if size >= 4
         else None,
         _copied_run_fraction(queries, train),
-        _copied_run_fraction(others, train),
+        _copied_run_fraction(held_out_queries, train),
     )
 
 
 def _nearest_distances(
-    made: Dataset, held_out_rows: Dataset, train: Dataset, kind: ExampleDistance
+    samples: Dataset, held_out: Dataset, train: Dataset, distance: ExampleDistance
 ) -> tuple[float, float]:
     """Return median distances to the nearest training example, of samples and of held-out examples."""
-    some, others = (data.subset(torch.arange(min(len(data), QUERIES))) for data in (made, held_out_rows))
-    best = [torch.full((len(data),), torch.inf, dtype=torch.float64) for data in (some, others)]
-    for rows in torch.arange(len(train)).split(kind.max_pairwise):
-        part = train.subset(rows)
-        best = [
-            torch.minimum(far, kind.pairwise(data, part).amin(1))
-            for far, data in zip(best, (some, others), strict=True)
+    queries, references = (data.subset(torch.arange(min(len(data), QUERIES))) for data in (samples, held_out))
+    nearest = [torch.full((len(data),), torch.inf, dtype=torch.float64) for data in (queries, references)]
+    for rows in torch.arange(len(train)).split(distance.max_pairwise):
+        chunk = train.subset(rows)
+        nearest = [
+            torch.minimum(smallest, distance.pairwise(data, chunk).amin(1))
+            for smallest, data in zip(nearest, (queries, references), strict=True)
         ]
-    return best[0].median().item(), best[1].median().item()
+    return nearest[0].median().item(), nearest[1].median().item()
 
 
-def _copied_run_fraction(some: Dataset, train: Dataset) -> float | None:
-    marks = has_copied_run(some, train)
-    return None if marks is None else _fraction(marks)
+def _copied_run_fraction(samples: Dataset, train: Dataset) -> float | None:
+    is_copied = has_copied_run(samples, train)
+    return None if is_copied is None else _fraction(is_copied)
 
 
-def _fraction(marks: torch.Tensor) -> float:
-    return marks.double().mean().item() if len(marks) else 0.0
+def _fraction(mask: torch.Tensor) -> float:
+    return mask.double().mean().item() if len(mask) else 0.0

@@ -73,8 +73,8 @@ class CoordinateDistance(ExampleDistance):
 
     def pairwise(self, a: Dataset, b: Dataset) -> Float64[Tensor, "n m"]:
         total = torch.zeros(len(a), len(b), dtype=torch.float64)
-        for part in leaves(space_map(_squares, a.modality.space(), _state(a), _state(b))):
-            total += part
+        for squared in leaves(space_map(_squares, a.modality.space(), _state(a), _state(b))):
+            total += squared
         return total.sqrt()
 
     def is_copy(self, some: Dataset, train: Dataset, usual: float | None) -> Bool[Tensor, " n"]:
@@ -83,12 +83,12 @@ class CoordinateDistance(ExampleDistance):
         `usual` is the median distance from a held-out example to its nearest training example; if it is None, only
         exact copies are found.
         """
-        found = is_exact_copy(some, train)
+        is_copied = is_exact_copy(some, train)
         if not usual or not len(some):
-            return found
+            return is_copied
         for rows in torch.arange(len(train)).split(max(1, CHUNK_SIZE // len(some))):
-            found |= (self.pairwise(some, train.subset(rows)) <= self.copy_fraction * usual).any(1)
-        return found
+            is_copied |= (self.pairwise(some, train.subset(rows)) <= self.copy_fraction * usual).any(1)
+        return is_copied
 
 
 @dataclass(frozen=True)
@@ -102,16 +102,16 @@ class GeodesicDistance(CoordinateDistance):
 
 def is_exact_copy(some: Dataset, train: Dataset) -> Bool[Tensor, " n"]:
     """Return True for each example of `some` that is equal to a training example in all values."""
-    there = set(_row_bytes(train))
-    return torch.tensor([one in there for one in _row_bytes(some)], dtype=torch.bool)
+    train_bytes = set(_row_bytes(train))
+    return torch.tensor([row in train_bytes for row in _row_bytes(some)], dtype=torch.bool)
 
 
 def hamming(x: Tensor, y: Tensor) -> Float64[Tensor, "n m"]:
     """Return the Hamming distance of each of the n arrays in `x` from each of the m arrays in `y`."""
     first, second = (leaf.flatten(1).cpu() if leaf.ndim > 1 else leaf[:, None].cpu() for leaf in (x, y))
-    rows = max(1, CHUNK_SIZE // max(1, second.numel()))
-    parts = [(part[:, None] != second).sum(2).double() for part in first.split(rows)]
-    return torch.cat(parts) if parts else torch.zeros(0, len(second), dtype=torch.float64)
+    chunk_size = max(1, CHUNK_SIZE // max(1, second.numel()))
+    distances = [(chunk[:, None] != second).sum(2).double() for chunk in first.split(chunk_size)]
+    return torch.cat(distances) if distances else torch.zeros(0, len(second), dtype=torch.float64)
 
 
 def _squares(space: Space, x: Tensor, y: Tensor) -> Float64[Tensor, "n m"]:
@@ -135,9 +135,9 @@ def _state_leaves(a: Dataset, b: Dataset) -> list[tuple[Tensor, Tensor]]:
 
 
 def _row_bytes(data: Dataset) -> list[bytes]:
-    flat = [leaf.reshape(len(data), -1).cpu().contiguous() for leaf in leaves(_state(data))]
-    parts = [leaf.numpy() for leaf in flat]
-    return [b"".join(part[i].tobytes() for part in parts) for i in range(len(data))]
+    columns = [leaf.reshape(len(data), -1).cpu().contiguous() for leaf in leaves(_state(data))]
+    arrays = [leaf.numpy() for leaf in columns]
+    return [b"".join(array[i].tobytes() for array in arrays) for i in range(len(data))]
 
 
 PIECE = 6
@@ -154,9 +154,9 @@ class PassageDistance(ExampleDistance):
 
     def pairwise(self, a: Dataset, b: Dataset) -> Float64[Tensor, "n m"]:
         """Return 1 - |shared n-grams| / min(|a|, |b|) for all pairs of texts; a text shorter than n is one n-gram."""
-        (first, size), (second, other) = _tables(token_rows(a), token_rows(b))
-        shared = torch.from_numpy(np.asarray((first @ second.T).todense(), dtype=np.float64))
-        return 1 - shared / torch.minimum(size[:, None], other)
+        (first_matrix, first_counts), (second_matrix, second_counts) = _tables(token_rows(a), token_rows(b))
+        shared = torch.from_numpy(np.asarray((first_matrix @ second_matrix.T).todense(), dtype=np.float64))
+        return 1 - shared / torch.minimum(first_counts[:, None], second_counts)
 
     def is_copy(self, some: Dataset, train: Dataset, usual: float | None) -> Bool[Tensor, " n"]:
         return is_exact_copy(some, train)
@@ -164,11 +164,9 @@ class PassageDistance(ExampleDistance):
 
 def token_rows(data: Dataset) -> list[np.ndarray]:
     """Return the tokens of each text, without padding and without end-of-sequence tokens."""
-    values, counted = data.values.cpu().numpy(), data.modality.num_entries(data.values).tolist()
-    end = data.modality.eos_token_id
-    return [
-        row[:size][row[:size] != end] if end is not None else row for row, size in zip(values, counted, strict=True)
-    ]
+    values, lengths = data.values.cpu().numpy(), data.modality.num_entries(data.values).tolist()
+    eos = data.modality.eos_token_id
+    return [row[:n][row[:n] != eos] if eos is not None else row for row, n in zip(values, lengths, strict=True)]
 
 
 def _pieces(row: np.ndarray, length: int) -> np.ndarray:
@@ -182,17 +180,17 @@ def _pieces(row: np.ndarray, length: int) -> np.ndarray:
 
 def _tables(a: list[np.ndarray], b: list[np.ndarray]) -> list[tuple[Any, Float64[Tensor, " n"]]]:
     """Return for each set the sparse text-by-n-gram incidence matrix and the n-gram counts."""
-    number: dict[bytes, int] = {}
-    found = []
+    vocab: dict[bytes, int] = {}
+    ids_by_set = []
     for rows in (a, b):
-        pieces = [[number.setdefault(piece, len(number)) for piece in _pieces(row, PIECE)] for row in rows]
-        found.append(pieces)
+        ids = [[vocab.setdefault(ngram, len(vocab)) for ngram in _pieces(row, PIECE)] for row in rows]
+        ids_by_set.append(ids)
     tables = []
-    for pieces in found:
-        ends = np.cumsum([0, *map(len, pieces)])
-        columns = np.concatenate([np.array(row, dtype=np.int64) for row in pieces] or [np.zeros(0, np.int64)])
-        marks = csr_matrix((np.ones(len(columns)), columns, ends), shape=(len(pieces), len(number)))
-        tables.append((marks, torch.tensor([float(len(row)) for row in pieces], dtype=torch.float64)))
+    for ids in ids_by_set:
+        offsets = np.cumsum([0, *map(len, ids)])
+        columns = np.concatenate([np.array(row, dtype=np.int64) for row in ids] or [np.zeros(0, np.int64)])
+        incidence = csr_matrix((np.ones(len(columns)), columns, offsets), shape=(len(ids), len(vocab)))
+        tables.append((incidence, torch.tensor([float(len(row)) for row in ids], dtype=torch.float64)))
     return tables
 
 
@@ -210,13 +208,13 @@ def has_copied_run(some: Dataset, train: Dataset) -> Bool[Tensor, " n"] | None:
     for row in texts:
         if len(row):
             query_ngrams[min(RUN_LENGTH, len(row))].update(_pieces(row, min(RUN_LENGTH, len(row))))
-    there = {length: set[bytes]() for length in lengths}
+    shared = {length: set[bytes]() for length in lengths}
     for row in token_rows(train):
         for length in lengths:
             if len(row) >= length:
-                there[length].update(piece for piece in _pieces(row, length) if piece in query_ngrams[length])
+                shared[length].update(ngram for ngram in _pieces(row, length) if ngram in query_ngrams[length])
     is_copied = [
-        any(piece in there[min(RUN_LENGTH, len(row))] for piece in _pieces(row, RUN_LENGTH)) if len(row) else False
+        any(ngram in shared[min(RUN_LENGTH, len(row))] for ngram in _pieces(row, RUN_LENGTH)) if len(row) else False
         for row in texts
     ]
     return torch.tensor(is_copied, dtype=torch.bool)

@@ -41,15 +41,15 @@ class ClippedGradientFn:
 
     def __call__(self, z: Float[Tensor, "n d"]) -> Float[Tensor, "n p"]:
         """Return the clipped gradients of all steps."""
-        slopes = RowGradients(self.loss, self.network)
+        row_loss = RowGradients(self.loss, self.network)
 
-        def one(example: Any) -> Tensor:
-            found = grad(lambda values: functional_call(slopes.module, values, (example,)))(slopes.weights)
-            flat = torch.cat([each.flatten() for each in found.values()])
-            return flat * hard_clip(flat.square().sum().clamp(min=MIN_NORM_SQ).sqrt(), self.clip)
+        def clipped_gradient(example: Any) -> Tensor:
+            grads = grad(lambda values: functional_call(row_loss.module, values, (example,)))(row_loss.weights)
+            gradient = torch.cat([part.flatten() for part in grads.values()])
+            return gradient * hard_clip(gradient.square().sum().clamp(min=MIN_NORM_SQ).sqrt(), self.clip)
 
         with sdpa_kernel(SDPBackend.MATH):  # fused attention kernels have no double backward
-            return torch.vmap(one)(self.build_examples(z)).reshape(len(z), -1)
+            return torch.vmap(clipped_gradient)(self.build_examples(z)).reshape(len(z), -1)
 
 
 def jacobian(
@@ -57,13 +57,13 @@ def jacobian(
 ) -> Float[Tensor, "r p"]:
     """Return the Jacobian of the clipped gradient of one row, multiplied by each of r direction vectors."""
 
-    def along(way: Tensor) -> Tensor:
-        return jvp(row_gradient, (row,), (way[None],))[1][0]
+    def directional(direction: Tensor) -> Tensor:
+        return jvp(row_gradient, (row,), (direction[None],))[1][0]
 
     size = row_gradient(row).numel()
-    parts = directions.split(max(1, CHUNK_SIZE // size))
+    chunks = directions.split(max(1, CHUNK_SIZE // size))
     with sdpa_kernel(SDPBackend.MATH):
-        return torch.cat([torch.vmap(along, randomness="same")(part) for part in parts])
+        return torch.cat([torch.vmap(directional, randomness="same")(chunk) for chunk in chunks])
 
 
 def row_vjp(
@@ -71,8 +71,8 @@ def row_vjp(
 ) -> Float[Tensor, "b n d"]:
     """Return the vectors `by` multiplied by the Jacobian of each row's clipped gradient with respect to the row."""
     with sdpa_kernel(SDPBackend.MATH):
-        along: Any = vjp(row_gradient, rows)
-        return torch.vmap(lambda one: along[1](one)[0])(by)
+        pullback: Any = vjp(row_gradient, rows)
+        return torch.vmap(lambda cotangent: pullback[1](cotangent)[0])(by)
 
 
 def misfit_and_gradient(
@@ -86,14 +86,14 @@ def misfit_and_gradient(
         scale: Standard deviation of the noise.
     """
 
-    def one(z: Tensor, told: Tensor) -> tuple[Tensor, Tensor]:
-        along: Any = vjp(row_gradient, z)
-        there, back = along
-        apart = there - told
-        return apart.square().sum(1).double() / (2 * scale**2), back(apart)[0] / scale**2
+    def misfit(z: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        pullback: Any = vjp(row_gradient, z)
+        predicted, backward = pullback
+        residual = predicted - target
+        return residual.square().sum(1).double() / (2 * scale**2), backward(residual)[0] / scale**2
 
-    def look(z: Tensor) -> tuple[Tensor, Tensor]:
+    def batched(z: Tensor) -> tuple[Tensor, Tensor]:
         with sdpa_kernel(SDPBackend.MATH):
-            return torch.vmap(one, randomness="same")(z, observed)
+            return torch.vmap(misfit, randomness="same")(z, observed)
 
-    return look
+    return batched

@@ -36,19 +36,19 @@ def example_losses(
         rounds: Number of draws per example.
     """
     device = next(network.parameters()).device
-    found = []
-    for first in range(0, len(data), CHUNK_SIZE):
-        some = data.subset(torch.arange(first, min(first + CHUNK_SIZE, len(data))))
-        targets = {} if some.target is None else {"target": some.targets(some.target)}
-        all_of_it = {"x_1": data.modality.encode(some.values), "given": some.given, **targets}
-        batch = tree_map(lambda leaf: leaf.to(device), all_of_it)
-        total = torch.zeros(len(some), dtype=torch.float64)
-        for number in range(rounds):
-            example = objective.draw(batch, replace(rng.fold_in("round", number), first_example=first), network)
+    losses = []
+    for start in range(0, len(data), CHUNK_SIZE):
+        chunk = data.subset(torch.arange(start, min(start + CHUNK_SIZE, len(data))))
+        targets = {} if chunk.target is None else {"target": chunk.targets(chunk.target)}
+        arrays = {"x_1": data.modality.encode(chunk.values), "given": chunk.given, **targets}
+        batch = tree_map(lambda leaf: leaf.to(device), arrays)
+        total = torch.zeros(len(chunk), dtype=torch.float64)
+        for round_index in range(rounds):
+            example = objective.draw(batch, replace(rng.fold_in("round", round_index), first_example=start), network)
             loss = objective.loss(network, example).double().cpu()
-            total += loss.view(len(some), num_examples(example) // len(some)).mean(1)
-        found.append(total / rounds)
-    return torch.cat(found) if found else torch.zeros(0, dtype=torch.float64)
+            total += loss.view(len(chunk), num_examples(example) // len(chunk)).mean(1)
+        losses.append(total / rounds)
+    return torch.cat(losses) if losses else torch.zeros(0, dtype=torch.float64)
 
 
 def domias_scores(synthetic: Tensor, reference: Tensor, rows: Tensor, counts: tuple[int, ...]) -> Float64[Tensor, " n"]:
@@ -63,8 +63,8 @@ def domias_scores(synthetic: Tensor, reference: Tensor, rows: Tensor, counts: tu
         rows: Category indices of the rows to score, [n, k].
         counts: Number of categories of each column.
     """
-    dense, thin = (mst(codes, counts, float("inf"), SeededNoise(0)).model for codes in (synthetic, reference))
-    return dense.log_likelihood(rows) - thin.log_likelihood(rows)
+    p, q = (mst(codes, counts, float("inf"), SeededNoise(0)).model for codes in (synthetic, reference))
+    return p.log_likelihood(rows) - q.log_likelihood(rows)
 
 
 MIN_SHADOWS_PER_CLASS = 16
@@ -110,10 +110,10 @@ def lira_scores(
         return lira_shared_variance(shadows, in_training, losses)
     x, y = shadows.double(), losses.double()
 
-    def log_density(where: Tensor) -> Tensor:
-        many = where.sum(0)
-        mean = (x * where).sum(0) / many
-        variance = ((x - mean).square() * where).sum(0) / (many - 1)
+    def log_density(mask: Tensor) -> Tensor:
+        count = mask.sum(0)
+        mean = (x * mask).sum(0) / count
+        variance = ((x - mean).square() * mask).sum(0) / (count - 1)
         variance = variance.clamp(min=1e-12 * x.var().item() + math.ulp(0.0))
         return -(y - mean).square() / (2 * variance) - variance.log() / 2
 
@@ -146,11 +146,11 @@ def lira_shared_variance(
         )
     x = shadows.double()
     shift = ((x * in_training).sum(0) / counts - (x * ~in_training).sum(0) / (len(in_training) - counts)).mean()
-    level = x - shift * in_training
-    mean = level.mean(0)
-    variance = (level - mean).square().sum() / max(1, (len(in_training) - 1) * len(losses))
-    away = losses.double() - mean
-    return (away.square() - (away - shift).square()) / (2 * variance)
+    centred = x - shift * in_training
+    mean = centred.mean(0)
+    variance = (centred - mean).square().sum() / max(1, (len(in_training) - 1) * len(losses))
+    deviation = losses.double() - mean
+    return (deviation.square() - (deviation - shift).square()) / (2 * variance)
 
 
 def relative_loss_scores(shadows: Float[Tensor, "s n"], losses: Float[Tensor, " n"]) -> Float64[Tensor, " n"]:

@@ -38,31 +38,33 @@ def minimize_lbfgs(
         curvature: Approximate Hessian, shared by all rows; symmetric positive definite.
         steps: Number of steps.
     """
-    root, here = torch.linalg.cholesky(curvature), start
-    value, slope = value_and_grad(here)
-    moves: list[tuple[Tensor, Tensor, Tensor]] = []
-    reach = torch.ones_like(value)
+    root, x = torch.linalg.cholesky(curvature), start
+    value, gradient = value_and_grad(x)
+    pairs: list[tuple[Tensor, Tensor, Tensor]] = []
+    step_size = torch.ones_like(value)
     for _ in range(steps):
-        direction = two_loop_recursion(slope, moves, lambda q: torch.cholesky_solve(q.mT, root).mT)
-        there = here - reach[:, None] * direction
-        then, tilt = value_and_grad(there)
-        better = (then < value) & tilt.isfinite().all(1)
-        moves = [*moves, _curvature_pair(there - here, tilt - slope)][-HISTORY:]
-        here, slope = (torch.where(better[:, None], new, old) for new, old in ((there, here), (tilt, slope)))
-        value, reach = (
-            torch.where(better, then, value),
-            torch.where(better, torch.ones_like(reach), reach * STEP_SHRINK),
+        direction = two_loop_recursion(gradient, pairs, lambda q: torch.cholesky_solve(q.mT, root).mT)
+        candidate = x - step_size[:, None] * direction
+        candidate_value, candidate_gradient = value_and_grad(candidate)
+        improved = (candidate_value < value) & candidate_gradient.isfinite().all(1)
+        pairs = [*pairs, _curvature_pair(candidate - x, candidate_gradient - gradient)][-HISTORY:]
+        x, gradient = (
+            torch.where(improved[:, None], new, old) for new, old in ((candidate, x), (candidate_gradient, gradient))
         )
-    return here
+        value, step_size = (
+            torch.where(improved, candidate_value, value),
+            torch.where(improved, torch.ones_like(step_size), step_size * STEP_SHRINK),
+        )
+    return x
 
 
 def _curvature_pair(step: Tensor, change: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return step s, gradient change y and 1 / (s y); zeros where s y is too small."""
     product = (step * change).sum(1)
-    size = step.norm(dim=1) * change.norm(dim=1)
-    fine: Bool[Tensor, " b"] = (product > MIN_CURVATURE * size) & product.isfinite()
-    weight = torch.where(fine, 1 / torch.where(fine, product, 1), 0)
-    return torch.where(fine[:, None], step, 0), torch.where(fine[:, None], change, 0), weight
+    norms = step.norm(dim=1) * change.norm(dim=1)
+    is_valid: Bool[Tensor, " b"] = (product > MIN_CURVATURE * norms) & product.isfinite()
+    weight = torch.where(is_valid, 1 / torch.where(is_valid, product, 1), 0)
+    return torch.where(is_valid[:, None], step, 0), torch.where(is_valid[:, None], change, 0), weight
 
 
 NUM_STANDARD_ERRORS = 4.0
@@ -87,9 +89,9 @@ class RowPrior:
         """Fit a prior to rows: their mean, and at most `max_directions` principal directions with their variances."""
         rows = rows.double()
         mean = rows.mean(0)
-        values, vectors = torch.linalg.eigh(torch.atleast_2d((rows - mean).T.cov(correction=0)))
-        selected = (values > MIN_VARIANCE_RATIO * values[-1]).nonzero()[:, 0][-max_directions:].flip(0)
-        return RowPrior(mean, vectors[:, selected].T, values[selected])
+        variances, eigenvectors = torch.linalg.eigh(torch.atleast_2d((rows - mean).T.cov(correction=0)))
+        selected = (variances > MIN_VARIANCE_RATIO * variances[-1]).nonzero()[:, 0][-max_directions:].flip(0)
+        return RowPrior(mean, eigenvectors[:, selected].T, variances[selected])
 
     def whiten(self, rows: Float[Tensor, "n d"]) -> Float64[Tensor, "n r"]:
         """Return the whitened coordinates of rows: standard deviations from the mean along each principal direction."""
@@ -138,10 +140,10 @@ def step_information(
     row_gradient: RowGradientFn, row: Float[Tensor, "1 d"], prior: RowPrior, steps: int
 ) -> Float64[Tensor, "steps r r"]:
     """Return J^T J for each step, where J is the Jacobian of a row's clipped gradient along the prior's directions."""
-    slopes = (
+    jacobians = (
         jacobian(row_gradient, row, prior.directions.to(row.dtype)).unflatten(1, (steps, -1)).movedim(1, 0).double()
     )
-    return slopes @ slopes.mT
+    return jacobians @ jacobians.mT
 
 
 def attack_rows(
@@ -166,32 +168,32 @@ def attack_rows(
         count: Number of noise draws per row.
         starts: Number of starting points per search: the mean row, then samples of the prior; the best result is kept.
     """
-    widths, flat = prior.variances.sqrt(), prior.directions.to(rows.dtype)
+    scales, directions = prior.variances.sqrt(), prior.directions.to(rows.dtype)
     truth = prior.whiten(rows)
-    base = (rows.double() - (truth * widths) @ prior.directions).to(rows.dtype)
+    base = (rows.double() - (truth * scales) @ prior.directions).to(rows.dtype)
     clean = row_gradient(rows)
     noise = torch.randn(count, *clean.shape, generator=generator).to(rows.device, rows.dtype) * scale
-    look, several = (
-        misfit_and_gradient(lambda c: row_gradient(base + c @ flat), clean + noise, scale),
+    misfit, shape = (
+        misfit_and_gradient(lambda c: row_gradient(base + c @ directions), clean + noise, scale),
         (count, *truth.shape),
     )
 
-    def likely(u: Tensor) -> tuple[Tensor, Tensor]:
-        value, slope = look((u * widths).to(rows.dtype).view(several))
-        return value.flatten() + u.square().sum(1) / 2, slope.flatten(0, 1) * widths + u
+    def loss(u: Tensor) -> tuple[Tensor, Tensor]:
+        value, gradient = misfit((u * scales).to(rows.dtype).view(shape))
+        return value.flatten() + u.square().sum(1) / 2, gradient.flatten(0, 1) * scales + u
 
-    one = torch.eye(len(widths), dtype=torch.float64, device=rows.device)
-    curvature = one + information.mean(0) * widths[:, None] * widths
-    found = torch.zeros_like(truth).repeat(count, 1)
+    identity = torch.eye(len(scales), dtype=torch.float64, device=rows.device)
+    curvature = identity + information.mean(0) * scales[:, None] * scales
+    best = torch.zeros_like(truth).repeat(count, 1)
     for start in range(starts):
-        start_point = torch.randn(found.shape, generator=generator).to(found) if start else torch.zeros_like(found)
-        other = minimize_lbfgs(likely, start_point, curvature, STEPS)
-        found = torch.where((likely(other)[0] < likely(found)[0])[:, None], other, found) if start else other
-    found = found.view(several)
-    steered = row_vjp(lambda c: row_gradient(rows + c @ flat), torch.zeros_like(truth, dtype=rows.dtype), noise)
-    away = torch.linalg.solve(information, steered.double()[..., None] / scale**2)[..., 0]
-    errors, answers = ((found - truth) * widths).square().mean(2), prior.replace_coordinates(rows, found[0])
-    return [AttackOutcome(errors[:, i], away[:, i], information[i], answers[i]) for i in range(len(rows))]
+        start_point = torch.randn(best.shape, generator=generator).to(best) if start else torch.zeros_like(best)
+        trial = minimize_lbfgs(loss, start_point, curvature, STEPS)
+        best = torch.where((loss(trial)[0] < loss(best)[0])[:, None], trial, best) if start else trial
+    best = best.view(shape)
+    projected = row_vjp(lambda c: row_gradient(rows + c @ directions), torch.zeros_like(truth, dtype=rows.dtype), noise)
+    deviation = torch.linalg.solve(information, projected.double()[..., None] / scale**2)[..., 0]
+    errors, estimates = ((best - truth) * scales).square().mean(2), prior.replace_coordinates(rows, best[0])
+    return [AttackOutcome(errors[:, i], deviation[:, i], information[i], estimates[i]) for i in range(len(rows))]
 
 
 @dataclass(frozen=True)
@@ -218,25 +220,25 @@ def reconstruction_scores(several: list[AttackOutcome], prior: RowPrior) -> Reco
     Squared errors of the unbiased estimate, divided by their bound, follow a scaled chi-squared distribution, so their
     standard error is known.
     """
-    information = torch.stack([one.information for one in several]).mean(0)
-    score = torch.diag(1 / prior.variances).to(information)
-    errors = torch.stack([one.errors.mean() for one in several])
-    measured = torch.cat([one.normalized_error for one in several])
+    information = torch.stack([outcome.information for outcome in several]).mean(0)
+    precision = torch.diag(1 / prior.variances).to(information)
+    errors = torch.stack([outcome.errors.mean() for outcome in several])
+    normalized = torch.cat([outcome.normalized_error for outcome in several])
     bound, relative_standard_error = (
-        van_trees_of(information, score).item(),
-        math.sqrt(2 / (len(measured) * len(score))),
+        van_trees_of(information, precision).item(),
+        math.sqrt(2 / (len(normalized) * len(precision))),
     )
-    failed = [
+    violations = [
         errors.mean().item() + NUM_STANDARD_ERRORS * _standard_error(errors) < bound,
-        measured.mean().item() + NUM_STANDARD_ERRORS * relative_standard_error < 1,
+        normalized.mean().item() + NUM_STANDARD_ERRORS * relative_standard_error < 1,
     ]
     return ReconstructionScores(
         errors.mean().item(),
         bound,
         _standard_error(errors),
-        torch.stack([one.unbiased.mean() for one in several]).mean().item(),
-        sum(one.min_unbiased_error for one in several) / len(several),
-        sum(failed),
+        torch.stack([outcome.unbiased.mean() for outcome in several]).mean().item(),
+        sum(outcome.min_unbiased_error for outcome in several) / len(several),
+        sum(violations),
     )
 
 

@@ -52,13 +52,13 @@ class ChainDistance(ExampleDistance):
     max_neighbours: int = 1_000
 
     def pairwise(self, a: Dataset, b: Dataset) -> Float64[Tensor, "n m"]:
-        first, second = ca_chains(a), ca_chains(b)
-        return torch.stack([_distances_to_all(one, second) for one in first])
+        chains, references = ca_chains(a), ca_chains(b)
+        return torch.stack([_distances_to_all(chain, references) for chain in chains])
 
     def is_copy(self, some: Dataset, train: Dataset, usual: float | None) -> Bool[Tensor, " n"]:
         """Return True for chains within CHAIN_COPY_RMSD of a training chain with equal length and similar sequence."""
-        there = ca_chains(train)
-        return torch.tensor([_has_copy(one, there) for one in ca_chains(some)], dtype=torch.bool)
+        train_chains = ca_chains(train)
+        return torch.tensor([_has_copy(chain, train_chains) for chain in ca_chains(some)], dtype=torch.bool)
 
 
 def ca_chains(data: Dataset) -> list[Chain]:
@@ -83,46 +83,46 @@ def kabsch_rmsd(a: Float64[Tensor, "n l 3"], b: Float64[Tensor, "n l 3"]) -> Flo
 
     Source: Kabsch 1976, "A solution for the best rotation to relate two sets of vectors".
     """
-    a, b = (each - each.mean(1, keepdim=True) for each in (a, b))
-    across = a.mT @ b
-    values = torch.linalg.svdvals(across)
-    values = torch.cat([values[:, :2], values[:, 2:] * torch.linalg.det(across).sign()[:, None]], 1)
-    squares = a.square().sum((1, 2)) + b.square().sum((1, 2)) - 2 * values.sum(1)
-    return (squares / a.shape[1]).clamp(min=0).sqrt()
+    a, b = (points - points.mean(1, keepdim=True) for points in (a, b))
+    covariance = a.mT @ b
+    s = torch.linalg.svdvals(covariance)
+    s = torch.cat([s[:, :2], s[:, 2:] * torch.linalg.det(covariance).sign()[:, None]], 1)
+    squared_error = a.square().sum((1, 2)) + b.square().sum((1, 2)) - 2 * s.sum(1)
+    return (squared_error / a.shape[1]).clamp(min=0).sqrt()
 
 
-def _distances_to_all(one: Chain, others: list[Chain]) -> Float64[Tensor, " m"]:
-    places, found = one[0], torch.full((len(others),), torch.inf, dtype=torch.float64)
-    for shorter in {min(len(places), len(other)) for other, _ in others}:
-        indices = [j for j, (other, _) in enumerate(others) if min(len(places), len(other)) == shorter]
-        ours, theirs, owner = [], [], []
+def _distances_to_all(chain: Chain, others: list[Chain]) -> Float64[Tensor, " m"]:
+    positions, distances = chain[0], torch.full((len(others),), torch.inf, dtype=torch.float64)
+    for shorter in {min(len(positions), len(other)) for other, _ in others}:
+        indices = [j for j, (other, _) in enumerate(others) if min(len(positions), len(other)) == shorter]
+        segments, other_segments, owners = [], [], []
         for j in indices:
-            here, there = (chain.unfold(0, shorter, 1).mT for chain in (places, others[j][0]))
-            n = max(len(here), len(there))
-            ours.append(here.expand(n, -1, -1))
-            theirs.append(there.expand(n, -1, -1))
-            owner.append(torch.full((n,), j))
-        parts = zip(*(torch.cat(each).split(CHUNK_SIZE) for each in (ours, theirs)), strict=True)
-        far = torch.cat([kabsch_rmsd(a, b) for a, b in parts])
-        found.scatter_reduce_(0, torch.cat(owner), far, "amin")
-    return found
+            windows, other_windows = (points.unfold(0, shorter, 1).mT for points in (positions, others[j][0]))
+            n = max(len(windows), len(other_windows))
+            segments.append(windows.expand(n, -1, -1))
+            other_segments.append(other_windows.expand(n, -1, -1))
+            owners.append(torch.full((n,), j))
+        batches = zip(*(torch.cat(parts).split(CHUNK_SIZE) for parts in (segments, other_segments)), strict=True)
+        rmsd = torch.cat([kabsch_rmsd(a, b) for a, b in batches])
+        distances.scatter_reduce_(0, torch.cat(owners), rmsd, "amin")
+    return distances
 
 
-def _has_copy(one: Chain, others: list[Chain]) -> bool:
-    places, residues = one
-    same = [(other, kinds) for other, kinds in others if len(other) == len(places)]
+def _has_copy(chain: Chain, others: list[Chain]) -> bool:
+    positions, residues = chain
+    same = [(other, types) for other, types in others if len(other) == len(positions)]
     if not same:
         return False
-    there = torch.stack([other for other, _ in same])
-    near = kabsch_rmsd(places.expand_as(there), there) <= CHAIN_COPY_RMSD
+    candidates = torch.stack([other for other, _ in same])
+    mask = kabsch_rmsd(positions.expand_as(candidates), candidates) <= CHAIN_COPY_RMSD
     return any(
-        bool(is_near) and _same_residues(residues, kinds) for is_near, (_, kinds) in zip(near, same, strict=True)
+        bool(is_near) and _same_residues(residues, types) for is_near, (_, types) in zip(mask, same, strict=True)
     )
 
 
 def _same_residues(a: np.ndarray, b: np.ndarray) -> bool:
-    both = (a >= 0) & (b >= 0)
-    return not both.any() or bool((a[both] == b[both]).mean() >= MIN_IDENTITY)
+    known = (a >= 0) & (b >= 0)
+    return not known.any() or bool((a[known] == b[known]).mean() >= MIN_IDENTITY)
 
 
 MIN_DISTANCE, MAX_DISTANCE, STEP = 0.5, 10.0, 0.25
@@ -138,60 +138,60 @@ class MoleculeDistance(ExampleDistance):
     """Euclidean distance between smoothed histograms of interatomic distances; mirror images have distance 0."""
 
     def pairwise(self, a: Dataset, b: Dataset) -> Float64[Tensor, "n m"]:
-        first, second = ([pair_distances(one) for one in molecules_of(data)] for data in (a, b))
-        pairs = sorted({pair for lines in (*first, *second) for pair in lines})
-        return torch.cdist(*(_distance_histograms(lines, pairs) for lines in (first, second)))
+        first, second = ([pair_distances(molecule) for molecule in molecules_of(data)] for data in (a, b))
+        pairs = sorted({pair for distances in (*first, *second) for pair in distances})
+        return torch.cdist(*(_distance_histograms(distances, pairs) for distances in (first, second)))
 
     def is_copy(self, some: Dataset, train: Dataset, usual: float | None) -> Bool[Tensor, " n"]:
-        query_groups, there = _by_formula(molecules_of(some)), _by_formula(molecules_of(train))
-        found = torch.zeros(len(some), dtype=torch.bool)
+        query_groups, train_groups = _by_formula(molecules_of(some)), _by_formula(molecules_of(train))
+        is_copied = torch.zeros(len(some), dtype=torch.bool)
         for formula, (indices, rows) in query_groups.items():
-            if formula in there:
-                _, train_rows = there[formula]
-                size = max(1, rows.shape[1])
-                found[indices] = torch.cdist(rows, train_rows).amin(1) <= MOLECULE_COPY_RMSD * size**0.5
-        return found
+            if formula in train_groups:
+                _, train_rows = train_groups[formula]
+                num_pairs = max(1, rows.shape[1])
+                is_copied[indices] = torch.cdist(rows, train_rows).amin(1) <= MOLECULE_COPY_RMSD * num_pairs**0.5
+        return is_copied
 
 
 def pair_distances(molecule: Molecule) -> PairDistances:
     """Return the sorted interatomic distances for each pair of elements, invariant under rotation and atom order."""
     i, j = np.triu_indices(len(molecule.atomic_numbers), 1)
-    ends, far = np.sort(molecule.atomic_numbers[np.stack([i, j])], axis=0), molecule.distances()[i, j]
-    pairs = {(int(a), int(b)) for a, b in ends.T}
-    alone = {
+    z, distances = np.sort(molecule.atomic_numbers[np.stack([i, j])], axis=0), molecule.distances()[i, j]
+    pairs = {(int(a), int(b)) for a, b in z.T}
+    atoms = {
         (int(a), 0): np.full(int((molecule.atomic_numbers == a).sum()), 0.0) for a in np.unique(molecule.atomic_numbers)
     }
-    return alone | {pair: np.sort(far[((ends[0] == pair[0]) & (ends[1] == pair[1]))]) for pair in pairs}
+    return atoms | {pair: np.sort(distances[((z[0] == pair[0]) & (z[1] == pair[1]))]) for pair in pairs}
 
 
-def _distance_histograms(several: list[PairDistances], pairs: list[tuple[int, int]]) -> Float64[Tensor, "n k"]:
+def _distance_histograms(molecules: list[PairDistances], pairs: list[tuple[int, int]]) -> Float64[Tensor, "n k"]:
     """Return histograms of distances per pair of elements, with triangular smoothing."""
     grid = np.arange(MIN_DISTANCE, MAX_DISTANCE + STEP / 2, STEP)
-    rows = np.zeros((len(several), len(pairs), len(grid)))
-    place = {pair: k for k, pair in enumerate(pairs)}
-    for row, lines in zip(rows, several, strict=True):
-        for pair, far in lines.items():
-            if far.size:
-                where = np.clip((far - MIN_DISTANCE) / STEP, 0, len(grid) - 1)
-                below = np.floor(where).astype(int)
-                np.add.at(row[place[pair]], below, 1 - (where - below))
-                np.add.at(row[place[pair]], np.minimum(below + 1, len(grid) - 1), where - below)
-    return torch.from_numpy(rows.reshape(len(several), -1))
+    histograms = np.zeros((len(molecules), len(pairs), len(grid)))
+    pair_index = {pair: k for k, pair in enumerate(pairs)}
+    for histogram, pair_distances in zip(histograms, molecules, strict=True):
+        for pair, distances in pair_distances.items():
+            if distances.size:
+                position = np.clip((distances - MIN_DISTANCE) / STEP, 0, len(grid) - 1)
+                left_bin = np.floor(position).astype(int)
+                np.add.at(histogram[pair_index[pair]], left_bin, 1 - (position - left_bin))
+                np.add.at(histogram[pair_index[pair]], np.minimum(left_bin + 1, len(grid) - 1), position - left_bin)
+    return torch.from_numpy(histograms.reshape(len(molecules), -1))
 
 
 def _by_formula(molecules: list[Molecule]) -> dict[bytes, tuple[list[int], Float64[Tensor, "n k"]]]:
     """Group molecules by formula: indices and flattened distances."""
-    found: dict[bytes, list[int]] = {}
+    groups: dict[bytes, list[int]] = {}
     for i, molecule in enumerate(molecules):
-        found.setdefault(np.sort(molecule.atomic_numbers).tobytes(), []).append(i)
+        groups.setdefault(np.sort(molecule.atomic_numbers).tobytes(), []).append(i)
     return {
         formula: (indices, torch.from_numpy(np.stack([_flat(pair_distances(molecules[i])) for i in indices])))
-        for formula, indices in found.items()
+        for formula, indices in groups.items()
     }
 
 
-def _flat(lines: PairDistances) -> np.ndarray:
-    return np.concatenate([lines[pair] for pair in sorted(lines) if pair[1]] or [np.zeros(0)])
+def _flat(distances: PairDistances) -> np.ndarray:
+    return np.concatenate([distances[pair] for pair in sorted(distances) if pair[1]] or [np.zeros(0)])
 
 
 @dataclass(frozen=True)
@@ -207,17 +207,17 @@ class CrystalDistance(ExampleDistance):
 
     def pairwise(self, a: Dataset, b: Dataset) -> Float64[Tensor, "n m"]:
         first, second = (crystal_features(_crystals(data)) for data in (a, b))
-        near = cdist(first.fingerprints(), second.fingerprints(), "chebyshev") / MAX_DISTANCE_DIFFERENCE
+        structural = cdist(first.fingerprints(), second.fingerprints(), "chebyshev") / MAX_DISTANCE_DIFFERENCE
         return torch.from_numpy(
-            near
+            structural
             + cdist(first.element_fractions(), second.element_fractions(), "cityblock") / 2 / MAX_COMPOSITION_DIFFERENCE
         )
 
     def is_copy(self, some: Dataset, train: Dataset, usual: float | None) -> Bool[Tensor, " n"]:
         queries = _crystals(some)
-        formulas = {reduced_formula(one) for one in queries}
-        there = [one for one in _crystals(train) if reduced_formula(one) in formulas]
-        return torch.from_numpy(is_known(crystal_features(queries), crystal_features(there)))
+        formulas = {reduced_formula(crystal) for crystal in queries}
+        candidates = [crystal for crystal in _crystals(train) if reduced_formula(crystal) in formulas]
+        return torch.from_numpy(is_known(crystal_features(queries), crystal_features(candidates)))
 
 
 def _crystals(data: Dataset) -> list[Crystal]:
@@ -235,7 +235,7 @@ def default_distance(kind: Modality) -> ExampleDistance:
     return CoordinateDistance() if _is_made_of(space, Euclidean, Tokens, TableTokens) else GeodesicDistance()
 
 
-def _is_made_of(space: Space, *kinds: type[Space]) -> bool:
+def _is_made_of(space: Space, *types: type[Space]) -> bool:
     if isinstance(space, Product):
-        return all(_is_made_of(part, *kinds) for part in space.leaf_spaces.values())
-    return isinstance(space, kinds)
+        return all(_is_made_of(leaf, *types) for leaf in space.leaf_spaces.values())
+    return isinstance(space, types)

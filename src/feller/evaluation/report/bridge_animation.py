@@ -23,18 +23,18 @@ LETTER, ROOM = 16, 28
 
 def filmstrip(paths: UInt8[np.ndarray, "n s h w c"], times: Sequence[str]) -> Image.Image:
     """Return an image grid of the first paths: one row per path, one column per time, labelled with `times`."""
-    places = np.unique(np.linspace(0, len(times) - 1, COLUMNS).round().astype(int))
-    some = paths[:ROWS, places]
-    flat = some.reshape(-1, *some.shape[2:])
-    factor = max(1, SIDE // max(flat.shape[1:3]))
-    pictures = tile(flat.repeat(factor, 1).repeat(factor, 2), len(places)).convert("RGB")
-    wide = (pictures.width - GAP) / len(places)
-    strip = Image.new("RGB", (pictures.width, pictures.height + ROOM), "white")
-    strip.paste(pictures, (0, ROOM))
+    indices = np.unique(np.linspace(0, len(times) - 1, COLUMNS).round().astype(int))
+    frames = paths[:ROWS, indices]
+    flat_frames = frames.reshape(-1, *frames.shape[2:])
+    factor = max(1, SIDE // max(flat_frames.shape[1:3]))
+    grid = tile(flat_frames.repeat(factor, 1).repeat(factor, 2), len(indices)).convert("RGB")
+    column_width = (grid.width - GAP) / len(indices)
+    strip = Image.new("RGB", (grid.width, grid.height + ROOM), "white")
+    strip.paste(grid, (0, ROOM))
     font = ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf", LETTER)
-    stream = ImageDraw.Draw(strip)
-    for column, place in enumerate(places.tolist()):
-        stream.text((GAP / 2 + (column + 0.5) * wide, ROOM / 2), times[place], "black", font, anchor="mm")
+    draw = ImageDraw.Draw(strip)
+    for column, index in enumerate(indices.tolist()):
+        draw.text((GAP / 2 + (column + 0.5) * column_width, ROOM / 2), times[index], "black", font, anchor="mm")
     return strip
 
 
@@ -53,77 +53,77 @@ def draw_plane(axes: Any, scene: BridgeScene, low: Float[np.ndarray, " 2"], high
 
     left, right, bottom, top = scene.frame or (low[0], high[0], low[1], high[1])
 
-    def free(places: Float[np.ndarray, "k 2"]) -> Bool[np.ndarray, " k"]:
-        within = ((places >= [left, bottom]) & (places <= [right, top])).all(axis=1)
-        return np.asarray(within if scene.walls is None else within & ~scene.walls(places))
+    def is_free(points: Float[np.ndarray, "k 2"]) -> Bool[np.ndarray, " k"]:
+        in_frame = ((points >= [left, bottom]) & (points <= [right, top])).all(axis=1)
+        return np.asarray(in_frame if scene.walls is None else in_frame & ~scene.walls(points))
 
     if scene.frame is not None:
-        corner, (wide, tall) = (float(low[0]), float(low[1])), high - low
-        axes.add_patch(Rectangle(corner, wide, tall, facecolor=OUTSIDE, edgecolor=HATCH, hatch="///", lw=0, zorder=0))
-        room = Rectangle((left, bottom), right - left, top - bottom, facecolor="white", edgecolor=EDGE, zorder=0.1)
-        axes.add_patch(room)
+        corner, (w, h) = (float(low[0]), float(low[1])), high - low
+        axes.add_patch(Rectangle(corner, w, h, facecolor=OUTSIDE, edgecolor=HATCH, hatch="///", lw=0, zorder=0))
+        frame = Rectangle((left, bottom), right - left, top - bottom, facecolor="white", edgecolor=EDGE, zorder=0.1)
+        axes.add_patch(frame)
     if scene.field is not None:
-        _draw_field(axes, scene.field, free, low, high)
+        _draw_field(axes, scene.field, is_free, low, high)
     if scene.walls is not None:
-        x, y, places = _grid(np.array([left, bottom]), np.array([right, top]), WALL_GRID)
-        _draw_walls(axes, scene.walls(places).reshape(len(y), len(x)), x, y)
+        x, y, points = _grid(np.array([left, bottom]), np.array([right, top]), WALL_GRID)
+        _draw_walls(axes, scene.walls(points).reshape(len(y), len(x)), x, y)
 
 
-def _grid(low: Float[np.ndarray, " 2"], high: Float[np.ndarray, " 2"], number: int) -> tuple[Any, Any, Any]:
+def _grid(low: Float[np.ndarray, " 2"], high: Float[np.ndarray, " 2"], size: int) -> tuple[Any, Any, Any]:
     """Return cell centres along x and y, and all grid points in row-major order."""
-    x, y = (a + (b - a) * (np.arange(number) + 0.5) / number for a, b in zip(low, high, strict=True))
+    x, y = (a + (b - a) * (np.arange(size) + 0.5) / size for a, b in zip(low, high, strict=True))
     return x, y, np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
 
 
 def _draw_field(
-    axes: Any, field: Field, free: Walls, low: Float[np.ndarray, " 2"], high: Float[np.ndarray, " 2"]
+    axes: Any, field: Field, free_mask: Walls, low: Float[np.ndarray, " 2"], high: Float[np.ndarray, " 2"]
 ) -> None:
     """Shade the state cost of free cells: white at the minimum, darkest from the 95 % quantile."""
-    places = _grid(low, high, GRID)[2]
-    cost = np.nan_to_num(np.asarray(field(places), dtype=np.float64), posinf=np.inf, nan=0.0)
-    is_free = free(places)
+    points = _grid(low, high, GRID)[2]
+    cost = np.nan_to_num(np.asarray(field(points), dtype=np.float64), posinf=np.inf, nan=0.0)
+    is_free = free_mask(points)
     finite = cost[np.isfinite(cost) & is_free]
     if not len(finite) or cost[is_free].max() <= finite.min():
         return
-    least, most = finite.min(), max(np.quantile(finite, 0.95), finite.min() + 0.02 * (finite.max() - finite.min()))
-    shade = ((cost - least) / max(most - least, 1e-300)).clip(0, 1) ** (1 / 3)  # shows edges and inner gradients
-    shown = np.ma.masked_array(0.55 * shade, ~is_free).reshape(GRID, GRID)
-    _paint(axes, shown, low, high, interpolation="bilinear" if is_free.all() else "nearest")
+    lowest, highest = finite.min(), max(np.quantile(finite, 0.95), finite.min() + 0.02 * (finite.max() - finite.min()))
+    shade = ((cost - lowest) / max(highest - lowest, 1e-300)).clip(0, 1) ** (1 / 3)  # shows edges and inner gradients
+    masked = np.ma.masked_array(0.55 * shade, ~is_free).reshape(GRID, GRID)
+    _paint(axes, masked, low, high, interpolation="bilinear" if is_free.all() else "nearest")
 
 
-def _draw_walls(axes: Any, inside: Bool[np.ndarray, "rows columns"], x: Any, y: Any) -> None:
+def _draw_walls(axes: Any, is_wall: Bool[np.ndarray, "rows columns"], x: Any, y: Any) -> None:
     from matplotlib.colors import ListedColormap
 
     half = np.array([x[1] - x[0], y[1] - y[0]]) / 2
     low, high = np.array([x[0], y[0]]) - half, np.array([x[-1], y[-1]]) + half
-    _paint(axes, np.ma.masked_array(inside, ~inside), low, high, cmap=ListedColormap([WALL]))
-    if inside.any() and not inside.all():
-        axes.contour(x, y, inside.astype(float), levels=[0.5], colors=EDGE, linewidths=1.0, zorder=1)
+    _paint(axes, np.ma.masked_array(is_wall, ~is_wall), low, high, cmap=ListedColormap([WALL]))
+    if is_wall.any() and not is_wall.all():
+        axes.contour(x, y, is_wall.astype(float), levels=[0.5], colors=EDGE, linewidths=1.0, zorder=1)
 
 
 def draw_heights(
     axes: Any, cloud: Float[np.ndarray, "m 3"], low: Float[np.ndarray, " 2"], high: Float[np.ndarray, " 2"]
 ) -> None:
     """Draw the height of a surface as contour lines and shading, in which the lowest points are white."""
-    x, y, places = _grid(low, high, GRID)
-    height = np.ma.masked_invalid(_heights(cloud, places)).reshape(GRID, GRID)
+    x, y, points = _grid(low, high, GRID)
+    height = np.ma.masked_invalid(_heights(cloud, points)).reshape(GRID, GRID)
     if height.count() == 0 or height.min() == height.max():
         return
     _paint(axes, 0.55 * (height - height.min()) / (height.max() - height.min()), low, high, interpolation="bilinear")
     axes.contour(x, y, height, levels=LEVELS, colors=EDGE, linewidths=0.5, alpha=0.45, zorder=1)
 
 
-def _heights(cloud: Float[np.ndarray, "m 3"], places: Float[np.ndarray, "k 2"]) -> Float[np.ndarray, " k"]:
+def _heights(cloud: Float[np.ndarray, "m 3"], points: Float[np.ndarray, "k 2"]) -> Float[np.ndarray, " k"]:
     """Interpolate the height of a surface from the nearest points; NaN far from all points."""
     from scipy.spatial import KDTree
 
-    tree, number = KDTree(cloud[:, :2]), min(HEIGHT_NEIGHBOURS, len(cloud))
-    distances, nearest = (found.reshape(len(places), number) for found in tree.query(places, number))
-    some = cloud[:: -(-len(cloud) // 10_000), :2]
-    usual = np.median(tree.query(some, number)[0].reshape(len(some), number)[:, -1])
-    weights = 1 / (distances**2 + usual**2 / 4 + 1e-300)
+    tree, k = KDTree(cloud[:, :2]), min(HEIGHT_NEIGHBOURS, len(cloud))
+    distances, nearest = (values.reshape(len(points), k) for values in tree.query(points, k))
+    sample = cloud[:: -(-len(cloud) // 10_000), :2]
+    typical = np.median(tree.query(sample, k)[0].reshape(len(sample), k)[:, -1])
+    weights = 1 / (distances**2 + typical**2 / 4 + 1e-300)
     height = (weights * cloud[nearest, 2]).sum(1) / weights.sum(1)
-    return np.where(distances[:, 0] <= HEIGHT_RANGE * usual, height, np.nan)
+    return np.where(distances[:, 0] <= HEIGHT_RANGE * typical, height, np.nan)
 
 
 def _paint(axes: Any, values: Any, low: Any, high: Any, *, cmap: Any = "Greys", interpolation: str = "nearest") -> None:
@@ -170,35 +170,35 @@ def animate_paths(scene: BridgeScene, on_progress: Callable[[float], None] = lam
     """
     view = project_scene(scene)
     figure, axes = _draw_background(scene, view)
-    shares = np.linspace(0, 1, FRAMES)
-    times = scene.times[0] + shares * (scene.times[-1] - scene.times[0])
-    often = np.linspace(scene.times[0], scene.times[-1], (FRAMES - 1) * BETWEEN + 1)
-    places = interpolate_paths(view.paths[:MAX_MOVING], scene.times, often)
+    fractions = np.linspace(0, 1, FRAMES)
+    times = scene.times[0] + fractions * (scene.times[-1] - scene.times[0])
+    fine_times = np.linspace(scene.times[0], scene.times[-1], (FRAMES - 1) * BETWEEN + 1)
+    positions = interpolate_paths(view.paths[:MAX_MOVING], scene.times, fine_times)
     colours = _blended_colours(scene, times)
     from matplotlib.collections import LineCollection
 
     trails = LineCollection([], linewidths=0.9, alpha=0.22, animated=True)
-    walkers = axes.scatter([], [], s=15, linewidths=0.4, edgecolors="white", zorder=5, animated=True)
-    clock = _clock(axes)
+    markers = axes.scatter([], [], s=15, linewidths=0.4, edgecolors="white", zorder=5, animated=True)
+    time_label = _clock(axes)
     axes.add_collection(trails, autolim=False)
     canvas = figure.canvas
     canvas.draw()
-    empty, frames = canvas.copy_from_bbox(figure.bbox), []
+    background, frames = canvas.copy_from_bbox(figure.bbox), []
     for k, time in enumerate(times):
-        canvas.restore_region(empty)
-        trails.set_segments(list(places[:, max(0, k - TRAIL) * BETWEEN : k * BETWEEN + 1]))
+        canvas.restore_region(background)
+        trails.set_segments(list(positions[:, max(0, k - TRAIL) * BETWEEN : k * BETWEEN + 1]))
         trails.set_color(colours[k])
-        walkers.set_offsets(places[:, k * BETWEEN])
-        walkers.set_facecolor(colours[k])
-        clock.set_text(f"time {format_time(time, scene.times)}")
-        for artist in (trails, walkers, clock):
+        markers.set_offsets(positions[:, k * BETWEEN])
+        markers.set_facecolor(colours[k])
+        time_label.set_text(f"time {format_time(time, scene.times)}")
+        for artist in (trails, markers, time_label):
             axes.draw_artist(artist)
         frames.append(Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"))
         on_progress(DRAWING_FRACTION * (k + 1) / FRAMES)
-    whole = plot_paths(scene)
+    still = plot_paths(scene)
     durations = [STILL_MS, FIRST_FRAME_MS, *[FRAME_MS] * (FRAMES - 2), LAST_FRAME_MS]
     return make_animation(
-        [whole, *frames], durations, whole, lambda tried: on_progress(1 - (1 - DRAWING_FRACTION) / 2**tried)
+        [still, *frames], durations, still, lambda attempts: on_progress(1 - (1 - DRAWING_FRACTION) / 2**attempts)
     )
 
 
@@ -209,11 +209,11 @@ def plot_paths(scene: BridgeScene) -> Image.Image:
     view = project_scene(scene)
     figure, axes = _draw_background(scene, view)
     paths = view.paths[:MAX_LINES]
-    ends = np.unique(np.linspace(0, len(scene.times) - 1, COLOURED + 1).round().astype(int))
-    middles = (scene.times[ends[:-1]] + scene.times[ends[1:]]) / 2
-    for begin, end, colour in zip(ends[:-1], ends[1:], _blended_colours(scene, middles), strict=True):
-        pieces = LineCollection(list(paths[:, begin : end + 1]), linewidths=0.7, alpha=0.4, color=colour)
-        axes.add_collection(pieces, autolim=False)
+    edges = np.unique(np.linspace(0, len(scene.times) - 1, COLOURED + 1).round().astype(int))
+    midpoints = (scene.times[edges[:-1]] + scene.times[edges[1:]]) / 2
+    for start, stop, colour in zip(edges[:-1], edges[1:], _blended_colours(scene, midpoints), strict=True):
+        segments = LineCollection(list(paths[:, start : stop + 1]), linewidths=0.7, alpha=0.4, color=colour)
+        axes.add_collection(segments, autolim=False)
     return to_image(figure)
 
 
@@ -252,19 +252,19 @@ def _draw_background(scene: BridgeScene, view: ProjectedScene) -> tuple[Any, Any
     axes.set_xlim(low[0], high[0])
     axes.set_ylim(low[1], high[1])
     for members, name, colour in zip(view.populations, scene.names, _colours(len(view.populations)), strict=True):
-        some = members[:MEMBERS]
-        axes.scatter(some[:, 0], some[:, 1], s=7, color=colour, alpha=0.28, linewidths=0, zorder=2, label=_short(name))
+        xy = members[:MEMBERS]
+        axes.scatter(xy[:, 0], xy[:, 1], s=7, color=colour, alpha=0.28, linewidths=0, zorder=2, label=_short(name))
     _draw_legend(figure, axes)
     return figure, axes
 
 
 def _draw_legend(figure: Any, axes: Any) -> None:
-    marks, names = axes.get_legend_handles_labels()
+    handles, names = axes.get_legend_handles_labels()
     columns = max(1, min(len(names), ROW // (SPACE + max(map(len, names)))))
     order = [i for column in range(columns) for i in range(column, len(names), columns)]
-    marks, names = ([some[i] for i in order] for some in (marks, names))
+    handles, names = ([entries[i] for i in order] for entries in (handles, names))
     legend = figure.legend(
-        marks, names, loc="outside upper left", ncols=columns, frameon=False, markerscale=2, handletextpad=0.2
+        handles, names, loc="outside upper left", ncols=columns, frameon=False, markerscale=2, handletextpad=0.2
     )
     for handle, text in zip(legend.legend_handles, legend.get_texts(), strict=True):
         handle.set_alpha(1)
@@ -273,9 +273,9 @@ def _draw_legend(figure: Any, axes: Any) -> None:
 
 def _frame(scene: BridgeScene, view: ProjectedScene) -> tuple[Float[np.ndarray, " 2"], Float[np.ndarray, " 2"]]:
     """Return the corners of the plot: all members, nearly all path states, the obstacle image, and a margin."""
-    usual = np.quantile(view.paths.reshape(-1, 2), (EDGE_QUANTILE, 1 - EDGE_QUANTILE), axis=0)
-    places = np.concatenate([*view.populations, usual])
-    low, high = places.min(0), places.max(0)
+    path_range = np.quantile(view.paths.reshape(-1, 2), (EDGE_QUANTILE, 1 - EDGE_QUANTILE), axis=0)
+    corners = np.concatenate([*view.populations, path_range])
+    low, high = corners.min(0), corners.max(0)
     is_plane = scene.paths.shape[2] == 2
     has_ground = (is_plane and (scene.field is not None or scene.walls is not None)) or scene.surface is not None
     margin_fraction = 0.12 if has_ground else 0.04
@@ -295,8 +295,8 @@ def _short(name: str) -> str:
     return name if len(name) <= NAME else f"…{name[1 - NAME :]}"
 
 
-def _colours(number: int) -> list[str]:
-    return [COLOURS[k % len(COLOURS)] for k in range(number)]
+def _colours(count: int) -> list[str]:
+    return [COLOURS[k % len(COLOURS)] for k in range(count)]
 
 
 def _blended_colours(scene: BridgeScene, times: Float[np.ndarray, " k"]) -> Sequence[tuple[float, float, float]]:

@@ -52,27 +52,27 @@ def plot_rounds(rounds: Sequence[RoundSummary]) -> Image.Image:
     Forward and backward rounds have separate curves, since the minima of their objectives differ by the difference of
     the populations' entropies. Dashed lines are distances between halves of the target population.
     """
-    measured = any(one.w2 is not None for one in rounds)
-    figure = new_figure(WIDE, HIGH * (1 + measured) + 0.7)
-    panels = figure.subplots(1 + measured, 1, sharex=True, squeeze=False)[:, 0]
-    names = ("objective", "endpoint distance from the target population")
-    for axes, name, key in zip(panels, names, ("objective", "w2"), strict=False):
-        for backward, colour, mark, called in ((False, AHEAD, "o", "forward"), (True, BACK, "s", "backward")):
-            own = [(one.number, getattr(one, key)) for one in rounds if one.backward == backward]
-            finite = [(number, value) for number, value in own if value is not None and math.isfinite(value)]
+    has_distance = any(summary.w2 is not None for summary in rounds)
+    figure = new_figure(WIDE, HIGH * (1 + has_distance) + 0.7)
+    panels = figure.subplots(1 + has_distance, 1, sharex=True, squeeze=False)[:, 0]
+    titles = ("objective", "endpoint distance from the target population")
+    for axes, name, key in zip(panels, titles, ("objective", "w2"), strict=False):
+        for backward, colour, marker, direction in ((False, AHEAD, "o", "forward"), (True, BACK, "s", "backward")):
+            values = [(summary.number, getattr(summary, key)) for summary in rounds if summary.backward == backward]
+            finite = [(number, value) for number, value in values if value is not None and math.isfinite(value)]
             if finite:
-                axes.plot(*zip(*finite, strict=True), color=colour, marker=mark, markersize=4.5, label=called)
+                axes.plot(*zip(*finite, strict=True), color=colour, marker=marker, markersize=4.5, label=direction)
         axes.set_title(name, loc="left", fontsize=10)
         axes.spines[["top", "right"]].set_visible(False)
         axes.ticklabel_format(axis="y", useOffset=False)
         if len(rounds) == 1 and axes.get_ylim()[0] > 0:
             axes.set_ylim(bottom=0)
-    if measured:
-        for backward, colour, called in ((False, AHEAD, "forward"), (True, BACK, "backward")):
-            floors = [one.floor for one in rounds if one.backward == backward and one.floor is not None]
+    if has_distance:
+        for backward, colour, direction in ((False, AHEAD, "forward"), (True, BACK, "backward")):
+            floors = [summary.floor for summary in rounds if summary.backward == backward and summary.floor is not None]
             if floors:
                 panels[1].axhline(
-                    floors[-1], color=colour, linestyle="--", linewidth=1.2, label=f"real members, {called}"
+                    floors[-1], color=colour, linestyle="--", linewidth=1.2, label=f"real members, {direction}"
                 )
         panels[1].set_ylim(0, panels[1].get_ylim()[1])
     from matplotlib.ticker import MaxNLocator

@@ -49,10 +49,10 @@ def make_animation(
     if len(frames) < 2 or len(frames) != len(milliseconds):
         raise UsageError("at least two frames, and a duration for each", f"{len(frames)} and {len(milliseconds)}")
     frames = [frame.convert("RGB") for frame in frames]
-    tried = itertools.count()
+    attempts = itertools.count()
     while True:
         for quality in QUALITIES:
-            tries(next(tried))
+            tries(next(attempts))
             file = io.BytesIO()
             frames[0].save(
                 file,
@@ -66,8 +66,8 @@ def make_animation(
             )
             if file.tell() <= MAX_ANIMATION_BYTES:
                 return Animation(file.getvalue(), frames[0].size, still)
-        wide, high = frames[0].size
-        frames = [frame.resize((wide * 3 // 4, high * 3 // 4), Image.Resampling.LANCZOS) for frame in frames]
+        width, height = frames[0].size
+        frames = [frame.resize((width * 3 // 4, height * 3 // 4), Image.Resampling.LANCZOS) for frame in frames]
 
 
 PAGE_PIXELS = 560
@@ -96,7 +96,7 @@ def common_scale(pictures: Sequence[ReportPicture]) -> Scale:
     Small images are stored with an integer magnification larger than displayed, and the browser downscales them. The
     pixels then have sharp edges and equal sizes at any width, unlike with `image-rendering: pixelated`.
     """
-    longest = max((max(picture.size) for picture in pictures if isinstance(picture, Image.Image)), default=PAGE_PIXELS)
+    longest = max((max(image.size) for image in pictures if isinstance(image, Image.Image)), default=PAGE_PIXELS)
     page = max(1, PAGE_PIXELS // longest)
     return Scale(page, max(page, -(-DENSITY * PAGE_PIXELS // longest)))
 
@@ -117,10 +117,10 @@ class EmbeddedPicture:
 def embed_picture(caption: str, picture: ReportPicture, scale: Scale) -> EmbeddedPicture:
     """Encode an image or animation as a data URL."""
     if isinstance(picture, Animation):
-        moving = base64.b64encode(picture.data).decode()
+        animated = base64.b64encode(picture.data).decode()
         still = base64.b64encode(_png(picture.still, Scale(1, 1))).decode()
         return EmbeddedPicture(
-            caption, f"data:image/webp;base64,{moving}", *picture.size, f"data:image/png;base64,{still}"
+            caption, f"data:image/webp;base64,{animated}", *picture.size, f"data:image/png;base64,{still}"
         )
     data = base64.b64encode(_png(picture, scale)).decode()
     width, height = picture.width * scale.page, picture.height * scale.page
@@ -132,18 +132,18 @@ def page_width(picture: ReportPicture, scale: Scale) -> int:
     return picture.size[0] if isinstance(picture, Animation) else picture.width * scale.page
 
 
-def _png(picture: Image.Image, scale: Scale) -> bytes:
+def _png(image: Image.Image, scale: Scale) -> bytes:
     """Magnify by an integer without interpolation, then downscale to the limits."""
-    if picture.mode not in MODES:
-        picture = picture.convert("RGBA" if "transparency" in picture.info else "RGB")
-    picture = picture.resize((picture.width * scale.file, picture.height * scale.file), Image.Resampling.NEAREST)
+    if image.mode not in MODES:
+        image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+    image = image.resize((image.width * scale.file, image.height * scale.file), Image.Resampling.NEAREST)
     while True:
-        picture.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
+        image.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
         file = io.BytesIO()
-        picture.save(file, "PNG")
-        if file.tell() <= MAX_PICTURE_BYTES or max(picture.size) <= PAGE_PIXELS:
+        image.save(file, "PNG")
+        if file.tell() <= MAX_PICTURE_BYTES or max(image.size) <= PAGE_PIXELS:
             return file.getvalue()
-        picture.thumbnail((picture.width * 3 // 4, picture.height * 3 // 4), Image.Resampling.LANCZOS)
+        image.thumbnail((image.width * 3 // 4, image.height * 3 // 4), Image.Resampling.LANCZOS)
 
 
 new_figure = functools.partial(figures.blank_figure, dpi=150)

@@ -45,13 +45,13 @@ def plot_error_bounds(
     Vertical lines mark the `renyi_bound` on the error of any row, unless it is zero, and the `blind_error`, the error
     of guessing the mean.
     """
-    there = rows[np.isfinite(rows) & (rows > 0)]
+    bounds = rows[np.isfinite(rows) & (rows > 0)]
     figure = new_figure(WIDE, HIGH)
     axes = figure.subplots()
-    marks = [value for value in (renyi_bound, blind_error) if value]
-    low, high = min([there.min(), *marks]), max([there.max(), *marks])
+    lines = [value for value in (renyi_bound, blind_error) if value]
+    low, high = min([bounds.min(), *lines]), max([bounds.max(), *lines])
     edges = np.geomspace(low / 1.5, high * 1.5, BINS + 1)
-    axes.hist(there, bins=edges, color=ATTACK, alpha=0.85)
+    axes.hist(bounds, bins=edges, color=ATTACK, alpha=0.85)
     axes.set_xscale("log")
     if blind_error:
         axes.axvline(blind_error, color=OTHER, linewidth=2, label="guessing the mean")
@@ -61,7 +61,7 @@ def plot_error_bounds(
     axes.set_ylabel("rows", fontsize=8.5)
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
-    if marks:
+    if lines:
         figure.legend(loc="outside lower left", ncols=2, frameon=False, fontsize=8.5)
     return to_image(figure)
 
@@ -70,29 +70,29 @@ def plot_guesses(guesses: Sequence[ColumnGuess]) -> Image.Image:
     """Plot the accuracy of attribute inference per column, without and with the model, and its upper bound."""
     figure = new_figure(WIDE, LINE * len(guesses) + 1.0)
     axes = figure.subplots()
-    for row, one in enumerate(guesses):
+    for row, guess in enumerate(guesses):
         axes.axhline(row, color="#e6e4de", linewidth=1, zorder=0)
-        marks = ((one.prior, "|", OTHER, 11), (one.others, "o", OTHER, 7), (one.members, "o", ATTACK, 5))
-        for value, mark, colour, size in marks:
+        points = ((guess.prior, "|", OTHER, 11), (guess.others, "o", OTHER, 7), (guess.members, "o", ATTACK, 5))
+        for value, marker, colour, size in points:
             if value is not None:
-                axes.plot(value, row, mark, color=colour, markersize=size, mew=1.5, clip_on=False)
-        if one.bound is not None:
-            axes.plot(one.bound, row, ">", color="#c0392b", markersize=5, clip_on=False)
-    axes.set_yticks(range(len(guesses)), labels=[shorten_middle(one.name, 24) for one in guesses], fontsize=8)
+                axes.plot(value, row, marker, color=colour, markersize=size, mew=1.5, clip_on=False)
+        if guess.bound is not None:
+            axes.plot(guess.bound, row, ">", color="#c0392b", markersize=5, clip_on=False)
+    axes.set_yticks(range(len(guesses)), labels=[shorten_middle(guess.name, 24) for guess in guesses], fontsize=8)
     axes.set_ylim(len(guesses) - 0.5, -0.5)
     axes.set_xlim(0, 1)
     axes.tick_params(axis="y", length=0)
     axes.tick_params(axis="x", labelsize=8)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.set_xlabel("accuracy of predicting a cell from all other cells of the row", fontsize=8.5)
-    shown = (
+    legend = (
         ("|", OTHER, "most frequent value"),
         ("o", OTHER, "with the model, held-out rows"),
         ("o", ATTACK, "with the model, training rows"),
         (">", "#c0392b", "upper bound, training rows"),
     )
-    handles = [axes.plot([], [], mark, color=colour)[0] for mark, colour, _ in shown]
-    figure.legend(handles, [name for *_, name in shown], loc="outside lower left", ncols=2, frameon=False, fontsize=8)
+    handles = [axes.plot([], [], marker, color=colour)[0] for marker, colour, _ in legend]
+    figure.legend(handles, [name for *_, name in legend], loc="outside lower left", ncols=2, frameon=False, fontsize=8)
     return to_image(figure)
 
 
@@ -103,10 +103,10 @@ PICTURE_WIDTH = 96
 def plot_reconstructions(kind: Images, lines: Sequence[tuple[UInt8[Tensor, "n c h w"], Sequence[str]]]) -> Image.Image:
     """Draw rows of captioned images; each entry of `lines` holds the images, in pixel levels, and captions of a row."""
     columns = len(lines[0][1])
-    whole = kind.show(torch.cat([values for values, _ in lines]), {}, columns)
-    factor = -(-PICTURE_WIDTH * columns // whole.width)
-    large = whole.resize((whole.width * factor, whole.height * factor), Image.Resampling.NEAREST)
-    return add_captions(large, [name for _, names in lines for name in names], columns)
+    grid = kind.show(torch.cat([values for values, _ in lines]), {}, columns)
+    factor = -(-PICTURE_WIDTH * columns // grid.width)
+    enlarged = grid.resize((grid.width * factor, grid.height * factor), Image.Resampling.NEAREST)
+    return add_captions(enlarged, [name for _, names in lines for name in names], columns)
 
 
 SHOWN = 5
@@ -122,12 +122,12 @@ def plot_exposed_rows(
     """
     if (images := data.modality.view(Images)) is None:
         return None
-    order, shown = error_bounds.argsort(), min(SHOWN, len(rows) // 2)
-    if not shown:
+    order, n = error_bounds.argsort(), min(SHOWN, len(rows) // 2)
+    if not n:
         return None
-    ends = torch.cat([order[:shown], order[-shown:]])
+    extremes = torch.cat([order[:n], order[-n:]])
     values, names = (
-        data.values[rows[ends]],
-        [format_brief(float(f"{value:.3g}")) for value in error_bounds[ends].tolist()],
+        data.values[rows[extremes]],
+        [format_brief(float(f"{value:.3g}")) for value in error_bounds[extremes].tolist()],
     )
-    return plot_reconstructions(images, [(values[:shown], names[:shown]), (values[shown:], names[shown:])])
+    return plot_reconstructions(images, [(values[:n], names[:n]), (values[n:], names[n:])])

@@ -39,8 +39,8 @@ def finite_losses(curve: Curve) -> tuple[Float[np.ndarray, " n"], Float[np.ndarr
 
 def smooth(values: Float[np.ndarray, " n"], at: Int[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:
     """Return moving averages of values at indices `at`; windows shrink near the start, where the loss falls fast."""
-    reach = max(1, round(SMOOTH * len(values)))
-    return np.array([values[i - min(i // 2, reach) : i + min(i // 2, reach) + 1].mean() for i in at.tolist()])
+    half_width = max(1, round(SMOOTH * len(values)))
+    return np.array([values[i - min(i // 2, half_width) : i + min(i // 2, half_width) + 1].mean() for i in at.tolist()])
 
 
 def is_logarithmic(line: Float[np.ndarray, " m"]) -> bool:
@@ -53,28 +53,28 @@ def loss_svg(curve: Curve) -> str:
     steps, loss = finite_losses(curve)
     if len(steps) < 2:
         return ""
-    corners = np.unique(np.linspace(0, len(steps) - 1, MAX_CORNERS).round().astype(int))
-    line = smooth(loss, corners)
-    return "".join(_svg(kind, steps, loss, steps[corners], line) for kind in SIZES)
+    vertices = np.unique(np.linspace(0, len(steps) - 1, MAX_CORNERS).round().astype(int))
+    line = smooth(loss, vertices)
+    return "".join(_svg(size, steps, loss, steps[vertices], line) for size in SIZES)
 
 
 def _svg(
-    kind: str,
+    size: str,
     steps: Float[np.ndarray, " n"],
     loss: Float[np.ndarray, " n"],
-    corners: Float[np.ndarray, " m"],
+    vertices: Float[np.ndarray, " m"],
     line: Float[np.ndarray, " m"],
 ) -> str:
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    width, height, letters = SIZES[kind]
-    every = -(-len(steps) // POINTS)
-    dots = np.stack([steps[::every], steps[::every], np.full_like(steps[::every], np.nan)], 1).ravel()
+    width, height, font_size = SIZES[size]
+    stride = -(-len(steps) // POINTS)
+    dots = np.stack([steps[::stride], steps[::stride], np.full_like(steps[::stride], np.nan)], 1).ravel()
     low, high = (float(limit) for limit in np.quantile(loss, (0.005, 0.995)))
     low, high = min(low, float(line.min())), max(high, float(line.max()))
-    style = {"svg.fonttype": "none", "svg.hashsalt": kind, "path.simplify": False, "font.size": letters}
+    style = {"svg.fonttype": "none", "svg.hashsalt": size, "path.simplify": False, "font.size": font_size}
     with matplotlib.rc_context(style):
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasSVG(figure)
@@ -82,8 +82,8 @@ def _svg(
         if is_logarithmic(line):
             axes.set_yscale("log")
             low = max(low, float(line.min()) / 3)
-        axes.plot(dots, np.repeat(loss[::every], 3), color=ACCENT, alpha=0.35, linewidth=3, solid_capstyle="round")
-        axes.plot(corners, line, color=ACCENT, linewidth=1.8)
+        axes.plot(dots, np.repeat(loss[::stride], 3), color=ACCENT, alpha=0.35, linewidth=3, solid_capstyle="round")
+        axes.plot(vertices, line, color=ACCENT, linewidth=1.8)
         if low < high:
             margin = (high / low) ** 0.05 if is_logarithmic(line) else 0.05 * (high - low)
             limits = (low / margin, high * margin) if is_logarithmic(line) else (low - margin, high + margin)
@@ -103,7 +103,7 @@ def _svg(
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
     first, last = (format_number(float(value)) for value in (line[0], line[-1]))
     label = f"Loss over training steps: from {first} at step {steps[0]:,.0f} to {last} at step {steps[-1]:,.0f}"
-    start = f'<svg class="plot {kind}" role="img" aria-label="{label}" viewBox="0 0 {72 * width:g} {72 * height:g}">'
+    start = f'<svg class="plot {size}" role="img" aria-label="{label}" viewBox="0 0 {72 * width:g} {72 * height:g}">'
     text = start + text[text.index(">") + 1 :]
     for colour, variable in COLOURS.items():
         text = text.replace(colour, f"var({variable})")

@@ -68,21 +68,21 @@ def project_scene(scene: BridgeScene) -> ProjectedScene:
     d = scene.paths.shape[2]
     if d == 1:
         times = np.broadcast_to(scene.times[:, None], (*scene.paths.shape[:2], 1))
-        still = [
+        constant_times = [
             np.full_like(members, time) for members, time in zip(scene.populations, scene.population_times, strict=True)
         ]
-        populations = tuple(np.concatenate(pair, 1) for pair in zip(still, scene.populations, strict=True))
+        populations = tuple(np.concatenate(pair, 1) for pair in zip(constant_times, scene.populations, strict=True))
         return ProjectedScene(np.concatenate([times, scene.paths], 2), populations, ("time", columns[0]), "", False)
     if d <= 3:
-        flat = tuple(np.asarray(members)[:, :2] for members in scene.populations)
+        projected = tuple(np.asarray(members)[:, :2] for members in scene.populations)
         caption = _space_caption(scene) if d == 3 else _plane_caption(scene)
-        return ProjectedScene(scene.paths[..., :2], flat, (columns[0], columns[1]), caption, True)
-    together = np.concatenate(scene.populations).astype(np.float64)
-    middle, directions = together.mean(0), principal_directions(together)
-    explained_variance = ((together - middle) @ directions).var(0).sum() / max(together.var(0).sum(), 1e-300)
+        return ProjectedScene(scene.paths[..., :2], projected, (columns[0], columns[1]), caption, True)
+    pooled = np.concatenate(scene.populations).astype(np.float64)
+    mean, directions = pooled.mean(0), principal_directions(pooled)
+    explained_variance = ((pooled - mean) @ directions).var(0).sum() / max(pooled.var(0).sum(), 1e-300)
     return ProjectedScene(
-        (scene.paths - middle) @ directions,
-        tuple((members - middle) @ directions for members in scene.populations),
+        (scene.paths - mean) @ directions,
+        tuple((members - mean) @ directions for members in scene.populations),
         ("first principal component", "second principal component"),
         f"Projected on the first two principal components of all members, {explained_variance:.0%} of their variance.",
         True,
@@ -90,10 +90,10 @@ def project_scene(scene: BridgeScene) -> ProjectedScene:
 
 
 def _plane_caption(scene: BridgeScene) -> str:
-    shown = ["grey: state cost"] if scene.field is not None else []
-    shown += ["dark: obstacles"] if scene.walls is not None else []
-    shown += ["hatched: outside the obstacle image, blocked"] if scene.frame is not None else []
-    return f"{capitalize_first('; '.join(shown))}." if shown else ""
+    notes = ["grey: state cost"] if scene.field is not None else []
+    notes += ["dark: obstacles"] if scene.walls is not None else []
+    notes += ["hatched: outside the obstacle image, blocked"] if scene.frame is not None else []
+    return f"{capitalize_first('; '.join(notes))}." if notes else ""
 
 
 def _space_caption(scene: BridgeScene) -> str:
@@ -105,6 +105,6 @@ def _space_caption(scene: BridgeScene) -> str:
 
 def principal_directions(values: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "d 2"]:
     """Return the first two principal directions of values, each with its largest entry positive."""
-    _, _, rows = np.linalg.svd(values - values.mean(0), full_matrices=False)
-    directions = rows[:2].T
+    _, _, vh = np.linalg.svd(values - values.mean(0), full_matrices=False)
+    directions = vh[:2].T
     return directions * np.sign(directions[np.abs(directions).argmax(0), range(directions.shape[1])])

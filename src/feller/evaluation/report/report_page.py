@@ -192,9 +192,9 @@ def record(report: RunReport) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     """Convert nested data to JSON types."""
     if isinstance(value, Mapping):
-        return {str(name): _plain(inner) for name, inner in value.items()}
+        return {str(name): _plain(element) for name, element in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
+        return [_plain(element) for element in value]
     if isinstance(value, Real) and not isinstance(value, int):
         return float(value) if math.isfinite(value) else None
     return value if value is None or isinstance(value, str | int) else str(value)
@@ -247,7 +247,7 @@ def page(report: RunReport) -> str:
         pictures=_pictures(report),
         wide=_is_wide(report.pictures),
         alone=len(report.pictures) == 1 and report.heading == SAMPLES,
-        sounds=[(words, f"data:audio/wav;base64,{base64.b64encode(wav).decode()}") for words, wav in report.sounds],
+        sounds=[(caption, f"data:audio/wav;base64,{base64.b64encode(wav).decode()}") for caption, wav in report.sounds],
         curve=Markup("") if report.curve is None else Markup(loss_svg(report.curve)),
         training=None if report.curve is None else _training(report.curve, is_private=bool(report.guarantee)),
         settings=_settings(report.settings),
@@ -263,15 +263,15 @@ def _deciding(judgement: Verdict, numbers: Numbers) -> list[dict[str, Any]]:
 
 
 def _value(name: str, numbers: Numbers) -> dict[str, Any]:
-    one, reference_pair = metric(name, numbers), reference_value(name, numbers)
+    definition, reference_pair = metric(name, numbers), reference_value(name, numbers)
     return {
-        "value": one.text(numbers[name]),
-        "unit": one.unit if is_number(numbers[name]) else "",
+        "value": definition.text(numbers[name]),
+        "unit": definition.unit if is_number(numbers[name]) else "",
         "reference": ""
         if reference_pair is None
         else MISSING
         if reference_pair[1] is None
-        else one.text(reference_pair[1]),
+        else definition.text(reference_pair[1]),
         "reference_label": "" if reference_pair is None else reference_pair[0],
     }
 
@@ -279,7 +279,7 @@ def _value(name: str, numbers: Numbers) -> dict[str, Any]:
 def _row(name: str, report: RunReport) -> dict[str, Any]:
     """Return one row of the main table, with bars if both the metric and its reference are nonnegative numbers."""
     numbers = report.numbers
-    one, reference_pair, value = metric(name, numbers), reference_value(name, numbers), numbers[name]
+    definition, reference_pair, value = metric(name, numbers), reference_value(name, numbers), numbers[name]
     bars: list[str] = []
     if (
         reference_pair is not None
@@ -287,19 +287,19 @@ def _row(name: str, report: RunReport) -> dict[str, Any]:
         and is_number(value)
         and min(value, reference_pair[1]) >= 0
     ):
-        largest = 1.0 if one.is_percent else max(value, reference_pair[1])
-        bars = [f"{100 * part / largest:.1f}" for part in (value, reference_pair[1])] if largest > 0 else []
-    why = "" if is_number(value) else f"Missing: {why_missing(name, numbers, report.missing)}."
-    if not why and reference_pair is not None and reference_pair[1] is None:
-        why = f"No reference: {why_missing(one.reference, numbers, report.missing)}."
+        largest = 1.0 if definition.is_percent else max(value, reference_pair[1])
+        bars = [f"{100 * number / largest:.1f}" for number in (value, reference_pair[1])] if largest > 0 else []
+    reason = "" if is_number(value) else f"Missing: {why_missing(name, numbers, report.missing)}."
+    if not reason and reference_pair is not None and reference_pair[1] is None:
+        reason = f"No reference: {why_missing(definition.reference, numbers, report.missing)}."
     return {
         "name": name,
-        "label": one.label,
-        "help": replace_by_labels(one.help, numbers),
-        "why": why,
+        "label": definition.label,
+        "help": replace_by_labels(definition.help, numbers),
+        "why": reason,
         "bars": bars,
-        "better": one.better,
-        "better_help": DIRECTIONS.get(one.better, ""),
+        "better": definition.better,
+        "better_help": DIRECTIONS.get(definition.better, ""),
         **_value(name, numbers),
     }
 
@@ -308,21 +308,21 @@ def _detail(name: str, report: RunReport) -> dict[str, str]:
     numbers, value = report.numbers, report.numbers[name]
     if isinstance(value, str):
         return {"name": name, "value": "", "meaning": value}
-    why = "" if is_number(value) else f"Missing: {why_missing(name, numbers, report.missing)}."
-    meaning = " ".join(filter(None, (why, explanation(name, numbers))))
+    reason = "" if is_number(value) else f"Missing: {why_missing(name, numbers, report.missing)}."
+    meaning = " ".join(filter(None, (reason, explanation(name, numbers))))
     return {"name": name, "value": metric(name, numbers).text(value), "meaning": meaning}
 
 
 def _facts(numbers: Numbers) -> str:
     steps, seconds = numbers.get("steps"), numbers.get("seconds")
-    parts = [f"{format_number(round(steps))} steps"] if is_number(steps) and steps else []
-    return " in ".join([*parts, format_duration(seconds)] if is_number(seconds) else parts)
+    facts = [f"{format_number(round(steps))} steps"] if is_number(steps) and steps else []
+    return " in ".join([*facts, format_duration(seconds)] if is_number(seconds) else facts)
 
 
 def _pictures(report: RunReport) -> list[EmbeddedPicture]:
-    shown = [(caption, picture) for caption, picture in report.pictures if min(picture.size) > 0]
-    scale = common_scale([picture for _, picture in shown])
-    return [embed_picture(caption, picture, scale) for caption, picture in shown]
+    nonempty = [(caption, picture) for caption, picture in report.pictures if min(picture.size) > 0]
+    scale = common_scale([picture for _, picture in nonempty])
+    return [embed_picture(caption, picture, scale) for caption, picture in nonempty]
 
 
 def _is_wide(pictures: Sequence[tuple[str, ReportPicture]]) -> bool:
@@ -335,27 +335,27 @@ def _training(curve: Curve, *, is_private: bool) -> str:
     steps, _ = finite_losses(curve)
     if is_private and not len(steps):
         return "Losses of private training are not recorded, since they depend on single rows."
-    lost = len({entry.get("step") for entry in curve}) - len(steps)
-    broken = f"Recorded steps with a loss that is not finite: {format_number(lost)}." if lost > 0 else ""
+    num_lost = len({entry.get("step") for entry in curve}) - len(steps)
+    lost_note = f"Recorded steps with a loss that is not finite: {format_number(num_lost)}." if num_lost > 0 else ""
     if len(steps) < 2:
-        few = "The loss was recorded at one step only." if len(steps) else "No loss was recorded."
-        return f"{few} {broken}".strip()
+        message = "The loss was recorded at one step only." if len(steps) else "No loss was recorded."
+        return f"{message} {lost_note}".strip()
     rates = [entry["lr"] for entry in curve if is_number(entry.get("lr"))]
-    rate = f"Learning rate: {format_brief(max(rates))} at most, {format_brief(rates[-1])} at the end." if rates else ""
-    return " ".join(filter(None, ("Dots: single steps. Line: moving average.", rate, broken)))
+    lr = f"Learning rate: {format_brief(max(rates))} at most, {format_brief(rates[-1])} at the end." if rates else ""
+    return " ".join(filter(None, ("Dots: single steps. Line: moving average.", lr, lost_note)))
 
 
 def _settings(values: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return flattened settings by their names on the command line."""
-    flat = [(name, _setting(value)) for name, value in _flatten("", values)]
-    more = [("more settings", f"{format_number(len(flat) - SETTINGS)}, in report.json")] if len(flat) > SETTINGS else []
-    return [*flat[:SETTINGS], *more]
+    rows = [(name, _setting(value)) for name, value in _flatten("", values)]
+    more = [("more settings", f"{format_number(len(rows) - SETTINGS)}, in report.json")] if len(rows) > SETTINGS else []
+    return [*rows[:SETTINGS], *more]
 
 
 def _flatten(path: str, value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, Mapping) and value:
-        for name, inner in value.items():
-            yield from _flatten(f"{path}.{name}" if path else str(name), inner)
+        for name, child in value.items():
+            yield from _flatten(f"{path}.{name}" if path else str(name), child)
     elif path:
         yield path, value
 

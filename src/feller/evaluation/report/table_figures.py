@@ -50,50 +50,50 @@ def plot_columns(
     Category indices without a label are not shown. Each figure has up to PANELS_ACROSS * PANELS_DOWN columns.
     """
     panels_per_picture, pictures = PANELS_ACROSS * PANELS_DOWN, []
-    for first in range(0, len(columns), panels_per_picture):
-        shown = range(first, min(first + panels_per_picture, len(columns)))
-        across = min(PANELS_ACROSS, len(shown))
-        down = -(-len(shown) // across)
-        figure = new_figure(WIDE * max(across, 2), HIGH * down + 0.35)
-        panels = figure.subplots(down, across, squeeze=False).ravel()
-        for axes, j in zip(panels, shown, strict=False):
+    for start in range(0, len(columns), panels_per_picture):
+        indices = range(start, min(start + panels_per_picture, len(columns)))
+        num_columns = min(PANELS_ACROSS, len(indices))
+        num_rows = -(-len(indices) // num_columns)
+        figure = new_figure(WIDE * max(num_columns, 2), HIGH * num_rows + 0.35)
+        panels = figure.subplots(num_rows, num_columns, squeeze=False).ravel()
+        for axes, j in zip(panels, indices, strict=False):
             made, true = (_shares(table[:, j], len(columns[j].labels)) for table in (synthetic, real))
             (_outline if columns[j].is_ordered else _bars)(axes, made, true, columns[j].labels)
             _title(axes, columns[j].name, _total_variation(made, true))
             axes.spines[["top", "right"]].set_visible(False)
             axes.tick_params(labelsize=7.5)
-        for axes in panels[len(shown) :]:
+        for axes in panels[len(indices) :]:
             axes.set_axis_off()
         _legend(figure)
         pictures.append(to_image(figure))
     return pictures
 
 
-def _title(axes: Any, name: str, off: float) -> None:
+def _title(axes: Any, name: str, distance: float) -> None:
     axes.set_title(f"{shorten_middle(name, NAME)}\n", loc="left", fontsize=8.5, fontweight="bold", parse_math=False)
-    error_text = f"total variation {format_percent(min(1.0, off))}"
+    error_text = f"total variation {format_percent(min(1.0, distance))}"
     axes.annotate(error_text, (0, 1), (0, 4), "axes fraction", "offset points", fontsize=7.5, color="#565d66")
 
 
-def _shares(codes: Int64[np.ndarray, " n"], number: int) -> Float64[np.ndarray, " number"]:
-    there = codes[(codes >= 0) & (codes < number)]
-    return np.bincount(there, minlength=number) / max(1, len(codes))
+def _shares(codes: Int64[np.ndarray, " n"], count: int) -> Float64[np.ndarray, " count"]:
+    valid = codes[(codes >= 0) & (codes < count)]
+    return np.bincount(valid, minlength=count) / max(1, len(codes))
 
 
-def _total_variation(made: Float64[np.ndarray, " c"], true: Float64[np.ndarray, " c"]) -> float:
+def _total_variation(made: Float64[np.ndarray, " c"], real: Float64[np.ndarray, " c"]) -> float:
     """Return the total variation; rows whose category index has no label count as different."""
-    return float(np.abs(made - true).sum() + abs(made.sum() - true.sum())) / 2
+    return float(np.abs(made - real).sum() + abs(made.sum() - real.sum())) / 2
 
 
-def _outline(axes: Any, made: np.ndarray, true: np.ndarray, words: Sequence[str]) -> None:
-    edges = np.arange(len(words) + 1) - 0.5
-    axes.stairs(true, edges, fill=True, color=REAL)
+def _outline(axes: Any, made: np.ndarray, real: np.ndarray, labels: Sequence[str]) -> None:
+    edges = np.arange(len(labels) + 1) - 0.5
+    axes.stairs(real, edges, fill=True, color=REAL)
     axes.stairs(made, edges, color=MADE, linewidth=1.4)
-    cut = [shorten_middle(word, BIN) for word in bin_edges(words)]
-    ticks = min(TICKS, len(words), max(2, UNDER // (max(map(len, cut)) + 2)))
-    named = np.unique(np.linspace(0, len(words) - 1, ticks).round().astype(int))
-    axes.set_xticks(named, labels=[cut[i] for i in named], parse_math=False)
-    if len(named) > 1:
+    short_labels = [shorten_middle(edge, BIN) for edge in bin_edges(labels)]
+    ticks = min(TICKS, len(labels), max(2, UNDER // (max(map(len, short_labels)) + 2)))
+    labelled = np.unique(np.linspace(0, len(labels) - 1, ticks).round().astype(int))
+    axes.set_xticks(labelled, labels=[short_labels[i] for i in labelled], parse_math=False)
+    if len(labelled) > 1:
         axes.get_xticklabels()[0].set_ha("left")
         axes.get_xticklabels()[-1].set_ha("right")
     axes.set_xlim(edges[0], edges[-1])
@@ -103,23 +103,23 @@ def _outline(axes: Any, made: np.ndarray, true: np.ndarray, words: Sequence[str]
 
 def bin_edges(words: Sequence[str]) -> list[str]:
     """Return the lower edge of each bin and the upper edge of the last bin, from labels; other labels are unchanged."""
-    begins = [word.partition(BETWEEN)[0] for word in words]
-    return [*begins[:-1], words[-1].rpartition(BETWEEN)[2]]
+    lower_edges = [label.partition(BETWEEN)[0] for label in words]
+    return [*lower_edges[:-1], words[-1].rpartition(BETWEEN)[2]]
 
 
-def _bars(axes: Any, made: np.ndarray, true: np.ndarray, words: Sequence[str]) -> None:
-    order = np.argsort(-(made + true), kind="stable")
-    shown = order if len(order) <= BARS + 1 else order[:BARS]
-    names = [shorten_middle(words[i], WORD) for i in shown]
-    both = [made[shown], true[shown]]
-    if len(shown) < len(order):
-        rest = order[BARS:]
-        both = [np.append(part, whole[rest].sum()) for part, whole in zip(both, (made, true), strict=True)]
-        names.append(f"{len(rest)} others")
-    place = np.arange(len(names), dtype=float)
-    axes.barh(place - 0.2, both[0], 0.4, color=MADE)
-    axes.barh(place + 0.2, both[1], 0.4, color=REAL)
-    axes.set_yticks(place, labels=names, parse_math=False)
+def _bars(axes: Any, made: np.ndarray, real: np.ndarray, labels: Sequence[str]) -> None:
+    order = np.argsort(-(made + real), kind="stable")
+    top = order if len(order) <= BARS + 1 else order[:BARS]
+    names = [shorten_middle(labels[i], WORD) for i in top]
+    bars = [made[top], real[top]]
+    if len(top) < len(order):
+        others = order[BARS:]
+        bars = [np.append(bar, probs[others].sum()) for bar, probs in zip(bars, (made, real), strict=True)]
+        names.append(f"{len(others)} others")
+    positions = np.arange(len(names), dtype=float)
+    axes.barh(positions - 0.2, bars[0], 0.4, color=MADE)
+    axes.barh(positions + 0.2, bars[1], 0.4, color=REAL)
+    axes.set_yticks(positions, labels=names, parse_math=False)
     axes.set_ylim(max(len(names), 3) - 0.5, -0.5)
     axes.set_xlim(left=0)
     _in_percent(axes.xaxis)
@@ -129,14 +129,14 @@ def _in_percent(axis: Any) -> None:
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     axis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
-    axis.set_major_formatter(FuncFormatter(lambda share, _: f"{round(100 * share, 6):g}{SPACE}%"))
+    axis.set_major_formatter(FuncFormatter(lambda fraction, _: f"{round(100 * fraction, 6):g}{SPACE}%"))
 
 
 def _legend(figure: Any) -> None:
     from matplotlib.patches import Patch
 
-    marks = [Patch(color=MADE, label="synthetic"), Patch(color=REAL, label="real")]
-    figure.legend(handles=marks, loc="outside lower left", ncols=2, frameon=False, fontsize=9)
+    handles = [Patch(color=MADE, label="synthetic"), Patch(color=REAL, label="real")]
+    figure.legend(handles=handles, loc="outside lower left", ncols=2, frameon=False, fontsize=9)
 
 
 TABLE_CAPTION = (
@@ -147,13 +147,13 @@ TABLE_CAPTION = (
 
 def numbers_grid(columns: Sequence[NumberColumnPair]) -> ReportTable:
     """Return a table of means and quantiles in the synthetic and the real table, with one row per numeric column."""
-    what = ("mean", "deviation", *(f"{100 * share:g}{SPACE}%" for share in QUANTILES))
-    head = ("Column", *(name for one in what for name in (one, f"{one}, real")), "")
-    return ReportTable("Means and quantiles", TABLE_CAPTION, head, [_row(column) for column in columns])
+    statistics = ("mean", "deviation", *(f"{100 * fraction:g}{SPACE}%" for fraction in QUANTILES))
+    header = ("Column", *(name for statistic in statistics for name in (statistic, f"{statistic}, real")), "")
+    return ReportTable("Means and quantiles", TABLE_CAPTION, header, [_row(column) for column in columns])
 
 
 def _row(column: NumberColumnPair) -> tuple[Cell, ...]:
-    made, real = ((one.mean, one.deviation, *one.quantiles) for one in (column.synthetic, column.real))
+    made, real = ((stats.mean, stats.deviation, *stats.quantiles) for stats in (column.synthetic, column.real))
     cells = (cell for pair in zip(made, real, strict=True) for cell in pair)
     return (column.name, *cells, "far off" if column.is_far_off else "")
 
@@ -176,12 +176,12 @@ def pairs_map(errors: Float64[np.ndarray, "k k"], names: Sequence[str]) -> Image
     axes = figure.subplots()
     darkest = max(MIN_DARKEST, float(errors.max()))
     lower_triangle = np.ma.masked_array(errors, np.triu(np.ones_like(errors, dtype=bool), 1))
-    drawn = axes.imshow(lower_triangle, cmap="YlOrRd", vmin=0, vmax=darkest)
-    size = 9 if k <= MAX_COLUMNS_WITH_NUMBERS else 7
-    short = [shorten_middle(name, PAIR_NAME) for name in names]
-    axes.set_yticks(range(k), labels=short, fontsize=size, parse_math=False)
+    image = axes.imshow(lower_triangle, cmap="YlOrRd", vmin=0, vmax=darkest)
+    font_size = 9 if k <= MAX_COLUMNS_WITH_NUMBERS else 7
+    labels = [shorten_middle(name, PAIR_NAME) for name in names]
+    axes.set_yticks(range(k), labels=labels, fontsize=font_size, parse_math=False)
     axes.set_xticks(
-        range(k), labels=short, fontsize=size, rotation=60, ha="right", rotation_mode="anchor", parse_math=False
+        range(k), labels=labels, fontsize=font_size, rotation=60, ha="right", rotation_mode="anchor", parse_math=False
     )
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
@@ -189,10 +189,10 @@ def pairs_map(errors: Float64[np.ndarray, "k k"], names: Sequence[str]) -> Image
     if k <= MAX_COLUMNS_WITH_NUMBERS:
         for i in range(k):
             for j in range(i + 1):
-                ink = "white" if errors[i, j] > 0.6 * darkest else "black"
-                axes.text(j, i, f"{100 * errors[i, j]:.1f}", ha="center", va="center", fontsize=7, color=ink)
+                colour = "white" if errors[i, j] > 0.6 * darkest else "black"
+                axes.text(j, i, f"{100 * errors[i, j]:.1f}", ha="center", va="center", fontsize=7, color=colour)
     else:
-        bar = figure.colorbar(drawn, ax=axes, shrink=0.6, pad=0.02, format=lambda share, _: f"{100 * share:g}")
+        bar = figure.colorbar(image, ax=axes, shrink=0.6, pad=0.02, format=lambda x, _: f"{100 * x:g}")
         bar.ax.tick_params(labelsize=8)
         bar.outline.set_visible(False)
     return to_image(figure)
@@ -231,11 +231,11 @@ def plot_utility(numbers: Numbers) -> Image.Image | None:
     """Plot the scores of models trained on synthetic rows and tested on real rows; None without these scores."""
     constant = {"auc": 0.5, "r2": 0.0, "accuracy": numbers.get("accuracy_majority")}
     lines = []
-    for score, what in SCORES.items():
-        for kind, model in LEARNERS.items():
-            name = f"{score}_{kind}"
-            real = {"trained on real rows": numbers.get(f"{name}_real"), "constant prediction": constant.get(score)}
-            lines.append(ScoreLine(f"{what}\n{model}", {"synthetic": numbers.get(name), **real}))
+    for score, title in SCORES.items():
+        for learner, learner_name in LEARNERS.items():
+            name = f"{score}_{learner}"
+            refs = {"trained on real rows": numbers.get(f"{name}_real"), "constant prediction": constant.get(score)}
+            lines.append(ScoreLine(f"{title}\n{learner_name}", {"synthetic": numbers.get(name), **refs}))
     return _draw_lines(lines, "Train on synthetic, test on real")
 
 
@@ -244,8 +244,8 @@ def plot_audit(numbers: Numbers) -> Image.Image | None:
     copies = {"synthetic": numbers.get("copies"), "held-out real rows": numbers.get("copies_held_out")}
     lines = [ScoreLine("rows equal to a training row\nin all words and bins", copies)]
     for name, label in AUDITS.items():
-        rest = {"no copying": 0.5, "a table of copies": numbers.get(f"{name}_copied")}
-        lines.append(ScoreLine(label, {"synthetic": numbers.get(name), **rest}))
+        references = {"no copying": 0.5, "a table of copies": numbers.get(f"{name}_copied")}
+        lines.append(ScoreLine(label, {"synthetic": numbers.get(name), **references}))
     return _draw_lines(lines, "Warning signs, not a guarantee")
 
 
@@ -256,14 +256,14 @@ def _draw_lines(lines: Sequence[ScoreLine], title: str) -> Image.Image | None:
         return None
     figure = new_figure(MARKS_WIDTH, MARKS_HEIGHT * len(lines) + 0.95)
     axes = figure.subplots()
-    named: dict[str, object] = {}
+    handles: dict[str, object] = {}
     for row, line in enumerate(lines):
         axes.axhline(row, color="#e6e4de", linewidth=1, zorder=0)
-        for called, value in line.marks.items():
+        for label, value in line.marks.items():
             if is_number(value):
-                mark, inside, edge, size = STYLES[called]
-                named[called] = axes.plot(
-                    max(0.0, value), row, mark, mfc=inside, mec=edge, markersize=size, mew=1.5, clip_on=False
+                marker, fill, edge, size = STYLES[label]
+                handles[label] = axes.plot(
+                    max(0.0, value), row, marker, mfc=fill, mec=edge, markersize=size, mew=1.5, clip_on=False
                 )[0]
     axes.set_yticks(range(len(lines)), labels=[line.label for line in lines], fontsize=8.5)
     axes.set_ylim(len(lines) - 0.5, -0.5)
@@ -272,8 +272,8 @@ def _draw_lines(lines: Sequence[ScoreLine], title: str) -> Image.Image | None:
     axes.tick_params(axis="y", length=0)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.set_title(title, loc="left", fontsize=9.5)
-    order = sorted(named, key=list(STYLES).index)
+    order = sorted(handles, key=list(STYLES).index)
     figure.legend(
-        [named[called] for called in order], order, loc="outside lower left", ncols=2, frameon=False, fontsize=8.5
+        [handles[label] for label in order], order, loc="outside lower left", ncols=2, frameon=False, fontsize=8.5
     )
     return to_image(figure)

@@ -57,24 +57,24 @@ class Verdict:
         measured = [name for name in self.metrics if is_number(numbers.get(name))]
         if not measured:
             return self.grade or "Not measured"
-        shown = ", ".join(f"{_with_reference(name, numbers)}" for name in measured)
-        return f"{self.grade}: {shown}" if self.grade else f"{shown[:1].upper()}{shown[1:]}"
+        listed = ", ".join(f"{_with_reference(name, numbers)}" for name in measured)
+        return f"{self.grade}: {listed}" if self.grade else f"{listed[:1].upper()}{listed[1:]}"
 
 
 def _with_reference(name: str, numbers: Numbers) -> str:
-    one, reference_pair = metric(name, numbers), reference_value(name, numbers)
-    unit = f" {one.unit}" if one.unit else ""
-    shown = f"{one.label} {one.text(numbers[name])}{unit}"
+    definition, reference_pair = metric(name, numbers), reference_value(name, numbers)
+    unit = f" {definition.unit}" if definition.unit else ""
+    text = f"{definition.label} {definition.text(numbers[name])}{unit}"
     return (
-        shown
+        text
         if reference_pair is None or reference_pair[1] is None
-        else f"{shown} ({reference_pair[0]} {one.text(reference_pair[1])})"
+        else f"{text} ({reference_pair[0]} {definition.text(reference_pair[1])})"
     )
 
 
 def judge_numbers(numbers: Numbers, *, is_undertrained: bool = False) -> Verdict:
     """Return the verdict of a report: the worst grade given by any rule, or UNDERTRAINED."""
-    protocol, deciding = next(((sign, names) for sign, names in PROTOCOLS if sign in numbers), ("", ()))
+    protocol, deciding = next(((key, names) for key, names in PROTOCOLS if key in numbers), ("", ()))
     grades: list[str] = []
     if not protocol:
         grades, deciding = [*_samples(numbers)], _deciding(numbers)
@@ -87,7 +87,7 @@ def judge_numbers(numbers: Numbers, *, is_undertrained: bool = False) -> Verdict
     grade = (
         UNDERTRAINED
         if is_undertrained
-        else next((one for one in (CHANCE, POOR, FAIR, USABLE, GOOD) if one in grades), "")
+        else next((candidate for candidate in (CHANCE, POOR, FAIR, USABLE, GOOD) if candidate in grades), "")
     )
     return Verdict(grade, tuple(deciding), tuple(_cautions(numbers)))
 
@@ -99,14 +99,14 @@ def _deciding(numbers: Numbers) -> tuple[str, ...]:
     ][:1]
     if not first:
         first = [name for name in ("nll", "bits_per_token") if is_number(numbers.get(name))][:1]
-    others = {"accuracy": ("fd_cnn",), "crystal_plausible": ("like_real",), "tv2": ("tv2_independent", "tv2_test")}
-    others |= {f"{name}_half": (f"{name}_half_independent", f"{name}_test") for name in ("tv2", "tv1")}
-    more = others.get("".join(first), ())
+    companions = {"accuracy": ("fd_cnn",), "crystal_plausible": ("like_real",), "tv2": ("tv2_independent", "tv2_test")}
+    companions |= {f"{name}_half": (f"{name}_half_independent", f"{name}_test") for name in ("tv2", "tv1")}
+    companion_names = companions.get("".join(first), ())
     ratio = numbers.get("distance_ratio")
-    stray = ("distance_ratio",) if is_number(ratio) and not 1 / FAIR_RATIO <= ratio <= FAIR_RATIO else ()
-    nll = ("nll",) if worse_than_baseline(numbers) and "nll" not in first else ()
-    empty = ("empty",) if _is_empty(numbers) else ()
-    return (*empty, *first, *more, *stray, *nll)
+    ratio_names = ("distance_ratio",) if is_number(ratio) and not 1 / FAIR_RATIO <= ratio <= FAIR_RATIO else ()
+    nll_names = ("nll",) if worse_than_baseline(numbers) and "nll" not in first else ()
+    empty_names = ("empty",) if _is_empty(numbers) else ()
+    return (*empty_names, *first, *companion_names, *ratio_names, *nll_names)
 
 
 def _samples(numbers: Numbers) -> Iterator[str]:
@@ -124,8 +124,8 @@ def _grade_first_metric(numbers: Numbers) -> Iterator[str]:
     accuracy, real, guess = (numbers.get(name) for name in ("accuracy", "judge_accuracy", "accuracy_guess"))
     if is_number(accuracy):
         if is_number(real):
-            blind = guess if is_number(guess) else 0.0
-            fraction = (accuracy - blind) / (real - blind) if real > blind else 0.0
+            baseline = guess if is_number(guess) else 0.0
+            fraction = (accuracy - baseline) / (real - baseline) if real > baseline else 0.0
             yield CHANCE if is_number(guess) and fraction <= CHANCE_FRACTION else _by_share(fraction)
         return
     for name in (*SHARES, *DISTANCES, *TABLES, *USER_METRICS):
@@ -142,20 +142,20 @@ def _grade_first_metric(numbers: Numbers) -> Iterator[str]:
         return
 
 
-def _by_table(value: float, floor: float, unrelated: object) -> str:
+def _by_table(value: float, floor: float, independent: object) -> str:
     """Grade a table distance by its position between those of resampled real rows and of independent columns.
 
     If these two are nearly equal, the grade depends on the ratio to the former.
     """
-    if not is_number(unrelated) or unrelated <= GOOD_RATIO * floor:
+    if not is_number(independent) or independent <= GOOD_RATIO * floor:
         return {GOOD: GOOD, FAIR: USABLE, POOR: POOR}[_by_multiple(value / floor)]
-    lost = (value - floor) / (unrelated - floor)
-    return GOOD if lost <= 1 - GOOD_FRACTION else USABLE if lost <= FAIR_FRACTION else POOR
+    position = (value - floor) / (independent - floor)
+    return GOOD if position <= 1 - GOOD_FRACTION else USABLE if position <= FAIR_FRACTION else POOR
 
 
 def _bridge(numbers: Numbers) -> Iterator[str]:
-    blocked = numbers.get("inside_paths")
-    if is_number(blocked) and blocked > MAX_OBSTRUCTED:
+    obstructed = numbers.get("inside_paths")
+    if is_number(obstructed) and obstructed > MAX_OBSTRUCTED:
         yield POOR
     for name, value in numbers.items():
         floor = numbers.get(f"{name}_floor")
@@ -206,20 +206,20 @@ def _is_empty(numbers: Numbers) -> bool:
 
 
 def _cautions(numbers: Numbers) -> Iterator[str]:
-    grades = chance_grades(numbers) if not any(sign in numbers for sign, _ in PROTOCOLS) else None
+    grades = chance_grades(numbers) if not any(key in numbers for key, _ in PROTOCOLS) else None
     if grades and not any(is_number(numbers.get(name)) for name in ("accuracy", *SHARES)):
         factor = format_number(float(numbers["chance_factor"] or 1))
         yield f"few examples: within the sampling error (a factor of {factor}) the grade is {grades[0]} to {grades[1]}"
-    floor, unrelated = (numbers.get(f"tv2_half{end}") for end in ("_floor", "_independent"))
-    if is_number(floor) and is_number(unrelated) and unrelated <= GOOD_RATIO * floor:
+    floor, independent = (numbers.get(f"tv2_half{suffix}") for suffix in ("_floor", "_independent"))
+    if is_number(floor) and is_number(independent) and independent <= GOOD_RATIO * floor:
         yield "few rows or weakly dependent columns: independent columns are nearly as close to real rows"
     if hidden := numbers.get("left_out"):
         yield f"columns left out, since the privacy noise exceeds their content: {hidden}"
-    if off := numbers.get("numbers_off"):
-        yield f"mean or quantiles are far off, which the binned metrics do not show: {off}"
-    clipped, worst, column = (numbers.get(name) for name in ("clipped", "clipped_max", "clipped_worst"))
-    if is_number(worst) and worst > MAX_LOST_CELLS:
-        yield f"{format_percent(worst)} of the real cells of {column} are outside the schema and were clipped"
+    if far_off := numbers.get("numbers_off"):
+        yield f"mean or quantiles are far off, which the binned metrics do not show: {far_off}"
+    clipped, worst_clipped, column = (numbers.get(name) for name in ("clipped", "clipped_max", "clipped_worst"))
+    if is_number(worst_clipped) and worst_clipped > MAX_LOST_CELLS:
+        yield f"{format_percent(worst_clipped)} of the real cells of {column} are outside the schema and were clipped"
     elif is_number(clipped) and clipped > MAX_LOST_CELLS:
         yield f"{format_percent(clipped)} of the real cells are outside the schema and were clipped"
     if is_number(kept_round := numbers.get("kept_round")) and is_number(last := numbers.get("last_w2")):

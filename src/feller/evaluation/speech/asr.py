@@ -65,8 +65,8 @@ def spoken_forms(text: str) -> list[tuple[SpokenForm, ...]]:
 
 def _plain(text: str) -> str:
     """Return a text in lower case without accents, with normalized digits, apostrophes and signs."""
-    parts = unicodedata.normalize("NFKD", text).translate({0x2018: "'", 0x2019: "'", 0x02BC: "'", 0x60: "'"}).lower()
-    letters = unicodedata.normalize("NFC", "".join(c for c in parts if not "\u0300" <= c <= "\u036f"))
+    nfkd = unicodedata.normalize("NFKD", text).translate({0x2018: "'", 0x2019: "'", 0x02BC: "'", 0x60: "'"}).lower()
+    letters = unicodedata.normalize("NFC", "".join(c for c in nfkd if not "\u0300" <= c <= "\u036f"))
     digits = "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in letters)
     return "".join(SIGNS.get(c, c) for c in digits)
 
@@ -79,17 +79,17 @@ def _token_readings(match: re.Match[str]) -> tuple[SpokenForm, ...]:
     if match["sign"]:
         return _money(match["sign"], match["sum"], match["size"])
     if match["ordinal"]:
-        return tuple((*way[:-1], _ordinal(way[-1])) for way in _number(match["ordinal"].replace(",", "")))
-    return tuple((*way[:-1], _plural(way[-1])) for way in _number(match["plural"]))
+        return tuple((*form[:-1], _ordinal(form[-1])) for form in _number(match["ordinal"].replace(",", "")))
+    return tuple((*form[:-1], _plural(form[-1])) for form in _number(match["plural"]))
 
 
-def _number(written: str) -> tuple[SpokenForm, ...]:
+def _number(text: str) -> tuple[SpokenForm, ...]:
     """Return the spoken forms of a number: as a quantity, digit by digit, and in pairs like years."""
-    whole, _, part = written.replace(",", "").partition(".")
-    forms = [*_quantity(whole), *_digits(whole), *_pairs(whole)]
-    if part:  # "7.3" may stand for "seven point three" or "seven, three"
-        behind = [*_digits(part), *_quantity(part)]
-        forms = [(*a, *point, *b) for point in (("point",), ()) for a in forms for b in behind]
+    integer, _, decimals = text.replace(",", "").partition(".")
+    forms = [*_quantity(integer), *_digits(integer), *_pairs(integer)]
+    if decimals:  # "7.3" may stand for "seven point three" or "seven, three"
+        decimal_forms = [*_digits(decimals), *_quantity(decimals)]
+        forms = [(*a, *point, *b) for point in (("point",), ()) for a in forms for b in decimal_forms]
     return tuple(dict.fromkeys(forms))
 
 
@@ -99,24 +99,24 @@ def _quantity(digits: str) -> list[SpokenForm]:
     words = spoken_number(digits)
     forms = [words, _with_and(words)]
     if len(words) > 1 and words[0] == "one" and words[1] in QUANTITIES:
-        forms += [["a", *way[1:]] for way in forms]
-    return [tuple(way) for way in forms]
+        forms += [["a", *form[1:]] for form in forms]
+    return [tuple(form) for form in forms]
 
 
 def _with_and(words: list[str]) -> list[str]:
     """Insert "and", as in "one hundred and one"."""
-    small = {*ONES, *TENS}
+    below_hundred = {*ONES, *TENS}
     output = []
     for i, word in enumerate(words):
-        behind = words[i + 1 : i + 3]
-        joined = word in QUANTITIES and behind and behind[0] in small and "hundred" not in behind
-        output += [word, "and"] if joined else [word]
+        following = words[i + 1 : i + 3]
+        needs_and = word in QUANTITIES and following and following[0] in below_hundred and "hundred" not in following
+        output += [word, "and"] if needs_and else [word]
     return output
 
 
 def _digits(digits: str) -> list[SpokenForm]:
-    plain = tuple(ONES[int(digit)] for digit in digits)
-    return [plain, tuple("oh" if word == "zero" else word for word in plain)]
+    names = tuple(ONES[int(digit)] for digit in digits)
+    return [names, tuple("oh" if word == "zero" else word for word in names)]
 
 
 def _pairs(digits: str) -> list[SpokenForm]:
@@ -126,25 +126,25 @@ def _pairs(digits: str) -> list[SpokenForm]:
     first, last = digits[:-2], digits[-2:]
     if last == "00":
         return [(*spoken_number(first), "hundred")]
-    behind = ["oh", ONES[int(last[1])]] if last[0] == "0" else spoken_number(last)
-    return [(*spoken_number(first), *behind)]
+    last_words = ["oh", ONES[int(last[1])]] if last[0] == "0" else spoken_number(last)
+    return [(*spoken_number(first), *last_words)]
 
 
-def _money(sign: str, written: str, size: str | None) -> tuple[SpokenForm, ...]:
-    unit, small = MONEY[sign]
-    whole, _, part = written.partition(".")
+def _money(sign: str, amount: str, size: str | None) -> tuple[SpokenForm, ...]:
+    unit, subunit = MONEY[sign]
+    integer, _, decimals = amount.partition(".")
     if size:
-        return tuple((*way, size, unit + "s") for way in _number(written))
-    name = unit if whole == "1" and not part else unit + "s"
-    if not part:
-        return tuple((*way, name) for way in _number(written))
-    front, cents = (
-        (_quantity(whole.replace(",", "")) or _digits(whole.replace(",", "")))[0],
-        spoken_number(part[:MAX_DIGITS]),
+        return tuple((*form, size, unit + "s") for form in _number(amount))
+    unit_name = unit if integer == "1" and not decimals else unit + "s"
+    if not decimals:
+        return tuple((*form, unit_name) for form in _number(amount))
+    integer_words, cents = (
+        (_quantity(integer.replace(",", "")) or _digits(integer.replace(",", "")))[0],
+        spoken_number(decimals[:MAX_DIGITS]),
     )
-    one = unit if whole == "1" else unit + "s"
-    forms = [(*front, one, *between, *cents, small) for between in (("and",), ())]
-    return (*forms, (*front, *cents), *((*way, name) for way in _number(written)))
+    integer_unit = unit if integer == "1" else unit + "s"
+    forms = [(*integer_words, integer_unit, *joiner, *cents, subunit) for joiner in (("and",), ())]
+    return (*forms, (*integer_words, *cents), *((*form, unit_name) for form in _number(amount)))
 
 
 def _ordinal(word: str) -> str:
@@ -257,28 +257,28 @@ def word_errors(reference: str, hypothesis: str) -> WordErrors:
     Raises:
         InputError: If the reference has no words.
     """
-    right = spoken_words(reference)
-    if not right:
+    reference_words = spoken_words(reference)
+    if not reference_words:
         raise InputError("a reference text with words", repr(reference[:40]))
-    row: list[EditCost] = [(j, 0, j, 0) for j in range(len(right) + 1)]
+    row: list[EditCost] = [(j, 0, j, 0) for j in range(len(reference_words) + 1)]
     for forms in spoken_forms(hypothesis):
-        ends = []
+        candidates = []
         for form in forms:
-            end = row
+            costs = row
             for word in form:
-                end = _extend_costs(end, right, word)
-            ends.append(end)
-        row = [min(costs) for costs in zip(*ends, strict=True)]
+                costs = _extend_costs(costs, reference_words, word)
+            candidates.append(costs)
+        row = [min(column_costs) for column_costs in zip(*candidates, strict=True)]
     _, *changes = row[-1]
-    return WordErrors(len(right), *changes)
+    return WordErrors(len(reference_words), *changes)
 
 
 def _extend_costs(row: list[EditCost], reference_words: Sequence[str], word: str) -> list[EditCost]:
     """Return the next row of the edit distance table, for one more word of the hypothesis."""
     costs = [_plus(row[0], INSERTION)]
     for j, reference_word in enumerate(reference_words):
-        changed = _plus(row[j], NONE if reference_word == word else SUBSTITUTION)
-        costs.append(min(changed, _plus(row[j + 1], INSERTION), _plus(costs[j], DELETION)))
+        substituted = _plus(row[j], NONE if reference_word == word else SUBSTITUTION)
+        costs.append(min(substituted, _plus(row[j + 1], INSERTION), _plus(costs[j], DELETION)))
     return costs
 
 
@@ -317,15 +317,15 @@ def word_error_rate(references: Sequence[str], hypotheses: Sequence[str], rng: R
     """
     if not references or len(references) != len(hypotheses):
         raise InputError("as many transcripts as reference texts", f"{len(hypotheses)} and {len(references)}")
-    each = [word_errors(*pair) for pair in zip(references, hypotheses, strict=True)]
-    counts = torch.tensor([(one.errors, one.words) for one in each], dtype=torch.float64)
-    resample_index = rng.stream("bootstrap").randint(len(each), (RESAMPLES, len(each)))
-    errors, words = counts[resample_index].sum(1).unbind(1)
-    low, high = (errors / words).quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    utterances = [word_errors(*pair) for pair in zip(references, hypotheses, strict=True)]
+    counts = torch.tensor([(errors.errors, errors.words) for errors in utterances], dtype=torch.float64)
+    resample_index = rng.stream("bootstrap").randint(len(utterances), (RESAMPLES, len(utterances)))
+    num_errors, num_words = counts[resample_index].sum(1).unbind(1)
+    low, high = (num_errors / num_words).quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     if not counts[:, 0].any():  # without errors, the bootstrap interval would be empty
-        high = 1 - 0.025 ** (1 / len(each))
-    elif len(each) == 1:
+        high = 1 - 0.025 ** (1 / len(utterances))
+    elif len(utterances) == 1:
         low, high = 0.0, max(1.0, high)
-    parts = ("words", "insertions", "deletions", "substitutions")
-    total = WordErrors(*(sum(getattr(one, name) for one in each) for name in parts))
+    fields = ("words", "insertions", "deletions", "substitutions")
+    total = WordErrors(*(sum(getattr(errors, name) for errors in utterances) for name in fields))
     return WordErrorRate(total.errors / total.words, low, high, total)

@@ -56,11 +56,11 @@ class DetectionCounts:
         The interval combines the Wilson intervals of both classes. Source: Newcombe 1998, "Interval estimation for the
         difference between independent proportions", Statistics in Medicine 17, 873.
         """
-        below, above = 0.0, 0.0
-        for right, n in ((self.num_real_right, self.num_real), (self.num_made_right, self.num_made)):
-            low, high = wilson_interval(right, n)
-            below, above = below + (right / n - low) ** 2, above + (high - right / n) ** 2
-        return max(self.accuracy - math.sqrt(below) / 2, 0.0), min(self.accuracy + math.sqrt(above) / 2, 1.0)
+        lower_sq, upper_sq = 0.0, 0.0
+        for num_right, n in ((self.num_real_right, self.num_real), (self.num_made_right, self.num_made)):
+            low, high = wilson_interval(num_right, n)
+            lower_sq, upper_sq = lower_sq + (num_right / n - low) ** 2, upper_sq + (high - num_right / n) ** 2
+        return max(self.accuracy - math.sqrt(lower_sq) / 2, 0.0), min(self.accuracy + math.sqrt(upper_sq) / 2, 1.0)
 
 
 def wilson_interval(num_right: int, n: int) -> tuple[float, float]:
@@ -69,9 +69,9 @@ def wilson_interval(num_right: int, n: int) -> tuple[float, float]:
     Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference", JASA 22, 209.
     """
     fraction, z2 = num_right / n, NORMAL_QUANTILE_95**2
-    middle = (fraction + z2 / (2 * n)) / (1 + z2 / n)
-    half = NORMAL_QUANTILE_95 / (1 + z2 / n) * math.sqrt(fraction * (1 - fraction) / n + z2 / (4 * n * n))
-    return max(middle - half, 0.0), min(middle + half, 1.0)
+    center = (fraction + z2 / (2 * n)) / (1 + z2 / n)
+    half_width = NORMAL_QUANTILE_95 / (1 + z2 / n) * math.sqrt(fraction * (1 - fraction) / n + z2 / (4 * n * n))
+    return max(center - half_width, 0.0), min(center + half_width, 1.0)
 
 
 HOP = 5
@@ -103,11 +103,11 @@ class Detector:
         """
         weight = self.network.head.weight
         check_mels(mels, self.network.mean.shape[1])
-        found = []
+        probs = []
         for mel in mels:
-            parts = split_windows(mel.to(weight), HOP).split(CHUNK)
-            found.append(torch.cat([self.network(part).double().sigmoid() for part in parts]).mean().cpu())
-        return torch.stack(found) if found else torch.zeros(0, dtype=torch.float64)
+            chunks = split_windows(mel.to(weight), HOP).split(CHUNK)
+            probs.append(torch.cat([self.network(chunk).double().sigmoid() for chunk in chunks]).mean().cpu())
+        return torch.stack(probs) if probs else torch.zeros(0, dtype=torch.float64)
 
     def evaluate(
         self, real: Sequence[Float[Tensor, "_ bands"]], made: Sequence[Float[Tensor, "_ bands"]]
@@ -119,8 +119,8 @@ class Detector:
         """
         if not real or not made:
             raise UsageError("real and synthetic sounds", f"{len(real)} real and {len(made)} synthetic")
-        spared, caught = self.generated_prob(real) <= 0.5, self.generated_prob(made) > 0.5
-        return DetectionCounts(int(spared.sum()), len(real), int(caught.sum()), len(made))
+        real_right, made_right = self.generated_prob(real) <= 0.5, self.generated_prob(made) > 0.5
+        return DetectionCounts(int(real_right.sum()), len(real), int(made_right.sum()), len(made))
 
 
 @dataclass(frozen=True)
@@ -131,8 +131,8 @@ class DetectionObjective(Objective):
         return batch
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
-        answer = example["made"].to(example["window"])
-        return F.binary_cross_entropy_with_logits(network(example["window"]), answer, reduction="none")
+        target = example["made"].to(example["window"])
+        return F.binary_cross_entropy_with_logits(network(example["window"]), target, reduction="none")
 
 
 def fit_detector(
@@ -170,46 +170,46 @@ def fit_detector(
     network = SyntheticSpeechDetector(bands, size, rng.fold_in("network"))
     network.fit_scale([mel.cpu() for mel in (*real, *made)])
     network.to(device.device)
-    train_state, give = (
+    train_state, batches = (
         make_train_state(network, training),
         _batches(real, made, training.batch_size, rng.fold_in("windows")),
     )
-    for report in train(train_state, DetectionObjective(), give, training, rng=rng, engine=device):
+    for report in train(train_state, DetectionObjective(), batches, training, rng=rng, engine=device):
         follow(report)
         if report.step == training.steps:
             check_finite(report)
     seconds = [sum(map(len, mels)) / 100 for mels in (real, made)]
-    data_text = f"{len(real):,} real sounds of {seconds[0]:,.0f} s and {len(made):,} made ones of {seconds[1]:,.0f} s"
-    return Detector(network.eval().requires_grad_(False), size, data_text)
+    description = f"{len(real):,} real sounds of {seconds[0]:,.0f} s and {len(made):,} made ones of {seconds[1]:,.0f} s"
+    return Detector(network.eval().requires_grad_(False), size, description)
 
 
 def _batches(real: Sequence[Tensor], made: Sequence[Tensor], size: int, rng: Rng) -> Callable[[int, slice], Batch]:
     """Return the data loader (step, rows) -> batch: alternately windows of real and of synthetic sounds."""
-    kinds = [_places(mels) for mels in (real, made)]
+    sources = [_places(mels) for mels in (real, made)]
 
     def batch(step: int, rows: slice) -> Batch:
         stream = rng.stream("place", step)
-        answer = torch.arange(size) % 2
-        place = stream.uniform((size,), torch.float64)
-        picked = [starts[(place * len(starts)).long()] for _, starts in kinds]
-        each = [
+        is_made = torch.arange(size) % 2
+        position = stream.uniform((size,), torch.float64)
+        chosen_starts = [starts[(position * len(starts)).long()] for _, starts in sources]
+        windows = [
             frames[start[:, None] + torch.arange(WINDOW_FRAMES)]
-            for (frames, _), start in zip(kinds, picked, strict=True)
+            for (frames, _), start in zip(sources, chosen_starts, strict=True)
         ]
-        window = torch.where(answer[:, None, None] == 1, each[1], each[0])
-        return {"window": window[rows], "made": answer[rows]}
+        window = torch.where(is_made[:, None, None] == 1, windows[1], windows[0])
+        return {"window": window[rows], "made": is_made[rows]}
 
     return batch
 
 
 def _places(mels: Sequence[Tensor]) -> tuple[Float[Tensor, "frames bands"], Tensor]:
     """Return the concatenated frames of all sounds, and the start indices of windows within one sound."""
-    whole = [mel.float().cpu() if len(mel) >= WINDOW_FRAMES else split_windows(mel.float().cpu(), 1)[0] for mel in mels]
-    starts, first = [], 0
-    for mel in whole:
-        starts.append(torch.arange(first, first + len(mel) - WINDOW_FRAMES + 1))
-        first += len(mel)
-    return torch.cat(whole), torch.cat(starts)
+    clips = [mel.float().cpu() if len(mel) >= WINDOW_FRAMES else split_windows(mel.float().cpu(), 1)[0] for mel in mels]
+    starts, offset = [], 0
+    for mel in clips:
+        starts.append(torch.arange(offset, offset + len(mel) - WINDOW_FRAMES + 1))
+        offset += len(mel)
+    return torch.cat(clips), torch.cat(starts)
 
 
 def save_detector(path: pathlib.Path, detector: Detector) -> None:
@@ -224,10 +224,10 @@ def load_detector(path: pathlib.Path) -> Detector:
     Raises:
         InputError: If the file is missing or damaged, or does not contain a detector.
     """
-    tensors, note = load_tensors(path)
+    tensors, metadata = load_tensors(path)
     try:
-        record = json.loads(note["detector"])
-        num_bands, features = tensors["mean"].shape[1], {one.shape[1] for one in tensors.values() if one.ndim == 2}
+        record = json.loads(metadata["detector"])
+        num_bands, features = tensors["mean"].shape[1], {t.shape[1] for t in tensors.values() if t.ndim == 2}
         if num_bands != record["bands"] or record["size"] * WIDTHS[-1] not in features:  # before allocating memory
             raise ValueError(
                 f"weights of {num_bands} bands and {max(features, default=0)} features contradict the metadata"

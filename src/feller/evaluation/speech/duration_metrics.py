@@ -50,22 +50,22 @@ def durations_quality(
         trained: Phones and durations of the training data, for the Fréchet distances.
     """
     mean = predicted.double().mean(0)
-    numbers: dict[str, float | None] = {}
+    metrics: dict[str, float | None] = {}
     for name, selected in (("phone", durations.valid & ~durations.is_silence), ("silence", durations.is_silence)):
-        numbers[f"{name}_mae"] = masked_error(durations.true, mean, durations.filled_mask & selected)
-    numbers["duration_correlation"] = masked_correlation(
+        metrics[f"{name}_mae"] = masked_error(durations.true, mean, durations.filled_mask & selected)
+    metrics["duration_correlation"] = masked_correlation(
         durations.true, mean, durations.filled_mask & durations.valid, durations.valid
     )
     if trained is None:
-        return numbers
+        return metrics
     for name, selected, train_selected in (
         ("phone", durations.valid & ~durations.is_silence, trained.valid & ~trained.is_silence),
         ("silence", durations.is_silence, trained.is_silence),
     ):
-        numbers[f"{name}_fdd"] = duration_distance(
+        metrics[f"{name}_fdd"] = duration_distance(
             predicted[:, durations.filled_mask & selected].flatten(), trained.true[train_selected]
         )
-    return numbers
+    return metrics
 
 
 def masked_error(true: Num[Tensor, "n m"], predicted: Num[Tensor, "n m"], hidden: Bool[Tensor, "n m"]) -> float | None:
@@ -87,13 +87,13 @@ def masked_correlation(
     utterances have both predicted and observed durations, or if either mean is constant over utterances.
     """
     observed_mask = valid & ~hidden
-    both = hidden.any(1) & observed_mask.any(1)
-    if int(both.sum()) < 3:
+    has_both = hidden.any(1) & observed_mask.any(1)
+    if int(has_both.sum()) < 3:
         return None
-    rates = torch.stack([_mean(predicted[both], hidden[both]), _mean(true[both], observed_mask[both])])
-    rates = rates - rates.mean(1, keepdim=True)
-    spread = rates.square().sum(1).sqrt()
-    return None if (spread < 1e-9).any() else (rates.prod(0).sum() / spread.prod()).item()
+    means = torch.stack([_mean(predicted[has_both], hidden[has_both]), _mean(true[has_both], observed_mask[has_both])])
+    means = means - means.mean(1, keepdim=True)
+    norms = means.square().sum(1).sqrt()
+    return None if (norms < 1e-9).any() else (means.prod(0).sum() / norms.prod()).item()
 
 
 def _mean(x: Num[Tensor, "n m"], mask: Bool[Tensor, "n m"]) -> Float[Tensor, " n"]:

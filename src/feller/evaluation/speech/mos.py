@@ -44,6 +44,6 @@ def opinion(sound: Waveform) -> MOSRatings:
     samples = resample(sound, RATE).samples
     if len(samples) < MIN_SECONDS * RATE or not np.isfinite(samples).all():
         raise InputError(f"a finite sound of at least {MIN_SECONDS:g} s", f"{sound.seconds:.2f} s")
-    filled = samples if len(samples) >= WINDOW else np.resize(samples, WINDOW)
-    found = dnsmos.run(np.clip(filled, -1, 1), sr=RATE)
-    return MOSRatings(float(found["ovrl_mos"]), float(found["sig_mos"]), float(found["bak_mos"]))
+    window = samples if len(samples) >= WINDOW else np.resize(samples, WINDOW)
+    ratings = dnsmos.run(np.clip(window, -1, 1), sr=RATE)
+    return MOSRatings(float(ratings["ovrl_mos"]), float(ratings["sig_mos"]), float(ratings["bak_mos"]))

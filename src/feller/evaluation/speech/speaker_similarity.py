@@ -81,30 +81,30 @@ class SpeakerEncoder:
 
     def embed(self, sounds: Sequence[Waveform]) -> Float32[Tensor, "n 256"]:
         """Return the normalized mean embedding of each sound; NaN if the sound is silent or shorter than 0.25 s."""
-        means = [part.mean(0, keepdim=True) for part in self.embed_windows(sounds)]
+        means = [embeddings.mean(0, keepdim=True) for embeddings in self.embed_windows(sounds)]
         return nn.functional.normalize(torch.cat([torch.empty(0, SIZE), *means]))
 
     def embed_windows(self, sounds: Sequence[Waveform]) -> list[Float32[Tensor, "_ 256"]]:
         """Return the embeddings of each sound's 1.6 s windows, 1.3 per second; one NaN row if a sound has no window."""
         encoder = self._encoder
-        cut = [_mel_windows(sound) for sound in sounds]
-        every = torch.cat([torch.empty(0, WINDOW, BANDS), *cut])
-        vectors = torch.cat([torch.empty(0, SIZE), *(encoder(part) for part in every.split(BATCH) if len(part))])
-        found = vectors.split([len(part) for part in cut])
-        return [part if len(part) else torch.full((1, SIZE), torch.nan) for part in found]
+        windows = [_mel_windows(sound) for sound in sounds]
+        stacked = torch.cat([torch.empty(0, WINDOW, BANDS), *windows])
+        vectors = torch.cat([torch.empty(0, SIZE), *(encoder(x) for x in stacked.split(BATCH) if len(x))])
+        by_sound = vectors.split([len(x) for x in windows])
+        return [x if len(x) else torch.full((1, SIZE), torch.nan) for x in by_sound]
 
 
 def _mel_windows(sound: Waveform) -> Float32[Tensor, "_ 160 40"]:
     """Return the mel frames of each window; empty for a silent or too short sound."""
     samples = resample(sound, RATE).samples
-    level = float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))) if len(samples) else 0.0
-    if len(samples) < MIN_SECONDS * RATE or not 0 < level < np.inf:
+    rms = float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))) if len(samples) else 0.0
+    if len(samples) < MIN_SECONDS * RATE or not 0 < rms < np.inf:
         return torch.empty(0, WINDOW, BANDS)
     frames = len(samples) // HOP + 1
     starts = [*range(0, max(1, frames - WINDOW + STEP + 1), STEP)]
     if len(starts) > 1 and len(samples) - starts[-1] * HOP < MIN_COVERAGE * WINDOW * HOP:
         starts.pop()
-    padded = np.pad(samples * max(1.0, MIN_RMS / level), (0, max(0, (starts[-1] + WINDOW) * HOP - len(samples))))
+    padded = np.pad(samples * max(1.0, MIN_RMS / rms), (0, max(0, (starts[-1] + WINDOW) * HOP - len(samples))))
     librosa = require_package("librosa", "speaker similarity", "judges")
     mel = librosa.feature.melspectrogram(y=padded, sr=RATE, n_fft=FFT, hop_length=HOP, n_mels=BANDS)
     mel = torch.from_numpy(mel.T.astype(np.float32))

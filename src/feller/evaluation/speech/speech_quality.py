@@ -62,12 +62,12 @@ def frechet_features(
         InputError: If either set has fewer than 8 sounds, or the real features are constant.
     """
     features, real = (rows[rows.isfinite().all(1)] for rows in (features, real))
-    smaller = min(len(features), len(real))
-    if smaller < MIN_SOUNDS:
+    min_sounds = min(len(features), len(real))
+    if min_sounds < MIN_SOUNDS:
         raise InputError(f"at least {MIN_SOUNDS} sounds in each set", f"{len(features)} and {len(real)}")
-    num_components = min(COMPONENTS, smaller // SOUNDS_PER_COMPONENT) if components is None else components
-    axes = Components.fit(real, num_components)
-    projected, real_projected = axes.transform(features), axes.transform(real)
+    num_components = min(COMPONENTS, min_sounds // SOUNDS_PER_COMPONENT) if components is None else components
+    pca = Components.fit(real, num_components)
+    projected, real_projected = pca.transform(features), pca.transform(real)
     variance = real_projected.var(0).sum().item()
     if not variance > 0:
         raise InputError("real sounds with different features", "equal features")
@@ -95,8 +95,8 @@ class Utterances:
     def subsample(self, max_sounds: int, rng: Rng) -> "Utterances":
         """Return a random subset of at most `max_sounds` utterances, in random order."""
         order = torch.randperm(len(self.sounds), generator=rng.stream("some").shared_generator())[:max_sounds].tolist()
-        parts = (None if part is None else [part[i] for i in order] for part in (self.texts, self.prompts))
-        return Utterances([self.sounds[i] for i in order], *parts)
+        fields = (None if field is None else [field[i] for i in order] for field in (self.texts, self.prompts))
+        return Utterances([self.sounds[i] for i in order], *fields)
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,79 +146,80 @@ def speech_quality(made: Utterances, real: Utterances, rng: Rng, judges: Judges 
     judges = judges or Judges()
     if not len(made.sounds) or not len(real.sounds):
         raise InputError("at least one generated and one real sound", f"{len(made.sounds)} and {len(real.sounds)}")
-    numbers, notes = Numbers(), list[str]()
+    metrics, notes = Numbers(), list[str]()
     for name, measure in MEASURES.items():
         try:
-            numbers |= measure(made, real, rng.fold_in(name), judges)
+            metrics |= measure(made, real, rng.fold_in(name), judges)
         except NotInstalledError as error:
             notes.append(f"{name} are not measured: {error}")
-    return SpeechQuality(numbers, (*notes, *_notes(made, numbers, judges)))
+    return SpeechQuality(metrics, (*notes, *_notes(made, metrics, judges)))
 
 
 def _words(made: Utterances, real: Utterances, rng: Rng, judges: Judges) -> Numbers:
-    numbers = Numbers()
+    metrics = Numbers()
     if made.texts is not None:
-        some = made.subsample(judges.max_transcribed, rng.fold_in("made"))
-        found = word_error_rate(some.texts or (), judges.recognizer.transcribe(some.sounds), rng)
-        numbers |= {
-            "word_error_rate": found.rate,
-            "word_error_rate_low": found.low,
-            "word_error_rate_high": found.high,
+        subset = made.subsample(judges.max_transcribed, rng.fold_in("made"))
+        wer = word_error_rate(subset.texts or (), judges.recognizer.transcribe(subset.sounds), rng)
+        metrics |= {
+            "word_error_rate": wer.rate,
+            "word_error_rate_low": wer.low,
+            "word_error_rate_high": wer.high,
             "word_error_rate_floor": None,
         }
         if real.texts is not None:
-            some = real.subsample(judges.max_transcribed, rng.fold_in("real"))
-            floor = word_error_rate(some.texts or (), judges.recognizer.transcribe(some.sounds), rng)
-            numbers["word_error_rate_floor"] = floor.rate
-    return numbers
+            subset = real.subsample(judges.max_transcribed, rng.fold_in("real"))
+            floor = word_error_rate(subset.texts or (), judges.recognizer.transcribe(subset.sounds), rng)
+            metrics["word_error_rate_floor"] = floor.rate
+    return metrics
 
 
 def _voices(made: Utterances, real: Utterances, rng: Rng, judges: Judges) -> Numbers:
-    some, real_chosen = (
-        part.subsample(judges.max_compared, rng.fold_in(name)) for part, name in ((made, "made"), (real, "real"))
+    subset, real_subset = (
+        group.subsample(judges.max_compared, rng.fold_in(name)) for group, name in ((made, "made"), (real, "real"))
     )
-    own, real_vectors = judges.speaker_encoder.embed(some.sounds), judges.speaker_encoder.embed(real_chosen.sounds)
-    numbers: Numbers = {"voiceless": float((~own.isfinite().all(1)).sum())}
-    if some.prompts is not None:
-        numbers["speaker_similarity"] = _mean_similarity(own, judges.speaker_encoder.embed(some.prompts))
-        theirs = real_chosen.prompts
-        numbers["speaker_similarity_floor"] = (
-            None if theirs is None else _mean_similarity(real_vectors, judges.speaker_encoder.embed(theirs))
+    vectors = judges.speaker_encoder.embed(subset.sounds)
+    real_vectors = judges.speaker_encoder.embed(real_subset.sounds)
+    metrics: Numbers = {"voiceless": float((~vectors.isfinite().all(1)).sum())}
+    if subset.prompts is not None:
+        metrics["speaker_similarity"] = _mean_similarity(vectors, judges.speaker_encoder.embed(subset.prompts))
+        real_prompts = real_subset.prompts
+        metrics["speaker_similarity_floor"] = (
+            None if real_prompts is None else _mean_similarity(real_vectors, judges.speaker_encoder.embed(real_prompts))
         )
-    return numbers | _distances(*(part[part.isfinite().all(1)] for part in (own, real_vectors)))
+    return metrics | _distances(*(group[group.isfinite().all(1)] for group in (vectors, real_vectors)))
 
 
 def _mean_similarity(vectors: Float[Tensor, "n f"], prompts: Float[Tensor, "n f"]) -> float | None:
     """Return the mean similarity over pairs with valid embeddings."""
-    found = similarity(vectors, prompts)
-    return found[found.isfinite()].double().mean().item() if found.isfinite().any() else None
+    cosines = similarity(vectors, prompts)
+    return cosines[cosines.isfinite()].double().mean().item() if cosines.isfinite().any() else None
 
 
-def _distances(own: Float[Tensor, "n f"], real_vectors: Float[Tensor, "m f"]) -> Numbers:
+def _distances(vectors: Float[Tensor, "n f"], real_vectors: Float[Tensor, "m f"]) -> Numbers:
     """Return the Fréchet distance of samples from one half of the real sounds, and its floor from the other half."""
-    n = min(len(own), len(real_vectors) // 2)
+    n = min(len(vectors), len(real_vectors) // 2)
     if n < MIN_SOUNDS:
         return {"frechet_speech": None, "frechet_speech_floor": None}
-    real_half, other = real_vectors[:n], real_vectors[n : 2 * n]
+    real_half, other_half = real_vectors[:n], real_vectors[n : 2 * n]
     return {
-        "frechet_speech": frechet_features(own[:n], real_half),
-        "frechet_speech_floor": frechet_features(other, real_half),
+        "frechet_speech": frechet_features(vectors[:n], real_half),
+        "frechet_speech_floor": frechet_features(other_half, real_half),
     }
 
 
 def _opinions(made: Utterances, real: Utterances, rng: Rng, judges: Judges) -> Numbers:
-    numbers = Numbers()
-    for part, name, behind in ((made, "made", ""), (real, "real", "_floor")):
+    metrics = Numbers()
+    for utterances, name, suffix in ((made, "made", ""), (real, "real", "_floor")):
         sounds = [
             sound
-            for sound in part.subsample(judges.max_rated, rng.fold_in(name)).sounds
+            for sound in utterances.subsample(judges.max_rated, rng.fold_in(name)).sounds
             if sound.seconds >= MIN_SECONDS
         ]
-        found = [judges.predict_mos(sound) for sound in sounds]
-        means = torch.tensor([(one.overall, one.speech, one.background) for one in found]).mean(0).tolist()
-        names = (f"opinion{rating}{behind}" for rating in ("", "_speech", "_background"))
-        numbers |= dict(zip(names, means if found else [None] * 3, strict=True))
-    return numbers
+        ratings = [judges.predict_mos(sound) for sound in sounds]
+        means = torch.tensor([(mos.overall, mos.speech, mos.background) for mos in ratings]).mean(0).tolist()
+        keys = (f"opinion{rating}{suffix}" for rating in ("", "_speech", "_background"))
+        metrics |= dict(zip(keys, means if ratings else [None] * 3, strict=True))
+    return metrics
 
 
 Measure = Callable[[Utterances, Utterances, Rng, Judges], Numbers]
@@ -227,14 +228,14 @@ MEASURES: dict[str, Measure] = {"words": _words, "voices": _voices, "opinions": 
 
 def _notes(made: Utterances, numbers: Numbers, judges: Judges) -> list[str]:
     notes = []
-    for name, most in (
+    for name, max_sounds in (
         ("word_error_rate", judges.max_transcribed),
         ("voiceless", judges.max_compared),
         ("opinion", judges.max_rated),
     ):
-        if name in numbers and len(made.sounds) > most:
-            what = "voices" if name == "voiceless" else name
-            notes.append(f"{what}: evaluated on {most:,} of the {len(made.sounds):,} sounds, to save time")
+        if name in numbers and len(made.sounds) > max_sounds:
+            label = "voices" if name == "voiceless" else name
+            notes.append(f"{label}: evaluated on {max_sounds:,} of the {len(made.sounds):,} sounds, to save time")
     short = sum(sound.seconds < RELIABLE_SECONDS for sound in made.sounds)
     if "speaker_similarity" in numbers and short:
         notes.append(f"{short:,} sounds are shorter than {RELIABLE_SECONDS:g} s: speaker similarity is unreliable")

@@ -30,25 +30,25 @@ class VocoderScores:
 
 def vocoder_scores(vocoder: Vocoder, real: Sequence[Waveform], mel: MelConfig) -> VocoderScores:
     """Resynthesize real sounds from their log mel spectrograms with a vocoder; measure errors and speed."""
-    made, apart, off, frames, spent = [], 0.0, 0.0, 0, 0.0
+    made, spectral, mel_error, frames, seconds = [], 0.0, 0.0, 0, 0.0
     for sound in real:
         target_mel = mel.log_mel(torch.from_numpy(sound.samples))
         start_time = time.perf_counter()
         samples = vocoder.synthesize(target_mel, mel)
-        spent += time.perf_counter() - start_time
-        off += float((mel.log_mel(samples) - target_mel).abs().mean(1).sum())
+        seconds += time.perf_counter() - start_time
+        mel_error += float((mel.log_mel(samples) - target_mel).abs().mean(1).sum())
         frames += len(target_mel)
-        apart += _spectral_distance(
+        spectral += _spectral_distance(
             samples, torch.from_numpy(sound.samples[: len(samples)]), default_window_sizes(mel.n_fft)
         )
         made.append(Waveform(samples.numpy().astype(np.float32), mel.sample_rate))
     return VocoderScores(
-        tuple(made), apart / len(made), off / frames, spent / (frames * mel.hop_length / mel.sample_rate)
+        tuple(made), spectral / len(made), mel_error / frames, seconds / (frames * mel.hop_length / mel.sample_rate)
     )
 
 
 def _spectral_distance(made: Float[Tensor, " n"], real: Float[Tensor, " n"], windows: Sequence[int]) -> float:
     """Return the mean spectral difference over window sizes; short sounds are zero-padded."""
-    short = max(max(windows) - len(real), 0)
-    a, b = (torch.nn.functional.pad(sound, (0, short))[None] for sound in (made, real))
+    padding = max(max(windows) - len(real), 0)
+    a, b = (torch.nn.functional.pad(sound, (0, padding))[None] for sound in (made, real))
     return sum(spectral_difference(a, b, window).item() for window in windows) / len(windows)

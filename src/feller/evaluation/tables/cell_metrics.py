@@ -41,18 +41,18 @@ def cell_loss(
     if real is None or not len(real.values) or not len(synthetic) or not schema.clips:
         return hidden
     columns = schema.modelled
-    ends = np.array([column.num_values for column in columns])
+    missing_codes = np.array([column.num_values for column in columns])
     may_miss = np.array([column.missing is not None for column in columns])
-    made = (synthetic.cpu().numpy() == ends) & may_miss
-    empty = sum(real.factorize(column.name).count_in((*MISSING, *column.words_for_missing)) for column in columns)
+    is_missing = (synthetic.cpu().numpy() == missing_codes) & may_miss
+    num_empty = sum(real.factorize(column.name).count_in((*MISSING, *column.words_for_missing)) for column in columns)
     outside = encode(real, schema).outside / len(real.values)
     clipped = outside.mean().item()
-    worst = (
+    worst_column = (
         {"clipped_max": outside.max().item(), "clipped_worst": columns[int(outside.argmax())].name} if clipped else {}
     )
-    cells = len(columns) * len(real.values)
-    shares = {"empty_real": empty / cells, "clipped": clipped, "merged": _num_merged(real, schema) / cells}
-    return {"empty": float(made.mean()), **shares, **worst, "cells_real": cells, **hidden}
+    total = len(columns) * len(real.values)
+    fractions = {"empty_real": num_empty / total, "clipped": clipped, "merged": _num_merged(real, schema) / total}
+    return {"empty": float(is_missing.mean()), **fractions, **worst_column, "cells_real": total, **hidden}
 
 
 def _num_merged(real: RawTable, schema: Schema) -> int:
@@ -60,8 +60,8 @@ def _num_merged(real: RawTable, schema: Schema) -> int:
     count = 0
     for column in schema.modelled:
         if isinstance(column, Categorical) and column.other is not None:
-            own_words = (*column.values, column.other, *column.words_for_missing, *MISSING)
-            count += len(real.values) - real.factorize(column.name).count_in(own_words)
+            listed_values = (*column.values, column.other, *column.words_for_missing, *MISSING)
+            count += len(real.values) - real.factorize(column.name).count_in(listed_values)
     return count
 
 
@@ -69,40 +69,40 @@ def exact_row_fraction(made: RawTable, real: RawTable, schema: Schema) -> float:
     """Return the fraction of rows in `made` whose modelled cells equal those of a row in `real`, numbers by value."""
     pairs = [(made.factorize(column.name), real.factorize(column.name)) for column in schema.modelled]
     pairs.sort(key=lambda pair: -len(pair[1].uniques))  # most distinct values first: discards rows early
-    rows, others = np.arange(len(made.values)), np.arange(len(real.values))
-    row_keys, real_keys = np.zeros(len(rows), dtype=np.int64), np.zeros(len(others), dtype=np.int64)
-    for ours, theirs in pairs:
-        both = _values(pyarrow.concat_arrays([ours.uniques, theirs.uniques])).dictionary_encode()
-        first, second = np.split(np.asarray(both.indices, dtype=np.int64), [len(ours.uniques)])
-        row_keys = row_keys * len(both.dictionary) + first[ours.codes[rows]]
-        real_keys = real_keys * len(both.dictionary) + second[theirs.codes[others]]
-        alike, as_well = np.isin(row_keys, real_keys), np.isin(real_keys, row_keys)
-        rows, others = rows[alike], others[as_well]
-        _, numbers = np.unique(np.concatenate([row_keys[alike], real_keys[as_well]]), return_inverse=True)
-        row_keys, real_keys = np.split(numbers, [len(rows)])
+    rows, real_rows = np.arange(len(made.values)), np.arange(len(real.values))
+    row_keys, real_keys = np.zeros(len(rows), dtype=np.int64), np.zeros(len(real_rows), dtype=np.int64)
+    for made_cells, real_cells in pairs:
+        values = _values(pyarrow.concat_arrays([made_cells.uniques, real_cells.uniques])).dictionary_encode()
+        made_codes, real_codes = np.split(np.asarray(values.indices, dtype=np.int64), [len(made_cells.uniques)])
+        row_keys = row_keys * len(values.dictionary) + made_codes[made_cells.codes[rows]]
+        real_keys = real_keys * len(values.dictionary) + real_codes[real_cells.codes[real_rows]]
+        in_real, in_made = np.isin(row_keys, real_keys), np.isin(real_keys, row_keys)
+        rows, real_rows = rows[in_real], real_rows[in_made]
+        _, ranks = np.unique(np.concatenate([row_keys[in_real], real_keys[in_made]]), return_inverse=True)
+        row_keys, real_keys = np.split(ranks, [len(rows)])
     return len(rows) / len(made.values) if len(made.values) else 0.0
 
 
 _PLAIN = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)$"
 
 
-def _values(words: pyarrow.Array) -> pyarrow.Array:
+def _values(cells: pyarrow.Array) -> pyarrow.Array:
     """Return cells with numbers in a canonical form, without redundant signs and zeros."""
-    words = _ARROW.utf8_trim_whitespace(words)
-    body = _ARROW.ascii_ltrim(_ARROW.ascii_ltrim(words, "+-"), "0")
-    cut = _ARROW.ascii_rtrim(_ARROW.ascii_rtrim(body, "0"), ".")
-    body = _ARROW.if_else(_ARROW.match_substring(body, "."), cut, body)
-    bare, nothing = _ARROW.equal(body, ""), pyarrow.scalar("", TEXT)
-    below = _ARROW.and_not(_ARROW.starts_with(words, "-"), bare)
-    sign = _ARROW.if_else(below, pyarrow.scalar("-", TEXT), nothing)
-    nought = _ARROW.if_else(bare, pyarrow.scalar("0", TEXT), nothing)
-    numbers = _ARROW.binary_join_element_wise(sign, body, nought, nothing)
-    found = _ARROW.if_else(_ARROW.match_substring_regex(words, _PLAIN), numbers, words)
-    powers = _ARROW.match_substring_regex(found, "^[+-]?[0-9.]+[eE]")
-    if not _ARROW.any(powers).as_py():
-        return found
+    cells = _ARROW.utf8_trim_whitespace(cells)
+    digits = _ARROW.ascii_ltrim(_ARROW.ascii_ltrim(cells, "+-"), "0")
+    stripped = _ARROW.ascii_rtrim(_ARROW.ascii_rtrim(digits, "0"), ".")
+    digits = _ARROW.if_else(_ARROW.match_substring(digits, "."), stripped, digits)
+    is_zero, no_text = _ARROW.equal(digits, ""), pyarrow.scalar("", TEXT)
+    is_negative = _ARROW.and_not(_ARROW.starts_with(cells, "-"), is_zero)
+    sign = _ARROW.if_else(is_negative, pyarrow.scalar("-", TEXT), no_text)
+    zero = _ARROW.if_else(is_zero, pyarrow.scalar("0", TEXT), no_text)
+    numbers = _ARROW.binary_join_element_wise(sign, digits, zero, no_text)
+    canonical = _ARROW.if_else(_ARROW.match_substring_regex(cells, _PLAIN), numbers, cells)
+    is_scientific = _ARROW.match_substring_regex(canonical, "^[+-]?[0-9.]+[eE]")
+    if not _ARROW.any(is_scientific).as_py():
+        return canonical
     return _ARROW.replace_with_mask(
-        found, powers, text_array([*map(_normalize_number, found.filter(powers).to_pylist())])
+        canonical, is_scientific, text_array([*map(_normalize_number, canonical.filter(is_scientific).to_pylist())])
     )
 
 
@@ -149,9 +149,9 @@ class NumberColumnPair:
         bound = max(
             NUM_STANDARD_ERRORS * error, FAR_OFF_FRACTION * min(real.deviation, abs(real.mean) or real.deviation)
         )
-        width = real.quantiles[-1] - real.quantiles[0]
-        apart = max(abs(a - b) for a, b in zip(made.quantiles, real.quantiles, strict=True))
-        return abs(made.mean - real.mean) > bound or (width > 0 and apart > FAR_OFF_FRACTION * width)
+        spread = real.quantiles[-1] - real.quantiles[0]
+        difference = max(abs(a - b) for a, b in zip(made.quantiles, real.quantiles, strict=True))
+        return abs(made.mean - real.mean) > bound or (spread > 0 and difference > FAR_OFF_FRACTION * spread)
 
 
 def number_columns(made: RawTable, real: RawTable, schema: Schema) -> Sequence[NumberColumnPair]:
@@ -162,20 +162,20 @@ def number_columns(made: RawTable, real: RawTable, schema: Schema) -> Sequence[N
 def _number_column_pairs(made: RawTable, real: RawTable, schema: Schema) -> Iterator[NumberColumnPair]:
     for column in schema.modelled:
         if isinstance(column, Numerical):
-            both = [_numbers(column, table) for table in (made, real)]
-            if all(map(len, both)):
-                yield NumberColumnPair(column.name, *map(_column_statistics, both))
+            samples = [_numbers(column, table) for table in (made, real)]
+            if all(map(len, samples)):
+                yield NumberColumnPair(column.name, *map(_column_statistics, samples))
 
 
 def _numbers(column: Numerical, table: RawTable) -> Float64[np.ndarray, " n"]:
-    words, form = table.factorize(column.name), column.form
-    read = form.parse(words.uniques)
-    numbers, valid = read.units / 10**form.decimals, read.valid & ~words.is_in(column.words_for_missing)
-    for i in np.flatnonzero(valid & (~read.exact | (abs(read.units) >= MAX_EXACT_UNITS))):  # not exact in units
-        numbers[i] = float(form.read(words.uniques[i].as_py()) or 0)
-    return numbers[words.codes][valid[words.codes]]
+    cells, form = table.factorize(column.name), column.form
+    parsed = form.parse(cells.uniques)
+    numbers, valid = parsed.units / 10**form.decimals, parsed.valid & ~cells.is_in(column.words_for_missing)
+    for i in np.flatnonzero(valid & (~parsed.exact | (abs(parsed.units) >= MAX_EXACT_UNITS))):  # not exact in units
+        numbers[i] = float(form.read(cells.uniques[i].as_py()) or 0)
+    return numbers[cells.codes][valid[cells.codes]]
 
 
 def _column_statistics(numbers: Float64[np.ndarray, " n"]) -> ColumnStatistics:
-    quantiles = tuple(float(one) for one in np.quantile(numbers, QUANTILES))
+    quantiles = tuple(float(quantile) for quantile in np.quantile(numbers, QUANTILES))
     return ColumnStatistics(len(numbers), float(numbers.mean()), float(numbers.std()), quantiles)

@@ -43,13 +43,13 @@ def independent_columns_nll(
         levels_of: Function from the category indices of rows to their levels.
         rooms: Number of categories of each column.
     """
-    every = [torch.arange(max(rooms)).clamp(max=room - 1) for room in rooms]
-    levels, train_levels, held_out_levels = (levels_of(codes) for codes in (torch.stack(every, 1), train, held_out))
+    grid = [torch.arange(max(rooms)).clamp(max=count - 1) for count in rooms]
+    levels, train_levels, held_out_levels = (levels_of(codes) for codes in (torch.stack(grid, 1), train, held_out))
     total = 0.0
-    for j, room in enumerate(rooms):
-        width = levels[:room, j].bincount().double()
-        shares = train_levels[:, j].bincount(minlength=len(width)).double() + 1
-        total -= (shares / shares.sum() / width).log()[held_out_levels[:, j]].mean().item()
+    for j, count in enumerate(rooms):
+        level_sizes = levels[:count, j].bincount().double()
+        frequencies = train_levels[:, j].bincount(minlength=len(level_sizes)).double() + 1
+        total -= (frequencies / frequencies.sum() / level_sizes).log()[held_out_levels[:, j]].mean().item()
     return total
 
 
@@ -79,22 +79,22 @@ def copied_fraction(rows: Int64[Tensor, "n k"], reference: Int64[Tensor, "m k"])
 
 def nearest_hamming(rows: Int64[Tensor, "n k"], reference_rows: Int64[Tensor, "m k"]) -> Int64[np.ndarray, " n"]:
     """Return the Hamming distance from each row to its nearest reference row."""
-    k, largest = rows.shape[1], max(int(rows.max()), int(reference_rows.max()))
-    small = next(kind for kind in (np.uint8, np.uint16, np.int64) if largest <= np.iinfo(kind).max)
-    queries, reference = (np.ascontiguousarray(table.cpu().numpy().T.astype(small)) for table in (rows, reference_rows))
-    counter = np.uint8 if k < 256 else np.uint16
-    best = np.full(len(rows), k, dtype=np.int64)
-    wide = min(len(reference_rows), BLOCK // 32)
-    high = max(1, BLOCK // wide)
-    for left in range(0, len(reference_rows), wide):
-        part = reference[:, left : left + wide]
-        for top in range(0, len(rows), high):
-            block = queries[:, top : top + high]
-            apart = np.zeros((block.shape[1], part.shape[1]), dtype=counter)
-            for of_rows, of_known in zip(block, part, strict=True):
-                apart += of_rows[:, None] != of_known[None]
-            np.minimum(best[top : top + high], apart.min(1), out=best[top : top + high])
-    return best
+    k, max_code = rows.shape[1], max(int(rows.max()), int(reference_rows.max()))
+    dtype = next(candidate for candidate in (np.uint8, np.uint16, np.int64) if max_code <= np.iinfo(candidate).max)
+    queries, reference = (np.ascontiguousarray(table.cpu().numpy().T.astype(dtype)) for table in (rows, reference_rows))
+    counter_dtype = np.uint8 if k < 256 else np.uint16
+    nearest = np.full(len(rows), k, dtype=np.int64)
+    num_columns = min(len(reference_rows), BLOCK // 32)
+    num_rows = max(1, BLOCK // num_columns)
+    for start in range(0, len(reference_rows), num_columns):
+        columns = reference[:, start : start + num_columns]
+        for row in range(0, len(rows), num_rows):
+            query_block = queries[:, row : row + num_rows]
+            distances = np.zeros((query_block.shape[1], columns.shape[1]), dtype=counter_dtype)
+            for query_codes, column_codes in zip(query_block, columns, strict=True):
+                distances += query_codes[:, None] != column_codes[None]
+            np.minimum(nearest[row : row + num_rows], distances.min(1), out=nearest[row : row + num_rows])
+    return nearest
 
 
 def dcr_fraction(
@@ -111,8 +111,8 @@ def dcr_fraction(
         subsample_rows(train, size, rng.fold_in("seen")),
         subsample_rows(held_out, size, rng.fold_in("unseen")),
     )
-    to_seen, to_unseen = nearest_hamming(queries, train_rows), nearest_hamming(queries, held_out_rows)
-    return ((to_seen < to_unseen).mean() + (to_seen == to_unseen).mean() / 2).item()
+    to_train, to_held_out = nearest_hamming(queries, train_rows), nearest_hamming(queries, held_out_rows)
+    return ((to_train < to_held_out).mean() + (to_train == to_held_out).mean() / 2).item()
 
 
 def membership_auc(
@@ -125,6 +125,6 @@ def membership_auc(
     size = min(MEMBERS, len(train), len(held_out))
     of_members = nearest_hamming(subsample_rows(train, size, rng.fold_in("members")), synthetic)
     of_others = nearest_hamming(subsample_rows(held_out, size, rng.fold_in("others")), synthetic)
-    members, others = (np.bincount(apart, minlength=train.shape[1] + 1) / size for apart in (of_members, of_others))
+    members, others = (np.bincount(nearest, minlength=train.shape[1] + 1) / size for nearest in (of_members, of_others))
     farther = 1 - others.cumsum()  # P(distance of a non-member > d)
     return (members @ (farther + others / 2)).item()

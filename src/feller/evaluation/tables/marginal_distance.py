@@ -36,13 +36,13 @@ def score_pairs(k: int, rng: Rng) -> list[Columns]:
 def _chosen(k: int, size: int, max_sets: int, rng: Rng) -> list[Columns]:
     if math.comb(k, size) <= max_sets:
         return list(itertools.combinations(range(k), size))
-    tries, found, step = rng.fold_in("column sets", size), set[Columns](), 0
-    while len(found) < max_sets:
-        rows = tries.stream("columns", step).randint(k, (max_sets, size)).sort(1).values.tolist()
-        fresh = [one for row in rows if len(one := tuple(row)) == len(set(row))]
-        found.update(list(dict.fromkeys(one for one in fresh if one not in found))[: max_sets - len(found)])
+    sets_rng, chosen, step = rng.fold_in("column sets", size), set[Columns](), 0
+    while len(chosen) < max_sets:
+        candidates = sets_rng.stream("columns", step).randint(k, (max_sets, size)).sort(1).values.tolist()
+        valid = [subset for row in candidates if len(subset := tuple(row)) == len(set(row))]
+        chosen.update(list(dict.fromkeys(subset for subset in valid if subset not in chosen))[: max_sets - len(chosen)])
         step += 1
-    return sorted(found)
+    return sorted(chosen)
 
 
 def total_variations(
@@ -57,13 +57,13 @@ def total_variations(
         pairs: Pairs of indices of the tables to compare.
         sets: Sets of columns; sorted sets are faster, since common prefixes are computed once.
     """
-    ends = np.cumsum([0, *map(len, tables)])
+    offsets = np.cumsum([0, *map(len, tables)])
     columns = np.ascontiguousarray(torch.cat(list(tables)).cpu().numpy().T)
-    apart = np.empty((len(pairs), len(sets)))
-    for s, (cell, number) in enumerate(cell_numbers(columns, sets)):
-        shares = [np.bincount(cell[a:b], minlength=number) / (b - a) for a, b in itertools.pairwise(ends.tolist())]
-        apart[:, s] = [np.abs(shares[a] - shares[b]).sum() / 2 for a, b in pairs]
-    return apart.clip(max=1.0)  # rounding may exceed 1
+    distances = np.empty((len(pairs), len(sets)))
+    for s, (cell, num_cells) in enumerate(cell_numbers(columns, sets)):
+        probs = [np.bincount(cell[a:b], minlength=num_cells) / (b - a) for a, b in itertools.pairwise(offsets.tolist())]
+        distances[:, s] = [np.abs(probs[a] - probs[b]).sum() / 2 for a, b in pairs]
+    return distances.clip(max=1.0)  # rounding may exceed 1
 
 
 def cell_numbers(
@@ -72,24 +72,24 @@ def cell_numbers(
     """Yield, for each set of columns, each row's cell index in the contingency table, and the number of cells."""
     counts = (columns.max(1) + 1).tolist()
     prefix_stack: list[tuple[Columns, np.ndarray, int]] = [((), np.zeros(columns.shape[1], np.int64), 1)]
-    for one in sets:
-        while prefix_stack[-1][0] != one[: len(prefix_stack) - 1]:
+    for column_set in sets:
+        while prefix_stack[-1][0] != column_set[: len(prefix_stack) - 1]:
             prefix_stack.pop()
-        for j in one[len(prefix_stack) - 1 :]:
-            before, cell, number = prefix_stack[-1]
-            prefix_stack.append(((*before, j), *_joined(cell, number, columns[j], counts[j])))
+        for j in column_set[len(prefix_stack) - 1 :]:
+            prefix, cell, num_cells = prefix_stack[-1]
+            prefix_stack.append(((*prefix, j), *_joined(cell, num_cells, columns[j], counts[j])))
         yield prefix_stack[-1][1:]
 
 
 def _joined(
-    cell: Int64[np.ndarray, " n"], number: int, column: Int64[np.ndarray, " n"], count: int
+    cell: Int64[np.ndarray, " n"], num_cells: int, column: Int64[np.ndarray, " n"], num_levels: int
 ) -> tuple[Int64[np.ndarray, " n"], int]:
     """Extend cell indices by a column; if cells far outnumber rows, index only occurring cells."""
-    both = cell * count + column
-    if number * count <= DENSE * len(both):
-        return both, number * count
-    occurring, both = np.unique(both, return_inverse=True)
-    return both, len(occurring)
+    joint = cell * num_levels + column
+    if num_cells * num_levels <= DENSE * len(joint):
+        return joint, num_cells * num_levels
+    occurring, joint = np.unique(joint, return_inverse=True)
+    return joint, len(occurring)
 
 
 def k_marginal_score(synthetic: Int64[Tensor, "n k"], real: Int64[Tensor, "m k"], rng: Rng) -> float | None:
@@ -103,12 +103,12 @@ def pair_errors(synthetic: Int64[Tensor, "n k"], real: Int64[Tensor, "m k"]) -> 
     k = real.shape[1]
     errors = np.zeros((k, k))
     for size in (1, 2):
-        for one, value in zip(
+        for column_set, value in zip(
             sets := list(itertools.combinations(range(k), size)),
             total_variations([synthetic, real], [(0, 1)], sets)[0],
             strict=True,
         ):
-            errors[one[0], one[-1]] = errors[one[-1], one[0]] = value
+            errors[column_set[0], column_set[-1]] = errors[column_set[-1], column_set[0]] = value
     return errors
 
 
@@ -123,21 +123,21 @@ def column_shapes(
 
     Source: KSComplement and TVComplement of SDMetrics.
     """
-    alike = []
+    similarities = []
     for j, is_ordered in enumerate(ordered):
-        number = int(torch.maximum(synthetic[:, j].max(), real[:, j].max())) + 1
-        a, b = (table[:, j].bincount(minlength=number).double() / len(table) for table in (synthetic, real))
-        apart = (a - b).cumsum(0).abs().max() if is_ordered else (a - b).abs().sum() / 2
-        alike.append(1 - apart.item())
-    return np.array(alike).clip(0, 1)
+        num_levels = int(torch.maximum(synthetic[:, j].max(), real[:, j].max())) + 1
+        a, b = (table[:, j].bincount(minlength=num_levels).double() / len(table) for table in (synthetic, real))
+        distance = (a - b).cumsum(0).abs().max() if is_ordered else (a - b).abs().sum() / 2
+        similarities.append(1 - distance.item())
+    return np.array(similarities).clip(0, 1)
 
 
 def correlations(codes: Int64[Tensor, "n k"]) -> Float64[np.ndarray, "k k"]:
     """Return the Pearson correlations between columns of category indices; 0 for constant columns."""
     values = codes.double()
     centred = values - values.mean(0)
-    spread = centred.norm(dim=0)
-    directions = centred / torch.where(spread > 0, spread, 1)
+    norms = centred.norm(dim=0)
+    directions = centred / torch.where(norms > 0, norms, 1)
     return (directions.T @ directions).clamp(-1, 1).numpy()
 
 
@@ -148,9 +148,9 @@ def pair_trends(
 
     Source: CorrelationSimilarity and ContingencySimilarity of SDMetrics.
     """
-    numbers = np.array(ordered, dtype=bool)
+    is_ordered = np.array(ordered, dtype=bool)
     by_order = 1 - np.abs(correlations(synthetic) - correlations(real)) / 2
-    return np.where(np.logical_and.outer(numbers, numbers), by_order, 1 - pair_errors(synthetic, real))
+    return np.where(np.logical_and.outer(is_ordered, is_ordered), by_order, 1 - pair_errors(synthetic, real))
 
 
 def mean_pair_trend(trends: Float64[np.ndarray, "k k"]) -> float | None:
@@ -162,9 +162,9 @@ def correlation_difference(
     synthetic: Int64[Tensor, "n k"], real: Int64[Tensor, "m k"], ordered: Sequence[bool]
 ) -> float | None:
     """Return the mean |correlation difference| over pairs of ordered columns; None without pairs of ordered columns."""
-    apart = np.abs(correlations(synthetic) - correlations(real))
+    differences = np.abs(correlations(synthetic) - correlations(real))
     pairs = list(itertools.combinations([j for j, is_ordered in enumerate(ordered) if is_ordered], 2))
-    return float(np.mean([apart[pair] for pair in pairs])) if pairs else None
+    return float(np.mean([differences[pair] for pair in pairs])) if pairs else None
 
 
 def is_valid_code(codes: Int64[Tensor, "n k"], counts: Sequence[int]) -> Bool[Tensor, "n k"]:

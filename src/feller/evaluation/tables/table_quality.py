@@ -93,109 +93,111 @@ def table_quality(
         InputError: If there are no synthetic or no training rows.
         UsageError: If the numbers of columns differ, or if `counts`, `ordered` or `target` does not match the tables.
     """
-    named = tuple(names or (f"column {j + 1}" for j in range(len(counts))))
+    columns = tuple(names or (f"column {j + 1}" for j in range(len(counts))))
     is_ordered = tuple(ordered or [False] * len(counts))
-    for words, table in (("synthetic table", synthetic), ("training table", train), ("held-out table", held_out)):
-        _check(words, table, counts, is_ordered, named)
-    for words, table in (("training table", train), ("held-out table", held_out)):
+    for table_name, table in (("synthetic table", synthetic), ("training table", train), ("held-out table", held_out)):
+        _check(table_name, table, counts, is_ordered, columns)
+    for table_name, table in (("training table", train), ("held-out table", held_out)):
         if not marginal_distance.is_valid_code(table, counts).all():
             raise UsageError(
-                f"the {words} contains codes outside the ranges of its columns",
+                f"the {table_name} contains codes outside the ranges of its columns",
                 remedy="Encode the table with the same schema",
             )
     if not len(synthetic) or not len(train):
         raise InputError("at least one synthetic row and one training row", f"{len(synthetic)} and {len(train)}")
     task = None if target is None else usefulness.task(counts, is_ordered, target, levels)
-    numbers: Numbers = {"valid": marginal_distance.valid_fraction(synthetic, counts, rules)}
-    fits = marginal_distance.is_valid_code(synthetic, counts)
-    if not fits.all():
-        synthetic = torch.where(fits, synthetic, torch.tensor(counts, device=synthetic.device))
+    metrics: Numbers = {"valid": marginal_distance.valid_fraction(synthetic, counts, rules)}
+    is_valid = marginal_distance.is_valid_code(synthetic, counts)
+    if not is_valid.all():
+        synthetic = torch.where(is_valid, synthetic, torch.tensor(counts, device=synthetic.device))
         task = task and task.with_extra_code()
     tables = ComparedTables(synthetic, train, held_out, is_ordered)
-    numbers |= _marginals(tables, named, rng.fold_in("marginals"))
-    numbers |= _shape(tables, rng.fold_in("shape"))
+    metrics |= _marginals(tables, columns, rng.fold_in("marginals"))
+    metrics |= _shape(tables, rng.fold_in("shape"))
     if task is not None:
-        tested = tables if has_train else _halved(tables, rng.fold_in("tested"))
-        numbers |= {"told_column": named[task.features.target], **_utility(tested, task, rng.fold_in("utility"))}
-    return numbers | _privacy(tables, rng.fold_in("privacy")) if has_train else numbers
+        compared = tables if has_train else _halved(tables, rng.fold_in("tested"))
+        metrics |= {"told_column": columns[task.features.target], **_utility(compared, task, rng.fold_in("utility"))}
+    return metrics | _privacy(tables, rng.fold_in("privacy")) if has_train else metrics
 
 
-def _halved(tables: ComparedTables, draws: Rng) -> ComparedTables:
+def _halved(tables: ComparedTables, rng: Rng) -> ComparedTables:
     """Split the real rows into halves for training and testing, if there are enough."""
     if len(tables.train) < 2 * MIN_HELD_OUT:
         return tables
-    rows = tables.train[torch.randperm(len(tables.train), generator=draws.stream("rows").shared_generator())]
+    rows = tables.train[torch.randperm(len(tables.train), generator=rng.stream("rows").shared_generator())]
     return replace(tables, train=rows[: len(rows) // 2], held_out=rows[len(rows) // 2 :])
 
 
-def _check(words: str, table: Tensor, counts: Sequence[int], ordered: Sequence[bool], names: Sequence[str]) -> None:
+def _check(label: str, table: Tensor, counts: Sequence[int], ordered: Sequence[bool], names: Sequence[str]) -> None:
     if not len(counts) == len(ordered) == len(names) == table.shape[1]:
         raise UsageError(
-            f"counts, ordered and names with one entry for each of the {table.shape[1]} columns of the {words}",
+            f"counts, ordered and names with one entry for each of the {table.shape[1]} columns of the {label}",
             f"{len(counts)}, {len(ordered)} and {len(names)} entries",
         )
 
 
 def _marginals(tables: ComparedTables, names: Sequence[str], rng: Rng) -> Numbers:
     """Return total variations of 1-, 2- and 3-way marginals, with bootstrap, shuffled and held-out references."""
-    train, numbers = tables.train, Numbers()
-    again = bootstrap_rows(train, len(tables.synthetic), rng)
-    compared = [tables.synthetic, train, again, shuffle_columns(train, rng)] + [
+    train, metrics = tables.train, Numbers()
+    bootstrap = bootstrap_rows(train, len(tables.synthetic), rng)
+    all_tables = [tables.synthetic, train, bootstrap, shuffle_columns(train, rng)] + [
         tables.held_out
     ] * tables.has_enough_held_out
-    there = {of: pair for of, pair in COMPARISONS.items() if max(pair) < len(compared)}
+    pairs = {suffix: pair for suffix, pair in COMPARISONS.items() if max(pair) < len(all_tables)}
     for size in SIZES:
         sets = column_sets(train.shape[1], size, rng)
-        numbers |= {f"tv{size}{of}": None for of in (*COMPARISONS, "_max")}
+        metrics |= {f"tv{size}{suffix}": None for suffix in (*COMPARISONS, "_max")}
         if sets:
-            apart = total_variations(compared, list(there.values()), sets)
-            numbers |= {f"tv{size}{of}": one.mean().item() for of, one in zip(there, apart, strict=True)}
-            numbers[f"tv{size}_max"] = apart[0].max().item()
-            numbers[f"tv{size}_worst"] = BETWEEN.join(names[j] for j in sets[apart[0].argmax()])
-    numbers |= _by_halves(tables, rng.fold_in("halves"))
+            tv = total_variations(all_tables, list(pairs.values()), sets)
+            metrics |= {f"tv{size}{suffix}": tvs.mean().item() for suffix, tvs in zip(pairs, tv, strict=True)}
+            metrics[f"tv{size}_max"] = tv[0].max().item()
+            metrics[f"tv{size}_worst"] = BETWEEN.join(names[j] for j in sets[tv[0].argmax()])
+    metrics |= _by_halves(tables, rng.fold_in("halves"))
     score = rng.fold_in("score")
-    numbers["k_marginal"] = k_marginal_score(tables.synthetic, train, score)
-    numbers["k_marginal_floor"] = k_marginal_score(again, train, score)
-    return numbers
+    metrics["k_marginal"] = k_marginal_score(tables.synthetic, train, score)
+    metrics["k_marginal_floor"] = k_marginal_score(bootstrap, train, score)
+    return metrics
 
 
-def _by_halves(tables: ComparedTables, draws: Rng) -> Numbers:
+def _by_halves(tables: ComparedTables, rng: Rng) -> Numbers:
     """Return total variations from each half of the real rows, with the other half as the reference.
 
     All sets have equal size, so a perfect table equals its reference, however few rows there are.
     """
     real, made = (
-        table[torch.randperm(len(table), generator=draws.stream(name).shared_generator())]
+        table[torch.randperm(len(table), generator=rng.stream(name).shared_generator())]
         for name, table in (("real", tables.train), ("synthetic", tables.synthetic))
     )
-    one, other = real[: len(real) // 2], real[len(real) // 2 :]
-    few = min(len(one), len(made))
-    numbers: Numbers = {}
-    for size in SIZES[:2]:
-        sets = column_sets(real.shape[1], size, draws)
+    first_half, second_half = real[: len(real) // 2], real[len(real) // 2 :]
+    size = min(len(first_half), len(made))
+    metrics: Numbers = {}
+    for k in SIZES[:2]:
+        sets = column_sets(real.shape[1], k, rng)
         if len(real) < MIN_HELD_OUT or not sets:
             continue
-        apart = [
+        halves = [
             total_variations(
-                [made[:few], beside, known[:few], shuffle_columns(known, draws)[:few]], [(0, 1), (2, 1), (3, 1)], sets
+                [made[:size], reference, train[:size], shuffle_columns(train, rng)[:size]],
+                [(0, 1), (2, 1), (3, 1)],
+                sets,
             )
-            for known, beside in ((one, other), (other, one))
+            for train, reference in ((first_half, second_half), (second_half, first_half))
         ]
-        for end, *both in zip(("", "_floor", "_independent"), *apart, strict=True):
-            numbers[f"tv{size}_half{end}"] = sum(part.mean().item() for part in both) / len(both)
-    return numbers
+        for suffix, *tvs in zip(("", "_floor", "_independent"), *halves, strict=True):
+            metrics[f"tv{k}_half{suffix}"] = sum(tv.mean().item() for tv in tvs) / len(tvs)
+    return metrics
 
 
 def _shape(tables: ComparedTables, rng: Rng) -> Numbers:
     """Return column shapes, pair trends and correlation differences, with bootstrap rows as the reference."""
-    train, ordered, numbers = tables.train, tables.is_ordered, Numbers()
-    for of, table in (("", tables.synthetic), ("_floor", bootstrap_rows(train, len(tables.synthetic), rng))):
-        numbers[f"column_shapes{of}"] = marginal_distance.column_shapes(table, train, ordered).mean().item()
-        numbers[f"pair_trends{of}"] = marginal_distance.mean_pair_trend(
+    train, ordered, metrics = tables.train, tables.is_ordered, Numbers()
+    for suffix, table in (("", tables.synthetic), ("_floor", bootstrap_rows(train, len(tables.synthetic), rng))):
+        metrics[f"column_shapes{suffix}"] = marginal_distance.column_shapes(table, train, ordered).mean().item()
+        metrics[f"pair_trends{suffix}"] = marginal_distance.mean_pair_trend(
             marginal_distance.pair_trends(table, train, ordered)
         )
-        numbers[f"correlation_difference{of}"] = marginal_distance.correlation_difference(table, train, ordered)
-    return numbers
+        metrics[f"correlation_difference{suffix}"] = marginal_distance.correlation_difference(table, train, ordered)
+    return metrics
 
 
 def _utility(tables: ComparedTables, task: usefulness.PredictionTask, rng: Rng) -> Numbers:
@@ -205,37 +207,37 @@ def _utility(tables: ComparedTables, task: usefulness.PredictionTask, rng: Rng) 
     training table, and there is no reference.
     """
     train, target = tables.train, task.features.target
-    tested = tables.held_out if tables.has_enough_held_out else train
-    shares = train[:, target].bincount(minlength=task.num_answers)
-    there = torch.zeros_like(shares).index_fill(0, task.with_answer(tested)[:, target], 1) > 0
-    positive = int(torch.where(there, shares, len(train) + 1).argmin())  # rarest class in the test set
-    synthetic_scores = usefulness.utility(task, tables.synthetic, tested, positive, rng)
-    real = usefulness.utility(task, train, tested, positive, rng) if tables.has_enough_held_out else None
-    numbers: Numbers = {}
-    for kind, scores in synthetic_scores.items():
+    test_rows = tables.held_out if tables.has_enough_held_out else train
+    class_counts = train[:, target].bincount(minlength=task.num_answers)
+    in_test = torch.zeros_like(class_counts).index_fill(0, task.with_answer(test_rows)[:, target], 1) > 0
+    positive = int(torch.where(in_test, class_counts, len(train) + 1).argmin())  # rarest class in the test set
+    synthetic_scores = usefulness.utility(task, tables.synthetic, test_rows, positive, rng)
+    real = usefulness.utility(task, train, test_rows, positive, rng) if tables.has_enough_held_out else None
+    metrics: Numbers = {}
+    for model, scores in synthetic_scores.items():
         for name, value in scores.items():
-            numbers[f"{name}_{kind}"] = value
-            numbers[f"{name}_{kind}_real"] = None if real is None else real[kind][name]
-    train_targets, right = task.truth(task.with_answer(train)), task.truth(task.with_answer(tested))
+            metrics[f"{name}_{model}"] = value
+            metrics[f"{name}_{model}_real"] = None if real is None else real[model][name]
+    train_targets, test_targets = task.truth(task.with_answer(train)), task.truth(task.with_answer(test_rows))
     if task.levels is None:
-        numbers["accuracy_majority"] = float((right == shares.argmax().item()).mean())
-    elif len(train_targets) and len(right):
-        numbers["mae_mean"] = float(abs(right - train_targets.mean()).mean())
-    return numbers | {"boosted_by": usefulness.boosting()}
+        metrics["accuracy_majority"] = float((test_targets == class_counts.argmax().item()).mean())
+    elif len(train_targets) and len(test_targets):
+        metrics["mae_mean"] = float(abs(test_targets - train_targets.mean()).mean())
+    return metrics | {"boosted_by": usefulness.boosting()}
 
 
 def _privacy(tables: ComparedTables, rng: Rng) -> Numbers:
     """Return copying metrics, with held-out rows and a table of copies as references."""
-    train, held_out, numbers = tables.train, tables.held_out, Numbers()
-    numbers["copies"] = copied_fraction(tables.synthetic, train)
-    numbers["copies_held_out"] = copied_fraction(held_out, train) if tables.has_enough_held_out else None
-    again = bootstrap_rows(train, len(tables.synthetic), rng)
-    for of, table in (("", tables.synthetic), ("_copied", again)):
-        numbers[f"dcr_share{of}"] = dcr_fraction(table, train, held_out, rng) if tables.has_enough_held_out else None
-        numbers[f"membership_auc{of}"] = (
+    train, held_out, metrics = tables.train, tables.held_out, Numbers()
+    metrics["copies"] = copied_fraction(tables.synthetic, train)
+    metrics["copies_held_out"] = copied_fraction(held_out, train) if tables.has_enough_held_out else None
+    bootstrap = bootstrap_rows(train, len(tables.synthetic), rng)
+    for end, table in (("", tables.synthetic), ("_copied", bootstrap)):
+        metrics[f"dcr_share{end}"] = dcr_fraction(table, train, held_out, rng) if tables.has_enough_held_out else None
+        metrics[f"membership_auc{end}"] = (
             membership_auc(table, train, held_out, rng) if tables.has_enough_held_out else None
         )
-    return numbers
+    return metrics
 
 
 def samples_quality(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng) -> Numbers:
@@ -248,27 +250,27 @@ def unseen_samples_quality(samples: Dataset, train: Dataset, held_out: Dataset, 
     return _quality_of(samples, held_out, held_out.subset(torch.arange(0)), draws, has_train=False)
 
 
-def _quality_of(samples: Dataset, train: Dataset, held_out: Dataset, draws: Rng, *, has_train: bool) -> Numbers:
-    if (kind := train.modality.view(Table)) is None:
+def _quality_of(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng, *, has_train: bool) -> Numbers:
+    if (modality := train.modality.view(Table)) is None:
         raise InputError("a table", train.modality.display_name)
-    columns = kind.schema.modelled
-    made, learned, unseen = (kind.to_levels(data.values) for data in (samples, train, held_out))
-    numbers = table_quality(
-        made,
-        learned,
-        unseen,
+    columns = modality.schema.modelled
+    synthetic, train_codes, held_out_codes = (modality.to_levels(data.values) for data in (samples, train, held_out))
+    metrics = table_quality(
+        synthetic,
+        train_codes,
+        held_out_codes,
         [len(column.level_names) for column in columns],
         ordered=[isinstance(column, Numerical | Datetime) for column in columns],
-        target=kind.schema.target_index if len(columns) > 1 else None,
+        target=modality.schema.target_index if len(columns) > 1 else None,
         names=[column.name for column in columns],
-        rules=rule_checker(kind),
-        rng=draws,
+        rules=rule_checker(modality),
+        rng=rng,
         has_train=has_train,
     )
     if not len(held_out):
-        return {**numbers, "nll_baseline": None}
-    alone = independent_columns_nll(train.values, held_out.values, kind.to_levels, kind.counts)
-    return {**numbers, "nll_baseline": alone}
+        return {**metrics, "nll_baseline": None}
+    baseline = independent_columns_nll(train.values, held_out.values, modality.to_levels, modality.counts)
+    return {**metrics, "nll_baseline": baseline}
 
 
 def rule_checker(kind: Table) -> Rules | None:

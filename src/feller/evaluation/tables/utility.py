@@ -34,9 +34,9 @@ class FeatureEncoder:
 
         columns = [j for j in range(len(self.counts)) if not self.is_ordered[j] and j != self.target]
         starts = np.cumsum([0, *(self.counts[j] for j in columns)])
-        places = codes[:, columns].cpu().numpy() + starts[:-1]
-        begins, ones = np.arange(len(codes) + 1) * len(columns), np.ones(places.size, dtype=np.float32)
-        return csr_matrix((ones, places.ravel(), begins), shape=(len(codes), int(starts[-1])))
+        indices = codes[:, columns].cpu().numpy() + starts[:-1]
+        row_starts, ones = np.arange(len(codes) + 1) * len(columns), np.ones(indices.size, dtype=np.float32)
+        return csr_matrix((ones, indices.ravel(), row_starts), shape=(len(codes), int(starts[-1])))
 
     def numbers(self, codes: Int64[Tensor, "n k"]) -> np.ndarray:
         """Return the ordered columns as a float32 matrix."""
@@ -50,8 +50,8 @@ class FeatureEncoder:
     def scaled(self, codes: Int64[Tensor, "n k"], like: Int64[Tensor, "m k"]) -> Any:
         """Return all features for linear models; numbers are standardized by their statistics in the table `like`."""
         reference_numbers = self.numbers(like).astype(np.float64)
-        spread = reference_numbers.std(0)
-        numbers = (self.numbers(codes) - reference_numbers.mean(0)) / np.where(spread > 0, spread, 1)
+        deviations = reference_numbers.std(0)
+        numbers = (self.numbers(codes) - reference_numbers.mean(0)) / np.where(deviations > 0, deviations, 1)
         return _hstack(self.one_hot(codes), numbers.astype(np.float32))
 
 
@@ -85,10 +85,10 @@ class PredictionTask:
 
     def with_answer(self, codes: Int64[Tensor, "n k"]) -> Int64[Tensor, "m k"]:
         """Return the rows that have a valid category in the target column."""
-        there = codes[codes[:, self.features.target] < self.num_answers]
+        rows = codes[codes[:, self.features.target] < self.num_answers]
         if self.levels is None:
-            return there
-        return there[~torch.tensor(self.levels, device=codes.device).isnan()[there[:, self.features.target]]]
+            return rows
+        return rows[~torch.tensor(self.levels, device=codes.device).isnan()[rows[:, self.features.target]]]
 
     def with_extra_code(self) -> "PredictionTask":
         """Return the task with one more category per column, which stands for invalid values."""
@@ -96,8 +96,8 @@ class PredictionTask:
 
     def truth(self, codes: Int64[Tensor, "n k"]) -> np.ndarray:
         """Return the true targets of rows: class indices, or numeric values for regression."""
-        answers = codes[:, self.features.target].cpu().numpy()
-        return answers if self.levels is None else np.array(self.levels)[answers]
+        target_codes = codes[:, self.features.target].cpu().numpy()
+        return target_codes if self.levels is None else np.array(self.levels)[target_codes]
 
 
 def task(
@@ -119,8 +119,8 @@ def task(
     if levels is not None and len(levels) != counts[target]:
         raise UsageError(f"{counts[target]} levels, one per code", len(levels))
     is_number = ordered[target] and counts[target] > 2
-    stand_for = tuple(map(float, range(counts[target]) if levels is None else levels)) if is_number else None
-    return PredictionTask(FeatureEncoder(tuple(counts), tuple(ordered), target), counts[target], stand_for)
+    level_values = tuple(map(float, range(counts[target]) if levels is None else levels)) if is_number else None
+    return PredictionTask(FeatureEncoder(tuple(counts), tuple(ordered), target), counts[target], level_values)
 
 
 def boosting() -> str:
@@ -153,14 +153,14 @@ def utility(
     train, tested = subsample_rows(task.with_answer(train), MAX_ROWS, rng), task.with_answer(tested)
     names = ("auc", "accuracy", "f1") if task.levels is None else ("r2", "mae")
     if task.features.has_no_inputs or not len(tested) or len(np.unique(task.truth(train))) < 2:
-        return {kind: dict.fromkeys(names) for kind in ("boosted", "linear")}
+        return {model: dict.fromkeys(names) for model in ("boosted", "linear")}
     scores = {}
-    for kind, fit in (("boosted", _boosted), ("linear", _linear)):
-        answers, right = fit(task, train)(tested), task.truth(tested)
+    for model, fit in (("boosted", _boosted), ("linear", _linear)):
+        predictions, truth = fit(task, train)(tested), task.truth(tested)
         if task.levels is None:
-            scores[kind] = classification(answers, np.unique(task.truth(train)), right, positive)
+            scores[model] = classification(predictions, np.unique(task.truth(train)), truth, positive)
         else:
-            scores[kind] = regression(answers[:, 0], right)
+            scores[model] = regression(predictions[:, 0], truth)
     return scores
 
 
@@ -169,8 +169,8 @@ def _boosted(task: PredictionTask, train: Int64[Tensor, "n k"]) -> PredictFn:
     try:
         import xgboost
 
-        kind = xgboost.XGBClassifier if is_class else xgboost.XGBRegressor
-        model = kind(
+        cls = xgboost.XGBClassifier if is_class else xgboost.XGBRegressor
+        model = cls(
             n_estimators=TREES,
             max_depth=DEPTH,
             learning_rate=LEARNING_RATE,
@@ -181,8 +181,8 @@ def _boosted(task: PredictionTask, train: Int64[Tensor, "n k"]) -> PredictFn:
     except ImportError:
         from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
-        kind = HistGradientBoostingClassifier if is_class else HistGradientBoostingRegressor
-        model = kind(max_iter=TREES, max_depth=DEPTH, learning_rate=LEARNING_RATE, random_state=0, early_stopping=False)
+        cls = HistGradientBoostingClassifier if is_class else HistGradientBoostingRegressor
+        model = cls(max_iter=TREES, max_depth=DEPTH, learning_rate=LEARNING_RATE, random_state=0, early_stopping=False)
         return _fit(model, lambda codes: task.features.unscaled(codes).toarray(), task, train)
     return _fit(model, task.features.unscaled, task, train)
 
@@ -195,13 +195,13 @@ def _linear(task: PredictionTask, train: Int64[Tensor, "n k"]) -> PredictFn:
     return _fit(model, lambda codes: task.features.scaled(codes, train), task, train)
 
 
-def _fit(model: Any, see: Callable[[Tensor], Any], task: PredictionTask, train: Int64[Tensor, "n k"]) -> PredictFn:
+def _fit(model: Any, encode: Callable[[Tensor], Any], task: PredictionTask, train: Int64[Tensor, "n k"]) -> PredictFn:
     truth = task.truth(train)
     if task.levels is not None:
-        model.fit(see(train), truth)
-        return lambda codes: np.asarray(model.predict(see(codes)), dtype=np.float64)[:, None]
-    model.fit(see(train), np.unique(truth, return_inverse=True)[1])
-    return lambda codes: np.asarray(model.predict_proba(see(codes)), dtype=np.float64)
+        model.fit(encode(train), truth)
+        return lambda codes: np.asarray(model.predict(encode(codes)), dtype=np.float64)[:, None]
+    model.fit(encode(train), np.unique(truth, return_inverse=True)[1])
+    return lambda codes: np.asarray(model.predict_proba(encode(codes)), dtype=np.float64)
 
 
 def classification(
@@ -217,22 +217,22 @@ def classification(
     """
     from sklearn.metrics import f1_score, roc_auc_score
 
-    predicted, there = classes[chances.argmax(1)], np.unique(truth)
-    chance_of = {int(c): chances[:, i] for i, c in enumerate(classes)}
-    none = np.zeros(len(truth))
-    areas = [roc_auc_score(truth == c, chance_of.get(int(c), none)) for c in there] if len(there) > 1 else []
-    if len(there) <= 2:
+    predicted, present = classes[chances.argmax(1)], np.unique(truth)
+    scores = {int(c): chances[:, i] for i, c in enumerate(classes)}
+    unseen = np.zeros(len(truth))
+    areas = [roc_auc_score(truth == c, scores.get(int(c), unseen)) for c in present] if len(present) > 1 else []
+    if len(present) <= 2:
         f1 = f1_score(truth == positive, predicted == positive, zero_division=0)
     else:
-        f1 = f1_score(truth, predicted, labels=there, average="macro", zero_division=0)
+        f1 = f1_score(truth, predicted, labels=present, average="macro", zero_division=0)
     area = float(np.mean(areas)) if areas else None
     return {"auc": area, "accuracy": float((predicted == truth).mean()), "f1": float(f1)}
 
 
 def regression(predicted: Float64[np.ndarray, " n"], truth: Float64[np.ndarray, " n"]) -> Scores:
     """Return R², which is None if the true values are constant, and the mean absolute error in units of the target."""
-    spread = np.square(truth - truth.mean()).sum()
+    total_variance = np.square(truth - truth.mean()).sum()
     return {
-        "r2": float(1 - np.square(predicted - truth).sum() / spread) if spread > 0 else None,
+        "r2": float(1 - np.square(predicted - truth).sum() / total_variance) if total_variance > 0 else None,
         "mae": float(np.abs(predicted - truth).mean()),
     }

@@ -59,8 +59,8 @@ class ExportedNetwork(nn.Module):
     def inputs(self) -> tuple[Tensor, ...]:
         """Return example inputs in the order of `input_names`."""
         guidance = [torch.linspace(1, 2, TRACE_BATCH_SIZE)] if self.guidance is None else []
-        parts = [leaf for _, leaf in _walk(self.state, "")], [leaf for _, leaf in _walk(self.cond, "")]
-        return *parts[0], torch.linspace(0.2, 0.7, TRACE_BATCH_SIZE), *parts[1], *guidance
+        state_leaves, cond_leaves = ([leaf for _, leaf in _walk(tree, "")] for tree in (self.state, self.cond))
+        return *state_leaves, torch.linspace(0.2, 0.7, TRACE_BATCH_SIZE), *cond_leaves, *guidance
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Return the outputs for a batch of inputs, which are in the order of `input_names`."""

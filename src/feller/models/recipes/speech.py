@@ -76,10 +76,8 @@ def speech(data: Dataset, size: str) -> Recipe:
 
     Source: Le et al. 2023, "Voicebox", arXiv 2306.15687.
     """
-    modality, settings = (
-        require_modality(data.modality, Speech, "speech", "a folder of sounds with transcripts"),
-        SIZES[size],
-    )
+    modality = require_modality(data.modality, Speech, "speech", "a folder of sounds with transcripts")
+    settings = SIZES[size]
     if "phone" not in data.values:
         raise UsageError("the recipe `speech` needs transcripts", remedy="Add a text file next to each sound file")
     modality = replace(modality, window_frames=settings.window_frames)

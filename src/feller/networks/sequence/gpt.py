@@ -263,11 +263,8 @@ class PatchPositions(nn.Module):
         if tokens.shape[1] != 1 or last is None or (tokens == self.vocabulary.infill).any():
             return None
         is_code = self.vocabulary.is_code(tokens)
-        return (
-            (last[:, None] + is_code)
-            .clamp_(max=self.vocabulary.picture)
-            .mul_(is_code | (tokens == self.vocabulary.mask))
-        )
+        position = (last[:, None] + is_code).clamp_(max=self.vocabulary.picture)
+        return position.mul_(is_code | (tokens == self.vocabulary.mask))
 
     def positions(self, tokens: Int[Tensor, "b n"], sample: Int[Tensor, "b n"] | None = None) -> Int[Tensor, "b n"]:
         """Return the 1-based index of each image code within its image, from the tokens of its sample up to it."""
@@ -307,7 +304,7 @@ def _count_at_latest(count: Int[Tensor, "b n"], mask: Bool[Tensor, "b n"]) -> In
 
 
 def _scatter_by_number(values: Int[Tensor, "b n"], index: Int[Tensor, "b n"]) -> Int[Tensor, "b n1"]:
-    """Scatter values to the 1-based indices `numbers`; values with index 0 are dropped, and entry 0 is 0."""
+    """Scatter values to the 1-based indices `index`; values with index 0 are dropped, and entry 0 is 0."""
     scattered = values.new_zeros(len(values), values.shape[1] + 1)
     return scattered.scatter(1, index, values * (index > 0))
 

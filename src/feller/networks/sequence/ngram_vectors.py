@@ -52,8 +52,8 @@ class HashedNgrams(nn.Module):
 
     def forward(self, rows: Int64[Tensor, "n l"]) -> tuple[Float[Tensor, "n d"], Bool[Tensor, " n"]]:
         """Return the text vector of each document, and the mask of the documents that contain text."""
-        vectors = [self._vectors(part) for part in rows.split(CHUNK_SIZE)]
-        return torch.cat([part for part, _ in vectors]), torch.cat([part for _, part in vectors])
+        chunks = [self._vectors(chunk) for chunk in rows.split(CHUNK_SIZE)]
+        return torch.cat([vectors for vectors, _ in chunks]), torch.cat([has_text for _, has_text in chunks])
 
     def _vectors(self, rows: Int64[Tensor, "n l"]) -> tuple[Float[Tensor, "n d"], Bool[Tensor, " n"]]:
         row, segment, hashes = self._ngrams(rows)

@@ -154,12 +154,12 @@ class RowTransformerNetwork(nn.Module):
         tokens = start_tokens if last is None or last_place is None else last + self.first[last_place]
         h = (self.token_embed(tokens) + self.position_embed(place))[:, None]
         for layer, block in enumerate(self.blocks):
-            h = block(h, None, _remembered(cache.keys[layer], cache.values[layer], cache.length))
+            h = block(h, None, _cached_attention(cache.keys[layer], cache.values[layer], cache.length))
         h = self.norm(h[:, 0])
         return self.head.at_place(h, place), RowKVCache(cache.keys, cache.values, cache.length + 1)
 
 
-def _remembered(keys: Tensor, values: Tensor, length: int) -> AttentionFn:
+def _cached_attention(keys: Tensor, values: Tensor, length: int) -> AttentionFn:
     """Return an attention function for one new position, which appends its key and value to the cache."""
 
     def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:

@@ -81,9 +81,8 @@ def _scale(plan: Tensor, f: Tensor, g: Tensor, power: float, tolerance: float) -
     u, v = torch.ones_like(f), torch.ones_like(g)
     for _ in range(_SCALINGS - 1):
         row_sums, previous = plan @ v, u
-        u = torch.where(
-            row_sums > 0, rest_f * (n * row_sums) ** -power, 1.0
-        )  # rows that underflowed wait for the log update
+        # rows that underflowed wait for the log update
+        u = torch.where(row_sums > 0, rest_f * (n * row_sums) ** -power, 1.0)
         if ((u - previous) * row_sums).abs().sum() <= tolerance / 2:  # L1 error of the row marginals
             break
         column_sums = u @ plan
