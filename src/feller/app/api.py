@@ -106,10 +106,10 @@ def fit(data: DataSource | None = None, *, config: FitConfig) -> FittedRun:
             check_frame(data)
             for note in notes:
                 reporter.note(note)
-        change, words = _field_setter(config.fields)
-        run, numbers = fit_data(config, data, change=change, field_words=words, reporter=reporter)
+        change, field_words = _field_setter(config.fields)
+        run, metrics = fit_data(config, data, change=change, field_words=field_words, reporter=reporter)
     recipe = config.recipe_name or ""
-    return FittedRun(run.path, numbers, recipe.rpartition(":")[0] or None)
+    return FittedRun(run.path, metrics, recipe.rpartition(":")[0] or None)
 
 
 @accepts_options(SampleConfig)
@@ -155,10 +155,10 @@ def audit(run: RunSource | None = None, *, config: AuditConfig) -> Report:
         return _report(folder, audit_run(folder, config, reporter=reporter))
 
 
-def _report(run: Run, numbers: dict[str, Any]) -> Report:
+def _report(run: Run, metrics: dict[str, Any]) -> Report:
     """Return the report of a run with these metrics, whose page the workflow has written."""
-    name = pathlib.Path(numbers.get("report", "")).stem
-    return Report(run.path, {name: one for name, one in numbers.items() if name != "report"}, name)
+    name = pathlib.Path(metrics.get("report", "")).stem
+    return Report(run.path, {name: value for name, value in metrics.items() if name != "report"}, name)
 
 
 @accepts_options(SteerConfig)
@@ -173,10 +173,10 @@ def steer(run: RunSource | None = None, *, config: SteerConfig) -> SteeredSample
     folder = _resolve_run(run, config.loading.code)
     with progress_reporter(config.loading.verbose) as reporter:
         result, page = steer_run(folder, config, reporter=reporter)
-    fitted, before = FittedRun(folder.path), result.unsteered if isinstance(result, RewardSearchResult) else None
+    fitted, unsteered = FittedRun(folder.path), result.unsteered if isinstance(result, RewardSearchResult) else None
     return SteeredSamples(
         fitted.as_samples(result.samples),
-        None if before is None else fitted.as_samples(before),
+        None if unsteered is None else fitted.as_samples(unsteered),
         Report(folder.path, dict(result.numbers), pathlib.Path(page).stem),
     )
 
@@ -193,9 +193,9 @@ def tune(run: RunSource | None = None, *, fields: Mapping[str, object] | None = 
     code, output = config.loading.code, config.output
     folder = _resolve_run(output.out if output.resume and run is None else run, code)
     with progress_reporter(config.loading.verbose) as reporter:
-        change, words = _field_setter(fields)
-        tuned_run, numbers = tune_run(folder, config, change=change, field_words=words, reporter=reporter)
-    return FittedRun(tuned_run.path, numbers, code)
+        change, field_words = _field_setter(fields)
+        tuned_run, metrics = tune_run(folder, config, change=change, field_words=field_words, reporter=reporter)
+    return FittedRun(tuned_run.path, metrics, code)
 
 
 @accepts_options(BridgeConfig)
@@ -209,27 +209,27 @@ def bridge(*populations: DataSource, fields: Mapping[str, object] | None = None,
         config: Options of `feller bridge`; each can also be passed as a keyword argument.
     """
     with progress_reporter(config.printing.verbose) as reporter, _write_populations(populations, config) as config:
-        change, words = _field_setter(fields)
-        run, numbers = bridge_populations(config, change=change, field_words=words, reporter=reporter)
-    return FittedRun(run.path, numbers)
+        change, field_words = _field_setter(fields)
+        run, metrics = bridge_populations(config, change=change, field_words=field_words, reporter=reporter)
+    return FittedRun(run.path, metrics)
 
 
 @contextlib.contextmanager
 def _write_populations(populations: Sequence[DataSource], config: BridgeConfig) -> Iterator[BridgeConfig]:
     """Yield the config with the paths of the populations; populations in memory are written to the run folder."""
     if not any(map(is_in_memory, populations)):
-        names = tuple(str(one) for one in populations)
+        names = tuple(str(population) for population in populations)
         yield config_of(BridgeConfig, config, data=names or config.data)
         return
     output = config.output
     run = target_run(output.out, "bridge", resume=output.resume, overwrite=output.overwrite)
     files: list[str] = []
-    with contextlib.ExitStack() as held:
-        for k, one in enumerate(populations, 1):
-            place = run.path / "populations" / str(k)
-            files.append(str(save(one, place) if is_in_memory(one) else one))
-            if is_in_memory(one):
-                held.enter_context(SavedData(pathlib.Path(files[-1]), said_of(one), owns_folder=True))
+    with contextlib.ExitStack() as stack:
+        for k, population in enumerate(populations, 1):
+            path = run.path / "populations" / str(k)
+            files.append(str(save(population, path) if is_in_memory(population) else population))
+            if is_in_memory(population):
+                stack.enter_context(SavedData(pathlib.Path(files[-1]), said_of(population), owns_folder=True))
         yield config_of(BridgeConfig, config, data=tuple(files), out=str(run.path))
 
 

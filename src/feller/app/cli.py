@@ -83,12 +83,12 @@ def find_command(
     The selector maps the command-line words to the options that --help shows; None shows all options.
     """
     module = importlib.import_module(f"feller.app.commands.{MODULES.get(name, name)}")
-    kind = COMMANDS[name][0]
-    if kind.endswith("Config"):
+    class_name = COMMANDS[name][0]
+    if class_name.endswith("Config"):
         config = importlib.import_module("feller.app.config")
-        more = getattr(module, "NESTED_HELP_FLAG", ""), module.run, getattr(module, "help_options", None)
-        return getattr(config, kind), *more
-    return getattr(module, kind), "", lambda command, words: command.run(words), None
+        attributes = getattr(module, "NESTED_HELP_FLAG", ""), module.run, getattr(module, "help_options", None)
+        return getattr(config, class_name), *attributes
+    return getattr(module, class_name), "", lambda command, words: command.run(words), None
 
 
 def run(words: list[str]) -> int:
@@ -99,21 +99,21 @@ def run(words: list[str]) -> int:
     if words[0] == "--version":
         print(__version__)
         return 0
-    name, *rest = words
+    name, *args = words
     if name not in COMMANDS:
         raise UsageError.unknown_name("command", name, COMMANDS)
     from feller.app.commands.arguments import parse, show_help, take_device
     from feller.app.options import values_of
 
-    rest = take_device(rest)
-    kind, deep, execute, help_options = find_command(name)
-    whole_tree = deep and deep in rest and any(word in ("-h", "--help") for word in rest)
-    if whole_tree:  # the command prints this help, with the fields of the recipe
-        rest = [word for word in rest if word not in ("-h", "--help")]
-    if help_options and not {"-h", "--help"}.isdisjoint(rest) and (names := help_options(rest)) is not None:
-        show_help(kind, name, names)
-    command, deeper = parse(kind, name, rest, allow_nested=bool(deep))
-    result = execute(command, [*deeper, "--help"] if whole_tree else deeper)
+    args = take_device(args)
+    config_class, nested_flag, execute, help_options = find_command(name)
+    shows_fields = nested_flag and nested_flag in args and any(arg in ("-h", "--help") for arg in args)
+    if shows_fields:  # the command prints this help, with the fields of the recipe
+        args = [arg for arg in args if arg not in ("-h", "--help")]
+    if help_options and not {"-h", "--help"}.isdisjoint(args) and (names := help_options(args)) is not None:
+        show_help(config_class, name, names)
+    command, field_args = parse(config_class, name, args, allow_nested=bool(nested_flag))
+    result = execute(command, [*field_args, "--help"] if shows_fields else field_args)
     if values_of(command)["json"] and is_main_process():
         print(json.dumps(result))
     return command.status(result) if hasattr(command, "status") else 0
@@ -138,20 +138,20 @@ def main(words: list[str] | None = None) -> int:
         return _fail(_error_text(error, words), 1, _traceback_text())
     except KeyboardInterrupt as error:
         return _fail(str(error) or "interrupted", 130) if is_main_process() else 130  # all processes get the signal
-    except SystemExit as end:
-        if own := user_frame(end):
-            return _fail(str(InputError(own)), 1, _traceback_text())
+    except SystemExit as exit_error:
+        if frame := user_frame(exit_error):
+            return _fail(str(InputError(frame)), 1, _traceback_text())
         raise  # raised by the parser, as after --help
     except BrokenPipeError as error:
         return SIGPIPE_STATUS if _is_broken_pipe() else _fail_unexpectedly(error)
     except OSError as error:
         if error.errno in DISK_FULL_ERRNOS:
-            place = f" at {error.filename}" if error.filename else ""
-            return _fail(f"the disk is full{place}: free some space; files written before are complete", 1)
+            location = f" at {error.filename}" if error.filename else ""
+            return _fail(f"the disk is full{location}: free some space; files written before are complete", 1)
         is_path_error = isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError | NotADirectoryError)
         if is_path_error or error.errno in BAD_PATH_ERRNOS:
-            advice = ". Choose another path" if error.errno == errno.EROFS else ""
-            return _fail(f"{error.filename or 'the disk'}: {error.strerror}{advice}", 1)
+            remedy = ". Choose another path" if error.errno == errno.EROFS else ""
+            return _fail(f"{error.filename or 'the disk'}: {error.strerror}{remedy}", 1)
         return _fail_unexpectedly(error)
     except Exception as error:
         if is_out_of_memory(error):
@@ -168,11 +168,13 @@ def _error_text(error: InputError | UsageError, words: list[str] | None) -> str:
         return str(error)
     from feller.app.options import flag_names, flags_of, option_of
 
-    kind, *_ = find_command(name)
-    flags = {field: flag_names(kind, field) for field in flags_of(kind)}
-    names = {option_of(flag): flag for several in flags.values() for flag in several}
-    names |= {"device": "--device"} | {field: next(iter(several), "") for field, several in flags.items()}
-    return error.format(lambda one: names.get(one, f"--{one.replace('_', '-')}" if FIELD.fullmatch(one) else None))
+    config_class, *_ = find_command(name)
+    flags = {field: flag_names(config_class, field) for field in flags_of(config_class)}
+    names = {option_of(flag): flag for aliases in flags.values() for flag in aliases}
+    names |= {"device": "--device"} | {field: next(iter(aliases), "") for field, aliases in flags.items()}
+    return error.format(
+        lambda argument: names.get(argument, f"--{argument.replace('_', '-')}" if FIELD.fullmatch(argument) else None)
+    )
 
 
 def _fail(message: str, status: int, prefix: str = "") -> int:
@@ -186,15 +188,17 @@ def _fail(message: str, status: int, prefix: str = "") -> int:
 
 def _is_lost_peer(error: Exception) -> bool:
     """Return True if an error was caused by waiting for another process that has ended."""
-    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
-    return several and (type(error).__name__.startswith("Dist") or any(word in str(error) for word in LOST_PEER_WORDS))
+    has_peers = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return has_peers and (
+        type(error).__name__.startswith("Dist") or any(text in str(error) for text in LOST_PEER_WORDS)
+    )
 
 
 def _is_broken_pipe() -> bool:
     """Return True if standard output is a closed pipe, as after `| head`; it is then redirected to the null device."""
-    reader = select.poll()
-    reader.register(sys.stdout.fileno(), 0)
-    if not any(event & select.POLLERR for _, event in reader.poll(0)):
+    poller = select.poll()
+    poller.register(sys.stdout.fileno(), 0)
+    if not any(event & select.POLLERR for _, event in poller.poll(0)):
         return False
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at exit
     return True
@@ -206,8 +210,8 @@ def _traceback_text() -> str:
 
 def _fail_unexpectedly(error: Exception) -> int:
     """Report an unexpected error, with the line in user code or the traceback of a bug, and return the status."""
-    if own := user_frame(error):
-        return _fail(str(InputError(own)), 1, _traceback_text())
+    if frame := user_frame(error):
+        return _fail(str(InputError(frame)), 1, _traceback_text())
     return _fail("internal error, a bug in feller; please report the lines above", 1, traceback.format_exc())
 
 

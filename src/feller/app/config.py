@@ -66,8 +66,8 @@ def single_values(conditions: Mapping[str, object] | None) -> dict[str, str]:
     Raises:
         UsageError: If a condition has several values.
     """
-    several = [(name, value) for name, value in (conditions or {}).items() if isinstance(value, list | tuple)]
-    for name, value in several:
+    multiples = [(name, value) for name, value in (conditions or {}).items() if isinstance(value, list | tuple)]
+    for name, value in multiples:
         remedy = "Give one value; several values and ranges are supported only when sampling a table"
         raise UsageError(argument=f"given {name}", expected="one value", found=str(value), remedy=remedy)
     return {str(name): str(value) for name, value in (conditions or {}).items()}
@@ -81,8 +81,8 @@ class OptionsType(type):
         def __call__(cls, *args: Any, **options: Any) -> Any:
             from feller.app.options import check_types, config_of
 
-            own = cls.__dataclass_fields__
-            if args or not all(name in own for name in options):
+            own_fields = cls.__dataclass_fields__
+            if args or not all(name in own_fields for name in options):
                 return config_of(cls, *args, **options)
             check_types(cls, options)
             return super().__call__(**options)

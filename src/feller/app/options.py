@@ -45,40 +45,40 @@ SHELL = ("json",)
 def flags_of(kind: Any) -> dict[str, Field[Any]]:
     """Return the dataclass field of each option of a config class, by option name; nested groups are flattened."""
     options: dict[str, Field[Any]] = {}
-    for one in fields(kind):
-        inner = group(one)
-        options |= {one.name: one} if inner is None else flags_of(inner)
+    for field in fields(kind):
+        subgroup = group(field)
+        options |= {field.name: field} if subgroup is None else flags_of(subgroup)
     return options
 
 
 def values_of(config: Any) -> dict[str, Any]:
     """Return the value of each option of a config, by option name; nested groups are flattened."""
     values: dict[str, Any] = {}
-    for one in fields(config):
-        value = getattr(config, one.name)
-        values |= {one.name: value} if group(one) is None else values_of(value)
+    for field in fields(config):
+        value = getattr(config, field.name)
+        values |= {field.name: value} if group(field) is None else values_of(value)
     return values
 
 
 def group(field: Field[Any]) -> type | None:
     """Return the config class if a field is a group of options; None if it is a single option."""
-    kind = getattr(field.type, "__origin__", None)
-    return kind if isinstance(kind, type) and is_dataclass(kind) else None
+    origin = getattr(field.type, "__origin__", None)
+    return origin if isinstance(origin, type) and is_dataclass(origin) else None
 
 
 def non_default_options(config: Any) -> list[str]:
     """Return the names of the options that differ from their defaults."""
-    usual = {name: one.default for name, one in flags_of(config).items()}
+    defaults = {name: field.default for name, field in flags_of(config).items()}
     return [
         name
         for name, value in values_of(config).items()
-        if value is not usual[name] and not (isinstance(value, PLAIN) and value == usual[name])
+        if value is not defaults[name] and not (isinstance(value, PLAIN) and value == defaults[name])
     ]
 
 
 def annotations_of(config: Any, name: str, kind: type[Mark]) -> list[Mark]:
     """Return the annotations of class `kind` on the option `name`."""
-    return [mark for mark in field_metadata(flags_of(config)[name]) if isinstance(mark, kind)]
+    return [annotation for annotation in field_metadata(flags_of(config)[name]) if isinstance(annotation, kind)]
 
 
 def field_metadata(field: Field[Any]) -> tuple[Any, ...]:
@@ -88,31 +88,36 @@ def field_metadata(field: Field[Any]) -> tuple[Any, ...]:
 
 def is_positional(field: Field[Any]) -> bool:
     """Return True if the option is positional on the command line."""
-    return any(getattr(one, "__name__", str(one)).endswith("Positional") for one in field_metadata(field))
+    return any(
+        getattr(annotation, "__name__", str(annotation)).endswith("Positional") for annotation in field_metadata(field)
+    )
 
 
 def flag_names(kind: Any, name: str) -> list[str]:
     """Return the flags of an option as shown in --help; empty for a positional or Python-only option."""
     metadata = field_metadata(flags_of(kind)[name])
-    if any(getattr(one, "__name__", str(one)).endswith(("Positional", "Suppress", "Fixed")) for one in metadata):
+    if any(
+        getattr(annotation, "__name__", str(annotation)).endswith(("Positional", "Suppress", "Fixed"))
+        for annotation in metadata
+    ):
         return []
-    tyro_args = [one for one in metadata if hasattr(one, "aliases")]
-    called = next((one.name for one in tyro_args if one.name), name.replace("_", "-"))
-    others = [alias for one in tyro_args for alias in one.aliases or ()]
-    return [*others, *([] if f"-{called}" in others else [f"--{called}"])]
+    tyro_args = [annotation for annotation in metadata if hasattr(annotation, "aliases")]
+    long_name = next((annotation.name for annotation in tyro_args if annotation.name), name.replace("_", "-"))
+    aliases = [alias for annotation in tyro_args for alias in annotation.aliases or ()]
+    return [*aliases, *([] if f"-{long_name}" in aliases else [f"--{long_name}"])]
 
 
 def command_words(config: Any) -> list[str]:
     """Return the command-line words that reproduce a config: the command and its non-default options."""
-    words, values = [command_name(type(config))], values_of(config)
+    args, values = [command_name(type(config))], values_of(config)
     for name in non_default_options(config):
         value, flags = values[name], flag_names(config, name)
         if name in SHELL or not (flags or is_positional(flags_of(config)[name])):
             continue
         if isinstance(value, Mapping):
-            value = tuple(f"{key}={one}" for key, one in value.items())
-        words += [*flags[:1], *map(str, value if isinstance(value, tuple) else () if value is True else (value,))]
-    return words
+            value = tuple(f"{key}={entry}" for key, entry in value.items())
+        args += [*flags[:1], *map(str, value if isinstance(value, tuple) else () if value is True else (value,))]
+    return args
 
 
 def option_of(flag: str) -> str:
@@ -138,8 +143,8 @@ def check_values(config: Any, *, places: bool = True) -> None:
     """
     options = flags_of(config)
     for name, value in values_of(config).items():
-        for mark in annotations_of(config, name, Validator) if places or not is_positional(options[name]) else ():
-            mark.validate(name, value)
+        for validator in annotations_of(config, name, Validator) if places or not is_positional(options[name]) else ():
+            validator.validate(name, value)
 
 
 def config_of(kind: type[Config], config: Config | None = None, /, **options: Any) -> Config:
@@ -155,7 +160,7 @@ def config_of(kind: type[Config], config: Config | None = None, /, **options: An
     """
     if config is not None and not isinstance(config, kind):
         raise UsageError(f"{command_name(kind)} expects a {kind.__name__} or its options", found=type(config).__name__)
-    options = {name: one for name, one in options.items() if one is not None or name not in _groups(kind)}
+    options = {name: value for name, value in options.items() if value is not None or name not in _groups(kind)}
     check_types(kind, options)
     config = _replace_nested(kind, kind() if config is None else config, options)
     check_values(config, places=False)
@@ -175,29 +180,29 @@ def check_types(kind: type, values: Mapping[str, Any]) -> None:
     """Raise UsageError if a value has the wrong type for its option."""
     for name, hint in _types(kind).items():
         if name in values and name in flags_of(kind):
-            plain = [TypeValidator(*PLAIN_TYPES[hint])] if hint in PLAIN_TYPES else []
-            for mark in (*plain, *annotations_of(kind, name, TypeValidator)):
-                mark.validate(name, values[name])
+            type_validators = [TypeValidator(*PLAIN_TYPES[hint])] if hint in PLAIN_TYPES else []
+            for validator in (*type_validators, *annotations_of(kind, name, TypeValidator)):
+                validator.validate(name, values[name])
 
 
-def _groups(kind: type) -> set[str]:
-    return {one.name for one in fields(kind) if group(one) is not None}  # pyrefly: ignore - a dataclass
+def _groups(config_class: type) -> set[str]:
+    return {field.name for field in fields(config_class) if group(field) is not None}  # pyrefly: ignore - a dataclass
 
 
-def _replace_nested(kind: type[Config], config: Config, options: dict[str, Any]) -> Config:
+def _replace_nested(config_class: type[Config], config: Config, options: dict[str, Any]) -> Config:
     """Return a config with the given options replaced, including nested ones; values are not validated."""
-    own_fields = {one.name: one for one in fields(kind)}  # pyrefly: ignore - a dataclass
-    groups = {name: inner for name, one in own_fields.items() if (inner := group(one)) is not None}
-    homes = {name: outer for outer, inner in groups.items() for name in flags_of(inner)}
+    own_fields = {field.name: field for field in fields(config_class)}  # pyrefly: ignore - a dataclass
+    groups = {name: subgroup for name, field in own_fields.items() if (subgroup := group(field)) is not None}
+    group_names = {name: group_name for group_name, subgroup in groups.items() for name in flags_of(subgroup)}
     changes: dict[str, Any] = {name: options.pop(name) for name in own_fields if name in options}
     for name, value in changes.items():
         if name in groups and not isinstance(value, groups[name]):
             raise UsageError(f"an instance of {groups[name].__name__}", f"{value!r:.40}", argument=name)
     for name, value in options.items():
-        if name not in homes:
-            raise unknown_option(kind, name)
-        outer = homes[name]
-        changes[outer] = replace(changes.get(outer, getattr(config, outer)), **{name: value})
+        if name not in group_names:
+            raise unknown_option(config_class, name)
+        group_name = group_names[name]
+        changes[group_name] = replace(changes.get(group_name, getattr(config, group_name)), **{name: value})
     return replace(config, **changes)  # pyrefly: ignore - a dataclass
 
 
@@ -210,9 +215,9 @@ def to_record(config: Any, excluded: Container[str] = ()) -> dict[str, Any]:
     """
     options, values = flags_of(config), values_of(config)
     names = (
-        one
-        for one in non_default_options(config)
-        if one not in excluded and (flag_names(config, one) or is_positional(options[one]))
+        option
+        for option in non_default_options(config)
+        if option not in excluded and (flag_names(config, option) or is_positional(options[option]))
     )
     return {name: [*values[name]] if isinstance(values[name], tuple) else values[name] for name in names}
 
@@ -238,16 +243,16 @@ def from_record(kind: type[Config], content: Any) -> Config:
 def _fits(value: Any, hint: Any) -> bool:
     """Return True if a JSON value matches a type hint, which may be a union."""
     if isinstance(hint, UnionType):
-        return any(_fits(value, one) for one in get_args(hint))
+        return any(_fits(value, alternative) for alternative in get_args(hint))
     if get_origin(hint) is tuple:
-        return isinstance(value, tuple) and all(_fits(one, get_args(hint)[0]) for one in value)
+        return isinstance(value, tuple) and all(_fits(entry, get_args(hint)[0]) for entry in value)
     return hint in (bool, int, float, str) and (type(value) is hint or (hint is float and type(value) is int))
 
 
 def python_options(kind: type) -> dict[str, Field[Any]]:
     """Return the keyword arguments of the Python function with the config class `kind`: single options, then groups."""
-    options = {name: one for name, one in flags_of(kind).items() if name not in SHELL and not is_positional(one)}
-    return options | {one.name: one for one in fields(kind) if group(one) is not None}  # pyrefly: ignore
+    options = {name: field for name, field in flags_of(kind).items() if name not in SHELL and not is_positional(field)}
+    return options | {field.name: field for field in fields(kind) if group(field) is not None}  # pyrefly: ignore
 
 
 def unknown_option(kind: type, name: str, known: Sequence[str] = (), of: str = "") -> UsageError:
@@ -261,13 +266,13 @@ def unknown_option(kind: type, name: str, known: Sequence[str] = (), of: str = "
     """
     known = [*known] or [*python_options(kind)]
     alias = MEANT.get(name, "")
-    deep = alias if "." in alias else name if "." in name else ""
-    if deep and "fields" in known:
-        remedy = f"Set the field of the recipe: fields={{{deep!r}: ...}}"
+    field_path = alias if "." in alias else name if "." in name else ""
+    if field_path and "fields" in known:
+        remedy = f"Set the field of the recipe: fields={{{field_path!r}: ...}}"
     elif name in PARTS_OF_RECIPES and "fields" in known:
         remedy = f'Name its fields: fields={{"{name}.NAME": ...}}'
-    elif close := alias if alias in known else best_match(name, known, MIN_SIMILARITY):
-        remedy = f"Did you mean {close!r}?"
+    elif suggestion := alias if alias in known else best_match(name, known, MIN_SIMILARITY):
+        remedy = f"Did you mean {suggestion!r}?"
     else:
         remedy = None
     expected = f"an argument of {of or command_name(kind)}" + ("" if remedy else f": one of {', '.join(sorted(known))}")
@@ -279,56 +284,57 @@ def accepts_options(kind: type) -> Callable[[Callable[..., Result]], Callable[..
 
     `scripts/write_stubs.py` writes stub files with these keyword arguments for type checkers.
     """
-    for one in (kind, *filter(None, map(group, fields(kind)))):  # pyrefly: ignore - a dataclass
-        show_options(one)
+    for config_class in (kind, *filter(None, map(group, fields(kind)))):  # pyrefly: ignore - a dataclass
+        show_options(config_class)
 
     def decorate(function: Callable[..., Result]) -> Callable[..., Result]:
-        *own, last = inspect.signature(function).parameters.values()
-        many = any(one.kind is inspect.Parameter.VAR_POSITIONAL for one in own)
-        options = {name: one for name, one in python_options(kind).items() if name not in {one.name for one in own}}
+        *params, config_param = inspect.signature(function).parameters.values()
+        is_variadic = any(param.kind is inspect.Parameter.VAR_POSITIONAL for param in params)
+        names = [param.name for param in params]
+        options = {name: field for name, field in python_options(kind).items() if name not in names}
 
         @functools.wraps(function)
-        def called(*args: Any, config: Any = None, **options_given: Any) -> Result:
-            if not many and len(args) > len(own):
+        def wrapper(*args: Any, config: Any = None, **options_given: Any) -> Result:
+            if not is_variadic and len(args) > len(params):
                 name = getattr(function, "__name__", "")
                 raise UsageError(
-                    f"at most {len(own)} positional arguments; options are keyword arguments",
+                    f"at most {len(params)} positional arguments; options are keyword arguments",
                     f"{len(args)}",
                     f"Write {name}(..., target='income')" if name == "fit" else f"Write {name}(..., name=value)",
                     argument=name,
                 )
-            first = {one.name: options_given.pop(one.name) for one in own if one.name in options_given}
+            named_args = {name: options_given.pop(name) for name in names if name in options_given}
             for name in options_given:
                 if name not in options:
                     raise unknown_option(kind, name)
             try:
-                return function(*args, **first, config=config_of(kind, config, **options_given))
+                return function(*args, **named_args, config=config_of(kind, config, **options_given))
             except (InputError, UsageError) as error:
                 error.args = (error.reworded(python_words),)
                 raise
 
         hints, types = get_type_hints(function), _types(kind)
-        called.__annotations__ = {**hints, **{name: types[name] for name in options}}
-        called.__doc__ = f"{inspect.getdoc(function)}\n\n{_listing(kind, options)}"
+        wrapper.__annotations__ = {**hints, **{name: types[name] for name in options}}
+        wrapper.__doc__ = f"{inspect.getdoc(function)}\n\n{_listing(kind, options)}"
         parameters = [
-            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=_usual(one), annotation=types[name])
-            for name, one in options.items()
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=_usual(field), annotation=types[name])
+            for name, field in options.items()
         ]
-        called.__signature__ = inspect.Signature(  # type: ignore[attr-defined]  # pyrefly: ignore
-            [*own, *parameters, last.replace(default=None)], return_annotation=hints["return"]
+        wrapper.__signature__ = inspect.Signature(  # type: ignore[attr-defined]  # pyrefly: ignore
+            [*params, *parameters, config_param.replace(default=None)], return_annotation=hints["return"]
         )
-        return called
+        return wrapper
 
     return decorate
 
 
 @functools.cache
-def _types(kind: type) -> dict[str, Any]:
+def _types(config_class: type) -> dict[str, Any]:
     """Return the type hints of all options and groups of a config by name; a group may also be None."""
-    types = get_type_hints(kind)
-    for one in fields(kind):  # pyrefly: ignore - a dataclass
-        inner = group(one)
-        types |= {} if inner is None else {**get_type_hints(inner), one.name: types[one.name] | None}
+    types = get_type_hints(config_class)
+    for field in fields(config_class):  # pyrefly: ignore - a dataclass
+        subgroup = group(field)
+        types |= {} if subgroup is None else {**get_type_hints(subgroup), field.name: types[field.name] | None}
     return types
 
 
@@ -346,28 +352,28 @@ def show_options(kind: type) -> None:
     """Add the list of options to the docstring of a config class, and the options to its signature."""
     if OPTIONS in (kind.__doc__ or ""):
         return
-    own = {one.name: one for one in fields(kind)}  # pyrefly: ignore - a dataclass
-    shown = {**flags_of(kind), **{name: one for name, one in own.items() if group(one) is not None}}
-    shown = {name: one for name, one in shown.items() if name not in SHELL}
+    own_fields = {field.name: field for field in fields(kind)}  # pyrefly: ignore - a dataclass
+    options = {**flags_of(kind), **{name: field for name, field in own_fields.items() if group(field) is not None}}
+    options = {name: field for name, field in options.items() if name not in SHELL}
     types = _types(kind)
     kind.__signature__ = inspect.Signature(  # type: ignore[attr-defined]  # pyrefly: ignore
         [
-            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=_usual(one), annotation=types[name])
-            for name, one in shown.items()
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=_usual(field), annotation=types[name])
+            for name, field in options.items()
         ]
     )
-    kind.__init__.__annotations__ = {name: types[name] for name in own}
-    listing = _listing(kind, shown)
+    kind.__init__.__annotations__ = {name: types[name] for name in own_fields}
+    listing = _listing(kind, options)
     kind.__doc__ = f"{inspect.getdoc(kind)}\n\n{listing}"
 
 
-def _listing(kind: type, shown: Mapping[str, Field[Any]]) -> str:
+def _listing(config_class: type, options: Mapping[str, Field[Any]]) -> str:
     """Return the list of options for a docstring: name, type, default and description of each."""
-    descriptions, types, lines = _descriptions_of(kind), _types(kind), [OPTIONS]
-    for name, one in shown.items():
-        inner = group(one)
-        of = f"{inner.__name__} | None" if inner else _written(types[name])
-        lines.append(f"    {name}: {of} = {_usual(one)!r}. {descriptions.get(name, '')}".rstrip())
+    descriptions, types, lines = _descriptions_of(config_class), _types(config_class), [OPTIONS]
+    for name, field in options.items():
+        subgroup = group(field)
+        type_text = f"{subgroup.__name__} | None" if subgroup else _written(types[name])
+        lines.append(f"    {name}: {type_text} = {_usual(field)!r}. {descriptions.get(name, '')}".rstrip())
     return "\n".join(lines)
 
 
@@ -382,24 +388,26 @@ def _docs() -> dict[str, dict[str, str]]:
     """Return the attribute docstrings of all config classes, with argument names instead of flags."""
     source = pathlib.Path(__file__).with_name("config.py").read_text(encoding="utf-8")
     docs: dict[str, dict[str, str]] = {}
-    for part in ast.parse(source).body:
-        if isinstance(part, ast.ClassDef):
-            descriptions = docs.setdefault(part.name, {})
-            for one, after in itertools.pairwise(part.body):
+    for class_def in ast.parse(source).body:
+        if isinstance(class_def, ast.ClassDef):
+            descriptions = docs.setdefault(class_def.name, {})
+            for attribute, following in itertools.pairwise(class_def.body):
                 if (
-                    isinstance(one, ast.AnnAssign)
-                    and isinstance(after, ast.Expr)
-                    and isinstance(after.value, ast.Constant)
+                    isinstance(attribute, ast.AnnAssign)
+                    and isinstance(following, ast.Expr)
+                    and isinstance(following.value, ast.Constant)
                 ):
-                    descriptions[ast.unparse(one.target)] = python_words(" ".join(str(after.value.value).split()))
+                    descriptions[ast.unparse(attribute.target)] = python_words(
+                        " ".join(str(following.value.value).split())
+                    )
     return docs
 
 
-def _descriptions_of(kind: type) -> dict[str, str]:
+def _descriptions_of(config_class: type) -> dict[str, str]:
     """Return the description of each option of a config by name, including options in nested groups."""
-    descriptions = dict(_docs().get(kind.__name__, {}))
-    for inner in filter(None, map(group, fields(kind))):  # pyrefly: ignore - a dataclass
-        descriptions = {**_docs().get(inner.__name__, {}), **descriptions}
+    descriptions = dict(_docs().get(config_class.__name__, {}))
+    for subgroup in filter(None, map(group, fields(config_class))):  # pyrefly: ignore - a dataclass
+        descriptions = {**_docs().get(subgroup.__name__, {}), **descriptions}
     return descriptions
 
 
@@ -410,9 +418,9 @@ DEEP_FLAG = re.compile(r"--([a-z]+(?:\.[a-z_*-]+)+)(?: (?=[\d.])([\d.e-]+))?")
 def python_words(text: str) -> str:
     """Replace command-line flags in a text by Python names: `--top-k` by top_k, `--train.lr` by field "train.lr"."""
 
-    def deep(match: re.Match[str]) -> str:
+    def replace_field(match: re.Match[str]) -> str:
         name = match[1].replace("-", "_")
         return f'fields={{"{name}": {match[2]}}}' if match[2] else f'the field "{name}"'
 
-    text = DEEP_FLAG.sub(deep, text)
+    text = DEEP_FLAG.sub(replace_field, text)
     return FLAG_PATTERN.sub(lambda match: match[1] or (match[2] or "").replace("-", "_"), text)

@@ -51,10 +51,10 @@ class _PictureParser(html.parser.HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         attributes = {name: value or "" for name, value in attrs}
-        kind, _, coded = attributes.get("src", "").partition(";base64,")
-        if tag == "img" and kind.startswith("data:image/"):
-            picture = Image.open(io.BytesIO(base64.b64decode(coded)), formats=("PNG", "JPEG", "WEBP", "GIF"))
-            self.pictures.append((attributes.get("alt", "").removeprefix("Picture: "), picture.convert("RGB")))
+        media_type, _, encoded = attributes.get("src", "").partition(";base64,")
+        if tag == "img" and media_type.startswith("data:image/"):
+            image = Image.open(io.BytesIO(base64.b64decode(encoded)), formats=("PNG", "JPEG", "WEBP", "GIF"))
+            self.pictures.append((attributes.get("alt", "").removeprefix("Picture: "), image.convert("RGB")))
 
 
 @dataclass(frozen=True, repr=False)
@@ -84,12 +84,12 @@ class Report:
         """Return matplotlib figures: metrics with reference values, the loss curve, and the images of the page."""
         figures = [figure for figure in (self._bars(), self._loss()) if figure is not None]
         if self.path is not None:
-            page = _PictureParser()
-            page.feed(self.path.read_text(encoding="utf-8"))
-            for caption, picture in page.pictures:
-                figure = Figure(figsize=(6.0, 0.5 + 6.0 * picture.height / picture.width))
+            parser = _PictureParser()
+            parser.feed(self.path.read_text(encoding="utf-8"))
+            for caption, image in parser.pictures:
+                figure = Figure(figsize=(6.0, 0.5 + 6.0 * image.height / image.width))
                 axes = figure.add_subplot()
-                axes.imshow(picture)
+                axes.imshow(image)
                 axes.set_axis_off()
                 axes.set_title(caption, fontsize=8, wrap=True)
                 figures.append(figure)
@@ -107,37 +107,37 @@ class Report:
         panels = [*([fractions] if fractions else []), *([name] for name in names if name not in fractions)]
         if not panels:
             return None
-        rows = [len(panel) + 0.9 for panel in panels]
-        figure = Figure(figsize=(7.0, 0.7 + 0.42 * sum(rows)), layout="constrained")
+        heights = [len(panel) + 0.9 for panel in panels]
+        figure = Figure(figsize=(7.0, 0.7 + 0.42 * sum(heights)), layout="constrained")
         for panel, axes in zip(
-            panels, figure.subplots(len(panels), height_ratios=rows, squeeze=False)[:, 0], strict=True
+            panels, figure.subplots(len(panels), height_ratios=heights, squeeze=False)[:, 0], strict=True
         ):
-            self._panel(axes, panel, pairs, is_share=panel is fractions)
+            self._panel(axes, panel, pairs, is_fraction=panel is fractions)
         figure.legend(*figure.axes[0].get_legend_handles_labels(), fontsize=8, loc="outside lower center", ncols=2)
         return figure
 
-    def _panel(self, axes: Axes, names: list[str], pairs: dict[str, tuple[float, float]], *, is_share: bool) -> None:
+    def _panel(self, axes: Axes, names: list[str], pairs: dict[str, tuple[float, float]], *, is_fraction: bool) -> None:
         """Draw metrics as bars on one axis that starts at zero, with the value at each bar."""
         values = [value for name in names for value in pairs[name]]
-        most = max(1e-12, *values)
-        to_one = is_share and most > 0.4
+        max_value = max(1e-12, *values)
+        spans_unit = is_fraction and max_value > 0.4
         for k, name in enumerate(names):
-            one, reference = metric(name, self.metrics), reference_value(name, self.metrics)
+            spec, reference = metric(name, self.metrics), reference_value(name, self.metrics)
             reference_text = f", {reference[0]}" if reference else ""
             bars = (("measured", "C0", k - 0.2, ""), ("reference", "C1", k + 0.2, reference_text))
-            for (label, colour, place, more), value in zip(bars, pairs[name], strict=True):
-                axes.barh(place, value, 0.38, color=colour, label=None if k else label)
-                spot, text = (max(value, 0.0), place), f"{one.text(value)}{more}"
-                axes.annotate(text, spot, (3, 0), textcoords="offset points", fontsize=7, va="center")
+            for (label, colour, position, suffix), value in zip(bars, pairs[name], strict=True):
+                axes.barh(position, value, 0.38, color=colour, label=None if k else label)
+                anchor, text = (max(value, 0.0), position), f"{spec.text(value)}{suffix}"
+                axes.annotate(text, anchor, (3, 0), textcoords="offset points", fontsize=7, va="center")
         labels = [
-            f"{one.label}{f', {one.unit}' if one.unit else ''}" for one in (metric(n, self.metrics) for n in names)
+            f"{spec.label}{f', {spec.unit}' if spec.unit else ''}" for spec in (metric(n, self.metrics) for n in names)
         ]
         axes.set_yticks(range(len(names)), [textwrap.fill(label, 38) for label in labels], fontsize=8)
-        axes.set_xlim(min(0.0, *values), 1.55 * (1.0 if to_one else most))
+        axes.set_xlim(min(0.0, *values), 1.55 * (1.0 if spans_unit else max_value))
         axes.tick_params(axis="x", labelsize=7)
-        if to_one:
+        if spans_unit:
             axes.set_xticks([0, 0.2, 0.4, 0.6, 0.8, 1])
-        if is_share:
+        if is_fraction:
             axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
         axes.spines[["top", "right"]].set_visible(False)
         axes.invert_yaxis()
@@ -156,8 +156,8 @@ class Report:
 
     def __repr__(self) -> str:
         """Return the run folder and the verdict."""
-        said = self.verdict or f"no page, {len(self.metrics)} metrics; feller.evaluate(run) writes one"
-        return f"<Report of {self.folder}: {said}>"
+        summary = self.verdict or f"no page, {len(self.metrics)} metrics; feller.evaluate(run) writes one"
+        return f"<Report of {self.folder}: {summary}>"
 
     def _repr_html_(self) -> str:
         """Return HTML that shows the page in a notebook: an iframe without scripts or external resources."""
@@ -207,8 +207,8 @@ class FittedRun(os.PathLike[str]):
     @property
     def report(self) -> Report:
         """Report of the run; its `path` is None if no HTML page was written."""
-        numbers = self.metrics or read_report_summary(self.folder).numbers
-        return Report(self.path, {name: one for name, one in numbers.items() if name != "report"})
+        metrics = self.metrics or read_report_summary(self.folder).numbers
+        return Report(self.path, {name: value for name, value in metrics.items() if name != "report"})
 
     @accepts_options(SampleConfig)
     def sample(self, n: int | None = None, *, config: SampleConfig) -> Samples:

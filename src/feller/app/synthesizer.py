@@ -125,9 +125,9 @@ class Synthesizer:
 
     def __repr__(self) -> str:
         """Return the constructor call with non-default arguments."""
-        usual = inspect.signature(type(self).__init__).parameters
-        changed = {name: one for name, one in self.get_params().items() if one != usual[name].default}
-        return f"Synthesizer({', '.join(f'{name}={one!r}' for name, one in changed.items())})"
+        defaults = inspect.signature(type(self).__init__).parameters
+        changed = {name: value for name, value in self.get_params().items() if value != defaults[name].default}
+        return f"Synthesizer({', '.join(f'{name}={value!r}' for name, value in changed.items())})"
 
     def fit(self, X: pd.DataFrame, y: object = None) -> "Synthesizer":
         """Fit the model to the table X; the columns of `y` are added to the table.
@@ -154,8 +154,8 @@ class Synthesizer:
     def _target_columns(y: object, X: pd.DataFrame) -> pd.DataFrame | pd.Series:
         """Return the target `y` as columns with the index of the table."""
         if isinstance(y, pd.DataFrame | pd.Series):
-            named = y if isinstance(y, pd.DataFrame) or y.name is not None else y.rename("target")
-            return named.set_axis(X.index)
+            columns = y if isinstance(y, pd.DataFrame) or y.name is not None else y.rename("target")
+            return columns.set_axis(X.index)
         return pd.Series(np.asarray(y), X.index, name="target")
 
     def fitted_run(self) -> FittedRun:
@@ -212,5 +212,5 @@ class Synthesizer:
 
 
 Synthesizer.__signature__ = inspect.Signature(  # type: ignore[attr-defined]  # pyrefly: ignore
-    [one for one in inspect.signature(Synthesizer.__init__).parameters.values() if one.name != "self"]
+    [param for param in inspect.signature(Synthesizer.__init__).parameters.values() if param.name != "self"]
 )

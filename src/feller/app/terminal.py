@@ -121,7 +121,7 @@ def show_own_warnings(reporter: Reporter) -> Iterator[None]:
 
     Warnings of other packages are unchanged.
     """
-    home, before = pathlib.Path(feller.__file__).parent, warnings.showwarning
+    package_dir, original = pathlib.Path(feller.__file__).parent, warnings.showwarning
 
     def show_warning(
         message: Warning | str,
@@ -131,10 +131,10 @@ def show_own_warnings(reporter: Reporter) -> Iterator[None]:
         file: TextIO | None = None,
         line: str | None = None,
     ) -> None:
-        if pathlib.Path(filename).is_relative_to(home):
+        if pathlib.Path(filename).is_relative_to(package_dir):
             reporter.log(str(message))
         else:
-            before(message, category, filename, lineno, file, line)
+            original(message, category, filename, lineno, file, line)
 
     with warnings.catch_warnings():
         warnings.showwarning = show_warning
@@ -152,12 +152,12 @@ def show_numbers(numbers: dict[str, Any], reporter: Reporter) -> None:
         reporter.log(f"report: {numbers['report']}")
 
 
-def _guarantee_line(numbers: dict[str, Any]) -> str:
+def _guarantee_line(metrics: dict[str, Any]) -> str:
     """Return a line that states the privacy guarantee, and whether samples and model may be published."""
     from feller.privacy.accounting.ledger import MEANINGLESS_EPSILON, describe_weakness, format_exp_epsilon
 
-    epsilon, delta = numbers["epsilon"], numbers["delta"]
-    rows_text, weakness = f"each of {numbers['rows_protected']:,} rows", describe_weakness(epsilon)
+    epsilon, delta = metrics["epsilon"], metrics["delta"]
+    rows_text, weakness = f"each of {metrics['rows_protected']:,} rows", describe_weakness(epsilon)
     if epsilon >= MEANINGLESS_EPSILON:
         return (
             f"epsilon {epsilon:.4g} at delta {delta:.3g} {weakness} to {rows_text}: an inference about a row may become"

@@ -38,36 +38,40 @@ _NESTED_TYRO_CONFIG = (tyro.conf.OmitSubcommandPrefixes, tyro.conf.AvoidSubcomma
 TYRO_CONFIG = (tyro.conf.FlagCreatePairsOff, *_NESTED_TYRO_CONFIG)
 
 
-def _raise_parse_error(event: events.ParseErrorEvent, words: Sequence[str], flags: Sequence[str]) -> NoReturn:
+def _raise_parse_error(event: events.ParseErrorEvent, args: Sequence[str], flags: Sequence[str]) -> NoReturn:
     """Raise a one-line error instead of printing the multi-line error box of tyro."""
-    see = f"See {event.prog} --help"
+    hint = f"See {event.prog} --help"
     if isinstance(event, events.UnrecognizedArgs):
-        word = event.tokens[0].partition("=")[0]
-        if word.startswith("-"):
-            near = best_match(word, [*flags])
-            raise UsageError("a flag of this command", word, f"{f'Did you mean {near}? ' if near else ''}{see}")
-        quotes = "Quote paths that contain spaces. " if pathlib.PurePath(word).suffix else ""
-        raise UsageError("no further argument", word, f"{quotes}{see}")
+        arg = event.tokens[0].partition("=")[0]
+        if arg.startswith("-"):
+            suggestion = best_match(arg, [*flags])
+            raise UsageError(
+                "a flag of this command", arg, f"{f'Did you mean {suggestion}? ' if suggestion else ''}{hint}"
+            )
+        quotes = "Quote paths that contain spaces. " if pathlib.PurePath(arg).suffix else ""
+        raise UsageError("no further argument", arg, f"{quotes}{hint}")
     if isinstance(event, events.MissingArgs):
-        raise UsageError(", ".join(_flags_of_argument(one.arg)[0] for one in event.missing_arguments), "none", see)
+        raise UsageError(
+            ", ".join(_flags_of_argument(missing.arg)[0] for missing in event.missing_arguments), "none", hint
+        )
     argument = getattr(event, "argument", None)
     if argument is None:
-        if own := _own_error():
-            found, remedy = own.found, own.remedy or see
-            if own.message:
-                raise UsageError(own.message, argument=own.argument, remedy=remedy)
-            raise UsageError(argument=own.argument, expected=own.expected, found=found, remedy=remedy)
-        raise UsageError(getattr(event, "message", None) or "these arguments cannot be combined", remedy=see)
+        if error := _own_error():
+            given, remedy = error.found, error.remedy or hint
+            if error.message:
+                raise UsageError(error.message, argument=error.argument, remedy=remedy)
+            raise UsageError(argument=error.argument, expected=error.expected, found=given, remedy=remedy)
+        raise UsageError(getattr(event, "message", None) or "these arguments cannot be combined", remedy=hint)
     names = _flags_of_argument(argument)
     argument_name = option_of(names[0])
     if isinstance(event, events.InvalidChoice):
-        raise UsageError(f"one of {', '.join(event.choices)}", repr(event.value), see, argument=argument_name)
+        raise UsageError(f"one of {', '.join(event.choices)}", repr(event.value), hint, argument=argument_name)
     if not isinstance(event, events.InstantiationFailure):
-        raise UsageError("a value", "none", see, argument=argument_name)
-    kind = next((text for word, text in NUMBER_WORDS.items() if word in str(argument.lowered.metavar)), None)
-    if kind is not None and (values := _values_of_flag(names, words)):
-        raise UsageError(kind, repr(" ".join(values)), see, argument=argument_name)
-    raise UsageError(event.message.removeprefix(f"{names[0]}: "), remedy=see, argument=argument_name)
+        raise UsageError("a value", "none", hint, argument=argument_name)
+    expected = next((text for metavar, text in NUMBER_WORDS.items() if metavar in str(argument.lowered.metavar)), None)
+    if expected is not None and (values := _values_of_flag(names, args)):
+        raise UsageError(expected, repr(" ".join(values)), hint, argument=argument_name)
+    raise UsageError(event.message.removeprefix(f"{names[0]}: "), remedy=hint, argument=argument_name)
 
 
 def _own_error() -> UsageError | InputError | None:
@@ -83,12 +87,12 @@ def _flags_of_argument(argument: Any) -> Sequence[str]:
     return (str(argument.lowered.metavar),) if argument.is_positional() else argument.lowered.name_or_flags
 
 
-def _run_tyro(kind: Any, name: str, words: Sequence[str], flags: Sequence[str], **more: Any) -> Any:
-    with events.on_parse_error(lambda event: _raise_parse_error(event, words, flags)):
-        about = inspect.getdoc(kind)
-        if about is not None and OPTIONS in about:  # the list of options is for Python's help()
-            more["description"] = about.partition(OPTIONS)[0].rstrip()
-        return tyro.cli(kind, prog=f"feller {name}", args=words, **more)
+def _run_tyro(config_class: Any, name: str, args: Sequence[str], flags: Sequence[str], **options: Any) -> Any:
+    with events.on_parse_error(lambda event: _raise_parse_error(event, args, flags)):
+        docstring = inspect.getdoc(config_class)
+        if docstring is not None and OPTIONS in docstring:  # the list of options is for Python's help()
+            options["description"] = docstring.partition(OPTIONS)[0].rstrip()
+        return tyro.cli(config_class, prog=f"feller {name}", args=args, **options)
 
 
 def parse(command: type[T], name: str, words: list[str], *, allow_nested: bool = False) -> tuple[T, list[str]]:
@@ -104,20 +108,20 @@ def parse(command: type[T], name: str, words: list[str], *, allow_nested: bool =
     _check_many(command, words)
     if not {"-h", "--help"}.isdisjoint(words):
         _unwrap_help(command)
-    flags, rest = [flag for option in flags_of(command) for flag in flag_names(command, option)], []
+    flags, remaining = [flag for option in flags_of(command) for flag in flag_names(command, option)], []
     command_config: Any = _run_tyro(command, name, words, flags, config=TYRO_CONFIG, return_unknown_args=allow_nested)
     if allow_nested:
-        command_config, rest = command_config
+        command_config, remaining = command_config
         command_config = replace(
             command_config,
             **{
-                one.name: one.default
-                for one in fields(command_config)
-                if getattr(command_config, one.name) == EMPTY_POSITIONAL
+                config_field.name: config_field.default
+                for config_field in fields(command_config)
+                if getattr(command_config, config_field.name) == EMPTY_POSITIONAL
             },
         )
     check_values(command_config)
-    return command_config, rest
+    return command_config, remaining
 
 
 def show_help(command: type, name: str, options: frozenset[str]) -> NoReturn:
@@ -127,70 +131,76 @@ def show_help(command: type, name: str, options: frozenset[str]) -> NoReturn:
     raise SystemExit(0)
 
 
-def _with_options(kind: Any, options: frozenset[str]) -> Any:
+def _with_options(config_class: Any, options: frozenset[str]) -> Any:
     """Return a copy of a config class with only the given options, without groups that become empty."""
-    kept: list[tuple[str, Any, Any]] = []
-    for one in fields(kind):
-        inner = group(one)
-        metadata = {"help": "", **one.metadata}
-        if inner is None and one.name in options:
-            kept.append((one.name, kind.__annotations__[one.name], field(default=one.default, metadata=metadata)))
-        elif inner is not None and not options.isdisjoint(flags_of(inner)):
-            copy = _with_options(inner, options)
-            kept.append(
-                (one.name, Annotated[copy, *field_metadata(one)], field(default_factory=copy, metadata=metadata))
+    field_specs: list[tuple[str, Any, Any]] = []
+    for option in fields(config_class):
+        subgroup = group(option)
+        metadata = {"help": "", **option.metadata}
+        if subgroup is None and option.name in options:
+            field_specs.append(
+                (
+                    option.name,
+                    config_class.__annotations__[option.name],
+                    field(default=option.default, metadata=metadata),
+                )
             )
-    made = make_dataclass(kind.__name__, kept, frozen=True, kw_only=True)
-    made.__doc__ = kind.__doc__
-    return made
+        elif subgroup is not None and not options.isdisjoint(flags_of(subgroup)):
+            copy = _with_options(subgroup, options)
+            field_specs.append(
+                (option.name, Annotated[copy, *field_metadata(option)], field(default_factory=copy, metadata=metadata))
+            )
+    new_class = make_dataclass(config_class.__name__, field_specs, frozen=True, kw_only=True)
+    new_class.__doc__ = config_class.__doc__
+    return new_class
 
 
-def _check_many(command: Any, words: list[str]) -> None:
+def _check_many(command: Any, args: list[str]) -> None:
     """Raise an error if a flag that takes several values is repeated or has no value."""
-    for flags in [flag_names(command, name) for name, one in flags_of(command).items() if _takes_many(one)]:
-        if sum(word.partition("=")[0] in flags for word in words) > 1:
-            whole = shlex.join([flags[0], *_values_of_flag(flags, words)])
+    for flags in [flag_names(command, name) for name, option in flags_of(command).items() if _takes_many(option)]:
+        if sum(arg.partition("=")[0] in flags for arg in args) > 1:
+            remedy = shlex.join([flags[0], *_values_of_flag(flags, args)])
             raise UsageError(
                 "a single flag followed by all its values",
                 "the flag twice",
-                whole,
+                remedy,
                 argument=option_of(flags[0]),
             )
-        if any(word in flags and behind.startswith("--") for word, behind in pairwise([*words, "--"])):
+        if any(arg in flags and following.startswith("--") for arg, following in pairwise([*args, "--"])):
             raise UsageError("a value", "none", argument=option_of(flags[0]))
 
 
 def _takes_many(field: Field[Any]) -> bool:
-    several = any(getattr(one, "nargs", 1) == "*" for one in field_metadata(field))
-    return not is_positional(field) and (several or get_origin(getattr(field.type, "__origin__", None)) is tuple)
+    is_variadic = any(getattr(marker, "nargs", 1) == "*" for marker in field_metadata(field))
+    return not is_positional(field) and (is_variadic or get_origin(getattr(field.type, "__origin__", None)) is tuple)
 
 
-def _values_of_flag(flags: Sequence[str], words: Sequence[str]) -> list[str]:
+def _values_of_flag(flags: Sequence[str], args: Sequence[str]) -> list[str]:
     values: list[str] = []
     is_value = False
-    for word in words:
-        name, equals, value = word.partition("=")
+    for arg in args:
+        name, equals, value = arg.partition("=")
         if name in flags:
             is_value = not equals
             values += [value] if equals else []
-        elif word.startswith("-") and not word[1:2].isdigit() and " " not in word:
+        elif arg.startswith("-") and not arg[1:2].isdigit() and " " not in arg:
             is_value = False
         elif is_value:
-            values.append(word)
+            values.append(arg)
     return values
 
 
 def _unwrap_help(command: Any) -> None:
     """Join wrapped help texts into single lines, and hide the default of switches, which is always off."""
-    for kind in reversed(command.__mro__[:-1]):
-        for name, hint in list(getattr(kind, "__annotations__", {}).items()):
+    for cls in reversed(command.__mro__[:-1]):
+        for name, hint in list(getattr(cls, "__annotations__", {}).items()):
             if hint is bool:
-                kind.__annotations__[name] = Annotated[bool, tyro.conf.arg(help_behavior_hint="")]
-        for documented in docstring_parser.parse_from_object(kind).params:
-            field = command.__dataclass_fields__[documented.arg_name]
-            field.metadata = {**field.metadata, "help": " ".join((documented.description or "").split())}
-    for inner in filter(None, map(group, fields(command))):
-        _unwrap_help(inner)
+                cls.__annotations__[name] = Annotated[bool, tyro.conf.arg(help_behavior_hint="")]
+        for param in docstring_parser.parse_from_object(cls).params:
+            field = command.__dataclass_fields__[param.arg_name]
+            field.metadata = {**field.metadata, "help": " ".join((param.description or "").split())}
+    for subgroup in filter(None, map(group, fields(command))):
+        _unwrap_help(subgroup)
 
 
 def change_fields(value: T, words: list[str], command: str) -> T:
@@ -209,76 +219,81 @@ def set_fields(value: T, given: Mapping[str, object]) -> T:
     Raises:
         UsageError: If a field is unknown or its value is wrong.
     """
-    for name, one in given.items():
-        if twice := next((each for each in given if each != name and each.replace("-", "_") == name), None):
-            found = f"a second value for this field, under the name {twice!r}"
-            raise UsageError("one value", found, "Remove one of the two", argument=f"fields[{name!r}]")
-        known = [option_of(path) for path in _nested_flags(value)]
-        if name.replace("-", "_") not in known:
-            plain = option_of(FIELD_ALIASES.get(f"--{name.replace('_', '-')}", ""))
-            close = plain if plain in known else best_match(name.replace("-", "_"), known)
+    for name, new_value in given.items():
+        if duplicate := next((other for other in given if other != name and other.replace("-", "_") == name), None):
+            message = f"a second value for this field, under the name {duplicate!r}"
+            raise UsageError("one value", message, "Remove one of the two", argument=f"fields[{name!r}]")
+        available = [option_of(path) for path in _nested_flags(value)]
+        if name.replace("-", "_") not in available:
+            alias = option_of(FIELD_ALIASES.get(f"--{name.replace('_', '-')}", ""))
+            suggestion = alias if alias in available else best_match(name.replace("-", "_"), available)
             raise UsageError(
                 argument="fields",
                 expected="the name of a recipe field",
                 found=repr(name),
-                remedy=f"Did you mean {close!r}?" if close else f"Available fields: {', '.join(known)}",
+                remedy=f"Did you mean {suggestion!r}?" if suggestion else f"Available fields: {', '.join(available)}",
             )
-        argument, deeper = f"fields[{name!r}]", [path for path in known if path.startswith(f"{name}.")]
-        if deeper:
-            remedy = f"Set one of its fields: fields={{{deeper[0]!r}: ...}}"
+        argument, subfields = f"fields[{name!r}]", [path for path in available if path.startswith(f"{name}.")]
+        if subfields:
+            remedy = f"Set one of its fields: fields={{{subfields[0]!r}: ...}}"
             raise UsageError(
-                argument=argument, expected=f"one of {', '.join(deeper)}", found=found_instead(one), remedy=remedy
+                argument=argument,
+                expected=f"one of {', '.join(subfields)}",
+                found=found_instead(new_value),
+                remedy=remedy,
             )
         try:
-            value = change_fields(value, words_of_fields({name: one}), "fit")
+            value = change_fields(value, words_of_fields({name: new_value}), "fit")
         except UsageError as error:
             remedy = None if error.remedy is None or "--help" in error.remedy else error.remedy
             if error.expected is None:
                 raise UsageError(error.message, argument=argument, remedy=remedy) from error
-            raise UsageError(argument=argument, expected=error.expected, found=repr(one), remedy=remedy) from error
+            raise UsageError(
+                argument=argument, expected=error.expected, found=repr(new_value), remedy=remedy
+            ) from error
     return value
 
 
 def words_of_fields(given: Mapping[str, object]) -> list[str]:
     """Return the command-line words that set the given fields."""
-    words: list[str] = []
+    args: list[str] = []
     for name, value in given.items():
-        several = value if isinstance(value, list | tuple) else (value,)
-        words += [f"--{name.replace('_', '-')}", *map(str, several)]
-    return words
+        values = value if isinstance(value, list | tuple) else (value,)
+        args += [f"--{name.replace('_', '-')}", *map(str, values)]
+    return args
 
 
-def _nested_flags(value: Any, outer: str = "--") -> Iterator[str]:
+def _nested_flags(value: Any, prefix: str = "--") -> Iterator[str]:
     """Yield the flags of all fields of a dataclass, including nested ones."""
-    for one in fields(value):
-        inner, name = getattr(value, one.name), f"{outer}{one.name.replace('_', '-')}"
+    for config_field in fields(value):
+        child, name = getattr(value, config_field.name), f"{prefix}{config_field.name.replace('_', '-')}"
         yield name
-        if is_dataclass(inner):
-            yield from _nested_flags(inner, f"{name}.")
+        if is_dataclass(child):
+            yield from _nested_flags(child, f"{name}.")
 
 
-def _normalize_booleans(value: Any, words: list[str]) -> list[str]:
+def _normalize_booleans(value: Any, args: list[str]) -> list[str]:
     """Convert true and false in any case to the form that tyro expects, for boolean and other fields."""
-    result: list[str] = []
-    for word in [part for whole in words for part in _split_boolean(whole)]:
-        if word.lower() not in ("true", "false"):
-            result.append(word)
+    normalized: list[str] = []
+    for arg in [part for raw_arg in args for part in _split_boolean(raw_arg)]:
+        if arg.lower() not in ("true", "false"):
+            normalized.append(arg)
             continue
         field: Any = value
-        *outer, last = result[-1].removeprefix("--").split(".") if result else [""]
-        for part in (*outer, last):
+        *parents, leaf = normalized[-1].removeprefix("--").split(".") if normalized else [""]
+        for part in (*parents, leaf):
             field = getattr(field, part.replace("-", "_"), None)
         if not isinstance(field, bool):
-            result.append(word.capitalize())
-        elif word.lower() == "false":
-            result[-1] = f"--{'.'.join((*outer, f'no-{last}'))}"
-    return result
+            normalized.append(arg.capitalize())
+        elif arg.lower() == "false":
+            normalized[-1] = f"--{'.'.join((*parents, f'no-{leaf}'))}"
+    return normalized
 
 
-def _split_boolean(word: str) -> list[str]:
+def _split_boolean(arg: str) -> list[str]:
     """Split --flag=true or --flag=false into the two words --flag and true or false."""
-    flag, equals, value = word.partition("=")
-    return [flag, value] if word.startswith("--") and equals and value.lower() in ("true", "false") else [word]
+    flag, equals, value = arg.partition("=")
+    return [flag, value] if arg.startswith("--") and equals and value.lower() in ("true", "false") else [arg]
 
 
 FIELD_ALIASES = {
@@ -300,26 +315,26 @@ automatically; command flags are only suggested in error messages."""
 
 def expand_field_aliases(words: list[str]) -> list[str]:
     """Replace flag names common in other libraries by the flags of recipe fields, such as --lr by --train.lr."""
-    fields = {name: field for name, field in FIELD_ALIASES.items() if "." in field}
-    parts = [word.partition("=") for word in words]
-    return [f"{fields.get(name, name)}{equals}{value}" for name, equals, value in parts]
+    aliases = {name: field for name, field in FIELD_ALIASES.items() if "." in field}
+    parts = [arg.partition("=") for arg in words]
+    return [f"{aliases.get(name, name)}{equals}{value}" for name, equals, value in parts]
 
 
-def _normalize_switches(command: Any, words: list[str]) -> list[str]:
+def _normalize_switches(command: Any, args: list[str]) -> list[str]:
     """Replace `--switch true` by `--switch`, and drop `--switch false`."""
     switches = {
-        flag for name, one in flags_of(command).items() if _is_switch(one) for flag in flag_names(command, name)
+        flag for name, option in flags_of(command).items() if _is_switch(option) for flag in flag_names(command, name)
     }
-    result: list[str] = []
-    for word in words:
-        flag, _, value = word.partition("=")
+    normalized: list[str] = []
+    for arg in args:
+        flag, _, value = arg.partition("=")
         if flag in switches and value.lower() in ("true", "false"):
-            result += [flag] if value.lower() == "true" else []
-        elif result and result[-1] in switches and word.lower() in ("true", "false"):
-            result = result if word.lower() == "true" else result[:-1]
+            normalized += [flag] if value.lower() == "true" else []
+        elif normalized and normalized[-1] in switches and arg.lower() in ("true", "false"):
+            normalized = normalized if arg.lower() == "true" else normalized[:-1]
         else:
-            result.append(word)
-    return result
+            normalized.append(arg)
+    return normalized
 
 
 def _is_switch(field: Field[Any]) -> bool:
@@ -332,8 +347,8 @@ def take_device(words: list[str]) -> list[str]:
     Raises:
         UsageError: If the device is not available.
     """
-    for i, word in enumerate(words):
-        name, equals, value = word.partition("=")
+    for i, arg in enumerate(words):
+        name, equals, value = arg.partition("=")
         if name == "--device":
             following = words[i + 1 : i + 2]
             _use(value if equals else "".join(following))
@@ -343,14 +358,14 @@ def take_device(words: list[str]) -> list[str]:
 
 def _use(device: str) -> None:
     """Make only the given device visible to this process."""
-    kind, _, number = device.partition(":")
-    if kind not in ("cpu", "cuda") or (number and not (kind == "cuda" and number.isdecimal())):
+    device_type, _, index = device.partition(":")
+    if device_type not in ("cpu", "cuda") or (index and not (device_type == "cuda" and index.isdecimal())):
         raise UsageError("cpu, cuda, or cuda:NUMBER", repr(device), argument="device")
-    if kind == "cpu":
+    if device_type == "cpu":
         os.environ |= {"CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "true"}
         return
-    if number:
-        os.environ["CUDA_VISIBLE_DEVICES"] = number
+    if index:
+        os.environ["CUDA_VISIBLE_DEVICES"] = index
     import torch
 
     if not torch.cuda.is_available():
@@ -370,13 +385,13 @@ def check_names(words: list[str], command: Any, *places: str) -> None:
     Raises:
         UsageError: If a word is neither a flag nor a field; the error suggests the nearest name.
     """
-    deeper = [name for place in places for name in field_names(place)]
+    recipe_fields = [name for class_path in places for name in field_names(class_path)]
     flags = [f"--{name.replace('_', '-')}" for name in flags_of(command) if name not in ("data", "folder")]
-    for word in words:
-        name = word.split("=")[0].removeprefix("--").split(".")[0].replace("-", "_")
-        if word.startswith("--") and name not in (*deeper, "help"):
-            kind = command_name(command)
-            alias = FIELD_ALIASES.get(word.partition("=")[0])
-            near = alias or best_match(word, flags)
-            remedy = f"{f'Did you mean {near}? ' if near else ''}See feller {kind} --help"
-            raise UsageError("a flag or a recipe field", word, remedy)
+    for arg in words:
+        name = arg.split("=")[0].removeprefix("--").split(".")[0].replace("-", "_")
+        if arg.startswith("--") and name not in (*recipe_fields, "help"):
+            command_text = command_name(command)
+            alias = FIELD_ALIASES.get(arg.partition("=")[0])
+            suggestion = alias or best_match(arg, flags)
+            remedy = f"{f'Did you mean {suggestion}? ' if suggestion else ''}See feller {command_text} --help"
+            raise UsageError("a flag or a recipe field", arg, remedy)

@@ -22,9 +22,9 @@ def run(config: AuditConfig, words: list[str]) -> dict[str, Any]:
 
     reporter = make_reporter()
     run = find_run(config.folder, config.loading.code, reporter)
-    numbers = audit(run, config, reporter=reporter)
-    show_numbers(numbers, reporter)
-    return {"run": str(run.path), **numbers}
+    metrics = audit(run, config, reporter=reporter)
+    show_numbers(metrics, reporter)
+    return {"run": str(run.path), **metrics}
 
 
 def _calculate(config: AuditConfig) -> dict[str, Any]:
@@ -37,11 +37,11 @@ def _calculate(config: AuditConfig) -> dict[str, Any]:
                 f"applies only to the audit of a run; the privacy calculator takes --{', --'.join(PLAN)}", argument=name
             )
     options = config.plan
-    numbers = bounds(
+    metrics = bounds(
         (planned_event(options.noise, options.rate, options.steps),), 1e-5 if options.delta is None else options.delta
     )
     reporter = make_reporter()
-    show_numbers(numbers, reporter)
-    for line in explain(numbers):
-        reporter.log(line)
-    return numbers
+    show_numbers(metrics, reporter)
+    for sentence in explain(metrics):
+        reporter.log(sentence)
+    return metrics

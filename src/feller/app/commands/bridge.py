@@ -20,10 +20,10 @@ def run(config: BridgeConfig, words: list[str]) -> dict[str, Any]:
             remedy="Name only the run, with --out; repeat the populations and costs only if a cost is custom code"
             " (--cost file.py:FUNCTION), because a run never executes code that is not named on the command line",
         )
-    wrong = [name for name in non_default_options(config) if name in _FIXED_FLAGS]
-    if resume and wrong:
+    fixed = [name for name in non_default_options(config) if name in _FIXED_FLAGS]
+    if resume and fixed:
         raise UsageError(
-            "a resumed bridge keeps its original options", remedy=f"Leave out --{wrong[0].replace('_', '-')}"
+            "a resumed bridge keeps its original options", remedy=f"Leave out --{fixed[0].replace('_', '-')}"
         )
     from feller.app.workflows.bridges.bridge_detection import check_several
 
@@ -36,17 +36,17 @@ def run(config: BridgeConfig, words: list[str]) -> dict[str, Any]:
     from feller.app.workflows.run_status import read_undertrained_notice
     from feller.control.bridges.bridge_config import BridgeSolverConfig
 
-    def change(settings: BridgeSolverConfig) -> BridgeSolverConfig:
-        return change_fields(settings, words, "bridge A B") if words else settings
+    def change(solver_config: BridgeSolverConfig) -> BridgeSolverConfig:
+        return change_fields(solver_config, words, "bridge A B") if words else solver_config
 
     reporter = make_reporter()
     with show_own_warnings(reporter):
-        run, numbers = bridge(config, change=change, field_words=tuple(words), reporter=reporter)
-    show_numbers(numbers, reporter)
+        run, metrics = bridge(config, change=change, field_words=tuple(words), reporter=reporter)
+    show_numbers(metrics, reporter)
     reporter.log(f"bridge: {run.path}; transport other samples with: feller sample {run.path} --from FILE")
-    if is_main_process() and (sketch := read_undertrained_notice(run)):
-        reporter.log(sketch)
-    return {"run": str(run.path), **numbers}
+    if is_main_process() and (notice := read_undertrained_notice(run)):
+        reporter.log(notice)
+    return {"run": str(run.path), **metrics}
 
 
 _FIXED_FLAGS = ("times", "frame", "noise", "pairs", "resample", "growth", "longest", "seed")

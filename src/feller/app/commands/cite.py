@@ -25,5 +25,8 @@ class Cite:
         run = find_run(self.folder, self.code, make_reporter())
         references = references_of(run)
         if not self.json:
-            print("\n\n".join(each.bibtex for each in references))
-        return {"run": str(run.path), "papers": [{"key": each.key, **dict(each.fields)} for each in references]}
+            print("\n\n".join(reference.bibtex for reference in references))
+        return {
+            "run": str(run.path),
+            "papers": [{"key": reference.key, **dict(reference.fields)} for reference in references],
+        }

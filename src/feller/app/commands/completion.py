@@ -45,26 +45,26 @@ def script(shell: str) -> str:
     The bash script falls back to file names if tyro offers no completions.
     """
     commands = Union[tuple(_command(name) for name in COMMANDS)]  # noqa: UP007  # pyrefly: ignore - of a list
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
+    buffer = io.StringIO()
+    with contextlib.redirect_stdout(buffer), contextlib.suppress(SystemExit):
         tyro.cli(commands, prog="feller", args=["--tyro-print-completion", shell], config=TYRO_CONFIG)
-    return printed.getvalue().replace("complete -F ", "complete -o bashdefault -o default -F ")
+    return buffer.getvalue().replace("complete -F ", "complete -o bashdefault -o default -F ")
 
 
 def _command(name: str) -> Any:
     """Return a command class as a tyro subcommand, in which flags with choices complete to these choices only."""
-    kind = find_command(name)[0]
+    config_class = find_command(name)[0]
     flags = []
-    for flag, one in flags_of(kind).items():
+    for flag, option in flags_of(config_class).items():
         markers = [
-            mark
-            for mark in field_metadata(one)
-            if not isinstance(mark, Choices | tyro.constructors.PrimitiveConstructorSpec)
+            marker
+            for marker in field_metadata(option)
+            if not isinstance(marker, Choices | tyro.constructors.PrimitiveConstructorSpec)
         ]
-        words = [word for mark in annotations_of(kind, flag, Choices) for word in mark.load_values()]
-        chosen = bool(words and markers and flag_names(kind, flag))  # other flags complete file names
-        of_words: Any = Annotated[Literal[tuple(words)], *markers] if chosen else one.type  # pyrefly: ignore
-        flags.append((flag, of_words, field(default=words[0] if chosen else one.default)))
-    summary = " ".join((kind.__doc__ or "").split("\n\n")[0].split())
-    shown: Any = make_dataclass(kind.__name__, flags, kw_only=True)
-    return Annotated[shown, tyro.conf.subcommand(name, description=summary)]
+        choices = [choice for marker in annotations_of(config_class, flag, Choices) for choice in marker.load_values()]
+        has_choices = bool(choices and markers and flag_names(config_class, flag))  # other flags complete file names
+        flag_type: Any = Annotated[Literal[tuple(choices)], *markers] if has_choices else option.type  # pyrefly: ignore
+        flags.append((flag, flag_type, field(default=choices[0] if has_choices else option.default)))
+    summary = " ".join((config_class.__doc__ or "").split("\n\n")[0].split())
+    command_class: Any = make_dataclass(config_class.__name__, flags, kw_only=True)
+    return Annotated[command_class, tyro.conf.subcommand(name, description=summary)]

@@ -89,27 +89,33 @@ class Data:
 
         reporter = make_reporter()
         if self.name is None:
-            listing = {f"{EXAMPLE_PREFIX}{name}": shipped.summary for name, shipped in EXAMPLE_INFOS.items()}
+            listing = {f"{EXAMPLE_PREFIX}{name}": entry.summary for name, entry in EXAMPLE_INFOS.items()}
             show_numbers(dict(listing), reporter)
             return {"examples": listing}
         example = self.name.removeprefix(EXAMPLE_PREFIX)
         if self.writing.out is not None and example in EXAMPLE_INFOS:
             return self._copy(example, reporter)
         self._check(SUBCOMMAND_FLAGS.get(self.name, READING_FLAGS))
-        does = {"schema": self._write_schema, "memory": self._build_datastore, "scenes": self._write_scenes}
-        return does.get(self.name, self._describe_data)(reporter)
+        subcommands = {"schema": self._write_schema, "memory": self._build_datastore, "scenes": self._write_scenes}
+        return subcommands.get(self.name, self._describe_data)(reporter)
 
-    def _check(self, takes: tuple[str, ...]) -> None:
-        for name in set(non_default_options(self)) - {*takes, "name", "json"}:
+    def _check(self, allowed: tuple[str, ...]) -> None:
+        for name in set(non_default_options(self)) - {*allowed, "name", "json"}:
             flag = {"file": "a second positional argument", "of": "--run", "n": "-n"}.get(name, f"--{name}")
-            if takes is READING_FLAGS:
-                whose = [f"`feller data {word}`" for word, flags in SUBCOMMAND_FLAGS.items() if name in flags]
-                raise UsageError(f"{flag} is a flag of {' and '.join(whose)}", remedy="Leave it out")
+            if allowed is READING_FLAGS:
+                commands = [
+                    f"`feller data {subcommand}`" for subcommand, flags in SUBCOMMAND_FLAGS.items() if name in flags
+                ]
+                raise UsageError(f"{flag} is a flag of {' and '.join(commands)}", remedy="Leave it out")
             raise UsageError(f"feller data {self.name} does not take {flag}", remedy="Leave it out")
 
     def _describe_data(self, reporter: Any) -> dict[str, Any]:
-        word = str(self.name)
-        name = word if word.startswith(EXAMPLE_PREFIX) or word not in EXAMPLE_INFOS else f"{EXAMPLE_PREFIX}{word}"
+        given_name = str(self.name)
+        name = (
+            given_name
+            if given_name.startswith(EXAMPLE_PREFIX) or given_name not in EXAMPLE_INFOS
+            else f"{EXAMPLE_PREFIX}{given_name}"
+        )
         require_data(name)
         from feller.app.terminal import show_numbers
         from feller.data.loading.dataset_reader import read
@@ -124,8 +130,8 @@ class Data:
         }
         facts |= {condition: ", ".join(classes) for condition, classes in data.modality.conditions.items()}
         if name.startswith(EXAMPLE_PREFIX):
-            shipped, _ = parse_example(name)
-            facts |= {"parts": ", ".join(shipped.parts), "source": shipped.source, "licence": shipped.licence}
+            entry, _ = parse_example(name)
+            facts |= {"parts": ", ".join(entry.parts), "source": entry.source, "licence": entry.licence}
         show_numbers(facts, reporter)
         for note in data.notes:
             reporter.log(note)
@@ -168,19 +174,17 @@ class Data:
         from feller.app.workflows.documents.build_datastore import write_datastore
         from feller.app.workflows.run_config import find_run
 
-        source, place = self._second("DOCUMENTS --run RUN --out memory.npz"), self.writing.out or "memory.npz"
+        source, path = self._second("DOCUMENTS --run RUN --out memory.npz"), self.writing.out or "memory.npz"
         run = find_run(self.writing.of, None, reporter)
         with show_own_warnings(reporter):
-            count = write_datastore(run, source, place)
-        reporter.log(
-            f"{count:,} documents: {place}; retrieve from them with: feller sample {run.path} --memory {place}"
-        )
-        return {"run": str(run.path), "memory": place, "documents": count}
+            count = write_datastore(run, source, path)
+        reporter.log(f"{count:,} documents: {path}; retrieve from them with: feller sample {run.path} --memory {path}")
+        return {"run": str(run.path), "memory": path, "documents": count}
 
-    def _second(self, rest: str) -> str:
-        """Return the input of a subcommand; `rest` is its default or describes what is expected."""
+    def _second(self, usage: str) -> str:
+        """Return the input of a subcommand; `usage` is its default or describes what is expected."""
         if self.file is None:
-            raise UsageError(expected=f"an input: feller data {self.name} {rest}")
+            raise UsageError(expected=f"an input: feller data {self.name} {usage}")
         return self.file
 
 

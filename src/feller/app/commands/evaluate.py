@@ -13,6 +13,6 @@ def run(config: EvaluateConfig, words: list[str]) -> dict[str, Any]:
 
     reporter = make_reporter()
     run = find_run(config.folder, config.loading.code, reporter)
-    numbers = evaluate(run, config, reporter=reporter)
-    show_numbers(numbers, reporter)
-    return {"run": str(run.path), **numbers}
+    metrics = evaluate(run, config, reporter=reporter)
+    show_numbers(metrics, reporter)
+    return {"run": str(run.path), **metrics}

@@ -7,7 +7,7 @@ from feller.app.config import ExportConfig
 
 def run(config: ExportConfig, words: list[str]) -> dict[str, Any]:
     """Run `feller export`; an existing output file raises an error before torch is imported."""
-    form = config.form  # fail on a missing --to before loading torch
+    export_format = config.form  # fail on a missing --to before loading torch
     from feller.app.terminal import make_reporter
     from feller.app.workflows.export import check_export, export, metadata_path
     from feller.app.workflows.run_config import find_run
@@ -15,14 +15,14 @@ def run(config: ExportConfig, words: list[str]) -> dict[str, Any]:
     check_export(config)
     reporter = make_reporter()
     run = find_run(config.folder, config.loading.code, reporter)
-    place, record = export(run, config, reporter=reporter)
-    reporter.log(f"{form}: {place}")
-    if place.suffix:
-        reporter.log(f"inputs, outputs and sampling: {metadata_path(place)}")
+    path, record = export(run, config, reporter=reporter)
+    reporter.log(f"{export_format}: {path}")
+    if path.suffix:
+        reporter.log(f"inputs, outputs and sampling: {metadata_path(path)}")
     else:
-        reporter.log(f"sample with: feller sample {place}")
+        reporter.log(f"sample with: feller sample {path}")
     return {
         "run": str(run.path),
-        "file": str(place),
-        **{k: record[k] for k in ("inputs", "outputs") if k in record},
+        "file": str(path),
+        **{key: record[key] for key in ("inputs", "outputs") if key in record},
     }

@@ -48,24 +48,28 @@ def run(config: FitConfig, words: list[str]) -> dict[str, Any]:
         return change_fields(recipe, words, "fit DATA") if words else recipe
 
     reporter = make_reporter()
-    helps = "--help" in words and config.data is None and not config.output.resume
-    data = _example_for(config.recipe_name or "auto") if helps else config.data
+    shows_help = "--help" in words and config.data is None and not config.output.resume
+    data = _example_for(config.recipe_name or "auto") if shows_help else config.data
     with show_own_warnings(reporter):
-        run, numbers = fit(config, data, change=change, field_words=tuple(words), reporter=reporter)
-    show_numbers(numbers, reporter)
+        run, metrics = fit(config, data, change=change, field_words=tuple(words), reporter=reporter)
+    show_numbers(metrics, reporter)
     record = read_fit_record(run)
-    file = record.code_file
-    code = f" --code {file}" if file else ""
+    code_file = record.code_file
+    code_flag = f" --code {code_file}" if code_file else ""
     if record.target and predicts_target(record.provenance.recipe):
         reporter.log(f"use it as a reward for another run with: feller steer RUN --reward {run.path}")
-    elif "codebook_use" in numbers:
-        reporter.log(f"evaluate its reconstruction of other images with: feller evaluate {run.path} --data OTHER{code}")
-    elif "log_mel_error" in numbers:
-        reporter.log(f"evaluate its reconstruction of other audio with: feller evaluate {run.path} --data OTHER{code}")
+    elif "codebook_use" in metrics:
+        reporter.log(
+            f"evaluate its reconstruction of other images with: feller evaluate {run.path} --data OTHER{code_flag}"
+        )
+    elif "log_mel_error" in metrics:
+        reporter.log(
+            f"evaluate its reconstruction of other audio with: feller evaluate {run.path} --data OTHER{code_flag}"
+        )
     elif config.report != "none":
-        reporter.log(f"sample with: feller sample {run.path}{code}")
+        reporter.log(f"sample with: feller sample {run.path}{code_flag}")
     else:
-        reporter.log(f"evaluate it with: feller evaluate {run.path}{code}")
-    if is_main_process() and (sketch := read_undertrained_notice(run)):
-        reporter.log(sketch)
-    return {"run": str(run.path), **numbers}
+        reporter.log(f"evaluate it with: feller evaluate {run.path}{code_flag}")
+    if is_main_process() and (notice := read_undertrained_notice(run)):
+        reporter.log(notice)
+    return {"run": str(run.path), **metrics}

@@ -32,14 +32,14 @@ else:  # importing them would load torch
 def parse_pairs(words: tuple[str, ...]) -> dict[str, str | list[str]]:
     """Parse KEY=VALUE words into a dict; the value of a repeated key is the list of its values."""
     pairs: dict[str, str | list[str]] = {}
-    for word in words:
-        key, is_there, value = word.partition("=")
-        if not is_there:
-            raise UsageError("KEY=VALUE", repr(word), argument="given")
-        if (before := pairs.get(key)) is None:
+    for pair in words:
+        key, separator, value = pair.partition("=")
+        if not separator:
+            raise UsageError("KEY=VALUE", repr(pair), argument="given")
+        if (previous := pairs.get(key)) is None:
             pairs[key] = value
         else:
-            pairs[key] = [*(before if isinstance(before, list) else [before]), value]
+            pairs[key] = [*(previous if isinstance(previous, list) else [previous]), value]
     return pairs
 
 
@@ -108,8 +108,8 @@ class Limits(Validator):
     """True if the value must be strictly greater than the lower bound."""
 
     def validate(self, field: str, value: Any) -> None:
-        least, above = (-math.inf, self.least) if self.above else (self.least, -math.inf)
-        check_number(field, value, ge=least, gt=above, le=self.most, lt=math.inf)
+        lower, strict_lower = (-math.inf, self.least) if self.above else (self.least, -math.inf)
+        check_number(field, value, ge=lower, gt=strict_lower, le=self.most, lt=math.inf)
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class Choices:
         for table in self.registries:
             module, _, name = table.partition(":")
             names = getattr(importlib.import_module(module), name)
-            values += [one.removesuffix("FILE") for one in (names() if callable(names) else names)]
+            values += [choice.removesuffix("FILE") for choice in (names() if callable(names) else names)]
         return values
 
 
@@ -136,8 +136,10 @@ def field_names(place: str) -> list[str]:
     module, _, name = place.partition(":")
     file = pathlib.Path(feller.__file__).parent.joinpath(*module.split(".")[1:]).with_suffix(".py")
     statements = ast.parse(file.read_text(encoding="utf-8")).body
-    kind = next(part for part in statements if isinstance(part, ast.ClassDef) and part.name == name)
-    return [ast.unparse(part.target) for part in kind.body if isinstance(part, ast.AnnAssign)]
+    class_def = next(
+        statement for statement in statements if isinstance(statement, ast.ClassDef) and statement.name == name
+    )
+    return [ast.unparse(statement.target) for statement in class_def.body if isinstance(statement, ast.AnnAssign)]
 
 
 Positional = tyro.conf.Positional
@@ -155,14 +157,14 @@ PositiveFloat = Annotated[OptionalFloat, Limits(0.0, above=True)]
 """Option type: optional positive number; the help text of the option states the default."""
 
 
-def _count(words: list[str]) -> int:
+def _count(args: list[str]) -> int:
     """Parse an integer, which may be written as 1e6 or 1_000_000."""
     with contextlib.suppress(ValueError):
-        return int(words[0])
+        return int(args[0])
     with contextlib.suppress(ValueError, OverflowError):
-        if (number := int(float(words[0]))) == float(words[0]):
-            return number
-    raise ValueError(f"expected int, got '{words[0]}'")
+        if (value := int(float(args[0]))) == float(args[0]):
+            return value
+    raise ValueError(f"expected int, got '{args[0]}'")
 
 
 _COUNT = tyro.constructors.PrimitiveConstructorSpec(
@@ -199,12 +201,12 @@ def _metavar(metavar: str) -> Any:
     return tyro.conf.arg(metavar=metavar, help_behavior_hint="")
 
 
-def _spec(read: Callable[[list[str]], Any], metavar: str, nargs: Any = 1) -> Any:
+def _spec(parser: Callable[[list[str]], Any], metavar: str, nargs: Any = 1) -> Any:
     """Return a tyro constructor for an option that accepts further types in Python."""
     return tyro.constructors.PrimitiveConstructorSpec(
         nargs=nargs,
         metavar=metavar,
-        instance_from_str=read,
+        instance_from_str=parser,
         is_instance=lambda value: True,
         str_from_instance=lambda value: [] if value is None or value == () else [str(value)],
     )
@@ -299,8 +301,8 @@ def normalize_fields(config: Any, **readers: Callable[[Any], Any]) -> None:
 
     `readers` are the converters by field name.
     """
-    for name, read in readers.items():
-        object.__setattr__(config, name, read(getattr(config, name)))
+    for name, convert in readers.items():
+        object.__setattr__(config, name, convert(getattr(config, name)))
 
 
 def as_texts(value: Any) -> tuple[str, ...]:
@@ -318,8 +320,8 @@ def code_of(what: str) -> Callable[[Any], Any]:
 
 def as_reward_texts(value: Any) -> tuple[str, ...]:
     """Return rewards or costs as a tuple of strings; a Python function becomes `file.py:FUNCTION`."""
-    several = (value,) if isinstance(value, str) or callable(value) else value
-    return tuple(function_reference(one) if callable(one) else one for one in several)
+    rewards = (value,) if isinstance(value, str) or callable(value) else value
+    return tuple(function_reference(reward) if callable(reward) else reward for reward in rewards)
 
 
 def plain_path(value: Any) -> Any:

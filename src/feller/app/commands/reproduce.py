@@ -79,10 +79,12 @@ def installed_papers() -> dict[str, Paper]:
 
 def summary(claims: Sequence[Claim], *, quick: bool) -> str:
     """Return a one-line summary with the number of claims for each verdict."""
-    counts = [f"{sum(claim.verdict == word for claim in claims)} {word}" for word in (HOLDS, FAILS, UNTESTABLE)]
+    counts = [
+        f"{sum(claim.verdict == verdict for claim in claims)} {verdict}" for verdict in (HOLDS, FAILS, UNTESTABLE)
+    ]
     failed = any(claim.verdict == FAILS for claim in claims)
-    short = "; some claims need the longer trainings of a full run" if quick and failed else ""
-    return f"{len(claims)} claims: {', '.join(counts)}{short}"
+    note = "; some claims need the longer trainings of a full run" if quick and failed else ""
+    return f"{len(claims)} claims: {', '.join(counts)}{note}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +117,7 @@ class Reproduce:
             listing = {name: f"{paper.title}, arXiv {paper.arxiv}" for name, paper in papers.items()}
             if not self.json:
                 width = max(map(len, listing))
-                print("\n".join(f"{name:<{width}}  {about}" for name, about in listing.items()))
+                print("\n".join(f"{name:<{width}}  {description}" for name, description in listing.items()))
             return {"papers": listing}
         if not self.paper:
             raise UsageError(expected=f"the name of a paper: {', '.join(papers)}; or all")
@@ -135,7 +137,7 @@ class Reproduce:
                 for claim in results:
                     claims.append(claim)
                     reporter.log(f"\n{claim.claim}")
-                    for part in CLAIM_FIELDS[1:]:
-                        reporter.log(f"  {part:<8} {getattr(claim, part)}")
+                    for field_name in CLAIM_FIELDS[1:]:
+                        reporter.log(f"  {field_name:<8} {getattr(claim, field_name)}")
         reporter.log(f"\n{summary(claims, quick=self.quick)}")
-        return {"claims": [{part: getattr(claim, part) for part in CLAIM_FIELDS} for claim in claims]}
+        return {"claims": [{field_name: getattr(claim, field_name) for field_name in CLAIM_FIELDS} for claim in claims]}

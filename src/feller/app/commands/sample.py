@@ -11,7 +11,7 @@ def help_options(words: list[str]) -> frozenset[str] | None:
 
     None means that --help shows all options.
     """
-    folder = next((word for word in words if not word.startswith("-")), None)
+    folder = next((arg for arg in words if not arg.startswith("-")), None)
     if folder is None:
         return None
     from feller.app.reporter import SILENT

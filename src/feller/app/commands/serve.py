@@ -61,9 +61,9 @@ class Serve:
     def _check_files(self) -> None:
         """Raise an error if a reward file or the file of --memory does not exist."""
         memory = [pathlib.Path(self.memory)] if self.memory else []
-        for place in (*self._code(), *memory):
-            if not place.exists():
-                raise InputError("a file or folder", "none", file=place)
+        for path in (*self._code(), *memory):
+            if not path.exists():
+                raise InputError("a file or folder", "none", file=path)
 
     def _code(self) -> list[pathlib.Path]:
         """Return the paths of the Python files in --reward; imports locally, because the import is slow."""
@@ -71,4 +71,4 @@ class Serve:
             return []
         from feller.control.rewards.named_rewards import reward_file
 
-        return [file for words in self.reward if (file := reward_file(words)) is not None]
+        return [file for text in self.reward if (file := reward_file(text)) is not None]

@@ -19,5 +19,5 @@ def run(config: SteerConfig, words: list[str]) -> dict[str, Any]:
         result, page = steer(run, config, reporter=reporter)
     show_numbers({**result.numbers, "report": page}, reporter)
     reporter.log(f"{result.numbers['n']:,} samples: {result.path}")
-    sketch = {"sketch": result.sketch} if isinstance(result, RewardSearchResult) and result.sketch else {}
-    return {"run": str(run.path), "samples": str(result.path), **result.numbers, **sketch, "report": page}
+    notice = {"sketch": result.sketch} if isinstance(result, RewardSearchResult) and result.sketch else {}
+    return {"run": str(run.path), "samples": str(result.path), **result.numbers, **notice, "report": page}

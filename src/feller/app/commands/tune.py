@@ -35,9 +35,9 @@ def run(config: TuneConfig, words: list[str]) -> dict[str, Any]:
     reporter, code = make_reporter(), config.loading.code
     run = find_run(output.out if output.resume else config.folder, code, reporter)
     with show_own_warnings(reporter):
-        tuned_run, numbers = tune(run, config, change=change, field_words=tuple(words), reporter=reporter)
-    show_numbers(numbers, reporter)
+        tuned_run, metrics = tune(run, config, change=change, field_words=tuple(words), reporter=reporter)
+    show_numbers(metrics, reporter)
     reporter.log(f"sample with: feller sample {tuned_run.path}{f' --code {code}' if code else ''}")
-    if is_main_process() and (sketch := read_undertrained_notice(tuned_run)):
-        reporter.log(sketch)
-    return {"run": str(tuned_run.path), **numbers}
+    if is_main_process() and (notice := read_undertrained_notice(tuned_run)):
+        reporter.log(notice)
+    return {"run": str(tuned_run.path), **metrics}

@@ -12,10 +12,10 @@ from feller.models.spec import ModelSpec
 
 def formula_example(spec: ModelSpec, first: Dataset) -> Iterator[tuple[str, str]]:
     """Yield an example condition as (KEY=VALUE, description): the formula of the first crystal."""
-    kind = first.modality
-    if isinstance(kind, Crystals) and "element" in spec.conditionable:
+    modality = first.modality
+    if isinstance(modality, Crystals) and "element" in spec.conditionable:
         yield (
-            f"element={formula(kind.crystals(first.values, first.given)[0].atomic_numbers)}",
+            f"element={formula(modality.crystals(first.values, first.given)[0].atomic_numbers)}",
             "crystals of one formula",
         )
 

@@ -27,8 +27,8 @@ def document_decoder(model: Model) -> DocumentDecoder:
     network: Any = model.network.eval()
     if all(hasattr(network, name) for name in ("vocabulary", "context", "init_cache", "decode_step")):
         return network
-    kind = type(network).__name__
-    raise UsageError("an autoregressive document network", kind, "Fit a model with --recipe interleaved")
+    class_name = type(network).__name__
+    raise UsageError("an autoregressive document network", class_name, "Fit a model with --recipe interleaved")
 
 
 REGISTRATIONS = {Documents: Registration(recipe="interleaved", output="documents")}

@@ -24,9 +24,9 @@ def generated_labels(data: Dataset) -> Tensor:
 
 def label_example(spec: ModelSpec, first: Dataset) -> Iterator[tuple[str, str]]:
     """Yield an example condition as (KEY=VALUE, description): the first class."""
-    kind = spec.modality
-    if isinstance(kind, LabelledImages) and "label" in spec.conditionable:
-        yield f"label={kind.images.classes[0]}", "images of one class"
+    modality = spec.modality
+    if isinstance(modality, LabelledImages) and "label" in spec.conditionable:
+        yield f"label={modality.images.classes[0]}", "images of one class"
 
 
 REGISTRATIONS = {

@@ -12,8 +12,8 @@ from feller.models.spec import ModelSpec
 
 def draw_molecules(first: Dataset, second: Dataset, behind: Dataset | None = None) -> ImagePair:
     """Draw two sets of molecules as ball models at the same scale, as one image each; `behind` is ignored."""
-    one, other = molecules_of(first), molecules_of(second)
-    return balls(one, same_scale_as=other), balls(other, same_scale_as=one)
+    left, right = molecules_of(first), molecules_of(second)
+    return balls(left, same_scale_as=right), balls(right, same_scale_as=left)
 
 
 def formula_example(spec: ModelSpec, first: Dataset) -> Iterator[tuple[str, str]]:

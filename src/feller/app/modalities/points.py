@@ -21,10 +21,10 @@ def draw_scatter_pair(first: Dataset, second: Dataset, behind: Dataset | None = 
     return _scatter(first, second, behind), _scatter(second, first, behind)
 
 
-def _scatter(data: Dataset, other: Dataset, behind: Dataset | None) -> Image.Image:
-    kind = data.modality
-    assert isinstance(kind, Points)
-    return kind.show_at_scale_of(data, other, behind)
+def _scatter(data: Dataset, other: Dataset, background: Dataset | None) -> Image.Image:
+    modality = data.modality
+    assert isinstance(modality, Points)
+    return modality.show_at_scale_of(data, other, background)
 
 
 MEASURE = lazy_function("evaluation.point_metrics", "points_quality")

@@ -16,23 +16,25 @@ def draw_traces(first: Dataset, second: Dataset, behind: Dataset | None = None) 
 
     `behind` is ignored.
     """
-    a, b = (_atoms(backbones_only(some)) for some in (first, second))
+    a, b = (_atoms(backbones_only(dataset)) for dataset in (first, second))
     return traces(a, same_scale_as=b), traces(b, same_scale_as=a)
 
 
 def _atoms(data: Dataset) -> list:
-    kind = data.modality
-    return [atoms[:, CA] for atoms in kind.chains(data.values, data.given)] if isinstance(kind, Backbones) else []
+    modality = data.modality
+    return (
+        [atoms[:, CA] for atoms in modality.chains(data.values, data.given)] if isinstance(modality, Backbones) else []
+    )
 
 
 def sequence_examples(spec: ModelSpec, first: Dataset) -> Iterator[tuple[str, str]]:
     """Yield example conditions as (KEY=VALUE, description): the shortest complete sequence, and a structure file."""
-    kind, may = first.modality, {*spec.conditionable}
-    if isinstance(kind, Proteins) and "residue" in may:
-        complete = [letters for letters in kind.chains(first.values, first.given)[1] if "X" not in letters]
+    modality, conditionable = first.modality, {*spec.conditionable}
+    if isinstance(modality, Proteins) and "residue" in conditionable:
+        complete = [sequence for sequence in modality.chains(first.values, first.given)[1] if "X" not in sequence]
         if complete:
             yield f"residue={min(complete, key=len)}", "structures of one sequence"
-    if {"rotation", "position"} <= may:
+    if {"rotation", "position"} <= conditionable:
         yield "structure=chain.pdb", "sequences for the structure in a file"
 
 

@@ -52,7 +52,7 @@ def lazy_function(module: str, name: str) -> Callable[..., Any]:
 
 def draw_pair(first: Dataset, second: Dataset, behind: Dataset | None = None) -> ImagePair:
     """Draw each of two data sets as an image with the `show` method of its modality, without a common scale."""
-    return tuple(one.modality.show(one.values, one.given) for one in (first, second))  # type: ignore[return-value]
+    return tuple(dataset.modality.show(dataset.values, dataset.given) for dataset in (first, second))  # type: ignore[return-value]
 
 
 def max_report_samples(data: Dataset, seconds: float | None) -> int:
@@ -97,7 +97,7 @@ DEFAULT_DISTANCE = lazy_function(STRUCTURES, "default_distance")
 
 def apart_as(name: str) -> "Callable[[Modality], ExampleDistance]":
     """Return a function from a modality to an instance of the class `name` in the module `structure_distances`."""
-    return lambda kind: lazy_function(STRUCTURES, name)()
+    return lambda modality: lazy_function(STRUCTURES, name)()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -158,10 +158,10 @@ def require_modality(model: "Model", required: type[RequiredModality], what: str
     Raises:
         UsageError: If the modality is of another class.
     """
-    kind = model.spec.modality
-    if (view := kind.view(required)) is not None:
+    modality = model.spec.modality
+    if (view := modality.view(required)) is not None:
         return view
-    raise UsageError(f"{what}; the data of this model are {kind.display_name}", remedy="Remove these options")
+    raise UsageError(f"{what}; the data of this model are {modality.display_name}", remedy="Remove these options")
 
 
 USER_REGISTRATIONS: dict[type[Modality], Registration] = {}
@@ -177,13 +177,13 @@ def registration_of(modality: Modality) -> Registration:
     Raises:
         InputError: If the modality is user-defined and lacks a required method or attribute.
     """
-    kind = type(modality)
-    module_parts = kind.__module__.split(".")
+    modality_class = type(modality)
+    module_parts = modality_class.__module__.split(".")
     if module_parts[:2] == ["feller", "data"]:
-        return importlib.import_module(f"feller.app.modalities.{module_parts[2]}").REGISTRATIONS[kind]
-    if kind not in USER_REGISTRATIONS:
-        register_modality(kind)
-    return USER_REGISTRATIONS[kind]
+        return importlib.import_module(f"feller.app.modalities.{module_parts[2]}").REGISTRATIONS[modality_class]
+    if modality_class not in USER_REGISTRATIONS:
+        register_modality(modality_class)
+    return USER_REGISTRATIONS[modality_class]
 
 
 @dataclass_transform(frozen_default=True)
@@ -195,14 +195,16 @@ def register_modality(kind: ModalityClass) -> ModalityClass:
     """
     from feller.evaluation.metrics import add_metric
 
-    made: Any = kind if "__dataclass_fields__" in vars(kind) else dataclass(frozen=True)(kind)
-    check_class(made)
-    if "display_name" not in vars(made):
-        made.display_name = made.name
-    for metric in made.metrics:
+    modality_class: Any = kind if "__dataclass_fields__" in vars(kind) else dataclass(frozen=True)(kind)
+    check_class(modality_class)
+    if "display_name" not in vars(modality_class):
+        modality_class.display_name = modality_class.name
+    for metric in modality_class.metrics:
         add_metric(metric.__name__, metric.__doc__ or "")
-    USER_REGISTRATIONS[made] = Registration(recipe=made.recipe, measure=_user_metrics, page_size=USER_PAGE_SIZE)
-    return made
+    USER_REGISTRATIONS[modality_class] = Registration(
+        recipe=modality_class.recipe, measure=_user_metrics, page_size=USER_PAGE_SIZE
+    )
+    return modality_class
 
 
 def _name_of(recipe: "str | Callable[[Dataset, str], Recipe]") -> str:
@@ -216,9 +218,9 @@ def _name_of(recipe: "str | Callable[[Dataset, str], Recipe]") -> str:
     )
 
 
-def _class(place: str) -> Callable[..., Any]:
+def _class(reference: str) -> Callable[..., Any]:
     try:
-        return load_function(place, what="class")
+        return load_function(reference, what="class")
     except UsageError as error:
         raise error.with_context(argument="modality") from error
 
@@ -230,10 +232,10 @@ def load_modality(place: str) -> type[Modality]:
         UsageError: If the file does not define this class.
         InputError: If the file raises an error, or the class lacks a method or an attribute.
     """
-    kind: Any = check_class(_class(place))
-    if kind not in USER_REGISTRATIONS:
-        register_modality(kind)
-    return kind
+    modality_class: Any = check_class(_class(place))
+    if modality_class not in USER_REGISTRATIONS:
+        register_modality(modality_class)
+    return modality_class
 
 
 def _user_metrics(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng) -> dict[str, float | str | None]:
@@ -241,16 +243,16 @@ def _user_metrics(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng)
     from feller.evaluation.comparison import FLOORS, compare_sets, subsample
 
     sets = compare_sets(samples, train, held_out, rng)
-    modality, numbers = train.modality, dict[str, float | str | None]()
-    sizes = [rng.fold_in("floor", i) for i in range(FLOORS if len(train) > len(sets.samples) else 1)]
-    floor_samples = [subsample(train, len(sets.samples), one) for one in sizes if sets.floor is not None]
+    modality, metrics = train.modality, dict[str, float | str | None]()
+    floor_rngs = [rng.fold_in("floor", i) for i in range(FLOORS if len(train) > len(sets.samples) else 1)]
+    floor_samples = [subsample(train, len(sets.samples), stream) for stream in floor_rngs if sets.floor is not None]
     for metric in type(modality).metrics:
         name = metric.__name__
         with user_call(modality, "metrics"):
-            numbers[name] = _metric_value(metric, sets.samples, sets.real)
-            floors = [_metric_value(metric, one, sets.real) for one in floor_samples]
-        numbers[f"{name}_floor"] = statistics.fmean(floors) if floors else None
-    return numbers
+            metrics[name] = _metric_value(metric, sets.samples, sets.real)
+            floors = [_metric_value(metric, floor_sample, sets.real) for floor_sample in floor_samples]
+        metrics[f"{name}_floor"] = statistics.fmean(floors) if floors else None
+    return metrics
 
 
 def _metric_value(metric: Callable[[Any, Any], float], samples: Dataset, real: Dataset) -> float:
@@ -279,21 +281,21 @@ def find_recipe(name: str, data: Dataset, size: str, start_model: "Model | None"
 
     if size not in SIZES:
         raise UsageError.unknown_name("size", size, SIZES)
-    usual = "regressor" if data.target is not None else _name_of(registration_of(data.modality).recipe)
-    name = usual if name == "auto" and usual else name
+    default = "regressor" if data.target is not None else _name_of(registration_of(data.modality).recipe)
+    name = default if name == "auto" and default else name
     if name.endswith(".py"):
         raise UsageError(f"{name}:FUNCTION; {list_functions(name)}", name, argument="recipe")
     if ":" in name:
         return name, _own_recipe(name, data, size)
-    if not usual and name in ("auto", *SECOND_STAGES):
+    if not default and name in ("auto", *SECOND_STAGES):
         raise UsageError(
             f"no built-in recipe for {data.modality.display_name}", remedy="Use your own: --recipe file.py:function"
         )
     if name in SECOND_STAGES:
         if start_model is None:
             raise UsageError(f"the recipe {name} needs a trained model", remedy="Give its run with --start-from")
-        first = _own_recipe(usual, data, size) if ":" in usual else RECIPES[usual](data, size)
-        return name, SECOND_STAGES[name](first, start_model)
+        first_stage = _own_recipe(default, data, size) if ":" in default else RECIPES[default](data, size)
+        return name, SECOND_STAGES[name](first_stage, start_model)
     if name not in RECIPES:
         raise UsageError.unknown_name("recipe", name, [*RECIPES, *SECOND_STAGES, "auto"])
     recipe = RECIPES[name](data, size)
@@ -307,6 +309,6 @@ def _own_recipe(name: str, data: Dataset, size: str) -> "Recipe":
     recipe = function(data, size)
     if not isinstance(recipe, Recipe):
         line = source_line(function)
-        place = f"{name}{f' ({line})' if line else ''}"
-        raise InputError("a function that returns a Recipe", type(recipe).__name__, argument="recipe", place=place)
+        location = f"{name}{f' ({line})' if line else ''}"
+        raise InputError("a function that returns a Recipe", type(recipe).__name__, argument="recipe", place=location)
     return recipe

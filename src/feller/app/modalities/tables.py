@@ -47,34 +47,34 @@ def table_figures(comparison: SampleComparison, numbers: dict[str, Any]) -> list
 
     Like the metrics `tv1` and `tv2`, the figures compare columns and pairs of columns with the training table.
     """
-    kind = comparison.generated.modality
-    if not isinstance(kind, Table):
+    table = comparison.generated.modality
+    if not isinstance(table, Table):
         return []
-    made, true = kind.to_levels(comparison.generated.values), kind.to_levels(comparison.train.values)
+    synthetic, real = table.to_levels(comparison.generated.values), table.to_levels(comparison.train.values)
     columns = [
         LabelledColumn(column.name, column.level_names, isinstance(column, Numerical | Datetime))
-        for column in kind.schema.modelled
+        for column in table.schema.modelled
     ]
-    pictures = plot_columns(made.numpy(), true.numpy(), columns)
-    part_labels = [f", part {k}" if len(pictures) > 1 else "" for k in range(1, len(pictures) + 1)]
-    comparison_text = f"compared with the {len(true):,} " + (
+    figures = plot_columns(synthetic.numpy(), real.numpy(), columns)
+    part_labels = [f", part {k}" if len(figures) > 1 else "" for k in range(1, len(figures) + 1)]
+    comparison_text = f"compared with the {len(real):,} " + (
         "training rows" if comparison.has_train else f"rows in {comparison.data}"
     )
-    shown = [
-        (f"Columns{part}, {comparison_text}{_floor('tv1', numbers)}", one)
-        for part, one in zip(part_labels, pictures, strict=True)
+    captioned = [
+        (f"Columns{label}, {comparison_text}{_floor('tv1', numbers)}", figure)
+        for label, figure in zip(part_labels, figures, strict=True)
     ]
     if len(columns) > 1:
-        errors = np.asarray(pair_errors(made, true))
+        errors = np.asarray(pair_errors(synthetic, real))
         caption = f"Total variation of each pair of columns, {comparison_text}{_floor('tv2', numbers)}"
-        shown.append((caption, pairs_map(errors, [one.name for one in columns])))
-    marks = (("Utility", plot_utility(numbers)), ("Leakage", plot_audit(numbers)))
-    return [*shown, *((caption, one) for caption, one in marks if one is not None)]
+        captioned.append((caption, pairs_map(errors, [column.name for column in columns])))
+    summaries = (("Utility", plot_utility(numbers)), ("Leakage", plot_audit(numbers)))
+    return [*captioned, *((caption, figure) for caption, figure in summaries if figure is not None)]
 
 
-def _floor(name: str, numbers: dict[str, Any]) -> str:
+def _floor(name: str, metrics: dict[str, Any]) -> str:
     """Return the end of a caption that states the noise floor: the mean distance between two samples of real rows."""
-    floor = numbers.get(f"{name}_floor")
+    floor = metrics.get(f"{name}_floor")
     return f"; two sets of real rows differ by {format_percent(floor)} on average" if is_number(floor) else ""
 
 
@@ -95,26 +95,30 @@ def cell_metrics(
     Returns:
         Metrics by name, and a table of means and quantiles of the numeric columns, if there are any.
     """
-    kind = comparison.generated.modality
-    if not isinstance(kind, Table):  # a MixedTable is evaluated as a Table
+    table = comparison.generated.modality
+    if not isinstance(table, Table):  # a MixedTable is evaluated as a Table
         return {}, ()
     training_cells = cells or (_cells(data) if comparison.has_train else None)
-    real = _cells(comparison.data) if comparison.data and comparison.has_train else training_cells
-    lost = cell_loss(comparison.generated.values, real, kind.schema) if kind.schema.clips else {}
-    in_file = comparison.samples is not None and comparison.samples != IN_HAND
-    made = _cells(comparison.samples or "") if in_file else kind.cells(comparison.generated.values)
-    if training_cells is None or made is None:
-        return lost, ()
-    columns = number_columns(made, training_cells, kind.schema)
-    off = ", ".join(column.name for column in columns if column.is_far_off)
-    copies = {"copies_written": exact_row_fraction(made, training_cells, kind.schema)} if comparison.has_train else {}
-    numbers = {**copies, **lost}
-    return numbers | ({"numbers_off": off} if off else {}), (numbers_grid(columns),) if columns else ()
+    real_cells = _cells(comparison.data) if comparison.data and comparison.has_train else training_cells
+    losses = cell_loss(comparison.generated.values, real_cells, table.schema) if table.schema.clips else {}
+    is_file = comparison.samples is not None and comparison.samples != IN_HAND
+    synthetic_cells = _cells(comparison.samples or "") if is_file else table.cells(comparison.generated.values)
+    if training_cells is None or synthetic_cells is None:
+        return losses, ()
+    columns = number_columns(synthetic_cells, training_cells, table.schema)
+    far_off = ", ".join(column.name for column in columns if column.is_far_off)
+    copies = (
+        {"copies_written": exact_row_fraction(synthetic_cells, training_cells, table.schema)}
+        if comparison.has_train
+        else {}
+    )
+    metrics = {**copies, **losses}
+    return metrics | ({"numbers_off": far_off} if far_off else {}), (numbers_grid(columns),) if columns else ()
 
 
-def _cells(place: str) -> RawTable | None:
+def _cells(source: str) -> RawTable | None:
     """Return the cells of a table file; None if the file is missing or not a table."""
-    path = pathlib.Path(place)
+    path = pathlib.Path(source)
     return load_table(path) if path.suffix.lower() in TABLE_SUFFIXES and path.is_file() else None
 
 

@@ -64,80 +64,83 @@ def attack(target: AuditTarget, rng: Rng, effort: EvaluationBudget, reporter: Re
     A short time budget reduces the number of examples used.
     """
     model, train, held_out, expenses = target.model, target.train, target.held_out, target.expenses
-    notes, numbers = list[str](), dict[str, float | None]()
+    notes, metrics = list[str](), dict[str, float | None]()
     reporter.start("sampling")
-    usual = min(SAMPLES, max(len(train), 2))
+    max_samples = min(SAMPLES, max(len(train), 2))
     n = effort.num_affordable(
-        usual, SAMPLING_TIME_FRACTION, lambda few: model.sample_dataset(few, rng=rng.fold_in("samples")), get_engine()
+        max_samples,
+        SAMPLING_TIME_FRACTION,
+        lambda count: model.sample_dataset(count, rng=rng.fold_in("samples")),
+        get_engine(),
     )
-    notes += [_skipped_note(target, f"{n:,} of {usual:,} samples")] * (n < usual)
+    notes += [_skipped_note(target, f"{n:,} of {max_samples:,} samples")] * (n < max_samples)
     samples = model.sample_dataset(n, rng=rng.fold_in("samples"), on_progress=reporter.progress)
     reporter.finish()
-    made, train_rows, held_out_rows = (as_table(data) for data in (samples, train, held_out))
-    if (apart := registration_of(train_rows.modality).distance(train_rows.modality)) is None:
+    sample_rows, train_rows, held_out_rows = (as_table(dataset) for dataset in (samples, train, held_out))
+    if (distance := registration_of(train_rows.modality).distance(train_rows.modality)) is None:
         notes.append(PYMATGEN_MISSING)
     else:
         reporter.start("searching for copies")
-        numbers |= _copying(made, train_rows, held_out_rows, rng.fold_in("copies"), apart)
+        metrics |= _copying(sample_rows, train_rows, held_out_rows, rng.fold_in("copies"), distance)
         reporter.finish()
     if len(held_out) < MIN_HELD_OUT:
         notes.append(
             f"membership attacks skipped: they need {MIN_HELD_OUT} held-out examples, and there are {len(held_out):,}"
         )
-        return AttackResults(numbers, notes=tuple(notes))
-    members, others = _rows(target, rng, effort, notes)
-    numbers |= _losses(target, members, others, rng, reporter, notes)
+        return AttackResults(metrics, notes=tuple(notes))
+    members, non_members = _rows(target, rng, effort, notes)
+    metrics |= _losses(target, members, non_members, rng, reporter, notes)
     if (table := train_rows.modality.view(Table)) is None:
-        return AttackResults(numbers, notes=tuple(notes))
-    numbers |= _density(made, members, held_out_rows, target.delta, rng.fold_in("density"))
+        return AttackResults(metrics, notes=tuple(notes))
+    metrics |= _density(sample_rows, members, held_out_rows, target.delta, rng.fold_in("density"))
     if not model.family.has_row_likelihood:
         notes.append("attribute inference skipped, bounds only: this model has no row likelihood")
-        return AttackResults(numbers, bounded_cells(train_rows, expenses), tuple(notes))
+        return AttackResults(metrics, bounded_cells(train_rows, expenses), tuple(notes))
     reporter.start("guessing cells")
-    guesses = _guesses(model, table, members, others, expenses, rng.fold_in("guesses"))
+    guesses = _guesses(model, table, members, non_members, expenses, rng.fold_in("guesses"))
     reporter.finish()
-    return AttackResults(numbers, guesses, tuple(notes))
+    return AttackResults(metrics, guesses, tuple(notes))
 
 
 def attack_regressor(target: AuditTarget, rng: Rng, effort: EvaluationBudget, reporter: Reporter) -> AttackResults:
     """Run the loss attack on a regressor, which cannot generate samples."""
-    held_out, cells = target.held_out, bounded_cells(target.train, target.expenses)
+    held_out, guesses = target.held_out, bounded_cells(target.train, target.expenses)
     notes = ["this model is a regressor without samples, so copies are not measured"]
     if len(held_out) < MIN_HELD_OUT:
         notes.append(
             f"membership attacks skipped: they need {MIN_HELD_OUT} held-out examples, and there are {len(held_out):,}"
         )
-        return AttackResults({}, cells, tuple(notes))
-    members, others = _rows(target, rng, effort, notes)
-    return AttackResults(_losses(target, members, others, rng, reporter, notes), cells, tuple(notes))
+        return AttackResults({}, guesses, tuple(notes))
+    members, non_members = _rows(target, rng, effort, notes)
+    return AttackResults(_losses(target, members, non_members, rng, reporter, notes), guesses, tuple(notes))
 
 
 def _rows(target: AuditTarget, rng: Rng, effort: EvaluationBudget, notes: list[str]) -> tuple[Dataset, Dataset]:
     """Return the members and non-members to attack; adds a note if their number is reduced."""
-    both = {"members": target.train, "others": target.held_out}
-    usual = min(MAX_ROWS, max(map(len, both.values())))
+    datasets = {"members": target.train, "others": target.held_out}
+    max_rows = min(MAX_ROWS, max(map(len, datasets.values())))
 
-    def lost(few: int) -> None:
+    def compute_losses(count: int) -> None:
         if target.objective is not None:
             example_losses(
                 target.model.network,
                 target.objective,
-                subsample(target.train, few, rng.fold_in("pace")),
+                subsample(target.train, count, rng.fold_in("pace")),
                 rng.fold_in("pace"),
             )
 
-    n = effort.num_affordable(usual, LOSS_TIME_FRACTION, lost, get_engine())
-    notes += [_skipped_note(target, f"{n:,} of {usual:,} rows for membership attacks")] * (n < usual)
-    members, others = (subsample(data, n, rng.fold_in(name)) for name, data in both.items())
-    return members, others
+    n = effort.num_affordable(max_rows, LOSS_TIME_FRACTION, compute_losses, get_engine())
+    notes += [_skipped_note(target, f"{n:,} of {max_rows:,} rows for membership attacks")] * (n < max_rows)
+    members, non_members = (subsample(dataset, n, rng.fold_in(name)) for name, dataset in datasets.items())
+    return members, non_members
 
 
-def _skipped_note(target: AuditTarget, what: str) -> str:
-    return f"to save time: {what}; for all of them, run: feller audit {target.run.path} --report full"
+def _skipped_note(target: AuditTarget, subset: str) -> str:
+    return f"to save time: {subset}; for all of them, run: feller audit {target.run.path} --report full"
 
 
 def _losses(
-    target: AuditTarget, members: Dataset, others: Dataset, rng: Rng, reporter: Reporter, notes: list[str]
+    target: AuditTarget, members: Dataset, non_members: Dataset, rng: Rng, reporter: Reporter, notes: list[str]
 ) -> dict[str, float | None]:
     """Run membership inference by losses; adds a note if the loss is not available."""
     objective = target.objective
@@ -145,40 +148,42 @@ def _losses(
         notes.append("loss attack skipped: the loss of this model needs its teacher model")
         return {}
     reporter.start("loss attack on membership")
-    member_losses, other_losses = (
-        example_losses(target.model.network, objective, data, rng.fold_in("loss")) for data in (members, others)
+    member_losses, non_member_losses = (
+        example_losses(target.model.network, objective, dataset, rng.fold_in("loss"))
+        for dataset in (members, non_members)
     )
     reporter.finish()
-    return membership_scores(-member_losses, -other_losses, target.delta).with_prefix("loss")
+    return membership_scores(-member_losses, -non_member_losses, target.delta).with_prefix("loss")
 
 
 def _copying(
-    made: Dataset, train: Dataset, held_out: Dataset, rng: Rng, apart: ExampleDistance
+    samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng, distance: ExampleDistance
 ) -> dict[str, float | None]:
-    copies = copy_scores(made, train, held_out, rng, apart)
-    numbers: dict[str, float | None] = {
-        "copies": copies.copies,
-        "copies_held_out": copies.copies_held_out,
-        "nearest_ratio": copies.nearest_ratio,
+    scores = copy_scores(samples, train, held_out, rng, distance)
+    metrics: dict[str, float | None] = {
+        "copies": scores.copies,
+        "copies_held_out": scores.copies_held_out,
+        "nearest_ratio": scores.nearest_ratio,
     }
-    if copies.passages is not None:
-        numbers |= {"passages": copies.passages, "passages_held_out": copies.passages_held_out}
-    return numbers | ({} if copies.nearness is None else copies.nearness.with_prefix("nearness"))
+    if scores.passages is not None:
+        metrics |= {"passages": scores.passages, "passages_held_out": scores.passages_held_out}
+    return metrics | ({} if scores.nearness is None else scores.nearness.with_prefix("nearness"))
 
 
-def _density(made: Dataset, members: Dataset, held_out: Dataset, delta: float, rng: Rng) -> dict[str, float | None]:
+def _density(samples: Dataset, members: Dataset, held_out: Dataset, delta: float, rng: Rng) -> dict[str, float | None]:
     """Run the DOMIAS density attack; half of the held-out rows are the reference, the others the non-members."""
-    if (kind := made.modality.view(Table)) is None:
+    if (table := samples.modality.view(Table)) is None:
         return {}
     order = torch.randperm(len(held_out), generator=rng.stream("halves").shared_generator())
     half = len(held_out) // 2
-    synthetic, reference = (kind.to_levels(data.values) for data in (made, held_out.subset(order[:half])))
-    rooms = tuple(len(column.level_names) for column in kind.schema.modelled)
-    others = subsample(held_out.subset(order[half:]), MAX_ROWS, rng.fold_in("others"))
-    member_scores, rest = (
-        domias_scores(synthetic, reference, kind.to_levels(as_table(data).values), rooms) for data in (members, others)
+    synthetic, reference = (table.to_levels(dataset.values) for dataset in (samples, held_out.subset(order[:half])))
+    level_counts = tuple(len(column.level_names) for column in table.schema.modelled)
+    non_members = subsample(held_out.subset(order[half:]), MAX_ROWS, rng.fold_in("others"))
+    member_scores, non_member_scores = (
+        domias_scores(synthetic, reference, table.to_levels(as_table(dataset).values), level_counts)
+        for dataset in (members, non_members)
     )
-    return membership_scores(member_scores, rest, delta).with_prefix("density")
+    return membership_scores(member_scores, non_member_scores, delta).with_prefix("density")
 
 
 def bounded_cells(rows: Dataset, expenses: tuple[DpEvent, ...]) -> tuple[ColumnGuess, ...]:
@@ -191,25 +196,28 @@ def bounded_cells(rows: Dataset, expenses: tuple[DpEvent, ...]) -> tuple[ColumnG
         return ()
     with_frequencies = table.with_marginals_of(rows.values)
     bounds = (
-        guess_probability(torch.tensor(share, dtype=torch.float64), expenses) for share in with_frequencies.marginals
+        guess_probability(torch.tensor(frequencies, dtype=torch.float64), expenses)
+        for frequencies in with_frequencies.marginals
     )
     return tuple(
-        ColumnGuess(column.name, one.prior, None, None, one.posterior_bound)
-        for column, one in zip(with_frequencies.schema.modelled, bounds, strict=True)
+        ColumnGuess(column.name, bound.prior, None, None, bound.posterior_bound)
+        for column, bound in zip(with_frequencies.schema.modelled, bounds, strict=True)
     )
 
 
 def _guesses(
-    model: Model, kind: Table, members: Dataset, others: Dataset, expenses: tuple[DpEvent, ...], rng: Rng
+    model: Model, table: Table, members: Dataset, non_members: Dataset, expenses: tuple[DpEvent, ...], rng: Rng
 ) -> tuple[ColumnGuess, ...]:
     """Attack each column by guessing it from the others; the bound uses the accuracy on held-out rows as prior."""
-    accuracies = infer_columns(model, members, others, kind.counts, rng)
-    with_frequencies = kind if kind.marginals else kind.with_marginals_of(members.values)
+    accuracies = infer_columns(model, members, non_members, table.counts, rng)
+    with_frequencies = table if table.marginals else table.with_marginals_of(members.values)
     guesses = []
-    for column, one, frequencies in zip(kind.schema.modelled, accuracies, with_frequencies.marginals, strict=True):
-        if one is None:
+    for column, accuracy, frequencies in zip(
+        table.schema.modelled, accuracies, with_frequencies.marginals, strict=True
+    ):
+        if accuracy is None:
             continue
-        likely = max(frequencies)
-        bound = rero(min(1.0, max(one.others, likely)), expenses) if expenses else None
-        guesses.append(ColumnGuess(column.name, likely, one.others, one.members, bound))
+        prior = max(frequencies)
+        bound = rero(min(1.0, max(accuracy.others, prior)), expenses) if expenses else None
+        guesses.append(ColumnGuess(column.name, prior, accuracy.others, accuracy.members, bound))
     return tuple(guesses)

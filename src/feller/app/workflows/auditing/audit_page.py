@@ -33,45 +33,45 @@ LEAKS, OPEN = "No guarantee, and rows leak", "No guarantee"
 
 def audit_verdict(ledger: Ledger | None, numbers: Mapping[str, Any]) -> Verdict:
     """Return the verdict of an audit, and the metrics on which the verdict is based."""
-    worst = _strongest(numbers)
+    strongest = _strongest(numbers)
     if ledger is None:
         leaks = tuple(_leaks(numbers))
-        return Verdict(LEAKS if leaks else OPEN, leaks or worst)
-    broken = tuple(_contradicted_metrics(numbers))
-    if broken:
-        return Verdict(ALARM, broken)
+        return Verdict(LEAKS if leaks else OPEN, leaks or strongest)
+    contradicted = tuple(_contradicted_metrics(numbers))
+    if contradicted:
+        return Verdict(ALARM, contradicted)
     grade = LOOSE if (numbers.get("guess_0.1") or 0.0) > WEAK else HOLDS
-    return Verdict(grade, ("epsilon", "delta", "guess_0.1", *worst))
+    return Verdict(grade, ("epsilon", "delta", "guess_0.1", *strongest))
 
 
-def _contradicted_metrics(numbers: Mapping[str, Any]) -> Iterator[str]:
+def _contradicted_metrics(metrics: Mapping[str, Any]) -> Iterator[str]:
     """Yield the names of the metrics that contradict the privacy ledger."""
-    if numbers.get("noise_held", 1.0) < numbers.get("noise_held_least", 0.0):
+    if metrics.get("noise_held", 1.0) < metrics.get("noise_held_least", 0.0):
         yield from ("noise_held", "noise_held_least")
-    yield from (name for name in ("rebuilt_below", "inversion_below") if numbers.get(name))
-    proven = {f"{way}_epsilon": numbers.get(f"{way}_epsilon") or 0.0 for way in ATTACKS}
-    if max(proven.values()) > numbers["epsilon"]:
-        yield from (max(proven, key=lambda name: proven[name]), "epsilon")
-    if (numbers.get("candidates_least") or 0.0) > (numbers.get("candidates_bound") or 1.0):
+    yield from (name for name in ("rebuilt_below", "inversion_below") if metrics.get(name))
+    epsilons = {f"{attack}_epsilon": metrics.get(f"{attack}_epsilon") or 0.0 for attack in ATTACKS}
+    if max(epsilons.values()) > metrics["epsilon"]:
+        yield from (max(epsilons, key=lambda name: epsilons[name]), "epsilon")
+    if (metrics.get("candidates_least") or 0.0) > (metrics.get("candidates_bound") or 1.0):
         yield from ("candidates_right", "candidates_bound")
 
 
-def _leaks(numbers: Mapping[str, Any]) -> Iterator[str]:
+def _leaks(metrics: Mapping[str, Any]) -> Iterator[str]:
     """Yield the names of the metrics that show leakage from a model trained without privacy."""
-    error, spread = numbers.get("rebuilt_error"), numbers.get("spread")
-    if error is not None and spread is not None and error < spread:
+    error, mean_row_error = metrics.get("rebuilt_error"), metrics.get("spread")
+    if error is not None and mean_row_error is not None and error < mean_row_error:
         yield "rebuilt_error"
     for name in ("copies", "passages"):
-        fraction, others = numbers.get(name), numbers.get(f"{name}_held_out") or 0.0
-        if fraction is not None and fraction > others + COPY_MARGIN:
+        fraction, held_out_fraction = metrics.get(name), metrics.get(f"{name}_held_out") or 0.0
+        if fraction is not None and fraction > held_out_fraction + COPY_MARGIN:
             yield name
-    yield from (name for name in _strongest(numbers) if numbers[name] > SUSPECT)
+    yield from (name for name in _strongest(metrics) if metrics[name] > SUSPECT)
 
 
-def _strongest(numbers: Mapping[str, Any]) -> tuple[str, ...]:
+def _strongest(metrics: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the name of the largest membership ROC AUC, without canary attacks; empty if no attack was run."""
-    areas = {f"{way}_auc": numbers.get(f"{way}_auc") for way in ATTACKS if way not in CANARY_ATTACKS}
-    measured = {name: area for name, area in areas.items() if is_number(area)}
+    aucs = {f"{attack}_auc": metrics.get(f"{attack}_auc") for attack in ATTACKS if attack not in CANARY_ATTACKS}
+    measured = {name: auc for name, auc in aucs.items() if is_number(auc)}
     return (max(measured, key=lambda name: measured[name]),) if measured else ()
 
 
@@ -92,38 +92,38 @@ def audit_report(
     max_rows: int = 10,
 ) -> RunReport:
     """Assemble the report page of an audit."""
-    run, record, ledger, kind = target.run, target.record, target.ledger, target.model.spec.modality
-    words = [] if ledger is None else plan_calculator.explain(dict(numbers))
-    pictures: list[tuple[str, ReportPicture]] = []
+    run, record, ledger, modality = target.run, target.record, target.ledger, target.model.spec.modality
+    explanations = [] if ledger is None else plan_calculator.explain(dict(numbers))
+    figures: list[tuple[str, ReportPicture]] = []
     if leakage is not None:
         caption = "Lower bound of an unbiased attacker's error for each row"
-        pictures.append((caption, plot_error_bounds(leakage.min_errors, leakage.renyi_bound, leakage.mean_row_error)))
+        figures.append((caption, plot_error_bounds(leakage.min_errors, leakage.renyi_bound, leakage.mean_row_error)))
         if leakage.picture is not None:
-            pictures.append(
+            figures.append(
                 ("Tracked rows: most exposed above, least exposed below (unbiased error bound)", leakage.picture)
             )
-    pictures += results.pictures
+    figures += results.pictures
     if results.guesses:
-        pictures.append(("Accuracy of guessing each column", plot_guesses(results.guesses)))
-    found_verdict = audit_verdict(ledger, numbers)
+        figures.append(("Accuracy of guessing each column", plot_guesses(results.guesses)))
+    verdict = audit_verdict(ledger, numbers)
     cautions = (
         (SEEDED,) if record.provenance.private is not None and record.provenance.private.unsafe_seed is not None else ()
     )
     return RunReport(
         title=f"{record.data}, recipe {record.provenance.recipe}: what the run reveals about single rows",
         command=shlex.join(["feller", "audit", str(run.path), *flags(numbers)]),
-        verdict=replace(found_verdict, cautions=cautions),
-        compared=" ".join(sentence(line) for line in words),
+        verdict=replace(verdict, cautions=cautions),
+        compared=" ".join(sentence(text) for text in explanations),
         numbers=numbers,
-        guarantee=NOT_PRIVATE_TEXT if ledger is None else guarantee_text.sentence(ledger, record, kind),
+        guarantee=NOT_PRIVATE_TEXT if ledger is None else guarantee_text.sentence(ledger, record, modality),
         expenses=ledger.describe_events() if ledger else (),
         caveat=guarantee_text.caveat(ledger),
         notes=results.notes,
         curve=None,
-        pictures=pictures,
+        pictures=figures,
         heading="What an attacker could guess",
         grids=[
-            *([_attacks(numbers)] if any(f"{way}_auc" in numbers for way in ATTACKS) else []),
+            *([_attacks(numbers)] if any(f"{attack}_auc" in numbers for attack in ATTACKS) else []),
             *([_reconstruction_grid(numbers)] if "rebuilt_error" in numbers else []),
             *candidates(numbers),
             *([_columns(results)] if results.guesses else []),
@@ -133,11 +133,17 @@ def audit_report(
     )
 
 
-def _attacks(numbers: Mapping[str, Any]) -> ReportTable:
+def _attacks(metrics: Mapping[str, Any]) -> ReportTable:
     rows = [
-        (how, numbers[f"{way}_auc"], numbers[f"{way}_caught"], numbers[f"{way}_epsilon"], numbers.get("epsilon"))
-        for way, how in ATTACKS.items()
-        if f"{way}_auc" in numbers
+        (
+            label,
+            metrics[f"{attack}_auc"],
+            metrics[f"{attack}_caught"],
+            metrics[f"{attack}_epsilon"],
+            metrics.get("epsilon"),
+        )
+        for attack, label in ATTACKS.items()
+        if f"{attack}_auc" in metrics
     ]
     return ReportTable(
         "Membership attacks",
@@ -148,9 +154,10 @@ def _attacks(numbers: Mapping[str, Any]) -> ReportTable:
     )
 
 
-def _reconstruction_grid(numbers: Mapping[str, Any]) -> ReportTable:
-    steady = 2 * numbers.get("rebuilt_steady", 0) > numbers["rebuilt_rows"]
-    least, bound_with_prior = numbers.get("fisher_median") if steady else None, numbers.get("fisher_with_prior")
+def _reconstruction_grid(metrics: Mapping[str, Any]) -> ReportTable:
+    is_unbiased = 2 * metrics.get("rebuilt_steady", 0) > metrics["rebuilt_rows"]
+    min_error = metrics.get("fisher_median") if is_unbiased else None
+    bound_with_prior = metrics.get("fisher_with_prior")
     return ReportTable(
         "Rows reconstructed from the weights",
         "By an attacker who knows all other rows: at the optimum, the gradients sum to zero, so the other gradients"
@@ -158,8 +165,8 @@ def _reconstruction_grid(numbers: Mapping[str, Any]) -> ReportTable:
         " error over many rows is bounded. Mean squared errors per coordinate.",
         ("attack", "error", "lower bound", "always the mean row"),
         [
-            ("unclipped, median row", numbers["rebuilt_error"], least, numbers["spread"]),
-            ("clipped to [0, 1], all rows", numbers["rebuilt_error_known"], bound_with_prior, numbers["spread"]),
+            ("unclipped, median row", metrics["rebuilt_error"], min_error, metrics["spread"]),
+            ("clipped to [0, 1], all rows", metrics["rebuilt_error_known"], bound_with_prior, metrics["spread"]),
         ],
     )
 
@@ -181,7 +188,7 @@ def _columns(results: AttackResults) -> ReportTable:
         "Without a model, the best guess is the most frequent value. Higher accuracy on unseen rows comes from"
         " general knowledge of the population; the last column bounds the accuracy on training rows.",
         ("column", "most frequent value", "unseen rows", "training rows", "training rows, bound"),
-        [(one.name, one.prior, one.others, one.members, _bound(one.bound)) for one in results.guesses],
+        [(guess.name, guess.prior, guess.others, guess.members, _bound(guess.bound)) for guess in results.guesses],
     )
 
 

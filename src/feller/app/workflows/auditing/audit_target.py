@@ -108,11 +108,11 @@ def _rows(record: FitRecord, model: Model, data: DataSource | None) -> Dataset:
     if data is None:
         return reread_data(record, modality).with_modality(modality)
     in_memory_data = data if is_in_memory(data) else None
-    named = str(data) if in_memory_data is None else said_of(in_memory_data)
-    rows = read_run_data(record.with_data(named), modality, in_memory_data)
-    if not is_same_data(record, rows, record.data if in_memory_data is not None else named):
+    data_name = str(data) if in_memory_data is None else said_of(in_memory_data)
+    rows = read_run_data(record.with_data(data_name), modality, in_memory_data)
+    if not is_same_data(record, rows, record.data if in_memory_data is not None else data_name):
         raise InputError(
-            f"{named} is not the training data of this run: the fingerprints differ",
+            f"{data_name} is not the training data of this run: the fingerprints differ",
             remedy="Use all rows of the fit, in the same order",
         )
     return rows.with_modality(modality)

@@ -40,43 +40,44 @@ def make_canaries(train: Dataset, held_out: Dataset, n: int, rng: Rng) -> Datase
     Raises:
         UsageError: If there are fewer than n held-out examples for a modality that uses them.
     """
-    kind = train.modality
-    made = _random_values(kind, train, n, rng)
-    if made is not None:
-        cond, targets = kind.add_derived_conditions(_conditions(kind, n, rng)), _targets(train, n, rng)
-        return Dataset(made, cond, kind, properties=targets, target=train.target)
+    modality = train.modality
+    values = _random_values(modality, train, n, rng)
+    if values is not None:
+        cond, targets = modality.add_derived_conditions(_conditions(modality, n, rng)), _targets(train, n, rng)
+        return Dataset(values, cond, modality, properties=targets, target=train.target)
     if n > len(held_out):
         raise UsageError(
-            f"canaries of {kind.display_name} are held-out examples: expected at least {n:,}; found {len(held_out):,}",
+            f"canaries of {modality.display_name} are held-out examples: expected at least {n:,}; found"
+            f" {len(held_out):,}",
             remedy=f"Use --canaries {len(held_out):,} or fewer",
         )
     return held_out.subset(torch.randperm(len(held_out), generator=rng.stream("held out").shared_generator())[:n])
 
 
-def _random_values(kind: Modality, train: Dataset, n: int, rng: Rng) -> Tensor | None:
+def _random_values(modality: Modality, train: Dataset, n: int, rng: Rng) -> Tensor | None:
     if (table := as_table(train).modality.view(Table)) is not None:
         return _cells(table, n, rng)
-    if (images := kind.view(Images)) is not None:
+    if (images := modality.view(Images)) is not None:
         shape = (n, *train.values.shape[1:])
         return rng.stream("levels").randint(images.levels + 1, shape).to(train.values.dtype)
-    if kind.view(Points) is not None:
+    if modality.view(Points) is not None:
         low, high = train.values.amin(0), train.values.amax(0)
         return low + (high - low) * rng.stream("numbers").uniform((n, len(low)), torch.float64).to(low.dtype)
     return None
 
 
-def _cells(kind: Table, n: int, rng: Rng) -> Tensor:
+def _cells(table: Table, n: int, rng: Rng) -> Tensor:
     """Sample table rows with uniform codes per column, corrected to satisfy the schema's constraints."""
-    counts = torch.tensor(kind.counts)
+    counts = torch.tensor(table.counts)
     u = rng.stream("cells").uniform((n, len(counts)), torch.float64)
     codes = (u * counts).long()
-    if not kind.schema.pairs:
+    if not table.schema.pairs:
         return codes
-    return torch.from_numpy(repair(codes.numpy(), kind.schema.pairs, kind.counts))
+    return torch.from_numpy(repair(codes.numpy(), table.schema.pairs, table.counts))
 
 
-def _conditions(kind: Modality, n: int, rng: Rng) -> Cond:
-    return {name: rng.stream(f"a {name}").randint(len(classes), (n,)) for name, classes in kind.conditions.items()}
+def _conditions(modality: Modality, n: int, rng: Rng) -> Cond:
+    return {name: rng.stream(f"a {name}").randint(len(classes), (n,)) for name, classes in modality.conditions.items()}
 
 
 def _targets(train: Dataset, n: int, rng: Rng) -> dict[str, Tensor]:
@@ -123,22 +124,22 @@ def check_canaries(again: Retrainer, count: int) -> None:
     if not isinstance(again.privacy_plan, Guarantee):
         return
     p = count_parameters(again.description.build(Rng(0)))
-    if (most := MEMORY // p) < count:
+    if (max_canaries := MEMORY // p) < count:
         raise UsageError(
             f"the gradients of {count:,} canaries for {p:,} weights need too much memory",
-            remedy=f"Use --canaries {most:,} or fewer"
-            if most >= MIN_CANARIES
-            else f"Omit --canaries: at most {most:,} fit, below the minimum of {MIN_CANARIES}",
+            remedy=f"Use --canaries {max_canaries:,} or fewer"
+            if max_canaries >= MIN_CANARIES
+            else f"Omit --canaries: at most {max_canaries:,} fit, below the minimum of {MIN_CANARIES}",
         )
 
 
 def place_canaries(again: Retrainer, train: Dataset, held_out: Dataset, count: int, rng: Rng) -> CanaryPlacement:
     """Generate canary rows, and choose at random the canaries that are in the training set."""
-    places = count // CANARIES_PER_PLACE if isinstance(again.privacy_plan, Guarantee) else 0
-    coins = count - places
-    rows = make_canaries(train, held_out, coins + CANDIDATES * places, rng.fold_in("strangers"))
-    present = rng.stream("coins").uniform((coins,), torch.float64) < 0.5
-    chosen = rng.stream("chosen").randint(CANDIDATES, (places,))
+    num_slots = count // CANARIES_PER_PLACE if isinstance(again.privacy_plan, Guarantee) else 0
+    num_coins = count - num_slots
+    rows = make_canaries(train, held_out, num_coins + CANDIDATES * num_slots, rng.fold_in("strangers"))
+    present = rng.stream("coins").uniform((num_coins,), torch.float64) < 0.5
+    chosen = rng.stream("chosen").randint(CANDIDATES, (num_slots,))
     return CanaryPlacement(rows, Canaries(present, chosen, CANDIDATES))
 
 
@@ -149,51 +150,56 @@ def canary_attack(
 
     `factor` multiplies the added noise but not the accounted noise, to test that the audit detects insufficient noise.
     """
-    field, privacy_plan = place_canaries(again, it.train, it.held_out, count, rng), again.privacy_plan
+    placement, privacy_plan = place_canaries(again, it.train, it.held_out, count, rng), again.privacy_plan
     seed, attackers = rng.fold_in("again").seed, list[CanaryAttacker]()
     rows = it.train
 
     def wrap(gradient: DPSGD) -> Gradient:
-        inner = DPSGD(sigma=gradient.sigma * factor, clip=gradient.clip, noise=gradient.noise)
-        return AuditedGradient(inner=inner, attacker=attackers[0], sigma=gradient.sigma)
+        private_gradient = DPSGD(sigma=gradient.sigma * factor, clip=gradient.clip, noise=gradient.noise)
+        return AuditedGradient(inner=private_gradient, attacker=attackers[0], sigma=gradient.sigma)
 
     if isinstance(privacy_plan, Guarantee):
-        coins = make_noise(privacy_plan.unsafe_seed, "again", seed, "planted")
+        noise = make_noise(privacy_plan.unsafe_seed, "again", seed, "planted")
         attackers.append(
             CanaryAttacker(
-                field.canaries, _examples(field.rows, again, rng), rate=privacy_plan.batch / privacy_plan.n, noise=coins
+                placement.canaries,
+                _examples(placement.rows, again, rng),
+                rate=privacy_plan.batch / privacy_plan.n,
+                noise=noise,
             )
         )
     else:
-        rows = concatenate_datasets(it.train, field.rows.subset(field.canaries.included))
+        rows = concatenate_datasets(it.train, placement.rows.subset(placement.canaries.included))
     reporter.start("retraining with canaries")
     retrained = again.train(rows, seed, wrap=wrap, on_progress=reporter.progress)
     reporter.finish()
-    objective, at = again.objective, rng.fold_in("loss")
-    before, after = (example_losses(one.network, objective, field.coin_rows, at) for one in (it.model, retrained))
-    numbers: dict[str, float | None] = {"canaries": float(count)}
-    numbers |= canary_scores(before - after, field.canaries.present, it.delta).with_prefix("planted")
+    objective, loss_rng = again.objective, rng.fold_in("loss")
+    losses_before, losses_after = (
+        example_losses(model.network, objective, placement.coin_rows, loss_rng) for model in (it.model, retrained)
+    )
+    metrics: dict[str, float | None] = {"canaries": float(count)}
+    metrics |= canary_scores(losses_before - losses_after, placement.canaries.present, it.delta).with_prefix("planted")
     for attacker in attackers:
-        numbers |= canary_scores(attacker.coin_scores, field.canaries.present, it.delta).with_prefix("overheard")
-        allowed = rero(1 / CANDIDATES, it.expenses)
-        guesses = identification_scores(attacker.candidate_scores, field.canaries.chosen, allowed)
-        numbers |= {f"candidates_{name}": value for name, value in asdict(guesses).items()}
-        numbers |= {"candidates_places": float(len(attacker.candidate_scores)), "candidates_blind": 1 / CANDIDATES}
-    return AttackResults(numbers)
+        metrics |= canary_scores(attacker.coin_scores, placement.canaries.present, it.delta).with_prefix("overheard")
+        accuracy_bound = rero(1 / CANDIDATES, it.expenses)
+        guesses = identification_scores(attacker.candidate_scores, placement.canaries.chosen, accuracy_bound)
+        metrics |= {f"candidates_{name}": value for name, value in asdict(guesses).items()}
+        metrics |= {"candidates_places": float(len(attacker.candidate_scores)), "candidates_blind": 1 / CANDIDATES}
+    return AttackResults(metrics)
 
 
-def _examples(rows: Dataset, again: Retrainer, rng: Rng) -> CanaryExamplesFn:
+def _examples(rows: Dataset, retrainer: Retrainer, rng: Rng) -> CanaryExamplesFn:
     """Return a function from step to canary examples; the random numbers of a canary depend only on its own index."""
-    device, objective = get_engine().device, again.objective
+    device, objective = get_engine().device, retrainer.objective
     batch = tree_map(lambda leaf: leaf.to(device), {"x_1": rows.modality.encode(rows.values), "given": rows.given})
 
-    def at(network: torch.nn.Module, step: int) -> Example:
+    def build_examples(network: torch.nn.Module, step: int) -> Example:
         example = objective.draw(batch, rng.fold_in("planted", step), network)
         if num_examples(example) != len(rows):
             raise UsageError("a canary audit needs a recipe with one training example per row")
         return example
 
-    return at
+    return build_examples
 
 
 def training_slowdown(again: Retrainer, count: int) -> float:
@@ -201,5 +207,5 @@ def training_slowdown(again: Retrainer, count: int) -> float:
     privacy_plan = again.privacy_plan
     if not isinstance(privacy_plan, Guarantee):
         return 1.0
-    places = count // CANARIES_PER_PLACE
-    return 2 + (count - places + CANDIDATES * places) / privacy_plan.batch
+    num_slots = count // CANARIES_PER_PLACE
+    return 2 + (count - num_slots + CANDIDATES * num_slots) / privacy_plan.batch

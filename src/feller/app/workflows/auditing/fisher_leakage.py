@@ -57,9 +57,9 @@ class RowLeakage:
 
     def most_exposed(self, count: int) -> list[tuple[int, float, float]]:
         """Return (row index, error bound, bound divided by `mean_row_error`) for the `count` most exposed rows."""
-        least = np.sort(self.min_errors)[:count]
-        over = least / self.mean_row_error if self.mean_row_error else np.full_like(least, math.inf)
-        return list(zip(self.order, least.tolist(), over.tolist(), strict=False))
+        errors = np.sort(self.min_errors)[:count]
+        ratios = errors / self.mean_row_error if self.mean_row_error else np.full_like(errors, math.inf)
+        return list(zip(self.order, errors.tolist(), ratios.tolist(), strict=False))
 
 
 def tracked_row_leakage(run: Run, train: Dataset, order2: float) -> RowLeakage | None:
@@ -81,31 +81,35 @@ def tracked_row_leakage(run: Run, train: Dataset, order2: float) -> RowLeakage |
     if tracked.rows.max() >= len(train) or tracked.leakage.dim != values[0].numel():
         raise InputError("does not match the training rows of this run", remedy="Remove the file", file=run.leakage)
     eta2 = tracked.scaled_to(read_counters(run)["step"])
-    line = mse_bound(order2, 2.0) if train.modality.view(Images) else None
-    return _row_leakage(eta2, values.flatten(1), line, tracked.rows, plot_exposed_rows(train, tracked.rows, 1 / eta2))
+    renyi_bound = mse_bound(order2, 2.0) if train.modality.view(Images) else None
+    return _row_leakage(
+        eta2, values.flatten(1), renyi_bound, tracked.rows, plot_exposed_rows(train, tracked.rows, 1 / eta2)
+    )
 
 
 def linear_row_leakage(leakage: LinearLeakage, train: Dataset, order2: float) -> RowLeakage:
     """Return the Fisher information loss of all rows through noisy linear weights, for features in [0, 1]."""
-    places = torch.arange(len(train))
-    picture = plot_exposed_rows(train, places, 1 / leakage.eta2.cpu())
-    return _row_leakage(leakage.eta2.cpu(), leakage.solution.x[:, 1:], mse_bound(order2), places, picture)
+    indices = torch.arange(len(train))
+    picture = plot_exposed_rows(train, indices, 1 / leakage.eta2.cpu())
+    return _row_leakage(leakage.eta2.cpu(), leakage.solution.x[:, 1:], mse_bound(order2), indices, picture)
 
 
 def _row_leakage(
-    eta2: Tensor, values: Tensor, line: float | None, places: Tensor, picture: ReportPicture | None
+    eta2: Tensor, values: Tensor, renyi_bound: float | None, indices: Tensor, picture: ReportPicture | None
 ) -> RowLeakage:
     variances = _variances(values.double())
-    hidden = eta2.mean() < math.inf and bool((variances > 0).any())  # equal rows are known to the attacker
-    error_with_prior = van_trees_waterfilling(eta2.mean().item(), variances) if hidden else 0.0
-    order = places[eta2.argsort(descending=True)].tolist()
-    return RowLeakage((1 / eta2).numpy(), line, values.double().var(0).mean().item(), error_with_prior, order, picture)
+    is_bounded = eta2.mean() < math.inf and bool((variances > 0).any())  # equal rows are known to the attacker
+    error_with_prior = van_trees_waterfilling(eta2.mean().item(), variances) if is_bounded else 0.0
+    order = indices[eta2.argsort(descending=True)].tolist()
+    return RowLeakage(
+        (1 / eta2).numpy(), renyi_bound, values.double().var(0).mean().item(), error_with_prior, order, picture
+    )
 
 
 def _variances(rows: Float64[Tensor, "n d"]) -> Float64[Tensor, " d"]:
     """Return the principal variances of the rows (eigenvalues of their covariance), from at most MAX_ROWS rows."""
-    some = rows[
+    sample = rows[
         torch.randperm(len(rows), generator=Rng(0).stream("variances").shared_generator())[:MAX_ROWS].to(rows.device)
     ]
-    variances = torch.linalg.svdvals(some - some.mean(0)).square() / len(some)
+    variances = torch.linalg.svdvals(sample - sample.mean(0)).square() / len(sample)
     return torch.cat([variances, variances.new_zeros(rows.shape[1] - len(variances))])

@@ -82,33 +82,33 @@ class GradientInversion:
         self.dataset, self.planned, self.device = train.subset(indices), guarantee, device
         self.state = tree_map(lambda leaf: leaf.to(device), train.modality.encode(self.dataset.values))
         self.cond = tree_map(lambda leaf: leaf.to(device), self.dataset.given)
-        everything = numeric_leaf(train.modality.encode(train.values))
-        numbers = numeric_leaf(self.state)
-        if everything is None or numbers is None:
+        train_values = numeric_leaf(train.modality.encode(train.values))
+        values = numeric_leaf(self.state)
+        if train_values is None or values is None:
             raise UsageError("gradient inversion needs rows with numeric values")
         self.size = sum(weight.numel() for weight in trainable_params(network).values())
         self.max_directions = max(1, min(DIRECTIONS, MAX_JACOBIAN_NUMBERS // (ROUNDS * self.size)))
-        self.shape = numbers.shape[1:]
-        self.rows = numbers.flatten(1)
-        self.prior = RowPrior.fit(everything.flatten(1).to(device), self.max_directions)
+        self.shape = values.shape[1:]
+        self.rows = values.flatten(1)
+        self.prior = RowPrior.fit(train_values.flatten(1).to(device), self.max_directions)
         clip = make_clip_fn(guarantee)
-        norm = guarantee.clip if isinstance(clip, FixedClipNorm) else self._median_norm()
-        self.clip, self.scale = norm, clip.sum_sigma(guarantee.sigma) * norm
+        clip_norm = guarantee.clip if isinstance(clip, FixedClipNorm) else self._median_norm()
+        self.clip, self.scale = clip_norm, clip.sum_sigma(guarantee.sigma) * clip_norm
 
     def add_gaussian(self, rounds: int, only: int | None = None, clip: float | None = None) -> ClippedGradientFn:
         """Return a function from rows to their clipped gradients, for `rounds` random draws per row."""
-        which = slice(None) if only is None else slice(only, only + 1)
-        draws = replace(self.rng.fold_in("met"), first_example=0 if only is None else only * rounds)
+        selection = slice(None) if only is None else slice(only, only + 1)
+        rng = replace(self.rng.fold_in("met"), first_example=0 if only is None else only * rounds)
 
-        def several(leaf: Tensor) -> Tensor:
-            return leaf[which].repeat_interleave(rounds, 0)
+        def repeat_rows(leaf: Tensor) -> Tensor:
+            return leaf[selection].repeat_interleave(rounds, 0)
 
-        given = tree_map(several, self.cond)
+        cond = tree_map(repeat_rows, self.cond)
 
         def build_example(z: Tensor) -> Any:
             x = z.unflatten(1, self.shape).repeat_interleave(rounds, 0)
-            x_1 = {**tree_map(several, self.state), NUMBERS: x} if isinstance(self.state, dict) else x
-            return self.objective.draw({"x_1": x_1, "given": given}, draws, self.network)
+            x_1 = {**tree_map(repeat_rows, self.state), NUMBERS: x} if isinstance(self.state, dict) else x
+            return self.objective.draw({"x_1": x_1, "given": cond}, rng, self.network)
 
         return ClippedGradientFn(self.objective.loss, self.network, clip or self.clip, build_example)
 
@@ -118,15 +118,13 @@ class GradientInversion:
 
     def run(self, steps: int) -> InversionAttempts:
         """Attack each row in one step, and in the average number of steps that contain a row during `steps` steps."""
-        held = max(1, round(self.planned.batch / self.planned.n * steps))
-        count, starts = (
-            max(FEWEST, min(NOISES, EASY_WORK // self.size)),
-            max(1, min(STARTS, EASY_WORK // (2 * self.size))),
-        )
+        steps_per_row = max(1, round(self.planned.batch / self.planned.n * steps))
+        num_draws = max(FEWEST, min(NOISES, EASY_WORK // self.size))
+        num_starts = max(1, min(STARTS, EASY_WORK // (2 * self.size)))
         settings = {"one": (1, self.scale)}
-        rounds = min(ROUNDS, held)
-        settings["all"] = (rounds, self.scale * (rounds / held) ** 0.5)
-        several = []
+        rounds = min(ROUNDS, steps_per_row)
+        settings["all"] = (rounds, self.scale * (rounds / steps_per_row) ** 0.5)
+        outcomes = []
         for name, (rounds, scale) in settings.items():
             grams = [
                 step_information(self.add_gaussian(rounds, i), self.rows[i : i + 1], self.prior, rounds).sum(0)
@@ -134,12 +132,19 @@ class GradientInversion:
             ]
             generator = self.rng.stream(f"noise of {name}").shared_generator()
             information = torch.stack(grams) / scale**2
-            several.append(
+            outcomes.append(
                 attack_rows(
-                    self.add_gaussian(rounds), self.rows, scale, self.prior, information, generator, count, starts
+                    self.add_gaussian(rounds),
+                    self.rows,
+                    scale,
+                    self.prior,
+                    information,
+                    generator,
+                    num_draws,
+                    num_starts,
                 )
             )
-        return InversionAttempts(several[0], several[1], held)
+        return InversionAttempts(outcomes[0], outcomes[1], steps_per_row)
 
 
 SHOWN = 5
@@ -161,41 +166,47 @@ CAPTION = (
 
 def summarize(attack: GradientInversion, attempts: InversionAttempts) -> AttackResults:
     """Return metrics, a table and images of the attack."""
-    one, every, held = attempts.single_step, attempts.all_steps, attempts.steps_per_row
-    first, last, spread = (
-        reconstruction_scores(one, attack.prior),
-        reconstruction_scores(every, attack.prior),
-        attack.prior.variances.mean().item(),
-    )
-    numbers: dict[str, float | None] = {
-        "inversion_error": last.error,
-        "inversion_bound": last.bound,
-        "inversion_doubt": last.standard_error,
-        "inversion_spread": spread,
-        "inversion_step_error": first.error,
-        "inversion_step_bound": first.bound,
-        "inversion_unbiased": last.unbiased,
-        "inversion_unbiased_bound": last.unbiased_bound,
-        "inversion_steps": float(held),
+    single_step, all_steps, steps_per_row = attempts.single_step, attempts.all_steps, attempts.steps_per_row
+    single_scores = reconstruction_scores(single_step, attack.prior)
+    all_scores = reconstruction_scores(all_steps, attack.prior)
+    mean_variance = attack.prior.variances.mean().item()
+    metrics: dict[str, float | None] = {
+        "inversion_error": all_scores.error,
+        "inversion_bound": all_scores.bound,
+        "inversion_doubt": all_scores.standard_error,
+        "inversion_spread": mean_variance,
+        "inversion_step_error": single_scores.error,
+        "inversion_step_bound": single_scores.bound,
+        "inversion_unbiased": all_scores.unbiased,
+        "inversion_unbiased_bound": all_scores.unbiased_bound,
+        "inversion_steps": float(steps_per_row),
         "inversion_rows": float(len(attack.indices)),
-        "inversion_below": float(first.num_violations + last.num_violations),
+        "inversion_below": float(single_scores.num_violations + all_scores.num_violations),
     }
     notes = _notes(len(attack.prior.variances), attack.max_directions, attack.rows.shape[1])
-    grids = (_grid(attack, one, every, first, last),)
-    return AttackResults(numbers, notes=notes, grids=grids, pictures=_pictures(attack, one, every))
+    grids = (_grid(attack, single_step, all_steps, single_scores, all_scores),)
+    return AttackResults(metrics, notes=notes, grids=grids, pictures=_pictures(attack, single_step, all_steps))
 
 
 def _grid(
     attack: GradientInversion,
-    one: list[AttackOutcome],
-    every: list[AttackOutcome],
-    first: ReconstructionScores,
-    last: ReconstructionScores,
+    single_step: list[AttackOutcome],
+    all_steps: list[AttackOutcome],
+    single_scores: ReconstructionScores,
+    all_scores: ReconstructionScores,
 ) -> ReportTable:
-    means = ("mean", first.error, first.bound, last.error, last.bound, last.unbiased, last.unbiased_bound)
+    means = (
+        "mean",
+        single_scores.error,
+        single_scores.bound,
+        all_scores.error,
+        all_scores.bound,
+        all_scores.unbiased,
+        all_scores.unbiased_bound,
+    )
     rows = [
         (
-            f"{number}",
+            f"{index}",
             a.errors.mean().item(),
             a.van_trees_bound(attack.prior),
             b.errors.mean().item(),
@@ -203,38 +214,38 @@ def _grid(
             b.unbiased.mean().item(),
             b.min_unbiased_error,
         )
-        for number, a, b in zip(attack.indices.tolist(), one, every, strict=True)
+        for index, a, b in zip(attack.indices.tolist(), single_step, all_steps, strict=True)
     ]
     return ReportTable("Rows that are read from gradients", WORDS, HEAD, [means, *rows])
 
 
 def _pictures(
-    attack: GradientInversion, one: list[AttackOutcome], every: list[AttackOutcome]
+    attack: GradientInversion, single_step: list[AttackOutcome], all_steps: list[AttackOutcome]
 ) -> tuple[tuple[str, ReportPicture], ...]:
-    if (kind := attack.dataset.modality.view(Images)) is None:
+    if (images := attack.dataset.modality.view(Images)) is None:
         return ()
 
-    def values(rows: Float64[Tensor, "n d"]) -> Tensor:
-        return kind.decode(rows.reshape(-1, *attack.shape).float().cpu())
+    def decode(rows: Float64[Tensor, "n d"]) -> Tensor:
+        return images.decode(rows.reshape(-1, *attack.shape).float().cpu())
 
-    def names(several: Sequence[AttackOutcome]) -> list[str]:
-        return [f"{each.errors[0].item():.2f} ({each.van_trees_bound(attack.prior):.2f})" for each in several]
+    def labels(outcomes: Sequence[AttackOutcome]) -> list[str]:
+        return [f"{outcome.errors[0].item():.2f} ({outcome.van_trees_bound(attack.prior):.2f})" for outcome in outcomes]
 
-    shown = slice(0, SHOWN)
-    lines = [
-        (attack.dataset.values[shown], [f"row {number}" for number in attack.indices[shown].tolist()]),
-        (values(torch.stack([each.estimate for each in one[shown]])), names(one[shown])),
-        (values(torch.stack([each.estimate for each in every[shown]])), names(every[shown])),
+    selected = slice(0, SHOWN)
+    image_rows = [
+        (attack.dataset.values[selected], [f"row {index}" for index in attack.indices[selected].tolist()]),
+        (decode(torch.stack([outcome.estimate for outcome in single_step[selected]])), labels(single_step[selected])),
+        (decode(torch.stack([outcome.estimate for outcome in all_steps[selected]])), labels(all_steps[selected])),
     ]
-    return ((CAPTION, plot_reconstructions(kind, lines)),)
+    return ((CAPTION, plot_reconstructions(images, image_rows)),)
 
 
-def _notes(directions: int, max_directions: int, numbers: int) -> tuple[str, ...]:
-    if directions < max_directions or directions == numbers:
+def _notes(directions: int, max_directions: int, dim: int) -> tuple[str, ...]:
+    if directions < max_directions or directions == dim:
         return ()
     return (
         f"rows are reconstructed in the {directions} principal directions; the attacker knows the"
-        f" {numbers - directions} others",
+        f" {dim - directions} others",
     )
 
 
@@ -252,14 +263,14 @@ def invert(target: AuditTarget, rng: Rng, reporter: Reporter) -> AttackResults:
     if not isinstance(guarantee, Guarantee):
         return AttackResults({})
     network = load_model(run, file=run.weights).network.to(get_engine().device)
-    if objective is None or (why := _unsupported_reason(network, train)):
-        why = "the loss of this model needs its teacher model" if objective is None else why
-        return AttackResults({}, notes=(f"gradient inversion skipped: {why}",))
+    if objective is None or (reason := _unsupported_reason(network, train)):
+        reason = "the loss of this model needs its teacher model" if objective is None else reason
+        return AttackResults({}, notes=(f"gradient inversion skipped: {reason}",))
     reporter.start("gradient inversion")
-    size = sum(weight.numel() for weight in trainable_params(network).values())
-    count = min(ROWS, max(MIN_ROWS, MAX_GRADIENT_NUMBERS // (ROUNDS * FEWEST * size)))
-    which = torch.randperm(len(train), generator=rng.stream("rows").shared_generator())[:count].sort().values
-    attack = GradientInversion(network, objective, train, which, guarantee, rng)
+    num_weights = sum(weight.numel() for weight in trainable_params(network).values())
+    num_rows = min(ROWS, max(MIN_ROWS, MAX_GRADIENT_NUMBERS // (ROUNDS * FEWEST * num_weights)))
+    indices = torch.randperm(len(train), generator=rng.stream("rows").shared_generator())[:num_rows].sort().values
+    attack = GradientInversion(network, objective, train, indices, guarantee, rng)
     results = summarize(attack, attack.run(read_counters(run)["step"]))
     reporter.finish()
     return results
@@ -267,17 +278,17 @@ def invert(target: AuditTarget, rng: Rng, reporter: Reporter) -> AttackResults:
 
 def _unsupported_reason(network: nn.Module, train: Dataset) -> str:
     """Return the reason why the attack does not apply; empty if it does."""
-    numbers = numeric_leaf(train.modality.encode(train.values))
-    if numbers is None:
+    values = numeric_leaf(train.modality.encode(train.values))
+    if values is None:
         return "the model encodes rows as tokens"
-    if not numbers.flatten(1).double().var(0, correction=0).any():
+    if not values.flatten(1).double().var(0, correction=0).any():
         return "all rows are equal"
     if not _is_flat(train.modality.space()):
         return "rows are points of a curved space"
-    if sharp := nonsmooth_layers(network):
-        return f"{sharp[0]} is not smooth, so Fisher information does not bound the leakage"
-    size = sum(weight.numel() for weight in trainable_params(network).values())
-    return f"its {size:,} weights exceed the limit of {MAX_WEIGHTS:,}" if size > MAX_WEIGHTS else ""
+    if nonsmooth := nonsmooth_layers(network):
+        return f"{nonsmooth[0]} is not smooth, so Fisher information does not bound the leakage"
+    num_weights = sum(weight.numel() for weight in trainable_params(network).values())
+    return f"its {num_weights:,} weights exceed the limit of {MAX_WEIGHTS:,}" if num_weights > MAX_WEIGHTS else ""
 
 
 def _is_flat(space: Space) -> bool:

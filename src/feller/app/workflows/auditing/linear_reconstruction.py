@@ -59,71 +59,76 @@ class LinearLeakage:
     @property
     def numbers(self) -> dict[str, Any]:
         """Metrics of the report."""
-        rebuilt = self.reconstructed
-        numbers = {
-            "rebuilt_rows": len(rebuilt.indices),
-            "rebuilt_error": rebuilt.error.median().item(),
-            "rebuilt_error_known": rebuilt.clipped_error.mean().item(),
+        reconstructed = self.reconstructed
+        metrics = {
+            "rebuilt_rows": len(reconstructed.indices),
+            "rebuilt_error": reconstructed.error.median().item(),
+            "rebuilt_error_known": reconstructed.clipped_error.mean().item(),
             "spread": self.mean_row_error,
         }
         if self.label_eta2.isinf().any():
-            return numbers
-        counts = {"rebuilt_steady": int(rebuilt.is_unbiased.sum()), "rebuilt_below": int(rebuilt.is_below_bound.sum())}
-        return {**numbers, **counts, "label_least": (1 / self.label_eta2.max()).item()}
+            return metrics
+        counts = {
+            "rebuilt_steady": int(reconstructed.is_unbiased.sum()),
+            "rebuilt_below": int(reconstructed.is_below_bound.sum()),
+        }
+        return {**metrics, **counts, "label_least": (1 / self.label_eta2.max()).item()}
 
 
 def rebuilt_rows(objective: OutputPerturbation, rows: Dataset, rho: float, rng: Rng) -> LinearLeakage:
     """Compute the Fisher information loss of each row; reconstruct some rows from weights with new noise (zCDP rho)."""
-    minimum = objective.solution(rows, rho)
+    solution = objective.solution(rows, rho)
     scale = objective.noise_std(len(rows), rho) if rho < torch.inf else 0.0
-    numbers = torch.arange(minimum.x.shape[1], device=minimum.x.device) > 0  # all but the intercept
-    information = erm_leakage(minimum, scale or 1.0, numbers)
-    eta2, labels = information.rows.eta2, information.labels.eta2
-    which = _some(eta2, rng)
+    is_feature = torch.arange(solution.x.shape[1], device=solution.x.device) > 0  # all but the intercept
+    information = erm_leakage(solution, scale or 1.0, is_feature)
+    eta2, label_eta2 = information.rows.eta2, information.labels.eta2
+    indices = _some(eta2, rng)
     if not scale:
-        eta2, labels = torch.full_like(eta2, torch.inf), torch.full_like(labels, torch.inf)
-    noise = scale * rng.stream("noise").normal((RELEASES if scale else 1, minimum.x.shape[1]), torch.float64)
-    steady = _noise_ratio(minimum, which, scale) < MAX_NOISE_RATIO
-    rebuilt = _reconstruct(minimum, which, minimum.theta + noise.to(minimum.theta), eta2[which], steady)
-    return LinearLeakage(minimum, eta2, labels, minimum.x[:, 1:].var(0).mean().item(), rebuilt)
+        eta2, label_eta2 = torch.full_like(eta2, torch.inf), torch.full_like(label_eta2, torch.inf)
+    noise = scale * rng.stream("noise").normal((RELEASES if scale else 1, solution.x.shape[1]), torch.float64)
+    is_unbiased = _noise_ratio(solution, indices, scale) < MAX_NOISE_RATIO
+    reconstructed = _reconstruct(
+        solution, indices, solution.theta + noise.to(solution.theta), eta2[indices], is_unbiased
+    )
+    return LinearLeakage(solution, eta2, label_eta2, solution.x[:, 1:].var(0).mean().item(), reconstructed)
 
 
 def _some(eta2: Float64[Tensor, " n"], rng: Rng) -> Int64[Tensor, " m"]:
     order = eta2.argsort(descending=True)
     if len(order) <= 2 * EXTREME_ROWS + MIDDLE_ROWS:
         return order
-    inner = (
+    middle = (
         torch.randperm(len(order) - 2 * EXTREME_ROWS, generator=rng.stream("rows").shared_generator())[:MIDDLE_ROWS]
         .sort()
         .values
         + EXTREME_ROWS
     )
-    return torch.cat([order[:EXTREME_ROWS], order[inner.to(order.device)], order[-EXTREME_ROWS:]])
+    return torch.cat([order[:EXTREME_ROWS], order[middle.to(order.device)], order[-EXTREME_ROWS:]])
 
 
-def _noise_ratio(minimum: ERMSolution, indices: Tensor, scale: float) -> Float64[Tensor, " m"]:
+def _noise_ratio(solution: ERMSolution, indices: Tensor, scale: float) -> Float64[Tensor, " m"]:
     """Return the noise of the intercept's gradient, by which the attack divides, relative to its value."""
-    x, whole = minimum.x[indices], torch.linalg.inv(minimum.inverse_hessian)
-    slopes = whole[0] - minimum.curvatures[indices, None] * x[:, :1] * x
-    return scale * slopes.norm(dim=1) / minimum.residuals[indices].abs()
+    x, hessian = solution.x[indices], torch.linalg.inv(solution.inverse_hessian)
+    gradients = hessian[0] - solution.curvatures[indices, None] * x[:, :1] * x
+    return scale * gradients.norm(dim=1) / solution.residuals[indices].abs()
 
 
 def _reconstruct(
-    minimum: ERMSolution, indices: Tensor, theta: Tensor, eta2: Tensor, steady: Tensor
+    solution: ERMSolution, indices: Tensor, theta: Tensor, eta2: Tensor, is_unbiased: Tensor
 ) -> ReconstructedRows:
-    x = minimum.x[indices, 1:]
-    portion = max(1, CHUNK_NUMBERS // (x.numel() + len(minimum.x)))
+    x = solution.x[indices, 1:]
+    chunk_size = max(1, CHUNK_NUMBERS // (x.numel() + len(solution.x)))
     errors, clipped_errors, total = [], [], torch.zeros_like(x)
-    for some in theta.split(portion):
-        reconstruction, _ = reconstruct_rows(minimum.erm, minimum.x, minimum.y, some, indices)
-        answer = reconstruction[..., 1:].nan_to_num(0.5, 1.0, 0.0)
-        cut = answer.clamp(0, 1)
-        errors.append((answer - x).square().mean(2))
-        clipped_errors.append((cut - x).square().mean(2))
-        total += cut.sum(0)
+    for chunk in theta.split(chunk_size):
+        reconstruction, _ = reconstruct_rows(solution.erm, solution.x, solution.y, chunk, indices)
+        estimates = reconstruction[..., 1:].nan_to_num(0.5, 1.0, 0.0)
+        clipped = estimates.clamp(0, 1)
+        errors.append((estimates - x).square().mean(2))
+        clipped_errors.append((clipped - x).square().mean(2))
+        total += clipped.sum(0)
     error = torch.cat(errors)
-    slack = NUM_STANDARD_ERRORS * error.std(0, correction=0) / len(error) ** 0.5  # Monte Carlo error of the mean
-    below = steady & (error.mean(0) + slack < 1 / eta2)
+    tolerance = NUM_STANDARD_ERRORS * error.std(0, correction=0) / len(error) ** 0.5  # Monte Carlo error of the mean
+    is_below_bound = is_unbiased & (error.mean(0) + tolerance < 1 / eta2)
     return ReconstructedRows(
-        indices, error.mean(0), torch.cat(clipped_errors).mean(0), steady, below, total / len(theta)
+        indices, error.mean(0), torch.cat(clipped_errors).mean(0), is_unbiased, is_below_bound, total / len(theta)
     )

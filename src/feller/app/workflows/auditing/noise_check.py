@@ -40,9 +40,9 @@ def measure_noise(theta: Tensor, best: Tensor, scale: float) -> NoiseRatio:
         best: Optimal weights, [d].
         scale: Accounted standard deviation of the noise of each weight.
     """
-    d, away = len(best), (theta - best) / scale
-    least, most = (float(chi2.ppf(q, d) / d) ** 0.5 for q in (FOUR_SIGMA_PROB, 1 - FOUR_SIGMA_PROB))
-    return NoiseRatio(away.square().mean().sqrt().item(), least, most)
+    d, deviation = len(best), (theta - best) / scale
+    min_ratio, max_ratio = (float(chi2.ppf(q, d) / d) ** 0.5 for q in (FOUR_SIGMA_PROB, 1 - FOUR_SIGMA_PROB))
+    return NoiseRatio(deviation.square().mean().sqrt().item(), min_ratio, max_ratio)
 
 
 def check_noise(run: Run, network: nn.Module, best: Tensor, scale: float) -> NoiseRatio:
@@ -55,13 +55,13 @@ def check_noise(run: Run, network: nn.Module, best: Tensor, scale: float) -> Noi
     theta = dict(network.named_parameters()).get("theta")
     if theta is None or theta.shape != best.shape:
         raise InputError(f"the weights of {run.path} do not match its recipe", remedy="Restore the right weights")
-    noise = measure_noise(theta.detach().to(best), best, scale)
-    if not noise.size <= noise.maximum:
+    ratio = measure_noise(theta.detach().to(best), best, scale)
+    if not ratio.size <= ratio.maximum:
         raise InputError(
             f"the weights of {run.path} differ from the optimum for its rows by more than the added noise explains",
             remedy="Restore the right weights",
         )
-    return noise
+    return ratio
 
 
 def check_ledger_noise(run: Run, ledger: Ledger, budget: ClosedFormBudget) -> None:
@@ -70,7 +70,9 @@ def check_ledger_noise(run: Run, ledger: Ledger, budget: ClosedFormBudget) -> No
     Raises:
         InputError: If ledger and plan differ.
     """
-    spent = sum(one.rho for one in ledger.events if isinstance(one, GaussianMechanism) and one.label == "weights")
+    spent = sum(
+        event.rho for event in ledger.events if isinstance(event, GaussianMechanism) and event.label == "weights"
+    )
     if abs(spent - budget.rho) > MAX_LEDGER_ERROR * budget.rho:
         raise InputError(
             f"{run.ledger} does not match the plan of this run: expected rho {budget.rho:.4g}; found {spent:.4g}",

@@ -47,11 +47,11 @@ def planned_event(noise: float | None, rate: float | None, steps: int | None) ->
 
 def bounds(expenses: Sequence[DpEvent], delta: float) -> dict[str, Any]:
     """Return the privacy metrics of planned DP events, including the bounds returned by `reconstruction`."""
-    spent = compute_epsilon(expenses, delta)
+    epsilon = compute_epsilon(expenses, delta)
     return {
-        "epsilon": spent,
+        "epsilon": epsilon,
         "delta": delta,
-        "epsilon_pld": spent,
+        "epsilon_pld": epsilon,
         "epsilon_rdp": compute_epsilon(expenses, delta, method="rdp"),
         **reconstruction(expenses),
     }
@@ -75,17 +75,17 @@ def reconstruction(expenses: Sequence[DpEvent]) -> dict[str, Any]:
 def explain(numbers: dict[str, Any]) -> list[str]:
     """Return the reconstruction bounds as sentences."""
     if not numbers["mse_bound"]:
-        error = "the reconstruction error has no lower bound from Rényi DP: e^epsilon_order2 overflows"
+        error_sentence = "the reconstruction error has no lower bound from Rényi DP: e^epsilon_order2 overflows"
     elif numbers["mse_bound"] > BLIND:
-        error = "an unbiased attacker reconstructs a row no better than by guessing its mean"
+        error_sentence = "an unbiased attacker reconstructs a row no better than by guessing its mean"
     else:
-        error = (
+        error_sentence = (
             "an unbiased attacker reconstructs values in [0, 1] with a root mean squared error of at least"
             f" {numbers['mse_bound'] ** 0.5:.2g}"
         )
-    guess = f"guess_{PRIORS[2]:.3g}"
+    name = f"guess_{PRIORS[2]:.3g}"
     return [
-        error,
+        error_sentence,
         "an attacker who knows all other values of a row and guesses one with probability 0.1 without the model guesses"
-        f" it with probability at most {numbers[guess]:.3g} with the model",
+        f" it with probability at most {numbers[name]:.3g} with the model",
     ]

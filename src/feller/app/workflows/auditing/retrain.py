@@ -69,7 +69,7 @@ class Retrainer:
         seed: int,
         *,
         wrap: Wrap = _plain,
-        on_progress: Callable[[float], None] = lambda share: None,
+        on_progress: Callable[[float], None] = lambda fraction: None,
     ) -> Model:
         """Train a model on the given rows, without writing files.
 
@@ -83,22 +83,22 @@ class Retrainer:
             return self._fit_closed_form(cast(OneShotObjective, self.recipe.objective), rows, seed)
         privacy_plan, engine = self.privacy_plan, get_engine()
         network = self.description.build(Rng(seed)).to(engine.device)
-        training = replace(self.recipe.train, steps=self.steps, minutes=None)
-        learner, gradient, rng = make_train_state(network, training), None, Rng(seed)
+        config = replace(self.recipe.train, steps=self.steps, minutes=None)
+        state, gradient, rng = make_train_state(network, config), None, Rng(seed)
         if isinstance(privacy_plan, Guarantee):
-            self._pretrain(learner, seed)
-            feed = _poisson_batches(rows, privacy_plan, self._noise(seed, "batches"))
+            self._pretrain(state, seed)
+            batch_fn = _poisson_batches(rows, privacy_plan, self._noise(seed, "batches"))
             noise = self._noise(seed, "training")
             gradient = wrap(DPSGD(sigma=privacy_plan.sigma, clip=make_clip_fn(privacy_plan), noise=noise))
             rng = Rng(int.from_bytes(self._noise(seed, "examples").random_bytes(SEED)))
         else:
-            feed = batch_loader(rows, training.batch_size, Rng(seed))
-        for report in train(learner, self.objective, feed, training, rng=rng, engine=engine, gradient=gradient):
+            batch_fn = batch_loader(rows, config.batch_size, Rng(seed))
+        for report in train(state, self.objective, batch_fn, config, rng=rng, engine=engine, gradient=gradient):
             if gradient is None:
                 check_finite(report)
             on_progress(report.progress)
-        learner.ema.copy_to(learner.network)
-        return Model.from_spec(self.description, learner.network.eval())
+        state.ema.copy_to(state.network)
+        return Model.from_spec(self.description, state.network.eval())
 
     def for_rows(self, n: int) -> "Retrainer":
         """Return a retrainer for n rows, whose noise multiplier is recalibrated to spend the epsilon of the run.
@@ -115,20 +115,20 @@ class Retrainer:
                 remedy="Omit --shadows",
                 argument="shadows",
             )
-        others = [one for one in ledger.events if not isinstance(one, PoissonSubsampledGaussian)]
-        sigma = calibrate(ledger.epsilon(), ledger.available_delta, batch / n, self.steps, others)
+        other_events = [event for event in ledger.events if not isinstance(event, PoissonSubsampledGaussian)]
+        sigma = calibrate(ledger.epsilon(), ledger.available_delta, batch / n, self.steps, other_events)
         return replace(self, privacy_plan=replace(self.privacy_plan, n=n, sigma=sigma))
 
-    def _noise(self, seed: int, what: str) -> Noise:
-        return make_noise(None if self.privacy_plan is None else self.privacy_plan.unsafe_seed, "again", seed, what)
+    def _noise(self, seed: int, purpose: str) -> Noise:
+        return make_noise(None if self.privacy_plan is None else self.privacy_plan.unsafe_seed, "again", seed, purpose)
 
     def _pretrain(self, state: TrainState, seed: int) -> None:
-        kind = self.description.modality.view(Table)
-        if self.marginal_model is not None and kind is not None:
+        table = self.description.modality.view(Table)
+        if self.marginal_model is not None and table is not None:
             pretrain_on_marginals(
                 state,
                 self.objective,
-                kind,
+                table,
                 self.marginal_model,
                 self.recipe.train,
                 Rng(seed).fold_in("law"),
@@ -159,9 +159,9 @@ def make_retrainer(it: AuditTarget) -> Retrainer:
     if get_engine().world_size > 1:
         raise UsageError("retraining needs a single process", remedy="Run the audit in one process")
     counters = read_counters(run)
-    kind = description.modality.view(Table)
+    table = description.modality.view(Table)
     marginal_model = (
-        marginal_model_of(kind) if kind is not None and isinstance(record.provenance.private, Guarantee) else None
+        marginal_model_of(table) if table is not None and isinstance(record.provenance.private, Guarantee) else None
     )
     recipe, steps, seconds = read_recipe(run), int(counters["step"]), float(counters["seconds"])
     return Retrainer(description, recipe, record.provenance.private, it.ledger, steps, seconds, marginal_model)
@@ -180,7 +180,7 @@ def _poisson_batches(rows: Dataset, guarantee: Guarantee, noise: Noise) -> Batch
     rate = guarantee.batch / guarantee.n
 
     def batch(step: int, of_batch: slice) -> dict[str, Any]:
-        some = rows.subset(poisson(len(rows), rate, noise))
-        return {"x_1": rows.modality.encode(some.values), "given": some.given}
+        subset = rows.subset(poisson(len(rows), rate, noise))
+        return {"x_1": rows.modality.encode(subset.values), "given": subset.given}
 
     return batch

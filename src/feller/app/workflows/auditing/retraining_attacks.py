@@ -37,39 +37,43 @@ def shadow_model_attack(
     if len(held_out) < MIN_HELD_OUT:
         note = f"shadow models skipped: they need {MIN_HELD_OUT} held-out examples, and there are {len(held_out):,}"
         return AttackResults({}, notes=(note,))
-    whole = concatenate_datasets(train, held_out)
-    membership = shadow_splits(len(whole), shadows, rng)
-    smaller = retrainer.for_rows(len(whole) // 2)
+    all_rows = concatenate_datasets(train, held_out)
+    membership = shadow_splits(len(all_rows), shadows, rng)
+    half_retrainer = retrainer.for_rows(len(all_rows) // 2)
     members = subsample(_numbers(len(train), train), MAX_ROWS, rng.fold_in("members")).values
-    others = subsample(_numbers(len(held_out), held_out), MAX_ROWS, rng.fold_in("others")).values + len(train)
-    indices = torch.cat([members, others])
+    non_members = subsample(_numbers(len(held_out), held_out), MAX_ROWS, rng.fold_in("others")).values + len(train)
+    indices = torch.cat([members, non_members])
     shadow_losses = []
 
-    def losses_under(one: Model) -> Tensor:
+    def losses_under(model: Model) -> Tensor:
         """Return the losses of all rows under a model, with the same random numbers for each model."""
-        both = (whole.subset(rows) for rows in (members, others))
-        return torch.cat([example_losses(one.network, retrainer.objective, rows, rng.fold_in("loss")) for rows in both])
+        groups = (all_rows.subset(rows) for rows in (members, non_members))
+        return torch.cat(
+            [example_losses(model.network, retrainer.objective, rows, rng.fold_in("loss")) for rows in groups]
+        )
 
     reporter.start("training shadow models")
     for k in range(shadows):
-        shadow_rows = whole.subset(membership[k].nonzero()[:, 0])
-        shadow = smaller.train(
+        shadow_rows = all_rows.subset(membership[k].nonzero()[:, 0])
+        shadow = half_retrainer.train(
             shadow_rows,
             rng.fold_in("shadow", k).seed,
-            on_progress=lambda share, k=k: reporter.progress((k + share) / shadows, f"model {k + 1} of {shadows}"),
+            on_progress=lambda fraction, k=k: reporter.progress(
+                (k + fraction) / shadows, f"model {k + 1} of {shadows}"
+            ),
         )
         shadow_losses.append(losses_under(shadow))
         reporter.progress((k + 1) / shadows, f"model {k + 1} of {shadows}")
     reporter.finish()
-    attacked = losses_under(it.model)
+    losses = losses_under(it.model)
     attack_scores = {
-        "shadow": lira_scores(torch.stack(shadow_losses), membership[:, indices], attacked),
-        "relative": relative_loss_scores(torch.stack(shadow_losses), attacked),
+        "shadow": lira_scores(torch.stack(shadow_losses), membership[:, indices], losses),
+        "relative": relative_loss_scores(torch.stack(shadow_losses), losses),
     }
-    numbers: dict[str, float | None] = {"shadows": float(shadows)}
+    metrics: dict[str, float | None] = {"shadows": float(shadows)}
     for attack_name, scores in attack_scores.items():
-        numbers |= membership_scores(scores[: len(members)], scores[len(members) :], it.delta).with_prefix(attack_name)
-    return AttackResults(numbers)
+        metrics |= membership_scores(scores[: len(members)], scores[len(members) :], it.delta).with_prefix(attack_name)
+    return AttackResults(metrics)
 
 
 def _numbers(n: int, data: Dataset) -> Dataset:
@@ -110,8 +114,8 @@ class RetrainingAttacks:
                 shadow_model_attack(target, retrainer, self.shadows, rng.fold_in("shadows"), reporter)
             )
         if self.canaries:
-            longer = training_slowdown(retrainer, self.canaries)
-            reporter.log(f"retraining one model with canaries: about {format_duration(longer * retrainer.seconds)}")
+            slowdown = training_slowdown(retrainer, self.canaries)
+            reporter.log(f"retraining one model with canaries: about {format_duration(slowdown * retrainer.seconds)}")
             results = results.with_(canary_attack(target, retrainer, self.canaries, rng.fold_in("canaries"), reporter))
         return results
 
@@ -119,7 +123,7 @@ class RetrainingAttacks:
 def flags(numbers: Mapping[str, Any]) -> list[str]:
     """Return the command-line flags that request the attacks whose metrics are in `numbers`."""
     counts = {name: numbers.get(name) for name in ("shadows", "canaries")}
-    return [word for name, count in counts.items() if count for word in (f"--{name}", f"{count:.0f}")]
+    return [argument for name, count in counts.items() if count for argument in (f"--{name}", f"{count:.0f}")]
 
 
 def candidates(numbers: Mapping[str, Any]) -> list[ReportTable]:

@@ -33,8 +33,8 @@ def makers(kind: Documents) -> DatastoreOrigin:
     Raises:
         UsageError: If the model has no retrieval encoder.
     """
-    words = hashlib.sha256(json.dumps(to_dict(kind.vocabulary), sort_keys=True).encode()).hexdigest()[:12]
-    return DatastoreOrigin(kind.tokenizer.name, words, _finder(kind).name)
+    vocabulary_hash = hashlib.sha256(json.dumps(to_dict(kind.vocabulary), sort_keys=True).encode()).hexdigest()[:12]
+    return DatastoreOrigin(kind.tokenizer.name, vocabulary_hash, _finder(kind).name)
 
 
 def open_datastore(kind: Documents, source: str) -> IndexedDatastore:
@@ -52,20 +52,20 @@ def open_datastore(kind: Documents, source: str) -> IndexedDatastore:
         raise UsageError(
             "documents", "an empty name", "Give a folder or a file, or leave --memory out", argument="memory"
         )
-    finder, path = _finder(kind), pathlib.Path(source)
+    encoder, path = _finder(kind), pathlib.Path(source)
     if path.suffix.lower() != DATASTORE_SUFFIX or (path.is_file() and array_names(path) >= DOCUMENT_KEYS):
-        return IndexedDatastore(build_datastore(kind, source), finder)
+        return IndexedDatastore(build_datastore(kind, source), encoder)
     if not path.is_file():
         raise InputError(
             f"the datastore {source}",
             "none",
             f"Build the datastore: feller data memory DOCUMENTS --run RUN --out {source}",
         )
-    memory = load_datastore(path, kind.symbols, makers(kind))
-    ours, theirs = finder(memory.rows[:1]).text.shape[1], memory.vectors.shape[1]
-    if ours != theirs:
-        raise InputError(f"embeddings of dimension {ours}", theirs, "Rebuild the datastore", file=source)
-    return IndexedDatastore(memory, finder)
+    datastore = load_datastore(path, kind.symbols, makers(kind))
+    dim, stored_dim = encoder(datastore.rows[:1]).text.shape[1], datastore.vectors.shape[1]
+    if dim != stored_dim:
+        raise InputError(f"embeddings of dimension {dim}", stored_dim, "Rebuild the datastore", file=source)
+    return IndexedDatastore(datastore, encoder)
 
 
 def build_datastore(kind: Documents, source: str) -> Datastore:
@@ -89,23 +89,23 @@ def write_datastore(run: Run, source: str, out: str) -> int:
     """
     if pathlib.Path(out).suffix.lower() != DATASTORE_SUFFIX:
         raise UsageError(f"a file name that ends in {DATASTORE_SUFFIX}", out)
-    kind = require_documents(load_model(run))
-    memory = build_datastore(kind, source)
+    modality = require_documents(load_model(run))
+    datastore = build_datastore(modality, source)
     path = pathlib.Path(out)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_datastore(memory, makers(kind), path)
+        save_datastore(datastore, makers(modality), path)
     except OSError as error:
         raise cannot_write(out, error) from error
-    return len(memory)
+    return len(datastore)
 
 
-def _finder(kind: Documents) -> DocumentEncoder:
+def _finder(modality: Documents) -> DocumentEncoder:
     """Return the encoder that retrieves documents; UsageError if the model has none."""
-    if kind.vectors is None:
+    if modality.vectors is None:
         raise UsageError(
             "requires a model with a retrieval encoder",
             remedy="Leave it out",
             argument="memory",
         )
-    return kind.vectors
+    return modality.vectors

@@ -59,8 +59,8 @@ class DocumentRequest:
         """
         if self.mask is None:
             return self.goal
-        _, sizes = _with_holes(_tokens(self.prompt.items, self.prompt, kind), self.mask, kind)
-        return InfillGoal(MAX_TEXT_TOKENS, hole_codes=sizes)
+        _, lengths = _with_holes(_tokens(self.prompt.items, self.prompt, kind), self.mask, kind)
+        return InfillGoal(MAX_TEXT_TOKENS, hole_codes=lengths)
 
     def with_kept_pixels(self, kind: Documents, values: Values) -> Values:
         """Replace the unmasked output pixels by the pixels of the original image, because the tokenizer is lossy.
@@ -70,13 +70,13 @@ class DocumentRequest:
         """
         if self.mask is None:
             return values
-        own, generated = kind.resize_images(self.prompt.pictures[0][None]), values["pictures"]
+        originals, generated = kind.resize_images(self.prompt.pictures[0][None]), values["pictures"]
         rows, columns = kind.tokenizer.grid
         cells = _cells(self.mask, kind).unflatten(0, (rows, columns))
-        white = cells.repeat_interleave(kind.height // rows, 0).repeat_interleave(kind.width // columns, 1)
+        is_white = cells.repeat_interleave(kind.height // rows, 0).repeat_interleave(kind.width // columns, 1)
         return {
             **values,
-            "pictures": torch.cat([torch.where(white, generated[:, :1], own[:, None]), generated[:, 1:]], 1),
+            "pictures": torch.cat([torch.where(is_white, generated[:, :1], originals[:, None]), generated[:, 1:]], 1),
         }
 
     def without_text(self, kind: Documents) -> Int64[Tensor, " l"]:
@@ -144,48 +144,50 @@ def _require_words(text: str, flag: str) -> str:
     return text.strip()
 
 
-def _cells(mask: UInt8[np.ndarray, "h w c"], kind: Documents) -> Bool[Tensor, " codes"]:
+def _cells(mask: UInt8[np.ndarray, "h w c"], modality: Documents) -> Bool[Tensor, " codes"]:
     """Return a mask of the image tokens whose image cells contain white pixels."""
-    white = kind.resize_images(mask[None]).amax((0, 1)) >= WHITE
-    cells = F.adaptive_max_pool2d(white[None].float(), kind.tokenizer.grid).flatten() > 0
+    is_white = modality.resize_images(mask[None]).amax((0, 1)) >= WHITE
+    cells = F.adaptive_max_pool2d(is_white[None].float(), modality.tokenizer.grid).flatten() > 0
     if not cells.any():
         raise UsageError("white pixels in the mask (white is regenerated, black is kept)", "none")
     return cells
 
 
 def _with_holes(
-    tokens: Int64[Tensor, " l"], mask: UInt8[np.ndarray, "h w c"], kind: Documents
+    tokens: Int64[Tensor, " l"], mask: UInt8[np.ndarray, "h w c"], modality: Documents
 ) -> tuple[Int64[Tensor, " m"], tuple[int, ...]]:
     """Replace each run of masked image tokens by one mask token; return the tokens, and the length of each run."""
-    cells = _cells(mask, kind)
-    hidden = torch.zeros(len(tokens), dtype=torch.bool)
-    hidden[kind.symbols.is_code(tokens)] = cells
-    begins = hidden & ~F.pad(hidden, (1, 0))[:-1]
-    counts = (begins.cumsum(0) - 1)[hidden].bincount()
-    sizes = torch.zeros(len(tokens), dtype=torch.long).masked_scatter(begins, counts)
-    holes = begins | (tokens == kind.symbols.mask)
-    return torch.where(begins, kind.symbols.mask, tokens)[begins | ~hidden], tuple(sizes[holes].tolist())
+    cells = _cells(mask, modality)
+    is_masked = torch.zeros(len(tokens), dtype=torch.bool)
+    is_masked[modality.symbols.is_code(tokens)] = cells
+    is_start = is_masked & ~F.pad(is_masked, (1, 0))[:-1]
+    counts = (is_start.cumsum(0) - 1)[is_masked].bincount()
+    lengths = torch.zeros(len(tokens), dtype=torch.long).masked_scatter(is_start, counts)
+    is_hole = is_start | (tokens == modality.symbols.mask)
+    return torch.where(is_start, modality.symbols.mask, tokens)[is_start | ~is_masked], tuple(lengths[is_hole].tolist())
 
 
 def _holes(items: Sequence[Item | MaskItem | InfillItem]) -> tuple[Item | MaskItem | InfillItem, ...]:
     """Replace each text by a masked span; adjacent masked spans are merged."""
-    result: list[Item | MaskItem | InfillItem] = []
+    merged: list[Item | MaskItem | InfillItem] = []
     for item in items:
         if not isinstance(item, TextItem):
-            result.append(item)
-        elif not (result and isinstance(result[-1], MaskItem)):
-            result.append(MaskItem())
-    return tuple(result)
+            merged.append(item)
+        elif not (merged and isinstance(merged[-1], MaskItem)):
+            merged.append(MaskItem())
+    return tuple(merged)
 
 
-def _tokens(items: Sequence[Item | MaskItem | InfillItem], prompt: Prompt, kind: Documents) -> Int64[Tensor, " l"]:
+def _tokens(items: Sequence[Item | MaskItem | InfillItem], prompt: Prompt, modality: Documents) -> Int64[Tensor, " l"]:
     if not items:
-        return torch.tensor([kind.symbols.eos])
-    shown = [kind.resize_images(prompt.pictures[item.number][None]) for item in items if isinstance(item, ImageItem)]
-    none = torch.zeros(0, kind.channels, kind.height, kind.width, dtype=torch.uint8)
-    codes = kind.tokenizer.encode(torch.cat([none, *shown]))
+        return torch.tensor([modality.symbols.eos])
+    images = [
+        modality.resize_images(prompt.pictures[item.number][None]) for item in items if isinstance(item, ImageItem)
+    ]
+    empty = torch.zeros(0, modality.channels, modality.height, modality.width, dtype=torch.uint8)
+    codes = modality.tokenizer.encode(torch.cat([empty, *images]))
     try:
-        row = encode_items(items, kind.vocabulary)
+        row = encode_items(items, modality.vocabulary)
     except InputError as error:
         raise UsageError(f"invalid prompt: {error}") from error
-    return to_tokens(as_array([row]), codes, kind.symbols)[0]
+    return to_tokens(as_array([row]), codes, modality.symbols)[0]

@@ -79,41 +79,43 @@ def measure_tokenizer_loss(run: Run, kind: Documents, evaluation: EvaluationData
         evaluation: Evaluation data.
         values: Documents, encoded with the tokens of their images.
     """
-    real = all_pictures(values)
-    if not len(real):
+    images = all_pictures(values)
+    if not len(images):
         return TokenizerLoss()
-    codes, by = ungroup(values["rows"], values[CODES]), kind.tokenizer
-    made = Reconstructions(codes, by.decode(codes))
-    numbers = reconstruction_errors(real, made, count=by.codebook_size, grid=by.grid, max_level=WHITE)
-    if torch.equal(real, made.values):
-        return TokenizerLoss(numbers=numbers)
-    shown = slice(COLUMNS * ROWS)
-    pictures = plot_reconstructions_grid(
-        Images(kind.height, kind.width, kind.channels), real[shown], made.values[shown], COLUMNS
+    codes, tokenizer = ungroup(values["rows"], values[CODES]), kind.tokenizer
+    reconstructions = Reconstructions(codes, tokenizer.decode(codes))
+    metrics = reconstruction_errors(
+        images, reconstructions, count=tokenizer.codebook_size, grid=tokenizer.grid, max_level=WHITE
     )
-    poor = (numbers["reconstruction_mse"] or 0.0) > (numbers["reconstruction_mse_shrunk"] or 0.0)
-    learns = (
-        by.module is not None
+    if torch.equal(images, reconstructions.values):
+        return TokenizerLoss(numbers=metrics)
+    selection = slice(COLUMNS * ROWS)
+    figure = plot_reconstructions_grid(
+        Images(kind.height, kind.width, kind.channels), images[selection], reconstructions.values[selection], COLUMNS
+    )
+    is_poor = (metrics["reconstruction_mse"] or 0.0) > (metrics["reconstruction_mse_shrunk"] or 0.0)
+    is_trained_here = (
+        tokenizer.module is not None
         and not evaluation.record.start_from
         and not is_pretrained_tokenizer(evaluation.record.config.data_loading.tokenizer)
     )
     return TokenizerLoss(
-        numbers=numbers,
-        sentences=_loss_sentences(numbers, _remedy(evaluation, is_trained_here=learns) if poor else ""),
+        numbers=metrics,
+        sentences=_loss_sentences(metrics, _remedy(evaluation, is_trained_here=is_trained_here) if is_poor else ""),
         pictures=(
-            ("Originals, above their reconstructions by the image tokenizer (an upper bound on quality)", pictures),
+            ("Originals, above their reconstructions by the image tokenizer (an upper bound on quality)", figure),
         ),
-        next_steps=(_refit_command(run, evaluation),) if poor and learns else (),
+        next_steps=(_refit_command(run, evaluation),) if is_poor and is_trained_here else (),
     )
 
 
-def _loss_sentences(numbers: dict[str, Any], remedy: str) -> str:
+def _loss_sentences(metrics: dict[str, Any], remedy: str) -> str:
     """Return sentences about the reconstruction loss of the tokenizer, and a remedy."""
-    own, small = (numbers[name] for name in ("psnr", "psnr_shrunk"))
-    sentence_start = f" The image tokenizer reconstructs images with {format_number(own)} dB"
+    psnr, shrunk = (metrics[name] for name in ("psnr", "psnr_shrunk"))
+    sentence_start = f" The image tokenizer reconstructs images with {format_number(psnr)} dB"
     if not remedy:
         return f"{sentence_start}, an upper bound on the quality of generated images."
-    less = "" if small is None else f", less than the {format_number(small)} dB of images downscaled to its code grid"
+    less = "" if shrunk is None else f", less than the {format_number(shrunk)} dB of images downscaled to its code grid"
     return f"{sentence_start}{less}, an upper bound on the quality of generated images. Remedy: {remedy}."
 
 
@@ -135,10 +137,12 @@ def _refit_command(run: Run, evaluation: EvaluationData) -> tuple[str, str]:
     """Return the command that fits the model again with a longer trained tokenizer, and its description."""
     flag, tokenizer_config = "--tokenizer.steps", run.read_field(run.recipe, "recipe", "aux_networks", "tokenizer")
     steps = STEP_FACTOR * (from_dict(TrainConfig, tokenizer_config).steps or 1)
-    words = [
-        word for before, word in pairwise(("", *evaluation.record.provenance.fields)) if flag not in (before, word)
+    arguments = [
+        argument
+        for previous, argument in pairwise(("", *evaluation.record.provenance.fields))
+        if flag not in (previous, argument)
     ]
-    fit_record = evaluation.record.with_provenance(fields=(*words, flag, str(steps)))
+    fit_record = evaluation.record.with_provenance(fields=(*arguments, flag, str(steps)))
     new_run = Run(run.path.with_name(f"{run.path.name}-anew"))
     return fit_command(new_run, fit_record, read_train_config(run)), "start a new fit with a longer trained tokenizer"
 
@@ -156,153 +160,160 @@ def evaluate_documents(request: EvaluationRequest) -> dict[str, Any]:
     run, model, reporter = request.run, request.model, request.tell
     if request.samples is not None:
         raise UsageError("documents in --data", "--samples", "Name held-out documents with --data")
-    kind, rng = require_documents(model), Rng(0).fold_in("evaluate")
-    evaluation = load_evaluation_data(request, lambda source, asked: read(source, like=kind))
-    train = train_test_split(evaluation.record, evaluation.whole.with_modality(kind))[0]
+    modality, rng = require_documents(model), Rng(0).fold_in("evaluate")
+    evaluation = load_evaluation_data(request, lambda source, options: read(source, like=modality))
+    train = train_test_split(evaluation.record, evaluation.whole.with_modality(modality))[0]
     real = evaluation.real.subset(torch.arange(min(len(evaluation.real), request.effort.limit(MAX_DOCUMENTS, SECONDS))))
-    evaluation = replace(evaluation, real=replace(real, values=kind.with_codes(real.values)))
+    evaluation = replace(evaluation, real=replace(real, values=modality.with_codes(real.values)))
     reporter.start("evaluating likelihoods")
-    finder = kind.vectors
+    encoder = modality.vectors
     datastore = (
         None
-        if finder is None
-        else IndexedDatastore(create_datastore(kind.encode(train.values), finder, kind.symbols), finder)
+        if encoder is None
+        else IndexedDatastore(create_datastore(modality.encode(train.values), encoder, modality.symbols), encoder)
     )
-    numbers: dict[str, Any] = dict(documents_quality(model.network, kind, evaluation.real, datastore, rng))
-    tokenizer_loss = measure_tokenizer_loss(run, kind, evaluation, evaluation.real.values)
-    numbers |= tokenizer_loss.numbers
+    metrics: dict[str, Any] = dict(documents_quality(model.network, modality, evaluation.real, datastore, rng))
+    tokenizer_loss = measure_tokenizer_loss(run, modality, evaluation, evaluation.real.values)
+    metrics |= tokenizer_loss.numbers
     reporter.start("generating documents")
-    pages = []
-    for i, part in enumerate((_pictures, _words)):
-        content, page = part(model, kind, evaluation, train, rng)
+    figures = []
+    for i, evaluate in enumerate((_pictures, _words)):
+        content, new_figures = evaluate(model, modality, evaluation, train, rng)
         reporter.progress((i + 1) / 3)
-        numbers |= content
-        pages += page
-    pages += [*tokenizer_loss.pictures, ("Unconditional samples", _draw_unconditional(model, kind, rng))]
+        metrics |= content
+        figures += new_figures
+    figures += [*tokenizer_loss.pictures, ("Unconditional samples", _draw_unconditional(model, modality, rng))]
     reporter.finish()
     content = ReportContent(
         title=f"{evaluation.record.data}, by the recipe {evaluation.record.provenance.recipe}",
         tried="evaluated on",
         subject=f"Evaluated: {len(evaluation.real):,} documents {evaluation.origin_text}{tokenizer_loss.sentences}",
-        numbers=numbers,
-        pictures=pages,
+        numbers=metrics,
+        pictures=figures,
         heading="Documents",
         next_steps=[
             *tokenizer_loss.next_steps,
-            *_next_steps(run, kind, evaluation, has_datastore=datastore is not None),
+            *_next_steps(run, modality, evaluation, has_datastore=datastore is not None),
         ],
     )
     return write_evaluation_report(evaluation, content)
 
 
 def _pictures(
-    model: Model, kind: Documents, evaluation: EvaluationData, train: Dataset, rng: Rng
+    model: Model, modality: Documents, evaluation: EvaluationData, train: Dataset, rng: Rng
 ) -> tuple[dict[str, Any], list[tuple[str, Any]]]:
     """Regenerate the last image of documents from their text, and measure how well images and texts match."""
-    requests, real = [], []
-    for i, items in enumerate(kind.items(evaluation.real.values)[:MAX_CONTINUED]):
+    requests, indices = [], []
+    for i, items in enumerate(modality.items(evaluation.real.values)[:MAX_CONTINUED]):
         if (
             isinstance(items[-1], ImageItem)
             and any(isinstance(item, TextItem) for item in items)
             and not _hidden(items)
         ):
-            requests.append(_prompt(kind, items[:-1], evaluation.real.values["pictures"][i], ImageGoal()))
-            real.append(i)
+            requests.append(_prompt(modality, items[:-1], evaluation.real.values["pictures"][i], ImageGoal()))
+            indices.append(i)
     if not requests:
         return {}, []
-    generated = _continue_prompts(model, kind, requests, rng.fold_in("pictures"))
-    truth = {name: leaf[torch.tensor(real)] for name, leaf in evaluation.real.values.items()}
-    numbers: dict[str, Any] = {}
-    if kind.vectors is not None:
-        numbers["match"] = similarities(kind, generated).mean().item()
-        numbers["match_real"] = similarities(kind, truth).mean().item()
-        others = {**truth, **{name: truth[name].roll(1, 0) for name in ("pictures", CODES)}}
-        numbers["match_others"] = similarities(kind, others).mean().item() if len(real) > 1 else None
+    generated = _continue_prompts(model, modality, requests, rng.fold_in("pictures"))
+    truth = {name: leaf[torch.tensor(indices)] for name, leaf in evaluation.real.values.items()}
+    metrics: dict[str, Any] = {}
+    if modality.vectors is not None:
+        metrics["match"] = similarities(modality, generated).mean().item()
+        metrics["match_real"] = similarities(modality, truth).mean().item()
+        mismatched = {**truth, **{name: truth[name].roll(1, 0) for name in ("pictures", CODES)}}
+        metrics["match_others"] = similarities(modality, mismatched).mean().item() if len(indices) > 1 else None
     strips = [
-        [*asked, real_one, drawn_one]
-        for asked, real_one, drawn_one in zip(
-            (strip[:-1] for strip in _strips(kind, truth)), _last(kind, truth), _last(kind, generated), strict=True
+        [*prompt, real, drawn]
+        for prompt, real, drawn in zip(
+            (strip[:-1] for strip in _strips(modality, truth)),
+            _last(modality, truth),
+            _last(modality, generated),
+            strict=True,
         )
     ]
-    return numbers, [("Prompt, real image, generated image", draw_documents(strips[:SHOWN], 2))]
+    return metrics, [("Prompt, real image, generated image", draw_documents(strips[:SHOWN], 2))]
 
 
 def _words(
-    model: Model, kind: Documents, evaluation: EvaluationData, train: Dataset, rng: Rng
+    model: Model, modality: Documents, evaluation: EvaluationData, train: Dataset, rng: Rng
 ) -> tuple[dict[str, Any], list[tuple[str, Any]]]:
     """Fill in answers or captions after masking them, and compare the results with the true texts."""
     requests, truth, strips = [], [], []
-    for i, items in enumerate(kind.items(evaluation.real.values)[:MAX_CONTINUED]):
+    for i, items in enumerate(modality.items(evaluation.real.values)[:MAX_CONTINUED]):
         answer = _masked_text(items)
         if answer is None or not any(isinstance(item, ImageItem) for item in items):
             continue
         prompt = [MaskItem() if item is answer else item for item in items]
-        pictures = evaluation.real.values["pictures"][i]
+        images = evaluation.real.values["pictures"][i]
         requests.append(
-            _prompt(kind, [*prompt, InfillItem()], pictures, InfillGoal(MAX_TEXT_TOKENS, (SymbolKind.TEXT,)))
+            _prompt(modality, [*prompt, InfillItem()], images, InfillGoal(MAX_TEXT_TOKENS, (SymbolKind.TEXT,)))
         )
         truth.append(answer.text)
         strips.append(
-            [*(part for part in to_parts(items, pictures) if not isinstance(part, str)), *_around(items, answer)]
+            [*(part for part in to_parts(items, images) if not isinstance(part, str)), *_around(items, answer)]
         )
     if not requests:
         return {}, []
-    prompts = [[one.tokens(kind) for one in requests]]
+    prompts = [[request.tokens(modality) for request in requests]]
     rows = generate(document_decoder(model), prompts, requests[0].goal, rng.fold_in("words"))
-    answers_given = [decode_text(kind, row) for row in rows]
-    training_answers = Counter(a.text for a in map(_masked_text, kind.items(train.values)) if a is not None)
-    usual = training_answers.most_common(1)[0][0]
-    common = answers.consensus_text(training_answers)
-    enough = len(truth) >= answers.MIN_ANSWERS
-    numbers = {
-        "answers_exact": _mean(answers.is_exact_match, answers_given, truth) if enough else None,
-        "answers_f1": _mean(answers.token_f1, answers_given, truth) if enough else None,
-        "answers_usual": _mean(answers.is_exact_match, [usual] * len(truth), truth) if enough else None,
-        "answers_f1_usual": _mean(answers.token_f1, [common] * len(truth), truth) if enough else None,
+    answers_given = [decode_text(modality, row) for row in rows]
+    training_answers = Counter(a.text for a in map(_masked_text, modality.items(train.values)) if a is not None)
+    most_common = training_answers.most_common(1)[0][0]
+    consensus = answers.consensus_text(training_answers)
+    has_enough = len(truth) >= answers.MIN_ANSWERS
+    metrics = {
+        "answers_exact": _mean(answers.is_exact_match, answers_given, truth) if has_enough else None,
+        "answers_f1": _mean(answers.token_f1, answers_given, truth) if has_enough else None,
+        "answers_usual": _mean(answers.is_exact_match, [most_common] * len(truth), truth) if has_enough else None,
+        "answers_f1_usual": _mean(answers.token_f1, [consensus] * len(truth), truth) if has_enough else None,
     }
-    shown = [[*strip, f"true: {a}\ngenerated: {b}"] for strip, a, b in zip(strips, truth, answers_given, strict=True)]
-    return numbers, [("Texts generated for images", draw_documents(shown[:SHOWN], 2))]
+    examples = [
+        [*strip, f"true: {a}\ngenerated: {b}"] for strip, a, b in zip(strips, truth, answers_given, strict=True)
+    ]
+    return metrics, [("Texts generated for images", draw_documents(examples[:SHOWN], 2))]
 
 
 def _mean(score: Callable[[str, str], float], answers_given: Sequence[str], truth: Sequence[str]) -> float:
-    return fmean(score(one, other) for one, other in zip(answers_given, truth, strict=True))
+    return fmean(score(text, reference) for text, reference in zip(answers_given, truth, strict=True))
 
 
-def _draw_unconditional(model: Model, kind: Documents, rng: Rng) -> Any:
+def _draw_unconditional(model: Model, modality: Documents, rng: Rng) -> Any:
     request = unconditional_request(document_decoder(model).context)
-    rows = generate(document_decoder(model), [[request.tokens(kind)] * SHOWN], request.goal, rng.fold_in("alone"))
-    values = decoded(kind, [torch.cat([request.tokens(kind), row.cpu()]) for row in rows])
-    return draw_documents(_strips(kind, values), 2)
+    rows = generate(document_decoder(model), [[request.tokens(modality)] * SHOWN], request.goal, rng.fold_in("alone"))
+    values = decoded(modality, [torch.cat([request.tokens(modality), row.cpu()]) for row in rows])
+    return draw_documents(_strips(modality, values), 2)
 
 
-def _continue_prompts(model: Model, kind: Documents, requests: list[DocumentRequest], rng: Rng) -> Values:
+def _continue_prompts(model: Model, modality: Documents, requests: list[DocumentRequest], rng: Rng) -> Values:
     """Generate continuations of prompts that have the same decoding goal."""
-    prompts = [one.tokens(kind) for one in requests]
+    prompts = [request.tokens(modality) for request in requests]
     rows = generate(document_decoder(model), [prompts], requests[0].goal, rng)
-    return decoded(kind, [torch.cat([prompt, row.cpu()]) for prompt, row in zip(prompts, rows, strict=True)])
+    return decoded(modality, [torch.cat([prompt, row.cpu()]) for prompt, row in zip(prompts, rows, strict=True)])
 
 
 def _prompt(
-    kind: Documents, items: list[Item | MaskItem | InfillItem] | list[Item], pictures: Tensor, plan: DecodingGoal
+    modality: Documents, items: list[Item | MaskItem | InfillItem] | list[Item], images: Tensor, goal: DecodingGoal
 ) -> DocumentRequest:
-    return DocumentRequest(Prompt(tuple(items), tuple(pictures.permute(0, 2, 3, 1).numpy())), plan)
+    return DocumentRequest(Prompt(tuple(items), tuple(images.permute(0, 2, 3, 1).numpy())), goal)
 
 
 def _masked_text(items: list[Item]) -> TextItem | None:
     """Return the text of a document to mask: its only answer, or else its caption; None if it has neither."""
-    hidden = [item for item in items if isinstance(item, TextItem) and item.is_answer]
-    if hidden:
-        return hidden[0] if len(hidden) == 1 else None
+    answer_items = [item for item in items if isinstance(item, TextItem) and item.is_answer]
+    if answer_items:
+        return answer_items[0] if len(answer_items) == 1 else None
     return items[0] if len(items) == 2 and isinstance(items[0], TextItem) else None
 
 
 def _next_steps(
-    run: Run, kind: Documents, evaluation: EvaluationData, *, has_datastore: bool
+    run: Run, modality: Documents, evaluation: EvaluationData, *, has_datastore: bool
 ) -> Iterator[tuple[str, str]]:
     """Yield example commands, with descriptions, that use texts of the documents."""
-    documents = kind.items(evaluation.real.values)[:MAX_CONTINUED]
+    documents = modality.items(evaluation.real.values)[:MAX_CONTINUED]
     texts = (items[0].text for items in documents if isinstance(items[0], TextItem))
-    question, instruction = (next(filter(None, map(find, documents)), "") for find in (question_in, instruction_in))
+    question, instruction = (
+        next(filter(None, map(extract, documents)), "") for extract in (question_in, instruction_in)
+    )
     return suggest_document_commands(
         run, next(texts, ""), has_datastore=has_datastore, question=question, instruction=instruction
     )
@@ -310,18 +321,18 @@ def _next_steps(
 
 def _around(items: list[Item], answer: TextItem) -> list[str]:
     """Return the text of a document without the answer, such as the question; empty for a caption."""
-    words = " ".join(item.text.strip() for item in items if isinstance(item, TextItem) and item is not answer)
-    return [words] if words else []
+    text = " ".join(item.text.strip() for item in items if isinstance(item, TextItem) and item is not answer)
+    return [text] if text else []
 
 
 def _hidden(items: list[Item]) -> bool:
     return any(isinstance(item, TextItem) and item.is_answer for item in items)
 
 
-def _strips(kind: Documents, values: Values) -> list[list[DocumentPart]]:
-    both = zip(kind.items(values), values["pictures"], strict=True)
-    return [to_parts(items, pictures) for items, pictures in both]
+def _strips(modality: Documents, values: Values) -> list[list[DocumentPart]]:
+    pairs = zip(modality.items(values), values["pictures"], strict=True)
+    return [to_parts(items, images) for items, images in pairs]
 
 
-def _last(kind: Documents, values: Values) -> Iterator[DocumentPart]:
-    return (strip[-1] for strip in _strips(kind, values))
+def _last(modality: Documents, values: Values) -> Iterator[DocumentPart]:
+    return (strip[-1] for strip in _strips(modality, values))

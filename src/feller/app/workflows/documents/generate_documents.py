@@ -88,18 +88,18 @@ class DocumentSamplingConfig:
         Raises:
             UsageError: If guidance or contrast is set although the output is not an image.
         """
-        guided = self.guidance != 1.0 or self.picture_guidance is not None
-        plausible = self.min_p if max(self.guidance, self.picture_guidance or 1.0) > 1 else 0.0
-        if not of_picture and (guided or self.contrast is not None):
+        is_guided = self.guidance != 1.0 or self.picture_guidance is not None
+        min_p = self.min_p if max(self.guidance, self.picture_guidance or 1.0) > 1 else 0.0
+        if not of_picture and (is_guided or self.contrast is not None):
             raise UsageError(
                 "guidance and contrast apply only to images generated from text",
                 remedy="Leave out --guidance and --contrast",
             )
         modes: list[TokenGuidance] = []
         if self.picture_guidance is not None:
-            modes.append(DualGuidance(float(self.picture_guidance), float(self.guidance), plausible))
-        elif guided:
-            modes.append(ClassifierFreeGuidance(self.guidance, plausible))
+            modes.append(DualGuidance(float(self.picture_guidance), float(self.guidance), min_p))
+        elif is_guided:
+            modes.append(ClassifierFreeGuidance(self.guidance, min_p))
         if self.contrast is not None:
             modes.append(ContrastiveDecoding(*self.contrast))
         return tuple(modes) or (NoGuidance(),)
@@ -149,53 +149,60 @@ def generate_documents(
         InputError: If the datastore is damaged, empty, or belongs to another model.
         UsageError: If the prompt is too long, or options are incompatible.
     """
-    kind = require_documents(model)
-    guides = settings.guidance_modes(of_picture=request.is_image_goal)
-    if settings.best_of > 1 and kind.vectors is None:
+    modality = require_documents(model)
+    modes = settings.guidance_modes(of_picture=request.is_image_goal)
+    if settings.best_of > 1 and modality.vectors is None:
         raise UsageError("requires a model with a text-image encoder", remedy="Leave it out", argument="best_of")
-    datastore = None if memory is None else open_datastore(kind, memory)
-    streams = _streams(request, kind, guides)
-    room = document_decoder(model).context - len(streams[0]) - kind.symbols.picture - 2  # reserve space for an image
-    front = _retrieved_context(datastore, streams[0], settings.documents, room, rng)
-    retrieved = tuple(decode_text(kind, part) for part in _split_documents(front, kind))
-    _warn_of_cropping(request, kind, reporter)
+    datastore = None if memory is None else open_datastore(modality, memory)
+    streams = _streams(request, modality, modes)
+    max_length = (
+        document_decoder(model).context - len(streams[0]) - modality.symbols.picture - 2
+    )  # reserve space for an image
+    retrieved_tokens = _retrieved_context(datastore, streams[0], settings.documents, max_length, rng)
+    retrieved = tuple(decode_text(modality, tokens) for tokens in _split_documents(retrieved_tokens, modality))
+    _warn_of_cropping(request, modality, reporter)
     if datastore is not None:
-        more = _retrieved_context(datastore, streams[0], settings.documents, sys.maxsize, rng)
+        all_tokens = _retrieved_context(datastore, streams[0], settings.documents, sys.maxsize, rng)
         reporter.log(
-            _retrieved_text(retrieved, min(settings.documents, len(datastore.datastore)), fits=len(more) == len(front))
+            _retrieved_text(
+                retrieved,
+                min(settings.documents, len(datastore.datastore)),
+                fits=len(all_tokens) == len(retrieved_tokens),
+            )
         )
     longest, context = max(map(len, streams)), document_decoder(model).context
     if longest >= context:
         raise UsageError(
             f"a prompt of fewer than {context} tokens, the context length", f"{longest} tokens", "Shorten the prompt"
         )
-    prompts = [[torch.cat([front, stream])] * (n * settings.best_of) for stream in streams]
+    prompts = [[torch.cat([retrieved_tokens, stream])] * (n * settings.best_of) for stream in streams]
     reporter.start("generating")
     start_time = time.monotonic()
-    choice = settings.token_sampler or (TEXT_SAMPLING if request.is_text_goal else TokenSampler())
-    ways = tuple(SamplingSpec(guide, choice) for guide in guides)
+    token_sampler = settings.token_sampler or (TEXT_SAMPLING if request.is_text_goal else TokenSampler())
+    specs = tuple(SamplingSpec(mode, token_sampler) for mode in modes)
     generated = generate(
-        document_decoder(model), prompts, request.decoding_goal(kind), rng.fold_in("documents"), specs=ways
+        document_decoder(model), prompts, request.decoding_goal(modality), rng.fold_in("documents"), specs=specs
     )
     reporter.finish()
-    seconds, symbols = time.monotonic() - start_time, sum(map(len, generated))
-    speed = symbols / max(seconds, 1e-9)
-    pace = f"{len(generated):,} generated, {symbols:,} tokens in {seconds:.3g} s ({speed:,.0f} per second)"
-    rows = [torch.cat([streams[0], part.cpu()]) for part in generated]
-    data, fills = Dataset(request.with_kept_pixels(kind, decoded(kind, rows)), {}, kind), request.prompt.has_holes
-    texts = [decode_text(kind, part) for part in generated] if fills else []
+    seconds, num_tokens = time.monotonic() - start_time, sum(map(len, generated))
+    speed = num_tokens / max(seconds, 1e-9)
+    speed_text = f"{len(generated):,} generated, {num_tokens:,} tokens in {seconds:.3g} s ({speed:,.0f} per second)"
+    rows = [torch.cat([streams[0], tokens.cpu()]) for tokens in generated]
+    data = Dataset(request.with_kept_pixels(modality, decoded(modality, rows)), {}, modality)
+    has_holes = request.prompt.has_holes
+    texts = [decode_text(modality, tokens) for tokens in generated] if has_holes else []
     if settings.best_of > 1:
-        selected = _best(kind, data.values, n, settings.best_of)
-        data, texts = data.subset(selected), [texts[i] for i in selected.tolist()] if fills else []
-    holes = sum(isinstance(item, MaskItem) for item in request.prompt.items)
-    return DocumentResult(data, tuple(texts), retrieved, pace, holes)
+        selected = _best(modality, data.values, n, settings.best_of)
+        data, texts = data.subset(selected), [texts[i] for i in selected.tolist()] if has_holes else []
+    num_holes = sum(isinstance(item, MaskItem) for item in request.prompt.items)
+    return DocumentResult(data, tuple(texts), retrieved, speed_text, num_holes)
 
 
 def decoded(kind: Documents, rows: list[Int64[Tensor, " _"]]) -> Values:
     """Decode token sequences to documents, and move the generated contents of masked spans to their positions."""
     symbols = kind.symbols
-    plain = [torch.from_numpy(restore_spans(row.cpu().numpy(), symbols)) for row in rows]
-    padded = torch.nn.utils.rnn.pad_sequence(plain, batch_first=True, padding_value=symbols.pad)
+    restored = [torch.from_numpy(restore_spans(row.cpu().numpy(), symbols)) for row in rows]
+    padded = torch.nn.utils.rnn.pad_sequence(restored, batch_first=True, padding_value=symbols.pad)
     return kind.decode(padded)
 
 
@@ -207,62 +214,67 @@ def decode_text(kind: Documents, tokens: Int64[Tensor, " m"]) -> str:
             tokens_of_holes[-1].append(token)
         elif tokens_of_holes[-1]:
             tokens_of_holes.append([])
-    return "\n".join(kind.vocabulary.decode(part).strip() for part in tokens_of_holes if part)
+    return "\n".join(kind.vocabulary.decode(hole).strip() for hole in tokens_of_holes if hole)
 
 
-def _label_holes(text: str, holes: int) -> str:
+def _label_holes(text: str, num_holes: int) -> str:
     """Number the lines of a text if they fill several masked spans."""
     lines = text.split("\n")
-    if holes < 2 or len(lines) != holes:  # a text may contain line breaks
+    if num_holes < 2 or len(lines) != num_holes:  # a text may contain line breaks
         return text
     return "\n".join(f"<mask> {i}: {line}" for i, line in enumerate(lines, 1))
 
 
-def _warn_of_cropping(request: DocumentRequest, kind: Documents, reporter: Reporter) -> None:
+def _warn_of_cropping(request: DocumentRequest, modality: Documents, reporter: Reporter) -> None:
     """Log how many images of the prompt are cropped."""
-    cut = sum(shown.shape[0] * kind.width != shown.shape[1] * kind.height for shown in request.prompt.pictures)
-    if cut:
+    num_cropped = sum(
+        image.shape[0] * modality.width != image.shape[1] * modality.height for image in request.prompt.pictures
+    )
+    if num_cropped:
         reporter.log(
-            f"{cut} of {len(request.prompt.pictures)} images cropped to the centre, {kind.width}x{kind.height}"
+            f"{num_cropped} of {len(request.prompt.pictures)} images cropped to the centre,"
+            f" {modality.width}x{modality.height}"
         )
 
 
-def _retrieved_text(looked_up: tuple[str, ...], max_count: int, *, fits: bool) -> str:
+def _retrieved_text(retrieved: tuple[str, ...], max_count: int, *, fits: bool) -> str:
     """Return a note on the retrieved documents, with the reason if they are fewer than requested."""
-    why = "the others are too similar to these" if fits else "the context is full"
-    less = f" ({len(looked_up)} of {max_count}: {why})"
-    return f"retrieved: {'; '.join(map(repr, looked_up)) or 'nothing'}{less if len(looked_up) < max_count else ''}"
+    reason = "the others are too similar to these" if fits else "the context is full"
+    note = f" ({len(retrieved)} of {max_count}: {reason})"
+    return f"retrieved: {'; '.join(map(repr, retrieved)) or 'nothing'}{note if len(retrieved) < max_count else ''}"
 
 
-def _streams(request: DocumentRequest, kind: Documents, guides: tuple[TokenGuidance, ...]) -> list[Int64[Tensor, " _"]]:
+def _streams(
+    request: DocumentRequest, modality: Documents, modes: tuple[TokenGuidance, ...]
+) -> list[Int64[Tensor, " _"]]:
     """Return the prompt tokens for each stream of guidance: full, without text, and empty."""
-    most = max(guide.num_streams for guide in guides)
-    makers = (request.tokens, request.without_text, request.without_all)
-    return [make(kind) for make in makers[:most]]
+    num_streams = max(mode.num_streams for mode in modes)
+    encoders = (request.tokens, request.without_text, request.without_all)
+    return [encode(modality) for encode in encoders[:num_streams]]
 
 
 def _retrieved_context(
-    datastore: IndexedDatastore | None, prompt: Int64[Tensor, " l"], count: int, room: int, rng: Rng
+    datastore: IndexedDatastore | None, prompt: Int64[Tensor, " l"], count: int, max_length: int, rng: Rng
 ) -> Int64[Tensor, " m"]:
-    """Return the tokens of the retrieved documents that fit into `room` tokens."""
+    """Return the tokens of the retrieved documents that fit into `max_length` tokens."""
     if datastore is None or not count:
         return prompt[:0]
     retrieval = replace(INFERENCE_RETRIEVER, by_text=count, by_picture=count)  # only the most similar
-    (front,) = retrieved_context(datastore, prompt[None], count, [room], rng.fold_in("memory"), retrieval)
-    return front
+    (tokens,) = retrieved_context(datastore, prompt[None], count, [max_length], rng.fold_in("memory"), retrieval)
+    return tokens
 
 
-def _split_documents(front: Int64[Tensor, " m"], kind: Documents) -> list[Int64[Tensor, " _"]]:
-    first = (front == kind.symbols.eos).nonzero()[:, 0].tolist()
-    return [front[a:b] for a, b in itertools.pairwise([*first, len(front)])]
+def _split_documents(tokens: Int64[Tensor, " m"], modality: Documents) -> list[Int64[Tensor, " _"]]:
+    starts = (tokens == modality.symbols.eos).nonzero()[:, 0].tolist()
+    return [tokens[a:b] for a, b in itertools.pairwise([*starts, len(tokens)])]
 
 
-def _best(kind: Documents, values: Values, n: int, best_of: int) -> Int64[Tensor, " n"]:
+def _best(modality: Documents, values: Values, n: int, best_of: int) -> Int64[Tensor, " n"]:
     """Return, for each document, the index of the candidate with the highest text-image similarity."""
-    likeness = similarities(kind, values)
-    index = [[*range(i * best_of, (i + 1) * best_of)] for i in range(n)]
-    selected = rank_candidates(index, lambda prompt, some: likeness[torch.tensor(list(some))])
-    return torch.tensor([one for (one,) in selected])
+    similarity = similarities(modality, values)
+    groups = [[*range(i * best_of, (i + 1) * best_of)] for i in range(n)]
+    selected = rank_candidates(groups, lambda prompt, candidates: similarity[torch.tensor(list(candidates))])
+    return torch.tensor([index for (index,) in selected])
 
 
 def similarities(kind: Documents, values: Values) -> Tensor:
@@ -290,7 +302,7 @@ def sample_documents(
         InputError: If the run, an image or the datastore is invalid, or writing fails.
         UsageError: If an argument is invalid.
     """
-    options, n, manner = config.document, config.n, sampling_config_of(config)
+    options, n, sampling_config = config.document, config.n, sampling_config_of(config)
     if n is not None and n < 1:
         raise UsageError("at least 1", n, argument="n")
     request = _parse_request(options)
@@ -298,17 +310,19 @@ def sample_documents(
         raise UsageError("a --prompt with --memory", "none", "Give a --prompt, or leave --memory out")
     model = load_model(run)
     model.network.to(get_engine().device)
-    kind, place = require_documents(model), run.output_path(config.output.out)
-    kind.check_place(place)
+    modality, path = require_documents(model), run.output_path(config.output.out)
+    modality.check_place(path)
     request = request or unconditional_request(document_decoder(model).context)
-    if (options.edit or options.ask) and not kind.tasks:
+    if (options.edit or options.ask) and not modality.tasks:
         reporter.log("this model was not trained on tasks, so quality is unknown; fine-tune it with: fit --start-from")
-    if options.prompt and kind.tasks and request.prompt.has_gap:
+    if options.prompt and modality.tasks and request.prompt.has_gap:
         reporter.log("this model was fine-tuned on tasks, and may fill gaps in texts less well")
     rng, n = Rng(config.seed).fold_in("sample"), n or (1 if isinstance(request.goal, InfillGoal) else 9)
-    result = generate_documents(model, request, n, settings=manner, memory=options.memory, rng=rng, reporter=reporter)
-    kind.write(result.data.values, result.data.given, place)
-    return result, place
+    result = generate_documents(
+        model, request, n, settings=sampling_config, memory=options.memory, rng=rng, reporter=reporter
+    )
+    modality.write(result.data.values, result.data.given, path)
+    return result, path
 
 
 def _parse_request(options: DocumentOptions) -> DocumentRequest | None:
@@ -321,8 +335,8 @@ def _parse_request(options: DocumentOptions) -> DocumentRequest | None:
         )
     for flag, pair in (("edit", edit), ("ask", ask)):
         if pair and len(pair) != 2:
-            words = 'an image and words in quotes, such as cat.png "is it blue?"'
-            raise UsageError(words, shlex.join(pair), argument=flag)
+            expected = 'an image and words in quotes, such as cat.png "is it blue?"'
+            raise UsageError(expected, shlex.join(pair), argument=flag)
     if mask is not None:
         if prompt is None:
             raise UsageError(

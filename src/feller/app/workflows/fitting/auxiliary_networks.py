@@ -57,10 +57,10 @@ class AuxiliaryTraining:
         Raises:
             InputError: If a network file is missing.
         """
-        lost = [name for name in names if not self.run.aux_weights(name).is_file()]
-        if lost and self.run.state.is_file():
+        missing = [name for name in names if not self.run.aux_weights(name).is_file()]
+        if missing and self.run.state.is_file():
             raise InputError(
-                f"{self.run.aux_weights(lost[0])} is missing, but the model was trained with this network",
+                f"{self.run.aux_weights(missing[0])} is missing, but the model was trained with this network",
                 remedy="Restore it or start a new run",
             )
 
@@ -86,8 +86,8 @@ class AuxiliaryTraining:
         if is_new and self.engine.is_main_process:
             save_tensors(file, module.state_dict())
         self.engine.barrier()
-        part_hash = load_aux_network(self.run, name, module, None if is_new else spec.aux_hashes.get(name))
-        spec = replace(spec, aux_hashes={**spec.aux_hashes, name: part_hash})
+        weights_hash = load_aux_network(self.run, name, module, None if is_new else spec.aux_hashes.get(name))
+        spec = replace(spec, aux_hashes={**spec.aux_hashes, name: weights_hash})
         if self.engine.is_main_process:
             save_spec(self.run, spec)
         return spec
@@ -106,11 +106,11 @@ class AuxiliaryTraining:
         reporter: Reporter,
     ) -> None:
         """Train an auxiliary network for its whole training budget and keep its EMA weights."""
-        learner: TrainState = make_train_state(network.to(self.engine.device).train().requires_grad_(True), training)
+        state: TrainState = make_train_state(network.to(self.engine.device).train().requires_grad_(True), training)
         reporter.start(f"training the {name}")
-        for report in train(learner, objective, feed, training, rng=self.rng_for(name), engine=self.engine):
+        for report in train(state, objective, feed, training, rng=self.rng_for(name), engine=self.engine):
             reporter.progress(report.progress, f"step {report.step:,}, loss {report.loss.item():.4g}")
-        learner.ema.copy_to(network)
+        state.ema.copy_to(network)
         network.eval().requires_grad_(False).to("cpu")
         reporter.finish()
 
@@ -130,19 +130,21 @@ def make_auxiliary_networks(
     config, data = plan.recipe.aux_networks, job.data
     if config is None or data is None:
         return job
-    kind = data.modality
-    pretrained = {*kind.aux_networks} if plan.start_model is not None else set()
+    modality = data.modality
+    pretrained = {*modality.aux_networks} if plan.start_model is not None else set()
     pretrained |= {"tokenizer"} if is_pretrained_tokenizer(plan.record.config.data_loading.tokenizer) else set()
-    making = AuxiliaryTraining(run=run, pretrained=frozenset(pretrained), seed=plan.record.seed, engine=engine)
+    auxiliary = AuxiliaryTraining(run=run, pretrained=frozenset(pretrained), seed=plan.record.seed, engine=engine)
     if isinstance(config, SpeechAuxNetworks):
-        return replace(job, description=make_speech_networks(making, config, kind, job.description, data, reporter))
-    description, written = make_document_networks(making, config, kind, job.description, data, reporter)
+        return replace(
+            job, description=make_speech_networks(auxiliary, config, modality, job.description, data, reporter)
+        )
+    description, coded = make_document_networks(auxiliary, config, modality, job.description, data, reporter)
     reporter.start("preparing the documents")
     teacher = None if plan.start_model is None else plan.start_model.network
-    context = TrainingContext(data=written, teacher=teacher, null=null_values(job.state.network))
+    context = TrainingContext(data=coded, teacher=teacher, null=null_values(job.state.network))
     objective = plan.recipe.objective.build(context)
     reporter.finish()
-    return replace(job, description=description, objective=objective, data=written)
+    return replace(job, description=description, objective=objective, data=coded)
 
 
 def make_document_networks(
@@ -179,28 +181,28 @@ def make_document_networks(
 
 
 def _tokenizer(
-    auxiliary: AuxiliaryTraining, config: DocumentAuxNetworks, kind: Documents, data: Dataset, reporter: Reporter
+    auxiliary: AuxiliaryTraining, config: DocumentAuxNetworks, documents: Documents, data: Dataset, reporter: Reporter
 ) -> None:
     """Train the image tokenizer on the images of all documents."""
-    pictures, name = Images(kind.height, kind.width, kind.channels), "tokenizer"
-    feed = batch_loader(
-        Dataset(all_pictures(data.values), {}, pictures), config.tokenizer.batch_size, auxiliary.rng_for(name)
+    images, name = Images(documents.height, documents.width, documents.channels), "tokenizer"
+    batch_fn = batch_loader(
+        Dataset(all_pictures(data.values), {}, images), config.tokenizer.batch_size, auxiliary.rng_for(name)
     )
-    objective = AutoencodingLoss(pictures.space())
-    auxiliary.train(name, objective, feed, kind.aux_networks[name], config.tokenizer, reporter)
+    objective = AutoencodingLoss(images.space())
+    auxiliary.train(name, objective, batch_fn, documents.aux_networks[name], config.tokenizer, reporter)
 
 
 def _vectors(
-    auxiliary: AuxiliaryTraining, config: DocumentAuxNetworks, kind: Documents, data: Dataset, reporter: Reporter
+    auxiliary: AuxiliaryTraining, config: DocumentAuxNetworks, documents: Documents, data: Dataset, reporter: Reporter
 ) -> None:
     """Count the text tokens, then train the encoder for retrieval to match images and texts (InfoNCE loss)."""
-    network, name = kind.aux_networks["vectors"], "vectors"
+    network, name = documents.aux_networks["vectors"], "vectors"
     if not isinstance(network, BiEncoderNetwork):
         raise TypeError(f"expected a bi-encoder, got {type(network).__name__}")
-    network.text_encoder.update_counts(kind.encode(data.values))
-    objective = InfoNCE(kind.space(), kind.symbols).build(TrainingContext(data=data))
-    feed = batch_loader(data, config.vectors.batch_size, auxiliary.rng_for(name))
-    auxiliary.train(name, objective, feed, network, config.vectors, reporter)
+    network.text_encoder.update_counts(documents.encode(data.values))
+    objective = InfoNCE(documents.space(), documents.symbols).build(TrainingContext(data=data))
+    batch_fn = batch_loader(data, config.vectors.batch_size, auxiliary.rng_for(name))
+    auxiliary.train(name, objective, batch_fn, network, config.vectors, reporter)
 
 
 def make_speech_networks(
@@ -238,7 +240,7 @@ def _train_durations(
     auxiliary: AuxiliaryTraining,
     name: str,
     durations: LearnedDurations,
-    training: TrainConfig,
+    config: TrainConfig,
     data: Dataset,
     reporter: Reporter,
 ) -> None:
@@ -246,8 +248,8 @@ def _train_durations(
     phone = data.values["phone"]
     valid = phone >= 0
     examples = {"x_1": data.values["duration"], "given": {"phone": phone.clamp(min=0), "valid": valid}}
-    feed = shuffled_loader(examples, training.batch_size, auxiliary.rng_for(name), valid.sum(1))
-    auxiliary.train(name, durations.objective, feed, durations.network, training, reporter)
+    batch_fn = shuffled_loader(examples, config.batch_size, auxiliary.rng_for(name), valid.sum(1))
+    auxiliary.train(name, durations.objective, batch_fn, durations.network, config, reporter)
 
 
 MAX_COLOURS = 256
@@ -267,27 +269,29 @@ def with_tokenizer(data: Dataset, tokenizer: str, size: str) -> Dataset:
         InputError: If the run is damaged, or the images have too many colours.
         UsageError: If the data are not documents, or the run is not a tokenizer.
     """
-    kind = data.modality.view(Documents)
-    if kind is None:
+    documents = data.modality.view(Documents)
+    if documents is None:
         raise UsageError(
             f"applies to documents only; these data are {data.modality.display_name}",
             remedy="Leave it out",
             argument="tokenizer",
         )
-    if kind.image_tokenizer is not None:
+    if documents.image_tokenizer is not None:
         raise UsageError(
             "the documents use the tokenizer of the model in --start-from", remedy="Leave it out", argument="tokenizer"
         )
-    made = TOKENIZERS.get(tokenizer)
-    if made is None and not pathlib.Path(tokenizer).exists():
+    make_tokenizer = TOKENIZERS.get(tokenizer)
+    if make_tokenizer is None and not pathlib.Path(tokenizer).exists():
         raise UsageError.unknown_name("tokenizer", tokenizer, TOKENIZERS, alternatives=", or the run of a tokenizer")
-    codes = _tokenizer_of_run(tokenizer, kind) if made is None else made(data, kind, size)
-    return data.with_modality(kind.with_image_tokenizer(codes, data.values["rows"]))
+    image_tokenizer = (
+        _tokenizer_of_run(tokenizer, documents) if make_tokenizer is None else make_tokenizer(data, documents, size)
+    )
+    return data.with_modality(documents.with_image_tokenizer(image_tokenizer, data.values["rows"]))
 
 
-def _tiles(data: Dataset, kind: Documents, size: str) -> ImageTokenizer:
+def _tiles(data: Dataset, documents: Documents, size: str) -> ImageTokenizer:
     """Return a tokenizer of the most common tiles, with the patch size of a learned tokenizer."""
-    return tiles_of(all_pictures(data.values), learned_codes(kind, size).config.factor, MAX_TILES)
+    return tiles_of(all_pictures(data.values), learned_codes(documents, size).config.factor, MAX_TILES)
 
 
 TOKENIZERS: dict[str, Callable[[Dataset, Documents, str], ImageTokenizer]] = {
@@ -310,24 +314,24 @@ def restore_tokenizer(data: Dataset, tokenizer: str, run: Run) -> Dataset:
         InputError: If the run `tokenizer` is damaged.
         UsageError: If the run `tokenizer` is not a tokenizer that matches the data.
     """
-    kind = data.modality.view(Documents)
-    if not is_pretrained_tokenizer(tokenizer) or kind is None or run.aux_weights("tokenizer").is_file():
+    documents = data.modality.view(Documents)
+    if not is_pretrained_tokenizer(tokenizer) or documents is None or run.aux_weights("tokenizer").is_file():
         return data
-    return data.with_modality(replace(kind, image_tokenizer=_tokenizer_of_run(tokenizer, kind)))
+    return data.with_modality(replace(documents, image_tokenizer=_tokenizer_of_run(tokenizer, documents)))
 
 
-def _tokenizer_of_run(path: str, kind: Documents) -> ImageTokenizer:
+def _tokenizer_of_run(path: str, documents: Documents) -> ImageTokenizer:
     """Load the image tokenizer of a run."""
     model = load_model(open_run(path))
-    settings, pictures = model.spec.architecture, model.spec.modality.view(Images)
-    if not isinstance(settings, ConvTokenizer) or pictures is None:
+    architecture, images = model.spec.architecture, model.spec.modality.view(Images)
+    if not isinstance(architecture, ConvTokenizer) or images is None:
         raise UsageError(
             "is not a tokenizer", remedy="Fit a tokenizer with: feller fit IMAGES --recipe image-tokenizer", file=path
         )
-    if pictures.shape != kind.shape:
-        ours, theirs = ("{2}x{1} with {0} channels".format(*shape) for shape in (kind.shape, pictures.shape))
+    if images.shape != documents.shape:
+        ours, theirs = ("{2}x{1} with {0} channels".format(*shape) for shape in (documents.shape, images.shape))
         raise UsageError(
             f"{path} encodes images of {theirs}, but these documents have images of {ours}",
             remedy="Resize the images of the documents with --longest",
         )
-    return load_image_tokenizer(settings, pictures.shape, model.network.state_dict())
+    return load_image_tokenizer(architecture, images.shape, model.network.state_dict())

@@ -72,11 +72,13 @@ def fit_closed_form(run: Run, job: ClosedForm, reporter: Reporter) -> None:
     reporter.start("fitting in closed form")
     start = time.monotonic()
     release = cast(OneShotObjective, plan.recipe.objective).fit(rows, rho, noise)
-    seconds, unit = time.monotonic() - start, access.clock_resolution
+    seconds, resolution = time.monotonic() - start, access.clock_resolution
     access.charge(run, release.events)
     save_spec(run, replace(description, architecture=release.architecture))
     for file in (run.weights, run.ema_weights):
         save_tensors(file, release.network.state_dict())
-    write_json(run.progress, {"step": 0, "seconds": unit * math.ceil(seconds / unit) if unit else seconds})
+    write_json(
+        run.progress, {"step": 0, "seconds": resolution * math.ceil(seconds / resolution) if resolution else seconds}
+    )
     reporter.finish()
     reporter.log(release.summary)

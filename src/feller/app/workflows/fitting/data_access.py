@@ -228,8 +228,8 @@ def check_not_constant(dataset: Dataset) -> None:
 
     Private fits skip this check, because the error would reveal rows.
     """
-    one = dataset.stream is not None or not dataset.modality.is_tabular or len(dataset) < 2
-    if one or dataset.given or dataset.target is not None:
+    is_exempt = dataset.stream is not None or not dataset.modality.is_tabular or len(dataset) < 2
+    if is_exempt or dataset.given or dataset.target is not None:
         return
     if all(bool((leaf == leaf[:1]).all()) for leaf in leaves(dataset.values)):
         raise InputError("at least two different rows", f"{len(dataset):,} equal rows", argument="data")

@@ -67,11 +67,11 @@ def check_duration(
         UsageError: If more than one option sets the training length.
     """
     flags = [f"--{name}" for name, value in ((unit, steps), ("minutes", minutes)) if value is not None]
-    words = (word.partition("=")[0] for word in fields)
-    field_flags = [flag for flag in words if flag in ("--train.steps", "--train.minutes")]
+    field_names = (text.partition("=")[0] for text in fields)
+    field_flags = [flag for flag in field_names if flag in ("--train.steps", "--train.minutes")]
     if flags and len(flags) + len(field_flags) > 1:
-        found, argument = " and ".join([*flags, *field_flags]), flags[0].removeprefix("--")
-        raise UsageError(argument=argument, expected=f"--{unit} or --minutes", found=found, remedy="Choose one")
+        given, argument = " and ".join([*flags, *field_flags]), flags[0].removeprefix("--")
+        raise UsageError(argument=argument, expected=f"--{unit} or --minutes", found=given, remedy="Choose one")
 
 
 def with_budget(recipe: Recipe, *, steps: int | None = None, minutes: float | None = None) -> Recipe:
@@ -125,9 +125,9 @@ def plan_fit(
         InputError: If the data are unusable.
         UsageError: If an argument is wrong.
     """
-    start = open_run(record.start_from) if record.start_from else None
-    older = load_model(start) if start else None
-    dataset = access.read(record, older.spec.modality if older else None, request, reporter, in_memory_data)
+    start_run = open_run(record.start_from) if record.start_from else None
+    start_model = load_model(start_run) if start_run else None
+    dataset = access.read(record, start_model.spec.modality if start_model else None, request, reporter, in_memory_data)
     if record.target:
         dataset.require_in_memory("--target")
         dataset = with_target(dataset, record.target, request.name)
@@ -137,30 +137,30 @@ def plan_fit(
         else dataset
     )
     dataset = access.check_data(record, dataset, reporter)
-    name, recipe = request.resolve(access.visible_to(record.provenance.recipe, dataset), older)
-    check_target(recipe, name, () if dataset.target is None else record.target, older)
-    check_closed_form(recipe, older, record.watched)
+    name, recipe = request.resolve(access.visible_to(record.provenance.recipe, dataset), start_model)
+    check_target(recipe, name, () if dataset.target is None else record.target, start_model)
+    check_closed_form(recipe, start_model, record.watched)
     if recipe.objective.is_one_shot:
         dataset.require_in_memory(f"the recipe {name}")
-    access.check_recipe(record, name, recipe, start, dataset)
-    if start is not None:
-        record = replace(record, config=config_of(FitConfig, record.config, start_from=str(start.path)))
+    access.check_recipe(record, name, recipe, start_run, dataset)
+    if start_run is not None:
+        record = replace(record, config=config_of(FitConfig, record.config, start_from=str(start_run.path)))
     record = record.with_provenance(
         recipe=name,
-        size=record.provenance.size or (read_fit_record(start).provenance.size if start else "small"),
-        ancestors=training_data_of(start) if start else (),
-        start_hash=file_hash(start.ema_weights) if start else "",
+        size=record.provenance.size or (read_fit_record(start_run).provenance.size if start_run else "small"),
+        ancestors=training_data_of(start_run) if start_run else (),
+        start_hash=file_hash(start_run.ema_weights) if start_run else "",
         held_out=recipe.held_out,
         shards={} if dataset.stream is None else dataset.stream.fingerprints,
         code=_code_hash(name, record.modality),
     )
     record = access.add_fingerprint(record, dataset, recipe)
-    return access.plan(FitPlan(record, dataset, recipe, older, access), request)
+    return access.plan(FitPlan(record, dataset, recipe, start_model, access), request)
 
 
 def _code_hash(recipe: str, modality: str | None) -> str:
     """Return the hash of the user code file with the recipe or modality; empty without user code."""
-    files = {place.rpartition(":")[0] for place in (recipe, modality or "") if ":" in place}
+    files = {source.rpartition(":")[0] for source in (recipe, modality or "") if ":" in source}
     if len(files) > 1:
         raise UsageError(
             "the recipe and the modality in the same file",
@@ -173,8 +173,8 @@ def _code_hash(recipe: str, modality: str | None) -> str:
 
 def with_recipe_schema(dataset: Dataset, recipe: Recipe) -> Dataset:
     """Return the data with the schema that the recipe determined, as later commands will read the table."""
-    kind = recipe.modality
-    return dataset.with_modality(kind) if kind is not None and kind.has_schema else dataset
+    modality = recipe.modality
+    return dataset.with_modality(modality) if modality is not None and modality.has_schema else dataset
 
 
 def check_target(recipe: Recipe, name: str, target: tuple[str, ...], start_model: Model | None) -> None:

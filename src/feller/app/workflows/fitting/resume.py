@@ -62,52 +62,56 @@ def plan_resumed(
         )
     if is_bridge(run):
         raise UsageError("is a bridge", remedy=f"Continue with: feller bridge --resume --out {run.path}", file=run.path)
-    now, recipe = to_record(config), config.recipe_name
+    options, recipe = to_record(config), config.recipe_name
     provenance = record.provenance
-    then_all = {**values_of(record.config), "recipe": provenance.recipe, "size": provenance.size, "seed": record.seed}
+    recorded = {**values_of(record.config), "recipe": provenance.recipe, "size": provenance.size, "seed": record.seed}
     for name in FIXED_OPTIONS if provenance.code or recipe == "auto" else (*FIXED_OPTIONS, "recipe"):
-        value, before = values_of(config)[name], then_all[name]
-        if name in now and value != before:
-            then = "its default" if before in (None, "", ()) else before
+        value, recorded_value = values_of(config)[name], recorded[name]
+        if name in options and value != recorded_value:
+            recorded_text = "its default" if recorded_value in (None, "", ()) else recorded_value
             raise UsageError(
-                f"was fitted with {name} {then}, not {value}",
+                f"was fitted with {name} {recorded_text}, not {value}",
                 remedy="Leave out --resume to start a new run",
                 file=run.path,
             )
     if record.provenance.code:
-        _load_code(record, now.get("modality") or recipe)  # may define components of the run
-    older = _load_start_model(record)
+        _load_code(record, options.get("modality") or recipe)  # may define components of the run
+    start_model = _load_start_model(record)
     spec = load_spec(run)
-    like = spec.modality if older is None or spec.modality.has_schema else older.spec.modality
+    like = spec.modality if start_model is None or spec.modality.has_schema else start_model.spec.modality
     dataset = reread_data(record, like, in_memory_data)
     recipe_content = run.read_field(run.recipe, "recipe")
     with raw.error_context(run.recipe):
-        before = limit_parameter_bytes(DEFAULT_PARAMETER_BYTES, lambda: from_dict(Recipe, recipe_content))
-    if before.objective.is_one_shot:
+        old_recipe = limit_parameter_bytes(DEFAULT_PARAMETER_BYTES, lambda: from_dict(Recipe, recipe_content))
+    if old_recipe.objective.is_one_shot:
         refuse_resume(run)
-    after = request.apply(before)
-    if replace(after, train=before.train, sampling=before.sampling) != before:
+    new_recipe = request.apply(old_recipe)
+    if replace(new_recipe, train=old_recipe.train, sampling=old_recipe.sampling) != old_recipe:
         raise UsageError(
             "a resumed run can change only --train.* and --sampling.*", remedy="Start a new run for other changes"
         )
-    dataset = dataset.with_modality(after.modality or dataset.modality)
+    dataset = dataset.with_modality(new_recipe.modality or dataset.modality)
     dataset = (
         restore_tokenizer(dataset, record.config.data_loading.tokenizer, run)
         if record.config.data_loading.tokenizer
         else dataset
     )
     access = resumed_access(record, engine)
-    return access.resume(run, FitPlan(record, dataset, after, older, access, aux_networks=spec.aux_hashes), spec)
+    return access.resume(
+        run, FitPlan(record, dataset, new_recipe, start_model, access, aux_networks=spec.aux_hashes), spec
+    )
 
 
 def _load_start_model(record: FitRecord) -> Model | None:
     """Return the model that the run started from; raises an error if its weights have changed."""
     if record.start_from is None:
         return None
-    start = open_run(record.start_from)
-    if file_hash(start.ema_weights) != record.provenance.start_hash:
-        raise InputError("has changed since this run started", remedy="Restore it or start a new run", file=start.path)
-    return load_model(start)
+    start_run = open_run(record.start_from)
+    if file_hash(start_run.ema_weights) != record.provenance.start_hash:
+        raise InputError(
+            "has changed since this run started", remedy="Restore it or start a new run", file=start_run.path
+        )
+    return load_model(start_run)
 
 
 def _load_code(record: FitRecord, recipe: str | None) -> None:

@@ -87,8 +87,8 @@ def interruptible(command: str, saved: str = "all is saved. Continue with") -> I
     try:
         with sigterm_as_interrupt():
             yield
-    except KeyboardInterrupt as stopped:
-        raise Interrupted(command, saved) from stopped
+    except KeyboardInterrupt as error:
+        raise Interrupted(command, saved) from error
 
 
 def interruptible_report(subject: str, command: str) -> contextlib.AbstractContextManager[None]:
@@ -110,10 +110,10 @@ def restore_state(run: Run, job: TrainingJob, *, resume: bool, exhausted: bool, 
         InputError: If the run is damaged, or its privacy budget is spent and nothing was saved.
     """
     if resume and (run.state.is_file() or run.weights.is_file()):
-        elsewhere = load_checkpoint(run, job.state)
+        note = load_checkpoint(run, job.state)
         reporter.log(_resume_text(job.state, job.config, exhausted=exhausted))
-        if elsewhere:
-            reporter.log(elsewhere)
+        if note:
+            reporter.log(note)
     elif exhausted:
         raise InputError(
             f"the privacy budget of {run.path} is spent, and no step was saved before the process was killed",
@@ -174,10 +174,10 @@ def _resume_text(state: TrainState, config: TrainConfig, *, exhausted: bool) -> 
         return f"nothing left to train: the privacy budget is spent ({state.step:,} steps taken)"
     if state.progress(config) < 1:
         return f"resuming after step {state.step:,}"
-    done = f"{state.step:,} steps in {state.seconds / 60:.3g} minutes"
+    progress_text = f"{state.step:,} steps in {state.seconds / 60:.3g} minutes"
     return (
         f"nothing left to train: the budget of {budget_text(config)} counts from the start, and this run has done"
-        f" {done}; set a larger total"
+        f" {progress_text}; set a larger total"
     )
 
 
@@ -188,8 +188,8 @@ class ProgressBar(Callback):
         self._reporter = reporter
 
     def on_log(self, state: TrainState, metrics: StepMetrics, numbers: dict[str, float]) -> None:
-        shown = {name: value for name, value in numbers.items() if name not in ("lr", "gradient", "seconds")}
-        text = "".join(f", {name} {value:.4g}" for name, value in shown.items())
+        displayed = {name: value for name, value in numbers.items() if name not in ("lr", "gradient", "seconds")}
+        text = "".join(f", {name} {value:.4g}" for name, value in displayed.items())
         self._reporter.progress(metrics.progress, f"step {metrics.step:,}{text}")
 
 
@@ -202,22 +202,22 @@ class Preview(Callback):
         self._shows = not (description.family.why_no_samples or description.modality.entry_label_counts)
 
     def on_checkpoint(self, state: TrainState) -> None:
-        due = self._shows and time.monotonic() - self._last_drawn_at > callbacks.CHECKPOINT_SECONDS
-        if not (self._engine.broadcast_float(float(due)) if state.is_sharded else due):
+        is_due = self._shows and time.monotonic() - self._last_drawn_at > callbacks.CHECKPOINT_SECONDS
+        if not (self._engine.broadcast_float(float(is_due)) if state.is_sharded else is_due):
             return
-        averaged = state.ema_weights()
+        ema_weights = state.ema_weights()
         self._last_drawn_at = time.monotonic()
         if not self._engine.is_main_process:
             return
         network = self._description.build(Rng(0)).to(self._engine.device)
-        network.load_state_dict(averaged)
-        few = replace(self._description.sampling, nfe=16)
+        network.load_state_dict(ema_weights)
+        sampling = replace(self._description.sampling, nfe=16)
         samples = Model.from_spec(self._description, network).sample_dataset(
-            16, sampling=few, rng=Rng(0).fold_in("preview")
+            16, sampling=sampling, rng=Rng(0).fold_in("preview")
         )
-        picture = io.BytesIO()
-        samples.modality.show(samples.values, samples.given).save(picture, "PNG")
-        replace_file(self._run.preview, picture.getvalue())
+        buffer = io.BytesIO()
+        samples.modality.show(samples.values, samples.given).save(buffer, "PNG")
+        replace_file(self._run.preview, buffer.getvalue())
 
 
 def budget_text(training: TrainConfig) -> str:

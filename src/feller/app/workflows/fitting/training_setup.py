@@ -51,30 +51,30 @@ def set_up_training(run: Run, plan: FitPlan, engine: Engine, max_bytes: int = sy
         InputError: If the data lack a condition of their modality.
         UsageError: If the recipe does not match the data, or there is no training budget.
     """
-    record, recipe, older, access = plan.record, plan.recipe, plan.start_model, plan.access
+    record, recipe, start_model, access = plan.record, plan.recipe, plan.start_model, plan.access
     if recipe.train.steps is None and recipe.train.minutes is None:
         raise UsageError(expected="a budget: --steps or --minutes")
     data, held_out = plan.split
     data = data.modality.for_training(data, Rng(record.seed).fold_in("evened"))
-    if older is not None:
-        older.network.to(engine.device).eval()
+    if start_model is not None:
+        start_model.network.to(engine.device).eval()
     check_parallelize(recipe.train, recipe.objective, recipe.architecture, engine)
     description = replace(recipe.model_spec(data), aux_hashes=plan.aux_networks)
     if plan.frequencies is not None:
         description = replace(description, frequencies=plan.frequencies)
     network = limit_parameter_bytes(max_bytes, lambda: description.build(Rng(record.seed)))
-    if older is not None:
-        network.load_state_dict(older.network.state_dict())
-    teacher = None if older is None else older.network
+    if start_model is not None:
+        network.load_state_dict(start_model.network.state_dict())
+    teacher = None if start_model is None else start_model.network
     objective = recipe.objective.build(TrainingContext(teacher=teacher, null=null_values(network)))
     state = make_train_state(network.to(engine.device), recipe.train)
     access.check_setup(record, objective, network, data, engine)
-    tried = copy.deepcopy(network)  # the trial must not update codebook statistics
-    few = _few(data, own=bool(record.provenance.code))
-    _try_loss(objective, tried, data.subset(torch.arange(few)), record, engine)
+    network_copy = copy.deepcopy(network)  # the trial must not update codebook statistics
+    trial_size = _few(data, has_user_code=bool(record.provenance.code))
+    _try_loss(objective, network_copy, data.subset(torch.arange(trial_size)), record, engine)
     if record.provenance.code and not recipe.aux_networks and not description.family.why_no_samples:
-        _try_sampling(Model.from_spec(description, tried), few, Rng(record.seed).fold_in("trial"), record)
-    own = f"--recipe {shlex.quote(record.provenance.recipe)} " if record.provenance.code else ""
+        _try_sampling(Model.from_spec(description, network_copy), trial_size, Rng(record.seed).fold_in("trial"), record)
+    recipe_flag = f"--recipe {shlex.quote(record.provenance.recipe)} " if record.provenance.code else ""
     return TrainingJob(
         record={**record.content, "recipe": to_dict(recipe)},
         summary=(
@@ -88,14 +88,14 @@ def set_up_training(run: Run, plan: FitPlan, engine: Engine, max_bytes: int = sy
         description=description,
         state=state,
         data=data,
-        resume_command=f"feller fit --resume {own}--out {shlex.quote(str(run.path))}",
+        resume_command=f"feller fit --resume {recipe_flag}--out {shlex.quote(str(run.path))}",
     )
 
 
-def _try_loss(objective: Objective, network: nn.Module, some: Dataset, record: FitRecord, engine: Engine) -> None:
+def _try_loss(objective: Objective, network: nn.Module, dataset: Dataset, record: FitRecord, engine: Engine) -> None:
     """Compute the loss of a few examples once, so that errors are raised before anything is written."""
     rng = Rng(record.seed).fold_in("trial")
-    batch = engine.to_device(batch_loader(some, len(some), rng)(0, slice(None)))
+    batch = engine.to_device(batch_loader(dataset, len(dataset), rng)(0, slice(None)))
     n = num_examples(batch["x_1"]) if "x_1" in batch else 0
     with _trial(record, n):
         if record.provenance.code and objective.flow_matching is not None:
@@ -106,15 +106,19 @@ def _try_loss(objective: Objective, network: nn.Module, some: Dataset, record: F
         _check_loss(loss, num_examples(example), network, record)
 
 
-def _few(data: Dataset, *, own: bool) -> int:
+def _few(data: Dataset, *, has_user_code: bool) -> int:
     """Return the number of trial examples; for user code, a number that differs from every size in the data.
 
     With two examples of two columns, for instance, times of shape [2] without trailing axes would silently broadcast
     over the columns.
     """
-    sizes = {size for leaf in leaves(data.values) for size in leaf.shape[1:]}
-    most = min(len(data), MAX_TRIAL_EXAMPLES)
-    return next((n for n in range(3, most + 1) if n not in sizes), most) if own else min(len(data), 2)
+    dims = {dim for leaf in leaves(data.values) for dim in leaf.shape[1:]}
+    max_examples = min(len(data), MAX_TRIAL_EXAMPLES)
+    return (
+        next((n for n in range(3, max_examples + 1) if n not in dims), max_examples)
+        if has_user_code
+        else min(len(data), 2)
+    )
 
 
 def _check_loss(loss: Any, n: int, network: nn.Module, record: FitRecord) -> None:
@@ -138,9 +142,9 @@ def _try_sampling(model: Model, n: int, rng: Rng, record: FitRecord) -> None:
 
     Untrained weights may give infinite samples, which is not an error.
     """
-    few = replace(model.spec.sampling, nfe=TRIAL_NFE)
+    sampling = replace(model.spec.sampling, nfe=TRIAL_NFE)
     with _trial(record, n), contextlib.suppress(DivergedError):
-        model.sample_dataset(n, sampling=few, rng=rng)
+        model.sample_dataset(n, sampling=sampling, rng=rng)
 
 
 @contextlib.contextmanager
@@ -153,8 +157,8 @@ def _trial(record: FitRecord, n: int) -> Iterator[None]:
     except Exception as error:
         if not record.provenance.code or user_frame(error):  # the command line reports the line in user code
             raise
-        what = f"{type(error).__name__}: {error}"
+        message = f"{type(error).__name__}: {error}"
         raise InputError(
-            f"{record.provenance.recipe} fails in a trial with {n} examples, inside feller: {what};"
+            f"{record.provenance.recipe} fails in a trial with {n} examples, inside feller: {message};"
             " set FELLER_TRACEBACK=1 to see where"
         ) from error

@@ -49,13 +49,13 @@ def check_components(objective: FlowMatching, network: Network, batch: Batch, rn
             _check_like(path, "sample", value, b, "the state at t, with the shape of x_1,")
     x_t, target = objective.path.sample_with_target(x_0, x_1, t, rng.stream("path"))
     prediction = network(x_t, t, cond)
-    answer = objective.path.complete_prediction(prediction, x_t, t)
-    for path, (a, x, b, leaf_prediction) in _each(objective.path, target, x_t, x_1, answer):
+    completed = objective.path.complete_prediction(prediction, x_t, t)
+    for path, (a, x, b, leaf_prediction) in _each(objective.path, target, x_t, x_1, completed):
         if is_user_defined(path):
             _check_target(path, a, leaf_prediction, x, b)
-    for loss, where in _losses(objective.criterion, answer, target, x_t, t):
+    for loss, loss_states in _losses(objective.criterion, completed, target, x_t, t):
         if is_user_defined(loss):
-            _check_entries(loss, where)
+            _check_entries(loss, loss_states)
     with torch.no_grad():
         half = tree_map(lambda time: torch.full_like(time, 0.5), t)
         for path, (leaf_output, x, time) in _each(objective.path, prediction, x_t, half):
@@ -74,8 +74,8 @@ def _each(path: Path, *states: State) -> Iterator[tuple[Path, tuple[Any, ...]]]:
 def _losses(loss: Loss, *states: State) -> Iterator[tuple[Loss, tuple[Any, ...]]]:
     """Yield the loss of each leaf, with the matching leaves of the states."""
     if isinstance(loss, PerLeafLoss):
-        for name, part in loss.losses.items():
-            yield from _losses(part, *(state[name] for state in states))
+        for name, leaf_loss in loss.losses.items():
+            yield from _losses(leaf_loss, *(state[name] for state in states))
     elif isinstance(loss, TimeWeighted):
         yield from _losses(loss.loss, *states)
     else:
@@ -95,24 +95,24 @@ def _kind(value: Any) -> str:
     return f"a {type(value).__name__}"
 
 
-def _check_like(piece: Path | Coupling, method: str, value: Any, expected: State, what: str) -> None:
+def _check_like(component: Path | Coupling, method: str, value: Any, expected: State, description: str) -> None:
     """Raise an error if a state does not have the expected shape and dtype."""
-    where, shape = f"{qualified_name(piece, method)} must return {what}", _shape(expected)
+    requirement, shape = f"{qualified_name(component, method)} must return {description}", _shape(expected)
     if _shape(value) != shape:
-        raise InputError(f"{where} {shape}", found=_shape(value))
+        raise InputError(f"{requirement} {shape}", found=_shape(value))
     for a, b in zip(leaves(value), leaves(expected), strict=True):
         if a.dtype != b.dtype and a.is_floating_point() and b.is_floating_point():
-            raise InputError(f"{where} {shape} of {b.dtype}", found=a.dtype)
+            raise InputError(f"{requirement} {shape} of {b.dtype}", found=a.dtype)
 
 
 def _times(time_distribution: TimeDistribution, n: int, rng: RandomStream, device: torch.device) -> Tensor:
     """Sample times; check the quantile function of a custom distribution on a grid, since errors may be rare."""
-    part: Any = time_distribution
-    while part is not None:
-        if is_user_defined(part):
+    distribution: Any = time_distribution
+    while distribution is not None:
+        if is_user_defined(distribution):
             u = torch.linspace(0, 1, N_QUANTILES)[1:-1].to(device)
-            _check_times(part, "quantile", part.quantile(u), len(u))
-        part = getattr(part, "base", None)
+            _check_times(distribution, "quantile", distribution.quantile(u), len(u))
+        distribution = getattr(distribution, "base", None)
     t = time_distribution(n, rng, device)
     if is_user_defined(time_distribution):
         _check_times(time_distribution, "__call__", t, n)
@@ -121,75 +121,77 @@ def _times(time_distribution: TimeDistribution, n: int, rng: RandomStream, devic
 
 def _check_times(time_distribution: TimeDistribution, method: str, t: Any, n: int) -> None:
     """Raise an error unless `t` contains n times in [0, 1]."""
-    own = method in vars(type(time_distribution))
-    where = f"{qualified_name(time_distribution, method if own else 'quantile')} must return"
+    has_method = method in vars(type(time_distribution))
+    requirement = f"{qualified_name(time_distribution, method if has_method else 'quantile')} must return"
     if not isinstance(t, Tensor) or t.shape != (n,):
-        raise InputError(f"{where} one time per example, [{n}]", found=_shape(t))
+        raise InputError(f"{requirement} one time per example, [{n}]", found=_shape(t))
     if not bool(((t >= 0) & (t <= 1)).all()):
-        wrong = t[~((t >= 0) & (t <= 1))][0].item()
-        raise InputError(f"{where} times in [0, 1]", found=f"{wrong:g}")
+        invalid = t[~((t >= 0) & (t <= 1))][0].item()
+        raise InputError(f"{requirement} times in [0, 1]", found=f"{invalid:g}")
 
 
-def _check_target(path: Path, target: Any, answer: State, x_t: State, x_1: State) -> None:
+def _check_target(path: Path, target: Any, prediction: State, x_t: State, x_1: State) -> None:
     """Raise an error if a target does not have one entry per example, or would be broadcast to the prediction."""
-    where = f"{qualified_name(path, 'target')} must return the regression target of the network,"
-    if not isinstance(x_1, Tensor) or not isinstance(answer, Tensor):
+    requirement = f"{qualified_name(path, 'target')} must return the regression target of the network,"
+    if not isinstance(x_1, Tensor) or not isinstance(prediction, Tensor):
         if not isinstance(target, dict):
-            raise InputError(f"{where} a dict with the leaves of the state, {_shape(x_t)}", found=_shape(target))
+            raise InputError(f"{requirement} a dict with the leaves of the state, {_shape(x_t)}", found=_shape(target))
         return
     if not isinstance(target, Tensor) or target.shape[:1] != x_1.shape[:1]:
         raise InputError(
-            f"{where} a tensor with first dimension {len(x_1)}, one entry per example", found=_shape(target)
+            f"{requirement} a tensor with first dimension {len(x_1)}, one entry per example", found=_shape(target)
         )
-    if target.shape in (answer.shape, x_1.shape) or target.ndim != answer.ndim:
+    if target.shape in (prediction.shape, x_1.shape) or target.ndim != prediction.ndim:
         return
-    if all(1 in (a, b) or a == b for a, b in zip(target.shape, answer.shape, strict=True)):
-        raise InputError(f"{where} of shape {_shape(answer)} for this network", found=_shape(target))
+    if all(1 in (a, b) or a == b for a, b in zip(target.shape, prediction.shape, strict=True)):
+        raise InputError(f"{requirement} of shape {_shape(prediction)} for this network", found=_shape(target))
 
 
 def _check_entries(loss: Loss, states: tuple[Any, ...]) -> None:
     """Raise an error if a loss does not have one entry per example, or has no gradient."""
-    answer = states[0]
+    prediction = states[0]
     entries = loss.entries(*states)
     n = num_examples(states[2])
-    where = f"{qualified_name(loss, 'entries')} must return the loss of each entry, a tensor [{n}, ...]"
+    requirement = f"{qualified_name(loss, 'entries')} must return the loss of each entry, a tensor [{n}, ...]"
     if not isinstance(entries, Tensor) or entries.shape[:1] != (n,):
-        raise InputError(where, found=_shape(entries))
-    if not entries.requires_grad and any(leaf.requires_grad for leaf in leaves(answer)):
+        raise InputError(requirement, found=_shape(entries))
+    if not entries.requires_grad and any(leaf.requires_grad for leaf in leaves(prediction)):
         raise InputError(
-            f"{where} with a gradient with respect to the prediction",
+            f"{requirement} with a gradient with respect to the prediction",
             found="a loss without a gradient; look for detach, rounding, or operations outside torch",
         )
 
 
 def _check_process(path: Path, prediction: State, x_t: State, t: State, rng: RandomStream) -> None:
     """Raise an error if velocity, score or jumps of a process have the wrong shape, or jumps invalid destinations."""
-    now = path.characteristics(prediction, x_t, t)
-    where = qualified_name(path, "characteristics")
-    check_characteristics(now, x_t, f"{where}: ")
-    for part, x in zip(leaves(now), leaves(x_t), strict=True):
-        if part.jumps is not None:
-            _check_jumps(part.jumps, x, rng, where)
+    characteristics = path.characteristics(prediction, x_t, t)
+    method_name = qualified_name(path, "characteristics")
+    check_characteristics(characteristics, x_t, f"{method_name}: ")
+    for leaf, x in zip(leaves(characteristics), leaves(x_t), strict=True):
+        if leaf.jumps is not None:
+            _check_jumps(leaf.jumps, x, rng, method_name)
 
 
-def _check_jumps(jumps: Jumps, x: Tensor, rng: RandomStream, where: str) -> None:
+def _check_jumps(jumps: Jumps, x: Tensor, rng: RandomStream, method_name: str) -> None:
     """Raise an error for invalid hazard rates, or for jump destinations that do not match the selected entries."""
     for s in (0.75, 1.0):
         hazard: Any = jumps.hazard(s)
         if not isinstance(hazard, Tensor) or hazard.shape != x.shape[: hazard.ndim] or not hazard.ndim:
             raise InputError(
-                f"hazard(s) to return the integrated hazard of each entry, {_shape(x)}", _shape(hazard), place=where
+                f"hazard(s) to return the integrated hazard of each entry, {_shape(x)}",
+                _shape(hazard),
+                place=method_name,
             )
         if not bool((hazard >= 0).all()):
-            wrong = hazard[~(hazard >= 0)][0].item()
+            invalid = hazard[~(hazard >= 0)][0].item()
             raise InputError(
                 "hazard(s) to return a non-negative integrated hazard from t to s",
-                f"{wrong:g} from t = 0.5 to s = {s:g}",
-                place=where,
+                f"{invalid:g} from t = 0.5 to s = {s:g}",
+                place=method_name,
             )
-        which = (hazard > 0).contiguous()
-        which.view(-1)[:1] = False  # if all entries jumped, a full state would pass as well
-        expected_shape = (int(which.count_nonzero()), *x.shape[which.ndim :])
-        landed: Any = jumps.sample_destination(s, which, rng) if expected_shape[0] else x.new_empty(expected_shape)
-        if not isinstance(landed, Tensor) or landed.shape != expected_shape:
-            raise destination_shape_error(jumps.sample_destination, landed, expected_shape)
+        mask = (hazard > 0).contiguous()
+        mask.view(-1)[:1] = False  # if all entries jumped, a full state would pass as well
+        expected_shape = (int(mask.count_nonzero()), *x.shape[mask.ndim :])
+        destinations: Any = jumps.sample_destination(s, mask, rng) if expected_shape[0] else x.new_empty(expected_shape)
+        if not isinstance(destinations, Tensor) or destinations.shape != expected_shape:
+            raise destination_shape_error(jumps.sample_destination, destinations, expected_shape)

@@ -42,21 +42,19 @@ class SampleComparison:
         samples_text = f"{len(self.generated):,} samples " + (
             f"in {self.samples}" if self.samples else "drawn for this report"
         )
-        real, whose = (
-            len(reference_data(self.train, self.held_out)),
-            "held out" if self.data is None else f"in {self.data}",
-        )
+        num_real = len(reference_data(self.train, self.held_out))
+        origin = "held out" if self.data is None else f"in {self.data}"
         if has_enough_held_out(self.held_out) or not self.has_train:
-            real = len(self.held_out)
-            return f"Compared: {samples_text}, with {real:,} real examples {whose}."
-        why = f"since only {len(self.held_out):,} are {whose}" if len(self.held_out) else f"since none are {whose}"
-        return f"Compared: {samples_text}, with {real:,} training examples, {why}."
+            num_real = len(self.held_out)
+            return f"Compared: {samples_text}, with {num_real:,} real examples {origin}."
+        reason = f"since only {len(self.held_out):,} are {origin}" if len(self.held_out) else f"since none are {origin}"
+        return f"Compared: {samples_text}, with {num_real:,} training examples, {reason}."
 
 
 def stem(place: str) -> str:
     """Return a word for a file, folder or example that can be used in file names."""
-    short = place.removeprefix("example:") if place.startswith("example:") else pathlib.Path(place).name
-    return "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in short)
+    name = place.removeprefix("example:") if place.startswith("example:") else pathlib.Path(place).name
+    return "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in name)
 
 
 def n_report_samples(data: Dataset, effort: EvaluationBudget = EvaluationBudget()) -> int:  # noqa: B008 - frozen
@@ -77,9 +75,9 @@ def evenly_spaced(data: Dataset, number: int) -> Dataset:
     At most `page_size` examples (of the modality's registration) are returned, because a figure of fixed size would
     otherwise show the first class only.
     """
-    kind = registration_of(data.modality)
-    number = number if kind.page_size is None else min(number, kind.page_size)
-    label = kind.label(data)
+    registration = registration_of(data.modality)
+    number = number if registration.page_size is None else min(number, registration.page_size)
+    label = registration.label(data)
     rows = torch.arange(number) * len(data) // max(number, 1)
     if label is None:
         return data.subset(rows)

@@ -130,20 +130,20 @@ def load_evaluation_data(request: EvaluationRequest, read_other: Callable[[str, 
             f"there are no samples to evaluate: {model.family.why_no_samples}", remedy="Give data with --data instead"
         )
     record, modality = read_fit_record(run), model.spec.modality
-    loaded = read_bundle(record, modality)
-    whole = loaded.raw
-    status = read_run_status(run, record, modality, whole)
-    train, held_out = loaded.train, loaded.test
+    bundle = read_bundle(record, modality)
+    all_data = bundle.raw
+    status = read_run_status(run, record, modality, all_data)
+    train, held_out = bundle.train, bundle.test
     if data is not None:
         held_out = read_other(data, record)
     real = held_out if len(held_out) else train
-    return EvaluationData(request, status, whole, real, real is train)
+    return EvaluationData(request, status, all_data, real, real is train)
 
 
 def write_evaluation_report(evaluation: EvaluationData, content: ReportContent) -> dict[str, Any]:
     """Write the report page; return the metrics, and the path of the page under the key `report`."""
     run, record, status = evaluation.request.run, evaluation.record, evaluation.status
-    numbers = {
+    metrics = {
         **content.numbers,
         "compared_with": evaluation.data or (TRAINED if evaluation.is_training_data else HELD_OUT),
         **status.numbers,
@@ -151,19 +151,21 @@ def write_evaluation_report(evaluation: EvaluationData, content: ReportContent) 
     evaluation.request.tell.log(content.subject)
     name = "report" if evaluation.data is None else f"report-{stem(evaluation.data)}"
     if get_engine().is_main_process:
-        measured = evaluate_command(run, record, {"--data": evaluation.data})
-        short = status.is_done and not status.at_once
+        command = evaluate_command(run, record, {"--data": evaluation.data})
+        is_trained = status.is_done and not status.at_once
         counters = status.counters
-        sketch = (
-            undertrained_notice(run, record, evaluation.whole, counters["step"], counters["seconds"]) if short else ""
+        notice = (
+            undertrained_notice(run, record, evaluation.whole, counters["step"], counters["seconds"])
+            if is_trained
+            else ""
         )
         page = RunReport(
             title=content.title if evaluation.data is None else f"{content.title}, {content.tried} {evaluation.data}",
-            command=fit_command(run, record, status.training) if evaluation.data is None else measured,
+            command=fit_command(run, record, status.training) if evaluation.data is None else command,
             unfinished=status.incomplete_note,
-            sketch=sketch,
+            sketch=notice,
             compared=content.subject,
-            numbers=numbers,
+            numbers=metrics,
             guarantee=status.guarantee,
             expenses=status.expenses,
             caveat=status.caveat,
@@ -173,10 +175,10 @@ def write_evaluation_report(evaluation: EvaluationData, content: ReportContent) 
             pictures=content.pictures,
             heading=content.heading,
             sounds=content.sounds,
-            next_steps=[*content.next_steps, (measured, "measure again"), *status.continue_commands(sketch=sketch)],
+            next_steps=[*content.next_steps, (command, "measure again"), *status.continue_commands(sketch=notice)],
         )
         write_report(run.path, page, name)
-    return {**numbers, "report": f"{run.path / name}.html"}
+    return {**metrics, "report": f"{run.path / name}.html"}
 
 
 PICTURES_SECONDS = 60.0
@@ -198,30 +200,35 @@ def evaluate_tokenizer(request: EvaluationRequest) -> dict[str, Any]:
             file=request.run.model,
         )
     evaluation = load_evaluation_data(
-        request, lambda source, asked: read(source, longest=asked.config.data_loading.longest, like=modality)
+        request, lambda source, record: read(source, longest=record.config.data_loading.longest, like=modality)
     )
     evaluation = evaluation.limited_to(request.effort.limit(len(evaluation.real), PICTURES_SECONDS))
     reporter.start("reconstructing images")
-    made = reconstruct(model, evaluation.real)
+    reconstructions = reconstruct(model, evaluation.real)
     reporter.finish()
-    many, count = made.codes.shape[1], network.config.quantizer.codebook_size
-    numbers = reconstruction_errors(
-        evaluation.real.values, made, count=count, grid=network.grid, max_level=modality.levels
+    num_codes, codebook_size = reconstructions.codes.shape[1], network.config.quantizer.codebook_size
+    metrics = reconstruction_errors(
+        evaluation.real.values, reconstructions, count=codebook_size, grid=network.grid, max_level=modality.levels
     )
-    whose = "Images" if evaluation.data is not None or evaluation.is_training_data else "Held-out images"
-    shown = slice(COLUMNS * ROWS)
+    noun = "Images" if evaluation.data is not None or evaluation.is_training_data else "Held-out images"
+    selection = slice(COLUMNS * ROWS)
     content = ReportContent(
         title=f"{evaluation.record.data} tokenized by the recipe {evaluation.record.provenance.recipe}",
         tried="evaluated on",
-        subject=f"Reconstructions from {many} codes (codebook size {count}) of {len(evaluation.real):,} images"
-        f" {evaluation.origin_text}",
-        numbers=numbers,
+        subject=f"Reconstructions from {num_codes} codes (codebook size {codebook_size}) of"
+        f" {len(evaluation.real):,} images {evaluation.origin_text}",
+        numbers=metrics,
         pictures=[
             (
-                f"{whose}, each row above its reconstructions",
-                plot_reconstructions_grid(modality, evaluation.real.values[shown], made.values[shown], COLUMNS),
+                f"{noun}, each row above its reconstructions",
+                plot_reconstructions_grid(
+                    modality, evaluation.real.values[selection], reconstructions.values[selection], COLUMNS
+                ),
             ),
-            ("Frequencies of the codes", plot_code_usage(code_frequencies(made.codes, count).numpy())),
+            (
+                "Frequencies of the codes",
+                plot_code_usage(code_frequencies(reconstructions.codes, codebook_size).numpy()),
+            ),
         ],
         heading="Reconstructions",
     )
@@ -232,14 +239,14 @@ def evaluate_regressor(request: EvaluationRequest) -> dict[str, Any]:
     """Compare a regressor's predictions on held-out data with the true values, and write the report."""
     model, reporter = request.model, request.tell
     modality = model.spec.modality
-    oracle = TrainedRegressor(model, modality)
-    target = oracle.target
+    regressor = TrainedRegressor(model, modality)
+    target = regressor.target
     evaluation = load_evaluation_data(
-        request, lambda source, asked: read_with_target(source, modality, target, asked.config.data_loading.longest)
+        request, lambda source, record: read_with_target(source, modality, target, record.config.data_loading.longest)
     )
     evaluation = evaluation.limited_to(request.effort.n or len(evaluation.real))
     reporter.start("predicting")
-    predictions, truth = oracle.predict(evaluation.real).cpu(), evaluation.real.targets(target)
+    predictions, truth = regressor.predict(evaluation.real).cpu(), evaluation.real.targets(target)
     reporter.finish()
     content = ReportContent(
         title=f"{', '.join(target.names)} of {evaluation.record.data}, predicted by the recipe"
@@ -278,32 +285,35 @@ def evaluate_vocoder(request: EvaluationRequest) -> dict[str, Any]:
             remedy="Fit the run again",
             file=run.model,
         )
-    evaluation = load_evaluation_data(request, lambda source, asked: read(source, like=modality))
-    some = evaluation.real.subset(
+    evaluation = load_evaluation_data(request, lambda source, record: read(source, like=modality))
+    sample = evaluation.real.subset(
         _spaced_indices(len(evaluation.real), request.effort.limit(MAX_PIECES, PIECES_SECONDS))
     )
-    real = modality.sounds(some.values, some.given)
+    real = modality.sounds(sample.values, sample.given)
     reporter.start("resynthesizing")
-    ours = vocoder_scores(NeuralVocoder(network, modality.mel), real, modality.mel)
-    theirs = vocoder_scores(GriffinLim(), real, modality.mel)
+    scores = vocoder_scores(NeuralVocoder(network, modality.mel), real, modality.mel)
+    baseline = vocoder_scores(GriffinLim(), real, modality.mel)
     reporter.finish()
     if get_engine().is_main_process:
-        _write_sounds(run, real, ours, theirs)
+        _write_sounds(run, real, scores, baseline)
         reporter.log(f"wrote the first {min(SHOWN, len(real))} sounds and their copies to {run.path / FOLDER}")
     content = ReportContent(
         title=f"{evaluation.record.data} resynthesized by the recipe {evaluation.record.provenance.recipe}",
         tried="evaluated on",
         subject=f"Copies synthesized from the log mel spectrograms of {len(real):,} clips {evaluation.origin_text}",
         numbers={
-            "spectral_error": ours.spectral_error,
-            "spectral_error_griffin_lim": theirs.spectral_error,
-            "log_mel_error": ours.log_mel_error,
-            "log_mel_error_griffin_lim": theirs.log_mel_error,
-            "real_time_factor": ours.real_time_factor,
-            "real_time_factor_griffin_lim": theirs.real_time_factor,
+            "spectral_error": scores.spectral_error,
+            "spectral_error_griffin_lim": baseline.spectral_error,
+            "log_mel_error": scores.log_mel_error,
+            "log_mel_error_griffin_lim": baseline.log_mel_error,
+            "real_time_factor": scores.real_time_factor,
+            "real_time_factor_griffin_lim": baseline.real_time_factor,
         },
         pictures=[
-            ("Each recording, its copy, and its Griffin-Lim copy", _spectrogram_picture(modality, real, ours, theirs)),
+            (
+                "Each recording, its copy, and its Griffin-Lim copy",
+                _spectrogram_picture(modality, real, scores, baseline),
+            ),
         ],
         heading="Copies",
     )
@@ -315,21 +325,21 @@ def _spaced_indices(n: int, max_count: int) -> torch.Tensor:
 
 
 def _spectrogram_picture(
-    modality: Waveforms, real: Sequence[Waveform], ours: VocoderScores, theirs: VocoderScores
+    modality: Waveforms, real: Sequence[Waveform], scores: VocoderScores, baseline: VocoderScores
 ) -> Image.Image:
-    rows = zip(real[:SHOWN], ours.sounds, theirs.sounds, strict=False)
+    rows = zip(real[:SHOWN], scores.sounds, baseline.sounds, strict=False)
     mels = [modality.mel.log_mel(torch.from_numpy(sound.samples)) for row in rows for sound in row]
     return spectrograms([SpectrogramPanel(mel.numpy()) for mel in mels], modality.mel.f_max, 3)
 
 
-def _write_sounds(run: Run, real: Sequence[Waveform], ours: VocoderScores, theirs: VocoderScores) -> None:
+def _write_sounds(run: Run, real: Sequence[Waveform], scores: VocoderScores, baseline: VocoderScores) -> None:
     folder = run.path / FOLDER
     if folder.is_symlink():
         raise InputError("is a symbolic link", remedy="Remove it", file=folder)
     try:
         folder.mkdir(exist_ok=True)
         for i in range(min(SHOWN, len(real))):
-            for name, sound in (("real", real[i]), ("copy", ours.sounds[i]), ("griffin-lim", theirs.sounds[i])):
+            for name, sound in (("real", real[i]), ("copy", scores.sounds[i]), ("griffin-lim", baseline.sounds[i])):
                 write_sound(sound, folder / f"{i + 1}-{name}.wav")
     except OSError as error:
         raise cannot_write(folder, error) from error

@@ -40,52 +40,58 @@ def sample_report(
     For samples from a file it omits the loss curve and training settings.
     """
     run, record, training = status.run, status.record, status.training
-    own = comparison.samples is None
-    kind_of = registration_of(comparison.generated.modality)
+    is_generated = comparison.samples is None
+    registration = registration_of(comparison.generated.modality)
     tuning_record, conventions = read_tuning_record(run), read_import_conventions(run)
     if conventions is not None:
-        kind = f"{'compared with ' if record.data else ''}samples of the network of {record.provenance.recipe}"
+        description = f"{'compared with ' if record.data else ''}samples of the network of {record.provenance.recipe}"
     elif tuning_record is not None:
-        kind = f"fine-tuned on {' and '.join(tuning_record.rewards)}"
+        description = f"fine-tuned on {' and '.join(tuning_record.rewards)}"
     else:
-        kind = f"fitted with the recipe {record.provenance.recipe}"
-    title = ", ".join(filter(None, (record.data, kind))) if own else f"Samples in {comparison.samples}"
-    named = {"--samples": comparison.samples, "--data": comparison.data}
-    measured = evaluate_command(run, record, named)
+        description = f"fitted with the recipe {record.provenance.recipe}"
+    title = ", ".join(filter(None, (record.data, description))) if is_generated else f"Samples in {comparison.samples}"
+    sources = {"--samples": comparison.samples, "--data": comparison.data}
+    command = evaluate_command(run, record, sources)
     in_memory = {"--samples": IN_HAND, "--data": IN_MEMORY}
-    if any(named[flag] == name for flag, name in in_memory.items()):  # in-memory data: only the Python API reaches it
-        words = (f"{flag[2:]}=..." for flag, name in named.items() if name is not None)
-        measured = f"feller.evaluate({str(run.path)!r}, {', '.join(words)})"
+    if any(sources[flag] == name for flag, name in in_memory.items()):  # in-memory data: only the Python API reaches it
+        arguments = (f"{flag[2:]}=..." for flag, name in sources.items() if name is not None)
+        command = f"feller.evaluate({str(run.path)!r}, {', '.join(arguments)})"
     if conventions is not None:
-        whole = measured if conventions.saved else import_command(run, record, conventions)
+        full_command = command if conventions.saved else import_command(run, record, conventions)
     elif tuning_record is not None:
-        whole = tune_command(run, record, tuning_record, fine_tuning_of(read_recipe(run)), training)
+        full_command = tune_command(run, record, tuning_record, fine_tuning_of(read_recipe(run)), training)
     else:
-        whole = fit_command(run, record, training)
-    shown = numbers if own else {name: value for name, value in numbers.items() if name not in ("steps", "seconds")}
+        full_command = fit_command(run, record, training)
+    metrics = (
+        numbers
+        if is_generated
+        else {name: value for name, value in numbers.items() if name not in ("steps", "seconds")}
+    )
     sketch = sketch if status.is_done else ""
     return RunReport(
         title=title if comparison.data is None else f"{title}, compared with {comparison.data}",
-        command=measured if any(named.values()) else whole,
-        unfinished=status.incomplete_note if own else "",
+        command=command if any(sources.values()) else full_command,
+        unfinished=status.incomplete_note if is_generated else "",
         sketch=sketch,
         compared=comparison.sentence
-        if status.ledger or kind_of.figures is None
+        if status.ledger or registration.figures is None
         else f"{comparison.sentence} {NOT_PRIVATE_NOTE}",
-        numbers=shown,
+        numbers=metrics,
         guarantee=status.guarantee,
         expenses=status.expenses,
         caveat=status.caveat,
-        notes=(*(record.provenance.notes if own else ()), *notes),
-        settings=status.recipe if own else {},
-        curve=status.curve if own else None,
-        pictures=_sample_figures(comparison) if kind_of.figures is None else kind_of.figures(comparison, numbers),
+        notes=(*(record.provenance.notes if is_generated else ()), *notes),
+        settings=status.recipe if is_generated else {},
+        curve=status.curve if is_generated else None,
+        pictures=_sample_figures(comparison)
+        if registration.figures is None
+        else registration.figures(comparison, numbers),
         grids=grids,
         next_steps=[
-            *(suggest_commands(run, record, spec, comparison.train) if own and comparison.has_train else ()),
-            *(fill_templates("audit", run, record) if own and record.is_private else ()),
-            (measured, "evaluate again"),
-            *(status.continue_commands(tuning_record, sketch) if own else ()),
+            *(suggest_commands(run, record, spec, comparison.train) if is_generated and comparison.has_train else ()),
+            *(fill_templates("audit", run, record) if is_generated and record.is_private else ()),
+            (command, "evaluate again"),
+            *(status.continue_commands(tuning_record, sketch) if is_generated else ()),
         ],
     )
 
@@ -94,15 +100,16 @@ def _sample_figures(comparison: SampleComparison) -> list[tuple[str, Image.Image
     has_held_out = len(comparison.held_out) > 0
     real = comparison.held_out if has_held_out else comparison.train
     is_points = isinstance(comparison.generated.values, Tensor) and comparison.generated.values.ndim == 2
-    number = min(len(comparison.generated), len(real), MAX_SHOWN[is_points])
-    theirs = "Held-out real data" if comparison.data is None else f"Real data in {comparison.data}"
+    count = min(len(comparison.generated), len(real), MAX_SHOWN[is_points])
+    real_caption = "Held-out real data" if comparison.data is None else f"Real data in {comparison.data}"
     captions = (
         "Samples" if comparison.samples is None else f"Samples in {comparison.samples}",
-        theirs if has_held_out or not comparison.has_train else "Real data, from the training set",
+        real_caption if has_held_out or not comparison.has_train else "Real data, from the training set",
     )
-    some, draw_pair = evenly_spaced(comparison.generated, number), registration_of(comparison.generated.modality).beside
-    shown = list(zip(captions, draw_pair(some, evenly_spaced(real, number), None), strict=True))
+    samples = evenly_spaced(comparison.generated, count)
+    draw_pair = registration_of(comparison.generated.modality).beside
+    figures = list(zip(captions, draw_pair(samples, evenly_spaced(real, count), None), strict=True))
     if comparison.base_samples is None:
-        return shown
-    first, _ = draw_pair(evenly_spaced(comparison.base_samples, number), some, None)
-    return [("Before fine-tuning, from the same source points", first), *shown]
+        return figures
+    before, _ = draw_pair(evenly_spaced(comparison.base_samples, count), samples, None)
+    return [("Before fine-tuning, from the same source points", before), *figures]

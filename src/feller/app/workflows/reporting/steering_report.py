@@ -45,38 +45,38 @@ def write_reward_page(run: Run, rewards: Sequence[str], result: RewardSearchResu
     before, after = registration_of(result.samples.modality).beside(
         _first(result.unsteered), _first(result.samples), None
     )
-    pictures = [("Before, from the same source points", before), ("Steered", after)]
-    return _write(run, f"Samples steered to {' and '.join(rewards)}", result, pictures, command)
+    figures = [("Before, from the same source points", before), ("Steered", after)]
+    return _write(run, f"Samples steered to {' and '.join(rewards)}", result, figures, command)
 
 
 def write_measurement_page(run: Run, operator: str, result: InverseProblemResult, command: Sequence[str]) -> str:
     """Write the page of a solved inverse problem, and return its path."""
     measured, modality = result.measured, result.samples.modality
     observed = _picture(measured, modality)
-    pictures = [("Observed", observed)] if observed is not None else []
-    per = len(result.samples) // len(measured)
-    pictures += [
-        (f"Posterior samples, {per} per observation, in order", _draw_samples(result.samples)),
+    figures = [("Observed", observed)] if observed is not None else []
+    num_samples = len(result.samples) // len(measured)
+    figures += [
+        (f"Posterior samples, {num_samples} per observation, in order", _draw_samples(result.samples)),
         ("Posterior mean of each observation", _draw_samples(result.posterior_mean)),
     ]
-    return _write(run, f"Posterior samples given an observation ({operator})", result, pictures, command)
+    return _write(run, f"Posterior samples given an observation ({operator})", result, figures, command)
 
 
 def _write(
     run: Run,
     title: str,
     result: RewardSearchResult | InverseProblemResult,
-    pictures: Sequence[tuple[str, Image.Image]],
-    words: Sequence[str],
+    figures: Sequence[tuple[str, Image.Image]],
+    arguments: Sequence[str],
 ) -> str:
     report = RunReport(
         title=title,
-        command=shlex.join(["feller", *words]),
+        command=shlex.join(["feller", *arguments]),
         sketch=result.sketch if isinstance(result, RewardSearchResult) else "",
         numbers=result.numbers,
         notes=result.notes,
         curve=None,
-        pictures=pictures,
+        pictures=figures,
     )
     with run.ensure_lock():
         write_report(run.path, report, NAME)
@@ -88,8 +88,8 @@ def _first(data: Dataset) -> Dataset:
 
 
 def _draw_samples(data: Dataset) -> Image.Image:
-    some = _first(data)
-    return some.modality.show(some.values, some.given)
+    subset = _first(data)
+    return subset.modality.show(subset.values, subset.given)
 
 
 def _picture(measured: Float[Tensor, " m *k"], modality: Modality) -> Image.Image | None:
@@ -137,33 +137,33 @@ def report_tuning_without_data(
 
     reporter.start("comparing with the base model")
     n = effort.n or effort.num_affordable(MAX_MEASURED, 1 / 4, draw, get_engine())
-    after = draw(n)
-    change_result = compare_tuned(fine_tuning, base, model, after, reward, rng, tuning_record.given)
+    samples = draw(n)
+    comparison = compare_tuned(fine_tuning, base, model, samples, reward, rng, tuning_record.given)
     reporter.finish()
-    valid = registration_of(after.modality).valid
-    validity = {"validity_before": valid(change_result.base_samples), "validity": valid(after)}
-    numbers = {
-        **change_result.numbers,
-        **{name: float(marks.mean()) for name, marks in validity.items() if marks is not None},
+    is_valid = registration_of(samples.modality).valid
+    validity = {"validity_before": is_valid(comparison.base_samples), "validity": is_valid(samples)}
+    metrics = {
+        **comparison.numbers,
+        **{name: float(mask.mean()) for name, mask in validity.items() if mask is not None},
     }
-    numbers |= {"steps": counters["step"], "seconds": counters["seconds"]}
+    metrics |= {"steps": counters["step"], "seconds": counters["seconds"]}
     if get_engine().is_main_process:
-        some = torch.arange(min(MAX_FIGURE_SAMPLES, n))
-        pictures = registration_of(after.modality).beside(
-            change_result.base_samples.subset(some), after.subset(some), None
+        indices = torch.arange(min(MAX_FIGURE_SAMPLES, n))
+        figures = registration_of(samples.modality).beside(
+            comparison.base_samples.subset(indices), samples.subset(indices), None
         )
         captions = ("Before fine-tuning, from the same source points", "Samples")
         page = RunReport(
             title=f"Fine-tuned on {' and '.join(tuning_record.rewards)}",
             command=tune_command(run, record, tuning_record, fine_tuning, recipe.train),
-            sketch=undertrained_tuning_notice(run, tuning_record, counters["step"], numbers),
+            sketch=undertrained_tuning_notice(run, tuning_record, counters["step"], metrics),
             compared=f"Compared: {n} samples, with {n} samples of the base model.",
-            numbers=numbers,
-            notes=(f"not compared with real data: {why}", *change_result.notes),
+            numbers=metrics,
+            notes=(f"not compared with real data: {why}", *comparison.notes),
             settings=run.read_field(run.recipe, "recipe"),
             curve=read_metrics(run.metrics),
-            pictures=[*zip(captions, pictures, strict=True)],
+            pictures=[*zip(captions, figures, strict=True)],
             heading="Before and after",
         )
         write_report(run.path, page)
-    return {**numbers, "report": f"{run.path / 'report.html'}"}
+    return {**metrics, "report": f"{run.path / 'report.html'}"}

@@ -53,8 +53,8 @@ def recorded(
         UsageError: If `file_and_text` has more than two elements, or a package is missing.
     """
     if not 1 <= len(file_and_text) <= 2:
-        words = "an audio file and, in quotes, its text"
-        raise UsageError(words, " ".join(file_and_text), argument=option_of(flag))
+        expected = "an audio file and, in quotes, its text"
+        raise UsageError(expected, " ".join(file_and_text), argument=option_of(flag))
     path = pathlib.Path(file_and_text[0])
     if not path.is_file():
         raise InputError("an audio file", "a folder" if path.is_dir() else "none", "Name a file", file=path)
@@ -146,16 +146,16 @@ def _cut(clip: AlignedRecording, max_frames: int) -> SplitUtterance | None:
     words = clip.spoken_words
     if not words:
         return None
-    first, rest = words[: len(words) // 2], words[len(words) // 2 :]
-    first = [word for word in first if first[-1].end - word.start <= max_frames]
-    rest = [word for word in rest if word.end - rest[0].start <= max_frames]
-    if not first or not rest:
+    prompt_words, target_words = words[: len(words) // 2], words[len(words) // 2 :]
+    prompt_words = [word for word in prompt_words if prompt_words[-1].end - word.start <= max_frames]
+    target_words = [word for word in target_words if word.end - target_words[0].start <= max_frames]
+    if not prompt_words or not target_words:
         return None
-    prompt = clip.between(first[0].start, first[-1].end)
-    script = voice_prompt_script(prompt, [[spoken.phone for spoken in word.phones] for word in rest])
-    real = clip.mel[rest[0].start : rest[-1].end]
-    text = " ".join(word.text for word in rest) if all(word.text for word in rest) else ""
-    return SplitUtterance(script, text, prompt.mel, real)
+    prompt = clip.between(prompt_words[0].start, prompt_words[-1].end)
+    script = voice_prompt_script(prompt, [[timed_phone.phone for timed_phone in word.phones] for word in target_words])
+    target_mel = clip.mel[target_words[0].start : target_words[-1].end]
+    text = " ".join(word.text for word in target_words) if all(word.text for word in target_words) else ""
+    return SplitUtterance(script, text, prompt.mel, target_mel)
 
 
 def clips_of(kind: Speech, data: Dataset) -> list[AlignedRecording]:
@@ -166,9 +166,9 @@ def clips_of(kind: Speech, data: Dataset) -> list[AlignedRecording]:
     values, valid = data.values, data.given["valid"]
     clips = []
     for i, text in enumerate(kind.texts(values)):
-        there = values["phone"][i] >= 0
-        names = [kind.inventory.names[p] for p in values["phone"][i, there].tolist()]
-        words = _words(names, values["duration"][i, there].tolist(), text)
+        is_phone = values["phone"][i] >= 0
+        names = [kind.inventory.names[p] for p in values["phone"][i, is_phone].tolist()]
+        words = _words(names, values["duration"][i, is_phone].tolist(), text)
         clips.append(
             AlignedRecording(
                 values["mel"][i, valid[i]], words, Waveform(np.zeros(0, dtype=np.float32), kind.mel.sample_rate)
@@ -179,21 +179,25 @@ def clips_of(kind: Speech, data: Dataset) -> list[AlignedRecording]:
 
 def _words(names: Sequence[str], lengths: Sequence[int], text: str) -> tuple[Word, ...]:
     """Return words and silences with their start and end frames."""
-    number, numbers = 0, []
+    word_index, word_indices = 0, []
     for name in names:
-        number += name == SIL or name.endswith((BEGIN, SINGLE)) or (bool(numbers) and names[len(numbers) - 1] == SIL)
-        numbers.append(number)
-    now, words = 0, []
-    for _, group in groupby(zip(numbers, names, lengths, strict=True), key=lambda entry: entry[0]):
-        spoken = []
+        word_index += (
+            name == SIL
+            or name.endswith((BEGIN, SINGLE))
+            or (bool(word_indices) and names[len(word_indices) - 1] == SIL)
+        )
+        word_indices.append(word_index)
+    frame, groups = 0, []
+    for _, group in groupby(zip(word_indices, names, lengths, strict=True), key=lambda entry: entry[0]):
+        phones = []
         for _, name, length in group:
-            spoken.append(TimedPhone(name if name == SIL else name[: -len(BEGIN)], now, length))
-            now += length
-        if spoken[0].phone != SIL or spoken[0].length:
-            words.append(spoken)
-    n_words = sum(spoken[0].phone != SIL for spoken in words)
+            phones.append(TimedPhone(name if name == SIL else name[: -len(BEGIN)], frame, length))
+            frame += length
+        if phones[0].phone != SIL or phones[0].length:
+            groups.append(phones)
+    n_words = sum(phones[0].phone != SIL for phones in groups)
     texts = iter(_words_if_aligned(text, n_words))
-    return tuple(Word("" if spoken[0].phone == SIL else next(texts), tuple(spoken)) for spoken in words)
+    return tuple(Word("" if phones[0].phone == SIL else next(texts), tuple(phones)) for phones in groups)
 
 
 def _words_if_aligned(text: str, count: int) -> Sequence[str]:

@@ -95,35 +95,38 @@ def utter(
             argument="speed",
         )
     model = load_model(run)
-    kind, place = require_speech(model), run.output_path(config.output.out)
-    kind.check_place(place)
-    if n > 1 and place.suffix.lower() == ".wav":
-        raise UsageError(f"one recording for {place.name}", f"{n:,}", "Name a folder or an .npz file", argument="n")
-    kind = kind if options.vocoder is None else replace(kind, vocoder=load_vocoder(options.vocoder, kind.mel))
-    usual = model.spec.sampling
-    sampling = replace(usual, nfe=sampler.nfe or usual.nfe, solver=sampler.solver or usual.solver)
-    manner = SpeechSynthesisConfig(sampling=sampling, guidance=guidance, speed=speed, samples_durations=n > 1)
-    asks, rng = parse_request(config, kind, transcribe or _transcribe, reporter), Rng(config.seed).fold_in("sample")
-    pieces = _pieces(model, asks, n, manner, rng, is_single_piece=options.durations is not None)
-    if len(pieces) > 1:
-        reporter.log(f"the text is synthesised in {len(pieces)} segments with cross-fades")
+    modality, path = require_speech(model), run.output_path(config.output.out)
+    modality.check_place(path)
+    if n > 1 and path.suffix.lower() == ".wav":
+        raise UsageError(f"one recording for {path.name}", f"{n:,}", "Name a folder or an .npz file", argument="n")
+    modality = (
+        modality if options.vocoder is None else replace(modality, vocoder=load_vocoder(options.vocoder, modality.mel))
+    )
+    default = model.spec.sampling
+    sampling = replace(default, nfe=sampler.nfe or default.nfe, solver=sampler.solver or default.solver)
+    synthesis_config = SpeechSynthesisConfig(sampling=sampling, guidance=guidance, speed=speed, samples_durations=n > 1)
+    request = parse_request(config, modality, transcribe or _transcribe, reporter)
+    rng = Rng(config.seed).fold_in("sample")
+    segments = _pieces(model, request, n, synthesis_config, rng, is_single_piece=options.durations is not None)
+    if len(segments) > 1:
+        reporter.log(f"the text is synthesised in {len(segments)} segments with cross-fades")
     model.network.to(get_engine().device)
     reporter.start("synthesising")
-    began, spoken = time.perf_counter(), []
-    for i, scripts in enumerate(pieces):
-        if spoken and not asks.prompt_frames:
+    start_time, outputs = time.perf_counter(), []
+    for i, scripts in enumerate(segments):
+        if outputs and not request.prompt_frames:
             scripts = [
-                continue_from(one, script, max(kind.room - sum(script.lengths), kind.room // 4))
-                for one, script in zip(spoken[-1], scripts, strict=True)
+                continue_from(output, script, max(modality.room - sum(script.lengths), modality.room // 4))
+                for output, script in zip(outputs[-1], scripts, strict=True)
             ]
-        spoken.append(synthesize(model, scripts, manner, rng.fold_in(f"piece {i}")))
-        reporter.progress((i + 1) / len(pieces))
-    seconds = time.perf_counter() - began
+        outputs.append(synthesize(model, scripts, synthesis_config, rng.fold_in(f"piece {i}")))
+        reporter.progress((i + 1) / len(segments))
+    seconds = time.perf_counter() - start_time
     reporter.start("vocoding")
-    result = _join_pieces(kind, [*zip(*spoken, strict=True)], seconds)
+    result = _join_pieces(modality, [*zip(*outputs, strict=True)], seconds)
     reporter.finish()
-    _write(result, place)
-    return result, place
+    _write(result, path)
+    return result, path
 
 
 def _transcribe(path: pathlib.Path) -> str:
@@ -137,75 +140,75 @@ def _pieces(
     model: Model, request: SpeechRequest, n: int, config: SpeechSynthesisConfig, rng: Rng, *, is_single_piece: bool
 ) -> list[list[Script]]:
     """Split a text into segments that fit the model; return, for each, n scripts (phones with durations)."""
-    kind = require_speech(model)
-    room = kind.room - request.prompt_frames
-    most = room if request.text else MAX_GROWTH * kind.longest
+    modality = require_speech(model)
+    max_length = modality.room - request.prompt_frames
+    max_frames = max_length if request.text else MAX_GROWTH * modality.longest
 
-    def scripts_of(text: str, where: str) -> tuple[list[Script], int]:
+    def scripts_of(text: str, purpose: str) -> tuple[list[Script], int]:
         script = request.make_script(text)
-        if script.shortest > most:  # too long for the duration model
+        if script.shortest > max_frames:  # too long for the duration model
             return [], script.shortest
-        scripts = with_durations(model, [script] * n, config, rng.fold_in(where))
+        scripts = with_durations(model, [script] * n, config, rng.fold_in(purpose))
         return scripts, max(sum(script.lengths[script.prompt_length :]) for script in scripts)
 
-    def fitting(text: str, where: str) -> list[list[Script]]:
-        scripts, longest = scripts_of(text, where)
-        if scripts and longest <= most:
+    def split_to_fit(text: str, purpose: str) -> list[list[Script]]:
+        scripts, longest = scripts_of(text, purpose)
+        if scripts and longest <= max_frames:
             return [scripts]
         if is_single_piece:
             raise InputError(
-                f"at most {room / FRAMES:.1f} s, the maximum output length of the model",
+                f"at most {max_length / FRAMES:.1f} s, the maximum output length of the model",
                 f"{longest / FRAMES:.1f} s",
                 "Shorten the text, or leave out the durations",
                 argument="durations",
             )
         if not text:
             raise InputError(
-                f"at most {most / FRAMES:.1f} s of speech",
+                f"at most {max_frames / FRAMES:.1f} s of speech",
                 f"{longest / FRAMES:.1f} s or more",
                 "Remove words",
             )
         first, second = split_in_two(text)
-        return [*fitting(first, f"{where}0"), *fitting(second, f"{where}1")]
+        return [*split_to_fit(first, f"{purpose}0"), *split_to_fit(second, f"{purpose}1")]
 
     texts = [request.text] if is_single_piece or not request.text else split_sentences(request.text) or [request.text]
-    texts = merge_sentences(texts, lambda text: scripts_of(text, "text")[1] <= most)
-    return [piece for i, text in enumerate(texts) for piece in fitting(text, f"text {i}.")]
+    texts = merge_sentences(texts, lambda text: scripts_of(text, "text")[1] <= max_frames)
+    return [segment for i, text in enumerate(texts) for segment in split_to_fit(text, f"text {i}.")]
 
 
-def _join_pieces(kind: Speech, rows: Sequence[Sequence[SynthesizedSpeech]], seconds: float) -> SpeechResult:
-    sounds = tuple(crossfade([_sound(kind, piece) for piece in pieces]) for pieces in rows)
+def _join_pieces(modality: Speech, rows: Sequence[Sequence[SynthesizedSpeech]], seconds: float) -> SpeechResult:
+    sounds = tuple(crossfade([_sound(modality, piece) for piece in pieces]) for pieces in rows)
     mels = [torch.cat([piece.mel[piece.first_frame :] for piece in pieces]) for pieces in rows]
     kept_mask = [torch.cat([piece.kept_mask[piece.first_frame :] for piece in pieces]) for pieces in rows]
     scripts = [[piece.script for piece in pieces] for pieces in rows]
     names = [[part.phone for script in row for part in script.parts[script.prompt_length :]] for row in scripts]
     lengths = [[length for script in row for length in script.lengths[script.prompt_length :]] for row in scripts]
     longest = max(map(len, mels))
-    phone = pad_sequence([kind.inventory.numbers(row) for row in names], batch_first=True, padding_value=-1)
+    phone = pad_sequence([modality.inventory.numbers(row) for row in names], batch_first=True, padding_value=-1)
     duration = pad_sequence([torch.tensor(row) for row in lengths], batch_first=True)
     values = {
-        "mel": pad_sequence(mels, batch_first=True, padding_value=kind.statistics.mean),
+        "mel": pad_sequence(mels, batch_first=True, padding_value=modality.statistics.mean),
         "phone": phone,
         "duration": duration,
         "kept": pad_sequence(kept_mask, batch_first=True),
     }
     valid = torch.arange(longest) < duration.sum(1, keepdim=True)
     cond = {"valid": valid, "phone": repeat_by_duration(phone.clamp(min=0), duration, longest)}
-    kind = replace(kind, longest=longest)
-    return SpeechResult(kind, Dataset(values, cond, kind), sounds, seconds)
+    modality = replace(modality, longest=longest)
+    return SpeechResult(modality, Dataset(values, cond, modality), sounds, seconds)
 
 
-def _sound(kind: Speech, spoken: SynthesizedSpeech) -> Waveform:
+def _sound(modality: Speech, speech: SynthesizedSpeech) -> Waveform:
     """Convert a generated spectrogram to audio; frames that were recorded are copied from the original audio."""
-    script, first = spoken.script, spoken.first_frame
-    made, kept_mask = kind.sound(spoken.mel[first:]), spoken.kept_mask[first:].numpy()
+    script, first_frame = speech.script, speech.first_frame
+    generated, kept_mask = modality.sound(speech.mel[first_frame:]), speech.kept_mask[first_frame:].numpy()
     if script.clip is None or not kept_mask.any():
-        return made
+        return generated
     timed_parts = zip(script.parts, script.lengths, strict=True)
     origin = np.array([frame for part, length in timed_parts for frame in _origins(part.origin, length)])
-    sound = overlay_recording(made, script.clip.sound, kept_mask, origin[first:], kind.mel.hop_length)
-    ends = origin[-1] == len(script.clip.mel) - 1
-    return replace(sound, samples=np.concatenate([sound.samples, script.clip.tail])) if ends else sound
+    sound = overlay_recording(generated, script.clip.sound, kept_mask, origin[first_frame:], modality.mel.hop_length)
+    reaches_end = origin[-1] == len(script.clip.mel) - 1
+    return replace(sound, samples=np.concatenate([sound.samples, script.clip.tail])) if reaches_end else sound
 
 
 def _origins(origin: int | None, length: int) -> Sequence[int]:
@@ -213,16 +216,16 @@ def _origins(origin: int | None, length: int) -> Sequence[int]:
     return [-1] * length if origin is None else range(origin, origin + length)
 
 
-def _write(uttered: SpeechResult, place: pathlib.Path) -> None:
+def _write(result: SpeechResult, path: pathlib.Path) -> None:
     """Write recordings in the format of the suffix; a single recording also gets an image of its spectrogram."""
-    kind, data = uttered.kind, uttered.data
-    ending = kind.check_form(place)
-    if ending == ".npz":
-        kind.write(data.values, data.given, place)
+    modality, data = result.kind, result.data
+    suffix = modality.check_form(path)
+    if suffix == ".npz":
+        modality.write(data.values, data.given, path)
         return
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.nullcontext() if ending else sample_folder.locked_folder(place):
-            kind.write_sounds(uttered.sounds, data.values, data.given, place)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.nullcontext() if suffix else sample_folder.locked_folder(path):
+            modality.write_sounds(result.sounds, data.values, data.given, path)
     except OSError as error:
-        raise cannot_write(place, error) from error
+        raise cannot_write(path, error) from error

@@ -84,13 +84,13 @@ def parse_request(config: SampleConfig, kind: Speech, transcribe: Transcriber, r
         content = _check_length(kind, clip("content"))
         if not options.style:
             return _one(resynthesis_script(content))
-        room = max(kind.room - len(content.mel), kind.room // 2)
-        return _one(style_transfer_script(truncate_clip(clip("style"), room, reporter), content))
+        max_frames = max(kind.room - len(content.mel), kind.room // 2)
+        return _one(style_transfer_script(truncate_clip(clip("style"), max_frames, reporter), content))
     text = options.text or ""
     if edit:
-        words = phonemize(kind, text, spells_unknown=options.spell, language=options.language)
+        phones = phonemize(kind, text, spells_unknown=options.spell, language=options.language)
         script = _with_table_durations(
-            editing_script(_check_length(kind, clip("edit")), text, words), options.durations
+            editing_script(_check_length(kind, clip("edit")), text, phones), options.durations
         )
         if script.is_unchanged:
             reporter.log("the recording already has this text; it is written unchanged")
@@ -98,18 +98,18 @@ def parse_request(config: SampleConfig, kind: Speech, transcribe: Transcriber, r
     phonemize(kind, text, spells_unknown=options.spell, language=options.language)  # validates the whole text first
     voice = truncate_clip(clip("voice"), kind.room // 2, reporter) if options.voice else None
 
-    def build(piece: str) -> Script:
-        words = phonemize(kind, piece, spells_unknown=options.spell, language=options.language)
-        script = text_script(words) if voice is None else voice_prompt_script(voice, words)
+    def build(segment: str) -> Script:
+        phones = phonemize(kind, segment, spells_unknown=options.spell, language=options.language)
+        script = text_script(phones) if voice is None else voice_prompt_script(voice, phones)
         return _with_table_durations(script, options.durations)
 
     return SpeechRequest(build, text, 0 if voice is None else len(voice.mel))
 
 
-def _check_length(kind: Speech, clip: AlignedRecording) -> AlignedRecording:
-    if len(clip.mel) > kind.longest:
+def _check_length(modality: Speech, clip: AlignedRecording) -> AlignedRecording:
+    if len(clip.mel) > modality.longest:
         raise InputError(
-            f"at most {kind.longest / FRAMES:g} s, the length of the longest training recording",
+            f"at most {modality.longest / FRAMES:g} s, the length of the longest training recording",
             f"{len(clip.mel) / FRAMES:.2f} s",
             "Split the recording at a pause",
             place=clip.name,
@@ -118,7 +118,7 @@ def _check_length(kind: Speech, clip: AlignedRecording) -> AlignedRecording:
 
 
 def _one(script: Script) -> SpeechRequest:
-    return SpeechRequest(lambda said: script)
+    return SpeechRequest(lambda text: script)
 
 
 def _check(options: Mapping[str, Any]) -> None:
@@ -149,24 +149,24 @@ def _check(options: Mapping[str, Any]) -> None:
 
 def _frames(span: str) -> tuple[int, int]:
     """Parse a time span in seconds into its first frame and its end frame, which is exclusive."""
-    times = SPAN.fullmatch(span.strip())
-    if times is None:
+    match = SPAN.fullmatch(span.strip())
+    if match is None:
         raise UsageError("FROM:TO in seconds, such as 1.2:2.0", repr(span[:40]), argument="span")
-    first, last = (round(float(time) * FRAMES, 6) for time in times.groups())
-    if first >= last:
+    begin, end = (round(float(time) * FRAMES, 6) for time in match.groups())
+    if begin >= end:
         raise UsageError("FROM:TO in seconds, with FROM before TO", repr(span[:40]), argument="span")
-    return math.floor(first), math.ceil(last)
+    return math.floor(begin), math.ceil(end)
 
 
 def _denoise_script(clip: AlignedRecording, span: str, reporter: Reporter) -> Script:
     """Return the script that regenerates a time span; logs a note if the span was extended to whole phones."""
-    first, last = _frames(span)
-    if last == len(clip.mel) + 1:  # the recording may end with a partial frame
-        last -= 1
-    script = denoising_script(clip, first, last)
-    new = [i for i, part in enumerate(script.parts) if not part.is_recorded and part.length]
-    begin, end = script.starts[new[0]], script.starts[new[-1]] + script.lengths[new[-1]]
-    if (begin, end) != (first, last):
+    start, stop = _frames(span)
+    if stop == len(clip.mel) + 1:  # the recording may end with a partial frame
+        stop -= 1
+    script = denoising_script(clip, start, stop)
+    new_indices = [i for i, part in enumerate(script.parts) if not part.is_recorded and part.length]
+    begin, end = script.starts[new_indices[0]], script.starts[new_indices[-1]] + script.lengths[new_indices[-1]]
+    if (begin, end) != (start, stop):
         reporter.log(f"extended to whole phones: {begin / FRAMES:.2f} to {end / FRAMES:.2f} s")
     return script
 
@@ -177,11 +177,11 @@ def _with_table_durations(script: Script, table: str | None) -> Script:
     path = pathlib.Path(table)
     if not path.is_file():
         raise InputError("a table of durations", "a folder" if path.is_dir() else "none", "Name a file", file=path)
-    before, new_parts = script.parts[: script.prompt_length], script.parts[script.prompt_length :]
+    prompt_parts, new_parts = script.parts[: script.prompt_length], script.parts[script.prompt_length :]
     durations = read_durations(path, tuple(part.phone for part in new_parts))
-    for part, frames in zip(new_parts, durations, strict=True):
-        if part.length not in (None, frames):
+    for part, length in zip(new_parts, durations, strict=True):
+        if part.length not in (None, length):
             raise InputError(
-                f"{part.length} frames for {part.phone}, which is kept from the recording", frames, file=path
+                f"{part.length} frames for {part.phone}, which is kept from the recording", length, file=path
             )
-    return script.with_durations((*(part.length or 0 for part in before), *durations))
+    return script.with_durations((*(part.length or 0 for part in prompt_parts), *durations))

@@ -66,31 +66,33 @@ def with_durations(model: Model, scripts: Sequence[Script], config: SpeechSynthe
     Raises:
         UsageError: If the model has no duration model.
     """
-    kind = require_speech(model)
+    modality = require_speech(model)
     if all(part.length is not None for script in scripts for part in script.parts):
         return [*scripts]
-    lasting = kind.duration_sampler if config.samples_durations else kind.duration_regressor
-    if lasting is None:
+    duration_model = modality.duration_sampler if config.samples_durations else modality.duration_regressor
+    if duration_model is None:
         raise UsageError("a speech model with a duration model", "a model without a duration model", "Give --durations")
-    result: list[Script] = []
+    filled: list[Script] = []
     for start in range(0, len(scripts), BATCH_SIZE):
-        some = replace(rng, first_example=rng.first_example + start)
-        result += _fill_durations(kind, lasting, scripts[start : start + BATCH_SIZE], some)
-    return [script.with_speed(config.speed).with_trimmed_silence() for script in result]
+        batch_rng = replace(rng, first_example=rng.first_example + start)
+        filled += _fill_durations(modality, duration_model, scripts[start : start + BATCH_SIZE], batch_rng)
+    return [script.with_speed(config.speed).with_trimmed_silence() for script in filled]
 
 
-def _fill_durations(kind: Speech, lasting: DurationModel, scripts: Sequence[Script], rng: Rng) -> list[Script]:
+def _fill_durations(
+    modality: Speech, duration_model: DurationModel, scripts: Sequence[Script], rng: Rng
+) -> list[Script]:
     """Return scripts in which missing durations are infilled; each phone except silence gets at least one frame."""
-    phone = _rows([kind.inventory.numbers([part.phone for part in script.parts]) for script in scripts])
+    phone = _rows([modality.inventory.numbers([part.phone for part in script.parts]) for script in scripts])
     duration = _rows([torch.tensor([part.length or 0 for part in script.parts]) for script in scripts])
     kept_mask = _rows([torch.tensor([part.length is not None for part in script.parts]) for script in scripts])
     valid = _rows([torch.ones(len(script.parts), dtype=torch.bool) for script in scripts])
-    durations = lasting.infill(duration, kept_mask, phone, rng=rng.fold_in("durations"), valid=valid)
-    rows = []
+    durations = duration_model.infill(duration, kept_mask, phone, rng=rng.fold_in("durations"), valid=valid)
+    filled = []
     for script, row in zip(scripts, durations.tolist(), strict=True):
-        least = [int(part.length is None and part.phone != SIL) for part in script.parts]
-        rows.append(script.with_durations([max(*pair) for pair in zip(row, least, strict=False)]))
-    return rows
+        min_lengths = [int(part.length is None and part.phone != SIL) for part in script.parts]
+        filled.append(script.with_durations([max(*pair) for pair in zip(row, min_lengths, strict=False)]))
+    return filled
 
 
 def synthesize(
@@ -108,15 +110,15 @@ def synthesize(
         UsageError: If a script has missing durations, or only durations of zero.
         InputError: If the samples diverge.
     """
-    spoken: list[SynthesizedSpeech] = []
+    outputs: list[SynthesizedSpeech] = []
     for start in range(0, len(scripts), BATCH_SIZE):
-        spoken += _synthesize_batch(
+        outputs += _synthesize_batch(
             model,
             scripts[start : start + BATCH_SIZE],
             config,
             replace(rng, first_example=rng.first_example + start),
         )
-    return spoken
+    return outputs
 
 
 def continue_from(spoken: SynthesizedSpeech, script: Script, max_frames: int) -> Script:
@@ -142,16 +144,16 @@ def continue_from(spoken: SynthesizedSpeech, script: Script, max_frames: int) ->
 def _synthesize_batch(
     model: Model, scripts: Sequence[Script], config: SpeechSynthesisConfig, rng: Rng
 ) -> list[SynthesizedSpeech]:
-    kind, device = require_speech(model), next(model.network.parameters()).device
+    modality, device = require_speech(model), next(model.network.parameters()).device
     if not all(sum(script.lengths) for script in scripts):
         raise UsageError("a positive total duration", "0", "Give other durations")
-    laid = [_frame_inputs(kind, script) for script in scripts]
-    mel, kept_mask, phone = (_rows([each[i] for each in laid]) for i in range(3))
-    valid = _rows([torch.ones(len(each[0]), dtype=torch.bool) for each in laid])
+    inputs = [_frame_inputs(modality, script) for script in scripts]
+    mel, kept_mask, phone = (_rows([entry[i] for entry in inputs]) for i in range(3))
+    valid = _rows([torch.ones(len(entry[0]), dtype=torch.bool) for entry in inputs])
     frames = infill(
         model.network.eval(),
         require_affine_path(model),
-        kind.encode({"mel": mel}).to(device),
+        modality.encode({"mel": mel}).to(device),
         kept_mask.to(device),
         phone.to(device),
         rng=rng.fold_in("frames"),
@@ -159,19 +161,19 @@ def _synthesize_batch(
         sampling=config.sampling,
         guidance=config.guidance,
     )
-    made = torch.where(kept_mask[:, :, None], mel, kind.decode(frames.cpu())["mel"])
+    generated = torch.where(kept_mask[:, :, None], mel, modality.decode(frames.cpu())["mel"])
     return [
-        SynthesizedSpeech(script, row[: len(each[0])], each[1])
-        for script, row, each in zip(scripts, made, laid, strict=True)
+        SynthesizedSpeech(script, row[: len(entry[0])], entry[1])
+        for script, row, entry in zip(scripts, generated, inputs, strict=True)
     ]
 
 
-def _frame_inputs(kind: Speech, script: Script) -> tuple[Tensor, Tensor, Int64[Tensor, " frames"]]:
+def _frame_inputs(modality: Speech, script: Script) -> tuple[Tensor, Tensor, Int64[Tensor, " frames"]]:
     """Return the mel frames of a script, a mask of those that are recorded, and the phone index of each frame."""
     lengths = torch.tensor(script.lengths)
-    phone = kind.inventory.numbers([part.phone for part in script.parts]).repeat_interleave(lengths)
+    phone = modality.inventory.numbers([part.phone for part in script.parts]).repeat_interleave(lengths)
     kept_mask = torch.tensor([part.is_recorded for part in script.parts]).repeat_interleave(lengths)
-    mel = torch.full((len(phone), kind.mel.n_mels), kind.statistics.mean)
+    mel = torch.full((len(phone), modality.mel.n_mels), modality.statistics.mean)
     for part, start, length in zip(script.parts, script.starts, script.lengths, strict=True):
         if script.clip is not None and part.origin is not None:
             mel[start : start + length] = script.clip.mel[part.origin : part.origin + length]
@@ -210,32 +212,32 @@ def phonemize(
         return _phonemize_foreign(kind, text, language)
     phones, missing = Lexicon(cmu_entries(), kind.user_pronunciations).phones(text, spelled=spells_unknown)
     if missing:
-        named = ", ".join(word[:LETTERS] for word in missing[:LISTED]) + (", ..." if len(missing) > LISTED else "")
-        what = "word" if len(missing) == 1 else "words"
+        listed = ", ".join(word[:LETTERS] for word in missing[:LISTED]) + (", ..." if len(missing) > LISTED else "")
+        noun = "word" if len(missing) == 1 else "words"
         remedy = "" if spells_unknown else ", or spell them out with --spell"
         raise InputError(
             "words of the pronunciation dictionary",
-            f"{len(missing):,} unknown {what}: {named}",
+            f"{len(missing):,} unknown {noun}: {listed}",
             f"Replace these words{remedy}",
         )
     return phones
 
 
-def _phonemize_foreign(kind: Speech, text: str, language: str | None) -> tuple[Pronunciation, ...]:
+def _phonemize_foreign(modality: Speech, text: str, language: str | None) -> tuple[Pronunciation, ...]:
     """Return the phones of words for a non-English model, from pronunciations of the user or from eSpeak."""
-    lexicon, phones = Lexicon({}, kind.user_pronunciations), []
+    lexicon, phones = Lexicon({}, modality.user_pronunciations), []
     for word in written_words(text):
-        own = lexicon.pronunciations(word.lower())
-        if not own and language is None:
+        user_phones = lexicon.pronunciations(word.lower())
+        if not user_phones and language is None:
             raise UsageError(
                 f"the language of {word!r}", "none", "Give its eSpeak code, such as de or fr-fr", argument="language"
             )
-        phones.append(own[0] if own else phones_of(word, language or "", kind.inventory.phones)[0])
-    odd = sorted({phone for word in phones for phone in word} - {*kind.inventory.phones})
-    if odd:
+        phones.append(user_phones[0] if user_phones else phones_of(word, language or "", modality.inventory.phones)[0])
+    unknown = sorted({phone for word in phones for phone in word} - {*modality.inventory.phones})
+    if unknown:
         raise InputError(
             "only phones that occur in the training data",
-            ", ".join(odd[:LISTED]),
+            ", ".join(unknown[:LISTED]),
             "Use other words, or give their phones",
         )
     return tuple(phones)
@@ -243,16 +245,16 @@ def _phonemize_foreign(kind: Speech, text: str, language: str | None) -> tuple[P
 
 def merge_sentences(texts: list[str], fits: Callable[[str], bool]) -> list[str]:
     """Merge consecutive texts while the merged text fits the model, because a segment is generated with one voice."""
-    longer = texts[:1]
+    merged = texts[:1]
     for text in texts[1:]:
-        joined = f"{longer[-1]} {text}"
-        longer[-1:] = [joined] if fits(joined) else [longer[-1], text]
-    return longer
+        joined = f"{merged[-1]} {text}"
+        merged[-1:] = [joined] if fits(joined) else [merged[-1], text]
+    return merged
 
 
 def split_sentences(text: str) -> list[str]:
     """Split a text into sentences; sentences without a word are dropped."""
-    return [part for part in (each.strip() for each in SENTENCE.split(text)) if re.search(r"\w", part)]
+    return [sentence for sentence in (piece.strip() for piece in SENTENCE.split(text)) if re.search(r"\w", sentence)]
 
 
 def split_in_two(text: str) -> tuple[str, str]:
@@ -265,5 +267,7 @@ def split_in_two(text: str) -> tuple[str, str]:
     if len(words) < 2:
         raise InputError("words that fit the maximum length of the model", f"{text[:40]!r}", "Use shorter words")
     middle = len(words) / 2
-    places = sorted(range(1, len(words)), key=lambda i: abs(i - middle) - (words[i - 1][-1] in ",-") * len(words) / 4)
-    return " ".join(words[: places[0]]), " ".join(words[places[0] :])
+    positions = sorted(
+        range(1, len(words)), key=lambda i: abs(i - middle) - (words[i - 1][-1] in ",-") * len(words) / 4
+    )
+    return " ".join(words[: positions[0]]), " ".join(words[positions[0] :])

@@ -55,39 +55,41 @@ def _phases(count: str | None) -> GriffinLim:
     return GriffinLim(int(count))
 
 
-def _of_run(path: pathlib.Path, settings: MelConfig) -> NeuralVocoder:
+def _of_run(path: pathlib.Path, mel_config: MelConfig) -> NeuralVocoder:
     model = load_model(Run(path))
-    kind, network = model.spec.architecture, model.network
-    if not isinstance(kind, SpectralVocoder) or not isinstance(network, SpectralVocoderNetwork):
+    architecture, network = model.spec.architecture, model.network
+    if not isinstance(architecture, SpectralVocoder) or not isinstance(network, SpectralVocoderNetwork):
         raise UsageError("not a vocoder run", remedy="Fit a vocoder: feller fit RECORDINGS --recipe vocoder", file=path)
-    if kind.mel != settings:
-        raise InputError(f"a vocoder of log mels with {settings}", f"{path} with {kind.mel}", "Fit another vocoder")
-    return NeuralVocoder(network.eval().requires_grad_(False), settings)
+    if architecture.mel != mel_config:
+        raise InputError(
+            f"a vocoder of log mels with {mel_config}", f"{path} with {architecture.mel}", "Fit another vocoder"
+        )
+    return NeuralVocoder(network.eval().requires_grad_(False), mel_config)
 
 
-def _of_weights(path: pathlib.Path, settings: MelConfig) -> NeuralVocoder:
+def _of_weights(path: pathlib.Path, mel_config: MelConfig) -> NeuralVocoder:
     """Load a pretrained HiFi-GAN generator, without executing code from its files."""
     file = _weights_in(path) if path.is_dir() else path
     if file.suffix.lower() != WEIGHTS:
         _refuse(file)
-    config = file.parent / CONFIG
-    with error_context(config):
-        described = read_json(config)
-        kind = _parse_config(described)
-        if kind.hop != settings.hop_length:
+    config_path = file.parent / CONFIG
+    with error_context(config_path):
+        content = read_json(config_path)
+        config = _parse_config(content)
+        if config.hop != mel_config.hop_length:
             raise InputError(
-                f"upsampling rates with the product {settings.hop_length} (hop length)", kind.upsample_rates
+                f"upsampling rates with the product {mel_config.hop_length} (hop length)", config.upsample_rates
             )
-        _check_mel(described, settings)
+        _check_mel(content, mel_config)
     weights, _ = load_tensors(file)
     with error_context(file):
-        return NeuralVocoder(load_generator(kind, settings.n_mels, weights), settings)
+        return NeuralVocoder(load_generator(config, mel_config.n_mels, weights), mel_config)
 
 
 def _weights_in(folder: pathlib.Path) -> pathlib.Path:
     """Return the path of the only weights file in a folder."""
-    inside = sorted(path for path in folder.iterdir() if path.is_file())
-    weight_files = [path for path in inside if path.suffix.lower() == WEIGHTS]
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    weight_files = [path for path in files if path.suffix.lower() == WEIGHTS]
     if len(weight_files) == 1:
         return weight_files[0]
     if weight_files:
@@ -97,7 +99,7 @@ def _weights_in(folder: pathlib.Path) -> pathlib.Path:
             f"Name one of the files, such as {weight_files[0]}",
             file=folder,
         )
-    for path in inside:
+    for path in files:
         if path.suffix.lower() in PICKLES:
             _refuse(path)
     raise InputError(f"a run, or {CONFIG} and one {WEIGHTS} file", "neither", file=folder)
@@ -127,23 +129,23 @@ def _parse_config(config: Any) -> HiFiGAN:
     return from_dict(HiFiGAN, {name: config[name] for name in names})
 
 
-def _check_mel(config: dict[str, Any], settings: MelConfig) -> None:
+def _check_mel(config: dict[str, Any], mel_config: MelConfig) -> None:
     """Raise an InputError if weights were trained for another mel configuration."""
-    ours = {
-        "sampling_rate": settings.sample_rate,
-        "n_fft": settings.n_fft,
-        "win_size": settings.win_length,
-        "hop_size": settings.hop_length,
-        "num_mels": settings.n_mels,
+    expected = {
+        "sampling_rate": mel_config.sample_rate,
+        "n_fft": mel_config.n_fft,
+        "win_size": mel_config.win_length,
+        "hop_size": mel_config.hop_length,
+        "num_mels": mel_config.n_mels,
         "fmin": 0,
-        "fmax": settings.f_max,
+        "fmax": mel_config.f_max,
     }
-    theirs = {name: config[name] for name in ours if name in config}
-    if "fmax" in theirs and theirs["fmax"] is None:
-        theirs["fmax"] = settings.sample_rate // 2
-    wrong = [name for name, value in theirs.items() if value != ours[name]]
-    if wrong:
-        differences = ", ".join(f"{name} {ours[name]}; found {theirs[name]}" for name in wrong)
+    recorded = {name: config[name] for name in expected if name in config}
+    if "fmax" in recorded and recorded["fmax"] is None:
+        recorded["fmax"] = mel_config.sample_rate // 2
+    different = [name for name, value in recorded.items() if value != expected[name]]
+    if different:
+        differences = ", ".join(f"{name} {expected[name]}; found {recorded[name]}" for name in different)
         raise InputError(
             f"weights for other log mels: expected {differences}", remedy="Use weights for this mel configuration"
         )

@@ -77,16 +77,16 @@ def solve_inverse_problem(run: Run, config: SteerConfig, *, reporter: Reporter =
             "inverse problems need a flow model with an affine path (points, images); this model"
             f" {family.describe()}. Use a reward instead: feller steer RUN --reward"
         )
-    place = run.output_path(config.out)
-    modality.check_place(place)
+    out_path = run.output_path(config.out)
+    modality.check_place(out_path)
     template = modality.decode_soft(model.spec.space.sample_base(1, Rng(0).stream("shape")))
     if not isinstance(template, torch.Tensor):
         raise UsageError(
             f"inverse problems need a model of points or images; this model's data are {modality.display_name}"
         )
     shape = tuple(template.shape[1:])
-    hole = None if options.mask is None else read_mask(pathlib.Path(options.mask), shape)
-    operator = parse_operator(options.operator or "", hole, shape)
+    mask = None if options.mask is None else read_mask(pathlib.Path(options.mask), shape)
+    operator = parse_operator(options.operator or "", mask, shape)
     _check_scales(operator, modality, noise)
     measured = read_measurements(file, operator, modality, shape)
     if isinstance(operator, Inpaint):
@@ -95,24 +95,26 @@ def solve_inverse_problem(run: Run, config: SteerConfig, *, reporter: Reporter =
     conditions = _complete_conditions(model, n * len(measured), conditions_given, rng)
     task = _InverseTask(model, operator, measured.repeat_interleave(n, 0), noise, conditions, rng)
     solutions = _solve(task, solver, config.guidance, reporter)
-    state = torch.cat([one.state for one in solutions])
+    state = torch.cat([solution.state for solution in solutions])
     samples = Dataset(modality.decode(state), conditions, modality)
-    middle = state.unflatten(0, (-1, n)).mean(1)
-    first = torch.arange(0, len(state), n)
-    mean = Dataset(modality.decode(middle), tree_map(lambda leaf: leaf[first], conditions), modality)
-    modality.write(samples.values, samples.given, place)
-    residual = torch.cat([one.residual for one in solutions]).double().mean().sqrt().item()
-    numbers = {
+    state_mean = state.unflatten(0, (-1, n)).mean(1)
+    first_rows = torch.arange(0, len(state), n)
+    posterior_mean = Dataset(modality.decode(state_mean), tree_map(lambda leaf: leaf[first_rows], conditions), modality)
+    modality.write(samples.values, samples.given, out_path)
+    residual = torch.cat([solution.residual for solution in solutions]).double().mean().sqrt().item()
+    metrics = {
         "n": len(samples),
         "observations": len(measured),
         "residual": residual * _unit(operator, modality),
         "residual_before": _prior_residual(task) * _unit(operator, modality),
         "noise": noise,
-        "calls": torch.cat([one.nfe for one in solutions]).double().mean().item(),
+        "calls": torch.cat([solution.nfe for solution in solutions]).double().mean().item(),
         **_unknown_parameter(solutions),
         "seconds": time.monotonic() - start_time,
     }
-    return InverseProblemResult(samples, mean, measured, numbers, place, _assumption_notes(model, solver, config))
+    return InverseProblemResult(
+        samples, posterior_mean, measured, metrics, out_path, _assumption_notes(model, solver, config)
+    )
 
 
 def _check_scales(operator: Operator, modality: Modality, noise: float) -> None:
@@ -165,9 +167,9 @@ class _InverseTask:
 def _solve(task: _InverseTask, solver: InverseSolver, guidance: float, reporter: Reporter) -> list[InverseSolution]:
     spec, device = task.model.spec, next(task.model.network.parameters()).device
     path = cast(Affine, spec.path)
-    size, solutions = max(1, default_batch_size(spec.space, device) // BATCH_SIZE_DIVISOR), []
+    batch_size, solutions = max(1, default_batch_size(spec.space, device) // BATCH_SIZE_DIVISOR), []
     reporter.start("solving the inverse problem")
-    for rows, on_progress in iter_batches(len(task.measured), size, reporter.progress):
+    for rows, on_progress in iter_batches(len(task.measured), batch_size, reporter.progress):
         batch_rng = replace(task.rng, first_example=rows.start)
         cond = tree_map(lambda leaf, rows=rows: leaf[rows].to(device), task.conditions)
         prior_model = PriorModel(make_process(task.model, cond, {}, guidance), path, spec.space)
@@ -180,8 +182,8 @@ def _solve(task: _InverseTask, solver: InverseSolver, guidance: float, reporter:
 
 def _prior_residual(task: _InverseTask) -> float:
     """Return the root mean squared residual of samples drawn without the measurement."""
-    some, modality = slice(None, MAX_PRIOR_SAMPLES), task.model.spec.modality
-    cond, measured = tree_map(lambda leaf: leaf[some], task.conditions), task.measured[some]
+    rows, modality = slice(None, MAX_PRIOR_SAMPLES), task.model.spec.modality
+    cond, measured = tree_map(lambda leaf: leaf[rows], task.conditions), task.measured[rows]
     samples = task.model.sample_dataset(len(measured), given=cond, rng=task.rng.fold_in("any"))
     state = modality.encode(samples.values)
     problem = _pose_problem(task.operator, measured, 0.0, modality, state)
@@ -195,10 +197,10 @@ def _assumption_notes(model: Model, solver: InverseSolver, config: SteerConfig) 
         notes.append(f"--scale {solver.guidance.scale:g} was chosen, the default of {options.method}")
     if config.steps is None and isinstance(solver, DFlow) and isinstance(solver.minimizer, LBFGS):
         notes.append(f"each sample is optimised for at most {solver.minimizer.steps} steps (--steps)")
-    free = [name for name in model.spec.frequencies if name not in single_values(config.given)]
-    if free:
+    unset = [name for name in model.spec.frequencies if name not in single_values(config.given)]
+    if unset:
         condition_text = "is unconditional" if model.spec.cond_dropout else "was sampled with its training frequencies"
-        notes += [f"{name} {condition_text} (--given {name}=...)" for name in free]
+        notes += [f"{name} {condition_text} (--given {name}=...)" for name in unset]
     return tuple(notes)
 
 
@@ -220,11 +222,11 @@ def _unit(operator: Operator, modality: Modality) -> float:
 def _scales(modality: Modality) -> Float[Tensor, " 1 *d"]:
     """Return the scale of each data value, relative to the state of the model."""
     like = modality.space().sample_base(1, Rng(0).stream("shape"))
-    zero, one = (modality.decode_soft(torch.full_like(like, number)) for number in (0.0, 1.0))
+    zero, one = (modality.decode_soft(torch.full_like(like, level)) for level in (0.0, 1.0))
     return (one - zero).abs()
 
 
 def _unknown_parameter(solutions: list[InverseSolution]) -> dict[str, float]:
     """Return the mean estimate of the operator's unknown parameter; empty if the operator has none."""
-    estimates = [one.unknown for one in solutions if one.unknown is not None]
+    estimates = [solution.unknown for solution in solutions if solution.unknown is not None]
     return {"unknown": torch.cat(estimates).double().mean().item()} if estimates else {}

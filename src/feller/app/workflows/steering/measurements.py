@@ -50,7 +50,7 @@ def parse_operator(words: str, mask: Bool[Tensor, " *d"] | None, shape: tuple[in
     if ".py:" in words:
         operator = _own(words, shape)
     else:
-        name, _, number = words.partition("=")
+        name, _, parameter = words.partition("=")
         if name not in OPERATORS:
             raise UsageError.unknown_name("operator", name, OPERATORS, alternatives=", or file.py:FUNCTION")
         if name == "inpaint" and mask is None:
@@ -63,32 +63,32 @@ def parse_operator(words: str, mask: Bool[Tensor, " *d"] | None, shape: tuple[in
                 argument="mask",
             )
         try:
-            operator = Inpaint(mask) if mask is not None else OPERATORS[name](number)
+            operator = Inpaint(mask) if mask is not None else OPERATORS[name](parameter)
         except UsageError as error:
             raise UsageError(error, place=f"--operator {words}") from error
     _check_differentiable(operator, words, shape)
     return operator
 
 
-def _number(kind: Callable[[float], Operator], default: float) -> Callable[[str], Operator]:
+def _number(factory: Callable[[float], Operator], default: float) -> Callable[[str], Operator]:
     """Return a function from the text of an operator's parameter to the operator."""
 
     def make(text: str) -> Operator:
         try:
-            number = float(text) if text else default
+            parameter = float(text) if text else default
         except ValueError:
             raise UsageError(expected="a number after the operator's name", found=repr(text)) from None
-        if not math.isfinite(number):
+        if not math.isfinite(parameter):
             raise UsageError(expected="a finite number after the operator's name", found=repr(text))
-        return kind(number)
+        return factory(parameter)
 
     return make
 
 
-def _whole(number: float) -> int:
-    if number != int(number):
-        raise UsageError(expected="a whole number after the operator's name", found=f"{number:g}")
-    return int(number)
+def _whole(value: float) -> int:
+    if value != int(value):
+        raise UsageError(expected="a whole number after the operator's name", found=f"{value:g}")
+    return int(value)
 
 
 OPERATORS: dict[str, Callable[[str], Operator]] = {
@@ -103,29 +103,29 @@ OPERATORS: dict[str, Callable[[str], Operator]] = {
 """Operator name -> function from the text of its parameter to the operator."""
 
 
-def _own(words: str, shape: tuple[int, ...]) -> Operator:
+def _own(text: str, shape: tuple[int, ...]) -> Operator:
     """Return a user-defined operator; with two functions it is linear, and the second is its adjoint."""
-    file, _, names = words.rpartition(":")
+    file, _, names = text.rpartition(":")
     functions = [load_function(f"{file}:{name.strip()}") for name in names.split(",")]
     if len(functions) == 1:
         return CustomOperator(functions[0])
     if len(functions) != 2:
-        raise UsageError("file.py:function, or file.py:forward,adjoint", repr(words))
+        raise UsageError("file.py:function, or file.py:forward,adjoint", repr(text))
     operator = CustomLinearOperator(functions[0], functions[1])
     check_adjoint(operator, shape)
     return operator
 
 
-def _check_differentiable(operator: Operator, words: str, shape: tuple[int, ...]) -> None:
+def _check_differentiable(operator: Operator, text: str, shape: tuple[int, ...]) -> None:
     """Raise an error unless a user-defined operator is differentiable and finite on two trial examples."""
     with torch.enable_grad():
         x = torch.full((2, *shape), 0.5).requires_grad_()
         measurements = operator(x)
     if not measurements.requires_grad:
-        raise InputError(f"the operator {words} has no gradient; use differentiable torch operations")
+        raise InputError(f"the operator {text} has no gradient; use differentiable torch operations")
     if not torch.isfinite(measurements).all():
         raise InputError(
-            f"the operator {words} gives measurements that are not finite for an example with all values 0.5"
+            f"the operator {text} gives measurements that are not finite for an example with all values 0.5"
         )
 
 
@@ -185,14 +185,14 @@ def read_measurements(
 
 def _match_shape(array: np.ndarray, expected: tuple[int, ...]) -> np.ndarray | None:
     """Return measurements as [m, ...], from one or several; image channels may be first, last or omitted."""
-    forms = [expected]
+    layouts = [expected]
     if len(expected) == 3:
-        forms += [(*expected[1:], expected[0]), *([expected[1:]] if expected[0] == 1 else [])]
-    for form in forms:
-        if array.shape == form:
+        layouts += [(*expected[1:], expected[0]), *([expected[1:]] if expected[0] == 1 else [])]
+    for layout in layouts:
+        if array.shape == layout:
             array = array[None]
-        if array.shape[1:] == form:
-            if len(form) == 3 and form != expected:
+        if array.shape[1:] == layout:
+            if len(layout) == 3 and layout != expected:
                 array = array.transpose(0, 3, 1, 2)
             return array.reshape(len(array), *expected)
     return None

@@ -35,23 +35,23 @@ def check_differentiable(model: Model, sampling: SamplerConfig, clamped: dict[st
         raise UsageError(
             f"the reward search differentiates through the solver; use one of {', '.join(VELOCITY_SOLVERS)}"
         )
-    symbols = "the reward search needs gradients, but this model's data are discrete"
+    message = "the reward search needs gradients, but this model's data are discrete"
     if not model.family.is_process:
-        raise UsageError(model.family.why_no_samples or symbols)
+        raise UsageError(model.family.why_no_samples or message)
     path = model.spec.path
-    jumping = [
+    discrete = [
         name
-        for name, part in getattr(path, "leaf_paths", {}).items()
-        if any(one.has_jumps for one in iter_leaf_paths(part))
+        for name, leaf_path in getattr(path, "leaf_paths", {}).items()
+        if any(subpath.has_jumps for subpath in iter_leaf_paths(leaf_path))
     ]
-    free = [name for name in jumping if name not in clamped]
-    if free:
+    unclamped = [name for name in discrete if name not in clamped]
+    if unclamped:
         raise UsageError(
             "the reward search needs gradients, but discrete parts of the data have none",
-            remedy=f"Fix {', '.join(free)} with --given",
+            remedy=f"Fix {', '.join(unclamped)} with --given",
         )
-    if not jumping and any(one.has_jumps for one in iter_leaf_paths(path)):
-        raise UsageError(symbols)
+    if not discrete and any(subpath.has_jumps for subpath in iter_leaf_paths(path)):
+        raise UsageError(message)
 
 
 def make_process(model: Model, cond: Cond, clamped: dict[str, State], guidance: float) -> Callable[[Tensor], Process]:
@@ -109,34 +109,42 @@ def search_problem(
         raise UsageError("optimising conditions does not support guidance", remedy="Leave out --guidance")
     space = model.spec.space
     _, solver, times = sampling.resolve(model.spec.path, space)
-    vectors = {} if variables == "source" else condition_embeddings(model.network, cond)
+    cond_embeddings = {} if variables == "source" else condition_embeddings(model.network, cond)
 
     def flow(source: State, embeddings: dict[str, Tensor], rows: Tensor) -> State:
         x = model.spec.path.initial_state(source)
-        held = tree_map(lambda leaf: leaf[rows], clamped)
+        batch_clamped = tree_map(lambda leaf: leaf[rows], clamped)
         batch_cond = {**tree_map(lambda leaf: leaf[rows], cond), **embeddings}
-        process = make_process(model, batch_cond, held, guidance)
+        process = make_process(model, batch_cond, batch_clamped, guidance)
         indices = torch.arange(len(rows), device=rows.device)
-        return solve_flow(process, times, solver, rng)({**x, **held} if held else x, indices)
+        return solve_flow(process, times, solver, rng)({**x, **batch_clamped} if batch_clamped else x, indices)
 
-    def part(rows: Tensor) -> State:
+    def source_rows(rows: Tensor) -> State:
         return tree_map(lambda leaf: leaf[rows], x_0)
 
-    flat: dict[str, Space] = {name: Euclidean(tuple(leaf.shape[1:])) for name, leaf in vectors.items()}
+    embedding_spaces: dict[str, Space] = {
+        name: Euclidean(tuple(leaf.shape[1:])) for name, leaf in cond_embeddings.items()
+    }
     if variables == "source":
         return SearchProblem(lambda source, rows: flow(source, {}, rows), x_0, space, cond.get("valid"))
     if variables == "condition":
-        return SearchProblem(lambda embeddings, rows: flow(part(rows), embeddings, rows), vectors, Product(flat))
-    named = {f"{CONDITION}{name}": leaf for name, leaf in vectors.items()}
+        return SearchProblem(
+            lambda embeddings, rows: flow(source_rows(rows), embeddings, rows),
+            cond_embeddings,
+            Product(embedding_spaces),
+        )
+    named_embeddings = {f"{CONDITION}{name}": leaf for name, leaf in cond_embeddings.items()}
     is_tensor = not isinstance(x_0, dict)
 
-    def both(now: State, rows: Tensor) -> State:
-        embeddings = {name: now[f"{CONDITION}{name}"] for name in vectors}
-        rest = {name: leaf for name, leaf in now.items() if name not in named}
-        return flow(rest[SOURCE] if is_tensor else rest, embeddings, rows)
+    def joint_flow(state: State, rows: Tensor) -> State:
+        embeddings = {name: state[f"{CONDITION}{name}"] for name in cond_embeddings}
+        source_leaves = {name: leaf for name, leaf in state.items() if name not in named_embeddings}
+        return flow(source_leaves[SOURCE] if is_tensor else source_leaves, embeddings, rows)
 
     sources = {SOURCE: x_0} if is_tensor else x_0
     spaces: dict[str, Space] = {name: part_of(space, name) for name in sources} if not is_tensor else {SOURCE: space}
-    wide: dict[str, Space] = {f"{CONDITION}{name}": one for name, one in flat.items()}
-    real = {name: submask(cond.get("valid"), name) for name in sources}
-    return SearchProblem(both, {**sources, **named}, Product({**spaces, **wide}), real)
+    cond_spaces: dict[str, Space] = {
+        f"{CONDITION}{name}": embedding_space for name, embedding_space in embedding_spaces.items()
+    }
+    mask = {name: submask(cond.get("valid"), name) for name in sources}
+    return SearchProblem(joint_flow, {**sources, **named_embeddings}, Product({**spaces, **cond_spaces}), mask)

@@ -75,39 +75,37 @@ def search_reward(run: Run, config: SteerConfig, *, reporter: Reporter = SILENT)
         InputError: If the run is damaged, or the reward is not finite or has no gradient at the start.
         UsageError: If an argument is wrong, or the model does not support steering.
     """
-    rewards, conditions_given, seed, over = (
-        config.rewards,
-        single_values(config.given),
-        config.seed,
-        config.search.optimize,
-    )
+    rewards = config.rewards
+    conditions_given = single_values(config.given)
+    seed = config.seed
+    variables = config.search.optimize
     n, prior = N if config.n is None else config.n, parse_prior(config.search.prior)
     steps = STEPS if config.steps is None else config.steps
     sampling = SamplerConfig(config.search.solver or DEFAULT_SAMPLER.solver, config.search.nfe or DEFAULT_SAMPLER.nfe)
     model, start_time = load_model(run), time.monotonic()
-    sketch = read_undertrained_notice(run)
+    notice = read_undertrained_notice(run)
     model.network.to(get_engine().device)
     modality = model.spec.modality
-    place = run.output_path(config.out)
-    modality.check_place(place)
+    path = run.output_path(config.out)
+    modality.check_place(path)
     total_reward, rng = parse_rewards(run, modality, rewards), Rng(seed).fold_in("sample")
     reward = StateReward(total_reward, modality)
-    conditions, fixed = model.parse_conditions(n, conditions_given or None, rng)
+    conditions, clamped = model.parse_conditions(n, conditions_given or None, rng)
     conditions = modality.add_derived_conditions(conditions)
-    check_differentiable(model, sampling, fixed)
+    check_differentiable(model, sampling, clamped)
     # also raises the errors of a failing reward
-    search = _choose_minimizer(model, total_reward, rewards, steps, seed, reporter)
+    make_minimizer = _choose_minimizer(model, total_reward, rewards, steps, seed, reporter)
     for text, term in zip(rewards, total_reward.terms, strict=True):
         if is_user_reward(text) and term.violation is None:
             reporter.log(_unbounded(text, term.factor))
     reporter.start("optimising the reward")
     unsteered_batches, solutions = [], []
     device = next(model.network.parameters()).device
-    size = max(1, default_batch_size(model.spec.space, device) // BATCH_SIZE_DIVISOR)
-    for rows, on_progress in iter_batches(n, size, reporter.progress):
+    batch_size = max(1, default_batch_size(model.spec.space, device) // BATCH_SIZE_DIVISOR)
+    for rows, on_progress in iter_batches(n, batch_size, reporter.progress):
         count, batch_rng = rows.stop - rows.start, replace(rng, first_example=rows.start)
         batch_cond, batch_clamped = (
-            tree_map(lambda leaf, rows=rows: leaf[rows].to(device), tree) for tree in (conditions, fixed)
+            tree_map(lambda leaf, rows=rows: leaf[rows].to(device), tree) for tree in (conditions, clamped)
         )
         x_0 = model.spec.space.sample_base(count, batch_rng.stream("source"), device)
         problem = search_problem(
@@ -117,14 +115,14 @@ def search_reward(run: Run, config: SteerConfig, *, reporter: Reporter = SILENT)
             batch_clamped,
             guidance=config.guidance,
             sampling=sampling,
-            variables=over,
+            variables=variables,
             rng=batch_rng,
         )
         with torch.no_grad():
             unsteered_batches.append(problem.flow(problem.start, torch.arange(count, device=device)))
 
-        def loss(end: State, numbers: Tensor, batch_cond: Cond = batch_cond) -> Tensor:
-            return -reward_or_nan(reward, end, tree_map(lambda leaf: leaf[numbers], batch_cond))
+        def loss(endpoint: State, indices: Tensor, batch_cond: Cond = batch_cond) -> Tensor:
+            return -reward_or_nan(reward, endpoint, tree_map(lambda leaf: leaf[indices], batch_cond))
 
         solutions.append(
             optimize_source(
@@ -132,30 +130,33 @@ def search_reward(run: Run, config: SteerConfig, *, reporter: Reporter = SILENT)
                 loss,
                 problem.start,
                 problem.space,
-                minimizer=search(rows.start),
+                minimizer=make_minimizer(rows.start),
                 prior=prior,
                 mask=problem.mask,
                 on_progress=on_progress,
             )
         )
     reporter.finish()
-    before, steered = (
-        Dataset(concatenate(*(modality.decode(part) for part in ends)), conditions, modality)
-        for ends in (unsteered_batches, [one.end for one in solutions])
+    unsteered, steered = (
+        Dataset(concatenate(*(modality.decode(state) for state in batches)), conditions, modality)
+        for batches in (unsteered_batches, [solution.end for solution in solutions])
     )
-    modality.write(steered.values, steered.given, place)
-    numbers = {**_numbers(total_reward, before, steered, solutions, over), "seconds": time.monotonic() - start_time}
-    unknown = registration_of(modality).valid_needs if "validity" not in numbers else ""
-    free = [name for name in model.spec.frequencies if name not in conditions_given]
+    modality.write(steered.values, steered.given, path)
+    metrics = {
+        **_numbers(total_reward, unsteered, steered, solutions, variables),
+        "seconds": time.monotonic() - start_time,
+    }
+    missing_package = registration_of(modality).valid_needs if "validity" not in metrics else ""
+    sampled = [name for name in model.spec.frequencies if name not in conditions_given]
     notes = (
         f"each sample is optimised for at most {steps} steps; each solve takes {sampling.nfe} network calls (--steps,"
         " --nfe)",
-        *(f"{name} was sampled with its training frequencies (--given {name}=...)" for name in free),
-        *([f"the validity of samples was not checked: install {unknown}"] if unknown else []),
+        *(f"{name} was sampled with its training frequencies (--given {name}=...)" for name in sampled),
+        *([f"the validity of samples was not checked: install {missing_package}"] if missing_package else []),
     )
-    if sketch:
-        reporter.log(f"the steered model is undertrained: {sketch}")
-    return RewardSearchResult(before, steered, numbers, place, notes, sketch)
+    if notice:
+        reporter.log(f"the steered model is undertrained: {notice}")
+    return RewardSearchResult(unsteered, steered, metrics, path, notes, notice)
 
 
 def parse_prior(text: str) -> SourcePrior:
@@ -168,12 +169,12 @@ def parse_prior(text: str) -> SourcePrior:
     if text in ("shell", "none"):
         return NormConstraint() if text == "shell" else NoPrior()
     try:
-        number = float(strength)
+        weight = float(strength)
     except ValueError:
-        number = -1.0
-    if name != "radius" or not 0 <= number < math.inf:
+        weight = -1.0
+    if name != "radius" or not 0 <= weight < math.inf:
         raise UsageError("shell, radius=NUMBER or none", repr(text), argument="prior")
-    return ChiPrior(number)
+    return ChiPrior(weight)
 
 
 def reward_or_nan(reward: StateReward, x: State, cond: Cond) -> Tensor:
@@ -185,54 +186,58 @@ def reward_or_nan(reward: StateReward, x: State, cond: Cond) -> Tensor:
 
 
 def _numbers(
-    reward: RewardSum, before: Dataset, after: Dataset, solutions: list[OptimizedSource], variables: str
+    reward: RewardSum, unsteered: Dataset, steered: Dataset, solutions: list[OptimizedSource], variables: str
 ) -> dict[str, Any]:
     """Return the metrics of a reward search, computed from the samples as written to files."""
-    rewards = [dataset_reward(reward, data) for data in (before, after)]
-    calls = torch.cat([one.nfe for one in solutions]).double()
-    improved = rewards[1] > rewards[0]
-    sizes = None if variables == "condition" else torch.cat([_size(one.source) for one in solutions]).mean().item()
+    rewards = [dataset_reward(reward, data) for data in (unsteered, steered)]
+    nfe = torch.cat([solution.nfe for solution in solutions]).double()
+    is_improved = rewards[1] > rewards[0]
+    source_size = (
+        None
+        if variables == "condition"
+        else torch.cat([_size(solution.source) for solution in solutions]).mean().item()
+    )
     return {
-        "n": len(after),
+        "n": len(steered),
         "reward_before": rewards[0].mean().item(),
         "reward": rewards[1].mean().item(),
-        **({} if reward.bounded_reward is None else _bounded(reward.bounded_reward, before, after)),
-        "improved": improved.double().mean().item(),
-        **_validity(before, after, improved),
-        "solves": calls.mean().item(),
-        **({} if sizes is None else {"source_size": sizes}),
+        **({} if reward.bounded_reward is None else _bounded(reward.bounded_reward, unsteered, steered)),
+        "improved": is_improved.double().mean().item(),
+        **_validity(unsteered, steered, is_improved),
+        "solves": nfe.mean().item(),
+        **({} if source_size is None else {"source_size": source_size}),
     }
 
 
-def _validity(before: Dataset, after: Dataset, improved: Bool[Tensor, " n"]) -> dict[str, float]:
+def _validity(unsteered: Dataset, steered: Dataset, improved: Bool[Tensor, " n"]) -> dict[str, float]:
     """Return the fractions of valid samples: before, after, and improved as well; empty without a validity rule."""
-    valid = registration_of(after.modality).valid
-    was, now = valid(before), valid(after)
-    if was is None or now is None:
+    is_valid = registration_of(steered.modality).valid
+    valid_before, valid_after = is_valid(unsteered), is_valid(steered)
+    if valid_before is None or valid_after is None:
         return {}
-    both = now & improved.cpu().numpy()
-    shares = {"validity_before": was, "validity": now, "improved_valid": both}
-    return {name: float(marks.mean()) for name, marks in shares.items()}
+    improved_valid = valid_after & improved.cpu().numpy()
+    masks = {"validity_before": valid_before, "validity": valid_after, "improved_valid": improved_valid}
+    return {name: float(mask.mean()) for name, mask in masks.items()}
 
 
-def _bounded(reward: Reward, before: Dataset, after: Dataset) -> dict[str, float]:
+def _bounded(reward: Reward, unsteered: Dataset, steered: Dataset) -> dict[str, float]:
     """Return the mean, before and after the search, of the quantity for which the reward sets a target."""
-    data_by_name = {"bounded_before": before, "bounded": after}
+    data_by_name = {"bounded_before": unsteered, "bounded": steered}
     return {name: dataset_reward(reward, data).mean().item() for name, data in data_by_name.items()}
 
 
 def _unbounded(text: str, factor: float) -> str:
     """Return a note that a user-defined reward is unbounded, and how to set a target for it."""
-    name, side = text.rpartition("*")[2].strip(), "<=" if factor < 0 else ">="
-    return f'the reward has no bound, so it is optimised without limit; `--reward "{name} {side} NUMBER"` sets a target'
+    name, sign = text.rpartition("*")[2].strip(), "<=" if factor < 0 else ">="
+    return f'the reward has no bound, so it is optimised without limit; `--reward "{name} {sign} NUMBER"` sets a target'
 
 
 def _size(source: State) -> Tensor:
     """Return the mean square of the entries of each source point, which is about 1 under the source distribution."""
     if isinstance(source, dict):
         source = {name: leaf for name, leaf in source.items() if not name.startswith(CONDITION)}
-    real = [leaf.flatten(1).double() for leaf in leaves(source) if leaf.is_floating_point()]
-    return torch.cat(real, 1).square().mean(1)
+    entries = [leaf.flatten(1).double() for leaf in leaves(source) if leaf.is_floating_point()]
+    return torch.cat(entries, 1).square().mean(1)
 
 
 def _choose_minimizer(
@@ -243,13 +248,13 @@ def _choose_minimizer(
     Returns:
         Function from the index of a batch's first sample to the minimiser of this batch.
     """
-    without = nondifferentiable_rewards(model, reward, rewards)
-    if not without:
+    no_gradient = nondifferentiable_rewards(model, reward, rewards)
+    if not no_gradient:
         # one line search per sample: a shared one would couple the samples of a batch
-        return lambda first: LBFGS(steps=steps, max_line_search=LINE_SEARCH_STEPS)
+        return lambda first_example: LBFGS(steps=steps, max_line_search=LINE_SEARCH_STEPS)
     reporter.log(
-        f"no gradient: {', '.join(without)}; using an evolution strategy with {Evolution.population} proposals per step"
-        " and sample"
+        f"no gradient: {', '.join(no_gradient)}; using an evolution strategy with {Evolution.population} proposals per"
+        " step and sample"
     )
     rng = Rng(seed).fold_in("search")
-    return lambda first: Evolution(steps=steps, rng=replace(rng, first_example=first))
+    return lambda first_example: Evolution(steps=steps, rng=replace(rng, first_example=first_example))

@@ -43,7 +43,7 @@ def parse_rewards(run: Run, modality: Modality, texts: Sequence[str]) -> RewardS
         InputError: If user code fails.
     """
     return parse_reward(
-        texts, _named_rewards(run, modality), lambda words: code_reward(words) or _regressor_reward(modality, words)
+        texts, _named_rewards(run, modality), lambda text: code_reward(text) or _regressor_reward(modality, text)
     )
 
 
@@ -55,11 +55,11 @@ def parse_recorded_rewards(run: Run, modality: Modality, texts: Sequence[str]) -
             `parse_rewards`.
     """
 
-    def refuse(words: str) -> Reward:
-        if words.startswith(MEMORY_PREFIX):
-            return user_reward(load_function(words))  # defined in this process
+    def refuse(text: str) -> Reward:
+        if text.startswith(MEMORY_PREFIX):
+            return user_reward(load_function(text))  # defined in this process
         raise UsageError(
-            "this run's reward is custom code or another run", remedy=f"Repeat the reward with --reward {words!r}"
+            "this run's reward is custom code or another run", remedy=f"Repeat the reward with --reward {text!r}"
         )
 
     return parse_reward(texts, _named_rewards(run, modality), refuse)
@@ -67,14 +67,14 @@ def parse_recorded_rewards(run: Run, modality: Modality, texts: Sequence[str]) -
 
 def _named_rewards(run: Run, modality: Modality) -> dict[str, RewardFactory]:
     """Return the built-in rewards of a modality by name, including those of the run's judge network."""
-    named = image_rewards(modality)
+    factories = image_rewards(modality)
     if (images := modality.view(Images)) is not None and images.classes:
-        named["class"] = lambda words: _class(run, images, words)
+        factories["class"] = lambda text: _class(run, images, text)
     if (molecules := modality.view(Molecules)) is not None:
-        named["rdkit"] = lambda words: MoleculeReward(molecules, words)
+        factories["rdkit"] = lambda text: MoleculeReward(molecules, text)
     if (crystals := modality.view(Crystals)) is not None:
-        named["chgnet"] = lambda words: crystal_reward(crystals, words)
-    return named
+        factories["chgnet"] = lambda text: crystal_reward(crystals, text)
+    return factories
 
 
 def nondifferentiable_rewards(model: Model, reward: RewardSum, texts: Sequence[str]) -> list[str]:
@@ -113,44 +113,46 @@ class RegressorReward:
         return self.regressor(values, cond)[:, self.index]
 
 
-def _regressor_reward(modality: Modality, words: str) -> Reward | None:
+def _regressor_reward(modality: Modality, text: str) -> Reward | None:
     """Return the reward for a regressor run, given as `RUN`, `RUN:NAME` or `RUN=CLASS,CLASS`; None for other text."""
-    readings = ((words, "", ""), words.rpartition(":"), words.rpartition("="))
-    match = next((one for one in readings if one[0] and (pathlib.Path(one[0]) / "model.json").is_file()), None)
+    partitions = ((text, "", ""), text.rpartition(":"), text.rpartition("="))
+    match = next(
+        (parts for parts in partitions if parts[0] and (pathlib.Path(parts[0]) / "model.json").is_file()), None
+    )
     if match is None:
         return None
-    folder, between, rest = match
+    folder, separator, suffix = match
     try:
-        oracle = TrainedRegressor(load_model(open_run(folder)), modality)
+        regressor = TrainedRegressor(load_model(open_run(folder)), modality)
     except UsageError as error:
         raise UsageError(f"cannot be a reward: {error}", file=folder) from error
-    target = oracle.target
+    target = regressor.target
     if target.classes:
-        return _of_classes(folder, oracle, rest if between == "=" else "")
-    if between == "=" or (not rest and len(target.names) > 1):
-        raise UsageError.unknown_name("reward", rest, target.names, alternatives=f", as {folder}:NAME")
-    if rest and rest not in target.names:
-        raise UsageError.unknown_name("reward", rest, target.names, file=folder)
-    return RegressorReward(oracle, target.names.index(rest) if rest else 0)
+        return _of_classes(folder, regressor, suffix if separator == "=" else "")
+    if separator == "=" or (not suffix and len(target.names) > 1):
+        raise UsageError.unknown_name("reward", suffix, target.names, alternatives=f", as {folder}:NAME")
+    if suffix and suffix not in target.names:
+        raise UsageError.unknown_name("reward", suffix, target.names, file=folder)
+    return RegressorReward(regressor, target.names.index(suffix) if suffix else 0)
 
 
-def _of_classes(folder: str, oracle: TrainedRegressor, words: str) -> ClassReward:
+def _of_classes(folder: str, regressor: TrainedRegressor, text: str) -> ClassReward:
     """Return the reward given by a classifier's total probability of some classes."""
-    classes, names = oracle.target.classes, words.split(",")
-    wrong = [name for name in names if name not in classes]
-    if wrong:
-        raise UsageError.unknown_name("reward", wrong[0], classes, alternatives=f", as {folder}=CLASS")
-    return ClassReward(oracle, tuple(classes.index(name) for name in names))
+    classes, names = regressor.target.classes, text.split(",")
+    unknown = [name for name in names if name not in classes]
+    if unknown:
+        raise UsageError.unknown_name("reward", unknown[0], classes, alternatives=f", as {folder}=CLASS")
+    return ClassReward(regressor, tuple(classes.index(name) for name in names))
 
 
-def _class(run: Run, modality: Images, words: str) -> ClassReward:
+def _class(run: Run, modality: Images, text: str) -> ClassReward:
     """Return the reward given by the judge network's total probability of some image classes."""
-    names = words.split(",")
-    if not words:
+    names = text.split(",")
+    if not text:
         raise UsageError("class needs a value, such as class=7 or class=1,3,7")
-    numbers = [class_number(name, modality.classes) for name in names]
-    if None in numbers:
-        raise unknown_class(UsageError, "class", names[numbers.index(None)], modality.classes)
+    indices = [class_number(name, modality.classes) for name in names]
+    if None in indices:
+        raise unknown_class(UsageError, "class", names[indices.index(None)], modality.classes)
     if not run.judge.is_file():
         raise UsageError(
             "has no judge network, which classifies images",
@@ -160,7 +162,7 @@ def _class(run: Run, modality: Images, words: str) -> ClassReward:
     judge = load_judge(run.judge)
     if judge.target != "label":
         raise UsageError(f"the judge network of {run.path} has no classes, because the data had none")
-    return ClassReward(_Logits(judge), tuple(number for number in numbers if number is not None))
+    return ClassReward(_Logits(judge), tuple(index for index in indices if index is not None))
 
 
 class _Logits:
