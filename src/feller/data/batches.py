@@ -38,17 +38,17 @@ class Prefetcher:
         """Return the given rows of the batch of a step."""
         key = (step, (rows.start, rows.stop, rows.step))
         with self._lock:
-            ready = self._waiting.pop(key, None)
-            for wrong in self._waiting.values():
-                wrong.cancel()
+            pending = self._waiting.pop(key, None)
+            for stale in self._waiting.values():
+                stale.cancel()
             self._waiting.clear()
             stride = 1 if self._last is None or step <= self._last else step - self._last
             self._last = step
-        found = self._read(step, rows) if ready is None else ready.result()
-        after = step + stride
+        batch = self._read(step, rows) if pending is None else pending.result()
+        next_step = step + stride
         with self._lock:
-            self._waiting[(after, key[1])] = self._reader.submit(self._read, after, rows)
-        return found
+            self._waiting[(next_step, key[1])] = self._reader.submit(self._read, next_step, rows)
+        return batch
 
 
 Batch = dict[str, Any]
@@ -70,25 +70,25 @@ def batch_loader(
     targets = {} if dataset.target is None else {"target": dataset.targets(dataset.target)}
     if sum(leaf.numel() * 4 for leaf in leaves(dataset.values)) <= MAX_ENCODED_BYTES:
         return shuffled_loader({"x_1": encode(dataset.values), "given": dataset.given, **targets}, size, rng, lengths)
-    raw = shuffled_loader({"x_1": dataset.values, "given": dataset.given, **targets}, size, rng, lengths)
+    raw_loader = shuffled_loader({"x_1": dataset.values, "given": dataset.given, **targets}, size, rng, lengths)
 
     def batch(step: int, rows: slice) -> Batch:
-        found = raw(step, rows)
-        return {**found, "x_1": encode(found["x_1"])}
+        raw_batch = raw_loader(step, rows)
+        return {**raw_batch, "x_1": encode(raw_batch["x_1"])}
 
     return batch
 
 
 def _streamed(dataset: Dataset, size: int, rng: Rng) -> Callable[[int, slice], Batch]:
     """Return a function that loads batches from a stream, in the order that the examples would have in memory."""
-    pieces = None if dataset.stream is None else dataset.stream.chunks
-    order = shuffled_loader({"number": torch.arange(dataset.total)}, size, rng, chunks=pieces)
+    chunks = None if dataset.stream is None else dataset.stream.chunks
+    index_loader = shuffled_loader({"number": torch.arange(dataset.total)}, size, rng, chunks=chunks)
 
     def batch(step: int, rows: slice) -> Batch:
-        numbers = order(step, rows)["number"]
-        some = dataset.take(numbers if len(numbers) else torch.zeros(1, dtype=torch.long))
-        found = {"x_1": some.modality.encode(some.values), "given": some.given}
-        return found if len(numbers) else tree_map(lambda leaf: leaf[:0], found)
+        index = index_loader(step, rows)["number"]
+        examples = dataset.take(index if len(index) else torch.zeros(1, dtype=torch.long))
+        encoded = {"x_1": examples.modality.encode(examples.values), "given": examples.given}
+        return encoded if len(index) else tree_map(lambda leaf: leaf[:0], encoded)
 
     return Prefetcher(batch)
 
@@ -127,22 +127,22 @@ def shuffled_loader(
     @functools.lru_cache(maxsize=2)
     def order(epoch: int) -> Tensor:
         order_rng = rng.stream("order", epoch)
-        order = torch.randperm(n, generator=order_rng.shared_generator())
-        order = order if chunks is None else _order_by_chunk(order, chunks, order_rng)
+        permutation = torch.randperm(n, generator=order_rng.shared_generator())
+        permutation = permutation if chunks is None else _order_by_chunk(permutation, chunks, order_rng)
         return (
-            order
+            permutation
             if lengths is None
-            else _bucket_by_length(order, lengths, size, -epoch * n % size, rng.stream("alike", epoch))
+            else _bucket_by_length(permutation, lengths, size, -epoch * n % size, rng.stream("alike", epoch))
         )
 
     def batch(step: int, rows: slice) -> Batch:
         first, last, stride = rows.indices(size)
         start, stop = step * size + first, step * size + max(first, last)
-        pieces = [
+        slices = [
             order(epoch)[max(start - epoch * n, 0) : min(stop - epoch * n, n)]
             for epoch in range(start // n, -(-stop // n))
         ]
-        index = torch.cat(pieces)[::stride] if pieces else torch.empty(0, dtype=torch.long)
+        index = torch.cat(slices)[::stride] if slices else torch.empty(0, dtype=torch.long)
         return tree_map(lambda leaf: leaf[index], examples)
 
     return batch
@@ -151,23 +151,23 @@ def shuffled_loader(
 def _order_by_chunk(order: Int64[Tensor, " n"], chunks: ReadChunks, rng: RandomStream) -> Int64[Tensor, " n"]:
     """Restrict a permutation to windows of `chunks_in_memory` randomly chosen chunks, visited one after another."""
     chunk_ids = chunks.chunk_ids.long()
-    names = chunk_ids.unique()
-    place = torch.empty(int(names[-1]) + 1, dtype=torch.long)
-    place[names] = torch.randperm(len(names), generator=rng.shared_generator())
-    window = place[chunk_ids[order]] // chunks.chunks_in_memory
+    ids = chunk_ids.unique()
+    rank = torch.empty(int(ids[-1]) + 1, dtype=torch.long)
+    rank[ids] = torch.randperm(len(ids), generator=rng.shared_generator())
+    window = rank[chunk_ids[order]] // chunks.chunks_in_memory
     return order[window.argsort(stable=True)]
 
 
 def _bucket_by_length(
-    order: Int64[Tensor, " n"], lengths: Int64[Tensor, " n"], size: int, first: int, rng: RandomStream
+    order: Int64[Tensor, " n"], lengths: Int64[Tensor, " n"], size: int, start: int, rng: RandomStream
 ) -> Int64[Tensor, " n"]:
     """Sort windows of the order by length, cut them into batches, and shuffle the batches."""
-    rest = order[first:]
-    whole = len(rest) // size * size
-    pieces = [piece[lengths[piece].argsort(stable=True)] for piece in rest[:whole].split(BUCKET_BATCHES * size)]
-    rows = torch.cat([order[:0], *pieces]).reshape(-1, size)
-    rows = rows[torch.randperm(len(rows), generator=rng.shared_generator())]
-    return torch.cat([order[:first], rows.reshape(-1), rest[whole:]])
+    tail = order[start:]
+    end = len(tail) // size * size
+    buckets = [bucket[lengths[bucket].argsort(stable=True)] for bucket in tail[:end].split(BUCKET_BATCHES * size)]
+    batches = torch.cat([order[:0], *buckets]).reshape(-1, size)
+    batches = batches[torch.randperm(len(batches), generator=rng.shared_generator())]
+    return torch.cat([order[:start], batches.reshape(-1), tail[end:]])
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,18 +208,18 @@ def split(
     if groups is None:
         given = dataset.given
         if dataset.stream is not None:
-            given = {name: known for name, known in dataset.stream.given.items() if name in given}
+            given = {name: labels for name, labels in dataset.stream.given.items() if name in given}
         order = torch.randperm(n, generator=rng.stream("split").shared_generator())
-        aside = torch.zeros(n, dtype=torch.bool)
-        aside[(order[_place(given, order).argsort(stable=True)] if stratified else order)[:num_held_out]] = True
+        held_out = torch.zeros(n, dtype=torch.bool)
+        held_out[(order[_place(given, order).argsort(stable=True)] if stratified else order)[:num_held_out]] = True
     else:
-        aside = _some_groups(groups, num_held_out, rng)
+        held_out = _some_groups(groups, num_held_out, rng)
     if dataset.stream is not None:
-        train = stream_subset(dataset.stream, ~aside)
-        held = dataset.subset((~aside[dataset.stream.sample_index]).nonzero()[:, 0])
-        back = aside.nonzero()[:, 0]
-        return replace(held, stream=train), dataset.take(back) if len(back) else dataset.subset(back)
-    return dataset.subset((~aside).nonzero()[:, 0]), dataset.subset(aside.nonzero()[:, 0])
+        train = stream_subset(dataset.stream, ~held_out)
+        train_sample = dataset.subset((~held_out[dataset.stream.sample_index]).nonzero()[:, 0])
+        index = held_out.nonzero()[:, 0]
+        return replace(train_sample, stream=train), dataset.take(index) if len(index) else dataset.subset(index)
+    return dataset.subset((~held_out).nonzero()[:, 0]), dataset.subset(held_out.nonzero()[:, 0])
 
 
 def check_held_out_fraction(fraction: float) -> None:
@@ -229,19 +229,19 @@ def check_held_out_fraction(fraction: float) -> None:
 
 def _some_groups(groups: Tensor, num_held_out: int, rng: Rng) -> Tensor:
     """Select random groups whose total size is nearest to `num_held_out`; returns a mask, [n]."""
-    names, sizes = groups.unique(return_counts=True)
-    order = torch.randperm(len(names), generator=rng.stream("split").shared_generator())
-    if num_held_out == 0 or len(names) < 2:
+    group_ids, sizes = groups.unique(return_counts=True)
+    order = torch.randperm(len(group_ids), generator=rng.stream("split").shared_generator())
+    if num_held_out == 0 or len(group_ids) < 2:
         return torch.zeros(len(groups), dtype=torch.bool)
-    number = int((sizes[order].cumsum(0) - num_held_out).abs().argmin()) + 1
-    return torch.isin(groups, names[order[: min(number, len(names) - 1)]])
+    num_groups = int((sizes[order].cumsum(0) - num_held_out).abs().argmin()) + 1
+    return torch.isin(groups, group_ids[order[: min(num_groups, len(group_ids) - 1)]])
 
 
 def _place(given: Cond, order: Tensor) -> Tensor:
     """Return the relative rank of each example within its class, in (0, 1); the lowest ranks are held out."""
-    label = given["label"][order] if "label" in given else torch.zeros_like(order)
-    place = torch.empty(len(order), dtype=torch.float64)
-    for number in label.unique():
-        members = (label == number).nonzero()[:, 0]
-        place[members] = (torch.arange(len(members), dtype=torch.float64) + 0.5) / len(members)
-    return place
+    labels = given["label"][order] if "label" in given else torch.zeros_like(order)
+    rank = torch.empty(len(order), dtype=torch.float64)
+    for class_id in labels.unique():
+        members = (labels == class_id).nonzero()[:, 0]
+        rank[members] = (torch.arange(len(members), dtype=torch.float64) + 0.5) / len(members)
+    return rank

@@ -25,8 +25,8 @@ OTHERS = (
 def _others() -> tuple[str, ...]:
     from matplotlib.font_manager import fontManager
 
-    there = {font.name for font in fontManager.ttflist}
-    return tuple(name for name in OTHERS if name in there)
+    installed = {font.name for font in fontManager.ttflist}
+    return tuple(name for name in OTHERS if name in installed)
 
 
 @functools.cache
@@ -42,7 +42,7 @@ def save_figure(figure: Any, file: Any) -> None:
     from matplotlib.text import Text
 
     for text in figure.findobj(Text):
-        if any(ord(letter) not in _usual() for letter in text.get_text() if letter.isprintable()):
+        if any(ord(char) not in _usual() for char in text.get_text() if char.isprintable()):
             text.set_fontfamily([*text.get_fontfamily(), *_others()])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # no installed font has some characters
@@ -54,8 +54,8 @@ def to_image(drawing: Any) -> Image.Image:
     if isinstance(drawing, Image.Image):
         return drawing
     if not hasattr(drawing, "savefig"):
-        found = type(drawing).__name__
-        raise InputError(argument="figure", expected="a matplotlib figure or a PIL image", found=found)
+        type_name = type(drawing).__name__
+        raise InputError(argument="figure", expected="a matplotlib figure or a PIL image", found=type_name)
     file = io.BytesIO()
     save_figure(drawing, file)
     return Image.open(file).convert("RGB")
@@ -91,22 +91,22 @@ def axisless_panels(
     `width`, `height` and `title` (height of the title) are in inches per panel. `limits` are the axis limits `xlim` and
     `ylim`.
     """
-    across = min(count, columns or math.ceil(math.sqrt(count)))
-    down = -(-count // across)
-    figure, drawn = blank_figure(width * across, height * down, layout=None), []
+    num_columns = min(count, columns or math.ceil(math.sqrt(count)))
+    num_rows = -(-count // num_columns)
+    figure, axes = blank_figure(width * num_columns, height * num_rows, layout=None), []
     for i in range(count):
-        corner = i % across / across, 1 - (i // across + 1) / down
-        drawn.append(figure.add_axes((*corner, 1 / across, (1 - title / height) / down), **limits))
-        drawn[-1].set_axis_off()
-    return figure, drawn
+        corner = i % num_columns / num_columns, 1 - (i // num_columns + 1) / num_rows
+        axes.append(figure.add_axes((*corner, 1 / num_columns, (1 - title / height) / num_rows), **limits))
+        axes[-1].set_axis_off()
+    return figure, axes
 
 
 def panels(count: int, across: int | None, *, width: float, height: float) -> tuple[Any, list[Any]]:
     """Return a figure and `count` panels, `across` per row (default 3), each `width` x `height` inches."""
     across = min(count, across or 3)
-    down = -(-count // across)
-    figure = blank_figure(width * across, height * down)
-    return figure, [figure.add_subplot(down, across, i + 1) for i in range(count)]
+    num_rows = -(-count // across)
+    figure = blank_figure(width * across, height * num_rows)
+    return figure, [figure.add_subplot(num_rows, across, i + 1) for i in range(count)]
 
 
 def class_masks(n: int, labels: np.ndarray | None, classes: tuple[str, ...]) -> Iterator[tuple[str, np.ndarray]]:
@@ -128,7 +128,7 @@ def figure_to_image(figure: Any, labels: np.ndarray | None, classes: tuple[str, 
     if labels is not None and len(classes) <= LEGEND:
         from matplotlib.lines import Line2D
 
-        marks = [Line2D([], [], marker="o", linestyle="", color=f"C{i}") for i in range(len(classes))]
-        for text in figure.legend(marks, classes, loc="outside right upper").get_texts():
+        handles = [Line2D([], [], marker="o", linestyle="", color=f"C{i}") for i in range(len(classes))]
+        for text in figure.legend(handles, classes, loc="outside right upper").get_texts():
             text.set_parse_math(False)
     return to_image(figure)

@@ -19,8 +19,8 @@ def sha256_of(*parts: object) -> str:
     digest = hashlib.sha256()
     for part in parts:
         content = part.samples if isinstance(part, Waveform) else part.numpy() if isinstance(part, Tensor) else part
-        is_numbers = isinstance(content, np.ndarray)
-        digest.update(np.ascontiguousarray(content).tobytes() if is_numbers else repr_before(content).encode())
+        is_array = isinstance(content, np.ndarray)
+        digest.update(np.ascontiguousarray(content).tobytes() if is_array else repr_before(content).encode())
     return digest.hexdigest()
 
 

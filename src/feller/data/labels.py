@@ -37,8 +37,8 @@ def encode_labels(labels: list[str], where: str) -> tuple[np.ndarray, tuple[str,
             "Rename the label column, or leave it out",
             place=where,
         )
-    position = {name: i for i, name in enumerate(names)}
-    return np.array([position[label] for label in labels]), tuple(names)
+    ids = {name: i for i, name in enumerate(names)}
+    return np.array([ids[label] for label in labels]), tuple(names)
 
 
 def class_number(value: str | int, classes: Sequence[str]) -> int | None:
@@ -46,15 +46,15 @@ def class_number(value: str | int, classes: Sequence[str]) -> int | None:
     text = str(value)
     if text in classes:
         return classes.index(text)
-    counts = text.isdecimal() and len(text) < 10 and not any(name.removeprefix("-").isdecimal() for name in classes)
-    return int(text) if counts and int(text) < len(classes) else None
+    is_id = text.isdecimal() and len(text) < 10 and not any(name.removeprefix("-").isdecimal() for name in classes)
+    return int(text) if is_id and int(text) < len(classes) else None
 
 
 def unknown_class(kind: type[Line], argument: str, name: object, classes: Sequence[str]) -> Line:
     """Return the error for an unknown class; its message lists the class names in the order of their ids."""
-    numbers = all(one.removeprefix("-").isdecimal() for one in classes)
-    more = "" if numbers or not classes else f", or a number from 0 to {len(classes) - 1}"
-    return kind.unknown_name(argument, name, classes, alternatives=more, in_order=not numbers)
+    is_numeric = all(class_name.removeprefix("-").isdecimal() for class_name in classes)
+    hint = "" if is_numeric or not classes else f", or a number from 0 to {len(classes) - 1}"
+    return kind.unknown_name(argument, name, classes, alternatives=hint, in_order=not is_numeric)
 
 
 def renumbered(label: Tensor, theirs: Sequence[str], ours: Sequence[str]) -> Tensor:
@@ -62,11 +62,11 @@ def renumbered(label: Tensor, theirs: Sequence[str], ours: Sequence[str]) -> Ten
 
     InputError if an example has a class that `ours` does not contain.
     """
-    numbers = [class_number(name, ours) for name in theirs]
-    if strange := [i for i in label.unique().tolist() if i < len(theirs) and numbers[i] is None]:
-        raise unknown_class(InputError, "class", theirs[strange[0]], ours)
-    lookup = [-1 if number is None else number for number in numbers]
-    return torch.tensor([*lookup, len(ours)], device=label.device)[label.clamp(max=len(theirs))]
+    new_ids = [class_number(name, ours) for name in theirs]
+    if unknown := [i for i in label.unique().tolist() if i < len(theirs) and new_ids[i] is None]:
+        raise unknown_class(InputError, "class", theirs[unknown[0]], ours)
+    id_map = [-1 if class_id is None else class_id for class_id in new_ids]
+    return torch.tensor([*id_map, len(ours)], device=label.device)[label.clamp(max=len(theirs))]
 
 
 def relabel(raw: RawExamples, classes: tuple[str, ...]) -> Cond:

@@ -48,11 +48,11 @@ class Target:
     """All class names in the data, if the target is restricted to some of the classes."""
 
     def __post_init__(self) -> None:
-        numbers = 0 if self.classes else len(self.names)
-        right = len(self.means) == len(self.scales) == numbers and all(0 < s < math.inf for s in self.scales)
+        count = 0 if self.classes else len(self.names)
+        is_valid = len(self.means) == len(self.scales) == count and all(0 < s < math.inf for s in self.scales)
         if not {*self.classes} <= {*(self.all_classes or self.classes)}:
             raise InputError(f"target classes among {', '.join(self.all_classes)}", ", ".join(self.classes))
-        if not self.names or not right or (self.classes and len(self.names) > 1):
+        if not self.names or not is_valid or (self.classes and len(self.names) > 1):
             raise InputError(
                 "a mean and a positive standard deviation for each property, or a single property with classes", self
             )
@@ -188,8 +188,8 @@ class Modality(abc.ABC):
     @property
     def writers(self) -> dict[str, Writer]:
         """Writers of samples by file suffix; the writer of the empty suffix writes a folder."""
-        forms: dict[str, Writer] = {".npz": self._write_arrays, "": self._write_folder}
-        return {**dict.fromkeys((".csv", ".parquet"), self._write_frame), **forms} if self._has_frame else forms
+        by_suffix: dict[str, Writer] = {".npz": self._write_arrays, "": self._write_folder}
+        return {**dict.fromkeys((".csv", ".parquet"), self._write_frame), **by_suffix} if self._has_frame else by_suffix
 
     @property
     def _has_frame(self) -> bool:
@@ -206,11 +206,11 @@ class Modality(abc.ABC):
             replace_file(out, frame.to_csv(index=False))
 
     def _write_folder(self, values: State, given: Cond, out: pathlib.Path) -> None:
-        few = min(num_examples(values), MAX_FIGURE_EXAMPLES)
+        count = min(num_examples(values), MAX_FIGURE_EXAMPLES)
         sample_folder.prepare(out)
         name = ROWS if self._has_frame else "samples.npz"
-        some = tree_map(lambda leaf: leaf[:few], values), tree_map(lambda leaf: leaf[:few], given)
-        sample_folder.save_overview(self.show(*some), out, [name])
+        first_examples = tree_map(lambda leaf: leaf[:count], values), tree_map(lambda leaf: leaf[:count], given)
+        sample_folder.save_overview(self.show(*first_examples), out, [name])
         self.writers[pathlib.PurePath(name).suffix](values, given, out / name)
 
     @property
@@ -326,11 +326,11 @@ class Modality(abc.ABC):
         Raises:
             InputError: If the data contain a label that is not a class of this modality.
         """
-        theirs, ours = data.modality.conditions.get("label", ()), self.conditions.get("label", ())
-        if theirs == ours or not theirs or not ours or "label" not in data.given:
+        old_classes, classes = data.modality.conditions.get("label", ()), self.conditions.get("label", ())
+        if old_classes == classes or not old_classes or not classes or "label" not in data.given:
             return replace(data, modality=self)
         return replace(
-            data, given={**data.given, "label": renumbered(data.given["label"], theirs, ours)}, modality=self
+            data, given={**data.given, "label": renumbered(data.given["label"], old_classes, classes)}, modality=self
         )
 
     def select_columns(self, names: Sequence[str]) -> tuple[str, ...]:
@@ -357,14 +357,14 @@ class Modality(abc.ABC):
             InputError: If the type, shape or column names do not match.
         """
         fingerprint = fingerprint_of(raw) if self.has_computed_values else ""
-        cells = raw if isinstance(raw, RawTable) else None
+        table = raw if isinstance(raw, RawTable) else None
         return Dataset(
             *self.values_from_raw(raw),
             self,
             raw.notes,
             properties=property_tensors(raw),
             fingerprint=fingerprint,
-            raw_table=cells,
+            raw_table=table,
         )
 
     @property
@@ -382,11 +382,11 @@ class Modality(abc.ABC):
 
     def arrays(self, values: Any, given: Cond) -> dict[str, np.ndarray]:
         """Return .npz arrays: `samples`, or one array per leaf of the values, and the class names of each condition."""
-        parts = values if isinstance(values, dict) else {"samples": values}
-        known = {name: classes for name, classes in self.conditions.items() if name in given}
-        named = {name: np.array(classes)[given[name].cpu()] for name, classes in known.items()}
-        labels = {"labels" if name == "label" else name: words for name, words in named.items()}
-        return {name: leaf.detach().cpu().numpy() for name, leaf in parts.items()} | labels
+        tensors = values if isinstance(values, dict) else {"samples": values}
+        conditions = {name: classes for name, classes in self.conditions.items() if name in given}
+        label_arrays = {name: np.array(classes)[given[name].cpu()] for name, classes in conditions.items()}
+        labels = {"labels" if name == "label" else name: array for name, array in label_arrays.items()}
+        return {name: leaf.detach().cpu().numpy() for name, leaf in tensors.items()} | labels
 
     def frame(self, values: Any, given: Cond) -> pd.DataFrame:
         """Return examples as a data frame, with the columns of their .csv file.
@@ -411,12 +411,12 @@ class Modality(abc.ABC):
         Raises:
             UsageError: If this data type has no writer for the suffix.
         """
-        ending = "" if out.is_dir() else out.suffix.lower()
-        ending = ending if ending[1:2].isalpha() else ""  # a folder such as run-0.5 has no suffix
-        if ending not in self.writers:
-            known = ", ".join(form for form in self.writers if form)
-            raise UsageError(f"cannot write this data type as {ending}", remedy=f"Use {known}, or a folder (no suffix)")
-        return ending
+        suffix = "" if out.is_dir() else out.suffix.lower()
+        suffix = suffix if suffix[1:2].isalpha() else ""  # a folder such as run-0.5 has no suffix
+        if suffix not in self.writers:
+            valid = ", ".join(name for name in self.writers if name)
+            raise UsageError(f"cannot write this data type as {suffix}", remedy=f"Use {valid}, or a folder (no suffix)")
+        return suffix
 
     def check_place(self, out: pathlib.Path) -> None:
         """Raise an error before sampling if examples cannot be written to `out`."""
@@ -434,11 +434,11 @@ class Modality(abc.ABC):
 
     def write_by(self, forms: Mapping[str, Writer], values: State, given: Cond, out: pathlib.Path) -> None:
         """Write examples as `write` does, with the given writers."""
-        ending = self.check_form(out)
+        suffix = self.check_form(out)
         try:
             out.parent.mkdir(parents=True, exist_ok=True)
-            with contextlib.nullcontext() if ending else sample_folder.locked_folder(out):
-                forms[ending](values, given, out)
+            with contextlib.nullcontext() if suffix else sample_folder.locked_folder(out):
+                forms[suffix](values, given, out)
         except OSError as error:
             raise cannot_write(out, error) from error
 
@@ -453,10 +453,10 @@ class Modality(abc.ABC):
         if key not in self.conditions:
             raise UsageError.unknown_name("given", key, self.conditions)
         classes = self.conditions[key]
-        number = class_number(text, classes)
-        if number is None:
+        class_id = class_number(text, classes)
+        if class_id is None:
             raise unknown_class(UsageError, key, text, classes)
-        return number
+        return class_id
 
 
 def is_modality(value: object) -> TypeGuard[Modality]:
@@ -554,17 +554,17 @@ class Dataset:
             UsageError: If this data type has no writer for the suffix.
             InputError: If writing fails.
         """
-        place = pathlib.Path(out)
-        self.modality.check_place(place)
-        self.modality.write(self.values, self.given, place)
-        return place
+        path = pathlib.Path(out)
+        self.modality.check_place(path)
+        self.modality.write(self.values, self.given, path)
+        return path
 
     def _repr_png_(self) -> bytes:
         """Return a figure of the first examples for notebooks."""
-        some = self if len(self) <= MAX_FIGURE_EXAMPLES else self.subset(torch.arange(MAX_FIGURE_EXAMPLES))
-        picture = io.BytesIO()
-        self.modality.show(some.values, some.given).save(picture, "PNG")
-        return picture.getvalue()
+        examples = self if len(self) <= MAX_FIGURE_EXAMPLES else self.subset(torch.arange(MAX_FIGURE_EXAMPLES))
+        buffer = io.BytesIO()
+        self.modality.show(examples.values, examples.given).save(buffer, "PNG")
+        return buffer.getvalue()
 
     def with_modality(self, modality: Modality) -> "Dataset":
         """Return the data, converted to another modality of the same type of data."""
@@ -578,7 +578,7 @@ class Dataset:
             values=tree_map(lambda leaf: leaf[index], self.values),
             given=given,
             groups=None if self.groups is None else self.groups[index],
-            properties={name: numbers[index] for name, numbers in self.properties.items()},
+            properties={name: values[index] for name, values in self.properties.items()},
             stream=None,
             fingerprint=self.fingerprint and sha256_of(self.fingerprint, index),
             raw_table=None,
@@ -599,15 +599,15 @@ def unused_properties_note(names: Collection[str]) -> tuple[str, ...]:
 
 def property_tensors(raw: RawExamples) -> dict[str, Float64[Tensor, " n"]]:
     """Return the numeric properties of raw examples as tensors, by name."""
-    return {name: torch.from_numpy(numbers).double() for name, numbers in raw.properties.items()}
+    return {name: torch.from_numpy(values).double() for name, values in raw.properties.items()}
 
 
 def check_finite_state(state: State) -> None:
     """Raise an InputError if a state is not finite, because rounding would hide NaN and infinite values."""
     for leaf in leaves(state):
-        bad = ~torch.isfinite(leaf.reshape(len(leaf), -1)).all(1)
-        if bad.any():
+        not_finite = ~torch.isfinite(leaf.reshape(len(leaf), -1)).all(1)
+        if not_finite.any():
             raise InputError(
-                f"{int(bad.sum())} of {len(leaf)} samples are not finite: the network or the solver diverged",
+                f"{int(not_finite.sum())} of {len(leaf)} samples are not finite: the network or the solver diverged",
                 remedy="Use a larger NFE, or train again with a lower learning rate",
             )

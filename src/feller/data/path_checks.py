@@ -51,14 +51,14 @@ def require_free(out: str | None, *, overwrite: bool) -> None:
         raise UsageError("file exists", remedy="Replace the file with --overwrite, or name another file", file=out)
 
 
-def _suggest_similar(place: pathlib.Path) -> str | None:
+def _suggest_similar(path: pathlib.Path) -> str | None:
     """Suggest the most similar name in the same folder; None if no name is similar."""
     try:
-        names = os.listdir(place.parent)
+        names = os.listdir(path.parent)
     except OSError:
         return None
-    close = best_match(place.name, names, cutoff=0.7)
-    return f"Did you mean {place.parent / close}{os.sep if (place.parent / close).is_dir() else ''}?" if close else None
+    match = best_match(path.name, names, cutoff=0.7)
+    return f"Did you mean {path.parent / match}{os.sep if (path.parent / match).is_dir() else ''}?" if match else None
 
 
 def is_pattern(source: str) -> bool:
@@ -78,7 +78,9 @@ MAX_DEPTH = 4
 def walk_files(folder: pathlib.Path) -> Iterator[pathlib.Path]:
     """Yield the files of a folder and its subfolders in sorted order, without hidden files."""
     for root, folders, files in os.walk(folder):
-        place = pathlib.Path(root)
-        deep = len(place.relative_to(folder).parts)
-        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")) and deep + 1 < MAX_DEPTH)
-        yield from (place / name for name in sorted(files) if not name.startswith("."))
+        directory = pathlib.Path(root)
+        depth = len(directory.relative_to(folder).parts)
+        folders[:] = sorted(
+            name for name in folders if not name.startswith((".", "__MACOSX")) and depth + 1 < MAX_DEPTH
+        )
+        yield from (directory / name for name in sorted(files) if not name.startswith("."))

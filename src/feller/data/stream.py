@@ -99,12 +99,12 @@ class StreamSubset:
 
 def stream_subset(whole: Stream, mask: Tensor) -> StreamSubset:
     """Return the examples of a stream (and of its in-memory sample) for which `mask` [n] is True."""
-    numbers, place = mask.nonzero()[:, 0], torch.where(mask, mask.cumsum(0) - 1, -1)
-    sample_index, chunks = place[whole.sample_index], whole.chunks
+    index, new_index = mask.nonzero()[:, 0], torch.where(mask, mask.cumsum(0) - 1, -1)
+    sample_index, chunks = new_index[whole.sample_index], whole.chunks
     return StreamSubset(
         whole,
-        numbers,
-        {name: labels[numbers] for name, labels in whole.given.items()},
-        None if chunks is None else ReadChunks(chunks.chunk_ids[numbers], chunks.chunks_in_memory),
+        index,
+        {name: labels[index] for name, labels in whole.given.items()},
+        None if chunks is None else ReadChunks(chunks.chunk_ids[index], chunks.chunks_in_memory),
         sample_index[sample_index >= 0],
     )

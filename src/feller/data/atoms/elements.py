@@ -46,15 +46,15 @@ def numbers_among(elements: tuple[str, ...], raw: RawCrystals | RawMolecules) ->
 
     InputError if an element is not in `elements`; the message names the first example with such an element.
     """
-    places = np.full(len(SYMBOLS), -1)
-    places[[0, *(NUMBERS[symbol] for symbol in elements)]] = [0, *range(len(elements))]
-    numbers = places[raw.atomic_numbers]
-    for i, j in np.argwhere(numbers < 0).tolist()[:1]:
-        symbol, known = SYMBOLS[raw.atomic_numbers[i, j]], ", ".join(elements)
+    lookup = np.full(len(SYMBOLS), -1)
+    lookup[[0, *(NUMBERS[symbol] for symbol in elements)]] = [0, *range(len(elements))]
+    indices = lookup[raw.atomic_numbers]
+    for i, j in np.argwhere(indices < 0).tolist()[:1]:
+        symbol, allowed = SYMBOLS[raw.atomic_numbers[i, j]], ", ".join(elements)
         raise InputError(
-            f"one of {known}, the model's elements", symbol, "Leave out this element", **raw.error_fields(i)
+            f"one of {allowed}, the model's elements", symbol, "Leave out this element", **raw.error_fields(i)
         )
-    return numbers
+    return indices
 
 
 _JMOL = """
@@ -98,13 +98,13 @@ def check_min_distance(
 
     In the message, `where` is the location, `what` is the type of structure, and `within` follows the atom numbers.
     """
-    apart = distances + np.diag(np.full(len(atoms), np.inf))
-    if apart.min() >= NEAREST:
+    pair_distances = distances + np.diag(np.full(len(atoms), np.inf))
+    if pair_distances.min() >= NEAREST:
         return
-    i, j = map(int, np.unravel_index(apart.argmin(), apart.shape))
+    i, j = map(int, np.unravel_index(pair_distances.argmin(), pair_distances.shape))
     first, second = (f"{k + 1} ({SYMBOLS[atoms[k]]})" for k in (i, j))
     raise InputError(
-        f"atoms {first} and {second}{within} are {apart.min():.3g} Å apart",
+        f"atoms {first} and {second}{within} are {pair_distances.min():.3g} Å apart",
         expected=f"{NEAREST:g} or more",
         remedy=f"Correct or remove the {what}",
         place=where,
@@ -134,9 +134,9 @@ def formula(atoms: np.ndarray) -> str:
 
 def hill_formula(atoms: np.ndarray) -> str:
     """Return the formula of atomic numbers in Hill order: C and H first if there is carbon, then alphabetical."""
-    found = counts(atoms)
-    first = [symbol for symbol in ("C", "H") if symbol in found and "C" in found]
-    return formula_text({symbol: found[symbol] for symbol in (*first, *sorted(found.keys() - set(first)))})
+    by_symbol = counts(atoms)
+    leading = [symbol for symbol in ("C", "H") if symbol in by_symbol and "C" in by_symbol]
+    return formula_text({symbol: by_symbol[symbol] for symbol in (*leading, *sorted(by_symbol.keys() - set(leading)))})
 
 
 def symbols_of(text: str) -> list[str]:
@@ -144,33 +144,33 @@ def symbols_of(text: str) -> list[str]:
 
     UsageError if the text is neither a formula nor a list, or contains an unknown element.
     """
-    found = [part.strip() for part in text.split(",")] if "," in text else _expand(text.strip())
-    unknown = next((symbol for symbol in found if symbol not in NUMBERS), None)
+    symbols = [token.strip() for token in text.split(",")] if "," in text else _expand(text.strip())
+    unknown = next((symbol for symbol in symbols if symbol not in NUMBERS), None)
     if unknown is not None:
         raise UsageError(f"unknown element {unknown!r:.40} in element={text:.60}: {FORMULA_HINT}")
-    return found
+    return symbols
 
 
 def _expand(formula: str) -> list[str]:
     """Expand a formula with multiplicities and nested brackets into one element symbol per atom."""
     levels: list[list[str]] = [[]]
-    place = 0
-    while place < len(formula):
-        part = _PART.match(formula, place)
-        if part is None or (part[0][0] == ")" and len(levels) == 1):
-            raise UsageError(f"cannot parse element={formula:.60} at {formula[place:]!r:.40}: {FORMULA_HINT}")
-        symbol, times, opened, closed = part.groups()
-        if opened:
+    position = 0
+    while position < len(formula):
+        match = _PART.match(formula, position)
+        if match is None or (match[0][0] == ")" and len(levels) == 1):
+            raise UsageError(f"cannot parse element={formula:.60} at {formula[position:]!r:.40}: {FORMULA_HINT}")
+        symbol, count, is_open, group_count = match.groups()
+        if is_open:
             levels.append([])
         else:
             group = [symbol] if symbol else levels.pop()
-            repeated = int((times if symbol else closed) or 1)
-            if repeated == 0:
+            repeats = int((count if symbol else group_count) or 1)
+            if repeats == 0:
                 raise UsageError(f"element={formula:.60} has a multiplicity of 0: {FORMULA_HINT}")
-            if len(group) * repeated + len(levels[-1]) > MAX_ATOMS:
+            if len(group) * repeats + len(levels[-1]) > MAX_ATOMS:
                 raise UsageError(f"element={formula:.60} has over {MAX_ATOMS:,} atoms: {FORMULA_HINT}")
-            levels[-1] += group * repeated
-        place = part.end()
+            levels[-1] += group * repeats
+        position = match.end()
     if len(levels) > 1 or not levels[0]:
         raise UsageError(f"element={formula:.60} has an unclosed bracket or no atoms: {FORMULA_HINT}")
     return levels[0]

@@ -48,13 +48,13 @@ class Atoms(Modality):
 
     def valid_masks(self, sizes: Int[Tensor, " n"]) -> dict[str, Bool[Tensor, "n l"]]:
         """Return the mask of real atoms for each leaf, given the number of atoms of each example."""
-        marks = torch.arange(self.longest, device=sizes.device) < sizes[:, None]
-        return {"element": marks, "place": marks}
+        mask = torch.arange(self.longest, device=sizes.device) < sizes[:, None]
+        return {"element": mask, "place": mask}
 
     def class_of(self, sizes: Int[Tensor, " n"]) -> Int64[Tensor, " n"]:
         """Return the class id of each number of atoms; numbers not in the training data get the null class."""
-        number = {int(name): i for i, name in enumerate(self.sizes)}
-        return torch.tensor([number.get(size, len(number)) for size in sizes.tolist()])
+        class_ids = {int(name): i for i, name in enumerate(self.sizes)}
+        return torch.tensor([class_ids.get(size, len(class_ids)) for size in sizes.tolist()])
 
     def pad_atoms(self, raw: RawCrystals | RawMolecules) -> tuple[Int64[Tensor, "n l"], Float64[Tensor, "n l 3"]]:
         """Return elements and coordinates of raw examples, zero-padded to `longest`.
@@ -62,9 +62,9 @@ class Atoms(Modality):
         Raises:
             InputError: If an element is not in the model.
         """
-        kept = min(raw.atomic_numbers.shape[1], self.longest)
+        length = min(raw.atomic_numbers.shape[1], self.longest)
         element = torch.zeros(len(raw.atomic_numbers), self.longest, dtype=torch.long)
         place = torch.zeros(*element.shape, 3, dtype=torch.float64)
-        element[:, :kept] = torch.from_numpy(numbers_among(self.elements, raw)[:, :kept])
-        place[:, :kept] = torch.from_numpy(raw.values[:, :kept])
+        element[:, :length] = torch.from_numpy(numbers_among(self.elements, raw)[:, :length])
+        place[:, :length] = torch.from_numpy(raw.values[:, :length])
         return element, place

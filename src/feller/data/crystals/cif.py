@@ -64,12 +64,12 @@ def read_blocks(text: str) -> list[Any]:
     try:
         document = gemmi.cif.read_string(text, check_level=0)  # block names may repeat
     except (ValueError, RuntimeError) as error:
-        place = " ".join(str(error).removeprefix("string:").split())
-        raise InputError("CIF text, which starts with data_", f"{_beginning(text)} ({place[:100]})") from error
-    found = [block for block in document if block.find_values(f"{SITE}fract_x") or block.find_value("_cell_length_a")]
-    if not found:
+        reason = " ".join(str(error).removeprefix("string:").split())
+        raise InputError("CIF text, which starts with data_", f"{_beginning(text)} ({reason[:100]})") from error
+    blocks = [block for block in document if block.find_values(f"{SITE}fract_x") or block.find_value("_cell_length_a")]
+    if not blocks:
         raise InputError("a CIF block with a cell and atoms", _beginning(text))
-    return found
+    return blocks
 
 
 def _beginning(text: str) -> str:
@@ -90,17 +90,17 @@ def read_crystal(block: Any) -> tuple[Crystal, bool]:
     if not is_valid_cell(torch.from_numpy(lattice)[None])[0]:
         raise InputError("a unit cell with positive volume", ", ".join(f"{value:g}" for value in lattice))
     if not all(SHORTEST <= length <= LONGEST for length in lattice[:3].tolist()):
-        got = ", ".join(f"{length:g}" for length in lattice[:3])
-        raise InputError(f"lattice lengths of {SHORTEST:g} to {LONGEST:,g} Å", got)
-    symbols, places = _sites(block)
-    numbers = np.array([NUMBERS[ISOTOPES.get(symbol, symbol)] for symbol in symbols])
-    rotations, shifts = _operations(block, lattice)
+        lengths = ", ".join(f"{length:g}" for length in lattice[:3])
+        raise InputError(f"lattice lengths of {SHORTEST:g} to {LONGEST:,g} Å", lengths)
+    symbols, coords = _sites(block)
+    atomic_numbers = np.array([NUMBERS[ISOTOPES.get(symbol, symbol)] for symbol in symbols])
+    rotations, translations = _operations(block, lattice)
     if len(rotations) > 1:
-        images = [_images(place, rotations, shifts, lattice) for place in places]
-        numbers, places = np.repeat(numbers, [len(image) for image in images]), np.concatenate(images)
+        images = [_images(site, rotations, translations, lattice) for site in coords]
+        atomic_numbers, coords = np.repeat(atomic_numbers, [len(image) for image in images]), np.concatenate(images)
     label = block.find_value(LABEL)
     label = None if label is None else urllib.parse.unquote(_plain(label))
-    return Crystal(numbers, wrap_coords(places), lattice, label), not ISOTOPES.keys().isdisjoint(symbols)
+    return Crystal(atomic_numbers, wrap_coords(coords), lattice, label), not ISOTOPES.keys().isdisjoint(symbols)
 
 
 def wrap_coords(places: np.ndarray) -> np.ndarray:
@@ -116,34 +116,34 @@ def _plain(value: str) -> str:
 
 def _number(value: str | None, name: str) -> float:
     """Parse a number, optionally followed by its uncertainty in brackets."""
-    number = float("nan") if value is None else _gemmi().cif.as_number(_plain(value))
-    if not np.isfinite(number):
+    parsed = float("nan") if value is None else _gemmi().cif.as_number(_plain(value))
+    if not np.isfinite(parsed):
         raise InputError(f"a number for {name}", "none" if value is None else f"{value[:40]!r}")
-    return number
+    return parsed
 
 
 def _sites(block: Any) -> tuple[list[str], np.ndarray]:
     """Return element symbols and fractional coordinates [l, 3] of the sites listed in a CIF block."""
     table = block.find(SITE, [*PLACES, "?type_symbol", "?label", "?occupancy"])
-    named = next((i for i in (3, 4) if len(table) and table.has_column(i)), None)
-    if named is None:
-        wanted = ", ".join(SITE + name for name in (*PLACES, "type_symbol"))
-        raise InputError(f"atoms in one loop with {wanted}", "no element symbols" if len(table) else "none")
-    rows = [[row.str(named), *(row[i] for i in range(3)), row[5] if row.has(5) else "1"] for row in table]
-    places = np.array([[_number(row[1 + i], SITE + name) for i, name in enumerate(PLACES)] for row in rows])
-    if np.abs(places).max() > MAX_COORDINATE:
-        raise InputError(f"fractional coordinates up to {MAX_COORDINATE:,g}", f"{np.abs(places).max():g}")
+    symbol_column = next((i for i in (3, 4) if len(table) and table.has_column(i)), None)
+    if symbol_column is None:
+        columns = ", ".join(SITE + name for name in (*PLACES, "type_symbol"))
+        raise InputError(f"atoms in one loop with {columns}", "no element symbols" if len(table) else "none")
+    rows = [[row.str(symbol_column), *(row[i] for i in range(3)), row[5] if row.has(5) else "1"] for row in table]
+    coords = np.array([[_number(row[1 + i], SITE + name) for i, name in enumerate(PLACES)] for row in rows])
+    if np.abs(coords).max() > MAX_COORDINATE:
+        raise InputError(f"fractional coordinates up to {MAX_COORDINATE:,g}", f"{np.abs(coords).max():g}")
     if any(
         row[4] not in (".", "?") and abs(_number(row[4], f"{SITE}occupancy") - 1) > OCCUPANCY_TOLERANCE for row in rows
     ):
         raise PartialOccupancyError
-    return [_element(row[0], longest=99 if named == 3 else 2) for row in rows], places
+    return [_element(row[0], max_length=99 if symbol_column == 3 else 2) for row in rows], coords
 
 
-def _element(name: str, longest: int) -> str:
+def _element(name: str, max_length: int) -> str:
     """Return the element of a type symbol such as Fe3+, or of a site label such as CL1 or Ow."""
     letters = re.split(r"[^A-Za-z]", name, maxsplit=1)[0]
-    for symbol in (letters[:longest].title(), *([letters[:1].upper()] if longest == 2 else [])):
+    for symbol in (letters[:max_length].title(), *([letters[:1].upper()] if max_length == 2 else [])):
         if symbol in NUMBERS or symbol in ISOTOPES:
             return symbol
     raise InputError("an element symbol", f"{name[:20]!r}")
@@ -152,11 +152,11 @@ def _element(name: str, longest: int) -> str:
 def _operations(block: Any, lattice: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return rotations [k, 3, 3] and translations [k, 3] of the symmetry, as listed or from the space group."""
     gemmi = _gemmi()
-    listed = next((found for name in OPERATIONS if (found := [_plain(one) for one in block.find_values(name)])), None)
+    listed = next((ops for name in OPERATIONS if (ops := [_plain(text) for text in block.find_values(name)])), None)
     hall, name, number = (_first(block, keys) for keys in (HALL, GROUPS, NUMBERED))
     try:
         if listed:
-            operations = [gemmi.Op(each) for each in listed]
+            operations = [gemmi.Op(op) for op in listed]
         elif hall:
             operations = [*gemmi.symops_from_hall(hall)]
         elif name or number:
@@ -165,12 +165,12 @@ def _operations(block: Any, lattice: np.ndarray) -> tuple[np.ndarray, np.ndarray
         else:
             operations = [gemmi.Op("x,y,z")]
     except (RuntimeError, ValueError, AttributeError) as error:
-        got = listed or hall or name or number
-        raise InputError("valid symmetry operations or a space group", f"{got!r:.60}") from error
-    whole = gemmi.Op.DEN
+        given = listed or hall or name or number
+        raise InputError("valid symmetry operations or a space group", f"{given!r:.60}") from error
+    denominator = gemmi.Op.DEN
     return (
-        np.array([each.rot for each in operations], dtype=np.float64) / whole,
-        np.array([each.tran for each in operations], dtype=np.float64) / whole,
+        np.array([op.rot for op in operations], dtype=np.float64) / denominator,
+        np.array([op.tran for op in operations], dtype=np.float64) / denominator,
     )
 
 
@@ -180,29 +180,29 @@ def _first(block: Any, keys: tuple[str, ...]) -> str:
     return next((text for value in values if value and (text := _plain(value))), "")
 
 
-def _images(place: np.ndarray, rotations: np.ndarray, shifts: np.ndarray, lattice: np.ndarray) -> np.ndarray:
+def _images(site: np.ndarray, rotations: np.ndarray, translations: np.ndarray, lattice: np.ndarray) -> np.ndarray:
     """Return the distinct symmetry images of a site, [k, 3]."""
-    edges, kept = vectors(torch.from_numpy(lattice)[None])[0].numpy(), np.empty((0, 3))
-    for image in wrap_coords(rotations @ place + shifts):
-        apart = kept - image
-        if not (np.linalg.norm((apart - np.round(apart)) @ edges, axis=1) < MAX_IMAGE_DISTANCE).any():
-            kept = np.concatenate([kept, image[None]])
-    return kept
+    edges, distinct = vectors(torch.from_numpy(lattice)[None])[0].numpy(), np.empty((0, 3))
+    for image in wrap_coords(rotations @ site + translations):
+        difference = distinct - image
+        if not (np.linalg.norm((difference - np.round(difference)) @ edges, axis=1) < MAX_IMAGE_DISTANCE).any():
+            distinct = np.concatenate([distinct, image[None]])
+    return distinct
 
 
 def cif_text(crystal: Crystal, name: str) -> str:
     """Return a crystal as a CIF block in space group P1, with every atom listed."""
     lattice = crystal.lattice.tolist()
-    size = volume(torch.from_numpy(crystal.lattice)[None]).item()
-    parts = " ".join(f"{symbol}{count}" for symbol, count in counts(crystal.atomic_numbers).items())
+    cell_volume = volume(torch.from_numpy(crystal.lattice)[None]).item()
+    terms = " ".join(f"{symbol}{count}" for symbol, count in counts(crystal.atomic_numbers).items())
     lines = [f"data_{name}", "_symmetry_space_group_name_H-M   'P 1'", "_symmetry_Int_Tables_number   1"]
     lines += [f"_cell_{key}   {value:.8f}" for key, value in zip(CELL, lattice, strict=True)]
-    lines += [f"_chemical_formula_structural   {formula(crystal.atomic_numbers)}", f"_chemical_formula_sum   '{parts}'"]
-    lines += [f"_cell_volume   {size:.8f}", "_cell_formula_units_Z   1"]
+    lines += [f"_chemical_formula_structural   {formula(crystal.atomic_numbers)}", f"_chemical_formula_sum   '{terms}'"]
+    lines += [f"_cell_volume   {cell_volume:.8f}", "_cell_formula_units_Z   1"]
     lines += [] if crystal.label is None else [f"{LABEL}   '{urllib.parse.quote(crystal.label, safe='')}'"]
     lines += ["loop_", " _symmetry_equiv_pos_as_xyz", "  'x, y, z'", "loop_"]
     lines += [f" {SITE}{key}" for key in ("type_symbol", "label", *PLACES, "occupancy")]
-    for i, (atom, place) in enumerate(zip(crystal.atomic_numbers.tolist(), crystal.frac_coords.tolist(), strict=True)):
-        x, y, z = (f"{value:.8f}" for value in place)
+    for i, (atom, site) in enumerate(zip(crystal.atomic_numbers.tolist(), crystal.frac_coords.tolist(), strict=True)):
+        x, y, z = (f"{value:.8f}" for value in site)
         lines.append(f"  {SYMBOLS[atom]}  {SYMBOLS[atom]}{i}  {x}  {y}  {z}  1")
     return "\n".join([*lines, ""])

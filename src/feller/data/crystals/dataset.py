@@ -20,23 +20,23 @@ from feller.data.loading.raw import RawCrystals, check_rows, prefix_lengths, pro
 def check_cells(raw: RawCrystals) -> None:
     """Raise an InputError for the first crystal in which two atoms coincide under periodic boundary conditions."""
     edges = vectors(torch.from_numpy(raw.lattice)).numpy()
-    for i, (atoms, places) in enumerate(zip(raw.atomic_numbers, raw.values, strict=True)):
-        size = np.count_nonzero(atoms)
-        steps = places[:size, None] - places[:size]
-        distances = np.linalg.norm((steps - np.round(steps)) @ edges[i], axis=2)
-        check_min_distance(distances, atoms[:size], raw.row_name(i), "crystal", within=" of the cell")
+    for i, (atoms, coords) in enumerate(zip(raw.atomic_numbers, raw.values, strict=True)):
+        num_atoms = np.count_nonzero(atoms)
+        differences = coords[:num_atoms, None] - coords[:num_atoms]
+        distances = np.linalg.norm((differences - np.round(differences)) @ edges[i], axis=2)
+        check_min_distance(distances, atoms[:num_atoms], raw.row_name(i), "crystal", within=" of the cell")
 
 
 def pad_crystals(crystals: list[Crystal]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return atomic numbers [n, L] and fractional coordinates [n, L, 3], both zero-padded, and cells [n, 6]."""
-    size = (len(crystals), max(len(crystal.atomic_numbers) for crystal in crystals))
-    atoms, places = np.zeros(size, dtype=np.int64), np.zeros((*size, 3))
+    shape = (len(crystals), max(len(crystal.atomic_numbers) for crystal in crystals))
+    atoms, coords = np.zeros(shape, dtype=np.int64), np.zeros((*shape, 3))
     for i, crystal in enumerate(crystals):
-        atoms[i, : len(crystal.atomic_numbers)], places[i, : len(crystal.atomic_numbers)] = (
+        atoms[i, : len(crystal.atomic_numbers)], coords[i, : len(crystal.atomic_numbers)] = (
             crystal.atomic_numbers,
             crystal.frac_coords,
         )
-    return atoms, places, np.stack([crystal.lattice for crystal in crystals])
+    return atoms, coords, np.stack([crystal.lattice for crystal in crystals])
 
 
 def crystals_from_arrays(arrays: dict[str, np.ndarray], where: str) -> RawCrystals:
@@ -45,30 +45,30 @@ def crystals_from_arrays(arrays: dict[str, np.ndarray], where: str) -> RawCrysta
     `element` holds atomic numbers. InputError if dtypes or shapes are wrong, a cell has no volume, or padding precedes
     an atom.
     """
-    atoms, places, lattice = (arrays[name] for name in ("element", "place", "lattice"))
+    atoms, coords, lattice = (arrays[name] for name in ("element", "place", "lattice"))
     valid = arrays.get("valid", atoms > 0)
     n = len(atoms)
-    kinds = (atoms.dtype.kind in "iu", places.dtype.kind == "f", lattice.dtype.kind in "iuf", valid.dtype.kind == "b")
-    shapes = (atoms.ndim == 2, places.shape == (*atoms.shape, 3), lattice.shape == (n, 6), valid.shape == atoms.shape)
-    if not all(kinds + shapes) or 0 in atoms.shape:
-        got = ", ".join(f"{array.dtype} {list(array.shape)}" for array in (atoms, places, lattice, valid))
+    dtypes = (atoms.dtype.kind in "iu", coords.dtype.kind == "f", lattice.dtype.kind in "iuf", valid.dtype.kind == "b")
+    shapes = (atoms.ndim == 2, coords.shape == (*atoms.shape, 3), lattice.shape == (n, 6), valid.shape == atoms.shape)
+    if not all(dtypes + shapes) or 0 in atoms.shape:
+        found = ", ".join(f"{array.dtype} {list(array.shape)}" for array in (atoms, coords, lattice, valid))
         raise InputError(
             "arrays element [n, l] of integers, place [n, l, 3] and lattice [n, 6] of numbers, and valid [n, l] of"
             " booleans",
-            got,
+            found,
             place=where,
         )
-    places, lattice = places.astype(np.float64), lattice.astype(np.float64)
+    coords, lattice = coords.astype(np.float64), lattice.astype(np.float64)
     lengths = prefix_lengths(valid, where, "atoms")
-    known = (atoms >= 1) & (atoms < len(SYMBOLS))
-    check_rows(known | ~valid, where, f"atomic numbers from 1 to {len(SYMBOLS) - 1}")
-    check_rows(np.isfinite(places).all(2) | ~valid, where, "finite coordinates")
+    is_element = (atoms >= 1) & (atoms < len(SYMBOLS))
+    check_rows(is_element | ~valid, where, f"atomic numbers from 1 to {len(SYMBOLS) - 1}")
+    check_rows(np.isfinite(coords).all(2) | ~valid, where, "finite coordinates")
     check_rows(is_valid_cell(torch.from_numpy(lattice)).numpy(), where, "a unit cell with positive volume")
     edges = lattice[:, :3]
     check_rows((edges >= SHORTEST) & (edges <= LONGEST), where, f"lattice lengths of {SHORTEST:g} to {LONGEST:,g} Å")
-    atoms, places = np.where(valid, atoms, 0).astype(np.int64), wrap_coords(np.where(valid[:, :, None], places, 0))
-    most = lengths.max()
-    return RawCrystals(places[:, :most], atomic_numbers=atoms[:, :most], lattice=lattice)
+    atoms, coords = np.where(valid, atoms, 0).astype(np.int64), wrap_coords(np.where(valid[:, :, None], coords, 0))
+    max_length = lengths.max()
+    return RawCrystals(coords[:, :max_length], atomic_numbers=atoms[:, :max_length], lattice=lattice)
 
 
 MAX_ATOMS = 64
@@ -126,26 +126,26 @@ def load_crystals(path: pathlib.Path, longest: int | None = MAX_ATOMS) -> RawCry
     is damaged, two atoms coincide, or no crystal is left; the message names the crystal. UsageError if gemmi is not
     installed.
     """
-    kept = _CrystalCollector(longest or sys.maxsize)
+    collector = _CrystalCollector(longest or sys.maxsize)
     for source in texts_in(path):
-        kept.add(source)
-    if kept.damaged:
-        empty = f", {kept.empty} of them empty" if kept.empty else ""
-        more = f"; {len(kept.damaged)} damaged in total{empty}" if len(kept.damaged) > 1 else ""
-        raise InputError(f"{kept.damaged[0]}{more}", remedy="Correct or remove this crystal", file=path)
-    notes = kept.tally.notes()
-    if not kept.crystals:
+        collector.add(source)
+    if collector.damaged:
+        empty = f", {collector.empty} of them empty" if collector.empty else ""
+        suffix = f"; {len(collector.damaged)} damaged in total{empty}" if len(collector.damaged) > 1 else ""
+        raise InputError(f"{collector.damaged[0]}{suffix}", remedy="Correct or remove this crystal", file=path)
+    notes = collector.tally.notes()
+    if not collector.crystals:
         raise InputError(f"no crystal is left ({'; '.join(notes) or 'the source is empty'})", file=path)
-    labels, classes = _labels([crystal.label for crystal in kept.crystals], str(path))
-    atoms, places, lattice = pad_crystals(kept.crystals)
-    names = tuple(f"{path}: {name}" for name in kept.names)
+    labels, classes = _labels([crystal.label for crystal in collector.crystals], str(path))
+    atoms, coords, lattice = pad_crystals(collector.crystals)
+    names = tuple(f"{path}: {name}" for name in collector.names)
     raw = RawCrystals(
-        places,
+        coords,
         labels,
         classes,
         notes=notes,
         names=names,
-        properties=properties_of([dict(crystal.properties) for crystal in kept.crystals]),
+        properties=properties_of([dict(crystal.properties) for crystal in collector.crystals]),
         atomic_numbers=atoms,
         lattice=lattice,
     )
@@ -160,10 +160,10 @@ def _labels(labels: list[str | None], where: str) -> tuple[np.ndarray | None, tu
     if not known_labels:
         return None, ()
     if len(known_labels) < len(labels):
-        without = len(labels) - len(known_labels)
+        num_unlabelled = len(labels) - len(known_labels)
         raise InputError(
             "a label for every crystal, or for none",
-            f"{without} crystals without a label and {len(known_labels)} with one",
+            f"{num_unlabelled} crystals without a label and {len(known_labels)} with one",
             "Add or remove labels",
             place=where,
         )

@@ -41,75 +41,75 @@ def picture(crystals: list[Crystal], columns: int | None = None) -> Image.Image:
 def _seen(lattice: np.ndarray) -> np.ndarray:
     """Return the cell vectors as rows in viewer coordinates: right, up, towards the viewer."""
     edges = vectors(torch.from_numpy(lattice)[None])[0].numpy()[:, [1, 2, 0]]  # b right, c up, a to the front
-    turn, tip = TILT
-    about = np.array([[math.cos(turn), 0, -math.sin(turn)], [0, 1, 0], [math.sin(turn), 0, math.cos(turn)]])
-    down = np.array([[1, 0, 0], [0, math.cos(tip), math.sin(tip)], [0, -math.sin(tip), math.cos(tip)]])
-    return edges @ about @ down
+    yaw, pitch = TILT
+    rotation = np.array([[math.cos(yaw), 0, -math.sin(yaw)], [0, 1, 0], [math.sin(yaw), 0, math.cos(yaw)]])
+    tilt = np.array([[1, 0, 0], [0, math.cos(pitch), math.sin(pitch)], [0, -math.sin(pitch), math.cos(pitch)]])
+    return edges @ rotation @ tilt
 
 
 def with_images(crystal: Crystal) -> tuple[np.ndarray, np.ndarray]:
     """Return atomic numbers [k] and fractional coordinates [k, 3], with face atoms repeated on the opposite face."""
-    numbers, places = [], []
-    for number, place in zip(crystal.atomic_numbers.tolist(), crystal.frac_coords, strict=True):
-        where = [(v, v + 1) if v < EDGE else (v, v - 1) if v > 1 - EDGE else (v,) for v in place]
-        for image in itertools.product(*where):
-            numbers.append(number)
-            places.append(image)
-    return np.array(numbers), np.array(places)
+    atomic_numbers, coords = [], []
+    for atomic_number, site in zip(crystal.atomic_numbers.tolist(), crystal.frac_coords, strict=True):
+        options = [(v, v + 1) if v < EDGE else (v, v - 1) if v > 1 - EDGE else (v,) for v in site]
+        for image in itertools.product(*options):
+            atomic_numbers.append(atomic_number)
+            coords.append(image)
+    return np.array(atomic_numbers), np.array(coords)
 
 
 def reduced(numbers: np.ndarray) -> str:
     """Return the reduced formula of atomic numbers, with elements in the order of first occurrence."""
-    found = counts(numbers)
-    whole = math.gcd(*found.values())
-    return formula_text({symbol: n // whole for symbol, n in found.items()})
+    element_counts = counts(numbers)
+    divisor = math.gcd(*element_counts.values())
+    return formula_text({symbol: n // divisor for symbol, n in element_counts.items()})
 
 
 def _draw(axes: Any, crystal: Crystal) -> None:
     edges = _seen(crystal.lattice)
     corners = np.array(list(itertools.product((0, 1), repeat=3)))
-    for one, other in itertools.combinations(corners, 2):
-        if abs(one - other).sum() == 1:
-            x, y, _ = (np.array([one, other]) @ edges).T
+    for start, end in itertools.combinations(corners, 2):
+        if abs(start - end).sum() == 1:
+            x, y, _ = (np.array([start, end]) @ edges).T
             axes.plot(x, y, color="0.6", linewidth=0.8, zorder=0)
-    numbers, places = with_images(crystal)
-    order = (places @ edges)[:, 2].argsort()
-    numbers, points = numbers[order], (places @ edges)[order]
-    same = np.linalg.norm(points[:, None] - points, axis=2) < OVERLAP_DISTANCE
-    behind, ahead = np.tril(same, -1).sum(1), np.triu(same, 1).sum(1)
-    size = min(300.0, 2600 / len(numbers))
+    atomic_numbers, coords = with_images(crystal)
+    order = (coords @ edges)[:, 2].argsort()
+    atomic_numbers, points = atomic_numbers[order], (coords @ edges)[order]
+    overlaps = np.linalg.norm(points[:, None] - points, axis=2) < OVERLAP_DISTANCE
+    num_behind, num_ahead = np.tril(overlaps, -1).sum(1), np.triu(overlaps, 1).sum(1)
+    area = min(300.0, 2600 / len(atomic_numbers))
     for i, (x, y, _) in enumerate(points):
-        colour = colour_of(int(numbers[i]))
-        disc = size / 2 ** behind[i]
-        axes.scatter(x, y, s=disc, color=[colour], edgecolors="0.25", linewidths=0.6, zorder=i + 1)
-        if size > SMALL and not ahead[i]:
-            found = counts(numbers[same[i]])
-            symbols = " + ".join(f"{n} {symbol}" if n > 1 else symbol for symbol, n in found.items())
-            label_beside = {"xytext": (size**0.5 / 2 + 1, 0), "ha": "left", "color": "0.2", "zorder": len(points) + 1}
+        colour = colour_of(int(atomic_numbers[i]))
+        disc_area = area / 2 ** num_behind[i]
+        axes.scatter(x, y, s=disc_area, color=[colour], edgecolors="0.25", linewidths=0.6, zorder=i + 1)
+        if area > SMALL and not num_ahead[i]:
+            overlapping = counts(atomic_numbers[overlaps[i]])
+            symbols = " + ".join(f"{n} {symbol}" if n > 1 else symbol for symbol, n in overlapping.items())
+            beside = {"xytext": (area**0.5 / 2 + 1, 0), "ha": "left", "color": "0.2", "zorder": len(points) + 1}
             inside = {"xytext": (0, 0), "ha": "center", "color": ink_on(colour), "zorder": i + 1}
-            form = {"textcoords": "offset points", "fontsize": min(8, 0.4 * size**0.5 + 1), "va": "center"}
-            axes.annotate(symbols, (x, y), **form, **(label_beside if behind[i] else inside))
-    if size <= SMALL:
+            style = {"textcoords": "offset points", "fontsize": min(8, 0.4 * area**0.5 + 1), "va": "center"}
+            axes.annotate(symbols, (x, y), **style, **(beside if num_behind[i] else inside))
+    if area <= SMALL:
         _name(axes, crystal.atomic_numbers)
-    corner = corners @ edges
-    middle, reach = corner.mean(0), 0.58 * np.ptp(corner, axis=0)[:2].max() + 1e-3
-    axes.set_xlim(middle[0] - reach, middle[0] + reach)
-    axes.set_ylim(middle[1] - reach, middle[1] + reach)
+    projected = corners @ edges
+    centre, half_width = projected.mean(0), 0.58 * np.ptp(projected, axis=0)[:2].max() + 1e-3
+    axes.set_xlim(centre[0] - half_width, centre[0] + half_width)
+    axes.set_ylim(centre[1] - half_width, centre[1] + half_width)
 
 
-def _name(axes: Any, numbers: np.ndarray) -> None:
+def _name(axes: Any, atomic_numbers: np.ndarray) -> None:
     """Add a legend of element colours below a cell."""
     from matplotlib.lines import Line2D
 
-    elements = list(dict.fromkeys(numbers.tolist()))
-    form: dict[str, Any] = {
+    elements = list(dict.fromkeys(atomic_numbers.tolist()))
+    marker_style: dict[str, Any] = {
         "marker": "o",
         "linestyle": "",
         "markersize": 5,
         "markeredgecolor": "0.25",
         "markeredgewidth": 0.6,
     }
-    marks = [Line2D([], [], color=colour_of(number), **form) for number in elements]
-    where = {"loc": "lower center", "bbox_to_anchor": (0.5, -0.04), "ncols": min(len(elements), 6), "frameon": False}
-    tight = {"handletextpad": 0, "columnspacing": 0.4, "borderpad": 0, "labelspacing": 0.2}
-    axes.legend(marks, [SYMBOLS[number] for number in elements], fontsize=7, labelcolor="0.3", **where, **tight)
+    handles = [Line2D([], [], color=colour_of(number), **marker_style) for number in elements]
+    anchor = {"loc": "lower center", "bbox_to_anchor": (0.5, -0.04), "ncols": min(len(elements), 6), "frameon": False}
+    spacing = {"handletextpad": 0, "columnspacing": 0.4, "borderpad": 0, "labelspacing": 0.2}
+    axes.legend(handles, [SYMBOLS[number] for number in elements], fontsize=7, labelcolor="0.3", **anchor, **spacing)

@@ -91,18 +91,18 @@ def _names(cells: list[str]) -> list[str]:
 
 def _in_table(path: pathlib.Path) -> Iterator[CifText]:
     """Yield the CIF text of each row of a table; row numbers count the header as row 1."""
-    (_, first), *rows = rows_in(path)
-    names = _names(first)
+    (_, header), *rows = rows_in(path)
+    names = _names(header)
     if not rows:
         raise InputError("rows of crystals below the header", "none", file=path)
     if COLUMN not in names:
-        other = first[_cif_among(rows[0][1]) or 0].strip()
+        column = header[_cif_among(rows[0][1]) or 0].strip()
         raise InputError(
-            f"a column {COLUMN!r}", f"CIF in the column {other!r}", f"Rename the column to {COLUMN}", file=path
+            f"a column {COLUMN!r}", f"CIF in the column {column!r}", f"Rename the column to {COLUMN}", file=path
         )
-    column = names.index(COLUMN)
-    label = next((i for i, name in enumerate(names) if name in LABEL_NAMES), None)
-    number_columns = _numbers_among([cells for _, cells in rows], {column, label}, len(names))
+    cif_column = names.index(COLUMN)
+    label_column = next((i for i, name in enumerate(names) if name in LABEL_NAMES), None)
+    number_columns = _numbers_among([cells for _, cells in rows], {cif_column, label_column}, len(names))
     for i, (line, cells) in enumerate(rows, 2):
         where = f"row {i} (the header is row 1; ends in line {line})"
         if len(cells) != len(names):
@@ -112,16 +112,16 @@ def _in_table(path: pathlib.Path) -> Iterator[CifText]:
                 "Correct the row",
                 file=path,
             )
-        numbers = {first[j].strip(): parse_number(cells[j].strip()) for j in number_columns if first[j].strip()}
-        given = {name: value for name, value in numbers.items() if value is not None and math.isfinite(value)}
-        label_text = None if label is None else cells[label].strip()
-        yield CifText(cells[column], lambda _, __, where=where: where, True, label_text, given)
+        parsed = {header[j].strip(): parse_number(cells[j].strip()) for j in number_columns if header[j].strip()}
+        properties = {name: value for name, value in parsed.items() if value is not None and math.isfinite(value)}
+        label_text = None if label_column is None else cells[label_column].strip()
+        yield CifText(cells[cif_column], lambda _, __, where=where: where, True, label_text, properties)
 
 
-def _numbers_among(rows: list[list[str]], others: set[int | None], count: int) -> list[int]:
+def _numbers_among(rows: list[list[str]], excluded: set[int | None], count: int) -> list[int]:
     """Return the indices of the columns whose non-empty cells are all numbers."""
-    whole = [cells for cells in rows if len(cells) == count]
-    return [j for j in range(count) if j not in others and all_numbers(cells[j].strip() for cells in whole)]
+    full_rows = [cells for cells in rows if len(cells) == count]
+    return [j for j in range(count) if j not in excluded and all_numbers(cells[j].strip() for cells in full_rows)]
 
 
 def blocks_of(crystals: list[Crystal]) -> list[str]:
@@ -132,13 +132,13 @@ def blocks_of(crystals: list[Crystal]) -> list[str]:
 
 def table_of(crystals: list[Crystal]) -> str:
     """Return a CSV table with the formula, the CIF text and, if crystals have labels, the label of each crystal."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    named = crystals[0].label is not None
-    writer.writerow(["formula", "cif", *([LABEL_NAMES[0]] if named else [])])
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    has_labels = crystals[0].label is not None
+    writer.writerow(["formula", "cif", *([LABEL_NAMES[0]] if has_labels else [])])
     for crystal, block in zip(crystals, blocks_of(crystals), strict=True):
-        writer.writerow([formula(crystal.atomic_numbers), block, *([crystal.label] if named else [])])
-    return text.getvalue()
+        writer.writerow([formula(crystal.atomic_numbers), block, *([crystal.label] if has_labels else [])])
+    return buffer.getvalue()
 
 
 def write_folder(crystals: list[Crystal], out: pathlib.Path) -> None:

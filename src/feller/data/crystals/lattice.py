@@ -45,14 +45,14 @@ def nearest_valid_angles(angles: Float[Tensor, "n 3"]) -> Float64[Tensor, "n 3"]
     The distance between two angle triples is half the distance between their slacks, so the nearest angles follow from
     a projection onto the simplex of slacks.
     """
-    own = slack(angles)
-    top = own.sort(1, descending=True).values - MARGIN  # projection onto a simplex by sorting
-    room = 360 - 4 * MARGIN
-    level = (top.cumsum(1) - room) / torch.arange(1, 5, device=own.device)
-    last = (top > level).sum(1, keepdim=True) - 1
-    nearest = MARGIN + (own - MARGIN - level.gather(1, last)).clamp(min=0)
-    whole = (own >= MARGIN).all(1, keepdim=True)
-    return torch.where(whole, angles.double(), (nearest[:, 1:].sum(1, keepdim=True) - nearest[:, 1:]) / 2)
+    slacks = slack(angles)
+    sorted_slacks = slacks.sort(1, descending=True).values - MARGIN  # projection onto a simplex by sorting
+    total = 360 - 4 * MARGIN
+    thresholds = (sorted_slacks.cumsum(1) - total) / torch.arange(1, 5, device=slacks.device)
+    last_active = (sorted_slacks > thresholds).sum(1, keepdim=True) - 1
+    projected = MARGIN + (slacks - MARGIN - thresholds.gather(1, last_active)).clamp(min=0)
+    is_valid = (slacks >= MARGIN).all(1, keepdim=True)
+    return torch.where(is_valid, angles.double(), (projected[:, 1:].sum(1, keepdim=True) - projected[:, 1:]) / 2)
 
 
 def is_valid_cell(lattice: Float[Tensor, "n 6"]) -> Bool[Tensor, " n"]:
@@ -66,17 +66,17 @@ def vectors(lattice: Float[Tensor, "n 6"]) -> Float64[Tensor, "n 3 3"]:
     a, b, c = lattice[:, :3].double().unbind(1)
     alpha, beta, gamma = torch.deg2rad(lattice[:, 3:].double()).cos().unbind(1)
     sine, zero = (1 - gamma**2).sqrt(), torch.zeros_like(a)
-    along = (alpha - beta * gamma) / sine
-    above = (1 - beta**2 - along**2).clamp(min=0).sqrt()
-    rows = [[a, zero, zero], [b * gamma, b * sine, zero], [c * beta, c * along, c * above]]
+    c_y = (alpha - beta * gamma) / sine
+    c_z = (1 - beta**2 - c_y**2).clamp(min=0).sqrt()
+    rows = [[a, zero, zero], [b * gamma, b * sine, zero], [c * beta, c * c_y, c * c_z]]
     return torch.stack([torch.stack(row, 1) for row in rows], 1)
 
 
 def volume(lattice: Float[Tensor, "n 6"]) -> Float64[Tensor, " n"]:
     """Return the volumes of cells in Å^3."""
     # V = 2 abc sqrt(sin s sin(s - alpha) sin(s - beta) sin(s - gamma)), s half the sum of the angles
-    halves = torch.deg2rad(slack(lattice[:, 3:]) / 2).sin()
-    return 2 * lattice[:, :3].double().prod(1) * halves.prod(1).clamp(min=0).sqrt()
+    sines = torch.deg2rad(slack(lattice[:, 3:]) / 2).sin()
+    return 2 * lattice[:, :3].double().prod(1) * sines.prod(1).clamp(min=0).sqrt()
 
 
 def lattice_of(text: str) -> Float64[Tensor, "1 6"]:
@@ -85,9 +85,9 @@ def lattice_of(text: str) -> Float64[Tensor, "1 6"]:
     Raises:
         UsageError: If the text is not six numbers, or they do not form a valid cell.
     """
-    parts = [parse_number(part.strip()) for part in text.split(",")]
-    lattice = torch.tensor([[math.nan if part is None else part for part in parts]], dtype=torch.float64)
+    values = [parse_number(value.strip()) for value in text.split(",")]
+    lattice = torch.tensor([[math.nan if value is None else value for value in values]], dtype=torch.float64)
     if lattice.shape != (1, 6) or not is_valid_cell(lattice)[0]:
-        how = "lengths in Å and angles in degrees that form a cell, such as 4,4,4,90,90,90"
-        raise UsageError(f"lattice=a,b,c,alpha,beta,gamma, {how}", f"{text!r:.60}")
+        hint = "lengths in Å and angles in degrees that form a cell, such as 4,4,4,90,90,90"
+        raise UsageError(f"lattice=a,b,c,alpha,beta,gamma, {hint}", f"{text!r:.60}")
     return lattice

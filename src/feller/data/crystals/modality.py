@@ -82,20 +82,20 @@ class Crystals(Atoms):
 
     def space(self) -> Product:
         """Return the state space: for each atom, a token with a mask and a 3D torus; R^6 for the lattice."""
-        symbols = Tokens(len(self.elements), (self.longest,), MaskSource())
-        return Product({"element": symbols, "place": Torus((self.longest, 3)), "lattice": Euclidean((6,))})
+        elements = Tokens(len(self.elements), (self.longest,), MaskSource())
+        return Product({"element": elements, "place": Torus((self.longest, 3)), "lattice": Euclidean((6,))})
 
     def encode(self, values: State) -> State:
         place = wrap((values["place"].double() * TWO_PI).float())
         return {"element": values["element"], "place": place, "lattice": self._standardised(values["lattice"])}
 
     def _standardised(self, lattice: Float[Tensor, "n 6"]) -> Float32[Tensor, "n 6"]:
-        numbers = from_cell(lattice)
-        return ((numbers - numbers.new_tensor(self.mean)) / numbers.new_tensor(self.scale)).float()
+        params = from_cell(lattice)
+        return ((params - params.new_tensor(self.mean)) / params.new_tensor(self.scale)).float()
 
-    def _cell(self, numbers: Float[Tensor, "n 6"]) -> Float64[Tensor, "n 6"]:
-        numbers = numbers.double()
-        return to_cell(numbers * numbers.new_tensor(self.scale) + numbers.new_tensor(self.mean))
+    def _cell(self, params: Float[Tensor, "n 6"]) -> Float64[Tensor, "n 6"]:
+        params = params.double()
+        return to_cell(params * params.new_tensor(self.scale) + params.new_tensor(self.mean))
 
     def decode(self, state: State) -> State:
         """Convert a state to values; an invalid lattice is replaced by the nearest valid lattice."""
@@ -130,44 +130,44 @@ class Crystals(Atoms):
             lattice = lattice_of(text)
             value = self._standardised(lattice)
             if not torch.allclose(self._cell(value), lattice, rtol=CELL_TOLERANCE, atol=0):
-                near = ",".join(f"{part:.6g}" for part in self._cell(value)[0].tolist())
+                closest = ",".join(f"{number:.6g}" for number in self._cell(value)[0].tolist())
                 raise UsageError(
-                    f"lattice={text} would become {near}: lengths must be {SHORTEST:g} to {LONGEST:,g} Å, and angles"
+                    f"lattice={text} would become {closest}: lengths must be {SHORTEST:g} to {LONGEST:,g} Å, and angles"
                     f" must be at least {MARGIN:g} degree away from a flat cell",
                     remedy="Give a lattice within these limits",
                 )
             return value, {}
         symbols = symbols_of(text)
-        numbers = torch.from_numpy(element_indices(symbols, self.elements))
+        indices = torch.from_numpy(element_indices(symbols, self.elements))
         if text.strip() == symbols[0]:
-            return numbers.expand(1, self.longest).clone(), {}
+            return indices.expand(1, self.longest).clone(), {}
         size = str(len(symbols))
         if size not in self.sizes:
             raise UsageError(
                 f"a number of atoms in the training data ({', '.join(self.sizes)})", f"{size} atoms in {text:.60}"
             )
         element = torch.zeros(1, self.longest, dtype=torch.long)
-        element[0, : len(symbols)] = numbers
+        element[0, : len(symbols)] = indices
         return element, {"atoms": self.sizes.index(size)}
 
     def crystals(self, values: State, given: Cond) -> list[Crystal]:
         """Return values as crystals without padding; InputError if an element is still the mask token."""
-        marks = (given if "valid" in given else self.add_derived_conditions(given))["valid"]["element"].cpu().numpy()
+        masks = (given if "valid" in given else self.add_derived_conditions(given))["valid"]["element"].cpu().numpy()
         element, place, lattice = (values[name].cpu().numpy() for name in ("element", "place", "lattice"))
-        if ((element < 0) | (element >= len(self.elements)))[marks].any():
+        if ((element < 0) | (element >= len(self.elements)))[masks].any():
             raise InputError("some atoms are still masked", remedy="Run the simulation to time 1")
         numbers = np.array([NUMBERS[symbol] for symbol in self.elements])
-        names = label_names(given, self.classes) or [None] * len(marks)
+        names = label_names(given, self.classes) or [None] * len(masks)
         return [
             Crystal(numbers[element[i, mask]], place[i, mask].astype(np.float64), lattice[i].astype(np.float64), name)
-            for i, (mask, name) in enumerate(zip(marks, names, strict=True))
+            for i, (mask, name) in enumerate(zip(masks, names, strict=True))
         ]
 
     def arrays(self, values: State, given: Cond) -> dict[str, np.ndarray]:
         """Return .npz arrays: `element` (atomic numbers), `place`, `lattice`, all zero-padded, and `valid` [n, l]."""
         element, place, lattice = pad_crystals(self.crystals(values, given))
-        room = self.longest - element.shape[1]
-        element, place = np.pad(element, ((0, 0), (0, room))), np.pad(place, ((0, 0), (0, room), (0, 0)))
+        padding = self.longest - element.shape[1]
+        element, place = np.pad(element, ((0, 0), (0, padding))), np.pad(place, ((0, 0), (0, padding), (0, 0)))
         arrays = {"element": element, "place": place, "lattice": lattice, "valid": element > 0}
         return {**arrays, **label_arrays(given, self.classes)}
 
@@ -177,14 +177,14 @@ class Crystals(Atoms):
 
 def crystal_dataset(raw: RawCrystals) -> Dataset:
     """Build a dataset of crystals; its modality gets the mean and standard deviation of the lattice parameters."""
-    numbers = from_cell(torch.from_numpy(raw.lattice))
-    scale = numbers.std(0, correction=0).clamp(min=MIN_SCALE)
+    params = from_cell(torch.from_numpy(raw.lattice))
+    scale = params.std(0, correction=0).clamp(min=MIN_SCALE)
     sizes = np.unique((raw.atomic_numbers > 0).sum(1))
     modality = Crystals(
         longest=int(sizes.max()),
         elements=tuple(SYMBOLS[number] for number in np.unique(raw.atomic_numbers[raw.atomic_numbers > 0])),
         sizes=tuple(str(size) for size in sizes),
-        mean=tuple(numbers.mean(0).tolist()),
+        mean=tuple(params.mean(0).tolist()),
         scale=tuple(scale.tolist()),
         classes=raw.classes,
     )

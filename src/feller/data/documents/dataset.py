@@ -36,30 +36,30 @@ def documents_from_arrays(
         size: Longer side of the resized images, in pixels; None keeps the size of images up to `limit`.
         limit: Maximum of the longer image side, in pixels; None for no limit.
     """
-    samples, pictures = arrays["samples"], arrays["pictures"]
+    samples, images = arrays["samples"], arrays["pictures"]
     if samples.ndim != 1 or not len(samples):
         raise InputError("an array samples [n] with one document per entry", list(samples.shape), file=path)
-    n, shape = len(samples), pictures.shape
-    if pictures.dtype != np.uint8 or len(shape) != 5 or shape[0] != n or shape[4] not in (1, 3) or 0 in shape[2:]:
+    n, shape = len(samples), images.shape
+    if images.dtype != np.uint8 or len(shape) != 5 or shape[0] != n or shape[4] not in (1, 3) or 0 in shape[2:]:
         raise InputError(
-            f"an array pictures [{n}, most, h, w, 1 or 3] of uint8", f"{list(shape)} of {pictures.dtype}", file=path
+            f"an array pictures [{n}, most, h, w, 1 or 3] of uint8", f"{list(shape)} of {images.dtype}", file=path
         )
     documents: list[tuple[Item, ...]] = []
-    shown: list[np.ndarray] = []
+    used_images: list[np.ndarray] = []
     for i, line in enumerate(samples.tolist()):
-        own = {f"{k}.png": one for k, one in enumerate(pictures[i])}
+        by_name = {f"{k}.png": image for k, image in enumerate(images[i])}
 
-        def numbered(name: str, own: dict[str, np.ndarray] = own) -> int:
-            if name not in own:
-                raise InputError(f"an image name N.png with N below {len(own)}", f"{name!r}")
-            shown.append(own[name])
-            return len(shown) - 1
+        def image_index(name: str, by_name: dict[str, np.ndarray] = by_name) -> int:
+            if name not in by_name:
+                raise InputError(f"an image name N.png with N below {len(by_name)}", f"{name!r}")
+            used_images.append(by_name[name])
+            return len(used_images) - 1
 
         with error_context(path, place=f"document {i + 1}"):
-            documents.append(tuple(items_of({DOCUMENT: _parts(line)}, numbered)))
-    if not shown:
+            documents.append(tuple(items_of({DOCUMENT: _parts(line)}, image_index)))
+    if not used_images:
         raise InputError(NO_PICTURE, file=path)
-    values, notes = resize_arrays(np.stack(shown), size, limit and min(limit, MAX_SIDE))
+    values, notes = resize_arrays(np.stack(used_images), size, limit and min(limit, MAX_SIDE))
     return RawDocuments(object_array(documents), notes=notes, images=values)
 
 
@@ -100,13 +100,13 @@ def document_dataset(raw: RawDocuments, vocabulary: str | None = None, like: Doc
     texts = [item.text for items in raw.values for item in items if isinstance(item, TextItem)]
     if not any(text.strip() for text in texts):
         raise InputError("texts in the documents", "images only", "Train on the images alone, as an image folder")
-    symbols = make_vocabulary(texts, vocabulary or DEFAULT_VOCABULARY)
+    vocab = make_vocabulary(texts, vocabulary or DEFAULT_VOCABULARY)
     _, height, width, channels = raw.images.shape
-    names = tuple(dict.fromkeys(raw.tasks))
-    modality = Documents(symbols, height, width, channels, tasks=names)
-    pictures = sum(isinstance(item, ImageItem) for items in raw.values for item in items)
+    tasks = tuple(dict.fromkeys(raw.tasks))
+    modality = Documents(vocab, height, width, channels, tasks=tasks)
+    num_images = sum(isinstance(item, ImageItem) for items in raw.values for item in items)
     note = (
-        f"{len(raw.values):,} documents with {pictures:,} pictures of {width}x{height} and {symbols.vocab_size:,}"
-        f" {symbols.unit}"
+        f"{len(raw.values):,} documents with {num_images:,} pictures of {width}x{height} and {vocab.vocab_size:,}"
+        f" {vocab.unit}"
     )
     return Dataset(*modality.values_from_raw(raw), modality, (*raw.notes, note))

@@ -31,16 +31,16 @@ def draw_documents(documents: Sequence[Sequence[DocumentPart]], columns: int | N
     """Draw documents in a grid with `columns` per row; long texts are truncated."""
     strips = [_strip([_block(part) for part in parts]) for parts in documents[:MAX_DOCUMENTS]]
     strips = strips or [Image.new("RGB", (SIDE, SIDE), "white")]
-    wide = max(strip.width for strip in strips)
-    across = min(len(strips), columns or max(1, round((1.6 * len(strips) * _tallest(strips) / wide) ** 0.5)))
-    rows = [strips[i : i + across] for i in range(0, len(strips), across)]
+    width = max(strip.width for strip in strips)
+    per_row = min(len(strips), columns or max(1, round((1.6 * len(strips) * _tallest(strips) / width) ** 0.5)))
+    rows = [strips[i : i + per_row] for i in range(0, len(strips), per_row)]
     heights = [_tallest(row) + 2 * GAP for row in rows]
-    page = Image.new("RGB", (across * (wide + 2 * GAP), sum(heights)), "#e9e9e4")
+    page = Image.new("RGB", (per_row * (width + 2 * GAP), sum(heights)), "#e9e9e4")
     top = 0
     for row, height in zip(rows, heights, strict=True):
         for i, strip in enumerate(row):
-            left = i * (wide + 2 * GAP)
-            box = (left + GAP // 2, top + GAP // 2, left + wide + 3 * GAP // 2, top + height - GAP // 2)
+            left = i * (width + 2 * GAP)
+            box = (left + GAP // 2, top + GAP // 2, left + width + 3 * GAP // 2, top + height - GAP // 2)
             ImageDraw.Draw(page).rectangle(box, fill="white")
             page.paste(strip, (left + GAP, top + GAP))
         top += height
@@ -65,16 +65,16 @@ def _strip(blocks: Sequence[Image.Image]) -> Image.Image:
 def _block(part: DocumentPart) -> Image.Image:
     if isinstance(part, str):
         return _words(part)
-    drawn = from_pixels(part).convert("RGB")
-    factor = max(1, -(-SIDE // max(drawn.size)))
-    magnified = drawn.resize((drawn.width * factor, drawn.height * factor), Image.Resampling.NEAREST)
+    image = from_pixels(part).convert("RGB")
+    factor = max(1, -(-SIDE // max(image.size)))
+    magnified = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
     return ImageOps.expand(magnified, 1, FRAME)
 
 
 def _words(text: str) -> Image.Image:
     """Draw text wrapped at `WIDE` characters; line breaks in the text are kept."""
-    own = ["".join(letter if letter.isprintable() else "\ufffd" for letter in line) for line in text.split("\n")]
-    lines = [part for line in own for part in textwrap.wrap(line, WIDE)] or [""]
+    printable_lines = ["".join(char if char.isprintable() else "\ufffd" for char in line) for line in text.split("\n")]
+    lines = [wrapped for line in printable_lines for wrapped in textwrap.wrap(line, WIDE)] or [""]
     lines = lines if len(lines) <= LINES else [*lines[: LINES - 1], "…"]
     width = int(max(font().getlength(line) for line in lines)) + 2
     block = Image.new("RGB", (max(width, GAP), len(lines) * LEAD), "white")

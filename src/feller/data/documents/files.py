@@ -42,8 +42,8 @@ def holds_symbols(path: pathlib.Path) -> bool:
 
 def holds_pairs(folder: pathlib.Path) -> bool:
     """Return True if a folder holds an image and a caption of the same name."""
-    pictures, captions = _inside(folder.iterdir())
-    return bool({path.stem for path in pictures} & {path.stem for path in captions})
+    images, captions = _inside(folder.iterdir())
+    return bool({path.stem for path in images} & {path.stem for path in captions})
 
 
 def load_captioned_images(folder: pathlib.Path, size: int | None, limit: int | None) -> RawDocuments:
@@ -54,36 +54,38 @@ def load_captioned_images(folder: pathlib.Path, size: int | None, limit: int | N
     Raises:
         InputError: If an image or caption has no counterpart, names repeat, or a file is unreadable.
     """
-    files, bare = _captioned(folder)
-    pictures, captions = (_by_name(some, folder) for some in _inside(files))
-    for what, found in (("image", pictures), ("caption", captions)):
-        for file in found.values():
+    files, skipped = _captioned(folder)
+    images, captions = (_by_name(group, folder) for group in _inside(files))
+    for description, paths in (("image", images), ("caption", captions)):
+        for file in paths.values():
             if file.is_symlink() and is_outside(file, folder):
                 raise InputError(
-                    f"the {what} {file.name!r} is a link to a file outside {folder}",
+                    f"the {description} {file.name!r} is a link to a file outside {folder}",
                     remedy="Put the file into the folder",
                 )
-    for some, others, what, lack in (
-        (pictures, captions, "images have no caption", f"write the caption to a {CAPTION} file of the same name"),
-        (captions, pictures, "captions have no image", "add the image"),
+    for group, counterparts, description, remedy in (
+        (images, captions, "images have no caption", f"write the caption to a {CAPTION} file of the same name"),
+        (captions, images, "captions have no image", "add the image"),
     ):
-        alone = sorted(some.keys() - others.keys())
-        if alone:
-            first = some[alone[0]].relative_to(folder)
-            raise InputError(f"{len(alone)} of {len(some)} {what}, such as {first}; {lack}, or remove it", file=folder)
-    names = sorted(pictures)
-    documents, lines = [], []
+        unmatched = sorted(group.keys() - counterparts.keys())
+        if unmatched:
+            first = group[unmatched[0]].relative_to(folder)
+            raise InputError(
+                f"{len(unmatched)} of {len(group)} {description}, such as {first}; {remedy}, or remove it", file=folder
+            )
+    names = sorted(images)
+    documents, image_names = [], []
     for i, name in enumerate(names):
         with error_context(captions[name]):
             text = check_encodable(read_unicode(captions[name]).strip())
             if not text:
                 raise InputError("the caption is empty", remedy="Write a caption, or remove the caption with its image")
         documents.append((TextItem(text), ImageItem(i)))
-        lines.append(pictures[name].relative_to(folder).as_posix())
-    values, notes = read_images([pictures[name] for name in names], size, limit and min(limit, MAX_SIDE))
-    left = (f"left out the folders inside where no picture has a caption ({len(bare):,}): {abbreviated(bare)}",)
-    notes = (*(left if bare else ()), *notes)
-    return RawDocuments(object_array(documents), notes=notes, names=tuple(lines), images=values)
+        image_names.append(images[name].relative_to(folder).as_posix())
+    values, notes = read_images([images[name] for name in names], size, limit and min(limit, MAX_SIDE))
+    note = (f"left out the folders inside where no picture has a caption ({len(skipped):,}): {abbreviated(skipped)}",)
+    notes = (*(note if skipped else ()), *notes)
+    return RawDocuments(object_array(documents), notes=notes, names=tuple(image_names), images=values)
 
 
 def load_json_documents(path: pathlib.Path, size: int | None, limit: int | None) -> RawDocuments:
@@ -94,73 +96,77 @@ def load_json_documents(path: pathlib.Path, size: int | None, limit: int | None)
     Raises:
         InputError: If a line is not a document, or an image is missing or unreadable.
     """
-    documents, lines, tasks = [], [], []
+    documents, line_numbers, tasks = [], [], []
     files: dict[pathlib.Path, int] = {}
 
-    def numbered(name: str) -> int:
+    def image_index(name: str) -> int:
         return files.setdefault(_picture(name, path.parent), len(files))
 
-    for number, entry in json_lines(path, "a JSON object"):
-        with error_context(f"{path}: line {number}"):
+    for line_number, entry in json_lines(path, "a JSON object"):
+        with error_context(f"{path}: line {line_number}"):
             _check_entry(entry)
-            documents.append(tuple(items_of(entry, numbered)))
+            documents.append(tuple(items_of(entry, image_index)))
             tasks.append(_task(entry))
-        lines.append(number)
+        line_numbers.append(line_number)
     if not documents:
         raise InputError("documents", "none", file=path)
     if not files:
         raise InputError(NO_PICTURE, file=path)
-    named = sum(task != "" for task in tasks)
-    if 0 < named < len(tasks):
-        bare = lines[tasks.index("")]
+    num_tagged = sum(task != "" for task in tasks)
+    if 0 < num_tagged < len(tasks):
+        untagged_line = line_numbers[tasks.index("")]
         raise InputError(
             f"a {TASK} on every line, or on none",
-            f"none on line {bare}, and {named} on other lines",
+            f"none on line {untagged_line}, and {num_tagged} on other lines",
             "Add the key to all lines, or remove it from all lines",
             file=path,
         )
     values, notes = read_images([*files], size, limit and min(limit, MAX_SIDE))
     return RawDocuments(
-        object_array(documents), notes=notes, lines=np.array(lines), images=values, tasks=tuple(tasks) if named else ()
+        object_array(documents),
+        notes=notes,
+        lines=np.array(line_numbers),
+        images=values,
+        tasks=tuple(tasks) if num_tagged else (),
     )
 
 
 def _captioned(folder: pathlib.Path) -> tuple[list[pathlib.Path], list[str]]:
     """Return (files of the folder and of subfolders with captions, names of subfolders without captions)."""
-    places = dict.fromkeys(path.parent for path in walk_files(folder) if path.parent != folder)
-    with_captions = [place for place in places if holds_pairs(place)]
-    bare = [place for place in places if place not in with_captions and any(_inside(place.iterdir()))]
-    files = [path for place in (folder, *with_captions) for path in place.iterdir()]
-    return files, [place.relative_to(folder).as_posix() for place in bare]
+    children = dict.fromkeys(path.parent for path in walk_files(folder) if path.parent != folder)
+    with_captions = [child for child in children if holds_pairs(child)]
+    uncaptioned = [child for child in children if child not in with_captions and any(_inside(child.iterdir()))]
+    files = [path for child in (folder, *with_captions) for path in child.iterdir()]
+    return files, [child.relative_to(folder).as_posix() for child in uncaptioned]
 
 
 def _inside(files: Iterable[pathlib.Path]) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
     """Separate files into (images, text files)."""
-    there = [path for path in sorted(files) if path.is_file() and not path.name.startswith(".")]
-    there = [path for path in there if not sample_folder.is_overview(path)]
-    pictures = [path for path in there if path.suffix.lower() in ENDINGS]
-    return pictures, [path for path in there if path.suffix.lower() == CAPTION]
+    visible_files = [path for path in sorted(files) if path.is_file() and not path.name.startswith(".")]
+    visible_files = [path for path in visible_files if not sample_folder.is_overview(path)]
+    images = [path for path in visible_files if path.suffix.lower() in ENDINGS]
+    return images, [path for path in visible_files if path.suffix.lower() == CAPTION]
 
 
 def _by_name(files: list[pathlib.Path], folder: pathlib.Path) -> dict[str, pathlib.Path]:
     """Return files by their path relative to the folder, without suffix."""
-    named: dict[str, pathlib.Path] = {}
+    paths: dict[str, pathlib.Path] = {}
     for file in files:
-        other = named.setdefault(file.relative_to(folder).with_suffix("").as_posix(), file)
-        if other is not file:
+        first = paths.setdefault(file.relative_to(folder).with_suffix("").as_posix(), file)
+        if first is not file:
             raise InputError(
                 "file names that differ without their suffixes",
-                f"{other.name} and {file.name}",
+                f"{first.name} and {file.name}",
                 "Rename or remove one",
                 file=folder,
             )
-    return named
+    return paths
 
 
 def _check_entry(entry: Any) -> None:
     if not isinstance(entry, dict) or not (DOCUMENT in entry or IMAGE in entry):
-        got = json.dumps(entry)[:40]
-        raise InputError(f"an object with {DOCUMENT!r}, or with {IMAGE!r} and {TEXT!r}", repr(got))
+        preview = json.dumps(entry)[:40]
+        raise InputError(f"an object with {DOCUMENT!r}, or with {IMAGE!r} and {TEXT!r}", repr(preview))
     if DOCUMENT in entry and (IMAGE in entry or TEXT in entry):
         raise InputError(f"{DOCUMENT!r} alone, or {IMAGE!r} and {TEXT!r}", "both", "Put all parts into the list")
     if DOCUMENT not in entry and not (isinstance(entry.get(TEXT), str) and entry[TEXT].strip()):
@@ -173,32 +179,32 @@ def items_of(entry: dict[str, Any], image_number: Callable[[str], int]) -> Itera
     Raises:
         InputError: If there are no items, or an item is invalid.
     """
-    parts = entry.get(DOCUMENT, [entry.get(TEXT), {IMAGE: entry.get(IMAGE)}])
-    if not isinstance(parts, list) or not parts:
-        raise InputError(f"a list of texts and images in {DOCUMENT!r}", repr(str(parts)[:40]))
-    for part in parts:
-        if isinstance(part, str):
-            yield TextItem(check_encodable(part))
-        elif isinstance(part, dict) and isinstance(part.get(IMAGE), str):
-            yield ImageItem(image_number(part[IMAGE]))
-        elif isinstance(part, dict) and isinstance(part.get(ANSWER), str) and part[ANSWER]:
-            yield TextItem(check_encodable(part[ANSWER]), is_answer=True)
-        elif part == {BREAK: True}:
+    raw_items = entry.get(DOCUMENT, [entry.get(TEXT), {IMAGE: entry.get(IMAGE)}])
+    if not isinstance(raw_items, list) or not raw_items:
+        raise InputError(f"a list of texts and images in {DOCUMENT!r}", repr(str(raw_items)[:40]))
+    for raw_item in raw_items:
+        if isinstance(raw_item, str):
+            yield TextItem(check_encodable(raw_item))
+        elif isinstance(raw_item, dict) and isinstance(raw_item.get(IMAGE), str):
+            yield ImageItem(image_number(raw_item[IMAGE]))
+        elif isinstance(raw_item, dict) and isinstance(raw_item.get(ANSWER), str) and raw_item[ANSWER]:
+            yield TextItem(check_encodable(raw_item[ANSWER]), is_answer=True)
+        elif raw_item == {BREAK: True}:
             yield BreakItem()
         else:
-            raise InputError(f"a text, or an object with {IMAGE!r}, {ANSWER!r} or {BREAK!r}", json.dumps(part)[:40])
+            raise InputError(f"a text, or an object with {IMAGE!r}, {ANSWER!r} or {BREAK!r}", json.dumps(raw_item)[:40])
 
 
 def _picture(name: str, folder: pathlib.Path) -> pathlib.Path:
     """Return the path of an image, which must resolve to a file inside the folder (the data are untrusted)."""
     file = folder / name
     try:
-        outside, is_there = is_outside(file, folder), file.is_file()
+        outside, exists = is_outside(file, folder), file.is_file()
     except (OSError, ValueError) as error:  # the name is too long, or contains a null byte
         raise InputError("the file name of an image", f"{name[:40]!r}") from error
     if outside:
         raise InputError(f"an image inside {folder}", f"{name!r}", "Move the image into this folder")
-    if not is_there:
+    if not exists:
         raise InputError(f"the image {file}", "no such file", "Add the image, or remove the line")
     if file.suffix.lower() not in ENDINGS:
         raise InputError(f"an image ({', '.join(ENDINGS)})", f"the suffix {file.suffix!r}", file=file)
@@ -218,15 +224,15 @@ JsonDocument = list[str | dict[str, str | bool]]
 
 def to_json_document(items: Sequence[Item], files: Sequence[str] | None = None) -> JsonDocument:
     """Convert the items of a document to JSON form; `files` holds the image names, by default 0.png, 1.png, ..."""
-    found: JsonDocument = []
+    document: JsonDocument = []
     for item in items:
         if isinstance(item, TextItem):
-            found.append({ANSWER: item.text} if item.is_answer else item.text)
+            document.append({ANSWER: item.text} if item.is_answer else item.text)
         elif isinstance(item, ImageItem):
-            found.append({IMAGE: f"{item.number}.png" if files is None else files[item.number]})
+            document.append({IMAGE: f"{item.number}.png" if files is None else files[item.number]})
         else:
-            found.append({BREAK: True})
-    return found
+            document.append({BREAK: True})
+    return document
 
 
 def write_lines(
@@ -241,10 +247,10 @@ def write_lines(
     folder.mkdir(parents=True, exist_ok=True)
     prefix = "" if folder == out.parent else f"{folder.name}/"
     counts = [sum(isinstance(item, ImageItem) for item in items) for items in documents]
-    names, lines, first = sample_folder.numbered_names(sum(counts)), [], 0
+    names, lines, start = sample_folder.numbered_names(sum(counts)), [], 0
     for i, items in enumerate(documents):
-        files = [f"{name}.png" for name in names[first : first + counts[i]]]
-        first += counts[i]
+        files = [f"{name}.png" for name in names[start : start + counts[i]]]
+        start += counts[i]
         for file, pixels in zip(files, pictures[i], strict=False):
             sample_folder.write_picture(from_pixels(pixels.permute(1, 2, 0).numpy()), folder / file)
         entry = {DOCUMENT: to_json_document(items, [f"{prefix}{file}" for file in files]), "tokens": list(tokens[i])}
@@ -255,7 +261,7 @@ def write_lines(
 
 def to_json(tokens: Sequence[Sequence[int]], texts: Sequence[str], symbols: DocumentVocabulary) -> str:
     """Return the tokens and texts of documents as JSON, with an explanation of the token ids."""
-    meaning = {
+    legend = {
         "text": [0, symbols.text],
         "pictures": [symbols.text, symbols.eos],
         "<eos>": symbols.eos,
@@ -263,4 +269,4 @@ def to_json(tokens: Sequence[Sequence[int]], texts: Sequence[str], symbols: Docu
         "<mask>": symbols.mask,
         "<infill>": symbols.infill,
     }
-    return json.dumps({"tokens": tokens, "texts": texts, "symbols": meaning}, ensure_ascii=False)
+    return json.dumps({"tokens": tokens, "texts": texts, "symbols": legend}, ensure_ascii=False)

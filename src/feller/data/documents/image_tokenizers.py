@@ -43,18 +43,18 @@ class ImageTokenizer(abc.ABC):
 def check_images(pictures: UInt8[Tensor, "m c h w"], shape: tuple[int, int, int]) -> None:
     """Raise an InputError if images do not have the shape (c, h, w) of a tokenizer."""
     if tuple(pictures.shape[1:]) != shape:
-        ours, theirs = ("{} channels, {} x {}".format(*one) for one in (shape, pictures.shape[1:]))
-        raise InputError(f"images of {ours}", theirs, "Resize the images")
+        expected, actual = ("{} channels, {} x {}".format(*dims) for dims in (shape, pictures.shape[1:]))
+        raise InputError(f"images of {expected}", actual, "Resize the images")
 
 
 def check_codes(codes: Int64[Tensor, "m codes"], tokenizer: ImageTokenizer) -> None:
     """Raise an InputError if the number of codes per image or the range of the codes does not match a tokenizer."""
     rows, columns = tokenizer.grid
-    wrong = (codes < 0) | (codes >= tokenizer.codebook_size)
-    if codes.shape[1] != rows * columns or wrong.any():
-        odd = f"and {int(wrong.sum())} of them outside that range" if wrong.any() else "per image"
+    is_invalid = (codes < 0) | (codes >= tokenizer.codebook_size)
+    if codes.shape[1] != rows * columns or is_invalid.any():
+        problem = f"and {int(is_invalid.sum())} of them outside that range" if is_invalid.any() else "per image"
         raise InputError(
             f"{rows * columns} codes per image, from 0 to {tokenizer.codebook_size - 1}",
-            f"{codes.shape[1]} {odd}",
+            f"{codes.shape[1]} {problem}",
             "Use codes of the same tokenizer",
         )

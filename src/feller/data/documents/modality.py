@@ -70,16 +70,16 @@ def balance_tasks(
     """
     if not 0 < min_factor <= 1 <= max_factor:
         raise UsageError("max_factor of at least 1 and min_factor in (0, 1]", f"{max_factor:g} and {min_factor:g}")
-    names, counts = tasks.unique(return_counts=True)
+    task_ids, counts = tasks.unique(return_counts=True)
     keys = rng.stream("balance").uniform((len(tasks),), torch.float64, tasks.device)
-    found = []
-    for name, count in zip(names.tolist(), counts.tolist(), strict=True):
-        factor = min(max_factor, max(min_factor, len(tasks) / len(names) / count))
-        which = (tasks == name).nonzero()[:, 0]
-        times, more = divmod(max(1, round(factor * count)), count)
-        once_more = which[keys[which].argsort()[:more]]
-        found += [which.repeat(times), once_more]
-    return torch.cat(found).sort().values if found else tasks
+    selected = []
+    for task_id, count in zip(task_ids.tolist(), counts.tolist(), strict=True):
+        factor = min(max_factor, max(min_factor, len(tasks) / len(task_ids) / count))
+        members = (tasks == task_id).nonzero()[:, 0]
+        repeats, remainder = divmod(max(1, round(factor * count)), count)
+        extra = members[keys[members].argsort()[:remainder]]
+        selected += [members.repeat(repeats), extra]
+    return torch.cat(selected).sort().values if selected else tasks
 
 
 BLOCK = 32
@@ -137,9 +137,9 @@ class Documents(Modality):
     def with_image_tokenizer(self, tokenizer: ImageTokenizer, rows: Int64[Tensor, "n l"]) -> "Documents":
         """Return the modality with an image tokenizer, and a context that fits three documents of maximum length."""
         grid_rows, columns = tokenizer.grid
-        shown = rows == IMAGE_MARK
-        longest = int(((rows != PAD_MARK).sum(1) + shown.sum(1) * (grid_rows * columns - 1)).max()) + 2
-        return replace(self, image_tokenizer=tokenizer, context=-(-(NUM_PRECEDING + 1) * longest // BLOCK) * BLOCK)
+        is_image = rows == IMAGE_MARK
+        max_length = int(((rows != PAD_MARK).sum(1) + is_image.sum(1) * (grid_rows * columns - 1)).max()) + 2
+        return replace(self, image_tokenizer=tokenizer, context=-(-(NUM_PRECEDING + 1) * max_length // BLOCK) * BLOCK)
 
     @property
     def read_size(self) -> int:
@@ -152,11 +152,11 @@ class Documents(Modality):
 
     @property
     def aux_networks(self) -> dict[str, nn.Module]:
-        parts = {
+        modules = {
             "tokenizer": None if self.image_tokenizer is None else self.image_tokenizer.module,
             "vectors": None if self.vectors is None else self.vectors.module,
         }
-        return {name: module for name, module in parts.items() if module is not None}
+        return {name: module for name, module in modules.items() if module is not None}
 
     @property
     def writers(self) -> dict[str, Writer]:
@@ -187,10 +187,10 @@ class Documents(Modality):
         rows = values["rows"]
         tokens = to_tokens(rows, ungroup(rows, self.with_codes(values)[CODES]), self.symbols)
         if tokens.shape[1] >= self.context:  # one place is needed for the closing <eos>
-            longest = int((tokens != self.symbols.pad).sum(1).max()) + 1
+            max_length = int((tokens != self.symbols.pad).sum(1).max()) + 1
             raise InputError(
                 f"documents of at most {self.context - 1} tokens, the context of the model",
-                f"{longest - 1}",
+                f"{max_length - 1}",
                 "Shorten the document",
             )
         return tokens
@@ -200,9 +200,9 @@ class Documents(Modality):
         rows, codes = from_tokens(state.cpu(), self.symbols)
         return {**self._values(rows, self.tokenizer.decode(codes)), CODES: group_by_document(rows, codes)}
 
-    def _values(self, rows: Tensor, pictures: UInt8[Tensor, "m c h w"]) -> Values:
+    def _values(self, rows: Tensor, images: UInt8[Tensor, "m c h w"]) -> Values:
         """Return values from layout rows and their images in reading order."""
-        return {"rows": rows, "pictures": group_by_document(rows, pictures), "task": torch.full((len(rows),), -1)}
+        return {"rows": rows, "pictures": group_by_document(rows, images), "task": torch.full((len(rows),), -1)}
 
     def items(self, values: Values) -> list[list[Item]]:
         """Return the items of each document; the number of an `ImageItem` counts the images of its document."""
@@ -210,38 +210,38 @@ class Documents(Modality):
 
     def _items(self, row: list[int]) -> list[Item]:
         items: list[Item] = []
-        text: list[int] = []
-        hidden, ended, shown = False, False, 0
+        token_ids: list[int] = []
+        in_answer, after_break, num_images = False, False, 0
 
         def close() -> None:
-            if text:
-                between = [BreakItem()] if ended and items and isinstance(items[-1], TextItem) else []
-                items.extend([*between, TextItem(self.vocabulary.decode(text), is_answer=hidden)])
-                text.clear()
+            if token_ids:
+                separator = [BreakItem()] if after_break and items and isinstance(items[-1], TextItem) else []
+                items.extend([*separator, TextItem(self.vocabulary.decode(token_ids), is_answer=in_answer)])
+                token_ids.clear()
 
-        for number in row:
-            if number >= 0:
-                text.append(number)
+        for token in row:
+            if token >= 0:
+                token_ids.append(token)
                 continue
             close()
-            hidden, ended = number == OPENED, number in (BREAK_MARK, IMAGE_MARK)
-            if number == IMAGE_MARK:
-                items.append(ImageItem(shown))
-                shown += 1
+            in_answer, after_break = token == OPENED, token in (BREAK_MARK, IMAGE_MARK)
+            if token == IMAGE_MARK:
+                items.append(ImageItem(num_images))
+                num_images += 1
         close()
         return items
 
     def values_from_raw(self, raw: RawExamples) -> tuple[Values, Cond]:
         raw = expect(raw, RawDocuments)
-        pictures = self.resize_images(raw.images)
+        images = self.resize_images(raw.images)
         documents = []
         for i, items in enumerate(raw.values):
             with error_context(**raw.error_fields(i)):
                 documents.append(encode_items(items, self.vocabulary))
-        shown = [item.number for items in raw.values for item in items if isinstance(item, ImageItem)]
-        values = self._values(as_array(documents), pictures[torch.tensor(shown, dtype=torch.long)])
-        numbers = {name: i for i, name in enumerate(self.tasks)}
-        tasks = [numbers.get(name, -1) for name in raw.tasks] if raw.tasks else [-1] * len(documents)
+        image_index = [item.number for items in raw.values for item in items if isinstance(item, ImageItem)]
+        values = self._values(as_array(documents), images[torch.tensor(image_index, dtype=torch.long)])
+        task_ids = {name: i for i, name in enumerate(self.tasks)}
+        tasks = [task_ids.get(name, -1) for name in raw.tasks] if raw.tasks else [-1] * len(documents)
         return {**values, "task": torch.tensor(tasks)}, {}
 
     def resize_images(self, pictures: UInt8[np.ndarray, "m h w c"]) -> UInt8[Tensor, "m channels height width"]:
@@ -249,10 +249,10 @@ class Documents(Modality):
         m, height, width, channels = pictures.shape
         if channels != self.channels:
             mode = "L" if self.channels == 1 else "RGB"
-            pictures = np.stack([to_pixels(from_pixels(one).convert(mode)) for one in pictures]) if m else pictures
+            pictures = np.stack([to_pixels(from_pixels(image).convert(mode)) for image in pictures]) if m else pictures
         if (height, width) != (self.height, self.width):
-            to = (self.width, self.height)
-            pictures = np.stack([to_pixels(crop_and_resize(from_pixels(one), to)) for one in pictures])
+            size = (self.width, self.height)
+            pictures = np.stack([to_pixels(crop_and_resize(from_pixels(image), size)) for image in pictures])
         return torch.from_numpy(pictures.transpose(0, 3, 1, 2).copy())
 
     def class_index(self, key: str, text: str) -> int:
@@ -268,8 +268,8 @@ class Documents(Modality):
 
     def show(self, values: Values, given: Cond, columns: int | None = None) -> Image.Image:
         documents = []
-        for items, pictures in zip(self.items(values)[:MAX_DOCUMENTS], values["pictures"], strict=False):
-            documents.append(to_parts(items, pictures))
+        for items, images in zip(self.items(values)[:MAX_DOCUMENTS], values["pictures"], strict=False):
+            documents.append(to_parts(items, images))
         return draw_documents(documents, columns)
 
     def image_values(self, values: Values) -> UInt8[Tensor, "m c h w"]:
@@ -303,15 +303,15 @@ class Documents(Modality):
 def to_parts(items: Sequence[Item], pictures: UInt8[Tensor, "m c h w"]) -> list[DocumentPart]:
     """Return the texts and images of a document for display; answers are in brackets."""
     parts: list[DocumentPart] = []
-    joined = False
+    ends_in_text = False
     for item in items:
         if isinstance(item, TextItem):
-            words = f"[{item.text}]" if item.is_answer else item.text
-            last = parts[-1] if joined else ""
-            parts = [*parts[: len(parts) - joined], f"{last}{words}"]
+            text = f"[{item.text}]" if item.is_answer else item.text
+            previous = parts[-1] if ends_in_text else ""
+            parts = [*parts[: len(parts) - ends_in_text], f"{previous}{text}"]
         elif isinstance(item, ImageItem):
             parts.append(pictures[item.number].permute(1, 2, 0).numpy())
-        joined = isinstance(item, TextItem)
+        ends_in_text = isinstance(item, TextItem)
     return parts
 
 

@@ -60,45 +60,45 @@ def parse_prompt(text: str) -> Prompt:
         InputError: If an image cannot be read.
     """
     items: list[Item | MaskItem | InfillItem] = []
-    pictures: list[np.ndarray] = []
-    plain, place = "", 0
+    images: list[np.ndarray] = []
+    plain_text, position = "", 0
 
     def close() -> None:
-        nonlocal plain
-        if plain.strip():
-            behind_hole = bool(items) and isinstance(items[-1], MaskItem)  # the trailing space belongs to the next item
-            items.append(TextItem(plain.rstrip() if behind_hole else plain.strip()))
-        plain = ""
+        nonlocal plain_text
+        if plain_text.strip():
+            after_mask = bool(items) and isinstance(items[-1], MaskItem)  # the trailing space belongs to the next item
+            items.append(TextItem(plain_text.rstrip() if after_mask else plain_text.strip()))
+        plain_text = ""
 
-    for sign in _SIGN.finditer(text):
-        plain += text[place : sign.start()]
-        place = sign.end()
-        if sign[0] == "\\<" or _is_plain_text(sign):
-            plain += sign[0].removeprefix("\\")
+    for match in _SIGN.finditer(text):
+        plain_text += text[position : match.start()]
+        position = match.end()
+        if match[0] == "\\<" or _is_plain_text(match):
+            plain_text += match[0].removeprefix("\\")
             continue
         close()
-        if sign[1] == "mask":
+        if match[1] == "mask":
             items.append(MaskItem())
-        elif sign[1] == "infill":
+        elif match[1] == "infill":
             items.append(InfillItem())
-        elif sign[1] == "break":
+        elif match[1] == "break":
             items.append(BreakItem())
         else:
-            if not sign[3].strip():
+            if not match[3].strip():
                 raise UsageError("a file name in <image:FILE>", "none", "Write, for example, <image:cat.png>")
-            items.append(ImageItem(len(pictures)))
-            pictures.append(picture_of(sign[3]))
-    plain += text[place:]
+            items.append(ImageItem(len(images)))
+            images.append(picture_of(match[3]))
+    plain_text += text[position:]
     close()
-    return Prompt(_checked(items), tuple(pictures))
+    return Prompt(_checked(items), tuple(images))
 
 
-def _is_plain_text(sign: re.Match[str]) -> bool:
+def _is_plain_text(match: re.Match[str]) -> bool:
     """Return True unless a bracket in a prompt denotes an image; UsageError if it looks like a misspelt image."""
-    if sign[2] in (None, "image"):
+    if match[2] in (None, "image"):
         return False
-    if best_match(sign[2], ["image"], cutoff=0.7):
-        raise UsageError(f"<image:{sign[3]}>", sign[0], "Put a backslash before < for plain text")
+    if best_match(match[2], ["image"], cutoff=0.7):
+        raise UsageError(f"<image:{match[3]}>", match[0], "Put a backslash before < for plain text")
     return True
 
 
@@ -114,22 +114,22 @@ def _checked(items: Sequence[Item | MaskItem | InfillItem]) -> tuple[Item | Mask
         raise UsageError(
             "<infill> once, at the end, after the <mask>s to fill", "<infill> at another position, or more than once"
         )
-    holes = sum(isinstance(item, MaskItem) for item in kept)
-    if num_infills and not holes:
+    num_masks = sum(isinstance(item, MaskItem) for item in kept)
+    if num_infills and not num_masks:
         if not any(isinstance(item, ImageItem) for item in kept):
             raise UsageError("a <mask> or an <image:FILE> before <infill>", "neither")
-        kept, holes = [MaskItem(), *kept], 1
-    return (*kept, InfillItem()) if holes else tuple(kept)
+        kept, num_masks = [MaskItem(), *kept], 1
+    return (*kept, InfillItem()) if num_masks else tuple(kept)
 
 
 def picture_of(name: str) -> UInt8[np.ndarray, "h w c"]:
     """Read an image file; InputError if it does not exist or cannot be read."""
     path = pathlib.Path(name)
     try:
-        is_there = path.is_file()
+        exists = path.is_file()
     except (OSError, ValueError):  # the name is too long, or contains a null byte
-        is_there = False
-    if not is_there:
+        exists = False
+    if not exists:
         raise InputError("an image file", f"{name[:200]}, which does not exist")
     values, _ = read_images([path], None, MAX_PROMPT_SIDE)
     return values[0]
@@ -164,6 +164,6 @@ def question_in(items: Sequence[Item]) -> str:
 def instruction_in(items: Sequence[Item]) -> str:
     """Return the editing instruction of a document; empty if the document is not an edit."""
     match items:
-        case [TextItem(text=before), ImageItem(), TextItem(text=words), ImageItem()] if before.strip() == EDIT:
-            return words.strip()
+        case [TextItem(text=prefix), ImageItem(), TextItem(text=instruction), ImageItem()] if prefix.strip() == EDIT:
+            return instruction.strip()
     return ""

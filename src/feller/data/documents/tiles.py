@@ -63,19 +63,19 @@ class Tiles(ImageTokenizer):
     def encode(self, pictures: UInt8[Tensor, "m c h w"]) -> Int64[Tensor, "m codes"]:
         """Return the index of the nearest tile at each position; InputError for images of another shape."""
         check_images(pictures, self.shape)
-        different, which = _different(_cut(pictures, self.factor))
-        own = self._table.to(pictures.device).float()
-        nearest = [_nearest(some.float(), own) for some in different.split(CHUNK)]
+        distinct, inverse = _different(_cut(pictures, self.factor))
+        codebook = self._table.to(pictures.device).float()
+        nearest = [_nearest(chunk.float(), codebook) for chunk in distinct.split(CHUNK)]
         rows, columns = self.grid
-        return torch.cat(nearest)[which].reshape(len(pictures), rows * columns)
+        return torch.cat(nearest)[inverse].reshape(len(pictures), rows * columns)
 
     def decode(self, codes: Int64[Tensor, "m codes"]) -> UInt8[Tensor, "m c h w"]:
         """Reconstruct images from tiles; InputError if codes do not match the grid or the codebook."""
         check_codes(codes, self)
         channels, height, width = self.shape
-        parts = self._table.to(codes.device)[codes].unflatten(1, self.grid)
-        parts = parts.unflatten(3, (channels, self.factor, self.factor)).permute(0, 3, 1, 4, 2, 5)
-        return parts.reshape(len(codes), channels, height, width)
+        patches = self._table.to(codes.device)[codes].unflatten(1, self.grid)
+        patches = patches.unflatten(3, (channels, self.factor, self.factor)).permute(0, 3, 1, 4, 2, 5)
+        return patches.reshape(len(codes), channels, height, width)
 
 
 def tiles_of(pictures: UInt8[Tensor, "m c h w"], factor: int, max_tiles: int) -> Tiles:
@@ -86,49 +86,49 @@ def tiles_of(pictures: UInt8[Tensor, "m c h w"], factor: int, max_tiles: int) ->
     _, channels, height, width = pictures.shape
     if not len(pictures) or height % factor or width % factor:
         raise InputError(f"images divisible into tiles of {factor} x {factor}", list(pictures.shape))
-    different, which = _different(_cut(pictures, factor))
-    order = which.bincount().argsort(descending=True, stable=True)[:max_tiles]
-    found = different[order].cpu().numpy()
-    return Tiles((channels, height, width), factor, tuple(tile.tobytes().hex() for tile in found))
+    distinct, inverse = _different(_cut(pictures, factor))
+    order = inverse.bincount().argsort(descending=True, stable=True)[:max_tiles]
+    tiles = distinct[order].cpu().numpy()
+    return Tiles((channels, height, width), factor, tuple(tile.tobytes().hex() for tile in tiles))
 
 
 def tiles_or_none(pictures: UInt8[Tensor, "m c h w"], factor: int, max_tiles: int) -> Tiles | None:
     """Return a lossless tokenizer if images consist of few, frequent tiles, or None; arguments as for `tiles_of`."""
     if not len(pictures) or pictures.shape[2] % factor or pictures.shape[3] % factor:
         return None
-    some = _different(_cut(pictures[: 2 * max_tiles], factor))[0]  # a subset suffices to rule out photographs
-    if len(some) > max_tiles:
+    distinct = _different(_cut(pictures[: 2 * max_tiles], factor))[0]  # a subset suffices to rule out photographs
+    if len(distinct) > max_tiles:
         return None
-    found = tiles_of(pictures, factor, max_tiles + 1)
-    height, width = found.grid
-    return found if found.codebook_size <= min(max_tiles, len(pictures) * height * width // MIN_REPEATS) else None
+    tiles = tiles_of(pictures, factor, max_tiles + 1)
+    height, width = tiles.grid
+    return tiles if tiles.codebook_size <= min(max_tiles, len(pictures) * height * width // MIN_REPEATS) else None
 
 
-def _cut(pictures: UInt8[Tensor, "m c h w"], factor: int) -> UInt8[Tensor, "n levels"]:
+def _cut(images: UInt8[Tensor, "m c h w"], factor: int) -> UInt8[Tensor, "n levels"]:
     """Cut images into tiles in raster order."""
-    m, channels, height, width = pictures.shape
-    parts = pictures.reshape(m, channels, height // factor, factor, width // factor, factor)
-    return parts.permute(0, 2, 4, 1, 3, 5).reshape(-1, channels * factor**2)
+    m, channels, height, width = images.shape
+    patches = images.reshape(m, channels, height // factor, factor, width // factor, factor)
+    return patches.permute(0, 2, 4, 1, 3, 5).reshape(-1, channels * factor**2)
 
 
 def _different(tiles: UInt8[Tensor, "n levels"]) -> tuple[UInt8[Tensor, "k levels"], Int64[Tensor, " n"]]:
     """Return the distinct tiles, and the index into them of each tile."""
-    plain = np.ascontiguousarray(tiles.cpu().numpy())
-    size = plain.shape[1]
+    array = np.ascontiguousarray(tiles.cpu().numpy())
+    size = array.shape[1]
     if size <= 8:  # packed integers sort faster than bytes, in the same order
-        packed = np.pad(plain, ((0, 0), (8 - size, 0))).view(">u8")[:, 0].astype(np.uint64)
+        keys = np.pad(array, ((0, 0), (8 - size, 0))).view(">u8")[:, 0].astype(np.uint64)
     else:
-        packed = plain.view(np.dtype((np.void, size)))[:, 0]
-    _, first, which = np.unique(packed, return_index=True, return_inverse=True)
-    return torch.from_numpy(plain[first]).to(tiles.device), torch.from_numpy(which).to(tiles.device)
+        keys = array.view(np.dtype((np.void, size)))[:, 0]
+    _, first_index, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    return torch.from_numpy(array[first_index]).to(tiles.device), torch.from_numpy(inverse).to(tiles.device)
 
 
 def _nearest(tiles: Float[Tensor, "n levels"], codebook: Float[Tensor, "count levels"]) -> Int64[Tensor, " n"]:
     """Return the index of the nearest codebook entry of each tile, the first on ties; distances are exact."""
     # |tile - code|^2 without |tile|^2, which is the same for all codes
-    away = codebook.square().sum(1) - 2 * tiles @ codebook.T
-    number = torch.arange(len(codebook), device=codebook.device)
-    return torch.where(away == away.amin(1, keepdim=True), number, len(codebook)).amin(1)
+    distances = codebook.square().sum(1) - 2 * tiles @ codebook.T
+    index = torch.arange(len(codebook), device=codebook.device)
+    return torch.where(distances == distances.amin(1, keepdim=True), index, len(codebook)).amin(1)
 
 
 @dataclass(frozen=True)
@@ -175,8 +175,8 @@ class Palette(ImageTokenizer):
 
 def palette_of(pictures: UInt8[Tensor, "m c h w"], max_colours: int) -> Palette:
     """Return a tokenizer with all colours of images, most frequent first; InputError for more than `max_colours`."""
-    found = tiles_of(pictures, 1, max_colours + 1)
-    if found.codebook_size > max_colours:
+    tokenizer = tiles_of(pictures, 1, max_colours + 1)
+    if tokenizer.codebook_size > max_colours:
         remedy = "Reduce the colours, or fit a tokenizer: --recipe image-tokenizer"
-        raise InputError(f"images of at most {max_colours:,} colours", f"{found.codebook_size:,} or more", remedy)
-    return Palette(tuple(tuple(bytes.fromhex(tile)) for tile in found.tiles), *found.grid)
+        raise InputError(f"images of at most {max_colours:,} colours", f"{tokenizer.codebook_size:,} or more", remedy)
+    return Palette(tuple(tuple(bytes.fromhex(tile)) for tile in tokenizer.tiles), *tokenizer.grid)

@@ -56,19 +56,19 @@ def encode_items(items: Sequence[Item | MaskItem | InfillItem], vocabulary: Voca
 
 def as_array(rows: Sequence[Sequence[int]]) -> Int64[Tensor, "n l"]:
     """Pad rows of layout ids to the length of the longest row, and stack them to a tensor [n, l]."""
-    values = np.full((len(rows), max(map(len, rows), default=0)), PAD_MARK, dtype=np.int64)
-    for value, row in zip(values, rows, strict=True):
-        value[: len(row)] = row
-    return torch.from_numpy(values)
+    padded = np.full((len(rows), max(map(len, rows), default=0)), PAD_MARK, dtype=np.int64)
+    for padded_row, row in zip(padded, rows, strict=True):
+        padded_row[: len(row)] = row
+    return torch.from_numpy(padded)
 
 
 def group_by_document(rows: Int64[Tensor, "n l"], parts: Shaped[Tensor, " m *d"]) -> Shaped[Tensor, " n most *d"]:
     """Group the rows of `parts`, one per image in reading order, by document, and zero-pad each document."""
-    there = rows == IMAGE_MARK
-    most = int(there.sum(1).max()) if len(rows) else 0
-    grouped = parts.new_zeros(len(rows), most, *parts.shape[1:])
-    document, _ = there.nonzero(as_tuple=True)
-    grouped[document, (there.cumsum(1) - 1)[there]] = parts
+    is_image = rows == IMAGE_MARK
+    max_images = int(is_image.sum(1).max()) if len(rows) else 0
+    grouped = parts.new_zeros(len(rows), max_images, *parts.shape[1:])
+    document_index, _ = is_image.nonzero(as_tuple=True)
+    grouped[document_index, (is_image.cumsum(1) - 1)[is_image]] = parts
     return grouped
 
 
@@ -82,7 +82,7 @@ def to_tokens(
     rows: Int64[Tensor, "n l"], codes: Int64[Tensor, "m codes"], symbols: DocumentVocabulary
 ) -> Int64[Tensor, "n tokens"]:
     """Convert rows of layout ids, and image codes in reading order, to model tokens."""
-    kinds = [
+    special_ids = [
         symbols.pad,
         symbols.infill,
         symbols.mask,
@@ -91,16 +91,16 @@ def to_tokens(
         symbols.break_token,
         0,
     ]
-    flat, structure = rows.flatten(), torch.tensor(kinds)
-    times = torch.where(flat == IMAGE_MARK, symbols.picture, (flat != PAD_MARK).long())
-    long = flat.repeat_interleave(times)
-    tokens = torch.where(long < 0, structure[long.clamp(PAD_MARK, 0) - PAD_MARK - (long >= 0).long()], long)
-    tokens[long == IMAGE_MARK] = codes.flatten() + symbols.text
-    lengths = times.reshape(rows.shape).sum(1)
-    found = torch.full((len(rows), int(lengths.max()) + 1 if len(rows) else 1), symbols.pad)
-    found[:, 0] = symbols.eos
-    found[:, 1:][torch.arange(found.shape[1] - 1) < lengths[:, None]] = tokens
-    return found
+    flat, special = rows.flatten(), torch.tensor(special_ids)
+    repeats = torch.where(flat == IMAGE_MARK, symbols.picture, (flat != PAD_MARK).long())
+    ids = flat.repeat_interleave(repeats)
+    tokens = torch.where(ids < 0, special[ids.clamp(PAD_MARK, 0) - PAD_MARK - (ids >= 0).long()], ids)
+    tokens[ids == IMAGE_MARK] = codes.flatten() + symbols.text
+    lengths = repeats.reshape(rows.shape).sum(1)
+    padded = torch.full((len(rows), int(lengths.max()) + 1 if len(rows) else 1), symbols.pad)
+    padded[:, 0] = symbols.eos
+    padded[:, 1:][torch.arange(padded.shape[1] - 1) < lengths[:, None]] = tokens
+    return padded
 
 
 def from_tokens(
@@ -112,41 +112,41 @@ def from_tokens(
         InputError: If a row is not a document, or contains holes.
     """
     rows, codes = [], []
-    for number, line in enumerate(tokens.tolist(), 1):
-        row, shown = _row(line, symbols, number)
+    for number, row_tokens in enumerate(tokens.tolist(), 1):
+        row, row_codes = _row(row_tokens, symbols, number)
         rows.append(row)
-        codes += shown
-    found = torch.tensor(codes, dtype=torch.long).reshape(-1, symbols.picture)
-    return as_array(rows), found
+        codes += row_codes
+    image_codes = torch.tensor(codes, dtype=torch.long).reshape(-1, symbols.picture)
+    return as_array(rows), image_codes
 
 
-def _row(line: list[int], symbols: DocumentVocabulary, number: int) -> tuple[list[int], list[list[int]]]:
+def _row(tokens: list[int], symbols: DocumentVocabulary, number: int) -> tuple[list[int], list[list[int]]]:
     """Return the layout row of a document, and the codes of its images."""
     row: list[int] = []
-    shown: list[list[int]] = []
-    if not line or line[0] != symbols.eos:
-        raise InputError("<eos> as the first token", line[:1], place=f"document {number}")
+    codes: list[list[int]] = []
+    if not tokens or tokens[0] != symbols.eos:
+        raise InputError("<eos> as the first token", tokens[:1], place=f"document {number}")
     marks = {symbols.break_token: BREAK_MARK, symbols.answer_start: ANSWER_START, symbols.answer_end: ANSWER_END}
     i = 1
-    while i < len(line) and line[i] not in (symbols.eos, symbols.pad):
-        token = line[i]
+    while i < len(tokens) and tokens[i] not in (symbols.eos, symbols.pad):
+        token = tokens[i]
         if token < symbols.text:
             row.append(token)
         elif token < symbols.eos:
-            part = line[i : i + symbols.picture]
-            whole = len(part) == symbols.picture and all(symbols.text <= code < symbols.eos for code in part)
-            if not whole or (row and row[-1] != BREAK_MARK):
+            chunk = tokens[i : i + symbols.picture]
+            is_complete = len(chunk) == symbols.picture and all(symbols.text <= code < symbols.eos for code in chunk)
+            if not is_complete or (row and row[-1] != BREAK_MARK):
                 raise InputError(
                     f"{symbols.picture} codes per image", "fewer or more codes", place=f"document {number}"
                 )
             row.append(IMAGE_MARK)
-            shown.append([code - symbols.text for code in part])
+            codes.append([code - symbols.text for code in chunk])
             i += symbols.picture - 1
         elif token in marks:
             row.append(marks[token])
         else:
             raise InputError("text, image or structural tokens", f"{token} at position {i}", place=f"document {number}")
         i += 1
-    if i == len(line) and row[-1:] != [BREAK_MARK]:  # truncated document
+    if i == len(tokens) and row[-1:] != [BREAK_MARK]:  # truncated document
         row.append(BREAK_MARK)
-    return row, shown
+    return row, codes

@@ -28,8 +28,8 @@ def copy_example(name: str, out: pathlib.Path) -> int:
     """
     folder = EXAMPLES[name].folder
     if folder is None:
-        having = ", ".join(other for other, example in EXAMPLES.items() if example.folder)
-        raise UsageError(f"example:{name} has no folder; examples with a folder: {having}")
+        with_folder = ", ".join(example_name for example_name, example in EXAMPLES.items() if example.folder)
+        raise UsageError(f"example:{name} has no folder; examples with a folder: {with_folder}")
     if _is_taken(out):
         raise UsageError("already exists", remedy="Choose a new folder", file=out)
     shutil.copytree(folder, out, dirs_exist_ok=True)
@@ -50,58 +50,58 @@ def write_scenes(out: pathlib.Path, n: int = PAIRS) -> dict[str, Any]:
     if _is_taken(out):
         raise InputError("already exists and is not empty", remedy="Choose a new folder", file=out)
     arrays = load_arrays(pathlib.Path(__file__).with_name("scenes.npz"))
-    pictures = arrays["palette"][arrays["pixels"]]
+    images = arrays["palette"][arrays["pixels"]]
     folders: dict[str, list[dict[str, Any]]] = {}
     for line in arrays["documents"].tobytes().decode().splitlines():
         record = json.loads(line)
         folders.setdefault(record["folder"], []).append(record)
-    creatures = max(1, n // 80)
-    counts = {"memory": 4 * creatures, "tail": 2 * creatures}  # views of each creature that are in no pair
-    folders = {name: found[: counts.get(name, -(-len(found) * n // PAIRS))] for name, found in folders.items()}
+    num_creatures = max(1, n // 80)
+    counts = {"memory": 4 * num_creatures, "tail": 2 * num_creatures}  # views of each creature that are in no pair
+    folders = {name: group[: counts.get(name, -(-len(group) * n // PAIRS))] for name, group in folders.items()}
     try:
         for name, records in folders.items():
             write = _write_instructions if name.startswith("instructions") else _write_pairs
-            write(records, pictures, out / name)
-        firsts = [
-            item for records in folders.values() for one in records[:MAX_OVERVIEW_IMAGES] for item in one["document"]
+            write(records, images, out / name)
+        items = [
+            item for records in folders.values() for doc in records[:MAX_OVERVIEW_IMAGES] for item in doc["document"]
         ]
-        shown = [item["image"] for item in firsts if isinstance(item, dict) and "image" in item]
-        (out / "overview.png").write_bytes(_png(tile(pictures[shown[:: max(1, len(shown) // MAX_OVERVIEW_IMAGES)]])))
+        index = [item["image"] for item in items if isinstance(item, dict) and "image" in item]
+        (out / "overview.png").write_bytes(_png(tile(images[index[:: max(1, len(index) // MAX_OVERVIEW_IMAGES)]])))
     except OSError as error:
         raise cannot_write(out, error) from error
     counts = {name: len(records) for name, records in folders.items()}
-    head = {one["creature"] for one in folders["pairs"] if "creature" in one}
-    return {"out": str(out), **counts, "creatures": len(head), "creatures_of_the_tail": creatures}
+    creature_names = {doc["creature"] for doc in folders["pairs"] if "creature" in doc}
+    return {"out": str(out), **counts, "creatures": len(creature_names), "creatures_of_the_tail": num_creatures}
 
 
-def _write_pairs(records: list[dict[str, Any]], pictures: np.ndarray, folder: pathlib.Path) -> None:
+def _write_pairs(records: list[dict[str, Any]], images: np.ndarray, folder: pathlib.Path) -> None:
     folder.mkdir(parents=True)
     for i, record in enumerate(records, 1):
-        text, picture = record["document"]
-        (folder / f"{i:04}.png").write_bytes(_png(pictures[picture["image"]]))
+        text, image_item = record["document"]
+        (folder / f"{i:04}.png").write_bytes(_png(images[image_item["image"]]))
         (folder / f"{i:04}.txt").write_text(f"{text}\n", "utf-8")
 
 
-def _write_instructions(records: list[dict[str, Any]], pictures: np.ndarray, folder: pathlib.Path) -> None:
+def _write_instructions(records: list[dict[str, Any]], images: np.ndarray, folder: pathlib.Path) -> None:
     (folder / "pictures").mkdir(parents=True)
     lines = []
     for i, record in enumerate(records, 1):
-        items, number = [], 0
+        items, image_number = [], 0
         for item in record["document"]:
             if isinstance(item, dict) and "image" in item:
-                number += 1
-                file = f"pictures/{i:04}-{number}.png"
-                (folder / file).write_bytes(_png(pictures[item["image"]]))
+                image_number += 1
+                file = f"pictures/{i:04}-{image_number}.png"
+                (folder / file).write_bytes(_png(images[item["image"]]))
                 item = {"image": file}
             items.append(item)
         lines.append(json.dumps({"document": items, "task": record["task"]}, ensure_ascii=False))
     replace_file(folder / "documents.jsonl", "".join(f"{line}\n" for line in lines))
 
 
-def _png(picture: Any) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(np.asarray(picture)).save(file, "PNG")
-    return file.getvalue()
+def _png(image: Any) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(np.asarray(image)).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def _is_taken(folder: pathlib.Path) -> bool:

@@ -79,10 +79,10 @@ def protein_chains_with_sequences(part: str) -> Dataset:
     return _as_train(protein_dataset, _chains, part)
 
 
-def _as_train(made: Callable[[Any], Dataset], found: Callable[[str], RawExamples], part: str) -> Dataset:
+def _as_train(make_dataset: Callable[[Any], Dataset], load_raw: Callable[[str], RawExamples], part: str) -> Dataset:
     """Return a part of an example, converted with the modality that was fitted on `train`."""
-    train = made(found("train"))
-    return train if part == "train" else Dataset(*train.modality.values_from_raw(found(part)), train.modality)
+    train = make_dataset(load_raw("train"))
+    return train if part == "train" else Dataset(*train.modality.values_from_raw(load_raw(part)), train.modality)
 
 
 def _chains(part: str) -> RawChains:
@@ -107,20 +107,20 @@ def cells(part: str) -> Dataset:
     its branch. `test` is stratified by hour.
     """
     table = load_table_rows(pathlib.Path(__file__).with_name("cells.csv.gz"))
-    column = {name: table.values[:, i] for i, name in enumerate(table.columns)}
+    columns = {name: table.values[:, i] for i, name in enumerate(table.columns)}
     raw = RawPoints(
         table.values[:, :COMPONENTS],
         columns=table.columns[:COMPONENTS],
-        labels=np.searchsorted([float(hour) for hour in HOURS], column["hours"]),
+        labels=np.searchsorted([float(hour) for hour in HOURS], columns["hours"]),
         classes=HOURS,
-        properties={name: column[name] for name in ("pseudotime", "state")},
+        properties={name: columns[name] for name in ("pseudotime", "state")},
     )
-    whole = replace(points_dataset(raw), properties=property_tensors(raw))
+    dataset = replace(points_dataset(raw), properties=property_tensors(raw))
     if part in HOURS:
-        plain = points_dataset(replace(raw, labels=None, classes=()))
-        rows = (whole.given["label"] == HOURS.index(part)).nonzero()[:, 0]
-        return replace(plain, properties=whole.properties).subset(rows)
-    train, test = split(whole, CELLS_TEST / len(whole), Rng(0).fold_in("example:cells"))
+        unlabelled = points_dataset(replace(raw, labels=None, classes=()))
+        rows = (dataset.given["label"] == HOURS.index(part)).nonzero()[:, 0]
+        return replace(unlabelled, properties=dataset.properties).subset(rows)
+    train, test = split(dataset, CELLS_TEST / len(dataset), Rng(0).fold_in("example:cells"))
     return train if part == "train" else test
 
 
@@ -129,9 +129,9 @@ BOARD_TRAIN, BOARD_TEST = 20_000, 5_000
 
 def checkerboard(part: str) -> Dataset:
     """Return points of a 2D checkerboard: 20,000 (`train`) or 5,000 (`test`); the modality is fitted to `train`."""
-    draws = Rng(0).fold_in("example:checkerboard")
-    train = points_dataset(RawPoints(_draw_board(BOARD_TRAIN, draws, 0).numpy(), columns=("x", "y")))
-    return train if part == "train" else Dataset(_draw_board(BOARD_TEST, draws, 1), {}, train.modality)
+    rng = Rng(0).fold_in("example:checkerboard")
+    train = points_dataset(RawPoints(_draw_board(BOARD_TRAIN, rng, 0).numpy(), columns=("x", "y")))
+    return train if part == "train" else Dataset(_draw_board(BOARD_TEST, rng, 1), {}, train.modality)
 
 
 def inside(points: Float[Tensor, "n 2"]) -> Bool[Tensor, " n"]:
@@ -142,12 +142,12 @@ def inside(points: Float[Tensor, "n 2"]) -> Bool[Tensor, " n"]:
 
 def _draw_board(n: int, rng: Rng, step: int) -> Float64[Tensor, "n 2"]:
     """Sample a square for each point, then its position in the square."""
-    draw = rng.stream("points", step)
-    square = draw.randint(8, (n,))
+    stream = rng.stream("points", step)
+    square = stream.randint(8, (n,))
     column = square // 2
     row = 2 * (square % 2) + column % 2
     corner = torch.stack([column, row], dim=1).double() - 2
-    return corner + draw.uniform((n, 2), dtype=torch.float64)
+    return corner + stream.uniform((n, 2), dtype=torch.float64)
 
 
 DIGITS_TEST = 360
@@ -177,8 +177,8 @@ def jacksboro(part: str) -> Dataset:
     km in x, 3.2 km in y and 420 m in z. The mountain data of "Generalized Schrödinger bridge matching" (arXiv
     2310.02233) are scaled in the same way.
     """
-    whole = points_dataset(RawPoints(surface(), columns=("x", "y", "z")))
-    train, test = split(whole, JACKSBORO_TEST, Rng(0).fold_in("example:jacksboro"))
+    dataset = points_dataset(RawPoints(surface(), columns=("x", "y", "z")))
+    train, test = split(dataset, JACKSBORO_TEST, Rng(0).fold_in("example:jacksboro"))
     return train if part == "train" else test
 
 
@@ -187,12 +187,12 @@ def surface() -> Float64[np.ndarray, "n 3"]:
     from matplotlib.cbook import get_sample_data
 
     try:
-        place = str(get_sample_data("jacksboro_fault_dem.npz", asfileobj=False))
+        path = str(get_sample_data("jacksboro_fault_dem.npz", asfileobj=False))
     except FileNotFoundError as error:
         raise InputError(
             "matplotlib is installed without its sample data", remedy="Install matplotlib from PyPI"
         ) from error
-    heights = load_arrays(pathlib.Path(place))["elevation"][::EVERY, ::EVERY].astype(np.float64)
+    heights = load_arrays(pathlib.Path(path))["elevation"][::EVERY, ::EVERY].astype(np.float64)
     rows, columns = heights.shape
     north, east = np.meshgrid(np.linspace(5, -5, rows), np.linspace(-5, 5, columns), indexing="ij")
     up = 2 * (heights - heights.min()) / (heights.max() - heights.min())
@@ -205,9 +205,9 @@ MOLECULES_TRAIN = 600
 
 def small_molecules(part: str) -> Dataset:
     """Return QM9 molecules of H, C, N, O and F: the 600 molecules of `train` or the 150 molecules of `test`."""
-    whole = molecule_dataset(load_molecules(pathlib.Path(__file__).with_name("molecules.xyz.gz")))
-    rows = torch.arange(len(whole))
-    return replace(whole.subset(rows[:MOLECULES_TRAIN] if part == "train" else rows[MOLECULES_TRAIN:]), notes=())
+    dataset = molecule_dataset(load_molecules(pathlib.Path(__file__).with_name("molecules.xyz.gz")))
+    rows = torch.arange(len(dataset))
+    return replace(dataset.subset(rows[:MOLECULES_TRAIN] if part == "train" else rows[MOLECULES_TRAIN:]), notes=())
 
 
 MOONS_TRAIN, MOONS_TEST = 20_000, 5_000
@@ -219,9 +219,9 @@ CPU."""
 
 def moons(part: str) -> Dataset:
     """Return points on two interleaving half circles: 20,000 (`train`) or 5,000 (`test`); `train` sets the scale."""
-    draws = Rng(0).fold_in("example:moons")
-    train = points_dataset(RawPoints(_draw_moons(MOONS_TRAIN, draws, 0).numpy(), columns=("x", "y")))
-    return train if part == "train" else Dataset(_draw_moons(MOONS_TEST, draws, 1), {}, train.modality)
+    rng = Rng(0).fold_in("example:moons")
+    train = points_dataset(RawPoints(_draw_moons(MOONS_TRAIN, rng, 0).numpy(), columns=("x", "y")))
+    return train if part == "train" else Dataset(_draw_moons(MOONS_TEST, rng, 1), {}, train.modality)
 
 
 def _draw_moons(n: int, rng: Rng, step: int) -> Float64[Tensor, "n 2"]:
@@ -231,12 +231,12 @@ def _draw_moons(n: int, rng: Rng, step: int) -> Float64[Tensor, "n 2"]:
 
 def sample_moons(n: int, rng: Rng, step: int) -> Float64[Tensor, "n 2"]:
     """Sample points uniformly on both arcs and add Gaussian noise; the last bits of the points depend on the CPU."""
-    draw = rng.stream("points", step)
-    lower = draw.randint(2, (n,)).double()
-    angle = math.pi * (draw.uniform((n,), dtype=torch.float64) + lower)  # the lower arc is the other half
+    stream = rng.stream("points", step)
+    lower = stream.randint(2, (n,)).double()
+    angle = math.pi * (stream.uniform((n,), dtype=torch.float64) + lower)  # the lower arc is the other half
     centre = torch.stack([lower, lower / 2], dim=1)
     arc = centre + torch.stack([angle.cos(), angle.sin()], dim=1)
-    return arc + NOISE * draw.normal((n, 2), dtype=torch.float64)
+    return arc + NOISE * stream.normal((n, 2), dtype=torch.float64)
 
 
 PEROVSKITES_TRAIN = 2_000
@@ -252,11 +252,11 @@ def perovskites(part: str) -> Dataset:
 
 def _cubes(part: str) -> RawCrystals:
     arrays = load_arrays(pathlib.Path(__file__).with_name("perovskites.npz"))
-    atoms, places = arrays["element"].astype(np.int64), arrays["place"] * PEROVSKITES_UNIT
+    atoms, coords = arrays["element"].astype(np.int64), arrays["place"] * PEROVSKITES_UNIT
     lattice = np.full((len(atoms), 6), 90.0)
     lattice[:, :3] = arrays["edge"][:, None] * PEROVSKITES_UNIT
     rows = slice(PEROVSKITES_TRAIN) if part == "train" else slice(PEROVSKITES_TRAIN, None)
-    return RawCrystals(places[rows], atomic_numbers=atoms[rows], lattice=lattice[rows])
+    return RawCrystals(coords[rows], atomic_numbers=atoms[rows], lattice=lattice[rows])
 
 
 SHAKESPEARE_TRAIN = 0.9
@@ -265,16 +265,16 @@ SHAKESPEARE_TRAIN = 0.9
 
 def shakespeare_text(part: str) -> RawTexts:
     """Return Shakespeare's plays as one text: the first 90 % of the characters (`train`) or the other 10 % (`test`)."""
-    whole = _load_shakespeare()
-    text = whole.values[0]
-    border = int(SHAKESPEARE_TRAIN * len(text))
-    return replace(whole, values=object_array([text[:border] if part == "train" else text[border:]]))
+    plays = _load_shakespeare()
+    text = plays.values[0]
+    train_length = int(SHAKESPEARE_TRAIN * len(text))
+    return replace(plays, values=object_array([text[:train_length] if part == "train" else text[train_length:]]))
 
 
 def shakespeare(part: str) -> Dataset:
     """Return Shakespeare's plays in windows of 128 characters; the vocabulary has the 65 characters of all plays."""
-    symbols = "".join(sorted(set(_load_shakespeare().values[0])))
-    return text_dataset(shakespeare_text(part), like=Text(Characters(symbols), WINDOW, documents=False))
+    characters = "".join(sorted(set(_load_shakespeare().values[0])))
+    return text_dataset(shakespeare_text(part), like=Text(Characters(characters), WINDOW, documents=False))
 
 
 def _load_shakespeare() -> RawTexts:
@@ -292,26 +292,26 @@ def spoken_words_raw(part: str) -> RawSpeech:
 
 def spoken_words(part: str) -> Dataset:
     """Return log-mel spectrograms of `spoken_words_raw`, with the phone of each frame."""
-    whole = load_speech(FOLDER)
-    train = speech_dataset(_part(whole, "train"))
+    recordings = load_speech(FOLDER)
+    train = speech_dataset(_part(recordings, "train"))
     if part == "train":
         return train
-    return train.modality.dataset_from_raw(_part(whole, part))
+    return train.modality.dataset_from_raw(_part(recordings, part))
 
 
-def _part(whole: RawSpeech, part: str) -> RawSpeech:
+def _part(recordings: RawSpeech, part: str) -> RawSpeech:
     """Select the recordings of a part; the last column of the speaker table gives the part of each."""
-    parts = {cells[0]: cells[-1] for _, cells in rows_in(FOLDER / SPEAKERS)}
-    kept = [i for i, name in enumerate(whole.names) if parts[name] == part]
+    part_of = {row[0]: row[-1] for _, row in rows_in(FOLDER / SPEAKERS)}
+    indices = [i for i, name in enumerate(recordings.names) if part_of[name] == part]
     return replace(
-        whole,
-        values=whole.values[kept],
-        labels=None if whole.labels is None else whole.labels[kept],
-        names=tuple(whole.names[i] for i in kept),
-        texts=tuple(whole.texts[i] for i in kept),
-        hashes=tuple(whole.hashes[i] for i in kept),
-        alignments=tuple(whole.alignments[i] for i in kept),
-        notes=(f"{len(kept)} of the {len(whole.names)} sounds, with precomputed alignments",),
+        recordings,
+        values=recordings.values[indices],
+        labels=None if recordings.labels is None else recordings.labels[indices],
+        names=tuple(recordings.names[i] for i in indices),
+        texts=tuple(recordings.texts[i] for i in indices),
+        hashes=tuple(recordings.hashes[i] for i in indices),
+        alignments=tuple(recordings.alignments[i] for i in indices),
+        notes=(f"{len(indices)} of the {len(recordings.names)} sounds, with precomputed alignments",),
     )
 
 
@@ -321,9 +321,9 @@ TORSIONS_TRAIN = 7_003
 
 def torsion_angles(part: str) -> Dataset:
     """Return the angles phi, psi, chi1 and chi2 of tryptophan residues: 7,003 residues (`train`) or 997 (`test`)."""
-    whole = torsion_dataset(load_table_rows(pathlib.Path(__file__).with_name("torsions.csv.gz")))
-    rows = torch.arange(len(whole))
-    return whole.subset(rows[:TORSIONS_TRAIN] if part == "train" else rows[TORSIONS_TRAIN:])
+    dataset = torsion_dataset(load_table_rows(pathlib.Path(__file__).with_name("torsions.csv.gz")))
+    rows = torch.arange(len(dataset))
+    return dataset.subset(rows[:TORSIONS_TRAIN] if part == "train" else rows[TORSIONS_TRAIN:])
 
 
 VOLCANO_TEST = 83
@@ -331,8 +331,8 @@ VOLCANO_TEST = 83
 
 def volcano(part: str) -> Dataset:
     """Return volcanic eruptions on the sphere: 744 positions (`train`) or 83 (`test`), some of which are in both."""
-    whole = earth_dataset(load_table_rows(pathlib.Path(__file__).with_name("volcano.csv")))
-    train, test = split(whole, VOLCANO_TEST / len(whole), Rng(0).fold_in("example:volcano"))
+    dataset = earth_dataset(load_table_rows(pathlib.Path(__file__).with_name("volcano.csv")))
+    train, test = split(dataset, VOLCANO_TEST / len(dataset), Rng(0).fold_in("example:volcano"))
     return train if part == "train" else test
 
 

@@ -50,8 +50,8 @@ def check_text_size(path: pathlib.Path) -> None:
         )
 
 
-def _size(count: int) -> str:
-    return f"{count / 2**30:,.1f} GiB" if count >= 2**30 else f"{count:,} bytes"
+def _size(num_bytes: int) -> str:
+    return f"{num_bytes / 2**30:,.1f} GiB" if num_bytes >= 2**30 else f"{num_bytes:,} bytes"
 
 
 class _LimitedGzip(io.RawIOBase):
@@ -75,11 +75,11 @@ class _LimitedGzip(io.RawIOBase):
         return self._position
 
     def readinto(self, buffer: memoryview | bytearray) -> int:  # pyrefly: ignore
-        found = self._file.read(len(buffer))
-        buffer[: len(found)] = found
-        self._position += len(found)
+        chunk = self._file.read(len(buffer))
+        buffer[: len(chunk)] = chunk
+        self._position += len(chunk)
         check_expanded_size(self._path, self._position, self._limit)
-        return len(found)
+        return len(chunk)
 
     def close(self) -> None:
         self._file.close()

@@ -73,19 +73,19 @@ def read_sheet(path: pathlib.Path) -> Sheet | None:
 
 
 def _parsed(raw: bytes, has_bom: bool, path: pathlib.Path) -> Sheet | None:
-    start = raw.find(b"\n")
-    separator = separator_in(raw[: len(raw) if start < 0 else start].decode(errors="replace"))
+    first_newline = raw.find(b"\n")
+    separator = separator_in(raw[: len(raw) if first_newline < 0 else first_newline].decode(errors="replace"))
     dialect = Dialect(separator, has_bom)
     head = _head(raw, separator) if _is_regular(raw, separator.encode()) else None
     if head is not None:
-        line, first, begin = head
-        cells = _by_arrow(raw[begin:], separator, len(first))
+        first_line, first_row, offset = head
+        cells = _by_arrow(raw[offset:], separator, len(first_row))
         if cells is not None:
-            rows = len(cells)
+            num_rows = len(cells)
             newlines = raw.count(b"\n") + (not raw.endswith(b"\n"))
-            plain = newlines == rows + 1 == line + rows
-            lines = np.arange(2, rows + 2) if plain else _lines(raw, path)
-            return Sheet(first, cells, lines, line, dialect)
+            is_simple = newlines == num_rows + 1 == first_line + num_rows
+            lines = np.arange(2, num_rows + 2) if is_simple else _lines(raw, path)
+            return Sheet(first_row, cells, lines, first_line, dialect)
     return _row_by_row(raw, path, dialect)
 
 
@@ -96,20 +96,20 @@ def _is_regular(raw: bytes, separator: bytes) -> bool:
     if b'"' not in raw:
         return True
     parts = raw.replace(b'""', b"").split(b'"')
-    ends = (separator, b"\n", b"\r")
-    between = parts[2:-1:2]
-    outside = all(part.startswith(ends) and part.endswith(ends) for part in between)
-    ends_well = not parts[-1] or len(parts) == 1 or parts[-1].startswith(ends)
-    return len(parts) % 2 == 1 and outside and ends_well and (not parts[0] or parts[0].endswith(ends[:2]))
+    delimiters = (separator, b"\n", b"\r")
+    unquoted = parts[2:-1:2]
+    delimited = all(part.startswith(delimiters) and part.endswith(delimiters) for part in unquoted)
+    ends_well = not parts[-1] or len(parts) == 1 or parts[-1].startswith(delimiters)
+    return len(parts) % 2 == 1 and delimited and ends_well and (not parts[0] or parts[0].endswith(delimiters[:2]))
 
 
 def _head(raw: bytes, separator: str) -> tuple[int, list[str], int] | None:
     """Return the first row's line number, its cells, and the offset of the next row; None if ambiguous."""
-    begin = 0
+    start = 0
     for line in itertools.count(1):
-        end = raw.find(b"\n", begin)
+        end = raw.find(b"\n", start)
         end = len(raw) if end < 0 else end
-        text = raw[begin:end].rstrip(b"\r")
+        text = raw[start:end].rstrip(b"\r")
         if text.strip():
             if text.count(b'"') % 2:
                 return None
@@ -118,19 +118,19 @@ def _head(raw: bytes, separator: str) -> tuple[int, list[str], int] | None:
             except (UnicodeDecodeError, ValueError, csv.Error):
                 return None
             return line, [cell.strip() for cell in cells], end + 1
-        begin = end + 1
-        if begin >= len(raw):
+        start = end + 1
+        if start >= len(raw):
             return None
     return None
 
 
-def _by_arrow(body: bytes, separator: str, width: int) -> pyarrow.Table | None:
+def _by_arrow(body: bytes, separator: str, num_columns: int) -> pyarrow.Table | None:
     """Parse the cells of all rows with Arrow; None on any error, which `_row_by_row` then reports."""
-    names = [str(i) for i in range(width)]
+    names = [str(i) for i in range(num_columns)]
     if not body.strip():
-        return pyarrow.Table.from_arrays([text_array([])] * width, names=names)
+        return pyarrow.Table.from_arrays([text_array([])] * num_columns, names=names)
     try:
-        read = pyarrow.csv.read_csv(
+        table = pyarrow.csv.read_csv(
             pyarrow.py_buffer(body),
             pyarrow.csv.ReadOptions(column_names=names, block_size=min(max(len(body), 2**20), LONGEST_ROW)),
             pyarrow.csv.ParseOptions(delimiter=separator, newlines_in_values=b'"' in body),
@@ -138,7 +138,7 @@ def _by_arrow(body: bytes, separator: str, width: int) -> pyarrow.Table | None:
         )
     except (pyarrow.ArrowException, ValueError):
         return None
-    return _stripped(read.filter(_ARROW.not_equal(read.column(0), "")) if width == 1 else read)
+    return _stripped(table.filter(_ARROW.not_equal(table.column(0), "")) if num_columns == 1 else table)
 
 
 def _stripped(table: pyarrow.Table) -> pyarrow.Table:
@@ -160,18 +160,18 @@ def _lines(raw: bytes, path: pathlib.Path) -> np.ndarray:
 def _row_by_row(raw: bytes, path: pathlib.Path, dialect: Dialect) -> Sheet | None:
     """Read a file with Python's csv reader, which provides the line number for errors."""
     rows = _rows(decode_unicode(raw, path))
-    line, first = next(rows, (0, []))
-    if not line:
+    first_line, first_row = next(rows, (0, []))
+    if not first_line:
         return None
     lines: list[int] = []
-    columns: list[list[str]] = [[] for _ in first]
-    for at, cells in rows:
-        check_width(cells, len(first), at, str(path))
-        lines.append(at)
+    columns: list[list[str]] = [[] for _ in first_row]
+    for line_number, cells in rows:
+        check_width(cells, len(first_row), line_number, str(path))
+        lines.append(line_number)
         for column, cell in zip(columns, cells, strict=True):
             column.append(cell.strip())
-    table = pyarrow.Table.from_arrays(list(map(text_array, columns)), names=[str(i) for i in range(len(first))])
-    return Sheet([cell.strip() for cell in first], table, np.array(lines, dtype=np.int64), line, dialect)
+    table = pyarrow.Table.from_arrays(list(map(text_array, columns)), names=[str(i) for i in range(len(first_row))])
+    return Sheet([cell.strip() for cell in first_row], table, np.array(lines, dtype=np.int64), first_line, dialect)
 
 
 def dialect_of(path: pathlib.Path) -> Dialect:
@@ -183,13 +183,13 @@ def dialect_of(path: pathlib.Path) -> Dialect:
 def text_of(names: Sequence[str], cells: pyarrow.Table, dialect: Dialect) -> str:
     """Format column names and cells as delimited text, which is read back unchanged; at least one row is required."""
     # A lone empty cell would be an empty line, which is skipped on reading.
-    cut = "" if len(names) == 1 else dialect.separator
-    columns = [_quoted(column, cut) for column in cells.columns]
+    separator = "" if len(names) == 1 else dialect.separator
+    columns = [_quoted(column, separator) for column in cells.columns]
     if len(names) == 1:
         columns = [_ARROW.if_else(_ARROW.equal(columns[0], ""), '""', columns[0])]
     lines = _ARROW.binary_join_element_wise(*columns, pyarrow.scalar(dialect.separator, TEXT)).to_pylist()
-    head = dialect.separator.join(quote(name, cut) for name in names)
-    return MARK * dialect.has_bom + "\n".join([head, *lines, ""])
+    header = dialect.separator.join(quote(name, separator) for name in names)
+    return MARK * dialect.has_bom + "\n".join([header, *lines, ""])
 
 
 def _cuts(separator: str) -> str:
@@ -197,12 +197,12 @@ def _cuts(separator: str) -> str:
 
 
 def _quoted(column: pyarrow.ChunkedArray, separator: str) -> pyarrow.ChunkedArray:
-    odd = _ARROW.match_substring_regex(column, _cuts(separator))
-    if not _ARROW.any(odd).as_py():
+    needs_quotes = _ARROW.match_substring_regex(column, _cuts(separator))
+    if not _ARROW.any(needs_quotes).as_py():
         return column
     doubled = _ARROW.replace_substring(column, '"', '""')
-    mark, none = (pyarrow.scalar(text, TEXT) for text in ('"', ""))
-    return _ARROW.if_else(odd, _ARROW.binary_join_element_wise(mark, doubled, mark, none), column)
+    quote_char, empty = (pyarrow.scalar(text, TEXT) for text in ('"', ""))
+    return _ARROW.if_else(needs_quotes, _ARROW.binary_join_element_wise(quote_char, doubled, quote_char, empty), column)
 
 
 def quote(word: str, separator: str = "") -> str:
@@ -214,14 +214,14 @@ def read_parquet(path: pathlib.Path) -> pd.DataFrame:
     """Read a .parquet file as a data frame; InputError if the file is damaged."""
     try:
         with parquet.ParquetFile(path) as file:
-            about, parts, size = file.metadata, [], 0
-            groups = [about.row_group(i).total_byte_size for i in range(about.num_row_groups)]
-            check_expanded_size(path, max(sum(groups), LEAST_OF_CELL * about.num_rows * about.num_columns))
-            for part in file.iter_batches(BATCH):  # the metadata may understate the size
-                size += part.nbytes + sum(map(decoded_dictionary_bytes, part.columns))
+            metadata, batches, size = file.metadata, [], 0
+            group_sizes = [metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups)]
+            check_expanded_size(path, max(sum(group_sizes), LEAST_OF_CELL * metadata.num_rows * metadata.num_columns))
+            for batch in file.iter_batches(BATCH):  # the metadata may understate the size
+                size += batch.nbytes + sum(map(decoded_dictionary_bytes, batch.columns))
                 check_expanded_size(path, size)
-                parts.append(part)
-            return pyarrow.Table.from_batches(parts, file.schema_arrow).to_pandas()
+                batches.append(batch)
+            return pyarrow.Table.from_batches(batches, file.schema_arrow).to_pandas()
     except InputError:
         raise
     except Exception as error:  # pyarrow raises many types on damaged files
@@ -230,29 +230,29 @@ def read_parquet(path: pathlib.Path) -> pd.DataFrame:
 
 def decoded_dictionary_bytes(column: Any) -> int:
     """Return the decoded size in bytes of a column of dictionary-encoded texts; 0 for other columns."""
-    kind = column.type
-    if not types.is_dictionary(kind) or not (
-        types.is_string(kind.value_type) or types.is_large_string(kind.value_type)
+    dtype = column.type
+    if not types.is_dictionary(dtype) or not (
+        types.is_string(dtype.value_type) or types.is_large_string(dtype.value_type)
     ):
         return 0
-    sizes = (
+    lengths = (
         _ARROW.binary_length(chunk.dictionary).take(chunk.indices)
         for chunk in (column.chunks if isinstance(column, pyarrow.ChunkedArray) else [column])
         if len(chunk.dictionary)
     )
-    return sum(_ARROW.sum(some).as_py() or 0 for some in sizes)
+    return sum(_ARROW.sum(values).as_py() or 0 for values in lengths)
 
 
 def write_parquet(make: Callable[[], Any], path: pathlib.Path) -> None:
     """Write the data frame returned by `make` to a .parquet file; InputError if UTF-8 cannot encode a text."""
-    packed = io.BytesIO()
+    buffer = io.BytesIO()
     try:
-        make().to_parquet(packed, index=False)
+        make().to_parquet(buffer, index=False)
     except UnicodeEncodeError as error:
         raise InputError(
             f"parquet cannot store the text {error.object!r}", remedy="Write .csv instead", file=path
         ) from error
-    replace_file(path, packed.getvalue())
+    replace_file(path, buffer.getvalue())
 
 
 def check_header(first: Sequence[str], where: str) -> None:
@@ -263,9 +263,9 @@ def check_header(first: Sequence[str], where: str) -> None:
             f"column {column} has no name", remedy="Name the column, or export without row numbers", place=where
         )
     counts = Counter(first)
-    twice = next((name for name in first if counts[name] > 1), None)
-    if twice is not None:
-        raise InputError(f"two columns are named {twice!r}", remedy="Rename one", place=where)
+    repeated = next((name for name in first if counts[name] > 1), None)
+    if repeated is not None:
+        raise InputError(f"two columns are named {repeated!r}", remedy="Rename one", place=where)
 
 
 def check_width(cells: Sequence[str], width: int, line: int, where: str) -> None:

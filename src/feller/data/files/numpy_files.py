@@ -20,8 +20,8 @@ def load_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
     """
     with _one_line_errors(path):
         if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as packed:  # zipfile reads at most `file_size` bytes of a member
-                check_expanded_size(path, sum(member.file_size for member in packed.infolist()))
+            with zipfile.ZipFile(path) as archive:  # zipfile reads at most `file_size` bytes of a member
+                check_expanded_size(path, sum(member.file_size for member in archive.infolist()))
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
             return {"samples": loaded}
@@ -60,13 +60,13 @@ def _one_line_errors(path: pathlib.Path) -> Generator[None]:
 
 def write_arrays(arrays: dict[str, np.ndarray], path: pathlib.Path) -> None:
     """Write named arrays to an .npz file atomically."""
-    file = io.BytesIO()
-    np.savez_compressed(file, **arrays)  # pyrefly: ignore
-    replace_file(path, file.getvalue())
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # pyrefly: ignore
+    replace_file(path, buffer.getvalue())
 
 
 def write_array(array: np.ndarray, path: pathlib.Path) -> None:
     """Write an array to an .npy file atomically."""
-    file = io.BytesIO()
-    np.save(file, array, allow_pickle=False)
-    replace_file(path, file.getvalue())
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    replace_file(path, buffer.getvalue())

@@ -51,21 +51,24 @@ def decode_unicode(content: bytes, path: pathlib.Path) -> str:
     try:
         return content.removeprefix(BYTE_ORDER_MARK).decode()
     except UnicodeDecodeError as error:
-        place = error.start + len(content) - len(error.object)
+        position = error.start + len(content) - len(error.object)
         raise InputError(
-            "text in UTF-8", f"byte {content[place]:#04x} at position {place:,}", "Save the file as UTF-8", file=path
+            "text in UTF-8",
+            f"byte {content[position]:#04x} at position {position:,}",
+            "Save the file as UTF-8",
+            file=path,
         ) from error
 
 
 def json_lines(path: pathlib.Path, expected: str) -> Iterator[tuple[int, Any]]:
     """Yield (line number, value) of each non-empty line of a JSON Lines file; InputError if a line is not JSON."""
-    for number, line in enumerate(read_unicode(path).split("\n"), 1):
+    for line_number, line in enumerate(read_unicode(path).split("\n"), 1):
         if line.strip():
             try:
                 entry = json.loads(line)
             except (ValueError, RecursionError) as error:
-                raise InputError(expected, repr(line[:40]), file=path, place=f"line {number}") from error
-            yield number, entry
+                raise InputError(expected, repr(line[:40]), file=path, place=f"line {line_number}") from error
+            yield line_number, entry
 
 
 def read_letters(path: pathlib.Path) -> str:
@@ -109,8 +112,8 @@ def rows_in(path: pathlib.Path) -> list[tuple[int, list[str]]]:
 
 def separator_in(line: str) -> str:
     """Return the cell separator detected in `line`, the first line of a table: tab, semicolon or comma."""
-    first = re.sub(r'"[^"]*("|$)', "", line)  # ignore separators inside quotes
-    return "\t" if "\t" in first else ";" if ";" in first else ","
+    unquoted = re.sub(r'"[^"]*("|$)', "", line)  # ignore separators inside quotes
+    return "\t" if "\t" in unquoted else ";" if ";" in unquoted else ","
 
 
 def rows_of(text: str, *, blanks: bool = True) -> Iterator[tuple[int, list[str]]]:
@@ -120,15 +123,15 @@ def rows_of(text: str, *, blanks: bool = True) -> Iterator[tuple[int, list[str]]
     """
     delimiter = separator_in(text.partition("\n")[0])
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=not blanks, strict=True)
-    begin = 1
+    row_start = 1
     try:
         for cells in reader:
-            begin = reader.line_num + 1
+            row_start = reader.line_num + 1
             if cells:
                 yield reader.line_num, cells
     except csv.Error as error:
         if "unexpected end" not in str(error):
             raise
         raise csv.Error(
-            f"a quote in the row that starts in line {begin} is not closed before the end of the file"
+            f"a quote in the row that starts in line {row_start} is not closed before the end of the file"
         ) from error

@@ -43,12 +43,12 @@ def tile(pictures: np.ndarray, columns: int | None = None) -> Image.Image:
     columns = columns or max(1, int(np.ceil(np.sqrt(n))))
     rows = -(-n // columns)
     factor = -(-MIN_SIDE // min(height, width)) if min(height, width) < MIN_SIDE else 1
-    large = pictures.repeat(factor, axis=1).repeat(factor, axis=2)
+    magnified = pictures.repeat(factor, axis=1).repeat(factor, axis=2)
     h, w = height * factor + GAP, width * factor + GAP
     canvas = np.full((rows * h + GAP, columns * w + GAP, channels), 128, dtype=np.uint8)
-    for i, picture in enumerate(large):
+    for i, image in enumerate(magnified):
         top, left = GAP + i // columns * h, GAP + i % columns * w
-        canvas[top : top + h - GAP, left : left + w - GAP] = picture
+        canvas[top : top + h - GAP, left : left + w - GAP] = image
     return Image.fromarray(canvas[:, :, 0] if channels == 1 else canvas)
 
 
@@ -61,17 +61,17 @@ def add_captions(picture: Image.Image, names: list[str], columns: int | None = N
     w, h = (picture.width - GAP) // columns, (picture.height - GAP) // rows
     font = ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf", LETTER)
     white = (255,) * len(picture.getbands())
-    named = Image.new(picture.mode, (picture.width, picture.height + rows * ROOM), white)
-    draw = ImageDraw.Draw(named)
+    captioned = Image.new(picture.mode, (picture.width, picture.height + rows * ROOM), white)
+    draw = ImageDraw.Draw(captioned)
     for row in range(rows):
         band = (0, row * h, picture.width, (row + 1) * h + GAP)
-        named.paste(picture.crop(band), (0, row * (h + ROOM)))
+        captioned.paste(picture.crop(band), (0, row * (h + ROOM)))
     for i, text in enumerate(names):
         while len(text) > 1 and font.getlength(text) > w:
             text = text.removesuffix("…")[:-1] + "…"
         centre = GAP + i % columns * w + (w - GAP) / 2, (i // columns + 1) * (h + ROOM) + GAP - ROOM / 2
         draw.text(centre, text, (0,) * len(picture.getbands()), font, anchor="mm")
-    return named
+    return captioned
 
 
 def save_overview(image: Image.Image, folder: pathlib.Path, files: list[str]) -> None:
@@ -83,9 +83,9 @@ def save_overview(image: Image.Image, folder: pathlib.Path, files: list[str]) ->
 
 def write_picture(image: Image.Image, path: pathlib.Path, info: PngImagePlugin.PngInfo | None = None) -> None:
     """Write a PNG atomically; an existing symbolic link is replaced, not followed."""
-    file = io.BytesIO()
-    image.save(file, "PNG", pnginfo=info)
-    replace_file(path, file.getvalue())
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", pnginfo=info)
+    replace_file(path, buffer.getvalue())
 
 
 @contextlib.contextmanager
@@ -152,11 +152,11 @@ def prepare(folder: pathlib.Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if not any(folder.iterdir()):
         return
-    listed = _listed_files(folder)
-    for path in listed:
+    old_files = _listed_files(folder)
+    for path in old_files:
         if not path.parent.is_symlink():
             path.unlink(missing_ok=True)
-    for path in {path.parent for path in listed} - {folder}:
+    for path in {path.parent for path in old_files} - {folder}:
         if path.is_dir() and not path.is_symlink() and not any(path.iterdir()):
             path.rmdir()
 
@@ -179,11 +179,11 @@ def save_table(image: Image.Image, folder: pathlib.Path, write: Callable[[pathli
 @contextlib.contextmanager
 def sample_numbering(first: int, total: int) -> Iterator[None]:
     """Within the context, number the written samples from `first`, as part of a set of `total` samples."""
-    before = _COUNT.set((first, total))
+    token = _COUNT.set((first, total))
     try:
         yield
     finally:
-        _COUNT.reset(before)
+        _COUNT.reset(token)
 
 
 def first_number() -> int:
@@ -193,15 +193,15 @@ def first_number() -> int:
 
 def numbered_names(n: int, ending: str = "") -> list[str]:
     """Return `n` numbered file names: the sample number with at least five digits, then the suffix `ending`."""
-    begin, total = _COUNT.get()
-    digits = max(5, len(str(max(total, begin + n) - 1)))
-    return [f"{i:0{digits}}{ending}" for i in range(begin, begin + n)]
+    first, total = _COUNT.get()
+    digits = max(5, len(str(max(total, first + n) - 1)))
+    return [f"{i:0{digits}}{ending}" for i in range(first, first + n)]
 
 
 def folder_name(label: str) -> str:
     """Return a safe folder name for a class label; special characters are percent-encoded."""
-    odd = r'[%/\\:*?"<>|\x00-\x1f]' if label not in (OVERVIEW_FILE, TABLE_FILE) else "."
-    name = re.sub(rf"^[. _]|{odd}", lambda match: f"%{ord(match[0]):02X}", label)
+    unsafe = r'[%/\\:*?"<>|\x00-\x1f]' if label not in (OVERVIEW_FILE, TABLE_FILE) else "."
+    name = re.sub(rf"^[. _]|{unsafe}", lambda match: f"%{ord(match[0]):02X}", label)
     return name or "%"
 
 

@@ -31,46 +31,46 @@ def balls(
 ) -> Image.Image:
     """Draw molecules with formulas, each seen along its thinnest axis, at a scale that also fits `same_scale_as`."""
     drawn = molecules[:MAX_MOLECULES]
-    turned = [_turned(molecule.positions) for molecule in drawn]
-    others = [_turned(molecule.positions) for molecule in same_scale_as[:MAX_MOLECULES]]
-    wide, high = (max(float(np.abs(places[:, i]).max()) for places in (*turned, *others)) + EDGE for i in (0, 1))
-    height = PANEL * high / wide + TITLE
-    limits = {"xlim": (-wide, wide), "ylim": (-high, high)}
+    rotated = [_turned(molecule.positions) for molecule in drawn]
+    refs = [_turned(molecule.positions) for molecule in same_scale_as[:MAX_MOLECULES]]
+    x_max, y_max = (max(float(np.abs(coords[:, i]).max()) for coords in (*rotated, *refs)) + EDGE for i in (0, 1))
+    height = PANEL * y_max / x_max + TITLE
+    limits = {"xlim": (-x_max, x_max), "ylim": (-y_max, y_max)}
     figure, panels = axisless_panels(len(drawn), columns, width=PANEL, height=height, title=TITLE, **limits)
-    for axes, molecule, places in zip(panels, drawn, turned, strict=True):
-        _draw(axes, molecule, places)
+    for axes, molecule, coords in zip(panels, drawn, rotated, strict=True):
+        _draw(axes, molecule, coords)
         axes.set_title(hill_formula(molecule.atomic_numbers)[:24], fontsize=9, color="0.3", pad=2)
     return figure_to_image(figure, None, ())
 
 
-def _turned(places: np.ndarray) -> np.ndarray:
+def _turned(coords: np.ndarray) -> np.ndarray:
     """Rotate a molecule to its principal axes, widest first, without reflection."""
-    centred = places - (places.max(0) + places.min(0)) / 2
-    _, _, directions = np.linalg.svd(places - places.mean(0)) if len(places) > 1 else (0, 0, np.eye(3))
+    centred = coords - (coords.max(0) + coords.min(0)) / 2
+    _, _, directions = np.linalg.svd(coords - coords.mean(0)) if len(coords) > 1 else (0, 0, np.eye(3))
     directions[2] *= np.sign(np.linalg.det(directions))
-    turned = centred @ directions.T
-    return turned - (turned.max(0) + turned.min(0)) / 2
+    rotated = centred @ directions.T
+    return rotated - (rotated.max(0) + rotated.min(0)) / 2
 
 
-def _draw(axes: Any, molecule: Molecule, places: np.ndarray) -> None:
+def _draw(axes: Any, molecule: Molecule, coords: np.ndarray) -> None:
     """Draw atoms and bonds from back to front as one collection, since samples may have hundreds of bonds."""
     from matplotlib.collections import PatchCollection
     from matplotlib.patches import Circle, Polygon
 
-    parts: list[tuple[float, Any, str]] = []
-    for number, place in zip(molecule.atomic_numbers.tolist(), places, strict=True):
-        parts.append((place[2], Circle(place[:2], BALL * RADII[number] + MIN_BALL_RADIUS), colour_of(number)))
+    shapes: list[tuple[float, Any, str]] = []
+    for number, point in zip(molecule.atomic_numbers.tolist(), coords, strict=True):
+        shapes.append((point[2], Circle(point[:2], BALL * RADII[number] + MIN_BALL_RADIUS), colour_of(number)))
     for i, j in np.argwhere(molecule.bond_mask()).tolist():
-        middle = (places[i] + places[j]) / 2  # each half of a bond has the colour of its atom
-        depth = (places[i, 2] + middle[2]) / 2
-        parts.append((depth, Polygon(_stick(places[i, :2], middle[:2])), colour_of(int(molecule.atomic_numbers[i]))))
-    parts.sort(key=lambda part: part[0])
-    _, patches, colours = zip(*parts, strict=True)
+        midpoint = (coords[i] + coords[j]) / 2  # each half of a bond has the colour of its atom
+        depth = (coords[i, 2] + midpoint[2]) / 2
+        shapes.append((depth, Polygon(_stick(coords[i, :2], midpoint[:2])), colour_of(int(molecule.atomic_numbers[i]))))
+    shapes.sort(key=lambda shape: shape[0])
+    _, patches, colours = zip(*shapes, strict=True)
     axes.add_collection(PatchCollection(patches, facecolors=colours, edgecolors="0.25", linewidths=0.6))
 
 
 def _stick(start: np.ndarray, end: np.ndarray) -> np.ndarray:
     """Return the corners [4, 2] of the rectangle that draws a bond between two points in the plane."""
-    along = end - start
-    side = STICK * np.array([-along[1], along[0]]) / max(float(np.hypot(*along)), 1e-9)
-    return np.stack([start + side, end + side, end - side, start - side])
+    direction = end - start
+    offset = STICK * np.array([-direction[1], direction[0]]) / max(float(np.hypot(*direction)), 1e-9)
+    return np.stack([start + offset, end + offset, end - offset, start - offset])

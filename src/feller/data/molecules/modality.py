@@ -66,11 +66,11 @@ class Molecules(Atoms):
         if leaf not in self.conditionable_leaves:
             return super().parse_condition(leaf, text)
         symbols = symbols_of(text)
-        numbers = torch.from_numpy(element_indices(symbols, self.elements))
-        follows = {"atoms": self.class_index("atoms", str(len(symbols)))}
+        indices = torch.from_numpy(element_indices(symbols, self.elements))
+        implied = {"atoms": self.class_index("atoms", str(len(symbols)))}
         value = torch.zeros(1, self.longest, dtype=torch.long)
-        value[0, : len(symbols)] = numbers
-        return value, follows
+        value[0, : len(symbols)] = indices
+        return value, implied
 
     def space(self) -> Product:
         """Return the state space: for each atom, a token with a mask for the element, and R^3 for the position."""
@@ -101,58 +101,58 @@ class Molecules(Atoms):
         lengths = (raw.atomic_numbers > 0).sum(1)
         check_longest(raw, lengths, self.longest, "atoms")
         sizes = torch.from_numpy(lengths)
-        marks = self.valid_masks(sizes)
+        masks = self.valid_masks(sizes)
         element, place = self.pad_atoms(raw)
         centre = place.sum(1, keepdim=True) / sizes[:, None, None]
-        place = torch.where(marks["place"][:, :, None], place - centre, 0)
-        return {"element": element, "place": place}, {"atoms": self.class_of(sizes), "valid": marks}
+        place = torch.where(masks["place"][:, :, None], place - centre, 0)
+        return {"element": element, "place": place}, {"atoms": self.class_of(sizes), "valid": masks}
 
     def molecules(self, values: State, given: Cond) -> list[Molecule]:
         """Return values as molecules without padding, centred at the origin."""
         valid = (given if "valid" in given else self.add_derived_conditions(given))["valid"]["element"]
-        numbers = np.array([NUMBERS[symbol] for symbol in self.elements])
-        columns = (valid, values["element"], values["place"].double())
-        rows = zip(*(column.cpu().numpy() for column in columns), strict=True)
-        kept = [(numbers[element[mask]], place[mask]) for mask, element, place in rows]
-        numbered = enumerate(kept, sample_folder.first_number())
-        return [Molecule(f"sample {i}", atoms, places - places.mean(0)) for i, (atoms, places) in numbered]
+        atomic_numbers = np.array([NUMBERS[symbol] for symbol in self.elements])
+        tensors = (valid, values["element"], values["place"].double())
+        rows = zip(*(column.cpu().numpy() for column in tensors), strict=True)
+        unpadded = [(atomic_numbers[element[mask]], place[mask]) for mask, element, place in rows]
+        numbered = enumerate(unpadded, sample_folder.first_number())
+        return [Molecule(f"sample {i}", atoms, coords - coords.mean(0)) for i, (atoms, coords) in numbered]
 
     def arrays(self, values: State, given: Cond) -> dict[str, np.ndarray]:
         """Return zero-padded .npz arrays: atomic numbers `element` [n, l]; `place` [n, l, 3] in Å; `valid` [n, l]."""
-        own = self.molecules(values, given)
-        element = np.zeros((len(own), self.longest), dtype=np.int64)
+        molecules = self.molecules(values, given)
+        element = np.zeros((len(molecules), self.longest), dtype=np.int64)
         place = np.zeros((*element.shape, 3))
-        for i, molecule in enumerate(own):
-            size = len(molecule.atomic_numbers)
-            element[i, :size], place[i, :size] = molecule.atomic_numbers, molecule.positions
+        for i, molecule in enumerate(molecules):
+            num_atoms = len(molecule.atomic_numbers)
+            element[i, :num_atoms], place[i, :num_atoms] = molecule.atomic_numbers, molecule.positions
         return {"element": element, "place": place, "valid": element > 0}
 
     def show(self, values: State, given: Cond, columns: int | None = None) -> Image.Image:
         return balls(self.molecules(values, given), columns)
 
     def _write_sdf(self, values: State, given: Cond, out: pathlib.Path) -> None:
-        own = self.molecules(values, given)
-        text, without = sdf_text(own)
+        molecules = self.molecules(values, given)
+        text, num_unbonded = sdf_text(molecules)
         replace_file(out, text)
-        if without:
+        if num_unbonded:
             reason = "written without bonds, because no valid bond orders fit their distances"
-            warnings.warn(f"{out.name}: {without} of {len(own)} molecules are {reason}", stacklevel=2)
+            warnings.warn(f"{out.name}: {num_unbonded} of {len(molecules)} molecules are {reason}", stacklevel=2)
 
     def _write_folder(self, values: State, given: Cond, out: pathlib.Path) -> None:
-        own = self.molecules(values, given)
-        contents = (xyz_text([molecule]) for molecule in own)
-        sample_folder.save_files(balls(own), out, sample_folder.numbered_names(len(own), ".xyz"), contents)
+        molecules = self.molecules(values, given)
+        contents = (xyz_text([molecule]) for molecule in molecules)
+        sample_folder.save_files(balls(molecules), out, sample_folder.numbered_names(len(molecules), ".xyz"), contents)
 
 
 def molecule_dataset(raw: RawMolecules) -> Dataset:
     """Build a dataset of molecules; its modality gets the standard deviation of their coordinates as scale."""
-    real = raw.atomic_numbers > 0
-    sizes = real.sum(1)
-    centre = np.where(real[:, :, None], raw.values, 0).sum(1) / sizes[:, None]
-    scale = float(np.sqrt(np.square(raw.values - centre[:, None])[real].mean()))
-    names = tuple(str(size) for size in np.unique(sizes).tolist())
-    elements = tuple(SYMBOLS[number] for number in np.unique(raw.atomic_numbers[real]).tolist())
-    modality = Molecules(raw.atomic_numbers.shape[1], names, elements, scale)
+    is_atom = raw.atomic_numbers > 0
+    sizes = is_atom.sum(1)
+    centre = np.where(is_atom[:, :, None], raw.values, 0).sum(1) / sizes[:, None]
+    scale = float(np.sqrt(np.square(raw.values - centre[:, None])[is_atom].mean()))
+    size_names = tuple(str(size) for size in np.unique(sizes).tolist())
+    elements = tuple(SYMBOLS[number] for number in np.unique(raw.atomic_numbers[is_atom]).tolist())
+    modality = Molecules(raw.atomic_numbers.shape[1], size_names, elements, scale)
     return Dataset(*modality.values_from_raw(raw), modality, raw.notes, properties=property_tensors(raw))
 
 

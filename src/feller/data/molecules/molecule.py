@@ -40,8 +40,8 @@ class Molecule:
     def bond_mask(self) -> Bool[np.ndarray, "l l"]:
         """Return True for each pair of atoms within bonding distance."""
         radii = RADII[self.atomic_numbers]
-        near = self.distances() < STRETCH * (radii[:, None] + radii)
-        return near & ~np.eye(len(near), dtype=bool)
+        is_close = self.distances() < STRETCH * (radii[:, None] + radii)
+        return is_close & ~np.eye(len(is_close), dtype=bool)
 
 
 STEPS = 10_000
@@ -61,23 +61,23 @@ def rdkit(what: str) -> Iterator[Any]:
 
 def rdkit_without_bonds(chem: Any, molecule: Molecule) -> Any:
     """Return an rdkit molecule with atoms and positions but no bonds."""
-    made = chem.RWMol()
+    mol = chem.RWMol()
     for number in molecule.atomic_numbers.tolist():
-        made.AddAtom(chem.Atom(number))
-    shape = chem.Conformer(len(molecule.atomic_numbers))
-    shape.Set3D(True)
-    shape.SetPositions(np.ascontiguousarray(molecule.positions, dtype=np.float64))
-    made.AddConformer(shape)
-    return made
+        mol.AddAtom(chem.Atom(number))
+    conformer = chem.Conformer(len(molecule.atomic_numbers))
+    conformer.Set3D(True)
+    conformer.SetPositions(np.ascontiguousarray(molecule.positions, dtype=np.float64))
+    mol.AddConformer(conformer)
+    return mol
 
 
 def rdkit_with_orders(chem: Any, molecule: Molecule, orders: Int[np.ndarray, "l l"]) -> Any:
     """Return an rdkit molecule with the bond orders `orders` between all pairs of atoms; 0 for no bond."""
-    kinds = (chem.BondType.SINGLE, chem.BondType.DOUBLE, chem.BondType.TRIPLE)
-    made = rdkit_without_bonds(chem, molecule)
+    bond_types = (chem.BondType.SINGLE, chem.BondType.DOUBLE, chem.BondType.TRIPLE)
+    mol = rdkit_without_bonds(chem, molecule)
     for i, j in np.argwhere(np.triu(orders)).tolist():
-        made.AddBond(i, j, kinds[orders[i, j] - 1])
-    return made
+        mol.AddBond(i, j, bond_types[orders[i, j] - 1])
+    return mol
 
 
 def rdkit_with_bonds(chem: Any, molecule: Molecule) -> Any | None:
@@ -87,12 +87,12 @@ def rdkit_with_bonds(chem: Any, molecule: Molecule) -> Any | None:
     """
     from rdkit.Chem.rdDetermineBonds import DetermineBonds
 
-    made = rdkit_without_bonds(chem, molecule)
+    mol = rdkit_without_bonds(chem, molecule)
     try:
-        DetermineBonds(made, charge=0, embedChiral=False, maxIterations=STEPS)
+        DetermineBonds(mol, charge=0, embedChiral=False, maxIterations=STEPS)
     except (ValueError, RuntimeError):  # no valid bond orders, or too many attempts
         return None
-    return made
+    return mol
 
 
 def sanitize(chem: Any, made: Any) -> bool:

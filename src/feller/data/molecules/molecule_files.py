@@ -42,10 +42,10 @@ class _MoleculeCollector:
 
     def add(self, molecule: Molecule, where: str) -> None:
         """Add a molecule if it passes the filters; InputError if atoms coincide or are far apart."""
-        size = len(molecule.atomic_numbers)
+        num_atoms = len(molecule.atomic_numbers)
         unsuitable = {
-            f"molecules with over {self.longest} atoms left out: {{}}": size > self.longest,
-            "single atoms left out: {}": size < 2,
+            f"molecules with over {self.longest} atoms left out: {{}}": num_atoms > self.longest,
+            "single atoms left out: {}": num_atoms < 2,
             "charged molecules left out: {}": molecule.charge != 0,
             "two-dimensional drawings left out: {}": molecule.is_2d,
         }
@@ -62,11 +62,11 @@ class _MoleculeCollector:
 
 def _check_together(molecule: Molecule, where: str) -> None:
     with np.errstate(over="ignore"):
-        away = np.abs(molecule.positions - (molecule.positions / len(molecule.positions)).sum(0)).max(1)
-    if away.max() > MAX_CENTRE_DISTANCE:
-        i = int(away.argmax())
+        offsets = np.abs(molecule.positions - (molecule.positions / len(molecule.positions)).sum(0)).max(1)
+    if offsets.max() > MAX_CENTRE_DISTANCE:
+        i = int(offsets.argmax())
         raise InputError(
-            f"atom {i + 1} ({SYMBOLS[molecule.atomic_numbers[i]]}) is {away[i]:.3g} Å from the mean of the molecule",
+            f"atom {i + 1} ({SYMBOLS[molecule.atomic_numbers[i]]}) is {offsets[i]:.3g} Å from the mean of the molecule",
             expected=f"{MAX_CENTRE_DISTANCE:,g} or less",
             remedy="Correct or remove the molecule",
             place=where,
@@ -88,10 +88,10 @@ def molecules_from_arrays(arrays: dict[str, np.ndarray], where: str, longest: in
     InputError if dtypes or shapes are wrong, values are invalid, or padding precedes an atom.
     """
     element, place = arrays["element"], arrays["place"]
-    whole = element.ndim == 2 and element.dtype.kind in "iu"
-    valid = arrays["valid"] if "valid" in arrays or not whole else element > 0
-    right = whole and place.shape == (*element.shape, 3) and valid.shape == element.shape
-    if not right or place.dtype.kind not in "iuf" or valid.dtype.kind != "b" or 0 in element.shape:
+    is_integer = element.ndim == 2 and element.dtype.kind in "iu"
+    valid = arrays["valid"] if "valid" in arrays or not is_integer else element > 0
+    is_valid = is_integer and place.shape == (*element.shape, 3) and valid.shape == element.shape
+    if not is_valid or place.dtype.kind not in "iuf" or valid.dtype.kind != "b" or 0 in element.shape:
         raise InputError(
             "arrays element [n, l] of integers, place [n, l, 3] of numbers, and valid [n, l] of booleans",
             f"{element.dtype} {list(element.shape)}, {place.dtype} {list(place.shape)} and {valid.dtype}"
@@ -99,8 +99,8 @@ def molecules_from_arrays(arrays: dict[str, np.ndarray], where: str, longest: in
             place=where,
         )
     lengths = prefix_lengths(valid, where, "atoms")
-    known = (element >= 1) & (element < len(SYMBOLS))
-    check_rows(known | ~valid, where, f"atomic numbers from 1 to {len(NUMBERS)}")
+    is_element = (element >= 1) & (element < len(SYMBOLS))
+    check_rows(is_element | ~valid, where, f"atomic numbers from 1 to {len(NUMBERS)}")
     check_rows(np.isfinite(place).all(2) | ~valid, where, "finite coordinates")
     rows = (
         Molecule(f"row {i}", element[i - 1, :length].astype(np.int64), place[i - 1, :length].astype(np.float64))
@@ -114,16 +114,16 @@ def _collect(molecules: Iterable[tuple[Molecule, str]], where: str, longest: int
     if longest is None:
         kept, notes = [*molecules], ()
     else:
-        collected = _MoleculeCollector(longest)
-        for molecule, place in molecules:
-            collected.add(molecule, place)
-        kept = collected.molecules
-        notes = (*collected.tally.notes(), *_unused([molecule for molecule, _ in kept]))
+        collector = _MoleculeCollector(longest)
+        for molecule, location in molecules:
+            collector.add(molecule, location)
+        kept = collector.molecules
+        notes = (*collector.tally.notes(), *_unused([molecule for molecule, _ in kept]))
     if not kept:
         sizes = "" if longest is None else f" of 2 to {longest} atoms"
         raise InputError(f"no molecule{sizes} is left ({'; '.join(notes) or 'the source is empty'})", place=where)
-    most = max(len(molecule.atomic_numbers) for molecule, _ in kept)
-    atoms, values = np.zeros((len(kept), most), dtype=np.int64), np.zeros((len(kept), most, 3))
+    max_atoms = max(len(molecule.atomic_numbers) for molecule, _ in kept)
+    atoms, values = np.zeros((len(kept), max_atoms), dtype=np.int64), np.zeros((len(kept), max_atoms, 3))
     for i, (molecule, _) in enumerate(kept):
         atoms[i, : len(molecule.atomic_numbers)], values[i, : len(molecule.atomic_numbers)] = (
             molecule.atomic_numbers,
@@ -133,7 +133,7 @@ def _collect(molecules: Iterable[tuple[Molecule, str]], where: str, longest: int
         values,
         atomic_numbers=atoms,
         notes=notes,
-        names=tuple(place for _, place in kept),
+        names=tuple(location for _, location in kept),
         properties=properties_of([molecule.properties for molecule, _ in kept]),
     )
 
@@ -141,10 +141,10 @@ def _collect(molecules: Iterable[tuple[Molecule, str]], where: str, longest: int
 def _unused(molecules: list[Molecule]) -> Iterator[str]:
     """Yield notes on properties and fields that a generator ignores."""
     property_names = dict.fromkeys(name for molecule in molecules for name in molecule.properties)
-    aside = dict.fromkeys(name for molecule in molecules for name in molecule.ignored_fields)
+    field_names = dict.fromkeys(name for molecule in molecules for name in molecule.ignored_fields)
     yield from unused_properties_note(property_names)
-    if aside:
-        yield f"ignored: {abbreviated([*aside])}"
+    if field_names:
+        yield f"ignored: {abbreviated([*field_names])}"
 
 
 def _molecules(path: pathlib.Path) -> Iterator[tuple[Molecule, str]]:
@@ -152,10 +152,10 @@ def _molecules(path: pathlib.Path) -> Iterator[tuple[Molecule, str]]:
         for file in files_in(path, ENDINGS):
             yield from _molecules(file)
         return
-    reader = next(reader for ending, reader in READERS.items() if path.name.lower().endswith(ending))
-    empty = True
+    reader = next(reader for suffix, reader in READERS.items() if path.name.lower().endswith(suffix))
+    is_empty = True
     for molecule in reader(path):
-        empty = False
+        is_empty = False
         yield molecule, f"{path.parent / molecule.name}"
-    if empty:
+    if is_empty:
         raise InputError("molecules", "none", "Remove the file", file=path)

@@ -27,10 +27,10 @@ def read_sdf(path: pathlib.Path) -> Iterator[Molecule]:
     """
     with rdkit("reading .sdf and .mol") as chem:
         for line, block in _records(read_letters(path)):
-            made = chem.MolFromMolBlock(block, sanitize=False, removeHs=False, strictParsing=True)
-            atoms = [] if made is None else [atom.GetAtomicNum() for atom in made.GetAtoms()]
-            places = np.array(made.GetConformer().GetPositions()) if atoms else np.empty((0, 3))
-            if not atoms or min(atoms) < 1 or not np.isfinite(places).all():
+            mol = chem.MolFromMolBlock(block, sanitize=False, removeHs=False, strictParsing=True)
+            atoms = [] if mol is None else [atom.GetAtomicNum() for atom in mol.GetAtoms()]
+            coords = np.array(mol.GetConformer().GetPositions()) if atoms else np.empty((0, 3))
+            if not atoms or min(atoms) < 1 or not np.isfinite(coords).all():
                 raise InputError(
                     "a record of known elements with finite coordinates",
                     "a damaged record, or atoms of unknown elements",
@@ -38,26 +38,26 @@ def read_sdf(path: pathlib.Path) -> Iterator[Molecule]:
                     file=path,
                     place=f"line {line}",
                 )
-            drawn = not places[:, 2].any() and block.split("\n")[1][DIMENSION] != "3D"
-            charge = sum(atom.GetFormalCharge() for atom in made.GetAtoms())
-            yield Molecule(f"{path.name}: line {line}", np.array(atoms), places, charge, drawn, *_properties(block))
+            is_2d = not coords[:, 2].any() and block.split("\n")[1][DIMENSION] != "3D"
+            charge = sum(atom.GetFormalCharge() for atom in mol.GetAtoms())
+            yield Molecule(f"{path.name}: line {line}", np.array(atoms), coords, charge, is_2d, *_properties(block))
 
 
 def _properties(block: str) -> tuple[dict[str, float], tuple[str, ...]]:
     """Return the numeric properties of a record, and the names of its other fields."""
-    read = {name: parse_number(line.strip()) for name, line in PROPERTY.findall(block)}
-    numbers = {name: value for name, value in read.items() if value is not None and math.isfinite(value)}
-    return numbers, ("bonds", *(name for name in read if name not in numbers))
+    fields = {name: parse_number(line.strip()) for name, line in PROPERTY.findall(block)}
+    numeric = {name: value for name, value in fields.items() if value is not None and math.isfinite(value)}
+    return numeric, ("bonds", *(name for name in fields if name not in numeric))
 
 
 def _records(text: str) -> Iterator[tuple[int, str]]:
     """Yield the records with their first line number, from 1."""
-    lines, first = [line.rstrip("\r") for line in text.split("\n")], 0
+    lines, start = [line.rstrip("\r") for line in text.split("\n")], 0
     for i, line in enumerate([*lines, END]):
         if line.startswith(END):
-            if any(map(str.strip, lines[first:i])):
-                yield first + 1, "\n".join(lines[first:i])
-            first = i + 1
+            if any(map(str.strip, lines[start:i])):
+                yield start + 1, "\n".join(lines[start:i])
+            start = i + 1
 
 
 def sdf_text(molecules: Iterable[Molecule]) -> tuple[str, int]:
@@ -65,12 +65,12 @@ def sdf_text(molecules: Iterable[Molecule]) -> tuple[str, int]:
 
     UsageError if rdkit is not installed.
     """
-    records, without = [], 0
+    records, num_unbonded = [], 0
     with rdkit("writing .sdf") as chem:
         for i, molecule in enumerate(molecules):
-            made = rdkit_with_bonds(chem, molecule)
-            if made is None or not sanitize(chem, made):
-                made, without = rdkit_without_bonds(chem, molecule), without + 1
-            made.SetProp("_Name", f"sample-{i:05}")
-            records.append(f"{chem.MolToMolBlock(made, kekulize=False)}{END}\n")
-    return "".join(records), without
+            mol = rdkit_with_bonds(chem, molecule)
+            if mol is None or not sanitize(chem, mol):
+                mol, num_unbonded = rdkit_without_bonds(chem, molecule), num_unbonded + 1
+            mol.SetProp("_Name", f"sample-{i:05}")
+            records.append(f"{chem.MolToMolBlock(mol, kekulize=False)}{END}\n")
+    return "".join(records), num_unbonded

@@ -44,64 +44,62 @@ def read_xyz(path: pathlib.Path) -> Iterator[Molecule]:
     lines = [line.rstrip("\r") for line in read_letters(path).split("\n")]  # splitlines would split inside comments
     while lines and not lines[-1].strip():
         lines.pop()
-    at = 0
-    while at < len(lines):
-        if lines[at].strip():
-            at = yield from _block(lines, at, path)
+    i = 0
+    while i < len(lines):
+        if lines[i].strip():
+            i = yield from _block(lines, i, path)
         else:
-            at += 1
+            i += 1
 
 
-def _block(lines: list[str], at: int, path: pathlib.Path) -> Iterator[Molecule]:
+def _block(lines: list[str], i: int, path: pathlib.Path) -> Iterator[Molecule]:
     """Yield the molecule that starts at a line; return the line at which the next molecule starts."""
-    count = _parse_count(lines[at].strip())
+    count = _parse_count(lines[i].strip())
     if not count:
-        _refuse(
-            path, at, "the number of atoms of a molecule", lines[at], "Check the atom count of the previous molecule"
-        )
-    first = at + 2
-    last = first + count
-    if last > len(lines):
+        _refuse(path, i, "the number of atoms of a molecule", lines[i], "Check the atom count of the previous molecule")
+    start = i + 2
+    stop = start + count
+    if stop > len(lines):
         raise InputError(
             f"{count} atoms in the molecule that begins here",
-            f"{max(0, len(lines) - first)} before the end of the file",
+            f"{max(0, len(lines) - start)} before the end of the file",
             remedy="Download the file again, or remove the molecule",
             file=path,
-            place=f"line {at + 1}",
+            place=f"line {i + 1}",
         )
-    comment = lines[at + 1]
-    columns, others = _columns(comment, path, at + 1)
-    atoms, places = zip(*(_atom(lines[i], columns, path, i) for i in range(first, last)), strict=True)
-    properties, aside = _properties(comment)
-    charge = _charge(comment, path, at + 1)
-    name = f"{path.name}: line {at + 1}"
+    comment = lines[i + 1]
+    columns, unused = _columns(comment, path, i + 1)
+    atoms, coords = zip(*(_atom(lines[k], columns, path, k) for k in range(start, stop)), strict=True)
+    properties, ignored = _properties(comment)
+    charge = _charge(comment, path, i + 1)
+    name = f"{path.name}: line {i + 1}"
     yield Molecule(
-        name, np.array(atoms), np.array(places), charge, properties=properties, ignored_fields=(*others, *aside)
+        name, np.array(atoms), np.array(coords), charge, properties=properties, ignored_fields=(*unused, *ignored)
     )
-    return last + 3 * bool(QM9.match(comment))
+    return stop + 3 * bool(QM9.match(comment))
 
 
 def _properties(comment: str) -> tuple[dict[str, float], tuple[str, ...]]:
     """Return the numeric properties in a comment, and the names of its other fields."""
     if QM9.match(comment):
         pairs: Iterable[tuple[str, str]] = zip(QM9_PROPERTIES, comment.split()[2:], strict=False)
-        rest, aside = "", QM9_IGNORED
+        other_text, ignored = "", QM9_IGNORED
     else:
-        pairs, rest, aside = KEY_VALUE.findall(comment), KEY_VALUE.sub("", comment).strip(), ()
-    read = {name: parse_number(word.strip('"').replace("*^", "e")) for name, word in pairs}
-    numbers = {name: value for name, value in read.items() if value is not None and math.isfinite(value)}
-    texts = [name for name in read if name not in numbers and name.lower() not in READ_KEYS]
-    return numbers, (*texts, *aside, *([OTHER_TEXT] if rest else []))
+        pairs, other_text, ignored = KEY_VALUE.findall(comment), KEY_VALUE.sub("", comment).strip(), ()
+    fields = {name: parse_number(text.strip('"').replace("*^", "e")) for name, text in pairs}
+    numeric = {name: value for name, value in fields.items() if value is not None and math.isfinite(value)}
+    non_numeric = [name for name in fields if name not in numeric and name.lower() not in READ_KEYS]
+    return numeric, (*non_numeric, *ignored, *([OTHER_TEXT] if other_text else []))
 
 
-def _charge(comment: str, path: pathlib.Path, at: int) -> int:
+def _charge(comment: str, path: pathlib.Path, i: int) -> int:
     """Return the charge in a comment, in electron charges; 0 if there is none."""
-    for name, word in () if QM9.match(comment) else KEY_VALUE.findall(comment):
+    for name, text in () if QM9.match(comment) else KEY_VALUE.findall(comment):
         if name.lower() in CHARGES:
-            value = parse_number(word.strip('"'))
+            value = parse_number(text.strip('"'))
             if value is None or value != round(value):
                 _refuse(
-                    path, at, f"{name}=NUMBER, an integer charge", f"{name}={word}", "Correct or remove the molecule"
+                    path, i, f"{name}=NUMBER, an integer charge", f"{name}={text}", "Correct or remove the molecule"
                 )
             return round(value)
     return 0
@@ -112,30 +110,30 @@ def _parse_count(text: str) -> int | None:
     return int(text) if text.isdecimal() and text.isascii() and len(text) <= DIGITS else None
 
 
-def _columns(comment: str, path: pathlib.Path, at: int) -> tuple[tuple[int, int], tuple[str, ...]]:
+def _columns(comment: str, path: pathlib.Path, i: int) -> tuple[tuple[int, int], tuple[str, ...]]:
     """Return the columns of the symbol and the x coordinate, and the names of the other columns."""
     match = COLUMNS.search(comment)
     if not match:
         return DEFAULT_COLUMNS, ()
-    parts = match[1].strip('"').split(":")
-    names, widths = parts[::3], [_parse_count(part) or 0 for part in parts[2::3]]
-    if len(parts) % 3 or not all(widths) or not {"species", "pos"} <= set(names):
-        _refuse(path, at, "Properties=NAME:KIND:WIDTH:... with species and pos", match[0], "Correct or remove it")
-    place = {name: sum(widths[:i]) for i, name in enumerate(names)}
-    return (place["species"], place["pos"]), tuple(name for name in names if name not in ("species", "pos"))
+    fields = match[1].strip('"').split(":")
+    names, widths = fields[::3], [_parse_count(field) or 0 for field in fields[2::3]]
+    if len(fields) % 3 or not all(widths) or not {"species", "pos"} <= set(names):
+        _refuse(path, i, "Properties=NAME:KIND:WIDTH:... with species and pos", match[0], "Correct or remove it")
+    offsets = {name: sum(widths[:k]) for k, name in enumerate(names)}
+    return (offsets["species"], offsets["pos"]), tuple(name for name in names if name not in ("species", "pos"))
 
 
-def _atom(line: str, columns: tuple[int, int], path: pathlib.Path, at: int) -> tuple[int, list[float]]:
+def _atom(line: str, columns: tuple[int, int], path: pathlib.Path, i: int) -> tuple[int, list[float]]:
     """Return the atomic number and coordinates in a line."""
     cells = line.split()
-    read = (parse_number(cell.replace("*^", "e")) for cell in cells[columns[1] : columns[1] + 3])
-    places = [place for place in read if place is not None and math.isfinite(place)]
-    if len(places) < 3 or len(cells) <= columns[0]:
-        _refuse(path, at, "a symbol and three numbers", line, "Correct or remove it")
-    return _number(cells[columns[0]], path, at), places
+    numbers = (parse_number(cell.replace("*^", "e")) for cell in cells[columns[1] : columns[1] + 3])
+    coords = [value for value in numbers if value is not None and math.isfinite(value)]
+    if len(coords) < 3 or len(cells) <= columns[0]:
+        _refuse(path, i, "a symbol and three numbers", line, "Correct or remove it")
+    return _number(cells[columns[0]], path, i), coords
 
 
-def _number(symbol: str, path: pathlib.Path, at: int) -> int:
+def _number(symbol: str, path: pathlib.Path, i: int) -> int:
     """Return the atomic number of a symbol, or of a number given as text."""
     name = symbol.capitalize()
     count = _parse_count(name)
@@ -146,13 +144,13 @@ def _number(symbol: str, path: pathlib.Path, at: int) -> int:
             f"{symbol!r:.40}",
             "Correct or remove the molecule",
             file=path,
-            place=f"line {at + 1}",
+            place=f"line {i + 1}",
         )
     return NUMBERS[name]
 
 
-def _refuse(path: pathlib.Path, at: int, expected: str, line: str, hint: str) -> NoReturn:
-    raise InputError(expected, repr(line[:60]), hint, file=path, place=f"line {at + 1}")
+def _refuse(path: pathlib.Path, i: int, expected: str, line: str, remedy: str) -> NoReturn:
+    raise InputError(expected, repr(line[:60]), remedy, file=path, place=f"line {i + 1}")
 
 
 def xyz_text(molecules: Iterable[Molecule]) -> str:

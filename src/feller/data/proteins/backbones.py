@@ -82,20 +82,20 @@ class Backbones(Modality):
     def encode(self, values: Float[Tensor, "n l 4 3"]) -> State:
         """Convert atoms to rotations and standardised coordinates; padding is the identity and zeros."""
         values = values.double()
-        rotation, places, linked = atoms_to_frames(values, (values[:, :, C] != values[:, :, CA]).any(2))
-        known = torch.cat(
-            [places[:, :, :1].ne(0).expand(-1, -1, NUM_OWN_COORDINATES), linked[:, :, None].expand(-1, -1, 6)], 2
+        rotation, coords, has_next = atoms_to_frames(values, (values[:, :, C] != values[:, :, CA]).any(2))
+        mask = torch.cat(
+            [coords[:, :, :1].ne(0).expand(-1, -1, NUM_OWN_COORDINATES), has_next[:, :, None].expand(-1, -1, 6)], 2
         )
-        position = (places - places.new_tensor(self.mean)) / places.new_tensor(self.scale)
-        return {"rotation": rotation.float(), "position": torch.where(known, position, 0).float()}
+        position = (coords - coords.new_tensor(self.mean)) / coords.new_tensor(self.scale)
+        return {"rotation": rotation.float(), "position": torch.where(mask, position, 0).float()}
 
     def decode(self, state: State) -> Float64[Tensor, "n l 4 3"]:
         """Convert states to atom coordinates with the first CA at the origin; padding entries hold arbitrary values."""
         check_finite_state(state)
         position = state["position"].double()
-        places = position * position.new_tensor(self.scale) + position.new_tensor(self.mean)
+        coords = position * position.new_tensor(self.scale) + position.new_tensor(self.mean)
         return frames_to_atoms(
-            state["rotation"].double(), places, math.dist(self.mean[NUM_OWN_COORDINATES:6], self.mean[6:])
+            state["rotation"].double(), coords, math.dist(self.mean[NUM_OWN_COORDINATES:6], self.mean[6:])
         )
 
     def add_derived_conditions(self, given: Cond) -> Cond:
@@ -115,9 +115,9 @@ class Backbones(Modality):
         check_longest(raw, raw.lengths, self.longest, "residues")
         values = torch.zeros(len(raw.values), self.longest, len(ATOMS), 3, dtype=torch.float64)
         values[:, : raw.values.shape[1]] = torch.from_numpy(raw.values)
-        number = {int(name): i for i, name in enumerate(self.lengths)}
-        classes = [number.get(length, len(number)) for length in raw.lengths.tolist()]
-        return values, {"length": torch.tensor(classes), "valid": self._mask(torch.from_numpy(raw.lengths))}
+        class_index = {int(name): i for i, name in enumerate(self.lengths)}
+        class_ids = [class_index.get(length, len(class_index)) for length in raw.lengths.tolist()]
+        return values, {"length": torch.tensor(class_ids), "valid": self._mask(torch.from_numpy(raw.lengths))}
 
     def _mask(self, lengths: Tensor) -> Bool[Tensor, "n l"]:
         return torch.arange(self.longest, device=lengths.device) < lengths[:, None]
@@ -125,8 +125,8 @@ class Backbones(Modality):
     def chains(self, values: Float[Tensor, "n l 4 3"], given: Cond) -> list[np.ndarray]:
         """Return the atoms [l, 4, 3] of each chain without padding, with the mean of its CA atoms at the origin."""
         valid = given["valid"] if "valid" in given else self.add_derived_conditions(given)["valid"]
-        kept = [atoms[mask] for atoms, mask in zip(values.cpu().double().numpy(), valid.cpu().numpy(), strict=True)]
-        return [atoms - atoms[:, CA].mean(0) for atoms in kept]
+        unpadded = [atoms[mask] for atoms, mask in zip(values.cpu().double().numpy(), valid.cpu().numpy(), strict=True)]
+        return [atoms - atoms[:, CA].mean(0) for atoms in unpadded]
 
     def arrays(self, values: Float[Tensor, "n l 4 3"], given: Cond) -> dict[str, np.ndarray]:
         """Return .npz arrays: `samples`, float64 [n, l, 4, 3] in Å, zero-padded, and `valid` [n, l]."""
@@ -157,11 +157,11 @@ def fit_backbones(raw: RawChains) -> Backbones:
     """Return a modality fitted to raw chains: their lengths, and the mean and standard deviation of coordinates."""
     values, lengths = torch.from_numpy(raw.values), torch.from_numpy(raw.lengths)
     valid = torch.arange(values.shape[1]) < lengths[:, None]
-    _, places, linked = atoms_to_frames(values, valid)
-    if not linked.any():
+    _, coords, has_next = atoms_to_frames(values, valid)
+    if not has_next.any():
         raise InputError("chains of at least two residues", "single residues")
-    own, following = places[:, :, :NUM_OWN_COORDINATES][valid], places[:, :, NUM_OWN_COORDINATES:][linked]
-    mean = torch.cat([own.mean(0), following.mean(0)])
-    scale = torch.cat([own.std(0, correction=0), following.std(0, correction=0)]).clamp(min=MIN_SCALE)
-    names = tuple(str(length) for length in lengths.unique().tolist())
-    return Backbones(values.shape[1], names, tuple(mean.tolist()), tuple(scale.tolist()))
+    own_coords, next_coords = coords[:, :, :NUM_OWN_COORDINATES][valid], coords[:, :, NUM_OWN_COORDINATES:][has_next]
+    mean = torch.cat([own_coords.mean(0), next_coords.mean(0)])
+    scale = torch.cat([own_coords.std(0, correction=0), next_coords.std(0, correction=0)]).clamp(min=MIN_SCALE)
+    length_names = tuple(str(length) for length in lengths.unique().tolist())
+    return Backbones(values.shape[1], length_names, tuple(mean.tolist()), tuple(scale.tolist()))

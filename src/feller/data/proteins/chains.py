@@ -38,32 +38,32 @@ class _ChainCollector:
 
     def add(self, chain: ProteinChain) -> None:
         """Split a chain at its breaks, and add the segments of valid length."""
-        ends = _gaps(chain.atoms)
-        if len(ends) > 2:
+        boundaries = _gaps(chain.atoms)
+        if len(boundaries) > 2:
             self.tally.add("chains split at missing or damaged residues: {}", chain.name)
-        for start, stop in pairwise(ends):
-            whole = _is_complete(chain.atoms[start:stop])
-            piece = ProteinChain(chain.name, chain.atoms[start:stop][whole], chain.residues[start:stop][whole])
-            size = len(piece.atoms)
-            if size == 0 and len(ends) > 2:
+        for start, stop in pairwise(boundaries):
+            mask = _is_complete(chain.atoms[start:stop])
+            segment = ProteinChain(chain.name, chain.atoms[start:stop][mask], chain.residues[start:stop][mask])
+            length = len(segment.atoms)
+            if length == 0 and len(boundaries) > 2:
                 continue
-            if size > self.longest:
+            if length > self.longest:
                 self.tally.add(f"chains with over {self.longest} residues left out: {{}}", chain.name)
-            elif size < SHORTEST:
+            elif length < SHORTEST:
                 self.tally.add(f"chains with segments under {SHORTEST} residues, left out: {{}}", chain.name)
             else:
-                self.chains.append(piece)
+                self.chains.append(segment)
 
     def notes(self) -> tuple[str, ...]:
         """Return notes on the filters and on unknown residues."""
-        some = [piece.name for piece in self.chains if (piece.residues < 0).any()]
-        number = sum(int((piece.residues < 0).sum()) for piece in self.chains)
-        total = sum(len(piece.atoms) for piece in self.chains)
-        if not 0 < number < total:
+        names = [segment.name for segment in self.chains if (segment.residues < 0).any()]
+        unknown = sum(int((segment.residues < 0).sum()) for segment in self.chains)
+        total = sum(len(segment.atoms) for segment in self.chains)
+        if not 0 < unknown < total:
             return self.tally.notes()
         return (
             *self.tally.notes(),
-            f"residues of unknown type: {number:,} of {total:,}, in {len(some)} chains, the first is {some[0]}; only"
+            f"residues of unknown type: {unknown:,} of {total:,}, in {len(names)} chains, the first is {names[0]}; only"
             " their positions are used",
         )
 
@@ -72,17 +72,17 @@ def _is_complete(atoms: np.ndarray) -> np.ndarray:
     """Return the mask of residues with all atoms at valid bond lengths, [l]."""
     n, ca, c, o = atoms.swapaxes(0, 1)
     with np.errstate(invalid="ignore", over="ignore"):
-        lengths = np.linalg.norm([ca - n, c - ca, o - c], axis=2)
-        return np.isfinite(lengths).all(0) & (lengths > BONDS[0]).all(0) & (lengths < BONDS[1]).all(0)
+        bond_lengths = np.linalg.norm([ca - n, c - ca, o - c], axis=2)
+        return np.isfinite(bond_lengths).all(0) & (bond_lengths > BONDS[0]).all(0) & (bond_lengths < BONDS[1]).all(0)
 
 
 def _gaps(atoms: np.ndarray) -> list[int]:
     """Return the segment boundaries; each damaged residue is a segment of its own, and is dropped."""
-    whole = _is_complete(atoms)
+    complete = _is_complete(atoms)
     with np.errstate(invalid="ignore", over="ignore"):
-        bonded = np.linalg.norm(atoms[1:, 0] - atoms[:-1, 2], axis=1) < GAP
-    broken = ~(bonded & whole[1:] & whole[:-1])
-    return [0, *(np.flatnonzero(broken) + 1).tolist(), len(atoms)]
+        is_bonded = np.linalg.norm(atoms[1:, 0] - atoms[:-1, 2], axis=1) < GAP
+    is_break = ~(is_bonded & complete[1:] & complete[:-1])
+    return [0, *(np.flatnonzero(is_break) + 1).tolist(), len(atoms)]
 
 
 def load_backbones(path: pathlib.Path, longest: int | None = MAX_RESIDUES) -> RawChains:
@@ -90,21 +90,21 @@ def load_backbones(path: pathlib.Path, longest: int | None = MAX_RESIDUES) -> Ra
 
     Chains of more than `longest` residues are left out. InputError if a file is damaged or no chain is left.
     """
-    pieces = _ChainCollector(longest or sys.maxsize)
+    collector = _ChainCollector(longest or sys.maxsize)
     for chain in _chains(path):
-        pieces.add(chain)
-    notes = pieces.notes()
-    if not pieces.chains:
+        collector.add(chain)
+    notes = collector.notes()
+    if not collector.chains:
         limits = f"{SHORTEST} residues or more" if longest is None else f"{SHORTEST} to {longest} residues"
         raise InputError(f"no chain of {limits} is left ({'; '.join(notes) or 'the source is empty'})", file=path)
-    lengths = np.array([len(piece.atoms) for piece in pieces.chains])
+    lengths = np.array([len(segment.atoms) for segment in collector.chains])
     values = np.zeros((len(lengths), lengths.max(), len(ATOMS), 3))
     residues = np.full(values.shape[:2], -1)
-    for row, letters, piece in zip(values, residues, pieces.chains, strict=True):
-        row[: len(piece.atoms)], letters[: len(piece.atoms)] = piece.atoms, piece.residues
-    names = tuple(piece.name for piece in pieces.chains)
-    lost = pieces.tally.notes()
-    return RawChains(values, lengths=lengths, residues=_any(residues), notes=notes, names=names, dropped=lost)
+    for coords, indices, segment in zip(values, residues, collector.chains, strict=True):
+        coords[: len(segment.atoms)], indices[: len(segment.atoms)] = segment.atoms, segment.residues
+    names = tuple(segment.name for segment in collector.chains)
+    dropped = collector.tally.notes()
+    return RawChains(values, lengths=lengths, residues=_any(residues), notes=notes, names=names, dropped=dropped)
 
 
 def _any(residues: np.ndarray) -> np.ndarray | None:
@@ -119,8 +119,8 @@ def backbones_from_arrays(arrays: dict[str, np.ndarray], where: str) -> RawChain
     """
     samples, valid = arrays["samples"], arrays.get("valid")
     valid = np.ones(samples.shape[:2], dtype=bool) if valid is None else valid
-    right = samples.shape[2:] == (len(ATOMS), 3) and valid.shape == samples.shape[:2]
-    if not right or samples.dtype.kind not in "iuf" or valid.dtype.kind != "b" or 0 in samples.shape:
+    is_valid = samples.shape[2:] == (len(ATOMS), 3) and valid.shape == samples.shape[:2]
+    if not is_valid or samples.dtype.kind not in "iuf" or valid.dtype.kind != "b" or 0 in samples.shape:
         raise InputError(
             "arrays samples [n, l, 4, 3] of numbers and valid [n, l] of booleans",
             f"{samples.dtype} {list(samples.shape)} and {valid.dtype} {list(valid.shape)}",

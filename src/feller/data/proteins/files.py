@@ -66,31 +66,31 @@ def read_structure(path: pathlib.Path) -> list[ProteinChain]:
         raise
     except (RuntimeError, ValueError, IndexError) as error:
         raise InputError(f"cannot be read as a structure ({' '.join(str(error).split())[:200]})", file=path) from error
-    own = MARK in text[:HEAD]
+    is_sample = MARK in text[:HEAD]
     stem = path.name.split(".")[0]
-    found = [
+    chains = [
         chain
-        for model in [*structure][: None if own else 1]
-        for part in model
-        if (chain := _chain(part, f"{stem}:{f'{model.num}:' if own else ''}{part.name}")) is not None
+        for model in [*structure][: None if is_sample else 1]
+        for raw_chain in model
+        if (chain := _chain(raw_chain, f"{stem}:{f'{model.num}:' if is_sample else ''}{raw_chain.name}")) is not None
     ]
-    if not found:
+    if not chains:
         raise InputError(f"atoms of a backbone ({', '.join(ATOMS)})", "none", file=path)
-    return found
+    return chains
 
 
-def _chain(part: Any, name: str) -> ProteinChain | None:
+def _chain(raw_chain: Any, name: str) -> ProteinChain | None:
     """Return the backbone of a gemmi chain; of residues with the same number, the first is used."""
     residues: dict[str, tuple[np.ndarray, int]] = {}
-    for residue in part:
+    for residue in raw_chain:
         atoms = [residue.find_atom(atom, "*") for atom in ATOMS]
         if str(residue.seqid) not in residues and any(atoms) and (residue.het_flag != "H" or residue.name in PARENTS):
-            places = np.array([[np.nan] * 3 if atom is None else atom.pos.tolist() for atom in atoms])
-            residues[str(residue.seqid)] = places, NUMBERS.get(residue.name.upper(), -1)
+            coords = np.array([[np.nan] * 3 if atom is None else atom.pos.tolist() for atom in atoms])
+            residues[str(residue.seqid)] = coords, NUMBERS.get(residue.name.upper(), -1)
     if not residues:
         return None
-    places, numbers = zip(*residues.values(), strict=True)
-    return ProteinChain(name, np.stack(places), _without_fillers(np.array(numbers)))
+    coords, indices = zip(*residues.values(), strict=True)
+    return ProteinChain(name, np.stack(coords), _without_fillers(np.array(indices)))
 
 
 def _without_fillers(residues: Int[np.ndarray, " l"]) -> Int[np.ndarray, " l"]:
@@ -100,31 +100,31 @@ def _without_fillers(residues: Int[np.ndarray, " l"]) -> Int[np.ndarray, " l"]:
 
 def _check_places(text: str, path: pathlib.Path) -> None:
     """Raise an InputError for invalid coordinates in a PDB file (gemmi would parse a numeric prefix)."""
-    for at, line in enumerate(text.splitlines(), 1):
+    for line_number, line in enumerate(text.splitlines(), 1):
         if line.startswith(("ATOM  ", "HETATM")) and line[12:16].strip() in ATOMS:
-            read = [parse_number(line[start : start + 8].strip()) for start in (30, 38, 46)]
-            if not all(place is not None and math.isfinite(place) for place in read):
+            coords = [parse_number(line[start : start + 8].strip()) for start in (30, 38, 46)]
+            if not all(value is not None and math.isfinite(value) for value in coords):
                 raise InputError(
                     "three numbers in columns 31 to 54",
                     repr(line[30:54]),
                     "Correct or remove the line",
                     file=path,
-                    place=f"line {at}",
+                    place=f"line {line_number}",
                 )
 
 
 def model_lines(atoms: Float[np.ndarray, "l 4 3"], sequence: str | None = None) -> list[str]:
     """Return the PDB records (lines) of one chain; if no sequence is given, all residues are glycine."""
     lines, serial = [], 0
-    names = [name_of(letter) for letter in sequence or "G" * len(atoms)]
-    for residue, (places, called) in enumerate(zip(atoms, names, strict=True), 1):
-        for name, (x, y, z) in zip(ATOMS, places, strict=True):
+    residue_names = [name_of(letter) for letter in sequence or "G" * len(atoms)]
+    for number, (positions, residue_name) in enumerate(zip(atoms, residue_names, strict=True), 1):
+        for name, (x, y, z) in zip(ATOMS, positions, strict=True):
             serial += 1
             lines.append(
-                f"ATOM  {serial % 100_000:5d}  {name:<3} {called} A{residue:4d}    {x:8.3f}{y:8.3f}{z:8.3f}"
+                f"ATOM  {serial % 100_000:5d}  {name:<3} {residue_name} A{number:4d}    {x:8.3f}{y:8.3f}{z:8.3f}"
                 f"  1.00  0.00           {name[0]}  "
             )
-    return [*lines, f"TER   {(serial + 1) % 100_000:5d}      {names[-1]} A{len(atoms):4d}"]
+    return [*lines, f"TER   {(serial + 1) % 100_000:5d}      {residue_names[-1]} A{len(atoms):4d}"]
 
 
 def pdb_text(chains: list[np.ndarray], sequences: Sequence[str | None] | None = None) -> str:
@@ -145,16 +145,16 @@ def parse_chain(line: str, number: int, where: str) -> ProteinChain:
     of `seq` and `coords` differ.
     """
     try:
-        found = json.loads(line)
-        coords = found["coords"]
-        columns = [[_triple(place) for place in coords[name]] for name in ATOMS]
+        record = json.loads(line)
+        coords = record["coords"]
+        columns = [[_triple(position) for position in coords[name]] for name in ATOMS]
         atoms = np.array(columns, dtype=np.float64).reshape(len(ATOMS), -1, 3)
     except (ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError) as error:
         hint = f"an object with coords of {', '.join(ATOMS)}, each a list of [x, y, z] or null"
         raise InputError(hint, f"{line[:40]!r} ({type(error).__name__})", place=where) from error
     atoms[np.isinf(atoms)] = np.nan
-    name = str(found.get("name", f"line {number}"))
-    return ProteinChain(name, atoms.swapaxes(0, 1), _sequence(found.get("seq"), atoms.shape[1], where))
+    name = str(record.get("name", f"line {number}"))
+    return ProteinChain(name, atoms.swapaxes(0, 1), _sequence(record.get("seq"), atoms.shape[1], where))
 
 
 def _sequence(seq: object, length: int, where: str) -> np.ndarray:
@@ -184,8 +184,8 @@ def json_lines(chains: list[np.ndarray], sequences: Sequence[str] | None = None)
     return "".join(lines)
 
 
-def _triple(place: list[float | None] | None) -> list[float]:
-    if place is None:
+def _triple(position: list[float | None] | None) -> list[float]:
+    if position is None:
         return [np.nan] * 3
-    x, y, z = place
+    x, y, z = position
     return [np.nan if value is None else float(value) for value in (x, y, z)]

@@ -35,9 +35,9 @@ def dihedral(
     a: Float[Tensor, "*b 3"], b: Float[Tensor, "*b 3"], c: Float[Tensor, "*b 3"], d: Float[Tensor, "*b 3"]
 ) -> Float[Tensor, "*b"]:
     """Return the dihedral angle about the bond b-c, in radians, in (-pi, pi]; the cis conformation is 0."""
-    along = torch.nn.functional.normalize(c - b, dim=-1)
-    first, second = torch.linalg.cross(along, a - b), torch.linalg.cross(along, d - c)
-    return torch.atan2((torch.linalg.cross(first, second) * along).sum(-1), (first * second).sum(-1))
+    axis = torch.nn.functional.normalize(c - b, dim=-1)
+    first, second = torch.linalg.cross(axis, a - b), torch.linalg.cross(axis, d - c)
+    return torch.atan2((torch.linalg.cross(first, second) * axis).sum(-1), (first * second).sum(-1))
 
 
 def atoms_to_frames(
@@ -49,16 +49,16 @@ def atoms_to_frames(
     are zero. Padding is the identity and zeros.
     """
     n, ca, c, o = atoms.unbind(2)
-    linked = valid & torch.cat([valid[:, 1:], torch.zeros_like(valid[:, :1])], 1)
-    leaves = orthonormal_frame(c - ca, o - ca)
-    behind = torch.cat([(ca - c)[:, :1], (c[:, :-1] - n[:, 1:])], 1)
-    enters = orthonormal_frame(ca - n, behind)
-    rotation = torch.where(valid[:, :, None, None], enters.mT @ leaves, torch.eye(3, dtype=atoms.dtype))
-    own = torch.stack([c - ca, o - ca], 2) @ leaves
-    following = (atoms[:, 1:, (N, CA)] - ca[:, :-1, None]) @ leaves[:, :-1]
-    following = torch.nn.functional.pad(following.flatten(2), (0, 0, 0, 1))
-    places = torch.cat([own[:, :, 0, :1], own[:, :, 1, :2], following * linked[:, :, None]], 2)
-    return rotation, places * valid[:, :, None], linked
+    has_next = valid & torch.cat([valid[:, 1:], torch.zeros_like(valid[:, :1])], 1)
+    outgoing = orthonormal_frame(c - ca, o - ca)
+    toward_previous = torch.cat([(ca - c)[:, :1], (c[:, :-1] - n[:, 1:])], 1)
+    incoming = orthonormal_frame(ca - n, toward_previous)
+    rotation = torch.where(valid[:, :, None, None], incoming.mT @ outgoing, torch.eye(3, dtype=atoms.dtype))
+    own_atoms = torch.stack([c - ca, o - ca], 2) @ outgoing
+    next_atoms = (atoms[:, 1:, (N, CA)] - ca[:, :-1, None]) @ outgoing[:, :-1]
+    next_atoms = torch.nn.functional.pad(next_atoms.flatten(2), (0, 0, 0, 1))
+    coords = torch.cat([own_atoms[:, :, 0, :1], own_atoms[:, :, 1, :2], next_atoms * has_next[:, :, None]], 2)
+    return rotation, coords * valid[:, :, None], has_next
 
 
 def frames_to_atoms(
@@ -69,15 +69,15 @@ def frames_to_atoms(
     c = torch.stack([places[:, :, 0], zeros, zeros], 2)
     o = torch.stack([places[:, :, 1], places[:, :, 2], zeros], 2)
     next_n, next_ca = places[:, :, NUM_OWN_COORDINATES:6], places[:, :, 6:]
-    onwards = rotation @ orthonormal_frame(next_ca - next_n, c - next_n)
-    enters, ca = (
+    link_rotation = rotation @ orthonormal_frame(next_ca - next_n, c - next_n)
+    incoming, ca = (
         torch.eye(3, dtype=places.dtype, device=places.device).expand(len(places), 3, 3),
         places.new_zeros(1, 3),
     )
-    n, chain = ca - first_bond * enters[:, :, 0], []
+    n, chain = ca - first_bond * incoming[:, :, 0], []
     for i in range(places.shape[1]):
-        leaves = (enters @ rotation[:, i]).mT
-        placed_atoms = torch.stack([c[:, i], o[:, i], next_n[:, i], next_ca[:, i]], 1) @ leaves + ca[:, None]
+        outgoing = (incoming @ rotation[:, i]).mT
+        placed_atoms = torch.stack([c[:, i], o[:, i], next_n[:, i], next_ca[:, i]], 1) @ outgoing + ca[:, None]
         chain.append(torch.stack([n, ca.expand_as(n), placed_atoms[:, 0], placed_atoms[:, 1]], 1))
-        n, ca, enters = placed_atoms[:, 2], placed_atoms[:, 3], enters @ onwards[:, i]
+        n, ca, incoming = placed_atoms[:, 2], placed_atoms[:, 3], incoming @ link_rotation[:, i]
     return torch.stack(chain, 1)

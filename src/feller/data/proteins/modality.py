@@ -65,24 +65,24 @@ class Proteins(Modality):
         if leaf != "residue":
             return super().parse_condition(leaf, text)
         sequence = "".join(text.split()).upper()
-        odd = sorted(set(sequence) - set(LETTERS))
-        if odd or not sequence:
-            raise UsageError(f"residue as one-letter codes from {LETTERS}", found=", ".join(odd) or "none")
-        follows = {"length": self.class_index("length", str(len(sequence)))}
+        invalid = sorted(set(sequence) - set(LETTERS))
+        if invalid or not sequence:
+            raise UsageError(f"residue as one-letter codes from {LETTERS}", found=", ".join(invalid) or "none")
+        implied = {"length": self.class_index("length", str(len(sequence)))}
         value = torch.zeros(1, self.structure.longest, dtype=torch.long)
         value[0, : len(sequence)] = torch.tensor([LETTERS.index(letter) for letter in sequence])
-        return value, follows
+        return value, implied
 
     def load_condition(self, leaf: str, raw: RawExamples) -> tuple[dict[str, Tensor], dict[str, int]]:
         """Return the leaves `rotation` and `position` of the only chain in a file, and its length as a condition."""
         raw = expect(raw, RawChains)
         n = len(raw.values)
         if n > 1 or raw.dropped:
-            held = f"{n} chains or segments" if n > 1 else "a segment of a chain"
-            lost = f" ({'; '.join(raw.dropped)})" if raw.dropped else ""
+            contents = f"{n} chains or segments" if n > 1 else "a segment of a chain"
+            dropped = f" ({'; '.join(raw.dropped)})" if raw.dropped else ""
             raise InputError(
                 f"a file with one complete chain for {leaf}",
-                found=f"{held}{lost}",
+                found=f"{contents}{dropped}",
                 remedy="Write the chain to a file of its own",
             )
         values, given = self.structure.values_from_raw(raw)
@@ -112,8 +112,8 @@ class Proteins(Modality):
         residue = torch.full(atoms.shape[:2], -1)
         if raw.residues is not None:
             residue[:, : raw.residues.shape[1]] = torch.from_numpy(raw.residues)
-        marks = _marks(given["valid"], given["valid"] & (residue >= 0))
-        return {"atoms": atoms, "residue": residue.clamp(min=0)}, {**given, "valid": marks}
+        masks = _marks(given["valid"], given["valid"] & (residue >= 0))
+        return {"atoms": atoms, "residue": residue.clamp(min=0)}, {**given, "valid": masks}
 
     def convert(self, data: Dataset) -> Dataset:
         if not isinstance(data.values, dict):
@@ -127,11 +127,11 @@ class Proteins(Modality):
             InputError: If a residue is still the mask token.
         """
         given = given if "valid" in given else self.add_derived_conditions(given)
-        valid, known = (given["valid"][name].cpu().numpy() for name in ("position", "residue"))
+        valid, is_known = (given["valid"][name].cpu().numpy() for name in ("position", "residue"))
         residue = values["residue"].cpu().numpy()
-        if (residue >= len(LETTERS))[known].any():
+        if (residue >= len(LETTERS))[is_known].any():
             raise InputError("some residues are still masked", remedy="Run the simulation to time 1")
-        residues = np.where(known, residue, -1)
+        residues = np.where(is_known, residue, -1)
         sequences = [letters_of(row[mask]) for row, mask in zip(residues, valid, strict=True)]
         return self.structure.chains(values["atoms"], {"valid": given["valid"]["position"]}), sequences
 
@@ -164,15 +164,15 @@ def _marks(valid: Tensor, residue_known: Tensor) -> dict[str, Tensor]:
 
 def backbones_only(data: Dataset) -> Dataset:
     """Convert a dataset of proteins to backbones, for structure metrics; return other data unchanged."""
-    whole = data.modality.view(Proteins)
-    return data if whole is None else data.with_modality(whole.structure)
+    proteins = data.modality.view(Proteins)
+    return data if proteins is None else data.with_modality(proteins.structure)
 
 
 def protein_dataset(raw: RawChains) -> Dataset:
     """Build a dataset of proteins; the condition `length` covers all lengths from the shortest to the longest chain."""
     if raw.residues is None:
         raise InputError("chains with their sequences", "structures alone")
-    usual = fit_backbones(raw)
+    backbones = fit_backbones(raw)
     lengths = tuple(str(length) for length in range(int(raw.lengths.min()), int(raw.lengths.max()) + 1))
-    modality = Proteins(replace(usual, lengths=lengths))
+    modality = Proteins(replace(backbones, lengths=lengths))
     return Dataset(*modality.values_from_raw(raw), modality, raw.notes)

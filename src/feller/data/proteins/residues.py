@@ -50,7 +50,7 @@ def numbers_of(letters: str) -> Int[np.ndarray, " l"]:
 
 def letters_of(numbers: Int[np.ndarray, " l"]) -> str:
     """Return the one-letter codes of residue indices."""
-    return "".join(LETTERS[number] if number >= 0 else UNKNOWN for number in numbers.tolist())
+    return "".join(LETTERS[index] if index >= 0 else UNKNOWN for index in numbers.tolist())
 
 
 def name_of(letter: str) -> str:
@@ -61,6 +61,6 @@ def name_of(letter: str) -> str:
 def fasta(names: list[str], sequences: list[str]) -> str:
     """Return the text of a FASTA file, with 60 letters per line."""
     lines = []
-    for name, letters in zip(names, sequences, strict=True):
-        lines += [f">{name}", *(letters[i : i + 60] for i in range(0, len(letters), 60))]
+    for name, sequence in zip(names, sequences, strict=True):
+        lines += [f">{name}", *(sequence[i : i + 60] for i in range(0, len(sequence), 60))]
     return "\n".join([*lines, ""])

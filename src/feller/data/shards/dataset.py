@@ -80,50 +80,50 @@ def shard_dataset(source: str, options: ReadOptions, make: Callable[[RawExamples
     Raises:
         InputError: If there are no shards, or a shard is damaged.
     """
-    named = find_shards(source)
-    if named.ending == ".tar":
-        index = make_index(named.shards)
+    files = find_shards(source)
+    if files.ending == ".tar":
+        index = make_index(files.shards)
         options.check_type(index.kind)
-        shards = tar_index.pictures_of(index, options) if index.kind is RawImages else tar_index.texts_of(index)
+        reader = tar_index.pictures_of(index, options) if index.kind is RawImages else tar_index.texts_of(index)
     else:
-        shards = _columns(make_groups(named.shards), options)
-    n = len(shards)
-    numbers = _sample(shards)
-    raw = shards.read_sample(numbers)
+        reader = _columns(make_groups(files.shards), options)
+    n = len(reader)
+    sample_index = _sample(reader)
+    raw = reader.read_sample(sample_index)
     modality = make(raw).modality
-    more = np.setdiff1d(shards.unrepresented(modality), numbers)
-    if len(more):
-        numbers = np.union1d(numbers, more)
-        raw = shards.read_sample(numbers)
-    made = make(raw)
-    modality = made.modality
+    missing = np.setdiff1d(reader.unrepresented(modality), sample_index)
+    if len(missing):
+        sample_index = np.union1d(sample_index, missing)
+        raw = reader.read_sample(sample_index)
+    dataset = make(raw)
+    modality = dataset.modality
     values, given = modality.values_from_raw(raw)
-    if num_examples(values) != len(numbers):
+    if num_examples(values) != len(sample_index):
         raise UsageError(
             "contains rows that must be grouped, which streaming does not support", remedy="Give one file", file=source
         )
     classes = modality.conditions.get("label", ())
-    labels = shards.info.labels
-    known = {} if labels is None else relabel(replace(raw, labels=labels.astype(np.int64)), classes)
-    stream = ShardStream(shards.with_sample(raw, modality), modality, known, torch.from_numpy(numbers))
-    note = f"{n:,} examples in {len(named.shards):,} shards are streamed"
-    if len(numbers) < n:
-        note += f"; statistics and evaluation use a random sample of {len(numbers):,}"
-    return Dataset(values, given, modality, (*named.notes, *shards.info.notes, note, *made.notes), stream=stream)
+    labels = reader.info.labels
+    stream_given = {} if labels is None else relabel(replace(raw, labels=labels.astype(np.int64)), classes)
+    stream = ShardStream(reader.with_sample(raw, modality), modality, stream_given, torch.from_numpy(sample_index))
+    note = f"{n:,} examples in {len(files.shards):,} shards are streamed"
+    if len(sample_index) < n:
+        note += f"; statistics and evaluation use a random sample of {len(sample_index):,}"
+    return Dataset(values, given, modality, (*files.notes, *reader.info.notes, note, *dataset.notes), stream=stream)
 
 
-def _sample(shards: ShardReader) -> np.ndarray:
+def _sample(reader: ShardReader) -> np.ndarray:
     """Return the sorted indices of the in-memory sample: all examples, or a random subset of a few chunks."""
-    n = len(shards)
-    if n <= shards.sample_size:
+    n = len(reader)
+    if n <= reader.sample_size:
         return np.arange(n)
     rng = SAMPLE_RNG.stream("sample")
-    if shards.chunks is None:
-        return np.sort(torch.randperm(n, generator=rng.shared_generator())[: shards.sample_size].numpy())
-    chunk_ids = shards.chunks.chunk_ids
-    which = torch.randperm(int(chunk_ids[-1]) + 1, generator=rng.shared_generator())[:MAX_SAMPLED_CHUNKS]
-    among = torch.isin(chunk_ids, which.to(chunk_ids.dtype)).nonzero()[:, 0]
-    return np.sort(among[torch.randperm(len(among), generator=rng.shared_generator())[: shards.sample_size]].numpy())
+    if reader.chunks is None:
+        return np.sort(torch.randperm(n, generator=rng.shared_generator())[: reader.sample_size].numpy())
+    chunk_ids = reader.chunks.chunk_ids
+    sampled_chunks = torch.randperm(int(chunk_ids[-1]) + 1, generator=rng.shared_generator())[:MAX_SAMPLED_CHUNKS]
+    pool = torch.isin(chunk_ids, sampled_chunks.to(chunk_ids.dtype)).nonzero()[:, 0]
+    return np.sort(pool[torch.randperm(len(pool), generator=rng.shared_generator())[: reader.sample_size]].numpy())
 
 
 def _columns(groups: RowGroups, options: ReadOptions) -> ShardReader:
@@ -132,12 +132,12 @@ def _columns(groups: RowGroups, options: ReadOptions) -> ShardReader:
         return parquet_columns.texts_of(groups)
     if options.raw_type is RawTable:
         return parquet_columns.cells_of(groups)
-    rest = [name for name in groups.columns if name.strip().lower() not in LABEL_NAMES]
-    words = [name for name in rest if not parquet_types.is_number(groups.kind(name))]
-    alone = len(rest) == 1 and parquet_types.is_text(groups.kind(rest[0]))
-    if options.raw_type is RawExamples and words and (TEXT_NAME in map(str.lower, words) or alone):
+    columns = [name for name in groups.columns if name.strip().lower() not in LABEL_NAMES]
+    non_numeric = [name for name in columns if not parquet_types.is_number(groups.kind(name))]
+    is_only_text = len(columns) == 1 and parquet_types.is_text(groups.kind(columns[0]))
+    if options.raw_type is RawExamples and non_numeric and (TEXT_NAME in map(str.lower, non_numeric) or is_only_text):
         return parquet_columns.texts_of(groups)
-    if issubclass(RawTable, options.raw_type) and words and not options.select_columns(rest):
+    if issubclass(RawTable, options.raw_type) and non_numeric and not options.select_columns(columns):
         return parquet_columns.cells_of(groups)
     options.check_type(RawPoints)
     return parquet_columns.rows_of(groups, options.select_columns)

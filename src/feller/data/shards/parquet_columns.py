@@ -28,21 +28,21 @@ MAX_ADDED_ROWS = 1_000
 
 def unrepresented_rows(groups: RowGroups, schema: Schema) -> np.ndarray:
     """Return sorted row indices, with one row for each distinct cell value that the schema cannot encode."""
-    found: list[int] = []
-    names = {name.strip(): name for name in groups.columns}
+    rows: list[int] = []
+    column_names = {name.strip(): name for name in groups.columns}
     for column in schema.modelled:
-        strange: set[str] = set()
+        unknown_cells: set[str] = set()
         start = 0
-        for values in groups.iterate(names[column.name]):
-            different = _extremes(values)
-            cells = text_cells(different.to_pandas())
-            for cell, value, code in zip(cells.to_pylist(), different, column.codes(cells).tolist(), strict=True):
-                if len(strange) < MAX_ADDED_ROWS and cell not in strange and code < 0:
-                    strange.add(cell)
-                    place = values.index(value).as_py() if value.is_valid else _first_null(values)
-                    found.append(start + place)
+        for values in groups.iterate(column_names[column.name]):
+            distinct = _extremes(values)
+            cells = text_cells(distinct.to_pandas())
+            for cell, value, code in zip(cells.to_pylist(), distinct, column.codes(cells).tolist(), strict=True):
+                if len(unknown_cells) < MAX_ADDED_ROWS and cell not in unknown_cells and code < 0:
+                    unknown_cells.add(cell)
+                    offset = values.index(value).as_py() if value.is_valid else _first_null(values)
+                    rows.append(start + offset)
             start += len(values)
-    return np.array(sorted({*found}), dtype=np.int64)
+    return np.array(sorted({*rows}), dtype=np.int64)
 
 
 def _first_null(values: Any) -> int:
@@ -54,12 +54,12 @@ def _extremes(values: Any) -> Any:
     import pyarrow
     import pyarrow.compute as compute
 
-    kind = values.type
-    if not is_ordered(kind):
+    dtype = values.type
+    if not is_ordered(dtype):
         return values.unique()
-    ends = compute.call_function("min_max", [values])
-    gaps = [pyarrow.scalar(None, kind)] * bool(values.is_null(nan_is_null=True).to_numpy().any())
-    return pyarrow.array([*ends.values(), *gaps] if ends["min"].is_valid else gaps, type=kind)
+    min_max = compute.call_function("min_max", [values])
+    nulls = [pyarrow.scalar(None, dtype)] * bool(values.is_null(nan_is_null=True).to_numpy().any())
+    return pyarrow.array([*min_max.values(), *nulls] if min_max["min"].is_valid else nulls, type=dtype)
 
 
 SAMPLE = 50_000
@@ -79,18 +79,20 @@ class _ParquetRows(ShardReader):
     def chunks(self) -> ReadChunks | None:
         return ReadChunks(torch.from_numpy(self.groups.group_of_rows()), self.groups.max_cached)
 
-    def _frame(self, numbers: np.ndarray) -> Any:
+    def _frame(self, indices: np.ndarray) -> Any:
         """Return the rows with these indices as a data frame; integer columns with nulls stay integers."""
         import pandas as pd
         from pyarrow import types
 
-        table = self.groups.rows(numbers, self.columns)
-        whole = {
-            kind: pd.Int64Dtype() for kind in table.schema.types if types.is_integer(kind) and not types.is_uint64(kind)
+        table = self.groups.rows(indices, self.columns)
+        nullable = {
+            dtype: pd.Int64Dtype()
+            for dtype in table.schema.types
+            if types.is_integer(dtype) and not types.is_uint64(dtype)
         }
-        gaps = any(column.null_count for column in table.columns)
-        shard = self.groups.shard_of(int(numbers[0]))
-        return read_safely(shard, lambda: table.to_pandas(types_mapper=whole.get if gaps else None))
+        has_nulls = any(column.null_count for column in table.columns)
+        shard = self.groups.shard_of(int(indices[0]))
+        return read_safely(shard, lambda: table.to_pandas(types_mapper=nullable.get if has_nulls else None))
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,16 +101,16 @@ class ParquetPoints(_ParquetRows):
 
     def read_raw(self, numbers: np.ndarray) -> RawExamples:
         values = np.ascontiguousarray(self._frame(numbers).to_numpy(dtype=np.float64, na_value=np.nan))
-        bad = np.argwhere(~np.isfinite(values))
-        if len(bad):
-            row, column = bad[0]
+        not_finite = np.argwhere(~np.isfinite(values))
+        if len(not_finite):
+            row, column = not_finite[0]
             raise InputError(
                 "a finite number",
                 f"{values[row, column]} in {self.groups.name(int(numbers[row]))}, column {self.columns[column]!r}",
                 "Drop the row, or fill the cell",
             )
-        found = RawPoints(values, columns=tuple(name.strip() for name in self.columns))
-        return self.info.with_labels(found, numbers)
+        raw = RawPoints(values, columns=tuple(name.strip() for name in self.columns))
+        return self.info.with_labels(raw, numbers)
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,8 +118,8 @@ class ParquetCells(_ParquetRows):
     """Reader of the rows of parquet files as table rows, with columns of any scalar type."""
 
     def read_raw(self, numbers: np.ndarray) -> RawExamples:
-        found = from_frame(self._frame(numbers), str(self.groups.shards[0].path.parent))
-        return replace(found, names=tuple(map(self.groups.name, numbers.tolist())), lines=None)
+        raw = from_frame(self._frame(numbers), str(self.groups.shards[0].path.parent))
+        return replace(raw, names=tuple(map(self.groups.name, numbers.tolist())), lines=None)
 
     def unrepresented(self, modality: Modality) -> np.ndarray:
         mixed = modality.view(MixedTable)
@@ -151,14 +153,14 @@ def rows_of(groups: RowGroups, choose: ColumnSelector) -> ShardReader:
         InputError: If a selected column is not numeric, or no columns are left.
     """
     label = _label(groups)
-    rest = [name for name in groups.columns if name != label]
-    chosen = tuple(choose(rest)) or tuple(rest)
-    words = [name for name in chosen if not is_number(groups.kind(name))]
-    where = groups.shards[0].path
-    if words or not chosen:
-        got = f"other types in the column {words[0]!r}" if words else "no columns"
-        raise InputError("numeric columns", got, "Select numeric columns, or read the data as a table", place=where)
-    return ParquetPoints(_about(groups, label, _left(rest, chosen)), groups, chosen)
+    columns = [name for name in groups.columns if name != label]
+    selected = tuple(choose(columns)) or tuple(columns)
+    non_numeric = [name for name in selected if not is_number(groups.kind(name))]
+    path = groups.shards[0].path
+    if non_numeric or not selected:
+        problem = f"other types in the column {non_numeric[0]!r}" if non_numeric else "no columns"
+        raise InputError("numeric columns", problem, "Select numeric columns, or read the data as a table", place=path)
+    return ParquetPoints(_about(groups, label, _left(columns, selected)), groups, selected)
 
 
 def texts_of(groups: RowGroups) -> ShardReader:
@@ -168,27 +170,27 @@ def texts_of(groups: RowGroups) -> ShardReader:
         InputError: If there is no text column, or all its texts are empty.
     """
     label = _label(groups)
-    rest = [name for name in groups.columns if name != label]
-    named = [name for name in rest if name.lower() == TEXT_NAME] or (rest if len(rest) == 1 else [])
+    columns = [name for name in groups.columns if name != label]
+    text_columns = [name for name in columns if name.lower() == TEXT_NAME] or (columns if len(columns) == 1 else [])
     shard = groups.shards[0]
-    if not named:
-        held = ", ".join(groups.columns)
-        raise InputError(f"a text column called {TEXT_NAME!r}", f"columns {held}", file=shard.path)
-    check_text(shard, named[0], groups.kind(named[0]))
-    found = _surveyed(groups, named[0])
-    about = _about(groups, label, _left(rest, named))
-    if not len(found.nonempty):
-        raise InputError("at least one nonempty text", "none", file=shard.path, column=named[0])
-    if found.num_empty:
-        note = f"left out {found.num_empty:,} empty texts, the first is {groups.name(found.first_empty)}"
-        about = about.subset(found.nonempty, note)
-    return ParquetTexts(about, groups, (named[0],), found)
+    if not text_columns:
+        column_names = ", ".join(groups.columns)
+        raise InputError(f"a text column called {TEXT_NAME!r}", f"columns {column_names}", file=shard.path)
+    check_text(shard, text_columns[0], groups.kind(text_columns[0]))
+    text_survey = _surveyed(groups, text_columns[0])
+    info = _about(groups, label, _left(columns, text_columns))
+    if not len(text_survey.nonempty):
+        raise InputError("at least one nonempty text", "none", file=shard.path, column=text_columns[0])
+    if text_survey.num_empty:
+        note = f"left out {text_survey.num_empty:,} empty texts, the first is {groups.name(text_survey.first_empty)}"
+        info = info.subset(text_survey.nonempty, note)
+    return ParquetTexts(info, groups, (text_columns[0],), text_survey)
 
 
 def cells_of(groups: RowGroups) -> ShardReader:
     """Return a reader of all columns as table cells; InputError if a column type is not scalar."""
-    for name, kind in groups.kinds.items():
-        check_cells(groups.shards[0], name, kind)
+    for name, dtype in groups.kinds.items():
+        check_cells(groups.shards[0], name, dtype)
     return ParquetCells(_about(groups, None, ()), groups, groups.columns)
 
 
@@ -205,17 +207,17 @@ def _texts(values: Any) -> list[str]:
     return [text or "" for text in values.to_pylist()]
 
 
-def _left(rest: Sequence[str], columns_read: Sequence[str]) -> tuple[str, ...]:
-    known = {*columns_read}
-    others = [name for name in rest if name not in known]
-    return (f"left out the columns {', '.join(others)}",) if others else ()
+def _left(columns: Sequence[str], read_columns: Sequence[str]) -> tuple[str, ...]:
+    used = {*read_columns}
+    unused = [name for name in columns if name not in used]
+    return (f"left out the columns {', '.join(unused)}",) if unused else ()
 
 
 def _label(groups: RowGroups) -> str | None:
-    named = [name for name in groups.columns if name.strip().lower() in LABEL_NAMES]
-    if len(named) > 1:
-        raise InputError("one column called label or class", len(named), "Remove one", file=groups.shards[0].path)
-    return named[0] if named else None
+    labels = [name for name in groups.columns if name.strip().lower() in LABEL_NAMES]
+    if len(labels) > 1:
+        raise InputError("one column called label or class", len(labels), "Remove one", file=groups.shards[0].path)
+    return labels[0] if labels else None
 
 
 def _about(groups: RowGroups, label: str | None, notes: tuple[str, ...]) -> ShardIndexInfo:
@@ -223,7 +225,7 @@ def _about(groups: RowGroups, label: str | None, notes: tuple[str, ...]) -> Shar
     if label is None:
         return ShardIndexInfo(len(groups), groups.fingerprint, groups.fingerprints, notes=notes)
     check_cells(groups.shards[0], label, groups.kind(label))
-    words: dict[str, str] = {}
+    interned: dict[str, str] = {}
     labels: list[str] = []
     for column in groups.iterate(label):
         for value in column.to_pylist():
@@ -231,9 +233,9 @@ def _about(groups: RowGroups, label: str | None, notes: tuple[str, ...]) -> Shar
                 raise InputError(
                     f"a value for {label}", f"none in {groups.name(len(labels))}", "Fill the cell, or drop the row"
                 )
-            word = str(value).strip()
-            labels.append(words.setdefault(word, word))
-    positions, classes = encode_labels(labels, f"{groups.shards[0].path.parent} ({label})")
+            class_name = str(value).strip()
+            labels.append(interned.setdefault(class_name, class_name))
+    class_ids, classes = encode_labels(labels, f"{groups.shards[0].path.parent} ({label})")
     return ShardIndexInfo(
-        len(groups), groups.fingerprint, groups.fingerprints, positions.astype(np.int32), classes, notes
+        len(groups), groups.fingerprint, groups.fingerprints, class_ids.astype(np.int32), classes, notes
     )

@@ -17,7 +17,7 @@ def is_text(kind: Any) -> bool:
     """Return True for the type of a string column (also dictionary-encoded), or of a column with only nulls."""
     from pyarrow import types
 
-    return any(is_so(storage_type(kind)) for is_so in (types.is_string, types.is_large_string, types.is_null))
+    return any(predicate(storage_type(kind)) for predicate in (types.is_string, types.is_large_string, types.is_null))
 
 
 def is_ordered(kind: Any) -> bool:
@@ -41,13 +41,13 @@ def check_cells(shard: ShardFile, name: str, kind: Any) -> None:
     """Raise an InputError if the type of a column is not a number, string, date, time or boolean."""
     from pyarrow import types
 
-    known = storage_type(kind)
-    if is_text(known) or is_ordered(known) or types.is_boolean(known) or types.is_time(known):
+    storage = storage_type(kind)
+    if is_text(storage) or is_ordered(storage) or types.is_boolean(storage) or types.is_time(storage):
         return
     raise InputError(
         expected="numbers, words, dates, times or booleans",
         found=f"type {_short(kind)}",
-        remedy=f"{_advice(known)}, or drop the column",
+        remedy=f"{_advice(storage)}, or drop the column",
         file=shard.path,
         column=name,
     )
@@ -65,18 +65,18 @@ def check_text(shard: ShardFile, name: str, kind: Any) -> None:
         )
 
 
-def _advice(kind: Any) -> str:
+def _advice(dtype: Any) -> str:
     from pyarrow import types
 
-    if types.is_duration(kind):
+    if types.is_duration(dtype):
         return "Write durations as numbers in one unit"
-    if types.is_nested(kind):
+    if types.is_nested(dtype):
         return "Write one column per nested field"
-    if types.is_binary(kind) or types.is_large_binary(kind):
+    if types.is_binary(dtype) or types.is_large_binary(dtype):
         return "Decode the bytes to strings"
     return "Convert it to strings"
 
 
-def _short(kind: Any) -> str:
-    text = str(kind)
+def _short(dtype: Any) -> str:
+    text = str(dtype)
     return text if len(text) <= 60 else f"{text[:60]}..."

@@ -77,13 +77,13 @@ class RowGroups:
             self._cache[key] = self._read(number, columns)
             return self._cache[key]
 
-    def _read(self, number: int, columns: Sequence[str]) -> Any:
-        shard = self.shards[self.shard[number]]
+    def _read(self, group_index: int, columns: Sequence[str]) -> Any:
+        shard = self.shards[self.shard[group_index]]
         with open_shard(shard) as file:
-            table = read_safely(shard, lambda: _valid(file, int(self.place[number]), columns))
-        if len(table) != self.starts[number + 1] - self.starts[number]:
+            table = read_safely(shard, lambda: _valid(file, int(self.place[group_index]), columns))
+        if len(table) != self.starts[group_index + 1] - self.starts[group_index]:
             raise InputError(
-                f"as many rows in row group {self.place[number]} as its footer declares",
+                f"as many rows in row group {self.place[group_index]} as its footer declares",
                 f"{len(table):,} rows",
                 "Write the shard again",
                 file=shard.path,
@@ -95,24 +95,24 @@ class RowGroups:
 
     def iterate(self, column: str) -> Iterator[Any]:
         """Yield the cells of a column, one row group at a time, without caching."""
-        for number in range(len(self.place)):
-            values = self._read(number, [column]).column(0)
+        for group_index in range(len(self.place)):
+            values = self._read(group_index, [column]).column(0)
             yield values.cast(storage_type(values.type))
 
     def rows(self, numbers: np.ndarray, columns: Sequence[str]) -> Any:
         """Return columns of the rows with the indices `numbers`, in this order, as a pyarrow table."""
         import pyarrow
 
-        which = np.searchsorted(self.starts, numbers, side="right") - 1
-        order = np.argsort(which, kind="stable")
-        edges = np.flatnonzero(np.diff(which[order])) + 1
-        taken = []
-        for places in np.split(order, edges):
-            group = int(which[places[0]])
-            taken.append(self.group(group, columns).take(numbers[places] - self.starts[group]))
-        back = np.empty(len(order), dtype=np.int64)
-        back[order] = np.arange(len(order))
-        return pyarrow.concat_tables(taken).unify_dictionaries().take(back)
+        group_index = np.searchsorted(self.starts, numbers, side="right") - 1
+        order = np.argsort(group_index, kind="stable")
+        edges = np.flatnonzero(np.diff(group_index[order])) + 1
+        tables = []
+        for positions in np.split(order, edges):
+            group = int(group_index[positions[0]])
+            tables.append(self.group(group, columns).take(numbers[positions] - self.starts[group]))
+        inverse = np.empty(len(order), dtype=np.int64)
+        inverse[order] = np.arange(len(order))
+        return pyarrow.concat_tables(tables).unify_dictionaries().take(inverse)
 
     def shard_of(self, number: int) -> ShardFile:
         """Return the shard that contains the row with index `number`."""
@@ -121,13 +121,13 @@ class RowGroups:
     def name(self, number: int) -> str:
         """Return the location of the row with index `number`, for error messages."""
         shard = self.shard[np.searchsorted(self.starts, number, side="right") - 1]
-        first = self.starts[np.searchsorted(self.shard, shard)]
-        return f"{self.shards[shard].path}: row {number - first + 1}"
+        first_row = self.starts[np.searchsorted(self.shard, shard)]
+        return f"{self.shards[shard].path}: row {number - first_row + 1}"
 
 
-def _valid(file: Any, place: int, columns: Sequence[str]) -> Any:
+def _valid(file: Any, group_index: int, columns: Sequence[str]) -> Any:
     """Read a row group and validate its UTF-8; writer metadata are dropped."""
-    table = file.read_row_group(place, columns=list(columns)).replace_schema_metadata(None)
+    table = file.read_row_group(group_index, columns=list(columns)).replace_schema_metadata(None)
     table.validate(full=True)
     return table
 
@@ -136,8 +136,8 @@ def open_shard(shard: ShardFile) -> Any:
     """Open a shard; InputError if it is damaged or has changed."""
     from pyarrow import parquet
 
-    about = shard.path.stat()
-    check_same(shard, about.st_size, about.st_mtime_ns)
+    stat = shard.path.stat()
+    check_same(shard, stat.st_size, stat.st_mtime_ns)
     return read_safely(shard, lambda: parquet.ParquetFile(shard.path))
 
 
@@ -158,45 +158,45 @@ def make_groups(shards: tuple[ShardFile, ...]) -> RowGroups:
     Raises:
         InputError: If a shard is damaged or has other columns than the first shard, or there are no rows.
     """
-    prints, places_found, rows, schema, largest = FingerprintBuilder(), [], [], None, 1
-    for number, shard in enumerate(shards):
+    builder, group_positions, row_counts, schema, max_bytes = FingerprintBuilder(), [], [], None, 1
+    for shard_index, shard in enumerate(shards):
         with open_shard(shard) as file:
-            about, own = file.metadata, file.schema_arrow
-            _check_columns(shard, own, schema or own)
-            schema = schema or own
-            for i in range(about.num_row_groups):
-                group = about.row_group(i)
+            metadata, file_schema = file.metadata, file.schema_arrow
+            _check_columns(shard, file_schema, schema or file_schema)
+            schema = schema or file_schema
+            for i in range(metadata.num_row_groups):
+                group = metadata.row_group(i)
                 check_expanded_size(shard.path, group.total_byte_size)
-                largest = max(largest, group.total_byte_size)
+                max_bytes = max(max_bytes, group.total_byte_size)
                 if group.num_rows:
-                    places_found.append((number, i))
-                    rows.append(group.num_rows)
-        prints.add(shard, f"{shard.path.name!a} {shard.size}\n".encode() + _footer(shard))
-    if schema is None or not rows:
+                    group_positions.append((shard_index, i))
+                    row_counts.append(group.num_rows)
+        builder.add(shard, f"{shard.path.name!a} {shard.size}\n".encode() + _footer(shard))
+    if schema is None or not row_counts:
         raise InputError(f"rows in the {len(shards)} shards", "none", file=shards[0].path)
     check_header([name.strip() for name in schema.names], str(shards[0].path))
-    places = np.array(places_found, dtype=np.int64)
+    positions = np.array(group_positions, dtype=np.int64)
     return RowGroups(
         shards,
-        places[:, 0],
-        places[:, 1],
-        np.concatenate([[0], np.cumsum(rows)]),
-        {name: kind for name, kind in zip(schema.names, schema.types, strict=True) if not INDEX.fullmatch(name)},
-        prints.combined,
-        prints.per_shard,
-        max(1, MAX_CACHED_BYTES // largest),
+        positions[:, 0],
+        positions[:, 1],
+        np.concatenate([[0], np.cumsum(row_counts)]),
+        {name: dtype for name, dtype in zip(schema.names, schema.types, strict=True) if not INDEX.fullmatch(name)},
+        builder.combined,
+        builder.per_shard,
+        max(1, MAX_CACHED_BYTES // max_bytes),
     )
 
 
 def _check_columns(shard: ShardFile, schema: Any, expected: Any) -> None:
     if schema.names != expected.names or schema.types != expected.types:
-        named = [
-            ", ".join(f"{name} ({kind})" for name, kind in zip(one.names, one.types, strict=True))
-            for one in (expected, schema)
+        texts = [
+            ", ".join(f"{name} ({dtype})" for name, dtype in zip(arrow_schema.names, arrow_schema.types, strict=True))
+            for arrow_schema in (expected, schema)
         ]
         raise InputError(
-            f"the columns of the first shard, {named[0]}",
-            named[1],
+            f"the columns of the first shard, {texts[0]}",
+            texts[1],
             "Write all shards with the same schema",
             file=shard.path,
         )

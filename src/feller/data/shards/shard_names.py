@@ -47,12 +47,12 @@ def is_sharded(source: str) -> bool:
     """
     path = pathlib.Path(source)
     if path.is_dir():
-        inside = [child for child in path.iterdir() if not child.name.startswith(".")]
+        children = [child for child in path.iterdir() if not child.name.startswith(".")]
         if any(
-            child.is_dir() or child.suffix.lower() in PICTURES or sample_folder.is_overview(child) for child in inside
+            child.is_dir() or child.suffix.lower() in PICTURES or sample_folder.is_overview(child) for child in children
         ):
             return False
-        return any(child.suffix in ENDINGS for child in inside)
+        return any(child.suffix in ENDINGS for child in children)
     if path.exists() and path.suffix != ".tar":
         return source.endswith(COMPRESSED_TARS)
     return is_pattern(source)
@@ -71,25 +71,25 @@ def find_shards(source: str) -> ShardList:
     if path.is_dir():
         return _in_folder(path)
     paths = [path] if path.exists() else _fitting(source) if glob.has_magic(source) else _expanded(source)
-    endings = {one.suffix for one in paths}
-    packed = next((one for one in paths if one.name.endswith(COMPRESSED_TARS)), None)
-    if packed is not None:
+    suffixes = {shard_path.suffix for shard_path in paths}
+    compressed = next((shard_path for shard_path in paths if shard_path.name.endswith(COMPRESSED_TARS)), None)
+    if compressed is not None:
         raise InputError(
-            "an uncompressed .tar (for random access)", "a compressed tar", "Decompress it to a .tar", place=packed
+            "an uncompressed .tar (for random access)", "a compressed tar", "Decompress it to a .tar", place=compressed
         )
-    if len(endings) > 1 or not endings <= {*ENDINGS}:
-        got = ", ".join(ending or "names without a suffix" for ending in sorted(endings))
-        raise InputError("shards with the suffix .tar or .parquet", got, file=source)
-    missing = [one for one in paths if not one.is_file()]
+    if len(suffixes) > 1 or not suffixes <= {*ENDINGS}:
+        found_suffixes = ", ".join(suffix or "names without a suffix" for suffix in sorted(suffixes))
+        raise InputError("shards with the suffix .tar or .parquet", found_suffixes, file=source)
+    missing = [shard_path for shard_path in paths if not shard_path.is_file()]
     if missing:
-        few = "no file" if len(missing) == len(paths) else f"{len(missing):,} missing"
+        problem = "no file" if len(missing) == len(paths) else f"{len(missing):,} missing"
         raise InputError(
             f"{len(paths):,} shards",
-            f"{few}; the first missing shard is {missing[0]}",
+            f"{problem}; the first missing shard is {missing[0]}",
             "Correct the pattern",
             file=source,
         )
-    return ShardList(tuple(map(_seen, paths)), endings.pop())
+    return ShardList(tuple(map(_seen, paths)), suffixes.pop())
 
 
 def _expanded(source: str) -> list[pathlib.Path]:
@@ -99,9 +99,9 @@ def _expanded(source: str) -> list[pathlib.Path]:
     # checked first, since braceexpand would build the full list
     if any(abs(int(first) - int(last)) >= MAX_SHARDS for first, last in RANGE.findall(source)):
         raise _too_many(source)
-    braces = require_package("braceexpand", "reading shards", "stream")
+    braceexpand = require_package("braceexpand", "reading shards", "stream")
     try:
-        names = list(itertools.islice(braces.braceexpand(source), MAX_SHARDS + 1))
+        names = list(itertools.islice(braceexpand.braceexpand(source), MAX_SHARDS + 1))
     except (ValueError, OverflowError) as error:
         raise UsageError(error, remedy="Write ranges as {000..099}, in quotes", file=source) from error
     if len(names) > MAX_SHARDS:
@@ -126,24 +126,24 @@ def _too_many(source: str) -> UsageError:
 
 
 def _in_folder(folder: pathlib.Path) -> ShardList:
-    inside = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    out = [path for path in inside if path.is_symlink() and is_outside(path, folder)]
-    files = [path for path in inside if path.suffix in ENDINGS and path.is_file() and path not in out]
+    children = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    links = [path for path in children if path.is_symlink() and is_outside(path, folder)]
+    files = [path for path in children if path.suffix in ENDINGS and path.is_file() and path not in links]
     if len({path.suffix for path in files}) > 1:
         raise InputError("shards of one type", ".tar and .parquet", "Give a folder with one type", file=folder)
     if not files:
         raise InputError("shards in the folder", "links to files outside of it", file=folder)
-    rest = len(inside) - len(files) - len(out)
-    notes = [f"skipped {len(out)} links to files outside the folder"] if out else []
-    notes += [f"skipped {rest} files that are not shards"] if rest else []
+    num_skipped = len(children) - len(files) - len(links)
+    notes = [f"skipped {len(links)} links to files outside the folder"] if links else []
+    notes += [f"skipped {num_skipped} files that are not shards"] if num_skipped else []
     return ShardList(tuple(map(_seen, files)), files[0].suffix, tuple(notes))
 
 
 def _seen(path: pathlib.Path) -> ShardFile:
-    about = path.stat()
-    if about.st_size == 0:
+    stat = path.stat()
+    if stat.st_size == 0:
         raise InputError("the file is empty", file=path)
-    return ShardFile(path, about.st_size, about.st_mtime_ns)
+    return ShardFile(path, stat.st_size, stat.st_mtime_ns)
 
 
 def check_same(shard: ShardFile, size: int, changed: int) -> None:
@@ -184,9 +184,9 @@ def shard_changes(before: dict[str, str], now: dict[str, str]) -> dict[str, list
     """Return the names of shards that are `gone`, `new` or `changed`; empty if `before` or `now` is empty."""
     if not before or not now:
         return {}
-    became = {
+    changes = {
         "gone": before.keys() - now.keys(),
         "new": now.keys() - before.keys(),
         "changed": {name for name in before.keys() & now.keys() if before[name] != now[name]},
     }
-    return {what: sorted(names) for what, names in became.items() if names}
+    return {change: sorted(names) for change, names in changes.items() if names}

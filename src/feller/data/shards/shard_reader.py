@@ -99,37 +99,37 @@ class Survey:
     @property
     def first_empty(self) -> int:
         """Index among all texts of the first empty text."""
-        gaps = np.flatnonzero(self.nonempty != np.arange(len(self.nonempty)))
-        return int(gaps[0]) if len(gaps) else len(self.nonempty)
+        mismatches = np.flatnonzero(self.nonempty != np.arange(len(self.nonempty)))
+        return int(mismatches[0]) if len(mismatches) else len(self.nonempty)
 
     def unrepresented(self, modality: Modality) -> np.ndarray:
         """Return the indices of the longest texts, and of texts with characters that the modality cannot encode."""
         text = modality.view(Text)
         if text is None or not isinstance(text.vocabulary, Characters):
             return self.longest
-        known = {*text.vocabulary.symbols}
-        strangers = {number for character, number in self.first_with.items() if character not in known}
-        return np.append(self.longest, np.array(sorted(strangers), dtype=np.int64))
+        characters = {*text.vocabulary.symbols}
+        unknown = {index for character, index in self.first_with.items() if character not in characters}
+        return np.append(self.longest, np.array(sorted(unknown), dtype=np.int64))
 
 
 def survey(chunks: Iterable[Sequence[str]]) -> Survey:
     """Summarise all texts in one pass over batches of texts."""
     nonempty: list[np.ndarray] = []
-    first: dict[str, int] = {}
-    longest, most = [0, 0], [-1, -1]
-    read = count = 0
+    first_with: dict[str, int] = {}
+    longest, max_sizes = [0, 0], [-1, -1]
+    num_read = num_nonempty = 0
     for chunk in chunks:
-        places = np.array([i for i, text in enumerate(chunk) if text.strip()], dtype=np.int64)
-        texts = [chunk[i] for i in places]
-        new = set("".join(texts)) - first.keys()
-        for number, text in enumerate(texts, count):
+        positions = np.array([i for i, text in enumerate(chunk) if text.strip()], dtype=np.int64)
+        texts = [chunk[i] for i in positions]
+        unseen = set("".join(texts)) - first_with.keys()
+        for index, text in enumerate(texts, num_nonempty):
             for k, size in enumerate((len(text), len(text.encode("utf-8", "surrogatepass")))):
-                if size > most[k]:
-                    longest[k], most[k] = number, size
-            if new and (strange := new & set(text)):
-                first.update(dict.fromkeys(strange, number))
-                new -= strange
-        nonempty.append(places + read)
-        read, count = read + len(chunk), count + len(texts)
-    numbers = np.concatenate(nonempty) if nonempty else np.empty(0, dtype=np.int64)
-    return Survey(numbers, read - count, np.array(longest, dtype=np.int64), first)
+                if size > max_sizes[k]:
+                    longest[k], max_sizes[k] = index, size
+            if unseen and (added := unseen & set(text)):
+                first_with.update(dict.fromkeys(added, index))
+                unseen -= added
+        nonempty.append(positions + num_read)
+        num_read, num_nonempty = num_read + len(chunk), num_nonempty + len(texts)
+    indices = np.concatenate(nonempty) if nonempty else np.empty(0, dtype=np.int64)
+    return Survey(indices, num_read - num_nonempty, np.array(longest, dtype=np.int64), first_with)

@@ -49,23 +49,23 @@ class TarIndex:
             InputError: If a shard has changed or cannot be read.
         """
         numbers = np.asarray(numbers, dtype=np.int64)
-        content: list[bytes] = [b""] * len(numbers)
-        which, order = self.shard[numbers], np.lexsort((self.offset[numbers], self.shard[numbers]))
-        edges = np.flatnonzero(np.diff(which[order])) + 1
-        for places in np.split(order, edges) if len(order) else ():
-            shard = self.shards[which[places[0]]]
+        contents: list[bytes] = [b""] * len(numbers)
+        shard_index, order = self.shard[numbers], np.lexsort((self.offset[numbers], self.shard[numbers]))
+        edges = np.flatnonzero(np.diff(shard_index[order])) + 1
+        for positions in np.split(order, edges) if len(order) else ():
+            shard = self.shards[shard_index[positions[0]]]
             try:
                 with open(shard.path, "rb", buffering=0) as file:
-                    about = os.fstat(file.fileno())
-                    check_same(shard, about.st_size, about.st_mtime_ns)
-                    for place in places:
-                        size, offset = int(self.size[numbers[place]]), int(self.offset[numbers[place]])
-                        content[place] = os.pread(file.fileno(), size, offset)
-                        if len(content[place]) < size:
-                            raise InputError(f"truncated at byte {offset + len(content[place]):,}", file=shard.path)
+                    stat = os.fstat(file.fileno())
+                    check_same(shard, stat.st_size, stat.st_mtime_ns)
+                    for position in positions:
+                        size, offset = int(self.size[numbers[position]]), int(self.offset[numbers[position]])
+                        contents[position] = os.pread(file.fileno(), size, offset)
+                        if len(contents[position]) < size:
+                            raise InputError(f"truncated at byte {offset + len(contents[position]):,}", file=shard.path)
             except OSError as error:
                 raise InputError(f"cannot be read ({error.strerror or error})", file=shard.path) from error
-        return content
+        return contents
 
     def name(self, number: int) -> str:
         """Return the location of the example with index `number`, for error messages."""
@@ -79,57 +79,57 @@ def make_index(shards: tuple[ShardFile, ...]) -> TarIndex:
     Raises:
         InputError: If a shard is damaged, there are no examples, types are mixed, or only some examples have labels.
     """
-    parts: list[tuple[np.ndarray, np.ndarray]] = []
+    spans: list[tuple[np.ndarray, np.ndarray]] = []
     labels: list[str | None] = []
-    words: dict[str, str] = {}
+    interned: dict[str, str] = {}
     ignored: Counter[str] = Counter()
-    prints, kind, counts, first, lacking = FingerprintBuilder(), None, [], None, 0
+    builder, raw_type, counts, first, num_unlabelled = FingerprintBuilder(), None, [], None, 0
     for shard in shards:
         scan = scan_tar(shard)
         ignored.update(scan.ignored)
-        prints.add(shard, f"{shard.path.name!a} {shard.size} {scan.fingerprint}\n".encode())
+        builder.add(shard, f"{shard.path.name!a} {shard.size} {scan.fingerprint}\n".encode())
         counts.append(len(scan.offsets))
         if scan.kind is None:
             continue
-        kind, first = kind or scan.kind, first or shard
-        if kind is not scan.kind:
+        raw_type, first = raw_type or scan.kind, first or shard
+        if raw_type is not scan.kind:
             raise InputError(
-                f"{kind.name}, as in {first.path}",
+                f"{raw_type.name}, as in {first.path}",
                 scan.kind.name,
                 "Use examples of one type in all shards",
                 file=shard.path,
             )
-        parts.append((np.array(scan.offsets, dtype=np.int64), np.array(scan.sizes, dtype=np.int32)))
-        labels += [None if label is None else words.setdefault(label, label) for label in scan.labels]
-        lacking += sum(label is None for label in scan.labels)
-        if 0 < lacking < len(labels):
-            raise _some_without(shard, scan.last, lacking, len(labels))
-    notes = tuple(f"ignored in the shards: {what} ({count:,})" for what, count in ignored.items())
-    if kind is None:
+        spans.append((np.array(scan.offsets, dtype=np.int64), np.array(scan.sizes, dtype=np.int32)))
+        labels += [None if label is None else interned.setdefault(label, label) for label in scan.labels]
+        num_unlabelled += sum(label is None for label in scan.labels)
+        if 0 < num_unlabelled < len(labels):
+            raise _some_without(shard, scan.last, num_unlabelled, len(labels))
+    notes = tuple(f"ignored in the shards: {description} ({count:,})" for description, count in ignored.items())
+    if raw_type is None:
         notes_text = f" ({'; '.join(notes)})" if notes else ""
         raise InputError("images (.png, .jpg) or texts (.txt)", f"none{notes_text}", file=shards[0].path)
-    empty = sum(count == 0 for count in counts)
-    notes += (f"{empty} of {len(counts)} shards hold no example",) if empty else ()
-    known = [label for label in labels if label is not None]
-    positions, classes = encode_labels(known, f"{first.path.parent} (class)") if known and first else (None, ())
+    num_empty = sum(count == 0 for count in counts)
+    notes += (f"{num_empty} of {len(counts)} shards hold no example",) if num_empty else ()
+    present = [label for label in labels if label is not None]
+    class_ids, classes = encode_labels(present, f"{first.path.parent} (class)") if present and first else (None, ())
     return TarIndex(
         shards,
-        kind,
+        raw_type,
         np.repeat(np.arange(len(shards), dtype=np.int32), counts),
-        np.concatenate([offsets for offsets, _ in parts]),
-        np.concatenate([sizes for _, sizes in parts]),
-        None if positions is None else positions.astype(np.int32),
+        np.concatenate([offsets for offsets, _ in spans]),
+        np.concatenate([sizes for _, sizes in spans]),
+        None if class_ids is None else class_ids.astype(np.int32),
         classes,
-        prints.combined,
-        prints.per_shard,
+        builder.combined,
+        builder.per_shard,
         notes,
     )
 
 
-def _some_without(shard: ShardFile, last: str, lacking: int, n: int) -> InputError:
+def _some_without(shard: ShardFile, last_name: str, num_unlabelled: int, n: int) -> InputError:
     return InputError(
         "a class (.cls, or label in .json) for every example, or for none",
-        f"{lacking:,} of {n:,} examples up to {last!a} without a class",
+        f"{num_unlabelled:,} of {n:,} examples up to {last_name!a} without a class",
         "Add or remove classes",
         file=shard.path,
     )
@@ -150,10 +150,10 @@ class TarImages(ShardReader):
 
     sample_size = SAMPLE
 
-    def _packed(self, numbers: np.ndarray) -> list[EncodedImage]:
-        content = self.index.read(numbers)
-        names = [functools.partial(self.index.name, number) for number in numbers.tolist()]
-        return [EncodedImage(one, name) for one, name in zip(content, names, strict=True)]
+    def _packed(self, indices: np.ndarray) -> list[EncodedImage]:
+        contents = self.index.read(indices)
+        names = [functools.partial(self.index.name, index) for index in indices.tolist()]
+        return [EncodedImage(encoded, name) for encoded, name in zip(contents, names, strict=True)]
 
     def read_raw(self, numbers: np.ndarray) -> RawExamples:
         values = read_uniform(self._packed(numbers), self.to, self.mode)
@@ -166,8 +166,8 @@ class TarImages(ShardReader):
     def with_sample(self, raw: RawExamples, modality: Modality) -> "ShardReader":
         _, height, width, channels = raw.values.shape
         images = modality.view(Images)
-        colour = channels == 3 or (images is not None and images.channels == 3)
-        return replace(self, to=(width, height), mode="RGB" if colour else "L")
+        is_colour = channels == 3 or (images is not None and images.channels == 3)
+        return replace(self, to=(width, height), mode="RGB" if is_colour else "L")
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,9 +180,9 @@ class TarTexts(ShardReader):
     sample_size = SAMPLE
 
     def read_raw(self, numbers: np.ndarray) -> RawExamples:
-        members = self.survey.nonempty[numbers]
-        found = RawTexts(object_array(_texts(self.index, members)), documents=True, lines=members + 1)
-        return self.info.with_labels(found, numbers)
+        rows = self.survey.nonempty[numbers]
+        raw = RawTexts(object_array(_texts(self.index, rows)), documents=True, lines=rows + 1)
+        return self.info.with_labels(raw, numbers)
 
     def unrepresented(self, modality: Modality) -> np.ndarray:
         return self.survey.unrepresented(modality)
@@ -195,15 +195,15 @@ def pictures_of(index: TarIndex, options: ReadOptions) -> ShardReader:
 
 def texts_of(index: TarIndex) -> ShardReader:
     """Return a reader of the nonempty texts in tar shards; InputError if a text is not UTF-8, or all are empty."""
-    found = _surveyed(index)
-    about = _about(index)
-    if not found.num_empty:
-        return TarTexts(about, index, found)
-    where = index.name(found.first_empty)
-    if not len(found.nonempty):
-        raise InputError("at least one nonempty text", "none", place=where)
-    note = f"left out {found.num_empty:,} empty texts, the first is {where}"
-    return TarTexts(about.subset(found.nonempty, note), index, found)
+    text_survey = _surveyed(index)
+    info = _about(index)
+    if not text_survey.num_empty:
+        return TarTexts(info, index, text_survey)
+    location = index.name(text_survey.first_empty)
+    if not len(text_survey.nonempty):
+        raise InputError("at least one nonempty text", "none", place=location)
+    note = f"left out {text_survey.num_empty:,} empty texts, the first is {location}"
+    return TarTexts(info.subset(text_survey.nonempty, note), index, text_survey)
 
 
 def _about(index: TarIndex) -> ShardIndexInfo:
@@ -218,8 +218,8 @@ def _surveyed(index: TarIndex) -> Survey:
     return survey(_texts(index, np.arange(i, min(i + TEXT_BATCH, n))) for i in range(0, n, TEXT_BATCH))
 
 
-def _texts(index: TarIndex, numbers: np.ndarray) -> list[str]:
-    return [_text(index, n, content) for n, content in zip(numbers.tolist(), index.read(numbers), strict=True)]
+def _texts(index: TarIndex, indices: np.ndarray) -> list[str]:
+    return [_text(index, n, content) for n, content in zip(indices.tolist(), index.read(indices), strict=True)]
 
 
 def _text(index: TarIndex, number: int, content: bytes) -> str:

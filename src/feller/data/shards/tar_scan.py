@@ -61,48 +61,48 @@ class _Example:
 
 def scan_tar(shard: ShardFile) -> TarScan:
     """Return the examples of a tar shard; InputError if it is damaged, truncated, or has an invalid structure."""
-    scan, digest, seen = TarScan(), blake2b(digest_size=16), set()
+    scan, digest, seen_keys = TarScan(), blake2b(digest_size=16), set()
     example = None
     with shard.path.open("rb") as file:
-        about = os.fstat(file.fileno())
-        check_same(shard, about.st_size, about.st_mtime_ns)
+        stat = os.fstat(file.fileno())
+        check_same(shard, stat.st_size, stat.st_mtime_ns)
         for member in _members(shard, file):
             digest.update(f"{member.name!a} {member.offset_data} {member.size} {member.mtime}\n".encode())
             if not _is_part(shard, member, scan.ignored):
                 continue
-            name, ending = _split(member.name)
-            if example is None or name != example.key:
+            key, suffix = _split(member.name)
+            if example is None or key != example.key:
                 if example is not None:
                     _add(shard, example, scan)
-                if name in seen:
+                if key in seen_keys:
                     raise InputError(
                         expected="the parts of an example in adjacent members",
                         found="other members between these parts",
                         remedy="Write the tar again with --sort=name",
                         file=shard.path,
-                        place=f"{name!a}",
+                        place=f"{key!a}",
                     )
-                seen.add(name)
-                example = _Example(name)
-            if ending in example.parts:
+                seen_keys.add(key)
+                example = _Example(key)
+            if suffix in example.parts:
                 raise InputError(
                     "unique member names", f"two members named {member.name!a}", "Remove one", file=shard.path
                 )
-            content = b""
-            if ending in LABELS:
+            label_bytes = b""
+            if suffix in LABELS:
                 if member.size > MAX_LABEL_BYTES:
                     raise InputError(
                         f"a label of at most {MAX_LABEL_BYTES:,} bytes",
                         f"{member.size:,} in {member.name!a}",
                         file=shard.path,
                     )
-                content = os.pread(file.fileno(), member.size, member.offset_data)
-                digest.update(content)
-            example.parts[ending] = (member.offset_data, member.size, content)
+                label_bytes = os.pread(file.fileno(), member.size, member.offset_data)
+                digest.update(label_bytes)
+            example.parts[suffix] = (member.offset_data, member.size, label_bytes)
         if example is not None:
             _add(shard, example, scan)
-        for place in np.linspace(0, max(0, shard.size - BLOCK), BLOCKS).astype(np.int64).tolist():
-            digest.update(os.pread(file.fileno(), BLOCK, place))
+        for offset in np.linspace(0, max(0, shard.size - BLOCK), BLOCKS).astype(np.int64).tolist():
+            digest.update(os.pread(file.fileno(), BLOCK, offset))
     scan.fingerprint = digest.hexdigest()
     return scan
 
@@ -117,7 +117,7 @@ def _members(shard: ShardFile, file: io.BufferedReader) -> Iterator[tarfile.TarI
 
     tarfile treats damage as the end of the archive, so the end is verified. Negative sizes would loop forever.
     """
-    last = "its beginning"
+    last_name = "its beginning"
     try:
         with tarfile.open(fileobj=file, mode="r:") as tar:
             while (member := tar.next()) is not None:
@@ -127,14 +127,14 @@ def _members(shard: ShardFile, file: io.BufferedReader) -> Iterator[tarfile.TarI
                 if member.isreg() and member.offset_data + member.size > shard.size:
                     raise tarfile.ReadError(f"truncated inside {member.name!a}")
                 yield member
-                last = ascii(member.name)
-            end = os.pread(file.fileno(), tarfile.BLOCKSIZE, tar.offset)
-            if end != bytes(tarfile.BLOCKSIZE) or shard.size - tar.offset > PADDING:
+                last_name = ascii(member.name)
+            trailer = os.pread(file.fileno(), tarfile.BLOCKSIZE, tar.offset)
+            if trailer != bytes(tarfile.BLOCKSIZE) or shard.size - tar.offset > PADDING:
                 raise tarfile.ReadError("missing end of archive")
     except (tarfile.TarError, OSError, ValueError, EOFError, MemoryError, RecursionError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
-            f"is compressed, not a tar file, or damaged after {last} ({reason})",
+            f"is compressed, not a tar file, or damaged after {last_name} ({reason})",
             remedy="Decompress the file, or copy it again",
             file=shard.path,
         ) from error
@@ -151,64 +151,64 @@ def _is_part(shard: ShardFile, member: tarfile.TarInfo, ignored: Counter[str]) -
     if not member.isreg():
         ignored["links" if member.issym() or member.islnk() else "devices"] += 1
         return False
-    ending = _split(member.name)[1]
-    if ending in PAYLOADS or ending in LABELS:
+    suffix = _split(member.name)[1]
+    if suffix in PAYLOADS or suffix in LABELS:
         return True
-    last = f".{ending.rpartition('.')[2]}"
-    if last in SOUNDS:
+    extension = f".{suffix.rpartition('.')[2]}"
+    if extension in SOUNDS:
         raise InputError(
             "images or texts in shards",
             f"the audio file {member.name!a}",
             "Give a folder of recordings",
             file=shard.path,
         )
-    if last in PICKLES:
-        ignored[f"{last} (pickle, never loaded)"] += 1
+    if extension in PICKLES:
+        ignored[f"{extension} (pickle, never loaded)"] += 1
     else:
-        ignored[last if 1 < len(last) <= 12 and last.isascii() else "members without a suffix"] += 1
+        ignored[extension if 1 < len(extension) <= 12 and extension.isascii() else "members without a suffix"] += 1
     return False
 
 
 def _add(shard: ShardFile, example: _Example, scan: TarScan) -> None:
-    payloads = [ending for ending in example.parts if ending in PAYLOADS]
+    payloads = [suffix for suffix in example.parts if suffix in PAYLOADS]
     if not payloads:
         scan.ignored["examples without an image or text"] += 1
         return
-    kind, what = PAYLOADS[payloads[0]], f"{shard.path}: {example.key!a}"
+    raw_type, location = PAYLOADS[payloads[0]], f"{shard.path}: {example.key!a}"
     if len(payloads) > 1:
-        reason = "Images with captions are documents: give a folder" if ".txt" in payloads else "Keep one of them"
-        raise InputError("one image or text per example", f"{' and '.join(payloads)} in {what}", reason)
-    scan.kind = scan.kind or kind
-    if kind is not scan.kind:
+        remedy = "Images with captions are documents: give a folder" if ".txt" in payloads else "Keep one of them"
+        raise InputError("one image or text per example", f"{' and '.join(payloads)} in {location}", remedy)
+    scan.kind = scan.kind or raw_type
+    if raw_type is not scan.kind:
         raise InputError(
             scan.kind.name,
-            f"{kind.name} in {example.key!a}",
+            f"{raw_type.name} in {example.key!a}",
             "Use examples of one type in all shards",
             file=shard.path,
         )
     offset, size, _ = example.parts[payloads[0]]
     if not 0 < size <= MAX_EXAMPLE_BYTES:
-        raise InputError(f"1 to {MAX_EXAMPLE_BYTES:,} bytes", f"{size:,} in {what}", "Remove the example")
+        raise InputError(f"1 to {MAX_EXAMPLE_BYTES:,} bytes", f"{size:,} in {location}", "Remove the example")
     scan.offsets.append(offset)
     scan.sizes.append(size)
-    scan.labels.append(_label(what, {ending: content for ending, (_, _, content) in example.parts.items()}))
+    scan.labels.append(_label(location, {suffix: content for suffix, (_, _, content) in example.parts.items()}))
     scan.last = example.key
 
 
-def _label(what: str, parts: dict[str, bytes]) -> str | None:
+def _label(location: str, parts: dict[str, bytes]) -> str | None:
     """Return the class in a .cls part, or in the label field of a .json part."""
     try:
         if ".cls" in parts:
             return parts[".cls"].decode().strip() or None
         content = json.loads(parts.get(".json", b"null"))
     except (ValueError, RecursionError) as error:
-        raise InputError(f"invalid class label ({error})", remedy="Correct the label", place=what) from error
+        raise InputError(f"invalid class label ({error})", remedy="Correct the label", place=location) from error
     if isinstance(content, dict):
         content = next((value for name, value in content.items() if name.lower() in LABEL_NAMES), None)
     elif not isinstance(content, int | str):
         content = None
     if content is not None and (isinstance(content, bool) or not isinstance(content, int | str)):
-        raise InputError("a class that is a string or an integer", f"{content!r:.40}", place=what)
+        raise InputError("a class that is a string or an integer", f"{content!r:.40}", place=location)
     return None if content is None else str(content)
 
 
@@ -216,7 +216,7 @@ def name_at(shard: ShardFile, offset: int) -> str:
     """Return the location of the tar member at a byte offset, for error messages."""
     try:
         with shard.path.open("rb") as file:
-            named = (member.name for member in _members(shard, file) if member.offset_data == offset)
-            return f"{shard.path} ({next(named)})"
+            names = (member.name for member in _members(shard, file) if member.offset_data == offset)
+            return f"{shard.path} ({next(names)})"
     except (InputError, OSError, StopIteration):
         return f"{shard.path} (byte {offset:,})"
