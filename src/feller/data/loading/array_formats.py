@@ -59,11 +59,11 @@ def raw_from_arrays(arrays: dict[str, np.ndarray], path: str, options: ReadOptio
     if {"element", "place", "lattice"} <= arrays.keys():
         options.check_type(RawCrystals)
         labels, classes = _labels(arrays, len(arrays["element"]), path)
-        found = crystals_from_arrays(arrays, path)
+        crystals = crystals_from_arrays(arrays, path)
         if not options.is_unlimited:
             with error_context(path):
-                check_cells(found)
-        return replace(found, labels=labels, classes=classes)
+                check_cells(crystals)
+        return replace(crystals, labels=labels, classes=classes)
     if arrays_hold_documents(arrays):
         options.check_type(RawDocuments)
         return documents_from_arrays(arrays, path, options.size, options.limit)
@@ -73,11 +73,11 @@ def raw_from_arrays(arrays: dict[str, np.ndarray], path: str, options: ReadOptio
     if {"samples", "valid"} <= arrays.keys():
         options.check_type(RawChains)
         return backbones_from_arrays(arrays, path)
-    rest = [name for name in arrays if name not in (*LABELS, *OTHERS)]
-    name = next((name for name in SAMPLES if name in arrays), rest[0] if len(rest) == 1 else None)
+    candidates = [name for name in arrays if name not in (*LABELS, *OTHERS)]
+    name = next((name for name in SAMPLES if name in arrays), candidates[0] if len(candidates) == 1 else None)
     if name is None:
-        held = ", ".join(arrays) or "nothing"
-        raise InputError("an array named samples", held, "Rename the array of the examples", file=path)
+        array_names = ", ".join(arrays) or "nothing"
+        raise InputError("an array named samples", array_names, "Rename the array of the examples", file=path)
     samples, where = arrays[name], f"{path} ({name})"
     if samples.dtype.kind == "U" and samples.ndim == 1 and len(samples):
         labels, classes = _labels(arrays, len(samples), path)
@@ -119,16 +119,16 @@ def raw_from_arrays(arrays: dict[str, np.ndarray], path: str, options: ReadOptio
         )
     values, notes = _pictures(samples, where)
     levels = _levels(arrays, values, path)
-    values, resized = resize_arrays(values, options.size, options.limit)
-    return RawImages(values, labels, classes, levels=levels, notes=(*notes, *resized))
+    values, resize_notes = resize_arrays(values, options.size, options.limit)
+    return RawImages(values, labels, classes, levels=levels, notes=(*notes, *resize_notes))
 
 
 def _finite(values: np.ndarray, where: str) -> np.ndarray:
     """Return the arrays; InputError if a value is NaN or infinite."""
-    bad = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(1))
-    if len(bad):
+    bad_rows = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(1))
+    if len(bad_rows):
         raise InputError(
-            f"{len(bad)} of {len(values)} arrays have NaN or infinite values, the first at index {bad[0]}",
+            f"{len(bad_rows)} of {len(values)} arrays have NaN or infinite values, the first at index {bad_rows[0]}",
             place=where,
         )
     return values
@@ -163,18 +163,18 @@ def _labels(arrays: dict[str, np.ndarray], n: int, path: str) -> tuple[np.ndarra
     if labels.dtype.kind == "U":
         return encode_labels(labels.tolist(), f"{path} ({name})")
     with np.errstate(all="ignore"):
-        whole = labels.astype(np.int64) if labels.dtype.kind in "biuf" else labels
-    if labels.dtype.kind not in "biuf" or (whole != labels).any():
+        integers = labels.astype(np.int64) if labels.dtype.kind in "biuf" else labels
+    if labels.dtype.kind not in "biuf" or (integers != labels).any():
         raise InputError("strings or integers", labels.dtype, file=path, argument=name)
     if not classes:
-        return encode_labels([str(label) for label in whole.tolist()], f"{path} ({name})")
-    if whole.min() < 0 or whole.max() >= len(classes):
+        return encode_labels([str(label) for label in integers.tolist()], f"{path} ({name})")
+    if integers.min() < 0 or integers.max() >= len(classes):
         raise InputError(
             f"{name} from 0 to {len(classes) - 1}, an index into classes",
-            f"{whole.min()} to {whole.max()}",
+            f"{integers.min()} to {integers.max()}",
             file=path,
         )
-    return whole, classes
+    return integers, classes
 
 
 def _pictures(samples: np.ndarray, where: str) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -185,15 +185,15 @@ def _pictures(samples: np.ndarray, where: str) -> tuple[np.ndarray, tuple[str, .
         raise InputError("1, 3 or 4 channels on the last axis", list(samples.shape), hint, place=where)
     if samples.dtype != np.uint8:
         with np.errstate(all="ignore"):
-            whole = samples.astype(np.uint8)
-        if not (whole == samples).all():
+            integers = samples.astype(np.uint8)
+        if not (integers == samples).all():
             raise InputError(
                 "integers from 0 to 255",
                 f"{samples.dtype} from {samples.min():g} to {samples.max():g}",
                 "Scale and round the values first",
                 place=where,
             )
-        samples = whole
+        samples = integers
     if samples.shape[3] < 4:
         return samples, ()
     alpha = samples[..., 3:].astype(np.float32) / 255

@@ -41,18 +41,20 @@ def list_class_folders(folder: pathlib.Path, endings: tuple[str, ...], what: str
     skipped: Counter[str] = Counter()
     loose, folders = _sort(folder, folder, endings, what, skipped)
     classes: dict[str, list[pathlib.Path]] = {}
-    for inner in folders:
-        files, deeper = _sort(inner, folder, endings, what, skipped)
-        skipped["nested subfolders"] += len(deeper)
-        if files and inner.name.encode(errors="replace").decode() != inner.name:
+    for subfolder in folders:
+        files, nested = _sort(subfolder, folder, endings, what, skipped)
+        skipped["nested subfolders"] += len(nested)
+        if files and subfolder.name.encode(errors="replace").decode() != subfolder.name:
             raise InputError(
-                f"the subfolder {inner.name!a} has a name that is not UTF-8", remedy="Rename the subfolder", file=folder
+                f"the subfolder {subfolder.name!a} has a name that is not UTF-8",
+                remedy="Rename the subfolder",
+                file=folder,
             )
         if files:
-            classes[inner.name] = files
-        elif not deeper:
+            classes[subfolder.name] = files
+        elif not nested:
             skipped[f"subfolders without {what}"] += 1
-    notes = tuple(f"skipped {each} ({count})" for each, count in skipped.items() if count)
+    notes = tuple(f"skipped {reason} ({count})" for reason, count in skipped.items() if count)
     if loose and classes:
         raise InputError(
             f"{len(loose)} {what} ({loose[0].name}, ...) are outside the subfolders of the {len(classes)} classes",

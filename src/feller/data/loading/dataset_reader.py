@@ -113,7 +113,7 @@ def read(
         new_modality(check_class(modality)) if modality else like if like is not None and like.has_own_loader else None
     )
     if user_modality is not None:
-        if any(one not in (None, False) for one in (longest, kind, space, project, vocabulary, schema)):
+        if any(option not in (None, False) for option in (longest, kind, space, project, vocabulary, schema)):
             raise UsageError(
                 f"{user_modality.display_name} have their own loader", remedy="Remove the other loading options"
             )
@@ -178,7 +178,7 @@ class _ReadRequest:
         if self.space is not None:
             check_space(self.space)
         if self.schema is not None and any(
-            asked is not None for asked in (self.longest, self.like, self.space, self.vocabulary)
+            option is not None for option in (self.longest, self.like, self.space, self.vocabulary)
         ):
             raise UsageError(
                 "a schema cannot be combined with longest, space, vocabulary or like", remedy="Remove these arguments"
@@ -197,8 +197,8 @@ class _ReadRequest:
     @property
     def size(self) -> int | None:
         """Size limit: that of `like` if it has one, else `longest`."""
-        own = None if self.like is None else self.like.read_size
-        return self.longest if own is None else own
+        like_size = None if self.like is None else self.like.read_size
+        return self.longest if like_size is None else like_size
 
     @property
     def raw_type(self) -> type[RawExamples]:
@@ -233,8 +233,8 @@ def _read(request: _ReadRequest) -> Dataset:
 
 def _example(request: _ReadRequest) -> Dataset:
     """Read an example data set; if loading options are given, its contents are read again with them."""
-    shipped, part = parse_example(request.source)
-    example = EXAMPLES[shipped.name]
+    entry, part = parse_example(request.source)
+    example = EXAMPLES[entry.name]
     data = _example_as(example, part, request)
     if not example.by_name or data.fingerprint:
         return data
@@ -244,7 +244,7 @@ def _example(request: _ReadRequest) -> Dataset:
 
 def _example_as(example: Example, part: str, request: _ReadRequest) -> Dataset:
     if all(
-        asked is None for asked in (request.longest, request.like, request.space, request.vocabulary, request.schema)
+        option is None for option in (request.longest, request.like, request.space, request.vocabulary, request.schema)
     ):
         return example.load(part)
     if example.raw is not None:
@@ -262,7 +262,7 @@ def _in_shards(request: _ReadRequest) -> Dataset:
             argument="project",
         )
     options = request.options if request.vocabulary is None else replace(request.options, raw_type=RawTexts)
-    return shard_dataset(request.source, options, lambda found: _to_dataset(found, request))
+    return shard_dataset(request.source, options, lambda raw: _to_dataset(raw, request))
 
 
 def _load(request: _ReadRequest) -> RawExamples:
@@ -278,22 +278,22 @@ def _load(request: _ReadRequest) -> RawExamples:
 
 def _to_dataset(raw: RawExamples, request: _ReadRequest) -> Dataset:
     """Convert raw examples into a data set, of the modality `like` if given."""
-    source, like, make = request.source, request.like, _DATASETS[type(raw)]
+    source, like, factory = request.source, request.like, _DATASETS[type(raw)]
     if request.schema is not None and not isinstance(raw, RawTable):
         raise UsageError(
             f"a schema describes a table, but {source} contains {raw.description}",
             remedy="Remove the schema",
             argument="schema",
         )
-    worded = _WITH_VOCABULARY.get(type(raw))
-    if worded and request.space is None and (like is None or like.view(worded) is not None):
-        return make(raw, request)
+    text_modality = _WITH_VOCABULARY.get(type(raw))
+    if text_modality and request.space is None and (like is None or like.view(text_modality) is not None):
+        return factory(raw, request)
     if request.vocabulary is not None:
         raise UsageError(
             "contains no text; a vocabulary applies to text only", remedy="Remove the vocabulary", file=source
         )
     if like is None:
-        return make(raw, request)
+        return factory(raw, request)
     rows = _with_commas(raw, request) if isinstance(raw, RawTable) else None
     return like.dataset_from_raw(rows or raw)
 
@@ -315,23 +315,27 @@ def _table(raw: RawTable, request: _ReadRequest) -> Dataset:
     rows = _with_commas(raw, request)
     if rows is not None:
         return _rows(rows, request)
-    places = coordinate_columns(raw.columns)
+    coordinates = coordinate_columns(raw.columns)
     if request.longest is not None or request.space is not None:
         raise UsageError(
             f"{request.source} is a table with text columns, to which neither longest nor space applies",
             remedy="Remove these options"
-            + (f", or keep only the columns {places[0]} and {places[1]}" if request.space and places else ""),
+            + (
+                f", or keep only the columns {coordinates[0]} and {coordinates[1]}"
+                if request.space and coordinates
+                else ""
+            ),
         )
     data = table_dataset(raw, request.parsed_schema)
-    return replace(data, notes=(*data.notes, _coordinates_note(places))) if places else data
+    return replace(data, notes=(*data.notes, _coordinates_note(coordinates))) if coordinates else data
 
 
 def _with_commas(raw: RawTable, request: _ReadRequest) -> RawPoints | None:
     """Parse numeric rows with decimal commas, if the space or column names call for numbers; else return None."""
     columns = [name for name in raw.columns if name.lower() not in LABEL_NAMES]
-    places = len(columns) == 2 and coordinate_columns(columns)
-    known = request.like.is_manifold if request.like else request.space or places
-    return parse_decimal_commas(raw, request.source, request.choose) if known and request.schema is None else None
+    coordinates = len(columns) == 2 and coordinate_columns(columns)
+    is_numeric = request.like.is_manifold if request.like else request.space or coordinates
+    return parse_decimal_commas(raw, request.source, request.choose) if is_numeric and request.schema is None else None
 
 
 def _rows(raw: RawPoints, request: _ReadRequest) -> Dataset:
@@ -349,19 +353,19 @@ def _rows(raw: RawPoints, request: _ReadRequest) -> Dataset:
 
 
 def _by_names(raw: RawPoints) -> Dataset:
-    places = coordinate_columns(raw.columns)
-    if places and len(raw.columns) == 2:
+    coordinates = coordinate_columns(raw.columns)
+    if coordinates and len(raw.columns) == 2:
         return earth_dataset(raw)
     if torsions_among(raw.columns):
         return torsion_dataset(raw)
-    if places:
-        raw = replace(raw, notes=(*raw.notes, _coordinates_note(places)))
+    if coordinates:
+        raw = replace(raw, notes=(*raw.notes, _coordinates_note(coordinates)))
     return points_dataset(raw)
 
 
-def _coordinates_note(places: tuple[str, ...]) -> str:
+def _coordinates_note(names: tuple[str, ...]) -> str:
     return (
-        f"{places[0]} and {places[1]} were read as plain numbers; to model locations on the sphere, use a table of"
+        f"{names[0]} and {names[1]} were read as plain numbers; to model locations on the sphere, use a table of"
         " these two columns only"
     )
 
@@ -371,14 +375,14 @@ def _chains(raw: RawChains) -> Dataset:
     return backbone_dataset(raw) if raw.residues is None else protein_dataset(raw)
 
 
-def _without_options(make: Callable[..., Dataset]) -> Callable[..., Dataset]:
+def _without_options(factory: Callable[..., Dataset]) -> Callable[..., Dataset]:
     """Wrap a data set factory that takes no options."""
 
-    def made(found: RawExamples, wanted: _ReadRequest) -> Dataset:
-        _refuse_space(wanted)
-        return make(found)
+    def build(raw: RawExamples, request: _ReadRequest) -> Dataset:
+        _refuse_space(request)
+        return factory(raw)
 
-    return made
+    return build
 
 
 def _refuse_space(request: _ReadRequest) -> None:
@@ -398,7 +402,7 @@ _DATASETS: dict[type[RawExamples], Callable[..., Dataset]] = {
     RawMolecules: _without_options(molecule_dataset),
     RawImages: _without_options(image_dataset),
     RawPoints: _rows,
-    RawWaveforms: lambda found, wanted: waveform_dataset(found, wanted.longest),
+    RawWaveforms: lambda raw, request: waveform_dataset(raw, request.longest),
     RawSpeech: _without_options(speech_dataset),
     RawTable: _table,
     RawTexts: _texts,

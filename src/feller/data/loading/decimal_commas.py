@@ -22,14 +22,14 @@ def parse_decimal_commas(raw: RawTable, where: str, choose: ColumnSelector) -> R
     Columns are selected as in `load_table_rows`. InputError if a cell is not a finite number, or there are no rows;
     `where` is the source named in the message.
     """
-    chosen = choose(raw.columns)
+    selected = choose(raw.columns)
     cells = raw.values
     for j, name in enumerate(raw.columns):
-        if name.lower() not in LABEL_NAMES and (not chosen or name in chosen):
-            written = _with_points(raw.factorize(name), raw.dialect.separator)
-            if written is None:
+        if name.lower() not in LABEL_NAMES and (not selected or name in selected):
+            rewritten = _with_points(raw.factorize(name), raw.dialect.separator)
+            if rewritten is None:
                 return None
-            cells = cells.set_column(j, name, written)
+            cells = cells.set_column(j, name, rewritten)
     lines = np.arange(2, len(cells) + 2) if raw.lines is None else raw.lines
     rows = parse_rows(Sheet([*raw.columns], cells, lines, dtypes=raw.dtypes), where, choose)
     if cells.equals(raw.values):
@@ -40,12 +40,12 @@ def parse_decimal_commas(raw: RawTable, where: str, choose: ColumnSelector) -> R
 def _with_points(column: FactorizedColumn, separator: str) -> pyarrow.Array | None:
     """Rewrite the numbers of a column with decimal points; None if most cells are text."""
     words = column.uniques.to_pylist()
-    odd = [i for i, word in enumerate(words) if parse_number(word) is None]
+    unparsed = [i for i, word in enumerate(words) if parse_number(word) is None]
     # In comma-separated files, a comma in a cell may separate thousands.
     form = detect_number_format([word for word in words if word]) if separator == "," else COMMA
-    known = {} if form is None or form.before or form.after else {i: form.read(words[i]) for i in odd}
-    numbers = {i: str(value) for i, value in known.items() if value is not None}
-    lost = column.counts[[i for i in odd if i not in numbers]].sum()
-    if 2 * lost > len(column.codes):
+    parsed = {} if form is None or form.before or form.after else {i: form.read(words[i]) for i in unparsed}
+    texts = {i: str(value) for i, value in parsed.items() if value is not None}
+    num_lost = column.counts[[i for i in unparsed if i not in texts]].sum()
+    if 2 * num_lost > len(column.codes):
         return None
-    return text_array([numbers.get(i, word) for i, word in enumerate(words)]).take(pyarrow.array(column.codes))
+    return text_array([texts.get(i, word) for i, word in enumerate(words)]).take(pyarrow.array(column.codes))

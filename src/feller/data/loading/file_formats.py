@@ -80,9 +80,9 @@ class Format:
 
 
 def _up_to(
-    read: Callable[[pathlib.Path, int | None], RawExamples], most: int
+    read: Callable[[pathlib.Path, int | None], RawExamples], default: int
 ) -> Callable[[pathlib.Path, ReadOptions], RawExamples]:
-    return lambda path, asked: read(path, asked.max_parts(most))
+    return lambda path, options: read(path, options.max_parts(default))
 
 
 _crystals = _up_to(crystals.load_crystals, crystals.MAX_ATOMS)
@@ -105,11 +105,11 @@ def raw_from_sheet(sheet: Sheet | None, where: str, options: ReadOptions) -> Raw
     """
     if sheet is None or options.raw_type is RawTable:
         return table_of(sheet, where) if options.raw_type is RawTable else parse_rows(sheet, where)
-    chosen = options.select_columns(sheet.first_row)
-    if issubclass(RawTable, options.raw_type) and not chosen and holds_words(sheet):
+    selected = options.select_columns(sheet.first_row)
+    if issubclass(RawTable, options.raw_type) and not selected and holds_words(sheet):
         return table_of(sheet, where)
     options.check_type(RawPoints)
-    if chosen and holds_words(sheet, chosen):
+    if selected and holds_words(sheet, selected):
         rows = parse_decimal_commas(table_of(sheet, where), where, options.select_columns)
         if rows is not None:
             return rows
@@ -119,7 +119,7 @@ def raw_from_sheet(sheet: Sheet | None, where: str, options: ReadOptions) -> Raw
 FORMATS = (
     Format(files.TABLES, _crystals, files.holds_crystals, RawCrystals),
     Format((".jsonl", ".jsonl.gz"), _documents, documents.holds_documents, RawDocuments),
-    Format(tuple(TEXTS), lambda path, asked: TEXTS[_ending(path)](path), holds_texts, RawTexts),
+    Format(tuple(TEXTS), lambda path, options: TEXTS[_ending(path)](path), holds_texts, RawTexts),
     Format(TABLES, _table),
     Format(chains.ENDINGS, _up_to(chains.load_backbones, chains.MAX_RESIDUES), holds_mmcif, RawChains, folders=True),
     Format(
@@ -130,9 +130,9 @@ FORMATS = (
     ),
     Format(files.ENDINGS, _crystals, lambda path: not holds_mmcif(path), RawCrystals, folders=True),
     Format(ARRAYS, load_arrays_file),
-    Format(scans_and_meshes.ENDINGS, lambda path, asked: scans_and_meshes.load_scan(path), raw_type=RawPoints),
+    Format(scans_and_meshes.ENDINGS, lambda path, options: scans_and_meshes.load_scan(path), raw_type=RawPoints),
     Format(SOUNDS, _speech, raw_type=RawSpeech),
-    Format(PICTURES, lambda path, asked: load_image(path, asked.size, asked.limit), raw_type=RawImages),
+    Format(PICTURES, lambda path, options: load_image(path, options.size, options.limit), raw_type=RawImages),
 )
 """All formats, in order of detection."""
 
@@ -173,8 +173,8 @@ def _holds_documents(path: pathlib.Path) -> bool:
 
 def _ending(path: pathlib.Path) -> str:
     """Return the file suffix, including the inner one of .gz."""
-    last = path.suffix.lower()
-    return f"{path.with_suffix('').suffix.lower()}{last}" if last == ".gz" else last
+    suffix = path.suffix.lower()
+    return f"{path.with_suffix('').suffix.lower()}{suffix}" if suffix == ".gz" else suffix
 
 
 def _find_in_file(path: pathlib.Path, options: ReadOptions) -> RawExamples:
@@ -186,19 +186,19 @@ def _find_in_file(path: pathlib.Path, options: ReadOptions) -> RawExamples:
     ending = _ending(path)
     if options.raw_type is RawTable and ending in TABLES:  # skip detection of other contents
         return load_cells(path)
-    for kind in FORMATS:
-        if ending in kind.endings and kind.holds(path):
-            options.check_type(kind.raw_type)
-            return kind.read(path, options)
+    for fmt in FORMATS:
+        if ending in fmt.endings and fmt.holds(path):
+            options.check_type(fmt.raw_type)
+            return fmt.read(path, options)
     if ending == ".json" and documents.holds_symbols(path):
         raise InputError(
             "image tokens can be decoded only by the model that generated them",
             remedy="Write documents to .jsonl, .npz or a folder instead",
             file=path,
         )
-    known = dict.fromkeys(ending for kind in FORMATS for ending in kind.endings)
+    endings = dict.fromkeys(ending for fmt in FORMATS for ending in fmt.endings)
     raise InputError(
-        f"the file type is not recognised; expected {', '.join(known)}, idx3-ubyte, or a folder of images,"
+        f"the file type is not recognised; expected {', '.join(endings)}, idx3-ubyte, or a folder of images,"
         " sounds or structures",
         file=path,
     )
@@ -208,47 +208,51 @@ def _find_in_folder(folder: pathlib.Path, options: ReadOptions) -> RawExamples:
     """Read a sample folder, or a folder of sounds, documents, structures, texts or images."""
     if not any(folder.iterdir()):
         raise InputError("the folder is empty", file=folder)
-    chosen = idx.choose_images_file(folder)
-    if chosen is not None:
-        found = idx.load_idx(chosen[0], options.size, options.limit)
-        return replace(found, notes=(*chosen[1], *found.notes))
+    idx_file = idx.choose_images_file(folder)
+    if idx_file is not None:
+        raw = idx.load_idx(idx_file[0], options.size, options.limit)
+        return replace(raw, notes=(*idx_file[1], *raw.notes))
     if sample_folder.is_overview(folder / sample_folder.OVERVIEW_FILE):
-        table, whole, lines = folder / sample_folder.TABLE_FILE, folder / JSON_LINES_FILE, folder / LINES_FILE
+        table, json_lines, lines = folder / sample_folder.TABLE_FILE, folder / JSON_LINES_FILE, folder / LINES_FILE
         if table.is_file():
             return _table(table, options)
         if lines.is_file():
-            return load_json_lines(whole) if whole.is_file() else load_text(lines)
-        if whole.is_file():
-            return _documents(whole, options)
+            return load_json_lines(json_lines) if json_lines.is_file() else load_text(lines)
+        if json_lines.is_file():
+            return _documents(json_lines, options)
     if options.raw_type in (RawExamples, RawDocuments) and documents.holds_pairs(folder):
         return documents.load_captioned_images(folder, options.size, options.limit)
     if holds_sounds(folder, PICTURES):
         options.check_type(RawSpeech)
         return _speech(folder, options)
-    inside = sorted(folder.iterdir())
-    written = [path for path in inside if path.is_file() and _holds_documents(path)]
-    if options.raw_type in (RawExamples, RawDocuments) and len(written) > 1:
-        raise InputError("one file of documents", len(written), f"Give one file, such as {written[0]}", file=folder)
-    if options.raw_type in (RawExamples, RawDocuments) and written:
-        return _documents(written[0], options)
-    texts = {path for path in inside if ".jsonl" in path.suffixes and path.is_file() and holds_texts(path)}
-    held = {kind: [path for path in inside if _ending(path) in kind.endings] for kind in FORMATS}
-    for kind in (kind for kind in FORMATS if kind.folders):
-        held[kind] = [path for path in held[kind] if path not in texts and path.is_file() and kind.holds(path)]
-    sets = [kind for kind in FORMATS if kind.folders and held[kind]]
-    if len(sets) > 1:
-        counts = " and ".join(f"{len(held[kind])} of {kind.raw_type.name}" for kind in sets)
+    paths = sorted(folder.iterdir())
+    document_files = [path for path in paths if path.is_file() and _holds_documents(path)]
+    if options.raw_type in (RawExamples, RawDocuments) and len(document_files) > 1:
+        raise InputError(
+            "one file of documents", len(document_files), f"Give one file, such as {document_files[0]}", file=folder
+        )
+    if options.raw_type in (RawExamples, RawDocuments) and document_files:
+        return _documents(document_files[0], options)
+    text_files = {path for path in paths if ".jsonl" in path.suffixes and path.is_file() and holds_texts(path)}
+    by_format = {fmt: [path for path in paths if _ending(path) in fmt.endings] for fmt in FORMATS}
+    for fmt in (fmt for fmt in FORMATS if fmt.folders):
+        by_format[fmt] = [
+            path for path in by_format[fmt] if path not in text_files and path.is_file() and fmt.holds(path)
+        ]
+    matched = [fmt for fmt in FORMATS if fmt.folders and by_format[fmt]]
+    if len(matched) > 1:
+        counts = " and ".join(f"{len(by_format[fmt])} of {fmt.raw_type.name}" for fmt in matched)
         raise InputError("files of one type", counts, "Use a folder with one type of files", file=folder)
-    for kind in sets:
-        options.check_type(kind.raw_type)
-        found = kind.read(folder, options)
-        return replace(found, notes=(*_skipped(inside, held[kind], kind), *found.notes))
+    for fmt in matched:
+        options.check_type(fmt.raw_type)
+        raw = fmt.read(folder, options)
+        return replace(raw, notes=(*_skipped(paths, by_format[fmt], fmt), *raw.notes))
     if are_texts(_data_in(folder)):
         options.check_type(RawTexts)
         return load_text_folder(folder)
-    tables = [path for kind in FORMATS if kind.raw_type is not RawImages for path in held[kind]]
-    if tables and not any(path.is_dir() or _ending(path) in PICTURES for path in inside):
-        filled = min((path for path in tables if path.stat().st_size), default=min(tables))
+    table_files = [path for fmt in FORMATS if fmt.raw_type is not RawImages for path in by_format[fmt]]
+    if table_files and not any(path.is_dir() or _ending(path) in PICTURES for path in paths):
+        filled = min((path for path in table_files if path.stat().st_size), default=min(table_files))
         if (folder / MANIFEST).is_file() and _ending(filled) != ".parquet":
             raise InputError(
                 f"contains sample shards in the format {_ending(filled)}, which cannot be read together",
@@ -258,22 +262,27 @@ def _find_in_folder(folder: pathlib.Path, options: ReadOptions) -> RawExamples:
             )
         raise InputError(expected="images, texts or structures", remedy=f"Give one file, such as {filled}", file=folder)
     if options.raw_type in (RawExamples, RawDocuments):
-        _refuse_captions(folder, inside)
+        _refuse_captions(folder, paths)
     return load_image_folder(folder, options.size, options.limit)
 
 
 def _data_in(folder: pathlib.Path) -> list[pathlib.Path]:
     """Return the files of a folder and its subfolders with a known data suffix."""
-    known = {ending for kind in FORMATS for ending in kind.endings}
-    places = [folder, *(path for path in sorted(folder.iterdir()) if path.is_dir())]
-    inside = (path for place in places if not place.name.startswith(".") or place == folder for path in place.iterdir())
-    return [path for path in inside if path.is_file() and not path.name.startswith(".") and _ending(path) in known]
+    endings = {ending for fmt in FORMATS for ending in fmt.endings}
+    folders = [folder, *(path for path in sorted(folder.iterdir()) if path.is_dir())]
+    paths = (
+        path
+        for subfolder in folders
+        if not subfolder.name.startswith(".") or subfolder == folder
+        for path in subfolder.iterdir()
+    )
+    return [path for path in paths if path.is_file() and not path.name.startswith(".") and _ending(path) in endings]
 
 
-def _refuse_captions(folder: pathlib.Path, inside: list[pathlib.Path]) -> None:
+def _refuse_captions(folder: pathlib.Path, paths: list[pathlib.Path]) -> None:
     """Raise InputError on subfolders of captioned images: as class folders, they would lose their captions."""
-    shown = [path for path in inside if path.is_dir() and not path.name.startswith(".")]
-    captioned = [path for path in shown if documents.holds_pairs(path)]
+    subfolders = [path for path in paths if path.is_dir() and not path.name.startswith(".")]
+    captioned = [path for path in subfolders if documents.holds_pairs(path)]
     if captioned:
         largest = max(captioned, key=lambda path: len(list(path.iterdir())))
         raise InputError(
@@ -283,17 +292,17 @@ def _refuse_captions(folder: pathlib.Path, inside: list[pathlib.Path]) -> None:
         )
 
 
-def _skipped(inside: list[pathlib.Path], read: list[pathlib.Path], kind: Format) -> tuple[str, ...]:
+def _skipped(paths: list[pathlib.Path], used: list[pathlib.Path], fmt: Format) -> tuple[str, ...]:
     """Return a note on the other files of a folder, except files that feller writes."""
-    others = sorted({*inside}.difference(read))
-    if any(map(sample_folder.is_overview, others)):
-        others = [
+    skipped = sorted({*paths}.difference(used))
+    if any(map(sample_folder.is_overview, skipped)):
+        skipped = [
             path
-            for path in others
+            for path in skipped
             if path.name != sample_folder.OVERVIEW_FILE and not sample_folder.SAMPLE_FILE_NAMES.fullmatch(path.name)
         ]
-    if not others:
+    if not skipped:
         return ()
-    names = abbreviated([path.name for path in others], MAX_NAMED_FILES)
-    what = "file that is" if len(others) == 1 else "files that are"
-    return (f"skipped {len(others)} {what} not {kind.raw_type.name}: {names}",)
+    names = abbreviated([path.name for path in skipped], MAX_NAMED_FILES)
+    phrase = "file that is" if len(skipped) == 1 else "files that are"
+    return (f"skipped {len(skipped)} {phrase} not {fmt.raw_type.name}: {names}",)

@@ -55,16 +55,16 @@ def check_frame(frame: pd.DataFrame) -> None:
             found=f"{rows:,} rows and {columns:,} columns",
             remedy="Check how the DataFrame was read or filtered: df.shape",
         )
-    wrong = next((name for name in frame.columns if not isinstance(name, str)), None)
-    if wrong is not None:
-        several = isinstance(frame.columns, pd.MultiIndex)
-        flat = "df.columns = ['_'.join(map(str, name)) for name in df.columns]" if several else "df.columns.map(str)"
+    invalid = next((name for name in frame.columns if not isinstance(name, str)), None)
+    if invalid is not None:
+        is_multi = isinstance(frame.columns, pd.MultiIndex)
+        code = "df.columns = ['_'.join(map(str, name)) for name in df.columns]" if is_multi else "df.columns.map(str)"
         raise UsageError(
             argument="data",
-            column=str(wrong),
+            column=str(invalid),
             expected="a DataFrame with strings as column names",
-            found="a MultiIndex" if several else f"{type(wrong).__name__} {wrong!r}",
-            remedy=f"Rename the columns: {flat if several else f'df.columns = {flat}'}",
+            found="a MultiIndex" if is_multi else f"{type(invalid).__name__} {invalid!r}",
+            remedy=f"Rename the columns: {code if is_multi else f'df.columns = {code}'}",
         )
 
 
@@ -79,30 +79,29 @@ def with_index(frame: pd.DataFrame, names: Collection[str] | None = None) -> tup
         UsageError: If an index level has the name of a column.
     """
     index = frame.index
-    named = [name for name in index.names if isinstance(name, str) and (names is None or name in names)]
-    twice = next((name for name in named if names is None and name in frame.columns), None)
-    if twice is not None:
+    levels = [name for name in index.names if isinstance(name, str) and (names is None or name in names)]
+    duplicate = next((name for name in levels if names is None and name in frame.columns), None)
+    if duplicate is not None:
         raise UsageError(
             argument="data",
-            column=twice,
+            column=duplicate,
             expected="distinct names of index levels and columns",
-            found=f"both named {twice!r}",
-            remedy=f"Drop or rename the level: df.reset_index({twice!r}, drop=True)",
+            found=f"both named {duplicate!r}",
+            remedy=f"Drop or rename the level: df.reset_index({duplicate!r}, drop=True)",
         )
-    named = [name for name in named if name not in frame.columns]
-    lost = [name for name in index.names if name not in named]
+    levels = [name for name in levels if name not in frame.columns]
+    dropped = [name for name in index.names if name not in levels]
     notes: tuple[str, ...] = ()
-    if named:
-        several = len(named) > 1
-        what = (
-            f"the index level{'s' if several else ''} {', '.join(named)} became {'columns' if several else 'a column'}"
-        )
-        notes = (f"{what}, as by df.reset_index(); drop {'them' if several else 'it'} beforehand if unwanted",)
-        unnamed = [level for level in range(index.nlevels) if index.names[level] in lost]
+    if levels:
+        is_plural = len(levels) > 1
+        became = "columns" if is_plural else "a column"
+        change = f"the index level{'s' if is_plural else ''} {', '.join(levels)} became {became}"
+        notes = (f"{change}, as by df.reset_index(); drop {'them' if is_plural else 'it'} beforehand if unwanted",)
+        unnamed = [level for level in range(index.nlevels) if index.names[level] in dropped]
         frame = (frame.droplevel([*unnamed]) if unnamed else frame).reset_index()  # pyrefly: ignore
-    if names is None and lost and not (index.nlevels == 1 and pd.api.types.is_integer_dtype(index.dtype)):
+    if names is None and dropped and not (index.nlevels == 1 and pd.api.types.is_integer_dtype(index.dtype)):
         notes += ("dropped the unnamed index; to keep it as a column, name it with df.rename_axis(...)",)
-    return (frame if named else frame.reset_index(drop=True)), notes
+    return (frame if levels else frame.reset_index(drop=True)), notes
 
 
 def is_in_memory(data: object) -> TypeGuard[InMemoryData]:
@@ -119,8 +118,8 @@ def said_of(data: InMemoryData) -> str:
     """Describe in-memory data for error messages, in place of a file name."""
     if isinstance(data, dict):
         return f"your dict of {', '.join(map(str, data))}"
-    kind = type(data).__name__
-    name = {"ndarray": "array", "Tensor": "tensor"}.get(kind, kind)
+    type_name = type(data).__name__
+    name = {"ndarray": "array", "Tensor": "tensor"}.get(type_name, type_name)
     return f"your {name} {list(data.shape)}" if hasattr(data, "shape") else f"your {name} of {len(data)}"
 
 
@@ -136,11 +135,11 @@ def sheet_in(data: Any) -> Sheet | None:
     names = [name.strip().lower() for name in data.columns]
     if len(names) < 2 or {TEXT_NAME, CIF} & {*names} or all_numbers(names):
         return None
-    rest = [name for name in names if name not in LABEL_NAMES]
-    if len(rest) == 1 and not pd.api.types.is_numeric_dtype(data.iloc[:, names.index(rest[0])]):
+    columns = [name for name in names if name not in LABEL_NAMES]
+    if len(columns) == 1 and not pd.api.types.is_numeric_dtype(data.iloc[:, names.index(columns[0])]):
         return None
-    first = sheet_of(data.head(1)).head(1)[0]
-    return None if any(BEGINS in cell for cell in first) else sheet_of(data)
+    first_row = sheet_of(data.head(1)).head(1)[0]
+    return None if any(BEGINS in cell for cell in first_row) else sheet_of(data)
 
 
 @dataclass(frozen=True)
@@ -195,12 +194,12 @@ def save(data: InMemoryData, folder: pathlib.Path) -> pathlib.Path:
             raise InputError(f"cannot write {file} ({error.strerror or error})", remedy="Free disk space") from error
         return file
     arrays = arrays_of(data)
-    words = arrays.get("samples")
-    if words is not None and words.ndim == 1 and words.dtype.kind == "U":
-        file, labels = _place(folder, "jsonl"), arrays.get("labels", np.full(len(words), None))
+    texts = arrays.get("samples")
+    if texts is not None and texts.ndim == 1 and texts.dtype.kind == "U":
+        file, labels = _place(folder, "jsonl"), arrays.get("labels", np.full(len(texts), None))
         lines = (
             {"text": text} | ({} if label is None else {"label": label})
-            for text, label in zip(words.tolist(), labels.tolist(), strict=True)
+            for text, label in zip(texts.tolist(), labels.tolist(), strict=True)
         )
         replace_file(file, "".join(json.dumps(line) + "\n" for line in lines))
         return file
@@ -224,43 +223,45 @@ def plain_arrays(data: InMemoryData) -> dict[str, np.ndarray] | None:
     if isinstance(data, pd.DataFrame | pd.Series):
         return None
     arrays = {name.lower(): array for name, array in arrays_of(data).items()}
-    texts = any(array.ndim == 1 and array.dtype.kind == "U" for array in (arrays.get("samples"),) if array is not None)
-    return None if texts or "sound" in arrays else arrays
+    has_texts = any(
+        array.ndim == 1 and array.dtype.kind == "U" for array in (arrays.get("samples"),) if array is not None
+    )
+    return None if has_texts or "sound" in arrays else arrays
 
 
-def _place(folder: pathlib.Path, kind: str) -> pathlib.Path:
+def _place(folder: pathlib.Path, suffix: str) -> pathlib.Path:
     """Create a folder, without earlier data files, and return the path of the new one."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in FILES.values():
         (folder / name).unlink(missing_ok=True)
-    return folder / FILES[kind]
+    return folder / FILES[suffix]
 
 
 def _check_names(names: list[str]) -> None:
     """Raise UsageError if a dict has no examples, or unknown keys."""
     if not any(name in PRIMARY_KEYS for name in names):
-        wrong = names[0] if names else ""
-        raise UsageError.unknown_name("data", wrong, PRIMARY_KEYS, alternatives=", the examples")
-    plain = any(name in SAMPLES for name in names)
-    known = [*SAMPLES, *LABELS, *OTHERS, *EXTRA_KEYS]
+        first_name = names[0] if names else ""
+        raise UsageError.unknown_name("data", first_name, PRIMARY_KEYS, alternatives=", the examples")
+    has_samples = any(name in SAMPLES for name in names)
+    allowed = [*SAMPLES, *LABELS, *OTHERS, *EXTRA_KEYS]
     for name in names:
-        if plain and name not in known:
-            raise UsageError.unknown_name("data", name, known, alternatives=" besides the examples")
+        if has_samples and name not in allowed:
+            raise UsageError.unknown_name("data", name, allowed, alternatives=" besides the examples")
 
 
 def _array(name: Any, leaf: Any) -> np.ndarray:
     """Convert the value of a dict key to a numeric or string array; UsageError if it is neither."""
-    found = leaf.detach().cpu().numpy() if isinstance(leaf, Tensor) else np.asarray(leaf)
-    if found.dtype != object:
-        return found
-    if all(isinstance(word, str) for word in found.flat):
-        return found.astype(str)
+    array = leaf.detach().cpu().numpy() if isinstance(leaf, Tensor) else np.asarray(leaf)
+    if array.dtype != object:
+        return array
+    if all(isinstance(word, str) for word in array.flat):
+        return array.astype(str)
     try:
-        return found.astype(float)
+        return array.astype(float)
     except (TypeError, ValueError) as error:
         raise UsageError(
             argument="data" if name == "samples" else str(name),
             expected="only numbers, or only strings",
-            found=f"Python objects, such as {type(next(iter(found.flat))).__name__}",
+            found=f"Python objects, such as {type(next(iter(array.flat))).__name__}",
             remedy="Pass a DataFrame for columns of different types: pd.DataFrame(data)",
         ) from error

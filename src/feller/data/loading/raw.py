@@ -343,8 +343,8 @@ def object_array(values: Sequence[object]) -> np.ndarray:
 
 def properties_of(rows: Sequence[dict[str, float]]) -> dict[str, np.ndarray]:
     """Collect the properties of all rows into one array [n] per property name; NaN where a row lacks a property."""
-    names = dict.fromkeys(name for one in rows for name in one)
-    return {name: np.array([one.get(name, np.nan) for one in rows]) for name in names}
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: np.array([row.get(name, np.nan) for row in rows]) for name in names}
 
 
 Kind = TypeVar("Kind", bound=RawExamples)
@@ -359,11 +359,11 @@ def expect(raw: RawExamples, kind: type[Kind]) -> Kind:
 
 def check_rows(right: np.ndarray, where: str, expected: str) -> None:
     """Raise an InputError that names the first row of the mask `right` [n, ...] with a False entry, if there is one."""
-    wrong = np.flatnonzero(~right.reshape(len(right), -1).all(1))
-    if len(wrong):
-        count = f"; {len(wrong)} rows in all" if len(wrong) > 1 else ""
+    bad_rows = np.flatnonzero(~right.reshape(len(right), -1).all(1))
+    if len(bad_rows):
+        count = f"; {len(bad_rows)} rows in all" if len(bad_rows) > 1 else ""
         raise InputError(
-            expected, f"other values{count}", "Correct or remove the row", file=where, row=int(wrong[0]) + 1
+            expected, f"other values{count}", "Correct or remove the row", file=where, row=int(bad_rows[0]) + 1
         )
 
 
@@ -381,8 +381,8 @@ def prefix_lengths(valid: np.ndarray, where: str, what: str) -> np.ndarray:
         InputError: If a valid part follows padding, or an example has no valid part.
     """
     lengths = valid.sum(1)
-    first = valid == (np.arange(valid.shape[1]) < lengths[:, None])
-    check_rows(first & valid[:, :1], where, f"at least one valid entry of {what}, all at the beginning")
+    is_prefix = valid == (np.arange(valid.shape[1]) < lengths[:, None])
+    check_rows(is_prefix & valid[:, :1], where, f"at least one valid entry of {what}, all at the beginning")
     return lengths
 
 

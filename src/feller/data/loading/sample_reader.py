@@ -37,9 +37,9 @@ def read_samples(path: pathlib.Path, modality: Modality) -> tuple[State, Cond]:
         InputError: If the samples are damaged or of another type of data.
     """
     if (path / MANIFEST).is_file():
-        found = open_shards(path)
-        found.verify()
-        values, given = zip(*(read_samples(one, modality) for one in found), strict=True)
+        shards = open_shards(path)
+        shards.verify()
+        values, given = zip(*(read_samples(shard, modality) for shard in shards), strict=True)
         return concatenate(*values), concatenate(*given)
     if modality.has_own_loader:
         data = read_with(modality, str(path))
@@ -81,15 +81,19 @@ def value_converter(theirs: Modality, ours: Modality) -> ValueConverter:
         UsageError: If the modalities are not compatible.
     """
     if (labelled := theirs.view(LabelledImages)) is not None:
-        inner = value_converter(labelled.images, ours)
-        return lambda values: inner(values["image"])
-    for kind in (Molecules, Crystals):
-        if (those := theirs.view(kind)) and (these := ours.view(kind)):
-            return _of_elements(those, these)
-    if (columns := theirs.view(Points)) and (our_columns := ours.view(Points)):
-        return _of_columns(columns, our_columns)
-    if (shown := theirs.view(Images)) and (our_images := ours.view(Images)) and shown.shape == our_images.shape:
-        ratio, code, levels = our_images.levels / shown.levels, our_images.code, our_images.levels
+        convert_image = value_converter(labelled.images, ours)
+        return lambda values: convert_image(values["image"])
+    for modality_class in (Molecules, Crystals):
+        if (their_view := theirs.view(modality_class)) and (our_view := ours.view(modality_class)):
+            return _of_elements(their_view, our_view)
+    if (their_points := theirs.view(Points)) and (our_points := ours.view(Points)):
+        return _of_columns(their_points, our_points)
+    if (
+        (their_images := theirs.view(Images))
+        and (our_images := ours.view(Images))
+        and their_images.shape == our_images.shape
+    ):
+        ratio, code, levels = our_images.levels / their_images.levels, our_images.code, our_images.levels
         return lambda values: code.encode(values.float() * ratio, levels)
     if theirs.comparison_key == ours.comparison_key:
         return ours.encode
@@ -104,21 +108,21 @@ def _of_elements(theirs: Any, ours: Any) -> ValueConverter:
         raise UsageError(
             f"the model was trained without the elements {', '.join(unknown)}, which {theirs.display_name} may have"
         )
-    places = torch.tensor([ours.elements.index(symbol) for symbol in theirs.elements])
+    indices = torch.tensor([ours.elements.index(symbol) for symbol in theirs.elements])
 
-    def see(values: State) -> State:
+    def convert(values: State) -> State:
         element: Tensor = values["element"]
-        return ours.encode({**values, "element": places.to(element.device)[element]})
+        return ours.encode({**values, "element": indices.to(element.device)[element]})
 
-    return see
+    return convert
 
 
 def _of_columns(theirs: Points, ours: Points) -> ValueConverter:
     missing = [name for name in ours.columns if name not in theirs.columns]
     if missing:
         raise UsageError(f"the model needs the column {missing[0]!r}, but the data have {', '.join(theirs.columns)}")
-    places = [theirs.columns.index(name) for name in ours.columns]
-    return lambda values: ours.encode(values[:, places])
+    indices = [theirs.columns.index(name) for name in ours.columns]
+    return lambda values: ours.encode(values[:, indices])
 
 
 def _size(modality: Modality) -> str:

@@ -71,42 +71,42 @@ def select_target(data: Dataset, names: tuple[str, ...]) -> Dataset:
         InputError: If no example has the target, or all have the same value.
     """
     candidates = _candidate_targets(data)
-    chosen = {
+    selected = {
         name: tuple(classes.split(",")) if classes else () for name, _, classes in (n.partition("=") for n in names)
     }
-    for name in chosen:
+    for name in selected:
         if name not in candidates:
             raise UsageError.unknown_name("target", name, candidates)
-    classes = {name: _classes(data.modality, name) for name in chosen}
-    if len(chosen) < len(names) or (any(classes.values()) and len(names) > 1):
+    classes = {name: _classes(data.modality, name) for name in selected}
+    if len(selected) < len(names) or (any(classes.values()) and len(names) > 1):
         raise UsageError(
             "distinct numeric targets, or a single target with classes", ", ".join(names), argument="target"
         )
     if any(classes.values()):
-        target = _target_of_classes(names[0].partition("=")[0], *classes.values(), *chosen.values())
-    elif any(chosen.values()):
+        target = _target_of_classes(names[0].partition("=")[0], *classes.values(), *selected.values())
+    elif any(selected.values()):
         raise UsageError(
             "classes can be selected for a categorical target only; this target is numeric", place=names[0]
         )
     else:
         target = None
-    values = _target_values(candidates, tuple(chosen), target)
-    there = torch.stack(list(values.values())).isfinite().all(0)
-    if not there.any():
+    values = _target_values(candidates, tuple(selected), target)
+    has_target = torch.stack(list(values.values())).isfinite().all(0)
+    if not has_target.any():
         raise InputError(f"no example has {', '.join(names)}", remedy="Choose a target that some examples have")
-    lost = len(data) - int(there.sum())
-    notes = (f"dropped {lost:,} examples without {', '.join(names)}",) if lost else ()
-    target = target or _target_of_numbers({name: numbers[there] for name, numbers in values.items()})
-    notes = (*_notes_without(data, tuple(chosen)), *notes)
-    found = replace(data, properties={**data.properties, **values}, target=target, notes=notes)
-    return _drop_target(found).subset(there.nonzero()[:, 0])
+    num_dropped = len(data) - int(has_target.sum())
+    notes = (f"dropped {num_dropped:,} examples without {', '.join(names)}",) if num_dropped else ()
+    target = target or _target_of_numbers({name: column[has_target] for name, column in values.items()})
+    notes = (*_notes_without(data, tuple(selected)), *notes)
+    labelled = replace(data, properties={**data.properties, **values}, target=target, notes=notes)
+    return _drop_target(labelled).subset(has_target.nonzero()[:, 0])
 
 
-def _notes_without(data: Dataset, chosen: tuple[str, ...]) -> tuple[str, ...]:
+def _notes_without(data: Dataset, selected: tuple[str, ...]) -> tuple[str, ...]:
     """Return the notes of a dataset; the note on unused properties no longer lists the targets."""
     all_unused = unused_properties_note(data.properties)
-    unused = unused_properties_note([name for name in data.properties if name not in chosen])
-    return tuple(new for note in data.notes for new in (unused if note in all_unused else (note,)))
+    unused = unused_properties_note([name for name in data.properties if name not in selected])
+    return tuple(kept_note for note in data.notes for kept_note in (unused if note in all_unused else (note,)))
 
 
 def read_with_target(source: str, modality: Modality, target: Target, size: int | None = None) -> Dataset:
@@ -118,71 +118,73 @@ def read_with_target(source: str, modality: Modality, target: Target, size: int 
     """
     data = read(source, longest=size, like=_modality_with_target(modality, target))
     candidates = _candidate_targets(data)
-    gone = [name for name in target.names if name not in candidates]
-    if gone:
-        raise InputError(f"has no values of the target {', '.join(gone)}, which the evaluation needs", file=source)
+    absent = [name for name in target.names if name not in candidates]
+    if absent:
+        raise InputError(f"has no values of the target {', '.join(absent)}, which the evaluation needs", file=source)
     values = _target_values(candidates, target.names, target)
-    there = torch.stack(list(values.values())).isfinite().all(0)
-    found = replace(data, properties={**data.properties, **values}, target=target)
-    return replace(_drop_target(found), modality=modality).subset(there.nonzero()[:, 0])
+    has_target = torch.stack(list(values.values())).isfinite().all(0)
+    labelled = replace(data, properties={**data.properties, **values}, target=target)
+    return replace(_drop_target(labelled), modality=modality).subset(has_target.nonzero()[:, 0])
 
 
 def _candidate_targets(data: Dataset) -> dict[str, Tensor]:
     """Return all possible targets, [n] each; classes as indices."""
     candidates = dict(data.properties)
-    kind = data.modality
-    if (points := kind.view(Points)) is not None:
+    modality = data.modality
+    if (points := modality.view(Points)) is not None:
         candidates |= {name: data.values[:, i].double() for i, name in enumerate(points.columns)}
-    if (table := kind.view(Table)) is not None:
+    if (table := modality.view(Table)) is not None:
         candidates |= {name: data.values[:, j].double() for j, name in _words(table).items()}
-    if getattr(kind, "classes", ()) and LABEL in data.given:
+    if getattr(modality, "classes", ()) and LABEL in data.given:
         candidates[LABEL] = data.given[LABEL].double()
     return candidates
 
 
-def _words(kind: Table) -> dict[int, str]:
-    return {j: one.name for j, one in enumerate(kind.schema.modelled) if isinstance(one, Categorical | Boolean)}
+def _words(table: Table) -> dict[int, str]:
+    return {
+        j: column.name for j, column in enumerate(table.schema.modelled) if isinstance(column, Categorical | Boolean)
+    }
 
 
-def _classes(kind: Any, name: str) -> tuple[str, ...]:
+def _classes(modality: Any, name: str) -> tuple[str, ...]:
     """Return the classes of a target, empty if it is numeric; missing cells have no class."""
-    if name == LABEL and getattr(kind, "classes", ()):
-        return kind.classes
-    if (table := kind.view(Table)) is not None and name in _words(table).values():
+    if name == LABEL and getattr(modality, "classes", ()):
+        return modality.classes
+    if (table := modality.view(Table)) is not None and name in _words(table).values():
         return tuple(table.schema.modelled[table.schema.place(name)].value_names)
     return ()
 
 
-def _target_of_classes(name: str, classes: tuple[str, ...], chosen: tuple[str, ...]) -> Target:
-    for one in chosen:
-        if one not in classes:
-            raise UsageError.unknown_name(name, one, classes)
-    if chosen and len({*chosen}) < max(2, len(chosen)):
-        raise UsageError(f"at least two distinct classes of {name}", ", ".join(chosen), argument="target")
-    return Target((name,), classes=chosen or classes, all_classes=classes if chosen else ())
+def _target_of_classes(name: str, classes: tuple[str, ...], selected: tuple[str, ...]) -> Target:
+    for label in selected:
+        if label not in classes:
+            raise UsageError.unknown_name(name, label, classes)
+    if selected and len({*selected}) < max(2, len(selected)):
+        raise UsageError(f"at least two distinct classes of {name}", ", ".join(selected), argument="target")
+    return Target((name,), classes=selected or classes, all_classes=classes if selected else ())
 
 
 def _target_of_numbers(values: dict[str, Tensor]) -> Target:
-    names, numbers = tuple(values), torch.stack(list(values.values()))
-    scales = numbers.std(1, correction=0)
-    same = [name for name, scale in zip(names, scales.tolist(), strict=True) if not scale > 0]
-    if same:
+    names, columns = tuple(values), torch.stack(list(values.values()))
+    scales = columns.std(1, correction=0)
+    constant = [name for name, scale in zip(names, scales.tolist(), strict=True) if not scale > 0]
+    if constant:
         raise InputError(
-            f"all examples have the same {same[0]}; there is nothing to predict", remedy="Remove this target"
+            f"all examples have the same {constant[0]}; there is nothing to predict", remedy="Remove this target"
         )
-    return Target(names, tuple(numbers.mean(1).tolist()), tuple(scales.tolist()))
+    return Target(names, tuple(columns.mean(1).tolist()), tuple(scales.tolist()))
 
 
 def _target_values(candidates: dict[str, Tensor], names: tuple[str, ...], target: Target | None) -> dict[str, Tensor]:
     """Return the target values; classes as indices into the target's classes, NaN if not selected."""
     if target is None or not target.classes:
         return {name: candidates[name] for name in names}
-    known = target.all_classes or target.classes
-    places = [target.classes.index(one) if one in target.classes else math.nan for one in known]
-    numbers = candidates[names[0]]
-    there = (numbers >= 0) & (numbers < len(known))
-    found = torch.tensor(places, dtype=torch.float64)[numbers.where(there, 0.0).long()]
-    return {names[0]: found.where(there, math.nan)}
+    all_classes = target.all_classes or target.classes
+    indices = [target.classes.index(label) if label in target.classes else math.nan for label in all_classes]
+    codes = candidates[names[0]]
+    is_known = (codes >= 0) & (codes < len(all_classes))
+    targets = torch.tensor(indices, dtype=torch.float64)[codes.where(is_known, 0.0).long()]
+    return {names[0]: targets.where(is_known, math.nan)}
 
 
 def _drop_target(data: Dataset) -> Dataset:
@@ -190,21 +192,21 @@ def _drop_target(data: Dataset) -> Dataset:
     modality: Any = data.modality
     names = () if data.target is None else data.target.names
     if modality.view(Points) is not None:
-        kept = [i for i, name in enumerate(modality.columns) if name not in names]
-        if not kept:
+        indices = [i for i, name in enumerate(modality.columns) if name not in names]
+        if not indices:
             raise UsageError(
                 f"all columns are targets ({', '.join(names)}); no column is left to predict the targets from"
             )
         modality = replace(
             modality,
-            columns=tuple(modality.columns[i] for i in kept),
-            mean=tuple(modality.mean[i] for i in kept),
-            scale=tuple(modality.scale[i] for i in kept),
+            columns=tuple(modality.columns[i] for i in indices),
+            mean=tuple(modality.mean[i] for i in indices),
+            scale=tuple(modality.scale[i] for i in indices),
         )
-        data = replace(data, values=data.values[:, kept])
+        data = replace(data, values=data.values[:, indices])
     if getattr(modality, "classes", ()):
         modality = replace(modality, classes=())
-    return replace(data, modality=modality, given={name: part for name, part in data.given.items() if name != LABEL})
+    return replace(data, modality=modality, given={name: cond for name, cond in data.given.items() if name != LABEL})
 
 
 def _modality_with_target(modality: Any, target: Target) -> Modality:

@@ -65,15 +65,15 @@ def check_class(kind: Any) -> type[Modality]:
             remedy=f"Write metrics = ({name},), with the comma",
         )
     names = [getattr(metric, "__name__", type(metric).__name__) for metric in kind.metrics]
-    if wrong := next((name for k, name in enumerate(names) if not name.isidentifier() or name in names[:k]), None):
+    if invalid := next((name for k, name in enumerate(names) if not name.isidentifier() or name in names[:k]), None):
         raise InputError(
             argument=qualified_name(kind),
             expected="metrics: functions with distinct names, which reports use",
-            found="a function without a name" if not wrong.isidentifier() else f"two functions named {wrong}",
+            found="a function without a name" if not invalid.isidentifier() else f"two functions named {invalid}",
             remedy="Write def distance(samples, real): ...",
         )
-    frozen = is_dataclass(kind) and getattr(kind, "__dataclass_params__").frozen  # noqa: B009 - not known to types
-    if not frozen:
+    is_frozen = is_dataclass(kind) and getattr(kind, "__dataclass_params__").frozen  # noqa: B009 - not known to types
+    if not is_frozen:
         raise InputError(
             argument=qualified_name(kind),
             expected="a frozen dataclass, since its fields are saved with the run",
@@ -122,10 +122,10 @@ def read_with(modality: Modality, source: str, *, fit: bool = False) -> Dataset:
         raw = _call_load(modality, str(path))
     if fit:
         with user_call(modality, "fit"):
-            learned = modality.fit(raw)
-        if type(learned) is not type(modality):
-            raise _wrong_result(modality, "fit", f"a {type(modality).__name__}", _describe(learned))
-        modality = learned
+            fitted = modality.fit(raw)
+        if type(fitted) is not type(modality):
+            raise _wrong_result(modality, "fit", f"a {type(modality).__name__}", _describe(fitted))
+        modality = fitted
     check_given(modality, raw)
     data = Dataset(raw.values, raw.given, modality, raw.notes, properties=_numbers(raw))
     check_states(data)
@@ -169,8 +169,8 @@ def _call_load(modality: Modality, source: str) -> RawData:
         raise _wrong_result(modality, "load", "a feller.RawData", _describe(raw))
     tensors = [leaf for leaf in leaves(raw.values) if isinstance(leaf, Tensor)]
     if len(tensors) != len([*leaves(raw.values)]) or any(not leaf.ndim for leaf in tensors):
-        arrays = any(isinstance(leaf, np.ndarray) for leaf in leaves(raw.values))
-        remedy = "Write RawData(torch.as_tensor(values))" if arrays else None
+        has_arrays = any(isinstance(leaf, np.ndarray) for leaf in leaves(raw.values))
+        remedy = "Write RawData(torch.as_tensor(values))" if has_arrays else None
         expected = "values as a tensor [n, ...], or a dict of tensors"
         raise _wrong_result(modality, "load", expected, _describe(raw.values), remedy)
     if len({len(leaf) for leaf in tensors}) != 1 or not len(tensors[0]):
@@ -178,14 +178,14 @@ def _call_load(modality: Modality, source: str) -> RawData:
             modality, "load", "at least one example, and equally many in each tensor", _describe(raw.values)
         )
     for leaf in tensors:
-        bad = leaf.is_floating_point() and ~leaf.isfinite().reshape(len(leaf), -1).all(1)
-        if isinstance(bad, Tensor) and bad.any():
+        is_invalid = leaf.is_floating_point() and ~leaf.isfinite().reshape(len(leaf), -1).all(1)
+        if isinstance(is_invalid, Tensor) and is_invalid.any():
             raise InputError(
                 argument=qualified_name(type(modality), "load"),
                 file=source,
-                row=int(bad.nonzero()[0]),
+                row=int(is_invalid.nonzero()[0]),
                 expected="finite numbers",
-                found=f"{int(bad.sum())} of {len(leaf)} examples with NaN or infinite values",
+                found=f"{int(is_invalid.sum())} of {len(leaf)} examples with NaN or infinite values",
                 remedy="Remove or fill these examples, and say so in the notes of RawData",
             )
     return raw
@@ -193,18 +193,18 @@ def _call_load(modality: Modality, source: str) -> RawData:
 
 def _from_arrays(modality: Modality, arrays: Mapping[str, np.ndarray], source: str) -> RawData:
     """Convert arrays written by `Modality.arrays` back to values and conditions."""
-    rest = dict(arrays)
+    remaining = dict(arrays)
     given: Cond = {}
     for name, classes in modality.conditions.items():
-        words = next((rest.pop(key) for key in (name, f"{name}s") if key in rest), None)
-        if words is not None:
-            numbers = [class_number(word, classes) for word in words.tolist()]
-            if None in numbers:
-                raise unknown_class(InputError, name, words.tolist()[numbers.index(None)], classes).with_context(
+        labels = next((remaining.pop(key) for key in (name, f"{name}s") if key in remaining), None)
+        if labels is not None:
+            indices = [class_number(word, classes) for word in labels.tolist()]
+            if None in indices:
+                raise unknown_class(InputError, name, labels.tolist()[indices.index(None)], classes).with_context(
                     file=source
                 )
-            given[name] = torch.tensor(numbers, dtype=torch.int64)
-    values = {name: torch.from_numpy(leaf) for name, leaf in rest.items()}
+            given[name] = torch.tensor(indices, dtype=torch.int64)
+    values = {name: torch.from_numpy(leaf) for name, leaf in remaining.items()}
     return RawData(values.get("samples", values) if len(values) == 1 else values, given)
 
 
@@ -213,63 +213,63 @@ def check_given(modality: Modality, raw: RawData) -> None:
     n = num_examples(raw.values)
     with user_call(modality, "conditions"):
         conditions = modality.conditions
-    for name, numbers in raw.given.items():
+    for name, labels in raw.given.items():
         if name not in conditions:
             raise _wrong_result(
                 modality, "conditions", f"the classes of {name}, a condition that load returns", _describe(conditions)
             )
-        right = isinstance(numbers, Tensor) and numbers.shape == (n,) and numbers.dtype == torch.int64
-        if not right or not bool(((numbers >= 0) & (numbers < len(conditions[name]))).all()):
-            wanted = f"{name} as int64 [{n}] from 0 to {len(conditions[name]) - 1}"
-            raise _wrong_result(modality, "load", wanted, _describe(numbers))
+        is_valid = isinstance(labels, Tensor) and labels.shape == (n,) and labels.dtype == torch.int64
+        if not is_valid or not bool(((labels >= 0) & (labels < len(conditions[name]))).all()):
+            expected = f"{name} as int64 [{n}] from 0 to {len(conditions[name]) - 1}"
+            raise _wrong_result(modality, "load", expected, _describe(labels))
 
 
 def check_states(data: Dataset) -> None:
     """Check shapes and dtypes of states and values on a few examples; InputError if a shape or dtype is wrong."""
-    modality, few = data.modality, data.subset(torch.arange(min(NUM_PROBED, len(data))))
+    modality, probe = data.modality, data.subset(torch.arange(min(NUM_PROBED, len(data))))
     with user_call(modality, "space"):
         space: Any = modality.space()
     if not isinstance(space, Space):
         example = f"feller.Euclidean({space})" if isinstance(space, tuple) else "feller.Euclidean((3,))"
         raise _wrong_result(modality, "space", "a feller space", found_instead(space), f"Return {example}")
     with user_call(modality, "space"):
-        wanted = space.sample_base(len(few), Rng(0).stream("shape"))
+        base = space.sample_base(len(probe), Rng(0).stream("shape"))
     with user_call(modality, "encode"):
-        state = modality.encode(few.values)
-    if _describe(state) != _describe(wanted):
-        raise _wrong_result(modality, "encode", f"a state of the space, {_describe(wanted)}", _describe(state))
+        state = modality.encode(probe.values)
+    if _describe(state) != _describe(base):
+        raise _wrong_result(modality, "encode", f"a state of the space, {_describe(base)}", _describe(state))
     if not all(bool(leaf.isfinite().all()) for leaf in leaves(state)):
         raise _wrong_result(modality, "encode", "finite numbers", "NaN or infinite values")
     with user_call(modality, "decode"):
         values = modality.decode(state)
-    if _shapes(values) != _shapes(few.values):
+    if _shapes(values) != _shapes(probe.values):
         raise _wrong_result(
-            modality, "decode", f"values of the shape that load returns, {_describe(few.values)}", _describe(values)
+            modality, "decode", f"values of the shape that load returns, {_describe(probe.values)}", _describe(values)
         )
     if type(modality).frame is not Modality.frame:
         with user_call(modality, "frame"):
-            frame: Any = modality.frame(values, few.given)
+            frame: Any = modality.frame(values, probe.given)
         if not isinstance(frame, pd.DataFrame):
             raise _wrong_result(modality, "frame", "a pandas.DataFrame", _describe(frame))
 
 
 def _wrong_result(modality: Modality, method: str, expected: str, found: str, remedy: str | None = None) -> InputError:
-    where = qualified_name(type(modality), method)
-    return InputError(argument=where, expected=expected, found=found, remedy=remedy or f"Return {expected}")
+    method_name = qualified_name(type(modality), method)
+    return InputError(argument=method_name, expected=expected, found=found, remedy=remedy or f"Return {expected}")
 
 
-def _describe(found: Any) -> str:
+def _describe(value: Any) -> str:
     """Describe a state, or another object, by shapes and types."""
-    if isinstance(found, Tensor):
-        return f"{[*found.shape]} of {str(found.dtype).removeprefix('torch.')}"
-    if isinstance(found, dict):
-        return "{" + ", ".join(f"{name}: {_describe(leaf)}" for name, leaf in sorted(found.items())) + "}"
-    return "None" if found is None else f"a {type(found).__name__}"
+    if isinstance(value, Tensor):
+        return f"{[*value.shape]} of {str(value.dtype).removeprefix('torch.')}"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name}: {_describe(leaf)}" for name, leaf in sorted(value.items())) + "}"
+    return "None" if value is None else f"a {type(value).__name__}"
 
 
-def _shapes(found: Any) -> Any:
-    return tree_map(lambda leaf: getattr(leaf, "shape", None), found)
+def _shapes(value: Any) -> Any:
+    return tree_map(lambda leaf: getattr(leaf, "shape", None), value)
 
 
 def _numbers(raw: RawData) -> dict[str, Tensor]:
-    return {name: torch.as_tensor(numbers).double() for name, numbers in raw.properties.items()}
+    return {name: torch.as_tensor(column).double() for name, column in raw.properties.items()}

@@ -29,22 +29,22 @@ def read_alignments(path: pathlib.Path) -> dict[str, tuple[Word, ...]]:
     Raises:
         InputError: If a line is malformed, or two lines name the same file.
     """
-    found: dict[str, tuple[Word, ...]] = {}
-    for number, entry in json_lines(path, FORMS):
-        with error_context(f"{path}: line {number}"):
-            named = isinstance(entry, dict) and isinstance(entry.get(FILE), str) and entry[FILE]
-            if not named or (WORDS in entry) == (PHONES in entry):
+    alignments: dict[str, tuple[Word, ...]] = {}
+    for line, entry in json_lines(path, FORMS):
+        with error_context(f"{path}: line {line}"):
+            has_name = isinstance(entry, dict) and isinstance(entry.get(FILE), str) and entry[FILE]
+            if not has_name or (WORDS in entry) == (PHONES in entry):
                 raise InputError(FORMS, repr(json.dumps(entry)[:40]))
             name = entry[FILE]
-            if name in found:
+            if name in alignments:
                 raise InputError(f"one line for {name}", "two", "Remove one")
             words = _words(entry[WORDS]) if WORDS in entry else _runs(_phones(entry[PHONES]))
             if all(word.is_silence for word in words):
                 raise InputError(f"words in {name}", "only silence")
-            found[name] = tuple(words)
-    if not found:
+            alignments[name] = tuple(words)
+    if not alignments:
         raise InputError("alignments, one per line", "none", file=path)
-    return found
+    return alignments
 
 
 def _words(entries: Any) -> list[Word]:
@@ -52,14 +52,14 @@ def _words(entries: Any) -> list[Word]:
         raise InputError("a list of words", repr(str(entries)[:40]))
     words = []
     for entry in entries:
-        right = isinstance(entry, list) and len(entry) == 4 and isinstance(entry[0], str)
-        if not right or not _are_frames(entry[1:3]):
+        is_entry = isinstance(entry, list) and len(entry) == 4 and isinstance(entry[0], str)
+        if not is_entry or not _are_frames(entry[1:3]):
             raise InputError("[word, start, length, phones]", json.dumps(entry)[:60])
-        text, start, length, inside = entry
-        phones = _phones(inside)
+        text, start, length, phone_entries = entry
+        phones = _phones(phone_entries)
         if text.lower() in SILENCES:
             phones = [TimedPhone(SIL, start, length)]
-        elif any(spoken.phone == SIL for spoken in phones):
+        elif any(timed.phone == SIL for timed in phones):
             raise InputError("words without silence inside", f"{text!r}", f"Write silence as a word {PAUSE!r}")
         word = Word("" if text.lower() in SILENCES else text, tuple(phones))
         if (word.start, word.end) != (start, start + length):
@@ -73,8 +73,8 @@ def _phones(entries: Any) -> list[TimedPhone]:
         raise InputError("a list of phones", repr(str(entries)[:40]))
     phones = []
     for entry in entries:
-        right = isinstance(entry, list) and len(entry) == 3 and isinstance(entry[0], str)
-        if not right or not _are_frames(entry[1:]):
+        is_entry = isinstance(entry, list) and len(entry) == 3 and isinstance(entry[0], str)
+        if not is_entry or not _are_frames(entry[1:]):
             raise InputError("[phone, start, length] in frames", json.dumps(entry)[:60])
         name, start, length = entry
         if name.lower() in UNKNOWN:
@@ -83,19 +83,19 @@ def _phones(entries: Any) -> list[TimedPhone]:
     return phones
 
 
-def _are_frames(numbers: list[Any]) -> bool:
+def _are_frames(frames: list[Any]) -> bool:
     """Return True if start and length are non-negative integers."""
-    return all(isinstance(n, int) and not isinstance(n, bool) for n in numbers) and numbers[1] >= 0 and numbers[0] >= 0
+    return all(isinstance(n, int) and not isinstance(n, bool) for n in frames) and frames[1] >= 0 and frames[0] >= 0
 
 
 def _runs(phones: list[TimedPhone]) -> list[Word]:
     """Group consecutive phones between silences into words without text."""
     runs: list[list[TimedPhone]] = []
-    for spoken in phones:
-        if runs and spoken.phone != SIL and runs[-1][-1].phone != SIL:
-            runs[-1].append(spoken)
+    for timed in phones:
+        if runs and timed.phone != SIL and runs[-1][-1].phone != SIL:
+            runs[-1].append(timed)
         else:
-            runs.append([spoken])
+            runs.append([timed])
     return [Word("", tuple(run)) for run in runs]
 
 
@@ -114,22 +114,22 @@ def fit_to_sound(words: Sequence[Word], frames: int, slack: int = SLACK) -> tupl
     Raises:
         InputError: If words overlap, have gaps between their phones, or exceed the recording by more than `slack`.
     """
-    placed: list[Word] = []
-    now = 0
+    fitted: list[Word] = []
+    end = 0
     for word in words:
         if not word.phones:
             raise InputError("phones for every word", f"none for {word.text!r}")
         _check_inside(word)
         if word.is_silence:  # silences are recomputed from the gaps
             continue
-        kept = _cut(word, frames, slack)
-        if kept.start < now:
+        trimmed = _cut(word, frames, slack)
+        if trimmed.start < end:
             raise InputError(
-                f"words after {_time(now)}, the end of the previous one", f"{word.text!r} at {_time(kept.start)}"
+                f"words after {_time(end)}, the end of the previous one", f"{word.text!r} at {_time(trimmed.start)}"
             )
-        placed += [*_silence(now, kept.start), kept]
-        now = kept.end
-    return (*placed, *_silence(now, frames))
+        fitted += [*_silence(end, trimmed.start), trimmed]
+        end = trimmed.end
+    return (*fitted, *_silence(end, frames))
 
 
 def _silence(start: int, end: int) -> tuple[Word, ...]:
@@ -137,14 +137,14 @@ def _silence(start: int, end: int) -> tuple[Word, ...]:
 
 
 def _check_inside(word: Word) -> None:
-    now = word.phones[0].start
-    for spoken in word.phones:
-        if spoken.start != now or spoken.length < 0:
+    end = word.phones[0].start
+    for timed in word.phones:
+        if timed.start != end or timed.length < 0:
             raise InputError(
                 f"phones without gaps in the word {word.text!r}",
-                f"{spoken.phone} at {_time(spoken.start)} after a phone that ends at {_time(now)}",
+                f"{timed.phone} at {_time(timed.start)} after a phone that ends at {_time(end)}",
             )
-        now = spoken.end
+        end = timed.end
 
 
 def _cut(word: Word, frames: int, slack: int) -> Word:
@@ -157,13 +157,13 @@ def _cut(word: Word, frames: int, slack: int) -> Word:
             f"{word.text!r} from {_time(word.start)} to {_time(word.end)}",
             "Check that the alignment belongs to this recording",
         )
-    bounds = [(max(spoken.start, 0), min(spoken.end, frames)) for spoken in word.phones]
+    bounds = [(max(timed.start, 0), min(timed.end, frames)) for timed in word.phones]
     phones = tuple(
-        TimedPhone(spoken.phone, start, end - start) for spoken, (start, end) in zip(word.phones, bounds, strict=True)
+        TimedPhone(timed.phone, start, end - start) for timed, (start, end) in zip(word.phones, bounds, strict=True)
     )
-    gone = next((spoken.phone for spoken in phones if spoken.length < 1), None)
-    if gone is not None:
-        raise InputError("phones inside the recording", f"the phone {gone} of {word.text!r} outside the recording")
+    lost = next((timed.phone for timed in phones if timed.length < 1), None)
+    if lost is not None:
+        raise InputError("phones inside the recording", f"the phone {lost} of {word.text!r} outside the recording")
     return Word(word.text, phones)
 
 

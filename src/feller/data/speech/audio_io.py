@@ -55,8 +55,8 @@ def read_sound(path: pathlib.Path) -> DecodedAudio:
         )
     try:
         with soundfile.SoundFile(str(path)) as file:
-            held, rate = file.frames * file.channels, file.samplerate
-            samples = file.read(dtype="float32", always_2d=True) if held <= MAX_SAMPLES else None
+            num_samples, rate = file.frames * file.channels, file.samplerate
+            samples = file.read(dtype="float32", always_2d=True) if num_samples <= MAX_SAMPLES else None
     except (RuntimeError, ValueError, TypeError) as error:  # soundfile's own errors are RuntimeErrors
         message = " ".join(str(error).split()).rpartition(": ")[2] or type(error).__name__
         raise InputError(
@@ -64,7 +64,7 @@ def read_sound(path: pathlib.Path) -> DecodedAudio:
         ) from error
     if samples is None:  # a small compressed file may expand to more than fits into memory
         raise InputError(
-            f"at most {MAX_SAMPLES:,} samples", f"{held:,}", "Split the recording into sentences", file=path
+            f"at most {MAX_SAMPLES:,} samples", f"{num_samples:,}", "Split the recording into sentences", file=path
         )
     if not len(samples):
         raise InputError("the recording is empty", remedy="Remove the recording, or record it again", file=path)
@@ -73,17 +73,21 @@ def read_sound(path: pathlib.Path) -> DecodedAudio:
     if not np.isfinite(samples).all():
         raise InputError("finite samples", "NaN or infinity", "Write the file again", file=path)
     clips = _clips(samples)
-    mixed = samples.mean(1, dtype=np.float32) if samples.shape[1] > 1 else samples[:, 0]
-    if not mixed.any():
+    mono = samples.mean(1, dtype=np.float32) if samples.shape[1] > 1 else samples[:, 0]
+    if not mono.any():
         raise SilenceError("the recording is silent", remedy="Remove the recording, or record it again", file=path)
-    return DecodedAudio(Waveform(np.ascontiguousarray(mixed), int(rate)), samples.shape[1], clips)
+    return DecodedAudio(Waveform(np.ascontiguousarray(mono), int(rate)), samples.shape[1], clips)
 
 
 def _clips(samples: np.ndarray) -> bool:
     """Return True if full-scale samples [n, channels] repeat `CLIPPED` times in a row."""
-    top = (samples >= 0.999) | (samples <= -0.999)  # booleans need less memory than absolute values
-    runs = np.lib.stride_tricks.sliding_window_view(top, CLIPPED, axis=0) if len(top) >= CLIPPED else top[:0, :, None]
-    return bool(runs.all(-1).any())
+    is_full_scale = (samples >= 0.999) | (samples <= -0.999)  # booleans need less memory than absolute values
+    windows = (
+        np.lib.stride_tricks.sliding_window_view(is_full_scale, CLIPPED, axis=0)
+        if len(is_full_scale) >= CLIPPED
+        else is_full_scale[:0, :, None]
+    )
+    return bool(windows.all(-1).any())
 
 
 def resample(sound: Waveform, rate: int) -> Waveform:
@@ -92,27 +96,28 @@ def resample(sound: Waveform, rate: int) -> Waveform:
         return sound
     from scipy.signal import resample_poly
 
-    common = math.gcd(sound.sample_rate, rate)
-    samples = resample_poly(sound.samples.astype(np.float64), rate // common, sound.sample_rate // common)
+    divisor = math.gcd(sound.sample_rate, rate)
+    samples = resample_poly(sound.samples.astype(np.float64), rate // divisor, sound.sample_rate // divisor)
     return replace(sound, samples=samples.astype(np.float32), sample_rate=rate)
 
 
 def resampling_notes(decoded: Sequence[DecodedAudio], names: Sequence[str], rate: int) -> tuple[str, ...]:
     """Return notes on recordings that are resampled to `rate`, were mixed down to mono, or are clipped."""
-    rates = [each.sound.sample_rate for each in decoded]
+    rates = [recording.sound.sample_rate for recording in decoded]
     notes = [
-        f"{_files(rates.count(other))} at {other:,} Hz, brought to {rate:,} Hz" for other in sorted(set(rates) - {rate})
+        f"{_files(rates.count(old_rate))} at {old_rate:,} Hz, brought to {rate:,} Hz"
+        for old_rate in sorted(set(rates) - {rate})
     ]
-    several = sum(each.channels > 1 for each in decoded)
-    if several:
-        notes.append(f"{_files(several)} in stereo or more, mixed down to one channel")
-    clipped = [name for each, name in zip(decoded, names, strict=True) if each.clips]
+    num_stereo = sum(recording.channels > 1 for recording in decoded)
+    if num_stereo:
+        notes.append(f"{_files(num_stereo)} in stereo or more, mixed down to one channel")
+    clipped = [name for recording, name in zip(decoded, names, strict=True) if recording.clips]
     if clipped:
         verb = "clips" if len(clipped) == 1 else "clip"
-        more = ", ..." if len(clipped) > 5 else ""
+        suffix = ", ..." if len(clipped) > 5 else ""
         notes.append(
             f"{len(clipped):,} of {len(decoded):,} files {verb} (too loud when recorded):"
-            f" {', '.join(clipped[:5])}{more}"
+            f" {', '.join(clipped[:5])}{suffix}"
         )
     return tuple(notes)
 
@@ -143,13 +148,13 @@ EDGE = 0.01
 
 def crossfade(sounds: Sequence[Waveform], seconds: float = FADE) -> Waveform:
     """Concatenate waveforms of one sample rate, with cross-fades of length `seconds` between them."""
-    whole = sounds[0].samples
+    joined = sounds[0].samples
     for sound in sounds[1:]:
-        n = min(round(seconds * sound.sample_rate), len(whole), len(sound.samples))
+        n = min(round(seconds * sound.sample_rate), len(joined), len(sound.samples))
         ramp = np.linspace(0, 1, n, dtype=np.float32)
-        middle = whole[len(whole) - n :] * (1 - ramp) + sound.samples[:n] * ramp
-        whole = np.concatenate([whole[: len(whole) - n], middle, sound.samples[n:]])
-    return replace(sounds[0], samples=whole)
+        middle = joined[len(joined) - n :] * (1 - ramp) + sound.samples[:n] * ramp
+        joined = np.concatenate([joined[: len(joined) - n], middle, sound.samples[n:]])
+    return replace(sounds[0], samples=joined)
 
 
 def overlay_recording(
@@ -171,12 +176,12 @@ def overlay_recording(
     samples = generated.samples.copy()
     for first, last in _runs(recorded_mask, origin):
         start, stop, source = first * hop, last * hop, int(origin[first]) * hop
-        piece = recorded.samples[source : source + stop - start]
+        segment = recorded.samples[source : source + stop - start]
         weight = _weight(
-            len(piece), round(EDGE * generated.sample_rate), rise=first > 0, fall=last < len(recorded_mask)
+            len(segment), round(EDGE * generated.sample_rate), rise=first > 0, fall=last < len(recorded_mask)
         )
-        own = samples[start : start + len(piece)]
-        samples[start : start + len(piece)] = own * (1 - weight) + piece * weight
+        generated_samples = samples[start : start + len(segment)]
+        samples[start : start + len(segment)] = generated_samples * (1 - weight) + segment * weight
     return replace(generated, samples=samples)
 
 

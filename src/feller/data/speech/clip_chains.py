@@ -55,17 +55,17 @@ def chain_clips(data: Dataset, n: int, fill: float, rng: Rng, links: tuple[int, 
     Raises:
         InputError: If speakers or phones are unknown, or no speaker has two clips.
     """
-    own = _by_speaker(data)
-    frames, room = data.given["valid"].sum(1), data.given["valid"].shape[1]
-    pool = torch.cat(list(own.values()))
-    first = pool[rng.stream("first").randint(len(pool), (n,))]
-    count = rng.stream("links").randint(links[1] - links[0] + 1, (n,)) + links[0]
+    clips_of = _by_speaker(data)
+    frames, max_frames = data.given["valid"].sum(1), data.given["valid"].shape[1]
+    pool = torch.cat(list(clips_of.values()))
+    first_clips = pool[rng.stream("first").randint(len(pool), (n,))]
+    counts = rng.stream("links").randint(links[1] - links[0] + 1, (n,)) + links[0]
     rows = []
-    for number, (start, many) in enumerate(zip(first.tolist(), count.tolist(), strict=True)):
-        others = own[int(data.values["speaker"][start])]
-        others = others[torch.randperm(len(others), generator=rng.stream("clips", number).shared_generator())]
-        row = torch.cat([first[number : number + 1], others[others != start][: many - 1]])
-        rows.append(row[: max(1, int((frames[row].cumsum(0) <= room).sum()))])
+    for i, (first_clip, num_clips) in enumerate(zip(first_clips.tolist(), counts.tolist(), strict=True)):
+        candidates = clips_of[int(data.values["speaker"][first_clip])]
+        candidates = candidates[torch.randperm(len(candidates), generator=rng.stream("clips", i).shared_generator())]
+        row = torch.cat([first_clips[i : i + 1], candidates[candidates != first_clip][: num_clips - 1]])
+        rows.append(row[: max(1, int((frames[row].cumsum(0) <= max_frames).sum()))])
     return _joined(data, rows, fill)
 
 
@@ -75,24 +75,24 @@ def _by_speaker(data: Dataset) -> dict[int, Int64[Tensor, " _"]]:
         raise InputError(
             "phones and a speaker for every clip", "clips without them", "List the speakers in speakers.csv"
         )
-    own: dict[int, list[int]] = defaultdict(list)
+    clips_of: dict[int, list[int]] = defaultdict(list)
     for i, speaker in enumerate(data.values["speaker"].tolist()):
-        own[speaker].append(i)
-    enough = {speaker: torch.tensor(clips) for speaker, clips in own.items() if len(clips) > 1}
-    if not enough:
-        raise InputError("speakers with at least two clips", f"{len(own):,} speakers with one clip each")
-    return enough
+        clips_of[speaker].append(i)
+    chainable = {speaker: torch.tensor(clips) for speaker, clips in clips_of.items() if len(clips) > 1}
+    if not chainable:
+        raise InputError("speakers with at least two clips", f"{len(clips_of):,} speakers with one clip each")
+    return chainable
 
 
 def _joined(data: Dataset, rows: list[Int64[Tensor, " _"]], fill: float) -> Dataset:
     values, valid = data.values, data.given["valid"]
     mel = torch.full((len(rows), *values["mel"].shape[1:]), fill)
-    for out, row in zip(mel, rows, strict=True):
-        whole = torch.cat([values["mel"][i, valid[i]] for i in row])
-        out[: len(whole)] = whole
-    spoken = [_spoken(values, row) for row in rows]
-    phone = pad_sequence([phones for phones, _ in spoken], batch_first=True, padding_value=-1)
-    duration = pad_sequence([durations for _, durations in spoken], batch_first=True)
+    for target, row in zip(mel, rows, strict=True):
+        frames = torch.cat([values["mel"][i, valid[i]] for i in row])
+        target[: len(frames)] = frames
+    phone_durations = [_spoken(values, row) for row in rows]
+    phone = pad_sequence([phones for phones, _ in phone_durations], batch_first=True, padding_value=-1)
+    duration = pad_sequence([durations for _, durations in phone_durations], batch_first=True)
     joined = {
         "mel": mel,
         "phone": phone,
@@ -101,24 +101,24 @@ def _joined(data: Dataset, rows: list[Int64[Tensor, " _"]], fill: float) -> Data
     }
     if "text" in values:
         joined["text"] = pad_sequence([_text(values["text"], row) for row in rows], batch_first=True, padding_value=-1)
-    marks = torch.arange(valid.shape[1]) < duration.sum(1, keepdim=True)
+    mask = torch.arange(valid.shape[1]) < duration.sum(1, keepdim=True)
     labels = repeat_by_duration(phone.clamp(min=0), duration, valid.shape[1])
-    return Dataset(joined, {"valid": marks, "phone": labels}, data.modality, data.notes)
+    return Dataset(joined, {"valid": mask, "phone": labels}, data.modality, data.notes)
 
 
 def _spoken(values: dict[str, Tensor], row: Int64[Tensor, " k"]) -> tuple[Int64[Tensor, " m"], Int64[Tensor, " m"]]:
     """Return the phones and durations of a chain; adjacent silences are merged."""
     phones, durations = values["phone"][row[0], :1].tolist(), [0]
     for i in row.tolist():
-        there = values["phone"][i] >= 0
-        before, *inside = values["duration"][i, there].tolist()
-        durations[-1] += before
-        durations += inside
-        phones += values["phone"][i, there].tolist()[1:]
+        is_phone = values["phone"][i] >= 0
+        leading, *inner = values["duration"][i, is_phone].tolist()
+        durations[-1] += leading
+        durations += inner
+        phones += values["phone"][i, is_phone].tolist()[1:]
     return torch.tensor(phones), torch.tensor(durations)
 
 
 def _text(text: Int64[Tensor, "n l"], row: Int64[Tensor, " k"]) -> Int64[Tensor, " _"]:
     """Return the text of a chain, with spaces between its clips."""
     characters = [text[i, text[i] >= 0].tolist() for i in row.tolist()]
-    return torch.tensor([letter for each in characters for letter in (BLANK, *each)][1:])
+    return torch.tensor([letter for clip in characters for letter in (BLANK, *clip)][1:])

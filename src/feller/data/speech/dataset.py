@@ -45,21 +45,21 @@ def speech_from_arrays(arrays: dict[str, np.ndarray], path: str) -> RawSpeech:
 def _layouts(arrays: dict[str, np.ndarray], lengths: np.ndarray, path: str) -> Sequence[PhoneAlignment]:
     """Return the phones and durations of each recording; durations must add up to the number of frames."""
     phone, duration, names = (arrays.get(name, np.zeros(0)) for name in ("phone", "duration", "phones"))
-    right = phone.ndim == 2 and len(phone) == len(lengths) and phone.shape == duration.shape
-    if not right or phone.dtype.kind not in "iu" or duration.dtype.kind not in "iu" or names.dtype.kind != "U":
+    is_valid = phone.ndim == 2 and len(phone) == len(lengths) and phone.shape == duration.shape
+    if not is_valid or phone.dtype.kind not in "iu" or duration.dtype.kind not in "iu" or names.dtype.kind != "U":
         raise InputError(
             f"arrays phone and duration [{len(lengths)}, m] of integers, and phones of strings",
             f"{list(phone.shape)}, {list(duration.shape)} and {names.dtype}",
             file=path,
         )
-    real = phone >= 0
-    prefix_lengths(real, path, "phones")
+    is_phone = phone >= 0
+    prefix_lengths(is_phone, path, "phones")
     check_rows(phone < len(names), path, f"indices into the {len(names)} phones")
-    check_rows((duration >= 0) & (real | (duration == 0)), path, "non-negative durations")
+    check_rows((duration >= 0) & (is_phone | (duration == 0)), path, "non-negative durations")
     check_rows(duration.sum(1) == lengths, path, "durations that add up to the number of valid frames")
     return [
         PhoneAlignment(tuple(names[p[r]].tolist()), tuple(d[r].tolist()))
-        for p, d, r in zip(phone, duration, real, strict=True)
+        for p, d, r in zip(phone, duration, is_phone, strict=True)
     ]
 
 
@@ -79,18 +79,20 @@ def speech_dataset(raw: RawSpeech) -> Dataset:
         )
     mel = MelConfig(*raw.settings) if raw.settings else MelConfig.default_for(raw.values[0].sample_rate)
     mels = log_mels(raw, mel)
-    frames, chains = max(map(len, mels)), can_chain(raw)
-    if chains:
-        frames = max(frames, LINKS[1] * sum(map(len, mels)) // len(mels))
-    longest = -(-frames // FRAMES) * FRAMES  # rounded up to seconds
-    inventory = Inventory.of({phone for layout in raw.alignments for phone in layout.phones})
-    modality = Speech(mel, Statistics.of(mels), inventory, longest, None, chains, raw.classes, raw.user_pronunciations)
+    num_frames, has_chains = max(map(len, mels)), can_chain(raw)
+    if has_chains:
+        num_frames = max(num_frames, LINKS[1] * sum(map(len, mels)) // len(mels))
+    max_frames = -(-num_frames // FRAMES) * FRAMES  # rounded up to seconds
+    inventory = Inventory.of({phone for alignment in raw.alignments for phone in alignment.phones})
+    modality = Speech(
+        mel, Statistics.of(mels), inventory, max_frames, None, has_chains, raw.classes, raw.user_pronunciations
+    )
     seconds = sum(map(len, mels)) / FRAMES
     speakers_text = f" of {len(raw.classes):,} speakers" if raw.classes else ""
     note = f"{len(mels):,} sounds{speakers_text}, {seconds / 60:.1f} minutes; log mels have mean"
     note = f"{note} {modality.statistics.mean:.4f} and deviation {modality.statistics.std:.4f}"
     notes = (*raw.notes, note, *chain_notes(raw))
-    analysed = replace(raw, values=object_array([one.numpy() for one in mels]), settings=mel.settings)
+    analysed = replace(raw, values=object_array([log_mel.numpy() for log_mel in mels]), settings=mel.settings)
     return Dataset(
         *modality.values_from_raw(analysed),
         modality,

@@ -37,31 +37,31 @@ def read_durations(path: pathlib.Path, phones: tuple[str, ...]) -> tuple[int, ..
     head = ",".join(rows[0][1]) if rows else "none"
     if head.lower() != HEAD:
         raise InputError(f"the header {HEAD}", head[:40], file=path)
-    found = []
+    entries = []
     for line, cells in rows[1:]:
-        where = f"{path}: line {line}"
+        location = f"{path}: line {line}"
         if len(cells) != 2:
-            raise InputError("a phone and its duration in frames", repr(",".join(cells)[:40]), place=where)
+            raise InputError("a phone and its duration in frames", repr(",".join(cells)[:40]), place=location)
         frames = int(cells[1]) if cells[1].isdecimal() and len(cells[1]) <= len(str(MAX_FRAMES)) else -1
-        least = int(cells[0] != SIL)
-        if frames < least:
+        minimum = int(cells[0] != SIL)
+        if frames < minimum:
             raise InputError(
-                f"{least} to {MAX_FRAMES:,} frames of 10 ms for {cells[0][:20]}",
+                f"{minimum} to {MAX_FRAMES:,} frames of 10 ms for {cells[0][:20]}",
                 repr(cells[1][:20]),
-                place=where,
+                place=location,
             )
-        found.append((cells[0], frames))
-    if len(found) != len(phones):
+        entries.append((cells[0], frames))
+    if len(entries) != len(phones):
         raise InputError(
             f"durations of the {len(phones)} phones of the text, including silences",
-            len(found),
+            len(entries),
             "Use the durations of this text",
             file=path,
         )
-    for i, ((name, _), phone) in enumerate(zip(found, phones, strict=True)):
+    for i, ((name, _), phone) in enumerate(zip(entries, phones, strict=True)):
         if name != phone:
             raise InputError(f"{phone} as phone {i + 1} of the text", name[:20], file=path)
-    return tuple(frames for _, frames in found)
+    return tuple(frames for _, frames in entries)
 
 
 class DurationModel(abc.ABC):

@@ -36,37 +36,37 @@ def phones_in(ipa: str, inventory: Collection[str] = MULTI_LETTER_PHONES) -> tup
         ipa: IPA transcription of one or more words.
         inventory: Known multi-letter phones, or the full phone set of a dataset.
     """
-    plain = unicodedata.normalize("NFD", IGNORED.sub("", ipa))
-    wanted = {unicodedata.normalize("NFD", phone): None for phone in inventory}
-    longest = max(map(len, wanted), default=0)
-    found: list[str] = []
-    at = 0
-    while at < len(plain):
-        sizes = range(min(longest, len(plain) - at), 1, -1)
-        size = next((n for n in sizes if plain[at : at + n] in wanted and not _tied(plain, at + n)), 1)
-        end = _marked(plain, at + size)
-        parts = re.split(f"[{TIES}]", plain[at:end])
-        whole = "".join(parts)
-        apart = whole not in wanted and all(part in wanted for part in parts)
-        found += [unicodedata.normalize("NFC", part) for part in (parts if apart else [whole])]
-        at = end
-    return tuple(found)
+    letters = unicodedata.normalize("NFD", IGNORED.sub("", ipa))
+    phone_set = {unicodedata.normalize("NFD", phone): None for phone in inventory}
+    longest = max(map(len, phone_set), default=0)
+    phones: list[str] = []
+    start = 0
+    while start < len(letters):
+        sizes = range(min(longest, len(letters) - start), 1, -1)
+        size = next((n for n in sizes if letters[start : start + n] in phone_set and not _tied(letters, start + n)), 1)
+        end = _marked(letters, start + size)
+        pieces = re.split(f"[{TIES}]", letters[start:end])
+        joined = "".join(pieces)
+        is_split = joined not in phone_set and all(piece in phone_set for piece in pieces)
+        phones += [unicodedata.normalize("NFC", piece) for piece in (pieces if is_split else [joined])]
+        start = end
+    return tuple(phones)
 
 
-def _tied(plain: str, at: int) -> bool:
+def _tied(letters: str, position: int) -> bool:
     """Return True if a tie follows at a position, possibly after other diacritics."""
-    while at < len(plain) and _is_mark(plain[at]):
-        if plain[at] in TIES:
+    while position < len(letters) and _is_mark(letters[position]):
+        if letters[position] in TIES:
             return True
-        at += 1
+        position += 1
     return False
 
 
-def _marked(plain: str, at: int) -> int:
+def _marked(letters: str, position: int) -> int:
     """Return the end of the diacritics at a position; a tie includes the next letter and its diacritics."""
-    while at < len(plain) and _is_mark(plain[at]):
-        at += 2 if plain[at] in TIES and at + 1 < len(plain) else 1
-    return at
+    while position < len(letters) and _is_mark(letters[position]):
+        position += 2 if letters[position] in TIES and position + 1 < len(letters) else 1
+    return position
 
 
 def _is_mark(letter: str) -> bool:
@@ -118,14 +118,14 @@ def phones_of(
 
 def written_words(text: str) -> tuple[str, ...]:
     """Split a text into words at spaces and dashes, and strip punctuation; apostrophes inside words are kept."""
-    parts = re.split(r"[\s‐‑‒–—―/]+", unicodedata.normalize("NFC", text))
-    return tuple(bare for bare in map(_bare, parts) if bare)
+    tokens = re.split(r"[\s‐‑‒–—―/]+", unicodedata.normalize("NFC", text))
+    return tuple(word for word in map(_bare, tokens) if word)
 
 
-def _bare(part: str) -> str:
+def _bare(token: str) -> str:
     """Strip punctuation around a word."""
-    spoken = [i for i, c in enumerate(part) if c in SPOKEN_SIGNS or unicodedata.category(c)[0] in "LMN"]
-    return part[spoken[0] : spoken[-1] + 1] if spoken else ""
+    indices = [i for i, c in enumerate(token) if c in SPOKEN_SIGNS or unicodedata.category(c)[0] in "LMN"]
+    return token[indices[0] : indices[-1] + 1] if indices else ""
 
 
 def _command(language: str) -> tuple[str, ...]:
@@ -154,7 +154,7 @@ def _command(language: str) -> tuple[str, ...]:
 def _transcribed(command: tuple[str, ...], word: str) -> str:
     """Return the IPA transcription of a word by eSpeak."""
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             list(command),
             input=word.encode(errors="replace"),
             capture_output=True,
@@ -167,11 +167,11 @@ def _transcribed(command: tuple[str, ...], word: str) -> str:
         ) from error
     except OSError as error:
         raise UsageError(f"{command[0]} cannot be run ({error.strerror})", remedy="Install espeak-ng again") from error
-    if done.returncode:
-        message = " ".join(done.stderr.decode(errors="replace").split())[:120] or f"status {done.returncode}"
+    if process.returncode:
+        message = " ".join(process.stderr.decode(errors="replace").split())[:120] or f"status {process.returncode}"
         raise UsageError(
             f"phones of {word[:40]!r} from eSpeak",
             f"an error ({message})",
             "List the languages of eSpeak with `espeak-ng --voices`",
         )
-    return done.stdout.decode(errors="replace")
+    return process.stdout.decode(errors="replace")

@@ -19,14 +19,14 @@ def main() -> int:
     espeak = ctypes.CDLL(library)
     espeak.espeak_TextToPhonemes.restype = ctypes.c_char_p
     espeak.espeak_TextToPhonemes.argtypes = (ctypes.POINTER(ctypes.c_char_p), ctypes.c_int, ctypes.c_int)
-    started = espeak.espeak_Initialize(RETRIEVAL, 0, data.encode(), KEEP) > 0
-    if not started or espeak.espeak_SetVoiceByName(language.encode()):
-        print("the voice does not exist" if started else f"cannot initialise {library}", file=sys.stderr)
+    is_initialized = espeak.espeak_Initialize(RETRIEVAL, 0, data.encode(), KEEP) > 0
+    if not is_initialized or espeak.espeak_SetVoiceByName(language.encode()):
+        print("the voice does not exist" if is_initialized else f"cannot initialise {library}", file=sys.stderr)
         return 1
-    rest = ctypes.c_char_p(sys.stdin.buffer.read())
-    while rest.value is not None:  # one clause per call
-        said = espeak.espeak_TextToPhonemes(ctypes.byref(rest), UTF8, IPA)
-        sys.stdout.buffer.write((said or b"") + b"\n")
+    text = ctypes.c_char_p(sys.stdin.buffer.read())
+    while text.value is not None:  # one clause per call
+        phones = espeak.espeak_TextToPhonemes(ctypes.byref(text), UTF8, IPA)
+        sys.stdout.buffer.write((phones or b"") + b"\n")
     return 0
 
 

@@ -37,14 +37,14 @@ class SpectrogramPanel:
 
 def spectrograms(sounds: Sequence[SpectrogramPanel], top: int, columns: int | None = None) -> Image.Image:
     """Draw log mel spectrograms on a common colour scale; `top` is the highest frequency in Hz."""
-    shown = sounds[:MAX_SOUNDS]
-    longest = min(max(len(each.mel) for each in shown), MAX_DRAWN_FRAMES)
-    width = float(np.clip(WIDTH * longest / FRAMES, MIN_PANEL_WIDTH, WIDEST))
-    across = columns or max(1, min(3, int(2 * WIDEST / width), round(len(shown) ** 0.5)))
-    figure, axes = panels(len(shown), across, width=width, height=HEIGHT)
-    low, high = _range(shown)
-    for axis, each in zip(axes, shown, strict=True):
-        mel = each.mel[:MAX_DRAWN_FRAMES]
+    selected = sounds[:MAX_SOUNDS]
+    max_frames = min(max(len(panel.mel) for panel in selected), MAX_DRAWN_FRAMES)
+    width = float(np.clip(WIDTH * max_frames / FRAMES, MIN_PANEL_WIDTH, WIDEST))
+    num_columns = columns or max(1, min(3, int(2 * WIDEST / width), round(len(selected) ** 0.5)))
+    figure, axes = panels(len(selected), num_columns, width=width, height=HEIGHT)
+    low, high = _range(selected)
+    for axis, panel in zip(axes, selected, strict=True):
+        mel = panel.mel[:MAX_DRAWN_FRAMES]
         seconds = len(mel) / FRAMES
         axis.imshow(
             mel.T,
@@ -55,11 +55,11 @@ def spectrograms(sounds: Sequence[SpectrogramPanel], top: int, columns: int | No
             vmax=high,
             cmap="magma",
         )
-        axis.set_xlim(0, longest / FRAMES)
+        axis.set_xlim(0, max_frames / FRAMES)
         axis.set_yticks([0, mel.shape[1]], ["0", f"{top / 1000:g} kHz"], fontsize=7)
-        marks = np.where(each.recorded[:MAX_DRAWN_FRAMES][: len(mel)], mel.shape[1] * 0.985, np.nan)
-        axis.plot((np.arange(len(marks)) + 0.5) / FRAMES, marks, color="#39d353", linewidth=2.5)
-        _write_phones(axis, each.phones, width / (longest / FRAMES))
+        recorded_line = np.where(panel.recorded[:MAX_DRAWN_FRAMES][: len(mel)], mel.shape[1] * 0.985, np.nan)
+        axis.plot((np.arange(len(recorded_line)) + 0.5) / FRAMES, recorded_line, color="#39d353", linewidth=2.5)
+        _write_phones(axis, panel.phones, width / (max_frames / FRAMES))
         axis.tick_params(axis="x", labelsize=7, top=True, labeltop=True, bottom=False, labelbottom=False)
         axis.xaxis.set_major_formatter(lambda time, _: f"{time:g} s")
     return figure_to_image(figure, None, ())
@@ -67,14 +67,14 @@ def spectrograms(sounds: Sequence[SpectrogramPanel], top: int, columns: int | No
 
 def _range(sounds: Sequence[SpectrogramPanel]) -> tuple[float, float]:
     """Return the log mel values of the darkest and the brightest colour."""
-    values = np.concatenate([each.mel.reshape(-1) for each in sounds])
+    values = np.concatenate([panel.mel.reshape(-1) for panel in sounds])
     low, high = np.quantile(values, [0.02, 0.998])
     return float(low), float(max(high, low + 1e-3))
 
 
 def _write_phones(axis: Any, phones: Sequence[tuple[str, int, int]], scale: float) -> None:
     """Write phones below the axis, staggered over three lines, and mark word boundaries."""
-    ends = [-1.0, -1.0, -1.0]
+    line_ends = [-1.0, -1.0, -1.0]
     for name, start, length in phones:
         if start >= MAX_DRAWN_FRAMES:
             break
@@ -82,13 +82,20 @@ def _write_phones(axis: Any, phones: Sequence[tuple[str, int, int]], scale: floa
             axis.axvline(start / FRAMES, color="white", linewidth=0.7, alpha=0.6)
         if name == SIL:
             continue
-        bare = name[: -len(BEGIN)] if name.endswith(PLACES) else name
-        centre, half = (start + length / 2) / FRAMES, LETTERS * (len(bare) + 0.5) / 2 / scale
-        line = next((i for i, end in enumerate(ends) if centre - half >= end), None)
+        label = name[: -len(BEGIN)] if name.endswith(PLACES) else name
+        centre, half = (start + length / 2) / FRAMES, LETTERS * (len(label) + 0.5) / 2 / scale
+        line = next((i for i, end in enumerate(line_ends) if centre - half >= end), None)
         if line is None:
             continue
-        ends[line] = centre + half
-        where = axis.get_xaxis_transform()
+        line_ends[line] = centre + half
+        transform = axis.get_xaxis_transform()
         axis.text(
-            centre, -0.03 - 0.085 * line, bare, transform=where, ha="center", va="top", fontsize=7, parse_math=False
+            centre,
+            -0.03 - 0.085 * line,
+            label,
+            transform=transform,
+            ha="center",
+            va="top",
+            fontsize=7,
+            parse_math=False,
         )

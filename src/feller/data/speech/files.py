@@ -56,30 +56,30 @@ def load_speech(path: pathlib.Path, max_seconds: int | None = MAX_SECONDS) -> Ra
         InputError: If recordings and transcripts do not match, a file is damaged, or no recording can be aligned.
     """
     if max_seconds is None and not (holds_texts(path) if path.is_dir() else path.with_suffix(".txt").is_file()):
-        bare = load_waveforms(path)
-        return RawSpeech(bare.values, names=bare.names, hashes=bare.hashes)
+        waveforms = load_waveforms(path)
+        return RawSpeech(waveforms.values, names=waveforms.names, hashes=waveforms.hashes)
     if path.is_dir():
         folder, utterances = path, utterances_in(path)
     else:
         folder, utterances = path.parent, [Utterance(path, path.name, text_of(path))]
-    reading = _SpeechLoader(folder, utterances, max_seconds)
-    usable = list(reading.load())
+    loader = _SpeechLoader(folder, utterances, max_seconds)
+    usable = list(loader.load())
     if not usable:
-        first = "; ".join(reading.dropped_reasons()[:MAX_NAMED])
-        raise InputError(f"none of {len(utterances):,} recordings is usable: {first}", file=path)
-    spoken, sounds, words = zip(*usable, strict=True)
-    speakers = tuple(sorted({utterance.speaker for utterance in spoken} - {""}))
+        reasons = "; ".join(loader.dropped_reasons()[:MAX_NAMED])
+        raise InputError(f"none of {len(utterances):,} recordings is usable: {reasons}", file=path)
+    aligned, sounds, words = zip(*usable, strict=True)
+    speakers = tuple(sorted({utterance.speaker for utterance in aligned} - {""}))
     return RawSpeech(
         object_array(sounds),
-        np.array([speakers.index(utterance.speaker) for utterance in spoken]) if speakers else None,
+        np.array([speakers.index(utterance.speaker) for utterance in aligned]) if speakers else None,
         speakers,
-        notes=tuple(reading.notes()),
-        names=tuple(utterance.name for utterance in spoken),
-        texts=tuple(utterance.text for utterance in spoken),
-        alignments=tuple(align_phones(each) for each in words),
-        dropped=tuple(reading.dropped_reasons()),
-        user_pronunciations=reading.user_lexicon,
-        hashes=tuple(reading.hashes),
+        notes=tuple(loader.notes()),
+        names=tuple(utterance.name for utterance in aligned),
+        texts=tuple(utterance.text for utterance in aligned),
+        alignments=tuple(align_phones(recording_words) for recording_words in words),
+        dropped=tuple(loader.dropped_reasons()),
+        user_pronunciations=loader.user_lexicon,
+        hashes=tuple(loader.hashes),
     )
 
 
@@ -101,17 +101,17 @@ def load_recording(
     Raises:
         InputError: If the file is not audio, or the text cannot be aligned.
     """
-    reading = _SpeechLoader(path.parent, [Utterance(path, path.name, text)], None, rate, spelled, lexicon)
-    usable = list(reading.load())
-    if reading.missing:
-        named = ", ".join(word[:NAMED_LETTERS] for word in [*reading.missing][:LISTED])
+    loader = _SpeechLoader(path.parent, [Utterance(path, path.name, text)], None, rate, spelled, lexicon)
+    usable = list(loader.load())
+    if loader.missing:
+        listed = ", ".join(word[:NAMED_LETTERS] for word in [*loader.missing][:LISTED])
         remedy = "" if spelled else ", or spell them out with --spell"
-        raise InputError("words of the pronunciation dictionary", named, f"Replace these words{remedy}", file=path)
+        raise InputError("words of the pronunciation dictionary", listed, f"Replace these words{remedy}", file=path)
     if not usable:
-        raise InputError(reading.dropped[0][1], file=path)
+        raise InputError(loader.dropped[0][1], file=path)
     _, sound, words = usable[0]
-    doubts = [f"{path.name}: low alignment score (below {MIN_SCORE:g}); check that the text is {text!r}"]
-    return sound, words, (*reading.remarks, *(doubts if reading.doubtful else ()))
+    score_notes = [f"{path.name}: low alignment score (below {MIN_SCORE:g}); check that the text is {text!r}"]
+    return sound, words, (*loader.remarks, *(score_notes if loader.doubtful else ()))
 
 
 def load_waveforms(path: pathlib.Path) -> RawWaveforms:
@@ -134,15 +134,17 @@ def load_audible_waveforms(path: pathlib.Path) -> RawWaveforms:
         raise InputError(f"a folder of audio files, or one file ({', '.join(ENDINGS)})", path)
     files = sounds_in(path) if path.is_dir() else [path]
     names = tuple(file.relative_to(path).as_posix() if path.is_dir() else file.name for file in files)
-    each = _read(files)
-    decoded = {name: read for name, read in zip(names, each, strict=True) if read is not None}
+    recordings = _read(files)
+    decoded = {name: recording for name, recording in zip(names, recordings, strict=True) if recording is not None}
     silent = tuple(name for name in names if name not in decoded)
-    read, rate = [*decoded.values()], _rate([*decoded.values()])
-    left = (f"left out {len(silent):,} of {len(names):,} sounds, which are nothing but silence: {abbreviated(silent)}",)
+    audible, rate = [*decoded.values()], _rate([*decoded.values()])
+    silent_notes = (
+        f"left out {len(silent):,} of {len(names):,} sounds, which are nothing but silence: {abbreviated(silent)}",
+    )
     return RawWaveforms(
-        object_array([resample(one.sound, rate) for one in read]),
+        object_array([resample(recording.sound, rate) for recording in audible]),
         names=tuple(decoded),
-        notes=(*resampling_notes(read, [*decoded], rate), *(left if silent else ())),
+        notes=(*resampling_notes(audible, [*decoded], rate), *(silent_notes if silent else ())),
         dropped=silent,
         hashes=tuple(fingerprint(file) for file, name in zip(files, names, strict=True) if name in decoded),
     )
@@ -150,30 +152,30 @@ def load_audible_waveforms(path: pathlib.Path) -> RawWaveforms:
 
 def _read(files: Sequence[pathlib.Path]) -> list[DecodedAudio | None]:
     """Read audio files, None for silent ones; InputError, with up to ten names, if files are damaged."""
-    read: list[DecodedAudio | None] = []
-    bad: list[str] = []
+    recordings: list[DecodedAudio | None] = []
+    errors: list[str] = []
     silent: list[SilenceError] = []
     for file in files:
         try:
-            read.append(read_sound(file))
+            recordings.append(read_sound(file))
         except SilenceError as error:
-            read.append(None)
+            recordings.append(None)
             silent.append(error)
         except InputError as error:
-            bad.append(str(error))
-    if bad:
-        messages = "; ".join(bad[:NAMED_DAMAGED]) + ("; ..." if len(bad) > NAMED_DAMAGED else "")
+            errors.append(str(error))
+    if errors:
+        messages = "; ".join(errors[:NAMED_DAMAGED]) + ("; ..." if len(errors) > NAMED_DAMAGED else "")
         raise InputError(
-            bad[0] if len(files) == 1 else f"{len(bad):,} of {len(files):,} recordings are damaged: {messages}"
+            errors[0] if len(files) == 1 else f"{len(errors):,} of {len(files):,} recordings are damaged: {messages}"
         )
     if len(silent) == len(files):
         raise silent[0]
-    return read
+    return recordings
 
 
 def _rate(decoded: Sequence[DecodedAudio]) -> int:
-    wide = sum(each.sound.sample_rate >= WIDE for each in decoded)
-    return WIDE if 2 * wide >= len(decoded) else NARROW
+    num_wide = sum(recording.sound.sample_rate >= WIDE for recording in decoded)
+    return WIDE if 2 * num_wide >= len(decoded) else NARROW
 
 
 @dataclass(eq=False)
@@ -205,8 +207,12 @@ class _SpeechLoader:
 
     def load(self) -> Iterator[tuple[Utterance, Waveform, tuple[Word, ...]]]:
         """Yield the usable recordings with their alignments."""
-        read = _read([utterance.path for utterance in self.utterances])
-        decoded = {each.name: one for each, one in zip(self.utterances, read, strict=True) if one is not None}
+        recordings = _read([utterance.path for utterance in self.utterances])
+        decoded = {
+            utterance.name: recording
+            for utterance, recording in zip(self.utterances, recordings, strict=True)
+            if recording is not None
+        }
         rate = self.rate or _rate([*decoded.values()])
         self.remarks += resampling_notes([*decoded.values()], [*decoded], rate)
         alignments = self._read_alignments()
@@ -229,7 +235,7 @@ class _SpeechLoader:
     def _aligner(self, alignments: dict[str, tuple[Word, ...]]) -> ForcedAligner | None:
         """Return the aligner, or None if nothing needs alignment, or alignments have non-English phones."""
         check_link(self.folder / LEXICON, self.folder)
-        phones = {spoken.phone for words in alignments.values() for word in words for spoken in word.phones}
+        phones = {timed.phone for words in alignments.values() for word in words for timed in word.phones}
         self.user_lexicon = own_words(self.folder / LEXICON, phones)
         if not phones <= {*ARPABET, SIL} or not self._unaligned(alignments):
             return None
@@ -254,24 +260,24 @@ class _SpeechLoader:
 
     def _read_alignments(self) -> dict[str, tuple[Word, ...]]:
         """Return the existing alignments by utterance name."""
-        lines = self.folder / ALIGNMENTS
-        check_link(lines, self.folder)
-        listed = read_alignments(lines) if lines.is_file() else {}
+        path = self.folder / ALIGNMENTS
+        check_link(path, self.folder)
+        file_alignments = read_alignments(path) if path.is_file() else {}
         by_file: dict[str, list[str]] = {}
         for utterance in self.utterances:
             by_file.setdefault(utterance.path.name, []).append(utterance.name)
         alignments: dict[str, tuple[Word, ...]] = {}
-        for name, words in listed.items():
-            alike = by_file.get(pathlib.PurePosixPath(name).name, [])
-            chosen = [name] if name in alike else [each for each in alike if each.endswith(f"/{name}")]
-            self.absent += not chosen
-            alignments |= dict.fromkeys(chosen[:1], words)
+        for name, words in file_alignments.items():
+            names = by_file.get(pathlib.PurePosixPath(name).name, [])
+            matches = [name] if name in names else [candidate for candidate in names if candidate.endswith(f"/{name}")]
+            self.absent += not matches
+            alignments |= dict.fromkeys(matches[:1], words)
         for utterance in self.utterances:
-            grid = utterance.path.with_suffix(ENDING)
-            if grid.is_file():
-                check_link(grid, self.folder)
+            textgrid = utterance.path.with_suffix(ENDING)
+            if textgrid.is_file():
+                check_link(textgrid, self.folder)
                 try:
-                    alignments[utterance.name] = read_textgrid(grid)
+                    alignments[utterance.name] = read_textgrid(textgrid)
                 except InputError as error:
                     self.malformed[utterance.name] = str(error)
         return alignments
@@ -300,10 +306,10 @@ class _SpeechLoader:
 
     def _grouped(self) -> Iterator[str]:
         """Yield dropped recordings grouped by reason."""
-        names: dict[str, list[str]] = {}
+        by_reason: dict[str, list[str]] = {}
         for name, reason in self.dropped:
-            names.setdefault(reason, []).append(name)
-        yield from (f"{', '.join(each)} ({reason})" for reason, each in names.items())
+            by_reason.setdefault(reason, []).append(name)
+        yield from (f"{', '.join(names)} ({reason})" for reason, names in by_reason.items())
 
     def notes(self) -> Iterator[str]:
         """Yield notes on what was read; runs of older versions are matched by them, so keep the wording."""

@@ -85,22 +85,24 @@ class ForcedAligner:
         )
         if missing:
             raise MissingWordsError(missing)
-        phones = sum(len(self.lexicon.pronunciations(word, spelled=self.spelled)[0]) for word in words)
-        if sound.frames < phones:
+        num_phones = sum(len(self.lexicon.pronunciations(word, spelled=self.spelled)[0]) for word in words)
+        if sound.frames < num_phones:
             raise AlignmentError(
-                f"a recording long enough for {phones} phones", f"{sound.frames / 100:.2f} s", "Check the transcript"
+                f"a recording long enough for {num_phones} phones",
+                f"{sound.frames / 100:.2f} s",
+                "Check the transcript",
             )
         names = [self._named(word) for word in words]
         entries = self._decoded(_decoder_audio(sound), " ".join(names))
-        found, score = _words(entries, words)
-        return ForcedAlignment(fit_to_sound(found, sound.frames, PAD_FRAMES), score)
+        aligned, score = _words(entries, words)
+        return ForcedAlignment(fit_to_sound(aligned, sound.frames, PAD_FRAMES), score)
 
     def _named(self, word: str) -> str:
         """Return the name of a word in the decoder; user pronunciations are added under a prefixed name."""
-        wanted = self.lexicon.pronunciations(word, spelled=self.spelled)
-        if wanted is self.lexicon.entries.get(word):
+        pronunciations = self.lexicon.pronunciations(word, spelled=self.spelled)
+        if pronunciations is self.lexicon.entries.get(word):
             return word
-        for i, phones in enumerate(wanted):
+        for i, phones in enumerate(pronunciations):
             name = USER_WORD_PREFIX + word + (f"({i + 1})" if i else "")
             if self._decoder.lookup_word(name) is None:
                 self._decoder.add_word(name, " ".join(phones))
@@ -137,17 +139,17 @@ def _decoder_audio(sound: Waveform) -> bytes:
 
 def _words(entries: Sequence[tuple[str, list[Any]]], words: Sequence[str]) -> tuple[list[Word], float]:
     """Return the words with times in frames of the recording, and the score per frame."""
-    found, total, frames = [], 0.0, 0
+    aligned, total, frames = [], 0.0, 0
     expected = iter(words)
     for name, phones in entries:
         total += sum(phone.score for phone in phones)
         frames += sum(phone.duration for phone in phones)
-        silent = all(phone.name == SIL or phone.name.startswith("+") for phone in phones)
-        spoken = [TimedPhone(SIL if silent else p.name, p.start - PAD_FRAMES, p.duration) for p in phones]
-        text = "" if silent else next(expected, None)
+        is_silent = all(phone.name == SIL or phone.name.startswith("+") for phone in phones)
+        timed_phones = [TimedPhone(SIL if is_silent else p.name, p.start - PAD_FRAMES, p.duration) for p in phones]
+        text = "" if is_silent else next(expected, None)
         if text is None or (text and VARIANT.sub("", name).removeprefix(USER_WORD_PREFIX) != text):
             raise AlignmentError(f"the word {text!r} in the alignment", f"{name!r}")
-        found.append(Word(text, tuple(spoken)))
+        aligned.append(Word(text, tuple(timed_phones)))
     if next(expected, None) is not None:
         raise AlignmentError("the text does not match: the recording ends before the last word")
-    return found, NATS * total / max(frames, 1)
+    return aligned, NATS * total / max(frames, 1)

@@ -52,18 +52,18 @@ class GriffinLim(Vocoder):
         amplitude = _amplitudes(bands, settings.filters.double().numpy())
         # librosa centres frame i at sample i * hop, ours is half a hop later: pad both ends, and cut half a hop more
         # at the start
-        more = settings.n_fft // (2 * settings.hop_length) + 1
-        longer = np.pad(amplitude, ((more, more), (0, 0)), mode="edge").T
-        sound = librosa.griffinlim(
-            longer,
+        padding = settings.n_fft // (2 * settings.hop_length) + 1
+        padded = np.pad(amplitude, ((padding, padding), (0, 0)), mode="edge").T
+        waveform = librosa.griffinlim(
+            padded,
             n_iter=self.iterations,
             hop_length=settings.hop_length,
             win_length=settings.win_length,
             n_fft=settings.n_fft,
             random_state=self.seed,
         )
-        first, n = more * settings.hop_length - settings.hop_length // 2, len(mel) * settings.hop_length
-        return torch.from_numpy(sound[first : first + n].astype(np.float32))
+        start, n = padding * settings.hop_length - settings.hop_length // 2, len(mel) * settings.hop_length
+        return torch.from_numpy(waveform[start : start + n].astype(np.float32))
 
 
 def _amplitudes(bands: np.ndarray, filters: np.ndarray) -> np.ndarray:
@@ -71,8 +71,8 @@ def _amplitudes(bands: np.ndarray, filters: np.ndarray) -> np.ndarray:
 
     Starts from the pseudo-inverse and applies multiplicative updates (as in NMF), which keep amplitudes positive.
     """
-    found = np.maximum(bands @ np.linalg.pinv(filters).T, 1e-3 * bands @ (filters > 0)) + 1e-12
-    wanted = bands @ filters
+    amplitudes = np.maximum(bands @ np.linalg.pinv(filters).T, 1e-3 * bands @ (filters > 0)) + 1e-12
+    numerator = bands @ filters
     for _ in range(STEPS):
-        found *= wanted / np.maximum(found @ filters.T @ filters, 1e-20)
-    return found
+        amplitudes *= numerator / np.maximum(amplitudes @ filters.T @ filters, 1e-20)
+    return amplitudes

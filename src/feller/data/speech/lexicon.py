@@ -35,14 +35,16 @@ def words_of(text: str) -> tuple[str, ...]:
     Raises:
         InputError: If the text has no words, or a token cannot be read in exactly one way.
     """
-    plain = unicodedata.normalize("NFC", text).translate({0x2018: "'", 0x2019: "'", 0x201C: '"', 0x201D: '"'}).lower()
+    normalized = (
+        unicodedata.normalize("NFC", text).translate({0x2018: "'", 0x2019: "'", 0x201C: '"', 0x201D: '"'}).lower()
+    )
     for sign, word in SIGNS.items():
-        plain = plain.replace(sign, word)
-    fraction = re.search(r"\d+/\d+", plain)
+        normalized = normalized.replace(sign, word)
+    fraction = re.search(r"\d+/\d+", normalized)
     if fraction:
         raise InputError("words instead of a fraction", f"{fraction[0]!r}", "Write the fraction in words")
     words: list[str] = []
-    for token in re.split(r"[\s\-‐‑‒–—―/]+", plain):
+    for token in re.split(r"[\s\-‐‑‒–—―/]+", normalized):
         words += _words(token)
     if not words:
         raise InputError("at least one word", repr(text[:40]))
@@ -50,16 +52,16 @@ def words_of(text: str) -> tuple[str, ...]:
 
 
 def _words(token: str) -> list[str]:
-    bare = SILENT.sub(" ", token).strip().rstrip("'")
-    if bare in ELIDED:
-        return [bare]
-    found = PART.findall(token)
-    left = SILENT.sub("", PART.sub(" ", token)).replace("'", "")
-    glued = re.search(r"\d[^\W\d_]|[^\W\d_]\d", token)
-    odd = [number for number in re.findall(r"\d[\d.,]*\d|\d", token) if not NUMBER.fullmatch(number)]
-    if left or glued or odd:
+    stripped = SILENT.sub(" ", token).strip().rstrip("'")
+    if stripped in ELIDED:
+        return [stripped]
+    parts = PART.findall(token)
+    leftover = SILENT.sub("", PART.sub(" ", token)).replace("'", "")
+    mixed = re.search(r"\d[^\W\d_]|[^\W\d_]\d", token)
+    malformed = [number for number in re.findall(r"\d[\d.,]*\d|\d", token) if not NUMBER.fullmatch(number)]
+    if leftover or mixed or malformed:
         raise InputError("words or plain numbers", f"{token[:40]!r}", "Write this token in words")
-    return [word for part in found for word in (spoken_number(part) if part[0].isdigit() else [part])]
+    return [word for part in parts for word in (spoken_number(part) if part[0].isdigit() else [part])]
 
 
 def spoken_number(digits: str) -> list[str]:
@@ -67,12 +69,12 @@ def spoken_number(digits: str) -> list[str]:
     match = NUMBER.fullmatch(digits)
     if match is None or not digits.isascii():
         raise InputError("a number", repr(digits[:40]), "Write the number in words")
-    whole = match[1].replace(",", "")
-    if len(whole) > 12:
+    integer = match[1].replace(",", "")
+    if len(integer) > 12:
         raise InputError("a number of at most 12 digits", repr(digits[:40]), "Write the number in words")
-    if len(whole) > 1 and whole[0] == "0":
-        return [ONES[int(digit)] for digit in whole + (match[2] or "")] if match[2] is None else _point(match)
-    return _point(match) if match[2] else _cardinal(int(whole))
+    if len(integer) > 1 and integer[0] == "0":
+        return [ONES[int(digit)] for digit in integer + (match[2] or "")] if match[2] is None else _point(match)
+    return _point(match) if match[2] else _cardinal(int(integer))
 
 
 def _point(match: re.Match[str]) -> list[str]:
@@ -82,8 +84,8 @@ def _point(match: re.Match[str]) -> list[str]:
 def _cardinal(number: int) -> list[str]:
     for size, name in LARGE:
         if number >= size:
-            rest = _cardinal(number % size) if number % size else []
-            return [*_cardinal(number // size), name, *rest]
+            remainder = _cardinal(number % size) if number % size else []
+            return [*_cardinal(number // size), name, *remainder]
     if number < 20:
         return [ONES[number]]
     return [TENS[number // 10 - 2], *([ONES[number % 10]] if number % 10 else [])]
@@ -111,15 +113,19 @@ class Lexicon:
         If `spelled` is True, a missing word is spelled out letter by letter.
         """
         unaccented = "".join(c for c in unicodedata.normalize("NFD", word) if not unicodedata.combining(c))
-        for known in (word, unaccented):
-            found = self.user_entries.get(known) or self.entries.get(known)
-            if found:
-                return found
+        for spelling in (word, unaccented):
+            matches = self.user_entries.get(spelling) or self.entries.get(spelling)
+            if matches:
+                return matches
         if not spelled:
             return ()
         letters = [self.entries.get(f"{letter}.") for letter in unaccented if letter != "'"]
-        named = [pronunciations[0] for pronunciations in letters if pronunciations]
-        return (tuple(phone for name in named for phone in name),) if named and len(named) == len(letters) else ()
+        letter_phones = [pronunciations[0] for pronunciations in letters if pronunciations]
+        return (
+            (tuple(phone for phones in letter_phones for phone in phones),)
+            if letter_phones and len(letter_phones) == len(letters)
+            else ()
+        )
 
     def phones(self, text: str, *, spelled: bool = False) -> tuple[tuple[Pronunciation, ...], tuple[str, ...]]:
         """Return the first pronunciation of each word of a text, and the words that are missing from the lexicon.
@@ -127,9 +133,9 @@ class Lexicon:
         Raises:
             InputError: If the text has no words, or a token cannot be read in exactly one way.
         """
-        found = [(word, self.pronunciations(word, spelled=spelled)) for word in words_of(text)]
-        missing = tuple(dict.fromkeys(word for word, pronunciations in found if not pronunciations))
-        return tuple(pronunciations[0] for _, pronunciations in found if pronunciations), missing
+        entries = [(word, self.pronunciations(word, spelled=spelled)) for word in words_of(text)]
+        missing = tuple(dict.fromkeys(word for word, pronunciations in entries if not pronunciations))
+        return tuple(pronunciations[0] for _, pronunciations in entries if pronunciations), missing
 
 
 @lru_cache(maxsize=1)
@@ -151,8 +157,8 @@ def own_words(path: pathlib.Path, phones: Collection[str]) -> Pronunciations:
     Raises:
         InputError: If the file is malformed, or contains other phones.
     """
-    known = ARPABET if {*phones} <= {*ARPABET, SIL} else sorted({*phones} - {SIL})
-    return read_lexicon(path, known) if path.is_file() else {}
+    allowed = ARPABET if {*phones} <= {*ARPABET, SIL} else sorted({*phones} - {SIL})
+    return read_lexicon(path, allowed) if path.is_file() else {}
 
 
 def read_lexicon(path: pathlib.Path, phones: Collection[str] = ARPABET) -> Pronunciations:
@@ -166,23 +172,23 @@ def read_lexicon(path: pathlib.Path, phones: Collection[str] = ARPABET) -> Pronu
         InputError: If a line has no phones, or an unknown phone.
     """
     lines = []
-    for number, line in enumerate(read_unicode(path).splitlines(), 1):
+    for line_number, line in enumerate(read_unicode(path).splitlines(), 1):
         word, *phones_of_word = line.split() or [""]
         if not word:
             continue
         phones_of_word = [strip_stress(phone) for phone in phones_of_word]
-        odd = [phone for phone in phones_of_word if phone not in phones]
-        with error_context(path, place=f"line {number}"):
+        unknown = [phone for phone in phones_of_word if phone not in phones]
+        with error_context(path, place=f"line {line_number}"):
             if not phones_of_word:
                 raise InputError("a word and its phones", repr(line[:40]))
-            if odd:
-                raise InputError(f"phones from {' '.join(phones)}", f"{odd[0]!r}")
+            if unknown:
+                raise InputError(f"phones from {' '.join(phones)}", f"{unknown[0]!r}")
         lines.append([unicodedata.normalize("NFC", word).lower(), *phones_of_word])
     return _gathered(lines)
 
 
 def _gathered(lines: Sequence[list[str]]) -> Pronunciations:
-    found: dict[str, list[Pronunciation]] = {}
+    entries: dict[str, list[Pronunciation]] = {}
     for word, *phones in lines:
-        found.setdefault(VARIANT.sub("", word), []).append(tuple(phones))
-    return {word: tuple(dict.fromkeys(pronunciations)) for word, pronunciations in found.items()}
+        entries.setdefault(VARIANT.sub("", word), []).append(tuple(phones))
+    return {word: tuple(dict.fromkeys(pronunciations)) for word, pronunciations in entries.items()}

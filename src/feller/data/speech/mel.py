@@ -68,10 +68,10 @@ class MelConfig:
     @classmethod
     def default_for(cls, rate: int) -> "MelConfig":
         """Return the default configuration for 8,000 or 16,000 Hz; InputError for other rates."""
-        usual = {16_000: cls(), 8_000: cls(8_000, 512, 320, 80, 40, 4_000)}
-        if rate not in usual:
+        defaults = {16_000: cls(), 8_000: cls(8_000, 512, 320, 80, 40, 4_000)}
+        if rate not in defaults:
             raise InputError("8,000 or 16,000 Hz", f"{rate:,}", "Specify all fields of the mel configuration")
-        return usual[rate]
+        return defaults[rate]
 
     @property
     def settings(self) -> tuple[int, ...]:
@@ -96,8 +96,8 @@ class MelConfig:
         padded = torch.nn.functional.pad(samples.reshape(-1, n), (padding, padding), mode="reflect")
         hann = torch.hann_window(self.win_length, dtype=samples.dtype, device=samples.device)
         amplitude = torch.fft.rfft(padded.unfold(1, self.win_length, self.hop_length) * hann, n=self.n_fft).abs()
-        found = (amplitude @ self.filters.to(amplitude).T).clamp(min=FLOOR).log()
-        return found.reshape(*samples.shape[:-1], *found.shape[1:])
+        log_bands = (amplitude @ self.filters.to(amplitude).T).clamp(min=FLOOR).log()
+        return log_bands.reshape(*samples.shape[:-1], *log_bands.shape[1:])
 
     @property
     def filters(self) -> Float32[Tensor, "bands bins"]:

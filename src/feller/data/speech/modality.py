@@ -39,20 +39,20 @@ def phone_alignments(values: State, given: Cond, names: Sequence[str]) -> list[P
     """
     if "phone" in values:
         rows = zip(values["phone"].tolist(), values["duration"].tolist(), strict=True)
-        kept = [[(p, d) for p, d in zip(phone, duration, strict=True) if p >= 0] for phone, duration in rows]
+        pairs = [[(p, d) for p, d in zip(phone, duration, strict=True) if p >= 0] for phone, duration in rows]
     elif "phone" in given and "valid" in given:
         rows = zip(given["phone"].cpu(), given["valid"].cpu(), strict=True)
-        kept = [[(p, len([*run])) for p, run in groupby(labels[mask].tolist())] for labels, mask in rows]
+        pairs = [[(p, len([*run])) for p, run in groupby(labels[mask].tolist())] for labels, mask in rows]
     else:
         return []
-    return [PhoneAlignment(tuple(names[p] for p, _ in row), tuple(d for _, d in row)) for row in kept]
+    return [PhoneAlignment(tuple(names[p] for p, _ in row), tuple(d for _, d in row)) for row in pairs]
 
 
 def phone_intervals(alignment: PhoneAlignment) -> tuple[tuple[str, int, int], ...]:
     """Return (name, first frame, number of frames) of each phone with a positive duration."""
     starts = np.cumsum((0, *alignment.durations))
-    placed = zip(alignment.phones, starts.tolist(), alignment.durations, strict=False)
-    return tuple((name, start, length) for name, start, length in placed if length)
+    intervals = zip(alignment.phones, starts.tolist(), alignment.durations, strict=False)
+    return tuple((name, start, length) for name, start, length in intervals if length)
 
 
 @dataclass(frozen=True)
@@ -109,8 +109,8 @@ class Speech(Modality):
 
     @property
     def aux_networks(self) -> dict[str, nn.Module]:
-        known = {"durations": self.duration_regressor, "rhythm": self.duration_sampler}
-        return {name: lasting.module for name, lasting in known.items() if lasting is not None}
+        models = {"durations": self.duration_regressor, "rhythm": self.duration_sampler}
+        return {name: model.module for name, model in models.items() if model is not None}
 
     @property
     def writers(self) -> dict[str, Writer]:
@@ -162,8 +162,8 @@ class Speech(Modality):
                 **raw.error_fields(too_long),
             )
         mel = torch.full((len(mels), self.longest, self.mel.n_mels), self.statistics.mean)
-        for row, each in zip(mel, mels, strict=True):
-            row[: len(each)] = each
+        for row, log_mel in zip(mel, mels, strict=True):
+            row[: len(log_mel)] = log_mel
         valid = torch.arange(self.longest) < lengths[:, None]
         speaker = [self.speakers.index(name) if name in self.speakers else -1 for name in _speakers(raw)]
         values = {"mel": mel, "speaker": torch.tensor(speaker)}
@@ -177,13 +177,13 @@ class Speech(Modality):
 
     def _phones(self, raw: RawSpeech) -> tuple[Int64[Tensor, "n m"], Int64[Tensor, "n m"]]:
         """Return padded phone indices and durations."""
-        most = max(len(layout.phones) for layout in raw.alignments)
-        phone = torch.full((len(raw.alignments), most), -1)
+        max_phones = max(len(alignment.phones) for alignment in raw.alignments)
+        phone = torch.full((len(raw.alignments), max_phones), -1)
         duration = torch.zeros_like(phone)
-        for i, layout in enumerate(raw.alignments):
+        for i, alignment in enumerate(raw.alignments):
             with error_context(**raw.error_fields(i)):
-                phone[i, : len(layout.phones)] = self.inventory.numbers(layout.phones)
-            duration[i, : len(layout.phones)] = torch.tensor(layout.durations)
+                phone[i, : len(alignment.phones)] = self.inventory.numbers(alignment.phones)
+            duration[i, : len(alignment.phones)] = torch.tensor(alignment.durations)
         return phone, duration
 
     def sound(self, mel: Float[Tensor, "frames bands"]) -> Waveform:
@@ -197,7 +197,7 @@ class Speech(Modality):
     def _unpadded(self, values: State, given: Cond) -> list[Float[Tensor, "frames bands"]]:
         mel = values["mel"].detach().float().cpu()
         valid = given["valid"].cpu() if "valid" in given else torch.ones(mel.shape[:2], dtype=torch.bool)
-        return [each[mask] for each, mask in zip(mel, valid, strict=True)]
+        return [log_mel[mask] for log_mel, mask in zip(mel, valid, strict=True)]
 
     def arrays(self, values: State, given: Cond) -> dict[str, np.ndarray]:
         """Return .npz arrays: `mel` [n, l, bands], `valid` [n, l] and `settings`; three more if phones are known.
@@ -205,16 +205,16 @@ class Speech(Modality):
         `settings` is the configuration of `mel`. The arrays for known phones are `phone` and `duration`, [n, m], and
         `phones`, the names of the phone indices.
         """
-        own = self._unpadded(values, given)
-        mel = np.zeros((len(own), self.longest, self.mel.n_mels), dtype=np.float32)
+        unpadded = self._unpadded(values, given)
+        mel = np.zeros((len(unpadded), self.longest, self.mel.n_mels), dtype=np.float32)
         valid = np.zeros(mel.shape[:2], dtype=bool)
-        for i, each in enumerate(own):
-            mel[i, : len(each)], valid[i, : len(each)] = each.numpy(), True
+        for i, log_mel in enumerate(unpadded):
+            mel[i, : len(log_mel)], valid[i, : len(log_mel)] = log_mel.numpy(), True
         settings = np.array(self.mel.settings)
-        placed = phone_alignments(values, given, self.inventory.names)
-        if not placed:
+        alignments = phone_alignments(values, given, self.inventory.names)
+        if not alignments:
             return {"mel": mel, "valid": valid, "settings": settings}
-        phone, duration = self._phones(RawSpeech(np.zeros(len(placed)), alignments=tuple(placed)))
+        phone, duration = self._phones(RawSpeech(np.zeros(len(alignments)), alignments=tuple(alignments)))
         return {
             "mel": mel,
             "valid": valid,
@@ -225,15 +225,15 @@ class Speech(Modality):
         }
 
     def show(self, values: State, given: Cond, columns: int | None = None) -> Image.Image:
-        placed = phone_alignments(values, given, self.inventory.names)
+        alignments = phone_alignments(values, given, self.inventory.names)
         mels = self._unpadded(values, given)
-        phones = [phone_intervals(layout) for layout in placed] or [()] * len(mels)
-        kept = values["kept"].cpu().numpy() if "kept" in values else np.zeros((len(mels), 0), dtype=bool)
-        drawn = [
-            SpectrogramPanel(mel.numpy(), phones_shown, marks)
-            for mel, phones_shown, marks in zip(mels, phones, kept, strict=True)
+        phones = [phone_intervals(alignment) for alignment in alignments] or [()] * len(mels)
+        recorded = values["kept"].cpu().numpy() if "kept" in values else np.zeros((len(mels), 0), dtype=bool)
+        panels = [
+            SpectrogramPanel(mel.numpy(), intervals, mask)
+            for mel, intervals, mask in zip(mels, phones, recorded, strict=True)
         ]
-        return spectrograms(drawn, self.mel.f_max, columns)
+        return spectrograms(panels, self.mel.f_max, columns)
 
     def write_sounds(self, sounds: Sequence[Waveform], values: State, given: Cond, out: pathlib.Path) -> None:
         """Write waveforms to `out`: one waveform to a .wav file with an image, or all to a folder.
@@ -248,16 +248,14 @@ class Speech(Modality):
             sample_folder.write_picture(self.show(values, given), out.with_suffix(".png"))
             return
         sample_folder.prepare(out)
-        numbers, placed = (
-            sample_folder.numbered_names(len(sounds)),
-            phone_alignments(values, given, self.inventory.names),
-        )
-        files = [f"{number}{ending}" for number in numbers for ending in (".wav", TABLE)[: 1 + bool(placed)]]
+        names = sample_folder.numbered_names(len(sounds))
+        alignments = phone_alignments(values, given, self.inventory.names)
+        files = [f"{name}{ending}" for name in names for ending in (".wav", TABLE)[: 1 + bool(alignments)]]
         sample_folder.save_overview(self.show(values, given), out, files)
-        for i, number in enumerate(numbers):
-            write_sound(sounds[i], out / f"{number}.wav")
-            if placed:
-                write_durations(placed[i], out / f"{number}{TABLE}")
+        for i, name in enumerate(names):
+            write_sound(sounds[i], out / f"{name}.wav")
+            if alignments:
+                write_durations(alignments[i], out / f"{name}{TABLE}")
 
     def _write_sounds(self, values: State, given: Cond, out: pathlib.Path) -> None:
         self.write_sounds(self.sounds(values, given), values, given, out)

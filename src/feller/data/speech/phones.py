@@ -52,11 +52,13 @@ class Word:
 
     def shifted(self, frames: int) -> "Word":
         """Return the word shifted in time by a number of frames."""
-        return Word(self.text, tuple(TimedPhone(one.phone, one.start + frames, one.length) for one in self.phones))
+        return Word(
+            self.text, tuple(TimedPhone(timed.phone, timed.start + frames, timed.length) for timed in self.phones)
+        )
 
     @property
     def is_silence(self) -> bool:
-        return all(spoken.phone == SIL for spoken in self.phones)
+        return all(timed.phone == SIL for timed in self.phones)
 
     @property
     def start(self) -> int:
@@ -86,8 +88,8 @@ class Inventory:
         Each phone has all four word positions, because new texts may need combinations that the data lack.
         """
         base = {name[: -len(BEGIN)] if name.endswith(PLACES) else name for name in phones} - {SIL}
-        chosen = ARPABET if base <= {*ARPABET} else sorted(base)
-        return cls((SIL, *(phone + place for phone in chosen for place in PLACES)))
+        selected = ARPABET if base <= {*ARPABET} else sorted(base)
+        return cls((SIL, *(phone + position for phone in selected for position in PLACES)))
 
     def __len__(self) -> int:
         return len(self.names)
@@ -104,22 +106,22 @@ class Inventory:
 
     def numbers(self, phones: Sequence[str]) -> Int64[Tensor, " m"]:
         """Return the indices of phones in the inventory; InputError if a phone is not in the inventory."""
-        place = {name: i for i, name in enumerate(self.names)}
-        unknown = sorted({*phones} - place.keys())
+        index = {name: i for i, name in enumerate(self.names)}
+        unknown = sorted({*phones} - index.keys())
         if unknown:
             raise InputError(
                 f"only phones from the inventory of {len(self)} phones",
                 f"{len(unknown)} other phones, such as {unknown[0]}",
                 "Use the same set of phones in all files",
             )
-        return torch.tensor([place[phone] for phone in phones], dtype=torch.long)
+        return torch.tensor([index[phone] for phone in phones], dtype=torch.long)
 
 
 def strip_stress(phone: str) -> str:
     """Strip the stress digit of an ARPABET phone (AH0 becomes AH), and normalise Unicode."""
     phone = unicodedata.normalize("NFC", phone)
-    stressed = STRESSED.fullmatch(phone)
-    return stressed[1] if stressed and stressed[1] in ARPABET else phone
+    match = STRESSED.fullmatch(phone)
+    return match[1] if match and match[1] in ARPABET else phone
 
 
 def with_word_positions(phones: Sequence[str]) -> tuple[str, ...]:
@@ -133,11 +135,11 @@ def align_phones(words: Sequence[Word]) -> PhoneAlignment:
     """Return the phones of words in order, with a silence (duration 0 if absent) before, between and after words."""
     phones, durations = [SIL], [0]
     for word in words:
-        lengths = [spoken.length for spoken in word.phones]
+        lengths = [timed.length for timed in word.phones]
         if word.is_silence:
             durations[-1] += sum(lengths)
         else:
-            phones += [*with_word_positions([spoken.phone for spoken in word.phones]), SIL]
+            phones += [*with_word_positions([timed.phone for timed in word.phones]), SIL]
             durations += [*lengths, 0]
     return PhoneAlignment(tuple(phones), tuple(durations))
 
@@ -161,10 +163,10 @@ def repeat_by_duration(
     ends = durations.cumsum(-1)
     n = int(ends[..., -1:].max()) if longest is None else longest
     frames = torch.arange(n, device=ends.device).expand(*ends.shape[:-1], n)
-    which = torch.searchsorted(ends, frames.contiguous(), right=True)
-    there = which < ends.shape[-1]
-    found = values.gather(-1, which.clamp(max=ends.shape[-1] - 1))
-    return torch.where(there, found, torch.zeros_like(found))
+    indices = torch.searchsorted(ends, frames.contiguous(), right=True)
+    is_inside = indices < ends.shape[-1]
+    repeated = values.gather(-1, indices.clamp(max=ends.shape[-1] - 1))
+    return torch.where(is_inside, repeated, torch.zeros_like(repeated))
 
 
 def frames_of(

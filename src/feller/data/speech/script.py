@@ -106,8 +106,8 @@ class Script:
         """Divide the durations of generated phones by `speed`; each audible phone keeps at least one frame."""
         lengths = []
         for part, length in zip(self.parts, self.lengths, strict=True):
-            slower = round(length / speed)
-            lengths.append(length if part.is_recorded else max(slower, 1 if length and part.phone != SIL else 0))
+            scaled = round(length / speed)
+            lengths.append(length if part.is_recorded else max(scaled, 1 if length and part.phone != SIL else 0))
         return self.with_durations(lengths)
 
     def with_trimmed_silence(self) -> "Script":
@@ -128,16 +128,16 @@ def text_script(words: Sequence[Sequence[str]]) -> Script:
 def voice_prompt_script(voice: AlignedRecording, words: Sequence[Sequence[str]]) -> Script:
     """Return a script that speaks new words, given by their phones, after a voice prompt that is not output."""
     prompt = _all_phones(voice)
-    silent = bool(prompt[-1].length)  # otherwise the duration model may insert a pause after the prompt
-    prompt, new = (prompt if silent else prompt[:-1]), text_script(words).parts
-    return Script((*prompt, *new[silent:]), voice, prompt_length=len(prompt))
+    has_silence = bool(prompt[-1].length)  # otherwise the duration model may insert a pause after the prompt
+    prompt, new_phones = (prompt if has_silence else prompt[:-1]), text_script(words).parts
+    return Script((*prompt, *new_phones[has_silence:]), voice, prompt_length=len(prompt))
 
 
 def style_transfer_script(voice: AlignedRecording, content: AlignedRecording) -> Script:
     """Return a script that regenerates the recording `content`, with its timing, in the voice of `voice`."""
     prompt = _all_phones(voice)
-    again = [replace(part, origin=None) for part in _all_phones(content)]
-    return Script((*prompt, *again), voice, prompt_length=len(prompt))
+    regenerated = [replace(part, origin=None) for part in _all_phones(content)]
+    return Script((*prompt, *regenerated), voice, prompt_length=len(prompt))
 
 
 def resynthesis_script(content: AlignedRecording) -> Script:
@@ -159,12 +159,12 @@ def denoising_script(clip: AlignedRecording, first: int, last: int) -> Script:
     n = len(clip.mel)
     if not 0 <= first < last <= n:
         raise UsageError(f"a span inside the {n / 100:.2f} s of {clip.name}", f"{first / 100:.2f}:{last / 100:.2f}")
-    parts, now = [], 0
+    parts, start = [], 0
     for part in _all_phones(clip):
-        end = now + (part.length or 0)
-        touched = now < last and end > first
-        parts.append(replace(part, origin=None) if touched else part)
-        now = end
+        end = start + (part.length or 0)
+        is_regenerated = start < last and end > first
+        parts.append(replace(part, origin=None) if is_regenerated else part)
+        start = end
     return Script(tuple(parts), clip)
 
 
@@ -179,48 +179,46 @@ def editing_script(clip: AlignedRecording, text: str, words: Sequence[Sequence[s
     old, new = [word.text.lower() for word in clip.spoken_words], [*words_of(text)]
     if not all(old):
         raise InputError("an alignment with words", "phones only", "Give an alignment with words", place=clip.name)
-    match = _matches(old, new)
-    silences, spoken, parts = _silences(clip), clip.spoken_words, []
-    before = 0  # index of the next unused silence
+    matches = _matches(old, new)
+    silences, old_words, parts = _silences(clip), clip.spoken_words, []
+    next_silence = 0  # index of the next unused silence
     for i, phones in enumerate(words):
-        source = match.get(i)
-        wanted = source if source is not None else match[i - 1] + 1 if i - 1 in match else 0 if i == 0 else None
-        parts += [ScriptPhone(SIL) if wanted is None or wanted < before else _silence(silences[wanted])]
-        before = before if wanted is None else max(before, wanted + 1)
-        parts += (
-            [ScriptPhone(phone) for phone in with_word_positions(phones)] if source is None else _parts(spoken[source])
-        )
-    last = match.get(len(new) - 1, len(spoken) - 1)
+        j = matches.get(i)
+        index = j if j is not None else matches[i - 1] + 1 if i - 1 in matches else 0 if i == 0 else None
+        parts += [ScriptPhone(SIL) if index is None or index < next_silence else _silence(silences[index])]
+        next_silence = next_silence if index is None else max(next_silence, index + 1)
+        parts += [ScriptPhone(phone) for phone in with_word_positions(phones)] if j is None else _parts(old_words[j])
+    last = matches.get(len(new) - 1, len(old_words) - 1)
     return Script((*parts, _silence(silences[last + 1])), clip)
 
 
 def _matches(old: list[str], new: list[str]) -> dict[int, int]:
     """Return the indices of words in the longest matching blocks, as a dict from new to old index."""
-    found = SequenceMatcher(None, old, new, autojunk=False).get_matching_blocks()
-    return {block.b + k: block.a + k for block in found for k in range(block.size)}
+    blocks = SequenceMatcher(None, old, new, autojunk=False).get_matching_blocks()
+    return {block.b + k: block.a + k for block in blocks for k in range(block.size)}
 
 
 def _silences(clip: AlignedRecording) -> list[tuple[int, int]]:
     """Return (start, length) of the silences before, between and after words."""
-    found, now = [(0, 0)], 0
+    silences, end = [(0, 0)], 0
     for word in clip.words:
         if word.is_silence:
-            start, length = found[-1]
-            found[-1] = (start if length else word.start, length + word.end - word.start)
+            start, length = silences[-1]
+            silences[-1] = (start if length else word.start, length + word.end - word.start)
         else:
-            found.append((word.end, 0))
-        now = word.end
-    return [(start, length) if length else (min(start, now), 0) for start, length in found]
+            silences.append((word.end, 0))
+        end = word.end
+    return [(start, length) if length else (min(start, end), 0) for start, length in silences]
 
 
-def _silence(place: tuple[int, int]) -> ScriptPhone:
-    start, length = place
+def _silence(span: tuple[int, int]) -> ScriptPhone:
+    start, length = span
     return ScriptPhone(SIL, length, start)
 
 
 def _parts(word: Word) -> list[ScriptPhone]:
-    names = with_word_positions([spoken.phone for spoken in word.phones])
-    return [ScriptPhone(name, spoken.length, spoken.start) for name, spoken in zip(names, word.phones, strict=True)]
+    names = with_word_positions([timed.phone for timed in word.phones])
+    return [ScriptPhone(name, timed.length, timed.start) for name, timed in zip(names, word.phones, strict=True)]
 
 
 def _all_phones(clip: AlignedRecording) -> tuple[ScriptPhone, ...]:

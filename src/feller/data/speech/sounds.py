@@ -84,33 +84,35 @@ class Waveforms(Modality):
     def cut_sounds(self, raw: RawWaveforms) -> Dataset:
         """Cut recordings into segments; the recording is the group of a segment. InputError if all are too short."""
         sounds = [resample(sound, self.mel.sample_rate).samples for sound in raw.values]
-        cuts = [_cut(len(samples) // self.mel.hop_length, self.longest) for samples in sounds]
-        kept = [
+        boundaries = [_cut(len(samples) // self.mel.hop_length, self.longest) for samples in sounds]
+        usable = [
             i
             for i, samples in enumerate(sounds)
             if len(samples) // self.mel.hop_length * self.mel.hop_length >= self.mel.shortest
         ]
-        if not kept:
+        if not usable:
             raise InputError(
                 f"sounds of at least {self.mel.shortest / self.mel.sample_rate:.3f} s", "only shorter ones"
             )
-        parts = [(i, begin, end) for i in kept for begin, end in pairwise(cuts[i])]
-        values = torch.zeros(len(parts), self.samples, dtype=torch.int16)
-        for row, (i, begin, end) in zip(values, parts, strict=True):
-            part = torch.from_numpy(sounds[i][begin * self.mel.hop_length : end * self.mel.hop_length])
-            row[: len(part)] = self.decode(part[None])[0]
-        length = torch.tensor([(end - begin) * self.mel.hop_length for _, begin, end in parts])
+        segments = [(i, begin, end) for i in usable for begin, end in pairwise(boundaries[i])]
+        values = torch.zeros(len(segments), self.samples, dtype=torch.int16)
+        for row, (i, begin, end) in zip(values, segments, strict=True):
+            segment = torch.from_numpy(sounds[i][begin * self.mel.hop_length : end * self.mel.hop_length])
+            row[: len(segment)] = self.decode(segment[None])[0]
+        length = torch.tensor([(end - begin) * self.mel.hop_length for _, begin, end in segments])
         minutes = int(length.sum()) / self.mel.sample_rate / 60
-        notes = [f"{len(kept):,} sounds in {len(parts):,} pieces, {minutes:.1f} minutes at {self.mel.sample_rate:,} Hz"]
-        if len(kept) < len(sounds):
-            notes.append(f"{len(sounds) - len(kept):,} of {len(sounds):,} sounds left out: they are too short")
+        notes = [
+            f"{len(usable):,} sounds in {len(segments):,} pieces, {minutes:.1f} minutes at {self.mel.sample_rate:,} Hz"
+        ]
+        if len(usable) < len(sounds):
+            notes.append(f"{len(sounds) - len(usable):,} of {len(sounds):,} sounds left out: they are too short")
         return Dataset(
             values,
             {"length": length},
             self,
             (*raw.notes, *notes),
-            groups=torch.tensor([i for i, *_ in parts]),
-            properties={name: numbers[[i for i, *_ in parts]] for name, numbers in property_tensors(raw).items()},
+            groups=torch.tensor([i for i, *_ in segments]),
+            properties={name: column[[i for i, *_ in segments]] for name, column in property_tensors(raw).items()},
             fingerprint=fingerprint_of(raw),
         )
 

@@ -49,8 +49,8 @@ def read_textgrid(path: pathlib.Path) -> tuple[Word, ...]:
 
 
 def _text(path: pathlib.Path) -> str:
-    head = path.read_bytes()[:2]
-    if head in (b"\xff\xfe", b"\xfe\xff"):  # Praat writes non-ASCII text as UTF-16
+    bom = path.read_bytes()[:2]
+    if bom in (b"\xff\xfe", b"\xfe\xff"):  # Praat writes non-ASCII text as UTF-16
         try:
             return path.read_text(encoding="utf-16")
         except UnicodeError as error:
@@ -68,19 +68,19 @@ def _tiers(text: str) -> dict[str, list[TextGridInterval]]:
         _number(tokens), _number(tokens)
         tiers: dict[str, list[TextGridInterval]] = {}
         for _ in range(int(_number(tokens))):
-            kind, name = _label(tokens), _label(tokens)
+            tier_class, name = _label(tokens), _label(tokens)
             _number(tokens), _number(tokens)
-            intervals = [_interval(tokens, kind) for _ in range(int(_number(tokens)))]
+            intervals = [_interval(tokens, tier_class) for _ in range(int(_number(tokens)))]
             tiers.setdefault(name.strip().lower(), intervals)
     except StopIteration as error:
         raise InputError("a complete TextGrid", "a truncated file") from error
     return tiers
 
 
-def _interval(tokens: Iterator[str | tuple[str]], kind: str) -> TextGridInterval:
+def _interval(tokens: Iterator[str | tuple[str]], tier_class: str) -> TextGridInterval:
     start = _number(tokens)
     return TextGridInterval(
-        start, _number(tokens) if kind == "IntervalTier" else start, _label(tokens).replace('""', '"').strip()
+        start, _number(tokens) if tier_class == "IntervalTier" else start, _label(tokens).replace('""', '"').strip()
     )
 
 
@@ -102,41 +102,43 @@ def _label(tokens: Iterator[str | tuple[str]]) -> str:
 
 
 def _tier(tiers: dict[str, list[TextGridInterval]], names: tuple[str, ...]) -> list[TextGridInterval]:
-    found = [tiers[name] for name in names if name in tiers]
-    if not found:
-        ends = [
+    matches = [tiers[name] for name in names if name in tiers]
+    if not matches:
+        prefixed = [
             name
             for name in tiers
             if name.endswith(tuple(f" {name}" for name in names) + tuple(f"- {n}" for n in names))
         ]
-        if len(ends) == 1:  # some aligners prefix the speaker's name
-            return tiers[ends[0]]
+        if len(prefixed) == 1:  # some aligners prefix the speaker's name
+            return tiers[prefixed[0]]
         raise InputError(f"a tier called {names[0]}", ", ".join(map(repr, tiers)) or "none")
-    return found[0]
+    return matches[0]
 
 
 def _joined(words: list[TextGridInterval], phones: list[TextGridInterval]) -> Iterator[Word]:
     """Yield words with the phones whose midpoints they contain."""
-    spoken = [phone for phone in phones if not phone.is_silence]
+    audible = [phone for phone in phones if not phone.is_silence]
     for phone in phones:
         if phone.text.lower() in UNKNOWN:
             raise InputError(
                 "phones", f"{phone.text} at {phone.start:g} s, an out-of-vocabulary word", "Write its phones"
             )
-    taken = 0
+    num_assigned = 0
     for word in words:
-        inside = [phone for phone in spoken if word.start <= (phone.start + phone.end) / 2 < word.end]
+        word_phones = [phone for phone in audible if word.start <= (phone.start + phone.end) / 2 < word.end]
         if word.is_silence:
-            if inside:
-                raise InputError("phones inside words", f"{inside[0].text} at {inside[0].start:g} s, in a silence")
+            if word_phones:
+                raise InputError(
+                    "phones inside words", f"{word_phones[0].text} at {word_phones[0].start:g} s, in a silence"
+                )
             yield Word("", (_spoken(word, SIL),))
             continue
-        if not inside:
+        if not word_phones:
             raise InputError("phones for every word", f"none for {word.text!r} at {word.start:g} s")
-        taken += len(inside)
-        yield Word(word.text.lower(), tuple(_spoken(phone, strip_stress(phone.text)) for phone in inside))
-    if taken < len(spoken):
-        raise InputError("phones inside words", f"{len(spoken) - taken} of {len(spoken)} phones outside words")
+        num_assigned += len(word_phones)
+        yield Word(word.text.lower(), tuple(_spoken(phone, strip_stress(phone.text)) for phone in word_phones))
+    if num_assigned < len(audible):
+        raise InputError("phones inside words", f"{len(audible) - num_assigned} of {len(audible)} phones outside words")
 
 
 def _spoken(interval: TextGridInterval, name: str) -> TimedPhone:

@@ -40,12 +40,12 @@ def is_sound(path: pathlib.Path) -> bool:
 
 def holds_sounds(folder: pathlib.Path, others: tuple[str, ...]) -> bool:
     """Return True if a folder has audio files, but no files with suffixes in `others` except overview images."""
-    found = False
+    has_sound = False
     for path in walk_files(folder):
         if path.suffix.lower() in others and not sample_folder.is_overview(path):
             return False
-        found = found or is_sound(path)
-    return found
+        has_sound = has_sound or is_sound(path)
+    return has_sound
 
 
 def holds_texts(folder: pathlib.Path) -> bool:
@@ -73,13 +73,13 @@ def utterances_in(folder: pathlib.Path) -> list[Utterance]:
             the folder.
     """
     sounds = sounds_in(folder)
-    named: dict[pathlib.Path, pathlib.Path] = {}
+    by_stem: dict[pathlib.Path, pathlib.Path] = {}
     for path in sounds:
-        other = named.setdefault(path.with_suffix(""), path)
-        if other is not path:
+        first = by_stem.setdefault(path.with_suffix(""), path)
+        if first is not path:
             raise InputError(
                 "file names that differ without their suffixes",
-                f"{other.name} and {path.name}",
+                f"{first.name} and {path.name}",
                 "Rename or remove one",
                 file=folder,
             )
@@ -113,9 +113,9 @@ def check_link(path: pathlib.Path, folder: pathlib.Path) -> None:
         )
 
 
-def _reject_incomplete(folder: pathlib.Path, alone: list[str], count: int, what: str, remedy: str) -> None:
-    if alone:
-        raise InputError(f"{len(alone):,} of {count:,} {what}, such as {alone[0]}", remedy=remedy, file=folder)
+def _reject_incomplete(folder: pathlib.Path, names: list[str], count: int, problem: str, remedy: str) -> None:
+    if names:
+        raise InputError(f"{len(names):,} of {count:,} {problem}, such as {names[0]}", remedy=remedy, file=folder)
 
 
 def _read_transcripts(folder: pathlib.Path, sounds: list[pathlib.Path]) -> list[str]:
@@ -123,16 +123,16 @@ def _read_transcripts(folder: pathlib.Path, sounds: list[pathlib.Path]) -> list[
     stems = {path.with_suffix("") for path in sounds}
     texts = [path for path in walk_files(folder) if path.suffix.lower() == TEXT and path.name != LEXICON]
     texts = [path for path in texts if path.with_suffix("") in stems or not path.name.lower().startswith(ABOUT)]
-    without = [path.name for path in sounds if not path.with_suffix(TEXT).is_file()]
+    untranscribed = [path.name for path in sounds if not path.with_suffix(TEXT).is_file()]
     _reject_incomplete(
         folder,
-        without,
+        untranscribed,
         len(sounds),
         "recordings have no transcript",
         f"Write it to a {TEXT} file of the same name or to {TABLE} as id|text, or remove the recording",
     )
-    lonely = [path.name for path in texts if path.with_suffix("") not in stems]
-    _reject_incomplete(folder, lonely, len(texts), "transcripts have no recording", "Add it, or remove it")
+    orphans = [path.name for path in texts if path.with_suffix("") not in stems]
+    _reject_incomplete(folder, orphans, len(texts), "transcripts have no recording", "Add it, or remove it")
     for path in texts:
         check_link(path, folder)
     return [text_of(path) for path in sounds]
@@ -143,18 +143,18 @@ def _table(folder: pathlib.Path, sounds: list[pathlib.Path]) -> list[str]:
     path = folder / TABLE
     check_link(path, folder)
     texts: dict[str, str] = {}
-    for number, line in enumerate(read_unicode(path).splitlines(), 1):
+    for line_number, line in enumerate(read_unicode(path).splitlines(), 1):
         if not line.strip():
             continue
         name, *transcripts = (cell.strip() for cell in line.split("|"))
-        where = f"{path}: line {number}"
+        location = f"{path}: line {line_number}"
         if not name or not 1 <= len(transcripts) <= 2:
-            raise InputError("id|text or id|text|text in words", repr(line[:40]), place=where)
+            raise InputError("id|text or id|text|text in words", repr(line[:40]), place=location)
         if not transcripts[-1] and not transcripts[0]:
-            raise InputError(f"a text for {name}", "none", "Write the text, or remove the line", place=where)
+            raise InputError(f"a text for {name}", "none", "Write the text, or remove the line", place=location)
         name = name[: -len(pathlib.Path(name).suffix)] if name.lower().endswith(ENDINGS) else name
         if name in texts:
-            raise InputError(f"one line for {name}", "two", "Remove one", place=where)
+            raise InputError(f"one line for {name}", "two", "Remove one", place=location)
         texts[name] = transcripts[-1] or transcripts[0]
     names = [_id(path, folder) for path in sounds]
     _reject_incomplete(
@@ -186,31 +186,31 @@ def _speakers(folder: pathlib.Path, sounds: list[pathlib.Path]) -> list[str]:
         check_link(table, folder)
         speakers = _read_speaker_table(table)
         names = [_speaker_of(path, folder, speakers) for path in sounds]
-        without = [path.name for path, name in zip(sounds, names, strict=True) if not name]
+        missing = [path.name for path, name in zip(sounds, names, strict=True) if not name]
         _reject_incomplete(
-            folder, without, len(sounds), "recordings have no speaker", f"Add them to {SPEAKERS}, or remove that file"
+            folder, missing, len(sounds), "recordings have no speaker", f"Add them to {SPEAKERS}, or remove that file"
         )
         return names
-    first = [path.relative_to(folder).parts for path in sounds]
-    inner = all(len(parts) > 1 for parts in first) and not (folder / TABLE).is_file()
-    return [parts[0] if inner else "" for parts in first]
+    path_parts = [path.relative_to(folder).parts for path in sounds]
+    has_subfolders = all(len(parts) > 1 for parts in path_parts) and not (folder / TABLE).is_file()
+    return [parts[0] if has_subfolders else "" for parts in path_parts]
 
 
 def _read_speaker_table(table: pathlib.Path) -> dict[str, str]:
     rows = [cells for _, cells in rows_in(table)]
-    head = [cell.strip().lower() for cell in rows[0]] if rows else []
-    key = next((name for name in ("file", "id") if name in head), None)
-    if key is None or "speaker" not in head:
-        raise InputError("the columns file (or id) and speaker", ", ".join(head) or "none", file=table)
-    places = head.index(key), head.index("speaker")
-    short = next((cells for cells in rows[1:] if len(cells) <= max(places)), None)
-    if short is not None:
-        raise InputError(f"{len(head)} cells per row", repr(",".join(short)[:40]), file=table)
-    return {cells[places[0]].strip(): cells[places[1]].strip() for cells in rows[1:]}
+    header = [cell.strip().lower() for cell in rows[0]] if rows else []
+    key = next((name for name in ("file", "id") if name in header), None)
+    if key is None or "speaker" not in header:
+        raise InputError("the columns file (or id) and speaker", ", ".join(header) or "none", file=table)
+    positions = header.index(key), header.index("speaker")
+    short_row = next((cells for cells in rows[1:] if len(cells) <= max(positions)), None)
+    if short_row is not None:
+        raise InputError(f"{len(header)} cells per row", repr(",".join(short_row)[:40]), file=table)
+    return {cells[positions[0]].strip(): cells[positions[1]].strip() for cells in rows[1:]}
 
 
 def _speaker_of(path: pathlib.Path, folder: pathlib.Path, speakers: dict[str, str]) -> str:
     """Return the speaker of a recording, matched by path or name with or without suffix."""
-    whole = path.relative_to(folder)
-    names = (whole.as_posix(), path.name, whole.with_suffix("").as_posix(), path.stem)
+    relative = path.relative_to(folder)
+    names = (relative.as_posix(), path.name, relative.with_suffix("").as_posix(), path.stem)
     return next((speakers[name] for name in names if speakers.get(name)), "")

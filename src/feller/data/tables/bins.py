@@ -27,8 +27,8 @@ class Bins:
     """Heavy values, which have codes of their own, ascending."""
 
     def __post_init__(self) -> None:
-        rising = all(a < b for a, b in pairwise(self.starts)) and all(a < b for a, b in pairwise(self.heavy))
-        if not self.starts or not rising or self.last < self.starts[-1]:
+        is_ascending = all(a < b for a, b in pairwise(self.starts)) and all(a < b for a, b in pairwise(self.heavy))
+        if not self.starts or not is_ascending or self.last < self.starts[-1]:
             raise InputError(expected="edges and heavy values in ascending order within the bounds")
         if max(abs(self.starts[0]), abs(self.last)) >= MAX_NUMBER:
             raise InputError(expected="bounds with fewer than 19 digits", remedy="Use fewer decimals")
@@ -42,13 +42,13 @@ class Bins:
     @cached_property
     def _entries(self) -> list[tuple[int, int]]:
         """First and last integer of each code; bins fully covered by heavy values are omitted."""
-        alone = [(value, value) for value in self.heavy]
+        singletons = [(value, value) for value in self.heavy]
         bins = [
             (start, end)
             for start, end in zip(self.starts, self._ends, strict=True)
             if end - start + 1 > sum(start <= value <= end for value in self.heavy)
         ]
-        return [*sorted({*alone, *bins}, key=lambda entry: (entry[0], entry not in alone))]
+        return [*sorted({*singletons, *bins}, key=lambda entry: (entry[0], entry not in singletons))]
 
     @cached_property
     def _code_of_heavy(self) -> dict[int, int]:
@@ -57,8 +57,8 @@ class Bins:
     @cached_property
     def _codes_of_bins(self) -> tuple[list[int], list[int]]:
         """Starts of the bins that are not omitted, and their codes."""
-        kept = [(first, i) for i, (first, last) in enumerate(self._entries) if self._code_of_heavy.get(first) != i]
-        return [first for first, _ in kept], [i for _, i in kept]
+        bin_codes = [(first, i) for i, (first, last) in enumerate(self._entries) if self._code_of_heavy.get(first) != i]
+        return [first for first, _ in bin_codes], [i for _, i in bin_codes]
 
     @property
     def count(self) -> int:
@@ -92,13 +92,15 @@ class Bins:
 
     def codes(self, numbers: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
         """Return the codes of integers; -1 for integers outside of all bins."""
-        starts, codes = self._codes_of_bins
-        found = np.full(len(numbers), -1, dtype=np.int64)
+        starts, bin_codes = self._codes_of_bins
+        codes = np.full(len(numbers), -1, dtype=np.int64)
         if starts:
-            found = np.array(codes, dtype=np.int64)[np.maximum(np.searchsorted(starts, numbers, side="right") - 1, 0)]
+            codes = np.array(bin_codes, dtype=np.int64)[
+                np.maximum(np.searchsorted(starts, numbers, side="right") - 1, 0)
+            ]
         for value, code in self._code_of_heavy.items():
-            found[numbers == value] = code
-        return np.where((numbers < self.starts[0]) | (numbers > self.last), -1, found)
+            codes[numbers == value] = code
+        return np.where((numbers < self.starts[0]) | (numbers > self.last), -1, codes)
 
     def within(self, code: int, spans: Sequence[tuple[int, int]]) -> tuple[list[tuple[int, int]], int]:
         """Return which integers of a code lie in disjoint spans, and the number of integers of the code.
@@ -107,27 +109,29 @@ class Bins:
         Spans include both ends.
         """
         first, last = self.span(code)
-        others = [] if first == last else [value for value in self.heavy if first <= value <= last]
+        heavy = [] if first == last else [value for value in self.heavy if first <= value <= last]
 
-        def before(number: int) -> int:
-            return number - first - sum(value < number for value in others)
+        def index_of(number: int) -> int:
+            return number - first - sum(value < number for value in heavy)
 
-        ends = [(before(max(a, first)), before(min(b, last) + 1)) for a, b in spans if a <= last and b >= first]
-        return [(begin, end) for begin, end in ends if begin < end], before(last + 1)
+        index_ranges = [
+            (index_of(max(a, first)), index_of(min(b, last) + 1)) for a, b in spans if a <= last and b >= first
+        ]
+        return [(begin, end) for begin, end in index_ranges if begin < end], index_of(last + 1)
 
     def draw(self, codes: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
         """Sample an integer for each code, uniformly within the code, given uniform random numbers in [0, 1)."""
-        numbers = np.empty(len(codes), dtype=np.int64)
+        integers = np.empty(len(codes), dtype=np.int64)
         for code in np.unique(codes):
             first, last = self.span(int(code))
-            which = codes == code
-            others = [] if first == last else [value for value in self.heavy if first <= value <= last]
-            room = last - first + 1 - len(others)
-            drawn = first + np.minimum((uniforms[which] * room).astype(np.int64), room - 1)
-            for value in others:  # in ascending order, skip each heavy value
-                drawn += drawn >= value
-            numbers[which] = drawn
-        return numbers
+            mask = codes == code
+            heavy = [] if first == last else [value for value in self.heavy if first <= value <= last]
+            num_values = last - first + 1 - len(heavy)
+            samples = first + np.minimum((uniforms[mask] * num_values).astype(np.int64), num_values - 1)
+            for value in heavy:  # in ascending order, skip each heavy value
+                samples += samples >= value
+            integers[mask] = samples
+        return integers
 
 
 def check_binned(column: Any) -> None:
@@ -142,5 +146,5 @@ def check_binned(column: Any) -> None:
 
 def equal_starts(first: int, last: int, bins: int) -> tuple[int, ...]:
     """Return the first integers of equal-width bins; if there are fewer integers than bins, each integer is a bin."""
-    room = last - first + 1
-    return tuple(first + room * i // min(bins, room) for i in range(min(bins, room)))
+    num_values = last - first + 1
+    return tuple(first + num_values * i // min(bins, num_values) for i in range(min(bins, num_values)))

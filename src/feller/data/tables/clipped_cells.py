@@ -38,9 +38,9 @@ def clipped_cells(
     counts of the kinds of cells, including `missing`. Each noisy count has Gaussian noise of standard deviation
     `sigma`. The table has `n` rows.
     """
-    written = [count for kind, count in class_counts.items() if kind != "missing"]
-    outside = sum(written) - inside
-    if outside <= max(MIN_SHARE * n, MIN_DEVIATIONS * sigma * math.sqrt(terms + len(written))):
+    counts = [count for class_name, count in class_counts.items() if class_name != "missing"]
+    outside = sum(counts) - inside
+    if outside <= max(MIN_SHARE * n, MIN_DEVIATIONS * sigma * math.sqrt(terms + len(counts))):
         return None
     return ClippedCells(column, *bounds, min(outside / n, 1.0))
 
@@ -72,6 +72,6 @@ def kept_words(
     Words with a noisy count of at least `threshold` were released; all other words become `other`. Each count has
     Gaussian noise of standard deviation `sigma`; the table has `n` rows.
     """
-    others = total - sum(words.values())
-    sure = others > MIN_DEVIATIONS_OF_WORDS * sigma * math.sqrt(1 + len(words))
-    return KeptWords(column, len(words), other, min(others / n, 1.0) if sure else None, threshold)
+    other_count = total - sum(words.values())
+    is_significant = other_count > MIN_DEVIATIONS_OF_WORDS * sigma * math.sqrt(1 + len(words))
+    return KeptWords(column, len(words), other, min(other_count / n, 1.0) if is_significant else None, threshold)

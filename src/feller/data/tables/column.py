@@ -95,8 +95,8 @@ class ModelledColumn(Column):
         """Return the codes of cells; -1 for cells that are not allowed."""
         codes = self.value_codes(words)
         if self.missing is not None:
-            gone = np.asarray(_ARROW.is_in(words, text_array(self.words_for_missing)))
-            codes[gone | ((codes < 0) & np.asarray(_ARROW.equal(words, "")))] = self.num_values
+            is_missing = np.asarray(_ARROW.is_in(words, text_array(self.words_for_missing)))
+            codes[is_missing | ((codes < 0) & np.asarray(_ARROW.equal(words, "")))] = self.num_values
         return codes
 
     def clipped(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
@@ -107,12 +107,12 @@ class ModelledColumn(Column):
 
     def cells(self, codes: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]) -> pyarrow.Array:
         """Decode codes to text cells; `uniforms`, in [0, 1), select a value within each code."""
-        there = codes < self.num_values
-        own = self.value_cells(codes[there], uniforms[there])
-        if there.all():
-            return own
-        written = pyarrow.concat_arrays([own, text_array([self.missing or ""])])
-        return written.take(pyarrow.array(np.where(there, np.cumsum(there) - 1, len(own))))
+        is_value = codes < self.num_values
+        value_cells = self.value_cells(codes[is_value], uniforms[is_value])
+        if is_value.all():
+            return value_cells
+        all_cells = pyarrow.concat_arrays([value_cells, text_array([self.missing or ""])])
+        return all_cells.take(pyarrow.array(np.where(is_value, np.cumsum(is_value) - 1, len(value_cells))))
 
     def matching(self, text: str) -> Bool[np.ndarray, " count"]:
         """Return True for each code to which the value `text` of a rule refers; InputError if it refers to no code."""
@@ -130,8 +130,8 @@ class ModelledColumn(Column):
             UsageError: If the value is not allowed and not clipped.
         """
         cell = text_array([text])
-        (code,), (near,) = self.codes(cell).tolist(), self.nearest_codes(cell).tolist()
-        code = near if code < 0 and clip else code
+        (code,), (nearest,) = self.codes(cell).tolist(), self.nearest_codes(cell).tolist()
+        code = nearest if code < 0 and clip else code
         if code < 0:
             raise UsageError(self.allowed_hint(text), repr(text), argument=self.name)
         return code
@@ -209,11 +209,11 @@ class Categorical(ModelledColumn):
         return 0 if self.other is None else self._words.index(self.other)
 
     def value_codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
-        places = np.asarray(_ARROW.index_in(words, text_array(self._words)).fill_null(-1)).astype(np.int64)
+        codes = np.asarray(_ARROW.index_in(words, text_array(self._words)).fill_null(-1)).astype(np.int64)
         if self.other is not None:
-            gap = np.asarray(_ARROW.equal(words, "")) if self.missing is not None else False
-            places[(places < 0) & np.logical_not(gap)] = self._words.index(self.other)
-        return places
+            is_empty = np.asarray(_ARROW.equal(words, "")) if self.missing is not None else False
+            codes[(codes < 0) & np.logical_not(is_empty)] = self._words.index(self.other)
+        return codes
 
     def value_cells(self, codes: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]) -> pyarrow.Array:
         return text_array(self._words).take(pyarrow.array(codes))
@@ -241,8 +241,8 @@ class Boolean(ModelledColumn):
 
     def value_codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
         """Return the code of each cell, 0 or 1, and -1 for other cells; `True` and `False` are always accepted."""
-        known = {"False": 0, "True": 1, self.false: 0, self.true: 1}
-        return np.array([*known.values(), -1])[_ARROW.index_in(words, text_array([*known])).fill_null(-1)]
+        code_of_word = {"False": 0, "True": 1, self.false: 0, self.true: 1}
+        return np.array([*code_of_word.values(), -1])[_ARROW.index_in(words, text_array([*code_of_word])).fill_null(-1)]
 
     def value_cells(self, codes: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]) -> pyarrow.Array:
         return text_array(self.value_names).take(pyarrow.array(codes))

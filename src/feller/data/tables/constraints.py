@@ -52,25 +52,25 @@ def compile_rules(rules: Sequence[Constraint], columns: Sequence[ModelledColumn]
         InputError: If a rule has an unknown column or value, the rules connect columns in a cycle, or no row satisfies
             all rules.
     """
-    place = {column.name: i for i, column in enumerate(columns)}
-    tables: dict[tuple[int, int], np.ndarray] = {}
+    index = {column.name: i for i, column in enumerate(columns)}
+    masks: dict[tuple[int, int], np.ndarray] = {}
     for rule in rules:
         for name in (rule.when, rule.then):
-            if name not in place:
-                raise InputError.unknown_name("column of a rule", name, place)
-            if columns[place[name]].num_codes > MAX_RULE_CODES:
+            if name not in index:
+                raise InputError.unknown_name("column of a rule", name, index)
+            if columns[index[name]].num_codes > MAX_RULE_CODES:
                 raise InputError(
                     f"column {name!r} of a rule has more than {MAX_RULE_CODES:,} codes", remedy="Give the column bins"
                 )
         if rule.when == rule.then or not rule.among or not rule.only:
             raise InputError("a rule between two different columns, with values for each column", rule.text)
-        a, b = place[rule.when], place[rule.then]
-        when = np.any([columns[a].matching(text) for text in rule.among], axis=0)
-        only = np.any([columns[b].matching(text) for text in rule.only], axis=0)
-        allowed = ~when[:, None] | only[None, :]
-        key, table = ((a, b), allowed) if a < b else ((b, a), allowed.T)
-        tables[key] = tables[key] & table if key in tables else table
-    pairs = tuple(Pair(a, b, table) for (a, b), table in sorted(tables.items()))
+        a, b = index[rule.when], index[rule.then]
+        when_mask = np.any([columns[a].matching(text) for text in rule.among], axis=0)
+        only_mask = np.any([columns[b].matching(text) for text in rule.only], axis=0)
+        allowed = ~when_mask[:, None] | only_mask[None, :]
+        key, mask = ((a, b), allowed) if a < b else ((b, a), allowed.T)
+        masks[key] = masks[key] & mask if key in masks else mask
+    pairs = tuple(Pair(a, b, mask) for (a, b), mask in sorted(masks.items()))
     _check_forest(pairs, columns)
     if not allowed_codes(pairs, [column.num_codes for column in columns])[0].any():
         rule_texts = "; ".join(rule.text for rule in rules)
@@ -98,12 +98,12 @@ def _check_forest(pairs: Sequence[Pair], columns: Sequence[ModelledColumn]) -> N
 
 def allowed_codes(pairs: Sequence[Pair], counts: Sequence[int]) -> list[np.ndarray]:
     """Return, for each column, a mask of its codes: True if a row with this code can satisfy all rules."""
-    able = [np.ones(count, dtype=bool) for count in counts]
+    masks = [np.ones(count, dtype=bool) for count in counts]
     for _ in pairs:  # on a forest, arc consistency converges within as many rounds as the longest path
         for pair in pairs:
-            able[pair.first] &= (pair.allowed & able[pair.second]).any(1)
-            able[pair.second] &= (pair.allowed.T & able[pair.first]).any(1)
-    return able if all(each.any() for each in able) else [np.zeros(count, dtype=bool) for count in counts]
+            masks[pair.first] &= (pair.allowed & masks[pair.second]).any(1)
+            masks[pair.second] &= (pair.allowed.T & masks[pair.first]).any(1)
+    return masks if all(mask.any() for mask in masks) else [np.zeros(count, dtype=bool) for count in counts]
 
 
 def violations(codes: Int64[np.ndarray, "n k"], pair: Pair) -> Bool[np.ndarray, " n"]:
@@ -113,34 +113,34 @@ def violations(codes: Int64[np.ndarray, "n k"], pair: Pair) -> Bool[np.ndarray, 
 
 def repair(codes: Int64[np.ndarray, "n k"], pairs: Sequence[Pair], counts: Sequence[int]) -> Int64[np.ndarray, "n k"]:
     """Replace codes by the nearest codes that satisfy all rules; traverse each tree of rules from its first column."""
-    codes, able = codes.copy(), allowed_codes(pairs, counts)
+    codes, masks = codes.copy(), allowed_codes(pairs, counts)
     visited: set[int] = set()
     for start in sorted({column for pair in pairs for column in (pair.first, pair.second)}):
         if start in visited:
             continue
-        codes[:, start] = _nearest(np.broadcast_to(able[start], (len(codes), counts[start])), codes[:, start])
+        codes[:, start] = _nearest(np.broadcast_to(masks[start], (len(codes), counts[start])), codes[:, start])
         visited.add(start)
-        waiting = deque([start])
-        while waiting:
-            a = waiting.popleft()
+        queue = deque([start])
+        while queue:
+            a = queue.popleft()
             for pair in pairs:
                 b = pair.second if pair.first == a else pair.first if pair.second == a else a
                 if b in visited:
                     continue
-                table = (pair.allowed if pair.first == a else pair.allowed.T) & able[b]
-                codes[:, b] = _nearest(table[codes[:, a]], codes[:, b])
+                allowed = (pair.allowed if pair.first == a else pair.allowed.T) & masks[b]
+                codes[:, b] = _nearest(allowed[codes[:, a]], codes[:, b])
                 visited.add(b)
-                waiting.append(b)
+                queue.append(b)
     return codes
 
 
 def _nearest(allowed: Bool[np.ndarray, "n count"], codes: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
     """Return the nearest allowed code of each row; the lower one of ties."""
-    moved = codes.copy()
-    wrong = np.flatnonzero(~allowed[np.arange(len(codes)), codes])
-    far = np.abs(np.arange(allowed.shape[1])[None, :] - codes[wrong, None])
-    moved[wrong] = np.where(allowed[wrong], far, allowed.shape[1]).argmin(1)
-    return moved
+    nearest_codes = codes.copy()
+    bad_rows = np.flatnonzero(~allowed[np.arange(len(codes)), codes])
+    distances = np.abs(np.arange(allowed.shape[1])[None, :] - codes[bad_rows, None])
+    nearest_codes[bad_rows] = np.where(allowed[bad_rows], distances, allowed.shape[1]).argmin(1)
+    return nearest_codes
 
 
 _SIGNS: dict[str, Callable[[Any, Any], bool]] = {
@@ -172,25 +172,25 @@ class Inequality:
         Raises:
             InputError: If the comparison holds for only a part of the values of a code, or for no code.
         """
-        holds = _SIGNS[self.sign]
-        found = np.zeros(count, dtype=bool)
+        compare = _SIGNS[self.sign]
+        satisfied = np.zeros(count, dtype=bool)
         for code, (first, last) in enumerate(spans):
-            ends = holds(first, bound), holds(last, bound)
-            if ends[0] != ends[1]:
+            outcomes = compare(first, bound), compare(last, bound)
+            if outcomes[0] != outcomes[1]:
                 raise InputError(
                     f"a bin has values on both sides of {self.text!r}, so the rule cannot be enforced",
                     remedy="Add an edge or a heavy value at this limit",
                     column=name,
                 )
-            found[code] = ends[0]
-        if not found.any():
+            satisfied[code] = outcomes[0]
+        if not satisfied.any():
             raise InputError(
                 f"no allowed value satisfies {self.text!r}", remedy="Correct the rule or the bounds", column=name
             )
-        return found
+        return satisfied
 
 
 def parse_inequality(text: str) -> Inequality | None:
     """Parse a comparison; return None if the text is a plain value."""
-    found = re.fullmatch(r"(<=|>=|<|>)\s*(\S.*)", text)
-    return None if found is None else Inequality(found[1], found[2])
+    match = re.fullmatch(r"(<=|>=|<|>)\s*(\S.*)", text)
+    return None if match is None else Inequality(match[1], match[2])

@@ -33,9 +33,9 @@ def write_cells(table: RawTable, schema: Schema, path: pathlib.Path, dialect: Di
     """Write a table to a .parquet file, or to a text file in the given dialect; .tsv and .txt are tab-separated."""
     if path.suffix.lower() == ".parquet":
         return write_parquet(lambda: to_frame(table, schema), path)
-    between = "\t" if path.suffix.lower() in (".tsv", ".txt") else "," if dialect.separator == "\t" else ""
+    separator = "\t" if path.suffix.lower() in (".tsv", ".txt") else "," if dialect.separator == "\t" else ""
     replace_file(
-        path, text_of(table.columns, table.values, replace(dialect, separator=between) if between else dialect)
+        path, text_of(table.columns, table.values, replace(dialect, separator=separator) if separator else dialect)
     )
 
 
@@ -44,10 +44,10 @@ def to_frame(table: RawTable, schema: Schema) -> pd.DataFrame:
 
     InputError if a cell does not fit the dtype of its column.
     """
-    kinds = {column.name: column for column in schema.columns}
+    columns = {column.name: column for column in schema.columns}
     series = {}
     for name, cells in zip(table.columns, table.values.columns, strict=True):
-        column = kinds[name]
+        column = columns[name]
         try:
             series[name] = _series(column, cells.combine_chunks())
         except (ValueError, TypeError, OverflowError, pyarrow.ArrowException) as error:
@@ -58,50 +58,50 @@ def to_frame(table: RawTable, schema: Schema) -> pd.DataFrame:
 
 
 def _series(column: Column, cells: pyarrow.Array) -> Any:
-    words = column.words_for_missing if isinstance(column, ModelledColumn) else ()
-    gone = np.asarray(_ARROW.is_in(cells, text_array(["", *words])))
-    kind, _, said = (column.dtype or _usual(column)).partition(" {")
-    listed = json.loads("{" + said) if said else {}
-    if kind == "category":
-        return _category(column, cells, gone, listed)
-    if kind == "object" and listed:
-        return _objects(cells, gone, listed)
-    if isinstance(column, Numerical) and kind.lower().startswith(("int", "uint", "float")):
-        return _numbers(column, cells, gone, kind)
-    if isinstance(column, Boolean) and kind.startswith("bool"):
+    missing_words = column.words_for_missing if isinstance(column, ModelledColumn) else ()
+    is_missing = np.asarray(_ARROW.is_in(cells, text_array(["", *missing_words])))
+    dtype, _, json_text = (column.dtype or _usual(column)).partition(" {")
+    metadata = json.loads("{" + json_text) if json_text else {}
+    if dtype == "category":
+        return _category(column, cells, is_missing, metadata)
+    if dtype == "object" and metadata:
+        return _objects(cells, is_missing, metadata)
+    if isinstance(column, Numerical) and dtype.lower().startswith(("int", "uint", "float")):
+        return _numbers(column, cells, is_missing, dtype)
+    if isinstance(column, Boolean) and dtype.startswith("bool"):
         values = np.asarray(_ARROW.equal(cells, column.true))
-        return pd.arrays.BooleanArray(values, gone) if gone.any() or kind == "boolean" else values
-    if isinstance(column, Datetime) and kind.startswith("datetime64"):
+        return pd.arrays.BooleanArray(values, is_missing) if is_missing.any() or dtype == "boolean" else values
+    if isinstance(column, Datetime) and dtype.startswith("datetime64"):
         times = read_times(cells, column.format)
-        times[gone] = np.datetime64("NaT")
-        parsed, zone = pd.Series(times), kind.partition(",")[2].strip(" ]")
+        times[is_missing] = np.datetime64("NaT")
+        parsed, zone = pd.Series(times), dtype.partition(",")[2].strip(" ]")
         if not zone:
-            return parsed.astype(kind)  # pyrefly: ignore
-        return parsed.dt.tz_localize("UTC").dt.tz_convert(zone).astype(kind)  # pyrefly: ignore
-    plain = _ARROW.if_else(pyarrow.array(gone), pyarrow.scalar(None, TEXT), cells)
-    if kind.lower().startswith(("int", "uint", "float")):  # numeric dtypes of categorical columns
-        return pd.to_numeric(pd.Series(plain.to_pandas(), dtype=object)).astype(kind)  # pyrefly: ignore
-    return pd.Series(plain.to_numpy(zero_copy_only=False), dtype=column.dtype and kind)  # pyrefly: ignore
+            return parsed.astype(dtype)  # pyrefly: ignore
+        return parsed.dt.tz_localize("UTC").dt.tz_convert(zone).astype(dtype)  # pyrefly: ignore
+    nullable = _ARROW.if_else(pyarrow.array(is_missing), pyarrow.scalar(None, TEXT), cells)
+    if dtype.lower().startswith(("int", "uint", "float")):  # numeric dtypes of categorical columns
+        return pd.to_numeric(pd.Series(nullable.to_pandas(), dtype=object)).astype(dtype)  # pyrefly: ignore
+    return pd.Series(nullable.to_numpy(zero_copy_only=False), dtype=column.dtype and dtype)  # pyrefly: ignore
 
 
-def _numbers(column: Numerical, cells: pyarrow.Array, gone: np.ndarray, kind: str) -> Any:
+def _numbers(column: Numerical, cells: pyarrow.Array, is_missing: np.ndarray, dtype: str) -> Any:
     """Return numbers as integers where possible, since floats would lose digits of large integers."""
     form = column.form
-    read = form.parse(cells)
-    gone = gone | ~read.valid
-    units = np.where(gone, 0, read.units)
-    if kind.lower().startswith(("int", "uint")):
-        whole, left = np.divmod(units, 10**form.decimals)
-        whole = whole + (left > 0) * (units < 0)  # round towards zero
-        if gone.any() or kind not in _WIDE:
-            named = kind.replace("uint", "UInt") if kind.startswith("u") else kind.replace("int", "Int")
-            return pd.Series(pd.arrays.IntegerArray(whole, gone)).astype(named)  # pyrefly: ignore
-        if (whole.astype(kind) != whole).any():
+    parsed = form.parse(cells)
+    is_missing = is_missing | ~parsed.valid
+    units = np.where(is_missing, 0, parsed.units)
+    if dtype.lower().startswith(("int", "uint")):
+        integers, remainder = np.divmod(units, 10**form.decimals)
+        integers = integers + (remainder > 0) * (units < 0)  # round towards zero
+        if is_missing.any() or dtype not in _WIDE:
+            nullable_dtype = dtype.replace("uint", "UInt") if dtype.startswith("u") else dtype.replace("int", "Int")
+            return pd.Series(pd.arrays.IntegerArray(integers, is_missing)).astype(nullable_dtype)  # pyrefly: ignore
+        if (integers.astype(dtype) != integers).any():
             raise OverflowError("a number is too large")
-        return whole.astype(kind)
+        return integers.astype(dtype)
     values = np.asarray(NumberFormat(form.decimals).texts(units).cast(pyarrow.float64()))
-    values = np.where(gone, np.nan, values)
-    return pd.array(pd.array(values), dtype=kind) if kind[0] == "F" else values.astype(kind)  # pyrefly: ignore
+    values = np.where(is_missing, np.nan, values)
+    return pd.array(pd.array(values), dtype=dtype) if dtype[0] == "F" else values.astype(dtype)  # pyrefly: ignore
 
 
 def _usual(column: Column) -> str:
@@ -153,60 +153,70 @@ def _type_of(column: pd.Series) -> str:
     objects other than strings, the cells of each type. It depends on the cells, so private fits may use only the dtype
     before it.
     """
-    kind = str(column.dtype)
+    dtype = str(column.dtype)
     if isinstance(column.dtype, pd.CategoricalDtype):
-        own, ordered = column.cat.categories.tolist(), bool(column.cat.ordered)
-        words = [own[code] for code in np.unique(column.cat.codes) if code >= 0]
-        plain = not ordered and own == words and all(isinstance(one, str) for one in own) and own == sorted(own)
-        if plain or len(own) > MOST_LISTED or not all(type(one) in PLAIN for one in own):
-            return kind
-        return f"{kind} {json.dumps({'categories': own, 'ordered': ordered})}"
-    if kind == "object":
-        there = column[column.notna()].tolist()
-        types = {type(one) for one in there}
+        categories, ordered = column.cat.categories.tolist(), bool(column.cat.ordered)
+        observed = [categories[code] for code in np.unique(column.cat.codes) if code >= 0]
+        is_default = (
+            not ordered
+            and categories == observed
+            and all(isinstance(value, str) for value in categories)
+            and categories == sorted(categories)
+        )
+        if is_default or len(categories) > MOST_LISTED or not all(type(value) in PLAIN for value in categories):
+            return dtype
+        return f"{dtype} {json.dumps({'categories': categories, 'ordered': ordered})}"
+    if dtype == "object":
+        present = column[column.notna()].tolist()
+        types = {type(value) for value in present}
         if len(types) == 1 and types < {bool, int, float}:
-            return f"{kind} {json.dumps({'all': types.pop().__name__})}"
-        cells = {(type(one), one) for one in there if type(one) in PLAIN and type(one) is not str}
-        if cells and len(cells) <= MOST_LISTED:
-            of = {
-                name: sorted(_written(one) for t, one in cells if t.__name__ == name)
+            return f"{dtype} {json.dumps({'all': types.pop().__name__})}"
+        typed_values = {(type(value), value) for value in present if type(value) in PLAIN and type(value) is not str}
+        if typed_values and len(typed_values) <= MOST_LISTED:
+            texts_by_type = {
+                name: sorted(_written(value) for t, value in typed_values if t.__name__ == name)
                 for name in ("bool", "int", "float")
             }
-            return f"{kind} {json.dumps({name: own for name, own in of.items() if own})}"
-    return kind
+            return f"{dtype} {json.dumps({name: texts for name, texts in texts_by_type.items() if texts})}"
+    return dtype
 
 
-def _category(column: Column, cells: pyarrow.Array, gone: np.ndarray, listed: dict[str, Any]) -> Any:
+def _category(column: Column, cells: pyarrow.Array, is_missing: np.ndarray, metadata: dict[str, Any]) -> Any:
     """Return a categorical column with categories as listed, or as in the schema; others are appended."""
-    if not listed and isinstance(column, Numerical):
-        return pd.Categorical(_numbers(column, cells, gone, "float64" if column.form.decimals else "int64"))
-    plain = _ARROW.if_else(pyarrow.array(gone), pyarrow.scalar(None, TEXT), cells)
-    if listed:
-        own = listed["categories"]
+    if not metadata and isinstance(column, Numerical):
+        return pd.Categorical(_numbers(column, cells, is_missing, "float64" if column.form.decimals else "int64"))
+    nullable = _ARROW.if_else(pyarrow.array(is_missing), pyarrow.scalar(None, TEXT), cells)
+    if metadata:
+        categories = metadata["categories"]
     else:
-        own = (
+        categories = (
             list(column.value_names)
             if isinstance(column, Categorical | Boolean)
-            else sorted(cells.filter(pyarrow.array(~gone)).unique().to_pylist())
+            else sorted(cells.filter(pyarrow.array(~is_missing)).unique().to_pylist())
         )
         if isinstance(column, Categorical) and column.other is not None:
-            own.remove(column.other)
-    words = [_written(one) for one in own]
-    more = [word for word in _ARROW.unique(plain.drop_null()).to_pylist() if word not in words]
-    codes = np.asarray(_ARROW.index_in(plain, text_array([*words, *more])).fill_null(-1))
-    categories = pd.CategoricalDtype([*own, *more], ordered=listed.get("ordered", False))
-    return pd.Categorical.from_codes(codes, dtype=categories)  # pyrefly: ignore
+            categories.remove(column.other)
+    category_texts = [_written(category) for category in categories]
+    unlisted = [word for word in _ARROW.unique(nullable.drop_null()).to_pylist() if word not in category_texts]
+    codes = np.asarray(_ARROW.index_in(nullable, text_array([*category_texts, *unlisted])).fill_null(-1))
+    dtype = pd.CategoricalDtype([*categories, *unlisted], ordered=metadata.get("ordered", False))
+    return pd.Categorical.from_codes(codes, dtype=dtype)  # pyrefly: ignore
 
 
-def _objects(cells: pyarrow.Array, gone: np.ndarray, listed: dict[str, Any]) -> pd.Series:
+def _objects(cells: pyarrow.Array, is_missing: np.ndarray, metadata: dict[str, Any]) -> pd.Series:
     """Return a column of Python objects, all of one type or of the listed types; other cells are strings."""
-    types: dict[str, Callable[[str], Any]] = {"bool": lambda word: word == "True", "int": int, "float": float}
-    if one := listed.get("all"):
-        known = {word: types[one](word) for word in _ARROW.unique(cells.filter(pyarrow.array(~gone))).to_pylist()}
+    parsers: dict[str, Callable[[str], Any]] = {"bool": lambda word: word == "True", "int": int, "float": float}
+    if type_name := metadata.get("all"):
+        parsed = {
+            word: parsers[type_name](word)
+            for word in _ARROW.unique(cells.filter(pyarrow.array(~is_missing))).to_pylist()
+        }
     else:
-        known = {word: types[name](word) for name, words in listed.items() for word in words}
-    found = [None if lacks else known.get(word, word) for word, lacks in zip(cells.to_pylist(), gone, strict=True)]
-    return pd.Series(found, dtype=object)
+        parsed = {word: parsers[name](word) for name, words in metadata.items() for word in words}
+    objects = [
+        None if is_null else parsed.get(word, word) for word, is_null in zip(cells.to_pylist(), is_missing, strict=True)
+    ]
+    return pd.Series(objects, dtype=object)
 
 
 def load_cells(path: pathlib.Path) -> RawTable:
@@ -242,12 +252,20 @@ def from_frame(frame: pd.DataFrame, where: str = "the data frame") -> RawTable:
 
 def _restore_integers(frame: pd.DataFrame, path: pathlib.Path) -> pd.DataFrame:
     """Restore large integers, which pandas converted to floats because of missing values."""
-    kinds = {column.name: str(column.type) for column in parquet.read_schema(path)}
-    held = [name for name, kind in kinds.items() if name in frame.columns and kind.lstrip("u").startswith("int")]
-    lossy = [name for name in held if str(frame[name].dtype) == "float64" and bool((frame[name].abs() > EXACT).any())]
+    types = {column.name: str(column.type) for column in parquet.read_schema(path)}
+    integer_columns = [
+        name for name, dtype in types.items() if name in frame.columns and dtype.lstrip("u").startswith("int")
+    ]
+    lossy = [
+        name
+        for name in integer_columns
+        if str(frame[name].dtype) == "float64" and bool((frame[name].abs() > EXACT).any())
+    ]
     exact = parquet.read_table(path, columns=lossy).to_pydict() if lossy else {}
-    whole = {name: pd.array(exact[name], dtype="UInt64" if kinds[name].startswith("u") else "Int64") for name in lossy}
-    return frame.assign(**whole)
+    restored = {
+        name: pd.array(exact[name], dtype="UInt64" if types[name].startswith("u") else "Int64") for name in lossy
+    }
+    return frame.assign(**restored)
 
 
 def text_cells(column: Any, *, blanks: bool = False) -> pyarrow.Array:
@@ -256,22 +274,22 @@ def text_cells(column: Any, *, blanks: bool = False) -> pyarrow.Array:
     Leading and trailing blanks are stripped unless `blanks` is True. The text of a cell depends only on the cell and
     the dtype, not on other cells.
     """
-    gone = pyarrow.array(column.isna().to_numpy(dtype=bool))
+    is_missing = pyarrow.array(column.isna().to_numpy(dtype=bool))
     types = pd.api.types
     if isinstance(column.dtype, pd.CategoricalDtype):
         words = text_cells(pd.Series(column.cat.categories.astype(object)))
-        written = words.take(pyarrow.array(column.cat.codes.to_numpy(), mask=np.asarray(gone)))
+        texts = words.take(pyarrow.array(column.cat.codes.to_numpy(), mask=np.asarray(is_missing)))
     elif types.is_datetime64_any_dtype(column):
-        written = _times(column)
+        texts = _times(column)
     elif types.is_bool_dtype(column.dtype):
-        written = _ARROW.if_else(pyarrow.array(column.fillna(False).to_numpy(dtype=bool)), "True", "False").cast(TEXT)
+        texts = _ARROW.if_else(pyarrow.array(column.fillna(False).to_numpy(dtype=bool)), "True", "False").cast(TEXT)
     elif types.is_integer_dtype(column.dtype):
-        written = pyarrow.array(column.fillna(0).to_numpy()).cast(TEXT)
+        texts = pyarrow.array(column.fillna(0).to_numpy()).cast(TEXT)
     elif types.is_float_dtype(column.dtype):
-        written = _floats(column.to_numpy(dtype=np.float64, na_value=np.nan))
+        texts = _floats(column.to_numpy(dtype=np.float64, na_value=np.nan))
     elif isinstance(column.dtype, pd.StringDtype):
-        written = pyarrow.array(column, from_pandas=True).cast(TEXT)
-        written = written.combine_chunks() if isinstance(written, pyarrow.ChunkedArray) else written
+        texts = pyarrow.array(column, from_pandas=True).cast(TEXT)
+        texts = texts.combine_chunks() if isinstance(texts, pyarrow.ChunkedArray) else texts
     else:
         values = column.astype(object).tolist()
         for row, value in enumerate(values, 1):
@@ -283,28 +301,30 @@ def text_cells(column: Any, *, blanks: bool = False) -> pyarrow.Array:
                     row=row,
                     column=str(column.name),
                 )
-        written = text_array([_written(value) for value in values])
-    written = written if blanks else _ARROW.utf8_trim_whitespace(written)
-    return _ARROW.if_else(gone, "", written.fill_null("")).cast(TEXT)
+        texts = text_array([_written(value) for value in values])
+    texts = texts if blanks else _ARROW.utf8_trim_whitespace(texts)
+    return _ARROW.if_else(is_missing, "", texts.fill_null("")).cast(TEXT)
 
 
 def _times(column: Any) -> pyarrow.Array:
-    plain = column.dt.tz_convert("UTC").dt.tz_localize(None) if getattr(column.dt, "tz", None) else column
-    texts = text_array(np.datetime_as_string(plain.to_numpy().astype("M8[us]"), unit="us").tolist())
+    naive = column.dt.tz_convert("UTC").dt.tz_localize(None) if getattr(column.dt, "tz", None) else column
+    texts = text_array(np.datetime_as_string(naive.to_numpy().astype("M8[us]"), unit="us").tolist())
     return _ARROW.replace_substring_regex(_ARROW.replace_substring(texts, "T", " "), r"( 00:00:00)?\.000000$", "")
 
 
 def _floats(values: np.ndarray) -> pyarrow.Array:
     """Format floats as Python does, but whole ones without a point, since a missing cell turns integers into floats."""
-    whole = (np.floor(values) == values) & (np.abs(values) < EXACT) & ~((values == 0) & np.signbit(values))
-    fixed = (np.abs(values) >= FIXED[0]) & (np.abs(values) < FIXED[1]) & ~whole
-    digits = pyarrow.array(np.where(whole, values, 0).astype(np.int64)).cast(TEXT)
-    written = _ARROW.if_else(pyarrow.array(whole), digits, pyarrow.array(np.where(fixed, values, 0.5)).cast(TEXT))
-    odd = ~(whole | fixed)
-    if odd.any():
-        texts = text_array([_written(value) for value in values[odd].tolist()])
-        written = _ARROW.replace_with_mask(written, pyarrow.array(odd), texts)
-    return written
+    is_whole = (np.floor(values) == values) & (np.abs(values) < EXACT) & ~((values == 0) & np.signbit(values))
+    is_fixed = (np.abs(values) >= FIXED[0]) & (np.abs(values) < FIXED[1]) & ~is_whole
+    digits = pyarrow.array(np.where(is_whole, values, 0).astype(np.int64)).cast(TEXT)
+    formatted = _ARROW.if_else(
+        pyarrow.array(is_whole), digits, pyarrow.array(np.where(is_fixed, values, 0.5)).cast(TEXT)
+    )
+    is_other = ~(is_whole | is_fixed)
+    if is_other.any():
+        texts = text_array([_written(value) for value in values[is_other].tolist()])
+        formatted = _ARROW.replace_with_mask(formatted, pyarrow.array(is_other), texts)
+    return formatted
 
 
 FIXED = (1e-3, 1e9)
@@ -327,10 +347,10 @@ def holds_words(sheet: Sheet, among: tuple[str, ...] = ()) -> bool:
     names, rows = sheet.first_row, sheet.head(SNIFF_ROWS)
     if all_numbers(names):
         return False
-    counted = [j for j, name in enumerate(names) if name.lower() not in LABEL_NAMES and (not among or name in among)]
-    return any(_are_words([row[j] for row in rows]) for j in counted)
+    candidates = [j for j, name in enumerate(names) if name.lower() not in LABEL_NAMES and (not among or name in among)]
+    return any(_are_words([row[j] for row in rows]) for j in candidates)
 
 
 def _are_words(cells: list[str]) -> bool:
-    there = [cell for cell in cells if cell.lower() not in BLANK]
-    return 2 * sum(parse_number(cell.replace("_", "")) is None for cell in there) > len(there)
+    present = [cell for cell in cells if cell.lower() not in BLANK]
+    return 2 * sum(parse_number(cell.replace("_", "")) is None for cell in present) > len(present)

@@ -51,8 +51,8 @@ class Datetime(ModelledColumn):
 
     def __post_init__(self) -> None:
         check_words(self.name, self.words_for_missing, "the word")
-        odd = re.sub(_KNOWN, "", self.format)
-        if "%" in odd or not re.search("%-?[Yy]", self.format):
+        leftover = re.sub(_KNOWN, "", self.format)
+        if "%" in leftover or not re.search("%-?[Yy]", self.format):
             raise InputError(
                 "a format with %Y or %y, and only the codes %Y %y %m %d %H %I %M %S %f %p %b %B %a %A",
                 repr(self.format),
@@ -63,11 +63,11 @@ class Datetime(ModelledColumn):
     @cached_property
     def _unit(self) -> str:
         """Finest time unit in the format, such as days."""
-        plain = self.format.replace("%-", "%")
-        for sign, unit in _FINEST:
-            if sign in plain:
+        time_format = self.format.replace("%-", "%")
+        for directive, unit in _FINEST:
+            if directive in time_format:
                 return unit
-        return "month" if re.search("%[mbB]", plain) else "year"
+        return "month" if re.search("%[mbB]", time_format) else "year"
 
     @cached_property
     def levels(self) -> Bins:
@@ -78,17 +78,17 @@ class Datetime(ModelledColumn):
             raise InputError("a first time before the last time", f"{self.first} and {self.last}")
         return Bins((first, *edges) if edges else equal_starts(first, last, self.bins or BINS), last)
 
-    def _parse_bound(self, text: str, what: str) -> int:
+    def _parse_bound(self, text: str, label: str) -> int:
         _, units = self._read(text_array([text]))
         if not len(units):
-            raise InputError(f"{what} {text!r} is not a time in the format {self.format!r}", column=self.name)
+            raise InputError(f"{label} {text!r} is not a time in the format {self.format!r}", column=self.name)
         return int(units[0])
 
     def _read(self, words: pyarrow.Array) -> tuple[Bool[np.ndarray, " n"], Int64[np.ndarray, " m"]]:
         """Return the mask of cells that are times, and the times in units since the year 1."""
         times = read_times(words, self.format)
-        there = ~np.isnat(times)
-        return there, self._units(times[there])
+        is_time = ~np.isnat(times)
+        return is_time, self._units(times[is_time])
 
     def units(self, cell: str) -> int | None:
         """Return a time in finest units of the format since the year 1; None if the cell is not a time."""
@@ -99,8 +99,8 @@ class Datetime(ModelledColumn):
         if self._unit in ("year", "month"):
             months = times.astype("M8[M]").astype(np.int64) + 12 * 1970
             return months // 12 if self._unit == "year" else months
-        since = times.astype("M8[us]").astype(np.int64) - _ZERO
-        return since if self._unit == "microsecond" else since // (SECONDS[self._unit] * 1_000_000)
+        microseconds = times.astype("M8[us]").astype(np.int64) - _ZERO
+        return microseconds if self._unit == "microsecond" else microseconds // (SECONDS[self._unit] * 1_000_000)
 
     def _instants(self, units: Int64[np.ndarray, " n"]) -> np.ndarray:
         """Return the starts of units as NumPy datetimes, in microseconds."""
@@ -117,7 +117,7 @@ class Datetime(ModelledColumn):
     @property
     def value_names(self) -> tuple[str, ...]:
         spans = np.array([self.levels.span(code) for code in range(self.levels.count)])
-        firsts, lasts = (write_times(self._instants(ends), self.format).to_pylist() for ends in spans.T)
+        firsts, lasts = (write_times(self._instants(units), self.format).to_pylist() for units in spans.T)
         return tuple(a if a == b else f"{a} to {b}" for a, b in zip(firsts, lasts, strict=True))
 
     @property
@@ -130,16 +130,16 @@ class Datetime(ModelledColumn):
 
     def value_codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
         """Return the bin index of each time within the bounds; -1 for all other cells."""
-        there, units = self._read(words)
+        is_time, units = self._read(words)
         codes = np.full(len(words), -1, dtype=np.int64)
-        codes[there] = self.levels.codes(units)
+        codes[is_time] = self.levels.codes(units)
         return codes
 
     def nearest_codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
         """Return the index of the first or last bin for times out of bounds; -1 for cells that are not times."""
-        there, units = self._read(words)
+        is_time, units = self._read(words)
         codes = np.full(len(words), -1, dtype=np.int64)
-        codes[there] = np.where(units < self.levels.starts[0], 0, self.levels.count - 1)
+        codes[is_time] = np.where(units < self.levels.starts[0], 0, self.levels.count - 1)
         return codes
 
     def value_cells(self, codes: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]) -> pyarrow.Array:
@@ -163,15 +163,15 @@ def in_format(cell: str, form: str) -> datetime.datetime:
 def time_in(cell: str, form: str, *, exactly: bool = False) -> datetime.datetime | None:
     """Parse a time in the format `form` or, unless `exactly` is set, in ISO 8601; None if the cell is not a time."""
     try:
-        when = in_format(cell, form)
+        time = in_format(cell, form)
     except ValueError:
         if exactly:
             return None
         try:
-            when = datetime.datetime.fromisoformat(cell)
+            time = datetime.datetime.fromisoformat(cell)
         except ValueError:
             return None
-    return when.replace(tzinfo=None)
+    return time.replace(tzinfo=None)
 
 
 _READ = {"Y": (4, "year"), "m": (2, "month"), "d": (2, "day"), "H": (2, "hour"), "M": (2, "minute"), "S": (2, "second")}
@@ -187,48 +187,50 @@ def read_times(words: pyarrow.Array, form: str, *, exactly: bool = False) -> np.
         exactly: Accept times in the format `form` only, and not in ISO 8601.
     """
     times = np.full(len(words), "NaT", dtype="M8[us]")
-    plain = np.zeros(len(words), dtype=bool)
-    names = re.findall("%(-?.)", form)
-    if len({*names}) == len(names) and {*names} <= {*_READ, "f"} and {"Y", "m", "d"} <= {*names}:
+    is_parsed = np.zeros(len(words), dtype=bool)
+    directives = re.findall("%(-?.)", form)
+    if len({*directives}) == len(directives) and {*directives} <= {*_READ, "f"} and {"Y", "m", "d"} <= {*directives}:
         pattern = re.sub(
             r"\\?%(.)",
-            lambda sign: rf"(?P<{sign[1]}>\d{{6}})" if sign[1] == "f" else rf"(?P<{sign[1]}>\d{{{_READ[sign[1]][0]}}})",
+            lambda match: (
+                rf"(?P<{match[1]}>\d{{6}})" if match[1] == "f" else rf"(?P<{match[1]}>\d{{{_READ[match[1]][0]}}})"
+            ),
             re.escape(form),
         )
-        found = _ARROW.extract_regex(words, f"^{pattern}$")
-        there = np.asarray(found.is_valid())
-        known = found.filter(pyarrow.array(there))
-        part = {name: np.asarray(_ARROW.struct_field(known, name).cast(pyarrow.int64())) for name in names}
-        zero = np.zeros(len(known), dtype=np.int64)
-        hour, minute, second = (part.get(name, zero) for name in "HMS")
-        year, month, day = (part[name] for name in "Ymd")
-        right = (hour < 24) & (minute < 60) & (second < 60) & (year > 0) & (month > 0) & (month < 13) & (day > 0)
+        matches = _ARROW.extract_regex(words, f"^{pattern}$")
+        is_match = np.asarray(matches.is_valid())
+        matched = matches.filter(pyarrow.array(is_match))
+        fields = {name: np.asarray(_ARROW.struct_field(matched, name).cast(pyarrow.int64())) for name in directives}
+        zeros = np.zeros(len(matched), dtype=np.int64)
+        hour, minute, second = (fields.get(name, zeros) for name in "HMS")
+        year, month, day = (fields[name] for name in "Ymd")
+        is_valid = (hour < 24) & (minute < 60) & (second < 60) & (year > 0) & (month > 0) & (month < 13) & (day > 0)
         months = ((year - 1970) * 12 + month - 1).astype("M8[M]")
-        right &= day <= ((months + 1).astype("M8[D]") - months.astype("M8[D]")).astype(np.int64)
+        is_valid &= day <= ((months + 1).astype("M8[D]") - months.astype("M8[D]")).astype(np.int64)
         seconds = ((day - 1) * 24 + hour) * 3600 + minute * 60 + second
-        instants = months.astype("M8[us]") + (seconds * 1_000_000 + part.get("f", zero)).astype("m8[us]")
-        plain[np.flatnonzero(there)[right]] = True
-        times[plain] = instants[right]
-    for i in np.flatnonzero(~plain):
-        when = time_in(words[i].as_py(), form, exactly=exactly)
-        times[i] = np.datetime64("NaT") if when is None else np.datetime64(when, "us")
+        instants = months.astype("M8[us]") + (seconds * 1_000_000 + fields.get("f", zeros)).astype("m8[us]")
+        is_parsed[np.flatnonzero(is_match)[is_valid]] = True
+        times[is_parsed] = instants[is_valid]
+    for i in np.flatnonzero(~is_parsed):
+        time = time_in(words[i].as_py(), form, exactly=exactly)
+        times[i] = np.datetime64("NaT") if time is None else np.datetime64(time, "us")
     return times
 
 
 def write_times(times: np.ndarray, form: str) -> pyarrow.Array:
     """Format NumPy datetimes in microseconds in bulk, with the same result as `write_time`."""
-    parts: list[Any] = []
-    for piece in re.split("(%-?[a-zA-Z%])", form):
-        if not piece.startswith("%") or piece == "%%":
-            parts.append(pyarrow.scalar(piece.replace("%%", "%"), TEXT))
+    segment_texts: list[Any] = []
+    for segment in re.split("(%-?[a-zA-Z%])", form):
+        if not segment.startswith("%") or segment == "%%":
+            segment_texts.append(pyarrow.scalar(segment.replace("%%", "%"), TEXT))
             continue
-        by = _BY.get(piece[-1], "us")
-        steps = times.astype(f"M8[{by}]").astype(np.int64)
-        keys = steps % _CYCLE[by] if by in _CYCLE and piece[-1] not in "aA" else steps
-        _, first, places = np.unique(keys, return_index=True, return_inverse=True)
-        written = [write_time(when, piece) for when in times[first].tolist()]
-        parts.append(text_array(written).take(pyarrow.array(places)))
-    return _ARROW.binary_join_element_wise(*parts, pyarrow.scalar("", TEXT))
+        unit = _BY.get(segment[-1], "us")
+        units = times.astype(f"M8[{unit}]").astype(np.int64)
+        keys = units % _CYCLE[unit] if unit in _CYCLE and segment[-1] not in "aA" else units
+        _, first_index, inverse = np.unique(keys, return_index=True, return_inverse=True)
+        texts = [write_time(time, segment) for time in times[first_index].tolist()]
+        segment_texts.append(text_array(texts).take(pyarrow.array(inverse)))
+    return _ARROW.binary_join_element_wise(*segment_texts, pyarrow.scalar("", TEXT))
 
 
 _BY = {"Y": "Y", "y": "Y", "m": "M", "b": "M", "B": "M", "d": "D", "a": "D", "A": "D", "H": "h", "I": "h", "p": "h"}
@@ -245,37 +247,38 @@ def is_no_day(cell: str, form: str) -> bool:
     try:
         in_format(cell, form)
     except ValueError as error:  # other formats fail to match, or leave a remainder
-        return not any(words in str(error) for words in ("does not match", "unconverted data"))
+        return not any(phrase in str(error) for phrase in ("does not match", "unconverted data"))
     return False
 
 
 def equalize_precision(column: FactorizedColumn) -> FactorizedColumn:
     """Rewrite a column of times of different precision in the finest precision; return any other column unchanged."""
-    some = column.uniques.slice(0, 2)  # quick check, since most columns have no times; one of two cells may be empty
-    if not any(re.fullmatch(form, word) for form in EACH for word in some.to_pylist()):
+    # Quick check, since most columns have no times; one of two cells may be empty.
+    first_words = column.uniques.slice(0, 2)
+    if not any(re.fullmatch(form, word) for form in EACH for word in first_words.to_pylist()):
         return column
-    there = _ARROW.not_equal(column.uniques, "")
-    kinds = [_ARROW.match_substring_regex(column.uniques, f"^{form}$") for form in EACH]
-    known = _ARROW.or_(_ARROW.or_(kinds[0], kinds[1]), kinds[2])
-    finest = max((i for i, kind in enumerate(kinds) if _ARROW.any(kind).as_py()), default=0)
-    if not finest or not _ARROW.all(_ARROW.or_(known, _ARROW.invert(there))).as_py():
+    is_nonempty = _ARROW.not_equal(column.uniques, "")
+    format_masks = [_ARROW.match_substring_regex(column.uniques, f"^{form}$") for form in EACH]
+    is_time = _ARROW.or_(_ARROW.or_(format_masks[0], format_masks[1]), format_masks[2])
+    finest = max((i for i, mask in enumerate(format_masks) if _ARROW.any(mask).as_py()), default=0)
+    if not finest or not _ARROW.all(_ARROW.or_(is_time, _ARROW.invert(is_nonempty))).as_py():
         return column
     words = column.uniques
-    for i, part in enumerate(PARTS[:finest]):
-        shorter = _ARROW.or_(kinds[0], kinds[1]) if i else kinds[0]
-        longer = _ARROW.binary_join_element_wise(words, pyarrow.scalar(part, TEXT), pyarrow.scalar("", TEXT))
+    for i, suffix in enumerate(PARTS[:finest]):
+        shorter = _ARROW.or_(format_masks[0], format_masks[1]) if i else format_masks[0]
+        longer = _ARROW.binary_join_element_wise(words, pyarrow.scalar(suffix, TEXT), pyarrow.scalar("", TEXT))
         words = _ARROW.if_else(shorter, longer, words)
-    again = words.dictionary_encode()
-    return FactorizedColumn(again.dictionary, np.asarray(again.indices)[column.codes])
+    encoded = words.dictionary_encode()
+    return FactorizedColumn(encoded.dictionary, np.asarray(encoded.indices)[column.codes])
 
 
 def write_time(when: datetime.datetime, form: str) -> str:
     """Format a time in the format `form`; parts with a minus, such as %-d, are written without leading zeros."""
 
-    def part(found: re.Match[str]) -> str:
-        if found[1] == "%":
+    def format_directive(match: re.Match[str]) -> str:
+        if match[1] == "%":
             return "%"
-        written = f"{when.year:04d}" if found[1] == "Y" else when.strftime(f"%{found[1]}")
-        return written.lstrip("0") or "0" if found[0].startswith("%-") else written
+        text = f"{when.year:04d}" if match[1] == "Y" else when.strftime(f"%{match[1]}")
+        return text.lstrip("0") or "0" if match[0].startswith("%-") else text
 
-    return re.sub("%-?([a-zA-Z%])", part, form)
+    return re.sub("%-?([a-zA-Z%])", format_directive, form)

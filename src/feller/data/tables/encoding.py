@@ -45,11 +45,11 @@ def encode(raw: RawTable, schema: Schema) -> EncodedRows:
     n, modelled = len(raw.values), schema.modelled
     codes = np.zeros((n, len(modelled)), dtype=np.int64)
 
-    def clipped(j: int) -> int:
+    def encode_column(j: int) -> int:
         codes[:, j], outside = _codes_of(modelled[j], raw, clip=schema.clips, impute=schema.outside == "impute")
         return outside
 
-    outside = by_column(clipped, range(len(modelled)), n)
+    outside = by_column(encode_column, range(len(modelled)), n)
     if schema.clips:
         codes = repair(codes, schema.pairs, schema.counts)
     else:
@@ -64,10 +64,10 @@ def check_columns(raw: RawTable, schema: Schema, *, partial: bool = False) -> No
     Hidden columns may be present, except in a partial table, whose missing cells are to be filled in.
     """
     unknown = [name for name in raw.columns if name not in schema.names]
-    there = len(raw.columns) - len(unknown)
-    if unknown and 2 * there <= len(raw.columns) and 2 * there < len(schema.names) and not partial:
+    num_present = len(raw.columns) - len(unknown)
+    if unknown and 2 * num_present <= len(raw.columns) and 2 * num_present < len(schema.names) and not partial:
         raise InputError(
-            f"the schema belongs to another table: only {there} of its {len(schema.names)} columns are present",
+            f"the schema belongs to another table: only {num_present} of its {len(schema.names)} columns are present",
             remedy="Create a schema of this table (feller data schema)",
         )
     if unknown:
@@ -78,10 +78,10 @@ def check_columns(raw: RawTable, schema: Schema, *, partial: bool = False) -> No
             f"the values of {hidden[0]!r} were hidden by noise, so generated rows lack this column",
             remedy="Remove the column",
         )
-    lacking = [column.name for column in schema.modelled if column.name not in raw.columns]
-    if lacking and not partial:
+    absent = [column.name for column in schema.modelled if column.name not in raw.columns]
+    if absent and not partial:
         raise InputError(
-            column=lacking[0],
+            column=absent[0],
             expected="a column of this name, which the model was trained on",
             found=f"none among {', '.join(raw.columns)}",
             remedy="Add the column",
@@ -94,21 +94,21 @@ def _codes_of(
     *,
     clip: bool,
     impute: bool = False,
-    among: Bool[np.ndarray, " n"] | None = None,
+    row_mask: Bool[np.ndarray, " n"] | None = None,
 ) -> tuple[np.ndarray, int]:
-    """Return the codes of a column, and the number of clipped cells; rows not in `among` are not checked."""
-    column_words = raw.factorize(column.name)
-    words, back = column_words.uniques, column_words.codes
+    """Return the codes of a column, and the number of clipped cells; rows not in `row_mask` are not checked."""
+    factorized = raw.factorize(column.name)
+    words, inverse = factorized.uniques, factorized.codes
     codes = column.codes(words)
-    wrong = codes < 0
+    is_outside = codes < 0
     if clip:
-        codes[wrong] = column.clipped(words.filter(pyarrow.array(wrong)))
+        codes[is_outside] = column.clipped(words.filter(pyarrow.array(is_outside)))
         codes[codes < 0] = column.usual_code if impute else -1
-    bad = codes[back] < 0
-    bad = bad if among is None else bad & among
-    if bad.any():
-        _reject_cell(column, raw, int(bad.argmax()), clip=clip)
-    return codes.clip(min=0)[back], int(wrong[back].sum())
+    is_rejected = codes[inverse] < 0
+    is_rejected = is_rejected if row_mask is None else is_rejected & row_mask
+    if is_rejected.any():
+        _reject_cell(column, raw, int(is_rejected.argmax()), clip=clip)
+    return codes.clip(min=0)[inverse], int(is_outside[inverse].sum())
 
 
 def _reject_cell(column: ModelledColumn, raw: RawTable, row: int, *, clip: bool) -> None:
@@ -124,16 +124,16 @@ def _reject_cell(column: ModelledColumn, raw: RawTable, row: int, *, clip: bool)
 
 def _check_rules(codes: np.ndarray, raw: RawTable, schema: Schema) -> None:
     for pair in schema.pairs:
-        wrong = np.flatnonzero(violations(codes, pair))
-        if len(wrong):
+        bad_rows = np.flatnonzero(violations(codes, pair))
+        if len(bad_rows):
             a, b = schema.modelled[pair.first].name, schema.modelled[pair.second].name
-            held = ", ".join(f"{name} = {raw.cell(name, int(wrong[0]))!r}" for name in (a, b))
+            cells = ", ".join(f"{name} = {raw.cell(name, int(bad_rows[0]))!r}" for name in (a, b))
             text = "; ".join(rule.text for rule in schema.rules if {rule.when, rule.then} == {a, b})
             raise InputError(
                 f"a row that satisfies the rule of the schema ({text})",
-                held,
+                cells,
                 'Correct the row or the rule, or set "outside": "clip" in the schema',
-                **raw.error_fields(int(wrong[0])),
+                **raw.error_fields(int(bad_rows[0])),
             )
 
 
@@ -142,16 +142,16 @@ def _check_derived(raw: RawTable, schema: Schema) -> None:
         if not isinstance(column, Derived) or column.name not in raw.columns:
             continue
         source = schema.modelled[schema.place(column.source)]
-        theirs, ours = raw.factorize(column.source), raw.factorize(column.name)
-        expected = [_follows(column, source, cell) for cell in theirs.uniques.to_pylist()]
-        words = ours.uniques.to_pylist()
-        place = {word: i for i, word in enumerate(words)}
-        wrong = np.array([place.get(cell, -1) for cell in expected])[theirs.codes] != ours.codes
-        if wrong.any():
-            row = int(wrong.argmax())
+        source_cells, derived_cells = raw.factorize(column.source), raw.factorize(column.name)
+        expected = [_follows(column, source, cell) for cell in source_cells.uniques.to_pylist()]
+        words = derived_cells.uniques.to_pylist()
+        index = {word: i for i, word in enumerate(words)}
+        is_wrong = np.array([index.get(cell, -1) for cell in expected])[source_cells.codes] != derived_cells.codes
+        if is_wrong.any():
+            row = int(is_wrong.argmax())
             raise InputError(
-                f"{expected[theirs.codes[row]]!r} for {column.source} = {raw.cell(column.source, row)!r}",
-                repr(words[ours.codes[row]][:40]),
+                f"{expected[source_cells.codes[row]]!r} for {column.source} = {raw.cell(column.source, row)!r}",
+                repr(words[derived_cells.codes[row]][:40]),
                 "Correct the cell or the mapping",
                 **raw.error_fields(row),
                 column=column.name,
@@ -171,22 +171,24 @@ def decode(codes: Int64[Tensor, "n k"], uniforms: Float64[Tensor, "n k"], schema
 
 
 def _written(codes: Tensor, uniforms: Tensor, schema: Schema) -> dict[str, pyarrow.Array]:
-    numbers, uniform_numbers = codes.cpu().numpy(), uniforms.cpu().numpy()
-    return {column.name: column.cells(numbers[:, j], uniform_numbers[:, j]) for j, column in enumerate(schema.modelled)}
+    code_array, uniform_array = codes.cpu().numpy(), uniforms.cpu().numpy()
+    return {
+        column.name: column.cells(code_array[:, j], uniform_array[:, j]) for j, column in enumerate(schema.modelled)
+    }
 
 
-def _with_others(written: dict[str, pyarrow.Array], n: int, schema: Schema) -> RawTable:
+def _with_others(modelled_cells: dict[str, pyarrow.Array], n: int, schema: Schema) -> RawTable:
     """Return the table with the unmodelled columns added, except hidden ones."""
     cells = {}
     for column in schema.written_columns:
         if isinstance(column, Derived):
             source = schema.modelled[schema.place(column.source)]
-            theirs = written[column.source].dictionary_encode()
-            words = text_array([_follows(column, source, cell) for cell in theirs.dictionary.to_pylist()])
-            cells[column.name] = words.take(theirs.indices)
+            source_cells = modelled_cells[column.source].dictionary_encode()
+            words = text_array([_follows(column, source, cell) for cell in source_cells.dictionary.to_pylist()])
+            cells[column.name] = words.take(source_cells.indices)
         else:
-            own = isinstance(column, Identifier | FreeText)
-            cells[column.name] = text_array(column.cells(n)) if own else written[column.name]
+            is_generated = isinstance(column, Identifier | FreeText)
+            cells[column.name] = text_array(column.cells(n)) if is_generated else modelled_cells[column.name]
     return RawTable(pyarrow.table(cells), columns=tuple(cells))
 
 
@@ -208,16 +210,16 @@ def observed_cells(raw: RawTable, schema: Schema) -> tuple[Int64[Tensor, "n k"],
         if given_cells is not None:
             observed[:, j] = [cell is not None for cell in given_cells]
             cells = pyarrow.table({column.name: text_array([cell or "" for cell in given_cells])})
-            given = RawTable(cells, columns=(column.name,), lines=raw.lines)
-            own, _ = _codes_of(column, given, clip=schema.clips, among=observed[:, j])
-            codes[:, j] = np.where(observed[:, j], own, 0)
+            column_table = RawTable(cells, columns=(column.name,), lines=raw.lines)
+            column_codes, _ = _codes_of(column, column_table, clip=schema.clips, row_mask=observed[:, j])
+            codes[:, j] = np.where(observed[:, j], column_codes, 0)
     for pair in schema.pairs:
-        both = np.flatnonzero(observed[:, pair.first] & observed[:, pair.second])
-        wrong = both[violations(codes[both], pair)]
-        if len(wrong):
+        both_rows = np.flatnonzero(observed[:, pair.first] & observed[:, pair.second])
+        bad_rows = both_rows[violations(codes[both_rows], pair)]
+        if len(bad_rows):
             names = [schema.modelled[i].name for i in (pair.first, pair.second)]
             raise InputError(
-                f"the given {' and '.join(names)} violate a rule of the schema", **raw.error_fields(int(wrong[0]))
+                f"the given {' and '.join(names)} violate a rule of the schema", **raw.error_fields(int(bad_rows[0]))
             )
     return torch.from_numpy(codes), torch.from_numpy(observed)
 
@@ -245,15 +247,15 @@ def _sources_given(raw: RawTable, schema: Schema, column: ModelledColumn) -> lis
                     continue
                 sources = derived.sources(cell)
                 if not sources:
-                    known = list(dict.fromkeys(derived.mapping.values()))
-                    wrong = InputError.unknown_name("cell", cell[:40], known)
-                    raise wrong.with_context(**raw.error_fields(i), column=derived.name)
+                    allowed = list(dict.fromkeys(derived.mapping.values()))
+                    error = InputError.unknown_name("cell", cell[:40], allowed)
+                    raise error.with_context(**raw.error_fields(i), column=derived.name)
                 if cells[i] is None and len(sources) == 1:
                     cells[i] = sources[0]
                 elif cells[i] is None:
-                    several = f"{column.name}, since several of its values map to this cell: {', '.join(sources)}"
+                    expected = f"{column.name}, since several of its values map to this cell: {', '.join(sources)}"
                     raise InputError(
-                        several, "none", "Give the source column", **raw.error_fields(i), column=derived.name
+                        expected, "none", "Give the source column", **raw.error_fields(i), column=derived.name
                     )
                 elif cells[i] not in sources:
                     follows = f"the value derived from {column.name} = {cells[i]!r}"
@@ -266,12 +268,12 @@ def outside(schema: Schema, found: RawTable) -> Iterator[str]:
     for column in schema.modelled:
         if column.name not in found.columns:
             continue
-        words, counts = (own := found.factorize(column.name)).uniques, own.counts
-        codes, counted = column.codes(words), "the nearest allowed value"
+        words, counts = (factorized := found.factorize(column.name)).uniques, factorized.counts
+        codes, replacement = column.codes(words), "the nearest allowed value"
         unknown = codes < 0
         if isinstance(column, Categorical) and column.other is not None:
-            known = text_array([*column.value_names, *column.words_for_missing, ""])
-            unknown, counted = ~np.asarray(_ARROW.is_in(words, known)), repr(column.other)
+            allowed = text_array([*column.value_names, *column.words_for_missing, ""])
+            unknown, replacement = ~np.asarray(_ARROW.is_in(words, allowed)), repr(column.other)
         cells = [
             (cell, int(count))
             for cell, count in zip(words.filter(pyarrow.array(unknown)).to_pylist(), counts[unknown], strict=True)
@@ -279,14 +281,14 @@ def outside(schema: Schema, found: RawTable) -> Iterator[str]:
         ]
         if not cells:
             continue
-        cell, often = cells[0][0], sum(count for _, count in cells)
-        if counted[0] == "t" and column.nearest_codes(text_array([cell]))[0] < 0:
+        cell, total = cells[0][0], sum(count for _, count in cells)
+        if replacement[0] == "t" and column.nearest_codes(text_array([cell]))[0] < 0:
             imputed = schema.outside == "impute" and column.missing is None
-            counted = repr(column.names[column.usual_code]) if imputed else "missing"
-        close = best_match(cell, [*column.value_names]) if isinstance(column, Categorical) else ""
-        hint = f"did you mean {close!r}?" if close else f"expected {column.allowed_hint(cell)}"
-        more_cells = f" and {often - 1:,} more cells" if often > 2 else " and 1 more cell" if often == 2 else ""
-        yield f"{column.name} {cell[:40]!r}{more_cells}: not in the training data, read as {counted}; {hint}"
+            replacement = repr(column.names[column.usual_code]) if imputed else "missing"
+        suggestion = best_match(cell, [*column.value_names]) if isinstance(column, Categorical) else ""
+        hint = f"did you mean {suggestion!r}?" if suggestion else f"expected {column.allowed_hint(cell)}"
+        more_cells = f" and {total - 1:,} more cells" if total > 2 else " and 1 more cell" if total == 2 else ""
+        yield f"{column.name} {cell[:40]!r}{more_cells}: not in the training data, read as {replacement}; {hint}"
 
 
 def empty_cells(schema: Schema, found: RawTable) -> Iterator[str]:
@@ -297,8 +299,8 @@ def empty_cells(schema: Schema, found: RawTable) -> Iterator[str]:
             and column.name in found.columns
             and (n := found.factorize(column.name).count_in([""]))
         ):
-            usual = column.names[column.usual_code]
-            yield f"{column.name}: {n:,} empty cells, which the training data lack, read as {usual!r}"
+            replacement = column.names[column.usual_code]
+            yield f"{column.name}: {n:,} empty cells, which the training data lack, read as {replacement!r}"
 
 
 def check_types(schema: Schema, found: RawTable) -> None:
@@ -306,11 +308,15 @@ def check_types(schema: Schema, found: RawTable) -> None:
     for column in schema.modelled:
         if column.name not in found.columns or isinstance(column, Categorical):
             continue
-        own = found.factorize(column.name)
-        unread = (column.codes(own.uniques) < 0) & (column.nearest_codes(own.uniques) < 0)
-        bad = [place for place in np.flatnonzero(unread) if not is_blank(column, own.uniques[int(place)].as_py())]
-        if bad:
-            row = int(np.isin(own.codes, bad).argmax())
+        factorized = found.factorize(column.name)
+        is_unreadable = (column.codes(factorized.uniques) < 0) & (column.nearest_codes(factorized.uniques) < 0)
+        bad_indices = [
+            index
+            for index in np.flatnonzero(is_unreadable)
+            if not is_blank(column, factorized.uniques[int(index)].as_py())
+        ]
+        if bad_indices:
+            row = int(np.isin(factorized.codes, bad_indices).argmax())
             cell = found.cell(column.name, row)
             raise InputError(
                 column.allowed_hint(cell),
@@ -324,18 +330,20 @@ def check_types(schema: Schema, found: RawTable) -> None:
 def fill_gaps(raw: RawTable, codes: Int64[Tensor, "n k"], uniforms: Float64[Tensor, "n k"], schema: Schema) -> RawTable:
     """Return the table `raw` with its unobserved cells decoded from codes; observed cells keep their spelling."""
 
-    def filled(name: str, drawn: pyarrow.Array, asks: Callable[[str], bool]) -> pyarrow.Array:
-        own = raw.factorize(name)
-        gaps = np.array([asks(word) for word in own.uniques.to_pylist()], dtype=bool)[own.codes]
-        return _ARROW.if_else(pyarrow.array(gaps), drawn, own.uniques.take(pyarrow.array(own.codes)))
+    def fill(name: str, generated: pyarrow.Array, is_gap: Callable[[str], bool]) -> pyarrow.Array:
+        factorized = raw.factorize(name)
+        gap_mask = np.array([is_gap(word) for word in factorized.uniques.to_pylist()], dtype=bool)[factorized.codes]
+        return _ARROW.if_else(
+            pyarrow.array(gap_mask), generated, factorized.uniques.take(pyarrow.array(factorized.codes))
+        )
 
-    written = _written(codes, uniforms, schema)
+    cells = _written(codes, uniforms, schema)
     for column in schema.modelled:
         if column.name in raw.columns:
-            written[column.name] = filled(column.name, written[column.name], functools.partial(is_blank, column))
-    whole = _with_others(written, len(codes), schema)
+            cells[column.name] = fill(column.name, cells[column.name], functools.partial(is_blank, column))
+    table = _with_others(cells, len(codes), schema)
     for j, column in enumerate(schema.written_columns):
         if column.name in raw.columns and isinstance(column, Identifier | FreeText):
-            own = filled(column.name, whole.values.column(j).combine_chunks(), FILL_MARKS.__contains__)
-            whole = replace(whole, values=whole.values.set_column(j, column.name, own))
-    return whole
+            column_cells = fill(column.name, table.values.column(j).combine_chunks(), FILL_MARKS.__contains__)
+            table = replace(table, values=table.values.set_column(j, column.name, column_cells))
+    return table

@@ -67,15 +67,15 @@ class ColumnChoice:
             return [(0, 1)] if self.missing else [], 1
         if self.bins is not None:
             return self.bins.within(code, self.spans)
-        number = code + self._zero
-        return [(0, 1)] if any(first <= number <= last for first, last in self.spans) else [], 1
+        integer = code + self._zero
+        return [(0, 1)] if any(first <= integer <= last for first, last in self.spans) else [], 1
 
     def fractions(self, codes: Int64[Tensor, " n"]) -> Float64[Tensor, " n"]:
         """Return, for each code, the fraction of the cells it stands for that are allowed."""
-        some, places = np.unique(codes.cpu().numpy(), return_inverse=True)
-        found = [self._parts(int(code)) for code in some]
-        fractions = [sum(end - begin for begin, end in parts) / room for parts, room in found]
-        return torch.from_numpy(np.array(fractions, dtype=np.float64)[places]).to(codes.device)
+        unique_codes, inverse = np.unique(codes.cpu().numpy(), return_inverse=True)
+        code_ranges = [self._parts(int(code)) for code in unique_codes]
+        fractions = [sum(end - begin for begin, end in ranges) / num_cells for ranges, num_cells in code_ranges]
+        return torch.from_numpy(np.array(fractions, dtype=np.float64)[inverse]).to(codes.device)
 
     @cached_property
     def _peak(self) -> float:
@@ -90,18 +90,18 @@ class ColumnChoice:
         self, codes: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]
     ) -> Float64[np.ndarray, " n"]:
         """Map uniform numbers in [0, 1) to numbers with which codes decode to allowed cells, each equally likely."""
-        out = uniforms.copy()
+        mapped = uniforms.copy()
         for code in np.unique(codes):
-            parts, room = self._parts(int(code))
-            ends = np.cumsum([end - begin for begin, end in parts])
-            if not len(ends):
+            ranges, num_cells = self._parts(int(code))
+            range_ends = np.cumsum([end - begin for begin, end in ranges])
+            if not len(range_ends):
                 continue
-            which = codes == code
-            place = np.minimum((uniforms[which] * ends[-1]).astype(np.int64), ends[-1] - 1)
-            part = np.searchsorted(ends, place, side="right")
-            skipped = np.array([begin for begin, _ in parts]) - np.concatenate([[0], ends[:-1]])
-            out[which] = (place + skipped[part] + 0.5) / room
-        return out
+            mask = codes == code
+            cell_index = np.minimum((uniforms[mask] * range_ends[-1]).astype(np.int64), range_ends[-1] - 1)
+            range_index = np.searchsorted(range_ends, cell_index, side="right")
+            offsets = np.array([begin for begin, _ in ranges]) - np.concatenate([[0], range_ends[:-1]])
+            mapped[mask] = (cell_index + offsets[range_index] + 0.5) / num_cells
+        return mapped
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,17 +124,17 @@ def words_of(given: Mapping[str, object]) -> dict[str, CellCondition]:
         UsageError: If a tuple does not have exactly two ends.
     """
 
-    def words(name: str, value: object) -> CellCondition:
+    def condition(name: str, value: object) -> CellCondition:
         if isinstance(value, tuple):
             if len(value) != 2 or all(end is None for end in value):
                 remedy = "Write (30, 40) or (30, None) for a range, [30, 40] for alternatives"
                 raise UsageError(argument=name, expected="two ends of a range", found=str(value), remedy=remedy)
             first, last = ("" if end is None else str(end) for end in value)
             return first, last
-        several = isinstance(value, list | set | frozenset | range | np.ndarray | pd.Series | pd.Index)
-        return [str(one) for one in value] if several else str(value)
+        is_collection = isinstance(value, list | set | frozenset | range | np.ndarray | pd.Series | pd.Index)
+        return [str(element) for element in value] if is_collection else str(value)
 
-    return {str(name): words(str(name), value) for name, value in given.items()}
+    return {str(name): condition(str(name), value) for name, value in given.items()}
 
 
 def parse_given_code(schema: Schema, leaf: str, text: str) -> tuple[int, int]:
@@ -151,8 +151,8 @@ def parse_given_code(schema: Schema, leaf: str, text: str) -> tuple[int, int]:
                 f"a value of the source column: {column.source} {' or '.join(sources)}", text, argument=leaf
             )
         leaf, text = column.source, sources[0]
-    place = schema.place(leaf)
-    return place, schema.modelled[place].parse_code(text, clip=schema.clips)
+    index = schema.place(leaf)
+    return index, schema.modelled[index].parse_code(text, clip=schema.clips)
 
 
 def givable(schema: Schema) -> tuple[str, ...]:
@@ -161,7 +161,7 @@ def givable(schema: Schema) -> tuple[str, ...]:
 
 
 def _column(schema: Schema, leaf: str) -> Column:
-    column = next((one for one in schema.columns if one.name == leaf), None)
+    column = next((candidate for candidate in schema.columns if candidate.name == leaf), None)
     if column is not None and type(column) in NOT_GIVABLE:
         raise UsageError(
             f"is not modelled, since {NOT_GIVABLE[type(column)]}, and cannot be given",
@@ -177,8 +177,8 @@ def _sources(column: Derived, text: str) -> list[str]:
     """Return the source cells that map to a derived cell."""
     sources = column.sources(text)
     if not sources:
-        known = list(dict.fromkeys(column.mapping.values()))
-        raise UsageError.unknown_name(column.name, text, known)
+        values = list(dict.fromkeys(column.mapping.values()))
+        raise UsageError.unknown_name(column.name, text, values)
     return sources
 
 
@@ -191,12 +191,12 @@ def given_cells(given: CellConditions, schema: Schema) -> GivenCells:
     for leaf, value in given.items():
         column = _column(schema, leaf)
         if isinstance(value, str) and not _is_range(column, value):
-            place, code = parse_given_code(schema, leaf, value)
-            if observed[place] and codes[place] != code:
+            index, code = parse_given_code(schema, leaf, value)
+            if observed[index] and codes[index] != code:
                 raise UsageError(
                     f"{value} contradicts another condition", argument=leaf, remedy="Remove one of the two conditions"
                 )
-            codes[place], observed[place] = code, True
+            codes[index], observed[index] = code, True
             if isinstance(column, Numerical | Datetime):
                 exact[leaf] = value
             continue
@@ -214,13 +214,13 @@ def given_cells(given: CellConditions, schema: Schema) -> GivenCells:
         if isinstance(column, Derived):
             texts = [source for text in texts for source in _sources(column, text)]
             leaf = column.source
-        place = schema.place(leaf)
-        if place in choices:
-            raise UsageError("is given twice", argument=columns[place].name, remedy="Remove one of them")
-        choices[place] = _choice(columns[place], texts)
-    both = [columns[j].name for j in choices if observed[j]]
-    if both:
-        raise UsageError("is given twice", argument=both[0], remedy="Remove one of them")
+        index = schema.place(leaf)
+        if index in choices:
+            raise UsageError("is given twice", argument=columns[index].name, remedy="Remove one of them")
+        choices[index] = _choice(columns[index], texts)
+    repeated = [columns[j].name for j in choices if observed[j]]
+    if repeated:
+        raise UsageError("is given twice", argument=repeated[0], remedy="Remove one of them")
     for pair in schema.pairs:
         if observed[pair.first] and observed[pair.second] and violations(codes[None].numpy(), pair).any():
             names = [columns[j].name for j in (pair.first, pair.second)]
@@ -238,31 +238,31 @@ def _choice(column: ModelledColumn, texts: Sequence[str]) -> ColumnChoice:
     """Return the allowed cells of a column, given as cells and ranges in text."""
     ranges = [text for text in texts if _is_range(column, text)]
     codes = {text: column.parse_code(text) for text in texts if text not in ranges}
-    there = [text for text, code in codes.items() if code < column.num_values]
+    present = [text for text, code in codes.items() if code < column.num_values]
     if isinstance(column, Numerical | Datetime):
-        spans = [_ends(column, text, text) for text in there]
+        spans = [_ends(column, text, text) for text in present]
         spans += [_ends(column, *text.split(BETWEEN, 1)) for text in ranges]
     else:
-        spans = [(codes[text], codes[text]) for text in there]
-    if not texts or (len(there) == len(texts) and not spans):
+        spans = [(codes[text], codes[text]) for text in present]
+    if not texts or (len(present) == len(texts) and not spans):
         raise UsageError("at least one allowed cell", "none", "Remove this condition", place=column.name)
-    return ColumnChoice(column, tuple(_apart(spans)), len(there) + len(ranges) < len(texts))
+    return ColumnChoice(column, tuple(_apart(spans)), len(present) + len(ranges) < len(texts))
 
 
 def _ends(column: Numerical | Datetime, first: str, last: str) -> tuple[int, int]:
     """Return the first and last integer of a range within the column's bounds; an empty end is a bound."""
     low, high = column.levels.starts[0], column.levels.last
-    begins, ends = (
+    lower, upper = (
         column.units(text.strip()) if text.strip() else bound for text, bound in ((first, low), (last, high))
     )
-    if begins is None or ends is None:
+    if lower is None or upper is None:
         raise UsageError(
             argument=column.name,
             expected=f"a range FROM{BETWEEN}TO; {column.allowed_text}",
             found=f"{first}{BETWEEN}{last}",
         )
-    begin, end = max(low, math.ceil(begins)), min(high, math.floor(ends))
-    if begins > ends:
+    begin, end = max(low, math.ceil(lower)), min(high, math.floor(upper))
+    if lower > upper:
         raise UsageError(
             argument=column.name,
             expected="a range with its lower end first",
@@ -281,16 +281,16 @@ def _ends(column: Numerical | Datetime, first: str, last: str) -> tuple[int, int
 
 def _apart(spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
     """Yield disjoint ranges in ascending order; overlapping ones are merged."""
-    held: tuple[int, int] | None = None
+    merged: tuple[int, int] | None = None
     for first, last in sorted(spans):
-        if held is not None and first <= held[1] + 1:
-            held = held[0], max(held[1], last)
+        if merged is not None and first <= merged[1] + 1:
+            merged = merged[0], max(merged[1], last)
             continue
-        if held is not None:
-            yield held
-        held = first, last
-    if held is not None:
-        yield held
+        if merged is not None:
+            yield merged
+        merged = first, last
+    if merged is not None:
+        yield merged
 
 
 def table_with(name: str, cell: str) -> RawTable:
@@ -304,9 +304,9 @@ def check_words(schema: Schema, given: CellConditions) -> None:
         value = given.get(column.name)
         if value is None or not isinstance(column, Categorical) or column.other is None:
             continue
-        known = [*column.value_names, *column.words_for_missing]
+        allowed = [*column.value_names, *column.words_for_missing]
         for word in [value] if isinstance(value, str) else value:
-            if word and word not in known:
+            if word and word not in allowed:
                 error = UsageError.unknown_name(column.name, word, column.value_names)
                 if error.remedy is None:
                     error = error.advising(f"Give {column.other!r} for rare words")

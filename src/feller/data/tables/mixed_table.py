@@ -46,9 +46,9 @@ class QuantileTransform:
     @cached_property
     def _edges(self) -> Float64[np.ndarray, " edges"]:
         """Interval edges of the levels, from 0 to 1."""
-        room = self.column.levels.count
-        known = np.array(self.marginal[:room] or [1 / room] * room)
-        widths = KNOWN * known / max(known.sum(), 1e-12) + (1 - KNOWN) / room
+        num_levels = self.column.levels.count
+        marginal = np.array(self.marginal[:num_levels] or [1 / num_levels] * num_levels)
+        widths = KNOWN * marginal / max(marginal.sum(), 1e-12) + (1 - KNOWN) / num_levels
         return np.append(0, np.cumsum(widths) / widths.sum())
 
     @property
@@ -58,10 +58,12 @@ class QuantileTransform:
     def place(self, codes: Int64[np.ndarray, " n"]) -> Float32[Tensor, " n"]:
         """Map codes to normal scores (values of the standard normal variable); missing cells map to 0."""
         levels = self.column.to_levels(codes)
-        there = levels < self.column.levels.count
+        is_present = levels < self.column.levels.count
         u = np.full(len(codes), 0.5)
         if self._is_written_out:
-            u[there] = mid_quantiles(self.column.levels, codes[there] + self.column.levels.starts[0], levels[there])
+            u[is_present] = mid_quantiles(
+                self.column.levels, codes[is_present] + self.column.levels.starts[0], levels[is_present]
+            )
         if not self.is_per_level:
             u = self._edges[levels] + u * np.diff(self._edges)[levels]
         return torch.special.ndtri(torch.from_numpy(u)).float()
@@ -82,10 +84,10 @@ def mid_quantiles(
     u = np.empty(len(numbers))
     for level in np.unique(levels):
         first, last = bins.span(int(level))
-        which = levels == level
-        others = [] if first == last else [value for value in bins.heavy if first <= value <= last]
-        below = numbers[which] - first - sum((numbers[which] > value).astype(np.int64) for value in others)
-        u[which] = (below + 0.5) / (last - first + 1 - len(others))
+        mask = levels == level
+        heavy = [] if first == last else [value for value in bins.heavy if first <= value <= last]
+        below = numbers[mask] - first - sum((numbers[mask] > value).astype(np.int64) for value in heavy)
+        u[mask] = (below + 0.5) / (last - first + 1 - len(heavy))
     return u
 
 
@@ -121,16 +123,16 @@ class MixedTable(Modality):
     @cached_property
     def transforms(self) -> dict[int, QuantileTransform]:
         """Transform of each column that has a number in the state, by index among the modelled columns."""
-        marginals, found = self.table.marginals, {}
+        marginals, by_column = self.table.marginals, {}
         for j, column in enumerate(self.table.schema.modelled):
             if not isinstance(column, Numerical | Datetime):
                 continue
-            heavy = isinstance(column, Numerical) and bool(column.heavy)
-            digits = isinstance(column, Numerical) and column.digits
-            apart = heavy or column.missing is not None
-            if (digits and apart) or (not apart and column.num_codes >= MIN_LEVELS):
-                found[j] = QuantileTransform(column, marginals[j] if marginals else (), is_per_level=apart)
-        return found
+            has_heavy = isinstance(column, Numerical) and bool(column.heavy)
+            by_digits = isinstance(column, Numerical) and column.digits
+            is_per_level = has_heavy or column.missing is not None
+            if (by_digits and is_per_level) or (not is_per_level and column.num_codes >= MIN_LEVELS):
+                by_column[j] = QuantileTransform(column, marginals[j] if marginals else (), is_per_level=is_per_level)
+        return by_column
 
     @cached_property
     def words(self) -> dict[int, int]:
@@ -158,17 +160,17 @@ class MixedTable(Modality):
         )
 
     def space(self) -> Space:
-        parts: dict[str, Space] = {"numbers": Euclidean((len(self.transforms),))}
+        spaces: dict[str, Space] = {"numbers": Euclidean((len(self.transforms),))}
         if self.words:
-            parts["words"] = Tokens(max(self.words.values()), (len(self.words),), MaskSource())
-        return Product(parts)
+            spaces["words"] = Tokens(max(self.words.values()), (len(self.words),), MaskSource())
+        return Product(spaces)
 
     def encode(self, values: Int64[Tensor, "n k"]) -> State:
-        table = self.table.check_codes(values)
-        codes = table.cpu().numpy()
-        state = {"numbers": torch.stack([ruler.place(codes[:, j]) for j, ruler in self.transforms.items()], 1)}
+        checked = self.table.check_codes(values)
+        codes = checked.cpu().numpy()
+        state = {"numbers": torch.stack([transform.place(codes[:, j]) for j, transform in self.transforms.items()], 1)}
         if self.words:
-            state["words"] = self.table.to_levels(table)[:, list(self.words)]
+            state["words"] = self.table.to_levels(checked)[:, list(self.words)]
         return {name: leaf.to(values.device) for name, leaf in state.items()}
 
     def decode(self, state: State) -> Int64[Tensor, "n k"]:
@@ -180,8 +182,8 @@ class MixedTable(Modality):
             if ((levels < 0) | (levels >= self.words[j])).any():
                 raise InputError("some sampled tokens are not codes of their columns; the model is damaged")
         columns = {**levels_of}
-        for place, (j, ruler) in enumerate(self.transforms.items()):
-            columns[j] = ruler.codes(numbers[:, place], levels_of.get(j))
+        for position, (j, transform) in enumerate(self.transforms.items()):
+            columns[j] = transform.codes(numbers[:, position], levels_of.get(j))
         codes = np.stack([columns[j] for j in range(len(schema.modelled))], 1).astype(np.int64)
         codes = repair(codes, schema.pairs, schema.counts) if schema.pairs else codes
         return self.table.check_codes(torch.from_numpy(codes)).to(state["numbers"].device)

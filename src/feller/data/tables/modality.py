@@ -61,13 +61,13 @@ def first_of_each(raw: RawTable, unit: str) -> RawTable:
             "a column that identifies the person of each row", "no such column", "Add the column", column=unit
         )
     people = raw.factorize(unit)
-    anonymous = people.is_in(FILL_MARKS)[people.codes]
-    if anonymous.any():
+    is_anonymous = people.is_in(FILL_MARKS)[people.codes]
+    if is_anonymous.any():
         raise InputError(
             "an identifier of the person",
             "an empty cell",
             "Fill the cell",
-            **raw.error_fields(int(anonymous.argmax())),
+            **raw.error_fields(int(is_anonymous.argmax())),
             column=unit,
         )
     return raw.subset(np.sort(np.unique(people.codes, return_index=True)[1]))
@@ -103,16 +103,16 @@ class Table(Modality):
     """Text format of the training table, in which generated tables are written; it does not depend on the rows."""
 
     def __post_init__(self) -> None:
-        right = [len(column.level_names) for column in self.schema.modelled]
-        if self.marginals and [len(each) for each in self.marginals] != right:
-            raise InputError(f"marginals with {right} levels", [len(each) for each in self.marginals])
+        num_levels = [len(column.level_names) for column in self.schema.modelled]
+        if self.marginals and [len(marginal) for marginal in self.marginals] != num_levels:
+            raise InputError(f"marginals with {num_levels} levels", [len(marginal) for marginal in self.marginals])
         if bool(self.crosstabs) != (self.crosstab_rows > 0):
             raise InputError(
                 "both crosstabs and crosstab_rows, or neither", f"{len(self.crosstabs)} of {self.crosstab_rows:,} rows"
             )
         for table in self.crosstabs:
-            if max(table.columns) >= len(right) or table.levels != tuple(right[j] for j in table.columns):
-                raise InputError(f"counts with {right} levels", f"{table.levels} of columns {table.columns}")
+            if max(table.columns) >= len(num_levels) or table.levels != tuple(num_levels[j] for j in table.columns):
+                raise InputError(f"counts with {num_levels} levels", f"{table.levels} of columns {table.columns}")
 
     @property
     def counts(self) -> tuple[int, ...]:
@@ -145,14 +145,18 @@ class Table(Modality):
     def _rows(self) -> TableTokens:
         rules = tuple(
             PairConstraint(
-                pair.first, pair.second, tuple("".join("01"[mark] for mark in line) for line in pair.allowed.tolist())
+                pair.first,
+                pair.second,
+                tuple("".join("01"[is_allowed] for is_allowed in row) for row in pair.allowed.tolist()),
             )
             for pair in self.schema.pairs
         )
         fields = tuple(column.field for column in self.schema.modelled)
-        known = zip(fields, self.marginals, strict=True) if self.marginals else ()
+        field_marginals = zip(fields, self.marginals, strict=True) if self.marginals else ()
         return TableTokens(
-            fields, rules, tuple(() if isinstance(field, DigitTokenizer) else own for field, own in known)
+            fields,
+            rules,
+            tuple(() if isinstance(field, DigitTokenizer) else marginal for field, marginal in field_marginals),
         )
 
     def encode(self, values: Int64[Tensor, "n k"]) -> Int64[Tensor, "n places"]:
@@ -178,13 +182,13 @@ class Table(Modality):
         """Return the codes unchanged; InputError if a code is out of the range of its column."""
         return self._check(values, self.counts, "codes")
 
-    def _check(self, values: Tensor, counts: tuple[int, ...], what: str) -> Tensor:
+    def _check(self, values: Tensor, counts: tuple[int, ...], label: str) -> Tensor:
         if values.dtype != torch.int64 or values.shape[1:] != (len(counts),):
-            raise InputError(f"{what} [n, {len(counts)}] in int64", f"{list(values.shape)} in {values.dtype}")
+            raise InputError(f"{label} [n, {len(counts)}] in int64", f"{list(values.shape)} in {values.dtype}")
         invalid = (values < 0) | (values >= torch.tensor(counts, device=values.device))
         if invalid.any():
             raise InputError(
-                f"{int(invalid.any(1).sum())} of {len(values)} rows contain {what} out of range; the model or its"
+                f"{int(invalid.any(1).sum())} of {len(values)} rows contain {label} out of range; the model or its"
                 " grammar is damaged"
             )
         return values
@@ -251,13 +255,13 @@ class Table(Modality):
     @property
     def missing_tokens(self) -> Int64[Tensor, " places"]:
         """Token that stands for a missing cell, for each place of the state; -1 if there is no such token."""
-        gone = [column.num_codes - 1 if column.missing is not None else -1 for column in self.schema.modelled]
-        codes = torch.tensor(gone)
+        missing_codes = [column.num_codes - 1 if column.missing is not None else -1 for column in self.schema.modelled]
+        codes = torch.tensor(missing_codes)
         widths = torch.tensor(self._rows.tokens_per_column)
-        begins = torch.zeros(int(widths.sum()), dtype=torch.bool)
-        begins[widths.cumsum(0) - widths] = True
+        is_first = torch.zeros(int(widths.sum()), dtype=torch.bool)
+        is_first[widths.cumsum(0) - widths] = True
         tokens = self._rows.encode(codes.clamp(min=0))
-        return torch.where(begins & (codes >= 0).repeat_interleave(widths), tokens, -1)
+        return torch.where(is_first & (codes >= 0).repeat_interleave(widths), tokens, -1)
 
     def completed(self, raw: RawTable, values: Int64[Tensor, "n k"]) -> RawTable:
         """Return the table `raw` with its unobserved cells decoded from codes; observed cells keep their spelling."""
@@ -265,9 +269,9 @@ class Table(Modality):
 
     def levels(self, rows: Dataset) -> Int64[Tensor, "n k"]:
         """Return the levels of rows (see `to_levels`); rows that are already encoded as levels are also accepted."""
-        seen = rows.modality.view(Table)
-        by_levels = seen is not None and seen.schema == self.by_levels().schema
-        return rows.values if by_levels else self.to_levels(rows.values)
+        table = rows.modality.view(Table)
+        is_encoded = table is not None and table.schema == self.by_levels().schema
+        return rows.values if is_encoded else self.to_levels(rows.values)
 
     def to_levels(self, values: Int64[Tensor, "n k"]) -> Int64[Tensor, "n k"]:
         """Map codes to levels: for numbers generated digit by digit, levels are bins; for other columns, the codes."""
@@ -277,9 +281,11 @@ class Table(Modality):
     def with_marginals_of(self, values: Int64[Tensor, "n k"]) -> "Table":
         """Return the modality with the exact marginals of rows; exact marginals are not private."""
         levels, n = self.to_levels(values), max(len(values), 1)
-        rooms = [len(column.level_names) for column in self.schema.modelled]
-        counted = [levels[:, j].bincount(minlength=room).double() / n for j, room in enumerate(rooms)]
-        return self.with_marginals(tuple(tuple(marginal.tolist()) for marginal in counted))
+        level_counts = [len(column.level_names) for column in self.schema.modelled]
+        marginals = [
+            levels[:, j].bincount(minlength=num_levels).double() / n for j, num_levels in enumerate(level_counts)
+        ]
+        return self.with_marginals(tuple(tuple(marginal.tolist()) for marginal in marginals))
 
     def with_statistics(self, data: Dataset) -> Dataset:
         return data.with_modality(self.with_marginals_of(data.values))
@@ -292,7 +298,9 @@ class Table(Modality):
         """Sample a code for each level; numbers generated digit by digit are uniform within their level."""
         u = rng.stream("within").uniform(levels.shape, torch.float64).numpy()
         columns = zip(self.schema.modelled, levels.cpu().numpy().T, u.T, strict=True)
-        return torch.from_numpy(np.stack([column.from_levels(own, within) for column, own, within in columns], 1))
+        return torch.from_numpy(
+            np.stack([column.from_levels(column_levels, column_u) for column, column_levels, column_u in columns], 1)
+        )
 
     def by_levels(self) -> "Table":
         """Return the modality with one code per level: numbers generated digit by digit become binned numbers."""
@@ -302,9 +310,9 @@ class Table(Modality):
         return replace(self, schema=replace(self.schema, columns=tuple(columns)))
 
     def convert(self, data: Dataset) -> Dataset:
-        kind = data.modality.view(Table)
-        if kind is not None and kind.schema != self.schema == kind.by_levels().schema:
-            return replace(data, values=kind.to_levels(data.values), modality=self)
+        table = data.modality.view(Table)
+        if table is not None and table.schema != self.schema == table.by_levels().schema:
+            return replace(data, values=table.to_levels(data.values), modality=self)
         return super().convert(data)
 
     def values_from_raw(self, raw: RawExamples) -> tuple[Tensor, Cond]:
@@ -359,12 +367,17 @@ def table_dataset(raw: RawTable, schema: Schema | None = None) -> Dataset:
     Raises:
         InputError: If the table does not fit the schema.
     """
-    guessed = () if schema else (GUESSED_NOTE,)
+    schema_notes = () if schema else (GUESSED_NOTE,)
     schema = schema or detect_schema(raw)
     modality = Table(schema, dialect=raw.dialect)
     codes, given = modality.values_from_raw(raw)
-    fewer = (f"using the first row of each {schema.unit}: {len(codes):,} of {len(raw.values):,} rows",)
-    notes = (*raw.notes, *guessed, *unmodelled_notes(schema), *(fewer if len(codes) < len(raw.values) else ()))
+    subset_notes = (f"using the first row of each {schema.unit}: {len(codes):,} of {len(raw.values):,} rows",)
+    notes = (
+        *raw.notes,
+        *schema_notes,
+        *unmodelled_notes(schema),
+        *(subset_notes if len(codes) < len(raw.values) else ()),
+    )
     return Dataset(codes, given, modality, notes, raw_table=raw)
 
 
@@ -379,8 +392,8 @@ def unmodelled_notes(schema: Schema) -> tuple[str, ...]:
         ),
         (Derived, "not modelled: {}, derived from other columns"),
     ]
-    for kind, template in templates:
-        names = [column.name for column in schema.columns if isinstance(column, kind)]
+    for column_type, template in templates:
+        names = [column.name for column in schema.columns if isinstance(column, column_type)]
         if names:
             notes.append(template.format(", ".join(names)))
     return tuple(notes)
@@ -397,18 +410,18 @@ LETTERS = 14
 
 def bars(codes: Int64[np.ndarray, "n k"], columns: Sequence[ModelledColumn], across: int | None = None) -> Image.Image:
     """Draw a bar chart of each column, `across` charts in a row."""
-    shown = columns[:MOST_PANELS]
-    figure, axes = panels(len(shown), across or 4, width=3.0, height=2.2)
-    for j, (axis, column) in enumerate(zip(axes, shown, strict=True)):
+    selected = columns[:MOST_PANELS]
+    figure, axes = panels(len(selected), across or 4, width=3.0, height=2.2)
+    for j, (axis, column) in enumerate(zip(axes, selected, strict=True)):
         names = column.level_names
         counts = np.bincount(column.to_levels(codes[:, j]), minlength=len(names))
-        kept = np.arange(len(names)) if len(names) <= BARS else np.sort(np.argsort(-counts, kind="stable")[:BARS])
-        axis.bar(np.arange(len(kept)), counts[kept] / max(len(codes), 1), color=INK, width=0.8)
+        indices = np.arange(len(names)) if len(names) <= BARS else np.sort(np.argsort(-counts, kind="stable")[:BARS])
+        axis.bar(np.arange(len(indices)), counts[indices] / max(len(codes), 1), color=INK, width=0.8)
         axis.set_title(column.name, fontsize=8, parse_math=False)
-        every = max(1, len(kept) // 8)
-        places = np.arange(0, len(kept), every)
-        labels = [_short(names[kept[i]]) for i in places]
-        axis.set_xticks(places, labels, fontsize=5, rotation=60, ha="right", parse_math=False)
+        stride = max(1, len(indices) // 8)
+        ticks = np.arange(0, len(indices), stride)
+        labels = [_short(names[indices[i]]) for i in ticks]
+        axis.set_xticks(ticks, labels, fontsize=5, rotation=60, ha="right", parse_math=False)
         axis.tick_params(axis="y", labelsize=5)
     return figure_to_image(figure, None, ())
 

@@ -98,30 +98,34 @@ class NumberFormat:
 
     def parse(self, cells: pyarrow.Array) -> "ParsedNumbers":
         """Parse the numbers in an array of cells; the vectorized form of `read` and `grid`."""
-        found = _ARROW.extract_regex(cells, self._pattern)
-        part = {name: _ARROW.struct_field(found, name) for name in ("sign", "inner", "whole", "frac")}
-        whole = _ARROW.replace_substring(part["whole"], self.thousands, "") if self.thousands else part["whole"]
-        frac = part["frac"]
-        digits = _ARROW.add(_ARROW.binary_length(whole), self.decimals)
-        led = _ARROW.and_(_ARROW.not_equal(part["sign"], ""), _ARROW.not_equal(part["inner"], ""))
-        plain = np.asarray(_ARROW.and_(_ARROW.less_equal(digits, _DIGITS), _ARROW.invert(led)).fill_null(False))
+        matches = _ARROW.extract_regex(cells, self._pattern)
+        groups = {name: _ARROW.struct_field(matches, name) for name in ("sign", "inner", "whole", "frac")}
+        whole = _ARROW.replace_substring(groups["whole"], self.thousands, "") if self.thousands else groups["whole"]
+        frac = groups["frac"]
+        num_digits = _ARROW.add(_ARROW.binary_length(whole), self.decimals)
+        has_two_signs = _ARROW.and_(_ARROW.not_equal(groups["sign"], ""), _ARROW.not_equal(groups["inner"], ""))
+        is_match = np.asarray(
+            _ARROW.and_(_ARROW.less_equal(num_digits, _DIGITS), _ARROW.invert(has_two_signs)).fill_null(False)
+        )
         size = len(cells)
         units, behind, before = (np.zeros(size, dtype=np.int64) for _ in range(3))
         exact = np.ones(size, dtype=bool)
-        there = pyarrow.array(plain)
-        whole, frac = whole.filter(there), frac.filter(there)
-        kept = _ARROW.ascii_rpad(_ARROW.utf8_slice_codeunits(frac, 0, self.decimals), self.decimals, "0")
-        written = _ARROW.binary_join_element_wise(whole, kept, pyarrow.scalar("", cells.type))
-        numbers = np.asarray(written.cast(pyarrow.int64()))
-        left = np.asarray(_ARROW.match_substring_regex(_ARROW.utf8_slice_codeunits(frac, self.decimals), "[1-9]"))
-        signs = (part[name].filter(there) for name in ("sign", "inner"))
-        below = np.logical_or(*(np.asarray(_ARROW.equal(sign, "-")) for sign in signs))
-        units[plain] = np.where(below, -numbers - left, numbers)
-        exact[plain] = ~left
-        behind[plain] = np.asarray(_ARROW.binary_length(frac))
-        before[plain] = np.asarray(_ARROW.binary_length(_ARROW.ascii_ltrim(whole, "0")))
-        valid = plain.copy()
-        for i in np.flatnonzero(~plain):
+        arrow_mask = pyarrow.array(is_match)
+        whole, frac = whole.filter(arrow_mask), frac.filter(arrow_mask)
+        padded = _ARROW.ascii_rpad(_ARROW.utf8_slice_codeunits(frac, 0, self.decimals), self.decimals, "0")
+        digits = _ARROW.binary_join_element_wise(whole, padded, pyarrow.scalar("", cells.type))
+        integers = np.asarray(digits.cast(pyarrow.int64()))
+        has_remainder = np.asarray(
+            _ARROW.match_substring_regex(_ARROW.utf8_slice_codeunits(frac, self.decimals), "[1-9]")
+        )
+        signs = (groups[name].filter(arrow_mask) for name in ("sign", "inner"))
+        is_negative = np.logical_or(*(np.asarray(_ARROW.equal(sign, "-")) for sign in signs))
+        units[is_match] = np.where(is_negative, -integers - has_remainder, integers)
+        exact[is_match] = ~has_remainder
+        behind[is_match] = np.asarray(_ARROW.binary_length(frac))
+        before[is_match] = np.asarray(_ARROW.binary_length(_ARROW.ascii_ltrim(whole, "0")))
+        valid = is_match.copy()
+        for i in np.flatnonzero(~is_match):
             number = self.read(cells[i].as_py())
             if number is not None:
                 scaled = number.scaleb(self.decimals)
@@ -135,10 +139,10 @@ class NumberFormat:
     def _pattern(self) -> str:
         """Pattern that most numbers match; other cells are parsed one by one."""
         groups = rf"|\d{{1,3}}(?:{re.escape(self.thousands)}\d{{3}})+" if self.thousands else ""
-        sign = re.escape(self.after.strip())
-        before, after = rf"(?:{re.escape(self.before)})? *", rf" *(?:{sign})?" if sign else ""
+        escaped = re.escape(self.after.strip())
+        prefix, suffix = rf"(?:{re.escape(self.before)})? *", rf" *(?:{escaped})?" if escaped else ""
         point = re.escape(self.point)
-        return rf"^(?P<sign>[+-]?){before}(?P<inner>[+-]?)(?P<whole>\d+{groups})(?:{point}(?P<frac>\d*))?{after}$"
+        return rf"^(?P<sign>[+-]?){prefix}(?P<inner>[+-]?)(?P<whole>\d+{groups})(?:{point}(?P<frac>\d*))?{suffix}$"
 
     def grid(self, number: Decimal) -> int:
         """Return a number as an integer in units of the last decimal place, rounded down."""
@@ -148,50 +152,52 @@ class NumberFormat:
         """Return a schema's number in units of the last decimal place; InputError if it is not an integer multiple."""
         if not abs(number) < 10**18:
             raise InputError(f"{what} {number:g} is too large or not a number", column=name)
-        wanted = Decimal(repr(number)).scaleb(self.decimals)
-        if wanted != wanted.to_integral_value():
+        scaled = Decimal(repr(number)).scaleb(self.decimals)
+        if scaled != scaled.to_integral_value():
             raise InputError(
                 f"{what} {number!r} has more than the {self.decimals} decimals of the column",
                 remedy='Round the number, or increase "decimals" in "form"',
                 column=name,
             )
-        return int(wanted)
+        return int(scaled)
 
     def write(self, units: int) -> str:
         """Format a number, given as an integer in units of the last decimal place."""
-        whole, part = divmod(abs(units), 10**self.decimals)
-        digits = f"{whole:0{self.width}d}" if self.width else f"{whole:,}".replace(",", self.thousands)
-        behind = f"{part:0{self.decimals}d}" if self.decimals else ""
+        integer, remainder = divmod(abs(units), 10**self.decimals)
+        digits = f"{integer:0{self.width}d}" if self.width else f"{integer:,}".replace(",", self.thousands)
+        decimals = f"{remainder:0{self.decimals}d}" if self.decimals else ""
         if self.fewest is not None:
-            kept = behind.rstrip("0")
-            behind = kept if len(kept) >= self.fewest else behind[: self.fewest]
+            trimmed = decimals.rstrip("0")
+            decimals = trimmed if len(trimmed) >= self.fewest else decimals[: self.fewest]
         sign = "-" if units < 0 else "+" if self.plus and units > 0 else ""
-        return f"{sign}{self.before}{digits}{self.point if behind else ''}{behind}{self.after}"
+        return f"{sign}{self.before}{digits}{self.point if decimals else ''}{decimals}{self.after}"
 
     def texts(self, units: Int64[np.ndarray, " n"]) -> pyarrow.Array:
         """Format numbers given as integers in units of the last decimal place; the vectorized form of `write`."""
         if self.thousands:
-            different, places = np.unique(units, return_inverse=True)
-            return text_array([self.write(number) for number in different.tolist()]).take(pyarrow.array(places))
+            unique_units, inverse = np.unique(units, return_inverse=True)
+            return text_array([self.write(number) for number in unique_units.tolist()]).take(pyarrow.array(inverse))
 
-        def text(sign: str) -> pyarrow.Scalar:
+        def scalar(sign: str) -> pyarrow.Scalar:
             return pyarrow.scalar(sign, TEXT)
 
-        whole, part = np.divmod(np.abs(units), 10**self.decimals)
-        digits = _ARROW.ascii_lpad(pyarrow.array(whole).cast(TEXT), self.width, "0")
-        behind = text_array([""]).take(pyarrow.array(np.zeros(len(units), dtype=np.int64)))
+        integer, remainder = np.divmod(np.abs(units), 10**self.decimals)
+        digits = _ARROW.ascii_lpad(pyarrow.array(integer).cast(TEXT), self.width, "0")
+        decimals = text_array([""]).take(pyarrow.array(np.zeros(len(units), dtype=np.int64)))
         if self.decimals:
-            behind = _ARROW.ascii_lpad(pyarrow.array(part).cast(TEXT), self.decimals, "0")
+            decimals = _ARROW.ascii_lpad(pyarrow.array(remainder).cast(TEXT), self.decimals, "0")
         if self.fewest is not None:
-            fewest = _ARROW.utf8_slice_codeunits(behind, 0, self.fewest)
-            kept = _ARROW.ascii_rtrim(behind, "0")
-            behind = _ARROW.if_else(_ARROW.greater_equal(_ARROW.binary_length(kept), self.fewest), kept, fewest)
-        point = _ARROW.if_else(_ARROW.equal(behind, ""), text(""), text(self.point))
-        above = text("+" if self.plus else "")
-        below, positive = pyarrow.array(units < 0), pyarrow.array(units > 0)
-        sign = _ARROW.if_else(below, text("-"), _ARROW.if_else(positive, above, text("")))
-        parts = (sign, text(self.before), digits, point, behind, text(self.after))
-        return _ARROW.binary_join_element_wise(*parts, text(""))
+            shortest = _ARROW.utf8_slice_codeunits(decimals, 0, self.fewest)
+            trimmed = _ARROW.ascii_rtrim(decimals, "0")
+            decimals = _ARROW.if_else(
+                _ARROW.greater_equal(_ARROW.binary_length(trimmed), self.fewest), trimmed, shortest
+            )
+        point = _ARROW.if_else(_ARROW.equal(decimals, ""), scalar(""), scalar(self.point))
+        plus_sign = scalar("+" if self.plus else "")
+        is_negative, is_positive = pyarrow.array(units < 0), pyarrow.array(units > 0)
+        sign = _ARROW.if_else(is_negative, scalar("-"), _ARROW.if_else(is_positive, plus_sign, scalar("")))
+        parts = (sign, scalar(self.before), digits, point, decimals, scalar(self.after))
+        return _ARROW.binary_join_element_wise(*parts, scalar(""))
 
     @property
     def plain(self) -> bool:
@@ -247,62 +253,62 @@ def detect_number_format(cells: Sequence[str] | pyarrow.Array) -> NumberFormat |
     The number of decimals of the format is the largest one in any cell.
     """
     words = cells if isinstance(cells, pyarrow.Array) else text_array(cells)
-    first: list[str] = words.slice(0, _TRIED).to_pylist()
-    before, after = _common_affix(_BEFORE, words, first), _common_affix(_AFTER, words, first)
+    sample: list[str] = words.slice(0, _TRIED).to_pylist()
+    prefix, suffix = _common_affix(_BEFORE, words, sample), _common_affix(_AFTER, words, sample)
     for point, thousands in _SIGNS:
-        form = NumberFormat(MOST_DECIMALS, point=point, thousands=thousands, before=before, after=after)
-        if all(form.read(cell) is not None for cell in first):
-            numbers = form.parse(words)
-            if numbers.valid.all():
-                return _detect_digits(words, numbers, form)
+        form = NumberFormat(MOST_DECIMALS, point=point, thousands=thousands, before=prefix, after=suffix)
+        if all(form.read(cell) is not None for cell in sample):
+            parsed = form.parse(words)
+            if parsed.valid.all():
+                return _detect_digits(words, parsed, form)
     return None
 
 
 def not_numbers(words: pyarrow.Array, most: int) -> list[str]:
     """Return at most `most` cells, the first ones that are not numbers in any format."""
-    odd = [cell for cell in words.slice(0, _TRIED).to_pylist() if detect_number_format([cell]) is None]
-    rest = words.slice(_TRIED)
+    non_numbers = [cell for cell in words.slice(0, _TRIED).to_pylist() if detect_number_format([cell]) is None]
+    remaining = words.slice(_TRIED)
     for point, thousands in _SIGNS:
-        if len(odd) < most and len(rest):
-            valid = NumberFormat(MOST_DECIMALS, point=point, thousands=thousands).parse(rest).valid
-            rest = rest.filter(pyarrow.array(~valid))
-    for cell in rest:
-        if len(odd) >= most:
+        if len(non_numbers) < most and len(remaining):
+            valid = NumberFormat(MOST_DECIMALS, point=point, thousands=thousands).parse(remaining).valid
+            remaining = remaining.filter(pyarrow.array(~valid))
+    for cell in remaining:
+        if len(non_numbers) >= most:
             break
-        odd += [cell.as_py()] if detect_number_format([cell.as_py()]) is None else []
-    return odd[:most]
+        non_numbers += [cell.as_py()] if detect_number_format([cell.as_py()]) is None else []
+    return non_numbers[:most]
 
 
-def _common_affix(pattern: str, words: pyarrow.Array, first: Sequence[str]) -> str:
+def _common_affix(pattern: str, words: pyarrow.Array, sample: Sequence[str]) -> str:
     """Return the prefix or suffix that all cells have in common; empty without one."""
-    found = {match[1] if (match := re.match(pattern, cell)) else "" for cell in first}
-    if len(found) != 1 or "" in found:
+    affixes = {match[1] if (match := re.match(pattern, cell)) else "" for cell in sample}
+    if len(affixes) != 1 or "" in affixes:
         return ""
-    sign = found.pop()
-    known = _ARROW.struct_field(_ARROW.extract_regex(words, f"^{pattern}".replace("(", "(?P<sign>", 1)), "sign")
-    return sign if _ARROW.all(_ARROW.equal(known, sign).fill_null(False)).as_py() else ""
+    affix = affixes.pop()
+    matches = _ARROW.struct_field(_ARROW.extract_regex(words, f"^{pattern}".replace("(", "(?P<sign>", 1)), "sign")
+    return affix if _ARROW.all(_ARROW.equal(matches, affix).fill_null(False)).as_py() else ""
 
 
-def _detect_digits(words: pyarrow.Array, numbers: ParsedNumbers, form: NumberFormat) -> NumberFormat | None:
+def _detect_digits(words: pyarrow.Array, parsed: ParsedNumbers, form: NumberFormat) -> NumberFormat | None:
     if not len(words):
         return None
-    behind, largest = numbers.behind, int(numbers.before.max())
-    decimals = max(0, min(int(behind.max()), MOST_DECIMALS, LARGEST_DIGITS - largest))
-    fewest = min(int(behind.min()), decimals)
-    bare = _ARROW.replace_substring_regex(words, r"^[^0-9]*", "")
-    whole = _ARROW.replace_substring_regex(bare, rf"\{form.point}.*", "")
-    led = whole.filter(_ARROW.match_substring_regex(whole, r"^0[0-9]+$"))
-    width = _ARROW.min(_ARROW.binary_length(led)).as_py() or 0
-    positive = words.filter(pyarrow.array((numbers.units > 0) | ((numbers.units == 0) & ~numbers.exact)))
-    plus = len(positive) > 0 and _ARROW.all(_ARROW.match_substring(positive, "+")).as_py()
-    grouped = form.thousands and _ARROW.any(_ARROW.match_substring(whole, form.thousands)).as_py()
+    num_decimals, most_digits = parsed.behind, int(parsed.before.max())
+    decimals = max(0, min(int(num_decimals.max()), MOST_DECIMALS, LARGEST_DIGITS - most_digits))
+    fewest = min(int(num_decimals.min()), decimals)
+    unprefixed = _ARROW.replace_substring_regex(words, r"^[^0-9]*", "")
+    integers = _ARROW.replace_substring_regex(unprefixed, rf"\{form.point}.*", "")
+    zero_padded = integers.filter(_ARROW.match_substring_regex(integers, r"^0[0-9]+$"))
+    width = _ARROW.min(_ARROW.binary_length(zero_padded)).as_py() or 0
+    positives = words.filter(pyarrow.array((parsed.units > 0) | ((parsed.units == 0) & ~parsed.exact)))
+    has_plus = len(positives) > 0 and _ARROW.all(_ARROW.match_substring(positives, "+")).as_py()
+    has_thousands = form.thousands and _ARROW.any(_ARROW.match_substring(integers, form.thousands)).as_py()
     return NumberFormat(
         decimals,
         None if fewest == decimals else fewest,
         form.point,
-        form.thousands if grouped else "",
+        form.thousands if has_thousands else "",
         min(width, 18),
-        plus,
+        has_plus,
         form.before,
         form.after,
     )
@@ -311,21 +317,21 @@ def _detect_digits(words: pyarrow.Array, numbers: ParsedNumbers, form: NumberFor
 def date_format(cells: Sequence[str] | pyarrow.Array) -> tuple[str, datetime.datetime, datetime.datetime] | None:
     """Return a date format of all cells, if possible one that reproduces their text, and the first and last date."""
     words = cells if isinstance(cells, pyarrow.Array) else text_array(cells)
-    first: list[str] = words.slice(0, _TRIED).to_pylist()
-    able: list[tuple[str, datetime.datetime, datetime.datetime]] = []
+    sample: list[str] = words.slice(0, _TRIED).to_pylist()
+    candidates: list[tuple[str, datetime.datetime, datetime.datetime]] = []
     for form in DATES:
-        if not all(is_in_format(cell, form) for cell in first):
+        if not all(is_in_format(cell, form) for cell in sample):
             continue
         times = read_times(words, form, exactly=True)
         if np.isnat(times).any():
             continue
-        ends = times.min().item(), times.max().item()
-        bare = re.sub("%([dmH])", "%-\\1", form)
-        for each in (form, bare):
-            if write_times(times, each).equals(words):
-                return each, *ends
-        able.append((form, *ends))
-    return able[0] if able else None
+        bounds = times.min().item(), times.max().item()
+        unpadded = re.sub("%([dmH])", "%-\\1", form)
+        for candidate in (form, unpadded):
+            if write_times(times, candidate).equals(words):
+                return candidate, *bounds
+        candidates.append((form, *bounds))
+    return candidates[0] if candidates else None
 
 
 def is_in_format(cell: str, form: str) -> bool:
@@ -359,6 +365,6 @@ def first_and_last(low: datetime.datetime, high: datetime.datetime, form: str) -
     return bounds
 
 
-def _month(when: datetime.datetime, further: int) -> datetime.datetime:
-    months = 12 * when.year + when.month - 1 + further
+def _month(time: datetime.datetime, offset: int) -> datetime.datetime:
+    months = 12 * time.year + time.month - 1 + offset
     return datetime.datetime(months // 12, months % 12 + 1, 1)

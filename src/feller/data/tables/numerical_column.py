@@ -56,8 +56,8 @@ class Numerical(ModelledColumn):
     def levels(self) -> Bins:
         """Bins of the numbers, as integers in units of the last decimal place."""
 
-        def units(number: float, what: str) -> int:
-            return self.form.exact(number, self.name, what)
+        def units(number: float, label: str) -> int:
+            return self.form.exact(number, self.name, label)
 
         low, high = units(self.low, "low"), units(self.high, "high")
         edges = tuple(units(edge, "the edge") for edge in self.edges)
@@ -95,9 +95,9 @@ class Numerical(ModelledColumn):
     def to_levels(self, codes: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
         if not self.digits:
             return codes
-        numbers, back = np.unique(codes, return_inverse=True)
-        levels = self.levels.codes(numbers + self.levels.starts[0])
-        return np.where(levels < 0, self.levels.count, levels)[back]
+        unique_codes, inverse = np.unique(codes, return_inverse=True)
+        levels = self.levels.codes(unique_codes + self.levels.starts[0])
+        return np.where(levels < 0, self.levels.count, levels)[inverse]
 
     def from_levels(
         self, levels: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]
@@ -105,8 +105,10 @@ class Numerical(ModelledColumn):
         """Return the code of each level: the level itself, or with `digits` the code of a random number in its bin."""
         if not self.digits:
             return levels
-        codes, there = np.full(len(levels), self.num_values, dtype=np.int64), levels < self.levels.count
-        codes[there] = self.levels.draw(levels[there], uniforms[there].clip(0, 1 - 2**-53)) - self.levels.starts[0]
+        codes, is_value = np.full(len(levels), self.num_values, dtype=np.int64), levels < self.levels.count
+        codes[is_value] = (
+            self.levels.draw(levels[is_value], uniforms[is_value].clip(0, 1 - 2**-53)) - self.levels.starts[0]
+        )
         return codes
 
     @property
@@ -121,17 +123,17 @@ class Numerical(ModelledColumn):
 
     def nearest_codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
         """Return the code of `low` for numbers below it, that of `high` for other numbers, -1 for other cells."""
-        numbers, ends = self.form.parse(words), np.array([self.levels.starts[0], self.levels.last])
-        lowest, highest = ends - ends[0] if self.digits else self.levels.codes(ends)
-        return np.where(numbers.valid, np.where(numbers.units < ends[0], lowest, highest), -1)
+        parsed, bounds = self.form.parse(words), np.array([self.levels.starts[0], self.levels.last])
+        lowest, highest = bounds - bounds[0] if self.digits else self.levels.codes(bounds)
+        return np.where(parsed.valid, np.where(parsed.units < bounds[0], lowest, highest), -1)
 
     def value_codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
         """Return the code of each cell with a number within the bounds; -1 for other cells."""
-        numbers = self.form.parse(words)
+        parsed = self.form.parse(words)
         first, last = self.levels.starts[0], self.levels.last
-        units = numbers.units
-        within = numbers.valid & (units >= first) & ((units < last) | ((units == last) & numbers.exact))
-        return np.where(within, units - first if self.digits else self.levels.codes(units), -1)
+        units = parsed.units
+        is_within = parsed.valid & (units >= first) & ((units < last) | ((units == last) & parsed.exact))
+        return np.where(is_within, units - first if self.digits else self.levels.codes(units), -1)
 
     def value_cells(self, codes: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]) -> pyarrow.Array:
         return self.form.texts(codes + self.levels.starts[0] if self.digits else self.levels.draw(codes, uniforms))
@@ -140,8 +142,8 @@ class Numerical(ModelledColumn):
         """Return the mask of codes that satisfy a text: a number, or a comparison such as < 15 that splits no bin."""
         inequality = parse_inequality(text)
         if inequality is None:
-            found = super().matching(text)
-            return found if self.digits else self.levels.check_alone(found, self.name, text)
+            mask = super().matching(text)
+            return mask if self.digits else self.levels.check_alone(mask, self.name, text)
         number = self.form.read(inequality.bound)
         if number is None:
             raise InputError(expected=f"a number in {inequality.text!r}", column=self.name)
@@ -211,17 +213,17 @@ def numerical_column(
     order = np.argsort(units, kind="stable")
     units, counts = units[order], counts[order]
     low, high = bounds_around(int(units[0]) * unit, int(units[-1]) * unit, unit)
-    room = int((high - low) / unit) + 1
-    if room <= PARTS or (room <= SINGLE and n >= ROOMY * room):
-        edges, heavy, bins = (), (), room
+    num_values = int((high - low) / unit) + 1
+    if num_values <= PARTS or (num_values <= SINGLE and n >= ROOMY * num_values):
+        edges, heavy, bins = (), (), num_values
     else:
-        often = (counts >= HEAVY * n) & (True if exact is None else exact[order])
-        heavy, bins = tuple(float(number * unit) for number in units[often].tolist()), None
-        rest, shares = units[~often], counts[~often]
-        edges = quantile_edges(lambda i: int(rest[i]) * unit, shares, low, high, unit)
+        is_heavy = (counts >= HEAVY * n) & (True if exact is None else exact[order])
+        heavy, bins = tuple(float(number * unit) for number in units[is_heavy].tolist()), None
+        light_units, light_counts = units[~is_heavy], counts[~is_heavy]
+        edges = quantile_edges(lambda i: int(light_units[i]) * unit, light_counts, low, high, unit)
         edges = (*_tail(low, edges[0]), *edges, *_tail(high, edges[-1])) if edges else ()
-    settled = bins if not edges else None
-    return Numerical(name, float(low), float(high), edges, settled, heavy, False, form, missing, also_missing, dtype)
+    num_bins = bins if not edges else None
+    return Numerical(name, float(low), float(high), edges, num_bins, heavy, False, form, missing, also_missing, dtype)
 
 
 def quantile_edges(
@@ -237,10 +239,10 @@ def quantile_edges(
         unit: Unit of the edges.
     """
     total = sum(counts.tolist())
-    shares = [(i + 1) * total / PARTS for i in range(PARTS - 1)]
-    places = np.searchsorted(np.cumsum(counts), shares, side="left") if len(counts) else np.zeros(0, dtype=np.int64)
-    ends = [low, *(value(int(place)) for place in places if place < len(counts)), high]
-    edges = {_near(ends, i, unit, finest(high - low)) for i in range(1, len(ends) - 1)}
+    targets = [(i + 1) * total / PARTS for i in range(PARTS - 1)]
+    indices = np.searchsorted(np.cumsum(counts), targets, side="left") if len(counts) else np.zeros(0, dtype=np.int64)
+    knots = [low, *(value(int(index)) for index in indices if index < len(counts)), high]
+    edges = {_near(knots, i, unit, finest(high - low)) for i in range(1, len(knots) - 1)}
     return tuple(float(edge) for edge in sorted(edges) if low < edge <= high)
 
 
@@ -249,22 +251,22 @@ def _tail(bound: Decimal, edge: float) -> tuple[float, ...]:
 
     They depend on these two only, and reveal nothing more about the few rows there.
     """
-    outer, sign = Decimal(repr(edge)), -1 if bound < 0 else 1
-    if outer * sign <= 0 or bound / outer < MIN_TAIL_RATIO:
+    outermost, sign = Decimal(repr(edge)), -1 if bound < 0 else 1
+    if outermost * sign <= 0 or bound / outermost < MIN_TAIL_RATIO:
         return ()
-    found, step = [], round_step(abs(outer) * 3 / 2, up=True)
+    edges, step = [], round_step(abs(outermost) * 3 / 2, up=True)
     while step * 5 / 4 < abs(bound):
-        found.append(float(step * sign))
+        edges.append(float(step * sign))
         step = round_step(step * 3 / 2, up=True)
-    return tuple(sorted(found))
+    return tuple(sorted(edges))
 
 
-def _near(ends: Sequence[Decimal], i: int, unit: Decimal, fine: Decimal) -> Decimal:
+def _near(knots: Sequence[Decimal], i: int, unit: Decimal, range_unit: Decimal) -> Decimal:
     """Round an edge to three digits of itself or of the range, but by less than half the distance to its neighbours."""
-    gap = (ends[i + 1] - ends[i - 1]) / 4
-    digits = finest(ends[i]) if ends[i] else fine
-    step = max(unit, min(fine, digits), round_step(gap, up=False) if gap > 0 else unit)
-    return round(ends[i] / step) * step
+    gap = (knots[i + 1] - knots[i - 1]) / 4
+    edge_unit = finest(knots[i]) if knots[i] else range_unit
+    step = max(unit, min(range_unit, edge_unit), round_step(gap, up=False) if gap > 0 else unit)
+    return round(knots[i] / step) * step
 
 
 def finest(span: Decimal) -> Decimal:

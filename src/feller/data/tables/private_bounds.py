@@ -73,52 +73,60 @@ def search_numerical(
     """
     form = number_format_of(class_counts)
     unit = Decimal(1).scaleb(-form.decimals)
-    read = map(form.read, cells.uniques.filter(pyarrow.array(~cells.is_in(MISSING))).to_pylist())
-    known = zip(read, cells.counts[~cells.is_in(MISSING)].tolist(), strict=True)
-    there = [(value, count) for value, count in known if value is not None]
-    values, often = [value for value, _ in there], [count for _, count in there]
-    counted = noisy.counts((_octave(value) for value in values), range(len(OCTAVES)), often)
-    magnitude = [counted[i] for i in range(len(OCTAVES))]
-    runs = _occupied_octaves(magnitude, unit, noisy.sigma, noisy_total(class_counts, NUMBERS))
-    inside = sum(sum(magnitude[place] for place in part) for part in runs)
+    parsed = map(form.read, cells.uniques.filter(pyarrow.array(~cells.is_in(MISSING))).to_pylist())
+    parsed_counts = zip(parsed, cells.counts[~cells.is_in(MISSING)].tolist(), strict=True)
+    number_counts = [(value, count) for value, count in parsed_counts if value is not None]
+    values, repeats = [value for value, _ in number_counts], [count for _, count in number_counts]
+    noisy_counts = noisy.counts((_octave(value) for value in values), range(len(OCTAVES)), repeats)
+    octave_counts = [noisy_counts[i] for i in range(len(OCTAVES))]
+    runs = _occupied_octaves(octave_counts, unit, noisy.sigma, noisy_total(class_counts, NUMBERS))
+    num_inside = sum(sum(octave_counts[index] for index in run) for run in runs)
     low = _span(runs[0][0]).start if runs else Decimal(0)
     high = _span(runs[-1][-1]).end if runs else Decimal(0)
     low, high = bounds_around(low, max(high, low + unit), unit)
-    fine = (high - low) / unit >= SINGLE
-    heavy = (0.0,) if fine and magnitude[ZEROS] > max(HEAVY * inside, 0.0) and low <= 0 <= high else ()
-    places = [i for part in runs for i in part if not (heavy and i == ZEROS)]
-    spread = project_to_simplex([magnitude[i] for i in places], max(inside - (magnitude[ZEROS] if heavy else 0.0), 0.0))
-    room = _cells(places, spread, unit, noisy.sigma)
-    among = (None if heavy and not value else _place(room, value) for value in values)
-    places_of = [-1 if place is None else place for place in among]
-    levels = noisy.counts(places_of, range(len(room)), often)
+    is_fine = (high - low) / unit >= SINGLE
+    heavy = (0.0,) if is_fine and octave_counts[ZEROS] > max(HEAVY * num_inside, 0.0) and low <= 0 <= high else ()
+    octaves = [i for run in runs for i in run if not (heavy and i == ZEROS)]
+    octave_totals = project_to_simplex(
+        [octave_counts[i] for i in octaves], max(num_inside - (octave_counts[ZEROS] if heavy else 0.0), 0.0)
+    )
+    intervals = _cells(octaves, octave_totals, unit, noisy.sigma)
+    indices = (None if heavy and not value else _place(intervals, value) for value in values)
+    keys = [-1 if index is None else index for index in indices]
+    interval_counts = noisy.counts(keys, range(len(intervals)), repeats)
     if not runs:
         return HiddenColumn(name), None  # after both counts, which are charged for every numerical column
-    if _counts_rows(magnitude, class_counts, form, len(cells.codes), noisy.sigma):
+    if _counts_rows(octave_counts, class_counts, form, len(cells.codes), noisy.sigma):
         return Identifier(name, dtype=dtype), None
-    bins = None if fine else min(int((high - low) / unit) + 1, SINGLE)
-    edges = _edges(room, [levels[i] for i in range(len(room))], sum(spread), (low, high), unit) if fine else ()
-    if fine and not edges:
+    bins = None if is_fine else min(int((high - low) / unit) + 1, SINGLE)
+    edges = (
+        _edges(intervals, [interval_counts[i] for i in range(len(intervals))], sum(octave_totals), (low, high), unit)
+        if is_fine
+        else ()
+    )
+    if is_fine and not edges:
         bins, heavy = SINGLE, ()
     column = Numerical(name, float(low), float(high), edges, bins, heavy, False, form, "", MISSING[1:], dtype)
     bounds = form.write(form.grid(low)), form.write(form.grid(high))
     terms = sum(map(len, runs))
-    return column, clipped_cells(name, bounds, inside, terms, class_counts, n=len(cells.codes), sigma=noisy.sigma)
+    return column, clipped_cells(name, bounds, num_inside, terms, class_counts, n=len(cells.codes), sigma=noisy.sigma)
 
 
-def _occupied_octaves(magnitude: Sequence[float], unit: Decimal, sigma: float, whole: NoisyTotal) -> list[list[int]]:
+def _occupied_octaves(
+    octave_counts: Sequence[float], unit: Decimal, sigma: float, total: NoisyTotal
+) -> list[list[int]]:
     """Return runs of occupied octaves, without those below the unit or above the representable range."""
-    near = sum(_span(ZEROS + 1 + i).end <= unit for i in range(len(POWERS)))
-    far = sum(_span(ZEROS + 1 + i).end > _most(unit) for i in range(len(POWERS)))
-    line = [*range(far, ZEROS - near), ZEROS, *range(ZEROS + 1 + near, len(OCTAVES) - far)]
-    found: list[list[int]] = []
-    for first, last in find_intervals([magnitude[place] for place in line], sigma, EDGE_DEVIATIONS, whole):
-        part = line[first : last + 1]
-        for side in ([place for place in part if place < ZEROS], [place for place in part if place > ZEROS]):
-            if 0 < len(side) < len(part) and sum(magnitude[i] for i in side) < SIDE * sigma * math.sqrt(len(side)):
-                part = [place for place in part if place not in side]
-        found.append(part)
-    return found
+    num_small = sum(_span(ZEROS + 1 + i).end <= unit for i in range(len(POWERS)))
+    num_large = sum(_span(ZEROS + 1 + i).end > _most(unit) for i in range(len(POWERS)))
+    octaves = [*range(num_large, ZEROS - num_small), ZEROS, *range(ZEROS + 1 + num_small, len(OCTAVES) - num_large)]
+    runs: list[list[int]] = []
+    for first, last in find_intervals([octave_counts[index] for index in octaves], sigma, EDGE_DEVIATIONS, total):
+        run = octaves[first : last + 1]
+        for side in ([index for index in run if index < ZEROS], [index for index in run if index > ZEROS]):
+            if 0 < len(side) < len(run) and sum(octave_counts[i] for i in side) < SIDE * sigma * math.sqrt(len(side)):
+                run = [index for index in run if index not in side]
+        runs.append(run)
+    return runs
 
 
 def _octave(value: Decimal) -> int:
@@ -129,12 +137,12 @@ def _octave(value: Decimal) -> int:
     return len(POWERS) + (1 + power - POWERS[0]) * (1 if value > 0 else -1)
 
 
-def _span(place: int) -> Cell:
-    sign, power = OCTAVES[place]
+def _span(index: int) -> Cell:
+    sign, power = OCTAVES[index]
     if not sign:
         return Cell(Decimal(0), Decimal(0))
-    near, far = Decimal(2) ** power, Decimal(2) ** (power + 1)
-    return Cell(near, far) if sign > 0 else Cell(-far, -near)
+    inner, outer = Decimal(2) ** power, Decimal(2) ** (power + 1)
+    return Cell(inner, outer) if sign > 0 else Cell(-outer, -inner)
 
 
 def _most(unit: Decimal) -> Decimal:
@@ -142,56 +150,58 @@ def _most(unit: Decimal) -> Decimal:
     return unit * (MAX_NUMBER // 4)
 
 
-def _cells(places: Sequence[int], spread: Sequence[float], unit: Decimal, sigma: float) -> list[Cell]:
+def _cells(octaves: Sequence[int], counts: Sequence[float], unit: Decimal, sigma: float) -> list[Cell]:
     """Divide octaves into cells of about equal counts, at least one unit wide, in ascending order."""
-    total = sum(spread)
-    wanted = min(max(int((FINE * total / sigma) ** 2), CELLS[0]), CELLS[-1])
-    room: list[Cell] = []
-    for place, count in zip(places, spread, strict=True):
-        start, end = _span(place)
+    total = sum(counts)
+    num_cells = min(max(int((FINE * total / sigma) ** 2), CELLS[0]), CELLS[-1])
+    cells: list[Cell] = []
+    for octave, count in zip(octaves, counts, strict=True):
+        start, end = _span(octave)
         if start == end:
-            room.append(Cell(start, start + unit))
+            cells.append(Cell(start, start + unit))
             continue
-        parts = max(1, min(round(wanted * count / total) if total else 1, int((end - start) / unit)))
-        width = (end - start) / parts
-        room += [Cell(start + width * i, start + width * (i + 1)) for i in range(parts)]
-    return room
+        num_parts = max(1, min(round(num_cells * count / total) if total else 1, int((end - start) / unit)))
+        width = (end - start) / num_parts
+        cells += [Cell(start + width * i, start + width * (i + 1)) for i in range(num_parts)]
+    return cells
 
 
 def _place(cells: Sequence[Cell], value: Decimal) -> int | None:
     """Return the index of the cell of a number; None between or outside cells."""
-    place = bisect_right(cells, value, key=lambda cell: cell.start) - 1
-    return place if place >= 0 and value < cells[place].end else None
+    index = bisect_right(cells, value, key=lambda cell: cell.start) - 1
+    return index if index >= 0 and value < cells[index].end else None
 
 
 def _edges(
-    cells: Sequence[Cell], levels: Sequence[float], total: float, bounds: tuple[Decimal, Decimal], unit: Decimal
+    cells: Sequence[Cell], cell_counts: Sequence[float], total: float, bounds: tuple[Decimal, Decimal], unit: Decimal
 ) -> tuple[float, ...]:
     """Return round edges at noisy quantiles, plus one per octave in long tails.
 
     Values are uniform between edges, so wide tail bins would bias the mean upwards.
     """
     low, high = bounds
-    shares = np.array(project_to_simplex(levels, total), dtype=np.float64)
-    if shares.sum() <= 0:
+    projected = np.array(project_to_simplex(cell_counts, total), dtype=np.float64)
+    if projected.sum() <= 0:
         return ()
     middles = [(cell.start + cell.end) / 2 for cell in cells]
-    edges = list(map(Decimal, map(repr, quantile_edges(middles.__getitem__, shares, low, high, unit))))
-    ends = {end for cell in cells for end in cell if end and math.frexp(float(abs(end)))[0] == HALF}
-    for end in sorted(ends, key=abs):
-        step = max(unit, round_step(abs(end) / PARTS, up=False))
-        edge = round(end / step) * step
+    edges = list(map(Decimal, map(repr, quantile_edges(middles.__getitem__, projected, low, high, unit))))
+    octave_bounds = {bound for cell in cells for bound in cell if bound and math.frexp(float(abs(bound)))[0] == HALF}
+    for bound in sorted(octave_bounds, key=abs):
+        step = max(unit, round_step(abs(bound) / PARTS, up=False))
+        edge = round(bound / step) * step
         if low < edge < high and all(abs(edge - other) > APART * abs(edge) / 2 for other in (low, high, *edges)):
             edges.append(edge)
     return tuple(float(edge) for edge in sorted(edges))
 
 
 def _counts_rows(
-    magnitude: Sequence[float], class_counts: ClassCounts, form: NumberFormat, n: int, sigma: float
+    octave_counts: Sequence[float], class_counts: ClassCounts, form: NumberFormat, n: int, sigma: float
 ) -> bool:
     """Return True if a chi-squared test accepts that a column holds row numbers: 0 or 1 up to the number of rows."""
     if form.decimals or "missing" in class_counts or n < CERTAIN * sigma:
         return False
     powers = range(math.ceil(math.log2(n + 1)) + 1)
-    off = [magnitude[ZEROS + 1 - POWERS[0] + p] - max(0.0, min(2.0 ** (p + 1), n + 1) - 2.0**p) for p in powers]
-    return sum(by**2 for by in off) < sigma**2 * float(scipy.stats.chi2.isf(FALSE_POSITIVE_PROB, len(powers)))
+    deviations = [
+        octave_counts[ZEROS + 1 - POWERS[0] + p] - max(0.0, min(2.0 ** (p + 1), n + 1) - 2.0**p) for p in powers
+    ]
+    return sum(d**2 for d in deviations) < sigma**2 * float(scipy.stats.chi2.isf(FALSE_POSITIVE_PROB, len(powers)))

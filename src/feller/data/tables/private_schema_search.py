@@ -95,43 +95,50 @@ def search_schema(raw: RawTable, sigma: float, delta: float, noise_source: Noise
     cells = {name: raw.factorize(name) for name in raw.columns}
     class_counts = {name: noisy_class_counts(cells[name], noisy) for name in cells}
     charges = [_charge("kinds of the columns", sigma, len(cells))]
-    kinds = {name: kind for name, look in class_counts.items() if (kind := majority_class(look)) is not None}
-    _check_not_hidden([name for name in cells if name not in kinds], len(kinds), charges)
-    numbers = [name for name in kinds if kinds[name] == "number"]
-    dates = [name for name in kinds if kinds[name].startswith("date")]
-    words = [name for name in kinds if kinds[name] == "word"]
+    classes = {
+        name: class_name for name, counts in class_counts.items() if (class_name := majority_class(counts)) is not None
+    }
+    _check_not_hidden([name for name in cells if name not in classes], len(classes), charges)
+    number_columns = [name for name in classes if classes[name] == "number"]
+    date_columns = [name for name in classes if classes[name].startswith("date")]
+    word_columns = [name for name in classes if classes[name] == "word"]
     dtypes = dict(zip(raw.columns, map(_sturdy, raw.dtypes), strict=True)) if raw.dtypes else {}
     columns: dict[str, Column] = {}
-    merged: list[KeptWords] = []
-    outside: list[ClippedCells | None] = []
-    for name in numbers:
-        columns[name], far = search_numerical(name, cells[name], class_counts[name], noisy, dtypes.get(name))
-        outside.append(far)
-    for name in dates:
-        form = kinds[name].partition(":")[2]
-        columns[name], far = _dates(name, cells[name], form, class_counts[name], noisy, dtypes.get(name))
-        outside.append(far)
-    for name in words:
-        columns[name], words_kept = _values(
-            name, cells[name], class_counts[name], delta / len(words), noisy, dtypes.get(name)
+    word_reports: list[KeptWords] = []
+    clip_reports: list[ClippedCells | None] = []
+    for name in number_columns:
+        columns[name], clipped = search_numerical(name, cells[name], class_counts[name], noisy, dtypes.get(name))
+        clip_reports.append(clipped)
+    for name in date_columns:
+        form = classes[name].partition(":")[2]
+        columns[name], clipped = _dates(name, cells[name], form, class_counts[name], noisy, dtypes.get(name))
+        clip_reports.append(clipped)
+    for name in word_columns:
+        columns[name], word_report = _values(
+            name, cells[name], class_counts[name], delta / len(word_columns), noisy, dtypes.get(name)
         )
-        merged += [words_kept] if words_kept else []
-    if numbers:
+        word_reports += [word_report] if word_report else []
+    if number_columns:
         charges += [
-            _charge(f"{what} of {_columns(numbers)} of numbers", sigma, len(numbers)) for what in ("bounds", "edges")
+            _charge(f"{label} of {_columns(number_columns)} of numbers", sigma, len(number_columns))
+            for label in ("bounds", "edges")
         ]
-    if dates:
-        charges.append(_charge(f"years of {_columns(dates)} of dates", sigma, len(dates)))
-    if words:
-        charges.append(_charge(f"values of {_columns(words)} of words", sigma, len(words))._replace(delta=delta))
+    if date_columns:
+        charges.append(_charge(f"years of {_columns(date_columns)} of dates", sigma, len(date_columns)))
+    if word_columns:
+        charges.append(
+            _charge(f"values of {_columns(word_columns)} of words", sigma, len(word_columns))._replace(delta=delta)
+        )
     for name, column in columns.items():  # no missing cells if their count is not significant
         if "missing" not in class_counts[name] and isinstance(column, Boolean | Categorical | Datetime | Numerical):
             columns[name] = replace(column, missing=None, also_missing=())
-    whole = tuple(columns.get(name, HiddenColumn(name)) for name in cells)
-    hidden_columns = [column.name for column in whole if isinstance(column, HiddenColumn)]
-    _check_not_hidden(hidden_columns, sum(isinstance(column, ModelledColumn) for column in whole), charges)
+    schema_columns = tuple(columns.get(name, HiddenColumn(name)) for name in cells)
+    hidden_columns = [column.name for column in schema_columns if isinstance(column, HiddenColumn)]
+    _check_not_hidden(hidden_columns, sum(isinstance(column, ModelledColumn) for column in schema_columns), charges)
     try:
-        return SchemaSearchResult(Schema(whole, "impute"), tuple(charges), tuple(merged), tuple(filter(None, outside)))
+        return SchemaSearchResult(
+            Schema(schema_columns, "impute"), tuple(charges), tuple(word_reports), tuple(filter(None, clip_reports))
+        )
     except InputError as error:
         raise NoiseTooLargeError(
             f"in the columns not hidden by noise, {error}", hidden_columns, tuple(charges)
@@ -154,8 +161,8 @@ def _columns(names: Sequence[str]) -> str:
     return "1 column" if len(names) == 1 else f"{len(names)} columns"
 
 
-def _charge(what: str, sigma: float, columns: int) -> Charge:
-    return Charge(what, sigma / math.sqrt(columns))
+def _charge(label: str, sigma: float, columns: int) -> Charge:
+    return Charge(label, sigma / math.sqrt(columns))
 
 
 def _dates(
@@ -163,21 +170,21 @@ def _dates(
 ) -> tuple[Column, ClippedCells | None]:
     """Return a date column bounded by years with significant counts, alone or with neighbours; hidden without any."""
     times = read_times(cells.uniques, form)
-    there = ~cells.is_in(MISSING) & ~np.isnat(times)
-    years = times[there].astype("M8[Y]").astype(np.int64) + 1970
-    counts = noisy.counts(years.tolist(), YEARS, cells.counts[there].tolist())
-    line = [counts[year] for year in YEARS]
-    found = find_intervals(line, noisy.sigma, EDGE_DEVIATIONS, noisy_total(class_counts, ("date",)))
-    if not found:
+    is_date = ~cells.is_in(MISSING) & ~np.isnat(times)
+    years = times[is_date].astype("M8[Y]").astype(np.int64) + 1970
+    counts = noisy.counts(years.tolist(), YEARS, cells.counts[is_date].tolist())
+    year_counts = [counts[year] for year in YEARS]
+    intervals = find_intervals(year_counts, noisy.sigma, EDGE_DEVIATIONS, noisy_total(class_counts, ("date",)))
+    if not intervals:
         return HiddenColumn(name), None
-    first, last = found[0][0], found[-1][1]
+    first, last = intervals[0][0], intervals[-1][1]
     bounds = (
         write_time(datetime.datetime(YEARS[first], 1, 1), form),
         write_time(datetime.datetime(YEARS[last], 12, 31, 23, 59, 59), form),
     )
-    terms = sum(b - a + 1 for a, b in found)
-    inside = sum(sum(line[a : b + 1]) for a, b in found)
-    clipped = clipped_cells(name, bounds, inside, terms, class_counts, n=len(cells.codes), sigma=noisy.sigma)
+    terms = sum(b - a + 1 for a, b in intervals)
+    num_inside = sum(sum(year_counts[a : b + 1]) for a, b in intervals)
+    clipped = clipped_cells(name, bounds, num_inside, terms, class_counts, n=len(cells.codes), sigma=noisy.sigma)
     return Datetime(name, *bounds, form, (), None, "", MISSING[1:], dtype), clipped
 
 
@@ -185,18 +192,20 @@ def _values(
     name: str, cells: FactorizedColumn, class_counts: ClassCounts, delta: float, noisy: NoisyCounter, dtype: str | None
 ) -> tuple[Column, KeptWords | None]:
     """Return a column of the frequent words; without any, free text, or hidden if they cannot exceed the noise."""
-    n, there = len(cells.codes), ~cells.is_in(MISSING)
-    exact = zip(cells.uniques.filter(pyarrow.array(there)).to_pylist(), cells.counts[there].tolist(), strict=True)
-    words = dict(noisy.words(dict(exact), delta))
+    n, is_word = len(cells.codes), ~cells.is_in(MISSING)
+    exact_counts = zip(
+        cells.uniques.filter(pyarrow.array(is_word)).to_pylist(), cells.counts[is_word].tolist(), strict=True
+    )
+    words = dict(noisy.words(dict(exact_counts), delta))
     threshold = noisy.threshold(delta)
     if not words:
         # The number of rows and the threshold are public, so this depends on no cell.
         return (FreeText(name, dtype=dtype) if threshold <= SHARED * n else HiddenColumn(name)), None
-    twice = next((pair for pair in BOOLEAN_WORDS if {*pair} == {*words}), None)
-    if twice is not None:
-        return Boolean(name, *twice, "", MISSING[1:], dtype), None
+    boolean_pair = next((pair for pair in BOOLEAN_WORDS if {*pair} == {*words}), None)
+    if boolean_pair is not None:
+        return Boolean(name, *boolean_pair, "", MISSING[1:], dtype), None
     other = OTHER if OTHER not in words else None
     column = Categorical(name, tuple(words), other, "", MISSING[1:], dtype)
-    written = sum(count for kind, count in class_counts.items() if kind != "missing")
-    words_kept = kept_words(name, words, OTHER, written, n=n, sigma=noisy.sigma, threshold=threshold)
+    word_total = sum(count for class_name, count in class_counts.items() if class_name != "missing")
+    words_kept = kept_words(name, words, OTHER, word_total, n=n, sigma=noisy.sigma, threshold=threshold)
     return column, words_kept if other else None

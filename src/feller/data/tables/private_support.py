@@ -52,9 +52,9 @@ class NoisyCounter:
     ) -> dict[str | int, float]:
         """Return the noisy count of each key in the public list `keys_allowed`; keys[i] occurs repeats[i] times."""
         exact = dict.fromkeys(keys_allowed, 0)
-        for key, times in zip(keys, repeats, strict=True):
+        for key, repeat in zip(keys, repeats, strict=True):
             if key in exact:
-                exact[key] += times
+                exact[key] += repeat
         return dict(zip(keys_allowed, self._noisy([*exact.values()]), strict=True))
 
     def significant(self, counts: dict[str | int, float], terms: int = 1) -> list[str | int]:
@@ -127,27 +127,29 @@ def find_intervals(counts: Sequence[float], sigma: float, edge_deviations: float
         if weaker is None:
             break
         seeds = _joined([*seeds, weaker])
-    found = _widen(values, seeds, edge_deviations * sigma)
-    for lower in LOWER_THRESHOLDS:
-        if _is_mass_missing(values, found, sigma, total, 1.0):
-            found = _widen(values, seeds, lower * edge_deviations * sigma)
+    intervals = _widen(values, seeds, edge_deviations * sigma)
+    for factor in LOWER_THRESHOLDS:
+        if _is_mass_missing(values, intervals, sigma, total, 1.0):
+            intervals = _widen(values, seeds, factor * edge_deviations * sigma)
     if sigma <= TAIL_NOISE_FRACTION * total.sum:
-        return found
-    more = [(last - first + 1) // TAILS for first, last in found]
-    wide = zip(found, more, strict=True)
-    return _joined([(max(first - by, 0), min(last + by, len(values) - 1)) for (first, last), by in wide])
+        return intervals
+    margins = [(last - first + 1) // TAILS for first, last in intervals]
+    interval_margins = zip(intervals, margins, strict=True)
+    return _joined(
+        [(max(first - margin, 0), min(last + margin, len(values) - 1)) for (first, last), margin in interval_margins]
+    )
 
 
 def _weaker(values: Float64[np.ndarray, " n"], seeds: Sequence[Span], sigma: float) -> Span | None:
     """Return the most significant window disjoint from the others, at a weaker threshold; None if there is none."""
     threshold = float(scipy.stats.norm.isf(WEAK_FALSE_POSITIVE_PROB / (len(WIDTHS) * len(values))))
-    free = [
+    candidates = [
         (float(score), (i, i + width - 1))
         for width in WIDTHS
         for i, score in enumerate(_scores(values, width, sigma))
         if score > threshold and _apart([(i, i + width - 1)], seeds)
     ]
-    return max(free)[1] if free else None
+    return max(candidates)[1] if candidates else None
 
 
 def _scores(values: Float64[np.ndarray, " n"], width: int, sigma: float) -> Float64[np.ndarray, " m"]:
@@ -156,33 +158,36 @@ def _scores(values: Float64[np.ndarray, " n"], width: int, sigma: float) -> Floa
     return (sums[width:] - sums[:-width]) / (sigma * math.sqrt(width))
 
 
-def _apart(spans: Sequence[Span], others: Sequence[Span]) -> list[Span]:
-    return [(a, b) for a, b in spans if not any(a <= last and first <= b for first, last in others)]
+def _apart(spans: Sequence[Span], taken: Sequence[Span]) -> list[Span]:
+    return [(a, b) for a, b in spans if not any(a <= last and first <= b for first, last in taken)]
 
 
 def _is_mass_missing(
     values: Float64[np.ndarray, " n"], intervals: Sequence[Span], sigma: float, total: NoisyTotal, deviations: float
 ) -> bool:
     """Return True if the intervals hold significantly less than the total, at `deviations` standard deviations."""
-    inside = sum(values[first : last + 1].sum() for first, last in intervals)
+    mass_inside = sum(values[first : last + 1].sum() for first, last in intervals)
     terms = total.terms + sum(last - first + 1 for first, last in intervals)
-    return bool(total.sum - inside > deviations * sigma * math.sqrt(terms))
+    return bool(total.sum - mass_inside > deviations * sigma * math.sqrt(terms))
 
 
 def _widen(values: Float64[np.ndarray, " n"], seeds: Sequence[Span], noise_level: float) -> list[Span]:
     """Extend each interval from its middle as far as counts exceed the noise level, up to the next interval."""
-    left = values - noise_level
-    found: list[Span] = []
+    excess = values - noise_level
+    intervals: list[Span] = []
     for i, (first, last) in enumerate(seeds):
         sums = values[first : last + 1].cumsum()
         middle = first + min(int(np.searchsorted(sums, sums[-1] / 2)), last - first)
-        most = max(NARROW, last - first + 1)
-        lowest = max(first - most, seeds[i - 1][1] + 1 if i else 0)
-        highest = min(last + most, seeds[i + 1][0] - 1 if i + 1 < len(seeds) else len(values) - 1)
-        found.append(
-            (middle - _best_extent(left[lowest : middle + 1][::-1]), middle + _best_extent(left[middle : highest + 1]))
+        reach = max(NARROW, last - first + 1)
+        lowest = max(first - reach, seeds[i - 1][1] + 1 if i else 0)
+        highest = min(last + reach, seeds[i + 1][0] - 1 if i + 1 < len(seeds) else len(values) - 1)
+        intervals.append(
+            (
+                middle - _best_extent(excess[lowest : middle + 1][::-1]),
+                middle + _best_extent(excess[middle : highest + 1]),
+            )
         )
-    return _joined(found)
+    return _joined(intervals)
 
 
 def _best_extent(excess: Float64[np.ndarray, " n"]) -> int:
@@ -190,15 +195,15 @@ def _best_extent(excess: Float64[np.ndarray, " n"]) -> int:
     return int(np.concatenate([[0.0], excess[1:].cumsum()]).argmax())
 
 
-def _joined(parts: Sequence[Span]) -> list[Span]:
+def _joined(spans: Sequence[Span]) -> list[Span]:
     """Merge spans that touch or overlap, and sort them."""
-    whole: list[Span] = []
-    for first, last in sorted(parts):
-        if whole and first <= whole[-1][1] + 1:
-            whole[-1] = (whole[-1][0], max(whole[-1][1], last))
+    merged: list[Span] = []
+    for first, last in sorted(spans):
+        if merged and first <= merged[-1][1] + 1:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], last))
         else:
-            whole.append((first, last))
-    return whole
+            merged.append((first, last))
+    return merged
 
 
 def project_to_simplex(counts: Sequence[float], total: float) -> list[float]:
@@ -206,6 +211,6 @@ def project_to_simplex(counts: Sequence[float], total: float) -> list[float]:
     if total <= 0:
         return [0.0] * len(counts)
     ordered = sorted(counts, reverse=True)
-    levels = [(upto - total) / k for k, upto in enumerate(itertools.accumulate(ordered), 1)]
-    level = next(at for at, count in reversed([*zip(levels, ordered, strict=True)]) if count > at)
+    levels = [(cumulative - total) / k for k, cumulative in enumerate(itertools.accumulate(ordered), 1)]
+    level = next(candidate for candidate, count in reversed([*zip(levels, ordered, strict=True)]) if count > candidate)
     return [max(count - level, 0.0) for count in counts]

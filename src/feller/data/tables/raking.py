@@ -35,12 +35,12 @@ def rake_rows(
         rng: Random streams for the sampling offset and the shuffle.
     """
     weights = torch.full((len(codes),), 1 / len(codes), dtype=torch.float64, device=codes.device)
-    targets = [torch.tensor(own, dtype=torch.float64, device=codes.device) for own in marginals]
+    targets = [torch.tensor(target, dtype=torch.float64, device=codes.device) for target in marginals]
     for _ in range(SWEEPS):
-        for column, own in zip(codes.T, targets, strict=True):
-            if len(own):
-                found = torch.bincount(column, weights, minlength=len(own))
-                factors = (own / found.clamp(min=1e-12)).clamp(1 / MAX_FACTOR, MAX_FACTOR)
+        for column, target in zip(codes.T, targets, strict=True):
+            if len(target):
+                current = torch.bincount(column, weights, minlength=len(target))
+                factors = (target / current.clamp(min=1e-12)).clamp(1 / MAX_FACTOR, MAX_FACTOR)
                 weights = weights * factors[column]
         weights = weights / weights.sum()
     return systematic_sample(codes, weights, n, rng)
@@ -51,12 +51,12 @@ def systematic_sample(
 ) -> Int64[Tensor, " n"]:
     """Sort m rows, select n by systematic sampling along the cumulative weights, and shuffle them; see `rake_rows`."""
     generator = rng.stream("rows").shared_generator()
-    begin = torch.rand((), dtype=torch.float64, generator=generator).to(codes.device)
-    steps = (torch.arange(n, dtype=torch.float64, device=codes.device) + begin) / n
+    offset = torch.rand((), dtype=torch.float64, generator=generator).to(codes.device)
+    steps = (torch.arange(n, dtype=torch.float64, device=codes.device) + offset) / n
     order = _sorted(codes)
     sums = weights[order].cumsum(0)
-    which = order[torch.searchsorted(sums / sums[-1], steps).clamp(max=len(codes) - 1)]
-    return which[torch.randperm(n, generator=generator).to(codes.device)]
+    selected = order[torch.searchsorted(sums / sums[-1], steps).clamp(max=len(codes) - 1)]
+    return selected[torch.randperm(n, generator=generator).to(codes.device)]
 
 
 def _sorted(codes: Int64[Tensor, "m k"]) -> Int64[Tensor, " m"]:
@@ -89,15 +89,15 @@ class Crosstab:
     """Standard deviation of the noise on the count of each cell, in rows."""
 
     def __post_init__(self) -> None:
-        fits = 0 < len({*self.columns}) == len(self.columns) == len(self.levels) and min(self.columns) >= 0
-        if not fits or math.prod(self.levels) != len(self.counts):
+        is_valid = 0 < len({*self.columns}) == len(self.columns) == len(self.levels) and min(self.columns) >= 0
+        if not is_valid or math.prod(self.levels) != len(self.counts):
             raise InputError(f"one count per cell of {self.levels} levels", len(self.counts))
         if not (self.sigma > 0 and math.isfinite(self.sigma) and all(map(math.isfinite, self.counts))):
             raise InputError(expected="finite counts with positive noise; the model is damaged")
 
     def cells(self, codes: Int64[Tensor, "m k"]) -> Int64[Tensor, " m"]:
         """Return the row-major cell index of each row; InputError if a code is out of range."""
-        at = torch.zeros(len(codes), dtype=torch.long, device=codes.device)
+        index = torch.zeros(len(codes), dtype=torch.long, device=codes.device)
         for column, levels in zip(self.columns, self.levels, strict=True):
             code = codes[:, column]
             if len(code) and not 0 <= int(code.min()) <= int(code.max()) < levels:
@@ -106,8 +106,8 @@ class Crosstab:
                     f"{int(code.min())} to {int(code.max())}",
                     "Use rows of the table that was counted",
                 )
-            at = at * levels + code
-        return at
+            index = index * levels + code
+        return index
 
 
 def crosstab_weights(
@@ -128,33 +128,36 @@ def crosstab_weights(
         total: Number of rows counted in the tables; public.
         noise_weight: See `NOISE_WEIGHT`.
     """
-    even, parts = np.full(len(codes), 1 / max(1, len(codes))), [table.cells(codes).cpu().numpy() for table in crosstabs]
+    uniform = np.full(len(codes), 1 / max(1, len(codes)))
+    cell_indices = [table.cells(codes).cpu().numpy() for table in crosstabs]
     if not crosstabs:
-        return torch.from_numpy(even).to(codes.device)
+        return torch.from_numpy(uniform).to(codes.device)
     sizes = [len(table.counts) for table in crosstabs]
-    ends = np.cumsum(sizes)[:-1]
-    goal = np.concatenate([np.array(table.counts) for table in crosstabs])
+    split_points = np.cumsum(sizes)[:-1]
+    noisy_counts = np.concatenate([np.array(table.counts) for table in crosstabs])
     ridge = np.concatenate([np.full(n, noise_weight * table.sigma) for n, table in zip(sizes, crosstabs, strict=True)])
-    scale = (goal.clip(0) + ridge + 1) ** -0.5
+    scale = (noisy_counts.clip(0) + ridge + 1) ** -0.5
 
     def weights_of(potentials: np.ndarray) -> tuple[np.ndarray, float]:
-        logs = np.zeros(len(codes))
-        for cell, part in zip(parts, np.split(potentials, ends), strict=True):
-            logs += part[cell]
-        most = logs.max()
-        weights = np.exp(logs - most) * even
-        return weights / weights.sum(), most + math.log(weights.sum())
+        log_weights = np.zeros(len(codes))
+        for index, potential in zip(cell_indices, np.split(potentials, split_points), strict=True):
+            log_weights += potential[index]
+        max_log = log_weights.max()
+        weights = np.exp(log_weights - max_log) * uniform
+        return weights / weights.sum(), max_log + math.log(weights.sum())
 
     def dual(x: np.ndarray) -> tuple[float, np.ndarray]:
         potentials = x * scale
         weights, log_z = weights_of(potentials)
-        found = np.concatenate([np.bincount(cell, weights, n) for cell, n in zip(parts, sizes, strict=True)])
-        value = total * log_z + float(potentials @ (0.5 * ridge * potentials - goal))
-        return value, (total * found - goal + ridge * potentials) * scale
+        fractions = np.concatenate(
+            [np.bincount(index, weights, n) for index, n in zip(cell_indices, sizes, strict=True)]
+        )
+        value = total * log_z + float(potentials @ (0.5 * ridge * potentials - noisy_counts))
+        return value, (total * fractions - noisy_counts + ridge * potentials) * scale
 
-    limits = {"maxiter": STEPS, "maxcor": 20, "ftol": 0.0, "gtol": SLOPE}
-    found = scipy.optimize.minimize(dual, np.zeros(len(goal)), jac=True, method="L-BFGS-B", options=limits)
-    return torch.from_numpy(weights_of(found.x * scale)[0]).to(codes.device)
+    options = {"maxiter": STEPS, "maxcor": 20, "ftol": 0.0, "gtol": SLOPE}
+    optimum = scipy.optimize.minimize(dual, np.zeros(len(noisy_counts)), jac=True, method="L-BFGS-B", options=options)
+    return torch.from_numpy(weights_of(optimum.x * scale)[0]).to(codes.device)
 
 
 EXCHANGE_SWEEPS = 80
@@ -182,34 +185,36 @@ def exchange_rows(
         rng: Random streams for the initial selection, the random halves and the shuffle.
         sweeps: Number of exchange sweeps.
     """
-    which = systematic_sample(codes, weights, n, rng)
+    selected = systematic_sample(codes, weights, n, rng)
     if not n or len(codes) < 2 or codes.shape[1] < 2:
-        return which
-    counts = np.bincount(which.cpu().numpy(), minlength=len(codes))
-    cells, rooms = _cells(codes, rng)
-    if not rooms:
-        return which
-    most = np.ceil(n * weights.cpu().numpy())
-    residual = _counts(cells, counts - n * weights.cpu().numpy(), rooms)
+        return selected
+    counts = np.bincount(selected.cpu().numpy(), minlength=len(codes))
+    cells, num_cells = _cells(codes, rng)
+    if not num_cells:
+        return selected
+    max_counts = np.ceil(n * weights.cpu().numpy())
+    residual = _counts(cells, counts - n * weights.cpu().numpy(), num_cells)
     size, generator = max(MIN_EXCHANGED, n // EXCHANGE_RATIO), rng.stream("exchange").shared_generator()
     distance = np.abs(residual).sum()
     for _ in range(sweeps):
         is_in_half = torch.rand(len(codes), generator=generator).numpy() < 0.5
-        added = _best((counts < most) & is_in_half, cells, residual, 1, size)
+        added = _best((counts < max_counts) & is_in_half, cells, residual, 1, size)
         removed = _best((counts > 0) & is_in_half, cells, residual, -1, size)
-        both = min(len(added), len(removed))
-        if not both:
+        num_exchanged = min(len(added), len(removed))
+        if not num_exchanged:
             continue
-        added, removed = added[:both], removed[:both]
-        moved = _counts(cells[added], np.ones(both), rooms) - _counts(cells[removed], np.ones(both), rooms)
-        if (new := np.abs(residual + moved).sum()) >= distance:
+        added, removed = added[:num_exchanged], removed[:num_exchanged]
+        change = _counts(cells[added], np.ones(num_exchanged), num_cells) - _counts(
+            cells[removed], np.ones(num_exchanged), num_cells
+        )
+        if (new_distance := np.abs(residual + change).sum()) >= distance:
             size = max(1, size // 2)
             continue
-        residual, distance = residual + moved, new
+        residual, distance = residual + change, new_distance
         counts[added] += 1
         counts[removed] -= 1
-    found = torch.from_numpy(np.repeat(np.arange(len(codes)), counts))
-    return found[torch.randperm(n, generator=generator)].to(codes.device)
+    rows = torch.from_numpy(np.repeat(np.arange(len(codes)), counts))
+    return rows[torch.randperm(n, generator=generator)].to(codes.device)
 
 
 def _cells(codes: Int64[Tensor, "m k"], rng: Rng) -> tuple[Int32[np.ndarray, "m pairs"], int]:
@@ -220,11 +225,11 @@ def _cells(codes: Int64[Tensor, "m k"], rng: Rng) -> tuple[Int32[np.ndarray, "m 
     if not pairs:
         return np.zeros((len(codes), 0), dtype=np.int32), 0
     if len(pairs) > PAIRS:
-        some = torch.randperm(len(pairs), generator=rng.stream("pairs").shared_generator())[:PAIRS].tolist()
-        pairs = [pairs[number] for number in sorted(some)]
+        subset = torch.randperm(len(pairs), generator=rng.stream("pairs").shared_generator())[:PAIRS].tolist()
+        pairs = [pairs[i] for i in sorted(subset)]
     ends = np.cumsum([counts[a] * counts[b] for a, b in pairs])
-    begins = [0, *ends[:-1]]
-    cells = [columns[a] * counts[b] + columns[b] + begin for (a, b), begin in zip(pairs, begins, strict=True)]
+    offsets = [0, *ends[:-1]]
+    cells = [columns[a] * counts[b] + columns[b] + offset for (a, b), offset in zip(pairs, offsets, strict=True)]
     return np.stack(cells, 1).astype(np.int32), int(ends[-1])
 
 
@@ -237,11 +242,11 @@ def _counts(
 def _best(
     candidates: Bool[np.ndarray, " m"],
     cells: Int32[np.ndarray, "m pairs"],
-    apart: Float64[np.ndarray, " rooms"],
-    by: int,
+    residual: Float64[np.ndarray, " rooms"],
+    step: int,
     size: int,
 ) -> Int64[np.ndarray, " some"]:
     """Return the candidates whose addition or removal reduces the distance most, best first."""
     rows = np.flatnonzero(candidates)
-    gains = (np.abs(apart + by) - np.abs(apart))[cells[rows]].sum(1)
+    gains = (np.abs(residual + step) - np.abs(residual))[cells[rows]].sum(1)
     return rows[np.argsort(gains, kind="stable")[:size]]

@@ -43,9 +43,9 @@ class Schema:
 
     def __post_init__(self) -> None:
         names = [column.name for column in self.columns]
-        twice = next((name for name in names if names.count(name) > 1), None)
-        if twice is not None:
-            raise InputError(f"two columns are named {twice!r}", remedy="Rename one")
+        duplicate = next((name for name in names if names.count(name) > 1), None)
+        if duplicate is not None:
+            raise InputError(f"two columns are named {duplicate!r}", remedy="Rename one")
         if any(not name or name != name.strip() for name in names):
             raise InputError(
                 "every column needs a name without leading or trailing spaces", remedy="Name or rename the column"
@@ -116,21 +116,21 @@ class Schema:
 
     def place(self, name: str) -> int:
         """Return the index of a column among the modelled columns; InputError if no modelled column has this name."""
-        known = [column.name for column in self.modelled]
-        if name not in known:
-            raise InputError.unknown_name("column", name, known)
-        return known.index(name)
+        names = [column.name for column in self.modelled]
+        if name not in names:
+            raise InputError.unknown_name("column", name, names)
+        return names.index(name)
 
     def _check_derived(self, column: Derived) -> None:
-        source = next((other for other in self.modelled if other.name == column.source), None)
+        source = next((candidate for candidate in self.modelled if candidate.name == column.source), None)
         if not isinstance(source, Categorical | Boolean | Numerical):
             raise InputError.unknown_name(
-                "source", column.source, [other.name for other in self.modelled]
+                "source", column.source, [candidate.name for candidate in self.modelled]
             ).with_context(column=column.name)
-        lacking = next((cell for cell in _possible_cells(source) if cell not in column.mapping), None)
-        if lacking is not None:
+        unmapped = next((cell for cell in _possible_cells(source) if cell not in column.mapping), None)
+        if unmapped is not None:
             raise InputError(
-                f"the mapping lacks {source.name} = {lacking!r}",
+                f"the mapping lacks {source.name} = {unmapped!r}",
                 remedy="Add this value to the mapping",
                 column=column.name,
             )
@@ -227,29 +227,29 @@ def is_draft(path: pathlib.Path) -> bool:
 
 def parse_schema(text: str) -> Schema:
     """Parse a table schema from JSON; if it is invalid, InputError with the line, or the column and field."""
-    plain = _parse_json(text)
-    columns = tuple(_column(name, fields_given, text) for name, fields_given in plain["columns"].items())
-    if plain.get("outside", "refuse") not in ("refuse", "clip", "impute"):
-        raise InputError("refuse, clip or impute", repr(plain["outside"]), argument="outside")
-    for part in ("target", "unit"):
-        if not isinstance(plain.get(part, ""), str):
-            raise InputError("the name of a column", repr(plain[part]), argument=part)
-    rules = plain.get("rules", [])
+    content = _parse_json(text)
+    columns = tuple(_column(name, fields_given, text) for name, fields_given in content["columns"].items())
+    if content.get("outside", "refuse") not in ("refuse", "clip", "impute"):
+        raise InputError("refuse, clip or impute", repr(content["outside"]), argument="outside")
+    for key in ("target", "unit"):
+        if not isinstance(content.get(key, ""), str):
+            raise InputError("the name of a column", repr(content[key]), argument=key)
+    rules = content.get("rules", [])
     if not isinstance(rules, list):
         raise InputError(argument="rules", expected='a list of {"if": {COLUMN: [...]}, "then": {COLUMN: [...]}}')
     return Schema(
         columns,
-        plain.get("outside", "refuse"),
-        plain.get("unit", ROW),
+        content.get("outside", "refuse"),
+        content.get("unit", ROW),
         tuple(map(_rule, rules, range(1, 1 + len(rules)))),
-        plain.get("target"),
+        content.get("target"),
     )
 
 
 def _parse_json(text: str) -> dict[str, Any]:
     """Parse the top level of a schema, which must have `columns`; InputError if it is invalid."""
     try:
-        plain = json.loads(text, object_pairs_hook=_unique_keys)
+        content = json.loads(text, object_pairs_hook=_unique_keys)
     except json.JSONDecodeError as error:
         raise InputError(
             f"line {error.lineno} is not valid JSON ({error.msg}, column {error.colno})", remedy="Correct the line"
@@ -258,49 +258,49 @@ def _parse_json(text: str) -> dict[str, Any]:
         raise
     except (ValueError, RecursionError) as error:
         raise InputError("a schema", "numbers with too many digits, or JSON nested too deeply") from error
-    if not isinstance(plain, dict) or not isinstance(plain.get("columns"), dict) or not plain["columns"]:
+    if not isinstance(content, dict) or not isinstance(content.get("columns"), dict) or not content["columns"]:
         raise InputError(expected='an object with "columns": {NAME: {"kind": ...}, ...}')
-    for part in plain:
-        if part not in _PARTS:
-            raise InputError.unknown_name("part of a schema", part, _PARTS)
-    version = plain.get("version", 1)
+    for key in content:
+        if key not in _PARTS:
+            raise InputError.unknown_name("part of a schema", key, _PARTS)
+    version = content.get("version", 1)
     if type(version) is not int or version < 1:
         raise InputError(f"an integer such as {VERSION}", f"{version!r:.40}", argument="version")
     if version > VERSION:
         raise InputError(
             f"schema version {version} is newer than {VERSION}, the latest supported", remedy="Update feller"
         )
-    if not isinstance(plain.get("draft", False), bool):
-        raise InputError("true or false", f"{plain['draft']!r:.40}", argument="draft")
-    return plain
+    if not isinstance(content.get("draft", False), bool):
+        raise InputError("true or false", f"{content['draft']!r:.40}", argument="draft")
+    return content
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     names = [name for name, _ in pairs]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise InputError(f"{twice!r} occurs twice in one object", remedy="Rename or remove one")
+    duplicate = next((name for name in names if names.count(name) > 1), None)
+    if duplicate is not None:
+        raise InputError(f"{duplicate!r} occurs twice in one object", remedy="Rename or remove one")
     return dict(pairs)
 
 
 def _column(name: str, fields_given: Any, text: str) -> Column:
     """Build a column from its fields; errors have its name and line."""
-    line = re.search(rf"^\s*{re.escape(json.dumps(name, ensure_ascii=False))}\s*:", text, re.MULTILINE)
-    where = f"line {text.count(chr(10), 0, line.end()) + 1}" if line else None
+    match = re.search(rf"^\s*{re.escape(json.dumps(name, ensure_ascii=False))}\s*:", text, re.MULTILINE)
+    location = f"line {text.count(chr(10), 0, match.end()) + 1}" if match else None
     try:
         if not isinstance(fields_given, dict):
             raise InputError('{"kind": ...}', f"{fields_given!r:.40}")
         kind = fields_given.get("kind")
         if kind not in KINDS:
             raise InputError.unknown_name("kind", kind, KINDS)
-        known = [each.name for each in fields(KINDS[kind]) if each.name != "name"]  # pyrefly: ignore
-        unknown = next((field for field in fields_given if field not in ("kind", *known)), None)
+        allowed = [entry.name for entry in fields(KINDS[kind]) if entry.name != "name"]  # pyrefly: ignore
+        unknown = next((field for field in fields_given if field not in ("kind", *allowed)), None)
         if unknown is not None:
-            raise InputError.unknown_name(f"key of {kind} columns", unknown, known)
-        rest = {field: _words(value, field) for field, value in fields_given.items() if field != "kind"}
-        column = from_dict(Column, {"is": KINDS[kind].__name__, "name": name, **rest})
+            raise InputError.unknown_name(f"key of {kind} columns", unknown, allowed)
+        arguments = {field: _words(value, field) for field, value in fields_given.items() if field != "kind"}
+        column = from_dict(Column, {"is": KINDS[kind].__name__, "name": name, **arguments})
     except InputError as error:
-        raise error.with_context(place=where, column=name) from error
+        raise error.with_context(place=location, column=name) from error
     return column
 
 
@@ -309,27 +309,27 @@ def _words(value: Any, field: str) -> Any:
     if field in _LISTS and not isinstance(value, list):
         raise InputError("a list", f"{value!r:.40}", argument=field)
     if field in ("values", "also_missing") and isinstance(value, list):
-        return [str(each) if type(each) is int else each for each in value]
+        return [str(element) if type(element) is int else element for element in value]
     if field in ("missing", "other", "true", "false", "instead") and type(value) is int:
         return str(value)
     if field == "mapping" and isinstance(value, dict):
-        return {key: str(each) if type(each) is int else each for key, each in value.items()}
+        return {key: str(element) if type(element) is int else element for key, element in value.items()}
     return value
 
 
 def _rule(entry: Any, number: int) -> Constraint:
     """Build a rule from {"if": {COLUMN: [...]}, "then": {COLUMN: [...]}}."""
     with error_context(place=f"rule {number}"):
-        parts = [entry.get(part) if isinstance(entry, dict) else None for part in ("if", "then")]
+        clauses = [entry.get(clause) if isinstance(entry, dict) else None for clause in ("if", "then")]
         if (
             not isinstance(entry, dict)
             or len(entry) != 2
-            or not all(isinstance(p, dict) and len(p) == 1 for p in parts)
+            or not all(isinstance(p, dict) and len(p) == 1 for p in clauses)
         ):
             raise InputError('{"if": {COLUMN: [...]}, "then": {COLUMN: [...]}}', f"{entry!r:.60}")
-        (when, among), (then, only) = (next(iter(part.items())) for part in parts if part)
-        lists = [_words(each if isinstance(each, list) else [each], "values") for each in (among, only)]
-        if not all(isinstance(word, str) for words in lists for word in words):
+        (when, among), (then, only) = (next(iter(clause.items())) for clause in clauses if clause)
+        lists = [_words(values if isinstance(values, list) else [values], "values") for values in (among, only)]
+        if not all(isinstance(word, str) for texts in lists for word in texts):
             raise InputError('strings or comparisons such as "< 15"', f"{entry!r:.60}")
         return Constraint(when, tuple(lists[0]), then, tuple(lists[1]))
 
@@ -352,7 +352,7 @@ def schema_text(schema: Schema, *, draft: bool = False) -> str:
     """Return a schema as JSON, with one column per line or block."""
     columns = [f"  {_json(column.name)}: {_object(_column_fields(column))}" for column in schema.columns]
     rules = [_json({"if": {r.when: list(r.among)}, "then": {r.then: list(r.only)}}) for r in schema.rules]
-    listed = ",\n  ".join(rules)
+    rule_lines = ",\n  ".join(rules)
     return "\n".join(
         [
             "{",
@@ -364,7 +364,7 @@ def schema_text(schema: Schema, *, draft: bool = False) -> str:
             ' "columns": {',
             ",\n".join(columns),
             " },",
-            f' "rules": [\n  {listed}\n ]' if rules else ' "rules": []',
+            f' "rules": [\n  {rule_lines}\n ]' if rules else ' "rules": []',
             "}\n",
         ]
     )
@@ -378,19 +378,19 @@ def _column_fields(column: Column) -> dict[str, Any]:
 
 def _unusual(value: Any) -> dict[str, Any]:
     fields_given: dict[str, Any] = {}
-    plain = to_dict(value)
-    for each in fields(value):
-        usual = each.default_factory() if each.default_factory is not MISSING else each.default
-        own_value = getattr(value, each.name)
-        if own_value != usual:
-            fields_given[each.name] = _unusual(own_value) if each.name == "form" else _short(plain[each.name])
+    content = to_dict(value)
+    for field in fields(value):
+        default = field.default_factory() if field.default_factory is not MISSING else field.default
+        own_value = getattr(value, field.name)
+        if own_value != default:
+            fields_given[field.name] = _unusual(own_value) if field.name == "form" else _short(content[field.name])
     return fields_given
 
 
 def _short(value: Any) -> Any:
     """Return a whole float as an integer, such as 20.0 as 20."""
     if isinstance(value, list | tuple):
-        return [_short(each) for each in value]
+        return [_short(element) for element in value]
     return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 1e15 else value
 
 

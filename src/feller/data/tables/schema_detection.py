@@ -69,69 +69,74 @@ def detect_schema(raw: RawTable) -> Schema:
 
 
 def _guess(name: str, column: FactorizedColumn, dtype: str | None) -> Column:
-    counts, gone = column.counts, column.is_in(MISSING)
-    there = column.uniques.filter(pyarrow.array(~gone))
-    gaps = dict(zip(column.uniques.filter(pyarrow.array(gone)).to_pylist(), counts[gone].tolist(), strict=True))
-    counts = counts[~gone]
-    if not len(there):
+    counts, is_missing = column.counts, column.is_in(MISSING)
+    words = column.uniques.filter(pyarrow.array(~is_missing))
+    missing_counts = dict(
+        zip(column.uniques.filter(pyarrow.array(is_missing)).to_pylist(), counts[is_missing].tolist(), strict=True)
+    )
+    counts = counts[~is_missing]
+    if not len(words):
         raise InputError(
-            f"is all missing ({', '.join(map(repr, gaps))})", remedy="Remove or fill the column", column=name
+            f"is all missing ({', '.join(map(repr, missing_counts))})", remedy="Remove or fill the column", column=name
         )
     if dtype is not None and dtype.startswith("category"):
-        return _words(name, there, counts, *_missing(gaps), dtype)
-    twice = _boolean_words(there)
-    if twice is not None:
-        return Boolean(name, *twice, *_missing(gaps), dtype)
-    form = detect_number_format(there)
-    if form is None and (odd := _almost_numbers(there)) is not None:
-        place = there.index(odd).as_py()
-        rest, others = there.filter(_ARROW.not_equal(there, odd)), np.delete(counts, place)
-        if (form := detect_number_format(rest)) is not None:
-            gaps, there, counts = {**gaps, odd: int(counts[place])}, rest, others
-    missing, also = _missing(gaps)
+        return _words(name, words, counts, *_missing(missing_counts), dtype)
+    boolean_pair = _boolean_words(words)
+    if boolean_pair is not None:
+        return Boolean(name, *boolean_pair, *_missing(missing_counts), dtype)
+    form = detect_number_format(words)
+    if form is None and (placeholder := _almost_numbers(words)) is not None:
+        index = words.index(placeholder).as_py()
+        other_words, other_counts = words.filter(_ARROW.not_equal(words, placeholder)), np.delete(counts, index)
+        if (form := detect_number_format(other_words)) is not None:
+            missing_counts = {**missing_counts, placeholder: int(counts[index])}
+            words, counts = other_words, other_counts
+    missing, also_missing = _missing(missing_counts)
     if form is not None:
-        if missing is None and not form.decimals and _runs(there, int(counts.sum())):
+        if missing is None and not form.decimals and _runs(words, int(counts.sum())):
             return Identifier(name, dtype=dtype)
-        if form.width and len(there) <= MAX_VALUES:  # zero-padded numbers are codes, such as postcodes
-            return Categorical(name, tuple(sorted(there.to_pylist())), None, missing, also, dtype)
-        numbers = form.parse(there)
-        units, places = np.unique(numbers.units, return_inverse=True)
-        often = np.bincount(places, counts).astype(np.int64)
-        exact = np.bincount(places, numbers.exact) > 0
-        return numerical_column(name, units, often, form, missing, also, dtype, exact=exact)
-    dates = date_format(there)
+        if form.width and len(words) <= MAX_VALUES:  # zero-padded numbers are codes, such as postcodes
+            return Categorical(name, tuple(sorted(words.to_pylist())), None, missing, also_missing, dtype)
+        parsed = form.parse(words)
+        units, inverse = np.unique(parsed.units, return_inverse=True)
+        unit_counts = np.bincount(inverse, counts).astype(np.int64)
+        exact = np.bincount(inverse, parsed.exact) > 0
+        return numerical_column(name, units, unit_counts, form, missing, also_missing, dtype, exact=exact)
+    dates = date_format(words)
     if dates is not None:
-        written, low, high = dates
-        return Datetime(name, *first_and_last(low, high, written), written, (), None, missing, also, dtype)
-    return _words(name, there, counts, missing, also, dtype)
+        time_format, low, high = dates
+        return Datetime(
+            name, *first_and_last(low, high, time_format), time_format, (), None, missing, also_missing, dtype
+        )
+    return _words(name, words, counts, missing, also_missing, dtype)
 
 
-def _boolean_words(there: pyarrow.Array) -> tuple[str, str] | None:
+def _boolean_words(words: pyarrow.Array) -> tuple[str, str] | None:
     return (
-        next((pair for pair in BOOLEAN_WORDS if {*pair} == {*there.to_pylist()}), None)
-        if len(there) == len(BOOLEAN_WORDS[0])
+        next((pair for pair in BOOLEAN_WORDS if {*pair} == {*words.to_pylist()}), None)
+        if len(words) == len(BOOLEAN_WORDS[0])
         else None
     )
 
 
-def _missing(gaps: dict[str, int]) -> tuple[str | None, tuple[str, ...]]:
+def _missing(missing_counts: dict[str, int]) -> tuple[str | None, tuple[str, ...]]:
     """Return the most frequent text of missing cells, and the others."""
-    ordered = sorted(gaps, key=lambda word: (-gaps[word], word))
+    ordered = sorted(missing_counts, key=lambda word: (-missing_counts[word], word))
     return (ordered[0], tuple(ordered[1:])) if ordered else (None, ())
 
 
-def _almost_numbers(there: pyarrow.Array) -> str | None:
+def _almost_numbers(words: pyarrow.Array) -> str | None:
     """Return the only non-numeric word among distinct numbers, which is read as missing; else None."""
-    odd = not_numbers(there, 2) if len(there) > 4 else []
-    return odd[0] if len(odd) == 1 and len(odd[0]) <= 12 else None
+    non_numbers = not_numbers(words, 2) if len(words) > 4 else []
+    return non_numbers[0] if len(non_numbers) == 1 and len(non_numbers[0]) <= 12 else None
 
 
-def _runs(there: pyarrow.Array, n: int) -> bool:
+def _runs(words: pyarrow.Array, n: int) -> bool:
     """Return True if the cells are row numbers: distinct integers without gaps."""
-    if len(there) < max(n, ALL_DIFFERENT) or not _ARROW.all(_matches(there, r"^\d{1,18}$")).as_py():
+    if len(words) < max(n, ALL_DIFFERENT) or not _ARROW.all(_matches(words, r"^\d{1,18}$")).as_py():
         return False
-    numbers = _ARROW.min_max(there.cast(pyarrow.int64())).as_py()
-    return numbers["max"] - numbers["min"] + 1 == len(_ARROW.unique(there.cast(pyarrow.int64()))) == len(there)
+    bounds = _ARROW.min_max(words.cast(pyarrow.int64())).as_py()
+    return bounds["max"] - bounds["min"] + 1 == len(_ARROW.unique(words.cast(pyarrow.int64()))) == len(words)
 
 
 def _matches(words: pyarrow.Array, pattern: str) -> pyarrow.Array:
@@ -139,50 +144,55 @@ def _matches(words: pyarrow.Array, pattern: str) -> pyarrow.Array:
 
 
 def _words(
-    name: str, there: pyarrow.Array, counts: np.ndarray, missing: str | None, also: tuple[str, ...], dtype: str | None
+    name: str,
+    words: pyarrow.Array,
+    counts: np.ndarray,
+    missing: str | None,
+    also_missing: tuple[str, ...],
+    dtype: str | None,
 ) -> Column:
     """Return a text column: categorical, or, if cells are mostly distinct, an identifier or free text."""
     n = int(counts.sum())
-    different = len(there) > max(n / 2, ALL_DIFFERENT)
-    if len(there) == n >= ALL_DIFFERENT and (shape := _shape(there)):
+    is_distinct = len(words) > max(n / 2, ALL_DIFFERENT)
+    if len(words) == n >= ALL_DIFFERENT and (shape := _shape(words)):
         return Identifier(name, shape, dtype=dtype)
-    length = _ARROW.mean(_ARROW.utf8_length(there)).as_py()
-    if different or (length > LONG and len(there) > ALL_DIFFERENT):
+    length = _ARROW.mean(_ARROW.utf8_length(words)).as_py()
+    if is_distinct or (length > LONG and len(words) > ALL_DIFFERENT):
         return FreeText(name, dtype=dtype)
-    words = there.to_pylist()
-    if len(there) <= MAX_VALUES:
-        return Categorical(name, tuple(sorted(words)), None, missing, also, dtype)
-    often = dict(zip(words, counts.tolist(), strict=True))
-    frequent = sorted(words, key=lambda word: (-often[word], word))[:MAX_KEPT_VALUES]
-    return Categorical(name, tuple(sorted(frequent)), OTHER, missing, also, dtype)
+    values = words.to_pylist()
+    if len(words) <= MAX_VALUES:
+        return Categorical(name, tuple(sorted(values)), None, missing, also_missing, dtype)
+    count_of = dict(zip(values, counts.tolist(), strict=True))
+    frequent = sorted(values, key=lambda word: (-count_of[word], word))[:MAX_KEPT_VALUES]
+    return Categorical(name, tuple(sorted(frequent)), OTHER, missing, also_missing, dtype)
 
 
-def _shape(there: pyarrow.Array) -> str | None:
+def _shape(words: pyarrow.Array) -> str | None:
     """Return an identifier format if words without blanks differ in digits and letters only; else None.
 
     The digits after a common prefix are numbered; other shapes become `ID-{###}`, so that no real identifier is kept.
     """
-    if _ARROW.any(_ARROW.match_substring(there, " ")).as_py() or _ARROW.max(_ARROW.utf8_length(there)).as_py() > LONG:
+    if _ARROW.any(_ARROW.match_substring(words, " ")).as_py() or _ARROW.max(_ARROW.utf8_length(words)).as_py() > LONG:
         return None
-    before = _common_prefix(there)
-    rest = _ARROW.utf8_slice_codeunits(there, len(before))
-    if _ARROW.all(_matches(rest, r"^\d+$")).as_py():
-        widths = _ARROW.min_max(_ARROW.utf8_length(rest)).as_py()
-        return f"{before}{{{'#' * (widths['min'] if widths['min'] == widths['max'] else 1)}}}"
-    digits = _ARROW.replace_substring_regex(there, r"\d", "#")
-    shapes = _ARROW.unique(_ARROW.replace_substring_regex(digits, "[A-Za-z]", "A")).slice(0, 4).to_pylist()
-    found = len(shapes) <= 3 and any("#" in shape for shape in shapes)
-    return f"ID-{{{'#' * max(1, len(str(len(there))))}}}" if found else None
+    prefix = _common_prefix(words)
+    suffixes = _ARROW.utf8_slice_codeunits(words, len(prefix))
+    if _ARROW.all(_matches(suffixes, r"^\d+$")).as_py():
+        lengths = _ARROW.min_max(_ARROW.utf8_length(suffixes)).as_py()
+        return f"{prefix}{{{'#' * (lengths['min'] if lengths['min'] == lengths['max'] else 1)}}}"
+    masked = _ARROW.replace_substring_regex(words, r"\d", "#")
+    shapes = _ARROW.unique(_ARROW.replace_substring_regex(masked, "[A-Za-z]", "A")).slice(0, 4).to_pylist()
+    is_identifier = len(shapes) <= 3 and any("#" in shape for shape in shapes)
+    return f"ID-{{{'#' * max(1, len(str(len(words))))}}}" if is_identifier else None
 
 
-def _common_prefix(there: pyarrow.Array) -> str:
+def _common_prefix(words: pyarrow.Array) -> str:
     """Return the common prefix of all cells, without trailing digits or braces."""
-    ends = _ARROW.min_max(there).as_py()
-    first, last = ends["min"], ends["max"]
-    same = 0
-    while same < min(len(first), len(last)) and first[same] == last[same]:
-        same += 1
-    return re.split(r"[{}]|\d*$", first[:same])[0]
+    extremes = _ARROW.min_max(words).as_py()
+    first, last = extremes["min"], extremes["max"]
+    length = 0
+    while length < min(len(first), len(last)) and first[length] == last[length]:
+        length += 1
+    return re.split(r"[{}]|\d*$", first[:length])[0]
 
 
 DECIMALS = 6
@@ -213,21 +223,21 @@ ClassCounts = dict[str | int, float]
 def noisy_class_counts(column: FactorizedColumn, noisy: NoisyCounter) -> ClassCounts:
     """Return the noisy count of each cell class whose count is significant."""
     counts = noisy.counts(cell_classes(column), CLASSES, column.counts.tolist())
-    kept = {key: counts[key] for key in noisy.significant(counts)}
+    significant = {key: counts[key] for key in noisy.significant(counts)}
     if counts["missing"] > GAPS * noisy.sigma:
-        kept["missing"] = counts["missing"]
-    return kept
+        significant["missing"] = counts["missing"]
+    return significant
 
 
 def cell_classes(column: FactorizedColumn) -> list[str]:
     """Return the class of each distinct cell, which does not depend on other cells."""
-    words, numbers = column.uniques, COMMA.parse(column.uniques)
-    behind = np.minimum(numbers.behind, DECIMALS)
-    comma = np.asarray(_ARROW.match_substring(words, ","))
-    plain = numbers.valid & ~column.is_in(MISSING) & ~np.asarray(_matches(words, f"^(0\\d+|{GROUPED})$"))
-    kinds = np.where(comma, np.array(COMMAS)[behind], np.array(POINTS)[behind]).astype(object)
-    kinds[~plain] = [_cell_class(word) for word in words.filter(pyarrow.array(~plain)).to_pylist()]
-    return kinds.tolist()
+    words, parsed = column.uniques, COMMA.parse(column.uniques)
+    num_decimals = np.minimum(parsed.behind, DECIMALS)
+    has_comma = np.asarray(_ARROW.match_substring(words, ","))
+    is_number = parsed.valid & ~column.is_in(MISSING) & ~np.asarray(_matches(words, f"^(0\\d+|{GROUPED})$"))
+    classes = np.where(has_comma, np.array(COMMAS)[num_decimals], np.array(POINTS)[num_decimals]).astype(object)
+    classes[~is_number] = [_cell_class(word) for word in words.filter(pyarrow.array(~is_number)).to_pylist()]
+    return classes.tolist()
 
 
 def _cell_class(cell: str) -> str:
@@ -239,11 +249,11 @@ def _cell_class(cell: str) -> str:
         return "grouped"
     number = COMMA.read(cell)
     if number is not None:
-        behind = min(max(0, -int(number.as_tuple().exponent)), DECIMALS)  # pyrefly: ignore
-        return f"comma:{max(behind, 1)}" if "," in cell else f"number:{behind}"
-    likely = DATE.match(cell)
-    found = next((form for form in DATES if is_in_format(cell, form)), None) if likely else None
-    return "word" if found is None else f"date:{found}"
+        num_decimals = min(max(0, -int(number.as_tuple().exponent)), DECIMALS)  # pyrefly: ignore
+        return f"comma:{max(num_decimals, 1)}" if "," in cell else f"number:{num_decimals}"
+    date_match = DATE.match(cell)
+    date_form = next((form for form in DATES if is_in_format(cell, form)), None) if date_match else None
+    return "word" if date_form is None else f"date:{date_form}"
 
 
 def majority_class(class_counts: ClassCounts) -> str | None:
@@ -251,21 +261,21 @@ def majority_class(class_counts: ClassCounts) -> str | None:
 
     Numbers count as words if enough of them have leading zeros, as in postcodes.
     """
-    shares: dict[str, float] = {}
-    for kind, starts in (("word", ("word",)), ("number", NUMBERS), ("date", ("date",))):
-        parts = {str(key): count for key, count in class_counts.items() if str(key).startswith(starts)}
-        if parts:
+    totals: dict[str, float] = {}
+    for class_name, prefixes in (("word", ("word",)), ("number", NUMBERS), ("date", ("date",))):
+        counts = {str(key): count for key, count in class_counts.items() if str(key).startswith(prefixes)}
+        if counts:
             # Rare formats add to their type; empty ones add no noise, since insignificant counts were dropped.
-            best = max(parts, key=lambda key: parts[key])
-            shares["number" if kind == "number" else best] = sum(parts.values())
-    most = max(shares, key=lambda key: shares[key]) if shares else None
-    return "word" if most == "number" and class_counts.get("led", 0.0) > MIN_LEADING_ZEROS * shares["number"] else most
+            best = max(counts, key=lambda key: counts[key])
+            totals["number" if class_name == "number" else best] = sum(counts.values())
+    main = max(totals, key=lambda key: totals[key]) if totals else None
+    return "word" if main == "number" and class_counts.get("led", 0.0) > MIN_LEADING_ZEROS * totals["number"] else main
 
 
 def noisy_total(class_counts: ClassCounts, starts: tuple[str, ...]) -> NoisyTotal:
     """Return the noisy number of cells in the significant classes whose names start with one of `starts`."""
-    parts = [count for key, count in class_counts.items() if str(key).startswith(starts)]
-    return NoisyTotal(sum(parts), len(parts))
+    counts = [count for key, count in class_counts.items() if str(key).startswith(starts)]
+    return NoisyTotal(sum(counts), len(counts))
 
 
 def number_format_of(class_counts: ClassCounts) -> NumberFormat:
@@ -274,7 +284,7 @@ def number_format_of(class_counts: ClassCounts) -> NumberFormat:
     A comma before three digits is a decimal comma if other numbers of decimals also occur, else a thousands separator.
     """
     points, commas = (
-        {d: class_counts.get(f"{kind}:{d}", 0.0) for d in range(1, DECIMALS + 1)} for kind in ("number", "comma")
+        {d: class_counts.get(f"{prefix}:{d}", 0.0) for d in range(1, DECIMALS + 1)} for prefix in ("number", "comma")
     )
     by_comma = sum(commas.values()) > sum(points.values())
     if by_comma:

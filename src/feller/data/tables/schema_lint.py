@@ -45,20 +45,20 @@ def rare_value_warnings(schema: Schema, raw: RawTable) -> tuple[str, ...]:
     warnings = []
     for column in schema.modelled:
         if isinstance(column, Categorical):
-            counted = Counter(raw.column(column.name))
-            few = [f"{word!r} ({counted[word]})" for word in column.values if counted[word] < FEW_ROWS]
-            named = ", ".join(few[:MAX_NAMED]) + (" ..." if len(few) > MAX_NAMED else "")
-            if few:
+            counts = Counter(raw.column(column.name))
+            rare = [f"{word!r} ({counts[word]})" for word in column.values if counts[word] < FEW_ROWS]
+            listed = ", ".join(rare[:MAX_NAMED]) + (" ..." if len(rare) > MAX_NAMED else "")
+            if rare:
                 warnings.append(
-                    f"column {column.name!r} lists words of fewer than {FEW_ROWS} rows: {named}; remove them,"
+                    f"column {column.name!r} lists words of fewer than {FEW_ROWS} rows: {listed}; remove them,"
                     ' and add "other" to the column'
                 )
     bounded = [column for column in schema.modelled if isinstance(column, Numerical | Datetime)]
     if bounded:
-        edged = ", and edges are quantiles of the rows" if any(column.edges for column in bounded) else ""
+        edges_note = ", and edges are quantiles of the rows" if any(column.edges for column in bounded) else ""
         warnings.append(
             f"bounds of {', '.join(column.name for column in bounded)} come from the rows, close to their minimum"
-            f" and maximum{edged}; replace them by public ones"
+            f" and maximum{edges_note}; replace them by public ones"
         )
     return tuple(warnings)
 
@@ -70,11 +70,11 @@ def _column_warnings(column: Column, n: int) -> Iterator[str]:
     elif NAMES.search(column.name):
         yield f"{name} may contain personal names or addresses; declare it as identifier or text, or remove it"
     if isinstance(column, Numerical):
-        odd = [number for number in (column.low, column.high, *column.edges) if _is_odd(number, column)]
-        if odd:
+        odd_numbers = [number for number in (column.low, column.high, *column.edges) if _is_odd(number, column)]
+        if odd_numbers:
             yield (
-                f"{name} has {_listed(odd)} among its bounds and edges, which may be a value of the data; round it,"
-                " or use public bounds"
+                f"{name} has {_listed(odd_numbers)} among its bounds and edges, which may be a value of the data;"
+                " round it, or use public bounds"
             )
     if isinstance(column, Numerical | Datetime) and len(column.edges) > MANY_EDGES:
         yield f"{name} has {len(column.edges)} edges, which may reveal single rows; use fewer, or equal-width bins"
@@ -89,11 +89,11 @@ def _of_values(column: Categorical, name: str, n: int) -> Iterator[str]:
             f"{name} lists {len(values)} values for {n:,} rows, so some may identify individuals; list public"
             ' values, and add "other"'
         )
-    for pattern, what in ((MAIL, "e-mail addresses"), (PERSON, "personal names"), (NUMBER, "personal numbers")):
-        alike = [value for value in values if pattern.fullmatch(value)]
-        many = pattern is MAIL or len(values) * MANY_ROWS > n
-        if many and len(alike) > SUSPECT_FRACTION * len(values) and len(alike) > 2:
-            yield f"{name} lists values that look like {what}, such as {alike[0]!r}; a model must not generate these"
+    for pattern, label in ((MAIL, "e-mail addresses"), (PERSON, "personal names"), (NUMBER, "personal numbers")):
+        matches = [value for value in values if pattern.fullmatch(value)]
+        is_suspect = pattern is MAIL or len(values) * MANY_ROWS > n
+        if is_suspect and len(matches) > SUSPECT_FRACTION * len(values) and len(matches) > 2:
+            yield f"{name} lists values that look like {label}, such as {matches[0]!r}; a model must not generate these"
             return
 
 
@@ -101,8 +101,8 @@ def _is_odd(number: float, column: Numerical) -> bool:
     """Return True if a bound has more digits than a person would choose."""
     exact, span = Decimal(repr(number)), Decimal(repr(column.high)) - Decimal(repr(column.low))
     digits = exact.normalize().as_tuple().digits
-    nines = all(digit == 9 for digit in digits)  # 99,999 is the largest of five digits
-    return len(digits) > DIGITS and not nines and bool(span) and bool(exact % finest(span))
+    is_nines = all(digit == 9 for digit in digits)  # 99,999 is the largest of five digits
+    return len(digits) > DIGITS and not is_nines and bool(span) and bool(exact % finest(span))
 
 
 def _listed(numbers: Sequence[float]) -> str:
@@ -131,10 +131,10 @@ def _pointing(schema: Schema, codes: Int64[Tensor, "n k"]) -> Iterator[str]:
         if not isinstance(column, Categorical):
             continue
         counts = codes[:, j].bincount(minlength=column.num_codes).tolist()
-        had = zip(column.value_names, counts[: column.num_values], strict=True)
-        few = [f"{word!r} ({n})" for word, n in had if 0 < n <= MAX_RARE_ROWS and word != column.other]
-        if few:
-            yield f"{column.name}: {_listed_words(few)}"
+        word_counts = zip(column.value_names, counts[: column.num_values], strict=True)
+        rare = [f"{word!r} ({n})" for word, n in word_counts if 0 < n <= MAX_RARE_ROWS and word != column.other]
+        if rare:
+            yield f"{column.name}: {_listed_words(rare)}"
 
 
 def _column_facts(column: Column) -> str:
@@ -157,10 +157,10 @@ def _edges(column: Numerical | Datetime) -> str:
     return f", {_count(len(column.edges), 'edge')} between" if column.edges else ""
 
 
-def _count(n: int, what: str) -> str:
-    return f"{n} {what}" if n == 1 else f"{n} {what}s"
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def _listed_words(words: list[str]) -> str:
-    more = len(words) - MAX_NAMED_RARE
-    return ", ".join(words[:MAX_NAMED_RARE]) + (f" and {more} more" if more > 0 else "")
+    num_omitted = len(words) - MAX_NAMED_RARE
+    return ", ".join(words[:MAX_NAMED_RARE]) + (f" and {num_omitted} more" if num_omitted > 0 else "")

@@ -29,9 +29,9 @@ class Identifier(Column):
     def cells(self, n: int) -> list[str]:
         """Return n identifiers; the first number is `first` plus the index of the first row that is written."""
         width = len(_NUMBER.findall(self.format)[0])
-        before, after = re.split(r"\{#+\}", self.format)
+        prefix, suffix = re.split(r"\{#+\}", self.format)
         begin = self.first + sample_folder.first_number()
-        return [f"{before}{i:0{width}d}{after}" for i in range(begin, begin + n)]
+        return [f"{prefix}{i:0{width}d}{suffix}" for i in range(begin, begin + n)]
 
 
 @dataclass(frozen=True)
@@ -77,4 +77,4 @@ class Derived(Column):
 
     def sources(self, cell: str) -> list[str]:
         """Return the source cells that map to a derived cell."""
-        return [source for source, ours in self.mapping.items() if ours == cell]
+        return [source for source, derived in self.mapping.items() if derived == cell]
