@@ -43,10 +43,10 @@ class BridgeSolverConfig:
     """Minimum number of simulation steps from time 0 to 1."""
 
     def __post_init__(self) -> None:
-        least = {"rounds": (self.rounds, 1), "pairs": (self.pairs, 2), "nfe": (self.nfe, 1)}
-        for name, (value, most) in least.items():
-            if value is not None and value < most:
-                raise UsageError(f"{most} or more", value, argument=name)
+        limits = {"rounds": (self.rounds, 1), "pairs": (self.pairs, 2), "nfe": (self.nfe, 1)}
+        for name, (value, minimum) in limits.items():
+            if value is not None and value < minimum:
+                raise UsageError(f"{minimum} or more", value, argument=name)
         if self.train.fsdp or self.train.compile:
             raise UsageError("bridge drifts support neither FSDP nor torch.compile", remedy="Drop these options")
         if not self.train.steps:

@@ -111,23 +111,27 @@ class ConditionalControl:
         """
         if not paths.noise and not cost.differentiable:
             raise UsageError(expected="noise above 0, because a cost without a gradient needs samples around the path")
-        size = _even_chunk_size(len(paths.means), self.chunk_size)
-        begins = range(0, len(paths.means), size)
+        chunk_size = _even_chunk_size(len(paths.means), self.chunk_size)
+        starts = range(0, len(paths.means), chunk_size)
         rate = self.mean_rate * _length_unit(paths)
-        solved: list[tuple[GaussianPaths, ControlTrace]] = []
-        for begin in begins:
-            some = paths.select(slice(begin, begin + size))
+        solutions: list[tuple[GaussianPaths, ControlTrace]] = []
+        for start in starts:
+            chunk = paths.select(slice(start, start + chunk_size))
             objective = ConditionalCost(
-                cost.bind_pairs(some.means[:, 0], some.means[:, -1]), paths.noise, base_drift, backward
+                cost.bind_pairs(chunk.means[:, 0], chunk.means[:, -1]), paths.noise, base_drift, backward
             )
-            here = Rng(rng.seed, rng.first_example + begin, rng.global_batch_size)
-            done = len(solved)
-            solved.append(
+            chunk_rng = Rng(rng.seed, rng.first_example + start, rng.global_batch_size)
+            done = len(solutions)
+            solutions.append(
                 self._solve(
-                    some, objective, rate, here, lambda part, done=done: on_progress((done + part) / len(begins))
+                    chunk,
+                    objective,
+                    rate,
+                    chunk_rng,
+                    lambda progress, done=done: on_progress((done + progress) / len(starts)),
                 )
             )
-        return _concatenate_solutions(solved)
+        return _concatenate_solutions(solutions)
 
     def _solve(
         self,
@@ -138,15 +142,15 @@ class ConditionalControl:
         on_progress: Callable[[float], None],
     ) -> tuple[GaussianPaths, ControlTrace]:
         """Optimise the paths of one chunk of pairs."""
-        search, logged = KnotOptimizer(self, paths, objective, rate), dict[int, Tensor]()
+        optimizer, logged = KnotOptimizer(self, paths, objective, rate), dict[int, Tensor]()
         for step in range(self.steps):
-            value = search.step(step, rng)
+            value = optimizer.step(step, rng)
             if step % max(1, self.steps // MIN_LOGGED_STEPS) == 0:
                 logged[step] = value
                 on_progress(step / self.steps)
-        found = search.finish().to_paths(paths.noise)
+        solution = optimizer.finish().to_paths(paths.noise)
         values = torch.stack([*logged.values()]).tolist()
-        return found, ControlTrace(tuple(logged), tuple(values), *search.evaluate(rng.fold_in("judge")))
+        return solution, ControlTrace(tuple(logged), tuple(values), *optimizer.evaluate(rng.fold_in("judge")))
 
 
 class KnotOptimizer:
@@ -162,11 +166,11 @@ class KnotOptimizer:
     ) -> None:
         self.config, self.objective = config, objective
         self.knots = Knots.from_paths(paths)
-        (d, k, _), number = self.knots.means.shape, len(self.knots.scales)
-        stiffness = stiffness_of_means(k), stiffness_of_scales(number, d * (paths.noise or 1.0) ** 2)
+        (d, k, _), num_scales = self.knots.means.shape, len(self.knots.scales)
+        metrics = stiffness_of_means(k), stiffness_of_scales(num_scales, d * (paths.noise or 1.0) ** 2)
         self._descents = [
             _Descent(knots, torch.linalg.inv(metric).to(knots), bound)
-            for knots, metric, bound in zip(self.knots, stiffness, (rate, config.scale_rate), strict=True)
+            for knots, metric, bound in zip(self.knots, metrics, (rate, config.scale_rate), strict=True)
         ]
 
     def step(self, number: int, rng: Rng) -> Tensor:
@@ -174,11 +178,11 @@ class KnotOptimizer:
         with torch.enable_grad():
             energy, state = self.objective.estimate(self.knots, self._sample(rng, number))
             objective = energy + state
-            slopes = torch.autograd.grad(objective.sum(), self.knots, allow_unused=True)
-        fall = (1 + math.cos(math.pi * number / self.config.steps)) / 2
-        for descent, slope in zip(self._descents, slopes, strict=True):
-            if slope is not None:  # without noise there is no deviation
-                descent.step(slope, fall, average=number >= (1 - AVERAGED_FRACTION) * self.config.steps)
+            grads = torch.autograd.grad(objective.sum(), self.knots, allow_unused=True)
+        decay = (1 + math.cos(math.pi * number / self.config.steps)) / 2
+        for descent, grad in zip(self._descents, grads, strict=True):
+            if grad is not None:  # without noise there is no deviation
+                descent.step(grad, decay, average=number >= (1 - AVERAGED_FRACTION) * self.config.steps)
         return objective.detach().mean()
 
     def finish(self) -> Knots:
@@ -191,7 +195,7 @@ class KnotOptimizer:
         """Return the kinetic energy and the state cost of each pair."""
         with torch.no_grad():
             evaluations = [self.objective.estimate(self.knots, self._sample(rng, k)) for k in range(NUM_EVALUATIONS)]
-            energy, state = (torch.stack(part).mean(0) for part in zip(*evaluations, strict=True))
+            energy, state = (torch.stack(values).mean(0) for values in zip(*evaluations, strict=True))
             return energy, state
 
     def _sample(self, rng: Rng, step: int) -> PathNoise:
@@ -215,15 +219,15 @@ class _Descent:
         self.second_moment = self.knots.new_zeros(self.knots.shape[-1])
         self.steps = self.averaged = 0
 
-    def step(self, slope: Tensor, fall: float, *, average: bool) -> None:
-        """Take one preconditioned step; `fall` scales the bound."""
-        newest = self.inverse @ slope[..., 1:-1, :]
+    def step(self, grad: Tensor, decay: float, *, average: bool) -> None:
+        """Take one preconditioned step; `decay` scales the bound."""
+        direction = self.inverse @ grad[..., 1:-1, :]
         self.steps += 1
-        self.momentum_buffer.lerp_(newest, 1 - MOMENTUM)
-        self.second_moment.lerp_(newest.square().reshape(-1, newest.shape[-1]).mean(0), 1 - SECOND_MOMENT_DECAY)
-        length = (self.second_moment / (1 - SECOND_MOMENT_DECAY**self.steps)).sqrt()
-        bound = max(fall * self.bound, MIN_STEP_BOUND)
-        self.knots -= self.momentum_buffer * (bound / (1 - MOMENTUM**self.steps) / (length + bound))
+        self.momentum_buffer.lerp_(direction, 1 - MOMENTUM)
+        self.second_moment.lerp_(direction.square().reshape(-1, direction.shape[-1]).mean(0), 1 - SECOND_MOMENT_DECAY)
+        rms = (self.second_moment / (1 - SECOND_MOMENT_DECAY**self.steps)).sqrt()
+        bound = max(decay * self.bound, MIN_STEP_BOUND)
+        self.knots -= self.momentum_buffer * (bound / (1 - MOMENTUM**self.steps) / (rms + bound))
         if average:
             self.total += self.knots
             self.averaged += 1
@@ -249,29 +253,32 @@ def stiffness_of_scales(knots: int, size: float) -> Float[Tensor, "l l"]:
     """
     t, weights = quadrature(knots)
     values, slopes = (matrix[:, 1:-1] for matrix in interpolation(t, knots))
-    square, rise = t * (1 - t), 1 - math.exp(-1)  # derivative of softplus where its value is 1
-    of_values, of_slopes = values.T * (weights / square) @ values, slopes.T * (weights * square) @ slopes
-    return size * rise**2 * (of_values + of_slopes)
+    bridge_variance, softplus_slope = t * (1 - t), 1 - math.exp(-1)  # derivative of softplus where its value is 1
+    value_term = values.T * (weights / bridge_variance) @ values
+    slope_term = slopes.T * (weights * bridge_variance) @ slopes
+    return size * softplus_slope**2 * (value_term + slope_term)
 
 
 def _length_unit(paths: GaussianPaths) -> float:
     """Return a length scale of the means: root mean square distance of the ends, plus the noise in quadrature."""
-    squares = (paths.means[:, -1] - paths.means[:, 0]).square().mean().item()
-    return math.sqrt(squares + paths.noise**2)
+    mean_sq = (paths.means[:, -1] - paths.means[:, 0]).square().mean().item()
+    return math.sqrt(mean_sq + paths.noise**2)
 
 
-def _concatenate_solutions(solved: Sequence[tuple[GaussianPaths, ControlTrace]]) -> tuple[GaussianPaths, ControlTrace]:
-    paths, traces = zip(*solved, strict=True)
-    numbers = torch.tensor([len(one.means) for one in paths], dtype=torch.float64)
-    objective = numbers / numbers.sum() @ torch.tensor([one.objective for one in traces], dtype=torch.float64)
+def _concatenate_solutions(
+    solutions: Sequence[tuple[GaussianPaths, ControlTrace]],
+) -> tuple[GaussianPaths, ControlTrace]:
+    paths, traces = zip(*solutions, strict=True)
+    counts = torch.tensor([len(chunk.means) for chunk in paths], dtype=torch.float64)
+    objective = counts / counts.sum() @ torch.tensor([trace.objective for trace in traces], dtype=torch.float64)
     return (
         GaussianPaths(
-            torch.cat([one.means for one in paths]), torch.cat([one.scales for one in paths]), paths[0].noise
+            torch.cat([chunk.means for chunk in paths]), torch.cat([chunk.scales for chunk in paths]), paths[0].noise
         ),
         ControlTrace(
             traces[0].steps,
             tuple(objective.tolist()),
-            torch.cat([one.kinetic for one in traces]),
-            torch.cat([one.state for one in traces]),
+            torch.cat([trace.kinetic for trace in traces]),
+            torch.cat([trace.state for trace in traces]),
         ),
     )

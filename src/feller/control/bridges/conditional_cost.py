@@ -35,8 +35,10 @@ class Knots(NamedTuple):
     @staticmethod
     def from_paths(paths: GaussianPaths) -> "Knots":
         """Copy the knots of paths into leaf tensors that require gradients."""
-        turned = paths.means.permute(2, 1, 0), paths.scales.T
-        return Knots(*(one.detach().clone(memory_format=torch.contiguous_format).requires_grad_() for one in turned))
+        transposed = paths.means.permute(2, 1, 0), paths.scales.T
+        return Knots(
+            *(knots.detach().clone(memory_format=torch.contiguous_format).requires_grad_() for knots in transposed)
+        )
 
     def to_paths(self, noise: float) -> GaussianPaths:
         """Convert the knots to `GaussianPaths` with the given noise."""
@@ -61,10 +63,10 @@ class PathNoise:
         (d, _, n), dtype, device = knots.means.shape, knots.means.dtype, knots.means.device
         offset = torch.rand(times, dtype=torch.float64, generator=rng.stream("times", step).shared_generator())
         t = ((torch.arange(times) + offset) / times).clamp(MIN_TIME_GAP, 1 - MIN_TIME_GAP).to(device, dtype)
-        each = Rng(rng.seed, half * rng.first_example)
-        z = each.stream("states", step).normal((n * half, d, times), dtype, device)
-        turn = 1 + int(torch.randint(max(n - 1, 1), (), generator=rng.stream("crowd", step).shared_generator()))
-        return PathNoise(t, z.unflatten(0, (n, half)).permute(2, 1, 3, 0).contiguous(), turn)
+        pair_rng = Rng(rng.seed, half * rng.first_example)
+        z = pair_rng.stream("states", step).normal((n * half, d, times), dtype, device)
+        shift = 1 + int(torch.randint(max(n - 1, 1), (), generator=rng.stream("crowd", step).shared_generator()))
+        return PathNoise(t, z.unflatten(0, (n, half)).permute(2, 1, 3, 0).contiguous(), shift)
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,8 +89,8 @@ class ConditionalCost:
         energy = paths.energy()
         if self.base_drift is not None:
             energy = energy + self._of_base(self.base_drift, paths).mean((0, 1))
-        follow = self.cost.differentiable or len(knots.means) > MAX_DIM_BY_VALUES
-        state = self._costs(paths, paths.states) if follow else self._costs_by_values(paths)
+        use_autograd = self.cost.differentiable or len(knots.means) > MAX_DIM_BY_VALUES
+        state = self._costs(paths, paths.states) if use_autograd else self._costs_by_values(paths)
         return energy, state.mean((0, 1))
 
     def _of_base(self, base_drift: BaseDrift, paths: "_SampledPaths") -> Float[Tensor, "draws s n"]:
@@ -98,24 +100,24 @@ class ConditionalCost:
         in high dimensions it comes from autograd, which ignores jumps.
         """
         control = paths.control(self.is_backward)
-        values = self.noise > 0 and len(control) <= MAX_DIM_BY_VALUES
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not values):
+        by_values = self.noise > 0 and len(control) <= MAX_DIM_BY_VALUES
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not by_values):
             f = self._drifts(base_drift, paths, paths.states)
-        found = ((f / 2 - control) * f).sum(0)
-        if not values:
-            return found
+        terms = ((f / 2 - control) * f).sum(0)
+        if not by_values:
+            return terms
         with torch.no_grad():
-            own = self._drifts(base_drift, paths, paths.mean[:, None])
-            beyond = found - ((own / 2 - control) * own).sum(0)
-            gain, z, jump = paths.gain(self.is_backward), torch.cat([paths.z, -paths.z], 1), f - own
-            to_mean = (beyond * z + gain * jump) / paths.std
-            to_std = (beyond * (z.square().sum(0) - len(z)) + gain * (z * jump).sum(0)) / paths.std
-        towards = (to_mean * paths.mean[:, None]).sum(0) + to_std * paths.std
-        return found + towards - towards.detach()
+            f_mean = self._drifts(base_drift, paths, paths.mean[:, None])
+            excess = terms - ((f_mean / 2 - control) * f_mean).sum(0)
+            gain, z, f_change = paths.gain(self.is_backward), torch.cat([paths.z, -paths.z], 1), f - f_mean
+            grad_mean = (excess * z + gain * f_change) / paths.std
+            grad_std = (excess * (z.square().sum(0) - len(z)) + gain * (z * f_change).sum(0)) / paths.std
+        surrogate = (grad_mean * paths.mean[:, None]).sum(0) + grad_std * paths.std
+        return terms + surrogate - surrogate.detach()
 
     def _drifts(self, base_drift: BaseDrift, paths: "_SampledPaths", states: Tensor) -> Float[Tensor, "d draws s n"]:
-        found = base_drift(paths.rows(states), paths.row_times(states.shape[1]))
-        return found.movedim(-1, 0).unflatten(1, states.shape[1:3])
+        drifts = base_drift(paths.rows(states), paths.row_times(states.shape[1]))
+        return drifts.movedim(-1, 0).unflatten(1, states.shape[1:3])
 
     def _costs_by_values(self, paths: "_SampledPaths") -> Float[Tensor, "half s n"]:
         """Return the cost, with a gradient estimated from its values.
@@ -125,29 +127,29 @@ class ConditionalCost:
         """
         with torch.no_grad():
             above, below = self._costs(paths, paths.states).chunk(2)
-            across = (above + below) / 2 - self._costs(paths, paths.mean[:, None])
-            ahead, z = (above - below) / 2, paths.z
-        towards = ahead * (z * paths.mean[:, None]).sum(0) + across * (z.square().sum(0) - len(z)) * paths.std
-        towards = towards / paths.std.detach()
-        return (above + below) / 2 + towards - towards.detach()
+            even = (above + below) / 2 - self._costs(paths, paths.mean[:, None])
+            odd, z = (above - below) / 2, paths.z
+        surrogate = odd * (z * paths.mean[:, None]).sum(0) + even * (z.square().sum(0) - len(z)) * paths.std
+        surrogate = surrogate / paths.std.detach()
+        return (above + below) / 2 + surrogate - surrogate.detach()
 
     def _costs(self, paths: "_SampledPaths", states: Float[Tensor, "d draws s n"]) -> Float[Tensor, "draws s n"]:
-        found = self.cost(paths.rows(states), paths.row_times(states.shape[1]), self._population(paths, states))
-        return found.unflatten(0, states.shape[1:3])
+        costs = self.cost(paths.rows(states), paths.row_times(states.shape[1]), self._population(paths, states))
+        return costs.unflatten(0, states.shape[1:3])
 
     def _population(self, paths: "_SampledPaths", states: Float[Tensor, "d draws s n"]) -> PopulationDensity | None:
         """Return the population seen by each row of states, or None if the cost does not use it."""
         if not self.cost.needs_population:
             return None
-        others = paths.rows(states.roll(paths.shift, -1))
+        samples = paths.rows(states.roll(paths.shift, -1))
         centres = paths.rows(paths.mean[:, None]).detach()
         widths = (
             paths.std.detach()
             if self.noise
             else scott(centres).clamp(min=MIN_TIME_GAP)[:, None].expand(centres.shape[:2])
         )
-        many = states.shape[1]
-        return PopulationDensity(others, centres.repeat(many, 1, 1), widths.repeat(many, 1))
+        num_samples = states.shape[1]
+        return PopulationDensity(samples, centres.repeat(num_samples, 1, 1), widths.repeat(num_samples, 1))
 
 
 class _SampledPaths:
@@ -160,8 +162,8 @@ class _SampledPaths:
         if not noise:
             self.states = self.mean[:, None]
             return
-        y, slope = (matrix @ knots.scales for matrix in interpolation(self.t, len(knots.scales)))
-        self.h, self.h_rate = multiplier(y, slope)
+        y, y_rate = (matrix @ knots.scales for matrix in interpolation(self.t, len(knots.scales)))
+        self.h, self.h_rate = multiplier(y, y_rate)
         self.square = (self.t * (1 - self.t))[:, None]
         self.std = noise * self.square.sqrt() * self.h
         self.states = _AntitheticStates.apply(self.mean, self.std, self.z)
@@ -176,25 +178,25 @@ class _SampledPaths:
     def energy(self) -> Float[Tensor, " n"]:
         """Return the kinetic energy of each pair, see `kinetic`; the integral over time uses the sampled times."""
         means = self.knots.means
-        straight = (means[:, -1] - means[:, 0]).square().sum(0)
-        excess = ((means.shape[1] - 1) * means.diff(dim=1).square().sum((0, 1)) - straight) / 2
+        straight_sq = (means[:, -1] - means[:, 0]).square().sum(0)
+        excess = ((means.shape[1] - 1) * means.diff(dim=1).square().sum((0, 1)) - straight_sq) / 2
         if not self.noise:
             return excess
-        spread = (self.h - 1 / self.h).square() / self.square + 4 * self.square * self.h_rate.square()
-        return excess + len(means) * self.noise**2 / 8 * spread.mean(0)
+        scale_energy = (self.h - 1 / self.h).square() / self.square + 4 * self.square * self.h_rate.square()
+        return excess + len(means) * self.noise**2 / 8 * scale_energy.mean(0)
 
     def control(self, backward: bool) -> Float[Tensor, "d draws s n"]:
         """Return the control u at the sampled states; for the backward drift v, return -v."""
         velocity = (self._slopes @ self.knots.means)[:, None]
         if not self.noise:
             return velocity
-        away = self.gain(backward) * self.z
-        return torch.cat([velocity + away, velocity - away], 1)
+        deviation = self.gain(backward) * self.z
+        return torch.cat([velocity + deviation, velocity - deviation], 1)
 
     def gain(self, backward: bool) -> Float[Tensor, "s n"]:
         """Return the coefficient of z in u, or in -v for the backward drift."""
-        turned = (1 if backward else -1) / self.h
-        gain = (1 - 2 * self.t)[:, None] * self.h + turned + 2 * self.square * self.h_rate
+        h_term = (1 if backward else -1) / self.h
+        gain = (1 - 2 * self.t)[:, None] * self.h + h_term + 2 * self.square * self.h_rate
         return self.noise / (2 * self.square.sqrt()) * gain
 
 

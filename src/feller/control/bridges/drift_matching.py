@@ -56,8 +56,8 @@ class Segment:
         else:
             pairs, local_times = pairs.repeat(2), local_times.repeat(2)
             moments = self.paths.moments_at(pairs, local_times)
-            half = rng.normal(tuple(moments.mean[: len(pairs) // 2].shape), moments.mean.dtype, moments.mean.device)
-            x = moments.mean + moments.std[:, None] * torch.cat([half, -half])
+            z = rng.normal(tuple(moments.mean[: len(pairs) // 2].shape), moments.mean.dtype, moments.mean.device)
+            x = moments.mean + moments.std[:, None] * torch.cat([z, -z])
             target = drift(moments, x, local_times, self.paths.noise, backward=backward)
         return self.start + self.duration * local_times, x, target / self.duration
 
@@ -118,15 +118,15 @@ class ExplicitMatchingObjective(SegmentObjective):
     """Objective of `ExplicitMatching`; the loss is in units of the network's scaled states."""
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
-        number = len(batch["x_1"])
+        batch_size = len(batch["x_1"])
         pairs = batch["x_1"][::2]  # each pair gives two antithetic states
-        u = Stratified()(number, rng.stream("time"), pairs.device)[::2].double()
-        halved = Rng(rng.seed, rng.first_example // 2, rng.global_batch_size)
-        t, x, target = (part[:number] for part in self._sample_segments(pairs, u, halved))
+        u = Stratified()(batch_size, rng.stream("time"), pairs.device)[::2].double()
+        pair_rng = Rng(rng.seed, rng.first_example // 2, rng.global_batch_size)
+        t, x, target = (values[:batch_size] for values in self._sample_segments(pairs, u, pair_rng))
         return {
-            "x_t": x.reshape(number, *self.shape),
+            "x_t": x.reshape(batch_size, *self.shape),
             "t": t.to(x.dtype),
-            "target": target.reshape(number, *self.shape),
+            "target": target.reshape(batch_size, *self.shape),
         }
 
     def loss(self, network: Drift, example: Example) -> Float[Tensor, " b"]:
@@ -140,9 +140,9 @@ class ExplicitMatchingObjective(SegmentObjective):
             for segment in self.segments
             if t <= segment.start + segment.duration or segment is self.segments[-1]
         )
-        local = torch.full((len(pairs),), (t - segment.start) / segment.duration, dtype=segment.paths.means.dtype)
+        local_times = torch.full((len(pairs),), (t - segment.start) / segment.duration, dtype=segment.paths.means.dtype)
         _, x, target = segment.sample(
-            pairs % len(segment.paths.means), local.to(pairs.device), rng, backward=self.backward
+            pairs % len(segment.paths.means), local_times.to(pairs.device), rng, backward=self.backward
         )
         return x.reshape(len(x), *self.shape), target.reshape(len(x), *self.shape)
 
@@ -151,23 +151,23 @@ class ExplicitMatchingObjective(SegmentObjective):
         segment_index = torch.zeros_like(pairs)
         for segment in self.segments[1:]:
             segment_index += u > segment.start
-        made: list[tuple[Tensor, Tensor]] = []
-        for number, segment in enumerate(self.segments):
-            rows = (segment_index == number).nonzero()[:, 0]
+        samples: list[tuple[Tensor, Tensor]] = []
+        for i, segment in enumerate(self.segments):
+            rows = (segment_index == i).nonzero()[:, 0]
             if not len(rows):
                 continue
-            local = (
+            local_times = (
                 ((u[rows] - segment.start) / segment.duration)
                 .clamp(MIN_TIME_GAP, 1 - MIN_TIME_GAP)
                 .to(segment.paths.means.dtype)
             )
             parts = segment.sample(
-                pairs[rows] % len(segment.paths.means), local, rng.stream("state", number), backward=self.backward
+                pairs[rows] % len(segment.paths.means), local_times, rng.stream("state", i), backward=self.backward
             )
             times, x, target = parts
-            made.append((torch.cat([rows, rows + len(pairs)]), torch.cat([times[:, None], x, target], 1)))
-        order = torch.cat([rows for rows, _ in made]).argsort()
-        merged = torch.cat([part for _, part in made])[order]
+            samples.append((torch.cat([rows, rows + len(pairs)]), torch.cat([times[:, None], x, target], 1)))
+        order = torch.cat([rows for rows, _ in samples]).argsort()
+        merged = torch.cat([values for _, values in samples])[order]
         x, target = merged[:, 1:].chunk(2, 1)
         return merged[:, 0], x, target
 
@@ -183,29 +183,29 @@ class ImplicitMatchingObjective(SegmentObjective):
         """Sample both ends of each pair, an intermediate state, and a Hutchinson probe of the Laplacian."""
         pairs = batch["x_1"]
         u = Stratified()(len(pairs), rng.stream("time"), pairs.device)
-        turn = rng.stream("leg").randint(len(self.segments), (len(pairs),), pairs.device)
-        parts = []
-        for number, segment in enumerate(self.segments):
-            rows = (turn == number).nonzero()[:, 0]
-            own = pairs[rows] % len(segment.paths.means)
-            local = u[rows].clamp(MIN_TIME_GAP, 1 - MIN_TIME_GAP).to(segment.paths.means.dtype)
-            t, x, _ = segment.sample(own, local, rng.stream("state", number), backward=self.backward)
-            one = torch.ones_like(local)
-            parts.append(
+        segment_index = rng.stream("leg").randint(len(self.segments), (len(pairs),), pairs.device)
+        chunks = []
+        for i, segment in enumerate(self.segments):
+            rows = (segment_index == i).nonzero()[:, 0]
+            pair_index = pairs[rows] % len(segment.paths.means)
+            local_times = u[rows].clamp(MIN_TIME_GAP, 1 - MIN_TIME_GAP).to(segment.paths.means.dtype)
+            t, x, _ = segment.sample(pair_index, local_times, rng.stream("state", i), backward=self.backward)
+            ones = torch.ones_like(local_times)
+            chunks.append(
                 {
                     "x_t": x[: len(rows)].reshape(-1, *self.shape),
                     "t": t[: len(rows)],
-                    "x_0": segment.paths.means[own, 0].reshape(-1, *self.shape),
-                    "x_1": segment.paths.means[own, -1].reshape(-1, *self.shape),
-                    "t_0": segment.start * one,
-                    "t_1": (segment.start + segment.duration) * one,
-                    "weight": segment.duration * one,
-                    "noise": segment.paths.noise / segment.duration**0.5 * one,
+                    "x_0": segment.paths.means[pair_index, 0].reshape(-1, *self.shape),
+                    "x_1": segment.paths.means[pair_index, -1].reshape(-1, *self.shape),
+                    "t_0": segment.start * ones,
+                    "t_1": (segment.start + segment.duration) * ones,
+                    "weight": segment.duration * ones,
+                    "noise": segment.paths.noise / segment.duration**0.5 * ones,
                 }
             )
-        merged = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-        coins = rng.stream("probe").bernoulli(0.5, tuple(merged["x_t"].shape), pairs.device)
-        probe = torch.where(coins, 1.0, -1.0).to(merged["x_t"].dtype)
+        merged = {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}
+        is_positive = rng.stream("probe").bernoulli(0.5, tuple(merged["x_t"].shape), pairs.device)
+        probe = torch.where(is_positive, 1.0, -1.0).to(merged["x_t"].dtype)
         return {**tree_map(lambda leaf: leaf.contiguous(), merged), "probe": probe}
 
     def loss(self, network: Drift, example: Example) -> Float[Tensor, " b"]:
@@ -214,16 +214,16 @@ class ImplicitMatchingObjective(SegmentObjective):
         def scaled(x: Tensor) -> Tensor:
             return (x - network.centre) / network.scale
 
-        direction, one = -1.0 if self.backward else 1.0, example["weight"]
+        sign, weight = -1.0 if self.backward else 1.0, example["weight"]
         z, t = scaled(example["x_t"]).requires_grad_(), example["t"].clone().requires_grad_()
-        ends = network.potential(scaled(example["x_0"]), example["t_0"], {}) - network.potential(
+        boundary = network.potential(scaled(example["x_0"]), example["t_0"], {}) - network.potential(
             scaled(example["x_1"]), example["t_1"], {}
         )
         with torch.enable_grad():
-            value = network.potential(z, t, {}).sum()
-            slope, change = torch.autograd.grad(value, (z, t), create_graph=True)
-            (bend,) = torch.autograd.grad((slope * example["probe"]).sum(), z, create_graph=True)
-        laplacian = (bend * example["probe"]).flatten(1).sum(1)
+            potential = network.potential(z, t, {}).sum()
+            grad, time_derivative = torch.autograd.grad(potential, (z, t), create_graph=True)
+            (probe_product,) = torch.autograd.grad((grad * example["probe"]).sum(), z, create_graph=True)
+        laplacian = (probe_product * example["probe"]).flatten(1).sum(1)
         noise = example["noise"] / network.scale
-        inside = direction * change + slope.flatten(1).square().sum(1) / 2 + noise.square() / 2 * laplacian
-        return len(self.segments) * (direction * ends + one * inside)
+        interior = sign * time_derivative + grad.flatten(1).square().sum(1) / 2 + noise.square() / 2 * laplacian
+        return len(self.segments) * (sign * boundary + weight * interior)

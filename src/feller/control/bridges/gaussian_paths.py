@@ -80,9 +80,9 @@ class GaussianPaths:
     def grid(self, t: Float[Tensor, " s"]) -> PathMoments:
         """Return the moments of all n paths at s shared times, [n, s, ...]."""
         t = t.to(self.means.dtype)
-        (mean, velocity), (y, slope) = (interpolation(t, knots.shape[1]) for knots in (self.means, self.scales))
+        (mean, velocity), (y, y_rate) = (interpolation(t, knots.shape[1]) for knots in (self.means, self.scales))
         return PathMoments(
-            mean @ self.means, velocity @ self.means, *self._std_and_rate(self.scales @ y.T, self.scales @ slope.T, t)
+            mean @ self.means, velocity @ self.means, *self._std_and_rate(self.scales @ y.T, self.scales @ y_rate.T, t)
         )
 
     def moments_at(self, rows: Int[Tensor, " b"], t: Float[Tensor, " b"]) -> PathMoments:
@@ -91,19 +91,19 @@ class GaussianPaths:
         mean, velocity = _interpolate_rows(self.means, rows, t)
         return PathMoments(mean, velocity, *self._std_and_rate(*_interpolate_rows(self.scales, rows, t), t))
 
-    def _std_and_rate(self, y: Tensor, slope: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    def _std_and_rate(self, y: Tensor, y_rate: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         if not self.noise:
             return torch.zeros_like(y), torch.zeros_like(y)
-        h, h_rate = multiplier(y, slope)
+        h, h_rate = multiplier(y, y_rate)
         bridge = (t * (1 - t)).sqrt()
         return self.noise * bridge * h, self.noise * ((1 - 2 * t) / (2 * bridge) * h + bridge * h_rate)
 
 
 def interpolation(t: Float[Tensor, " s"], knots: int) -> tuple[Float[Tensor, "s k"], Float[Tensor, "s k"]]:
     """Return the matrices that map equally spaced knots to values and to slopes at times in [0, 1]."""
-    low, part = _knot_position(t, knots)
+    low, fraction = _knot_position(t, knots)
     values, slopes = t.new_zeros(2, len(t), knots)
-    values.scatter_(1, low[:, None], 1 - part[:, None]).scatter_(1, low[:, None] + 1, part[:, None])
+    values.scatter_(1, low[:, None], 1 - fraction[:, None]).scatter_(1, low[:, None] + 1, fraction[:, None])
     slopes.scatter_(1, low[:, None], 1.0 - knots).scatter_(1, low[:, None] + 1, knots - 1.0)
     return values, slopes
 
@@ -128,10 +128,10 @@ def drift(
     velocity = -moments.velocity if backward else moments.velocity
     if not noise:
         return velocity
-    square = t * (1 - t)
-    h = moments.std / (noise * square.sqrt())
-    rate = moments.std_rate / moments.std  # time derivative of log gamma
-    gain = (-rate if backward else rate) - 1 / (2 * square * h.square())
+    bridge_variance = t * (1 - t)
+    h = moments.std / (noise * bridge_variance.sqrt())
+    log_rate = moments.std_rate / moments.std  # time derivative of log gamma
+    gain = (-log_rate if backward else log_rate) - 1 / (2 * bridge_variance * h.square())
     gain = torch.where(moments.std > 0, gain, 0)
     return velocity + gain[..., None] * (x - moments.mean)
 
@@ -143,35 +143,35 @@ def kinetic(paths: GaussianPaths) -> Float[Tensor, " n"]:
     d noise^2 / 8 int (h - 1/h)^2 / (t (1 - t)) + 4 t (1 - t) h'^2 dt: the cross terms are total derivatives.
     """
     k = paths.means.shape[1]
-    straight = (paths.means[:, -1] - paths.means[:, 0]).square().sum(-1)
-    excess = ((k - 1) * paths.means.diff(dim=1).square().sum((1, 2)) - straight) / 2
+    straight_sq = (paths.means[:, -1] - paths.means[:, 0]).square().sum(-1)
+    excess = ((k - 1) * paths.means.diff(dim=1).square().sum((1, 2)) - straight_sq) / 2
     if not paths.noise:
         return excess
-    t, weights = (part.to(paths.scales) for part in quadrature(paths.scales.shape[1]))
-    y, slope = interpolation(t, paths.scales.shape[1])
-    h, h_rate = multiplier(paths.scales @ y.T, paths.scales @ slope.T)
-    square = t * (1 - t)
-    spread = ((h - 1 / h).square() / square + 4 * square * h_rate.square()) @ weights
-    return excess + paths.means.shape[-1] * paths.noise**2 / 8 * spread
+    t, weights = (values.to(paths.scales) for values in quadrature(paths.scales.shape[1]))
+    y, y_rate = interpolation(t, paths.scales.shape[1])
+    h, h_rate = multiplier(paths.scales @ y.T, paths.scales @ y_rate.T)
+    bridge_variance = t * (1 - t)
+    scale_energy = ((h - 1 / h).square() / bridge_variance + 4 * bridge_variance * h_rate.square()) @ weights
+    return excess + paths.means.shape[-1] * paths.noise**2 / 8 * scale_energy
 
 
 def quadrature(knots: int) -> tuple[Float[Tensor, " s"], Float[Tensor, " s"]]:
     """Return nodes and weights, in float64, of the composite quadrature on [0, 1] over the intervals between knots."""
-    nodes, weights = (torch.from_numpy(part) for part in leggauss(NODES))
-    begins = torch.arange(knots - 1, dtype=torch.float64)[:, None]
-    return ((begins + (nodes + 1) / 2) / (knots - 1)).flatten(), weights.repeat(knots - 1) / (2 * (knots - 1))
+    nodes, weights = (torch.from_numpy(array) for array in leggauss(NODES))
+    starts = torch.arange(knots - 1, dtype=torch.float64)[:, None]
+    return ((starts + (nodes + 1) / 2) / (knots - 1)).flatten(), weights.repeat(knots - 1) / (2 * (knots - 1))
 
 
 def _knot_position(t: Tensor, knots: int) -> tuple[Tensor, Tensor]:
     """Return the knot at or before each time, and the fractional position towards the next."""
-    place = t * (knots - 1)
-    low = place.long().clamp(0, knots - 2)
-    return low, place - low
+    position = t * (knots - 1)
+    low = position.long().clamp(0, knots - 2)
+    return low, position - low
 
 
 def _interpolate_rows(knots: Tensor, rows: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
     """Return value and slope of selected rows, each at its own time."""
-    low, part = _knot_position(t, knots.shape[1])
-    first, second = knots[rows, low], knots[rows, low + 1]
-    part = part.reshape(-1, *(1,) * (knots.ndim - 2))
-    return torch.lerp(first, second, part), (knots.shape[1] - 1) * (second - first)
+    low, fraction = _knot_position(t, knots.shape[1])
+    left, right = knots[rows, low], knots[rows, low + 1]
+    fraction = fraction.reshape(-1, *(1,) * (knots.ndim - 2))
+    return torch.lerp(left, right, fraction), (knots.shape[1] - 1) * (right - left)

@@ -57,150 +57,154 @@ def plan_path(
     """
     if cost.needs_population:
         return None
-    begins, ends = x_0.detach().double().cpu().numpy(), x_1.detach().double().cpu().numpy()
-    energy = max(float(np.square(ends - begins).sum(1).mean()) / 2, 1e-12)
+    starts, ends = x_0.detach().double().cpu().numpy(), x_1.detach().double().cpu().numpy()
+    energy = max(float(np.square(ends - starts).sum(1).mean()) / 2, 1e-12)
 
-    def toll(places: Array) -> Array:
-        return (2 * energy + _values(cost, places, t, x_0)) / math.sqrt(2 * energy)
+    def toll(positions: Array) -> Array:
+        return (2 * energy + _values(cost, positions, t, x_0)) / math.sqrt(2 * energy)
 
-    low, cell, shape = _grid(np.concatenate([begins, ends]))
-    fine = toll(low + cell / SUBCELLS * np.moveaxis(np.indices([SUBCELLS * (k - 1) + 1 for k in shape]), 0, -1))
-    if fine.min() == fine.max():
+    low, cell, shape = _grid(np.concatenate([starts, ends]))
+    tolls = toll(low + cell / SUBCELLS * np.moveaxis(np.indices([SUBCELLS * (k - 1) + 1 for k in shape]), 0, -1))
+    if tolls.min() == tolls.max():
         return None
-    paths = _shortest_paths(begins, ends, _graph(fine, cell, shape), toll, low, cell, shape)
-    straight = _straight_lines(begins, ends)
-    paths = _cheaper_of(paths, straight, toll)
-    for turn in range(2):
-        paths = _shortcut(paths, toll, shifted=bool(turn))
+    paths = _shortest_paths(starts, ends, _graph(tolls, cell, shape), toll, low, cell, shape)
+    lines = _straight_lines(starts, ends)
+    paths = _cheaper_of(paths, lines, toll)
+    for i in range(2):
+        paths = _shortcut(paths, toll, is_shifted=bool(i))
     paths = _cheaper_of(_smooth_corners(paths), paths, toll)
-    timed = _resample_by_time(paths, lambda places: np.sqrt(2 * (energy + _values(cost, places, t, x_0))), knots)
-    timed[:, 0], timed[:, -1] = begins, ends
-    found = torch.from_numpy(timed).to(x_0)
-    found[:, 0], found[:, -1] = x_0, x_1
-    return found
+    states = _resample_by_time(paths, lambda positions: np.sqrt(2 * (energy + _values(cost, positions, t, x_0))), knots)
+    states[:, 0], states[:, -1] = starts, ends
+    planned = torch.from_numpy(states).to(x_0)
+    planned[:, 0], planned[:, -1] = x_0, x_1
+    return planned
 
 
-def _values(cost: StateCost, places: Array, t: float, like: Tensor) -> Array:
+def _values(cost: StateCost, positions: Array, t: float, like: Tensor) -> Array:
     """Return V at positions [*b, 2], clamped to at least 0; NaN counts as a wall."""
-    parts = []
+    chunks = []
     with torch.no_grad():
-        for part in torch.from_numpy(places.reshape(-1, 2)).split(1 << 18):
-            rows = part.to(like)[None]
-            parts.append(cost(rows, torch.full((1, 1), t, dtype=like.dtype, device=like.device))[0].double().cpu())
-    return torch.cat(parts).nan_to_num(nan=math.inf, posinf=math.inf).clamp(min=0).numpy().reshape(places.shape[:-1])
+        for chunk in torch.from_numpy(positions.reshape(-1, 2)).split(1 << 18):
+            states = chunk.to(like)[None]
+            chunks.append(cost(states, torch.full((1, 1), t, dtype=like.dtype, device=like.device))[0].double().cpu())
+    return (
+        torch.cat(chunks).nan_to_num(nan=math.inf, posinf=math.inf).clamp(min=0).numpy().reshape(positions.shape[:-1])
+    )
 
 
-def _grid(places: Array) -> tuple[Array, float, tuple[int, int]]:
+def _grid(positions: Array) -> tuple[Array, float, tuple[int, int]]:
     """Return the lower corner, cell size and shape of a grid around positions."""
-    low, high = places.min(0), places.max(0)
-    room = MARGIN * max((high - low).max(), 1e-9)
-    extent = high - low + 2 * room
+    low, high = positions.min(0), positions.max(0)
+    margin = MARGIN * max((high - low).max(), 1e-9)
+    extent = high - low + 2 * margin
     cell = extent.max() / (NODES - 1)
-    along, across = (int(k) + 1 for k in np.ceil(extent / cell - 1e-9))
-    return low - room, cell, (along, across)
+    num_x, num_y = (int(k) + 1 for k in np.ceil(extent / cell - 1e-9))
+    return low - margin, cell, (num_x, num_y)
 
 
-def _graph(fine: Array, cell: float, shape: tuple[int, int]) -> csr_matrix:
+def _graph(tolls: Array, cell: float, shape: tuple[int, int]) -> csr_matrix:
     """Return the graph of grid steps, weighted by length times the maximum action on the step."""
-    worst, number = maximum_filter(fine, 3), np.arange(shape[0] * shape[1]).reshape(shape)
+    max_tolls, node_ids = maximum_filter(tolls, 3), np.arange(shape[0] * shape[1]).reshape(shape)
     origins, targets, actions = [], [], []
     for a, b in MOVES:
         rows, columns = np.arange(shape[0] - a), np.arange(max(0, -b), shape[1] - max(0, b))
-        worst_on_step = np.stack(
-            [worst[np.ix_(rows * SUBCELLS + a * k, columns * SUBCELLS + b * k)] for k in range(SUBCELLS + 1)]
+        step_tolls = np.stack(
+            [max_tolls[np.ix_(rows * SUBCELLS + a * k, columns * SUBCELLS + b * k)] for k in range(SUBCELLS + 1)]
         ).max(0)
-        origins.append(number[np.ix_(rows, columns)].ravel())
-        targets.append(number[np.ix_(rows + a, columns + b)].ravel())
-        actions.append(cell * math.hypot(a, b) * worst_on_step.ravel())
+        origins.append(node_ids[np.ix_(rows, columns)].ravel())
+        targets.append(node_ids[np.ix_(rows + a, columns + b)].ravel())
+        actions.append(cell * math.hypot(a, b) * step_tolls.ravel())
     start, stop, action = map(np.concatenate, (origins, targets, actions))
-    open_ = np.isfinite(action)
-    return csr_matrix((action[open_], (start[open_], stop[open_])), shape=(number.size, number.size))
+    is_open = np.isfinite(action)
+    return csr_matrix((action[is_open], (start[is_open], stop[is_open])), shape=(node_ids.size, node_ids.size))
 
 
 def _shortest_paths(
-    begins: Array, ends: Array, graph: csr_matrix, toll: Toll, low: Array, cell: float, shape: tuple[int, int]
+    starts: Array, ends: Array, graph: csr_matrix, toll: Toll, low: Array, cell: float, shape: tuple[int, int]
 ) -> Array:
     """Return the shortest paths on the grid, [n, POINTS, 2]; straight lines where none exists."""
-    first, last = (_nodes(places, toll, low, cell, shape) for places in (begins, ends))
-    turned = len(np.unique(last)) < len(np.unique(first))
-    if turned:
-        first, last = last, first
-    first = _merge_sources(first, shape)
-    origins, origin_index = np.unique(first, return_inverse=True)
-    action, before = dijkstra(graph, directed=False, indices=origins, return_predecessors=True)
-    found = []
-    for begin, end, origin, node in zip(begins, ends, origin_index, last, strict=True):
-        passed = []
+    sources, targets = (_nodes(positions, toll, low, cell, shape) for positions in (starts, ends))
+    is_reversed = len(np.unique(targets)) < len(np.unique(sources))
+    if is_reversed:
+        sources, targets = targets, sources
+    sources = _merge_sources(sources, shape)
+    origins, origin_index = np.unique(sources, return_inverse=True)
+    action, predecessors = dijkstra(graph, directed=False, indices=origins, return_predecessors=True)
+    paths = []
+    for start, end, origin, node in zip(starts, ends, origin_index, targets, strict=True):
+        visited = []
         if np.isfinite(action[origin, node]):
             while node >= 0:
-                passed.append(node)
-                node = before[origin, node]
-        places = low + cell * np.stack(np.unravel_index(np.array(passed, int), shape), -1)
-        places = places if turned else places[::-1]
-        found.append(_by_length(np.concatenate([begin[None], places, end[None]])))
-    return np.stack(found)
+                visited.append(node)
+                node = predecessors[origin, node]
+        positions = low + cell * np.stack(np.unravel_index(np.array(visited, int), shape), -1)
+        positions = positions if is_reversed else positions[::-1]
+        paths.append(_by_length(np.concatenate([start[None], positions, end[None]])))
+    return np.stack(paths)
 
 
-def _nodes(places: Array, toll: Toll, low: Array, cell: float, shape: tuple[int, int]) -> NDArray[np.int64]:
+def _nodes(positions: Array, toll: Toll, low: Array, cell: float, shape: tuple[int, int]) -> NDArray[np.int64]:
     """Return the cheapest grid node for each position, among the nine around it."""
-    near = np.rint((places - low) / cell).astype(int)[:, None] + np.array([*itertools.product((-1, 0, 1), repeat=2)])
-    near = near.clip(0, np.array(shape) - 1)
-    nodes = low + cell * near
-    lengths = np.linalg.norm(nodes - places[:, None], axis=-1) + cell / 10
-    worst = np.maximum(toll(nodes), toll((nodes + places[:, None]) / 2))
-    best = near[np.arange(len(near)), (lengths * worst).argmin(1)]
+    neighbours = np.rint((positions - low) / cell).astype(int)[:, None] + np.array(
+        [*itertools.product((-1, 0, 1), repeat=2)]
+    )
+    neighbours = neighbours.clip(0, np.array(shape) - 1)
+    nodes = low + cell * neighbours
+    lengths = np.linalg.norm(nodes - positions[:, None], axis=-1) + cell / 10
+    max_tolls = np.maximum(toll(nodes), toll((nodes + positions[:, None]) / 2))
+    best = neighbours[np.arange(len(neighbours)), (lengths * max_tolls).argmin(1)]
     return np.ravel_multi_index(tuple(best.T), shape)
 
 
 def _merge_sources(nodes: NDArray[np.int64], shape: tuple[int, int]) -> NDArray[np.int64]:
     """Merge nearby nodes until at most `MAX_SOURCES` are left."""
-    block, found = 1, nodes
-    while len(np.unique(found)) > MAX_SOURCES:
+    block, merged = 1, nodes
+    while len(np.unique(merged)) > MAX_SOURCES:
         block *= 2
-        places = np.stack(np.unravel_index(nodes, shape), -1)
-        _, first, group = np.unique(places // block, axis=0, return_index=True, return_inverse=True)
-        found = nodes[first[group.ravel()]]
-    return found
+        positions = np.stack(np.unravel_index(nodes, shape), -1)
+        _, first_index, group = np.unique(positions // block, axis=0, return_index=True, return_inverse=True)
+        merged = nodes[first_index[group.ravel()]]
+    return merged
 
 
-def _by_length(places: Array) -> Array:
+def _by_length(points: Array) -> Array:
     """Resample a path at equal arc lengths, both ends included."""
-    far = np.concatenate([[0], np.linalg.norm(np.diff(places, axis=0), axis=1).cumsum()])
-    at = np.linspace(0, far[-1], POINTS)
-    return np.stack([np.interp(at, far, column) for column in places.T], -1)
+    arc_lengths = np.concatenate([[0], np.linalg.norm(np.diff(points, axis=0), axis=1).cumsum()])
+    targets = np.linspace(0, arc_lengths[-1], POINTS)
+    return np.stack([np.interp(targets, arc_lengths, column) for column in points.T], -1)
 
 
-def _straight_lines(begins: Array, ends: Array) -> Array:
+def _straight_lines(starts: Array, ends: Array) -> Array:
     """Return points at equal arc lengths of straight lines, [n, POINTS, 2]."""
     fractions = np.linspace(0, 1, POINTS)[:, None]
-    return begins[:, None] + fractions * (ends - begins)[:, None]
+    return starts[:, None] + fractions * (ends - starts)[:, None]
 
 
 def _actions(paths: Array, toll: Toll) -> Array:
     """Return the action of each piece of the paths, by the maximum over the piece, [n, points - 1]."""
     steps = np.diff(paths, axis=1)
-    parts = paths[:, :-1, None] + np.linspace(0, 1, SUBCELLS + 1)[:, None] * steps[:, :, None]
+    points = paths[:, :-1, None] + np.linspace(0, 1, SUBCELLS + 1)[:, None] * steps[:, :, None]
     length = np.linalg.norm(steps, axis=-1)
-    return np.where(length > 0, length * toll(parts).max(-1), 0)
+    return np.where(length > 0, length * toll(points).max(-1), 0)
 
 
-def _cheaper_of(paths: Array, others: Array, toll: Toll) -> Array:
+def _cheaper_of(paths: Array, alternatives: Array, toll: Toll) -> Array:
     """Return the cheaper path of each two; if their actions are equal, the second."""
-    first, second = (_actions(each, toll).sum(1) for each in (paths, others))
-    return np.where((first < second)[:, None, None], paths, others)
+    action, other_action = (_actions(group, toll).sum(1) for group in (paths, alternatives))
+    return np.where((action < other_action)[:, None, None], paths, alternatives)
 
 
-def _shortcut(paths: Array, toll: Toll, *, shifted: bool) -> Array:
+def _shortcut(paths: Array, toll: Toll, *, is_shifted: bool) -> Array:
     """Replace pieces of the paths by straight lines where these have less action, long pieces first."""
-    paths, size = paths.copy(), POINTS - 1
-    while size >= 4:
-        begin = size // 2 if shifted else 0
-        for start in range(begin, POINTS - size, size):
-            piece = paths[:, start : start + size + 1]
-            fractions = np.linspace(0, 1, size + 1)[:, None]
+    paths, length = paths.copy(), POINTS - 1
+    while length >= 4:
+        offset = length // 2 if is_shifted else 0
+        for start in range(offset, POINTS - length, length):
+            piece = paths[:, start : start + length + 1]
+            fractions = np.linspace(0, 1, length + 1)[:, None]
             line = piece[:, :1] + fractions * (piece[:, -1:] - piece[:, :1])
-            paths[:, start : start + size + 1] = _cheaper_of(piece, line, toll)
-        size //= 2
+            paths[:, start : start + length + 1] = _cheaper_of(piece, line, toll)
+        length //= 2
     return paths
 
 
@@ -215,10 +219,10 @@ def _smooth_corners(paths: Array) -> Array:
 def _resample_by_time(paths: Array, speed: Toll, knots: int) -> Array:
     """Resample paths at equal times, given the speed at each position, [n, knots, 2]."""
     steps = np.diff(paths, axis=1)
-    spent = np.linalg.norm(steps, axis=-1) / speed(paths[:, :-1] + steps / 2) + 1e-12
-    when = np.concatenate([np.zeros((len(paths), 1)), spent.cumsum(1)], 1)
-    found = np.empty((len(paths), knots, 2))
-    for row, (times, way) in enumerate(zip(when, paths, strict=True)):
-        at = np.linspace(0, times[-1], knots)
-        found[row] = np.stack([np.interp(at, times, column) for column in way.T], -1)
-    return found
+    durations = np.linalg.norm(steps, axis=-1) / speed(paths[:, :-1] + steps / 2) + 1e-12
+    arrival_times = np.concatenate([np.zeros((len(paths), 1)), durations.cumsum(1)], 1)
+    resampled = np.empty((len(paths), knots, 2))
+    for row, (times, path) in enumerate(zip(arrival_times, paths, strict=True)):
+        targets = np.linspace(0, times[-1], knots)
+        resampled[row] = np.stack([np.interp(targets, times, column) for column in path.T], -1)
+    return resampled

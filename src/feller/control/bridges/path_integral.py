@@ -66,22 +66,22 @@ class WeightedTrajectories:
             self.log_weights[rows].double().exp(), rng.uniform((len(rows),), torch.float64, rows.device)
         )
         point = (local_times * steps).long().clamp(0, steps - 1) + backward
-        most = max(1, round(WINDOW * steps))
-        window = (point if backward else steps - point).clamp(max=most)
-        offsets = torch.arange(most + 1, device=rows.device)
+        max_window = max(1, round(WINDOW * steps))
+        window = (point if backward else steps - point).clamp(max=max_window)
+        offsets = torch.arange(max_window + 1, device=rows.device)
         window_index = (point[:, None] - offsets if backward else point[:, None] + offsets).clamp(0, steps)
         x = self.states[rows[:, None], trajectory[:, None], window_index]
-        moments = self.paths.moments_at(rows.repeat_interleave(most), self.times[window_index[:, :-1]].flatten())
+        moments = self.paths.moments_at(rows.repeat_interleave(max_window), self.times[window_index[:, :-1]].flatten())
         drifts = drift(
             moments,
             x[:, :-1].flatten(0, 1),
             self.times[window_index[:, :-1]].flatten(),
             self.paths.noise,
             backward=backward,
-        ).unflatten(0, (-1, most))
-        counted = (offsets[:-1] < window[:, None])[..., None]
-        moved = x[torch.arange(len(x), device=x.device), window] - x[:, 0]
-        noise = (steps * moved - (drifts * counted).sum(1)) / window[:, None]
+        ).unflatten(0, (-1, max_window))
+        in_window = (offsets[:-1] < window[:, None])[..., None]
+        displacement = x[torch.arange(len(x), device=x.device), window] - x[:, 0]
+        noise = (steps * displacement - (drifts * in_window).sum(1)) / window[:, None]
         return self.times[point], x[:, 0], drifts[:, 0] + torch.where(self.is_trusted[rows, None], noise, 0)
 
 
@@ -126,16 +126,16 @@ class PathIntegral:
         log_weights = torch.zeros_like(states[:, :, 0, 0])
         with torch.no_grad():
             for k, (x, log_step) in enumerate(self._simulate(paths, times, rng)):
-                part = 1 / self.steps if 0 < k < self.steps else 0.5 / self.steps  # trapezoid rule
+                dt = 1 / self.steps if 0 < k < self.steps else 0.5 / self.steps  # trapezoid rule
                 costs = self._costs_at(x, cost, paths, times[k], rng.stream("crowd", k))
                 # Sum over steps; the public code takes the mean, which leaves the weights nearly uniform.
-                states[:, :, k], log_weights = x, log_weights + log_step - part / paths.noise**2 * costs
+                states[:, :, k], log_weights = x, log_weights + log_step - dt / paths.noise**2 * costs
                 on_progress(k / self.steps)
         return _normalize_weights(times, states, log_weights, paths, self.min_ess_fraction)
 
     def _simulate(self, paths: GaussianPaths, times: Tensor, rng: Rng) -> Iterator[tuple[Tensor, Tensor | float]]:
         """Yield the states at each time and the log density ratio of the step, Brownian bridge over proposal."""
-        each = Rng(rng.seed, self.trajectories * rng.first_example)
+        pair_rng = Rng(rng.seed, self.trajectories * rng.first_example)
         x_1 = paths.means[:, None, -1]
         x = paths.means[:, None, 0].expand(-1, self.trajectories, -1)
         yield x, 0.0
@@ -143,13 +143,13 @@ class PathIntegral:
             u = drift(paths.grid(times[k : k + 1]), x, times[k : k + 1], paths.noise)
             variance_left = (self.steps - k - 1) / (self.steps - k)  # variance of a bridge step relative to a free step
             variance = paths.noise**2 * variance_left / self.steps
-            noise = variance**0.5 * each.stream("step", k).normal(
+            noise = variance**0.5 * pair_rng.stream("step", k).normal(
                 (x[..., 0].numel(), x.shape[2]), x.dtype, x.device
             ).view_as(x)
-            moved = u / self.steps
-            away = moved - (x_1 - x) / (self.steps - k)  # difference of the two step means
-            x = x + moved + noise
-            yield x, -(away * (away + 2 * noise)).sum(-1) / (2 * variance)
+            displacement = u / self.steps
+            mean_gap = displacement - (x_1 - x) / (self.steps - k)  # difference of the two step means
+            x = x + displacement + noise
+            yield x, -(mean_gap * (mean_gap + 2 * noise)).sum(-1) / (2 * variance)
         yield x_1.expand_as(x), 0.0
 
     def _costs_at(self, x: Tensor, cost: StateCost, paths: GaussianPaths, t: Tensor, rng: RandomStream) -> Tensor:
@@ -157,11 +157,11 @@ class PathIntegral:
         rows = x.flatten(0, 1)[None]
         population = None
         if cost.needs_population:
-            many = self.trajectories
-            apart = max((len(paths.means) - 2) * many + 1, 1)  # shifts that avoid trajectories of the same pair
-            turn = many + int(torch.randint(apart, (), generator=rng.shared_generator()))
-            now = paths.grid(t.clamp(1 / self.steps, 1 - 1 / self.steps)[None])  # the deviation is 0 at the ends
-            population = PopulationDensity(rows.roll(turn, 1), now.mean.movedim(1, 0), now.std.T)
+            m = self.trajectories
+            num_shifts = max((len(paths.means) - 2) * m + 1, 1)  # shifts that avoid trajectories of the same pair
+            shift = m + int(torch.randint(num_shifts, (), generator=rng.shared_generator()))
+            moments = paths.grid(t.clamp(1 / self.steps, 1 - 1 / self.steps)[None])  # the deviation is 0 at the ends
+            population = PopulationDensity(rows.roll(shift, 1), moments.mean.movedim(1, 0), moments.std.T)
         return cost(rows, t.reshape(1, 1), population)[0].reshape(x.shape[:2])
 
 
@@ -169,9 +169,9 @@ def _normalize_weights(
     times: Tensor, states: Tensor, log_weights: Tensor, paths: GaussianPaths, min_ess_fraction: float
 ) -> WeightedTrajectories:
     """Normalise the weights of each pair; use uniform weights where the effective sample size is too small."""
-    number = log_weights.shape[1]
+    num_samples = log_weights.shape[1]
     total = log_weights.logsumexp(1)
     ess = (2 * total - (2 * log_weights).logsumexp(1)).exp().nan_to_num(nan=0.0)  # all costs infinite: ESS 0
-    trusted = ess >= min_ess_fraction * number
-    normalized = torch.where(trusted[:, None], log_weights - total[:, None], -math.log(number))
-    return WeightedTrajectories(times, states, normalized, ess, total - math.log(number), trusted, paths)
+    is_trusted = ess >= min_ess_fraction * num_samples
+    normalized = torch.where(is_trusted[:, None], log_weights - total[:, None], -math.log(num_samples))
+    return WeightedTrajectories(times, states, normalized, ess, total - math.log(num_samples), is_trusted, paths)

@@ -27,6 +27,6 @@ class Population:
         if self.weights is not None:
             u = rng.stream("members").uniform((number,), torch.float64)
             return categorical(self.weights.double().cpu(), u).to(device)
-        order = rng.stream("members").shared_generator()
-        turns = [torch.randperm(n, generator=order) for _ in range(-(-number // n))]
-        return torch.cat(turns)[:number].to(device)
+        generator = rng.stream("members").shared_generator()
+        permutations = [torch.randperm(n, generator=generator) for _ in range(-(-number // n))]
+        return torch.cat(permutations)[:number].to(device)

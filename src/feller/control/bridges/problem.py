@@ -76,42 +76,44 @@ class BridgeProblem:
                 "at least two populations, and one time for each",
                 f"{len(populations)} populations and {'no' if times is None else len(times)} times",
             )
-        populations_read, like = [], None
-        for number, population in enumerate(populations, 1):
-            members, like = _members(population, number, like)
+        populations_read, modality = [], None
+        for position, population in enumerate(populations, 1):
+            members, modality = _members(population, position, modality)
             populations_read.append(Population(members))
-        first = list(populations_read[0].members.shape[1:])
-        for number, population_read in enumerate(populations_read, 1):
-            if list(population_read.members.shape[1:]) != first:
-                other = list(population_read.members.shape[1:])
+        shape = list(populations_read[0].members.shape[1:])
+        for position, population_read in enumerate(populations_read, 1):
+            if list(population_read.members.shape[1:]) != shape:
+                other_shape = list(population_read.members.shape[1:])
                 raise UsageError(
-                    "populations of one shape", f"{first} in the first population and {other} in population {number}"
+                    "populations of one shape",
+                    f"{shape} in the first population and {other_shape} in population {position}",
                 )
-        when = [*range(len(populations_read))] if times is None else times
-        fractions = tuple((time - when[0]) / (when[-1] - when[0]) for time in when)
-        priced = cost if isinstance(cost, StateCost) else Zero() if cost is None else CustomCost(cost)
-        return cls(tuple(itertools.pairwise(populations_read)), noise, priced, fractions)
+        raw_times = [*range(len(populations_read))] if times is None else times
+        fractions = tuple((time - raw_times[0]) / (raw_times[-1] - raw_times[0]) for time in raw_times)
+        state_cost = cost if isinstance(cost, StateCost) else Zero() if cost is None else CustomCost(cost)
+        return cls(tuple(itertools.pairwise(populations_read)), noise, state_cost, fractions)
 
 
-def _members(population: DataSource, number: int, like: Modality | None) -> tuple[Tensor, Modality | None]:
+def _members(population: DataSource, position: int, modality: Modality | None) -> tuple[Tensor, Modality | None]:
     """Read a population; return its members and the modality with which to read the next ones."""
     if isinstance(population, str | os.PathLike | pd.DataFrame):
-        data = read(population, like=like)
-        population, like = data.numpy(), like or data.modality
+        data = read(population, like=modality)
+        population, modality = data.numpy(), modality or data.modality
     try:
         members = torch.as_tensor(population, dtype=torch.get_default_dtype())
     except (TypeError, ValueError, RuntimeError) as error:
         raise UsageError(
-            f"population {number} as a numeric array or tensor [n, *d], a DataFrame, or a data file",
+            f"population {position} as a numeric array or tensor [n, *d], a DataFrame, or a data file",
             f"a {type(population).__name__}",
         ) from error
     if members.ndim < 2 or not len(members):
-        raise UsageError(f"population {number} with shape [n, *d], n at least 1", list(members.shape))
-    bad = (~members.flatten(1).isfinite()).any(1).nonzero()[:, 0].tolist()
-    if bad:
+        raise UsageError(f"population {position} with shape [n, *d], n at least 1", list(members.shape))
+    bad_rows = (~members.flatten(1).isfinite()).any(1).nonzero()[:, 0].tolist()
+    if bad_rows:
         raise InputError(
-            f"{len(bad)} of {len(members)} members contain NaN or infinite values, the first is members[{bad[0]}]",
+            f"{len(bad_rows)} of {len(members)} members contain NaN or infinite values, the first is"
+            f" members[{bad_rows[0]}]",
             remedy="Drop or impute these members",
-            place=f"population {number}",
+            place=f"population {position}",
         )
-    return members, like
+    return members, modality

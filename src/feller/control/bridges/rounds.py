@@ -133,67 +133,73 @@ def iterate_rounds(
     """
     base = state.base_drift = state.base_drift or problem.base_drift
     while True:
-        here, start_time = rng.fold_in("round", state.num_rounds), time.monotonic()
+        round_rng, start_time = rng.fold_in("round", state.num_rounds), time.monotonic()
         backward = state.num_rounds % 2 == 1
         if not state.knots:
-            _init_pairs(problem, config, state, here.fold_in("pairs"))
+            _init_pairs(problem, config, state, round_rng.fold_in("pairs"))
         segments, traces = [], []
-        for segment_index, (place, knots) in enumerate(zip(segments_of(problem.times), state.knots, strict=True)):
-            found, trace = _solve_paths(
+        for segment_index, (interval, knots) in enumerate(zip(segments_of(problem.times), state.knots, strict=True)):
+            segment, trace = _solve_paths(
                 problem,
                 config,
                 base,
-                place,
+                interval,
                 engine.to_device(knots),
-                here.fold_in("control", segment_index),
+                round_rng.fold_in("control", segment_index),
                 lambda fraction, k=segment_index: on_progress(0.3 * (k + fraction) / len(state.knots), "pinned paths"),
                 backward=backward,
             )
-            segments.append(found)
+            segments.append(segment)
             traces.append(trace)
         if base is not None and problem.update_base_drift is not None:
             base = state.base_drift = problem.update_base_drift(base, segments)
         loss = _train_drift(
-            config, base, segments, state, here.fold_in("match"), engine, on_progress, backward=backward
+            config, base, segments, state, round_rng.fold_in("match"), engine, on_progress, backward=backward
         )
-        walks = []
+        trajectories = []
         for segment_index in range(len(segments)):
             on_progress(0.9 + 0.1 * segment_index / len(segments), "new pairs")
-            walks.append(
+            trajectories.append(
                 simulate_segment(
-                    problem, config, base, state, segment_index, here.fold_in("walk", segment_index), backward=backward
+                    problem,
+                    config,
+                    base,
+                    state,
+                    segment_index,
+                    round_rng.fold_in("walk", segment_index),
+                    backward=backward,
                 )
             )
-        state.knots = [one.thin(config.control.mean_knots).states.flatten(2) for one in walks]
+        state.knots = [walk.thin(config.control.mean_knots).states.flatten(2) for walk in trajectories]
         on_progress(1.0, "done")
         state.num_rounds += 1
         state.seconds += time.monotonic() - start_time
-        yield RoundResult(state.num_rounds, backward, tuple(segments), tuple(traces), loss, tuple(walks))
+        yield RoundResult(state.num_rounds, backward, tuple(segments), tuple(traces), loss, tuple(trajectories))
 
 
 def _init_pairs(problem: BridgeProblem, config: BridgeSolverConfig, state: BridgeState, rng: Rng) -> None:
     """Sample the first pairs, each along a straight line or a planned path around obstacles."""
-    k, ends = config.control.mean_knots, []
-    for segment_index, (begin, length) in enumerate(segments_of(problem.times)):
+    k, endpoints = config.control.mean_knots, []
+    for segment_index, (start, duration) in enumerate(segments_of(problem.times)):
         x_0, x_1 = (
-            crowd(config.pairs, rng.fold_in(k, segment_index))
-            for k, crowd in enumerate(problem.populations[segment_index])
+            sampler(config.pairs, rng.fold_in(k, segment_index))
+            for k, sampler in enumerate(problem.populations[segment_index])
         )
-        ends += [x_0, x_1]
+        endpoints += [x_0, x_1]
         a, b = x_0.flatten(1), x_1.flatten(1)
         a = config.coupling(a, b, {}, rng.stream("pairing", segment_index))
-        around = plan_path(a, b, RescaledCost(problem.cost, begin, length), k) if a.shape[1] == 2 else None
+        planned = plan_path(a, b, RescaledCost(problem.cost, start, duration), k) if a.shape[1] == 2 else None
         fractions = torch.linspace(0, 1, k, dtype=a.dtype, device=a.device)[:, None]
-        state.knots.append(a[:, None] + fractions * (b - a)[:, None] if around is None else around)
+        state.knots.append(a[:, None] + fractions * (b - a)[:, None] if planned is None else planned)
     for drift in (state.network.forward_drift, state.network.backward_drift):
-        drift.fit_scale(torch.cat(ends))
+        drift.fit_scale(torch.cat(endpoints))
 
 
 def _solve_paths(
     problem: BridgeProblem,
     config: BridgeSolverConfig,
     base_drift: BaseDrift | None,
-    place: tuple[float, float],
+    interval: tuple[float, float],
     knots: Tensor,
     rng: Rng,
     on_progress: Callable[[float], None],
@@ -201,15 +207,17 @@ def _solve_paths(
     backward: bool,
 ) -> tuple[Segment, ControlTrace]:
     """Optimise the pinned paths of a segment, starting from the given knots."""
-    begin, length = place
-    noise, cost = problem.noise * length**0.5, RescaledCost(problem.cost, begin, length)
+    start, duration = interval
+    noise, cost = problem.noise * duration**0.5, RescaledCost(problem.cost, start, duration)
     paths = GaussianPaths.from_knots(knots, noise, config.control.scale_knots)
-    own = None if base_drift is None else lambda x, t: length * base_drift(x, begin + length * t)
-    paths, trace = config.control.solve(paths, cost, rng, base_drift=own, backward=backward, on_progress=on_progress)
+    local_drift = None if base_drift is None else lambda x, t: duration * base_drift(x, start + duration * t)
+    paths, trace = config.control.solve(
+        paths, cost, rng, base_drift=local_drift, backward=backward, on_progress=on_progress
+    )
     weighted = (
         None if config.resampling is None else config.resampling.sample_weighted(paths, cost, rng.fold_in("weigh"))
     )
-    return Segment(begin, length, paths, weighted), trace
+    return Segment(start, duration, paths, weighted), trace
 
 
 def _train_drift(
@@ -228,23 +236,25 @@ def _train_drift(
     network = state.drift(backward=backward)
     shape = tuple(network.centre.shape)
     objective = config.matching.objective(segments, shape, base_drift, backward=backward)
-    some = torch.arange(min(LINEAR_FIT_PAIRS, config.pairs), device=network.centre.device)
-    sees = ExplicitMatchingObjective(segments, shape, backward=backward)
-    linear_data = [sees.sample_at(t, some, rng.stream("linear", k)) for k, t in enumerate(network.knot_times.tolist())]
+    pair_index = torch.arange(min(LINEAR_FIT_PAIRS, config.pairs), device=network.centre.device)
+    sampler = ExplicitMatchingObjective(segments, shape, backward=backward)
+    linear_data = [
+        sampler.sample_at(t, pair_index, rng.stream("linear", k)) for k, t in enumerate(network.knot_times.tolist())
+    ]
     network.fit_linear(torch.stack([x for x, _ in linear_data]), torch.stack([target for _, target in linear_data]))
 
     def feed(step: int, rows: slice) -> dict[str, Tensor]:
-        first, last, _ = rows.indices(config.train.batch_size)
-        some = Rng(rng.seed, first, config.train.batch_size).stream("pairs", step)
-        return {"x_1": some.randint(config.pairs, (last - first,))}
+        start, stop, _ = rows.indices(config.train.batch_size)
+        stream = Rng(rng.seed, start, config.train.batch_size).stream("pairs", step)
+        return {"x_1": stream.randint(config.pairs, (stop - start,))}
 
     training = replace(config.train, steps=None, minutes=None)
     losses: list[float] = []
-    steadily = train(train_state, objective, feed, training, rng=rng, engine=engine)
-    for done, report in enumerate(itertools.islice(steadily, steps), 1):
-        if done % 50 == 0 or done == steps:
+    reports = train(train_state, objective, feed, training, rng=rng, engine=engine)
+    for count, report in enumerate(itertools.islice(reports, steps), 1):
+        if count % 50 == 0 or count == steps:
             losses.append(check_finite(report))
-            on_progress(0.3 + 0.6 * done / steps, f"loss {losses[-1]:.4g}")
+            on_progress(0.3 + 0.6 * count / steps, f"loss {losses[-1]:.4g}")
     return sum(losses[-5:]) / len(losses[-5:])
 
 
@@ -266,17 +276,19 @@ def simulate_segment(
         InputError: If more than 1 % of the trajectories diverge.
     """
     drift, population = ema_drift(state, backward=backward), problem.populations[segment_index][backward]
-    times, between = time_grid(problem.times[segment_index : segment_index + 2], config.control.mean_knots, config.nfe)
-    ends = [one(config.pairs, rng.fold_in("box")).flatten(1) for one in problem.populations[segment_index]]
-    every = 1 if ends[0].shape[1] <= MAX_DIM_LOGGED else between
+    times, steps_per_knot = time_grid(
+        problem.times[segment_index : segment_index + 2], config.control.mean_knots, config.nfe
+    )
+    endpoints = [sampler(config.pairs, rng.fold_in("box")).flatten(1) for sampler in problem.populations[segment_index]]
+    log_every = 1 if endpoints[0].shape[1] <= MAX_DIM_LOGGED else steps_per_knot
     return simulate_drift(
         lambda x, t: drift(x, t, {}),
-        lambda fresh: population(config.pairs, fresh).to(drift.centre.device),
+        lambda start_rng: population(config.pairs, start_rng).to(drift.centre.device),
         problem.noise,
         times,
-        every,
+        log_every,
         rng,
-        box=Bounds.around(torch.cat(ends), problem.noise),
+        box=Bounds.around(torch.cat(endpoints), problem.noise),
         base_drift=base_drift,
         backward=backward,
     )

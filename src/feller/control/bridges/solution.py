@@ -51,17 +51,17 @@ class BridgeSolution:
             The trajectories.
         """
         drift = best_drift(self.state, backward=backward)
-        times, between = time_grid(self.problem.times, self.config.control.mean_knots, self.config.nfe)
-        rng, base = Rng(seed).fold_in("push"), self.state.base_drift or self.problem.base_drift
+        times, steps_per_knot = time_grid(self.problem.times, self.config.control.mean_knots, self.config.nfe)
+        rng, base_drift = Rng(seed).fold_in("push"), self.state.base_drift or self.problem.base_drift
         x_0 = torch.as_tensor(x_0, dtype=drift.centre.dtype, device=drift.centre.device)
         return simulate_drift(
             lambda x, t: drift(x, t, {}),
-            lambda fresh: x_0,
+            lambda _: x_0,
             self.problem.noise,
             times,
-            every or between,
+            every or steps_per_knot,
             rng,
-            base_drift=base,
+            base_drift=base_drift,
             backward=backward,
             on_progress=on_progress,
         )
@@ -91,15 +91,15 @@ def solve_bridge(
         InputError: If trajectories diverge, or a loss or the cost is not finite.
     """
     config = config or BridgeSolverConfig()
-    here, number = get_engine(), config.rounds or BridgeSolverConfig().rounds or 1
+    engine, rounds = get_engine(), config.rounds or BridgeSolverConfig().rounds or 1
     shape = tuple(problem.populations[0][0](1, Rng(seed)).shape[1:])
     network = ForwardBackwardDrift(config.architecture).build(shape, {}, Rng(seed))
-    progress = init_state(network.to(here.device), config)
+    state = init_state(network.to(engine.device), config)
 
     def report_progress(fraction: float, text: str) -> None:
-        on_progress((progress.num_rounds + fraction) / number, text)
+        on_progress((state.num_rounds + fraction) / rounds, text)
 
-    found = itertools.islice(
-        iterate_rounds(problem, config, progress, Rng(seed), here, on_progress=report_progress), number
+    results = itertools.islice(
+        iterate_rounds(problem, config, state, Rng(seed), engine, on_progress=report_progress), rounds
     )
-    return BridgeSolution(problem, config, progress, tuple(found))
+    return BridgeSolution(problem, config, state, tuple(results))

@@ -53,8 +53,8 @@ class Bounds:
     def around(states: Float[Tensor, " n d"], noise: float, room: float = 1.0) -> "Bounds":
         """Return the bounding box of flattened states, with a margin of `room` * (largest extent) + 6 * `noise`."""
         low, high = states.amin(0), states.amax(0)
-        beyond = room * (high - low).max() + 6 * noise
-        return Bounds(low - beyond, high + beyond)
+        margin = room * (high - low).max() + 6 * noise
+        return Bounds(low - margin, high + margin)
 
     def contains(self, x: Float[Tensor, " n *d"]) -> Bool[Tensor, " n"]:
         """Return True for each state that is finite and inside the box."""
@@ -108,22 +108,22 @@ def simulate_drift(
         return trajectories
     total, lost = len(trajectories.states), 0
     states, control = trajectories.states, trajectories.control
-    for again in range(MAX_RETRIES + 1):
+    for attempt in range(MAX_RETRIES + 1):
         is_outside = ~torch.stack([box.contains(states[:, k]) for k in range(states.shape[1])]).all(0)
-        number = int(is_outside.sum())
-        lost += number
+        num_outside = int(is_outside.sum())
+        lost += num_outside
         _check_lost(lost, total)
-        if not number:
+        if not num_outside:
             return Trajectories(trajectories.times, states, control, lost)
-        if again == MAX_RETRIES:
+        if attempt == MAX_RETRIES:
             break
-        retry_rng = rng.fold_in("again", again)
+        retry_rng = rng.fold_in("again", attempt)
         start = sample_start(retry_rng.fold_in("begin"))[is_outside]
-        more = _simulated(
+        retried = _simulated(
             drift, start, noise, times, log_every, retry_rng, base_drift, lambda fraction: None, backward=backward
         )
         states, control = states.clone(), control.clone()
-        states[is_outside], control[is_outside] = more.states, more.control
+        states[is_outside], control[is_outside] = retried.states, retried.control
     raise InputError(_divergence_message(lost, total))
 
 
@@ -154,20 +154,20 @@ def _simulated(
 ) -> Trajectories:
     """Simulate the drift; store states and controls."""
     logged_times = [*times[::log_every]]
-    process = BrownianBridge(noise).process(lambda y, r, given: drift(y, 1 - r if backward else r), {})
+    process = BrownianBridge(noise).process(lambda y, r, cond: drift(y, 1 - r if backward else r), {})
 
     def control(y: Tensor, t: Tensor) -> Tensor:
         if base_drift is None:
             return drift(y, t)
-        own = base_drift(y.flatten(1), t).reshape(y.shape)
-        return drift(y, t) + own if backward else drift(y, t) - own
+        base = base_drift(y.flatten(1), t).reshape(y.shape)
+        return drift(y, t) + base if backward else drift(y, t) - base
 
     states = [x]
     with torch.no_grad():
         steps = [1 - t for t in reversed(times)] if backward else times
-        for number, state in enumerate(trajectory(process, x, steps, Euler(), rng), 1):
-            on_progress(number / (len(steps) - 1))
-            if number % log_every == 0:
+        for i, state in enumerate(trajectory(process, x, steps, Euler(), rng), 1):
+            on_progress(i / (len(steps) - 1))
+            if i % log_every == 0:
                 states.append(state)
         states = states[::-1] if backward else states
         controls = [
@@ -185,11 +185,11 @@ def time_grid(times: Sequence[float], knots: int, nfe: int) -> tuple[list[float]
         knots: Number of equally spaced knots per segment.
         nfe: Minimum number of steps from time 0 to 1.
     """
-    longest = max(b - a for a, b in itertools.pairwise(times))
-    between = max(1, math.ceil(nfe * longest / (knots - 1)))
-    steps = between * (knots - 1)
-    made = [a + (b - a) * k / steps for a, b in itertools.pairwise(times) for k in range(steps)]
-    return [*made, times[-1]], between
+    max_duration = max(b - a for a, b in itertools.pairwise(times))
+    steps_per_knot = max(1, math.ceil(nfe * max_duration / (knots - 1)))
+    steps = steps_per_knot * (knots - 1)
+    step_times = [a + (b - a) * k / steps for a, b in itertools.pairwise(times) for k in range(steps)]
+    return [*step_times, times[-1]], steps_per_knot
 
 
 def segments_of(times: Sequence[float]) -> list[tuple[float, float]]:

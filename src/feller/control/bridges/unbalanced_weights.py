@@ -33,8 +33,8 @@ def unbalanced_weights(
     """
     check_number("tau", tau, gt=0, remedy="1 is usual")
     a, b = x_0.flatten(1).double(), x_1.flatten(1).double()
-    middle = a.mean(0)
-    squares = (a - middle).square().sum(1)[:, None] + (b - middle).square().sum(1) - 2 * (a - middle) @ (b - middle).T
-    plan = sinkhorn(median_normalized(squares.clamp(min=0)), EPSILON, tau=tau).exp()
-    rows, columns = plan.sum(1), plan.sum(0)
-    return Population(x_0, rows / rows.sum()), Population(x_1, columns / columns.sum())
+    mean = a.mean(0)
+    distances_sq = (a - mean).square().sum(1)[:, None] + (b - mean).square().sum(1) - 2 * (a - mean) @ (b - mean).T
+    plan = sinkhorn(median_normalized(distances_sq.clamp(min=0)), EPSILON, tau=tau).exp()
+    weights_0, weights_1 = plan.sum(1), plan.sum(0)
+    return Population(x_0, weights_0 / weights_0.sum()), Population(x_1, weights_1 / weights_1.sum())

@@ -54,26 +54,26 @@ def landing_steps(base: Process, chain: MemorylessChain, gradient: State, tuned:
         tuned: Flow that was rolled out.
     """
     adjoint = tree_map(torch.neg, gradient)
-    for number in reversed(range(len(chain.states))):
-        linear = chain.linear(number)
-        mean_end = linear.mean(chain.states[number], chain.velocities[number])
-        later = chain.states[number + 1] if number + 1 < len(chain.states) else mean_end  # the last step has no noise
-        noise = tree_map(lambda y, mean, step=linear: (y - mean) / math.sqrt(step.variance), later, mean_end)
+    for i in reversed(range(len(chain.states))):
+        linear = chain.linear(i)
+        mean_end = linear.mean(chain.states[i], chain.velocities[i])
+        next_state = chain.states[i + 1] if i + 1 < len(chain.states) else mean_end  # the last step has no noise
+        noise = tree_map(lambda y, mean, step=linear: (y - mean) / math.sqrt(step.variance), next_state, mean_end)
         with torch.enable_grad():
-            x = tree_map(lambda leaf: leaf.detach().requires_grad_(), chain.states[number])
-            time = expand_time(x, chain.times[number])
-            before = velocity(base, x, time)
-            followed = select_counted(chain.cond, time, velocity(tuned, x, time), before)
-            step = ChainStep(number, linear, tree_map(Tensor.detach, before), adjoint)
-            size = math.sqrt(step.weight)
-            control_cost = step.weight / 2 * squared_distance(followed, before)
-            outputs, slopes = [control_cost], [torch.ones_like(control_cost)]
-            for v, b, z, a in zip(*map(leaves, (followed, before, noise, adjoint)), strict=True):
-                outputs += [linear.on_velocity * v, size * (v - b)]
-                slopes += [a, z]
-            pulled = tree_unflatten(x, torch.autograd.grad(outputs, list(leaves(x)), slopes))
+            x = tree_map(lambda leaf: leaf.detach().requires_grad_(), chain.states[i])
+            time = expand_time(x, chain.times[i])
+            base_velocity = velocity(base, x, time)
+            tuned_velocity = select_counted(chain.cond, time, velocity(tuned, x, time), base_velocity)
+            step = ChainStep(i, linear, tree_map(Tensor.detach, base_velocity), adjoint)
+            root_weight = math.sqrt(step.weight)
+            control_cost = step.weight / 2 * squared_distance(tuned_velocity, base_velocity)
+            outputs, grad_outputs = [control_cost], [torch.ones_like(control_cost)]
+            for v, b, z, a in zip(*map(leaves, (tuned_velocity, base_velocity, noise, adjoint)), strict=True):
+                outputs += [linear.on_velocity * v, root_weight * (v - b)]
+                grad_outputs += [a, z]
+            vjps = tree_unflatten(x, torch.autograd.grad(outputs, list(leaves(x)), grad_outputs))
         yield step
-        adjoint = tree_map(lambda pull, a, linear=linear: torch.add(pull, a, alpha=linear.on_state), pulled, adjoint)
+        adjoint = tree_map(lambda vjp, a, linear=linear: torch.add(vjp, a, alpha=linear.on_state), vjps, adjoint)
 
 
 class Weighting(abc.ABC):
@@ -179,8 +179,8 @@ class AdjointMatching(MemorylessFineTuning):
     def compare(self, process: Process, example: Example) -> Float[Tensor, " b"]:
         """Return half the weighted squared difference of velocities, summed over all entries."""
         x_t, t = example["x_t"], example["t"]
-        found = select_counted(example["given"], t, velocity(process, x_t, t), example["target"])
-        losses = example["weight"] / 2 * squared_distance(found, example["target"])
+        predicted = select_counted(example["given"], t, velocity(process, x_t, t), example["target"])
+        losses = example["weight"] / 2 * squared_distance(predicted, example["target"])
         return losses if self.ceiling is None else losses.clamp(max=self.ceiling)
 
 
@@ -196,14 +196,14 @@ class AdjointMatchingObjective(FineTuningObjective):
         """
         config, x_0, cond = self.config, batch["x_0"], batch.get("given", {})
         times, solver = linear_grid(config.steps), config.solver
-        tuned, base = (self.flow(one, cond) for one in (network, self.reference))
+        tuned, base = (self.flow(model, cond) for model in (network, self.reference))
         with torch.no_grad():
             chain = roll_out(tuned, x_0, times, solver, rng, cond)
         reward, gradient = reward_gradient(self.reward, chain.end, cond)
-        slope = tree_map(lambda leaf: config.reward_scale * leaf, gradient)
+        scaled_gradient = tree_map(lambda leaf: config.reward_scale * leaf, gradient)
         selected_steps = _sample_steps(config.steps, config.step_fraction, rng)
         cost, examples = torch.zeros_like(reward), []
-        for step in config.adjoint.steps(base, chain, slope, tuned):
+        for step in config.adjoint.steps(base, chain, scaled_gradient, tuned):
             t = expand_time(chain.end, times[step.number])
             cost = cost + step.cost(select_counted(cond, t, chain.velocities[step.number], step.base))
             if step.number in selected_steps:
@@ -214,13 +214,13 @@ class AdjointMatchingObjective(FineTuningObjective):
 
     def _example(self, step: ChainStep, chain: MemorylessChain, t: float, cond: Cond) -> Example:
         x_t = chain.states[step.number]
-        n, some = num_examples(x_t), next(leaves(x_t))
+        n, leaf = num_examples(x_t), next(leaves(x_t))
         return {
             "x_t": x_t,
-            "t": torch.full((n,), t, dtype=some.dtype, device=some.device),
+            "t": torch.full((n,), t, dtype=leaf.dtype, device=leaf.device),
             "given": cond,
             "target": step.target(),
-            "weight": torch.full((n,), self.config.weighting.weight(step), dtype=some.dtype, device=some.device),
+            "weight": torch.full((n,), self.config.weighting.weight(step), dtype=leaf.dtype, device=leaf.device),
         }
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
@@ -230,6 +230,6 @@ class AdjointMatchingObjective(FineTuningObjective):
 def _sample_steps(steps: int, step_fraction: float, rng: Rng) -> set[int]:
     """Select the last quarter of the steps and random others, the same for the whole batch."""
     count = max(1, round(step_fraction * steps))
-    last = min(count, steps // 4)
-    others = torch.randperm(steps - last, generator=rng.stream("steps").shared_generator())[: count - last]
-    return {*range(steps - last, steps), *others.tolist()}
+    num_last = min(count, steps // 4)
+    selected = torch.randperm(steps - num_last, generator=rng.stream("steps").shared_generator())[: count - num_last]
+    return {*range(steps - num_last, steps), *selected.tolist()}

@@ -50,11 +50,11 @@ class DiscreteAdjointObjective(FineTuningObjective):
     def sample(self, batch: Batch, rng: Rng, network: Network) -> Example:
         """Sample the noise of each step, and roll out once without gradients to compute reward and control cost."""
         x_0, cond = batch["x_0"], batch.get("given", {})
-        each = []
-        for number in range(self.config.steps):
-            stream = rng.stream("simulate", number)
-            each.append(tree_map(lambda leaf, d=stream: d.normal(leaf.shape, leaf.dtype, leaf.device), x_0))
-        noise = tree_map(lambda *steps: torch.stack(steps, 1), *each)
+        step_noise = []
+        for i in range(self.config.steps):
+            stream = rng.stream("simulate", i)
+            step_noise.append(tree_map(lambda leaf, d=stream: d.normal(leaf.shape, leaf.dtype, leaf.device), x_0))
+        noise = tree_map(lambda *steps: torch.stack(steps, 1), *step_noise)
         with torch.no_grad():
             end, cost = self._rollout(network, x_0, noise, cond)
         reward, _ = reward_gradient(self.reward, end, cond)
@@ -70,13 +70,13 @@ class DiscreteAdjointObjective(FineTuningObjective):
         """Return the end of a roll-out, and half the squared control along it."""
         tuned, base = self.flow(network, cond), self.flow(self.reference, cond)
         x, costs = x_0, []
-        for number, (t, s) in enumerate(itertools.pairwise(linear_grid(self.config.steps))):
+        for i, (t, s) in enumerate(itertools.pairwise(linear_grid(self.config.steps))):
             step, time = MemorylessEuler().linear_step(t, s), expand_time(x, t)
-            followed, before = velocity(tuned, x, time), velocity(base, x, time)
-            apart = squared_distance(select_counted(cond, time, followed, before), before)
-            costs.append(control_weight(step) / 2 * apart)
-            size = math.sqrt(step.variance)
+            tuned_velocity, base_velocity = velocity(tuned, x, time), velocity(base, x, time)
+            distance_sq = squared_distance(select_counted(cond, time, tuned_velocity, base_velocity), base_velocity)
+            costs.append(control_weight(step) / 2 * distance_sq)
+            std = math.sqrt(step.variance)
             x = tree_map(
-                lambda mean, z, k=number, a=size: torch.add(mean, z[:, k], alpha=a), step.mean(x, followed), noise
+                lambda mean, z, k=i, a=std: torch.add(mean, z[:, k], alpha=a), step.mean(x, tuned_velocity), noise
             )
         return x, torch.stack(costs).sum(0)

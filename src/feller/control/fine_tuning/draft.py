@@ -98,20 +98,20 @@ class ReFLObjective(FineTuningObjective):
     def sample(self, batch: Batch, rng: Rng, network: Network) -> Example:
         """Sample to the end to compute the reward, and select one intermediate state per example."""
         x_0, cond, steps = batch["x_0"], batch.get("given", {}), self.config.steps
-        n, some = num_examples(x_0), next(leaves(x_0))
+        n, leaf = num_examples(x_0), next(leaves(x_0))
         with torch.no_grad():
             states = _sample_states(self, network, x_0, cond)
         reward, _ = reward_gradient(self.reward, states[-1], cond)
-        step_index, x_t = rng.stream("step").randint(steps, (n,), some.device), x_0
-        for number, state in enumerate(states[:-1]):
-            chosen = step_index == number
-            x_t = tree_map(lambda now, old, c=chosen: torch.where(append_dims(c, now), now, old), state, x_t)
+        step_index, x_t = rng.stream("step").randint(steps, (n,), leaf.device), x_0
+        for i, state in enumerate(states[:-1]):
+            is_chosen = step_index == i
+            x_t = tree_map(lambda new, old, c=is_chosen: torch.where(append_dims(c, new), new, old), state, x_t)
         return {"x_t": x_t, "t": step_index.to(reward.dtype) / steps, "given": cond, "reward": reward}
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
         x_t, t, cond = example["x_t"], example["t"], example["given"]
-        now = self.flow(network, cond)(x_t, t)
-        end = follow_velocity(self.config.space, x_t, (1.0, tree_map(lambda part: part * (1 - t), now)))
+        characteristics = self.flow(network, cond)(x_t, t)
+        end = follow_velocity(self.config.space, x_t, (1.0, tree_map(lambda leaf: leaf * (1 - t), characteristics)))
         return -self.config.reward_scale * self.reward(end, cond)
 
 

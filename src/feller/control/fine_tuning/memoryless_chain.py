@@ -44,9 +44,9 @@ def roll_out(
     velocities: list[State] = []
 
     def recording_process(x: State, t: State) -> State:
-        now = process(x, t)
-        velocities.append(tree_map(lambda part: part.velocity, now))
-        return now
+        characteristics = process(x, t)
+        velocities.append(tree_map(lambda leaf: leaf.velocity, characteristics))
+        return characteristics
 
     states = [x_0, *trajectory(recording_process, x_0, times[:-1], solver, rng)]
     # The last step uses the tuned velocity, not the base velocity of appendix G.1 of arXiv 2409.08861.
@@ -66,10 +66,10 @@ def control_cost(base: Process, chain: MemorylessChain) -> Float[Tensor, " b"]:
         chain: Roll-outs of the tuned flow with memoryless noise.
     """
     costs = []
-    for number, (x, followed) in enumerate(zip(chain.states, chain.velocities, strict=True)):
-        t = expand_time(x, chain.times[number])
-        step = ChainStep(number, chain.linear(number), velocity(base, x, t), followed)
-        costs.append(step.cost(select_counted(chain.cond, t, followed, step.base)))
+    for i, (x, tuned_velocity) in enumerate(zip(chain.states, chain.velocities, strict=True)):
+        t = expand_time(x, chain.times[i])
+        step = ChainStep(i, chain.linear(i), velocity(base, x, t), tuned_velocity)
+        costs.append(step.cost(select_counted(chain.cond, t, tuned_velocity, step.base)))
     return torch.stack(costs).sum(0)
 
 
@@ -86,8 +86,8 @@ class ChainStep:
 
     def target(self) -> State:
         """Return the velocity of the optimal control given the adjoint."""
-        pull = self.linear.variance / self.linear.on_velocity
-        return tree_map(lambda v, a: torch.sub(v, a, alpha=pull), self.base, self.adjoint)
+        coefficient = self.linear.variance / self.linear.on_velocity
+        return tree_map(lambda v, a: torch.sub(v, a, alpha=coefficient), self.base, self.adjoint)
 
     @property
     def weight(self) -> float:
@@ -106,8 +106,8 @@ def control_weight(linear: LinearStep) -> float:
 
 def squared_distance(a: State, b: State) -> Float[Tensor, " b"]:
     """Return the squared distance of states, summed over all entries, [b]."""
-    each = tree_map(lambda x, y: (x - y).square().flatten(1).sum(1), a, b)
-    return torch.stack(list(leaves(each))).sum(0)
+    per_leaf = tree_map(lambda x, y: (x - y).square().flatten(1).sum(1), a, b)
+    return torch.stack(list(leaves(per_leaf))).sum(0)
 
 
 def adjoint_steps(
@@ -125,21 +125,21 @@ def adjoint_steps(
         tuned: Flow that was rolled out, for the full adjoint; None for the lean adjoint, which uses the base only.
     """
     adjoint = tree_map(torch.neg, gradient)  # a(1) = -grad r; Algorithm 2 of the paper prints the wrong sign
-    for number in reversed(range(len(chain.states))):
-        linear = chain.linear(number)
+    for i in reversed(range(len(chain.states))):
+        linear = chain.linear(i)
         with torch.enable_grad():
-            x = tree_map(lambda leaf: leaf.detach().requires_grad_(), chain.states[number])
-            time = expand_time(x, chain.times[number])
+            x = tree_map(lambda leaf: leaf.detach().requires_grad_(), chain.states[i])
+            time = expand_time(x, chain.times[i])
             base_velocity = velocity(base, x, time)
-            step = ChainStep(number, linear, tree_map(Tensor.detach, base_velocity), adjoint)
-            followed = base_velocity
+            step = ChainStep(i, linear, tree_map(Tensor.detach, base_velocity), adjoint)
+            path_velocity = base_velocity
             if tuned is not None:
-                followed = select_counted(chain.cond, time, velocity(tuned, x, time), base_velocity)
-            outputs = [linear.on_velocity * part for part in leaves(followed)]
-            slopes = list(leaves(adjoint))
+                path_velocity = select_counted(chain.cond, time, velocity(tuned, x, time), base_velocity)
+            outputs = [linear.on_velocity * v for v in leaves(path_velocity)]
+            grad_outputs = list(leaves(adjoint))
             if tuned is not None:
-                cost = step.weight / 2 * squared_distance(followed, base_velocity)
-                outputs, slopes = [*outputs, cost], [*slopes, torch.ones_like(cost)]
-            pulled = tree_unflatten(x, torch.autograd.grad(outputs, list(leaves(x)), slopes))
+                cost = step.weight / 2 * squared_distance(path_velocity, base_velocity)
+                outputs, grad_outputs = [*outputs, cost], [*grad_outputs, torch.ones_like(cost)]
+            vjps = tree_unflatten(x, torch.autograd.grad(outputs, list(leaves(x)), grad_outputs))
         yield step
-        adjoint = tree_map(lambda pull, a, linear=linear: torch.add(pull, a, alpha=linear.on_state), pulled, adjoint)
+        adjoint = tree_map(lambda vjp, a, linear=linear: torch.add(vjp, a, alpha=linear.on_state), vjps, adjoint)

@@ -75,17 +75,18 @@ class PolicyGradientObjective(FineTuningObjective):
                 [solver.linear_step(t, s) for t, s in itertools.pairwise(times)],
             )
             examples = [
-                self._step(linear, *ends, expand_time(x_0, t), base, cond)
-                for linear, ends, t in zip(steps, itertools.pairwise(states), times[:-1], strict=True)
+                self._step(linear, *pair, expand_time(x_0, t), base, cond)
+                for linear, pair, t in zip(steps, itertools.pairwise(states), times[:-1], strict=True)
             ]
             costs = torch.stack(
                 [_control_cost(step, velocity) for step, velocity in zip(examples, velocities, strict=True)], 1
             )
             reward = evaluate_reward(self.reward, states[-1], cond)
-        to_go = costs.flip(1).cumsum(1).flip(1) - costs  # the cost of the step itself does not depend on its outcome
-        gain = self.config.reward_scale * reward[:, None] - to_go
-        others = (gain.sum(0) - gain) / (len(gain) - 1)
-        advantage, cost = gain - others, costs.sum(1)
+        # The cost of the step itself does not depend on its outcome.
+        cost_to_go = costs.flip(1).cumsum(1).flip(1) - costs
+        returns = self.config.reward_scale * reward[:, None] - cost_to_go
+        baseline = (returns.sum(0) - returns) / (len(returns) - 1)
+        advantage, cost = returns - baseline, costs.sum(1)
         examples = [
             {**step, "advantage": advantage[:, k], "reward": reward, "cost": cost} for k, step in enumerate(examples)
         ]
@@ -94,36 +95,36 @@ class PolicyGradientObjective(FineTuningObjective):
     def _step(
         self, linear: LinearStep, x_t: State, x_s: State, t: Float[Tensor, " b"], base: Process, cond: Cond
     ) -> Example:
-        reached = tree_map(lambda x, y: (y - linear.on_state * x) / linear.on_velocity, x_t, x_s)
-        before = velocity(base, x_t, t)
+        implied_velocity = tree_map(lambda x, y: (y - linear.on_state * x) / linear.on_velocity, x_t, x_s)
+        base_velocity = velocity(base, x_t, t)
         return {
             "x_t": x_t,
             "t": t,
             "given": cond,
-            "base": before,
-            "reached": select_counted(cond, t, reached, before),
+            "base": base_velocity,
+            "reached": select_counted(cond, t, implied_velocity, base_velocity),
             "weight": torch.full_like(t, control_weight(linear)),
         }
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
         """Return, for each step, control cost - advantage * log probability, up to a constant, in nats."""
         x_t, t, cond, base = (example[name] for name in ("x_t", "t", "given", "base"))
-        now = select_counted(cond, t, velocity(self.flow(network, cond), x_t, t), base)
-        return _control_cost(example, now) + example["advantage"] * example["weight"] / 2 * squared_distance(
-            now, example["reached"]
+        predicted = select_counted(cond, t, velocity(self.flow(network, cond), x_t, t), base)
+        return _control_cost(example, predicted) + example["advantage"] * example["weight"] / 2 * squared_distance(
+            predicted, example["reached"]
         )
 
 
-def _control_cost(step: Example, now: State) -> Float[Tensor, " b"]:
-    now = select_counted(step["given"], step["t"], now, step["base"])
-    return step["weight"] / 2 * squared_distance(now, step["base"])
+def _control_cost(step: Example, predicted: State) -> Float[Tensor, " b"]:
+    predicted = select_counted(step["given"], step["t"], predicted, step["base"])
+    return step["weight"] / 2 * squared_distance(predicted, step["base"])
 
 
 def _recording_process(process: Process, velocities: list[State]) -> Process:
 
-    def recorded(x: State, t: State) -> State:
-        now = process(x, t)
-        velocities.append(tree_map(lambda part: part.velocity, now))
-        return now
+    def recording_process(x: State, t: State) -> State:
+        characteristics = process(x, t)
+        velocities.append(tree_map(lambda leaf: leaf.velocity, characteristics))
+        return characteristics
 
-    return recorded
+    return recording_process

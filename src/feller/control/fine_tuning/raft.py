@@ -67,20 +67,20 @@ class RAFTObjective(FineTuningObjective):
         """
         config, cond = self.config, batch.get("given", {})
         with torch.no_grad():
-            steps = Euler() if config.path.is_discrete else config.solver
-            process, solver = self.flow(network, cond), with_space(steps, config.space)
+            base_solver = Euler() if config.path.is_discrete else config.solver
+            process, solver = self.flow(network, cond), with_space(base_solver, config.space)
             x_1 = simulate(process, batch["x_0"], linear_grid(config.steps), solver, rng.fold_in("samples"))
             reward = evaluate_reward(self.reward, x_1, cond)
         n = len(reward)
-        best = reward.argsort(descending=True, stable=True)[: max(1, round(config.top_fraction * n))]
-        again = best[torch.arange(n, device=best.device) % len(best)]
-        selected = tree_map(lambda leaf: leaf[again], {"x_1": x_1, "given": cond})
+        top = reward.argsort(descending=True, stable=True)[: max(1, round(config.top_fraction * n))]
+        repeated = top[torch.arange(n, device=top.device) % len(top)]
+        selected = tree_map(lambda leaf: leaf[repeated], {"x_1": x_1, "given": cond})
         return {**self.regression.draw(selected, rng.fold_in("matching"), network), "reward": reward}
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
         """Return the loss of the guided network on the selected samples, which were also sampled with guidance."""
-        absent = tuple(name for name in example["given"] if name in self.null)
-        guided = cfg(network, self.config.guidance, droppable=absent, nulls=self.null)
+        droppable = tuple(name for name in example["given"] if name in self.null)
+        guided = cfg(network, self.config.guidance, droppable=droppable, nulls=self.null)
         return self.regression.loss(guided, example)
 
 

@@ -43,8 +43,8 @@ class FineTuning(ObjectiveConfig):
     requires: ClassVar[tuple[str, ...]] = ("reference", "reward")
 
     def __post_init__(self) -> None:
-        advice = "Negate the reward" if self.reward_scale < 0 else None
-        check_number("strength", self.reward_scale, ge=0, lt=math.inf, remedy=advice)
+        remedy = "Negate the reward" if self.reward_scale < 0 else None
+        check_number("strength", self.reward_scale, ge=0, lt=math.inf, remedy=remedy)
         if not math.isfinite(self.guidance):
             raise UsageError("a finite guidance scale", f"{self.guidance:g}")
 
@@ -57,9 +57,9 @@ class FineTuning(ObjectiveConfig):
             null: Null values of droppable conditions, for guidance; by default those of the network.
         """
         null = null_values(network) if null is None else null
-        absent = tuple(name for name in cond if name in null)
-        path, guided = self.path, cfg(network, self.guidance, droppable=absent, nulls=null)
-        if any(part.affine_schedule not in (None, Linear()) for part in iter_leaf_paths(path)):
+        droppable = tuple(name for name in cond if name in null)
+        path, guided = self.path, cfg(network, self.guidance, droppable=droppable, nulls=null)
+        if any(leaf_path.affine_schedule not in (None, Linear()) for leaf_path in iter_leaf_paths(path)):
             path, guided = reschedule(path, guided, Linear())
         return path.process(guided, cond)
 
@@ -111,32 +111,34 @@ class FineTuningObjective(Objective):
 
 def select_counted(cond: Cond, t: State, x: State, other: State) -> State:
     """Return `x` where the loss mask is True, else `other`, so that only entries in the mask add to the loss."""
-    marks = loss_mask(cond, broadcast_time(t, x))
-    if marks is None:
+    mask = loss_mask(cond, broadcast_time(t, x))
+    if mask is None:
         return x
-    return tree_map(lambda mark, a, b: torch.where(append_dims(mark, a), a, b), broadcast_time(marks, x), x, other)
+    return tree_map(
+        lambda leaf_mask, a, b: torch.where(append_dims(leaf_mask, a), a, b), broadcast_time(mask, x), x, other
+    )
 
 
 def check_memoryless(path: Path) -> None:
     """Raise a UsageError if a path has no memoryless noise."""
-    for part in iter_leaf_paths(path):
-        if part.affine_schedule is None or not part.is_flow:
+    for leaf_path in iter_leaf_paths(path):
+        if leaf_path.affine_schedule is None or not leaf_path.is_flow:
             raise UsageError(
                 "this method needs memoryless noise, which only continuous flows have (points, images), but the path is"
-                f" {type(part).__name__}"
+                f" {type(leaf_path).__name__}"
             )
 
 
 def check_flow(path: Path) -> None:
     """Raise a UsageError if a path has noise or jumps."""
-    for part in iter_leaf_paths(path):
-        if not part.is_flow:
+    for leaf_path in iter_leaf_paths(path):
+        if not leaf_path.is_flow:
             raise UsageError(
                 "gradients through samples need a flow (points, images, coordinates), but the path"
-                f" {type(part).__name__} has jumps or noise"
+                f" {type(leaf_path).__name__} has jumps or noise"
             )
 
 
 def velocity(process: Process, x: State, t: State) -> State:
     """Return the velocity of a flow at state `x` and time `t`."""
-    return tree_map(lambda part: part.velocity, process(x, t))
+    return tree_map(lambda leaf: leaf.velocity, process(x, t))

@@ -63,8 +63,8 @@ class NormConstraint(SourcePrior):
     """
 
     def project(self, x_0: Float[Tensor, "b d"], start: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
-        size, start_norm = (x.norm(dim=1, keepdim=True) for x in (x_0, start))
-        return torch.where(start_norm > 0, x_0 * (start_norm / size.clamp(min=1e-12)), x_0)
+        norm, start_norm = (x.norm(dim=1, keepdim=True) for x in (x_0, start))
+        return torch.where(start_norm > 0, x_0 * (start_norm / norm.clamp(min=1e-12)), x_0)
 
     def cost(self, x_0: Float[Tensor, "b d"], count: Int64[Tensor, " b"]) -> Float[Tensor, " b"]:
         return x_0.new_zeros(len(x_0))
@@ -91,8 +91,8 @@ class ChiPrior(SourcePrior):
 
     def cost(self, x_0: Float[Tensor, "b d"], count: Int64[Tensor, " b"]) -> Float[Tensor, " b"]:
         """Return |x_0|^2 / 2 - (d - 1) log |x_0| per example, where d is `count`."""
-        square = x_0.square().sum(1)  # gradient (1 - (d - 1) / |x|^2) x; some implementations invert its sign
-        return self.weight / 2 * (square - (count - 1).clamp(min=0) * square.clamp(min=1e-30).log())
+        norm_sq = x_0.square().sum(1)  # gradient (1 - (d - 1) / |x|^2) x; some implementations invert its sign
+        return self.weight / 2 * (norm_sq - (count - 1).clamp(min=0) * norm_sq.clamp(min=1e-30).log())
 
 
 @dataclass(frozen=True)
@@ -146,23 +146,23 @@ def optimize_source(
             needs one.
     """
     search = _Search(flow, endpoint_loss, x_0, space, prior, minimizer.needs_gradients, mask)
-    rows, before, now = torch.arange(num_examples(x_0), device=search.start.device), None, None
+    rows, initial_losses, state = torch.arange(num_examples(x_0), device=search.start.device), None, None
     for step, iterate in enumerate(minimizer.run(search.value, search.start)):
-        now = iterate
+        state = iterate
         with torch.no_grad():
-            losses = now.value - search.cost(search.sources(now.x, rows), rows)
-        if before is None:
-            before = losses
-            search.check(before, now.gradient)
-        now.active.logical_and_(losses > target_loss)
-        on_progress(max(1 - now.active.double().mean().item(), step / minimizer.steps))
-    if before is None or now is None:
+            losses = state.value - search.cost(search.sources(state.x, rows), rows)
+        if initial_losses is None:
+            initial_losses = losses
+            search.check(initial_losses, state.gradient)
+        state.active.logical_and_(losses > target_loss)
+        on_progress(max(1 - state.active.double().mean().item(), step / minimizer.steps))
+    if initial_losses is None or state is None:
         raise InputError("at least one source", "none")
     with torch.no_grad():
-        source = search.sources(now.x, rows)
+        source = search.sources(state.x, rows)
         end = flow(source, rows)
         loss = endpoint_loss(end, rows)
-    return OptimizedSource(source, end, loss, before, now.nfe)
+    return OptimizedSource(source, end, loss, initial_losses, state.nfe)
 
 
 def solve_flow(process: Callable[[Tensor], Process], times: Sequence[float], solver: Solver, rng: Rng) -> Flow:
@@ -199,29 +199,29 @@ class _Search:
         self.gradients = gradients
         self.moving_leaves = _manifold_leaves(x_0, space)
         spaces = list(leaves(_spaces(self.moving_leaves, space)))
-        self.is_euclidean = [isinstance(one, Euclidean) for one in spaces]
+        self.is_euclidean = [isinstance(manifold, Euclidean) for manifold in spaces]
         self.shapes = [leaf.shape[1:] for leaf in leaves(self.moving_leaves)]
         self.sizes = [math.prod(shape) for shape in self.shapes]
         start_leaves = zip(leaves(self.moving_leaves), spaces, strict=True)
         self.start = _flatten(
-            leaf if isinstance(one, Euclidean) else torch.zeros_like(leaf) for leaf, one in start_leaves
+            leaf if isinstance(manifold, Euclidean) else torch.zeros_like(leaf) for leaf, manifold in start_leaves
         )
         self.mask = torch.cat([leaf.flatten(1) for leaf in leaves(_expand_mask(self.moving_leaves, mask))], 1)
         self.differentiable = True
 
     def sources(self, w: Tensor, rows: Tensor) -> State:
         """Return the sources of flat vectors; on manifolds these are tangent vectors at the start."""
-        start, real = self.start[rows], self.mask[rows]
-        w = torch.where(real, w, start)
-        pieces = zip(*(part.split(self.sizes, 1) for part in (w, start, real)), self.is_euclidean, strict=True)
+        start, mask = self.start[rows], self.mask[rows]
+        w = torch.where(mask, w, start)
+        pieces = zip(*(tensor.split(self.sizes, 1) for tensor in (w, start, mask)), self.is_euclidean, strict=True)
         w = torch.cat([self._project(*piece) for piece in pieces], 1)
         flat = zip((w - start).split(self.sizes, 1), self.shapes, strict=True)
         tangents = tree_unflatten(self.moving_leaves, (piece.reshape(len(w), *shape) for piece, shape in flat))
         return _exp_map(self.space, tree_map(lambda leaf: leaf[rows], self.x_0), tangents)
 
-    def _project(self, x: Tensor, start: Tensor, mark: Tensor, straight: bool) -> Tensor:
+    def _project(self, x: Tensor, start: Tensor, mask: Tensor, is_euclidean: bool) -> Tensor:
         """Apply the prior's projection to one leaf, if it is Euclidean."""
-        return torch.where(mark, self.prior.project(x * mark, start * mark), start) if straight else x
+        return torch.where(mask, self.prior.project(x * mask, start * mask), start) if is_euclidean else x
 
     def value(self, w: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return losses including the prior, and their gradients."""
@@ -240,23 +240,23 @@ class _Search:
     def cost(self, x_0: State, rows: Tensor) -> Tensor:
         """Return the penalty of the prior."""
         flat = _flatten(leaves(_manifold_leaves(x_0, self.space)))
-        pieces = zip(*(part.split(self.sizes, 1) for part in (flat, self.mask[rows])), strict=True)
-        return torch.stack([self.prior.cost(x * mark, mark.sum(1)) for x, mark in pieces]).sum(0)
+        pieces = zip(*(tensor.split(self.sizes, 1) for tensor in (flat, self.mask[rows])), strict=True)
+        return torch.stack([self.prior.cost(x * mask, mask.sum(1)) for x, mask in pieces]).sum(0)
 
     def check(self, losses: Tensor, gradient: Tensor) -> None:
         """Check that initial losses and gradients are finite; InputError otherwise."""
-        wrong = ~torch.isfinite(losses)
-        if wrong.any():
+        invalid = ~torch.isfinite(losses)
+        if invalid.any():
             raise InputError(
-                f"the loss is not finite for {int(wrong.sum())} of {len(losses)} initial sources, first for source"
-                f" {int(wrong.nonzero()[0, 0]) + 1}",
+                f"the loss is not finite for {int(invalid.sum())} of {len(losses)} initial sources, first for source"
+                f" {int(invalid.nonzero()[0, 0]) + 1}",
                 remedy="Bound the loss, or use another start",
             )
-        steep = ~torch.isfinite(gradient).all(1)
-        if steep.any():
+        invalid_grad = ~torch.isfinite(gradient).all(1)
+        if invalid_grad.any():
             raise InputError(
-                f"the gradient of the loss is not finite for {int(steep.sum())} of {len(losses)} initial sources, first"
-                f" for source {int(steep.nonzero()[0, 0]) + 1}",
+                f"the gradient of the loss is not finite for {int(invalid_grad.sum())} of {len(losses)} initial"
+                f" sources, first for source {int(invalid_grad.nonzero()[0, 0]) + 1}",
                 remedy="Add a small constant under square roots, whose gradient at 0 is infinite",
             )
         if self.gradients and not self.differentiable:

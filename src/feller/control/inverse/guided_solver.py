@@ -74,9 +74,9 @@ class PiGDM(MeasurementGuidance):
         measurement = state.measurement
         operator, values = require_linear(measurement.operator), measurement.to_data_units(state.x_1)
         variance = measurement.scale**2 * state.sigma**2 / (state.sigma**2 + state.alpha**2)  # r^2 in data units
-        rest = (measurement.y[state.rows] - operator(values)).detach()
-        end = operator.pseudo_inverse(rest, values.detach(), measurement.noise**2 / variance) / variance
-        return self.scale * state.eta * state.vjp(values, end)
+        residual = (measurement.y[state.rows] - operator(values)).detach()
+        weights = operator.pseudo_inverse(residual, values.detach(), measurement.noise**2 / variance) / variance
+        return self.scale * state.eta * state.vjp(values, weights)
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def guide_process(
         rows: Indices of the examples.
     """
 
-    def steered(x: Tensor, t: Tensor) -> Characteristics:
+    def guided(x: Tensor, t: Tensor) -> Characteristics:
         scales = shared_alpha_sigma(path.schedule, t)
         with torch.enable_grad():
             x_t = x.detach().requires_grad_()
@@ -115,10 +115,10 @@ def guide_process(
             expected = convert(velocity, VelocityPrediction(), DataPrediction(), x_t, scales)
             alpha, sigma = (float(torch.as_tensor(n).flatten()[0]) for n in scales[:2])
             eta = float(scales.score_coefficient.flatten()[0]) if alpha > 0 else 0.0
-            force = guidance.velocity_correction(GuidedState(measurement, x_t, expected, rows, alpha, sigma, eta))
-        return Characteristics(velocity.detach() + force.detach())
+            correction = guidance.velocity_correction(GuidedState(measurement, x_t, expected, rows, alpha, sigma, eta))
+        return Characteristics(velocity.detach() + correction.detach())
 
-    return steered
+    return guided
 
 
 def initial_states(

@@ -49,21 +49,21 @@ class DFlow(InverseSolver):
     def solve(self, problem: InverseProblem) -> InverseSolution:
         prior_model, observation = problem.prior_model, problem.measurement
         solver, unknown = with_space(self.solver, prior_model.space), observation.operator.unknown
-        follow = solve_flow(prior_model.process, linear_grid(self.steps), solver, problem.rng)
+        solve_source = solve_flow(prior_model.process, linear_grid(self.steps), solver, problem.rng)
 
         def flow(x_0: State, rows: Tensor) -> State:
-            ends = follow(prior_model.path.initial_state(x_0["source"]), rows)
+            ends = solve_source(prior_model.path.initial_state(x_0["source"]), rows)
             return {**x_0, "source": ends}
 
         def loss(end: State, rows: Tensor) -> Tensor:
             return observation.loss(end["source"], rows, end.get("unknown"))
 
-        initial, calls = self._initial_source(problem, solver)
+        initial, initial_nfe = self._initial_source(problem, solver)
         start, space = {"source": initial}, {"source": prior_model.space}
         if unknown is not None:
-            nothing = initial.new_zeros(len(initial), *unknown.shape)
-            start, space = {**start, "unknown": nothing}, {**space, "unknown": unknown}
-        found = optimize_source(
+            zeros = initial.new_zeros(len(initial), *unknown.shape)
+            start, space = {**start, "unknown": zeros}, {**space, "unknown": unknown}
+        optimized = optimize_source(
             flow,
             loss,
             start,
@@ -73,13 +73,13 @@ class DFlow(InverseSolver):
             target_loss=observation.noise_floor,
             on_progress=problem.on_progress,
         )
-        end, one = found.end, self.steps * solver.nfe_per_step
+        end, nfe_per_solve = optimized.end, self.steps * solver.nfe_per_step
         return InverseSolution(
             end["source"],
             observation.residual_mse(end["source"], end.get("unknown")),
-            found.nfe * one + calls,
+            optimized.nfe * nfe_per_solve + initial_nfe,
             end.get("unknown"),
-            found.source["source"],
+            optimized.source["source"],
         )
 
     def _initial_source(self, problem: InverseProblem, solver: Solver) -> tuple[Tensor, int]:
@@ -89,8 +89,8 @@ class DFlow(InverseSolver):
             return x_0, 0
         process, times = prior_model.process(problem.rows), linear_grid(self.steps, 1.0, 0.0)
         with torch.no_grad():
-            back = simulate(process, observation.pinv(x_0), times, solver, problem.rng)
-        y_0 = back / float(alpha_sigma_at(prior_model.path.schedule, 0.0).sigma)
+            source = simulate(process, observation.pinv(x_0), times, solver, problem.rng)
+        y_0 = source / float(alpha_sigma_at(prior_model.path.schedule, 0.0).sigma)
         return self.blend**0.5 * y_0 + (1 - self.blend) ** 0.5 * x_0, self.steps * solver.nfe_per_step
 
 

@@ -88,9 +88,9 @@ class Measurement:
 def require_linear(operator: Operator) -> LinearOperator:
     """Return the operator if it is linear; UsageError otherwise."""
     if not isinstance(operator, LinearOperator):
-        kind = type(operator).__name__
+        name = type(operator).__name__
         raise UsageError(
-            f"this method needs a linear operator, but {kind} is not linear", remedy="Use `dps` or `source`"
+            f"this method needs a linear operator, but {name} is not linear", remedy="Use `dps` or `source`"
         )
     return operator
 
@@ -172,8 +172,8 @@ class InverseSolver(abc.ABC):
 def check_no_unknown(operator: Operator, method: str) -> None:
     """Raise a UsageError if an operator has unknown parameters."""
     if operator.unknown is not None:
-        kind = type(operator).__name__
-        raise UsageError(f"{kind} has unknown parameters, which {method} cannot estimate", remedy="Use `source`")
+        name = type(operator).__name__
+        raise UsageError(f"{name} has unknown parameters, which {method} cannot estimate", remedy="Use `source`")
 
 
 def wiener_estimate(
@@ -191,7 +191,7 @@ def wiener_estimate(
     offset = measurement.predict(torch.zeros(1, *shape, dtype=mean.dtype)).flatten(1)
     columns = measurement.predict(torch.eye(d, dtype=mean.dtype).reshape(d, *shape)).flatten(1) - offset
     forward_matrix = columns.T  # [m, d]
-    rest = measurement.y.flatten(1).to(mean) - offset - mean @ columns
-    inner = forward_matrix @ covariance @ columns + measurement.noise**2 * torch.eye(len(forward_matrix)).to(mean)
-    found = mean + rest @ torch.linalg.pinv(inner, hermitian=True) @ forward_matrix @ covariance
-    return found.reshape(-1, *shape)
+    residuals = measurement.y.flatten(1).to(mean) - offset - mean @ columns
+    cov_y = forward_matrix @ covariance @ columns + measurement.noise**2 * torch.eye(len(forward_matrix)).to(mean)
+    estimates = mean + residuals @ torch.linalg.pinv(cov_y, hermitian=True) @ forward_matrix @ covariance
+    return estimates.reshape(-1, *shape)

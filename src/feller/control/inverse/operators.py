@@ -65,27 +65,28 @@ class LinearOperator(Operator):
             ridge: Noise variance over value variance, at least 0.
         """
         y = self.zero_unmeasured(y).to(like)
-        size, tolerance = _square(y).sqrt(), torch.finfo(like.dtype).eps ** 0.8
-        rest = y / _pad(torch.where(size > 0, size, 1.0), y)
-        x, pull = torch.zeros_like(like), self.adjoint(rest, like)
-        direction, slope, largest = pull, _square(pull), torch.zeros_like(size)
-        going = slope > 0
+        norms, tolerance = _square(y).sqrt(), torch.finfo(like.dtype).eps ** 0.8
+        residual = y / _pad(torch.where(norms > 0, norms, 1.0), y)
+        x, gradient = torch.zeros_like(like), self.adjoint(residual, like)
+        direction, gradient_sq, max_gain = gradient, _square(gradient), torch.zeros_like(norms)
+        is_active = gradient_sq > 0
         for _ in range(MAX_CG_STEPS):
-            if not going.any():
+            if not is_active.any():
                 break
             forward_direction = self(direction)
-            bent, length = _square(forward_direction), _square(direction)
-            largest = torch.maximum(largest, torch.where(going, bent / length.clamp(min=EPS), 0.0))
-            step = torch.where(going, slope / (bent + ridge * length).clamp(min=EPS), 0.0)
-            x, rest = x + _pad(step, direction) * direction, rest - _pad(step, forward_direction) * forward_direction
-            pull = self.adjoint(rest, like) - ridge * x
-            before, slope, residual_sq = slope, _square(pull), _square(rest)
-            done = (slope <= tolerance**2 * (largest + ridge) * residual_sq) | (
+            forward_sq, direction_sq = _square(forward_direction), _square(direction)
+            max_gain = torch.maximum(max_gain, torch.where(is_active, forward_sq / direction_sq.clamp(min=EPS), 0.0))
+            step = torch.where(is_active, gradient_sq / (forward_sq + ridge * direction_sq).clamp(min=EPS), 0.0)
+            x = x + _pad(step, direction) * direction
+            residual = residual - _pad(step, forward_direction) * forward_direction
+            gradient = self.adjoint(residual, like) - ridge * x
+            previous_sq, gradient_sq, residual_sq = gradient_sq, _square(gradient), _square(residual)
+            has_converged = (gradient_sq <= tolerance**2 * (max_gain + ridge) * residual_sq) | (
                 (residual_sq <= tolerance**2) & (ridge == 0)
             )
-            going = going & ~done
-            direction = pull + _pad(slope / before.clamp(min=EPS), direction) * direction
-        return x * _pad(size, x)
+            is_active = is_active & ~has_converged
+            direction = gradient + _pad(gradient_sq / previous_sq.clamp(min=EPS), direction) * direction
+        return x * _pad(norms, x)
 
 
 MAX_CG_STEPS = 200
@@ -100,8 +101,8 @@ def _square(y: Tensor) -> Tensor:
     return y.square().flatten(1).sum(1)
 
 
-def _pad(number: Tensor, y: Tensor) -> Tensor:
-    return number.reshape(-1, *(1,) * (y.ndim - 1))
+def _pad(factors: Tensor, y: Tensor) -> Tensor:
+    return factors.reshape(-1, *(1,) * (y.ndim - 1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,9 +200,9 @@ def _mirrored_convolution(
     kernel: Float[Tensor, "b k"], offsets: Int[Tensor, " k"], size: int
 ) -> Float[Tensor, "b size size"]:
     """Return the convolution along one axis as a matrix; the border is mirrored: ... 1 0 | 0 1 2 ..."""
-    where = (torch.arange(size, device=kernel.device)[:, None] + offsets).remainder(2 * size)
-    where = torch.where(where < size, where, 2 * size - 1 - where)
-    return torch.einsum("bk,ikj->bij", kernel, F.one_hot(where, size).to(kernel.dtype))
+    index = (torch.arange(size, device=kernel.device)[:, None] + offsets).remainder(2 * size)
+    index = torch.where(index < size, index, 2 * size - 1 - index)
+    return torch.einsum("bk,ikj->bij", kernel, F.one_hot(index, size).to(kernel.dtype))
 
 
 @dataclass(frozen=True)
@@ -256,8 +257,8 @@ class PhaseRetrieval(Operator):
 
     def __call__(self, values: Float[Tensor, "b c h w"], unknown: Tensor | None = None) -> Tensor:
         """Return magnitudes, [b, c, h, w]."""
-        found = torch.fft.fft2(values, norm="ortho")
-        return (found.real.square() + found.imag.square() + self.smooth).sqrt()
+        spectrum = torch.fft.fft2(values, norm="ortho")
+        return (spectrum.real.square() + spectrum.imag.square() + self.smooth).sqrt()
 
 
 @dataclass(frozen=True)
@@ -267,11 +268,11 @@ class CustomOperator(Operator):
     function: Callable[[Tensor], Tensor]
 
     def __call__(self, values: Tensor, unknown: Tensor | None = None) -> Tensor:
-        found = self.function(values)
-        if not isinstance(found, Tensor) or found.ndim == 0 or len(found) != len(values):
-            got = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
-            raise InputError(f"measurements [{len(values)}, ...] from the operator", got)
-        return found
+        measurements = self.function(values)
+        if not isinstance(measurements, Tensor) or measurements.ndim == 0 or len(measurements) != len(values):
+            shape = list(measurements.shape) if isinstance(measurements, Tensor) else type(measurements).__name__
+            raise InputError(f"measurements [{len(values)}, ...] from the operator", shape)
+        return measurements
 
 
 @dataclass(frozen=True)
@@ -304,15 +305,15 @@ def check_adjoint(operator: LinearOperator, shape: tuple[int, ...]) -> None:
     stream = Rng(0).stream("adjoint")
     x, other = (stream.normal((2, *shape), torch.float64) for _ in range(2))
     y = stream.normal(tuple(operator(x).shape), torch.float64)
-    sum_, parts = operator(x + 2 * other), operator(x) + 2 * operator(other)
-    size = parts.abs().max().clamp(min=1e-30)
-    if (sum_ - parts).abs().max() > 1e-6 * size:
+    joint, separate = operator(x + 2 * other), operator(x) + 2 * operator(other)
+    magnitude = separate.abs().max().clamp(min=1e-30)
+    if (joint - separate).abs().max() > 1e-6 * magnitude:
         raise InputError(
-            f"the operator is not linear: A(x + 2 y) differs from A x + 2 A y by {(sum_ - parts).abs().max():.3g}"
+            f"the operator is not linear: A(x + 2 y) differs from A x + 2 A y by {(joint - separate).abs().max():.3g}"
         )
-    forward_product, right = (operator(x) * y).sum(), (x * operator.adjoint(y, x)).sum()
-    if (forward_product - right).abs() > 1e-6 * (forward_product.abs() + right.abs() + 1e-30):
+    forward_product, adjoint_product = (operator(x) * y).sum(), (x * operator.adjoint(y, x)).sum()
+    if (forward_product - adjoint_product).abs() > 1e-6 * (forward_product.abs() + adjoint_product.abs() + 1e-30):
         raise InputError(
             f"the adjoint does not match the operator: <A x, y> is {forward_product.item():.6g} but <x, A^T y> is"
-            f" {right.item():.6g}"
+            f" {adjoint_product.item():.6g}"
         )

@@ -44,12 +44,12 @@ class REDDiff(InverseSolver):
         x, moments = observation.pinv(x_0), AdamMoments(x_0, (0.9, 0.99))
         for step in range(self.steps):
             noise = problem.rng.stream("noise", step).normal(x.shape, x.dtype, x.device)
-            away = self._prior_gradient(prior_model, x, noise, rows, (step + 0.5) / self.steps)
+            prior_gradient = self._prior_gradient(prior_model, x, noise, rows, (step + 0.5) / self.steps)
             with torch.enable_grad():
-                here = x.detach().requires_grad_()
-                fit = observation.residual(here, rows).square().sum() / (2 * observation.scale**2)
-                (slope,) = torch.autograd.grad(fit, here)
-            x = x - self.lr * moments.step(slope + self.weight * away, rows)
+                point = x.detach().requires_grad_()
+                data_loss = observation.residual(point, rows).square().sum() / (2 * observation.scale**2)
+                (data_gradient,) = torch.autograd.grad(data_loss, point)
+            x = x - self.lr * moments.step(data_gradient + self.weight * prior_gradient, rows)
             problem.on_progress((step + 1) / self.steps)
         return InverseSolution(x, observation.residual_mse(x), torch.full_like(rows, self.steps))
 

@@ -51,14 +51,14 @@ class Evolution(Minimizer):
             shape = (len(x), self.population, x.shape[1])
             z = self.rng.stream("proposals", step).normal(shape, x.dtype, x.device)[rows]
             s = step_sizes[rows, None, None]
-            proposed = (1 - s.square()).sqrt() * best.x[rows, None] + s * z
-            value, _ = function(proposed.flatten(0, 1), rows.repeat_interleave(self.population))
+            proposals = (1 - s.square()).sqrt() * best.x[rows, None] + s * z
+            value, _ = function(proposals.flatten(0, 1), rows.repeat_interleave(self.population))
             value = torch.where(torch.isfinite(value), value, torch.inf).view(-1, self.population)
             best.nfe[rows] += self.population
             best_value, best_index = value.min(1)
-            success = (value <= best.value[rows, None]).to(value.dtype).mean(1)
-            step_sizes[rows] = (step_sizes[rows] * (success - 0.2).exp()).clamp(MIN_STEP, MAX_STEP)
-            better = torch.isfinite(best_value) & (best_value <= best.value[rows])
-            best.value[rows[better]] = best_value[better]
-            best.x[rows[better]] = proposed[better, best_index[better]]
+            success_rate = (value <= best.value[rows, None]).to(value.dtype).mean(1)
+            step_sizes[rows] = (step_sizes[rows] * (success_rate - 0.2).exp()).clamp(MIN_STEP, MAX_STEP)
+            is_better = torch.isfinite(best_value) & (best_value <= best.value[rows])
+            best.value[rows[is_better]] = best_value[is_better]
+            best.x[rows[is_better]] = proposals[is_better, best_index[is_better]]
             yield best

@@ -32,67 +32,69 @@ class LBFGS(Minimizer):
             raise UsageError("at least 1 step, 1 memory pair and 1 line-search evaluation", self)
 
     def run(self, function: BatchFunction, x: Float[Tensor, "b d"]) -> Iterator[MinimizerState]:
-        now = initial_state(function, x)
-        steepest = now.gradient.abs().amax(1)
-        now.active.logical_and_(steepest > 0)
-        yield now
-        memory, fresh = _Memory(self.history, len(x)), torch.ones_like(now.active)
+        state = initial_state(function, x)
+        max_gradient = state.gradient.abs().amax(1)
+        state.active.logical_and_(max_gradient > 0)
+        yield state
+        memory, is_reset = _Memory(self.history, len(x)), torch.ones_like(state.active)
         for _ in range(self.steps):
-            rows = now.active.nonzero()[:, 0]
+            rows = state.active.nonzero()[:, 0]
             if not len(rows):
                 return
-            gradient = now.gradient[rows]
+            gradient = state.gradient[rows]
             direction = -memory.inverse_hessian_product(gradient, rows)
-            uphill = (direction * gradient).sum(1) >= 0
-            memory.forget(rows[uphill])
-            fresh[rows[uphill]] = True
-            direction = torch.where(uphill[:, None], -gradient, direction)
-            first = torch.where(fresh[rows], (1 / gradient.abs().sum(1)).clamp(max=1.0), 1.0)
-            found = self._search(function, now, rows, direction, first)
-            moved = found.value < now.value[rows]
-            memory.add(rows, found.x - now.x[rows], found.gradient - gradient, moved)
-            stuck = ~moved
-            now.active[rows[stuck & fresh[rows]]] = False
-            memory.forget(rows[stuck])
-            fresh[rows] = stuck
-            for stored, new in ((now.x, found.x), (now.gradient, found.gradient), (now.value, found.value)):
-                stored[rows[moved]] = new[moved]
-            arrived = now.gradient[rows].abs().amax(1) <= self.tolerance * steepest[rows]
-            now.active[rows[arrived]] = False
-            yield now
+            is_uphill = (direction * gradient).sum(1) >= 0
+            memory.forget(rows[is_uphill])
+            is_reset[rows[is_uphill]] = True
+            direction = torch.where(is_uphill[:, None], -gradient, direction)
+            initial_step = torch.where(is_reset[rows], (1 / gradient.abs().sum(1)).clamp(max=1.0), 1.0)
+            best = self._search(function, state, rows, direction, initial_step)
+            has_moved = best.value < state.value[rows]
+            memory.add(rows, best.x - state.x[rows], best.gradient - gradient, has_moved)
+            is_stuck = ~has_moved
+            state.active[rows[is_stuck & is_reset[rows]]] = False
+            memory.forget(rows[is_stuck])
+            is_reset[rows] = is_stuck
+            for stored, new in ((state.x, best.x), (state.gradient, best.gradient), (state.value, best.value)):
+                stored[rows[has_moved]] = new[has_moved]
+            has_converged = state.gradient[rows].abs().amax(1) <= self.tolerance * max_gradient[rows]
+            state.active[rows[has_converged]] = False
+            yield state
 
     def _search(
-        self, function: BatchFunction, now: MinimizerState, rows: Tensor, direction: Tensor, first: Tensor
+        self, function: BatchFunction, state: MinimizerState, rows: Tensor, direction: Tensor, initial_step: Tensor
     ) -> MinimizerState:
-        """Return the best points found along the directions; updates the counters of `now`."""
-        x, value, gradient = now.x[rows], now.value[rows], now.gradient[rows]
-        slope = (direction * gradient).sum(1)
-        low, high = torch.zeros_like(first), torch.full_like(first, torch.inf)
-        length, searching = first.clone(), torch.ones_like(first, dtype=torch.bool)
+        """Return the best points found along the directions; updates the counters of `state`."""
+        x, value, gradient = state.x[rows], state.value[rows], state.gradient[rows]
+        derivative = (direction * gradient).sum(1)
+        low, high = torch.zeros_like(initial_step), torch.full_like(initial_step, torch.inf)
+        step_size, is_searching = initial_step.clone(), torch.ones_like(initial_step, dtype=torch.bool)
         best_x, best_value, best_gradient = x.clone(), value.clone(), gradient.clone()
         for _ in range(self.max_line_search):
-            some = searching.nonzero()[:, 0]
-            if not len(some):
+            index = is_searching.nonzero()[:, 0]
+            if not len(index):
                 break
-            here = x[some] + length[some, None] * direction[some]
-            there, steep = function(here, rows[some])
-            now.nfe[rows[some]] += 1
-            finite = torch.isfinite(there) & torch.isfinite(steep).all(1)
-            better = finite & (there < best_value[some])
-            for stored, new in ((best_x, here), (best_gradient, steep), (best_value, there)):
-                stored[some[better]] = new[better]
-            far = ~finite | (there > value[some] + 1e-4 * length[some] * slope[some])
-            near = ~far & ((steep * direction[some]).sum(1) < 0.9 * slope[some])
-            searching[some[~far & ~near]] = False
-            high[some[far]], low[some[near]] = length[some[far]], length[some[near]]
+            x_new = x[index] + step_size[index, None] * direction[index]
+            value_new, gradient_new = function(x_new, rows[index])
+            state.nfe[rows[index]] += 1
+            is_finite = torch.isfinite(value_new) & torch.isfinite(gradient_new).all(1)
+            is_better = is_finite & (value_new < best_value[index])
+            for stored, new in ((best_x, x_new), (best_gradient, gradient_new), (best_value, value_new)):
+                stored[index[is_better]] = new[is_better]
+            too_long = ~is_finite | (value_new > value[index] + 1e-4 * step_size[index] * derivative[index])
+            too_short = ~too_long & ((gradient_new * direction[index]).sum(1) < 0.9 * derivative[index])
+            is_searching[index[~too_long & ~too_short]] = False
+            high[index[too_long]], low[index[too_short]] = step_size[index[too_long]], step_size[index[too_short]]
             # After a step that is too long: minimum of a parabola, kept well inside the bracket.
-            rise = there - value[some] - slope[some] * length[some]
-            parabola = -slope[some] * length[some].square() / (2 * rise.clamp(min=1e-300))
-            middle = (low[some] + high[some]) / 2
-            inside = finite & far & (low[some] == 0)
-            shorter = torch.where(inside, parabola.clamp(0.1 * length[some], 0.5 * length[some]), middle)
-            length[some] = torch.where(torch.isinf(high[some]), 2 * length[some], shorter)
-        return MinimizerState(best_x, best_value, best_gradient, now.nfe[rows], searching)
+            excess = value_new - value[index] - derivative[index] * step_size[index]
+            parabola = -derivative[index] * step_size[index].square() / (2 * excess.clamp(min=1e-300))
+            midpoint = (low[index] + high[index]) / 2
+            use_parabola = is_finite & too_long & (low[index] == 0)
+            reduced = torch.where(
+                use_parabola, parabola.clamp(0.1 * step_size[index], 0.5 * step_size[index]), midpoint
+            )
+            step_size[index] = torch.where(torch.isinf(high[index]), 2 * step_size[index], reduced)
+        return MinimizerState(best_x, best_value, best_gradient, state.nfe[rows], is_searching)
 
 
 class _Memory:
@@ -104,12 +106,14 @@ class _Memory:
 
     def add(self, rows: Tensor, step: Tensor, change: Tensor, moved: Tensor) -> None:
         """Add the last pair (step, gradient change) of the selected examples; the others get an empty pair."""
-        curve = (step * change).sum(1)
-        good = moved & (curve > 1e-10 * (step.norm(dim=1) * change.norm(dim=1)))
+        curvature = (step * change).sum(1)
+        is_valid = moved & (curvature > 1e-10 * (step.norm(dim=1) * change.norm(dim=1)))
         s, y = step.new_zeros(self.n, step.shape[1]), step.new_zeros(self.n, step.shape[1])
         rho = step.new_zeros(self.n)
         s[rows], y[rows] = step, change
-        rho[rows] = torch.where(good, 1 / curve.where(good, torch.ones_like(curve)), torch.zeros_like(curve))
+        rho[rows] = torch.where(
+            is_valid, 1 / curvature.where(is_valid, torch.ones_like(curvature)), torch.zeros_like(curvature)
+        )
         self.pairs = [*self.pairs, (s, y, rho)][-self.max_pairs :]
 
     def forget(self, rows: Tensor) -> None:

@@ -49,9 +49,9 @@ class Minimizer(abc.ABC):
 def initial_state(function: BatchFunction, x: Tensor) -> MinimizerState:
     """Evaluate the function at the start, and return the initial state."""
     value, gradient = function(x, torch.arange(len(x), device=x.device))
-    going = torch.isfinite(value) & torch.isfinite(gradient).all(1)
-    calls = torch.ones(len(x), dtype=torch.long, device=x.device)
-    return MinimizerState(x.clone(), value.clone(), gradient.clone(), calls, going)
+    is_active = torch.isfinite(value) & torch.isfinite(gradient).all(1)
+    nfe = torch.ones(len(x), dtype=torch.long, device=x.device)
+    return MinimizerState(x.clone(), value.clone(), gradient.clone(), nfe, is_active)
 
 
 class AdamMoments:
@@ -71,8 +71,8 @@ class AdamMoments:
         """
         self.steps += 1
         unbiased = []
-        for mean, power, beta in zip(self.means, (slope, slope.square()), self.betas, strict=True):
-            mean[rows] = beta * mean[rows] + (1 - beta) * power
+        for mean, moment, beta in zip(self.means, (slope, slope.square()), self.betas, strict=True):
+            mean[rows] = beta * mean[rows] + (1 - beta) * moment
             unbiased.append(mean[rows] / (1 - beta**self.steps))
         first, second = unbiased
         return first / (second.sqrt() + 1e-12)
@@ -94,17 +94,17 @@ class Adam(Minimizer):
     def run(self, function: BatchFunction, x: Float[Tensor, "b d"]) -> Iterator[MinimizerState]:
         best = initial_state(function, x)
         yield best
-        here, slope, moments = best.x.clone(), best.gradient.clone(), AdamMoments(x, self.betas)
+        current, current_gradient, moments = best.x.clone(), best.gradient.clone(), AdamMoments(x, self.betas)
         for _ in range(self.steps):
             rows = best.active.nonzero()[:, 0]
             if not len(rows):
                 return
-            here[rows] -= self.lr * moments.step(slope[rows], rows)
-            value, gradient = function(here[rows], rows)
+            current[rows] -= self.lr * moments.step(current_gradient[rows], rows)
+            value, gradient = function(current[rows], rows)
             best.nfe[rows] += 1
-            finite = torch.isfinite(value) & torch.isfinite(gradient).all(1)
-            slope[rows] = torch.where(finite[:, None], gradient, torch.zeros_like(gradient))
-            better = finite & (value < best.value[rows])
-            for stored, new in ((best.x, here[rows]), (best.gradient, gradient), (best.value, value)):
-                stored[rows[better]] = new[better]
+            is_finite = torch.isfinite(value) & torch.isfinite(gradient).all(1)
+            current_gradient[rows] = torch.where(is_finite[:, None], gradient, torch.zeros_like(gradient))
+            is_better = is_finite & (value < best.value[rows])
+            for stored, new in ((best.x, current[rows]), (best.gradient, gradient), (best.value, value)):
+                stored[rows[is_better]] = new[is_better]
             yield best

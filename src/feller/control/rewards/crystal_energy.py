@@ -41,11 +41,11 @@ def chgnet() -> Potential:
     model.graph_converter.set_isolated_atom_response("ignore")
 
     def predict(cells: Sequence[Cell]) -> list[tuple[float, np.ndarray]]:
-        structures = [Structure(Lattice(edges), numbers.tolist(), places) for edges, numbers, places in cells]
+        structures = [Structure(Lattice(lattice), species.tolist(), coords) for lattice, species, coords in cells]
         with torch.enable_grad():  # forces need gradients even under no_grad
-            found = model.predict_structure(structures, task="ef")
-        rows: list[Any] = found if isinstance(found, list) else [found]
-        return [(float(row["e"]), np.asarray(row["f"], dtype=np.float64)) for row in rows]
+            output = model.predict_structure(structures, task="ef")
+        outputs: list[Any] = output if isinstance(output, list) else [output]
+        return [(float(row["e"]), np.asarray(row["f"], dtype=np.float64)) for row in outputs]
 
     return predict
 
@@ -63,18 +63,21 @@ class CrystalEnergy:
 
     def energy_and_gradient(self, values: State, cond: Cond) -> tuple[Float64[Tensor, " b"], Float64[Tensor, "b l 3"]]:
         """Return the energies per atom, and their gradients with respect to fractional coordinates."""
-        still = tree_map(torch.Tensor.detach, values)
-        edges = vectors(still["lattice"].double()).cpu().numpy()
-        crystals = self.modality.crystals(still, cond)
-        cells = [(cell, one.atomic_numbers, one.frac_coords) for cell, one in zip(edges, crystals, strict=True)]
-        slopes = torch.zeros(still["place"].shape, dtype=torch.float64)
+        detached = tree_map(torch.Tensor.detach, values)
+        lattices = vectors(detached["lattice"].double()).cpu().numpy()
+        crystals = self.modality.crystals(detached, cond)
+        cells = [
+            (cell, crystal.atomic_numbers, crystal.frac_coords)
+            for cell, crystal in zip(lattices, crystals, strict=True)
+        ]
+        gradients = torch.zeros(detached["place"].shape, dtype=torch.float64)
         energies = []
         for i, (energy, force) in enumerate(self.potential(cells)):
             n = len(force)
             energies.append(energy)
-            slopes[i, :n] = torch.from_numpy(-force @ edges[i].T / n)
-        device = still["place"].device
-        return torch.tensor(energies, dtype=torch.float64, device=device), slopes.to(device)
+            gradients[i, :n] = torch.from_numpy(-force @ lattices[i].T / n)
+        device = detached["place"].device
+        return torch.tensor(energies, dtype=torch.float64, device=device), gradients.to(device)
 
 
 class _PerAtom(torch.autograd.Function):
@@ -82,14 +85,14 @@ class _PerAtom(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, place: Tensor, values: State, cond: Cond, energy: CrystalEnergy) -> Tensor:
-        found, slopes = energy.energy_and_gradient(values, cond)
-        ctx.save_for_backward(slopes.to(place.dtype))
-        return found
+        energies, gradients = energy.energy_and_gradient(values, cond)
+        ctx.save_for_backward(gradients.to(place.dtype))
+        return energies
 
     @staticmethod
     def backward(ctx: Any, *grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        (slopes,) = ctx.saved_tensors
-        return slopes * grad_output[0].to(slopes.dtype)[:, None, None], None, None, None
+        (gradients,) = ctx.saved_tensors
+        return gradients * grad_output[0].to(gradients.dtype)[:, None, None], None, None, None
 
 
 def crystal_reward(modality: Crystals, words: str) -> CrystalEnergy:

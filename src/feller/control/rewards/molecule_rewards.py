@@ -31,7 +31,7 @@ class MoleculeProperty:
 def _rdkit(name: str) -> Callable[[Any], float]:
     """Return an RDKit function by module path, imported on the first call."""
     module, _, function = name.rpartition(".")
-    return lambda made: getattr(importlib.import_module(f"rdkit.Chem.{module}"), function)(made)
+    return lambda molecule: getattr(importlib.import_module(f"rdkit.Chem.{module}"), function)(molecule)
 
 
 @functools.cache
@@ -40,21 +40,21 @@ def _scorer() -> Any:
     from rdkit.Chem import RDConfig
 
     file = pathlib.Path(RDConfig.RDContribDir) / "SA_Score" / "sascorer.py"
-    found = importlib.util.spec_from_file_location("sascorer", file) if file.is_file() else None
-    if found is None or found.loader is None:
+    spec = importlib.util.spec_from_file_location("sascorer", file) if file.is_file() else None
+    if spec is None or spec.loader is None:
         raise UsageError(f"rdkit=sa needs RDKit's file {file}, which is missing", remedy="Install rdkit with pip")
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
     return module
 
 
 PROPERTIES = {
     "qed": MoleculeProperty(_rdkit("QED.qed"), (0.0, 1.0)),
     "logp": MoleculeProperty(_rdkit("Crippen.MolLogP"), (-10.0, 10.0)),
-    "sa": MoleculeProperty(lambda made: _scorer().calculateScore(made), (1.0, 10.0)),
+    "sa": MoleculeProperty(lambda molecule: _scorer().calculateScore(molecule), (1.0, 10.0)),
     "tpsa": MoleculeProperty(_rdkit("rdMolDescriptors.CalcTPSA"), (0.0, 500.0)),
     "weight": MoleculeProperty(_rdkit("Descriptors.MolWt"), (0.0, 2000.0)),
-    "validity": MoleculeProperty(lambda made: 1.0, (0.0, 1.0)),
+    "validity": MoleculeProperty(lambda molecule: 1.0, (0.0, 1.0)),
 }
 """Properties by name.
 
@@ -83,13 +83,14 @@ class MoleculeReward:
 
     def __call__(self, values: State, cond: Cond) -> Float64[Tensor, " b"]:
         """Return the property of each molecule."""
-        still = tree_map(torch.Tensor.detach, values)
+        detached = tree_map(torch.Tensor.detach, values)
         with rdkit(f"rdkit={self.name}") as chem:
-            found = [
-                self._property_or_nan(chem, rdkit_with_bonds(chem, one)) for one in self.modality.molecules(still, cond)
+            properties = [
+                self._property_or_nan(chem, rdkit_with_bonds(chem, molecule))
+                for molecule in self.modality.molecules(detached, cond)
             ]
-        return torch.tensor(found, dtype=torch.float64, device=values["place"].device)
+        return torch.tensor(properties, dtype=torch.float64, device=values["place"].device)
 
     def _property_or_nan(self, chem: Any, molecule: Any | None) -> float:
-        connected = molecule is not None and len(chem.GetMolFrags(molecule)) == 1 and sanitize(chem, molecule)
-        return PROPERTIES[self.name].compute(chem.RemoveHs(molecule)) if connected else torch.nan
+        is_valid = molecule is not None and len(chem.GetMolFrags(molecule)) == 1 and sanitize(chem, molecule)
+        return PROPERTIES[self.name].compute(chem.RemoveHs(molecule)) if is_valid else torch.nan

@@ -30,9 +30,9 @@ RewardFallback = Callable[[str], Reward | None]
 expression."""
 
 BOUND_VIOLATIONS: dict[str, Callable[[Tensor, float], Tensor]] = {
-    "<=": lambda found, bound: (found - bound).clamp(min=0),
-    ">=": lambda found, bound: (bound - found).clamp(min=0),
-    "==": lambda found, bound: found - bound,
+    "<=": lambda reward, bound: (reward - bound).clamp(min=0),
+    ">=": lambda reward, bound: (bound - reward).clamp(min=0),
+    "==": lambda reward, bound: reward - bound,
 }
 """Function (reward, bound) -> violation of the bound, for each type of bound."""
 _FACTOR = r"(?:(?P<factor>-?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*\*\s*)?"
@@ -59,12 +59,12 @@ class Compressibility:
 
     def __call__(self, values: Tensor, cond: Cond) -> Float[Tensor, " b"]:
         """Return the reward of the rounded images."""
-        return torch.tensor([-self._size(one) for one in values.detach().cpu()], device=values.device)
+        return torch.tensor([-self._size(image) for image in values.detach().cpu()], device=values.device)
 
-    def _size(self, one: Tensor) -> float:
-        file = io.BytesIO()
-        from_pixels(self.modality.as_bytes(one)).save(file, "PNG")
-        return len(file.getvalue()) / 1000
+    def _size(self, image: Tensor) -> float:
+        buffer = io.BytesIO()
+        from_pixels(self.modality.as_bytes(image)).save(buffer, "PNG")
+        return len(buffer.getvalue()) / 1000
 
 
 @dataclass(frozen=True)
@@ -94,17 +94,17 @@ class RewardTerm:
 
     def __call__(self, values: State, cond: Cond) -> Tensor:
         """Return the weighted reward or minus the weighted squared violation of each sample."""
-        found = self.reward(values, cond)
+        rewards = self.reward(values, cond)
         span = getattr(self.reward, "span", None)
-        if span is None or not isinstance(found, Tensor):
-            return self._weighted(found)
-        worst = self._weighted(found.new_tensor(span)).min()
-        return torch.where(found.isnan(), worst, self._weighted(found))
+        if span is None or not isinstance(rewards, Tensor):
+            return self._weighted(rewards)
+        worst = self._weighted(rewards.new_tensor(span)).min()
+        return torch.where(rewards.isnan(), worst, self._weighted(rewards))
 
-    def _weighted(self, found: Tensor) -> Tensor:
-        if self.violation is None or not isinstance(found, Tensor):
-            return self.factor * found
-        return -self.factor * self.violation(found).square()
+    def _weighted(self, rewards: Tensor) -> Tensor:
+        if self.violation is None or not isinstance(rewards, Tensor):
+            return self.factor * rewards
+        return -self.factor * self.violation(rewards).square()
 
 
 @dataclass(frozen=True)
@@ -116,16 +116,16 @@ class RewardSum:
     @property
     def bounded_reward(self) -> Reward | None:
         """Reward of the only term, if it has a bound and is never NaN; None otherwise."""
-        first, *others = self.terms
-        has_bound = first.violation is not None and getattr(first.reward, "span", None) is None
-        return first.reward if has_bound and not others else None
+        term, *other_terms = self.terms
+        has_bound = term.violation is not None and getattr(term.reward, "span", None) is None
+        return term.reward if has_bound and not other_terms else None
 
     def __call__(self, values: State, cond: Cond) -> Tensor:
         """Return the sum of the terms for each sample."""
-        first, *others = (term(values, cond) for term in self.terms)
-        for other in others:
-            first = first + other
-        return first
+        total, *values_per_term = (term(values, cond) for term in self.terms)
+        for rewards in values_per_term:
+            total = total + rewards
+        return total
 
 
 def code_reward(words: str) -> Reward | None:
@@ -135,8 +135,8 @@ def code_reward(words: str) -> Reward | None:
 
 def reward_file(text: str) -> pathlib.Path | None:
     """Return the path of the Python file in a reward expression, or None if the expression names no file."""
-    found = _TERM.fullmatch(text)
-    name = found["name"] if found else text
+    match = _TERM.fullmatch(text)
+    name = match["name"] if match else text
     return pathlib.Path(name.rpartition(":")[0]) if ".py:" in name else None
 
 
@@ -165,48 +165,50 @@ def parse_reward(
 
 
 def _parse_term(text: str, factories: Mapping[str, RewardFactory], other: RewardFallback) -> RewardTerm:
-    found = _TERM.fullmatch(text)
-    if found is None:
+    match = _TERM.fullmatch(text)
+    if match is None:
         raise UsageError(f"cannot read the reward {text!r}", remedy="Write [NUMBER *] NAME [<= NUMBER]")
-    factor, name, side, bound = found["factor"], found["name"], found["side"], found["bound"]
+    factor, name, side, bound = match["factor"], match["name"], match["side"], match["bound"]
     try:
         limit = None if bound is None else float(bound)
     except ValueError:
         raise UsageError(f"a number as the bound of the reward {text!r}", repr(bound)) from None
     if limit is not None and not math.isfinite(limit):
         raise UsageError(f"a finite number as the bound of the reward {text!r}", repr(bound))
-    times = 1.0 if factor is None else float(factor)
-    if limit is not None and times < 0:
+    weight = 1.0 if factor is None else float(factor)
+    if limit is not None and weight < 0:
         raise UsageError(
             f"the reward {text!r} rewards violations of its bound",
             remedy="Change the sign of the factor, or reverse the bound",
         )
-    beyond = None if limit is None else lambda found: BOUND_VIOLATIONS[side](found, limit)
-    return RewardTerm(_parse_atom(name, factories, other), times, beyond)
+    violation = None if limit is None else lambda reward: BOUND_VIOLATIONS[side](reward, limit)
+    return RewardTerm(_parse_atom(name, factories, other), weight, violation)
 
 
 def _parse_atom(name: str, factories: Mapping[str, RewardFactory], other: RewardFallback) -> Reward:
-    word, _, rest = name.partition("=")
-    if word in factories:
-        return factories[word](rest)
-    found = other(name)
-    if found is None:
+    prefix, _, argument = name.partition("=")
+    if prefix in factories:
+        return factories[prefix](argument)
+    reward = other(name)
+    if reward is None:
         if _SIDE.search(name):
             raise UsageError(
                 f"cannot read the bound in {name!r}", remedy="Write NAME >= NUMBER, <= NUMBER or == NUMBER"
             )
-        if word in IMAGE_REWARDS:
-            raise UsageError(f"the reward {word!r} needs image data", remedy="Write your own reward: file.py:function")
+        if prefix in IMAGE_REWARDS:
+            raise UsageError(
+                f"the reward {prefix!r} needs image data", remedy="Write your own reward: file.py:function"
+            )
         raise UsageError.unknown_name(
-            "reward", word, factories, alternatives=", or file.py:FUNCTION, or the run of a regressor"
+            "reward", prefix, factories, alternatives=", or file.py:FUNCTION, or the run of a regressor"
         )
-    return found
+    return reward
 
 
 def is_user_reward(text: str) -> bool:
     """Return True if a reward expression names a user function."""
-    found = _TERM.fullmatch(text)
-    return is_code_reference(found["name"] if found else text)
+    match = _TERM.fullmatch(text)
+    return is_code_reference(match["name"] if match else text)
 
 
 def user_reward(function: Callable[..., Any]) -> Reward:
@@ -216,13 +218,13 @@ def user_reward(function: Callable[..., Any]) -> Reward:
         raise UsageError(f"the reward {name} must be a function of samples [n, ...], or of samples and conditions")
     count = len(inspect.signature(function).parameters)
 
-    def reward(values: State, given: Cond) -> Tensor:
+    def reward(values: State, cond: Cond) -> Tensor:
         try:
-            found = function(values, given) if count > 1 else function(values)
+            rewards = function(values, cond) if count > 1 else function(values)
         except Exception as error:  # user code may raise anything
             cause = user_frame(error) or f"{type(error).__name__}: {error}"
             raise InputError(f"the reward {name} raised an error: {cause}") from error
-        return check_reward_shape(found, num_examples(values), f"the reward {qualified_name(function)}")
+        return check_reward_shape(rewards, num_examples(values), f"the reward {qualified_name(function)}")
 
     return reward
 
@@ -237,13 +239,13 @@ class StateReward:
     def __call__(self, x: State, cond: Cond) -> Tensor:
         """Return the reward of the decoded states; NaN for non-finite states."""
         n = len(next(leaves(x)))
-        lost = torch.zeros(n, dtype=torch.bool, device=next(leaves(x)).device)
+        is_invalid = torch.zeros(n, dtype=torch.bool, device=next(leaves(x)).device)
         for leaf in leaves(x):
-            lost |= ~torch.isfinite(leaf).reshape(n, -1).all(1)
-        if lost.any():
+            is_invalid |= ~torch.isfinite(leaf).reshape(n, -1).all(1)
+        if is_invalid.any():
             x = tree_map(lambda leaf: torch.nan_to_num(leaf, nan=0.0, posinf=0.0, neginf=0.0), x)
-        found = self.reward(self.modality.decode_soft(x), cond)
-        return torch.where(lost, torch.nan, found) if lost.any() else found
+        rewards = self.reward(self.modality.decode_soft(x), cond)
+        return torch.where(is_invalid, torch.nan, rewards) if is_invalid.any() else rewards
 
 
 def dataset_reward(reward: Reward, data: Dataset) -> Float[Tensor, " n"]:
@@ -254,8 +256,8 @@ def dataset_reward(reward: Reward, data: Dataset) -> Float[Tensor, " n"]:
     """
     values = tree_map(lambda leaf: leaf if leaf.is_floating_point() else leaf.float(), data.values)
     with torch.no_grad():
-        found = reward(values if not isinstance(data.values, dict) else data.values, data.given)
-    return check_rewards(found, len(data)).double()
+        rewards = reward(values if not isinstance(data.values, dict) else data.values, data.given)
+    return check_rewards(rewards, len(data)).double()
 
 
 IMAGE_REWARDS = ("ink", "compressibility")
@@ -266,4 +268,4 @@ def image_rewards(modality: Modality) -> dict[str, RewardFactory]:
     """Return the built-in rewards of images; empty for other data."""
     if (images := modality.view(Images)) is None:
         return {}
-    return {"ink": lambda words: Ink(images.levels), "compressibility": lambda words: Compressibility(images)}
+    return {"ink": lambda _: Ink(images.levels), "compressibility": lambda _: Compressibility(images)}

@@ -25,9 +25,9 @@ def check_reward_shape(values: object, n: int, name: str = "the reward") -> Shap
         InputError: If the shape is not [n]; the message calls the reward `name`.
     """
     if not isinstance(values, Tensor) or values.shape != (n,):
-        got = f"a tensor {list(values.shape)}" if isinstance(values, Tensor) else f"a {type(values).__name__}"
-        got = "None" if values is None else got
-        raise InputError(f"{name} must return a tensor with one value per sample, shape [{n}]; found {got}")
+        actual = f"a tensor {list(values.shape)}" if isinstance(values, Tensor) else f"a {type(values).__name__}"
+        actual = "None" if values is None else actual
+        raise InputError(f"{name} must return a tensor with one value per sample, shape [{n}]; found {actual}")
     return values
 
 
@@ -38,11 +38,11 @@ def check_rewards(values: object, n: int) -> Float[Tensor, " b"]:
         InputError: If the shape is not [n] or a value is not finite.
     """
     values = check_reward_shape(values, n)
-    wrong = ~torch.isfinite(values)
-    if wrong.any():
-        first = int(wrong.nonzero()[0, 0])
+    invalid = ~torch.isfinite(values)
+    if invalid.any():
+        i = int(invalid.nonzero()[0, 0])
         raise InputError(
-            f"the reward is {values[first].item()} for {int(wrong.sum())} of {n} samples, first for sample {first + 1}",
+            f"the reward is {values[i].item()} for {int(invalid.sum())} of {n} samples, first for sample {i + 1}",
             remedy="Bound the reward, or return a low finite value there",
         )
     return values
@@ -63,22 +63,22 @@ def reward_gradient(reward: RewardFunction, x: State, cond: Cond) -> tuple[Float
                 "the reward has no gradient: it rounds, counts or uses functions outside torch",
                 remedy="Use differentiable operations, or a method that needs no gradient",
             )
-        slopes = torch.autograd.grad(values.sum(), list(leaves(x)), allow_unused=True)
-    found = tree_map(lambda leaf, slope: _gradient_or_zero(slope, leaf), x, tree_unflatten(x, slopes))
+        grads = torch.autograd.grad(values.sum(), list(leaves(x)), allow_unused=True)
+    gradient = tree_map(lambda leaf, grad: _gradient_or_zero(grad, leaf), x, tree_unflatten(x, grads))
     n = len(values)
-    bad = torch.zeros(n, dtype=torch.bool, device=values.device)
-    for leaf in leaves(found):
-        bad |= ~torch.isfinite(leaf).reshape(n, -1).all(1)
-    if bad.any():
-        first = int(bad.nonzero()[0, 0])
+    invalid = torch.zeros(n, dtype=torch.bool, device=values.device)
+    for leaf in leaves(gradient):
+        invalid |= ~torch.isfinite(leaf).reshape(n, -1).all(1)
+    if invalid.any():
+        i = int(invalid.nonzero()[0, 0])
         raise InputError(
-            f"the gradient of the reward is not finite for {int(bad.sum())} of {n} samples, first for sample"
-            f" {first + 1}, with reward {values[first].item():.4g}",
+            f"the gradient of the reward is not finite for {int(invalid.sum())} of {n} samples, first for sample"
+            f" {i + 1}, with reward {values[i].item():.4g}",
             remedy="Add a small constant under square roots, whose gradient at 0 is infinite",
         )
-    return values.detach(), found
+    return values.detach(), gradient
 
 
-def _gradient_or_zero(slope: Tensor | None, leaf: Tensor) -> Tensor:
+def _gradient_or_zero(grad: Tensor | None, leaf: Tensor) -> Tensor:
     """Return the gradient of a leaf; zeros if the reward does not use it."""
-    return torch.zeros_like(leaf) if slope is None else slope.detach()
+    return torch.zeros_like(leaf) if grad is None else grad.detach()

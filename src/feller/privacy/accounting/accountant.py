@@ -55,12 +55,12 @@ def compute_epsilon(events: Sequence[DpEvent], delta: float, *, method: str = "p
         raise UsageError("the method pld or rdp", repr(method))
     if not events:
         return 0.0
-    kinds = gathered(events)
-    by_renyi = _by_renyi(kinds, delta)
+    event_counts = gathered(events)
+    renyi_epsilon = _by_renyi(event_counts, delta)
     if method == "rdp":
-        return by_renyi
-    grid = max(grid, GRIDS[-1]) if by_renyi > COARSE_GRID_EPSILON else grid
-    return min(by_renyi, *_pld_epsilons(kinds, delta, grid), math.inf)
+        return renyi_epsilon
+    grid = max(grid, GRIDS[-1]) if renyi_epsilon > COARSE_GRID_EPSILON else grid
+    return min(renyi_epsilon, *_pld_epsilons(event_counts, delta, grid), math.inf)
 
 
 def compute_delta(events: Sequence[DpEvent], epsilon: float) -> float:
@@ -72,13 +72,13 @@ def compute_delta(events: Sequence[DpEvent], epsilon: float) -> float:
     check_epsilon_delta(epsilon, 0.5)
     if not events:
         return 0.0
-    if any(isinstance(expense, ZCdp) for expense in events):
+    if any(isinstance(event, ZCdp) for event in events):
         raise UsageError(
             "delta at a given epsilon is not available for zCDP events", remedy="Compute epsilon at a given delta"
         )
-    kinds = gathered(events)
-    grid = choose_grid(kinds, FINE_GRID)
-    return 1.0 if grid is None else compose_pld(kinds, grid).get_delta_for_epsilon(epsilon)
+    event_counts = gathered(events)
+    grid = choose_grid(event_counts, FINE_GRID)
+    return 1.0 if grid is None else compose_pld(event_counts, grid).get_delta_for_epsilon(epsilon)
 
 
 def _unknown(event: object) -> UsageError:
@@ -93,14 +93,14 @@ def gathered(events: Iterable[DpEvent]) -> Kinds:
     for event in events:
         match event:
             case GaussianMechanism():
-                one, times = replace(event, label="", times=1), event.times
+                mechanism, times = replace(event, label="", times=1), event.times
             case PoissonSubsampledGaussian():
-                one, times = replace(event, label="", steps=1), event.steps
+                mechanism, times = replace(event, label="", steps=1), event.steps
             case PureDp() | ZCdp():
-                one, times = replace(event, label=""), 1
+                mechanism, times = replace(event, label=""), 1
             case _:
                 raise _unknown(event)
-        counts[one] = counts.get(one, 0) + times
+        counts[mechanism] = counts.get(mechanism, 0) + times
     return tuple(counts.items())
 
 
@@ -110,23 +110,25 @@ def rdp_epsilon(events: Sequence[DpEvent], delta: float) -> float:
 
 
 @functools.lru_cache(maxsize=256)
-def _by_renyi(kinds: Kinds, delta: float) -> float:
-    events = require_package("dp_accounting", *WANTED)
-    accountant = events.rdp.RdpAccountant()
+def _by_renyi(event_counts: Kinds, delta: float) -> float:
+    dp_accounting = require_package("dp_accounting", *WANTED)
+    accountant = dp_accounting.rdp.RdpAccountant()
     with _silence_absl():
-        for expense, times in kinds:
-            if isinstance(expense, PoissonSubsampledGaussian):
-                one = events.PoissonSampledDpEvent(expense.rate, events.GaussianDpEvent(expense.sigma))
-                accountant.compose(events.SelfComposedDpEvent(one, times))
+        for event, times in event_counts:
+            if isinstance(event, PoissonSubsampledGaussian):
+                sampled_event = dp_accounting.PoissonSampledDpEvent(
+                    event.rate, dp_accounting.GaussianDpEvent(event.sigma)
+                )
+                accountant.compose(dp_accounting.SelfComposedDpEvent(sampled_event, times))
             else:
-                accountant.compose(events.ZCDpEvent(times * zcdp_rho(expense)))
-        found = float(accountant.get_epsilon(delta))
-    pure = [times * expense.epsilon for expense, times in kinds if isinstance(expense, PureDp)]
-    if pure and len(pure) == len(kinds):
-        return min(found, sum(pure))
-    if all(not isinstance(expense, PoissonSubsampledGaussian) for expense, _ in kinds):
-        return min(found, epsilon_from_rho(sum(times * zcdp_rho(expense) for expense, times in kinds), delta))
-    return found
+                accountant.compose(dp_accounting.ZCDpEvent(times * zcdp_rho(event)))
+        epsilon = float(accountant.get_epsilon(delta))
+    pure_epsilons = [times * event.epsilon for event, times in event_counts if isinstance(event, PureDp)]
+    if pure_epsilons and len(pure_epsilons) == len(event_counts):
+        return min(epsilon, sum(pure_epsilons))
+    if all(not isinstance(event, PoissonSubsampledGaussian) for event, _ in event_counts):
+        return min(epsilon, epsilon_from_rho(sum(times * zcdp_rho(event) for event, times in event_counts), delta))
+    return epsilon
 
 
 def zcdp_rho(event: DpEvent) -> float:
@@ -144,18 +146,18 @@ def zcdp_rho(event: DpEvent) -> float:
             raise _unknown(event)
 
 
-def _pld_epsilons(kinds: Kinds, delta: float, grid: float) -> Iterator[float]:
+def _pld_epsilons(event_counts: Kinds, delta: float, grid: float) -> Iterator[float]:
     """Yield upper bounds on epsilon by PLD; the zCDP events take a fraction of delta, and their epsilon is added."""
-    exact = tuple((expense, times) for expense, times in kinds if not isinstance(expense, ZCdp))
-    rho = sum(times * expense.rho for expense, times in kinds if isinstance(expense, ZCdp))
-    step = choose_grid(exact, grid) if exact else None
+    pld_events = tuple((event, times) for event, times in event_counts if not isinstance(event, ZCdp))
+    rho = sum(times * event.rho for event, times in event_counts if isinstance(event, ZCdp))
+    step = choose_grid(pld_events, grid) if pld_events else None
     if step is None:
         return
-    losses = compose_pld(exact, step)
+    pld = compose_pld(pld_events, step)
     if not rho:
-        yield float(losses.get_epsilon_for_delta(delta))
+        yield float(pld.get_epsilon_for_delta(delta))
     for fraction in DELTA_FRACTIONS if rho else ():
-        yield epsilon_from_rho(rho, fraction * delta) + float(losses.get_epsilon_for_delta((1 - fraction) * delta))
+        yield epsilon_from_rho(rho, fraction * delta) + float(pld.get_epsilon_for_delta((1 - fraction) * delta))
 
 
 @functools.lru_cache(maxsize=4)
@@ -164,17 +166,18 @@ def compose_pld(kinds: Kinds, grid: float) -> Any:
 
     Continuous Gaussian mechanisms without subsampling are merged into one mechanism: their rho values add up.
     """
-    plain, total = 0.0, None
-    rest: list[tuple[DpEvent, int]] = []
-    for expense, times in kinds:
-        continuous = isinstance(expense, GaussianMechanism) and not expense.integer_moves
-        if continuous or (isinstance(expense, PoissonSubsampledGaussian) and expense.rate == 1):
-            plain += times * zcdp_rho(expense)
+    gaussian_rho, total = 0.0, None
+    unmerged: list[tuple[DpEvent, int]] = []
+    for event, times in kinds:
+        is_continuous = isinstance(event, GaussianMechanism) and not event.integer_moves
+        if is_continuous or (isinstance(event, PoissonSubsampledGaussian) and event.rate == 1):
+            gaussian_rho += times * zcdp_rho(event)
         else:
-            rest.append((expense, times))
-    for expense, times in (*(((GaussianMechanism("", 1 / math.sqrt(2 * plain)), 1),) if plain else ()), *rest):
-        part = _event_pld(expense, times, grid)
-        total = part if total is None else total.compose(part, tail_mass_truncation=TAIL_MASS)
+            unmerged.append((event, times))
+    merged = [(GaussianMechanism("", 1 / math.sqrt(2 * gaussian_rho)), 1)] if gaussian_rho else []
+    for event, times in (*merged, *unmerged):
+        pld = _event_pld(event, times, grid)
+        total = pld if total is None else total.compose(pld, tail_mass_truncation=TAIL_MASS)
     return total
 
 
@@ -190,8 +193,8 @@ def _event_pld(event: DpEvent, times: int, grid: float) -> Any:
             return _step(event.sigma, event.rate, grid).self_compose(times, TAIL_MASS)
         case PureDp():
             parameters = _pld().common.DifferentialPrivacyParameters(event.epsilon, 0)
-            one = _pld().from_privacy_parameters(parameters, value_discretization_interval=grid)
-            return one if times == 1 else one.self_compose(times, TAIL_MASS)
+            pld = _pld().from_privacy_parameters(parameters, value_discretization_interval=grid)
+            return pld if times == 1 else pld.self_compose(times, TAIL_MASS)
         case _:
             raise _unknown(event)
 
@@ -203,31 +206,31 @@ def _step(sigma: float, rate: float, grid: float) -> Any:
 
 @functools.lru_cache(maxsize=4)
 def _discrete_gaussian_pld(sigma: float, times: int, grid: float) -> Any:
-    one = _pld().from_discrete_gaussian_mechanism(
+    pld = _pld().from_discrete_gaussian_mechanism(
         sigma, sensitivity=1, value_discretization_interval=grid, use_connect_dots=True
     )
-    return one.self_compose(times, TAIL_MASS)
+    return pld.self_compose(times, TAIL_MASS)
 
 
 def choose_grid(kinds: Kinds, grid: float) -> float | None:
     """Return the finest grid step, at least `grid`, that needs at most `MAX_GRID_POINTS`; None if there is none."""
-    longest = 2 * _by_renyi(kinds, TAIL_MASS)
-    for expense, _ in kinds:
-        if isinstance(expense, GaussianMechanism | PoissonSubsampledGaussian):
-            longest = max(longest, 1 / (2 * expense.sigma**2) + 10 / expense.sigma)
-    return next((step for step in (grid, *GRIDS) if step >= grid and longest / step <= MAX_GRID_POINTS), None)
+    max_loss = 2 * _by_renyi(kinds, TAIL_MASS)
+    for event, _ in kinds:
+        if isinstance(event, GaussianMechanism | PoissonSubsampledGaussian):
+            max_loss = max(max_loss, 1 / (2 * event.sigma**2) + 10 / event.sigma)
+    return next((step for step in (grid, *GRIDS) if step >= grid and max_loss / step <= MAX_GRID_POINTS), None)
 
 
 @contextmanager
 def _silence_absl() -> Iterator[None]:
     """Silence absl's warnings about skipped Rényi orders: the accountant uses the best of the remaining orders."""
     logger = logging.getLogger("absl")
-    before = logger.disabled
+    was_disabled = logger.disabled
     logger.disabled = True
     try:
         yield
     finally:
-        logger.disabled = before
+        logger.disabled = was_disabled
 
 
 def _pld() -> Any:

@@ -35,31 +35,31 @@ def calibrate(epsilon: float, delta: float, rate: float, steps: int, others: Seq
     check_epsilon_delta(epsilon, delta)
     _check_remaining(epsilon, delta, others)
 
-    def at(sigma: float) -> tuple[DpEvent, ...]:
+    def events_at(sigma: float) -> tuple[DpEvent, ...]:
         return (*others, PoissonSubsampledGaussian("training", sigma, rate, steps))
 
-    def over(grid: float) -> Callable[[float], float]:
-        return lambda log: _log_ratio(epsilon_spent(at(math.exp(log)), delta, grid=grid), epsilon)
+    def log_ratio_on(grid: float) -> Callable[[float], float]:
+        return lambda log_sigma: _log_ratio(epsilon_spent(events_at(math.exp(log_sigma)), delta, grid=grid), epsilon)
 
-    def renyi_over(log: float) -> float:
-        return _log_ratio(rdp_epsilon(at(math.exp(log)), delta), epsilon)
+    def renyi_log_ratio(log_sigma: float) -> float:
+        return _log_ratio(rdp_epsilon(events_at(math.exp(log_sigma)), delta), epsilon)
 
     high = low = 0.0
-    while renyi_over(high) > 0:
+    while renyi_log_ratio(high) > 0:
         low, high = high, high + 0.7
         if high > math.log(MAX_SIGMA):
             raise UsageError(
                 f"no noise multiplier reaches epsilon {epsilon:g} in {steps:,} steps",
                 remedy="Use fewer steps or a larger epsilon",
             )
-    coarse = over(min(10 * FINE_GRID, max(FINE_GRID, epsilon / 1000)))
-    value = coarse(low)
-    while value < 0:
+    coarse = log_ratio_on(min(10 * FINE_GRID, max(FINE_GRID, epsilon / 1000)))
+    log_ratio = coarse(low)
+    while log_ratio < 0:
         low, high = low - 0.7, low
-        value = coarse(low)
-    near, slope = _root(coarse, low, high)  # in log sigma, on a coarse grid; then one Newton step on the fine grid
-    fine = over(FINE_GRID)
-    return _rounded_up(near - fine(near) / slope, slope, epsilon, fine)
+        log_ratio = coarse(low)
+    root, derivative = _root(coarse, low, high)  # in log sigma, on a coarse grid; then one Newton step on the fine grid
+    fine = log_ratio_on(FINE_GRID)
+    return _rounded_up(root - fine(root) / derivative, derivative, epsilon, fine)
 
 
 def _log_ratio(spent: float, epsilon: float) -> float:
@@ -74,28 +74,26 @@ def _root(function: Callable[[float], float], low: float, high: float) -> tuple[
         evaluations.append((x, function(x)))
         return evaluations[-1][1]
 
-    found = find_root(recording_function, low, high, 2e-5)
-    (a, f_a), (b, f_b) = sorted(evaluations, key=lambda point: abs(point[0] - found) + (abs(point[0] - found) < 1e-7))[
-        :2
-    ]
-    slope = (f_a - f_b) / (a - b) if abs(a - b) > 1e-9 else math.nan
-    return found, slope if math.isfinite(slope) and slope < 0 else -1.0
+    root = find_root(recording_function, low, high, 2e-5)
+    (a, f_a), (b, f_b) = sorted(evaluations, key=lambda point: abs(point[0] - root) + (abs(point[0] - root) < 1e-7))[:2]
+    derivative = (f_a - f_b) / (a - b) if abs(a - b) > 1e-9 else math.nan
+    return root, derivative if math.isfinite(derivative) and derivative < 0 else -1.0
 
 
-def _rounded_up(log: float, slope: float, epsilon: float, over: Callable[[float], float]) -> float:
-    """Return sigma = e^log rounded up to `SIGMA_DIGITS` digits, or to more if that leaves too much epsilon unspent."""
-    sigma, found = math.exp(log), math.inf
+def _rounded_up(log_sigma: float, derivative: float, epsilon: float, log_ratio: Callable[[float], float]) -> float:
+    """Return e^log_sigma rounded up to `SIGMA_DIGITS` digits, or to more if that leaves too much epsilon unspent."""
+    sigma, smallest = math.exp(log_sigma), math.inf
     for digits in range(SIGMA_DIGITS, SIGMA_DIGITS + 4):
         unit = 10.0 ** (math.floor(math.log10(sigma)) + 1 - digits)
-        if unit / sigma * -slope * epsilon > EPSILON_TOLERANCE and digits < SIGMA_DIGITS + 3:
+        if unit / sigma * -derivative * epsilon > EPSILON_TOLERANCE and digits < SIGMA_DIGITS + 3:
             continue
-        rounded, step = math.ceil(sigma / unit - 1e-9), 1
-        while (excess := over(math.log(number := float(f"{rounded * unit:.{digits}g}")))) > 0:
-            rounded, step = rounded + step, 2 * step
-        found = min(found, number)
+        multiple, step = math.ceil(sigma / unit - 1e-9), 1
+        while (excess := log_ratio(math.log(candidate := float(f"{multiple * unit:.{digits}g}")))) > 0:
+            multiple, step = multiple + step, 2 * step
+        smallest = min(smallest, candidate)
         if -math.expm1(excess) * epsilon <= EPSILON_TOLERANCE:
             break
-    return found
+    return smallest
 
 
 def max_steps(epsilon: float, delta: float, sigma: float, rate: float, others: Sequence[DpEvent] = ()) -> int:
@@ -107,7 +105,7 @@ def max_steps(epsilon: float, delta: float, sigma: float, rate: float, others: S
     check_epsilon_delta(epsilon, delta)
     _check_remaining(epsilon, delta, others)
 
-    def over(steps: int) -> float:
+    def log_ratio(steps: int) -> float:
         return _log_ratio(
             epsilon_spent((*others, PoissonSubsampledGaussian("training", sigma, rate, steps)), delta), epsilon
         )
@@ -120,18 +118,19 @@ def max_steps(epsilon: float, delta: float, sigma: float, rate: float, others: S
         low *= 2
         if low > MAX_STEPS:
             return low
-    if (below := over(low)) > 0:
+    if (low_ratio := log_ratio(low)) > 0:
         return 0
     high = low + 1
-    while (above := over(high)) <= 0:
-        low, below, high = high, above, max(high + 1, min(2 * high, math.ceil(high * math.exp(-1.1 * above))))
+    while (high_ratio := log_ratio(high)) <= 0:
+        next_high = max(high + 1, min(2 * high, math.ceil(high * math.exp(-1.1 * high_ratio))))
+        low, low_ratio, high = high, high_ratio, next_high
     while high - low > 1:
-        fraction = -below / (above - below)
+        fraction = -low_ratio / (high_ratio - low_ratio)
         middle = min(max(int(low * (high / low) ** fraction), low + 1), high - 1)
-        if (value := over(middle)) <= 0:
-            low, below = middle, value
+        if (ratio := log_ratio(middle)) <= 0:
+            low, low_ratio = middle, ratio
         else:
-            high, above = middle, value
+            high, high_ratio = middle, ratio
     return low
 
 

@@ -60,22 +60,22 @@ class Ledger:
         """Return the ledger with one more event; an event equal to the last event is merged with that event."""
         last = self.events[-1] if self.events else None
         if isinstance(event, PoissonSubsampledGaussian) and isinstance(last, PoissonSubsampledGaussian):
-            more = replace(last, steps=last.steps + event.steps)
-            if more == replace(event, steps=more.steps):
-                return replace(self, events=(*self.events[:-1], more))
+            merged = replace(last, steps=last.steps + event.steps)
+            if merged == replace(event, steps=merged.steps):
+                return replace(self, events=(*self.events[:-1], merged))
         if isinstance(event, GaussianMechanism) and isinstance(last, GaussianMechanism):
-            again = replace(last, times=last.times + event.times)
-            if again == replace(event, times=again.times):
-                return replace(self, events=(*self.events[:-1], again))
+            merged = replace(last, times=last.times + event.times)
+            if merged == replace(event, times=merged.times):
+                return replace(self, events=(*self.events[:-1], merged))
         return replace(self, events=(*self.events, event))
 
     def describe_events(self) -> tuple[str, ...]:
         """Return one line per event, with the epsilon of that event alone, and one line for the total."""
-        each = (
+        lines = (
             f"{event.label}: {event.describe()}; alone epsilon {epsilon_spent((event,), self.available_delta):.4g}"
             for event in self.events
         )
-        return (*each, f"total: epsilon {self.epsilon():.4g} at delta {self.delta:.3g}, {self.n:,} rows")
+        return (*lines, f"total: epsilon {self.epsilon():.4g} at delta {self.delta:.3g}, {self.n:,} rows")
 
 
 WEAK_EPSILON, MEANINGLESS_EPSILON = 10.0, 15.0
@@ -98,9 +98,9 @@ def format_exp_epsilon(epsilon: float) -> str:
     if power >= MAX_POWER_OF_TEN:
         return f"10^{math.ceil(power)}" if math.isfinite(power) else "any number of"
     value = math.exp(epsilon)
-    for size, name in NAMES:
-        if value >= size:
-            return f"{format_rounded_up(value / size, 2)} {name}"
+    for unit, name in NAMES:
+        if value >= unit:
+            return f"{format_rounded_up(value / unit, 2)} {name}"
     return format_rounded_up(value)
 
 

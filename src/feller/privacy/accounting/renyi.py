@@ -21,10 +21,10 @@ def renyi(events: Sequence[DpEvent], order: float) -> float:
     """
     check_number("order", order, gt=1)
     return sum(
-        expense.steps * subsampled_gaussian_rdp(expense.sigma, expense.rate, order)
-        if isinstance(expense, PoissonSubsampledGaussian) and expense.rate < 1
-        else order * zcdp_rho(expense)
-        for expense in events
+        event.steps * subsampled_gaussian_rdp(event.sigma, event.rate, order)
+        if isinstance(event, PoissonSubsampledGaussian) and event.rate < 1
+        else order * zcdp_rho(event)
+        for event in events
     )
 
 
@@ -40,26 +40,26 @@ def subsampled_gaussian_rdp(sigma: float, rate: float, order: float) -> float:
         rate: Sampling rate q, above 0 and below 1.
         order: Rényi order, above 1.
     """
-    there, away = math.log(rate), math.log1p(-rate)
+    log_q, log_p = math.log(rate), math.log1p(-rate)
     if float(order).is_integer():
         k = np.arange(order + 1)
-        terms = _binomials(order, k)[0] + (order - k) * away + k * there + (k * k - k) / (2 * sigma**2)
+        terms = _binomials(order, k)[0] + (order - k) * log_p + k * log_q + (k * k - k) / (2 * sigma**2)
         return _log_sum(terms, np.ones_like(terms)) / (order - 1)
-    middle = sigma**2 * (away - there) + 0.5
-    logs, signs, first, size = [], [], 0, 256
+    split = sigma**2 * (log_p - log_q) + 0.5
+    log_terms, signs, start, block_size = [], [], 0, 256
     while True:
-        k = np.arange(first, first + size, dtype=np.float64)
+        k = np.arange(start, start + block_size, dtype=np.float64)
         j, (log_binomial, sign) = order - k, _binomials(order, k)
-        below = j * away + k * there + (k * k - k) / (2 * sigma**2) + scipy.special.log_ndtr((middle - k) / sigma)
-        above = j * there + k * away + (j * j - j) / (2 * sigma**2) + scipy.special.log_ndtr((j - middle) / sigma)
-        last = log_binomial + np.logaddexp(below, above)
-        logs.append(last)
+        below = j * log_p + k * log_q + (k * k - k) / (2 * sigma**2) + scipy.special.log_ndtr((split - k) / sigma)
+        above = j * log_q + k * log_p + (j * j - j) / (2 * sigma**2) + scipy.special.log_ndtr((j - split) / sigma)
+        block = log_binomial + np.logaddexp(below, above)
+        log_terms.append(block)
         signs.append(sign)
-        total = _log_sum(np.concatenate(logs), np.concatenate(signs))
-        if last[-1] < total + math.log(_TINY) and first + size > order + 5:
+        total = _log_sum(np.concatenate(log_terms), np.concatenate(signs))
+        if block[-1] < total + math.log(_TINY) and start + block_size > order + 5:
             return total / (order - 1)
-        first += size
-        if first > 2**20:
+        start += block_size
+        if start > 2**20:
             raise UsageError(
                 f"the series of order {order:g} does not converge at sigma {sigma:g}", remedy="Use another order"
             )
@@ -67,12 +67,12 @@ def subsampled_gaussian_rdp(sigma: float, rate: float, order: float) -> float:
 
 def _binomials(order: float, k: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return log-magnitudes and signs of the generalised binomial coefficients (order over k)."""
-    rest = order - k + 1
-    whole = float(order).is_integer()
-    sign = np.ones_like(rest) if whole else np.where((rest > 0) | (np.floor(rest) % 2 == 0), 1.0, -1.0)
-    return scipy.special.gammaln(order + 1) - scipy.special.gammaln(k + 1) - scipy.special.gammaln(rest), sign
+    argument = order - k + 1
+    is_integer = float(order).is_integer()
+    sign = np.ones_like(argument) if is_integer else np.where((argument > 0) | (np.floor(argument) % 2 == 0), 1.0, -1.0)
+    return scipy.special.gammaln(order + 1) - scipy.special.gammaln(k + 1) - scipy.special.gammaln(argument), sign
 
 
 def _log_sum(logs: np.ndarray, signs: np.ndarray) -> float:
-    top = logs.max()
-    return float(top + math.log(math.fsum(signs * np.exp(logs - top))))
+    max_log = logs.max()
+    return float(max_log + math.log(math.fsum(signs * np.exp(logs - max_log))))

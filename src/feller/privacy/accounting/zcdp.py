@@ -11,8 +11,8 @@ from feller.core.errors import UsageError, check_number
 
 def find_root(function: Callable[[float], float], low: float, high: float, tolerance: float) -> float:
     """Return a root of a function between `low` and `high`, where its signs differ, by Brent's method."""
-    found: Any = scipy.optimize.brentq(function, low, high, xtol=tolerance)
-    return float(found)
+    root: Any = scipy.optimize.brentq(function, low, high, xtol=tolerance)
+    return float(root)
 
 
 MAX_EPSILON = 1e9
@@ -30,15 +30,15 @@ def rho_from_epsilon(epsilon: float, delta: float) -> float:
     check_epsilon_delta(epsilon, delta)
     log_delta = math.log(delta)
 
-    def over(log_rho: float) -> float:
+    def log_excess(log_rho: float) -> float:
         return _log_delta(math.exp(log_rho), epsilon) - log_delta
 
     low, high = math.log(1e-12 * epsilon**2), math.log(epsilon)  # at rho = epsilon, delta is near 1
-    while over(low) > 0:
+    while log_excess(low) > 0:
         low -= 10
-    while over(high) < 0:
+    while log_excess(high) < 0:
         high += 1
-    return math.exp(find_root(over, low, high, 1e-13))
+    return math.exp(find_root(log_excess, low, high, 1e-13))
 
 
 def epsilon_from_rho(rho: float, delta: float) -> float:
@@ -46,26 +46,26 @@ def epsilon_from_rho(rho: float, delta: float) -> float:
     check_epsilon_delta(1.0, delta)
     log_delta = math.log(delta)
 
-    def over(epsilon: float) -> float:
+    def log_excess(epsilon: float) -> float:
         return _log_delta(rho, epsilon) - log_delta
 
     high = rho + 2 * math.sqrt(rho * -log_delta)
-    return find_root(over, 0.0, high + 1e-12, 1e-13) if over(0.0) > 0 else 0.0
+    return find_root(log_excess, 0.0, high + 1e-12, 1e-13) if log_excess(0.0) > 0 else 0.0
 
 
 def _log_delta(rho: float, epsilon: float) -> float:
     """Return log delta, minimised over the orders above 1."""
 
-    def at(log_beyond: float) -> float:
-        beyond = math.exp(log_beyond)  # order - 1
-        order = 1 + beyond
-        return beyond * (order * rho - epsilon) - log_beyond + order * (log_beyond - math.log1p(beyond))
+    def objective(log_order_m1: float) -> float:
+        order_m1 = math.exp(log_order_m1)  # order - 1
+        order = 1 + order_m1
+        return order_m1 * (order * rho - epsilon) - log_order_m1 + order * (log_order_m1 - math.log1p(order_m1))
 
     guess = math.log(max((epsilon - rho) / (2 * rho), 1e-3))
-    found = scipy.optimize.minimize_scalar(
-        at, bounds=(guess - 12, guess + 12), method="bounded", options={"xatol": 1e-10}
+    minimum = scipy.optimize.minimize_scalar(
+        objective, bounds=(guess - 12, guess + 12), method="bounded", options={"xatol": 1e-10}
     )
-    return min(float(found.fun), 0.0)
+    return min(float(minimum.fun), 0.0)
 
 
 def check_epsilon_delta(epsilon: float, delta: float) -> None:

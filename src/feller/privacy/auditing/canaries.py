@@ -54,13 +54,13 @@ def row_log_likelihood_ratios(
         scale: Standard deviation of the noise.
         chances: Probability that each row is in the sum, given the attacker's evidence.
     """
-    spread = chances * (1 - chances)
-    noisy = scale**2 * torch.eye(len(gram), dtype=gram.dtype, device=gram.device) + gram * spread
-    solved = torch.linalg.solve(noisy, torch.cat([gram, projections[:, None]], 1))
-    precise, projected = solved[:, :-1], solved[:, -1]
-    own = precise.diagonal()
-    alone = 1 - spread * own  # leave-one-out: removes the row's own part of the variance
-    return (projected - precise @ chances + own * chances) / alone - own / alone / 2
+    variances = chances * (1 - chances)
+    covariance = scale**2 * torch.eye(len(gram), dtype=gram.dtype, device=gram.device) + gram * variances
+    solution = torch.linalg.solve(covariance, torch.cat([gram, projections[:, None]], 1))
+    solved_gram, solved_projections = solution[:, :-1], solution[:, -1]
+    leverage = solved_gram.diagonal()
+    loo_factor = 1 - variances * leverage  # leave-one-out: removes the row's own part of the variance
+    return (solved_projections - solved_gram @ chances + leverage * chances) / loo_factor - leverage / loo_factor / 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,8 +77,8 @@ class Canaries:
     @property
     def included(self) -> Int64[Tensor, " m"]:
         """Indices of the examples that are in the training set."""
-        first = len(self.present) + self.num_candidates * torch.arange(len(self.chosen))
-        return torch.cat([self.present.nonzero()[:, 0], first + self.chosen])
+        slot_start = len(self.present) + self.num_candidates * torch.arange(len(self.chosen))
+        return torch.cat([self.present.nonzero()[:, 0], slot_start + self.chosen])
 
 
 class CanaryAttacker:
@@ -95,8 +95,8 @@ class CanaryAttacker:
 
     def sample(self) -> Int64[Tensor, " m"]:
         """Return the canaries in this step's Poisson sample, among those in the training set."""
-        there = self.canaries.included
-        return there if self.rate == 1 else there[self.noise.bernoulli(self.rate, (len(there),))]
+        included = self.canaries.included
+        return included if self.rate == 1 else included[self.noise.bernoulli(self.rate, (len(included),))]
 
     def observe(
         self, loss: LossFunction, network: nn.Module, example: Any, sampled: Tensor, total: Tensor, params: "StepParams"
@@ -115,37 +115,39 @@ class CanaryAttacker:
             params: Clipping norm and noise scale of the step.
         """
         n, scale = len(self.coin_scores), min(params.scale, total.square().mean().sqrt().item())
-        by_coin = _chunked_gradients(loss, network, _select_rows(example, torch.arange(n)), params.clip)
-        in_places = sampled[sampled >= n]
-        own = dict(
+        coin_gradients = _chunked_gradients(loss, network, _select_rows(example, torch.arange(n)), params.clip)
+        sampled_candidates = sampled[sampled >= n]
+        candidate_gradients = dict(
             zip(
-                in_places.tolist(),
-                _chunked_gradients(loss, network, _select_rows(example, in_places), params.clip),
+                sampled_candidates.tolist(),
+                _chunked_gradients(loss, network, _select_rows(example, sampled_candidates), params.clip),
                 strict=True,
             )
         )
-        residual_sum = total - sum(own.values()) if own else total
+        residual_sum = total - sum(candidate_gradients.values()) if candidate_gradients else total
         if n:
-            gram, projections = (by_coin @ by_coin.T).double(), (by_coin @ residual_sum).double()
+            gram, projections = (coin_gradients @ coin_gradients.T).double(), (coin_gradients @ residual_sum).double()
             # sampling probability given the previous steps; fair-coin prior
-            chances = self.rate * self.coin_scores.sigmoid().to(gram.device)
+            probs = self.rate * self.coin_scores.sigmoid().to(gram.device)
             self.coin_scores += log_mixture_ratio(
-                self.rate, row_log_likelihood_ratios(gram, projections, scale, chances)
+                self.rate, row_log_likelihood_ratios(gram, projections, scale, probs)
             ).cpu()
-        rest = residual_sum - by_coin[sampled[sampled < n].to(residual_sum.device)].sum(0)
-        size = max(1, CHUNK_SIZE // (self.canaries.num_candidates * len(total)))
-        for first in range(0, len(self.candidate_scores), size):
-            places = torch.arange(first, min(first + size, len(self.candidate_scores)))
+        slot_sum = residual_sum - coin_gradients[sampled[sampled < n].to(residual_sum.device)].sum(0)
+        chunk_size = max(1, CHUNK_SIZE // (self.canaries.num_candidates * len(total)))
+        for start in range(0, len(self.candidate_scores), chunk_size):
+            slots = torch.arange(start, min(start + chunk_size, len(self.candidate_scores)))
             candidate_index = (
-                n + places[:, None] * self.canaries.num_candidates + torch.arange(self.canaries.num_candidates)
+                n + slots[:, None] * self.canaries.num_candidates + torch.arange(self.canaries.num_candidates)
             ).flatten()
-            rows = per_sample_gradients(loss, network, _select_rows(example, candidate_index), params.clip).view(
-                len(places), -1, len(total)
+            gradients = per_sample_gradients(loss, network, _select_rows(example, candidate_index), params.clip).view(
+                len(slots), -1, len(total)
             )
-            mine = (n + places * self.canaries.num_candidates + self.canaries.chosen[places]).tolist()
-            residuals = torch.stack([rest + own[i] if i in own else rest for i in mine])
-            fits = torch.einsum("kcp,kp->kc", rows, residuals).double() - rows.double().square().sum(2) / 2
-            self.candidate_scores[places] += log_mixture_ratio(self.rate, fits / scale**2).cpu()
+            true_candidates = (n + slots * self.canaries.num_candidates + self.canaries.chosen[slots]).tolist()
+            residuals = torch.stack(
+                [slot_sum + candidate_gradients[i] if i in candidate_gradients else slot_sum for i in true_candidates]
+            )
+            scores = torch.einsum("kcp,kp->kc", gradients, residuals).double() - gradients.double().square().sum(2) / 2
+            self.candidate_scores[slots] += log_mixture_ratio(self.rate, scores / scale**2).cpu()
         self.steps += 1
 
 
@@ -159,18 +161,18 @@ class StepParams:
     """Standard deviation of the noise of the gradient sum, as charged to the ledger."""
 
 
-def _select_rows(example: Any, which: Tensor) -> Any:
-    return tree_map(lambda leaf: leaf[which.to(leaf.device)], example)
+def _select_rows(example: Any, index: Tensor) -> Any:
+    return tree_map(lambda leaf: leaf[index.to(leaf.device)], example)
 
 
 def _chunked_gradients(loss: LossFunction, network: nn.Module, example: Any, clip: float) -> Tensor:
     """Compute `per_sample_gradients` in chunks of at most `CHUNK_SIZE` values; accepts an empty batch."""
     weights = list(trainable_params(network).values())
     p = sum(weight.numel() for weight in weights)
-    parts = torch.arange(num_examples(example)).split(max(1, CHUNK_SIZE // p))
+    chunks = torch.arange(num_examples(example)).split(max(1, CHUNK_SIZE // p))
     if not num_examples(example):
         return weights[0].new_zeros(0, p)
-    return torch.cat([per_sample_gradients(loss, network, _select_rows(example, part), clip) for part in parts])
+    return torch.cat([per_sample_gradients(loss, network, _select_rows(example, chunk), clip) for chunk in chunks])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,13 +198,13 @@ class AuditedGradient(Gradient):
             clip.norm, clip.sum_sigma(self.inner.sigma if self.sigma is None else self.sigma) * clip.norm
         )
         example, sampled = self.attacker.examples(network, self.attacker.steps), self.attacker.sample()
-        value = self.inner(loss, network, [*batches, _select_rows(example, sampled)], expected_size)
+        mean_loss = self.inner(loss, network, [*batches, _select_rows(example, sampled)], expected_size)
         weights = list(trainable_params(network).values())
-        noisy = [weight.grad for weight in weights]
+        noisy_gradients = [weight.grad for weight in weights]
         for weight in weights:
             weight.grad = None
         self._without_noise(params.clip)(loss, network, batches, expected_size)
-        pairs = zip(noisy, weights, strict=True)
+        pairs = zip(noisy_gradients, weights, strict=True)
         total = (
             torch.cat(
                 [
@@ -212,10 +214,10 @@ class AuditedGradient(Gradient):
             )
             * expected_size
         )
-        for weight, noisy_gradient in zip(weights, noisy, strict=True):
+        for weight, noisy_gradient in zip(weights, noisy_gradients, strict=True):
             weight.grad = noisy_gradient
         self.attacker.observe(loss, network, example, sampled, total, params)
-        return value
+        return mean_loss
 
     def _without_noise(self, norm: float) -> DPSGD:
         """Return a noiseless DP-SGD gradient for the rows that the attacker knows, cached per clipping norm."""

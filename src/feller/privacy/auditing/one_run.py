@@ -54,20 +54,20 @@ def epsilon_lower_bound(
     if delta and num_canaries < guesses:
         raise UsageError(f"at least as many canaries as guesses ({guesses}) if delta is above 0", num_canaries)
 
-    def surprise(epsilon: float) -> float:
+    def excess(epsilon: float) -> float:
         return tail_probability(num_right, guesses, epsilon, delta, num_canaries) - (1 - confidence)
 
-    if surprise(0.0) > 0:
+    if excess(0.0) > 0:
         return 0.0
-    return MAX_EPSILON if surprise(MAX_EPSILON) < 0 else find_root(surprise, 0.0, MAX_EPSILON, 1e-10)
+    return MAX_EPSILON if excess(MAX_EPSILON) < 0 else find_root(excess, 0.0, MAX_EPSILON, 1e-10)
 
 
 def tail_probability(num_right: int, guesses: int, epsilon: float, delta: float, num_canaries: int) -> float:
     """Return an upper bound on the probability of `num_right` or more correct guesses under (epsilon, delta)-DP."""
-    one = 1 / (1 + math.exp(-epsilon))  # accuracy of randomised response, the worst case of pure DP
-    tail = float(scipy.stats.binom.sf(num_right - 1, guesses, one))
+    accuracy = 1 / (1 + math.exp(-epsilon))  # accuracy of randomised response, the worst case of pure DP
+    tail = float(scipy.stats.binom.sf(num_right - 1, guesses, accuracy))
     if not delta or not num_right:
         return tail
-    back = torch.arange(1, num_right + 1, dtype=torch.float64)
-    masses = torch.as_tensor(scipy.stats.binom.pmf(num_right - back.numpy(), guesses, one))
-    return tail + 2 * num_canaries * delta * (masses.cumsum(0) / back).max().item()
+    offsets = torch.arange(1, num_right + 1, dtype=torch.float64)
+    pmf = torch.as_tensor(scipy.stats.binom.pmf(num_right - offsets.numpy(), guesses, accuracy))
+    return tail + 2 * num_canaries * delta * (pmf.cumsum(0) / offsets).max().item()

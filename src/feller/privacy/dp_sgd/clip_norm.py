@@ -99,6 +99,6 @@ class AdaptiveClipNorm(ClipNorm):
         `fraction` is the fraction of unclipped gradients, with noise. It is not clamped to [0, 1], because clamping
         would bias it.
         """
-        below = (norms <= self.norm).double().sub(0.5).sum()
-        noisy_fraction = noise.add_gaussian(below, self.count_sigma).item() / expected_size + 0.5
+        centred_count = (norms <= self.norm).double().sub(0.5).sum()
+        noisy_fraction = noise.add_gaussian(centred_count, self.count_sigma).item() / expected_size + 0.5
         self._norm *= math.exp(-self.rate * (noisy_fraction - self.quantile))

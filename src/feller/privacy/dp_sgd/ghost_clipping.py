@@ -50,8 +50,8 @@ class LayerCall:
     @property
     def trainable_params(self) -> dict[str, nn.Parameter]:
         """Trainable weights of the layer itself, without submodules."""
-        found = self.layer.named_parameters(recurse=False)
-        return {name: weight for name, weight in found if weight.requires_grad}
+        parameters = self.layer.named_parameters(recurse=False)
+        return {name: weight for name, weight in parameters if weight.requires_grad}
 
 
 @dataclass
@@ -81,10 +81,10 @@ class CallRecorder:
             self.reason = f"the first axis of an input or output of {name} is not the batch axis"
         else:
             stored_inputs = args[0].detach() if len(args) == 1 else tuple(x.detach() for x in args)
-            before = [get_gradient_edge(x).node for x in inputs if x.requires_grad]
+            input_nodes = [get_gradient_edge(x).node for x in inputs if x.requires_grad]
             versions = [x._version for x in inputs]
             self.calls.append(
-                LayerCall(name, layer, stored_inputs, versions, before, _output_edge(output), output.shape)
+                LayerCall(name, layer, stored_inputs, versions, input_nodes, _output_edge(output), output.shape)
             )
 
 
@@ -95,18 +95,18 @@ def clipped_by_ghost(loss: LossFunction, network: nn.Module, example: dict[str, 
         UnsupportedError: If a trainable weight is used outside a layer call that has a grad sampler.
     """
     check_no_batch_mixing(network)
-    weights, book = trainable_params(network), CallRecorder(num_examples(example))
-    with forbid_row_state(loss, network, example), record_calls(network, book), torch.enable_grad():
+    weights, recorder = trainable_params(network), CallRecorder(num_examples(example))
+    with forbid_row_state(loss, network, example), record_calls(network, recorder), torch.enable_grad():
         check_supported_layers(network)
-        losses = check_losses(loss(network, example), book.batch_size)
-    if book.reason:
-        raise UnsupportedError(book.reason)
-    _check_reach(losses, book, weights)
-    if not losses.requires_grad or not book.calls:
+        losses = check_losses(loss(network, example), recorder.batch_size)
+    if recorder.reason:
+        raise UnsupportedError(recorder.reason)
+    _check_reach(losses, recorder, weights)
+    if not losses.requires_grad or not recorder.calls:
         return ClippedSum({}, torch.zeros_like(losses))
-    slopes = torch.autograd.grad(losses.sum(), [visit.output_edge for visit in book.calls], allow_unused=True)
+    backprops = torch.autograd.grad(losses.sum(), [call.output_edge for call in recorder.calls], allow_unused=True)
     with torch.no_grad():
-        return _clipped_sum(book.calls, list(slopes), weights, clip, torch.zeros_like(losses))
+        return _clipped_sum(recorder.calls, list(backprops), weights, clip, torch.zeros_like(losses))
 
 
 def check_supported_layers(network: nn.Module) -> None:
@@ -117,10 +117,10 @@ def check_supported_layers(network: nn.Module) -> None:
     """
     for name, layer in network.named_modules():
         if grad_sampler_of(layer) is None:
-            own = [key for key, weight in layer.named_parameters(recurse=False) if weight.requires_grad]
-            if own:
+            trainable = [key for key, weight in layer.named_parameters(recurse=False) if weight.requires_grad]
+            if trainable:
                 raise UnsupportedError(
-                    f"no grad sampler for the weight {own[0]} of {name or 'the network'} ({type(layer).__name__})"
+                    f"no grad sampler for the weight {trainable[0]} of {name or 'the network'} ({type(layer).__name__})"
                 )
 
 
@@ -149,19 +149,19 @@ def _as_weights(call: LayerCall, backprops: Tensor) -> Tensor:
 def _check_reach(losses: Tensor, recorder: CallRecorder, weights: dict[str, nn.Parameter]) -> None:
     """Raise an error if the autograd graph reaches a trainable weight from the losses past all recorded outputs."""
     names = {id(weight): name for name, weight in weights.items()}
-    stops = {visit.output_edge.node for visit in recorder.calls}
-    ahead: list[Node | None] = [losses.grad_fn]
-    for visit in recorder.calls:
-        ahead += visit.input_nodes
+    output_nodes = {call.output_edge.node for call in recorder.calls}
+    pending: list[Node | None] = [losses.grad_fn]
+    for call in recorder.calls:
+        pending += call.input_nodes
     visited: set[Node] = set()
-    while ahead:
-        node = ahead.pop()
-        if node is None or node in visited or node in stops:
+    while pending:
+        node = pending.pop()
+        if node is None or node in visited or node in output_nodes:
             continue
         visited.add(node)
         if (weight_name := names.get(id(getattr(node, "variable", None)))) is not None:
             raise UnsupportedError(f"the weight {weight_name} is used outside its layer's forward call")
-        ahead += [after for after, _ in node.next_functions]
+        pending += [next_node for next_node, _ in node.next_functions]
 
 
 def _clipped_sum(
@@ -169,69 +169,68 @@ def _clipped_sum(
     backprops: list[Tensor | None],
     weights: dict[str, nn.Parameter],
     clip: float,
-    squares: Tensor,
+    norms_sq: Tensor,
 ) -> ClippedSum:
     calls: list[tuple[LayerCall, LayerTensors]] = []
-    for visit, slope in zip(layer_calls, backprops, strict=True):
-        if slope is not None:
-            if [x._version for x in tree_leaves(visit.inputs)] != visit.versions:
-                raise UnsupportedError(f"an input of {visit.name} was changed in place after the call")
-            calls.append((visit, LayerTensors(visit.inputs, _as_weights(visit, slope))))
+    for layer_call, backprop in zip(layer_calls, backprops, strict=True):
+        if backprop is not None:
+            if [x._version for x in tree_leaves(layer_call.inputs)] != layer_call.versions:
+                raise UnsupportedError(f"an input of {layer_call.name} was changed in place after the call")
+            calls.append((layer_call, LayerTensors(layer_call.inputs, _as_weights(layer_call, backprop))))
     backprops.clear()
     by_layer: dict[nn.Module, list[tuple[LayerCall, LayerTensors]]] = defaultdict(list)
-    users: dict[int, set[nn.Module]] = defaultdict(set)
-    for visit, call in calls:
-        by_layer[visit.layer].append((visit, call))
-        for weight in visit.trainable_params.values():
-            users[id(weight)].add(visit.layer)
-    tied = {layer for layers in users.values() if len(layers) > 1 for layer in layers}
-    for layer, its in by_layer.items():
+    layers_by_weight: dict[int, set[nn.Module]] = defaultdict(set)
+    for layer_call, tensors in calls:
+        by_layer[layer_call.layer].append((layer_call, tensors))
+        for weight in layer_call.trainable_params.values():
+            layers_by_weight[id(weight)].add(layer_call.layer)
+    tied = {layer for layers in layers_by_weight.values() if len(layers) > 1 for layer in layers}
+    for layer, pairs in by_layer.items():
         if layer not in tied:
-            found = _require_grad_sampler(layer).norm_sq(layer, [call for _, call in its])
-            squares = squares + (_norm_sq_by_row(its, len(squares)) if found is None else found)
+            layer_norms_sq = _require_grad_sampler(layer).norm_sq(layer, [tensors for _, tensors in pairs])
+            norms_sq = norms_sq + (_norm_sq_by_row(pairs, len(norms_sq)) if layer_norms_sq is None else layer_norms_sq)
     if tied:
-        squares = squares + _norm_sq_by_row([pair for layer in tied for pair in by_layer[layer]], len(squares))
-    norms = squares.sqrt()
-    by, names = clip_factors(norms, clip), {id(weight): name for name, weight in weights.items()}
+        norms_sq = norms_sq + _norm_sq_by_row([pair for layer in tied for pair in by_layer[layer]], len(norms_sq))
+    norms = norms_sq.sqrt()
+    factors, names = clip_factors(norms, clip), {id(weight): name for name, weight in weights.items()}
     sums: dict[str, Tensor] = {}
     while calls:
-        visit, call = calls.pop()
-        for weight, gradient in _weighted_gradients(visit, call, by.to(call.backprops.dtype)):
+        layer_call, tensors = calls.pop()
+        for weight, gradient in _weighted_gradients(layer_call, tensors, factors.to(tensors.backprops.dtype)):
             name = names[id(weight)]
             sums[name] = sums[name] + gradient if name in sums else gradient
     return ClippedSum(sums, norms)
 
 
 def _require_grad_sampler(layer: nn.Module) -> GradSampler:
-    rule = grad_sampler_of(layer)
-    if rule is None:
+    sampler = grad_sampler_of(layer)
+    if sampler is None:
         raise UnsupportedError(f"no grad sampler for {type(layer).__name__}")
-    return rule
+    return sampler
 
 
 def _norm_sq_by_row(calls: list[tuple[LayerCall, LayerTensors]], b: int) -> Float[Tensor, " b"]:
     """Return squared gradient norms, computed one example at a time: for weights that several layers share."""
-    squares = []
+    norms_sq = []
     for row in range(b):
         sums: dict[int, Tensor] = {}
-        for visit, call in calls:
-            one = call.rows(slice(row, row + 1))
-            for weight, gradient in _weighted_gradients(visit, one, torch.ones_like(one.backprops.flatten()[:1])):
+        for layer_call, tensors in calls:
+            row_tensors = tensors.rows(slice(row, row + 1))
+            factors = torch.ones_like(row_tensors.backprops.flatten()[:1])
+            for weight, gradient in _weighted_gradients(layer_call, row_tensors, factors):
                 sums[id(weight)] = sums[id(weight)] + gradient if id(weight) in sums else gradient
-        squares.append(torch.stack([gradient.square().sum() for gradient in sums.values()]).sum())
-    return torch.stack(squares)
+        norms_sq.append(torch.stack([gradient.square().sum() for gradient in sums.values()]).sum())
+    return torch.stack(norms_sq)
 
 
 def _weighted_gradients(
-    layer_call: LayerCall, call: LayerTensors, by: Float[Tensor, " b"]
+    layer_call: LayerCall, tensors: LayerTensors, factors: Float[Tensor, " b"]
 ) -> Iterator[tuple[nn.Parameter, Tensor]]:
-    gradients, own = (
-        _require_grad_sampler(layer_call.layer).weighted_sum(layer_call.layer, call, by),
-        layer_call.trainable_params,
-    )
-    if own.keys() - gradients.keys():
+    gradients = _require_grad_sampler(layer_call.layer).weighted_sum(layer_call.layer, tensors, factors)
+    params = layer_call.trainable_params
+    if params.keys() - gradients.keys():
         raise UnsupportedError(
-            f"the grad sampler of {layer_call.name} lacks {', '.join(sorted(own.keys() - gradients.keys()))}"
+            f"the grad sampler of {layer_call.name} lacks {', '.join(sorted(params.keys() - gradients.keys()))}"
         )
-    for name, weight in own.items():
+    for name, weight in params.items():
         yield weight, gradients[name]

@@ -31,8 +31,8 @@ class LayerTensors:
 
     def rows(self, index: slice) -> "LayerTensors":
         """Return the activations and output gradients of a slice of the examples."""
-        several = isinstance(self.activations, tuple)
-        inputs = tuple(x[index] for x in self.activations) if several else self.activations[index]
+        is_tuple = isinstance(self.activations, tuple)
+        inputs = tuple(x[index] for x in self.activations) if is_tuple else self.activations[index]
         return LayerTensors(inputs, self.backprops[index])
 
 
@@ -61,9 +61,9 @@ def outer_norm_sq(backprops: Float[Tensor, "b t p"], x: Float[Tensor, "b t d"]) 
     if t == 1:
         return backprops.square().sum((1, 2)) * x.square().sum((1, 2))
     if t * (p + d) <= p * d:
-        parts = chunk_slices(len(x), t * t)
+        slices = chunk_slices(len(x), t * t)
         return torch.cat(
-            [((x[i] @ x[i].mT) * (backprops[i] @ backprops[i].mT)).sum((1, 2)).clamp(min=0) for i in parts]
+            [((x[i] @ x[i].mT) * (backprops[i] @ backprops[i].mT)).sum((1, 2)).clamp(min=0) for i in slices]
         )
     return torch.cat([(backprops[i].mT @ x[i]).square().sum((1, 2)) for i in chunk_slices(len(x), p * d)])
 
@@ -100,16 +100,16 @@ class LinearGradSampler(GradSampler):
 
     def norm_sq(self, layer: nn.Linear, calls: Sequence[LayerTensors]) -> Float[Tensor, " b"]:
         x = concatenate_if_several([flatten_positions(call.activations) for call in calls], 1)
-        slopes = concatenate_if_several([flatten_positions(call.backprops) for call in calls], 1)
-        found = slopes.new_zeros(len(slopes))
+        backprops = concatenate_if_several([flatten_positions(call.backprops) for call in calls], 1)
+        norms_sq = backprops.new_zeros(len(backprops))
         if is_trainable(layer, "weight"):
-            found = found + outer_norm_sq(slopes, x.to(slopes.dtype))
-        return found + slopes.sum(1).square().sum(1) if is_trainable(layer, "bias") else found
+            norms_sq = norms_sq + outer_norm_sq(backprops, x.to(backprops.dtype))
+        return norms_sq + backprops.sum(1).square().sum(1) if is_trainable(layer, "bias") else norms_sq
 
     def weighted_sum(self, layer: nn.Linear, call: LayerTensors, factors: Float[Tensor, " b"]) -> dict[str, Tensor]:
-        slopes = (flatten_positions(call.backprops) * factors[:, None, None]).flatten(0, 1)
-        x = flatten_positions(call.activations).flatten(0, 1).to(slopes.dtype)
-        return trainable_gradients(layer, weight=lambda: slopes.T @ x, bias=lambda: slopes.sum(0))
+        backprops = (flatten_positions(call.backprops) * factors[:, None, None]).flatten(0, 1)
+        x = flatten_positions(call.activations).flatten(0, 1).to(backprops.dtype)
+        return trainable_gradients(layer, weight=lambda: backprops.T @ x, bias=lambda: backprops.sum(0))
 
 
 class EmbeddingGradSampler(GradSampler):
@@ -121,29 +121,29 @@ class EmbeddingGradSampler(GradSampler):
     def norm_sq(self, layer: nn.Embedding, calls: Sequence[LayerTensors]) -> Float[Tensor, " b"]:
         """Sum the output gradients of each token of an example, and return the squared norm of these sums."""
         pairs = [self._flat(layer, call) for call in calls]
-        token_ids, slopes = (
-            concatenate_if_several([ids for ids, _ in pairs], 1),
-            concatenate_if_several([slopes for _, slopes in pairs], 1),
-        )
-        b, rows = len(token_ids), layer.num_embeddings
+        token_ids = concatenate_if_several([ids for ids, _ in pairs], 1)
+        backprops = concatenate_if_several([backprops for _, backprops in pairs], 1)
+        b, vocab_size = len(token_ids), layer.num_embeddings
         if token_ids.shape[1] == 1:
-            return slopes.square().sum((1, 2))
-        of = torch.arange(b, device=token_ids.device)[:, None] * rows + token_ids
-        found, place = of.unique(return_inverse=True)
-        sums = slopes.new_zeros(len(found), slopes.shape[2]).index_add_(0, place.flatten(), slopes.flatten(0, 1))
-        return slopes.new_zeros(b).index_add_(0, found // rows, sums.square().sum(1))
+            return backprops.square().sum((1, 2))
+        flat_ids = torch.arange(b, device=token_ids.device)[:, None] * vocab_size + token_ids
+        unique_ids, inverse = flat_ids.unique(return_inverse=True)
+        sums = backprops.new_zeros(len(unique_ids), backprops.shape[2]).index_add_(
+            0, inverse.flatten(), backprops.flatten(0, 1)
+        )
+        return backprops.new_zeros(b).index_add_(0, unique_ids // vocab_size, sums.square().sum(1))
 
     def weighted_sum(self, layer: nn.Embedding, call: LayerTensors, factors: Float[Tensor, " b"]) -> dict[str, Tensor]:
-        token_ids, slopes = self._flat(layer, call)
-        slopes = (slopes * factors[:, None, None]).flatten(0, 1)
-        return {"weight": torch.zeros_like(layer.weight).index_add_(0, token_ids.flatten(), slopes)}
+        token_ids, backprops = self._flat(layer, call)
+        backprops = (backprops * factors[:, None, None]).flatten(0, 1)
+        return {"weight": torch.zeros_like(layer.weight).index_add_(0, token_ids.flatten(), backprops)}
 
     def _flat(self, layer: nn.Embedding, call: LayerTensors) -> tuple[Tensor, Tensor]:
         token_ids = call.activations.reshape(len(call.activations), -1)
-        slopes = call.backprops.reshape(*token_ids.shape, -1)
+        backprops = call.backprops.reshape(*token_ids.shape, -1)
         if layer.padding_idx is not None:
-            slopes = slopes * (token_ids != layer.padding_idx)[:, :, None]
-        return token_ids, slopes
+            backprops = backprops * (token_ids != layer.padding_idx)[:, :, None]
+        return token_ids, backprops
 
 
 @dataclass(frozen=True)
@@ -157,8 +157,8 @@ class NormGradSampler(GradSampler):
 
     def norm_sq(self, layer: Any, calls: Sequence[LayerTensors]) -> Float[Tensor, " b"]:
         ones = torch.ones_like(calls[0].backprops[:, :1].flatten(1)[:, 0])
-        each = [self._each(layer, call, ones) for call in calls]
-        sums = [torch.stack([part[name] for part in each]).sum(0) for name in each[0]]
+        per_call = [self._each(layer, call, ones) for call in calls]
+        sums = [torch.stack([by_name[name] for by_name in per_call]).sum(0) for name in per_call[0]]
         return torch.stack([gradients.flatten(1).square().sum(1) for gradients in sums]).sum(0)
 
     def weighted_sum(self, layer: Any, call: LayerTensors, factors: Float[Tensor, " b"]) -> dict[str, Tensor]:
@@ -166,17 +166,17 @@ class NormGradSampler(GradSampler):
 
     def _each(self, layer: Any, call: LayerTensors, factors: Float[Tensor, " b"]) -> dict[str, Tensor]:
         """Return per-example gradients times the factors, [b, *weight]."""
-        slopes = call.backprops * factors.reshape(-1, *(1,) * (call.backprops.ndim - 1))
+        backprops = call.backprops * factors.reshape(-1, *(1,) * (call.backprops.ndim - 1))
 
-        def overplaces(x: Tensor) -> Tensor:
+        def sum_positions(x: Tensor) -> Tensor:
             if self.channels_first:
                 return x.flatten(2).sum(2) if x.ndim > 2 else x
             return x.reshape(len(x), -1, *layer.weight.shape).sum(1)
 
         return trainable_gradients(
             layer,
-            weight=lambda: overplaces(slopes * self.normalize(layer, call.activations.to(slopes.dtype))),
-            bias=lambda: overplaces(slopes),
+            weight=lambda: sum_positions(backprops * self.normalize(layer, call.activations.to(backprops.dtype))),
+            bias=lambda: sum_positions(backprops),
         )
 
 
@@ -184,41 +184,41 @@ class ConvGradSampler(GradSampler):
     """Rule of convolutions, which are linear layers on unfolded patches."""
 
     def norm_sq(self, layer: Any, calls: Sequence[LayerTensors]) -> Float[Tensor, " b"]:
-        pictures = [self._flat(layer, call) for call in calls]
-        slopes = concatenate_if_several([slopes.flatten(2) for _, slopes in pictures], 2)
-        found = slopes.new_zeros(len(slopes))
+        images = [self._flat(layer, call) for call in calls]
+        backprops = concatenate_if_several([backprops.flatten(2) for _, backprops in images], 2)
+        norms_sq = backprops.new_zeros(len(backprops))
         if is_trainable(layer, "bias"):
-            found = found + slopes.sum(2).square().sum(1)
+            norms_sq = norms_sq + backprops.sum(2).square().sum(1)
         if not is_trainable(layer, "weight"):
-            return found
-        size, groups = layer.weight[0].numel(), layer.groups
-        parts = []
-        for rows in chunk_slices(len(slopes), size * groups * slopes.shape[2]):
-            patches = concatenate_if_several([self._unfold(layer, x[rows]) for x, _ in pictures], 2)
-            x = patches.unflatten(1, (groups, size)).flatten(0, 1).mT
-            y = slopes[rows].unflatten(1, (groups, -1)).flatten(0, 1).mT
-            parts.append(outer_norm_sq(y, x).view(-1, groups).sum(1))
-        return found + torch.cat(parts)
+            return norms_sq
+        patch_size, groups = layer.weight[0].numel(), layer.groups
+        chunks = []
+        for rows in chunk_slices(len(backprops), patch_size * groups * backprops.shape[2]):
+            patches = concatenate_if_several([self._unfold(layer, x[rows]) for x, _ in images], 2)
+            x = patches.unflatten(1, (groups, patch_size)).flatten(0, 1).mT
+            y = backprops[rows].unflatten(1, (groups, -1)).flatten(0, 1).mT
+            chunks.append(outer_norm_sq(y, x).view(-1, groups).sum(1))
+        return norms_sq + torch.cat(chunks)
 
     def weighted_sum(self, layer: Any, call: LayerTensors, factors: Float[Tensor, " b"]) -> dict[str, Tensor]:
-        x, slopes = self._flat(layer, call)
-        slopes = slopes * factors[:, None, None, None]
+        x, backprops = self._flat(layer, call)
+        backprops = backprops * factors[:, None, None, None]
         stride, dilation = _pair(layer.stride), _pair(layer.dilation)
         shape = (*layer.weight.shape[:2], *_pair(layer.kernel_size))
 
         def weight() -> Tensor:
-            found = nn.grad.conv2d_weight(x, shape, slopes, stride=stride, dilation=dilation, groups=layer.groups)
-            return found.view_as(layer.weight)
+            gradient = nn.grad.conv2d_weight(x, shape, backprops, stride=stride, dilation=dilation, groups=layer.groups)
+            return gradient.view_as(layer.weight)
 
-        return trainable_gradients(layer, weight=weight, bias=lambda: slopes.sum((0, 2, 3)))
+        return trainable_gradients(layer, weight=weight, bias=lambda: backprops.sum((0, 2, 3)))
 
     def _flat(self, layer: Any, call: LayerTensors) -> tuple[Tensor, Tensor]:
         """Return padded inputs and output gradients, both with two spatial axes."""
-        slopes = call.backprops
-        x = call.activations.to(slopes.dtype)
+        backprops = call.backprops
+        x = call.activations.to(backprops.dtype)
         mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
         x = F.pad(x, _margins(layer), mode)
-        return (x, slopes) if x.ndim == 4 else (x[:, :, None], slopes[:, :, None])
+        return (x, backprops) if x.ndim == 4 else (x[:, :, None], backprops[:, :, None])
 
     def _unfold(self, layer: Any, x: Tensor) -> Tensor:
         return F.unfold(x, _pair(layer.kernel_size), _pair(layer.dilation), 0, _pair(layer.stride))
@@ -236,8 +236,8 @@ def _margins(layer: Any) -> list[int]:
     margins = []
     for axis in reversed(range(len(layer.kernel_size))):
         if layer.padding == "same":
-            whole = layer.dilation[axis] * (layer.kernel_size[axis] - 1)
-            margins += [whole // 2, whole - whole // 2]
+            total = layer.dilation[axis] * (layer.kernel_size[axis] - 1)
+            margins += [total // 2, total - total // 2]
         else:
             margins += [layer.padding[axis]] * 2
     return margins

@@ -42,16 +42,16 @@ def clipped_by_vmap(loss: LossFunction, network: nn.Module, example: dict[str, A
     """
     check_no_batch_mixing(network)
     weights = trainable_params(network)
-    portion = max(1, CHUNK_SIZE // max(1, sum(weight.numel() for weight in weights.values())))
+    chunk_size = max(1, CHUNK_SIZE // max(1, sum(weight.numel() for weight in weights.values())))
     sums, norms = {name: torch.zeros_like(weight) for name, weight in weights.items()}, []
-    for start in range(0, num_examples(example), portion):
-        rows = tree_map(lambda leaf, start=start: leaf[start : start + portion], example)
+    for start in range(0, num_examples(example), chunk_size):
+        rows = tree_map(lambda leaf, start=start: leaf[start : start + chunk_size], example)
         gradients = _mapped(loss, network, rows)
-        squares = [gradient.flatten(1).square().sum(1) for gradient in gradients.values()]
-        norms.append(torch.stack(squares).sum(0).sqrt())
-        by = clip_factors(norms[-1], clip)
+        norms_sq = [gradient.flatten(1).square().sum(1) for gradient in gradients.values()]
+        norms.append(torch.stack(norms_sq).sum(0).sqrt())
+        factors = clip_factors(norms[-1], clip)
         for name in weights:
-            sums[name] += torch.einsum("b...,b->...", gradients[name], by)
+            sums[name] += torch.einsum("b...,b->...", gradients[name], factors)
     return ClippedSum(sums, torch.cat(norms))
 
 
@@ -64,9 +64,9 @@ def per_sample_gradients(
         UsageError: If `vmap` fails; the message names the layer.
     """
     check_no_batch_mixing(network)
-    rows = torch.cat([gradient.flatten(1) for gradient in _mapped(loss, network, example).values()], 1)
-    norms = rows.norm(dim=1)
-    return torch.where(norms.isfinite()[:, None], rows * clip_factors(norms, clip)[:, None], 0.0)
+    flat = torch.cat([gradient.flatten(1) for gradient in _mapped(loss, network, example).values()], 1)
+    norms = flat.norm(dim=1)
+    return torch.where(norms.isfinite()[:, None], flat * clip_factors(norms, clip)[:, None], 0.0)
 
 
 def clipped_by_loop(loss: LossFunction, network: nn.Module, example: dict[str, Any], clip: float) -> ClippedSum:
@@ -77,26 +77,26 @@ def clipped_by_loop(loss: LossFunction, network: nn.Module, example: dict[str, A
     for i in range(num_examples(example)):
         row = tree_map(lambda leaf, i=i: leaf[i : i + 1], example)
         with forbid_row_state(loss, network, row), torch.enable_grad():
-            value = check_losses(loss(network, row), 1).sum()
-            gradients = torch.autograd.grad(value, list(weights.values()), allow_unused=True, materialize_grads=True)
+            row_loss = check_losses(loss(network, row), 1).sum()
+            gradients = torch.autograd.grad(row_loss, list(weights.values()), allow_unused=True, materialize_grads=True)
         norms.append(global_norm(gradients)[None])
-        by = clip_factors(norms[-1], clip)
+        factors = clip_factors(norms[-1], clip)
         for name, gradient in zip(weights, gradients, strict=True):
-            sums[name] += by[0] * gradient
+            sums[name] += factors[0] * gradient
     return ClippedSum(sums, torch.cat(norms))
 
 
 def _mapped(loss: LossFunction, network: nn.Module, example: dict[str, Any]) -> dict[str, Float[Tensor, "b ..."]]:
-    whole, names = ExampleLoss(loss, network), trainable_params(network)
+    module, names = ExampleLoss(loss, network), trainable_params(network)
     values = {f"network.{name}": weight.detach() for name, weight in names.items()}
-    held = dict(whole.named_buffers())  # torch.func allows in-place changes of explicit inputs only
+    buffers = dict(module.named_buffers())  # torch.func allows in-place changes of explicit inputs only
 
-    def one(values: dict[str, Tensor], held: dict[str, Tensor], row: dict[str, Any]) -> Tensor:
-        return functional_call(whole, {**held, **values}, (row,))
+    def row_loss(values: dict[str, Tensor], buffers: dict[str, Tensor], row: dict[str, Any]) -> Tensor:
+        return functional_call(module, {**buffers, **values}, (row,))
 
     with forbid_row_state(loss, network, example), name_failing_layer(network), sdpa_kernel(SDPBackend.MATH):
-        found = torch.vmap(grad(one), (None, None, 0))(values, held, example)
-    return {name: found[f"network.{name}"] for name in names}
+        gradients = torch.vmap(grad(row_loss), (None, None, 0))(values, buffers, example)
+    return {name: gradients[f"network.{name}"] for name in names}
 
 
 def check_no_batch_mixing(network: nn.Module) -> None:
@@ -108,21 +108,22 @@ def check_no_batch_mixing(network: nn.Module) -> None:
         UsageError: If a layer does so; the message names the layer.
     """
     for name, layer in network.named_modules():
-        kind = type(layer).__name__
+        layer_type = type(layer).__name__
         if isinstance(layer, nn.modules.batchnorm._BatchNorm):
             raise UsageError(
-                f"{name or 'the network'} is a {kind}, which mixes the rows of a batch, so that per-example gradients"
-                " are undefined",
+                f"{name or 'the network'} is a {layer_type}, which mixes the rows of a batch, so that per-example"
+                " gradients are undefined",
                 remedy="Use GroupNorm or LayerNorm",
             )
         if isinstance(layer, nn.modules.batchnorm._NormBase) and layer.training and layer.track_running_stats:
             raise UsageError(
-                f"{name or 'the network'} is a {kind} with running statistics of rows, which are stored without noise",
+                f"{name or 'the network'} is a {layer_type} with running statistics of rows, which are stored without"
+                " noise",
                 remedy="Set track_running_stats to False, or use GroupNorm",
             )
         if isinstance(layer, nn.modules.dropout._DropoutNd) and layer.training and layer.p:
             raise UsageError(
-                f"{name or 'the network'} is a {kind}, which is random within the loss",
+                f"{name or 'the network'} is a {layer_type}, which is random within the loss",
                 remedy="Set the probability p of this layer to 0",
             )
 
@@ -142,10 +143,10 @@ def name_failing_layer(network: nn.Module) -> Iterator[None]:
                 stack.enter_context(layer.register_forward_hook(leave))
             yield
     except RuntimeError as error:
-        where = (path[-1] or "the network itself") if path else "the loss"
-        kind = type(network.get_submodule(path[-1])).__name__ if path else ""
+        location = (path[-1] or "the network itself") if path else "the loss"
+        layer_type = type(network.get_submodule(path[-1])).__name__ if path else ""
         raise UsageError(
-            f"per-example gradients (torch.vmap) fail at {where}{f' ({kind})' if kind else ''}: "
+            f"per-example gradients (torch.vmap) fail at {location}{f' ({layer_type})' if layer_type else ''}: "
             f"{str(error).strip().splitlines()[0]:.200}",
             remedy="Remove branches on tensor values and operations that vmap does not support",
         ) from error

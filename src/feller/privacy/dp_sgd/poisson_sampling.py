@@ -42,10 +42,10 @@ def poisson_batches(
     if not 1 <= size <= n:
         raise UsageError(f"a batch size from 1 to {n:,}, the number of rows", f"{size:,}")
 
-    def batch(step: int, rows: slice) -> dict[str, Any]:
-        first, last, _ = rows.indices(size)
-        sampled = poisson(n, size / n, noise)[first : last if last < size else None]
-        drawn = tree_map(lambda leaf: leaf[sampled], examples)
-        return drawn if encode is None else {**drawn, "x_1": encode(drawn["x_1"])}
+    def sample_batch(step: int, rows: slice) -> dict[str, Any]:
+        start, stop, _ = rows.indices(size)
+        index = poisson(n, size / n, noise)[start : stop if stop < size else None]
+        batch = tree_map(lambda leaf: leaf[index], examples)
+        return batch if encode is None else {**batch, "x_1": encode(batch["x_1"])}
 
-    return batch
+    return sample_batch

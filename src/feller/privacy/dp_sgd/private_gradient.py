@@ -72,32 +72,36 @@ class DPSGD(Gradient):
         norms: list[Tensor] = []
         for example in micro_batches:
             if num_examples(example):
-                part = self._clipped(loss, network, example, norm)
-                norms.append(part.norms)
-                for name, value in part.sums.items():
-                    sums[name] = sums[name] + value if name in sums else value
+                clipped = self._clipped(loss, network, example, norm)
+                norms.append(clipped.norms)
+                for name, clipped_sum in clipped.sums.items():
+                    sums[name] = sums[name] + clipped_sum if name in sums else clipped_sum
         scale = self.clip.sum_sigma(self.sigma) * norm if self.sigma and not self.rank else 0.0
         if self.all_reduce is not None:
-            mine = [sums[name] if name in sums else torch.zeros_like(weight) for name, weight in weights.items()]
-            of_all = self.all_reduce(mine)
-            sums = {} if self.rank else dict(zip(weights, of_all, strict=True))
+            local_sums = [sums[name] if name in sums else torch.zeros_like(weight) for name, weight in weights.items()]
+            global_sums = self.all_reduce(local_sums)
+            sums = {} if self.rank else dict(zip(weights, global_sums, strict=True))
         for name, weight in weights.items():
             total = sums.pop(name) if name in sums else torch.zeros_like(weight)
             # (sum + N(0, (sigma C)^2)) / E[B]: the size of the Poisson sample is private, its expectation is public
-            noisy = (self.noise.add_gaussian(total, scale) if scale else total) / expected_size
-            noisy = noisy.to(weight.dtype)
-            weight.grad = noisy if weight.grad is None else weight.grad + noisy
+            noisy_mean = (self.noise.add_gaussian(total, scale) if scale else total) / expected_size
+            noisy_mean = noisy_mean.to(weight.dtype)
+            weight.grad = noisy_mean if weight.grad is None else weight.grad + noisy_mean
         self.clip.update(torch.cat(norms) if norms else torch.zeros(0), expected_size, self.noise)
         return torch.full((), torch.nan)
 
     def _clipped(self, loss: LossFunction, network: nn.Module, example: dict[str, Any], norm: float) -> ClippedSum:
-        found = self._clipped_once(loss, network, example, norm)
-        finite = found.norms.isfinite()
-        if finite.all():
-            return found
-        rest = tree_map(lambda leaf: leaf[finite], example)
-        again = self._clipped(loss, network, rest, norm) if num_examples(rest) else ClippedSum({}, found.norms[finite])
-        return ClippedSum(again.sums, found.norms.masked_scatter(finite, again.norms))
+        clipped = self._clipped_once(loss, network, example, norm)
+        is_finite = clipped.norms.isfinite()
+        if is_finite.all():
+            return clipped
+        valid = tree_map(lambda leaf: leaf[is_finite], example)
+        retry = (
+            self._clipped(loss, network, valid, norm)
+            if num_examples(valid)
+            else ClippedSum({}, clipped.norms[is_finite])
+        )
+        return ClippedSum(retry.sums, clipped.norms.masked_scatter(is_finite, retry.norms))
 
     def _clipped_once(self, loss: LossFunction, network: nn.Module, example: dict[str, Any], norm: float) -> ClippedSum:
         """Return the clipped sum: by a backward pass for a single row, by ghost clipping if possible, else `vmap`."""

@@ -46,23 +46,23 @@ def self_check(loss: LossFunction, network: nn.Module, example: dict[str, Any]) 
     """
     network = shifted(network)
     norms = clipped_by_loop(loss, network, example, float("inf")).norms
-    finite = norms.isfinite()
-    if not finite.any():
+    is_finite = norms.isfinite()
+    if not is_finite.any():
         raise UnsupportedError("the self-check found no example with a finite gradient")
-    example, norms = tree_map(lambda leaf: leaf[finite], example), norms[finite]
+    example, norms = tree_map(lambda leaf: leaf[is_finite], example), norms[is_finite]
     clip = max(norms.median().item(), 1e-12)  # so that some are clipped and some are not
-    slow = clipped_by_loop(loss, network, example, clip)
+    expected = clipped_by_loop(loss, network, example, clip)
     try:
-        found, reason = clipped_by_ghost(loss, network, example, clip), ""
+        actual, reason = clipped_by_ghost(loss, network, example, clip), ""
     except UnsupportedError as error:
-        found, reason = clipped_by_vmap(loss, network, example, clip), str(error)
-    apart = relative_difference(found, slow)
-    if not apart <= TOLERANCE:
+        actual, reason = clipped_by_vmap(loss, network, example, clip), str(error)
+    max_diff = relative_difference(actual, expected)
+    if not max_diff <= TOLERANCE:
         raise UsageError(
-            f"per-example gradients differ from a loop over the examples by {apart:.2g} of their norm: a row's loss "
+            f"per-example gradients differ from a loop over the examples by {max_diff:.2g} of their norm: a row's loss "
             "depends on other rows or on random numbers, or a grad sampler is wrong"
         )
-    return SelfCheckResult(not reason, reason, apart)
+    return SelfCheckResult(not reason, reason, max_diff)
 
 
 def shifted(network: nn.Module) -> nn.Module:
@@ -78,13 +78,13 @@ def shifted(network: nn.Module) -> nn.Module:
 
 def relative_difference(actual: ClippedSum, expected: ClippedSum) -> float:
     """Return the largest difference of norms and sums, relative to the largest norm and the largest sum."""
-    longest = expected.norms.max().clamp(min=1e-30)
-    apart = [((actual.norms - expected.norms).abs().max() / longest).item()]
-    largest = max((sums.abs().max().item() for sums in expected.sums.values()), default=0.0) or 1.0
+    max_norm = expected.norms.max().clamp(min=1e-30)
+    differences = [((actual.norms - expected.norms).abs().max() / max_norm).item()]
+    max_sum = max((sums.abs().max().item() for sums in expected.sums.values()), default=0.0) or 1.0
     for name, sums in expected.sums.items():
-        other = actual.sums.get(name, torch.zeros_like(sums))
-        apart.append((other - sums).abs().max().item() / largest)
-    return max(apart)
+        actual_sums = actual.sums.get(name, torch.zeros_like(sums))
+        differences.append((actual_sums - sums).abs().max().item() / max_sum)
+    return max(differences)
 
 
 def first_examples(example: dict[str, Any], max_examples: int = 3) -> dict[str, Any]:

@@ -38,19 +38,21 @@ class _Snapshot:
         """Yield (name, owning dict, key, tensor) of the tracked state."""
         for path, module in self.network.named_modules():
             attributes = {key: value for key, value in vars(module).items() if isinstance(value, Tensor)}
-            places = [(module._buffers, module._buffers)]
+            owners = [(module._buffers, module._buffers)]
             if self.weights:
-                places += [(module._parameters, module._parameters), (vars(module), attributes)]
-            for place, found in places:
-                for key, tensor in found.items():
-                    yield f"{path}.{key}" if path else key, place, key, tensor
+                owners += [(module._parameters, module._parameters), (vars(module), attributes)]
+            for owner, tensors in owners:
+                for key, tensor in tensors.items():
+                    yield f"{path}.{key}" if path else key, owner, key, tensor
 
     def changed_names(self) -> list[str]:
         """Return the names of changed, added or removed state."""
-        now = {name: tensor for name, _, _, tensor in self._tensors()}
-        before = self.copies
-        every = {**before, **now}
-        return [name for name in every if not (name in now and name in before and _same(now[name], before[name]))]
+        current = {name: tensor for name, _, _, tensor in self._tensors()}
+        copies = self.copies
+        merged = {**copies, **current}
+        return [
+            name for name in merged if not (name in current and name in copies and _same(current[name], copies[name]))
+        ]
 
     def held(self) -> dict[str, Tensor | None]:
         """Return copies of the current state."""
@@ -59,12 +61,12 @@ class _Snapshot:
     @torch.no_grad()
     def restore(self, but: frozenset[str] = frozenset()) -> None:
         """Restore the state, except the entries named in `but`."""
-        for name, place, key, _ in list(self._tensors()):
+        for name, owner, key, _ in list(self._tensors()):
             if name not in self.copies and name not in but:
-                del place[key]
-        for name, place, key, tensor in self.values:
+                del owner[key]
+        for name, owner, key, tensor in self.values:
             if name not in but:
-                place[key], copy = tensor, self.copies[name]
+                owner[key], copy = tensor, self.copies[name]
                 if tensor is not None and copy is not None and not _same(tensor, copy):
                     tensor.copy_(copy)
 
@@ -90,55 +92,55 @@ def forbid_row_state(loss: LossFunction, network: nn.Module, example: dict[str, 
     by_mode = _harmless_by_mode.setdefault(network, {})
     if modes not in by_mode:
         by_mode[modes] = _find_harmless(loss, network, example)
-    alike, before = by_mode[modes], _Snapshot(network, weights=False)
+    harmless, snapshot = by_mode[modes], _Snapshot(network, weights=False)
     try:
         yield
     except BaseException:
-        before.restore(but=alike)
+        snapshot.restore(but=harmless)
         raise
-    written = [name for name in before.changed_names() if name not in alike]
-    if written:
-        before.restore(but=alike)
-        raise _stateful_error(network, written[0])
+    changed = [name for name in snapshot.changed_names() if name not in harmless]
+    if changed:
+        snapshot.restore(but=harmless)
+        raise _stateful_error(network, changed[0])
 
 
 def _find_harmless(loss: LossFunction, network: nn.Module, example: dict[str, Any]) -> frozenset[str]:
     """Return the names of state that all random batches change identically; none if the loss rejects random rows."""
-    before, after = _Snapshot(network, weights=True), []
+    snapshot, changes = _Snapshot(network, weights=True), []
     try:
         for batch in range(BATCHES):
-            after.append(_changes_after(loss, network, _random_rows(example, batch), before))
+            changes.append(_changes_after(loss, network, _random_rows(example, batch), snapshot))
     except UsageError:
         raise
     except Exception:  # a loss may refuse random rows in any way
         return frozenset()
-    names = frozenset().union(*after)
+    names = frozenset().union(*changes)
     for name in sorted(names):
-        first, *others = (values.get(name) for values in after)
+        first, *others = (values.get(name) for values in changes)
         if _has_nan(first) or not all(_same(first, other) for other in others):
             raise _stateful_error(network, name)
     return names
 
 
 def _changes_after(
-    loss: LossFunction, network: nn.Module, rows: dict[str, Any], before: _Snapshot
+    loss: LossFunction, network: nn.Module, rows: dict[str, Any], snapshot: _Snapshot
 ) -> dict[str, Tensor | None]:
     device = next(leaves(rows)).device
     with ExitStack() as stack:
-        stack.callback(before.restore)
+        stack.callback(snapshot.restore)
         for layer in network.modules():
             if isinstance(layer, nn.Embedding):
                 stack.enter_context(layer.register_forward_pre_hook(_clamp_indices))
         # the same random numbers for each batch
         with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.enable_grad():
             loss(network, rows)
-        now = before.held()
-        return {name: now.get(name) for name in before.changed_names()}
+        current = snapshot.held()
+        return {name: current.get(name) for name in snapshot.changed_names()}
 
 
-def _clamp_indices(table: nn.Embedding, args: tuple[Any, ...]) -> tuple[Any, ...]:
+def _clamp_indices(embedding: nn.Embedding, args: tuple[Any, ...]) -> tuple[Any, ...]:
     """Clamp indices to the embedding table: an out-of-range index aborts the process on a GPU."""
-    return tuple(x.clamp(max=table.num_embeddings - 1) for x in args)
+    return tuple(x.clamp(max=embedding.num_embeddings - 1) for x in args)
 
 
 def _has_nan(value: Tensor | None) -> bool:
@@ -149,7 +151,7 @@ def _random_rows(example: dict[str, Any], batch: int) -> dict[str, Any]:
     """Return rows of the same shapes and dtypes: uniform floats in (0, 1), integers 0 and 1, masks all True."""
     stream = Rng(batch).stream("random rows")
 
-    def leaf(x: Tensor) -> Tensor:
+    def random_leaf(x: Tensor) -> Tensor:
         shape = (ROWS, *x.shape[1:])
         if x.dtype == torch.bool:
             return torch.ones(shape, dtype=x.dtype, device=x.device)
@@ -157,14 +159,14 @@ def _random_rows(example: dict[str, Any], batch: int) -> dict[str, Any]:
             return stream.uniform(shape, torch.float64).to(x)
         return stream.randint(2, shape).to(x) if batch > 1 else torch.full(shape, batch, dtype=x.dtype, device=x.device)
 
-    return tree_map(leaf, example)
+    return tree_map(random_leaf, example)
 
 
 def _stateful_error(network: nn.Module, name: str) -> UsageError:
     path, _, key = name.rpartition(".")
-    kind = type(network.get_submodule(path)).__name__
+    module_type = type(network.get_submodule(path)).__name__
     return UsageError(
-        f"{path or 'the network'} is a {kind} that stores values of rows in its {key} without noise",
+        f"{path or 'the network'} is a {module_type} that stores values of rows in its {key} without noise",
         remedy="Use a layer without running statistics, such as GroupNorm or LayerNorm, or call eval() on the"
         " layer to freeze these values",
     )

@@ -96,36 +96,36 @@ def solve_erm(
     """
     _check(erm, x, y)
     x, y, n = x.double(), y.double(), len(x) if n is None else n
-    family, decay = erm.glm, n * erm.l2
+    glm, decay = erm.glm, n * erm.l2
     theta, identity = torch.zeros(x.shape[1]).to(x), torch.eye(x.shape[1]).to(x)
 
-    def value(theta: Tensor) -> Tensor:
-        return family.loss(x @ theta, y).sum() + decay / 2 * theta.square().sum()
+    def objective(theta: Tensor) -> Tensor:
+        return glm.loss(x @ theta, y).sum() + decay / 2 * theta.square().sum()
 
-    def slopes(theta: Tensor) -> Tensor:
-        return x.mT @ (family.mean(x @ theta) - y) + decay * theta
+    def gradient(theta: Tensor) -> Tensor:
+        return x.mT @ (glm.mean(x @ theta) - y) + decay * theta
 
-    def curvature(theta: Tensor) -> Tensor:
-        return torch.linalg.cholesky(x.mT @ (family.curvature(x @ theta)[:, None] * x) + decay * identity)
+    def hessian_cholesky(theta: Tensor) -> Tensor:
+        return torch.linalg.cholesky(x.mT @ (glm.curvature(x @ theta)[:, None] * x) + decay * identity)
 
-    before = math.inf
+    last_gain = math.inf
     for _ in range(STEPS):
-        pull, here = slopes(theta), value(theta)
-        step = torch.cholesky_solve(pull[:, None], curvature(theta))[:, 0]
-        gain, step_size = pull @ step, 1.0
-        if gain <= FULL_STEP_TOLERANCE * here:  # below the resolution of the objective value
-            if gain >= before / 2:
+        grad, current = gradient(theta), objective(theta)
+        step = torch.cholesky_solve(grad[:, None], hessian_cholesky(theta))[:, 0]
+        gain, step_size = grad @ step, 1.0
+        if gain <= FULL_STEP_TOLERANCE * current:  # below the resolution of the objective value
+            if gain >= last_gain / 2:
                 break
-            before = gain
+            last_gain = gain
         else:
-            while value(theta - step_size * step) > here - step_size * gain / 1e4:
+            while objective(theta - step_size * step) > current - step_size * gain / 1e4:
                 step_size /= 2
         theta = theta - step_size * step
     else:
         raise InputError(
             f"Newton's method did not converge in {STEPS} steps", remedy="Standardise the columns, or raise l2"
         )
-    return ERMSolution(erm, theta, x, y, n, torch.cholesky_inverse(curvature(theta)))
+    return ERMSolution(erm, theta, x, y, n, torch.cholesky_inverse(hessian_cholesky(theta)))
 
 
 def clip_rows(x: Float[Tensor, "n d"], length: float) -> Float[Tensor, "n d"]:

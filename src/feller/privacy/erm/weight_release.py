@@ -39,14 +39,16 @@ def erm_leakage(solution: ERMSolution, noise: float, column_mask: Bool[Tensor, "
         noise: Standard deviation of the noise on the released weights.
         column_mask: Features to measure, for example all but the intercept (default: all).
     """
-    chosen = torch.ones_like(solution.theta, dtype=torch.bool) if column_mask is None else column_mask
+    mask = torch.ones_like(solution.theta, dtype=torch.bool) if column_mask is None else column_mask
     c, r, a = solution.curvatures, solution.residuals, solution.x @ solution.inverse_hessian
-    theta, inverse = solution.theta[chosen], solution.inverse_hessian[:, chosen]
-    sizes = a.square().sum(1)
-    whole = c**2 * sizes * theta.square().sum() + 2 * c * r * (a @ (inverse @ theta)) + r**2 * inverse.square().sum()
+    theta, inverse = solution.theta[mask], solution.inverse_hessian[:, mask]
+    label_traces = a.square().sum(1)
+    row_traces = (
+        c**2 * label_traces * theta.square().sum() + 2 * c * r * (a @ (inverse @ theta)) + r**2 * inverse.square().sum()
+    )
     return ERMLeakage(
-        FisherLeakage(whole / noise**2, int(chosen.sum()), 1),
-        FisherLeakage(sizes / noise**2, 1, 1),
+        FisherLeakage(row_traces / noise**2, int(mask.sum()), 1),
+        FisherLeakage(label_traces / noise**2, 1, 1),
     )
 
 
@@ -73,13 +75,13 @@ def reconstruct_rows(
     """
     if not (x[:, 0] == 1).all():
         raise UsageError("rows with a constant 1 as first feature", "another value", "Use `add_intercept`")
-    family = erm.glm
-    residuals = family.mean(theta @ x.mT) - y  # [k, n]
-    whole = residuals @ x + len(x) * erm.l2 * theta  # zero at the exact minimum (first-order condition)
-    rows = slice(None) if row_index is None else row_index
-    others = whole[:, None] - residuals[:, rows, None] * x[rows]
-    found = others / others[..., :1]
-    return found, family.mean(torch.einsum("knd,kd->kn", found, theta)) + others[..., 0]
+    glm = erm.glm
+    residuals = glm.mean(theta @ x.mT) - y  # [k, n]
+    gradients = residuals @ x + len(x) * erm.l2 * theta  # zero at the exact minimum (first-order condition)
+    index = slice(None) if row_index is None else row_index
+    row_gradients = gradients[:, None] - residuals[:, index, None] * x[index]
+    rows = row_gradients / row_gradients[..., :1]
+    return rows, glm.mean(torch.einsum("knd,kd->kn", rows, theta)) + row_gradients[..., 0]
 
 
 @dataclass(frozen=True, eq=False)

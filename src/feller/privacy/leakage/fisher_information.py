@@ -46,20 +46,20 @@ def mixture_factors(rate: float, rho: Float[Tensor, " b"]) -> MixtureFactors:
     rho = rho.double()
     if rate == 1:
         return MixtureFactors(torch.ones_like(rho), torch.ones_like(rho))
-    longest = rho.max().item() if len(rho) else 0.0
-    points = min(
-        MAX_POINTS, 1 + math.ceil(2 * INTEGRATION_RANGE / min(0.1, 0.5 / max(longest, 1e-3)))
+    max_rho = rho.max().item() if len(rho) else 0.0
+    num_points = min(
+        MAX_POINTS, 1 + math.ceil(2 * INTEGRATION_RANGE / min(0.1, 0.5 / max(max_rho, 1e-3)))
     )  # the trapezoidal rule converges exponentially; poles lie pi / rho from the real axis
-    u = torch.linspace(-INTEGRATION_RANGE, INTEGRATION_RANGE, points, dtype=torch.float64, device=rho.device)
-    mass = (-u.square() / 2).exp() * ((u[1] - u[0]) / math.sqrt(2 * math.pi))
-    sums = torch.stack([mass, mass * u.square()], 1)
-    odds = math.log(rate) - math.log1p(-rate)
-    found = [
-        (odds + part[:, None].square() / 2 + part[:, None] * u).sigmoid() @ sums
-        for part in rho.split(max(1, CHUNK_SIZE // points))
+    u = torch.linspace(-INTEGRATION_RANGE, INTEGRATION_RANGE, num_points, dtype=torch.float64, device=rho.device)
+    weights = (-u.square() / 2).exp() * ((u[1] - u[0]) / math.sqrt(2 * math.pi))
+    moment_weights = torch.stack([weights, weights * u.square()], 1)
+    log_odds = math.log(rate) - math.log1p(-rate)
+    chunks = [
+        (log_odds + chunk[:, None].square() / 2 + chunk[:, None] * u).sigmoid() @ moment_weights
+        for chunk in rho.split(max(1, CHUNK_SIZE // num_points))
     ]
-    across, along = torch.cat(found).unbind(1) if found else (rho, rho)
-    return MixtureFactors(across, along)
+    orthogonal, radial = torch.cat(chunks).unbind(1) if chunks else (rho, rho)
+    return MixtureFactors(orthogonal, radial)
 
 
 def subsampled_fisher_trace(
@@ -100,9 +100,9 @@ def subsampled_fisher(
     row, and g is the unit vector of the contribution.
     """
     factors = mixture_factors(rate, norms.double() / scale)
-    along = radial_jacobian.double()[:, :, None] * radial_jacobian.double()[:, None, :]
-    across = factors.orthogonal[:, None, None] * (gram.double() - along)
-    return rate / scale**2 * (across + factors.radial[:, None, None] * along)
+    radial = radial_jacobian.double()[:, :, None] * radial_jacobian.double()[:, None, :]
+    orthogonal = factors.orthogonal[:, None, None] * (gram.double() - radial)
+    return rate / scale**2 * (orthogonal + factors.radial[:, None, None] * radial)
 
 
 def max_eigenvalue(information: Float[Tensor, "b d d"]) -> Float[Tensor, " b"]:

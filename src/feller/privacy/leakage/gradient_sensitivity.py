@@ -64,8 +64,8 @@ def rademacher_directions(
     z: Float[Tensor, " b *d"], rng: RandomStream, coordinate_mask: Bool[Tensor, " *d"] | None = None
 ) -> Float[Tensor, " b *d"]:
     """Sample a Rademacher vector (+1 or -1) per row; 0 outside the coordinate mask."""
-    drawn = 2 * rng.bernoulli(0.5, z.shape, z.device).to(z.dtype) - 1
-    return drawn if coordinate_mask is None else drawn * coordinate_mask
+    signs = 2 * rng.bernoulli(0.5, z.shape, z.device).to(z.dtype) - 1
+    return signs if coordinate_mask is None else signs * coordinate_mask
 
 
 def probe_sensitivity(
@@ -89,11 +89,13 @@ def probe_sensitivity(
         clip_fn: Gradient norms -> scale factors.
         vectors: Rademacher directions in the shape of z, or several along a leading axis.
     """
-    several, slopes = vectors if vectors.ndim > z.ndim else vectors[None], RowGradients(loss, network)
-    found = [_clipped(fast_products(slopes, TangentBatch.from_rows(build, z, each)), clip_fn) for each in several]
-    whole = torch.stack([one.frobenius_sq for one in found]).mean(0)
-    along = torch.stack([one.radial_sq for one in found]).mean(0)
-    return GradientSensitivity(found[0].norms, whole, along)
+    directions, row_gradients = vectors if vectors.ndim > z.ndim else vectors[None], RowGradients(loss, network)
+    sensitivities = [
+        _clipped(fast_products(row_gradients, TangentBatch.from_rows(build, z, v)), clip_fn) for v in directions
+    ]
+    frobenius_sq = torch.stack([sensitivity.frobenius_sq for sensitivity in sensitivities]).mean(0)
+    radial_sq = torch.stack([sensitivity.radial_sq for sensitivity in sensitivities]).mean(0)
+    return GradientSensitivity(sensitivities[0].norms, frobenius_sq, radial_sq)
 
 
 def exact_sensitivity(
@@ -105,14 +107,21 @@ def exact_sensitivity(
     coordinate_mask: Bool[Tensor, " *d"] | None = None,
 ) -> GradientSensitivity:
     """Compute the exact sensitivity, with one probe per coordinate that is True in the mask."""
-    slopes = RowGradients(loss, network)
-    whole = along = norms = torch.zeros(len(z), dtype=torch.float64, device=z.device)
+    row_gradients = RowGradients(loss, network)
+    frobenius_sq = radial_sq = norms = torch.zeros(len(z), dtype=torch.float64, device=z.device)
     for units in _unit_directions(z, coordinate_mask).split(max(1, ROWS // len(z))):
         tangents = TangentBatch.concatenate([TangentBatch.from_rows(build, z, unit.expand_as(z)) for unit in units])
-        found = _clipped(fast_products(slopes, tangents), clip_fn)
-        each = [part.reshape(len(units), -1) for part in (found.norms, found.frobenius_sq, found.radial_sq)]
-        norms, whole, along = each[0][0], whole + each[1].sum(0), along + each[2].sum(0)
-    return GradientSensitivity(norms, whole, along)
+        sensitivity = _clipped(fast_products(row_gradients, tangents), clip_fn)
+        per_unit = [
+            values.reshape(len(units), -1)
+            for values in (sensitivity.norms, sensitivity.frobenius_sq, sensitivity.radial_sq)
+        ]
+        norms, frobenius_sq, radial_sq = (
+            per_unit[0][0],
+            frobenius_sq + per_unit[1].sum(0),
+            radial_sq + per_unit[2].sum(0),
+        )
+    return GradientSensitivity(norms, frobenius_sq, radial_sq)
 
 
 def directional_sensitivity(
@@ -128,42 +137,42 @@ def directional_sensitivity(
     Raises:
         UsageError: If a Jacobian is too large.
     """
-    units, slopes = _unit_directions(z, coordinate_mask), RowGradients(loss, network)
-    if len(units) * slopes.size > MAX_JACOBIAN_ENTRIES:
+    units, row_gradients = _unit_directions(z, coordinate_mask), RowGradients(loss, network)
+    if len(units) * row_gradients.size > MAX_JACOBIAN_ENTRIES:
         raise UsageError(
             f"a Jacobian of at most {MAX_JACOBIAN_ENTRIES:,} entries",
-            f"{slopes.size:,} weights x {len(units):,} coordinates",
+            f"{row_gradients.size:,} weights x {len(units):,} coordinates",
             "Choose fewer coordinates, or use `probe_sensitivity`",
         )
     tangents = [TangentBatch.from_rows(build, z, unit.expand_as(z)) for unit in units]
-    parts = [slopes.gram_products(tangents, i) for i in range(len(z))]
-    squares, mixed, gram = (torch.stack(part) for part in zip(*parts, strict=True))
-    lost = ~squares.isfinite()
-    squares, mixed = squares.masked_fill(lost, 0.0), mixed.masked_fill(lost[:, None], 0.0)
-    gram = gram.masked_fill(lost[:, None, None], 0.0)
-    norms, factor, slope = _factors(squares, clip_fn)
-    growth = mixed / _nonzero(norms)[:, None]
-    more = 2 * factor * slope * norms + (slope * norms) ** 2
-    gram = factor[:, None, None] ** 2 * gram + more[:, None, None] * growth[:, :, None] * growth[:, None, :]
-    return DirectionalSensitivity(factor * norms, gram, (factor + slope * norms)[:, None] * growth)
+    products = [row_gradients.gram_products(tangents, i) for i in range(len(z))]
+    norms_sq, g_dg, gram = (torch.stack(column) for column in zip(*products, strict=True))
+    is_invalid = ~norms_sq.isfinite()
+    norms_sq, g_dg = norms_sq.masked_fill(is_invalid, 0.0), g_dg.masked_fill(is_invalid[:, None], 0.0)
+    gram = gram.masked_fill(is_invalid[:, None, None], 0.0)
+    norms, factor, d_factor = _factors(norms_sq, clip_fn)
+    d_norms = g_dg / _nonzero(norms)[:, None]
+    outer_factor = 2 * factor * d_factor * norms + (d_factor * norms) ** 2
+    gram = factor[:, None, None] ** 2 * gram + outer_factor[:, None, None] * d_norms[:, :, None] * d_norms[:, None, :]
+    return DirectionalSensitivity(factor * norms, gram, (factor + d_factor * norms)[:, None] * d_norms)
 
 
 def _clipped(products: Float[Tensor, "3 b"], clip_fn: ClipFn) -> GradientSensitivity:
     """Turn |g|^2, g . dg and |dg|^2 into the sensitivity after clipping: d(f g) = f dg + f' (d|g|) g."""
-    squares, mixed, changes = products.masked_fill(~products[0].isfinite(), 0.0)
-    norms, factor, slope = _factors(squares, clip_fn)
-    growth = mixed / _nonzero(norms)
-    whole = factor**2 * changes + (2 * factor * slope * norms + (slope * norms) ** 2) * growth**2
-    return GradientSensitivity(factor * norms, whole, ((factor + slope * norms) * growth) ** 2)
+    norms_sq, g_dg, tangents_sq = products.masked_fill(~products[0].isfinite(), 0.0)
+    norms, factor, d_factor = _factors(norms_sq, clip_fn)
+    d_norms = g_dg / _nonzero(norms)
+    frobenius_sq = factor**2 * tangents_sq + (2 * factor * d_factor * norms + (d_factor * norms) ** 2) * d_norms**2
+    return GradientSensitivity(factor * norms, frobenius_sq, ((factor + d_factor * norms) * d_norms) ** 2)
 
 
-def _factors(squares: Float[Tensor, " b"], clip_fn: ClipFn) -> tuple[Tensor, Tensor, Tensor]:
+def _factors(norms_sq: Float[Tensor, " b"], clip_fn: ClipFn) -> tuple[Tensor, Tensor, Tensor]:
     """Return gradient norms, clip factors, and the derivatives of the factors with respect to the norms."""
-    norms = squares.sqrt().requires_grad_()
+    norms = norms_sq.sqrt().requires_grad_()
     with torch.enable_grad():
         factor = clip_fn(norms)
-        (slope,) = torch.autograd.grad(factor.sum(), norms)
-    return norms.detach(), factor.detach(), slope
+        (d_factor,) = torch.autograd.grad(factor.sum(), norms)
+    return norms.detach(), factor.detach(), d_factor
 
 
 def _nonzero(norms: Tensor) -> Tensor:

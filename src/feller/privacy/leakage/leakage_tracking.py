@@ -119,10 +119,10 @@ class LeakageTracker:
         """Add the information loss of one step at the current weights for all tracked rows, in the batch or outside."""
         if self.steps % self.every == 0:
             stream, clip_fn = self.rng.stream("probes", self.steps), partial(hard_clip, clip=clip)
-            pull = self.estimator(
+            sensitivity = self.estimator(
                 loss, network, self.build_at(network, self.steps), self.rows, clip_fn, stream, self.coordinate_mask
             )
-            self.leakage = self.leakage.add_step(pull.fisher_trace(self.rate, scale).cpu(), float(self.every))
+            self.leakage = self.leakage.add_step(sensitivity.fisher_trace(self.rate, scale).cpu(), float(self.every))
         self.steps += 1
 
 

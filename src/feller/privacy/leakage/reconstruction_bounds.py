@@ -95,13 +95,13 @@ def one_step_replaced(sigma: float, rate: float) -> float:
         return 4 * shift**2
     step = min(0.05, 0.5 / shift)  # trapezoidal rule; poles lie pi / shift from the real axis
     z = np.arange(-shift - INTEGRATION_RANGE, 3 * shift + INTEGRATION_RANGE, step)
-    away, apart = np.abs(shift * z), 2 * shift * np.abs(z)
-    sinh = away + np.log(-np.expm1(-np.maximum(apart, 1e-300)))  # log |2 sinh(shift z)|
-    other = np.logaddexp(math.log1p(-rate), math.log(rate) - shift * z - shift**2 / 2)
-    logs = 2 * math.log(rate) + 2 * sinh - shift**2 - z**2 / 2 - other
-    top = logs.max()
-    beyond = top + math.log(np.exp(logs - top).sum() * step / math.sqrt(2 * math.pi))
-    return math.log1p(math.exp(beyond)) if beyond < 500 else beyond
+    abs_sz, abs_2sz = np.abs(shift * z), 2 * shift * np.abs(z)
+    log_sinh = abs_sz + np.log(-np.expm1(-np.maximum(abs_2sz, 1e-300)))  # log |2 sinh(shift z)|
+    log_mixture = np.logaddexp(math.log1p(-rate), math.log(rate) - shift * z - shift**2 / 2)
+    log_integrand = 2 * math.log(rate) + 2 * log_sinh - shift**2 - z**2 / 2 - log_mixture
+    max_log = log_integrand.max()
+    log_excess = max_log + math.log(np.exp(log_integrand - max_log).sum() * step / math.sqrt(2 * math.pi))
+    return math.log1p(math.exp(log_excess)) if log_excess < 500 else log_excess
 
 
 def mse_bound(
@@ -126,11 +126,11 @@ def mse_bound(
         UsageError: If the divergence is below 0.
     """
     check_number("eps2", eps2, ge=0)
-    moves = torch.as_tensor(diameters, dtype=torch.float64) * torch.as_tensor(bias_slopes, dtype=torch.float64)
-    reach = moves.square().mean().item() / 4
+    ranges = torch.as_tensor(diameters, dtype=torch.float64) * torch.as_tensor(bias_slopes, dtype=torch.float64)
+    numerator = ranges.square().mean().item() / 4
     if eps2 == 0:
-        return math.inf if reach else squared_bias
-    return (reach / math.expm1(eps2) if eps2 < 709 else 0.0) + squared_bias
+        return math.inf if numerator else squared_bias
+    return (numerator / math.expm1(eps2) if eps2 < 709 else 0.0) + squared_bias
 
 
 @overload
@@ -168,15 +168,15 @@ def van_trees_waterfilling(eta2: float, variances: Float[Tensor, " d"]) -> float
     Raises:
         UsageError: If no variance is above 0.
     """
-    widths = variances[variances > 0].double().sort(descending=True).values
-    if not len(widths):
+    positive = variances[variances > 0].double().sort(descending=True).values
+    if not len(positive):
         raise UsageError("a prior variance above 0", "0 for all coordinates")
-    count = torch.arange(1, len(widths) + 1, dtype=torch.float64, device=widths.device)
-    levels = count / (
-        eta2 * len(variances) + (1 / widths).cumsum(0)
+    ranks = torch.arange(1, len(positive) + 1, dtype=torch.float64, device=positive.device)
+    levels = ranks / (
+        eta2 * len(variances) + (1 / positive).cumsum(0)
     )  # water level if the k largest variances receive information
-    level = levels[(levels <= widths * (1 + 1e-12)).nonzero()[-1, 0]]
-    return widths.clamp(max=level).sum().item() / len(variances)
+    level = levels[(levels <= positive * (1 + 1e-12)).nonzero()[-1, 0]]
+    return positive.clamp(max=level).sum().item() / len(variances)
 
 
 def van_trees_of(information: Float[Tensor, "*n d d"], score: Float[Tensor, "d d"]) -> Float[Tensor, " *n"]:
@@ -186,5 +186,5 @@ def van_trees_of(information: Float[Tensor, "*n d d"], score: Float[Tensor, "d d
         information: Fisher information matrix of all releases, averaged over the prior.
         score: S = E[grad log prior grad log prior^T]; the inverse covariance for a Gaussian prior.
     """
-    whole = torch.linalg.cholesky(information + score)
-    return torch.cholesky_inverse(whole).diagonal(dim1=-2, dim2=-1).mean(-1)
+    cholesky = torch.linalg.cholesky(information + score)
+    return torch.cholesky_inverse(cholesky).diagonal(dim1=-2, dim2=-1).mean(-1)

@@ -49,8 +49,8 @@ def guess_probability(shares: Float[Tensor, " k"], events: Sequence[DpEvent]) ->
     """
     if not (shares.min() >= 0 and abs(shares.double().sum().item() - 1) < 1e-4):
         raise UsageError("nonnegative fractions with sum 1", f"a sum of {shares.sum().item():g}")
-    before = min(1.0, shares.max().item())
-    return GuessProbability(before, rero(before, events))
+    prior = min(1.0, shares.max().item())
+    return GuessProbability(prior, rero(prior, events))
 
 
 def rero(kappa: float, events: Sequence[DpEvent]) -> float:
@@ -65,8 +65,8 @@ def rero(kappa: float, events: Sequence[DpEvent]) -> float:
     if kappa == 1 or not events:
         return kappa
     if all(
-        isinstance(one, GaussianMechanism) or (isinstance(one, PoissonSubsampledGaussian) and one.rate == 1)
-        for one in events
+        isinstance(event, GaussianMechanism) or (isinstance(event, PoissonSubsampledGaussian) and event.rate == 1)
+        for event in events
     ):
         return rero_normal(kappa, math.sqrt(2 * sum(map(zcdp_rho, events))))
     return min(rero_rdp(kappa, events), rero_pld(kappa, events))
@@ -90,11 +90,11 @@ def rero_rdp(kappa: float, events: Sequence[DpEvent]) -> float:
     If all events are zCDP, the best order gives exp(-(sqrt(-log kappa) - sqrt(rho))^2).
     """
     _check_prior(kappa)
-    log = math.log(kappa)
-    if all(not isinstance(expense, PoissonSubsampledGaussian) or expense.rate == 1 for expense in events):
-        spent = sum(map(zcdp_rho, events))
-        return math.exp(-((math.sqrt(-log) - math.sqrt(spent)) ** 2)) if spent < -log else 1.0
-    return math.exp(min(0.0, *((1 - 1 / order) * (log + renyi(events, order)) for order in ORDERS)))
+    log_kappa = math.log(kappa)
+    if all(not isinstance(event, PoissonSubsampledGaussian) or event.rate == 1 for event in events):
+        rho = sum(map(zcdp_rho, events))
+        return math.exp(-((math.sqrt(-log_kappa) - math.sqrt(rho)) ** 2)) if rho < -log_kappa else 1.0
+    return math.exp(min(0.0, *((1 - 1 / order) * (log_kappa + renyi(events, order)) for order in ORDERS)))
 
 
 def rero_pld(kappa: float, events: Sequence[DpEvent], direction: AdjacencyDirection = "present") -> float:
@@ -104,35 +104,35 @@ def rero_pld(kappa: float, events: Sequence[DpEvent], direction: AdjacencyDirect
     zCDP events are (x, d)-DP for each d; they raise gamma to at most d + gamma(kappa e^x) of the other events.
     """
     _check_prior(kappa)
-    exact = gathered(expense for expense in events if not isinstance(expense, ZCdp))
-    rest = sum(expense.rho for expense in events if isinstance(expense, ZCdp))
-    grid = choose_grid(exact, FINE_GRID) if exact else None
+    pld_events = gathered(event for event in events if not isinstance(event, ZCdp))
+    rho = sum(event.rho for event in events if isinstance(event, ZCdp))
+    grid = choose_grid(pld_events, FINE_GRID) if pld_events else None
     if grid is None:
         return 1.0
-    losses = compose_pld(exact, grid)
-    masses = (losses._pmf_remove if direction == "present" else losses._pmf_add).to_dense_pmf()
-    if not rest:
-        return _least(kappa, masses)
+    pld = compose_pld(pld_events, grid)
+    pmf = (pld._pmf_remove if direction == "present" else pld._pmf_add).to_dense_pmf()
+    if not rho:
+        return _least(kappa, pmf)
 
-    def both(log_share: float) -> float:
-        d = kappa * math.exp(log_share)
-        risen = kappa * math.exp(epsilon_from_rho(rest, d))
-        return 1.0 if risen >= 1 else min(1.0, d + _least(risen, masses))
+    def bound(log_fraction: float) -> float:
+        d = kappa * math.exp(log_fraction)
+        raised_kappa = kappa * math.exp(epsilon_from_rho(rho, d))
+        return 1.0 if raised_kappa >= 1 else min(1.0, d + _least(raised_kappa, pmf))
 
-    found = scipy.optimize.minimize_scalar(both, bounds=(-12.0, 0.0), method="bounded", options={"maxiter": 20})
-    return float(found.fun)
+    minimum = scipy.optimize.minimize_scalar(bound, bounds=(-12.0, 0.0), method="bounded", options={"maxiter": 20})
+    return float(minimum.fun)
 
 
-def _least(kappa: float, masses: Any) -> float:
+def _least(kappa: float, pmf: Any) -> float:
     """Minimise kappa e^x + delta(x) over x; it is unimodal (convex in e^x) and exceeds 1 for x > -log kappa."""
 
-    def at(loss: float) -> float:
-        return kappa * math.exp(loss) + float(masses.get_delta_for_epsilon(loss))
+    def objective(loss: float) -> float:
+        return kappa * math.exp(loss) + float(pmf.get_delta_for_epsilon(loss))
 
-    found = scipy.optimize.minimize_scalar(
-        at, bounds=(MIN_LOSS, -math.log(kappa)), method="bounded", options={"xatol": 1e-7}
+    minimum = scipy.optimize.minimize_scalar(
+        objective, bounds=(MIN_LOSS, -math.log(kappa)), method="bounded", options={"xatol": 1e-7}
     )
-    return min(1.0, float(found.fun))
+    return min(1.0, float(minimum.fun))
 
 
 def _check_prior(kappa: float) -> None:

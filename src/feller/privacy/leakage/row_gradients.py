@@ -41,24 +41,23 @@ class TangentBatch:
             UsageError: If the rows are not floating-point.
         """
 
-        def numbers(z: Tensor) -> tuple[list[Tensor], Any]:
+        def float_leaves(z: Tensor) -> tuple[list[Tensor], Any]:
             example = build(z)
             return [leaf for leaf in leaves(example) if leaf.is_floating_point()], example
 
         if not z.is_floating_point():
             raise UsageError("rows of a floating-point dtype", z.dtype)
-        jvp_result: Any = jvp(numbers, (z,), (vectors.to(z.dtype),), has_aux=True)
-        found, changes, example = jvp_result
-        return TangentBatch(example, found, changes)
+        jvp_result: Any = jvp(float_leaves, (z,), (vectors.to(z.dtype),), has_aux=True)
+        floats, tangents, example = jvp_result
+        return TangentBatch(example, floats, tangents)
 
     @staticmethod
     def concatenate(batches: "list[TangentBatch]") -> "TangentBatch":
         """Concatenate batches along the row axis."""
-        numbers, changes = ([each.floats for each in batches], [each.tangents for each in batches])
         return TangentBatch(
-            concatenate(*(each.example for each in batches)),
-            [torch.cat(each) for each in zip(*numbers, strict=True)],
-            [torch.cat(each) for each in zip(*changes, strict=True)],
+            concatenate(*(batch.example for batch in batches)),
+            [torch.cat(leaf) for leaf in zip(*(batch.floats for batch in batches), strict=True)],
+            [torch.cat(leaf) for leaf in zip(*(batch.tangents for batch in batches), strict=True)],
         )
 
     def example_at(self, i: int) -> Any:
@@ -68,7 +67,7 @@ class TangentBatch:
     def select(self, part: slice) -> "TangentBatch":
         """Return the batch of a slice of the rows."""
         example = tree_map(lambda leaf: leaf[part], self.example)
-        return TangentBatch(example, [each[part] for each in self.floats], [each[part] for each in self.tangents])
+        return TangentBatch(example, [leaf[part] for leaf in self.floats], [leaf[part] for leaf in self.tangents])
 
 
 class RowGradients:
@@ -85,44 +84,42 @@ class RowGradients:
     ) -> list[Any]:
         """Return `reduce(gradients, tangents)` for each chunk of `portion` rows; both list one [b, ...] per weight."""
 
-        def one(example: Any, numbers: list[Tensor], changes: list[Tensor]) -> Any:
-            def gradient(*numbers: Tensor) -> list[Tensor]:
-                row = replace_floats(example, numbers)
+        def row_tangents(example: Any, floats: list[Tensor], float_tangents: list[Tensor]) -> Any:
+            def gradient(*floats: Tensor) -> list[Tensor]:
+                row = replace_floats(example, floats)
                 return list(grad(lambda values: functional_call(self.module, values, (row,)))(self.weights).values())
 
-            return jvp(gradient, tuple(numbers), tuple(changes))
+            return jvp(gradient, tuple(floats), tuple(float_tangents))
 
-        found = []
+        reduced = []
         for start in range(0, num_examples(tangents.example), portion):
-            some = tangents.select(slice(start, start + portion))
+            chunk = tangents.select(slice(start, start + portion))
             with (
-                forbid_row_state(self.module.loss, self.network, some.example),
+                forbid_row_state(self.module.loss, self.network, chunk.example),
                 name_failing_layer(self.network),
                 sdpa_kernel(SDPBackend.MATH),
             ):
-                found.append(reduce(*torch.vmap(one)(some.example, some.floats, some.tangents)))
-        return found
+                reduced.append(reduce(*torch.vmap(row_tangents)(chunk.example, chunk.floats, chunk.tangents)))
+        return reduced
 
     def products(self, tangents: TangentBatch) -> Float[Tensor, "3 b"]:
         """Return |g|^2, g . dg and |dg|^2 of each row, with dg the tangent of the gradient g."""
 
-        def reduce(gradients: list[Tensor], changes: list[Tensor]) -> Tensor:
-            return torch.stack(
-                [batch_dot(gradients, gradients), batch_dot(gradients, changes), batch_dot(changes, changes)]
-            )
+        def reduce(gradients: list[Tensor], jvps: list[Tensor]) -> Tensor:
+            return torch.stack([batch_dot(gradients, gradients), batch_dot(gradients, jvps), batch_dot(jvps, jvps)])
 
         return torch.cat(self(tangents, reduce, max(1, CHUNK_SIZE // (2 * self.size))), 1)
 
     def gram_products(self, tangent_batches: list[TangentBatch], i: int) -> tuple[Tensor, Tensor, Tensor]:
         """Return |g|^2 [], g . dg [d] and dg . dg [d, d] of row i's gradient g and its d tangents dg, one per batch."""
-        several = TangentBatch.concatenate([way.select(slice(i, i + 1)) for way in tangent_batches])
+        row_batch = TangentBatch.concatenate([batch.select(slice(i, i + 1)) for batch in tangent_batches])
 
-        def reduce(gradients: list[Tensor], changes: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-            flat = [each.flatten(1).double() for each in changes]
-            gram = torch.stack([each @ each.T for each in flat]).sum(0)
-            return batch_dot(gradients, gradients)[0], batch_dot(gradients, changes), gram
+        def reduce(gradients: list[Tensor], jvps: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+            flat = [tangent.flatten(1).double() for tangent in jvps]
+            gram = torch.stack([tangent @ tangent.T for tangent in flat]).sum(0)
+            return batch_dot(gradients, gradients)[0], batch_dot(gradients, jvps), gram
 
-        return self(several, reduce, len(tangent_batches))[0]
+        return self(row_batch, reduce, len(tangent_batches))[0]
 
 
 def batch_dot(some: list[Tensor], others: list[Tensor]) -> Float[Tensor, " b"]:
@@ -133,5 +130,5 @@ def batch_dot(some: list[Tensor], others: list[Tensor]) -> Float[Tensor, " b"]:
 
 def replace_floats(example: Any, numbers: Sequence[Tensor]) -> Any:
     """Return an example whose floating-point leaves are replaced by `numbers`, in order."""
-    rest = iter(numbers)
-    return tree_map(lambda leaf: next(rest) if leaf.is_floating_point() else leaf, example)
+    replacements = iter(numbers)
+    return tree_map(lambda leaf: next(replacements) if leaf.is_floating_point() else leaf, example)

@@ -31,9 +31,9 @@ def fit_greedily(
     model = estimate(counts, measured, total, rules=rules)
     measured_tables = {table.columns for table in measured}
     while candidates_left := [table for table in candidates(model) if table not in measured_tables]:
-        worth = {table: weights[table] * _excess_error(curator, model, table, label) for table in candidates_left}
-        worst = max(candidates_left, key=worth.__getitem__)
-        if worth[worst] <= 0:
+        scores = {table: weights[table] * _excess_error(curator, model, table, label) for table in candidates_left}
+        worst = max(candidates_left, key=scores.__getitem__)
+        if scores[worst] <= 0:
             break
         measured.append(curator.measure(worst, 0.0, label))
         measured_tables.add(worst)
@@ -44,8 +44,8 @@ def fit_greedily(
 def _excess_error(curator: Curator, model: MarginalModel, table: Clique, label: str) -> float:
     """Return the L1 error of a marginal, in rows, minus the error expected from Poisson sampling of the rows."""
     expected = curator.total * model.marginal(table)
-    apart = (curator.measure(table, 0.0, label).values - expected).abs()
-    return float((apart - mean_deviation(expected)).sum())
+    errors = (curator.measure(table, 0.0, label).values - expected).abs()
+    return float((errors - mean_deviation(expected)).sum())
 
 
 def mean_deviation(expected: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
@@ -54,8 +54,8 @@ def mean_deviation(expected: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
     Source: Crow 1958, "The mean deviation of the Poisson distribution".
     """
     mean = expected.clamp(min=1e-300)
-    whole = mean.floor()
-    return 2 * ((whole + 1) * mean.log() - mean - (whole + 1).lgamma()).exp()
+    floor = mean.floor()
+    return 2 * ((floor + 1) * mean.log() - mean - (floor + 1).lgamma()).exp()
 
 
 ONE_WAY, CHOICE, TABLES = "counts of each column", "choice of tables", "counts of the tables"
@@ -110,27 +110,27 @@ def aim(
     if not weights:
         sigma = sigma_for(rho, max(1, len(columns)))
     one_way = {j: curator.measure((j,), sigma, ONE_WAY) for j in columns}
-    measured, whole = [*one_way.values()], size * 2**20 / 8
+    measured, max_entries = [*one_way.values()], size * 2**20 / 8
     if math.isinf(rho):
-        found = fit_greedily(
-            curator, measured, weights, lambda model: _candidates(model, weights, whole), TABLES, rules
+        exact_model = fit_greedily(
+            curator, measured, weights, lambda model: _candidates(model, weights, max_entries), TABLES, rules
         )
-        return curator.release(found, one_way)
+        return curator.release(exact_model, one_way)
     model = estimate(counts, measured, total, rules=rules)
-    last = not weights
-    while not last:
+    is_last = not weights
+    while not is_last:
         budget_left = rho - curator.rho_spent
-        last = budget_left < 2 * (0.5 / sigma**2 + epsilon**2 / 8)
-        if last:
+        is_last = budget_left < 2 * (0.5 / sigma**2 + epsilon**2 / 8)
+        if is_last:
             sigma, epsilon = sigma_for(MEASURING * budget_left), epsilon_for((1 - MEASURING) * budget_left)
-        room = whole * min(1.0, (rho - budget_left + 0.5 / sigma**2 + epsilon**2 / 8) / rho)
-        expected = {table: total * model.marginal(table) for table in _candidates(model, weights, room)}
-        noisy = {table: MEAN_ABS_NORMAL * sigma * model_cells.numel() for table, model_cells in expected.items()}
-        chosen = curator.select_worst(expected, weights, noisy, epsilon, CHOICE)
-        measured.append(curator.measure(chosen, sigma, TABLES))
+        available_entries = max_entries * min(1.0, (rho - budget_left + 0.5 / sigma**2 + epsilon**2 / 8) / rho)
+        expected = {table: total * model.marginal(table) for table in _candidates(model, weights, available_entries)}
+        allowance = {table: MEAN_ABS_NORMAL * sigma * model_cells.numel() for table, model_cells in expected.items()}
+        worst = curator.select_worst(expected, weights, allowance, epsilon, CHOICE)
+        measured.append(curator.measure(worst, sigma, TABLES))
         model = estimate(counts, measured, total, model, rules=rules, tolerance=0.1)
         # annealing: the refit changed the marginal by less than the expected L1 noise, sqrt(2 / pi) sigma cells
-        if float((total * model.marginal(chosen) - expected[chosen]).abs().sum()) <= noisy[chosen]:
+        if float((total * model.marginal(worst) - expected[worst]).abs().sum()) <= allowance[worst]:
             sigma, epsilon = sigma / 2, epsilon * 2
     return curator.release(estimate(counts, measured, total, model, rules=rules), one_way)
 
@@ -152,18 +152,21 @@ def _workload(
 
 def _weights(counts: Sequence[int], workload: Sequence[Clique]) -> dict[Clique, float]:
     """Return the weight of each workload marginal and subset of one: its overlap with the workload, at most 1."""
-    within = {part for table in workload for r in range(1, len(table) + 1) for part in itertools.combinations(table, r)}
-    ordered = sorted(within, key=lambda table: (len(table), table))
-    shared = {table: float(sum(len({*table} & {*other}) for other in workload)) for table in ordered}
-    most = max(shared.values(), default=1.0)
-    return {table: weight / most for table, weight in shared.items()}
+    subsets = {
+        subset for table in workload for r in range(1, len(table) + 1) for subset in itertools.combinations(table, r)
+    }
+    ordered = sorted(subsets, key=lambda table: (len(table), table))
+    overlaps = {table: float(sum(len({*table} & {*other}) for other in workload)) for table in ordered}
+    max_overlap = max(overlaps.values(), default=1.0)
+    return {table: weight / max_overlap for table, weight in overlaps.items()}
 
 
-def _candidates(model: MarginalModel, weights: dict[Clique, float], room: float) -> list[Clique]:
-    """Return the marginals within a clique of the model, and those that can be added within `room` cells."""
-    have = model.scopes
+def _candidates(model: MarginalModel, weights: dict[Clique, float], max_entries: float) -> list[Clique]:
+    """Return the marginals within a clique of the model, and those that can be added within `max_entries` cells."""
+    scopes = model.scopes
     return [
         table
         for table in weights
-        if any({*table} <= {*clique} for clique in have) or eliminate(model.counts, [*have, table]).cells <= room
+        if any({*table} <= {*clique} for clique in scopes)
+        or eliminate(model.counts, [*scopes, table]).cells <= max_entries
     ]

@@ -27,26 +27,26 @@ class BeliefPropagation:
     def __init__(self, counts: Sequence[int], cliques: Sequence[Clique], elimination: Elimination) -> None:
         buckets = self.buckets = elimination.buckets
         self._empty = [torch.zeros(1, counts[bucket.column], dtype=torch.float64) for bucket in buckets]
-        number = {bucket.column: i for i, bucket in enumerate(buckets)}
+        bucket_of = {bucket.column: i for i, bucket in enumerate(buckets)}
         self._tables: list[list[tuple[int, tuple[int, ...], Index]]] = [[] for _ in buckets]
         self._clique_buckets: list[tuple[int, tuple[int, ...], tuple[int, ...]]] = []
         for i, clique in enumerate(cliques):
-            home = min(number[column] for column in clique)
-            scope = buckets[home].scope
+            bucket_index = min(bucket_of[column] for column in clique)
+            scope = buckets[bucket_index].scope
             ordered = tuple(column for column in scope if column in clique)
-            into = (0, *(1 + clique.index(column) for column in ordered))
-            self._tables[home].append((i, into, _broadcast_index(ordered, scope)))
-            back = (0, *(1 + ordered.index(column) for column in clique))
-            self._clique_buckets.append((home, _other_axes(ordered, scope), back))
+            permutation = (0, *(1 + clique.index(column) for column in ordered))
+            self._tables[bucket_index].append((i, permutation, _broadcast_index(ordered, scope)))
+            inverse = (0, *(1 + ordered.index(column) for column in clique))
+            self._clique_buckets.append((bucket_index, _other_axes(ordered, scope), inverse))
         self._children: list[list[tuple[int, Index]]] = [[] for _ in buckets]
         self._parent_buckets: list[tuple[int, tuple[int, ...]] | None] = []
         for i, bucket in enumerate(buckets):
             if not bucket.parents:
                 self._parent_buckets.append(None)
                 continue
-            above = number[bucket.parents[-1]]
-            self._children[above].append((i, _broadcast_index(bucket.parents, buckets[above].scope)))
-            self._parent_buckets.append((above, _other_axes(bucket.parents, buckets[above].scope)))
+            parent_index = bucket_of[bucket.parents[-1]]
+            self._children[parent_index].append((i, _broadcast_index(bucket.parents, buckets[parent_index].scope)))
+            self._parent_buckets.append((parent_index, _other_axes(bucket.parents, buckets[parent_index].scope)))
 
     def upward_pass(self, potentials: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
         """Return p(column | parents) of each bucket, [u, *parents, column], and log Z, [u].
@@ -59,16 +59,16 @@ class BeliefPropagation:
         for bucket, empty, tables, children in zip(
             self.buckets, self._empty, self._tables, self._children, strict=True
         ):
-            terms = [potentials[i].permute(into)[wide] for i, into, wide in tables]
-            terms += [messages[i][wide] for i, wide in children]
+            terms = [potentials[i].permute(permutation)[index] for i, permutation, index in tables]
+            terms += [messages[i][index] for i, index in children]
             total = terms[0] if terms else empty
             for term in terms[1:]:
                 total = total + term
-            most = total.amax(-1, keepdim=True).clamp(min=-1e300)
-            weights = (total - most).exp()
-            weight = weights.sum(-1, keepdim=True)
-            message = (most + weight.log()).squeeze(-1)
-            conditionals.append(weights / weight.clamp(min=1.0))  # the largest weight is 1 unless all are 0
+            max_total = total.amax(-1, keepdim=True).clamp(min=-1e300)
+            weights = (total - max_total).exp()
+            weight_sum = weights.sum(-1, keepdim=True)
+            message = (max_total + weight_sum.log()).squeeze(-1)
+            conditionals.append(weights / weight_sum.clamp(min=1.0))  # the largest weight is 1 unless all are 0
             messages.append(message)
             if not bucket.parents:
                 log_z = log_z + message
@@ -78,18 +78,18 @@ class BeliefPropagation:
         """Return the marginal of each bucket's scope, [u, *parents, column]."""
         beliefs = list(conditionals)
         for i in reversed(range(len(beliefs))):
-            place = self._parent_buckets[i]
-            if place is not None:
-                above, others = place
-                parents = beliefs[above].sum(others) if others else beliefs[above]
+            parent_bucket = self._parent_buckets[i]
+            if parent_bucket is not None:
+                parent_index, axes = parent_bucket
+                parents = beliefs[parent_index].sum(axes) if axes else beliefs[parent_index]
                 beliefs[i] = conditionals[i] * parents.unsqueeze(-1)
         return beliefs
 
     def marginals(self, beliefs: Sequence[Tensor]) -> list[Tensor]:
         """Return the marginal of each clique, [u, *levels]."""
         return [
-            (beliefs[home].sum(others) if others else beliefs[home]).permute(back)
-            for home, others, back in self._clique_buckets
+            (beliefs[bucket_index].sum(axes) if axes else beliefs[bucket_index]).permute(inverse)
+            for bucket_index, axes, inverse in self._clique_buckets
         ]
 
 

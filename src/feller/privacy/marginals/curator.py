@@ -71,11 +71,11 @@ class Curator:
     def measure(self, columns: Clique, sigma: float, label: str) -> MarginalMeasurement:
         """Count the rows in each cell of a marginal, with discrete Gaussian noise; sigma 0 needs an infinite budget."""
         self._charge(label, 0.5 / sigma**2 if sigma else math.inf)
-        exact = self._count(columns)
-        noise = self._noise.discrete_gaussian(sigma, exact.shape) if sigma else 0
-        found = MarginalMeasurement(columns, (exact + noise).double(), sigma or EXACT_COUNT_SIGMA)
-        self._measured.append(found)
-        return found
+        exact_counts = self._count(columns)
+        noise = self._noise.discrete_gaussian(sigma, exact_counts.shape) if sigma else 0
+        measurement = MarginalMeasurement(columns, (exact_counts + noise).double(), sigma or EXACT_COUNT_SIGMA)
+        self._measured.append(measurement)
+        return measurement
 
     def select_worst(
         self,
@@ -99,13 +99,13 @@ class Curator:
             return list(expected)[scores.index(max(scores))]
         gumbel = -(-self._noise.uniform((len(scores),)).log()).log()
         sensitivity = max(weights[columns] for columns in expected)
-        noisy = epsilon / (2 * sensitivity) * torch.tensor(scores, dtype=torch.float64) + gumbel
-        return list(expected)[int(noisy.argmax())]
+        noisy_scores = epsilon / (2 * sensitivity) * torch.tensor(scores, dtype=torch.float64) + gumbel
+        return list(expected)[int(noisy_scores.argmax())]
 
     def release(self, model: MarginalModel, one_way: Mapping[int, MarginalMeasurement]) -> MarginalRelease:
         """Return the release of a fitted model; the count of a constant column is the number of rows."""
-        alone = torch.full((1,), self.total, dtype=torch.float64)
-        columns = (one_way[j].values if j in one_way else alone for j in range(len(self.counts)))
+        constant = torch.full((1,), self.total, dtype=torch.float64)
+        columns = (one_way[j].values if j in one_way else constant for j in range(len(self.counts)))
         return MarginalRelease(model, self.charges, tuple(columns), merge(self._measured))
 
     def _charge(self, label: str, rho: float) -> None:
@@ -116,10 +116,10 @@ class Curator:
     def _count(self, columns: Clique) -> Tensor:
         """Return the exact counts of a marginal, [*levels]; noise must be added before release."""
         if columns not in self._exact_counts:
-            shape, at = [self.counts[j] for j in columns], torch.zeros(len(self._codes), dtype=torch.long)
+            shape, cell_index = [self.counts[j] for j in columns], torch.zeros(len(self._codes), dtype=torch.long)
             for j in columns:
-                at = at * self.counts[j] + self._codes[:, j]
-            self._exact_counts[columns] = torch.bincount(at, minlength=math.prod(shape)).view(shape)
+                cell_index = cell_index * self.counts[j] + self._codes[:, j]
+            self._exact_counts[columns] = torch.bincount(cell_index, minlength=math.prod(shape)).view(shape)
         return self._exact_counts[columns]
 
 

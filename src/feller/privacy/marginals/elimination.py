@@ -50,25 +50,27 @@ def eliminate(
     for clique in (*cliques, keep):
         for column in clique:
             neighbours[column].update(clique)
-    for column, others in neighbours.items():
-        others.discard(column)
+    for column, adjacent in neighbours.items():
+        adjacent.discard(column)
 
-    def size(column: int) -> int:
-        return counts[column] * math.prod(counts[other] for other in neighbours[column])
+    def num_cells(column: int) -> int:
+        return counts[column] * math.prod(counts[neighbour] for neighbour in neighbours[column])
 
-    sizes = {column: size(column) for column in sorted(remaining)}
-    order, found, cells = [], [], 0
+    sizes = {column: num_cells(column) for column in sorted(remaining)}
+    order, parent_sets, cells = [], [], 0
     while sizes:
         column = min(sizes, key=sizes.__getitem__)
         cells += sizes.pop(column)
-        others = neighbours.pop(column)
+        adjacent = neighbours.pop(column)
         order.append(column)
-        found.append(others)
-        for other in others:
-            neighbours[other] |= others
-            neighbours[other] -= {other, column}
-        for other in others & sizes.keys():
-            sizes[other] = size(other)
+        parent_sets.append(adjacent)
+        for neighbour in adjacent:
+            neighbours[neighbour] |= adjacent
+            neighbours[neighbour] -= {neighbour, column}
+        for neighbour in adjacent & sizes.keys():
+            sizes[neighbour] = num_cells(neighbour)
     rank = {column: i for i, column in enumerate((*keep, *reversed(order)))}
-    buckets = (Bucket(c, tuple(sorted(others, key=rank.__getitem__))) for c, others in zip(order, found, strict=True))
+    buckets = (
+        Bucket(c, tuple(sorted(adjacent, key=rank.__getitem__))) for c, adjacent in zip(order, parent_sets, strict=True)
+    )
     return Elimination(tuple(buckets), cells)

@@ -29,14 +29,16 @@ class MarginalMeasurement:
 
 def merge(measurements: Sequence[MarginalMeasurement]) -> tuple[MarginalMeasurement, ...]:
     """Merge measurements of the same columns by inverse-variance weighting."""
-    found: dict[Clique, MarginalMeasurement] = {}
-    for new in measurements:
-        old = found.get(new.columns)
-        if old is not None:
-            a, b = old.sigma**-2, new.sigma**-2
-            new = MarginalMeasurement(new.columns, (a * old.values + b * new.values) / (a + b), (a + b) ** -0.5)
-        found[new.columns] = new
-    return tuple(found.values())
+    merged: dict[Clique, MarginalMeasurement] = {}
+    for measurement in measurements:
+        previous = merged.get(measurement.columns)
+        if previous is not None:
+            a, b = previous.sigma**-2, measurement.sigma**-2
+            measurement = MarginalMeasurement(
+                measurement.columns, (a * previous.values + b * measurement.values) / (a + b), (a + b) ** -0.5
+            )
+        merged[measurement.columns] = measurement
+    return tuple(merged.values())
 
 
 def estimate(
@@ -79,33 +81,33 @@ def estimate(
         return MarginalModel(counts, (), (), float(total), rules)
     cliques = tuple(table.columns for table in tables)
     scopes = (*cliques, *(columns for columns, _ in rules))
-    passes = BeliefPropagation(counts, scopes, eliminate(counts, scopes))
-    fixed = [allowed.double().log()[None] for _, allowed in rules]
+    bp = BeliefPropagation(counts, scopes, eliminate(counts, scopes))
+    rule_factors = [allowed.double().log()[None] for _, allowed in rules]
     shapes = [tuple(table.values.shape) for table in tables]
     sizes = [math.prod(shape) for shape in shapes]
-    goal = torch.cat([table.values.double().flatten() for table in tables])
+    targets = torch.cat([table.values.double().flatten() for table in tables])
     ridge = torch.cat(
         [torch.full((n,), caution * table.sigma, dtype=torch.float64) for n, table in zip(sizes, tables, strict=True)]
     )
     warm_potentials = dict(zip(start.cliques, start.potentials, strict=True)) if start else {}
-    first = [
+    initial = [
         warm_potentials.get(clique, torch.zeros(shape)).flatten() for clique, shape in zip(cliques, shapes, strict=True)
     ]
-    scale = (goal.clamp(min=0) + ridge).rsqrt()
+    scale = (targets.clamp(min=0) + ridge).rsqrt()
 
-    def parts(flat: Tensor) -> list[Tensor]:
-        return [part.view(1, *shape) for part, shape in zip(flat.split(sizes), shapes, strict=True)]
+    def split_by_table(flat: Tensor) -> list[Tensor]:
+        return [entries.view(1, *shape) for entries, shape in zip(flat.split(sizes), shapes, strict=True)]
 
     def dual(x: np.ndarray) -> tuple[float, np.ndarray]:
         potentials = torch.from_numpy(x) * scale
-        conditionals, log_z = passes.upward_pass([*parts(potentials), *fixed])
-        marginals = passes.marginals(passes.downward_pass(conditionals))[: len(cliques)]
-        expected = torch.cat([part.flatten() for part in marginals])
-        value = total * log_z.item() + float(potentials @ (0.5 * ridge * potentials - goal))
-        return value, ((total * expected - goal + ridge * potentials) * scale).numpy()
+        conditionals, log_z = bp.upward_pass([*split_by_table(potentials), *rule_factors])
+        marginals = bp.marginals(bp.downward_pass(conditionals))[: len(cliques)]
+        expected = torch.cat([entries.flatten() for entries in marginals])
+        objective = total * log_z.item() + float(potentials @ (0.5 * ridge * potentials - targets))
+        return objective, ((total * expected - targets + ridge * potentials) * scale).numpy()
 
-    begin = (torch.cat(first).double() / scale).numpy()
-    limits = {"maxiter": steps, "maxfun": 2 * steps, "maxcor": 20, "ftol": 0.0, "gtol": tolerance}
-    found = scipy.optimize.minimize(dual, begin, jac=True, method="L-BFGS-B", options=limits)
-    potentials = parts(torch.from_numpy(found.x) * scale)
-    return MarginalModel(counts, cliques, tuple(part[0] for part in potentials), float(total), rules)
+    x_0 = (torch.cat(initial).double() / scale).numpy()
+    options = {"maxiter": steps, "maxfun": 2 * steps, "maxcor": 20, "ftol": 0.0, "gtol": tolerance}
+    optimum = scipy.optimize.minimize(dual, x_0, jac=True, method="L-BFGS-B", options=options)
+    potentials = split_by_table(torch.from_numpy(optimum.x) * scale)
+    return MarginalModel(counts, cliques, tuple(entries[0] for entries in potentials), float(total), rules)

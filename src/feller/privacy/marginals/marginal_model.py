@@ -69,13 +69,13 @@ class MarginalModel:
     @functools.cached_property
     def _up(self) -> tuple[BeliefPropagation, list[Tensor], Tensor]:
         """Upward pass over all columns: the elimination, the conditional of each bucket, and log Z [1]."""
-        passes = BeliefPropagation(self.counts, self.scopes, eliminate(self.counts, self.scopes))
-        return passes, *passes.upward_pass([factor[None] for factor in self.factors])
+        bp = BeliefPropagation(self.counts, self.scopes, eliminate(self.counts, self.scopes))
+        return bp, *bp.upward_pass([factor[None] for factor in self.factors])
 
     @functools.cached_property
     def _beliefs(self) -> list[Tensor]:
-        passes, conditionals, _ = self._up
-        return passes.downward_pass(conditionals)
+        bp, conditionals, _ = self._up
+        return bp.downward_pass(conditionals)
 
     @property
     def log_z(self) -> float:
@@ -89,22 +89,22 @@ class MarginalModel:
             UsageError: If a column is repeated or unknown.
         """
         self._check(columns)
-        passes, conditionals, _ = self._up
-        number = {bucket.column: i for i, bucket in enumerate(passes.buckets)}
-        first = min(number[column] for column in columns)
-        scope = passes.buckets[first].scope
+        bp, conditionals, _ = self._up
+        bucket_of = {bucket.column: i for i, bucket in enumerate(bp.buckets)}
+        bucket_index = min(bucket_of[column] for column in columns)
+        scope = bp.buckets[bucket_index].scope
         if {*columns} <= {*scope}:
-            return _sum_to([(scope, self._beliefs[first][0])], columns)
-        needed, ancestors = list(columns), set(columns)
-        while needed:
-            new = {*passes.buckets[number[needed.pop()]].parents} - ancestors
-            needed += sorted(new)
-            ancestors |= new
+            return _sum_to([(scope, self._beliefs[bucket_index][0])], columns)
+        pending, ancestors = list(columns), set(columns)
+        while pending:
+            parents = {*bp.buckets[bucket_of[pending.pop()]].parents} - ancestors
+            pending += sorted(parents)
+            ancestors |= parents
         factors = [
-            (passes.buckets[number[column]].scope, conditionals[number[column]][0]) for column in sorted(ancestors)
+            (bp.buckets[bucket_of[column]].scope, conditionals[bucket_of[column]][0]) for column in sorted(ancestors)
         ]
-        order = eliminate(self.counts, [scope for scope, _ in factors], ancestors, columns)
-        for bucket in order.buckets:
+        elimination = eliminate(self.counts, [scope for scope, _ in factors], ancestors, columns)
+        for bucket in elimination.buckets:
             group = [factor for factor in factors if bucket.column in factor[0]]
             factors = [factor for factor in factors if bucket.column not in factor[0]]
             factors.append((bucket.parents, _sum_to(group, bucket.parents)))
@@ -117,10 +117,10 @@ class MarginalModel:
 
     def log_prob(self, codes: Int[Tensor, "n k"]) -> Float[Tensor, " n"]:
         """Return the log-probability of each row without validation; differentiable and vmap-compatible."""
-        value = -self._up[-1].expand(len(codes))
+        log_probs = -self._up[-1].expand(len(codes))
         for scope, factor in zip(self.scopes, self.factors, strict=True):
-            value = value + factor[codes[:, list(scope)].unbind(1)]
-        return value
+            log_probs = log_probs + factor[codes[:, list(scope)].unbind(1)]
+        return log_probs
 
     def sample(
         self, n: int, rng: Rng, evidence: Mapping[int, int] | None = None, stratification: Stratification = unstratified
@@ -174,9 +174,9 @@ def check_codes(codes: Int[Tensor, "n k"], counts: Sequence[int]) -> None:
     """
     if codes.shape[1] != len(counts):
         raise InputError(f"rows of {len(counts)} columns", codes.shape[1], "Use the schema of the model")
-    wrong = ((codes < 0) | (codes >= torch.tensor(counts))).nonzero()
-    if len(wrong):
-        row, column = wrong[0].tolist()
+    invalid = ((codes < 0) | (codes >= torch.tensor(counts))).nonzero()
+    if len(invalid):
+        row, column = invalid[0].tolist()
         raise InputError(
             f"codes from 0 to {counts[column] - 1} in column {column}",
             f"{int(codes[row, column])} in row {row}",
@@ -186,6 +186,6 @@ def check_codes(codes: Int[Tensor, "n k"], counts: Sequence[int]) -> None:
 
 def _sum_to(factors: Sequence[tuple[Clique, Tensor]], columns: Sequence[int]) -> Tensor:
     """Multiply tables and sum out all columns except `columns`, which become the axes in this order."""
-    label = {column: i for i, column in enumerate(dict.fromkeys(c for scope, _ in factors for c in scope))}
-    operands = [part for scope, table in factors for part in (table, [label[column] for column in scope])]
-    return torch.einsum(*operands, [label[column] for column in columns])
+    axis_of = {column: i for i, column in enumerate(dict.fromkeys(c for scope, _ in factors for c in scope))}
+    operands = [operand for scope, table in factors for operand in (table, [axis_of[column] for column in scope])]
+    return torch.einsum(*operands, [axis_of[column] for column in columns])

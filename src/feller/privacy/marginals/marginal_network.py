@@ -25,7 +25,7 @@ class MarginalTables(NetworkConfig):
     """Columns of each potential table; empty before the fit."""
 
     def __post_init__(self) -> None:
-        if any(places != 1 for places in self.rows.tokens_per_column):
+        if any(num_tokens != 1 for num_tokens in self.rows.tokens_per_column):
             raise UsageError(
                 "columns tokenised digit by digit have too many values for marginals",
                 remedy="Use bins for these columns",
@@ -79,27 +79,27 @@ class MarginalNetwork(nn.Module):
         model, device = self.model(), next(self.parameters()).device
         if observed is None:
             return model.sample(n, rng).to(device)
-        for column, weigh in (odds or {}).items():
-            weights = weigh(torch.arange(self.counts[column])).log()
+        for column, weight_fn in (odds or {}).items():
+            log_weights = weight_fn(torch.arange(self.counts[column])).log()
             model = replace(
-                model, cliques=(*model.cliques, (column,)), potentials=(*model.potentials, weights.double())
+                model, cliques=(*model.cliques, (column,)), potentials=(*model.potentials, log_weights.double())
             )
-        drawn = model.sample_missing(
+        codes = model.sample_missing(
             observed[0].cpu(),
             observed[1].cpu(),
             rng,
             excluded_codes=None if excluded_codes is None else excluded_codes.tolist(),
         )
-        return drawn.to(device)
+        return codes.to(device)
 
 
 def network_from_model(rows: TableTokens, model: MarginalModel) -> tuple[MarginalTables, MarginalNetwork]:
     """Return the config and the network that represent a fitted graphical model."""
-    settings = MarginalTables(rows, model.cliques)
-    network = MarginalNetwork(settings)
+    config = MarginalTables(rows, model.cliques)
+    network = MarginalNetwork(config)
     for clique, potential in zip(model.cliques, model.potentials, strict=True):
         network.potential[_name(clique)].data.copy_(potential)
-    return settings, network
+    return config, network
 
 
 def allowed_combinations(rows: TableTokens) -> AllowedCombinations:

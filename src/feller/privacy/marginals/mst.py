@@ -41,20 +41,23 @@ def mst(
     """
     curator = Curator(codes, counts, rho, noise)
     columns, counts, total = curator.columns, curator.counts, curator.total
-    every: Iterator[Clique] = itertools.combinations(columns, 2)
-    pairs = [pair for pair in every if math.prod(counts[j] for j in pair) <= cells]
+    all_pairs: Iterator[Clique] = itertools.combinations(columns, 2)
+    pairs = [pair for pair in all_pairs if math.prod(counts[j] for j in pair) <= cells]
     rho_third, edges = rho / 3 if pairs else rho, max(1, len(columns) - 1)
     sigma = sigma_for(rho_third, max(1, len(columns)))
     one_way = {j: curator.measure((j,), sigma, ONE_WAY) for j in columns}
-    alone = estimate(counts, list(one_way.values()), total, rules=rules)
-    expected = {pair: total * alone.marginal(pair) for pair in pairs}
+    base_model = estimate(counts, list(one_way.values()), total, rules=rules)
+    expected = {pair: total * base_model.marginal(pair) for pair in pairs}
     weights, allowance = dict.fromkeys(pairs, 1.0), dict.fromkeys(pairs, 0.0)
-    part, measured = {j: j for j in columns}, [*one_way.values()]
-    while expected := {pair: table for pair, table in expected.items() if part[pair[0]] != part[pair[1]]}:
+    components, measured = {j: j for j in columns}, [*one_way.values()]
+    while expected := {pair: table for pair, table in expected.items() if components[pair[0]] != components[pair[1]]}:
         i, j = pair = curator.select_worst(expected, weights, allowance, epsilon_for(rho_third, edges), CHOICE)
-        part = {column: part[i] if number == part[j] else number for column, number in part.items()}  # union
+        components = {
+            column: components[i] if component == components[j] else component
+            for column, component in components.items()
+        }  # union
         measured.append(curator.measure(pair, sigma_for(rho_third, edges), PAIRS))
-    return curator.release(estimate(counts, measured, total, alone, rules=rules), one_way)
+    return curator.release(estimate(counts, measured, total, base_model, rules=rules), one_way)
 
 
 def independent(

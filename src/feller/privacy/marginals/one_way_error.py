@@ -52,13 +52,13 @@ def check_budget(
         )
     error = _expected(epsilon, delta, counts, n, fraction)
     if error > MAX_ERROR:
-        enough = _smallest(delta, counts, n, fraction)
-        worth = describe_weakness(enough)
-        but = f" (an epsilon this large {worth})" if worth else ""
+        min_epsilon = _smallest(delta, counts, n, fraction)
+        weakness = describe_weakness(min_epsilon)
+        caveat = f" (an epsilon this large {weakness})" if weakness else ""
         raise UsageError(
             f"epsilon {epsilon:g} is too small for {n:,} rows of {len(counts)} columns with {sum(counts):,} values: "
             f"the noisy one-way marginals would have a total variation error of {error:.2f}",
-            remedy=f"Use an epsilon of at least {enough:.2g}{but}, more rows, or fewer values",
+            remedy=f"Use an epsilon of at least {min_epsilon:.2g}{caveat}, more rows, or fewer values",
         )
     if error > WARN_ERROR:
         warnings.warn(
@@ -91,7 +91,7 @@ def project_to_simplex(shares: Float[Tensor, " k"]) -> Float[Tensor, " k"]:
 
     Source: Held, Wolfe and Crowder 1974, "Validation of subgradient optimization", section 3.
     """
-    falling = shares.sort(descending=True).values
-    over = (falling.cumsum(0) - 1) / torch.arange(1, len(shares) + 1, dtype=shares.dtype, device=shares.device)
-    last = int((falling > over).nonzero()[-1])
-    return (shares - over[last]).clamp(min=0)
+    descending = shares.sort(descending=True).values
+    thresholds = (descending.cumsum(0) - 1) / torch.arange(1, len(shares) + 1, dtype=shares.dtype, device=shares.device)
+    last = int((descending > thresholds).nonzero()[-1])
+    return (shares - thresholds[last]).clamp(min=0)

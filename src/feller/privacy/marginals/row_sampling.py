@@ -35,14 +35,14 @@ def stratified(uniform: Float[Tensor, " n"], group: Int[Tensor, " n"]) -> Float[
     """
     order = torch.argsort(uniform)
     order = order[torch.argsort(group[order], stable=True)]
-    _, number, sizes = torch.unique_consecutive(group[order], return_inverse=True, return_counts=True)
-    begin = sizes.cumsum(0) - sizes
-    rank = torch.arange(len(order)) - begin[number]
+    _, group_index, sizes = torch.unique_consecutive(group[order], return_inverse=True, return_counts=True)
+    starts = sizes.cumsum(0) - sizes
+    rank = torch.arange(len(order)) - starts[group_index]
     # The minimum u of g uniform numbers: 1 - (1 - u)^g is uniform, and independent of the order.
-    offset = -torch.expm1(sizes * torch.log1p(-uniform[order[begin]]))
-    spread = torch.empty_like(uniform)
-    spread[order] = (rank + offset[number]) / sizes[number]
-    return spread.clamp_(max=1 - 2**-53)
+    offset = -torch.expm1(sizes * torch.log1p(-uniform[order[starts]]))
+    spaced = torch.empty_like(uniform)
+    spaced[order] = (rank + offset[group_index]) / sizes[group_index]
+    return spaced.clamp_(max=1 - 2**-53)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,18 +77,18 @@ class FactorGraph:
         for clique, potential in zip(self.cliques, self.potentials, strict=True):
             columns = list(clique)
             if torch.isinf(potential).any():
-                barred = observed_mask[:, columns].all(1) & torch.isinf(potential[codes[:, columns].unbind(1)])
-                _check_possible(torch.arange(len(codes)), barred)
+                is_impossible = observed_mask[:, columns].all(1) & torch.isinf(potential[codes[:, columns].unbind(1)])
+                _check_possible(torch.arange(len(codes)), is_impossible)
         shape = (len(codes),)
         uniform = [rng.stream("marginals", j).uniform(shape, torch.float64) for j in range(len(self.counts))]
-        filling = _PatternFiller(self, codes, torch.stack(uniform), stratification)
+        filler = _PatternFiller(self, codes, torch.stack(uniform), stratification)
         patterns, pattern_index = torch.unique(observed_mask, dim=0, return_inverse=True)
-        by_pattern = torch.argsort(pattern_index, stable=True).split(
+        rows_by_pattern = torch.argsort(pattern_index, stable=True).split(
             torch.bincount(pattern_index, minlength=len(patterns)).tolist()
         )
-        for pattern, rows in zip(patterns.tolist(), by_pattern, strict=True):
+        for pattern, rows in zip(patterns.tolist(), rows_by_pattern, strict=True):
             if not all(pattern):
-                filling.fill_pattern(rows, pattern, excluded_codes)
+                filler.fill_pattern(rows, pattern, excluded_codes)
         return codes
 
 
@@ -104,41 +104,43 @@ class _PatternFiller:
     ) -> None:
         counts, cliques, potentials = self.graph.counts, self.graph.cliques, self.graph.potentials
         codes = self.codes
-        touched = [i for i, clique in enumerate(cliques) if not all(pattern[column] for column in clique)]
-        missing = [j for j, observed_columns in enumerate(pattern) if not observed_columns]
-        observed_columns = sorted({column for i in touched for column in cliques[i] if pattern[column]})
-        open_cliques = [tuple(column for column in cliques[i] if not pattern[column]) for i in touched]
+        open_index = [i for i, clique in enumerate(cliques) if not all(pattern[column] for column in clique)]
+        missing = [j for j, is_observed in enumerate(pattern) if not is_observed]
+        observed_columns = sorted({column for i in open_index for column in cliques[i] if pattern[column]})
+        open_cliques = [tuple(column for column in cliques[i] if not pattern[column]) for i in open_index]
         elimination = eliminate(counts, open_cliques, missing)
-        passes = BeliefPropagation(counts, open_cliques, elimination)
-        cases, case = codes.new_zeros(1, 0), torch.zeros_like(rows)
+        bp = BeliefPropagation(counts, open_cliques, elimination)
+        cases, case_index = codes.new_zeros(1, 0), torch.zeros_like(rows)
         if observed_columns:
-            cases, case = torch.unique(codes[rows][:, observed_columns], dim=0, return_inverse=True)
-        together = max(1, MAX_CASE_ENTRIES // elimination.cells)
-        for first in range(0, len(cases), together):
-            some = cases[first : first + together]
-            allowed = [_without_excluded(cliques[i], potentials[i], pattern, excluded_codes) for i in touched]
+            cases, case_index = torch.unique(codes[rows][:, observed_columns], dim=0, return_inverse=True)
+        chunk_size = max(1, MAX_CASE_ENTRIES // elimination.cells)
+        for start in range(0, len(cases), chunk_size):
+            chunk = cases[start : start + chunk_size]
+            factors = [_without_excluded(cliques[i], potentials[i], pattern, excluded_codes) for i in open_index]
             tables = [
-                _conditioned_table(cliques[i], table, pattern, observed_columns, some)
-                for i, table in zip(touched, allowed, strict=True)
+                _conditioned_table(cliques[i], table, pattern, observed_columns, chunk)
+                for i, table in zip(open_index, factors, strict=True)
             ]
-            conditionals, log_z = passes.upward_pass(tables)
-            inside = (case >= first) & (case < first + together)
-            here, own = rows[inside], case[inside] - first
-            impossible = torch.isinf(log_z.expand(len(some)))[own]
+            conditionals, log_z = bp.upward_pass(tables)
+            in_chunk = (case_index >= start) & (case_index < start + chunk_size)
+            row_index, row_cases = rows[in_chunk], case_index[in_chunk] - start
+            is_impossible = torch.isinf(log_z.expand(len(chunk)))[row_cases]
             if excluded_codes is None:
-                _check_possible(here, impossible)
-            elif impossible.any():
-                again = here[impossible]
-                self.fill_pattern(again, pattern, None)
-                here, own = here[~impossible], own[~impossible]
+                _check_possible(row_index, is_impossible)
+            elif is_impossible.any():
+                retry_rows = row_index[is_impossible]
+                self.fill_pattern(retry_rows, pattern, None)
+                row_index, row_cases = row_index[~is_impossible], row_cases[~is_impossible]
             for bucket, conditional in zip(reversed(elimination.buckets), reversed(conditionals), strict=True):
-                at = own if len(conditional) > 1 else torch.zeros_like(own)
+                flat_index = row_cases if len(conditional) > 1 else torch.zeros_like(row_cases)
                 for parent in bucket.parents:
-                    at = at * counts[parent] + codes[here, parent]
-                odds = conditional.reshape(-1, counts[bucket.column])
-                numbers = self.stratification(self.uniform[bucket.column, here], at)
-                drawn = [categorical(odds[a], u) for a, u in zip(at.split(ROWS), numbers.split(ROWS), strict=True)]
-                codes[here, bucket.column] = torch.cat(drawn) if drawn else at
+                    flat_index = flat_index * counts[parent] + codes[row_index, parent]
+                probs = conditional.reshape(-1, counts[bucket.column])
+                uniforms = self.stratification(self.uniform[bucket.column, row_index], flat_index)
+                samples = [
+                    categorical(probs[a], u) for a, u in zip(flat_index.split(ROWS), uniforms.split(ROWS), strict=True)
+                ]
+                codes[row_index, bucket.column] = torch.cat(samples) if samples else flat_index
 
 
 def _without_excluded(
@@ -154,11 +156,11 @@ def _without_excluded(
     return table
 
 
-def _check_possible(rows: Int[Tensor, " r"], impossible: Bool[Tensor, " r"]) -> None:
-    if impossible.any():
+def _check_possible(rows: Int[Tensor, " r"], is_impossible: Bool[Tensor, " r"]) -> None:
+    if is_impossible.any():
         raise InputError(
             "observed values with a probability above 0",
-            f"probability 0 in row {int(rows[impossible][0])}",
+            f"probability 0 in row {int(rows[is_impossible][0])}",
             "Observe fewer of its columns",
         )
 
@@ -171,12 +173,13 @@ def _conditioned_table(
     cases: Int[Tensor, "u c"],
 ) -> Tensor:
     """Return the slice of a table at the observed codes of each case, [u, *levels] or [1, *levels]."""
-    fixed = [i for i, column in enumerate(clique) if pattern[column]]
-    if not fixed:
+    observed_axes = [i for i, column in enumerate(clique) if pattern[column]]
+    if not observed_axes:
         return potential[None]
-    free = [i for i in range(len(clique)) if i not in fixed]
-    at = torch.zeros(len(cases), dtype=torch.long)
-    for i in fixed:
-        at = at * potential.shape[i] + cases[:, observed_columns.index(clique[i])]
-    shape = [potential.shape[i] for i in free]
-    return potential.permute(*fixed, *free).reshape(math.prod(potential.shape) // math.prod(shape), *shape)[at]
+    free_axes = [i for i in range(len(clique)) if i not in observed_axes]
+    flat_index = torch.zeros(len(cases), dtype=torch.long)
+    for i in observed_axes:
+        flat_index = flat_index * potential.shape[i] + cases[:, observed_columns.index(clique[i])]
+    shape = [potential.shape[i] for i in free_axes]
+    num_cases = math.prod(potential.shape) // math.prod(shape)
+    return potential.permute(*observed_axes, *free_axes).reshape(num_cases, *shape)[flat_index]

@@ -24,26 +24,26 @@ def uniform_integers(words: RandomWords, high: int, n: int) -> np.ndarray:
     check_number("high", high, ge=1, lt=2**63)
     mask = np.uint64((1 << (high - 1).bit_length()) - 1)
 
-    def some(m: int) -> np.ndarray:
-        drawn = words(m) & mask
-        return drawn[drawn < np.uint64(high)].astype(np.int64)
+    def propose(m: int) -> np.ndarray:
+        candidates = words(m) & mask
+        return candidates[candidates < np.uint64(high)].astype(np.int64)
 
-    return _gather(some, n)
+    return _gather(propose, n)
 
 
 def discrete_laplace(words: RandomWords, scale: int, n: int) -> np.ndarray:
     """Sample n integers k with probability proportional to e^(-|k| / scale): algorithm 2 of arXiv 2004.00010."""
     check_number("scale", scale, ge=1)
 
-    def some(m: int) -> np.ndarray:
-        rest = uniform_integers(words, scale, m)
-        rest = rest[bernoulli_exp(words, rest / scale, lambda i: Fraction(int(rest[i]), scale))]
-        size = rest + scale * _runs(words, len(rest))
-        minus = words(len(size)) >> np.uint64(63) == 1
-        is_valid = ~(minus & (size == 0))
-        return np.where(minus, -size, size)[is_valid]
+    def propose(m: int) -> np.ndarray:
+        remainder = uniform_integers(words, scale, m)
+        remainder = remainder[bernoulli_exp(words, remainder / scale, lambda i: Fraction(int(remainder[i]), scale))]
+        magnitude = remainder + scale * _runs(words, len(remainder))
+        is_negative = words(len(magnitude)) >> np.uint64(63) == 1
+        is_valid = ~(is_negative & (magnitude == 0))
+        return np.where(is_negative, -magnitude, magnitude)[is_valid]
 
-    return _gather(some, n)
+    return _gather(propose, n)
 
 
 def discrete_gaussian(words: RandomWords, sigma: float, n: int) -> np.ndarray:
@@ -52,16 +52,16 @@ def discrete_gaussian(words: RandomWords, sigma: float, n: int) -> np.ndarray:
     scale = math.floor(sigma) + 1
     variance = Fraction(sigma) ** 2
 
-    def some(m: int) -> np.ndarray:
-        drawn = discrete_laplace(words, scale, m)
-        size = np.abs(drawn)
+    def propose(m: int) -> np.ndarray:
+        candidates = discrete_laplace(words, scale, m)
+        magnitude = np.abs(candidates)
 
-        def exactly(i: int) -> Fraction:
-            return (int(size[i]) - variance / scale) ** 2 / (2 * variance)
+        def exact_exponent(i: int) -> Fraction:
+            return (int(magnitude[i]) - variance / scale) ** 2 / (2 * variance)
 
-        return drawn[bernoulli_exp(words, (size - sigma**2 / scale) ** 2 / (2 * sigma**2), exactly)]
+        return candidates[bernoulli_exp(words, (magnitude - sigma**2 / scale) ** 2 / (2 * sigma**2), exact_exponent)]
 
-    return _gather(some, n)
+    return _gather(propose, n)
 
 
 def bernoulli_exp(words: RandomWords, exponents: np.ndarray, exactly: Callable[[int], Fraction]) -> np.ndarray:
@@ -72,12 +72,12 @@ def bernoulli_exp(words: RandomWords, exponents: np.ndarray, exactly: Callable[[
         exponents: Values x >= 0 in float64, correct to a few units in the last place.
         exactly: Function from the index of an entry to its exact value x.
     """
-    drawn = words(len(exponents)) >> np.uint64(64 - BITS)
-    away = np.exp(-exponents) - drawn * 2.0**-BITS
-    shown = away > 0
-    for i in np.flatnonzero(np.abs(away) <= ERROR_MARGIN):
-        shown[i] = decide_bernoulli_exp(words, int(drawn[i]), exactly(int(i)))
-    return shown
+    leading_bits = words(len(exponents)) >> np.uint64(64 - BITS)
+    margin = np.exp(-exponents) - leading_bits * 2.0**-BITS
+    is_success = margin > 0
+    for i in np.flatnonzero(np.abs(margin) <= ERROR_MARGIN):
+        is_success[i] = decide_bernoulli_exp(words, int(leading_bits[i]), exactly(int(i)))
+    return is_success
 
 
 def decide_bernoulli_exp(words: RandomWords, leading_bits: int, exponent: Fraction) -> bool:
@@ -98,17 +98,17 @@ def decide_bernoulli_exp(words: RandomWords, leading_bits: int, exponent: Fracti
 
 def _runs(words: RandomWords, n: int) -> np.ndarray:
     """Sample n geometric numbers, each the count of Bernoulli(1 / e) successes before the first failure."""
-    count, going = np.zeros(n, dtype=np.int64), np.arange(n)
-    while len(going):
-        going = going[bernoulli_exp(words, np.ones(len(going)), lambda i: Fraction(1))]
-        count[going] += 1
-    return count
+    counts, active = np.zeros(n, dtype=np.int64), np.arange(n)
+    while len(active):
+        active = active[bernoulli_exp(words, np.ones(len(active)), lambda i: Fraction(1))]
+        counts[active] += 1
+    return counts
 
 
-def _gather(some: Callable[[int], np.ndarray], n: int) -> np.ndarray:
+def _gather(propose: Callable[[int], np.ndarray], n: int) -> np.ndarray:
     """Call a rejection sampler until it has accepted n values."""
-    parts, found = [np.empty(0, dtype=np.int64)], 0
-    while found < n:
-        parts.append(some(math.ceil(1.5 * (n - found)) + 16))
-        found += len(parts[-1])
-    return np.concatenate(parts)[:n]
+    batches, accepted = [np.empty(0, dtype=np.int64)], 0
+    while accepted < n:
+        batches.append(propose(math.ceil(1.5 * (n - accepted)) + 16))
+        accepted += len(batches[-1])
+    return np.concatenate(batches)[:n]

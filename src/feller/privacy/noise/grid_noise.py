@@ -91,15 +91,15 @@ class Noise(abc.ABC):
         Source: Holohan and Braghin 2021, "Secure random sampling in differential privacy", arXiv 2107.10138.
         """
         n = math.prod(shape)
-        drawn = torch.empty(n + n % 2, dtype=torch.float64)
-        for start in range(0, len(drawn), 2 * PAIRS):
-            part = drawn[start : start + 2 * PAIRS]
-            pairs = len(part) // 2
-            u, v = _fractions(self.random_words(2 * NORMALS_PER_SUM * pairs)).view(2, NORMALS_PER_SUM, pairs)
-            far, angle = u.log_().mul_(-2 / NORMALS_PER_SUM).sqrt_(), v.mul_(2 * math.pi)
-            torch.sum(angle.cos().mul_(far), 0, out=part[:pairs])
-            torch.sum(angle.sin_().mul_(far), 0, out=part[pairs:])
-        return drawn[:n].reshape(tuple(shape)).to(device=device, dtype=dtype)
+        samples = torch.empty(n + n % 2, dtype=torch.float64)
+        for start in range(0, len(samples), 2 * PAIRS):
+            block = samples[start : start + 2 * PAIRS]
+            num_pairs = len(block) // 2
+            u, v = _fractions(self.random_words(2 * NORMALS_PER_SUM * num_pairs)).view(2, NORMALS_PER_SUM, num_pairs)
+            radius, angle = u.log_().mul_(-2 / NORMALS_PER_SUM).sqrt_(), v.mul_(2 * math.pi)
+            torch.sum(angle.cos().mul_(radius), 0, out=block[:num_pairs])
+            torch.sum(angle.sin_().mul_(radius), 0, out=block[num_pairs:])
+        return samples[:n].reshape(tuple(shape)).to(device=device, dtype=dtype)
 
     def add_gaussian(self, values: Float[Tensor, " *d"], scale: float) -> Float[Tensor, " *d"]:
         """Return the values plus Gaussian noise of standard deviation `scale`, both rounded to a grid.
@@ -112,9 +112,9 @@ class Noise(abc.ABC):
         check_number("scale", scale, ge=0)
         if scale == 0:
             return values.double()
-        grid = 2.0 ** (math.floor(math.log2(scale)) - GRID_BITS)
-        noise = self.normal(values.shape, device=values.device).mul_(scale / grid).round_()
-        return (values.double() / grid).round_().add_(noise).mul_(grid)
+        grid_step = 2.0 ** (math.floor(math.log2(scale)) - GRID_BITS)
+        noise = self.normal(values.shape, device=values.device).mul_(scale / grid_step).round_()
+        return (values.double() / grid_step).round_().add_(noise).mul_(grid_step)
 
     def laplace(self, shape: Sequence[int]) -> Float[Tensor, " *d"]:
         """Sample from the Laplace distribution of scale 1; for counts use `discrete_laplace`, which is exact."""

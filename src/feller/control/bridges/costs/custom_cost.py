@@ -56,14 +56,14 @@ class CustomCost(StateCost):
         expected_shape = x_user.shape[:-1]
         if self.shape is not None:
             x_user = x_user.unflatten(-1, self.shape)
-        found = self._call_user(x_user, arguments)
-        if found.shape != expected_shape:
+        values = self._call_user(x_user, arguments)
+        if values.shape != expected_shape:
             raise InputError(
                 f"one value per state from the cost {self._name}, shape {list(expected_shape)} for states of shape"
                 f" {list(x_user.shape)}",
-                list(found.shape),
+                list(values.shape),
             )
-        return found.reshape(x.shape[:-1]).to(x.dtype)
+        return values.reshape(x.shape[:-1]).to(x.dtype)
 
     def _call_user(self, x: Tensor, arguments: tuple[Any, ...]) -> Tensor:
         """Call the function; InputError if it fails, modifies its input or returns complex values."""
@@ -77,12 +77,12 @@ class CustomCost(StateCost):
                 raise
             output = user_frame(error) or f"{type(error).__name__}: {error}"
             raise InputError(f"the cost {self._name} raised an error: {output}") from error
-        found = self._numbers(output, x)
+        values = self._numbers(output, x)
         if x._version != version:
             raise InputError(f"the cost {self._name} modifies its input in place", remedy="Return a new tensor")
-        if found.is_complex():
-            raise InputError(f"real values from the cost {self._name}", found.dtype)
-        return found
+        if values.is_complex():
+            raise InputError(f"real values from the cost {self._name}", values.dtype)
+        return values
 
     def _numbers(self, output: Any, x: Tensor) -> Tensor:
         """Convert the output to a tensor; InputError if that fails."""
@@ -91,13 +91,13 @@ class CustomCost(StateCost):
         except Exception as error:
             if "requires grad" in str(error):
                 raise
-            got = "None" if output is None else f"a {type(output).__name__}"
-            raise InputError(f"a tensor with one value per state from the cost {self._name}", got) from error
+            description = "None" if output is None else f"a {type(output).__name__}"
+            raise InputError(f"a tensor with one value per state from the cost {self._name}", description) from error
 
     def validated(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> StateCost:
-        one = self if self._has_gradient(x, t, population) else replace(self, has_gradient=False)
-        check_finite(one, x, t, population)
-        return one
+        cost = self if self._has_gradient(x, t, population) else replace(self, has_gradient=False)
+        check_finite(cost, x, t, population)
+        return cost
 
     def _has_gradient(self, x: Tensor, t: Tensor, population: PopulationDensity | None) -> bool:
         """Return True if autograd works and the gradient is not zero everywhere although values differ."""
@@ -111,9 +111,9 @@ class CustomCost(StateCost):
                 raise
             if not values.requires_grad:
                 return False
-            (slope,) = torch.autograd.grad(values.sum(), y, allow_unused=True)
-        flat = slope is None or not slope.any()
-        return not (flat and bool((values != values.flatten()[0]).any()))
+            (grad,) = torch.autograd.grad(values.sum(), y, allow_unused=True)
+        is_flat = grad is None or not grad.any()
+        return not (is_flat and bool((values != values.flatten()[0]).any()))
 
     @property
     def _name(self) -> str:
@@ -123,5 +123,5 @@ class CustomCost(StateCost):
 def _arguments(function: Callable[..., Any]) -> int:
     """Count the required positional arguments of a function."""
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    found = inspect.signature(function).parameters.values()
-    return sum(one.kind in kinds and one.default is inspect.Parameter.empty for one in found)
+    parameters = inspect.signature(function).parameters.values()
+    return sum(parameter.kind in kinds and parameter.default is inspect.Parameter.empty for parameter in parameters)

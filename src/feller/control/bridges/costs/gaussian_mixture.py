@@ -41,30 +41,32 @@ class _LogDensity(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, centres: Tensor, widths: Tensor) -> Tensor:
         (times, n, d), k = x.shape, centres.shape[1]
-        middle = centres.mean(1, keepdim=True)  # centred for numerical precision of the squares below
-        x, centres = x - middle, centres - middle
+        centroid = centres.mean(1, keepdim=True)  # centred for numerical precision of the squares below
+        x, centres = x - centroid, centres - centroid
         precision = widths**-2
-        pull = precision[..., None] * centres
-        own = -(centres * pull).sum(-1) / 2 - d * widths.log() - d / 2 * math.log(2 * math.pi) - math.log(k)
-        of_square, of_state = torch.stack([-precision / 2, own], 1), pull.mT
-        means = torch.cat([pull, precision[..., None]], 2)
-        values, slopes = x.new_empty(times, n), torch.empty_like(x)
-        size = max(1, CHUNK_SIZE // (times * k))
-        for rows in range(0, n, size):
-            some = x[:, rows : rows + size]
-            square = some.square().sum(-1, keepdim=True)
-            logs = torch.baddbmm(torch.cat([square, torch.ones_like(square)], 2) @ of_square, some, of_state)
-            top = logs.amax(-1, keepdim=True)
-            weights = logs.sub_(top).clamp_(min=MIN_LOG_WEIGHT).exp_()
+        scaled_centres = precision[..., None] * centres
+        log_constants = (
+            -(centres * scaled_centres).sum(-1) / 2 - d * widths.log() - d / 2 * math.log(2 * math.pi) - math.log(k)
+        )
+        square_coefs, state_coefs = torch.stack([-precision / 2, log_constants], 1), scaled_centres.mT
+        means = torch.cat([scaled_centres, precision[..., None]], 2)
+        values, grads = x.new_empty(times, n), torch.empty_like(x)
+        chunk_size = max(1, CHUNK_SIZE // (times * k))
+        for start in range(0, n, chunk_size):
+            chunk = x[:, start : start + chunk_size]
+            square = chunk.square().sum(-1, keepdim=True)
+            logs = torch.baddbmm(torch.cat([square, torch.ones_like(square)], 2) @ square_coefs, chunk, state_coefs)
+            max_log = logs.amax(-1, keepdim=True)
+            weights = logs.sub_(max_log).clamp_(min=MIN_LOG_WEIGHT).exp_()
             total = weights.sum(-1, keepdim=True)
-            values[:, rows : rows + size] = (top + total.log())[..., 0]
+            values[:, start : start + chunk_size] = (max_log + total.log())[..., 0]
             mean = weights @ means / total
-            slopes[:, rows : rows + size] = mean[..., :d] - some * mean[..., d:]
-        ctx.save_for_backward(slopes)
+            grads[:, start : start + chunk_size] = mean[..., :d] - chunk * mean[..., d:]
+        ctx.save_for_backward(grads)
         return values
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grad_output: Tensor) -> tuple[Tensor | None, ...]:  # pyrefly: ignore
-        (slopes,) = ctx.saved_tensors
-        return grad_output[0][..., None] * slopes, None, None
+        (grads,) = ctx.saved_tensors
+        return grad_output[0][..., None] * grads, None, None

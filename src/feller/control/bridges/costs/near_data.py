@@ -51,34 +51,37 @@ class DataDensityCost(StateCost):
         if len(points) < 5 or not (points != points[0]).any():
             raise InputError("a data density needs at least 5 points, not all equal", found=len(points))
         order = torch.randperm(len(points), generator=rng.stream("centres").shared_generator()).to(points.device)
-        kernels, judges = points[order[:centres]].double(), points[order[-NUM_VALIDATION:]].double()
-        squares = torch.cdist(judges, kernels, compute_mode="donot_use_mm_for_euclid_dist").square()
-        own = order[-NUM_VALIDATION:, None] == order[None, :centres]
-        found = max(
-            ((_likelihood(squares, own, widths, points.shape[1]), widths) for widths in _candidates(kernels)),
-            key=lambda one: one[0],
+        kernels, validation = points[order[:centres]].double(), points[order[-NUM_VALIDATION:]].double()
+        distances_sq = torch.cdist(validation, kernels, compute_mode="donot_use_mm_for_euclid_dist").square()
+        is_self = order[-NUM_VALIDATION:, None] == order[None, :centres]
+        best = max(
+            (
+                (_likelihood(distances_sq, is_self, bandwidths, points.shape[1]), bandwidths)
+                for bandwidths in _candidates(kernels)
+            ),
+            key=lambda candidate: candidate[0],
         )
-        return DataDensityCost(kernels.to(points.dtype), found[1].to(points.dtype), found[0])
+        return DataDensityCost(kernels.to(points.dtype), best[1].to(points.dtype), best[0])
 
     def __call__(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> Tensor:
         flat = x.reshape(1, -1, x.shape[-1])
-        found = log_density(flat, self.centres.to(x)[None], self.bandwidths.to(x)[None])
-        return self.mean_log_density - found.reshape(x.shape[:-1])
+        log_densities = log_density(flat, self.centres.to(x)[None], self.bandwidths.to(x)[None])
+        return self.mean_log_density - log_densities.reshape(x.shape[:-1])
 
 
 def _candidates(centres: Float[Tensor, "k d"]) -> Iterator[Float[Tensor, " k"]]:
     k, d = centres.shape
-    one = scott(centres[None]).expand(k)
-    near = torch.cdist(centres, centres, compute_mode="donot_use_mm_for_euclid_dist").sort(1).values
-    bases = [one, *(near[:, number] / d**0.5 for number in NEIGHBOURS if number < k)]
+    scott_width = scott(centres[None]).expand(k)
+    distances = torch.cdist(centres, centres, compute_mode="donot_use_mm_for_euclid_dist").sort(1).values
+    bases = [scott_width, *(distances[:, rank] / d**0.5 for rank in NEIGHBOURS if rank < k)]
     for base in bases:
-        least = 1e-3 * one  # duplicated points have distance 0
+        min_width = 1e-3 * scott_width  # duplicated points have distance 0
         for factor in FACTORS:
-            yield torch.maximum(factor * base, least)
+            yield torch.maximum(factor * base, min_width)
 
 
-def _likelihood(squares: Float[Tensor, "m k"], own: Tensor, widths: Float[Tensor, " k"], d: int) -> float:
+def _likelihood(distances_sq: Float[Tensor, "m k"], is_self: Tensor, widths: Float[Tensor, " k"], d: int) -> float:
     """Return the mean leave-one-out log density of points with the given squared distances."""
-    logs = -squares / (2 * widths.square()) - d * widths.log() - d / 2 * torch.log(widths.new_tensor(2 * torch.pi))
-    others = (~own).sum(1).to(logs).log()
-    return float((logs.masked_fill(own, -torch.inf).logsumexp(1) - others).mean())
+    logs = -distances_sq / (2 * widths.square()) - d * widths.log() - d / 2 * torch.log(widths.new_tensor(2 * torch.pi))
+    log_count = (~is_self).sum(1).to(logs).log()
+    return float((logs.masked_fill(is_self, -torch.inf).logsumexp(1) - log_count).mean())

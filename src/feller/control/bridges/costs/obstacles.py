@@ -79,8 +79,8 @@ class Ellipse(ObstacleShape):
         axes = x.new_tensor(self.half_axes)
         scaled = _centred(x, self.centre) / axes
         k = _length(scaled)
-        steep = ((scaled / axes).square().sum(-1) + _TINY / axes.min().square()).sqrt()
-        return k * (k - 1) / steep
+        grad_norm = ((scaled / axes).square().sum(-1) + _TINY / axes.min().square()).sqrt()
+        return k * (k - 1) / grad_norm
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,8 @@ class Box(ObstacleShape):
 
     def level(self, x: Tensor) -> Tensor:
         low, high = x.new_tensor(self.low), x.new_tensor(self.high)
-        beyond = (_centred(x, tuple(((low + high) / 2).tolist()))).abs() - (high - low) / 2
-        return _length(beyond.clamp(min=0)) + beyond.amax(-1).clamp(max=0)
+        excess = (_centred(x, tuple(((low + high) / 2).tolist()))).abs() - (high - low) / 2
+        return _length(excess.clamp(min=0)) + excess.amax(-1).clamp(max=0)
 
 
 @dataclass(frozen=True)
@@ -116,10 +116,10 @@ class Neck(ObstacleShape):
 
     def level(self, x: Tensor) -> Tensor:
         """Return the vertical distance to the edge, corrected for its slope: near the edge this is a distance."""
-        along, across = _centred(x, self.centre).unbind(-1)
-        edge = (self.half_width**2 + (self.slope * along).square()).sqrt()
-        steep = self.slope**2 * along / edge
-        return (edge - across.abs()) / (1 + steep.square()).sqrt()
+        dx, dy = _centred(x, self.centre).unbind(-1)
+        edge = (self.half_width**2 + (self.slope * dx).square()).sqrt()
+        edge_slope = self.slope**2 * dx / edge
+        return (edge - dy.abs()) / (1 + edge_slope.square()).sqrt()
 
 
 @dataclass(frozen=True)
@@ -160,10 +160,10 @@ class Union(ObstacleShape):
     parts: tuple[ObstacleShape, ...]
 
     def level(self, x: Tensor) -> Tensor:
-        first, *others = (part.level(x) for part in self.parts)
-        for other in others:
-            first = torch.minimum(first, other)
-        return first
+        minimum, *distances = (shape.level(x) for shape in self.parts)
+        for distance in distances:
+            minimum = torch.minimum(minimum, distance)
+        return minimum
 
 
 @dataclass(frozen=True)
@@ -241,6 +241,6 @@ def _check_positive(name: str, *values: float) -> None:
             raise UsageError("above 0", f"{value:g}", argument=name)
 
 
-def _check_alike(one: tuple[float, ...], other: tuple[float, ...]) -> None:
-    if len(one) != len(other):
-        raise UsageError(expected=f"{one} and {other} of equal length")
+def _check_alike(first: tuple[float, ...], second: tuple[float, ...]) -> None:
+    if len(first) != len(second):
+        raise UsageError(expected=f"{first} and {second} of equal length")

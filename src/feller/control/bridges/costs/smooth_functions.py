@@ -61,14 +61,14 @@ class _WeightedSquare(torch.autograd.Function):
 class _Nearness(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor) -> Tensor:
-        away = x - y
-        near = (away.square() @ away.new_ones(away.shape[-1])).add_(1).reciprocal_()
-        ctx.save_for_backward(away, near)
-        return 2 * near
+        difference = x - y
+        reciprocal = (difference.square() @ difference.new_ones(difference.shape[-1])).add_(1).reciprocal_()
+        ctx.save_for_backward(difference, reciprocal)
+        return 2 * reciprocal
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grad_output: Tensor) -> tuple[Tensor, Tensor | None]:  # pyrefly: ignore
-        away, near = ctx.saved_tensors
-        towards = near.square().mul_(-4).mul_(grad_output[0])[..., None] * away
-        return towards, -towards if ctx.needs_input_grad[1] else None
+        difference, reciprocal = ctx.saved_tensors
+        grad_x = reciprocal.square().mul_(-4).mul_(grad_output[0])[..., None] * difference
+        return grad_x, -grad_x if ctx.needs_input_grad[1] else None

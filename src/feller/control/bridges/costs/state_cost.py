@@ -55,8 +55,8 @@ class StateCost(abc.ABC):
 
     def is_blocked(self, x: Float[Tensor, "*b d"]) -> Bool[Tensor, "*b"]:
         """Return a mask that is True for states inside an obstacle."""
-        nowhere = torch.zeros(x.shape[:-1], dtype=torch.bool, device=x.device)
-        return torch.stack([nowhere, *(inside(x) for inside in self.obstacles)]).any(0)
+        none_inside = torch.zeros(x.shape[:-1], dtype=torch.bool, device=x.device)
+        return torch.stack([none_inside, *(inside(x) for inside in self.obstacles)]).any(0)
 
     @abc.abstractmethod
     def __call__(
@@ -110,27 +110,27 @@ class Sum(StateCost):
 
     @property
     def needs_population(self) -> bool:
-        return any(part.needs_population for part in self.terms)
+        return any(term.needs_population for term in self.terms)
 
     @property
     def differentiable(self) -> bool:
-        return all(part.differentiable for part in self.terms)
+        return all(term.differentiable for term in self.terms)
 
     @property
     def obstacles(self) -> tuple[InsideFn, ...]:
-        return tuple(one for part in self.terms for one in part.obstacles)
+        return tuple(obstacle for term in self.terms for obstacle in term.obstacles)
 
     def __call__(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> Tensor:
-        first, *others = (part(x, t, population) for part in self.terms)
-        for other in others:
-            first = first + other
-        return first
+        total, *values = (term(x, t, population) for term in self.terms)
+        for value in values:
+            total = total + value
+        return total
 
     def bind_pairs(self, x_0: Tensor, x_1: Tensor) -> StateCost:
-        return Sum(tuple(part.bind_pairs(x_0, x_1) for part in self.terms))
+        return Sum(tuple(term.bind_pairs(x_0, x_1) for term in self.terms))
 
     def validated(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> StateCost:
-        return Sum(tuple(part.validated(x, t, population) for part in self.terms))
+        return Sum(tuple(term.validated(x, t, population) for term in self.terms))
 
 
 @dataclass(frozen=True)
@@ -197,10 +197,10 @@ def check_finite(
         values = cost(y, t, population)
         check_finite_at(torch.isfinite(values), values, x, t, "the cost is {value}")
         if values.requires_grad:
-            (slope,) = torch.autograd.grad(values.sum(), y, allow_unused=True)
-            if slope is not None:
+            (grad,) = torch.autograd.grad(values.sum(), y, allow_unused=True)
+            if grad is not None:
                 check_finite_at(
-                    torch.isfinite(slope).all(-1), values, x, t, "the gradient of the cost, {value}, is not finite"
+                    torch.isfinite(grad).all(-1), values, x, t, "the gradient of the cost, {value}, is not finite"
                 )
 
 
@@ -215,12 +215,12 @@ def check_finite_at(good: Bool[Tensor, "*b"], values: Tensor, x: Tensor, t: Tens
     """Raise an InputError for the first state whose entry in `good` is False, if any."""
     if good.all():
         return
-    place = tuple((~good).nonzero()[0].tolist())
-    state = x[place].flatten().tolist()
-    shown = ", ".join(f"{entry:.4g}" for entry in state[:4]) + (", ..." if len(state) > 4 else "")
+    index = tuple((~good).nonzero()[0].tolist())
+    state = x[index].flatten().tolist()
+    coordinates = ", ".join(f"{entry:.4g}" for entry in state[:4]) + (", ..." if len(state) > 4 else "")
     raise InputError(
-        f"{message.format(value=f'{values[place].item():.4g}')} at x = ({shown}), t ="
-        f" {t.expand(good.shape)[place].item():.4g}, state {place[-1] + 1}, and at {int((~good).sum())} of"
+        f"{message.format(value=f'{values[index].item():.4g}')} at x = ({coordinates}), t ="
+        f" {t.expand(good.shape)[index].item():.4g}, state {index[-1] + 1}, and at {int((~good).sum())} of"
         f" {good.numel()} states: costs and their gradients must be finite everywhere",
         remedy="Return a large finite value instead, and add a small constant under square roots",
     )

@@ -53,37 +53,37 @@ class PointCloudSurface:
 
         The plane is z = height + a (x' - x) + b (y' - y).
         """
-        places = x.detach().double().cpu().reshape(-1, 3).numpy()
-        distances, nearest = self.tree.query(places, self.neighbours)
-        away = self.points[nearest] - places[:, None]  # relative to the state, for precision at large coordinates
+        positions = x.detach().double().cpu().reshape(-1, 3).numpy()
+        distances, nearest = self.tree.query(positions, self.neighbours)
+        offsets = self.points[nearest] - positions[:, None]  # relative to the state, for precision at large coordinates
         weights = self._weights(distances)
-        middle = np.einsum("qk,qki->qi", weights, away)
-        away -= middle[:, None]
-        spread = np.einsum("qk,qki,qkj->qij", weights, away, away)
-        (xx, xy, xz), (_, yy, yz) = spread[:, 0].T, spread[:, 1].T
+        centroid = np.einsum("qk,qki->qi", weights, offsets)
+        offsets -= centroid[:, None]
+        covariance = np.einsum("qk,qki,qkj->qij", weights, offsets, offsets)
+        (xx, xy, xz), (_, yy, yz) = covariance[:, 0].T, covariance[:, 1].T
         ridge = _RIDGE * (xx + yy) + np.finfo(np.float64).tiny
         xx, yy = xx + ridge, yy + ridge
         det = xx * yy - xy**2
         a, b = (yy * xz - xy * yz) / det, (xx * yz - xy * xz) / det
-        height = places[:, 2] + middle[:, 2] - a * middle[:, 0] - b * middle[:, 1]
+        height = positions[:, 2] + centroid[:, 2] - a * centroid[:, 0] - b * centroid[:, 1]
         return torch.from_numpy(np.stack([a, b, height], 1)).reshape(x.shape).to(x.device)
 
     def height_above(self, x: Float[Tensor, "*b 3"]) -> tuple[Float[Tensor, "*b"], Float[Tensor, "*b 3"]]:
         """Return the height of each state above its plane, and the normal (a, b, -1) of the plane."""
         a, b, height = self.planes(x).unbind(-1)
-        flat = x.detach()
-        offset = (height - a * flat[..., 0].double() - b * flat[..., 1].double()).to(x.dtype)
+        detached = x.detach()
+        offset = (height - a * detached[..., 0].double() - b * detached[..., 1].double()).to(x.dtype)
         normal = torch.stack([a, b, -torch.ones_like(a)], -1).to(x.dtype)
         return -((x * normal).sum(-1) + offset), normal
 
     def project(self, x: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3"]:
         """Project states onto their planes."""
-        above, normal = self.height_above(x)
-        return x + (above / normal.square().sum(-1))[..., None] * normal
+        height, normal = self.height_above(x)
+        return x + (height / normal.square().sum(-1))[..., None] * normal
 
     def _weights(self, distances: Float[np.ndarray, "q k"]) -> Float[np.ndarray, "q k"]:
-        squares = distances**2 - distances[:, :1] ** 2
-        relative_distance = squares / np.maximum(squares[:, -1:], np.finfo(np.float64).tiny)
+        distances_sq = distances**2 - distances[:, :1] ** 2
+        relative_distance = distances_sq / np.maximum(distances_sq[:, -1:], np.finfo(np.float64).tiny)
         weights = np.exp(-self.sharpness * relative_distance)
         return weights / weights.sum(1, keepdims=True)
 
@@ -100,9 +100,9 @@ class SurfaceCost(StateCost):
     def __call__(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> Tensor:
         if x.shape[-1] != 3:
             raise UsageError("a surface cost needs states (x, y, z)", found=f"{x.shape[-1]} entries")
-        above, normal = self.surface.height_above(x)
-        length = normal.square().sum(-1)
-        off = above.square() / length
+        height, normal = self.surface.height_above(x)
+        normal_sq = normal.square().sum(-1)
+        distance_sq = height.square() / normal_sq
         if not self.height_weight:
-            return off
-        return off + self.height_weight * torch.exp((x[..., 2] - above / length) / self.unit)
+            return distance_sq
+        return distance_sq + self.height_weight * torch.exp((x[..., 2] - height / normal_sq) / self.unit)

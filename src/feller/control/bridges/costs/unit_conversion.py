@@ -17,7 +17,7 @@ class InDataUnits(CostWrapper):
 
     @property
     def obstacles(self) -> tuple[InsideFn, ...]:
-        return tuple(lambda x, one=one: one(self.to_data_units(x)) for one in self.cost.obstacles)
+        return tuple(lambda x, inside=inside: inside(self.to_data_units(x)) for inside in self.cost.obstacles)
 
     def __call__(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> Tensor:
         converted = None if population is None else self._to_data_units(population)
@@ -50,10 +50,10 @@ class RescaledCost(CostWrapper):
     def __call__(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> Tensor:
         """Return the rescaled cost; InputError if it is NaN, or infinite while its gradient is needed."""
         global_t = self.start + self.duration * t
-        cost = self.cost(x, global_t, population)
-        good = cost.isfinite() if x.requires_grad else ~cost.isnan()
-        check_finite_at(good, cost, x, global_t, "the cost is {value}")
-        return self.duration**2 * cost
+        values = self.cost(x, global_t, population)
+        is_valid = values.isfinite() if x.requires_grad else ~values.isnan()
+        check_finite_at(is_valid, values, x, global_t, "the cost is {value}")
+        return self.duration**2 * values
 
     def bind_pairs(self, x_0: Tensor, x_1: Tensor) -> StateCost:
         return replace(self, cost=self.cost.bind_pairs(x_0, x_1))

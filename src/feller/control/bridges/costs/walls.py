@@ -29,8 +29,8 @@ def read_grey(file: pathlib.Path) -> Float[np.ndarray, "h w"]:
         InputError: If the file does not exist or is not a readable image.
     """
     try:
-        with Image.open(file, formats=FORMATS) as found:
-            colours = found.convert("RGBA")
+        with Image.open(file, formats=FORMATS) as image:
+            colours = image.convert("RGBA")
     except FileNotFoundError as error:
         raise InputError("an image", "no such file", file=file) from error
     except (UnidentifiedImageError, OSError) as error:
@@ -64,18 +64,20 @@ class ImageWalls(ObstacleShape):
         left, right, low, high = frame = frame or (0.0, float(w), 0.0, float(h))
         if not (right > left and high > low):
             raise UsageError("a frame x_low < x_high, y_low < y_high", frame)
-        wall = grey[::-1] < DARK
-        if not wall.any():
+        is_wall = grey[::-1] < DARK
+        if not is_wall.any():
             raise InputError(
                 "the image has no walls: no pixel is darker than middle grey", remedy="Draw the walls in black"
             )
-        if wall.all():
+        if is_wall.all():
             raise InputError(
                 "the image is all wall: no pixel is lighter than middle grey", remedy="Leave free space white"
             )
-        half = ((high - low) / (2 * h), (right - left) / (2 * w))
-        wall = np.pad(wall, 1, constant_values=True)
-        return ImageWalls(torch.from_numpy(_distance(wall, half) - _distance(~wall, half)).float(), frame)
+        half_pixel = ((high - low) / (2 * h), (right - left) / (2 * w))
+        is_wall = np.pad(is_wall, 1, constant_values=True)
+        return ImageWalls(
+            torch.from_numpy(_distance(is_wall, half_pixel) - _distance(~is_wall, half_pixel)).float(), frame
+        )
 
     def level(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b"]:
         """Return the interpolated distance to the nearest wall.
@@ -87,7 +89,7 @@ class ImageWalls(ObstacleShape):
         return _Interpolated.apply(x, self.distances.to(x), self.extent)
 
 
-def _distance(pixels: Bool[np.ndarray, "h w"], half: tuple[float, float]) -> Float[np.ndarray, "rows columns"]:
+def _distance(pixels: Bool[np.ndarray, "h w"], half_pixel: tuple[float, float]) -> Float[np.ndarray, "rows columns"]:
     """Return the distance of centres, edges and corners of all pixels to a union of closed pixels.
 
     The nearest point of the union is itself a node, so distances are exact.
@@ -96,7 +98,7 @@ def _distance(pixels: Bool[np.ndarray, "h w"], half: tuple[float, float]) -> Flo
     nodes = np.zeros((2 * h + 1, 2 * w + 1), dtype=bool)
     nodes[1::2, 1::2] = pixels
     nodes = ndimage.binary_dilation(nodes, np.ones((3, 3)))
-    return np.asarray(ndimage.distance_transform_edt(~nodes, sampling=half))
+    return np.asarray(ndimage.distance_transform_edt(~nodes, sampling=half_pixel))
 
 
 class _Interpolated(torch.autograd.Function):
@@ -106,33 +108,36 @@ class _Interpolated(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, distances: Tensor, frame: Extent) -> Tensor:
         (rows, columns), (left, right, low, high) = distances.shape, frame
         # Two nodes per pixel, and one border pixel per side.
-        wide, tall = (right - left) / (columns - 5), (high - low) / (rows - 5)
-        across, across_beyond, across_in = _grid_position(x[..., 0], left - 2 * wide, wide, columns)
-        up, up_beyond, up_in = _grid_position(x[..., 1], low - 2 * tall, tall, rows)
-        column, row = across.long().clamp(max=columns - 2), up.long().clamp(max=rows - 2)
-        a, b = across - column, up - row
-        first = row * columns + column
+        cell_width, cell_height = (right - left) / (columns - 5), (high - low) / (rows - 5)
+        u, u_beyond, u_inside = _grid_position(x[..., 0], left - 2 * cell_width, cell_width, columns)
+        v, v_beyond, v_inside = _grid_position(x[..., 1], low - 2 * cell_height, cell_height, rows)
+        column, row = u.long().clamp(max=columns - 2), v.long().clamp(max=rows - 2)
+        a, b = u - column, v - row
+        index = row * columns + column
         flat = distances.flatten()
-        lower_left, lower_right = flat[first], flat[first + 1]
-        upper_left, upper_right = flat[first + columns], flat[first + columns + 1]
+        lower_left, lower_right = flat[index], flat[index + 1]
+        upper_left, upper_right = flat[index + columns], flat[index + columns + 1]
         lower = lower_left + a * (lower_right - lower_left)
         upper = upper_left + a * (upper_right - upper_left)
-        outside_distance = torch.hypot(across_beyond, up_beyond)
-        each = outside_distance.clamp(min=torch.finfo(x.dtype).tiny)
-        along = ((lower_right - lower_left) * (1 - b) + (upper_right - upper_left) * b) / wide * across_in
-        slope = (along - across_beyond / each, (upper - lower) / tall * up_in - up_beyond / each)
-        ctx.save_for_backward(*slope)
+        outside_distance = torch.hypot(u_beyond, v_beyond)
+        safe_distance = outside_distance.clamp(min=torch.finfo(x.dtype).tiny)
+        grad_x = ((lower_right - lower_left) * (1 - b) + (upper_right - upper_left) * b) / cell_width * u_inside
+        gradient = (
+            grad_x - u_beyond / safe_distance,
+            (upper - lower) / cell_height * v_inside - v_beyond / safe_distance,
+        )
+        ctx.save_for_backward(*gradient)
         return lower + b * (upper - lower) - outside_distance
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grad_output: Tensor) -> tuple[Tensor, None, None]:  # pyrefly: ignore
-        along, upwards = ctx.saved_tensors
-        return torch.stack([grad_output[0] * along, grad_output[0] * upwards], -1), None, None
+        grad_x, grad_y = ctx.saved_tensors
+        return torch.stack([grad_output[0] * grad_x, grad_output[0] * grad_y], -1), None, None
 
 
-def _grid_position(x: Tensor, start: float, step: float, number: int) -> tuple[Tensor, Tensor, Tensor]:
+def _grid_position(x: Tensor, start: float, step: float, size: int) -> tuple[Tensor, Tensor, Tensor]:
     """Return the clamped grid position of a coordinate, its signed distance beyond the grid, and an inside mask."""
-    place = (x - start) / step
-    held = place.clamp(0, number - 1)
-    return held, (place - held) * step, (place == held).to(x.dtype)
+    position = (x - start) / step
+    clamped = position.clamp(0, size - 1)
+    return clamped, (position - clamped) * step, (position == clamped).to(x.dtype)
