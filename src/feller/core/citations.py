@@ -1,4 +1,4 @@
-"""BibTeX entries of the papers cited in docstrings."""
+"""Lookup of the BibTeX entries of the papers cited in docstrings."""
 
 import functools
 import inspect

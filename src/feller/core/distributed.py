@@ -14,7 +14,7 @@ class ProcessGroup(Protocol):
     """Group of ranks (processes) that make the same calls in the same order; implemented by the training engine."""
 
     def local_slice(self, size: int) -> slice:
-        """Return the slice of `size` items assigned to this rank, in rank order."""
+        """Return this rank's slice of `size` items, which are split into consecutive slices in the order of ranks."""
         ...
 
     def gather(self, part: T) -> list[T]:
@@ -37,7 +37,7 @@ SINGLE = SingleProcess()
 
 
 def local_range(group: ProcessGroup, n: int, size: int) -> slice:
-    """Return the slice of n examples assigned to this rank, in whole batches of `size`.
+    """Return this rank's slice of n examples, in whole batches of `size` examples.
 
     Each batch thus has the same examples as with a single rank. Otherwise results would differ, because the rounding of
     a network's output depends on the batch size.

@@ -17,7 +17,7 @@ BAD_PATH_ERRNOS = (errno.EROFS, errno.EIO, errno.ENAMETOOLONG, errno.ELOOP)
 OUT_OF_MEMORY_PHRASES = ("not enough memory", "can't allocate memory", "out of memory")
 """Phrases, in lower case, by which an out-of-memory error of PyTorch is recognised."""
 BEYOND = 1e15
-"""Magnitude from which a bound is omitted in messages, unless the value itself is larger."""
+"""Absolute value of a bound from which messages omit the bound, unless the checked number is larger than `BEYOND`."""
 MAX_MESSAGE_LENGTH = 1_200
 """Maximum length of an error message, in characters; quoted file contents may exceed it."""
 FLAG_PATTERN = re.compile(r"(`[^`]*`|\bfeller [a-z]+\b[^;()`]*)|(?<![\w-])--?([a-z][a-z-]*)(?![\w-]|\.\w)")
@@ -180,10 +180,20 @@ def check_number(
     remedy: str | None = None,
     kind: type[InputError | UsageError] = UsageError,
 ) -> None:
-    """Check that a value is None or a number within the given bounds; `lt=math.inf` requires a finite number.
+    """Check that a value is None or a number within the given bounds.
+
+    Args:
+        argument: Name of the checked argument, for the error message.
+        value: Value to check; None is always accepted.
+        ge: Lower bound, inclusive.
+        gt: Lower bound, exclusive.
+        le: Upper bound, inclusive.
+        lt: Upper bound, exclusive; `math.inf` requires a number below infinity.
+        remedy: Last sentence of the error message.
+        kind: Class of the error.
 
     Raises:
-        UsageError: If the number is NaN or out of bounds. `kind` selects a different error class.
+        UsageError: If the number is NaN or out of bounds; `kind` replaces the class of this error.
     """
     if value is None or (
         ge <= value <= le and (gt == -math.inf or value > gt) and not (lt is not None and value >= lt)
@@ -237,7 +247,7 @@ def did_you_mean(name: str, names: list[str]) -> str:
 
 
 def best_match(name: str, names: list[str], cutoff: float = 0.5) -> str:
-    """Return the name that equals `name` up to case, else one with its prefix, else the most similar name, or empty."""
+    """Return the name that equals `name` up to case, else one with its prefix, else the most similar name, or ''."""
     same_letters = [candidate for candidate in names if candidate.lower() == name.lower()]
     same_prefix = [candidate for candidate in names if len(name) > 2 and candidate.lower().startswith(name.lower())]
     similar = difflib.get_close_matches(name, names, n=1, cutoff=cutoff) if len(name) > 2 else []

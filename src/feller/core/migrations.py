@@ -20,7 +20,7 @@ from feller.core.errors import InputError
 
 Record = dict[str, Any]
 Migration = Callable[[str, Record], Record]
-"""Function (name of a JSON file of a run, its content) -> content in the next format."""
+"""Function (name of a JSON file of a run, its content) -> content converted to the next newer format."""
 _LAST, _OFF = re.compile(r"(--|\.)([^.]*)$"), re.compile(r"(--|\.)no-([^.]*)$")
 """Patterns of the last part of a flag, and of the last part of a negated flag (`--a.no-b`)."""
 UNSTAMPED = 3
@@ -70,7 +70,7 @@ class Older(dict[str, Any]):
         return record
 
     def name_among(self, name: Any, kinds: dict[str, type]) -> Any:
-        """Return the current name of a class in `kinds`, given its old name; user-defined classes keep their names."""
+        """Return the current name of a class (a key of `kinds`), given its old name; user classes keep their names."""
         if not isinstance(name, str) or (name in kinds and not _is_ours(kinds[name])):
             return name
         return next((candidate for candidate in _names_now([name], self.written) if candidate in kinds), name)
@@ -155,7 +155,7 @@ def repr_before(value: Any) -> str:
 
 
 def with_flags(name: str, content: Record, written: int) -> Record:
-    """Rename the options and flags in `recipe.json` from the format `written` to the next."""
+    """Rename the options and flags in `recipe.json` from the format `written` to the next newer format."""
     flags = renames()[written]["flags"]
     if name != "recipe.json" or not flags:
         return content

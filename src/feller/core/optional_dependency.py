@@ -13,6 +13,11 @@ class NotInstalledError(UsageError):
 def require_package(package: str, purpose: str, extra: str = "speech") -> Any:
     """Import a package that belongs to an optional extra of feller.
 
+    Args:
+        package: Name of the module to import.
+        purpose: Task that needs the package, the start of the error message.
+        extra: Name of the extra, for the installation command in the message.
+
     Raises:
         NotInstalledError: If the package is not installed.
     """

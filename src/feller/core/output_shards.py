@@ -1,4 +1,4 @@
-"""Sharded sample output: numbered files and a manifest."""
+"""Folders of sharded samples: numbered files, and a manifest that lists them with their hashes."""
 
 import hashlib
 import os

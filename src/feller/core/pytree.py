@@ -16,8 +16,9 @@ ValidMask = Tensor | Mapping[str, object]
 Cond = dict[str, State]
 """Conditions, one entry per example; a null value stands for "unconditional".
 
-Two names are reserved: `valid` is True for real entries (not padding), `known` for clamped entries. Each is a mask
-[b, n] for all leaves, or a dict of masks per leaf; a leaf without a mask is entirely valid and not clamped."""
+Two names are reserved: `valid` is True for real entries (not padding), `known` for entries that are held fixed during
+sampling. Each is a mask [b, n] for all leaves (tensors of the state), or a dict with one mask per leaf. If a leaf has
+no mask, all its entries are valid, and none is held fixed."""
 
 
 def tree_map(function: Callable[..., Any], tree: State, *others: State) -> State:

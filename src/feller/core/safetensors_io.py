@@ -47,6 +47,11 @@ def load_weights(tensors: dict[str, Tensor], module: nn.Module) -> None:
 def named_as_now(tensors: dict[str, Tensor], module: nn.Module, names: Iterable[str]) -> dict[str, Tensor]:
     """Rename tensors to a network's current parameter names, if all names of the tensors are from one older format.
 
+    Args:
+        tensors: Tensors read from a file, by name.
+        module: Network whose classes determine the older names.
+        names: Current names of the tensors.
+
     Tensor files record no format, so the format is inferred from the names. This is unambiguous because no attribute of
     a class reuses an older name.
     """
@@ -62,6 +67,11 @@ def load_tensors(
     path: pathlib.Path, device: torch.device | str = "cpu", advice: str = "copy or train it again"
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read the tensors and metadata of a file; no code in the file is executed.
+
+    Args:
+        path: File to read.
+        device: Device of the tensors.
+        advice: Remedy in the error for a damaged file.
 
     Raises:
         InputError: If the file is missing or damaged.

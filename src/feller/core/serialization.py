@@ -239,6 +239,10 @@ def from_dict(cls: type[T], data: Any) -> T:
 def read_json(path: pathlib.Path, advice: str | None = None) -> Any:
     """Read a JSON file.
 
+    Args:
+        path: File to read.
+        advice: Remedy in the error for a missing or damaged file.
+
     Raises:
         InputError: If the file is missing, not a regular file, too large, or not valid JSON.
     """

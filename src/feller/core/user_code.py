@@ -39,7 +39,7 @@ def check_code_file(path: str | pathlib.Path) -> None:
 
 
 def load_file(path: pathlib.Path) -> Any:
-    """Execute a Python file as a module, and register its classes and functions for use in records.
+    """Execute a Python file as a module, and register its classes and functions, so that run records can name them.
 
     Raises:
         InputError: If the file is missing or raises an error.
@@ -237,7 +237,7 @@ def load_function(
     Args:
         place: Reference to the function.
         argument_names: Names of the arguments with which the function will be called; None skips the check.
-        what: Expected kind for error messages, `function` or `class`.
+        what: Noun for the referenced object in error messages, `function` or `class`.
 
     Raises:
         UsageError: If the reference is malformed or the file does not define the function.

@@ -52,8 +52,8 @@ class Prefetcher:
 
 
 Batch = dict[str, Any]
-"""Training batch with the keys `x_1`, the encoded state; `given`, its conditions; `x_0`, the source of paired data; and
-`target`, [b, k], for regression."""
+"""Training batch. Its keys are `x_1`, the encoded states; `given`, their conditions; `x_0`, the source states, only for
+paired data; and `target`, the values to predict, [b, k], only for regression."""
 MAX_ENCODED_BYTES = 2**30
 """Maximum size, in bytes, of encoded data that are encoded all at once before training."""
 BUCKET_BATCHES = 16

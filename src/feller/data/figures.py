@@ -110,7 +110,10 @@ def panels(count: int, across: int | None, *, width: float, height: float) -> tu
 
 
 def class_masks(n: int, labels: np.ndarray | None, classes: tuple[str, ...]) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield the colour of each class, and the mask of its examples among the first `n` examples."""
+    """Yield, for each class, its colour and the mask of its examples among the first `n` examples.
+
+    Without labels, yield one colour for all examples.
+    """
     if labels is None:
         yield INK, np.ones(n, dtype=bool)
         return

@@ -51,7 +51,14 @@ def class_number(value: str | int, classes: Sequence[str]) -> int | None:
 
 
 def unknown_class(kind: type[Line], argument: str, name: object, classes: Sequence[str]) -> Line:
-    """Return the error for an unknown class; its message lists the class names in the order of their ids."""
+    """Return an error for an unknown class label.
+
+    Args:
+        kind: Class of the error.
+        argument: Name of the argument that holds the label, for the message.
+        name: Unknown label.
+        classes: Valid class names in the order of their ids, which the message lists.
+    """
     is_numeric = all(class_name.removeprefix("-").isdecimal() for class_name in classes)
     hint = "" if is_numeric or not classes else f", or a number from 0 to {len(classes) - 1}"
     return kind.unknown_name(argument, name, classes, alternatives=hint, in_order=not is_numeric)

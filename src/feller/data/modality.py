@@ -124,8 +124,8 @@ class Modality(abc.ABC):
     is_manifold: ClassVar[bool] = False
     """True if examples are points on a curved manifold."""
     is_identified_by_notes: ClassVar[bool] = False
-    """True if a run of an older version recognises its data by the notes, because hashes of computed values depend on
-    the CPU."""
+    """True if a run of an older version recognises its data by the notes on their reading, because hashes of computed
+    values depend on the CPU."""
     is_read_with_model: ClassVar[bool] = False
     """True if the data of a run must be read again with the fitted modality of the run."""
     has_density: ClassVar[bool] = True
@@ -133,7 +133,8 @@ class Modality(abc.ABC):
     has_schema: ClassVar[bool] = False
     """True if data are read with a schema, which the model stores."""
     file_conditions: ClassVar[dict[str, str]] = {}
-    """Description, by leaf name, of the file that a user passes to clamp a state leaf."""
+    """Expected contents of the file with which a user sets a component (leaf) of the state that is held fixed during
+    sampling, by name of the component."""
 
     @property
     def conditions(self) -> dict[str, tuple[str, ...]]:
@@ -182,7 +183,10 @@ class Modality(abc.ABC):
 
     @property
     def entry_label_counts(self) -> dict[str, int]:
-        """Number of values, by condition name, of conditions that label state entries; these are never sampled."""
+        """Number of classes, by name of the condition, for conditions that label the entries of a state.
+
+        An example is the phone of each frame. These conditions are never sampled.
+        """
         return {}
 
     @property
@@ -257,11 +261,18 @@ class Modality(abc.ABC):
 
     @property
     def conditionable_leaves(self) -> tuple[str, ...]:
-        """Names of the state leaves that a user can clamp while the other leaves are sampled."""
+        """Names of the components (leaves) of the state that a user can hold fixed while the others are sampled."""
         return ()
 
     def parse_condition(self, leaf: str, text: str) -> tuple[Tensor, dict[str, int]]:
-        """Parse the text of a clamped leaf; return the leaf of one state, [1, ...], and the conditions it implies.
+        """Parse the value of a component (leaf) of the state that is held fixed during sampling.
+
+        Args:
+            leaf: Name of the component.
+            text: Value of the component.
+
+        Returns:
+            The component of one state, [1, ...], and the class ids of the conditions that follow from it, by name.
 
         Raises:
             UsageError: If the text cannot be parsed.
@@ -273,7 +284,15 @@ class Modality(abc.ABC):
         )
 
     def load_condition(self, leaf: str, raw: RawExamples) -> tuple[Tensor | dict[str, Tensor], dict[str, int]]:
-        """Load a clamped leaf from a file; return the leaf or leaves of one state, [1, ...], and implied conditions.
+        """Load the value of a component (leaf) of the state that is held fixed during sampling.
+
+        Args:
+            leaf: Name of the component.
+            raw: Contents of the file that holds the value.
+
+        Returns:
+            The component of one state, [1, ...], or a dict of components; and the class ids of the conditions that
+            follow from it, by name.
 
         Raises:
             InputError: If the file does not hold exactly one suitable example.
@@ -381,7 +400,7 @@ class Modality(abc.ABC):
         return ()
 
     def arrays(self, values: Any, given: Cond) -> dict[str, np.ndarray]:
-        """Return .npz arrays: `samples`, or one array per leaf of the values, and the class names of each condition."""
+        """Return .npz arrays: `samples`, or an array per key of the values, and the class names of each condition."""
         tensors = values if isinstance(values, dict) else {"samples": values}
         conditions = {name: classes for name, classes in self.conditions.items() if name in given}
         label_arrays = {name: np.array(classes)[given[name].cpu()] for name, classes in conditions.items()}
@@ -536,7 +555,7 @@ class Dataset:
         return arrays["samples"]
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return the examples as .npz arrays: `samples`, or one array per leaf of the values, and the labels."""
+        """Return the examples as .npz arrays: `samples`, or one array per key of the values, and the labels."""
         return self.modality.arrays(self.values, self.given)
 
     def frame(self) -> pd.DataFrame:

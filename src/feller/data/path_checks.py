@@ -17,7 +17,8 @@ COMPRESSED_TARS = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 def require_data(source: str) -> None:
     """Check that a data source exists; a pattern of file names passes, because the reader expands it later.
 
-    InputError if the file, folder or bundled example does not exist; UsageError if the example has no such part.
+    InputError if the file, folder or bundled example does not exist, or the source is a run folder; UsageError if the
+    example has no such part.
     """
     if source.startswith(EXAMPLE_PREFIX):
         parse_example(source)

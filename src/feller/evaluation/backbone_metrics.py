@@ -74,12 +74,15 @@ PEPTIDE = (1.2, 1.5)
 COMPACT = 0.38
 """Exponent of the radius of gyration of folded chains as a power of their length."""
 FLOORS = {"ramachandran_favoured_floor": "ramachandran_floor"}
-"""Mapping from default floor names, {metric}_floor, to the names used instead."""
+"""Mapping from default keys of floors (values of a metric for real data), {metric}_floor, to the keys used instead."""
 ANGLES = ("CA-C-N", "C-N-CA", "N-CA-C")
 
 
 def backbones_quality(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng) -> dict[str, float | str | None]:
-    """Compute metrics of samples; floors are those of held-out data (of training data if too few are held out)."""
+    """Compute metrics of samples, each with its floor, which is the same metric of real backbones.
+
+    The real backbones are the held-out data, or the training data if too few are held out.
+    """
     train_geometry = _geometry(train)
     metrics = with_floors(_measure(samples, train_geometry), _measure(reference_data(train, held_out), train_geometry))
     return {FLOORS.get(name, name): value for name, value in metrics.items()}

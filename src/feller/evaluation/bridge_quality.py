@@ -19,7 +19,8 @@ MAX_POINTS = 1000
 MIN_POINTS = 10
 """Minimum number of endpoints, and of population members, to compute a distance."""
 MIN_SPLITS, MAX_SPLITS, POINTS_PER_SPLIT = 3, 8, 1600
-"""Bounds of the number of random splits in `endpoint_distances`, which is POINTS_PER_SPLIT / set size between them."""
+"""Minimum and maximum number of random splits in `endpoint_distances`; between these bounds, the number of splits is
+POINTS_PER_SPLIT divided by the set size."""
 BLUR = 0.05
 """Blur of the Sinkhorn divergence, in standard deviations of the population."""
 CHUNK_SIZE = 2**22
@@ -34,14 +35,16 @@ def feasibility(
     blur: float | None = None,
     max_points: int = MAX_POINTS,
 ) -> dict[str, float | None]:
-    """Compute distances of path endpoints from the target population; floors are distances between its halves.
+    """Compute distances of path endpoints from the target population, and their floors.
+
+    A floor is the same distance between two halves of the population, the best value to expect.
 
     All compared sets have the same size, at most half the population, since distances depend on the size. If the bridge
     was trained on the same members, the distances can be below the floors.
 
     Args:
         reached: Endpoints of paths.
-        members: Members of the population.
+        members: Members of the target population.
         rng: Random streams for subsampling.
         blur: Blur of the Sinkhorn divergence, in units of the data; default: BLUR standard deviations of the members.
         max_points: Maximum size of a compared set.
@@ -57,7 +60,7 @@ def feasibility(
 def endpoint_distances(
     reached: Float[Tensor, "n d"], population: Population, rng: Rng, max_points: int = MAX_POINTS
 ) -> dict[str, float | None]:
-    """Compute the distances of `feasibility`, averaged over both halves of the population and several random splits.
+    """Compute the distances of `feasibility`, averaged over both halves of several random splits of the population.
 
     W2 is averaged as a root mean square over halves and splits, which is at least the W2 between the pooled sets. The
     splits are fixed, so the floor depends only on the population and the set size. Weighted members are resampled

@@ -1,4 +1,8 @@
-"""Comparisons of samples with real data in sets of equal size: distances, their floors and their sampling errors."""
+"""Comparison of samples with real data in sets of equal size: distances, their floors and their sampling errors.
+
+The floor of a distance is the same distance between two sets of real data, the best value that samples can be expected
+to reach.
+"""
 
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,7 +26,7 @@ QUERIES = 500
 
 @dataclass(frozen=True, eq=False)
 class ComparedSets:
-    """Subsamples of equal size that are used to compute a distance of samples from real data, and its floor."""
+    """Subsamples from which the distance of samples from real data, and of training data from them, are computed."""
 
     samples: Dataset
     real: Dataset
@@ -45,7 +49,10 @@ def reference_data(train: Dataset, held_out: Dataset) -> Dataset:
 def with_floors(
     values: Mapping[str, float | None], floors: Mapping[str, float | None] | None
 ) -> dict[str, float | str | None]:
-    """Return metrics, each followed by its floor `{name}_floor`; all floors are None if `floors` is None."""
+    """Return metrics `values`, each followed by its floor (its value for real data) under the key `{name}_floor`.
+
+    All floors are None if `floors` is None.
+    """
     pairs = {name: (value, None if floors is None else floors[name]) for name, value in values.items()}
     return {f"{name}{end}": x for name, pair in pairs.items() for end, x in zip(("", "_floor"), pair, strict=True)}
 
@@ -58,12 +65,15 @@ def subsample(dataset: Dataset, max_examples: int, rng: Rng, purpose: str = "pic
 
 
 def num_compared(samples: Dataset, train: Dataset, held_out: Dataset) -> int:
-    """Return the number of samples to compare; if a floor is computed, at most the size of the training set."""
+    """Return the number of samples to compare, at most MAX_EXAMPLES.
+
+    If enough data are held out to compare training data with them, it is also at most the size of the training set.
+    """
     return min(len(samples), MAX_EXAMPLES, len(train) if has_enough_held_out(held_out) else MAX_EXAMPLES)
 
 
 def compare_sets(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng) -> ComparedSets:
-    """Subsample samples and real data for a distance and its floor."""
+    """Subsample samples, real data and, if enough data are held out, training data for the floor of the distance."""
     size = num_compared(samples, train, held_out)
     subset = subsample(samples, size, rng.fold_in("samples"))
     real = subsample(reference_data(train, held_out), MAX_EXAMPLES, rng.fold_in("real"))
@@ -109,13 +119,16 @@ DEVIATIONS = 2.0
 
 @dataclass(frozen=True)
 class ReferenceDistance:
-    """Distance of samples from real data, its floor, and the sampling error of the ratio of the two."""
+    """Distance of samples from real data, its floor, and the sampling error of the ratio of the two.
+
+    The floor is the same distance of training data from the real data.
+    """
 
     value: float | None
     floor: float | None = None
-    """Mean distance from the real data of training subsets with the size of the samples."""
+    """Mean distance of training subsets, as large as the set of samples, from the real data."""
     factor: float | None = None
-    """Multiplicative error bar of the ratio value / floor: exp(two standard deviations of its logarithm)."""
+    """Error bar of the ratio of distance to floor, as a factor: exp(two standard deviations of the log ratio)."""
 
 
 def reference_distance(

@@ -22,7 +22,7 @@ from feller.data.modality import Dataset
 from feller.evaluation.comparison import compare_sets, has_enough_held_out, subsample, with_floors
 
 NEIGHBOURS = 24
-"""Number of neighbours per atom in the fingerprint."""
+"""Number of nearest neighbours of each atom whose distances form the fingerprint of a crystal."""
 GROWTH = 1.4
 """Factor by which the neighbour search radius is repeatedly multiplied until enough neighbours are found."""
 MIN_ATOM_DISTANCE = 0.5
@@ -155,8 +155,9 @@ class CrystalFeatures:
 
 
 def crystals_quality(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng) -> dict[str, float | str | None]:
-    """Compute metrics of samples; floors are those of held-out crystals (of training crystals if too few are held out).
+    """Compute metrics of samples, each with its floor, which is the same metric of real crystals.
 
+    The real crystals are the held-out data, or the training data if too few are held out.
     The floor of a distance between sets is the distance of training data from held-out data. If too few crystals are
     held out, the floor is None, and the samples are compared with the training data.
     """

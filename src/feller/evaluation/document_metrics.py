@@ -91,7 +91,16 @@ def retrieved_prefixes(
     rng: Rng,
     retriever: Retriever = EVALUATION_RETRIEVER,
 ) -> list[Int64[Tensor, " _"]]:
-    """Return, for each document, the retrieved tokens to prepend within the context length."""
+    """Return, for each document, the tokens of retrieved documents that are prepended to it as context.
+
+    Args:
+        library: Datastore that is searched.
+        rows: Tokens of the documents.
+        count: Number of documents to retrieve for each document.
+        context: Context length of the network, which limits the length of prefix and document together.
+        rng: Random streams.
+        retriever: Retriever that selects the documents.
+    """
     max_lengths = [context - 1 - int(length) for length in (rows != library.datastore.vocabulary.pad).sum(1)]
     return retrieved_context(library, rows, count, max_lengths, rng, retriever)
 
@@ -99,9 +108,10 @@ def retrieved_prefixes(
 def tokens_nll(
     network: Any, rows: Int64[Tensor, "n l"], before: Sequence[Int64[Tensor, " _"]], symbols: DocumentVocabulary, of: Of
 ) -> TokenNats:
-    """Return the total negative log-likelihood of the tokens selected by `of`, excluding the prefixes `before`.
+    """Return the total negative log-likelihood of the tokens that `of` selects, given each row's prefix in `before`.
 
-    Tokens that the network never predicts are not counted, and an `<eos>` token is appended to each row.
+    Tokens of prefixes, and tokens that the network never predicts, are not counted. An `<eos>` token is appended to
+    each row.
     """
     nats, count = document_nlls(network, rows, before, symbols, of)
     return TokenNats(nats.sum().item(), int(count.sum()))

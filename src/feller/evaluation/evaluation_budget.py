@@ -51,7 +51,10 @@ class EvaluationBudget:
         return cls(min(max(TRAINING_FRACTION * seconds, min_seconds), max_seconds))
 
     def limit(self, max_examples: int, usual_seconds: float) -> int:
-        """Return the number of examples that fit in the time limit if `max_examples` take about `usual_seconds`."""
+        """Return how many of at most `max_examples` examples fit in the time limit.
+
+        `usual_seconds` is the approximate time for `max_examples` examples.
+        """
         if self.n is not None:
             return min(self.n, max_examples)
         if self.seconds is None or self.seconds >= usual_seconds:
@@ -59,7 +62,7 @@ class EvaluationBudget:
         return max(min(MIN_EXAMPLES, max_examples), int(max_examples * self.seconds / usual_seconds))
 
     def num_affordable(self, max_examples: int, fraction: float, work: Callable[[int], object], engine: Engine) -> int:
-        """Return `max_examples`, divided by 2 until the work takes at most a fraction of the time limit.
+        """Return `max_examples`, halved until work on so many examples takes at most `fraction` of the time limit.
 
         The speed is measured with `work(n)` for a small number of examples n. All processes must call this method, and
         get the same result.

@@ -20,8 +20,8 @@ def image_quality(
     """Compute metrics of image samples with a judge network, and distances within the samples and to the training set.
 
     The judge is a classifier trained on real images. Undefined values are None: `accuracy` without labels, `fd_cnn` of
-    a single image, and floors if too few images are held out. In the last case the samples are compared with the
-    training data.
+    a single image, and floors (the same metrics of real images) if too few images are held out. In the last case the
+    samples are compared with the training data.
     """
     sets = compare_sets(samples, train, held_out, rng)
     real = judge.features(sets.real.values)

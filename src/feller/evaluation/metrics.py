@@ -12,7 +12,7 @@ from feller.evaluation.number_format import MISSING, Number, format_number, form
 
 Numbers = Mapping[str, Number | str | None]
 HELD_OUT, TRAINED = "held-out data", "training data"
-"""Values of the metric `compared_with`, the name of the data with which samples are compared by default."""
+"""Values of the metric `compared_with`, which names the real data with which the other metrics compare samples."""
 TOO_FEW = "no held-out data, or too few"
 MAIN, DETAIL, FACT = "main", "detail", "fact"
 """Place of a metric in the report: main table, table of all metrics only, or facts about the run."""
@@ -71,7 +71,8 @@ PREREQUISITES = {
     "no molecule is valid and connected": ("bonds_sane", "rdkit is not installed"),
     "no crystal is plausible": ("crystal_plausible", "pymatgen or SMACT is not installed"),
 }
-"""Mapping from a reason to (metric that the reason presupposes, reason to give if that metric is missing)."""
+"""Mapping from the reason why a metric is missing to a pair: another metric that this reason presupposes, and the
+reason to give instead if the other metric is missing too."""
 
 
 def metric(name: str, numbers: Numbers | None = None) -> MetricSpec:
@@ -103,7 +104,7 @@ def metric(name: str, numbers: Numbers | None = None) -> MetricSpec:
 
 
 def add_metric(name: str, doc: str) -> None:
-    """Register a user-defined distance metric; its reference is `NAME_floor`, the same distance for real data.
+    """Register a user-defined distance metric; its reference is `NAME_floor`, the distance between sets of real data.
 
     Raises:
         InputError: If a built-in metric has the same name.

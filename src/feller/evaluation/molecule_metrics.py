@@ -74,8 +74,9 @@ MAX_MOLECULES = 2_000
 
 
 def molecules_quality(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng) -> dict[str, float | str | None]:
-    """Compute metrics of samples; floors are those of held-out data (of training data if too few are held out).
+    """Compute metrics of samples, each with its floor, which is the same metric of real molecules.
 
+    The real molecules are the held-out data, or the training data if too few are held out.
     Distances are between samples and held-out data; their floors are distances between training data and held-out data,
     in sets of the same sizes. Floors of distances and of novelty are None if too few molecules are held out.
     """

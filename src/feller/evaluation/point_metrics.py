@@ -31,8 +31,9 @@ FAST_DIRECTIONS = 16
 def points_quality(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng) -> dict[str, float | str | None]:
     """Compute distances of samples from held-out points, in units of the training standard deviation of each column.
 
-    Labels are ignored. Floors are None if too few examples are held out; the samples are then compared with the
-    training data.
+    Each distance has a floor: the same distance of training points from held-out points, the best value to expect.
+    Floors are None if too few examples are held out; the samples are then compared with the training data. Labels are
+    ignored.
     """
     sets = compare_sets(samples, train, held_out, rng)
     real, states = flat_states(sets.real, train), flat_states(sets.samples, train)
@@ -93,10 +94,11 @@ def geodesic_energy(space: Manifold | Product, a: Float[Tensor, " n *point"], b:
 
 
 def geometric_quality(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng) -> dict[str, float | str | None]:
-    """Compute geodesic distances of samples from held-out points on a manifold.
+    """Compute metrics of samples on a manifold, such as their geodesic energy distance from held-out points.
 
-    Labels are ignored. Floors are None if too few examples are held out; the samples are then compared with the
-    training data.
+    The energy distance has a floor: the same distance of training points from held-out points, the best value to
+    expect. The floor is None if too few examples are held out; the samples are then compared with the training data.
+    Labels are ignored.
     """
     space = as_manifold(train.modality.space())
     sets = compare_sets(samples, train, held_out, rng)
@@ -115,7 +117,10 @@ def geometric_quality(samples: Dataset, train: Dataset, held_out: Dataset, rng: 
 def reference_energy(
     space: Manifold | Product, samples: Tensor, real: Tensor, training: Tensor | None, rng: Rng
 ) -> ReferenceDistance:
-    """Return the geodesic energy distance of samples from real points, its floor and its sampling error."""
+    """Return the geodesic energy distance of samples from real points, its floor and its sampling error.
+
+    The floor is the energy distance of `training` from `real`; it is None if `training` is None.
+    """
     if training is None:
         return ReferenceDistance(geodesic_energy(space, samples, real))
     d_real = geodesic_distances(space, real, real)

@@ -27,7 +27,7 @@ from feller.models.model import Model
 
 COUNT = len(LETTERS)
 STRUCTURE = ("rotation", "position")
-"""Names of the state leaves that hold the atom positions."""
+"""Names of the components (leaves) of the state that hold the atom positions."""
 MAX_CHAINS = 100
 """Maximum number of chains for the sequence perplexity."""
 
@@ -95,7 +95,7 @@ def sequence_perplexity(model: Model, data: Dataset, rng: Rng, *, nfe: int = 16)
 
     Args:
         model: Protein model.
-        data: Chains with known sequences; their structures are clamped.
+        data: Chains with known sequences; their structures are held fixed.
         rng: Random streams for the masks.
         nfe: Number of masks per chain, which is the number of network evaluations.
 
@@ -150,7 +150,9 @@ frequencies."""
 
 
 def proteins_quality(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng) -> dict[str, float | str | None]:
-    """Compute metrics of samples; floors are those of held-out chains (of training chains if too few are held out).
+    """Compute metrics of samples, each with its floor, which is the same metric of real chains.
+
+    The real chains are the held-out data, or the training data if too few are held out.
 
     Metrics that use statistics of the training data, such as the bigram model, have a floor only if enough chains are
     held out. Metrics of residues are None if no residue is known.
@@ -207,7 +209,7 @@ def _cells(phi: Float[Tensor, " n"], psi: Float[Tensor, " n"]) -> Int[Tensor, " 
 
 
 def residue_gains(train: Dataset) -> Float64[Tensor, "144 20"] | None:
-    """Return log(p(residue | torsions) / p(residue)) for each torsion cell; None if no residue is known."""
+    """Return log(p(residue | torsions) / p(residue)) per cell of the torsion histogram; None if no residue is known."""
     frequencies = composition(train)
     if frequencies is None:
         return None
@@ -219,7 +221,10 @@ def residue_gains(train: Dataset) -> Float64[Tensor, "144 20"] | None:
 
 
 def residue_gain(data: Dataset, gains: Float64[Tensor, "144 20"] | None) -> float | None:
-    """Return the mean of `gains` over the known residues, each in its torsion cell; None if no residue is known."""
+    """Return the mean, over the known residues, of the entry of `gains` for the residue's torsion cell and type.
+
+    Return None if no residue is known, or if `gains` is None.
+    """
     phi, psi, residue, mask = _inner_residues(data)
     if gains is None or not mask.any():
         return None

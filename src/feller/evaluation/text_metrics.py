@@ -17,7 +17,10 @@ MAX_TEXTS_SEARCHED = 500
 
 
 def text_quality(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng) -> dict[str, float | str | None]:
-    """Compute the trigram distance and copied passages of samples; floors are None if too little text is held out."""
+    """Compute the trigram distance and the copied passages of samples, each with its floor.
+
+    The floor is the same metric of real texts instead of samples; it is None if too little text is held out.
+    """
     sets = compare_sets(samples, train, held_out, rng)
     training_texts = _texts(train)
     distance = reference_distance(

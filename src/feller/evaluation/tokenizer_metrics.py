@@ -23,7 +23,7 @@ class Reconstructions:
 
     codes: Int64[Tensor, "n k"]
     values: UInt8[Tensor, "n c h w"]
-    """Decoded images, in pixel levels."""
+    """Decoded images, with integer pixel values."""
 
 
 def tokenizer_network(model: Model) -> ConvTokenizerNetwork:
@@ -63,11 +63,11 @@ def reconstruction_errors(
     """Return reconstruction errors, those of a baseline that downsamples images to the code grid, and codebook usage.
 
     Args:
-        real: Images, with levels from 0 to `max_level`.
+        real: Images, with pixel values from 0 to `max_level`.
         made: Codes and reconstructions of the images.
         count: Codebook size.
         grid: Numbers of rows and columns in an image's grid of codes.
-        max_level: Pixel level of white.
+        max_level: Pixel value of white.
 
     Returns:
         Metrics by key; `psnr` is None if the error is zero.
@@ -92,7 +92,7 @@ def code_frequencies(codes: Int64[Tensor, "n k"], count: int) -> Float64[Tensor,
 
 
 def downsample_to_grid(pictures: UInt8[Tensor, "n c h w"], grid: tuple[int, int]) -> UInt8[Tensor, "n c h w"]:
-    """Replace the pixels in each cell of the grid by their mean, rounded to a pixel level."""
+    """Replace the pixels in each cell of the grid by their mean, rounded to an integer pixel value."""
     height, width = pictures.shape[2:]
     pooled = F.adaptive_avg_pool2d(pictures.double(), grid).round()
     upsampled = pooled.repeat_interleave(height // grid[0], 2).repeat_interleave(width // grid[1], 3)

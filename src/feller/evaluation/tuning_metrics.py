@@ -88,7 +88,12 @@ def compare_tuned(
 
 
 def reward_scale_warning(reward_scale: float, fraction: float) -> str:
-    """Return a warning that the reward-tilted distribution has little overlap with the base model."""
+    """Return a warning that the reward-tilted distribution has little overlap with the base model.
+
+    Args:
+        reward_scale: Factor that multiplies the reward.
+        fraction: Effective sample size under the tilted distribution, as a fraction of the number of base samples.
+    """
     return (
         f"at --strength {reward_scale:g} the effective sample size of the target distribution is {fraction:.2%} of the"
         " base model's samples: it is nearly outside the base model; use a lower strength"
@@ -122,7 +127,16 @@ def tilted_reward(reward: Float[Tensor, " n"], reward_scale: float, group: Int[T
 def base_divergence(
     rule: FineTuning, base: Model, tuned: Model, rng: Rng, condition_words: dict[str, str], n: int = MAX_ROLLOUTS
 ) -> float:
-    """Return the mean control cost of fine-tuned roll-outs, which is the KL divergence from the base model, in nats."""
+    """Return the mean control cost of fine-tuned roll-outs, which is the KL divergence from the base model, in nats.
+
+    Args:
+        rule: Fine-tuning objective.
+        base: Base model.
+        tuned: Fine-tuned model.
+        rng: Random streams.
+        condition_words: Values of the conditions that are fixed in the roll-outs, by name.
+        n: Number of roll-outs.
+    """
     spec = tuned.spec
     device = next(tuned.network.parameters()).device
     cond = tree_map(

@@ -144,7 +144,13 @@ class LearnedDurations(DurationModel):
 
     @classmethod
     def deterministic(cls, size: int, num_phones: int, durations: Int64[Tensor, " n"]) -> "LearnedDurations":
-        """Create a model that predicts median durations; for `size` see `FrameInfiller.from_size`."""
+        """Create an untrained model that predicts median durations.
+
+        Args:
+            size: Size of the network, see `FrameInfiller.from_size`.
+            num_phones: Size of the phone inventory.
+            durations: Training durations, by whose mean and standard deviation log durations are standardised.
+        """
         return cls(
             FrameInfiller.from_size(size, NoTimeConditioning(), group_size=len(PLACES)),
             num_phones,
@@ -153,7 +159,7 @@ class LearnedDurations(DurationModel):
 
     @classmethod
     def stochastic(cls, size: int, num_phones: int, durations: Int64[Tensor, " n"]) -> "LearnedDurations":
-        """Create a model that samples durations; for `size` see `FrameInfiller.from_size`."""
+        """Create an untrained model that samples durations; arguments as for `deterministic`."""
         return cls(
             FrameInfiller.from_size(size, TimeToken(), group_size=len(PLACES)),
             num_phones,

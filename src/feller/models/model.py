@@ -157,7 +157,9 @@ class Model:
         return draw_conditions(self.spec, n, requested, rng)
 
     def parse_conditions(self, n: int, given: GivenValues | None, rng: Rng) -> tuple[Cond, dict[str, State]]:
-        """Convert conditions given by a user to network conditions and observed leaves; arguments as for `sample`.
+        """Convert conditions given by a user to network conditions and observed components (leaves) of the state.
+
+        Arguments are those of `sample`.
 
         Raises:
             UsageError: If a condition, a leaf or one of their values is unknown, or if two values conflict.
@@ -250,7 +252,7 @@ class Model:
             sampling: Solver and NFE; default: those of the model.
             solver: Solver that replaces the one named in `sampling`.
             observed: Observed entries of each sample, for discrete data.
-            clamped: Observed leaves of the state, [n, ...] each; the other leaves are sampled given these.
+            clamped: Observed components (leaves) of the state, [n, ...] each; the other leaves are sampled given these.
             rng: Random streams; `first_example` is the index of the first sample.
             batch_size: Number of samples per batch; by default chosen for the device.
             process_group: Processes that share the work; each returns all samples.

@@ -47,7 +47,7 @@ class ModelSpec:
     """Probability with which training drops the conditions of an example; if it is 0, the network has no null
     values."""
     conditionable: tuple[str, ...] = ()
-    """Leaves of the state that can be observed while the other leaves are sampled."""
+    """Names of the components (leaves) of the state that can be observed while the other leaves are sampled."""
     aux_hashes: dict[str, str] = field(default_factory=dict)
     """Hashes of the weights files of the auxiliary networks used in training."""
 
@@ -191,7 +191,7 @@ def draw_conditions(spec: ModelSpec, n: int, requested: dict[str, str], rng: Rng
 
 
 def resolve_given(spec: ModelSpec, n: int, given: Mapping[str, Any] | None, rng: Rng) -> tuple[Cond, dict[str, State]]:
-    """Convert conditions given by a user to class indices for n samples, and to observed leaves.
+    """Convert conditions given by a user to class indices for n samples, and to observed parts (leaves) of the state.
 
     Args:
         spec: Specification of the model.

@@ -1,4 +1,4 @@
-"""Residual MLPs for states of any shape and for states with several leaves."""
+"""Residual MLPs for states of any shape and for states with several components (leaves)."""
 
 import math
 from collections.abc import Iterator
@@ -32,8 +32,8 @@ class MLP(NetworkConfig):
     """Period of the entries if they are angles; the input then consists only of their Fourier features of order 1, 2,
     4, ..."""
     num_bins: int = 0
-    """Number of the endpoint's bins per entry, for outputs that are logits, [..., bins]; 0 for one real output per
-    entry."""
+    """Number of bins of the endpoint x_1 per entry, for outputs that are logits of bins, [..., bins]; 0 for one real
+    output per entry."""
 
     def __post_init__(self) -> None:
         if self.width < 1 or self.depth < 1 or min(self.frequencies, self.num_bins) < 0:
@@ -61,7 +61,7 @@ class ResidualMLP(nn.Module):
         self.head = zero_init(nn.Linear(width, self.size * max(self.num_bins, 1)))
 
     def forward(self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], cond: Cond) -> Float[Tensor, " b *d_out"]:
-        """Predict one value, or the logits of the endpoint's bins, for each entry of the state."""
+        """Predict one value, or the logits of the bins of the endpoint x_1, for each entry of the state."""
         output = self.head(self.features(x_t, t, cond))
         return output.reshape(*x_t.shape, self.num_bins) if self.num_bins else output.reshape(x_t.shape)
 
@@ -106,14 +106,14 @@ class ResidualMLPBlock(nn.Module):
 
 @dataclass(frozen=True)
 class JointMLP(NetworkConfig):
-    """Residual MLP on all leaves of a state, each with its own time, in which invalid leaves and entries are masked.
+    """Residual MLP on all parts (leaves) of a state, each with its own time; invalid leaves and entries are masked.
 
     It is meant for leaves whose entries have a fixed order, such as the pixels of small images. Use `SetTransformer`
     for exchangeable sites.
     """
 
     leaves: dict[str, LeafCodec]
-    """Codec of each leaf of the state."""
+    """Codec of each component (leaf) of the state."""
     width: int = 256
     """Number of features per layer."""
     depth: int = 4
@@ -131,7 +131,7 @@ class JointMLP(NetworkConfig):
 
 
 class JointMLPNetwork(nn.Module):
-    """Residual MLP on all leaves of a state, configured by `JointMLP`."""
+    """Residual MLP on all components of a state, configured by `JointMLP`."""
 
     def __init__(self, config: JointMLP, shapes: dict[str, tuple[int, ...]], conditions: dict[str, int]) -> None:
         super().__init__()
@@ -146,7 +146,7 @@ class JointMLPNetwork(nn.Module):
         self.skip = zero_init(nn.Linear(inner, len(self.skip_dims))) if self.skip_dims else None
 
     def forward(self, x_t: State, t: State, cond: Cond) -> State:
-        """Predict the output of each leaf."""
+        """Predict the output for each component of the state."""
         t = broadcast_time(t, x_t)
         vector = self.conditioning(t, cond)
         valid = {name: submask(cond.get("valid"), name) for name in self.leaves}

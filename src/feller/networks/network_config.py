@@ -26,7 +26,7 @@ class NetworkConfig(abc.ABC):
         initialisation.
 
         Args:
-            shape: Shape of one example's state: (d,), (channels, height, width), or a dict of the shapes of its leaves.
+            shape: Shape of one example's state: (d,), (channels, height, width), or a dict of its components' shapes.
             conditions: Number of classes of each condition. The index after the last class is the condition's null
                 value, which the network lists in `null_values`.
             rng: Random stream of the weights.

@@ -1,4 +1,4 @@
-"""Bridge problems: populations, their times, noise and state cost."""
+"""Definition of bridge problems: populations, their times, noise and state cost."""
 
 import itertools
 import os
@@ -41,7 +41,8 @@ class BridgeProblem:
     base_drift: BaseDrift | None = None
     """Drift of the uncontrolled process; the control is the difference from this drift."""
     update_base_drift: Callable[[BaseDrift, Sequence[Segment]], BaseDrift] | None = None
-    """Function (base drift, new paths) -> updated base drift, for a base drift that depends on the population."""
+    """Function (base drift, pinned paths of the last round) -> updated base drift, for a base drift that depends on the
+    distribution of the states; None for a fixed base drift."""
 
     def __repr__(self) -> str:
         times = ", ".join(f"{time:.4g}" for time in self.times)
@@ -61,7 +62,7 @@ class BridgeProblem:
             populations: Two or more populations in the order of time: arrays or tensors [n, *d], DataFrames, or files
                 of rows or images. Named columns are ordered as in the first population that has names.
             noise: Standard deviation at time 1 of the Brownian motion without drift, in data units.
-            cost: A `StateCost`, or a function of (x, t) or (x, t, population), see
+            cost: State cost V: a `StateCost`, or a function of (x, t) or (x, t, population), see
                 `feller.control.bridges.costs.CustomCost`.
             times: Time of each population; equally spaced by default.
 

@@ -31,16 +31,16 @@ class BridgeState:
     forward_state: TrainState
     backward_state: TrainState
     knots: list[Tensor]
-    """Knots of the mean paths from which the next round starts to optimise the pinned paths, [pairs, knots, d] per
-    segment; empty before the first round."""
+    """Knots of the mean paths, [pairs, knots, d] per segment, from which the next round starts to optimise the pinned
+    paths (paths between fixed endpoints); empty before the first round."""
     num_rounds: int = 0
     """Number of completed rounds."""
     seconds: float = 0.0
     base_drift: BaseDrift | None = None
     """Base drift, updated with the paths of the last round."""
     best_weights: dict[str, dict[str, Tensor]] = field(default_factory=dict)
-    """EMA weights of the best round of each direction, by the keys `ahead` and `back`; without a key, the last round is
-    used."""
+    """EMA weights of the best round of the forward drift (key `ahead`) and of the backward drift (key `back`). If a key
+    is missing, the EMA weights of the last round are used."""
     best_rounds: dict[str, int] = field(default_factory=dict)
     """Round number of the best round, by direction."""
 
@@ -72,7 +72,7 @@ def ema_drift(state: BridgeState, *, backward: bool) -> Drift:
 
 
 def best_drift(state: BridgeState, *, backward: bool) -> Drift:
-    """Return the forward or backward drift with EMA weights of its best round, or of the last round if none is best."""
+    """Return the forward or backward drift with the EMA weights of its best round; see `BridgeState.best_weights`."""
     drift = ema_drift(state, backward=backward)
     best = state.best_weights.get("back" if backward else "ahead")
     if best is not None:
@@ -81,9 +81,9 @@ def best_drift(state: BridgeState, *, backward: bool) -> Drift:
 
 
 LINEAR_FIT_PAIRS = 1024
-"""Number of pairs used to fit the linear part of a drift."""
+"""Number of endpoint pairs used to fit the linear part of a drift."""
 MAX_DIM_LOGGED = 16
-"""Maximum dimension of the states for which trajectories are stored at every step."""
+"""Maximum dimension of states that are stored at every simulation step; larger states are stored at the knots only."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -268,9 +268,19 @@ def simulate_segment(
     *,
     backward: bool,
 ) -> Trajectories:
-    """Simulate the drift of a segment with its EMA weights, from new samples of the start population.
+    """Simulate the EMA drift on one segment, from new samples of the population at which the simulation starts.
 
-    Low-dimensional states are stored at every step, so that metrics also detect obstacles between two knots.
+    States with at most `MAX_DIM_LOGGED` dimensions are stored at every step, so that metrics also detect obstacles
+    between two knots.
+
+    Args:
+        problem: Bridge problem.
+        config: Solver settings.
+        base_drift: Drift of the uncontrolled process; None for no drift.
+        state: Solver state with the drifts.
+        segment_index: Index of the segment between two neighbouring populations.
+        rng: Random streams.
+        backward: Simulate the backward drift from the end of the segment to its start.
 
     Raises:
         InputError: If more than 1 % of the trajectories diverge.

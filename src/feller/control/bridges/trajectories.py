@@ -1,4 +1,4 @@
-"""Simulation of a drift between two times, with a guard against diverging trajectories."""
+"""Simulation of a drift between two times, in which diverging trajectories are resampled."""
 
 import itertools
 import math

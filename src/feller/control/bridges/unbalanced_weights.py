@@ -8,13 +8,13 @@ from feller.core.errors import check_number
 from feller.training.couplings.sinkhorn_ot import median_normalized, sinkhorn
 
 EPSILON = 0.05
-"""Entropic regularisation of the transport plan, in units of the median cost."""
+"""Entropic regularisation of the transport plan, in units of the median squared distance."""
 
 
 def unbalanced_weights(
     x_0: Float[Tensor, " n *d"], x_1: Float[Tensor, " m *d"], tau: float
 ) -> tuple[Population, Population]:
-    """Weight the members of two populations by the marginals of an unbalanced transport plan.
+    """Return two populations whose members are weighted by the marginals of an unbalanced transport plan.
 
     Members far from the other population get less weight: cells with many descendants are paired more often, cells
     without descendants rarely.
@@ -26,7 +26,8 @@ def unbalanced_weights(
     Args:
         x_0: Members at the earlier time.
         x_1: Members at the later time.
-        tau: Penalty on unequal weights, in units of the median squared distance; infinity gives equal weights.
+        tau: Factor of the penalty on unequal weights, in units of the median squared distance; infinity gives equal
+            weights.
 
     Raises:
         UsageError: If tau is not above 0.

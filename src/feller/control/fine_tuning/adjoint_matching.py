@@ -177,7 +177,7 @@ class AdjointMatching(MemorylessFineTuning):
         return AdjointMatchingObjective(self, context)
 
     def compare(self, process: Process, example: Example) -> Float[Tensor, " b"]:
-        """Return half the weighted squared difference of velocities, summed over all entries."""
+        """Return half the weighted squared difference of predicted and target velocity, summed over all entries."""
         x_t, t = example["x_t"], example["t"]
         predicted = select_counted(example["given"], t, velocity(process, x_t, t), example["target"])
         losses = example["weight"] / 2 * squared_distance(predicted, example["target"])

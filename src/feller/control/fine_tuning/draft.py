@@ -1,4 +1,4 @@
-"""Direct reward gradients through sampling steps: DRaFT and ReFL.
+"""Fine-tuning with reward gradients that are backpropagated through sampling steps: DRaFT and ReFL.
 
 There is no regularisation towards the base model: training collapses to a few samples of high reward. Stop early.
 """

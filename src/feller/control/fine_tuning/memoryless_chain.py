@@ -40,7 +40,18 @@ class MemorylessChain:
 def roll_out(
     process: Process, x_0: State, times: Sequence[float], solver: LinearSolver, rng: Rng, cond: Cond | None = None
 ) -> MemorylessChain:
-    """Simulate a process with the solver's noise, except in the last step, so that samples for the reward are clean."""
+    """Simulate a process with the noise of the solver, and record its states and velocities.
+
+    The last step has no noise, so that the samples for the reward are clean.
+
+    Args:
+        process: Flow to simulate.
+        x_0: Source states.
+        times: Time grid from source to data.
+        solver: Solver, which adds the noise.
+        rng: Random streams of the noise.
+        cond: Conditions of the samples, which are stored in the result.
+    """
     velocities: list[State] = []
 
     def recording_process(x: State, t: State) -> State:
@@ -55,7 +66,7 @@ def roll_out(
 
 
 def control_cost(base: Process, chain: MemorylessChain) -> Float[Tensor, " b"]:
-    """Return half the squared control along each path; its mean is the KL divergence from the base in nats.
+    """Return half the squared control, summed along each path; its mean is the KL divergence from the base in nats.
 
     This divergence compares distributions of paths. It is an upper bound on the divergence between the distributions of
     the end states, and equals it if the rolled-out network samples the base distribution tilted by a function of the
@@ -91,16 +102,16 @@ class ChainStep:
 
     @property
     def weight(self) -> float:
-        """Ratio of squared control to squared velocity difference, times the step length."""
+        """Factor from the squared difference to the base velocity, to (squared control) * (step length)."""
         return control_weight(self.linear)
 
     def cost(self, velocity: State) -> Float[Tensor, " b"]:
-        """Return half the squared control that a velocity implies, times the step length."""
+        """Return half the squared control that changes the base velocity to `velocity`, times the step length."""
         return self.weight / 2 * squared_distance(velocity, self.base)
 
 
 def control_weight(linear: LinearStep) -> float:
-    """Return the ratio of squared control to squared velocity difference, times the step length."""
+    """Return the factor from the squared difference to the base velocity, to (squared control) * (step length)."""
     return linear.on_velocity**2 / linear.variance
 
 

@@ -85,7 +85,7 @@ class RAFTObjective(FineTuningObjective):
 
 
 def path_loss(path: Path) -> Loss:
-    """Return the training loss of a path: squared error for continuous leaves, cross-entropy for tokens."""
+    """Return the training loss of a path: squared error for continuous values, cross-entropy for tokens."""
     if path.leaf_names:
         return PerLeafLoss({name: path_loss(path.leaf_path(name)) for name in path.leaf_names})
     if path.is_discrete:

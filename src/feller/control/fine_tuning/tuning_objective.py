@@ -53,7 +53,7 @@ class FineTuning(ObjectiveConfig):
 
         Args:
             network: Network that predicts the velocity of the flow.
-            cond: Conditions of the samples.
+            cond: Conditions of the samples, such as class labels.
             null: Null values of droppable conditions, for guidance; by default those of the network.
         """
         null = null_values(network) if null is None else null
@@ -105,7 +105,7 @@ class FineTuningObjective(Objective):
         return {name: example[name].mean() for name in ("reward", "cost") if name in example}
 
     def flow(self, network: Network, cond: Cond) -> Process:
-        """Return the flow of a network, with the null values of the reference."""
+        """Return the guided flow of a network, with the null values of the reference network's conditions."""
         return self.config.process(network, cond, self.null)
 
 

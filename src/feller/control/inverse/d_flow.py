@@ -32,7 +32,7 @@ EndpointLoss = Callable[[State, Tensor], Tensor]
 
 
 class SourcePrior(abc.ABC):
-    """Prior on the source, applied to each leaf separately.
+    """Prior on the source, applied separately to each component (leaf) of the state.
 
     Entries that are not optimised, such as padding, are zero and do not count.
     """
@@ -58,8 +58,8 @@ class NoPrior(SourcePrior):
 class NormConstraint(SourcePrior):
     """Constraint that each source keeps its initial norm, so that only its direction changes.
 
-    With an unbounded reward it keeps the endpoints within the data distribution. Non-Euclidean leaves, and leaves that
-    start at zero, are not constrained.
+    With an unbounded reward it keeps the endpoints within the data distribution. Components of the state that are not
+    Euclidean, or that start at zero, are not constrained.
     """
 
     def project(self, x_0: Float[Tensor, "b d"], start: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
@@ -125,8 +125,8 @@ def optimize_source(
     """Optimise sources so that their endpoints minimise a loss.
 
     Each example is optimised separately, so the result does not depend on the other examples of the batch. Euclidean
-    leaves are optimised directly; on manifolds the source moves in the tangent space of its start. Leaves without
-    geometry, such as tokens, stay fixed.
+    components of the state are optimised directly. On manifolds the source moves in the tangent space of its start.
+    Components without geometry, such as tokens, stay fixed.
 
     Args:
         flow: Differentiable, deterministic map from sources to endpoints; see `solve_flow`.
@@ -137,8 +137,8 @@ def optimize_source(
         prior: Prior on the sources. By default their norm is fixed, so that an unbounded loss does not drive endpoints
             off the data; `NoPrior()` removes the constraint.
         target_loss: Loss at which the optimisation of an example stops.
-        mask: True for entries to optimise: one mask for all leaves, or one per leaf name, like `given["valid"]`. The
-            other entries stay fixed. None optimises all entries.
+        mask: True for entries to optimise: one mask for all components of the state, or a dict with a mask for each
+            component, as in `given["valid"]`. The other entries stay fixed. None optimises all entries.
         on_progress: Callback with the fraction of finished examples or of steps, whichever is larger.
 
     Raises:

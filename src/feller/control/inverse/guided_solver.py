@@ -61,7 +61,8 @@ class GuidedState:
 class PiGDM(MeasurementGuidance):
     """Pseudoinverse guidance: score of the measurements, where x_1 given x_t is taken as normal with variance r^2.
 
-    r^2 = sigma^2 / (sigma^2 + alpha^2), exact for normal data of variance 1. Needs a linear operator. Source: Song et
+    r^2 = sigma^2 / (sigma^2 + alpha^2), where x_t = alpha x_1 + sigma x_0. This is exact for normal data of variance 1.
+    The operator must be linear. Source: Song et
     al. 2023, "Pseudoinverse-guided diffusion models for inverse problems", ICLR; on flows Pokle et al. 2023, arXiv
     2310.04432.
     """
@@ -70,7 +71,10 @@ class PiGDM(MeasurementGuidance):
     """Factor on the score of the measurements; values above 1 often lower the mean squared error."""
 
     def velocity_correction(self, state: GuidedState) -> Float[Tensor, " b *d"]:
-        """Return eta J^T A^T (r^2 A A^T + noise^2)^-1 (y - A x_1), times `scale`; J is the Jacobian of x_1 in x_t."""
+        """Return `scale` * eta J^T A^T (r^2 A A^T + noise^2)^-1 (y - A x_1).
+
+        J is the Jacobian of x_1 with respect to x_t, A the operator, y the measurements, eta the score coefficient.
+        """
         measurement = state.measurement
         operator, values = require_linear(measurement.operator), measurement.to_data_units(state.x_1)
         variance = measurement.scale**2 * state.sigma**2 / (state.sigma**2 + state.alpha**2)  # r^2 in data units

@@ -101,4 +101,4 @@ METHODS: dict[str, Callable[[], InverseSolver]] = {
     "ot-ode": lambda: GuidedSolver(PiGDM(), start=0.2),
     "red-diff": REDDiff,
 }
-"""Factory of each method with default settings, by name."""
+"""Function that creates the method with default settings, by name of the method."""

@@ -188,7 +188,13 @@ def _check_width(width: float) -> None:
 
 
 def gaussian_blur(values: Float[Tensor, "b c h w"], widths: Float[Tensor, " b"], radius: int | None = None) -> Tensor:
-    """Blur each image with a Gaussian kernel of its own width, with mirrored borders."""
+    """Blur each image with a Gaussian kernel of its own width, with mirrored borders.
+
+    Args:
+        values: Images.
+        widths: Standard deviation of the kernel of each image, in pixels.
+        radius: Half width at which kernels are cut off, in pixels; by default three times the largest width.
+    """
     radius = math.ceil(3 * float(widths.max())) if radius is None else radius
     offsets = torch.arange(-radius, radius + 1, device=values.device)
     kernel = torch.softmax(-(offsets / widths[:, None]).square() / 2, 1)

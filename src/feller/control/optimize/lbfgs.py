@@ -15,9 +15,10 @@ from feller.core.errors import UsageError
 class LBFGS(Minimizer):
     """L-BFGS with a weak Wolfe line search per example.
 
-    A step to a non-finite value is shortened. If no step decreases the value of an example, its memory is reset; if the
-    next step fails too, the example stops. Source: Nocedal and Wright 2006, "Numerical optimization", chapter 7; the
-    line search is that of Lewis and Overton 2013, "Nonsmooth optimization via quasi-Newton methods".
+    A step to a non-finite value is shortened. If no step decreases the value of an example, its stored steps and
+    gradient changes are discarded; if the next step fails too, the example stops. Source: Nocedal and Wright 2006,
+    "Numerical optimization", chapter 7; the line search is that of Lewis and Overton 2013, "Nonsmooth optimization via
+    quasi-Newton methods".
     """
 
     steps: int = 100  # pyrefly: ignore

@@ -24,7 +24,7 @@ from feller.data.crystals.modality import Crystals
 Cell = tuple[Float[np.ndarray, "3 3"], Int[np.ndarray, " l"], Float[np.ndarray, "l 3"]]
 """Unit cell: lattice vectors in Å, one per row; atomic numbers; fractional coordinates."""
 Potential = Callable[[Sequence[Cell]], list[tuple[float, np.ndarray]]]
-"""Function (cells) -> for each cell, the energy in eV per atom and the forces on its atoms in eV/Å, [l, 3]."""
+"""Function (cells) -> for each cell, the energy in eV per atom and the forces on its l atoms in eV/Å, [l, 3]."""
 ENERGY = "energy"
 
 

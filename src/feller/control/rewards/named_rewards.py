@@ -1,4 +1,4 @@
-"""Rewards from text: user functions and named rewards, with factors, bounds and sums."""
+"""Parsing of rewards from text: user functions and named rewards, with factors, bounds and sums."""
 
 import inspect
 import io
@@ -34,7 +34,7 @@ BOUND_VIOLATIONS: dict[str, Callable[[Tensor, float], Tensor]] = {
     ">=": lambda reward, bound: (bound - reward).clamp(min=0),
     "==": lambda reward, bound: reward - bound,
 }
-"""Function (reward, bound) -> violation of the bound, for each type of bound."""
+"""Function (reward, bound) -> amount by which the reward violates the bound, for each type of bound."""
 _FACTOR = r"(?:(?P<factor>-?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*\*\s*)?"
 _SIDE = re.compile(r"[<>]|=\s|\s=")
 _TERM = re.compile(rf"\s*{_FACTOR}(?P<name>.+?)(?:\s*(?P<side><=|>=|==)\s*(?P<bound>\S+))?\s*")
@@ -90,7 +90,7 @@ class RewardTerm:
     reward: Reward
     factor: float = 1.0
     violation: Callable[[Tensor], Tensor] | None = None
-    """Function from the reward to the violation of its bound; None without a bound."""
+    """Function from the reward to the amount by which it violates its bound; None without a bound."""
 
     def __call__(self, values: State, cond: Cond) -> Tensor:
         """Return the weighted reward or minus the weighted squared violation of each sample."""
@@ -143,7 +143,7 @@ def reward_file(text: str) -> pathlib.Path | None:
 def parse_reward(
     texts: Sequence[str], factories: Mapping[str, RewardFactory], other: RewardFallback = code_reward
 ) -> RewardSum:
-    """Parse rewards from text and return their sum.
+    """Parse reward expressions, and return the sum of the rewards as one reward.
 
     Each expression is `NAME`, `NAME=TEXT` or `file.py:function`, optionally preceded by a weight, `NUMBER *`. A suffix
     `<= NUMBER` or `>= NUMBER` sets a bound, and `== NUMBER` a target: the reward is then minus the squared violation.

@@ -94,9 +94,14 @@ NEAREST = 0.3
 def check_min_distance(
     distances: Float[np.ndarray, "l l"], atoms: Int[np.ndarray, " l"], where: str, what: str, within: str = ""
 ) -> None:
-    """Raise an InputError if two atoms are closer than `NEAREST`; `distances` holds the distances of all pairs in Å.
+    """Raise an InputError if two atoms are closer than `NEAREST`.
 
-    In the message, `where` is the location, `what` is the type of structure, and `within` follows the atom numbers.
+    Args:
+        distances: Distances of all pairs of atoms, in Å.
+        atoms: Atomic numbers.
+        where: Location of the structure, for the message.
+        what: Type of the structure, for the message.
+        within: Text that follows the numbers of the two atoms in the message.
     """
     pair_distances = distances + np.diag(np.full(len(atoms), np.inf))
     if pair_distances.min() >= NEAREST:

@@ -14,7 +14,8 @@ from feller.data.modality import Modality
 class Atoms(Modality):
     """Base class of modalities of atomic structures, padded to equal size; the number of atoms is a condition.
 
-    Its leaves include `element`, indices into `elements` [n, longest], and `place`, coordinates [n, longest, 3].
+    Values and states are dicts, which include `element`, indices into `elements` [n, longest], and `place`, coordinates
+    [n, longest, 3].
     """
 
     longest: int
@@ -42,22 +43,22 @@ class Atoms(Modality):
         return self.longest
 
     def add_derived_conditions(self, given: Cond) -> Cond:
-        """Add `valid`, the mask of real atoms, [n, longest] for each leaf."""
+        """Add `valid`, the mask of real atoms, [n, longest] for each component (leaf) of the state."""
         sizes = torch.tensor([*map(int, self.sizes), self.longest], device=given["atoms"].device)
         return {**given, "valid": self.valid_masks(sizes[given["atoms"]])}
 
     def valid_masks(self, sizes: Int[Tensor, " n"]) -> dict[str, Bool[Tensor, "n l"]]:
-        """Return the mask of real atoms for each leaf, given the number of atoms of each example."""
+        """Return the mask of real atoms for each component (leaf) of the state, given the numbers of atoms `sizes`."""
         mask = torch.arange(self.longest, device=sizes.device) < sizes[:, None]
         return {"element": mask, "place": mask}
 
     def class_of(self, sizes: Int[Tensor, " n"]) -> Int64[Tensor, " n"]:
-        """Return the class id of each number of atoms; numbers not in the training data get the null class."""
+        """Return the class id of each number of atoms; a number that the training data lack becomes the null class."""
         class_ids = {int(name): i for i, name in enumerate(self.sizes)}
         return torch.tensor([class_ids.get(size, len(class_ids)) for size in sizes.tolist()])
 
     def pad_atoms(self, raw: RawCrystals | RawMolecules) -> tuple[Int64[Tensor, "n l"], Float64[Tensor, "n l 3"]]:
-        """Return elements and coordinates of raw examples, zero-padded to `longest`.
+        """Return element indices and coordinates of raw examples, zero-padded to `longest`.
 
         Raises:
             InputError: If an element is not in the model.

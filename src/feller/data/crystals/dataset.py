@@ -18,7 +18,7 @@ from feller.data.loading.raw import RawCrystals, check_rows, prefix_lengths, pro
 
 
 def check_cells(raw: RawCrystals) -> None:
-    """Raise an InputError for the first crystal in which two atoms coincide under periodic boundary conditions."""
+    """Raise an InputError for the first crystal in which two atoms, or their periodic images, coincide."""
     edges = vectors(torch.from_numpy(raw.lattice)).numpy()
     for i, (atoms, coords) in enumerate(zip(raw.atomic_numbers, raw.values, strict=True)):
         num_atoms = np.count_nonzero(atoms)
@@ -122,9 +122,9 @@ class _CrystalCollector:
 def load_crystals(path: pathlib.Path, longest: int | None = MAX_ATOMS) -> RawCrystals:
     """Read a .cif file with one or more crystals, a folder of .cif files, or a table with a `cif` column.
 
-    Cells of more than `longest` atoms are left out; None disables the filters, to read samples. InputError if a crystal
-    is damaged, two atoms coincide, or no crystal is left; the message names the crystal. UsageError if gemmi is not
-    installed.
+    Unit cells of more than `longest` atoms are left out. None, which is used to read generated samples, disables this
+    filter and the check that no two atoms coincide. InputError if a crystal is damaged, two atoms coincide, or no
+    crystal is left; the message names the crystal. UsageError if gemmi is not installed.
     """
     collector = _CrystalCollector(longest or sys.maxsize)
     for source in texts_in(path):

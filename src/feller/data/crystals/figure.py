@@ -59,7 +59,7 @@ def with_images(crystal: Crystal) -> tuple[np.ndarray, np.ndarray]:
 
 
 def reduced(numbers: np.ndarray) -> str:
-    """Return the reduced formula of atomic numbers, with elements in the order of first occurrence."""
+    """Return the formula of atomic numbers with counts in lowest terms; elements are in order of first occurrence."""
     element_counts = counts(numbers)
     divisor = math.gcd(*element_counts.values())
     return formula_text({symbol: n // divisor for symbol, n in element_counts.items()})

@@ -1,4 +1,4 @@
-"""Crystal files: .cif, folders, and tables with a CIF column."""
+"""Reading and writing of crystal files: .cif files, folders of these, and tables with a CIF column."""
 
 import csv
 import functools
@@ -70,7 +70,7 @@ def _cif_among(cells: list[str]) -> int | None:
 def texts_in(path: pathlib.Path) -> Iterator[CifText]:
     """Yield the CIF texts of a folder, a file, or the rows of a table.
 
-    InputError if there are no files, or a row has the wrong number of cells.
+    InputError if there are no files, or a table row has the wrong number of columns.
     """
     if path.is_dir():
         for file in files_in(path, ENDINGS):

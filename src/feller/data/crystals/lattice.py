@@ -1,4 +1,4 @@
-"""Lattice parameters: lengths a, b, c in Å and angles alpha, beta, gamma in degrees, [n, 6]."""
+"""Conversion and checks of lattice parameters: lengths a, b, c in Å and angles alpha, beta, gamma in degrees."""
 
 import math
 

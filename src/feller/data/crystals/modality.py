@@ -81,7 +81,7 @@ class Crystals(Atoms):
         return torch.full((len(values["element"]),), self.longest)
 
     def space(self) -> Product:
-        """Return the state space: for each atom, a token with a mask and a 3D torus; R^6 for the lattice."""
+        """Return the state space: for each atom a token (with a mask token) and a 3D torus, and R^6 for the lattice."""
         elements = Tokens(len(self.elements), (self.longest,), MaskSource())
         return Product({"element": elements, "place": Torus((self.longest, 3)), "lattice": Euclidean((6,))})
 
@@ -104,7 +104,10 @@ class Crystals(Atoms):
         return {"element": state["element"], "place": torch.where(place < 1, place, 0), "lattice": lattice}
 
     def values_from_raw(self, raw: RawExamples) -> tuple[State, Cond]:
-        """Convert raw crystals to (padded values, conditions); an unknown number of atoms gets the null class."""
+        """Convert raw crystals to (padded values, conditions).
+
+        A number of atoms that the training data lack becomes the null class of the condition `atoms`.
+        """
         raw = expect(raw, RawCrystals)
         lengths = (raw.atomic_numbers > 0).sum(1)
         check_longest(raw, lengths, self.longest, "atoms")
@@ -114,12 +117,16 @@ class Crystals(Atoms):
         return {"element": element, "place": place, "lattice": torch.from_numpy(raw.lattice)}, given
 
     def parse_condition(self, leaf: str, text: str) -> tuple[Tensor, dict[str, int]]:
-        """Parse the text of a clamped leaf; return the leaf of one state, [1, ...], and the conditions it implies.
+        """Parse the value of a component of the state that is held fixed during sampling.
 
         Args:
-            leaf: `element` or `lattice`.
+            leaf: Name of the component, `element` or `lattice`.
             text: A formula (`CaTiO3`), a list of symbols (`Ca,Ti,O,O,O`), or one symbol for all atoms of a cell of any
                 size; for `lattice`, a, b, c in Å and alpha, beta, gamma in degrees.
+
+        Returns:
+            The component for one crystal: indices into `elements`, [1, longest], or an encoded lattice, [1, 6]; and the
+            conditions that follow from it: the class of `atoms`, the number of atoms, if the text determines it.
 
         Raises:
             UsageError: If the text cannot be parsed, or the model cannot represent the crystal.

@@ -34,7 +34,7 @@ def documents_from_arrays(
         arrays: `samples`, JSON strings [n], and `pictures`, uint8 [n, maximum number of images, h, w, c].
         path: Name of the file, for error messages.
         size: Longer side of the resized images, in pixels; None keeps the size of images up to `limit`.
-        limit: Maximum of the longer image side, in pixels; None for no limit.
+        limit: Maximum of the longer image side, in pixels, but at most `MAX_SIDE`; None for no limit.
     """
     samples, images = arrays["samples"], arrays["pictures"]
     if samples.ndim != 1 or not len(samples):

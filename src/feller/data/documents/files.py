@@ -49,6 +49,11 @@ def holds_pairs(folder: pathlib.Path) -> bool:
 def load_captioned_images(folder: pathlib.Path, size: int | None, limit: int | None) -> RawDocuments:
     """Read images and their captions, which are text files of the same name; in a document the caption comes first.
 
+    Args:
+        folder: Folder with images and text files.
+        size: Longer side of the resized images, in pixels; None keeps the size of images up to `limit`.
+        limit: Maximum of the longer image side, in pixels, but at most `MAX_SIDE`; None for no limit.
+
     Subfolders with captions are included; other subfolders are skipped with a note.
 
     Raises:
@@ -90,6 +95,11 @@ def load_captioned_images(folder: pathlib.Path, size: int | None, limit: int | N
 
 def load_json_documents(path: pathlib.Path, size: int | None, limit: int | None) -> RawDocuments:
     """Read documents from JSON Lines; a line has the key `document`, a list of items, or the keys `image` and `text`.
+
+    Args:
+        path: JSON Lines file.
+        size: Longer side of the resized images, in pixels; None keeps the size of images up to `limit`.
+        limit: Maximum of the longer image side, in pixels, but at most `MAX_SIDE`; None for no limit.
 
     Image paths are relative to the folder of the file, and must resolve to files inside it.
 
@@ -243,7 +253,16 @@ def write_lines(
     out: pathlib.Path,
     folder: pathlib.Path,
 ) -> None:
-    """Write documents with their tokens as JSON lines to `out`, and their images into `folder`."""
+    """Write documents as JSON lines to `out`, and their images into `folder`.
+
+    Args:
+        documents: Items of each document.
+        pictures: Images of each document in reading order, zero-padded.
+        tokens: Token ids of each document, which its line also holds.
+        tasks: Name of the task of each document; empty if it has none.
+        out: JSON Lines file to write.
+        folder: Folder for the images.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     prefix = "" if folder == out.parent else f"{folder.name}/"
     counts = [sum(isinstance(item, ImageItem) for item in items) for items in documents]

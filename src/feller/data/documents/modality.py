@@ -135,7 +135,12 @@ class Documents(Modality):
         return DocumentVocabulary(self.vocabulary.vocab_size, self.tokenizer.codebook_size, rows * columns)
 
     def with_image_tokenizer(self, tokenizer: ImageTokenizer, rows: Int64[Tensor, "n l"]) -> "Documents":
-        """Return the modality with an image tokenizer, and a context that fits three documents of maximum length."""
+        """Return the modality with an image tokenizer, and a context that fits three documents of maximum length.
+
+        Args:
+            tokenizer: Fitted image tokenizer.
+            rows: Documents of the training data as layout ids, from which the maximum length is computed.
+        """
         grid_rows, columns = tokenizer.grid
         is_image = rows == IMAGE_MARK
         max_length = int(((rows != PAD_MARK).sum(1) + is_image.sum(1) * (grid_rows * columns - 1)).max()) + 2

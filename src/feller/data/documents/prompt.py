@@ -140,17 +140,17 @@ QUESTION, ANSWER, STOP = "Question: ", " Answer: ", "."
 
 
 def edit(instruction: str) -> tuple[Item, ...]:
-    """Return the items of an editing prompt: image 0, then the instruction."""
+    """Return the items of an editing prompt: the first image (number 0), then the instruction."""
     return (TextItem(EDIT), ImageItem(0), TextItem(instruction))
 
 
 def question(question_text: str, answer: Item | MaskItem) -> tuple[Item | MaskItem, ...]:
-    """Return the items of a question about image 0, followed by its answer."""
+    """Return the items of a question about the first image (number 0), with its answer."""
     return (TextItem(f"{QUESTION}{question_text}{ANSWER}"), answer, TextItem(STOP), ImageItem(0))
 
 
 def ask(question_text: str) -> Sequence[Item | MaskItem | InfillItem]:
-    """Return the items of a prompt that asks a question about image 0; the answer is a mask."""
+    """Return the items of a prompt that asks a question about the first image (number 0); the answer is a mask."""
     return (*question(question_text, MaskItem()), InfillItem())
 
 

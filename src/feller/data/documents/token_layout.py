@@ -63,7 +63,12 @@ def as_array(rows: Sequence[Sequence[int]]) -> Int64[Tensor, "n l"]:
 
 
 def group_by_document(rows: Int64[Tensor, "n l"], parts: Shaped[Tensor, " m *d"]) -> Shaped[Tensor, " n most *d"]:
-    """Group the rows of `parts`, one per image in reading order, by document, and zero-pad each document."""
+    """Group tensors by document, zero-padded to the maximum number of images of a document.
+
+    Args:
+        rows: Documents as layout ids, which contain one `IMAGE_MARK` per image.
+        parts: One tensor per image of all documents, in reading order.
+    """
     is_image = rows == IMAGE_MARK
     max_images = int(is_image.sum(1).max()) if len(rows) else 0
     grouped = parts.new_zeros(len(rows), max_images, *parts.shape[1:])
@@ -73,7 +78,7 @@ def group_by_document(rows: Int64[Tensor, "n l"], parts: Shaped[Tensor, " m *d"]
 
 
 def ungroup(rows: Int64[Tensor, "n l"], grouped: Shaped[Tensor, " n most *d"]) -> Shaped[Tensor, " m *d"]:
-    """Return the tensors of all images in reading order, without padding; the inverse of `group_by_document`."""
+    """Return one tensor per image in reading order, without padding; the inverse of `group_by_document`."""
     counts = (rows == IMAGE_MARK).sum(1)
     return grouped[torch.arange(grouped.shape[1]) < counts[:, None]]
 

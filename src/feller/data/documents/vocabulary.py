@@ -66,12 +66,12 @@ class DocumentVocabulary:
 
     @property
     def answer_start(self) -> int:
-        """Id in the data that marks the start of an answer, which training always masks; never a network input."""
+        """Id that marks the start of an answer in the data, which training turns into a hole; never a network input."""
         return self.num_outputs + 1
 
     @property
     def answer_end(self) -> int:
-        """Id in the data that marks the end of an answer, which training always masks; never a network input."""
+        """Id that marks the end of an answer in the data, which training turns into a hole; never a network input."""
         return self.num_outputs + 2
 
     @property

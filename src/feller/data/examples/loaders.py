@@ -230,7 +230,7 @@ def _draw_moons(n: int, rng: Rng, step: int) -> Float64[Tensor, "n 2"]:
 
 
 def sample_moons(n: int, rng: Rng, step: int) -> Float64[Tensor, "n 2"]:
-    """Sample points uniformly on both arcs and add Gaussian noise; the last bits of the points depend on the CPU."""
+    """Sample points uniformly on two half circles and add Gaussian noise; their last bits depend on the CPU."""
     stream = rng.stream("points", step)
     lower = stream.randint(2, (n,)).double()
     angle = math.pi * (stream.uniform((n,), dtype=torch.float64) + lower)  # the lower arc is the other half

@@ -1,4 +1,4 @@
-"""NumPy files, .npy and .npz, without pickled objects."""
+"""Reading and writing of NumPy files, .npy and .npz, without pickled objects."""
 
 import contextlib
 import io

@@ -1,4 +1,4 @@
-"""IDX files, the format of MNIST: a short header, then bytes; optionally gzip-compressed."""
+"""Reading of IDX files, the format of MNIST: a short header, then bytes; optionally gzip-compressed."""
 
 import pathlib
 import re
@@ -45,7 +45,10 @@ def labels_path(path: pathlib.Path) -> pathlib.Path | None:
 
 
 def load_idx(path: pathlib.Path, size: int | None, limit: int | None) -> RawImages:
-    """Read an images file and its labels; InputError if it has no images, or the number of labels differs."""
+    """Read an images file and its labels, with sizes as for `read_images`.
+
+    InputError if there are no images, or the numbers of images and labels differ.
+    """
     values = parse(path)
     if values.ndim not in (3, 4) or 0 in values.shape or (values.ndim == 4 and values.shape[3] not in (1, 3)):
         raise InputError("images [n, h, w] or [n, h, w, c]", list(values.shape), file=path)

@@ -61,7 +61,10 @@ def resize_notes(sizes: list[Size], to: Size, what: str = "images") -> tuple[str
 
 
 def resize_arrays(values: np.ndarray, size: int | None, limit: int | None) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Resize an array of equal-sized images, uint8 [n, h, w, c]; also return notes, empty if nothing changed."""
+    """Resize an array of equal-sized images, uint8 [n, h, w, c], to the size given by `target_size`.
+
+    Also return notes, which are empty if nothing changed.
+    """
     original = (values.shape[2], values.shape[1])
     target = target_size(original, size, limit)
     if target == original:

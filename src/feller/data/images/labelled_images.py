@@ -20,7 +20,7 @@ from feller.spaces import MaskSource, Product, Space, Tokens
 
 @dataclass(frozen=True)
 class LabelledImages(Modality):
-    """Joint modality of images and labels; the state has the leaves `image` and `label`, class indices [n]."""
+    """Joint modality of images and labels; a state is a dict of `image` and of `label`, class indices [n]."""
 
     display_name = "images with labels"
     has_density = False  # labels are discrete

@@ -148,7 +148,11 @@ def _rescale(values: np.ndarray, levels: int, new_levels: int) -> np.ndarray:
 
 
 def image_dataset(raw: RawImages) -> Dataset:
-    """Build a data set of images; the white level is that of the file, else the maximum if at most 16, else 255."""
+    """Build a data set of images.
+
+    The pixel value of white is taken from the file. If the file does not state it, it is the largest pixel value of the
+    images if that is at most 16, otherwise 255.
+    """
     _, height, width, channels = raw.values.shape
     levels, notes = raw.levels or 255, raw.notes
     largest = int(raw.values.max())

@@ -39,7 +39,9 @@ OTHERS = ("classes", "columns", "levels")
 
 
 def load_arrays_file(path: pathlib.Path, options: ReadOptions) -> RawExamples:
-    """Read an .npz or .npy file of points [n, d], images [n, h, w] or [n, h, w, c], or structures, with any labels.
+    """Read an .npz or .npy file of points [n, d], images [n, h, w] or [n, h, w, c], or structures such as molecules.
+
+    Class labels are read if the file has them.
 
     Raises:
         InputError: If no array is recognised as the examples, or its shape or values are invalid.

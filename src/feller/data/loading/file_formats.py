@@ -98,7 +98,10 @@ def _table(path: pathlib.Path, options: ReadOptions) -> RawExamples:
 
 
 def raw_from_sheet(sheet: Sheet | None, where: str, options: ReadOptions) -> RawExamples:
-    """Convert a sheet to a table if requested, or if it has text columns but no selected numeric ones; else to points.
+    """Convert a sheet to a table or to points (numeric rows).
+
+    The result is a table if `options` require a table, or if the sheet has text columns and `options` select none of
+    its columns. Otherwise it is points.
 
     Raises:
         InputError: If the sheet is neither a table nor numeric rows.

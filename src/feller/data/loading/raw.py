@@ -127,7 +127,10 @@ Answer = TypeVar("Answer")
 
 
 def by_column(look: Callable[[Column], Answer], columns: Sequence[Column], rows: int) -> list[Answer]:
-    """Map a function over a table's columns, in threads if there are many `rows`; raise the first column's error."""
+    """Return the results of a function for each column of a table; if columns fail, raise the first column's error.
+
+    Columns are processed in threads if the number of rows, `rows`, is at least `PARALLEL_ROWS`.
+    """
     if rows < PARALLEL_ROWS:
         return [*map(look, columns)]
     with ThreadPoolExecutor(COLUMN_THREADS) as pool:
@@ -358,7 +361,13 @@ def expect(raw: RawExamples, kind: type[Kind]) -> Kind:
 
 
 def check_rows(right: np.ndarray, where: str, expected: str) -> None:
-    """Raise an InputError that names the first row of the mask `right` [n, ...] with a False entry, if there is one."""
+    """Raise an InputError if a row of the mask `right` [n, ...] has a False entry.
+
+    Args:
+        right: True for correct values.
+        where: Name of the file, for the message.
+        expected: Expected values, for the message, which names the first wrong row.
+    """
     bad_rows = np.flatnonzero(~right.reshape(len(right), -1).all(1))
     if len(bad_rows):
         count = f"; {len(bad_rows)} rows in all" if len(bad_rows) > 1 else ""
@@ -368,7 +377,14 @@ def check_rows(right: np.ndarray, where: str, expected: str) -> None:
 
 
 def check_longest(raw: RawExamples, lengths: np.ndarray, longest: int, parts: str) -> None:
-    """Raise an InputError if an example is longer than `longest`, the maximum of the model."""
+    """Raise an InputError if an example is longer than a model allows.
+
+    Args:
+        raw: Examples, whose names occur in the message.
+        lengths: Length of each example, [n].
+        longest: Maximum length.
+        parts: Unit of the lengths, such as atoms, for the message.
+    """
     if lengths.max() > longest:
         i = int(lengths.argmax())
         raise InputError(f"up to {longest} {parts}", lengths[i], "Remove this example", place=raw.row_name(i))
@@ -376,6 +392,11 @@ def check_longest(raw: RawExamples, lengths: np.ndarray, longest: int, parts: st
 
 def prefix_lengths(valid: np.ndarray, where: str, what: str) -> np.ndarray:
     """Return the number of valid parts, such as atoms, of each example, [n]; valid parts must precede padding.
+
+    Args:
+        valid: True for parts of the example, False for padding, [n, longest].
+        where: Name of the file, for the message.
+        what: Name of the parts, for the message.
 
     Raises:
         InputError: If a valid part follows padding, or an example has no valid part.

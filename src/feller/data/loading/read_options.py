@@ -20,7 +20,7 @@ class ReadOptions:
     """Longer side in pixels above which images are downscaled; None for no size limit on any type of data, as is needed
     for generated samples."""
     select_columns: ColumnSelector = torsions_among
-    """Selector of table columns that may have missing cells."""
+    """Function that selects the columns of a table to read; the selected columns may have missing cells."""
     raw_type: type[RawExamples] = RawExamples
     """Required type of raw examples; any other type raises an error before examples are dropped."""
 

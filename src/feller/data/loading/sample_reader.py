@@ -53,10 +53,15 @@ def read_samples(path: pathlib.Path, modality: Modality) -> tuple[State, Cond]:
 
 
 def condition_leaf(modality: Modality, leaf: str, text: str) -> tuple[Tensor | dict[str, Tensor], dict[str, int]]:
-    """Return the value of a clamped state leaf, [1, ...], given as text or as the name of a file.
+    """Return the value of a component (leaf) of the state that is held fixed during sampling.
+
+    Args:
+        modality: Modality of the model.
+        leaf: Name of the component.
+        text: Value as text, or name of a file that holds it.
 
     Returns:
-        The leaf, or a dict of leaves, and the conditions that follow from it.
+        The component, [1, ...], or a dict of components, and the class ids of the conditions that follow from it.
 
     Raises:
         UsageError: If the text is invalid, or `text` names a file that does not exist.

@@ -28,7 +28,10 @@ def predicts_target(recipe: str) -> bool:
 
 
 def with_target(data: Dataset, names: tuple[str, ...], recipe: str) -> Dataset:
-    """Return data with a target to predict (see `select_target`) or, for generated tables, the target of the reports.
+    """Return data with a target.
+
+    If the recipe predicts a target, see `select_target`. If the recipe generates a table, the target is the column that
+    reports predict from the other columns.
 
     Args:
         data: Training data.

@@ -31,9 +31,9 @@ from feller.spaces.tokens import MaskSource
 class Molecules(Atoms):
     """Modality of molecules as atoms in space, without explicit bonds.
 
-    Leaves of values and states: `element`, indices into `elements`, int64 [n, longest]; `place`, positions relative to
-    the mean of the molecule's atoms, [n, longest, 3]. Values are in Å. In states, positions are divided by one scale
-    for all coordinates, so rotations commute with encoding. Padding is zero.
+    Values and states are dicts of `element`, indices into `elements`, int64 [n, longest]; and `place`, positions
+    relative to the mean of the molecule's atoms, [n, longest, 3]. Positions are in Å in values. In states they are
+    divided by one scale for all coordinates, so rotations commute with encoding. Padding is zero.
     """
 
     display_name = "molecules"
@@ -62,7 +62,11 @@ class Molecules(Atoms):
         }
 
     def parse_condition(self, leaf: str, text: str) -> tuple[Tensor, dict[str, int]]:
-        """Parse a formula (`C2H6O`) or symbols (`C,C,O,H,H`) into elements, [1, longest], and the number of atoms."""
+        """Parse the elements that are held fixed during sampling: a formula (`C2H6O`) or symbols (`C,C,O,H,H`).
+
+        Returns:
+            Indices into `elements`, [1, longest], and the class id of the condition `atoms`, the number of atoms.
+        """
         if leaf not in self.conditionable_leaves:
             return super().parse_condition(leaf, text)
         symbols = symbols_of(text)
@@ -73,7 +77,7 @@ class Molecules(Atoms):
         return value, implied
 
     def space(self) -> Product:
-        """Return the state space: for each atom, a token with a mask for the element, and R^3 for the position."""
+        """Return the state space: for each atom a token (with a mask token) for its element, R^3 for its position."""
         return Product(
             {
                 "element": Tokens(len(self.elements), (self.longest,), MaskSource()),
@@ -96,7 +100,10 @@ class Molecules(Atoms):
         return {"element": element, "place": state["place"].double() * self.scale}
 
     def values_from_raw(self, raw: RawExamples) -> tuple[State, Cond]:
-        """Convert raw molecules to (centred, padded values; conditions); an unknown atom count gets the null class."""
+        """Convert raw molecules to (centred, padded values; conditions).
+
+        A number of atoms that the training data lack becomes the null class of the condition `atoms`.
+        """
         raw = expect(raw, RawMolecules)
         lengths = (raw.atomic_numbers > 0).sum(1)
         check_longest(raw, lengths, self.longest, "atoms")

@@ -76,8 +76,8 @@ def _check_together(molecule: Molecule, where: str) -> None:
 def load_molecules(path: pathlib.Path, longest: int | None = MAX_ATOMS) -> RawMolecules:
     """Read a molecule file, or a folder of molecule files; the file suffix determines the format.
 
-    Molecules with more than `longest` atoms are left out; None disables all filters, to read samples. InputError if a
-    file is damaged, or no molecule passes the filters.
+    Molecules with more than `longest` atoms are left out; None disables all filters, for generated samples. InputError
+    if a file is damaged, or no molecule passes the filters.
     """
     return _collect(_molecules(path), str(path), longest)
 
@@ -85,7 +85,8 @@ def load_molecules(path: pathlib.Path, longest: int | None = MAX_ATOMS) -> RawMo
 def molecules_from_arrays(arrays: dict[str, np.ndarray], where: str, longest: int | None) -> RawMolecules:
     """Return molecules from .npz arrays: atomic numbers `element` [n, l], `place` [n, l, 3] in Å, and `valid` [n, l].
 
-    InputError if dtypes or shapes are wrong, values are invalid, or padding precedes an atom.
+    Molecules with more than `longest` atoms are left out; None disables all filters, for generated samples. Messages
+    call the file `where`. InputError if dtypes or shapes are wrong, values are invalid, or padding precedes an atom.
     """
     element, place = arrays["element"], arrays["place"]
     is_integer = element.ndim == 2 and element.dtype.kind in "iu"

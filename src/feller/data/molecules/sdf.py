@@ -61,8 +61,9 @@ def _records(text: str) -> Iterator[tuple[int, str]]:
 
 
 def sdf_text(molecules: Iterable[Molecule]) -> tuple[str, int]:
-    """Return the text of an SDF file with assigned bonds, and the number of molecules written without bonds.
+    """Return the text of an SDF file, and the number of molecules written without bonds.
 
+    Bonds are derived from the positions. If no valid bonds are found, a molecule is written without bonds.
     UsageError if rdkit is not installed.
     """
     records, num_unbonded = [], 0

@@ -1,4 +1,4 @@
-"""XYZ files: blocks of an atom count, a comment line, and one line per atom."""
+"""Reading and writing of XYZ files: blocks of an atom count, a comment line, and one line per atom."""
 
 import math
 import pathlib

@@ -1,4 +1,4 @@
-"""Arrays of real numbers of any shape, such as the latents of an autoencoder."""
+"""Modality of arrays of real numbers of any shape, such as the latents of an autoencoder."""
 
 import pathlib
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Numeric columns: their names and order, and quantities recognised by name (latitude, longitude, torsion angles)."""
+"""Checks of numeric columns, and recognition of quantities by column name: latitude, longitude, torsion angles."""
 
 import re
 from collections.abc import Collection, Sequence

@@ -1,4 +1,4 @@
-"""Locations on the earth, given by latitude and longitude, and plots of globes."""
+"""Modality of locations on the earth, given by latitude and longitude, and plots of globes."""
 
 import math
 from dataclasses import dataclass, replace

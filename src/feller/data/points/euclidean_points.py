@@ -1,4 +1,4 @@
-"""Euclidean points: rows of real numbers with named columns."""
+"""Modality of Euclidean points: rows of real numbers with named columns."""
 
 from dataclasses import dataclass
 

@@ -22,13 +22,22 @@ from feller.data.points.columns import check_finite, torsions_among
 
 _ARROW: Any = pyarrow.compute  # its functions are created at import
 MAX_MISSING_FRACTION = 0.25
-"""Fraction of missing cells above which a column is dropped, instead of the rows with missing cells."""
+"""Fraction of missing cells above which a column is dropped; in other columns, rows with missing cells are dropped."""
 
 
 def drop_missing(raw: RawPoints, where: str, others: list[str]) -> tuple[RawPoints, list[int]]:
-    """Drop sparse columns, then rows with missing cells; return the data with notes, and the indices of the kept rows.
+    """Drop columns with many missing cells, then rows with missing cells.
 
-    InputError if no rows are left.
+    Args:
+        raw: Numeric rows; NaN stands for a missing cell.
+        where: Name of the file, for errors.
+        others: Names of columns that were not read, for a note.
+
+    Returns:
+        The data with notes on what was dropped, and the indices of the kept rows.
+
+    Raises:
+        InputError: If no rows are left.
     """
     missing = np.isnan(raw.values)
     sparse = missing.mean(0) > MAX_MISSING_FRACTION
@@ -82,6 +91,12 @@ def _label_column(names: list[str], where: str) -> int | None:
 
 def parse_rows(sheet: Sheet | None, where: str, choose: ColumnSelector = torsions_among) -> RawPoints:
     """Parse the text cells of a sheet into points and class labels.
+
+    Args:
+        sheet: Text cells; None for an empty file.
+        where: Name of the file, for errors.
+        choose: Function that selects the columns to read, by default columns with torsion angles. If it selects none,
+            all columns are read.
 
     InputError if a cell is not a finite number, or there are no rows.
     """
@@ -147,7 +162,7 @@ def parse_rows(sheet: Sheet | None, where: str, choose: ColumnSelector = torsion
 
 
 def numbers_in(cells: pyarrow.Array) -> tuple[Float64[np.ndarray, " n"], int]:
-    """Parse cells as numbers, NaN if empty; also return the index of the first text cell, or the number of cells."""
+    """Parse cells as numbers, NaN if empty; also return the index of the first text cell (len(cells) if none)."""
     is_empty = _ARROW.equal(cells, "")
     try:
         filled = _ARROW.if_else(is_empty, "nan", cells)

@@ -69,8 +69,8 @@ class Torsions(NumericRows):
     turns: tuple[float, ...]
     """Full turn of each column, in the unit of the column: 360 or 2 pi."""
     highs: tuple[float, ...]
-    """Upper end `high` of the range of each column, (high - turn, high]; if it is a full turn, the range is [0,
-    turn)."""
+    """Upper end `high` of the range of angles in each column. The range is [0, turn) if `high` equals the full turn of
+    the column, otherwise (high - turn, high]."""
     classes: tuple[str, ...] = ()  # pyrefly: ignore
 
     def __post_init__(self) -> None:

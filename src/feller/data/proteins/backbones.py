@@ -30,10 +30,10 @@ structures."""
 class Backbones(Modality):
     """Modality of backbones in relative frames, invariant under rotation and translation of the chain.
 
-    Values are atom coordinates in Å, [n, longest, 4, 3], zero-padded. A state has two leaves. For each residue, they
-    hold the rotation from the frame of its incoming bond to the frame of its outgoing bond, and nine standardised
-    coordinates of the atoms in the rigid unit that begins with the residue; see the module `frames`. A state stores
-    neither the pose of the chain nor the length of its first bond.
+    Values are atom coordinates in Å, [n, longest, 4, 3], zero-padded. A state is a dict of two tensors. For each
+    residue, they hold the rotation from the frame of its incoming bond to the frame of its outgoing bond, and nine
+    standardised coordinates of the atoms in the rigid unit that begins with the residue; see the module `frames`. A
+    state stores neither the pose of the chain nor the length of its first bond.
     """
 
     display_name = "protein backbones without sequences"
@@ -110,7 +110,10 @@ class Backbones(Modality):
         return replace(data, values=data.values["atoms"], given=given, modality=self)
 
     def values_from_raw(self, raw: RawExamples) -> tuple[Tensor, Cond]:
-        """Convert raw chains to (padded values, conditions); an unknown length gets the null class."""
+        """Convert raw chains to (padded values, conditions).
+
+        A length that the training data lack becomes the null class of the condition `length`.
+        """
         raw = expect(raw, RawChains)
         check_longest(raw, raw.lengths, self.longest, "residues")
         values = torch.zeros(len(raw.values), self.longest, len(ATOMS), 3, dtype=torch.float64)

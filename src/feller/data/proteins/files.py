@@ -1,4 +1,4 @@
-"""Protein structure files: PDB, mmCIF and JSON lines."""
+"""Reading and writing of protein structure files: PDB, mmCIF and JSON lines."""
 
 import json
 import math
@@ -42,7 +42,10 @@ class ProteinChain:
 
 
 def holds_mmcif(path: pathlib.Path) -> bool:
-    """Return True for an mmCIF file, recognised by names such as `_entry.id`, or a file without an mmCIF suffix."""
+    """Return True unless a file with an mmCIF suffix is a CIF file of small molecules.
+
+    An mmCIF file is recognised by data names with a dot, such as `_entry.id`.
+    """
     return not path.name.lower().endswith(MMCIF) or bool(re.search(r"^_\w+\.\w", beginning_of(path), re.MULTILINE))
 
 

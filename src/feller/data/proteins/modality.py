@@ -29,8 +29,8 @@ class Proteins(Modality):
     """Modality of backbones with their sequences.
 
     Values are `atoms` in Å, [n, longest, 4, 3], and `residue`, indices into `LETTERS`, [n, longest], zero-padded. A
-    state has the leaves of backbones, `rotation` and `position`, and `residue`. A residue of unknown type is valid in
-    `rotation` and `position`, but not in `residue`.
+    state is a dict of `rotation` and `position`, as for backbones, and `residue`. In the mask `valid`, a residue
+    of unknown type is True for `rotation` and `position`, but False for `residue`.
     """
 
     display_name = "protein chains with their sequences"
@@ -61,7 +61,14 @@ class Proteins(Modality):
         }
 
     def parse_condition(self, leaf: str, text: str) -> tuple[State, dict[str, int]]:
-        """Parse one-letter codes into residues, [1, longest], and the chain length; UsageError for other letters."""
+        """Parse a sequence that is held fixed during sampling, given as one-letter codes.
+
+        Returns:
+            Indices into `LETTERS`, [1, longest], and the class id of the condition `length`.
+
+        Raises:
+            UsageError: If a letter is not a one-letter code.
+        """
         if leaf != "residue":
             return super().parse_condition(leaf, text)
         sequence = "".join(text.split()).upper()
@@ -74,7 +81,7 @@ class Proteins(Modality):
         return value, implied
 
     def load_condition(self, leaf: str, raw: RawExamples) -> tuple[dict[str, Tensor], dict[str, int]]:
-        """Return the leaves `rotation` and `position` of the only chain in a file, and its length as a condition."""
+        """Return `rotation` and `position` of the only chain in a file, and its length as the condition `length`."""
         raw = expect(raw, RawChains)
         n = len(raw.values)
         if n > 1 or raw.dropped:
@@ -89,7 +96,7 @@ class Proteins(Modality):
         return self.structure.encode(values), {"length": self.class_index("length", str(int(given["valid"].sum())))}
 
     def space(self) -> Product:
-        """Return the state space: the space of backbones, and for each residue a token with a mask."""
+        """Return the state space: the space of backbones, and for each residue a token (with a mask token)."""
         residue = Tokens(len(LETTERS), (self.structure.longest,), MaskSource())
         return Product({**self.structure.space().leaf_spaces, "residue": residue})
 
@@ -102,7 +109,7 @@ class Proteins(Modality):
         return {"atoms": atoms, "residue": state["residue"].long()}
 
     def add_derived_conditions(self, given: Cond) -> Cond:
-        """Add `valid`, the mask of real residues (from the condition `length`), [n, longest] for each leaf."""
+        """Add `valid`, the mask of real residues for each component of the state, which follows from `length`."""
         valid = self.structure.add_derived_conditions(given)["valid"]
         return {**given, "valid": _marks(valid, valid)}
 

@@ -1,4 +1,4 @@
-"""Row groups of parquet shards, with an LRU cache."""
+"""Reading of the row groups of parquet shards, with an LRU cache."""
 
 import functools
 import re

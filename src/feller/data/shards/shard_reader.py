@@ -36,7 +36,7 @@ class ShardIndexInfo:
         return replace(raw, labels=self.labels[numbers].astype(np.int64), classes=self.classes)
 
     def subset(self, indices: np.ndarray, *notes: str) -> "ShardIndexInfo":
-        """Return the metadata of the examples with these indices."""
+        """Return the metadata of the examples with these indices, with the further notes `notes`."""
         labels = None if self.labels is None else self.labels[indices]
         return replace(self, count=len(indices), labels=labels, notes=(*self.notes, *notes))
 
@@ -71,7 +71,10 @@ class ShardReader(abc.ABC):
         return self.read_raw(numbers)
 
     def unrepresented(self, modality: Modality) -> np.ndarray:
-        """Return the indices of examples that a modality fitted to the sample cannot encode; these are added to it."""
+        """Return the indices of examples that a modality fitted to the in-memory sample cannot encode.
+
+        These examples are added to the sample.
+        """
         return np.empty(0, dtype=np.int64)
 
     def with_sample(self, raw: RawExamples, modality: Modality) -> "ShardReader":

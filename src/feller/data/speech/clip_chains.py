@@ -1,4 +1,4 @@
-"""Chains of short clips of one speaker, so that models trained on single words learn voices in context."""
+"""Concatenation of short clips of one speaker, so that models trained on single words learn voices in context."""
 
 from collections import defaultdict
 

@@ -82,7 +82,10 @@ class Waveforms(Modality):
         return self.cut_sounds(expect(raw, RawWaveforms))
 
     def cut_sounds(self, raw: RawWaveforms) -> Dataset:
-        """Cut recordings into segments; the recording is the group of a segment. InputError if all are too short."""
+        """Cut recordings into segments; the segments of a recording form a group, which a split keeps together.
+
+        InputError if all recordings are too short.
+        """
         sounds = [resample(sound, self.mel.sample_rate).samples for sound in raw.values]
         boundaries = [_cut(len(samples) // self.mel.hop_length, self.longest) for samples in sounds]
         usable = [

@@ -1,4 +1,4 @@
-"""Utterances in a folder: recordings with their transcripts and speakers."""
+"""Search for the utterances in a folder: recordings with their transcripts and speakers."""
 
 import pathlib
 from dataclasses import dataclass

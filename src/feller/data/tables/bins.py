@@ -1,4 +1,4 @@
-"""Binning of integers, with separate codes for frequent values."""
+"""Binning of integers, with codes of their own for frequent values."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,10 @@ MAX_NUMBER = 2**62
 
 @dataclass(frozen=True)
 class Bins:
-    """Bins of integers and heavy (frequent) values, with ascending codes; a heavy value precedes the bin it starts."""
+    """Bins of integers, and heavy values: frequent integers with a code of their own.
+
+    Codes ascend with the integers. A heavy value that is the first integer of a bin has a lower code than the bin.
+    """
 
     starts: tuple[int, ...]
     """First integer of each bin, ascending."""
@@ -70,7 +73,7 @@ class Bins:
         return self._entries[code]
 
     def value_bounds(self, code: int) -> tuple[int, int]:
-        """Return the first and last integer that a code stands for, without heavy values at the ends of a bin."""
+        """Return the first and last integer that a code stands for; heavy values at the ends of a bin are left out."""
         first, last = self.span(code)
         if first < last:
             while first in self.heavy:
@@ -80,7 +83,13 @@ class Bins:
         return first, last
 
     def check_alone(self, mask: Bool[np.ndarray, " count"], name: str, text: str) -> Bool[np.ndarray, " count"]:
-        """Return `mask`, which selects one code, unchanged; InputError if this code stands for several integers."""
+        """Return `mask`, which selects one code, unchanged; InputError if this code stands for several integers.
+
+        Args:
+            mask: True for the code of a value.
+            name: Name of the column, for the error.
+            text: Text of the value, for the error.
+        """
         code = int(mask.argmax())
         if code < self.count and self.value_bounds(code)[0] < self.value_bounds(code)[1]:
             raise InputError(
@@ -105,8 +114,8 @@ class Bins:
     def within(self, code: int, spans: Sequence[tuple[int, int]]) -> tuple[list[tuple[int, int]], int]:
         """Return which integers of a code lie in disjoint spans, and the number of integers of the code.
 
-        The integers are returned as ranges [begin, end) of their positions within the code; heavy values do not count.
-        Spans include both ends.
+        The integers are returned as ranges [begin, end) of their positions among the integers of the code. Heavy values
+        inside a bin are not integers of its code. Spans include both ends.
         """
         first, last = self.span(code)
         heavy = [] if first == last else [value for value in self.heavy if first <= value <= last]

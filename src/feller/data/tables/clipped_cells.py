@@ -1,4 +1,4 @@
-"""Reports of the noisy fractions of clipped cells and of rare words that are merged."""
+"""Reports on the noisy fraction of clipped cells in a column, and of rare words that are replaced by one word."""
 
 import math
 from collections.abc import Mapping
@@ -34,9 +34,14 @@ def clipped_cells(
 ) -> ClippedCells | None:
     """Report a column if, by noisy counts, many non-missing cells are outside of its bounds; else None.
 
-    `inside` is the count of cells within the bounds, a sum of `terms` noisy counts. `class_counts` holds the noisy
-    counts of the kinds of cells, including `missing`. Each noisy count has Gaussian noise of standard deviation
-    `sigma`. The table has `n` rows.
+    Args:
+        column: Name of the column.
+        bounds: Lower and upper bound as texts.
+        inside: Noisy count of the cells within the bounds.
+        terms: Number of noisy counts that were summed to `inside`.
+        class_counts: Noisy count of the cells of each type of content; `missing` is the type of missing cells.
+        n: Number of rows of the table.
+        sigma: Standard deviation of the Gaussian noise of each noisy count.
     """
     counts = [count for class_name, count in class_counts.items() if class_name != "missing"]
     outside = sum(counts) - inside

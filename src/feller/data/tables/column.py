@@ -124,7 +124,7 @@ class ModelledColumn(Column):
         return np.arange(self.num_codes) == code
 
     def parse_code(self, text: str, *, clip: bool = False) -> int:
-        """Return the code of a value given by a user; with `clip`, values out of bounds get that of the nearest bound.
+        """Return the code of a value given by a user; with `clip`, a value out of bounds gets the code of the bound.
 
         Raises:
             UsageError: If the value is not allowed and not clipped.
@@ -163,7 +163,13 @@ class ModelledColumn(Column):
 
 
 def check_words(name: str, words: Sequence[str], what: str) -> None:
-    """Raise an InputError if a word has leading or trailing blanks, or is repeated."""
+    """Raise an InputError if a word has leading or trailing blanks, or is repeated.
+
+    Args:
+        name: Name of the column, for the message.
+        words: Words in the schema of the column.
+        what: Noun for a word, the start of the message.
+    """
     for i, word in enumerate(words):
         if word != word.strip() or "\x00" in word:
             raise InputError(

@@ -30,7 +30,7 @@ _WIDE = {"int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64
 
 
 def write_cells(table: RawTable, schema: Schema, path: pathlib.Path, dialect: Dialect = Dialect()) -> None:  # noqa: B008
-    """Write a table to a .parquet file, or to a text file in the given dialect; .tsv and .txt are tab-separated."""
+    """Write a table to a .parquet file, or to a text file in the given dialect; .tsv and .txt files always use tabs."""
     if path.suffix.lower() == ".parquet":
         return write_parquet(lambda: to_frame(table, schema), path)
     separator = "\t" if path.suffix.lower() in (".tsv", ".txt") else "," if dialect.separator == "\t" else ""
@@ -132,7 +132,13 @@ def open_sheet(path: pathlib.Path) -> Sheet | None:
 
 
 def sheet_of(frame: pd.DataFrame, begin: int = 1, *, blanks: bool = False) -> Sheet:
-    """Return the cells and column names of a data frame as a sheet, whose line numbers start at `begin`."""
+    """Return the cells and column names of a data frame as a sheet.
+
+    Args:
+        frame: Data frame.
+        begin: Line number of the first row.
+        blanks: Keep leading and trailing blanks of cells.
+    """
     columns = [text_cells(frame.iloc[:, j], blanks=blanks) for j in range(frame.shape[1])]
     cells = pyarrow.Table.from_arrays(columns, names=[str(j) for j in range(len(columns))])
     names = [str(name).strip() for name in frame.columns]

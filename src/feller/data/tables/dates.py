@@ -1,4 +1,4 @@
-"""Date and time columns."""
+"""Columns of dates and times, and parsing and formatting of their cells."""
 
 import datetime
 import re
@@ -34,7 +34,10 @@ _KNOWN = re.compile(r"%-?[YymdHIMSfpbBaA%]")
 
 @dataclass(frozen=True)
 class Datetime(ModelledColumn):
-    """Column of times from `first` to `last`, in bins; a bin is decoded uniformly, in the finest unit of the format."""
+    """Column of times from `first` to `last`, in bins.
+
+    The code of a bin is decoded to a uniformly random time in the bin, in the finest unit of the format.
+    """
 
     name: str  # pyrefly: ignore
     first: str

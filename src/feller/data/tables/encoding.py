@@ -38,8 +38,8 @@ def encode(raw: RawTable, schema: Schema) -> EncodedRows:
     """Encode table cells as integer codes; columns are matched by name.
 
     Raises:
-        InputError: If the columns are not those of the schema, or a cell is not allowed and the schema does not clip it
-            or it has no nearest code.
+        InputError: If the columns are not those of the schema. If the schema does not clip cells, also if a cell is not
+            allowed or a row violates a rule; if it does, also if a cell can be neither clipped nor imputed.
     """
     check_columns(raw, schema)
     n, modelled = len(raw.values), schema.modelled
@@ -61,7 +61,8 @@ def encode(raw: RawTable, schema: Schema) -> EncodedRows:
 def check_columns(raw: RawTable, schema: Schema, *, partial: bool = False) -> None:
     """Raise an InputError for a column that the schema lacks and, unless `partial`, for a missing modelled column.
 
-    Hidden columns may be present, except in a partial table, whose missing cells are to be filled in.
+    Hidden columns, which the model does not generate, may be present, except in a partial table. The missing cells of a
+    partial table are to be filled in.
     """
     unknown = [name for name in raw.columns if name not in schema.names]
     num_present = len(raw.columns) - len(unknown)
@@ -264,7 +265,10 @@ def _sources_given(raw: RawTable, schema: Schema, column: ModelledColumn) -> lis
 
 
 def outside(schema: Schema, found: RawTable) -> Iterator[str]:
-    """Yield a warning for each column with values that the training rows lack: their number and replacement."""
+    """Yield a warning for each column with values that the training rows lack.
+
+    The warning states the number of cells with such values, and the value as which they are read.
+    """
     for column in schema.modelled:
         if column.name not in found.columns:
             continue
@@ -292,7 +296,10 @@ def outside(schema: Schema, found: RawTable) -> Iterator[str]:
 
 
 def empty_cells(schema: Schema, found: RawTable) -> Iterator[str]:
-    """Yield a warning for each column with empty cells, if the training rows have none, with the replacement."""
+    """Yield a warning for each column that has empty cells, although the training rows have no empty cell in it.
+
+    The warning states the number of empty cells, and the value as which they are read.
+    """
     for column in schema.modelled:
         if (
             column.missing is None

@@ -1,4 +1,4 @@
-"""Conditions on generated rows: given cells, ranges, and lists of allowed cells."""
+"""Parsing of conditions on generated rows: given cells, ranges, and lists of allowed cells."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -39,7 +39,11 @@ NOT_GIVABLE: dict[type[Column], str] = {
 
 @dataclass(frozen=True, eq=False)
 class ColumnChoice:
-    """Set of allowed cells of a column; a sampled code is accepted in proportion to its fraction of allowed cells."""
+    """Set of allowed cells of a column, to which samples are restricted by rejection.
+
+    A code can stand for several cells. A sampled code is accepted with a probability proportional to the fraction of
+    its cells that are allowed.
+    """
 
     column: ModelledColumn
     spans: tuple[tuple[int, int], ...]

@@ -25,23 +25,25 @@ from feller.data.tables.numerical_column import Numerical
 from feller.spaces import Euclidean, MaskSource, Product, Space, Tokens
 
 KNOWN = 0.98
-"""Weight of the marginal in the widths of levels; the remaining weight is uniform, so that no width is zero."""
+"""Weight of the levels' marginal distribution in the widths of their intervals; the rest of the width is the same for
+all levels, so that no width is zero."""
 
 
 @dataclass(frozen=True)
 class QuantileTransform:
-    """Map from cells to a standard normal variable; each level is an interval of [0, 1] as wide as its probability.
+    """Map from the cells of a column to normal scores, which are values of a standard normal variable.
 
-    A cell maps to the middle of the interval of its level or, for numbers generated digit by digit, of its value. Of
+    Each level (bin of numbers or dates) has an interval of [0, 1] as wide as its probability. A cell maps to the normal
+    quantile of the middle of its level's interval; for numbers generated digit by digit, of its value's interval. Of
     the rows, only the marginals are used; without marginals all levels are equally wide. Intervals narrower than 1e-6
     may be lost in float32.
     """
 
     column: Numerical | Datetime
     marginal: tuple[float, ...] = ()
-    """Marginal distribution of the levels, including the level of missing cells."""
+    """Fraction of cells in each level (bin), and of missing cells; empty if unknown."""
     is_per_level: bool = False
-    """True if each level is mapped to the whole line, because a token determines the level."""
+    """True if each level is mapped to the whole real line, because the state also has a token that gives the level."""
 
     @cached_property
     def _edges(self) -> Float64[np.ndarray, " edges"]:
@@ -69,7 +71,7 @@ class QuantileTransform:
         return torch.special.ndtri(torch.from_numpy(u)).float()
 
     def codes(self, x: Float32[Tensor, " n"], levels: Int64[np.ndarray, " n"] | None = None) -> Int64[np.ndarray, " n"]:
-        """Map normal scores to codes; if `levels` are given, each code is in the level of its entry."""
+        """Map normal scores to the codes of cells; if `levels` are given, code i belongs to the level `levels[i]`."""
         u = torch.special.ndtr(x.double()).clamp(0, 1 - 2**-53).numpy()
         if levels is None:
             levels = np.searchsorted(self._edges[1:-1], u, side="right")
@@ -80,7 +82,10 @@ class QuantileTransform:
 def mid_quantiles(
     bins: Bins, numbers: Int64[np.ndarray, " n"], levels: Int64[np.ndarray, " n"]
 ) -> Float64[np.ndarray, " n"]:
-    """Return, for each number, the middle of the uniform numbers for which `Bins.draw` returns it, given its level."""
+    """Return, for each number, the middle of the interval of uniform numbers that `Bins.draw` maps to this number.
+
+    Each number is in its entry of `levels`, and the uniform numbers choose a number within this level.
+    """
     u = np.empty(len(numbers))
     for level in np.unique(levels):
         first, last = bins.span(int(level))
@@ -97,7 +102,7 @@ MIN_LEVELS = 8
 
 @dataclass(frozen=True)
 class MixedTable(Modality):
-    """Modality of mixed tables: values are integer codes; states have `numbers` [n, a] and, for tokens, `words` [n, b].
+    """Modality of mixed tables: values are integer codes; states have `numbers` [n, a] and tokens, `words` [n, b].
 
     Numerical and date columns become normal scores, computed from the schema and the marginals of the table. Other
     columns become tokens. Columns generated digit by digit, or with heavy (frequent) values or missing cells, become
@@ -122,7 +127,7 @@ class MixedTable(Modality):
 
     @cached_property
     def transforms(self) -> dict[int, QuantileTransform]:
-        """Transform of each column that has a number in the state, by index among the modelled columns."""
+        """Transform to normal scores, for each column with numbers in the state, by index among modelled columns."""
         marginals, by_column = self.table.marginals, {}
         for j, column in enumerate(self.table.schema.modelled):
             if not isinstance(column, Numerical | Datetime):
@@ -215,6 +220,6 @@ class MixedTable(Modality):
 
 
 def as_table(data: Dataset) -> Dataset:
-    """Convert a dataset of a mixed table to a plain table, as privacy evaluations need; return other data unchanged."""
+    """Convert a data set of a mixed table to one of a `Table`, as privacy evaluations need; return others unchanged."""
     mixed = data.modality.view(MixedTable)
     return data if mixed is None else mixed.for_metrics(data)

@@ -45,7 +45,7 @@ from feller.spaces import DigitTokenizer, PairConstraint, TableTokens
 
 
 def first_of_each(raw: RawTable, unit: str) -> RawTable:
-    """Return a table with the first row of each person, which depends only on the rows of this person.
+    """Return a table with the first row of each person, so that each remaining row depends on one person only.
 
     Args:
         raw: Table.
@@ -94,7 +94,7 @@ class Table(Modality):
 
     schema: Schema
     marginals: tuple[tuple[float, ...], ...] = ()
-    """For each modelled column, the fraction of rows with each level, exact or noisy; empty if unknown."""
+    """Fraction of rows in each level (value or bin) of each modelled column, exact or noisy; empty if unknown."""
     crosstabs: tuple[Crosstab, ...] = ()
     """Noisy contingency tables of a few columns each, to which generated rows are fitted; empty if there are none."""
     crosstab_rows: int = 0
@@ -116,7 +116,7 @@ class Table(Modality):
 
     @property
     def counts(self) -> tuple[int, ...]:
-        """Number of codes of each modelled column."""
+        """Number of codes of each modelled column, including the code of missing cells."""
         return self.schema.counts
 
     @property
@@ -194,7 +194,7 @@ class Table(Modality):
         return values
 
     def cells(self, values: Int64[Tensor, "n k"], uniforms: Float64[Tensor, "n k"] | None = None) -> RawTable:
-        """Decode codes to cells of all columns; `uniforms`, in [0, 1), select values within bins.
+        """Decode codes to cells of all columns; the numbers `uniforms`, in [0, 1), choose values within bins.
 
         By default, the uniform numbers are a hash of the codes, so that equal rows of codes decode to equal cells.
         """
@@ -210,15 +210,22 @@ class Table(Modality):
         return givable(self.schema)
 
     def parse_condition(self, leaf: str, text: str) -> tuple[Tensor, dict[str, int]]:
-        """Return the code, [1], of a given cell (in a derived column, that of its source), and no other conditions."""
+        """Parse a cell that is held fixed in sampling: return its code, [1], and an empty dict of further conditions.
+
+        For a cell of a derived column, the code is that of its source column.
+
+        Args:
+            leaf: Column name.
+            text: Text of the cell.
+        """
         return torch.tensor([self.asked(leaf, text)[1]]), {}
 
     def asked(self, leaf: str, text: str) -> tuple[int, int]:
-        """Return the index of the column `leaf` and the code of a given cell; errors as for `parse_condition`."""
+        """Return the index of the column named `leaf` and the code of its cell `text`; see `parse_condition`."""
         return parse_given_code(self.schema, leaf, text)
 
     def known(self, raw: RawExamples) -> tuple[Int64[Tensor, "n k"], Bool[Tensor, "n k"]]:
-        """Return the codes and the mask of observed cells of a table with cells to fill in; see `observed_cells`.
+        """Return the codes and the mask of observed cells of a table with unknown cells; see `observed_cells`.
 
         Raises:
             InputError: If an observed cell is not allowed, or observed cells contradict each other.
@@ -226,7 +233,7 @@ class Table(Modality):
         return observed_cells(expect(raw, RawTable), self.schema)
 
     def given_cells(self, given: CellConditions) -> GivenCells:
-        """Parse conditions on generated rows.
+        """Parse the cells, sets of allowed cells and ranges that a user fixes in generated rows.
 
         Raises:
             UsageError: If a cell or range is not allowed, or conditions contradict each other.
@@ -254,7 +261,7 @@ class Table(Modality):
 
     @property
     def missing_tokens(self) -> Int64[Tensor, " places"]:
-        """Token that stands for a missing cell, for each place of the state; -1 if there is no such token."""
+        """Token that stands for a missing cell, for each token position of the state; -1 if there is no such token."""
         missing_codes = [column.num_codes - 1 if column.missing is not None else -1 for column in self.schema.modelled]
         codes = torch.tensor(missing_codes)
         widths = torch.tensor(self._rows.tokens_per_column)
@@ -268,13 +275,13 @@ class Table(Modality):
         return fill_gaps(raw, self._check(values, self.counts, "codes"), self._uniforms(values), self.schema)
 
     def levels(self, rows: Dataset) -> Int64[Tensor, "n k"]:
-        """Return the levels of rows (see `to_levels`); rows that are already encoded as levels are also accepted."""
+        """Return the levels (values or bins, see `to_levels`) of rows, which may already be encoded as levels."""
         table = rows.modality.view(Table)
         is_encoded = table is not None and table.schema == self.by_levels().schema
         return rows.values if is_encoded else self.to_levels(rows.values)
 
     def to_levels(self, values: Int64[Tensor, "n k"]) -> Int64[Tensor, "n k"]:
-        """Map codes to levels: for numbers generated digit by digit, levels are bins; for other columns, the codes."""
+        """Map codes to levels, which are bins for numbers generated digit by digit, and the codes for other columns."""
         columns = zip(self.schema.modelled, values.cpu().numpy().T, strict=True)
         return torch.from_numpy(np.stack([column.to_levels(codes) for column, codes in columns], 1))
 
@@ -295,7 +302,7 @@ class Table(Modality):
         return replace(self, marginals=marginals, crosstabs=(), crosstab_rows=0)
 
     def from_levels(self, levels: Int64[Tensor, "n k"], rng: Rng) -> Int64[Tensor, "n k"]:
-        """Sample a code for each level; numbers generated digit by digit are uniform within their level."""
+        """Sample a code for each level; numbers generated digit by digit are uniform within their level (bin)."""
         u = rng.stream("within").uniform(levels.shape, torch.float64).numpy()
         columns = zip(self.schema.modelled, levels.cpu().numpy().T, u.T, strict=True)
         return torch.from_numpy(
@@ -323,7 +330,11 @@ class Table(Modality):
         return replace(self, schema=replace(self.schema, outside="impute"))
 
     def strange(self, data: Dataset) -> Sequence[str]:
-        """Return warnings about values that the training rows lack; InputError if a cell has the wrong type."""
+        """Return warnings about values in `data` that do not occur in the training rows, including empty cells.
+
+        Raises:
+            InputError: If the type of a cell is not that of its column.
+        """
         if data.raw_table is None:
             return ()
         check_types(self.schema, data.raw_table)
@@ -402,14 +413,13 @@ def unmodelled_notes(schema: Schema) -> tuple[str, ...]:
 MOST_PANELS = 24
 """Maximum number of columns in a figure; if there are more, the first columns are drawn."""
 BARS = 30
-"""Maximum number of bars per panel; if there are more, the first levels of numbers or the most frequent words are
-drawn."""
+"""Maximum number of bars per panel; if a column has more values or bins, the most frequent ones are drawn."""
 LETTERS = 14
 """Maximum length of a bar label, in characters."""
 
 
 def bars(codes: Int64[np.ndarray, "n k"], columns: Sequence[ModelledColumn], across: int | None = None) -> Image.Image:
-    """Draw a bar chart of each column, `across` charts in a row."""
+    """Draw a bar chart of the values or bins of each column, `across` charts per row of the figure (default: 4)."""
     selected = columns[:MOST_PANELS]
     figure, axes = panels(len(selected), across or 4, width=3.0, height=2.2)
     for j, (axis, column) in enumerate(zip(axes, selected, strict=True)):

@@ -149,7 +149,16 @@ class NumberFormat:
         return int(number.scaleb(self.decimals).to_integral_value(ROUND_FLOOR))
 
     def exact(self, number: float, name: str, what: str) -> int:
-        """Return a schema's number in units of the last decimal place; InputError if it is not an integer multiple."""
+        """Convert a number in a schema to an integer in units of the last decimal place.
+
+        Args:
+            number: Number in the schema.
+            name: Name of the column, for error messages.
+            what: Name of the number, for error messages.
+
+        Raises:
+            InputError: If the number has more decimals than the format, or is too large.
+        """
         if not abs(number) < 10**18:
             raise InputError(f"{what} {number:g} is too large or not a number", column=name)
         scaled = Decimal(repr(number)).scaleb(self.decimals)
@@ -315,7 +324,10 @@ def _detect_digits(words: pyarrow.Array, parsed: ParsedNumbers, form: NumberForm
 
 
 def date_format(cells: Sequence[str] | pyarrow.Array) -> tuple[str, datetime.datetime, datetime.datetime] | None:
-    """Return a date format of all cells, if possible one that reproduces their text, and the first and last date."""
+    """Return a date format that fits all cells, and the first and the last date; None if no format fits.
+
+    If several formats fit, one that reproduces the text of the cells is preferred.
+    """
     words = cells if isinstance(cells, pyarrow.Array) else text_array(cells)
     sample: list[str] = words.slice(0, _TRIED).to_pylist()
     candidates: list[tuple[str, datetime.datetime, datetime.datetime]] = []
@@ -344,7 +356,10 @@ def is_in_format(cell: str, form: str) -> bool:
 
 
 def first_and_last(low: datetime.datetime, high: datetime.datetime, form: str) -> tuple[str, str]:
-    """Return dates that enclose `low` and `high`, rounded to years, or to months or days for short ranges."""
+    """Return two round dates, one before `low` and one after `high`, as texts in the date format `form`.
+
+    They are rounded to years, or to months or days if `low` and `high` are close.
+    """
     if high - low > datetime.timedelta(days=2 * 365):
         first, last = datetime.datetime(max(low.year - 1, 1), 1, 1), datetime.datetime(min(high.year + 2, 9999), 1, 1)
     elif high - low > datetime.timedelta(days=60):

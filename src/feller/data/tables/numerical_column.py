@@ -122,7 +122,10 @@ class Numerical(ModelledColumn):
         return None if number is None else number.scaleb(self.form.decimals)
 
     def nearest_codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
-        """Return the code of `low` for numbers below it, that of `high` for other numbers, -1 for other cells."""
+        """Return the code of `low` for numbers below `low`, that of `high` for all other numbers, -1 for other cells.
+
+        It is meant for cells that have no code of their own, such as numbers outside the bounds.
+        """
         parsed, bounds = self.form.parse(words), np.array([self.levels.starts[0], self.levels.last])
         lowest, highest = bounds - bounds[0] if self.digits else self.levels.codes(bounds)
         return np.where(parsed.valid, np.where(parsed.units < bounds[0], lowest, highest), -1)
@@ -139,7 +142,10 @@ class Numerical(ModelledColumn):
         return self.form.texts(codes + self.levels.starts[0] if self.digits else self.levels.draw(codes, uniforms))
 
     def matching(self, text: str) -> Bool[np.ndarray, " count"]:
-        """Return the mask of codes that satisfy a text: a number, or a comparison such as < 15 that splits no bin."""
+        """Return the mask of codes that satisfy a condition.
+
+        `text` is a number, or a comparison such as < 15 whose limit lies at the edge of a bin.
+        """
         inequality = parse_inequality(text)
         if inequality is None:
             mask = super().matching(text)
@@ -236,7 +242,7 @@ def quantile_edges(
         counts: Number of rows with each index, [m].
         low: Lower bound.
         high: Upper bound.
-        unit: Unit of the edges.
+        unit: Place value of the last decimal of the column's numbers.
     """
     total = sum(counts.tolist())
     targets = [(i + 1) * total / PARTS for i in range(PARTS - 1)]
@@ -270,5 +276,8 @@ def _near(knots: Sequence[Decimal], i: int, unit: Decimal, range_unit: Decimal) 
 
 
 def finest(span: Decimal) -> Decimal:
-    """Return the unit to which bin edges are rounded: the place value of the third significant digit of the span."""
+    """Return the unit to which bin edges are rounded: the place value of the third significant digit of `span`.
+
+    `span` is the upper bound minus the lower bound of the column.
+    """
     return Decimal(1).scaleb(span.adjusted() - 2)

@@ -1,4 +1,4 @@
-"""Private bounds and bin edges of numerical columns, and detection of row numbers, from noisy counts of octaves."""
+"""Search for bounds and bin edges of numerical columns, and for row numbers, in noisy counts of octaves."""
 
 import math
 from bisect import bisect_right
@@ -42,12 +42,13 @@ ZEROS = OCTAVES.index((0, 0))
 EDGE_DEVIATIONS = 1.5
 """Minimum noisy count of an octave that extends the bounds, in standard deviations of the noise."""
 SIDE = 3.0
-"""Minimum noisy count of negative or of positive numbers in an interval that contains 0, in noise standard
-deviations."""
+"""Minimum noisy count of the negative numbers in an interval that contains 0, in standard deviations of the noise on
+this count; if the count is lower, the negative numbers are removed. The same holds for the positive numbers."""
 CELLS = range(32, 513)
-"""Range of the number of intervals counted to find the bin edges; public."""
+"""Minimum and maximum number of intervals that are counted to find the bin edges; public."""
 FINE = 0.1
-"""Factor c in the number of counted intervals, (c * total / sigma)^2; more intervals would contain only noise."""
+"""Factor c in the number of counted intervals, (c * total / sigma)^2, where total is the noisy number of cells; more
+intervals would contain only noise."""
 APART = Decimal("0.8")
 """Minimum distance between bin edges in a long tail, as a fraction of an octave."""
 HALF = 0.5
@@ -66,10 +67,17 @@ class Cell(NamedTuple):
 def search_numerical(
     name: str, cells: FactorizedColumn, class_counts: ClassCounts, noisy: NoisyCounter, dtype: str | None
 ) -> tuple[Column, ClippedCells | None]:
-    """Return a column with bounds at octaves and bin edges at noisy quantiles, and a report of its clipped cells.
+    """Return a column with bounds from octaves and bin edges at noisy quantiles, and a report of its clipped cells.
 
     Without significant counts the column is hidden. Integers that run from 0 or 1 to the public number of rows are an
-    identifier. `noisy` always counts twice, so the privacy cost does not depend on the data.
+    identifier. The cells are always counted twice by `noisy`, so the privacy cost does not depend on the data.
+
+    Args:
+        name: Column name.
+        cells: Cells of the column.
+        class_counts: Noisy count of each cell class, from an earlier count.
+        noisy: Counter that adds noise to the two counts, first of octaves and then of finer intervals.
+        dtype: Pandas dtype of the column.
     """
     form = number_format_of(class_counts)
     unit = Decimal(1).scaleb(-form.decimals)

@@ -40,7 +40,8 @@ YEARS = range(1800, 2201)
 EDGE_DEVIATIONS = 0.25
 """Minimum noisy count of a year that extends the bounds of dates, in standard deviations of the noise."""
 SHARED = 0.1
-"""Largest release threshold, as a fraction of the rows, up to which a column without released words is free text."""
+"""Largest release threshold, as a fraction of the number of rows, at which a text column without released words counts
+as free text. At a larger threshold, even frequent words are not released, and the column is hidden."""
 
 
 class NoiseTooLargeError(InputError):

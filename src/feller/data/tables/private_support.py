@@ -18,7 +18,7 @@ from torch import Tensor
 from feller.data.tables.clipped_cells import MIN_DEVIATIONS_OF_WORDS
 
 FALSE_POSITIVE_PROB = 1e-3
-"""Probability, per column, that at least one empty entry is declared non-empty."""
+"""Probability, per column, that noise makes at least one count significant whose true value is zero."""
 
 
 @runtime_checkable
@@ -50,7 +50,7 @@ class NoisyCounter:
     def counts(
         self, keys: Iterable[str | int], keys_allowed: Sequence[str | int], repeats: Sequence[int]
     ) -> dict[str | int, float]:
-        """Return the noisy count of each key in the public list `keys_allowed`; keys[i] occurs repeats[i] times."""
+        """Return the noisy count of each key in the public list `keys_allowed`; keys[i] occurs in repeats[i] rows."""
         exact = dict.fromkeys(keys_allowed, 0)
         for key, repeat in zip(keys, repeats, strict=True):
             if key in exact:
@@ -81,22 +81,24 @@ class NoisyCounter:
 WIDTHS = (1, 2, 4, 8, 16, 32)
 """Widths of the windows over which neighbouring counts are summed, since a sum may be significant where no count is."""
 NARROW = 4
-"""Maximum widening of an interval to each side, in entries; an interval wider than this may widen by its own width."""
+"""Maximum number of counts by which an interval is widened to each side; an interval of more counts may be widened by
+its own width."""
 TAILS = 5
 """Ratio of an interval's width to the margin that is added at each end because noise may hide the tails."""
 TAIL_NOISE_FRACTION = 0.005
 """Ratio of the noise's standard deviation to the total count above which the margins of `TAILS` are added."""
 WEAK_FALSE_POSITIVE_PROB = 0.2
-"""False-positive probability of each further interval, searched if the intervals found hold less than the total
-count."""
+"""False-positive probability of each further interval; such intervals are searched if the counts in the intervals found
+so far sum to less than the total count."""
 LOWER_THRESHOLDS = (0.5, 0.25)
-"""Factors on the widening threshold, for widening intervals again if they hold less than the total count."""
+"""Factors that lower the widening threshold; intervals are widened again with these thresholds if their counts sum to
+less than the total count."""
 Span = tuple[int, int]
 """First and last index of an interval."""
 
 
 class NoisyTotal(NamedTuple):
-    """Noisy total of all counts, obtained from a separate noisy count with the same noise."""
+    """Noisy total of all counts, obtained from separate noisy counts with the same standard deviation of the noise."""
 
     sum: float
     terms: int
@@ -106,12 +108,15 @@ class NoisyTotal(NamedTuple):
 def find_intervals(counts: Sequence[float], sigma: float, edge_deviations: float, total: NoisyTotal) -> list[Span]:
     """Return the first and last index of each interval with significant counts; intervals are ascending and disjoint.
 
+    An interval starts as a window whose counts have a significant sum, and is then widened by neighbouring counts.
+
     Args:
-        counts: Noisy counts along a line.
-        sigma: Standard deviation of the noise.
-        edge_deviations: Minimum average count, in standard deviations of the noise, of entries that extend an interval;
-            lower values miss fewer rows, but extend further into empty entries.
-        total: Noisy total of all counts; if the intervals hold much less than it, less significant sums are accepted.
+        counts: Noisy counts of neighbouring values, in order of the values.
+        sigma: Standard deviation of the noise on each count.
+        edge_deviations: Minimum mean of the neighbouring counts by which an interval is widened, in units of `sigma`.
+            A lower minimum misses fewer rows, but widens intervals further into values that do not occur.
+        total: Noisy total of all counts. If the counts in all intervals sum to significantly less than this total, the
+            search is repeated with lower thresholds.
     """
     values = np.asarray(counts, dtype=np.float64)
     threshold = float(scipy.stats.norm.isf(FALSE_POSITIVE_PROB / (len(WIDTHS) * len(values))))

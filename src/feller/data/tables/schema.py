@@ -33,7 +33,8 @@ class Schema:
     columns: tuple[Column, ...]
     outside: Literal["refuse", "clip", "impute"] = "refuse"
     """Treatment of invalid cells, and of rows that violate a rule. `refuse` raises an error; `clip` replaces a cell by
-    the nearest allowed value; `impute` also clips, and uses the column's default code if no value is nearest."""
+    the nearest allowed value; `impute` also clips, and replaces cells without a nearest value by the column's default.
+    """
     unit: str = ROW
     """Privacy unit: `row` if each person has one row, else the name of the column that identifies people. Only the
     first row of each person is then used."""
@@ -101,7 +102,7 @@ class Schema:
 
     @cached_property
     def counts(self) -> tuple[int, ...]:
-        """Number of codes of each modelled column."""
+        """Number of codes of each modelled column, including the code of missing cells."""
         return tuple(column.num_codes for column in self.modelled)
 
     @cached_property

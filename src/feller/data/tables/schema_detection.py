@@ -215,7 +215,8 @@ MIN_LEADING_ZEROS = 0.01
 DATE = re.compile(r"(\d{1,4}[-/. ]|[A-Z][a-z]{2}).*\d")
 """Regular expression for cells that may be dates."""
 GAPS = 2.5
-"""Noisy count above which a column has missing cells, in standard deviations of the noise."""
+"""Noisy count of missing cells above which a column is taken to have missing cells, in standard deviations of the
+noise."""
 ClassCounts = dict[str | int, float]
 """Noisy count of each cell class whose count is significant."""
 

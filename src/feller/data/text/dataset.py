@@ -29,9 +29,9 @@ BLOCKS = 20
 
 
 def cut_windows(tokens: Sequence[int], length: int) -> tuple[Int64[Tensor, "n length"], Int64[Tensor, " n"]]:
-    """Cut tokens into windows and return the windows, and for each the index of its block.
+    """Cut tokens into windows; return the windows, and for each window the index of the block in which it lies.
 
-    Blocks share no tokens, so that a split by blocks does not leak.
+    A block is a contiguous part of the text. Blocks share no tokens, so data can be split by blocks without leakage.
 
     Both results are empty if there are fewer tokens than `length`.
     """

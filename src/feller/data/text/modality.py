@@ -174,7 +174,11 @@ class Text(Modality):
         return values
 
     def values_from_raw(self, raw: RawExamples) -> tuple[Tensor, Cond]:
-        """Return the file's token ids if their length is right, else tokenise each text, or each line of a .txt."""
+        """Return the token ids and labels of raw texts.
+
+        Token ids stored in the file are used if their rows have the length of this modality. Otherwise each text is
+        tokenised, or each line of a .txt file.
+        """
         raw = expect(raw, RawTexts)
         if raw.tokens is not None and raw.tokens.shape[1] == self.length:
             return self._check(torch.from_numpy(raw.tokens)), relabel(raw, self.classes)
@@ -191,7 +195,7 @@ class Text(Modality):
         return self.pad(rows), relabel(raw, self.classes)
 
     def arrays(self, values: Int64[Tensor, "n l"], given: Cond) -> dict[str, np.ndarray]:
-        """Return `samples`, strings [n], their `tokens` [n, l], and the labels."""
+        """Return the .npz arrays of texts: `samples`, strings [n], their token ids `tokens` [n, l], and the labels."""
         return {
             "samples": np.array(self.texts(values), dtype=np.str_),
             "tokens": values.cpu().numpy(),

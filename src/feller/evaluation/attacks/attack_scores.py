@@ -69,7 +69,11 @@ def roc_auc(members: np.ndarray, others: np.ndarray) -> float:
 
 
 def proven_epsilon(members: np.ndarray, others: np.ndarray, delta: float) -> float:
-    """Return a lower confidence bound on epsilon, from a threshold chosen on one half and tested on the other."""
+    """Return a lower bound on epsilon with 95 % confidence, from scores of members and of other examples.
+
+    The score threshold is chosen on one half of the examples, and the bound is computed on the other half. `delta` is
+    the delta of the audited guarantee.
+    """
     (select, test), (select_others, test_others) = ((scores[::2], scores[1::2]) for scores in (members, others))
     best, decision = 0.0, None
     for threshold in np.quantile(np.concatenate([select, select_others]), np.linspace(0, 1, 101)):
@@ -106,23 +110,24 @@ CANARY_ATTACKS = ("planted", "overheard")
 
 
 GUESS_FRACTIONS = (1 / 8, 1 / 2, 1.0)
-"""Fractions of canaries for which the audit makes a guess, those with the most confident guesses.
+"""Fractions of the canaries for which the audit guesses; it guesses for the canaries with the most certain scores.
 
-The error probability of 5 % is divided among the bounds for all fractions.
+Each fraction gives a lower bound on epsilon, and the largest one counts. The error probability of 5 % is divided among
+these bounds.
 """
 FOUR_SIGMA_PROB = 3.17e-5
 """Probability that a normal variable exceeds its mean by more than 4 standard deviations."""
 
 
 def canary_scores(scores: Float[Tensor, " n"], present: Bool[Tensor, " n"], delta: float = 0.0) -> MembershipScores:
-    """Evaluate an attack on canaries, each inserted with probability 1/2; epsilon is that of a one-run audit.
+    """Evaluate an attack on canaries, each inserted with probability 1/2 into a single audited training run.
 
     Source: Steinke, Nasr and Jagielski 2023, arXiv 2305.08846, theorem 5.2.
 
     Args:
         scores: Attack scores of the canaries; higher scores indicate that a canary was inserted.
         present: True for inserted canaries.
-        delta: Delta of the audited guarantee.
+        delta: Delta of the audited guarantee, for the lower bound on epsilon.
 
     Raises:
         UsageError: If fewer than 4 canaries are inserted, or fewer than 4 are left out.
@@ -139,7 +144,7 @@ def canary_scores(scores: Float[Tensor, " n"], present: Bool[Tensor, " n"], delt
 
 @dataclass(frozen=True)
 class IdentificationScores:
-    """Success rate of an attack that picks one of several candidates at each place."""
+    """Success rate of an attack that guesses which of several candidates is at each place of the data set."""
 
     right: float
     """Fraction of places at which the attack picked the true candidate."""
@@ -152,7 +157,7 @@ class IdentificationScores:
 def identification_scores(
     scores: Float[Tensor, "places candidates"], chosen: Int[Tensor, " places"], bound: float
 ) -> IdentificationScores:
-    """Compute the success rate of an attack that picks the candidate with the highest score at each place.
+    """Compute the success rate of an attack that guesses the candidate with the highest score for each place.
 
     Args:
         scores: Scores of all candidates.

@@ -105,7 +105,10 @@ class RowPrior:
 
 @dataclass(frozen=True, eq=False)
 class AttackOutcome:
-    """Outcome of both attacks on one row; errors are squared and averaged over the prior's directions."""
+    """Outcome of the MAP attack and the unbiased attack on one row, for several draws of the noise.
+
+    Errors are squared and averaged over the prior's directions.
+    """
 
     errors: Float64[Tensor, " b"]
     """Mean squared error of the MAP estimate for each noise draw."""

@@ -101,7 +101,7 @@ PICTURE_WIDTH = 96
 
 
 def plot_reconstructions(kind: Images, lines: Sequence[tuple[UInt8[Tensor, "n c h w"], Sequence[str]]]) -> Image.Image:
-    """Draw rows of captioned images; each entry of `lines` holds the images, in pixel levels, and captions of a row."""
+    """Draw rows of captioned images; each entry of `lines` holds the images of a row, and a caption for each image."""
     columns = len(lines[0][1])
     grid = kind.show(torch.cat([values for values, _ in lines]), {}, columns)
     factor = -(-PICTURE_WIDTH * columns // grid.width)

@@ -18,7 +18,7 @@ SMOOTH = 0.03
 DECADE = 10
 """Ratio of the largest to the smallest smoothed loss from which the loss axis is logarithmic."""
 HUGE = 1e30
-"""Loss above which a loss counts as infinite; a loss below the inverse counts as zero."""
+"""Value from which a loss counts as infinite; a loss below the inverse of this value counts as zero."""
 INK, SOFT, RULE, ACCENT = "#010101", "#020202", "#030303", "#040404"
 COLOURS = {INK: "--ink, #1b1e22", SOFT: "--soft, #565d66", RULE: "--rule, #dcd9d1", ACCENT: "--accent, #0d6478"}
 """Mapping from a placeholder colour in matplotlib to a CSS variable and its fallback colour."""

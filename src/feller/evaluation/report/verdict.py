@@ -19,7 +19,8 @@ MAX_OBSTRUCTED = 0.05
 CHANCE_FRACTION = 0.1
 """Position on the scale from guessing (0) to the reference (1) up to which class accuracy counts as chance level."""
 MAX_LOST_CELLS = 0.1
-"""Excess fraction of empty or clipped cells from which these cells affect the verdict."""
+"""Fraction of cells above which lost cells affect the verdict: clipped cells among the real cells, or empty cells among
+the synthetic cells in excess of the fraction of empty cells in the real table."""
 SHARES = ("ramachandran_favoured", "crystal_plausible", "crystal_valid", "atom_stability", "bonds_sane")
 DISTANCES = ("fd_cnn", "sliced_w", "energy", "energy_geodesic", "trigram_distance")
 TABLES = ("tv2_half", "tv1_half", "tv2", "tv1")

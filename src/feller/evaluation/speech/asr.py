@@ -308,7 +308,7 @@ def word_error_rate(references: Sequence[str], hypotheses: Sequence[str], rng: R
 
     Args:
         references: Reference text of each utterance.
-        hypotheses: Transcript of each reference text.
+        hypotheses: Transcript of the sound of each utterance.
         rng: Random stream of the bootstrap.
 
     Raises:

@@ -46,7 +46,7 @@ class Components:
 def frechet_features(
     features: Float[Tensor, "n f"], real: Float[Tensor, "m f"], components: int | None = None
 ) -> float:
-    """Return 100 times the Fréchet distance of principal components, divided by the variance of those of `real`.
+    """Return the Fréchet distance between principal components of two sets, in percent of their variance in `real`.
 
     Two sets from the same distribution also have a positive distance, which is larger for smaller sets: compare sets of
     equal size. With speaker embeddings as features, the distance detects missing voices and noise, but is hardly
@@ -129,7 +129,7 @@ class Judges:
 
 
 def speech_quality(made: Utterances, real: Utterances, rng: Rng, judges: Judges | None = None) -> SpeechQuality:
-    """Compute metrics of generated speech; floors are the same metrics of real speech.
+    """Compute metrics of generated speech, and as their floors the same metrics of real speech.
 
     Args:
         made: Generated utterances.

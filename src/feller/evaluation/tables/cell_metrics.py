@@ -31,9 +31,12 @@ MAX_EXACT_UNITS = 2**53
 def cell_loss(
     synthetic: Int64[Tensor, "n k"], real: RawTable | None, schema: Schema
 ) -> dict[str, float | int | str | None]:
-    """Return the fractions of empty, clipped and merged cells, and the names of the columns that the schema omits.
+    """Return the fractions of empty, clipped and merged cells, and the names of the columns that the schema hides.
 
-    If `real` is None, or if the schema does not clip values, only the names of the omitted columns are returned.
+    A cell is clipped if its value is not allowed by the schema. It is merged if its value is not listed, so that it is
+    read as the column's value for all other words.
+
+    If `real` is None, or if the schema does not clip values, only the names of the hidden columns are returned.
     """
     hidden: dict[str, float | int | str | None] = (
         {"left_out": ", ".join(schema.hidden_names)} if schema.hidden_names else {}
@@ -66,7 +69,10 @@ def _num_merged(real: RawTable, schema: Schema) -> int:
 
 
 def exact_row_fraction(made: RawTable, real: RawTable, schema: Schema) -> float:
-    """Return the fraction of rows in `made` whose modelled cells equal those of a row in `real`, numbers by value."""
+    """Return the fraction of rows in `made` whose modelled cells equal those of a row in `real`.
+
+    Numbers are equal if they have the same value, whatever their format.
+    """
     pairs = [(made.factorize(column.name), real.factorize(column.name)) for column in schema.modelled]
     pairs.sort(key=lambda pair: -len(pair[1].uniques))  # most distinct values first: discards rows early
     rows, real_rows = np.arange(len(made.values)), np.arange(len(real.values))
@@ -114,8 +120,8 @@ def _normalize_number(cell: str) -> str:
 
 QUANTILES = (0.05, 0.5, 0.95)
 FAR_OFF_FRACTION = 0.25
-"""Maximum error of the mean, as a fraction of the smaller of real mean and real standard deviation, and of a quantile,
-as a fraction of the range of the real quantiles."""
+"""Maximum error of the mean, as a fraction of the real mean or the real standard deviation, whichever is smaller. Also
+the maximum error of a quantile, as a fraction of the range of the real quantiles."""
 NUM_STANDARD_ERRORS = 4
 """Number of standard errors that a significant difference of means exceeds."""
 

@@ -1,4 +1,4 @@
-"""Metrics of copies and nearest-neighbour distances of synthetic rows, and reference tables for them.
+"""Metrics of synthetic rows that copy real rows or are close to them, and tables that give reference values of metrics.
 
 These metrics do not prove privacy: on the Adult dataset, models with strong privacy and models without privacy have the
 same scores. Only the (epsilon, delta) of private training is a guarantee.
@@ -16,7 +16,7 @@ from feller.evaluation.tables.marginal_distance import cell_numbers
 
 
 def bootstrap_rows(codes: Int64[Tensor, "n k"], size: int, rng: Rng) -> Int64[Tensor, "size k"]:
-    """Sample rows with replacement, as a reference table that matches the distribution but contains only copies."""
+    """Sample `size` rows with replacement: a reference table with the same distribution that contains only copies."""
     return codes[rng.stream("drawn again").randint(len(codes), (size,))]
 
 

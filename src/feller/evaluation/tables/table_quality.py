@@ -81,7 +81,8 @@ def table_quality(
         target: Index of the column to predict for the utility metrics; None to skip these metrics.
         levels: Numeric value of each of the target's categories, see `utility.task`.
         names: Column names, used to report the worst columns.
-        rules: Function that checks the rules between columns.
+        rules: Function from the category indices of rows to True for each row that satisfies the rules between columns;
+            None if there are no rules.
         rng: Random streams.
         has_train: False if `train` holds real rows other than the training table. Utility metrics then train on one
             half of these rows and test on the other, and copying metrics are skipped.

@@ -210,7 +210,7 @@ def classification(
     truth: Int64[np.ndarray, " n"],
     positive: int,
 ) -> Scores:
-    """Return the AUC, accuracy and F1 of predicted class probabilities `chances`, with columns for `classes`.
+    """Return the AUC, accuracy and F1 of class probabilities `chances`, whose column j is for class `classes[j]`.
 
     Averages are over the classes that occur in `truth`, even if the training table has other classes. For more than two
     classes, `auc` is averaged one-vs-rest, and `f1` is macro-averaged.

@@ -26,8 +26,9 @@ TRACE_BATCH_SIZE = 2
 
 
 class ExportedNetwork(nn.Module):
-    """Network of a model as used in sampling: it outputs velocities of flow leaves and predictions of other leaves.
+    """Network of a model as used in sampling, with tensors as inputs and outputs.
 
+    For each component (leaf) of the state, it outputs the velocity if the leaf follows a flow, else the prediction.
     Inputs are tensors in the order of `input_names`: leaves of the state, times, conditions and, optionally, guidance.
     """
 
@@ -51,7 +52,7 @@ class ExportedNetwork(nn.Module):
 
     @property
     def output_kinds(self) -> dict[str, str]:
-        """Kind of each output, by name: `velocity`, `logits` of x_1, `estimates`, or `prediction`."""
+        """Kind of each output, by name: `velocity`, `logits` of x_1, `estimates` of a regressor, or `prediction`."""
         with torch.no_grad():
             outputs = self._output(*self._unflatten(self.inputs()))
         return {_named("answer", name): self.family.output_kind_of(name) for name, _ in _walk(outputs, "")}

@@ -92,7 +92,9 @@ def _place(argument: str, location: Any) -> str:
 
 
 def recipe_record(about: ModelSpec, objective: ObjectiveConfig | None) -> dict[str, Any]:
-    """Return the recipe record of a model that was not fitted by a recipe; unknown entries are absent.
+    """Return the record of settings in a run folder, for a model that was not fitted by a recipe.
+
+    Unknown settings are absent.
 
     Args:
         about: Specification of the model.

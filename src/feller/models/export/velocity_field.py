@@ -22,7 +22,7 @@ from feller.paths import Network
 from feller.sampling.guidance import cfg
 
 Array = TypeVar("Array", bound=Tensor | np.ndarray | Mapping[str, object])
-"""Tensor or numpy array whose first axis is the batch, or a dict of leaves."""
+"""Tensor or numpy array whose first axis is the batch, or a dict of such arrays, one per component of the state."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)

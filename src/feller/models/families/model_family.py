@@ -62,7 +62,7 @@ class SampleRequest:
     """Conditions of the samples."""
     observed: PartialObservation | None = None
     clamped: dict[str, State] = field(default_factory=dict)
-    """Observed leaves of the state; the other leaves are sampled given these."""
+    """Observed components (leaves) of the state, which are held fixed; the other leaves are sampled given these."""
     solver: Solver | None = None
     """Solver that replaces the one named in the sampler settings, with the same NFE."""
     guidance: float = 1.0
@@ -137,7 +137,7 @@ class ModelFamily(abc.ABC):
     has_row_likelihood: ClassVar[bool] = False
     """True if one network evaluation gives the exact probability of a row, as required to impute cells."""
     output_kind: ClassVar[str] = "prediction"
-    """Kind of the output of an exported network: prediction, logits, estimates or velocity."""
+    """Kind of the output of an exported network: prediction, logits, estimates (of a regressor) or velocity."""
     has_bounds_only: ClassVar[bool] = False
     """True if log probabilities are only bounds."""
     is_discrete: ClassVar[bool] = False
@@ -221,7 +221,10 @@ class ModelFamily(abc.ABC):
         return prediction
 
     def output_kind_of(self, leaf: str) -> str:
-        """Return the kind of output for a leaf, such as `lattice`; `leaf` is empty for a state with a single leaf."""
+        """Return the kind of the exported output for one component (leaf) of the state.
+
+        `leaf` is the name of the component, such as `lattice`; it is empty for a state with a single component.
+        """
         return self.output_kind
 
     def sampling_steps(self, space: Space) -> list[str]:

@@ -86,7 +86,7 @@ class EmbeddingModel(ModelFamily):
 
 @dataclass(frozen=True)
 class ExpectationModel(ModelFamily):
-    """Model of the conditional mean of missing data, given the conditions."""
+    """Model that predicts the mean of the missing data given the conditions, without sampling."""
 
     name: ClassVar[str] = "expectation"
     why_no_samples: ClassVar[str] = (

@@ -50,8 +50,8 @@ SIZES = {
 def interleaved(data: Dataset, size: str) -> Recipe:
     """Return a recipe for documents: causal masked language modelling, in which masked spans move to the end.
 
-    Nearly half of the training documents have no masked spans, as in sampling. In instruction data only answers are
-    masked, and whole texts for classifier-free guidance.
+    Nearly half of the training documents have no masked spans, as in sampling. In instruction data, only answers
+    are masked, and sometimes the whole text for training classifier-free guidance.
     """
     modality = require_modality(
         data.modality, Documents, "interleaved", "documents: images with captions, or JSON lines of text and images"

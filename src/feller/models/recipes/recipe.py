@@ -45,7 +45,14 @@ Kind = TypeVar("Kind", bound=Modality)
 
 
 def require_modality(modality: Modality, modality_type: type[Kind], recipe: str, needed: str) -> Kind:
-    """Return the modality of the data as the type that a recipe needs; UsageError if it has another type."""
+    """Return the modality of the data as the type that a recipe needs; UsageError if it has another type.
+
+    Args:
+        modality: Modality of the data.
+        modality_type: Type that the recipe needs.
+        recipe: Name of the recipe, for the error message.
+        needed: Description of the needed data, for the error message.
+    """
     if isinstance(modality, modality_type):
         return modality
     raise UsageError(
@@ -54,7 +61,7 @@ def require_modality(modality: Modality, modality_type: type[Kind], recipe: str,
 
 
 def check_states(space: Space, modality: Modality) -> None:
-    """Check that the states of a space have the leaves and shapes of the modality's data; UsageError otherwise."""
+    """Check that states of a space have the components and shapes of the modality's states; UsageError otherwise."""
     ours, theirs = state_shapes(space), state_shapes(modality.space())
     if ours != theirs:
         raise UsageError(

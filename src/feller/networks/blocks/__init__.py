@@ -1,1 +1,1 @@
-"""Building blocks of networks: relative positions, conditioning, codecs of state leaves, EMA and LoRA."""
+"""Building blocks of networks: relative positions, conditioning, codecs of state components, EMA and LoRA."""

@@ -53,7 +53,7 @@ class SummedConditioning(nn.Module):
         self.embeddings = nn.ModuleList(nn.Embedding(conditions[name] + 1, width) for name in self.names)
 
     def forward(self, t: State, cond: Cond) -> Float[Tensor, "b width"]:
-        """Return the sum of the embeddings of the times, [b] or a dict with [b] per leaf, and of the conditions.
+        """Return the sum of the embeddings of the times, [b] or a dict of [b] per state component, and of conditions.
 
         A condition is a class index, [b], or an embedding vector that replaces the embedding of the class, [b, width].
 

@@ -1,4 +1,4 @@
-"""Codecs without weights, from state leaves [b, n, ...] to network features, and from outputs to predictions."""
+"""Codecs without weights, which encode state components (leaves) as features, and decode outputs to predictions."""
 
 import abc
 import math
@@ -20,11 +20,14 @@ TWO_PI = 2 * math.pi
 
 
 class LeafCodec(abc.ABC):
-    """Base class of codecs of a state leaf. Subclasses implement `feature_dim`, `out_dim`, `encode` and `decode`."""
+    """Base class of codecs of one component (leaf) of a state, [b, n, ...], with entries at each of n sites.
+
+    Subclasses implement `feature_dim`, `out_dim`, `encode` and `decode`.
+    """
 
     @property
     def has_skip(self) -> bool:
-        """True if the leaf itself, scaled by a function of time, is added to the network's output."""
+        """True if the input state component itself, scaled by a function of time, is added to the network's output."""
         return False
 
     @abc.abstractmethod
@@ -45,7 +48,7 @@ class LeafCodec(abc.ABC):
 
     @abc.abstractmethod
     def decode(self, output: Float[Tensor, "b n answers"], x: Tensor) -> Tensor:
-        """Convert the network's output for each site to the prediction of the leaf."""
+        """Convert the network's output for each site to the prediction of the state component."""
 
 
 @dataclass(frozen=True)
@@ -74,10 +77,10 @@ class TokenCodec(LeafCodec):
 
 
 class ContinuousCodec(LeafCodec):
-    """Base class of codecs whose outputs are velocities, or logits of the endpoint's bins, [b, n, ..., bins]."""
+    """Base class of codecs whose outputs are velocities, or logits of bins of the endpoint x_1, [b, n, ..., bins]."""
 
     num_bins: int
-    """Number of endpoint bins; 0 for a velocity."""
+    """Number of bins of the endpoint x_1, for logits as outputs; 0 for velocities."""
 
     def out_dim(self, shape: tuple[int, ...]) -> int:
         return math.prod(shape) * max(self.num_bins, 1)
@@ -88,12 +91,12 @@ class ContinuousCodec(LeafCodec):
 
 @dataclass(frozen=True)
 class RealCodec(ContinuousCodec):
-    """Codec of real numbers; outputs are velocities, or logits of the endpoint's bins, [b, n, ..., bins]."""
+    """Codec of real numbers; outputs are velocities, or logits of bins of the endpoint x_1, [b, n, ..., bins]."""
 
     octaves: int = 3
     """Number of octaves of Fourier features of each entry, from 1/4 cycle per unit."""
     num_bins: int = 0  # pyrefly: ignore
-    """Number of endpoint bins; 0 for a velocity."""
+    """Number of bins of the endpoint x_1, for logits as outputs; 0 for velocities."""
 
     @property
     def has_skip(self) -> bool:
@@ -114,7 +117,7 @@ class AngleCodec(ContinuousCodec):
     octaves: int = 4
     """Number of frequencies of the Fourier features of each angle, which are 1, 2, 4, ..."""
     num_bins: int = 0  # pyrefly: ignore
-    """Number of endpoint bins; 0 for a velocity."""
+    """Number of bins of the endpoint x_1, for logits as outputs; 0 for velocities."""
 
     def feature_dim(self, shape: tuple[int, ...]) -> int:
         return math.prod(shape) * 2 * self.octaves
@@ -146,7 +149,7 @@ class RotationCodec(LeafCodec):
 
 
 def flatten_entries(x: Shaped[Tensor, "b n *d"]) -> Shaped[Tensor, "b n k"]:
-    """Flatten the entries of each site of a leaf into one axis."""
+    """Flatten the entries of a state component at each site into one axis."""
     return x.flatten(2) if x.ndim > 2 else x[:, :, None]
 
 
@@ -156,21 +159,21 @@ def _real_features(x: Float[Tensor, "b n k"], t: Float[Tensor, " b"], octaves: i
 
 
 def site_mask(x: Shaped[Tensor, "b n *d"], mask: Tensor | None) -> Bool[Tensor, "b n"]:
-    """Broadcast a validity mask, [b] or [b, n], to the sites of a leaf; if it is None, all sites are valid."""
+    """Broadcast a validity mask, [b] or [b, n], to the n sites of a state component; None means that all are valid."""
     if mask is None:
         return torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
     return (mask if mask.ndim > 1 else mask[:, None]).expand(x.shape[:2])
 
 
 def mask_out(x: Shaped[Tensor, "b n *d"], mask: Bool[Tensor, "b n"]) -> Shaped[Tensor, "b n *d"]:
-    """Set the entries of invalid sites of a leaf to zero, even if they are NaN."""
+    """Set the entries of a state component at invalid sites to zero, even if they are NaN."""
     return torch.where(append_dims(mask, x), x, 0)
 
 
 def encode_all(
     codecs: dict[str, LeafCodec], x: State, t: State, masks: State, like: Tensor
 ) -> Float[Tensor, "b n features"]:
-    """Return the concatenated features of all leaves, zero where masked, with each leaf's mask as a further feature."""
+    """Return the concatenated features of all state components (leaves), zero where masked, and each leaf's mask."""
     features = []
     for name, leaf in codecs.items():
         encoded, mask = leaf.encode(x[name], t[name].to(like.dtype)).to(like.dtype), masks[name]

@@ -51,7 +51,7 @@ class LoRA(nn.Module):
 
     @property
     def named_by(self) -> tuple[tuple[nn.Module, nn.Module], ...]:
-        """Pairs of a dict of low-rank factors and the network whose weight names are the keys of the dict."""
+        """Pairs (low-rank factors, network): the keys of the factors are the names of the weights of the network."""
         return (self.lora_A, self.network), (self.lora_B, self.network)
 
     def forward(self, x_t: State, t: State, cond: Cond) -> State:

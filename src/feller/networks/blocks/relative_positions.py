@@ -124,7 +124,7 @@ class RelativeBias(nn.Module):
 
 
 class PairBias(nn.Module):
-    """Learned attention bias: an MLP of the pairwise differences of a leaf, which is initialised to zero."""
+    """Learned attention bias: an MLP of the differences x_i - x_j between positions i and j, initially zero."""
 
     def __init__(self, heads: int, size: int, period: float | None) -> None:
         super().__init__()

@@ -29,17 +29,17 @@ TYPICAL_NEIGHBORS = 5.0
 class EGNN(NetworkConfig):
     """E(n)-equivariant graph network on all pairs of points, whose blocks update features and positions.
 
-    The state is a dict of positions [b, n, 3] and other leaves [b, n, ...]. Velocities of the positions are translation
-    invariant and have zero mean over the points, so training must couple each example with a source sample that has the
-    same centre, as `EquivariantOT` does. Padding, where `valid` is False, is masked.
+    The state is a dict of positions [b, n, 3] and other components (leaves) [b, n, ...]. Velocities of the positions
+    are translation invariant and have zero mean over the points, so training must couple each example with a source
+    sample that has the same centre, as `EquivariantOT` does. Padding, where `valid` is False, is masked.
 
     Source: Satorras et al. 2021, "E(n) equivariant graph neural networks", arXiv 2102.09844.
     """
 
     leaves: dict[str, LeafCodec]
-    """Codec of each leaf of the state except the positions."""
+    """Codec of each component (leaf) of the state except the positions."""
     position_leaf: str = "place"
-    """Name of the leaf that holds the positions."""
+    """Name of the state component (leaf) that holds the positions."""
     count_condition: str | None = None
     """Name of the condition that gives the number of points; the network counts `valid` instead of embedding this
     condition."""
@@ -57,7 +57,7 @@ class EGNN(NetworkConfig):
             raise UsageError("the positions need no codec", remedy=f"Remove {self.position_leaf} from the leaves")
 
     def build(self, shape: State, conditions: dict[str, int], rng: Rng) -> "EGNNNetwork":
-        """Return a new network for positions of shape (n, 3) and other leaves with n rows."""
+        """Return a new network for positions of shape (n, 3) and other state components with n rows."""
         shapes = shape if isinstance(shape, dict) else {}
         expected = {self.position_leaf, *self.leaves}
         if (
@@ -102,7 +102,7 @@ class EGNNNetwork(nn.Module):
         self.skip = zero_init(nn.Linear(width, 1))
 
     def forward(self, x_t: State, t: State, cond: Cond) -> State:
-        """Return the velocities of the positions, and the output of each other leaf."""
+        """Return the velocities of the positions, and the output for each other component of the state."""
         config, encoded = self.config, self._encode(x_t, t, cond)
         velocity = center(encoded.y - encoded.start, encoded.valid) + self.skip(encoded.vector)[:, None] * encoded.start
         outputs = (self.head(encoded.h) * encoded.valid[:, :, None]).split(list(self.out_dims.values()), 2)
@@ -195,7 +195,15 @@ class EGNNLayer(nn.Module):
         vector: Float[Tensor, "b width"],
         pairs: EdgeList,
     ) -> tuple[Float[Tensor, "b n width"], Float[Tensor, "b n 3"]]:
-        """Return the updated features and positions of the points; `start` holds the network's input positions."""
+        """Return the updated features and positions of the points.
+
+        Args:
+            h: Features of the points.
+            y: Positions of the points.
+            start: Positions in the network's input.
+            vector: Conditioning vector of each example.
+            pairs: Edges between the points.
+        """
         scale, shift, gate = self.modulation(vector)[:, None].chunk(3, 2)
         z = modulate(F.layer_norm(h, h.shape[2:]), scale, shift)
         displacement, distance = _displacement(y, pairs)

@@ -1,4 +1,4 @@
-"""Transformer over sites that have several leaves, such as the atoms of a crystal or the residues of a chain."""
+"""Transformer over sites with several quantities each, such as the atoms of a crystal or the residues of a chain."""
 
 import functools
 import math
@@ -37,7 +37,7 @@ from feller.networks.prediction_head import pool_sites
 
 @dataclass(frozen=True)
 class SetTransformer(NetworkConfig):
-    """Transformer over the sites of a state with several leaves, each with its own codec and time.
+    """Transformer over the sites of a state with several components (leaves), each with its own codec and time.
 
     Most leaves have one row per site, [b, n, ...]; leaves in `global_leaves` have one row per example, [b, ...].
     Padding and missing leaves are masked. The network is permutation equivariant unless `max_distance` is set for sites
@@ -45,11 +45,11 @@ class SetTransformer(NetworkConfig):
     """
 
     leaves: dict[str, LeafCodec]
-    """Codec of each leaf of the state."""
+    """Codec of each component (leaf) of the state."""
     global_leaves: tuple[str, ...] = ()
-    """Names of the leaves that belong to the whole example, such as a lattice."""
+    """Names of the state components (leaves) that have one value per example instead of per site, such as a lattice."""
     pair_leaf: str | None = None
-    """Name of the leaf whose pairwise differences give an attention bias."""
+    """Name of the state component (leaf) whose differences between sites give an attention bias."""
     max_distance: int = 0
     """Maximum relative position in a chain, to which larger relative positions are clipped; 0 for an unordered set."""
     count_condition: str | None = None
@@ -80,7 +80,7 @@ class SetTransformer(NetworkConfig):
             )
 
     def build(self, shape: State, conditions: dict[str, int], rng: Rng) -> "SetTransformerNetwork":
-        """Return a new network for a dict of leaves with the same number of sites."""
+        """Return a new network for a dict of state components with the same number of sites."""
         shapes = shape if isinstance(shape, dict) else {}
         site_counts = {shapes[name][:1] for name in shapes.keys() - {*self.global_leaves}}
         if shapes.keys() != self.leaves.keys() or len(site_counts) != 1 or () in site_counts:
@@ -92,7 +92,7 @@ class SetTransformer(NetworkConfig):
 
 
 class SetTransformerNetwork(nn.Module):
-    """Transformer over the sites of a state with several leaves, configured by `SetTransformer`."""
+    """Transformer over the sites of a state with several components, configured by `SetTransformer`."""
 
     def __init__(self, config: SetTransformer, shapes: dict[str, tuple[int, ...]], conditions: dict[str, int]) -> None:
         super().__init__()
@@ -127,7 +127,7 @@ class SetTransformerNetwork(nn.Module):
         self.skip = zero_init(nn.Linear(width, sum(self.skip_dims.values()))) if self.skip_dims else None
 
     def forward(self, x_t: State, t: State, cond: Cond) -> State:
-        """Predict the output of each leaf."""
+        """Predict the output for each component of the state."""
         config, (x, valid, vector, h) = self.config, self._encode(x_t, t, cond)
         outputs = self._split(self.site_leaves, self.head(h) * valid[:, :, None])
         if config.global_leaves:

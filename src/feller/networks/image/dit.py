@@ -110,7 +110,14 @@ class DiTBlock(nn.Module):
         attention: AttentionFn = F.scaled_dot_product_attention,
         see: Callable[[Tensor], Tensor] | None = None,
     ) -> Float[Tensor, "b n width"]:
-        """Apply attention and an MLP with gated residual connections; `attention` applies a mask if one is needed."""
+        """Apply attention and an MLP with gated residual connections to the features `h`.
+
+        Args:
+            h: Features of each patch or token.
+            vector: Conditioning vector that gives scales, shifts and gates.
+            attention: Attention function, which applies a mask if one is needed.
+            see: Function that is applied to the inputs of the MLP; None to leave them unchanged.
+        """
         scale, shift, gate, scale_2, shift_2, gate_2 = self.modulation(vector)[:, None].chunk(6, 2)
         y = self.qkv(modulate(F.layer_norm(h, h.shape[2:]), scale, shift))
         qkv = y.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)

@@ -25,9 +25,9 @@ class ImageLabelNet(NetworkConfig):
     num_classes: int
     """Number of classes."""
     image: str = "image"
-    """Name of the leaf that holds the images."""
+    """Name of the state component (leaf) that holds the images."""
     label: str = "label"
-    """Name of the leaf that holds the label tokens."""
+    """Name of the state component (leaf) that holds the label tokens."""
     channels: int = 32
     """Number of channels of the CNN that predicts the label."""
 

@@ -1,4 +1,4 @@
-"""Codec of categorical table columns, each with its own vocabulary: to network features, and from network outputs."""
+"""Codec of categorical table columns, each with its own vocabulary: encodes values as features, and decodes outputs."""
 
 from dataclasses import dataclass
 from functools import cached_property
