@@ -35,7 +35,7 @@ def iter_networks(network: Any) -> Iterator[Any]:
 
 
 def find_modules(function: Any) -> list[nn.Module]:
-    """Return the outermost modules that a function or callable object uses."""
+    """Return the modules that a function or callable object uses, without the submodules of these modules."""
     return [obj for obj in _iter_callables(function, {}, MAX_GLOBAL_HOPS, modules=False) if isinstance(obj, nn.Module)]
 
 
@@ -53,7 +53,7 @@ def null_values(network: Callable[..., object] | None) -> dict[str, int | float]
 
 @contextlib.contextmanager
 def evaluation_mode(network: nn.Module) -> Iterator[None]:
-    """Put a network into eval mode inside the context, then restore the mode of each module."""
+    """Context manager: put a network into eval mode, and restore the mode of each module at the end."""
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
     try:

@@ -29,7 +29,7 @@ class DiffusionCoefficient(abc.ABC):
 
     @abc.abstractmethod
     def variance(self, scales: AlphaSigma) -> Number:
-        """Return g^2 at the times of `scales`: one value per example, [b], or one number for all examples."""
+        """Return g^2 at the times of the schedule values `scales`: one value per example, [b], or one for all."""
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,14 @@ def require_rng(rng: RandomStream | None) -> RandomStream:
 
 
 def leads_elsewhere(path: "Path", space: Space, name: str, found: str) -> UsageError:
-    """Return the error for a path that does not fit a space; `found` states the reason."""
+    """Return the error for a path that does not fit a space.
+
+    Args:
+        path: Path of the user.
+        space: Space of the states.
+        name: Name of the path in the message, such as the argument.
+        found: What does not fit, as text for the message.
+    """
     space_name = type(space).__name__
     if isinstance(space, Tokens):
         remedy = "Use feller.Mixture()"
@@ -98,11 +105,11 @@ class Path(abc.ABC):
 
     @property
     def leaf_names(self) -> tuple[str, ...]:
-        """Names of the state's leaves that have separate paths; empty if one path applies to the whole state."""
+        """Names of the leaves (components) of the state that have paths of their own; empty if all share one path."""
         return ()
 
     def leaf_path(self, name: str) -> "Path":
-        """Return the path of the state leaf `name`."""
+        """Return the path of the leaf (component) `name` of the state."""
         return self
 
     @abc.abstractmethod
@@ -133,7 +140,7 @@ class Path(abc.ABC):
         return x_0
 
     def process(self, network: Network, cond: Cond) -> Process:
-        """Return the process driven by a network under conditions.
+        """Return the Markov process that follows the predictions of a network given the conditions `cond`.
 
         Raises:
             UsageError: If `cond` is not a dict.

@@ -96,7 +96,7 @@ def _choose(condition: Tensor | bool, if_true: Number, if_false: Number) -> Numb
 
 
 def conversion_coefficients(kind: Prediction, to: Prediction, scales: AlphaSigma) -> tuple[Number, Number]:
-    """Return (c, d) of the conversion c x_t + d prediction, finite at t = 0 and t = 1.
+    """Return (c, d) of the conversion c x_t + d prediction from type `kind` to type `to`, finite at t = 0 and t = 1.
 
     Where the system is singular, as for a data prediction at t = 1, the solution of least norm is used. The free
     component of this solution is zero, the mean of a centred source or data.
@@ -148,7 +148,10 @@ def convert(prediction: Tensor, kind: Prediction, to: Prediction, x_t: Tensor, s
 
 
 def predicted_endpoints(prediction: Tensor, kind: Prediction, x_t: Tensor, scales: AlphaSigma) -> tuple[Tensor, Tensor]:
-    """Return E[x_1 | x_t] and E[x_0 | x_t], both [b, ...]."""
+    """Return E[x_1 | x_t] and E[x_0 | x_t], both [b, ...], from a prediction of type `kind`.
+
+    `scales` holds the schedule values at the times of the batch.
+    """
     return convert(prediction, kind, DataPrediction(), x_t, scales), convert(
         prediction, kind, NoisePrediction(), x_t, scales
     )

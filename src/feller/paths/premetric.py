@@ -11,7 +11,7 @@ from feller.paths.path import Times, check_times
 from feller.spaces.space import Points
 
 _MIN_SIGMA = 1e-3
-"""Value of sigma below which the rest of the path is simulated in one step."""
+"""Value of sigma = 1 - alpha below which the part of the path that is left is simulated in one step."""
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,7 @@ class Jumps:
         return Jumps(lambda s: _scale(self.hazard(s), weight), self.sample_destination, select=self.select)
 
     def with_destinations(self, later: "Jumps") -> "Jumps":
-        """Return jumps with the hazards of `self` and the destinations of `later`, combined term by term."""
+        """Return jumps with the hazards of `self` and the destinations of `later`; terms of sums are paired."""
         if self.components:
             first, *others = (a.with_destinations(b) for a, b in zip(self.components, later.components, strict=True))
             return functools.reduce(operator.add, others, first)
@@ -201,7 +201,7 @@ def clamp(process: Process, observed_mask: State) -> Process:
 
 
 def freeze_leaves(process: Process, names: Collection[str]) -> Process:
-    """Return the process with the state leaves `names` held fixed at their data values, at time t = 1."""
+    """Return the process in which the leaves `names` of the state have time t = 1 and keep their (data) values."""
 
     def frozen_process(x: State, t: State) -> State:
         t = {name: torch.ones_like(time) if name in names else time for name, time in broadcast_time(t, x).items()}

@@ -1,4 +1,4 @@
-"""Product paths: each leaf of the state has its own path, and one network predicts for all leaves."""
+"""Product paths: each leaf (component) of the state has its own path, and one network predicts for all leaves."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from feller.spaces import Space
 
 
 def iter_leaf_paths(path: Path) -> Iterator[Path]:
-    """Yield the leaf paths of a product path, or the path itself."""
+    """Yield the paths of the leaves (components) of a product path; for any other path, yield the path itself."""
     if isinstance(path, ProductPath):
         for leaf in path.leaf_paths.values():
             yield from iter_leaf_paths(leaf)
@@ -21,7 +21,7 @@ def iter_leaf_paths(path: Path) -> Iterator[Path]:
 
 
 def map_leaf_paths(function: Callable[[Path], Path], path: Path) -> Path:
-    """Apply a function to each leaf path of a product path, or to the path itself."""
+    """Return a path with a function applied to the path of each leaf of a product path, or to any other path itself."""
     if not isinstance(path, ProductPath):
         return function(path)
     return ProductPath({name: map_leaf_paths(function, leaf) for name, leaf in path.leaf_paths.items()})
@@ -29,7 +29,7 @@ def map_leaf_paths(function: Callable[[Path], Path], path: Path) -> Path:
 
 @dataclass(frozen=True)
 class ProductPath(Path):
-    """Path of a state with named leaves, which are independent given both endpoints; one network takes all leaves.
+    """Path of a state with named leaves (components), which are independent given x_0 and x_1; they share a network.
 
     Source: Holderrieth et al. 2024, arXiv 2410.20587, proposition 4.
     """

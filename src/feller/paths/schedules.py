@@ -1,4 +1,4 @@
-"""Noise schedules alpha_t, sigma_t of paths x_t = alpha_t x_1 + sigma_t x_0.
+"""Noise schedules alpha_t, sigma_t of paths x_t = alpha_t x_1 + sigma_t x_0 from source x_0 to data x_1.
 
 Source: Lipman et al. 2024, "Flow Matching Guide and Code", arXiv 2412.06264, section 4.8.
 """

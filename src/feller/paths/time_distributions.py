@@ -11,7 +11,7 @@ from feller.core.pytree import State, leaves, num_examples
 from feller.core.rng import RandomStream, Rng
 
 TIMES = 1024
-"""Number of consecutive examples that share a random generator of times; large, because seeding is expensive."""
+"""Number of consecutive examples whose times come from one random generator; large, since seeding is expensive."""
 
 
 class TimeDistribution(abc.ABC):
@@ -111,7 +111,7 @@ class Stratified(TimeDistribution):
 
 @dataclass(frozen=True)
 class LeafTimes:
-    """Training times of the leaves of a product path: all leaves share one time, except in some examples.
+    """Distribution of training times for the leaves (components) of a product path: one time, except in some examples.
 
     An observed leaf has its data value at t = 1, which trains the model to sample the other leaves given that leaf.
     Independent times allow a separate schedule per leaf when sampling.
@@ -183,7 +183,13 @@ def _check_steps(steps: int) -> None:
 def edm_grid(steps: int, *, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> list[float]:
     """Return the time grid of Karras et al. 2022 for the linear schedule: t = 1 / (1 + sigma).
 
-    The first of the steps + 1 times is 1 / (1 + sigma_max), 1/81 by default, not 0.
+    The first of the steps + 1 times is 1 / (1 + sigma_max), 1/81 by default, not 0; the last time is 1.
+
+    Args:
+        steps: Number of steps.
+        sigma_min: Noise level at the start of the last step, in units of the data.
+        sigma_max: Noise level at the first time.
+        rho: Exponent of the spacing: sigma^(1 / rho) decreases linearly. Larger values put more times near the data.
 
     Raises:
         ValueError: If `steps` is less than 1.

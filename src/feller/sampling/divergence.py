@@ -1,4 +1,4 @@
-"""Divergence of a velocity field (the trace of its derivative), exact or by Hutchinson's estimator.
+"""Computation of the divergence of a velocity field (trace of its Jacobian), exact or by Hutchinson's estimator.
 
 Source: Grathwohl et al. 2019, "FFJORD", arXiv 1810.01367; Lipman et al. 2024, arXiv 2412.06264, section 3.5.
 """
@@ -31,7 +31,7 @@ class Divergence(abc.ABC):
     """
 
     def probes(self, x: State, rng: RandomStream) -> State:
-        """Sample random directions per example; all steps of a solver share them, so that the integrand is smooth."""
+        """Sample random directions per example of x; all solver steps share them, so that the integrand is smooth."""
         return {}
 
     @abc.abstractmethod
@@ -173,7 +173,7 @@ class Hutchinson(Divergence):
 
 
 MAX_EXACT_DIMENSION = 32
-"""Maximum number of degrees of freedom for exact divergence by default."""
+"""Number of degrees of freedom of a curved space up to which `default_divergence` is exact."""
 
 
 def default_divergence(space: Space) -> Divergence:

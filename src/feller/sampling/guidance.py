@@ -1,4 +1,4 @@
-"""Guidance: wrappers of networks that strengthen conditions (classifier-free and classifier guidance).
+"""Guidance: wrappers of networks that strengthen the effect of conditions (classifier-free, classifier guidance).
 
 Guidance weight w = 1 gives the conditional prediction, and w = 0 the unconditional prediction.
 """

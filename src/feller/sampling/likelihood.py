@@ -1,4 +1,4 @@
-"""Log densities of flows, which any solver integrates along with the state as an additional leaf.
+"""Computation of log densities of flows: a solver integrates the log density along with the state.
 
 Along a flow d/dt log p_t(x_t) = -div u_t(x_t). Source: Lipman et al. 2024, arXiv 2412.06264, section 3.5.
 """
@@ -112,7 +112,7 @@ def integrate_log_density(
     probes: State,
     valid: State | None = None,
 ) -> tuple[State, Float[Tensor, " b"]]:
-    """Return the states at the last time, and the change of their log density.
+    """Return the states at the last time, and the log density there minus the log density of x at the first time.
 
     `probes` is the result of `divergence.probes`; other arguments and errors are those of `log_prob`.
     """

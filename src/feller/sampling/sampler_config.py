@@ -1,4 +1,4 @@
-"""Sampler settings for the command line and run records, with solvers given by name."""
+"""Sampler settings, with solvers given by name, for the command line and for storage with a run."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
@@ -49,7 +49,7 @@ class SamplerConfig:
     jump_weight: float | None = None
     """Weight of the jumps in a superposition of flow and jumps, 0 to 1; by default the weight set in training."""
     raking_oversample: int = 0
-    """Oversampling factor for raking table rows to known marginals; 0 disables raking."""
+    """Rows sampled per returned row, from which raking selects rows to match known marginals; 0 disables raking."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.solver, str):

@@ -79,7 +79,10 @@ def _checked(process: Process, solver: Solver) -> Process:
 
 
 def check_characteristics(now: State, x: State, context: str = "") -> None:
-    """Check that a process returned characteristics `now` with the leaves and shapes of the state x."""
+    """Check that a process returned characteristics `now` with the leaves and shapes of the state x.
+
+    Messages start with the text `context`.
+    """
     if isinstance(x, dict) and isinstance(now, dict):
         if now.keys() != x.keys():
             raise UsageError(f"{context}the process returns leaves {', '.join(now)}, but the state has {', '.join(x)}")

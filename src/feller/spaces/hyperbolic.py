@@ -78,7 +78,11 @@ class Poincare(Manifold):
         return gap_y / gap_x * (v + 2 * gyration / (gap_x * gap_y + dd))
 
     def log_differential(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
-        """Transport v to x, and scale the part orthogonal to the geodesic by r / sinh(r), where r is the distance."""
+        """Return the derivative of log(x, y) as y moves with velocity v.
+
+        This is v transported to x, with the part orthogonal to the geodesic multiplied by r / sinh(r), where r is the
+        distance.
+        """
         direction, v = self.log(x, y), self.transport(y, x, v)
         scale = 4 / _conformal_gap(x).square()
         s = scale * _dot(direction, direction)

@@ -14,7 +14,7 @@ from feller.spaces.safe_math import safe_norm
 from feller.spaces.space import Points, Space
 
 LARGEST_ERROR = 1e-3
-"""Maximum distance from the manifold at which a point counts as lying on the manifold."""
+"""Maximum distance from the manifold, in the ambient space, at which a point counts as lying on the manifold."""
 
 
 class Manifold(Space):

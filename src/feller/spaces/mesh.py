@@ -140,7 +140,7 @@ class Mesh(Manifold):
         return safe_norm(self._embed(x) - self._embed(y))
 
     def log_differential(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
-        """Transport v to x, a substitute for the derivative of `log`, which is discontinuous between triangles."""
+        """Return v transported to x, in place of the derivative of `log`, which is discontinuous between triangles."""
         return self.transport(y, x, v)
 
 

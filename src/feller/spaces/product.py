@@ -1,4 +1,4 @@
-"""Products of spaces: one space per named leaf of a state."""
+"""Products of spaces: one space per named leaf (component) of a state."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from feller.spaces.space import Space
 
 @dataclass(frozen=True)
 class Product(Space):
-    """Product of spaces with the product metric, for states with named leaves."""
+    """Product of spaces with the product metric, for states with named leaves (components)."""
 
     leaf_spaces: dict[str, Space]
 
@@ -117,5 +117,5 @@ def space_map(function: Callable[..., Any], space: Space, tree: State, *others: 
 
 
 def leaf_space(space: Space, name: str) -> Space:
-    """Return the space of a named leaf; a space that is not a product applies to all leaves."""
+    """Return the space of the leaf `name` (a component of the state); one that is no product applies to all leaves."""
     return space.leaf_spaces[name] if isinstance(space, Product) else space

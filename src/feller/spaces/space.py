@@ -15,7 +15,7 @@ Points = Float[Tensor, " b *d"]
 
 
 class Space(abc.ABC):
-    """Space of a state or of one of its leaves; subclasses implement `sample_base` and `step`."""
+    """Space of a state or of one of its leaves (components); subclasses implement `sample_base` and `step`."""
 
     def __post_init__(self) -> None:
         shape = getattr(self, "shape", ())

@@ -29,7 +29,11 @@ def great_circle_exp(x: Float[Tensor, "*d"], v: Float[Tensor, "*d"]) -> Float[Te
 def great_circle_log(
     x: Float[Tensor, "*d n"], w: Float[Tensor, "*d n"], cosine: Float[Tensor, "*d 1"]
 ) -> Float[Tensor, "*d n"]:
-    """Return great-circle velocities at x: the tangent part of w, of norm sin(angle), rescaled to norm angle."""
+    """Return the velocities at x of great circles that reach points y at time 1.
+
+    `w` is y plus any multiple of x, and `cosine` the cosine of the angle between x and y. The tangent part of w, whose
+    norm is sin(angle), is rescaled so that its norm is the angle.
+    """
     w = w - (x * w).sum(-1, keepdim=True) * x
     s = w.square().sum(-1, keepdim=True)
     is_antipode = (s < ANTIPODE_SINE**2) & (cosine < 0)

@@ -45,11 +45,11 @@ class TriangulatedSurface:
         return TriangulatedSurface(*(t.to(x) if t.is_floating_point() else t.to(x.device) for t in tables))
 
     def at(self, face: Int[Tensor, "*b"], weights: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3"]:
-        """Return the coordinates of locations (face, weights)."""
+        """Return the coordinates of points given by triangle and barycentric weights."""
         return (weights[..., None] * self.corners[face]).sum(-2)
 
     def locate(self, x: Float[Tensor, "b 3"]) -> tuple[Int[Tensor, " b"], Float[Tensor, "b 3"]]:
-        """Return the locations (face, weights) on the surface nearest to the points x."""
+        """Return the triangle and the barycentric weights of the surface point nearest to each point of x."""
         chunk_size = max(1, MAX_PAIRS // len(self.areas))
         face = torch.cat([self._nearest(chunk) for chunk in x.detach().split(chunk_size)])
         return face, self._weights(x, face)
@@ -86,9 +86,15 @@ class TriangulatedSurface:
     def trace_geodesic(
         self, face: Int[Tensor, " b"], weights: Float[Tensor, "b 3"], v: Float[Tensor, "b 3"]
     ) -> tuple[Int[Tensor, " b"], Float[Tensor, "b 3"]]:
-        """Follow straightest geodesics to time 1, unfolding each triangle into the plane of the previous one.
+        """Return triangle and barycentric weights of the points at time 1 of straightest geodesics.
 
-        At a vertex, the geodesic continues in the first adjacent triangle that lies ahead.
+        Each triangle is unfolded into the plane of the previous one. At a vertex, the geodesic continues in the first
+        adjacent triangle that lies ahead.
+
+        Args:
+            face: Triangle of each start point.
+            weights: Barycentric weights of each start point in its triangle.
+            v: Velocity of each geodesic at its start, tangent to the triangle.
 
         Raises:
             ValueError: If a geodesic crosses more than `MAX_CROSSINGS` edges.
@@ -132,7 +138,7 @@ class TriangulatedSurface:
 def build_surface(
     vertices: np.ndarray, faces: np.ndarray, across: np.ndarray, opposite: np.ndarray
 ) -> TriangulatedSurface:
-    """Compute the lookup tables of a surface in float64."""
+    """Compute the lookup tables of a surface in float64; `across` and `opposite` come from `check_triangles`."""
     corners = torch.from_numpy(vertices[faces])
     edges = corners.roll(-2, 1) - corners.roll(-1, 1)
     area_vectors = torch.linalg.cross(edges[:, 2], -edges[:, 1])
@@ -145,11 +151,11 @@ def build_surface(
 
 
 DENSE = 400
-"""Maximum number of vertices for which the eigendecomposition is dense."""
+"""Maximum number of vertices for which eigenfunctions come from a dense instead of a sparse eigendecomposition."""
 
 
 def laplacian(vertices: np.ndarray, faces: np.ndarray) -> tuple[csc_array, np.ndarray]:
-    """Return the cotangent stiffness matrix and the area of each vertex (lumped mass matrix)."""
+    """Return the cotangent stiffness matrix [V, V], and the area of each vertex [V] (lumped mass matrix)."""
     corners = vertices[faces]
     to_next, to_previous = np.roll(corners, -1, 1) - corners, np.roll(corners, -2, 1) - corners
     twice_area = np.linalg.norm(np.cross(to_next[:, 0], to_previous[:, 0]), axis=1)
@@ -163,7 +169,7 @@ def laplacian(vertices: np.ndarray, faces: np.ndarray) -> tuple[csc_array, np.nd
 
 
 def biharmonic(vertices: np.ndarray, faces: np.ndarray, count: int) -> np.ndarray:
-    """Embed vertices as [V, count], so that Euclidean distances are biharmonic distances on the surface.
+    """Return vertex coordinates [V, count] whose Euclidean distances are the biharmonic distances on the surface.
 
     Coordinates are the smoothest non-constant Laplacian eigenfunctions, each divided by its eigenvalue. `count` is
     capped at V - 1.

@@ -41,7 +41,7 @@ class Torus(Parallel):
         return wrap(x + v)
 
     def log(self, x: Points, y: Points) -> Points:
-        """Return the shorter signed difference of the angles, in [-pi, pi)."""
+        """Return the signed difference y - x of the angles along the shorter arc, in [-pi, pi)."""
         difference = y - x
         difference = difference - TWO_PI * torch.round(difference.detach() / TWO_PI)
         return torch.where(difference >= math.pi, difference - TWO_PI, difference)

@@ -34,11 +34,11 @@ QUICK = (Sphere, Torus, Poincare, Simplex)
 LARGE = 10.0
 """Absolute pixel value above which images are assumed to be unscaled integers, such as 0 to 255."""
 MANIFOLD_TOLERANCE = 1e-2
-"""Relative distance from the manifold above which a point is rejected."""
+"""Distance from the manifold above which a point is rejected, relative to the largest coordinate if above 1."""
 FAILED = object()
 """Sentinel for the output of a network that raised an error."""
 OTHERS = frozenset({"target", "told"})
-"""Batch keys that other objectives reserve."""
+"""Batch keys that only some objectives use; others reject them as names of conditions at the top level."""
 NON_CONDITION_KEYS = OTHERS | {"x_1", "x_0", "t", "given"}
 """Batch keys that are not conditions."""
 
@@ -160,7 +160,7 @@ def _check_marks(mask: State, x_1: State, name: str) -> None:
 
 
 def warn_repeated_rng(objective: Any, rng: Rng, x_1: State) -> None:
-    """Warn once if an objective draws twice in a row with the same random stream."""
+    """Warn once if an objective draws examples twice in a row with the same random stream."""
     last_rng = vars(objective).get("_last_rng")
     if last_rng is _WARNED or not torch.is_grad_enabled() or not is_concrete(next(leaves(x_1))):
         return
@@ -261,7 +261,7 @@ def check_data(
 
 
 def check_source(x_0: State, reference: State, name: str = "x_0") -> None:
-    """Validate the source states of a batch by comparison with states sampled from the space.
+    """Validate the source states of a batch by comparison with `reference`, states sampled from the space.
 
     Raises:
         UsageError: If keys, shape or dtype are wrong.

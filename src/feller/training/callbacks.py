@@ -156,7 +156,7 @@ class WandbLogger(Callback):
 
 
 def make_loggers(name: LoggerName, run: Run, config: dict[str, Any]) -> tuple[Callback, ...]:
-    """Return the callbacks that log a run: JSON lines, and the requested logger.
+    """Return the callbacks that log a run: JSON lines, and the requested logger `name`.
 
     Raises:
         UsageError: If the logger's package is not installed.

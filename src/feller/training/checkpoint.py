@@ -1,4 +1,7 @@
-"""Checkpoints: resuming is bit-identical on the same hardware, and equal up to rounding on other hardware."""
+"""Saving and loading of checkpoints.
+
+Resuming is bit-identical on the same hardware, and equal up to rounding on other hardware.
+"""
 
 import functools
 import pathlib
@@ -34,7 +37,7 @@ def describe_hardware(device: torch.device) -> str:
 
 
 def hardware_change_notice(metadata: dict[str, str], device: torch.device) -> str:
-    """Return a notice if hardware or torch version differ from those of the checkpoint, else an empty string."""
+    """Return a notice if hardware or torch version differ from those in a checkpoint's metadata, else empty text."""
     saved, current = metadata.get(HARDWARE_KEY, ""), describe_hardware(device)
     if saved in ("", current):
         return ""

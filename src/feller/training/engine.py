@@ -1,4 +1,4 @@
-"""Devices and processes: the only module that imports Accelerate."""
+"""Management of the device and the processes of a training run; no other module imports Accelerate."""
 
 import atexit
 import contextlib
@@ -45,7 +45,7 @@ class Engine:
             atexit.register(self._accelerator.state.destroy_process_group)
 
     def local_slice(self, size: int) -> slice:
-        """Return this rank's rows of a batch of `size` examples."""
+        """Return the slice of a batch of `size` examples that this rank processes."""
         return slice(size * self.rank // self.world_size, size * (self.rank + 1) // self.world_size)
 
     def to_device(self, tree: State) -> State:
@@ -122,7 +122,7 @@ class Engine:
         return bytes.fromhex(self.broadcast_str(secrets.token_hex(32))) if self.world_size > 1 else None
 
     def check_identical(self, what: str, value: str) -> None:
-        """Check that a value is the same on all ranks.
+        """Check that a value is the same on all ranks; `what` names the value in the message.
 
         Raises:
             InputError: If the value differs between ranks; raised on all ranks.

@@ -1,4 +1,4 @@
-"""Base classes of training objectives and their recorded configuration, and flow matching."""
+"""Base classes of training objectives and of their configuration, which a run stores; and flow matching."""
 
 import abc
 from collections.abc import Callable, Mapping
@@ -118,7 +118,7 @@ class Objective(abc.ABC):
 
 
 class ObjectiveConfig(abc.ABC):
-    """Recorded configuration of an objective; `build` returns the objective."""
+    """Configuration of an objective, which a run stores; `build` returns the objective."""
 
     requires: ClassVar[tuple[str, ...]] = ()
     """Fields of `TrainingContext` that `build` requires."""
@@ -159,7 +159,7 @@ class ObjectiveConfig(abc.ABC):
 
     @property
     def conditionable(self) -> tuple[str, ...]:
-        """Leaves (components) of the state that training sometimes clamps, so that sampling can condition on them."""
+        """Leaves (components) of the state that some training examples observe; sampling can condition on them."""
         return ()
 
     @property
@@ -196,7 +196,7 @@ class ConditionalObjective(SelfContainedObjective):
     """Base class of objectives with condition dropout, for classifier-free guidance."""
 
     null: dict[str, int | float] | None = field(default=None, kw_only=True)
-    """Null value of each condition, such as the number of classes (default: the network's null values)."""
+    """Value that replaces each dropped condition, such as the number of classes (default: those of the network)."""
 
     def build(self, context: TrainingContext) -> Objective:
         return self if self.null is not None or context.null is None else replace(self, null=dict(context.null))
@@ -230,7 +230,7 @@ def cast_like(x: State, other: State) -> State:
 
 
 def sample_observed_mask(x_1: Tensor, prob: float, rng: Rng) -> Bool[Tensor, " b *d"]:
-    """Sample a mask of observed entries: a random fraction of an example with probability `prob`, else none."""
+    """Sample a mask of observed entries: with probability `prob`, a random fraction of an example, else none."""
     stream, shape = rng.stream("known"), (len(x_1), *(1,) * (x_1.ndim - 1))
     fraction = stream.uniform(shape, device=x_1.device)
     is_partly_observed = stream.uniform(shape, device=x_1.device) < prob
@@ -238,9 +238,9 @@ def sample_observed_mask(x_1: Tensor, prob: float, rng: Rng) -> Bool[Tensor, " b
 
 
 def loss_mask(cond: Cond, t: State) -> State | None:
-    """Return the mask of the entries in the loss (valid and not observed), one mask per leaf; None for all entries.
+    """Return the mask of the entries that count in the loss (valid and not observed), per leaf; None for all entries.
 
-    A leaf of a product space whose time is 1 is clamped, and excluded from the loss.
+    A leaf (component) of a product space whose time is 1 is observed, and excluded from the loss.
     """
     valid, observed = cond.get("valid"), cond.get("known")
     if not isinstance(t, dict):
@@ -273,7 +273,7 @@ class FlowMatching(ConditionalObjective):
     cond_dropout: float = 0.1
     """Probability of dropping the conditions of an example, for classifier-free guidance."""
     leaf_times: LeafTimes = field(default_factory=LeafTimes)
-    """Joint distribution of the leaves' times in a product space (default: one shared time, no clamped leaves)."""
+    """Joint distribution of the times of leaves (components) in a product space (default: one time, none observed)."""
     _checks_times: ClassVar[bool]
     """True if the time distribution is user code, whose samples are therefore validated."""
     _is_new: ClassVar[bool]

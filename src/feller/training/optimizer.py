@@ -105,7 +105,9 @@ def make_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optim
 
 
 def learning_rate(config: TrainConfig, step: int, progress: float) -> float:
-    """Return the learning rate of a step: warm-up factor times decay factor.
+    """Return the learning rate of a step: the peak learning rate times warm-up factor times decay factor.
+
+    `progress` is the fraction of the training budget spent before this step.
 
     Warm-up ends after `warmup` steps or a fifth of the run, whichever is earlier.
     """

@@ -36,7 +36,10 @@ class Callback:
         """Called after each step; reading a tensor of `metrics` synchronises the device."""
 
     def on_log(self, state: TrainState, metrics: StepMetrics, numbers: dict[str, float]) -> None:
-        """Called with the metrics of the first, every tenth and the last step; private runs withhold some metrics."""
+        """Called after the first, every tenth and the last step; `numbers` holds the metrics to log by name.
+
+        Private runs withhold some metrics.
+        """
 
     def on_checkpoint(self, state: TrainState) -> None:
         """Called when a checkpoint is due, after the metrics were checked."""
@@ -52,7 +55,7 @@ class StepMonitor:
     """Monitor that selects the metrics to log, and checks that the loss of each step is finite."""
 
     def check(self, metrics: StepMetrics) -> None:
-        """Check a step before its state is saved.
+        """Check that the loss of a step is finite, before the state is saved.
 
         Raises:
             InputError: If the loss is not finite.

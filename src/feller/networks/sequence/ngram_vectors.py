@@ -1,4 +1,4 @@
-"""Text vectors from hashed n-grams that are weighted by inverse document frequency."""
+"""Computation of text vectors from hashed n-grams that are weighted by inverse document frequency."""
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -8,11 +8,11 @@ from torch.nn import functional as F
 from feller.data.documents.vocabulary import DocumentVocabulary
 
 MAX_NGRAM = 4
-"""Maximum length of an n-gram, in tokens."""
+"""Maximum length of an n-gram, in tokens; all shorter n-grams are counted too."""
 NUM_BUCKETS = 2**18
 """Number of hash buckets in which document frequencies are counted."""
 CHUNK_SIZE = 512
-"""Number of documents per chunk."""
+"""Number of documents processed at a time, which bounds the memory."""
 
 
 def mix_hash(x: Int64[Tensor, " *n"]) -> Int64[Tensor, " *n"]:
@@ -41,7 +41,7 @@ class HashedNgrams(nn.Module):
         self.register_buffer("num_documents", torch.zeros((), dtype=torch.int64))
 
     def update_counts(self, rows: Int64[Tensor, "n l"]) -> None:
-        """Add documents to the document frequency counts of the n-grams."""
+        """Add documents (token rows) to the number of documents counted for each n-gram."""
         for chunk in rows.split(CHUNK_SIZE):
             row, _, hashes = self._ngrams(chunk)
             pairs = (row * NUM_BUCKETS + _bucket(hashes)).unique()
@@ -51,7 +51,7 @@ class HashedNgrams(nn.Module):
         self.num_documents += len(rows)
 
     def forward(self, rows: Int64[Tensor, "n l"]) -> tuple[Float[Tensor, "n d"], Bool[Tensor, " n"]]:
-        """Return the text vector of each document, and the mask of the documents that contain text."""
+        """Return the text vector of each document (token row), and the mask of the documents that contain text."""
         chunks = [self._vectors(chunk) for chunk in rows.split(CHUNK_SIZE)]
         return torch.cat([vectors for vectors, _ in chunks]), torch.cat([has_text for _, has_text in chunks])
 

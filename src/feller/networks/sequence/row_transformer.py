@@ -20,7 +20,7 @@ from feller.spaces.table_tokens import TableTokens
 EMBEDDING_STD = 0.3
 """Standard deviation of the initial embeddings."""
 MIN_MARGINAL = 1e-4
-"""Minimum initial probability of a value, since a noisy marginal may be 0 for a value that occurs."""
+"""Minimum initial probability of a value; the noisy marginal may give probability 0 to a value that occurs."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class RowTransformer(NetworkConfig):
 
 @dataclass(frozen=True)
 class RowKVCache:
-    """KV cache, [depth, b, heads, positions, size], with the number of positions processed so far."""
+    """Attention keys and values, [depth, b, heads, positions, size], and the number of positions processed so far."""
 
     keys: Tensor
     values: Tensor
@@ -170,7 +170,7 @@ def _cached_attention(keys: Tensor, values: Tensor, length: int) -> AttentionFn:
 
 
 class PlaceHeads(nn.Module):
-    """Linear output layers, one per position, whose initial outputs are the log marginals of the position's tokens."""
+    """Linear output layers, one per position; initially, each returns the log marginals of its position's tokens."""
 
     def __init__(self, space: TableTokens, max_tokens: int, width: int) -> None:
         super().__init__()
@@ -196,7 +196,10 @@ class PlaceHeads(nn.Module):
         return ((grad_output @ grad_output.mT) * (x @ x.mT + 1)).sum((1, 2, 3)).clamp(min=0)
 
     def weighted_sum(self, inputs: Tensor, grad_output: Tensor, factors: Float[Tensor, " b"]) -> dict[str, Tensor]:
-        """Return the sum over rows of the weight gradients, each multiplied by the row's entry of `factors`."""
+        """Return the sum over rows of the weight gradients, each multiplied by the row's entry of `factors`.
+
+        `inputs` and `grad_output` are the layer's inputs and output gradients.
+        """
         x, grad_output = (tensor.reshape(len(tensor), -1, *tensor.shape[-2:]) for tensor in (inputs, grad_output))
         grad_output = grad_output * factors[:, None, None, None]
         return {"weight": torch.einsum("bapm,bapd->pmd", grad_output, x), "bias": grad_output.sum((0, 1))}

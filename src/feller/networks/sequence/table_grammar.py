@@ -1,4 +1,4 @@
-"""Constrained decoding of table rows: masks of the tokens with which a row can become valid."""
+"""Constrained decoding of table rows: computation of masks of the tokens that can lead to a valid row."""
 
 import torch
 from jaxtyping import Bool, Int64
@@ -9,7 +9,7 @@ from feller.spaces.table_tokens import PairConstraint, TableTokens
 
 
 class TableGrammar(nn.Module):
-    """Transition tables of the automata and pair constraints of a `TableTokens` space, as module buffers.
+    """Masks of the allowed tokens of a `TableTokens` space, from its automata and pair constraints (module buffers).
 
     A token is allowed if at least one value of its column continues with this token and the remaining columns can still
     satisfy the constraints. The constraints form a forest, so the masks are computed in one pass to the roots and one
@@ -72,7 +72,14 @@ class TableGrammar(nn.Module):
         place: Int64[Tensor, " b"],
         observed: Bool[Tensor, "b places"] | None = None,
     ) -> Bool[Tensor, "b tokens"]:
-        """Return the mask of allowed tokens at one position per row, given the tokens already generated or observed."""
+        """Return the mask of allowed tokens at one position per row, given the tokens already generated or observed.
+
+        Args:
+            x: Tokens of rows.
+            step: Zero-based step at which each position is generated.
+            place: Position in each row.
+            observed: True for tokens that are known before generation.
+        """
         batch_index = torch.arange(x.shape[0], device=x.device)
         automaton_mask = (
             self.transitions[place, 0] >= 0 if all(self.starts_column) else self._automaton_mask(x)[batch_index, place]
@@ -101,10 +108,13 @@ class TableGrammar(nn.Module):
     def completable(
         self, codes: Int64[Tensor, "*b columns"], written: Bool[Tensor, "*b columns"]
     ) -> Bool[Tensor, "*b columns tokens"]:
-        """Return the mask of values of each column with which the unwritten columns can still satisfy the constraints.
+        """Return the mask of values of each column that leave the undecided columns a way to satisfy the constraints.
 
-        The mask is meaningful only for columns with constraints; the values already written must satisfy the
-        constraints.
+        The mask is meaningful only for columns with constraints. The decided values must satisfy the constraints.
+
+        Args:
+            codes: Index of the value of each column; ignored where `written` is False.
+            written: True for columns whose value is decided.
         """
         values = torch.arange(self.max_tokens, device=codes.device)
         in_vocab = self.transitions[self.first_place, 0] >= 0

@@ -19,7 +19,10 @@ from feller.networks.network_config import NetworkConfig, seeded_init
 KERNEL_SIZE = 7
 """Kernel size of the convolution before each attention, in positions."""
 EMBEDDING_STD = 0.3
-"""Standard deviation of the initial token embeddings; with 1, positions of a fully masked text are too similar."""
+"""Standard deviation of the initial token embeddings.
+
+With 1, the features of all positions of a fully masked text would be too similar.
+"""
 PadFn = Callable[[Tensor], Tensor]
 """Padding function of the convolution: [b, n, width] -> [b, n + KERNEL_SIZE - 1, width]."""
 
@@ -28,7 +31,7 @@ PadFn = Callable[[Tensor], Tensor]
 class TextDiT(NetworkConfig):
     """Diffusion transformer with rotary position embeddings and convolutions, for texts of any length.
 
-    `cond["valid"]` [b, n] is the padding mask; `cond["known"]` [b, n] the observed mask.
+    `cond["valid"]` [b, n] is False for padding; `cond["known"]` [b, n] is True for observed tokens.
     Source: Peebles and Xie 2023, arXiv 2212.09748.
     """
 

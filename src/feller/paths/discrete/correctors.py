@@ -1,4 +1,4 @@
-"""Correctors: extra jumps that keep the marginals and correct earlier errors of the network.
+"""Correctors: extra jumps of tokens that keep the marginals of a path and correct earlier errors of the network.
 
 Source: Shaul et al. 2024, arXiv 2412.03487: any rates v with sum_x v(y, x) p_t(x) = 0 may be added. They reduce the
 accuracy per step, and help only if the network is imperfect.
@@ -22,11 +22,14 @@ class Corrector(abc.ABC):
         """Return how often, on average, tokens with data token x_1 are renoised between times t and s."""
 
     def extra_rates(self, log_p: LogLaws, change: LogLaws, x: Ids) -> LogLaws | None:
-        """Return extra jump rates from token x to every token, or None if the corrector adds no rates."""
+        """Return extra jump rates from token x to every token, or None if the corrector adds no rates.
+
+        `log_p` is the log distribution of the token, and `change` its time derivative or increment, as in `Rates`.
+        """
         return None
 
     def max_total_rate(self, log_p: LogLaws, change: LogLaws) -> LogLaws | float:
-        """Return an upper bound on the total extra rate out of each token."""
+        """Return an upper bound on the sum of the extra rates from each token to all others."""
         return 0.0
 
 

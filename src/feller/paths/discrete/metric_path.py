@@ -74,7 +74,10 @@ class ConstantSpeedBeta(BetaSchedule):
     """
 
     max_beta: float | None = None
-    """Limit of beta at t = 1; default: 8 / (median nearest distance), at which neighbours keep e^-8 of the mass."""
+    """Limit of beta at t = 1; default: 8 / (median distance of nearest tokens).
+
+    With the default, a token at this distance from the data is e^-8 times as likely as the data token.
+    """
     weights: tuple[float, ...] | None = None
     """Frequency of each token in the data; None for uniform frequencies."""
 
@@ -167,7 +170,7 @@ class MetricPath(TokenPath):
         return self.distance.to_data(x_1).to(t.dtype)
 
     def max_hazard(self, x_t: Places, t: Times, s: float, vocab_size: int) -> Points:
-        """Bound the expected number of jumps until time s by the increase of beta times the largest distance."""
+        """Return a bound on the expected number of jumps until time s: increase of beta times the largest distance."""
         is_default = isinstance(self.velocity, KineticOptimalRates) and isinstance(
             self.step_rule, MidpointIncrement | ForwardIncrement
         )

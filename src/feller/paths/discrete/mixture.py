@@ -31,6 +31,13 @@ def step_probabilities(
     By Bayes' rule, the probability of x_s = y is proportional to p_s(y | x_1) q(x_t | y). The noising chain q from s to
     t keeps a token with probability alpha_t / alpha_s and otherwise samples it from the source.
 
+    Args:
+        p: Probability of each token under the source.
+        now: Schedule values at time t.
+        later: Schedule values at time s.
+        x_1: Data tokens.
+        x_t: Tokens at time t.
+
     Raises:
         ValueError: If the source gives a token zero probability.
     """
@@ -46,7 +53,13 @@ def step_probabilities(
 
 
 def keep_probability(now: AlphaSigma, later: AlphaSigma, like: Tensor) -> Tensor:
-    """Return the probability alpha_t / alpha_s that the noising chain keeps a token; 1 if both alpha are 0."""
+    """Return the probability alpha_t / alpha_s that the noising chain keeps a token; 1 if both alpha are 0.
+
+    Args:
+        now: Schedule values at time t.
+        later: Schedule values at time s > t.
+        like: Tensor whose dtype and device the result has.
+    """
     alpha_t, alpha_s = (torch.as_tensor(scales.alpha, dtype=like.dtype, device=like.device) for scales in (now, later))
     return (alpha_t / alpha_s).nan_to_num(nan=1.0).clamp(max=1)
 
@@ -137,7 +150,7 @@ class Mixture(TokenPath):
         return self.schedule(t, x_1) if isinstance(self.schedule, TokenSchedule) else self.schedule(t)
 
     def source_probs(self, vocab_size: int) -> Float64[Tensor, " S"]:
-        """Return the probabilities of the source distribution.
+        """Return the probability of each token under the source distribution.
 
         Raises:
             UsageError: If the path has no `source`.
@@ -268,7 +281,10 @@ class Mixture(TokenPath):
         return p.to(like.device), [torch.as_tensor(scale, dtype=p.dtype, device=like.device) for scale in scales[:3]]
 
     def max_hazard(self, x_t: Places, t: Times, s: float, vocab_size: int) -> Points:
-        """Return the maximum over data tokens of the expected number of jumps until time s; 0 for unmasked tokens."""
+        """Return an upper bound, valid for every x_1, on the expected number of jumps until time s.
+
+        With a mask source, the bound is 0 for tokens that are not masked.
+        """
         if self._uses_reversal:
             return self._max_hazard_reversal(x_t, t, s, vocab_size)
         if not self._jumps_to_data:
@@ -303,7 +319,10 @@ class Mixture(TokenPath):
         return log_ratio.nan_to_num(nan=0.0, posinf=torch.inf)
 
     def expected_jumps(self, x_1: Ids, x: Ids, t: Reals, s: float, vocab_size: int) -> tuple[Reals, LogLaws | None]:
-        """Return the expected number of jumps from t to s, and destination weights (None if all jumps go to x_1)."""
+        """Return the expected number of jumps from t to s given x_1, and the unnormalized destination probabilities.
+
+        The second result is None if all jumps go to x_1.
+        """
         if self._uses_reversal and s < 1:
             at_s = self.alpha_sigma(torch.full_like(t, s), x_1)
             probs = step_probabilities(self.source_probs(vocab_size), self.alpha_sigma(t, x_1), at_s, x_1, x)

@@ -24,7 +24,7 @@ Logits = Float[Tensor, "m K"]
 LogLaws = Float[Tensor, "m S"]
 """Log probabilities or rates of all S tokens, [m, S]; S is K, or K + 1 with a mask token."""
 CHUNK_SIZE = 2**22
-"""Maximum number of entries per array; bounds the memory for many tokens with a large vocabulary."""
+"""Maximum number of entries of an array of rates; bounds the memory for many tokens with a large vocabulary."""
 
 
 class Rates(abc.ABC):
@@ -40,7 +40,7 @@ class Rates(abc.ABC):
         """Return the jump rates from token x to every token; the rate to x itself is 0."""
 
     def max_outgoing(self, log_p: LogLaws, change: LogLaws) -> LogLaws:
-        """Return an upper bound on the total rate out of each token; default: infinity."""
+        """Return an upper bound on the sum of the rates from each token to all others; default: infinity."""
         return torch.full_like(log_p, torch.inf)
 
     def matrix(self, log_p: Float[Tensor, " S"], change: Float[Tensor, " S"]) -> Float[Tensor, "S S"]:
@@ -67,7 +67,7 @@ def _centred(log_p: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
 class KineticOptimalRates(Rates):
     """Kinetic-optimal rates p(y) [r(y) - r(x)]_+ from x to y, with r the change of log p.
 
-    The energy of these rates is the Fisher information.
+    The kinetic energy of these rates is the Fisher information of the path with respect to time.
     """
 
     def outgoing(self, log_p: LogLaws, change: LogLaws, x: Ids) -> LogLaws:
@@ -168,7 +168,7 @@ class LeastEnergy(Rates):
         return (1 / torch.tensor(self.multiples, dtype=torch.float64).fill_diagonal_(1.0)).fill_diagonal_(0.0)
 
     def potential(self, log_p: LogLaws, change: LogLaws) -> LogLaws:
-        """Return the mean-zero potential f, which gives the flow [f(y) - f(x)]_+ p(y) p(x) / multiples[y][x]."""
+        """Return the mean-zero potential f: the flow from x to y is [f(y) - f(x)]_+ p(y) p(x) / multiples[y][x]."""
         if log_p.shape[1] != len(self.multiples):
             raise UsageError(f"a distribution over {len(self.multiples)} tokens, as in `multiples`", log_p.shape[1])
         p, change = _centred(log_p.double(), change.double())

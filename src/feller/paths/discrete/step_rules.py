@@ -11,7 +11,7 @@ from feller.paths.discrete.rates import Ids, LogLaws, Reals
 from feller.paths.discrete.token_distribution import TokenDistribution
 
 _LARGE = 1e4
-"""Finite value for the change of log p if the probability falls to 0; the token then jumps almost surely."""
+"""Finite change of log p that stands for a fall of the probability to 0; the token then jumps almost surely."""
 
 
 class TokenStepRule(abc.ABC):
@@ -21,7 +21,7 @@ class TokenStepRule(abc.ABC):
     def distribution_and_change(
         self, path: TokenDistribution, x_1: Ids, t: Reals, s: float, vocab_size: int
     ) -> tuple[LogLaws, LogLaws]:
-        """Return log p given the data x_1, and the change of log p from t to s."""
+        """Return the two arguments `log_p` and `change` of `Rates` for a step from t to s, given the data x_1."""
 
 
 def _log_probs_at_both(

@@ -25,7 +25,7 @@ class TokenDistance(abc.ABC):
 
     @abc.abstractmethod
     def to_data(self, a: Ids) -> Float64[Tensor, "m K"]:
-        """Return the distances of all K tokens to each data token a."""
+        """Return the distances from all K tokens to each data token a."""
 
     @abc.abstractmethod
     def max_distance(self, x: Int[Tensor, " *m"]) -> Float64[Tensor, " *m"]:

@@ -1,4 +1,4 @@
-"""Distribution of a token given the data, parameterizations of the posterior of x_1, and token subsets."""
+"""Distribution of a token given the data, parameterizations of the posterior of x_1, and selection of tokens."""
 
 import abc
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ from feller.paths.path import Times
 
 
 def masked_uniform(rng: RandomStream, mask: Tensor) -> Float64[Tensor, " m"]:
-    """Sample a uniform number for each True entry of a mask.
+    """Sample a number uniformly from [0, 1] for each True entry of a mask.
 
     A number depends only on the example and on the rank of the entry among the example's True entries.
     """
@@ -25,7 +25,7 @@ def masked_uniform(rng: RandomStream, mask: Tensor) -> Float64[Tensor, " m"]:
 
 
 def predictions_at(prediction: Tensor, x: Tensor) -> Callable[[Tensor], Tensor]:
-    """Return a function from flat indices of entries of x to their predictions; no expanded tensor is materialized."""
+    """Return a function from flat indices of entries of x to their predictions, without copies of expanded tensors."""
     if prediction.is_contiguous():
         flat = prediction.flatten(0, -2)
         return lambda index: flat.index_select(0, index)
@@ -33,14 +33,14 @@ def predictions_at(prediction: Tensor, x: Tensor) -> Callable[[Tensor], Tensor]:
 
 
 def times_at(t: Times, index: Tensor, x: Tensor) -> Tensor:
-    """Return the time of each entry of a state, given flat indices of entries."""
+    """Return the time of each entry of the state x whose flat index is in `index`, from one time per example."""
     if t.stride(0) == 0:
         return t[:1].expand(len(index))
     return t[index // max(1, x[0].numel())]
 
 
 def chunks(size: int, *rows: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Yield corresponding chunks of at most `size` rows of several tensors."""
+    """Split several tensors along axis 0 into chunks of at most `size` rows, and yield the chunks of all tensors."""
     if len(rows[0]) <= size:
         return iter([rows])
     return zip(*(row.split(size) for row in rows), strict=True)
@@ -96,7 +96,7 @@ class TokenDistribution(abc.ABC):
 
 
 class Parameterization(abc.ABC):
-    """Meaning of the network's logits; subclasses implement `posterior_logits`."""
+    """Definition of what the network's logits predict; subclasses implement `posterior_logits`."""
 
     @abc.abstractmethod
     def posterior_logits(self, path: TokenDistribution, logits: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
@@ -113,7 +113,7 @@ class Posterior(Parameterization):
 
 @dataclass(frozen=True)
 class LeaveOneOut(Parameterization):
-    """Logits of x_1 given all other tokens; the path adds the likelihood log p_t(x_t | x_1) of the token."""
+    """Logits of a token's x_1 given all other tokens of x_t; the path adds log p_t(x_t | x_1) of the token itself."""
 
     def posterior_logits(self, path: TokenDistribution, logits: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         return path.add_log_likelihood(logits, x_t, t)

@@ -125,7 +125,10 @@ class TokenPath(TokenDistribution, Path):
         return table[append_dims(time_index, x_t), x_t]
 
     def expected_jumps(self, x_1: Ids, x: Ids, t: Reals, s: float, vocab_size: int) -> tuple[Reals, LogLaws | None]:
-        """Return the expected number of jumps until s given x_1, and destination weights (None if all go to x_1)."""
+        """Return the expected number of jumps from t to s given x_1, and the unnormalized destination probabilities.
+
+        The second result is None if all jumps go to x_1.
+        """
         if s >= 1:
             return torch.full_like(t, torch.inf), None
         log_p, change = self.step_rule.distribution_and_change(self, x_1, t, s, vocab_size)

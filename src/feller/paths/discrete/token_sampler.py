@@ -39,7 +39,7 @@ class TokenSampler:
         return categorical((filtered - filtered.amax(1, keepdim=True)).exp_(), u)
 
     def filter_logits(self, logits: Logits) -> Logits:
-        """Return logits after temperature, top-k and top-p, for a temperature above 0."""
+        """Return logits after temperature (above 0), top-k and top-p; excluded tokens have logit -inf."""
         if logits.dtype.itemsize < 4:
             logits = logits.float()
         if self.temperature != 1:

@@ -1,4 +1,4 @@
-"""Orders in which masked tokens are revealed.
+"""Selection of the masked tokens that a sampling step reveals, by confidence or entropy of the prediction.
 
 Source: Chang et al. 2022, "MaskGIT", arXiv 2202.04200. The number of revealed tokens follows the schedule. The choice
 of these tokens depends on the sampled values, so samples do not follow the network's distribution.
@@ -65,7 +65,7 @@ def in_unmasking_order(
     token_sampler: TokenSampler,
     vocab_size: int,
 ) -> Jumps:
-    """Return jumps that reveal the highest-ranked tokens: as many as would jump on average if jumps were independent.
+    """Return jumps that reveal the highest-ranked tokens; their number is the mean number of the independent jumps.
 
     Args:
         jumps: Independent jumps of tokens.

@@ -38,9 +38,9 @@ class BinnedJumpPath(Path):
 
     conditional_path: ConditionalPath = field(default_factory=GaussianConditionalPath)
     bins: EndpointGrid = field(default_factory=lambda: IntervalBins(-1.65, 1.65))
-    """Bins of jump destinations; early jumps towards data in [-1, 1] reach absolute values up to 1.618."""
+    """Bins of jump destinations. They must reach beyond the data: early jumps towards data in [-1, 1] reach +-1.618."""
     jump_weight: float | None = None
-    """Weight w of the jumps, with 1 - w for the flow; None for jumps alone, without a predicted velocity."""
+    """Weight w of the jumps; the flow has weight 1 - w. None for jumps alone, without a predicted velocity."""
 
     def __post_init__(self) -> None:
         check_number("jump_weight", self.jump_weight, ge=0, le=1)

@@ -24,7 +24,7 @@ class ConditionalPath(abc.ABC):
     event_ndim: ClassVar[int] = 0
     """Number of axes of one entry: 0 for a number, 2 for a matrix."""
     num_uniforms: ClassVar[int] = 1
-    """Number of uniform random numbers per jump destination."""
+    """Number of uniform random numbers from which one jump destination is sampled."""
 
     @property
     @abc.abstractmethod
@@ -88,7 +88,10 @@ class ConditionalPath(abc.ABC):
 
     @abc.abstractmethod
     def sample_decrease(self, z: Tensor, t: Tensor, s: Tensor, u: Float[Tensor, "... n"]) -> Tensor:
-        """Sample destinations of time-reversed jumps, from the negative part of p_s - p_t."""
+        """Sample destinations of time-reversed jumps, from the negative part of p_s - p_t.
+
+        Arguments are those of `sample_increase`.
+        """
 
     def initial_state(self, x_0: Tensor) -> Tensor:
         """Return the state at t = 0 from a source sample."""
@@ -112,7 +115,10 @@ class JumpStepRule(abc.ABC):
         return number
 
     def destination_times(self, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the times t and s to pass to `sample_increase`; equal times select the time derivative."""
+        """Return the start and end time to pass to `ConditionalPath.sample_increase` for a step from t to s.
+
+        If both are equal, destinations are sampled from the time derivative of p.
+        """
         return s, s
 
 

@@ -1,4 +1,4 @@
-"""Supports for the endpoint x_1 of a jump path, and parameterizations of its posterior."""
+"""Sets of candidates for the endpoint x_1 of a jump path, and how a network predicts its posterior over them."""
 
 import abc
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ class EndpointSupport(abc.ABC):
 
     @abc.abstractmethod
     def target(self, x_1: Tensor) -> Tensor:
-        """Return the training target for data x_1."""
+        """Return the training target for data x_1, as the loss expects it, for example the index of a candidate."""
 
     @abc.abstractmethod
     def complete_prediction(self, path: ConditionalPath, prediction: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
@@ -186,18 +186,26 @@ class PointEstimate(EndpointSupport):
 
 
 class FinalStep(abc.ABC):
-    """Rule for the value at t = 1, after the last step: a sampled endpoint or the mean endpoint."""
+    """Rule for the value at t = 1: an endpoint sampled from the predicted distribution, or the mean of it."""
 
     @abc.abstractmethod
     def endpoint(
         self, support: EndpointSupport, p: Float[Tensor, "m K"], z: Tensor, index: Tensor, u: Tensor
     ) -> Tensor:
-        """Return the final value of each row; `index` is the candidate in z that was sampled with probabilities p."""
+        """Return the value at t = 1 of each row.
+
+        Args:
+            support: Set of candidates.
+            p: Probability of each candidate, as predicted by the network.
+            z: Candidates.
+            index: Candidate of each row that was sampled with probabilities p.
+            u: Uniform numbers, which select a point in a sampled bin.
+        """
 
 
 @dataclass(frozen=True)
 class SampleEndpoint(FinalStep):
-    """End at a sampled endpoint, which keeps the spread of the data."""
+    """Final step to an endpoint sampled from the predicted probabilities, which keeps the spread of the data."""
 
     def endpoint(
         self, support: EndpointSupport, p: Float[Tensor, "m K"], z: Tensor, index: Tensor, u: Tensor
@@ -207,7 +215,10 @@ class SampleEndpoint(FinalStep):
 
 @dataclass(frozen=True)
 class MeanEndpoint(FinalStep):
-    """End at the mean endpoint, which avoids values that a grid of bins adds outside the support of the data."""
+    """Final step to the mean of the predicted endpoint distribution.
+
+    The mean avoids values outside the support of the data, which a point sampled from a bin may have.
+    """
 
     def endpoint(
         self, support: EndpointSupport, p: Float[Tensor, "m K"], z: Tensor, index: Tensor, u: Tensor

@@ -25,7 +25,7 @@ TABLE_NODES, TRAINING_TABLE_NODES = 1024, 384
 Training uses fewer nodes because it needs a table for each of many times. Both numbers are constants, because otherwise
 a state would depend on the other examples of the batch."""
 _STEEP = 5.0
-"""Drop of the log density between two nodes above which the density is integrated as an exponential."""
+"""Decrease of the log density from one node to the next above which it is integrated as an exponential."""
 
 
 class AngularDensity(abc.ABC):

@@ -1,1 +1,1 @@
-"""Privacy accounting: epsilon, delta, Rényi and zero-concentrated differential privacy."""
+"""Privacy accounting: computation of the epsilon, delta, Rényi and zCDP cost of private releases."""

@@ -1,8 +1,8 @@
-"""Epsilon of composed DP events, by privacy loss distributions (PLD) or Rényi DP of the dp-accounting package.
+"""Computation of the epsilon of composed DP events, by privacy loss distributions (PLD) or Rényi DP.
 
-The unit of privacy is one row, added or removed. Sources: Koskela et al. 2020, arXiv 1906.03049; Doroshenko et al.
-2022, "Connect the dots", arXiv 2207.04380; Mironov 2017, arXiv 1702.07476; Mironov, Talwar and Zhang 2019, arXiv
-1908.10530.
+Both use the dp-accounting package. The unit of privacy is one row, added or removed.
+Sources: Koskela et al. 2020, arXiv 1906.03049; Doroshenko et al. 2022, "Connect the dots", arXiv 2207.04380; Mironov
+2017, arXiv 1702.07476; Mironov, Talwar and Zhang 2019, arXiv 1908.10530.
 """
 
 import functools
@@ -19,12 +19,12 @@ from feller.privacy.accounting.dp_events import DpEvent, GaussianMechanism, Pois
 from feller.privacy.accounting.zcdp import check_epsilon_delta, epsilon_from_rho
 
 Kinds = tuple[tuple[DpEvent, int], ...]
-"""Distinct mechanisms, each with its number of uses."""
+"""Distinct DP mechanisms without labels, each with its number of uses."""
 FINE_GRID = 1e-4
-"""Discretisation step of privacy losses, for values of epsilon that are reported."""
+"""Discretisation step of privacy losses, in nats, for values of epsilon that are reported."""
 GRIDS = (1e-4, 1e-3, 1e-2)
 COARSE_GRID_EPSILON = 50.0
-"""Rényi epsilon above which the coarsest grid of privacy losses is used, to save time."""
+"""Epsilon by Rényi DP above which the coarsest grid of privacy losses is used, to save time."""
 MAX_GRID_POINTS = 20_000_000
 """Maximum number of grid points of a privacy loss distribution (PLD), which then takes a few hundred megabytes."""
 TAIL_MASS = 1e-15
@@ -32,7 +32,7 @@ TAIL_MASS = 1e-15
 WANTED = "accounting of privacy", "tables"
 """Name of the feature that needs dp-accounting, and the feller extra that installs dp-accounting."""
 DELTA_FRACTIONS = (0.5, 0.1, 0.01)
-"""Fractions of delta tried for zCDP events that are composed with PLD events."""
+"""Fractions of delta tried as the part for zCDP events; the rest is for events composed by PLD."""
 
 
 def compute_epsilon(events: Sequence[DpEvent], delta: float, *, method: str = "pld", grid: float = FINE_GRID) -> float:
@@ -105,7 +105,7 @@ def gathered(events: Iterable[DpEvent]) -> Kinds:
 
 
 def rdp_epsilon(events: Sequence[DpEvent], delta: float) -> float:
-    """Return an upper bound on epsilon by Rényi DP; pure-DP events are treated as zCDP."""
+    """Return an upper bound on epsilon at a given delta by Rényi DP; pure-DP events are treated as zCDP."""
     return _by_renyi(gathered(events), delta)
 
 
@@ -132,7 +132,7 @@ def _by_renyi(event_counts: Kinds, delta: float) -> float:
 
 
 def zcdp_rho(event: DpEvent) -> float:
-    """Return the zCDP cost rho of an event, without amplification by sampling."""
+    """Return the zCDP cost rho of an event; the reduction of the cost by Poisson sampling is ignored."""
     match event:
         case GaussianMechanism():
             return event.rho
@@ -162,7 +162,7 @@ def _pld_epsilons(event_counts: Kinds, delta: float, grid: float) -> Iterator[fl
 
 @functools.lru_cache(maxsize=4)
 def compose_pld(kinds: Kinds, grid: float) -> Any:
-    """Return the privacy loss distribution of a composition, rounded up so that it gives upper bounds.
+    """Return the privacy loss distribution of mechanisms used together, rounded up so that it gives upper bounds.
 
     Continuous Gaussian mechanisms without subsampling are merged into one mechanism: their rho values add up.
     """
@@ -213,7 +213,7 @@ def _discrete_gaussian_pld(sigma: float, times: int, grid: float) -> Any:
 
 
 def choose_grid(kinds: Kinds, grid: float) -> float | None:
-    """Return the finest grid step, at least `grid`, that needs at most `MAX_GRID_POINTS`; None if there is none."""
+    """Return the smallest grid step, `grid` or more, with at most `MAX_GRID_POINTS` points; None if there is none."""
     max_loss = 2 * _by_renyi(kinds, TAIL_MASS)
     for event, _ in kinds:
         if isinstance(event, GaussianMechanism | PoissonSubsampledGaussian):

@@ -99,6 +99,13 @@ def _rounded_up(log_sigma: float, derivative: float, epsilon: float, log_ratio: 
 def max_steps(epsilon: float, delta: float, sigma: float, rate: float, others: Sequence[DpEvent] = ()) -> int:
     """Return the largest number of steps at which all events together spend at most epsilon; 0 if one step exceeds it.
 
+    Args:
+        epsilon: Total budget.
+        delta: Failure probability of the guarantee.
+        sigma: Noise multiplier of the DP-SGD steps.
+        rate: Sampling rate: probability that a row is in the batch of a step.
+        others: Other DP events charged to the same budget.
+
     Raises:
         UsageError: If a value is out of range, or the other events alone exceed epsilon.
     """

@@ -21,7 +21,7 @@ class DpEvent(abc.ABC):
 
 @dataclass(frozen=True)
 class GaussianMechanism(DpEvent):
-    """Values released with Gaussian noise."""
+    """Gaussian mechanism: release of values with Gaussian noise."""
 
     sigma: float
     """Standard deviation of the noise, in units of the L2 sensitivity of all values together."""

@@ -33,7 +33,7 @@ class Ledger:
     reserved_delta: float = 0.0
     """Part of delta already spent: the probability of releasing a value that only one row has."""
     table: str = ""
-    """Keyed hash that identifies the table to its owner; empty in older ledgers."""
+    """Keyed hash of the table, by which only its owner can recognise it; empty in ledgers of older versions."""
 
     def __post_init__(self) -> None:
         check_number("n", self.n, ge=1)
@@ -79,14 +79,14 @@ class Ledger:
 
 
 WEAK_EPSILON, MEANINGLESS_EPSILON = 10.0, 15.0
-"""Values of epsilon from which a guarantee is called weak and, at the second, practically meaningless."""
+"""Values of epsilon from which on a guarantee is called weak (first) and practically meaningless (second)."""
 NAMES = ((1e12, "trillion"), (1e9, "billion"), (1e6, "million"))
 MAX_POWER_OF_TEN = 15.0
-"""Power of ten from which e^epsilon is written as 10^n."""
+"""Smallest n at which e^epsilon is written as 10^n; smaller values are written in words, such as "2.8 million"."""
 
 
 def describe_weakness(epsilon: float) -> str:
-    """Return the end of the sentence "a promise that ..." for a weak epsilon; empty text below `WEAK_EPSILON`."""
+    """Return a predicate about a weak guarantee, such as "is weak"; empty text below `WEAK_EPSILON`."""
     if epsilon >= MEANINGLESS_EPSILON:
         return "promises next to nothing"
     return "is weak" if epsilon >= WEAK_EPSILON else ""

@@ -1,4 +1,4 @@
-"""Rényi divergence of DP events at any order, in closed form or as a series."""
+"""Computation of the Rényi divergence of DP events at any order, in closed form or as a series."""
 
 import math
 from collections.abc import Sequence

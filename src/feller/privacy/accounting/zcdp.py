@@ -1,4 +1,4 @@
-"""Zero-concentrated differential privacy and its conversion to (epsilon, delta)."""
+"""Conversion between zero-concentrated differential privacy (rho) and (epsilon, delta)."""
 
 import math
 from collections.abc import Callable
@@ -10,7 +10,10 @@ from feller.core.errors import UsageError, check_number
 
 
 def find_root(function: Callable[[float], float], low: float, high: float, tolerance: float) -> float:
-    """Return a root of a function between `low` and `high`, where its signs differ, by Brent's method."""
+    """Return a root of a function between `low` and `high`, where its signs differ, by Brent's method.
+
+    `tolerance` is the largest absolute error of the root.
+    """
     root: Any = scipy.optimize.brentq(function, low, high, xtol=tolerance)
     return float(root)
 

@@ -1,1 +1,1 @@
-"""Empirical lower bounds on epsilon from canaries."""
+"""Auditing of private training: empirical lower bounds on epsilon from canaries (planted rows)."""

@@ -34,7 +34,10 @@ CanaryExamplesFn = Callable[[nn.Module, int], dict[str, Any]]
 
 
 def log_mixture_ratio(rate: float, exponent: Float64[Tensor, " *n"]) -> Float64[Tensor, " *n"]:
-    """Return log(1 - rate + rate e^exponent): the log-likelihood ratio of a row sampled with probability `rate`."""
+    """Return log(1 - rate + rate e^exponent): the log-likelihood ratio of a row sampled with probability `rate`.
+
+    `exponent` is the log-likelihood ratio for a row that is certainly in the sample.
+    """
     if rate == 1:
         return exponent
     return torch.logaddexp(torch.full_like(exponent, math.log1p(-rate)), math.log(rate) + exponent)
@@ -65,14 +68,14 @@ def row_log_likelihood_ratios(
 
 @dataclass(frozen=True, eq=False)
 class Canaries:
-    """Indices of planted rows: first the membership canaries, then the candidates of each reconstruction slot."""
+    """Planted rows: first the membership canaries, then the candidates of each slot (reconstruction canary)."""
 
     present: Bool[Tensor, " n"]
     """True for each membership canary that is in the training set."""
     chosen: Int64[Tensor, " places"]
-    """Index of the true candidate of each reconstruction slot."""
+    """Index of the candidate that is in the training set, for each slot."""
     num_candidates: int
-    """Number of candidates per reconstruction slot."""
+    """Number of candidates per slot."""
 
     @property
     def included(self) -> Int64[Tensor, " m"]:
@@ -94,25 +97,25 @@ class CanaryAttacker:
         self.steps = 0
 
     def sample(self) -> Int64[Tensor, " m"]:
-        """Return the canaries in this step's Poisson sample, among those in the training set."""
+        """Sample the canaries of one step: a Poisson sample of those in the training set; return their indices."""
         included = self.canaries.included
         return included if self.rate == 1 else included[self.noise.bernoulli(self.rate, (len(included),))]
 
     def observe(
         self, loss: LossFunction, network: nn.Module, example: Any, sampled: Tensor, total: Tensor, params: "StepParams"
     ) -> None:
-        """Update the scores with the noisy sum of one step.
+        """Update the score of each canary with the noisy gradient sum of one step.
 
-        If the sum is smaller than the accounted noise, the noise scale is estimated from the sum itself, so that
-        missing noise makes the attack stronger.
+        The attacker assumes the noise of `params`. If the root mean square of the entries of `total` is smaller, the
+        attacker assumes this value instead. So the attack becomes stronger if the training added too little noise.
 
         Args:
             loss: (network, example) -> [b].
             network: Network before the step.
             example: Training examples of all canaries.
-            sampled: Indices of the canaries in the sample.
+            sampled: Indices of the canaries in this step's Poisson sample.
             total: Noisy gradient sum, flattened, after subtracting the gradients of the known rows.
-            params: Clipping norm and noise scale of the step.
+            params: Clipping norm and noise standard deviation of the step.
         """
         n, scale = len(self.coin_scores), min(params.scale, total.square().mean().sqrt().item())
         coin_gradients = _chunked_gradients(loss, network, _select_rows(example, torch.arange(n)), params.clip)
@@ -153,7 +156,7 @@ class CanaryAttacker:
 
 @dataclass(frozen=True)
 class StepParams:
-    """Clipping norm and noise scale of a DP-SGD step."""
+    """Clipping norm and noise standard deviation of a DP-SGD step."""
 
     clip: float
     """Clipping norm."""
@@ -183,7 +186,7 @@ class AuditedGradient(Gradient):
     """DP-SGD gradient that clips and adds noise."""
     attacker: CanaryAttacker
     sigma: float | None = None
-    """Noise multiplier recorded in the ledger (default: that of `inner`)."""
+    """Noise multiplier recorded in the ledger, which the attacker assumes (default: that of `inner`)."""
     _noiseless: dict[float, DPSGD] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

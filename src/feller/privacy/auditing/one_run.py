@@ -1,4 +1,4 @@
-"""Lower bound on epsilon from guesses about canaries in one training run.
+"""Computation of a lower bound on epsilon from guesses about canaries (planted rows) in one training run.
 
 Source: Steinke, Nasr and Jagielski 2023, "Privacy auditing with one (1) training run", arXiv 2305.08846, theorem 5.2.
 """
@@ -63,7 +63,10 @@ def epsilon_lower_bound(
 
 
 def tail_probability(num_right: int, guesses: int, epsilon: float, delta: float, num_canaries: int) -> float:
-    """Return an upper bound on the probability of `num_right` or more correct guesses under (epsilon, delta)-DP."""
+    """Return an upper bound on the probability of `num_right` or more correct guesses under (epsilon, delta)-DP.
+
+    Arguments are those of `epsilon_lower_bound`.
+    """
     accuracy = 1 / (1 + math.exp(-epsilon))  # accuracy of randomised response, the worst case of pure DP
     tail = float(scipy.stats.binom.sf(num_right - 1, guesses, accuracy))
     if not delta or not num_right:

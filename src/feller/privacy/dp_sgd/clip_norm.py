@@ -24,14 +24,20 @@ class ClipNorm(abc.ABC):
 
     @abc.abstractmethod
     def sum_sigma(self, sigma: float) -> float:
-        """Return the noise multiplier to use for the gradient sum.
+        """Return the noise multiplier of the gradient sum; it exceeds `sigma` if a step also releases other values.
 
         All releases of a step then cost together as much as the sum alone with noise multiplier `sigma`.
         """
 
     @abc.abstractmethod
     def update(self, norms: Float[Tensor, " b"], expected_size: float, noise: Noise) -> None:
-        """Adapt the clipping norm to the gradient norms of a step, with noise."""
+        """Adapt the clipping norm to the gradient norms of a step.
+
+        Args:
+            norms: Norm of each gradient before clipping.
+            expected_size: Expected batch size.
+            noise: Source of the noise that is added to the statistics of `norms`.
+        """
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,8 @@ class AdaptiveClipNorm(ClipNorm):
     def sum_sigma(self, sigma: float) -> float:
         """Return the noise multiplier of the sum, (sigma^-2 - (2 count_sigma)^-2)^(-1/2).
 
-        The count minus 1/2 per row has sensitivity 1/2.
+        `count_sigma` is the standard deviation of the noise on the count of unclipped gradients. With 1/2 subtracted
+        per row, this count has sensitivity 1/2.
         """
         remaining_precision = sigma**-2 - (2 * self.count_sigma) ** -2 if sigma else math.inf
         if remaining_precision <= 0:

@@ -44,7 +44,7 @@ class LayerCall:
     input_nodes: list[Node]
     """Autograd nodes of the input tensors."""
     output_edge: GradientEdge
-    """Gradient edge of the output, before any in-place change of the output."""
+    """Edge of the autograd graph at the output, before any in-place change of the output."""
     output_shape: torch.Size
 
     @property
@@ -89,7 +89,9 @@ class CallRecorder:
 
 
 def clipped_by_ghost(loss: LossFunction, network: nn.Module, example: dict[str, Any], clip: float) -> ClippedSum:
-    """Return the clipped gradient sum of the examples by ghost clipping.
+    """Return the sum of per-example gradients clipped to norm `clip`, by ghost clipping.
+
+    `loss` is (network, example) -> [b].
 
     Raises:
         UnsupportedError: If a trainable weight is used outside a layer call that has a grad sampler.
@@ -126,7 +128,7 @@ def check_supported_layers(network: nn.Module) -> None:
 
 @contextmanager
 def record_calls(network: nn.Module, recorder: CallRecorder) -> Iterator[None]:
-    """Record the calls of all layers with trainable weights."""
+    """Context manager that records the calls of all layers with trainable weights."""
     with ExitStack() as stack:
         for name, layer in network.named_modules():
             if any(weight.requires_grad for weight in layer.parameters(recurse=False)):

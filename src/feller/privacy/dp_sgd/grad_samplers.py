@@ -30,7 +30,7 @@ class LayerTensors:
     """Gradient of the summed losses with respect to the output, [b, ...]."""
 
     def rows(self, index: slice) -> "LayerTensors":
-        """Return the activations and output gradients of a slice of the examples."""
+        """Return the activations and output gradients of the examples in the slice `index`."""
         is_tuple = isinstance(self.activations, tuple)
         inputs = tuple(x[index] for x in self.activations) if is_tuple else self.activations[index]
         return LayerTensors(inputs, self.backprops[index])
@@ -69,7 +69,7 @@ def outer_norm_sq(backprops: Float[Tensor, "b t p"], x: Float[Tensor, "b t d"]) 
 
 
 def chunk_slices(b: int, each: int) -> Iterator[slice]:
-    """Split b examples with `each` values per example into slices of at most `CHUNK_SIZE` values."""
+    """Yield slices of b examples, each slice with at most `CHUNK_SIZE` values; an example has `each` values."""
     step = max(1, CHUNK_SIZE // max(each, 1))
     return (slice(start, start + step) for start in range(0, b, step))
 

@@ -43,7 +43,7 @@ def global_norm(gradients: Iterable[Tensor]) -> Tensor:
 
 
 class LossModule(nn.Module):
-    """Module of a network and its loss; `functional_call` can replace the weights."""
+    """Module that holds a network and its loss, so that `functional_call` can compute the loss with other weights."""
 
     def __init__(self, loss: LossFunction, network: nn.Module) -> None:
         super().__init__()

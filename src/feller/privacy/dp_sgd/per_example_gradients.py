@@ -35,7 +35,9 @@ class ExampleLoss(LossModule):
 
 
 def clipped_by_vmap(loss: LossFunction, network: nn.Module, example: dict[str, Any], clip: float) -> ClippedSum:
-    """Return the clipped gradient sum by `vmap`, for any network and loss that `vmap` supports.
+    """Return the sum of per-example gradients clipped to norm `clip`, for any network and loss that `vmap` supports.
+
+    `loss` is (network, example) -> [b].
 
     Raises:
         UsageError: If `vmap` fails; the message names the layer.
@@ -58,7 +60,9 @@ def clipped_by_vmap(loss: LossFunction, network: nn.Module, example: dict[str, A
 def per_sample_gradients(
     loss: LossFunction, network: nn.Module, example: dict[str, Any], clip: float
 ) -> Float[Tensor, "b p"]:
-    """Return each example's clipped gradient, flattened in the order of `trainable_params`; zero if non-finite.
+    """Return each example's gradient clipped to norm `clip`, flattened in the order of `trainable_params`.
+
+    Gradients that are not finite are replaced by zero. `loss` is (network, example) -> [b].
 
     Raises:
         UsageError: If `vmap` fails; the message names the layer.
@@ -70,7 +74,10 @@ def per_sample_gradients(
 
 
 def clipped_by_loop(loss: LossFunction, network: nn.Module, example: dict[str, Any], clip: float) -> ClippedSum:
-    """Return the clipped gradient sum by one backward pass per example: the reference for all other methods."""
+    """Return the sum of per-example gradients clipped to norm `clip`, by one backward pass per example.
+
+    All other methods are compared with this one. `loss` is (network, example) -> [b].
+    """
     check_no_batch_mixing(network)
     weights = trainable_params(network)
     sums, norms = {name: torch.zeros_like(weight) for name, weight in weights.items()}, []

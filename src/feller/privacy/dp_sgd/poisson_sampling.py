@@ -13,7 +13,10 @@ from feller.privacy.noise.grid_noise import Noise
 
 
 def poisson(n: int, rate: float, noise: Noise) -> Int[Tensor, " m"]:
-    """Return the indices of a Poisson sample of n rows: each row is included independently with probability `rate`."""
+    """Return the indices of a Poisson sample of n rows: each row is included independently with probability `rate`.
+
+    `noise` is the source of random numbers.
+    """
     check_number("rate", rate, gt=0, le=1, remedy="Use a batch size of at most the number of rows")
     return torch.arange(n) if rate == 1 else noise.bernoulli(rate, (n,)).nonzero()[:, 0]
 
@@ -23,8 +26,8 @@ def poisson_batches(
 ) -> Callable[[int, slice], dict[str, Any]]:
     """Return a function that samples a Poisson batch of expected size `size` for a step; a batch may be empty.
 
-    Each call draws a new sample, which must be accounted for. Several processes draw the same sample from shared noise
-    and split it; the last process also takes the rows beyond `size`.
+    Each call draws a new sample and must be charged to the privacy budget. Several processes draw the same sample from
+    shared noise and split it. If the sample has more than `size` rows, the last process takes the excess rows.
 
     Args:
         examples: Pytree with one entry per row, on the CPU.

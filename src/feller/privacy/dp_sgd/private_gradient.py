@@ -55,7 +55,10 @@ class DPSGD(Gradient):
         self.clip.sum_sigma(self.sigma)
 
     def dp_event(self, rate: float, steps: int, label: str = "training") -> PoissonSubsampledGaussian:
-        """Return the DP event of `steps` Poisson-sampled steps; the event does not depend on the clipping norm."""
+        """Return the DP event of `steps` Poisson-sampled steps; it does not depend on the clipping norm.
+
+        `rate` is the probability that a row is in the batch of a step, and `label` names the event in reports.
+        """
         return PoissonSubsampledGaussian(label, self.sigma, rate, steps)
 
     def __call__(

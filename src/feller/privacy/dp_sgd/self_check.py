@@ -22,7 +22,7 @@ TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class SelfCheckResult:
-    """Result of `self_check`: applicability of ghost clipping and the largest error."""
+    """Result of `self_check`: whether ghost clipping works for the network, and the largest error."""
 
     ghost_works: bool
     """True if ghost clipping applies; otherwise `vmap` is used."""
@@ -88,6 +88,6 @@ def relative_difference(actual: ClippedSum, expected: ClippedSum) -> float:
 
 
 def first_examples(example: dict[str, Any], max_examples: int = 3) -> dict[str, Any]:
-    """Return at most `max_examples` examples of a batch, and at least one fewer than the batch has."""
+    """Return the first `max_examples` examples of a batch; all but the last example if the batch is not larger."""
     n = min(max_examples, num_examples(example) - 1)
     return tree_map(lambda leaf: leaf[:n], example)

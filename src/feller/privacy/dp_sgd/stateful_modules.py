@@ -25,7 +25,7 @@ BATCHES = 3
 """Number of trial batches; their integer inputs are all 0, all 1, and random."""
 
 _harmless_by_mode: WeakKeyDictionary[nn.Module, dict[tuple[bool, ...], frozenset[str]]] = WeakKeyDictionary()
-"""Network -> training flags of its modules -> names of the state tensors that do not depend on the rows."""
+"""Network -> training flags of its modules -> names of the state tensors that change independently of the rows."""
 
 
 class _Snapshot:

@@ -1,1 +1,1 @@
-"""Output perturbation of regularised linear models."""
+"""Private fitting of regularised linear models by output perturbation: solve exactly, then add noise to the weights."""

@@ -13,7 +13,7 @@ from feller.privacy.erm.glm import GLM
 STEPS = 200
 """Maximum number of Newton steps."""
 FULL_STEP_TOLERANCE = 1e-10
-"""Relative decrease below which Newton's method takes full steps without line search, until the decrease stalls."""
+"""Relative decrease of the objective below which Newton steps need no line search, until the decrease stalls."""
 ROUNDING = 1e-9
 """Relative tolerance of the row norm check."""
 
@@ -35,8 +35,8 @@ class RegularizedERM:
     def sensitivity(self, n: int) -> float:
         """Return the L2 sensitivity of the weights to replacing one of n rows: 2 L / (n l2), L the Lipschitz constant.
 
-        If a row is added or removed at fixed n, the sensitivity is half of this. Source: Chaudhuri, Monteleoni, Sarwate
-        2011, "Differentially private empirical risk minimization", corollary 8.
+        If a row is added or removed, and n in the regularisation term does not change, the sensitivity is half of this.
+        Source: Chaudhuri, Monteleoni, Sarwate 2011, "Differentially private empirical risk minimization", corollary 8.
         """
         return 2 * self.glm.max_slope(self.max_row_norm, self.l2) * self.max_row_norm / (n * self.l2)
 
@@ -50,7 +50,7 @@ class ERMSolution:
     x: Float[Tensor, "n d"]
     y: Float[Tensor, " n"]
     n: int
-    """Number of rows in the regularisation term."""
+    """Number of rows n in the regularisation term (n l2 / 2) |theta|^2."""
     inverse_hessian: Float[Tensor, "d d"]
     """Inverse Hessian of the objective."""
 
@@ -88,7 +88,7 @@ def solve_erm(
         erm: Model and its public bounds.
         x: Rows, including the intercept column if there is one.
         y: Labels.
-        n: Number of rows in the regularisation term (default: the number of rows of x).
+        n: Number n in the regularisation term (n l2 / 2) |theta|^2 (default: the number of rows of x).
 
     Raises:
         UsageError: If a row or label exceeds the public bounds.

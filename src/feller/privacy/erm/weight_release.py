@@ -86,14 +86,23 @@ def reconstruct_rows(
 
 @dataclass(frozen=True, eq=False)
 class ReleasedWeights:
-    """Noisy weights and their DP event."""
+    """Weights with Gaussian noise, and the DP event of their release."""
 
     theta: Float[Tensor, " d"]
     event: GaussianMechanism
 
 
 def release_weights(solution: ERMSolution, scale: float, noise: Noise, label: str = "weights") -> ReleasedWeights:
-    """Release the weights with Gaussian noise; the sensitivity is that of adding or removing a row at public n.
+    """Return the weights with Gaussian noise, and the DP event of this release.
+
+    The event is for one row added or removed; the number of rows in the regularisation term is public and does not
+    change with the row.
+
+    Args:
+        solution: Minimiser with its rows.
+        scale: Standard deviation of the noise on each weight.
+        noise: Source of the noise.
+        label: Label of the DP event, shown in reports.
 
     Raises:
         UsageError: If the scale is not above 0.

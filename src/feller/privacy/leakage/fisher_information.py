@@ -97,7 +97,7 @@ def subsampled_fisher(
     """Return the matrix of each row's Fisher information in one noisy sum over a Poisson sample.
 
     `gram` is J^T J and `radial_jacobian` is g J, where J is the Jacobian of the row's contribution with respect to the
-    row, and g is the unit vector of the contribution.
+    row, and g is the unit vector of the contribution. Other arguments are those of `subsampled_fisher_trace`.
     """
     factors = mixture_factors(rate, norms.double() / scale)
     radial = radial_jacobian.double()[:, :, None] * radial_jacobian.double()[:, None, :]
@@ -131,11 +131,14 @@ class FisherLeakage:
 
     @staticmethod
     def zeros(rows: int, coordinates: int) -> "FisherLeakage":
-        """Return an information loss of zero, the state before the first step."""
+        """Return the information loss before the first step: zero for each of `rows` rows.
+
+        `coordinates` is the number of measured coordinates per row.
+        """
         return FisherLeakage(torch.zeros(rows, dtype=torch.float64), coordinates)
 
     def add_step(self, traces: Float[Tensor, " b"], times: float = 1.0) -> "FisherLeakage":
-        """Return the information loss including one more measured step.
+        """Return the information loss with the information of one more measured step added.
 
         Args:
             traces: Trace of the Fisher information of the step, per row.

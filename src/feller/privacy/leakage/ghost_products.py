@@ -1,4 +1,6 @@
-"""Inner products of per-row gradients and their tangents from activations and output gradients (ghost products).
+"""Computation of inner products of per-row gradients and tangents from layer inputs and output gradients.
+
+These are called ghost products. A tangent is the derivative of a row's gradient along a direction in the row's values.
 
 A linear layer's gradient is a sum of outer products s x^T over its calls and positions, and its tangent a sum of ds x^T
 + s dx^T. Inner products of both reduce to small Gram matrices, so gradients are not materialised. Source for norms: Bu,
@@ -27,7 +29,7 @@ from feller.privacy.dp_sgd.stateful_modules import forbid_row_state
 from feller.privacy.leakage.row_gradients import CHUNK_SIZE, RowGradients, TangentBatch, batch_dot, replace_floats
 
 MIN_ENTRIES = 2**21
-"""Total gradient entries (rows x weights) below which exact per-row gradients are used."""
+"""Total gradient entries (rows x weights) below which exact gradients are used instead of ghost products."""
 TOLERANCE = 1e-3
 """Relative tolerance of the verification, in float32."""
 MAX_POSITIONS = 64
@@ -54,7 +56,10 @@ class _BatchLoss(LossModule):
 
 
 def fast_products(row_gradients: RowGradients, tangents: TangentBatch) -> Float[Tensor, "3 b"]:
-    """Return |g|^2, g . dg and |dg|^2 of each row's gradient g and tangent dg, by Gram matrices where faster."""
+    """Return |g|^2, g . dg and |dg|^2 of each row's gradient g and its tangent dg.
+
+    Gram matrices are used where they are faster than materialised gradients.
+    """
     layers, num_rows = _plain_linear_layers(row_gradients.module), num_examples(tangents.example)
     if not layers or (_other_weights(row_gradients, layers) and row_gradients.size * num_rows < MIN_ENTRIES):
         return row_gradients.products(tangents)

@@ -41,7 +41,10 @@ class GradientSensitivity:
     """|g J|^2, the part of |J|^2 along the unit gradient g; an estimate if computed from probes."""
 
     def fisher_trace(self, rate: float, scale: float) -> Float[Tensor, " b"]:
-        """Return the Fisher information trace of each row in a noisy sum; see `subsampled_fisher_trace`."""
+        """Return the trace of the Fisher information about each row in a noisy sum over a Poisson sample.
+
+        Arguments are those of `subsampled_fisher_trace`.
+        """
         return subsampled_fisher_trace(rate, scale, self.norms, self.frobenius_sq, self.radial_sq)
 
 
@@ -56,7 +59,10 @@ class DirectionalSensitivity:
     """Row vector g J, with g the unit vector of the clipped gradient."""
 
     def fisher_information(self, rate: float, scale: float) -> Float[Tensor, "b d d"]:
-        """Return the Fisher information matrix of each row in a noisy sum; see `subsampled_fisher`."""
+        """Return the Fisher information matrix of each row in a noisy sum over a Poisson sample.
+
+        `rate` is the sampling rate, and `scale` the standard deviation of the noise on each entry of the sum.
+        """
         return subsampled_fisher(rate, scale, self.norms, self.gram, self.radial_jacobian)
 
 
@@ -84,7 +90,7 @@ def probe_sensitivity(
     Args:
         loss: (network, example) -> [b].
         network: Network before the step.
-        build: Builder of examples from rows.
+        build: Function from rows to training examples.
         z: Rows.
         clip_fn: Gradient norms -> scale factors.
         vectors: Rademacher directions in the shape of z, or several along a leading axis.
@@ -106,7 +112,10 @@ def exact_sensitivity(
     clip_fn: ClipFn,
     coordinate_mask: Bool[Tensor, " *d"] | None = None,
 ) -> GradientSensitivity:
-    """Compute the exact sensitivity, with one probe per coordinate that is True in the mask."""
+    """Compute the exact sensitivity, with one probe per coordinate that is True in the mask.
+
+    Other arguments are those of `probe_sensitivity`.
+    """
     row_gradients = RowGradients(loss, network)
     frobenius_sq = radial_sq = norms = torch.zeros(len(z), dtype=torch.float64, device=z.device)
     for units in _unit_directions(z, coordinate_mask).split(max(1, ROWS // len(z))):
@@ -133,6 +142,8 @@ def directional_sensitivity(
     coordinate_mask: Bool[Tensor, " *d"] | None = None,
 ) -> DirectionalSensitivity:
     """Compute J^T J and g J exactly, row by row; suited to a few rows with few coordinates.
+
+    Arguments are those of `exact_sensitivity`.
 
     Raises:
         UsageError: If a Jacobian is too large.
@@ -189,7 +200,7 @@ POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AdaptiveMaxPool1d, nn.Adap
 
 
 def nonsmooth_layers(network: nn.Module) -> tuple[str, ...]:
-    """Return the names of nonsmooth layers; Fisher bounds hold only where the network is differentiable.
+    """Return the names of layers that are not smooth; Fisher bounds hold only where the network is differentiable.
 
     Functional calls such as `F.relu` are not detected.
     """

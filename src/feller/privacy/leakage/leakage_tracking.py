@@ -58,7 +58,10 @@ def estimate_by_probe(
     rng: RandomStream,
     coordinate_mask: Tensor | None,
 ) -> GradientSensitivity:
-    """Estimate the sensitivity from one Rademacher direction per row, without bias: errors average out over steps."""
+    """Estimate the sensitivity from one Rademacher direction per row, without bias: errors average out over steps.
+
+    `rng` samples the directions, which are 0 outside the mask. Other arguments are those of `probe_sensitivity`.
+    """
     return probe_sensitivity(loss, network, build, z, clip_fn, rademacher_directions(z, rng, coordinate_mask))
 
 
@@ -71,7 +74,10 @@ def estimate_by_coordinate(
     rng: RandomStream,
     coordinate_mask: Tensor | None,
 ) -> GradientSensitivity:
-    """Compute the exact sensitivity over all coordinates; the cost grows with the number of coordinates."""
+    """Compute the exact sensitivity over all coordinates in the mask; the cost grows with their number.
+
+    `rng` is not used. Other arguments are those of `exact_sensitivity`.
+    """
     return exact_sensitivity(loss, network, build, z, clip_fn, coordinate_mask)
 
 
@@ -112,11 +118,18 @@ class LeakageTracker:
         """Steps taken."""
 
     def restore(self, leakage: FisherLeakage, steps: int) -> None:
-        """Continue from the information loss and step count of a checkpoint."""
+        """Set the information loss and the number of steps to those of a checkpoint."""
         self.leakage, self.steps = leakage, steps
 
     def update(self, loss: LossFunction, network: nn.Module, clip: float, scale: float) -> None:
-        """Add the information loss of one step at the current weights for all tracked rows, in the batch or outside."""
+        """Add the information loss of one step for all tracked rows, whether they are in the batch or not.
+
+        Args:
+            loss: (network, example) -> [b].
+            network: Network before the step.
+            clip: Clipping norm.
+            scale: Standard deviation of the noise on the gradient sum.
+        """
         if self.steps % self.every == 0:
             stream, clip_fn = self.rng.stream("probes", self.steps), partial(hard_clip, clip=clip)
             sensitivity = self.estimator(

@@ -1,4 +1,7 @@
-"""Per-row gradients and their directional derivatives along the row, by forward-over-reverse differentiation."""
+"""Computation of per-row weight gradients, and of their derivatives along one direction of the row's values.
+
+The derivatives are computed by forward-over-reverse differentiation.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,7 +29,7 @@ ExampleBuilder = Callable[[Tensor], Any]
 
 @dataclass(frozen=True)
 class TangentBatch:
-    """Batch of examples and their tangents, the derivatives along one direction per row."""
+    """Batch of training examples, and their derivatives (tangents) along one direction in the values of each row."""
 
     example: Any
     floats: list[Tensor]
@@ -35,7 +38,9 @@ class TangentBatch:
 
     @staticmethod
     def from_rows(build: ExampleBuilder, z: Tensor, vectors: Tensor) -> "TangentBatch":
-        """Build the examples of rows, with tangents along `vectors`.
+        """Build training examples from the rows `z`, and differentiate them with respect to the rows along `vectors`.
+
+        The result holds the examples and these derivatives (tangents), computed in forward mode.
 
         Raises:
             UsageError: If the rows are not floating-point.
@@ -65,7 +70,7 @@ class TangentBatch:
         return tree_map(lambda leaf: leaf[i], self.example)
 
     def select(self, part: slice) -> "TangentBatch":
-        """Return the batch of a slice of the rows."""
+        """Return the examples and tangents of the rows in the slice `part`."""
         example = tree_map(lambda leaf: leaf[part], self.example)
         return TangentBatch(example, [leaf[part] for leaf in self.floats], [leaf[part] for leaf in self.tangents])
 
@@ -123,7 +128,7 @@ class RowGradients:
 
 
 def batch_dot(some: list[Tensor], others: list[Tensor]) -> Float[Tensor, " b"]:
-    """Return the inner products of vectors stored as lists of tensors [b, ...]."""
+    """Return the inner product of two vectors per row, each stored in parts as a list of tensors [b, ...]."""
     products = [torch.einsum("bn,bn->b", a.flatten(1), b.flatten(1)) for a, b in zip(some, others, strict=True)]
     return torch.stack(products).double().sum(0)
 

@@ -25,7 +25,16 @@ def fit_greedily(
 ) -> MarginalModel:
     """Repeatedly measure the worst-fitting marginal exactly and refit, until all errors are within sampling noise.
 
-    The error of a marginal is the sum of |count - expected|, minus its mean under Poisson sampling of the rows.
+    The error of a marginal is the sum over its cells of |count - expected|, minus the mean of this sum if counts were
+    Poisson.
+
+    Args:
+        curator: Holder of the rows, with an infinite budget.
+        measured: Marginals that are already measured.
+        weights: Factor of each marginal's error in the comparison with other marginals.
+        candidates: Current model -> marginals that may be measured next.
+        label: Label of the charged queries.
+        rules: Allowed combinations of values, public.
     """
     measured, counts, total = [*measured], curator.counts, curator.total
     model = estimate(counts, measured, total, rules=rules)
@@ -60,7 +69,7 @@ def mean_deviation(expected: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
 
 ONE_WAY, CHOICE, TABLES = "counts of each column", "choice of tables", "counts of the tables"
 MEASURING = 0.9
-"""Fraction of a round's budget spent on the measurement; the rest is spent on the selection."""
+"""Fraction of a round's budget spent on measuring the selected marginal; the rest is spent on selecting it."""
 ROUNDS = 16
 """Planned number of rounds per column, which determines the initial noise."""
 MEAN_ABS_NORMAL = math.sqrt(2 / math.pi)
@@ -94,8 +103,8 @@ def aim(
         rho: zCDP budget; infinite for exact counts without privacy.
         noise: Source of the noise.
         degree: Number of columns per marginal of the default workload.
-        size: Maximum model size in MiB, available in proportion to the spent budget.
-        cells: Maximum number of cells of a workload marginal; larger ones are dropped.
+        size: Maximum model size in MiB; in each round, the allowed size is proportional to the budget spent by its end.
+        cells: Maximum number of cells (combinations of codes) of a workload marginal; larger marginals are dropped.
         workload: Marginals to fit (default: all of `degree` columns).
         rules: Allowed combinations of values, public.
 

@@ -18,9 +18,10 @@ def _broadcast_index(columns: Clique, scope: Clique) -> Index:
 class BeliefPropagation:
     """Belief propagation for one elimination order: an upward and a downward pass.
 
-    Each table has a leading batch axis: [u, *levels] for u cases, or [1, *levels] if the table is the same for all
-    cases. The upward pass computes p(column | parents) and log Z in log-space; the downward pass multiplies
-    conditionals to obtain marginals, so nothing is divided by 0.
+    Each table has one axis per column, whose length is the number of codes, after a batch axis: [u, *levels] for u
+    cases (combinations of observed values), or [1, *levels] if the table is the same for all cases.
+    The upward pass computes p(column | parents) and log Z in log-space. The downward pass multiplies conditionals to
+    obtain marginals, so nothing is divided by 0.
     Source: Koller and Friedman 2009, "Probabilistic graphical models", chapters 9 and 10.
     """
 
@@ -51,7 +52,8 @@ class BeliefPropagation:
     def upward_pass(self, potentials: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
         """Return p(column | parents) of each bucket, [u, *parents, column], and log Z, [u].
 
-        Conditionals of impossible values are 0.
+        A bucket is a column with its parents, the neighbours that are eliminated later. `potentials` holds the
+        log-potentials of each clique. Conditionals of impossible values are 0.
         """
         conditionals: list[Tensor] = []
         messages: list[Tensor] = []
@@ -75,7 +77,10 @@ class BeliefPropagation:
         return conditionals, log_z
 
     def downward_pass(self, conditionals: Sequence[Tensor]) -> list[Tensor]:
-        """Return the marginal of each bucket's scope, [u, *parents, column]."""
+        """Return the joint marginal of each column and its parents, [u, *parents, column].
+
+        `conditionals` is the first result of `upward_pass`.
+        """
         beliefs = list(conditionals)
         for i in reversed(range(len(beliefs))):
             parent_bucket = self._parent_buckets[i]
@@ -86,7 +91,7 @@ class BeliefPropagation:
         return beliefs
 
     def marginals(self, beliefs: Sequence[Tensor]) -> list[Tensor]:
-        """Return the marginal of each clique, [u, *levels]."""
+        """Return the marginal of each clique, [u, *levels], from the result `beliefs` of `downward_pass`."""
         return [
             (beliefs[bucket_index].sum(axes) if axes else beliefs[bucket_index]).permute(inverse)
             for bucket_index, axes, inverse in self._clique_buckets

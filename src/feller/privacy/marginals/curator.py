@@ -15,7 +15,7 @@ from feller.privacy.marginals.marginal_model import MarginalModel, check_codes
 from feller.privacy.noise.grid_noise import Noise
 
 EXACT_COUNT_SIGMA = 1.0
-"""Noise level, in rows, assigned to exact counts, so that unobserved combinations stay possible."""
+"""Standard deviation of the noise, in rows, that is assumed for exact counts, so that a count of 0 stays possible."""
 
 
 class MarginalRelease(NamedTuple):
@@ -55,7 +55,7 @@ class Curator:
 
     @property
     def columns(self) -> tuple[int, ...]:
-        """Columns with more than one level."""
+        """Columns with more than one possible code."""
         return tuple(j for j, count in enumerate(self.counts) if count > 1)
 
     @property
@@ -69,7 +69,11 @@ class Curator:
         return tuple(self._spent.items())
 
     def measure(self, columns: Clique, sigma: float, label: str) -> MarginalMeasurement:
-        """Count the rows in each cell of a marginal, with discrete Gaussian noise; sigma 0 needs an infinite budget."""
+        """Return the number of rows with each combination of codes of `columns`, with discrete Gaussian noise.
+
+        `sigma` is the standard deviation of the noise, in rows; 0 needs an infinite budget. `label` names the query in
+        `charges`.
+        """
         self._charge(label, 0.5 / sigma**2 if sigma else math.inf)
         exact_counts = self._count(columns)
         noise = self._noise.discrete_gaussian(sigma, exact_counts.shape) if sigma else 0
@@ -89,6 +93,13 @@ class Curator:
 
         This is the exponential mechanism, implemented by adding Gumbel noise to the scores. One row changes a score by
         at most its weight.
+
+        Args:
+            expected: Marginal -> expected count of each cell under the current model.
+            weights: Marginal -> its weight.
+            allowance: Marginal -> expected sum of the absolute noise, if the marginal is measured next.
+            epsilon: Privacy parameter of the selection; infinite for an exact maximum.
+            label: Label of the charged query.
         """
         self._charge(label, epsilon**2 / 8)
         scores = [
@@ -103,7 +114,10 @@ class Curator:
         return list(expected)[int(noisy_scores.argmax())]
 
     def release(self, model: MarginalModel, one_way: Mapping[int, MarginalMeasurement]) -> MarginalRelease:
-        """Return the release of a fitted model; the count of a constant column is the number of rows."""
+        """Return the release of a fitted model.
+
+        `one_way` holds the first measurement of each column; the count of a constant column is the number of rows.
+        """
         constant = torch.full((1,), self.total, dtype=torch.float64)
         columns = (one_way[j].values if j in one_way else constant for j in range(len(self.counts)))
         return MarginalRelease(model, self.charges, tuple(columns), merge(self._measured))

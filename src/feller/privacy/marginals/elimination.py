@@ -1,4 +1,4 @@
-"""Variable elimination order of a graphical model, chosen greedily, and its cost."""
+"""Greedy choice of the variable elimination order of a graphical model, and computation of its cost."""
 
 import math
 from collections.abc import Collection, Iterable, Sequence
@@ -10,11 +10,11 @@ Clique = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Bucket:
-    """Eliminated column, with those of its neighbours that are not yet eliminated."""
+    """Column to eliminate, with those of its neighbours that are eliminated later."""
 
     column: int
     parents: Clique
-    """Neighbours, which are eliminated later; the neighbour eliminated last comes first."""
+    """Neighbours that are eliminated later, in reverse order of elimination."""
 
     @property
     def scope(self) -> Clique:
@@ -24,7 +24,7 @@ class Bucket:
 
 @dataclass(frozen=True)
 class Elimination:
-    """Buckets in elimination order; each bucket sends its message to the bucket of its last parent."""
+    """Buckets in elimination order; each bucket sends its message to the bucket of its last listed parent."""
 
     buckets: tuple[Bucket, ...]
     cells: int
@@ -43,7 +43,7 @@ def eliminate(
         counts: Number of possible codes of each column.
         cliques: Columns of each table of the model.
         columns: Columns to eliminate (default: all).
-        keep: Columns that are not eliminated and form a joint table; they are parents without a bucket, in this order.
+        keep: Columns that are not eliminated and form a joint table; in `parents` they keep this order.
     """
     remaining = set(range(len(counts)) if columns is None else columns) - set(keep)
     neighbours: dict[int, set[int]] = {column: set() for column in (*remaining, *keep)}

@@ -22,9 +22,9 @@ class MarginalMeasurement:
 
     columns: Clique
     values: Float[Tensor, "..."]
-    """Noisy count of each cell [*levels]; may be negative."""
+    """Noisy count of each combination of codes, one axis per column; may be negative."""
     sigma: float
-    """Standard deviation of the noise of a cell, in rows."""
+    """Standard deviation of the noise on each count, in rows."""
 
 
 def merge(measurements: Sequence[MarginalMeasurement]) -> tuple[MarginalMeasurement, ...]:

@@ -15,12 +15,12 @@ from feller.privacy.marginals.elimination import Clique, eliminate
 from feller.privacy.marginals.row_sampling import FactorGraph, Stratification, unstratified
 
 AllowedCombinations = tuple[tuple[Clique, Bool[Tensor, "..."]], ...]
-"""Public constraints: columns, and a mask of their allowed value combinations, [*levels]."""
+"""Public constraints: for each, its columns and a mask of their allowed combinations of codes, one axis per column."""
 
 
 @dataclass(frozen=True, eq=False)
 class MarginalModel:
-    """Markov random field over rows of integer codes: p(row) = exp(sum of the log-potentials of its cells) / Z.
+    """Markov random field over rows of integer codes: p(row) = exp(sum of the log-potentials at its codes) / Z.
 
     Cliques may overlap or contain each other; a column in no clique is uniform. All results are exact. Time and memory
     grow with the size of the elimination tables, not with the number of possible rows.
@@ -31,7 +31,7 @@ class MarginalModel:
     cliques: tuple[Clique, ...]
     """Columns of each potential, in the order of its axes."""
     potentials: tuple[Tensor, ...]
-    """Log-potentials of each clique, [*levels] in float64; -inf excludes a combination."""
+    """Log-potentials of each clique in float64, one axis per column; -inf excludes a combination of codes."""
     total: float
     """Number of rows of the fitted table."""
     rules: AllowedCombinations = ()
@@ -59,7 +59,7 @@ class MarginalModel:
 
     @property
     def factor_graph(self) -> FactorGraph:
-        """All factors as a graph that can be sampled."""
+        """Factor graph of the potentials and rules, from which rows can be sampled."""
         return FactorGraph(self.counts, self.scopes, self.factors)
 
     def _check(self, columns: Sequence[int]) -> None:
@@ -83,7 +83,7 @@ class MarginalModel:
         return self._up[-1].item()
 
     def marginal(self, columns: Sequence[int]) -> Float[Tensor, "..."]:
-        """Return the joint probabilities of some columns, [*levels]; only their ancestors are eliminated.
+        """Return the joint probabilities of some columns, one axis per column; only their ancestors are eliminated.
 
         Raises:
             UsageError: If a column is repeated or unknown.
@@ -157,6 +157,7 @@ class MarginalModel:
         """Sample the unobserved cells of each row from their exact conditional distribution given its observed cells.
 
         `excluded_codes` holds one code per column (-1 for none), which is sampled only if no other code is possible.
+        `stratification` is that of `sample`.
 
         Raises:
             InputError: If an observed code does not exist, or the observed codes of a row have probability 0.

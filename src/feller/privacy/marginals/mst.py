@@ -36,7 +36,8 @@ def mst(
         counts: Number of possible codes of each column, public.
         rho: zCDP budget; infinite for exact counts without privacy.
         noise: Source of the noise.
-        cells: Maximum number of cells of a pair of columns. Larger pairs are excluded, so the tree may become a forest.
+        cells: Maximum number of cells (pairs of codes) of a pair of columns. Larger pairs are excluded, so the tree may
+            become a forest.
         rules: Allowed combinations of values, public.
     """
     curator = Curator(codes, counts, rho, noise)
@@ -63,7 +64,10 @@ def mst(
 def independent(
     codes: Int[Tensor, "n k"], counts: Sequence[int], rho: float, noise: Noise, *, rules: AllowedCombinations = ()
 ) -> MarginalRelease:
-    """Fit independent columns to noisy one-way counts, which take the whole budget: a baseline for other models."""
+    """Fit independent columns to noisy one-way counts, which take the whole budget: a baseline for other models.
+
+    Arguments are those of `mst`.
+    """
     curator = Curator(codes, counts, rho, noise)
     sigma = sigma_for(rho, max(1, len(curator.columns)))
     one_way = {j: curator.measure((j,), sigma, ONE_WAY) for j in curator.columns}

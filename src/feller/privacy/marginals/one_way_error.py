@@ -21,7 +21,7 @@ class SmallBudgetWarning(UserWarning):
 
 
 def one_way_sigma(epsilon: float, delta: float, columns: int, fraction: float = ONE_WAY_FRACTION) -> float:
-    """Return the noise standard deviation of one-way counts, in rows, if they share `fraction` of the budget.
+    """Return the noise standard deviation of one-way counts, in rows, if they share `fraction` of (epsilon, delta).
 
     The L2 sensitivity of all counts is sqrt(columns), because a row is in one cell of each column.
     """
@@ -31,7 +31,13 @@ def one_way_sigma(epsilon: float, delta: float, columns: int, fraction: float = 
 
 
 def one_way_error(sigma: float, counts: tuple[int, ...], n: int) -> float:
-    """Return the expected total variation error of a noisy one-way marginal, averaged over the columns."""
+    """Return the expected total variation error of a noisy one-way marginal, averaged over the columns.
+
+    Args:
+        sigma: Standard deviation of the noise on a count, in rows.
+        counts: Number of possible values of each column.
+        n: Number of rows.
+    """
     return 0.5 * sum(counts) / len(counts) * math.sqrt(2 / math.pi) * sigma / n
 
 
@@ -39,6 +45,13 @@ def check_budget(
     epsilon: float, delta: float, counts: tuple[int, ...], n: int, fraction: float = ONE_WAY_FRACTION
 ) -> float:
     """Return the expected total variation error of noisy one-way marginals; warn if the error is large.
+
+    Args:
+        epsilon: Privacy budget of the release.
+        delta: Failure probability of the guarantee.
+        counts: Number of possible values of each column.
+        n: Number of rows.
+        fraction: Fraction of the zCDP budget for one-way marginals.
 
     Raises:
         UsageError: If n is below 2, delta is not below 1 / n, or the error is too large; the message names the smallest

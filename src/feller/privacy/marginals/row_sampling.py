@@ -19,7 +19,10 @@ ROWS = 1 << 16
 """Number of rows sampled per chunk."""
 
 Stratification = Callable[[Float[Tensor, " n"], Int[Tensor, " n"]], Tensor]
-"""(uniform numbers [n], group index [n]) -> uniform numbers; rows of a group have the same conditional distribution."""
+"""(uniform numbers [n], group index [n]) -> uniform numbers [n], from which values are sampled.
+
+Rows of a group have the same conditional distribution.
+"""
 
 
 def unstratified(uniform: Float[Tensor, " n"], group: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
@@ -47,7 +50,7 @@ def stratified(uniform: Float[Tensor, " n"], group: Int[Tensor, " n"]) -> Float[
 
 @dataclass(frozen=True, eq=False)
 class FactorGraph:
-    """Factor graph: the probability of a row is proportional to the product of its table entries."""
+    """Factor graph: a row's probability is proportional to the product, over tables, of the entries at its codes."""
 
     counts: Sequence[int]
     """Number of possible codes of each column."""
@@ -68,7 +71,7 @@ class FactorGraph:
 
         Rows with the same observed columns are processed together, and rows with the same observed values share tables.
         `excluded_codes` holds one code per column (-1 for none), which is sampled only in rows that are impossible
-        without this code.
+        without this code. `stratification` is `unstratified` or `stratified`.
 
         Raises:
             InputError: If the observed codes of a row have probability 0.

@@ -1,1 +1,1 @@
-"""Cryptographically seeded noise on a grid."""
+"""Sampling of noise for differential privacy, from a cryptographic generator and on a grid."""

@@ -81,7 +81,11 @@ def bernoulli_exp(words: RandomWords, exponents: np.ndarray, exactly: Callable[[
 
 
 def decide_bernoulli_exp(words: RandomWords, leading_bits: int, exponent: Fraction) -> bool:
-    """Return True if a uniform number with known leading bits is below e^-exponent; draw more bits until decided."""
+    """Return True if a uniform number is below e^-exponent, in exact arithmetic.
+
+    The first bits of the number are given as the integer `leading_bits`; further bits are drawn until the result is
+    certain.
+    """
     bits, digits = BITS, 40
     while True:
         with decimal.localcontext() as context:

@@ -9,7 +9,7 @@ from feller.sampling.autoregressive.document_grammar import Place, SymbolKind
 ENDLESS = 2**40
 """Token limit that means no limit, because it exceeds any context length."""
 EITHER = (SymbolKind.TEXT, SymbolKind.CODE)
-"""Default kinds of a segment that is hidden as a whole: text or image."""
+"""Default for the possible kinds of a segment that is hidden as a whole: text or image."""
 
 
 class DecodingGoal(abc.ABC):
@@ -23,7 +23,7 @@ class DecodingGoal(abc.ABC):
     @property
     @abc.abstractmethod
     def segment_kinds(self) -> tuple[SymbolKind, ...]:
-        """Kinds of tokens allowed at the start of a segment."""
+        """Kinds of tokens (text, image code) allowed at the start of a segment."""
 
     @property
     @abc.abstractmethod

@@ -37,7 +37,10 @@ class DocumentDecoder(Protocol):
         ...
 
     def init_cache(self, batch_size: int, max_length: int, left_padding: Tensor | None = None) -> Any:
-        """Return an empty KV cache for left-padded rows; its method `select(index)` selects rows."""
+        """Return an empty KV cache; its method `select(index)` selects rows.
+
+        `left_padding` is the number of padding tokens before each row; None for no padding.
+        """
         ...
 
     def decode_step(self, tokens: Tensor, cache: Any) -> tuple[Tensor, Any]:
@@ -47,7 +50,7 @@ class DocumentDecoder(Protocol):
 
 @dataclass(frozen=True)
 class SamplingSpec:
-    """Sampling settings: guidance on the raw logits of the allowed tokens, then temperature, top-k and top-p."""
+    """Sampling settings: guidance, which uses the raw logits of the allowed tokens, then temperature, top-k, top-p."""
 
     guidance: TokenGuidance = NoGuidance()  # noqa: RUF009 - frozen
     token_sampler: TokenSampler = TokenSampler()  # noqa: RUF009 - frozen
@@ -63,15 +66,18 @@ def generate(
     specs: Sequence[SamplingSpec] = (SamplingSpec(),),
     batch_size: int = BATCH_SIZE,
 ) -> list[Int64[Tensor, " _"]]:
-    """Generate the continuation of each prompt, with one network call per token for all guidance streams of a batch.
+    """Generate the continuation of each prompt, with one network call per token for all prompts of a batch.
+
+    Guidance combines the logits of several prompts for one continuation, such as with and without a text. Each of these
+    prompts is one stream.
 
     A prompt with its continuation is always a well-formed document, and fits in the network's context. The samples of a
     row depend on the index of the row, not on its batch. Finished rows are removed from the batch.
 
     Args:
         network: Decoder.
-        prompts: For each guidance stream, one prompt per row, of any length. The first stream determines the allowed
-            tokens; the generated tokens are appended to all streams.
+        prompts: For each stream, one prompt per row, of any length. The prompts of the first stream determine the
+            allowed tokens; the generated tokens are appended to all streams.
         goal: Kind of continuation to generate.
         rng: Random numbers; `rng.first_example` is the index of the first row.
         specs: Sampling settings; row i uses entry i modulo len(specs).

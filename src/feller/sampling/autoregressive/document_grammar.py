@@ -96,7 +96,7 @@ class ParserState:
 
 
 def symbol_kinds(vocabulary: DocumentVocabulary) -> Int64[Tensor, " count"]:
-    """Return the kind of each token that a network predicts."""
+    """Return the kind (text, image code or special token) of each token that a network predicts."""
     special = [SymbolKind.EOS, SymbolKind.BREAK, SymbolKind.MASK, SymbolKind.INFILL]
     return torch.tensor([SymbolKind.TEXT] * vocabulary.text + [SymbolKind.CODE] * vocabulary.codes + special)
 

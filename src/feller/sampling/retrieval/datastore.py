@@ -52,7 +52,7 @@ class Datastore:
 
 
 def create_datastore(rows: Int64[Tensor, "n l"], encoder: DocumentEncoder, vocabulary: DocumentVocabulary) -> Datastore:
-    """Build a datastore of documents.
+    """Build a datastore of the documents `rows`, with the vectors that `encoder` computes.
 
     Raises:
         InputError: If there are no documents.
@@ -64,7 +64,7 @@ def create_datastore(rows: Int64[Tensor, "n l"], encoder: DocumentEncoder, vocab
 
 
 def save_datastore(datastore: Datastore, origin: DatastoreOrigin, path: pathlib.Path) -> None:
-    """Write a datastore to an .npz file."""
+    """Write a datastore to an .npz file, with the identifiers of the models that encoded it."""
     numpy_files.write_arrays(
         {
             "rows": datastore.rows.cpu().numpy(),

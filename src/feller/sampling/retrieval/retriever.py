@@ -62,9 +62,9 @@ class SimilarityRetriever(Retriever):
     """
 
     max_score: float = 0.9
-    """Maximum similarity of a document to the query (part or whole document); 1 disables the limit."""
+    """Maximum similarity (inner product) of a document to the query (part or whole); 1 disables the limit."""
     dedup: float = 0.9
-    """Maximum similarity of a document to documents already selected; 1 disables the limit."""
+    """Maximum similarity (inner product) of a document to documents already selected; 1 disables the limit."""
     query_dropout: float = 0.2
     """Probability of masking each token of the query; 0 outside training."""
     by_text: int = 2
@@ -241,7 +241,17 @@ def retrieved_context(
     rng: Rng,
     retriever: Retriever = INFERENCE_RETRIEVER,
 ) -> list[Int64[Tensor, " _"]]:
-    """Return, for each row, the tokens of up to `count` retrieved documents to prepend, most similar last."""
+    """Return, for each row, the tokens of the retrieved documents to prepend, most similar last.
+
+    Args:
+        datastore: Documents to retrieve from.
+        rows: Tokens of the documents that are the queries.
+        count: Largest number of retrieved documents per row.
+        max_lengths: Largest number of tokens to prepend to each row; the least similar documents
+            that exceed it are dropped.
+        rng: Random numbers of the retriever.
+        retriever: Method of selecting documents.
+    """
     index = retriever(datastore, rows, torch.full((len(rows),), count), rng).index
     return [
         _concatenate_documents(datastore, indices, max_length)

@@ -69,7 +69,9 @@ def add_noise(mean: Tensor, variance: Tensor | None, rng: RandomStream) -> Tenso
 
 
 def check_solver(now: State, solver: Solver) -> None:
-    """Check that a solver stays on the manifold of a process.
+    """Check that a solver stays on the manifold to which the velocity of a process is tangent.
+
+    `now` holds the characteristics that the process returned.
 
     Raises:
         UsageError: If a velocity is tangent to a manifold, and the solver's space is Euclidean.
@@ -99,7 +101,7 @@ def expand_time(x: State, t: float) -> Tensor:
 
 
 def follow_velocity(space: Space, x: State, *terms: tuple[float, State]) -> State:
-    """Move along a sum of (time step, velocities) terms; leaves without a velocity are unchanged."""
+    """Move x by the sum of h times velocity over terms (h, characteristics); leaves without a velocity stay."""
     if isinstance(x, dict):
         return {
             k: follow_velocity(leaf_space(space, k), leaf, *((h, term[k]) for h, term in terms))
@@ -118,7 +120,7 @@ def follow_velocity(space: Space, x: State, *terms: tuple[float, State]) -> Stat
 
 
 def velocity_at_start(space: Space, x: State, y: State, now: State) -> State:
-    """Map the velocities of a process at y to the tangent space at x."""
+    """Map the velocities of the characteristics `now`, taken at y, to the tangent space at x."""
     return space_map(_leaf_velocity_at_start, space, x, y, now)
 
 
@@ -132,8 +134,9 @@ def _leaf_velocity_at_start(space: Space, x: Tensor, y: Tensor, leaf: Characteri
 def apply_jumps(x: State, first: State, last: State, s: float, rng: RandomStream) -> State:
     """Apply jumps with the hazards of the first stage and the destinations of the last stage.
 
-    A leaf without a flow did not move between stages, so its destinations come from the first stage. The last stage
-    would combine the old state of the leaf with a later time.
+    `first` and `last` are the characteristics of the process at these stages. A leaf without a flow did not move
+    between stages, so its destinations come from the first stage too: the last stage would combine the old state of
+    the leaf with a later time.
     """
     if isinstance(x, dict):
         return {k: apply_jumps(leaf, first[k], last[k], s, rng) for k, leaf in x.items()}

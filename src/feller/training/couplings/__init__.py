@@ -1,4 +1,4 @@
-"""Couplings of source and data."""
+"""Couplings, which choose the source sample that each datum is paired with in training."""
 
 from feller.training.couplings.class_conditional import ClassConditional, ConditionalOT, ignores_conditions
 from feller.training.couplings.coupling import Coupling, IndependentCoupling

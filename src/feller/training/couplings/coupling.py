@@ -11,7 +11,10 @@ from feller.core.pytree import Cond, State, num_examples, tree_map
 from feller.core.rng import RandomStream
 
 AssignmentFn = Callable[[State, State, Cond, slice], Tensor]
-"""(x_0, x_1, cond, rows) of a block -> index, within the block, of the source sample assigned to each datum."""
+"""(x_0, x_1, cond, rows) of a block -> index, within the block, of the source sample assigned to each datum.
+
+`rows` is the slice of the batch that forms the block.
+"""
 
 
 class Coupling(abc.ABC):
@@ -36,7 +39,10 @@ class IndependentCoupling(Coupling):
 
 
 def couple_in_blocks(x_0: State, x_1: State, cond: Cond, block_size: int | None, assign: AssignmentFn) -> State:
-    """Apply an assignment to each block of `block_size` examples; None for the whole batch as one block."""
+    """Return the source samples of a batch, reordered by applying `assign` to each block of `block_size` examples.
+
+    A `block_size` of None makes the whole batch one block.
+    """
     n = num_examples(x_1)
     indices, size = [], block_size or max(n, 1)
     for start in range(0, n, size):

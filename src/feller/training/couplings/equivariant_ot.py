@@ -23,7 +23,7 @@ class EquivariantOT(Coupling):
 
     couples_examples = False
     position_leaf: str = "place"
-    """Name of the leaf of positions, [b, n, 3]; other leaves need a source that is exchangeable between points."""
+    """Name of the leaf (component) with positions [b, n, 3]; the source of other leaves must be exchangeable."""
     rounds: int = 2
     """Number of rounds, each a reassignment of the points and a rotation."""
 
@@ -49,7 +49,7 @@ class EquivariantOT(Coupling):
 def assign_points(
     cloud: Float[Tensor, "b n 3"], data: Float[Tensor, "b n 3"], valid: Bool[Tensor, "b n"]
 ) -> Int[Tensor, "b n"]:
-    """Return the index of the noise point assigned to each data point.
+    """Return the index of the point of `cloud` (noise) assigned to each data point.
 
     The assignment minimises the total squared distance; padding keeps its own index.
     """

@@ -1,4 +1,4 @@
-"""Ground costs of couplings."""
+"""Ground costs: cost of pairing a source sample with a datum, which optimal transport couplings minimise."""
 
 import abc
 from dataclasses import dataclass
@@ -22,7 +22,10 @@ class GroundCost(abc.ABC):
 
 @dataclass(frozen=True)
 class SquaredDistance(GroundCost):
-    """Squared Euclidean distance, summed over all leaves; padding of the data, where `valid` is False, is ignored."""
+    """Squared Euclidean distance, summed over all leaves (components) of the state.
+
+    Padding of the data, where the condition `valid` is False, is ignored.
+    """
 
     def __call__(self, x_0: State, x_1: State, cond: Cond) -> Float[Tensor, "n m"]:
         source, data = _flat(x_0), _flat(x_1)

@@ -26,14 +26,15 @@ def sinkhorn(
     tolerance: float = 1e-3,
     max_iterations: int = 3000,
 ) -> Float[Tensor, "n m"]:
-    """Minimise <P, cost> + epsilon KL(P | a b) + tau KL(P 1 | a) + tau KL(P^T 1 | b) for uniform a and b.
+    """Return the plan P that minimises <P, cost> + epsilon KL(P | a b^T) + tau KL(P 1 | a) + tau KL(P^T 1 | b).
 
-    The iteration is stabilised: at the start of every round, scaling factors are absorbed into log-domain potentials.
+    a and b are the uniform distributions of rows and columns. The iteration is stabilised: at the start of every round,
+    scaling factors are absorbed into log-domain potentials.
 
     Args:
         cost: Cost of each pair.
         epsilon: Entropic regularisation, in units of the cost.
-        tau: Penalty of the marginals, in units of the cost; infinity for exact marginals.
+        tau: Weight of the penalty for wrong marginals, in units of the cost; infinity for exact marginals.
         tolerance: Largest L1 error of the row marginals; column marginals are exact.
         max_iterations: Largest number of scalings; a warning follows if the iteration has not converged by then.
 
@@ -112,7 +113,7 @@ class SinkhornCoupling(Coupling):
     """Examples per transport problem; None for the whole batch."""
     cost: GroundCost = field(default_factory=SquaredDistance)
     tolerance: float = 1e-3
-    """Largest L1 error of the source marginal."""
+    """Largest L1 error of the plan's source marginal."""
     max_iterations: int = 3000
     """Largest number of Sinkhorn scalings; a warning follows if the iteration has not converged by then."""
 
@@ -124,7 +125,10 @@ class SinkhornCoupling(Coupling):
 
 
 def sample_partners(log_plan: Tensor, uniform: Tensor) -> Tensor:
-    """Sample a partner (a row of the plan) for each column, with probabilities proportional to the column's entries."""
+    """Return a sampled row of the plan for each column, with probabilities proportional to the column's entries.
+
+    `log_plan` holds the logarithms of these entries, and `uniform` one uniform number per column.
+    """
     probs = (log_plan - log_plan.amax(0)).exp()  # columns need no normalisation
     return categorical(probs.T, uniform.to(log_plan.device))
 
@@ -157,12 +161,12 @@ class UnbalancedOT(Coupling):
     epsilon: float = 0.05
     """Entropic regularisation, in units of the median cost."""
     tau: float = 1.0
-    """Penalty of the marginals, in units of the median cost; infinity is `SinkhornCoupling`."""
+    """Weight of the penalty for wrong marginals, in units of the median cost; infinity gives `SinkhornCoupling`."""
     block_size: int | None = 256
     """Examples per transport problem; None for the whole batch."""
     cost: GroundCost = field(default_factory=SquaredDistance)
     tolerance: float = 1e-3
-    """Largest distance from the fixed point, as a fraction of the plan's mass."""
+    """Largest distance from the fixed point of the iteration, as a fraction of the plan's mass."""
     max_iterations: int = 3000
     """Largest number of Sinkhorn scalings; a warning follows if the iteration has not converged by then."""
 

@@ -1,4 +1,4 @@
-"""Generalised KL divergence between jump rates of a mixture path, from logits of the data."""
+"""Computation of the generalised KL divergence between jump rates of a mixture path, from logits of the data."""
 
 from dataclasses import dataclass, field
 from typing import Any

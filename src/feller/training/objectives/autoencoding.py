@@ -1,4 +1,4 @@
-"""Reconstruction objectives: image tokenizers and vocoders."""
+"""Training objectives of image tokenizers and vocoders, which compare reconstructed with original data."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar

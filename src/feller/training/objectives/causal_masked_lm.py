@@ -107,7 +107,7 @@ class CausalMaskedLM(BatchCoupledObjective):
         return self.pack_batch(rows, rows.new_empty(len(rows), 0, rows.shape[1]), rng)
 
     def pack_batch(self, rows: Int64[Tensor, "b l"], retrieved: Int64[Tensor, "b k m"], rng: Rng) -> Example:
-        """Mask spans, prepend retrieved documents, and pack the samples into rows.
+        """Mask spans of the documents `rows`, prepend k `retrieved` documents to each, and pack the samples into rows.
 
         Returns:
             Rows [r, n] of tokens `x_t`, next tokens `target` and loss weights `weight`; `sample` and `position` in

@@ -1,4 +1,4 @@
-"""Infilling of phone durations."""
+"""Training objective that predicts masked phone durations from observed durations and phones (infilling)."""
 
 import math
 from dataclasses import dataclass, replace

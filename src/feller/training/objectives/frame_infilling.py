@@ -1,4 +1,4 @@
-"""Speech infilling: predict masked frames from observed frames and phones."""
+"""Training objective that predicts masked speech frames from observed frames and phones (infilling)."""
 
 import abc
 from dataclasses import dataclass, field
@@ -19,7 +19,10 @@ from feller.training.objective import Batch, ConditionalObjective, Example
 from feller.training.objectives.span_masks import SpanMask, label_changes, unit_ids
 
 RNG_BLOCK = 16
-"""Block size of torch's normal generator; lengths are rounded up to multiples, else the last numbers would differ."""
+"""Block size of torch's normal generator.
+
+Lengths are rounded up to multiples of it, so that padding of a sequence does not change the last numbers.
+"""
 
 
 def noise_like(x: Tensor, rng: Rng) -> Tensor:
@@ -70,7 +73,7 @@ class LossMask(abc.ABC):
 
 @dataclass(frozen=True)
 class MaskedFrames(LossMask):
-    """Loss on masked frames only."""
+    """Rule by which only masked frames count in the loss."""
 
     def __call__(self, masked: Bool[Tensor, "b n"], valid: Bool[Tensor, "b n"]) -> Bool[Tensor, "b n"]:
         return masked
@@ -78,7 +81,7 @@ class MaskedFrames(LossMask):
 
 @dataclass(frozen=True)
 class AllFrames(LossMask):
-    """Loss on all valid frames, including observed ones."""
+    """Rule by which all valid frames count in the loss, including observed ones."""
 
     def __call__(self, masked: Bool[Tensor, "b n"], valid: Bool[Tensor, "b n"]) -> Bool[Tensor, "b n"]:
         return valid

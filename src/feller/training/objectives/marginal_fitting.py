@@ -1,4 +1,4 @@
-"""Graphical models of tables fitted to noisy marginals (AIM, MST, independent)."""
+"""Fitting of graphical models of tables to noisy marginals that AIM, MST or the independent baseline selects."""
 
 import functools
 import math

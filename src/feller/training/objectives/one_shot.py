@@ -16,7 +16,7 @@ from feller.training.objective import SelfContainedObjective
 
 @dataclass(frozen=True, eq=False)
 class OneShotResult:
-    """Private release of a model, and the DP events it consumed."""
+    """Privately fitted model, and the DP events to charge for its release."""
 
     architecture: NetworkConfig
     network: nn.Module
@@ -32,7 +32,7 @@ class OneShotObjective(SelfContainedObjective):
 
     @abc.abstractmethod
     def budget_rho(self, epsilon: float, ledger: Ledger) -> float:
-        """Return the zCDP budget rho that keeps all events in the ledger within epsilon.
+        """Return the zCDP budget rho of the fit that, with the events already in the ledger, spends at most epsilon.
 
         Raises:
             UsageError: If the budget is too small for the number of rows.

@@ -29,11 +29,11 @@ from feller.training.objective import Batch, Example
 from feller.training.objectives.one_shot import OneShotObjective, OneShotResult
 
 EXPECTED_MAX_SCORE = 4.0
-"""Assumed linear score of the row with the largest norm, from which the default penalty is derived."""
+"""Assumed linear score of the row with the largest norm, from which the default L2 penalty is derived."""
 NONPRIVATE_L2 = 1e-5
 """L2 penalty without privacy, in units of the largest squared row norm."""
 MIN_L2 = 1e-9
-"""Smallest penalty for which the solver converges on any data; a failure would reveal information about the rows."""
+"""Smallest L2 penalty for which the solver converges on any data; a failure would reveal information on rows."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,10 @@ class OutputPerturbation(OneShotObjective):
         return math.hypot(1.0, self.features.max_norm)
 
     def budget_rho(self, epsilon: float, ledger: Ledger) -> float:
-        """Return the zCDP budget by exact accounting of Gaussian noise, which is tighter than conversion from zCDP."""
+        """Return the budget as zCDP rho, computed by exact accounting of Gaussian noise.
+
+        The result is larger than by conversion of epsilon to zCDP.
+        """
         return 0.5 / calibrate(epsilon, ledger.available_delta, 1.0, 1, ledger.events) ** 2
 
     def erm_problem(self, n: int, rho: float) -> RegularizedERM:
@@ -92,13 +95,13 @@ class OutputPerturbation(OneShotObjective):
         return RegularizedERM(Logistic(), l2_penalty, self.max_row_norm)
 
     def solution(self, rows: Dataset, rho: float) -> ERMSolution:
-        """Return the solution without noise, which is not private."""
+        """Return the solution before noise is added, for a zCDP budget of rho; it is not private."""
         x = self.features.transform(rows.modality.encode(rows.values))
         y = rows.targets(self.target)[:, 0].to(x)
         return solve_erm(self.erm_problem(len(rows), rho), add_intercept(x), y)
 
     def noise_std(self, n: int, rho: float) -> float:
-        """Return the standard deviation of the noise on each weight."""
+        """Return the standard deviation of the noise on each weight, for n rows and a zCDP budget of rho."""
         return self.erm_problem(n, rho).sensitivity(n) / 2 * (0.5 / rho) ** 0.5
 
     def fit(self, rows: Dataset, rho: float, noise: Noise) -> OneShotResult:

@@ -93,7 +93,7 @@ def pack_samples(samples: Sequence[MaskedDocument], vocabulary: DocumentVocabula
 
 
 def choose_rows(lengths: Sequence[int], max_width: int) -> tuple[list[list[int]], int]:
-    """Return the samples of each row, and the row width, of the tried packing with the fewest tokens.
+    """Return the packing with the fewest tokens among those tried: indices of the samples of each row, and row width.
 
     Best fit alone may leave the last row nearly empty, or padding in every row if the sample length does not divide the
     width. So narrower rows and up to twice as many rows are also tried, for small batches.
@@ -111,7 +111,7 @@ def choose_rows(lengths: Sequence[int], max_width: int) -> tuple[list[list[int]]
 
 
 def narrowest_best_fit(lengths: Sequence[int], count: int, max_width: int) -> tuple[list[list[int]], int]:
-    """Return a packing by best fit into at most `count` rows, with the smallest possible row width.
+    """Return a packing by best fit into at most `count` rows, with the smallest possible row width, and this width.
 
     Raises:
         UsageError: If best fit needs more rows even at the largest width.

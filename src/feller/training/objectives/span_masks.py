@@ -1,4 +1,4 @@
-"""Random masks for infilling of sequences: the whole sequence, or one long segment."""
+"""Sampling of random masks for infilling of sequences: the whole sequence, or one long segment."""
 
 from dataclasses import dataclass
 
