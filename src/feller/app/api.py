@@ -44,7 +44,7 @@ from feller.data.loading.in_memory import DataSource, SavedData, check_frame, is
 from feller.models.model import Model, Samples
 
 RunSource = FittedRun | Run | Model | HasRun | str | os.PathLike[str]
-"""Run to use: its folder, an object that holds a run, or a model, which is first written to a run folder."""
+"""Run to use: its folder, an object that holds a run, or a model. A model is first written to a new run folder."""
 
 
 def _resolve_run(source: RunSource | None, code: str | None = None) -> Run:

@@ -78,9 +78,9 @@ def overview() -> str:
 def find_command(
     name: str,
 ) -> tuple[type, str, Callable[[Any, list[str]], dict[str, Any]], Callable[[list[str]], frozenset[str] | None] | None]:
-    """Return a command's config class, the flag for nested help, the run function, and the selector of help options.
+    """Return a command's config class, its flag that adds recipe fields to --help, its run function and a selector.
 
-    The selector maps the command-line words to the options that --help shows; None shows all options.
+    The selector is a function from the words of the command line to the options that --help shows (None: all options).
     """
     module = importlib.import_module(f"feller.app.commands.{MODULES.get(name, name)}")
     class_name = COMMANDS[name][0]

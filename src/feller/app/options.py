@@ -21,9 +21,9 @@ Result = TypeVar("Result")
 Mark = TypeVar("Mark")
 
 MIN_SIMILARITY = 0.7
-"""Minimum similarity of an unknown option name and a valid one for which the valid name is suggested."""
+"""Minimum similarity (from 0 to 1) of an unknown option name to a valid name, for which the valid name is suggested."""
 PLAIN = (bool, int, float, str, tuple)
-"""Types whose values are compared with the option's default; values of other types, such as a DataFrame, always count
+"""Types whose values are compared with the option's default. Values of other types, such as a DataFrame, always count
 as non-default."""
 MEANT = {
     **dict.fromkeys(("batch", "batch_size", "expected_batch_size"), "train.batch_size"),
@@ -77,7 +77,7 @@ def non_default_options(config: Any) -> list[str]:
 
 
 def annotations_of(config: Any, name: str, kind: type[Mark]) -> list[Mark]:
-    """Return the annotations of class `kind` on the option `name`."""
+    """Return the annotations (metadata of `typing.Annotated`) of class `kind` on the option `name` of a config."""
     return [annotation for annotation in field_metadata(flags_of(config)[name]) if isinstance(annotation, kind)]
 
 
@@ -131,7 +131,7 @@ def command_name(kind: type) -> str:
 
 
 def check_values(config: Any, *, places: bool = True) -> None:
-    """Validate the option values of a config.
+    """Check the option values of a config with the validators of the options.
 
     Args:
         config: Config to validate.

@@ -178,7 +178,7 @@ class FittedRun(os.PathLike[str]):
     code: str | None = field(default=None, repr=False)
     """Python file defining custom components used by the model."""
     held: object = field(default=None, repr=False, compare=False)
-    """Object whose garbage collection deletes the temporary run folder; None for a permanent folder."""
+    """Object that owns a temporary run folder: the folder is deleted with this object. None for a permanent folder."""
 
     def __fspath__(self) -> str:
         return str(self.path)

@@ -48,7 +48,7 @@ class Synthesizer:
         report: Report to write: full, quick or none (default: none).
         verbose: Show progress (default: only in interactive sessions).
 
-    After `fit`, `run_` is the run, `columns_` the column names, `n_features_in_` the number of features.
+    After `fit`, `run_` is the run, `columns_` the names of the fitted columns, and `n_features_in_` their number.
     """
 
     def __new__(cls, *args: object, **params: object) -> "Synthesizer":

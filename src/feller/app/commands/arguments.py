@@ -32,7 +32,7 @@ T = TypeVar("T")
 NUMBER_WORDS = {"FLOAT": "a number", "INT": "a whole number"}
 """tyro's metavar of a number type -> description of the type in error messages."""
 EMPTY_POSITIONAL = "[]"
-"""Value that tyro assigns to a missing positional argument if the command line contains unknown words."""
+"""Text that tyro uses as the value of an omitted positional argument if the command line contains unknown words."""
 _NESTED_TYRO_CONFIG = (tyro.conf.OmitSubcommandPrefixes, tyro.conf.AvoidSubcommands, tyro.conf.SuppressFixed)
 """tyro configuration of nested fields: a boolean that is on by default has both --flag and --no-flag."""
 TYRO_CONFIG = (tyro.conf.FlagCreatePairsOff, *_NESTED_TYRO_CONFIG)
@@ -204,7 +204,14 @@ def _unwrap_help(command: Any) -> None:
 
 
 def change_fields(value: T, words: list[str], command: str) -> T:
-    """Set nested fields of a frozen dataclass from flags such as `--train.lr 1e-4`; the flag `--help` lists the fields.
+    """Return a copy of a frozen dataclass with nested fields set by flags such as `--train.lr 1e-4`.
+
+    The flag `--help` lists the fields.
+
+    Args:
+        value: Dataclass, such as a recipe.
+        words: Flags and their values.
+        command: Name of the command for --help.
 
     Raises:
         UsageError: If a field is unknown or its value is wrong.
@@ -214,7 +221,7 @@ def change_fields(value: T, words: list[str], command: str) -> T:
 
 
 def set_fields(value: T, given: Mapping[str, object]) -> T:
-    """Set nested fields of a frozen dataclass by name, such as `{"train.lr": 1e-4}`.
+    """Return a copy of a frozen dataclass with nested fields set by name, such as `{"train.lr": 1e-4}`.
 
     Raises:
         UsageError: If a field is unknown or its value is wrong.
@@ -255,7 +262,7 @@ def set_fields(value: T, given: Mapping[str, object]) -> T:
 
 
 def words_of_fields(given: Mapping[str, object]) -> list[str]:
-    """Return the command-line words that set the given fields."""
+    """Return the command-line words that set recipe fields, such as ["--train.width", "64"] for {"train.width": 64}."""
     args: list[str] = []
     for name, value in given.items():
         values = value if isinstance(value, list | tuple) else (value,)

@@ -35,7 +35,7 @@ class DataReadingFlags:
     space: Annotated[OptionalText, Choices(registries=("feller.data.points.named_spaces:NAMES",))] = None
     """Manifold of numeric rows, as for `feller fit`."""
     longest: PositiveInt = None
-    """Maximum size of an example in pixels, atoms, residues, seconds or tokens, as for `feller fit`."""
+    """Maximum size of an example, as for `feller fit`; unit: pixels, atoms, residues, seconds or tokens."""
     vocabulary: Annotated[OptionalText, Choices(registries=("feller.data.text.dataset:NAMES",))] = None
     """Text tokens, as for `feller fit`: characters, bytes, subwords or subwords:NUMBER."""
     project: bool = False

@@ -268,15 +268,15 @@ Verbose = Annotated[bool | None, TypeValidator(bool, "True, False or None"), tyr
 """Option type: True to show progress (default: in interactive sessions only); only in Python."""
 Callbacks = Annotated[Sequence[Callback], tyro.conf.Suppress, tyro.conf.Fixed]
 BaseRunArgument = Positional[Annotated[str | None, _metavar("[RUN]"), _if_given(open_run)]]
-"""Positional run folder; other options decide whether it defaults to the newest run."""
+"""Option type: positional run folder; other options decide whether it defaults to the newest run."""
 RunOrWord = Positional[Annotated[str | None, _metavar("[RUN]")]]
-"""Positional run folder, or a keyword of the command, such as `calculator`."""
+"""Option type: positional run folder, or a keyword of the command, such as `calculator`."""
 CodePath = Annotated[OptionalText, _if_given(check_code_file)]
 KeyValues = Annotated[tuple[str, ...], _metavar("KEY=VALUE ...")]
 _REWARDS = tyro.conf.arg(name="rewards", aliases=("--reward",), metavar="TEXT ...", help_behavior_hint="")
 RewardTexts = Annotated[tuple[str, ...], _REWARDS]
 Rewards = Annotated[str | Callable[..., object] | Sequence[str | Callable[..., object]], _MANY, _REWARDS]
-"""One or more rewards; --rewards is an alias of --reward."""
+"""Option type: one or more rewards; --rewards is an alias of --reward."""
 CodeArgument = Positional[Annotated[str, tyro.conf.arg(metavar="FILE.py:FUNCTION")]]
 DataArguments = Positional[Annotated[tuple[str, ...], _metavar("A B ..."), _each(require_data)]]
 RunArguments = Positional[Annotated[tuple[str, ...], _metavar("[RUN ...]"), _each(open_run)]]
@@ -297,9 +297,9 @@ def flag_name(name: str) -> Any:
 
 
 def normalize_fields(config: Any, **readers: Callable[[Any], Any]) -> None:
-    """Convert fields of a frozen config in place to the form stored in run records.
+    """Convert fields of a frozen config, in place, to the form in which the run stores them, such as texts.
 
-    `readers` are the converters by field name.
+    Each keyword argument in `readers` is the name of a field with the function that converts its value.
     """
     for name, convert in readers.items():
         object.__setattr__(config, name, convert(getattr(config, name)))

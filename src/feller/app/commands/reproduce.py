@@ -36,7 +36,7 @@ class Claim(Protocol):
 
     @property
     def spread(self) -> str:
-        """Number of random seeds, and the variation of the result across seeds."""
+        """Text with the number of random seeds and the variation of the measured value across these seeds."""
 
     @property
     def verdict(self) -> str:

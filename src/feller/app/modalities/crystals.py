@@ -21,7 +21,7 @@ def formula_example(spec: ModelSpec, first: Dataset) -> Iterator[tuple[str, str]
 
 
 def lattices(kind: Modality) -> ExampleDistance | None:
-    """Return the crystal distance used to detect copies of training examples; None if pymatgen is not installed."""
+    """Return the distance between crystals for detecting copies of training examples; None if pymatgen is missing."""
     from feller.evaluation.attacks.structure_distances import CrystalDistance
     from feller.evaluation.crystal_metrics import is_installed
 

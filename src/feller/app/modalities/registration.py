@@ -1,4 +1,4 @@
-"""Registry of the per-modality defaults of commands, reports and the web page."""
+"""Registry of modalities, with the defaults of each for commands, reports and the web page."""
 
 import importlib
 import statistics
@@ -56,7 +56,7 @@ def draw_pair(first: Dataset, second: Dataset, behind: Dataset | None = None) ->
 
 
 def max_report_samples(data: Dataset, seconds: float | None) -> int:
-    """Return the number of samples to evaluate for a report; it is smaller for larger examples."""
+    """Return the number of samples to evaluate for a report: a smaller number if examples have over 1,024 values."""
     return (
         MAX_REPORT_SAMPLES if sum(leaf[0].numel() for leaf in leaves(data.values)) <= 1024 else MAX_LARGE_REPORT_SAMPLES
     )
@@ -96,7 +96,7 @@ DEFAULT_DISTANCE = lazy_function(STRUCTURES, "default_distance")
 
 
 def apart_as(name: str) -> "Callable[[Modality], ExampleDistance]":
-    """Return a function from a modality to an instance of the class `name` in the module `structure_distances`."""
+    """Return a function that makes the distance class `name` of the module `structure_distances`, for any modality."""
     return lambda modality: lazy_function(STRUCTURES, name)()
 
 
@@ -107,7 +107,7 @@ class Registration:
     recipe: "str | Callable[[Dataset, str], Recipe]" = ""
     """Name of the default recipe, or a function that chooses a recipe; empty if there is no default."""
     measure: "Measure | None" = None
-    """Function that computes metrics of samples against real data; None if a trained judge network provides them, as
+    """Function that computes metrics of samples against real data; None if a trained classifier provides them, as
     for images."""
     measure_unseen: "Measure | None" = None
     """Function that computes metrics of samples without the training set; None if the metrics require the training

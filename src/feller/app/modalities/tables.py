@@ -81,11 +81,12 @@ def _floor(name: str, metrics: dict[str, Any]) -> str:
 def cell_metrics(
     comparison: SampleComparison, data: str, cells: RawTable | None = None
 ) -> tuple[Numbers, tuple[ReportTable, ...]]:
-    """Return metrics of the sampled table as written to a file, and a table of its numeric columns.
+    """Return metrics of a sampled table in the form in which it is written to a file, and a table of numeric columns.
 
-    The metrics are the fraction of exact copies of training rows, the values lost in reading, and the columns that are
-    far off. Only tables have these metrics. They are computed from real rows without privacy noise. Like the rest of
-    the report, they are therefore meant only for the owner of the rows.
+    The metrics are the fraction of sampled rows that are exact copies of training rows, the fractions of training cells
+    that the schema clips or merges, and the numeric columns whose samples are far from the training data. Only tables
+    have these metrics. They are computed from real rows without privacy noise. Like the rest of the report, they are
+    therefore meant only for the owner of the rows.
 
     Args:
         comparison: Samples and real data.

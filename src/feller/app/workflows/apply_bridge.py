@@ -45,14 +45,14 @@ from feller.training.checkpoint import read_counters
 from feller.training.engine import get_engine
 
 MAX_COMPARED = 500
-"""Maximum number of samples per set for the check of whether the samples of a file are far from the population."""
+"""Maximum number of samples, of the file and of the population, in the check that the file is near the population."""
 
 
 def transport(run: Run, config: SampleConfig, *, reporter: Reporter = SILENT) -> tuple[Dataset, pathlib.Path]:
     """Transport samples along a bridge and write their end points.
 
-    An .npz file holds the end points as `samples`, and all trajectories as `paths` [n, times, ...] with their `times`;
-    other formats hold the end points. The fractions of samples that start in a wall, or cross a wall, are logged.
+    An .npz file holds the end points as `samples`, and all trajectories as `paths` [n, times, ...] with their `times`.
+    Other formats hold only the end points. The fractions of samples that start in a wall, or cross a wall, are logged.
 
     Args:
         run: Run of the bridge.
@@ -61,7 +61,7 @@ def transport(run: Run, config: SampleConfig, *, reporter: Reporter = SILENT) ->
         reporter: Progress and log output.
 
     Returns:
-        End points and their path.
+        End points, and the path of the file with them.
 
     Raises:
         InputError: If the run, or the file of samples to transport, is unusable.

@@ -208,7 +208,7 @@ def _continue(
 
 
 def make_problem(record: BridgeRecord, populations: Populations, cost: StateCost) -> BridgeProblem:
-    """Return the bridge problem: populations with weights, noise, state cost and times."""
+    """Return the bridge problem: populations with the weights of their samples, noise, state cost and times."""
     pairs = [(Population(a), Population(b)) for a, b in zip(populations.states, populations.states[1:], strict=False)]
     if record.growth is not None:
         pairs = [unbalanced_weights(a.members, b.members, record.growth) for a, b in pairs]

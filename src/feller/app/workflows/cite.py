@@ -1,4 +1,4 @@
-"""BibTeX references of the methods used by a run."""
+"""Collection of BibTeX references of the methods that a run uses."""
 
 import os
 from typing import Any, cast
@@ -31,9 +31,9 @@ from feller.sampling.guidance import cfg
 from feller.training.objectives.marginal_fitting import MarginalFitting
 
 SELECTION_METHODS: dict[str, Any] = {"aim": aim, "mst": mst}
-"""Method name in recipes -> function of the method that selects marginals."""
+"""Name in recipes of a method that selects marginals -> its function, whose docstring contains the references."""
 MECHANISMS: dict[str, Any] = {AIM_CHOICE: aim, MST_CHOICE: mst}
-"""Label of events in a privacy ledger -> function of the method that selects marginals."""
+"""Label of an event in a privacy ledger -> function that causes it, whose docstring contains the references."""
 
 
 def cite(run: Run | str | os.PathLike[str]) -> str:

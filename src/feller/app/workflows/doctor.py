@@ -17,9 +17,10 @@ OWN_EXTRAS = ("dev", "docs")
 
 
 def diagnose(folder: pathlib.Path = pathlib.Path()) -> dict[str, Any]:
-    """Check the installation.
+    """Check the installation, and measure the speed of the device.
 
-    Return versions, device, extras, run folder and speed, with failing required parts in `broken`.
+    Return the versions of packages, the device, the missing packages of extras (optional dependencies), access to the
+    run folder, and the speed of a matrix product. `broken` maps each required part that fails to the reason.
 
     Args:
         folder: Folder for runs.

@@ -1,4 +1,4 @@
-"""Draft of the schema of a table, for the data owner to edit."""
+"""Drafting of the schema of a table, which the data owner then edits."""
 
 import os
 import pathlib

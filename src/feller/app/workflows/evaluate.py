@@ -76,7 +76,7 @@ UNKNOWN = (
     "the training data of the model are unknown and may include the given data, so no metric of copies is available"
 )
 MOST_COMPARED = 2**28
-"""Maximum size of a data set in bytes for the comparison of each example with every training example."""
+"""Maximum size of a data set in bytes for which each example is compared with every training example."""
 PIECES = 64
 """Number of parts into which the examples are split, so that a time limit can restrict likelihoods to some parts."""
 

@@ -1,4 +1,4 @@
-"""Recorded options of a fine-tuned run, and its base model."""
+"""Reading of the recorded options of a fine-tuned run, and loading of its base model."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -60,7 +60,7 @@ from feller.training.engine import Engine, get_engine
 from feller.training.trainer import Callback
 
 SCHEMA = "schema.json"
-"""Name of the file in the run folder that stores a schema passed as a Python object."""
+"""Name of the file in a run folder for the schema of a table, if the schema was passed as a Python object."""
 
 
 def fit(

@@ -127,7 +127,7 @@ TRIES = 5
 
 
 def read_stable(run: Run, take: Callable[[], T]) -> tuple[T, dict[str, Any]]:
-    """Read from a run's EMA weights with `take`; read again if another process replaces the weights meanwhile.
+    """Call `take`, which reads a run's EMA weights; call it again if another process replaces the weights meanwhile.
 
     Args:
         run: Run with the weights; another process may be training it.

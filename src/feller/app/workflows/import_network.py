@@ -49,7 +49,7 @@ PREDICTIONS: dict[str, Prediction] = {
 }
 """Name of the quantity that a network predicts -> network parameterisation; `noise` is a synonym of `source`."""
 MAX_NUMBERS = 2**24
-"""Maximum number of values per example, which exceeds that of an RGB image of 2,048 by 2,048 pixels."""
+"""Maximum number of values per example; an RGB image of 2,048 by 2,048 pixels has fewer values."""
 DIGITS = 9
 MAX_CLASSES = 1_000_000
 SCHEDULES: dict[str, type[Schedule]] = {"linear": Linear, "cosine": Cosine, "linear-vp": LinearVP, "vp": VP}

@@ -20,15 +20,15 @@ from feller.models.spec import ModelSpec
 from feller.training.optimizer import TrainConfig
 
 FILES = {".cif": "CIF", ".xyz": "XYZ", ".pdb": "PDB"}
-"""File suffix -> name of the format, for formats that are written as a folder with one file per sample."""
+"""File suffix -> name of the format, for formats that `sample` writes as a folder with one file per sample."""
 SIZES = {"atoms": "atoms", "length": "residues"}
-"""Name of a condition that is a count -> name of the counted objects."""
+"""Name of a condition that is a count -> name of the counted objects, for descriptions of suggested commands."""
 MORE_ROUNDS = 200
 """Total number of rounds in the suggested command that resumes fine-tuning."""
 DEFAULT_MINUTES = 5.0
-"""Default training time in minutes."""
+"""Training time in minutes that suggested commands assume if the training budget is neither in steps nor in minutes."""
 CONTINUE_PREFIX = "resume with: "
-"""Text that precedes the command to resume in the notice of an undertrained run."""
+"""Text in the notice of an undertrained run that precedes the command to resume the run."""
 DATA_FLAGS = ("modality", "schema", "longest", "space", "vocabulary", "tokenizer", "start_from")
 """Names of the recorded `fit` options for data loading and initial weights."""
 MAX_EXAMINED = 100
@@ -128,7 +128,10 @@ def tune_command(
 
 
 def evaluate_command(run: Run, record: FitRecord, options: Mapping[str, str | None]) -> str:
-    """Return the command that evaluates a run again, with the flags of the options that have a value."""
+    """Return the command that evaluates a run again.
+
+    `options` maps flags to their values; flags with the value None are omitted.
+    """
     flags = (arg for flag, value in options.items() if value is not None for arg in (flag, value))
     return _command("evaluate", run.path, *_code(record), *flags)
 
@@ -198,7 +201,14 @@ COMMAND_TEMPLATES = {
 
 
 def fill_templates(kind: str, run: Run, record: FitRecord | None = None, **values: object) -> Iterator[tuple[str, str]]:
-    """Yield the commands for a kind of run, with descriptions; omit commands for which a value is missing."""
+    """Yield the commands for a kind of run, with descriptions; omit commands for which a value is missing.
+
+    Args:
+        kind: Key of `COMMAND_TEMPLATES`.
+        run: Run, whose path fills the placeholder `run`.
+        record: Fit record, if the commands must name user code.
+        **values: Values of the other placeholders by name; None or empty if missing.
+    """
     code = () if record is None else _code(record)
     values_by_name = {"run": run.path, **{name: value for name, value in values.items() if value not in (None, "")}}
     for template, description in COMMAND_TEMPLATES[kind]:
@@ -233,7 +243,15 @@ def suggest_rewards(run: Run, target: Target) -> Iterator[tuple[str, str]]:
 def suggest_document_commands(
     run: Run, words: str, *, has_datastore: bool, question: str = "", instruction: str = ""
 ) -> Iterator[tuple[str, str]]:
-    """Yield sampling commands for a document model, with descriptions; the prompts are texts from its training data."""
+    """Yield sampling commands for a document model, with descriptions.
+
+    Args:
+        run: Run of the model.
+        words: Text of a training document, as a prompt.
+        has_datastore: True if the model can retrieve documents.
+        question: Question from the training data; empty if they contain no questions.
+        instruction: Editing instruction from the training data; empty if they contain none.
+    """
     yield from fill_templates("questions", run, question=question)
     yield from fill_templates("instructions", run, instruction=instruction)
     if not question and not instruction:

@@ -184,7 +184,7 @@ class FitRecord:
         return self.code_arguments[-1].rpartition(":")[0]
 
     def with_provenance(self, **found: Any) -> "FitRecord":
-        """Return the record with the fields `found` of its provenance replaced."""
+        """Return the record with fields of its provenance replaced, which are given as keyword arguments."""
         return replace(self, provenance=replace(self.provenance, **found))
 
     def with_data(self, data: str) -> "FitRecord":

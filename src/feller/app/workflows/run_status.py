@@ -1,4 +1,4 @@
-"""Status of a run: completed steps, whether it is undertrained or incomplete, privacy spent, and report metrics."""
+"""Reading of the status of a run: completed steps, undertraining, interruption, privacy spent, and report metrics."""
 
 import math
 import shlex
@@ -78,10 +78,12 @@ def _is_number(value: Any) -> bool:
 UNDERTRAINED_FRACTION = 0.1
 """Fraction of the planned training below which a run counts as undertrained."""
 MIN_REWARD_PROGRESS = 0.25
-"""Fraction of the expected reward gain (from the base model to the tilted distribution) below which a fine-tuned run
-counts as undertrained."""
+"""Fraction of the expected reward gain below which a fine-tuned run counts as undertrained.
+
+The expected gain is the mean reward of the tilted distribution minus that of the base model.
+"""
 STEPS = 100
-"""Number of steps below which a run counts as undertrained, whatever its training time; at least one epoch is also
+"""Number of training steps below which a run counts as undertrained, whatever its training time. One epoch is also
 required."""
 
 
@@ -158,7 +160,7 @@ def read_undertrained_notice(run: Run) -> str:
 
 
 def is_spent(run: Run, record: FitRecord) -> bool:
-    """Return True if a private fit has spent the privacy budget for all its planned steps."""
+    """Return True if the ledger of a private fit contains all its planned steps, so that no budget is left."""
     if not isinstance(record.provenance.private, Guarantee) or read_tuning_record(run):
         return False
     ledger = ledger_of(run)
@@ -254,7 +256,7 @@ class RunStatus:
 
     @property
     def caveat(self) -> str:
-        """Text about facts that the privacy guarantee does not cover."""
+        """Text that says which files may be shared and which are for the owner of the rows; empty without privacy."""
         return guarantee_text.caveat(self.ledger)
 
     @property

@@ -32,9 +32,9 @@ from feller.paths.product import iter_leaf_paths
 from feller.training.engine import get_engine
 
 MANY = 250_000
-"""Number of samples above which a hint suggests writing shards."""
+"""Number of samples above which a hint suggests writing them to several files (shards)."""
 N = 64
-"""Default number of samples for models of states, such as images and tables."""
+"""Default number of samples, except of documents and speech."""
 MOST_LINES = 10
 """Maximum number of sampled texts that are printed; the output file contains all texts."""
 

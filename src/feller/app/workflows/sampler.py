@@ -1,4 +1,4 @@
-"""Sampling from a run, reproducible for each sample index, and imputation of table rows."""
+"""Sampling from a run, in which each sample depends only on its index, and imputation of missing table cells."""
 
 import os
 import pathlib
@@ -36,7 +36,7 @@ from feller.training.engine import get_engine
 from feller.training.parallelize import compile_network
 
 N_COMPLETIONS = 200
-"""Number of candidate completions per row for imputation with a model that generates columns in a fixed order."""
+"""Number of candidate completions from which each row is resampled, if the model generates columns in a fixed order."""
 
 
 def complete_rows(

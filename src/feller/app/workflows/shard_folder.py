@@ -63,7 +63,10 @@ def note_path(folder: pathlib.Path, number: int) -> pathlib.Path:
 
 
 def read_note(target: ShardedSamples, number: int, where: str) -> OutputShard | None:
-    """Return the record of a shard; None if the shard is unfinished or the record is damaged."""
+    """Return the record of shard `number` from the folder `where` of the output folder; None if missing or damaged.
+
+    It is also None if the record does not match the planned shard.
+    """
     path, rows = note_path(target.folder / where, number), target.rows(number)
     if not path.is_file():
         return None

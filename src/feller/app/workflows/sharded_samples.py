@@ -1,4 +1,4 @@
-"""Resumable sampling into shards by any number of processes, with bitwise reproducible files."""
+"""Sampling into shards (files of a fixed number of samples) by any number of processes, resumable and reproducible."""
 
 import contextlib
 import json

@@ -77,8 +77,8 @@ TRIAL_EXAMPLES = 2
 MAX_CACHED_FILES = 4
 """Maximum number of files with cached samples of the base model in the base model's run folder."""
 MAX_DIVERGENCE_RATIO, MIN_EXPLAINED_NATS = 10.0, 1.0
-"""Maximum ratio of the divergence from the base model to the divergence in nats that the reward gain explains, and
-minimum of the latter."""
+"""Maximum ratio of the divergence from the base model to the divergence that the reward gain explains, and minimum
+of the latter in nats."""
 
 
 def tune(

@@ -1,4 +1,4 @@
-"""Settings of the bridge solver."""
+"""Settings of the solver of generalized Schrödinger bridges."""
 
 from dataclasses import dataclass, field
 
@@ -22,7 +22,7 @@ class BridgeSolverConfig:
     architecture: NetworkConfig = field(default_factory=lambda: MLP(width=128, depth=3))
     """Network of each drift; wrap it in `Potential` for drifts that are gradient fields."""
     rounds: int | None = 7
-    """Number of drift fits, which alternate between forward and backward; if the number is odd, the last fit is
+    """Number of drift fits, of which the forward and backward ones alternate; if the number is odd, the last fit is
     forward."""
     pairs: int = 1024
     """Number of endpoint pairs per round between each two neighbouring populations."""
@@ -31,7 +31,8 @@ class BridgeSolverConfig:
     the coupling of the bridge; `MinibatchOT` starts from nearby pairs."""
     control: ConditionalControl = field(default_factory=ConditionalControl)
     resampling: PathIntegral | None = None
-    """Path-integral resampling, which weights simulated trajectories by their cost; None to use the Gaussian paths."""
+    """Path-integral resampling: fit the drift to simulated trajectories that are weighted by their cost; None to fit it
+    to samples of the optimised Gaussian paths."""
     matching: DriftMatching = field(default_factory=ExplicitMatching)
     train: TrainConfig = field(
         default_factory=lambda: TrainConfig(
@@ -40,7 +41,7 @@ class BridgeSolverConfig:
     )
     """Training configuration of the drift in each round; `steps` is the number of training steps per round."""
     nfe: int = 210
-    """Minimum number of simulation steps from time 0 to 1."""
+    """Minimum number of simulation steps from the first population (time 0) to the last (time 1)."""
 
     def __post_init__(self) -> None:
         limits = {"rounds": (self.rounds, 1), "pairs": (self.pairs, 2), "nfe": (self.nfe, 1)}

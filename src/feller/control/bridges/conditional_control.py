@@ -1,4 +1,4 @@
-"""Stochastic optimal control with Gaussian paths: optimisation of the knots of each endpoint pair's path.
+"""Optimisation of the Gaussian path of each endpoint pair by its knots (points of its mean and standard deviation).
 
 Source: Liu et al. 2024, "Generalized Schrödinger bridge matching", arXiv 2310.02233. Unlike in the paper, the kinetic
 energy is computed in closed form and only the state cost is sampled: without a cost the gradient has no noise.
@@ -21,15 +21,15 @@ from feller.core.rng import Rng
 NUM_EVALUATIONS = 8
 """Number of Monte Carlo estimates averaged for the final value of the objective."""
 MOMENTUM = 0.5
-"""Weight of the previous average in the momentum (exponential moving average of the steps)."""
+"""Weight of the previous value in the momentum, which is an exponential moving average of the steps."""
 SECOND_MOMENT_DECAY = 0.8
-"""Decay of the running second moment of the steps."""
+"""Weight of the previous value in the running second moment of the steps."""
 AVERAGED_FRACTION = 0.25
-"""Final fraction of the optimisation steps, over which the knots are averaged."""
+"""Fraction of the optimisation steps, at their end, over which the knots are averaged."""
 MIN_STEP_BOUND = 1e-12
-"""Lower bound on the step size."""
+"""Lower limit of the bound on the length of a step, which decays during the optimisation."""
 MIN_LOGGED_STEPS = 30
-"""Minimum number of logged values of the objective."""
+"""Minimum number of optimisation steps at which the objective is logged."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,16 +55,16 @@ class ConditionalControl:
     mean_knots: int = 15
     """Number of knots of the mean, both ends included."""
     scale_knots: int = 30
-    """Number of knots of the standard deviation, relative to that of the Brownian bridge."""
+    """Number of knots of the ratio of the standard deviation to that of the Brownian bridge, both ends included."""
     steps: int = 200
     times: int = 60
     """Number of times sampled per step, stratified over [0, 1]."""
     num_samples: int = 2
-    """Number of states sampled per path and time: antithetic pairs, so the number is even."""
+    """Number of states sampled per path and time; even, because the states are antithetic pairs around the mean."""
     mean_rate: float = 0.03
     """Bound on the first step of the mean knots, in units of the root mean square distance between the endpoints."""
     scale_rate: float = 0.2
-    """Bound on the first step of the knots of the standard deviation."""
+    """Bound on the first step of the knots of the standard deviation ratio, before the softplus is applied."""
     chunk_size: int | None = None
     """Number of endpoint pairs optimised together, which also form the population of a mean-field cost; None for all
     pairs."""
@@ -91,9 +91,9 @@ class ConditionalControl:
     ) -> tuple[GaussianPaths, ControlTrace]:
         """Optimise the knots of paths; the number of knots does not change.
 
-        For a cost without a gradient, a score-function gradient is estimated from antithetic values around the mean.
-        This estimate is unbiased, except that it ignores how a pair affects the population term of other pairs, and
-        needs more samples. Above 128 dimensions its variance is too high, so only differentiable terms contribute.
+        For a cost without a gradient, a score-function gradient is estimated from cost values at antithetic states.
+        It needs more samples. It is unbiased, except that it ignores how a pair affects the population term of
+        other pairs. Above 128 dimensions its variance is too high, so only differentiable cost terms contribute.
 
         Args:
             paths: Initial paths.
@@ -154,9 +154,9 @@ class ConditionalControl:
 
 
 class KnotOptimizer:
-    """Gradient descent on the knots, preconditioned by the Hessian of the kinetic energy, with bounded steps per pair.
+    """Gradient descent on the knots of each pair, preconditioned by the Hessian of the kinetic energy.
 
-    Without a state cost, one step is a Newton step. The bound on a step uses a running second moment, as in Adam,
+    Without a state cost, one step is a Newton step. Step lengths are bounded by a running second moment, as in Adam,
     because bounding a rare large step by its own length would bias the mean. The result is the average of the knots
     over the last steps.
     """
@@ -174,7 +174,7 @@ class KnotOptimizer:
         ]
 
     def step(self, number: int, rng: Rng) -> Tensor:
-        """Take one optimisation step; return the mean objective before the step."""
+        """Take the optimisation step `number`; return the objective before the step, averaged over the pairs."""
         with torch.enable_grad():
             energy, state = self.objective.estimate(self.knots, self._sample(rng, number))
             objective = energy + state
@@ -245,7 +245,7 @@ def stiffness_of_means(knots: int) -> Float[Tensor, "k k"]:
 
 
 def stiffness_of_scales(knots: int, size: float) -> Float[Tensor, "l l"]:
-    """Return the Hessian of the kinetic energy, at the Brownian bridge, in the inner knots of the standard deviation.
+    """Return the Hessian, at the Brownian bridge, of the kinetic energy with respect to the inner scale knots.
 
     Args:
         knots: Number of knots, both ends included.

@@ -1,4 +1,4 @@
-"""Monte Carlo cost of pinned Gaussian paths as a differentiable function of their knots.
+"""Monte Carlo estimate of the cost of Gaussian paths with fixed endpoints, as a differentiable function of their knots.
 
 Tensors have the state dimension first and the pairs last, [d, ..., n], so that operations vectorise well.
 """
@@ -27,7 +27,7 @@ MAX_DIM_BY_VALUES = 128
 
 
 class Knots(NamedTuple):
-    """Knots of the mean and of the standard deviation of a batch of paths."""
+    """Knots of the means and of the standard deviations of a batch of paths, with the state dimension first."""
 
     means: Float[Tensor, "d k n"]
     scales: Float[Tensor, "l n"]
@@ -41,7 +41,7 @@ class Knots(NamedTuple):
         )
 
     def to_paths(self, noise: float) -> GaussianPaths:
-        """Convert the knots to `GaussianPaths` with the given noise."""
+        """Convert the knots to `GaussianPaths`; `noise` is the standard deviation of the Brownian motion at time 1."""
         means, scales = self.means.detach(), self.scales.detach()
         return GaussianPaths(means.permute(2, 1, 0).contiguous(), scales.T.contiguous(), noise)
 
@@ -53,13 +53,22 @@ class PathNoise:
     t: Float[Tensor, " s"]
     """Times, shared by all pairs."""
     z: Float[Tensor, "d half s n"]
-    """Standard normal samples; each sample is used with both signs."""
+    """Standard normal samples; each is used with both signs, which gives two antithetic states."""
     shift: int
-    """Offset along the pair axis; the states of the pair at this offset serve as independent population samples."""
+    """Offset along the pair axis. The population samples of a pair are the states of the pair at this offset, because
+    these are independent of its own states."""
 
     @staticmethod
     def sample(knots: Knots, times: int, half: int, rng: Rng, step: int) -> "PathNoise":
-        """Sample stratified times in [0, 1] and standard normal variables; `half` is the number of antithetic pairs."""
+        """Sample stratified times in [0, 1] and standard normal variables.
+
+        Args:
+            knots: Knots of the paths.
+            times: Number of times.
+            half: Number of antithetic pairs of states per path and time.
+            rng: Source of random numbers.
+            step: Number of the optimisation step, which determines the random numbers.
+        """
         (d, _, n), dtype, device = knots.means.shape, knots.means.dtype, knots.means.device
         offset = torch.rand(times, dtype=torch.float64, generator=rng.stream("times", step).shared_generator())
         t = ((torch.arange(times) + offset) / times).clamp(MIN_TIME_GAP, 1 - MIN_TIME_GAP).to(device, dtype)
@@ -78,10 +87,10 @@ class ConditionalCost:
     base_drift: BaseDrift | None = None
     """Drift f of the uncontrolled process; the energy is then 1/2 |u - f|^2."""
     is_backward: bool = False
-    """True if the energy is 1/2 |v + f|^2, with the backward drift v."""
+    """True if u is replaced by the backward drift v, so that the energy is 1/2 |v + f|^2."""
 
     def estimate(self, knots: Knots, sample: PathNoise) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
-        """Estimate kinetic energy and state cost of each pair.
+        """Estimate the kinetic energy and the state cost of each pair, each integrated over time.
 
         The gradient of their sum with respect to the knots is unbiased.
         """

@@ -1,4 +1,4 @@
-"""Drift matching: regression of the drift of a process on the pinned paths of endpoint pairs.
+"""Regression of the drift of a bridge on pinned paths: random paths with given endpoints.
 
 Source: Liu et al. 2024, "Generalized Schrödinger bridge matching", arXiv 2310.02233. Formulas were rederived and
 checked against closed forms.
@@ -35,19 +35,25 @@ class Segment:
     """Segment of a bridge: pinned paths of endpoint pairs between two neighbouring populations."""
 
     start: float
-    """Time of the earlier population on the global time axis, in [0, 1]."""
+    """Time of the earlier population, where 0 is the first and 1 the last population of the bridge (global time)."""
     duration: float
     paths: GaussianPaths
     """Paths in local time from 0 to 1."""
     weighted_paths: WeightedTrajectories | None = None
-    """Weighted trajectories near the paths; None to sample states from the Gaussian paths."""
+    """Weighted trajectories near the paths, from which states are sampled; None to sample from the Gaussian paths."""
 
     def sample(
         self, pairs: Int[Tensor, " b"], local_times: Float[Tensor, " b"], rng: RandomStream, *, backward: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Sample global times, states and target drifts, each [2 b, ...] for b pairs.
+        """Sample the states of pairs at given times; return global times, states and target drifts, each [2 b, ...].
 
         A Gaussian path gives two antithetic states per pair, so that the noise in their target drifts cancels.
+
+        Args:
+            pairs: Indices of b pairs.
+            local_times: Time of each state, from 0 to 1 within the segment.
+            rng: Random stream for the states.
+            backward: True to return the target drifts of the backward process.
         """
         if self.weighted_paths is not None:
             local_times, x, target = self.weighted_paths.sample(
@@ -70,15 +76,21 @@ class DriftMatching(abc.ABC):
     def objective(
         self, segments: Sequence[Segment], shape: tuple[int, ...], base_drift: BaseDrift | None, *, backward: bool
     ) -> Objective:
-        """Return the objective of the forward or backward drift, for states of the given shape.
+        """Return the objective of the forward or backward drift.
 
         The batches of this objective contain pair indices: {"x_1": [b]}.
+
+        Args:
+            segments: Segments of the bridge, in order of time.
+            shape: Shape of a state.
+            base_drift: Drift of the uncontrolled process; None for zero.
+            backward: True for the objective of the backward drift.
         """
 
 
 @dataclass(frozen=True)
 class ExplicitMatching(DriftMatching):
-    """Explicit matching: regression on the conditional drifts of the pinned paths, to learn the mixture's drift.
+    """Explicit matching: regression on the drifts of the pinned paths, which learns the drift of their mixture.
 
     The network learns the total drift, including the base drift, because a residual would inherit the jumps of a
     discontinuous base drift.
@@ -209,7 +221,7 @@ class ImplicitMatchingObjective(SegmentObjective):
         return {**tree_map(lambda leaf: leaf.contiguous(), merged), "probe": probe}
 
     def loss(self, network: Drift, example: Example) -> Float[Tensor, " b"]:
-        """Return the boundary term plus the interior term of each pair, at one time per pair."""
+        """Return the loss of each pair: the potential at the endpoints, plus an interior term at one random time."""
 
         def scaled(x: Tensor) -> Tensor:
             return (x - network.centre) / network.scale

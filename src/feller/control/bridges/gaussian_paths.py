@@ -1,4 +1,4 @@
-"""Gaussian paths between pairs of points, with piecewise linear mean and scale, and diffusions with these marginals.
+"""Gaussian paths between pairs of points, with piecewise linear mean and scale, and diffusions with their marginals.
 
 Source: Liu et al. 2024, "Generalized Schrödinger bridge matching", arXiv 2310.02233. Energies are relative to the
 Brownian bridge, as absolute ones diverge near the end.
@@ -17,7 +17,8 @@ from feller.core.errors import UsageError, check_number
 SOFTPLUS_OFFSET = math.log(math.e - 1)
 """Argument at which softplus is 1, so that zero knots give the Brownian bridge.
 
-Paths with h other than 1 at the ends would be singular with respect to the Brownian bridge.
+The standard deviation is that of the Brownian bridge times h = softplus(y + SOFTPLUS_OFFSET), where y has knots. At
+both ends h must be 1: otherwise the path would be singular with respect to the Brownian bridge.
 """
 NODES = 8
 """Number of Gauss-Legendre nodes between two knots, for computing energies."""
@@ -62,14 +63,20 @@ class GaussianPaths:
 
     @classmethod
     def from_knots(cls, knots: Float[Tensor, "n k d"], noise: float, scale_knots: int) -> "GaussianPaths":
-        """Return paths with the given knots of the mean and the standard deviation of the Brownian bridge."""
+        """Return paths with the given knots of the mean, and with the standard deviation of the Brownian bridge.
+
+        Args:
+            knots: Knots of the mean; the first and last are x_0 and x_1.
+            noise: Standard deviation of the free Brownian motion at time 1.
+            scale_knots: Number of knots of the standard deviation.
+        """
         return cls(knots, knots.new_zeros(len(knots), scale_knots), noise)
 
     @classmethod
     def brownian_bridges(
         cls, x_0: Float[Tensor, "n d"], x_1: Float[Tensor, "n d"], noise: float, mean_knots: int, scale_knots: int
     ) -> "GaussianPaths":
-        """Return the Brownian bridges of endpoint pairs."""
+        """Return the Brownian bridges from x_0 to x_1, as paths with the given numbers of knots."""
         fractions = torch.linspace(0, 1, mean_knots, dtype=x_0.dtype, device=x_0.device)[:, None]
         return cls.from_knots(torch.lerp(x_0[:, None], x_1[:, None], fractions), noise, scale_knots)
 
@@ -100,7 +107,7 @@ class GaussianPaths:
 
 
 def interpolation(t: Float[Tensor, " s"], knots: int) -> tuple[Float[Tensor, "s k"], Float[Tensor, "s k"]]:
-    """Return the matrices that map equally spaced knots to values and to slopes at times in [0, 1]."""
+    """Return the matrices that map values at equally spaced knots in [0, 1] to values, and to slopes, at times t."""
     low, fraction = _knot_position(t, knots)
     values, slopes = t.new_zeros(2, len(t), knots)
     values.scatter_(1, low[:, None], 1 - fraction[:, None]).scatter_(1, low[:, None] + 1, fraction[:, None])
@@ -109,7 +116,10 @@ def interpolation(t: Float[Tensor, " s"], knots: int) -> tuple[Float[Tensor, "s 
 
 
 def multiplier(y: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the multiplier h = softplus(y + log(e - 1)) of the standard deviation, and the time derivative of h."""
+    """Return the multiplier h = softplus(y + log(e - 1)) of the standard deviation, and the time derivative of h.
+
+    `slope` is the time derivative of y.
+    """
     return torch.nn.functional.softplus(y + SOFTPLUS_OFFSET), torch.sigmoid(y + SOFTPLUS_OFFSET) * slope
 
 
@@ -122,7 +132,7 @@ def drift(
         moments: Moments of the path at t.
         x: States; where the standard deviation is 0, they must equal the mean.
         t: Times in [0, 1], broadcastable to the batch axes of the moments.
-        noise: Diffusion coefficient.
+        noise: Diffusion coefficient of the process.
         backward: True to return the drift v of the backward process dY = v dr + noise dW in the time r = 1 - t.
     """
     velocity = -moments.velocity if backward else moments.velocity

@@ -1,4 +1,4 @@
-"""Path planning around obstacles in the plane: initial means of the pinned paths."""
+"""Planning of paths around obstacles in the plane, which are the initial means of the pinned Gaussian paths."""
 
 import itertools
 import math
@@ -24,14 +24,14 @@ MARGIN = 0.5
 MAX_SOURCES = 64
 """Maximum number of source nodes for Dijkstra's algorithm; nearby start points are merged."""
 POINTS = 129
-"""Number of points per path during the shortening of paths."""
+"""Number of points per path while planned paths are shortened."""
 SMOOTHING_PASSES = 12
 """Number of passes of the moving average over the points of a path."""
 MOVES = [(a, b) for a, b in itertools.product(range(3), range(-2, 3)) if math.gcd(a, b) == 1 and (a, b) > (0, 0)]
 """Grid steps to the 16 neighbours of a node; of two opposite steps, only one is listed."""
 Array = NDArray[np.float64]
 Toll = Callable[[Array], Array]
-"""Function from positions [*b, 2] to the action per unit length, [*b]."""
+"""Function from positions [*b, 2] to the action per unit of path length, [*b]."""
 
 
 def plan_path(

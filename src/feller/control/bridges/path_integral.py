@@ -1,4 +1,4 @@
-"""Path-integral resampling: importance weights of trajectories near pinned Gaussian paths.
+"""Path-integral resampling: simulation of trajectories near pinned Gaussian paths, and their importance weights.
 
 Source: Liu et al. 2024, "Generalized Schrödinger bridge matching", arXiv 2310.02233, after Kappen 2005, "Path
 integrals and symmetry breaking for optimal control theory". Weights are relative to the Brownian bridge, whose steps
@@ -19,8 +19,10 @@ from feller.core.errors import UsageError
 from feller.core.rng import RandomStream, Rng, categorical
 
 WINDOW = 0.05
-"""Length, as a fraction of the total time, of the window over which a trajectory's noise is averaged to estimate the
-correction of the drift."""
+"""Length of the time window, as a fraction of the total time, over which the noise of a trajectory is averaged.
+
+The average estimates the correction of the drift of the Gaussian path.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +33,7 @@ class WeightedTrajectories:
     """Times of the states, equally spaced from 0 to 1."""
     states: Float[Tensor, "n trajectories points d"]
     log_weights: Float[Tensor, "n trajectories"]
-    """Log importance weights; the weights of a pair sum to 1."""
+    """Log importance weights of the trajectories; the weights (not their logs) of a pair sum to 1."""
     ess: Float[Tensor, " n"]
     """Effective sample size of the trajectories of each pair."""
     log_z: Float[Tensor, " n"]

@@ -31,7 +31,7 @@ MAX_ROWS = 5_000
 """Maximum number of members (training rows), and of non-members (held-out rows), in an attack."""
 SAMPLES = 5_000
 SAMPLING_TIME_FRACTION, LOSS_TIME_FRACTION = 0.5, 0.2
-"""Fractions of the time budget: for drawing samples, and for computing the losses of members or of non-members."""
+"""Fractions of the time budget of an audit: for drawing samples, and for the losses of members or of non-members."""
 MIN_HELD_OUT = 50
 """Minimum number of held-out examples for membership inference."""
 
@@ -59,9 +59,9 @@ class AttackResults:
 
 
 def attack(target: AuditTarget, rng: Rng, effort: EvaluationBudget, reporter: Reporter) -> AttackResults:
-    """Run the attacks that need only model, samples and data.
+    """Run the attacks that need no retraining: detection of copies, membership inference and attribute inference.
 
-    A short time budget reduces the number of examples used.
+    A short time budget `effort` reduces the number of samples and of attacked rows.
     """
     model, train, held_out, expenses = target.model, target.train, target.held_out, target.expenses
     notes, metrics = list[str](), dict[str, float | None]()
@@ -103,7 +103,7 @@ def attack(target: AuditTarget, rng: Rng, effort: EvaluationBudget, reporter: Re
 
 
 def attack_regressor(target: AuditTarget, rng: Rng, effort: EvaluationBudget, reporter: Reporter) -> AttackResults:
-    """Run the loss attack on a regressor, which cannot generate samples."""
+    """Run membership inference by losses on a regressor; other attacks need samples, which it cannot generate."""
     held_out, guesses = target.held_out, bounded_cells(target.train, target.expenses)
     notes = ["this model is a regressor without samples, so copies are not measured"]
     if len(held_out) < MIN_HELD_OUT:
@@ -187,9 +187,10 @@ def _density(samples: Dataset, members: Dataset, held_out: Dataset, delta: float
 
 
 def bounded_cells(rows: Dataset, expenses: tuple[DpEvent, ...]) -> tuple[ColumnGuess, ...]:
-    """Return, for each table column, an upper bound on the probability of guessing a cell.
+    """Return, for each table column, an upper bound on the probability of guessing the value of a row from the model.
 
-    The baseline guess is the mode of the column.
+    It is reported with the probability of guessing without the model, by the most frequent value of the column. The
+    result is empty for other modalities and without differential privacy.
     """
     table = rows.modality.view(Table)
     if not expenses or table is None:

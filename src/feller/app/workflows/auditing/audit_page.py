@@ -20,12 +20,12 @@ from feller.evaluation.report.verdict import Verdict
 from feller.privacy.accounting.ledger import Ledger
 
 SUSPECT = 0.55
-"""ROC AUC of membership inference above which rows count as leaked."""
+"""ROC AUC of membership inference above which a model without differential privacy counts as leaking rows."""
 WEAK = 0.9
-"""Upper bound on the probability of guessing a value (prior 0.1) above which a guarantee counts as practically
-meaningless."""
+"""Upper bound on the probability of guessing a value of prior probability 0.1, above which the verdict calls a
+guarantee practically meaningless."""
 COPY_MARGIN = 0.01
-"""Difference in the fraction of copies between samples and held-out rows above which a model counts as copying."""
+"""Excess of the fraction of copies among samples over that among held-out rows, above which a model leaks rows."""
 ALARM, HOLDS, LOOSE = "Alarm: the guarantee does not hold", "Guarantee holds", "Guarantee bounds next to nothing"
 LEAKS, OPEN = "No guarantee, and rows leak", "No guarantee"
 """Verdicts of an audit of a run without differential privacy."""
@@ -80,7 +80,7 @@ NOT_PRIVATE_TEXT = (
     " prove nothing."
 )
 CERTAIN = 0.995
-"""Minimum bound on the guessing probability that is shown as the text "1.00 (no bound)", because it is close to 1."""
+"""Value from which a bound on the guessing probability is shown as "1.00 (no bound)", because it is close to 1."""
 SEEDED = "the noise comes from a recorded seed: NOTHING is protected from anyone who knows it"
 
 
@@ -91,7 +91,15 @@ def audit_report(
     leakage: RowLeakage | None = None,
     max_rows: int = 10,
 ) -> RunReport:
-    """Assemble the report page of an audit."""
+    """Assemble the report page of an audit.
+
+    Args:
+        target: Audited run.
+        numbers: All metrics of the audit.
+        results: Results of the attacks.
+        leakage: Fisher information loss of rows; None if it was not computed.
+        max_rows: Maximum number of most exposed rows in the table of rows.
+    """
     run, record, ledger, modality = target.run, target.record, target.ledger, target.model.spec.modality
     explanations = [] if ledger is None else plan_calculator.explain(dict(numbers))
     figures: list[tuple[str, ReportPicture]] = []

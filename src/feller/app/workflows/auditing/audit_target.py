@@ -1,4 +1,4 @@
-"""Run to audit with its data and ledger, after checking that these belong together."""
+"""Opening of a run for an audit, with its data and privacy ledger, and checks that these belong together."""
 
 from dataclasses import dataclass
 
@@ -41,7 +41,7 @@ class AuditTarget:
     ledger: Ledger | None
     """Privacy ledger; None without differential privacy."""
     objective: Objective | None
-    """Training objective; None if it needs a teacher that is not available."""
+    """Training objective; None if it needs a teacher model that is not available."""
     train: Dataset
     """Training set."""
     held_out: Dataset

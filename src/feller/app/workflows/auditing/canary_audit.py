@@ -1,4 +1,4 @@
-"""Canary audit: retraining of a run with canaries added to its rows, and attacks that detect them."""
+"""Canary audit: retraining of a run with extra rows (canaries) in its training set, and attacks that detect them."""
 
 from dataclasses import asdict, dataclass
 
@@ -32,7 +32,7 @@ from feller.training.objective import Example
 
 
 def make_canaries(train: Dataset, held_out: Dataset, n: int, rng: Rng) -> Dataset:
-    """Generate n canary rows.
+    """Generate n canaries: extra rows, of which the audit adds a random selection to the training set.
 
     Table cells and pixel levels are sampled independently and uniformly from their possible values, and point
     coordinates uniformly from their range. For other modalities the canaries are held-out examples.
@@ -94,11 +94,17 @@ def _targets(train: Dataset, n: int, rng: Rng) -> dict[str, Tensor]:
 MIN_CANARIES = 32
 """Minimum number of canaries for a meaningful audit."""
 CANARIES_PER_PLACE = 4
-"""Number of canaries per reconstruction slot (DP-SGD only); a slot holds one of several candidate rows."""
+"""Number of canaries for which there is one reconstruction slot (DP-SGD only).
+
+A reconstruction slot adds one of several candidate rows to the training set; the attacker guesses which one.
+"""
 CANDIDATES = 10
-"""Number of candidate rows per reconstruction slot; the prior guessing probability is 1 / 10."""
+"""Number of candidate rows per reconstruction slot; without the model, a guess is right with probability 1 / 10."""
 MEMORY = 2**28
-"""Maximum number of gradient entries held in memory, in total over all membership canaries."""
+"""Maximum number of gradient entries in memory, in total over all membership canaries.
+
+A membership canary is in the training set or not, with probability 1/2 each; the attacker guesses which.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +112,7 @@ class CanaryPlacement:
     """Canary rows, and the random choice of canaries that are in the training set."""
 
     rows: Dataset
-    """Canary rows: the membership canaries, followed by the candidates of each reconstruction slot."""
+    """Canary rows: first the membership canaries, then the candidate rows of each reconstruction slot."""
     canaries: Canaries
 
     @property
@@ -116,7 +122,7 @@ class CanaryPlacement:
 
 
 def check_canaries(again: Retrainer, count: int) -> None:
-    """Raise an error, before training, if there are too few canaries or their gradients need too much memory."""
+    """Raise an error, before retraining, if `count` canaries are too few or their gradients need too much memory."""
     if count < MIN_CANARIES:
         raise UsageError(
             f"{MIN_CANARIES} canaries or more", count, "Use more canaries, such as 200", argument="canaries"
@@ -134,7 +140,15 @@ def check_canaries(again: Retrainer, count: int) -> None:
 
 
 def place_canaries(again: Retrainer, train: Dataset, held_out: Dataset, count: int, rng: Rng) -> CanaryPlacement:
-    """Generate canary rows, and choose at random the canaries that are in the training set."""
+    """Generate canary rows, and choose at random the canaries that are in the training set.
+
+    Args:
+        again: Retrainer of the run.
+        train: Training set of the run.
+        held_out: Held-out examples of the run.
+        count: Number of membership canaries plus reconstruction slots.
+        rng: Source of random numbers.
+    """
     num_slots = count // CANARIES_PER_PLACE if isinstance(again.privacy_plan, Guarantee) else 0
     num_coins = count - num_slots
     rows = make_canaries(train, held_out, num_coins + CANDIDATES * num_slots, rng.fold_in("strangers"))
@@ -148,7 +162,13 @@ def canary_attack(
 ) -> AttackResults:
     """Retrain the run with canaries, and detect the canaries by their losses and, for DP-SGD, in the noisy gradients.
 
-    `factor` multiplies the added noise but not the accounted noise, to test that the audit detects insufficient noise.
+    Args:
+        it: Run to audit.
+        again: Retrainer of the run.
+        count: Number of membership canaries plus reconstruction slots.
+        rng: Source of random numbers.
+        reporter: Progress output.
+        factor: Factor of the added noise, but not of the accounted noise; below 1, the audit should detect it.
     """
     placement, privacy_plan = place_canaries(again, it.train, it.held_out, count, rng), again.privacy_plan
     seed, attackers = rng.fold_in("again").seed, list[CanaryAttacker]()
@@ -203,7 +223,7 @@ def _examples(rows: Dataset, retrainer: Retrainer, rng: Rng) -> CanaryExamplesFn
 
 
 def training_slowdown(again: Retrainer, count: int) -> float:
-    """Return the approximate time of retraining with canaries, relative to the training time of the run."""
+    """Return the approximate time of retraining with `count` canaries, as a multiple of the run's training time."""
     privacy_plan = again.privacy_plan
     if not isinstance(privacy_plan, Guarantee):
         return 1.0

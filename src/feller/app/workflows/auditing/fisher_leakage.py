@@ -1,4 +1,4 @@
-"""Fisher information loss of single rows: of the rows tracked during training, or of all rows for a linear model."""
+"""Error bounds from the Fisher information loss of single rows, for rows tracked in training or for a linear model."""
 
 import math
 from collections.abc import Sequence
@@ -31,18 +31,18 @@ class RowLeakage:
     """Fisher information loss of some training rows, expressed as lower bounds on the reconstruction error."""
 
     min_errors: Float64[np.ndarray, " n"]
-    """Lower bound on the mean squared error of an unbiased attacker, for each row."""
+    """Lower bound on the mean squared error per coordinate of an unbiased estimate of each row by an attacker."""
     renyi_bound: float | None
-    """Lower bound on the mean squared error of an unbiased attacker that holds for every row, from Rényi DP; None if
+    """Lower bound on the same error that holds for every row of the data, from the Rényi DP guarantee; None if
     not available."""
     mean_row_error: float
     """Mean squared error of an attacker who guesses the mean row."""
     error_with_prior: float
-    """Lower bound on the mean squared error of an attacker with a Gaussian prior, averaged over these rows."""
+    """Lower bound on the mean squared error, averaged over the rows, of an attacker with a Gaussian prior of a row."""
     order: Sequence[int]
-    """Indices of the rows in the training set, in order of decreasing exposure."""
+    """Indices of the rows in the training set, in order of increasing error bound: the most exposed row is first."""
     picture: ReportPicture | None = None
-    """Picture of the most and the least exposed rows; None if the rows are not images."""
+    """Picture of the rows with the lowest and the highest error bounds; None if the rows are not images."""
 
     @property
     def numbers(self) -> dict[str, Any]:
@@ -65,7 +65,7 @@ class RowLeakage:
 def tracked_row_leakage(run: Run, train: Dataset, order2: float) -> RowLeakage | None:
     """Return the Fisher information loss of the rows tracked during training; None if no rows were tracked.
 
-    `order2` is the order-2 Rényi divergence of all releases, for replace-one adjacency.
+    `order2` is the Rényi divergence of order 2 of all releases, in nats, between data that differ by one replaced row.
 
     Raises:
         InputError: If the leakage file is damaged or belongs to another run.

@@ -41,15 +41,15 @@ from feller.training.engine import get_engine
 from feller.training.objective import Objective
 
 ROUNDS = 2
-"""Maximum number of random draws of (time, noise) per row in the attack that combines all steps."""
+"""Maximum number of random draws of (time, source noise) per row in the attack that combines all training steps."""
 DIRECTIONS = 64
 """Maximum number of principal directions in which a row is reconstructed."""
 MAX_JACOBIAN_NUMBERS = 2**25
-"""Maximum number of entries of a materialised Jacobian."""
+"""Maximum number of entries of the Jacobian of gradients with respect to rows, which is held in memory."""
 UNCLIPPED_NORM = 1e30
 """Clipping norm larger than any gradient norm, which disables clipping."""
 NOISES, FEWEST, STARTS, EASY_WORK = 8, 2, 4, 2**18
-"""Maximum and minimum number of noise draws, number of starting points per optimisation, and maximum of (weights x
+"""Maximum and minimum number of privacy noise draws, starting points per optimisation, and maximum of (weights x
 draws) for a fast attack."""
 
 
@@ -96,7 +96,13 @@ class GradientInversion:
         self.clip, self.scale = clip_norm, clip.sum_sigma(guarantee.sigma) * clip_norm
 
     def add_gaussian(self, rounds: int, only: int | None = None, clip: float | None = None) -> ClippedGradientFn:
-        """Return a function from rows to their clipped gradients, for `rounds` random draws per row."""
+        """Return a function from rows to their clipped gradients, at random draws of (time, source noise).
+
+        Args:
+            rounds: Number of random draws per row.
+            only: Position of the only row to use; None for all attacked rows.
+            clip: Clipping norm; None for that of the run.
+        """
         selection = slice(None) if only is None else slice(only, only + 1)
         rng = replace(self.rng.fold_in("met"), first_example=0 if only is None else only * rounds)
 
@@ -117,7 +123,7 @@ class GradientInversion:
         return self.add_gaussian(1, clip=UNCLIPPED_NORM)(self.rows).norm(dim=1).median().item()
 
     def run(self, steps: int) -> InversionAttempts:
-        """Attack each row in one step, and in the average number of steps that contain a row during `steps` steps."""
+        """Attack each row in one training step, and in as many steps as contain a row on average among `steps`."""
         steps_per_row = max(1, round(self.planned.batch / self.planned.n * steps))
         num_draws = max(FEWEST, min(NOISES, EASY_WORK // self.size))
         num_starts = max(1, min(STARTS, EASY_WORK // (2 * self.size)))
@@ -165,7 +171,7 @@ CAPTION = (
 
 
 def summarize(attack: GradientInversion, attempts: InversionAttempts) -> AttackResults:
-    """Return metrics, a table and images of the attack."""
+    """Return metrics, a table and images of the attack, whose outcomes are `attempts`."""
     single_step, all_steps, steps_per_row = attempts.single_step, attempts.all_steps, attempts.steps_per_row
     single_scores = reconstruction_scores(single_step, attack.prior)
     all_scores = reconstruction_scores(all_steps, attack.prior)

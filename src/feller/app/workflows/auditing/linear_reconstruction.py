@@ -15,13 +15,13 @@ from feller.privacy.erm.weight_release import erm_leakage, reconstruct_rows
 from feller.training.objectives.output_perturbation import OutputPerturbation
 
 EXTREME_ROWS, MIDDLE_ROWS = 8, 48
-"""Number of attacked rows at each extreme (most exposed, least exposed), and number of random rows in between."""
+"""Number of attacked rows at each extreme (most exposed, least exposed), and of random rows between the extremes."""
 RELEASES = 1_000
 """Number of noise draws (releases of the weights) per attacked row."""
 CHUNK_NUMBERS = 2**24
-"""Maximum number of values of reconstructed rows in memory."""
+"""Maximum number of values of reconstructed rows held in memory together."""
 MAX_NOISE_RATIO = 0.05
-"""Maximum relative noise of the divisor in the attack for which the reconstruction counts as unbiased."""
+"""Maximum relative standard deviation of the attack's noisy divisor for which a reconstruction counts as unbiased."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,9 +49,9 @@ class LinearLeakage:
 
     solution: ERMSolution
     eta2: Float64[Tensor, " n"]
-    """Fisher information about each row, per coordinate; infinite without noise."""
+    """Fisher information that the weights contain about each row, per coordinate; infinite without noise."""
     label_eta2: Float64[Tensor, " n"]
-    """Fisher information about the label of each row."""
+    """Fisher information that the weights contain about the label of each row; infinite without noise."""
     mean_row_error: float
     """Mean squared error per coordinate of an attacker who guesses the mean row."""
     reconstructed: ReconstructedRows
@@ -76,7 +76,14 @@ class LinearLeakage:
 
 
 def rebuilt_rows(objective: OutputPerturbation, rows: Dataset, rho: float, rng: Rng) -> LinearLeakage:
-    """Compute the Fisher information loss of each row; reconstruct some rows from weights with new noise (zCDP rho)."""
+    """Compute the Fisher information loss of each row; attack some rows through weights with newly drawn noise.
+
+    Args:
+        objective: Objective of the released linear model.
+        rows: Training rows.
+        rho: zCDP budget of the release, which determines the noise; infinite for no noise.
+        rng: Source of random numbers for the noise and the choice of attacked rows.
+    """
     solution = objective.solution(rows, rho)
     scale = objective.noise_std(len(rows), rho) if rho < torch.inf else 0.0
     is_feature = torch.arange(solution.x.shape[1], device=solution.x.device) > 0  # all but the intercept

@@ -1,4 +1,4 @@
-"""Check of the noise in released weights: the owner of the rows recomputes the optimum and measures the noise."""
+"""Check that released weights contain the accounted noise: the owner of the rows recomputes the noiseless optimum."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ from feller.privacy.accounting.dp_events import GaussianMechanism
 from feller.privacy.accounting.ledger import Ledger
 
 MAX_LEDGER_ERROR = 1e-6
-"""Maximum relative difference between ledger and plan that is attributed to rounding."""
+"""Maximum relative difference between the privacy cost in the ledger and in the plan that counts as rounding."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class NoiseRatio:
 
     size: float
     minimum: float
-    """Lower limit of the ratio: chance does not explain a smaller ratio."""
+    """Lower limit of the ratio: random fluctuation of correct noise does not explain a smaller ratio."""
     maximum: float
 
     @property
@@ -65,7 +65,7 @@ def check_noise(run: Run, network: nn.Module, best: Tensor, scale: float) -> Noi
 
 
 def check_ledger_noise(run: Run, ledger: Ledger, budget: ClosedFormBudget) -> None:
-    """Check that the privacy cost in the ledger equals the planned budget.
+    """Check that the privacy cost in the ledger of a closed-form fit equals the planned budget.
 
     Raises:
         InputError: If ledger and plan differ.

@@ -1,4 +1,4 @@
-"""Privacy calculator of a training plan: epsilon and reconstruction bounds, without a run."""
+"""Calculation of the privacy of a training plan, without a run: epsilon and bounds on reconstruction."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from feller.privacy.leakage.reconstruction_bounds import eps2_added, eps2_replac
 from feller.privacy.leakage.rero import rero
 
 PRIORS = (1 / 256, 0.02, 0.1, 0.5)
-"""Prior probabilities of guessing a value without the model; a bound is reported for each."""
+"""Probabilities of guessing a value without the model. For each, the probability with the model is bounded."""
 BLIND = 1 / 12
 """Mean squared error of the constant guess 1/2 for values that are uniformly distributed in [0, 1]."""
 MAX_NOISE = 1e6
@@ -46,7 +46,7 @@ def planned_event(noise: float | None, rate: float | None, steps: int | None) ->
 
 
 def bounds(expenses: Sequence[DpEvent], delta: float) -> dict[str, Any]:
-    """Return the privacy metrics of planned DP events, including the bounds returned by `reconstruction`."""
+    """Return the privacy metrics of planned DP events: epsilon at a given delta, and the bounds of `reconstruction`."""
     epsilon = compute_epsilon(expenses, delta)
     return {
         "epsilon": epsilon,
@@ -60,7 +60,7 @@ def bounds(expenses: Sequence[DpEvent], delta: float) -> dict[str, Any]:
 def reconstruction(expenses: Sequence[DpEvent]) -> dict[str, Any]:
     """Return bounds on reconstruction attacks by name.
 
-    `guess_0.1` bounds the guessing probability for prior probability 0.1.
+    `guess_0.1` is an upper bound on the probability of guessing, with the model, a value of prior probability 0.1.
     """
     order2 = eps2_replaced(expenses)
     return {

@@ -45,7 +45,7 @@ def _plain(gradient: DPSGD) -> Gradient:
 
 @dataclass(frozen=True, eq=False)
 class Retrainer:
-    """Retraining of a run with its recorded settings, which reuses the noisy statistics that the run released."""
+    """Retrains a run with its recorded settings and with the noisy statistics that the run has already released."""
 
     description: ModelSpec
     recipe: Recipe
@@ -101,7 +101,7 @@ class Retrainer:
         return Model.from_spec(self.description, state.network.eval())
 
     def for_rows(self, n: int) -> "Retrainer":
-        """Return a retrainer for n rows, whose noise multiplier is recalibrated to spend the epsilon of the run.
+        """Return a retrainer for n rows; its noise multiplier is recalibrated so that training spends the same epsilon.
 
         Raises:
             UsageError: If the batch size exceeds n.
@@ -168,7 +168,7 @@ def make_retrainer(it: AuditTarget) -> Retrainer:
 
 
 def concatenate_datasets(first: Dataset, second: Dataset) -> Dataset:
-    """Concatenate the examples of two datasets; of their properties, only the target is kept."""
+    """Concatenate the examples of two datasets; of their properties, keep only those that the model predicts."""
     values, cond = (concatenate(a, b) for a, b in ((first.values, second.values), (first.given, second.given)))
     names = () if first.target is None else first.target.names
     targets = {name: torch.cat([first.properties[name], second.properties[name]]) for name in names}

@@ -28,7 +28,16 @@ MIN_HELD_OUT = 10
 def shadow_model_attack(
     it: AuditTarget, retrainer: Retrainer, shadows: int, rng: Rng, reporter: Reporter
 ) -> AttackResults:
-    """Train shadow models on random halves of all rows, and infer membership from the rows' losses under these models.
+    """Train shadow models on random halves of all rows, and use the losses of rows under them to infer membership.
+
+    All rows are the training rows and the held-out rows of the run. Membership is that in the training set of the run.
+
+    Args:
+        it: Run to audit.
+        retrainer: Retrainer of the run.
+        shadows: Number of shadow models.
+        rng: Source of random numbers.
+        reporter: Progress output.
 
     Raises:
         UsageError: If the run cannot be retrained on half of the rows.
@@ -92,7 +101,13 @@ class RetrainingAttacks:
 
     @staticmethod
     def make(target: AuditTarget, shadows: int | None, canaries: int | None) -> "RetrainingAttacks":
-        """Validate the options of the requested attacks before an attack runs, and return the attacks."""
+        """Validate the options of the requested attacks before an attack runs, and return the attacks.
+
+        Args:
+            target: Run to audit.
+            shadows: Number of shadow models; None for no attack with shadow models.
+            canaries: Number of canaries; None for no attack with canaries.
+        """
         if shadows is None and canaries is None:
             return RetrainingAttacks(None, None, None)
         retrainer = make_retrainer(target)
@@ -127,7 +142,7 @@ def flags(numbers: Mapping[str, Any]) -> list[str]:
 
 
 def candidates(numbers: Mapping[str, Any]) -> list[ReportTable]:
-    """Return the table of the reconstruction canaries; empty if the audit had no reconstruction canaries."""
+    """Return the report table on reconstruction canaries, from audit metrics; empty if the audit had none of them."""
     if numbers.get("candidates_right") is None:
         return []
     names = ("candidates_places", "candidates_right", "candidates_least", "candidates_bound", "candidates_blind")

@@ -1,4 +1,4 @@
-"""Metrics and figures in the report of a bridge."""
+"""Computation of the metrics, and drawing of the figures, for the report of a bridge."""
 
 import numpy as np
 import torch
@@ -29,19 +29,20 @@ from feller.training.callbacks import read_metrics
 from feller.training.couplings.minibatch_ot import optimal_permutation
 
 PAIRS_FOR_ESS, TRAJECTORIES_FOR_ESS = 32, 100
-"""Number of endpoint pairs for estimating the effective sample size, and number of trajectories per pair."""
+"""Number of endpoint pairs and of trajectories per pair, for estimating the effective sample size of the resampling."""
 STEPS, ROOM = 150, 2**28
-"""Number of time steps of the trajectories for the effective sample size, and limit on their memory in bytes."""
+"""Number of time steps of these trajectories between two populations, and limit on their memory in bytes."""
 MAX_COMPARED = 500
 """Maximum number of end points to compare with a population, after each round and in the report."""
 STRAIGHT = 500
-"""Maximum number of sample pairs for the baseline of Brownian bridges."""
+"""Maximum number of sample pairs per segment for the baseline, which consists of Brownian bridges."""
 
 
 def n_compared(settings: BridgeSolverConfig) -> int:
-    """Return the number of end points to compare.
+    """Return the number of end points of trajectories that are compared with a population.
 
-    The number is the same for rounds and report, so that the noise floors agree.
+    The number is the same in rounds and report. Their distances then have the same noise floor: the distance between
+    two random sets of samples of one population.
     """
     return min(MAX_COMPARED, settings.pairs)
 
@@ -49,7 +50,17 @@ def n_compared(settings: BridgeSolverConfig) -> int:
 def arrival_metrics(
     trajectories: Trajectories, problem: BridgeProblem, record: BridgeRecord, rng: Rng, max_compared: int
 ) -> dict[str, float | None]:
-    """Return the distances between at most `max_compared` end points of trajectories and each target population."""
+    """Return the distances between trajectories, when they arrive at a population, and samples of this population.
+
+    Each distance has a noise floor: the distance between two halves of the population.
+
+    Args:
+        trajectories: Trajectories from the first population to the last.
+        problem: Bridge problem.
+        record: Bridge record with the times in the user's units, which become parts of metric names.
+        rng: Random streams for the choice of compared samples.
+        max_compared: Maximum number of trajectories compared with a population.
+    """
     metrics: dict[str, float | None] = {}
     for leg, (begin, length) in enumerate(segments_of(problem.times)):
         time_index = int(np.argmin(np.abs(np.array(trajectories.times) - (begin + length))))
@@ -76,7 +87,7 @@ def target_population(problem: BridgeProblem, leg: int, *, backward: bool = Fals
 def straight_objective(
     problem: BridgeProblem, populations: Populations, trajectories: Trajectories, rng: Rng
 ) -> float | None:
-    """Return the objective of a baseline: Brownian bridges between samples that are paired by optimal transport."""
+    """Return the bridge objective of a baseline: Brownian bridges between samples paired by optimal transport."""
     total = 0.0
     for leg, (begin, length) in enumerate(segments_of(problem.times)):
         n_pairs = min(STRAIGHT, *map(len, populations.states[leg : leg + 2]))
@@ -98,9 +109,10 @@ def straight_objective(
 
 
 def ess(solution: BridgeSolution, trajectories: Trajectories, rng: Rng) -> float | None:
-    """Return the relative effective sample size of path-integral resampling.
+    """Return the effective sample size of path-integral resampling as a fraction of the number of trajectories.
 
-    The result is None without noise or state cost, or if the state cost depends on the population.
+    The result is the minimum over segments. It is None without noise or state cost, if the state cost depends on the
+    population, or if one pair needs too much memory.
     """
     problem, config = solution.problem, solution.config
     if not problem.noise or isinstance(problem.cost, Zero) or problem.cost.needs_population:
@@ -122,7 +134,7 @@ def ess(solution: BridgeSolution, trajectories: Trajectories, rng: Rng) -> float
 
 
 def round_totals(run: Run) -> dict[str, float]:
-    """Return statistics of all rounds: maximum fraction of lost trajectories, number of rounds, and total seconds."""
+    """Return statistics of all rounds: maximum fraction of diverged trajectories, number of rounds, and seconds."""
     rows = read_metrics(run.metrics)
     last_row = rows[-1] if rows else {}
     return {
@@ -140,7 +152,16 @@ def bridge_figures(
     trajectories: Trajectories,
     cost_profile: PathCosts,
 ) -> list[tuple[str, ReportPicture]]:
-    """Draw the figures of the report: animated paths, their costs over time, and the metrics of the rounds."""
+    """Draw the figures of the report: animated paths, their costs over time, and the metrics of the rounds.
+
+    Args:
+        run: Run folder, with the metrics of the rounds.
+        record: Bridge record.
+        populations: Populations.
+        solution: Fitted bridge.
+        trajectories: Simulated trajectories.
+        cost_profile: Control cost and state cost of the trajectories at each time.
+    """
     begin, end = record.times[0], record.times[-1]
     times = begin + (end - begin) * np.array(trajectories.times)
     paths = values_of(populations.modality, trajectories.states)

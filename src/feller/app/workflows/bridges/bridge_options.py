@@ -21,9 +21,9 @@ from feller.training.optimizer import TrainConfig
 WIDE = 64
 """State dimension above which the default MLP has a larger width."""
 DEFAULT_RESAMPLE = 64
-"""Default number of resampled trajectories per endpoint pair, for costs without a gradient."""
+"""Default number of trajectories per endpoint pair in path-integral resampling, for state costs without a gradient."""
 WORKING = 12
-"""Approximate number of floats that the path optimisation holds in memory per state entry."""
+"""Approximate number of floats that the path optimisation holds in memory per entry of each sampled state."""
 
 
 def times_of(times: Sequence[float], number: int) -> tuple[float, ...]:
@@ -42,7 +42,7 @@ def times_of(times: Sequence[float], number: int) -> tuple[float, ...]:
 
 
 def frame_of(frame: Sequence[float], costs: Sequence[str]) -> tuple[float, ...]:
-    """Return the extent of a wall image in data units: left, right, bottom and top.
+    """Return the extent of a wall image in data units: left, right, bottom and top; empty if `frame` is empty.
 
     Raises:
         UsageError: If `frame` is not the four numbers of a rectangle, or there is no state cost.

@@ -1,4 +1,4 @@
-"""Report of a bridge: files with paths and pairs, metrics, and HTML page."""
+"""Writing of the report of a bridge: files with paths and pairs, metrics, and HTML page."""
 
 import shlex
 from collections.abc import Callable, Sequence
@@ -46,14 +46,14 @@ NEIGHBOURS, REACH_SAMPLES = 20, 5000
 """Number of nearest surface points in a plane fit, and maximum number of surface points used to estimate the reach of
 plane fits."""
 REACH_QUANTILE = 0.99
-"""Quantile, over plane fits, of the distance to the farthest point of the fit; it defines the reach of plane fits."""
+"""Quantile of the distances from plane fits to the farthest point of the fit; the result is the reach of plane fits."""
 
 
 def outside_fraction(record: BridgeRecord, populations: Populations, trajectories: Trajectories) -> float | None:
     """Return the mean fraction of time that paths spend off the surface of the state cost; None without a surface.
 
-    A point is off the surface if its horizontal distance to the nearest surface point exceeds the reach of nearly all
-    plane fits. Points above or below a hole in the surface are also off the surface.
+    A point is off the surface if its horizontal distance to the nearest surface point exceeds the reach of plane fits,
+    that is, of nearly all of them. Points above or below a hole in the surface are also off the surface.
     """
     cloud = surface_of(record.costs) if tuple(populations.states[0].shape[1:]) == (3,) else None
     if cloud is None:
@@ -71,20 +71,20 @@ def outside_fraction(record: BridgeRecord, populations: Populations, trajectorie
 
 
 DIVIDING_WEIGHT, DYING_WEIGHT = 2.0, 0.5
-"""Relative weight above which a sample counts as dividing, and relative weight below which a sample counts as dying."""
+"""Weight (relative to the mean weight) above which a sample counts as dividing, and below which it counts as dying."""
 
 
 def counts_of(problem: BridgeProblem) -> Counts:
     """Return the relative weights (mean 1) of the samples at both ends of each segment.
 
-    The result is empty for balanced transport.
+    These weights state how much mass grows or dies at each sample. The result is empty for balanced transport.
     """
     legs = [(_counts(start), _counts(end)) for start, end in problem.populations]
     return [(a, b) for a, b in legs if a is not None and b is not None]
 
 
 def growth_notes(counts: Counts, record: BridgeRecord) -> list[str]:
-    """Return one note for each segment, with the fractions of dividing and dying samples."""
+    """Return one note for each segment between populations, with the fractions of dividing and dying samples."""
     notes = []
     for (weights, _), name in zip(counts, record.populations, strict=False):
         dividing, dying = float((weights >= DIVIDING_WEIGHT).mean()), float((weights < DYING_WEIGHT).mean())
@@ -106,7 +106,7 @@ def _counts(population: object) -> np.ndarray | None:
 MIN_TRAJECTORIES, MAX_TRAJECTORIES = 500, 2000
 """Minimum and maximum number of simulated trajectories; within these bounds, one per sample of the first population."""
 SIMULATED_AT, COSTED_AT, MEASURED_AT = 0.5, 0.6, 0.8
-"""Completed fraction of the report after the simulation, after the path costs, and after the distances."""
+"""Progress shown after the simulation, after the path costs, and after the distances, as fractions of the report."""
 MAX_BLOCKED_FRACTION = 0.05
 """Fraction of paths through walls above which the report shows a warning."""
 

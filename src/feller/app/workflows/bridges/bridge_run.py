@@ -1,4 +1,4 @@
-"""Run folder of a bridge: record of its options, command to repeat it, and training state."""
+"""Reading and writing of the run folder of a bridge: record of its options, command to repeat it, training state."""
 
 import itertools
 import math
@@ -49,14 +49,14 @@ class BridgeRecord:
     costs: tuple[str, ...] = ()
     """State costs as text; the bridge minimises their sum."""
     code: tuple[str, ...] = ()
-    """Hash of each file named in the state costs."""
+    """Hash of each file (image, point cloud or user code) named in the state costs."""
     frame: tuple[float, ...] = ()
     """Extent of the wall image: left, right, bottom, top."""
     noise: float
     """Standard deviation of the uncontrolled process over the whole time, in data units (images: pixel values -1 to
     1)."""
     growth: float | None = None
-    """Penalty for creating or destroying mass in unbalanced transport; None for balanced transport."""
+    """Weight of the penalty on creating or destroying mass, in unbalanced transport; None for balanced transport."""
     longest: int | None = None
     """Length in pixels of the longer side to which images were resized; None for the default."""
     resample: int | None = None
@@ -118,7 +118,7 @@ def bridge_command(
 
 
 def last_field_words(fields: Sequence[str], without: Collection[str] = ()) -> list[str]:
-    """Return the command-line words that set fields: only the last value of each field, and no field in `without`."""
+    """Return the words in `fields` without overridden values of a field, and without the fields in `without`."""
     args_by_field: dict[str, list[str]] = {}
     for arg in fields:
         if arg.startswith("--"):

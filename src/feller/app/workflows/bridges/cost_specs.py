@@ -1,4 +1,4 @@
-"""State costs as text, and the files named in these texts."""
+"""Parsing of the state costs of a bridge from texts such as `2 * walls.png`, and of the files that the texts name."""
 
 import pathlib
 import re
@@ -43,7 +43,10 @@ def walls_of(texts: Sequence[str], frame: tuple[float, ...] = ()) -> tuple[Image
 
 
 def common_frame(texts: Sequence[str], frame: tuple[float, ...] = ()) -> Extent | None:
-    """Return the rectangle that all wall images cover; outside of it there are walls. None without wall images."""
+    """Return the rectangle that all wall images cover, in data units; outside of it there are walls.
+
+    The result is None without wall images.
+    """
     shapes = [read_grey(path).shape for path in pictures_of(texts)]
     if not shapes or frame:
         return frame_at(frame) if shapes else None
@@ -59,18 +62,18 @@ def surface_of(texts: Sequence[str]) -> Float[Tensor, "n 3"] | None:
 
 
 def changed_pictures(texts: Sequence[str], code: Sequence[str]) -> tuple[str, ...]:
-    """Return the paths of wall images among the state costs that are missing, or whose hash is not in `code`."""
+    """Return the paths of wall images among the state costs whose file is missing, or whose hash is not in `code`."""
     return tuple(str(path) for path in pictures_of(texts) if not path.is_file() or fingerprint(path) not in code)
 
 
 def files_of(texts: Sequence[str]) -> tuple[str, ...]:
-    """Return the hash of each file named in the state costs."""
+    """Return the hash of each existing file named in the state costs."""
     paths = map(_file, names_of(texts))
     return tuple(fingerprint(path) for path in paths if path is not None and path.is_file())
 
 
 def names_of(texts: Sequence[str]) -> list[str]:
-    """Return the names of state costs, without factors."""
+    """Return the names of state costs without their factors, such as walls.png for `2 * walls.png`."""
     return [match["name"] for match in map(_TERM.fullmatch, texts) if match is not None]
 
 
@@ -102,7 +105,7 @@ def _means(name: str) -> bool:
 
 
 def check_kind(name: str) -> None:
-    """Raise an error that shows the correct syntax, if `name` is a file or example but not a state cost.
+    """Raise an error, with the correct syntax of a state cost, if `name` is only a file or an example.
 
     Raises:
         UsageError: If the name is a Python file, another existing file, or an example.

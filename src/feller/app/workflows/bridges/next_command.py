@@ -1,4 +1,4 @@
-"""Suggested next command for a bridge, and notice that it is undertrained."""
+"""Suggestion of the next command for a bridge, and detection of undertrained bridges."""
 
 import itertools
 import pathlib

@@ -45,7 +45,7 @@ from feller.evaluation.number_format import format_percent
 PIXELS = 2048
 """Maximum length in pixels of the longer side of a wall image in the search for openings."""
 MAX_IMBALANCE = 0.05
-"""Fraction of samples that would have to cross between regions closed by walls, above which a warning is shown.
+"""Fraction of samples that would have to cross a wall between closed regions, above which a warning is shown.
 
 This tolerance applies only if each region has samples of both populations.
 """
@@ -62,7 +62,12 @@ def closed_way_warnings(
 ) -> list[str]:
     """Return warnings about samples that cannot reach the next population without crossing a wall.
 
-    `values` maps states to data units.
+    Args:
+        texts: State costs as texts.
+        cost: Sum of the state costs.
+        populations: Populations of the bridge.
+        frame: Extent of the wall image: left, right, bottom, top.
+        values: Function that converts states to data units.
     """
     extent = common_frame(texts, frame)
     if extent is None or not cost.obstacles:
@@ -111,17 +116,17 @@ def _unmatched_fraction(components: Int[np.ndarray, "h w"], a: Tensor, b: Tensor
 
 
 HEIGHT = 50.0
-"""Cost inside a wall, per depth of one edge width, in units of the mean squared distance between the populations."""
+"""Cost added inside a wall for each edge width of depth, divided by the mean squared distance between populations."""
 EDGE = 0.005
 """Width of the soft edge of a wall, as a fraction of the image diagonal."""
 SHARP = 5.0
 """Sharpness of the distance weights in the plane fits that define a surface; larger is more local."""
 ON_SURFACE = 100.0
-"""Cost at a distance of one population standard deviation from a surface, in units of the mean squared distance between
+"""Cost at a distance of one population standard deviation from a surface, divided by the mean squared distance between
 the populations."""
 LOW = 0.01
-"""Cost at the lowest height, in units of the squared height range of the surface; the cost at the greatest height is
-e^2 times as high."""
+"""Cost of height at the lowest point of a surface, divided by its squared height range; at the highest point it is
+e^2 times as high. The bridge thus prefers valleys."""
 
 
 def parse_costs(

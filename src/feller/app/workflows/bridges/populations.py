@@ -1,4 +1,4 @@
-"""Populations of a bridge: reading, common units, and default noise."""
+"""Reading of the populations of a bridge, conversion to common units, and choice of the default noise."""
 
 import math
 import re
@@ -24,7 +24,7 @@ from feller.data.tables.modality import Table
 from feller.data.tables.numerical_column import Numerical
 
 MAX_OFFSET = 1000.0
-"""Maximum ratio of the offset of the data to their extent; above it, rounding to float32 would distort positions."""
+"""Maximum ratio of the mean of the data to their range; above it the mean is subtracted to limit float32 rounding."""
 COLUMNS = 5
 """Maximum number of non-numeric columns listed in an error message."""
 PICTURE_NOTE = (
@@ -35,7 +35,7 @@ PICTURE_NOTE = (
 
 @dataclass(frozen=True, eq=False)
 class Populations:
-    """Populations of a bridge: samples as unscaled states, and their common modality."""
+    """Populations of a bridge: their samples as unscaled states, that is in data units, and their common modality."""
 
     names: tuple[str, ...]
     """Files, folders or examples from which the populations were read."""
@@ -53,7 +53,7 @@ class Populations:
 
     @property
     def spread(self) -> float:
-        """Standard deviation of a state entry within a population, averaged over state entries and populations."""
+        """Standard deviation of one state entry within a population, averaged over all entries and populations."""
         return float(torch.stack([(x - x.mean(0)).square().mean() for x in self.states]).mean().sqrt())
 
 
@@ -159,12 +159,15 @@ def _shifted_modality(modality: Points | Images, datasets: Sequence[Dataset]) ->
 
 
 def usual_noise(populations: Populations, calls: int) -> float:
-    """Return the default noise: half the standard deviation within the populations, limited by the narrowest one."""
+    """Return the default noise of a bridge: half the average standard deviation of a state entry within a population.
+
+    It is reduced if a bridge with `calls` simulation steps could not reach the narrowest population with this noise.
+    """
     return min(0.5 * populations.spread, _max_noise(populations, calls))
 
 
 def check_noise(noise: float, populations: Populations, calls: int) -> None:
-    """Raise an error if the noise is so large that trajectories of `calls` steps cannot reach the populations.
+    """Raise an error if trajectories with this noise cannot reach the populations in `calls` simulation steps.
 
     Raises:
         UsageError: If the noise is negative, so small that it is lost to rounding, or so large that the last step blurs

@@ -27,8 +27,8 @@ Row = Mapping[str, Any]
 MAX_BLOCKED_FRACTION = 0.05
 """Maximum fraction of paths through walls for which a round counts as feasible."""
 MAX_WORSENING = 1.1
-"""Maximum factor by which a later round may be worse than the best round and still replace it, because later rounds
-have lower costs."""
+"""Maximum factor by which a later round may be farther from the population than the best round and still replace it:
+later rounds have lower costs."""
 
 
 def is_better(row: Row, kept_row: Row | None, earlier: Sequence[Row]) -> bool:
@@ -36,7 +36,8 @@ def is_better(row: Row, kept_row: Row | None, earlier: Sequence[Row]) -> bool:
 
     If the fraction of paths through walls exceeds `MAX_BLOCKED_FRACTION` in one of the two rounds, and the fractions
     differ by more than a factor of `MAX_WORSENING`, the round with fewer of these paths is better. Otherwise the
-    distances to the population, relative to the noise floor, decide. The new round is better unless its distance
+    distances to the population decide, each divided by its noise floor (the distance between two sets of samples of the
+    population). The new round is better unless its distance
     exceeds both the distance of the best round and `MAX_WORSENING` times the minimum over all earlier rounds.
 
     Args:
@@ -75,7 +76,7 @@ def keep_if_better(progress: BridgeState, row: Row, rows: Sequence[Row]) -> None
 
 
 def kept_round_numbers(kept_rounds: Mapping[str, int], rows: Sequence[Row]) -> dict[str, Any]:
-    """Return the number of the best forward round and, if the last forward round was worse, the metrics of the last."""
+    """Return the number of the best forward round and, if a later forward round was worse, metrics of the last one."""
     forward = [row for row in rows if not row.get("backward")]
     best_round = kept_rounds.get("ahead", forward[-1]["step"] if forward else 0)
     if not forward or forward[-1]["step"] == best_round:
@@ -91,7 +92,7 @@ def _ratio(row: Row) -> float | None:
 
 
 WORST_METRICS = ("sinkhorn", "w2", "w2_floor")
-"""Names of the distances for which the maximum over populations is reported."""
+"""Names of the distances between end points and population for which the maximum over populations is reported."""
 ENDING = 0.99
 """Completed fraction shown if the time limit is reached while the last round is still running."""
 
@@ -176,7 +177,10 @@ def _has_more_rounds(settings: BridgeSolverConfig, progress: BridgeState, limit:
 def round_metrics(
     problem: BridgeProblem, settings: BridgeSolverConfig, progress: BridgeState, round_result: RoundResult
 ) -> dict[str, int | float]:
-    """Return the metrics of a round, computed from trajectories simulated through all segments."""
+    """Return the metrics of a round: loss, costs, and distances of trajectories to the populations when they arrive.
+
+    The trajectories are simulated through all segments of the bridge. Of the distances, the largest is returned.
+    """
     trajectories = (
         round_result.trajectories[0]
         if len(round_result.trajectories) == 1

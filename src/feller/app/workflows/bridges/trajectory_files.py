@@ -1,4 +1,4 @@
-"""Files with the trajectories of a bridge, and files with the pairs of samples that the trajectories connect."""
+"""Writing of the files with the trajectories of a bridge, and with the pairs of samples that they connect."""
 
 import csv
 import io
@@ -21,11 +21,11 @@ from feller.data.points.euclidean_points import Points
 from feller.training.couplings.ground_cost import SquaredDistance
 
 MEMBERS = 10_000
-"""Maximum number of population samples in the optimal transport between end points and a population."""
+"""Maximum number of population samples to which end points are assigned by optimal transport."""
 Counts = Sequence[tuple[np.ndarray, np.ndarray]]
 """For each segment, the relative weights (mean 1) of the samples at its start and at its end."""
 NUMBERS = 2**22
-"""Maximum number of values in the paths for which a CSV file is written as well."""
+"""Maximum number of values of all paths together for which a CSV file is written in addition to the .npz file."""
 
 
 def write_paths(

@@ -28,7 +28,7 @@ DATASTORE_SUFFIX = ".npz"
 
 
 def makers(kind: Documents) -> DatastoreOrigin:
-    """Return the identifiers of the model components that encode documents for a datastore.
+    """Return identifiers of the components that encode documents for a datastore: tokenizer, vocabulary and encoder.
 
     Raises:
         UsageError: If the model has no retrieval encoder.

@@ -80,11 +80,11 @@ class DocumentRequest:
         }
 
     def without_text(self, kind: Documents) -> Int64[Tensor, " l"]:
-        """Return the tokens of the prompt with each text masked, for the image-only stream of guidance."""
+        """Return the tokens of the prompt with each text masked, for guidance by the images alone."""
         return _tokens(_holes(self.prompt.items), self.prompt, kind)
 
     def without_all(self, kind: Documents) -> Int64[Tensor, " l"]:
-        """Return the tokens of an empty prompt, for the unconditional stream of classifier-free guidance."""
+        """Return the tokens of an empty prompt, for the unconditional predictions of classifier-free guidance."""
         return _tokens((MaskItem(),), self.prompt, kind)
 
 
@@ -134,7 +134,7 @@ def question_request(picture: str, question: str) -> DocumentRequest:
 
 
 def unconditional_request(context: int) -> DocumentRequest:
-    """Return a request that generates documents without a prompt."""
+    """Return a request that generates documents without a prompt, of at most `context` tokens (the model's maximum)."""
     return DocumentRequest(Prompt(()), ContinuationGoal(context - 1))
 
 

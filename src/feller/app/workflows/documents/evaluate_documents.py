@@ -66,8 +66,8 @@ class TokenizerLoss:
     """Text for the report, which starts with a space; empty if the reconstruction is lossless."""
     pictures: tuple[tuple[str, Any], ...] = ()
     next_steps: tuple[tuple[str, str], ...] = ()
-    """Command, with a description, that trains the tokenizer longer; empty unless the tokenizer is worse than
-    downscaling."""
+    """Command, with a description, that trains the tokenizer longer; empty unless the tokenizer loses more detail than
+    downscaling of the images."""
 
 
 def measure_tokenizer_loss(run: Run, kind: Documents, evaluation: EvaluationData, values: Values) -> TokenizerLoss:

@@ -50,10 +50,10 @@ DOCUMENTS = 2
 TEXT_SAMPLING = TokenSampler(0.5)
 """Default token sampler for text, with temperature 0.5 to prefer likely tokens."""
 ALPHA = 0.1
-"""Default alpha of contrastive decoding: minimum ratio of a token's probability to that of the k-th most likely
+"""Default alpha of contrastive decoding: minimum probability of a token, divided by that of the k-th most likely
 token."""
 DEFAULT_MIN_P = 0.1
-"""Default min-p with guidance: minimum ratio of a token's probability to that of the most likely token."""
+"""Default min-p with guidance: tokens with less than this fraction of the highest probability are dropped."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,7 +199,7 @@ def generate_documents(
 
 
 def decoded(kind: Documents, rows: list[Int64[Tensor, " _"]]) -> Values:
-    """Decode token sequences to documents, and move the generated contents of masked spans to their positions."""
+    """Decode token sequences to documents; in these, the generated contents replace the masked spans."""
     symbols = kind.symbols
     restored = [torch.from_numpy(restore_spans(row.cpu().numpy(), symbols)) for row in rows]
     padded = torch.nn.utils.rnn.pad_sequence(restored, batch_first=True, padding_value=symbols.pad)

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class AuxiliaryTraining:
-    """Loads or trains the auxiliary networks of a run."""
+    """Loads or trains the auxiliary networks of a run, such as an image tokenizer, before the model is trained."""
 
     run: Run
     pretrained: frozenset[str]
@@ -105,7 +105,16 @@ class AuxiliaryTraining:
         training: TrainConfig,
         reporter: Reporter,
     ) -> None:
-        """Train an auxiliary network for its whole training budget and keep its EMA weights."""
+        """Train an auxiliary network for its whole training budget, and replace its weights by their EMA.
+
+        Args:
+            name: Name of the network, for the log and its random numbers.
+            objective: Training objective of the network.
+            feed: Function that loads the batch of a step.
+            network: Network, modified in place.
+            training: Training configuration of the network.
+            reporter: Progress output.
+        """
         state: TrainState = make_train_state(network.to(self.engine.device).train().requires_grad_(True), training)
         reporter.start(f"training the {name}")
         for report in train(state, objective, feed, training, rng=self.rng_for(name), engine=self.engine):

@@ -38,7 +38,7 @@ class DataAccess(abc.ABC):
     """Base class of policies for reading data and training on the data, with or without differential privacy."""
 
     clock_resolution: float = 0.0
-    """Resolution of recorded training times in seconds, to which they are rounded up; 0 disables rounding."""
+    """Unit in seconds to whose multiples recorded training times are rounded up; 0 disables rounding."""
 
     keeps_copies: bool = True
     """True if the run may store a copy of data passed as Python objects."""
@@ -68,9 +68,9 @@ class DataAccess(abc.ABC):
 
     @abc.abstractmethod
     def check_data(self, record: FitRecord, dataset: Dataset, reporter: Reporter) -> Dataset:
-        """Raise an error if the data are unusable.
+        """Raise an error if the data do not satisfy this policy or are unusable for a fit.
 
-        Otherwise return the data with the statistics that the modality may use.
+        Otherwise return the data, whose modality then has the statistics (such as scales) that this policy lets it use.
         """
 
     def visible_to(self, recipe: str, dataset: Dataset) -> Dataset:
@@ -87,7 +87,7 @@ class DataAccess(abc.ABC):
 
     @abc.abstractmethod
     def plan(self, plan: FitPlan, request: RecipeRequest) -> FitPlan:
-        """Return the plan, completed by the modality of the model and the privacy budget."""
+        """Return the plan of a new fit, completed by the modality of the model and the privacy budget."""
 
     def resume(self, run: Run, plan: FitPlan, spec: ModelSpec) -> FitPlan:
         """Return the plan of a resumed run, with the data statistics that are already stored in its model."""
@@ -109,7 +109,7 @@ class DataAccess(abc.ABC):
 
     @property
     def is_exhausted(self) -> bool:
-        """True if no further training step is allowed."""
+        """True if no further training step is allowed because the privacy budget is spent."""
         return False
 
     @abc.abstractmethod
@@ -118,7 +118,7 @@ class DataAccess(abc.ABC):
 
     @abc.abstractmethod
     def pretrain(self, job: TrainingJob, seed: int, engine: Engine, reporter: Reporter) -> None:
-        """Pretrain a new network on statistics of the data that are public or already released."""
+        """Pretrain a new network on statistics of the data that are public or already charged to the privacy ledger."""
 
     @abc.abstractmethod
     def training_inputs(
@@ -127,7 +127,7 @@ class DataAccess(abc.ABC):
         """Return the batches, gradient estimator and monitor of a training session; preparing these may take long."""
 
     def closed_form_budget(self) -> tuple[float, Noise]:
-        """Return the zCDP budget rho of a closed-form fit, and the source of its noise."""
+        """Return the privacy budget of a closed-form fit as zCDP rho, and the source of its noise."""
         return math.inf, make_noise(None)
 
     @abc.abstractmethod
@@ -206,7 +206,7 @@ def make_batches(
 
 
 def read_options(record: FitRecord, like: Modality | None) -> dict:
-    """Return the keyword arguments of `read` for the options of a fit.
+    """Return the keyword arguments with which `read` must read the data of a fit.
 
     Raises:
         UsageError: If a schema or a modality is given although the start model, with modality `like`, determines it.

@@ -1,4 +1,4 @@
-"""Plan of a fit: its data, recipe and privacy policy, which are determined before any file is written."""
+"""Planning of a fit: choice of its data, recipe and privacy policy before any file is written."""
 
 import pathlib
 from collections.abc import Callable, Sequence
@@ -172,13 +172,20 @@ def _code_hash(recipe: str, modality: str | None) -> str:
 
 
 def with_recipe_schema(dataset: Dataset, recipe: Recipe) -> Dataset:
-    """Return the data with the schema that the recipe determined, as later commands will read the table."""
+    """Return a table with the schema that the recipe determined, with which later commands will read the table."""
     modality = recipe.modality
     return dataset.with_modality(modality) if modality is not None and modality.has_schema else dataset
 
 
 def check_target(recipe: Recipe, name: str, target: tuple[str, ...], start_model: Model | None) -> None:
-    """Raise an error if prediction target, recipe and initial model do not match."""
+    """Raise an error if the prediction target, the recipe and the initial model do not match.
+
+    Args:
+        recipe: Chosen recipe.
+        name: Name of the recipe.
+        target: Columns or properties to predict; empty for a generator.
+        start_model: Model that supplies the initial weights; None for new weights.
+    """
     is_regressor = recipe.objective.family == "regressor"
     if target and not is_regressor:
         raise UsageError(

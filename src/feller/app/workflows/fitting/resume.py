@@ -1,4 +1,4 @@
-"""Plan of a resumed fit, from its recorded options."""
+"""Planning of a resumed fit from its recorded options."""
 
 import pathlib
 from dataclasses import replace

@@ -61,7 +61,7 @@ class TrainingInputs:
     monitor: StepMonitor = field(default_factory=StepMonitor)
     """Monitor of the training steps, which filters logged metrics and stops training after failures."""
     clock_resolution: float = 0.0
-    """Resolution of recorded training times in seconds, to which they are rounded up; 0 disables rounding."""
+    """Unit in seconds to whose multiples recorded training times are rounded up; 0 disables rounding."""
     checkpoint_at_each_log: bool = False
     """True to save a checkpoint after every logged step, so that a failed training leaves the last good weights."""
 
@@ -92,7 +92,12 @@ def interruptible(command: str, saved: str = "all is saved. Continue with") -> I
 
 
 def interruptible_report(subject: str, command: str) -> contextlib.AbstractContextManager[None]:
-    """Return a context manager like `interruptible` for writing the report after training, which is already saved."""
+    """Return a context manager like `interruptible`, for writing the report after training.
+
+    Args:
+        subject: Words for what is already saved, such as the training, for the message.
+        command: Command that writes the report.
+    """
     return interruptible(command, f"{subject} is saved. Write its report with")
 
 

@@ -1,4 +1,4 @@
-"""Privacy budget of a run, charged before steps are taken; ledgers of earlier runs; training data of start models."""
+"""Charging of the privacy budget before steps are taken; checks of earlier ledgers and of start models' data."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -113,7 +113,7 @@ def steps_in(ledger: Ledger) -> int:
 
 
 def own_ledger(run: Run, table: str) -> Ledger | None:
-    """Return the ledger of a run after checking that it belongs to the table with keyed hash `table`.
+    """Return the privacy ledger of a run; raise an error if it does not belong to the data with keyed hash `table`.
 
     The result is None if the run is not private.
 
@@ -156,7 +156,7 @@ def ledger_of(run: Run) -> Ledger | None:
 
 
 def earlier_lines(run: Run, data: str, dataset: Dataset | None) -> tuple[str, ...]:
-    """Return one line for each earlier run in the folder that spent, or may have spent, budget on the same rows.
+    """Return one line for each earlier run in the folder that spent, or may have spent, privacy budget on these rows.
 
     Without `dataset`, all earlier runs are listed.
     """
@@ -185,7 +185,7 @@ def _may_be_same(record: FitRecord, data: str, dataset: Dataset) -> bool:
 
 
 class SchemaSearchBudget:
-    """Record of the privacy budget that a private schema search spends before the run has a ledger."""
+    """Keeps track of the privacy budget that a private schema search spends before the run has a ledger."""
 
     def __init__(self) -> None:
         self.ledger: Ledger | None = None

@@ -1,4 +1,4 @@
-"""Privacy guarantee of a run, as numbers and as text."""
+"""Conversion of the privacy guarantee of a run to numbers and to text."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ LARGE_EPSILON_TEXT = " At this epsilon, samples and model are for the owner only
 
 
 def guarantee_numbers(ledger: Ledger) -> dict[str, Any]:
-    """Return the values of a privacy guarantee by name; `epsilon` is the smallest valid bound."""
+    """Return the values of a privacy guarantee by name; `epsilon` is the smallest of the valid bounds on epsilon."""
     epsilon = ledger.epsilon()
     return {
         "epsilon": epsilon,
@@ -39,7 +39,7 @@ def guarantee_numbers(ledger: Ledger) -> dict[str, Any]:
 
 
 def caveat(ledger: Ledger | None) -> str:
-    """Return a text that says which files may be shared and which are for the owner only.
+    """Return a text that says which files of a run may be shared, and which are for the owner of the rows only.
 
     The text is empty for a run without differential privacy.
     """

@@ -1,4 +1,4 @@
-"""Fisher information loss of selected training rows, saved in the run folder for the owner of the rows."""
+"""Tracking of the Fisher information loss of some training rows; it is saved in the run for the owner of the rows."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -36,7 +36,10 @@ class TrackedLeakage:
 
 
 def check_tracking(count: int, rows: Dataset, network: nn.Module, privacy_plan: object) -> None:
-    """Raise an error if leakage cannot be tracked: without DP-SGD, for unsuitable rows, or for a nonsmooth network."""
+    """Raise an error if the Fisher information loss of `count` rows cannot be tracked during training.
+
+    Tracking needs DP-SGD, rows that are not tokens, and a smooth network.
+    """
     if not isinstance(privacy_plan, Guarantee):
         raise UsageError("requires DP-SGD training: set --epsilon and use a recipe trained by steps", argument="audit")
     check_rows(count, rows)
@@ -49,9 +52,9 @@ def check_tracking(count: int, rows: Dataset, network: nn.Module, privacy_plan: 
 
 
 def check_rows(count: int, rows: Dataset) -> None:
-    """Raise an error if there are fewer than `count` rows, or if rows are tokens.
+    """Raise an error if there are fewer than `count` rows, or if the model encodes rows as tokens.
 
-    Only the structure of a row matters.
+    The result depends only on the number and the type of the rows, not on their values.
     """
     if not 0 < count <= len(rows):
         raise UsageError(f"fisher=ROWS with 1 to {len(rows):,} rows", count, argument="audit")
@@ -64,7 +67,7 @@ def check_rows(count: int, rows: Dataset) -> None:
 
 
 def numeric_leaf(state: Any) -> Tensor | None:
-    """Return the floating-point leaf of a state; None if there is none."""
+    """Return the floating-point leaf (component) of a state, which holds the numbers of rows; None if it has none."""
     leaf = state.get(NUMBERS) if isinstance(state, dict) else state
     return leaf if isinstance(leaf, Tensor) and leaf.is_floating_point() else None
 
@@ -72,7 +75,10 @@ def numeric_leaf(state: Any) -> Tensor | None:
 def make_tracker(
     run: Run, count: int, rows: Dataset, objective: Objective, guarantee: Guarantee, seed: int, device: torch.device
 ) -> tuple[LeakageTracker, Int64[Tensor, " b"]]:
-    """Return a leakage tracker of random rows, and the row indices; restore the tracker if the run folder has one."""
+    """Return a tracker of the Fisher information loss of `count` rows drawn at random, and the indices of these rows.
+
+    If the run folder has the saved state of a tracker of the same rows, the tracker continues from it.
+    """
     generator = Rng(seed).fold_in("watched").stream("rows").shared_generator()
     indices = torch.randperm(len(rows), generator=generator)[:count].sort().values
     tracked = rows.subset(indices)

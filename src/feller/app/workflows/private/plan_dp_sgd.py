@@ -1,4 +1,4 @@
-"""Plan of a private fit: number of steps and noise multiplier of DP-SGD, or budget of a one-shot release."""
+"""Planning of a private fit: number of steps and noise multiplier of DP-SGD, or budget of a one-shot release."""
 
 from dataclasses import replace
 from typing import Any
@@ -21,7 +21,7 @@ from feller.training.objectives.one_shot import OneShotObjective
 
 
 def plan_dp_sgd(privacy: PrivacyConfig, statistics: PrivateStatistics, recipe: Recipe) -> tuple[Recipe, Guarantee]:
-    """Calibrate the noise multiplier to the planned number of steps, or this number to a given noise multiplier.
+    """Calibrate the noise multiplier of DP-SGD to the number of steps, or this number to a given noise multiplier.
 
     Raises:
         UsageError: If the recipe cannot be private, has a time limit, or the budget is too small for one step.
@@ -51,7 +51,12 @@ def plan_dp_sgd(privacy: PrivacyConfig, statistics: PrivateStatistics, recipe: R
 
 
 def check_plan(privacy: PrivacyConfig, recipe: Recipe, ledger: Ledger) -> int:
-    """Validate a DP-SGD plan against the remaining privacy budget, before rows are read.
+    """Check that the privacy budget allows the training steps of a recipe, before rows are read.
+
+    Args:
+        privacy: Privacy options.
+        recipe: Recipe with the planned batch size and number of steps.
+        ledger: Ledger with the privacy cost so far.
 
     Returns:
         Maximum number of steps for a given noise multiplier; 0 if no noise multiplier is given.
@@ -96,7 +101,7 @@ def with_independent_times(recipe: Recipe) -> Recipe:
 
 
 def check_private(recipe: Recipe) -> None:
-    """Raise an error if the recipe mixes rows, or uses other data or models in addition to the private rows."""
+    """Raise an error if the loss of one row depends on other rows, or if the recipe uses other data or models."""
     objective: Any = recipe.objective
     name, coupling = type(objective).__name__, getattr(objective, "coupling", IndependentCoupling())
     refused: dict[str, bool] = {
@@ -147,7 +152,7 @@ def check_resumable(guarantee: Guarantee, recipe: Recipe) -> None:
 def plan_closed_form(
     privacy: PrivacyConfig, objective: OneShotObjective, rows: Dataset, schema_cost: SchemaCost
 ) -> tuple[Ledger, ClosedFormBudget]:
-    """Plan a one-shot release with the privacy budget that the schema search left; of the rows, read only their number.
+    """Plan a one-shot release with the budget left after the schema search; of the rows, only their number is read.
 
     Raises:
         UsageError: If epsilon or delta is unsuitable for the number of rows, a noise multiplier is given, or the model

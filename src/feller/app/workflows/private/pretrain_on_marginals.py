@@ -26,7 +26,7 @@ from feller.training.optimizer import TrainConfig
 
 STEPS, BATCH = 400, 256
 DECAY, AVERAGE = 0.5, 0.99
-"""Learning-rate decay fraction, and EMA decay, of the pretraining; a long decay prevents the network from fitting the
+"""Final fraction of the pretraining in which the learning rate decays, and EMA decay; a long decay prevents fitting the
 noise of the counts."""
 ROWS = 100_000
 """Number of rows sampled from the graphical model."""

@@ -87,7 +87,7 @@ from feller.training.objective import Objective
 from feller.training.objectives.one_shot import OneShotObjective
 
 FLOWS = "table-flow"
-"""Name of the recipe that does not support numeric columns of a noisy schema, in which any cell may be missing."""
+"""Name of the recipe that does not support numeric columns of a noisy schema, because their cells may be missing."""
 
 
 class PrivateData(DataAccess):
@@ -229,12 +229,16 @@ class PrivateData(DataAccess):
     def visible_to(self, recipe: str, dataset: Dataset) -> Dataset:
         """Return the dataset that a recipe may inspect.
 
-        A user-defined recipe gets as many random rows of the same modality instead.
+        A built-in recipe gets the private dataset itself. A user-defined recipe gets a dataset of the same size and
+        modality with randomly generated rows, so that its code cannot see private rows.
         """
         return random_rows(dataset, len(dataset), make_noise(0, "shown")) if ":" in recipe else dataset
 
     def check_recipe(self, record: FitRecord, name: str, recipe: Recipe, start: Run | None, dataset: Dataset) -> None:
-        """Raise an error if the recipe mixes rows, or the start model may have been trained on the private rows."""
+        """Raise an error if the recipe is not private, or if the start model may have been trained on the private rows.
+
+        A recipe is not private if the loss of one row depends on other rows, or if user code sees rows without noise.
+        """
         check_private(with_independent_times(recipe))
         check_user_code(name, recipe)
         if start is not None:
@@ -326,7 +330,10 @@ class PrivateData(DataAccess):
     def check_setup(
         self, record: FitRecord, objective: Objective, network: nn.Module, data: Dataset, engine: Engine
     ) -> None:
-        """Raise an error if a user-defined recipe mixes rows, or if the leakage of rows cannot be tracked."""
+        """Raise an error if a user-defined recipe lets the loss of one row depend on other rows.
+
+        Also raise an error if the Fisher information loss of rows is to be tracked but cannot be.
+        """
         if record.provenance.code:
             check_row_independence(record.provenance.recipe, objective, network, data, engine)
         if record.watched:

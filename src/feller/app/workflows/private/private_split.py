@@ -1,4 +1,4 @@
-"""Held-out split of private rows by independent keyed hashes, and keyed fingerprints of data."""
+"""Selection of held-out private rows by independent keyed hashes, and keyed fingerprints of data."""
 
 import hashlib
 import hmac
@@ -21,7 +21,7 @@ from feller.data.modality import Dataset
 KEY_BYTES = 32
 """Length of the secret key in bytes."""
 OPEN_SALT_PREFIX = "open-"
-"""Prefix of the salt of a run whose noise comes from a recorded seed, so that its key need not be secret."""
+"""Prefix that marks the salt of a run whose noise comes from a recorded seed: such a run needs no secret key."""
 
 
 def keyed_fingerprint(fingerprint: str, salt: str) -> str:
@@ -43,7 +43,7 @@ def unordered_print(data: Dataset) -> str:
 
 
 def matches_keyed(fingerprint: str, recorded: str) -> bool:
-    """Return True if a fingerprint matches a recorded keyed fingerprint."""
+    """Return True if hashing a fingerprint with the secret key gives the recorded keyed fingerprint."""
     return hmac.compare_digest(keyed_fingerprint(fingerprint, recorded.rpartition("-")[0]), recorded)
 
 

@@ -1,4 +1,4 @@
-"""Noisy statistics of private rows (marginals, class frequencies) measured before training, and their cost."""
+"""Measurement of noisy statistics of private rows (marginals, class frequencies) before training, and their cost."""
 
 import math
 from dataclasses import dataclass, replace
@@ -25,7 +25,7 @@ from feller.privacy.noise.grid_noise import Noise
 from feller.training.objectives.marginal_fitting import ONE_WAY_BUDGET, MarginalFitting
 
 CLASS_BUDGET_FRACTION = 0.02
-"""Fraction of the zCDP budget for noisy class counts, if class counts are the only counts."""
+"""Fraction of the zCDP budget that noisy class counts of images spend; no other counts are then released."""
 NOT_PUBLIC = (
     "private training supports tables (best with --schema) and images; found {}, whose model stores statistics of the"
     " rows without noise"
@@ -37,13 +37,13 @@ class PrivateStatistics:
     """Dataset whose stored statistics are public or noisy, with the ledger of their privacy cost."""
 
     dataset: Dataset
-    """Dataset; if its modality stores marginals, these are noisy."""
+    """Dataset; if its modality stores marginals (frequencies of the values of each column), these are noisy."""
     ledger: Ledger
     """Ledger of all releases so far."""
     frequencies: dict[str, tuple[float, ...]]
-    """Noisy class frequencies of each condition."""
+    """Noisy class frequencies of each condition, by name of the condition."""
     marginal_model: MarginalModel | None = None
-    """Graphical model of the discretised rows, fitted to noisy counts; None if not requested."""
+    """Graphical model (Markov random field) of the discretised rows, fitted to noisy counts; None if not requested."""
 
 
 def measure_statistics(

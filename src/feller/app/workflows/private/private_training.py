@@ -1,4 +1,4 @@
-"""Inputs of DP-SGD training: noisy gradients, batches charged to the ledger, and private metrics."""
+"""Construction of the inputs of DP-SGD training: noisy gradients, batches charged to the ledger, private metrics."""
 
 import math
 
@@ -23,7 +23,10 @@ from feller.training.loop import StepMetrics, TrainState
 from feller.training.trainer import Callback, StepMonitor
 
 COUNT_NOISE_RATIO = 20
-"""Ratio of the batch size to the standard deviation of the noise on the count that adapts the clipping norm."""
+"""Batch size divided by the standard deviation of the noise on the number of gradients below the clipping norm.
+
+This noisy number adapts the clipping norm.
+"""
 SEED = 32
 """Length in bytes of the secret seed for per-example random numbers; equal to the length of a noise key."""
 CLOCK_SECONDS = 60.0
@@ -42,7 +45,7 @@ def private_inputs(
 ) -> TrainingInputs:
     """Return the inputs of DP-SGD training: noisy gradients, and batches charged to the budget.
 
-    Also track the Fisher information loss of `n_tracked_rows` random rows, if this number is above 0.
+    If `n_tracked_rows` is above 0, also track the Fisher information loss of this many private rows, drawn at random.
 
     The random numbers of a row (source point, time) depend on its position in the batch and therefore on the other
     rows. The privacy guarantee averages over these random numbers and holds only while they are secret, so their seed
@@ -103,10 +106,10 @@ class PrivateMonitor(StepMonitor):
 
 
 def gradient_noise(guarantee: Guarantee, steps: int) -> Noise:
-    """Return the noise source of the gradients; only the process with rank 0 has the key from which noise is drawn.
+    """Return the noise source of the gradients for a training session that starts after `steps` steps.
 
-    The noise is not derived from the secret that the processes share: anyone who intercepts that secret could subtract
-    such noise.
+    Only the process with rank 0 has the key from which noise is drawn. This key is not derived from the secret that the
+    processes share: otherwise anyone who intercepts that secret could subtract the noise.
     """
     return make_noise(guarantee.unsafe_seed, "training", 0, steps)
 

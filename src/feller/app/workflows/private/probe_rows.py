@@ -1,4 +1,4 @@
-"""Random rows for testing user code before it has access to private rows, and the white level of image arrays."""
+"""Generation of random rows to test user code before it sees private rows, and lookup of the white level of images."""
 
 import copy
 import pathlib
@@ -37,11 +37,9 @@ TOLERANCE = 1e-4
 
 
 def random_rows(data: Dataset, n: int, noise: Noise) -> Dataset:
-    """Return n uniformly random table rows or images of the same modality.
+    """Generate n table rows or images with uniformly random values, in the modality of `data`.
 
-    Data of other modalities are returned unchanged.
-
-    Class targets are uniformly random as well.
+    Classes to predict are uniformly random as well. Data of other modalities are returned unchanged.
     """
     targets = {} if data.target is None else _classes(data.target, n, noise)
     modality, table = data.modality, as_table(data).modality.view(Table)
@@ -86,9 +84,9 @@ def _is_builtin(value: Any) -> bool:
 
 
 def check_row_independence(name: str, objective: Objective, network: nn.Module, data: Dataset, engine: Engine) -> None:
-    """Raise an error if a recipe mixes rows, or does not make exactly one example per row.
+    """Raise an error if the loss of one row depends on other rows, or if there is not exactly one example per row.
 
-    The test replaces or removes one of several random rows; with the same random numbers, the losses of the other rows
+    The test replaces or removes one of several generated rows; with equal random numbers, the losses of the other rows
     must not change. It uses a copy of the network with perturbed weights and, of the data, only modality and shapes.
     """
     network = copy.deepcopy(network)
@@ -199,7 +197,7 @@ def _type_among(arrays: Mapping[str, np.ndarray]) -> str | None:
 
 
 def with_white_level(dataset: Dataset, data: DataSource, like: Modality | None) -> Dataset:
-    """Return images with the white level from `white_level`, which does not depend on pixels.
+    """Return images with the white level that the function `white_level` returns, which does not depend on pixels.
 
     Other data are unchanged.
     """

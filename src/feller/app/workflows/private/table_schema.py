@@ -1,4 +1,4 @@
-"""Schema of a private table: search by noisy counts, notes on hidden columns, and warnings about public schemas.
+"""Search for the schema of a private table by noisy counts, notes on hidden columns, and warnings on public schemas.
 
 Warnings about rare values depend on the rows. They are shown to the owner only, in the terminal and on the owner's
 page, and are never written to shareable files. All notes depend only on the noisy schema (charged to the ledger), on
@@ -60,7 +60,7 @@ def beware(record: FitRecord, dataset: Dataset) -> Iterator[str]:
 
 @contextmanager
 def capture_warnings() -> Iterator[list[str]]:
-    """While the context is open, collect the texts of `SmallBudgetWarning`; show all other warnings.
+    """Context manager that collects the texts of `SmallBudgetWarning` in the list it yields; other warnings are shown.
 
     The list is complete when the context ends.
     """
@@ -80,7 +80,14 @@ MAX_NAMED_COLUMNS = 8
 
 
 def hidden_columns_note(schema: Schema, data: str, n: int, epsilon: float) -> tuple[str, ...]:
-    """Return a note on the columns hidden by the noise of a schema search on n rows; empty if no column is hidden."""
+    """Return a note on the columns hidden by the noise of a schema search; empty if no column is hidden.
+
+    Args:
+        schema: Noisy schema.
+        data: Path of the table.
+        n: Number of rows.
+        epsilon: Epsilon that the schema search spent.
+    """
     hidden = schema.hidden_names
     if not hidden:
         return ()
@@ -92,7 +99,7 @@ def hidden_columns_note(schema: Schema, data: str, n: int, epsilon: float) -> tu
 
 
 def rare_values_note(rare_values: Sequence[KeptWords]) -> tuple[str, ...]:
-    """Return a note on merged rare values, with the number of values that each column keeps, and the threshold."""
+    """Return a note on merged rare values: number of values that each column keeps, and minimum count of these."""
     if not rare_values:
         return ()
     ordered = sorted(rare_values, key=lambda kept: -(kept.other_fraction or 0.0))
@@ -110,7 +117,7 @@ def _rare_values_text(kept: KeptWords) -> str:
 
 
 def clipped_cells_note(beyond: Sequence[ClippedCells], data: str) -> tuple[str, ...]:
-    """Return a note on columns with many cells outside their noisy bounds, with the remedy."""
+    """Return a note on columns with many cells outside the noisy bounds of the column, and what to do about them."""
     if not beyond:
         return ()
     ordered = sorted(beyond, key=lambda cells: -cells.fraction)
@@ -125,7 +132,15 @@ def clipped_cells_note(beyond: Sequence[ClippedCells], data: str) -> tuple[str, 
 
 
 def noise_too_large_text(hidden: Sequence[str], columns: int, n: int, sigma: float, data: str) -> str:
-    """Return the error text for noise that hides almost all columns; `sigma` is the noise of a count in rows."""
+    """Return the error text for noise that hides almost all columns.
+
+    Args:
+        hidden: Names of the hidden columns.
+        columns: Number of all columns.
+        n: Number of rows.
+        sigma: Standard deviation of the noise of a count, in rows.
+        data: Path of the table.
+    """
     names = f"{join_names(hidden)} ({len(hidden)} of {columns} columns)" if hidden else "all columns"
     return (
         f"the noise hides the contents of {names}: each count has a standard deviation of {sigma:,.0f} rows, of {n:,}."

@@ -1,4 +1,4 @@
-"""Samples, and the real data with which a report compares the samples."""
+"""Container for samples and for the real data with which a report compares the samples."""
 
 import pathlib
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from feller.evaluation.comparison import has_enough_held_out, reference_data
 from feller.evaluation.evaluation_budget import EvaluationBudget
 
 IN_MEMORY, IN_HAND = "memory", "samples-in-memory"
-"""Name of data, and name of samples, that were passed as Python objects."""
+"""Words that a report uses as the name of data, and of samples, that were passed as Python objects."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -60,7 +60,8 @@ def stem(place: str) -> str:
 def n_report_samples(data: Dataset, effort: EvaluationBudget = EvaluationBudget()) -> int:  # noqa: B008 - frozen
     """Return the number of samples for a report.
 
-    By default the number is at most the training set size, because of the noise floors.
+    By default the number is at most the training set size, because equally many training examples give the reference
+    values of distances.
     """
     if effort.n is not None:
         return max(effort.n, 2)
@@ -68,7 +69,7 @@ def n_report_samples(data: Dataset, effort: EvaluationBudget = EvaluationBudget(
 
 
 def evenly_spaced(data: Dataset, number: int) -> Dataset:
-    """Return evenly spaced examples, sorted by class.
+    """Return `number` examples at evenly spaced indices, sorted by class.
 
     Adjacent examples are avoided, because windows of a text may overlap.
 

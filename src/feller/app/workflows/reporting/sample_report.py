@@ -1,4 +1,4 @@
-"""Report page for the evaluation of samples."""
+"""Assembly of the report page for the evaluation of samples."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ from feller.models.spec import ModelSpec
 NOT_PRIVATE_NOTE = "No privacy guarantee: without --epsilon, samples and model may reveal rows of the table."
 """Note at the top of reports on tables without differential privacy, because the rows may be personal data."""
 MAX_SHOWN = {False: 100, True: 5000}
-"""Maximum number of examples in a figure, for points (key True) and for other modalities (key False)."""
+"""Maximum number of examples in a figure; key True: for points, key False: for other modalities."""
 
 
 def sample_report(
@@ -35,9 +35,18 @@ def sample_report(
     sketch: str = "",
     grids: tuple[ReportTable, ...] = (),
 ) -> RunReport:
-    """Return the report page of an evaluation.
+    """Return the report page of an evaluation of samples.
 
     For samples from a file it omits the loss curve and training settings.
+
+    Args:
+        status: Status of the run.
+        spec: Model specification.
+        comparison: Samples and the real data to compare with.
+        numbers: Metrics by name.
+        notes: Notes on the evaluation.
+        sketch: Notice that the run is undertrained; empty if it is not.
+        grids: Tables of the report.
     """
     run, record, training = status.run, status.record, status.training
     is_generated = comparison.samples is None

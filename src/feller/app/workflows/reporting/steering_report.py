@@ -1,4 +1,4 @@
-"""Report pages of steering, and of fine-tuning without real data."""
+"""Writing of the report pages of steering, and of fine-tuning without real data."""
 
 import shlex
 from collections.abc import Sequence
@@ -38,9 +38,13 @@ MAX_SHOWN = 100
 
 
 def write_reward_page(run: Run, rewards: Sequence[str], result: RewardSearchResult, command: Sequence[str]) -> str:
-    """Write the page of reward steering, which also shows unsteered samples from the same initial noise.
+    """Write the page of reward steering, with steered and unsteered samples from equal initial noise; return its path.
 
-    Return its path.
+    Args:
+        run: Run that was steered.
+        rewards: Rewards as texts.
+        result: Steered and unsteered samples with their metrics.
+        command: Words of the command that repeats the steering, without `feller`.
     """
     before, after = registration_of(result.samples.modality).beside(
         _first(result.unsteered), _first(result.samples), None
@@ -50,7 +54,14 @@ def write_reward_page(run: Run, rewards: Sequence[str], result: RewardSearchResu
 
 
 def write_measurement_page(run: Run, operator: str, result: InverseProblemResult, command: Sequence[str]) -> str:
-    """Write the page of a solved inverse problem, and return its path."""
+    """Write the page of a solved inverse problem, and return its path.
+
+    Args:
+        run: Run whose model solved the problem.
+        operator: Measurement operator as text.
+        result: Posterior samples and measurements.
+        command: Words of the command that repeats the steering, without `feller`.
+    """
     measured, modality = result.measured, result.samples.modality
     observed = _picture(measured, modality)
     figures = [("Observed", observed)] if observed is not None else []

@@ -1,4 +1,4 @@
-"""Recordings aligned with their texts, and splitting of utterances into prompt and target."""
+"""Alignment of recordings with their texts, and splitting of utterances into prompt and target."""
 
 import pathlib
 from collections.abc import Callable, Sequence
@@ -123,7 +123,7 @@ class SplitUtterance:
     """An utterance, split into a prompt and the target that continues it."""
 
     script: Script
-    """Phones that continue the prompt, without durations."""
+    """Recorded prompt, followed by the phones of the target without durations."""
     text: str
     """Text of the target; empty if it is unknown."""
     prompt_mel: Float[Tensor, "frames bands"]

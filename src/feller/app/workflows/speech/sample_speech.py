@@ -42,7 +42,7 @@ from feller.models.model import Model, check_guidance_scale, load_model
 from feller.training.engine import get_engine
 
 MAX_GROWTH = 2
-"""Maximum length of an edited recording, divided by the length of the longest training recording."""
+"""Maximum length of an edited recording as a multiple of the length of the longest training recording."""
 
 
 @dataclass(frozen=True, eq=False)

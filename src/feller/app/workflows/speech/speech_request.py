@@ -1,4 +1,4 @@
-"""Parsing of requests to speech models into scripts (phones with durations) and recorded frames to keep."""
+"""Parsing of requests to speech models into scripts: phones with durations, and the recorded frames to keep."""
 
 import math
 import pathlib

@@ -25,7 +25,7 @@ from feller.models.model import Model
 from feller.sampling.sampler_config import SamplerConfig
 
 GUIDANCE = 1.7
-"""Default guidance scale 1.7: the Voicebox paper uses 0.7 on a scale where 0, instead of 1, means no guidance."""
+"""Default guidance scale; it corresponds to 0.7 on the scale of the Voicebox paper, where 0 (here 1) is no guidance."""
 BATCH_SIZE = 16
 """Number of scripts synthesized in one batch."""
 
@@ -122,7 +122,7 @@ def synthesize(
 
 
 def continue_from(spoken: SynthesizedSpeech, script: Script, max_frames: int) -> Script:
-    """Return `script` with a voice prompt, which is the end of the previous output `spoken`.
+    """Return `script` preceded by a voice prompt, which is the end of the previous output `spoken`.
 
     Args:
         spoken: Previous output, which the script continues.

@@ -1,4 +1,4 @@
-"""Vocoders by name or path: a run, HiFi-GAN weights, or Griffin-Lim."""
+"""Loading of vocoders (converters of log mel spectrograms to audio): a run, HiFi-GAN weights, or Griffin-Lim."""
 
 import pathlib
 from dataclasses import fields

@@ -1,4 +1,4 @@
-"""Inverse problems: posterior samples given a measurement, drawn with the model of a run without further training."""
+"""Solution of inverse problems: drawing of posterior samples given a measurement, without training the model."""
 
 import pathlib
 import time
@@ -32,7 +32,7 @@ from feller.training.engine import get_engine
 N = 4
 """Default number of samples per measurement."""
 MAX_PRIOR_SAMPLES = 64
-"""Maximum number of unconditional samples; their residuals are compared with the residuals of the solutions."""
+"""Maximum number of unconditional samples, whose residuals are the reference for the residuals of the solutions."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""Flow of a model, differentiable with respect to source points and conditions, so that both can be optimised."""
+"""Construction of a model's flow that is differentiable in source points and conditions, which are optimised."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from feller.spaces.product import leaf_space as part_of
 SEARCH_VARIABLES = ("source", "condition", "both")
 """Names of the quantities that can be optimised."""
 BATCH_SIZE_DIVISOR = 8
-"""Divisor applied to the sampling batch size, because gradients through the whole ODE solve need more memory."""
+"""Number by which the batch size of sampling is divided: gradients through the whole ODE solve need more memory."""
 SOURCE = "source"
 """Key of the source points in a state that also contains condition embeddings."""
 CONDITION = "condition "
@@ -30,7 +30,13 @@ CONDITION = "condition "
 
 
 def check_differentiable(model: Model, sampling: SamplerConfig, clamped: dict[str, State]) -> None:
-    """Raise an error if the solver is not differentiable, or if discrete parts of the data are not clamped."""
+    """Raise an error if the solver is not differentiable, or if a discrete part of the data is not held fixed.
+
+    Args:
+        model: Model of the flow.
+        sampling: Sampler configuration with the solver.
+        clamped: Parts of the state, by name, that are held fixed.
+    """
     if sampling.solver not in VELOCITY_SOLVERS:
         raise UsageError(
             f"the reward search differentiates through the solver; use one of {', '.join(VELOCITY_SOLVERS)}"
@@ -55,7 +61,14 @@ def check_differentiable(model: Model, sampling: SamplerConfig, clamped: dict[st
 
 
 def make_process(model: Model, cond: Cond, clamped: dict[str, State], guidance: float) -> Callable[[Tensor], Process]:
-    """Return a function from example indices [m] to the flow given the conditions of these examples."""
+    """Return a function from example indices [m] to the flow given the conditions of these examples.
+
+    Args:
+        model: Model of the flow.
+        cond: Conditions of all examples.
+        clamped: Parts of the state, by name, that are held fixed.
+        guidance: Classifier-free guidance scale; 1 is the conditional model.
+    """
     model.check_guidance(guidance)
     network = cfg(model.network.eval().requires_grad_(False), guidance, droppable=model.droppable())
 
@@ -68,7 +81,7 @@ def make_process(model: Model, cond: Cond, clamped: dict[str, State], guidance: 
 
 @dataclass(frozen=True)
 class SearchProblem:
-    """Optimisation problem for source points or conditions: initial values, and the flow from values to samples."""
+    """Optimisation problem for source points or condition embeddings: initial values, and their flow to samples."""
 
     flow: Flow
     start: State
@@ -94,7 +107,7 @@ def search_problem(
         model: Model of the flow.
         x_0: Initial source points.
         cond: Conditions.
-        clamped: Clamped leaves of the states.
+        clamped: Parts of the state, by name, that are held fixed.
         guidance: Classifier-free guidance scale; 1 is the conditional model.
         sampling: Solver, and number of network calls, of each ODE solve.
         variables: One of `SEARCH_VARIABLES`: source points, condition embeddings, or both.

@@ -1,4 +1,4 @@
-"""Reward search: optimise source points for a high reward, without training (D-Flow)."""
+"""Optimisation of source points for a high reward of the samples, without training the model (D-Flow)."""
 
 import math
 import pathlib
@@ -41,7 +41,7 @@ from feller.sampling.sampler_config import SamplerConfig
 from feller.training.engine import get_engine
 
 DEFAULT_SAMPLER = SamplerConfig("midpoint", 12)
-"""Default sampler with six midpoint steps, which are accurate enough in the directions in which the data vary."""
+"""Default sampler of the search: six midpoint steps, accurate enough in the directions in which the data vary."""
 STEPS = 20
 N = 16
 LINE_SEARCH_STEPS = 8
@@ -160,7 +160,10 @@ def search_reward(run: Run, config: SteerConfig, *, reporter: Reporter = SILENT)
 
 
 def parse_prior(text: str) -> SourcePrior:
-    """Return the prior on source points for a text: `shell`, `none` or `radius=W`.
+    """Return the prior on source points for a text.
+
+    `shell` keeps the initial norm of a source point; `radius=W` adds W times the negative log density of the norm to
+    the objective; `none` is no prior.
 
     Raises:
         UsageError: If the prior is unknown.

@@ -1,4 +1,4 @@
-"""Rewards from their text specifications."""
+"""Parsing of rewards from text specifications, such as `file.py:FUNCTION` or the folder of a regressor run."""
 
 import pathlib
 from collections.abc import Sequence
@@ -78,7 +78,7 @@ def _named_rewards(run: Run, modality: Modality) -> dict[str, RewardFactory]:
 
 
 def nondifferentiable_rewards(model: Model, reward: RewardSum, texts: Sequence[str]) -> list[str]:
-    """Return the texts of the rewards that have no gradient, determined by a trial on two samples.
+    """Return the texts of the rewards that have no gradient with respect to the sample; try each on two samples.
 
     Raises:
         InputError: If a reward does not return one finite value per sample.

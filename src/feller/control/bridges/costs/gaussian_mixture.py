@@ -1,4 +1,4 @@
-"""Log density of uniform mixtures of isotropic Gaussians, in bounded memory."""
+"""Log density of mixtures of equally weighted isotropic Gaussians, computed in bounded memory."""
 
 import math
 from typing import Any
@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 CHUNK_SIZE = 400_000
 """Number of (state, centre) pairs per chunk; small enough for the CPU cache."""
 MIN_LOG_WEIGHT = -60.0
-"""Lower bound on log weights relative to the largest; smaller weights are negligible, and denormal numbers are slow."""
+"""Lower limit of log weights, relative to the largest; smaller weights are negligible, and denormal floats are slow."""
 
 
 def log_density(

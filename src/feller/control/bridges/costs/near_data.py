@@ -13,11 +13,11 @@ from feller.core.errors import InputError
 from feller.core.rng import Rng
 
 NEIGHBOURS = (3, 8, 20, 50)
-"""Candidate ranks of the nearest neighbour whose distance is the base of an adaptive bandwidth."""
+"""Candidate values of k: an adaptive bandwidth is proportional to the distance of a point to its k-th neighbour."""
 FACTORS = tuple(2 ** (k / 2) for k in range(-4, 5))
-"""Candidate multiples of each base bandwidth."""
+"""Candidate factors by which each bandwidth (adaptive or Scott's) is multiplied."""
 NUM_VALIDATION = 500
-"""Maximum number of points used to score the bandwidths."""
+"""Maximum number of points whose leave-one-out likelihood scores the candidate bandwidths."""
 
 
 @dataclass(frozen=True, eq=False)

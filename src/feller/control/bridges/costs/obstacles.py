@@ -26,7 +26,7 @@ class ObstacleShape(abc.ABC):
     def level(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b"]:
         """Return the signed distance to the edge: negative inside, 0 on the edge.
 
-        It is a length unless a subclass says otherwise.
+        Its absolute value is the distance to the edge, unless a subclass says otherwise.
         """
 
     def contains(self, x: Float[Tensor, "*b d"]) -> Bool[Tensor, "*b"]:
@@ -64,7 +64,7 @@ class Disc(ObstacleShape):
 class Ellipse(ObstacleShape):
     """Axis-aligned ellipsoid.
 
-    Its level is exactly a distance on the axes, and approximately a distance near the edge.
+    Its `level` equals the distance to the edge on the axes, and approximates it near the edge.
     """
 
     centre: tuple[float, ...]
@@ -115,7 +115,7 @@ class Neck(ObstacleShape):
         _check_positive("half the width of a neck", self.half_width)
 
     def level(self, x: Tensor) -> Tensor:
-        """Return the vertical distance to the edge, corrected for its slope: near the edge this is a distance."""
+        """Return the signed distance to the edge along y, corrected for its slope: a true distance near the edge."""
         dx, dy = _centred(x, self.centre).unbind(-1)
         edge = (self.half_width**2 + (self.slope * dx).square()).sqrt()
         edge_slope = self.slope**2 * dx / edge
@@ -126,7 +126,7 @@ class Neck(ObstacleShape):
 class Quadric(ObstacleShape):
     """Quadric: states with sum_i weight_i (x_i - centre_i)^2 < bound, such as ellipses and hyperbolas.
 
-    Its level is not a length.
+    Its `level` is sum_i weight_i (x_i - centre_i)^2 - bound, which is not a distance.
     """
 
     weights: tuple[float, ...]
@@ -181,7 +181,7 @@ class Complement(ObstacleShape):
 
 @dataclass(frozen=True)
 class SoftObstacle(StateCost):
-    """Obstacle cost height * softplus(-level / width): 0.69 height on the edge, plus `height` per `width` of depth.
+    """Obstacle cost height * softplus(-level / width): 0.69 * height on the edge, plus `height` per `width` of depth.
 
     Outside the obstacle, the cost decays as exp(-distance / width).
     """

@@ -1,4 +1,4 @@
-"""Building blocks of obstacle and congestion costs, with fused backward passes, two to three times as fast as autograd.
+"""Functions in obstacle and congestion costs with own backward passes, two to three times as fast as autograd.
 
 The functions are differentiable only once. They are fastest if each coordinate is contiguous in memory, as in a tensor
 [d, times, n] whose first axis is moved to the end.
@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 MIN_EXPONENT = -80.0
-"""Lower bound on exponents; smaller exponentials are negligible, and denormal numbers are slow."""
+"""Lower limit of exponents: smaller exponentials are negligible, and denormal floats are slow."""
 
 
 def softplus(z: Float[Tensor, " *b"]) -> Float[Tensor, " *b"]:

@@ -45,7 +45,7 @@ class StateCost(abc.ABC):
 
     @property
     def differentiable(self) -> bool:
-        """True if the cost has a useful gradient."""
+        """True if optimisers can use the gradient of the cost with respect to the state; False for a step function."""
         return True
 
     @property
@@ -54,7 +54,7 @@ class StateCost(abc.ABC):
         return ()
 
     def is_blocked(self, x: Float[Tensor, "*b d"]) -> Bool[Tensor, "*b"]:
-        """Return a mask that is True for states inside an obstacle."""
+        """Return a mask that is True for states inside an obstacle of the cost."""
         none_inside = torch.zeros(x.shape[:-1], dtype=torch.bool, device=x.device)
         return torch.stack([none_inside, *(inside(x) for inside in self.obstacles)]).any(0)
 
@@ -65,9 +65,9 @@ class StateCost(abc.ABC):
         """Return the cost of states at times broadcastable to [*b]; `population` is given if `needs_population`."""
 
     def bind_pairs(self, x_0: Float[Tensor, "pairs d"], x_1: Float[Tensor, "pairs d"]) -> "StateCost":
-        """Bind the cost to endpoint pairs; a cost that does not depend on the endpoints returns itself.
+        """Return the cost for the given endpoint pairs; a cost that does not depend on endpoints returns itself.
 
-        Callers bind the pairs once, and then call the result with states [times, pairs * samples, d].
+        Callers bind the pairs once, and then evaluate the returned cost at states [times, pairs * samples, d].
         State i belongs to pair i // samples.
         """
         return self
@@ -205,14 +205,22 @@ def check_finite(
 
 
 def require_population(population: PopulationDensity | None, name: str) -> PopulationDensity:
-    """Return the population; UsageError if it is None."""
+    """Return the population; raise a UsageError that names the cost `name` if the population is None."""
     if population is None:
         raise UsageError(f"the cost {name} needs the population", remedy="Pass a PopulationDensity")
     return population
 
 
 def check_finite_at(good: Bool[Tensor, "*b"], values: Tensor, x: Tensor, t: Tensor, message: str) -> None:
-    """Raise an InputError for the first state whose entry in `good` is False, if any."""
+    """Raise an InputError that shows the first state whose entry in `good` is False, if there is one.
+
+    Args:
+        good: True for each state without an error.
+        values: Cost of each state.
+        x: States.
+        t: Times, broadcastable to the shape of `good`.
+        message: First part of the error message, in which {value} is replaced by the cost.
+    """
     if good.all():
         return
     index = tuple((~good).nonzero()[0].tolist())

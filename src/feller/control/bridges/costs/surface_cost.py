@@ -12,13 +12,13 @@ from feller.control.bridges.costs.state_cost import PopulationDensity, StateCost
 from feller.core.errors import InputError, UsageError, check_number
 
 _RIDGE = 1e-9
-"""Ridge of the plane fit, relative to the variance of the neighbours; across a line of collinear points, the plane is
-then level."""
+"""Ridge term of the plane fit, as a fraction of the variance of the neighbours. If these are collinear, it makes the
+plane level across their line."""
 
 
 @dataclass(frozen=True, eq=False)
 class PointCloudSurface:
-    """Surface z(x, y) by moving least squares: for each state, a plane fitted to the nearest points.
+    """Surface z(x, y) by moving least squares: near each state, the plane fitted to the nearest points of a cloud.
 
     A plane is fitted for each state; gradients treat the neighbours and the plane as constant.
     Source: Liu et al. 2024, "Generalized Schrödinger bridge matching", arXiv 2310.02233; weights after Levin 1998, "The
@@ -69,7 +69,7 @@ class PointCloudSurface:
         return torch.from_numpy(np.stack([a, b, height], 1)).reshape(x.shape).to(x.device)
 
     def height_above(self, x: Float[Tensor, "*b 3"]) -> tuple[Float[Tensor, "*b"], Float[Tensor, "*b 3"]]:
-        """Return the height of each state above its plane, and the normal (a, b, -1) of the plane."""
+        """Return the height of each state above its plane (negative below), and the normal (a, b, -1) of the plane."""
         a, b, height = self.planes(x).unbind(-1)
         detached = x.detach()
         offset = (height - a * detached[..., 0].double() - b * detached[..., 1].double()).to(x.dtype)
@@ -77,7 +77,7 @@ class PointCloudSurface:
         return -((x * normal).sum(-1) + offset), normal
 
     def project(self, x: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3"]:
-        """Project states onto their planes."""
+        """Project each state perpendicularly onto its plane."""
         height, normal = self.height_above(x)
         return x + (height / normal.square().sum(-1))[..., None] * normal
 
@@ -90,7 +90,10 @@ class PointCloudSurface:
 
 @dataclass(frozen=True, eq=False)
 class SurfaceCost(StateCost):
-    """Squared distance of a state to a surface, plus height_weight * e^(z / unit), where z is the projected height."""
+    """Squared distance of a state to a surface, plus height_weight * e^(z / unit).
+
+    Here z is the height of the state projected onto the surface.
+    """
 
     surface: PointCloudSurface
     height_weight: float = 0.0

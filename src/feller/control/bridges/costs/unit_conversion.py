@@ -1,4 +1,4 @@
-"""Unit conversion of state costs: to data units, and to the local time of one segment."""
+"""Wrappers of state costs that convert units: states to data units, and time to the local time of one segment."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace

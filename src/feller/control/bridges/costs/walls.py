@@ -1,4 +1,4 @@
-"""Walls drawn as dark pixels of an image."""
+"""Obstacles read from an image, in which dark pixels are walls."""
 
 import pathlib
 from dataclasses import dataclass
@@ -80,9 +80,9 @@ class ImageWalls(ObstacleShape):
         )
 
     def level(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b"]:
-        """Return the interpolated distance to the nearest wall.
+        """Return the distance to the nearest wall, interpolated between grid points.
 
-        Inside a wall, return minus the distance to free space.
+        Inside a wall, it is the negative distance to free space.
         """
         if x.shape[-1] != 2:
             raise UsageError("image walls need states with 2 coordinates", found=x.shape[-1])
