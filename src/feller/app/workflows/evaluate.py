@@ -311,6 +311,8 @@ def _evaluate(
             sketch = undertrained_tuning_notice(run, tuning_record, step, numbers)
         page_notes = (*notes, *(owner_notes(record, whole) if own is not None else ()))
         page = sample_report(status, model.spec, comparison, numbers, page_notes, sketch, grids)
+        for line in page.judgement.cautions:
+            reporter.log(line)
         write_report(run.path, page, comparison.name)
         reporter.finish()
     return {**numbers, "report": f"{run.path / comparison.name}.html"}

@@ -90,6 +90,7 @@ class RewardTerm:
     factor: float = 1.0
     violation: Callable[[Tensor], Tensor] | None = None
     """Function from the reward to the violation of its bound; None without a bound."""
+    bound: float | None = None
 
     def __call__(self, values: State, cond: Cond) -> Tensor:
         """Return the weighted reward or minus the weighted squared violation of each sample."""
@@ -113,11 +114,11 @@ class RewardSum:
     terms: tuple[RewardTerm, ...]
 
     @property
-    def bounded_reward(self) -> Reward | None:
-        """Reward of the only term if it has a bound; None for several terms, no bound, or a reward that may be NaN."""
+    def bounded_term(self) -> RewardTerm | None:
+        """The only term if it has a bound; None for several terms, no bound, or a reward that may be NaN."""
         first, *others = self.terms
         has_bound = first.violation is not None and getattr(first.reward, "span", None) is None
-        return first.reward if has_bound and not others else None
+        return first if has_bound and not others else None
 
     def __call__(self, values: State, cond: Cond) -> Tensor:
         """Return the sum of the terms for each sample."""
@@ -180,7 +181,7 @@ def _parse_term(text: str, factories: Mapping[str, RewardFactory], other: Reward
             remedy="Change the sign of the factor, or reverse the bound",
         )
     beyond = None if limit is None else lambda found: BOUND_VIOLATIONS[side](found, limit)
-    return RewardTerm(_parse_atom(name, factories, other), times, beyond)
+    return RewardTerm(_parse_atom(name, factories, other), times, beyond, limit)
 
 
 def _parse_atom(name: str, factories: Mapping[str, RewardFactory], other: RewardFallback) -> Reward:

@@ -49,7 +49,7 @@ from feller.evaluation.report.embedded_picture import (
     page_width,
 )
 from feller.evaluation.report.loss_curve import Curve, finite_losses, loss_svg
-from feller.evaluation.report.verdict import Verdict, judge_numbers
+from feller.evaluation.report.verdict import Verdict, judge_numbers, metric_verdict
 
 SETTINGS, MAX_SETTING_LETTERS = 500, 160
 """Maximum number of rows of the settings table, and of letters of one setting."""
@@ -298,6 +298,7 @@ def _row(name: str, report: RunReport) -> dict[str, Any]:
         "help": replace_by_labels(one.help, numbers),
         "why": why,
         "bars": bars,
+        "verdict": metric_verdict(name, numbers),
         "better": one.better,
         "better_help": DIRECTIONS.get(one.better, ""),
         **_value(name, numbers),

@@ -20,6 +20,17 @@ CHANCE_FRACTION = 0.1
 """Position between guessing and the reference up to which class accuracy is at chance level."""
 MAX_LOST_CELLS = 0.1
 """Excess fraction of empty or clipped cells from which they affect the verdict."""
+FEW_SAMPLES = 100
+"""Number of samples below which metrics have a large sampling error."""
+MIN_JUDGE_ACCURACY = 0.8
+"""Accuracy of the judge on real images below which the metrics computed with it are unreliable."""
+REACHED_FRACTION = 0.95
+"""Minimum fraction of the way to a target that counts as reached."""
+BASELINES = (
+    *("before", "unconditional samples", "model without a network", "plain Brownian bridges", "none retrieved"),
+    *("most frequent class", "most frequent text", "always the mean", "always the mean row", "always the same text"),
+)
+"""Labels of references that are to be surpassed; all others are to be reached."""
 SHARES = ("ramachandran_favoured", "crystal_plausible", "crystal_valid", "atom_stability", "bonds_sane")
 DISTANCES = ("fd_cnn", "sliced_w", "energy", "energy_geodesic", "trigram_distance")
 TABLES = ("tv2_half", "tv1_half", "tv2", "tv1")
@@ -126,18 +137,63 @@ def _grade_first_metric(numbers: Numbers) -> Iterator[str]:
             fraction = (accuracy - blind) / (real - blind) if real > blind else 0.0
             yield CHANCE if is_number(guess) and fraction <= CHANCE_FRACTION else _by_share(fraction)
         return
-    for name in (*SHARES, *DISTANCES, *TABLES, *USER_METRICS):
-        value, floor = numbers.get(name), numbers.get(metric(name, numbers).reference)
-        if not is_number(value):
-            continue
-        if is_number(floor) and floor > 0:
-            if name in TABLES:
-                yield _by_table(value, floor, numbers.get(f"{name}_independent"))
-            elif name in SHARES:
-                yield _by_share(value / floor)
-            else:
-                yield FAIR if chance_grades(numbers) == (GOOD, POOR) else _by_multiple(value / floor)
-        return
+    first = next((name for name in _graded() if is_number(numbers.get(name))), "")
+    if first and (grade := _grade(first, numbers)):
+        yield FAIR if first not in (*SHARES, *TABLES) and chance_grades(numbers) == (GOOD, POOR) else grade
+
+
+def _graded() -> tuple[str, ...]:
+    return (*SHARES, *DISTANCES, *TABLES, *USER_METRICS)
+
+
+def _grade(name: str, numbers: Numbers) -> str:
+    """Return the grade of a fraction or distance by its reference; empty without one."""
+    value, floor = numbers.get(name), numbers.get(metric(name, numbers).reference)
+    if not (is_number(value) and is_number(floor) and floor > 0):
+        return ""
+    if name in TABLES:
+        return _by_table(value, floor, numbers.get(f"{name}_independent"))
+    return _by_share(value / floor) if name in SHARES else _by_multiple(value / floor)
+
+
+def metric_verdict(name: str, numbers: Numbers) -> str:
+    """Return the verdict on one metric: grade, way to a target, or comparison with a baseline; empty without a rule."""
+    value, one, reference_pair = numbers.get(name), metric(name, numbers), reference_value(name, numbers)
+    progress = target_progress(name, numbers)
+    if not is_number(value):
+        return ""
+    if progress is not None:
+        way = f"{format_percent(round(progress, 3))} of the way to the target"
+        return "target reached" if progress >= REACHED_FRACTION else way if progress > 0 else "no nearer to the target"
+    if name == "accuracy":
+        return next(_grade_first_metric(numbers), "")
+    if name in _graded() and (grade := _grade(name, numbers)):
+        return grade
+    label, reference = reference_pair or ("", None)
+    if reference is None:
+        return ""
+    if one.better == "match" and min(value, reference) > 0:
+        return "matches" if max(value / reference, reference / value) <= GOOD_RATIO else "differs"
+    if one.better not in ("higher", "lower") or label not in BASELINES:
+        return ""
+    if value == reference:
+        return f"as {label}"
+    return f"{'better' if (value > reference) == (one.better == 'higher') else 'worse'} than {label}"
+
+
+def target_progress(name: str, numbers: Numbers) -> float | None:
+    """Return which fraction of the way to its target a reward or bounded quantity has come; None without a target.
+
+    The target of the reward of fine-tuning is that of the tilted distribution; the target of a bounded quantity is its
+    bound.
+    """
+    if name == "bounded" and is_number(way := numbers.get("bounded_progress")):
+        return float(way)
+    before, target = numbers.get("reward_before"), numbers.get("reward_tilted")
+    if name != "reward" or not (is_number(before) and is_number(target) and target > before):
+        return None
+    value = numbers.get("reward")
+    return (value - before) / (target - before) if is_number(value) else None
 
 
 def _by_table(value: float, floor: float, unrelated: object) -> str:
@@ -204,7 +260,16 @@ def _is_empty(numbers: Numbers) -> bool:
 
 
 def _cautions(numbers: Numbers) -> Iterator[str]:
-    grades = chance_grades(numbers) if not any(sign in numbers for sign, _ in PROTOCOLS) else None
+    of_samples = not any(sign in numbers for sign, _ in PROTOCOLS)
+    accuracy, n = numbers.get("judge_accuracy"), numbers.get("n")
+    if is_number(accuracy) and accuracy < MIN_JUDGE_ACCURACY:
+        yield (
+            f"weak judge: it classifies only {format_percent(accuracy)} of real images correctly, so its metrics are"
+            " unreliable"
+        )
+    if of_samples and is_number(n) and n < FEW_SAMPLES:
+        yield f"few samples ({format_number(n)}): the metrics have a large sampling error"
+    grades = chance_grades(numbers) if of_samples else None
     if grades and not any(is_number(numbers.get(name)) for name in ("accuracy", *SHARES)):
         factor = format_number(float(numbers["chance_factor"] or 1))
         yield f"few examples: within the sampling error (a factor of {factor}) the grade is {grades[0]} to {grades[1]}"
