@@ -134,6 +134,9 @@ TUNED = {"reward": 1.5, "reward_before": 1.0, "reward_tilted": 2.0}
     [
         ("accuracy", JUDGED, GOOD),
         ("fd_cnn", {"fd_cnn": 4.0, "fd_cnn_floor": 1.0}, POOR),
+        ("fd_cnn", {**JUDGED, "fd_cnn": 4.0, "fd_cnn_floor": 1.0}, ""),  # accuracy decides the grade
+        ("distance_ratio", {"distance_ratio": 0.8}, FAIR),
+        ("w2_24", {"objective": 4.0, "w2_24": 2.0, "w2_24_floor": 1.9}, GOOD),
         ("reward", STEERED, "better than before"),
         ("reward", {**STEERED, "reward": -0.4}, "as before"),
         ("bounded", {**STEERED, "bounded_progress": 0.96}, "target reached"),

@@ -131,6 +131,8 @@ def _add_tab(gr: Any, tab: Tab, name: str, run: LoadedRun, page: PageContext) ->
     results = [note, *(output for kind in tab.outputs for output in shown[kind])]
     made = [*results, *([] if timer is None else [button, timer])]
     made += [] if tab.dynamic_choices is None else [controls[tab.dynamic_choices[0]]]
+    seen = gr.State(value=False)
+    made += [] if tab.first_view is None else [seen]
     running, inputs = RunningRequests(), [*controls.values()]
     action = {"fn": _action(gr, tab, run, page, running), "inputs": inputs, "outputs": made}
     action |= READ_QUEUE if tab.is_read_only else COMPUTE_QUEUE
@@ -158,13 +160,13 @@ def _add_tab(gr: Any, tab: Tab, name: str, run: LoadedRun, page: PageContext) ->
             control.change(None, note, note, js=CLEAR_ERROR_JS, api_name=False)
     if tab.first_view is None:
         return [], []
-    seen = gr.State(value=False)
     first = {"fn": _first_action(gr, tab, run), "inputs": [seen], "outputs": [seen, *results]}
-    return [], [{**first, **COMPUTE_QUEUE, **quiet, "api_name": f"{name}_first"}]
+    first |= {**COMPUTE_QUEUE, **quiet}
+    return [first], [{**first, "api_name": f"{name}_first"}]
 
 
 def _first_action(gr: Any, tab: Tab, run: LoadedRun) -> Callable[[bool], list[Any]]:
-    """Return the callback that fills a tab when its run is first opened; it changes nothing later."""
+    """Return the callback that fills a tab when it is opened, unless it has been filled or its button pressed."""
 
     def act(seen: bool) -> list[Any]:
         nothing = updates(tab, TabResult())
@@ -172,8 +174,9 @@ def _first_action(gr: Any, tab: Tab, run: LoadedRun) -> Callable[[bool], list[An
             return [True, gr.skip(), *(gr.skip() for _ in nothing)]
         with contextlib.suppress(Exception):  # an error is shown after a press
             result = run_tab(replace(tab, handler=lambda *_: tab.first_view()), {}, RequestReporter(), (run,))
-            return [True, message_html(result.message), *updates(tab, result)]
-        return [True, "", *nothing]
+            is_filled = bool(result.pictures or result.table or result.words)
+            return [is_filled, message_html(result.message), *updates(tab, result)]
+        return [False, "", *nothing]
 
     return act
 
@@ -201,6 +204,8 @@ def _action(gr: Any, tab: Tab, run: LoadedRun, page: PageContext, running: Runni
             options = look_up()
             value = answers[name] if answers[name] in options else options[0]
             shown.append(gr.update(choices=list(options), value=value))
+        if tab.first_view is not None:
+            shown.append(True)
         return shown
 
     return _with_request(gr, act)

@@ -127,8 +127,8 @@ class RunState:
     @property
     def text(self) -> str:
         """Progress, state of the report and missing weights in one line."""
-        stopped = self.phase is Phase.STOPPED
-        return " ".join(filter(None, (self.training, "" if stopped else self.reporting, self.weights)))
+        is_trained = self.phase in (Phase.REPORTING, Phase.UNREPORTED)
+        return " ".join(filter(None, (self.training, self.reporting if is_trained else "", self.weights)))
 
     @property
     def html(self) -> str:

@@ -103,11 +103,8 @@ def judge_numbers(numbers: Numbers, *, is_undertrained: bool = False) -> Verdict
 
 def _deciding(numbers: Numbers) -> tuple[str, ...]:
     """Return the deciding metrics of samples: the first measured one, and those that lower the grade."""
-    first = [
-        name for name in ("accuracy", *SHARES, *DISTANCES, *TABLES, *USER_METRICS) if is_number(numbers.get(name))
-    ][:1]
-    if not first:
-        first = [name for name in ("nll", "bits_per_token") if is_number(numbers.get(name))][:1]
+    likelihoods = [name for name in ("nll", "bits_per_token") if is_number(numbers.get(name))]
+    first = [name for name in (_first_graded(numbers), *likelihoods) if name][:1]
     others = {"accuracy": ("fd_cnn",), "crystal_plausible": ("like_real",), "tv2": ("tv2_independent", "tv2_test")}
     others |= {f"{name}_half": (f"{name}_half_independent", f"{name}_test") for name in ("tv2", "tv1")}
     more = others.get("".join(first), ())
@@ -137,13 +134,15 @@ def _grade_first_metric(numbers: Numbers) -> Iterator[str]:
             fraction = (accuracy - blind) / (real - blind) if real > blind else 0.0
             yield CHANCE if is_number(guess) and fraction <= CHANCE_FRACTION else _by_share(fraction)
         return
-    first = next((name for name in _graded() if is_number(numbers.get(name))), "")
+    first = _first_graded(numbers)
     if first and (grade := _grade(first, numbers)):
         yield FAIR if first not in (*SHARES, *TABLES) and chance_grades(numbers) == (GOOD, POOR) else grade
 
 
-def _graded() -> tuple[str, ...]:
-    return (*SHARES, *DISTANCES, *TABLES, *USER_METRICS)
+def _first_graded(numbers: Numbers) -> str:
+    """Return the metric that decides the grade of samples; empty if there is none."""
+    names = ("accuracy", *SHARES, *DISTANCES, *TABLES, *USER_METRICS)
+    return next((name for name in names if is_number(numbers.get(name))), "")
 
 
 def _grade(name: str, numbers: Numbers) -> str:
@@ -157,7 +156,11 @@ def _grade(name: str, numbers: Numbers) -> str:
 
 
 def metric_verdict(name: str, numbers: Numbers) -> str:
-    """Return the verdict on one metric: grade, way to a target, or comparison with a baseline; empty without a rule."""
+    """Return the verdict on one metric; empty if no rule applies.
+
+    It is the grade for metrics on which that of the report depends, the way to a target, or a comparison with a
+    baseline.
+    """
     value, one, reference_pair = numbers.get(name), metric(name, numbers), reference_value(name, numbers)
     progress = target_progress(name, numbers)
     if not is_number(value):
@@ -165,10 +168,13 @@ def metric_verdict(name: str, numbers: Numbers) -> str:
     if progress is not None:
         way = f"{format_percent(round(progress, 3))} of the way to the target"
         return "target reached" if progress >= REACHED_FRACTION else way if progress > 0 else "no nearer to the target"
-    if name == "accuracy":
+    if name == "distance_ratio":
+        return _by_multiple(max(value, 1 / value)) if value > 0 else POOR
+    floor = numbers.get(f"{name}_floor")
+    if "objective" in numbers and name.partition("_")[0] == "w2" and is_number(floor) and floor > 0:
+        return _by_multiple(value / floor)
+    if name == _first_graded(numbers):
         return next(_grade_first_metric(numbers), "")
-    if name in _graded() and (grade := _grade(name, numbers)):
-        return grade
     label, reference = reference_pair or ("", None)
     if reference is None:
         return ""

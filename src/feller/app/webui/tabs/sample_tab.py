@@ -43,6 +43,7 @@ REPORT_PICTURE = re.compile(
     r'<figcaption>Samples</figcaption>\s*<img src="data:image/png;base64,([A-Za-z0-9+/=]+)"', re.ASCII
 )
 """Picture of the samples in a report."""
+DRAW_DURING_FIT = "While a fit runs, samples are drawn only on request."
 MAX_NEIGHBOURS = 100
 """Maximum number of run folders beside a run in which a running fit is searched."""
 
@@ -95,7 +96,7 @@ def first_view(run: LoadedRun, page: PageContext) -> TabResult:
     state, room = read_state(run), page.new_result_folder()
     preview = TabResult(pictures=copy_preview(run, room), message="Samples at the last checkpoint of training.")
     if state.is_training:
-        return preview if preview.pictures else TabResult(message="Samples appear here once weights are saved.")
+        return preview if preview.pictures else TabResult(message=f"{DRAW_DURING_FIT} {state.weights}".strip())
     shown = _saved_samples(run, room) or (_report_picture(run, room) if state.phase is Phase.REPORTED else None)
     if shown is None:
         why = why_not_drawn(run, page)
@@ -112,7 +113,7 @@ def why_not_drawn(run: LoadedRun, page: PageContext) -> str:
     folder = run.run.path.resolve().parent
     neighbours = [Run(lock.parent) for lock, _ in zip(folder.glob("*/lock"), range(MAX_NEIGHBOURS), strict=False)]
     if any(map(holds_fit, (*(one.run for one in page.runs), *neighbours))):
-        return "A fit is running on this machine"
+        return DRAW_DURING_FIT.removesuffix(".")
     return ""
 
 
