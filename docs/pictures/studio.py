@@ -46,7 +46,9 @@ def main(run: pathlib.Path) -> None:
         page.rest(1000)
         page.picture(HERE / "studio_fill.png")
     for name in ("studio.png", "studio_guidance.png", "studio_fill.png"):
-        Image.open(HERE / name).convert("RGB").quantize(COLOURS).save(HERE / name, optimize=True)
+        Image.open(HERE / name).convert("RGB").quantize(COLOURS, Image.Quantize.MAXCOVERAGE).save(
+            HERE / name, optimize=True
+        )
 
 
 if __name__ == "__main__":

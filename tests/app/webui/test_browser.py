@@ -117,7 +117,7 @@ def test_samples_are_there_before_the_first_press_and_are_replaced_by_it(page: C
     page.wait(f"{arrived} && {shows}")
     page.press("Draw", "button.primary")
     page.wait(f"!{arrived} && {shows}")
-    to(page, "bridge", "Reports")
+    to(page, "bridge", "Transport")
     to(page, run, "Sample")
     page.rest(1500)
     assert not page.run(arrived)  # what was drawn stays

@@ -118,7 +118,7 @@ def test_what_is_stopped_ends_soon_and_the_next_press_works(bridged: pathlib.Pat
         page.press("Transport", "button.primary")
         page.wait(f"{stop} === 'Stop'")
         assert page.errors == []
-        page.run("location.reload()")
+        page.open(client.url)  # a reload
         page.rest(2000)
         page.errors.clear()  # of the stream that ended as the page was left
         page.press("Transport", "button.primary")

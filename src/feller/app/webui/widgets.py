@@ -248,7 +248,7 @@ def outputs(kind: "OutputKind", tab: "Tab") -> list[Any]:
         case "pictures":
             wide = tab.max_pictures <= MAX_WIDE
             buttons = ["download", "fullscreen"] if wide else ["fullscreen"]
-            look = {"buttons": buttons, "min_width": 240 if wide else 140, "elem_classes": "shown"}
+            look = {"buttons": buttons, "min_width": 240 if wide else 120, "elem_classes": "shown"}
             with gr.Row():
                 return [gr.Image(type="filepath", **hidden, **look) for _ in range(tab.max_pictures)]
         case "sounds":

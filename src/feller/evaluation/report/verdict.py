@@ -166,8 +166,8 @@ def metric_verdict(name: str, numbers: Numbers) -> str:
     if not is_number(value):
         return ""
     if progress is not None:
-        way = f"{format_percent(round(progress, 3))} of the way to the target"
-        return "target reached" if progress >= REACHED_FRACTION else way if progress > 0 else "no nearer to the target"
+        way = f"{format_percent(round(progress, 3))} of the way"
+        return "target reached" if progress >= REACHED_FRACTION else way if progress > 0 else "target not nearer"
     if name == "distance_ratio":
         return _by_multiple(max(value, 1 / value)) if value > 0 else POOR
     floor = numbers.get(f"{name}_floor")
@@ -266,7 +266,8 @@ def _is_empty(numbers: Numbers) -> bool:
 
 
 def _cautions(numbers: Numbers) -> Iterator[str]:
-    of_samples = not any(sign in numbers for sign, _ in PROTOCOLS)
+    protocol = next((sign for sign, _ in PROTOCOLS if sign in numbers), "")
+    of_samples = not protocol or (protocol == "reward" and "solves" not in numbers)
     accuracy, n = numbers.get("judge_accuracy"), numbers.get("n")
     if is_number(accuracy) and accuracy < MIN_JUDGE_ACCURACY:
         yield (
@@ -275,7 +276,7 @@ def _cautions(numbers: Numbers) -> Iterator[str]:
         )
     if of_samples and is_number(n) and n < FEW_SAMPLES:
         yield f"few samples ({format_number(n)}): the metrics have a large sampling error"
-    grades = chance_grades(numbers) if of_samples else None
+    grades = None if protocol else chance_grades(numbers)
     if grades and not any(is_number(numbers.get(name)) for name in ("accuracy", *SHARES)):
         factor = format_number(float(numbers["chance_factor"] or 1))
         yield f"few examples: within the sampling error (a factor of {factor}) the grade is {grades[0]} to {grades[1]}"

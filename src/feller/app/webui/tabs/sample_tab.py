@@ -215,8 +215,8 @@ def guidance_tab(run: LoadedRun, page: PageContext) -> Tab | None:
             words = [tab_result(run, side, room).words for side in sides]
             return TabResult(words="\n\n".join(f"=== {name}\n\n{one}" for name, one in zip(names, words, strict=True)))
         shown = [
-            save_picture(picture, room, f"{name[:1].upper()}{name[1:]}")
-            for name, picture in zip(names, _at_one_scale(sides), strict=True)
+            save_picture(picture, room, f"Scale {scale:g}")
+            for scale, picture in zip(scales, _at_one_scale(sides), strict=True)
         ]
         return TabResult(pictures=tuple(shown), numbers=numbers)
 
