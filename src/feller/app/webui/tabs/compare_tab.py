@@ -93,7 +93,7 @@ def tuning_table(run: LoadedRun) -> TextTable | None:
     """Return a table of what a fine-tuning reached, from the current report; None for other runs or without one."""
     numbers = read_state(run).report.numbers
     names = [name for name in TUNING if name in numbers]
-    return metric_table(numbers, names, "Fine-tuning, from the report") if names else None
+    return metric_table(numbers, names, "Fine-tuning, from the report") if "reward" in numbers else None
 
 
 def compare_reports(first: LoadedRun, second: LoadedRun) -> TextTable | None:
