@@ -143,11 +143,26 @@ def test_a_damaged_report_is_no_report(begun: LoadedRun, content: str) -> None:
     assert read_state(begun).phase is Phase.UNREPORTED
 
 
-def test_a_damaged_counter_is_no_step(begun: LoadedRun) -> None:
-    begun.run.progress.write_text('{"step": "many"}')
-    begun.run.metrics.write_text("[]\n{}\n")
+@pytest.mark.parametrize(
+    ("counters", "metrics"),
+    [
+        ('{"step": "many"}', "[]\n{}\n"),
+        ('{"step": NaN, "seconds": NaN}', '{"step": "2"}\n'),
+        ('{"step": 0.5, "seconds": Infinity}', '{"step": true, "loss": "x"}\n'),
+    ],
+)
+def test_damaged_numbers_are_no_steps(begun: LoadedRun, counters: str, metrics: str) -> None:
+    begun.run.progress.write_text(counters)
+    begun.run.metrics.write_text(metrics)
     assert in_fit(begun).phase is Phase.STARTING
     assert read_state(begun).phase is Phase.STOPPED
+
+
+def test_a_strange_row_keeps_its_numbers(begun: LoadedRun) -> None:
+    begun.run.metrics.write_text('{"step": 7, "loss": "x", "seconds": NaN}\n')
+    state = in_fit(begun)
+    assert (state.step, state.loss, state.seconds_left) == (7, None, None)
+    assert state.html
 
 
 def test_bridges_are_counted_in_rounds(bridged: pathlib.Path, tmp_path: pathlib.Path) -> None:

@@ -30,6 +30,7 @@ from feller.app.workflows.run_config import read_fit_record, read_import_convent
 from feller.app.workflows.run_status import ReportSummary, is_spent, read_report_summary
 from feller.core.errors import InputError
 from feller.core.run_folder import Run
+from feller.evaluation.number_format import is_number
 from feller.training.checkpoint import read_counters
 
 REFRESH_SECONDS = 3.0
@@ -155,14 +156,14 @@ def read_state(run: LoadedRun) -> RunState:
     folder, place = run.run, shlex.quote(run.folder)
     counters: dict[str, Any] = {}
     with contextlib.suppress(InputError):  # missing before the first checkpoint
-        counters = read_counters(folder)
+        counters = {name: value for name, value in read_counters(folder).items() if is_number(value)}
     row = _last_row(folder.metrics)
     last = {**counters, **row}
     steps, minutes = _budget(run)
     unit, key = ("round", "rounds") if run.is_bridge else ("step", "step")
     saved, seconds = int(counters.get(key, 0)), float(counters.get("seconds", 0.0))
     step = max(saved, int(row.get("step", 0)))
-    is_done = bool(counters) and _is_done(run, counters, _fraction(saved, seconds, steps, minutes))
+    is_done = "step" in counters and _is_done(run, counters, _fraction(saved, seconds, steps, minutes))
     fraction = None if is_done else _fraction(step, float(last.get("seconds", 0.0)), steps, minutes)
     fraction = None if fraction is None or not 0 < fraction <= 1 else fraction
     is_locked, is_fitting = folder.is_locked, holds_fit(folder)
@@ -212,8 +213,8 @@ def _budget(run: LoadedRun) -> tuple[int | None, float | None]:
         train = read_train_config(run.run)
         return train.steps, train.minutes
     record = run.run.read_record(run.run.recipe)
-    minutes = record[BRIDGE_KEY].get("minutes")
-    return (None if minutes else run.run.read_field(run.run.recipe, "recipe", "rounds")), minutes
+    minutes, rounds = record[BRIDGE_KEY].get("minutes"), run.run.read_field(run.run.recipe, "recipe", "rounds")
+    return (None if minutes or not is_number(rounds) else int(rounds)), minutes if is_number(minutes) else None
 
 
 def _fraction(step: int, seconds: float, steps: int | None, minutes: float | None) -> float | None:
@@ -231,7 +232,7 @@ def _is_done(run: LoadedRun, counters: dict[str, Any], fraction: float | None) -
 
 
 def _last_row(file: pathlib.Path) -> dict[str, Any]:
-    """Return the last whole row of metrics.jsonl; empty if there is none."""
+    """Return the finite numbers in the last whole row of metrics.jsonl; empty if there is none."""
     if not file.is_file():
         return {}
     with file.open("rb") as lines:
@@ -241,11 +242,11 @@ def _last_row(file: pathlib.Path) -> dict[str, Any]:
         with contextlib.suppress(ValueError, RecursionError):
             row = json.loads(line)
             if isinstance(row, dict) and type(row.get("step")) is int:
-                return row
+                return {name: value for name, value in row.items() if is_number(value)}
     return {}
 
 
-def _current_report(run: Run, step: int | None) -> ReportSummary | None:
+def _current_report(run: Run, step: float | None) -> ReportSummary | None:
     """Return the summary of the report if it was made at this step; None without such a report or if it is damaged."""
     if not (run.path / REPORT_FILE).is_file():
         return None
