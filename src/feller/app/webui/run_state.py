@@ -30,7 +30,7 @@ from feller.app.workflows.run_config import read_fit_record, read_import_convent
 from feller.app.workflows.run_status import ReportSummary, is_spent, read_report_summary
 from feller.core.errors import InputError
 from feller.core.run_folder import Run
-from feller.evaluation.number_format import is_number
+from feller.evaluation.number_format import Number, is_number
 from feller.training.checkpoint import read_counters
 
 REFRESH_SECONDS = 3.0
@@ -207,7 +207,7 @@ def _command(run: LoadedRun) -> str:
     return "fit" if read_tuning_record(run.run) is None else "tune"
 
 
-def _budget(run: LoadedRun) -> tuple[int | None, float | None]:
+def _budget(run: LoadedRun) -> tuple[int | None, Number | None]:
     """Return the planned steps, or rounds of a bridge, and the time limit in minutes; each is None if not set."""
     if not run.is_bridge:
         train = read_train_config(run.run)
@@ -217,7 +217,7 @@ def _budget(run: LoadedRun) -> tuple[int | None, float | None]:
     return (None if minutes or not is_number(rounds) else int(rounds)), minutes if is_number(minutes) else None
 
 
-def _fraction(step: int, seconds: float, steps: int | None, minutes: float | None) -> float | None:
+def _fraction(step: int, seconds: float, steps: int | None, minutes: Number | None) -> float | None:
     return step / steps if steps else seconds / (60 * minutes) if minutes else None
 
 
@@ -246,7 +246,7 @@ def _last_row(file: pathlib.Path) -> dict[str, Any]:
     return {}
 
 
-def _current_report(run: Run, step: float | None) -> ReportSummary | None:
+def _current_report(run: Run, step: Number | None) -> ReportSummary | None:
     """Return the summary of the report if it was made at this step; None without such a report or if it is damaged."""
     if not (run.path / REPORT_FILE).is_file():
         return None
