@@ -1,4 +1,4 @@
-"""Draws studio.png and studio_fill.png: the page of a run of digits in headless Chromium.
+"""Draws studio.png, studio_guidance.png and studio_fill.png: the page of a run of digits in headless Chromium.
 
 From the root of the repository, with a run of `feller fit example:digits`:
 
@@ -27,10 +27,14 @@ def main(run: pathlib.Path) -> None:
         page.resize(*SIZE)
         page.open(client.url)
         page.press("Sample", "button[role=tab]")
-        page.press("Draw", "button.primary")
         page.wait(MADE)
         page.rest(1000)
         page.picture(HERE / "studio.png")
+        page.press("Guidance", "button[role=tab]")
+        page.press("Draw the row", "button.primary")
+        page.wait(MADE)
+        page.rest(1000)
+        page.picture(HERE / "studio_guidance.png")
         page.press("Fill in", "button[role=tab]")
         page.wait(CANVAS)
         page.press("Use a sample of the model", "button:not([role=tab])")
@@ -41,8 +45,10 @@ def main(run: pathlib.Path) -> None:
         page.run("window.scrollTo(0, 0)")
         page.rest(1000)
         page.picture(HERE / "studio_fill.png")
-    for name in ("studio.png", "studio_fill.png"):
-        Image.open(HERE / name).convert("RGB").quantize(COLOURS).save(HERE / name, optimize=True)
+    for name in ("studio.png", "studio_guidance.png", "studio_fill.png"):
+        Image.open(HERE / name).convert("RGB").quantize(COLOURS, Image.Quantize.MAXCOVERAGE).save(
+            HERE / name, optimize=True
+        )
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from feller.evaluation.evaluation_budget import (
     EvaluationBudget,
 )
 from feller.evaluation.judge import TRAINING, Judge
+from feller.evaluation.report.verdict import judge_numbers
 from feller.evaluation.sample_quality import SampleQuality, measure_quality
 from feller.training.engine import get_engine
 from tests.evaluation.known import KNOWN
@@ -76,7 +77,7 @@ def test_a_judge_is_trained_where_there_is_none(
     assert found.judge.target == "rotation"
     assert found.numbers["accuracy"] is None
     assert any("rotations" in note for note in found.notes)
-    assert any("unreliable" in note for note in found.notes)
+    assert len(judge_numbers(found.numbers).cautions) == 1  # a judge of five steps is weak
     again = measure(*plain)
     assert again.numbers == found.numbers
 
@@ -101,9 +102,8 @@ def test_notes_and_numbers_agree_on_floors(name: str) -> None:
     assert ("floors are those of the training data" in note) == any(value is not None for value in floors.values())
 
 
-def test_few_and_many_samples_are_said(moons: Dataset) -> None:
+def test_many_samples_are_said(moons: Dataset) -> None:
     few = moons.subset(torch.arange(60))
-    assert any("few samples (60)" in note for note in measure(few, moons, moons).notes)
     assert any("60 of the 1,000 samples" in note for note in measure(moons, few, moons).notes)
 
 

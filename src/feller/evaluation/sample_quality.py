@@ -21,12 +21,6 @@ from feller.training.engine import Engine
 Measure = Callable[[Dataset, Dataset, Dataset, Rng], dict[str, float | str | None]]
 """Function from (samples, training set, held-out data, rng) to metrics."""
 
-FEW_SAMPLES = 100
-"""Number of samples below which metrics have a large sampling error."""
-MIN_JUDGE_ACCURACY = 0.8
-"""Accuracy of the judge network below which the metrics computed with it are unreliable."""
-
-
 OF_TRAINING = ("nearest_ratio", "copies", "copied", "passages", "dcr_share", "membership_auc", "nll_baseline")
 """Prefixes of the keys of metrics that depend on the training set."""
 
@@ -138,12 +132,8 @@ def _notes(samples: Dataset, train: Dataset, held_out: Dataset, judge: Judge | N
     if num_used < len(samples):
         reason = "the size of the training set" if num_used == len(train) else "to save time"
         notes.append(f"distances use {num_used:,} of the {len(samples):,} samples, {reason}")
-    if len(samples) < FEW_SAMPLES:
-        notes.append(f"few samples ({len(samples)}): below {FEW_SAMPLES} the metrics have a large sampling error")
     if judge is not None and judge.target == "rotation":
         notes.append("the judge was trained to classify rotations, since there are no labels; so there is no accuracy")
-    if judge is not None and judge.accuracy is not None and judge.accuracy < MIN_JUDGE_ACCURACY:
-        notes.append(f"the judge's accuracy on real images is only {judge.accuracy:.0%}; its metrics are unreliable")
     if _other_classes(samples, train):
         notes.append("the class frequencies differ from the training data, which increases the distances")
     return notes

@@ -22,7 +22,16 @@ from feller.sampling import RK4, Ancestral, DormandPrince, Euler, Heun, Midpoint
 from feller.spaces import Space
 
 VELOCITY_SOLVERS = {"euler": Euler, "midpoint": Midpoint, "heun": Heun, "rk4": RK4}
-SOLVERS = (*VELOCITY_SOLVERS, "dopri5", "euler-maruyama", "ancestral")
+SOLVERS = {
+    "euler": "a first look; models with jumps",
+    "midpoint": "almost everything; the default",
+    "heun": "as midpoint, but it also evaluates the network at the last time",
+    "rk4": "smooth fields, high accuracy",
+    "dopri5": "a prescribed accuracy, such as for inversion",
+    "euler-maruyama": "sampling with noise, which corrects errors of the network",
+    "ancestral": "sampling with noise, with steps based on the predicted endpoint (DDPM; DDIM with eta=0)",
+}
+"""Name of each solver, and when to choose it."""
 MOST_CALLS = 100_000
 """Maximum number of network evaluations per sample."""
 ORDERS = {"confidence": ConfidenceOrder, "entropy": EntropyOrder}

@@ -36,7 +36,9 @@ def test_what_a_bound_is_about_is_told(
     found = steered(capsys, digits, "--reward", "ink >= 0.5", *words)
     with np.load(out) as arrays:
         assert arrays["samples"].mean() / 16 == pytest.approx(found["bounded"], abs=1e-6)
-    assert found["bounded_before"] < found["bounded"] < 0.5
+    assert found["bounded_before"] < found["bounded"] < found["bounded_target"] == 0.5
+    way = (found["bounded"] - found["bounded_before"]) / (0.5 - found["bounded_before"])
+    assert found["bounded_progress"] == pytest.approx(way)
     assert found["reward"] <= -((0.5 - found["bounded"]) ** 2) + 1e-9
     assert "bounded" not in steered(capsys, digits, "--reward", "ink", *words[:6], "--out", tmp_path / "b.npz")
 

@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 import pytest
 from PIL import Image
 
+from feller.core.run_folder import Run
+from feller.evaluation.report.report_page import RunReport, write_report
 from tests.app.webui.chromium import VISIBLE, Chromium, browser, chromium
 from tests.app.webui.served import Client, served
 from tests.data.speech.clip import CLIPS
@@ -90,15 +92,12 @@ def to(page: Chromium, run: str, tab: str) -> None:
 @pytest.mark.parametrize(
     ("run", "tab", "button", "shows"),
     [
-        ("digits", "Sample", "Draw", PICTURE),
+        ("digits", "Guidance", "Draw the row", PICTURE),
         ("digits", "Watch", "Watch", PICTURE),
         ("digits", "Restore", "Degrade and restore", PICTURE),
         ("digits", "Compare", "Compare", PICTURE),
-        ("moons", "Sample", "Draw", PICTURE),
         ("moons", "Steer", "Steer", PICTURE),
-        ("people", "Sample", "Draw", CELLS),
         ("people", "Fill in", "Fill in", CELLS),
-        ("book", "Sample", "Draw", TEXT),
         ("book", "Watch", "Watch", CELLS),
         ("bridge", "Transport", "Transport", PICTURE),
         ("documents", "Draw", "Draw", PICTURE),
@@ -109,6 +108,29 @@ def test_a_button_makes_something_that_is_seen(page: Chromium, run: str, tab: st
     assert not page.run(shows)
     page.press(button, "button.primary")
     page.wait(shows)
+
+
+@pytest.mark.parametrize(("run", "shows"), [("digits", PICTURE), ("moons", PICTURE), ("people", CELLS), ("book", TEXT)])
+def test_samples_are_there_before_the_first_press_and_are_replaced_by_it(page: Chromium, run: str, shows: str) -> None:
+    to(page, run, "Sample")
+    arrived = SEEN.format(what=".made p.note", more="e.innerText.includes('on arrival')")
+    page.wait(f"{arrived} && {shows}")
+    page.press("Draw", "button.primary")
+    page.wait(f"!{arrived} && {shows}")
+    to(page, "bridge", "Transport")
+    to(page, run, "Sample")
+    page.rest(1500)
+    assert not page.run(arrived)  # what was drawn stays
+
+
+def test_guidance_scales_stand_in_one_row(page: Chromium) -> None:
+    to(page, "digits", "Guidance")
+    page.press("Draw the row", "button.primary")
+    images = VISIBLE.format(what=".made img") + ".filter(e => e.complete && e.naturalWidth > 8)"
+    page.wait(f"{images}.length === 4")
+    page.rest(500)
+    tops = page.run(f"{images}.map(e => Math.round(e.getBoundingClientRect().top))")
+    assert len(set(tops)) == 1
 
 
 def test_blanks_of_a_text_are_filled(page: Chromium) -> None:
@@ -188,15 +210,32 @@ def test_a_picture_of_a_document_is_drawn_over(page: Chromium, tmp_path: pathlib
     page.wait(PICTURE)
 
 
-def test_a_running_fit_is_followed_by_itself(page: Chromium, running: pathlib.Path) -> None:
+def test_a_running_fit_is_followed_by_itself_on_all_tabs(page: Chromium, running: pathlib.Path) -> None:
+    def phase(name: str, words: str = "") -> None:
+        page.wait(SEEN.format(what=".state", more=f"e.dataset.phase === '{name}' && e.innerText.includes('{words}')"))
+
     to(page, "running", "Training")
-    page.wait(SEEN.format(what="p.note", more="e.innerText.includes('no saved step yet')"))
-    lines = [{"step": step, "loss": 1 / step, "lr": 1e-3, "seconds": step} for step in (1, 10, 20)]
-    (running / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    Image.new("RGB", (32, 32), "red").save(running / "preview.png")
-    page.wait(SEEN.format(what="p.note", more="e.innerText.includes('step 20, loss 0.05')"))
-    page.wait(SEEN.format(what=".made svg", more="true") + " || document.querySelector('.made .plot') !== null")
-    page.wait(PICTURE)
+    with Run(running).lock():
+        (running / "recipe.json").write_bytes((running / "recipe.json").read_bytes())  # as a fit does first
+        phase("starting")
+        lines = [{"step": step, "loss": 1 / step, "lr": 1e-3, "seconds": step} for step in (1, 2)]
+        (running / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        Image.new("RGB", (32, 32), "red").save(running / "preview.png")
+        phase("training", "step 2 of 3, 66 %")
+        page.wait(SEEN.format(what=".made svg", more="true") + " || document.querySelector('.made .plot') !== null")
+        page.wait(PICTURE)
+        page.press("Reports", "button[role=tab]")
+        page.wait(SEEN.format(what=".made p.note", more="e.innerText.includes('follows after training')"))
+        (running / "state.json").write_text(json.dumps({"step": 3, "seconds": 3.0}))
+        phase("reporting")
+        page.wait(SEEN.format(what=".made p.note", more="e.innerText.includes('being written')"))
+        numbers = {"energy": 0.5, "energy_floor": 0.5, "n": 20, "steps": 3}
+        write_report(running, RunReport(title="how good it is", numbers=numbers))
+    phase("reported", "Good")
+    assert "few samples" in page.run(f"{VISIBLE.format(what='.state .caution')}.map(e => e.innerText).join()").lower()
+    page.wait(SEEN.format(what="iframe.report", more="e.srcdoc.includes('how good it is')"))
+    assert [error for error in page.errors if "sandboxed" in error] == page.errors
+    page.errors.clear()
 
 
 def test_another_seed_is_drawn_and_shown_so_that_it_can_be_drawn_again(page: Chromium) -> None:
@@ -210,6 +249,7 @@ def test_another_seed_is_drawn_and_shown_so_that_it_can_be_drawn_again(page: Chr
     )
     source = f"{VISIBLE.format(what='.made img')}[0].src"
     to(page, "digits", "Sample")
+    page.wait(PICTURE)
     made, seeds = [], []
     for press in ("New seed", "New seed", "Draw"):
         before = page.run(source) if page.run(PICTURE) else ""
@@ -254,7 +294,7 @@ def test_tables_break_no_words(page: Chromium) -> None:
     page.rest(500)
     cells = VISIBLE.format(what=".made td")
     words = f"{cells}.filter(e => /^\\S+$/.test(e.innerText.trim()))"
-    assert "reward, before" in page.run(f"{cells}.map(e => e.innerText.trim())")
+    assert "better than before" in page.run(f"{cells}.map(e => e.innerText.trim())")
     lines = page.run(
         f"{words}.map(e => {{ const walk = document.createTreeWalker(e, NodeFilter.SHOW_TEXT); const found = [];"
         " while (walk.nextNode()) { const r = document.createRange(); r.selectNodeContents(walk.currentNode);"

@@ -3,9 +3,13 @@
 import json
 import pathlib
 import shutil
+from collections.abc import Callable
 from typing import Any
 
+from feller.app.webui.tabs.compare_tab import tuning_table
 from feller.core.safetensors_io import load_tensors, save_tensors
+from feller.evaluation.metrics import METRICS
+from feller.evaluation.report.report_page import RunReport, write_report
 from tests.app.webui.asking import OnPage, ask, options, tab_of
 
 
@@ -50,3 +54,18 @@ def test_two_tables_stand_side_by_side_with_the_numbers_of_their_reports(
     assert all(row[3] for row in list(there.values())[:2])
     of_one = [name for name in options(tab, "first") if name.startswith("one")]
     assert ask(tab, first=of_one[0], second=of_one[1]).numbers is None  # a report is of a run, not of a checkpoint
+
+
+def test_a_fine_tuned_run_says_how_far_its_reward_came(
+    on_page: OnPage, fitted: Callable[[str], pathlib.Path], tmp_path: pathlib.Path
+) -> None:
+    run = shutil.copytree(fitted("moons"), tmp_path / "tuned")
+    assert tuning_table(on_page(run)[0]) is None
+    numbers = {"reward": 1.5, "reward_before": 1.0, "reward_tilted": 2.0, "kl": 0.3, "steps": 3}
+    write_report(run, RunReport(title="tuned", numbers=numbers))
+    found = tuning_table(on_page(run)[0])
+    assert found is not None
+    assert found.columns == ("metric", "value", "reference", "verdict", "meaning")
+    assert [row[0] for row in found.cells] == [METRICS[name].label for name in ("reward", "reward_tilted", "kl")]
+    assert found.cells[0][2].endswith("before")
+    assert found.cells[0][3].startswith("50.0")

@@ -34,7 +34,7 @@ def box(page: Chromium, what: str) -> tuple[float, float, float, float]:
     return tuple(page.run(BOX.format(of=VISIBLE.format(what=what))))
 
 
-@pytest.mark.parametrize("tab", ["Sample", "Fill in", "Restore", "Watch", "Steer", "Compare"])
+@pytest.mark.parametrize("tab", ["Sample", "Guidance", "Fill in", "Restore", "Watch", "Steer", "Compare"])
 def test_the_button_is_in_sight_without_scrolling(page: Chromium, tab: str) -> None:
     page.resize(1280, 900)
     page.press(tab, "button[role=tab]")
@@ -61,13 +61,29 @@ def test_buttons_stand_in_one_low_row_on_a_telephone(page: Chromium) -> None:
     assert page.run(VISIBLE.format(what=".buttons button") + ".every(e => e.scrollWidth <= e.clientWidth + 1)")
 
 
-def test_tabs_and_ends_of_sliders_are_seen_on_a_telephone(page: Chromium) -> None:
-    page.resize(420, 900)
+def test_tabs_stand_in_one_line_on_a_telephone_and_all_are_reached_by_keys(page: Chromium) -> None:
+    page.resize(390, 844)
     page.press("Sample", "button[role=tab]")
     page.rest(500)
-    assert page.run(VISIBLE.format(what="button[role=tab]") + ".length") == 2 + 8  # runs, and tabs of the first
-    assert not page.run(VISIBLE.format(what=".overflow-menu button") + ".length")
+    tabs = VISIBLE.format(what="button[role=tab]")
+    tops = page.run(f"{tabs}.map(e => Math.round(e.getBoundingClientRect().top))")
+    assert [tops.count(top) for top in sorted(set(tops))] == [2, 9]  # runs, and tabs of the first
+    assert page.run("document.documentElement.scrollWidth <= window.innerWidth")
     assert page.run(VISIBLE.format(what=".max_value") + ".length")
+    page.run(f"{tabs}[2].focus()")
+    for _ in range(8):
+        press(page, "Tab", 9)
+    assert page.run("document.activeElement.innerText.trim()") == "Training"
+    page.rest(500)
+    assert page.run("document.activeElement.getBoundingClientRect().right <= window.innerWidth")
+    press(page, "Enter", 13, text="\r")
+    page.wait(VISIBLE.format(what="p.about") + ".some(e => e.innerText.includes('Loss curve'))")
+
+
+def press(page: Chromium, key: str, code: int, **more: str) -> None:
+    for kind in ("keyDown", "keyUp"):
+        found = {"type": kind, "key": key, "code": key, "windowsVirtualKeyCode": code, **more}
+        page.call("Input.dispatchKeyEvent", of_page=True, **found)
 
 
 def test_complaints_go_with_their_causes(page: Chromium) -> None:
@@ -102,7 +118,7 @@ def test_what_is_stopped_ends_soon_and_the_next_press_works(bridged: pathlib.Pat
         page.press("Transport", "button.primary")
         page.wait(f"{stop} === 'Stop'")
         assert page.errors == []
-        page.run("location.reload()")
+        page.open(client.url)  # a reload
         page.rest(2000)
         page.errors.clear()  # of the stream that ended as the page was left
         page.press("Transport", "button.primary")

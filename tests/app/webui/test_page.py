@@ -20,7 +20,7 @@ gradio = pytest.importorskip("gradio", reason="the page needs Gradio: pip instal
 
 ALWAYS = ("Compare", "Reports", "Training")
 ABLE = {
-    "digits": ("Sample", "Fill in", "Restore", "Watch", "Steer", *ALWAYS),
+    "digits": ("Sample", "Guidance", "Fill in", "Restore", "Watch", "Steer", *ALWAYS),
     "moons": ("Sample", "Watch", *ALWAYS),
     "people": ("Sample", "Fill in", *ALWAYS),
     "book": ("Sample", "Fill in", "Watch", *ALWAYS),

@@ -27,9 +27,9 @@ def test_steering_follows_wishes_that_are_named_at_the_start(on_page: OnPage, tm
     )
     found = ask(tab, n=2, steps=3)
     assert found.numbers is not None
-    numbers = {row[0]: float(row[1]) for row in found.numbers.cells if "%" not in row[1]}
-    assert numbers["reward"] > numbers["reward, before"]
-    assert {row[0] for row in found.numbers.cells if not row[2]} == set()  # each has a meaning
+    assert found.numbers.columns == ("metric", "value", "reference", "verdict", "meaning")
+    assert {row[0] for row in found.numbers.cells if not row[-1]} == set()
+    assert ("reward", "better than before") in {(row[0], row[3]) for row in found.numbers.cells}
     assert [picture.caption for picture in found.pictures] == ["Before", "Steered"]
 
 
@@ -73,8 +73,23 @@ def test_points_are_steered_too(on_page: OnPage, tmp_path: pathlib.Path, monkeyp
     assert before.shape == after.shape
     assert (before != after).any()
     assert found.numbers is not None
-    numbers = {row[0]: float(row[1]) for row in found.numbers.cells if "%" not in row[1]}
-    assert numbers["reward"] > numbers["reward, before"]
+    assert ("reward", "better than before") in {(row[0], row[3]) for row in found.numbers.cells}
+
+
+def test_a_bound_says_what_was_reached(on_page: OnPage, tmp_path: pathlib.Path) -> None:
+    own = tmp_path / "r.py"
+    own.write_text("def right(values, given):\n    return values[:, 0]\n")
+    rewards = (f"{own}:right >= 0.5", f"{own}:right >= 99")
+    tab = tab_of(on_page("moons", rewards=rewards), "Steer")
+    for reward, is_reached in (("r.py:right >= 0.5", True), ("r.py:right >= 99", False)):
+        found = ask(tab, n=3, steps=8, reward=reward)
+        assert found.numbers is not None
+        rows = {row[0]: row for row in found.numbers.cells}
+        _, value, reference, verdict, _ = rows["bounded quantity"]
+        assert reference.startswith(("0.5", "99"))
+        assert (verdict == "target reached") == is_reached
+        assert value in found.message
+        assert "bounded quantity, before" in rows
 
 
 @pytest.mark.slow

@@ -2,7 +2,17 @@
 
 import pytest
 
-from feller.evaluation.report.verdict import CHANCE, FAIR, GOOD, POOR, UNDERTRAINED, USABLE, Verdict, judge_numbers
+from feller.evaluation.report.verdict import (
+    CHANCE,
+    FAIR,
+    GOOD,
+    POOR,
+    UNDERTRAINED,
+    USABLE,
+    Verdict,
+    judge_numbers,
+    metric_verdict,
+)
 
 NAN = float("nan")
 JUDGED = {"accuracy": 0.95, "judge_accuracy": 0.97, "accuracy_guess": 0.1, "distance_ratio": 1.0}
@@ -95,6 +105,12 @@ def test_the_metrics_that_decide(numbers: dict[str, float | None], metrics: tupl
         ({"energy": 0.0206, "energy_floor": 0.0104, "chance_factor": 1.9}, 1),
         ({"energy": 0.0206, "energy_floor": 0.0104, "chance_factor": 1.2}, 0),
         ({"objective": 4.0, "w2": 2.3, "last_w2": 9.0, "kept_round": 1.0}, 1),
+        ({"tv2": 0.02, "n": 99}, 1),
+        ({"tv2": 0.02, "n": 100}, 0),
+        ({"reward": 1.0, "n": 4, "solves": 9.0}, 0),  # steered samples
+        ({"reward": 1.0, "n": 4}, 1),
+        ({**JUDGED, "judge_accuracy": 0.48}, 1),
+        ({**JUDGED, "judge_accuracy": 0.48, "n": 30}, 2),
     ],
 )
 def test_what_metrics_cannot_see_is_said(numbers: dict[str, float | str], count: int) -> None:
@@ -108,3 +124,34 @@ def test_the_text_has_class_values_and_references() -> None:
     assert "FD-cnn 1.90" in text
     assert judge_numbers({}).text({}) == "Not measured"
     assert Verdict(UNDERTRAINED).text({}) == UNDERTRAINED
+
+
+STEERED = {"reward": -0.1, "reward_before": -0.4, "bounded_before": 0.1, "bounded": 0.3, "bounded_target": 0.4}
+TUNED = {"reward": 1.5, "reward_before": 1.0, "reward_tilted": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers", "verdict"),
+    [
+        ("accuracy", JUDGED, GOOD),
+        ("fd_cnn", {"fd_cnn": 4.0, "fd_cnn_floor": 1.0}, POOR),
+        ("fd_cnn", {**JUDGED, "fd_cnn": 4.0, "fd_cnn_floor": 1.0}, ""),  # accuracy decides the grade
+        ("distance_ratio", {"distance_ratio": 0.8}, FAIR),
+        ("w2_24", {"objective": 4.0, "w2_24": 2.0, "w2_24_floor": 1.9}, GOOD),
+        ("reward", STEERED, "better than before"),
+        ("reward", {**STEERED, "reward": -0.4}, "as before"),
+        ("bounded", {**STEERED, "bounded_progress": 0.96}, "target reached"),
+        ("bounded", {**STEERED, "bounded_progress": 0.66}, "66.0\u202f% of the way"),
+        ("bounded", {**STEERED, "bounded_progress": -0.1}, "target not nearer"),
+        ("reward", TUNED, "50.0\u202f% of the way"),
+        ("reward", {**TUNED, "reward": 2.1}, "target reached"),
+        ("residual", {"residual": 9.0, "residual_before": 8.0}, "worse than unconditional samples"),
+        ("source_size", {"source_size": 1.05}, "matches"),
+        ("source_size", {"source_size": 1.5}, "differs"),
+        ("nll", {"nll": 1.0, "nll_baseline": 2.0}, "better than model without a network"),
+        ("kl", {"kl": 3.0}, ""),
+        ("fd_cnn", {"fd_cnn": None}, ""),
+    ],
+)
+def test_each_metric_has_its_own_verdict(name: str, numbers: dict[str, float | None], verdict: str) -> None:
+    assert metric_verdict(name, numbers) == verdict

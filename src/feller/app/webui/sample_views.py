@@ -2,7 +2,8 @@
 
 import csv
 import pathlib
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -137,3 +138,30 @@ def read_rows(file: pathlib.Path) -> TextTable:
         reader = csv.reader(lines, delimiter=dialect_of(file).separator)
         names = tuple(next(reader))
         return TextTable(names, tuple(tuple(row) for row, _ in zip(reader, range(MAX_SHOWN), strict=False)))
+
+
+def copy_preview(run: LoadedRun, room: pathlib.Path) -> tuple[CaptionedImage, ...]:
+    """Return a copy of the preview of training in the folder `room`, since training may replace the file any time."""
+    there = run.run.preview
+    if not there.is_file() or there.is_symlink():
+        return ()
+    copy = room / f"preview-{there.stat().st_mtime_ns}.png"
+    if not copy.is_file():
+        for old in room.glob("preview-*.png"):
+            old.unlink(missing_ok=True)
+        shutil.copyfile(there, copy)
+    return (CaptionedImage("Preview", copy),)
+
+
+def metric_table(numbers: Mapping[str, Any], names: Sequence[str] = (), title: str = "") -> TextTable:
+    """Return a table of metrics: value, reference, verdict and explanation; by default all but details and facts."""
+    from feller.evaluation.metrics import explanation, main_metrics, metric, reference_value, replace_by_labels
+    from feller.evaluation.report.verdict import metric_verdict  # take long to load
+
+    rows = []
+    for name in names or main_metrics(numbers):
+        info, beside = metric(name, numbers), reference_value(name, numbers)
+        reference = "" if beside is None or beside[1] is None else f"{info.text(beside[1])}, {beside[0]}"
+        meaning = replace_by_labels(explanation(name, numbers), numbers)
+        rows.append((info.label, info.text(numbers[name]), reference, metric_verdict(name, numbers), meaning))
+    return TextTable(("metric", "value", "reference", "verdict", "meaning"), tuple(rows), title)

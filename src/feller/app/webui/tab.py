@@ -4,6 +4,7 @@ import enum
 import pathlib
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -99,6 +100,8 @@ class Tab:
     update)."""
     initial_value: tuple[str, Callable[[], Any]] | None = None
     """Name of a control, and a function that returns an initial value for it; the page offers this as a button."""
+    first_view: Callable[[], TabResult] | None = None
+    """Function that returns what the tab shows before the first press; it must be cheap."""
     dynamic_choices: tuple[str, Callable[[], tuple[str, ...]]] | None = None
     """Name of a control, and a function that returns the current choices of this control."""
     refresh_seconds: float | None = None
@@ -124,6 +127,10 @@ class PageContext:
     """Rewards from the command line, as in --reward; visitors cannot add others."""
     memory: str | None = None
     """Datastore of documents for retrieval, from the command line; None without retrieval."""
+    first_views: dict[pathlib.Path, tuple[int, TabResult]] = field(default_factory=dict)
+    """Run folder -> time of its weights, and the samples that the page drew by itself."""
+    drawing: threading.Lock = field(default_factory=threading.Lock)
+    """Lock of whoever draws these samples."""
 
     def new_result_folder(self) -> pathlib.Path:
         """Create a folder for the files of one result, and delete the folders of expired results."""
@@ -148,7 +155,8 @@ def condition_controls(run: LoadedRun) -> dict[str, Any]:
     controls = {f"{CONDITION_PREFIX}{name}": choice(name.capitalize(), names) for name, names in options.items()}
     if spec.frequencies and spec.cond_dropout:
         controls[GUIDANCE_CONTROL] = guidance_control(
-            "Classifier-free guidance: 1 is off, larger values follow the condition more closely."
+            "Classifier-free guidance: 0 ignores the condition, 1 is off, larger values follow it more closely. Compare"
+            " values in the tab Guidance."
         )
     conditionable = spec.modality.conditionable_leaves if run.modality_as(Table) is not None else spec.conditionable
     names = [

@@ -5,8 +5,9 @@ import html
 import inspect
 import pathlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib import resources
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
@@ -79,20 +80,29 @@ def seed() -> Any:
     return number("Seed", 0, 0, MAX_SEED, hint="The same seed gives the same result.", is_slider=False)
 
 
-def choice(label: str, options: tuple[str, ...], *, hint: str = "", allows_new: bool = False) -> Any:
+def choice(
+    label: str,
+    options: tuple[str, ...],
+    *,
+    hint: str = "",
+    allows_new: bool = False,
+    uses: Mapping[str, str] = MappingProxyType({}),
+) -> Any:
     """Return a dropdown with its first option selected.
 
-    With `allows_new`, users can enter other values, so the handler must validate the value.
+    With `allows_new`, users can enter other values, so the handler must validate the value. `uses` maps options to
+    advice on when to choose them, which the list shows after the name.
     """
+    names = [(f"{name}: {uses[name]}" if name in uses else name, name) for name in options]
     return gradio().Dropdown(
-        list(options), value=options[0], label=label, info=hint or None, allow_custom_value=allows_new, render=False
+        names, value=options[0], label=label, info=hint or None, allow_custom_value=allows_new, render=False
     )
 
 
-def text(label: str, *, hint: str = "", example: str = "", lines: int = 1) -> Any:
+def text(label: str, *, hint: str = "", example: str = "", lines: int = 1, value: str = "") -> Any:
     """Return a text field."""
     return gradio().Textbox(
-        value="", label=label, info=hint or None, placeholder=example or None, lines=lines, render=False
+        value=value, label=label, info=hint or None, placeholder=example or None, lines=lines, render=False
     )
 
 
@@ -225,6 +235,8 @@ def theme() -> Any:
     return gradio().themes.Base(primary_hue="teal", neutral_hue="stone", font=sans, font_mono=mono, radius_size="sm")
 
 
+MAX_WIDE = 4
+"""Maximum number of images of a tab for which each gets half of the output column, at least."""
 NARROW = 3
 """Maximum number of columns for which the cells of a table are wrapped."""
 LINE, LETTER, PADDING, ROOM = 44, 9, 28, 672
@@ -238,7 +250,9 @@ def outputs(kind: "OutputKind", tab: "Tab") -> list[Any]:
     hidden = {"visible": False, "interactive": False}
     match kind.value:
         case "pictures":
-            look = {"buttons": ["download", "fullscreen"], "min_width": 240, "elem_classes": "shown"}
+            wide = tab.max_pictures <= MAX_WIDE
+            buttons = ["download", "fullscreen"] if wide else ["fullscreen"]
+            look = {"buttons": buttons, "min_width": 240 if wide else 120, "elem_classes": "shown"}
             with gr.Row():
                 return [gr.Image(type="filepath", **hidden, **look) for _ in range(tab.max_pictures)]
         case "sounds":
@@ -311,12 +325,12 @@ def _numbers(rows: "TextTable | None") -> str:
     if rows is None:
         return ""
 
-    def cell(text: str) -> str:
+    def cell(name: str, text: str) -> str:
         kind = "" if any(map(str.isalpha, text)) else ' class="number"'
-        return f"<td{kind}>{html.escape(text)}</td>"
+        return f'<td{kind} data-column="{html.escape(name)}">{html.escape(text)}</td>'
 
     head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in rows.columns)
-    body = "".join(f"<tr>{''.join(map(cell, row))}</tr>" for row in rows.cells)
+    body = "".join(f"<tr>{''.join(map(cell, rows.columns, row))}</tr>" for row in rows.cells)
     title = f"<caption>{html.escape(rows.title)}</caption>" if rows.title else ""
     return f'<table class="numbers">{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
 

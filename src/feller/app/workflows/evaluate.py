@@ -313,6 +313,8 @@ def _evaluate(
             notice = undertrained_tuning_notice(run, tuning_record, step, metrics)
         page_notes = (*notes, *(owner_notes(record, raw_data) if run_data is not None else ()))
         page = sample_report(status, model.spec, comparison, metrics, page_notes, notice, grids)
+        for line in page.judgement.cautions:
+            reporter.log(line)
         write_report(run.path, page, comparison.name)
         reporter.finish()
     return {**metrics, "report": f"{run.path / comparison.name}.html"}

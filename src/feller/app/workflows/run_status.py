@@ -20,8 +20,9 @@ from feller.core.errors import InputError, UsageError
 from feller.core.run_folder import Run
 from feller.core.serialization import read_json
 from feller.data.modality import Dataset, Modality
-from feller.evaluation.number_format import format_percent, is_number
+from feller.evaluation.number_format import format_percent
 from feller.evaluation.report.loss_curve import Curve
+from feller.evaluation.report.verdict import target_progress
 from feller.models.recipes.fine_tuning_methods import DEFAULT_TRAINING
 from feller.models.recipes.registry import SECOND_STAGES
 from feller.privacy.accounting.ledger import Ledger
@@ -40,6 +41,8 @@ class ReportSummary:
     """One-sentence explanation of each metric, by metric name."""
     verdict: str = ""
     sketch: str = ""
+    cautions: tuple[str, ...] = ()
+    """Limitations that the metrics do not show."""
 
 
 def read_report_summary(run: Run) -> ReportSummary:
@@ -55,17 +58,20 @@ def read_report_summary(run: Run) -> ReportSummary:
     content = read_json(file, remedy)
     if not _is_report(content):
         raise InputError("is damaged", remedy=remedy, file=file)
-    return ReportSummary(**{name: content[name] for name in vars(ReportSummary()) if name in content})
+    entries = {name: content[name] for name in vars(ReportSummary()) if name in content}
+    return ReportSummary(**entries | {"cautions": tuple(entries.get("cautions", ()))})
 
 
 def _is_report(content: Any) -> bool:
     """Return True if the entries of a report that exist have the right types."""
     if not isinstance(content, dict):
         return False
-    metrics, texts, *strings = (content.get(name, default) for name, default in vars(ReportSummary()).items())
-    if not isinstance(metrics, dict) or not isinstance(texts, dict):
+    entries = {name: content.get(name, default) for name, default in vars(ReportSummary()).items()}
+    metrics, texts, cautions = entries["numbers"], entries["explanations"], entries["cautions"]
+    if not (isinstance(metrics, dict) and isinstance(texts, dict) and isinstance(cautions, list | tuple)):
         return False
-    return all(map(_is_number, metrics.values())) and all(isinstance(text, str) for text in (*texts.values(), *strings))
+    strings = (*texts.values(), *cautions, entries["verdict"], entries["sketch"])
+    return all(map(_is_number, metrics.values())) and all(isinstance(text, str) for text in strings)
 
 
 def _is_number(value: Any) -> bool:
@@ -137,9 +143,8 @@ def undertrained_tuning_notice(run: Run, tuning_record: TuningRecord, step: int,
             distribution.
     """
     default_rounds = DEFAULT_TRAINING.steps or 1
-    reward, base, target_reward = (numbers.get(name) for name in ("reward", "reward_before", "reward_tilted"))
-    is_measured = is_number(reward) and is_number(base) and is_number(target_reward) and target_reward > base
-    progress = (reward - base) / (target_reward - base) if is_measured else 1.0
+    measured = target_progress("reward", numbers)
+    progress = 1.0 if measured is None else measured
     if step >= UNDERTRAINED_FRACTION * default_rounds and progress >= MIN_REWARD_PROGRESS:
         return ""
     reward_arguments = ("--reward", *tuning_record.rewards) if needs_rewards(tuning_record) else ()

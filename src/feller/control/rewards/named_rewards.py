@@ -91,6 +91,7 @@ class RewardTerm:
     factor: float = 1.0
     violation: Callable[[Tensor], Tensor] | None = None
     """Function from the reward to the amount by which it violates its bound; None without a bound."""
+    bound: float | None = None
 
     def __call__(self, values: State, cond: Cond) -> Tensor:
         """Return the weighted reward or minus the weighted squared violation of each sample."""
@@ -114,11 +115,11 @@ class RewardSum:
     terms: tuple[RewardTerm, ...]
 
     @property
-    def bounded_reward(self) -> Reward | None:
-        """Reward of the only term, if it has a bound and is never NaN; None otherwise."""
-        term, *other_terms = self.terms
-        has_bound = term.violation is not None and getattr(term.reward, "span", None) is None
-        return term.reward if has_bound and not other_terms else None
+    def bounded_term(self) -> RewardTerm | None:
+        """The only term if it has a bound; None for several terms, no bound, or a reward that may be NaN."""
+        first, *others = self.terms
+        has_bound = first.violation is not None and getattr(first.reward, "span", None) is None
+        return first if has_bound and not others else None
 
     def __call__(self, values: State, cond: Cond) -> Tensor:
         """Return the sum of the terms for each sample."""
@@ -182,7 +183,7 @@ def _parse_term(text: str, factories: Mapping[str, RewardFactory], other: Reward
             remedy="Change the sign of the factor, or reverse the bound",
         )
     violation = None if limit is None else lambda reward: BOUND_VIOLATIONS[side](reward, limit)
-    return RewardTerm(_parse_atom(name, factories, other), weight, violation)
+    return RewardTerm(_parse_atom(name, factories, other), weight, violation, limit)
 
 
 def _parse_atom(name: str, factories: Mapping[str, RewardFactory], other: RewardFallback) -> Reward:

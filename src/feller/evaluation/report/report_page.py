@@ -49,7 +49,7 @@ from feller.evaluation.report.embedded_picture import (
     page_width,
 )
 from feller.evaluation.report.loss_curve import Curve, finite_losses, loss_svg
-from feller.evaluation.report.verdict import Verdict, judge_numbers
+from feller.evaluation.report.verdict import Verdict, judge_numbers, metric_verdict
 
 SETTINGS, MAX_SETTING_LETTERS = 500, 160
 """Maximum number of rows in the settings table, and maximum number of letters in one setting."""
@@ -298,6 +298,7 @@ def _row(name: str, report: RunReport) -> dict[str, Any]:
         "help": replace_by_labels(definition.help, numbers),
         "why": reason,
         "bars": bars,
+        "verdict": metric_verdict(name, numbers),
         "better": definition.better,
         "better_help": DIRECTIONS.get(definition.better, ""),
         **_value(name, numbers),

@@ -21,6 +21,17 @@ CHANCE_FRACTION = 0.1
 MAX_LOST_CELLS = 0.1
 """Fraction of cells above which lost cells affect the verdict: clipped cells among the real cells, or empty cells among
 the synthetic cells in excess of the fraction of empty cells in the real table."""
+FEW_SAMPLES = 100
+"""Number of samples below which metrics have a large sampling error."""
+MIN_JUDGE_ACCURACY = 0.8
+"""Accuracy of the judge on real images below which the metrics computed with it are unreliable."""
+REACHED_FRACTION = 0.95
+"""Minimum fraction of the way to a target that counts as reached."""
+BASELINES = (
+    *("before", "unconditional samples", "model without a network", "plain Brownian bridges", "none retrieved"),
+    *("most frequent class", "most frequent text", "always the mean", "always the mean row", "always the same text"),
+)
+"""Labels of references that are to be surpassed; all others are to be reached."""
 SHARES = ("ramachandran_favoured", "crystal_plausible", "crystal_valid", "atom_stability", "bonds_sane")
 DISTANCES = ("fd_cnn", "sliced_w", "energy", "energy_geodesic", "trigram_distance")
 TABLES = ("tv2_half", "tv1_half", "tv2", "tv1")
@@ -95,11 +106,8 @@ def judge_numbers(numbers: Numbers, *, is_undertrained: bool = False) -> Verdict
 
 def _deciding(numbers: Numbers) -> tuple[str, ...]:
     """Return the deciding metrics of samples: the first measured one, and those that lower the grade."""
-    first = [
-        name for name in ("accuracy", *SHARES, *DISTANCES, *TABLES, *USER_METRICS) if is_number(numbers.get(name))
-    ][:1]
-    if not first:
-        first = [name for name in ("nll", "bits_per_token") if is_number(numbers.get(name))][:1]
+    likelihoods = [name for name in ("nll", "bits_per_token") if is_number(numbers.get(name))]
+    first = [name for name in (_first_graded(numbers), *likelihoods) if name][:1]
     companions = {"accuracy": ("fd_cnn",), "crystal_plausible": ("like_real",), "tv2": ("tv2_independent", "tv2_test")}
     companions |= {f"{name}_half": (f"{name}_half_independent", f"{name}_test") for name in ("tv2", "tv1")}
     companion_names = companions.get("".join(first), ())
@@ -129,18 +137,72 @@ def _grade_first_metric(numbers: Numbers) -> Iterator[str]:
             fraction = (accuracy - baseline) / (real - baseline) if real > baseline else 0.0
             yield CHANCE if is_number(guess) and fraction <= CHANCE_FRACTION else _by_share(fraction)
         return
-    for name in (*SHARES, *DISTANCES, *TABLES, *USER_METRICS):
-        value, floor = numbers.get(name), numbers.get(metric(name, numbers).reference)
-        if not is_number(value):
-            continue
-        if is_number(floor) and floor > 0:
-            if name in TABLES:
-                yield _by_table(value, floor, numbers.get(f"{name}_independent"))
-            elif name in SHARES:
-                yield _by_share(value / floor)
-            else:
-                yield FAIR if chance_grades(numbers) == (GOOD, POOR) else _by_multiple(value / floor)
-        return
+    first = _first_graded(numbers)
+    if first and (grade := _grade(first, numbers)):
+        yield FAIR if first not in (*SHARES, *TABLES) and chance_grades(numbers) == (GOOD, POOR) else grade
+
+
+def _first_graded(numbers: Numbers) -> str:
+    """Return the metric that decides the grade of samples; empty if there is none."""
+    names = ("accuracy", *SHARES, *DISTANCES, *TABLES, *USER_METRICS)
+    return next((name for name in names if is_number(numbers.get(name))), "")
+
+
+def _grade(name: str, numbers: Numbers) -> str:
+    """Return the grade of a fraction or distance by its reference; empty without one."""
+    value, floor = numbers.get(name), numbers.get(metric(name, numbers).reference)
+    if not (is_number(value) and is_number(floor) and floor > 0):
+        return ""
+    if name in TABLES:
+        return _by_table(value, floor, numbers.get(f"{name}_independent"))
+    return _by_share(value / floor) if name in SHARES else _by_multiple(value / floor)
+
+
+def metric_verdict(name: str, numbers: Numbers) -> str:
+    """Return the verdict on one metric; empty if no rule applies.
+
+    It is the grade for metrics on which that of the report depends, the way to a target, or a comparison with a
+    baseline.
+    """
+    value, one, reference_pair = numbers.get(name), metric(name, numbers), reference_value(name, numbers)
+    progress = target_progress(name, numbers)
+    if not is_number(value):
+        return ""
+    if progress is not None:
+        way = f"{format_percent(round(progress, 3))} of the way"
+        return "target reached" if progress >= REACHED_FRACTION else way if progress > 0 else "target not nearer"
+    if name == "distance_ratio":
+        return _by_multiple(max(value, 1 / value)) if value > 0 else POOR
+    floor = numbers.get(f"{name}_floor")
+    if "objective" in numbers and name.partition("_")[0] == "w2" and is_number(floor) and floor > 0:
+        return _by_multiple(value / floor)
+    if name == _first_graded(numbers):
+        return next(_grade_first_metric(numbers), "")
+    label, reference = reference_pair or ("", None)
+    if reference is None:
+        return ""
+    if one.better == "match" and min(value, reference) > 0:
+        return "matches" if max(value / reference, reference / value) <= GOOD_RATIO else "differs"
+    if one.better not in ("higher", "lower") or label not in BASELINES:
+        return ""
+    if value == reference:
+        return f"as {label}"
+    return f"{'better' if (value > reference) == (one.better == 'higher') else 'worse'} than {label}"
+
+
+def target_progress(name: str, numbers: Numbers) -> float | None:
+    """Return which fraction of the way to its target a reward or bounded quantity has come; None without a target.
+
+    The target of the reward of fine-tuning is that of the tilted distribution; the target of a bounded quantity is its
+    bound.
+    """
+    if name == "bounded" and is_number(way := numbers.get("bounded_progress")):
+        return float(way)
+    before, target = numbers.get("reward_before"), numbers.get("reward_tilted")
+    if name != "reward" or not (is_number(before) and is_number(target) and target > before):
+        return None
+    value = numbers.get("reward")
+    return (value - before) / (target - before) if is_number(value) else None
 
 
 def _by_table(value: float, floor: float, independent: object) -> str:
@@ -207,7 +269,17 @@ def _is_empty(numbers: Numbers) -> bool:
 
 
 def _cautions(numbers: Numbers) -> Iterator[str]:
-    grades = chance_grades(numbers) if not any(key in numbers for key, _ in PROTOCOLS) else None
+    protocol = next((key for key, _ in PROTOCOLS if key in numbers), "")
+    of_samples = not protocol or (protocol == "reward" and "solves" not in numbers)
+    accuracy, n = numbers.get("judge_accuracy"), numbers.get("n")
+    if is_number(accuracy) and accuracy < MIN_JUDGE_ACCURACY:
+        yield (
+            f"weak judge: it classifies only {format_percent(accuracy)} of real images correctly, so its metrics are"
+            " unreliable"
+        )
+    if of_samples and is_number(n) and n < FEW_SAMPLES:
+        yield f"few samples ({format_number(n)}): the metrics have a large sampling error"
+    grades = None if protocol else chance_grades(numbers)
     if grades and not any(is_number(numbers.get(name)) for name in ("accuracy", *SHARES)):
         factor = format_number(float(numbers["chance_factor"] or 1))
         yield f"few examples: within the sampling error (a factor of {factor}) the grade is {grades[0]} to {grades[1]}"

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from feller.app.reporter import Reporter
 from feller.app.webui.loaded_run import LoadedRun
-from feller.app.webui.sample_views import draw, draw_picture_pair, kinds_of, tab_result
+from feller.app.webui.run_state import read_state
+from feller.app.webui.sample_views import draw, draw_picture_pair, kinds_of, metric_table, tab_result
 from feller.app.webui.tab import (
     Answers,
     OutputKind,
@@ -25,6 +26,8 @@ from feller.data.modality import Dataset
 
 FACTS = ("epsilon", "delta", "steps")
 """Names of the training facts that are compared in addition to the metrics."""
+TUNING = ("reward", "reward_tilted", "tilted_share", "kl", "diversity", "validity")
+"""Metrics of a fine-tuning."""
 AVERAGE, LAST, BASE = "EMA weights", "last weights", "before fine-tuning"
 
 
@@ -61,7 +64,8 @@ def compare_tab(run: LoadedRun, page: PageContext) -> Tab | None:
         sides = [*zip(labels, (first_result, right), strict=True)]
         tables = tuple(replace(side.table, title=name) for name, side in sides if side.table is not None)
         words = "\n\n".join(f"=== {name}\n\n{side.words}" for name, side in sides if side.words)
-        numbers = compare_reports(options[labels[0]][0], options[labels[1]][0])
+        tuned = first_run if (first_run := options[labels[0]][0]) is options[labels[1]][0] else None
+        numbers = compare_reports(first_run, options[labels[1]][0]) if tuned is None else tuning_table(tuned)
         message = first_result.message.partition(";")[0]  # there is no download file
         return TabResult(message=message, pictures=figures, sides=tables, words=words, numbers=numbers)
 
@@ -83,6 +87,13 @@ def compare_tab(run: LoadedRun, page: PageContext) -> Tab | None:
         button="Compare",
         max_pictures=2,
     )
+
+
+def tuning_table(run: LoadedRun) -> TextTable | None:
+    """Return a table of what a fine-tuning reached, from the current report; None for other runs or without one."""
+    numbers = read_state(run).report.numbers
+    names = [name for name in TUNING if name in numbers]
+    return metric_table(numbers, names, "Fine-tuning, from the report") if "reward" in numbers else None
 
 
 def compare_reports(first: LoadedRun, second: LoadedRun) -> TextTable | None:

@@ -27,6 +27,7 @@ from feller.app.webui.tab import (
 from feller.app.webui.widgets import MAX_SEED, check_picture, choice, number, seed
 from feller.app.webui.widgets import picture as picture_upload
 from feller.app.workflows.sample import sample
+from feller.app.workflows.steering.measurements import OPERATOR_USES, parse_operator
 from feller.data.images.image_loading import FORMATS
 from feller.data.images.image_resizing import from_pixels as image_of
 from feller.data.images.modality import Images
@@ -107,10 +108,9 @@ def restore_tab(run: LoadedRun, page: PageContext) -> Tab | None:
     modality = run.restorable_images
     if modality is None or not (operators := operators_of(modality)):
         return None
+    uses = {said: OPERATOR_USES[words.partition("=")[0]] for said, words in operators.items()}
 
     def restore(answers: Answers, reporter: Reporter) -> TabResult:
-        from feller.app.workflows.steering.measurements import parse_operator
-
         room, words = page.new_result_folder(), operators[answers["operator"]]
         sharp = _original_image(run, modality, check_picture(answers["observe"]), room)
         measured = parse_operator(words, None, tuple(sharp.shape[1:]))(sharp)
@@ -135,7 +135,7 @@ def restore_tab(run: LoadedRun, page: PageContext) -> Tab | None:
         " an upload, the image is a sample of the model.",
         controls={
             "observe": picture_upload("Image"),
-            "operator": choice("Degradation", tuple(operators)),
+            "operator": choice("Degradation", tuple(operators), uses=uses),
             "n": number("Number of samples", 4, 1, MAX_PICTURES),
             **condition_controls(run),
             "seed": seed(),

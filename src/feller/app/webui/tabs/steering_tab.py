@@ -7,14 +7,13 @@ from typing import Any
 from feller.app.config import SteerConfig
 from feller.app.reporter import Reporter
 from feller.app.webui.loaded_run import LoadedRun, file_name
-from feller.app.webui.sample_views import draw, draw_picture_pair, kinds_of, read_rows, sample_path
+from feller.app.webui.sample_views import draw, draw_picture_pair, kinds_of, metric_table, read_rows, sample_path
 from feller.app.webui.tab import (
     Answers,
     OutputKind,
     PageContext,
     Tab,
     TabResult,
-    TextTable,
     condition_controls,
     conditions_from,
     guidance_from,
@@ -85,7 +84,8 @@ def steer_tab(run: LoadedRun, page: PageContext) -> Tab | None:
         )
         result = search_reward(run.run, config, reporter=reporter)
         endless = is_user_reward(words) and not any(side in words for side in BOUND_VIOLATIONS)
-        more = {"message": OFFER if endless else "", "numbers": _numbers(result.numbers), "files": (result.path,)}
+        message = OFFER if endless else target_message(result.numbers)
+        more = {"message": message, "numbers": metric_table(result.numbers), "files": (result.path,)}
         if run.display.form == "table":
             return TabResult(table=read_rows(result.path), **more)
         grey = "" if behind is None else ", with unsteered samples in grey"
@@ -115,14 +115,16 @@ def steer_tab(run: LoadedRun, page: PageContext) -> Tab | None:
     )
 
 
-def _numbers(numbers: Mapping[str, Any]) -> TextTable:
-    """Return a table of the search metrics, with labels and meanings."""
-    from feller.evaluation.metrics import FACT, explanation, metric, replace_by_labels
+def target_message(numbers: Mapping[str, Any]) -> str:
+    """Return whether the search reached the bound of its reward, and what to do if not; empty without a bound."""
+    from feller.evaluation.metrics import metric
+    from feller.evaluation.report.verdict import REACHED_FRACTION, metric_verdict, target_progress
 
-    named = {name: metric(name, numbers) for name in numbers}
-    rows = tuple(
-        (how.label, how.text(numbers[name]), replace_by_labels(explanation(name, numbers), numbers))
-        for name, how in named.items()
-        if how.place != FACT
+    progress = target_progress("bounded", numbers)
+    if progress is None:
+        return ""
+    before, after, target = (
+        metric(name, numbers).text(numbers.get(name)) for name in ("bounded_before", "bounded", "bounded_target")
     )
-    return TextTable(("metric", "value", "meaning"), rows)
+    shown = f"From {before} to {after}; target {target}: {metric_verdict('bounded', numbers)}."
+    return shown if progress >= REACHED_FRACTION else f"{shown} More steps come closer."

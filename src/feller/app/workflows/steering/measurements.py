@@ -101,6 +101,16 @@ OPERATORS: dict[str, Callable[[str], Operator]] = {
     "magnitudes": lambda text: PhaseRetrieval(),
 }
 """Operator name -> function from the text of its parameter to the operator."""
+OPERATOR_USES = {
+    "inpaint": "missing or unwanted parts: inpainting",
+    "pool": "low resolution: super-resolution",
+    "blur": "lack of focus of known width: deblurring",
+    "unknown-blur": "lack of focus of unknown width: blind deblurring",
+    "grey": "missing colours: colourisation",
+    "sums": "few measurements of the whole image: compressed sensing",
+    "magnitudes": "diffraction patterns, which lack phases: phase retrieval",
+}
+"""Operator name -> when to use it."""
 
 
 def _own(text: str, shape: tuple[int, ...]) -> Operator:

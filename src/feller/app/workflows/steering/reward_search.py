@@ -28,7 +28,7 @@ from feller.control.inverse.d_flow import (
 from feller.control.optimize.evolution import Evolution
 from feller.control.optimize.lbfgs import LBFGS
 from feller.control.optimize.minimize import Minimizer
-from feller.control.rewards.named_rewards import Reward, RewardSum, StateReward, dataset_reward, is_user_reward
+from feller.control.rewards.named_rewards import RewardSum, RewardTerm, StateReward, dataset_reward, is_user_reward
 from feller.control.rewards.reward import evaluate_reward
 from feller.core.errors import UsageError
 from feller.core.pytree import Cond, State, concatenate, leaves, num_examples, tree_map
@@ -204,7 +204,7 @@ def _numbers(
         "n": len(steered),
         "reward_before": rewards[0].mean().item(),
         "reward": rewards[1].mean().item(),
-        **({} if reward.bounded_reward is None else _bounded(reward.bounded_reward, unsteered, steered)),
+        **({} if reward.bounded_term is None else _bounded(reward.bounded_term, unsteered, steered)),
         "improved": is_improved.double().mean().item(),
         **_validity(unsteered, steered, is_improved),
         "solves": nfe.mean().item(),
@@ -223,10 +223,22 @@ def _validity(unsteered: Dataset, steered: Dataset, improved: Bool[Tensor, " n"]
     return {name: float(mask.mean()) for name, mask in masks.items()}
 
 
-def _bounded(reward: Reward, unsteered: Dataset, steered: Dataset) -> dict[str, float]:
-    """Return the mean, before and after the search, of the quantity for which the reward sets a target."""
-    data_by_name = {"bounded_before": unsteered, "bounded": steered}
-    return {name: dataset_reward(reward, data).mean().item() for name, data in data_by_name.items()}
+def _bounded(term: RewardTerm, unsteered: Dataset, steered: Dataset) -> dict[str, float]:
+    """Return the mean of the bounded quantity before and after the search, its bound, and the way to the bound.
+
+    The way is the fraction by which the search reduced the mean violation of the bound; 1 without a violation before.
+    """
+    assert term.violation is not None
+    assert term.bound is not None
+    first, last = (dataset_reward(term.reward, data) for data in (unsteered, steered))
+    violated, remaining = (term.violation(found).abs().mean().item() for found in (first, last))
+    progress = 1 - remaining / violated if violated > 0 else 1.0 if remaining == 0 else 0.0
+    return {
+        "bounded_before": first.mean().item(),
+        "bounded": last.mean().item(),
+        "bounded_target": term.bound,
+        "bounded_progress": progress,
+    }
 
 
 def _unbounded(text: str, factor: float) -> str:

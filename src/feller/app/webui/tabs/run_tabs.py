@@ -1,19 +1,23 @@
-"""Tab "Reports": the reports of a run, and an explanation of its privacy guarantee."""
+"""Tabs of the files of a run: "Reports" with an explanation of the privacy guarantee, and "Training"."""
 
 import html
 import math
+import pathlib
 import re
-import shlex
+import tempfile
 
 from feller.app.reporter import Reporter
 from feller.app.webui.loaded_run import LoadedRun
 from feller.app.webui.run_request import page_without_folders
+from feller.app.webui.run_state import REFRESH_SECONDS, Phase, read_state
+from feller.app.webui.sample_views import copy_preview
 from feller.app.webui.tab import Answers, OutputKind, PageContext, Tab, TabResult
 from feller.app.webui.widgets import choice
 from feller.app.workflows.private.budget import ledger_of
 from feller.app.workflows.private.guarantee_text import sentence
 from feller.app.workflows.run_config import read_fit_record
 from feller.core.errors import InputError
+from feller.training.callbacks import read_metrics
 
 
 def guarantee_of(run: LoadedRun) -> str:
@@ -52,6 +56,9 @@ MAX_BYTES = 20 * 2**20
 FIRST = "report"
 """File stem of the evaluation report, and prefix of the file stems of all other reports."""
 NONE = "no report yet"
+OLDER = "This report was written before the present state of the run, which is stated above the tabs."
+FRAME_STYLE = "<style>body{padding:1rem 1.25rem}</style>"
+"""Style of reports in the frame of the page, which has margins of its own."""
 
 
 def reports(run: LoadedRun) -> tuple[str, ...]:
@@ -71,16 +78,19 @@ def reports_tab(run: LoadedRun, page: PageContext) -> Tab:
         name = next((name for name in reports(run) if _title(name) == answers["report"]), None)
         if name is None and answers["report"] == NONE:
             name = next(iter(reports(run)), None)  # created since the tab was opened
+        state = read_state(run)
+        if name is None and answers["report"] == NONE:
+            return TabResult(message=state.reporting)
         if name is None:
-            raise InputError(
-                "this report does not exist", remedy=f"Create a report with: feller evaluate {shlex.quote(run.folder)}"
-            )
+            raise InputError("this report does not exist", remedy="Choose another one")
         path = run.run.path / f"{name}.html"
         if path.stat().st_size > MAX_BYTES:
             raise InputError("is too large for this page", remedy="Open the file in the run folder", file=path.name)
         text = path.read_text(encoding="utf-8", errors="replace")
+        older = [OLDER] if name == FIRST and state.phase is not Phase.REPORTED else []
         guarantee = [line for line in guarantee_of(run).splitlines() if html.escape(line, quote=False) not in text]
-        return TabResult(message="\n".join(guarantee), page=page_without_folders(text))
+        framed = page_without_folders(text).replace("</head>", f"{FRAME_STYLE}</head>", 1)
+        return TabResult(message="\n".join([*older, *guarantee]), page=framed, is_finished=True)
 
     return Tab(
         name="Reports",
@@ -91,9 +101,37 @@ def reports_tab(run: LoadedRun, page: PageContext) -> Tab:
         outputs=(OutputKind.PAGE,),
         button="Show",
         dynamic_choices=("report", names),
+        refresh_seconds=REFRESH_SECONDS,
         is_read_only=True,
     )
 
 
 def _title(name: str) -> str:
     return "evaluation" if name == FIRST else name.removeprefix(f"{FIRST}-").replace("-", " ")
+
+
+def follow_tab(run: LoadedRun, page: PageContext) -> Tab:
+    """Return the tab that shows the loss curve and the preview of training."""
+    room = pathlib.Path(tempfile.mkdtemp(prefix="preview-", dir=page.folder))
+
+    def look(answers: Answers, reporter: Reporter) -> TabResult:
+        from feller.evaluation.report.loss_curve import loss_svg  # takes long to load
+
+        is_final = read_state(run).is_final
+        return TabResult(
+            message="" if is_final else "This tab refreshes every few seconds.",
+            drawing=loss_svg([row for row in read_metrics(run.run.metrics) if "loss" in row]),
+            pictures=copy_preview(run, room),
+            is_finished=is_final,
+        )
+
+    return Tab(
+        name="Training",
+        description="Loss curve of training, and a preview of samples.",
+        controls={},
+        handler=look,
+        outputs=(OutputKind.DRAWING, OutputKind.PICTURES),
+        button="Refresh",
+        refresh_seconds=REFRESH_SECONDS,
+        is_read_only=True,
+    )

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from feller.app.webui.tabs.reports_tab import guess_odds_text
+from feller.app.webui.tabs.run_tabs import guess_odds_text
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 0.1, 1.0, 4.0, 20.0])

@@ -1,0 +1,162 @@
+"""What the tab Sample shows before the first press, and samples at several guidance scales."""
+
+import csv
+import os
+import pathlib
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from feller.app.cli import main
+from feller.app.webui.tab import TabResult
+from feller.app.webui.tabs.restoration_tab import OPERATORS
+from feller.app.webui.tabs.sample_tab import FIRST_N, SCALES, parse_scales, why_not_drawn
+from feller.app.workflows.steering.measurements import OPERATOR_USES
+from feller.app.workflows.steering.measurements import OPERATORS as ALL_OPERATORS
+from feller.core.errors import UsageError
+from feller.core.run_folder import Run
+from feller.evaluation.report.report_page import RunReport, write_report
+from feller.sampling.sampler_config import SOLVERS
+from tests.app.webui.asking import OnPage, ask, options, tab_of
+
+DOCS = pathlib.Path(__file__).parents[4] / "docs" / "guides"
+Fitted = Callable[[str], pathlib.Path]
+
+
+def first(page: Any) -> TabResult:
+    view = tab_of(page, "Sample").first_view
+    assert view is not None
+    return view()
+
+
+@pytest.fixture
+def digits(fitted: Fitted, tmp_path: pathlib.Path) -> pathlib.Path:
+    return shutil.copytree(fitted("digits"), tmp_path / "digits")
+
+
+@pytest.mark.parametrize("name", ["digits", "moons", "people", "book"])
+def test_a_few_samples_are_there_before_the_first_press(on_page: OnPage, name: str) -> None:
+    page = on_page(name)
+    view = first(page)
+    assert view.pictures or view.table or view.words
+    assert view.message
+    assert view.files
+    assert first(page) is view  # drawn once for all visitors
+    os.utime(page[0].run.ema_weights)
+    assert first(page) is not view  # of other weights
+
+
+def test_few_samples_are_drawn(on_page: OnPage) -> None:
+    with np.load(first(on_page("digits")).files[0]) as drawn:
+        assert len(drawn["samples"]) == FIRST_N
+
+
+def test_samples_that_exist_are_shown_and_none_are_drawn(
+    on_page: OnPage, digits: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("feller.app.webui.tabs.sample_tab.drawn_view", lambda *_: pytest.fail("drawn"))
+    picture = Image.new("L", (8, 8), 255)
+    report = RunReport(title="a", pictures=[("Samples", picture), ("Real", picture)], numbers={"steps": 3})
+    write_report(digits, report)
+    page = on_page(digits)
+    shown = Image.open(first(page).pictures[0].path)
+    assert np.asarray(shown.convert("L")).min() == 255
+    assert main(["sample", str(digits), "-n", "4", "--nfe", "2"]) == 0
+    assert first(page).pictures[0].path.read_bytes() == (digits / "samples" / "grid.png").read_bytes()
+
+
+def test_rows_that_exist_are_shown(on_page: OnPage, fitted: Fitted, tmp_path: pathlib.Path) -> None:
+    people = shutil.copytree(fitted("people"), tmp_path / "people")
+    assert main(["sample", str(people), "-n", "4"]) == 0
+    table = first(on_page(people)).table
+    assert table is not None
+    with (people / "samples" / "samples.csv").open() as file:
+        assert [*csv.reader(file)] == [[*table.columns], *map(list, table.cells)]
+
+
+@pytest.mark.parametrize("kind", ["link", "damaged"])
+def test_untrusted_pictures_are_not_shown(on_page: OnPage, digits: pathlib.Path, tmp_path: Any, kind: str) -> None:
+    (digits / "samples").mkdir()
+    Image.new("L", (8, 8)).save(tmp_path / "secret.png")
+    if kind == "link":
+        (digits / "samples" / "grid.png").symlink_to(tmp_path / "secret.png")
+    else:
+        (digits / "samples" / "grid.png").write_bytes(b"no picture")
+    assert first(on_page(digits)).files  # drawn instead
+
+
+def test_nothing_is_drawn_from_private_models_or_while_a_fit_runs(
+    on_page: OnPage, digits: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    page = on_page(digits)
+    assert why_not_drawn(*page) == ""
+    (digits / "ledger.json").write_text("{}")
+    assert why_not_drawn(*page)
+    (digits / "ledger.json").unlink()
+    other = Run(tmp_path / "other")
+    other.path.mkdir()
+    with other.lock():
+        assert why_not_drawn(*page) == ""  # something else than a fit
+        other.recipe.write_text("{}")
+        assert why_not_drawn(*page)
+        assert not first(page).files
+    assert why_not_drawn(*page) == ""
+    (digits / "average.safetensors").unlink()
+    assert why_not_drawn(*page)
+
+
+def test_guidance_scales_stand_side_by_side_with_the_same_noise(on_page: OnPage) -> None:
+    page = on_page("digits")
+    tab = tab_of(page, "Guidance")
+    found = ask(tab, scales="1, 1 3", **{"given:label": "7"})
+    one, same, other = (np.asarray(Image.open(picture.path)) for picture in found.pictures)
+    assert (one == same).all()
+    assert (one != other).any()
+    assert "guidance" not in tab.controls
+
+
+def test_a_judge_counts_the_classes_of_each_guidance_scale(on_page: OnPage, digits: pathlib.Path) -> None:
+    assert main(["evaluate", str(digits), "-n", "16"]) == 0
+    found = ask(tab_of(on_page(digits), "Guidance"), scales="0 2")
+    assert found.numbers is not None
+    assert len(found.numbers.cells) == 2
+    assert all(row[2] for row in found.numbers.cells)
+
+
+@pytest.mark.parametrize("words", ["", "a", "1 -1", "1e9", "nan", "1 2 3 4 5 6 7"])
+def test_wrong_guidance_scales_are_refused(words: str) -> None:
+    with pytest.raises(UsageError) as error:
+        parse_scales(words)
+    assert error.value.argument == "scales"
+
+
+def test_usual_guidance_scales_are_read() -> None:
+    assert parse_scales(SCALES) == [0, 1, 2, 4]
+
+
+def rows(page: str, heading: str) -> dict[str, str]:
+    """Return first and last cell of each row of the first table below a heading of a guide."""
+    below = (DOCS / page).read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    table = [line.strip("|").split(" | ") for line in below.splitlines() if line.startswith("| `")]
+    return {cells[0].split("`")[1].partition("=")[0]: cells[-1].strip() for cells in table}
+
+
+def test_solvers_say_when_to_choose_them_on_the_page_and_in_the_docs(on_page: OnPage) -> None:
+    documented = rows("choose.md", "Solver and NFE")
+    assert {name: documented[name] for name in SOLVERS} == SOLVERS
+    labels = dict(map(reversed, tab_of(on_page("digits"), "Sample").controls["solver"].choices))
+    assert all(labels[name].endswith(use) for name, use in SOLVERS.items() if name in labels)
+
+
+def test_degradations_say_when_to_use_them_on_the_page_and_in_the_docs(on_page: OnPage) -> None:
+    documented = rows("inverse-problems.md", "Operators")
+    assert OPERATOR_USES.keys() == ALL_OPERATORS.keys()
+    assert {name: documented[name] for name in OPERATOR_USES} == OPERATOR_USES
+    tab = tab_of(on_page("digits"), "Restore")
+    labels = dict(map(reversed, tab.controls["operator"].choices))
+    for name in options(tab, "operator"):
+        assert labels[name].endswith(OPERATOR_USES[OPERATORS[name].partition("=")[0]])
