@@ -82,7 +82,10 @@ def check_characteristics(now: State, x: State, context: str = "") -> None:
     """Check that a process returned characteristics `now` with the leaves and shapes of the state x."""
     if isinstance(x, dict) and isinstance(now, dict):
         if now.keys() != x.keys():
-            raise UsageError(f"{context}the process returns leaves {', '.join(now)}, but the state has {', '.join(x)}")
+            raise UsageError(
+                f"{context}the process returns characteristics of {', '.join(now)}, but the state consists of"
+                f" {', '.join(x)}"
+            )
         for name, leaf in x.items():
             check_characteristics(now[name], leaf, context)
     elif not isinstance(now, Characteristics) or isinstance(x, dict):

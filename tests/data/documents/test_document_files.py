@@ -199,7 +199,7 @@ def test_arrays_of_documents_are_read_as_documents(tmp_path: pathlib.Path) -> No
         (arrays(pictures=np.zeros((2, 2, 4, 4, 3))), "expected an array pictures"),
         (
             arrays(pictures=np.zeros((3, 2, 4, 4, 3), np.uint8)),
-            r"expected an array pictures \[2, most, h, w, 1 or 3\] of uint8",
+            r"expected an array pictures \[2, maximum number of images per document, h, w, 1 or 3\] of uint8",
         ),
         (arrays(pictures=np.zeros((2, 2, 4, 4), np.uint8)), "expected an array pictures"),
         (arrays(pictures=np.array([{}, {}])), "contains Python objects"),

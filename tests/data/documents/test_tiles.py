@@ -130,5 +130,5 @@ def test_what_is_no_palette_is_refused(colours: tuple, told: str) -> None:
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(InputError, match="expected images of 3 channels, 2 x 3; found 3 channels, 3 x 2"):
         FOUR.encode(torch.zeros(1, 3, 3, 2, dtype=torch.uint8))
-    with pytest.raises(InputError, match="expected 6 codes per image, from 0 to 3; found 6 and 6 of them outside"):
+    with pytest.raises(InputError, match="6 codes per image, from 0 to 3; found 6 per image, 6 of all codes outside"):
         FOUR.decode(torch.full((1, 6), 4))

@@ -289,7 +289,7 @@ def test_no_rows_padding_and_empty_prompts() -> None:
 
 def test_streams_that_do_not_fit_are_named() -> None:
     network, row = reader(SYMBOLS), written("E a B", SYMBOLS)
-    with pytest.raises(UsageError, match=r"2 streams of prompts .*; found 2 entries and 1 streams"):
+    with pytest.raises(UsageError, match=r"2 lists in `prompts`, .*; found 2 entries and 1 lists"):
         generate(
             network, [[row]], ImageGoal(), Rng(0), specs=[SamplingSpec(), SamplingSpec(ClassifierFreeGuidance(2.0))]
         )

@@ -293,7 +293,9 @@ def find_recipe(name: str, data: Dataset, size: str, start_model: "Model | None"
         )
     if name in SECOND_STAGES:
         if start_model is None:
-            raise UsageError(f"the recipe {name} needs a trained model", remedy="Give its run with --start-from")
+            raise UsageError(
+                f"the recipe {name} needs a trained model", remedy="Give the run of this model with --start-from"
+            )
         first_stage = _own_recipe(default, data, size) if ":" in default else RECIPES[default](data, size)
         return name, SECOND_STAGES[name](first_stage, start_model)
     if name not in RECIPES:

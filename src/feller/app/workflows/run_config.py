@@ -396,7 +396,7 @@ def read_run_data(record: FitRecord, modality: Modality | None, in_memory_data: 
     like = modality if record.start_from or has_reader else None
     if record.modality and like is None:  # records never load code; it must be named by the caller
         modality_text = f"a custom modality that is not loaded, {record.modality}"
-        raise InputError(argument="modality", expected="a run whose model can read its data", found=modality_text)
+        raise InputError(argument="modality", expected="a run that records how to read its data", found=modality_text)
     data = read(source, like=like, **record.how_read)
     if record.provenance.salt:
         data = with_white_level(data, source, like)

@@ -133,7 +133,7 @@ class Crystals(Atoms):
                 near = ",".join(f"{part:.6g}" for part in self._cell(value)[0].tolist())
                 raise UsageError(
                     f"lattice={text} would become {near}: lengths must be {SHORTEST:g} to {LONGEST:,g} Å, and angles"
-                    f" must be at least {MARGIN:g} degree away from a flat cell",
+                    f" must be at least {MARGIN:g} degree away from angles for which the cell is flat (without volume)",
                     remedy="Give a lattice within these limits",
                 )
             return value, {}

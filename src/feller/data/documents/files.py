@@ -64,13 +64,13 @@ def load_captioned_images(folder: pathlib.Path, size: int | None, limit: int | N
                     remedy="Put the file into the folder",
                 )
     for some, others, what, lack in (
-        (pictures, captions, "images have no caption", f"write the caption to a {CAPTION} file of the same name"),
-        (captions, pictures, "captions have no image", "add the image"),
+        (pictures, captions, "images have no caption", f"Write the caption to a {CAPTION} file of the same name"),
+        (captions, pictures, "captions have no image", "Add the image"),
     ):
         alone = sorted(some.keys() - others.keys())
         if alone:
             first = some[alone[0]].relative_to(folder)
-            raise InputError(f"{len(alone)} of {len(some)} {what}, such as {first}; {lack}, or remove it", file=folder)
+            raise InputError(f"{len(alone)} of {len(some)} {what}, such as {first}. {lack}, or remove it", file=folder)
     names = sorted(pictures)
     documents, lines = [], []
     for i, name in enumerate(names):

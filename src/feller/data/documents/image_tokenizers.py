@@ -52,9 +52,9 @@ def check_codes(codes: Int64[Tensor, "m codes"], tokenizer: ImageTokenizer) -> N
     rows, columns = tokenizer.grid
     wrong = (codes < 0) | (codes >= tokenizer.codebook_size)
     if codes.shape[1] != rows * columns or wrong.any():
-        odd = f"and {int(wrong.sum())} of them outside that range" if wrong.any() else "per image"
+        odd = f"per image, {int(wrong.sum())} of all codes outside this range" if wrong.any() else "per image"
         raise InputError(
             f"{rows * columns} codes per image, from 0 to {tokenizer.codebook_size - 1}",
             f"{codes.shape[1]} {odd}",
-            "Use codes of the same tokenizer",
+            "Use codes of the tokenizer of this model",
         )

@@ -137,7 +137,9 @@ def _row(line: list[int], symbols: DocumentVocabulary, number: int) -> tuple[lis
             whole = len(part) == symbols.picture and all(symbols.text <= code < symbols.eos for code in part)
             if not whole or (row and row[-1] != BREAK_MARK):
                 raise InputError(
-                    f"{symbols.picture} codes per image", "fewer or more codes", place=f"document {number}"
+                    f"{symbols.picture} codes for each image, and a <break> between images",
+                    f"another sequence of codes at position {i}",
+                    place=f"document {number}",
                 )
             row.append(IMAGE_MARK)
             shown.append([code - symbols.text for code in part])

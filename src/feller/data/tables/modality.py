@@ -105,14 +105,19 @@ class Table(Modality):
     def __post_init__(self) -> None:
         right = [len(column.level_names) for column in self.schema.modelled]
         if self.marginals and [len(each) for each in self.marginals] != right:
-            raise InputError(f"marginals with {right} levels", [len(each) for each in self.marginals])
+            raise InputError(
+                f"marginals with {right} probabilities, one per value of each column",
+                [len(each) for each in self.marginals],
+            )
         if bool(self.crosstabs) != (self.crosstab_rows > 0):
             raise InputError(
                 "both crosstabs and crosstab_rows, or neither", f"{len(self.crosstabs)} of {self.crosstab_rows:,} rows"
             )
         for table in self.crosstabs:
             if max(table.columns) >= len(right) or table.levels != tuple(right[j] for j in table.columns):
-                raise InputError(f"counts with {right} levels", f"{table.levels} of columns {table.columns}")
+                raise InputError(
+                    f"counts of columns with {right} values", f"{table.levels} values of columns {table.columns}"
+                )
 
     @property
     def counts(self) -> tuple[int, ...]:

@@ -75,7 +75,7 @@ def _guess(name: str, column: FactorizedColumn, dtype: str | None) -> Column:
     counts = counts[~gone]
     if not len(there):
         raise InputError(
-            f"is all missing ({', '.join(map(repr, gaps))})", remedy="Remove or fill the column", column=name
+            f"has only missing cells ({', '.join(map(repr, gaps))})", remedy="Remove or fill the column", column=name
         )
     if dtype is not None and dtype.startswith("category"):
         return _words(name, there, counts, *_missing(gaps), dtype)

@@ -75,6 +75,7 @@ def check_ledger_noise(run: Run, ledger: Ledger, budget: ClosedFormBudget) -> No
     )
     if abs(spent - budget.rho) > MAX_LEDGER_ERROR * budget.rho:
         raise InputError(
-            f"{run.ledger} does not match the plan of this run: expected rho {budget.rho:.4g}; found {spent:.4g}",
+            f"{run.ledger} does not match the plan of this run: expected a zCDP budget rho of {budget.rho:.4g} for the"
+            f" weights; found {spent:.4g}",
             remedy="Restore the right ledger",
         )
