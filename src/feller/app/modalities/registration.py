@@ -153,7 +153,7 @@ def require_modality(model: "Model", required: type[RequiredModality], what: str
     Args:
         model: Any model.
         required: Class of the modality.
-        what: Reason for the requirement in the error message, as a clause such as "voices are of speech".
+        what: Reason for the requirement in the error message, as a clause such as "voices require a model of speech".
 
     Raises:
         UsageError: If the modality is of another class.

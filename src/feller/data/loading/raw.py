@@ -361,7 +361,7 @@ def check_rows(right: np.ndarray, where: str, expected: str) -> None:
     """Raise an InputError that names the first row of the mask `right` [n, ...] with a False entry, if there is one."""
     wrong = np.flatnonzero(~right.reshape(len(right), -1).all(1))
     if len(wrong):
-        count = f"; {len(wrong)} rows in all" if len(wrong) > 1 else ""
+        count = f" (in {len(wrong)} rows in all)" if len(wrong) > 1 else ""
         raise InputError(
             expected, f"other values{count}", "Correct or remove the row", file=where, row=int(wrong[0]) + 1
         )
@@ -371,7 +371,12 @@ def check_longest(raw: RawExamples, lengths: np.ndarray, longest: int, parts: st
     """Raise an InputError if an example is longer than `longest`, the maximum of the model."""
     if lengths.max() > longest:
         i = int(lengths.argmax())
-        raise InputError(f"up to {longest} {parts}", lengths[i], "Remove this example", place=raw.row_name(i))
+        raise InputError(
+            f"at most {longest} {parts}, the maximum of the model",
+            lengths[i],
+            "Remove this example",
+            place=raw.row_name(i),
+        )
 
 
 def prefix_lengths(valid: np.ndarray, where: str, what: str) -> np.ndarray:

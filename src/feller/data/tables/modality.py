@@ -111,7 +111,8 @@ class Table(Modality):
             )
         if bool(self.crosstabs) != (self.crosstab_rows > 0):
             raise InputError(
-                "both crosstabs and crosstab_rows, or neither", f"{len(self.crosstabs)} of {self.crosstab_rows:,} rows"
+                "both crosstabs and crosstab_rows, or neither",
+                f"{len(self.crosstabs)} crosstabs of {self.crosstab_rows:,} rows",
             )
         for table in self.crosstabs:
             if max(table.columns) >= len(right) or table.levels != tuple(right[j] for j in table.columns):
