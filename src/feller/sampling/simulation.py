@@ -91,7 +91,9 @@ def check_characteristics(now: State, x: State, context: str = "") -> None:
     elif not isinstance(now, Characteristics) or isinstance(x, dict):
         found = "None" if now is None else f"a {type(now).__name__}"
         expected = (
-            "in a dict with the leaves of the state" if isinstance(x, dict) else "such as Characteristics(velocity=...)"
+            "in a dict with the components of the state"
+            if isinstance(x, dict)
+            else "such as Characteristics(velocity=...)"
         )
         raise UsageError(f"{context}a process must return Characteristics, {expected}", found=found)
     elif now.velocity is not None and not isinstance(now.velocity, Tensor):

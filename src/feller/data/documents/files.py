@@ -26,7 +26,7 @@ MAX_SIDE = 32
 DOCUMENT, IMAGE, TEXT, ANSWER, BREAK, TASK = "document", "image", "text", "answer", "break", "task"
 """JSON keys of the objects in a JSON Lines file of documents."""
 CAPTION = ".txt"
-NO_PICTURE = f"no document has an image; texts alone are read from lines with {TEXT!r} and no {DOCUMENT!r}"
+NO_PICTURE = f"no document has an image; to read texts alone, write lines with {TEXT!r} and without {DOCUMENT!r}"
 
 
 def holds_documents(path: pathlib.Path) -> bool:
