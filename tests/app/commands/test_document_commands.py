@@ -238,8 +238,8 @@ def _huge(folder: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     ("harm", "said"),
     [
-        (_bare, "1 of 40 images have no caption, first 0001.png"),
-        (_lonely, "1 of 40 captions have no image, first 0001.txt"),
+        (_bare, "1 of 40 images have no caption, such as 0001.png"),
+        (_lonely, "1 of 40 captions have no image, such as 0001.txt"),
         (_silent, "0001.txt: the caption is empty"),
         (_cut_off, "1 of 40 images cannot be read"),
         (_huge, "decompression bomb"),

@@ -295,7 +295,7 @@ def test_streams_that_do_not_fit_are_named() -> None:
         )
     with pytest.raises(UsageError, match="found 0 entries"):
         generate(network, [], ImageGoal(), Rng(0), specs=[])
-    with refuses(UsageError, found="[1, 2]"):
+    with refuses(UsageError, found="lengths [1, 2]"):
         generate(network, [[row], [row, row]], ImageGoal(), Rng(0), specs=[SamplingSpec(ClassifierFreeGuidance(2.0))])
 
 
