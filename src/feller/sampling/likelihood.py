@@ -171,8 +171,8 @@ def base_log_prob(space: Space, x: State, valid: State | None = None) -> Float[T
         return space.base_log_prob(x)
     if not hasattr(space, "shape"):
         raise UsageError(
-            f"states of {type(space).__name__} have a single entry, so that `valid`, the mask without padding, does not"
-            " apply",
+            f"states of {type(space).__name__} have a single entry, so that `valid`, the mask of entries without"
+            " padding, does not apply",
             remedy="Leave out `valid`",
         )
     entry_space = replace(cast(Any, space), shape=(1, *space.shape[1:]))

@@ -114,7 +114,7 @@ class MixedTable(Modality):
         if not self.transforms:
             raise InputError(
                 expected=f"a table with a numerical or date column of at least {MIN_LEVELS} bins, without missing cells"
-                " and values with a bin of their own (`heavy`), or with a column generated digit by digit",
+                " and without values with a bin of their own (`heavy`), or with a column generated digit by digit",
                 remedy="Use the recipe `table`",
             )
 

@@ -144,9 +144,9 @@ def _check(erm: RegularizedERM, x: Tensor, y: Tensor) -> None:
     if not (x.norm(dim=1) <= erm.max_row_norm * (1 + ROUNDING)).all():
         raise UsageError(
             f"rows of norm at most {erm.max_row_norm:g}, the public bound",
-            f"a row of norm {x.norm(dim=1).max():g}",
+            "a row of larger norm",
             "Clip the rows with `clip_rows`, or set max_row_norm to a bound of every possible row",
         )
     low, high = erm.glm.label_range
     if not ((y >= low) & (y <= high)).all():
-        raise UsageError(f"labels from {low:g} to {high:g}", f"labels from {y.min():g} to {y.max():g}")
+        raise UsageError(f"labels from {low:g} to {high:g}", "a label outside this range")
