@@ -53,7 +53,8 @@ class HiFiGAN:
         longest = max(map(len, (self.upsample_rates, self.resblock_kernel_sizes, *dilations)))
         if longest > MAX_ENTRIES or max(self.upsample_initial_channel, *sizes) > MAX_NUMBER:
             raise InputError(
-                f"lists of at most {MAX_ENTRIES} numbers up to {MAX_NUMBER:,}", "longer lists or larger numbers"
+                f"lists of at most {MAX_ENTRIES} numbers, up to {MAX_NUMBER:,}",
+                f"lists of up to {longest} numbers, up to {max(self.upsample_initial_channel, *sizes):,}",
             )
         rates, kernels, block_kernels = self.upsample_rates, self.upsample_kernel_sizes, self.resblock_kernel_sizes
         if not rates or len(rates) != len(kernels) or min(rates) < 1:
