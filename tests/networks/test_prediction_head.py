@@ -104,7 +104,7 @@ def test_pooled_features_hold_sum_and_mean() -> None:
 
 
 def test_what_has_no_features_is_refused() -> None:
-    with pytest.raises(UsageError, match="CausalTransformer has no features of whole examples"):
+    with pytest.raises(UsageError, match="CausalTransformer computes no feature vector of an example"):
         Regressor(CausalTransformer(4, width=8, depth=1, heads=2), 1).build((5,), {}, Rng(0))
     with refuses(UsageError, argument="out_dim", found="0"):
         Regressor(MLP(), 0)

@@ -96,7 +96,7 @@ class PrintingOptions(metaclass=OptionsType):
     """Output options."""
 
     json: bool = False
-    """Print one JSON object as the last line of standard output."""
+    """Print the results as one JSON object, the last line of standard output."""
     verbose: Verbose = None
     """Show progress (default: only on a terminal and in a notebook)."""
 
@@ -106,9 +106,9 @@ class RunOptions(metaclass=OptionsType):
     """Options for loading a run and printing results."""
 
     code: CodePath = None
-    """Python file defining custom components used by the model."""
+    """Python file that defines the custom components of the model, such as its recipe, network or modality."""
     json: bool = False
-    """Print one JSON object as the last line of standard output."""
+    """Print the results as one JSON object, the last line of standard output."""
     verbose: Verbose = None
     """Show progress (default: only on a terminal and in a notebook)."""
 
@@ -120,7 +120,8 @@ class RunFolderOptions(metaclass=OptionsType):
     out: OptionalText = None
     """Run folder (default: a new folder under runs/)."""
     resume: bool = False
-    """Resume training the run in --out (default: the newest run). A bridge resumes after its last completed round."""
+    """Continue the training of the run in --out (default: the newest run). A bridge continues after its last completed
+    round."""
     overwrite: bool = False
     """Replace the run in --out."""
 
@@ -147,8 +148,8 @@ class InfillOptions(metaclass=OptionsType):
     """Options for filling in missing parts of given samples."""
 
     template: RawText = None
-    """Text template to fill in: each `_` is replaced by one generated token, and generation continues after the text.
-    \\n is a line break."""
+    """Text template to fill in: each `_` is replaced by one generated token, and more tokens are generated after
+    the end of the template. \\n is a line break."""
     complete: TableSource = None
     """Table whose missing cells are imputed, instead of generating -n new rows. Empty cells and the cells ? and * are
     missing, unless the column has ? or * as a regular value."""
@@ -161,7 +162,7 @@ class SamplerOptions(metaclass=OptionsType):
     nfe: PositiveInt = None
     """Number of function evaluations (network calls) per sample; a midpoint step takes two calls."""
     solver: Annotated[OptionalText, Choices(registries=("feller.sampling.sampler_config:SOLVERS",))] = None
-    """Solver: euler, midpoint, heun, rk4, dopri5, euler-maruyama or ancestral."""
+    """Solver: euler, midpoint, heun, rk4, dopri5, euler-maruyama or ancestral (default: the solver of the recipe)."""
     superpose: OptionalText = None
     """For models that combine a flow and a jump process: weight of the jump process in their superposition, as
     jump=WEIGHT, such as jump=0.5."""
@@ -170,9 +171,10 @@ class SamplerOptions(metaclass=OptionsType):
     temperature: Annotated[OptionalFloat, Limits(0.0)] = None
     """Softmax temperature of the tokens (default: 1, or 0.5 when filling in text)."""
     top_k: PositiveInt = None
-    """Sample from the K most likely tokens."""
+    """Sample each token only from the K most likely tokens."""
     top_p: OptionalFloat = None
-    """Sample from the smallest set of most likely tokens with total probability P (nucleus sampling)."""
+    """Sample each token only from the smallest set of most likely tokens with a total probability of at least P
+    (nucleus sampling)."""
     order: Annotated[OptionalText, Choices(registries=("feller.sampling.sampler_config:ORDERS",))] = None
     """Order in which masked tokens are sampled: confidence or entropy (default: random)."""
     rates: Annotated[OptionalText, Choices(registries=("feller.sampling.sampler_config:RATES",))] = None
@@ -203,7 +205,8 @@ class DocumentOptions(metaclass=OptionsType):
     picture_guidance: OptionalFloat = None
     """Guidance scale of the image in --edit; --guidance is the guidance scale of the instruction."""
     min_p: OptionalFloat = None
-    """With guidance, drop image tokens below P times the top probability (default: 0.1; 0 keeps all tokens)."""
+    """With guidance, never sample image tokens whose probability is below P times that of the most likely token
+    (default: 0.1; 0 allows all tokens)."""
     contrast: OptionalText = None
     """Contrastive decoding of image tokens, as K or K:ALPHA: sample only tokens that are at least ALPHA times as likely
     as the K-th most likely token. With --guidance too, the generated documents alternate between guidance and
@@ -220,8 +223,8 @@ class SpeechOptions(metaclass=OptionsType):
     """Text to speak."""
     voice: FileAndText = ()
     """Audio file with the voice that speaks --text, optionally followed by its transcript in quotes. By default the
-    transcript is read from the .txt file of the same name, or recognised by Whisper (extra `judges`). This applies to
-    every audio argument."""
+    transcript is read from the .txt file of the same name, or recognised by Whisper (extra `judges`). The other flags
+    with an audio file take its transcript in the same way."""
     denoise: FileAndText = ()
     """Audio file in which the time span --span is regenerated without background noise."""
     span: RawText = None
@@ -233,8 +236,8 @@ class SpeechOptions(metaclass=OptionsType):
     speed: OptionalFloat = None
     """Speaking rate relative to the model's prediction (default: 1)."""
     durations: OptionalText = None
-    """Table with the duration of each phone of --text, in the format of the .csv saved with each generated
-    recording."""
+    """CSV file with the duration of each phone of --text, in the format of the .csv file that is saved with each
+    generated recording."""
     spell: bool = False
     """Spell words that are missing from the pronunciation dictionary letter by letter."""
     language: OptionalText = None
@@ -338,8 +341,8 @@ class PrivacyOptions(metaclass=OptionsType):
     clip: Annotated[NumberOrWord, Choices((ADAPTIVE,))] = None
     """Per-example gradient clipping norm (default: 1), or `adaptive` (tracks the noisy median norm)."""
     audit: KeyValues = ()
-    """As fisher=ROWS: track the Fisher information loss of ROWS rows at each training step, to be reported by
-    `feller audit`."""
+    """As fisher=ROWS: at each training step, compute the Fisher information loss of ROWS randomly chosen rows, which
+    bounds how accurately they can be reconstructed; `feller audit` reports it."""
     unsafe_seed: OptionalInt = None
     """Seed of the privacy noise, for tests only: anyone who knows the seed can remove the noise."""
 
@@ -355,7 +358,7 @@ class TrainingOptions(metaclass=OptionsType):
     start_from: RunStart = None
     """Run whose weights initialise the model; for the recipes `reflow` and `distil` it is also the teacher."""
     callbacks: Callbacks = ()
-    """Functions called after each training step; they can stop the training."""
+    """Functions that are called after each training step and can stop the training."""
 
     def __post_init__(self) -> None:
         normalize_fields(self, start_from=as_run_path, callbacks=tuple)
@@ -443,8 +446,9 @@ class MeasurementOptions(metaclass=OptionsType):
     operator: Annotated[OptionalText, Choices(registries=("feller.app.workflows.steering.measurements:OPERATORS",))] = (
         None
     )
-    """Measurement operator: inpaint, pool=FACTOR, blur=WIDTH, unknown-blur, grey, sums=COUNT, magnitudes,
-    file.py:FUNCTION, or file.py:FORWARD,ADJOINT for a linear operator."""
+    """Measurement operator: inpaint, pool=FACTOR (average pooling), blur=WIDTH (Gaussian blur; WIDTH is its standard
+    deviation in pixels), unknown-blur (of unknown width), grey, sums=COUNT (random projections), magnitudes (of the
+    Fourier transform), file.py:FUNCTION, or file.py:FORWARD,ADJOINT for a linear operator."""
     mask: OptionalText = None
     """Mask of the region to fill in with --operator inpaint: white in an image, 1 or True in an array."""
     noise: Annotated[float, Limits(0.0)] = 0.0
@@ -466,8 +470,8 @@ class SearchOptions(metaclass=OptionsType):
     solver: Annotated[OptionalText, Choices(registries=("feller.sampling.sampler_config:VELOCITY_SOLVERS",))] = None
     """ODE solver: euler, midpoint, heun or rk4."""
     prior: Annotated[str, Choices(("shell", "none"))] = "shell"
-    """Prior on the latent: `shell` fixes its norm; `radius=W` penalises its log-density with weight W; `none` disables
-    the prior."""
+    """Prior on the initial noise that is optimised: `shell` keeps its norm fixed; `radius=W` adds W times the negative
+    log-density of its norm to the loss; `none` disables the prior."""
     optimize: Annotated[str, Choices(registries=("feller.app.workflows.steering.model_flow:SEARCH_VARIABLES",))] = (
         "source"
     )
@@ -486,7 +490,8 @@ class SteerConfig(metaclass=OptionsType):
     reward: Rewards = ()
     """Reward: a function of the samples as file.py:FUNCTION, the run of a regressor, or a name: ink, class=7,
     compressibility, rdkit=qed, chgnet=energy. NUMBER * before a reward scales the reward; <= NUMBER, >= NUMBER or
-    == NUMBER after a reward sets a target. Several rewards are added."""
+    == NUMBER after a reward replaces it by minus the square of the amount by which this condition is violated. Several
+    rewards are added."""
     n: Annotated[PositiveInt, aliases("-n")] = None
     """Number of samples, each optimised separately (default: 16); with --observe, the number of samples per
     measurement (default: 4)."""
@@ -495,7 +500,7 @@ class SteerConfig(metaclass=OptionsType):
     overwrite: bool = False
     """Replace the file in --out."""
     steps: PositiveInt = None
-    """Maximum number of optimisation steps per sample (default: 20 for a reward, 100 for a measurement)."""
+    """Maximum number of optimisation steps per sample (default: 20 with --reward, 100 with --observe)."""
     given: Conditions = None
     """Conditions, or observed parts of the data, as KEY=VALUE; see `feller sample`."""
     guidance: float = 1.0
@@ -542,14 +547,16 @@ class TuneConfig(metaclass=OptionsType):
     reward: Rewards = ()
     """Reward: a function of the samples as file.py:FUNCTION, the run of a regressor, or a name: ink, class=7,
     compressibility, rdkit=qed, chgnet=energy. NUMBER * before a reward scales the reward; <= NUMBER, >= NUMBER or
-    == NUMBER after a reward sets a target. Several rewards are added."""
+    == NUMBER after a reward replaces it by minus the square of the amount by which this condition is violated. Several
+    rewards are added."""
     strength: float = 1.0
     """Reward scale: increase of the log-likelihood, in nats, per unit of reward."""
     method: Annotated[OptionalText, Choices(registries=("feller.models.recipes.fine_tuning_methods:METHODS",))] = None
-    """Fine-tuning method: adjoint-matching (default), which targets the reward-tilted distribution; policy-gradient,
-    for rewards without a gradient; or a baseline: continuous-adjoint, discrete-adjoint, draft, refl or filtered."""
+    """Fine-tuning method: adjoint-matching (default), whose target is the distribution of the base model times
+    exp(strength * reward); policy-gradient, for rewards without a gradient; or a baseline: continuous-adjoint,
+    discrete-adjoint, draft, refl or filtered."""
     steps: PositiveInt = None
-    """Number of fine-tuning rounds, each with new roll-outs (default: 100)."""
+    """Number of fine-tuning rounds, in each of which new samples are generated as training data (default: 100)."""
     minutes: PositiveFloat = None
     """Fine-tuning time in minutes, instead of --steps."""
     rank: PositiveInt = None
@@ -587,7 +594,7 @@ class WorkOptions(metaclass=OptionsType):
     longest: PositiveInt = None
     """Length in pixels to which the longer side of each image is resized."""
     max_memory: PositiveFloat = None
-    """Approximate memory limit of the path optimisation, in gigabytes."""
+    """Approximate memory limit of the path optimisation, in gigabytes (default: no limit)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -605,9 +612,9 @@ class BridgeConfig(metaclass=OptionsType):
     """Observation time of each population, such as 0 24 48 (default: equally spaced)."""
     cost: Annotated[Costs, Choices(registries=("feller.app.workflows.bridges.cost_specs:COST_NAMES",))] = ()
     """State cost: a function of (x, t) or (x, t, population) as file.py:FUNCTION, with t in [0, 1]; an image whose
-    black pixels are walls; or congestion, entropy, density (stay near the data), surface=FILE (stay near the surface)
-    or valleys=FILE (stay near the surface, at low heights). NUMBER * before a cost scales the cost. Several costs are
-    added."""
+    black pixels are walls; or congestion (avoid crowds), entropy (spread out), density (stay near the data),
+    surface=FILE (stay near the surface) or valleys=FILE (stay near the surface, at low heights). NUMBER * before a cost
+    scales the cost. Several costs are added."""
     frame: Numbers = ()
     """Extent of the wall image in data units: LEFT RIGHT BOTTOM TOP (default: one unit per pixel, from (0, 0))."""
     noise: OptionalFloat = None

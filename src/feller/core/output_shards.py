@@ -12,7 +12,7 @@ from feller.core.errors import InputError, check_number
 from feller.core.migrations import current_format, migrate
 from feller.core.serialization import from_dict, read_json, to_dict, write_json
 
-DAMAGED = "is inconsistent: the shard manifest is damaged, or the file is not one"
+DAMAGED = "is inconsistent: the shard manifest is damaged, or this file is not a shard manifest"
 MANIFEST = "manifest.json"
 NUMBER_PLACEHOLDER = "{shard}"
 """Placeholder for the shard number in file names."""

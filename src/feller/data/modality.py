@@ -333,7 +333,9 @@ class Modality(abc.ABC):
         Raises:
             UsageError: If the modality has no known marginals.
         """
-        raise UsageError(f"no known marginals for {self.display_name}", remedy="Set rake=0")
+        raise UsageError(
+            f"{self.display_name} store no marginals, which raking matches by selecting samples", remedy="Set rake=0"
+        )
 
     def decode_soft(self, state: Any) -> Any:
         """Convert a state to values without rounding, to give rewards gradients; override it if values are integers."""

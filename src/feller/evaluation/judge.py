@@ -163,7 +163,9 @@ def train_judge(
         InputError: If the data are not images, or empty.
     """
     if (images := real.modality.view(Images)) is None:
-        raise InputError(expected="images to train a judge on", found=real.modality.display_name)
+        raise InputError(
+            expected="images, to train a judge (a classifier that scores samples) on", found=real.modality.display_name
+        )
     modality = as_numbers(images)
     real = replace(real, modality=modality)
     labels = real.given["label"].unique() if "label" in real.given else ()
@@ -240,6 +242,8 @@ def load_judge(path: pathlib.Path) -> Judge:
         network = limit_parameter_bytes(path.stat().st_size, lambda: _network(modality, record["target"], Rng(0)))
         load_weights(tensors, network)
     except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
-        raise InputError(f"not a valid judge ({error}); {RETRAIN_ADVICE}", file=path) from error
+        raise InputError(
+            f"not a valid judge (the classifier that scores samples): {error}; {RETRAIN_ADVICE}", file=path
+        ) from error
     network = network.eval().requires_grad_(False)
     return Judge(network, modality, record["target"], record["data"], record["accuracy"], record.get("steps", 600))

@@ -77,7 +77,10 @@ def measure_quality(
         if judge is None:
             judge = train_judge(train, held_out, rng.fold_in("judge"), engine, budget=budget)
         elif judge.modality != as_numbers(images):
-            raise InputError("the judge was trained on other images", remedy="Omit the judge to train a new one")
+            raise InputError(
+                "the judge (a classifier that scores samples) was trained on other images",
+                remedy="Omit the judge to train a new one",
+            )
         numbers = image_metrics.image_quality(samples, train, held_out, judge, rng)
     else:
         judge, numbers = None, measure(samples, train, held_out, rng)

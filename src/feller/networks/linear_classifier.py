@@ -86,7 +86,10 @@ class OneHotFeatures(FeatureMap):
 
     def transform(self, x_t: Int64[Tensor, "b k"]) -> Float[Tensor, "b d"]:
         if x_t.shape[1] != len(self.counts) or (x_t >= torch.tensor(self.counts, device=x_t.device)).any():
-            raise UsageError(f"rows of {len(self.counts)} columns with {self.counts} levels", "other columns or levels")
+            raise UsageError(
+                f"rows of {len(self.counts)} columns, with codes below {self.counts}",
+                f"rows of {x_t.shape[1]} columns, with codes up to {int(x_t.max()) if x_t.numel() else 0}",
+            )
         used_columns = ((j, count) for j, count in enumerate(self.counts) if j != self.excluded_column)
         return torch.cat([F.one_hot(x_t[:, j], count) for j, count in used_columns], 1).double()
 

@@ -35,7 +35,8 @@ class Regressor(NetworkConfig):
         trunk: Any = self.trunk.build(shape, conditions, rng.fold_in("trunk"))
         if not hasattr(trunk, "features"):
             raise UsageError(
-                f"{type(self.trunk).__name__} has no features of whole examples", remedy="Choose another network"
+                f"{type(self.trunk).__name__} computes no feature vector of an example, from which to predict",
+                remedy="Choose another network",
             )
         with seeded_init(rng):
             return RegressorNetwork(trunk, self.out_dim)

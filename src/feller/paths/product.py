@@ -40,7 +40,7 @@ class ProductPath(Path):
         if not isinstance(space, ProductSpace):
             return
         if self.leaf_paths.keys() != space.leaf_spaces.keys():
-            expected = f"one path for each leaf of the space: {', '.join(space.leaf_spaces)}"
+            expected = f"one path for each leaf (component) of the space: {', '.join(space.leaf_spaces)}"
             raise UsageError(argument=name, expected=expected, found=", ".join(self.leaf_paths))
         for leaf, path in self.leaf_paths.items():
             path.check_space(space.leaf_spaces[leaf], f"{name}[{leaf!r}]")

@@ -300,7 +300,7 @@ class KineticOptimalPerToken(TokenSchedule):
 
     def __post_init__(self) -> None:
         if not self.masses:
-            raise UsageError("the source probability of each token", "none")
+            raise UsageError("the source probability of each token in `masses`", "none")
         for mass in self.masses:
             _angle(mass)
 

@@ -170,7 +170,11 @@ def base_log_prob(space: Space, x: State, valid: State | None = None) -> Float[T
     if valid is None:
         return space.base_log_prob(x)
     if not hasattr(space, "shape"):
-        raise UsageError(f"states of {type(space).__name__} have a single entry, so `valid` does not apply")
+        raise UsageError(
+            f"states of {type(space).__name__} have a single entry, so that `valid`, the mask of entries without"
+            " padding, does not apply",
+            remedy="Leave out `valid`",
+        )
     entry_space = replace(cast(Any, space), shape=(1, *space.shape[1:]))
     entries = entry_space.base_log_prob(x.flatten(0, 1)[:, None]).reshape(valid.shape)
     return torch.where(valid, entries, 0.0).sum(1)

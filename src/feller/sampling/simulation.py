@@ -85,13 +85,18 @@ def check_characteristics(now: State, x: State, context: str = "") -> None:
     """
     if isinstance(x, dict) and isinstance(now, dict):
         if now.keys() != x.keys():
-            raise UsageError(f"{context}the process returns leaves {', '.join(now)}, but the state has {', '.join(x)}")
+            raise UsageError(
+                f"{context}the process returns characteristics of {', '.join(now)}, but the state consists of"
+                f" {', '.join(x)}"
+            )
         for name, leaf in x.items():
             check_characteristics(now[name], leaf, context)
     elif not isinstance(now, Characteristics) or isinstance(x, dict):
         found = "None" if now is None else f"a {type(now).__name__}"
         expected = (
-            "in a dict with the leaves of the state" if isinstance(x, dict) else "such as Characteristics(velocity=...)"
+            "in a dict with the components of the state"
+            if isinstance(x, dict)
+            else "such as Characteristics(velocity=...)"
         )
         raise UsageError(f"{context}a process must return Characteristics, {expected}", found=found)
     elif now.velocity is not None and not isinstance(now.velocity, Tensor):

@@ -191,8 +191,8 @@ def warn_coupling(objective: Any, given: Cond) -> None:
         is_global = name == "GlobalBatchCoupling"
         remedy = "GlobalBatchCoupling(feller.ClassConditional())" if is_global else f"ClassConditional(feller.{name}())"
         warn(
-            f"{name} pairs across classes, so in training the source depends on {', '.join(names)}, unlike in sampling;"
-            f" use coupling=feller.{remedy}"
+            f"{name} pairs source samples with data of any class, so in training the source depends on"
+            f" {', '.join(names)}, unlike in sampling; use coupling=feller.{remedy}"
         )
         vars(objective)["_ignores"] = False
 

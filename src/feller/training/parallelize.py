@@ -72,7 +72,10 @@ def checkpoint_blocks(network: nn.Module) -> None:
     """
     blocks = [*_blocks(network)]
     if not blocks:
-        raise UsageError(f"{type(network).__name__} has no list of blocks to checkpoint", remedy="Remove the option")
+        raise UsageError(
+            f"{type(network).__name__} has no list of blocks to checkpoint",
+            remedy="Remove --train.gradient-checkpointing",
+        )
     for block in blocks:
         block.forward = partial(_checkpointed, block.forward)
 

@@ -330,7 +330,8 @@ def test_no_way_back_after_one_round(here: pathlib.Path, capsys: pytest.CaptureF
     assert main(["bridge", "a.csv", "b.csv", "--rounds", "1", "--out", "once", *SHORT]) == 0
     assert main(["sample", "once", "--backward", "--out", "b.npz"]) == 2
     said = " ".join(capsys.readouterr().err.split())
-    assert "no backward drift after a single round. Continue with: feller bridge --resume --out once --rounds 3" in said
+    resume = "feller bridge --resume --out once --rounds 3"
+    assert f"no backward drift yet: its only round fitted the forward drift. Continue with: {resume}" in said
     assert main(["sample", "once", "-n", "5", "--out", "b.npz"]) == 2
     assert "each sample of its first population" in " ".join(capsys.readouterr().err.split())
     assert main(["sample", "once", "--backward", "-n", "5", "--out", "b.npz"]) == 2

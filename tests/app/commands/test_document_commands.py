@@ -132,7 +132,7 @@ def test_flags_of_documents_are_theirs_alone(moons: pathlib.Path, refused: Refus
     ):
         assert refused(2, "sample", moons, flag, *values).startswith(f"feller: {flag}: applies to document models only")
     assert "these data are rows of numbers" in refused(2, "fit", "example:moons", "--tokenizer", "palette")
-    assert "are of documents" in refused(2, "data", "memory", "empty", "--run", moons)
+    assert "require a model of documents" in refused(2, "data", "memory", "empty", "--run", moons)
 
 
 def test_characters_that_the_model_does_not_know(letters: pathlib.Path, refused: Refused) -> None:
@@ -238,8 +238,8 @@ def _huge(folder: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     ("harm", "said"),
     [
-        (_bare, "1 of 40 images have no caption, first 0001.png"),
-        (_lonely, "1 of 40 captions have no image, first 0001.txt"),
+        (_bare, "1 of 40 images have no caption, such as 0001.png"),
+        (_lonely, "1 of 40 captions have no image, such as 0001.txt"),
         (_silent, "0001.txt: the caption is empty"),
         (_cut_off, "1 of 40 images cannot be read"),
         (_huge, "decompression bomb"),

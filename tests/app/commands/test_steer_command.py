@@ -87,7 +87,7 @@ def test_classes_and_own_functions(
             2,
             "--steps: applies only to the optimisation",
         ),
-        (["--reward", "ink", "--prior", "radius=-1"], 2, "--prior: expected shell, radius=NUMBER or none"),
+        (["--reward", "ink", "--prior", "radius=-1"], 2, "--prior: expected shell, radius=WEIGHT with"),
         (["--observe", "nope.png", "--operator", "grey"], 1, "nope.png: expected a file; found none"),
         (["--reward", "nowhere.py:f"], 1, "nowhere.py: expected a Python file; found none"),
         (["--reward", "ink", "--reward", "ink"], 2, "--reward: expected"),

@@ -173,7 +173,7 @@ def test_folders_of_a_person_stay(tmp_path: pathlib.Path, make: Callable[..., Sh
     (tmp_path / "many" / "samples-00001.npz").mkdir()
     (tmp_path / "many" / "samples-00001.npz" / "mine").write_text("thesis")
     for overwrite in (False, True):
-        with pytest.raises(InputError, match=r"samples-00001\.npz: is a folder, but a shard is a file\. Move it"):
+        with pytest.raises(InputError, match=r"is a folder, but a shard of this type is a file\. Move it"):
             make(tmp_path / "many", n=12 if overwrite else 9, overwrite=overwrite)
     assert (tmp_path / "many" / "samples-00001.npz" / "mine").read_text() == "thesis"
 
@@ -185,7 +185,7 @@ def test_files_of_a_person_stay_where_shards_are_folders(
     whole = content(tmp_path / "many")
     shutil.rmtree(tmp_path / "many" / "00001")
     (tmp_path / "many" / "00001").write_text("mine")
-    with pytest.raises(InputError, match=r"00001: is a file, but a shard is a folder\. Move it"):
+    with pytest.raises(InputError, match=r"00001: is a file, but a shard of this type is a folder\. Move it"):
         make(tmp_path / "many" / FOLDERS)
     (tmp_path / "many" / "00001").unlink()
     (tmp_path / "many" / "00001").mkdir()  # torn: drawn again

@@ -117,7 +117,7 @@ def test_isotopes_are_told(tmp_path: pathlib.Path) -> None:
         ("nan", "found 'nan'"),
         (cif(2)[:60], "found 'data_x0"),
         (cif(2).replace("_cell_angle_beta   80", "_cell_angle_beta   800"), "positive volume"),
-        (cif(2) + cif(3), "expected one crystal; found 2"),
+        (cif(2) + cif(3), "expected one crystal in the CIF text; found 2 crystals"),
     ],
 )
 def test_damaged_rows_are_named_and_counted(tmp_path: pathlib.Path, broken: str, match: str) -> None:

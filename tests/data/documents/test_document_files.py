@@ -195,11 +195,11 @@ def test_arrays_of_documents_are_read_as_documents(tmp_path: pathlib.Path) -> No
         (arrays(["a"], "b"), "document 2: expected a list"),
         (arrays(["a"], ["b"]), "no document has an image"),
         (arrays(samples=np.array(["[" * 100_000, "a"])), "document 1: expected a JSON list"),
-        (arrays(samples=np.array([["a"], ["b"]])), r"expected samples \[n\]"),
+        (arrays(samples=np.array([["a"], ["b"]])), r"expected an array samples \[n\]"),
         (arrays(pictures=np.zeros((2, 2, 4, 4, 3))), "expected an array pictures"),
         (
             arrays(pictures=np.zeros((3, 2, 4, 4, 3), np.uint8)),
-            r"expected an array pictures \[2, most, h, w, 1 or 3\] of uint8",
+            r"expected an array pictures \[2, maximum number of images per document, h, w, 1 or 3\] of uint8",
         ),
         (arrays(pictures=np.zeros((2, 2, 4, 4), np.uint8)), "expected an array pictures"),
         (arrays(pictures=np.array([{}, {}])), "contains Python objects"),
@@ -262,7 +262,7 @@ def test_pairs_in_folders_inside_are_read_too(tmp_path: pathlib.Path) -> None:
     assert len(data) == 8
     assert "folders inside where no picture has a caption (2): notes, small" in data.notes[0]
     (tmp_path / "more" / "001.txt").unlink()
-    with pytest.raises(InputError, match=r"1 of 8 images have no caption, first more/001\.png"):
+    with pytest.raises(InputError, match=r"1 of 8 images have no caption, such as more/001\.png"):
         read(str(tmp_path))
 
 

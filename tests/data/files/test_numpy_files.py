@@ -133,7 +133,7 @@ def test_large_pictures_are_resized_within_their_levels(tmp_path: pathlib.Path) 
         ({"x": np.full((2, 4, 4), np.nan)}, "integers from 0 to 255"),
         ({"x": np.ones((2, 3, 8, 8))}, "Move the channels to the end"),
         ({"x": np.ones((32, 32, 3))}, "single colour image"),
-        ({"x": np.full((1, 4, 4), 9), "levels": 8}, "an array levels with one number from 9 to 255"),
+        ({"x": np.full((1, 4, 4), 9), "levels": 8}, "levels with the value of white, one number from 9 to 255"),
     ],
 )
 def test_refused_in_one_line(tmp_path: pathlib.Path, arrays: dict[str, np.ndarray], said: str) -> None:

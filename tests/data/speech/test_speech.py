@@ -191,7 +191,7 @@ def test_odd_durations_are_told(data: Dataset, tmp_path: pathlib.Path) -> None:
     arrays = kind(data).arrays(data.values, data.given)
     arrays["duration"][1, 1] += 1
     np.savez(tmp_path / "odd.npz", **arrays)  # pyrefly: ignore
-    with refuses(InputError, row=2, found="others"):
+    with refuses(InputError, row=2, found="other values"):
         read_samples(tmp_path / "odd.npz", data.modality)
 
 

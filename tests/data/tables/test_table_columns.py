@@ -156,7 +156,7 @@ def test_what_people_give() -> None:
         (lambda: Numerical("x", 0.0, 9.0, bins=0), "at least 1"),
         (lambda: Numerical("x", 0.0, 9.0, edges=(5.0, 3.0)), "ascending order"),
         (lambda: Numerical("x", 0.0, 9.0, edges=(0.0,)), "ascending order"),
-        (lambda: Numerical("x", 0.0, 9.0, heavy=(10.0,)), "heavy values within"),
+        (lambda: Numerical("x", 0.0, 9.0, heavy=(10.0,)), "`heavy` values .* within"),
         (lambda: Numerical("x", 0.5, 9.0), "low 0.5 has more than the 0 decimals"),
         (lambda: Numerical("x", 0.0, float("inf")), "too large or not a number"),
         (lambda: Numerical("x", 0.0, float("nan")), "expected low below high"),

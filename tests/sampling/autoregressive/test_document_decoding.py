@@ -289,13 +289,13 @@ def test_no_rows_padding_and_empty_prompts() -> None:
 
 def test_streams_that_do_not_fit_are_named() -> None:
     network, row = reader(SYMBOLS), written("E a B", SYMBOLS)
-    with pytest.raises(UsageError, match=r"2 streams of prompts .*; found 2 entries and 1 streams"):
+    with pytest.raises(UsageError, match=r"2 lists in `prompts`, .*; found 2 entries and 1 lists"):
         generate(
             network, [[row]], ImageGoal(), Rng(0), specs=[SamplingSpec(), SamplingSpec(ClassifierFreeGuidance(2.0))]
         )
     with pytest.raises(UsageError, match="found 0 entries"):
         generate(network, [], ImageGoal(), Rng(0), specs=[])
-    with refuses(UsageError, found="[1, 2]"):
+    with refuses(UsageError, found="lengths [1, 2]"):
         generate(network, [[row], [row, row]], ImageGoal(), Rng(0), specs=[SamplingSpec(ClassifierFreeGuidance(2.0))])
 
 

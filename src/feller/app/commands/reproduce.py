@@ -111,7 +111,8 @@ class Reproduce:
         papers = installed_papers()
         if not papers:
             raise UsageError(
-                "no reproductions are installed; run `pip install feller-papers`, or ./papers in a clone of feller"
+                "no reproductions are installed; run `pip install feller-papers`, or `pip install ./papers` in a clone"
+                " of feller"
             )
         if not self.paper and not (self.quick or self.data or self.only):
             listing = {name: f"{paper.title}, arXiv {paper.arxiv}" for name, paper in papers.items()}

@@ -15,7 +15,7 @@ def require_documents(model: Model) -> Documents:
     Raises:
         UsageError: If the model has another modality.
     """
-    return require_modality(model, Documents, "prompts and datastores are of documents")
+    return require_modality(model, Documents, "prompts and datastores require a model of documents")
 
 
 def document_decoder(model: Model) -> DocumentDecoder:

@@ -153,7 +153,7 @@ def require_modality(model: "Model", required: type[RequiredModality], what: str
     Args:
         model: Any model.
         required: Class of the modality.
-        what: Reason for the requirement in the error message, as a clause such as "voices are of speech".
+        what: Reason for the requirement in the error message, as a clause such as "voices require a model of speech".
 
     Raises:
         UsageError: If the modality is of another class.
@@ -293,7 +293,9 @@ def find_recipe(name: str, data: Dataset, size: str, start_model: "Model | None"
         )
     if name in SECOND_STAGES:
         if start_model is None:
-            raise UsageError(f"the recipe {name} needs a trained model", remedy="Give its run with --start-from")
+            raise UsageError(
+                f"the recipe {name} needs a trained model", remedy="Give the run of this model with --start-from"
+            )
         first_stage = _own_recipe(default, data, size) if ":" in default else RECIPES[default](data, size)
         return name, SECOND_STAGES[name](first_stage, start_model)
     if name not in RECIPES:

@@ -16,7 +16,7 @@ def require_speech(model: Model) -> Speech:
     Raises:
         UsageError: If the model has another modality.
     """
-    return require_modality(model, Speech, "texts and voices are of speech")
+    return require_modality(model, Speech, "texts and voices require a model of speech")
 
 
 def require_affine_path(model: Model) -> Affine:

@@ -211,7 +211,11 @@ def _open_bridge(run: Run, *, backward: bool) -> _OpenBridge:
         raise UsageError(f"a bridge needs numeric rows or images; this run has {spec.modality.display_name}")
     if backward and not read_counters(run).get("back"):
         resume = continue_command(run, record, "--rounds", 3)
-        raise UsageError("has no backward drift after a single round", remedy=f"Continue with: {resume}", file=run.path)
+        raise UsageError(
+            "has no backward drift yet: its only round fitted the forward drift",
+            remedy=f"Continue with: {resume}",
+            file=run.path,
+        )
     return _OpenBridge(
         record=record, model=model, modality=modality, settings=read_bridge_settings(run), backward=backward
     )

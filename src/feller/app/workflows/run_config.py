@@ -395,8 +395,12 @@ def read_run_data(record: FitRecord, modality: Modality | None, in_memory_data: 
     has_reader = modality is not None and (modality.is_read_with_model or modality.has_own_loader)
     like = modality if record.start_from or has_reader else None
     if record.modality and like is None:  # records never load code; it must be named by the caller
-        modality_text = f"a custom modality that is not loaded, {record.modality}"
-        raise InputError(argument="modality", expected="a run whose model can read its data", found=modality_text)
+        modality_text = f"the custom modality {record.modality}, which was not passed"
+        raise InputError(
+            argument="modality",
+            expected="a modality that is built in or passed, to read the data of the run",
+            found=modality_text,
+        )
     data = read(source, like=like, **record.how_read)
     if record.provenance.salt:
         data = with_white_level(data, source, like)

@@ -176,7 +176,9 @@ def _shard_paths(target: ShardedSamples) -> list[pathlib.Path]:
     for path in paths:
         if not _is_kind(path, target):
             kinds = ("a file", "a folder") if target.are_folders else ("a folder", "a file")
-            raise InputError(f"is {kinds[0]}, but a shard is {kinds[1]}", remedy="Move it elsewhere", file=path)
+            raise InputError(
+                f"is {kinds[0]}, but a shard of this type is {kinds[1]}", remedy="Move it elsewhere", file=path
+            )
     return paths
 
 

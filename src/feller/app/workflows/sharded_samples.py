@@ -114,7 +114,7 @@ def _output_pattern(run: Run, out: str | None, modality: Modality) -> tuple[path
         folder, name = path, NAME
     modality.check_form(folder / name)
     if not is_name_pattern(name):
-        raise UsageError("a shorter file name", name, argument="out")
+        raise UsageError("a shorter file name, of at most 255 bytes with the shard number", name, argument="out")
     if out is None and folder.is_symlink():
         raise InputError("is a symbolic link", remedy="Choose the folder of the shards with --out", file=folder)
     return folder, name

@@ -410,7 +410,8 @@ class DivergenceMonitor(StepMonitor):
         explained = max(self.strength * (reward.item() - self.base_reward), MIN_EXPLAINED_NATS)
         if not cost.item() <= MAX_DIVERGENCE_RATIO * explained:
             raise InputError(
-                f"fine-tuning diverged at step {metrics.step}: {cost.item():.4g} nats from the base, but the reward"
-                f" explains {explained:.4g}; {self.run.path} keeps the weights of an earlier step. Lower --strength"
+                f"fine-tuning diverged at step {metrics.step}: the model is {cost.item():.4g} nats from the base model,"
+                f" but its gain in reward accounts for only {explained:.4g} nats. {self.run.path} keeps the weights of"
+                " an earlier step. Lower --strength"
                 f" (now {self.strength:g}) or the learning rate (--train.lr {metrics.lr / 3:.1g})"
             )

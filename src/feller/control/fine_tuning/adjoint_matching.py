@@ -160,8 +160,9 @@ class AdjointMatching(MemorylessFineTuning):
         check_number("ceiling", self.ceiling, gt=0)
         if getattr(self.solver, "schedule", Linear()) != Linear():
             raise UsageError(
-                "roll-outs use the linear schedule, regardless of the model's schedule",
-                remedy="Keep the linear schedule",
+                "the solver of the roll-outs has another schedule than Linear(), which roll-outs always use, even if"
+                " the model has another one",
+                remedy="Leave out the schedule of the solver",
             )
         if not self.solver.linear_step(1 - 1 / self.steps, 1.0).variance > 0:
             raise UsageError(

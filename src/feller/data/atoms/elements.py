@@ -110,7 +110,7 @@ def check_min_distance(
     first, second = (f"{k + 1} ({SYMBOLS[atoms[k]]})" for k in (i, j))
     raise InputError(
         f"atoms {first} and {second}{within} are {pair_distances.min():.3g} Å apart",
-        expected=f"{NEAREST:g} or more",
+        expected=f"{NEAREST:g} Å or more",
         remedy=f"Correct or remove the {what}",
         place=where,
     )

@@ -92,7 +92,9 @@ class _CrystalCollector:
         try:
             blocks = read_blocks(source.text)
             if source.alone and len(blocks) > 1:
-                raise InputError("one crystal", len(blocks), "Give each crystal its own row")
+                raise InputError(
+                    "one crystal in the CIF text", f"{len(blocks)} crystals", "Give each crystal its own row"
+                )
         except InputError as error:
             self.damaged.append(f"{source.names(1, 1)}: {error}")
             self.empty += not source.text.strip()

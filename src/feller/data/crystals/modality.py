@@ -140,7 +140,7 @@ class Crystals(Atoms):
                 closest = ",".join(f"{number:.6g}" for number in self._cell(value)[0].tolist())
                 raise UsageError(
                     f"lattice={text} would become {closest}: lengths must be {SHORTEST:g} to {LONGEST:,g} Å, and angles"
-                    f" must be at least {MARGIN:g} degree away from a flat cell",
+                    f" must be at least {MARGIN:g} degree away from angles for which the cell is flat (without volume)",
                     remedy="Give a lattice within these limits",
                 )
             return value, {}

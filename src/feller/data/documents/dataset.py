@@ -42,7 +42,9 @@ def documents_from_arrays(
     n, shape = len(samples), images.shape
     if images.dtype != np.uint8 or len(shape) != 5 or shape[0] != n or shape[4] not in (1, 3) or 0 in shape[2:]:
         raise InputError(
-            f"an array pictures [{n}, most, h, w, 1 or 3] of uint8", f"{list(shape)} of {images.dtype}", file=path
+            f"an array pictures [{n}, maximum number of images per document, h, w, 1 or 3] of uint8",
+            f"{list(shape)} of {images.dtype}",
+            file=path,
         )
     documents: list[tuple[Item, ...]] = []
     used_images: list[np.ndarray] = []

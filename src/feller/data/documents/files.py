@@ -26,7 +26,7 @@ MAX_SIDE = 32
 DOCUMENT, IMAGE, TEXT, ANSWER, BREAK, TASK = "document", "image", "text", "answer", "break", "task"
 """JSON keys of the objects in a JSON Lines file of documents."""
 CAPTION = ".txt"
-NO_PICTURE = f"no document has an image; texts alone are read from lines with {TEXT!r} and no {DOCUMENT!r}"
+NO_PICTURE = f"no document has an image; to read texts alone, write lines with {TEXT!r} and without {DOCUMENT!r}"
 
 
 def holds_documents(path: pathlib.Path) -> bool:
@@ -69,14 +69,14 @@ def load_captioned_images(folder: pathlib.Path, size: int | None, limit: int | N
                     remedy="Put the file into the folder",
                 )
     for group, counterparts, description, remedy in (
-        (images, captions, "images have no caption", f"write the caption to a {CAPTION} file of the same name"),
-        (captions, images, "captions have no image", "add the image"),
+        (images, captions, "images have no caption", f"Write the caption to a {CAPTION} file of the same name"),
+        (captions, images, "captions have no image", "Add the image"),
     ):
         unmatched = sorted(group.keys() - counterparts.keys())
         if unmatched:
             first = group[unmatched[0]].relative_to(folder)
             raise InputError(
-                f"{len(unmatched)} of {len(group)} {description}, such as {first}; {remedy}, or remove it", file=folder
+                f"{len(unmatched)} of {len(group)} {description}, such as {first}. {remedy}, or remove it", file=folder
             )
     names = sorted(images)
     documents, image_names = [], []

@@ -52,9 +52,11 @@ def check_codes(codes: Int64[Tensor, "m codes"], tokenizer: ImageTokenizer) -> N
     rows, columns = tokenizer.grid
     is_invalid = (codes < 0) | (codes >= tokenizer.codebook_size)
     if codes.shape[1] != rows * columns or is_invalid.any():
-        problem = f"and {int(is_invalid.sum())} of them outside that range" if is_invalid.any() else "per image"
+        problem = (
+            f"per image, {int(is_invalid.sum())} of all codes outside this range" if is_invalid.any() else "per image"
+        )
         raise InputError(
             f"{rows * columns} codes per image, from 0 to {tokenizer.codebook_size - 1}",
             f"{codes.shape[1]} {problem}",
-            "Use codes of the same tokenizer",
+            "Use codes of the tokenizer of this model",
         )

@@ -36,7 +36,11 @@ class Tiles(ImageTokenizer):
             raise InputError(f"sides divisible by the tile side {self.factor}", f"{width} x {height}")
         digits = 2 * channels * self.factor**2
         if not self.tiles or len({*self.tiles}) < len(self.tiles) or {len(tile) for tile in self.tiles} != {digits}:
-            raise InputError(f"at least one tile, and distinct tiles of {digits} digits", len(self.tiles))
+            raise InputError(
+                f"at least one tile, and distinct tiles of {digits} hexadecimal digits",
+                f"{len(self.tiles)} tiles, {len({*self.tiles})} of them distinct, of"
+                f" {sorted({len(tile) for tile in self.tiles}) or 'no'} digits",
+            )
 
     @property
     def codebook_size(self) -> int:

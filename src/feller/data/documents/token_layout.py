@@ -142,7 +142,9 @@ def _row(tokens: list[int], symbols: DocumentVocabulary, number: int) -> tuple[l
             is_complete = len(chunk) == symbols.picture and all(symbols.text <= code < symbols.eos for code in chunk)
             if not is_complete or (row and row[-1] != BREAK_MARK):
                 raise InputError(
-                    f"{symbols.picture} codes per image", "fewer or more codes", place=f"document {number}"
+                    f"{symbols.picture} codes for each image, and a <break> between images",
+                    f"another sequence of codes at position {i}",
+                    place=f"document {number}",
                 )
             row.append(IMAGE_MARK)
             codes.append([code - symbols.text for code in chunk])

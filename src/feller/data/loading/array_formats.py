@@ -208,5 +208,8 @@ def _levels(arrays: dict[str, np.ndarray], values: np.ndarray, path: str) -> int
         return None
     value = arrays["levels"]
     if value.size != 1 or value.dtype.kind not in "iu" or not max(1, values.max()) <= value.item() <= 255:
-        raise InputError(expected=f"an array levels with one number from {max(1, values.max())} to 255", file=path)
+        raise InputError(
+            expected=f"an array levels with the value of white, one number from {max(1, values.max())} to 255",
+            file=path,
+        )
     return value.item()

@@ -370,7 +370,7 @@ def check_rows(right: np.ndarray, where: str, expected: str) -> None:
     """
     bad_rows = np.flatnonzero(~right.reshape(len(right), -1).all(1))
     if len(bad_rows):
-        count = f"; {len(bad_rows)} rows in all" if len(bad_rows) > 1 else ""
+        count = f" (in {len(bad_rows)} rows in all)" if len(bad_rows) > 1 else ""
         raise InputError(
             expected, f"other values{count}", "Correct or remove the row", file=where, row=int(bad_rows[0]) + 1
         )
@@ -387,7 +387,12 @@ def check_longest(raw: RawExamples, lengths: np.ndarray, longest: int, parts: st
     """
     if lengths.max() > longest:
         i = int(lengths.argmax())
-        raise InputError(f"up to {longest} {parts}", lengths[i], "Remove this example", place=raw.row_name(i))
+        raise InputError(
+            f"at most {longest} {parts}, the maximum of the model",
+            lengths[i],
+            "Remove this example",
+            place=raw.row_name(i),
+        )
 
 
 def prefix_lengths(valid: np.ndarray, where: str, what: str) -> np.ndarray:

@@ -67,7 +67,7 @@ def _check_together(molecule: Molecule, where: str) -> None:
         i = int(offsets.argmax())
         raise InputError(
             f"atom {i + 1} ({SYMBOLS[molecule.atomic_numbers[i]]}) is {offsets[i]:.3g} Å from the mean of the molecule",
-            expected=f"{MAX_CENTRE_DISTANCE:,g} or less",
+            expected=f"{MAX_CENTRE_DISTANCE:,g} Å or less",
             remedy="Correct or remove the molecule",
             place=where,
         )

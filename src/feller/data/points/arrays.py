@@ -58,7 +58,7 @@ class Arrays(Modality):
     def values_from_raw(self, raw: RawExamples) -> tuple[Tensor, Cond]:
         values = expect(raw, RawArrays).values
         if values.shape[1:] != self.shape:
-            raise InputError(f"arrays {['n', *self.shape]}", list(values.shape))
+            raise InputError(f"arrays of shape [{', '.join(map(str, ('n', *self.shape)))}]", list(values.shape))
         return torch.from_numpy(values).float(), relabel(raw, self.classes)
 
     def arrays(self, values: Float[Tensor, " n *d"], given: Cond) -> dict[str, np.ndarray]:

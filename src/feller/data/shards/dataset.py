@@ -60,7 +60,7 @@ class ShardStream:
         values, given = self.modality.values_from_raw(self.source.read_raw(numbers.numpy()))
         if num_examples(values) != len(numbers):
             raise UsageError(
-                "these shards contain rows that must be grouped, which streaming does not support",
+                "several rows of these shards form one example, which streaming does not support",
                 remedy="Give one file",
             )
         return values, given
@@ -100,7 +100,9 @@ def shard_dataset(source: str, options: ReadOptions, make: Callable[[RawExamples
     values, given = modality.values_from_raw(raw)
     if num_examples(values) != len(sample_index):
         raise UsageError(
-            "contains rows that must be grouped, which streaming does not support", remedy="Give one file", file=source
+            "contains examples that consist of several rows, which streaming does not support",
+            remedy="Give one file",
+            file=source,
         )
     classes = modality.conditions.get("label", ())
     labels = reader.info.labels

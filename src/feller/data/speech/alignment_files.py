@@ -63,7 +63,11 @@ def _words(entries: Any) -> list[Word]:
             raise InputError("words without silence inside", f"{text!r}", f"Write silence as a word {PAUSE!r}")
         word = Word("" if text.lower() in SILENCES else text, tuple(phones))
         if (word.start, word.end) != (start, start + length):
-            raise InputError(f"phones that span {start} to {start + length} in the word {text!r}", "another span")
+            raise InputError(
+                f"phones from frame {start} to {start + length}, as the word {text!r}",
+                f"phones from frame {word.start} to {word.end}",
+                "Correct the start and the length of the word or of its phones",
+            )
         words.append(word)
     return words
 

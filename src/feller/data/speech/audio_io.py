@@ -69,7 +69,7 @@ def read_sound(path: pathlib.Path) -> DecodedAudio:
     if not len(samples):
         raise InputError("the recording is empty", remedy="Remove the recording, or record it again", file=path)
     if not RATES[0] <= rate <= RATES[1]:
-        raise InputError(f"a sample rate of {RATES[0]:,} to {RATES[1]:,} Hz", f"{rate:,}", file=path)
+        raise InputError(f"a sample rate of {RATES[0]:,} to {RATES[1]:,} Hz", f"{rate:,} Hz", file=path)
     if not np.isfinite(samples).all():
         raise InputError("finite samples", "NaN or infinity", "Write the file again", file=path)
     clips = _clips(samples)

@@ -158,7 +158,7 @@ def denoising_script(clip: AlignedRecording, first: int, last: int) -> Script:
     """
     n = len(clip.mel)
     if not 0 <= first < last <= n:
-        raise UsageError(f"a span inside the {n / 100:.2f} s of {clip.name}", f"{first / 100:.2f}:{last / 100:.2f}")
+        raise UsageError(f"a span inside the {n / 100:.2f} s of {clip.name}", f"{first / 100:.2f}:{last / 100:.2f} s")
     parts, start = [], 0
     for part in _all_phones(clip):
         end = start + (part.length or 0)

@@ -32,11 +32,13 @@ class Bins:
     def __post_init__(self) -> None:
         is_ascending = all(a < b for a, b in pairwise(self.starts)) and all(a < b for a, b in pairwise(self.heavy))
         if not self.starts or not is_ascending or self.last < self.starts[-1]:
-            raise InputError(expected="edges and heavy values in ascending order within the bounds")
+            raise InputError(
+                expected="bin edges and `heavy` values (with a bin of their own) in ascending order within the bounds"
+            )
         if max(abs(self.starts[0]), abs(self.last)) >= MAX_NUMBER:
             raise InputError(expected="bounds with fewer than 19 digits", remedy="Use fewer decimals")
         if self.heavy and not self.starts[0] <= self.heavy[0] <= self.heavy[-1] <= self.last:
-            raise InputError(expected="heavy values within the bounds")
+            raise InputError(expected="`heavy` values (with a bin of their own) within the bounds of the column")
 
     @cached_property
     def _ends(self) -> tuple[int, ...]:
@@ -94,7 +96,8 @@ class Bins:
         if code < self.count and self.value_bounds(code)[0] < self.value_bounds(code)[1]:
             raise InputError(
                 f"{text!r} is in a bin with other values, so the rule cannot be enforced",
-                remedy="Make this value a heavy value, or add edges around it",
+                remedy="Give this value a bin of its own: list a number in `heavy` of the column in the schema, or add"
+                " bin edges on both sides of the value to `edges`",
                 column=name,
             )
         return mask

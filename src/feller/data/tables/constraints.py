@@ -60,7 +60,8 @@ def compile_rules(rules: Sequence[Constraint], columns: Sequence[ModelledColumn]
                 raise InputError.unknown_name("column of a rule", name, index)
             if columns[index[name]].num_codes > MAX_RULE_CODES:
                 raise InputError(
-                    f"column {name!r} of a rule has more than {MAX_RULE_CODES:,} codes", remedy="Give the column bins"
+                    f"column {name!r} of a rule has more than {MAX_RULE_CODES:,} bins or values",
+                    remedy="Give the column fewer bins (`bins` in the schema)",
                 )
         if rule.when == rule.then or not rule.among or not rule.only:
             raise InputError("a rule between two different columns, with values for each column", rule.text)
@@ -193,7 +194,8 @@ class Inequality:
             if outcomes[0] != outcomes[1]:
                 raise InputError(
                     f"a bin has values on both sides of {self.text!r}, so the rule cannot be enforced",
-                    remedy="Add an edge or a heavy value at this limit",
+                    remedy="Add a bin edge at this limit (`edges` of the column in the schema), or, for a number, give"
+                    " the limit a bin of its own (`heavy`)",
                     column=name,
                 )
             satisfied[code] = outcomes[0]

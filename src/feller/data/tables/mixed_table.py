@@ -120,8 +120,8 @@ class MixedTable(Modality):
     def __post_init__(self) -> None:
         if not self.transforms:
             raise InputError(
-                expected=f"a table with a numerical or date column of at least {MIN_LEVELS} levels without heavy"
-                " values or missing cells, or with a column generated digit by digit",
+                expected=f"a table with a numerical or date column of at least {MIN_LEVELS} bins, without missing cells"
+                " and without values with a bin of their own (`heavy`), or with a column generated digit by digit",
                 remedy="Use the recipe `table`",
             )
 

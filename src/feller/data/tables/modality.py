@@ -105,14 +105,20 @@ class Table(Modality):
     def __post_init__(self) -> None:
         num_levels = [len(column.level_names) for column in self.schema.modelled]
         if self.marginals and [len(marginal) for marginal in self.marginals] != num_levels:
-            raise InputError(f"marginals with {num_levels} levels", [len(marginal) for marginal in self.marginals])
+            raise InputError(
+                f"marginals with {num_levels} probabilities, one per value of each column",
+                [len(marginal) for marginal in self.marginals],
+            )
         if bool(self.crosstabs) != (self.crosstab_rows > 0):
             raise InputError(
-                "both crosstabs and crosstab_rows, or neither", f"{len(self.crosstabs)} of {self.crosstab_rows:,} rows"
+                "both crosstabs and crosstab_rows, or neither",
+                f"{len(self.crosstabs)} crosstabs of {self.crosstab_rows:,} rows",
             )
         for table in self.crosstabs:
             if max(table.columns) >= len(num_levels) or table.levels != tuple(num_levels[j] for j in table.columns):
-                raise InputError(f"counts with {num_levels} levels", f"{table.levels} of columns {table.columns}")
+                raise InputError(
+                    f"counts of columns with {num_levels} values", f"{table.levels} values of columns {table.columns}"
+                )
 
     @property
     def counts(self) -> tuple[int, ...]:

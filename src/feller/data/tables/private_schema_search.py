@@ -148,7 +148,9 @@ def search_schema(raw: RawTable, sigma: float, delta: float, noise_source: Noise
 
 def _check_not_hidden(hidden_columns: Sequence[str], num_found: int, charges: Sequence[Charge]) -> None:
     if hidden_columns and num_found <= 1:
-        raise NoiseTooLargeError("noise hides all columns, or all but one", hidden_columns, tuple(charges))
+        raise NoiseTooLargeError(
+            "noise hides the values of all columns, or of all but one", hidden_columns, tuple(charges)
+        )
 
 
 def _sturdy(dtype: str) -> str | None:

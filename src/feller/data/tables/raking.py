@@ -91,7 +91,10 @@ class Crosstab:
     def __post_init__(self) -> None:
         is_valid = 0 < len({*self.columns}) == len(self.columns) == len(self.levels) and min(self.columns) >= 0
         if not is_valid or math.prod(self.levels) != len(self.counts):
-            raise InputError(f"one count per cell of {self.levels} levels", len(self.counts))
+            raise InputError(
+                f"one count for each combination of values of columns with {self.levels} values, and distinct columns",
+                f"{len(self.counts)} counts of columns {self.columns}",
+            )
         if not (self.sigma > 0 and math.isfinite(self.sigma) and all(map(math.isfinite, self.counts))):
             raise InputError(expected="finite counts with positive noise; the model is damaged")
 

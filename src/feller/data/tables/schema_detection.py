@@ -77,7 +77,9 @@ def _guess(name: str, column: FactorizedColumn, dtype: str | None) -> Column:
     counts = counts[~is_missing]
     if not len(words):
         raise InputError(
-            f"is all missing ({', '.join(map(repr, missing_counts))})", remedy="Remove or fill the column", column=name
+            f"has only missing cells ({', '.join(map(repr, missing_counts))})",
+            remedy="Remove or fill the column",
+            column=name,
         )
     if dtype is not None and dtype.startswith("category"):
         return _words(name, words, counts, *_missing(missing_counts), dtype)

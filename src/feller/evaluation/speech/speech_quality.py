@@ -70,7 +70,7 @@ def frechet_features(
     projected, real_projected = pca.transform(features), pca.transform(real)
     variance = real_projected.var(0).sum().item()
     if not variance > 0:
-        raise InputError("real sounds with different features", "equal features")
+        raise InputError("real sounds whose features differ", "equal features of all real sounds")
     return 100 * frechet(projected, real_projected) / variance
 
 

@@ -117,7 +117,7 @@ def task(
     if not 0 <= target < len(counts):
         raise UsageError(f"a target index from 0 to {len(counts) - 1}", target)
     if levels is not None and len(levels) != counts[target]:
-        raise UsageError(f"{counts[target]} levels, one per code", len(levels))
+        raise UsageError(f"levels: {counts[target]} numbers, one for each value of the target", len(levels))
     is_number = ordered[target] and counts[target] > 2
     level_values = tuple(map(float, range(counts[target]) if levels is None else levels)) if is_number else None
     return PredictionTask(FeatureEncoder(tuple(counts), tuple(ordered), target), counts[target], level_values)

@@ -53,13 +53,17 @@ class HiFiGAN:
         longest = max(map(len, (self.upsample_rates, self.resblock_kernel_sizes, *dilations)))
         if longest > MAX_ENTRIES or max(self.upsample_initial_channel, *sizes) > MAX_NUMBER:
             raise InputError(
-                f"lists of at most {MAX_ENTRIES} numbers up to {MAX_NUMBER:,}", "longer lists or larger numbers"
+                f"lists of at most {MAX_ENTRIES} numbers, up to {MAX_NUMBER:,}",
+                f"lists of up to {longest} numbers, up to {max(self.upsample_initial_channel, *sizes):,}",
             )
         rates, kernels, block_kernels = self.upsample_rates, self.upsample_kernel_sizes, self.resblock_kernel_sizes
         if not rates or len(rates) != len(kernels) or min(rates) < 1:
             raise InputError("upsample rates of at least 1, each with a kernel", f"rates {rates} and kernels {kernels}")
         if any(kernel < rate or (kernel - rate) % 2 for rate, kernel in zip(rates, kernels, strict=True)):
-            raise InputError("upsample kernels larger than their rates by an even number", f"{rates}, {kernels}")
+            raise InputError(
+                "upsample kernel sizes that exceed their rates by 0 or an even number",
+                f"rates {rates} and kernel sizes {kernels}",
+            )
         if not block_kernels or any(kernel < 1 or kernel % 2 == 0 for kernel in block_kernels):
             raise InputError("residual blocks with odd kernels", block_kernels)
         if len(dilations) != len(block_kernels) or any(not row or min(row) < 1 for row in dilations):
@@ -133,7 +137,13 @@ def remove_weight_norm(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
             if g is None and v is None:
                 continue  # merged already
             if g is None or v is None or g.shape != (v.shape[0], *(1,) * (v.ndim - 1)):
-                raise InputError(f"{stem}weight: expected one norm per row of its directions", found="other shapes")
+                raise InputError(
+                    "weight normalisation with one norm for each output channel (norms [n, 1, ...] and directions"
+                    " [n, ...])",
+                    f"norms {'none' if g is None else list(g.shape)} and directions"
+                    f" {'none' if v is None else list(v.shape)}",
+                    place=f"{stem}weight",
+                )
             merged[f"{stem}weight"] = g * v / v.flatten(1).norm(dim=1).reshape(g.shape)
     return merged
 

@@ -135,7 +135,7 @@ class RotationCodec(LeafCodec):
 
     def feature_dim(self, shape: tuple[int, ...]) -> int:
         if shape != (3, 3):
-            raise UsageError("rotations, [n, 3, 3]", f"rows of shape {shape}")
+            raise UsageError("rotation matrices [n, 3, 3]", f"entries of shape {shape}")
         return 9 * (2 + 2 * self.octaves)
 
     def out_dim(self, shape: tuple[int, ...]) -> int:

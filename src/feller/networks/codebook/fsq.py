@@ -24,7 +24,9 @@ class FSQ(Quantizer):
 
     def __post_init__(self) -> None:
         if not self.levels or min(self.levels) < 3 or self.codebook_size > 2**31:
-            raise UsageError("levels of at least 3, and at most 2^31 codes", self.levels)
+            raise UsageError(
+                "at least 3 levels in each dimension, and a product of all levels of at most 2^31", self.levels
+            )
 
     @property
     def codebook_size(self) -> int:

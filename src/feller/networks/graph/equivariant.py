@@ -54,7 +54,10 @@ class EGNN(NetworkConfig):
         if min(self.width, self.pair_width, self.depth) < 1:
             raise UsageError("width, pair_width and depth of at least 1", self)
         if self.position_leaf in self.leaves:
-            raise UsageError("the positions need no codec", remedy=f"Remove {self.position_leaf} from the leaves")
+            raise UsageError(
+                f"the positions, {self.position_leaf}, are processed without an encoder of their own",
+                remedy=f"Remove {self.position_leaf} from `leaves`",
+            )
 
     def build(self, shape: State, conditions: dict[str, int], rng: Rng) -> "EGNNNetwork":
         """Return a new network for positions of shape (n, 3) and other state components with n rows."""

@@ -74,9 +74,10 @@ class SetTransformer(NetworkConfig):
             or self.pair_leaf in self.global_leaves
         ):
             raise UsageError(
-                expected=f"`global_leaves` and `pair_leaf` to name some of the leaves {', '.join(self.leaves)}",
+                expected="different components of the state in `global_leaves` and `pair_leaf`, out of"
+                f" {', '.join(self.leaves)}",
                 found=f"global_leaves={self.global_leaves} and pair_leaf={self.pair_leaf}",
-                remedy="Keep at least one leaf with one entry per site",
+                remedy="Leave at least one component, with one entry per element of the set, out of `global_leaves`",
             )
 
     def build(self, shape: State, conditions: dict[str, int], rng: Rng) -> "SetTransformerNetwork":

@@ -43,7 +43,7 @@ class RowTransformer(NetworkConfig):
         if min(self.width, self.depth, self.heads) < 1 or self.width % self.heads:
             raise UsageError(
                 "width, depth and heads of at least 1, and a width divisible by heads",
-                f"{self.width}, {self.depth}, {self.heads}",
+                f"width {self.width}, depth {self.depth} and heads {self.heads}",
             )
 
     def build(self, shape: tuple[int, ...], conditions: dict[str, int], rng: Rng) -> "RowTransformerNetwork":

@@ -142,7 +142,7 @@ class LeastEnergy(Rates):
         if any(len(row) != num_tokens for row in self.multiples):
             raise UsageError(
                 f"{num_tokens} rows of {num_tokens} multiples",
-                f"rows of {sorted({len(row) for row in self.multiples})}",
+                f"rows of lengths {sorted({len(row) for row in self.multiples})}",
             )
         for y in range(num_tokens):
             for x in range(y):

@@ -99,7 +99,9 @@ class BinnedJumpPath(Path):
         count = len(self.bins.centres)
         expected_size = count + 1 + (self.jump_weight is not None)
         if prediction.shape[-1] != expected_size:
-            raise UsageError(f"predictions of size {expected_size}, of which {count} for bins", prediction.shape)
+            raise UsageError(
+                f"predictions with last dimension {expected_size}, {count} of them for the bins", list(prediction.shape)
+            )
         log_rate = _log_softplus(prediction[..., count : count + 1])
         log_rates = torch.where(
             self._own_bin_mask(x_t), _LOG_ZERO_RATE, log_rate + prediction[..., :count].log_softmax(-1)

@@ -61,7 +61,8 @@ def subsampled_gaussian_rdp(sigma: float, rate: float, order: float) -> float:
         start += block_size
         if start > 2**20:
             raise UsageError(
-                f"the series of order {order:g} does not converge at sigma {sigma:g}", remedy="Use another order"
+                f"the series of the Rényi divergence of order {order:g} does not converge at noise sigma {sigma:g}",
+                remedy="Use another order",
             )
 
 

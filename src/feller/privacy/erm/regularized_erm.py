@@ -144,7 +144,7 @@ def _check(erm: RegularizedERM, x: Tensor, y: Tensor) -> None:
     if not (x.norm(dim=1) <= erm.max_row_norm * (1 + ROUNDING)).all():
         raise UsageError(
             f"rows of norm at most {erm.max_row_norm:g}, the public bound",
-            "a longer row",
+            "a row of larger norm",
             "Clip the rows with `clip_rows`, or set max_row_norm to a bound of every possible row",
         )
     low, high = erm.glm.label_range

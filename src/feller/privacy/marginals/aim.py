@@ -149,7 +149,7 @@ def _workload(
 ) -> list[Clique]:
     if workload is None:
         if degree < 1:
-            raise UsageError("a degree of at least 1", degree)
+            raise UsageError("a degree (number of columns per marginal) of at least 1", degree)
         tables = list(itertools.combinations(columns, min(degree, len(columns))))
     else:
         unknown = {j for table in workload for j in table} - {*range(len(counts))}

@@ -246,11 +246,12 @@ def _check_streams(prompts: Sequence[Sequence[Tensor]], specs: Sequence[Sampling
     num_streams = max((spec.guidance.num_streams for spec in specs), default=0)
     if len(prompts) != num_streams or not specs:
         raise UsageError(
-            f"at least one entry in specs, and {num_streams} streams of prompts for their guidance",
-            f"{len(specs)} entries and {len(prompts)} streams",
+            f"at least one entry in `specs`, and {num_streams} lists in `prompts`, one for each stream that the"
+            " guidance in `specs` combines",
+            f"{len(specs)} entries and {len(prompts)} lists",
         )
     if len({len(stream) for stream in prompts}) > 1:
-        raise UsageError("equal numbers of prompts in all streams", [len(stream) for stream in prompts])
+        raise UsageError("lists of equal length in `prompts`", f"lengths {[len(stream) for stream in prompts]}")
 
 
 SCORING_BATCH = 32

@@ -85,7 +85,7 @@ class Automaton:
             row = int(too_short[0])
             raise UsageError(
                 f"room for at least {int(min_symbols[row])} tokens after prompt {row}",
-                int(limits[row]),
+                f"room for {int(limits[row])}",
                 "Shorten the prompt, or raise the limit",
             )
         return state

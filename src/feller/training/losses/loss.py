@@ -67,7 +67,10 @@ class PerLeafLoss(Loss):
     def __post_init__(self) -> None:
         invalid = [name for name, weight in self.weights.items() if name not in self.losses or not weight > 0]
         if invalid:
-            raise UsageError(f"positive weights for the leaves {', '.join(self.losses)}", invalid[0])
+            raise UsageError(
+                f"positive weights of components of the state ({', '.join(self.losses)})",
+                f"the weight {self.weights[invalid[0]]:g} of {invalid[0]}",
+            )
 
     def entries(self, prediction: State, target: State, x_t: State, t: State) -> State:
         return {k: loss.entries(prediction[k], target[k], x_t[k], t[k]) for k, loss in self.losses.items()}

@@ -53,7 +53,8 @@ class MarginalFitting(OneShotObjective):
             raise UsageError.unknown_name("method", self.method, ONE_WAY_BUDGET)
         if self.degree < 1 or not self.max_model_size > 0:
             raise UsageError(
-                "degree of at least 1 and a model size above 0 MiB", f"{self.degree}, {self.max_model_size:g}"
+                "a degree (number of columns per marginal) of at least 1 and a model size above 0 MiB",
+                f"{self.degree} and {self.max_model_size:g} MiB",
             )
 
     def budget_rho(self, epsilon: float, ledger: Ledger) -> float:

@@ -110,7 +110,7 @@ def test_right_pieces_pass() -> None:
         ({"wanted": lambda a, b: (b - a)[:1]}, r"Straight\.target \(HERE must return .* found \[1, 2\]"),
         (
             {"wanted": lambda a, b: (b - a)[:, :1]},
-            r"Straight\.target \(HERE must return .*\[3, 2\] here; found \[3, 1\]",
+            r"Straight\.target \(HERE must return .*\[3, 2\] for this network; found \[3, 1\]",
         ),
         ({"moved": lambda p, x, t: p}, r"Straight\.characteristics \(HERE: a process must return .* found a Tensor"),
         ({"moved": lambda p, x, t: None}, r"Straight\.characteristics \(HERE: a process must return .* found None"),
@@ -172,7 +172,10 @@ def test_a_step_does_not_take_the_first_of_too_many_places() -> None:
 @pytest.mark.parametrize(
     ("of", "said"),
     [
-        (lambda d: (d**2).detach(), r"Power\.entries \(HERE must return .* with a gradient .* found one without"),
+        (
+            lambda d: (d**2).detach(),
+            r"Power\.entries \(HERE must return .* with a gradient .* found a loss without a gradient",
+        ),
         (
             lambda d: (d**2).mean(),
             r"Power\.entries \(HERE must return the loss of each entry, .*\[3, \.\.\.\]; found \[\]",
@@ -209,5 +212,5 @@ def test_own_pieces_of_a_product_are_looked_at() -> None:
     with refuses(InputError, found="[3, 3]"):
         check_components(replace(right, path=narrow), network, {"x_1": x_1}, feller.Rng(0))
     still = PerLeafLoss({"a": SquaredError(), "b": Power(lambda d: d.detach())})
-    with pytest.raises(InputError, match=r"Power\.entries .* found one without"):
+    with pytest.raises(InputError, match=r"Power\.entries .* found a loss without a gradient"):
         check_components(replace(right, criterion=still), network, {"x_1": x_1}, feller.Rng(0))

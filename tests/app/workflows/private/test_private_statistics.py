@@ -207,7 +207,7 @@ def test_times_of_a_private_fit_are_drawn_for_each_row_by_itself() -> None:
     recipe = find_recipe("auto", pictures(), "tiny")[1]
     assert isinstance(recipe.objective, FlowMatching)
     assert isinstance(recipe.objective.time_distribution, Stratified)
-    with pytest.raises(UsageError, match="stratified times"):
+    with pytest.raises(UsageError, match="times stratified over the batch"):
         check_private(recipe)
     mine = with_independent_times(recipe)
     check_private(mine)

@@ -67,7 +67,7 @@ def test_weights_of_others_make_sounds(tmp_path: pathlib.Path, config: Any) -> N
     ("change", "told"),
     [
         ({"upsample_rates": [5, 4, 2]}, r"product 80 \(hop length\); found \(5, 4, 2\)"),
-        ({"num_mels": 80}, "for other log mels: expected num_mels 40; found 80"),
+        ({"num_mels": 80}, "for other log mels than those of the model: expected num_mels 40; found 80"),
         ({"sampling_rate": 16000, "fmax": 8000}, "sampling_rate 8000; found 16000, fmax 4000; found 8000"),
         ({"fmin": 20}, "expected fmin 0; found 20"),
         ({"resblock": "2"}, "residual blocks of version 1; found 2"),

@@ -99,7 +99,7 @@ def _ledger(run: Run, record: FitRecord) -> Ledger | None:
     ledger, privacy_plan = own_ledger(run, record.provenance.fingerprint), record.provenance.private
     if (ledger is None) != (privacy_plan is None):
         missing = "is missing" if ledger is None else "is of another run: this one was trained without privacy"
-        raise InputError(missing, remedy="Restore the right ledger", file=run.ledger)
+        raise InputError(missing, remedy="Restore the ledger that belongs to this run", file=run.ledger)
     return ledger
 
 

@@ -47,7 +47,7 @@ def make_canaries(train: Dataset, held_out: Dataset, n: int, rng: Rng) -> Datase
         return Dataset(values, cond, modality, properties=targets, target=train.target)
     if n > len(held_out):
         raise UsageError(
-            f"canaries of {modality.display_name} are held-out examples: expected at least {n:,}; found"
+            f"the {n:,} canaries of a model of {modality.display_name} are held-out examples, of which there are only"
             f" {len(held_out):,}",
             remedy=f"Use --canaries {len(held_out):,} or fewer",
         )

@@ -54,12 +54,14 @@ def check_noise(run: Run, network: nn.Module, best: Tensor, scale: float) -> Noi
     """
     theta = dict(network.named_parameters()).get("theta")
     if theta is None or theta.shape != best.shape:
-        raise InputError(f"the weights of {run.path} do not match its recipe", remedy="Restore the right weights")
+        raise InputError(
+            f"the weights of {run.path} do not match its recipe", remedy="Restore the weights that belong to this run"
+        )
     ratio = measure_noise(theta.detach().to(best), best, scale)
     if not ratio.size <= ratio.maximum:
         raise InputError(
             f"the weights of {run.path} differ from the optimum for its rows by more than the added noise explains",
-            remedy="Restore the right weights",
+            remedy="Restore the weights that belong to this run",
         )
     return ratio
 
@@ -75,6 +77,7 @@ def check_ledger_noise(run: Run, ledger: Ledger, budget: ClosedFormBudget) -> No
     )
     if abs(spent - budget.rho) > MAX_LEDGER_ERROR * budget.rho:
         raise InputError(
-            f"{run.ledger} does not match the plan of this run: expected rho {budget.rho:.4g}; found {spent:.4g}",
-            remedy="Restore the right ledger",
+            f"{run.ledger} does not match the plan of this run: expected a zCDP budget rho of {budget.rho:.4g} for the"
+            f" weights; found {spent:.4g}",
+            remedy="Restore the ledger that belongs to this run",
         )

@@ -104,8 +104,8 @@ def _limit_memory(control: ConditionalControl, max_bytes: float, populations: Po
     n_pairs = int(max_bytes // pair_bytes)
     if n_pairs < 8:
         raise UsageError(
-            f"is too small for a few pairs of {pair_bytes / 2**20:.3g} MiB each",
-            remedy=f"Use {16 * pair_bytes / 2**30:.2g} or more",
+            f"is too small: a pair of samples needs {pair_bytes / 2**20:.3g} MiB, and at least 8 pairs must fit",
+            remedy=f"Use {16 * pair_bytes / 2**30:.2g} gigabytes or more",
             argument="max_memory",
         )
     return replace(control, chunk_size=n_pairs)

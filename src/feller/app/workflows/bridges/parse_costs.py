@@ -289,8 +289,8 @@ def _refuse_blocked(name: str, states: Tensor, mask: Tensor, populations: Popula
     if len(blocked):
         point = populations.modality.decode(states[blocked[:1]]).flatten()[:4].tolist()
         raise InputError(
-            f"sample {int(blocked[0]) + 1} at ({', '.join(f'{entry:.4g}' for entry in point)}) is inside an obstacle,"
-            f" as are {len(blocked)} of {len(states):,} samples; paths cannot start or end there. Move the samples or"
-            " the obstacle (--frame for an image)",
+            f"sample {int(blocked[0]) + 1} at ({', '.join(f'{entry:.4g}' for entry in point)}) is inside an obstacle"
+            f" ({len(blocked)} of {len(states):,} samples are); paths cannot start or end there. Move the samples or"
+            " the obstacle (a wall image is moved with --frame)",
             place=name,
         )

@@ -108,7 +108,9 @@ def inpainting_request(text: str, mask: str) -> DocumentRequest:
     """
     prompt = parse_prompt(text)
     if len(prompt.pictures) != 1:
-        raise UsageError("a --prompt with exactly one <image:FILE>", len(prompt.pictures), argument="mask")
+        raise UsageError(
+            "a --prompt with exactly one <image:FILE>", f"{len(prompt.pictures)} in the prompt", argument="mask"
+        )
     return DocumentRequest(prompt, InfillGoal(MAX_TEXT_TOKENS), picture_of(mask))
 
 

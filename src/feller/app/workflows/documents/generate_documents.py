@@ -280,7 +280,7 @@ def _best(modality: Documents, values: Values, n: int, best_of: int) -> Int64[Te
 def similarities(kind: Documents, values: Values) -> Tensor:
     """Return the cosine similarity between the text and the images of each document."""
     if kind.vectors is None:
-        raise UsageError("a model with a text-image encoder", "none")
+        raise UsageError("a model with a text-image encoder", "a model without one")
     vectors = kind.vectors(kind.encode(values))
     return (vectors.text * vectors.picture).sum(1).double()
 

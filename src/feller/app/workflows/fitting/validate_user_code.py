@@ -124,7 +124,7 @@ def _check_times(time_distribution: TimeDistribution, method: str, t: Any, n: in
     has_method = method in vars(type(time_distribution))
     requirement = f"{qualified_name(time_distribution, method if has_method else 'quantile')} must return"
     if not isinstance(t, Tensor) or t.shape != (n,):
-        raise InputError(f"{requirement} one time per example, [{n}]", found=_shape(t))
+        raise InputError(f"{requirement} a time t for each example, a tensor of shape [{n}]", found=_shape(t))
     if not bool(((t >= 0) & (t <= 1)).all()):
         invalid = t[~((t >= 0) & (t <= 1))][0].item()
         raise InputError(f"{requirement} times in [0, 1]", found=f"{invalid:g}")
@@ -178,14 +178,14 @@ def _check_jumps(jumps: Jumps, x: Tensor, rng: RandomStream, method_name: str) -
         hazard: Any = jumps.hazard(s)
         if not isinstance(hazard, Tensor) or hazard.shape != x.shape[: hazard.ndim] or not hazard.ndim:
             raise InputError(
-                f"hazard(s) to return the integrated hazard of each entry, {_shape(x)}",
+                f"hazard(s) to return the hazard of each entry integrated from t to s, {_shape(x)}",
                 _shape(hazard),
                 place=method_name,
             )
         if not bool((hazard >= 0).all()):
             invalid = hazard[~(hazard >= 0)][0].item()
             raise InputError(
-                "hazard(s) to return a non-negative integrated hazard from t to s",
+                "hazard(s) to return a non-negative hazard integrated from t to s",
                 f"{invalid:g} from t = 0.5 to s = {s:g}",
                 place=method_name,
             )

@@ -86,7 +86,7 @@ class PrivacyBudget(Callback):
             raise InputError(
                 f"{self._run.ledger} counts {self.steps:,} steps, but the weights were trained for {steps_taken:,}"
                 " steps: the ledger is outdated or belongs to another run",
-                remedy="Restore the right ledger, or start a new run",
+                remedy="Restore the ledger that belongs to this run, or start a new run",
             )
         self.write()
 
@@ -124,7 +124,7 @@ def own_ledger(run: Run, table: str) -> Ledger | None:
     if ledger is not None and ledger.table and ledger.table != table:
         raise InputError(
             f"belongs to another run: expected a table with hash {table}; found {ledger.table}",
-            remedy="Restore the right ledger",
+            remedy="Restore the ledger that belongs to this run",
             file=run.ledger,
         )
     return ledger
@@ -139,7 +139,10 @@ def ledger_of(run: Run) -> Ledger | None:
     ledger = from_dict(Ledger, run.read_record(run.ledger)) if run.ledger.is_file() else None
     if not (run.progress.is_file() and run.recipe.is_file()) or read_tuning_record(run) is not None:
         return ledger
-    planned, remedy = read_fit_record(run).provenance.private, "Restore the right ledger, or start a new run"
+    planned, remedy = (
+        read_fit_record(run).provenance.private,
+        "Restore the ledger that belongs to this run, or start a new run",
+    )
     if planned is None:
         return ledger
     if ledger is None:

@@ -115,14 +115,14 @@ def check_private(recipe: Recipe) -> None:
         "a codebook with EMA updates from the batch, which mix rows": getattr(
             getattr(recipe.architecture, "quantizer", None), "updates_from_batch", False
         ),
-        "stratified times, which depend on the other rows": isinstance(
+        "times stratified over the batch, which depend on the other rows": isinstance(
             getattr(objective, "time_distribution", None), Stratified
         ),
         "batches reused for several steps": recipe.train.reuse_batches > 1,
         "sharded weights (--train.fsdp), because per-example gradients need full weights": recipe.train.fsdp,
         "compiled networks (--train.compile), which per-example gradients bypass": recipe.train.compile,
         "gradient checkpointing (--train.gradient-checkpointing)": recipe.train.gradient_checkpointing,
-        "less than float32 (--train.precision), in which gradient clipping is inexact": recipe.train.precision
+        "a precision below float32 (--train.precision), in which gradient clipping is inexact": recipe.train.precision
         not in FULL_PRECISION,
         "auxiliary networks, which are trained on the rows without noise": recipe.aux_networks is not None,
     }

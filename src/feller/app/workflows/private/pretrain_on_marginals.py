@@ -87,7 +87,7 @@ def pretrain_on_rows(
         InputError: If the loss is not finite.
     """
     if not len(synthetic_tokens):
-        raise UsageError("synthetic rows", "none", f"Sample {ROWS:,} from the graphical model")
+        raise UsageError("synthetic rows", "none", f"Sample {ROWS:,} rows from the graphical model of the counts")
     config = replace(
         training,
         steps=STEPS,

@@ -109,8 +109,8 @@ def truncate_clip(clip: AlignedRecording, frames: int, reporter: Reporter) -> Al
     if not words:
         raise InputError(
             f"a first word that ends within {frames / FRAMES:g} s, the maximum prompt length",
-            "a longer first word",
-            "Use a recording that starts sooner",
+            "a first word that ends later",
+            "Cut off the beginning of the recording, or use another one",
             place=clip.name,
         )
     end = words[-1].end

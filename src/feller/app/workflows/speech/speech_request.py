@@ -182,6 +182,8 @@ def _with_table_durations(script: Script, table: str | None) -> Script:
     for part, length in zip(new_parts, durations, strict=True):
         if part.length not in (None, length):
             raise InputError(
-                f"{part.length} frames for {part.phone}, which is kept from the recording", length, file=path
+                f"{part.length} frames for {part.phone}, which is kept from the recording",
+                f"{length} frames",
+                file=path,
             )
     return script.with_durations((*(part.length or 0 for part in prompt_parts), *durations))

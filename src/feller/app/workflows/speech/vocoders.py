@@ -147,5 +147,6 @@ def _check_mel(config: dict[str, Any], mel_config: MelConfig) -> None:
     if different:
         differences = ", ".join(f"{name} {expected[name]}; found {recorded[name]}" for name in different)
         raise InputError(
-            f"weights for other log mels: expected {differences}", remedy="Use weights for this mel configuration"
+            f"weights for other log mels than those of the model: expected {differences}",
+            remedy="Use weights for the log mels of the model",
         )

@@ -77,9 +77,9 @@ def _number(factory: Callable[[float], Operator], default: float) -> Callable[[s
         try:
             parameter = float(text) if text else default
         except ValueError:
-            raise UsageError(expected="a number after the operator's name", found=repr(text)) from None
+            raise UsageError(expected="a number after the operator's name, as in blur=2", found=repr(text)) from None
         if not math.isfinite(parameter):
-            raise UsageError(expected="a finite number after the operator's name", found=repr(text))
+            raise UsageError(expected="a finite number after the operator's name, as in blur=2", found=repr(text))
         return factory(parameter)
 
     return make
@@ -87,7 +87,7 @@ def _number(factory: Callable[[float], Operator], default: float) -> Callable[[s
 
 def _whole(value: float) -> int:
     if value != int(value):
-        raise UsageError(expected="a whole number after the operator's name", found=f"{value:g}")
+        raise UsageError(expected="a whole number after the operator's name, as in pool=2", found=f"{value:g}")
     return int(value)
 
 

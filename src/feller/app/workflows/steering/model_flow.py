@@ -54,7 +54,7 @@ def check_differentiable(model: Model, sampling: SamplerConfig, clamped: dict[st
     if unclamped:
         raise UsageError(
             "the reward search needs gradients, but discrete parts of the data have none",
-            remedy=f"Fix {', '.join(unclamped)} with --given",
+            remedy=f"Hold {', '.join(unclamped)} fixed at a value with --given",
         )
     if not discrete and any(subpath.has_jumps for subpath in iter_leaf_paths(path)):
         raise UsageError(message)

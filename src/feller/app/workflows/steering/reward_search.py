@@ -176,7 +176,7 @@ def parse_prior(text: str) -> SourcePrior:
     except ValueError:
         weight = -1.0
     if name != "radius" or not 0 <= weight < math.inf:
-        raise UsageError("shell, radius=NUMBER or none", repr(text), argument="prior")
+        raise UsageError("shell, radius=WEIGHT with a weight of at least 0, or none", repr(text), argument="prior")
     return ChiPrior(weight)
 
 

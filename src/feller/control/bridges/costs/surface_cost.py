@@ -44,7 +44,8 @@ class PointCloudSurface:
         check_number("sharpness", self.sharpness, ge=0)
         if len(self.points) < self.neighbours:
             raise InputError(
-                f"a surface needs at least {self.neighbours} points, one per neighbour", found=len(self.points)
+                f"a surface needs at least {self.neighbours} points, the number of neighbours used at each point",
+                found=len(self.points),
             )
         object.__setattr__(self, "tree", KDTree(self.points, leafsize=32))
 
