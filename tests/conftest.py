@@ -1,5 +1,6 @@
 """Documents, and a run of them, that tests of several folders are tried on."""
 
+import gc
 import pathlib
 from collections.abc import Iterator
 
@@ -13,6 +14,15 @@ LEARN = ("--size", "tiny", "--steps", "8", "--train.warmup", "1", "--train.lr", 
 """Little, but enough to take notice of what stands before."""
 OWN = ("--tokenizer", "learned", "--tokenizer.steps", "2")
 """A tokeniser that learns, though tiles would do."""
+
+
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Spare the collector of garbage, from now on at work, the modules and tests, which stay: they are most objects."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)
