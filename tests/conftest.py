@@ -8,7 +8,7 @@ import pytest
 
 import tests.shapes  # noqa: F401 (before feller, whose functions it has checked)
 from feller.app.cli import main
-from feller.evaluation.evaluation_budget import MAX_SECONDS
+from feller.evaluation.evaluation_budget import EvaluationBudget
 
 LEARN = ("--size", "tiny", "--steps", "8", "--train.warmup", "1", "--train.lr", "1e-2", "--vectors.steps", "2")
 """Little, but enough to take notice of what stands before."""
@@ -22,14 +22,15 @@ gc.disable()
 def pytest_collection_finish() -> None:
     """Spare the collector of garbage, from now on at work, the modules and tests, which stay: they are most objects."""
     gc.freeze()
+    gc.set_threshold(20_000)
     gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)
-def unhurried() -> Iterator[None]:
-    """Let reports of tiny trainings have their usual numbers of examples on busy machines, too."""
+def brief() -> Iterator[None]:
+    """Let reports after tiny trainings look at the fewest examples, which are as many however busy the machine is."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("feller.evaluation.evaluation_budget.MIN_SECONDS", MAX_SECONDS)
+        patch.setattr(EvaluationBudget, "fraction_of", classmethod(lambda cls, *seconds: cls(0.0)))
         yield
 
 

@@ -1,8 +1,29 @@
 """Where tests of the application work, and how fits are quick."""
 
 import pathlib
+from typing import Any
 
 import pytest
+
+from feller.data.loading.raw import Waveform
+from feller.data.speech.forced_alignment import ForcedAligner, ForcedAlignment
+from feller.data.speech.lexicon import words_of
+
+ALIGN, ALIGNED = ForcedAligner.align, dict[Any, ForcedAlignment]()
+
+
+@pytest.fixture(autouse=True)
+def aligned_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Align a recording with its text once, however many tests read it."""
+
+    def align(aligner: ForcedAligner, sound: Waveform, text: str) -> ForcedAlignment:
+        spoken = [aligner.lexicon.pronunciations(word, spelled=aligner.spelled) for word in words_of(text)]
+        key = sound.samples.tobytes(), sound.rate, text, *spoken
+        if key not in ALIGNED:
+            ALIGNED[key] = ALIGN(aligner, sound, text)
+        return ALIGNED[key]
+
+    monkeypatch.setattr(ForcedAligner, "align", align)
 
 
 @pytest.fixture

@@ -29,6 +29,8 @@ from feller.evaluation.sample_quality import SampleQuality, measure_quality
 from feller.training.engine import get_engine
 from tests.evaluation.known import KNOWN
 
+FRACTION_OF = EvaluationBudget.__dict__["fraction_of"]
+
 
 def measure(samples: Dataset, train: Dataset, held_out: Dataset, judge: Judge | None = None) -> SampleQuality:
     how = registration_of(train.modality).measure
@@ -161,7 +163,7 @@ class Clock:
 def test_a_report_takes_a_share_of_the_training(
     report: str | None, training: float, seconds: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("feller.evaluation.evaluation_budget.MIN_SECONDS", MIN_SECONDS)  # other tests have more
+    monkeypatch.setattr(EvaluationBudget, "fraction_of", FRACTION_OF)  # other tests have less
     assert EvaluationBudget.for_report(report, training).seconds == seconds
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass, replace
 from numbers import Integral
 from numbers import Real as RealNumber
-from types import UnionType
+from types import MappingProxyType, UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from feller.app.commands.flag_types import TypeValidator, Validator
@@ -41,13 +41,18 @@ SHELL = ("json",)
 """Options that exist only on the command line."""
 
 
-def flags_of(kind: Any) -> dict[str, Field[Any]]:
+def flags_of(kind: Any) -> Mapping[str, Field[Any]]:
     """Return the dataclass fields of a config's options by name, with nested groups flattened."""
+    return _flags_of(kind if isinstance(kind, type) else type(kind))
+
+
+@functools.cache
+def _flags_of(kind: type) -> Mapping[str, Field[Any]]:
     options: dict[str, Field[Any]] = {}
-    for one in fields(kind):
+    for one in fields(kind):  # pyrefly: ignore - a dataclass
         inner = group(one)
         options |= {one.name: one} if inner is None else flags_of(inner)
-    return options
+    return MappingProxyType(options)
 
 
 def values_of(config: Any) -> dict[str, Any]:

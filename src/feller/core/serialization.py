@@ -5,6 +5,7 @@ reading a record executes no code.
 """
 
 import contextlib
+import functools
 import inspect
 import json
 import os
@@ -139,8 +140,15 @@ def _converter() -> cattrs.Converter:
                 found="a plain class",
                 remedy="Decorate it with @dataclass(frozen=True)",
             )
-        plain = cattrs.gen.make_dict_unstructure_fn(type(value), converter)(value)
-        return {"is": type(value).__name__, **plain}
+        return {"is": type(value).__name__, **plain_of(type(value))(value)}
+
+    @functools.cache
+    def plain_of(kind: type) -> Callable[[Any], dict[str, Any]]:
+        return cattrs.gen.make_dict_unstructure_fn(kind, converter)
+
+    @functools.cache
+    def made_of(kind: type) -> Callable[[Any, Any], Any]:
+        return make_dict_structure_fn(kind, converter, _cattrs_forbid_extra_keys=True)
 
     def structure(data: Any, base: Any) -> Any:
         candidates = [kind for one in get_args(base) or (base,) for kind in _subclasses(one)]
@@ -158,13 +166,13 @@ def _converter() -> cattrs.Converter:
         kinds[name] = _kind_of(name, alike[name])
         data = data.fields_of(kinds[name]) if isinstance(data, Older) else data
         fields = {key: value for key, value in data.items() if key != "is"}
-        return make_dict_structure_fn(kinds[name], converter, _cattrs_forbid_extra_keys=True)(fields, kinds[name])
+        return made_of(kinds[name])(fields, kinds[name])
 
     def is_kind(cls: Any) -> bool:
         return isinstance(cls, type) and any(_is_abstract(parent) for parent in cls.__mro__[1:])
 
     def fields_of(cls: Any) -> Callable[[Any, Any], Any]:
-        make = make_dict_structure_fn(cls, converter, _cattrs_forbid_extra_keys=True)
+        make = made_of(cls)
 
         def structure_fields(data: Any, _: Any) -> Any:
             if not isinstance(data, dict):
