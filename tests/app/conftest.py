@@ -38,3 +38,9 @@ def here(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Pat
 def unreported(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fit without a report, which is tested elsewhere and takes longest."""
     monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, **others: {})
+
+
+@pytest.fixture(autouse=True)
+def briefly_rehearsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let private fits of tables learn from noisy counts for a few steps only."""
+    monkeypatch.setattr("feller.app.workflows.private.pretrain_on_marginals.STEPS", 8)

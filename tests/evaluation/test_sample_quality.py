@@ -29,7 +29,14 @@ from feller.evaluation.sample_quality import SampleQuality, measure_quality
 from feller.training.engine import get_engine
 from tests.evaluation.known import KNOWN
 
-FRACTION_OF = EvaluationBudget.__dict__["fraction_of"]
+OWN = {name: EvaluationBudget.__dict__[name] for name in ("fraction_of", "num_affordable")}
+
+
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take budgets as they are, which other tests keep small."""
+    for name, method in OWN.items():
+        monkeypatch.setattr(EvaluationBudget, name, method)
 
 
 def measure(samples: Dataset, train: Dataset, held_out: Dataset, judge: Judge | None = None) -> SampleQuality:
@@ -160,10 +167,7 @@ class Clock:
         ("full", 1.0, None),
     ],
 )
-def test_a_report_takes_a_share_of_the_training(
-    report: str | None, training: float, seconds: float | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(EvaluationBudget, "fraction_of", FRACTION_OF)  # other tests have less
+def test_a_report_takes_a_share_of_the_training(report: str | None, training: float, seconds: float | None) -> None:
     assert EvaluationBudget.for_report(report, training).seconds == seconds
 
 

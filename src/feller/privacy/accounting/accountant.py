@@ -54,7 +54,11 @@ def compute_epsilon(events: Sequence[DpEvent], delta: float, *, method: str = "p
         raise UsageError("the method pld or rdp", repr(method))
     if not events:
         return 0.0
-    kinds = gathered(events)
+    return _compute_epsilon(gathered(events), delta, method, grid)
+
+
+@functools.lru_cache(maxsize=1024)
+def _compute_epsilon(kinds: Kinds, delta: float, method: str, grid: float) -> float:
     by_renyi = _by_renyi(kinds, delta)
     if method == "rdp":
         return by_renyi
