@@ -18,7 +18,7 @@ def aligned_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def align(aligner: ForcedAligner, sound: Waveform, text: str) -> ForcedAlignment:
         spoken = [aligner.lexicon.pronunciations(word, spelled=aligner.spelled) for word in words_of(text)]
-        key = sound.samples.tobytes(), sound.rate, text, *spoken
+        key = sound.samples.tobytes(), sound.sample_rate, text, *spoken
         if key not in ALIGNED:
             ALIGNED[key] = ALIGN(aligner, sound, text)
         return ALIGNED[key]
