@@ -1,5 +1,6 @@
 """Documents, and a run of them, that tests of several folders are tried on."""
 
+import gc
 import pathlib
 from collections.abc import Iterator
 
@@ -7,7 +8,7 @@ import pytest
 
 import tests.shapes  # noqa: F401 (before feller, whose functions it has checked)
 from feller.app.cli import main
-from feller.evaluation.evaluation_budget import MAX_SECONDS
+from feller.evaluation.evaluation_budget import MIN_EXAMPLES, EvaluationBudget
 
 LEARN = ("--size", "tiny", "--steps", "8", "--train.warmup", "1", "--train.lr", "1e-2", "--vectors.steps", "2")
 """Little, but enough to take notice of what stands before."""
@@ -15,11 +16,27 @@ OWN = ("--tokenizer", "learned", "--tokenizer.steps", "2")
 """A tokeniser that learns, though tiles would do."""
 
 
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Spare the collector of garbage, from now on at work, the modules and tests, which stay: they are most objects."""
+    gc.freeze()
+    gc.set_threshold(20_000)
+    gc.enable()
+
+
+def fewest(budget: EvaluationBudget, max_examples: int, *pace: object) -> int:
+    """Return as many examples as a report of little time has, without a look at a clock."""
+    return max_examples if budget.seconds is None else min(max_examples, max(MIN_EXAMPLES, max_examples // 16))
+
+
 @pytest.fixture(scope="session", autouse=True)
-def unhurried() -> Iterator[None]:
-    """Let reports of tiny trainings have their usual numbers of examples on busy machines, too."""
+def brief() -> Iterator[None]:
+    """Let reports after tiny trainings look at few examples, which are as many however busy the machine is."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("feller.evaluation.evaluation_budget.MIN_SECONDS", MAX_SECONDS)
+        patch.setattr(EvaluationBudget, "fraction_of", classmethod(lambda cls, *seconds: cls(0.1)))
+        patch.setattr(EvaluationBudget, "num_affordable", fewest)
         yield
 
 

@@ -1,8 +1,29 @@
 """Where tests of the application work, and how fits are quick."""
 
 import pathlib
+from typing import Any
 
 import pytest
+
+from feller.data.loading.raw import Waveform
+from feller.data.speech.forced_alignment import ForcedAligner, ForcedAlignment
+from feller.data.speech.lexicon import words_of
+
+ALIGN, ALIGNED = ForcedAligner.align, dict[Any, ForcedAlignment]()
+
+
+@pytest.fixture(autouse=True)
+def aligned_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Align a recording with its text once, however many tests read it."""
+
+    def align(aligner: ForcedAligner, sound: Waveform, text: str) -> ForcedAlignment:
+        spoken = [aligner.lexicon.pronunciations(word, spelled=aligner.spelled) for word in words_of(text)]
+        key = sound.samples.tobytes(), sound.sample_rate, text, *spoken
+        if key not in ALIGNED:
+            ALIGNED[key] = ALIGN(aligner, sound, text)
+        return ALIGNED[key]
+
+    monkeypatch.setattr(ForcedAligner, "align", align)
 
 
 @pytest.fixture
@@ -17,3 +38,9 @@ def here(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Pat
 def unreported(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fit without a report, which is tested elsewhere and takes longest."""
     monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, **others: {})
+
+
+@pytest.fixture(autouse=True)
+def briefly_rehearsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let private fits of tables learn from noisy counts for a few steps only."""
+    monkeypatch.setattr("feller.app.workflows.private.pretrain_on_marginals.STEPS", 8)

@@ -200,7 +200,9 @@ def test_a_field_is_named_once_and_quoted_as_it_came(tmp_path: pathlib.Path, fie
     assert found is None or found in str(caught.value)
 
 
-def test_fields_are_set_of_a_tuning_and_of_a_bridge_too(tmp_path: pathlib.Path) -> None:
+def test_fields_are_set_of_a_tuning_and_of_a_bridge_too(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = feller.fit("example:moons", steps=2, size="tiny", report=False, out=str(tmp_path / "run"))
     (tmp_path / "far.py").write_text("def far(x):\n    return x.sum(1)\n")
     for name, remedy in (("train.lrr", "Did you mean 'train.lr'?"), ("nothing", None)):
@@ -217,7 +219,9 @@ def test_fields_are_set_of_a_tuning_and_of_a_bridge_too(tmp_path: pathlib.Path) 
         feller.bridge(*ends, rounds=1, minutes=1.0, out=str(tmp_path / "bridge"))
     with refuses(UsageError, argument="steps", found="--steps and --minutes"):
         feller.tune(run, steps=1, minutes=1.0, report=False, **where)
-    bridged = feller.bridge(*ends, fields={"train.batch_size": 17}, rounds=1, out=str(tmp_path / "bridge"))
+    monkeypatch.setattr("feller.app.workflows.bridge.report_bridge", lambda *_: {})
+    deep = {"train.batch_size": 17, "train.steps": 2, "control.steps": 2}
+    bridged = feller.bridge(*ends, fields=deep, rounds=1, pairs=32, out=str(tmp_path / "bridge"))
     assert '"batch_size": 17' in (bridged.path / "recipe.json").read_text()
 
 

@@ -1,8 +1,10 @@
 """Nobody asks a path, an objective or a family what it is: what they can do is asked of themselves."""
 
 import ast
+import functools
 import pathlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pytest
 
@@ -21,53 +23,60 @@ CLASSES = {
 """Base -> folders that may ask about it, and how often others do so at most: a number that may only fall."""
 
 
-def modules() -> dict[str, ast.Module]:
-    """Return the syntax tree of each module."""
+@dataclass(frozen=True, slots=True)
+class Asks:
+    """Names of classes in a module with where they come from, classes with their bases, lines with those asked for."""
+
+    names: dict[str, str]
+    bases: dict[str, list[ast.expr]]
+    asked: list[tuple[int, ast.expr]]
+
+
+@functools.cache
+def modules() -> dict[str, Asks]:
+    """Return what each module has of classes, without its syntax tree, which is large."""
     found = {}
     for file in sorted(SOURCE.rglob("*.py")):
         parts = file.relative_to(SOURCE).with_suffix("").parts
-        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = ast.parse(file.read_text())
+        module, tree = ".".join(parts[:-1] if parts[-1] == "__init__" else parts), ast.parse(file.read_text())
+        names = {
+            alias.asname or alias.name: f"{node.module}.{alias.name}"
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom) and node.module
+            for alias in node.names
+        }
+        classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+        names |= {node.name: f"{module}.{node.name}" for node in classes}
+        found[module] = Asks(names, {f"{module}.{node.name}": node.bases for node in classes}, list(asked(tree)))
     return found
-
-
-MODULES = modules()
-NAMES = {
-    module: {
-        alias.asname or alias.name: f"{node.module}.{alias.name}"
-        for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom) and node.module
-        for alias in node.names
-    }
-    | {node.name: f"{module}.{node.name}" for node in tree.body if isinstance(node, ast.ClassDef)}
-    for module, tree in MODULES.items()
-}
-"""Module -> names of classes in it -> where they come from."""
 
 
 def home(module: str, node: ast.expr) -> str:
     """Return where a class is defined that an expression names, through packages that hand it on."""
     node = node.value if isinstance(node, ast.Subscript) else node
-    place = NAMES[module].get(node.id, "") if isinstance(node, ast.Name) else ""
+    place = modules()[module].names.get(node.id, "") if isinstance(node, ast.Name) else ""
     while True:
         package, _, name = place.rpartition(".")
-        further = NAMES.get(package, {}).get(name, place)
+        further = modules()[package].names.get(name, place) if package in modules() else place
         if further == place:
             return place
         place = further
 
 
-BASES = {
-    f"{module}.{node.name}": {home(module, base) for base in node.bases}
-    for module, tree in MODULES.items()
-    for node in tree.body
-    if isinstance(node, ast.ClassDef)
-}
+@functools.cache
+def bases() -> dict[str, set[str]]:
+    """Return class -> those that it inherits from."""
+    return {
+        name: {home(module, base) for base in those}
+        for module, asks in modules().items()
+        for name, those in asks.bases.items()
+    }
 
 
 def kinds(base: str) -> set[str]:
     """Return a class and all that inherit from it."""
     found = {base}
-    while more := {name for name, bases in BASES.items() if bases & found} - found:
+    while more := {name for name, those in bases().items() if those & found} - found:
         found |= more
     return found
 
@@ -88,9 +97,9 @@ def offenders(base: str, allowed: tuple[str, ...]) -> set[str]:
     classes = kinds(base)
     return {
         f"{module}:{line}"
-        for module, tree in MODULES.items()
+        for module, asks in modules().items()
         if not any(f"{module}.".startswith(f"{folder}.") for folder in allowed)
-        for line, node in asked(tree)
+        for line, node in asks.asked
         if home(module, node) in classes
     }
 
@@ -99,7 +108,7 @@ def offenders(base: str, allowed: tuple[str, ...]) -> set[str]:
 def test_nobody_asks(base: str) -> None:
     allowed, most = CLASSES[base]
     found = offenders(base, allowed)
-    assert base in BASES
+    assert base in bases()
     assert len(found) <= most, f"ask it what it can do instead, in {sorted(found)}"
 
 
@@ -107,8 +116,8 @@ def test_that_would_be_found() -> None:
     text = (
         "from feller.paths import Affine\n\n\ndef f(x):\n    return isinstance(x, int | Affine) or type(x) is Affine\n"
     )
-    NAMES["mine"] = {"Affine": "feller.paths.Affine"}
+    modules()["mine"] = Asks({"Affine": "feller.paths.Affine"}, {}, [])
     found = [home("mine", node) for _, node in asked(ast.parse(text))]
-    del NAMES["mine"]
+    del modules()["mine"]
     assert found.count("feller.paths.affine.Affine") == 2
     assert "feller.paths.affine.Affine" in kinds("feller.paths.path.Path")

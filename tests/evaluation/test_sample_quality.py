@@ -30,6 +30,15 @@ from feller.evaluation.sample_quality import SampleQuality, measure_quality
 from feller.training.engine import get_engine
 from tests.evaluation.known import KNOWN
 
+OWN = {name: EvaluationBudget.__dict__[name] for name in ("fraction_of", "num_affordable")}
+
+
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take budgets as they are, which other tests keep small."""
+    for name, method in OWN.items():
+        monkeypatch.setattr(EvaluationBudget, name, method)
+
 
 def measure(samples: Dataset, train: Dataset, held_out: Dataset, judge: Judge | None = None) -> SampleQuality:
     how = registration_of(train.modality).measure
@@ -158,10 +167,7 @@ class Clock:
         ("full", 1.0, None),
     ],
 )
-def test_a_report_takes_a_share_of_the_training(
-    report: str | None, training: float, seconds: float | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("feller.evaluation.evaluation_budget.MIN_SECONDS", MIN_SECONDS)  # other tests have more
+def test_a_report_takes_a_share_of_the_training(report: str | None, training: float, seconds: float | None) -> None:
     assert EvaluationBudget.for_report(report, training).seconds == seconds
 
 

@@ -11,7 +11,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
 
 from feller.core.rng import Rng
 from feller.models.model import Model
@@ -49,6 +48,8 @@ def averaged() -> Any:
 
 
 def sharded() -> nn.Module:
+    from torch.distributed.fsdp import fully_shard  # takes seconds to load
+
     return fully_shard(network(), mesh=init_device_mesh("cpu", (1,)))
 
 

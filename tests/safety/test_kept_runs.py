@@ -4,6 +4,7 @@
 uses the command line, `feller.load_model` and JSON alone, so that modules may move.
 """
 
+import functools
 import gzip
 import json
 import math
@@ -80,10 +81,16 @@ def kept(
     return request.param, expected
 
 
-def without_reports(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
-    """Replace what writes reports, in whichever modules it is used."""
+@functools.cache
+def imported(command: str) -> None:
+    """Import all that a command imports."""
     with pytest.raises(SystemExit):
         main([command, "--help"])
+
+
+def without_reports(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    """Replace what writes reports, in whichever modules it is used."""
+    imported(command)
     _ = feller.fit
     replaced = 0
     for module in [*sys.modules.values()]:

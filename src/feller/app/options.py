@@ -10,7 +10,7 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass, replace
 from numbers import Integral
 from numbers import Real as RealNumber
-from types import UnionType
+from types import MappingProxyType, UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from feller.app.commands.flag_types import TypeValidator, Validator
@@ -42,13 +42,18 @@ SHELL = ("json",)
 """Names of the options that exist only on the command line."""
 
 
-def flags_of(kind: Any) -> dict[str, Field[Any]]:
+def flags_of(kind: Any) -> Mapping[str, Field[Any]]:
     """Return the dataclass field of each option of a config class, by option name; nested groups are flattened."""
+    return _flags_of(kind if isinstance(kind, type) else type(kind))
+
+
+@functools.cache
+def _flags_of(config_class: type) -> Mapping[str, Field[Any]]:
     options: dict[str, Field[Any]] = {}
-    for field in fields(kind):
+    for field in fields(config_class):  # pyrefly: ignore - a dataclass
         subgroup = group(field)
         options |= {field.name: field} if subgroup is None else flags_of(subgroup)
-    return options
+    return MappingProxyType(options)
 
 
 def values_of(config: Any) -> dict[str, Any]:

@@ -5,6 +5,7 @@ so that no code is executed when it is read.
 """
 
 import contextlib
+import functools
 import inspect
 import json
 import os
@@ -141,8 +142,15 @@ def _converter() -> cattrs.Converter:
                 found="a plain class",
                 remedy="Decorate the class with @dataclass(frozen=True)",
             )
-        fields = cattrs.gen.make_dict_unstructure_fn(type(value), converter)(value)
-        return {"is": type(value).__name__, **fields}
+        return {"is": type(value).__name__, **unstructure_fn(type(value))(value)}
+
+    @functools.cache
+    def unstructure_fn(cls: type) -> Callable[[Any], dict[str, Any]]:
+        return cattrs.gen.make_dict_unstructure_fn(cls, converter)
+
+    @functools.cache
+    def structure_fn(cls: type) -> Callable[[Any, Any], Any]:
+        return make_dict_structure_fn(cls, converter, _cattrs_forbid_extra_keys=True)
 
     def structure(data: Any, base: Any) -> Any:
         candidates = [candidate for arg in get_args(base) or (base,) for candidate in _subclasses(arg)]
@@ -160,13 +168,13 @@ def _converter() -> cattrs.Converter:
         classes[name] = _kind_of(name, by_name[name])
         data = data.fields_of(classes[name]) if isinstance(data, Older) else data
         fields = {field: value for field, value in data.items() if field != "is"}
-        return make_dict_structure_fn(classes[name], converter, _cattrs_forbid_extra_keys=True)(fields, classes[name])
+        return structure_fn(classes[name])(fields, classes[name])
 
     def is_kind(cls: Any) -> bool:
         return isinstance(cls, type) and any(_is_abstract(parent) for parent in cls.__mro__[1:])
 
     def fields_of(cls: Any) -> Callable[[Any, Any], Any]:
-        structure_record = make_dict_structure_fn(cls, converter, _cattrs_forbid_extra_keys=True)
+        structure_record = structure_fn(cls)
 
         def structure_fields(data: Any, _: Any) -> Any:
             if not isinstance(data, dict):

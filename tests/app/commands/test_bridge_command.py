@@ -50,6 +50,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
             "def crowd(x, t, population):\n    return population.log_density(x)\n\n"
             "def wrong(x, t):\n    return x\n"
         )
+        patch.setattr("feller.app.workflows.bridge.report_bridge", lambda *_: {})
         assert main(["bridge", "a.csv", "b.csv", "--cost", "room.png", "--rounds", "3", "--out", "run", *SHORT]) == 0
     return folder
 
@@ -78,6 +79,7 @@ def test_a_round_that_is_added_is_said(here: pathlib.Path, without_page: None, c
 @pytest.mark.slow
 def test_what_a_bridge_leaves(here: pathlib.Path) -> None:
     run = here / "run"
+    assert main(["evaluate", "run"]) == 0
     found = np.load(run / "paths.npz")
     n = len(found["paths"])
     assert found["paths"].shape == (n, 5, 2)
@@ -165,6 +167,7 @@ def test_a_room_without_a_way_through_is_told(here: pathlib.Path, capsys: pytest
     assert len([step for step, _ in report["next_steps"] if " bridge " in step and step in report["sketch"]]) == 1
     assert report["sketch"] == said[said.index("Undertrained (1 round") :].strip()
     assert "Warning: from a.csv to b.csv" in report["judged"]
+    assert main(["evaluate", "run"]) == 0
     assert "pass through walls" not in json.loads(pathlib.Path("run/report.json").read_text())["judged"]
 
 

@@ -54,7 +54,7 @@ def test_run_folder_holds_what_the_docs_say(digits):
 
 
 def test_json_is_last_and_equals_the_report(digits, capsys):
-    status, out, _ = run(capsys, "evaluate", digits, "--json")
+    status, out, _ = run(capsys, "evaluate", digits, "-n", 64, "--json")
     numbers = json.loads(out.splitlines()[-1])
     report = json.loads((digits / "report.json").read_text())["numbers"]
     assert status == 0

@@ -39,6 +39,7 @@ def private(tmp_path_factory: pytest.TempPathFactory) -> tuple[FittedRun, list[s
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         patch.setenv("XDG_DATA_HOME", str(folder / "home"))
+        patch.setattr("feller.app.workflows.private.pretrain_on_marginals.STEPS", 8)
         run = feller.fit(people(), epsilon=8.0, unsafe_seed=0, out=str(folder / "run"), **TINY)
     return run, told(caught)
 

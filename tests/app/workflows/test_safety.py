@@ -19,7 +19,7 @@ from feller.core.safetensors_io import load_tensors, save_tensors
 from feller.data.loading.dataset_reader import read
 from feller.training.objective import FlowMatching
 
-pytestmark = pytest.mark.usefixtures("here")
+pytestmark = pytest.mark.usefixtures("here", "unreported")
 
 FIT = ["fit", "example:moons", "--size", "tiny", "--steps", "3", "--sampling.nfe", "4"]
 

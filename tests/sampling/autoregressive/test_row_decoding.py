@@ -124,7 +124,7 @@ def test_what_hardly_ever_comes_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
 def test_odds_weigh_the_law_of_rows(known: dict[int, int], anyhow: bool) -> None:
     """Rows beside 3 = 1 are drawn with that column first, or until it comes; either way all weights count."""
     made = network()
-    weights, n = {0: torch.tensor([0.2, 0.0, 1.0]), 1: torch.linspace(0, 1, 17)}, 4000
+    weights, n = {0: torch.tensor([0.2, 0.0, 1.0]), 1: torch.linspace(0, 1, 17)}, 1500
     kept_columns = torch.zeros(4, dtype=torch.bool)
     codes = torch.zeros(n, 4, dtype=torch.long)
     for column, value in known.items():

@@ -55,7 +55,11 @@ def compute_epsilon(events: Sequence[DpEvent], delta: float, *, method: str = "p
         raise UsageError("the method pld or rdp", repr(method))
     if not events:
         return 0.0
-    event_counts = gathered(events)
+    return _compute_epsilon(gathered(events), delta, method, grid)
+
+
+@functools.lru_cache(maxsize=1024)
+def _compute_epsilon(event_counts: Kinds, delta: float, method: str, grid: float) -> float:
     renyi_epsilon = _by_renyi(event_counts, delta)
     if method == "rdp":
         return renyi_epsilon

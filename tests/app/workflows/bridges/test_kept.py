@@ -12,6 +12,7 @@ from feller.app.workflows.bridges import run_rounds
 from feller.app.workflows.bridges.run_rounds import is_better, kept_round_numbers
 from feller.core.run_folder import Run
 from feller.core.safetensors_io import load_tensors
+from feller.evaluation.evaluation_budget import EvaluationBudget
 from feller.models.model import load_model
 
 SHORT = ["--pairs", "32", "--train.steps", "5", "--train.batch-size", "32", "--control.steps", "2", "--nfe", "12"]
@@ -70,8 +71,12 @@ def populations(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> path
 def test_a_run_keeps_its_best_round(populations: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Round 3 is worse than round 1, round 5 better; a resumed run gives the same weights."""
     monkeypatch.setattr(run_rounds, "round_metrics", fake([2.0, 1.0, 3.0, 1.0, 1.5]))
+    monkeypatch.setattr("feller.app.workflows.bridges.bridge_report.MIN_TRAJECTORIES", 60)
+    monkeypatch.setattr(EvaluationBudget, "fraction_of", classmethod(lambda cls, *seconds: cls()))
     asked = ["bridge", "a.csv", "b.csv", *SHORT]
-    assert main([*asked, "--rounds", "1", "--out", "run"]) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr("feller.app.workflows.bridge.report_bridge", lambda *_: {})
+        assert main([*asked, "--rounds", "1", "--out", "run"]) == 0
     first = drift(populations / "run", "ahead", "average.safetensors")
     assert main(["bridge", "--resume", "--out", "run", "--rounds", "3"]) == 0
     report = json.loads((populations / "run" / "report.json").read_text())

@@ -186,7 +186,7 @@ OF_THE_FIT = ("copies", "dcr_share", "membership_auc", "nll_baseline")
 
 def test_other_rows_are_compared_with_and_nothing_is_said_of_those_of_the_fit(here: pathlib.Path) -> None:
     rows, test = people(400, 0), people(120, 1)
-    run = feller.fit(rows, out="run", epsilon=4.0, recipe="table-marginals", unsafe_seed=0)
+    run = feller.fit(rows, out="run", epsilon=4.0, recipe="table-marginals", unsafe_seed=0, report="full")
     own = run.report.metrics
     with pytest.warns(UserWarning, match="train=rows"):
         others = feller.evaluate(run, data=test)

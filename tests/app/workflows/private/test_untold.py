@@ -83,7 +83,7 @@ def test_a_table_that_noise_hides_is_refused_before_training(capsys: pytest.Capt
 def test_a_hidden_column_is_told_left_out_and_not_judged(capsys: pytest.CaptureFixture[str]) -> None:
     write("some.csv", 700)
     words = ["--epsilon", "2", "--unsafe-seed", "0", "--recipe", "table-marginals", "--out", "r", "--json"]
-    assert main(["fit", "some.csv", *words]) == 0
+    assert main(["fit", "some.csv", *words, "--report", "full"]) == 0
     out, err = capsys.readouterr()
     numbers = json.loads(out.splitlines()[-1])
     assert err.index("ward (1 of 4 columns) excluded") < err.index("writing to r")
