@@ -62,7 +62,7 @@ def site_set(coords: np.ndarray) -> set[tuple[float, ...]]:
 def random_crystal(seed: int, size: int = 7) -> Crystal:
     draw = np.random.default_rng(seed)
     numbers = torch.from_numpy(0.4 * draw.normal(size=(1, 6)) + [1.5, 1.5, 1.5, 0, 0, 0])
-    return Crystal(draw.integers(1, 90, size), draw.random_crystal((size, 3)), to_cell(numbers)[0].numpy())
+    return Crystal(draw.integers(1, 90, size), draw.random((size, 3)), to_cell(numbers)[0].numpy())
 
 
 def test_element_symbols_equal_pymatgen() -> None:

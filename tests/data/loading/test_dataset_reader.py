@@ -79,11 +79,12 @@ def test_random_damage_is_read_or_refused_in_one_line(data: st.DataObject) -> No
             content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
         kept = data.draw(st.integers(0, len(content)) | st.just(len(content)))
         path.write_bytes(content[:kept])
+        message = None
         try:
             check(read(str(path)))
         except InputError as error:
-            assert path.name in str(error)
-            assert "\n" not in str(error)
+            message = str(error)
+        assert message is None or (path.name in message and "\n" not in message)
 
 
 def check(data: Dataset) -> None:

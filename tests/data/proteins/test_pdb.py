@@ -70,8 +70,8 @@ def test_first_model_and_first_alternate_are_read(tmp_path: pathlib.Path) -> Non
 
 
 def test_only_backbone_atoms_are_read(tmp_path: pathlib.Path) -> None:
-    more = atom("CB", 1, 7) + atom("H", 1, 8) + atom("HA", 1, 8) + atom("O", 99, 5, kind="HETATM", called="HOH")
-    selenium = residue(2, 20, kind="HETATM", called="MSE")
+    more = atom("CB", 1, 7) + atom("H", 1, 8) + atom("HA", 1, 8) + atom("O", 99, 5, kind="HETATM", residue_name="HOH")
+    selenium = residue(2, 20, kind="HETATM", residue_name="MSE")
     chains = read(tmp_path, residue(1, 0) + more + selenium)
     assert chains["1abc:A"][:, :, 0].tolist() == [[0, 1, 2, 3], [20, 21, 22, 23]]
 
@@ -111,18 +111,22 @@ def test_residue_names(tmp_path: pathlib.Path) -> None:
     """If two residues share a number, the first one counts; a residue without a parent is unknown."""
     names = ["TRP", "MSE", "SEP", "HSD", "UNK", "LIG", "ASX", "TYR"]
     text = "".join(
-        residue(i, 10 * i, called=name, kind="HETATM" if name in ("MSE", "SEP") else "ATOM")
+        residue(i, 10 * i, residue_name=name, kind="HETATM" if name in ("MSE", "SEP") else "ATOM")
         for i, name in enumerate(names)
     )
-    assert sequences(tmp_path, text + residue(0, 500, called="PHE")) == ["WMSHXXXY"]
-    assert sequences(tmp_path, residue(0, 0, called="SEP", kind="HETATM") + residue(1, 9, called="CYS")) == ["SC"]
+    assert sequences(tmp_path, text + residue(0, 500, residue_name="PHE")) == ["WMSHXXXY"]
+    assert sequences(
+        tmp_path, residue(0, 0, residue_name="SEP", kind="HETATM") + residue(1, 9, residue_name="CYS")
+    ) == ["SC"]
 
 
 @pytest.mark.parametrize(("name", "expected"), [("GLY", "XXX"), ("ALA", "XXX"), ("LEU", "LLL")])
 def test_placeholder_residues_are_unknown(tmp_path: pathlib.Path, name: str, expected: str) -> None:
     """A chain of only GLY or only ALA has no sequence; other chains of the file keep theirs."""
-    chain = "".join(residue(i, 10 * i, called=name) for i in range(3))
-    other = "".join(residue(i, 10 * i, called=residue_name, chain="B") for i, residue_name in enumerate(("GLY", "ALA")))
+    chain = "".join(residue(i, 10 * i, residue_name=name) for i in range(3))
+    other = "".join(
+        residue(i, 10 * i, residue_name=residue_name, chain="B") for i, residue_name in enumerate(("GLY", "ALA"))
+    )
     assert sequences(tmp_path, chain + other) == [expected, "GA"]
 
 
@@ -140,8 +144,15 @@ def test_mmcif_equals_pdb(tmp_path: pathlib.Path) -> None:
     """The mmCIF file is converted by gemmi from the PDB file."""
     import gemmi
 
-    text = residue(1, 0) + residue(2, 10) + residue(2, 20, insertion="A") + residue(3, 30, kind="HETATM", called="MSE")
-    text += "TER\n" + residue(1, 40, chain="B", called="LEU") + atom("O", 99, 5, kind="HETATM", called="HOH")
+    text = (
+        residue(1, 0)
+        + residue(2, 10)
+        + residue(2, 20, insertion="A")
+        + residue(3, 30, kind="HETATM", residue_name="MSE")
+    )
+    text += (
+        "TER\n" + residue(1, 40, chain="B", residue_name="LEU") + atom("O", 99, 5, kind="HETATM", residue_name="HOH")
+    )
     text = f"MODEL        1\n{text}ENDMDL\nMODEL        2\n{residue(1, 90)}ENDMDL\n"
     structure = gemmi.read_pdb_string(text)
     structure.setup_entities()

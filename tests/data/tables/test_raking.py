@@ -1,8 +1,7 @@
-"""Rows are chosen by weights and exchanged until pairs of columns are as near to them as rows allow."""
+"""Raking: choice of rows by marginals and weights, and coarsening of columns."""
 
 import itertools
 
-import pytest
 import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
@@ -16,6 +15,7 @@ from feller.data.tables.modality import Table
 from feller.data.tables.numerical_column import Numerical
 from feller.data.tables.raking import exchange_rows, rake_rows, systematic_sample
 from feller.data.tables.schema import Schema
+from tests.errors import refuses
 from tests.oracle import F64
 
 N = 20_000
@@ -31,7 +31,7 @@ def table(codes: torch.Tensor) -> torch.Tensor:
     return torch.bincount(codes[:, 0] * 3 + codes[:, 1], minlength=6).double().reshape(2, 3) / len(codes)
 
 
-def test_columns_have_their_shares_and_keep_their_odds() -> None:
+def test_marginals_are_met_and_odds_ratio_kept() -> None:
     codes = pairs([[0.3, 0.1, 0.1], [0.1, 0.1, 0.3]], 3 * N)
     found = table(codes[rake_rows(codes, ((0.7, 0.3), (0.2, 0.3, 0.5)), N, Rng(0))])
     assert (found.sum(1) - torch.tensor([0.7, 0.3])).abs().max() < 1e-4
@@ -40,14 +40,14 @@ def test_columns_have_their_shares_and_keep_their_odds() -> None:
     assert abs(odds.item() - 9) < 0.7
 
 
-def test_a_column_without_shares_is_left_alone() -> None:
+def test_columns_without_marginals_are_unchanged() -> None:
     codes = pairs([[0.2, 0.2, 0.1], [0.2, 0.2, 0.1]], 3 * N)
     found = table(codes[rake_rows(codes, ((), (0.5, 0.25, 0.25)), N, Rng(0))])
     assert (found.sum(0) - torch.tensor([0.5, 0.25, 0.25])).abs().max() < 1e-4
     assert abs(found[0].sum().item() - 0.5) < 0.01
 
 
-def test_rows_are_taken_once_where_there_are_enough() -> None:
+def test_rows_are_sampled_without_replacement() -> None:
     codes = pairs([[0.2, 0.2, 0.1], [0.2, 0.2, 0.1]], 3 * N)
     which = rake_rows(codes, ((0.6, 0.4), ()), N, Rng(0))
     assert len(which) == len(which.unique()) == N
@@ -55,7 +55,7 @@ def test_rows_are_taken_once_where_there_are_enough() -> None:
     assert not torch.equal(which, rake_rows(codes, ((0.6, 0.4), ()), N, Rng(1)))
 
 
-def test_a_code_that_never_comes_stays_away() -> None:
+def test_absent_codes_stay_absent() -> None:
     codes = pairs([[0.5, 0.0, 0.0], [0.5, 0.0, 0.0]], N)
     found = codes[rake_rows(codes, ((0.5, 0.5), (0.5, 0.5, 0.0)), N, Rng(0))]
     assert (found[:, 1] == 0).all()
@@ -65,21 +65,21 @@ ROWS = 2000
 
 
 def rows(n: int) -> Int64[Tensor, "n 4"]:
-    """Draw columns of 6, 5, 4 and 3 codes, of which the second leans on the first."""
+    """Draw columns of 6, 5, 4 and 3 codes; the second depends on the first."""
     generator = torch.Generator().manual_seed(0)
     columns = [torch.randint(count, (n,), generator=generator) for count in (6, 5, 4, 3)]
     columns[1] = torch.where(torch.rand(n, generator=generator) < 0.5, columns[0].clamp(max=4), columns[1])
     return torch.stack(columns, 1)
 
 
-def tilted(codes: Int64[Tensor, "m 4"]) -> Float64[Tensor, " m"]:
-    """Weigh rows by their last two columns."""
+def tilted_weights(codes: Int64[Tensor, "m 4"]) -> Float64[Tensor, " m"]:
+    """Return weights that depend on the last two columns."""
     weights = 1 + 0.5 * (codes[:, 2] + codes[:, 3] > 2).double()
     return weights / weights.sum()
 
 
 def distance(codes: Tensor, weights: Tensor, which: Tensor) -> float:
-    """Return the mean total variation of pairs, of what is taken and what is wanted."""
+    """Return the mean total variation over pairs between the chosen rows and the weighted ones."""
     found = []
     for a, b in itertools.combinations(range(4), 2):
         cell = codes[:, a] * 6 + codes[:, b]
@@ -88,43 +88,43 @@ def distance(codes: Tensor, weights: Tensor, which: Tensor) -> float:
     return torch.stack(found).mean().item()
 
 
-def test_pairs_come_several_times_nearer_than_by_equal_steps() -> None:
+def test_exchange_improves_pairs_over_systematic_sampling() -> None:
     codes = rows(3 * ROWS)
-    weights = tilted(codes)
+    weights = tilted_weights(codes)
     before = distance(codes, weights, systematic_sample(codes, weights, ROWS, Rng(0)))
     after = distance(codes, weights, exchange_rows(codes, weights, ROWS, Rng(0)))
     assert after < before / 3
 
 
-def test_rows_with_little_weight_are_taken_once() -> None:
+def test_exchange_is_seeded_and_without_replacement() -> None:
     codes = rows(3 * ROWS)
-    which = exchange_rows(codes, tilted(codes), ROWS, Rng(0))
+    which = exchange_rows(codes, tilted_weights(codes), ROWS, Rng(0))
     assert len(which) == len(which.unique()) == ROWS
-    assert torch.equal(which, exchange_rows(codes, tilted(codes), ROWS, Rng(0)))
-    assert not torch.equal(which, exchange_rows(codes, tilted(codes), ROWS, Rng(1)))
+    assert torch.equal(which, exchange_rows(codes, tilted_weights(codes), ROWS, Rng(0)))
+    assert not torch.equal(which, exchange_rows(codes, tilted_weights(codes), ROWS, Rng(1)))
 
 
-def test_rows_without_weight_stay_away() -> None:
+def test_rows_without_weight_are_not_sampled() -> None:
     codes = rows(3 * ROWS)
     weights = torch.where(codes[:, 0] == 2, 0.0, 1.0).double()
     which = exchange_rows(codes, weights / weights.sum(), ROWS, Rng(0))
     assert (codes[which, 0] != 2).all()
 
 
-def test_too_few_rows_come_again_as_often_as_their_weights_say() -> None:
+def test_few_rows_repeat_in_proportion_to_weights() -> None:
     codes = rows(10)
     weights = torch.arange(1, 11, dtype=F64) / 55
     times = torch.bincount(exchange_rows(codes, weights, 550, Rng(0)), minlength=10)
     assert times.tolist() == list(range(10, 101, 10))
 
 
-def test_one_column_is_taken_in_equal_steps() -> None:
+def test_single_column_uses_systematic_sampling() -> None:
     codes = rows(100)[:, :1]
     weights = torch.full((100,), 0.01, dtype=F64)
     assert torch.equal(exchange_rows(codes, weights, 20, Rng(3)), systematic_sample(codes, weights, 20, Rng(3)))
 
 
-def test_columns_of_too_many_values_are_left_as_they_are() -> None:
+def test_columns_with_many_values() -> None:
     codes = torch.stack([torch.arange(900) * 71 % 60_000, torch.arange(900) * 53 % 60_000], 1)
     codes[0] = 59_999
     weights = torch.full((900,), 1 / 900, dtype=F64)
@@ -136,7 +136,7 @@ FINE = Table(Schema((AGE, Categorical("sex", ("F", "M")))), marginals=((0.2, 0.3
 CODES = torch.tensor([[0, 1], [19, 0], [20, 0], [42, 1], [99, 0], [100, 1]])
 
 
-def test_codes_become_levels_once() -> None:
+def test_codes_convert_to_levels() -> None:
     coarse = FINE.by_levels()
     assert FINE.counts == (101, 2)
     assert coarse.counts == (5, 2)
@@ -148,7 +148,7 @@ def test_codes_become_levels_once() -> None:
     assert torch.equal(coarse.values_from_raw(FINE.cells(CODES))[0], seen.values)
 
 
-def test_a_table_without_digits_stays_as_it_is() -> None:
+def test_levels_of_levels_are_unchanged() -> None:
     coarse = FINE.by_levels()
     assert coarse.by_levels() == coarse
     seen = Dataset(CODES[:, 1:].repeat(1, 2), {}, coarse).with_modality(Table(coarse.schema))
@@ -156,7 +156,7 @@ def test_a_table_without_digits_stays_as_it_is() -> None:
     assert seen.modality.marginals == ()
 
 
-def test_levels_of_rows_are_taken_once() -> None:
+def test_levels_of_converted_rows() -> None:
     digits = Table(Schema((Numerical("pay", 0.0, 99.0, edges=(50.0,), digits=True),)))
     rows = Dataset(torch.tensor([[3], [77]]), {}, digits)
     by_levels = digits.by_levels().convert(rows)
@@ -164,7 +164,7 @@ def test_levels_of_rows_are_taken_once() -> None:
     assert digits.levels(rows).tolist() == digits.levels(by_levels).tolist() == [[0], [1]]
 
 
-def test_given_numbers_stand_as_they_are_written() -> None:
+def test_given_cells_are_kept() -> None:
     schema = Schema(
         (Numerical("age", 0.0, 99.0, edges=(50.0,)), Categorical("job", ("a", "b"), other="else")),
         rules=(Constraint("age", ("< 50",), "job", ("a",)),),
@@ -177,5 +177,5 @@ def test_given_numbers_stand_as_they_are_written() -> None:
     written = table.with_given(drawn, table.given_cells({"age": "17", "job": "a"}))
     assert (written.column("age"), written.column("job")) == (["17", "17"], ["a", "a"])
     assert table.with_given(drawn, table.given_cells({"job": "a"})).column("job") == ["a", "a"]
-    with pytest.raises(UsageError, match="the given age and job violate a rule"):
+    with refuses(UsageError, remedy="Remove one of them"):
         table.given_cells({"age": "17", "job": "b"})
