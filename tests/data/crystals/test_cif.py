@@ -318,6 +318,6 @@ def test_unconstrained_parameters_give_valid_cells() -> None:
 def test_lattice_vectors_equal_pymatgen() -> None:
     lattice = cells(100, 3)
     edges = vectors(lattice)
-    for row, own in zip(lattice.tolist(), edges.numpy(), strict=True):
-        np.testing.assert_allclose(Lattice(own).parameters, row, rtol=1e-8)
+    for row, edge_vectors in zip(lattice.tolist(), edges.numpy(), strict=True):
+        np.testing.assert_allclose(Lattice(edge_vectors).parameters, row, rtol=1e-8)
     torch.testing.assert_close(torch.linalg.det(edges), volume(lattice), rtol=1e-9, atol=0)

@@ -81,6 +81,8 @@ def test_folder_order(tmp_path: pathlib.Path) -> None:
     assert (load_crystals(tmp_path).atomic_numbers > 0).sum(1).tolist() == [4, 2, 3]
     assert len(read(str(tmp_path))) == 3
     assert len(read(str(tmp_path / "b.cif"))) == 2
+    (tmp_path / "b.cif").write_bytes(b"\xef\xbb\xbf" + cif(2).encode())
+    assert len(read(str(tmp_path / "b.cif"))) == 1
 
 
 def test_large_and_partial_crystals_are_left_out(tmp_path: pathlib.Path) -> None:
@@ -95,14 +97,6 @@ def test_large_and_partial_crystals_are_left_out(tmp_path: pathlib.Path) -> None
     assert len(read(str(tmp_path / "a.csv"), longest=4)) == 1
     with refuses(InputError, file=str(tmp_path / "a.csv")):
         read(str(tmp_path / "a.csv"), longest=1)
-
-
-def test_isotopes_are_noted(tmp_path: pathlib.Path) -> None:
-    text = cif_text(Crystal(np.array([1, 8]), np.random.default_rng(0).random((2, 3)), CELL), "x")
-    (tmp_path / "a.cif").write_text(text.replace("  H  H0", "  D  D0"))
-    found = load_crystals(tmp_path / "a.cif")
-    assert found.atomic_numbers.tolist() == [[1, 8]]
-    assert len(found.notes) == 1
 
 
 @pytest.mark.parametrize(
@@ -223,13 +217,6 @@ def test_min_distance_equals_pymatgen() -> None:
             check_cells(RawCrystals(coords[None], atomic_numbers=np.full((1, 12), 6), lattice=cell[None]))
         assert caught is None or f"{distance:.3g} Å" in str(caught.value)
     assert 20 < refused < 180
-
-
-def test_byte_order_mark_is_ignored(tmp_path: pathlib.Path) -> None:
-    for name in ("a.cif", "a.csv"):
-        text = cif(2) if name == "a.cif" else table(row(2))
-        (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + text.encode())
-        assert len(read(str(tmp_path / name))) == 1
 
 
 def test_unknown_elements_and_sizes_are_refused(tmp_path: pathlib.Path) -> None:

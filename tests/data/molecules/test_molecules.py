@@ -205,19 +205,6 @@ def test_figure_has_atoms_and_bonds() -> None:
         assert ((middle < 250).all()) == joined
 
 
-def test_nearer_atoms_cover_farther_ones() -> None:
-    """Sulphur lies in front of or behind an oxygen in the middle of the figure."""
-    for depth, front in ((0.9, 16), (-0.9, 8)):
-        places = np.array([[-6.0, 0, 0], [6, 0, 0], [0, 3, 0], [0, -3, 0], [0, 0, 0], [0, 0, depth]])
-        molecule = Molecule("", np.array([8, 8, 8, 8, 8, 16]), places)
-        rotated = _turned(places)
-        flipped = np.sign(rotated[5, 2] - rotated[4, 2]) != np.sign(depth)  # which side is seen is free
-        picture = np.array(balls([molecule])).astype(int)
-        centre = picture[centre_of(picture), picture.shape[1] // 2]
-        expected = {8: 16, 16: 8}[front] if flipped else front
-        assert np.abs(centre - rgb(expected)).sum() < 6
-
-
 @pytest.mark.parametrize("sizes", [(9,), (1, 2, 3)])
 def test_figure_has_a_panel_per_molecule(sizes: tuple[int, ...]) -> None:
     generator = np.random.default_rng(0)

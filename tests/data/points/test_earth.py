@@ -16,7 +16,6 @@ from feller.data.modality import Modality
 from feller.data.points.earth import Earth, earth_dataset
 from feller.data.points.euclidean_points import Points
 from feller.data.points.torsions import Torsions
-from feller.data.tables.modality import Table
 from tests.errors import refuses
 
 F64 = torch.float64
@@ -167,10 +166,6 @@ def test_invalid_cells_among_decimal_commas_are_refused(tmp_path: pathlib.Path) 
     with refuses(InputError, file=path) as caught:
         read(table(tmp_path, f"{DECIMAL_COMMAS};2,5\n"))
     assert "row 5, column 1" in str(caught.value)
-
-
-def test_decimal_commas_of_other_columns_are_a_table(tmp_path: pathlib.Path) -> None:
-    assert isinstance(read(table(tmp_path, DECIMAL_COMMAS.replace("lat", "height"))).modality, Table)
 
 
 def test_decimal_commas_of_other_spaces(tmp_path: pathlib.Path) -> None:

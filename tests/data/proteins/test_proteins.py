@@ -278,12 +278,3 @@ def test_figures_share_a_scale() -> None:
     width = [np.ptp(np.flatnonzero((np.ptp(picture, axis=2) > 60).any(0))) for picture in (alone, beside, other)]
     assert 2 * width[1] < width[0]
     assert width[1] < width[2] / 2
-
-
-def test_figure_colours_first_residue_blue_and_last_red() -> None:
-    picture = np.array(traces([helix(60)])).astype(int)
-    colour = np.ptp(picture, axis=2) > 60
-    columns = np.flatnonzero(colour.any(0))
-    left, right = (picture[:, c][colour[:, c]].mean(0) for c in (columns[3], columns[-4]))
-    assert left[2] > left[0] + 30
-    assert right[0] > right[2] + 30

@@ -5,7 +5,6 @@ import pathlib
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from feller.core.errors import InputError
 from feller.data.loading.raw import RawTable
@@ -17,6 +16,7 @@ from feller.data.tables.numerical_column import Numerical
 from feller.data.tables.private_schema_search import search_schema
 from feller.data.tables.schema import Schema, schema_text
 from feller.data.tables.schema_detection import detect_schema
+from tests.data.tables.test_private_schema_search import NoNoise
 from tests.errors import refuses
 
 DAYS = ["2020-01-01", "2021-05-05", "2023-11-30"]
@@ -97,13 +97,6 @@ def test_times_keep_the_finest_resolution() -> None:
     resampled = to_frame(data.modality.cells(data.values), schema)  # pyrefly: ignore
     assert resampled.dtypes.astype(str).to_dict() == frame.dtypes.astype(str).to_dict()
     assert resampled["t"].isna().tolist() == frame["t"].isna().tolist()
-
-
-class NoNoise:
-    """Noise source without noise."""
-
-    def add_gaussian(self, values: torch.Tensor, scale: float) -> torch.Tensor:
-        return values
 
 
 def search(frame: pd.DataFrame) -> object:
