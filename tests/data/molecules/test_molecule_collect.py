@@ -30,7 +30,6 @@ def chain(length: int) -> str:
 def test_molecules_are_padded(tmp_path: pathlib.Path) -> None:
     (tmp_path / "a.xyz").write_text(WATER + METHANE)
     found = load_molecules(tmp_path / "a.xyz", 64)
-    assert found.atomic_numbers is not None
     assert found.atomic_numbers.tolist() == [[8, 1, 1, 0, 0], [6, 1, 1, 1, 1]]
     assert found.values.shape == (2, 5, 3)
     assert found.values[0, 1].tolist() == [0, 0.763, -0.477]
@@ -73,7 +72,6 @@ def test_charged_molecules_are_left_out(word: str, tmp_path: pathlib.Path) -> No
 def test_filtered_molecules_are_noted(tmp_path: pathlib.Path) -> None:
     (tmp_path / "a.xyz").write_text(WATER + "1\n\nHe 0 0 0\n" + chain(9) + chain(10))
     found = load_molecules(tmp_path / "a.xyz", 9)
-    assert found.atomic_numbers is not None
     assert (found.atomic_numbers > 0).sum(1).tolist() == [3, 9]
     for note, line in zip(found.notes[:3], (6, 9, 20), strict=True):  # single atom, no hydrogen, too large
         assert f"a.xyz: line {line}" in note
@@ -101,7 +99,6 @@ def test_coinciding_atoms_are_refused(tmp_path: pathlib.Path) -> None:
 def test_without_limit_all_are_kept(tmp_path: pathlib.Path) -> None:
     (tmp_path / "a.xyz").write_text("1\n\nHe 0 0 0\n" + "2\n\nH 0 0 0\nH 0 0 0\n" + chain(100))
     found = load_molecules(tmp_path / "a.xyz", None)
-    assert found.atomic_numbers is not None
     assert (found.atomic_numbers > 0).sum(1).tolist() == [1, 2, 100]
     assert len(load_raw(tmp_path / "a.xyz", ReadOptions(limit=None)).values) == 3
 
@@ -112,7 +109,6 @@ def test_folder_order(tmp_path: pathlib.Path) -> None:
     (tmp_path / "README").write_text("no molecule")
     found = load_raw(tmp_path, ReadOptions())
     assert "README" in found.notes[0]
-    assert found.atomic_numbers is not None
     assert (found.atomic_numbers > 0).sum(1).tolist() == [2, 3, 5]
 
 
@@ -121,7 +117,6 @@ def test_arrays_are_read_and_checked(tmp_path: pathlib.Path) -> None:
     valid = element > 0
     arrays = {"element": element, "place": place, "valid": valid}
     found = molecules_from_arrays(arrays, "a.npz", 64)
-    assert found.atomic_numbers is not None
     assert found.atomic_numbers.tolist() == element.tolist()
     assert (found.values[1, 2] == 0).all()
     assert molecules_from_arrays({"element": element, "place": place}, "a.npz", 64).values.tolist() == (

@@ -43,11 +43,13 @@ def test_states_are_standardised(data: Dataset) -> None:
     assert space.constraint_error(state).max() < 1e-4
     torch.testing.assert_close(state["rotation"][~valid], torch.eye(3).expand(int((~valid).sum()), 3, 3))
     assert state["position"][~valid].abs().max() == 0
-    linked = valid & torch.cat([valid[:, 1:], torch.zeros(5, 1, dtype=torch.bool)], 1)
-    for places, mask in ((slice(0, 3), valid), (slice(3, 9), linked)):
-        here = state["position"][:, :, places][mask].double()
-        torch.testing.assert_close(here.mean(0), torch.zeros(here.shape[1]).double(), atol=1e-6, rtol=0)
-        torch.testing.assert_close(here.std(0, correction=0), torch.ones(here.shape[1]).double(), atol=1e-6, rtol=0)
+    has_next = valid & torch.cat([valid[:, 1:], torch.zeros(5, 1, dtype=torch.bool)], 1)
+    for columns, mask in ((slice(0, 3), valid), (slice(3, 9), has_next)):
+        coordinates = state["position"][:, :, columns][mask].double()
+        torch.testing.assert_close(coordinates.mean(0), torch.zeros(coordinates.shape[1]).double(), atol=1e-6, rtol=0)
+        torch.testing.assert_close(
+            coordinates.std(0, correction=0), torch.ones(coordinates.shape[1]).double(), atol=1e-6, rtol=0
+        )
 
 
 def test_encode_decode_round_trip(data: Dataset) -> None:
@@ -116,15 +118,12 @@ def test_arrays_of_samples_with_length_only(data: Dataset) -> None:
     np.testing.assert_allclose(arrays["samples"][0, :12, 1].mean(0), 0, atol=1e-12)
 
 
-def test_record_keeps_the_modality(data: Dataset) -> None:
+def test_invalid_records_are_refused(data: Dataset) -> None:
     assert from_dict(Modality, to_dict(data.modality)) == data.modality
     usual = (0.0,) * NUM_COORDINATES, (1.0,) * NUM_COORDINATES
     zero_scale = usual[0], usual[0]
     for lengths, moments in (((), usual), (("21",), usual), (("5",), ((0.0,), (1.0,))), (("5",), zero_scale)):
         with refuses(InputError):
             Backbones(20, lengths, *moments)
-
-
-def test_single_residues_are_refused() -> None:
     with refuses(InputError, found="single residues"):
         backbone_dataset(RawChains(np.ones((1, 1, 4, 3)), lengths=np.array([1])))

@@ -35,7 +35,7 @@ EXTRA_CELLS = {
 
 
 def to_series(values: object, *, time: bool) -> pd.Series:
-    return pd.Series(pd.to_datetime(values, format="ISO8601") if time else values)  # pyrefly: ignore
+    return pd.Series(pd.to_datetime(values, format="ISO8601") if time else values)
 
 
 @pytest.mark.parametrize("from_file", [False, True])
@@ -44,23 +44,18 @@ def test_extra_row_leaves_other_cells_unchanged(case: str, from_file: bool, tmp_
     values, extra = EXTRA_CELLS[case]
     time = isinstance(values, pd.DatetimeIndex) or str(values[0])[:4] == "2020"
 
-    def cells(some: object) -> list[str]:
-        frame = pd.DataFrame({"t": to_series(some, time=time)})
+    def cells(column: list) -> list[str]:
+        frame = pd.DataFrame({"t": to_series(column, time=time)})
         if not from_file:
             return from_frame(frame).column("t")
-        if "integer" in case:  # as a file that says what its columns hold
-            frame = frame.astype({"t": "Int64"}) if case != "large integer" else int64_frame(some)
+        if "integer" in case:  # the file declares the type of the column
+            frame = pd.DataFrame({"t": pd.array(column, dtype="Int64")})
         frame.to_parquet(tmp_path / "t.parquet")
         return cells_without_metadata(tmp_path / "t.parquet")
 
     if case == "large integer" and not from_file:
         pytest.skip("pandas itself has lost the digits")
-    alone, beside = cells(list(values)), cells([*values, extra])
-    assert beside[:-1] == alone
-
-
-def int64_frame(values: object) -> pd.DataFrame:
-    return pd.DataFrame({"t": pd.array(values, dtype="Int64")})  # pyrefly: ignore
+    assert cells([*values, extra])[:-1] == cells(list(values))
 
 
 def cells_without_metadata(path: pathlib.Path) -> list[str]:
@@ -94,7 +89,7 @@ def test_times_keep_the_finest_resolution() -> None:
     assert isinstance(column, Datetime)
     assert column.format == "%Y-%m-%d %H:%M:%S"
     data = table_dataset(from_frame(frame), schema)
-    resampled = to_frame(data.modality.cells(data.values), schema)  # pyrefly: ignore
+    resampled = to_frame(data.modality.cells(data.values), schema)
     assert resampled.dtypes.astype(str).to_dict() == frame.dtypes.astype(str).to_dict()
     assert resampled["t"].isna().tolist() == frame["t"].isna().tolist()
 
@@ -128,7 +123,7 @@ def test_private_schema_has_no_dtypes() -> None:
     schema, *_ = search_schema(from_frame(frame), 2.0, 1e-6, NoNoise())
     assert all(isinstance(column, Numerical) and column.dtype is None for column in schema.columns)
     data = table_dataset(from_frame(frame), schema)
-    resampled = to_frame(data.modality.cells(data.values), schema)  # pyrefly: ignore
+    resampled = to_frame(data.modality.cells(data.values), schema)
     assert resampled.dtypes.astype(str).to_dict() == {"i": "int64", "f": "float64"}
 
 
@@ -145,7 +140,7 @@ def resampled(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of a frame as samples of a model would be returned."""
     schema = detect_schema(from_frame(frame))
     data = table_dataset(from_frame(frame), schema)
-    return to_frame(data.modality.cells(data.values), schema)  # pyrefly: ignore
+    return to_frame(data.modality.cells(data.values), schema)
 
 
 def test_categories_and_objects_round_trip() -> None:
@@ -187,14 +182,14 @@ def test_insignificant_gaps_are_not_modelled() -> None:
     full = pd.DataFrame({"i": np.arange(n) % 90, "b": np.arange(n) % 2 == 0, "s": ["x", "y"] * (n // 2)})
     some = full.astype({"i": float, "b": object})
     some[np.arange(n) % 4 == 0] = None
-    assert all(column.missing is None for column in search(full).modelled)  # pyrefly: ignore
-    assert all(column.missing == "" for column in search(some).modelled)  # pyrefly: ignore
+    assert all(column.missing is None for column in search(full).modelled)
+    assert all(column.missing == "" for column in search(some).modelled)
     one = pd.concat([full, pd.DataFrame({name: [None] for name in full.columns})], ignore_index=True)
-    data = table_dataset(from_frame(one), search(one))  # pyrefly: ignore
+    data = table_dataset(from_frame(one), search(one))
     assert data.modality.frame(data.values, {}).dtypes.astype(str).to_dict() == {"i": "int64", "b": "bool", "s": "str"}
 
 
 def test_private_schema_omits_unseen_categories() -> None:
     kind = pd.CategoricalDtype(["x", "y", "secret"], ordered=True)
     schema = search(pd.DataFrame({"c": pd.Series(["x", "y"] * 200, dtype=kind), "d": ["a", "b"] * 200}))
-    assert "secret" not in schema_text(schema)  # pyrefly: ignore
+    assert "secret" not in schema_text(schema)

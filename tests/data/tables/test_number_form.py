@@ -162,7 +162,7 @@ def test_columns_of_numbers_equal_single_cells(form: NumberFormat, texts: list[s
             assert (found.units[i], found.exact[i]) == (form.grid(number), number == form.grid(number) * unit(form)), (
                 cell
             )
-            assert found.behind[i] == max(0, -int(number.as_tuple().exponent)), cell  # pyrefly: ignore
+            assert found.behind[i] == max(0, -int(number.as_tuple().exponent)), cell
 
 
 def unit(form: NumberFormat) -> Decimal:

@@ -37,8 +37,8 @@ def test_detected_kinds() -> None:
     assert detect_column(*"abca") == Categorical("x", ("a", "b", "c"))
     assert detect_column("a", "NA", "", "", "b") == Categorical("x", ("a", "b"), missing="", also_missing=("NA",))
     assert detect_column("1", "5", "3") == Numerical("x", 0.0, 6.0, bins=7)
-    assert detect_column("1.50", "null", "2.25").form == NumberFormat(2)  # pyrefly: ignore
-    assert detect_column("3", "4", "5", "6", "7", "N").missing == "N"  # pyrefly: ignore
+    assert detect_column("1.50", "null", "2.25").form == NumberFormat(2)
+    assert detect_column("3", "4", "5", "6", "7", "N").missing == "N"
     assert detect_column("02139", "02140", "10001") == Categorical("x", ("02139", "02140", "10001"))
     assert detect_column("2019-05-01", "2021-07-09") == Datetime("x", "2018-01-01", "2022-12-31")
     assert detect_column("2020-01-03", "2020-01-09") == Datetime("x", "2020-01-02", "2020-01-10")
@@ -53,7 +53,7 @@ def test_detected_kinds() -> None:
     assert (
         detect_column(*(["a"] * 3000), *(f"v{i}" for i in range(1400)), *(f"v{i}" for i in range(1400))).other
         == "OTHER"
-    )  # pyrefly: ignore
+    )
 
 
 def test_bounds_and_edges_are_not_data_values() -> None:
