@@ -11,7 +11,6 @@ from feller.core.errors import InputError, UsageError
 from feller.core.pytree import leaves
 from feller.core.rng import Rng
 from feller.core.serialization import from_dict, to_dict
-from feller.data.atoms.elements import colour_of, ink_on
 from feller.data.crystals.cif import Crystal
 from feller.data.crystals.dataset import pad_crystals
 from feller.data.crystals.figure import _seen, picture, reduced, with_images
@@ -196,7 +195,10 @@ def test_lattice_condition(data: Dataset) -> None:
 @pytest.mark.parametrize(
     ("leaf", "text"),
     [
-        *(("element", text) for text in ("NaK", "Xx", "", "NaTiO4", "Na,,O", "na", "Na(O", "NaO)", "O0.5", "O99999")),
+        *(
+            ("element", text)
+            for text in ("NaK", "Xx", "", "NaTiO4", "Na,,O", "na", "Na(O", "NaO)", "O0.5", "Xy3", "H0O3", "O99999")
+        ),
         *(("element", text + 5000 * "9") for text in ("O", "(O)")),
         *(("lattice", text) for text in ("0.01,4,4,90,90,90", "4,4,5000,90,90,90", "4,4,4,119.9,119.9,119.9")),
         *(("lattice", f"4,4,{text}") for text in ("4", "4,120,120,120", "4,90,90,nan", "-4,90,90,90")),
@@ -259,21 +261,6 @@ def test_drawn_cell_is_a_rotation() -> None:
     assert np.linalg.det(edges) > 0
     assert _seen(CUBE)[2, 1] > 3  # c is up
     assert _seen(CUBE)[0, 2] > 3  # a comes to the front
-
-
-def rgb(number: int) -> np.ndarray:
-    return np.array([int(colour_of(number)[i : i + 2], 16) for i in (1, 3, 5)])
-
-
-def test_element_colours() -> None:
-    for number, channel in ((7, 2), (8, 0), (17, 1)):
-        assert rgb(number).argmax() == channel
-    assert rgb(1).min() == 255
-    assert np.ptp(rgb(6)) == 0
-    assert len({colour_of(number) for number in range(1, 110)}) == 109
-    assert {colour_of(number) for number in range(110, 119)} == {"#fa1493"}
-    assert ink_on(colour_of(1)) == "#000000"
-    assert ink_on(colour_of(7)) == "#ffffff"
 
 
 def test_titles_are_reduced_formulas() -> None:

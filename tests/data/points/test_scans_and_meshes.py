@@ -1,13 +1,11 @@
 """Laser scans and mesh files."""
 
 import pathlib
-import sys
 
 import numpy as np
 import pytest
 
 from feller.core.errors import InputError
-from feller.core.optional_dependency import NotInstalledError
 from feller.data.loading.dataset_reader import read
 from feller.data.points.euclidean_points import Points
 from feller.data.points.scans_and_meshes import read_mesh
@@ -52,13 +50,6 @@ def test_damaged_scans_are_refused(tmp_path: pathlib.Path) -> None:
     for name in ("other.las", "cut.las", "short.las", "empty.las"):
         with refuses(InputError, file=str(tmp_path / name)):
             read(str(tmp_path / name))
-
-
-def test_missing_laspy_names_the_extra(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "scan.las").write_bytes(b"LASF")
-    monkeypatch.setitem(sys.modules, "laspy", None)
-    with pytest.raises(NotInstalledError, match="bridges"):
-        read(str(tmp_path / "scan.las"))
 
 
 def test_oversized_chunks_are_refused(tmp_path: pathlib.Path) -> None:

@@ -4,15 +4,12 @@ import gzip
 import math
 import pathlib
 
-import numpy as np
 import pytest
 import torch
 
 from feller.core.errors import InputError
-from feller.core.serialization import from_dict, to_dict
 from feller.data.loading.dataset_reader import read
 from feller.data.loading.sample_reader import read_samples
-from feller.data.modality import Modality
 from feller.data.points.euclidean_points import Points
 from feller.data.points.torsions import Torsions
 from tests.errors import refuses
@@ -139,26 +136,3 @@ def test_euclidean_angles_round_trip(tmp_path: pathlib.Path) -> None:
     data.modality.write(data.values, {}, tmp_path / "out.csv")
     assert torch.equal(read_samples(tmp_path / "out.csv", data.modality)[0], data.values)
     assert torch.equal(read(str(tmp_path / "out.csv"), like=data.modality).values, data.values)
-
-
-def test_file_round_trip(tmp_path: pathlib.Path) -> None:
-    modality = Torsions(("phi", "psi", "chi1"), (360.0,) * 3, (180.0, 180.0, 360.0), ("x", "y"))
-    values = torch.tensor([[-179.5, 180.0, 359.9], [0.0, 1.0, 200.0]], dtype=F64)
-    for name in ("a.npz", "a.csv", "a.tsv", "folder"):
-        modality.write(values, {"label": torch.tensor([1, 0])}, tmp_path / name)
-        reloaded, given = read_samples(tmp_path / name, modality)
-        assert torch.equal(reloaded, values)
-        assert given["label"].tolist() == [1, 0]
-        assert read(str(tmp_path / name)).modality == modality
-    assert from_dict(Modality, to_dict(modality)) == modality
-    with refuses(InputError):
-        Torsions(("a",), (100.0,), (1.0,))
-
-
-@pytest.mark.parametrize("d", [1, 2, 9])
-def test_figure_for_any_number_of_angles(d: int) -> None:
-    modality = Torsions(tuple(f"a{i}" for i in range(d)), (360.0,) * d, (360.0,) * d)
-    values = torch.from_numpy(np.random.default_rng(0).uniform(0, 360, (200, d)))
-    figure = modality.show(values, {})
-    assert min(figure.size) >= 300
-    assert len(figure.getcolors(maxcolors=10**6)) > 10

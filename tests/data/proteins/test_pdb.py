@@ -2,13 +2,11 @@
 
 import gzip
 import pathlib
-import sys
 
 import numpy as np
 import pytest
 
 from feller.core.errors import InputError
-from feller.core.optional_dependency import NotInstalledError
 from feller.data.loading.file_formats import load_raw
 from feller.data.loading.raw import RawChains, RawCrystals
 from feller.data.loading.read_options import ReadOptions
@@ -189,9 +187,3 @@ def test_cif_kind_is_detected(tmp_path: pathlib.Path) -> None:
     assert isinstance(load_raw(tmp_path / "a" / "salt.cif", ReadOptions(limit=None)), RawCrystals)
     with refuses(InputError, file=str(tmp_path / "a"), expected="files of one type"):
         load_raw(tmp_path / "a", ReadOptions(limit=None))
-
-
-def test_missing_gemmi_names_the_extra(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "gemmi", None)
-    with pytest.raises(NotInstalledError, match="proteins"):
-        read(tmp_path, residue(1, 0))

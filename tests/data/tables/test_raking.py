@@ -24,42 +24,34 @@ from tests.oracle import F64
 N = 20_000
 
 
-def pairs(chances: list[list[float]], n: int) -> torch.Tensor:
-    law = torch.tensor(chances, dtype=F64)
-    drawn = torch.multinomial(law.flatten(), n, replacement=True, generator=torch.Generator().manual_seed(0))
-    return torch.stack([drawn // law.shape[1], drawn % law.shape[1]], 1)
+def sample_pairs(probabilities: list[list[float]], n: int) -> torch.Tensor:
+    joint = torch.tensor(probabilities, dtype=F64)
+    drawn = torch.multinomial(joint.flatten(), n, replacement=True, generator=torch.Generator().manual_seed(0))
+    return torch.stack([drawn // joint.shape[1], drawn % joint.shape[1]], 1)
 
 
-def table(codes: torch.Tensor) -> torch.Tensor:
+def joint_shares(codes: torch.Tensor) -> torch.Tensor:
     return torch.bincount(codes[:, 0] * 3 + codes[:, 1], minlength=6).double().reshape(2, 3) / len(codes)
 
 
 def test_marginals_are_met_and_odds_ratio_kept() -> None:
-    codes = pairs([[0.3, 0.1, 0.1], [0.1, 0.1, 0.3]], 3 * N)
-    found = table(codes[rake_rows(codes, ((0.7, 0.3), (0.2, 0.3, 0.5)), N, Rng(0))])
-    assert (found.sum(1) - torch.tensor([0.7, 0.3])).abs().max() < 1e-4
-    assert (found.sum(0) - torch.tensor([0.2, 0.3, 0.5])).abs().max() < 1e-4
-    odds = found[0, 0] * found[1, 2] / (found[0, 2] * found[1, 0])
+    codes = sample_pairs([[0.3, 0.1, 0.1], [0.1, 0.1, 0.3]], 3 * N)
+    shares = joint_shares(codes[rake_rows(codes, ((0.7, 0.3), (0.2, 0.3, 0.5)), N, Rng(0))])
+    assert (shares.sum(1) - torch.tensor([0.7, 0.3])).abs().max() < 1e-4
+    assert (shares.sum(0) - torch.tensor([0.2, 0.3, 0.5])).abs().max() < 1e-4
+    odds = shares[0, 0] * shares[1, 2] / (shares[0, 2] * shares[1, 0])
     assert abs(odds.item() - 9) < 0.7
 
 
 def test_columns_without_marginals_are_unchanged() -> None:
-    codes = pairs([[0.2, 0.2, 0.1], [0.2, 0.2, 0.1]], 3 * N)
-    found = table(codes[rake_rows(codes, ((), (0.5, 0.25, 0.25)), N, Rng(0))])
-    assert (found.sum(0) - torch.tensor([0.5, 0.25, 0.25])).abs().max() < 1e-4
-    assert abs(found[0].sum().item() - 0.5) < 0.01
-
-
-def test_rows_are_sampled_without_replacement() -> None:
-    codes = pairs([[0.2, 0.2, 0.1], [0.2, 0.2, 0.1]], 3 * N)
-    which = rake_rows(codes, ((0.6, 0.4), ()), N, Rng(0))
-    assert len(which) == len(which.unique()) == N
-    assert torch.equal(which, rake_rows(codes, ((0.6, 0.4), ()), N, Rng(0)))
-    assert not torch.equal(which, rake_rows(codes, ((0.6, 0.4), ()), N, Rng(1)))
+    codes = sample_pairs([[0.2, 0.2, 0.1], [0.2, 0.2, 0.1]], 3 * N)
+    shares = joint_shares(codes[rake_rows(codes, ((), (0.5, 0.25, 0.25)), N, Rng(0))])
+    assert (shares.sum(0) - torch.tensor([0.5, 0.25, 0.25])).abs().max() < 1e-4
+    assert abs(shares[0].sum().item() - 0.5) < 0.01
 
 
 def test_absent_codes_stay_absent() -> None:
-    codes = pairs([[0.5, 0.0, 0.0], [0.5, 0.0, 0.0]], N)
+    codes = sample_pairs([[0.5, 0.0, 0.0], [0.5, 0.0, 0.0]], N)
     found = codes[rake_rows(codes, ((0.5, 0.5), (0.5, 0.5, 0.0)), N, Rng(0))]
     assert (found[:, 1] == 0).all()
 
@@ -99,12 +91,16 @@ def test_exchange_improves_pairs_over_systematic_sampling() -> None:
     assert after < before / 3
 
 
-def test_exchange_is_seeded_and_without_replacement() -> None:
-    codes = rows(3 * ROWS)
-    which = exchange_rows(codes, tilted_weights(codes), ROWS, Rng(0))
-    assert len(which) == len(which.unique()) == ROWS
-    assert torch.equal(which, exchange_rows(codes, tilted_weights(codes), ROWS, Rng(0)))
-    assert not torch.equal(which, exchange_rows(codes, tilted_weights(codes), ROWS, Rng(1)))
+def test_rows_are_chosen_by_seed_without_replacement() -> None:
+    pairs, codes = sample_pairs([[0.2, 0.2, 0.1], [0.2, 0.2, 0.1]], 3 * N), rows(3 * ROWS)
+    for n, choose in (
+        (N, lambda seed: rake_rows(pairs, ((0.6, 0.4), ()), N, Rng(seed))),
+        (ROWS, lambda seed: exchange_rows(codes, tilted_weights(codes), ROWS, Rng(seed))),
+    ):
+        chosen = choose(0)
+        assert len(chosen) == len(chosen.unique()) == n
+        assert torch.equal(chosen, choose(0))
+        assert not torch.equal(chosen, choose(1))
 
 
 def test_rows_without_weight_are_not_sampled() -> None:
