@@ -35,9 +35,9 @@ def raw_crystals(label: bool = False) -> RawCrystals:
         Crystal(kinds[draw.integers(0, 4, n)], draw.random((n, 3)), cells[i].numpy()) for i, n in enumerate(SIZES)
     ]
     crystals[1].atomic_numbers[:4] = kinds
-    atoms, places, lattice = pad_crystals(crystals)
+    atoms, coords, lattice = pad_crystals(crystals)
     labels = {"labels": np.array([0, 1, 1, 0]), "classes": ("a b", "größe")} if label else {}
-    return RawCrystals(places, atomic_numbers=atoms, lattice=lattice, **labels)
+    return RawCrystals(coords, atomic_numbers=atoms, lattice=lattice, **labels)
 
 
 @pytest.fixture(scope="module")
@@ -45,23 +45,23 @@ def data() -> Dataset:
     return crystal_dataset(raw_crystals())
 
 
-def assert_same(own: Dataset, values: dict, given: dict) -> None:
-    assert given.keys() == own.given.keys()
-    assert torch.equal(values["element"], own.values["element"])
-    difference = values["place"] - own.values["place"]
+def assert_same(dataset: Dataset, values: dict, given: dict) -> None:
+    assert given.keys() == dataset.given.keys()
+    assert torch.equal(values["element"], dataset.values["element"])
+    difference = values["place"] - dataset.values["place"]
     torch.testing.assert_close(difference - difference.round(), torch.zeros_like(difference), atol=1e-6, rtol=0)
-    torch.testing.assert_close(values["lattice"], own.values["lattice"], atol=1e-6, rtol=0)
-    assert all(map(torch.equal, leaves(given), leaves({name: own.given[name] for name in given})))
+    torch.testing.assert_close(values["lattice"], dataset.values["lattice"], atol=1e-6, rtol=0)
+    assert all(map(torch.equal, leaves(given), leaves({name: dataset.given[name] for name in given})))
 
 
 def test_states_match_base_samples(data: Dataset) -> None:
     state, space = data.modality.encode(data.values), data.modality.space()
-    start = space.sample_base(4, Rng(0).stream("x"))
-    assert {name: leaf.shape for name, leaf in state.items()} == {name: leaf.shape for name, leaf in start.items()}
-    assert {name: leaf.dtype for name, leaf in state.items()} == {name: leaf.dtype for name, leaf in start.items()}
+    base = space.sample_base(4, Rng(0).stream("x"))
+    assert {name: leaf.shape for name, leaf in state.items()} == {name: leaf.shape for name, leaf in base.items()}
+    assert {name: leaf.dtype for name, leaf in state.items()} == {name: leaf.dtype for name, leaf in base.items()}
     assert data.modality.elements == ("O", "Na", "Cl", "Ti")
     assert state["element"].max() == 3
-    assert (start["element"] == 4).all()  # the mask
+    assert (base["element"] == 4).all()  # the mask
     assert ((state["place"] >= 0) & (state["place"] < 2 * torch.pi)).all()
     torch.testing.assert_close(state["place"].double(), 2 * torch.pi * data.values["place"], atol=1e-6, rtol=0)
     padding = ~data.given["valid"]["place"]
@@ -147,14 +147,14 @@ def test_other_crystals_are_padded_and_checked(data: Dataset) -> None:
 @pytest.mark.parametrize("label", [False, True])
 @pytest.mark.parametrize("name", ["a.npz", "a.csv", "a.cif", "folder"])
 def test_file_round_trip(tmp_path: pathlib.Path, name: str, label: bool) -> None:
-    own = crystal_dataset(raw_crystals(label))
-    assert own.given.keys() == ({"atoms", "label", "valid"} if label else {"atoms", "valid"})
-    own.modality.write(own.values, own.given, tmp_path / name)
-    assert_same(own, *read_samples(tmp_path / name, own.modality))
+    dataset = crystal_dataset(raw_crystals(label))
+    assert dataset.given.keys() == ({"atoms", "label", "valid"} if label else {"atoms", "valid"})
+    dataset.modality.write(dataset.values, dataset.given, tmp_path / name)
+    assert_same(dataset, *read_samples(tmp_path / name, dataset.modality))
     reloaded = read(str(tmp_path / name))
-    assert_same(own, reloaded.values, reloaded.given)
-    assert reloaded.modality.conditions == own.modality.conditions
-    assert from_dict(Modality, to_dict(own.modality)) == own.modality
+    assert_same(dataset, reloaded.values, reloaded.given)
+    assert reloaded.modality.conditions == dataset.modality.conditions
+    assert from_dict(Modality, to_dict(dataset.modality)) == dataset.modality
 
 
 def test_arrays_of_samples_with_atom_count_only(data: Dataset) -> None:
@@ -231,8 +231,8 @@ def test_invalid_records_are_refused(fields: tuple) -> None:
 CUBE = np.array([4.0, 4, 4, 90, 90, 90])
 
 
-def crystal(*places: tuple[float, float, float], number: int = 8, cell: np.ndarray = CUBE) -> Crystal:
-    return Crystal(np.full(len(places), number), np.array(places), cell)
+def crystal(*coords: tuple[float, float, float], number: int = 8, cell: np.ndarray = CUBE) -> Crystal:
+    return Crystal(np.full(len(coords), number), np.array(coords), cell)
 
 
 @pytest.mark.parametrize("count", [1, 3, 30])
@@ -247,9 +247,9 @@ def test_figure_has_a_panel_per_crystal(count: int) -> None:
 
 def test_atoms_on_faces_have_images() -> None:
     for place, images in (((0, 0, 0), 8), ((0.5, 0.5, 0), 2), ((0.5, 0, 0.999), 4), ((0.5, 0.5, 0.5), 1)):
-        numbers, places = with_images(crystal(place))
-        assert len(numbers) == len(np.unique(places, axis=0)) == images
-        assert (abs(places - 0.5) < 0.53).all()
+        numbers, coords = with_images(crystal(place))
+        assert len(numbers) == len(np.unique(coords, axis=0)) == images
+        assert (abs(coords - 0.5) < 0.53).all()
 
 
 def test_drawn_cell_is_a_rotation() -> None:

@@ -159,7 +159,7 @@ def test_arrays_are_read_and_checked() -> None:
     labels = {"labels": np.array([1, 0]), "classes": np.array(["a", "b"])}
     labelled = raw_from_arrays({**whole, **labels}, "a", options)
     assert (labelled.labels.tolist(), labelled.classes) == ([1, 0], ("a", "b"))
-    for change, row in (
+    for changes, row in (
         ({"element": np.array([[8.0, 22], [11, 0]])}, None),
         ({"element": np.array([[8, 122], [11, 0]])}, 1),
         ({"element": np.array([[8, 0], [11, 0]])}, 1),
@@ -174,7 +174,7 @@ def test_arrays_are_read_and_checked() -> None:
         ({"valid": np.ones((2, 2))}, None),
     ):
         with refuses(InputError, row=row):
-            raw_from_arrays({**whole, **change}, "a.npz", options)
+            raw_from_arrays({**whole, **changes}, "a.npz", options)
 
 
 def crystal_with_distance(apart: float, lattice: np.ndarray = CELL) -> Crystal:

@@ -41,11 +41,11 @@ def test_longest_applies_to_sized_data_only() -> None:
 
 def test_example_like_a_model() -> None:
     for name in ("digits", "moons"):
-        own = read(f"{EXAMPLE_PREFIX}{name}/test")
-        like = read(f"{EXAMPLE_PREFIX}{name}/test", like=own.modality)
-        assert torch.equal(own.values, like.values)
-        assert like.modality is own.modality
-        assert all(torch.equal(own.given[key], like.given[key]) for key in own.given)
+        expected = read(f"{EXAMPLE_PREFIX}{name}/test")
+        reloaded = read(f"{EXAMPLE_PREFIX}{name}/test", like=expected.modality)
+        assert torch.equal(expected.values, reloaded.values)
+        assert reloaded.modality is expected.modality
+        assert all(torch.equal(expected.given[key], reloaded.given[key]) for key in expected.given)
 
 
 def whole_files(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -77,8 +77,8 @@ def test_random_damage_is_read_or_refused_in_one_line(data: st.DataObject) -> No
         content = bytearray(path.read_bytes())
         for _ in range(data.draw(st.integers(0, 3))):
             content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
-        kept = data.draw(st.integers(0, len(content)) | st.just(len(content)))
-        path.write_bytes(content[:kept])
+        length = data.draw(st.integers(0, len(content)) | st.just(len(content)))
+        path.write_bytes(content[:length])
         message = None
         try:
             check(read(str(path)))

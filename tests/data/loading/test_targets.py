@@ -185,8 +185,8 @@ def test_chosen_classes() -> None:
         float(label == 3) for label in labels.tolist() if label in (3, 8)
     ]
     test = read_with_target("example:digits/test", some.modality, some.target)
-    theirs = read("example:digits/test").given["label"]
-    assert test.targets(some.target)[:, 0].tolist() == [float(x == 3) for x in theirs.tolist() if x in (3, 8)]
+    labels_of_test = read("example:digits/test").given["label"]
+    assert test.targets(some.target)[:, 0].tolist() == [float(x == 3) for x in labels_of_test.tolist() if x in (3, 8)]
     assert whole.target == Target(("label",), classes=tuple("0123456789"))
 
 
@@ -200,7 +200,9 @@ def test_categorical_column_target(tmp_path: pathlib.Path) -> None:
     assert found.target == Target(("job",), classes=("clerk", "nurse", "smith"))
     assert found.targets(found.target)[:, 0].tolist() == [1, 0, 2]
     assert torch.equal(found.values, data.values[[0, 2, 3]])
-    two = select_target(data, ("job=smith,nurse",))
-    assert two.targets(two.target)[:, 0].tolist() == [1, 0]
-    again = read_with_target(table(tmp_path, "job,age\nsmith,20\nclerk,30\n", "u.csv"), two.modality, two.target)
-    assert again.targets(two.target)[:, 0].tolist() == [0]
+    chosen = select_target(data, ("job=smith,nurse",))
+    assert chosen.targets(chosen.target)[:, 0].tolist() == [1, 0]
+    reloaded = read_with_target(
+        table(tmp_path, "job,age\nsmith,20\nclerk,30\n", "u.csv"), chosen.modality, chosen.target
+    )
+    assert reloaded.targets(chosen.target)[:, 0].tolist() == [0]

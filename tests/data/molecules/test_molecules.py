@@ -111,15 +111,15 @@ def test_implausible_samples_round_trip(data: Dataset, tmp_path: pathlib.Path) -
     given = {"atoms": torch.tensor([0, 0])}
     for name in ("a.npz", "a.xyz", "a.sdf", "folder"):
         data.modality.write(values, given, tmp_path / name)
-        back, _ = read_samples(tmp_path / name, data.modality)
-        assert back["element"].tolist() == [[1, 1, 1, 0, 0, 0, 0, 0, 0]] * 2
-        assert (back["place"] == 0).all()
+        reloaded, _ = read_samples(tmp_path / name, data.modality)
+        assert reloaded["element"].tolist() == [[1, 1, 1, 0, 0, 0, 0, 0, 0]] * 2
+        assert (reloaded["place"] == 0).all()
 
 
 def test_rewritten_folder_has_no_older_samples(data: Dataset, tmp_path: pathlib.Path) -> None:
     few = data.subset(torch.arange(2))
-    for some in (data, few):
-        some.modality.write(some.values, some.given, tmp_path / "out")
+    for dataset in (data, few):
+        dataset.modality.write(dataset.values, dataset.given, tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["00000.xyz", "00001.xyz", "grid.png"]
 
 
@@ -208,10 +208,10 @@ def test_titles_are_hill_formulas() -> None:
 
 def test_figures_share_a_scale() -> None:
     small, large = (Molecule("", np.full(6, 6), size * np.eye(6)[:, :3]) for size in (1.0, 5.0))
-    alone, beside, other = (np.array(balls([small], same_scale_as=more)) for more in ((), [large], [small]))
-    ink = [(picture < 250).any(2).sum() for picture in (alone, beside, other)]
+    single, next_to_large, other = (np.array(balls([small], same_scale_as=more)) for more in ((), [large], [small]))
+    ink = [(picture < 250).any(2).sum() for picture in (single, next_to_large, other)]
     assert ink[0] == ink[2] > 3 * ink[1]
-    assert beside.shape == np.array(balls([large], same_scale_as=[small])).shape
+    assert next_to_large.shape == np.array(balls([large], same_scale_as=[small])).shape
 
 
 def test_molecules_example() -> None:

@@ -32,12 +32,12 @@ def uniform_locations(n: int) -> np.ndarray:
 
 def test_directions_in_closed_form() -> None:
     values = torch.tensor([[0.0, 0.0], [0.0, 90.0], [90.0, 12.0], [-30.0, 180.0], [60.0, -90.0]], dtype=F64)
-    truth = [[1, 0, 0], [0, 1, 0], [0, 0, 1], [-math.cos(math.pi / 6), 0, -0.5], [0, -0.5, math.sin(math.pi / 3)]]
+    expected = [[1, 0, 0], [0, 1, 0], [0, 0, 1], [-math.cos(math.pi / 6), 0, -0.5], [0, -0.5, math.sin(math.pi / 3)]]
     for modality, given in ((Earth(("a", "b")), values), (Earth(("b", "a"), latitude=1), values.flip(1))):
         state = modality.encode(given)
-        torch.testing.assert_close(state, torch.tensor(truth, dtype=torch.float32), atol=1e-7, rtol=0)
-        back = modality.decode(state)
-        torch.testing.assert_close(back[[0, 1, 4]], given[[0, 1, 4]], atol=1e-5, rtol=0)
+        torch.testing.assert_close(state, torch.tensor(expected, dtype=torch.float32), atol=1e-7, rtol=0)
+        decoded = modality.decode(state)
+        torch.testing.assert_close(decoded[[0, 1, 4]], given[[0, 1, 4]], atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(("west", "low", "high"), [(-180.0, -180, 180), (0.0, 0, 360)])
@@ -45,11 +45,11 @@ def test_encode_decode_round_trip(west: float, low: float, high: float) -> None:
     modality = Earth(("latitude", "longitude"), west=west)
     values = torch.from_numpy(uniform_locations(500))
     values[:, 1] += 360 * (values[:, 1] < west)
-    back = modality.decode(modality.encode(values))
-    assert (low <= back[:, 1]).all()
-    assert (back[:, 1] <= high).all()
-    across = (back - values) * torch.stack([torch.ones(500), values[:, 0].deg2rad().cos()], 1)
-    assert across.abs().max() < 1e-5  # degrees: a metre
+    decoded = modality.decode(modality.encode(values))
+    assert (low <= decoded[:, 1]).all()
+    assert (decoded[:, 1] <= high).all()
+    difference = (decoded - values) * torch.stack([torch.ones(500), values[:, 0].deg2rad().cos()], 1)
+    assert difference.abs().max() < 1e-5  # degrees: a metre
 
 
 @pytest.mark.parametrize(
@@ -106,8 +106,8 @@ def test_radians_are_refused() -> None:
         earth_dataset(RawPoints(radians, columns=("lat", "lon")))
     assert len(earth_dataset(RawPoints(radians, columns=("lat_deg", "lon_deg")))) == 40
     assert len(earth_dataset(RawPoints(radians[:10], columns=("lat", "lon")))) == 10  # few may lie so by chance
-    near = 0.1 * radians  # degrees around the Gulf of Guinea
-    assert len(earth_dataset(RawPoints(near, columns=("lat", "lon")))) == 40
+    small = 0.1 * radians  # degrees around the Gulf of Guinea
+    assert len(earth_dataset(RawPoints(small, columns=("lat", "lon")))) == 40
 
 
 def test_figure_shows_four_sides_of_the_globe() -> None:
@@ -118,8 +118,8 @@ def test_figure_shows_four_sides_of_the_globe() -> None:
         values = torch.tensor([[20.0, longitude]], dtype=F64)
         changed = abs(np.asarray(modality.show(values, {})).astype(int) - empty).sum(2) > 100
         quarter = np.split(np.split(changed, 2)[row], 2, axis=1)[column]
-        middle = np.argwhere(quarter)
-        place = middle[abs(middle / quarter.shape - 0.5).max(1) < 0.3].mean(0) / quarter.shape
+        pixels = np.argwhere(quarter)
+        place = pixels[abs(pixels / quarter.shape - 0.5).max(1) < 0.3].mean(0) / quarter.shape
         assert abs(place - [0.53, 0.5]).max() < 0.02  # the title takes some of the height
 
 
@@ -134,8 +134,8 @@ def test_decimal_commas_are_read(tmp_path: pathlib.Path, text: str, space: str |
     data = read(table(tmp_path, text), space=space)
     assert data.modality == Earth(("lat", "lon"))
     assert torch.equal(data.values, LOCATIONS)
-    again = read(table(tmp_path, text), like=Earth(("lon", "lat"), latitude=1))
-    assert torch.equal(again.values, LOCATIONS.flip(1))
+    reordered = read(table(tmp_path, text), like=Earth(("lon", "lat"), latitude=1))
+    assert torch.equal(reordered.values, LOCATIONS.flip(1))
 
 
 def test_three_decimals_are_not_thousands(tmp_path: pathlib.Path) -> None:

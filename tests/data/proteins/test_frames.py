@@ -54,10 +54,10 @@ def test_frames_are_right_handed() -> None:
     frame = orthonormal_frame(x[:, 0], x[:, 1])
     torch.testing.assert_close(frame.mT @ frame, torch.eye(3, dtype=torch.float64).expand(5, 3, 3))
     assert (torch.linalg.det(frame) > 0).all()
-    seen = (frame.mT @ x.mT).mT  # the first along x, the second in the upper half of the x-y plane
-    assert (seen[:, 0, 0] > 0).all()
-    assert (seen[:, 1, 1] > 0).all()
-    torch.testing.assert_close(seen[:, [0, 0, 1], [1, 2, 2]], torch.zeros(5, 3, dtype=torch.float64))
+    local = (frame.mT @ x.mT).mT  # the first along x, the second in the upper half of the x-y plane
+    assert (local[:, 0, 0] > 0).all()
+    assert (local[:, 1, 1] > 0).all()
+    torch.testing.assert_close(local[:, [0, 0, 1], [1, 2, 2]], torch.zeros(5, 3, dtype=torch.float64))
 
 
 def test_rotation_equals_torsion_formula() -> None:
@@ -77,8 +77,8 @@ def rotation_x(a: float) -> Tensor:
 
 
 def test_positions_equal_bond_geometry() -> None:
-    _, positions, linked = atoms_to_frames(chain(torsions(7, 3), torsions(7, 4)), torch.ones(1, 7, dtype=torch.bool))
-    assert linked.tolist() == [[True] * 6 + [False]]
+    _, positions, has_next = atoms_to_frames(chain(torsions(7, 3), torsions(7, 4)), torch.ones(1, 7, dtype=torch.bool))
+    assert has_next.tolist() == [[True] * 6 + [False]]
     degree = math.pi / 180
     inside = torch.tensor([1.525, 1.525 - 1.231 * math.cos(120.5 * degree), 1.231 * math.sin(120.5 * degree)])
     torch.testing.assert_close(positions[0, :, :3], inside.double().expand(7, 3), atol=1e-6, rtol=0)

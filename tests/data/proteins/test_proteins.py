@@ -75,11 +75,11 @@ def test_unknown_residues_have_a_valid_position(data: Dataset) -> None:
 
 
 def test_valid_masks_follow_splits_and_batches(data: Dataset) -> None:
-    train, aside = split(data.subset(torch.arange(12) % 6), 0.3)
-    assert len(train) + len(aside) == 12
+    train, held_out = split(data.subset(torch.arange(12) % 6), 0.3)
+    assert len(train) + len(held_out) == 12
     batch = batch_loader(train, 4, Rng(0))(0, slice(0, 4))
-    for length, marks in zip(batch["given"]["length"], batch["given"]["valid"]["position"], strict=True):
-        assert int(data.modality.conditions["length"][length]) == marks.sum()
+    for length, masks in zip(batch["given"]["length"], batch["given"]["valid"]["position"], strict=True):
+        assert int(data.modality.conditions["length"][length]) == masks.sum()
 
 
 def test_length_condition_includes_unseen_lengths(data: Dataset) -> None:
@@ -88,8 +88,8 @@ def test_length_condition_includes_unseen_lengths(data: Dataset) -> None:
     assert lengths == list(range(int(real.min()), int(real.max()) + 1))
     assert [lengths[i] for i in data.given["length"].tolist()] == real.tolist()
     number = data.modality.class_index("length", str(lengths[3]))
-    marks = data.modality.add_derived_conditions({"length": torch.tensor([number])})["valid"]
-    assert {int(mark.sum()) for mark in marks.values()} == {lengths[3]}
+    masks = data.modality.add_derived_conditions({"length": torch.tensor([number])})["valid"]
+    assert {int(mask.sum()) for mask in masks.values()} == {lengths[3]}
 
 
 @pytest.mark.parametrize("name", ["a.npz", "a.jsonl", "a.pdb", "folder"])
@@ -174,10 +174,10 @@ def test_structure_condition(data: Dataset, tmp_path: pathlib.Path) -> None:
     atoms = data.values["atoms"][3][valid].numpy()
     (tmp_path / "one.pdb").write_text(pdb_text([atoms]))
     state, implied = condition_leaf(data.modality, "structure", str(tmp_path / "one.pdb"))
-    own = data.modality.encode(data.values)
+    expected = data.modality.encode(data.values)
     assert state.keys() == {"rotation", "position"}
     for name, leaf in state.items():  # PDB files have three decimals
-        torch.testing.assert_close(leaf[0], own[name][3], atol=0.1, rtol=0)
+        torch.testing.assert_close(leaf[0], expected[name][3], atol=0.1, rtol=0)
     assert data.modality.conditions["length"][implied["length"]] == str(len(atoms))
 
 

@@ -110,11 +110,11 @@ def test_private_schema_ignores_one_missing_row() -> None:
             "t": pd.to_datetime(["2020-01-01", "2021-05-05"] * (n // 2)),
         }
     )
-    gone = pd.concat([full, pd.DataFrame({name: [None] for name in full.columns})], ignore_index=True)
-    gone["t"] = pd.to_datetime(gone["t"]).astype(full["t"].dtype)
-    assert str(full["i"].dtype) != str(gone["i"].dtype)
-    assert str(full["b"].dtype) != str(gone["b"].dtype)
-    assert search(full) == search(gone)
+    extended = pd.concat([full, pd.DataFrame({name: [None] for name in full.columns})], ignore_index=True)
+    extended["t"] = pd.to_datetime(extended["t"]).astype(full["t"].dtype)
+    assert str(full["i"].dtype) != str(extended["i"].dtype)
+    assert str(full["b"].dtype) != str(extended["b"].dtype)
+    assert search(full) == search(extended)
 
 
 def test_private_schema_has_no_dtypes() -> None:
@@ -158,18 +158,18 @@ def test_categories_and_objects_round_trip() -> None:
         }
     )
     pd.testing.assert_frame_equal(resampled(frame), frame, check_exact=True)
-    assert [type(one) for one in resampled(frame)["mixed"][:3]] == [bool, str, int]
-    assert [type(one) for one in resampled(frame)["truth"][:3]] == [bool, type(None), bool]
-    assert [type(one) for one in resampled(frame)["count"][:2]] == [int, int]
+    assert [type(cell) for cell in resampled(frame)["mixed"][:3]] == [bool, str, int]
+    assert [type(cell) for cell in resampled(frame)["truth"][:3]] == [bool, type(None), bool]
+    assert [type(cell) for cell in resampled(frame)["count"][:2]] == [int, int]
 
 
 def test_other_is_the_last_category_if_sampled() -> None:
     column = Categorical("c", ("a", "b"), "OTHER", dtype="category")
-    drawn = [
+    columns = [
         to_frame(RawTable(np.array([[word] for word in words]), columns=("c",)), Schema((column,)))["c"]
         for words in ("ab", ["b", "OTHER"])
     ]
-    assert [list(one.cat.categories) for one in drawn] == [["a", "b"], ["a", "b", "OTHER"]]
+    assert [list(cell.cat.categories) for cell in columns] == [["a", "b"], ["a", "b", "OTHER"]]
 
 
 def test_lists_in_cells_are_refused() -> None:
@@ -180,12 +180,12 @@ def test_lists_in_cells_are_refused() -> None:
 def test_insignificant_gaps_are_not_modelled() -> None:
     n = 400
     full = pd.DataFrame({"i": np.arange(n) % 90, "b": np.arange(n) % 2 == 0, "s": ["x", "y"] * (n // 2)})
-    some = full.astype({"i": float, "b": object})
-    some[np.arange(n) % 4 == 0] = None
+    gaps = full.astype({"i": float, "b": object})
+    gaps[np.arange(n) % 4 == 0] = None
     assert all(column.missing is None for column in search(full).modelled)
-    assert all(column.missing == "" for column in search(some).modelled)
-    one = pd.concat([full, pd.DataFrame({name: [None] for name in full.columns})], ignore_index=True)
-    data = table_dataset(from_frame(one), search(one))
+    assert all(column.missing == "" for column in search(gaps).modelled)
+    cell = pd.concat([full, pd.DataFrame({name: [None] for name in full.columns})], ignore_index=True)
+    data = table_dataset(from_frame(cell), search(cell))
     assert data.modality.frame(data.values, {}).dtypes.astype(str).to_dict() == {"i": "int64", "b": "bool", "s": "str"}
 
 

@@ -73,13 +73,13 @@ def tilted_weights(codes: Int64[Tensor, "m 4"]) -> Float64[Tensor, " m"]:
     return weights / weights.sum()
 
 
-def distance(codes: Tensor, weights: Tensor, which: Tensor) -> float:
+def distance(codes: Tensor, weights: Tensor, chosen: Tensor) -> float:
     """Return the mean total variation over pairs between the chosen rows and the weighted ones."""
     found = []
     for a, b in itertools.combinations(range(4), 2):
         cell = codes[:, a] * 6 + codes[:, b]
-        wanted = torch.bincount(cell, weights, minlength=36)
-        found.append((torch.bincount(cell[which], minlength=36) / len(which) - wanted).abs().sum() / 2)
+        expected = torch.bincount(cell, weights, minlength=36)
+        found.append((torch.bincount(cell[chosen], minlength=36) / len(chosen) - expected).abs().sum() / 2)
     return torch.stack(found).mean().item()
 
 
@@ -106,8 +106,8 @@ def test_rows_are_chosen_by_seed_without_replacement() -> None:
 def test_rows_without_weight_are_not_sampled() -> None:
     codes = rows(3 * ROWS)
     weights = torch.where(codes[:, 0] == 2, 0.0, 1.0).double()
-    which = exchange_rows(codes, weights / weights.sum(), ROWS, Rng(0))
-    assert (codes[which, 0] != 2).all()
+    chosen = exchange_rows(codes, weights / weights.sum(), ROWS, Rng(0))
+    assert (codes[chosen, 0] != 2).all()
 
 
 def test_few_rows_repeat_in_proportion_to_weights() -> None:
@@ -140,19 +140,19 @@ def test_codes_convert_to_levels() -> None:
     assert FINE.counts == (101, 2)
     assert coarse.counts == (5, 2)
     assert coarse.marginals == FINE.marginals
-    seen = Dataset(CODES, {}, FINE).with_modality(coarse)
-    assert seen.modality == coarse
-    assert seen.values.tolist() == [[0, 1], [0, 0], [1, 0], [2, 1], [3, 0], [4, 1]]
-    assert torch.equal(seen.with_modality(coarse).values, seen.values)
-    assert torch.equal(coarse.values_from_raw(FINE.cells(CODES))[0], seen.values)
+    converted = Dataset(CODES, {}, FINE).with_modality(coarse)
+    assert converted.modality == coarse
+    assert converted.values.tolist() == [[0, 1], [0, 0], [1, 0], [2, 1], [3, 0], [4, 1]]
+    assert torch.equal(converted.with_modality(coarse).values, converted.values)
+    assert torch.equal(coarse.values_from_raw(FINE.cells(CODES))[0], converted.values)
 
 
 def test_levels_of_levels_are_unchanged() -> None:
     coarse = FINE.by_levels()
     assert coarse.by_levels() == coarse
-    seen = Dataset(CODES[:, 1:].repeat(1, 2), {}, coarse).with_modality(Table(coarse.schema))
-    assert torch.equal(seen.values, CODES[:, 1:].repeat(1, 2))
-    assert seen.modality.marginals == ()
+    converted = Dataset(CODES[:, 1:].repeat(1, 2), {}, coarse).with_modality(Table(coarse.schema))
+    assert torch.equal(converted.values, CODES[:, 1:].repeat(1, 2))
+    assert converted.modality.marginals == ()
 
 
 def test_levels_of_converted_rows() -> None:
@@ -170,8 +170,8 @@ def test_given_cells_are_kept() -> None:
     )
     table = Table(schema)
     given = table.given_cells({"age": "17"})
-    codes, kept = given.codes.expand(3, -1), given.observed.expand(3, -1)
-    assert (codes[:, 0].tolist(), kept[:, 0].tolist()) == ([0, 0, 0], [True] * 3)
+    codes, observed = given.codes.expand(3, -1), given.observed.expand(3, -1)
+    assert (codes[:, 0].tolist(), observed[:, 0].tolist()) == ([0, 0, 0], [True] * 3)
     drawn = torch.tensor([[0, 0], [0, 0]])
     written = table.with_given(drawn, table.given_cells({"age": "17", "job": "a"}))
     assert (written.column("age"), written.column("job")) == (["17", "17"], ["a", "a"])

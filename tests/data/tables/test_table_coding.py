@@ -31,12 +31,12 @@ def table(text: str, columns: str = "age,smokes,school") -> RawTable:
 
 
 def test_known_codes() -> None:
-    coded = encode(table("7,no,1 20,yes,2 N,no,3 99,yes,3"), SCHEMA)
-    assert coded.codes.tolist() == [[0, 0, 0], [1, 1, 1], [3, 0, 2], [2, 1, 2]]
-    assert coded.codes.dtype == torch.int64
-    assert coded.outside.tolist() == [0, 0, 0]
-    turned = encode(table("1,no,7", "school,smokes,age"), SCHEMA)
-    assert turned.codes.tolist() == [[0, 0, 0]]
+    encoded = encode(table("7,no,1 20,yes,2 N,no,3 99,yes,3"), SCHEMA)
+    assert encoded.codes.tolist() == [[0, 0, 0], [1, 1, 1], [3, 0, 2], [2, 1, 2]]
+    assert encoded.codes.dtype == torch.int64
+    assert encoded.outside.tolist() == [0, 0, 0]
+    reordered = encode(table("1,no,7", "school,smokes,age"), SCHEMA)
+    assert reordered.codes.tolist() == [[0, 0, 0]]
 
 
 @settings(deadline=None, max_examples=25)
@@ -72,9 +72,9 @@ def test_cells_outside_the_schema_are_refused() -> None:
 
 
 def test_cells_outside_the_schema_are_clipped() -> None:
-    coded = encode(table("130,no,9 -4,no,1 x,no,1 20,no,0"), CLIPS)
-    assert coded.codes.tolist() == [[2, 0, 2], [0, 0, 0], [3, 0, 0], [1, 0, 0]]
-    assert coded.outside.tolist() == [3, 0, 2]
+    encoded = encode(table("130,no,9 -4,no,1 x,no,1 20,no,0"), CLIPS)
+    assert encoded.codes.tolist() == [[2, 0, 2], [0, 0, 0], [3, 0, 0], [1, 0, 0]]
+    assert encoded.outside.tolist() == [3, 0, 2]
     assert encode(table("7,yes,1"), CLIPS).codes.tolist() == [[0, 0, 0]]
     with refuses(InputError, column="smokes", row=2, found="'maybe'"):
         encode(table("7,maybe,1"), CLIPS)
@@ -90,13 +90,13 @@ def test_unknown_and_missing_columns_are_refused() -> None:
 
 
 def test_partial_rows() -> None:
-    codes, kept = observed_cells(table("7,no,1 ,yes, N,?,* *,no,2"), SCHEMA)
-    assert kept.tolist() == [[True] * 3, [False, True, False], [True, False, False], [False, True, True]]
-    assert codes.masked_fill(~kept, -1).tolist() == [[0, 0, 0], [-1, 1, -1], [3, -1, -1], [-1, 0, 1]]
-    _, kept = observed_cells(table("20", "age"), SCHEMA)
-    assert kept.tolist() == [[True, False, False]]
-    codes, kept = observed_cells(table("20,low", "age,title"), SCHEMA)
-    assert (codes.tolist(), kept.tolist()) == ([[1, 0, 0]], [[True, False, True]])
+    codes, observed = observed_cells(table("7,no,1 ,yes, N,?,* *,no,2"), SCHEMA)
+    assert observed.tolist() == [[True] * 3, [False, True, False], [True, False, False], [False, True, True]]
+    assert codes.masked_fill(~observed, -1).tolist() == [[0, 0, 0], [-1, 1, -1], [3, -1, -1], [-1, 0, 1]]
+    _, observed = observed_cells(table("20", "age"), SCHEMA)
+    assert observed.tolist() == [[True, False, False]]
+    codes, observed = observed_cells(table("20,low", "age,title"), SCHEMA)
+    assert (codes.tolist(), observed.tolist()) == ([[1, 0, 0]], [[True, False, True]])
     for text, columns, row, found in [
         ("7,yes", "age,smokes", 2, None),
         ("130,yes", "age,smokes", 2, "'130'"),
@@ -113,19 +113,19 @@ def test_only_empty_cells_are_gaps() -> None:
     schema = Schema(
         (Categorical("a", ("x",), missing="?"), Categorical("b", ("x",), missing=""), Categorical("c", ("?",)))
     )
-    _, kept = observed_cells(
+    _, observed = observed_cells(
         RawTable(np.array([["?", "", "?"], ["", "?", ""]], dtype=object), columns=("a", "b", "c")), schema
     )
-    assert kept.tolist() == [[True, False, True], [False] * 3]
+    assert observed.tolist() == [[True, False, True], [False] * 3]
 
 
 def test_given_cells_keep_their_text() -> None:
     schema = Schema((*SCHEMA.columns, FreeText("note")))
     part = table("x7,23.4,?,3.0,,hello ,?,no,,low,", "id,age,smokes,school,title,note")
-    codes, kept = observed_cells(part, schema)
-    assert kept.tolist() == [[True, False, True], [False, True, True]]
-    filled = torch.where(kept, codes, torch.tensor([[0, 1, 0], [2, 0, 0]]))
-    whole = fill_gaps(part, filled, torch.zeros(2, 3, dtype=torch.float64), schema)
-    assert whole.columns == schema.names
+    codes, observed = observed_cells(part, schema)
+    assert observed.tolist() == [[True, False, True], [False, True, True]]
+    filled = torch.where(observed, codes, torch.tensor([[0, 1, 0], [2, 0, 0]]))
+    completed = fill_gaps(part, filled, torch.zeros(2, 3, dtype=torch.float64), schema)
+    assert completed.columns == schema.names
     rows = [["x7", "23.4", "yes", "high", "3.0", "hello"], ["2", "30", "no", "low", "1", ""]]
-    assert whole.values.equals(RawTable(np.array(rows, dtype=object), columns=schema.names).values)
+    assert completed.values.equals(RawTable(np.array(rows, dtype=object), columns=schema.names).values)

@@ -75,8 +75,8 @@ def test_numbers_as_category_values() -> None:
         "a": {"kind": "categorical", "values": [1, 2], "missing": 9},
         "b": {"kind": "boolean", "true": 1, "false": 0},
     }
-    said = json.dumps({"columns": columns})
-    schema = parse_schema(said)
+    text = json.dumps({"columns": columns})
+    schema = parse_schema(text)
     assert schema.columns == (Categorical("a", ("1", "2"), missing="9"), Boolean("b", "1", "0"))
     assert schema.counts == (3, 2)
 
