@@ -110,7 +110,6 @@ def test_angles_are_wrapped_into_range(tmp_path: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     ("text", "place"),
     [
-        ("phi,psi\n1,a\n", "column 'psi', row 2"),
         ("phi,psi\n,\n,\n", "phi, psi"),
         ("phi,psi\n,1\n1,\n1,2\n,5\n,6\n2,5\n", "phi"),
         ("x,phi,psi\nw,1,2\nw,3,inf\n", "row 3, column 3"),

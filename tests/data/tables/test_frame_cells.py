@@ -38,8 +38,10 @@ def to_series(values: object, *, time: bool) -> pd.Series:
     return pd.Series(pd.to_datetime(values, format="ISO8601") if time else values)
 
 
-@pytest.mark.parametrize("from_file", [False, True])
-@pytest.mark.parametrize("case", EXTRA_CELLS)
+@pytest.mark.parametrize(
+    ("case", "from_file"),
+    [(case, from_file) for case in EXTRA_CELLS for from_file in (False, True) if from_file or case != "large integer"],
+)  # pandas itself loses digits of large integers
 def test_extra_row_leaves_other_cells_unchanged(case: str, from_file: bool, tmp_path: pathlib.Path) -> None:
     values, extra = EXTRA_CELLS[case]
     time = isinstance(values, pd.DatetimeIndex) or str(values[0])[:4] == "2020"
@@ -53,8 +55,6 @@ def test_extra_row_leaves_other_cells_unchanged(case: str, from_file: bool, tmp_
         frame.to_parquet(tmp_path / "t.parquet")
         return cells_without_metadata(tmp_path / "t.parquet")
 
-    if case == "large integer" and not from_file:
-        pytest.skip("pandas itself has lost the digits")
     assert cells([*values, extra])[:-1] == cells(list(values))
 
 

@@ -91,11 +91,6 @@ def test_tables_without_modelled_columns_are_refused() -> None:
         detect_schema(RawTable(np.array([[str(i)] for i in range(30)], dtype=object), columns=("i",)))
 
 
-def test_dtypes_are_kept() -> None:
-    found = RawTable(np.array([["1", "a"], ["2", "b"]], dtype=object), columns=("n", "w"), dtypes=("int32", "category"))
-    assert [each.dtype for each in detect_schema(found).columns] == ["int32", "category"]
-
-
 @pytest.mark.parametrize(
     ("column", "word"),
     [

@@ -10,13 +10,13 @@ import torch
 
 from feller.core.errors import InputError, UsageError
 from feller.core.serialization import from_dict, to_dict
-from feller.data.examples.loaders import EXAMPLES, adult_cells
+from feller.data.examples.loaders import EXAMPLES
 from feller.data.loading.dataset_reader import read
 from feller.data.loading.sample_reader import read_samples
 from feller.data.points.euclidean_points import Points
 from feller.data.tables.column import Categorical
 from feller.data.tables.dataframes import from_frame, load_cells, to_frame
-from feller.data.tables.encoding import check_columns, decode, encode
+from feller.data.tables.encoding import check_columns, encode
 from feller.data.tables.modality import Table, table_dataset
 from feller.data.tables.numerical_column import Numerical
 from feller.data.tables.schema import Schema, write_schema
@@ -73,18 +73,16 @@ def test_schema_option(tmp_path: pathlib.Path) -> None:
     ("content", "place"),
     [
         ("age,job\n1,a\n2\n", "row 3"),
-        ("age,job\n1,a\n2,b,c\n", "row 3"),
         ("job,job\na,a\n", "'job'"),
         ("job,\na,a\n", "column 2"),
         ("age,job\n", ""),
         ("", ""),
-        ("\n\n", ""),
         ('age,job\n1,"a\n', ""),
         (b"age,job\n1,\xff\n", "0xff"),
         ("1,2\n3,4\n", "1, 2"),
         ("age,job\n1,a\n2,zz\n", "'job'"),
     ],
-    ids=range(11),
+    ids=range(9),
 )
 def test_damaged_tables_are_refused(content: str | bytes, place: str, tmp_path: pathlib.Path) -> None:
     path = write_file(tmp_path, "a.csv", content)
@@ -214,14 +212,3 @@ def test_adult_example() -> None:
     assert EXAMPLES["adult"].info.licence == "CC BY 4.0"
     missing = train.modality.missing_tokens.tolist()  # the last of workclass, occupation and native-country
     assert {column: token for column, token in enumerate(missing) if token >= 0} == {1: 8, 5: 14, 12: 41}
-
-
-def test_adult_round_trip() -> None:
-    schema = read("example:adult/test").modality.schema
-    found = adult_cells("test")
-    codes = encode(found, schema).codes
-    reloaded = decode(codes, torch.full(codes.shape, 0.5, dtype=torch.float64), schema)
-    assert reloaded.columns == found.columns
-    for name in found.columns:
-        if name not in ("age", "fnlwgt", "capital-gain", "capital-loss", "hours-per-week"):
-            assert reloaded.column(name) == found.column(name)
