@@ -1,4 +1,4 @@
-"""Crystals as data: states and back, conditions, every form, what a person may give, pictures."""
+"""Crystal modality: states, conditions, file formats and figures."""
 
 import dataclasses
 import pathlib
@@ -6,17 +6,15 @@ import pathlib
 import numpy as np
 import pytest
 import torch
-from pymatgen.core import Lattice, Structure
 
 from feller.core.errors import InputError, UsageError
 from feller.core.pytree import leaves
 from feller.core.rng import Rng
 from feller.core.serialization import from_dict, to_dict
-from feller.data.atoms.elements import colour_of, ink_on
 from feller.data.crystals.cif import Crystal
 from feller.data.crystals.dataset import pad_crystals
 from feller.data.crystals.figure import _seen, picture, reduced, with_images
-from feller.data.crystals.lattice import is_valid_cell, to_cell
+from feller.data.crystals.lattice import to_cell
 from feller.data.crystals.modality import Crystals, crystal_dataset
 from feller.data.loading.dataset_reader import read
 from feller.data.loading.raw import RawCrystals, RawPoints
@@ -27,41 +25,43 @@ from tests.errors import refuses
 SIZES = (2, 5, 5, 3)
 
 
-def found(label: bool = False) -> RawCrystals:
-    """Return crystals of 2, 5, 5 and 3 atoms of Na, Cl, Ti and O; the last two edges are alike in all."""
+def raw_crystals(label: bool = False) -> RawCrystals:
+    """Return crystals of 2, 5, 5 and 3 atoms among Na, Cl, Ti and O, whose lengths b and c are constant."""
     draw = np.random.default_rng(0)
     cells = to_cell(torch.from_numpy(0.2 * draw.normal(size=(4, 6)) + [1.5, 1.5, 1.5, 0, 0, 0]))
     cells[:, 1:3] = 4.0
     kinds = np.array([8, 11, 17, 22])
-    made = [Crystal(kinds[draw.integers(0, 4, n)], draw.random((n, 3)), cells[i].numpy()) for i, n in enumerate(SIZES)]
-    made[1].atomic_numbers[:4] = kinds
-    atoms, places, lattice = pad_crystals(made)
-    named = {"labels": np.array([0, 1, 1, 0]), "classes": ("a b", "größe")} if label else {}
-    return RawCrystals(places, atomic_numbers=atoms, lattice=lattice, **named)
+    crystals = [
+        Crystal(kinds[draw.integers(0, 4, n)], draw.random((n, 3)), cells[i].numpy()) for i, n in enumerate(SIZES)
+    ]
+    crystals[1].atomic_numbers[:4] = kinds
+    atoms, coords, lattice = pad_crystals(crystals)
+    labels = {"labels": np.array([0, 1, 1, 0]), "classes": ("a b", "größe")} if label else {}
+    return RawCrystals(coords, atomic_numbers=atoms, lattice=lattice, **labels)
 
 
 @pytest.fixture(scope="module")
 def data() -> Dataset:
-    return crystal_dataset(found())
+    return crystal_dataset(raw_crystals())
 
 
-def same(own: Dataset, values: dict, given: dict) -> None:
-    assert given.keys() == own.given.keys()
-    assert torch.equal(values["element"], own.values["element"])
-    apart = values["place"] - own.values["place"]
-    torch.testing.assert_close(apart - apart.round(), torch.zeros_like(apart), atol=1e-6, rtol=0)
-    torch.testing.assert_close(values["lattice"], own.values["lattice"], atol=1e-6, rtol=0)
-    assert all(map(torch.equal, leaves(given), leaves({name: own.given[name] for name in given})))
+def assert_same(dataset: Dataset, values: dict, given: dict) -> None:
+    assert given.keys() == dataset.given.keys()
+    assert torch.equal(values["element"], dataset.values["element"])
+    difference = values["place"] - dataset.values["place"]
+    torch.testing.assert_close(difference - difference.round(), torch.zeros_like(difference), atol=1e-6, rtol=0)
+    torch.testing.assert_close(values["lattice"], dataset.values["lattice"], atol=1e-6, rtol=0)
+    assert all(map(torch.equal, leaves(given), leaves({name: dataset.given[name] for name in given})))
 
 
-def test_states_lie_in_their_space(data: Dataset) -> None:
+def test_states_match_base_samples(data: Dataset) -> None:
     state, space = data.modality.encode(data.values), data.modality.space()
-    start = space.sample_base(4, Rng(0).stream("x"))
-    assert {name: leaf.shape for name, leaf in state.items()} == {name: leaf.shape for name, leaf in start.items()}
-    assert {name: leaf.dtype for name, leaf in state.items()} == {name: leaf.dtype for name, leaf in start.items()}
+    base = space.sample_base(4, Rng(0).stream("x"))
+    assert {name: leaf.shape for name, leaf in state.items()} == {name: leaf.shape for name, leaf in base.items()}
+    assert {name: leaf.dtype for name, leaf in state.items()} == {name: leaf.dtype for name, leaf in base.items()}
     assert data.modality.elements == ("O", "Na", "Cl", "Ti")
     assert state["element"].max() == 3
-    assert (start["element"] == 4).all()  # the mask
+    assert (base["element"] == 4).all()  # the mask
     assert ((state["place"] >= 0) & (state["place"] < 2 * torch.pi)).all()
     torch.testing.assert_close(state["place"].double(), 2 * torch.pi * data.values["place"], atol=1e-6, rtol=0)
     padding = ~data.given["valid"]["place"]
@@ -70,7 +70,7 @@ def test_states_lie_in_their_space(data: Dataset) -> None:
     assert (state["element"][padding] == 0).all()
 
 
-def test_cells_are_standardised_also_where_they_do_not_vary(data: Dataset) -> None:
+def test_cell_parameters_are_standardised(data: Dataset) -> None:
     lattice = data.modality.encode(data.values)["lattice"].double()
     torch.testing.assert_close(lattice.mean(0), torch.zeros(6).double(), atol=1e-5, rtol=0)
     varies = torch.tensor([True, False, False, True, True, True])
@@ -79,26 +79,16 @@ def test_cells_are_standardised_also_where_they_do_not_vary(data: Dataset) -> No
     assert data.modality.scale[1] == 1e-3
 
 
-def test_decoding_gives_the_values_back(data: Dataset) -> None:
-    back = data.modality.decode(data.modality.encode(data.values))
-    assert back["place"].dtype == back["lattice"].dtype == torch.float64
-    apart = back["place"] - data.values["place"]
-    assert (apart - apart.round()).abs().max() < 1e-6
-    torch.testing.assert_close(back["lattice"], data.values["lattice"], rtol=1e-5, atol=0)
-    assert torch.equal(back["element"], data.values["element"])
+def test_encode_decode_round_trip(data: Dataset) -> None:
+    decoded = data.modality.decode(data.modality.encode(data.values))
+    assert decoded["place"].dtype == decoded["lattice"].dtype == torch.float64
+    difference = decoded["place"] - data.values["place"]
+    assert (difference - difference.round()).abs().max() < 1e-6
+    torch.testing.assert_close(decoded["lattice"], data.values["lattice"], rtol=1e-5, atol=0)
+    assert torch.equal(decoded["element"], data.values["element"])
 
 
-def test_every_state_has_a_cell(data: Dataset) -> None:
-    wild = dataclasses.replace(data.modality, scale=(1.0,) * 6)
-    state = wild.space().sample_base(500, Rng(1).stream("x"))
-    state["lattice"] *= 3
-    lattice = wild.decode(state)["lattice"]
-    assert is_valid_cell(lattice).all()
-    for row in lattice[:50].tolist():
-        assert Lattice.from_parameters(*row).volume > 0
-
-
-def test_places_end_before_one(data: Dataset) -> None:
+def test_coordinates_stay_below_one(data: Dataset) -> None:
     state = data.modality.encode(data.values)
     state["place"][:] = torch.nextafter(torch.tensor(2 * torch.pi), torch.tensor(0.0))
     assert data.modality.decode(state)["place"].max() < 1
@@ -106,24 +96,24 @@ def test_places_end_before_one(data: Dataset) -> None:
     assert data.modality.encode(values)["place"].max() < 2 * torch.pi
 
 
-def test_state_that_is_not_finite_is_refused(data: Dataset) -> None:
+def test_non_finite_states_are_refused(data: Dataset) -> None:
     for name in ("place", "lattice"):
         state = data.modality.encode(data.values)
         state[name][2].flatten()[0] = torch.nan
-        with pytest.raises(InputError, match="1 of 4 samples are not finite"):
+        with refuses(InputError):
             data.modality.decode(state)
 
 
-def test_atoms_that_are_masked_are_refused_unless_they_are_padding(data: Dataset) -> None:
+def test_masked_atoms_are_refused_outside_padding(data: Dataset) -> None:
     values = {**data.values, "element": data.values["element"].clone()}
     values["element"][0, 2:] = 4
     assert data.modality.arrays(values, data.given)["element"][0, 2:].tolist() == [0, 0, 0]
     values["element"][0, 1] = 4
-    with pytest.raises(InputError, match="still masked"):
+    with refuses(InputError):
         data.modality.arrays(values, data.given)
 
 
-def test_numbers_of_atoms_are_a_condition_that_says_what_is_valid(data: Dataset) -> None:
+def test_atom_count_condition_sets_valid_mask(data: Dataset) -> None:
     modality = data.modality
     assert modality.conditions == {"atoms": ("2", "3", "5")}
     assert data.given["atoms"].tolist() == [0, 2, 2, 1]
@@ -135,7 +125,7 @@ def test_numbers_of_atoms_are_a_condition_that_says_what_is_valid(data: Dataset)
     assert modality.num_entries(data.values).tolist() == [5] * 4
 
 
-def test_crystals_of_others_are_padded_and_checked(data: Dataset) -> None:
+def test_other_crystals_are_padded_and_checked(data: Dataset) -> None:
     other = RawCrystals(
         np.zeros((1, 4, 3)) + 0.5,
         atomic_numbers=np.array([[8, 22, 11, 8]]),
@@ -150,53 +140,24 @@ def test_crystals_of_others_are_padded_and_checked(data: Dataset) -> None:
     large = RawCrystals(np.zeros((1, 6, 3)), atomic_numbers=np.full((1, 6), 8), lattice=other.lattice)
     with refuses(InputError, found="6"):
         data.modality.values_from_raw(large)
-    with pytest.raises(InputError, match="expected crystals; found points"):
+    with refuses(InputError, expected="crystals"):
         data.modality.values_from_raw(RawPoints(np.ones((2, 3))))
 
 
 @pytest.mark.parametrize("label", [False, True])
 @pytest.mark.parametrize("name", ["a.npz", "a.csv", "a.cif", "folder"])
-def test_every_form_gives_the_same_crystals_back(tmp_path: pathlib.Path, name: str, label: bool) -> None:
-    own = crystal_dataset(found(label))
-    assert own.given.keys() == ({"atoms", "label", "valid"} if label else {"atoms", "valid"})
-    own.modality.write(own.values, own.given, tmp_path / name)
-    same(own, *read_samples(tmp_path / name, own.modality))
-    again = read(str(tmp_path / name))
-    same(own, again.values, again.given)
-    assert again.modality.conditions == own.modality.conditions
+def test_file_round_trip(tmp_path: pathlib.Path, name: str, label: bool) -> None:
+    dataset = crystal_dataset(raw_crystals(label))
+    assert dataset.given.keys() == ({"atoms", "label", "valid"} if label else {"atoms", "valid"})
+    dataset.modality.write(dataset.values, dataset.given, tmp_path / name)
+    assert_same(dataset, *read_samples(tmp_path / name, dataset.modality))
+    reloaded = read(str(tmp_path / name))
+    assert_same(dataset, reloaded.values, reloaded.given)
+    assert reloaded.modality.conditions == dataset.modality.conditions
+    assert from_dict(Modality, to_dict(dataset.modality)) == dataset.modality
 
 
-def test_arrays_hold_one_array_a_leaf(data: Dataset) -> None:
-    arrays = data.modality.arrays(data.values, data.given)
-    assert {name: array.shape for name, array in arrays.items()} == {
-        "element": (4, 5), "place": (4, 5, 3), "lattice": (4, 6), "valid": (4, 5)
-    }  # fmt: skip
-    assert arrays["element"][1, :4].tolist() == [8, 11, 17, 22]
-    assert arrays["valid"].sum(1).tolist() == list(SIZES)
-    assert arrays["place"][0, 2:].max() == arrays["element"][0, 2:].max() == 0
-    padded_more = dataclasses.replace(data.modality, longest=9)
-    values, given = padded_more.values_from_raw(found())
-    assert padded_more.arrays(values, given)["valid"].shape == (4, 9)
-
-
-def test_folder_holds_a_file_a_crystal_and_a_picture(data: Dataset, tmp_path: pathlib.Path) -> None:
-    data.modality.write(data.values, data.given, tmp_path / "out")
-    files = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert files == ["00000.cif", "00001.cif", "00002.cif", "00003.cif", "grid.png"]
-    for i, size in enumerate(SIZES):
-        structure = Structure.from_file(tmp_path / "out" / f"0000{i}.cif")
-        assert len(structure) == size
-        np.testing.assert_allclose(structure.lattice.parameters, data.values["lattice"][i], atol=1e-4)
-
-
-def test_fewer_crystals_replace_more(data: Dataset, tmp_path: pathlib.Path) -> None:
-    data.modality.write(data.values, data.given, tmp_path / "out")
-    few = data.subset(torch.tensor([2, 0]))
-    data.modality.write(few.values, few.given, tmp_path / "out")
-    same(few, *read_samples(tmp_path / "out", data.modality))
-
-
-def test_samples_need_only_their_number_of_atoms(data: Dataset) -> None:
+def test_arrays_of_samples_with_atom_count_only(data: Dataset) -> None:
     state = data.modality.space().sample_base(3, Rng(0).stream("x"))
     state["element"][:, :3] = torch.tensor([0, 1, 2])
     values = data.modality.decode(state)
@@ -204,107 +165,94 @@ def test_samples_need_only_their_number_of_atoms(data: Dataset) -> None:
     assert arrays["element"].tolist() == [[8, 11, 17, 0, 0], [8, 11, 17, 0, 0], [8, 11, 0, 0, 0]]
 
 
-@pytest.mark.parametrize("text", ["NaTiO3", "Na,Ti,O,O,O", " Na, Ti,O, O,O", "NaTi(O)3"])
-def test_elements_can_be_given(data: Dataset, text: str) -> None:
-    value, follows = data.modality.parse_condition("element", text)
-    assert value.tolist() == [[1, 3, 0, 0, 0]]
+@pytest.mark.parametrize(
+    ("text", "indices", "implied"),
+    [
+        ("NaTiO3", [1, 3, 0, 0, 0], {"atoms": 2}),
+        ("Na,Ti,O,O,O", [1, 3, 0, 0, 0], {"atoms": 2}),
+        (" Na, Ti,O, O,O", [1, 3, 0, 0, 0], {"atoms": 2}),
+        ("NaTi(O)3", [1, 3, 0, 0, 0], {"atoms": 2}),
+        ("NaCl", [1, 2, 0, 0, 0], {"atoms": 0}),
+        ("Ti", [3, 3, 3, 3, 3], {}),
+    ],
+)
+def test_element_condition(data: Dataset, text: str, indices: list[int], implied: dict[str, int]) -> None:
+    """A single symbol applies to all atoms."""
+    value, found = data.modality.parse_condition("element", text)
+    assert value.tolist() == [indices]
     assert value.dtype == torch.long
-    assert follows == {"atoms": 2}
+    assert found == implied
 
 
-def test_fewer_elements_are_padded(data: Dataset) -> None:
-    value, follows = data.modality.parse_condition("element", "NaCl")
-    assert value.tolist() == [[1, 2, 0, 0, 0]]
-    assert follows == {"atoms": 0}
-
-
-def test_one_symbol_stands_for_all_atoms(data: Dataset) -> None:
-    value, follows = data.modality.parse_condition("element", "Ti")
-    assert value.tolist() == [[3] * 5]
-    assert follows == {}
-
-
-def test_cell_can_be_given(data: Dataset) -> None:
-    value, follows = data.modality.parse_condition("lattice", "4,4.1,4.2,90,80,110")
-    assert (value.shape, value.dtype, follows) == ((1, 6), torch.float32, {})
+def test_lattice_condition(data: Dataset) -> None:
+    value, implied = data.modality.parse_condition("lattice", "4,4.1,4.2,90,80,110")
+    assert (value.shape, value.dtype, implied) == ((1, 6), torch.float32, {})
     state = {**data.modality.encode(data.values), "lattice": value.expand(4, 6)}
     expected = torch.tensor([4, 4.1, 4.2, 90, 80, 110]).double().expand(4, 6)
     torch.testing.assert_close(data.modality.decode(state)["lattice"], expected, rtol=1e-5, atol=0)
 
 
 @pytest.mark.parametrize(
-    ("leaf", "text", "match"),
+    ("leaf", "text"),
     [
-        ("element", "NaK", "element: expected"),
-        ("element", "Xx", "unknown element 'Xx'"),
-        ("element", "", "unclosed bracket or no atoms"),
-        ("element", "NaTiO4", "2, 3, 5.; found 6"),
-        ("element", "Na,,O", "unknown element ''"),
-        ("element", "na", "cannot parse element=na at 'na'"),
-        ("element", "Na(O", "unclosed bracket"),
-        ("element", "NaO)", "cannot parse element=NaO\\) at '\\)'"),
-        ("element", "O0.5", "multiplicity of 0"),
-        ("element", "O99999", "over 10,000 atoms"),
-        ("element", "O" + 5000 * "9", "element=O9{59} has over 10,000 atoms"),
-        ("element", "(O)" + 5000 * "9", "element=\\(O\\)9{57} has over 10,000 atoms"),
-        ("lattice", "0.01,4,4,90,90,90", "would become 0.1,4,4,90,90,90: .* 0.1 to 1,000 Å"),
-        ("lattice", "4,4,5000,90,90,90", "would become 4,4,1000,90,90,90"),
-        ("lattice", "4,4,4,119.9,119.9,119.9", "would become 4,4,4,119.667,119.667,119.667: .* 1 degree away"),
-        ("lattice", "4_0,4,4,90,90,90", "found '4_0,4,4"),
-        ("lattice", "4,4,4", "expected lattice=a,b,c,alpha,beta,gamma"),
-        ("lattice", "4,4,4,120,120,120", "that form a cell"),
-        ("lattice", "4,4,4,90,90,nan", "that form a cell"),
-        ("lattice", "4,4,-4,90,90,90", "that form a cell"),
-        ("lattice", "cubic", "found 'cubic'"),
-        ("place", "0,0,0", "found place="),
+        *(
+            ("element", text)
+            for text in ("NaK", "Xx", "", "NaTiO4", "Na,,O", "na", "Na(O", "NaO)", "O0.5", "Xy3", "H0O3", "O99999")
+        ),
+        *(("element", text + 5000 * "9") for text in ("O", "(O)")),
+        *(("lattice", text) for text in ("0.01,4,4,90,90,90", "4,4,5000,90,90,90", "4,4,4,119.9,119.9,119.9")),
+        *(("lattice", f"4,4,{text}") for text in ("4", "4,120,120,120", "4,90,90,nan", "-4,90,90,90")),
+        *(("lattice", text) for text in ("4_0,4,4,90,90,90", "cubic")),
+        ("place", "0,0,0"),
     ],
 )
-def test_what_cannot_be_given_is_said(data: Dataset, leaf: str, text: str, match: str) -> None:
-    with pytest.raises(UsageError, match=match):
+def test_invalid_conditions_are_refused(data: Dataset, leaf: str, text: str) -> None:
+    with refuses(UsageError) as caught:
         data.modality.parse_condition(leaf, text)
+    assert len(str(caught.value)) < 300
 
 
-def test_record_keeps_the_modality(data: Dataset) -> None:
-    assert from_dict(Modality, to_dict(data.modality)) == data.modality
-    usual = (0.0,) * 6, (1.0,) * 6
-    for wrong in (
-        (5, ("O",), ("6",), *usual),
-        (5, ("O",), (), *usual),
-        (5, ("O",), ("x",), *usual),
-        (5, (), ("5",), *usual),
-        (5, ("Xx",), ("5",), *usual),
+@pytest.mark.parametrize(
+    "fields",
+    [
+        (5, ("O",), ("6",), (0.0,) * 6, (1.0,) * 6),
+        (5, ("O",), (), (0.0,) * 6, (1.0,) * 6),
+        (5, (), ("5",), (0.0,) * 6, (1.0,) * 6),
+        (5, ("Xx",), ("5",), (0.0,) * 6, (1.0,) * 6),
         (5, ("O",), ("5",), (0.0,) * 5, (1.0,) * 5),
         (5, ("O",), ("5",), (0.0,) * 6, (0.0,) * 6),
-    ):
-        with pytest.raises(InputError, match="expected"):
-            Crystals(*wrong)
+    ],
+)
+def test_invalid_records_are_refused(fields: tuple) -> None:
+    with refuses(InputError):
+        Crystals(*fields)
 
 
 CUBE = np.array([4.0, 4, 4, 90, 90, 90])
 
 
-def crystal(*places: tuple[float, float, float], number: int = 8, cell: np.ndarray = CUBE) -> Crystal:
-    return Crystal(np.full(len(places), number), np.array(places), cell)
+def crystal(*coords: tuple[float, float, float], number: int = 8, cell: np.ndarray = CUBE) -> Crystal:
+    return Crystal(np.full(len(coords), number), np.array(coords), cell)
 
 
 @pytest.mark.parametrize("count", [1, 3, 30])
-def test_picture_has_a_panel_for_each_crystal(count: int) -> None:
-    drawn = np.array(picture([crystal((0.5, 0.5, 0.5))] * count))
+def test_figure_has_a_panel_per_crystal(count: int) -> None:
+    image = np.array(picture([crystal((0.5, 0.5, 0.5))] * count))
     across = int(np.ceil(np.sqrt(min(count, 25))))
     down = -(-min(count, 25) // across)
-    assert drawn.shape == (240 * down, 240 * across, 3)
-    panels = [drawn[240 * j : 240 * (j + 1), 240 * i : 240 * (i + 1)] for j in range(down) for i in range(across)]
+    assert image.shape == (240 * down, 240 * across, 3)
+    panels = [image[240 * j : 240 * (j + 1), 240 * i : 240 * (i + 1)] for j in range(down) for i in range(across)]
     assert sum((panel < 200).any() for panel in panels) == min(count, 25)
 
 
-def test_atoms_on_faces_are_seen_on_both() -> None:
+def test_atoms_on_faces_have_images() -> None:
     for place, images in (((0, 0, 0), 8), ((0.5, 0.5, 0), 2), ((0.5, 0, 0.999), 4), ((0.5, 0.5, 0.5), 1)):
-        numbers, places = with_images(crystal(place))
-        assert len(numbers) == len(np.unique(places, axis=0)) == images
-        assert (abs(places - 0.5) < 0.53).all()
+        numbers, coords = with_images(crystal(place))
+        assert len(numbers) == len(np.unique(coords, axis=0)) == images
+        assert (abs(coords - 0.5) < 0.53).all()
 
 
-def test_cell_is_turned_and_keeps_its_form_and_hand() -> None:
+def test_drawn_cell_is_a_rotation() -> None:
     cell = np.array([3.0, 4, 5, 80, 95, 110])
     edges = _seen(cell)
     np.testing.assert_allclose(np.linalg.norm(edges, axis=1), cell[:3])
@@ -315,46 +263,7 @@ def test_cell_is_turned_and_keeps_its_form_and_hand() -> None:
     assert _seen(CUBE)[0, 2] > 3  # a comes to the front
 
 
-def rgb(number: int) -> np.ndarray:
-    return np.array([int(colour_of(number)[i : i + 2], 16) for i in (1, 3, 5)])
-
-
-def area(drawn: np.ndarray, number: int) -> int:
-    return int((np.abs(drawn.astype(int) - rgb(number)).sum(2) < 6).sum())
-
-
-def test_elements_have_the_usual_colours() -> None:
-    """White hydrogen, grey carbon, blue nitrogen, red oxygen; all but the last nine are told apart."""
-    for number, channel in ((7, 2), (8, 0), (17, 1)):
-        assert rgb(number).argmax() == channel
-    assert rgb(1).min() == 255
-    assert np.ptp(rgb(6)) == 0
-    assert len({colour_of(number) for number in range(1, 110)}) == 109
-    assert {colour_of(number) for number in range(110, 119)} == {"#fa1493"}
-    assert ink_on(colour_of(1)) == "#000000"
-    assert ink_on(colour_of(7)) == "#ffffff"
-
-
-def test_atoms_that_coincide_are_both_seen() -> None:
-    """An oxygen alone has a whole disc; with titanium at its place, a ring is left of one of the two."""
-    alone = np.array(picture([crystal((0.5, 0.5, 0.5))]))
-    both = np.array(picture([Crystal(np.array([8, 22]), np.full((2, 3), 0.5), CUBE)]))
-    assert area(alone, 8) > 200
-    assert area(alone, 22) == 0
-    assert min(area(both, 8), area(both, 22)) > 60
-
-
-def test_large_cells_have_a_legend() -> None:
-    """Of elements whose discs are too small for a symbol, below the cell."""
-    draw = np.random.default_rng(0)
-    low = slice(222, 240)
-    for count, said in ((4, False), (60, True)):
-        many = Crystal(np.resize([8, 22, 20], count), 0.1 + 0.8 * draw.random((count, 3)), CUBE)
-        drawn = np.array(picture([many]))
-        assert (area(drawn[low], 8) > 5) == said
-
-
-def test_titles_are_the_smallest_formulas() -> None:
+def test_titles_are_reduced_formulas() -> None:
     assert reduced(np.array([20, 20, 8, 8, 22, 22, 8, 8, 8, 8])) == "CaO3Ti"
     assert reduced(np.array([26, 26])) == "Fe"
     assert reduced(np.array([20, 22, 8, 8, 8])) == "CaTiO3"

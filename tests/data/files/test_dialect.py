@@ -1,4 +1,4 @@
-"""Rows that are made are written as the table was that they were learned from."""
+"""Separator and byte order bom of write_table tables."""
 
 import csv
 import json
@@ -18,55 +18,44 @@ from tests.errors import refuses
 ROWS = [["town; and land", "pay"], ["Zürich", "66410,1"], ["Łódź", "5,0"], ["Łódź", "7,25"], ["", "8,5"]]
 
 
-def written(path: pathlib.Path, separator: str, mark: str) -> pathlib.Path:
+def write_table(path: pathlib.Path, separator: str, bom: str) -> pathlib.Path:
     with path.open("w", encoding="utf-8", newline="") as file:
-        file.write(mark)
+        file.write(bom)
         csv.writer(file, delimiter=separator, quoting=csv.QUOTE_ALL).writerows(ROWS)
     return path
 
 
-@pytest.mark.parametrize(("separator", "mark"), [(",", ""), (";", "\ufeff"), (";", ""), (",", "\ufeff")])
-def test_a_table_is_written_as_it_was(separator: str, mark: str, tmp_path: pathlib.Path) -> None:
-    file, out = written(tmp_path / "people.csv", separator, mark), tmp_path / "out.csv"
-    kind = read(str(file)).modality
-    assert isinstance(kind, Table)
-    again = from_dict(Table, json.loads(json.dumps(to_dict(kind))))
-    again.write_cells(RawTable(np.array(ROWS[1:], dtype=object), columns=tuple(ROWS[0])), out)
-    text = out.read_text(encoding="utf-8")
-    assert text.startswith("\ufeff") == bool(mark)
-    assert dialect_of(out) == Dialect(separator, bool(mark))
-    assert ('"66410,1"' in text) == (separator == ",")
+@pytest.mark.parametrize(("separator", "bom"), [(",", ""), (";", "\ufeff")])
+def test_dialect_is_kept(separator: str, bom: str, tmp_path: pathlib.Path) -> None:
+    file, out = write_table(tmp_path / "people.csv", separator, bom), tmp_path / "out.csv"
+    modality = read(str(file)).modality
+    reloaded = from_dict(Table, json.loads(json.dumps(to_dict(modality))))
+    reloaded.write_cells(RawTable(np.array(ROWS[1:], dtype=object), columns=tuple(ROWS[0])), out)
+    content = out.read_text(encoding="utf-8")
+    assert content.startswith("\ufeff") == bool(bom)
+    assert dialect_of(out) == Dialect(separator, bool(bom))
+    assert ('"66410,1"' in content) == (separator == ",")
     sheet = read_sheet(out)
-    assert sheet is not None
     assert [sheet.first_row, *sheet.head(9)] == ROWS
 
 
-def test_other_endings_have_separators_of_their_own(tmp_path: pathlib.Path) -> None:
-    kind = read(str(written(tmp_path / "people.csv", ";", ""))).modality
-    assert isinstance(kind, Table)
-    kind.write_cells(RawTable(np.array(ROWS[1:], dtype=object), columns=tuple(ROWS[0])), tmp_path / "out.tsv")
+def test_defaults_of_dialect(tmp_path: pathlib.Path) -> None:
+    """Runs recorded without a dialect write commas; a .tsv file always has tabs."""
+    data = read(str(write_table(tmp_path / "people.csv", ";", "\ufeff")))
+    assert list(data.frame().columns) == ROWS[0]
+    assert len(data.frame()) == 4
+    modality = data.modality
+    record = to_dict(modality)
+    del record["dialect"]
+    assert from_dict(Table, record).dialect == Dialect(",", has_bom=False)
+    with refuses(InputError, found="'ab'"):
+        Dialect("ab")
+    modality.write_cells(RawTable(np.array(ROWS[1:], dtype=object), columns=tuple(ROWS[0])), tmp_path / "out.tsv")
     assert dialect_of(tmp_path / "out.tsv").separator == "\t"
 
 
-def test_a_run_that_says_nothing_of_it_writes_commas(tmp_path: pathlib.Path) -> None:
-    kind = read(str(written(tmp_path / "people.csv", ";", "\ufeff"))).modality
-    plain = to_dict(kind)
-    del plain["dialect"]
-    assert from_dict(Table, plain).dialect == Dialect(",", has_bom=False)
-    with refuses(InputError, found="'ab'"):
-        Dialect("ab")
-
-
-def test_a_frame_is_read_from_what_is_written(tmp_path: pathlib.Path) -> None:
-    data = read(str(written(tmp_path / "people.csv", ";", "\ufeff")))
-    frame = data.frame()
-    assert list(frame.columns) == ROWS[0]
-    assert len(frame) == 4
-
-
-def test_one_column_is_read_as_one(tmp_path: pathlib.Path) -> None:
+def test_single_column_with_decimal_commas(tmp_path: pathlib.Path) -> None:
     rows = RawTable(np.array([["66410,1"]], dtype=object), columns=("pay",))
     (tmp_path / "one.csv").write_text(text_of(rows.columns, rows.values, Dialect(";")))
     sheet = read_sheet(tmp_path / "one.csv")
-    assert sheet is not None
     assert (sheet.first_row, sheet.head(9)) == (["pay"], [["66410,1"]])

@@ -1,4 +1,4 @@
-"""NumPy's files: which array is meant, and that no pickle is ever opened."""
+"""NumPy files: arrays by name, and refusal of pickles."""
 
 import pathlib
 
@@ -9,6 +9,7 @@ from feller.core.errors import InputError
 from feller.data.images.modality import Images
 from feller.data.loading.dataset_reader import read
 from feller.data.points.euclidean_points import Points
+from tests.errors import refuses
 
 
 class Bomb:
@@ -22,41 +23,41 @@ class Bomb:
 
 
 @pytest.mark.parametrize("ending", ["npy", "npz"])
-def test_pickles_are_never_opened(tmp_path: pathlib.Path, ending: str) -> None:
-    trace, path = tmp_path / "trace", tmp_path / f"bomb.{ending}"
-    objects = np.array([[Bomb(trace)]], dtype=object)
+def test_pickled_arrays_are_never_loaded(tmp_path: pathlib.Path, ending: str) -> None:
+    marker, path = tmp_path / "marker", tmp_path / f"bomb.{ending}"
+    objects = np.array([[Bomb(marker)]], dtype=object)
     if ending == "npy":
         np.save(path, objects, allow_pickle=True)
     else:
         np.savez(path, samples=np.zeros((2, 2)), labels=objects)
-    with pytest.raises(InputError, match="numeric arrays"):
+    with refuses(InputError, file=str(path)):
         read(str(path))
-    assert not trace.exists()
+    assert not marker.exists()
     np.load(path, allow_pickle=True)["labels" if ending == "npz" else ...]
-    assert trace.exists()  # the bomb works
+    assert marker.exists()  # the bomb works
 
 
 def test_bare_pickles_are_refused(tmp_path: pathlib.Path) -> None:
     import pickle
 
-    trace, path = tmp_path / "trace", tmp_path / "bomb.npy"
-    path.write_bytes(pickle.dumps(Bomb(trace)))
-    with pytest.raises(InputError, match="numeric arrays"):
+    marker, path = tmp_path / "marker", tmp_path / "bomb.npy"
+    path.write_bytes(pickle.dumps(Bomb(marker)))
+    with refuses(InputError, file=str(path)):
         read(str(path))
-    assert not trace.exists()
+    assert not marker.exists()
 
 
 @pytest.mark.parametrize("ending", ["npy", "npz"])
-def test_nobody_is_told_to_open_what_is_no_array(tmp_path: pathlib.Path, ending: str) -> None:
+def test_errors_do_not_suggest_pickle(tmp_path: pathlib.Path, ending: str) -> None:
     path = tmp_path / f"notes.{ending}"
     path.write_text("no numbers")
-    with pytest.raises(InputError, match=r"damaged, or contains Python objects\)") as refused:
+    with refuses(InputError, file=str(path)) as caught:
         read(str(path))
-    assert "pickle" not in str(refused.value)
+    assert "pickle" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["samples", "images", "x", "X", "anything"])
-def test_points_by_name(tmp_path: pathlib.Path, name: str) -> None:
+def test_array_of_points(tmp_path: pathlib.Path, name: str) -> None:
     np.savez(tmp_path / "a.npz", **{name: np.array([[1, 2], [3, 4]], dtype=">i4"), "y": np.array([7.0, 5.0])})
     data = read(str(tmp_path / "a.npz"))
     assert isinstance(data.modality, Points)
@@ -66,7 +67,7 @@ def test_points_by_name(tmp_path: pathlib.Path, name: str) -> None:
     assert data.given["label"].tolist() == [1, 0]
 
 
-def test_labels_with_names(tmp_path: pathlib.Path) -> None:
+def test_labels_and_classes(tmp_path: pathlib.Path) -> None:
     np.savez(tmp_path / "a.npz", samples=np.ones((3, 1)), labels=[2, 0, 2], classes=["b", "a", "c"])
     data = read(str(tmp_path / "a.npz"))
     assert data.modality.conditions == {"label": ("b", "a", "c")}
@@ -83,7 +84,7 @@ def test_labels_with_names(tmp_path: pathlib.Path) -> None:
         (np.full((2, 5, 4), 16, dtype=np.float16), 1, 16),
     ],
 )
-def test_pictures_by_shape(tmp_path: pathlib.Path, array: np.ndarray, channels: int, levels: int) -> None:
+def test_array_of_images(tmp_path: pathlib.Path, array: np.ndarray, channels: int, levels: int) -> None:
     np.save(tmp_path / "a.npy", array)
     data = read(str(tmp_path / "a.npy"))
     assert data.modality == Images(array.shape[1], array.shape[2], channels, levels)
@@ -91,7 +92,7 @@ def test_pictures_by_shape(tmp_path: pathlib.Path, array: np.ndarray, channels: 
     assert bool(data.notes) == (levels < 255)
 
 
-def test_transparent_pictures_are_laid_on_white(tmp_path: pathlib.Path) -> None:
+def test_transparency_becomes_white(tmp_path: pathlib.Path) -> None:
     array = np.zeros((1, 1, 3, 4), dtype=np.uint8)
     array[0, 0, :, 3] = 0, 51, 255
     np.save(tmp_path / "a.npy", array)
@@ -100,45 +101,43 @@ def test_transparent_pictures_are_laid_on_white(tmp_path: pathlib.Path) -> None:
     assert "white" in data.notes[0]
 
 
-def test_large_pictures_are_resized_within_their_levels(tmp_path: pathlib.Path) -> None:
+def test_large_images_are_resized_within_levels(tmp_path: pathlib.Path) -> None:
     board = np.kron(np.indices((10, 16)).sum(0) % 2, np.ones((10, 10)))
     np.savez(tmp_path / "a.npz", images=np.stack([board * 10] * 3), levels=10)
     data = read(str(tmp_path / "a.npz"))
     assert data.modality == Images(40, 64, 1, 10)
     assert data.values.max() == 10
-    assert data.notes == ("3 of 3 images were resized to 64x40 (3 of 160x100)",)
+    assert len(data.notes) == 1
     assert read(str(tmp_path / "a.npz"), longest=8).modality == Images(5, 8, 1, 10)
 
 
-@pytest.mark.parametrize(
-    ("arrays", "said"),
-    [
-        ({"a": np.ones((2, 2)), "b": np.ones((2, 2))}, "an array named samples; found a, b"),
-        ({"labels": np.ones(2)}, "an array named samples; found labels"),
-        ({"x": np.ones(5)}, r"points \[n, d\] or images"),
-        ({"x": np.ones((0, 2))}, r"found \[0, 2\]"),
-        ({"x": np.ones((2, 0))}, r"found \[2, 0\]"),
-        ({"x": np.ones((2, 2), dtype=complex)}, "of complex128"),
-        ({"x": np.array([["a", "b"]])}, "of <U1"),
-        ({"x": np.array([[1.0, 2.0], [3.0, np.nan]])}, "row 2, column 2 is nan"),
-        ({"x": np.ones((2, 2)), "y": np.ones(3)}, "expected 2 y, one per example"),
-        ({"x": np.ones((2, 2)), "y": np.array([0.5, 1])}, "strings or integers"),
-        ({"x": np.ones((2, 2)), "y": np.array([0, 2]), "classes": ["a", "b"]}, "from 0 to 1"),
-        ({"x": np.ones((2, 2)), "y": np.array([0, 1]), "classes": ["a", "a"]}, "distinct strings in classes"),
-        ({"x": np.ones((2, 2)), "columns": ["a"]}, "expected 2 column names"),
-        ({"x": np.ones((2, 2)), "columns": ["label", "b"]}, "'label' is reserved"),
-        ({"x": np.full((2, 4, 4), 0.5)}, "integers from 0 to 255"),
-        ({"x": np.full((2, 4, 4), 256)}, "integers from 0 to 255"),
-        ({"x": np.full((2, 4, 4), -1)}, "integers from 0 to 255"),
-        ({"x": np.full((2, 4, 4), np.nan)}, "integers from 0 to 255"),
-        ({"x": np.ones((2, 3, 8, 8))}, "Move the channels to the end"),
-        ({"x": np.ones((32, 32, 3))}, "single colour image"),
-        ({"x": np.full((1, 4, 4), 9), "levels": 8}, "levels with the value of white, one number from 9 to 255"),
-    ],
-)
-def test_refused_in_one_line(tmp_path: pathlib.Path, arrays: dict[str, np.ndarray], said: str) -> None:
+INVALID_ARRAYS: list[tuple[dict[str, object], str | None]] = [
+    ({"a": np.ones((2, 2)), "b": np.ones((2, 2))}, "a, b"),
+    ({"labels": np.ones(2)}, "labels"),
+    ({"x": np.ones(5)}, "[5] of float64"),
+    ({"x": np.ones((0, 2))}, "[0, 2] of float64"),
+    ({"x": np.ones((2, 0))}, "[2, 0] of float64"),
+    ({"x": np.ones((2, 2), dtype=complex)}, "[2, 2] of complex128"),
+    ({"x": np.array([["a", "b"]])}, "[1, 2] of <U1"),
+    ({"x": np.array([[1.0, 2.0], [3.0, np.nan]])}, None),
+    ({"x": np.ones((2, 2)), "y": np.ones(3)}, "an array [3]"),
+    ({"x": np.ones((2, 2)), "y": np.array([0.5, 1])}, "float64"),
+    ({"x": np.ones((2, 2)), "y": np.array([0, 2]), "classes": ["a", "b"]}, "0 to 2"),
+    ({"x": np.ones((2, 2)), "y": np.array([0, 1]), "classes": ["a", "a"]}, "a, a"),
+    ({"x": np.ones((2, 2)), "columns": ["a"]}, "1"),
+    ({"x": np.ones((2, 2)), "columns": ["label", "b"]}, None),
+    ({"x": np.full((2, 4, 4), 0.5)}, "float64 from 0.5 to 0.5"),
+    ({"x": np.full((2, 4, 4), 256)}, "int64 from 256 to 256"),
+    ({"x": np.full((2, 4, 4), -1)}, "int64 from -1 to -1"),
+    ({"x": np.full((2, 4, 4), np.nan)}, "float64 from nan to nan"),
+    ({"x": np.ones((2, 3, 8, 8))}, "[2, 3, 8, 8]"),
+    ({"x": np.ones((32, 32, 3))}, None),
+    ({"x": np.full((1, 4, 4), 9), "levels": 8}, None),
+]
+
+
+@pytest.mark.parametrize(("arrays", "found"), INVALID_ARRAYS, ids=range(len(INVALID_ARRAYS)))
+def test_invalid_arrays_are_refused(tmp_path: pathlib.Path, arrays: dict[str, np.ndarray], found: str | None) -> None:
     np.savez(tmp_path / "a.npz", **arrays)
-    with pytest.raises(InputError, match=said) as caught:
+    with refuses(InputError, file=str(tmp_path / "a.npz"), found=found):
         read(str(tmp_path / "a.npz"))
-    assert "\n" not in str(caught.value)
-    assert "a.npz" in str(caught.value)

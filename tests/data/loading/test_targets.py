@@ -1,4 +1,4 @@
-"""What files tell of examples beside their values, and data of which some of it is asked."""
+"""Targets: properties of examples, columns and classes to predict."""
 
 import csv
 import io
@@ -14,10 +14,11 @@ from feller.data.batches import batch_loader, split
 from feller.data.images.modality import Images
 from feller.data.loading.dataset_reader import read
 from feller.data.loading.targets import read_with_target, select_target
-from feller.data.modality import Dataset, Target
+from feller.data.modality import Target
 from feller.data.tables.column import Categorical
 from feller.data.tables.numerical_column import Numerical
 from feller.data.tables.schema import Schema
+from tests.data.molecules.test_sdf import WATER as WATER_RECORD
 from tests.errors import refuses
 from tests.oracle import close
 
@@ -35,7 +36,7 @@ def table(folder: pathlib.Path, text: str, name: str = "t.csv") -> str:
     return str(folder / name)
 
 
-def test_comments_tell_numbers(tmp_path: pathlib.Path) -> None:
+def test_xyz_properties(tmp_path: pathlib.Path) -> None:
     comments = ['mu=1.5 smiles=CC=O Lattice="5 0 0" energy=-2e1', "mu=2.5 pbc=F energy=nan", "water, mu = 7"]
     data = read(str(molecules(tmp_path, *comments)))
     assert data.properties.keys() == {"mu", "energy"}
@@ -47,35 +48,30 @@ def test_comments_tell_numbers(tmp_path: pathlib.Path) -> None:
     assert data.subset(torch.tensor([1])).properties["mu"].item() == 2.5
 
 
-def test_files_of_qm9_tell_under_their_usual_names(tmp_path: pathlib.Path) -> None:
-    """The first molecule of the set, methane: its gap is lumo less homo."""
+def test_qm9_properties(tmp_path: pathlib.Path) -> None:
+    """Methane, the first molecule: the gap is lumo - homo."""
     numbers = "157.7118 157.70997 157.70699 0. 13.21 -0.3877 0.1171 0.5048 35.3641 0.044749 -40.47893 -40.476062"
     comment = f"gdb 1\t{numbers} -40.475117 -40.498597 6.469"
     text = f"3\n{comment}\n{WATER}1341.307 1341.3284\nC\tC\nInChI=1S/CH4/h1H4\tInChI=1S/CH4/h1H4\n"
     (tmp_path / "a.xyz").write_text(text + text)
-    told = {name: numbers[0].item() for name, numbers in read(str(tmp_path / "a.xyz")).properties.items()}
-    assert told["mu"] == 0.0
-    assert told["alpha"] == 13.21
-    assert math.isclose(told["lumo"] - told["homo"], told["gap"], abs_tol=1e-9)
-    assert told["Cv"] == 6.469
-    assert len(told) == 15
+    properties = {name: numbers[0].item() for name, numbers in read(str(tmp_path / "a.xyz")).properties.items()}
+    assert properties["mu"] == 0.0
+    assert properties["alpha"] == 13.21
+    assert math.isclose(properties["lumo"] - properties["homo"], properties["gap"], abs_tol=1e-9)
+    assert properties["Cv"] == 6.469
+    assert len(properties) == 15
 
 
-def test_records_tell_numbers(tmp_path: pathlib.Path) -> None:
-    head = "x\n  feller  01012000003D\n\n  3  0  0  0  0  0  0  0  0  0999 V2000\n"
-    atoms = "".join(
-        f"{x:10.4f}{y:10.4f}{z:10.4f} {symbol:<3} 0  0\n"
-        for symbol, x, y, z in (("O", 0, 0, 0.119), ("H", 0, 0.763, -0.477), ("H", 0, -0.763, -0.477))
-    )
-    first = "> <energy>\n-76.4\n\n>  1 <gap>  (7)\n0.5\n\n> <name>\nwater\n\n$$$$\n"
-    (tmp_path / "a.sdf").write_text(f"{head}{atoms}M  END\n{first}{head}{atoms}M  END\n$$$$\n")
-    told = read(str(tmp_path / "a.sdf")).properties
-    assert told.keys() == {"energy", "gap"}
-    close(torch.stack([told["energy"][0], told["gap"][0]]), (-76.4, 0.5), 0)
-    assert told["energy"].isnan().tolist() == [False, True]
+def test_sdf_properties(tmp_path: pathlib.Path) -> None:
+    fields = "> <energy>\n-76.4\n\n>  1 <gap>  (7)\n0.5\n\n> <name>\nwater\n\n$$$$\n"
+    (tmp_path / "a.sdf").write_text(f"{WATER_RECORD}{fields}{WATER_RECORD}$$$$\n")
+    properties = read(str(tmp_path / "a.sdf")).properties
+    assert properties.keys() == {"energy", "gap"}
+    close(torch.stack([properties["energy"][0], properties["gap"][0]]), (-76.4, 0.5), 0)
+    assert properties["energy"].isnan().tolist() == [False, True]
 
 
-def test_columns_beside_crystals_tell_numbers(tmp_path: pathlib.Path) -> None:
+def test_crystal_table_properties(tmp_path: pathlib.Path) -> None:
     data = read("example:perovskites").subset(torch.arange(3))
     data.modality.write(data.values, data.given, tmp_path / "c.csv")
     rows = list(csv.reader(io.StringIO((tmp_path / "c.csv").read_text())))
@@ -83,24 +79,24 @@ def test_columns_beside_crystals_tell_numbers(tmp_path: pathlib.Path) -> None:
     text = io.StringIO()
     csv.writer(text).writerows([row + extra for row, extra in zip(rows, more, strict=True)])
     (tmp_path / "d.csv").write_text(text.getvalue())
-    told = read(str(tmp_path / "d.csv")).properties
-    assert told.keys() == {"energy", "gap"}
-    close(told["energy"], (-1.5, -2.5, -3.5), 0)
-    assert told["gap"].isnan().tolist() == [False, True, False]
+    properties = read(str(tmp_path / "d.csv")).properties
+    assert properties.keys() == {"energy", "gap"}
+    close(properties["energy"], (-1.5, -2.5, -3.5), 0)
+    assert properties["gap"].isnan().tolist() == [False, True, False]
 
 
-def test_examples_without_the_target_are_left_out_with_a_note(tmp_path: pathlib.Path) -> None:
+def test_examples_without_target_are_dropped(tmp_path: pathlib.Path) -> None:
     data = select_target(read(str(molecules(tmp_path, "mu=1 gap=5", "mu=2", "mu=4 gap=9"))), ("mu", "gap"))
     assert len(data) == 2
     assert data.target == Target(("mu", "gap"), (2.5, 7.0), (1.5, 2.0))
-    assert any(note == "dropped 1 examples without mu, gap" for note in data.notes)
+    assert any("dropped 1 " in note for note in data.notes)
     close(data.targets(data.target), [[1.0, 5.0], [4.0, 9.0]], 0)
     assert not select_target(read(str(molecules(tmp_path, "mu=1", "mu=2"))), ("mu",)).notes
 
 
-def test_a_column_that_is_asked_for_is_no_value(tmp_path: pathlib.Path) -> None:
-    place = table(tmp_path, "a,y,b,label\n1,10,5,x\n2,20,6,z\n3,60,7,x\n")
-    data = select_target(read(place), ("y",))
+def test_target_column_is_not_a_value(tmp_path: pathlib.Path) -> None:
+    path = table(tmp_path, "a,y,b,label\n1,10,5,x\n2,20,6,z\n3,60,7,x\n")
+    data = select_target(read(path), ("y",))
     assert data.modality.columns == ("a", "b")
     close(data.values, [[1, 5], [2, 6], [3, 7]], 0)
     assert data.given == {}
@@ -114,7 +110,7 @@ def test_a_column_that_is_asked_for_is_no_value(tmp_path: pathlib.Path) -> None:
     close(found.targets(data.target), [[90]], 0)
 
 
-def test_labels_are_asked_for_and_not_given() -> None:
+def test_label_target_is_not_a_condition() -> None:
     whole = read("example:digits")
     data = select_target(whole, ("label",))
     assert isinstance(data.modality, Images)
@@ -126,7 +122,7 @@ def test_labels_are_asked_for_and_not_given() -> None:
     assert torch.equal(test.targets(data.target)[:, 0].long(), truth.given["label"])
 
 
-def test_the_target_goes_with_its_examples(tmp_path: pathlib.Path) -> None:
+def test_targets_follow_splits_and_batches(tmp_path: pathlib.Path) -> None:
     text = "a,y\n" + "".join(f"{i},{3 * i}\n" for i in range(40))
     data = select_target(read(table(tmp_path, text)), ("y",))
     train, held_out = split(data, 0.25, Rng(0))
@@ -138,35 +134,48 @@ def test_the_target_goes_with_its_examples(tmp_path: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("names", "error", "told"),
+    ("comments", "names", "error", "found"),
     [
-        (("nu",), UsageError, "target: expected"),
-        (("mu", "mu"), UsageError, "expected distinct numeric targets"),
-        (("gap",), InputError, "all examples have the same gap"),
+        (("mu=1 gap=5", "mu=2 gap=5"), ("nu",), UsageError, "'nu'"),
+        (("mu=1 gap=5", "mu=2 gap=5"), ("mu", "mu"), UsageError, "mu, mu"),
+        (("mu=1 gap=5", "mu=2 gap=5"), ("gap",), InputError, None),
+        (("water", "water"), ("mu",), UsageError, "'mu'"),
+    ],
+    ids=["unknown", "repeated", "constant", "none"],
+)
+def test_invalid_targets_are_refused(
+    tmp_path: pathlib.Path, comments: tuple[str, ...], names: tuple[str, ...], error: type[Exception], found: str | None
+) -> None:
+    with refuses(error, found=found):
+        select_target(read(str(molecules(tmp_path, *comments))), names)
+
+
+def test_tables_and_files_without_the_target_are_refused(tmp_path: pathlib.Path) -> None:
+    whole = select_target(read(str(molecules(tmp_path, "mu=1", "mu=2"))), ("mu",))
+    with refuses(InputError):
+        read_with_target(str(molecules(tmp_path, "water")), whole.modality, whole.target)
+    data = read(table(tmp_path, "a,b\n1,2\n2,5\n5,6\n"))
+    for names in (("a", "b"), ("a=1",)):  # nothing left to predict from; no classes
+        with refuses(UsageError):
+            select_target(data, names)
+
+
+@pytest.mark.parametrize(
+    ("names", "argument", "found"),
+    [
+        (("label=3,x",), "label", "'x'"),
+        (("label=3",), "target", "3"),
+        (("label=3,3",), "target", "3, 3"),
+        (("label", "label"), "target", "label, label"),
     ],
 )
-def test_what_is_not_there_is_told(
-    tmp_path: pathlib.Path, names: tuple[str, ...], error: type[Exception], told: str
-) -> None:
-    data = read(str(molecules(tmp_path, "mu=1 gap=5", "mu=2 gap=5")))
-    with pytest.raises(error, match=told):
-        select_target(data, names)
+def test_invalid_classes_are_refused(names: tuple[str, ...], argument: str, found: str) -> None:
+    with refuses(UsageError, argument=argument, found=found):
+        select_target(read("example:digits"), names)
 
 
-def test_data_that_tell_nothing(tmp_path: pathlib.Path) -> None:
-    plain: Dataset = read(str(molecules(tmp_path, "water", "water")))
-    with refuses(UsageError, argument="target", found="'mu'"):
-        select_target(plain, ("mu",))
-    whole = select_target(read(str(molecules(tmp_path, "mu=1", "mu=2"))), ("mu",))
-    other = molecules(tmp_path, "water")
-    with pytest.raises(InputError, match="has no values of the target mu"):
-        read_with_target(str(other), whole.modality, whole.target)
-    with pytest.raises(UsageError, match="all columns are targets"):
-        select_target(read(table(tmp_path, "a,b\n1,2\n2,5\n")), ("a", "b"))
-
-
-def test_some_classes_may_be_chosen() -> None:
-    """Others are left out, and the classes are numbered in the order in which they are named."""
+def test_chosen_classes() -> None:
+    """Examples of other classes are dropped; classes are numbered in the given order."""
     data = read("example:digits")
     whole, some = select_target(data, ("label",)), select_target(data, ("label=8,3",))
     assert some.target == Target(("label",), classes=("8", "3"), all_classes=tuple("0123456789"))
@@ -176,13 +185,13 @@ def test_some_classes_may_be_chosen() -> None:
         float(label == 3) for label in labels.tolist() if label in (3, 8)
     ]
     test = read_with_target("example:digits/test", some.modality, some.target)
-    theirs = read("example:digits/test").given["label"]
-    assert test.targets(some.target)[:, 0].tolist() == [float(x == 3) for x in theirs.tolist() if x in (3, 8)]
+    labels_of_test = read("example:digits/test").given["label"]
+    assert test.targets(some.target)[:, 0].tolist() == [float(x == 3) for x in labels_of_test.tolist() if x in (3, 8)]
     assert whole.target == Target(("label",), classes=tuple("0123456789"))
 
 
-def test_a_column_of_words_is_a_class_of_a_table(tmp_path: pathlib.Path) -> None:
-    """It stays in its rows; missing cells are of no class."""
+def test_categorical_column_target(tmp_path: pathlib.Path) -> None:
+    """The column remains a value; rows with a missing cell are dropped."""
     schema = Schema(
         (Categorical("job", ("clerk", "nurse", "smith"), missing="?"), Numerical("age", 0.0, 100.0, bins=5))
     )
@@ -191,26 +200,9 @@ def test_a_column_of_words_is_a_class_of_a_table(tmp_path: pathlib.Path) -> None
     assert found.target == Target(("job",), classes=("clerk", "nurse", "smith"))
     assert found.targets(found.target)[:, 0].tolist() == [1, 0, 2]
     assert torch.equal(found.values, data.values[[0, 2, 3]])
-    two = select_target(data, ("job=smith,nurse",))
-    assert two.targets(two.target)[:, 0].tolist() == [1, 0]
-    again = read_with_target(table(tmp_path, "job,age\nsmith,20\nclerk,30\n", "u.csv"), two.modality, two.target)
-    assert again.targets(two.target)[:, 0].tolist() == [0]
-
-
-@pytest.mark.parametrize(
-    ("names", "said"),
-    [
-        (("label=3,x",), "label: expected"),
-        (("label=3",), "two distinct classes of label; found 3"),
-        (("label=3,3",), "two distinct classes of label"),
-        (("label", "label"), "distinct numeric targets"),
-    ],
-)
-def test_wrong_classes(names: tuple[str, ...], said: str) -> None:
-    with pytest.raises(UsageError, match=said):
-        select_target(read("example:digits"), names)
-
-
-def test_of_numbers_none_is_chosen(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(UsageError, match="categorical target only"):
-        select_target(read(table(tmp_path, "a,b\n1,2\n3,4\n5,6\n")), ("a=1",))
+    chosen = select_target(data, ("job=smith,nurse",))
+    assert chosen.targets(chosen.target)[:, 0].tolist() == [1, 0]
+    reloaded = read_with_target(
+        table(tmp_path, "job,age\nsmith,20\nclerk,30\n", "u.csv"), chosen.modality, chosen.target
+    )
+    assert reloaded.targets(chosen.target)[:, 0].tolist() == [0]

@@ -1,4 +1,4 @@
-"""Points: statistics, round trips through every form, columns and classes of others, tables of text."""
+"""Euclidean points: standardisation, file formats, columns, classes and tables of text."""
 
 import pathlib
 import tempfile
@@ -37,7 +37,7 @@ def tables(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray | None, tuple[str, .
 
 @FAST
 @given(tables())
-def test_every_form_gives_the_same_values_back(table: tuple) -> None:
+def test_file_round_trip(table: tuple) -> None:
     found = RawPoints(*table[:3], columns=table[3])
     data = points_dataset(found)
     assert np.array_equal(data.values.numpy(), found.values)
@@ -47,55 +47,42 @@ def test_every_form_gives_the_same_values_back(table: tuple) -> None:
             data.modality.write(data.values, data.given, out)
             values, labels = read_samples(out, data.modality)
             assert torch.equal(values, data.values), name
+            assert from_dict(Modality, to_dict(data.modality)) == data.modality
             if name != "a.npy":  # holds numbers only
                 assert labels.keys() == data.given.keys(), name
                 assert all(torch.equal(labels[key], data.given[key]) for key in labels), name
                 assert read(str(out)).modality.columns == found.columns, name
 
 
-def test_folder_and_parquet_give_the_same_values_back(tmp_path: pathlib.Path) -> None:
-    data = points_dataset(
-        RawPoints(np.array([[1.5, -2.0], [0.1, 4.0]]), np.array([1, 0]), ("a", "_b"), columns=("$x$", "y_1"))
-    )
-    data.modality.write(data.values, data.given, tmp_path / "out")
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"samples.csv", "grid.png"}
-    values, labels = read_samples(tmp_path / "out", data.modality)
-    assert torch.equal(values, data.values)
-    assert labels["label"].tolist() == [1, 0]
-    assert torch.equal(read(str(tmp_path / "out")).values, data.values)
-    pytest.importorskip("pyarrow")
-    data.modality.write(data.values, data.given, tmp_path / "a.parquet")
-    values, labels = read_samples(tmp_path / "a.parquet", data.modality)
-    assert torch.equal(values, data.values)
-    assert labels["label"].tolist() == [1, 0]
-
-
 @FAST
 @given(tables())
-def test_encoding_standardises_and_decoding_undoes_it(table: tuple) -> None:
-    found = RawPoints(*table[:3], columns=table[3])
+def test_encoding_standardises(table: tuple) -> None:
+    raw = RawPoints(*table[:3], columns=table[3])
     try:
-        data = points_dataset(found)
+        data = points_dataset(raw)
     except InputError:  # a span that no deviation can be computed for
         return
     state = data.modality.encode(data.values)
     assert state.dtype == torch.float32
     assert state.shape[1:] == data.modality.space().shape
-    moving = torch.from_numpy(found.values.max(0) > found.values.min(0))
+    varying = torch.from_numpy(raw.values.max(0) > raw.values.min(0))
     exact = (data.values - data.values.mean(0)) / data.values.std(0, correction=0)
     close = (state.double() - exact).abs() < 1e-4 + 1e-13 * data.values.abs() / data.values.std(0, correction=0)
-    assert close[:, moving].all()
-    assert (state[:, ~moving] == 0).all()
-    back = data.modality.decode(state)
-    assert back.dtype == torch.float64
+    assert close[:, varying].all()
+    assert (state[:, ~varying] == 0).all()
+    decoded = data.modality.decode(state)
+    assert decoded.dtype == torch.float64
     scale = torch.tensor(data.modality.scale, dtype=torch.float64)
-    assert ((back - data.values).abs() <= 1e-6 * scale + 1e-12 * data.values.abs()).all()
+    assert ((decoded - data.values).abs() <= 1e-6 * scale + 1e-12 * data.values.abs()).all()
 
 
-def test_constant_column_has_scale_one_and_is_told() -> None:
+def test_constant_column_has_scale_one() -> None:
     data = points_dataset(RawPoints(np.array([[0.1, 1.0], [0.1, 3.0], [0.1, 5.0]])))
     assert data.modality == Points(("x1", "x2"), (0.1, 3.0), (1.0, np.sqrt(8 / 3)))
-    assert data.notes == ("column 'x1' is constant",)
+    assert len(data.notes) == 1
+    tiny, huge = np.array([[0.0, 0.0], [1e-200, 1e300]]).T
+    data = points_dataset(RawPoints(np.stack([tiny, huge], axis=1)))
+    assert data.modality.encode(data.values).tolist() == [[-1.0, -1.0], [1.0, 1.0]]
 
 
 @pytest.mark.parametrize("column", [[1e308, -1e308], [5e-324, 0.0]])
@@ -104,30 +91,7 @@ def test_span_without_a_deviation_is_refused(column: list[float]) -> None:
         points_dataset(RawPoints(np.array(column)[:, None]))
 
 
-def test_extreme_numbers_keep_a_deviation() -> None:
-    tiny, huge = np.array([[0.0, 0.0], [1e-200, 1e300]]).T
-    data = points_dataset(RawPoints(np.stack([tiny, huge], axis=1)))
-    assert data.modality.encode(data.values).tolist() == [[-1.0, -1.0], [1.0, 1.0]]
-
-
-def test_record_keeps_the_modality() -> None:
-    modality = Points(("a", "b"), (0.0, 1 / 3), (1.0, 2.5e-7), ("x", "y"))
-    assert from_dict(Modality, to_dict(modality)) == modality
-    with pytest.raises(InputError):
-        from_dict(Modality, {**to_dict(modality), "scale": [1.0, 0.0]})
-    with pytest.raises(InputError, match="positive scale"):
-        Points(("a",), (0.0,), (0.0,))
-
-
-def test_arrays_hold_samples_and_labels() -> None:
-    modality = Points(("a",), (0.0,), (1.0,), ("x", "y"))
-    arrays = modality.arrays(torch.tensor([[1.0], [2.0]], dtype=torch.float64), {"label": torch.tensor([1, 0])})
-    assert arrays["samples"].tolist() == [[1.0], [2.0]]
-    assert arrays["labels"].tolist() == [1, 0]
-    assert arrays["classes"].tolist() == ["x", "y"]
-
-
-def test_files_of_others_are_put_into_our_columns_and_classes(tmp_path: pathlib.Path) -> None:
+def test_files_match_columns_and_classes_of_a_model(tmp_path: pathlib.Path) -> None:
     modality = Points(("a", "b"), (0.0, 0.0), (1.0, 1.0), ("p", "q", "r"))
     (tmp_path / "t.csv").write_text("b,class,a\n1,r,2\n3,q,4\n")
     data = read(str(tmp_path / "t.csv"), like=modality)
@@ -138,11 +102,11 @@ def test_files_of_others_are_put_into_our_columns_and_classes(tmp_path: pathlib.
     with refuses(InputError, argument="class", found="'z'"):
         read(str(tmp_path / "t.csv"), like=modality)
     (tmp_path / "t.csv").write_text("b,c\n1,2\n")
-    with pytest.raises(InputError, match="expected the columns a, b; found b, c"):
+    with refuses(InputError, found="b, c"):
         read_samples(tmp_path / "t.csv", modality)
 
 
-def test_conditions_are_named_by_people() -> None:
+def test_label_condition() -> None:
     modality = Points(("a",), (0.0,), (1.0,), ("cat", "dog"))
     assert modality.conditions == {"label": ("cat", "dog")}
     assert modality.class_index("label", "dog") == 1
@@ -150,33 +114,11 @@ def test_conditions_are_named_by_people() -> None:
         modality.class_index("label", "dig")
     with refuses(UsageError, argument="given", found="'labels'"):
         modality.class_index("labels", "dog")
-    with pytest.raises(UsageError, match="no conditions"):
+    with refuses(UsageError, found="label=dog"):
         Points(("a",), (0.0,), (1.0,)).class_index("label", "dog")
 
 
-def test_states_that_are_not_finite_are_refused() -> None:
-    with pytest.raises(InputError, match="2 of 3 samples are not finite"):
-        Points(("a",), (0.0,), (1.0,)).decode(torch.tensor([[0.0], [torch.nan], [torch.inf]]))
-
-
-def test_unknown_endings_are_refused(tmp_path: pathlib.Path) -> None:
-    modality = Points(("a",), (0.0,), (1.0,))
-    with pytest.raises(UsageError, match=r"as \.png\. Use \.npz, .*\.parquet, or a folder"):
-        modality.write(torch.zeros(1, 1).double(), {}, tmp_path / "a.png")
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("d", [1, 2, 3, 9])
-def test_pictures_for_any_number_of_columns(d: int) -> None:
-    modality = Points(tuple(f"x{i}" for i in range(d)), (0.0,) * d, (1.0,) * d, ("_a", "$b"))
-    generator = torch.Generator().manual_seed(0)
-    values = torch.randn(50, d, generator=generator, dtype=torch.float64)
-    shown = modality.show(values, {"label": torch.arange(50) % 2})
-    assert min(shown.size) >= 300
-    assert len(shown.getcolors(maxcolors=10**6)) > 10
-
-
-def test_labels_are_written_only_if_all_are_given(tmp_path: pathlib.Path) -> None:
+def test_labels_are_written_only_if_complete(tmp_path: pathlib.Path) -> None:
     modality = Points(("a",), (0.0,), (1.0,), ("x", "y"))
     values = torch.zeros(2, 1, dtype=torch.float64)
     assert "labels" not in modality.arrays(values, {"label": torch.tensor([1, 2])})  # 2 stands for "not given"
@@ -186,10 +128,21 @@ def test_labels_are_written_only_if_all_are_given(tmp_path: pathlib.Path) -> Non
     assert (tmp_path / "a.csv").read_text() == "a,label\n0.0,x\n0.0,y\n"
 
 
-def test_a_word_that_parquet_cannot_hold_is_refused_in_a_line(tmp_path: pathlib.Path) -> None:
-    """Halves of letters stand for bytes of names of files."""
+def test_invalid_use_is_refused(tmp_path: pathlib.Path) -> None:
+    modality = Points(("a",), (0.0,), (1.0,))
+    with refuses(UsageError):
+        modality.write(torch.zeros(1, 1).double(), {}, tmp_path / "a.png")
+    assert not list(tmp_path.iterdir())
+    with refuses(InputError):
+        Points(("a",), (0.0,), (0.0,))
+    with refuses(InputError):
+        modality.decode(torch.tensor([[0.0], [torch.nan], [torch.inf]]))
+
+
+def test_text_that_parquet_cannot_store_is_refused(tmp_path: pathlib.Path) -> None:
+    """Lone surrogates stand for undecodable bytes of file names."""
     pytest.importorskip("pyarrow")
-    with pytest.raises(InputError, match=r"a\.parquet: parquet cannot store .*\\udcec.*\. Write \.csv"):
+    with refuses(InputError, file=str(tmp_path / "a.parquet")):
         write_table(("x", "y\udcec"), np.zeros((2, 2)), None, tmp_path / "a.parquet")
     assert not (tmp_path / "a.parquet").exists()
 
@@ -215,55 +168,54 @@ def table(folder: pathlib.Path, text: str | bytes) -> pathlib.Path:
         ("0,label,1\n0.5,a,2\n", (), [[0.5, 2]]),
     ],
 )
-def test_understood(tmp_path: pathlib.Path, text: str, columns: tuple[str, ...], values: list[list[float]]) -> None:
-    found = load_table_rows(table(tmp_path, text))
-    assert found.columns == columns
-    assert found.values.tolist() == values
-
-
-def test_a_row_that_counts_columns_is_told(tmp_path: pathlib.Path) -> None:
-    assert "skipped the first row" in load_table_rows(table(tmp_path, "0,1\n0.5,2\n")).notes[0]
+def test_reads_tables(tmp_path: pathlib.Path, text: str, columns: tuple[str, ...], values: list[list[float]]) -> None:
+    raw = load_table_rows(table(tmp_path, text))
+    assert raw.columns == columns
+    assert raw.values.tolist() == values
 
 
 @pytest.mark.parametrize("name", ["label", "class", "Label"])
-def test_labels_are_sorted_as_numbers_where_they_are(tmp_path: pathlib.Path, name: str) -> None:
-    found = load_table_rows(table(tmp_path, f"x,{name},y\n1,10,2\n3,9,4\n5,b,6\n7,9,8\n"))
-    assert found.classes == ("9", "10", "b")
-    assert found.labels is not None
-    assert found.labels.tolist() == [1, 0, 2, 0]
-    assert found.columns == ("x", "y")
-    assert found.values.tolist() == [[1, 2], [3, 4], [5, 6], [7, 8]]
+def test_numeric_labels_are_sorted_as_numbers(tmp_path: pathlib.Path, name: str) -> None:
+    raw = load_table_rows(table(tmp_path, f"x,{name},y\n1,10,2\n3,9,4\n5,b,6\n7,9,8\n"))
+    assert raw.classes == ("9", "10", "b")
+    assert raw.labels.tolist() == [1, 0, 2, 0]
+    assert raw.columns == ("x", "y")
+    assert raw.values.tolist() == [[1, 2], [3, 4], [5, 6], [7, 8]]
+
+
+MANY_LABELS = "x,label\n" + "".join(f"1,{i / 7}\n" for i in range(200))
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "place"),
     [
-        ("", "the file is empty"),
-        ("\n\n", "the file is empty"),
-        ("x,y\n", "below the header"),
-        ("x,y\n1,2\n3\n", "row 3 has 1 cell; expected 2"),
-        ("x,y\n1,2\n\n3,4,5\n", "row 4 has 3 cells; expected 2"),
-        ("x,y\n1,2\n3,nan\n", r"row 3, column 2 \(y\) is nan"),
-        ("1,2\n-inf,3\n", "row 2, column 1 is -inf"),
-        ("x,y\n1,2\n3,\n", r"row 3, column 2 \(y\) is empty; expected finite numbers \(1 of"),
-        ("x,y\n1,1e999\n", r"row 2, column 2 \(y\) is inf"),
-        ("x,y\n1,2\n3,Oslo\n", "number in column 'y', row 3, counting the header; found 'Oslo'"),
-        ("x,y\n1,1_000\n", "number in column 'y', row 2, counting the header; found '1_000'"),
-        ("1,2\n3,a\n", "number in column 2, row 2; found 'a'"),
-        (",y\n1,2\n", "column 1 has no name"),
-        ("x,x\n1,2\n", "two columns are named 'x'"),
-        ("label,class,x\n1,2,3\n", "expected one column named label or class; found 2"),
-        ("label\na\n", "besides 'label'"),
-        ("x,label\n1,\n", "row 2 has no label"),
-        ('x,y\n1,"2\n', "not a valid table"),
-        ("label,x,y\na,1,inf\n", r"row 2, column 3 \(y\) is inf"),
-        ("x,label\n1,a\n2,\n", "row 3 has no label"),
-        (b"x,y\n1,\xff\n", "UTF-8; found byte 0xff"),
-        ("x,label\n" + "".join(f"1,{i / 7}\n" for i in range(200)), "200 different labels for 200 examples"),
+        ("", ""),
+        ("\n\n", ""),
+        ("x,y\n", ""),
+        ("x,y\n1,2\n3\n", "row 3"),
+        ("x,y\n1,2\n\n3,4,5\n", "row 4"),
+        ("x,y\n1,2\n3,nan\n", "row 3, column 2"),
+        ("1,2\n-inf,3\n", "row 2, column 1"),
+        ("x,y\n1,2\n3,\n", "row 3, column 2"),
+        ("x,y\n1,1e999\n", "row 2, column 2"),
+        ("x,y\n1,2\n3,Oslo\n", "column 'y', row 3"),
+        ("x,y\n1,1_000\n", "column 'y', row 2"),
+        ("1,2\n3,a\n", "column 2, row 2"),
+        (",y\n1,2\n", "column 1"),
+        ("x,x\n1,2\n", "'x'"),
+        ("label,class,x\n1,2,3\n", "label"),
+        ("label\na\n", "'label'"),
+        ("x,label\n1,\n", "row 2"),
+        ("x,label\n1,a\n2,\n", "row 3"),
+        ('x,y\n1,"2\n', ""),
+        ("label,x,y\na,1,inf\n", "row 2, column 3"),
+        (b"x,y\n1,\xff\n", "0xff"),
+        (MANY_LABELS, "200"),
     ],
+    ids=range(22),
 )
-def test_refused_in_one_line(tmp_path: pathlib.Path, text: str | bytes, said: str) -> None:
-    with pytest.raises(InputError, match=said) as caught:
-        read(str(table(tmp_path, text)))
-    assert "\n" not in str(caught.value)
-    assert "t.csv" in str(caught.value)
+def test_invalid_tables_are_refused(tmp_path: pathlib.Path, text: str | bytes, place: str) -> None:
+    path = table(tmp_path, text)
+    with refuses(InputError, file=str(path)) as caught:
+        read(str(path))
+    assert place in str(caught.value)

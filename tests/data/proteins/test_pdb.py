@@ -1,13 +1,12 @@
-"""PDB and mmCIF: models, alternate places, insertions, residues, damage, and what we write."""
+"""Protein structures in PDB and mmCIF files."""
 
 import gzip
 import pathlib
-import sys
 
 import numpy as np
 import pytest
 
-from feller.core.errors import InputError, UsageError
+from feller.core.errors import InputError
 from feller.data.loading.file_formats import load_raw
 from feller.data.loading.raw import RawChains, RawCrystals
 from feller.data.loading.read_options import ReadOptions
@@ -15,6 +14,7 @@ from feller.data.proteins.files import pdb_text, read_structure
 from feller.data.proteins.residues import letters_of
 from tests.data.crystals.test_cif import SALT
 from tests.data.proteins.test_frames import chain, torsions
+from tests.errors import refuses
 
 HEADER = "HEADER    TEST\nREMARK   1 NOTHING\n"
 
@@ -28,10 +28,10 @@ def atom(
     alternate: str = " ",
     insertion: str = " ",
     kind: str = "ATOM",
-    called: str = "ALA",
+    residue_name: str = "ALA",
 ) -> str:
     return (
-        f"{kind:<6}    1  {name:<3}{alternate}{called} {chain}{residue:4d}{insertion}   "
+        f"{kind:<6}    1  {name:<3}{alternate}{residue_name} {chain}{residue:4d}{insertion}   "
         f"{x:8.3f}{2 * x:8.3f}{-x:8.3f}  1.00  0.00           {name[0]}\n"
     )
 
@@ -50,94 +50,85 @@ def sequences(tmp_path: pathlib.Path, text: str) -> list[str]:
     return [letters_of(chain.residues) for chain in read_structure(tmp_path / "1abc.pdb")]
 
 
-def test_chains_and_residues_are_told_apart(tmp_path: pathlib.Path) -> None:
+def test_chains_and_residues(tmp_path: pathlib.Path) -> None:
     text = HEADER + residue(1, 0) + residue(2, 10) + residue(2, 20, insertion="A") + "TER\n" + residue(1, 30, chain="B")
     chains = read(tmp_path, text)
     assert list(chains) == ["1abc:A", "1abc:B"]
     assert chains["1abc:A"][:, :, 0].tolist() == [[0, 1, 2, 3], [10, 11, 12, 13], [20, 21, 22, 23]]
     assert chains["1abc:A"][1, 2].tolist() == [12, 24, -12]
     assert chains["1abc:B"].shape == (1, 4, 3)
+    (tmp_path / "1abc.pdb").write_bytes((HEADER + residue(1, 0, chain="Z")).encode().replace(b"Z", b"\xaa"))
+    assert len(read_structure(tmp_path / "1abc.pdb")[0].atoms) == 1
 
 
-def test_first_model_and_first_alternate_count(tmp_path: pathlib.Path) -> None:
+def test_first_model_and_first_alternate_are_read(tmp_path: pathlib.Path) -> None:
     text = f"MODEL        1\n{atom('N', 1, 0)}{atom('CA', 1, 1, alternate='A')}{atom('CA', 1, 9, alternate='B')}"
     chains = read(tmp_path, f"{text}{atom('C', 1, 2)}{atom('O', 1, 3)}ENDMDL\nMODEL        2\n{residue(1, 50)}ENDMDL\n")
     assert chains["1abc:A"][:, :, 0].tolist() == [[0, 1, 2, 3]]
 
 
-def test_side_chains_hydrogens_and_water_are_left_aside(tmp_path: pathlib.Path) -> None:
-    more = atom("CB", 1, 7) + atom("H", 1, 8) + atom("HA", 1, 8) + atom("O", 99, 5, kind="HETATM", called="HOH")
-    selenium = residue(2, 20, kind="HETATM", called="MSE")
+def test_only_backbone_atoms_are_read(tmp_path: pathlib.Path) -> None:
+    more = atom("CB", 1, 7) + atom("H", 1, 8) + atom("HA", 1, 8) + atom("O", 99, 5, kind="HETATM", residue_name="HOH")
+    selenium = residue(2, 20, kind="HETATM", residue_name="MSE")
     chains = read(tmp_path, residue(1, 0) + more + selenium)
     assert chains["1abc:A"][:, :, 0].tolist() == [[0, 1, 2, 3], [20, 21, 22, 23]]
 
 
-def test_missing_atom_is_not_a_number(tmp_path: pathlib.Path) -> None:
+def test_missing_atoms_are_nan(tmp_path: pathlib.Path) -> None:
     chains = read(tmp_path, residue(1, 0) + atom("N", 2, 5) + atom("CA", 2, 6))
     assert np.isnan(chains["1abc:A"][1, :, 0]).tolist() == [False, False, True, True]
 
 
-def test_packed_files_are_read(tmp_path: pathlib.Path) -> None:
-    (tmp_path / "x.pdb.gz").write_bytes(gzip.compress(residue(1, 0).encode()))
-    assert read_structure(tmp_path / "x.pdb.gz")[0].name == "x:A"
-    (tmp_path / "x.pdb.gz").write_bytes(gzip.compress(residue(1, 0).encode())[:-9])
-    with pytest.raises(InputError, match="cannot be decompressed"):
-        read_structure(tmp_path / "x.pdb.gz")
-
-
-@pytest.mark.parametrize("place", ["   1.0x0", "     4_0", "     nan", "        "])
-def test_damaged_coordinates_name_their_line(tmp_path: pathlib.Path, place: str) -> None:
+@pytest.mark.parametrize("coordinate", ["   1.0x0", "     4_0", "     nan", "        "])
+def test_damaged_coordinates_are_refused(tmp_path: pathlib.Path, coordinate: str) -> None:
     line = atom("CA", 1, 1)
-    damaged = f"{line[:38]}{place}{line[46:]}"
-    with pytest.raises(InputError, match=r"1abc\.pdb[:,] line 4: expected three numbers in columns 31 to 54") as error:
-        read(tmp_path, HEADER + atom("N", 1, 0) + damaged)
-    assert "\n" not in str(error.value)
+    with refuses(InputError, file=str(tmp_path / "1abc.pdb"), place="line 4"):
+        read(tmp_path, HEADER + atom("N", 1, 0) + line[:38] + coordinate + line[46:])
 
 
-@pytest.mark.parametrize("text", ["", "hello\n", "ATOM\n", "ATOM  \n", atom("CB", 1, 0)])
-def test_file_without_backbone_is_refused(tmp_path: pathlib.Path, text: str) -> None:
-    with pytest.raises(InputError, match="backbone"):
+@pytest.mark.parametrize("text", ["", "hello\n", "ATOM\n", atom("CB", 1, 0), atom("CA", 1, 1)[:40]])
+def test_files_without_backbone_are_refused(tmp_path: pathlib.Path, text: str) -> None:
+    with refuses(InputError, file=str(tmp_path / "1abc.pdb")):
         read(tmp_path, text)
 
 
-def test_cut_off_line_is_refused(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(InputError, match="line 1: expected three numbers"):
-        read(tmp_path, atom("CA", 1, 1)[:40])
-
-
-def test_what_is_written_is_read_again(tmp_path: pathlib.Path) -> None:
+def test_pdb_round_trip(tmp_path: pathlib.Path) -> None:
     chains = [np.arange(length * 12.0).reshape(length, 4, 3) / 7 - 20 for length in (2, 3)]
-    found = read(tmp_path, pdb_text(chains))
-    assert len(found) == 2
-    for own, back in zip(chains, found.values(), strict=True):
-        np.testing.assert_allclose(back, own, atol=5e-4 + 1e-9)
-    (back,) = read(tmp_path, pdb_text(chains[:1])).values()
-    np.testing.assert_allclose(back, chains[0], atol=5e-4 + 1e-9)
+    reloaded = read(tmp_path, pdb_text(chains))
+    assert len(reloaded) == 2
+    for expected, atoms in zip(chains, reloaded.values(), strict=True):
+        np.testing.assert_allclose(atoms, expected, atol=5e-4 + 1e-9)
+    (atoms,) = read(tmp_path, pdb_text(chains[:1])).values()
+    np.testing.assert_allclose(atoms, chains[0], atol=5e-4 + 1e-9)
     lines = pdb_text(chains[:1]).splitlines()
     assert lines[1] == "ATOM      2  CA  GLY A   1     -19.571 -19.429 -19.286  1.00  0.00           C  "
     assert lines[-1] == "END"
 
 
-def test_residues_are_told_by_their_names(tmp_path: pathlib.Path) -> None:
-    """Of a number that two residues share, the first one counts; what has no parent is not known."""
+def test_residue_names(tmp_path: pathlib.Path) -> None:
+    """If two residues share a number, the first one counts; a residue without a parent is unknown."""
     names = ["TRP", "MSE", "SEP", "HSD", "UNK", "LIG", "ASX", "TYR"]
     text = "".join(
-        residue(i, 10 * i, called=name, kind="HETATM" if name in ("MSE", "SEP") else "ATOM")
+        residue(i, 10 * i, residue_name=name, kind="HETATM" if name in ("MSE", "SEP") else "ATOM")
         for i, name in enumerate(names)
     )
-    assert sequences(tmp_path, text + residue(0, 500, called="PHE")) == ["WMSHXXXY"]
-    assert sequences(tmp_path, residue(0, 0, called="SEP", kind="HETATM") + residue(1, 9, called="CYS")) == ["SC"]
+    assert sequences(tmp_path, text + residue(0, 500, residue_name="PHE")) == ["WMSHXXXY"]
+    assert sequences(
+        tmp_path, residue(0, 0, residue_name="SEP", kind="HETATM") + residue(1, 9, residue_name="CYS")
+    ) == ["SC"]
 
 
 @pytest.mark.parametrize(("name", "expected"), [("GLY", "XXX"), ("ALA", "XXX"), ("LEU", "LLL")])
-def test_chain_that_is_filled_in_tells_no_sequence(tmp_path: pathlib.Path, name: str, expected: str) -> None:
-    """Each chain for itself: another one has a sequence."""
-    chain = "".join(residue(i, 10 * i, called=name) for i in range(3))
-    other = "".join(residue(i, 10 * i, called=called, chain="B") for i, called in enumerate(("GLY", "ALA")))
+def test_placeholder_residues_are_unknown(tmp_path: pathlib.Path, name: str, expected: str) -> None:
+    """A chain of only GLY or only ALA has no sequence; other chains of the file keep theirs."""
+    chain = "".join(residue(i, 10 * i, residue_name=name) for i in range(3))
+    other = "".join(
+        residue(i, 10 * i, residue_name=residue_name, chain="B") for i, residue_name in enumerate(("GLY", "ALA"))
+    )
     assert sequences(tmp_path, chain + other) == [expected, "GA"]
 
 
-def test_sequences_are_written_and_read_again(tmp_path: pathlib.Path) -> None:
+def test_sequence_round_trip(tmp_path: pathlib.Path) -> None:
     chains = [np.arange(length * 12.0).reshape(length, 4, 3) for length in (3, 2)]
     text = pdb_text(chains, ["WXG", "AC"])
     assert sequences(tmp_path, text) == ["WXG", "AC"]
@@ -147,12 +138,19 @@ def test_sequences_are_written_and_read_again(tmp_path: pathlib.Path) -> None:
     assert sequences(tmp_path, pdb_text(chains)) == ["XXX", "XX"]
 
 
-def test_mmcif_is_read_as_the_same_structure_in_pdb(tmp_path: pathlib.Path) -> None:
-    """As gemmi converts it: chains, insertions, alternates, modified residues, water, the first of two models."""
+def test_mmcif_equals_pdb(tmp_path: pathlib.Path) -> None:
+    """The mmCIF file is converted by gemmi from the PDB file."""
     import gemmi
 
-    text = residue(1, 0) + residue(2, 10) + residue(2, 20, insertion="A") + residue(3, 30, kind="HETATM", called="MSE")
-    text += "TER\n" + residue(1, 40, chain="B", called="LEU") + atom("O", 99, 5, kind="HETATM", called="HOH")
+    text = (
+        residue(1, 0)
+        + residue(2, 10)
+        + residue(2, 20, insertion="A")
+        + residue(3, 30, kind="HETATM", residue_name="MSE")
+    )
+    text += (
+        "TER\n" + residue(1, 40, chain="B", residue_name="LEU") + atom("O", 99, 5, kind="HETATM", residue_name="HOH")
+    )
     text = f"MODEL        1\n{text}ENDMDL\nMODEL        2\n{residue(1, 90)}ENDMDL\n"
     structure = gemmi.read_pdb_string(text)
     structure.setup_entities()
@@ -160,41 +158,32 @@ def test_mmcif_is_read_as_the_same_structure_in_pdb(tmp_path: pathlib.Path) -> N
     for name in ("1abc.cif", "1abc.mmcif", "1abc.cif.gz"):
         content = structure.make_mmcif_document().as_string()
         (tmp_path / name).write_bytes(gzip.compress(content.encode()) if name.endswith(".gz") else content.encode())
-        for own, back in zip(read_structure(tmp_path / "1abc.pdb"), read_structure(tmp_path / name), strict=True):
-            assert own.name == back.name
-            np.testing.assert_array_equal(own.atoms, back.atoms)
-            np.testing.assert_array_equal(own.residues, back.residues)
+        for expected, actual in zip(
+            read_structure(tmp_path / "1abc.pdb"), read_structure(tmp_path / name), strict=True
+        ):
+            assert expected.name == actual.name
+            np.testing.assert_array_equal(expected.atoms, actual.atoms)
+            np.testing.assert_array_equal(expected.residues, actual.residues)
 
 
 @pytest.mark.parametrize("text", ["", "data_x\n_entry.id X\n", "data_x\nloop_\n_atom_site.id\n", "no cif"])
 def test_damaged_mmcif_is_refused(tmp_path: pathlib.Path, text: str) -> None:
     (tmp_path / "1abc.mmcif").write_text(text)
-    with pytest.raises(InputError, match=r"1abc\.mmcif"):
+    with refuses(InputError, file=str(tmp_path / "1abc.mmcif")):
         read_structure(tmp_path / "1abc.mmcif")
 
 
-def test_cif_of_chains_and_of_crystals_are_told_apart(tmp_path: pathlib.Path) -> None:
+def test_cif_kind_is_detected(tmp_path: pathlib.Path) -> None:
     import gemmi
 
-    places = chain(torsions(12, 0), torsions(12, 1))[0].numpy()
-    structure = gemmi.read_pdb_string(pdb_text([places], ["ACDEFGHIKLMN"]))
+    atoms = chain(torsions(12, 0), torsions(12, 1))[0].numpy()
+    structure = gemmi.read_pdb_string(pdb_text([atoms], ["ACDEFGHIKLMN"]))
     structure.setup_entities()
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "1abc.cif").write_text(structure.make_mmcif_document().as_string())
-    for place in ("a", "a/1abc.cif"):
-        assert isinstance(load_raw(tmp_path / place, ReadOptions(limit=None)), RawChains)
+    for source in ("a", "a/1abc.cif"):
+        assert isinstance(load_raw(tmp_path / source, ReadOptions(limit=None)), RawChains)
     (tmp_path / "a" / "salt.cif").write_text(SALT)
     assert isinstance(load_raw(tmp_path / "a" / "salt.cif", ReadOptions(limit=None)), RawCrystals)
-    with pytest.raises(InputError, match="files of one type"):
+    with refuses(InputError, file=str(tmp_path / "a"), expected="files of one type"):
         load_raw(tmp_path / "a", ReadOptions(limit=None))
-
-
-def test_letters_beyond_ascii_harm_nothing(tmp_path: pathlib.Path) -> None:
-    (tmp_path / "1abc.pdb").write_bytes((HEADER + residue(1, 0, chain="Z")).encode().replace(b"Z", b"\xaa"))
-    assert len(read_structure(tmp_path / "1abc.pdb")[0].atoms) == 1
-
-
-def test_without_gemmi_the_extra_is_named(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "gemmi", None)
-    with pytest.raises(UsageError, match=r"feller\[proteins\]"):
-        read(tmp_path, residue(1, 0))

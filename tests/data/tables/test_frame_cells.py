@@ -1,11 +1,10 @@
-"""How a cell of a data frame is written hangs on that cell and the type of its column alone, whatever else is there."""
+"""Cells of data frames: text depends on the cell and the column type only."""
 
 import pathlib
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from feller.core.errors import InputError
 from feller.data.loading.raw import RawTable
@@ -17,11 +16,12 @@ from feller.data.tables.numerical_column import Numerical
 from feller.data.tables.private_schema_search import search_schema
 from feller.data.tables.schema import Schema, schema_text
 from feller.data.tables.schema_detection import detect_schema
+from tests.data.tables.test_private_schema_search import NoNoise
 from tests.errors import refuses
 
 DAYS = ["2020-01-01", "2021-05-05", "2023-11-30"]
 BY_DAY = Datetime("t", "2019-01-01", "2024-12-31")
-ODD = {
+EXTRA_CELLS = {
     "time of day": (DAYS, "2022-03-04 05:06:07"),
     "microseconds": (["2020-01-01 10:00:00", "2021-05-05 11:30:00"], "2022-03-04 05:06:07.000008"),
     "zone": (pd.to_datetime(DAYS).tz_localize("Europe/Berlin"), pd.Timestamp("2022-03-04 05:06", tz="Europe/Berlin")),
@@ -34,37 +34,32 @@ ODD = {
 }
 
 
-def series(values: object, *, time: bool) -> pd.Series:
-    return pd.Series(pd.to_datetime(values, format="ISO8601") if time else values)  # pyrefly: ignore
+def to_series(values: object, *, time: bool) -> pd.Series:
+    return pd.Series(pd.to_datetime(values, format="ISO8601") if time else values)
 
 
-@pytest.mark.parametrize("packed", [False, True])
-@pytest.mark.parametrize("case", ODD)
-def test_one_row_more_leaves_the_cells_of_the_others(case: str, packed: bool, tmp_path: pathlib.Path) -> None:
-    values, odd = ODD[case]
+@pytest.mark.parametrize(
+    ("case", "from_file"),
+    [(case, from_file) for case in EXTRA_CELLS for from_file in (False, True) if from_file or case != "large integer"],
+)  # pandas itself loses digits of large integers
+def test_extra_row_leaves_other_cells_unchanged(case: str, from_file: bool, tmp_path: pathlib.Path) -> None:
+    values, extra = EXTRA_CELLS[case]
     time = isinstance(values, pd.DatetimeIndex) or str(values[0])[:4] == "2020"
 
-    def cells(some: object) -> list[str]:
-        frame = pd.DataFrame({"t": series(some, time=time)})
-        if not packed:
+    def cells(column: list) -> list[str]:
+        frame = pd.DataFrame({"t": to_series(column, time=time)})
+        if not from_file:
             return from_frame(frame).column("t")
-        if "integer" in case:  # as a file that says what its columns hold
-            frame = frame.astype({"t": "Int64"}) if case != "large integer" else _exact(some)
+        if "integer" in case:  # the file declares the type of the column
+            frame = pd.DataFrame({"t": pd.array(column, dtype="Int64")})
         frame.to_parquet(tmp_path / "t.parquet")
-        return _without_notes(tmp_path / "t.parquet")
+        return cells_without_metadata(tmp_path / "t.parquet")
 
-    if case == "large integer" and not packed:
-        pytest.skip("pandas itself has lost the digits")
-    alone, beside = cells(list(values)), cells([*values, odd])
-    assert beside[:-1] == alone
+    assert cells([*values, extra])[:-1] == cells(list(values))
 
 
-def _exact(values: object) -> pd.DataFrame:
-    return pd.DataFrame({"t": pd.array(values, dtype="Int64")})  # pyrefly: ignore
-
-
-def _without_notes(path: pathlib.Path) -> list[str]:
-    """Read a file without what pandas wrote beside it, as other programs write files."""
+def cells_without_metadata(path: pathlib.Path) -> list[str]:
+    """Read a file without the pandas metadata, as other programs write files."""
     import pyarrow.parquet as parquet
 
     table = parquet.read_table(path)
@@ -72,7 +67,7 @@ def _without_notes(path: pathlib.Path) -> list[str]:
     return load_cells(path).column("t")
 
 
-def test_cells_are_as_short_as_each_may_be() -> None:
+def test_cells_have_the_shortest_text() -> None:
     times = pd.to_datetime(["2020-01-01", "2020-01-01 10:00", "2020-01-01 00:00:00.5", None], format="ISO8601")
     frame = pd.DataFrame({"t": times, "f": [5.0, 0.5, np.nan, -3.0]})
     found = from_frame(frame)
@@ -80,38 +75,31 @@ def test_cells_are_as_short_as_each_may_be() -> None:
     assert found.column("f") == ["5", "0.5", "", "-3"]
 
 
-def test_a_schema_of_days_reads_a_cell_with_a_time_of_day() -> None:
+def test_date_schema_reads_times() -> None:
     frame = pd.DataFrame({"t": pd.to_datetime([*DAYS, "2021-05-05 23:59:59.9"], format="ISO8601")})
     codes = [BY_DAY.code(cell) for cell in from_frame(frame).column("t")]
     assert codes[:3] == [BY_DAY.code(day) for day in DAYS]
     assert codes[3] == codes[1]
 
 
-def test_public_times_keep_the_finest_part_that_one_of_them_has() -> None:
+def test_times_keep_the_finest_resolution() -> None:
     frame = pd.DataFrame({"t": pd.to_datetime([*DAYS, None, "2022-03-04 05:06:07"], format="ISO8601")})
     schema = detect_schema(from_frame(frame))
     (column,) = schema.columns
     assert isinstance(column, Datetime)
     assert column.format == "%Y-%m-%d %H:%M:%S"
     data = table_dataset(from_frame(frame), schema)
-    again = to_frame(data.modality.cells(data.values), schema)  # pyrefly: ignore
-    assert again.dtypes.astype(str).to_dict() == frame.dtypes.astype(str).to_dict()
-    assert again["t"].isna().tolist() == frame["t"].isna().tolist()
+    resampled = to_frame(data.modality.cells(data.values), schema)
+    assert resampled.dtypes.astype(str).to_dict() == frame.dtypes.astype(str).to_dict()
+    assert resampled["t"].isna().tolist() == frame["t"].isna().tolist()
 
 
-class Still:
-    """No noise: what is told differs only where rows decide."""
-
-    def add_gaussian(self, values: torch.Tensor, scale: float) -> torch.Tensor:
-        return values
+def search(frame: pd.DataFrame) -> object:
+    return search_schema(from_frame(frame), 2.0, 1e-6, NoNoise())[0]
 
 
-def told(frame: pd.DataFrame) -> object:
-    return search_schema(from_frame(frame), 2.0, 1e-6, Still())[0]
-
-
-def test_a_missing_cell_does_not_show_in_types_that_are_found_privately() -> None:
-    """Counts that barely move and no noise: the schema of both must be one, though pandas has other types."""
+def test_private_schema_ignores_one_missing_row() -> None:
+    """Without noise, the schemas are equal although pandas has other dtypes."""
     n = 400
     full = pd.DataFrame(
         {
@@ -122,40 +110,40 @@ def test_a_missing_cell_does_not_show_in_types_that_are_found_privately() -> Non
             "t": pd.to_datetime(["2020-01-01", "2021-05-05"] * (n // 2)),
         }
     )
-    gone = pd.concat([full, pd.DataFrame({name: [None] for name in full.columns})], ignore_index=True)
-    gone["t"] = pd.to_datetime(gone["t"]).astype(full["t"].dtype)
-    assert str(full["i"].dtype) != str(gone["i"].dtype)
-    assert str(full["b"].dtype) != str(gone["b"].dtype)
-    assert told(full) == told(gone)
+    extended = pd.concat([full, pd.DataFrame({name: [None] for name in full.columns})], ignore_index=True)
+    extended["t"] = pd.to_datetime(extended["t"]).astype(full["t"].dtype)
+    assert str(full["i"].dtype) != str(extended["i"].dtype)
+    assert str(full["b"].dtype) != str(extended["b"].dtype)
+    assert search(full) == search(extended)
 
 
-def test_types_of_what_was_found_privately_suit_the_cells() -> None:
+def test_private_schema_has_no_dtypes() -> None:
     n = 400
     frame = pd.DataFrame({"i": np.arange(n, dtype=np.int32) % 90, "f": np.arange(n) % 9 + 0.5})
-    schema, *_ = search_schema(from_frame(frame), 2.0, 1e-6, Still())
+    schema, *_ = search_schema(from_frame(frame), 2.0, 1e-6, NoNoise())
     assert all(isinstance(column, Numerical) and column.dtype is None for column in schema.columns)
     data = table_dataset(from_frame(frame), schema)
-    again = to_frame(data.modality.cells(data.values), schema)  # pyrefly: ignore
-    assert again.dtypes.astype(str).to_dict() == {"i": "int64", "f": "float64"}
+    resampled = to_frame(data.modality.cells(data.values), schema)
+    assert resampled.dtypes.astype(str).to_dict() == {"i": "int64", "f": "float64"}
 
 
-def test_a_time_of_day_in_one_row_moves_one_count_of_dates() -> None:
+def test_private_schema_ignores_one_time_of_day() -> None:
     n = 300
     days = [f"20{10 + i % 10}-03-0{1 + i % 9}" for i in range(n)]
     found = []
     for each in (days, [*days[:-1], "2015-01-01 01:02:03"]):
-        found.append(told(pd.DataFrame({"t": pd.to_datetime(each, format="ISO8601")})))
+        found.append(search(pd.DataFrame({"t": pd.to_datetime(each, format="ISO8601")})))
     assert found[0] == found[1]
 
 
-def again(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of a frame as samples of them would be."""
+def resampled(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of a frame as samples of a model would be returned."""
     schema = detect_schema(from_frame(frame))
     data = table_dataset(from_frame(frame), schema)
-    return to_frame(data.modality.cells(data.values), schema)  # pyrefly: ignore
+    return to_frame(data.modality.cells(data.values), schema)
 
 
-def test_categories_and_objects_come_back_as_they_were() -> None:
+def test_categories_and_objects_round_trip() -> None:
     n = 90
     grades = pd.CategoricalDtype(["lo", "mid", "hi", "unused"], ordered=True)
     frame = pd.DataFrame(
@@ -169,19 +157,19 @@ def test_categories_and_objects_come_back_as_they_were() -> None:
             "i": np.arange(n) % 7,
         }
     )
-    pd.testing.assert_frame_equal(again(frame), frame, check_exact=True)
-    assert [type(one) for one in again(frame)["mixed"][:3]] == [bool, str, int]
-    assert [type(one) for one in again(frame)["truth"][:3]] == [bool, type(None), bool]
-    assert [type(one) for one in again(frame)["count"][:2]] == [int, int]
+    pd.testing.assert_frame_equal(resampled(frame), frame, check_exact=True)
+    assert [type(cell) for cell in resampled(frame)["mixed"][:3]] == [bool, str, int]
+    assert [type(cell) for cell in resampled(frame)["truth"][:3]] == [bool, type(None), bool]
+    assert [type(cell) for cell in resampled(frame)["count"][:2]] == [int, int]
 
 
-def test_other_words_are_the_last_category_where_any_is_drawn() -> None:
+def test_other_is_the_last_category_if_sampled() -> None:
     column = Categorical("c", ("a", "b"), "OTHER", dtype="category")
-    drawn = [
+    columns = [
         to_frame(RawTable(np.array([[word] for word in words]), columns=("c",)), Schema((column,)))["c"]
         for words in ("ab", ["b", "OTHER"])
     ]
-    assert [list(one.cat.categories) for one in drawn] == [["a", "b"], ["a", "b", "OTHER"]]
+    assert [list(cell.cat.categories) for cell in columns] == [["a", "b"], ["a", "b", "OTHER"]]
 
 
 def test_lists_in_cells_are_refused() -> None:
@@ -189,19 +177,19 @@ def test_lists_in_cells_are_refused() -> None:
         from_frame(pd.DataFrame({"c": pd.Series(["a", [1, 2]], dtype=object)}))
 
 
-def test_gaps_that_noise_cannot_tell_from_none_are_not_made() -> None:
+def test_insignificant_gaps_are_not_modelled() -> None:
     n = 400
     full = pd.DataFrame({"i": np.arange(n) % 90, "b": np.arange(n) % 2 == 0, "s": ["x", "y"] * (n // 2)})
-    some = full.astype({"i": float, "b": object})
-    some[np.arange(n) % 4 == 0] = None
-    assert all(column.missing is None for column in told(full).modelled)  # pyrefly: ignore
-    assert all(column.missing == "" for column in told(some).modelled)  # pyrefly: ignore
-    one = pd.concat([full, pd.DataFrame({name: [None] for name in full.columns})], ignore_index=True)
-    data = table_dataset(from_frame(one), told(one))  # pyrefly: ignore
+    gaps = full.astype({"i": float, "b": object})
+    gaps[np.arange(n) % 4 == 0] = None
+    assert all(column.missing is None for column in search(full).modelled)
+    assert all(column.missing == "" for column in search(gaps).modelled)
+    cell = pd.concat([full, pd.DataFrame({name: [None] for name in full.columns})], ignore_index=True)
+    data = table_dataset(from_frame(cell), search(cell))
     assert data.modality.frame(data.values, {}).dtypes.astype(str).to_dict() == {"i": "int64", "b": "bool", "s": "str"}
 
 
-def test_categories_of_a_private_frame_are_those_that_were_found() -> None:
+def test_private_schema_omits_unseen_categories() -> None:
     kind = pd.CategoricalDtype(["x", "y", "secret"], ordered=True)
-    schema = told(pd.DataFrame({"c": pd.Series(["x", "y"] * 200, dtype=kind), "d": ["a", "b"] * 200}))
-    assert "secret" not in schema_text(schema)  # pyrefly: ignore
+    schema = search(pd.DataFrame({"c": pd.Series(["x", "y"] * 200, dtype=kind), "d": ["a", "b"] * 200}))
+    assert "secret" not in schema_text(schema)

@@ -1,4 +1,4 @@
-"""What is given of rows: shares of codes, cells within bins, and what cannot be."""
+"""Conditions on cells: shares of bins, cells within ranges, and refusals."""
 
 from collections import Counter
 
@@ -14,6 +14,7 @@ from feller.data.tables.modality import Table
 from feller.data.tables.numerical_column import Numerical
 from feller.data.tables.schema import Schema
 from feller.data.tables.unmodelled_columns import Derived
+from tests.errors import refuses
 
 AGE = Numerical("age", 18.0, 90.0, edges=(30.0, 45.0, 60.0), heavy=(40.0,))
 SCHEMA = Schema(
@@ -32,12 +33,12 @@ def given(**values: object) -> GivenCells:
     return Table(SCHEMA).given_cells(words_of(values))
 
 
-def fractions(cells: GivenCells, place: int, count: int) -> list[float]:
-    return cells.choices[place].fractions(torch.arange(count)).tolist()
+def fractions(cells: GivenCells, column: int, count: int) -> list[float]:
+    return cells.choices[column].fractions(torch.arange(count)).tolist()
 
 
-def test_a_bin_counts_by_the_share_of_its_numbers() -> None:
-    """Codes: 18 to 29, 30 to 44 but 40, 40, 45 to 59, 60 to 90."""
+def test_bins_count_by_their_share() -> None:
+    """The bins are 18 to 29, 30 to 44 without 40, 40, 45 to 59 and 60 to 90."""
     cells = given(age=(35, 50))
     assert fractions(cells, 0, 5) == [0, pytest.approx(9 / 14), 1, pytest.approx(6 / 15), 0]
     assert fractions(given(age="35..50"), 0, 5) == fractions(cells, 0, 5)
@@ -46,8 +47,8 @@ def test_a_bin_counts_by_the_share_of_its_numbers() -> None:
     assert not cells.observed.any()
 
 
-def test_numbers_are_written_evenly_within_what_is_given() -> None:
-    """31 numbers of a bin, 10,000 times: each within 5 deviations of a multinomial count; a false alarm in 1e5."""
+def test_numbers_are_uniform_within_given_ranges() -> None:
+    """Each count within 5 standard deviations; false alarm 1e-5."""
     choice = given(age=["35..39", "41", "43..44"]).choices[0]
     codes = np.full(8000, 1)
     uniforms = np.random.default_rng(0).random(len(codes))
@@ -56,7 +57,7 @@ def test_numbers_are_written_evenly_within_what_is_given() -> None:
     assert all(abs(count - 1000) < 5 * np.sqrt(1000) for count in found.values())
 
 
-def test_words_times_and_digits() -> None:
+def test_categories_dates_and_digits() -> None:
     cells = given(job=["clerk", "-"], hired=("2016-01-01", "2016-12-31"), code=["3..7", "50"], member="yes")
     assert fractions(cells, 1, 4) == [1, 0, 0, 1]
     assert sum(share > 0 for share in fractions(cells, 2, 10)) in (1, 2)
@@ -66,20 +67,20 @@ def test_words_times_and_digits() -> None:
 
 
 @pytest.mark.parametrize(
-    "values",
+    ("values", "argument"),
     [
-        {"age": (50, 35)},
-        {"age": (100, 200)},
-        {"age": ("a", "b")},
-        {"age": (1, 2, 3)},
-        {"age": (None, None)},
-        {"job": ("clerk", "smith")},
-        {"job": ["clrk"]},
-        {"job": []},
-        {"height": (1, 2)},
-        {"job": ["clerk"], "trade": ["desk"]},
+        ({"age": (50, 35)}, "age"),
+        ({"age": (100, 200)}, "age"),
+        ({"age": ("a", "b")}, "age"),
+        ({"age": (1, 2, 3)}, "age"),
+        ({"age": (None, None)}, "age"),
+        ({"job": ("clerk", "smith")}, "job"),
+        ({"job": ["clrk"]}, "job"),
+        ({"job": []}, None),
+        ({"height": (1, 2)}, "given"),
+        ({"job": ["clerk"], "trade": ["desk"]}, "job"),
     ],
 )
-def test_what_no_row_can_be_is_refused(values: dict[str, object]) -> None:
-    with pytest.raises(UsageError):
+def test_impossible_conditions_are_refused(values: dict[str, object], argument: str | None) -> None:
+    with refuses(UsageError, argument=argument):
         given(**values)

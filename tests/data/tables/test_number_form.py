@@ -1,4 +1,4 @@
-"""Numbers in cells: read and written alike, in every format, one by one as many at once."""
+"""Number and date formats: reading, writing and detection, by cell and by column."""
 
 import datetime
 from decimal import Decimal
@@ -17,6 +17,7 @@ from feller.data.tables.dates import Datetime, read_times, time_in, write_time, 
 from feller.data.tables.number_format import NumberFormat, date_format, detect_number_format, not_numbers
 from feller.data.tables.numerical_column import Numerical
 from feller.data.tables.schema_detection import _cell_class, cell_classes
+from tests.errors import refuses
 
 
 @st.composite
@@ -37,7 +38,7 @@ def forms(draw: st.DrawFn) -> NumberFormat:
 
 @settings(deadline=None, max_examples=300)
 @given(form=forms(), units=st.integers(-(10**9), 10**9))
-def test_what_is_written_is_read(form: NumberFormat, units: int) -> None:
+def test_number_round_trip(form: NumberFormat, units: int) -> None:
     cell = form.write(units)
     number = form.read(cell)
     assert number == Decimal(units).scaleb(-form.decimals)
@@ -61,7 +62,7 @@ def test_what_is_written_is_read(form: NumberFormat, units: int) -> None:
         (NumberFormat(1, after=" %"), 125, "12.5 %"),
     ],
 )
-def test_formats(form: NumberFormat, units: int, cell: str) -> None:
+def test_written_numbers(form: NumberFormat, units: int, cell: str) -> None:
     assert form.write(units) == cell
     assert detect_number_format([cell]) is not None
 
@@ -69,12 +70,12 @@ def test_formats(form: NumberFormat, units: int, cell: str) -> None:
 @pytest.mark.parametrize(
     "cell", ["", "x", "1_000", "nan", "inf", "1e", "0x10", "--1", "1.2.3", "1e99999", "٣", "1,2", "+", "1,00,000"]
 )
-def test_words_are_no_numbers(cell: str) -> None:
+def test_non_numbers(cell: str) -> None:
     assert NumberFormat(2, thousands="").read(cell) is None
     assert NumberFormat(2, thousands=",").read(cell) is None
 
 
-def test_other_spellings_are_read() -> None:
+def test_lenient_spellings() -> None:
     form = NumberFormat(2, thousands=",", before="$")
     assert [form.read(cell) for cell in ("1234.5", "$1,234.50", "1.2345e3", "$-3", "-$3", ".5", "5.")] == [
         *map(Decimal, ("1234.5", "1234.5", "1234.5", "-3", "-3", "0.5", "5"))
@@ -83,7 +84,7 @@ def test_other_spellings_are_read() -> None:
     assert form.read("1e-40") == 0
 
 
-def test_formats_are_found() -> None:
+def test_number_formats_are_detected() -> None:
     assert detect_number_format(["1", "2.50", "-3.125"]) == NumberFormat(3, 0)
     assert detect_number_format(["1.50", "2.25"]) == NumberFormat(2)
     assert detect_number_format(["1,234", "12"]) == NumberFormat(thousands=",")
@@ -117,7 +118,7 @@ def test_formats_are_found() -> None:
         (["2020-01-31", "soon"], None),
     ],
 )
-def test_formats_of_dates_are_found(cells: list[str], form: str | None) -> None:
+def test_date_formats_are_detected(cells: list[str], form: str | None) -> None:
     found = date_format(cells)
     assert (found and found[0]) == form
 
@@ -134,55 +135,25 @@ def test_formats_of_dates_are_found(cells: list[str], form: str | None) -> None:
         {"after": "-"},
     ],
 )
-def test_wrong_formats(fields: dict) -> None:
-    with pytest.raises(InputError):
+def test_invalid_formats_are_refused(fields: dict) -> None:
+    with refuses(InputError):
         NumberFormat(**fields)
 
 
 SIGNS = st.text("0123456789+-.,' e$%€N", max_size=12)
-WORDS = [
-    "",
-    "0",
-    "0 ",
-    " 0",
-    "5 %",
-    "5% ",
-    "$ 5",
-    "-$5",
-    "$-5",
-    "-0",
-    "17",
-    "+17",
-    "1e2",
-    "1e-9",
-    "9" * 30,
-    "9" * 18 + ".5",
-    "-0.001",
-    ".5",
-    "5.",
-    "- 5",
-    "１",
-    "nan",
-]
-FORMATS = (
-    "%Y-%m-%d",
-    "%d.%m.%Y",
-    "%Y-%m-%d %H:%M:%S",
-    "%Y-%m-%dT%H:%M:%S.%f",
-    "%-m/%-d/%Y",
-    "%b %d, %Y",
-    "%Y-%m",
-    "%Y",
-)
+WORDS = ["", "0", "0 ", " 0", "5 %", "5% ", "$ 5", "-$5", "$-5", "-0", "17", "+17", "1e2", "1e-9", "9" * 30]
+WORDS += ["9" * 18 + ".5", "-0.001", ".5", "5.", "- 5", "１", "nan"]
+FORMATS = ["%Y-%m-%d", "%d.%m.%Y", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S.%f", "%-m/%-d/%Y"]
+FORMATS += ["%b %d, %Y", "%Y-%m", "%Y"]
 TIMES = st.datetimes(datetime.datetime(1, 1, 1), datetime.datetime(9999, 12, 31))
 
 
 @settings(deadline=None, max_examples=150)
 @given(forms(), st.lists(SIGNS, max_size=6), st.lists(st.integers(-(10**12), 10**12), max_size=6))
-def test_numbers(form: NumberFormat, odd: list[str], units: list[int]) -> None:
+def test_columns_of_numbers_equal_single_cells(form: NumberFormat, texts: list[str], units: list[int]) -> None:
     written = form.texts(np.array(units, dtype=np.int64)).to_pylist()
     assert written == [form.write(number) for number in units]
-    cells = [*odd, *written, *WORDS, *(f"{form.before}{word}{form.after}" for word in WORDS)]
+    cells = [*texts, *written, *WORDS, *(f"{form.before}{word}{form.after}" for word in WORDS)]
     found = form.parse(text_array(cells))
     for i, cell in enumerate(cells):
         number = form.read(cell)
@@ -191,7 +162,7 @@ def test_numbers(form: NumberFormat, odd: list[str], units: list[int]) -> None:
             assert (found.units[i], found.exact[i]) == (form.grid(number), number == form.grid(number) * unit(form)), (
                 cell
             )
-            assert found.behind[i] == max(0, -int(number.as_tuple().exponent)), cell  # pyrefly: ignore
+            assert found.behind[i] == max(0, -int(number.as_tuple().exponent)), cell
 
 
 def unit(form: NumberFormat) -> Decimal:
@@ -202,11 +173,22 @@ def unit(form: NumberFormat) -> Decimal:
 @given(
     st.sampled_from(FORMATS), st.lists(TIMES, min_size=1, max_size=5), st.lists(st.text("0123456789-: .T", max_size=20))
 )
-def test_times(form: str, times: list[datetime.datetime], odd: list[str]) -> None:
+def test_columns_of_times_equal_single_cells(form: str, times: list[datetime.datetime], texts: list[str]) -> None:
     written = write_times(np.array(times, dtype="M8[us]"), form).to_pylist()
     assert written == [write_time(when, form) for when in times]
     iso = [when.isoformat(sep) for when in times for sep in "T "]
-    cells = [*written, *iso, *odd, "2020-02-30", "2020-13-01", "0000-01-01", "2020-01-01 24:00:00", "2020-1-1", "", "x"]
+    cells = [
+        *written,
+        *iso,
+        *texts,
+        "2020-02-30",
+        "2020-13-01",
+        "0000-01-01",
+        "2020-01-01 24:00:00",
+        "2020-1-1",
+        "",
+        "x",
+    ]
     found = read_times(text_array(cells), form)
     assert found.tolist() == [time_in(cell, form) for cell in cells]
 
@@ -226,7 +208,7 @@ COLUMNS: list[ModelledColumn] = [
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.sampled_from(["", "?", "NA", "a", "else", "yes", "True", "2020-05-05", "never", "90.51"]) | SIGNS))
 @pytest.mark.parametrize("column", COLUMNS, ids=lambda column: column.name)
-def test_codes(column: ModelledColumn, cells: list[str]) -> None:
+def test_codes_of_columns_equal_single_cells(column: ModelledColumn, cells: list[str]) -> None:
     codes = [-1 if code is None else code for code in map(column.code, cells)]
     assert column.codes(text_array(cells)).tolist() == codes
 
@@ -242,14 +224,14 @@ def test_codes(column: ModelledColumn, cells: list[str]) -> None:
         min_size=1,
     )
 )
-def test_floats_of_frames(values: list[float]) -> None:
-    told = [repr(value).removesuffix(".0") if value == value else "" for value in values]
-    assert text_cells(pd.Series(values)).to_pylist() == told
+def test_floats_equal_repr(values: list[float]) -> None:
+    expected = [repr(value).removesuffix(".0") if value == value else "" for value in values]
+    assert text_cells(pd.Series(values)).to_pylist() == expected
 
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(SIGNS, unique=True))
-def test_looks(cells: list[str]) -> None:
+def test_cell_classes_equal_single_cells(cells: list[str]) -> None:
     cells = list(
         dict.fromkeys([*cells, *WORDS, "007", "1,234", "1,5", "-1,234.5", "2020-01-31", "31.01.2020", "word", "NA"])
     )
@@ -257,14 +239,14 @@ def test_looks(cells: list[str]) -> None:
     assert cell_classes(found) == [_cell_class(cell) for cell in cells]
 
 
-def test_the_one_word_among_numbers() -> None:
+def test_words_among_numbers() -> None:
     numbers = [str(i) for i in range(100)]
     assert not_numbers(text_array([*numbers, "none"]), 2) == ["none"]
     assert not_numbers(text_array([*numbers, "1,5", "$3"]), 2) == []
     assert not_numbers(text_array([*numbers, "a", "b", "c"]), 2) == ["a", "b"]
 
 
-def test_words_come_in_their_order() -> None:
+def test_factorize_keeps_order() -> None:
     words = RawTable(np.array([["b"], ["a"], ["b"], [""]], dtype=object), columns=("x",)).factorize("x")
     assert (words.uniques.to_pylist(), words.codes.tolist(), words.counts.tolist()) == (
         ["b", "a", ""],

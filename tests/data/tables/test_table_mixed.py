@@ -1,4 +1,4 @@
-"""Tables as numbers and words: there and back, on rulers that know nothing but the schema and the shares."""
+"""Mixed tables: quantile transforms of numbers, words, and rules."""
 
 import json
 
@@ -47,7 +47,7 @@ def codes(n: int, table: Table = FREE, seed: int = 0) -> torch.Tensor:
     return torch.stack([draw.randint(count, (n,)) for count in table.counts], 1)
 
 
-def test_what_is_a_number_and_what_a_word() -> None:
+def test_numbers_and_words() -> None:
     names = [column.name for column in SCHEMA.modelled]
     assert [names[j] for j in MIXED.transforms] == ["age", "pay", "size", "seen"]
     assert {names[j]: count for j, count in MIXED.words.items()} == {
@@ -69,39 +69,39 @@ def test_what_is_a_number_and_what_a_word() -> None:
 
 @settings(deadline=None, max_examples=40)
 @given(st.data())
-def test_there_and_back(data: st.DataObject) -> None:
+def test_encode_decode_round_trip(data: st.DataObject) -> None:
     shares: tuple[tuple[float, ...], ...] = ()
     if data.draw(st.booleans()):  # also where noise left levels without any share
         rooms = [len(column.level_names) for column in SCHEMA.modelled]
         counted = [data.draw(st.lists(st.integers(0, 5), min_size=room, max_size=room)) for room in rooms]
-        shares = tuple(tuple(each / max(sum(found), 1) for each in found) for found in counted)
-    kind = MixedTable(Table(FREE.schema, shares))
+        shares = tuple(tuple(each / max(sum(decoded), 1) for each in decoded) for decoded in counted)
+    modality = MixedTable(Table(FREE.schema, shares))
     rows = torch.tensor([[data.draw(st.integers(0, count - 1)) for count in FREE.counts] for _ in range(4)])
-    state = kind.encode(rows)
-    assert torch.equal(kind.decode(state), rows)
-    assert torch.equal(kind.encode(rows[1:2])["numbers"], state["numbers"][1:2])  # other rows have no say
+    state = modality.encode(rows)
+    assert torch.equal(modality.decode(state), rows)
+    assert torch.equal(modality.encode(rows[1:2])["numbers"], state["numbers"][1:2])  # other rows have no say
     noise = 1e-6 * Rng(0).stream("noise").normal(tuple(state["numbers"].shape))
-    assert torch.equal(kind.decode({**state, "numbers": state["numbers"] + noise}), rows)
+    assert torch.equal(modality.decode({**state, "numbers": state["numbers"] + noise}), rows)
 
 
-def test_every_number_of_a_long_column_comes_back() -> None:
+def test_long_digit_column_round_trip() -> None:
     long = Numerical("w", 10_000.0, 160_000.0, bins=20, digits=True)
     rows = torch.arange(0, long.num_codes, 7)[:, None]
     assert torch.equal(MixedTable(Table(Schema((long,)))).decode(MixedTable(Table(Schema((long,)))).encode(rows)), rows)
 
 
 @pytest.mark.parametrize("column", [AGE, SCHEMA.modelled[3]], ids=["bins", "digits"])
-def test_a_normal_number_falls_into_each_level_as_often_as_its_share(column: Numerical) -> None:
+def test_normal_quantiles_have_level_shares(column: Numerical) -> None:
     shares = (0.0, 0.4, 0.1, 0.2, 0.0, 0.05, 0.2, 0.05)
     x = torch.from_numpy(stats.norm.ppf((np.arange(100_000) + 0.5) / 100_000)).float()
     levels = column.to_levels(QuantileTransform(column, shares).codes(x))
-    found = np.bincount(levels, minlength=8) / len(x)
-    assert abs(found - (KNOWN * np.array(shares) + (1 - KNOWN) / 8)).max() < 3e-5
-    alike = np.bincount(column.to_levels(QuantileTransform(column).codes(x)), minlength=8) / len(x)
-    assert abs(alike - 1 / 8).max() < 3e-5
+    decoded = np.bincount(levels, minlength=8) / len(x)
+    assert abs(decoded - (KNOWN * np.array(shares) + (1 - KNOWN) / 8)).max() < 3e-5
+    uniform = np.bincount(column.to_levels(QuantileTransform(column).codes(x)), minlength=8) / len(x)
+    assert abs(uniform - 1 / 8).max() < 3e-5
 
 
-def test_places_rise_and_are_those_of_the_middle() -> None:
+def test_encoded_numbers_are_normal_mid_quantiles() -> None:
     places = QuantileTransform(AGE).place(np.arange(8))
     torch.testing.assert_close(places.numpy(), stats.norm.ppf((np.arange(8) + 0.5) / 8).astype(np.float32))
     inside = QuantileTransform(PAY, is_per_level=True).place(
@@ -111,23 +111,23 @@ def test_places_rise_and_are_those_of_the_middle() -> None:
     torch.testing.assert_close(inside.numpy(), stats.norm.ppf(expected).astype(np.float32))
 
 
-def test_rows_that_break_a_rule_are_mended() -> None:
+def test_rule_violations_are_repaired() -> None:
     table = Table(SCHEMA)
-    kind, rows = MixedTable(table), codes(500)
-    known = [(pair.first, pair.second, torch.from_numpy(pair.allowed)) for pair in SCHEMA.pairs]
+    modality, rows = MixedTable(table), codes(500)
+    rules = [(pair.first, pair.second, torch.from_numpy(pair.allowed)) for pair in SCHEMA.pairs]
 
     def keeps(rows: torch.Tensor) -> torch.Tensor:
-        return torch.stack([allowed[rows[:, a], rows[:, b]] for a, b, allowed in known]).all(0)
+        return torch.stack([allowed[rows[:, a], rows[:, b]] for a, b, allowed in rules]).all(0)
 
-    found = kind.decode(MIXED.encode(rows))
-    assert keeps(found).all()
+    decoded = modality.decode(MIXED.encode(rows))
+    assert keeps(decoded).all()
     assert 0.1 < keeps(rows).double().mean() < 0.9
-    assert torch.equal(found[keeps(rows)], rows[keeps(rows)])
+    assert torch.equal(decoded[keeps(rows)], rows[keeps(rows)])
     others = [j for j, column in enumerate(SCHEMA.modelled) if column.name not in ("job", "age", "smokes")]
-    assert torch.equal(found[:, others], rows[:, others])
+    assert torch.equal(decoded[:, others], rows[:, others])
 
 
-def test_far_numbers_are_the_ends() -> None:
+def test_extreme_numbers_decode_to_bounds() -> None:
     rows = codes(2)
     state = MIXED.encode(rows)
     far = MIXED.decode({**state, "numbers": torch.tensor([[-40.0] * 4, [40.0] * 4])})
@@ -136,19 +136,19 @@ def test_far_numbers_are_the_ends() -> None:
     assert far[:, 6].tolist() == [0, 11]
 
 
-def test_damage_is_refused() -> None:
+def test_invalid_states_are_refused() -> None:
     state = MIXED.encode(codes(2))
-    with pytest.raises(InputError, match="not finite"):
+    with refuses(InputError):
         MIXED.decode({**state, "numbers": state["numbers"] * torch.nan})
-    with pytest.raises(InputError, match="not codes"):
+    with refuses(InputError):
         MIXED.decode({**state, "words": state["words"] + 9})
-    with pytest.raises(InputError, match="recipe `table`"):
+    with refuses(InputError, remedy="Use the recipe `table`"):
         MixedTable(Table(Schema((Categorical("job", ("a", "b")), Numerical("n", 0.0, 20.0, heavy=(0.0,))))))
     with refuses(UsageError, argument="smokes"):
         MIXED.parse_condition("smokes", "yes")
 
 
-def test_it_is_written_and_judged_as_the_table() -> None:
+def test_mixed_table_is_written_and_evaluated_as_table() -> None:
     data = Dataset(codes(5), {}, MIXED)
     rows = data.modality.for_metrics(data)
     assert rows.modality is FREE

@@ -1,4 +1,4 @@
-"""Schemas: what they refuse, their JSON, rules against all rows of small tables, where a draft follows rows."""
+"""Schemas: JSON, invalid schemas, rules by enumeration, and warnings on drafts."""
 
 import itertools
 import json
@@ -40,7 +40,7 @@ WHOLE = Schema(
 )
 
 
-def test_json_there_and_back(tmp_path: pathlib.Path) -> None:
+def test_json_round_trip(tmp_path: pathlib.Path) -> None:
     write_schema(WHOLE, tmp_path / "s.json")
     assert read_schema(tmp_path / "s.json") == WHOLE
     text = (tmp_path / "s.json").read_text()
@@ -65,93 +65,82 @@ def test_json_there_and_back(tmp_path: pathlib.Path) -> None:
         st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=40).map(str.strip), min_size=1, unique=True
     )
 )
-def test_any_words(words: list[str]) -> None:
+def test_values_of_any_text_round_trip(words: list[str]) -> None:
     schema = Schema((Categorical(words[0] or "x", tuple(words)),))
     assert parse_schema(schema_text(schema)) == schema
 
 
-def test_numbers_are_words_where_words_are_meant() -> None:
+def test_numbers_as_category_values() -> None:
     columns = {
         "a": {"kind": "categorical", "values": [1, 2], "missing": 9},
         "b": {"kind": "boolean", "true": 1, "false": 0},
     }
-    said = json.dumps({"columns": columns})
-    schema = parse_schema(said)
+    text = json.dumps({"columns": columns})
+    schema = parse_schema(text)
     assert schema.columns == (Categorical("a", ("1", "2"), missing="9"), Boolean("b", "1", "0"))
     assert schema.counts == (3, 2)
 
 
-def changed(**columns: object) -> str:
+def schema_json(**columns: object) -> str:
     usual: dict[str, object] = {"age": {"kind": "numerical", "low": 0, "high": 9}}
     return json.dumps({"columns": usual | columns}, indent=1)
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ('{\n"columns": {\n"a" {}}}', "line 3 is not valid JSON"),
-        ("[]", "expected an object with"),
-        ("[" * 100_000, "JSON"),
-        ('{"columns": {}}', "expected an object with"),
-        ('{"columns": {"a": {"kind": "boolean"}, "a": {"kind": "boolean"}}}', "'a' occurs twice"),
-        ('{"columns": {"a": {"kind": "boolean"}}, "rule": []}', "found 'rule'"),
-        (
-            '{"columns": {"a": {"kind": "boolean"}}, "outside": "ignore"}',
-            "found 'ignore'",
-        ),
-        (
-            '{"columns": {"a": {"kind": "boolean", "true": "y", "false": "n"}}, "unit": "person"}',
-            'expected the unit "row", or the identifier',
-        ),
-        ('{"columns": {"a": {"kind": "boolean"}}, "unit": 1}', "unit: expected"),
-        ('{"columns": {"a": {"kind": "boolean"}}, "rules": {}}', "rules: expected"),
-        ('{"columns": {"a": {"kind": "boolean"}}, "rules": [1]}', "rule 1: expected"),
-        (
-            '{"columns": {"a": {"kind": "boolean"}}, "rules": [{"if": {"a": ["True"]}, "then": {"b": ["x"]}}]}',
-            "column of a rule: expected",
-        ),
-        (changed(job=3), "line 8, column 'job': expected"),
-        (changed(job={"kind": "word"}), "kind: expected"),
-        (changed(job={"kind": "categorical"}), "line 8, column 'job': .*values"),
-        (
-            changed(job={"kind": "categorical", "value": ["a"]}),
-            "key of categorical columns: expected",
-        ),
-        (changed(job={"kind": "categorical", "values": "ab"}), "values: expected"),
-        (changed(job={"kind": "categorical", "values": [1.5]}), r"column 'job'.*expected str; found 1.5"),
-        (
-            changed(age={"kind": "numerical", "low": "0", "high": 9}),
-            "found '0'",
-        ),
-        (changed(age={"kind": "numerical", "low": 0, "high": 9, "edges": [5, 3]}), "column 'age'.*ascending"),
-        (changed(age={"kind": "numerical", "low": 0, "high": 9, "form": {"decimal": 1}}), "column 'age'.*decimal"),
-        (changed(e={"kind": "derived", "source": "job", "mapping": {"1": "a"}}), "source: expected"),
-        (changed(e={"kind": "derived", "source": "age", "mapping": {"1": "a"}}), "lacks age = '0'"),
-        ('{"columns": {"a": {"kind": "text"}}}', "no column can be modelled"),
-        ('{"columns": {" a": {"kind": "boolean"}}}', "without leading or trailing spaces"),
-    ],
-)
-def test_wrong_schemas(text: str, said: str, tmp_path: pathlib.Path) -> None:
+def with_rules(rules: str) -> str:
+    return f'{{"columns": {{"a": {{"kind": "boolean"}}}}, "rules": {rules}}}'
+
+
+INVALID_SCHEMAS = [
+    ('{\n"columns": {\n"a" {}}}', None, None),
+    ("[]", None, None),
+    ("[" * 100_000, None, None),
+    ('{"columns": {}}', None, None),
+    ('{"columns": {"a": {"kind": "boolean"}, "a": {"kind": "boolean"}}}', None, None),
+    ('{"columns": {"a": {"kind": "boolean"}}, "rule": []}', None, "'rule'"),
+    ('{"columns": {"a": {"kind": "boolean"}}, "outside": "ignore"}', None, "'ignore'"),
+    ('{"columns": {"a": {"kind": "boolean", "true": "y", "false": "n"}}, "unit": "person"}', None, "'person'"),
+    ('{"columns": {"a": {"kind": "boolean"}}, "unit": 1}', None, "1"),
+    (with_rules("{}"), None, None),
+    (with_rules("[1]"), None, "1"),
+    (with_rules('[{"if": {"a": ["True"]}, "then": {"b": ["x"]}}]'), None, "'b'"),
+    (schema_json(job=3), "job", "3"),
+    (schema_json(job={"kind": "word"}), "job", "'word'"),
+    (schema_json(job={"kind": "categorical"}), "job", None),
+    (schema_json(job={"kind": "categorical", "value": ["a"]}), "job", "'value'"),
+    (schema_json(job={"kind": "categorical", "values": "ab"}), "job", "'ab'"),
+    (schema_json(job={"kind": "categorical", "values": [1.5]}), "job", None),
+    (schema_json(age={"kind": "numerical", "low": "0", "high": 9}), "age", None),
+    (schema_json(age={"kind": "numerical", "low": 0, "high": 9, "edges": [5, 3]}), "age", None),
+    (schema_json(age={"kind": "numerical", "low": 0, "high": 9, "form": {"decimal": 1}}), "age", None),
+    (schema_json(e={"kind": "derived", "source": "job", "mapping": {"1": "a"}}), "e", "'job'"),
+    (schema_json(e={"kind": "derived", "source": "age", "mapping": {"1": "a"}}), "e", None),
+    ('{"columns": {"a": {"kind": "text"}}}', None, None),
+    ('{"columns": {" a": {"kind": "boolean"}}}', None, None),
+]
+
+
+@pytest.mark.parametrize(("text", "column", "found"), INVALID_SCHEMAS, ids=range(len(INVALID_SCHEMAS)))
+def test_invalid_schemas_are_refused(tmp_path: pathlib.Path, text: str, column: str | None, found: str | None) -> None:
     path = tmp_path / "s.json"
     path.write_text(text)
-    with pytest.raises(InputError, match=said) as found:
+    with refuses(InputError, file=str(path), column=column) as caught:
         read_schema(path)
-    assert str(path) in str(found.value)
-    assert "\n" not in str(found.value)
+    assert found in (None, caught.value.found)
+    assert column is None or column == "e" or caught.value.place == f"line {3 if column == 'age' else 8}"
 
 
-def test_no_file(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(InputError, match="feller data schema"):
+def test_unreadable_files_are_refused(tmp_path: pathlib.Path) -> None:
+    with refuses(InputError, file=str(tmp_path / "s.json")):
         read_schema(tmp_path / "s.json")
     (tmp_path / "s.json").write_bytes(b'{"\xff')
-    with pytest.raises(InputError, match="byte 0xff"):
+    with refuses(InputError, file=str(tmp_path / "s.json"), found="byte 0xff"):
         read_schema(tmp_path / "s.json")
-    with pytest.raises(InputError, match="cannot write"):
+    with refuses(InputError, remedy="Choose another path"):
         write_schema(WHOLE, tmp_path / "none" / "s.json")
 
 
-def test_units_and_twins() -> None:
-    with pytest.raises(InputError, match="two columns are named 'a'"):
+def test_invalid_units_and_columns_are_refused() -> None:
+    with refuses(InputError, remedy="Rename one"):
         Schema((Boolean("a"), Boolean("a")))
     with refuses(InputError, found="'household'"):
         Schema((Boolean("a"), Categorical("household", ("1", "2"))), unit="household")
@@ -159,7 +148,7 @@ def test_units_and_twins() -> None:
         Schema((Numerical("n", 0.0, 1e6), Derived("m", "n", {"1": "a"})))
 
 
-def test_the_target_is_a_column_that_is_learned() -> None:
+def test_target_column() -> None:
     columns = WHOLE.columns
     assert WHOLE.modelled[WHOLE.target_index].name == "smokes"
     assert Schema(columns).modelled[Schema(columns).target_index].name == "seen"
@@ -176,7 +165,7 @@ def rule(when: str, among: str, then: str, only: str) -> Constraint:
     return Constraint(when, tuple(among), then, tuple(only))
 
 
-def test_tables() -> None:
+def test_rules_compile_to_allowed_pairs() -> None:
     pairs = compile_rules([rule("b", "0", "a", "1"), rule("a", "2", "b", "12"), rule("c", "01", "b", "2")], ABC)
     assert [(pair.first, pair.second) for pair in pairs] == [(0, 1), (1, 2)]
     assert pairs[0].allowed.tolist() == [[False, True, True], [True, True, True], [False, True, True]]
@@ -188,55 +177,54 @@ FORESTS = [[(0, 1)], [(0, 1), (1, 2)], [(0, 2), (1, 2), (2, 3)], [(0, 3), (1, 2)
 
 @settings(deadline=None, max_examples=60)
 @given(st.data())
-def test_possible_codes_and_mending_by_enumeration(data: st.DataObject) -> None:
+def test_allowed_codes_and_repair_by_enumeration(data: st.DataObject) -> None:
     edges = data.draw(st.sampled_from(FORESTS))
     tables = st.lists(st.booleans(), min_size=9, max_size=9).map(lambda row: np.array(row).reshape(3, 3))
     pairs = [Pair(a, b, data.draw(tables)) for a, b in edges]
     rows = np.array(list(itertools.product(range(3), repeat=4)))
-    right = ~np.any([violations(rows, pair) for pair in pairs], axis=0)
-    able = allowed_codes(pairs, [3] * 4)
+    valid = ~np.any([violations(rows, pair) for pair in pairs], axis=0)
+    allowed = allowed_codes(pairs, [3] * 4)
     for j in range(4):
-        assert able[j].tolist() == [bool((rows[right, j] == code).any()) for code in range(3)]
-    if right.any():
-        after = repair(rows, pairs, [3] * 4)
-        assert not np.any([violations(after, pair) for pair in pairs])
-        assert np.array_equal(after[right], rows[right])
+        assert allowed[j].tolist() == [bool((rows[valid, j] == code).any()) for code in range(3)]
+    if valid.any():
+        repaired = repair(rows, pairs, [3] * 4)
+        assert not np.any([violations(repaired, pair) for pair in pairs])
+        assert np.array_equal(repaired[valid], rows[valid])
 
 
-@pytest.mark.parametrize(
-    ("rules", "said"),
-    [
-        ([rule("x", "0", "a", "1")], "column of a rule: expected"),
-        ([rule("a", "0", "a", "1")], "between two different columns"),
-        ([rule("a", "", "b", "1")], "between two different columns"),
-        ([rule("a", "7", "b", "1")], "value: expected"),
-        ([rule("a", "0", "b", "1"), rule("b", "0", "c", "1"), rule("c", "0", "a", "1")], "in a cycle"),
-        ([rule("a", "012", "b", "0"), rule("b", "0", "a", "1"), rule("a", "1", "b", "1")], "no row can satisfy"),
-    ],
-)
-def test_wrong_rules(rules: list[Constraint], said: str) -> None:
-    with pytest.raises(InputError, match=said):
+INVALID_RULES = [
+    [rule("x", "0", "a", "1")],
+    [rule("a", "0", "a", "1")],
+    [rule("a", "", "b", "1")],
+    [rule("a", "7", "b", "1")],
+    [rule("a", "0", "b", "1"), rule("b", "0", "c", "1"), rule("c", "0", "a", "1")],
+    [rule("a", "012", "b", "0"), rule("b", "0", "a", "1"), rule("a", "1", "b", "1")],
+]
+
+
+@pytest.mark.parametrize("rules", INVALID_RULES, ids=["unknown", "same", "empty", "value", "cycle", "contradiction"])
+def test_invalid_rules_are_refused(rules: list[Constraint]) -> None:
+    with refuses(InputError):
         compile_rules(rules, ABC)
 
 
-def test_words_of_few_rows_and_edges() -> None:
+def test_rare_values_of_drafts_are_warned_about() -> None:
     jobs = ["clerk"] * 40 + ["falconer"] + ["nurse"] * 9
     found = RawTable(np.array([[job, "5"] for job in jobs], dtype=object), columns=("job", "age"))
     schema = Schema((Categorical("job", ("clerk", "falconer", "nurse")), Numerical("age", 0.0, 9.0, edges=(3.0,))))
     first, second = rare_value_warnings(schema, found)
-    assert "'falconer' (1), 'nurse' (9); remove them" in first
-    assert "bounds of age come from the rows" in second
-    assert "edges are quantiles" in second
+    assert all(word in first for word in ("'falconer' (1)", "'nurse' (9)"))
+    assert all(word in second for word in ("age", "edges"))
     assert rare_value_warnings(Schema((Categorical("job", ("clerk",)),)), found) == ()
 
 
-def test_all_bounds_of_a_draft_come_from_the_rows() -> None:
-    """Round numbers and dates, too: 42 stands above 40 days, the most that anybody was ill."""
+def test_bounds_of_drafts_are_warned_about() -> None:
+    """Including round numbers and dates."""
     cells = [["1951-03-02", "40", "20000"]] * 30
     found = RawTable(np.array(cells, dtype=object), columns=("born", "sick", "pay"))
     born = Datetime("born", "1951-01-01", "2005-12-31")
     (line,) = rare_value_warnings(
         Schema((born, Numerical("sick", 0.0, 42.0, bins=43), Numerical("pay", 0.0, 4e5))), found
     )
-    assert "bounds of born, sick, pay come from the rows" in line
+    assert "born, sick, pay" in line
     assert "edges" not in line

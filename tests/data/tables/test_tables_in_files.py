@@ -1,4 +1,4 @@
-"""Tables in files and data frames: reading, writing, the kind of data that they are, the example of people."""
+"""Tables in files and data frames, and the Adult example."""
 
 import io
 import pathlib
@@ -10,13 +10,13 @@ import torch
 
 from feller.core.errors import InputError, UsageError
 from feller.core.serialization import from_dict, to_dict
-from feller.data.examples.loaders import EXAMPLES, adult_cells
+from feller.data.examples.loaders import EXAMPLES
 from feller.data.loading.dataset_reader import read
 from feller.data.loading.sample_reader import read_samples
 from feller.data.points.euclidean_points import Points
 from feller.data.tables.column import Categorical
 from feller.data.tables.dataframes import from_frame, load_cells, to_frame
-from feller.data.tables.encoding import check_columns, decode, encode
+from feller.data.tables.encoding import check_columns, encode
 from feller.data.tables.modality import Table, table_dataset
 from feller.data.tables.numerical_column import Numerical
 from feller.data.tables.schema import Schema, write_schema
@@ -29,72 +29,70 @@ from tests.errors import refuses
 PEOPLE = 'age,job,seen\n31,nurse,2020-01-05\n?,baker,2021-03-01\n54,nurse,2020-12-24\n29,"b;d, e",2019-07-07\n'
 
 
-def written(folder: pathlib.Path, name: str, content: str | bytes) -> str:
+def write_file(folder: pathlib.Path, name: str, content: str | bytes) -> str:
     path = folder / name
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     return str(path)
 
 
-def test_a_table_with_words_is_read(tmp_path: pathlib.Path) -> None:
-    data = read(written(tmp_path, "a.csv", PEOPLE))
+def test_tables_are_recognised(tmp_path: pathlib.Path) -> None:
+    data = read(write_file(tmp_path, "a.csv", PEOPLE))
     assert isinstance(data.modality, Table)
     assert data.values.shape == (4, 3)
     assert "not private" in data.notes[0]
-    assert isinstance(read(written(tmp_path, "b.tsv", PEOPLE.replace(",", "\t"))).modality, Table)
-    assert isinstance(read(written(tmp_path, "c.csv", "x;label\n1;a\n2;b\n")).modality, Points)
-    assert isinstance(read(written(tmp_path, "d.csv", "x,y\n1,2\n3,4\n")).modality, Points)
-    assert isinstance(read(written(tmp_path, "e.csv", "text,n\nlong words,1\nmore of them,2\n")).modality, Text)
+    assert isinstance(read(write_file(tmp_path, "b.tsv", PEOPLE.replace(",", "\t"))).modality, Table)
+    assert isinstance(read(write_file(tmp_path, "c.csv", "x;label\n1;a\n2;b\n")).modality, Points)
+    assert isinstance(read(write_file(tmp_path, "d.csv", "x,y\n1,2\n3,4\n")).modality, Points)
+    assert isinstance(read(write_file(tmp_path, "e.csv", "text,n\nlong words,1\nmore of them,2\n")).modality, Text)
     with refuses(InputError, found="'four'"):
-        read(written(tmp_path, "f.csv", "x,y\n1,2\n3,four\n5,6\n"))
+        read(write_file(tmp_path, "f.csv", "x,y\n1,2\n3,four\n5,6\n"))
 
 
-def test_a_schema_makes_any_table_one(tmp_path: pathlib.Path) -> None:
+def test_schema_option(tmp_path: pathlib.Path) -> None:
     schema = Schema((Numerical("x", 0.0, 9.0), Numerical("y", 0.0, 9.0, missing="")))
     write_schema(schema, tmp_path / "s.json")
     for content in ("x,y\n1,2\n3,4\n", "y,x\n1,2\n,4\n"):
-        path = written(tmp_path, "a.csv", content)
+        path = write_file(tmp_path, "a.csv", content)
         data = read(path, schema=str(tmp_path / "s.json"))
         assert isinstance(data.modality, Table)
         assert data.modality.schema == schema
         assert torch.equal(data.values, read(path, schema=schema).values)
         assert data.notes == ()
         assert torch.equal(read(path, like=data.modality).values, data.values)
-    with pytest.raises(UsageError, match="a schema cannot be combined"):
+    with refuses(UsageError, remedy="Remove these arguments"):
         read(path, schema=schema, longest=3)
     with refuses(UsageError, argument="schema"):
         read("example:digits", schema=schema)
-    with pytest.raises(InputError, match=r"s\.json"):
+    with refuses(InputError, file=str(tmp_path / "t" / "s.json")):
         read(path, schema=str(tmp_path / "t" / "s.json"))
-    with pytest.raises(UsageError, match="neither longest nor space"):
-        read(written(tmp_path, "b.csv", PEOPLE), space="sphere")
+    with refuses(UsageError, remedy="Remove these options"):
+        read(write_file(tmp_path, "b.csv", PEOPLE), space="sphere")
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "place"),
     [
-        ("age,job\n1,a\n2\n", "row 3 has 1 cell; expected 2"),
-        ("age,job\n1,a\n2,b,c\n", "row 3 has 3 cells; expected 2"),
-        ("job,job\na,a\n", "two columns are named 'job'"),
-        ("job,\na,a\n", "column 2 has no name"),
-        ("age,job\n", "rows below the header"),
-        ("", "the file is empty"),
-        ("\n\n", "the file is empty"),
-        ('age,job\n1,"a\n', "not a valid table"),
-        (b"age,job\n1,\xff\n", "byte 0xff"),
-        ("1,2\n3,4\n", "column names in the first row"),
-        ("age,job\n1,a\n2,zz\n", "column: expected"),
+        ("age,job\n1,a\n2\n", "row 3"),
+        ("job,job\na,a\n", "'job'"),
+        ("job,\na,a\n", "column 2"),
+        ("age,job\n", ""),
+        ("", ""),
+        ('age,job\n1,"a\n', ""),
+        (b"age,job\n1,\xff\n", "0xff"),
+        ("1,2\n3,4\n", "1, 2"),
+        ("age,job\n1,a\n2,zz\n", "'job'"),
     ],
+    ids=range(9),
 )
-def test_damaged_tables(content: str | bytes, said: str, tmp_path: pathlib.Path) -> None:
-    path = written(tmp_path, "a.csv", content)
-    with pytest.raises(InputError, match=said) as found:
+def test_damaged_tables_are_refused(content: str | bytes, place: str, tmp_path: pathlib.Path) -> None:
+    path = write_file(tmp_path, "a.csv", content)
+    with refuses(InputError, file=path) as caught:
         read(path, schema=Schema((Numerical("age", 0.0, 9.0),)))
-    assert path in str(found.value)
-    assert "\n" not in str(found.value)
+    assert place in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.parquet", "a.npz", "folder"])
-def test_samples_are_read_back(name: str, tmp_path: pathlib.Path) -> None:
+def test_file_round_trip(name: str, tmp_path: pathlib.Path) -> None:
     codes = torch.stack([torch.randint(0, count, (50,)) for count in WHOLE.counts], 1)
     modality = Table(Schema(WHOLE.columns))
     modality.write(codes, {}, tmp_path / name)
@@ -103,7 +101,7 @@ def test_samples_are_read_back(name: str, tmp_path: pathlib.Path) -> None:
     assert given == {}
 
 
-def test_records_and_states() -> None:
+def test_states_and_records() -> None:
     digits = Schema((Numerical("n", 17.0, 90.0, edges=(50.0,), digits=True, missing="N"), *WHOLE.columns[1:2]))
     modality = Table(digits).with_marginals_of(torch.tensor([[0, 0], [73, 1], [74, 1]]))
     assert modality.marginals == ((1 / 3, 1 / 3, 1 / 3), (1 / 3, 2 / 3, 0.0, 0.0))
@@ -115,32 +113,32 @@ def test_records_and_states() -> None:
     )
     codes = torch.cartesian_prod(torch.arange(75), torch.arange(4))
     assert torch.equal(modality.decode(modality.encode(codes)), codes)
-    with pytest.raises(InputError, match="1 of 2 rows contain tokens"):
+    with refuses(InputError):
         modality.decode(torch.tensor([[1, 7, 0], [11, 0, 0]]))
-    with pytest.raises(InputError, match="1 of 1 rows contain codes"):
+    with refuses(InputError):
         modality.decode(torch.tensor([[1, 6, 0]]))
     with refuses(InputError, found="[1]"):
         Table(digits, ((1.0,),))
 
 
-def test_what_a_person_gives() -> None:
+def test_conditions_of_adult() -> None:
     adult = read("example:adult/test").modality
     assert isinstance(adult, Table)
     assert adult.asked("education", "Masters") == (3, 13)
     assert adult.asked("age", "34") == (0, 3)
     assert adult.parse_condition("education", "Masters")[0].tolist() == [13]
     assert "education" in adult.conditionable_leaves
-    for leaf, text, said in [
-        ("education", "Mastres", "Did you mean 'Masters'"),
-        ("agee", "3", "Did you mean 'age'"),
-        ("age", "12", "a number from 17 to 90"),
-        ("sex", "x", "sex: expected"),
+    for leaf, text, argument, found in [
+        ("education", "Mastres", "education", "'Mastres'"),
+        ("agee", "3", "given", "'agee'"),
+        ("age", "12", "age", "'12'"),
+        ("sex", "x", "sex", "'x'"),
     ]:
-        with pytest.raises(UsageError, match=said):
+        with refuses(UsageError, argument=argument, found=found):
             adult.parse_condition(leaf, text)
 
 
-def test_data_frames_keep_their_types() -> None:
+def test_dtypes_round_trip() -> None:
     frame = pd.DataFrame(
         {
             "i": np.array([1, 2, 3, 50], dtype=np.int32),
@@ -158,61 +156,49 @@ def test_data_frames_keep_their_types() -> None:
     found = from_frame(frame)
     schema = detect_schema(found)
     data = table_dataset(found, schema)
-    again = to_frame(data.modality.cells(data.values), schema)  # pyrefly: ignore
-    assert list(again.columns) == list(frame.columns)
-    assert again.dtypes.astype(str).to_dict() == frame.dtypes.astype(str).to_dict()
-    assert (again.isna() == frame.isna()).to_numpy().all()
-    assert torch.equal(encode(from_frame(again), schema).codes, data.values)
+    reloaded = to_frame(data.modality.cells(data.values), schema)
+    assert list(reloaded.columns) == list(frame.columns)
+    assert reloaded.dtypes.astype(str).to_dict() == frame.dtypes.astype(str).to_dict()
+    assert (reloaded.isna() == frame.isna()).to_numpy().all()
+    assert torch.equal(encode(from_frame(reloaded), schema).codes, data.values)
     for name in ("b", "nb", "c", "s", "o"):
-        assert again[name].astype(object).fillna("-").tolist() == frame[name].astype(object).fillna("-").tolist()
-    packed = io.BytesIO()
-    again.to_parquet(packed)
+        assert reloaded[name].astype(object).fillna("-").tolist() == frame[name].astype(object).fillna("-").tolist()
+    reloaded.to_parquet(io.BytesIO())
 
 
-def test_frames_without_rows_or_names() -> None:
-    with pytest.raises(InputError, match="expected rows and columns; found 0 x 1"):
+def test_invalid_frames_are_refused() -> None:
+    with refuses(InputError, place="the data frame"):
         from_frame(pd.DataFrame({"a": []}))
-    with pytest.raises(InputError, match="two columns are named 'a'"):
+    with refuses(InputError, place="the data frame"):
         from_frame(pd.DataFrame([[1, 2]], columns=["a", "a"]))
 
 
-def test_a_picture_has_a_panel_for_each_column() -> None:
-    modality = Table(WHOLE)
-    codes = torch.zeros(10, len(WHOLE.counts), dtype=torch.int64)
-    one, two = modality.show(codes, {}, 1), modality.show(codes, {}, 6)
-    assert one.height > two.height
-    assert one.width < two.width
-
-
-def test_the_same_rows_are_written_alike_and_others_are_not(tmp_path: pathlib.Path) -> None:
+def test_written_cells_are_deterministic(tmp_path: pathlib.Path) -> None:
     modality = Table(Schema((Numerical("x", 0.0, 1e6, bins=2),)))
     codes = torch.zeros(100, 1, dtype=torch.int64)
-    first, again = modality.cells(codes), modality.cells(codes)
-    assert first.values.equals(again.values)
+    first, reloaded = modality.cells(codes), modality.cells(codes)
+    assert first.values.equals(reloaded.values)
     other = modality.cells(torch.cat([codes, codes]))
     assert not first.values.equals(other.values.slice(0, 100))
     assert len({*first.column("x")}) > 90
 
 
-def test_cells_keep_their_lines(tmp_path: pathlib.Path) -> None:
-    found = load_cells(pathlib.Path(written(tmp_path, "a.csv", "a,b\n1,x\n\n2,y\n")))
-    assert [found.row_name(i) for i in range(2)] == ["row 2", "row 4"]
-
-
-def test_a_quote_that_is_never_closed_and_a_schema_of_another_table(tmp_path: pathlib.Path) -> None:
-    place = tmp_path / "t.csv"
-    place.write_text('name,job\nann,nurse\nbob,"clerk\ncyd,smith\n')
-    with pytest.raises(InputError, match="a quote in the row that starts in line 3 is not closed"):
-        load_cells(place)
-    place.write_text("name,job\nann,nurse\n")
+def test_unclosed_quotes_and_foreign_schemas_are_refused(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text('name,job\nann,nurse\nbob,"clerk\ncyd,smith\n')
+    with refuses(InputError, file=str(path)) as caught:
+        load_cells(path)
+    assert "line 3" in str(caught.value)
+    path.write_text("name,job\n\nann,nurse\n")
     columns = tuple(Categorical(name, ("a", "b")) for name in ("age", "sex", "job"))
-    with pytest.raises(InputError, match="the schema belongs to another table: only 1 of its 3 columns"):
-        check_columns(load_cells(place), Schema(columns))
+    assert load_cells(path).row_name(0) == "row 3"
+    with refuses(InputError):
+        check_columns(load_cells(path), Schema(columns))
     with refuses(InputError, argument="column", found="'name'"):
-        check_columns(load_cells(place), Schema(columns[2:]))
+        check_columns(load_cells(path), Schema(columns[2:]))
 
 
-def test_codes_and_counts() -> None:
+def test_adult_example() -> None:
     train, test = read("example:adult"), read("example:adult/test")
     assert isinstance(train.modality, Table)
     assert train.modality == test.modality
@@ -224,20 +210,5 @@ def test_codes_and_counts() -> None:
     assert schema_warnings(train.modality.schema, len(train)) == ()
     assert torch.equal(read("example:adult/test", like=train.modality).values, test.values)
     assert EXAMPLES["adult"].info.licence == "CC BY 4.0"
-
-
-def test_all_columns_come_back() -> None:
-    schema = read("example:adult/test").modality.schema  # pyrefly: ignore
-    found = adult_cells("test")
-    codes = encode(found, schema).codes
-    again = decode(codes, torch.full(codes.shape, 0.5, dtype=torch.float64), schema)
-    assert again.columns == found.columns
-    for name in found.columns:
-        if name not in ("age", "fnlwgt", "capital-gain", "capital-loss", "hours-per-week"):
-            assert again.column(name) == found.column(name)
-
-
-def test_which_tokens_say_that_a_cell_is_missing() -> None:
-    """The last one of workclass, occupation and native-country."""
-    told = read("example:adult").modality.missing_tokens.tolist()
-    assert {place: token for place, token in enumerate(told) if token >= 0} == {1: 8, 5: 14, 12: 41}
+    missing = train.modality.missing_tokens.tolist()  # the last of workclass, occupation and native-country
+    assert {column: token for column, token in enumerate(missing) if token >= 0} == {1: 8, 5: 14, 12: 41}
