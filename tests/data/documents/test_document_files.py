@@ -70,6 +70,9 @@ def test_interleaved_json_lines(tmp_path: pathlib.Path) -> None:
     ]
     data = read(str(lines(tmp_path, entries)))
     assert isinstance(data.modality, Documents)
+    compressed = tmp_path / "d.jsonl.gz"
+    compressed.write_bytes(gzip.compress((tmp_path / "documents.jsonl").read_bytes()))
+    assert torch.equal(read(str(compressed)).values["rows"], data.values["rows"])
     assert data.modality.tasks == ("ask", "edit")
     assert data.values["task"].tolist() == [0, 1, 0, 1]
     assert data.modality.items(data.values) == [
@@ -79,14 +82,6 @@ def test_interleaved_json_lines(tmp_path: pathlib.Path) -> None:
         [TextItem("one"), BreakItem(), TextItem("two"), ImageItem(0)],
     ]
     assert torch.equal(data.values["pictures"][0, 0], data.values["pictures"][1, 0])
-
-
-def test_compressed_json_lines(tmp_path: pathlib.Path) -> None:
-    pairs(tmp_path)
-    file = tmp_path / "d.jsonl.gz"
-    entries = [{"image": f"{i:03}.png", "text": "a square"} for i in range(2)]
-    file.write_bytes(gzip.compress("".join(json.dumps(entry) + "\n" for entry in entries).encode()))
-    assert len(read(str(file))) == 2
 
 
 @pytest.mark.parametrize(
@@ -205,11 +200,16 @@ def test_invalid_arrays_are_refused(
         read(str(tmp_path / "drawn.npz"))
 
 
-@pytest.mark.parametrize("content", [{"tokens": [[1, 2]], "texts": ["a"], "symbols": {}}, []], ids=["tokens", "list"])
-def test_json_of_tokens_is_refused(tmp_path: pathlib.Path, content: object) -> None:
-    (tmp_path / "a.json").write_text(json.dumps(content))
-    with refuses(InputError, file=str(tmp_path / "a.json")):
-        read(str(tmp_path / "a.json"))
+def test_files_of_other_json_are_refused(tmp_path: pathlib.Path) -> None:
+    for content in ({"tokens": [[1, 2]], "texts": ["a"], "symbols": {}}, []):
+        (tmp_path / "a.json").write_text(json.dumps(content))
+        with refuses(InputError, file=str(tmp_path / "a.json")):
+            read(str(tmp_path / "a.json"))
+    (tmp_path / "texts").mkdir()
+    file = lines(tmp_path / "texts", [{"text": "a"}], "texts.jsonl")
+    with refuses(InputError, file=str(tmp_path / "texts")) as error:
+        read(str(tmp_path / "texts"))
+    assert str(file) in str(error.value.remedy)
 
 
 def test_images_are_resized_to_one_size(tmp_path: pathlib.Path) -> None:
@@ -258,10 +258,3 @@ def test_folder_with_a_file_of_lines(tmp_path: pathlib.Path) -> None:
     lines(tmp_path, [{"image": "pictures/0.png", "text": "a square"}], "other.jsonl")
     with refuses(InputError, found="2"):
         read(str(tmp_path))
-
-
-def test_folder_of_text_lines_is_refused(tmp_path: pathlib.Path) -> None:
-    file = lines(tmp_path, [{"text": "a"}], "texts.jsonl")
-    with refuses(InputError, file=str(tmp_path)) as error:
-        read(str(tmp_path))
-    assert str(file) in str(error.value.remedy)

@@ -13,7 +13,7 @@ from PIL import Image
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Rng
 from feller.core.serialization import from_dict, to_dict
-from feller.data.files.sample_folder import LETTER, ROOM, add_captions
+from feller.data.files.sample_folder import LETTER, ROOM
 from feller.data.images.labelled_images import LabelledImages
 from feller.data.images.modality import Images
 from feller.data.loading.dataset_reader import read
@@ -233,12 +233,6 @@ def test_labels_are_below_their_images() -> None:
     assert rows.min() >= pictures[0].shape[0] - ROOM
     assert np.ptp(columns) < LETTER
     assert columns.mean() == pytest.approx(pictures[0].shape[1] / 2, abs=3)
-
-
-def test_long_captions_are_cut() -> None:
-    whole = add_captions(Image.new("RGB", (52, 52)), ["a" * 200])
-    assert whole.size == (52, 52 + ROOM)
-    assert (np.array(whole)[:52] == 0).all()
 
 
 def test_invalid_conditions_are_refused(tmp_path: pathlib.Path) -> None:

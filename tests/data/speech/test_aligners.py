@@ -239,6 +239,9 @@ def test_duration_table_dialects(tmp_path: pathlib.Path) -> None:
     assert read_durations(path, LAYOUT.phones) == (0, 3, 7, 12)
     path.write_text("phone;frames\nSIL;0\nHH_B;3\nOW_E;7\nSIL;12\n")
     assert read_durations(path, LAYOUT.phones) == (0, 3, 7, 12)
+    path.write_bytes(b"\xff\xfe\x00")
+    with refuses(InputError, file=str(path)):
+        read_durations(path, LAYOUT.phones)
 
 
 @pytest.mark.parametrize(
@@ -264,9 +267,3 @@ def test_invalid_duration_tables_are_refused(tmp_path: pathlib.Path, rows: str, 
     location = {"file": str(path)} if line is None else {"place": f"{path}: line {line}"}
     with refuses(InputError, **location, found=found):
         read_durations(path, LAYOUT.phones)
-
-
-def test_duration_tables_are_utf8(tmp_path: pathlib.Path) -> None:
-    (tmp_path / "a.csv").write_bytes(b"\xff\xfe\x00")
-    with refuses(InputError, file=str(tmp_path / "a.csv")):
-        read_durations(tmp_path / "a.csv", LAYOUT.phones)

@@ -77,9 +77,6 @@ def test_phones_of_chains_share_one_silence() -> None:
         labels = many.given["phone"][row, many.given["valid"][row]].tolist()
         repeated = [name for name, length in zip(phones, durations, strict=True) for _ in range(length)]
         assert [names[p] for p in labels] == repeated
-
-
-def test_chains_fit_into_the_longest_clip() -> None:
     data = clips(12, 1)
     many = chain_clips(data, 60, 0.0, Rng(0), (6, 6))
     assert int(many.given["valid"].sum(1).max()) <= data.modality.longest

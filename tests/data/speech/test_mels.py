@@ -57,31 +57,6 @@ def test_click_is_loudest_in_its_frame(frame: int, rate: int) -> None:
     assert loudness[frame + 3] == pytest.approx(1e-5 * mel.n_mels, rel=1e-3)
 
 
-@pytest.mark.parametrize("offset", [0.05, 0.95])
-def test_click_at_frame_edge(offset: float) -> None:
-    mel = MelConfig()
-    samples = torch.zeros(8_000)
-    samples[20 * mel.hop_length + int(offset * mel.hop_length)] = 1
-    assert int(mel.log_mel(samples).exp().sum(1).argmax()) == 20
-
-
-@pytest.mark.parametrize("rate", RATES)
-def test_tone_is_loudest_in_its_band(rate: int) -> None:
-    mel = MelConfig.default_for(rate)
-    edges = librosa.mel_frequencies(n_mels=mel.n_mels + 2, fmax=mel.f_max)
-    for band in (10, 20, 30):
-        samples = torch.sin(2 * torch.pi * edges[band + 1] * torch.arange(rate) / rate).float()
-        assert int(mel.log_mel(samples)[50].argmax()) == band
-
-
-def test_doubled_amplitude_adds_log_2() -> None:
-    samples = torch.from_numpy(clip("sense-0880.flac").samples)
-    quiet, loud = MelConfig().log_mel(samples), MelConfig().log_mel(2 * samples)
-    audible = quiet > np.log(1e-5) + 1e-3
-    torch.testing.assert_close(loud[audible], quiet[audible] + np.log(2), atol=1e-4, rtol=0)
-    assert quiet.min() >= np.log(1e-5) - 1e-4
-
-
 def test_log_mel_gradient() -> None:
     samples = torch.from_numpy(clip("LJ001-0008.flac").samples[:4000]).requires_grad_()
     MelConfig().log_mel(samples).sum().backward()

@@ -176,9 +176,11 @@ def test_fitted_words_fill_all_frames(parts: list[tuple[int, list[int]]], rest: 
     assert [word for word in fit if not word.is_silence] == words
 
 
-def test_small_overhangs_are_cut() -> None:
+def test_small_overhangs_and_silences_are_cut() -> None:
     fit = fit_to_sound([timed_word("ah", ("AH", -2, 4), ("M", 2, 5))], 5)
     assert fit == (timed_word("ah", ("AH", 0, 2), ("M", 2, 3)),)
+    words = [timed_word("", (SIL, -10, 13)), timed_word("a", ("AH", 3, 3)), timed_word("", (SIL, 6, 20))]
+    assert align_phones(fit_to_sound(words, 10)).durations == (3, 3, 4)
 
 
 @pytest.mark.parametrize(
@@ -195,10 +197,3 @@ def test_small_overhangs_are_cut() -> None:
 def test_words_outside_the_recording_are_refused(words: list[Word], found: str) -> None:
     with refuses(InputError, found=found):
         fit_to_sound(words, 10)
-
-
-def test_silences_are_cut_to_the_recording() -> None:
-    fit = fit_to_sound(
-        [timed_word("", (SIL, -10, 13)), timed_word("a", ("AH", 3, 3)), timed_word("", (SIL, 6, 20))], 10
-    )
-    assert align_phones(fit).durations == (3, 3, 4)

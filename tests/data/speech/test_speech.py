@@ -15,9 +15,8 @@ from feller.data.loading.raw import PhoneAlignment, RawPoints, RawSpeech
 from feller.data.loading.sample_reader import read_samples
 from feller.data.modality import Dataset, Modality
 from feller.data.speech.dataset import speech_dataset
-from feller.data.speech.mel import MelConfig, Statistics
+from feller.data.speech.mel import MelConfig
 from feller.data.speech.modality import Speech
-from feller.data.speech.phones import Inventory
 from feller.spaces import Euclidean
 from tests.data.speech.clip import TEXTS, clip
 from tests.data.speech.written import noise, pairs
@@ -212,8 +211,3 @@ def test_figure(data: Dataset) -> None:
     assert picture.tobytes() != bare.tobytes()
     wide = kind(data).show(data.values, data.given, 3)
     assert wide.width > 1.5 * kind(data).show(data.values, data.given, 1).width
-
-
-def test_longest_of_zero_is_refused() -> None:
-    with refuses(InputError, argument="longest", found="0"):
-        Speech(MelConfig(), Statistics(0.0, 1.0), Inventory(("SIL",)), 0)

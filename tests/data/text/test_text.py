@@ -262,17 +262,6 @@ def test_groups_are_never_split(n: int, length: int, share: float, seed: int) ->
         assert abs(len(aside) - max(1, round(share * len(data)))) <= largest
 
 
-def test_held_out_tenth_shares_no_token() -> None:
-    values, groups = cut_windows(range(50_000), 50)
-    data = Dataset(values, {}, Text(Bytes(), 50, documents=False), (), groups)
-    train, aside = split(data)
-    assert abs(len(aside) / len(data) - 0.1) < 0.02
-    assert not set(train.values.flatten().tolist()) & set(aside.values.flatten().tolist())
-    assert torch.equal(aside.values, split(data)[1].values)
-    assert not torch.equal(aside.groups.unique(), split(data, 0.1, Rng(5))[1].groups.unique())
-    assert (aside.values[:, 0].diff() > 0).all()
-
-
 def test_subset_keeps_groups() -> None:
     data = numbered(1000, 10)
     index = torch.tensor([30, 2, 7])
