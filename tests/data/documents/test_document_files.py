@@ -46,16 +46,14 @@ def test_pairs_in_subfolders_beside_images_are_refused(tmp_path: pathlib.Path) -
 
 
 @pytest.mark.parametrize("extra", ["lonely.txt", "bare.png", "003.jpg", "003.TXT"])
-def test_unpaired_and_duplicate_files_are_refused(tmp_path: pathlib.Path, extra: str) -> None:
+def test_unpaired_duplicate_and_empty_files_are_refused(tmp_path: pathlib.Path, extra: str) -> None:
     pairs(tmp_path)
     (tmp_path / extra).write_text("a word") if extra.lower().endswith("txt") else square(tmp_path, extra, 0)
     with refuses(InputError, file=str(tmp_path)) as error:
         read(str(tmp_path))
     assert extra in str(error.value)
-
-
-def test_empty_caption_is_refused(tmp_path: pathlib.Path) -> None:
-    (pairs(tmp_path) / "003.txt").write_text(" \n")
+    (tmp_path / extra).unlink()
+    (tmp_path / "003.txt").write_text(" \n")
     with refuses(InputError, file=str(tmp_path / "003.txt")):
         read(str(tmp_path))
 

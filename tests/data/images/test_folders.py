@@ -128,21 +128,18 @@ def test_other_files_and_outside_links_are_skipped(tmp_path: pathlib.Path) -> No
     assert sorted(int(note[-2]) for note in data.notes) == [1, 1, 2, 2, 2]  # hidden, links, nested and others
 
 
-def test_images_beside_classes_are_refused(tmp_path: pathlib.Path) -> None:
-    save(tmp_path / "x" / "a.png")
-    save(tmp_path / "b.png")
-    with refuses(InputError, file=str(tmp_path)) as error:
-        read(str(tmp_path))
-    assert "b.png" in str(error.value)
-
-
-def test_folder_without_images_is_refused(tmp_path: pathlib.Path) -> None:
+def test_folders_without_images_and_images_beside_classes_are_refused(tmp_path: pathlib.Path) -> None:
     with refuses(InputError, file=str(tmp_path)):
         read(str(tmp_path))
     (tmp_path / "a.doc").write_text("")
     save(tmp_path / "x" / "y" / "a.png")
     with refuses(InputError, file=str(tmp_path)):
         read(str(tmp_path))
+    save(tmp_path / "x" / "a.png")
+    save(tmp_path / "b.png")
+    with refuses(InputError, file=str(tmp_path)) as error:
+        read(str(tmp_path))
+    assert "b.png" in str(error.value)
 
 
 def test_damaged_images_are_refused_and_ten_named(tmp_path: pathlib.Path) -> None:
