@@ -1,4 +1,4 @@
-"""Every kind of data, path, space and network is known to a process that has only opened a run."""
+"""Registration of classes in a process that has only imported the model."""
 
 import importlib
 import inspect
@@ -24,11 +24,11 @@ print(*(kind.__name__ for kind in _subclasses(base)))
 
 
 def concrete(base: type) -> set[str]:
-    """Return the names of all kinds that the package has."""
+    """Return the names of all concrete subclasses in the package."""
     names = set()
     for module in pkgutil.walk_packages(feller.__path__, "feller."):
         if module.name.endswith("__main__"):
-            continue  # not what runs are made of
+            continue
         for _, kind in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
             if issubclass(kind, base) and not inspect.isabstract(kind) and kind.__module__ == module.name:
                 names.add(kind.__name__)
@@ -37,7 +37,7 @@ def concrete(base: type) -> set[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("base", [Modality, Path, Space, NetworkConfig, Schedule])
-def test_kinds_are_known_in_a_fresh_process(base: type) -> None:
+def test_classes_are_registered_in_a_fresh_process(base: type) -> None:
     code = FIND.format(base=base)
     known = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert len(concrete(base)) >= 5

@@ -1,4 +1,4 @@
-"""A name at which nothing is, and what may have been meant; one at which a file is, which stays; parts of more."""
+"""Checks of input and output paths, and numbering of samples."""
 
 import pathlib
 
@@ -12,28 +12,26 @@ from feller.data.tables.unmodelled_columns import Identifier
 from tests.errors import refuses
 
 
-def test_the_nearest_name_beside_it_is_told(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_paths_suggest_the_nearest_name(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     pathlib.Path("photos").mkdir()
     pathlib.Path("people.csv").write_text("")
-    with refuses(InputError, found="none"):
-        require_data("photo/")
-    with refuses(InputError, found="none"):
-        require_exists(pathlib.Path("peple.csv"), "a file")
-    for name in ("nowhere", "deep/nowhere"):
-        with refuses(InputError, found="none"):
+    for name, nearest in (("photo/", "photos"), ("nowhere", ""), ("deep/nowhere", "")):
+        with refuses(InputError, found="none") as error:
             require_data(name)
+        assert nearest in str(error.value.remedy)
+    with refuses(InputError, found="none") as error:
+        require_exists(pathlib.Path("peple.csv"), "a file")
+    assert "people.csv" in str(error.value.remedy)
 
 
-def test_a_file_that_is_there_is_not_replaced_unasked(tmp_path: pathlib.Path) -> None:
+def test_existing_files_are_replaced_only_with_overwrite(tmp_path: pathlib.Path) -> None:
     file = tmp_path / "people.csv"
     require_free(str(file), overwrite=False)
     require_free(None, overwrite=False)
-    require_free(str(tmp_path), overwrite=False)  # a folder is known by what is in it
+    require_free(str(tmp_path), overwrite=False)  # folders are checked by their content
     file.write_text("real rows")
-    with pytest.raises(
-        UsageError, match=r"people\.csv: file exists\. Replace the file with --overwrite, or name another file"
-    ):
+    with refuses(UsageError, file=str(file)):
         require_free(str(file), overwrite=False)
     require_free(str(file), overwrite=True)
 
@@ -45,33 +43,29 @@ def empty_run(folder: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", ["sample", "steer --reward ink", "export --to onnx", "steer --observe x.npy --operator blur=1"]
+    ("command", "existing"),
+    [
+        ("sample", "net.onnx"),
+        ("steer --reward ink", "net.onnx"),
+        ("steer --observe x.npy --operator blur=1", "net.onnx"),
+        ("export --to onnx", "net.onnx"),
+        ("export --to onnx", "net.onnx.json"),
+    ],
 )
-def test_commands_leave_a_file_alone(
-    words: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_commands_do_not_replace_files(
+    command: str, existing: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
-    """Before the run is read, which holds nothing."""
+    """The check precedes reading the run, which is empty here."""
     monkeypatch.chdir(tmp_path)
     empty_run(tmp_path)
-    place = tmp_path / "mine.onnx"
-    place.write_text("mine")
-    name, *rest = words.split()
-    assert main([name, "r", *rest, "--out", "mine.onnx"]) == 2
-    assert "mine.onnx: file exists. Replace the file with --overwrite" in capsys.readouterr().err
-    assert place.read_text() == "mine"
+    (tmp_path / existing).write_text("mine")
+    name, *options = command.split()
+    assert main([name, "r", *options, "--out", "net.onnx"]) == 2
+    assert f"{existing}: " in capsys.readouterr().err
+    assert (tmp_path / existing).read_text() == "mine"
 
 
-def test_export_leaves_what_is_said_beside_its_file_alone(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    empty_run(tmp_path)
-    (tmp_path / "net.onnx.json").write_text("mine")
-    assert main(["export", "r", "--to", "onnx", "--out", "net.onnx"]) == 2
-    assert "net.onnx.json: file exists" in capsys.readouterr().err
-
-
-def test_files_go_on_where_the_part_before_ended() -> None:
+def test_sample_numbering_continues() -> None:
     assert sample_folder.numbered_names(2) == ["00000", "00001"]
     with sample_folder.sample_numbering(7, 12):
         assert sample_folder.numbered_names(2) == ["00007", "00008"]

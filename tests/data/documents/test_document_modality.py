@@ -1,4 +1,4 @@
-"""Documents as values, as rows of symbols and as prompts; and tasks of unequal size."""
+"""Documents as values, token rows and prompts, and the balance of tasks."""
 
 import pathlib
 from dataclasses import dataclass
@@ -31,11 +31,12 @@ from feller.data.documents.vocabulary import DocumentVocabulary
 from feller.data.loading.raw import BreakItem, ImageItem, Item, TextItem
 from feller.data.text.vocabulary import Characters
 from tests.data.documents.written import square
+from tests.errors import refuses
 
 
 @dataclass(frozen=True)
-class Forgetful(ImageTokenizer):
-    """Four codes, two for each picture, of which a picture shows nothing."""
+class ConstantTokenizer(ImageTokenizer):
+    """Tokenizer of two codes per image that its images do not show."""
 
     @property
     def codebook_size(self) -> int:
@@ -56,10 +57,10 @@ class Forgetful(ImageTokenizer):
         return torch.zeros(len(codes), 1, 4, 4, dtype=torch.uint8)
 
 
-KIND = Documents(Characters("ab"), 4, 4, 1, 32, image_tokenizer=Forgetful())
+KIND = Documents(Characters("ab"), 4, 4, 1, 32, image_tokenizer=ConstantTokenizer())
 
 
-def test_what_was_drawn_keeps_its_codes() -> None:
+def test_decoded_documents_keep_image_codes() -> None:
     s = KIND.symbols
     rows = [
         [s.eos, 0, s.break_token, 3, 5, s.break_token],
@@ -80,7 +81,7 @@ def test_what_was_drawn_keeps_its_codes() -> None:
     assert not coded["codes"].any()
 
 
-def test_what_belongs_to_pictures_there_and_back() -> None:
+def test_group_by_document_round_trip() -> None:
     rows = torch.tensor([[0, -2, -1, -2], [-1, -2, -1, -2], [1, -2, -7, -7]])
     parts = torch.arange(12).reshape(3, 2, 2)
     given = group_by_document(rows, parts)
@@ -91,7 +92,7 @@ def test_what_belongs_to_pictures_there_and_back() -> None:
 
 
 def tasks_of(*counts: int) -> torch.Tensor:
-    """Numbers 5, 6, ... mixed."""
+    """Return task ids 5, 6, ... in random order, with these counts."""
     tasks = torch.cat([torch.full((count,), 5 + i) for i, count in enumerate(counts)])
     return tasks[torch.randperm(len(tasks), generator=torch.Generator().manual_seed(0))]
 
@@ -107,7 +108,7 @@ def tasks_of(*counts: int) -> torch.Tensor:
         ((1,), [1]),
     ],
 )
-def test_how_often_each_task_comes(counts: tuple[int, ...], expected: list[int]) -> None:
+def test_balanced_task_counts(counts: tuple[int, ...], expected: list[int]) -> None:
     tasks = tasks_of(*counts)
     index = balance_tasks(tasks, Rng(0))
     assert torch.equal(index, index.sort().values)
@@ -118,14 +119,7 @@ def test_how_often_each_task_comes(counts: tuple[int, ...], expected: list[int])
         assert len(times) == count
 
 
-def test_which_documents_come_is_drawn() -> None:
-    tasks = tasks_of(200, 10)
-    first = balance_tasks(tasks, Rng(0))
-    assert torch.equal(first, balance_tasks(tasks, Rng(0)))
-    assert not torch.equal(first, balance_tasks(tasks, Rng(1)))
-
-
-def test_every_document_of_a_large_task_is_as_likely() -> None:
+def test_documents_of_a_large_task_are_equally_likely() -> None:
     """Of 30 documents 16 come (all 32, halved); 400 seeds, 5 standard errors, a false alarm in one of 60,000 runs."""
     tasks = tasks_of(30, 2)
     times = sum(torch.bincount(balance_tasks(tasks, Rng(seed)), minlength=32)[tasks == 5] for seed in range(400))
@@ -133,12 +127,15 @@ def test_every_document_of_a_large_task_is_as_likely() -> None:
     assert ((times / 400 - p).abs() < 5 * (p * (1 - p) / 400) ** 0.5).all()
 
 
-def test_factors_and_no_tasks() -> None:
+def test_balance_factors_and_seeds() -> None:
     tasks = tasks_of(90, 10)
+    first = balance_tasks(tasks, Rng(0))
+    assert torch.equal(first, balance_tasks(tasks, Rng(0)))
+    assert not torch.equal(first, balance_tasks(tasks, Rng(1)))
     assert torch.bincount(tasks[balance_tasks(tasks, Rng(0), max_factor=1.0, min_factor=1.0)])[5:].tolist() == [90, 10]
     assert len(balance_tasks(tasks[:0], Rng(0))) == 0
     for most, least in ((0.5, 0.3), (3.0, 0.0), (3.0, 1.5)):
-        with pytest.raises(UsageError, match="max_factor"):
+        with refuses(UsageError, found=f"{most:g} and {least:g}"):
             balance_tasks(tasks, Rng(0), max_factor=most, min_factor=least)
 
 
@@ -147,43 +144,34 @@ SIGNS = Characters("abcd")
 segments = st.one_of(st.just(IMAGE_MARK), st.lists(st.integers(0, 3), max_size=4))
 
 
-def test_numbers_follow_each_other() -> None:
-    assert (SYMBOLS.eos, SYMBOLS.break_token, SYMBOLS.mask, SYMBOLS.infill, SYMBOLS.num_outputs) == (9, 10, 11, 12, 13)
-    assert (SYMBOLS.pad, SYMBOLS.num_inputs, SYMBOLS.answer_start, SYMBOLS.answer_end, SYMBOLS.num_data_tokens) == (
-        13,
-        14,
-        14,
-        15,
-        16,
-    )
+def test_document_token_ids() -> None:
+    s = SYMBOLS
+    assert (s.eos, s.break_token, s.mask, s.infill, s.num_outputs) == (9, 10, 11, 12, 13)
+    assert (s.pad, s.num_inputs, s.answer_start, s.answer_end, s.num_data_tokens) == (13, 14, 14, 15, 16)
 
 
-def test_a_caption_and_its_picture() -> None:
-    rows = as_array([encode_items([TextItem("ab"), ImageItem(0)], SIGNS)])
-    tokens = to_tokens(rows, torch.tensor([[4, 0, 2]]), SYMBOLS)
-    assert tokens.tolist() == [[9, 0, 1, 10, 8, 4, 6, 10]]
+@pytest.mark.parametrize(
+    ("items", "codes", "expected"),
+    [
+        ([TextItem("ab"), ImageItem(0)], [4, 0, 2], [9, 0, 1, 10, 8, 4, 6, 10]),
+        ([TextItem("a"), MaskItem(), ImageItem(0), InfillItem()], [0, 1, 2], [9, 0, 11, 10, 4, 5, 6, 10, 12]),
+    ],
+    ids=["caption", "infill"],
+)
+def test_tokens_of_items(items: list[Item | MaskItem | InfillItem], codes: list[int], expected: list[int]) -> None:
+    rows = as_array([encode_items(items, SIGNS)])
+    assert to_tokens(rows, torch.tensor([codes]), SYMBOLS).tolist() == [expected]
 
 
-def test_neighbouring_texts_are_one_segment_unless_cut() -> None:
-    assert encode_items([TextItem("a"), TextItem("b", is_answer=True), TextItem("c")], SIGNS) == [
-        0,
-        -3,
-        1,
-        -4,
-        2,
-        BREAK_MARK,
-    ]
+def test_adjacent_texts_are_one_segment_unless_broken() -> None:
+    answered = [TextItem("a"), TextItem("b", is_answer=True), TextItem("c")]
+    assert encode_items(answered, SIGNS) == [0, -3, 1, -4, 2, BREAK_MARK]
     assert encode_items([TextItem("a"), BreakItem(), TextItem("b")], SIGNS) == [0, BREAK_MARK, 1, BREAK_MARK]
-
-
-def test_holes_and_what_asks_for_them() -> None:
-    row = as_array([encode_items([TextItem("a"), MaskItem(), ImageItem(0), InfillItem()], SIGNS)])
-    assert to_tokens(row, torch.tensor([[0, 1, 2]]), SYMBOLS).tolist() == [[9, 0, 11, 10, 4, 5, 6, 10, 12]]
 
 
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.lists(segments, min_size=1, max_size=4), min_size=1, max_size=4), st.integers(0, 99))
-def test_there_and_back(documents: list[list[int | list[int]]], seed: int) -> None:
+def test_token_round_trip(documents: list[list[int | list[int]]], seed: int) -> None:
     rows = [
         [n for part in parts for n in ([part, BREAK_MARK] if isinstance(part, int) else [*part, BREAK_MARK])]
         for parts in documents
@@ -199,18 +187,10 @@ def test_there_and_back(documents: list[list[int | list[int]]], seed: int) -> No
 
 
 @pytest.mark.parametrize(
-    ("row", "words"),
-    [
-        ([0, 10], "expected <eos> as the first token"),
-        ([9, 4, 5, 10], "expected 3 codes"),
-        ([9, 4, 5], "expected 3 codes"),
-        ([9, 0, 4, 5, 6, 10], "expected 3 codes"),
-        ([9, 4, 5, 6, 7, 10], "expected 3 codes"),
-        ([9, 11, 10], "expected text, image or structural tokens"),
-    ],
+    "row", [[0, 10], [9, 4, 5, 10], [9, 4, 5], [9, 0, 4, 5, 6, 10], [9, 4, 5, 6, 7, 10], [9, 11, 10]]
 )
-def test_what_is_no_document_is_refused(row: list[int], words: str) -> None:
-    with pytest.raises(InputError, match=f"document 1: {words}"):
+def test_invalid_token_rows_are_refused(row: list[int]) -> None:
+    with refuses(InputError, place="document 1"):
         from_tokens(torch.tensor([row]), SYMBOLS)
 
 
@@ -227,11 +207,11 @@ def test_what_is_no_document_is_refused(row: list[int], words: str) -> None:
         ("<mask>", (MaskItem(), InfillItem())),
     ],
 )
-def test_words(text: str, items: tuple[Item | MaskItem | InfillItem, ...]) -> None:
+def test_prompts_of_text(text: str, items: tuple[Item | MaskItem | InfillItem, ...]) -> None:
     assert parse_prompt(text).items == items
 
 
-def test_pictures(tmp_path: pathlib.Path) -> None:
+def test_prompts_of_images(tmp_path: pathlib.Path) -> None:
     file = square(tmp_path, "a cat.png", 1)
     caption = parse_prompt(f"<image:{file}> <infill>")
     assert caption.items == (MaskItem(), ImageItem(0), InfillItem())
@@ -246,41 +226,41 @@ def test_pictures(tmp_path: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "found"),
     [
-        ("  ", "the prompt is empty"),
-        ("<infill>", "the prompt is empty"),
-        ("a word <infill>", "a <mask> or an <image:FILE> before"),
-        ("<mask> <infill> more", "<infill> once, at the end"),
-        ("<mask> <infill> <infill>", "<infill> once, at the end"),
-        ("a <imge:cat.png>", r"expected <image:cat.png>; found <imge:cat.png>"),
-        ("a <Image:cat.png>", r"expected <image:cat.png>; found <Image:cat.png>"),
+        ("  ", None),
+        ("<infill>", None),
+        ("a word <infill>", "neither"),
+        ("<mask> <infill> more", "<infill> at another position, or more than once"),
+        ("<mask> <infill> <infill>", "<infill> at another position, or more than once"),
+        ("a <imge:cat.png>", "<imge:cat.png>"),
+        ("a <Image:cat.png>", "<Image:cat.png>"),
     ],
 )
-def test_what_asks_for_no_one_thing_is_refused(text: str, words: str) -> None:
-    with pytest.raises(UsageError, match=words):
+def test_invalid_prompts_are_refused(text: str, found: str | None) -> None:
+    with refuses(UsageError, found=found):
         parse_prompt(text)
 
 
-def test_pictures_that_are_not_there(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(InputError, match=r"found none\.png"):
-        parse_prompt("<image:none.png> <infill>")
+def test_missing_and_damaged_images_in_prompts(tmp_path: pathlib.Path) -> None:
     (tmp_path / "x.png").write_text("no picture")
-    with pytest.raises(InputError, match="cannot be read"):
-        parse_prompt(f"<image:{tmp_path / 'x.png'}> <infill>")
+    for name in ("none.png", tmp_path / "x.png"):
+        with refuses(InputError) as error:
+            parse_prompt(f"<image:{name}> <infill>")
+        assert str(name) in str(error.value)
 
 
 @pytest.mark.parametrize(
     ("text", "gap"),
     [("a <mask> apple", True), ("a red <mask>", True), ("<mask>", False), ("<mask> <break> red", False), ("a", False)],
 )
-def test_gaps_are_inside_texts(text: str, gap: bool) -> None:
+def test_prompt_has_gap_inside_text(text: str, gap: bool) -> None:
     assert parse_prompt(text).has_gap is gap
 
 
-def test_what_a_document_asks() -> None:
-    asked = [item for item in question("is it red?", TextItem("yes", is_answer=True)) if not isinstance(item, MaskItem)]
-    assert question_in(asked) == "is it red?"
+def test_question_and_instruction_of_items() -> None:
+    answered = question("is it red?", TextItem("yes", is_answer=True))
+    assert question_in([item for item in answered if not isinstance(item, MaskItem)]) == "is it red?"
     assert instruction_in([*edit("make it red"), ImageItem(1)]) == "make it red"
     for other in ([TextItem("a cat"), ImageItem(0)], [ImageItem(0)], [*edit("make it red")], []):
         assert instruction_in(other) == ""

@@ -1,4 +1,4 @@
-"""Small documents as people have them."""
+"""Small folders and files of documents."""
 
 import json
 import pathlib
@@ -19,7 +19,7 @@ def square(folder: pathlib.Path, name: str, colour: int, side: int = 8) -> pathl
 
 
 def pairs(folder: pathlib.Path, n: int = 12, side: int = 8) -> pathlib.Path:
-    """Write pictures with their captions."""
+    """Write images with captions."""
     folder.mkdir(parents=True, exist_ok=True)
     for i in range(n):
         square(folder, f"{i:03}.png", i % 3, side)
@@ -28,7 +28,7 @@ def pairs(folder: pathlib.Path, n: int = 12, side: int = 8) -> pathlib.Path:
 
 
 def lines(folder: pathlib.Path, entries: list[object], name: str = "documents.jsonl") -> pathlib.Path:
-    """Write objects, one a line."""
+    """Write one JSON object per line."""
     file = folder / name
     file.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
     return file

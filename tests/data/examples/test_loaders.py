@@ -1,4 +1,4 @@
-"""Examples: sizes, distributions, and that they are the same for everyone."""
+"""Example data sets: sizes, distributions and reproducibility."""
 
 import pathlib
 import re
@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from feller.core.errors import UsageError
+from feller.core.optional_dependency import NotInstalledError
 from feller.core.pytree import leaves
 from feller.core.rng import Rng
 from feller.data.examples import loaders
@@ -16,6 +17,7 @@ from feller.data.examples.example_files import copy_example
 from feller.data.examples.loaders import EXAMPLES, GRID, MOONS_TEST, MOONS_TRAIN, inside, sample_moons, surface
 from feller.data.examples.registry import EXAMPLE_INFOS
 from feller.data.loading.dataset_reader import read
+from feller.data.modality import Dataset
 from feller.data.points.earth import Earth
 from feller.data.speech.alignment_files import read_alignments
 from feller.data.speech.audio_io import read_sound
@@ -26,13 +28,19 @@ from feller.data.speech.mel import filters
 from tests.errors import refuses
 
 
-def test_digits_are_those_of_scikit_learn_and_stratified() -> None:
+def parts(name: str, n_train: int, n_test: int) -> tuple[Dataset, Dataset]:
+    """Return both parts of an example, which have these sizes and one modality."""
+    train, test = read(f"example:{name}"), read(f"example:{name}/test")
+    assert (len(train), len(test)) == (n_train, n_test)
+    assert train.modality == test.modality
+    return train, test
+
+
+def test_digits_equal_scikit_learn_and_are_stratified() -> None:
     from sklearn.datasets import load_digits
 
     pixels, labels = load_digits(return_X_y=True)
-    train, test = read("example:digits"), read("example:digits/test")
-    assert (len(train), len(test)) == (1437, 360)
-    assert train.modality == test.modality
+    train, test = parts("digits", 1437, 360)
     assert train.modality.levels == 16
     rows = torch.cat([train.values, test.values]).flatten(1).numpy()
     both = np.concatenate([rows, torch.cat([train.given["label"], test.given["label"]]).numpy()[:, None]], axis=1)
@@ -50,22 +58,20 @@ def test_examples_do_not_depend_on_global_seeds() -> None:
         torch.manual_seed(2)
         np.random.seed(2)
         state = torch.get_rng_state()
-        again = leaves(read(f"example:{name}").values)
-        assert all(torch.equal(a, b) for a, b in zip(leaves(first.values), again, strict=True))
+        second = leaves(read(f"example:{name}").values)
+        assert all(torch.equal(a, b) for a, b in zip(leaves(first.values), second, strict=True))
         assert torch.equal(state, torch.get_rng_state())
 
 
-def test_the_order_of_digits_is_fixed() -> None:
-    """Figures in reports are comparable only as long as these numbers stay."""
+def test_order_of_digits() -> None:
+    """Reports are comparable only as long as these numbers do not change."""
     assert read("example:digits/test").given["label"][:12].tolist() == [3, 4, 6, 9, 2, 8, 9, 4, 6, 7, 5, 9]
     assert read("example:digits/test").values.sum() == 113205
 
 
 @pytest.mark.parametrize("name", ["moons", "checkerboard"])
-def test_points_have_two_parts_with_one_scale(name: str) -> None:
-    train, test = read(f"example:{name}"), read(f"example:{name}/test")
-    assert (len(train), len(test)) == (20_000, 5_000)
-    assert train.modality == test.modality
+def test_points_are_standardised(name: str) -> None:
+    train, test = parts(name, 20_000, 5_000)
     assert not (train.values[:5000] == test.values).any()
     state = train.modality.encode(train.values)
     assert torch.allclose(state.mean(0), torch.zeros(2), atol=1e-5)
@@ -86,12 +92,12 @@ def test_checkerboard_is_uniform_on_its_squares() -> None:
         assert (place - grid).abs().max() < 2.3 / len(place) ** 0.5  # Kolmogorov-Smirnov: chance 5e-5
 
 
-def test_inside_at_the_borders() -> None:
+def test_inside_at_borders() -> None:
     at = torch.tensor([[0.5, 0.5], [-0.5, 0.5], [-2.0, -2.0], [2.0, 2.0], [-2.1, -1.5], [1.9, -0.5], [-1.5, 0.2]])
     assert inside(at).tolist() == [True, False, True, False, False, True, True]
 
 
-def test_moons_lie_on_two_arcs_with_their_noise() -> None:
+def test_moons_are_two_noisy_arcs() -> None:
     values = read("example:moons").values
     centre = torch.tensor([[0.0, 0.0], [1.0, 0.5]], dtype=torch.float64)
     radius = (values[:, None] - centre).norm(dim=2)
@@ -106,32 +112,27 @@ def test_moons_lie_on_two_arcs_with_their_noise() -> None:
     assert values[:, 0].max() < 2.3
 
 
-def test_every_example_has_its_notice() -> None:
+def test_every_example_has_a_notice() -> None:
     assert EXAMPLES.keys() == EXAMPLE_INFOS.keys()
     notice = (pathlib.Path(loaders.__file__).parent / "NOTICE.md").read_text()
     for name, example in EXAMPLES.items():
         assert example.info.name == name
         assert f"`{name}`" in notice
-        assert example.info.summary
-        assert example.info.source
-        assert example.info.licence
+        assert all((example.info.summary, example.info.source, example.info.licence))
 
 
-def test_eruptions_are_places_on_the_earth() -> None:
-    train, test = read("example:volcano"), read("example:volcano/test")
-    assert (len(train), len(test)) == (744, 83)
-    assert train.modality == test.modality == Earth(("LATITUDE", "LONGITUDE"))
+def test_volcano_example() -> None:
+    train, _ = parts("volcano", 744, 83)
+    assert train.modality == Earth(("LATITUDE", "LONGITUDE"))
     state = train.modality.encode(train.values)
     assert (state.norm(dim=1) - 1).abs().max() < 1e-6
     etna = torch.tensor([37.73, 15.0], dtype=torch.float64)
     assert int(((train.values - etna).abs().amax(1) < 0.1).sum()) > 5
 
 
-def test_torsions_are_those_of_tryptophan() -> None:
+def test_torsions_of_tryptophan() -> None:
     """Most residues are in a helix or a sheet; no row of one part is in the other."""
-    train, test = read("example:torsions"), read("example:torsions/test")
-    assert (len(train), len(test)) == (7003, 997)
-    assert train.modality == test.modality
+    train, test = parts("torsions", 7003, 997)
     assert train.modality.columns == ("phi", "psi", "chi1", "chi2")
     assert not set(map(tuple, train.values.tolist())) & set(map(tuple, test.values.tolist()))
     for values in (train.values, test.values):
@@ -142,8 +143,8 @@ def test_torsions_are_those_of_tryptophan() -> None:
         assert 0.3 < sheet.double().mean() < 0.6
 
 
-def test_cells_are_those_of_each_hour() -> None:
-    """Counts and means as the table of the source has them; the course leads up the third component."""
+def test_cells_of_each_hour() -> None:
+    """Counts and means equal those of the source; the third component increases with time."""
     counts, means = {"0": 69, "24": 74, "48": 79, "72": 49}, []
     for hour, count in counts.items():
         data = read(f"example:cells/{hour}")
@@ -154,9 +155,8 @@ def test_cells_are_those_of_each_hour() -> None:
     assert read("example:cells/0").values[0].tolist() == [-15.8586, 24.3948, 10.8143, 10.2946, 2.33]
 
 
-def test_cells_of_all_hours_are_labelled() -> None:
-    train, test = read("example:cells"), read("example:cells/test")
-    assert (len(train), len(test)) == (217, 54)
+def test_cells_of_all_hours() -> None:
+    train, test = parts("cells", 217, 54)
     assert train.modality.conditions == {"label": ("0", "24", "48", "72")}
     assert (train.given["label"].bincount() + test.given["label"].bincount()).tolist() == [69, 74, 79, 49]
     early = train.given["label"] == 0
@@ -165,13 +165,8 @@ def test_cells_of_all_hours_are_labelled() -> None:
         read("example:cells/96")
 
 
-def test_a_population_takes_the_columns_of_another() -> None:
-    first = read("example:cells/0")
-    assert torch.equal(read("example:cells/24", like=first.modality).values, read("example:cells/24").values)
-
-
-def test_hills_are_those_of_matplotlib() -> None:
-    """Corners and peak as the grid has them: 236 to 1,076 m, the north first."""
+def test_hills_equal_matplotlib() -> None:
+    """Corners and peak of the grid: 236 to 1,076 m, the north first."""
     from matplotlib.cbook import get_sample_data
 
     heights = get_sample_data("jacksboro_fault_dem.npz")["elevation"][::3, ::3]
@@ -182,31 +177,28 @@ def test_hills_are_those_of_matplotlib() -> None:
     assert (north_west[:2].tolist(), south_east[:2].tolist()) == ([-5, 5], [5, -5])
     low, span = heights.min(), heights.max() - heights.min()
     assert points[:, 2] * span / 2 + low == pytest.approx(heights.reshape(-1))
-    train, test = read("example:jacksboro"), read("example:jacksboro/test")
-    assert (len(train), len(test)) == (13_973, 1_552)
+    train, test = parts("jacksboro", 13_973, 1_552)
     assert sorted(map(tuple, torch.cat([train.values, test.values]).tolist())) == sorted(map(tuple, points.tolist()))
 
 
 @pytest.mark.slow
-def test_spoken_words_are_held_out_by_sentence_not_by_speaker() -> None:
-    train, test = read("example:spoken-words"), read("example:spoken-words/test")
-    assert (len(train), len(test)) == (162, 12)
-    assert train.modality == test.modality
+def test_spoken_words_are_held_out_by_sentence() -> None:
+    train, test = parts("spoken-words", 162, 12)
     assert len(train.modality.speakers) == 79
-    heard, unseen = train.values["speaker"].bincount(), test.values["speaker"].unique()
-    assert len(unseen) == 11
-    assert heard[unseen].min() >= 6  # a voice that is tested is heard more than once
+    clips, test_speakers = train.values["speaker"].bincount(), test.values["speaker"].unique()
+    assert len(test_speakers) == 11
+    assert clips[test_speakers].min() >= 6
     for data in (train, test):
         assert torch.equal(data.values["duration"].sum(1), data.given["valid"].sum(1))
         assert torch.equal(data.given["valid"].any(0).sum(), data.given["valid"].sum(1).max())
     minutes = [data.given["valid"].sum().item() / 6000 for data in (train, test)]
     assert minutes == pytest.approx([26.4, 1.4], abs=0.05)
-    again = read("example:spoken-words/test", like=train.modality)
-    assert all(torch.equal(again.values[name], test.values[name]) for name in test.values)
+    reloaded = read("example:spoken-words/test", like=train.modality)
+    assert all(torch.equal(reloaded.values[name], test.values[name]) for name in test.values)
 
 
 @pytest.mark.slow
-def test_the_folder_of_spoken_words_is_as_a_users_own(tmp_path: pathlib.Path) -> None:
+def test_copied_folder_of_spoken_words(tmp_path: pathlib.Path) -> None:
     folder = tmp_path / "mine"
     files = copy_example("spoken-words", folder)
     inside = [path for path in folder.rglob("*") if path.is_file()]
@@ -215,18 +207,17 @@ def test_the_folder_of_spoken_words_is_as_a_users_own(tmp_path: pathlib.Path) ->
     found = load_speech(folder)
     assert len(found.values) == 174
     assert found.dropped == ()
-    assert found.notes == ("174 alignments were read, 0 were made",)
+    assert len(found.notes) == 1
     assert {sound.sample_rate for sound in found.values} == {16_000}
     notice = (pathlib.Path(loaders.__file__).parent / "NOTICE.md").read_text()
     assert all(re.search(rf"[\s,]{name}[\s,.;]", notice) for name in found.classes)
-    with pytest.raises(UsageError, match="already exists"):
-        copy_example("spoken-words", folder)
-    with pytest.raises(UsageError, match=r"has no folder; .*: spoken-words"):
-        copy_example("moons", tmp_path / "moons")
+    for name, target in (("spoken-words", folder), ("moons", tmp_path / "moons")):
+        with refuses(UsageError):
+            copy_example(name, target)
 
 
-def test_texts_of_spoken_words_fit_their_sounds() -> None:
-    """Without the alignments that came with it, a sentence is found where they say, give or take 20 ms."""
+def test_alignments_of_spoken_words() -> None:
+    """The aligner agrees with the alignments of the example within 20 ms."""
     folder = EXAMPLES["spoken-words"].folder
     assert folder is not None
     ready = read_alignments(folder / "alignments.jsonl")
@@ -241,17 +232,16 @@ def test_texts_of_spoken_words_fit_their_sounds() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("package", ["soundfile", "librosa"])
-def test_spoken_words_name_the_extra_that_they_need(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_spoken_words_need_packages(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     filters.cache_clear()
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(UsageError, match=rf"needs {package}: pip install 'feller\[speech\]'") as caught:
+    with refuses(NotInstalledError):
         read("example:spoken-words")
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.portable
-def test_no_processor_rounds_moons_otherwise() -> None:
-    """What processors compute differs by 1e-15; no coordinate is within 1e-10 of the middle between two grid lines."""
+def test_moons_are_portable() -> None:
+    """Processors differ by 1e-15; no coordinate is within 1e-10 of the middle between two grid lines."""
     for part, n, step in (("train", MOONS_TRAIN, 0), ("test", MOONS_TEST, 1)):
         exact = sample_moons(n, Rng(0).fold_in("example:moons"), step)
         values = read(f"example:moons/{part}").values

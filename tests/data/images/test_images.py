@@ -1,4 +1,4 @@
-"""Pictures: scaling, round trips through every form, and with their labels as one state."""
+"""Images, and images with labels as one state."""
 
 import pathlib
 import tempfile
@@ -13,14 +13,15 @@ from PIL import Image
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Rng
 from feller.core.serialization import from_dict, to_dict
-from feller.data.files.sample_folder import LETTER, ROOM, add_captions
+from feller.data.files.sample_folder import LETTER, ROOM
 from feller.data.images.labelled_images import LabelledImages
 from feller.data.images.modality import Images
 from feller.data.loading.dataset_reader import read
 from feller.data.loading.sample_reader import condition_leaf, read_samples
 from feller.data.modality import Dataset, Modality
+from tests.errors import refuses
 
-FAST = settings(deadline=None, max_examples=25, derandomize=True)
+FAST = settings(deadline=None, max_examples=12, derandomize=True)
 NAME = st.text(st.characters(codec="utf-8", exclude_categories=("Cs",), exclude_characters="\0"), max_size=9)
 NASTY = ("..", ".", "", "a/b", "../../up", "%2E", "%", "grid.png", "samples.csv", ".hid", "__MACOSX", "C:\\x")
 
@@ -33,7 +34,7 @@ CLASSES = st.lists(NAME | st.sampled_from(NASTY), max_size=3, unique_by=str.case
 def pictures(shape: tuple[int, int, int], levels: int, classes: list[str], seed: int) -> Dataset:
     modality = Images(*shape, levels=levels, classes=tuple(classes))
     numbers = np.random.default_rng(seed)
-    n = numbers.integers(1, 13)
+    n = numbers.integers(1, 7)
     values = numbers.integers(0, levels + 1, (n, modality.channels, modality.height, modality.width), dtype=np.uint8)
     labels = {"label": torch.from_numpy(numbers.integers(0, len(classes), n))} if classes else {}
     return Dataset(torch.from_numpy(values), labels, modality)
@@ -42,9 +43,7 @@ def pictures(shape: tuple[int, int, int], levels: int, classes: list[str], seed:
 @FAST
 @given(SHAPES, LEVELS, CLASSES, st.integers(0, 99))
 @example((9, 3, 1), 1, [], 0)  # as narrow as a picture has colours
-def test_every_form_gives_the_same_values_back(
-    shape: tuple[int, int, int], levels: int, classes: list[str], seed: int
-) -> None:
+def test_written_images_round_trip(shape: tuple[int, int, int], levels: int, classes: list[str], seed: int) -> None:
     data = pictures(shape, levels, classes, seed)
     with tempfile.TemporaryDirectory() as folder:
         for name in ("a.npz", "a.npy", "folder"):
@@ -60,7 +59,7 @@ def test_every_form_gives_the_same_values_back(
 
 @FAST
 @given(SHAPES, LEVELS, CLASSES, st.integers(0, 99))
-def test_decoding_undoes_encoding(shape: tuple[int, int, int], levels: int, classes: list[str], seed: int) -> None:
+def test_encoding_round_trip(shape: tuple[int, int, int], levels: int, classes: list[str], seed: int) -> None:
     data = pictures(shape, levels, classes, seed)
     state = data.modality.encode(data.values)
     assert state.dtype == torch.float32
@@ -72,14 +71,14 @@ def test_decoding_undoes_encoding(shape: tuple[int, int, int], levels: int, clas
     assert torch.equal(data.modality.decode(state + noise), data.values)  # less than half a level
 
 
-def test_decoding_cuts_off_and_refuses_what_is_not_finite() -> None:
+def test_decode_clips_and_refuses_nonfinite() -> None:
     modality = Images(1, 3, 1)
     assert modality.decode(torch.tensor([[[[-7.0, 0.0, 3.0]]]])).tolist() == [[[[0, 128, 255]]]]
-    with pytest.raises(InputError, match="1 of 2 samples are not finite"):
+    with refuses(InputError):
         modality.decode(torch.tensor([[[[0.0, 0.0, 0.0]]], [[[0.0, torch.nan, 0.0]]]]))
 
 
-def test_arrays_have_the_layout_of_the_data() -> None:
+def test_array_layout() -> None:
     values = torch.arange(2 * 3 * 4 * 5, dtype=torch.uint8).reshape(2, 3, 4, 5)
     arrays = Images(4, 5, 3).arrays(values, {})
     assert arrays.keys() == {"samples"}
@@ -93,14 +92,14 @@ def test_arrays_have_the_layout_of_the_data() -> None:
     assert gray["classes"].tolist() == ["a", "b"]
 
 
-def test_record_keeps_the_modality() -> None:
+def test_record_round_trip() -> None:
     modality = Images(3, 4, 1, 16, ("a", "b"))
     assert from_dict(Modality, to_dict(modality)) == modality
-    with pytest.raises(InputError, match="1 or 3 channels"):
+    with refuses(InputError, found="3 x 4 x 2 with 255"):
         Images(3, 4, 2)
 
 
-def test_folder_has_a_file_a_sample_and_an_overview(tmp_path: pathlib.Path) -> None:
+def test_sample_folder_layout(tmp_path: pathlib.Path) -> None:
     modality = Images(2, 3, 1, 16, ("cat", "dog"))
     values = torch.full((3, 1, 2, 3), 16, dtype=torch.uint8)
     modality.write(values, {"label": torch.tensor([1, 0, 1])}, tmp_path / "out")
@@ -112,7 +111,7 @@ def test_folder_has_a_file_a_sample_and_an_overview(tmp_path: pathlib.Path) -> N
     assert data.given["label"].tolist() == [1, 0, 1]
 
 
-def test_writing_again_replaces_our_samples_and_nothing_else(tmp_path: pathlib.Path) -> None:
+def test_rewriting_replaces_only_own_samples(tmp_path: pathlib.Path) -> None:
     modality, out = Images(2, 2, 1, classes=("a", "b")), tmp_path / "out"
     values = torch.zeros(4, 1, 2, 2, dtype=torch.uint8)
     modality.write(values, {"label": torch.tensor([0, 1, 1, 1])}, out)
@@ -123,25 +122,25 @@ def test_writing_again_replaces_our_samples_and_nothing_else(tmp_path: pathlib.P
     other.mkdir()
     Image.new("L", (2, 2)).save(other / "00000.png")
     Image.new("L", (2, 2)).save(other / "grid.png")
-    with pytest.raises(InputError, match="not empty and was not written by feller"):
+    with refuses(InputError):
         modality.write(values, {}, other)
     assert len(list(other.iterdir())) == 2
     assert len(read(str(other))) == 2  # a picture that happens to be called grid is a picture
 
 
-def test_endings(tmp_path: pathlib.Path) -> None:
+def test_output_suffixes(tmp_path: pathlib.Path) -> None:
     modality, values = Images(2, 2, 1), torch.zeros(1, 1, 2, 2, dtype=torch.uint8)
-    for ending in ("csv", "png", "pt"):
-        with pytest.raises(UsageError, match=rf"as \.{ending}\. Use \.npz, \.npy, or a folder"):
-            modality.write(values, {}, tmp_path / f"a.{ending}")
+    for suffix in ("csv", "png", "pt"):
+        with refuses(UsageError):
+            modality.write(values, {}, tmp_path / f"a.{suffix}")
     modality.write(values, {}, tmp_path / "run-0.5")
     assert (tmp_path / "run-0.5" / "00000.png").is_file()
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot write"):
+    with refuses(InputError):
         modality.write(values, {}, tmp_path / "file" / "a.npz")
 
 
-def test_overview_magnifies_without_blur() -> None:
+def test_overview_magnification() -> None:
     modality = Images(8, 8, 3, 1)
     values = (torch.rand(5, 3, 8, 8, generator=torch.Generator().manual_seed(1)) > 0.5).to(torch.uint8)
     shown = np.array(modality.show(values, {}, columns=3))
@@ -154,17 +153,17 @@ def test_overview_magnifies_without_blur() -> None:
     assert Images(100, 50, 1).show(torch.zeros(1, 1, 100, 50, dtype=torch.uint8), {}).size == (54, 104)
 
 
-def test_other_shapes_and_kinds_are_refused(tmp_path: pathlib.Path) -> None:
+def test_samples_of_other_shapes_are_refused(tmp_path: pathlib.Path) -> None:
     modality = Images(4, 4, 1)
     np.save(tmp_path / "a.npy", np.zeros((2, 5, 4), dtype=np.uint8))
-    with pytest.raises(InputError, match=r"a\.npy: expected images of 4 x 4 x 1"):
+    with refuses(InputError, file=str(tmp_path / "a.npy")):
         read_samples(tmp_path / "a.npy", modality)
     np.save(tmp_path / "b.npy", np.zeros((2, 5)))
-    with pytest.raises(InputError, match=r"b\.npy: expected images; found points"):
+    with refuses(InputError, file=str(tmp_path / "b.npy")):
         read_samples(tmp_path / "b.npy", modality)
 
 
-def test_pictures_to_test_on_take_size_channels_and_levels_of_the_model(tmp_path: pathlib.Path) -> None:
+def test_like_sets_size_channels_and_levels(tmp_path: pathlib.Path) -> None:
     np.save(tmp_path / "a.npy", np.full((2, 8, 8), 255, dtype=np.uint8))
     data = read(str(tmp_path / "a.npy"), like=Images(4, 4, 3, 16, ("a", "b")))
     assert data.values.shape == (2, 3, 4, 4)
@@ -178,7 +177,7 @@ MODALITY = LabelledImages(DIGITS.modality)
 DATA = DIGITS.subset(torch.arange(30)).with_modality(MODALITY)
 
 
-def test_labels_become_part_of_the_data_and_a_condition_again() -> None:
+def test_labels_as_data_and_as_condition() -> None:
     assert torch.equal(DATA.values["image"], DIGITS.values[:30])
     assert torch.equal(DATA.values["label"], DIGITS.given["label"][:30])
     assert DATA.given == {}
@@ -190,7 +189,7 @@ def test_labels_become_part_of_the_data_and_a_condition_again() -> None:
     assert back.modality.for_metrics(back) is back
 
 
-def test_states_hold_both() -> None:
+def test_state_of_image_and_label() -> None:
     state = MODALITY.encode(DATA.values)
     reference = MODALITY.space().sample_base(30, Rng(0).stream("x"))
     assert {k: v.shape for k, v in state.items()} == {k: v.shape for k, v in reference.items()}
@@ -200,7 +199,7 @@ def test_states_hold_both() -> None:
 
 
 @pytest.mark.parametrize("out", ["x.npz", "folder"])
-def test_written_files_are_read_back(tmp_path: pathlib.Path, out: str) -> None:
+def test_written_labelled_images_round_trip(tmp_path: pathlib.Path, out: str) -> None:
     MODALITY.write(DATA.values, {}, tmp_path / out)
     values, given = read_samples(tmp_path / out, MODALITY)
     assert given == {}
@@ -212,7 +211,7 @@ def test_written_files_are_read_back(tmp_path: pathlib.Path, out: str) -> None:
         assert torch.equal(values[name][order[0]], DATA.values[name][order[1]])
 
 
-def test_either_can_be_given(tmp_path: pathlib.Path) -> None:
+def test_image_or_label_as_condition(tmp_path: pathlib.Path) -> None:
     assert MODALITY.conditionable_leaves == ("image", "label")
     value, follows = MODALITY.parse_condition("label", "7")
     assert value.tolist() == [7]
@@ -222,8 +221,8 @@ def test_either_can_be_given(tmp_path: pathlib.Path) -> None:
     assert torch.equal(value, DIGITS.modality.encode(DIGITS.values[:1]))
 
 
-def test_labels_stand_below_their_pictures() -> None:
-    """In bands of their own, which differ where labels do and nowhere else."""
+def test_labels_are_below_their_images() -> None:
+    """Overviews of other labels differ only in the bands below the images."""
     ones, other = torch.zeros(6, dtype=torch.long), torch.tensor([0, 0, 0, 0, 7, 0])
     pictures = [
         np.array(MODALITY.show({"image": DATA.values["image"][:6], "label": label}, {})) for label in (ones, other)
@@ -236,29 +235,16 @@ def test_labels_stand_below_their_pictures() -> None:
     assert columns.mean() == pytest.approx(pictures[0].shape[1] / 2, abs=3)
 
 
-def test_long_names_are_cut() -> None:
-    whole = add_captions(Image.new("RGB", (52, 52)), ["a" * 200])
-    assert whole.size == (52, 52 + ROOM)
-    assert (np.array(whole)[:52] == 0).all()
-
-
-def test_what_cannot_be_given_is_told(tmp_path: pathlib.Path) -> None:
+def test_invalid_conditions_are_refused(tmp_path: pathlib.Path) -> None:
     np.savez(tmp_path / "two.npz", samples=DIGITS.values[:2, 0].numpy(), levels=16)
-    for leaf, text, told in (
-        ("label", "x", "label: expected"),
-        ("image", "nowhere.png", "image: expected"),
-        ("colour", "red", "found colour=red"),
-    ):
-        with pytest.raises(UsageError, match=told):
+    for leaf, text, found in (("label", "x", "'x'"), ("image", "nowhere.png", "none"), ("colour", "red", "colour=red")):
+        with refuses(UsageError, found=found):
             condition_leaf(MODALITY, leaf, text)
-    with pytest.raises(InputError, match=r"two\.npz: expected a file with one image .*; found 2 images"):
+    with refuses(InputError, found="2 images"):
         condition_leaf(MODALITY, "image", str(tmp_path / "two.npz"))
 
 
-def test_every_picture_needs_its_label() -> None:
-    bare = Dataset(DIGITS.values[:3], {}, DIGITS.modality)
-    with pytest.raises(InputError, match="a label for every image"):
-        bare.with_modality(MODALITY)
-    missing = Dataset(DIGITS.values[:3], {"label": torch.tensor([0, 10, 2])}, DIGITS.modality)
-    with pytest.raises(InputError, match="a label for every image"):
-        missing.with_modality(MODALITY)
+@pytest.mark.parametrize("given", [{}, {"label": torch.tensor([0, 10, 2])}], ids=["none", "unknown"])
+def test_images_without_label_are_refused(given: dict[str, torch.Tensor]) -> None:
+    with refuses(InputError):
+        Dataset(DIGITS.values[:3], given, DIGITS.modality).with_modality(MODALITY)

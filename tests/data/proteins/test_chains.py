@@ -60,7 +60,7 @@ def test_long_and_short_chains_are_left_out(tmp_path: pathlib.Path) -> None:
         load_backbones(tmp_path / "a.jsonl", longest=10)
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error", "ignore::ResourceWarning")
 def test_impossible_bonds_cut_the_chain(tmp_path: pathlib.Path) -> None:
     """The square of a large coordinate overflows without a warning."""
     for coordinate in (1e300, None):

@@ -1,4 +1,4 @@
-"""Shards that tests read."""
+"""Small shards."""
 
 import io
 import pathlib
@@ -12,7 +12,7 @@ Member = tuple[str, bytes]
 
 
 def tar(path: pathlib.Path, members: Sequence[Member | tarfile.TarInfo]) -> pathlib.Path:
-    """Write members in this order; a header alone is one of a link, a device or such, or says what it likes."""
+    """Write members in this order; a header without content is that of a link or device, or an invalid one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w") as file:
         for member in members:
@@ -36,13 +36,13 @@ def pixels(n: int, side: int = 8) -> np.ndarray:
 
 
 def pictures(folder: pathlib.Path, n: int = 40, shards: int = 4, side: int = 8) -> np.ndarray:
-    """Write pictures of two classes in turn, as many in each shard; return their pixels."""
-    made = pixels(n, side)
+    """Write images of two alternating classes, equally many per shard, and return their pixels."""
+    images = pixels(n, side)
     for shard, numbers in enumerate(np.array_split(np.arange(n), shards)):
         parts = [
             member
             for i in numbers.tolist()
-            for member in ((f"{i:05d}.png", png(made[i])), (f"{i:05d}.cls", str(i % 2).encode()))
+            for member in ((f"{i:05d}.png", png(images[i])), (f"{i:05d}.cls", str(i % 2).encode()))
         ]
         tar(folder / f"train-{shard:03d}.tar", parts)
-    return made
+    return images

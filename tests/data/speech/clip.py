@@ -1,4 +1,4 @@
-"""Real clips, with what is said in them."""
+"""Real clips with their transcripts."""
 
 import pathlib
 
@@ -12,9 +12,9 @@ TEXTS = {
     "LJ001-0008.flac": "has never been surpassed.",
 }
 SHARED = pathlib.Path(__file__).parents[4] / "shared" / "data" / "speech"
-"""Larger sets, which only some have."""
+"""Larger data sets, which may be missing."""
 
 
 def clip(name: str, rate: int = 16_000) -> Waveform:
-    """Return a clip at a rate."""
+    """Return a clip resampled to `rate`."""
     return resample(read_sound(CLIPS / name).sound, rate)

@@ -1,4 +1,4 @@
-"""Phones of other languages, by a program that may be there, and taken apart."""
+"""Phones of other languages by eSpeak NG."""
 
 import pathlib
 import shutil
@@ -27,7 +27,7 @@ esac
 
 @pytest.fixture
 def fake(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
-    """Put a program on the path, and return where it writes down what it was asked."""
+    """Put a fake program on the path, and return its log of arguments and inputs."""
     program, log = tmp_path / "espeak", tmp_path / "log"
     program.write_text(FAKE.replace("{log}", str(log)))
     program.chmod(0o755)
@@ -36,46 +36,45 @@ def fake(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Pat
     return log
 
 
-def test_words_are_asked_for_one_by_one(fake: pathlib.Path) -> None:
+def test_words_are_passed_one_by_one(fake: pathlib.Path) -> None:
     assert phones_of("“hello, two!”", "en-us") == (("h", "ə", "l", "oʊ"), ("t", "uː"))
-    asked = fake.read_text().splitlines()
-    assert asked[1::2] == ["hello", "two"]
-    assert asked[0] == "-q --ipa --tie=͡ -v en-us --stdin"
+    log = fake.read_text().splitlines()
+    assert log[1::2] == ["hello", "two"]
+    assert log[0] == "-q --ipa --tie=͡ -v en-us --stdin"
 
 
-def test_texts_are_no_commands(fake: pathlib.Path) -> None:
-    with pytest.raises(UsageError, match="does not exist"):
+def test_texts_are_not_run_as_commands(fake: pathlib.Path) -> None:
+    with refuses(UsageError):
         phones_of("$(touch${IFS}here) --path=x", "en-us")
     assert "--path" not in fake.read_text().splitlines()[0]
-    with pytest.raises(UsageError, match="expected a language code such as"):
+    with refuses(UsageError, found="'--path=x'"):
         phones_of("hello", "--path=x")
 
 
-def test_words_without_phones_are_named(fake: pathlib.Path) -> None:
-    with pytest.raises(InputError, match="'mute'"):
+def test_words_without_phones_are_refused(fake: pathlib.Path) -> None:
+    with refuses(InputError, found="none from eSpeak"):
         phones_of("hello mute", "de")
     with refuses(InputError, found="' ... '"):
         phones_of(" ... ", "de")
 
 
 @pytest.mark.usefixtures("fake")
-def test_it_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_program_has_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(espeak, "TIMEOUT_SECONDS", 0.2)
-    begun = time.monotonic()
-    with pytest.raises(UsageError, match=r"within 0\.2 s; found none"):
+    start = time.monotonic()
+    with refuses(UsageError, found="none"):
         phones_of("wait", "de")
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - start < 3
 
 
-def test_without_it_one_line_says_what_to_do(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_program_is_refused(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(espeak, "LOADER", "a_package_that_is_not_there")
-    with pytest.raises(UsageError, match="Install espeak-ng, or give alignments") as caught:
+    with refuses(UsageError, found="not installed"):
         phones_of("hello", "de")
-    assert "\n" not in str(caught.value)
 
 
-def test_words_are_those_between_blanks() -> None:
+def test_written_words() -> None:
     assert written_words("Aujourd'hui – l'eau, c’est «42 %»!") == ("Aujourd'hui", "l'eau", "c’est", "42", "%")
     assert written_words("हिंदी। well-known") == ("हिंदी", "well-known")
 
@@ -92,28 +91,22 @@ def test_words_are_those_between_blanks() -> None:
         ("pt", "não", "n ɐ̃ʊ̃"),
     ],
 )
-def test_six_languages(language: str, text: str, expected: str) -> None:
-    """As eSpeak NG 1.52 says them; others may differ in a phone, so only what makes them apart is asked."""
-    found = [" ".join(word) for word in phones_of(text, language)]
-    assert len(found) == len(expected.split("|"))
-    for word, wanted in zip(found, expected.split("|"), strict=True):
-        assert word.split()[0] == wanted.split()[0]
-        assert abs(len(word.split()) - len(wanted.split())) <= 1
-        assert not {*word} & {*"ˈˌ͡()_"}
-
-
-@pytest.mark.skipif(not shutil.which("espeak-ng"), reason="eSpeak NG is not installed")
-def test_an_unknown_language_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"phones of 'hello' .*exist.*--voices"):
+def test_phones_of_six_languages(language: str, text: str, expected: str) -> None:
+    """Phones of eSpeak NG 1.52; other versions may differ in a phone of a word, but not in its first."""
+    for word, phones in zip(phones_of(text, language), expected.split("|"), strict=True):
+        assert word[0] == phones.split()[0]
+        assert abs(len(word) - len(phones.split())) <= 1
+        assert not {*"".join(word)} & {*"ˈˌ͡()_"}
+    with refuses(UsageError):
         phones_of("hello", "zz")
 
 
-def test_a_library_that_came_as_a_package_answers_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_packaged_library_gives_the_same_phones(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("espeakng_loader")
     monkeypatch.setattr(espeak, "NAMES", ())
     assert phones_of("Hello, two", "en-us") == (("h", "ə", "l", "oʊ"), ("t", "uː"))
     assert phones_of("mañana", "es") == (("m", "a", "ɲ", "a", "n", "a"),)
-    with pytest.raises(UsageError, match="does not exist"):
+    with refuses(UsageError):
         phones_of("hello", "zz")
 
 
@@ -124,7 +117,7 @@ def test_a_library_that_came_as_a_package_answers_alike(monkeypatch: pytest.Monk
         ("həlˈoʊ", "h ə l oʊ"),
         ("ɛnt͡ʃˈʊldɪɡˌʊŋ", "ɛ n tʃ ʊ l d ɪ ɡ ʊ ŋ"),
         ("wˈɜːld", "w ɜː l d"),
-        ("aːɪ", "aː ɪ"),  # long, then another: no diphthong
+        ("aːɪ", "aː ɪ"),  # no diphthong after a long vowel
         ("mˌɐ̃ɲˈɐ̃nɐ", "m ɐ̃ ɲ ɐ̃ n ɐ"),
         ("nˌɐ̃͡ʊ̃", "n ɐ̃ʊ̃"),  # a tie behind another mark, and a mark behind the second letter
         ("cʲtʰkʷ", "cʲ tʰ kʷ"),
@@ -138,25 +131,21 @@ def test_a_library_that_came_as_a_package_answers_alike(monkeypatch: pytest.Monk
         ("ˈ", ""),
     ],
 )
-def test_marks_stay_with_their_letters(ipa: str, expected: str) -> None:
+def test_phones_in_ipa(ipa: str, expected: str) -> None:
     assert " ".join(phones_in(ipa)) == expected
 
 
-def test_the_phones_of_a_folder_decide() -> None:
+def test_phones_in_inventory() -> None:
     assert phones_in("tʃaɪ", inventory=()) == ("t", "ʃ", "a", "ɪ")
     assert phones_in("tʃaɪ", inventory=("tʃ",)) == ("tʃ", "a", "ɪ")
     assert phones_in("aʊə", inventory=("aʊ", "aʊə")) == ("aʊə",)
     assert phones_in("aɪː", inventory=("aɪ",)) == ("aɪː",)
-    assert phones_in("t͡sa", inventory=("t",)) == ("ts", "a")  # what is tied is one phone
+    assert phones_in("t͡sa", inventory=("t",)) == ("ts", "a")  # tied letters are one phone
     assert phones_in("t͡sa", inventory=("t", "s", "ts", "a")) == ("ts", "a")
-    assert phones_in("t͡sɔː͡ɹ", inventory=("t", "s", "a", "ɔː", "ɹ")) == (
-        "t",
-        "s",
-        "ɔː",
-        "ɹ",
-    )  # unless only its parts are
+    parts = ("t", "s", "ɔː", "ɹ")
+    assert phones_in("t͡sɔː͡ɹ", inventory=("a", *parts)) == parts  # unless the inventory has only their parts
 
 
-def test_one_phone_has_one_spelling() -> None:
+def test_unicode_normalisation_of_phones() -> None:
     assert phones_in("\u00e3") == phones_in("a\u0303") == ("\u00e3",)
     assert phones_in("t\u0361\u0283") == phones_in("t\u035c\u0283") == ("t\u0283",)

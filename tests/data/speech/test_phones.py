@@ -1,6 +1,7 @@
-"""Phones and their layout; pronunciations of words, and texts as they are said."""
+"""Phones, their alignment, pronunciation dictionaries and spoken text."""
 
 import pathlib
+from itertools import pairwise
 
 import pytest
 import torch
@@ -10,7 +11,6 @@ from hypothesis import strategies as st
 from feller.core.errors import InputError
 from feller.core.rng import Rng
 from feller.core.serialization import from_dict, to_dict
-from feller.data.loading.raw import PhoneAlignment
 from feller.data.speech.lexicon import Lexicon, cmu_entries, own_words, read_lexicon, spoken_number, words_of
 from feller.data.speech.phones import (
     ARPABET,
@@ -25,6 +25,7 @@ from feller.data.speech.phones import (
     unaligned_phones,
     with_word_positions,
 )
+from tests.errors import refuses
 
 
 def word(text: str, start: int, **lengths: int) -> Word:
@@ -35,7 +36,7 @@ def word(text: str, start: int, **lengths: int) -> Word:
     return Word(text, tuple(phones))
 
 
-def test_ghost_silences_of_the_worked_example() -> None:
+def test_alignment_with_empty_silences() -> None:
     """Words A B / C / D E F, aligned as SIL A B B SIL C D D D E E F SIL SIL."""
     words = [
         word("", 0, SIL=1),
@@ -51,12 +52,26 @@ def test_ghost_silences_of_the_worked_example() -> None:
     assert layout.frames == 14
     inventory = Inventory.of(layout.phones)
     frames = repeat_by_duration(inventory.numbers(layout.phones), torch.tensor(layout.durations))
-    said = [inventory.names[number] for number in frames.tolist()]
-    assert said == ["SIL", "A_B", "B_E", "B_E", "SIL", "C_S", "D_B", "D_B", "D_B", "E_I", "E_I", "F_E", "SIL", "SIL"]
+    assert [inventory.names[number] for number in frames.tolist()] == [
+        "SIL",
+        "A_B",
+        "B_E",
+        "B_E",
+        "SIL",
+        "C_S",
+        "D_B",
+        "D_B",
+        "D_B",
+        "E_I",
+        "E_I",
+        "F_E",
+        "SIL",
+        "SIL",
+    ]
 
 
-def test_editing_of_the_worked_example() -> None:
-    """From "hello world" to "hello tom": three new phones last 1, 5 and 2 frames."""
+def test_durations_of_an_edit() -> None:
+    """From "hello world" to "hello tom", whose three new phones last 1, 5 and 2 frames."""
     phones = unaligned_phones([("HH", "AH", "L", "OW"), ("T", "AA", "M")])
     assert phones == ("SIL", "HH_B", "AH_I", "L_I", "OW_E", "SIL", "T_B", "AA_I", "M_E", "SIL")
     known = torch.tensor([8, 3, 2, 2, 1, 7, 0, 0, 0, 10])
@@ -65,13 +80,9 @@ def test_editing_of_the_worked_example() -> None:
     assert int(durations.sum()) == 8 + 3 + 2 + 2 + 1 + 7 + 8 + 10
     mask = frames_of(new, durations)
     assert mask.tolist() == [False] * 23 + [True] * 8 + [False] * 10
-    assert (
-        repeat_by_duration(torch.arange(10), known).tolist()
-        == [0] * 8 + [1] * 3 + [2] * 2 + [3] * 2 + [4] + [5] * 7 + [9] * 10
-    )
 
 
-def test_silences_that_follow_each_other_are_one() -> None:
+def test_adjacent_silences_are_merged() -> None:
     layout = align_phones([word("", 0, SIL=2), word("", 2, SIL=3), word("a", 5, AH=1)])
     assert (layout.phones, layout.durations) == (("SIL", "AH_S", "SIL"), (5, 1, 0))
 
@@ -79,11 +90,11 @@ def test_silences_that_follow_each_other_are_one() -> None:
 @pytest.mark.parametrize(
     ("phones", "expected"), [("K", ["K_S"]), ("K AE", ["K_B", "AE_E"]), ("K AE T S", ["K_B", "AE_I", "T_I", "S_E"])]
 )
-def test_places_in_a_word(phones: str, expected: list[str]) -> None:
+def test_word_positions(phones: str, expected: list[str]) -> None:
     assert list(with_word_positions(phones.split())) == expected
 
 
-def test_the_inventory_of_english() -> None:
+def test_english_inventory() -> None:
     inventory = Inventory.of(["T_B", "AA_I", "M_E", "SIL"])
     assert len(ARPABET) == 39
     assert len(inventory) == 1 + 4 * 39
@@ -92,33 +103,23 @@ def test_the_inventory_of_english() -> None:
     assert from_dict(Inventory, to_dict(inventory)) == inventory
 
 
-def test_the_inventory_of_other_languages_is_that_of_the_data() -> None:
+def test_inventory_of_other_languages() -> None:
     inventory = Inventory.of(["ʃ_B", "aɪ_I", "n_E", "SIL"])
-    assert inventory.names == (
-        SIL,
-        *(phone + place for phone in ("aɪ", "n", "ʃ") for place in ("_B", "_I", "_E", "_S")),
-    )
-    with pytest.raises(
-        InputError, match="only phones from the inventory of 13 phones; found 1 other phones, such as ʒ_S"
-    ):
+    places = ("_B", "_I", "_E", "_S")
+    assert inventory.names == (SIL, *(phone + place for phone in ("aɪ", "n", "ʃ") for place in places))
+    with refuses(InputError, found="1 other phones, such as ʒ_S"):
         inventory.numbers(["ʒ_S"])
 
 
 @pytest.mark.parametrize("names", [(), ("AH_S",), (SIL, "AH_S", "AH_S"), (SIL, "")])
-def test_odd_inventories_are_refused(names: tuple[str, ...]) -> None:
-    with pytest.raises(InputError, match="SIL first"):
+def test_invalid_inventories_are_refused(names: tuple[str, ...]) -> None:
+    with refuses(InputError, found=", ".join(names) or "none"):
         Inventory(names)
 
 
-def test_stress_is_dropped_of_english_alone() -> None:
-    assert [strip_stress(phone) for phone in ("AH0", "AH", "ER1", "SIL", "XX1", "a1")] == [
-        "AH",
-        "AH",
-        "ER",
-        "SIL",
-        "XX1",
-        "a1",
-    ]
+def test_stress_is_stripped_from_english_phones() -> None:
+    phones, stripped = ("AH0", "AH", "ER1", "SIL", "XX1", "a1"), ["AH", "AH", "ER", "SIL", "XX1", "a1"]
+    assert [strip_stress(phone) for phone in phones] == stripped
 
 
 durations = st.lists(st.integers(0, 9), min_size=1, max_size=20)
@@ -126,22 +127,20 @@ durations = st.lists(st.integers(0, 9), min_size=1, max_size=20)
 
 @settings(deadline=None)
 @given(lengths=durations, more=st.integers(0, 5))
-def test_repetition_is_that_of_lists(lengths: list[int], more: int) -> None:
+def test_repeat_by_duration_equals_list_repetition(lengths: list[int], more: int) -> None:
     expected = [i + 1 for i, length in enumerate(lengths) for _ in range(length)]
     values, length = torch.arange(1, len(lengths) + 1), torch.tensor(lengths)
     assert repeat_by_duration(values, length).tolist() == expected
     assert repeat_by_duration(values, length, sum(lengths) + more).tolist() == expected + [0] * more
-    assert repeat_by_duration(values[None], length[None], max(sum(lengths) - more, 0)).tolist() == [
-        expected[: max(sum(lengths) - more, 0)]
-    ]
-    assert torch.equal(repeat_by_duration(values, length), torch.repeat_interleave(values, length))
+    cut = max(sum(lengths) - more, 0)
+    assert repeat_by_duration(values[None], length[None], cut).tolist() == [expected[:cut]]
 
 
 @settings(deadline=None)
 @given(
     rows=st.lists(st.lists(st.integers(0, 5), min_size=4, max_size=4), min_size=1, max_size=4), seed=st.integers(0, 99)
 )
-def test_masks_of_frames_have_the_length_of_their_phones(rows: list[list[int]], seed: int) -> None:
+def test_frame_masks_follow_durations(rows: list[list[int]], seed: int) -> None:
     length = torch.tensor(rows)
     mask = Rng(seed).stream("mask").bernoulli(0.5, length.shape)
     frames = frames_of(mask, length, 20)
@@ -153,7 +152,7 @@ def test_masks_of_frames_have_the_length_of_their_phones(rows: list[list[int]], 
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.lists(st.integers(1, 9), min_size=1, max_size=4)), max_size=8))
-def test_a_layout_keeps_all_frames(parts: list[tuple[bool, list[int]]]) -> None:
+def test_alignment_keeps_all_frames(parts: list[tuple[bool, list[int]]]) -> None:
     words, now = [], 0
     for silent, lengths in parts:
         phones = []
@@ -167,11 +166,7 @@ def test_a_layout_keeps_all_frames(parts: list[tuple[bool, list[int]]]) -> None:
     spoken = [lengths for silent, lengths in parts if not silent]
     assert layout.phones.count(SIL) == len(spoken) + 1
     assert len(layout.phones) == len(layout.durations) == len(spoken) + 1 + sum(map(len, spoken))
-    assert all(
-        a == SIL or b == SIL or (a[-2:], b[-2:]) not in {("_E", "_B"), ("_S", "_S")}
-        for a, b in zip(layout.phones, layout.phones[1:], strict=False)
-    )
-    assert isinstance(layout, PhoneAlignment)
+    assert {("_E", "_B"), ("_S", "_S")}.isdisjoint((a[-2:], b[-2:]) for a, b in pairwise(layout.phones))
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +174,7 @@ def cmu() -> Lexicon:
     return Lexicon(cmu_entries())
 
 
-def test_the_dictionary(cmu: Lexicon) -> None:
+def test_cmu_dictionary(cmu: Lexicon) -> None:
     phones, missing = cmu.phones("Hello, world!")
     assert phones == (("HH", "AH", "L", "OW"), ("W", "ER", "L", "D"))
     assert missing == ()
@@ -188,24 +183,18 @@ def test_the_dictionary(cmu: Lexicon) -> None:
     assert all(cmu.pronunciations(f"{letter}.") for letter in "abcdefghijklmnopqrstuvwxyz")
 
 
-def test_missing_words_are_returned(cmu: Lexicon) -> None:
+def test_words_that_the_dictionary_lacks(cmu: Lexicon) -> None:
+    """They are returned, spelled on request, or looked up without accents."""
     phones, missing = cmu.phones("the woodcutters and the zyzzx")
     assert missing == ("woodcutters", "zyzzx")
     assert len(phones) == 3
-
-
-def test_letter_by_letter_on_request(cmu: Lexicon) -> None:
-    phones, missing = cmu.phones("zbq", spelled=True)
-    assert (phones, missing) == ((("Z", "IY", "B", "IY", "K", "Y", "UW"),), ())
+    assert cmu.phones("zbq", spelled=True) == ((("Z", "IY", "B", "IY", "K", "Y", "UW"),), ())
     assert cmu.phones("hello", spelled=True)[0] == (("HH", "AH", "L", "OW"),)
     assert cmu.phones("\u0436", spelled=True) == ((), ("\u0436",))
-
-
-def test_accents_are_dropped_where_only_the_plain_word_is_known(cmu: Lexicon) -> None:
     assert cmu.pronunciations("café") == cmu.pronunciations("cafe") != ()
 
 
-def test_a_user_goes_first(tmp_path: pathlib.Path) -> None:
+def test_own_lexicon_has_precedence(tmp_path: pathlib.Path) -> None:
     (tmp_path / "own.txt").write_text("Zyzzx Z IH1 Z\n\nhello HH EH L OW\nhello(2) HH AH L OW\n")
     lexicon = Lexicon(cmu_entries(), read_lexicon(tmp_path / "own.txt"))
     assert lexicon.pronunciations("zyzzx") == (("Z", "IH", "Z"),)
@@ -213,26 +202,27 @@ def test_a_user_goes_first(tmp_path: pathlib.Path) -> None:
     assert lexicon.pronunciations("world") == (("W", "ER", "L", "D"),)
 
 
-@pytest.mark.parametrize(("line", "words"), [("word", "a word and its phones"), ("word W XX", "found 'XX'")])
-def test_malformed_lines_are_named(tmp_path: pathlib.Path, line: str, words: str) -> None:
-    (tmp_path / "own.txt").write_text(f"good G UH D\n{line}\n")
-    with pytest.raises(InputError, match=rf"own\.txt.*line 2: .*{words}"):
-        read_lexicon(tmp_path / "own.txt")
+@pytest.mark.parametrize(("line", "found"), [("word", "'word'"), ("word W XX", "'XX'")])
+def test_invalid_lexicon_lines_are_refused(tmp_path: pathlib.Path, line: str, found: str) -> None:
+    own = tmp_path / "own.txt"
+    own.write_text(f"good G UH D\n{line}\n")
+    with refuses(InputError, file=str(own), place="line 2", found=found):
+        read_lexicon(own)
 
 
-def test_other_phones_are_those_of_the_data(tmp_path: pathlib.Path) -> None:
+def test_own_words_have_phones_of_the_data(tmp_path: pathlib.Path) -> None:
     own = tmp_path / "own.txt"
     own.write_text("Straße ʃ t ʁ aː s ə\nchien ʃ j e\u0303\n")
     lexicon = Lexicon({}, own_words(own, {"SIL", "ʃ", "t", "ʁ", "aː", "s", "ə", "j", "\u1ebd"}))
     assert lexicon.pronunciations("straße") == (("ʃ", "t", "ʁ", "aː", "s", "ə"),)
-    assert lexicon.pronunciations("chien") == (("ʃ", "j", "\u1ebd"),)  # an accent is one letter or two, and the same
+    assert lexicon.pronunciations("chien") == (("ʃ", "j", "\u1ebd"),)  # a combining accent is normalised
     assert lexicon.pronunciations("hello") == ()
-    with pytest.raises(InputError, match=r"line 1: expected phones from aː s t ə ʃ; found 'ʁ'"):
+    with refuses(InputError, place="line 1", found="'ʁ'"):
         own_words(own, {"SIL", "ʃ", "t", "aː", "s", "ə"})
     assert own_words(tmp_path / "none.txt", {"ʃ"}) == {}
 
 
-def test_phones_of_english_are_all_known(tmp_path: pathlib.Path) -> None:
+def test_own_words_may_have_any_english_phone(tmp_path: pathlib.Path) -> None:
     own = tmp_path / "own.txt"
     own.write_text("zebu Z IY1 B UW0\n")
     assert own_words(own, {"SIL", "AA", "B"}) == {"zebu": (("Z", "IY", "B", "UW"),)}
@@ -256,16 +246,17 @@ def test_phones_of_english_are_all_known(tmp_path: pathlib.Path) -> None:
         ("agent 007", "agent zero zero seven"),
     ],
 )
-def test_words(text: str, words: str) -> None:
+def test_words_of_text(text: str, words: str) -> None:
     assert " ".join(words_of(text)) == words
 
 
 @pytest.mark.parametrize(
     "text", ["", " \n", "?!", "costs $5", "the 21st", "x + y", "1/2 cup", "12.05.1999", "1,5", "a@b"]
 )
-def test_what_cannot_be_said_is_refused(text: str) -> None:
-    with pytest.raises(InputError, match=r"word|write it in words"):
+def test_unpronounceable_texts_are_refused(text: str) -> None:
+    with refuses(InputError) as error:
         words_of(text)
+    assert str(error.value.found)[1:-1] in repr(text)
 
 
 @pytest.mark.parametrize(
@@ -279,19 +270,15 @@ def test_what_cannot_be_said_is_refused(text: str) -> None:
         ("1000", "one thousand"),
         ("1,000,001", "one million one"),
         ("120,000", "one hundred twenty thousand"),
-        (
-            "999999999999",
-            "nine hundred ninety nine billion nine hundred ninety nine million nine hundred ninety nine"
-            " thousand nine hundred ninety nine",
-        ),
+        ("999000000999", "nine hundred ninety nine billion nine hundred ninety nine"),
         ("0.5", "zero point five"),
     ],
 )
-def test_numbers(digits: str, words: str) -> None:
+def test_spoken_numbers(digits: str, words: str) -> None:
     assert " ".join(spoken_number(digits)) == words
 
 
 @pytest.mark.parametrize("digits", ["1234567890123", "1,23", "", "x"])
-def test_other_numbers_are_refused(digits: str) -> None:
-    with pytest.raises(InputError, match="number"):
+def test_invalid_numbers_are_refused(digits: str) -> None:
+    with refuses(InputError, found=repr(digits)):
         spoken_number(digits)

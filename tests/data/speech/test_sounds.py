@@ -1,4 +1,4 @@
-"""Sounds in files, put together, and made of log mels."""
+"""Audio files, resampling, crossfades and Griffin-Lim synthesis."""
 
 import pathlib
 import sys
@@ -8,12 +8,13 @@ import pytest
 import soundfile
 import torch
 
-from feller.core.errors import InputError, UsageError
-from feller.core.optional_dependency import require_package
+from feller.core.errors import InputError
+from feller.core.optional_dependency import NotInstalledError, require_package
 from feller.core.serialization import from_dict, to_dict
 from feller.data.loading.raw import Waveform
 from feller.data.speech.audio_io import (
     DecodedAudio,
+    SilenceError,
     crossfade,
     overlay_recording,
     read_sound,
@@ -32,7 +33,7 @@ def tone(rate: int, seconds: float = 0.5, frequency: float = 440.0) -> np.ndarra
 
 
 @pytest.mark.parametrize("ending", ["wav", "flac"])
-def test_a_file_is_read_with_its_rate(tmp_path: pathlib.Path, ending: str) -> None:
+def test_lossless_files(tmp_path: pathlib.Path, ending: str) -> None:
     path = tmp_path / f"tone.{ending}"
     soundfile.write(path, tone(22_050), 22_050)
     read = read_sound(path)
@@ -45,7 +46,7 @@ def test_a_file_is_read_with_its_rate(tmp_path: pathlib.Path, ending: str) -> No
 @pytest.mark.parametrize(
     ("name", "form"), [("a.ogg", ("OGG", "VORBIS")), ("a.opus", ("OGG", "OPUS")), ("a.mp3", ("MP3", "MPEG_LAYER_III"))]
 )
-def test_a_file_with_losses_is_read_at_its_times(tmp_path: pathlib.Path, name: str, form: tuple[str, str]) -> None:
+def test_lossy_files_keep_their_timing(tmp_path: pathlib.Path, name: str, form: tuple[str, str]) -> None:
     path, samples = tmp_path / name, soundfile.read(CLIPS / "sense-0880.flac", dtype="float32")[0]
     soundfile.write(path, samples, 16_000, format=form[0], subtype=form[1])
     sound = read_sound(path).sound
@@ -64,7 +65,7 @@ def test_stereo_is_mixed_down(tmp_path: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize(("rate", "to"), [(44_100, 16_000), (22_050, 16_000), (8_000, 16_000), (16_000, 8_000)])
-def test_a_tone_at_another_rate_is_the_same_tone(rate: int, to: int) -> None:
+def test_resampled_tone(rate: int, to: int) -> None:
     sound = resample(Waveform(tone(rate), rate), to)
     assert sound.sample_rate == to
     assert len(sound.samples) == -(-len(tone(rate)) * to // rate)
@@ -72,91 +73,84 @@ def test_a_tone_at_another_rate_is_the_same_tone(rate: int, to: int) -> None:
     np.testing.assert_allclose(sound.samples[inner], tone(to)[: len(sound.samples)][inner], atol=2e-3)
 
 
-def test_what_is_above_half_the_new_rate_is_gone() -> None:
+def test_resampling_removes_frequencies_above_nyquist() -> None:
     sound = resample(Waveform(tone(44_100, frequency=12_000), 44_100), 16_000)
     assert np.abs(sound.samples[800:-800]).max() < 2e-3
 
 
 @pytest.mark.parametrize(
-    ("samples", "words"),
-    [
-        (np.zeros(0, dtype=np.float32), "is empty"),
-        (np.zeros(800, dtype=np.float32), "is silent"),
-        (np.array([0.1, np.nan, 0.2], dtype=np.float32), "finite samples"),
-    ],
+    ("samples", "kind", "found"),
+    [([], InputError, None), ([0.0] * 800, SilenceError, None), ([0.1, np.nan, 0.2], InputError, "NaN or infinity")],
+    ids=["empty", "silent", "nan"],
 )
-def test_bad_sounds_are_named(tmp_path: pathlib.Path, samples: np.ndarray, words: str) -> None:
-    soundfile.write(tmp_path / "bad.wav", samples, 8000, subtype="FLOAT")
-    with pytest.raises(InputError, match=rf"bad\.wav.*{words}"):
+def test_invalid_samples_are_refused(
+    tmp_path: pathlib.Path, samples: list[float], kind: type[InputError], found: str | None
+) -> None:
+    soundfile.write(tmp_path / "bad.wav", np.array(samples, dtype=np.float32), 8000, subtype="FLOAT")
+    with refuses(kind, file=str(tmp_path / "bad.wav"), found=found):
         read_sound(tmp_path / "bad.wav")
 
 
-def test_what_is_no_sound_is_named(tmp_path: pathlib.Path) -> None:
+def test_large_files_and_files_without_sound_are_refused(tmp_path: pathlib.Path) -> None:
     (tmp_path / "bad.wav").write_text("words, not a sound")
-    with pytest.raises(InputError, match=r"bad\.wav: expected an audio file"):
+    with refuses(InputError, file=str(tmp_path / "bad.wav")):
         read_sound(tmp_path / "bad.wav")
-
-
-def test_a_file_that_is_too_large_is_not_opened(tmp_path: pathlib.Path) -> None:
     with (tmp_path / "huge.wav").open("wb") as file:
         file.truncate(2**29)
     with refuses(InputError, found="512 MiB"):
         read_sound(tmp_path / "huge.wav")
 
 
-def test_a_small_file_that_claims_many_samples_is_not_decoded(tmp_path: pathlib.Path) -> None:
-    """The head of a .flac has 36 bits for their number, which begin in the middle of byte 21."""
+def test_declared_sample_count_is_limited(tmp_path: pathlib.Path) -> None:
+    """The number of samples of a .flac has 36 bits, from the middle of byte 21."""
     soundfile.write(tmp_path / "much.flac", tone(16_000), 16_000)
     whole = bytearray((tmp_path / "much.flac").read_bytes())
     whole[21] |= 15
     whole[22:26] = b"\xff" * 4
     (tmp_path / "much.flac").write_bytes(whole)
-    with pytest.raises(InputError, match=r"much\.flac: expected at most 134,217,728 samples; found 68,719"):
+    with refuses(InputError, file=str(tmp_path / "much.flac"), found="68,719,476,735"):
         read_sound(tmp_path / "much.flac")
 
 
 @pytest.mark.parametrize(("gain", "clips"), [(1.9, False), (3.0, True)])
-def test_clipping_is_noticed(tmp_path: pathlib.Path, gain: float, clips: bool) -> None:
+def test_clipping_is_detected(tmp_path: pathlib.Path, gain: float, clips: bool) -> None:
     soundfile.write(tmp_path / "loud.wav", np.clip(gain * tone(16_000), -1, 1), 16_000)
     assert read_sound(tmp_path / "loud.wav").clips is clips
 
 
-def test_conversions_are_told() -> None:
-    one = Waveform(tone(16_000), 16_000)
-    read = [
-        DecodedAudio(one, 1, False),
-        DecodedAudio(Waveform(tone(44_100), 44_100), 2, True),
-        DecodedAudio(Waveform(tone(44_100), 44_100), 2, False),
-    ]
-    assert resampling_notes(read, ["a", "b", "c"], 16_000) == (
-        "2 files were at 44,100 Hz, brought to 16,000 Hz",
-        "2 files were in stereo or more, mixed down to one channel",
-        "1 of 3 files clips (too loud when recorded): b",
-    )
-    assert resampling_notes(read[:1], ["a"], 16_000) == ()
+def test_resampling_notes() -> None:
+    """One note each about rates, channels and clipping."""
+    mono, stereo = Waveform(tone(16_000), 16_000), Waveform(tone(44_100), 44_100)
+    decoded = [DecodedAudio(mono, 1, False), DecodedAudio(stereo, 2, True), DecodedAudio(stereo, 2, False)]
+    rates, _, clipped = resampling_notes(decoded, ["a", "b", "c"], 16_000)
+    assert "44,100" in rates
+    assert clipped.endswith(": b")
+    assert resampling_notes(decoded[:1], ["a"], 16_000) == ()
 
 
-def test_a_sound_is_written_with_16_bits(tmp_path: pathlib.Path) -> None:
+def test_sounds_are_written_with_16_bits(tmp_path: pathlib.Path) -> None:
     sound = read_sound(CLIPS / "sense-0880.flac").sound
     write_sound(sound, tmp_path / "out.wav")
     assert soundfile.info(tmp_path / "out.wav").subtype == "PCM_16"
-    again = read_sound(tmp_path / "out.wav").sound
-    assert again.sample_rate == 16_000
-    np.testing.assert_allclose(again.samples, sound.samples, atol=1.01 / 32767)
+    reloaded = read_sound(tmp_path / "out.wav").sound
+    assert reloaded.sample_rate == 16_000
+    np.testing.assert_allclose(reloaded.samples, sound.samples, atol=1.01 / 32767)
     write_sound(Waveform(np.array([2.0, -3.0, 0.25], dtype=np.float32), 8000), tmp_path / "loud.wav")
     assert soundfile.read(tmp_path / "loud.wav", dtype="int16")[0].tolist() == [32767, -32767, 8192]
 
 
 @pytest.mark.parametrize("package", ["soundfile", "librosa", "pocketsphinx"])
-def test_a_package_that_lacks_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
+def test_missing_packages_are_refused(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(UsageError, match=rf"reading needs {package}: pip install 'feller\[speech\]'"):
+    with refuses(NotInstalledError) as error:
         require_package(package, "reading")
+    assert package in str(error.value)
+    assert "feller[speech]" in str(error.value)
 
 
 RATE, HOP = 8_000, 80
 RAMP = 80
-"""Samples over which a recording goes over into what is new."""
+"""Samples of the crossfade between recorded and new sound."""
 
 
 def tone_of(n: int, frequency: float, phase: float = 0.0) -> Waveform:
@@ -169,8 +163,8 @@ def jump(samples: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("lengths", [(900, 700), (900, 700, 800), (900, 100, 800), (50, 900), (900, 240, 240)])
-def test_sounds_fade_into_each_other(lengths: tuple[int, ...]) -> None:
-    """Each seam takes 30 ms, or as much as there is; a ramp adds at most its own slope to the jump."""
+def test_crossfade(lengths: tuple[int, ...]) -> None:
+    """Each seam takes at most 30 ms; a ramp adds at most its own slope to the jump."""
     sounds = [tone_of(n, 200 + 150 * i, i) for i, n in enumerate(lengths)]
     whole = crossfade(sounds).samples
     overlaps, so_far = 0, lengths[0]
@@ -185,49 +179,46 @@ def test_sounds_fade_into_each_other(lengths: tuple[int, ...]) -> None:
     assert np.array_equal(whole[:alone], sounds[0].samples[:alone])
 
 
-def test_one_sound_is_itself_and_the_same_twice_stays_where_it_overlaps() -> None:
+def test_crossfade_of_equal_sounds() -> None:
     sound = tone_of(900, 200)
     assert np.array_equal(crossfade([sound]).samples, sound.samples)
-    # a tone whose period divides what does not overlap goes on as if nothing had been done
+    # a tone whose period divides the rest continues unchanged
     first, second = tone_of(900, 200), tone_of(700, 200, phase=2 * np.pi * 200 * 660 / RATE)
     np.testing.assert_allclose(crossfade([first, second]).samples, tone_of(1360, 200).samples, atol=1e-5)
-
-
-def test_seconds_of_the_fade_are_those_that_are_asked_for() -> None:
     assert len(crossfade([tone_of(900, 200), tone_of(900, 200)], 0.0).samples) == 1800
     assert len(crossfade([tone_of(900, 200), tone_of(900, 200)], 0.05).samples) == 1400
 
 
 @pytest.mark.parametrize("kept", [(2, 6), (0, 4), (5, 10), (0, 10), (3, 4)])
-def test_what_is_kept_is_the_recording_away_from_its_edges(kept: tuple[int, int]) -> None:
+def test_kept_frames_equal_the_recording_inside(kept: tuple[int, int]) -> None:
     first, last = kept
-    made, recorded = tone_of(10 * HOP, 300), tone_of(40 * HOP, 170, 1.0)
+    new, recorded = tone_of(10 * HOP, 300), tone_of(40 * HOP, 170, 1.0)
     marks, origin = np.zeros(10, dtype=bool), np.full(10, -1)
     marks[first:last], origin[first:last] = True, np.arange(20, 20 + last - first)
-    whole = overlay_recording(made, recorded, marks, origin, HOP).samples
+    whole = overlay_recording(new, recorded, marks, origin, HOP).samples
     piece = recorded.samples[20 * HOP : (20 + last - first) * HOP]
     ramp = min(RAMP, len(piece) // 2)
     begin, end = ramp if first else 0, len(piece) - (ramp if last < 10 else 0)
-    assert len(whole) == len(made.samples)
-    assert np.array_equal(whole[: first * HOP], made.samples[: first * HOP])
-    assert np.array_equal(whole[last * HOP :], made.samples[last * HOP :])
+    assert len(whole) == len(new.samples)
+    assert np.array_equal(whole[: first * HOP], new.samples[: first * HOP])
+    assert np.array_equal(whole[last * HOP :], new.samples[last * HOP :])
     assert np.array_equal(whole[first * HOP + begin : first * HOP + end], piece[begin:end])
-    assert jump(whole) <= max(jump(made.samples), jump(recorded.samples)) + 1.0 / ramp
-    assert np.array_equal(made.samples, tone_of(10 * HOP, 300).samples)  # what was made is left alone
+    assert jump(whole) <= max(jump(new.samples), jump(recorded.samples)) + 1.0 / ramp
+    assert np.array_equal(new.samples, tone_of(10 * HOP, 300).samples)  # not changed in place
 
 
-def test_frames_that_do_not_follow_each_other_in_the_recording_are_two_pieces() -> None:
-    made, recorded = tone_of(8 * HOP, 300), tone_of(40 * HOP, 170)
+def test_nonadjacent_frames_are_two_pieces() -> None:
+    new, recorded = tone_of(8 * HOP, 300), tone_of(40 * HOP, 170)
     origin = np.array([-1, 4, 5, 20, 21, 22, -1, -1])
-    whole = overlay_recording(made, recorded, origin >= 0, origin, HOP).samples
+    whole = overlay_recording(new, recorded, origin >= 0, origin, HOP).samples
     inside = slice(4 * HOP + 10, 5 * HOP - 10)  # the middle of the second piece
     assert np.array_equal(whole[inside], recorded.samples[21 * HOP + 10 : 22 * HOP - 10])
-    assert jump(whole) <= max(jump(made.samples), jump(recorded.samples)) + 1.0 / RAMP
+    assert jump(whole) <= max(jump(new.samples), jump(recorded.samples)) + 1.0 / RAMP
 
 
-def test_the_part_of_a_frame_at_the_end_of_a_recording_is_no_trouble() -> None:
-    made, recorded = tone_of(4 * HOP, 300), tone_of(4 * HOP - 7, 170)
-    whole = overlay_recording(made, recorded, np.ones(4, dtype=bool), np.arange(4), HOP).samples
+def test_incomplete_last_frame() -> None:
+    new, recorded = tone_of(4 * HOP, 300), tone_of(4 * HOP - 7, 170)
+    whole = overlay_recording(new, recorded, np.ones(4, dtype=bool), np.arange(4), HOP).samples
     assert len(whole) == 4 * HOP
     assert np.array_equal(whole[: 4 * HOP - 7], recorded.samples)
 
@@ -236,44 +227,43 @@ BOUND = 0.16
 """Mean difference of log mels; measured: 0.090 to 0.103 at 16 kHz, 0.10 to 0.13 at 8 kHz."""
 
 
-@pytest.mark.parametrize("rate", [16_000, 8_000])
-@pytest.mark.parametrize("name", TEXTS)
-def test_a_resynthesis_has_nearly_the_same_mels(name: str, rate: int) -> None:
+@pytest.mark.parametrize(("rate", "name"), [*zip((16_000, 8_000, 8_000), TEXTS, strict=True)])
+def test_synthesis_preserves_log_mels(rate: int, name: str) -> None:
     mel = MelConfig.default_for(rate)
-    wanted = mel.log_mel(torch.from_numpy(clip(name, rate).samples))
-    made = GriffinLim().synthesize(wanted, mel)
-    assert made.shape == (len(wanted) * mel.hop_length,)
-    difference = (mel.log_mel(made) - wanted).abs()
+    target = mel.log_mel(torch.from_numpy(clip(name, rate).samples))
+    synthesized = GriffinLim().synthesize(target, mel)
+    assert synthesized.shape == (len(target) * mel.hop_length,)
+    difference = (mel.log_mel(synthesized) - target).abs()
     assert difference.mean() < BOUND
-    shifted = (mel.log_mel(made)[1:] - wanted[:-1]).abs().mean()
+    shifted = (mel.log_mel(synthesized)[1:] - target[:-1]).abs().mean()
     assert shifted > 2 * difference.mean()  # frames are at their times
 
 
-def test_more_iterations_fit_better() -> None:
-    wanted = MelConfig().log_mel(torch.from_numpy(clip("LJ001-0008.flac").samples))
+def test_more_iterations_reduce_the_error() -> None:
+    target = MelConfig().log_mel(torch.from_numpy(clip("LJ001-0008.flac").samples))
     errors = [
-        (MelConfig().log_mel(GriffinLim(n).synthesize(wanted, MelConfig())) - wanted).abs().mean().item()
+        (MelConfig().log_mel(GriffinLim(n).synthesize(target, MelConfig())) - target).abs().mean().item()
         for n in (1, 8, 32)
     ]
     assert errors == sorted(errors, reverse=True)
 
 
-def test_seeds_reproduce() -> None:
-    wanted = MelConfig().log_mel(torch.from_numpy(clip("LJ001-0008.flac").samples[:8000]))
-    first, again, other = (GriffinLim(seed=seed).synthesize(wanted, MelConfig()) for seed in (0, 0, 1))
-    assert torch.equal(first, again)
+def test_synthesis_depends_on_seed() -> None:
+    target = MelConfig().log_mel(torch.from_numpy(clip("LJ001-0008.flac").samples[:8000]))
+    first, repeated, other = (GriffinLim(seed=seed).synthesize(target, MelConfig()) for seed in (0, 0, 1))
+    assert torch.equal(first, repeated)
     assert not torch.equal(first, other)
 
 
-def test_one_frame_is_a_sound() -> None:
+def test_synthesis_of_one_frame() -> None:
     assert GriffinLim().synthesize(torch.zeros(1, 80), MelConfig()).shape == (160,)
 
 
 @pytest.mark.parametrize("mel", [torch.zeros(5, 40), torch.full((5, 80), torch.nan), torch.zeros(0, 80)])
-def test_other_mels_are_refused(mel: torch.Tensor) -> None:
-    with pytest.raises(InputError, match="finite log mels of 80 bands"):
+def test_invalid_mels_are_refused(mel: torch.Tensor) -> None:
+    with refuses(InputError, found=str(list(mel.shape))):
         GriffinLim().synthesize(mel, MelConfig())
 
 
-def test_a_vocoder_is_kept_in_a_record() -> None:
+def test_vocoder_record_round_trip() -> None:
     assert from_dict(Vocoder, to_dict(GriffinLim(8, seed=3))) == GriffinLim(8, seed=3)  # pyrefly: ignore

@@ -1,4 +1,4 @@
-"""Folders of real clips as users have them."""
+"""Folders of real clips."""
 
 import pathlib
 import shutil
@@ -10,7 +10,7 @@ from tests.data.speech.clip import CLIPS, TEXTS
 
 
 def pairs(folder: pathlib.Path, inner: str = "") -> pathlib.Path:
-    """Copy the clips with their texts beside them."""
+    """Copy the clips with their transcripts."""
     place = folder / inner
     place.mkdir(parents=True, exist_ok=True)
     for name, text in TEXTS.items():
@@ -20,7 +20,7 @@ def pairs(folder: pathlib.Path, inner: str = "") -> pathlib.Path:
 
 
 def noise(path: pathlib.Path, seconds: float = 1.0, rate: int = 16_000) -> pathlib.Path:
-    """Write noise, which nobody said."""
+    """Write a recording of white noise."""
     path.parent.mkdir(parents=True, exist_ok=True)
     samples = 0.1 * np.random.default_rng(0).standard_normal(int(seconds * rate))
     soundfile.write(path, samples, rate)

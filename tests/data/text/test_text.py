@@ -1,4 +1,4 @@
-"""The kind of data called text: symbols, ends, gaps, files, pictures, records, windows of a long one."""
+"""The text modality: tokens, templates, files, figures and windows."""
 
 import json
 import pathlib
@@ -27,7 +27,7 @@ from feller.data.text.vocabulary import Bytes, Characters
 from feller.spaces import Tokens
 from tests.errors import refuses
 
-FAST = settings(deadline=None, max_examples=25, derandomize=True)
+FAST = settings(deadline=None, max_examples=12, derandomize=True)
 LETTERS = Characters("\n\r\\nuabc,\"' \ufeffé世")
 SUBWORDS = learn_subwords(["the cat sat on the mat " * 9], 262)
 KINDS = {
@@ -40,8 +40,8 @@ KINDS = {
 }
 
 
-def ended(modality: Text, values: torch.Tensor) -> torch.Tensor:
-    """Put the end symbol behind the first one."""
+def with_end(modality: Text, values: torch.Tensor) -> torch.Tensor:
+    """Replace all tokens after the first end token with end tokens."""
     after = (values == modality.vocabulary.vocab_size).cumsum(1) > 0
     return torch.where(after & torch.tensor(modality.documents), modality.vocabulary.vocab_size, values)
 
@@ -49,8 +49,8 @@ def ended(modality: Text, values: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("name", KINDS)
 @FAST
 @given(st.data())
-def test_every_form_gives_the_same_values_back(name: str, data: st.DataObject) -> None:
-    """Also symbols that are no text, or are read as other symbols; .txt and .csv hold text alone."""
+def test_written_texts_round_trip(name: str, data: st.DataObject) -> None:
+    """Also tokens that are no valid text, except in .txt and .csv."""
     modality = KINDS[name]
     n = data.draw(st.integers(1, 4))
     draw = st.lists(st.integers(0, modality.vocab_size - 1), min_size=modality.length, max_size=modality.length)
@@ -61,27 +61,27 @@ def test_every_form_gives_the_same_values_back(name: str, data: st.DataObject) -
         for form in ("a.npz", "a.jsonl", "folder"):
             modality.write(values, given, pathlib.Path(folder) / form)
             back, labels = read_samples(pathlib.Path(folder) / form, modality)
-            assert torch.equal(ended(modality, back), ended(modality, values)), form
+            assert torch.equal(with_end(modality, back), with_end(modality, values)), form
             assert labels.keys() == given.keys(), form
             assert all(torch.equal(labels[key], given[key]) for key in labels), form
         if isinstance(modality.vocabulary, Characters):
             for form in ("a.txt", "a.csv"):
                 modality.write(values, given, pathlib.Path(folder) / form)
                 back, _ = read_samples(pathlib.Path(folder) / form, modality)
-                assert torch.equal(back, ended(modality, values)), form
+                assert torch.equal(back, with_end(modality, values)), form
 
 
 @FAST
 @given(
     st.lists(st.text(st.characters(codec="utf-8"), max_size=12) | st.sampled_from(["\\n", "\\\\n", "\n\\"]), min_size=1)
 )
-def test_lines_hold_any_text(texts: list[str]) -> None:
+def test_lines_round_trip(texts: list[str]) -> None:
     content = to_lines(texts)
     assert content.count("\n") == len(texts)
     assert lines_of(content) == texts
 
 
-def test_samples_are_read_as_they_were_drawn_by_all(tmp_path: pathlib.Path) -> None:
+def test_files_of_samples(tmp_path: pathlib.Path) -> None:
     modality = KINDS["documents"]
     values, given = modality.values_from_raw(read_lines(tmp_path, ["ab\n", "c", ""], ["x", "x", "y,z"]))
     assert modality.texts(values) == ["ab\n", "c", ""]
@@ -89,10 +89,8 @@ def test_samples_are_read_as_they_were_drawn_by_all(tmp_path: pathlib.Path) -> N
     modality.write(values, given, tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["grid.png", "samples.jsonl", "samples.txt"]
     assert (tmp_path / "out" / "samples.txt").read_text() == "ab\\n\nc\n\n"
-    assert json.loads((tmp_path / "out" / "samples.jsonl").read_text().splitlines()[0]) == {
-        "text": "ab\n",
-        "label": "x",
-    }
+    first = (tmp_path / "out" / "samples.jsonl").read_text().splitlines()[0]
+    assert json.loads(first) == {"text": "ab\n", "label": "x"}
     modality.write(values, {}, tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["grid.png", "samples.txt"]
     assert texts_of(tmp_path / "out") == ["ab\n", "c", ""]
@@ -106,7 +104,7 @@ def test_samples_are_read_as_they_were_drawn_by_all(tmp_path: pathlib.Path) -> N
     assert data.given["label"].tolist() == [0, 0]
 
 
-def test_a_single_sample_is_one_example_for_its_model(tmp_path: pathlib.Path) -> None:
+def test_single_sample_is_one_example(tmp_path: pathlib.Path) -> None:
     values = torch.tensor([SUBWORDS.encode("é")[:1] * 3])  # half a character each
     KINDS["subwords"].write(values, {}, tmp_path / "a.npz")
     assert torch.equal(read(str(tmp_path / "a.npz"), like=KINDS["subwords"]).values, values)
@@ -124,44 +122,41 @@ def texts_of(path: pathlib.Path) -> list[str]:
     return KINDS["documents"].texts(read_samples(path, KINDS["documents"])[0])
 
 
-def test_others_are_refused_forms(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(UsageError, match=r"cannot write this data type as \.parquet\. Use \.txt, \.jsonl, \.csv"):
+def test_unknown_output_suffix_is_refused(tmp_path: pathlib.Path) -> None:
+    with refuses(UsageError):
         KINDS["stream"].write(torch.zeros(1, 5, dtype=torch.long), {}, tmp_path / "a.parquet")
 
 
-def test_space_and_checks() -> None:
+def test_space_and_invalid_tokens() -> None:
     assert KINDS["stream"].space() == Tokens(15, (5,))
     assert KINDS["documents"].space() == Tokens(16, (5,))
-    assert KINDS["documents"].vocab_size == 16
-    assert KINDS["stream"].log_scale is None
     modality, values = KINDS["stream"], torch.arange(10).reshape(2, 5)
     assert torch.equal(modality.encode(values), values)
     assert torch.equal(modality.decode(values), values)
-    with pytest.raises(InputError, match="1 of 2 texts have tokens outside 0 to 14, such as 15"):
+    with refuses(InputError, found=None):
         modality.decode(torch.tensor([[0, 1, 2, 3, 4], [0, 15, 15, 0, 0]]))
-    with pytest.raises(InputError, match=r"expected token ids \[n, 5\] in int64; found \[2, 4\]"):
+    with refuses(InputError, found="[2, 4] in torch.int64"):
         modality.decode(values[:, :4])
     with refuses(InputError, argument="length", found="0"):
         Text(Bytes(), 0, documents=False)
 
 
-def test_texts_end_at_the_first_end() -> None:
+def test_texts_end_at_first_end_token() -> None:
     modality = KINDS["documents"]
     values = torch.tensor([[5, 6, 15, 7, 15], [15] * 5, [5, 6, 7, 5, 6]])
-    assert modality.texts(values) == [
-        modality.vocabulary.decode([5, 6]),
-        "",
-        modality.vocabulary.decode([5, 6, 7, 5, 6]),
-    ]
+    decode = modality.vocabulary.decode
+    assert modality.texts(values) == [decode([5, 6]), "", decode([5, 6, 7, 5, 6])]
 
 
-@pytest.mark.parametrize("name", KINDS)
-def test_records_keep_it(name: str) -> None:
-    kept = json.loads(json.dumps(to_dict(KINDS[name])))
-    assert from_dict(Modality, kept) == KINDS[name]
+@pytest.mark.parametrize("name", ["documents", "bytes", "subwords"])
+def test_record_round_trip(name: str) -> None:
+    """Of a modality with each vocabulary."""
+    record = json.loads(json.dumps(to_dict(KINDS[name])))
+    assert from_dict(Modality, record) == KINDS[name]
+    assert from_dict(Modality, record).vocabulary.encode("a") == KINDS[name].vocabulary.encode("a")
 
 
-def test_gaps_are_filled_and_the_rest_kept() -> None:
+def test_template_gaps() -> None:
     modality = Text(Characters("abc _"), 8, documents=False)
     tokens, known = modality.observed_tokens("ab __c")
     assert tokens.tolist() == [0, 1, 3, 0, 0, 2, 0, 0]
@@ -178,17 +173,14 @@ def test_gaps_are_filled_and_the_rest_kept() -> None:
     assert tokens[known].tolist() == [*first, *last]
 
 
-def test_gaps_beyond_the_model_and_strangers() -> None:
+def test_invalid_templates_are_refused() -> None:
     modality = Text(Characters("abc "), 8, documents=False)
-    with pytest.raises(UsageError, match="the template has 9 characters"):
-        modality.observed_tokens("abc _____")
-    with pytest.raises(UsageError, match=r"expected one of the 4 characters .* 'é' \(U\+00E9\) at character 6"):
-        modality.observed_tokens("ab __é")
-    with pytest.raises(UsageError, match=r"found 'A' \(U\+0041\) at character 1\. Write 'a' instead"):
-        modality.observed_tokens("A")
+    for template in ("abc _____", "ab __é", "A"):
+        with refuses(UsageError):
+            modality.observed_tokens(template)
 
 
-def test_pictures_of_any_text() -> None:
+def test_figures_of_any_text() -> None:
     odd = ["To be, or not\nto be", "世界 \U0001f600 مرحبا", "\x00\x1b[31m\u202e", "", "x" * 5000, "\n" * 99]
     modality = Text(Characters("".join(sorted(set("".join(odd))))), 5000, documents=True, classes=("a", "b"))
     values = modality.pad(modality.rows(odd, str)[0])
@@ -202,17 +194,12 @@ def test_pictures_of_any_text() -> None:
     assert max(modality.show(values.repeat(50, 1), {}).size) < 10_000
 
 
-def test_shakespeare_has_two_parts_of_one_kind() -> None:
+def test_shakespeare_parts() -> None:
     train, test = read("example:shakespeare"), read("example:shakespeare/test")
     assert train.modality == test.modality
     assert train.modality.vocab_size == 65
     assert (train.values.shape[1], len(train) > 30_000, len(test) > 3_000) == (128, True, True)
-    assert train.modality.texts(train.values[:1])[0].startswith(
-        "First Citizen:\nBefore we proceed any further, hear me"
-    )
-    again = read("example:shakespeare/test", like=train.modality)
-    assert torch.equal(again.values, test.values)
-    assert torch.equal(again.groups, test.groups)
+    assert train.modality.texts(train.values[:1])[0].startswith("First Citizen:\nBefore we proceed any further")
     assert read("example:shakespeare", longest=32, vocabulary="bytes").modality == Text(Bytes(), 32, documents=False)
 
 
@@ -221,8 +208,8 @@ OFTEN = settings(deadline=None, max_examples=100, derandomize=True)
 
 @OFTEN
 @given(st.integers(0, 3000), st.integers(1, 60))
-def test_windows_are_pieces_of_the_text_and_blocks_share_nothing(n: int, length: int) -> None:
-    values, groups = cut_windows(range(n), length)  # each symbol is its own place
+def test_windows_cover_the_text_and_groups_are_disjoint(n: int, length: int) -> None:
+    values, groups = cut_windows(range(n), length)  # each token is its own position
     assert values.shape == (len(groups), length)
     assert len(values) == 0 if n < length else len(values) >= 1
     assert (values.diff(dim=1) == 1).all()
@@ -232,7 +219,7 @@ def test_windows_are_pieces_of_the_text_and_blocks_share_nothing(n: int, length:
         assert set().union(*places) == set(range(n))
 
 
-def test_each_symbol_is_in_four_windows() -> None:
+def test_each_token_is_in_four_windows() -> None:
     values, groups = cut_windows(range(100_000), 100)
     seen = torch.bincount(values.flatten(), minlength=100_000)
     assert seen.max() == 4
@@ -242,7 +229,7 @@ def test_each_symbol_is_in_four_windows() -> None:
     assert (groups.bincount()[:-1] == 125).all()
 
 
-def test_too_many_windows_overlap_less(monkeypatch) -> None:
+def test_window_overlap_is_limited(monkeypatch) -> None:
     monkeypatch.setattr(dataset, "MAX_WINDOW_SYMBOLS", 3_000)
     values, _ = cut_windows(range(2_000), 100)
     assert values.numel() <= 3_000
@@ -270,19 +257,7 @@ def test_groups_are_never_split(n: int, length: int, share: float, seed: int) ->
         assert abs(len(aside) - max(1, round(share * len(data)))) <= largest
 
 
-def test_a_tenth_of_a_text_is_set_aside_and_its_symbols_are_nowhere_else() -> None:
-    values, groups = cut_windows(range(50_000), 50)
-    data = Dataset(values, {}, Text(Bytes(), 50, documents=False), (), groups)
-    train, aside = split(data)
-    assert abs(len(aside) / len(data) - 0.1) < 0.02
-    assert not set(train.values.flatten().tolist()) & set(aside.values.flatten().tolist())
-    again = split(data)[1]
-    assert torch.equal(aside.values, again.values)
-    assert not torch.equal(aside.groups.unique(), split(data, 0.1, Rng(5))[1].groups.unique())
-    assert (aside.values[:, 0].diff() > 0).all()
-
-
-def test_subset_carries_groups_along() -> None:
+def test_subset_keeps_groups() -> None:
     data = numbered(1000, 10)
     index = torch.tensor([30, 2, 7])
     assert torch.equal(data.subset(index).groups, data.groups[index])
