@@ -587,7 +587,7 @@ class WorkOptions(metaclass=OptionsType):
     """Compute and memory options of a bridge."""
 
     pairs: Annotated[OptionalInt, Limits(2.0)] = None
-    """Number of sample pairs per round (default: 1,024; 512 for images)."""
+    """Number of pairs (start point, endpoint) simulated per round of the bridge (default: 1,024; 512 for images)."""
     resample: Annotated[OptionalInt, Limits(0.0)] = None
     """Number of trajectories per endpoint pair. Trajectories resampled with importance weights from the cost replace
     the Gaussian paths (default: 64 if the cost has no gradient, otherwise off)."""

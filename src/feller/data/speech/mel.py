@@ -77,7 +77,11 @@ class MelConfig:
         """Return the default configuration for 8,000 or 16,000 Hz; InputError for other rates."""
         defaults = {16_000: cls(), 8_000: cls(8_000, 512, 320, 80, 40, 4_000)}
         if rate not in defaults:
-            raise InputError("8,000 or 16,000 Hz", f"{rate:,}", "Specify all fields of the mel configuration")
+            raise InputError(
+                "a sample rate with default mel settings, 8,000 or 16,000 Hz",
+                f"{rate:,} Hz",
+                "Resample the audio, or specify all fields of the mel configuration",
+            )
         return defaults[rate]
 
     @property

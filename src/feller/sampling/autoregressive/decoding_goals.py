@@ -101,7 +101,7 @@ class InfillGoal(DecodingGoal):
         if min(self.hole_codes, default=0) < 0:
             raise UsageError("at least 0 codes per hole", min(self.hole_codes))
         if not self.whole_kinds or not {*self.whole_kinds} <= {*EITHER}:
-            raise UsageError("(SymbolKind.TEXT,), (SymbolKind.CODE,) or both in whole_kinds", self.whole_kinds)
+            raise UsageError("whole_kinds with SymbolKind.TEXT, SymbolKind.CODE, or both", self.whole_kinds)
 
     @property
     def max_segment_length(self) -> int:
