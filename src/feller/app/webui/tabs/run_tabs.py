@@ -35,7 +35,9 @@ def guarantee_of(run: LoadedRun) -> str:
 
 
 def guess_odds_text(epsilon: float, delta: float) -> str:
-    """Explain (epsilon, delta) by the maximum accuracy of membership inference with prior probability 1/2.
+    """Return a sentence that explains (epsilon, delta) by the maximum accuracy of membership inference.
+
+    The attacker's prior probability that the row is in the training set is 1/2.
 
     The accuracy is at most (e^epsilon + delta) / (1 + e^epsilon). Source: Kairouz, Oh and Viswanath 2015, "The
     composition theorem for differential privacy", arXiv 1311.0776.

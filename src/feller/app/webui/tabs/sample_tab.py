@@ -1,4 +1,7 @@
-"""Tabs "Sample", which draws samples, and "Guidance", which compares guidance scales; and samples before any press."""
+"""Tabs "Sample" and "Guidance" of the web page, and the samples that the page shows before a button is pressed.
+
+"Sample" draws samples, and "Guidance" compares samples at several guidance scales.
+"""
 
 import base64
 import binascii
@@ -81,17 +84,20 @@ def sample_tab(run: LoadedRun, page: PageContext) -> Tab | None:
 
 
 def nfe_control(run: LoadedRun, default: int) -> Any:
-    """Return the slider for the number of network evaluations, at most those of the run by default."""
+    """Return the slider for the number of network evaluations per sample.
+
+    Its initial value is `default`, or the number in the run's sampling settings if that is smaller.
+    """
     assert run.spec is not None
     hint = "Per sample; more is slower and more accurate."
     return number("Network evaluations", min(run.spec.sampling.nfe, default), 2, MAX_NFE, hint=hint)
 
 
 def first_view(run: LoadedRun, page: PageContext) -> TabResult:
-    """Return what the tab Sample shows on arrival: samples that exist, or else a few that the page draws by itself.
+    """Return what the tab Sample shows when it is opened: existing samples, or else a few newly drawn ones.
 
-    The first that is there: the preview of a running fit, the run's folder of samples, the samples of its current
-    report, drawn samples, or an old preview.
+    During training, these are the preview samples of the last checkpoint. Otherwise they are the first available of:
+    samples in the run folder, samples in the current report, newly drawn samples, and an old preview.
     """
     state, room = read_state(run), page.new_result_folder()
     preview = TabResult(pictures=copy_preview(run, room), message="Samples at the last checkpoint of training.")
@@ -118,7 +124,10 @@ def why_not_drawn(run: LoadedRun, page: PageContext) -> str:
 
 
 def drawn_view(run: LoadedRun, page: PageContext) -> TabResult:
-    """Draw a few samples with few network evaluations; all visitors see the same ones, until the weights change."""
+    """Draw a few samples with few network evaluations, and return the outputs that show them.
+
+    The result is kept and shown to all visitors until the weights of the run change.
+    """
     with page.drawing:
         made = run.run.ema_weights.stat().st_mtime_ns
         before = page.first_views.get(run.run.path)

@@ -122,7 +122,15 @@ class CanaryPlacement:
 
 
 def check_canaries(again: Retrainer, count: int) -> None:
-    """Raise an error, before retraining, if `count` canaries are too few or their gradients need too much memory."""
+    """Raise an error, before retraining, if `count` canaries are too few or their gradients need too much memory.
+
+    Args:
+        again: Retrainer of the run.
+        count: Number of membership canaries plus reconstruction slots.
+
+    Raises:
+        UsageError: If the number is below `MIN_CANARIES`, or the memory does not suffice.
+    """
     if count < MIN_CANARIES:
         raise UsageError(
             f"{MIN_CANARIES} canaries or more", count, "Use more canaries, such as 200", argument="canaries"

@@ -52,8 +52,9 @@ REACH_QUANTILE = 0.99
 def outside_fraction(record: BridgeRecord, populations: Populations, trajectories: Trajectories) -> float | None:
     """Return the mean fraction of time that paths spend off the surface of the state cost; None without a surface.
 
-    A point is off the surface if its horizontal distance to the nearest surface point exceeds the reach of plane fits,
-    that is, of nearly all of them. Points above or below a hole in the surface are also off the surface.
+    A point is off the surface if its horizontal distance to the nearest surface point is larger than the reach. The
+    reach is a high quantile of the horizontal distance from a surface point to its farthest neighbour in a plane fit.
+    Points above or below a gap between surface points are therefore off the surface if the gap is wide enough.
     """
     cloud = surface_of(record.costs) if tuple(populations.states[0].shape[1:]) == (3,) else None
     if cloud is None:

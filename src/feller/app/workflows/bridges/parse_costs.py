@@ -255,7 +255,15 @@ TRIAL_PLACES = 256
 
 
 def check_cost(cost: StateCost, record: BridgeRecord, populations: Populations, reporter: Reporter) -> StateCost:
-    """Evaluate a state cost on the data and return the cost; raise an error if it is not finite there.
+    """Evaluate a state cost on the populations and between them, and return the cost to use in its place.
+
+    In the returned cost, a function without a usable gradient is marked as not `differentiable`.
+
+    Args:
+        cost: State cost to check.
+        record: Recorded options of the bridge: names and times of the populations, and seed.
+        populations: Populations, whose samples must not be inside an obstacle.
+        reporter: Reporter that logs if the cost has no gradient.
 
     Raises:
         InputError: If the cost is not finite on the data, or samples are inside an obstacle.
