@@ -74,7 +74,10 @@ def single_values(conditions: Mapping[str, object] | None) -> dict[str, str]:
 
 
 class OptionsType(type):
-    """Metaclass of configs: accepts options of nested groups by name and hides dunder names from completion."""
+    """Metaclass of configs: their constructors also accept the options of nested groups directly, by name.
+
+    It also hides names with double underscores from tab completion.
+    """
 
     if not TYPE_CHECKING:  # type checkers know the options of each class
 

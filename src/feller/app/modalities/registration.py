@@ -118,13 +118,13 @@ class Registration:
     recipe: "str | Callable[[Dataset, str], Recipe]" = ""
     """Name of the default recipe, or a function that chooses a recipe; empty if there is no default."""
     measure: "Measure | None" = None
-    """Function that computes metrics of samples against real data; None if a trained classifier provides them, as
-    for images."""
+    """Function (samples, training set, held-out data, rng) -> metrics of the samples; None if a trained classifier
+    provides the metrics, as for images."""
     measure_unseen: "Measure | None" = None
-    """Function that computes metrics of samples without the training set; None if the metrics require the training
-    set."""
+    """Function like `measure`, for runs without a training set; None if the metrics require the training set."""
     evaluate: "Callable[[EvaluationRequest], dict[str, Any]] | None" = None
-    """Function that replaces the evaluation by comparison of samples with real data; None to keep this comparison."""
+    """Function that evaluates the model, writes the report and returns the metrics; None to use the default evaluation,
+    which compares samples with real data."""
     output: str = "samples"
     """Kind of output of `feller sample`: samples, documents or speech."""
     display: Display = Display()

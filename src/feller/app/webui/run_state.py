@@ -68,7 +68,7 @@ class RunState:
     fraction: float | None = None
     """Completed fraction of the training, from 0 to 1; None if unknown."""
     seconds_left: float | None = None
-    """Estimated rest of the training; None if unknown."""
+    """Estimated time until training is complete, in seconds; None if unknown."""
     loss: float | None = None
     has_weights: bool = True
     """True if weights are saved, so that samples can be drawn."""

@@ -128,9 +128,9 @@ class PageContext:
     memory: str | None = None
     """Datastore of documents for retrieval, from the command line; None without retrieval."""
     first_views: dict[pathlib.Path, tuple[int, TabResult]] = field(default_factory=dict)
-    """Run folder -> time of its weights, and the samples that the page drew by itself."""
+    """Run folder -> (modification time of its weights in nanoseconds, samples that the page drew without a request)."""
     drawing: threading.Lock = field(default_factory=threading.Lock)
-    """Lock of whoever draws these samples."""
+    """Lock that is held while the samples in `first_views` are drawn."""
 
     def new_result_folder(self) -> pathlib.Path:
         """Create a folder for the files of one result, and delete the folders of expired results."""

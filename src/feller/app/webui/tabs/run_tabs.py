@@ -1,4 +1,4 @@
-"""Tabs of the files of a run: "Reports" with an explanation of the privacy guarantee, and "Training"."""
+"""Tabs that show the files of a run: "Reports", with an explanation of the privacy guarantee, and "Training"."""
 
 import html
 import math

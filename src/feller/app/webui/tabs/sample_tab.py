@@ -38,17 +38,18 @@ from feller.sampling.sampler_config import SOLVERS
 OWN = "default of the model"
 MAX_NFE = 1000
 FIRST_N, FIRST_NFE = 16, 16
-"""Number of samples that the page draws by itself, except of cheap points and rows, and their network evaluations."""
+"""Maximum number of samples that the page draws without a request, and maximum number of network evaluations for each.
+The first limit does not apply to cheap samples; see `CHEAP_N`."""
 CHEAP_N = 1000
-"""Maximum number of samples per request from which samples count as cheap."""
+"""Samples of a modality, such as points, count as cheap if visitors can request at least this many at a time."""
 MAX_REPORT_BYTES = 20 * 2**20
 REPORT_PICTURE = re.compile(
     r'<figcaption>Samples</figcaption>\s*<img src="data:image/png;base64,([A-Za-z0-9+/=]+)"', re.ASCII
 )
-"""Picture of the samples in a report."""
+"""Regular expression that finds the picture of the samples in the HTML of a report."""
 DRAW_DURING_FIT = "While a fit runs, samples are drawn only on request."
 MAX_NEIGHBOURS = 100
-"""Maximum number of run folders beside a run in which a running fit is searched."""
+"""Maximum number of run folders, next to that of a run, that are searched for a running fit."""
 
 
 def count_control(run: LoadedRun) -> Any:

@@ -176,7 +176,8 @@ def canary_attack(
         count: Number of membership canaries plus reconstruction slots.
         rng: Source of random numbers.
         reporter: Progress output.
-        factor: Factor of the added noise, but not of the accounted noise; below 1, the audit should detect it.
+        factor: Factor that multiplies the noise that training adds, but not the noise that the guarantee assumes. If
+            it is below 1, the guarantee is wrong, and the audit should detect this.
     """
     placement, privacy_plan = place_canaries(again, it.train, it.held_out, count, rng), again.privacy_plan
     seed, attackers = rng.fold_in("again").seed, list[CanaryAttacker]()

@@ -31,7 +31,8 @@ from feller.training.couplings.minibatch_ot import optimal_permutation
 PAIRS_FOR_ESS, TRAJECTORIES_FOR_ESS = 32, 100
 """Number of endpoint pairs and of trajectories per pair, for estimating the effective sample size of the resampling."""
 STEPS, ROOM = 150, 2**28
-"""Number of time steps of these trajectories between two populations, and limit on their memory in bytes."""
+"""Number of time steps, between two populations, of the trajectories for estimating the effective sample size; and
+limit on the memory of these trajectories in bytes."""
 MAX_COMPARED = 500
 """Maximum number of end points to compare with a population, after each round and in the report."""
 STRAIGHT = 500

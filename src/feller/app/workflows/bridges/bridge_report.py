@@ -46,7 +46,8 @@ NEIGHBOURS, REACH_SAMPLES = 20, 5000
 """Number of nearest surface points in a plane fit, and maximum number of surface points used to estimate the reach of
 plane fits."""
 REACH_QUANTILE = 0.99
-"""Quantile of the distances from plane fits to the farthest point of the fit; the result is the reach of plane fits."""
+"""The reach of plane fits is this quantile of the horizontal distances from a surface point to the farthest of its
+`NEIGHBOURS` nearest surface points."""
 
 
 def outside_fraction(record: BridgeRecord, populations: Populations, trajectories: Trajectories) -> float | None:

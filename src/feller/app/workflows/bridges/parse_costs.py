@@ -43,7 +43,7 @@ from feller.data.points.named_spaces import FLAT
 from feller.evaluation.number_format import format_percent
 
 PIXELS = 2048
-"""Maximum length in pixels of the longer side of a wall image in the search for openings."""
+"""Maximum height, and maximum width, in pixels of the grid on which the search for openings in walls is done."""
 MAX_IMBALANCE = 0.05
 """Fraction of samples that would have to cross a wall between closed regions, above which a warning is shown.
 
