@@ -117,7 +117,7 @@ def sample(run: RunSource | None = None, *, config: SampleConfig) -> Samples:
     """Sample from a run; also write the samples to a file if the option `out` is set.
 
     Args:
-        run: Run with the model.
+        run: Run with the model: its folder, an object that holds a run, or a model. Must be given.
         config: Options of `feller sample`; each can also be passed as a keyword argument.
 
     Returns:
@@ -129,10 +129,10 @@ def sample(run: RunSource | None = None, *, config: SampleConfig) -> Samples:
 
 @accepts_options(EvaluateConfig)
 def evaluate(run: RunSource | None = None, *, config: EvaluateConfig) -> Report:
-    """Evaluate samples against held-out data and write the report.
+    """Evaluate samples against held-out data, write the report in the run folder, and return it.
 
     Args:
-        run: Run with the model.
+        run: Run with the model: its folder, an object that holds a run, or a model. Must be given.
         config: Options of `feller evaluate`; each can also be passed as a keyword argument. The option `data` may be a
             Python object, such as a DataFrame.
     """
@@ -146,7 +146,8 @@ def audit(run: RunSource | None = None, *, config: AuditConfig) -> Report:
     """Audit what a run reveals about individual rows: guarantee, reconstruction bounds and attacks.
 
     Args:
-        run: Run with the model and, if training was private, a privacy ledger.
+        run: Run with the model and, if training was private, a privacy ledger: its folder, an object that holds a run,
+            or a model. Must be given.
         config: Options of `feller audit`; each can also be passed as a keyword argument. The option `data` is the
             training data and may be a Python object, such as a DataFrame.
     """
@@ -166,7 +167,8 @@ def steer(run: RunSource | None = None, *, config: SteerConfig) -> SteeredSample
     """Steer samples toward a reward, or solve an inverse problem, without training.
 
     Args:
-        run: Run with the model, which is not changed.
+        run: Run with the model, which is not changed: its folder, an object that holds a run, or a model. Must be
+            given.
         config: Options of `feller steer`; each can also be passed as a keyword argument. Either `reward`, or both
             `observe` and `operator`, are required.
     """
@@ -238,7 +240,7 @@ def export(run: RunSource | None = None, *, config: ExportConfig) -> pathlib.Pat
     """Export a run's network for other programs, or the whole model as a folder; return the output path.
 
     Args:
-        run: Run with the model.
+        run: Run with the model: its folder, an object that holds a run, or a model. Must be given.
         config: Options of `feller export`; each can also be passed as a keyword argument. The option `to`, the format,
             is required.
     """

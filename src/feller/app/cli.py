@@ -78,9 +78,12 @@ def overview() -> str:
 def find_command(
     name: str,
 ) -> tuple[type, str, Callable[[Any, list[str]], dict[str, Any]], Callable[[list[str]], frozenset[str] | None] | None]:
-    """Return a command's config class, its flag that adds recipe fields to --help, its run function and a selector.
+    """Return what is needed to run the command `name`: config class, nested help flag, run function and help selector.
 
-    The selector is a function from the words of the command line to the options that --help shows (None: all options).
+    The nested help flag is the flag with which --help also lists the fields of the recipe or bridge solver; empty if
+    the command has no such fields. The run function maps (config, words that set such fields) to the content of the
+    JSON output. The help selector is a function from the words of the command line to the names of the options that
+    --help shows, or None for all options; the selector itself is None if --help always shows all options.
     """
     module = importlib.import_module(f"feller.app.commands.{MODULES.get(name, name)}")
     class_name = COMMANDS[name][0]
@@ -92,7 +95,7 @@ def find_command(
 
 
 def run(words: list[str]) -> int:
-    """Run one command and return the exit status."""
+    """Run one command and return the exit status; `words` are the command-line words after `feller`."""
     if not words or words[0] in ("-h", "--help", "help"):
         print(overview())
         return 0

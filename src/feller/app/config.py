@@ -74,7 +74,10 @@ def single_values(conditions: Mapping[str, object] | None) -> dict[str, str]:
 
 
 class OptionsType(type):
-    """Metaclass of configs: accepts options of nested groups by name and hides dunder names from completion."""
+    """Metaclass of configs: their constructors also accept the options of nested groups directly, by name.
+
+    It also hides names with double underscores from tab completion.
+    """
 
     if not TYPE_CHECKING:  # type checkers know the options of each class
 
@@ -93,7 +96,7 @@ class OptionsType(type):
 
 @dataclass(frozen=True, kw_only=True)
 class PrintingOptions(metaclass=OptionsType):
-    """Output options."""
+    """Options for printing results and progress."""
 
     json: bool = False
     """Print the results as one JSON object, the last line of standard output."""
@@ -404,7 +407,7 @@ class FitConfig(metaclass=OptionsType):
     privacy: Annotated[PrivacyOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=PrivacyOptions)
     """Options for differential privacy, which --epsilon or --noise enables."""
     printing: Annotated[PrintingOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=PrintingOptions)
-    """Output options."""
+    """Options for printing results and progress."""
 
     def __post_init__(self) -> None:
         normalize_fields(self, target=as_texts, recipe=code_of("recipe"))
@@ -634,7 +637,7 @@ class BridgeConfig(metaclass=OptionsType):
     work: Annotated[WorkOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=WorkOptions)
     """Options for compute and memory."""
     printing: Annotated[PrintingOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=PrintingOptions)
-    """Output options."""
+    """Options for printing results and progress."""
 
     def __post_init__(self) -> None:
         normalize_fields(self, cost=as_reward_texts, times=tuple, frame=tuple)

@@ -96,9 +96,14 @@ def _run_tyro(config_class: Any, name: str, args: Sequence[str], flags: Sequence
 
 
 def parse(command: type[T], name: str, words: list[str], *, allow_nested: bool = False) -> tuple[T, list[str]]:
-    """Parse command-line words into a command's config.
+    """Parse command-line words into a command's config; return the config and the words that were not parsed.
 
-    With `allow_nested`, also return the words that set nested fields.
+    Args:
+        command: Config class of the command.
+        name: Name of the command in the help text.
+        words: Command-line words after the name of the command.
+        allow_nested: True to return unknown words, which set nested fields such as `--train.lr`. If False, unknown
+            words raise an error, and the returned list is empty.
 
     Raises:
         UsageError: If a flag is unknown or a value is wrong; the error suggests the nearest valid name.

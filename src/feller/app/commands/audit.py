@@ -12,7 +12,10 @@ PLAN = tuple(flags_of(PlanOptions))
 
 
 def run(config: AuditConfig, words: list[str]) -> dict[str, Any]:
-    """Run `feller audit`: audit a run, or compute the privacy guarantee of planned training."""
+    """Run `feller audit`: audit a run, or compute the privacy guarantee of planned training.
+
+    Return the metrics for the JSON output; `words` are not used.
+    """
     if config.folder == CALCULATOR:
         return _calculate(config)
     open_run(config.folder)  # fail on a missing run before loading torch

@@ -6,7 +6,7 @@ from feller.app.config import EvaluateConfig
 
 
 def run(config: EvaluateConfig, words: list[str]) -> dict[str, Any]:
-    """Run `feller evaluate`."""
+    """Run `feller evaluate` and return the metrics for the JSON output; `words` are not used."""
     from feller.app.terminal import make_reporter, show_numbers
     from feller.app.workflows.evaluate import evaluate
     from feller.app.workflows.run_config import find_run

@@ -6,7 +6,10 @@ from feller.app.config import ExportConfig
 
 
 def run(config: ExportConfig, words: list[str]) -> dict[str, Any]:
-    """Run `feller export`; an existing output file raises an error before torch is imported."""
+    """Run `feller export` and return the paths for the JSON output; `words` are not used.
+
+    An existing output file raises an error before torch is imported.
+    """
     export_format = config.form  # fail on a missing --to before loading torch
     from feller.app.terminal import make_reporter
     from feller.app.workflows.export import check_export, export, metadata_path

@@ -313,7 +313,8 @@ def as_texts(value: Any) -> tuple[str, ...]:
 def code_of(what: str) -> Callable[[Any], Any]:
     """Return a converter from a Python function or class to the text `file.py:NAME`.
 
-    The converter leaves other values unchanged.
+    The converter leaves other values unchanged. `what` is the name of the option in the error
+    message for a function that is not in a file.
     """
     return lambda value: import_path(value, what) if callable(value) else value
 

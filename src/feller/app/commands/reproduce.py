@@ -78,7 +78,10 @@ def installed_papers() -> dict[str, Paper]:
 
 
 def summary(claims: Sequence[Claim], *, quick: bool) -> str:
-    """Return a one-line summary with the number of claims for each verdict."""
+    """Return a one-line summary with the number of claims for each verdict.
+
+    With `quick`, which means that training was short, the line also says that failed claims may need a full run.
+    """
     counts = [
         f"{sum(claim.verdict == verdict for claim in claims)} {verdict}" for verdict in (HOLDS, FAILS, UNTESTABLE)
     ]

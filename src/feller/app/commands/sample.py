@@ -23,7 +23,10 @@ def help_options(words: list[str]) -> frozenset[str] | None:
 
 
 def run(config: SampleConfig, words: list[str]) -> dict[str, Any]:
-    """Run `feller sample`; an existing output file raises an error before torch is imported."""
+    """Run `feller sample` and return paths and numbers for the JSON output; `words` are not used.
+
+    An existing output file raises an error before torch is imported.
+    """
     if config.output.shard_size is None:
         require_free(config.output.out, overwrite=config.output.overwrite)
     from feller.app.terminal import make_reporter, show_own_warnings

@@ -53,7 +53,10 @@ class Serve:
         return {"runs": [str(run.path) for run in opened_runs], "url": address.url}
 
     def status(self, result: dict[str, Any]) -> int:
-        """End the process at once with exit status 0; a regular shutdown can crash while worker threads are running."""
+        """End the process at once with exit status 0, whatever the `result` of the command is.
+
+        A regular shutdown can crash while worker threads are running.
+        """
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)

@@ -6,7 +6,7 @@ from feller.app.config import SteerConfig
 
 
 def run(config: SteerConfig, words: list[str]) -> dict[str, Any]:
-    """Run `feller steer`."""
+    """Run `feller steer` and return the metrics and paths for the JSON output; `words` are not used."""
     from feller.app.terminal import make_reporter, show_numbers, show_own_warnings
     from feller.app.workflows.run_config import find_run
     from feller.app.workflows.steer import check_steer_options, steer

@@ -11,7 +11,10 @@ from feller.models.spec import ModelSpec
 
 
 def formula_example(spec: ModelSpec, first: Dataset) -> Iterator[tuple[str, str]]:
-    """Yield an example condition as (KEY=VALUE, description): the formula of the first crystal."""
+    """Yield an example condition as (KEY=VALUE, description): the formula of the first crystal in `first`.
+
+    Yield nothing if the model `spec` does not accept formulas as conditions.
+    """
     modality = first.modality
     if isinstance(modality, Crystals) and "element" in spec.conditionable:
         yield (
@@ -21,7 +24,10 @@ def formula_example(spec: ModelSpec, first: Dataset) -> Iterator[tuple[str, str]
 
 
 def lattices(kind: Modality) -> ExampleDistance | None:
-    """Return the distance between crystals for detecting copies of training examples; None if pymatgen is missing."""
+    """Return the distance function by which samples are recognised as copies of training crystals.
+
+    The result is None if pymatgen is missing.
+    """
     from feller.evaluation.attacks.structure_distances import CrystalDistance
     from feller.evaluation.crystal_metrics import is_installed
 

@@ -23,7 +23,10 @@ def draw_molecules(first: Dataset, second: Dataset, behind: Dataset | None = Non
 
 
 def formula_example(spec: ModelSpec, first: Dataset) -> Iterator[tuple[str, str]]:
-    """Yield an example condition as (KEY=VALUE, description): the formula of the first molecule."""
+    """Yield an example condition as (KEY=VALUE, description): the formula of the first molecule in `first`.
+
+    Yield nothing if the model `spec` does not accept formulas as conditions.
+    """
     if "element" in spec.conditionable:
         yield f"element={hill_formula(molecules_of(first)[0].atomic_numbers)}", "molecules of one formula"
 

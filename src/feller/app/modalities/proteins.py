@@ -31,7 +31,11 @@ def _atoms(data: Dataset) -> list:
 
 
 def sequence_examples(spec: ModelSpec, first: Dataset) -> Iterator[tuple[str, str]]:
-    """Yield example conditions as (KEY=VALUE, description): the shortest complete sequence, and a structure file."""
+    """Yield example conditions as (KEY=VALUE, description): a sequence and a structure file.
+
+    The sequence is the shortest one in `first` without unknown residues. Each condition is left out if the model `spec`
+    does not accept it.
+    """
     modality, conditionable = first.modality, {*spec.conditionable}
     if isinstance(modality, Proteins) and "residue" in conditionable:
         complete = [sequence for sequence in modality.chains(first.values, first.given)[1] if "X" not in sequence]

@@ -51,12 +51,20 @@ def lazy_function(module: str, name: str) -> Callable[..., Any]:
 
 
 def draw_pair(first: Dataset, second: Dataset, behind: Dataset | None = None) -> ImagePair:
-    """Draw each of two data sets as an image with the `show` method of its modality, without a common scale."""
+    """Draw each of two data sets as an image with the `show` method of its modality, without a common scale.
+
+    `behind` is ignored; other functions with the same arguments draw it in the background.
+    """
     return tuple(dataset.modality.show(dataset.values, dataset.given) for dataset in (first, second))  # type: ignore[return-value]
 
 
 def max_report_samples(data: Dataset, seconds: float | None) -> int:
-    """Return the number of samples to evaluate for a report: a smaller number if examples have over 1,024 values."""
+    """Return the number of samples to evaluate for a report: fewer if one example has over 1,024 values.
+
+    Args:
+        data: Data set whose first example gives the number of values.
+        seconds: Time limit of the evaluation, which this function ignores.
+    """
     return (
         MAX_REPORT_SAMPLES if sum(leaf[0].numel() for leaf in leaves(data.values)) <= 1024 else MAX_LARGE_REPORT_SAMPLES
     )
@@ -96,7 +104,10 @@ DEFAULT_DISTANCE = lazy_function(STRUCTURES, "default_distance")
 
 
 def apart_as(name: str) -> "Callable[[Modality], ExampleDistance]":
-    """Return a function that makes the distance class `name` of the module `structure_distances`, for any modality."""
+    """Return a function from a modality, which it ignores, to a new distance object.
+
+    The object is an instance of the class `name` of the module `structure_distances`.
+    """
     return lambda modality: lazy_function(STRUCTURES, name)()
 
 
@@ -107,13 +118,13 @@ class Registration:
     recipe: "str | Callable[[Dataset, str], Recipe]" = ""
     """Name of the default recipe, or a function that chooses a recipe; empty if there is no default."""
     measure: "Measure | None" = None
-    """Function that computes metrics of samples against real data; None if a trained classifier provides them, as
-    for images."""
+    """Function (samples, training set, held-out data, rng) -> metrics of the samples; None if a trained classifier
+    provides the metrics, as for images."""
     measure_unseen: "Measure | None" = None
-    """Function that computes metrics of samples without the training set; None if the metrics require the training
-    set."""
+    """Function like `measure`, for runs without a training set; None if the metrics require the training set."""
     evaluate: "Callable[[EvaluationRequest], dict[str, Any]] | None" = None
-    """Function that replaces the evaluation by comparison of samples with real data; None to keep this comparison."""
+    """Function that evaluates the model, writes the report and returns the metrics; None to use the default evaluation,
+    which compares samples with real data."""
     output: str = "samples"
     """Kind of output of `feller sample`: samples, documents or speech."""
     display: Display = Display()
@@ -269,7 +280,13 @@ def _metric_value(metric: Callable[[Any, Any], float], samples: Dataset, real: D
 def find_recipe(name: str, data: Dataset, size: str, start_model: "Model | None" = None) -> "tuple[str, Recipe]":
     """Return the name of a recipe and the recipe.
 
-    `auto` selects the modality's default, `file.py:function` a user-defined recipe.
+    Args:
+        name: Name of a built-in recipe; `auto` for the default of the modality, or `file.py:function` for a function
+            (data, size) that returns a recipe.
+        data: Training data, from which the recipe derives shapes and defaults.
+        size: Size of the network and the training budget: tiny, small or base.
+        start_model: Trained model from whose weights training starts, or the teacher of a recipe such as `distil`;
+            None to start from random weights.
 
     Raises:
         UsageError: If the name or the size is unknown, or the recipe needs `start_model` but it is None.

@@ -38,14 +38,22 @@ DISPLAY = Display("table", 20, 5000)
 
 
 def max_report_rows(data: Dataset, seconds: float | None) -> int:
-    """Return the number of rows to evaluate for a report within the time limit."""
+    """Return the number of rows to evaluate for a report within the time limit `seconds`; None means no limit.
+
+    `data` are ignored.
+    """
     return MAX_REPORT_ROWS if seconds is None else min(MAX_REPORT_ROWS, int(ROWS_A_SECOND * seconds))
 
 
 def table_figures(comparison: SampleComparison, numbers: dict[str, Any]) -> list[tuple[str, Image.Image]]:
     """Return captioned plots of a synthetic table: marginals, errors of column pairs, utility and privacy leakage.
 
-    Like the metrics `tv1` and `tv2`, the figures compare columns and pairs of columns with the training table.
+    The figures compare columns and pairs of columns with the training table, or with other real rows if there is no
+    training table; so do the metrics `tv1` and `tv2`.
+
+    Args:
+        comparison: Samples and real data.
+        numbers: Metrics of the report, some of which are drawn or appear in captions.
     """
     table = comparison.generated.modality
     if not isinstance(table, Table):

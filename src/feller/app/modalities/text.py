@@ -11,7 +11,7 @@ MAX_REPORT_TEXTS = 100
 
 
 def max_report_texts(data: Dataset, seconds: float | None) -> int:
-    """Return the number of texts to evaluate for a report."""
+    """Return the number of texts to evaluate for a report, which depends neither on the data nor on the time limit."""
     return MAX_REPORT_TEXTS
 
 

@@ -1,4 +1,7 @@
-"""Runs shown on the web page, and the capabilities of each run, which depend on its modality and model family."""
+"""Runs shown on the web page, and what each can be used for, such as sampling, steering or restoring images.
+
+The uses depend on the modality and the model family of the run.
+"""
 
 import pathlib
 from collections.abc import Sequence

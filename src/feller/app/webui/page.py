@@ -51,7 +51,7 @@ def tabs_of(run: LoadedRun, page: PageContext) -> list[Tab]:
 
 
 def build(page: PageContext) -> Any:
-    """Build the web page as `gradio.Blocks`."""
+    """Build the web page with all its runs, and return it as `gradio.Blocks`, not launched yet."""
     gr, runs = gradio(), page.runs
     summaries = [f"<p>{html.escape(run.summary)}</p>" for run in runs]
     title, below = (
@@ -229,7 +229,10 @@ def _with_request(gr: Any, function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def warm_up(page: PageContext) -> None:
-    """Draw the first view of a run and import slow modules, so that requests are fast; errors are ignored."""
+    """Draw the first samples of one run and import slow modules, so that the first requests are fast.
+
+    The run is the first one on the page of which samples may be drawn without a request. Errors are ignored.
+    """
     run = next((run for run in page.runs if run.is_sampled and not why_not_drawn(run, page)), None)
     with contextlib.suppress(Exception):
         if run is not None:

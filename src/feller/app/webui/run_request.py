@@ -29,7 +29,11 @@ TAG = re.compile(r"(<style\b.*?</style>|<[^>]*>)", re.DOTALL)
 
 
 def with_labels(text: str, controls: Mapping[str, Any]) -> str:
-    """Replace flags in a message by the labels of the page's controls, and remove advice to fit a new model."""
+    """Replace flags in a message by the labels of the page's controls, and remove advice to fit a new model.
+
+    `controls` maps the option name of a flag, such as guidance, to the Gradio component with the label. Flags without
+    a control are unchanged.
+    """
     return FLAG_PATTERN.sub(
         lambda match: f'"{controls[match[2]].label}"' if match[2] in controls else match[0], FIT_ADVICE.sub("", text)
     )

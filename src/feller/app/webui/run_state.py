@@ -58,7 +58,7 @@ class Phase(enum.Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class RunState:
-    """State of a run, read from its folder at one time."""
+    """Snapshot of the state of a run: phase, progress of training, and report, as its folder shows them."""
 
     phase: Phase
     step: int = 0
@@ -68,7 +68,7 @@ class RunState:
     fraction: float | None = None
     """Completed fraction of the training, from 0 to 1; None if unknown."""
     seconds_left: float | None = None
-    """Estimated rest of the training; None if unknown."""
+    """Estimated time until training is complete, in seconds; None if unknown."""
     loss: float | None = None
     has_weights: bool = True
     """True if weights are saved, so that samples can be drawn."""
@@ -127,7 +127,7 @@ class RunState:
 
     @property
     def text(self) -> str:
-        """Progress, state of the report and missing weights in one line."""
+        """Progress of training, state of the report after training, and a note if no weights are saved, in one line."""
         is_trained = self.phase in (Phase.REPORTING, Phase.UNREPORTED)
         return " ".join(filter(None, (self.training, self.reporting if is_trained else "", self.weights)))
 
@@ -193,7 +193,11 @@ def read_state(run: LoadedRun) -> RunState:
 
 
 def holds_fit(run: Run) -> bool:
-    """Return True if a fit holds the lock of a run: unlike other commands, it writes the recipe under the lock."""
+    """Return True if a command that fits a model holds the lock of the run.
+
+    Other commands take the lock too, but only fits write the recipe after taking it. Therefore only during a fit is
+    the recipe file newer than the lock file.
+    """
     if not run.is_locked:
         return False
     with contextlib.suppress(FileNotFoundError):

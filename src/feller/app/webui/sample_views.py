@@ -55,8 +55,16 @@ def draw(
 ) -> tuple[Dataset, pathlib.Path]:
     """Draw samples with the conditions, guidance and seed of a request; return the samples and their file.
 
-    The file is in a new folder. `more` are options of `SampleConfig`, which override the options of the request, or the
-    arguments `weights` and `on_step` of the function `sample`.
+    The file is in a new folder.
+
+    Args:
+        run: Run to sample from.
+        page: Context of the page, which makes the folder.
+        answers: Values of the controls; must contain `n` and `seed`.
+        reporter: Progress and log output.
+        more: Further options of `SampleConfig` by name; `given` and `guidance` replace those of the request. In
+            addition `weights`, the file with the weights, and `on_step`, a function of (time, states) that is called
+            after each step of the sampler.
     """
     modality = cast(Modality, run.modality)
     if "given" not in more:
@@ -73,7 +81,10 @@ def draw(
 
 
 def tab_result(run: LoadedRun, samples: Dataset, file: pathlib.Path, *, caption: str = "Samples") -> TabResult:
-    """Return the outputs of a tab that shows samples and offers their file for download."""
+    """Return the outputs of a tab that shows samples and offers their file for download.
+
+    `caption` is the caption of the image, if the samples are shown as an image.
+    """
     form = run.display.form
     cut = len(samples) > MAX_SHOWN and (form == "table" or (form == "pictures" and _is_one_image_each(samples)))
     message = f"the first {MAX_SHOWN} of {len(samples):,} are shown; all are in {file.name}" if cut else ""
@@ -154,7 +165,14 @@ def copy_preview(run: LoadedRun, room: pathlib.Path) -> tuple[CaptionedImage, ..
 
 
 def metric_table(numbers: Mapping[str, Any], names: Sequence[str] = (), title: str = "") -> TextTable:
-    """Return a table of metrics: value, reference, verdict and explanation; by default all but details and facts."""
+    """Return a table with the value, reference, verdict and explanation of each metric.
+
+    Args:
+        numbers: Metrics by name, as in a report.
+        names: Names of the metrics to show; if empty, those of the main table of a report, that is, all except
+            facts, details, references and texts.
+        title: Title of the table.
+    """
     from feller.evaluation.metrics import explanation, main_metrics, metric, reference_value, replace_by_labels
     from feller.evaluation.report.verdict import metric_verdict  # take long to load
 

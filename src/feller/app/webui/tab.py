@@ -128,9 +128,9 @@ class PageContext:
     memory: str | None = None
     """Datastore of documents for retrieval, from the command line; None without retrieval."""
     first_views: dict[pathlib.Path, tuple[int, TabResult]] = field(default_factory=dict)
-    """Run folder -> time of its weights, and the samples that the page drew by itself."""
+    """Run folder -> (modification time of its weights in nanoseconds, samples that the page drew without a request)."""
     drawing: threading.Lock = field(default_factory=threading.Lock)
-    """Lock of whoever draws these samples."""
+    """Lock that is held while the samples in `first_views` are drawn."""
 
     def new_result_folder(self) -> pathlib.Path:
         """Create a folder for the files of one result, and delete the folders of expired results."""
@@ -147,7 +147,11 @@ CONDITION_PREFIX, GUIDANCE_CONTROL = "given:", "guidance"
 
 
 def condition_controls(run: LoadedRun) -> dict[str, Any]:
-    """Return a dropdown per condition, the guidance slider (if supported), and the field for observed values."""
+    """Return the controls for the conditions of a run, by control name.
+
+    They are a dropdown per condition, a slider for the guidance scale, and a text field for observed values; those that
+    the model does not support are left out.
+    """
     spec = run.spec
     if spec is None:
         return {}
@@ -171,7 +175,7 @@ def condition_controls(run: LoadedRun) -> dict[str, Any]:
 
 
 def guidance_control(hint: str, maximum: float = 10.0, value: float = 1.0) -> Any:
-    """Return a slider for the guidance scale."""
+    """Return a slider for the guidance scale from 0 to `maximum`; `hint` is the help text below its label."""
     return number("Guidance scale", value, 0.0, maximum, hint=hint, is_integer=False)
 
 

@@ -65,7 +65,10 @@ def number(
     is_slider: bool = True,
     visible: bool = True,
 ) -> Any:
-    """Return a slider, or a number field, for a number between `minimum` and `maximum`."""
+    """Return a slider (if `is_slider`) or a number field, for a number between `minimum` and `maximum`.
+
+    `value` is the initial value, and `hint` the help text below the label.
+    """
     gr = gradio()
     if is_slider:
         kind, bounds = gr.Slider, {"minimum": minimum, "maximum": maximum, "step": 1 if is_integer else 0.1}
@@ -90,8 +93,12 @@ def choice(
 ) -> Any:
     """Return a dropdown with its first option selected.
 
-    With `allows_new`, users can enter other values, so the handler must validate the value. `uses` maps options to
-    advice on when to choose them, which the list shows after the name.
+    Args:
+        label: Label.
+        options: Values to choose from.
+        hint: Help text below the label.
+        allows_new: True to let users enter other values, so the handler must validate the value.
+        uses: Option -> advice on when to choose it, which the list shows after the option.
     """
     names = [(f"{name}: {uses[name]}" if name in uses else name, name) for name in options]
     return gradio().Dropdown(
@@ -100,14 +107,22 @@ def choice(
 
 
 def text(label: str, *, hint: str = "", example: str = "", lines: int = 1, value: str = "") -> Any:
-    """Return a text field."""
+    """Return a text field.
+
+    Args:
+        label: Label.
+        hint: Help text below the label.
+        example: Text shown in grey while the field is empty.
+        lines: Height in lines of text.
+        value: Initial text.
+    """
     return gradio().Textbox(
         value=value, label=label, info=hint or None, placeholder=example or None, lines=lines, render=False
     )
 
 
 def cells(label: str, columns: tuple[str, ...], rows: tuple[tuple[str, ...], ...]) -> Any:
-    """Return an editable table whose cells are text."""
+    """Return an editable table whose cells are text, with fixed columns and the initial rows `rows`."""
     return gradio().Dataframe(
         label=label,
         headers=list(columns),
@@ -123,7 +138,7 @@ def cells(label: str, columns: tuple[str, ...], rows: tuple[tuple[str, ...], ...
 
 
 def upload(label: str, endings: tuple[str, ...]) -> Any:
-    """Return a control for uploading a file."""
+    """Return a control for uploading a file whose name ends in one of `endings`, such as .csv."""
     return gradio().File(file_types=list(endings), height=140, label=label, render=False)
 
 

@@ -105,7 +105,7 @@ def _speed() -> dict[str, Any]:
 
 
 def lines(findings: dict[str, Any]) -> Iterator[str]:
-    """Yield the findings as lines of text."""
+    """Yield lines of text that show the result `findings` of `diagnose`."""
     yield f"system    {findings['system']}"
     versions = (f"{name} {version or 'missing'}" for name, version in findings["versions"].items())
     yield f"versions  {', '.join(versions)}"

@@ -28,6 +28,10 @@ DOCUMENTED_NOTE = "this schema is from the documentation of the data, not from i
 def draft_schema(source: str, out: str) -> dict[str, Any]:
     """Write a draft schema that is inferred from a table, or copied from an example with a public schema.
 
+    Args:
+        source: File with the table, or `example:NAME`.
+        out: JSON file to write, which must not exist.
+
     Returns:
         Number of rows, type of each column, path of the schema file, and warnings about values that may reveal rows.
 

@@ -104,5 +104,8 @@ def check_same_rewards(tuning_record: TuningRecord, rewards: tuple[str, ...]) ->
 
 
 def needs_rewards(tuning_record: TuningRecord) -> bool:
-    """Return True if resuming requires the rewards again, because code and runs named in a record are never loaded."""
+    """Return True if the user must pass the rewards again to resume a fine-tuning run.
+
+    This is so if a reward is user code or a run: code and runs that only a record names are never loaded.
+    """
     return any(".py:" in text or "/" in text for text in tuning_record.rewards)

@@ -1,1 +1,1 @@
-"""Tabs of the web page, one per capability of a run."""
+"""Tabs of the web page, such as sampling, steering and reports; a run has only the tabs that its model supports."""

@@ -38,7 +38,10 @@ def _checkpoints(run: Run) -> dict[str, pathlib.Path | None]:
 
 
 def compare_tab(run: LoadedRun, page: PageContext) -> Tab | None:
-    """Return the tab that compares samples of two runs or checkpoints, drawn with the same seed."""
+    """Return the tab that compares samples of two runs or checkpoints, drawn with the same seed.
+
+    The result is None if `run` cannot be sampled. Only runs on the page with the same class of modality are offered.
+    """
     if not run.is_sampled:
         return None
     others = [other for other in page.runs if other is not run and other.is_sampled]
@@ -90,7 +93,10 @@ def compare_tab(run: LoadedRun, page: PageContext) -> Tab | None:
 
 
 def tuning_table(run: LoadedRun) -> TextTable | None:
-    """Return a table of what a fine-tuning reached, from the current report; None for other runs or without one."""
+    """Return a table of the reward and the other fine-tuning metrics in the current report of a fine-tuned run.
+
+    The result is None if the run was not fine-tuned, or has no current report.
+    """
     numbers = read_state(run).report.numbers
     names = [name for name in TUNING if name in numbers]
     return metric_table(numbers, names, "Fine-tuning, from the report") if "reward" in numbers else None

@@ -1,4 +1,4 @@
-"""Tabs of the files of a run: "Reports" with an explanation of the privacy guarantee, and "Training"."""
+"""Tabs that show the files of a run: "Reports", with an explanation of the privacy guarantee, and "Training"."""
 
 import html
 import math
@@ -35,7 +35,9 @@ def guarantee_of(run: LoadedRun) -> str:
 
 
 def guess_odds_text(epsilon: float, delta: float) -> str:
-    """Explain (epsilon, delta) by the maximum accuracy of membership inference with prior probability 1/2.
+    """Return a sentence that explains (epsilon, delta) by the maximum accuracy of membership inference.
+
+    The attacker's prior probability that the row is in the training set is 1/2.
 
     The accuracy is at most (e^epsilon + delta) / (1 + e^epsilon). Source: Kairouz, Oh and Viswanath 2015, "The
     composition theorem for differential privacy", arXiv 1311.0776.

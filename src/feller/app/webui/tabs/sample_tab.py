@@ -1,4 +1,7 @@
-"""Tabs "Sample", which draws samples, and "Guidance", which compares guidance scales; and samples before any press."""
+"""Tabs "Sample" and "Guidance" of the web page, and the samples that the page shows before a button is pressed.
+
+"Sample" draws samples, and "Guidance" compares samples at several guidance scales.
+"""
 
 import base64
 import binascii
@@ -35,17 +38,18 @@ from feller.sampling.sampler_config import SOLVERS
 OWN = "default of the model"
 MAX_NFE = 1000
 FIRST_N, FIRST_NFE = 16, 16
-"""Number of samples that the page draws by itself, except of cheap points and rows, and their network evaluations."""
+"""Maximum number of samples that the page draws without a request, and maximum number of network evaluations for each.
+The first limit does not apply to cheap samples; see `CHEAP_N`."""
 CHEAP_N = 1000
-"""Maximum number of samples per request from which samples count as cheap."""
+"""Samples of a modality, such as points, count as cheap if visitors can request at least this many at a time."""
 MAX_REPORT_BYTES = 20 * 2**20
 REPORT_PICTURE = re.compile(
     r'<figcaption>Samples</figcaption>\s*<img src="data:image/png;base64,([A-Za-z0-9+/=]+)"', re.ASCII
 )
-"""Picture of the samples in a report."""
+"""Regular expression that finds the picture of the samples in the HTML of a report."""
 DRAW_DURING_FIT = "While a fit runs, samples are drawn only on request."
 MAX_NEIGHBOURS = 100
-"""Maximum number of run folders beside a run in which a running fit is searched."""
+"""Maximum number of run folders, next to that of a run, that are searched for a running fit."""
 
 
 def count_control(run: LoadedRun) -> Any:
@@ -81,17 +85,20 @@ def sample_tab(run: LoadedRun, page: PageContext) -> Tab | None:
 
 
 def nfe_control(run: LoadedRun, default: int) -> Any:
-    """Return the slider for the number of network evaluations, at most those of the run by default."""
+    """Return the slider for the number of network evaluations per sample.
+
+    Its initial value is `default`, or the number in the run's sampling settings if that is smaller.
+    """
     assert run.spec is not None
     hint = "Per sample; more is slower and more accurate."
     return number("Network evaluations", min(run.spec.sampling.nfe, default), 2, MAX_NFE, hint=hint)
 
 
 def first_view(run: LoadedRun, page: PageContext) -> TabResult:
-    """Return what the tab Sample shows on arrival: samples that exist, or else a few that the page draws by itself.
+    """Return what the tab Sample shows when it is opened: existing samples, or else a few newly drawn ones.
 
-    The first that is there: the preview of a running fit, the run's folder of samples, the samples of its current
-    report, drawn samples, or an old preview.
+    During training, these are the preview samples of the last checkpoint. Otherwise they are the first available of:
+    samples in the run folder, samples in the current report, newly drawn samples, and an old preview.
     """
     state, room = read_state(run), page.new_result_folder()
     preview = TabResult(pictures=copy_preview(run, room), message="Samples at the last checkpoint of training.")
@@ -118,7 +125,10 @@ def why_not_drawn(run: LoadedRun, page: PageContext) -> str:
 
 
 def drawn_view(run: LoadedRun, page: PageContext) -> TabResult:
-    """Draw a few samples with few network evaluations; all visitors see the same ones, until the weights change."""
+    """Draw a few samples with few network evaluations, and return the outputs that show them.
+
+    The result is kept and shown to all visitors until the weights of the run change.
+    """
     with page.drawing:
         made = run.run.ema_weights.stat().st_mtime_ns
         before = page.first_views.get(run.run.path)

@@ -43,7 +43,10 @@ OFFER = "Rewards with a bound can be added with `feller serve --reward`; they th
 
 
 def rewards_of(run: LoadedRun, modality: Modality, offered: tuple[str, ...]) -> dict[str, str]:
-    """Return the offered reward expressions by label; rewards from the command line (`offered`) come first."""
+    """Return the rewards that visitors can select: label -> reward as text, as for `feller steer --reward`.
+
+    Rewards from the command line (`offered`) come first, then the built-in rewards of the modality.
+    """
     plain = image_rewards(modality)
     own = {TARGET_INK: f"{INK} == {{{INK}:g}}"} if INK in plain else {}
     own |= {name: name for name in plain}
@@ -116,7 +119,10 @@ def steer_tab(run: LoadedRun, page: PageContext) -> Tab | None:
 
 
 def target_message(numbers: Mapping[str, Any]) -> str:
-    """Return whether the search reached the bound of its reward, and what to do if not; empty without a bound."""
+    """Return a sentence on whether the samples reached the target of a reward such as `ink == 0.3`, and advice if not.
+
+    `numbers` are the metrics of the reward search. The text is empty if no reward has a target.
+    """
     from feller.evaluation.metrics import metric
     from feller.evaluation.report.verdict import REACHED_FRACTION, metric_verdict, target_progress
 

@@ -187,10 +187,14 @@ def _density(samples: Dataset, members: Dataset, held_out: Dataset, delta: float
 
 
 def bounded_cells(rows: Dataset, expenses: tuple[DpEvent, ...]) -> tuple[ColumnGuess, ...]:
-    """Return, for each table column, an upper bound on the probability of guessing the value of a row from the model.
+    """Return, for each table column, an upper bound on the probability of guessing a row's value in it with the model.
 
-    It is reported with the probability of guessing without the model, by the most frequent value of the column. The
-    result is empty for other modalities and without differential privacy.
+    Next to the bound is the probability of guessing it without the model, which is the frequency of the column's most
+    frequent value. The result is empty for other modalities and without differential privacy.
+
+    Args:
+        rows: Rows of the table, whose value frequencies are the guesses without the model.
+        expenses: DP events of the training.
     """
     table = rows.modality.view(Table)
     if not expenses or table is None:

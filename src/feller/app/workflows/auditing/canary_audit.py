@@ -122,7 +122,15 @@ class CanaryPlacement:
 
 
 def check_canaries(again: Retrainer, count: int) -> None:
-    """Raise an error, before retraining, if `count` canaries are too few or their gradients need too much memory."""
+    """Raise an error, before retraining, if `count` canaries are too few or their gradients need too much memory.
+
+    Args:
+        again: Retrainer of the run.
+        count: Number of membership canaries plus reconstruction slots.
+
+    Raises:
+        UsageError: If the number is below `MIN_CANARIES`, or the memory does not suffice.
+    """
     if count < MIN_CANARIES:
         raise UsageError(
             f"{MIN_CANARIES} canaries or more", count, "Use more canaries, such as 200", argument="canaries"
@@ -168,7 +176,8 @@ def canary_attack(
         count: Number of membership canaries plus reconstruction slots.
         rng: Source of random numbers.
         reporter: Progress output.
-        factor: Factor of the added noise, but not of the accounted noise; below 1, the audit should detect it.
+        factor: Factor that multiplies the noise that training adds, but not the noise that the guarantee assumes. If
+            it is below 1, the guarantee is wrong, and the audit should detect this.
     """
     placement, privacy_plan = place_canaries(again, it.train, it.held_out, count, rng), again.privacy_plan
     seed, attackers = rng.fold_in("again").seed, list[CanaryAttacker]()

@@ -1,4 +1,7 @@
-"""Error bounds from the Fisher information loss of single rows, for rows tracked in training or for a linear model."""
+"""Computation of lower bounds on the reconstruction error of single rows, from their Fisher information loss.
+
+The loss is available for rows tracked during training, and for all rows of a linear model.
+"""
 
 import math
 from collections.abc import Sequence
@@ -88,7 +91,13 @@ def tracked_row_leakage(run: Run, train: Dataset, order2: float) -> RowLeakage |
 
 
 def linear_row_leakage(leakage: LinearLeakage, train: Dataset, order2: float) -> RowLeakage:
-    """Return the Fisher information loss of all rows through noisy linear weights, for features in [0, 1]."""
+    """Return the leakage of all training rows of a linear model, whose features are in [0, 1].
+
+    Args:
+        leakage: Fisher information that the noisy weights contain about each row.
+        train: Training set.
+        order2: Rényi divergence of order 2 of the release, in nats, between data that differ by one replaced row.
+    """
     indices = torch.arange(len(train))
     picture = plot_exposed_rows(train, indices, 1 / leakage.eta2.cpu())
     return _row_leakage(leakage.eta2.cpu(), leakage.solution.x[:, 1:], mse_bound(order2), indices, picture)

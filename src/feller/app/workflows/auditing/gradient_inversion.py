@@ -66,7 +66,19 @@ class InversionAttempts:
 
 
 class GradientInversion:
-    """Gradient inversion attack on some training rows of a run."""
+    """Gradient inversion attack on some training rows of a run.
+
+    Args:
+        network: Trained network, at whose weights gradients are computed.
+        objective: Training objective.
+        train: Training set, from which the attacker's prior of a row is estimated.
+        indices: Indices of the rows to attack in the training set.
+        guarantee: DP-SGD settings of the run: noise, clipping norm, batch size and number of rows.
+        rng: Source of random numbers.
+
+    Raises:
+        UsageError: If the rows have no numeric values.
+    """
 
     def __init__(
         self,
@@ -123,7 +135,11 @@ class GradientInversion:
         return self.add_gaussian(1, clip=UNCLIPPED_NORM)(self.rows).norm(dim=1).median().item()
 
     def run(self, steps: int) -> InversionAttempts:
-        """Attack each row in one training step, and in as many steps as contain a row on average among `steps`."""
+        """Attack each row twice: from the gradient of one training step, and from the gradients of several steps.
+
+        The number of these steps is the average number of the run's training steps, `steps` in total, whose batch
+        contains a given row.
+        """
         steps_per_row = max(1, round(self.planned.batch / self.planned.n * steps))
         num_draws = max(FEWEST, min(NOISES, EASY_WORK // self.size))
         num_starts = max(1, min(STARTS, EASY_WORK // (2 * self.size)))
@@ -171,7 +187,7 @@ CAPTION = (
 
 
 def summarize(attack: GradientInversion, attempts: InversionAttempts) -> AttackResults:
-    """Return metrics, a table and images of the attack, whose outcomes are `attempts`."""
+    """Return metrics, a table and images for the report, from the outcomes `attempts` of an attack."""
     single_step, all_steps, steps_per_row = attempts.single_step, attempts.all_steps, attempts.steps_per_row
     single_scores = reconstruction_scores(single_step, attack.prior)
     all_scores = reconstruction_scores(all_steps, attack.prior)

@@ -46,7 +46,10 @@ def planned_event(noise: float | None, rate: float | None, steps: int | None) ->
 
 
 def bounds(expenses: Sequence[DpEvent], delta: float) -> dict[str, Any]:
-    """Return the privacy metrics of planned DP events: epsilon at a given delta, and the bounds of `reconstruction`."""
+    """Return the privacy metrics of planned DP events by name: epsilon at a given delta, and reconstruction bounds.
+
+    The function `reconstruction` describes the reconstruction bounds.
+    """
     epsilon = compute_epsilon(expenses, delta)
     return {
         "epsilon": epsilon,
@@ -58,9 +61,12 @@ def bounds(expenses: Sequence[DpEvent], delta: float) -> dict[str, Any]:
 
 
 def reconstruction(expenses: Sequence[DpEvent]) -> dict[str, Any]:
-    """Return bounds on reconstruction attacks by name.
+    """Return bounds on reconstruction attacks by name, for planned DP events.
 
     `guess_0.1` is an upper bound on the probability of guessing, with the model, a value of prior probability 0.1.
+    `mse_bound` is a lower bound on the mean squared error of an unbiased estimate of a value in [0, 1], and `blind` the
+    mean squared error of the constant guess 1/2. `epsilon_order2` and `epsilon_order2_added` are the Rényi divergences
+    of order 2, in nats, for one replaced row and for one row added or removed.
     """
     order2 = eps2_replaced(expenses)
     return {
@@ -73,7 +79,7 @@ def reconstruction(expenses: Sequence[DpEvent]) -> dict[str, Any]:
 
 
 def explain(numbers: dict[str, Any]) -> list[str]:
-    """Return the reconstruction bounds as sentences."""
+    """Return sentences that state the bounds on reconstruction in `numbers`, the result of `bounds`."""
     if not numbers["mse_bound"]:
         error_sentence = "the reconstruction error has no lower bound from Rényi DP: e^epsilon_order2 overflows"
     elif numbers["mse_bound"] > BLIND:

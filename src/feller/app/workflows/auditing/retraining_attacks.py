@@ -28,9 +28,10 @@ MIN_HELD_OUT = 10
 def shadow_model_attack(
     it: AuditTarget, retrainer: Retrainer, shadows: int, rng: Rng, reporter: Reporter
 ) -> AttackResults:
-    """Train shadow models on random halves of all rows, and use the losses of rows under them to infer membership.
+    """Infer which rows were in the training set of a run, by comparing their losses under the run and shadow models.
 
-    All rows are the training rows and the held-out rows of the run. Membership is that in the training set of the run.
+    Each shadow model is trained on a random half of all rows, which are the training rows and held-out rows of the run.
+    The results are metrics of the attack. If there are too few held-out rows, the results are only a note.
 
     Args:
         it: Run to audit.
@@ -142,7 +143,12 @@ def flags(numbers: Mapping[str, Any]) -> list[str]:
 
 
 def candidates(numbers: Mapping[str, Any]) -> list[ReportTable]:
-    """Return the report table on reconstruction canaries, from audit metrics; empty if the audit had none of them."""
+    """Return the report table on the reconstruction canaries of an audit, from its metrics `numbers`.
+
+    In each reconstruction slot, an attacker guesses which of several candidate rows was in the training set. The table
+    compares the accuracy of the guesses with the maximum that the guarantee allows. The list is empty if the audit had
+    no reconstruction slots.
+    """
     if numbers.get("candidates_right") is None:
         return []
     names = ("candidates_places", "candidates_right", "candidates_least", "candidates_bound", "candidates_blind")

@@ -31,7 +31,8 @@ from feller.training.couplings.minibatch_ot import optimal_permutation
 PAIRS_FOR_ESS, TRAJECTORIES_FOR_ESS = 32, 100
 """Number of endpoint pairs and of trajectories per pair, for estimating the effective sample size of the resampling."""
 STEPS, ROOM = 150, 2**28
-"""Number of time steps of these trajectories between two populations, and limit on their memory in bytes."""
+"""Number of time steps, between two populations, of the trajectories for estimating the effective sample size; and
+limit on the memory of these trajectories in bytes."""
 MAX_COMPARED = 500
 """Maximum number of end points to compare with a population, after each round and in the report."""
 STRAIGHT = 500
@@ -77,7 +78,10 @@ def arrival_metrics(
 
 
 def target_population(problem: BridgeProblem, leg: int, *, backward: bool = False) -> Population:
-    """Return the target population of the segment `leg`: the later one forward in time, the earlier one backward."""
+    """Return the population at the end of segment number `leg`, which lies between two consecutive populations.
+
+    It is the later population, or the earlier one if `backward`.
+    """
     population = problem.populations[leg][not backward]
     if not isinstance(population, Population):
         raise TypeError("expected populations given by samples")
@@ -87,7 +91,17 @@ def target_population(problem: BridgeProblem, leg: int, *, backward: bool = Fals
 def straight_objective(
     problem: BridgeProblem, populations: Populations, trajectories: Trajectories, rng: Rng
 ) -> float | None:
-    """Return the bridge objective of a baseline: Brownian bridges between samples paired by optimal transport."""
+    """Return the objective of a simple baseline for a bridge: control cost plus state cost, summed over segments.
+
+    The paths of the baseline are Brownian bridges between samples of consecutive populations, paired by optimal
+    transport.
+
+    Args:
+        problem: Bridge problem with noise, times and state cost.
+        populations: Populations, whose samples are paired.
+        trajectories: Trajectories of the fitted bridge, which are not used.
+        rng: Source of random numbers.
+    """
     total = 0.0
     for leg, (begin, length) in enumerate(segments_of(problem.times)):
         n_pairs = min(STRAIGHT, *map(len, populations.states[leg : leg + 2]))
@@ -111,8 +125,10 @@ def straight_objective(
 def ess(solution: BridgeSolution, trajectories: Trajectories, rng: Rng) -> float | None:
     """Return the effective sample size of path-integral resampling as a fraction of the number of trajectories.
 
-    The result is the minimum over segments. It is None without noise or state cost, if the state cost depends on the
-    population, or if one pair needs too much memory.
+    Path-integral resampling draws trajectories between a pair of samples with weights that depend on their state cost;
+    a small fraction means that few trajectories have almost all of the weight. The result is the minimum over segments.
+    It is None without noise or state cost, if the state cost depends on the population, or if one pair needs too much
+    memory.
     """
     problem, config = solution.problem, solution.config
     if not problem.noise or isinstance(problem.cost, Zero) or problem.cost.needs_population:

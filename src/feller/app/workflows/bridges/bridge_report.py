@@ -46,14 +46,16 @@ NEIGHBOURS, REACH_SAMPLES = 20, 5000
 """Number of nearest surface points in a plane fit, and maximum number of surface points used to estimate the reach of
 plane fits."""
 REACH_QUANTILE = 0.99
-"""Quantile of the distances from plane fits to the farthest point of the fit; the result is the reach of plane fits."""
+"""The reach of plane fits is this quantile of the horizontal distances from a surface point to the farthest of its
+`NEIGHBOURS` nearest surface points."""
 
 
 def outside_fraction(record: BridgeRecord, populations: Populations, trajectories: Trajectories) -> float | None:
     """Return the mean fraction of time that paths spend off the surface of the state cost; None without a surface.
 
-    A point is off the surface if its horizontal distance to the nearest surface point exceeds the reach of plane fits,
-    that is, of nearly all of them. Points above or below a hole in the surface are also off the surface.
+    A point is off the surface if its horizontal distance to the nearest surface point is larger than the reach. The
+    reach is a high quantile of the horizontal distance from a surface point to its farthest neighbour in a plane fit.
+    Points above or below a gap between surface points are therefore off the surface if the gap is wide enough.
     """
     cloud = surface_of(record.costs) if tuple(populations.states[0].shape[1:]) == (3,) else None
     if cloud is None:

@@ -118,7 +118,10 @@ def bridge_command(
 
 
 def last_field_words(fields: Sequence[str], without: Collection[str] = ()) -> list[str]:
-    """Return the words in `fields` without overridden values of a field, and without the fields in `without`."""
+    """Return the command-line words in `fields` with one value per solver field: the last one.
+
+    Words of the fields whose names are in `without`, such as train.steps, are left out.
+    """
     args_by_field: dict[str, list[str]] = {}
     for arg in fields:
         if arg.startswith("--"):
@@ -165,7 +168,10 @@ def reread_populations(record: BridgeRecord) -> Populations:
 def begin(
     record: BridgeRecord, populations: Populations, settings: BridgeSolverConfig, engine: Engine
 ) -> tuple[ModelSpec, BridgeState]:
-    """Return the model specification of a bridge, and its initial training state."""
+    """Return the model specification of a bridge, and its training state with a randomly initialised network.
+
+    The network, on the device of `engine`, contains the forward drift and the backward drift.
+    """
     modality = populations.modality
     spec = ModelSpec(
         modality,

@@ -62,7 +62,10 @@ def surface_of(texts: Sequence[str]) -> Float[Tensor, "n 3"] | None:
 
 
 def changed_pictures(texts: Sequence[str], code: Sequence[str]) -> tuple[str, ...]:
-    """Return the paths of wall images among the state costs whose file is missing, or whose hash is not in `code`."""
+    """Return the paths of the wall images in the costs `texts` that are missing or have changed since the fit.
+
+    An image has changed if its hash is not in `code`, the hashes recorded at the fit.
+    """
     return tuple(str(path) for path in pictures_of(texts) if not path.is_file() or fingerprint(path) not in code)
 
 

@@ -43,7 +43,7 @@ from feller.data.points.named_spaces import FLAT
 from feller.evaluation.number_format import format_percent
 
 PIXELS = 2048
-"""Maximum length in pixels of the longer side of a wall image in the search for openings."""
+"""Maximum height, and maximum width, in pixels of the grid on which the search for openings in walls is done."""
 MAX_IMBALANCE = 0.05
 """Fraction of samples that would have to cross a wall between closed regions, above which a warning is shown.
 
@@ -255,7 +255,15 @@ TRIAL_PLACES = 256
 
 
 def check_cost(cost: StateCost, record: BridgeRecord, populations: Populations, reporter: Reporter) -> StateCost:
-    """Evaluate a state cost on the data and return the cost; raise an error if it is not finite there.
+    """Evaluate a state cost on the populations and between them, and return the cost to use in its place.
+
+    In the returned cost, a function without a usable gradient is marked as not `differentiable`.
+
+    Args:
+        cost: State cost to check.
+        record: Recorded options of the bridge: names and times of the populations, and seed.
+        populations: Populations, whose samples must not be inside an obstacle.
+        reporter: Reporter that logs if the cost has no gradient.
 
     Raises:
         InputError: If the cost is not finite on the data, or samples are inside an obstacle.

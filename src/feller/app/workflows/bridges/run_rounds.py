@@ -76,7 +76,15 @@ def keep_if_better(progress: BridgeState, row: Row, rows: Sequence[Row]) -> None
 
 
 def kept_round_numbers(kept_rounds: Mapping[str, int], rows: Sequence[Row]) -> dict[str, Any]:
-    """Return the number of the best forward round and, if a later forward round was worse, metrics of the last one."""
+    """Return the number of the best forward round as `kept_round`, for the report.
+
+    If a later forward round was worse, also return metrics of the last forward round, as `last_w2` (distance to the
+    population) and `last_inside_paths` (fraction of paths through walls).
+
+    Args:
+        kept_rounds: Number of the best round by direction: `ahead` for forward, `back` for backward.
+        rows: Metrics of all rounds.
+    """
     forward = [row for row in rows if not row.get("backward")]
     best_round = kept_rounds.get("ahead", forward[-1]["step"] if forward else 0)
     if not forward or forward[-1]["step"] == best_round:

@@ -63,7 +63,13 @@ class DocumentRequest:
         return InfillGoal(MAX_TEXT_TOKENS, hole_codes=lengths)
 
     def with_kept_pixels(self, kind: Documents, values: Values) -> Values:
-        """Replace the unmasked output pixels by the pixels of the original image, because the tokenizer is lossy.
+        """Return generated documents in which the pixels outside the mask are those of the original image.
+
+        The tokenizer is lossy, so even regions that are not regenerated would otherwise change.
+
+        Args:
+            kind: Modality of the model.
+            values: Generated documents, whose first image is the regenerated one. Returned unchanged without a mask.
 
         Raises:
             UsageError: If the mask has no white pixels.

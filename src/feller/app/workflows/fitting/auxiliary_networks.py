@@ -317,7 +317,15 @@ def is_pretrained_tokenizer(tokenizer: str | None) -> bool:
 
 
 def restore_tokenizer(data: Dataset, tokenizer: str, run: Run) -> Dataset:
-    """Return documents with the tokenizer of another run, to resume a run that stopped before it stored a copy.
+    """Return documents whose images use the tokenizer of another run, to resume a run without its own copy of it.
+
+    The run `run` lacks a copy if training stopped before the copy was written. If it has one, or `tokenizer` is not a
+    run folder, the data are returned unchanged.
+
+    Args:
+        data: Documents.
+        tokenizer: Folder of the tokenizer run, or the name of a tokenizer.
+        run: Run to resume.
 
     Raises:
         InputError: If the run `tokenizer` is damaged.
