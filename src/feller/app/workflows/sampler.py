@@ -113,7 +113,7 @@ class Sampler:
         return Rng(self.seed).fold_in("sample")
 
     def check(self) -> None:
-        """Raise an error, before sampling, if the model does not support the conditions."""
+        """Raise an error if the model does not support the conditions that the samples must satisfy."""
         table = self.model.spec.modality.view(Table)
         if table is None:
             self.model.parse_conditions(1, self.cond_texts or None, self.rng)
@@ -147,9 +147,16 @@ class Sampler:
         )
 
     def write(self, samples: Dataset, place: pathlib.Path, *, first: int = 0, total: int = 0) -> None:
-        """Write samples to a file or folder, numbered from `first` among `total` samples.
+        """Write samples to a file or folder.
 
-        Cells that were given as conditions keep their original text.
+        Table cells that were given as conditions keep their original text.
+
+        Args:
+            samples: Samples to write.
+            place: Path of the file or folder.
+            first: Index of the first sample, from which numbered file names count.
+            total: Number of all samples, if they are written in several parts; it determines the number of digits in
+                file names.
         """
         modality = samples.modality
         with sample_folder.sample_numbering(first, total):

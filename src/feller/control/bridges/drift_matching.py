@@ -120,14 +120,20 @@ class ImplicitMatching(DriftMatching):
 
 
 class SegmentObjective(Objective):
-    """Base class of objectives on the segments of a bridge, for the forward or backward drift."""
+    """Base class of training objectives for the forward or backward drift of a bridge.
+
+    Training examples are sampled from the pinned paths of the segments.
+    """
 
     def __init__(self, segments: Sequence[Segment], shape: tuple[int, ...], *, backward: bool) -> None:
         self.segments, self.shape, self.backward = segments, shape, backward
 
 
 class ExplicitMatchingObjective(SegmentObjective):
-    """Objective of `ExplicitMatching`; the loss is in units of the network's scaled states."""
+    """Objective that regresses the network on the drifts of the pinned paths, as configured by `ExplicitMatching`.
+
+    The loss is the mean squared error, in units of the network's scaled states.
+    """
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
         batch_size = len(batch["x_1"])
@@ -146,7 +152,13 @@ class ExplicitMatchingObjective(SegmentObjective):
         return error.flatten(1).square().mean(1)
 
     def sample_at(self, t: float, pairs: Int[Tensor, " b"], rng: RandomStream) -> tuple[Tensor, Tensor]:
-        """Sample states and target drifts at time t, each [2 b, *shape], for fitting the linear part of a network."""
+        """Sample states and target drifts at time t, each [2 b, *shape], for fitting the linear part of a network.
+
+        Args:
+            t: Global time, from 0 at the first to 1 at the last population.
+            pairs: Indices of b endpoint pairs; each gives two antithetic states.
+            rng: Random stream for the states.
+        """
         segment = next(
             segment
             for segment in self.segments
@@ -185,7 +197,10 @@ class ExplicitMatchingObjective(SegmentObjective):
 
 
 class ImplicitMatchingObjective(SegmentObjective):
-    """Objective of `ImplicitMatching`, in units of the network's scaled states; its loss may be negative.
+    """Objective that fits a potential to states of the pinned paths, as configured by `ImplicitMatching`.
+
+    The gradient of the potential is the drift. The loss is in units of the network's scaled states, and may be
+    negative.
 
     For a potential s and the gradient drift u* of the marginals, the expectation of the loss is
     1/2 int E|grad s - u*|^2 dt - 1/2 int E|u*|^2 dt, where the second term does not depend on s.

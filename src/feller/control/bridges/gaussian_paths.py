@@ -41,8 +41,8 @@ class PathMoments:
 class GaussianPaths:
     """Gaussian paths X_t ~ N(m_t, gamma_t^2 I), t in [0, 1], of endpoint pairs; each path goes exactly from x_0 to x_1.
 
-    The mean is linear between equally spaced knots. The standard deviation is that of the Brownian bridge times
-    h = softplus(y + log(e - 1)), with y linear between its own knots and 0 at both ends.
+    The mean m_t is linear between equally spaced knots. The standard deviation gamma_t is that of the Brownian bridge
+    times h = softplus(y + log(e - 1)), with y linear between its own knots and 0 at both ends.
     """
 
     means: Float[Tensor, "n k d"]
@@ -149,8 +149,9 @@ def drift(
 def kinetic(paths: GaussianPaths) -> Float[Tensor, " n"]:
     """Return the kinetic energy relative to the Brownian bridge, that is, noise^2 times the KL divergence from it.
 
-    The energy is 1/2 int |m'|^2 dt - 1/2 |x_1 - x_0|^2, exact for piecewise linear means, plus
-    d noise^2 / 8 int (h - 1/h)^2 / (t (1 - t)) + 4 t (1 - t) h'^2 dt: the cross terms are total derivatives.
+    With the mean m and the standard deviation h times that of the Brownian bridge, the energy is 1/2 int |m'|^2 dt -
+    1/2 |x_1 - x_0|^2, exact for piecewise linear means, plus d noise^2 / 8 int (h - 1/h)^2 / (t (1 - t)) + 4 t (1 - t)
+    h'^2 dt: the cross terms are total derivatives.
     """
     k = paths.means.shape[1]
     straight_sq = (paths.means[:, -1] - paths.means[:, 0]).square().sum(-1)

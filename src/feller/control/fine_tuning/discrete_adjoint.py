@@ -45,7 +45,10 @@ class DiscreteAdjoint(MemorylessFineTuning):
 
 
 class DiscreteAdjointObjective(FineTuningObjective):
-    """Training objective of the method `DiscreteAdjoint`."""
+    """Training objective of the discrete adjoint: control cost minus reward, backpropagated through a roll-out.
+
+    A roll-out is a simulated batch of trajectories. The settings are those of `DiscreteAdjoint`.
+    """
 
     def sample(self, batch: Batch, rng: Rng, network: Network) -> Example:
         """Sample the noise of each step, and roll out once without gradients to compute reward and control cost."""

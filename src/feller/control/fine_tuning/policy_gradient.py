@@ -46,7 +46,10 @@ class PolicyGradient(MemorylessFineTuning):
 
 
 class PolicyGradientObjective(FineTuningObjective):
-    """Training objective of the method `PolicyGradient`."""
+    """Training objective of the policy gradient: control cost minus advantage-weighted log probability of each step.
+
+    Its settings are those of `PolicyGradient`.
+    """
 
     def sample(self, batch: Batch, rng: Rng, network: Network) -> Example:
         """Roll out with noise in each step; the baseline is the mean return of the other samples in the batch.

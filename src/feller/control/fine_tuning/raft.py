@@ -48,7 +48,10 @@ class RAFT(FineTuning):
 
 
 class RAFTObjective(FineTuningObjective):
-    """Training objective of the method `RAFT`."""
+    """Training objective of RAFT: the training loss on the generated samples with the highest reward.
+
+    Its settings are those of `RAFT`.
+    """
 
     def __init__(self, config: RAFT, context: TrainingContext) -> None:
         super().__init__(config, context)

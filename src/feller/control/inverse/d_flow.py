@@ -43,7 +43,10 @@ class SourcePrior(abc.ABC):
 
     @abc.abstractmethod
     def cost(self, x_0: Float[Tensor, "b d"], count: Int64[Tensor, " b"]) -> Float[Tensor, " b"]:
-        """Return the penalty per example in nats; `count` is the number of optimised entries."""
+        """Return the penalty for the source x_0 of each example, in nats; it is added to the loss.
+
+        `count` is the number of optimised entries of each example.
+        """
 
 
 @dataclass(frozen=True)
@@ -90,14 +93,14 @@ class ChiPrior(SourcePrior):
     weight: float = 1.0
 
     def cost(self, x_0: Float[Tensor, "b d"], count: Int64[Tensor, " b"]) -> Float[Tensor, " b"]:
-        """Return |x_0|^2 / 2 - (d - 1) log |x_0| per example, where d is `count`."""
+        """Return `weight` * (|x_0|^2 / 2 - (d - 1) log |x_0|) per example, where d is `count`."""
         norm_sq = x_0.square().sum(1)  # gradient (1 - (d - 1) / |x|^2) x; some implementations invert its sign
         return self.weight / 2 * (norm_sq - (count - 1).clamp(min=0) * norm_sq.clamp(min=1e-30).log())
 
 
 @dataclass(frozen=True)
 class OptimizedSource:
-    """Optimised sources and their endpoints."""
+    """Result of a search: optimised source points, their endpoints under the flow, and the losses of these."""
 
     source: State
     end: State

@@ -31,7 +31,7 @@ def refuse_resume(run: Run) -> None:
 
 @dataclass(frozen=True, eq=False)
 class ClosedForm:
-    """Closed-form fit that was validated before any file is written."""
+    """Plan and model specification of a closed-form fit, which was validated before any file is written."""
 
     plan: FitPlan
     description: ModelSpec

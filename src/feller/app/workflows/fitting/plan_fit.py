@@ -172,13 +172,16 @@ def _code_hash(recipe: str, modality: str | None) -> str:
 
 
 def with_recipe_schema(dataset: Dataset, recipe: Recipe) -> Dataset:
-    """Return a table with the schema that the recipe determined, with which later commands will read the table."""
+    """Return a dataset with the table schema of the recipe, if the recipe determines a schema.
+
+    Later commands will read the table with this schema. Other datasets are returned unchanged.
+    """
     modality = recipe.modality
     return dataset.with_modality(modality) if modality is not None and modality.has_schema else dataset
 
 
 def check_target(recipe: Recipe, name: str, target: tuple[str, ...], start_model: Model | None) -> None:
-    """Raise an error if the prediction target, the recipe and the initial model do not match.
+    """Raise an error if the recipe cannot predict the target, or cannot start from the weights of the initial model.
 
     Args:
         recipe: Chosen recipe.

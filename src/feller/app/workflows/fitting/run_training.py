@@ -108,7 +108,7 @@ def restore_state(run: Run, job: TrainingJob, *, resume: bool, exhausted: bool, 
         run: Run folder.
         job: Training job; its state is modified in place.
         resume: True to resume from the checkpoint; otherwise training starts at step 0.
-        exhausted: True if no further training step is allowed.
+        exhausted: True if no further training step is allowed, because the privacy budget is spent.
         reporter: Log output.
 
     Raises:

@@ -21,7 +21,10 @@ from feller.training.objectives.one_shot import OneShotObjective
 
 
 def plan_dp_sgd(privacy: PrivacyConfig, statistics: PrivateStatistics, recipe: Recipe) -> tuple[Recipe, Guarantee]:
-    """Calibrate the noise multiplier of DP-SGD to the number of steps, or this number to a given noise multiplier.
+    """Choose the noise multiplier and the number of steps of DP-SGD, and return the final recipe and its guarantee.
+
+    If the options contain a noise multiplier, the number of steps is limited so that epsilon is not exceeded. Otherwise
+    the noise multiplier is calibrated to the number of steps and epsilon.
 
     Raises:
         UsageError: If the recipe cannot be private, has a time limit, or the budget is too small for one step.
@@ -90,7 +93,10 @@ def check_plan(privacy: PrivacyConfig, recipe: Recipe, ledger: Ledger) -> int:
 
 
 def with_independent_times(recipe: Recipe) -> Recipe:
-    """Return a recipe with independent time samples, because stratified times depend on the number of rows."""
+    """Return a recipe in which the time t of each training example is drawn independently.
+
+    Stratified times are replaced, because they depend on the number of rows in the batch.
+    """
     objective: Any = recipe.objective
     time_distribution = getattr(objective, "time_distribution", None)
     return (

@@ -245,7 +245,7 @@ class PrivateData(DataAccess):
             check_public(start, record.data, dataset)
 
     def add_fingerprint(self, record: FitRecord, dataset: Dataset, recipe: Recipe) -> FitRecord:
-        """Record keyed fingerprints of the data, and the salt of the held-out split."""
+        """Return the fit record, completed by keyed fingerprints of the data, the salt of the split, and notes."""
         rows, salt = with_recipe_schema(dataset, recipe), self.config.noise_source("fingerprint").random_bytes(8).hex()
         rows_hash = keyed_fingerprint(unordered_print(rows), salt) if record.data.startswith(IN_MEMORY_PREFIX) else ""
         fields = {"fingerprint": data_fingerprint(rows, salt), "rows": rows_hash, "salt": _salt(self.config)}

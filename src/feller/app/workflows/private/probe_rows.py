@@ -37,9 +37,15 @@ TOLERANCE = 1e-4
 
 
 def random_rows(data: Dataset, n: int, noise: Noise) -> Dataset:
-    """Generate n table rows or images with uniformly random values, in the modality of `data`.
+    """Return n random table rows or images, whose values do not depend on the rows of `data`.
 
-    Classes to predict are uniformly random as well. Data of other modalities are returned unchanged.
+    All values, and the classes to predict, are drawn uniformly.
+
+    Args:
+        data: Dataset of which only the modality and the target are used. It is returned unchanged if its modality is
+            neither a table nor images.
+        n: Number of rows or images to generate.
+        noise: Source of the random values.
     """
     targets = {} if data.target is None else _classes(data.target, n, noise)
     modality, table = data.modality, as_table(data).modality.view(Table)

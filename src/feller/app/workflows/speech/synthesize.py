@@ -61,7 +61,13 @@ class SynthesizedSpeech:
 
 
 def with_durations(model: Model, scripts: Sequence[Script], config: SpeechSynthesisConfig, rng: Rng) -> list[Script]:
-    """Return the scripts with missing durations filled in by the model's duration model.
+    """Return the scripts with the duration of every phone; missing durations come from the model's duration model.
+
+    Args:
+        model: Speech model.
+        scripts: Scripts: lists of phones, of which some may have no duration.
+        config: Options, which include the speaking rate and whether durations are sampled.
+        rng: Source of random numbers for sampled durations.
 
     Raises:
         UsageError: If the model has no duration model.
@@ -244,7 +250,12 @@ def _phonemize_foreign(modality: Speech, text: str, language: str | None) -> tup
 
 
 def merge_sentences(texts: list[str], fits: Callable[[str], bool]) -> list[str]:
-    """Merge consecutive texts while the merged text fits the model, because a segment is generated with one voice."""
+    """Merge consecutive texts into as few segments as possible, because each segment is generated with one voice.
+
+    Args:
+        texts: Texts in their order, such as sentences.
+        fits: Function that returns True if a text is short enough for one segment.
+    """
     merged = texts[:1]
     for text in texts[1:]:
         joined = f"{merged[-1]} {text}"
