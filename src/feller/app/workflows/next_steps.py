@@ -45,7 +45,13 @@ def _code(record: FitRecord) -> tuple[str, ...]:
 
 
 def fit_command(run: Run, record: FitRecord, training: TrainConfig) -> str:
-    """Return the command that repeats a fit; for data passed as a Python object, return the Python call."""
+    """Return the command that repeats a fit; for data passed as a Python object, return the Python call.
+
+    Args:
+        run: Run folder, which the command names as output.
+        record: Fit record with the options.
+        training: Training configuration, of which the command repeats the number of steps or minutes.
+    """
     if record.data.startswith(IN_MEMORY_PREFIX):
         return _call(run, record)
     steps, minutes = training.steps, training.minutes
@@ -97,7 +103,15 @@ def _private(record: FitRecord) -> tuple[object, ...]:
 def tune_command(
     run: Run, record: FitRecord, tuning_record: TuningRecord, fine_tuning: FineTuning, training: TrainConfig
 ) -> str:
-    """Return the command that repeats a fine-tuning."""
+    """Return the command that repeats a fine-tuning.
+
+    Args:
+        run: Fine-tuned run, which the command names as output.
+        record: Fit record, whose user code files are added to the command.
+        tuning_record: Recorded options of the fine-tuning, including base model and rewards.
+        fine_tuning: Fine-tuning method with its reward scale and guidance.
+        training: Training configuration, of which the command repeats the number of steps or minutes.
+    """
     budget = ("--steps", training.steps) if training.steps else ("--minutes", training.minutes)
     rank = ("--rank", tuning_record.rank) if tuning_record.rank is not None else ()
     condition_arguments = (

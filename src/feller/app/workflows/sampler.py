@@ -130,6 +130,12 @@ class Sampler:
     ) -> Dataset:
         """Draw n samples with the indices `first`, `first + 1`, and so on.
 
+        Args:
+            n: Number of samples.
+            first: Index of the first sample; the index determines the random numbers of a sample.
+            ranks: Processes that share the work; each returns all samples.
+            on_progress: Callback with the completed fraction.
+
         Raises:
             UsageError: If a condition or an observed part does not match the model.
         """

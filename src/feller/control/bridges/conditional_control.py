@@ -34,7 +34,10 @@ MIN_LOGGED_STEPS = 30
 
 @dataclass(frozen=True, eq=False)
 class ControlTrace:
-    """Objective of the optimised paths, in squared state units per time, relative to the Brownian bridge."""
+    """Values of the objective during and after the optimisation of paths, relative to that of the Brownian bridge.
+
+    Values are in squared state units per time.
+    """
 
     steps: tuple[int, ...]
     objective: tuple[float, ...]
@@ -156,7 +159,9 @@ class ConditionalControl:
 
 
 class KnotOptimizer:
-    """Gradient descent on the knots of each pair, preconditioned by the Hessian of the kinetic energy.
+    """Gradient descent on the knots of the path of each endpoint pair, preconditioned by the Hessian of its energy.
+
+    The knots are values of the mean and standard deviation of the path. The Hessian is that of the kinetic energy.
 
     Without a state cost, one step is a Newton step. Step lengths are bounded by a running second moment, as in Adam,
     because bounding a rare large step by its own length would bias the mean. The result is the average of the knots

@@ -29,7 +29,8 @@ MAX_DIM_BY_VALUES = 128
 class Knots(NamedTuple):
     """Knots of the means and of the standard deviations of a batch of paths, with the state dimension first.
 
-    Knots are values at equally spaced times, between which the path is interpolated linearly.
+    Knots are values at equally spaced times, between which the mean and the transformed standard deviation are linear;
+    see `GaussianPaths`.
     """
 
     means: Float[Tensor, "d k n"]

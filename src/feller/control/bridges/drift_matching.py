@@ -70,7 +70,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class DriftMatching(abc.ABC):
-    """Base class of methods that fit a drift to pinned paths by regression."""
+    """Base class of methods that fit a drift to pinned paths (random paths with given endpoints) by regression."""
 
     @abc.abstractmethod
     def objective(
@@ -90,7 +90,9 @@ class DriftMatching(abc.ABC):
 
 @dataclass(frozen=True)
 class ExplicitMatching(DriftMatching):
-    """Explicit matching: regression on the drifts of the pinned paths, which learns the drift of their mixture.
+    """Explicit matching: regress the network on the drifts of the pinned paths (random paths with given endpoints).
+
+    The network learns the drift of the mixture of these paths.
 
     The network learns the total drift, including the base drift, because a residual would inherit the jumps of a
     discontinuous base drift.
@@ -104,7 +106,7 @@ class ExplicitMatching(DriftMatching):
 
 @dataclass(frozen=True)
 class ImplicitMatching(DriftMatching):
-    """Implicit matching: learns the gradient field whose process has the same marginals as the paths.
+    """Implicit matching: learn the gradient field whose process has the same marginals as the pinned paths.
 
     Of all drifts with these marginals, the gradient field has the least energy. It is learned from states only, without
     conditional drifts, and requires a `Potential` network.

@@ -149,9 +149,9 @@ def drift(
 def kinetic(paths: GaussianPaths) -> Float[Tensor, " n"]:
     """Return the kinetic energy relative to the Brownian bridge, that is, noise^2 times the KL divergence from it.
 
-    With the mean m and the standard deviation h times that of the Brownian bridge, the energy is 1/2 int |m'|^2 dt -
-    1/2 |x_1 - x_0|^2, exact for piecewise linear means, plus d noise^2 / 8 int (h - 1/h)^2 / (t (1 - t)) + 4 t (1 - t)
-    h'^2 dt: the cross terms are total derivatives.
+    Here m is the mean, and h the ratio of the standard deviation to that of the Brownian bridge. The energy is
+    1/2 int |m'|^2 dt - 1/2 |x_1 - x_0|^2, exact for piecewise linear means, plus
+    d noise^2 / 8 int (h - 1/h)^2 / (t (1 - t)) + 4 t (1 - t) h'^2 dt: the cross terms are total derivatives.
     """
     k = paths.means.shape[1]
     straight_sq = (paths.means[:, -1] - paths.means[:, 0]).square().sum(-1)

@@ -42,7 +42,7 @@ from feller.training.objective import Batch, Example, Objective, TrainingContext
 def landing_steps(base: Process, chain: MemorylessChain, gradient: State, tuned: Process) -> Iterator[ChainStep]:
     """Yield the steps of a roll-out from last to first, each with its adjoint (gradient of the remaining path cost).
 
-    The path cost consists of control cost, noise term and reward.
+    The path cost is the control cost plus the noise term minus the reward.
 
     Each step has a noise z and a control u. The sum of u^2 / 2 + u z along a path, minus the reward, is minus the log
     weight of the path under the tilted distribution. At the optimum this sum is the same for all paths from one state,

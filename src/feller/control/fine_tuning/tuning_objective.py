@@ -116,7 +116,10 @@ class FineTuningObjective(Objective):
         return {name: example[name].mean() for name in ("reward", "cost") if name in example}
 
     def flow(self, network: Network, cond: Cond) -> Process:
-        """Return the guided flow of a network, with the null values of the reference network's conditions."""
+        """Return the flow of a network with classifier-free guidance under the conditions `cond`.
+
+        The null values of conditions, which stand for no condition, are those of the reference network.
+        """
         return self.config.process(network, cond, self.null)
 
 

@@ -132,8 +132,10 @@ def optimize_source(
     Components without geometry, such as tokens, stay fixed.
 
     Args:
-        flow: Differentiable, deterministic map from sources to endpoints; see `solve_flow`.
-        endpoint_loss: Loss of endpoints, in nats if combined with a prior.
+        flow: Differentiable, deterministic function (sources of m examples, indices of these examples [m]) ->
+            endpoints; `solve_flow` returns such a function.
+        endpoint_loss: Function (endpoints of m examples, indices of these examples [m]) -> losses [m], in nats if
+            combined with a prior.
         x_0: Initial sources.
         space: Space of the sources.
         minimizer: Optimiser.
@@ -169,7 +171,9 @@ def optimize_source(
 
 
 def solve_flow(process: Callable[[Tensor], Process], times: Sequence[float], solver: Solver, rng: Rng) -> Flow:
-    """Return a flow that solves a process, with gradient checkpointing per step.
+    """Return a function (sources of m examples, indices of these examples [m]) -> endpoints, which solves a process.
+
+    Gradients through the function use gradient checkpointing per step.
 
     Args:
         process: Function from the indices of examples, [m], to the process of these examples; their conditions can

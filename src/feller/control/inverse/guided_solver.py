@@ -112,7 +112,7 @@ def guide_process(
         path: Affine path of the flow, without noise.
         measurement: Measurements.
         guidance: Guidance term.
-        rows: Indices of the examples.
+        rows: Indices of the selected examples among the measurements.
     """
 
     def guided(x: Tensor, t: Tensor) -> Characteristics:

@@ -75,7 +75,10 @@ def check_duration(
 
 
 def with_budget(recipe: Recipe, *, steps: int | None = None, minutes: float | None = None) -> Recipe:
-    """Return a recipe with the training budget replaced."""
+    """Return a recipe with the training budget replaced by a number of steps, or by a training time in minutes.
+
+    If both are None, the recipe is returned unchanged.
+    """
     if steps is not None:
         return replace(recipe, train=replace(recipe.train, steps=steps, minutes=None))
     if minutes is not None:

@@ -68,7 +68,7 @@ def sentence(ledger: Ledger, record: FitRecord, kind: Modality) -> str:
     Args:
         ledger: Privacy ledger with all costs.
         record: Fit record, which names the data and the target.
-        kind: Modality of the data; the schema of a table says what one row stands for, such as a person.
+        kind: Modality of the data; the schema of a table names the protected unit, such as a person.
     """
     epsilon = ledger.epsilon()
     epsilon_text, weakness = format_rounded_up(epsilon).replace(",", ""), describe_weakness(epsilon)

@@ -91,7 +91,9 @@ MAX_NAMED_COLUMNS = 8
 
 
 def hidden_columns_note(schema: Schema, data: str, n: int, epsilon: float) -> tuple[str, ...]:
-    """Return a note on the columns hidden by the noise of a schema search; empty if no column is hidden.
+    """Return a note on the columns whose values cannot be told from the noise of a schema search.
+
+    Such columns are hidden, that is, excluded from the model and from all samples. Without them, the result is empty.
 
     Args:
         schema: Noisy schema.
@@ -152,10 +154,10 @@ def clipped_cells_note(beyond: Sequence[ClippedCells], data: str) -> tuple[str, 
 
 
 def noise_too_large_text(hidden: Sequence[str], columns: int, n: int, sigma: float, data: str) -> str:
-    """Return the error text for noise that hides almost all columns.
+    """Return the error text for a schema search in which almost no column can be told from the noise.
 
     Args:
-        hidden: Names of the hidden columns.
+        hidden: Names of the columns that cannot be told from the noise.
         columns: Number of all columns.
         n: Number of rows.
         sigma: Standard deviation of the noise of a count, in rows.

@@ -52,7 +52,7 @@ class SampleComparison:
 
 
 def stem(place: str) -> str:
-    """Return the name of a file, folder or example, with characters replaced that are not suitable in file names."""
+    """Return the name of a file, folder or example as a word for file names: special characters become hyphens."""
     name = place.removeprefix("example:") if place.startswith("example:") else pathlib.Path(place).name
     return "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in name)
 

@@ -133,7 +133,7 @@ class SplitUtterance:
 
 
 def split_utterances(kind: Speech, data: Dataset) -> list[SplitUtterance]:
-    """Split each utterance in the middle of its words, into a voice prompt and the target that continues it.
+    """Split each utterance between two words near its middle, into a voice prompt and the target that continues it.
 
     Both parts are truncated at word boundaries to at most half of the model's maximum length.
 

@@ -104,7 +104,7 @@ def _fill_durations(
 def synthesize(
     model: Model, scripts: Sequence[Script], config: SpeechSynthesisConfig, rng: Rng
 ) -> list[SynthesizedSpeech]:
-    """Sample the log mel spectrograms of scripts whose durations are known.
+    """Sample log mel spectrograms for scripts (lists of phones), in which every phone has a duration.
 
     Args:
         model: Model of the recipe `speech`, on the target device.
@@ -250,7 +250,7 @@ def _phonemize_foreign(modality: Speech, text: str, language: str | None) -> tup
 
 
 def merge_sentences(texts: list[str], fits: Callable[[str], bool]) -> list[str]:
-    """Merge consecutive texts into as few segments as possible, because each segment is generated with one voice.
+    """Merge consecutive texts as long as the merged text fits into one segment, which is generated with one voice.
 
     Args:
         texts: Texts in their order, such as sentences.
