@@ -408,7 +408,12 @@ def read_run_data(record: FitRecord, modality: Modality | None, in_memory_data: 
 
 
 def reread_data(record: FitRecord, modality: Modality | None, in_memory_data: DataSource | None = None) -> Dataset:
-    """Read the data of a run again, and compare their fingerprint with the recorded fingerprint.
+    """Read the data of a run again, after training; raise an error if their fingerprint is not the recorded one.
+
+    Args:
+        record: Fit record.
+        modality: Modality of the run's model.
+        in_memory_data: Data as a Python object, if the run was fitted to a Python object and stores no copy.
 
     Raises:
         InputError: If the data are missing or have changed.

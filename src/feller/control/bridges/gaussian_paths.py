@@ -76,7 +76,15 @@ class GaussianPaths:
     def brownian_bridges(
         cls, x_0: Float[Tensor, "n d"], x_1: Float[Tensor, "n d"], noise: float, mean_knots: int, scale_knots: int
     ) -> "GaussianPaths":
-        """Return the Brownian bridges from x_0 to x_1, as paths with the given numbers of knots."""
+        """Return the Brownian bridges from x_0 to x_1, as Gaussian paths.
+
+        Args:
+            x_0: Start points.
+            x_1: End points.
+            noise: Standard deviation of the free Brownian motion at time 1.
+            mean_knots: Number of knots of the mean, both ends included.
+            scale_knots: Number of knots of the standard deviation, both ends included.
+        """
         fractions = torch.linspace(0, 1, mean_knots, dtype=x_0.dtype, device=x_0.device)[:, None]
         return cls.from_knots(torch.lerp(x_0[:, None], x_1[:, None], fractions), noise, scale_knots)
 

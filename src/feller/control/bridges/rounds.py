@@ -72,7 +72,10 @@ def ema_drift(state: BridgeState, *, backward: bool) -> Drift:
 
 
 def best_drift(state: BridgeState, *, backward: bool) -> Drift:
-    """Return the forward or backward drift with the EMA weights of its best round; see `BridgeState.best_weights`."""
+    """Return the forward or backward drift with the EMA weights of its best round.
+
+    If `BridgeState.best_weights` contains no weights for this direction, the EMA weights of the last round are used.
+    """
     drift = ema_drift(state, backward=backward)
     best = state.best_weights.get("back" if backward else "ahead")
     if best is not None:

@@ -108,7 +108,13 @@ class ReFLObjective(FineTuningObjective):
     """
 
     def sample(self, batch: Batch, rng: Rng, network: Network) -> Example:
-        """Sample to the end to compute the reward, and select one intermediate state per example."""
+        """Generate samples and compute their reward; return one intermediate state of each sample, and its time.
+
+        Args:
+            batch: Source samples `x_0` and, if any, conditions `given`.
+            rng: Random streams that select the intermediate states.
+            network: Network that is trained.
+        """
         x_0, cond, steps = batch["x_0"], batch.get("given", {}), self.config.steps
         n, leaf = num_examples(x_0), next(leaves(x_0))
         with torch.no_grad():

@@ -64,7 +64,15 @@ class DataAccess(abc.ABC):
         reporter: Reporter,
         in_memory_data: DataSource | None = None,
     ) -> Dataset:
-        """Read the data from disk or memory; `like` is the modality of the start model, if any."""
+        """Read the data of a fit from disk or memory.
+
+        Args:
+            record: Options of the fit, which name the data.
+            like: Modality of the start model, with which the data are read; None without a start model.
+            request: Requested recipe.
+            reporter: Log output, for notes on the data.
+            in_memory_data: Data as a Python object; None to read the data from disk.
+        """
 
     @abc.abstractmethod
     def check_data(self, record: FitRecord, dataset: Dataset, reporter: Reporter) -> Dataset:
@@ -126,7 +134,10 @@ class DataAccess(abc.ABC):
 
     @abc.abstractmethod
     def pretrain(self, job: TrainingJob, seed: int, engine: Engine, reporter: Reporter) -> None:
-        """Pretrain a new network on statistics of the data that are public or already charged to the privacy ledger."""
+        """Pretrain a new network on statistics of the data that are public or already charged to the privacy ledger.
+
+        The training state of `job` is modified in place. `seed` is the seed of the random numbers.
+        """
 
     @abc.abstractmethod
     def training_inputs(
@@ -143,7 +154,7 @@ class DataAccess(abc.ABC):
 
     @abc.abstractmethod
     def charge(self, run: Run, expenses: Sequence[DpEvent]) -> None:
-        """Charge the privacy cost of a closed-form fit to the ledger."""
+        """Charge the privacy cost of a closed-form fit, given as a sequence of DP events, to the ledger of the run."""
 
 
 class OpenData(DataAccess):

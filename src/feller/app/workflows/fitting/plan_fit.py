@@ -39,7 +39,9 @@ class RecipeRequest:
     """Function that modifies the recipe after all other options have been applied."""
 
     def resolve(self, data: Dataset, start_model: Model | None) -> tuple[str, Recipe]:
-        """Return the recipe for the data, and the recipe's name.
+        """Return the name of the recipe, and the recipe itself with the requested budget and modifications.
+
+        The recipe `auto` is chosen by the data.
 
         Raises:
             UsageError: If the recipe is unknown or does not fit the data.

@@ -138,7 +138,10 @@ def check_private(recipe: Recipe) -> None:
 
 
 def check_resumable(guarantee: Guarantee, recipe: Recipe) -> None:
-    """Raise an error if the batch size or number of steps of a resumed run would invalidate its ledger."""
+    """Raise an error if the batch size or number of steps of a resumed run would invalidate its ledger.
+
+    `guarantee` is the guarantee that was planned when the run started; `recipe` contains the settings now.
+    """
     check_private(recipe)
     train = recipe.train
     if train.batch_size != guarantee.batch:
@@ -158,7 +161,15 @@ def check_resumable(guarantee: Guarantee, recipe: Recipe) -> None:
 def plan_closed_form(
     privacy: PrivacyConfig, objective: OneShotObjective, rows: Dataset, schema_cost: SchemaCost
 ) -> tuple[Ledger, ClosedFormBudget]:
-    """Plan a one-shot release with the budget left after the schema search; of the rows, only their number is read.
+    """Plan a one-shot release with the budget left after the schema search; return the ledger and the planned budget.
+
+    The ledger contains the cost of the schema search. Of the rows, only their number and modality are used.
+
+    Args:
+        privacy: Privacy options.
+        objective: One-shot objective, which determines how much of the budget it spends.
+        rows: Dataset of the fit.
+        schema_cost: Cost of the schema search.
 
     Raises:
         UsageError: If epsilon or delta is unsuitable for the number of rows, a noise multiplier is given, or the model

@@ -269,7 +269,11 @@ class PrivateData(DataAccess):
         )
 
     def plan(self, plan: FitPlan, request: RecipeRequest) -> FitPlan:
-        """Measure the noisy statistics, and plan the remaining budget for DP-SGD or a one-shot release."""
+        """Measure the noisy statistics, and plan the remaining budget for DP-SGD or a one-shot release.
+
+        Returns:
+            The plan of the fit with these statistics, the final recipe and the planned guarantee.
+        """
         training_rows = train_test_split(plan.record, with_recipe_schema(plan.dataset, plan.recipe))[0]
         with capture_warnings() as budget_warnings:
             if plan.recipe.objective.is_one_shot:

@@ -241,7 +241,7 @@ def evaluate_tokenizer(request: EvaluationRequest) -> dict[str, Any]:
 
 
 def evaluate_regressor(request: EvaluationRequest) -> dict[str, Any]:
-    """Compare a regressor's predictions on held-out data with the true values, write a report, and return the metrics."""
+    """Compare a regressor's predictions on held-out data with the true values, report and return the metrics."""
     model, reporter = request.model, request.tell
     modality = model.spec.modality
     regressor = TrainedRegressor(model, modality)
