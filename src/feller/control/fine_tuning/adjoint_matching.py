@@ -79,7 +79,10 @@ def landing_steps(base: Process, chain: MemorylessChain, gradient: State, tuned:
 
 
 class Weighting(abc.ABC):
-    """Time-dependent weight of the regression loss; every weight gives the same minimiser."""
+    """Base class of time-dependent weights of the regression loss of Adjoint Matching.
+
+    Every weight gives the same minimiser.
+    """
 
     @abc.abstractmethod
     def weight(self, step: ChainStep) -> float:

@@ -32,7 +32,9 @@ EndpointLoss = Callable[[State, Tensor], Tensor]
 
 
 class SourcePrior(abc.ABC):
-    """Prior on the source, applied separately to each component (leaf) of the state.
+    """Base class of priors on the source points that are optimised: a penalty, a constraint, or both.
+
+    A prior is applied separately to each component (leaf) of the state.
 
     Entries that are not optimised, such as padding, are zero and do not count.
     """

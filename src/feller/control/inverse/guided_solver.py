@@ -26,7 +26,10 @@ from feller.sampling.solvers.linear_step import alpha_sigma_at
 
 
 class MeasurementGuidance(abc.ABC):
-    """Guidance term added to the velocity. Subclasses implement `velocity_correction`."""
+    """Base class of guidance terms, which are added to the velocity of a flow so that samples agree with measurements.
+
+    Subclasses implement `velocity_correction`.
+    """
 
     @abc.abstractmethod
     def velocity_correction(self, state: "GuidedState") -> Float[Tensor, " b *d"]:

@@ -31,7 +31,10 @@ from feller.training.trainer import Callback, StepMonitor, Trainer
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrainingJob:
-    """Training job that was validated before any file is written."""
+    """Everything that a training run needs: model, objective, configuration, training state and data.
+
+    The job was validated before any file is written.
+    """
 
     record: dict[str, Any]
     """Content of recipe.json."""

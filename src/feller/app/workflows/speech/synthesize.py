@@ -46,7 +46,7 @@ class SpeechSynthesisConfig:
 
 @dataclass(frozen=True, eq=False)
 class SynthesizedSpeech:
-    """Log mel spectrogram generated for a script."""
+    """Log mel spectrogram generated for a script, which is a list of phones with durations."""
 
     script: Script
     """Script with the durations of all phones."""
