@@ -154,6 +154,8 @@ def _match_data(modality: Modality, data_modality: Modality) -> Modality:
 def parse_modality(text: str, classes: tuple[str, ...] = ()) -> Modality:
     """Parse the text of a modality, such as points:2 or images:28x28.
 
+    `classes` contains the class names of the data; it is empty if the data have no classes.
+
     Raises:
         UsageError: If the text is not a modality.
     """

@@ -45,7 +45,13 @@ def _code(record: FitRecord) -> tuple[str, ...]:
 
 
 def fit_command(run: Run, record: FitRecord, training: TrainConfig) -> str:
-    """Return the command that repeats a fit; for data passed as a Python object, return the Python call."""
+    """Return the command that repeats a fit; for data passed as a Python object, return the Python call.
+
+    Args:
+        run: Run folder, which the command names as output.
+        record: Fit record with the options.
+        training: Training configuration, of which the command repeats the number of steps or minutes.
+    """
     if record.data.startswith(IN_MEMORY_PREFIX):
         return _call(run, record)
     steps, minutes = training.steps, training.minutes
@@ -97,7 +103,15 @@ def _private(record: FitRecord) -> tuple[object, ...]:
 def tune_command(
     run: Run, record: FitRecord, tuning_record: TuningRecord, fine_tuning: FineTuning, training: TrainConfig
 ) -> str:
-    """Return the command that repeats a fine-tuning."""
+    """Return the command that repeats a fine-tuning.
+
+    Args:
+        run: Fine-tuned run, which the command names as output.
+        record: Fit record, whose user code files are added to the command.
+        tuning_record: Recorded options of the fine-tuning, including base model and rewards.
+        fine_tuning: Fine-tuning method with its reward scale and guidance.
+        training: Training configuration, of which the command repeats the number of steps or minutes.
+    """
     budget = ("--steps", training.steps) if training.steps else ("--minutes", training.minutes)
     rank = ("--rank", tuning_record.rank) if tuning_record.rank is not None else ()
     condition_arguments = (
@@ -143,14 +157,15 @@ def continue_command(
     training: TrainConfig | None = None,
     notice: str = "",
 ) -> tuple[str, str]:
-    """Return the command that continues training, and its description.
+    """Return the command that resumes a run, and a description of the command.
 
     Args:
         run: Run folder.
         record: Fit record.
         tuning_record: Fine-tuning record, if any.
-        training: Training budget that was used up, which the command doubles; None if training stopped before its end.
-        notice: Notice of an undertrained run, which contains the command.
+        training: Training budget that was used up; the command doubles it. None if training stopped before its end.
+        notice: Notice of an undertrained run, which ends with the command; this command is then returned. Empty if
+            there is no notice.
     """
     if notice:
         return notice.partition(CONTINUE_PREFIX)[2], "train longer" if tuning_record is None else "fine-tune longer"
@@ -201,12 +216,14 @@ COMMAND_TEMPLATES = {
 
 
 def fill_templates(kind: str, run: Run, record: FitRecord | None = None, **values: object) -> Iterator[tuple[str, str]]:
-    """Yield the commands for a kind of run, with descriptions; omit commands for which a value is missing.
+    """Yield suggested commands for a kind of run, as pairs (command, description).
+
+    Commands with a placeholder whose value is missing are omitted.
 
     Args:
         kind: Key of `COMMAND_TEMPLATES`.
         run: Run, whose path fills the placeholder `run`.
-        record: Fit record, if the commands must name user code.
+        record: Fit record, whose user code files are added to the commands; None to add none.
         **values: Values of the other placeholders by name; None or empty if missing.
     """
     code = () if record is None else _code(record)
@@ -219,7 +236,14 @@ def fill_templates(kind: str, run: Run, record: FitRecord | None = None, **value
 
 
 def suggest_commands(run: Run, record: FitRecord, spec: ModelSpec, train: Dataset) -> Iterator[tuple[str, str]]:
-    """Yield sampling commands for a run, with descriptions."""
+    """Yield suggested sampling commands for a run, as pairs (command, description).
+
+    Args:
+        run: Run to sample from.
+        record: Fit record of the run.
+        spec: Model specification.
+        train: Training data, which supply the number of samples and the conditions in the commands.
+    """
     registration = registration_of(spec.modality)
     if registration.next_steps:
         yield from fill_templates(registration.next_steps, run, record, n=len(train))
@@ -231,7 +255,12 @@ def suggest_commands(run: Run, record: FitRecord, spec: ModelSpec, train: Datase
 
 
 def suggest_rewards(run: Run, target: Target) -> Iterator[tuple[str, str]]:
-    """Yield commands that use a regressor as a reward for other models, with descriptions."""
+    """Yield commands that steer samples of another model by a regressor, as pairs (command, description).
+
+    Args:
+        run: Run of the regressor.
+        target: What the regressor predicts; the commands aim at its first class, or at the mean of its first quantity.
+    """
     if target.classes:
         reward, description = f"{run.path}={target.classes[0]}", f"toward the class {target.classes[0]}"
     else:

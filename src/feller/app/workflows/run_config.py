@@ -408,7 +408,12 @@ def read_run_data(record: FitRecord, modality: Modality | None, in_memory_data: 
 
 
 def reread_data(record: FitRecord, modality: Modality | None, in_memory_data: DataSource | None = None) -> Dataset:
-    """Read the data of a run again, and compare their fingerprint with the recorded fingerprint.
+    """Read the data of a run again, after training; raise an error if their fingerprint is not the recorded one.
+
+    Args:
+        record: Fit record.
+        modality: Modality of the run's model.
+        in_memory_data: Data as a Python object, if the run was fitted to a Python object and stores no copy.
 
     Raises:
         InputError: If the data are missing or have changed.
@@ -434,7 +439,16 @@ def reread_data(record: FitRecord, modality: Modality | None, in_memory_data: Da
 
 
 def read_bundle(record: FitRecord, modality: Modality, in_memory_data: DataSource | None = None) -> DataBundle:
-    """Read the data of a run again, and split them, in the modality of the model; errors are those of `reread_data`."""
+    """Read the data of a run again, and split them into training and held-out part.
+
+    Args:
+        record: Fit record.
+        modality: Modality of the run's model, which both parts get.
+        in_memory_data: Data as a Python object, if the run was fitted to a Python object and stores no copy.
+
+    Raises:
+        InputError: If the data are missing or have changed.
+    """
     raw = reread_data(record, modality, in_memory_data)
     return as_bundle(record, modality, raw)
 
@@ -446,7 +460,10 @@ def same_rows(record: FitRecord, modality: Modality, data: DataSource) -> Datase
 
 
 def as_bundle(record: FitRecord, modality: Modality, raw: Dataset) -> DataBundle:
-    """Return the data of a run as a bundle of the training part, the held-out part and all data."""
+    """Return all data `raw` of a run together with their training part and held-out part.
+
+    Both parts get the modality `modality`, which is that of the run's model.
+    """
     return DataBundle(*train_test_split(record, raw.with_modality(modality)), raw, record.provenance.fingerprint)
 
 

@@ -173,7 +173,14 @@ def is_spent(run: Run, record: FitRecord) -> bool:
 
 
 def incomplete_training_note(run: Run, record: FitRecord, training: TrainConfig, counters: dict[str, Any]) -> str:
-    """Return a note if training took fewer steps than planned; empty if training is complete."""
+    """Return a note if training took fewer steps than planned; empty if training is complete.
+
+    Args:
+        run: Run folder.
+        record: Fit record.
+        training: Planned training configuration.
+        counters: Number of steps, training time and other counts so far.
+    """
     step = counters["step"]
     if is_closed_form(counters) or training.progress(step, counters["seconds"]) >= 1:
         return ""

@@ -113,7 +113,7 @@ class Sampler:
         return Rng(self.seed).fold_in("sample")
 
     def check(self) -> None:
-        """Raise an error, before sampling, if the model does not support the conditions."""
+        """Raise an error if the model does not support the conditions that the samples must satisfy."""
         table = self.model.spec.modality.view(Table)
         if table is None:
             self.model.parse_conditions(1, self.cond_texts or None, self.rng)
@@ -129,6 +129,12 @@ class Sampler:
         on_progress: Callable[[float], None] = no_progress,
     ) -> Dataset:
         """Draw n samples with the indices `first`, `first + 1`, and so on.
+
+        Args:
+            n: Number of samples.
+            first: Index of the first sample; the index determines the random numbers of a sample.
+            ranks: Processes that share the work; each returns all samples.
+            on_progress: Callback with the completed fraction.
 
         Raises:
             UsageError: If a condition or an observed part does not match the model.
@@ -147,9 +153,16 @@ class Sampler:
         )
 
     def write(self, samples: Dataset, place: pathlib.Path, *, first: int = 0, total: int = 0) -> None:
-        """Write samples to a file or folder, numbered from `first` among `total` samples.
+        """Write samples to a file or folder.
 
-        Cells that were given as conditions keep their original text.
+        Table cells that were given as conditions keep their original text.
+
+        Args:
+            samples: Samples to write.
+            place: Path of the file or folder.
+            first: Index of the first sample, from which numbered file names count.
+            total: Number of all samples, if they are written in several parts; it determines the number of digits in
+                file names.
         """
         modality = samples.modality
         with sample_folder.sample_numbering(first, total):

@@ -38,6 +38,11 @@ files."""
 def lock_folder(target: ShardedSamples, overwrite: bool, reporter: Reporter) -> Iterator[None]:
     """Lock the output folder while the context is open, and write the manifest of the planned shards.
 
+    Args:
+        target: Planned shards, with their folder and settings.
+        overwrite: True to replace shards that have other settings; with the same settings, sampling is resumed.
+        reporter: Log output.
+
     Raises:
         UsageError: If the folder contains shards with other settings.
         InputError: If the folder contains other files, another process writes to it, or the disk is full.
@@ -63,9 +68,12 @@ def note_path(folder: pathlib.Path, number: int) -> pathlib.Path:
 
 
 def read_note(target: ShardedSamples, number: int, where: str) -> OutputShard | None:
-    """Return the record of shard `number` from the folder `where` of the output folder; None if missing or damaged.
+    """Return the record of a finished shard; None if it is missing, is damaged or does not match the planned shard.
 
-    It is also None if the record does not match the planned shard.
+    Args:
+        target: Planned shards, with their output folder.
+        number: Index of the shard.
+        where: Folder of the records, relative to the output folder.
     """
     path, rows = note_path(target.folder / where, number), target.rows(number)
     if not path.is_file():

@@ -14,7 +14,10 @@ from feller.training.optimizer import TrainConfig
 
 @dataclass(frozen=True, kw_only=True)
 class BridgeSolverConfig:
-    """Configuration of the bridge solver.
+    """Configuration of the solver of generalized Schrödinger bridges.
+
+    The solver works in rounds. Each round optimises random paths between pairs of endpoints, and fits the forward or
+    the backward drift to these paths.
 
     Source: Liu et al. 2024, "Generalized Schrödinger bridge matching", arXiv 2310.02233.
     """

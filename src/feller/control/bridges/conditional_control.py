@@ -34,7 +34,10 @@ MIN_LOGGED_STEPS = 30
 
 @dataclass(frozen=True, eq=False)
 class ControlTrace:
-    """Objective of the optimised paths, in squared state units per time, relative to the Brownian bridge."""
+    """Values of the objective during and after the optimisation of paths, relative to that of the Brownian bridge.
+
+    Values are in squared state units per time.
+    """
 
     steps: tuple[int, ...]
     objective: tuple[float, ...]
@@ -47,9 +50,11 @@ class ControlTrace:
 
 @dataclass(frozen=True, kw_only=True)
 class ConditionalControl:
-    """Optimiser of the paths of endpoint pairs: minimises E int 1/2 |u|^2 + V dt over the knots of each path.
+    """Optimiser of the Gaussian path between each pair of endpoints.
 
-    The length of each step is bounded, and the bound decays during the optimisation.
+    It minimises E int 1/2 |u|^2 + V dt, where u is the drift of the path and V the state cost. The variables are the
+    knots of the path: values of its mean and standard deviation at equally spaced times. The length of each step is
+    bounded, and the bound decays during the optimisation.
     """
 
     mean_knots: int = 15
@@ -154,7 +159,9 @@ class ConditionalControl:
 
 
 class KnotOptimizer:
-    """Gradient descent on the knots of each pair, preconditioned by the Hessian of the kinetic energy.
+    """Gradient descent on the knots of the path of each endpoint pair, preconditioned by the Hessian of its energy.
+
+    The knots are values of the mean and standard deviation of the path. The Hessian is that of the kinetic energy.
 
     Without a state cost, one step is a Newton step. Step lengths are bounded by a running second moment, as in Adam,
     because bounding a rare large step by its own length would bias the mean. The result is the average of the knots
@@ -174,7 +181,12 @@ class KnotOptimizer:
         ]
 
     def step(self, number: int, rng: Rng) -> Tensor:
-        """Take the optimisation step `number`; return the objective before the step, averaged over the pairs."""
+        """Take one optimisation step; return the objective before the step, averaged over the pairs.
+
+        Args:
+            number: Index of the step, from which the bound on its length is computed.
+            rng: Source of random numbers for the estimate of the objective.
+        """
         with torch.enable_grad():
             energy, state = self.objective.estimate(self.knots, self._sample(rng, number))
             objective = energy + state
@@ -239,7 +251,11 @@ class _Descent:
 
 
 def stiffness_of_means(knots: int) -> Float[Tensor, "k k"]:
-    """Return the Hessian of 1/2 int |m'|^2 dt with respect to the inner knots of one coordinate."""
+    """Return the Hessian of 1/2 int |m'|^2 dt, the kinetic energy of the mean m of a path.
+
+    It is the Hessian with respect to the inner knots of one coordinate. `knots` is the number of knots, both ends
+    included.
+    """
     inner = torch.eye(knots - 2, dtype=torch.float64)
     return (knots - 1) * (2 * inner - inner.roll(1, 0).tril() - inner.roll(-1, 0).triu())
 

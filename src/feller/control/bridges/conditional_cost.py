@@ -27,7 +27,11 @@ MAX_DIM_BY_VALUES = 128
 
 
 class Knots(NamedTuple):
-    """Knots of the means and of the standard deviations of a batch of paths, with the state dimension first."""
+    """Knots of the means and of the standard deviations of a batch of paths, with the state dimension first.
+
+    Knots are values at equally spaced times, between which the mean and the transformed standard deviation are linear;
+    see `GaussianPaths`.
+    """
 
     means: Float[Tensor, "d k n"]
     scales: Float[Tensor, "l n"]
@@ -80,7 +84,11 @@ class PathNoise:
 
 @dataclass(frozen=True, eq=False)
 class ConditionalCost:
-    """Objective E int 1/2 |u|^2 + V dt of each endpoint pair, relative to the Brownian bridge."""
+    """Objective E int 1/2 |u|^2 + V dt of the Gaussian path of each endpoint pair.
+
+    Here u is the drift of the path and V the state cost. The kinetic energy of the Brownian bridge is subtracted,
+    because absolute energies diverge near the end.
+    """
 
     cost: StateCost
     noise: float
@@ -93,6 +101,10 @@ class ConditionalCost:
         """Estimate the kinetic energy and the state cost of each pair, each integrated over time.
 
         The gradient of their sum with respect to the knots is unbiased.
+
+        Args:
+            knots: Knots of the paths.
+            sample: Random times and standard normal samples of the estimate.
         """
         paths = _SampledPaths(knots, sample, self.noise)
         energy = paths.energy()

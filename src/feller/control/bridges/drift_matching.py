@@ -70,7 +70,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class DriftMatching(abc.ABC):
-    """Base class of methods that fit a drift to pinned paths by regression."""
+    """Base class of methods that fit a drift to pinned paths (random paths with given endpoints) by regression."""
 
     @abc.abstractmethod
     def objective(
@@ -90,7 +90,9 @@ class DriftMatching(abc.ABC):
 
 @dataclass(frozen=True)
 class ExplicitMatching(DriftMatching):
-    """Explicit matching: regression on the drifts of the pinned paths, which learns the drift of their mixture.
+    """Explicit matching: regress the network on the drifts of the pinned paths (random paths with given endpoints).
+
+    The network learns the drift of the mixture of these paths.
 
     The network learns the total drift, including the base drift, because a residual would inherit the jumps of a
     discontinuous base drift.
@@ -104,7 +106,7 @@ class ExplicitMatching(DriftMatching):
 
 @dataclass(frozen=True)
 class ImplicitMatching(DriftMatching):
-    """Implicit matching: learns the gradient field whose process has the same marginals as the paths.
+    """Implicit matching: learn the gradient field whose process has the same marginals as the pinned paths.
 
     Of all drifts with these marginals, the gradient field has the least energy. It is learned from states only, without
     conditional drifts, and requires a `Potential` network.
@@ -120,14 +122,20 @@ class ImplicitMatching(DriftMatching):
 
 
 class SegmentObjective(Objective):
-    """Base class of objectives on the segments of a bridge, for the forward or backward drift."""
+    """Base class of training objectives for the forward or backward drift of a bridge.
+
+    Training examples are sampled from the pinned paths of the segments.
+    """
 
     def __init__(self, segments: Sequence[Segment], shape: tuple[int, ...], *, backward: bool) -> None:
         self.segments, self.shape, self.backward = segments, shape, backward
 
 
 class ExplicitMatchingObjective(SegmentObjective):
-    """Objective of `ExplicitMatching`; the loss is in units of the network's scaled states."""
+    """Objective that regresses the network on the drifts of the pinned paths, as configured by `ExplicitMatching`.
+
+    The loss is the mean squared error, in units of the network's scaled states.
+    """
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
         batch_size = len(batch["x_1"])
@@ -146,7 +154,13 @@ class ExplicitMatchingObjective(SegmentObjective):
         return error.flatten(1).square().mean(1)
 
     def sample_at(self, t: float, pairs: Int[Tensor, " b"], rng: RandomStream) -> tuple[Tensor, Tensor]:
-        """Sample states and target drifts at time t, each [2 b, *shape], for fitting the linear part of a network."""
+        """Sample states and target drifts at time t, each [2 b, *shape], for fitting the linear part of a network.
+
+        Args:
+            t: Global time, from 0 at the first to 1 at the last population.
+            pairs: Indices of b endpoint pairs; each gives two antithetic states.
+            rng: Random stream for the states.
+        """
         segment = next(
             segment
             for segment in self.segments
@@ -185,7 +199,10 @@ class ExplicitMatchingObjective(SegmentObjective):
 
 
 class ImplicitMatchingObjective(SegmentObjective):
-    """Objective of `ImplicitMatching`, in units of the network's scaled states; its loss may be negative.
+    """Objective that fits a potential to states of the pinned paths, as configured by `ImplicitMatching`.
+
+    The gradient of the potential is the drift. The loss is in units of the network's scaled states, and may be
+    negative.
 
     For a potential s and the gradient drift u* of the marginals, the expectation of the loss is
     1/2 int E|grad s - u*|^2 dt - 1/2 int E|u*|^2 dt, where the second term does not depend on s.

@@ -41,8 +41,8 @@ class PathMoments:
 class GaussianPaths:
     """Gaussian paths X_t ~ N(m_t, gamma_t^2 I), t in [0, 1], of endpoint pairs; each path goes exactly from x_0 to x_1.
 
-    The mean is linear between equally spaced knots. The standard deviation is that of the Brownian bridge times
-    h = softplus(y + log(e - 1)), with y linear between its own knots and 0 at both ends.
+    The mean m_t is linear between equally spaced knots. The standard deviation gamma_t is that of the Brownian bridge
+    times h = softplus(y + log(e - 1)), with y linear between its own knots and 0 at both ends.
     """
 
     means: Float[Tensor, "n k d"]
@@ -76,7 +76,15 @@ class GaussianPaths:
     def brownian_bridges(
         cls, x_0: Float[Tensor, "n d"], x_1: Float[Tensor, "n d"], noise: float, mean_knots: int, scale_knots: int
     ) -> "GaussianPaths":
-        """Return the Brownian bridges from x_0 to x_1, as paths with the given numbers of knots."""
+        """Return the Brownian bridges from x_0 to x_1, as Gaussian paths.
+
+        Args:
+            x_0: Start points.
+            x_1: End points.
+            noise: Standard deviation of the free Brownian motion at time 1.
+            mean_knots: Number of knots of the mean, both ends included.
+            scale_knots: Number of knots of the standard deviation, both ends included.
+        """
         fractions = torch.linspace(0, 1, mean_knots, dtype=x_0.dtype, device=x_0.device)[:, None]
         return cls.from_knots(torch.lerp(x_0[:, None], x_1[:, None], fractions), noise, scale_knots)
 
@@ -149,7 +157,8 @@ def drift(
 def kinetic(paths: GaussianPaths) -> Float[Tensor, " n"]:
     """Return the kinetic energy relative to the Brownian bridge, that is, noise^2 times the KL divergence from it.
 
-    The energy is 1/2 int |m'|^2 dt - 1/2 |x_1 - x_0|^2, exact for piecewise linear means, plus
+    Here m is the mean, and h the ratio of the standard deviation to that of the Brownian bridge. The energy is
+    1/2 int |m'|^2 dt - 1/2 |x_1 - x_0|^2, exact for piecewise linear means, plus
     d noise^2 / 8 int (h - 1/h)^2 / (t (1 - t)) + 4 t (1 - t) h'^2 dt: the cross terms are total derivatives.
     """
     k = paths.means.shape[1]

@@ -89,7 +89,11 @@ class WeightedTrajectories:
 
 @dataclass(frozen=True, kw_only=True)
 class PathIntegral:
-    """Path-integral resampling: trajectories per pair with weights exp(-int V dt / noise^2); needs no gradient of V."""
+    """Path-integral resampling: simulate several trajectories per endpoint pair, and weight them by their state cost V.
+
+    Weights are proportional to exp(-int V dt / noise^2), corrected for the drift of the simulated path. The method
+    needs no gradient of V.
+    """
 
     trajectories: int = 64
     """Number of trajectories per pair."""

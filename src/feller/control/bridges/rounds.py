@@ -1,4 +1,4 @@
-"""Alternating rounds of forward and backward drift matching, and their state."""
+"""Alternating rounds that fit the forward and the backward drift of a bridge, and the state of the solver."""
 
 import copy
 import itertools
@@ -72,7 +72,10 @@ def ema_drift(state: BridgeState, *, backward: bool) -> Drift:
 
 
 def best_drift(state: BridgeState, *, backward: bool) -> Drift:
-    """Return the forward or backward drift with the EMA weights of its best round; see `BridgeState.best_weights`."""
+    """Return the forward or backward drift with the EMA weights of its best round.
+
+    If `BridgeState.best_weights` contains no weights for this direction, the EMA weights of the last round are used.
+    """
     drift = ema_drift(state, backward=backward)
     best = state.best_weights.get("back" if backward else "ahead")
     if best is not None:
@@ -88,7 +91,9 @@ MAX_DIM_LOGGED = 16
 
 @dataclass(frozen=True, eq=False)
 class RoundResult:
-    """Result of one round of drift matching: pinned paths, loss and simulated trajectories.
+    """Result of one round: pinned paths (paths between fixed endpoints), loss and simulated trajectories.
+
+    A round optimises the pinned paths, fits the forward or the backward drift to them, and simulates this drift.
 
     Source: Liu et al. 2024, "Generalized Schrödinger bridge matching", arXiv 2310.02233.
     """
@@ -118,7 +123,9 @@ def iterate_rounds(
 ) -> Iterator[RoundResult]:
     """Alternate forward and backward rounds without end; update `state` in place and yield the result of each round.
 
-    A round depends only on the state, the seed and the round number, so a resumed run is bitwise identical.
+    A round optimises the paths between the endpoint pairs, fits the forward or the backward drift to them, and
+    simulates this drift. The endpoints of the simulated trajectories are the pairs of the next round. A round depends
+    only on the state, the seed and the round number, so a resumed run is bitwise identical.
 
     Args:
         problem: Bridge problem.

@@ -79,7 +79,9 @@ def solve_bridge(
     seed: int = 0,
     on_progress: Callable[[float, str], None] = lambda fraction, text: None,
 ) -> BridgeSolution:
-    """Solve a bridge problem with `config.rounds` rounds.
+    """Solve a bridge problem: find the forward and the backward drift.
+
+    There are `config.rounds` rounds, which fit the forward and the backward drift in turn.
 
     Args:
         problem: Populations, noise and cost.

@@ -75,11 +75,11 @@ def simulate_drift(
     backward: bool = False,
     on_progress: Callable[[float], None] = lambda fraction: None,
 ) -> Trajectories:
-    """Simulate a drift; trajectories that leave the box are resampled.
+    """Simulate a drift; trajectories that leave the box are simulated again from new initial states.
 
     Args:
-        drift: Forward or backward drift.
-        sample_start: Sampler of the initial states; each call must return the same number of states.
+        drift: Function (x [n, *d], t [n]) -> forward or backward drift, in state units per unit of time.
+        sample_start: Function (random streams) -> initial states; each call must return the same number of states.
         noise: Standard deviation at time 1 of the Brownian motion without drift.
         times: Step times, increasing.
         log_every: Steps between two stored states; must divide the number of steps.
@@ -193,5 +193,5 @@ def time_grid(times: Sequence[float], knots: int, nfe: int) -> tuple[list[float]
 
 
 def segments_of(times: Sequence[float]) -> list[tuple[float, float]]:
-    """Return start and duration of each segment between neighbouring times."""
+    """Return a pair (start, duration) for each segment between neighbouring times."""
     return [(a, b - a) for a, b in itertools.pairwise(times)]

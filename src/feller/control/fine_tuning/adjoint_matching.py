@@ -40,7 +40,9 @@ from feller.training.objective import Batch, Example, Objective, TrainingContext
 
 
 def landing_steps(base: Process, chain: MemorylessChain, gradient: State, tuned: Process) -> Iterator[ChainStep]:
-    """Yield the steps of a roll-out from last to first, with adjoints of control cost, noise term and reward.
+    """Yield the steps of a roll-out from last to first, each with its adjoint (gradient of the remaining path cost).
+
+    The path cost is the control cost plus the noise term minus the reward.
 
     Each step has a noise z and a control u. The sum of u^2 / 2 + u z along a path, minus the reward, is minus the log
     weight of the path under the tilted distribution. At the optimum this sum is the same for all paths from one state,
@@ -49,9 +51,9 @@ def landing_steps(base: Process, chain: MemorylessChain, gradient: State, tuned:
 
     Args:
         base: Flow before fine-tuning.
-        chain: Roll-out.
-        gradient: Gradient of the scaled reward at the end.
-        tuned: Flow that was rolled out.
+        chain: Roll-out: states and velocities of a simulated batch.
+        gradient: Gradient of the scaled reward with respect to the end states.
+        tuned: Flow that was simulated, that is, the flow being fine-tuned.
     """
     adjoint = tree_map(torch.neg, gradient)
     for i in reversed(range(len(chain.states))):
@@ -77,16 +79,22 @@ def landing_steps(base: Process, chain: MemorylessChain, gradient: State, tuned:
 
 
 class Weighting(abc.ABC):
-    """Time-dependent weight of the regression loss; every weight gives the same minimiser."""
+    """Base class of time-dependent weights of the regression loss of Adjoint Matching.
+
+    Every weight gives the same minimiser.
+    """
 
     @abc.abstractmethod
     def weight(self, step: ChainStep) -> float:
-        """Return the factor on half the squared difference of velocities at a step."""
+        """Return the factor that multiplies half the squared difference of predicted and target velocity at a step."""
 
 
 @dataclass(frozen=True)
 class ByControl(Weighting):
-    """Weight by the squared difference of controls, as in the paper: small at early times, large at late times."""
+    """Weighting that makes the loss the squared difference of controls, as in the paper.
+
+    The weight of the squared difference of velocities is then small at early times and large at late times.
+    """
 
     def weight(self, step: ChainStep) -> float:
         return step.weight
@@ -94,18 +102,25 @@ class ByControl(Weighting):
 
 @dataclass(frozen=True)
 class ByVelocity(Weighting):
-    """Weight by the squared difference of velocities, the same at all times."""
+    """Weighting that gives the squared difference of velocities the same weight at all times."""
 
     def weight(self, step: ChainStep) -> float:
         return step.linear.on_velocity
 
 
 class Adjoint(abc.ABC):
-    """Base class of adjoint ODEs, which are solved backwards along a roll-out."""
+    """Base class of adjoint ODEs, which carry the gradient of the reward backwards along a roll-out."""
 
     @abc.abstractmethod
     def steps(self, base: Process, chain: MemorylessChain, gradient: State, tuned: Process) -> Iterator[ChainStep]:
-        """Yield the steps of a roll-out from last to first, with adjoints; arguments as for `landing_steps`."""
+        """Yield the steps of a roll-out from last to first, each with the adjoint at its end.
+
+        Args:
+            base: Flow before fine-tuning.
+            chain: Roll-out: states and velocities of a simulated batch.
+            gradient: Gradient of the scaled reward with respect to the end states.
+            tuned: Flow that was simulated; the lean adjoint does not use it.
+        """
 
 
 @dataclass(frozen=True)
@@ -138,6 +153,9 @@ class LandingAdjoint(Adjoint):
 @dataclass(frozen=True, kw_only=True)
 class AdjointMatching(MemorylessFineTuning):
     """Adjoint Matching: regress the velocity on targets from adjoints of memoryless roll-outs.
+
+    A roll-out is a simulated batch of trajectories from source to data. It is memoryless if its noise makes the end
+    independent of the start. The adjoint carries the gradient of the reward back to each state of the roll-out.
 
     The only fixed point is the tilted distribution p(x) exp(reward_scale * reward(x)) / Z. The loss is not a measure of
     progress; watch the reward and the divergence from the base model. The first rounds overshoot.
@@ -178,7 +196,12 @@ class AdjointMatching(MemorylessFineTuning):
         return AdjointMatchingObjective(self, context)
 
     def compare(self, process: Process, example: Example) -> Float[Tensor, " b"]:
-        """Return half the weighted squared difference of predicted and target velocity, summed over all entries."""
+        """Return half the weighted squared difference of predicted and target velocity, summed over all entries.
+
+        Args:
+            process: Flow of the network that is trained.
+            example: Training example: states, times, conditions, target velocities and weights.
+        """
         x_t, t = example["x_t"], example["t"]
         predicted = select_counted(example["given"], t, velocity(process, x_t, t), example["target"])
         losses = example["weight"] / 2 * squared_distance(predicted, example["target"])
@@ -186,10 +209,18 @@ class AdjointMatching(MemorylessFineTuning):
 
 
 class AdjointMatchingObjective(FineTuningObjective):
-    """Training objective of the method `AdjointMatching`."""
+    """Training objective of Adjoint Matching: regression of the velocity on targets from adjoints of roll-outs.
+
+    Its settings are those of `AdjointMatching`.
+    """
 
     def sample(self, batch: Batch, rng: Rng, network: Network) -> Example:
-        """Roll out the network, evaluate the reward gradient at the ends, and solve the adjoint backwards.
+        """Simulate the network, evaluate the reward gradient at the end states, and solve the adjoint ODE backwards.
+
+        Args:
+            batch: Source samples `x_0` and, if any, conditions `given`.
+            rng: Random streams of the simulation noise and of the selected steps.
+            network: Network that is trained.
 
         Returns:
             States with their target velocities; the `reward` of the roll-out's end; and the `cost`, half the squared

@@ -45,10 +45,22 @@ class DiscreteAdjoint(MemorylessFineTuning):
 
 
 class DiscreteAdjointObjective(FineTuningObjective):
-    """Training objective of the method `DiscreteAdjoint`."""
+    """Training objective of the discrete adjoint: control cost minus reward, backpropagated through a roll-out.
+
+    A roll-out is a simulated batch of trajectories. The settings are those of `DiscreteAdjoint`.
+    """
 
     def sample(self, batch: Batch, rng: Rng, network: Network) -> Example:
-        """Sample the noise of each step, and roll out once without gradients to compute reward and control cost."""
+        """Sample the noise of each step, and simulate once without gradients to compute reward and control cost.
+
+        Args:
+            batch: Source samples `x_0` and, if any, conditions `given`.
+            rng: Random streams of the noise.
+            network: Network that is trained.
+
+        Returns:
+            Sources, noise and conditions, from which the loss repeats the simulation; `reward`; and control `cost`.
+        """
         x_0, cond = batch["x_0"], batch.get("given", {})
         step_noise = []
         for i in range(self.config.steps):

@@ -51,10 +51,19 @@ class DRaFT(FineTuning):
 
 
 class DRaFTObjective(FineTuningObjective):
-    """Training objective of the method `DRaFT`."""
+    """Training objective of DRaFT: minus the scaled reward, backpropagated through the last sampling steps.
+
+    Its settings are those of `DRaFT`.
+    """
 
     def sample(self, batch: Batch, rng: Rng, network: Network) -> Example:
-        """Sample to the end to compute the reward; return the state before the backpropagated steps."""
+        """Generate samples and compute their reward; return the state before the backpropagated steps.
+
+        Args:
+            batch: Source samples `x_0` and, if any, conditions `given`.
+            rng: Random streams, which are not used.
+            network: Network that is trained.
+        """
         config, cond = self.config, batch.get("given", {})
         with torch.no_grad():
             states = _sample_states(self, network, batch["x_0"], cond)
@@ -93,10 +102,19 @@ class ReFL(FineTuning):
 
 
 class ReFLObjective(FineTuningObjective):
-    """Training objective of the method `ReFL`."""
+    """Training objective of ReFL: minus the scaled reward of the endpoint predicted from an intermediate state.
+
+    Its settings are those of `ReFL`.
+    """
 
     def sample(self, batch: Batch, rng: Rng, network: Network) -> Example:
-        """Sample to the end to compute the reward, and select one intermediate state per example."""
+        """Generate samples and compute their reward; return one intermediate state of each sample, and its time.
+
+        Args:
+            batch: Source samples `x_0` and, if any, conditions `given`.
+            rng: Random streams that select the intermediate states.
+            network: Network that is trained.
+        """
         x_0, cond, steps = batch["x_0"], batch.get("given", {}), self.config.steps
         n, leaf = num_examples(x_0), next(leaves(x_0))
         with torch.no_grad():

@@ -17,7 +17,7 @@ from feller.sampling.solvers.solver import expand_time
 
 @dataclass(frozen=True)
 class MemorylessChain:
-    """States and velocities of a roll-out."""
+    """Roll-out: states and velocities of a batch of trajectories that was simulated from source to data."""
 
     states: list[State]
     """States at all times but the last."""
@@ -40,7 +40,7 @@ class MemorylessChain:
 def roll_out(
     process: Process, x_0: State, times: Sequence[float], solver: LinearSolver, rng: Rng, cond: Cond | None = None
 ) -> MemorylessChain:
-    """Simulate a process with the noise of the solver, and record its states and velocities.
+    """Simulate a flow with the noise that the solver adds, and record the states and velocities.
 
     The last step has no noise, so that the samples for the reward are clean.
 
@@ -68,9 +68,9 @@ def roll_out(
 def control_cost(base: Process, chain: MemorylessChain) -> Float[Tensor, " b"]:
     """Return half the squared control, summed along each path; its mean is the KL divergence from the base in nats.
 
-    This divergence compares distributions of paths. It is an upper bound on the divergence between the distributions of
-    the end states, and equals it if the rolled-out network samples the base distribution tilted by a function of the
-    end state.
+    The control is the change of the velocity relative to the base flow, in units of the noise. The divergence compares
+    distributions of paths. It is an upper bound on the divergence between the distributions of the end states, and
+    equals it if the rolled-out network samples the base distribution tilted by a function of the end state.
 
     Args:
         base: Flow before fine-tuning.
@@ -86,7 +86,7 @@ def control_cost(base: Process, chain: MemorylessChain) -> Float[Tensor, " b"]:
 
 @dataclass(frozen=True)
 class ChainStep:
-    """One step of a chain, with its adjoint, as a regression target."""
+    """One step of a roll-out, with the base velocity and the adjoint from which its target velocity is computed."""
 
     number: int
     linear: LinearStep
@@ -102,7 +102,7 @@ class ChainStep:
 
     @property
     def weight(self) -> float:
-        """Factor from the squared difference to the base velocity, to (squared control) * (step length)."""
+        """Factor that converts the squared change of the base velocity to (squared control) * (step length)."""
         return control_weight(self.linear)
 
     def cost(self, velocity: State) -> Float[Tensor, " b"]:
@@ -111,7 +111,10 @@ class ChainStep:
 
 
 def control_weight(linear: LinearStep) -> float:
-    """Return the factor from the squared difference to the base velocity, to (squared control) * (step length)."""
+    """Return the factor that converts the squared change of the base velocity to (squared control) * (step length).
+
+    `linear` contains the coefficients of the step.
+    """
     return linear.on_velocity**2 / linear.variance
 
 
@@ -131,9 +134,9 @@ def adjoint_steps(
 
     Args:
         base: Flow before fine-tuning.
-        chain: Roll-out.
-        gradient: Gradient of the scaled reward at the end.
-        tuned: Flow that was rolled out, for the full adjoint; None for the lean adjoint, which uses the base only.
+        chain: Roll-out: states and velocities of a simulated batch.
+        gradient: Gradient of the scaled reward with respect to the end states.
+        tuned: Flow that was simulated, for the full adjoint; None for the lean adjoint, which uses the base only.
     """
     adjoint = tree_map(torch.neg, gradient)  # a(1) = -grad r; Algorithm 2 of the paper prints the wrong sign
     for i in reversed(range(len(chain.states))):

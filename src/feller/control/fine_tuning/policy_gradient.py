@@ -46,10 +46,20 @@ class PolicyGradient(MemorylessFineTuning):
 
 
 class PolicyGradientObjective(FineTuningObjective):
-    """Training objective of the method `PolicyGradient`."""
+    """Training objective of the policy gradient: control cost minus advantage-weighted log probability of each step.
+
+    Its settings are those of `PolicyGradient`.
+    """
 
     def sample(self, batch: Batch, rng: Rng, network: Network) -> Example:
-        """Roll out with noise in each step; the baseline is the mean return of the other samples in the batch.
+        """Simulate the network with noise in each step, and compute the advantage of each step.
+
+        The advantage is the return minus a baseline: the mean return of the other samples in the batch.
+
+        Args:
+            batch: Source samples `x_0` and, if any, conditions `given`.
+            rng: Random streams of the noise.
+            network: Network that is trained.
 
         Returns:
             States, each with the velocity of the base model, the velocity that reaches the next state, and the

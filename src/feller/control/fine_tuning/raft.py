@@ -48,7 +48,10 @@ class RAFT(FineTuning):
 
 
 class RAFTObjective(FineTuningObjective):
-    """Training objective of the method `RAFT`."""
+    """Training objective of RAFT: the training loss on the generated samples with the highest reward.
+
+    Its settings are those of `RAFT`.
+    """
 
     def __init__(self, config: RAFT, context: TrainingContext) -> None:
         super().__init__(config, context)
@@ -61,6 +64,11 @@ class RAFTObjective(FineTuningObjective):
         """Sample from the network, and repeat the samples of highest reward to fill the batch.
 
         Each repetition gets a new random time and source.
+
+        Args:
+            batch: Source samples `x_0` and, if any, conditions `given`.
+            rng: Random streams.
+            network: Network that is trained.
 
         Returns:
             Flow matching examples; `reward` holds the rewards of all samples, in the order of the batch.

@@ -49,7 +49,9 @@ class FineTuning(ObjectiveConfig):
             raise UsageError("a finite guidance scale", f"{self.guidance:g}")
 
     def process(self, network: Network, cond: Cond, null: Mapping[str, int | float] | None = None) -> Process:
-        """Return the guided flow of a network. Affine paths are converted to the linear schedule, for accurate steps.
+        """Return the flow of a network with classifier-free guidance.
+
+        Affine paths are converted to the linear schedule, with which sampling steps are more accurate.
 
         Args:
             network: Network that predicts the velocity of the flow.
@@ -66,7 +68,10 @@ class FineTuning(ObjectiveConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class MemorylessFineTuning(FineTuning):
-    """Base class of methods that simulate roll-outs with memoryless noise."""
+    """Base class of methods that train on roll-outs (simulated trajectories) with memoryless noise.
+
+    Memoryless noise makes the end of a trajectory independent of its start.
+    """
 
     steps: int = 40
     """Number of steps of a roll-out."""
@@ -78,7 +83,7 @@ class MemorylessFineTuning(FineTuning):
 
 
 class FineTuningObjective(Objective):
-    """Base class of objectives bound to a reference network and a reward."""
+    """Base class of fine-tuning objectives, which hold the reference network (before fine-tuning) and the reward."""
 
     def __init__(self, config: Any, context: TrainingContext) -> None:
         """Read the reference network and the reward from a training context; UsageError if either is missing."""
@@ -99,18 +104,36 @@ class FineTuningObjective(Objective):
 
     @abc.abstractmethod
     def sample(self, batch: Batch, rng: Rng, network: Network) -> Example:
-        """Return training examples from samples of the network, with their `reward`."""
+        """Generate samples with the network, and return training examples made from them, with their `reward`.
+
+        Args:
+            batch: Source samples `x_0` and, if any, conditions `given`.
+            rng: Random streams.
+            network: Network that is trained.
+        """
 
     def metrics(self, example: Example) -> dict[str, Tensor]:
         return {name: example[name].mean() for name in ("reward", "cost") if name in example}
 
     def flow(self, network: Network, cond: Cond) -> Process:
-        """Return the guided flow of a network, with the null values of the reference network's conditions."""
+        """Return the flow of a network with classifier-free guidance under the conditions `cond`.
+
+        The null values of conditions, which stand for no condition, are those of the reference network.
+        """
         return self.config.process(network, cond, self.null)
 
 
 def select_counted(cond: Cond, t: State, x: State, other: State) -> State:
-    """Return `x` where the loss mask is True, else `other`, so that only entries in the mask add to the loss."""
+    """Return `x` where an entry counts in the loss, and `other` elsewhere.
+
+    Entries that are padding or observed do not count; a loss that compares the result with `other` is 0 there.
+
+    Args:
+        cond: Conditions, which contain the masks of valid and of observed entries.
+        t: Times; a component of the state whose time is 1 is observed.
+        x: Values to use where entries count.
+        other: Values to use elsewhere.
+    """
     mask = loss_mask(cond, broadcast_time(t, x))
     if mask is None:
         return x
@@ -120,7 +143,11 @@ def select_counted(cond: Cond, t: State, x: State, other: State) -> State:
 
 
 def check_memoryless(path: Path) -> None:
-    """Raise a UsageError if a path has no memoryless noise."""
+    """Raise a UsageError if a path has no memoryless noise.
+
+    Memoryless noise makes samples independent of their source. Only continuous flows with an affine path, such as those
+    of points and images, have it.
+    """
     for leaf_path in iter_leaf_paths(path):
         if leaf_path.affine_schedule is None or not leaf_path.is_flow:
             raise UsageError(

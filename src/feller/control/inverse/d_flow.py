@@ -32,7 +32,9 @@ EndpointLoss = Callable[[State, Tensor], Tensor]
 
 
 class SourcePrior(abc.ABC):
-    """Prior on the source, applied separately to each component (leaf) of the state.
+    """Base class of priors on the source points that are optimised: a penalty, a constraint, or both.
+
+    A prior is applied separately to each component (leaf) of the state.
 
     Entries that are not optimised, such as padding, are zero and do not count.
     """
@@ -43,7 +45,10 @@ class SourcePrior(abc.ABC):
 
     @abc.abstractmethod
     def cost(self, x_0: Float[Tensor, "b d"], count: Int64[Tensor, " b"]) -> Float[Tensor, " b"]:
-        """Return the penalty per example in nats; `count` is the number of optimised entries."""
+        """Return the penalty for the source x_0 of each example, in nats; it is added to the loss.
+
+        `count` is the number of optimised entries of each example.
+        """
 
 
 @dataclass(frozen=True)
@@ -90,14 +95,14 @@ class ChiPrior(SourcePrior):
     weight: float = 1.0
 
     def cost(self, x_0: Float[Tensor, "b d"], count: Int64[Tensor, " b"]) -> Float[Tensor, " b"]:
-        """Return |x_0|^2 / 2 - (d - 1) log |x_0| per example, where d is `count`."""
+        """Return `weight` * (|x_0|^2 / 2 - (d - 1) log |x_0|) per example, where d is `count`."""
         norm_sq = x_0.square().sum(1)  # gradient (1 - (d - 1) / |x|^2) x; some implementations invert its sign
         return self.weight / 2 * (norm_sq - (count - 1).clamp(min=0) * norm_sq.clamp(min=1e-30).log())
 
 
 @dataclass(frozen=True)
 class OptimizedSource:
-    """Optimised sources and their endpoints."""
+    """Result of a search: optimised source points, their endpoints under the flow, and the losses of these."""
 
     source: State
     end: State
@@ -129,8 +134,10 @@ def optimize_source(
     Components without geometry, such as tokens, stay fixed.
 
     Args:
-        flow: Differentiable, deterministic map from sources to endpoints; see `solve_flow`.
-        endpoint_loss: Loss of endpoints, in nats if combined with a prior.
+        flow: Differentiable, deterministic function (sources of m examples, indices of these examples [m]) ->
+            endpoints; `solve_flow` returns such a function.
+        endpoint_loss: Function (endpoints of m examples, indices of these examples [m]) -> losses [m], in nats if
+            combined with a prior.
         x_0: Initial sources.
         space: Space of the sources.
         minimizer: Optimiser.
@@ -166,7 +173,9 @@ def optimize_source(
 
 
 def solve_flow(process: Callable[[Tensor], Process], times: Sequence[float], solver: Solver, rng: Rng) -> Flow:
-    """Return a flow that solves a process, with gradient checkpointing per step.
+    """Return a function (sources of m examples, indices of these examples [m]) -> endpoints, which solves a process.
+
+    Gradients through the function use gradient checkpointing per step.
 
     Args:
         process: Function from the indices of examples, [m], to the process of these examples; their conditions can

@@ -26,7 +26,10 @@ from feller.sampling.solvers.linear_step import alpha_sigma_at
 
 
 class MeasurementGuidance(abc.ABC):
-    """Guidance term added to the velocity. Subclasses implement `velocity_correction`."""
+    """Base class of guidance terms, which are added to the velocity of a flow so that samples agree with measurements.
+
+    Subclasses implement `velocity_correction`.
+    """
 
     @abc.abstractmethod
     def velocity_correction(self, state: "GuidedState") -> Float[Tensor, " b *d"]:
@@ -59,12 +62,12 @@ class GuidedState:
 
 @dataclass(frozen=True)
 class PiGDM(MeasurementGuidance):
-    """Pseudoinverse guidance: score of the measurements, where x_1 given x_t is taken as normal with variance r^2.
+    """Pseudoinverse guidance: adds the score of the measurements to the velocity.
 
-    r^2 = sigma^2 / (sigma^2 + alpha^2), where x_t = alpha x_1 + sigma x_0. This is exact for normal data of variance 1.
-    The operator must be linear. Source: Song et
-    al. 2023, "Pseudoinverse-guided diffusion models for inverse problems", ICLR; on flows Pokle et al. 2023, arXiv
-    2310.04432.
+    The score is the gradient of their log-likelihood with respect to the state x_t = alpha x_1 + sigma x_0, where x_1
+    is the sample and x_0 the noise. Given x_t, x_1 is taken as normal with variance r^2 = sigma^2 / (sigma^2 +
+    alpha^2). This is exact for normal data of variance 1. The operator must be linear. Source: Song et al. 2023,
+    "Pseudoinverse-guided diffusion models for inverse problems", ICLR; on flows Pokle et al. 2023, arXiv 2310.04432.
     """
 
     scale: float = 1.0
@@ -85,7 +88,11 @@ class PiGDM(MeasurementGuidance):
 
 @dataclass(frozen=True)
 class DPS(MeasurementGuidance):
-    """Diffusion posterior sampling: gradient of the residual norm, for any operator. Tune `scale` for each problem.
+    """Diffusion posterior sampling: moves each step against the gradient of the residual norm, times `scale`.
+
+    The residual is the difference of measured and predicted values. The operator need not be linear. Tune `scale` for
+    each problem.
+
 
     Source: Chung et al. 2023, "Diffusion posterior sampling for general noisy inverse problems", arXiv 2209.14687.
     """
@@ -108,7 +115,7 @@ def guide_process(
         path: Affine path of the flow, without noise.
         measurement: Measurements.
         guidance: Guidance term.
-        rows: Indices of the examples.
+        rows: Indices of the selected examples among the measurements.
     """
 
     def guided(x: Tensor, t: Tensor) -> Characteristics:
@@ -130,7 +137,8 @@ def initial_states(
 ) -> tuple[Float[Tensor, " b *d"], list[float]]:
     """Return the initial states alpha x_1 + sigma x_0 at time `start`, and the time grid from `start` to 1.
 
-    x_1 is `Measurement.pinv`: the pseudo-inverse A^+ y of Pokle et al. without noise; with noise, the ridge estimate.
+    alpha and sigma are the coefficients of the path at this time. x_1 is `Measurement.pinv`: the pseudo-inverse A^+ y
+    of Pokle et al. without noise; with noise, the ridge estimate.
 
     Args:
         measurement: Measurements, of a linear operator unless `start` is 0.
@@ -151,7 +159,7 @@ def initial_states(
 
 @dataclass(frozen=True)
 class GuidedSolver(InverseSolver):
-    """Euler integration of a guided flow.
+    """Inverse-problem method that samples by Euler steps of a flow, each corrected by measurement guidance.
 
     With `PiGDM` and `start` = 0.2 this is the method OT-ODE of Pokle et al. 2023, arXiv 2310.04432.
     """

@@ -26,10 +26,11 @@ from feller.spaces import Product
 class DFlow(InverseSolver):
     """D-Flow for inverse problems: optimise the source until the residual is at the noise level.
 
-    The search starts at sqrt(a) y_0 + sqrt(1 - a) x_0, where a is `blend`, and y_0 is `Measurement.pinv` mapped back to
-    the source; for a nonlinear operator it starts at x_0. Unknown parameters of the operator are optimised together
-    with the source, starting from zero. Source: Ben-Hamu et al. 2024, "D-Flow: Differentiating through Flows for
-    Controlled Generation", arXiv 2402.14017.
+    The search starts at sqrt(a) y_0 + sqrt(1 - a) x_0, where a is `blend` and x_0 is noise. y_0 is the estimate
+    `Measurement.pinv` of the sample (pseudo-inverse of the operator, applied to the measurements), mapped back to the
+    source by the flow. For a nonlinear operator the search starts at x_0. Unknown parameters of the operator are
+    optimised together with the source, starting from zero. Source: Ben-Hamu et al. 2024, "D-Flow: Differentiating
+    through Flows for Controlled Generation", arXiv 2402.14017.
     """
 
     blend: float = 0.1

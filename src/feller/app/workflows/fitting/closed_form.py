@@ -23,7 +23,7 @@ def is_closed_form(counters: dict[str, Any]) -> bool:
 
 
 def refuse_resume(run: Run) -> None:
-    """Raise an error for an attempt to resume a closed-form fit."""
+    """Raise a UsageError, because a closed-form fit cannot be resumed; the message says what to do with the run."""
     if run.progress.is_file():
         raise UsageError(f"{run.path} is already fitted; evaluate it again with `feller evaluate {run.path}`")
     raise UsageError("was stopped before its fit finished", remedy="Start again with --overwrite", file=run.path)
@@ -31,7 +31,7 @@ def refuse_resume(run: Run) -> None:
 
 @dataclass(frozen=True, eq=False)
 class ClosedForm:
-    """Closed-form fit that was validated before any file is written."""
+    """Plan and model specification of a closed-form fit, which was validated before any file is written."""
 
     plan: FitPlan
     description: ModelSpec

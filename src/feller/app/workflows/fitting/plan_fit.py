@@ -39,7 +39,9 @@ class RecipeRequest:
     """Function that modifies the recipe after all other options have been applied."""
 
     def resolve(self, data: Dataset, start_model: Model | None) -> tuple[str, Recipe]:
-        """Return the recipe for the data, and the recipe's name.
+        """Return the name of the recipe, and the recipe itself with the requested budget and modifications.
+
+        The recipe `auto` is chosen by the data.
 
         Raises:
             UsageError: If the recipe is unknown or does not fit the data.
@@ -75,7 +77,10 @@ def check_duration(
 
 
 def with_budget(recipe: Recipe, *, steps: int | None = None, minutes: float | None = None) -> Recipe:
-    """Return a recipe with the training budget replaced."""
+    """Return a recipe with the training budget replaced by a number of steps, or by a training time in minutes.
+
+    If both are None, the recipe is returned unchanged.
+    """
     if steps is not None:
         return replace(recipe, train=replace(recipe.train, steps=steps, minutes=None))
     if minutes is not None:
@@ -172,13 +177,16 @@ def _code_hash(recipe: str, modality: str | None) -> str:
 
 
 def with_recipe_schema(dataset: Dataset, recipe: Recipe) -> Dataset:
-    """Return a table with the schema that the recipe determined, with which later commands will read the table."""
+    """Return a dataset with the table schema of the recipe, if the recipe determines a schema.
+
+    Later commands will read the table with this schema. Other datasets are returned unchanged.
+    """
     modality = recipe.modality
     return dataset.with_modality(modality) if modality is not None and modality.has_schema else dataset
 
 
 def check_target(recipe: Recipe, name: str, target: tuple[str, ...], start_model: Model | None) -> None:
-    """Raise an error if the prediction target, the recipe and the initial model do not match.
+    """Raise an error if the recipe cannot predict the target, or cannot start from the weights of the initial model.
 
     Args:
         recipe: Chosen recipe.

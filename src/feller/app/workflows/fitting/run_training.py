@@ -31,7 +31,10 @@ from feller.training.trainer import Callback, StepMonitor, Trainer
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrainingJob:
-    """Training job that was validated before any file is written."""
+    """Everything that a training run needs: model, objective, configuration, training state and data.
+
+    The job was validated before any file is written.
+    """
 
     record: dict[str, Any]
     """Content of recipe.json."""
@@ -108,7 +111,7 @@ def restore_state(run: Run, job: TrainingJob, *, resume: bool, exhausted: bool, 
         run: Run folder.
         job: Training job; its state is modified in place.
         resume: True to resume from the checkpoint; otherwise training starts at step 0.
-        exhausted: True if no further training step is allowed.
+        exhausted: True if no further training step is allowed, because the privacy budget is spent.
         reporter: Log output.
 
     Raises:

@@ -113,7 +113,9 @@ def steps_in(ledger: Ledger) -> int:
 
 
 def own_ledger(run: Run, table: str) -> Ledger | None:
-    """Return the privacy ledger of a run; raise an error if it does not belong to the data with keyed hash `table`.
+    """Return the privacy ledger of a run, after a check that it belongs to the training data.
+
+    `table` is the keyed hash of the training data, with which the hash in the ledger is compared.
 
     The result is None if the run is not private.
 
@@ -161,7 +163,10 @@ def ledger_of(run: Run) -> Ledger | None:
 def earlier_lines(run: Run, data: str, dataset: Dataset | None) -> tuple[str, ...]:
     """Return one line for each earlier run in the folder that spent, or may have spent, privacy budget on these rows.
 
-    Without `dataset`, all earlier runs are listed.
+    Args:
+        run: Run folder, which keeps the ledgers of the runs that it contained before.
+        data: Path or example name of the rows.
+        dataset: The rows; None to list all earlier private runs, whatever their rows.
     """
     return tuple(line for earlier_run in run.previous_ledgers if (line := _line(earlier_run, data, dataset)))
 
@@ -188,7 +193,10 @@ def _may_be_same(record: FitRecord, data: str, dataset: Dataset) -> bool:
 
 
 class SchemaSearchBudget:
-    """Keeps track of the privacy budget that a private schema search spends before the run has a ledger."""
+    """Record of the privacy budget that a private schema search spends before the run has a ledger.
+
+    If the fit fails later, the record is written to the run folder, so that the spent budget is not forgotten.
+    """
 
     def __init__(self) -> None:
         self.ledger: Ledger | None = None

@@ -49,17 +49,27 @@ def caveat(ledger: Ledger | None) -> str:
 
 
 def timing(counters: dict[str, Any], ledger: Ledger | None) -> dict[str, Any]:
-    """Return the number of steps and the duration of a run.
+    """Return the number of steps and the duration in seconds of a run, as metrics by name.
 
     For a private run the duration is omitted: step times depend on batch sizes, so the files of the run only store
     whole minutes, rounded up.
+
+    Args:
+        counters: Recorded counts of the run, with the keys `step` and `seconds`.
+        ledger: Privacy ledger; None for a run that is not private.
     """
     steps = {"steps": counters["step"]}
     return steps if ledger else {**steps, "seconds": counters["seconds"]}
 
 
 def sentence(ledger: Ledger, record: FitRecord, kind: Modality) -> str:
-    """Return the privacy guarantee as a sentence that can be quoted."""
+    """Return the privacy guarantee in words that can be quoted: epsilon and delta, what is protected, what is public.
+
+    Args:
+        ledger: Privacy ledger with all costs.
+        record: Fit record, which names the data and the target.
+        kind: Modality of the data; the schema of a table names the protected unit, such as a person.
+    """
     epsilon = ledger.epsilon()
     epsilon_text, weakness = format_rounded_up(epsilon).replace(",", ""), describe_weakness(epsilon)
     table = kind.view(Table)

@@ -21,7 +21,10 @@ from feller.training.objectives.one_shot import OneShotObjective
 
 
 def plan_dp_sgd(privacy: PrivacyConfig, statistics: PrivateStatistics, recipe: Recipe) -> tuple[Recipe, Guarantee]:
-    """Calibrate the noise multiplier of DP-SGD to the number of steps, or this number to a given noise multiplier.
+    """Choose the noise multiplier and the number of steps of DP-SGD, and return the final recipe and its guarantee.
+
+    If the options contain a noise multiplier, the number of steps is limited so that epsilon is not exceeded. Otherwise
+    the noise multiplier is calibrated to the number of steps and epsilon.
 
     Raises:
         UsageError: If the recipe cannot be private, has a time limit, or the budget is too small for one step.
@@ -90,7 +93,10 @@ def check_plan(privacy: PrivacyConfig, recipe: Recipe, ledger: Ledger) -> int:
 
 
 def with_independent_times(recipe: Recipe) -> Recipe:
-    """Return a recipe with independent time samples, because stratified times depend on the number of rows."""
+    """Return a recipe in which the time t of each training example is drawn independently.
+
+    Stratified times are replaced, because they depend on the number of rows in the batch.
+    """
     objective: Any = recipe.objective
     time_distribution = getattr(objective, "time_distribution", None)
     return (
@@ -132,7 +138,10 @@ def check_private(recipe: Recipe) -> None:
 
 
 def check_resumable(guarantee: Guarantee, recipe: Recipe) -> None:
-    """Raise an error if the batch size or number of steps of a resumed run would invalidate its ledger."""
+    """Raise an error if the batch size or number of steps of a resumed run would invalidate its ledger.
+
+    `guarantee` is the guarantee that was planned when the run started; `recipe` contains the settings now.
+    """
     check_private(recipe)
     train = recipe.train
     if train.batch_size != guarantee.batch:
@@ -152,7 +161,15 @@ def check_resumable(guarantee: Guarantee, recipe: Recipe) -> None:
 def plan_closed_form(
     privacy: PrivacyConfig, objective: OneShotObjective, rows: Dataset, schema_cost: SchemaCost
 ) -> tuple[Ledger, ClosedFormBudget]:
-    """Plan a one-shot release with the budget left after the schema search; of the rows, only their number is read.
+    """Plan a one-shot release with the budget left after the schema search; return the ledger and the planned budget.
+
+    The ledger contains the cost of the schema search. Of the rows, only their number and modality are used.
+
+    Args:
+        privacy: Privacy options.
+        objective: One-shot objective, which determines how much of the budget it spends.
+        rows: Dataset of the fit.
+        schema_cost: Cost of the schema search.
 
     Raises:
         UsageError: If epsilon or delta is unsuitable for the number of rows, a noise multiplier is given, or the model

@@ -245,7 +245,7 @@ class PrivateData(DataAccess):
             check_public(start, record.data, dataset)
 
     def add_fingerprint(self, record: FitRecord, dataset: Dataset, recipe: Recipe) -> FitRecord:
-        """Record keyed fingerprints of the data, and the salt of the held-out split."""
+        """Return the fit record, completed by keyed fingerprints of the data, the salt of the split, and notes."""
         rows, salt = with_recipe_schema(dataset, recipe), self.config.noise_source("fingerprint").random_bytes(8).hex()
         rows_hash = keyed_fingerprint(unordered_print(rows), salt) if record.data.startswith(IN_MEMORY_PREFIX) else ""
         fields = {"fingerprint": data_fingerprint(rows, salt), "rows": rows_hash, "salt": _salt(self.config)}
@@ -269,7 +269,11 @@ class PrivateData(DataAccess):
         )
 
     def plan(self, plan: FitPlan, request: RecipeRequest) -> FitPlan:
-        """Measure the noisy statistics, and plan the remaining budget for DP-SGD or a one-shot release."""
+        """Measure the noisy statistics, and plan the remaining budget for DP-SGD or a one-shot release.
+
+        Returns:
+            The plan of the fit with these statistics, the final recipe and the planned guarantee.
+        """
         training_rows = train_test_split(plan.record, with_recipe_schema(plan.dataset, plan.recipe))[0]
         with capture_warnings() as budget_warnings:
             if plan.recipe.objective.is_one_shot:

@@ -45,11 +45,19 @@ def private_inputs(
 ) -> TrainingInputs:
     """Return the inputs of DP-SGD training: noisy gradients, and batches charged to the budget.
 
-    If `n_tracked_rows` is above 0, also track the Fisher information loss of this many private rows, drawn at random.
-
     The random numbers of a row (source point, time) depend on its position in the batch and therefore on the other
     rows. The privacy guarantee averages over these random numbers and holds only while they are secret, so their seed
-    is secret. `seed` selects the tracked rows and their random numbers.
+    is secret.
+
+    Args:
+        run: Run folder.
+        job: Training job.
+        rows: Private training rows.
+        guarantee: Planned guarantee: noise multiplier, clipping norm, expected batch size and number of steps.
+        budget: Ledger that is charged before each batch is drawn.
+        engine: Device and processes.
+        n_tracked_rows: Number of private rows, drawn at random, whose Fisher information loss is tracked; 0 for none.
+        seed: Seed that selects the tracked rows and the random numbers for tracking.
     """
     key, steps = engine.shared_secret(), budget.steps  # `steps` in the name: no noise repeats after a resume
 
@@ -115,7 +123,7 @@ def gradient_noise(guarantee: Guarantee, steps: int) -> Noise:
 
 
 def make_clip_fn(guarantee: Guarantee) -> ClipNorm:
-    """Return the fixed or adaptive clipping norm.
+    """Return the object that supplies the clipping norm of each step, which is fixed or adaptive.
 
     An adaptive norm restarts at its initial value when training is resumed.
     """

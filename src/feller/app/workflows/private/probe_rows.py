@@ -37,9 +37,15 @@ TOLERANCE = 1e-4
 
 
 def random_rows(data: Dataset, n: int, noise: Noise) -> Dataset:
-    """Generate n table rows or images with uniformly random values, in the modality of `data`.
+    """Return n random table rows or images, whose values do not depend on the rows of `data`.
 
-    Classes to predict are uniformly random as well. Data of other modalities are returned unchanged.
+    All values, and the classes to predict, are drawn uniformly.
+
+    Args:
+        data: Dataset of which only the modality and the target are used. It is returned unchanged if its modality is
+            neither a table nor images.
+        n: Number of rows or images to generate.
+        noise: Source of the random values.
     """
     targets = {} if data.target is None else _classes(data.target, n, noise)
     modality, table = data.modality, as_table(data).modality.view(Table)
@@ -197,9 +203,14 @@ def _type_among(arrays: Mapping[str, np.ndarray]) -> str | None:
 
 
 def with_white_level(dataset: Dataset, data: DataSource, like: Modality | None) -> Dataset:
-    """Return images with the white level that the function `white_level` returns, which does not depend on pixels.
+    """Return images with the white level implied by the dtype of their arrays, instead of one inferred from pixels.
 
-    Other data are unchanged.
+    Other data, and images for which `white_level` returns None, are returned unchanged.
+
+    Args:
+        dataset: Dataset that was read from `data`.
+        data: Data as given by the user.
+        like: Modality that the images must have.
     """
     images = dataset.modality.view(Images)
     if images is None and dataset.modality.view(LabelledImages) is None:

@@ -1,5 +1,8 @@
 """Search for the schema of a private table by noisy counts, notes on hidden columns, and warnings on public schemas.
 
+A hidden column is a column whose values cannot be told from the noise of the search; it is excluded from the model and
+from all samples.
+
 Warnings about rare values depend on the rows. They are shown to the owner only, in the terminal and on the owner's
 page, and are never written to shareable files. All notes depend only on the noisy schema (charged to the ledger), on
 public facts (column names, numbers of columns and rows) and on the options, never on a cell. Notes may therefore be
@@ -32,7 +35,11 @@ from feller.privacy.marginals.one_way_error import SmallBudgetWarning
 
 
 def owner_notes(record: FitRecord, dataset: Dataset) -> tuple[str, ...]:
-    """Return the schema notes for the owner's page of a private fit: public facts, and the warnings of `beware`."""
+    """Return notes on the user-given schema of a private fit, for the page that only the owner of the rows sees.
+
+    The notes are the facts that the schema makes public, and the warnings of `beware`. There are none if the fit is not
+    private or the schema was not given by the user.
+    """
     table = as_table(dataset).modality.view(Table)
     if record.provenance.private is None or record.config.data_loading.schema is None or table is None:
         return ()
@@ -40,7 +47,11 @@ def owner_notes(record: FitRecord, dataset: Dataset) -> tuple[str, ...]:
 
 
 def beware(record: FitRecord, dataset: Dataset) -> Iterator[str]:
-    """Yield warnings for the owner about a draft schema, and about values that only one or two rows have."""
+    """Yield warnings about the schema of a table, for the owner of the rows only.
+
+    They say if the schema is an unreviewed draft that was inferred from the rows, and which values in the schema occur
+    in only one or two rows.
+    """
     table = as_table(dataset).modality.view(Table)
     if table is None:
         return
@@ -80,7 +91,9 @@ MAX_NAMED_COLUMNS = 8
 
 
 def hidden_columns_note(schema: Schema, data: str, n: int, epsilon: float) -> tuple[str, ...]:
-    """Return a note on the columns hidden by the noise of a schema search; empty if no column is hidden.
+    """Return a note on the columns whose values cannot be told from the noise of a schema search.
+
+    Such columns are hidden, that is, excluded from the model and from all samples. Without them, the result is empty.
 
     Args:
         schema: Noisy schema.
@@ -99,7 +112,11 @@ def hidden_columns_note(schema: Schema, data: str, n: int, epsilon: float) -> tu
 
 
 def rare_values_note(rare_values: Sequence[KeptWords]) -> tuple[str, ...]:
-    """Return a note on merged rare values: number of values that each column keeps, and minimum count of these."""
+    """Return a note on rare values that were merged into one value; empty if none were merged.
+
+    The note states the number of values that each column keeps, and the approximate number of rows below which a value
+    is merged.
+    """
     if not rare_values:
         return ()
     ordered = sorted(rare_values, key=lambda kept: -(kept.other_fraction or 0.0))
@@ -117,7 +134,12 @@ def _rare_values_text(kept: KeptWords) -> str:
 
 
 def clipped_cells_note(beyond: Sequence[ClippedCells], data: str) -> tuple[str, ...]:
-    """Return a note on columns with many cells outside the noisy bounds of the column, and what to do about them."""
+    """Return a note on columns with many cells outside the noisy bounds of the column; empty if there are none.
+
+    Args:
+        beyond: Column, bounds and noisy fraction of cells outside, for each such column.
+        data: Path of the table, for the advice in the note.
+    """
     if not beyond:
         return ()
     ordered = sorted(beyond, key=lambda cells: -cells.fraction)
@@ -132,10 +154,10 @@ def clipped_cells_note(beyond: Sequence[ClippedCells], data: str) -> tuple[str, 
 
 
 def noise_too_large_text(hidden: Sequence[str], columns: int, n: int, sigma: float, data: str) -> str:
-    """Return the error text for noise that hides almost all columns.
+    """Return the error text for a schema search in which almost no column can be told from the noise.
 
     Args:
-        hidden: Names of the hidden columns.
+        hidden: Names of the columns that cannot be told from the noise.
         columns: Number of all columns.
         n: Number of rows.
         sigma: Standard deviation of the noise of a count, in rows.
@@ -149,7 +171,12 @@ def noise_too_large_text(hidden: Sequence[str], columns: int, n: int, sigma: flo
 
 
 def advice(data: str) -> str:
-    """Return the advice on how to recover hidden columns."""
+    """Return advice on how to keep columns from being hidden by noise.
+
+    The advice is to describe the columns in a schema, or to use more rows or a larger epsilon.
+
+    `data` is the path of the table, which the suggested command names.
+    """
     if data.startswith(IN_MEMORY_PREFIX):
         return (
             "Describe the columns (schema = feller.infer_schema(df), review it, and fit with schema=schema), or use"
@@ -191,9 +218,14 @@ class SchemaCost:
 def find_schema(
     privacy: PrivacyConfig, cells: RawTable, data: str, on_spending: Callable[[Ledger], None] = lambda ledger: None
 ) -> tuple[Schema, SchemaCost]:
-    """Infer the schema of a table from noisy counts.
+    """Infer the schema of a table from noisy counts; return the schema and the cost of the search.
 
-    `on_spending` is called with the maximum privacy cost before any row is read, and with the actual cost afterwards.
+    Args:
+        privacy: Privacy options.
+        cells: Cells of the table as text.
+        data: Path of the table, for messages.
+        on_spending: Function called with a ledger of the maximum privacy cost before any row is read, and with a ledger
+            of the actual cost afterwards.
 
     Raises:
         UsageError: If delta is unsuitable for the number of rows.

@@ -52,16 +52,20 @@ class SampleComparison:
 
 
 def stem(place: str) -> str:
-    """Return a word for a file, folder or example that can be used in file names."""
+    """Return the name of a file, folder or example as a word for file names: special characters become hyphens."""
     name = place.removeprefix("example:") if place.startswith("example:") else pathlib.Path(place).name
     return "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in name)
 
 
 def n_report_samples(data: Dataset, effort: EvaluationBudget = EvaluationBudget()) -> int:  # noqa: B008 - frozen
-    """Return the number of samples for a report.
+    """Return the number of samples to evaluate for a report.
 
     By default the number is at most the training set size, because equally many training examples give the reference
     values of distances.
+
+    Args:
+        data: Training set.
+        effort: Limits of the evaluation: its number of samples if set; otherwise its time limit determines the number.
     """
     if effort.n is not None:
         return max(effort.n, 2)
@@ -69,12 +73,11 @@ def n_report_samples(data: Dataset, effort: EvaluationBudget = EvaluationBudget(
 
 
 def evenly_spaced(data: Dataset, number: int) -> Dataset:
-    """Return `number` examples at evenly spaced indices, sorted by class.
+    """Return `number` examples for a figure: sorted by class, then selected at evenly spaced indices.
 
-    Adjacent examples are avoided, because windows of a text may overlap.
-
-    At most `page_size` examples (of the modality's registration) are returned, because a figure of fixed size would
-    otherwise show the first class only.
+    Adjacent examples are avoided, because windows of a text may overlap. The classes occur in their proportions in the
+    data. If figures of the modality show a fixed number of examples, at most that number is returned: otherwise the
+    figure would show the first class only.
     """
     registration = registration_of(data.modality)
     number = number if registration.page_size is None else min(number, registration.page_size)

@@ -141,7 +141,12 @@ def load_evaluation_data(request: EvaluationRequest, read_other: Callable[[str, 
 
 
 def write_evaluation_report(evaluation: EvaluationData, content: ReportContent) -> dict[str, Any]:
-    """Write the report page; return the metrics, and the path of the page under the key `report`."""
+    """Write the report page; return the metrics by name, and the path of the page under the key `report`.
+
+    Args:
+        evaluation: Run and the examples on which its model was evaluated.
+        content: Metrics, figures and texts of the page.
+    """
     run, record, status = evaluation.request.run, evaluation.record, evaluation.status
     metrics = {
         **content.numbers,
@@ -188,7 +193,7 @@ COLUMNS, ROWS = 12, 4
 
 
 def evaluate_tokenizer(request: EvaluationRequest) -> dict[str, Any]:
-    """Encode and decode held-out images, and report the reconstruction errors."""
+    """Encode and decode held-out images, write a report on the reconstruction errors, and return the metrics."""
     model, reporter = request.model, request.tell
     network, modality = tokenizer_network(model), model.spec.modality.view(Images)
     if modality is None:
@@ -236,7 +241,7 @@ def evaluate_tokenizer(request: EvaluationRequest) -> dict[str, Any]:
 
 
 def evaluate_regressor(request: EvaluationRequest) -> dict[str, Any]:
-    """Compare a regressor's predictions on held-out data with the true values, and write the report."""
+    """Compare a regressor's predictions on held-out data with the true values, report and return the metrics."""
     model, reporter = request.model, request.tell
     modality = model.spec.modality
     regressor = TrainedRegressor(model, modality)
@@ -275,7 +280,7 @@ FOLDER = "copies"
 
 
 def evaluate_vocoder(request: EvaluationRequest) -> dict[str, Any]:
-    """Resynthesize held-out recordings from their log mel spectrograms, and report the errors."""
+    """Resynthesize held-out recordings from their log mel spectrograms, write a report, and return the metrics."""
     run, model, reporter = request.run, request.model, request.tell
     modality, network = model.spec.modality.view(Waveforms), model.network
     if modality is None or not isinstance(network, VocoderNetwork):

@@ -43,10 +43,10 @@ def sample_report(
         status: Status of the run.
         spec: Model specification.
         comparison: Samples and the real data to compare with.
-        numbers: Metrics by name.
-        notes: Notes on the evaluation.
+        numbers: Metrics of the samples by name.
+        notes: Notes on the evaluation, shown as text.
         sketch: Notice that the run is undertrained; empty if it is not.
-        grids: Tables of the report.
+        grids: Tables to show in addition to the metrics.
     """
     run, record, training = status.run, status.record, status.training
     is_generated = comparison.samples is None

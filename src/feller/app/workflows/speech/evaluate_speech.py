@@ -128,7 +128,9 @@ SHOWN = 4
 
 
 def evaluate_speech(request: EvaluationRequest) -> dict[str, Any]:
-    """Evaluate continuations of held-out utterances and write the report; if `request` names samples, only detect.
+    """Let the model continue held-out utterances, evaluate the continuations, write the report and return the metrics.
+
+    If `request` names samples, they are only classified as generated or real, as by `detect_generated`.
 
     Raises:
         InputError: If the run or the data are invalid.

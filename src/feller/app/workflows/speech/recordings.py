@@ -133,7 +133,9 @@ class SplitUtterance:
 
 
 def split_utterances(kind: Speech, data: Dataset) -> list[SplitUtterance]:
-    """Split each utterance between words; each part has at most half of the model's maximum length.
+    """Split each utterance between two words near its middle, into a voice prompt and the target that continues it.
+
+    Both parts are truncated at word boundaries to at most half of the model's maximum length.
 
     Utterances with fewer than two words are omitted.
     """
@@ -159,9 +161,10 @@ def _cut(clip: AlignedRecording, max_frames: int) -> SplitUtterance | None:
 
 
 def clips_of(kind: Speech, data: Dataset) -> list[AlignedRecording]:
-    """Return examples as recordings without audio.
+    """Convert training examples to aligned recordings: log mel spectrogram, and words with their phones and times.
 
-    Words have no text if the text of the example does not match the phones.
+    The recordings have no audio, because examples do not store it. Words have no text if the text of the example does
+    not match its phones.
     """
     values, valid = data.values, data.given["valid"]
     clips = []

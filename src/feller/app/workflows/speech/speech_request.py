@@ -43,7 +43,10 @@ NEEDS = (
 
 @dataclass(frozen=True, eq=False)
 class SpeechRequest:
-    """Request to a speech model: a text, and a function that converts segments of the text to scripts."""
+    """Request to a speech model: a text, and a function that converts segments of the text to scripts.
+
+    A script lists the phones to synthesize, with durations where these are known, and the recorded frames to keep.
+    """
 
     make_script: Callable[[str], Script]
     """Function from the text of a segment to the script of the segment; it ignores the text if the request has only one
@@ -55,7 +58,9 @@ class SpeechRequest:
 
 
 def parse_request(config: SampleConfig, kind: Speech, transcribe: Transcriber, reporter: Reporter) -> SpeechRequest:
-    """Parse the options of a request to a speech model into scripts.
+    """Parse the options of `feller sample` into a request, which converts its text to scripts for the speech model.
+
+    A script lists the phones to synthesize, with durations where these are known, and the recorded frames to keep.
 
     Args:
         config: Options of `feller sample`.

@@ -46,7 +46,7 @@ class SpeechSynthesisConfig:
 
 @dataclass(frozen=True, eq=False)
 class SynthesizedSpeech:
-    """Log mel spectrogram generated for a script."""
+    """Log mel spectrogram generated for a script, which is a list of phones with durations."""
 
     script: Script
     """Script with the durations of all phones."""
@@ -61,7 +61,13 @@ class SynthesizedSpeech:
 
 
 def with_durations(model: Model, scripts: Sequence[Script], config: SpeechSynthesisConfig, rng: Rng) -> list[Script]:
-    """Return the scripts with missing durations filled in by the model's duration model.
+    """Return the scripts with the duration of every phone; missing durations come from the model's duration model.
+
+    Args:
+        model: Speech model.
+        scripts: Scripts: lists of phones, of which some may have no duration.
+        config: Options, which include the speaking rate and whether durations are sampled.
+        rng: Source of random numbers for sampled durations.
 
     Raises:
         UsageError: If the model has no duration model.
@@ -98,7 +104,7 @@ def _fill_durations(
 def synthesize(
     model: Model, scripts: Sequence[Script], config: SpeechSynthesisConfig, rng: Rng
 ) -> list[SynthesizedSpeech]:
-    """Sample the log mel spectrograms of scripts whose durations are known.
+    """Sample log mel spectrograms for scripts (lists of phones), in which every phone has a duration.
 
     Args:
         model: Model of the recipe `speech`, on the target device.
@@ -244,7 +250,12 @@ def _phonemize_foreign(modality: Speech, text: str, language: str | None) -> tup
 
 
 def merge_sentences(texts: list[str], fits: Callable[[str], bool]) -> list[str]:
-    """Merge consecutive texts while the merged text fits the model, because a segment is generated with one voice."""
+    """Merge consecutive texts as long as the merged text fits into one segment, which is generated with one voice.
+
+    Args:
+        texts: Texts in their order, such as sentences.
+        fits: Function that returns True if a text is short enough for one segment.
+    """
     merged = texts[:1]
     for text in texts[1:]:
         joined = f"{merged[-1]} {text}"

@@ -61,7 +61,7 @@ def check_differentiable(model: Model, sampling: SamplerConfig, clamped: dict[st
 
 
 def make_process(model: Model, cond: Cond, clamped: dict[str, State], guidance: float) -> Callable[[Tensor], Process]:
-    """Return a function from example indices [m] to the flow given the conditions of these examples.
+    """Return a function that maps the indices of m examples, [m], to the flow under the conditions of these examples.
 
     Args:
         model: Model of the flow.
@@ -81,7 +81,11 @@ def make_process(model: Model, cond: Cond, clamped: dict[str, State], guidance: 
 
 @dataclass(frozen=True)
 class SearchProblem:
-    """Optimisation problem for source points or condition embeddings: initial values, and their flow to samples."""
+    """Optimisation problem for source points, condition embeddings or both, on which samples depend differentiably.
+
+    It contains the initial values of these variables, the space in which they move, and the flow that maps them to
+    samples.
+    """
 
     flow: Flow
     start: State

@@ -50,7 +50,7 @@ LINE_SEARCH_STEPS = 8
 
 @dataclass(frozen=True, eq=False)
 class RewardSearchResult:
-    """Result of a reward search: samples before and after the search, with the same conditions."""
+    """Result of a reward search: samples before and after the search, from the same conditions, with their metrics."""
 
     unsteered: Dataset
     samples: Dataset
@@ -181,7 +181,10 @@ def parse_prior(text: str) -> SourcePrior:
 
 
 def reward_or_nan(reward: StateReward, x: State, cond: Cond) -> Tensor:
-    """Return the reward of states, with NaN where the reward is undefined; the line search then shortens its step."""
+    """Return the reward of each state x under the conditions `cond`; NaN where the reward is undefined.
+
+    NaN is returned instead of an error, so that the line search shortens its step.
+    """
     value = reward(x, cond)
     if isinstance(value, Tensor) and value.shape == (num_examples(x),):
         return value

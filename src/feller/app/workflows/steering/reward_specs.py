@@ -103,7 +103,7 @@ def _evaluate_term(text: str, reward: StateReward, x: State, cond: Cond) -> Tens
 
 @dataclass(frozen=True, eq=False)
 class RegressorReward:
-    """Reward given by the prediction of a regressor, in units of the regressor's target."""
+    """Reward of a sample: the value that a regressor predicts for it, in units of the regressor's target."""
 
     regressor: TrainedRegressor
     index: int

@@ -10,7 +10,10 @@ from feller.control.bridges.costs.state_cost import PopulationDensity, StateCost
 
 @dataclass(frozen=True)
 class CongestionCost(StateCost):
-    """Congestion cost E_y 2 / (|x - y|^2 + 1) over the population, estimated with one sample y per state.
+    """Congestion cost: the mean of 2 / (|x - y|^2 + 1) over members y of the population; high in crowded regions.
+
+    The mean is estimated with one random member y for each state x.
+
 
     Source: Liu et al. 2022, "Deep generalized Schrödinger bridge", arXiv 2209.09893.
     """
@@ -24,7 +27,10 @@ class CongestionCost(StateCost):
 
 @dataclass(frozen=True)
 class EntropyCost(StateCost):
-    """Entropy cost log p_t(x), which spreads the population out and may be negative."""
+    """Entropy cost log p_t(x), where p_t is the density of the population at time t.
+
+    It spreads the population out, and may be negative.
+    """
 
     needs_population = True
 

@@ -104,7 +104,7 @@ class Box(ObstacleShape):
 class Neck(ObstacleShape):
     """Obstacle around a passage in the plane: |y| > sqrt(half_width^2 + (slope x)^2).
 
-    The passage is narrowest at x = 0.
+    The coordinates x and y are relative to `centre`. The passage runs along x and is narrowest at x = 0.
     """
 
     half_width: float
@@ -181,9 +181,10 @@ class Complement(ObstacleShape):
 
 @dataclass(frozen=True)
 class SoftObstacle(StateCost):
-    """Obstacle cost height * softplus(-level / width): 0.69 * height on the edge, plus `height` per `width` of depth.
+    """Obstacle cost height * softplus(-level / width), where `level` is the signed distance to the edge of `shape`.
 
-    Outside the obstacle, the cost decays as exp(-distance / width).
+    The cost is 0.69 * height on the edge. Inside, it increases by `height` per `width` of depth; outside, it decays as
+    exp(-distance / width).
     """
 
     shape: ObstacleShape
@@ -205,7 +206,8 @@ class SoftObstacle(StateCost):
 class Indicator(StateCost):
     """Obstacle cost with a constant height inside and 0 outside.
 
-    This cost has no gradient, so only path planning and path-integral weights can use it.
+    This cost has no gradient. Path planning and path-integral weights need none; the optimisation of Gaussian paths
+    estimates one from cost values, in up to 128 dimensions.
     """
 
     differentiable = False

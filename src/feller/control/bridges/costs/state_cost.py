@@ -35,7 +35,8 @@ class PopulationDensity:
 class StateCost(abc.ABC):
     """Base class of state costs V in units of squared length, for a process on [0, 1]. Subclasses implement `__call__`.
 
-    A bridge minimises E int 1/2 |u|^2 + V dt. For costs `a` and `b`, `a + b` and `2.0 * a` are costs too.
+    A bridge minimises E int 1/2 |u|^2 + V dt, where u is the control: the drift minus the drift of the uncontrolled
+    process. For costs `a` and `b`, `a + b` and `2.0 * a` are costs too.
     """
 
     @property
@@ -77,6 +78,9 @@ class StateCost(abc.ABC):
     ) -> "StateCost":
         """Check the cost on the states x at times t, and return the cost to use in its place.
 
+        This is the same cost, unless a subclass finds that its gradient cannot be used and marks the returned cost as
+        not `differentiable`.
+
         Raises:
             InputError: If a value or gradient is not finite, or if the shape of the values is not [*b].
         """
@@ -96,7 +100,7 @@ class StateCost(abc.ABC):
 
 @dataclass(frozen=True)
 class Zero(StateCost):
-    """Zero cost: only the control is penalised."""
+    """State cost that is 0 everywhere: the bridge then minimises the energy of its control only."""
 
     def __call__(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> Tensor:
         return 0.0 * x.sum(-1)
