@@ -205,7 +205,9 @@ def check_finite(values: Tensor) -> None:
 
 
 def categorical(weights: Tensor, uniform: Tensor) -> Tensor:
-    """Sample categorical indices [...] by inverting the CDF of weights [..., K] at uniform float64 numbers [...].
+    """Sample categorical indices [...] by inverting the CDF of `weights` at uniform float64 numbers [...].
+
+    The weights [..., K] are probabilities, which need not be normalised.
 
     Float32 would lose the tail: its smallest positive uniform number is 2^-24, so rare tokens would never occur.
 

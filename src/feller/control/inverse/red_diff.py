@@ -38,7 +38,11 @@ class REDDiff(InverseSolver):
             raise UsageError("at least 1 step, a positive learning rate and a weight of at least 0", self)
 
     def solve(self, problem: InverseProblem) -> InverseSolution:
-        """Return the fitted states. The fit starts at `Measurement.pinv`; the problem's `x_0` gives only the shape."""
+        """Return the fitted states.
+
+        The fit starts at the posterior mean with prior N(0, I) (`Measurement.pinv`); the problem's `x_0` gives only the
+        shape.
+        """
         prior_model, observation, x_0, rows = problem.prior_model, problem.measurement, problem.x_0, problem.rows
         check_no_unknown(observation.operator, "a regularised fit")
         x, moments = observation.pinv(x_0), AdamMoments(x_0, (0.9, 0.99))

@@ -139,7 +139,8 @@ class Documents(Modality):
 
         Args:
             tokenizer: Fitted image tokenizer.
-            rows: Documents of the training data as layout ids, from which the maximum length is computed.
+            rows: Documents of the training data as layout ids (text token ids, and a negative mark for each image),
+                from which the maximum length is computed.
         """
         grid_rows, columns = tokenizer.grid
         is_image = rows == IMAGE_MARK
@@ -201,7 +202,7 @@ class Documents(Modality):
         return tokens
 
     def decode(self, state: Int64[Tensor, "n l"]) -> Values:
-        """Convert the tokens of documents without holes to values with texts, images and image codes."""
+        """Convert tokens to values with texts, images and image codes; InputError if `<mask>` or `<infill>` occurs."""
         rows, codes = from_tokens(state.cpu(), self.symbols)
         return {**self._values(rows, self.tokenizer.decode(codes)), CODES: group_by_document(rows, codes)}
 

@@ -31,7 +31,10 @@ def samples_in_memory(samples: DataSource, modality: Modality) -> tuple[State, C
 
 
 def read_samples(path: pathlib.Path, modality: Modality) -> tuple[State, Cond]:
-    """Read samples written by a modality, without changes, from a file, a folder, or all shards in a folder.
+    """Read generated samples, and return (values in data units, conditions).
+
+    `path` is a file, a folder of samples, or a folder of shards, of which all are read. Unlike training data, samples
+    are neither resized nor filtered by size.
 
     Raises:
         InputError: If the samples are damaged or of another type of data.

@@ -28,10 +28,10 @@ def predicts_target(recipe: str) -> bool:
 
 
 def with_target(data: Dataset, names: tuple[str, ...], recipe: str) -> Dataset:
-    """Return data with a target.
+    """Return data with a target, whose meaning depends on the recipe.
 
-    If the recipe predicts a target, see `select_target`. If the recipe generates a table, the target is the column that
-    reports predict from the other columns.
+    If the recipe predicts a target, the target is removed from the model's inputs (see `select_target`). If the recipe
+    generates a table, the target is the column that reports predict from the other columns.
 
     Args:
         data: Training data.
