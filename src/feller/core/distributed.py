@@ -18,7 +18,7 @@ class ProcessGroup(Protocol):
         ...
 
     def gather(self, part: T) -> list[T]:
-        """Return the values of all ranks, in rank order, on every rank."""
+        """Return the values `part` of all ranks, in rank order, on every rank."""
         ...
 
 

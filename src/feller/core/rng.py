@@ -119,7 +119,10 @@ class RandomStream:
         *,
         block: int = BLOCK,
     ) -> Tensor:
-        """Sample uniform numbers on [0, 1); a larger `block`, the number of examples per generator, is faster."""
+        """Sample uniform numbers on [0, 1).
+
+        `block` is the number of examples that share a generator; a larger block is faster, but gives other numbers.
+        """
         return self._fill(shape, dtype, device, torch.rand, Tensor.uniform_, block, True)
 
     def randint(self, high: int, shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:

@@ -196,9 +196,9 @@ def split(
 ) -> tuple[Dataset, Dataset]:
     """Split a dataset at random, by default stratified by class; return (train, held out).
 
-    At least one example is held out if there are 10 or more, and none if there are fewer. Both parts keep the order of
-    the data. Groups are never split: whole groups are held out, with a total size as close as possible to the fraction.
-    At most `max_held_out` examples of a streamed dataset are held out.
+    `fraction` of the examples are held out: at least one example if there are 10 or more, and none if there are fewer.
+    Both parts keep the order of the data. Groups are never split: whole groups are held out, with a total size as close
+    as possible to the fraction. At most `max_held_out` examples of the stream of a streamed dataset are held out.
 
     Raises:
         UsageError: If the fraction is not in [0, 1).

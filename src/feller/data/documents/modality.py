@@ -211,7 +211,7 @@ class Documents(Modality):
         return {"rows": rows, "pictures": group_by_document(rows, images), "task": torch.full((len(rows),), -1)}
 
     def items(self, values: Values) -> list[list[Item]]:
-        """Return the items of each document; the number of an `ImageItem` counts the images of its document."""
+        """Return the texts and images of each document as items; `ImageItem.number` counts its images from 0."""
         return [self._items(row) for row in values["rows"].tolist()]
 
     def _items(self, row: list[int]) -> list[Item]:

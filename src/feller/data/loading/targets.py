@@ -115,6 +115,14 @@ def _notes_without(data: Dataset, selected: tuple[str, ...]) -> tuple[str, ...]:
 def read_with_target(source: str, modality: Modality, target: Target, size: int | None = None) -> Dataset:
     """Read a data set in the modality of a trained regressor, together with the target that the regressor predicts.
 
+    Examples without the target are dropped.
+
+    Args:
+        source: A file, a folder or `example:NAME`.
+        modality: Modality of the regressor.
+        target: Target of the regressor.
+        size: Size limit of the examples, as `longest` of `feller.read`.
+
     Raises:
         InputError: If the data are missing, damaged or incompatible with the modality, or do not contain the target.
         UsageError: If `source` names an unknown example data set.

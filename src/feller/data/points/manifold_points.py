@@ -39,7 +39,7 @@ class Chart(abc.ABC):
 
     @property
     def log_scale(self) -> float:
-        """Log of the ratio of a volume in user coordinates to the same volume in model coordinates."""
+        """Log of the volume of a region in the coordinates of table rows, divided by its volume as manifold points."""
         return 0.0
 
 
@@ -94,7 +94,7 @@ class Triangle(Chart):
 
 @dataclass(frozen=True)
 class ShiftedScaled(Chart):
-    """Chart of points on a surface, which the model shifts to the origin and scales to a size of about 1."""
+    """Chart of points on a surface in 3D: (table row - `centre`) / `scale`, which gives the surface a size of about 1."""
 
     centre: tuple[float, float, float]
     scale: float
