@@ -239,7 +239,7 @@ def _number(value: object) -> str:
 
 
 def did_you_mean(name: str, names: list[str]) -> str:
-    """Return a hint with the closest valid name and a list of all valid names."""
+    """Return a hint for the unknown name `name`: the most similar of the valid names `names`, and a list of all."""
     if all(map(str.isdecimal, names)):
         return f"available: {_listed(names)}"
     close = best_match(name, names)

@@ -33,7 +33,7 @@ _IMPORTED: dict[pathlib.Path, ModuleType] = {}
 
 
 def check_code_file(path: str | pathlib.Path) -> None:
-    """Check that a file with user code exists."""
+    """Raise an InputError if the file with user code does not exist."""
     if not pathlib.Path(path).is_file():
         raise InputError("a Python file", "none", file=pathlib.Path(path).resolve())
 

@@ -86,6 +86,9 @@ class Measurement:
         Without noise this is the least-squares solution of minimum norm. In state units the data have about unit
         variance, so the noise is divided by `scale`.
 
+        Args:
+            like: Tensor with the shape of the states.
+
         Raises:
             UsageError: If the operator is not linear.
         """

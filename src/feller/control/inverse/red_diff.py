@@ -22,14 +22,17 @@ from feller.sampling.solvers.solver import expand_time
 
 @dataclass(frozen=True)
 class REDDiff(InverseSolver):
-    """RED-diff: gradient descent on the residual plus a denoising regulariser.
+    """RED-diff: fit of the states by gradient descent on the squared residual plus a denoising regulariser.
+
+    The gradient of the regulariser is the noise that the prior model predicts in noised states minus the noise that
+    was added, weighted by the noise level.
 
     Source: Mardani et al. 2023, "A variational perspective on solving inverse problems with diffusion models", arXiv
     2305.04391.
     """
 
     weight: float = 0.25
-    """Weight of the regulariser relative to the residual."""
+    """Weight of the regulariser's gradient; the weight of the residual's gradient is 1."""
     lr: float = 0.1
     steps: int = 100
 

@@ -61,7 +61,11 @@ def decode_unicode(content: bytes, path: pathlib.Path) -> str:
 
 
 def json_lines(path: pathlib.Path, expected: str) -> Iterator[tuple[int, Any]]:
-    """Yield (line number, value) of each non-empty line of a JSON Lines file; InputError if a line is not JSON."""
+    """Yield (line number, value) of each non-empty line of a JSON Lines file.
+
+    Raises:
+        InputError: If a line is not JSON; the message states that `expected`, a noun phrase, was expected.
+    """
     for line_number, line in enumerate(read_unicode(path).split("\n"), 1):
         if line.strip():
             try:

@@ -94,7 +94,7 @@ class Triangle(Chart):
 
 @dataclass(frozen=True)
 class ShiftedScaled(Chart):
-    """Chart of points on a surface in 3D: (table row - `centre`) / `scale`, which gives the surface a size of about 1."""
+    """Chart of points on a surface in 3D: (row - `centre`) / `scale`, so that the surface has a size of about 1."""
 
     centre: tuple[float, float, float]
     scale: float
