@@ -107,7 +107,7 @@ def _register_functions(module: ModuleType) -> None:
 
 
 def load_code(path: str | os.PathLike[str], folder: pathlib.Path) -> None:
-    """Execute the user file of a run folder, so that names in its records refer to that file; see `load_file`."""
+    """Execute the user file `path`, so that names in the records of the run in `folder` refer to that file."""
     _NAMED[folder.resolve()] = load_file(pathlib.Path(path))
 
 

@@ -125,7 +125,7 @@ class Inpaint(LinearOperator):
 
 @dataclass(frozen=True)
 class Downsample(LinearOperator):
-    """Downsampling by average pooling."""
+    """Downsampling of images by average pooling: each block of `factor` x `factor` pixels becomes one pixel."""
 
     factor: int = 2
 
@@ -145,7 +145,7 @@ class Downsample(LinearOperator):
 
 @dataclass(frozen=True)
 class Blur(LinearOperator):
-    """Gaussian blur with mirrored borders."""
+    """Gaussian blur of images, with mirrored borders."""
 
     width: float = 1.0
     """Standard deviation of the Gaussian kernel, in pixels."""

@@ -59,7 +59,7 @@ def initial_state(function: BatchFunction, x: Tensor) -> MinimizerState:
 
 
 class AdamMoments:
-    """Adam moments per example, and the steps computed from them.
+    """Moving averages of Adam (of gradients and squared gradients) per example, and the steps computed from them.
 
     Source: Kingma and Ba 2015, "Adam: a method for stochastic optimization", arXiv 1412.6980.
     """

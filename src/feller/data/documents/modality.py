@@ -189,7 +189,11 @@ class Documents(Modality):
         return {**values, CODES: group_by_document(values["rows"], self.tokenizer.encode(all_pictures(values)))}
 
     def encode(self, values: Values) -> Int64[Tensor, "n l"]:
-        """Tokenize documents; each row starts with `<eos>`."""
+        """Convert documents to rows of tokens, each of which starts with `<eos>`; shorter rows are padded.
+
+        Raises:
+            InputError: If a document is too long for the context of the model.
+        """
         rows = values["rows"]
         tokens = to_tokens(rows, ungroup(rows, self.with_codes(values)[CODES]), self.symbols)
         if tokens.shape[1] >= self.context:  # one place is needed for the closing <eos>

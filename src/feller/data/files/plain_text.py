@@ -102,7 +102,7 @@ def head_of(path: pathlib.Path) -> bytes:
 
 
 def beginning_of(path: pathlib.Path) -> str:
-    """Return the first decompressed bytes of a file as text; empty if the file is damaged, as in `head_of`."""
+    """Return the first `HEAD` decompressed bytes of a file as text; empty if the file is damaged."""
     return head_of(path).decode("utf-8-sig", errors="replace")
 
 

@@ -17,7 +17,7 @@ STRETCH = 1.3
 
 @dataclass(frozen=True, eq=False)
 class Molecule:
-    """Molecule as read from a file."""
+    """Molecule as read from a file: atomic numbers, positions of the atoms, and what else the file states about it."""
 
     name: str
     """Location of the molecule in its file, for error messages."""
