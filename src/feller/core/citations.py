@@ -44,7 +44,14 @@ def load_bibliography() -> tuple[BibEntry, ...]:
 
 
 def find_reference(author: str, year: str, title: str, eprint: str) -> BibEntry:
-    """Return the entry of a cited paper: from `references.bib` if listed, else built from the arguments."""
+    """Return the entry of a cited paper: from `references.bib` if listed, else built from the arguments.
+
+    Args:
+        author: Authors as in the citation, such as "Mardani et al.".
+        year: Year of publication.
+        title: Title; empty if the citation has none.
+        eprint: Identifier on arXiv; if it is empty, the paper is looked up by first author and year.
+    """
     first_author = author.split(" et al.")[0].split(",")[0].split(" and ")[0]
     key = "".join(filter(str.isalnum, first_author.rpartition(" ")[2])).lower() + year
     for entry in load_bibliography():

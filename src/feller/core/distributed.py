@@ -18,7 +18,7 @@ class ProcessGroup(Protocol):
         ...
 
     def gather(self, part: T) -> list[T]:
-        """Return the values of all ranks, in rank order, on every rank."""
+        """Return the values `part` of all ranks, in rank order, on every rank."""
         ...
 
 
@@ -37,7 +37,7 @@ SINGLE = SingleProcess()
 
 
 def local_range(group: ProcessGroup, n: int, size: int) -> slice:
-    """Return this rank's slice of n examples, in whole batches of `size` examples.
+    """Return this rank's slice of n examples, which starts and ends at multiples of `size`, the batch size, or at n.
 
     Each batch thus has the same examples as with a single rank. Otherwise results would differ, because the rounding of
     a network's output depends on the batch size.

@@ -17,7 +17,8 @@ BAD_PATH_ERRNOS = (errno.EROFS, errno.EIO, errno.ENAMETOOLONG, errno.ELOOP)
 OUT_OF_MEMORY_PHRASES = ("not enough memory", "can't allocate memory", "out of memory")
 """Phrases, in lower case, by which an out-of-memory error of PyTorch is recognised."""
 BEYOND = 1e15
-"""Absolute value of a bound from which messages omit the bound, unless the checked number is larger than `BEYOND`."""
+"""Absolute value from which a bound is technical: messages omit such a bound, unless the checked number itself is above
+`BEYOND`."""
 MAX_MESSAGE_LENGTH = 1_200
 """Maximum length of an error message, in characters; quoted file contents may exceed it."""
 FLAG_PATTERN = re.compile(r"(`[^`]*`|\bfeller [a-z]+\b[^;()`]*)|(?<![\w-])--?([a-z][a-z-]*)(?![\w-]|\.\w)")
@@ -238,7 +239,7 @@ def _number(value: object) -> str:
 
 
 def did_you_mean(name: str, names: list[str]) -> str:
-    """Return a hint with the closest valid name and a list of all valid names."""
+    """Return a hint for the unknown name `name`: the most similar of the valid names `names`, and a list of all."""
     if all(map(str.isdecimal, names)):
         return f"available: {_listed(names)}"
     close = best_match(name, names)
@@ -247,7 +248,15 @@ def did_you_mean(name: str, names: list[str]) -> str:
 
 
 def best_match(name: str, names: list[str], cutoff: float = 0.5) -> str:
-    """Return the name that equals `name` up to case, else one with its prefix, else the most similar name, or ''."""
+    """Return the entry of `names` that best matches `name`; '' if none is similar.
+
+    A name that differs only in case comes first, then a name that starts with `name`, then the most similar name.
+
+    Args:
+        name: Name to look up.
+        names: Names to choose from.
+        cutoff: Minimum similarity of the most similar name, from 0 to 1, as in `difflib`.
+    """
     same_letters = [candidate for candidate in names if candidate.lower() == name.lower()]
     same_prefix = [candidate for candidate in names if len(name) > 2 and candidate.lower().startswith(name.lower())]
     similar = difflib.get_close_matches(name, names, n=1, cutoff=cutoff) if len(name) > 2 else []
@@ -269,7 +278,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def cannot_write(what: object, error: OSError) -> InputError:
-    """Return the error for a failed write."""
+    """Return the error to raise for a failed write of `what`, a path or a description, given the system error."""
     return InputError(
         f"cannot write {what} ({error.strerror or error})", remedy="Free disk space or choose another path"
     )

@@ -30,7 +30,7 @@ format."""
 
 @functools.cache
 def renames() -> dict[int, dict[str, Any]]:
-    """Return the rename tables after each format, oldest first."""
+    """Return the tables of `renames.json` by format number, oldest first; each lists the renames after its format."""
     tables = json.loads(pathlib.Path(__file__).with_name("renames.json").read_text(encoding="utf-8"))
     return {int(key): tables[key] for key in sorted(tables, key=int)}
 

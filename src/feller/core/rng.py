@@ -119,7 +119,10 @@ class RandomStream:
         *,
         block: int = BLOCK,
     ) -> Tensor:
-        """Sample uniform numbers on [0, 1); a larger `block`, the number of examples per generator, is faster."""
+        """Sample uniform numbers on [0, 1).
+
+        `block` is the number of examples that share a generator; a larger block is faster, but gives other numbers.
+        """
         return self._fill(shape, dtype, device, torch.rand, Tensor.uniform_, block, True)
 
     def randint(self, high: int, shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
@@ -205,7 +208,9 @@ def check_finite(values: Tensor) -> None:
 
 
 def categorical(weights: Tensor, uniform: Tensor) -> Tensor:
-    """Sample categorical indices [...] by inverting the CDF of weights [..., K] at uniform float64 numbers [...].
+    """Sample categorical indices [...] by inverting the CDF of `weights` at uniform float64 numbers [...].
+
+    The weights [..., K] are probabilities, which need not be normalised.
 
     Float32 would lose the tail: its smallest positive uniform number is 2^-24, so rare tokens would never occur.
 

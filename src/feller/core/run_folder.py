@@ -255,7 +255,10 @@ class Run:
 
 
 def report_iframe(page: pathlib.Path, run: str) -> str:
-    """Return HTML that embeds a report in a sandboxed frame, without scripts or external resources."""
+    """Return HTML that embeds the report file `page` in a sandboxed frame, without scripts or external resources.
+
+    `run` is the name of the run, shown above the report. If there is no report yet, the HTML says so.
+    """
     run_name = html.escape(run)
     if not page.is_file() or page.is_symlink():
         return f"<p>run <code>{run_name}</code>, without a report yet</p>"
@@ -342,6 +345,12 @@ def resumable_run(out: str | None) -> Run:
 
 def target_run(out: str | None, data: str, *, resume: bool, overwrite: bool) -> Run:
     """Return the run that a fit will create or resume; this function deletes no files.
+
+    Args:
+        out: Run folder. None for a new folder in `runs`, named after the data; with `resume`, None for the newest run.
+        data: Data source, as a path or `example:NAME`.
+        resume: Resume the run.
+        overwrite: Allow a folder with an older run, which the fit replaces.
 
     Raises:
         UsageError: If the folder is occupied and neither `resume` nor `overwrite` is set, or both are set.

@@ -32,7 +32,7 @@ def _sort_metadata(content: bytes) -> bytes:
 
 
 def load_weights(tensors: dict[str, Tensor], module: nn.Module) -> None:
-    """Load tensors into a network.
+    """Load tensors, whose names may be those of an older format, into the parameters and buffers of a network.
 
     Raises:
         RuntimeError: If names or shapes differ, or an integer tensor would be cast to floating-point weights.

@@ -33,7 +33,7 @@ _IMPORTED: dict[pathlib.Path, ModuleType] = {}
 
 
 def check_code_file(path: str | pathlib.Path) -> None:
-    """Check that a file with user code exists."""
+    """Raise an InputError if the file with user code does not exist."""
     if not pathlib.Path(path).is_file():
         raise InputError("a Python file", "none", file=pathlib.Path(path).resolve())
 
@@ -107,7 +107,7 @@ def _register_functions(module: ModuleType) -> None:
 
 
 def load_code(path: str | os.PathLike[str], folder: pathlib.Path) -> None:
-    """Execute the user file of a run folder, so that names in its records refer to that file; see `load_file`."""
+    """Execute the user file `path`, so that names in the records of the run in `folder` refer to that file."""
     _NAMED[folder.resolve()] = load_file(pathlib.Path(path))
 
 
@@ -173,10 +173,14 @@ def is_code_reference(words: str) -> bool:
 
 
 def user_frame(error: BaseException, of: type | None = None) -> str | None:
-    """Describe in one line where user code, including the file of class `of`, failed; None if the error is elsewhere.
+    """Describe in one line where and with which error user code failed; None if user code did not take part.
 
     The location is the innermost frame of user code; frames of other libraries are ignored. If that frame called
     feller, the innermost frame of feller is added, because the call itself may be wrong.
+
+    Args:
+        error: Exception with its traceback.
+        of: User-defined class whose file also counts as user code, even if feller did not load the file.
     """
     library_frame = own_frame = None
     file = None if of is None or of.__module__ == "__main__" or not is_user_defined(of) else inspect.getsourcefile(of)
@@ -204,7 +208,10 @@ def is_user_defined(thing: Any) -> bool:
 
 
 def qualified_name(thing: Any, method: str = "") -> str:
-    """Return a function's or class's name with its file: `warm (reward.py)`, or `Swing.sample (mine.py line 3)`."""
+    """Return the name and file of a function, class or object's class, such as `warm (reward.py)`.
+
+    If `method` is given, return those of this method, such as `Swing.sample (mine.py line 3)`.
+    """
     definition = thing if inspect.isclass(thing) or inspect.isroutine(thing) else type(thing)
     function = inspect.unwrap(getattr(definition, method) if method else definition)
     name = f"{definition.__name__}.{method}" if method else getattr(definition, "__name__", type(thing).__name__)

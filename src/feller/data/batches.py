@@ -23,8 +23,8 @@ Key = tuple[int, tuple[int | None, int | None, int | None]]
 class Prefetcher:
     """Batch reader with one step of lookahead: a background thread reads the batch of the next step.
 
-    `read` must be a pure function of (step, rows); if the next call does not ask for the next step, the batch read in
-    advance is discarded.
+    `read` must be a pure function of (step, rows) that returns these rows, a slice, of the batch of the step. If the
+    next call asks for another step or other rows than those read in advance, the latter are discarded.
     """
 
     def __init__(self, read: Callable[[int, slice], Any]) -> None:
@@ -63,7 +63,10 @@ BUCKET_BATCHES = 16
 def batch_loader(
     dataset: Dataset, size: int, rng: Rng, lengths: Int64[Tensor, " n"] | None = None
 ) -> Callable[[int, slice], Batch]:
-    """Return a function of (step, rows) that loads an encoded batch; arguments and errors as for `shuffled_loader`."""
+    """Return a function of (step, rows) that loads the slice `rows` of the encoded batch of a step.
+
+    The examples are those of `dataset`; other arguments and errors are as for `shuffled_loader`.
+    """
     if dataset.stream is not None:
         return _streamed(dataset, size, rng)
     encode = dataset.modality.encode
@@ -193,9 +196,9 @@ def split(
 ) -> tuple[Dataset, Dataset]:
     """Split a dataset at random, by default stratified by class; return (train, held out).
 
-    At least one example is held out if there are 10 or more, and none if there are fewer. Both parts keep the order of
-    the data. Groups are never split: whole groups are held out, with a total size as close as possible to the fraction.
-    At most `max_held_out` examples of a streamed dataset are held out.
+    `fraction` of the examples are held out: at least one example if there are 10 or more, and none if there are fewer.
+    Both parts keep the order of the data. Groups are never split: whole groups are held out, with a total size as close
+    as possible to the fraction. At most `max_held_out` examples of the stream of a streamed dataset are held out.
 
     Raises:
         UsageError: If the fraction is not in [0, 1).

@@ -111,9 +111,9 @@ def panels(count: int, across: int | None, *, width: float, height: float) -> tu
 
 
 def class_masks(n: int, labels: np.ndarray | None, classes: tuple[str, ...]) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield, for each class, its colour and the mask of its examples among the first `n` examples.
+    """Yield, for each class, its colour and the mask of its examples among the first `n` examples, [n].
 
-    Without labels, yield one colour for all examples.
+    `labels` holds the class index of each example; if it is None, one colour for all examples is yielded.
     """
     if labels is None:
         yield INK, np.ones(n, dtype=bool)
@@ -128,7 +128,10 @@ def marker_size(n: int) -> float:
 
 
 def figure_to_image(figure: Any, labels: np.ndarray | None, classes: tuple[str, ...]) -> Image.Image:
-    """Convert a figure to an image, with a legend if there are at most `LEGEND` classes."""
+    """Convert a matplotlib figure to an image, with a legend of the classes if there are at most `LEGEND` of them.
+
+    If `labels`, the class indices of the plotted examples, is None, there is no legend.
+    """
     if labels is not None and len(classes) <= LEGEND:
         from matplotlib.lines import Line2D
 

@@ -42,7 +42,10 @@ def encode_labels(labels: list[str], where: str) -> tuple[np.ndarray, tuple[str,
 
 
 def class_number(value: str | int, classes: Sequence[str]) -> int | None:
-    """Return the id of a class given by name or id; if class names are numbers, a number is a name. None if unknown."""
+    """Return the id of a class given by name or id; None if it is unknown.
+
+    If a class name is a number, numbers count as names, not as ids.
+    """
     text = str(value)
     if text in classes:
         return classes.index(text)
@@ -65,7 +68,9 @@ def unknown_class(kind: type[Line], argument: str, name: object, classes: Sequen
 
 
 def renumbered(label: Tensor, theirs: Sequence[str], ours: Sequence[str]) -> Tensor:
-    """Map label ids of classes `theirs` to ids of classes `ours`; ids beyond `theirs`, "no label", become len(ours).
+    """Convert label ids, indices into the class names `theirs`, to indices into `ours`.
+
+    An id of len(theirs) or more means "no label", and becomes len(ours).
 
     InputError if an example has a class that `ours` does not contain.
     """
@@ -105,7 +110,7 @@ def label_names(given: Cond, classes: tuple[str, ...]) -> list[str] | None:
 
 
 class NoteCounter:
-    """Counter of notes about examples; notes with the same template are counted together."""
+    """Collector of notes about single examples; notes with the same text template become one note with their number."""
 
     def __init__(self) -> None:
         self._names: dict[str, list[str]] = {}

@@ -143,7 +143,7 @@ class Modality(abc.ABC):
         return {"label": classes} if classes else {}
 
     def view(self, kind: type[M]) -> M | None:
-        """Return the modality itself if it is an instance of `kind`, otherwise None."""
+        """Return the modality, typed as the class `kind`, if it is an instance of it; otherwise None."""
         return self if isinstance(self, kind) else None
 
     @property
@@ -185,7 +185,7 @@ class Modality(abc.ABC):
     def entry_label_counts(self) -> dict[str, int]:
         """Number of classes, by name of the condition, for conditions that label the entries of a state.
 
-        An example is the phone of each frame. These conditions are never sampled.
+        An example is the phone of each frame of speech. Such conditions must be given: they are never drawn at random.
         """
         return {}
 
@@ -328,7 +328,7 @@ class Modality(abc.ABC):
         """
 
     def resample(self, values: Any, n: int, rng: Rng) -> Any:
-        """Select `n` of the given examples so that they match known marginals more closely (raking).
+        """Select `n` of the given examples so that they match the marginals of the modality more closely (raking).
 
         Raises:
             UsageError: If the modality has no known marginals.
@@ -390,7 +390,7 @@ class Modality(abc.ABC):
 
     @property
     def lenient(self) -> "Modality":
-        """Copy of the modality that maps unknown categories to the nearest known categories; see `strange`."""
+        """Copy of the modality that reads categories unknown to the model as the nearest known categories."""
         return self
 
     def strange(self, data: "Dataset") -> Sequence[str]:
@@ -454,7 +454,7 @@ class Modality(abc.ABC):
         self.write_by(self.writers, values, given, out)
 
     def write_by(self, forms: Mapping[str, Writer], values: State, given: Cond, out: pathlib.Path) -> None:
-        """Write examples as `write` does, with the given writers."""
+        """Write examples as `write` does, but with the writers `forms`, by file suffix; '' stands for a folder."""
         suffix = self.check_form(out)
         try:
             out.parent.mkdir(parents=True, exist_ok=True)

@@ -38,7 +38,11 @@ def require_data(source: str) -> None:
 
 
 def require_exists(place: pathlib.Path, what: str = "a file or a folder") -> None:
-    """Raise an InputError if the path does not exist; the message suggests the most similar name."""
+    """Raise an InputError if the path `place` does not exist.
+
+    The message states that `what`, a noun phrase, was expected, and suggests a file or folder with a similar name if
+    there is one.
+    """
     if not os.path.exists(place):
         raise InputError(what, "none", _suggest_similar(place), file=place)
 

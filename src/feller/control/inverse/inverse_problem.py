@@ -38,13 +38,19 @@ class Measurement:
         object.__setattr__(self, "y", self.operator.zero_unmeasured(self.y))
 
     def predict(self, x: Float[Tensor, " b *d"], unknown: Tensor | None = None) -> Float[Tensor, " b *m"]:
-        """Return noise-free measurements of states."""
+        """Return noise-free measurements of states; `unknown` holds the operator's unknown parameters, if any."""
         return self.operator(self.to_data_units(x), unknown)
 
     def residual(
         self, x: Float[Tensor, " b *d"], rows: Tensor, unknown: Tensor | None = None
     ) -> Float[Tensor, " b *m"]:
-        """Return the measured minus the predicted values of the examples with indices `rows`."""
+        """Return the measured values of the examples `rows` minus the values predicted from their states.
+
+        Args:
+            x: States, one per entry of `rows`.
+            rows: Indices of the examples among all measurements.
+            unknown: Unknown parameters of the operator, one entry per state; None if it has none.
+        """
         return self.y[rows] - self.predict(x, unknown)
 
     @property
@@ -53,7 +59,7 @@ class Measurement:
         return max(self.noise, MIN_NOISE * self.scale)
 
     def loss(self, x: Float[Tensor, " b *d"], rows: Tensor, unknown: Tensor | None = None) -> Float[Tensor, " b"]:
-        """Return half the squared residual of the examples `rows`, divided by the noise variance, in nats."""
+        """Return half the squared residual, divided by the noise variance, in nats; arguments as for `residual`."""
         return self.residual(x, rows, unknown).square().flatten(1).sum(1) / (2 * self.effective_noise**2)
 
     @property
@@ -67,7 +73,10 @@ class Measurement:
         return self.num_measurements * self.noise**2 / (2 * self.effective_noise**2)
 
     def residual_mse(self, x: Float[Tensor, " b *d"], unknown: Tensor | None = None) -> Float[Tensor, " b"]:
-        """Return the mean squared residual per example, in squared measurement units."""
+        """Return the mean squared residual per example, in squared measurement units.
+
+        `x` holds the states of all examples, and `unknown` the operator's unknown parameters, if it has any.
+        """
         rows = torch.arange(len(x), device=x.device)
         return self.residual(x, rows, unknown).square().flatten(1).sum(1) / self.num_measurements
 
@@ -76,6 +85,9 @@ class Measurement:
 
         Without noise this is the least-squares solution of minimum norm. In state units the data have about unit
         variance, so the noise is divided by `scale`.
+
+        Args:
+            like: Tensor with the shape of the states.
 
         Raises:
             UsageError: If the operator is not linear.
@@ -97,7 +109,7 @@ def require_linear(operator: Operator) -> LinearOperator:
 
 @dataclass(frozen=True)
 class PriorModel:
-    """Pretrained model used as the prior."""
+    """Pretrained flow that serves as the prior in an inverse problem, with its path and state space."""
 
     process: Callable[[Tensor], Process]
     """Function from indices of examples, [m], to the flow of these examples; their conditions can differ."""
@@ -166,11 +178,11 @@ class InverseSolver(abc.ABC):
 
     @abc.abstractmethod
     def solve(self, problem: InverseProblem) -> InverseSolution:
-        """Reconstruct states from measurements; see `restore`."""
+        """Reconstruct the states of a problem, which holds the arguments of `restore`, from its measurements."""
 
 
 def check_no_unknown(operator: Operator, method: str) -> None:
-    """Raise a UsageError if an operator has unknown parameters."""
+    """Raise a UsageError if an operator has unknown parameters; the message says that `method` cannot estimate them."""
     if operator.unknown is not None:
         name = type(operator).__name__
         raise UsageError(f"{name} has unknown parameters, which {method} cannot estimate", remedy="Use `source`")

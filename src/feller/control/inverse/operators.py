@@ -125,7 +125,7 @@ class Inpaint(LinearOperator):
 
 @dataclass(frozen=True)
 class Downsample(LinearOperator):
-    """Downsampling by average pooling."""
+    """Downsampling of images by average pooling: each block of `factor` x `factor` pixels becomes one pixel."""
 
     factor: int = 2
 
@@ -145,7 +145,7 @@ class Downsample(LinearOperator):
 
 @dataclass(frozen=True)
 class Blur(LinearOperator):
-    """Gaussian blur with mirrored borders."""
+    """Gaussian blur of images, with mirrored borders."""
 
     width: float = 1.0
     """Standard deviation of the Gaussian kernel, in pixels."""
@@ -269,7 +269,7 @@ class PhaseRetrieval(Operator):
 
 @dataclass(frozen=True)
 class CustomOperator(Operator):
-    """Operator that calls a user's differentiable function on values [b, ...]."""
+    """Operator that calls a user's differentiable function from values in data units, [b, ...], to measurements."""
 
     function: Callable[[Tensor], Tensor]
 
@@ -283,7 +283,7 @@ class CustomOperator(Operator):
 
 @dataclass(frozen=True)
 class CustomLinearOperator(LinearOperator):
-    """Linear operator whose product and adjoint are user functions."""
+    """Linear operator given by two user functions: A x of values x [b, ...], and A^T y of measurements y [b, ...]."""
 
     forward: Callable[[Tensor], Tensor]
     backward: Callable[[Tensor], Tensor]

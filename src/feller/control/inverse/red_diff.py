@@ -22,14 +22,17 @@ from feller.sampling.solvers.solver import expand_time
 
 @dataclass(frozen=True)
 class REDDiff(InverseSolver):
-    """RED-diff: gradient descent on the residual plus a denoising regulariser.
+    """RED-diff: fit of the states by gradient descent on the squared residual plus a denoising regulariser.
+
+    The gradient of the regulariser is the noise that the prior model predicts in noised states minus the noise that
+    was added, weighted by the noise level.
 
     Source: Mardani et al. 2023, "A variational perspective on solving inverse problems with diffusion models", arXiv
     2305.04391.
     """
 
     weight: float = 0.25
-    """Weight of the regulariser relative to the residual."""
+    """Weight of the regulariser's gradient; the weight of the residual's gradient is 1."""
     lr: float = 0.1
     steps: int = 100
 
@@ -38,7 +41,11 @@ class REDDiff(InverseSolver):
             raise UsageError("at least 1 step, a positive learning rate and a weight of at least 0", self)
 
     def solve(self, problem: InverseProblem) -> InverseSolution:
-        """Return the fitted states. The fit starts at `Measurement.pinv`; the problem's `x_0` gives only the shape."""
+        """Return the fitted states.
+
+        The fit starts at the posterior mean with prior N(0, I) (`Measurement.pinv`); the problem's `x_0` gives only the
+        shape.
+        """
         prior_model, observation, x_0, rows = problem.prior_model, problem.measurement, problem.x_0, problem.rows
         check_no_unknown(observation.operator, "a regularised fit")
         x, moments = observation.pinv(x_0), AdamMoments(x_0, (0.9, 0.99))

@@ -20,19 +20,20 @@ MIN_STEP, MAX_STEP = 1e-6, 1.0
 class Evolution(Minimizer):
     """Evolution strategy: proposals x' = sqrt(1 - s^2) x + s z around the best point, which preserve N(0, I).
 
-    Points thus stay typical of N(0, I) even where the objective is piecewise constant. The 1/5 success rule adapts s: a
-    success rate above 1/5 raises s, a lower rate reduces it. A tie counts as a success, so on a plateau s grows up to
-    1, and proposals become independent samples. Sources: Rechenberg 1973, "Evolutionsstrategie", for the rule; Cotter
-    et al. 2013, "MCMC methods for functions", arXiv 1202.0709, for the proposals.
+    Points thus stay typical of N(0, I) even where the objective is piecewise constant. A proposal succeeds if its value
+    is not above that of the best point. The 1/5 success rule adapts s: a success rate above 1/5 raises s, a lower rate
+    reduces it. Because a tie counts as a success, s grows up to 1 on a plateau, and proposals become independent
+    samples. Sources: Rechenberg 1973, "Evolutionsstrategie", for the rule; Cotter et al. 2013, "MCMC methods for
+    functions", arXiv 1202.0709, for the proposals.
     """
 
     needs_gradients: ClassVar[bool] = False
 
     steps: int = 100  # pyrefly: ignore
     population: int = 16
-    """Number of proposals per round and example."""
+    """Number of proposals per step and example."""
     step_size: float = 0.3
-    """Step size s of the first round."""
+    """Step size s of the first step."""
     rng: Rng = field(default_factory=lambda: Rng(0))
     """Random streams from which proposals are sampled."""
 

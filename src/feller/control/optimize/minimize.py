@@ -19,7 +19,7 @@ Gradients are zeros for a gradient-free minimiser.
 
 
 class MinimizerState(NamedTuple):
-    """State of the optimisation of all examples; the function value of an example never increases."""
+    """State of a batched minimisation: for each example the best point x so far, its function value and gradient."""
 
     x: Float[Tensor, "b d"]
     value: Float[Tensor, " b"]
@@ -43,11 +43,15 @@ class Minimizer(abc.ABC):
         """Yield the state at the start and after each step, until no example is active.
 
         The caller stops an example by setting its entry of `active` to False in the yielded state.
+
+        Args:
+            function: Function to minimise, separately for each example.
+            x: Start point of each example.
         """
 
 
 def initial_state(function: BatchFunction, x: Tensor) -> MinimizerState:
-    """Evaluate the function at the start, and return the initial state."""
+    """Evaluate the function at the start points `x` [b, d], and return the initial state."""
     value, gradient = function(x, torch.arange(len(x), device=x.device))
     is_active = torch.isfinite(value) & torch.isfinite(gradient).all(1)
     nfe = torch.ones(len(x), dtype=torch.long, device=x.device)
@@ -55,7 +59,7 @@ def initial_state(function: BatchFunction, x: Tensor) -> MinimizerState:
 
 
 class AdamMoments:
-    """Adam moments per example, and the steps computed from them.
+    """Moving averages of Adam (of gradients and squared gradients) per example, and the steps computed from them.
 
     Source: Kingma and Ba 2015, "Adam: a method for stochastic optimization", arXiv 1412.6980.
     """

@@ -52,7 +52,10 @@ def chgnet() -> Potential:
 
 @dataclass(frozen=True)
 class CrystalEnergy:
-    """Reward: energy per atom, in eV. The gradient leaves out the lattice, so cell lengths and angles do not change."""
+    """Reward that equals the energy per atom, in eV; a negative factor thus favours low energies.
+
+    Its gradient with respect to the lattice is zero, so it moves atoms, but does not change cell lengths and angles.
+    """
 
     modality: Crystals
     potential: Potential
@@ -96,7 +99,11 @@ class _PerAtom(torch.autograd.Function):
 
 
 def crystal_reward(modality: Crystals, words: str) -> CrystalEnergy:
-    """Return the CHGNet reward named by `words`; UsageError if the name is unknown or CHGNet is not installed."""
+    """Return the CHGNet reward with the name `words`, which must be `energy`.
+
+    Raises:
+        UsageError: If the name is unknown, or CHGNet is not installed.
+    """
     if words != ENERGY:
         raise UsageError.unknown_name("reward", words, [ENERGY])
     return CrystalEnergy(modality, chgnet())

@@ -20,7 +20,7 @@ from feller.data.molecules.molecule import rdkit, rdkit_with_bonds, sanitize
 
 @dataclass(frozen=True)
 class MoleculeProperty:
-    """Property of a molecule with bonds."""
+    """Property that RDKit computes from the atoms and bonds of a molecule, with its typical range."""
 
     compute: Callable[[Any], float]
     """Function (RDKit molecule without explicit hydrogens) -> value of the property."""
@@ -78,7 +78,7 @@ class MoleculeReward:
 
     @property
     def span(self) -> tuple[float, float]:
-        """Typical range of the property."""
+        """Typical range of the property: (lower end, upper end)."""
         return PROPERTIES[self.name].span
 
     def __call__(self, values: State, cond: Cond) -> Float64[Tensor, " b"]:

@@ -84,7 +84,8 @@ class ClassReward:
 class RewardTerm:
     """Term of a sum of rewards: the weighted reward or, with a bound, minus the weighted squared violation.
 
-    If a reward with a `span` is NaN, it is replaced by the worse end of the span.
+    A reward can have a `span`, its typical range. If such a reward is NaN, it is replaced by the end of its span that
+    gives the lower term.
     """
 
     reward: Reward
@@ -213,7 +214,13 @@ def is_user_reward(text: str) -> bool:
 
 
 def user_reward(function: Callable[..., Any]) -> Reward:
-    """Wrap a user function of samples, and optionally conditions, as a reward; UsageError if it takes no arguments."""
+    """Wrap a user function as a reward.
+
+    The function takes samples in data units, [b, ...], and optionally their conditions, and returns rewards [b].
+
+    Raises:
+        UsageError: If it takes no arguments, or is a class.
+    """
     name = getattr(function, "__name__", "reward")
     if inspect.isclass(function) or not inspect.signature(function).parameters:
         raise UsageError(f"the reward {name} must be a function of samples [n, ...], or of samples and conditions")
@@ -232,7 +239,7 @@ def user_reward(function: Callable[..., Any]) -> Reward:
 
 @dataclass(frozen=True)
 class StateReward:
-    """Reward that is defined on data values but takes model states, which it decodes first."""
+    """Reward of model states: it decodes the states to data values, and returns the given reward of these values."""
 
     reward: Reward
     modality: Modality
@@ -262,11 +269,11 @@ def dataset_reward(reward: Reward, data: Dataset) -> Float[Tensor, " n"]:
 
 
 IMAGE_REWARDS = ("ink", "compressibility")
-"""Factories of the built-in rewards of images, by name."""
+"""Names of the built-in rewards of images."""
 
 
 def image_rewards(modality: Modality) -> dict[str, RewardFactory]:
-    """Return the built-in rewards of images; empty for other data."""
+    """Return the factories of the built-in rewards of images, by name; empty for other data."""
     if (images := modality.view(Images)) is None:
         return {}
     return {"ink": lambda _: Ink(images.levels), "compressibility": lambda _: Compressibility(images)}

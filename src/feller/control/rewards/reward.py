@@ -19,7 +19,7 @@ def evaluate_reward(reward: RewardFunction, x: State, cond: Cond) -> Float[Tenso
 
 
 def check_reward_shape(values: object, n: int, name: str = "the reward") -> Shaped[Tensor, " b"]:
-    """Return rewards of n samples after checking their shape.
+    """Return `values`, the rewards of n samples, unchanged if they are a tensor of shape [n].
 
     Raises:
         InputError: If the shape is not [n]; the message calls the reward `name`.
@@ -32,7 +32,7 @@ def check_reward_shape(values: object, n: int, name: str = "the reward") -> Shap
 
 
 def check_rewards(values: object, n: int) -> Float[Tensor, " b"]:
-    """Return rewards of n samples after checking shape and values.
+    """Return `values`, the rewards of n samples, unchanged if they are a tensor of shape [n] with finite entries.
 
     Raises:
         InputError: If the shape is not [n] or a value is not finite.

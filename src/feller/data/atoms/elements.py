@@ -101,7 +101,7 @@ def check_min_distance(
         atoms: Atomic numbers.
         where: Location of the structure, for the message.
         what: Type of the structure, for the message.
-        within: Text that follows the numbers of the two atoms in the message.
+        within: Text after the numbers of the two atoms in the message, such as " of the cell".
     """
     pair_distances = distances + np.diag(np.full(len(atoms), np.inf))
     if pair_distances.min() >= NEAREST:

@@ -42,8 +42,8 @@ def pad_crystals(crystals: list[Crystal]) -> tuple[np.ndarray, np.ndarray, np.nd
 def crystals_from_arrays(arrays: dict[str, np.ndarray], where: str) -> RawCrystals:
     """Return crystals from .npz arrays: `element` [n, L], `place` [n, L, 3], `lattice` [n, 6] and `valid` [n, L].
 
-    `element` holds atomic numbers. InputError if dtypes or shapes are wrong, a cell has no volume, or padding precedes
-    an atom.
+    `element` holds atomic numbers; messages call the file `where`. InputError if dtypes or shapes are wrong, a cell has
+    no volume, or padding precedes an atom.
     """
     atoms, coords, lattice = (arrays[name] for name in ("element", "place", "lattice"))
     valid = arrays.get("valid", atoms > 0)

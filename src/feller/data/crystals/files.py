@@ -38,7 +38,7 @@ BEGINS = "_cell_length_a"
 
 @dataclass(frozen=True)
 class CifText:
-    """CIF text of one or more crystals, with metadata from a table row."""
+    """CIF text of one or more crystals, with their label and properties if the text comes from a table row."""
 
     text: str
     names: Callable[[int, int], str]

@@ -82,7 +82,7 @@ def document_dataset(raw: RawDocuments, vocabulary: str | None = None, like: Doc
     Args:
         raw: Documents as read from a file.
         vocabulary: Text vocabulary: characters, bytes, subwords or subwords:N (default subwords:1024).
-        like: Modality of an existing model to use instead of a newly fitted modality.
+        like: Modality of an existing model, with its vocabulary, to use instead of a newly fitted modality.
 
     Raises:
         InputError: If there are fewer than two documents, no text, or characters outside the vocabulary of `like`.

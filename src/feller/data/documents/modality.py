@@ -139,7 +139,8 @@ class Documents(Modality):
 
         Args:
             tokenizer: Fitted image tokenizer.
-            rows: Documents of the training data as layout ids, from which the maximum length is computed.
+            rows: Documents of the training data as layout ids (text token ids, and a negative mark for each image),
+                from which the maximum length is computed.
         """
         grid_rows, columns = tokenizer.grid
         is_image = rows == IMAGE_MARK
@@ -188,7 +189,11 @@ class Documents(Modality):
         return {**values, CODES: group_by_document(values["rows"], self.tokenizer.encode(all_pictures(values)))}
 
     def encode(self, values: Values) -> Int64[Tensor, "n l"]:
-        """Tokenize documents; each row starts with `<eos>`."""
+        """Convert documents to rows of tokens, each of which starts with `<eos>`; shorter rows are padded.
+
+        Raises:
+            InputError: If a document is too long for the context of the model.
+        """
         rows = values["rows"]
         tokens = to_tokens(rows, ungroup(rows, self.with_codes(values)[CODES]), self.symbols)
         if tokens.shape[1] >= self.context:  # one place is needed for the closing <eos>
@@ -201,7 +206,7 @@ class Documents(Modality):
         return tokens
 
     def decode(self, state: Int64[Tensor, "n l"]) -> Values:
-        """Convert the tokens of documents without holes to values with texts, images and image codes."""
+        """Convert tokens to values with texts, images and image codes; InputError if `<mask>` or `<infill>` occurs."""
         rows, codes = from_tokens(state.cpu(), self.symbols)
         return {**self._values(rows, self.tokenizer.decode(codes)), CODES: group_by_document(rows, codes)}
 
@@ -210,7 +215,7 @@ class Documents(Modality):
         return {"rows": rows, "pictures": group_by_document(rows, images), "task": torch.full((len(rows),), -1)}
 
     def items(self, values: Values) -> list[list[Item]]:
-        """Return the items of each document; the number of an `ImageItem` counts the images of its document."""
+        """Return the texts and images of each document as items; `ImageItem.number` counts its images from 0."""
         return [self._items(row) for row in values["rows"].tolist()]
 
     def _items(self, row: list[int]) -> list[Item]:

@@ -26,7 +26,7 @@ MAX_PROMPT_SIDE = 512
 
 @dataclass(frozen=True, eq=False)
 class Prompt:
-    """Document to be continued, or whose holes are to be filled."""
+    """Document that a model continues or, if it contains masks, whose masked parts (holes) it fills."""
 
     items: tuple[Item | MaskItem | InfillItem, ...]
     pictures: tuple[UInt8[np.ndarray, "h w c"], ...] = ()

@@ -97,7 +97,11 @@ def tiles_of(pictures: UInt8[Tensor, "m c h w"], factor: int, max_tiles: int) ->
 
 
 def tiles_or_none(pictures: UInt8[Tensor, "m c h w"], factor: int, max_tiles: int) -> Tiles | None:
-    """Return a lossless tokenizer if images consist of few, frequent tiles, or None; arguments as for `tiles_of`."""
+    """Return a lossless tokenizer of tiles of factor x factor pixels, if the images consist of few, frequent tiles.
+
+    The result is None if the images have more than `max_tiles` different tiles, the average tile occurs less than
+    `MIN_REPEATS` times, sides are not divisible by `factor`, or there are no images.
+    """
     if not len(pictures) or pictures.shape[2] % factor or pictures.shape[3] % factor:
         return None
     distinct = _different(_cut(pictures[: 2 * max_tiles], factor))[0]  # a subset suffices to rule out photographs

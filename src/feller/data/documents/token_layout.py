@@ -20,7 +20,7 @@ padding."""
 
 @dataclass(frozen=True)
 class MaskItem:
-    """Hole in a prompt, which the model may fill."""
+    """Masked part (hole) of a prompt, which the model may fill with text or an image."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,9 @@ class InfillItem:
 
 
 def encode_items(items: Sequence[Item | MaskItem | InfillItem], vocabulary: Vocabulary) -> list[int]:
-    """Encode a document as layout ids; adjacent texts form one segment, and each image is a segment.
+    """Encode a document as layout ids: text token ids, and negative ids for structural marks such as `IMAGE_MARK`.
+
+    Adjacent texts form one segment, and each image is a segment; a mark ends each segment.
 
     Raises:
         InputError: If the document is empty, or a text contains characters outside the vocabulary.
@@ -114,7 +116,7 @@ def from_tokens(
     """Convert model tokens to rows of layout ids and image codes in reading order, up to the second `<eos>` of a row.
 
     Raises:
-        InputError: If a row is not a document, or contains holes.
+        InputError: If a row is not a document, or contains `<mask>` or `<infill>`.
     """
     rows, codes = [], []
     for number, row_tokens in enumerate(tokens.tolist(), 1):

@@ -37,7 +37,9 @@ def copy_example(name: str, out: pathlib.Path) -> int:
 
 
 def write_scenes(out: pathlib.Path, n: int = PAIRS) -> dict[str, Any]:
-    """Write images of scenes with captions or instructions, and return the number of documents in each folder.
+    """Write images of coloured shapes and creatures (scenes) with captions or instructions, for models of documents.
+
+    Return the number of documents in each folder.
 
     Image-text pairs are `0001.png` and `0001.txt`, and so on. Instructions are a folder of images and
     `documents.jsonl`, with one object per line: `{"document": [item, ...], "task": "edit"}`; an item is a text,

@@ -128,7 +128,10 @@ BOARD_TRAIN, BOARD_TEST = 20_000, 5_000
 
 
 def checkerboard(part: str) -> Dataset:
-    """Return points of a 2D checkerboard: 20,000 (`train`) or 5,000 (`test`); the modality is fitted to `train`."""
+    """Return points of a 2D checkerboard: 20,000 (`train`) or 5,000 (`test`).
+
+    The modality of both parts standardises points by the mean and standard deviation of `train`.
+    """
     rng = Rng(0).fold_in("example:checkerboard")
     train = points_dataset(RawPoints(_draw_board(BOARD_TRAIN, rng, 0).numpy(), columns=("x", "y")))
     return train if part == "train" else Dataset(_draw_board(BOARD_TEST, rng, 1), {}, train.modality)
@@ -218,7 +221,10 @@ CPU."""
 
 
 def moons(part: str) -> Dataset:
-    """Return points on two interleaving half circles: 20,000 (`train`) or 5,000 (`test`); `train` sets the scale."""
+    """Return points on two interleaving half circles: 20,000 (`train`) or 5,000 (`test`).
+
+    The modality of both parts standardises points by the mean and standard deviation of `train`.
+    """
     rng = Rng(0).fold_in("example:moons")
     train = points_dataset(RawPoints(_draw_moons(MOONS_TRAIN, rng, 0).numpy(), columns=("x", "y")))
     return train if part == "train" else Dataset(_draw_moons(MOONS_TEST, rng, 1), {}, train.modality)

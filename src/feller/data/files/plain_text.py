@@ -61,7 +61,11 @@ def decode_unicode(content: bytes, path: pathlib.Path) -> str:
 
 
 def json_lines(path: pathlib.Path, expected: str) -> Iterator[tuple[int, Any]]:
-    """Yield (line number, value) of each non-empty line of a JSON Lines file; InputError if a line is not JSON."""
+    """Yield (line number, value) of each non-empty line of a JSON Lines file.
+
+    Raises:
+        InputError: If a line is not JSON; the message states that `expected`, a noun phrase, was expected.
+    """
     for line_number, line in enumerate(read_unicode(path).split("\n"), 1):
         if line.strip():
             try:
@@ -98,7 +102,7 @@ def head_of(path: pathlib.Path) -> bytes:
 
 
 def beginning_of(path: pathlib.Path) -> str:
-    """Return the first decompressed bytes of a file as text; empty if the file is damaged, as in `head_of`."""
+    """Return the first `HEAD` decompressed bytes of a file as text; empty if the file is damaged."""
     return head_of(path).decode("utf-8-sig", errors="replace")
 
 

@@ -45,7 +45,9 @@ def labels_path(path: pathlib.Path) -> pathlib.Path | None:
 
 
 def load_idx(path: pathlib.Path, size: int | None, limit: int | None) -> RawImages:
-    """Read an images file and its labels, with sizes as for `read_images`.
+    """Read an images file and its labels.
+
+    The longer side of the images becomes `size` pixels, or is at most `limit` if `size` is None.
 
     InputError if there are no images, or the numbers of images and labels differ.
     """

@@ -35,7 +35,8 @@ FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
 GRAY = ("L", "1", "LA", "I", "F")
 CLEAR = ("RGBA", "LA", "PA")
 FINER = 4
-"""Minimum ratio of the resolution at which a JPEG is decoded to the target size."""
+"""A JPEG whose shorter side is more than this multiple of the target size is decoded at a reduced resolution, which is
+at least this multiple of the target size."""
 FIRST, READ_BATCH = 32, 1024
 """Number of first images from which the common size is guessed, and number of images that are read in parallel."""
 THREADS = min(8, os.cpu_count() or 1)
@@ -154,7 +155,10 @@ def _read_all(
 
 
 def read_uniform(files: Sequence[ImageSource], to: Size, mode: str) -> np.ndarray:
-    """Read images as uint8 [n, h, w, c] of one size and colour mode; InputError if a file cannot be read."""
+    """Read images as uint8 [n, h, w, c], cropped and resized to the width and height `to`.
+
+    `mode` is the colour mode of the result, L (gray) or RGB. InputError if a file cannot be read.
+    """
     values, _ = _read_all(files, files, to)
     if mode == "RGB":
         return np.repeat(values, 3, axis=3) if values.shape[3] == 1 else values
@@ -192,7 +196,10 @@ def _refused(files: Sequence[ImageSource], errors: dict[ImageSource, str]) -> In
 
 
 def load_image(path: pathlib.Path, size: int | None, limit: int | None) -> RawImages:
-    """Read a single image, with sizes as for `read_images`; InputError if the file cannot be read."""
+    """Read a single image; InputError if the file cannot be read.
+
+    The longer side becomes `size` pixels, or is at most `limit` if `size` is None.
+    """
     values, notes = read_images([path], size, limit)
     return RawImages(values, levels=255, notes=(*notes, "the data set is a single image"))
 
@@ -213,7 +220,9 @@ def _frames(infos: list[ImageInfo]) -> tuple[str, ...]:
 
 
 def load_image_folder(folder: pathlib.Path, size: int | None, limit: int | None) -> RawImages:
-    """Read the images of a folder; the names of subfolders are the classes. Sizes are as for `read_images`.
+    """Read the images of a folder; the names of subfolders are the classes.
+
+    All images get one size: the longer side becomes `size` pixels, or is at most `limit` if `size` is None.
 
     InputError if there are no images, or some images are outside the class subfolders although these exist.
     """

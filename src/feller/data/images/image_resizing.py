@@ -48,7 +48,10 @@ def from_pixels(values: np.ndarray) -> Image.Image:
 
 
 def resize_notes(sizes: list[Size], to: Size, what: str = "images") -> tuple[str, ...]:
-    """Return notes with the numbers of images that were cropped or resized from `sizes` to `to`."""
+    """Return a note with the numbers of images that were cropped or resized from `sizes` to `to`; empty if none was.
+
+    `what` is the noun for the images in the note.
+    """
     others = Counter(size for size in sizes if size != to)
     if not others:
         return ()

@@ -42,7 +42,10 @@ class LabelledImages(Modality):
         return {ending: with_label(write) for ending, write in self.images.writers.items()}
 
     def parse_condition(self, leaf: str, text: str) -> tuple[Tensor, dict[str, int]]:
-        """Parse a class name; return its class index as a label, [1], and no further conditions."""
+        """Parse the name of a class that is held fixed during sampling; `leaf` must be `label`.
+
+        Return the class index, [1], and an empty dict, because no further conditions follow from it.
+        """
         if leaf != "label":
             return super().parse_condition(leaf, text)
         class_index = class_number(text, self.images.classes)
@@ -51,7 +54,13 @@ class LabelledImages(Modality):
         return torch.tensor([class_index]), {}
 
     def load_condition(self, leaf: str, raw: RawExamples) -> tuple[Tensor, dict[str, int]]:
-        """Return the encoded image of a file, [1, c, h, w], and no further conditions."""
+        """Encode the image of a file, `raw`, that is held fixed during sampling; `leaf` is its name in messages.
+
+        Return the encoded image, [1, c, h, w], and an empty dict, because no further conditions follow from it.
+
+        Raises:
+            InputError: If the file does not hold exactly one image.
+        """
         values, _ = self.images.values_from_raw(replace(raw, labels=None))
         if len(values) != 1:
             raise InputError(expected=f"a file with one image for {leaf!r}", found=f"{len(values)} images")

@@ -50,7 +50,7 @@ def load_arrays_file(path: pathlib.Path, options: ReadOptions) -> RawExamples:
 
 
 def raw_from_arrays(arrays: dict[str, np.ndarray], path: str, options: ReadOptions) -> RawExamples:
-    """Recognise the type of data from names and shapes of arrays; `path` is the source named in errors.
+    """Convert arrays to raw examples, whose type follows from the names and shapes; errors name the source `path`.
 
     Raises:
         InputError: If no array is recognised as the examples, or its shape or values are invalid.

@@ -19,8 +19,13 @@ COMMA = NumberFormat(MOST_DECIMALS, point=",")
 def parse_decimal_commas(raw: RawTable, where: str, choose: ColumnSelector) -> RawPoints | None:
     """Parse cells with decimal commas into numeric rows; None if a selected column contains mostly text.
 
-    Columns are selected as in `load_table_rows`. InputError if a cell is not a finite number, or there are no rows;
-    `where` is the source named in the message.
+    Args:
+        raw: Table as text cells.
+        where: Name of the file, for errors.
+        choose: Function that selects the columns to read from all column names; if it selects none, all are read.
+
+    Raises:
+        InputError: If a cell is not a finite number, or there are no rows.
     """
     selected = choose(raw.columns)
     cells = raw.values

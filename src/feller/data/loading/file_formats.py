@@ -67,7 +67,7 @@ TEXTS = {
 
 @dataclass(frozen=True)
 class Format:
-    """File format: suffixes, content check and reader."""
+    """File format: its suffixes, the function that recognises its contents, and the function that reads a file."""
 
     endings: tuple[str, ...]
     read: Callable[[pathlib.Path, ReadOptions], RawExamples]
@@ -102,6 +102,11 @@ def raw_from_sheet(sheet: Sheet | None, where: str, options: ReadOptions) -> Raw
 
     The result is a table if `options` require a table, or if the sheet has text columns and `options` select none of
     its columns. Otherwise it is points.
+
+    Args:
+        sheet: Text cells; None for an empty file.
+        where: Name of the file, for errors.
+        options: Required type of examples, and the function that selects columns.
 
     Raises:
         InputError: If the sheet is neither a table nor numeric rows.

@@ -144,13 +144,17 @@ def sheet_in(data: Any) -> Sheet | None:
 
 @dataclass(frozen=True)
 class SavedData:
-    """Stored copy of in-memory data. An error in its context deletes the copy; the error then names the data."""
+    """File with a copy of in-memory data, used as a context manager.
+
+    If an error is raised within the context, the file is deleted, and the message describes the data instead of naming
+    the file.
+    """
 
     file: pathlib.Path
     description: str
     """Description of the data for error messages."""
     owns_folder: bool
-    """True if the folder was created for this file."""
+    """True if the folder was created for this file, and is to be deleted together with it."""
 
     def __enter__(self) -> "SavedData":
         return self
@@ -169,7 +173,10 @@ class SavedData:
 
 @contextlib.contextmanager
 def as_temporary_file(data: InMemoryData) -> Iterator[str]:
-    """Write in-memory data to a temporary file, which exists inside the context; arguments and errors as for `save`."""
+    """Write in-memory data to a temporary file, and yield its path; the file is deleted when the context ends.
+
+    The format of the file and the errors are as for `save`.
+    """
     with tempfile.TemporaryDirectory() as folder:
         file = save(data, pathlib.Path(folder))
         with SavedData(file, said_of(data), owns_folder=False):

@@ -220,7 +220,7 @@ class ImageItem:
     """Image in a document."""
 
     number: int
-    """Index of the image among the images of the file."""
+    """Index of the image in the list of images that belongs to the items, such as `RawDocuments.images`."""
 
 
 @dataclass(frozen=True)

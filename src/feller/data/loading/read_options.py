@@ -35,5 +35,8 @@ class ReadOptions:
         return self.size is None and self.limit is None
 
     def max_parts(self, default: int) -> int | None:
-        """Return the maximum size of an example: `size` if it is set, else `default`; None if sizes are not limited."""
+        """Return the maximum size of an example: `size` if it is set, else `default`.
+
+        None if the options disable all limits (`is_unlimited`), as for generated samples.
+        """
         return None if self.is_unlimited else self.size or default

@@ -25,13 +25,19 @@ from feller.data.points.euclidean_points import Points
 
 
 def samples_in_memory(samples: DataSource, modality: Modality) -> tuple[State, Cond]:
-    """Return values and conditions of in-memory data, such as the samples that `feller.sample` returns."""
+    """Return (values in data units, conditions) of in-memory data, such as the samples that `feller.sample` returns.
+
+    A `Dataset` is used as it is; other data are read in the given modality.
+    """
     data = samples if isinstance(samples, Dataset) else read(samples, like=modality)
     return data.values, data.given
 
 
 def read_samples(path: pathlib.Path, modality: Modality) -> tuple[State, Cond]:
-    """Read samples written by a modality, without changes, from a file, a folder, or all shards in a folder.
+    """Read generated samples, and return (values in data units, conditions).
+
+    `path` is a file, a folder of samples, or a folder of shards, of which all are read. Unlike training data, samples
+    are neither resized nor filtered by size.
 
     Raises:
         InputError: If the samples are damaged or of another type of data.
@@ -80,7 +86,9 @@ ValueConverter = Callable[[State], State]
 
 
 def value_converter(theirs: Modality, ours: Modality) -> ValueConverter:
-    """Return a function from values of the modality `theirs` to states of `ours`, differentiable in real values.
+    """Return a function that converts values of the modality `theirs` to states of `ours`.
+
+    With it, a regressor can evaluate samples of another model. The function is differentiable in real values.
 
     Raises:
         UsageError: If the modalities are not compatible.

@@ -28,10 +28,10 @@ def predicts_target(recipe: str) -> bool:
 
 
 def with_target(data: Dataset, names: tuple[str, ...], recipe: str) -> Dataset:
-    """Return data with a target.
+    """Return data with a target, whose meaning depends on the recipe.
 
-    If the recipe predicts a target, see `select_target`. If the recipe generates a table, the target is the column that
-    reports predict from the other columns.
+    If the recipe predicts a target, the target is removed from the model's inputs (see `select_target`). If the recipe
+    generates a table, the target is the column that reports predict from the other columns.
 
     Args:
         data: Training data.
@@ -114,6 +114,14 @@ def _notes_without(data: Dataset, selected: tuple[str, ...]) -> tuple[str, ...]:
 
 def read_with_target(source: str, modality: Modality, target: Target, size: int | None = None) -> Dataset:
     """Read a data set in the modality of a trained regressor, together with the target that the regressor predicts.
+
+    Examples without the target are dropped.
+
+    Args:
+        source: A file, a folder or `example:NAME`.
+        modality: Modality of the regressor.
+        target: Target of the regressor.
+        size: Size limit of the examples, as `longest` of `feller.read`.
 
     Raises:
         InputError: If the data are missing, damaged or incompatible with the modality, or do not contain the target.

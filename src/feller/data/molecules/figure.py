@@ -29,7 +29,10 @@ TITLE = 0.22
 def balls(
     molecules: list[Molecule], columns: int | None = None, *, same_scale_as: Sequence[Molecule] = ()
 ) -> Image.Image:
-    """Draw molecules with formulas, each seen along its thinnest axis, at a scale that also fits `same_scale_as`."""
+    """Draw molecules with formulas, each seen along its thinnest axis, `columns` per row.
+
+    All molecules are drawn at one scale, at which the molecules `same_scale_as`, which are not drawn, would fit too.
+    """
     drawn = molecules[:MAX_MOLECULES]
     rotated = [_turned(molecule.positions) for molecule in drawn]
     refs = [_turned(molecule.positions) for molecule in same_scale_as[:MAX_MOLECULES]]

@@ -17,7 +17,7 @@ STRETCH = 1.3
 
 @dataclass(frozen=True, eq=False)
 class Molecule:
-    """Molecule as read from a file."""
+    """Molecule as read from a file: atomic numbers, positions of the atoms, and what else the file states about it."""
 
     name: str
     """Location of the molecule in its file, for error messages."""
@@ -50,7 +50,11 @@ STEPS = 10_000
 
 @contextlib.contextmanager
 def rdkit(what: str) -> Iterator[Any]:
-    """Yield the module `rdkit.Chem`, with its log silenced within the context; UsageError if rdkit is not installed."""
+    """Yield the module `rdkit.Chem`, with its log silenced within the context.
+
+    Raises:
+        UsageError: If rdkit is not installed; the message says that `what`, such as a file format, needs it.
+    """
     try:
         from rdkit import Chem, rdBase
     except ImportError as error:
@@ -96,7 +100,7 @@ def rdkit_with_bonds(chem: Any, molecule: Molecule) -> Any | None:
 
 
 def sanitize(chem: Any, made: Any) -> bool:
-    """Sanitise an rdkit molecule in place; return False if its valencies or aromatic bonds are invalid."""
+    """Sanitise the rdkit molecule `made` in place; return False if its valencies or aromatic bonds are invalid."""
     try:
         chem.SanitizeMol(made)
     except ValueError:  # base class of rdkit's sanitisation errors

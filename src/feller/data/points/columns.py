@@ -55,7 +55,9 @@ def check_names(columns: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def columns_in_order(raw: RawExamples, columns: tuple[str, ...]) -> np.ndarray:
-    """Return points [n, d] with columns in the order of `columns`, matched by name if the file has column names.
+    """Return the points of `raw`, [n, d], with columns in the order of `columns`.
+
+    Columns are matched by name if the file has column names, else by position.
 
     InputError if the file has other columns.
     """

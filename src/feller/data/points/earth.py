@@ -73,8 +73,8 @@ def globe(
 MIN_ROWS = 20
 """Minimum number of rows for which it is checked whether the values are in radians."""
 SPREAD = 1.0
-"""Range of both coordinates above which values are assumed to be in radians, if all are within the limits of
-radians."""
+"""Range (maximum minus minimum) above which values count as radians: if both coordinates have a larger range, and all
+values are within the limits of radians, an error is raised."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,11 @@ class Earth(NumericRows):
         return values.flip(1) if self.latitude else values
 
     def values_from_raw(self, raw: RawExamples) -> tuple[Tensor, Cond]:
-        """Return (rows with columns in the modality's order, matched by name or meaning; label indices)."""
+        """Return rows [n, 2] of latitude and longitude, in the modality's order, and the conditions.
+
+        The columns of the file are matched by name or, if a name differs, by its meaning. The conditions hold the class
+        ids `label`, and are empty without labels.
+        """
         values = columns_in_order(self._called_ours(raw), self.columns)
         self._check_range(replace(raw, values=values))
         return torch.from_numpy(values), relabel(raw, self.classes)

@@ -63,7 +63,11 @@ class Points(NumericRows):
         return state * state.new_tensor(self.scale) + state.new_tensor(self.mean)
 
     def values_from_raw(self, raw: RawExamples) -> tuple[Tensor, Cond]:
-        """Return (rows with columns in the modality's order, matched by name if possible; label indices)."""
+        """Return rows [n, d] with columns in the modality's order, and the conditions.
+
+        The columns of the file are matched by name if it has column names. The conditions hold the class ids `label`,
+        and are empty without labels.
+        """
         return torch.from_numpy(columns_in_order(raw, self.columns)), relabel(raw, self.classes)
 
     def plot(self, samples: np.ndarray, labels: np.ndarray | None, across: int | None) -> Image.Image:

@@ -39,7 +39,7 @@ class Chart(abc.ABC):
 
     @property
     def log_scale(self) -> float:
-        """Log of the ratio of a volume in user coordinates to the same volume in model coordinates."""
+        """Log of the volume of a region in the coordinates of table rows, divided by its volume as manifold points."""
         return 0.0
 
 
@@ -94,7 +94,7 @@ class Triangle(Chart):
 
 @dataclass(frozen=True)
 class ShiftedScaled(Chart):
-    """Chart of points on a surface, which the model shifts to the origin and scales to a size of about 1."""
+    """Chart of points on a surface in 3D: (row - `centre`) / `scale`, so that the surface has a size of about 1."""
 
     centre: tuple[float, float, float]
     scale: float
@@ -118,7 +118,7 @@ ROOM = 2e-5
 
 @dataclass(frozen=True)
 class ManifoldConstraint:
-    """Constraint on the points of a space, with the error text for a violation."""
+    """Condition that points of a space must satisfy, and the error text for points that violate it."""
 
     measure: Callable[[Tensor], Tensor]
     """Function from points [n, ...] to the quantity that the error text states, [n]."""
@@ -321,7 +321,14 @@ class ManifoldPoints(NumericRows):
         return self.chart.write(self.manifold.project(state.double()))
 
     def values_from_raw(self, raw: RawExamples) -> tuple[Tensor, Cond]:
-        """Return (rows with columns in the modality's order, matched by name if possible; label indices)."""
+        """Return rows [n, d] with columns in the modality's order, and the conditions.
+
+        The columns of the file are matched by name if it has column names. The conditions hold the class ids `label`,
+        and are empty without labels.
+
+        Raises:
+            InputError: If a row is off the manifold.
+        """
         values = torch.from_numpy(columns_in_order(raw, self.columns))
         return project_to_space(raw, values, self.chart, self.manifold, project=False)[0], relabel(raw, self.classes)
 
@@ -337,7 +344,7 @@ def manifold_dataset(raw: RawPoints, space_chart: SpaceChart, *, project: bool) 
     Args:
         raw: Rows of a file.
         space_chart: Manifold, chart and default column names.
-        project: Move rows that are off the manifold to its nearest point.
+        project: Move rows that are off the manifold to the nearest point of the manifold.
 
     Raises:
         InputError: If a row is off the manifold and `project` is False.
