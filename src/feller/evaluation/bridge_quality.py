@@ -157,9 +157,10 @@ class PathCosts:
         }
 
     def logged(self, number: int = 15, *, backward: bool = False) -> tuple[float, float]:
-        """Return mean control and state cost over `number` times, as the published GSBM code logs them.
+        """Return the mean control cost and mean state cost over `number` times, as the published GSBM code logs them.
 
-        That code sets the control at the last time to 0, so its control cost is too low by a factor of 1 - 1 / number.
+        Like that code, this method sets the control at the last time of the simulation to 0, so the control cost is too
+        low by a factor of about 1 - 1 / number.
 
         Args:
             number: Number of equally spaced times, including 0 and 1.

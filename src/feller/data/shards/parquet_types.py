@@ -38,7 +38,10 @@ def storage_type(kind: Any) -> Any:
 
 
 def check_cells(shard: ShardFile, name: str, kind: Any) -> None:
-    """Raise an InputError if the type of a column is not a number, string, date, time or boolean."""
+    """Raise an InputError if the type `kind` of a column is not a number, string, date, time or boolean.
+
+    `shard` and `name` are the file and the name of the column, for the error.
+    """
     from pyarrow import types
 
     storage = storage_type(kind)

@@ -1,4 +1,4 @@
-"""Speech datasets: log mel spectrograms with their phones."""
+"""Building of speech data sets from recordings or arrays: log mel spectrograms with their phones."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -64,9 +64,10 @@ def _layouts(arrays: dict[str, np.ndarray], lengths: np.ndarray, path: str) -> S
 
 
 def speech_dataset(raw: RawSpeech) -> Dataset:
-    """Build a dataset of speech, padded to the longest recording; its modality gets statistics and phone inventory.
+    """Build a data set of speech, with a modality that holds the statistics of the log mels and the phone inventory.
 
-    If the speakers are known, training uses chains of clips that are single words; see `clip_chains`.
+    Spectrograms are padded to at least the longest recording. If most recordings are single words and their speakers are known,
+    the model is trained on chains of several recordings of one speaker; see the module `clip_chains`.
 
     Raises:
         InputError: If there are no transcripts.

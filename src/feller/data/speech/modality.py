@@ -59,11 +59,14 @@ def phone_intervals(alignment: PhoneAlignment) -> tuple[tuple[str, int, int], ..
 class Speech(Modality):
     """Modality of speech: log mel spectrograms with their phones.
 
-    Values: `mel`, float32 [n, longest, bands], padded with the mean; `phone`, indices into the inventory, [n, most],
-    padded with -1; `duration`, frames per phone, [n, most], padded with 0; `speaker`, indices into `speakers` or -1,
-    [n]; `text`, code points of the transcript if it is known, [n, most], padded with -1. Samples may have only `mel`,
-    or `mel` and `kept`, the mask of frames taken from a recording, [n, longest]. A state is the normalised `mel`.
-    Conditions: `valid`, the mask of real frames, and `phone`, the phone of each frame, zero-padded; both [n, longest].
+    Values are a dict of tensors. `mel`, float32 [n, longest, bands], is padded with the mean. `phone` holds indices
+    into the inventory, padded with -1, and `duration` the frames per phone, padded with 0; both are [n, m], where m is
+    the largest number of phones of a recording. `speaker` [n] holds indices into `speakers`, or -1. `text` [n, t] holds
+    the code points of the transcript, if it is known, padded with -1. Samples may have only `mel`, or `mel` and `kept`,
+    the mask of frames taken from a recording, [n, longest].
+
+    A state is the normalised `mel`. The conditions are `valid`, the mask of real frames, and `phone`, the phone of each
+    frame, zero-padded; both are [n, longest].
     """
 
     is_identified_by_notes = True

@@ -1,4 +1,6 @@
-"""Synthesis scripts, to which all speech tasks reduce: phones with durations, each generated or taken from a recording.
+"""Construction of synthesis scripts: phones with durations, each generated or taken from a recording.
+
+Each speech task, such as reading a text in a given voice or editing a recording, is expressed as a script.
 
 Source of the tasks: Le et al. 2023, "Voicebox", arXiv 2306.15687, section 3 and appendix.
 """
@@ -40,7 +42,10 @@ class AlignedRecording:
         return tuple(word for word in self.words if not word.is_silence)
 
     def between(self, first: int, last: int) -> "AlignedRecording":
-        """Return the segment of the recording from frame `first` to frame `last`; both must be word boundaries."""
+        """Return the segment of the recording from frame `first` up to, but not including, frame `last`.
+
+        Both must be word boundaries.
+        """
         words = tuple(word.shifted(-first) for word in self.words if first <= word.start and word.end <= last)
         hop = len(self.sound.samples) // max(len(self.mel), 1)
         sound = replace(self.sound, samples=self.sound.samples[first * hop : last * hop])

@@ -115,10 +115,17 @@ class Bins:
         return np.where((numbers < self.starts[0]) | (numbers > self.last), -1, codes)
 
     def within(self, code: int, spans: Sequence[tuple[int, int]]) -> tuple[list[tuple[int, int]], int]:
-        """Return which integers of a code lie in disjoint spans, and the number of integers of the code.
+        """Return which of the integers that a code stands for lie in given spans, and how many integers it stands for.
 
-        The integers are returned as ranges [begin, end) of their positions among the integers of the code. Heavy values
-        inside a bin are not integers of its code. Spans include both ends.
+        Heavy values inside a bin have codes of their own, so the code of the bin does not stand for them.
+
+        Args:
+            code: Code of a bin or of a heavy value.
+            spans: First and last integer of each span; spans are disjoint.
+
+        Returns:
+            Ranges [begin, end) of positions in the ascending list of all integers that the code stands for; and the
+            length of this list.
         """
         first, last = self.span(code)
         heavy = [] if first == last else [value for value in self.heavy if first <= value <= last]

@@ -92,7 +92,7 @@ class Schema:
 
     @property
     def hidden_names(self) -> tuple[str, ...]:
-        """Names of the columns hidden by noise, which are absent from generated rows."""
+        """Names of the columns that a private schema search could not describe; generated rows lack these columns."""
         return tuple(column.name for column in self.columns if isinstance(column, HiddenColumn))
 
     @property
@@ -221,7 +221,10 @@ def read_schema(path: pathlib.Path) -> Schema:
 
 
 def is_draft(path: pathlib.Path) -> bool:
-    """Return True if a file is a valid schema marked as a draft, which was detected from the rows."""
+    """Return True if a schema file is marked as a draft: detected from the rows, and not yet reviewed by the user.
+
+    The file must contain a valid schema.
+    """
     with error_context(path):
         return _parse_json(path.read_text(encoding="utf-8-sig")).get("draft", False)
 

@@ -142,7 +142,16 @@ class AttackOutcome:
 def step_information(
     row_gradient: RowGradientFn, row: Float[Tensor, "1 d"], prior: RowPrior, steps: int
 ) -> Float64[Tensor, "steps r r"]:
-    """Return J^T J for each step, where J is the Jacobian of a row's clipped gradient along the prior's directions."""
+    """Return J^T J for each step, where J is the Jacobian of a row's clipped gradient along the prior's directions.
+
+    This is the Fisher information about the row for Gaussian noise of standard deviation 1.
+
+    Args:
+        row_gradient: Function from rows to their clipped gradients, concatenated over the steps.
+        row: Row at which the Jacobian is taken.
+        prior: Prior of the rows, with r principal directions.
+        steps: Number of training steps.
+    """
     jacobians = (
         jacobian(row_gradient, row, prior.directions.to(row.dtype)).unflatten(1, (steps, -1)).movedim(1, 0).double()
     )

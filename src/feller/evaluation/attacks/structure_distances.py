@@ -196,7 +196,9 @@ def _flat(distances: PairDistances) -> np.ndarray:
 
 @dataclass(frozen=True)
 class CrystalDistance(ExampleDistance):
-    """Sum of two differences, in neighbour distances and in composition, each divided by its matching tolerance.
+    """Sum of the difference in neighbour distances and the difference in composition of two crystals.
+
+    Each difference is divided by the tolerance up to which two crystals count as matching.
 
     Copies have the same formula and mean neighbour distances within 0.02 Å. Requires pymatgen.
     """
