@@ -146,7 +146,10 @@ class PathCosts:
     """Fraction of trajectories that are inside an obstacle at one or more of the times."""
 
     def averages(self) -> dict[str, float | None]:
-        """Return the costs averaged over time by the trapezoidal rule, as metrics."""
+        """Return metrics by name: the costs and `inside_fraction` averaged over time, and `touched_fraction`.
+
+        Averages use the trapezoidal rule; `objective` is the sum of control cost and state cost.
+        """
         control, state = self._time_average(self.control_cost), self._time_average(self.state_cost)
         return {
             "objective": control + state,

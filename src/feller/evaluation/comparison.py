@@ -91,7 +91,9 @@ def flat_states(dataset: Dataset, like: Dataset) -> Float[Tensor, "n d"]:
 
 
 def nearest_ratio(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng) -> float | None:
-    """Return the median distance to the nearest training example, of samples divided by that of held-out data.
+    """Return the median distance from a sample to its nearest training example, relative to held-out examples.
+
+    It is divided by the same median for held-out examples, so values well below 1 indicate copies.
 
     Return None if too few examples are held out, or if most held-out examples are copies of training examples.
     """

@@ -28,7 +28,10 @@ class NumericRows(Modality):
 
     @property
     def writers(self) -> dict[str, Writer]:
-        """Writers by file suffix: tables, arrays (.npy without names and labels), or a folder of table and image."""
+        """Functions that write samples, by file suffix: tables, arrays (.npy without names and labels), or a folder.
+
+        The folder has the empty suffix; it contains a table and an image.
+        """
         table = dict.fromkeys((".csv", ".tsv", ".txt", ".parquet"), self._write_table)
         return {**self.array_forms, **table, "": self._write_folder}
 

@@ -133,7 +133,7 @@ def _valid(file: Any, group_index: int, columns: Sequence[str]) -> Any:
 
 
 def open_shard(shard: ShardFile) -> Any:
-    """Open a shard; InputError if it is damaged or has changed."""
+    """Return a `pyarrow.parquet.ParquetFile` for a shard; InputError if it is damaged or has changed."""
     from pyarrow import parquet
 
     stat = shard.path.stat()

@@ -117,7 +117,10 @@ class Speech(Modality):
 
     @property
     def writers(self) -> dict[str, Writer]:
-        """Writers by file suffix: arrays, one .wav file, or a folder of .wav files, durations and an overview image."""
+        """Functions that write samples, by file suffix: arrays, one .wav file, or a folder.
+
+        The folder has the empty suffix; it contains .wav files, phone durations and an overview image.
+        """
         return {".npz": self._write_arrays, ".wav": self._write_sounds, "": self._write_sounds}
 
     def num_entries(self, values: Any) -> Int64[Tensor, " n"]:
@@ -240,6 +243,12 @@ class Speech(Modality):
 
     def write_sounds(self, sounds: Sequence[Waveform], values: State, given: Cond, out: pathlib.Path) -> None:
         """Write waveforms to `out`: one waveform to a .wav file with an image, or all to a folder.
+
+        Args:
+            sounds: Waveforms.
+            values: Values of the same samples, for the images of the log mels and for the phone durations.
+            given: Conditions of the same samples.
+            out: .wav file or folder to write.
 
         Raises:
             UsageError: If `out` is a .wav file and there are several waveforms.

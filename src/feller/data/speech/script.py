@@ -131,7 +131,14 @@ def text_script(words: Sequence[Sequence[str]]) -> Script:
 
 
 def voice_prompt_script(voice: AlignedRecording, words: Sequence[Sequence[str]]) -> Script:
-    """Return a script that speaks new words, given by their phones, after a voice prompt that is not output."""
+    """Return a script that speaks new words in the voice of a recording.
+
+    The recording precedes the words as a voice prompt, which is not part of the output.
+
+    Args:
+        voice: Recording of the voice.
+        words: Phones of each new word.
+    """
     prompt = _all_phones(voice)
     has_silence = bool(prompt[-1].length)  # otherwise the duration model may insert a pause after the prompt
     prompt, new_phones = (prompt if has_silence else prompt[:-1]), text_script(words).parts

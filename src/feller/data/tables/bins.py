@@ -85,12 +85,15 @@ class Bins:
         return first, last
 
     def check_alone(self, mask: Bool[np.ndarray, " count"], name: str, text: str) -> Bool[np.ndarray, " count"]:
-        """Return `mask`, which selects one code, unchanged; InputError if this code stands for several integers.
+        """Check that the code of a value stands for this value alone; return `mask` unchanged.
 
         Args:
-            mask: True for the code of a value.
+            mask: True for the code of the value, False for all other codes.
             name: Name of the column, for the error.
             text: Text of the value, for the error.
+
+        Raises:
+            InputError: If the code stands for several integers.
         """
         code = int(mask.argmax())
         if code < self.count and self.value_bounds(code)[0] < self.value_bounds(code)[1]:

@@ -120,8 +120,8 @@ def violations(codes: Int64[np.ndarray, "n k"], pair: Pair) -> Bool[np.ndarray, 
 def repair(codes: Int64[np.ndarray, "n k"], pairs: Sequence[Pair], counts: Sequence[int]) -> Int64[np.ndarray, "n k"]:
     """Replace codes by the nearest codes that satisfy all rules.
 
-    The rules connect the columns to trees. In each tree, the first column is changed first, and each further column is
-    adapted to the column before it.
+    The rules link the columns so that they form trees. In each tree, the first column is changed first, and each
+    further column is adapted to the column before it.
 
     Args:
         codes: Codes of the modelled columns.

@@ -227,10 +227,15 @@ class ReconstructionScores:
 
 
 def reconstruction_scores(several: list[AttackOutcome], prior: RowPrior) -> ReconstructionScores:
-    """Compare mean errors with their lower bounds; a mean more than 4 standard errors below its bound is a violation.
+    """Average the errors of attacks over the attacked rows, and compare them with their lower bounds.
 
-    Squared errors of the unbiased estimate, divided by their bound, follow a scaled chi-squared distribution, so their
-    standard error is known.
+    A mean error more than `NUM_STANDARD_ERRORS` standard errors below its bound is a violation. Squared errors of the
+    unbiased estimate, divided by their bound, follow a scaled chi-squared distribution, so their standard error is
+    known.
+
+    Args:
+        several: Outcome of the attacks on each row.
+        prior: Prior of the rows that the attacker used.
     """
     information = torch.stack([outcome.information for outcome in several]).mean(0)
     precision = torch.diag(1 / prior.variances).to(information)
