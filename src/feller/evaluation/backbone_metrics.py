@@ -84,7 +84,9 @@ ANGLES = ("CA-C-N", "C-N-CA", "N-CA-C")
 
 
 def backbones_quality(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng) -> dict[str, float | str | None]:
-    """Compute metrics of samples, each with its floor, which is the same metric of real backbones.
+    """Compute metrics of sampled backbones; the key `{name}_floor` holds the same metric of real backbones.
+
+    Keys in `FLOORS` are renamed. Some metrics compare bonds, angles and size with those of the training data `train`.
 
     The real backbones are the held-out data, or the training data if too few are held out.
     """

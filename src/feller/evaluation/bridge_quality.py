@@ -60,7 +60,9 @@ def feasibility(
 def endpoint_distances(
     reached: Float[Tensor, "n d"], population: Population, rng: Rng, max_points: int = MAX_POINTS
 ) -> dict[str, float | None]:
-    """Compute the distances of `feasibility`, averaged over both halves of several random splits of the population.
+    """Compute the same distances and floors as `feasibility`, averaged over several random splits of the population.
+
+    Each split divides the population into two halves, and the endpoints `reached` are compared with both halves.
 
     W2 is averaged as a root mean square over halves and splits, which is at least the W2 between the pooled sets. The
     splits are fixed, so the floor depends only on the population and the set size. Weighted members are resampled

@@ -57,7 +57,7 @@ def check_cells(shard: ShardFile, name: str, kind: Any) -> None:
 
 
 def check_text(shard: ShardFile, name: str, kind: Any) -> None:
-    """Raise an InputError if a column is not a text column."""
+    """Raise an InputError if the type `kind` of a column is not text; the error names `shard` and the column `name`."""
     if not is_text(kind):
         raise InputError(
             expected="texts",

@@ -167,6 +167,9 @@ def check_binned(column: Any) -> None:
 
 
 def equal_starts(first: int, last: int, bins: int) -> tuple[int, ...]:
-    """Return the first integers of equal-width bins; if there are fewer integers than bins, each integer is a bin."""
+    """Return the first integer of each of `bins` equal-width bins of the integers from `first` to `last`.
+
+    If there are fewer integers than bins, each integer is a bin.
+    """
     num_values = last - first + 1
     return tuple(first + num_values * i // min(bins, num_values) for i in range(min(bins, num_values)))

@@ -102,7 +102,10 @@ class Numerical(ModelledColumn):
     def from_levels(
         self, levels: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]
     ) -> Int64[np.ndarray, " n"]:
-        """Return the code of each level: the level itself, or with `digits` the code of a random number in its bin."""
+        """Return the code of each level: the level itself, or with `digits` the code of a random number in its bin.
+
+        `uniforms`, uniform random numbers in [0, 1), choose the numbers.
+        """
         if not self.digits:
             return levels
         codes, is_value = np.full(len(levels), self.num_values, dtype=np.int64), levels < self.levels.count

@@ -353,7 +353,7 @@ def write_schema(schema: Schema, path: pathlib.Path, *, draft: bool = False) -> 
 
 
 def schema_text(schema: Schema, *, draft: bool = False) -> str:
-    """Return a schema as JSON, with one column per line or block."""
+    """Return a schema as JSON, with one column per line or block; `draft` marks it as not yet reviewed by the user."""
     columns = [f"  {_json(column.name)}: {_object(_column_fields(column))}" for column in schema.columns]
     rules = [_json({"if": {r.when: list(r.among)}, "then": {r.then: list(r.only)}}) for r in schema.rules]
     rule_lines = ",\n  ".join(rules)

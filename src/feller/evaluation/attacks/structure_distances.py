@@ -56,7 +56,10 @@ class ChainDistance(ExampleDistance):
         return torch.stack([_distances_to_all(chain, references) for chain in chains])
 
     def is_copy(self, some: Dataset, train: Dataset, usual: float | None) -> Bool[Tensor, " n"]:
-        """Return True for chains within CHAIN_COPY_RMSD of a training chain with equal length and similar sequence."""
+        """Return True for chains within CHAIN_COPY_RMSD of a training chain with equal length and similar sequence.
+
+        `usual` is not used.
+        """
         train_chains = ca_chains(train)
         return torch.tensor([_has_copy(chain, train_chains) for chain in ca_chains(some)], dtype=torch.bool)
 
