@@ -34,7 +34,9 @@ def torsions(atoms: Float[Tensor, "n l 4 3"]) -> tuple[Float[Tensor, "n l-2"], F
 
 
 def ramachandran_table_index(residue: Int[Tensor, "n l"]) -> Int[Tensor, "n l-2"]:
-    """Return the Ramachandran table index of each inner residue; residue types outside 0 to 19 are unknown.
+    """Return the Ramachandran table index of each residue except the first and the last of a chain.
+
+    `residue` holds indices into `LETTERS`; other numbers stand for unknown residues, which use the general table.
 
     The tables take precedence in this order: glycine and proline, residues before proline, isoleucine and valine. All
     prolines use the table of trans proline.
@@ -51,7 +53,10 @@ def ramachandran_table_index(residue: Int[Tensor, "n l"]) -> Int[Tensor, "n l-2"
 def ramachandran_class(
     phi: Float[Tensor, "*b"], psi: Float[Tensor, "*b"], table: Int[Tensor, "*b"] | int = GENERAL
 ) -> UInt8[Tensor, "*b"]:
-    """Return the Ramachandran class of torsions, given in radians, according to the table with index `table`."""
+    """Return the Ramachandran class of torsions: 2 for favoured, 1 for allowed, 0 for outlier.
+
+    `phi` and `psi` are in radians; `table` is the index of the Ramachandran table, see `ramachandran_table_index`.
+    """
     rows, columns = (((torsion + math.pi) / BIN).long() % 180 for torsion in (phi, psi))
     return _tables()[table, rows, columns]
 
@@ -79,7 +84,9 @@ ANGLES = ("CA-C-N", "C-N-CA", "N-CA-C")
 
 
 def backbones_quality(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng) -> dict[str, float | str | None]:
-    """Compute metrics of samples, each with its floor, which is the same metric of real backbones.
+    """Compute metrics of sampled backbones; the key `{name}_floor` holds the same metric of real backbones.
+
+    Keys in `FLOORS` are renamed. Some metrics compare bonds, angles and size with those of the training data `train`.
 
     The real backbones are the held-out data, or the training data if too few are held out.
     """

@@ -60,7 +60,9 @@ def feasibility(
 def endpoint_distances(
     reached: Float[Tensor, "n d"], population: Population, rng: Rng, max_points: int = MAX_POINTS
 ) -> dict[str, float | None]:
-    """Compute the distances of `feasibility`, averaged over both halves of several random splits of the population.
+    """Compute the same distances and floors as `feasibility`, averaged over several random splits of the population.
+
+    Each split divides the population into two halves, and the endpoints `reached` are compared with both halves.
 
     W2 is averaged as a root mean square over halves and splits, which is at least the W2 between the pooled sets. The
     splits are fixed, so the floor depends only on the population and the set size. Weighted members are resampled
@@ -146,7 +148,10 @@ class PathCosts:
     """Fraction of trajectories that are inside an obstacle at one or more of the times."""
 
     def averages(self) -> dict[str, float | None]:
-        """Return the costs averaged over time by the trapezoidal rule, as metrics."""
+        """Return metrics by name: the costs and `inside_fraction` averaged over time, and `touched_fraction`.
+
+        Averages use the trapezoidal rule; `objective` is the sum of control cost and state cost.
+        """
         control, state = self._time_average(self.control_cost), self._time_average(self.state_cost)
         return {
             "objective": control + state,
@@ -157,9 +162,10 @@ class PathCosts:
         }
 
     def logged(self, number: int = 15, *, backward: bool = False) -> tuple[float, float]:
-        """Return mean control and state cost over `number` times, as the published GSBM code logs them.
+        """Return the mean control cost and mean state cost over `number` times, as the published GSBM code logs them.
 
-        That code sets the control at the last time to 0, so its control cost is too low by a factor of 1 - 1 / number.
+        Like that code, this method sets the control at the last time of the simulation to 0, so the control cost is too
+        low by a factor of about 1 - 1 / number.
 
         Args:
             number: Number of equally spaced times, including 0 and 1.

@@ -26,7 +26,7 @@ QUERIES = 500
 
 @dataclass(frozen=True, eq=False)
 class ComparedSets:
-    """Subsamples from which the distance of samples from real data, and of training data from them, are computed."""
+    """Subsets of the data from which the distance of samples from real data, and its floor, are computed."""
 
     samples: Dataset
     real: Dataset
@@ -73,7 +73,10 @@ def num_compared(samples: Dataset, train: Dataset, held_out: Dataset) -> int:
 
 
 def compare_sets(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng) -> ComparedSets:
-    """Subsample samples, real data and, if enough data are held out, training data for the floor of the distance."""
+    """Draw random subsets of the samples and of the real data, so that their distance can be computed.
+
+    If enough data are held out, also draw a subset of the training data for the floor of the distance.
+    """
     size = num_compared(samples, train, held_out)
     subset = subsample(samples, size, rng.fold_in("samples"))
     real = subsample(reference_data(train, held_out), MAX_EXAMPLES, rng.fold_in("real"))
@@ -88,7 +91,9 @@ def flat_states(dataset: Dataset, like: Dataset) -> Float[Tensor, "n d"]:
 
 
 def nearest_ratio(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng) -> float | None:
-    """Return the median distance to the nearest training example, of samples divided by that of held-out data.
+    """Return the median distance from a sample to its nearest training example, relative to held-out examples.
+
+    It is divided by the same median for held-out examples, so values well below 1 indicate copies.
 
     Return None if too few examples are held out, or if most held-out examples are copies of training examples.
     """
@@ -111,7 +116,7 @@ def nearest_ratio(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng)
 
 Items = TypeVar("Items", Tensor, list[str])
 SetDistance = Callable[[Items, Items], float | None]
-"""Function that computes the distance between two sets."""
+"""Function that returns the distance of a first set, such as samples, from a second set; None if it is undefined."""
 FLOORS, HALVES = 8, 24
 """Number of training subsets over which the floor is averaged; number of random halves for the sampling error."""
 DEVIATIONS = 2.0
@@ -142,8 +147,15 @@ def reference_distance(
 ) -> ReferenceDistance:
     """Compute a distance of samples from real data, its floor, and the sampling error of the ratio of the two.
 
-    The floor is the mean distance of training subsets with the size of the samples; `training` is None if `real` is the
-    training set. If given, `fast_distance` replaces `distance` in the estimate of the sampling error.
+    The floor is the mean distance from `real` of random training subsets that are as large as the set of samples.
+
+    Args:
+        distance: Function that computes the distance between two sets.
+        samples: Samples of the model.
+        real: Real data with which the samples are compared.
+        training: Training data for the floor; None if `real` is the training set, so that there is no floor.
+        rng: Random streams for the subsets.
+        fast_distance: Faster function that replaces `distance` in the estimate of the sampling error.
     """
     value = distance(samples, real)
     if training is None or value is None:
@@ -161,7 +173,10 @@ def reference_distance(
 
 
 def factor(quotients: Sequence[float]) -> float | None:
-    """Return exp(two standard deviations of the log ratios); None if fewer than two ratios are positive."""
+    """Return the error bar of a ratio, as a factor: exp(two standard deviations of the logs of `quotients`).
+
+    `quotients` are estimates of the ratio from random subsets; None is returned if fewer than two are positive.
+    """
     logs = [log(quotient) for quotient in quotients if quotient > 0]
     return exp(DEVIATIONS * statistics.stdev(logs)) if len(logs) > 1 else None
 
@@ -208,7 +223,9 @@ def _take(items: Items, rows: Int[Tensor, " k"]) -> Items:
 def mean_energy(
     between: Float[Tensor, "n m"], within: Float[Tensor, "n n"], real: Float[Tensor, "m m"], size: int
 ) -> float:
-    """Return the energy distance 2 E d(X, Y) - E d(X, X') - E d(Y, Y'), averaged over subsets with `size` points.
+    """Return the energy distance 2 E d(X, Y) - E d(X, X') - E d(Y, Y') of subsets of n points X from m real points Y.
+
+    It is averaged over all subsets with `size` of the n points; all real points are used.
 
     Pairs of a point with itself are included (V-statistic), so for size = n the result is the energy distance of the
     whole set.
@@ -217,7 +234,7 @@ def mean_energy(
         between: Distances between the n points and the m real points.
         within: Distances among the n points.
         real: Distances among the m real points.
-        size: Size of the subsets.
+        size: Number of points in a subset, at most n.
     """
     n = len(within)
     mean_within = within.sum().item() / max(n * (n - 1), 1) * (1 - 1 / size)

@@ -24,11 +24,14 @@ class NumericRows(Modality):
 
     @abc.abstractmethod
     def plot(self, samples: np.ndarray, labels: np.ndarray | None, across: int | None) -> Image.Image:
-        """Plot rows [n, d], coloured by labels [n], with `across` panels in a row."""
+        """Plot rows [n, d], coloured by their class indices `labels` [n]; a figure row has `across` panels."""
 
     @property
     def writers(self) -> dict[str, Writer]:
-        """Writers by file suffix: tables, arrays (.npy without names and labels), or a folder of table and image."""
+        """Functions that write samples, by file suffix: tables, arrays (.npy without names and labels), or a folder.
+
+        The folder has the empty suffix; it contains a table and an image.
+        """
         table = dict.fromkeys((".csv", ".tsv", ".txt", ".parquet"), self._write_table)
         return {**self.array_forms, **table, "": self._write_folder}
 
@@ -44,7 +47,7 @@ class NumericRows(Modality):
         return frame.astype({LABEL_NAMES[0]: "int64"}) if is_integer else frame
 
     def show(self, values: Float[Tensor, "n d"], given: Cond, columns: int | None = None) -> Image.Image:
-        """Plot the rows in the style of their space (`plot`), with `columns` panels in a row."""
+        """Plot the rows with the method `plot`; a figure row has `columns` panels. `given` holds the class labels."""
         arrays = self.arrays(values, given)
         return self.plot(arrays["samples"], arrays.get("labels"), columns)
 

@@ -1,4 +1,4 @@
-"""Manifolds that users select by name, and their charts for a given number of columns."""
+"""Lookup of a manifold by the name that a user gives, with a chart from the columns of a table to its points."""
 
 import math
 import pathlib
@@ -22,7 +22,11 @@ FLAT, ANGLES = "euclidean", "torus"
 
 
 def place_of(space: str, raw: RawPoints) -> SpaceChart:
-    """Return the manifold and chart of a space, given by name or as a mesh file, for the columns of `raw`.
+    """Return a manifold, the chart from rows of `raw` to its points, and default names of the columns.
+
+    Args:
+        space: Name of the manifold, or path of a mesh file whose surface is the manifold.
+        raw: Numeric rows; the number of their columns determines the dimension of the manifold.
 
     Raises:
         InputError: If the number of columns does not fit the space.

@@ -30,7 +30,15 @@ def ramachandran(
     classes: tuple[str, ...],
     across: int | None = None,
 ) -> Image.Image:
-    """Plot angles [n, d] in degrees, coloured by labels [n], with `across` panels in a row."""
+    """Plot each angle against the next as a scatter plot; a single angle becomes a histogram.
+
+    Args:
+        degrees: Angles in degrees, [n, d].
+        columns: Names of the d angles, for the axes.
+        labels: Class index of each row, [n], which sets its colour; None for one colour.
+        classes: Class names, for the legend.
+        across: Number of panels per row of the figure; by default at most 3.
+    """
     degrees = (degrees[:MAX_POINTS] + 180) % 360 - 180
     count = min(max(1, degrees.shape[1] - 1), PANELS)
     figure, all_axes = panels(count, across or (2 if count in (2, 4) else 3), width=4.0, height=4.0)
@@ -113,7 +121,14 @@ class Torsions(NumericRows):
 
 
 def check_unit(raw: RawExamples, values: np.ndarray, columns: tuple[str, ...], turns: tuple[float, ...]) -> None:
-    """Raise an InputError if values of a column in radians exceed a full turn, so that they are probably degrees."""
+    """Raise an InputError if values of a column in radians exceed a full turn, so that they are probably degrees.
+
+    Args:
+        raw: Rows as read from the file, whose row numbers the error gives.
+        values: Angles to check, [n, d], in the unit of their column.
+        columns: Column names.
+        turns: Full turn of each column in its unit: 360 for degrees, 2 pi for radians.
+    """
     for column, (name, turn) in enumerate(zip(columns, turns, strict=True)):
         too_large = np.flatnonzero(abs(values[:, column]) > turn + SLACK)
         if turn < 360 and len(too_large):

@@ -67,7 +67,10 @@ class Backbones(Modality):
 
     @property
     def writers(self) -> dict[str, Writer]:
-        """Writers by file suffix: arrays, JSON lines, one PDB file with a model per chain, or a folder of PDB files."""
+        """Functions that write samples, by file suffix; the empty suffix stands for a folder of PDB files.
+
+        The other formats are arrays, JSON lines, and one PDB file with a model per chain.
+        """
         return {
             ".npz": self._write_arrays,
             ".jsonl": lambda values, given, out: replace_file(out, json_lines(self.chains(values, given))),

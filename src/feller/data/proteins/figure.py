@@ -23,7 +23,13 @@ THICK = 4.2
 def traces(
     chains: list[np.ndarray], columns: int | None = None, *, same_scale_as: Sequence[np.ndarray] = ()
 ) -> Image.Image:
-    """Draw chains of CA atoms [l, 3], each seen along its thinnest axis, at a scale that also fits `same_scale_as`."""
+    """Draw each chain in a panel of its own, seen along its thinnest axis; all panels have the same scale.
+
+    Args:
+        chains: CA coordinates of each chain in Å, [l, 3].
+        columns: Number of panels per row of the figure.
+        same_scale_as: Chains that are not drawn, but that would also fit into a panel at the chosen scale.
+    """
     curves = [_course(_turned(chain)) for chain in chains[:MAX_CHAINS]]
     refs = [_course(_turned(chain)) for chain in same_scale_as[:MAX_CHAINS]]
     x_max, y_max = (1.05 * max(np.abs(curve[:, i]).max() for curve in (*curves, *refs)) + 2 for i in (0, 1))

@@ -131,7 +131,12 @@ def model_lines(atoms: Float[np.ndarray, "l 4 3"], sequence: str | None = None) 
 
 
 def pdb_text(chains: list[np.ndarray], sequences: Sequence[str | None] | None = None) -> str:
-    """Return the text of a PDB file with one model per chain [l, 4, 3]; a single chain has no MODEL records."""
+    """Return the text of a PDB file with one model per chain; a single chain has no MODEL records.
+
+    Args:
+        chains: Coordinates of the backbone atoms of each chain in Å, [l, 4, 3].
+        sequences: Sequence of each chain in one-letter codes; None for a chain of glycine.
+    """
     models = [model_lines(*chain) for chain in zip(chains, sequences or [None] * len(chains), strict=True)]
     if len(models) == 1:
         return "\n".join([*models[0], "END", ""])
@@ -144,8 +149,8 @@ def pdb_text(chains: list[np.ndarray], sequences: Sequence[str | None] | None = 
 def parse_chain(line: str, number: int, where: str) -> ProteinChain:
     """Parse a JSON object with `coords` (coordinates by atom name, null if missing) and optionally `seq`.
 
-    A chain without a name gets its line number, `number`, as name. InputError if the object is invalid, or the lengths
-    of `seq` and `coords` differ.
+    A chain without a name gets its line number, `number`, as name. `where` is the name of the file, for errors.
+    InputError if the object is invalid, or the lengths of `seq` and `coords` differ.
     """
     try:
         record = json.loads(line)

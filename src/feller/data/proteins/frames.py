@@ -43,7 +43,10 @@ def dihedral(
 def atoms_to_frames(
     atoms: Float[Tensor, "n l 4 3"], valid: Bool[Tensor, "n l"]
 ) -> tuple[Float[Tensor, "n l 3 3"], Float[Tensor, "n l 9"], Bool[Tensor, "n l"]]:
-    """Convert atoms N, CA, C, O to (rotations, coordinates, mask of residues that have a successor).
+    """Convert the atoms N, CA, C, O of chains, in Å, to relative rotations and local coordinates.
+
+    `valid` is the mask of real residues. The results are: the rotation of each residue from its incoming to its
+    outgoing frame; its `NUM_COORDINATES` local coordinates in Å; and the mask of residues that have a successor.
 
     For the first residue of a chain phi counts as 180 degrees; for the last residue the coordinates of the next atoms
     are zero. Padding is the identity and zeros.
@@ -64,7 +67,13 @@ def atoms_to_frames(
 def frames_to_atoms(
     rotation: Float[Tensor, "n l 3 3"], places: Float[Tensor, "n l 9"], first_bond: float
 ) -> Float[Tensor, "n l 4 3"]:
-    """Return atoms N, CA, C, O with the first CA at the origin; `first_bond` is the first N-CA bond length in Å."""
+    """Return the atoms N, CA, C, O of each residue in Å, with the first CA at the origin; inverts `atoms_to_frames`.
+
+    Args:
+        rotation: Rotation of each residue from its incoming to its outgoing frame.
+        places: Local coordinates of each residue in its outgoing frame, in Å; see `NUM_COORDINATES`.
+        first_bond: Length of the first N-CA bond in Å.
+    """
     zeros = torch.zeros_like(places[:, :, 0])
     c = torch.stack([places[:, :, 0], zeros, zeros], 2)
     o = torch.stack([places[:, :, 1], places[:, :, 2], zeros], 2)

@@ -52,7 +52,10 @@ class Proteins(Modality):
 
     @property
     def writers(self) -> dict[str, Writer]:
-        """Writers by file suffix: arrays, JSON lines, one PDB file with a model per chain, or a folder of files."""
+        """Functions that write samples, by file suffix; the empty suffix stands for a folder of files.
+
+        The other formats are arrays, JSON lines, and one PDB file with a model per chain.
+        """
         return {
             ".npz": self._write_arrays,
             ".jsonl": lambda values, given, out: replace_file(out, json_lines(*self.chains(values, given))),
@@ -61,7 +64,11 @@ class Proteins(Modality):
         }
 
     def parse_condition(self, leaf: str, text: str) -> tuple[State, dict[str, int]]:
-        """Parse a sequence that is held fixed during sampling, given as one-letter codes.
+        """Parse a sequence that is held fixed during sampling.
+
+        Args:
+            leaf: Component of the state that is held fixed; only `residue` can be given as text.
+            text: Sequence in one-letter codes.
 
         Returns:
             Indices into `LETTERS`, [1, longest], and the class id of the condition `length`.
@@ -81,7 +88,11 @@ class Proteins(Modality):
         return value, implied
 
     def load_condition(self, leaf: str, raw: RawExamples) -> tuple[dict[str, Tensor], dict[str, int]]:
-        """Return `rotation` and `position` of the only chain in a file, and its length as the condition `length`."""
+        """Return the backbone of the only chain in a file, to be held fixed during sampling.
+
+        The first result has the components `rotation` and `position` of the state; the second is the class id of the
+        condition `length`, the length of the chain. `leaf` is the name under which the user gave the file, for errors.
+        """
         raw = expect(raw, RawChains)
         n = len(raw.values)
         if n > 1 or raw.dropped:

@@ -1,4 +1,4 @@
-"""Sharded datasets: an in-memory sample, and a stream of all examples."""
+"""Building of data sets from shards: a sample of the examples is kept in memory, and all examples are streamed."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -67,15 +67,15 @@ class ShardStream:
 
 
 def shard_dataset(source: str, options: ReadOptions, make: Callable[[RawExamples], Dataset]) -> Dataset:
-    """Build a streamed dataset from the index of the shards and an in-memory sample.
+    """Build a data set that streams the examples of shards and holds a random sample of them in memory.
 
-    The modality is fitted to the sample; examples outside of the sample that it could not encode are added to the
-    sample.
+    The modality is fitted to the sample. If it cannot encode some examples outside the sample, these are added to the
+    sample, and it is fitted again.
 
     Args:
         source: Shards: a file, a folder or a pattern of file names.
         options: Expected data type, size limit and selected columns.
-        make: Function that builds a dataset from raw examples.
+        make: Function that builds a data set, with a modality fitted to it, from raw examples.
 
     Raises:
         InputError: If there are no shards, or a shard is damaged.

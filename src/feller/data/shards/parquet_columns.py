@@ -27,7 +27,7 @@ MAX_ADDED_ROWS = 1_000
 
 
 def unrepresented_rows(groups: RowGroups, schema: Schema) -> np.ndarray:
-    """Return sorted row indices, with one row for each distinct cell value that the schema cannot encode."""
+    """Find the cell values that the schema cannot encode; return the sorted index of one row for each of them."""
     rows: list[int] = []
     column_names = {name.strip(): name for name in groups.columns}
     for column in schema.modelled:

@@ -38,7 +38,10 @@ def storage_type(kind: Any) -> Any:
 
 
 def check_cells(shard: ShardFile, name: str, kind: Any) -> None:
-    """Raise an InputError if the type of a column is not a number, string, date, time or boolean."""
+    """Raise an InputError if the type `kind` of a column is not a number, string, date, time or boolean.
+
+    `shard` and `name` are the file and the name of the column, for the error.
+    """
     from pyarrow import types
 
     storage = storage_type(kind)
@@ -54,7 +57,7 @@ def check_cells(shard: ShardFile, name: str, kind: Any) -> None:
 
 
 def check_text(shard: ShardFile, name: str, kind: Any) -> None:
-    """Raise an InputError if a column is not a text column."""
+    """Raise an InputError if the type `kind` of a column is not text; the error names `shard` and the column `name`."""
     if not is_text(kind):
         raise InputError(
             expected="texts",

@@ -133,7 +133,7 @@ def _valid(file: Any, group_index: int, columns: Sequence[str]) -> Any:
 
 
 def open_shard(shard: ShardFile) -> Any:
-    """Open a shard; InputError if it is damaged or has changed."""
+    """Return a `pyarrow.parquet.ParquetFile` for a shard; InputError if it is damaged or has changed."""
     from pyarrow import parquet
 
     stat = shard.path.stat()
@@ -142,7 +142,11 @@ def open_shard(shard: ShardFile) -> Any:
 
 
 def read_safely(shard: ShardFile, read: Any) -> Any:
-    """Return the result of `read`, a call of pyarrow on a shard; any error becomes an InputError."""
+    """Call the function `read`, which reads a shard with pyarrow, and return its result.
+
+    Raises:
+        InputError: If `read` fails with any exception; the error names the shard.
+    """
     try:
         return read()
     except Exception as error:

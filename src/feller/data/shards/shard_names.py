@@ -147,7 +147,13 @@ def _seen(path: pathlib.Path) -> ShardFile:
 
 
 def check_same(shard: ShardFile, size: int, changed: int) -> None:
-    """Raise an InputError if size or modification time (`changed`, in ns) have changed since a shard was indexed."""
+    """Raise an InputError if a shard has changed since it was indexed.
+
+    Args:
+        shard: Shard with the size and modification time that were stored when it was indexed.
+        size: Present size of the file in bytes.
+        changed: Present modification time of the file in nanoseconds.
+    """
     if (size, changed) != (shard.size, shard.mtime_ns):
         raise InputError("changed while it was read", remedy="Start again", file=shard.path)
 

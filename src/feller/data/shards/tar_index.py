@@ -140,7 +140,10 @@ SAMPLE = 4096
 
 @dataclass(frozen=True, eq=False)
 class TarImages(ShardReader):
-    """Reader of images in tar shards; images are converted to the size and colour mode of the sample."""
+    """Reader of images in tar shards.
+
+    All images are converted to the size and colour mode of the in-memory sample, to which the modality is fitted.
+    """
 
     index: TarIndex
     options: ReadOptions

@@ -24,7 +24,8 @@ def read_alignments(path: pathlib.Path) -> dict[str, tuple[Word, ...]]:
     """Read an alignment file; return the words of each recording, by the file name of the recording.
 
     A line is `{"file": ..., "words": [[word, start, length, [[phone, start, length], ...]], ...]}`, or
-    `{"file": ..., "phones": [[phone, start, length], ...]}`; phones between two silences then form one word.
+    `{"file": ..., "phones": [[phone, start, length], ...]}`; phones between two silences then form one word. `start`
+    and `length` are numbers of frames of 10 ms.
 
     Raises:
         InputError: If a line is malformed, or two lines name the same file.

@@ -102,7 +102,10 @@ def resample(sound: Waveform, rate: int) -> Waveform:
 
 
 def resampling_notes(decoded: Sequence[DecodedAudio], names: Sequence[str], rate: int) -> tuple[str, ...]:
-    """Return notes on recordings that are resampled to `rate`, were mixed down to mono, or are clipped."""
+    """Return notes on recordings that are resampled to `rate` (in Hz), were mixed down to mono, or are clipped.
+
+    `names` are the names of the recordings, for the notes.
+    """
     rates = [recording.sound.sample_rate for recording in decoded]
     notes = [
         f"{_files(rates.count(old_rate))} at {old_rate:,} Hz, brought to {rate:,} Hz"

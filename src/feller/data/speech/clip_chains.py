@@ -42,13 +42,15 @@ def chain_notes(raw: RawSpeech) -> tuple[str, ...]:
 
 
 def chain_clips(data: Dataset, n: int, fill: float, rng: Rng, links: tuple[int, int] = LINKS) -> Dataset:
-    """Return `n` chains of distinct clips, each of one speaker; speakers keep their frequency among the clips.
+    """Return a data set of `n` chains; each chain concatenates different clips of one speaker.
+
+    A speaker is drawn with a probability proportional to the number of clips of the speaker.
 
     Args:
         data: Clips with phones and speakers, in the values of `Speech`.
         n: Number of chains.
         fill: Log mel value of the padding.
-        rng: Random streams of speakers and clips.
+        rng: Random streams that choose the speakers and clips.
         links: Minimum and maximum number of clips in a chain; the number is drawn uniformly. Chains are truncated at
             the padded length.
 

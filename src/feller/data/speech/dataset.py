@@ -1,4 +1,4 @@
-"""Speech datasets: log mel spectrograms with their phones."""
+"""Building of speech data sets from recordings or arrays: log mel spectrograms with their phones."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,7 +19,10 @@ SETTINGS = 6
 
 
 def speech_from_arrays(arrays: dict[str, np.ndarray], path: str) -> RawSpeech:
-    """Return speech from .npz arrays: `mel` [n, l, bands], `valid` [n, l], `settings` and, optionally, phones.
+    """Return speech from .npz arrays, as returned by `Speech.arrays`.
+
+    `arrays` holds `mel` [n, l, bands], the mask of real frames `valid` [n, l], `settings`, the fields of the
+    `MelConfig` of `mel`, and optionally the phones. `path` is the name of the file, for errors.
 
     Raises:
         InputError: If the shape, dtype or values of an array are invalid.
@@ -64,9 +67,10 @@ def _layouts(arrays: dict[str, np.ndarray], lengths: np.ndarray, path: str) -> S
 
 
 def speech_dataset(raw: RawSpeech) -> Dataset:
-    """Build a dataset of speech, padded to the longest recording; its modality gets statistics and phone inventory.
+    """Build a data set of speech, with a modality that holds the statistics of the log mels and the phone inventory.
 
-    If the speakers are known, training uses chains of clips that are single words; see `clip_chains`.
+    Spectrograms are padded to at least the longest recording. If most recordings are single words and their speakers
+    are known, the model is trained on chains of several recordings of one speaker; see the module `clip_chains`.
 
     Raises:
         InputError: If there are no transcripts.

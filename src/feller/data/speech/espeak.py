@@ -95,7 +95,8 @@ def phones_of(
     Args:
         text: Text in a language that separates words by spaces.
         language: eSpeak language code, such as en-us, de, fr-fr, es, pl, pt.
-        inventory: Known multi-letter phones, or the full phone set of a dataset, whose phones are preferred.
+        inventory: Known multi-letter phones, or the full phone set of a dataset. Letters that form a phone of this set
+            become one phone, rather than one phone per letter.
 
     Raises:
         InputError: If the text has no words, or a word has no phones.

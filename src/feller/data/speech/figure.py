@@ -36,7 +36,13 @@ class SpectrogramPanel:
 
 
 def spectrograms(sounds: Sequence[SpectrogramPanel], top: int, columns: int | None = None) -> Image.Image:
-    """Draw log mel spectrograms on a common colour scale; `top` is the highest frequency in Hz."""
+    """Draw log mel spectrograms on a common colour scale, with the phones below.
+
+    Args:
+        sounds: Spectrograms with their phones.
+        top: Highest frequency of the mel bands in Hz, for the axis.
+        columns: Number of panels per row of the figure; by default it depends on the panel width.
+    """
     selected = sounds[:MAX_SOUNDS]
     max_frames = min(max(len(panel.mel) for panel in selected), MAX_DRAWN_FRAMES)
     width = float(np.clip(WIDTH * max_frames / FRAMES, MIN_PANEL_WIDTH, WIDEST))

@@ -25,7 +25,10 @@ class Vocoder(abc.ABC):
 
     @abc.abstractmethod
     def synthesize(self, mel: Float[Tensor, "frames bands"], settings: MelConfig) -> Float32[Tensor, " n"]:
-        """Return audio of `frames` * hop length samples, with amplitudes of about -1 to 1."""
+        """Return audio of `frames` * hop length samples, with amplitudes of about -1 to 1.
+
+        `mel` is a log mel spectrogram, and `settings` the configuration with which it was computed.
+        """
 
 
 @dataclass(frozen=True)

@@ -130,6 +130,9 @@ class Lexicon:
     def phones(self, text: str, *, spelled: bool = False) -> tuple[tuple[Pronunciation, ...], tuple[str, ...]]:
         """Return the first pronunciation of each word of a text, and the words that are missing from the lexicon.
 
+        The pronunciations leave out missing words. If `spelled` is True, these are instead spelled out letter by
+        letter.
+
         Raises:
             InputError: If the text has no words, or a token cannot be read in exactly one way.
         """

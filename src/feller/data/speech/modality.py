@@ -59,11 +59,14 @@ def phone_intervals(alignment: PhoneAlignment) -> tuple[tuple[str, int, int], ..
 class Speech(Modality):
     """Modality of speech: log mel spectrograms with their phones.
 
-    Values: `mel`, float32 [n, longest, bands], padded with the mean; `phone`, indices into the inventory, [n, most],
-    padded with -1; `duration`, frames per phone, [n, most], padded with 0; `speaker`, indices into `speakers` or -1,
-    [n]; `text`, code points of the transcript if it is known, [n, most], padded with -1. Samples may have only `mel`,
-    or `mel` and `kept`, the mask of frames taken from a recording, [n, longest]. A state is the normalised `mel`.
-    Conditions: `valid`, the mask of real frames, and `phone`, the phone of each frame, zero-padded; both [n, longest].
+    Values are a dict of tensors. `mel`, float32 [n, longest, bands], is padded with the mean. `phone` holds indices
+    into the inventory, padded with -1, and `duration` the frames per phone, padded with 0; both are [n, m], where m is
+    the largest number of phones of a recording. `speaker` [n] holds indices into `speakers`, or -1. `text` [n, t] holds
+    the code points of the transcript, if it is known, padded with -1. Samples may have only `mel`, or `mel` and `kept`,
+    the mask of frames taken from a recording, [n, longest].
+
+    A state is the normalised `mel`. The conditions are `valid`, the mask of real frames, and `phone`, the phone of each
+    frame, zero-padded; both are [n, longest].
     """
 
     is_identified_by_notes = True
@@ -114,7 +117,10 @@ class Speech(Modality):
 
     @property
     def writers(self) -> dict[str, Writer]:
-        """Writers by file suffix: arrays, one .wav file, or a folder of .wav files, durations and an overview image."""
+        """Functions that write samples, by file suffix: arrays, one .wav file, or a folder.
+
+        The folder has the empty suffix; it contains .wav files, phone durations and an overview image.
+        """
         return {".npz": self._write_arrays, ".wav": self._write_sounds, "": self._write_sounds}
 
     def num_entries(self, values: Any) -> Int64[Tensor, " n"]:
@@ -237,6 +243,12 @@ class Speech(Modality):
 
     def write_sounds(self, sounds: Sequence[Waveform], values: State, given: Cond, out: pathlib.Path) -> None:
         """Write waveforms to `out`: one waveform to a .wav file with an image, or all to a folder.
+
+        Args:
+            sounds: Waveforms.
+            values: Values of the same samples, for the images of the log mels and for the phone durations.
+            given: Conditions of the same samples.
+            out: .wav file or folder to write.
 
         Raises:
             UsageError: If `out` is a .wav file and there are several waveforms.

@@ -172,5 +172,8 @@ def repeat_by_duration(
 def frames_of(
     phone_mask: Bool[Tensor, "*b m"], durations: Int[Tensor, "*b m"], longest: int | None = None
 ) -> Bool[Tensor, "*b n"]:
-    """Expand a mask of phones to a mask of frames; each entry is repeated as often as the duration of its phone."""
+    """Expand a mask of phones to a mask of frames; each entry is repeated as often as the duration of its phone.
+
+    The result has `longest` frames, padded with False; see `repeat_by_duration`.
+    """
     return repeat_by_duration(phone_mask, durations, longest)

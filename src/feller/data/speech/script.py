@@ -1,4 +1,6 @@
-"""Synthesis scripts, to which all speech tasks reduce: phones with durations, each generated or taken from a recording.
+"""Construction of synthesis scripts: phones with durations, each generated or taken from a recording.
+
+Each speech task, such as reading a text in a given voice or editing a recording, is expressed as a script.
 
 Source of the tasks: Le et al. 2023, "Voicebox", arXiv 2306.15687, section 3 and appendix.
 """
@@ -40,7 +42,10 @@ class AlignedRecording:
         return tuple(word for word in self.words if not word.is_silence)
 
     def between(self, first: int, last: int) -> "AlignedRecording":
-        """Return the segment of the recording from frame `first` to frame `last`; both must be word boundaries."""
+        """Return the segment of the recording from frame `first` up to, but not including, frame `last`.
+
+        Both must be word boundaries.
+        """
         words = tuple(word.shifted(-first) for word in self.words if first <= word.start and word.end <= last)
         hop = len(self.sound.samples) // max(len(self.mel), 1)
         sound = replace(self.sound, samples=self.sound.samples[first * hop : last * hop])
@@ -126,7 +131,14 @@ def text_script(words: Sequence[Sequence[str]]) -> Script:
 
 
 def voice_prompt_script(voice: AlignedRecording, words: Sequence[Sequence[str]]) -> Script:
-    """Return a script that speaks new words, given by their phones, after a voice prompt that is not output."""
+    """Return a script that speaks new words in the voice of a recording.
+
+    The recording precedes the words as a voice prompt, which is not part of the output.
+
+    Args:
+        voice: Recording of the voice.
+        words: Phones of each new word.
+    """
     prompt = _all_phones(voice)
     has_silence = bool(prompt[-1].length)  # otherwise the duration model may insert a pause after the prompt
     prompt, new_phones = (prompt if has_silence else prompt[:-1]), text_script(words).parts

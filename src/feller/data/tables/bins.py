@@ -85,12 +85,15 @@ class Bins:
         return first, last
 
     def check_alone(self, mask: Bool[np.ndarray, " count"], name: str, text: str) -> Bool[np.ndarray, " count"]:
-        """Return `mask`, which selects one code, unchanged; InputError if this code stands for several integers.
+        """Check that the code of a value stands for this value alone; return `mask` unchanged.
 
         Args:
-            mask: True for the code of a value.
+            mask: True for the code of the value, False for all other codes.
             name: Name of the column, for the error.
             text: Text of the value, for the error.
+
+        Raises:
+            InputError: If the code stands for several integers.
         """
         code = int(mask.argmax())
         if code < self.count and self.value_bounds(code)[0] < self.value_bounds(code)[1]:
@@ -115,10 +118,17 @@ class Bins:
         return np.where((numbers < self.starts[0]) | (numbers > self.last), -1, codes)
 
     def within(self, code: int, spans: Sequence[tuple[int, int]]) -> tuple[list[tuple[int, int]], int]:
-        """Return which integers of a code lie in disjoint spans, and the number of integers of the code.
+        """Return which of the integers that a code stands for lie in given spans, and how many integers it stands for.
 
-        The integers are returned as ranges [begin, end) of their positions among the integers of the code. Heavy values
-        inside a bin are not integers of its code. Spans include both ends.
+        Heavy values inside a bin have codes of their own, so the code of the bin does not stand for them.
+
+        Args:
+            code: Code of a bin or of a heavy value.
+            spans: First and last integer of each span; spans are disjoint.
+
+        Returns:
+            Ranges [begin, end) of positions in the ascending list of all integers that the code stands for; and the
+            length of this list.
         """
         first, last = self.span(code)
         heavy = [] if first == last else [value for value in self.heavy if first <= value <= last]
@@ -157,6 +167,9 @@ def check_binned(column: Any) -> None:
 
 
 def equal_starts(first: int, last: int, bins: int) -> tuple[int, ...]:
-    """Return the first integers of equal-width bins; if there are fewer integers than bins, each integer is a bin."""
+    """Return the first integer of each of `bins` equal-width bins of the integers from `first` to `last`.
+
+    If there are fewer integers than bins, each integer is a bin.
+    """
     num_values = last - first + 1
     return tuple(first + num_values * i // min(bins, num_values) for i in range(min(bins, num_values)))

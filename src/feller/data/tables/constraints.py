@@ -120,8 +120,8 @@ def violations(codes: Int64[np.ndarray, "n k"], pair: Pair) -> Bool[np.ndarray, 
 def repair(codes: Int64[np.ndarray, "n k"], pairs: Sequence[Pair], counts: Sequence[int]) -> Int64[np.ndarray, "n k"]:
     """Replace codes by the nearest codes that satisfy all rules.
 
-    The rules connect the columns to trees. In each tree, the first column is changed first, and each further column is
-    adapted to the column before it.
+    The rules link the columns so that they form trees. In each tree, the first column is changed first, and each
+    further column is adapted to the column before it.
 
     Args:
         codes: Codes of the modelled columns.
@@ -179,10 +179,14 @@ class Inequality:
         return f"{self.sign} {self.bound}"
 
     def mask(self, spans: Sequence[tuple[int, int]], bound: Any, name: str, count: int) -> Bool[np.ndarray, " count"]:
-        """Return True for each of `count` codes whose values satisfy the comparison with `bound`.
+        """Return the mask of the codes of a column whose values satisfy the comparison with `bound`.
 
-        `spans` holds the first and last value of each code; later codes stand for missing cells. `name` is the name of
-        the column.
+        Args:
+            spans: First and last value that each code stands for. Codes beyond the end of this list stand for missing
+                cells, and get False.
+            bound: The bound of the comparison, of the same type as the values in `spans`.
+            name: Name of the column, for the error.
+            count: Number of codes of the column.
 
         Raises:
             InputError: If the comparison holds for only a part of the values of a code, or for no code.

@@ -265,7 +265,7 @@ def _sources_given(raw: RawTable, schema: Schema, column: ModelledColumn) -> lis
 
 
 def outside(schema: Schema, found: RawTable) -> Iterator[str]:
-    """Yield a warning for each column with values that the training rows lack.
+    """Yield a warning for each column of the table `found` with values that the training rows lack.
 
     The warning states the number of cells with such values, and the value as which they are read.
     """
@@ -296,7 +296,7 @@ def outside(schema: Schema, found: RawTable) -> Iterator[str]:
 
 
 def empty_cells(schema: Schema, found: RawTable) -> Iterator[str]:
-    """Yield a warning for each column that has empty cells, although the training rows have no empty cell in it.
+    """Yield a warning for each column of the table `found` with empty cells, if the training rows have none in it.
 
     The warning states the number of empty cells, and the value as which they are read.
     """
@@ -311,7 +311,7 @@ def empty_cells(schema: Schema, found: RawTable) -> Iterator[str]:
 
 
 def check_types(schema: Schema, found: RawTable) -> None:
-    """Raise an InputError if a numerical, date or Boolean column has a cell of another type."""
+    """Raise an InputError if a numerical, date or Boolean column of the table `found` has a cell of another type."""
     for column in schema.modelled:
         if column.name not in found.columns or isinstance(column, Categorical):
             continue
@@ -335,7 +335,14 @@ def check_types(schema: Schema, found: RawTable) -> None:
 
 
 def fill_gaps(raw: RawTable, codes: Int64[Tensor, "n k"], uniforms: Float64[Tensor, "n k"], schema: Schema) -> RawTable:
-    """Return the table `raw` with its unobserved cells decoded from codes; observed cells keep their spelling."""
+    """Return the table `raw` with its unobserved cells decoded from codes; observed cells keep their spelling.
+
+    Args:
+        raw: Table with cells to fill in.
+        codes: Codes of complete rows, from which the unobserved cells are decoded.
+        uniforms: Numbers in [0, 1), which select the values within bins.
+        schema: Schema of the table.
+    """
 
     def fill(name: str, generated: pyarrow.Array, is_gap: Callable[[str], bool]) -> pyarrow.Array:
         factorized = raw.factorize(name)

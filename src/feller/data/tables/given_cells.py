@@ -93,7 +93,14 @@ class ColumnChoice:
     def uniforms(
         self, codes: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]
     ) -> Float64[np.ndarray, " n"]:
-        """Map uniform numbers in [0, 1) to numbers with which codes decode to allowed cells, each equally likely."""
+        """Map uniform numbers to numbers for which the schema decodes the codes to allowed cells.
+
+        Each allowed cell of a code is equally likely.
+
+        Args:
+            codes: Codes of sampled cells, each of which stands for at least one allowed cell.
+            uniforms: Uniform numbers in [0, 1), one per code.
+        """
         mapped = uniforms.copy()
         for code in np.unique(codes):
             ranges, num_cells = self._parts(int(code))

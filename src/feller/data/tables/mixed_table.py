@@ -34,9 +34,9 @@ class QuantileTransform:
     """Map from the cells of a column to normal scores, which are values of a standard normal variable.
 
     Each level (bin of numbers or dates) has an interval of [0, 1] as wide as its probability. A cell maps to the normal
-    quantile of the middle of its level's interval; for numbers generated digit by digit, of its value's interval. Of
-    the rows, only the marginals are used; without marginals all levels are equally wide. Intervals narrower than 1e-6
-    may be lost in float32.
+    quantile of the middle of its level's interval; for numbers generated digit by digit, of its value's interval. The
+    map depends on the rows only through `marginal`; if it is empty, all levels are equally wide. Intervals narrower
+    than 1e-6 may be lost in float32.
     """
 
     column: Numerical | Datetime
@@ -84,7 +84,7 @@ def mid_quantiles(
 ) -> Float64[np.ndarray, " n"]:
     """Return, for each number, the middle of the interval of uniform numbers that `Bins.draw` maps to this number.
 
-    Each number is in its entry of `levels`, and the uniform numbers choose a number within this level.
+    `levels` holds the level (code in `bins`) of each number. The uniform numbers choose a number within its level.
     """
     u = np.empty(len(numbers))
     for level in np.unique(levels):
@@ -102,7 +102,10 @@ MIN_LEVELS = 8
 
 @dataclass(frozen=True)
 class MixedTable(Modality):
-    """Modality of mixed tables: values are integer codes; states have `numbers` [n, a] and tokens, `words` [n, b].
+    """Modality of mixed tables: each row has continuous numbers, for a flow, and tokens.
+
+    Values are integer codes, [n, k]. A state is a dict of `numbers`, the a normal scores of each row, [n, a], and
+    `words`, its b tokens, [n, b].
 
     Numerical and date columns become normal scores, computed from the schema and the marginals of the table. Other
     columns become tokens. Columns generated digit by digit, or with heavy (frequent) values or missing cells, become

@@ -174,7 +174,11 @@ class Table(Modality):
         )
 
     def resample(self, values: Int64[Tensor, "m k"], n: int, rng: Rng) -> Int64[Tensor, "n k"]:
-        """Select `n` of the m rows so that columns match the known marginals; UsageError if no marginals are known."""
+        """Select `n` of the m rows so that the selected rows match the known marginals or contingency tables.
+
+        Raises:
+            UsageError: If neither marginals nor contingency tables are known.
+        """
         if self.crosstabs:
             levels = self.to_levels(values)
             return values[
@@ -304,7 +308,10 @@ class Table(Modality):
         return data.with_modality(self.with_marginals_of(data.values))
 
     def with_marginals(self, marginals: tuple[tuple[float, ...], ...]) -> "Table":
-        """Return the modality with these marginals, and without crosstabs."""
+        """Return the modality with other marginals, and without contingency tables (`crosstabs`).
+
+        `marginals` holds, for each modelled column, the fraction of rows in each of its levels (values or bins).
+        """
         return replace(self, marginals=marginals, crosstabs=(), crosstab_rows=0)
 
     def from_levels(self, levels: Int64[Tensor, "n k"], rng: Rng) -> Int64[Tensor, "n k"]:

@@ -102,7 +102,10 @@ class Numerical(ModelledColumn):
     def from_levels(
         self, levels: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]
     ) -> Int64[np.ndarray, " n"]:
-        """Return the code of each level: the level itself, or with `digits` the code of a random number in its bin."""
+        """Return the code of each level: the level itself, or with `digits` the code of a random number in its bin.
+
+        `uniforms`, uniform random numbers in [0, 1), choose the numbers.
+        """
         if not self.digits:
             return levels
         codes, is_value = np.full(len(levels), self.num_values, dtype=np.int64), levels < self.levels.count
@@ -122,9 +125,10 @@ class Numerical(ModelledColumn):
         return None if number is None else number.scaleb(self.form.decimals)
 
     def nearest_codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
-        """Return the code of `low` for numbers below `low`, that of `high` for all other numbers, -1 for other cells.
+        """Return the code of the nearest bound for cells that have no code, such as numbers outside the bounds.
 
-        It is meant for cells that have no code of their own, such as numbers outside the bounds.
+        It is the code of `low` for numbers below `low`, and that of `high` for all other numbers. Cells that are not
+        numbers get -1.
         """
         parsed, bounds = self.form.parse(words), np.array([self.levels.starts[0], self.levels.last])
         lowest, highest = bounds - bounds[0] if self.digits else self.levels.codes(bounds)
@@ -184,7 +188,11 @@ def round_step(width: Decimal, *, up: bool) -> Decimal:
 
 
 def bounds_around(least: Decimal, largest: Decimal, unit: Decimal) -> tuple[Decimal, Decimal]:
-    """Return round bounds outside the data range; the range of the bounds contains 0 only if that of the data does."""
+    """Return a round lower and upper bound that enclose the range from `least` to `largest`.
+
+    The bounds include negative numbers only if `least` is negative, and positive numbers only if `largest` is positive.
+    `unit` is the place value of the last decimal of the column's numbers, the minimum step to which bounds are rounded.
+    """
     step = max(unit, round_step(max(largest - least, unit) / PARTS, up=True))
     low, high = math.floor(least / step) * step, math.ceil(largest / step) * step
     low, high = low - step if low == least != 0 else low, high + step if high == largest != 0 else high

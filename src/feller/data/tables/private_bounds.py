@@ -1,4 +1,8 @@
-"""Search for bounds and bin edges of numerical columns, and for row numbers, in noisy counts of octaves."""
+"""Private search for the bounds and bin edges of numerical columns, and for columns that hold row numbers.
+
+It uses noisy counts of octaves, the intervals [2^p, 2^(p + 1)) of positive numbers and their negatives, and of finer
+intervals.
+"""
 
 import math
 from bisect import bisect_right
@@ -67,15 +71,16 @@ class Cell(NamedTuple):
 def search_numerical(
     name: str, cells: FactorizedColumn, class_counts: ClassCounts, noisy: NoisyCounter, dtype: str | None
 ) -> tuple[Column, ClippedCells | None]:
-    """Return a column with bounds from octaves and bin edges at noisy quantiles, and a report of its clipped cells.
+    """Return a numerical column found from noisy counts, and a report of its clipped cells (None if they are few).
 
-    Without significant counts the column is hidden. Integers that run from 0 or 1 to the public number of rows are an
-    identifier. The cells are always counted twice by `noisy`, so the privacy cost does not depend on the data.
+    Bounds come from noisy counts of octaves, and bin edges are noisy quantiles. If no count is significant, the result
+    is a `HiddenColumn`. If the integers run from 0 or 1 to the public number of rows, it is an `Identifier`. The cells
+    are always counted twice by `noisy`, so the privacy cost does not depend on the data.
 
     Args:
         name: Column name.
         cells: Cells of the column.
-        class_counts: Noisy count of each cell class, from an earlier count.
+        class_counts: Noisy count of each cell class (type of content, such as number or date), from an earlier count.
         noisy: Counter that adds noise to the two counts, first of octaves and then of finer intervals.
         dtype: Pandas dtype of the column.
     """

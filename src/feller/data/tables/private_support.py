@@ -26,12 +26,15 @@ class NoiseSource(Protocol):
     """Protocol of noise generators, such as `Noise` in `feller.privacy.noise.grid_noise`."""
 
     def add_gaussian(self, values: Tensor, scale: float) -> Tensor:
-        """Return values plus Gaussian noise with standard deviation `scale`, both rounded to the same grid."""
+        """Return `values` plus Gaussian noise with standard deviation `scale`.
+
+        Values and noise are rounded to the same grid of numbers, so that low-order bits reveal nothing.
+        """
         ...
 
 
 class Charge(NamedTuple):
-    """Gaussian mechanism in the privacy ledger."""
+    """Entry of the privacy ledger: a Gaussian mechanism whose privacy cost is charged."""
 
     label: str
     sigma: float

@@ -129,7 +129,7 @@ def crosstab_weights(
         codes: Codes of the candidate rows.
         crosstabs: Noisy contingency tables, which may overlap.
         total: Number of rows counted in the tables; public.
-        noise_weight: See `NOISE_WEIGHT`.
+        noise_weight: Regularisation strength: 1 fits the noisy counts closely, larger values fit more smoothly.
     """
     uniform = np.full(len(codes), 1 / max(1, len(codes)))
     cell_indices = [table.cells(codes).cpu().numpy() for table in crosstabs]

@@ -92,7 +92,7 @@ class Schema:
 
     @property
     def hidden_names(self) -> tuple[str, ...]:
-        """Names of the columns hidden by noise, which are absent from generated rows."""
+        """Names of the columns that a private schema search could not describe; generated rows lack these columns."""
         return tuple(column.name for column in self.columns if isinstance(column, HiddenColumn))
 
     @property
@@ -221,7 +221,10 @@ def read_schema(path: pathlib.Path) -> Schema:
 
 
 def is_draft(path: pathlib.Path) -> bool:
-    """Return True if a file is a valid schema marked as a draft, which was detected from the rows."""
+    """Return True if a schema file is marked as a draft: detected from the rows, and not yet reviewed by the user.
+
+    The file must contain a valid schema.
+    """
     with error_context(path):
         return _parse_json(path.read_text(encoding="utf-8-sig")).get("draft", False)
 
@@ -350,7 +353,7 @@ def write_schema(schema: Schema, path: pathlib.Path, *, draft: bool = False) -> 
 
 
 def schema_text(schema: Schema, *, draft: bool = False) -> str:
-    """Return a schema as JSON, with one column per line or block."""
+    """Return a schema as JSON, with one column per line or block; `draft` marks it as not yet reviewed by the user."""
     columns = [f"  {_json(column.name)}: {_object(_column_fields(column))}" for column in schema.columns]
     rules = [_json({"if": {r.when: list(r.among)}, "then": {r.then: list(r.only)}}) for r in schema.rules]
     rule_lines = ",\n  ".join(rules)

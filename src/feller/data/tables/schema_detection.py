@@ -224,7 +224,7 @@ ClassCounts = dict[str | int, float]
 
 
 def noisy_class_counts(column: FactorizedColumn, noisy: NoisyCounter) -> ClassCounts:
-    """Return the noisy count of each cell class whose count is significant."""
+    """Return the noisy count of each cell class (type of content) whose count is significantly above the noise."""
     counts = noisy.counts(cell_classes(column), CLASSES, column.counts.tolist())
     significant = {key: counts[key] for key in noisy.significant(counts)}
     if counts["missing"] > GAPS * noisy.sigma:
@@ -233,7 +233,10 @@ def noisy_class_counts(column: FactorizedColumn, noisy: NoisyCounter) -> ClassCo
 
 
 def cell_classes(column: FactorizedColumn) -> list[str]:
-    """Return the class of each distinct cell, which does not depend on other cells."""
+    """Return the class (type of content, one of `CLASSES`) of each distinct cell of a column.
+
+    The class of a cell does not depend on other cells.
+    """
     words, parsed = column.uniques, COMMA.parse(column.uniques)
     num_decimals = np.minimum(parsed.behind, DECIMALS)
     has_comma = np.asarray(_ARROW.match_substring(words, ","))
@@ -260,7 +263,9 @@ def _cell_class(cell: str) -> str:
 
 
 def majority_class(class_counts: ClassCounts) -> str | None:
-    """Return the most common type: word, number, or date with its main format; None if no count is significant.
+    """Return the most common type of the cells of a column, from the noisy counts of their classes.
+
+    It is `word`, `number`, or `date:FORMAT` with the most common date format; None if no count is significant.
 
     Numbers count as words if enough of them have leading zeros, as in postcodes.
     """

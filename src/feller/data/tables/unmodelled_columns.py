@@ -1,4 +1,4 @@
-"""Unmodelled columns: identifiers, free text, hidden and derived columns."""
+"""Columns that a model does not generate: identifiers, free text, derived columns, and columns hidden by noise."""
 
 import re
 from dataclasses import dataclass
@@ -53,7 +53,10 @@ class FreeText(Column):
 
 @dataclass(frozen=True)
 class HiddenColumn(Column):
-    """Column hidden by noise: it may occur in real tables, but never in generated rows."""
+    """Column that a private schema search could not describe, because the privacy noise hides its counts.
+
+    Tables of real rows may contain the column, but it is not modelled, and generated rows lack it.
+    """
 
     name: str  # pyrefly: ignore
     dtype: str | None = None  # pyrefly: ignore

@@ -1,4 +1,4 @@
-"""Data sets of token sequences: documents, or windows of a long text."""
+"""Building of data sets of token sequences: documents, or windows of a long text."""
 
 import re
 from collections.abc import Sequence
@@ -29,7 +29,9 @@ BLOCKS = 20
 
 
 def cut_windows(tokens: Sequence[int], length: int) -> tuple[Int64[Tensor, "n length"], Int64[Tensor, " n"]]:
-    """Cut tokens into windows; return the windows, and for each window the index of the block in which it lies.
+    """Cut tokens into overlapping windows of `length` tokens.
+
+    The results are the windows, and for each window the index of the block in which it lies.
 
     A block is a contiguous part of the text. Blocks share no tokens, so data can be split by blocks without leakage.
 

@@ -21,7 +21,10 @@ GAP = 12
 
 
 def page(texts: Sequence[str], labels: Sequence[str] | None, columns: int | None = None) -> Image.Image:
-    """Draw an image with the first texts in boxes, each with its label if given, `columns` boxes per row."""
+    """Draw an image with at most `MAX_TEXTS` texts, each in a box with its label if labels are given.
+
+    A row has `columns` boxes; by default one box if there are fewer than four texts, else two.
+    """
     boxes = [_broken(text) for text in texts[:MAX_TEXTS]] or [[""]]
     if labels is not None:
         boxes = [[f"[{label}]", *lines] for label, lines in zip(labels, boxes, strict=False)]

@@ -120,7 +120,9 @@ FOUR_SIGMA_PROB = 3.17e-5
 
 
 def canary_scores(scores: Float[Tensor, " n"], present: Bool[Tensor, " n"], delta: float = 0.0) -> MembershipScores:
-    """Evaluate an attack on canaries, each inserted with probability 1/2 into a single audited training run.
+    """Evaluate an attack on canaries, artificial examples that a privacy audit adds to the training data.
+
+    Each canary is inserted with probability 1/2 into a single audited training run.
 
     Source: Steinke, Nasr and Jagielski 2023, arXiv 2305.08846, theorem 5.2.
 

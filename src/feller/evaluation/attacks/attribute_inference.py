@@ -44,7 +44,10 @@ def infer_codes(model: Model, rows: Dataset, column: int, count: int) -> Int64[T
 
 
 def is_code_inferred(model: Model, rows: Dataset, column: int, count: int) -> Bool[Tensor, " n"]:
-    """Return True for rows in which the most likely category of a column is the true one."""
+    """Return True for each row in which the most likely category of a column, given the others, is the true one.
+
+    Arguments are as for `infer_codes`; `rows` holds the true cells.
+    """
     return infer_codes(model, rows, column, count) == rows.values[:, column].cpu()
 
 

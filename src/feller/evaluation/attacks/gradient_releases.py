@@ -29,15 +29,18 @@ vmap."""
 
 @dataclass(frozen=True, eq=False)
 class ClippedGradientFn:
-    """Function from rows [n, d] to their clipped per-example gradients, concatenated over steps, [n, steps p]."""
+    """Function from rows [n, d] to their clipped per-example gradients, concatenated over steps, [n, steps p].
+
+    The gradients are those of `loss` with respect to the p weights of `network`.
+    """
 
     loss: LossFunction
     network: nn.Module
     clip: float
     """Clipping norm."""
     build_examples: Callable[[Tensor], Any]
-    """Function from rows [n, d] to training examples, including their random draws, in row-major order over (row,
-    step)."""
+    """Function from rows [n, d] to n * steps training examples, including their random draws such as t. The examples of
+    a row, one per step, are adjacent."""
 
     def __call__(self, z: Float[Tensor, "n d"]) -> Float[Tensor, "n p"]:
         """Return the clipped gradients of all steps."""
@@ -55,7 +58,7 @@ class ClippedGradientFn:
 def jacobian(
     row_gradient: RowGradientFn, row: Float[Tensor, "1 d"], directions: Float[Tensor, "r d"]
 ) -> Float[Tensor, "r p"]:
-    """Return the Jacobian of the clipped gradient of one row, multiplied by each of r direction vectors."""
+    """Return the derivatives of the clipped gradient of one row with respect to the row, along r directions."""
 
     def directional(direction: Tensor) -> Tensor:
         return jvp(row_gradient, (row,), (direction[None],))[1][0]
@@ -69,7 +72,13 @@ def jacobian(
 def row_vjp(
     row_gradient: RowGradientFn, rows: Float[Tensor, "n d"], by: Float[Tensor, "b n p"]
 ) -> Float[Tensor, "b n d"]:
-    """Return the vectors `by` multiplied by the Jacobian of each row's clipped gradient with respect to the row."""
+    """Return vector-Jacobian products of the clipped gradients of rows with respect to the rows.
+
+    Args:
+        row_gradient: Function that returns the clipped gradients of rows.
+        rows: Rows at which the Jacobian is taken.
+        by: Vectors to multiply with the Jacobian of each row: b vectors of length p per row.
+    """
     with sdpa_kernel(SDPBackend.MATH):
         pullback: Any = vjp(row_gradient, rows)
         return torch.vmap(lambda cotangent: pullback[1](cotangent)[0])(by)
@@ -78,11 +87,13 @@ def row_vjp(
 def misfit_and_gradient(
     row_gradient: RowGradientFn, observed: Float[Tensor, "b n p"], scale: float
 ) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
-    """Return a function that computes |g(z) - observed|^2 / (2 scale^2) and its gradient for each row in z [b, n, d].
+    """Return a function that computes |g(z) - observed|^2 / (2 scale^2) and its gradient with respect to z.
+
+    The function takes candidate rows z, [b, n, d], and returns one value per row, [b, n], and the gradients, [b, n, d].
 
     Args:
         row_gradient: Function g that returns the clipped gradients of rows.
-        observed: Noisy gradients seen by the attacker.
+        observed: Noisy gradients seen by the attacker: b noise draws for each of n rows.
         scale: Standard deviation of the noise.
     """
 

@@ -154,10 +154,16 @@ def lira_shared_variance(
 
 
 def relative_loss_scores(shadows: Float[Tensor, "s n"], losses: Float[Tensor, " n"]) -> Float64[Tensor, " n"]:
-    """Return, for each example, its mean loss under the shadow models minus its loss; two shadow models are enough.
+    """Return, for each example, its mean loss under the shadow models minus its loss under the attacked model.
+
+    Higher scores indicate membership. Two shadow models are enough.
 
     Sources: Watson, Guo, Cormode and Sablayrolles 2022, "On the importance of difficulty calibration in membership
     inference attacks", arXiv 2111.08440. The order of the scores is that of Zarifzadeh, Liu and Shokri 2024 (RMIA),
     arXiv 2312.03262, with the mean over all shadow models in place of the marginal probability of the example.
+
+    Args:
+        shadows: Losses of each example under each shadow model.
+        losses: Losses of the examples under the attacked model.
     """
     return shadows.double().mean(0) - losses.double()

@@ -142,7 +142,16 @@ class AttackOutcome:
 def step_information(
     row_gradient: RowGradientFn, row: Float[Tensor, "1 d"], prior: RowPrior, steps: int
 ) -> Float64[Tensor, "steps r r"]:
-    """Return J^T J for each step, where J is the Jacobian of a row's clipped gradient along the prior's directions."""
+    """Return J^T J for each step, where J is the Jacobian of a row's clipped gradient along the prior's directions.
+
+    This is the Fisher information about the row for Gaussian noise of standard deviation 1.
+
+    Args:
+        row_gradient: Function from rows to their clipped gradients, concatenated over the steps.
+        row: Row at which the Jacobian is taken.
+        prior: Prior of the rows, with r principal directions.
+        steps: Number of training steps.
+    """
     jacobians = (
         jacobian(row_gradient, row, prior.directions.to(row.dtype)).unflatten(1, (steps, -1)).movedim(1, 0).double()
     )
@@ -218,10 +227,15 @@ class ReconstructionScores:
 
 
 def reconstruction_scores(several: list[AttackOutcome], prior: RowPrior) -> ReconstructionScores:
-    """Compare mean errors with their lower bounds; a mean more than 4 standard errors below its bound is a violation.
+    """Average the errors of attacks over the attacked rows, and compare them with their lower bounds.
 
-    Squared errors of the unbiased estimate, divided by their bound, follow a scaled chi-squared distribution, so their
-    standard error is known.
+    A mean error more than `NUM_STANDARD_ERRORS` standard errors below its bound is a violation. Squared errors of the
+    unbiased estimate, divided by their bound, follow a scaled chi-squared distribution, so their standard error is
+    known.
+
+    Args:
+        several: Outcome of the attacks on each row.
+        prior: Prior of the rows that the attacker used.
     """
     information = torch.stack([outcome.information for outcome in several]).mean(0)
     precision = torch.diag(1 / prior.variances).to(information)

@@ -56,7 +56,10 @@ class ChainDistance(ExampleDistance):
         return torch.stack([_distances_to_all(chain, references) for chain in chains])
 
     def is_copy(self, some: Dataset, train: Dataset, usual: float | None) -> Bool[Tensor, " n"]:
-        """Return True for chains within CHAIN_COPY_RMSD of a training chain with equal length and similar sequence."""
+        """Return True for chains within CHAIN_COPY_RMSD of a training chain with equal length and similar sequence.
+
+        `usual` is not used.
+        """
         train_chains = ca_chains(train)
         return torch.tensor([_has_copy(chain, train_chains) for chain in ca_chains(some)], dtype=torch.bool)
 
@@ -196,7 +199,9 @@ def _flat(distances: PairDistances) -> np.ndarray:
 
 @dataclass(frozen=True)
 class CrystalDistance(ExampleDistance):
-    """Sum of two differences, in neighbour distances and in composition, each divided by its matching tolerance.
+    """Sum of the difference in neighbour distances and the difference in composition of two crystals.
+
+    Each difference is divided by the tolerance up to which two crystals count as matching.
 
     Copies have the same formula and mean neighbour distances within 0.02 Å. Requires pymatgen.
     """
