@@ -1,4 +1,4 @@
-"""Report of a run: an HTML page rendered from a template, and report.json."""
+"""Writing of the report of a run: an HTML page rendered from a template, and report.json."""
 
 import base64
 import datetime

@@ -40,7 +40,7 @@ def independent_columns_nll(
     Args:
         train: Category indices of training rows.
         held_out: Category indices of held-out rows.
-        levels_of: Function from the category indices of rows to their levels.
+        levels_of: Function from category indices, [n, k], to the level of each, [n, k].
         rooms: Number of categories of each column.
     """
     grid = [torch.arange(max(rooms)).clamp(max=count - 1) for count in rooms]

@@ -62,7 +62,7 @@ SECOND_STAGES: dict[str, Callable[[Recipe, Model], Recipe]] = {"reflow": reflow,
 
 
 def list_functions(file: str) -> str:
-    """Return a text that lists the functions which a Python file defines, for error messages; it is not executed."""
+    """Return a text that lists the public functions of a Python file, for error messages; the file is not executed."""
     try:
         tree = ast.parse(pathlib.Path(file).read_text(encoding="utf-8"))
     except (OSError, SyntaxError, ValueError) as error:

@@ -122,7 +122,9 @@ class ResidualBlock(nn.Module):
 
 
 def remove_weight_norm(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Merge weight-normalised parameters g and v into weights w = g v / |v|; other weights are returned unchanged.
+    """Merge weight-normalised parameters, the norm g and the direction v, into weights w = g v / |v|.
+
+    Other weights are returned unchanged.
 
     Source: Salimans and Kingma 2016, "Weight normalization", arXiv 1602.07868, equation 2.
 
