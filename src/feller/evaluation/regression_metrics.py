@@ -18,7 +18,7 @@ CHUNK = 256
 class TrainedRegressor:
     """Trained regressor or classifier that predicts from data of its own modality or a compatible one.
 
-    Images, for example, are compatible if they have the same size, even if the pixels are encoded otherwise.
+    Images, for example, are compatible if they have the same shape, even if the pixels are encoded otherwise.
     """
 
     def __init__(self, model: Model, theirs: Modality) -> None:

@@ -151,6 +151,8 @@ class Model:
     def sample_conditions(self, n: int, requested: dict[str, str], rng: Rng) -> Cond:
         """Return the conditions of n samples: those requested; others are sampled with their training frequencies.
 
+        `requested` maps the names of conditions to their classes.
+
         Raises:
             UsageError: If a condition or its value is unknown.
         """

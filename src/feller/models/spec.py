@@ -176,6 +176,8 @@ def load_aux_network(run: Run, name: str, module: nn.Module, expected: str | Non
 def draw_conditions(spec: ModelSpec, n: int, requested: dict[str, str], rng: Rng) -> Cond:
     """Return the conditions of n samples: those requested; others are sampled with their training frequencies.
 
+    `requested` maps the names of conditions to their classes.
+
     Raises:
         UsageError: If a condition or its value is unknown.
     """

@@ -117,7 +117,7 @@ class RunReport:
     guarantee: str = ""
     """Privacy guarantee, shown as a quotation; empty if the run is not private."""
     expenses: Sequence[str] = ()
-    """Lines of the privacy ledger."""
+    """Privacy budget spent on the rows: one line of text per event in the privacy ledger."""
     caveat: str = ""
     """Limits of the privacy guarantee."""
     notes: Sequence[str] = ()

@@ -1,7 +1,9 @@
-"""Metrics of synthetic rows that copy real rows or are close to them, and tables that give reference values of metrics.
+"""Metrics of synthetic rows that copy real rows or are close to them, and construction of reference tables.
 
 These metrics do not prove privacy: on the Adult dataset, models with strong privacy and models without privacy have the
 same scores. Only the (epsilon, delta) of private training is a guarantee.
+
+Reference tables, such as one with shuffled columns, give reference values of metrics.
 """
 
 from collections.abc import Callable, Sequence

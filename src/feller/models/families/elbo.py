@@ -66,7 +66,11 @@ class SamplingRates(ELBO):
     """
 
     def token_divergence(self, path: TokenPath, logits: Tensor, x_1: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        """Return each token's divergence: in closed form for mixtures, else from rate arrays (small vocabularies)."""
+        """Return the divergence of the conditional rates from the predicted rates for each token, per unit of time.
+
+        For mixture paths with kinetic-optimal rates it is computed in closed form. For other paths the arrays of all
+        rates are computed, which requires a small vocabulary.
+        """
         if isinstance(path, Mixture) and isinstance(path.velocity, KineticOptimalRates):
             return GeneralizedKL(path.schedule).entries(path.posterior_logits(logits, x_t, t), x_1, x_t, t)
         count = logits.shape[-1]
@@ -84,7 +88,10 @@ class ReversalRates(ELBO):
     """
 
     def token_divergence(self, path: TokenPath, logits: Tensor, x_1: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        """Return each token's divergence, with the predicted rates summed over the posterior in closed form."""
+        """Return the divergence of the conditional rates from the predicted rates for each token, per unit of time.
+
+        The predicted rates are sums over the posterior, which are computed in closed form.
+        """
         if not isinstance(path, Mixture):
             raise UsageError(
                 "time reversal needs a mixture path", found=type(path).__name__, remedy="Use SamplingRates()"

@@ -56,7 +56,7 @@ RECIPES: dict[str, Callable[[Dataset, str], Recipe]] = {
 }
 RAW_DATA_TYPES: dict[str, type[RawExamples]] = {"vocoder": RawWaveforms}
 """Mapping from a recipe to the type of raw data that it reads, for recipes that need less than the default type
-provides."""
+provides: the vocoder, for example, needs no transcripts."""
 SECOND_STAGES: dict[str, Callable[[Recipe, Model], Recipe]] = {"reflow": reflow, "distil": distill}
 """Mapping from the name of a second training stage to a function that adapts a recipe to learn from an older model."""
 

@@ -18,7 +18,8 @@ def finetune_from(recipe: Recipe, base: Model) -> Recipe:
     """Return the recipe that continues the training of an older model on the data.
 
     Args:
-        recipe: Recipe for the data. Its network, path and sampler settings are replaced by those of the older model.
+        recipe: Recipe for the data. Its network, path and sampler settings are replaced by those of the older model,
+            and its learning rate is multiplied by `finetune_lr_scale` of the objective.
         base: Older model.
     """
     spec, objective = base.spec, recipe.objective
