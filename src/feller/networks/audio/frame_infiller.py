@@ -64,7 +64,14 @@ class ConvResidual(nn.Module):
         t: Float[Tensor, " b"],
         valid: Bool[Tensor, "b n"] | None,
     ) -> Float[Tensor, "b n bands"]:
-        """Return the output that is added to the network's output; state and context must be zero at padding."""
+        """Return the output that is added to the network's output.
+
+        Args:
+            x_t: Noisy frames at the times `t`, zero at padding.
+            context: Observed frames, zero at unobserved frames and at padding.
+            t: Time of each example.
+            valid: False for padding; None if there is no padding.
+        """
         times = fourier_features(t.to(x_t.dtype), TIME_OCTAVES)
         scale, shift = self.time_modulation(times)[:, :, None, None].chunk(2, 1)
         features = F.gelu(self.conv1(torch.stack([x_t, context], 1)) * (1 + scale) + shift, approximate="tanh")

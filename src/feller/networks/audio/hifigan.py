@@ -151,7 +151,9 @@ def remove_weight_norm(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def load_generator(config: HiFiGAN, bands: int, weights: Mapping[str, Tensor]) -> HiFiGANNetwork:
-    """Return a generator with pretrained weights, whose shapes are checked before memory is allocated.
+    """Return a generator for log mels of `bands` bands with pretrained weights.
+
+    The shapes of the weights are checked before memory is allocated.
 
     Raises:
         InputError: If the weights do not match the configuration.
