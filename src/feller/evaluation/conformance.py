@@ -107,7 +107,10 @@ class _Checker:
 
 
 def check_schedule(schedule: Schedule) -> None:
-    """Check a schedule: derivatives, monotonicity, inverse of alpha / sigma, precision, shapes, vmap and meta tensors.
+    """Check a schedule: the functions alpha and sigma of time.
+
+    The checks are: derivatives; alpha does not decrease and sigma decreases; `t_from_snr` inverts alpha / sigma;
+    precision in float32 and float64; shapes; support for vmap and meta tensors.
 
     Raises:
         ConformanceError: If a property does not hold.
@@ -150,8 +153,9 @@ def _scales(schedule: Schedule, t: Tensor) -> list[Tensor]:
 def check_manifold(space: Manifold | Product, *, smooth: bool = True) -> None:
     """Check a manifold: exp and log, geodesics, metric, projections, transport, tangent spaces, volume and precision.
 
-    The volume is checked by E[div f + f . grad log p] = 0 averaged over 3,000 points of the base distribution; the
-    false-alarm probability is 6e-7.
+    The volume is checked by the identity E[div f + f . grad log p] = 0, where p is the density of the base distribution
+    and f a smooth vector field. The mean is over 3,000 points of this distribution. The false-alarm probability is
+    6e-7.
 
     Args:
         space: A manifold or a product of manifolds; test points are samples of its base distribution.
@@ -382,19 +386,20 @@ def check_path(
     certain_prediction: Callable[[State], State] = lambda target: target,
     accuracy: float = 1e-6,
 ) -> None:
-    """Check a path: velocity (the time derivative of samples), marginals, batch independence, dtypes and inputs.
+    """Check a path: velocity, marginals, batch independence, dtypes, and that inputs are not modified.
 
-    The process is simulated with the true prediction from t = 0.2 to 0.8 in 40 steps. Means and mean squares of 4,000
-    examples must equal those of samples of the path within 5 standard errors plus a bias of 0.05. The false-alarm
-    probability is below 1e-6 per entry.
+    The velocity must be the time derivative of samples. The process is simulated with the true prediction from t = 0.2
+    to 0.8 in 40 steps. Means and mean squares of 4,000 examples must equal those of samples of the path within 5
+    standard errors plus a bias of 0.05. The false-alarm probability is below 1e-6 per entry of the state.
 
     Args:
         path: Path of a tensor, or a product path.
         space: State space of the path.
         sample_endpoints: Sampler of pairs (x_0, x_1). The default draws both from the base distribution; in Euclidean
             space it maps the second sample x to 0.5 + 0.5 x.
-        certain_prediction: Function from a target to the prediction that puts all probability on it.
-        accuracy: Numerical accuracy of path samples, if the path simulates them.
+        certain_prediction: Function from the result of `path.target` to the network prediction that puts all
+            probability on it, such as logits for tokens. By default the prediction is the target itself.
+        accuracy: Absolute numerical error of path samples, if the path computes them by simulation.
 
     Raises:
         ConformanceError: If a property does not hold, or a method raises an exception.
@@ -509,7 +514,10 @@ def check_solver(
     rows_independent: bool = True,
     tolerance: float = 1e-6,
 ) -> None:
-    """Check a solver: order, exactness for constant velocity, grids, gradients, batch independence, dtypes and inputs.
+    """Check a solver on flows in Euclidean space.
+
+    The checks are: order of convergence, exactness for constant velocity, time grids, gradients, batch independence,
+    dtypes, and that inputs are not modified.
 
     Args:
         solver: Solver in Euclidean space.

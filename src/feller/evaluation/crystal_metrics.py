@@ -302,7 +302,10 @@ def _novelty(features: CrystalFeatures | None, training: CrystalFeatures) -> Num
 
 
 def is_known(some: CrystalFeatures, training: CrystalFeatures) -> Bool[np.ndarray, " n"]:
-    """Return True for crystals with the formula of a training crystal and its neighbour distances within 0.02 Å."""
+    """Return True for each crystal in `some` that is nearly equal to a training crystal.
+
+    Nearly equal crystals have the same reduced formula, and average minimum distances that differ by at most 0.02 Å.
+    """
     train_rows, is_copy = _by_formula(training.formulas), np.zeros(len(some.formulas), dtype=bool)
     distances, train_distances = some.fingerprints(), training.fingerprints()
     for formula, rows in _by_formula(some.formulas).items():

@@ -189,9 +189,10 @@ def manifold_points(dataset: Dataset) -> Float64[Tensor, " n *point"]:
 
 
 def baseline_nll(train: Dataset, held_out: Dataset, rng: Rng) -> float | None:
-    """Return the mean negative log density of held-out data in nats; the density is per unit of manifold volume.
+    """Return the mean negative log density of held-out data, in nats, under the density baseline fitted to `train`.
 
-    Return None if there is no baseline for the state space, or if too few examples are held out.
+    The density is per unit of manifold volume. Return None if there is no baseline for the state space, or if too few
+    examples are held out.
     """
     if not has_enough_held_out(held_out):
         return None

@@ -112,6 +112,13 @@ def tokens_nll(
 
     Tokens of prefixes, and tokens that the network never predicts, are not counted. An `<eos>` token is appended to
     each row.
+
+    Args:
+        network: Network with the interface of `GPTNetwork`.
+        rows: Tokens of the documents, with padding.
+        before: Prefix of each document: tokens that precede it as context.
+        symbols: Token vocabulary of the documents.
+        of: Function from the tokens of one document to the mask of the evaluated tokens.
     """
     nats, count = document_nlls(network, rows, before, symbols, of)
     return TokenNats(nats.sum().item(), int(count.sum()))

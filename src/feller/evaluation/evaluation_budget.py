@@ -30,7 +30,10 @@ class EvaluationBudget:
 
     @classmethod
     def for_report(cls, report: str | None, training_seconds: float) -> "EvaluationBudget":
-        """Return the budget of a report after training; default: a fifth of the training time, from 10 to 120 seconds.
+        """Return the budget of a report after training.
+
+        The `report` "full" has no time limit, and "quick" has the limit QUICK_SECONDS. Otherwise the limit is a fifth
+        of the training time, but at least 10 and at most 120 seconds.
 
         Raises:
             UsageError: If `report` is not a valid option.
@@ -64,8 +67,8 @@ class EvaluationBudget:
     def num_affordable(self, max_examples: int, fraction: float, work: Callable[[int], object], engine: Engine) -> int:
         """Return `max_examples`, halved until work on so many examples takes at most `fraction` of the time limit.
 
-        The speed is measured with `work(n)` for a small number of examples n. All processes must call this method, and
-        get the same result.
+        The speed is measured by a call of `work(n)`, which must process n examples; n is small. All processes must call
+        this method, and get the same result.
         """
         n = max(min(MIN_EXAMPLES, max_examples), max_examples // PACE_FRACTION)
         if self.seconds is None or n >= max_examples:

@@ -53,7 +53,12 @@ class FlowMetricOptions:
     """Progress callback, called with the completed fraction."""
 
     def for_part(self, name: str, progress_before: float = 0.0) -> "FlowMetricOptions":
-        """Return the options for the part `name` of the evaluation, which starts at the progress `progress_before`."""
+        """Return the options for one part of the evaluation.
+
+        Args:
+            name: Name of the part, from which its random streams are derived.
+            progress_before: Completed fraction of the evaluation when the part starts.
+        """
         hook = lambda fraction: self.on_progress(progress_before + (1 - progress_before) * fraction)  # noqa: E731
         return replace(self, rng=self.rng.fold_in(name), on_progress=hook)
 

@@ -63,9 +63,10 @@ def fd_cnn(features: Float64[Tensor, "n f"], real: Float64[Tensor, "m f"]) -> fl
 
 
 def distance_ratio(samples: Dataset, train: Dataset, rng: Rng) -> float | None:
-    """Return the mean within-class distance of samples divided by that of real images, averaged over the samples.
+    """Return the mean distance between samples of a class, divided by that between real images of this class.
 
-    Return None if no class has two samples and two different real images.
+    The ratio is averaged over classes, weighted by the number of samples in each. Return None if no class has two
+    samples and two different real images.
     """
     ratios, weights = [], []
     sample_labels, train_labels = _labels(samples, train)

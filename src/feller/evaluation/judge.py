@@ -36,7 +36,10 @@ SHIFT_FRACTION = 12
 def window(
     x: Shaped[Tensor, "b c H W"], top: Int[Tensor, " b"], left: Int[Tensor, " b"], height: int, width: int
 ) -> Shaped[Tensor, "b c h w"]:
-    """Crop a window from each image with its corner at (top, left); edge pixels are replicated beyond the image."""
+    """Crop a window of `height` x `width` pixels, with its upper left corner at (`top`, `left`), from each image.
+
+    Parts of a window beyond the image repeat the nearest edge pixels.
+    """
     rows = (top[:, None] + torch.arange(height, device=x.device)).clamp(0, x.shape[2] - 1)
     columns = (left[:, None] + torch.arange(width, device=x.device)).clamp(0, x.shape[3] - 1)
     x = x.gather(2, rows[:, None, :, None].expand(-1, x.shape[1], -1, x.shape[3]))
@@ -191,7 +194,10 @@ def train_judge(
 
 
 def as_numbers(modality: Images) -> Images:
-    """Return the modality with continuous pixel values, even if the evaluated model encodes pixels otherwise."""
+    """Return a copy of an image modality whose states are continuous pixel values, as the judge needs them.
+
+    The modality of the evaluated model may encode pixels otherwise, for example as tokens.
+    """
     return replace(modality, code=AsNumbers())
 
 

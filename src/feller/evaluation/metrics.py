@@ -76,9 +76,10 @@ reason to give instead if the other metric is missing too."""
 
 
 def metric(name: str, numbers: Numbers | None = None) -> MetricSpec:
-    """Return the spec of a metric by its key; if it has variants, the report's metrics `numbers` select one.
+    """Return the spec of a metric by its key.
 
-    The label of an unknown metric is derived from its key.
+    `numbers` are all metrics of the report. They decide which spec is returned for a metric with several variants. The
+    label of an unknown metric is derived from its key.
     """
     numbers = {} if numbers is None else numbers
     for variant, key, spec in VARIANTS:
@@ -106,6 +107,10 @@ def metric(name: str, numbers: Numbers | None = None) -> MetricSpec:
 def add_metric(name: str, doc: str) -> None:
     """Register a user-defined distance metric; its reference is `NAME_floor`, the distance between sets of real data.
 
+    Args:
+        name: Key of the metric.
+        doc: Docstring of the metric function; its first line explains the metric in reports.
+
     Raises:
         InputError: If a built-in metric has the same name.
     """
@@ -125,7 +130,10 @@ def _referring_metric(name: str) -> str | None:
 
 
 def main_metrics(numbers: Numbers) -> list[str]:
-    """Return the keys of the metrics in the report's main table: all except facts, details, references and texts."""
+    """Return the keys of the metrics in the report's main table.
+
+    These are all metrics except facts about the run, details, references of other metrics, and texts.
+    """
     references = {metric(name, numbers).reference for name in numbers}
     return [
         name

@@ -209,7 +209,10 @@ def _cells(phi: Float[Tensor, " n"], psi: Float[Tensor, " n"]) -> Int[Tensor, " 
 
 
 def residue_gains(train: Dataset) -> Float64[Tensor, "144 20"] | None:
-    """Return log(p(residue | torsions) / p(residue)) per cell of the torsion histogram; None if no residue is known."""
+    """Return log(p(residue | torsions) / p(residue)), in nats, for each cell of the torsion histogram and residue type.
+
+    The probabilities are estimated from the training chains. Return None if no residue is known.
+    """
     frequencies = composition(train)
     if frequencies is None:
         return None
@@ -221,9 +224,10 @@ def residue_gains(train: Dataset) -> Float64[Tensor, "144 20"] | None:
 
 
 def residue_gain(data: Dataset, gains: Float64[Tensor, "144 20"] | None) -> float | None:
-    """Return the mean, over the known residues, of the entry of `gains` for the residue's torsion cell and type.
+    """Return by how much torsions improve the prediction of residues in `data`, in nats per known residue.
 
-    Return None if no residue is known, or if `gains` is None.
+    This is the mean, over the known residues, of the entry of `gains` for the residue's torsion cell and type; `gains`
+    is the result of `residue_gains`. Return None if no residue is known, or if `gains` is None.
     """
     phi, psi, residue, mask = _inner_residues(data)
     if gains is None or not mask.any():

@@ -1,4 +1,4 @@
-"""Regressors and the errors of their predictions."""
+"""Predictions of trained regressors, and error metrics of these predictions."""
 
 import torch
 from jaxtyping import Float, Float64
@@ -16,7 +16,10 @@ CHUNK = 256
 
 
 class TrainedRegressor:
-    """Trained regressor that accepts values of its own modality or a compatible one."""
+    """Trained regressor or classifier that predicts from data of its own modality or a compatible one.
+
+    Images, for example, are compatible if they have the same shape, even if the pixels are encoded otherwise.
+    """
 
     def __init__(self, model: Model, theirs: Modality) -> None:
         """Set up the conversion from modality `theirs` to that of the model.
@@ -50,7 +53,10 @@ class TrainedRegressor:
 
     @torch.no_grad()
     def predict(self, data: Dataset) -> Float64[Tensor, "n answers"]:
-        """Return the predictions for each example of a dataset, computed in batches."""
+        """Return the predictions for each example of a dataset, computed in batches.
+
+        They are in the units of the target; for a target with classes they are logits.
+        """
         batches = [
             self(*(tree_map(lambda leaf, rows=rows: leaf[rows], tree) for tree in (data.values, data.given)))
             for rows in torch.arange(len(data)).split(CHUNK)
@@ -67,6 +73,11 @@ def regression_errors(
     classes also `auc`, None if only one class is present. For a numeric target: `mae` in the units of the target,
     `mae_constant` of predicting the training mean, and `r2`, None if the true values are constant. With several targets
     the metrics have suffixes, such as `mae_mu`.
+
+    Args:
+        target: Prediction target.
+        answers: Predictions in the units of the target, or logits of its classes.
+        truth: True values in the units of the target, or true class indices in the only column.
     """
     if target.classes:
         labels = truth[:, 0].long()

@@ -90,7 +90,7 @@ def infill_durations(
     sampling: SamplerConfig = DEFAULT_SAMPLER,
     guidance: float = 1.0,
 ) -> Int[Tensor, "b m"]:
-    """Infill integer phone durations; observed durations are unchanged, and padding is 0.
+    """Infill integer phone durations, in frames; observed durations are unchanged, and padding is 0.
 
     Other arguments and errors are those of `infill`. `objective` is the training objective: if it has no path, each
     duration is the rounded predicted median, else durations are sampled.

@@ -151,6 +151,8 @@ class Model:
     def sample_conditions(self, n: int, requested: dict[str, str], rng: Rng) -> Cond:
         """Return the conditions of n samples: those requested; others are sampled with their training frequencies.
 
+        `requested` maps the names of conditions to their classes.
+
         Raises:
             UsageError: If a condition or its value is unknown.
         """
@@ -323,7 +325,10 @@ class Model:
         return save_model(self, out, make=make, data=data, test=test, overwrite=overwrite)
 
     def sample_pairs(self, n: int, rng: Rng, on_progress: Callable[[float], None] = no_progress) -> Batch:
-        """Sample n pairs of source and end state; conditions are sampled with their training frequencies."""
+        """Sample n pairs of source and end state; conditions are sampled with their training frequencies.
+
+        Return a batch with the source states `x_0`, the end states `x_1` and the conditions `given`.
+        """
         cond = self.spec.modality.add_derived_conditions(self.sample_conditions(n, {}, rng))
         x_0, x_1 = zip(*self._sample_batches(self._request(n, cond, on_progress=on_progress), rng), strict=True)
         return {"x_0": concatenate(*x_0), "x_1": concatenate(*x_1), "given": cond}

@@ -1,4 +1,4 @@
-"""Specifications of models, which contain everything except the weights."""
+"""Specification of a model (all except its weights): storage in run folders, and resolution of given conditions."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -33,7 +33,11 @@ from feller.spaces import Space
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Specification of a model, which contains everything except the weights."""
+    """Specification of a model, which contains everything except the weights.
+
+    It holds the modality of the data, the state space, the model family, the network configuration and the sampler
+    settings.
+    """
 
     modality: Modality
     space: Space
@@ -172,6 +176,8 @@ def load_aux_network(run: Run, name: str, module: nn.Module, expected: str | Non
 def draw_conditions(spec: ModelSpec, n: int, requested: dict[str, str], rng: Rng) -> Cond:
     """Return the conditions of n samples: those requested; others are sampled with their training frequencies.
 
+    `requested` maps the names of conditions to their classes.
+
     Raises:
         UsageError: If a condition or its value is unknown.
     """
@@ -230,7 +236,10 @@ def resolve_given(spec: ModelSpec, n: int, given: Mapping[str, Any] | None, rng:
 
 
 def named_classes(about: ModelSpec, given: Any) -> Any:
-    """Convert integer tensors in `given` to lists, whose numbers may be read as class names."""
+    """Return `given` with integer tensors of conditions converted to lists, whose numbers may be read as class names.
+
+    Other values are unchanged.
+    """
     if not isinstance(given, Mapping):
         return given
 

@@ -48,7 +48,14 @@ beyond which the height is undefined, in typical neighbour distances."""
 
 
 def draw_plane(axes: Any, scene: BridgeScene, low: Float[np.ndarray, " 2"], high: Float[np.ndarray, " 2"]) -> None:
-    """Draw the state cost as shading, obstacles as outlined areas, and hatching outside the obstacle image."""
+    """Draw the state cost as shading, obstacles as outlined areas, and hatching outside the obstacle image.
+
+    Args:
+        axes: Matplotlib axes.
+        scene: Bridge scene with two-dimensional states.
+        low: Lower limits of the drawn area in x and y.
+        high: Upper limits of the drawn area in x and y.
+    """
     from matplotlib.patches import Rectangle
 
     left, right, bottom, top = scene.frame or (low[0], high[0], low[1], high[1])
@@ -104,7 +111,14 @@ def _draw_walls(axes: Any, is_wall: Bool[np.ndarray, "rows columns"], x: Any, y:
 def draw_heights(
     axes: Any, cloud: Float[np.ndarray, "m 3"], low: Float[np.ndarray, " 2"], high: Float[np.ndarray, " 2"]
 ) -> None:
-    """Draw the height of a surface as contour lines and shading, in which the lowest points are white."""
+    """Draw the height of a surface as contour lines and shading, in which the lowest points are white.
+
+    Args:
+        axes: Matplotlib axes.
+        cloud: Points (x, y, height) of the surface.
+        low: Lower limits of the drawn area in x and y.
+        high: Upper limits of the drawn area in x and y.
+    """
     x, y, points = _grid(low, high, GRID)
     height = np.ma.masked_invalid(_heights(cloud, points)).reshape(GRID, GRID)
     if height.count() == 0 or height.min() == height.max():

@@ -1,4 +1,4 @@
-"""Plots of bridge costs over time and of bridge training over rounds."""
+"""Plots of the cost of bridge paths over time, and of the progress of bridge training over its rounds."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ def plot_over_time(times: Float[np.ndarray, " s"], curves: Mapping[str, Float[np
 
 @dataclass(frozen=True, kw_only=True)
 class RoundSummary:
-    """Results of one training round of a bridge."""
+    """Results of one round of bridge training, in which either the forward or the backward drift is fitted."""
 
     number: int
     """Number of the round, starting from 1."""
@@ -41,7 +41,7 @@ class RoundSummary:
     """True if the backward drift was fitted in this round."""
     objective: float
     w2: float | None = None
-    """Wasserstein-2 distance of the endpoints from the target population."""
+    """Wasserstein-2 distance of the endpoints of simulated paths from the target population."""
     floor: float | None = None
     """Wasserstein-2 distance between halves of the target population."""
 

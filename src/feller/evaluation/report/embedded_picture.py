@@ -115,7 +115,7 @@ class EmbeddedPicture:
 
 
 def embed_picture(caption: str, picture: ReportPicture, scale: Scale) -> EmbeddedPicture:
-    """Encode an image or animation as a data URL."""
+    """Encode an image or animation as a data URL, with its caption; `scale` magnifies images, but not animations."""
     if isinstance(picture, Animation):
         animated = base64.b64encode(picture.data).decode()
         still = base64.b64encode(_png(picture.still, Scale(1, 1))).decode()

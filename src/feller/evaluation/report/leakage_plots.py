@@ -119,6 +119,11 @@ def plot_exposed_rows(
     """Draw the images of the most exposed of the given rows above the least exposed, each with its error bound.
 
     Return None if the data are not images.
+
+    Args:
+        data: Training data.
+        rows: Indices of the rows in the data.
+        error_bounds: Lower bound on the reconstruction error of each row; the lower it is, the more exposed is the row.
     """
     if (images := data.modality.view(Images)) is None:
         return None

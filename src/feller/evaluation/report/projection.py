@@ -16,7 +16,7 @@ Walls = Callable[[Float[np.ndarray, "k 2"]], Bool[np.ndarray, " k"]]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class BridgeScene:
-    """Bridge trajectories between populations, with state cost and obstacles, in the units of the data."""
+    """Bridge trajectories between populations of points, with state cost and obstacles, in the units of the data."""
 
     times: Float[np.ndarray, " s"]
     """Increasing times of the path states, in the user's unit."""

@@ -1,4 +1,4 @@
-"""Report of a run: an HTML page rendered from a template, and report.json."""
+"""Writing of the report of a run: an HTML page rendered from a template, and report.json."""
 
 import base64
 import datetime
@@ -117,7 +117,7 @@ class RunReport:
     guarantee: str = ""
     """Privacy guarantee, shown as a quotation; empty if the run is not private."""
     expenses: Sequence[str] = ()
-    """Lines of the privacy ledger."""
+    """Privacy budget spent on the rows: one line of text per event in the privacy ledger."""
     caveat: str = ""
     """Limits of the privacy guarantee."""
     notes: Sequence[str] = ()

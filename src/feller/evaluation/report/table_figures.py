@@ -102,7 +102,10 @@ def _outline(axes: Any, made: np.ndarray, real: np.ndarray, labels: Sequence[str
 
 
 def bin_edges(words: Sequence[str]) -> list[str]:
-    """Return the lower edge of each bin and the upper edge of the last bin, from labels; other labels are unchanged."""
+    """Return short tick labels for bins: the lower edge of each bin, but for the last bin its upper edge.
+
+    `words` are the labels of the bins, each with both edges separated by BETWEEN. Labels without edges are unchanged.
+    """
     lower_edges = [label.partition(BETWEEN)[0] for label in words]
     return [*lower_edges[:-1], words[-1].rpartition(BETWEEN)[2]]
 
@@ -240,7 +243,10 @@ def plot_utility(numbers: Numbers) -> Image.Image | None:
 
 
 def plot_audit(numbers: Numbers) -> Image.Image | None:
-    """Plot metrics of copies, nearest-neighbour distances and membership inference; None without these metrics."""
+    """Plot the metrics that warn of copied training rows; None if the report's metrics `numbers` include none of them.
+
+    These are the fraction of copied rows, nearest-neighbour distances, and the success of membership inference.
+    """
     copies = {"synthetic": numbers.get("copies"), "held-out real rows": numbers.get("copies_held_out")}
     lines = [ScoreLine("rows equal to a training row\nin all words and bins", copies)]
     for name, label in AUDITS.items():

@@ -19,8 +19,8 @@ MAX_OBSTRUCTED = 0.05
 CHANCE_FRACTION = 0.1
 """Position on the scale from guessing (0) to the reference (1) up to which class accuracy counts as chance level."""
 MAX_LOST_CELLS = 0.1
-"""Fraction of cells above which lost cells affect the verdict: clipped cells among the real cells, or empty cells among
-the synthetic cells in excess of the fraction of empty cells in the real table."""
+"""Fraction of cells above which lost cells affect the verdict. Lost cells are the clipped cells of the real table, or
+the empty cells of the synthetic table in excess of the fraction of empty cells in the real table."""
 FEW_SAMPLES = 100
 """Number of samples below which metrics have a large sampling error."""
 MIN_JUDGE_ACCURACY = 0.8
@@ -159,10 +159,10 @@ def _grade(name: str, numbers: Numbers) -> str:
 
 
 def metric_verdict(name: str, numbers: Numbers) -> str:
-    """Return the verdict on one metric; empty if no rule applies.
+    """Return the verdict on one metric as text; empty if no rule applies.
 
-    It is the grade for metrics on which that of the report depends, the way to a target, or a comparison with a
-    baseline.
+    Depending on the metric, it is the completed fraction of the way to a target, a grade (if the grade of the report
+    depends on the metric), or a comparison with the reference, such as a baseline.
     """
     value, one, reference_pair = numbers.get(name), metric(name, numbers), reference_value(name, numbers)
     progress = target_progress(name, numbers)
@@ -191,10 +191,10 @@ def metric_verdict(name: str, numbers: Numbers) -> str:
 
 
 def target_progress(name: str, numbers: Numbers) -> float | None:
-    """Return which fraction of the way to its target a reward or bounded quantity has come; None without a target.
+    """Return how far a metric has moved towards its target, as a fraction of the way; None without a target.
 
-    The target of the reward of fine-tuning is that of the tilted distribution; the target of a bounded quantity is its
-    bound.
+    For the reward of fine-tuning, the way leads from the mean reward before fine-tuning to that of the reward-tilted
+    distribution. For a bounded quantity, it is the fraction by which the mean distance to the bound has decreased.
     """
     if name == "bounded" and is_number(way := numbers.get("bounded_progress")):
         return float(way)
@@ -247,7 +247,10 @@ def _validity(numbers: Numbers) -> Iterator[str]:
 
 
 def chance_grades(numbers: Numbers) -> tuple[str, str] | None:
-    """Return the best and the worst grade that a distance allows within its sampling error; None if they are equal."""
+    """Return the best and the worst grade that the report's distance metric allows within its sampling error.
+
+    Return None if both are equal, or if the sampling error is unknown.
+    """
     name = next((name for name in DISTANCES if is_number(numbers.get(name))), "")
     value, floor = numbers.get(name), numbers.get(metric(name, numbers).reference)
     chance_factor = numbers.get("chance_factor")

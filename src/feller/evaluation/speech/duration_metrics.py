@@ -83,8 +83,10 @@ def masked_correlation(
 ) -> float | None:
     """Return the correlation, over utterances, between the mean predicted and the mean observed duration (MS-Corr).
 
-    The correlation is high if predictions keep the speaking rate of the context. It is None if fewer than three
-    utterances have both predicted and observed durations, or if either mean is constant over utterances.
+    In each utterance, the first mean is over the predicted durations of the phones that `hidden` marks, and the second
+    over the true durations of all other phones; `valid` is False for padding. The correlation is high if predictions
+    keep the speaking rate of the context. It is None if fewer than three utterances have both predicted and observed
+    durations, or if either mean is constant over utterances.
     """
     observed_mask = valid & ~hidden
     has_both = hidden.any(1) & observed_mask.any(1)

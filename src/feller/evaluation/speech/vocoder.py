@@ -29,7 +29,10 @@ class VocoderScores:
 
 
 def vocoder_scores(vocoder: Vocoder, real: Sequence[Waveform], mel: MelConfig) -> VocoderScores:
-    """Resynthesize real sounds from their log mel spectrograms with a vocoder; measure errors and speed."""
+    """Resynthesize real sounds from their log mel spectrograms with a vocoder; measure errors and speed.
+
+    `mel` are the settings of these spectrograms, which must be those that the vocoder expects.
+    """
     made, spectral, mel_error, frames, seconds = [], 0.0, 0.0, 0, 0.0
     for sound in real:
         target_mel = mel.log_mel(torch.from_numpy(sound.samples))

@@ -1,8 +1,8 @@
 """Metrics of table cells before encoding: loss by the encoding, exact copies, means and quantiles.
 
-Metrics of encoded rows do not show two kinds of errors. Cells outside a clipping schema are encoded as other values,
-often as missing. Numbers are sampled uniformly within a bin, so bin frequencies can match while the mean of a long tail
-is far off.
+Metrics of encoded rows do not show two kinds of errors. If the schema clips values, a cell whose value the schema does
+not allow is encoded as another value, often as missing. Numbers are sampled uniformly within a bin, so bin frequencies
+can match while the mean of a long tail is far off.
 """
 
 import math
@@ -31,12 +31,18 @@ MAX_EXACT_UNITS = 2**53
 def cell_loss(
     synthetic: Int64[Tensor, "n k"], real: RawTable | None, schema: Schema
 ) -> dict[str, float | int | str | None]:
-    """Return the fractions of empty, clipped and merged cells, and the names of the columns that the schema hides.
+    """Return the fractions of empty, clipped and merged cells, and the names of the hidden columns.
 
-    A cell is clipped if its value is not allowed by the schema. It is merged if its value is not listed, so that it is
-    read as the column's value for all other words.
+    A hidden column is left out of the model and of synthetic rows, since privacy noise hides its contents. A cell
+    is clipped if its value is not allowed by the schema. It is merged if its value is not listed, so that it is read as
+    the column's value for all other words.
 
     If `real` is None, or if the schema does not clip values, only the names of the hidden columns are returned.
+
+    Args:
+        synthetic: Category indices of synthetic rows.
+        real: Real table before encoding.
+        schema: Schema with which the real table is encoded.
     """
     hidden: dict[str, float | int | str | None] = (
         {"left_out": ", ".join(schema.hidden_names)} if schema.hidden_names else {}

@@ -1,7 +1,9 @@
-"""Metrics of synthetic rows that copy real rows or are close to them, and tables that give reference values of metrics.
+"""Metrics of synthetic rows that copy real rows or are close to them, and construction of reference tables.
 
 These metrics do not prove privacy: on the Adult dataset, models with strong privacy and models without privacy have the
 same scores. Only the (epsilon, delta) of private training is a guarantee.
+
+Reference tables, such as one with shuffled columns, give reference values of metrics.
 """
 
 from collections.abc import Callable, Sequence
@@ -40,7 +42,7 @@ def independent_columns_nll(
     Args:
         train: Category indices of training rows.
         held_out: Category indices of held-out rows.
-        levels_of: Function from the category indices of rows to their levels.
+        levels_of: Function from category indices, [n, k], to the level of each, [n, k].
         rooms: Number of categories of each column.
     """
     grid = [torch.arange(max(rooms)).clamp(max=count - 1) for count in rooms]

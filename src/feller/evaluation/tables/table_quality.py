@@ -247,7 +247,11 @@ def samples_quality(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rn
 
 
 def unseen_samples_quality(samples: Dataset, train: Dataset, held_out: Dataset, draws: Rng) -> Numbers:
-    """Compute table metrics of samples against held-out rows; the training rows are not available."""
+    """Compute table metrics of samples against held-out rows, for use if the training rows are not available.
+
+    `train` is ignored: the held-out rows take the place of the training rows. Utility models train on one half of these
+    rows and are tested on the other half, and metrics of copies are skipped.
+    """
     return _quality_of(samples, held_out, held_out.subset(torch.arange(0)), draws, has_train=False)
 
 

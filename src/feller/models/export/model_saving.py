@@ -1,4 +1,4 @@
-"""Saving of models that were not fitted by a recipe as run folders."""
+"""Writing of run folders for models that were fitted without a recipe."""
 
 import os
 import pathlib
@@ -34,7 +34,7 @@ from feller.training.optimizer import TrainConfig
 REBUILD_TOLERANCE = 1e-4
 """Tolerance between the outputs of the original and the rebuilt network, relative to the largest output value."""
 ONCE = TrainConfig(steps=1)
-"""Placeholder for the unknown training settings of a model that was not fitted by a recipe."""
+"""Placeholder for the unknown training settings of a model that was fitted without a recipe."""
 NetworkFactory = Callable[..., Any]
 
 
@@ -92,7 +92,7 @@ def _place(argument: str, location: Any) -> str:
 
 
 def recipe_record(about: ModelSpec, objective: ObjectiveConfig | None) -> dict[str, Any]:
-    """Return the record of settings in a run folder, for a model that was not fitted by a recipe.
+    """Return the settings of a model that was fitted without a recipe, in the format of a run folder's record.
 
     Unknown settings are absent.
 

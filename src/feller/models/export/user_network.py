@@ -243,7 +243,11 @@ def _fails(model: Model, x: State, t: Tensor, cond: Cond) -> bool:
 
 
 def adapt_call(spec: ModelSpec) -> Model:
-    """Detect the call signature of a user-defined network, and return the model with this signature."""
+    """Build the model of a specification, and detect the call signature of its user-defined network.
+
+    The signature, such as network(x, t) or network(x, t, label), is recorded in the specification of the model. Models
+    with other networks are returned unchanged.
+    """
     model = Model.from_spec(spec, spec.build(Rng(0)))
     network, config = model.network, spec.architecture
     if not isinstance(network, ExternalNetworkModule) or not isinstance(config, ExternalNetwork):
@@ -288,7 +292,16 @@ def _null_values_of(network: Callable[..., object], objective: object, modality:
 
 
 def modality_of_shape(shape: tuple[int, ...] | None, classes: tuple[str, ...] = (), levels: int = 255) -> Modality:
-    """Return a modality of points, images or arrays from the shape of one example."""
+    """Return the modality for examples of a given shape.
+
+    The shape (d,) stands for points, (channels, height, width) with 1 or 3 channels for images, and all others for
+    arrays.
+
+    Args:
+        shape: Shape of one example.
+        classes: Class names.
+        levels: Pixel value of white in images.
+    """
     if not isinstance(shape, tuple | list) or not shape or not all(isinstance(n, int) and n > 0 for n in shape):
         example = f"({shape},)" if isinstance(shape, int) else "(2,) or (1, 28, 28)"
         raise UsageError(argument="data", expected=f"a shape such as {example}, or a modality", found=repr(shape))
@@ -315,8 +328,8 @@ def describe_network(
         make: Function without arguments that returns the network.
         modality: Modality of the data.
         family: Model family.
-        times: The network's times at the source and at the data.
-        null: Null value of each droppable condition.
+        times: The network's times at the source and at the data; (1, 0) for reversed time.
+        null: Null value of each condition that can be dropped: the class index that means "no condition".
         sampling: Sampler settings.
         network: Language model whose `config` gives the token that precedes the first token of a text.
 

@@ -27,7 +27,10 @@ Array = TypeVar("Array", bound=Tensor | np.ndarray | Mapping[str, object])
 
 @dataclass(frozen=True, eq=False, repr=False)
 class VelocityField:
-    """Velocity v(x, t, **given) of model states per unit of time; t = 0 is the source and t = 1 the data."""
+    """Velocity of a model's states x at times t, called as v(x, t, **given), where `given` are conditions by name.
+
+    The velocity is per unit of time; t = 0 is the source and t = 1 the data.
+    """
 
     model: Model
     guidance: float = 1.0

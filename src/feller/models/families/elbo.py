@@ -27,8 +27,8 @@ from feller.spaces import MaskSource, Space, Tokens
 from feller.training.losses import GeneralizedKL
 
 TIME_EPS = 1e-4
-"""Value of 1 - alpha (of 1 - t for paths that are not mixtures) at which the last step starts, as rates diverge at t =
-1."""
+"""Value of 1 - alpha(t), or of 1 - t for paths that are not mixtures, at which the last step starts. The bound needs a
+last step since rates diverge at t = 1."""
 MIN_ALPHA = 1e-12
 """Minimum alpha, so that rates are finite; the truncation error has the same size."""
 CHUNK_SIZE = 2**22
@@ -36,7 +36,7 @@ CHUNK_SIZE = 2**22
 
 
 class ELBO(abc.ABC):
-    """Base class for the choice of the rates in the bound. Subclasses implement `token_divergence`."""
+    """Base class for the choice of the jump rates to which a bound applies. Subclasses implement `token_divergence`."""
 
     @abc.abstractmethod
     def token_divergence(
@@ -47,15 +47,30 @@ class ELBO(abc.ABC):
         x_t: Int[Tensor, " m"],
         t: Float[Tensor, " m"],
     ) -> Float[Tensor, " m"]:
-        """Return each token's divergence of the conditional rates from the predicted rates, per unit of time."""
+        """Return each token's divergence of the conditional rates from the predicted rates, per unit of time.
+
+        Args:
+            path: Path that the network was trained on.
+            logits: Logits of x_1 that the network predicts for each token.
+            x_1: Data tokens.
+            x_t: Tokens at the times `t`.
+            t: Time of each token.
+        """
 
 
 @dataclass(frozen=True)
 class SamplingRates(ELBO):
-    """Choice of the rates of the path's sampler, for a sampler without corrector, unmasking order or token sampler."""
+    """Choice of the rates with which the path's sampler jumps.
+
+    The bound holds for a sampler without corrector, unmasking order or token sampler.
+    """
 
     def token_divergence(self, path: TokenPath, logits: Tensor, x_1: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        """Return each token's divergence: in closed form for mixtures, else from rate arrays (small vocabularies)."""
+        """Return the divergence of the conditional rates from the predicted rates for each token, per unit of time.
+
+        For mixture paths with kinetic-optimal rates it is computed in closed form. For other paths the arrays of all
+        rates are computed, which requires a small vocabulary.
+        """
         if isinstance(path, Mixture) and isinstance(path.velocity, KineticOptimalRates):
             return GeneralizedKL(path.schedule).entries(path.posterior_logits(logits, x_t, t), x_1, x_t, t)
         count = logits.shape[-1]
@@ -73,7 +88,10 @@ class ReversalRates(ELBO):
     """
 
     def token_divergence(self, path: TokenPath, logits: Tensor, x_1: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        """Return each token's divergence, with the predicted rates summed over the posterior in closed form."""
+        """Return the divergence of the conditional rates from the predicted rates for each token, per unit of time.
+
+        The predicted rates are sums over the posterior, which are computed in closed form.
+        """
         if not isinstance(path, Mixture):
             raise UsageError(
                 "time reversal needs a mixture path", found=type(path).__name__, remedy="Use SamplingRates()"
@@ -91,9 +109,10 @@ def _divergence(truth: Float[Tensor, "m K"], model: Float[Tensor, "m K"]) -> Flo
 
 
 def tightest_elbo(path: TokenPath) -> ELBO:
-    """Return the choice of rates whose bound is tight for an exact posterior, if there is one.
+    """Return the choice of rates with the tightest bound: `ReversalRates` if the path has them, else `SamplingRates`.
 
-    These rates may differ from those of the sampler.
+    Mixture paths whose source has full support have `ReversalRates`. Their bound is tight for an exact posterior, but
+    they may differ from the rates of the sampler.
     """
     has_full_support = isinstance(path, Mixture) and path.source is not None and path.source.has_full_support
     return ReversalRates() if has_full_support else SamplingRates()

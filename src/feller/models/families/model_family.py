@@ -233,7 +233,7 @@ class ModelFamily(abc.ABC):
 
 
 def family_for(objective: Any) -> ModelFamily:
-    """Return the model family of an objective.
+    """Return the model family of the networks that an objective trains.
 
     Raises:
         UsageError: If the objective's family is unknown.
@@ -255,7 +255,13 @@ OnProgress = Callable[[float], None]
 
 
 def iter_batches(rows: int | range, size: int, on_progress: OnProgress) -> Iterator[tuple[slice, OnProgress]]:
-    """Yield, for each batch, the slice of its rows and its progress callback."""
+    """Yield, for each batch, the slice of its rows and a callback for the completed fraction of this batch.
+
+    Args:
+        rows: Number of rows, or range of their indices.
+        size: Maximum number of rows per batch.
+        on_progress: Callback for the completed fraction of all rows, which the callbacks of the batches call.
+    """
     rows = range(rows) if isinstance(rows, int) else rows
     for start in range(rows.start, rows.stop, size):
         batch = slice(start, min(start + size, rows.stop))

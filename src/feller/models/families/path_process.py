@@ -216,7 +216,11 @@ def _without_early_end(network: Network, observed_mask: Bool[Tensor, "b n"], eos
 def family_trained_by(
     objective: ObjectiveConfig | Path | ModelFamily | None,
 ) -> tuple[ModelFamily, ObjectiveConfig | None]:
-    """Return the model family of an objective, path or family, and the objective (None if none was passed)."""
+    """Return the model family that an objective, path or family specifies, and the objective (None if none was passed).
+
+    An objective specifies the family of the networks that it trains; a path specifies a `PathProcess` along this path.
+    None stands for the path `Affine()`.
+    """
     if isinstance(objective, ObjectiveConfig):
         return family_for(objective), objective
     if isinstance(objective, ModelFamily):

@@ -20,6 +20,8 @@ from feller.training.optimizer import TrainConfig
 def crystals(data: Dataset, size: str) -> Recipe:
     """Return a recipe for crystals, with a source and path for each of elements, positions and lattices.
 
+    `size` is the size of the model: "tiny", "small" or "base".
+
     Elements have a mask source, fractional coordinates a geodesic path on the torus, and lattices an affine path. In
     some training examples the elements or the lattice are observed, so that samples can be conditioned on either.
     """
@@ -56,6 +58,8 @@ def crystals(data: Dataset, size: str) -> Recipe:
 
 def molecules(data: Dataset, size: str) -> Recipe:
     """Return a recipe for molecules, with a source and path for each of elements and positions.
+
+    `size` is the size of the model: "tiny", "small" or "base".
 
     Elements have a mask source; positions have an affine path with equivariant optimal transport. In some training
     examples the elements are observed, so that samples can be conditioned on a formula.

@@ -36,7 +36,10 @@ MINUTES = {"tiny": 1.0, "small": 10.0, "base": 120.0}
 
 
 def images(data: Dataset, size: str) -> Recipe:
-    """Return an image recipe: affine flow, with a U-Net that downsamples the longer side to about 8 pixels."""
+    """Return an image recipe: affine flow, with a U-Net that downsamples the longer side to about 8 pixels.
+
+    `size` is the size of the model: "tiny", "small" or "base".
+    """
     modality = require_modality(data.modality, Images, "images", "images")
     is_single_level = _levels(modality) == 1
     return Recipe(
@@ -48,7 +51,10 @@ def images(data: Dataset, size: str) -> Recipe:
 
 
 def unet(modality: Images, size: str) -> UNet:
-    """Return a U-Net configuration whose number of levels suits the image size."""
+    """Return a U-Net configuration whose number of levels suits the image size.
+
+    `size` is the size of the model: "tiny", "small" or "base".
+    """
     levels = _levels(modality)
     blocks = 4 if levels == 1 else 2 if size == "base" else 1  # the finest level costs most
     return UNet(channels=CHANNELS[size], multipliers=(1, 2, 2, 4)[:levels], blocks=blocks, attention=(False,))
@@ -70,6 +76,8 @@ minimise."""
 
 def image_label(data: Dataset, size: str) -> Recipe:
     """Return a recipe for images with labels: a mask source for the label, and a flow for the image.
+
+    `size` is the size of the model: "tiny", "small" or "base".
 
     For small images, the process of the image also has jumps. In some training examples the label or the image is
     observed; in others, label and image have independent times.
@@ -113,12 +121,18 @@ def image_label(data: Dataset, size: str) -> Recipe:
 
 
 def levels_mask(data: Dataset, size: str) -> Recipe:
-    """Return a recipe for pixel levels as tokens, with a mask source."""
+    """Return a recipe for pixel levels as tokens, with a mask source.
+
+    `size` is the size of the model: "tiny", "small" or "base".
+    """
     return _token_recipe(data, size, "levels-mask", MaskSource(), lambda count: Mixture(KineticOptimal(), MaskSource()))
 
 
 def levels_uniform(data: Dataset, size: str) -> Recipe:
-    """Return a recipe for pixel levels as tokens, with a uniform source: sampling can correct wrong levels."""
+    """Return a recipe for pixel levels as tokens, with a uniform source: sampling can correct wrong levels.
+
+    `size` is the size of the model: "tiny", "small" or "base".
+    """
     source = UniformSource()
 
     def path(count: int) -> TokenPath:
@@ -128,7 +142,10 @@ def levels_uniform(data: Dataset, size: str) -> Recipe:
 
 
 def levels_metric(data: Dataset, size: str) -> Recipe:
-    """Return a recipe for pixel levels as tokens, with a metric path: jumps to similar grey levels are more likely."""
+    """Return a recipe for pixel levels as tokens, with a metric path: jumps to similar grey levels are more likely.
+
+    `size` is the size of the model: "tiny", "small" or "base".
+    """
     return _token_recipe(
         data,
         size,
@@ -172,23 +189,35 @@ MAX_GRID_SIDE = 8
 
 
 def image_tokenizer(data: Dataset, size: str) -> Recipe:
-    """Return an image tokenizer recipe with 256 codes from finite scalar quantisation (levels 8, 8, 4)."""
+    """Return an image tokenizer recipe with 256 codes from finite scalar quantisation (levels 8, 8, 4).
+
+    `size` is the size of the model: "tiny", "small" or "base".
+    """
     return _tokenizer(data, size, "image-tokenizer", FSQ())
 
 
 def image_tokenizer_vq(data: Dataset, size: str) -> Recipe:
-    """Return an image tokenizer recipe with 256 codes from vector quantisation with EMA updates."""
+    """Return an image tokenizer recipe with 256 codes from vector quantisation with EMA updates.
+
+    `size` is the size of the model: "tiny", "small" or "base".
+    """
     return _tokenizer(data, size, "image-tokenizer-vq", VectorQuantizerEMA())
 
 
 def default_tokenizer(height: int, width: int, size: str, quantizer: Quantizer | None = None) -> ConvTokenizer:
-    """Return the default configuration of the tokenizer network for images of height x width pixels."""
+    """Return the default configuration of the tokenizer network for images of height x width pixels.
+
+    `size` is the size of the tokenizer: "tiny", "small" or "base".
+    """
     features, blocks, *_ = TOKENIZER_SIZES[size]
     return ConvTokenizer(_factor(height, width), features, blocks, FSQ() if quantizer is None else quantizer)
 
 
 def tokenizer_training(size: str, *, steps: int | None = None, minutes: float | None = None) -> TrainConfig:
-    """Return the training settings of the image tokenizer."""
+    """Return the training settings of the image tokenizer.
+
+    `size` is the size of the tokenizer: "tiny", "small" or "base".
+    """
     return TrainConfig(
         batch_size=32, lr=TOKENIZER_SIZES[size][2], lr_decay_fraction=0.7, ema_decay=0.99, steps=steps, minutes=minutes
     )

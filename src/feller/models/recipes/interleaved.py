@@ -50,6 +50,8 @@ SIZES = {
 def interleaved(data: Dataset, size: str) -> Recipe:
     """Return a recipe for documents: causal masked language modelling, in which masked spans move to the end.
 
+    `size` is the size of the model: "tiny", "small" or "base".
+
     Nearly half of the training documents have no masked spans, as in sampling. In instruction data, only answers
     are masked, and sometimes the whole text for training classifier-free guidance.
     """
@@ -91,7 +93,10 @@ def interleaved(data: Dataset, size: str) -> Recipe:
 
 
 def learned_codes(kind: Documents, size: str) -> LearnedImageTokenizer:
-    """Return the default learned image tokenizer for the images in documents."""
+    """Return the default learned image tokenizer for the images in documents.
+
+    `size` is the size of the model: "tiny", "small" or "base".
+    """
     return LearnedImageTokenizer(default_tokenizer(kind.height, kind.width, size), kind.shape)
 
 

@@ -17,7 +17,10 @@ from feller.training.optimizer import TrainConfig
 
 
 def points(data: Dataset, size: str) -> Recipe:
-    """Return a recipe for points: affine flow, with a residual MLP on Fourier features."""
+    """Return a recipe for points: affine flow, with a residual MLP on Fourier features.
+
+    `size` is the size of the model: "tiny", "small" or "base".
+    """
     if isinstance(data.modality.space(), Tokens | TableTokens):
         raise UsageError(
             f"the recipe `points` needs numeric data, but these data are {data.modality.display_name}",
@@ -41,6 +44,8 @@ SPHERE_TIME_SHIFT = 0.1
 
 def manifold(data: Dataset, size: str) -> Recipe:
     """Return a recipe for points on manifolds: geodesic flow, with a residual MLP on Fourier features.
+
+    `size` is the size of the model: "tiny", "small" or "base".
 
     Clustered data need late training times, since trajectories within a cluster separate late. On spheres, minibatch
     optimal transport reduces the variance of the regression target.

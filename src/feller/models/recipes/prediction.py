@@ -28,7 +28,10 @@ the decision boundary."""
 
 
 def regressor(data: Dataset, size: str) -> Recipe:
-    """Return a recipe for a regressor or classifier: a trunk network for features and a prediction head."""
+    """Return a recipe for a regressor or classifier: a trunk network for features and a prediction head.
+
+    `size` is the size of the model: "tiny", "small" or "base".
+    """
     if data.target is None:
         raise UsageError("the recipe `regressor` needs a target: --target NAME, a column or property in the data")
     modality, noise_std = data.modality, 0.0

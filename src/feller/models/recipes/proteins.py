@@ -23,6 +23,8 @@ little."""
 def proteins(data: Dataset, size: str) -> Recipe:
     """Return a protein recipe: structures as in `backbones`, residues from a mask source, and a joint transformer.
 
+    `size` is the size of the model: "tiny", "small" or "base".
+
     In some training examples the sequence or the structure is observed, so that samples can be conditioned on either.
     """
     modality = require_modality(data.modality, Proteins, "proteins", "protein chains with their sequences")
@@ -54,6 +56,8 @@ def proteins(data: Dataset, size: str) -> Recipe:
 
 def backbones(data: Dataset, size: str) -> Recipe:
     """Return a backbone recipe: geodesic path for rotations, affine path for positions, transformer along the chain.
+
+    `size` is the size of the model: "tiny", "small" or "base".
 
     The residue types are ignored.
     """

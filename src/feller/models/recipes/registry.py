@@ -56,13 +56,13 @@ RECIPES: dict[str, Callable[[Dataset, str], Recipe]] = {
 }
 RAW_DATA_TYPES: dict[str, type[RawExamples]] = {"vocoder": RawWaveforms}
 """Mapping from a recipe to the type of raw data that it reads, for recipes that need less than the default type
-provides."""
+provides: the vocoder, for example, needs no transcripts."""
 SECOND_STAGES: dict[str, Callable[[Recipe, Model], Recipe]] = {"reflow": reflow, "distil": distill}
 """Mapping from the name of a second training stage to a function that adapts a recipe to learn from an older model."""
 
 
 def list_functions(file: str) -> str:
-    """Return a text that lists the functions which a Python file defines, for error messages; it is not executed."""
+    """Return a text that lists the public functions of a Python file, for error messages; the file is not executed."""
     try:
         tree = ast.parse(pathlib.Path(file).read_text(encoding="utf-8"))
     except (OSError, SyntaxError, ValueError) as error:

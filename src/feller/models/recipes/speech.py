@@ -74,6 +74,8 @@ NFE = 8
 def speech(data: Dataset, size: str) -> Recipe:
     """Return a speech recipe: flow matching on masked frames, and duration models for the phones of a text.
 
+    `size` is the size of the model: "tiny", "small" or "base".
+
     Source: Le et al. 2023, "Voicebox", arXiv 2306.15687.
     """
     modality = require_modality(data.modality, Speech, "speech", "a folder of sounds with transcripts")
@@ -117,6 +119,8 @@ SEGMENT_FRAMES = 32
 
 def vocoder(data: Dataset, size: str) -> Recipe:
     """Return a vocoder recipe: waveforms from log-mel spectrograms; the data need no transcripts.
+
+    `size` is the size of the model: "tiny", "small" or "base".
 
     On one CPU core the vocoder takes a tenth of the time of Griffin-Lim. In automatic scores of speaker similarity and
     quality, it was better than Griffin-Lim on digits at 8 kHz after two minutes of training, and worse on sentences at

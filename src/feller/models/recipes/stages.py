@@ -15,7 +15,13 @@ NUM_REFLOW_PAIRS = 20_000
 
 
 def finetune_from(recipe: Recipe, base: Model) -> Recipe:
-    """Return the recipe that continues the training of an older model on the data."""
+    """Return the recipe that continues the training of an older model on the data.
+
+    Args:
+        recipe: Recipe for the data. Its network, path and sampler settings are replaced by those of the older model,
+            and its learning rate is multiplied by `finetune_lr_scale` of the objective.
+        base: Older model.
+    """
     spec, objective = base.spec, recipe.objective
     return replace(
         recipe,
@@ -30,6 +36,10 @@ def reflow(recipe: Recipe, base: Model) -> Recipe:
     """Return a reflow recipe: training on pairs from the older model straightens trajectories, so fewer steps suffice.
 
     Source: Liu et al. 2022, "Flow straight and fast", arXiv 2209.03003.
+
+    Args:
+        recipe: Recipe for the data, whose training settings are kept.
+        base: Older model, a flow, from which pairs (source, end) are sampled.
     """
     _check_flows(base)
     spec = base.spec
@@ -43,7 +53,12 @@ def reflow(recipe: Recipe, base: Model) -> Recipe:
 
 
 def distill(recipe: Recipe, teacher: Model) -> Recipe:
-    """Return a distillation recipe: one Euler step learns the result of several finer steps of the teacher model."""
+    """Return a distillation recipe: one Euler step learns the result of several finer steps of the teacher model.
+
+    Args:
+        recipe: Recipe for the data, whose training and sampler settings are kept.
+        teacher: Older model, which must be a flow.
+    """
     _check_flows(teacher)
     spec = teacher.spec
     objective = Distillation(spec.path, spec.space, cond_dropout=spec.cond_dropout)

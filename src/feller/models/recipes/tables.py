@@ -42,6 +42,8 @@ RAKING_OVERSAMPLE = 3
 def table(data: Dataset, size: str) -> Recipe:
     """Return a table recipe: a causal transformer over columns, conditioned on the schema.
 
+    `size` is the size of the model: "tiny", "small" or "base".
+
     By default the network is trained on one column order, which is far faster. With `objective.shuffle_prob` 1 it is
     trained on all column orders, so that samples can be conditioned on any columns.
     """
@@ -70,6 +72,8 @@ FLOW_SIZES = {"tiny": (64, 2, 300), "small": (128, 3, 1000), "base": (384, 4, 10
 
 def table_flow(data: Dataset, size: str) -> Recipe:
     """Return a table recipe: a flow for numeric columns; a discrete flow with a mask source for categorical columns.
+
+    `size` is the size of the model: "tiny", "small" or "base".
 
     Training times are sampled independently for each row, as private training requires.
     """
@@ -107,6 +111,8 @@ MODEL_MIB = {"tiny": 0.1, "small": 1.0, "base": 8.0}
 def table_marginals(data: Dataset, size: str) -> Recipe:
     """Return a table recipe: a graphical model fitted to noisy marginals, which takes seconds on one CPU core.
 
+    `size` is the size of the model: "tiny", "small" or "base".
+
     Samples can be conditioned exactly on any columns. `objective.method` is the method that selects the marginals.
     Numbers that other recipes generate digit by digit are binned.
     """
@@ -126,7 +132,10 @@ PIXEL_NORM_FRACTION = 0.3
 
 
 def logistic_private(data: Dataset, size: str) -> Recipe:
-    """Return a recipe for private logistic regression by output perturbation, for images and tables with a schema."""
+    """Return a recipe for private logistic regression by output perturbation, for images and tables with a schema.
+
+    `size` has no effect.
+    """
     if data.target is None:
         raise UsageError("the recipe `logistic-private` needs a target: --target COLUMN, or --target label for images")
     modality, table_modality = data.modality, None

@@ -22,7 +22,10 @@ INPAINT_PROB = 0.5
 
 
 def text(data: Dataset, size: str) -> Recipe:
-    """Return a text recipe with a mask source: a bidirectional transformer gradually unmasks tokens."""
+    """Return a text recipe with a mask source: a bidirectional transformer gradually unmasks tokens.
+
+    `size` is the size of the model: "tiny", "small" or "base".
+    """
     modality = require_modality(data.modality, Text, "text", "text")
     source = MaskSource()
     return _diffusion_recipe(
@@ -31,7 +34,10 @@ def text(data: Dataset, size: str) -> Recipe:
 
 
 def text_uniform(data: Dataset, size: str) -> Recipe:
-    """Return a text recipe with a uniform source: sampling can change any token until the last step."""
+    """Return a text recipe with a uniform source: sampling can change any token until the last step.
+
+    `size` is the size of the model: "tiny", "small" or "base".
+    """
     modality = require_modality(data.modality, Text, "text-uniform", "text")
     source = UniformSource()
     path = Mixture(source=source, parameterization=LeaveOneOut())
@@ -39,7 +45,10 @@ def text_uniform(data: Dataset, size: str) -> Recipe:
 
 
 def text_autoregressive(data: Dataset, size: str) -> Recipe:
-    """Return a text recipe: a causal transformer with exact likelihood."""
+    """Return a text recipe: a causal transformer with exact likelihood.
+
+    `size` is the size of the model: "tiny", "small" or "base".
+    """
     modality = require_modality(data.modality, Text, "text-autoregressive", "text")
     width, depth, heads, minutes = SIZES[size]
     return Recipe(

@@ -32,7 +32,7 @@ class GroupedEmbedding(nn.Module):
         self.individual = zero_init(nn.Embedding(num_labels + 1, width))
 
     def forward(self, label: Int64[Tensor, "b n"]) -> Float[Tensor, "b n width"]:
-        """Return the embeddings of labels, among which `num_labels` is the null label."""
+        """Return the embeddings of labels from 0 to `num_labels`; the last one is the null label."""
         group = (label + self.group_size - 1) // self.group_size
         group = group.masked_fill(label == self.num_labels, self.shared.num_embeddings - 1)
         return self.shared(group) + self.individual(label)
@@ -64,7 +64,14 @@ class ConvResidual(nn.Module):
         t: Float[Tensor, " b"],
         valid: Bool[Tensor, "b n"] | None,
     ) -> Float[Tensor, "b n bands"]:
-        """Return the output that is added to the network's output; state and context must be zero at padding."""
+        """Return the output that is added to the network's output.
+
+        Args:
+            x_t: Noisy frames at the times `t`, zero at padding.
+            context: Observed frames, zero at unobserved frames and at padding.
+            t: Time of each example.
+            valid: False for padding; None if there is no padding.
+        """
         times = fourier_features(t.to(x_t.dtype), TIME_OCTAVES)
         scale, shift = self.time_modulation(times)[:, :, None, None].chunk(2, 1)
         features = F.gelu(self.conv1(torch.stack([x_t, context], 1)) * (1 + scale) + shift, approximate="tanh")
@@ -146,7 +153,7 @@ HEAD_DIM = 32
 
 @dataclass(frozen=True)
 class FrameInfiller(NetworkConfig):
-    """Transformer with skip connections over frames, each of which embeds the state, the context and a label.
+    """Transformer over frames with U-Net skip connections; the inputs of a frame are its state, context and label.
 
     A frame is a spectrogram column with a phone label, or a phone whose duration is the state.
     `cond["phone"]` [b, n] holds labels; `cond["context"]` [b, n, bands] observed values, zero elsewhere;
@@ -203,7 +210,13 @@ class FrameInfiller(NetworkConfig):
         )
 
     def build(self, shape: State, conditions: dict[str, int], rng: Rng) -> "FrameInfillerNetwork":
-        """Return a new network for frames of shape (n, bands) with the condition `phone`."""
+        """Return a new network for frames with the condition `phone`.
+
+        Args:
+            shape: Shape (n, bands) of a state: number of frames and number of values per frame.
+            conditions: Dict with the number of labels of the condition `phone`.
+            rng: Random streams for the initial weights.
+        """
         if not isinstance(shape, tuple) or len(shape) != 2:
             raise UsageError(
                 "FrameInfiller expects frames of shape (n, bands)", found=shape, remedy="Use UNet for images"

@@ -122,7 +122,9 @@ class ResidualBlock(nn.Module):
 
 
 def remove_weight_norm(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Merge weight-normalised parameters g and v into weights w = g v / |v|; other weights are returned unchanged.
+    """Merge weight-normalised parameters, the norm g and the direction v, into weights w = g v / |v|.
+
+    Other weights are returned unchanged.
 
     Source: Salimans and Kingma 2016, "Weight normalization", arXiv 1602.07868, equation 2.
 
@@ -149,7 +151,9 @@ def remove_weight_norm(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def load_generator(config: HiFiGAN, bands: int, weights: Mapping[str, Tensor]) -> HiFiGANNetwork:
-    """Return a generator with pretrained weights, whose shapes are checked before memory is allocated.
+    """Return a generator for log mels of `bands` bands with pretrained weights.
+
+    The shapes of the weights are checked before memory is allocated.
 
     Raises:
         InputError: If the weights do not match the configuration.

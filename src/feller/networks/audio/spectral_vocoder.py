@@ -26,7 +26,10 @@ class VocoderNetwork(nn.Module, abc.ABC):
 
 @dataclass(frozen=True, eq=False)
 class NeuralVocoder(Vocoder):
-    """Vocoder with a neural network; runs do not record its weights, so a sampler must load the weights again."""
+    """Vocoder with a neural network.
+
+    A run does not record the weights of this network, so they must be loaded again for sampling.
+    """
 
     network: VocoderNetwork
     mel: MelConfig
@@ -111,7 +114,11 @@ class SpectralVocoderNetwork(VocoderNetwork):
         self.head = nn.Linear(width, 2 * (mel.n_fft // 2 + 1))
 
     def forward(self, x_t: Float[Tensor, "b n"], t: Float[Tensor, " b"], cond: Cond) -> dict[str, Tensor]:
-        """Return a dict with the resynthesized audio, `state`, and its mean absolute log mel error, `apart` [b]."""
+        """Resynthesize the audio samples `x_t` from their log mels; `t` and `cond` are ignored.
+
+        Return a dict: `state` is the resynthesized audio, and `apart`, [b], the mean absolute difference between its
+        log mels and those of `x_t`.
+        """
         mel = self.config.mel
         target = mel.log_mel(x_t)
         audio = self.synthesize(target)

@@ -89,7 +89,9 @@ class Conditioning(SummedConditioning):
 
 
 def condition_embeddings(network: nn.Module, cond: Cond) -> dict[str, Tensor]:
-    """Return the embedding of each condition, [b, width], which the network accepts in place of a class index.
+    """Return the embedding of each condition's classes in `cond`, [b, width], by name.
+
+    The network accepts these vectors in place of the class indices, for example to optimize them.
 
     Raises:
         UsageError: If the network has no condition embeddings.

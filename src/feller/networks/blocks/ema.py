@@ -52,7 +52,10 @@ class EMA:
         self.num_updates += 1
 
     def bind_tensors(self, weights: dict[str, Tensor]) -> None:
-        """Store the average in the given tensors, such as the local shards of a sharded network."""
+        """Use the given tensors as the averaged weights, such as the local shards of a sharded network.
+
+        `weights` maps the name of each weight to a tensor; later updates modify these tensors in place.
+        """
         self.weights = {name: weights[name] for name in self.weights}
         self._pair([*self._model.parameters()])
 

@@ -22,6 +22,8 @@ TWO_PI = 2 * math.pi
 class LeafCodec(abc.ABC):
     """Base class of codecs of one component (leaf) of a state, [b, n, ...], with entries at each of n sites.
 
+    Sites are, for example, the atoms of a crystal or the residues of a protein.
+
     Subclasses implement `feature_dim`, `out_dim`, `encode` and `decode`.
     """
 
@@ -173,7 +175,15 @@ def mask_out(x: Shaped[Tensor, "b n *d"], mask: Bool[Tensor, "b n"]) -> Shaped[T
 def encode_all(
     codecs: dict[str, LeafCodec], x: State, t: State, masks: State, like: Tensor
 ) -> Float[Tensor, "b n features"]:
-    """Return the concatenated features of all state components (leaves), zero where masked, and each leaf's mask."""
+    """Return the concatenated features of all state components (leaves), zero at invalid sites, and each leaf's mask.
+
+    Args:
+        codecs: Codec of each leaf, by its name.
+        x: State, a dict of leaves [b, n, ...].
+        t: Times [b] of each leaf, by its name.
+        masks: Mask [b, n] of each leaf, by its name; True for valid sites.
+        like: Tensor whose dtype the features take.
+    """
     features = []
     for name, leaf in codecs.items():
         encoded, mask = leaf.encode(x[name], t[name].to(like.dtype)).to(like.dtype), masks[name]
