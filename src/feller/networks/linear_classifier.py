@@ -1,4 +1,4 @@
-"""Linear binary classifier on features that are not learned."""
+"""Linear binary classifier, and fixed maps from states to its features."""
 
 import abc
 from dataclasses import dataclass

@@ -129,7 +129,10 @@ class Path(abc.ABC):
 
     @abc.abstractmethod
     def characteristics(self, prediction: State, x_t: State, t: State) -> State:
-        """Return the generator of the process at (x_t, t); its marginals are the path's if the prediction is exact."""
+        """Return the generator of the process at (x_t, t), as `Characteristics`, from the network's prediction.
+
+        If the prediction is exact, the process has the marginals of the path.
+        """
 
     def complete_prediction(self, prediction: State, x_t: State, t: State) -> State:
         """Return the prediction for the loss: the network's output, completed with information from the state."""

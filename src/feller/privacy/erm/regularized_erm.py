@@ -33,7 +33,9 @@ class RegularizedERM:
         check_number("max_row_norm", self.max_row_norm, gt=0, lt=math.inf)
 
     def sensitivity(self, n: int) -> float:
-        """Return the L2 sensitivity of the weights to replacing one of n rows: 2 L / (n l2), L the Lipschitz constant.
+        """Return the L2 sensitivity of the weights to replacing one of n rows: 2 L / (n l2).
+
+        L is the Lipschitz constant of the loss of a row with respect to the weights.
 
         If a row is added or removed, and n in the regularisation term does not change, the sensitivity is half of this.
         Source: Chaudhuri, Monteleoni, Sarwate 2011, "Differentially private empirical risk minimization", corollary 8.
