@@ -21,7 +21,10 @@ class ForwardBackwardDrift(NetworkConfig):
     """
 
     inner: NetworkConfig
-    """Network that is applied to states centred and scaled to about 1; use `Potential` for a gradient field."""
+    """Configuration of the network that predicts the residual of each drift, from states centred and scaled to about 1.
+
+    Use `Potential` for a drift that is a gradient field.
+    """
     knots: int = 41
     """Number of times at which the linear part is fitted; between these times it is interpolated."""
 

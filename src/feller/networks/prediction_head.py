@@ -23,8 +23,8 @@ class Regressor(NetworkConfig):
     """Regressor or classifier on the features of another network; outputs, [b, out_dim], are zero at initialisation."""
 
     trunk: NetworkConfig
-    """Network whose features, `features(x_t, t, cond)` of shape [b, `feature_dim`], are used; its `output_layers()` are
-    frozen."""
+    """Configuration of the network that computes the features. Its method `features(x_t, t, cond)` returns them, [b,
+    feature_dim]. Its `output_layers()` are not used, and are frozen."""
     out_dim: int
     """Number of regression outputs, or of class logits."""
 

@@ -25,7 +25,10 @@ from feller.spaces.space import Points
 
 
 class DiffusionCoefficient(abc.ABC):
-    """Diffusion coefficient g(t) of the sampling process. The drift compensates it, so the marginals do not change."""
+    """Diffusion coefficient g(t) of the sampling process.
+
+    The drift compensates for it, so any choice keeps the marginals of the path.
+    """
 
     @abc.abstractmethod
     def variance(self, scales: AlphaSigma) -> Number:
@@ -71,7 +74,7 @@ class MemorylessDiffusion(DiffusionCoefficient):
 
 @dataclass(frozen=True)
 class CustomDiffusion(DiffusionCoefficient):
-    """Diffusion g^2 given by `formula`, a user-defined function from an `AlphaSigma` to g^2, for every schedule.
+    """Diffusion g^2 given by `formula`, a user-defined function of an `AlphaSigma`, and valid for every schedule.
 
     The fields of the `AlphaSigma` are tensors. If g^2 vanishes more slowly than sigma, the drift is infinite at t = 1.
     """

@@ -1,6 +1,6 @@
-"""Construction of processes that keep a distribution: added to another process, they keep its marginals.
+"""Construction of processes that leave a distribution invariant.
 
-They correct errors of the other process: deviations from the marginals decay.
+Added to another process, they keep its marginals and correct earlier deviations from them, such as errors of a network.
 
 Source: Holderrieth et al. 2024, "Generator Matching", arXiv 2410.20587, proposition 3. Add them with
 `feller.paths.processes.add`.

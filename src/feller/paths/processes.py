@@ -49,7 +49,7 @@ def _sample_jump_mask(hazard: Tensor, rng: RandomStream) -> Tensor:
 def destination_shape_error(
     sample_destination: Callable[..., Any], destination: Any, expected_shape: tuple[int, ...]
 ) -> InputError:
-    """Return the error for jump destinations of the wrong shape."""
+    """Return the error for a user-defined function `sample_destination` whose result has the wrong shape."""
     found = list(destination.shape) if isinstance(destination, Tensor) else f"a {type(destination).__name__}"
     return InputError(
         f"one destination from {qualified_name(sample_destination)} per jumping entry, {list(expected_shape)}",

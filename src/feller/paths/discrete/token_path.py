@@ -55,7 +55,7 @@ class TokenPath(TokenDistribution, Path):
 
     @property
     def has_reversal(self) -> bool:
-        """True if the rates of the reversed noising chain are available."""
+        """True if the path supports the rates of the reversed noising chain, `Reversal`."""
         return False
 
     @property

@@ -68,7 +68,11 @@ def row_log_likelihood_ratios(
 
 @dataclass(frozen=True, eq=False)
 class Canaries:
-    """Planted rows: first the membership canaries, then the candidates of each slot (reconstruction canary)."""
+    """Record of the planted rows that are in the training set.
+
+    The examples of planted rows are in this order: membership canaries, then the candidates of each slot
+    (reconstruction canary).
+    """
 
     present: Bool[Tensor, " n"]
     """True for each membership canary that is in the training set."""

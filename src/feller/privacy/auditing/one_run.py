@@ -46,8 +46,8 @@ def epsilon_lower_bound(
         num_right: Number of correct guesses.
         guesses: Number of guesses.
         confidence: Confidence level of the bound.
-        delta: Delta of the audited guarantee; with 0, the bound has no term of delta.
-        num_canaries: Number of canaries, used in the term of delta only.
+        delta: Delta of the audited guarantee; 0 for pure differential privacy.
+        num_canaries: Number of canaries; needed only if `delta` is above 0.
 
     Raises:
         UsageError: If a value is out of range.

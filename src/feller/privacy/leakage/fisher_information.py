@@ -108,7 +108,10 @@ def subsampled_fisher(
 
 
 def max_eigenvalue(information: Float[Tensor, "b d d"]) -> Float[Tensor, " b"]:
-    """Return the largest eigenvalue e of each matrix; 1 / sqrt(e) bounds the error in the most exposed direction."""
+    """Return the largest eigenvalue e of each Fisher information matrix.
+
+    1 / sqrt(e) is the lower bound on the error of an unbiased attack in the most exposed direction.
+    """
     return torch.linalg.eigvalsh(information)[:, -1]
 
 

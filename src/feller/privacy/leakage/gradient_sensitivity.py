@@ -146,6 +146,9 @@ def directional_sensitivity(
 ) -> DirectionalSensitivity:
     """Compute J^T J and g J exactly, row by row; suited to a few rows with few coordinates.
 
+    J is the Jacobian of the row's clipped gradient with respect to the row's values, and g the unit vector of the
+    clipped gradient.
+
     Arguments are those of `exact_sensitivity`.
 
     Raises:
@@ -203,7 +206,9 @@ POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AdaptiveMaxPool1d, nn.Adap
 
 
 def nonsmooth_layers(network: nn.Module) -> tuple[str, ...]:
-    """Return the names of layers that are not smooth; Fisher bounds hold only where the network is differentiable.
+    """Return the name and type of each layer that is not smooth, such as "fc1, a ReLU".
+
+    Fisher bounds hold only where the network is differentiable.
 
     Functional calls such as `F.relu` are not detected.
     """
