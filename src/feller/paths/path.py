@@ -23,7 +23,7 @@ Network = Callable[[State, State, Cond], State]
 
 
 def check_times(t: Any, x: Tensor) -> None:
-    """Check that t holds one time in [0, 1] per example; values are checked on CPU only."""
+    """Check that t holds one time in [0, 1] for each example of the state x; values are checked on CPU only."""
     if not isinstance(t, Tensor) or t.shape != x.shape[:1]:  # [b, 1] would broadcast against [b, d] silently
         found = f"a tensor {list(t.shape)}" if isinstance(t, Tensor) else f"{t!r:.40}"
         remedy = "Use t.expand(len(x)) for a single time, t[:, 0] for a column"
@@ -89,7 +89,10 @@ class Path(abc.ABC):
         return False
 
     def check_space(self, space: Space, name: str = "path") -> None:
-        """Raise a UsageError if the path does not fit a space; token paths do not fit manifolds."""
+        """Raise a UsageError if the path does not fit a space; token paths do not fit manifolds.
+
+        `name` is the name of the path in the error, such as the argument.
+        """
         if self.is_discrete and isinstance(space, Manifold):
             raise leads_elsewhere(self, space, name, "a path of tokens")
 

@@ -207,8 +207,8 @@ class Reversal(Rates):
 
     The noising chain goes from the data to the source: it replaces tokens by source tokens. Given the data, a token
     jumps more often than with other rates: also from the data token to wrong tokens, and from one wrong token to
-    another. In return, the likelihood bound is tight for an exact posterior, and a step of any length is exact given the
-    data (the posterior of D3PM: Austin et al. 2021, arXiv 2107.03006).
+    another. In return, the likelihood bound is tight for an exact posterior, and a step of any length is exact given
+    the data (the posterior of D3PM: Austin et al. 2021, arXiv 2107.03006).
     """
 
     def outgoing(self, log_p: LogLaws, change: LogLaws, x: Ids) -> LogLaws:

@@ -131,12 +131,12 @@ def solve_erm(
 
 
 def clip_rows(x: Float[Tensor, "n d"], length: float) -> Float[Tensor, "n d"]:
-    """Scale down the rows whose norm exceeds `length`, to norm `length`."""
+    """Return the rows; those whose norm exceeds `length` are scaled down to this norm."""
     return x * (length / x.norm(dim=1, keepdim=True).clamp(min=length))
 
 
 def add_intercept(x: Float[Tensor, "n d"]) -> Float[Tensor, "n more"]:
-    """Prepend the intercept column, a constant 1, to each row; this increases the row norm."""
+    """Return the rows with a first column of ones, the intercept column; it increases the norm of each row."""
     return torch.cat([torch.ones_like(x[:, :1]), x], 1)
 
 
