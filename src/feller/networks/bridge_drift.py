@@ -21,7 +21,10 @@ class ForwardBackwardDrift(NetworkConfig):
     """
 
     inner: NetworkConfig
-    """Network that is applied to states centred and scaled to about 1; use `Potential` for a gradient field."""
+    """Configuration of the network that predicts the residual of each drift, from states centred and scaled to about 1.
+
+    Use `Potential` for a drift that is a gradient field.
+    """
     knots: int = 41
     """Number of times at which the linear part is fitted; between these times it is interpolated."""
 
@@ -71,14 +74,17 @@ class Drift(nn.Module):
         return self.scale * (gain * z + shift + self.inner(z, t, cond))
 
     def potential(self, z: Float[Tensor, " b *d"], t: Float[Tensor, " b"], cond: Cond) -> Float[Tensor, " b"]:
-        """Return the potential whose gradient in the scaled state z is drift / scale; `inner` must be a `Potential`."""
+        """Return the potential whose gradient with respect to z is drift / scale; `inner` must be a `Potential`.
+
+        z is the scaled state, (state - centre) / scale.
+        """
         if not isinstance(self.inner, GradientNetwork):
             raise TypeError(f"only a Potential has a scalar potential; this drift uses {type(self.inner).__name__}")
         gain, shift = self._linear(t)
         return ((gain * z / 2 + shift) * z).flatten(1).sum(1) + self.inner.potential(z, t, cond)
 
     def fit_scale(self, states: Float[Tensor, " n *d"]) -> None:
-        """Set `centre` and `scale` to the mean and the standard deviation of states."""
+        """Set `centre` to the mean of states for each entry, and `scale` to the standard deviation over all entries."""
         self.centre.copy_(states.mean(0))
         self.scale.copy_((states - self.centre).square().mean().sqrt().clamp(min=torch.finfo(states.dtype).tiny))
 
@@ -89,7 +95,12 @@ class Drift(nn.Module):
         return (torch.arange(knots, device=self.gain.device) + 0.5) / knots
 
     def fit_linear(self, x: Float[Tensor, " knots n *d"], target: Float[Tensor, " knots n *d"]) -> None:
-        """Fit the linear part to `target` by least squares at each knot time, separately for each state entry."""
+        """Fit the linear part to `target` by least squares at each knot time, separately for each state entry.
+
+        Args:
+            x: States at each knot time, not scaled.
+            target: Drift to fit at each of these states, in units of the state per unit of time.
+        """
         z, scaled_target = (x - self.centre) / self.scale, target / self.scale
         z_mean, scaled_target_mean = z.mean(1), scaled_target.mean(1)
         variance = (z - z_mean[:, None]).square().mean(1)

@@ -132,7 +132,7 @@ class TokenPrefixCache:
     tokens: Tensor
 
     def select(self, index: Tensor) -> "TokenPrefixCache":
-        """Return the cache of the selected sequences."""
+        """Return the cache of the sequences with the indices `index`, in this order."""
         return TokenPrefixCache(self.tokens[index])
 
 
@@ -166,7 +166,10 @@ class ExternalDecoder(nn.Module):
 
 
 def extract_output(output: Any, x: State) -> State:
-    """Return the prediction in a network's output: its entry `sample` or `logits`, or its only element."""
+    """Return the prediction in a network's output: its entry `sample` or `logits`, or its only element.
+
+    A tensor is returned as it is, and also a dict with the keys of the state x.
+    """
     if isinstance(output, Tensor) or (
         isinstance(x, dict) and isinstance(output, Mapping) and output.keys() == x.keys()
     ):
@@ -182,7 +185,13 @@ def extract_output(output: Any, x: State) -> State:
 def detect_call_convention(
     network: Callable[..., Any], inputs: tuple[State, Tensor, Cond], labels: Cond
 ) -> CallConvention:
-    """Return the first call convention that fits the network's signature and with which a call raises no error."""
+    """Return the first call convention that fits the network's signature and with which a call raises no error.
+
+    Args:
+        network: External network, which is called in a trial.
+        inputs: States, times and conditions of the trial.
+        labels: Class indices of each condition, [b].
+    """
     unwrapped = unwrap_network(network)
     forward = unwrapped.forward if isinstance(unwrapped, nn.Module) else unwrapped
     try:

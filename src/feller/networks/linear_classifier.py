@@ -1,4 +1,4 @@
-"""Linear binary classifier on features that are not learned."""
+"""Linear binary classifier, and fixed maps from states to its features."""
 
 import abc
 from dataclasses import dataclass
@@ -15,7 +15,10 @@ from feller.networks.network_config import NetworkConfig
 
 
 class FeatureMap(abc.ABC):
-    """Base class of data-independent feature maps. Subclasses implement `size`, `max_norm` and `transform`."""
+    """Base class of fixed maps from states to feature vectors, which do not depend on the training data.
+
+    Subclasses implement `size`, `max_norm` and `transform`.
+    """
 
     @property
     @abc.abstractmethod

@@ -113,7 +113,7 @@ class JointMLP(NetworkConfig):
     """
 
     leaves: dict[str, LeafCodec]
-    """Codec of each component (leaf) of the state."""
+    """Codec of each component (leaf) of the state, which encodes inputs and decodes outputs."""
     width: int = 256
     """Number of features per layer."""
     depth: int = 4

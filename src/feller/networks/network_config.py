@@ -38,7 +38,10 @@ class NetworkConfig(abc.ABC):
 
 @contextmanager
 def seeded_init(rng: Rng) -> Generator[None]:
-    """Initialise modules created in this context from a random stream; torch's global generator is unchanged."""
+    """Context manager in which new modules are initialised from the random stream `rng`.
+
+    The state of torch's global generator is restored at the end.
+    """
     seed = rng.stream("weights").shared_generator().initial_seed()
     with torch.device("cpu"), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would also reseed the accelerators

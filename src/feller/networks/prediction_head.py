@@ -23,8 +23,8 @@ class Regressor(NetworkConfig):
     """Regressor or classifier on the features of another network; outputs, [b, out_dim], are zero at initialisation."""
 
     trunk: NetworkConfig
-    """Network whose features, `features(x_t, t, cond)` of shape [b, `feature_dim`], are used; its `output_layers()` are
-    frozen."""
+    """Configuration of the network that computes the features. Its method `features(x_t, t, cond)` returns them, [b,
+    feature_dim]. Its `output_layers()` are not used, and are frozen."""
     out_dim: int
     """Number of regression outputs, or of class logits."""
 
@@ -61,6 +61,9 @@ class RegressorNetwork(nn.Module):
 
 
 def pool_sites(h: Float[Tensor, "b n width"], valid: Bool[Tensor, "b n"]) -> Float[Tensor, "b features"]:
-    """Return the scaled sum of site features, for extensive targets, and their mean, for intensive targets."""
+    """Return the sum over valid sites of the features h, divided by `TYPICAL_SITES`, and their mean, concatenated.
+
+    The sum is for extensive targets, and the mean for intensive targets.
+    """
     total = (h * valid[:, :, None]).sum(1)
     return torch.cat([total / TYPICAL_SITES, total / valid.sum(1, keepdim=True).clamp(min=1)], 1)

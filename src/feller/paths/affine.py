@@ -25,11 +25,17 @@ from feller.spaces.space import Points
 
 
 class DiffusionCoefficient(abc.ABC):
-    """Diffusion coefficient g(t) of the sampling process; any choice keeps the marginals of the path."""
+    """Diffusion coefficient g(t) of the sampling process.
+
+    The drift compensates for it, so any choice keeps the marginals of the path.
+    """
 
     @abc.abstractmethod
     def variance(self, scales: AlphaSigma) -> Number:
-        """Return g^2 at the times of the schedule values `scales`: one value per example, [b], or one for all."""
+        """Return the squared diffusion coefficient g^2 at the times at which the schedule has the values `scales`.
+
+        The result has one value per example, [b], or is one value for all examples.
+        """
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,11 @@ class SigmaProportional(DiffusionCoefficient):
 
 @dataclass(frozen=True)
 class MemorylessDiffusion(DiffusionCoefficient):
-    """Memoryless diffusion g^2 = 2 sigma W / alpha, W the Wronskian, capped near t = 0: x_1 is independent of x_0."""
+    """Memoryless diffusion g^2 = 2 sigma W / alpha, where W = alpha' sigma - sigma' alpha is the Wronskian.
+
+    With it, the end x_1 of the process is independent of the start x_0. g^2 is limited to `max_variance`, because it is
+    infinite where alpha is 0.
+    """
 
     max_variance: float = 200.0
 
@@ -64,7 +74,7 @@ class MemorylessDiffusion(DiffusionCoefficient):
 
 @dataclass(frozen=True)
 class CustomDiffusion(DiffusionCoefficient):
-    """Diffusion g^2 given by a user-defined function of an `AlphaSigma`, valid for every schedule.
+    """Diffusion g^2 given by `formula`, a user-defined function of an `AlphaSigma`, and valid for every schedule.
 
     The fields of the `AlphaSigma` are tensors. If g^2 vanishes more slowly than sigma, the drift is infinite at t = 1.
     """

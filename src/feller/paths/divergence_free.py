@@ -1,4 +1,6 @@
-"""Processes that leave a distribution invariant: added to another process, they keep its marginals and correct errors.
+"""Construction of processes that leave a distribution invariant.
+
+Added to another process, they keep its marginals and correct earlier deviations from them, such as errors of a network.
 
 Source: Holderrieth et al. 2024, "Generator Matching", arXiv 2410.20587, proposition 3. Add them with
 `feller.paths.processes.add`.
@@ -23,7 +25,7 @@ def langevin(score: Callable[[State, State], State], diffusion: Diffusion) -> Pr
 
     Args:
         score: (x, t) -> gradient of the log density of the marginal at t.
-        diffusion: Variance g^2.
+        diffusion: Variance g^2 per unit of time: a constant, or a function of times [b].
     """
 
     def process(x: State, t: State) -> State:

@@ -23,7 +23,7 @@ Network = Callable[[State, State, Cond], State]
 
 
 def check_times(t: Any, x: Tensor) -> None:
-    """Check that t holds one time in [0, 1] per example; values are checked on CPU only."""
+    """Check that t holds one time in [0, 1] for each example of the state x; values are checked on CPU only."""
     if not isinstance(t, Tensor) or t.shape != x.shape[:1]:  # [b, 1] would broadcast against [b, d] silently
         found = f"a tensor {list(t.shape)}" if isinstance(t, Tensor) else f"{t!r:.40}"
         remedy = "Use t.expand(len(x)) for a single time, t[:, 0] for a column"
@@ -89,7 +89,10 @@ class Path(abc.ABC):
         return False
 
     def check_space(self, space: Space, name: str = "path") -> None:
-        """Raise a UsageError if the path does not fit a space; token paths do not fit manifolds."""
+        """Raise a UsageError if the path does not fit a space; token paths do not fit manifolds.
+
+        `name` is the name of the path in the error, such as the argument.
+        """
         if self.is_discrete and isinstance(space, Manifold):
             raise leads_elsewhere(self, space, name, "a path of tokens")
 
@@ -129,7 +132,10 @@ class Path(abc.ABC):
 
     @abc.abstractmethod
     def characteristics(self, prediction: State, x_t: State, t: State) -> State:
-        """Return the generator of the process at (x_t, t); its marginals are the path's if the prediction is exact."""
+        """Return the generator of the process at (x_t, t), as `Characteristics`, from the network's prediction.
+
+        If the prediction is exact, the process has the marginals of the path.
+        """
 
     def complete_prediction(self, prediction: State, x_t: State, t: State) -> State:
         """Return the prediction for the loss: the network's output, completed with information from the state."""

@@ -16,7 +16,9 @@ _MIN_SIGMA = 1e-3
 
 @dataclass(frozen=True)
 class Premetric(ManifoldPath):
-    """Premetric path with dist(x_t, x_1) = (1 - alpha_t) dist(x_0, x_1), for the distance that `space.log` reduces.
+    """Premetric path with dist(x_t, x_1) = (1 - alpha_t) dist(x_0, x_1).
+
+    dist is the distance of the space, which a step along `space.log` reduces.
 
     The conditional velocity alpha' / (1 - alpha) log(x_t, x_1), with `log = -dist grad dist / |grad dist|^2`, has the
     smallest norm of all velocities with this path. For the geodesic distance, the path is `Geodesic`. x_t has no closed

@@ -49,7 +49,7 @@ def _sample_jump_mask(hazard: Tensor, rng: RandomStream) -> Tensor:
 def destination_shape_error(
     sample_destination: Callable[..., Any], destination: Any, expected_shape: tuple[int, ...]
 ) -> InputError:
-    """Return the error for jump destinations of the wrong shape."""
+    """Return the error for a user-defined function `sample_destination` whose result has the wrong shape."""
     found = list(destination.shape) if isinstance(destination, Tensor) else f"a {type(destination).__name__}"
     return InputError(
         f"one destination from {qualified_name(sample_destination)} per jumping entry, {list(expected_shape)}",
@@ -101,7 +101,10 @@ class Jumps:
         return Jumps(lambda s: _scale(self.hazard(s), weight), self.sample_destination, select=self.select)
 
     def with_destinations(self, later: "Jumps") -> "Jumps":
-        """Return jumps with the hazards of `self` and the destinations of `later`; terms of sums are paired."""
+        """Return jumps with the hazards of `self` and the destinations of `later`.
+
+        `later` holds the jumps of the same process from a later evaluation. If jumps are sums, their terms are paired.
+        """
         if self.components:
             first, *others = (a.with_destinations(b) for a, b in zip(self.components, later.components, strict=True))
             return functools.reduce(operator.add, others, first)
@@ -186,8 +189,8 @@ def _both(a: Any, b: Any) -> Any:
 Process = Callable[[State, State], State]
 """Markov process: (x_t, t) -> `Characteristics` of its generator, from one network call.
 
-For a state with named leaves, a process returns a dict of `Characteristics`. `Path.process` builds a process from a
-network.
+For a state with named components (leaves), a process returns a dict of `Characteristics`. `Path.process` builds a
+process from a network.
 """
 
 
@@ -201,7 +204,7 @@ def clamp(process: Process, observed_mask: State) -> Process:
 
 
 def freeze_leaves(process: Process, names: Collection[str]) -> Process:
-    """Return the process in which the leaves `names` of the state have time t = 1 and keep their (data) values."""
+    """Return the process in which the components (leaves) `names` of the state keep their data values, with t = 1."""
 
     def frozen_process(x: State, t: State) -> State:
         t = {name: torch.ones_like(time) if name in names else time for name, time in broadcast_time(t, x).items()}

@@ -36,9 +36,10 @@ _NEAR_END = 1e-6
 def reschedule(path: Path, network: Network, schedule: Schedule) -> tuple[Path, Network]:
     """Return the path with another schedule, and the network converted to it.
 
-    The new path at time r is s_r times the old path at the time t(r) with the same ratio of data to source. The network
-    is evaluated at t(r), and its prediction converted to the new schedule. The pair supports the same solvers,
-    diffusion coefficients and guidance. Solved exactly, both flows end in the same state.
+    The new path at time r is the old path at time t(r), multiplied by a factor s_r. At r and t(r), both paths have the
+    same ratio of data to source. The network is evaluated at t(r), and its prediction is converted to the new schedule.
+    The pair supports the same solvers, diffusion coefficients and guidance. Solved exactly, both flows end in the same
+    state.
 
     Schedules may differ at their ends. If the new schedule starts with alpha above 0 (`VP`), its start s_r x_0 omits
     that part of the data, with the same bias as after training on this schedule. If the old schedule starts with

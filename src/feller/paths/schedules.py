@@ -267,7 +267,7 @@ class KineticOptimal(Schedule):
 
 @dataclass(frozen=True)
 class CustomSchedule(Schedule):
-    """Schedule from user-defined functions of time, differentiated automatically."""
+    """Schedule from user-defined functions alpha(t) and sigma(t); automatic differentiation gives their derivatives."""
 
     alpha: Callable[[Tensor], Tensor]
     sigma: Callable[[Tensor], Tensor]
@@ -326,7 +326,9 @@ def check_convex(schedule: Schedule, owner: str) -> None:
 
 
 def memoryless_variance(schedule: Schedule) -> Callable[[Tensor], Tensor]:
-    """Return the memoryless variance 2 sigma W / alpha (W the Wronskian); infinite at t = 0 if alpha is 0.
+    """Return the function from times to the memoryless variance g^2 = 2 sigma W / alpha of the sampling process.
+
+    W is the Wronskian. The variance is infinite at t = 0 if alpha is 0 there.
 
     Source: Domingo-Enrich et al. 2024, "Adjoint Matching", arXiv 2409.08861.
     """

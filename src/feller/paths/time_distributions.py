@@ -26,7 +26,7 @@ class TimeDistribution(abc.ABC):
         return self.quantile(rng.uniform((n,), device=device, block=TIMES))
 
     def grid(self, steps: int) -> list[float]:
-        """Return steps + 1 increasing times at equal quantiles, with exact ends 0 and 1.
+        """Return steps + 1 increasing times at equally spaced quantiles, with exact ends 0 and 1.
 
         Raises:
             ValueError: If `steps` is less than 1.
@@ -57,7 +57,10 @@ class LogitNormal(TimeDistribution):
 
 @dataclass(frozen=True)
 class Shifted(TimeDistribution):
-    """Distribution of shifted times t / (s - (s - 1) t); s > 1 favours times near the source, as for large images."""
+    """Distribution of shifted times t / (s - (s - 1) t), where s is `shift` and t has the distribution `base`.
+
+    s > 1 favours times near the source, as for large images.
+    """
 
     shift: float = 3.0
     base: TimeDistribution = field(default_factory=Uniform)
@@ -72,7 +75,7 @@ class Shifted(TimeDistribution):
 
 @dataclass(frozen=True)
 class Rescaled(TimeDistribution):
-    """Distribution rescaled to [0, stop], for losses whose weight is infinite at t = 1."""
+    """Distribution `base` with its times multiplied by `stop`, for losses whose weight is infinite at t = 1."""
 
     stop: float = 1 - 1e-3
     base: TimeDistribution = field(default_factory=Uniform)
@@ -111,10 +114,11 @@ class Stratified(TimeDistribution):
 
 @dataclass(frozen=True)
 class LeafTimes:
-    """Distribution of training times for the leaves (components) of a product path: one time, except in some examples.
+    """Distribution of training times for the leaves (components) of a product path.
 
-    An observed leaf has its data value at t = 1, which trains the model to sample the other leaves given that leaf.
-    Independent times allow a separate schedule per leaf when sampling.
+    By default, all leaves of an example have the same time. With given probabilities, some leaves of an example are
+    observed, or all have independent times. An observed leaf has its data value at t = 1, which trains the model to
+    sample the other leaves given that leaf. Independent times allow a separate schedule per leaf when sampling.
     """
 
     observed_prob: float = 0.0

@@ -51,7 +51,7 @@ class LoRA(nn.Module):
 
     @property
     def named_by(self) -> tuple[tuple[nn.Module, nn.Module], ...]:
-        """Pairs (low-rank factors, network): the keys of the factors are the names of the weights of the network."""
+        """Pairs (low-rank factors, network): the key of a factor is the name of its weight, with `/` instead of `.`."""
         return (self.lora_A, self.network), (self.lora_B, self.network)
 
     def forward(self, x_t: State, t: State, cond: Cond) -> State:

@@ -1,4 +1,4 @@
-"""Relative positions in attention: rotary embeddings, ALiBi and pair biases."""
+"""Encoding of relative positions in attention: rotary embeddings, ALiBi and pair biases."""
 
 import abc
 from dataclasses import dataclass
@@ -20,7 +20,15 @@ def rotary_cos_sin(
 ) -> tuple[Float[Tensor, "n size"], Float[Tensor, "n size"]]:
     """Return the cosines and signed sines of rotary embeddings for n positions that start at `first`.
 
+    The first half of the sines is negated, as `apply_rotary` requires.
+
     Source: Su et al. 2021, "RoFormer: Enhanced transformer with rotary position embedding", arXiv 2104.09864.
+
+    Args:
+        first: Index of the first position.
+        n: Number of positions.
+        size: Number of features per attention head, even.
+        like: Tensor whose dtype and device the results have.
     """
     half = size // 2
     frequencies = ROTARY_BASE ** -(torch.arange(half, dtype=like.dtype, device=like.device) / half)
@@ -31,7 +39,10 @@ def rotary_cos_sin(
 def apply_rotary(
     x: Float[Tensor, "b heads n size"], cos_sin: tuple[Float[Tensor, "n size"], Float[Tensor, "n size"]]
 ) -> Float[Tensor, "b heads n size"]:
-    """Rotate the feature pairs (i, i + size / 2) at each position by the angles of rotary embeddings."""
+    """Return queries or keys x whose feature pairs (i, i + size / 2) are rotated by the angle of their position.
+
+    `cos_sin` is the result of `rotary_cos_sin` for the same positions.
+    """
     cosines, sines = cos_sin
     return torch.addcmul(x * cosines, x.roll(x.shape[3] // 2, 3), sines)
 
@@ -43,14 +54,14 @@ class PositionEncoding(abc.ABC):
     def make_attention(
         self, key_mask: Bool[Tensor, "b n"] | None, like: Float[Tensor, "b n width"], heads: int, num_prefix_tokens: int
     ) -> AttentionFn:
-        """Return the attention function that all blocks share.
+        """Return the function that computes attention in all blocks, with the position encoding and the mask.
 
         Args:
-                key_mask: Mask of the positions (prefix tokens, then frames) that can be attended to; None to allow all
-                    positions.
-                like: Features that give shape, dtype and device.
-                heads: Number of attention heads.
-                num_prefix_tokens: Number of tokens before the first frame.
+            key_mask: Mask of the positions (prefix tokens, then frames) that can be attended to; None to allow all
+                positions.
+            like: Features of all positions, of which only shape, dtype and device are used.
+            heads: Number of attention heads.
+            num_prefix_tokens: Number of tokens before the first frame.
         """
 
 
@@ -94,7 +105,7 @@ class Rotary(PositionEncoding):
 
 
 def alibi_slopes(heads: int, like: Tensor) -> Float[Tensor, " heads"]:
-    """Return the ALiBi slope of each head."""
+    """Return the ALiBi slope of each head, with the dtype and device of `like`."""
     return torch.arange(1, heads + 1, dtype=like.dtype, device=like.device).mul(-8 / heads).exp2()
 
 
@@ -110,7 +121,10 @@ CHAIN_END_FEATURES = 5
 
 
 class RelativeBias(nn.Module):
-    """Learned attention bias for each clipped relative position. Source: Shaw et al. 2018, arXiv 1803.02155."""
+    """Learned attention bias of each head for each relative position, clipped to [-max_distance, max_distance].
+
+    Source: Shaw et al. 2018, arXiv 1803.02155.
+    """
 
     def __init__(self, heads: int, max_distance: int) -> None:
         super().__init__()
@@ -124,7 +138,10 @@ class RelativeBias(nn.Module):
 
 
 class PairBias(nn.Module):
-    """Learned attention bias: an MLP of the differences x_i - x_j between positions i and j, initially zero."""
+    """Learned attention bias: an MLP of the differences x_i - x_j between the vectors at positions i and j.
+
+    The bias is initially zero.
+    """
 
     def __init__(self, heads: int, size: int, period: float | None) -> None:
         super().__init__()
@@ -133,7 +150,7 @@ class PairBias(nn.Module):
         self.fc2 = zero_init(nn.Linear(32, heads))
 
     def forward(self, x: Float[Tensor, "b n k"]) -> Float[Tensor, "b heads n n"]:
-        """Return the attention bias for all pairs of positions."""
+        """Return the attention bias of each head for all pairs of positions, given the vector x at each position."""
         differences = x[:, :, None] - x[:, None]
         if self.period is not None:
             differences = differences * (4 / self.period)  # the slowest Fourier feature has period 4
@@ -142,7 +159,15 @@ class PairBias(nn.Module):
 
 
 def chain_end_features(valid: Bool[Tensor, "b n"], like: Tensor) -> Float[Tensor, "b n 5"]:
-    """Return features of positions in a chain: exp(-distance to each end) at two scales, and the scaled log length."""
+    """Return features of each position in a chain; they are zero for padding.
+
+    For the distance d to each of the two ends, in positions, the features are exp(-d) and exp(-d / 8). The last feature
+    is the result of `size_feature`.
+
+    Args:
+        valid: True for positions of the chain, False for the padding after it.
+        like: Tensor whose dtype and device the features have.
+    """
     position = torch.arange(valid.shape[1], dtype=like.dtype, device=like.device).expand(valid.shape)
     positions_left = (valid.sum(1, keepdim=True).to(like.dtype) - 1 - position).clamp(min=0)
     features = [
@@ -156,7 +181,7 @@ def chain_end_features(valid: Bool[Tensor, "b n"], like: Tensor) -> Float[Tensor
 
 
 def size_feature(valid: Bool[Tensor, "b n"], like: Tensor) -> Float[Tensor, "b n 1"]:
-    """Return the scaled log of the number of valid sites, as a feature of each site."""
+    """Return log(number of valid sites) / 5 as a feature of each site, in the dtype of `like`."""
     return (valid.sum(1).to(like.dtype).clamp(min=1).log() / 5)[:, None, None].expand(*valid.shape, 1)
 
 

@@ -23,11 +23,15 @@ class TimeConditioning(abc.ABC):
 
     @abc.abstractmethod
     def make_embedding(self, width: int) -> nn.Module:
-        """Return a module from times [b] to their `TimeEmbedding`."""
+        """Return a module that maps times [b] to their `TimeEmbedding`, for blocks of `width` features per position."""
 
     @abc.abstractmethod
     def make_block(self, width: int, heads: int) -> nn.Module:
-        """Return a transformer block, a module from (h, vector, attention) to the new features h."""
+        """Return a transformer block: a module that maps (h, vector, attention) to new features, [b, n, width].
+
+        `h` are the features of the positions, [b, n, width]. `vector` is the modulation vector of the time embedding,
+        [b, inner]. `attention` is the attention function, which applies the mask.
+        """
 
 
 @dataclass(frozen=True)
@@ -115,7 +119,11 @@ class TransformerBlock(nn.Module):
     def forward(
         self, h: Float[Tensor, "*b n width"], vector: Float[Tensor, "b inner"] | None, attention: AttentionFn
     ) -> Float[Tensor, "*b n width"]:
-        """Apply attention and an MLP to the features, with residual connections; `attention` applies the mask."""
+        """Apply attention and an MLP to the features h, with residual connections.
+
+        `attention` is the attention function, which applies the mask. `vector` is ignored; it is a parameter because
+        other blocks are modulated by it.
+        """
         qkv = self.qkv(self.norm1(h)).unflatten(-1, (3, self.heads, -1)).movedim((-3, -2), (0, -3))
         h = h + self.proj(attention(*qkv).transpose(-3, -2).flatten(-2))
         return h + self.fc2(F.gelu(self.fc1(self.norm2(h)), approximate="tanh"))

@@ -17,7 +17,7 @@ from feller.networks.image.unet import UNetBlock, conv3x3, group_norm
 from feller.networks.network_config import NetworkConfig, seeded_init
 
 MIN_WIDTH = 8
-"""Minimum number of features before the last downsampling."""
+"""Minimum number of features per position, at all resolutions between the image and the grid of codes."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,10 @@ class ConvTokenizerNetwork(nn.Module):
         self.conv_out = zero_init(conv3x3(widths[0], 4 * channels))
 
     def forward(self, x_t: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], cond: Cond) -> dict[str, Tensor]:
-        """Return a dict with the reconstructed images, `state`, and the quantizer's auxiliary loss, `apart` [b]."""
+        """Return a dict with the reconstructed images, `state`, and the quantizer's auxiliary loss, `apart` [b].
+
+        `t` and `cond` are ignored.
+        """
         vectors, aux_loss = self.codebook(self._features(x_t))
         return {"state": self._picture(vectors), "apart": aux_loss}
 
@@ -96,7 +99,10 @@ class ConvTokenizerNetwork(nn.Module):
 
     @torch.no_grad()
     def update_codebook(self, x: Float[Tensor, "b c h w"], rng: Rng) -> None:
-        """Update the codebook from a batch of images, in training mode and if the quantizer learns from batches."""
+        """Update the codebook from a batch of images; do nothing in eval mode or if the quantizer has a fixed codebook.
+
+        `rng` selects the features to which unused codes are reset.
+        """
         if self.training and self.config.quantizer.updates_from_batch:
             self.codebook.update(self._features(x), rng)
 

@@ -48,7 +48,7 @@ class LearnedImageTokenizer(ImageTokenizer):
 
     @property
     def name(self) -> str:
-        """Hash of the weights, under the parameter names of the first release so that recorded hashes stay valid."""
+        """Hash of the weights; parameters have the names of the first release, so that recorded hashes stay valid."""
         digest, weights = blake2b(digest_size=6), self.network.state_dict()
         old_names = names_before(self.network, weights)
         for name in sorted(weights, key=old_names.__getitem__):

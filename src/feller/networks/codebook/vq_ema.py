@@ -34,12 +34,12 @@ class VectorQuantizerEMA(Quantizer):
     dim: int = 16
     """Dimension of a code vector."""
     decay: float = 0.99
-    """Decay of the moving averages."""
+    """Weight of the old value in each update of a moving average; the batch has weight 1 - decay."""
     commitment_weight: float = 0.25
     """Weight of the commitment loss, the mean squared distance of features from their code vectors."""
     dead_code_fraction: float = 0.1
-    """Usage of a code, as a fraction of its usage if all codes were used equally, at or below which the code is
-    reset."""
+    """Usage at or below which a code is reset, as a fraction of the usage that each code would have if all codes were
+    used equally."""
 
     def __post_init__(self) -> None:
         if min(self.num_codes, self.dim) < 1:

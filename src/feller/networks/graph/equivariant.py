@@ -37,12 +37,12 @@ class EGNN(NetworkConfig):
     """
 
     leaves: dict[str, LeafCodec]
-    """Codec of each component (leaf) of the state except the positions."""
+    """Codec of each component (leaf) of the state except the positions; it encodes inputs and decodes outputs."""
     position_leaf: str = "place"
     """Name of the state component (leaf) that holds the positions."""
     count_condition: str | None = None
-    """Name of the condition that gives the number of points; the network counts `valid` instead of embedding this
-    condition."""
+    """Name of the condition that gives the number of points. The network does not embed this condition, but counts the
+    True entries of the mask `valid`."""
     width: int = 128
     """Number of features per point."""
     pair_width: int = 64
@@ -162,7 +162,11 @@ class EdgeList:
 
     @classmethod
     def from_mask(cls, valid: Bool[Tensor, "b n"]) -> "EdgeList":
-        """Return the edges between valid points; if `valid` cannot be read, those between all points, with `weight`."""
+        """Return the edges between valid points.
+
+        In vmap or torch.compile, the values of `valid` cannot be read. The edges are then those between all points, and
+        `weight` marks the edges between valid points.
+        """
         b, n = valid.shape
         pair_mask = valid[:, :, None] & valid[:, None] & ~torch.eye(n, dtype=torch.bool, device=valid.device)
         is_readable = is_concrete(valid)

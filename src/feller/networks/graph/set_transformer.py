@@ -45,7 +45,7 @@ class SetTransformer(NetworkConfig):
     """
 
     leaves: dict[str, LeafCodec]
-    """Codec of each component (leaf) of the state."""
+    """Codec of each component (leaf) of the state, which encodes inputs and decodes outputs."""
     global_leaves: tuple[str, ...] = ()
     """Names of the state components (leaves) that have one value per example instead of per site, such as a lattice."""
     pair_leaf: str | None = None
@@ -53,8 +53,8 @@ class SetTransformer(NetworkConfig):
     max_distance: int = 0
     """Maximum relative position in a chain, to which larger relative positions are clipped; 0 for an unordered set."""
     count_condition: str | None = None
-    """Name of the condition that gives the number of sites. The network counts `valid` instead, which generalises
-    better than an embedding of each number."""
+    """Name of the condition that gives the number of sites. The network does not embed this condition, but counts the
+    True entries of the mask `valid`, which generalises better than an embedding of each number."""
     width: int = 128
     """Number of features per site."""
     depth: int = 6

@@ -129,7 +129,10 @@ class DiTBlock(nn.Module):
 
 
 def sincos_positions(rows: int, columns: int, width: int, like: Tensor) -> Float[Tensor, "n width"]:
-    """Return 2D sine-cosine position embeddings of patches, with wavelengths from 2 pi to 20,000 pi patches."""
+    """Return 2D sine-cosine position embeddings of a grid of rows x columns patches, [rows * columns, width].
+
+    Wavelengths range from 2 pi to 20,000 pi patches. The result has the dtype and device of `like`.
+    """
     exponents = torch.arange(width // 4, dtype=like.dtype, device=like.device) / (width // 4)
     frequencies = 10000**-exponents
 

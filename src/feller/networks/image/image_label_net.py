@@ -17,8 +17,8 @@ from feller.networks.network_config import NetworkConfig, seeded_init
 class ImageLabelNet(NetworkConfig):
     """Joint network: an image network conditioned on the label token, and a CNN that predicts the label.
 
-    The state is a dict of an image and a label token, [b]. The mask token of the label is the image network's null
-    value of the condition.
+    The state is a dict of an image and a label token, [b]. The image network sees the label token as a condition; a
+    masked label is the null value of this condition.
     """
 
     image_network: NetworkConfig
@@ -66,7 +66,7 @@ class ImageLabelNetwork(nn.Module):
         self.head = zero_init(nn.Linear(4 * width, config.num_classes))
 
     def forward(self, x_t: State, t: State, cond: Cond) -> State:
-        """Return the outputs for the image and for the label."""
+        """Return a dict with the image network's output for the image, and the class logits of the label."""
         config, t = self.config, broadcast_time(t, x_t)
         image, label, time = x_t[config.image], x_t[config.label], t[config.image]
         image_output = self.image_network(image, time, {**cond, config.label: label})

@@ -1,4 +1,4 @@
-"""Bi-encoder (two-tower model) of documents: fixed text vectors, and a learned image encoder into the same space."""
+"""Bi-encoder (two-tower model) of documents: a fixed text encoder, and a learned image encoder into the same space."""
 
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -78,7 +78,7 @@ class BiEncoderNetwork(nn.Module):
         return F.normalize(h, dim=1) * self.logit_scale.exp().clamp(max=MAX_LOGIT_SCALE)
 
     def vectors(self, rows: Int64[Tensor, "n l"]) -> DocumentEmbeddings:
-        """Return the text and image embeddings of documents."""
+        """Return the text and image embeddings of documents, which are given as rows of tokens."""
         text_vectors, has_text = self.text_encoder(rows)
         codes, image_rows = extract_images(rows, self.vocabulary)
         image_vectors = self.head.weight.new_zeros(len(rows), self.head.out_features)
@@ -139,7 +139,7 @@ class LearnedDocumentEncoder(DocumentEncoder):
 
     @property
     def name(self) -> str:
-        """Short hash of the weights, with the parameter names of the first release so that old hashes stay valid."""
+        """Short hash of the weights; parameters have the names of the first release, so that old hashes stay valid."""
         digest, weights = blake2b(digest_size=6), self.network.state_dict()
         old_names = names_before(self.network, weights)
         for key, value in weights.items():

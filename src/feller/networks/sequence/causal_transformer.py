@@ -65,7 +65,7 @@ class ConvKVCache:
     """Number of positions per sequence processed so far."""
 
     def select(self, index: Int[Tensor, " m"]) -> "ConvKVCache":
-        """Return the cache of the selected sequences."""
+        """Return the cache of the sequences with the indices `index`, in this order."""
         return replace(
             self, keys=self.keys[:, index], values=self.values[:, index], conv_state=self.conv_state[:, index]
         )

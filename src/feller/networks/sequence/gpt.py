@@ -64,8 +64,8 @@ class GPT(NetworkConfig):
     def from_size(cls, vocabulary: DocumentVocabulary, size: int, context: int = 512) -> "GPT":
         """Return a network configuration with `size` blocks, `size` attention heads and 32 features per head.
 
-        The blocks have 12,288 size^3 parameters: 0.3, 0.8 and 2.7 million at sizes 3, 4 and 6. Embeddings add 32 size
-        parameters for each token of the vocabulary, each position and each patch position.
+        The blocks have 12,288 * size^3 parameters: 0.3, 0.8 and 2.7 million at sizes 3, 4 and 6. Embeddings add 32 *
+        size parameters for each token of the vocabulary, each position and each patch position.
         """
         return cls(vocabulary, HEAD_DIM * size, size, size, context)
 
@@ -100,7 +100,7 @@ class KVCache:
     """Patch position of each row's last token; None before the first token."""
 
     def select(self, index: Int[Tensor, " m"]) -> "KVCache":
-        """Return the cache of the selected rows."""
+        """Return the cache of the unfinished rows with the indices `index`, in this order."""
         rows, num_held = index if self.active_rows is None else self.active_rows[index], len(self.left_padding)
         if 4 * len(rows) > 3 * num_held and (rows.diff() > 0).all():
             left_padding = torch.full_like(self.left_padding, self.key_values.shape[4]).index_copy(
@@ -238,9 +238,10 @@ class GPTNetwork(nn.Module):
 class PatchPositions(nn.Module):
     """Embedding of each image code's 1-based index within its image; other tokens have index 0 and embedding 0.
 
-    A `<mask>` token, which stands for a hole in the image, has the index of the code before it. The codes that fill the
-    hole, and the `<infill>` token before them, continue from this index. Codes after a `<mask>` are counted as if the
-    hole were empty, because the length of the hole is unknown.
+    A `<mask>` token stands for a hole: codes that are left out of the image and written later in the row, after an
+    `<infill>` token. The `<mask>` has the index of the code before it. The `<infill>` token and the codes that fill the
+    hole continue from this index. Codes after a `<mask>` are counted as if the hole were empty, because its length is
+    unknown.
     """
 
     def __init__(self, vocabulary: DocumentVocabulary, width: int) -> None:
@@ -256,7 +257,7 @@ class PatchPositions(nn.Module):
         return self.embed(positions)
 
     def advance(self, tokens: Int[Tensor, "b m"], last: Int[Tensor, " b"] | None) -> Int[Tensor, "b m"] | None:
-        """Return the patch position of one new token per row from that of the last token.
+        """Return the patch position of one new token per row, given that of the token before it (`last`).
 
         Return None for several tokens per row or an `<infill>` token, which require `positions`.
         """
@@ -267,7 +268,10 @@ class PatchPositions(nn.Module):
         return position.mul_(is_code | (tokens == self.vocabulary.mask))
 
     def positions(self, tokens: Int[Tensor, "b n"], sample: Int[Tensor, "b n"] | None = None) -> Int[Tensor, "b n"]:
-        """Return the 1-based index of each image code within its image, from the tokens of its sample up to it."""
+        """Return the 1-based index of each image code within its image, from the tokens of its sample up to it.
+
+        `sample` is the number of the sample to which each token belongs; None if a row is a single sample.
+        """
         is_code, is_mask, is_infill = (
             self.vocabulary.is_code(tokens),
             tokens == self.vocabulary.mask,

@@ -41,7 +41,7 @@ class HashedNgrams(nn.Module):
         self.register_buffer("num_documents", torch.zeros((), dtype=torch.int64))
 
     def update_counts(self, rows: Int64[Tensor, "n l"]) -> None:
-        """Add documents (token rows) to the number of documents counted for each n-gram."""
+        """Add to the count of each n-gram the number of the given documents (token rows) that contain it."""
         for chunk in rows.split(CHUNK_SIZE):
             row, _, hashes = self._ngrams(chunk)
             pairs = (row * NUM_BUCKETS + _bucket(hashes)).unique()

@@ -27,8 +27,9 @@ MIN_MARGINAL = 1e-4
 class RowTransformer(NetworkConfig):
     """Autoregressive transformer over table columns in the order `cond["order"]`, in which invalid tokens are masked.
 
-    A newly initialised network models columns as independent, with the marginals of `space`. All weights belong to
-    linear layers, embeddings, norms and `PlaceHeads`, for which per-example gradients are available.
+    A newly initialised network models columns as independent, with the marginals of the token space `space`, which maps
+    table rows to tokens. All weights belong to linear layers, embeddings, norms and `PlaceHeads`, for which per-example
+    gradients are available.
     """
 
     space: TableTokens

@@ -9,7 +9,10 @@ from feller.spaces.table_tokens import PairConstraint, TableTokens
 
 
 class TableGrammar(nn.Module):
-    """Masks of the allowed tokens of a `TableTokens` space, from its automata and pair constraints (module buffers).
+    """Module that computes masks of the allowed tokens of a `TableTokens` space.
+
+    Each column has an automaton, which accepts the token sequences of its values. Constraints between pairs of columns
+    exclude combinations of values. Automata and constraints are module buffers.
 
     A token is allowed if at least one value of its column continues with this token and the remaining columns can still
     satisfy the constraints. The constraints form a forest, so the masks are computed in one pass to the roots and one

@@ -56,7 +56,7 @@ class TextDiT(NetworkConfig):
 
 
 def check_sizes(config: NetworkConfig, vocab_size: int, width: int, depth: int, heads: int) -> None:
-    """Validate the sizes of a transformer with rotary position embeddings.
+    """Check the sizes of a transformer with rotary position embeddings; `config` is its configuration.
 
     Raises:
         UsageError: If a size is below 1, or the width is not divisible by twice the number of heads.
@@ -68,7 +68,7 @@ def check_sizes(config: NetworkConfig, vocab_size: int, width: int, depth: int, 
 
 
 def check_text(config: NetworkConfig, shape: object) -> None:
-    """Validate the shape of a state that must be a sequence.
+    """Check that the shape of a state is that of a sequence; the error names the configuration `config`.
 
     Raises:
         UsageError: If the shape is not (n,).

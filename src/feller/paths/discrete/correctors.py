@@ -48,8 +48,9 @@ class RenoiseCorrector(Corrector):
 
 @dataclass(frozen=True)
 class LogOddsCorrector(Corrector):
-    """Corrector for mixture paths: renoises at eta times the growth rate of log(alpha / sigma), the log odds of data.
+    """Corrector for mixture paths that renoises at `eta` times the growth rate of log(alpha / sigma).
 
+    log(alpha / sigma) is the log odds of the data token against a source token. `eta` is the strength of the corrector.
     It adds eta times the jumps of the path and their reversals: Gat et al. 2024, arXiv 2407.15595, where 1 + eta
     multiplies the forward rate and eta the backward rate.
     """
@@ -71,9 +72,10 @@ class LogOddsCorrector(Corrector):
 
 @dataclass(frozen=True)
 class ReversibleCorrector(Corrector):
-    """Corrector that adds rates eta p(y) |r(y) - r(x)| from token x to y, where r is the change of log p.
+    """Corrector that adds rates eta p(y) |r(y) - r(x)| from token x to y.
 
-    These are eta times the sum of the kinetic-optimal rates and their time reversal.
+    Here p is the distribution of the token, and r the time derivative of log p, or its increment over a step. `eta` is
+    the strength of the corrector: the rates are eta times the sum of the kinetic-optimal rates and their time reversal.
     """
 
     eta: float = 1.0

@@ -68,7 +68,8 @@ class ConstantSpeedBeta(BetaSchedule):
     """Minimal-energy beta: the root of the Fisher information, averaged over the data, is constant in time.
 
     A metric path is the same curve for any beta, so this is a parameterization by arc length:
-    int_0^beta sqrt(mean of Var d) is proportional to t.
+    int_0^beta sqrt(mean of Var d) is proportional to t. Here Var d is the variance of the distance d(x, x_1) over the
+    tokens x of the path, and the mean is over the data tokens x_1.
 
     Source: Shaul et al. 2024, "Flow Matching with General Discrete Paths", arXiv 2412.03487.
     """

@@ -177,7 +177,10 @@ class Mixture(TokenPath):
         return (p, x_1[:, None] == torch.arange(len(p), device=x_1.device), *scales)
 
     def corrupt(self, x_1: Ids, t: Reals, u: Float64[Tensor, " m"], vocab_size: int | None = None) -> Ids:
-        """Return x_1 where u < alpha, else a source token sampled with the uniform number (u - alpha) / sigma."""
+        """Sample x_t from uniform numbers u: x_1 where u < alpha, else a source token.
+
+        The source token is sampled with the uniform number (u - alpha) / sigma.
+        """
         sigma = torch.as_tensor(self.alpha_sigma(t, x_1).sigma).double()
         rescaled = (u - (1 - sigma)) / sigma
         p = self.source_probs(vocab_size or 0).to(u.device)
@@ -249,8 +252,8 @@ class Mixture(TokenPath):
     def reversal_rates(self, x_1: Ids, x_t: Ids, t: Reals, vocab_size: int) -> LogLaws:
         """Return the rates (alpha' / alpha) p_t(y) p(x_t) / p_t(x_t) from x_t to y of the reversed noising chain.
 
-        Here p is the source and p_t the distribution given x_1. The rates have the marginals of the path, and give a
-        tight likelihood bound if the posterior is exact.
+        Here p is the source and p_t the distribution given x_1. A process with these rates has the marginals of the
+        path. The likelihood bound is tight for these rates if the posterior is exact.
 
         Raises:
             ValueError: If the source gives a token zero probability.

@@ -37,7 +37,13 @@ class Rates(abc.ABC):
 
     @abc.abstractmethod
     def outgoing(self, log_p: LogLaws, change: LogLaws, x: Ids) -> LogLaws:
-        """Return the jump rates from token x to every token; the rate to x itself is 0."""
+        """Return the jump rates from token x to every token; the rate to x itself is 0.
+
+        Args:
+            log_p: Log probability of every token.
+            change: Time derivative of log p, or its increment between two times.
+            x: Current token.
+        """
 
     def max_outgoing(self, log_p: LogLaws, change: LogLaws) -> LogLaws:
         """Return an upper bound on the sum of the rates from each token to all others; default: infinity."""
@@ -65,9 +71,10 @@ def _centred(log_p: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class KineticOptimalRates(Rates):
-    """Kinetic-optimal rates p(y) [r(y) - r(x)]_+ from x to y, with r the change of log p.
+    """Kinetic-optimal rates p(y) [r(y) - r(x)]_+ from token x to y.
 
-    The kinetic energy of these rates is the Fisher information of the path with respect to time.
+    Here p is the distribution of the token, r the time derivative of log p (or its increment over a step), and [.]_+
+    the positive part. The kinetic energy of these rates is the Fisher information of the path with respect to time.
     """
 
     def outgoing(self, log_p: LogLaws, change: LogLaws, x: Ids) -> LogLaws:
@@ -84,8 +91,10 @@ class KineticOptimalRates(Rates):
 class Tempered(Rates):
     """Tempered rates [tau(x) p'(y) - tau(y) p'(x)]_+ / p(x) from x to y, with tau = softmax(s log p).
 
-    Here p' is the change of p. s = 1 gives the kinetic-optimal rates. s = 0 weights all tokens of positive probability
-    equally (Campbell et al. 2024, arXiv 2402.04997). s > 1 routes jumps through the mode.
+    Here p is the distribution of the token, p' its time derivative (or increment over a step), and [.]_+ the positive
+    part. The exponent `s` weights the tokens by their probability: s = 1 gives the kinetic-optimal rates. s = 0 weights
+    all tokens of positive probability equally (Campbell et al. 2024, arXiv 2402.04997). s > 1 routes jumps through the
+    mode.
     """
 
     s: float = 0.0
@@ -114,7 +123,8 @@ class Tempered(Rates):
 class FewestJumps(Rates):
     """Rates with the fewest jumps: [p'(y)]_+ [p'(x)]_- / (p(x) sum of [p']_+) from x to y.
 
-    Here p' is the change of p. The distribution of the destination y does not depend on x.
+    Here p is the distribution of the token, p' its time derivative (or increment over a step), and [.]_+ and [.]_- are
+    the positive and the negative part. The distribution of the destination y does not depend on x.
     """
 
     def outgoing(self, log_p: LogLaws, change: LogLaws, x: Ids) -> LogLaws:
@@ -129,9 +139,9 @@ class FewestJumps(Rates):
 
 @dataclass(frozen=True)
 class LeastEnergy(Rates):
-    """Rates of minimal energy for jump costs w(y, x) = multiples[y][x] / p(y); each distribution needs a linear solve.
+    """Rates of minimal kinetic energy, where a jump from token x to y costs multiples[y][x] / p(y).
 
-    If all multiples are 1, the rates are kinetic-optimal.
+    If all multiples are 1, the rates are kinetic-optimal. Each distribution p requires the solution of a linear system.
     """
 
     multiples: tuple[tuple[float, ...], ...]
@@ -195,9 +205,10 @@ class LeastEnergy(Rates):
 class Reversal(Rates):
     """Rates of the reversed noising chain, for mixture paths whose source has full support.
 
-    Given the data, a token jumps more often than with other rates: also from the data token to wrong tokens, and from
-    one wrong token to another. In return, the likelihood bound is tight for an exact posterior, and a step of any
-    length is exact given the data (the posterior of D3PM: Austin et al. 2021, arXiv 2107.03006).
+    The noising chain goes from the data to the source: it replaces tokens by source tokens. Given the data, a token
+    jumps more often than with other rates: also from the data token to wrong tokens, and from one wrong token to
+    another. In return, the likelihood bound is tight for an exact posterior, and a step of any length is exact given
+    the data (the posterior of D3PM: Austin et al. 2021, arXiv 2107.03006).
     """
 
     def outgoing(self, log_p: LogLaws, change: LogLaws, x: Ids) -> LogLaws:

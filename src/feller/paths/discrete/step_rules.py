@@ -15,7 +15,10 @@ _LARGE = 1e4
 
 
 class TokenStepRule(abc.ABC):
-    """Rule for finite steps: the distribution and change of log p from which `Rates` computes the expected jumps."""
+    """Rule for steps of finite length: it chooses the distribution and the change of log p that `Rates` receives.
+
+    From these, `Rates` computes the expected number of jumps in the step.
+    """
 
     @abc.abstractmethod
     def distribution_and_change(
@@ -40,7 +43,7 @@ def _change(log_p_t: Tensor, log_p_s: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class MidpointIncrement(TokenStepRule):
-    """Midpoint rule: the increment of log p over the step, at the mean of the log probabilities of both ends.
+    """Midpoint rule: the increment of log p over the step, and the distribution with the mean log p of both ends.
 
     For a metric path, this is the distribution at the mean of both values of beta. With few steps, the rule is three to
     six times more accurate than Euler steps.
@@ -57,7 +60,7 @@ class MidpointIncrement(TokenStepRule):
 
 @dataclass(frozen=True)
 class ForwardIncrement(TokenStepRule):
-    """Forward rule: the increment of log p over the step, at the distribution at the start of the step."""
+    """Forward rule: the increment of log p over the step, and the distribution at the start of the step."""
 
     def distribution_and_change(
         self, path: TokenDistribution, x_1: Ids, t: Reals, s: float, vocab_size: int

@@ -55,7 +55,7 @@ class TokenPath(TokenDistribution, Path):
 
     @property
     def has_reversal(self) -> bool:
-        """True if the rates of the reversed noising chain are available."""
+        """True if the path supports the rates of the reversed noising chain, `Reversal`."""
         return False
 
     @property
@@ -125,9 +125,9 @@ class TokenPath(TokenDistribution, Path):
         return table[append_dims(time_index, x_t), x_t]
 
     def expected_jumps(self, x_1: Ids, x: Ids, t: Reals, s: float, vocab_size: int) -> tuple[Reals, LogLaws | None]:
-        """Return the expected number of jumps from t to s given x_1, and the unnormalized destination probabilities.
+        """Return the expected number of jumps of tokens x from t to s given x_1, and where the jumps go.
 
-        The second result is None if all jumps go to x_1.
+        The second result holds the unnormalized probabilities of the destinations; it is None if all jumps go to x_1.
         """
         if s >= 1:
             return torch.full_like(t, torch.inf), None

@@ -65,7 +65,9 @@ def in_unmasking_order(
     token_sampler: TokenSampler,
     vocab_size: int,
 ) -> Jumps:
-    """Return jumps that reveal the highest-ranked tokens; their number is the mean number of the independent jumps.
+    """Return jumps that reveal the highest-ranked masked tokens, instead of independently chosen tokens.
+
+    The number of revealed tokens of an example is the mean number of its independent jumps, rounded at random.
 
     Args:
         jumps: Independent jumps of tokens.

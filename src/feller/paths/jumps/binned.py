@@ -78,7 +78,7 @@ class BinnedJumpPath(Path):
         return torch.cat([rates, velocity[..., None].to(rates.dtype)], -1)
 
     def destination_probs(self, x_1: Points, t: Tensor) -> Float[Tensor, "b *d K"]:
-        """Return the probability of each destination bin, from the densities at the bin centres.
+        """Return the probability that a jump lands in each bin, given the data x_1, from densities at the bin centres.
 
         If all densities are 0, the bin of the data has probability 1.
         """

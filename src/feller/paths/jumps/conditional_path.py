@@ -129,7 +129,10 @@ def same_times(t: Tensor, s: Tensor) -> bool:
 
 @dataclass(frozen=True)
 class ConcentrationSchedule:
-    """Concentration kappa_t = kappa_min + scale (factor^t - 1); the standard deviation is about 1 / sqrt(kappa_t).
+    """Concentration kappa_t = kappa_min + scale (factor^t - 1) of the density around the endpoint at time t.
+
+    For large kappa_t, the standard deviation around the endpoint is about 1 / sqrt(kappa_t) radians. For rotations, it
+    is that of half the rotation vector, along each axis.
 
     arXiv 2410.20587 uses ConcentrationSchedule(0.01, 1.0, 200.99**4) for protein orientations, with kappa_1 = 1.6e9.
     """

@@ -29,14 +29,20 @@ class EndpointSupport(abc.ABC):
 
     @abc.abstractmethod
     def candidates(self, prediction: Tensor, event: int) -> tuple[Float[Tensor, "... K"], Tensor]:
-        """Return the probabilities of the K candidates, and the candidates; an entry of the state has `event` axes."""
+        """Return the probabilities of the K candidates, and the candidates.
+
+        `prediction` is the result of `complete_prediction`, and `event` the number of axes of one entry of the state.
+        """
 
     @abc.abstractmethod
     def mean(self, p: Float[Tensor, "... K"], z: Tensor) -> Tensor:
         """Return the mean of the candidates z with probabilities p."""
 
     def select(self, z: Tensor, index: Int[Tensor, " m"], u: Float64[Tensor, " m"]) -> Tensor:
-        """Return the candidate `index` of each row; for a bin, the uniform number u selects a point in the bin."""
+        """Return the candidate `index` of each row; for a bin, the uniform number u selects a point in the bin.
+
+        `z` holds the candidates: K that all rows share, or K per row, [m, K, ...].
+        """
         return z[index] if z.ndim == 1 else z[torch.arange(len(index), device=index.device), index]
 
 
@@ -197,7 +203,7 @@ class FinalStep(abc.ABC):
         Args:
             support: Set of candidates.
             p: Probability of each candidate, as predicted by the network.
-            z: Candidates.
+            z: Candidates: K that all rows share, or K per row, [m, K, ...].
             index: Candidate of each row that was sampled with probabilities p.
             u: Uniform numbers, which select a point in a sampled bin.
         """

@@ -40,7 +40,8 @@ class GaussianConditionalPath(ConditionalPath):
 
     With s = (x - alpha z) / sigma and zeta = alpha' z / -sigma', the jump rate is [s^2 - zeta s - 1]_+ times
     -sigma' / sigma. Destinations have density [1 + zeta s - s^2]_+ phi(s), with antiderivative (s - zeta) phi(s)
-    between the roots of the parabola. Source: Holderrieth et al. 2024, arXiv 2410.20587, equation 13.
+    between the roots of the parabola; phi is the standard normal density.
+    Source: Holderrieth et al. 2024, arXiv 2410.20587, equation 13.
     """
 
     schedule: Schedule = field(default_factory=Linear)

@@ -27,7 +27,9 @@ class MaximalCoupling(JumpStepRule):
 
 @dataclass(frozen=True)
 class IntegratedRate(JumpStepRule):
-    """Integrated rate at a fixed state, for numbers on straight paths: its factor (1 - t)^-3 is integrated exactly.
+    """Integral of the jump rate over the step at a fixed state, for numbers on straight paths.
+
+    The factor (1 - t)^-3 of the rate is integrated exactly.
 
     This is the correction R of arXiv 2410.20587. Destinations are sampled at time s. In the step to t = 1 every entry
     jumps.

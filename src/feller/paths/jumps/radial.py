@@ -99,7 +99,13 @@ class AngleNodes:
 
 
 def cdf_at_nodes(shape: AngularDensity, at: AngleNodes, kappa: Float64[Tensor, " n"]) -> Float64[Tensor, "n m"]:
-    """Return the CDF of the angle at the nodes, by Simpson's rule."""
+    """Return the CDF of the angle at the nodes, by Simpson's rule.
+
+    Args:
+        shape: Density of the angle.
+        at: Nodes of the table.
+        kappa: Concentration of the density in each row of the table.
+    """
     fractions = torch.linspace(0, 1, 2 * at.size + 1, dtype=torch.float64, device=kappa.device)
     angle = at.angle(fractions).clamp(max=math.pi)
     density = (
@@ -112,17 +118,18 @@ def cdf_at_nodes(shape: AngularDensity, at: AngleNodes, kappa: Float64[Tensor, "
 
 
 def cdf_kappa_derivative(shape: AngularDensity, at: AngleNodes, kappa: Float64[Tensor, " n"]) -> Float64[Tensor, "n m"]:
-    """Return d/dkappa of the CDF of the angle at the nodes."""
+    """Return the derivative in kappa of the CDF at the nodes; arguments are those of `cdf_at_nodes`."""
     log_mass, log_tilt, sign = _sums(shape, at, kappa)
     total = log_mass.exp().sum(1, keepdim=True)
     return torch.nn.functional.pad((sign * log_tilt.exp()).cumsum(1) / total, (1, 0))
 
 
 def angle_velocity(shape: AngularDensity, at: AngleNodes, kappa: Float64[Tensor, " n"]) -> Float64[Tensor, "n m"]:
-    """Return the velocity of the angle per unit of kappa: -(d/dkappa CDF) / density.
+    """Return the velocity of the angle per unit of kappa at the nodes: -(d/dkappa CDF) / density.
 
-    The integral of `kappa_score` starts at angle 0 below the sign change of `kappa_score`, and at pi above the sign
-    change. The integral is computed in logarithms, so it is accurate even where the density underflows.
+    Arguments are those of `cdf_at_nodes`. The integral of `kappa_score` starts at angle 0 below the sign change of
+    `kappa_score`, and at pi above the sign change. The integral is computed in logarithms, so it is accurate even where
+    the density underflows.
     """
     angle = at.angles
     _, log_tilt, sign = _sums(shape, at, kappa)

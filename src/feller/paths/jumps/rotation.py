@@ -61,7 +61,10 @@ class RotationConditionalPath(RadialConditionalPath):
         return -2 * kappa * torch.sin(angle / 4).square() + torch.log1p(torch.exp(-2 * kappa * c)) - math.log(2)
 
     def kappa_score(self, angle: Tensor, kappa: Tensor) -> Tensor:
-        """Return c tanh(kappa c) - I_2(kappa) / I_1(kappa) with c = cos(angle / 2)."""
+        """Return the derivative of the log density in kappa: c tanh(kappa c) - I_2(kappa) / I_1(kappa).
+
+        Here c = cos(angle / 2), and I_1 and I_2 are modified Bessel functions.
+        """
         kappa = kappa.double().clamp(min=_MIN_KAPPA)
         i_0, i_1 = torch.special.i0e(kappa), torch.special.i1e(kappa)
         one_minus_ratio = (i_1 - i_0) / i_1 + 2 / kappa  # 1 - I_2 / I_1, by the recurrence of Bessel functions
@@ -70,6 +73,9 @@ class RotationConditionalPath(RadialConditionalPath):
         return one_minus_ratio.to(angle.dtype) - 2 * torch.sin(angle / 4).square() - correction
 
     def log_normalizer(self, kappa: Float64[Tensor, "..."]) -> Float64[Tensor, "..."]:
-        """Return log(16 pi^2 I_1(kappa) / kappa) - kappa, with I_1 the modified Bessel function."""
+        """Return log(16 pi^2 I_1(kappa) / kappa) - kappa, with I_1 the modified Bessel function.
+
+        This is the log of the integral of cosh(kappa c) e^-kappa over all rotations, with c = cos(angle / 2).
+        """
         kappa = kappa.clamp(min=_MIN_KAPPA)
         return torch.special.i1e(kappa).log() - kappa.log() + math.log(16 * math.pi**2)

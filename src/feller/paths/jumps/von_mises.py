@@ -44,12 +44,12 @@ class VonMisesConditionalPath(RadialConditionalPath):
         return -2 * kappa * torch.sin(angle / 2).square()
 
     def kappa_score(self, angle: Tensor, kappa: Tensor) -> Tensor:
-        """Return cos(angle) - I_1(kappa) / I_0(kappa)."""
+        """Return the derivative of the log density in kappa: cos(angle) - I_1(kappa) / I_0(kappa)."""
         kappa = kappa.double()
         i_0 = torch.special.i0e(kappa)
         one_minus_ratio = (i_0 - torch.special.i1e(kappa)) / i_0
         return one_minus_ratio.to(angle.dtype) - 2 * torch.sin(angle / 2).square()
 
     def log_normalizer(self, kappa: Float64[Tensor, "..."]) -> Float64[Tensor, "..."]:
-        """Return log(2 pi I_0(kappa)) - kappa."""
+        """Return log(2 pi I_0(kappa)) - kappa: the log of the integral of exp(log_unnormalized) over the circle."""
         return torch.special.i0e(kappa).log() + math.log(TWO_PI)

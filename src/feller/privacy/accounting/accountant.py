@@ -166,7 +166,9 @@ def _pld_epsilons(event_counts: Kinds, delta: float, grid: float) -> Iterator[fl
 
 @functools.lru_cache(maxsize=4)
 def compose_pld(kinds: Kinds, grid: float) -> Any:
-    """Return the privacy loss distribution of mechanisms used together, rounded up so that it gives upper bounds.
+    """Return the privacy loss distribution (of dp-accounting) of mechanisms used together.
+
+    Privacy losses are discretised with the step `grid`, and rounded such that the results are upper bounds.
 
     Continuous Gaussian mechanisms without subsampling are merged into one mechanism: their rho values add up.
     """

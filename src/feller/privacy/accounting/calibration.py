@@ -20,7 +20,7 @@ MAX_SIGMA = 1e9
 
 
 def calibrate(epsilon: float, delta: float, rate: float, steps: int, others: Sequence[DpEvent] = ()) -> float:
-    """Return the smallest noise multiplier, rounded up, at which all events together spend at most epsilon.
+    """Return the smallest noise multiplier of DP-SGD, rounded up, at which all events together spend at most epsilon.
 
     Args:
         epsilon: Total budget; at most `EPSILON_TOLERANCE` of it remains unspent.

@@ -72,7 +72,7 @@ def _log_delta(rho: float, epsilon: float) -> float:
 
 
 def check_epsilon_delta(epsilon: float, delta: float) -> None:
-    """Validate epsilon and delta.
+    """Check that epsilon and delta are in their ranges.
 
     Raises:
         UsageError: If epsilon is not above 0, or delta not between 0 and 1.

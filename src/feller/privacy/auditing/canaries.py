@@ -46,13 +46,13 @@ def log_mixture_ratio(rate: float, exponent: Float64[Tensor, " *n"]) -> Float64[
 def row_log_likelihood_ratios(
     gram: Float64[Tensor, "n n"], projections: Float64[Tensor, " n"], scale: float, chances: Float64[Tensor, " n"]
 ) -> Float64[Tensor, " n"]:
-    """Return log p(sum | row present) / p(sum | row absent) of each row; the other rows are present at random.
+    """Return log(p(sum | row present) / p(sum | row absent)) of each row; the other rows are present at random.
 
     The other rows' contribution is approximated as Gaussian with the mean and covariance of their membership. This
     affects the strength of the attack, not its validity.
 
     Args:
-        gram: Inner products of the rows' gradients.
+        gram: Inner products of the rows' clipped gradients.
         projections: Inner products of the gradients with the noisy sum, after subtracting all known rows.
         scale: Standard deviation of the noise.
         chances: Probability that each row is in the sum, given the attacker's evidence.
@@ -68,7 +68,11 @@ def row_log_likelihood_ratios(
 
 @dataclass(frozen=True, eq=False)
 class Canaries:
-    """Planted rows: first the membership canaries, then the candidates of each slot (reconstruction canary)."""
+    """Record of the planted rows that are in the training set.
+
+    The examples of planted rows are in this order: membership canaries, then the candidates of each slot
+    (reconstruction canary).
+    """
 
     present: Bool[Tensor, " n"]
     """True for each membership canary that is in the training set."""
@@ -106,11 +110,12 @@ class CanaryAttacker:
     ) -> None:
         """Update the score of each canary with the noisy gradient sum of one step.
 
-        The attacker assumes the noise of `params`. If the root mean square of the entries of `total` is smaller, the
-        attacker assumes this value instead. So the attack becomes stronger if the training added too little noise.
+        The attacker assumes that the noise has the standard deviation in `params`. If the root mean square of the
+        entries of `total` is below it, the attacker assumes this smaller value. So the attack becomes stronger if the
+        training added too little noise.
 
         Args:
-            loss: (network, example) -> [b].
+            loss: Function (network, example) -> loss of each example, [b].
             network: Network before the step.
             example: Training examples of all canaries.
             sampled: Indices of the canaries in this step's Poisson sample.
@@ -180,7 +185,10 @@ def _chunked_gradients(loss: LossFunction, network: nn.Module, example: Any, cli
 
 @dataclass(frozen=True, kw_only=True)
 class AuditedGradient(Gradient):
-    """DP-SGD gradient of a batch plus canaries, observed by an attacker."""
+    """DP-SGD gradient of a batch plus canaries, observed by an attacker.
+
+    Each step adds the sampled canaries to the batch, and shows the noisy gradient sum to the attacker.
+    """
 
     inner: DPSGD
     """DP-SGD gradient that clips and adds noise."""

@@ -17,7 +17,10 @@ MAX_EPSILON = 50.0
 
 
 def num_right_guesses(scores: Float[Tensor, " m"], present: Bool[Tensor, " m"], guesses: int) -> int:
-    """Count correct guesses: the highest scores are guessed present, and equally many of the lowest scores absent.
+    """Return the number of correct guesses about which canaries were present in the training set.
+
+    Half of the guesses are that the canaries with the highest scores were present. The other half are that the canaries
+    with the lowest scores were absent.
 
     Args:
         scores: Scores of the canaries, each of which is present with probability 1/2; a high score suggests presence.
@@ -43,8 +46,8 @@ def epsilon_lower_bound(
         num_right: Number of correct guesses.
         guesses: Number of guesses.
         confidence: Confidence level of the bound.
-        delta: Delta of the audited guarantee; with 0, the bound has no term of delta.
-        num_canaries: Number of canaries, used in the term of delta only.
+        delta: Delta of the audited guarantee; 0 for pure differential privacy.
+        num_canaries: Number of canaries; needed only if `delta` is above 0.
 
     Raises:
         UsageError: If a value is out of range.

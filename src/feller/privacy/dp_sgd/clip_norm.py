@@ -26,7 +26,8 @@ class ClipNorm(abc.ABC):
     def sum_sigma(self, sigma: float) -> float:
         """Return the noise multiplier of the gradient sum; it exceeds `sigma` if a step also releases other values.
 
-        All releases of a step then cost together as much as the sum alone with noise multiplier `sigma`.
+        `sigma` is the noise multiplier that the ledger records for a step. All releases of a step then cost together as
+        much as the sum alone with noise multiplier `sigma`.
         """
 
     @abc.abstractmethod
@@ -103,8 +104,9 @@ class AdaptiveClipNorm(ClipNorm):
     def update(self, norms: Float[Tensor, " b"], expected_size: float, noise: Noise) -> None:
         """Multiply the clipping norm by e^(-rate (fraction - quantile)).
 
-        `fraction` is the fraction of unclipped gradients, with noise. It is not clamped to [0, 1], because clamping
-        would bias it.
+        `rate` is the learning rate of the log of the clipping norm, and `quantile` the target fraction of unclipped
+        gradients. `fraction` is the fraction of unclipped gradients in the step, with noise. It is not clamped to
+        [0, 1], because clamping would bias it.
         """
         centred_count = (norms <= self.norm).double().sub(0.5).sum()
         noisy_fraction = noise.add_gaussian(centred_count, self.count_sigma).item() / expected_size + 0.5

@@ -91,7 +91,7 @@ class CallRecorder:
 def clipped_by_ghost(loss: LossFunction, network: nn.Module, example: dict[str, Any], clip: float) -> ClippedSum:
     """Return the sum of per-example gradients clipped to norm `clip`, by ghost clipping.
 
-    `loss` is (network, example) -> [b].
+    `loss` is a function (network, example) -> loss of each example, [b].
 
     Raises:
         UnsupportedError: If a trainable weight is used outside a layer call that has a grad sampler.

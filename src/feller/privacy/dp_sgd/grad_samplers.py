@@ -86,7 +86,11 @@ def is_trainable(layer: Any, name: str) -> bool:
 
 
 def trainable_gradients(layer: Any, **gradients: Callable[[], Tensor]) -> dict[str, Tensor]:
-    """Compute the gradient of each trainable weight by calling its function in `gradients`."""
+    """Return a dict with the gradients of the layer's trainable weights.
+
+    `gradients` has one function per weight name, which returns the gradient of this weight. Only the functions of
+    trainable weights are called.
+    """
     return {name: make() for name, make in gradients.items() if is_trainable(layer, name)}
 
 

@@ -37,7 +37,7 @@ class ExampleLoss(LossModule):
 def clipped_by_vmap(loss: LossFunction, network: nn.Module, example: dict[str, Any], clip: float) -> ClippedSum:
     """Return the sum of per-example gradients clipped to norm `clip`, for any network and loss that `vmap` supports.
 
-    `loss` is (network, example) -> [b].
+    `loss` is a function (network, example) -> loss of each example, [b].
 
     Raises:
         UsageError: If `vmap` fails; the message names the layer.
@@ -62,7 +62,8 @@ def per_sample_gradients(
 ) -> Float[Tensor, "b p"]:
     """Return each example's gradient clipped to norm `clip`, flattened in the order of `trainable_params`.
 
-    Gradients that are not finite are replaced by zero. `loss` is (network, example) -> [b].
+    Gradients that are not finite are replaced by zero. `loss` is a function (network, example) -> loss of each example,
+    [b].
 
     Raises:
         UsageError: If `vmap` fails; the message names the layer.
@@ -76,7 +77,7 @@ def per_sample_gradients(
 def clipped_by_loop(loss: LossFunction, network: nn.Module, example: dict[str, Any], clip: float) -> ClippedSum:
     """Return the sum of per-example gradients clipped to norm `clip`, by one backward pass per example.
 
-    All other methods are compared with this one. `loss` is (network, example) -> [b].
+    All other methods are compared with this one. `loss` is a function (network, example) -> loss of each example, [b].
     """
     check_no_batch_mixing(network)
     weights = trainable_params(network)

@@ -33,10 +33,10 @@ class SelfCheckResult:
 
 
 def self_check(loss: LossFunction, network: nn.Module, example: dict[str, Any]) -> SelfCheckResult:
-    """Compare ghost clipping (or `vmap`) with a loop over a few examples.
+    """Compare ghost clipping (or `vmap` where it does not apply) with a loop over a few examples.
 
     Args:
-        loss: (network, example) -> [b].
+        loss: Function (network, example) -> loss of each example, [b].
         network: Network, which is copied and not changed.
         example: Batch of 1 example or more; check two batch sizes before trusting a network.
 
@@ -88,6 +88,6 @@ def relative_difference(actual: ClippedSum, expected: ClippedSum) -> float:
 
 
 def first_examples(example: dict[str, Any], max_examples: int = 3) -> dict[str, Any]:
-    """Return the first `max_examples` examples of a batch; all but the last example if the batch is not larger."""
+    """Return the first `max_examples` examples of a batch; if it has no more than these, all but its last example."""
     n = min(max_examples, num_examples(example) - 1)
     return tree_map(lambda leaf: leaf[:n], example)

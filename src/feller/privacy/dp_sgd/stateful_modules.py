@@ -84,6 +84,9 @@ def _same(a: Tensor | None, b: Tensor | None) -> bool:
 def forbid_row_state(loss: LossFunction, network: nn.Module, example: dict[str, Any]) -> Iterator[None]:
     """Context manager around a pass of rows: raise an error if the network stores values of rows in its state.
 
+    `loss` is a function (network, example) -> loss of each example, [b]. `example` gives the shapes and dtypes of the
+    random rows, on which the network is tried before the first pass.
+
     Raises:
         UsageError: If random rows or the rows of the pass change the state; the message names the module. Changes by
             the rows of the pass are undone.

@@ -33,7 +33,9 @@ class RegularizedERM:
         check_number("max_row_norm", self.max_row_norm, gt=0, lt=math.inf)
 
     def sensitivity(self, n: int) -> float:
-        """Return the L2 sensitivity of the weights to replacing one of n rows: 2 L / (n l2), L the Lipschitz constant.
+        """Return the L2 sensitivity of the weights to replacing one of n rows: 2 L / (n l2).
+
+        L is the Lipschitz constant of the loss of a row with respect to the weights.
 
         If a row is added or removed, and n in the regularisation term does not change, the sensitivity is half of this.
         Source: Chaudhuri, Monteleoni, Sarwate 2011, "Differentially private empirical risk minimization", corollary 8.
@@ -129,12 +131,12 @@ def solve_erm(
 
 
 def clip_rows(x: Float[Tensor, "n d"], length: float) -> Float[Tensor, "n d"]:
-    """Scale down the rows whose norm exceeds `length`, to norm `length`."""
+    """Return the rows; those whose norm exceeds `length` are scaled down to this norm."""
     return x * (length / x.norm(dim=1, keepdim=True).clamp(min=length))
 
 
 def add_intercept(x: Float[Tensor, "n d"]) -> Float[Tensor, "n more"]:
-    """Prepend the intercept column, a constant 1, to each row; this increases the row norm."""
+    """Return the rows with a first column of ones, the intercept column; it increases the norm of each row."""
     return torch.cat([torch.ones_like(x[:, :1]), x], 1)
 
 

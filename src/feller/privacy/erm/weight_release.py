@@ -59,7 +59,9 @@ def reconstruct_rows(
     theta: Float[Tensor, "k d"],
     row_index: Int[Tensor, " m"] | None = None,
 ) -> tuple[Float[Tensor, "k m d"], Float[Tensor, "k m"]]:
-    """Reconstruct rows and labels from released weights, given all other rows.
+    """Return the rows and labels that an attacker reconstructs from each of k releases of the weights.
+
+    To reconstruct a row, the attacker knows all other rows and their labels.
 
     Attack of Balle, Cherubin and Hayes 2022, arXiv 2201.04845; exact for weights without noise.
 

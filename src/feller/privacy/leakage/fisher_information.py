@@ -37,7 +37,9 @@ class MixtureFactors:
 
 
 def mixture_factors(rate: float, rho: Float[Tensor, " b"]) -> MixtureFactors:
-    """Return E[w] and E[u^2 w] for u ~ N(0, 1), w = q / (q + (1 - q) e^(-rho^2 / 2 - rho u)), by quadrature.
+    """Return the orthogonal factor E[w] and the radial factor E[u^2 w], computed by quadrature.
+
+    Here u ~ N(0, 1) and w = q / (q + (1 - q) e^(-rho^2 / 2 - rho u)).
 
     Args:
         rate: Sampling rate q.
@@ -77,9 +79,9 @@ def subsampled_fisher_trace(
     Args:
         rate: Sampling rate q.
         scale: Standard deviation of the noise of each entry of the sum.
-        norms: Norm of each row's contribution.
+        norms: Norm of each row's contribution to the sum, such as its clipped gradient.
         frobenius_sq: |J|^2, where J is the Jacobian of the contribution with respect to the row; or an unbiased
-        estimate.
+            estimate.
         radial_sq: |g J|^2, where g is the unit vector of the contribution; or an unbiased estimate.
     """
     factors = mixture_factors(rate, norms.double() / scale)
@@ -106,7 +108,10 @@ def subsampled_fisher(
 
 
 def max_eigenvalue(information: Float[Tensor, "b d d"]) -> Float[Tensor, " b"]:
-    """Return the largest eigenvalue e of each matrix; 1 / sqrt(e) bounds the error in the most exposed direction."""
+    """Return the largest eigenvalue e of each Fisher information matrix.
+
+    1 / sqrt(e) is the lower bound on the error of an unbiased attack in the most exposed direction.
+    """
     return torch.linalg.eigvalsh(information)[:, -1]
 
 
@@ -163,5 +168,8 @@ class FisherLeakage:
         return unbiased_mse_bound(self.eta2)
 
     def mse_bound_with_prior(self, spread: float) -> Float[Tensor, " b"]:
-        """Return the lower bound on the MSE for a Gaussian prior of standard deviation `spread`; see `van_trees`."""
+        """Return the lower bound on any attack's mean squared error per coordinate, for a Gaussian prior of the rows.
+
+        `spread` is the standard deviation of the prior for each coordinate. See `van_trees`.
+        """
         return van_trees(self.eta2, spread)

@@ -1,6 +1,7 @@
 """Computation of inner products of per-row gradients and tangents from layer inputs and output gradients.
 
-These are called ghost products. A tangent is the derivative of a row's gradient along a direction in the row's values.
+The products are called ghost products. A tangent is the derivative of a row's gradient along a direction in the row's
+values.
 
 A linear layer's gradient is a sum of outer products s x^T over its calls and positions, and its tangent a sum of ds x^T
 + s dx^T. Inner products of both reduce to small Gram matrices, so gradients are not materialised. Source for norms: Bu,
@@ -58,7 +59,8 @@ class _BatchLoss(LossModule):
 def fast_products(row_gradients: RowGradients, tangents: TangentBatch) -> Float[Tensor, "3 b"]:
     """Return |g|^2, g . dg and |dg|^2 of each row's gradient g and its tangent dg.
 
-    Gram matrices are used where they are faster than materialised gradients.
+    `row_gradients` holds the network and the loss. `tangents` holds the examples of the rows, and their derivatives
+    along the direction of the tangent. Gram matrices are used where they are faster than materialised gradients.
     """
     layers, num_rows = _plain_linear_layers(row_gradients.module), num_examples(tangents.example)
     if not layers or (_other_weights(row_gradients, layers) and row_gradients.size * num_rows < MIN_ENTRIES):

@@ -50,7 +50,10 @@ class GradientSensitivity:
 
 @dataclass(frozen=True)
 class DirectionalSensitivity:
-    """`GradientSensitivity` with the full matrix J^T J instead of its trace."""
+    """Norms of each row's clipped gradient, and the matrix J^T J of its Jacobian J with respect to the row's values.
+
+    It gives the full Fisher information matrix; `GradientSensitivity` gives only the trace.
+    """
 
     norms: Float[Tensor, " b"]
     gram: Float[Tensor, "b d d"]
@@ -69,7 +72,7 @@ class DirectionalSensitivity:
 def rademacher_directions(
     z: Float[Tensor, " b *d"], rng: RandomStream, coordinate_mask: Bool[Tensor, " *d"] | None = None
 ) -> Float[Tensor, " b *d"]:
-    """Sample a Rademacher vector (+1 or -1) per row; 0 outside the coordinate mask."""
+    """Sample a Rademacher vector, with entries +1 or -1, for each row of z; entries outside the mask are 0."""
     signs = 2 * rng.bernoulli(0.5, z.shape, z.device).to(z.dtype) - 1
     return signs if coordinate_mask is None else signs * coordinate_mask
 
@@ -88,11 +91,11 @@ def probe_sensitivity(
     error of an estimate is about 1, and averages out over many steps.
 
     Args:
-        loss: (network, example) -> [b].
+        loss: Function (network, example) -> loss of each example, [b].
         network: Network before the step.
         build: Function from rows to training examples.
         z: Rows.
-        clip_fn: Gradient norms -> scale factors.
+        clip_fn: Function from gradient norms [b] to the factors [b] by which clipping multiplies the gradients.
         vectors: Rademacher directions in the shape of z, or several along a leading axis.
     """
     directions, row_gradients = vectors if vectors.ndim > z.ndim else vectors[None], RowGradients(loss, network)
@@ -142,6 +145,9 @@ def directional_sensitivity(
     coordinate_mask: Bool[Tensor, " *d"] | None = None,
 ) -> DirectionalSensitivity:
     """Compute J^T J and g J exactly, row by row; suited to a few rows with few coordinates.
+
+    J is the Jacobian of the row's clipped gradient with respect to the row's values, and g the unit vector of the
+    clipped gradient.
 
     Arguments are those of `exact_sensitivity`.
 
@@ -200,7 +206,9 @@ POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AdaptiveMaxPool1d, nn.Adap
 
 
 def nonsmooth_layers(network: nn.Module) -> tuple[str, ...]:
-    """Return the names of layers that are not smooth; Fisher bounds hold only where the network is differentiable.
+    """Return the name and type of each layer that is not smooth, such as "fc1, a ReLU".
+
+    Fisher bounds hold only where the network is differentiable.
 
     Functional calls such as `F.relu` are not detected.
     """
