@@ -59,7 +59,7 @@ class TrainingContext:
     """Frozen copy of the network before fine-tuning."""
     reward: RewardFunction | None = None
     null: Mapping[str, int | float] | None = None
-    """Null value of each condition."""
+    """Null value of each condition, which stands for an absent condition."""
 
     def check(self, config: "ObjectiveConfig") -> None:
         """Check that the fields required by an objective are present.
@@ -172,7 +172,7 @@ class ObjectiveConfig(abc.ABC):
         return self
 
     def sampler_config(self, default: SamplerConfig) -> SamplerConfig:
-        """Return the default sampler of the trained model."""
+        """Return the default sampler settings of a model trained with this objective; `default` unless overridden."""
         return default
 
     @abc.abstractmethod

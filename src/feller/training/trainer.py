@@ -100,7 +100,7 @@ class Trainer:
         Args:
             state: Network, optimizer, EMA and counters, new or from a checkpoint.
             objective: Objective to minimise.
-            batches: Function that returns the batch of a step.
+            batches: Function (step, slice of the global batch) -> this rank's part of the batch.
             rng: Random stream of the run.
             gradient: Gradient estimator (default: the mean gradient).
 

@@ -69,10 +69,12 @@ class MarginalNetwork(nn.Module):
     ) -> Int64[Tensor, "n k"]:
         """Sample independent rows, each from its exact conditional distribution given the observed columns.
 
+        Without `observed`, the arguments `excluded_codes` and `odds` are ignored.
+
         Args:
             n: Number of rows.
             rng: Random streams.
-            observed: Codes of the rows, and the mask of the observed codes.
+            observed: Codes of whole rows, and the mask of the observed codes; None samples whole rows.
             excluded_codes: Code per column (-1 for none) that is sampled only if no other code is possible.
             odds: Column -> function from codes to the weight by which each code's probability is multiplied.
         """
