@@ -63,7 +63,7 @@ class StepMonitor:
         check_finite(metrics)
 
     def numbers(self, metrics: StepMetrics) -> dict[str, float]:
-        """Return the metrics to log for a step."""
+        """Return the metrics to log for a step: name -> value."""
         extras = {name: value.item() for name, value in metrics.extras.items()}
         loss, seconds = metrics.loss.item(), round(metrics.seconds, 3)
         return {"loss": loss, **self.core_numbers(metrics), "seconds": seconds, **extras}

@@ -96,7 +96,7 @@ class MarginalNetwork(nn.Module):
 
 
 def network_from_model(rows: TableTokens, model: MarginalModel) -> tuple[MarginalTables, MarginalNetwork]:
-    """Return the config and the network that represent a fitted graphical model."""
+    """Return the config and the network that represent a fitted graphical model of the table space `rows`."""
     config = MarginalTables(rows, model.cliques)
     network = MarginalNetwork(config)
     for clique, potential in zip(model.cliques, model.potentials, strict=True):
@@ -105,7 +105,7 @@ def network_from_model(rows: TableTokens, model: MarginalModel) -> tuple[Margina
 
 
 def allowed_combinations(rows: TableTokens) -> AllowedCombinations:
-    """Return the row constraints of a table in the format of `MarginalModel.rules`."""
+    """Return the constraints between columns of the table space `rows`, in the format of `MarginalModel.rules`."""
     return tuple(((rule.first, rule.second), rule.allowed_mask()) for rule in rows.constraints)
 
 

@@ -37,7 +37,10 @@ class GaussianSolver(Solver):
 
     @abc.abstractmethod
     def moments(self, process: Process, x: State, t: float, s: float) -> tuple[State, State]:
-        """Return mean and variance of the state at s; the variance broadcasts to the mean (None without noise)."""
+        """Return mean and variance of the state at time s, given the state x at time t.
+
+        The variance broadcasts to the mean; it is None without noise.
+        """
 
     def step(self, process: Process, x: State, t: float, s: float, rng: RandomStream) -> State:
         return tree_map(lambda mean, variance: add_noise(mean, variance, rng), *self.moments(process, x, t, s))
@@ -161,13 +164,19 @@ def check_direction(now: State, t: float, s: float) -> None:
 
 
 def check_no_noise(now: Characteristics, solver: str) -> None:
-    """Raise an error if a process has noise, which this solver does not support."""
+    """Raise an error if a process has noise, for a solver that does not support noise.
+
+    `now` holds the characteristics that the process returned; `solver` is the name of the solver, for the message.
+    """
     if now.diffusion is not None:
         expected = "Euler(), for a process with noise"
         raise UsageError(argument="solver", expected=expected, found=solver)
 
 
 def check_continuous(x: State, solver: str) -> None:
-    """Raise an error if the state is a tensor of tokens; in a dict, tokens are allowed next to other leaves."""
+    """Raise an error if the state is a tensor of tokens, for a solver that needs a continuous state.
+
+    In a dict, tokens are allowed next to other leaves. `solver` is the name of the solver, for the message.
+    """
     if isinstance(x, Tensor) and not x.is_floating_point():
         raise UsageError(argument="solver", expected="Euler(), for a state of tokens", found=solver)

@@ -126,7 +126,7 @@ class SinkhornCoupling(Coupling):
 
 
 def sample_partners(log_plan: Tensor, uniform: Tensor) -> Tensor:
-    """Return a sampled row of the plan for each column, with probabilities proportional to the column's entries.
+    """Return a sampled row index for each column of the plan, with probabilities proportional to the column's entries.
 
     `log_plan` holds the logarithms of these entries, and `uniform` one uniform number per column.
     """
