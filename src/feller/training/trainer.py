@@ -42,7 +42,7 @@ class Callback:
         """
 
     def on_checkpoint(self, state: TrainState) -> None:
-        """Called when a checkpoint is due, after the metrics were checked."""
+        """Called when a checkpoint is due, after the check that the loss is finite."""
 
     def on_interrupt(self, state: TrainState) -> None:
         """Called after the last checkpoint if Ctrl-C or a termination signal stopped the training."""

@@ -115,7 +115,7 @@ def mse_bound(
 
     The bound is sum (slope diameter)^2 / (4 d (e^eps2 - 1)) + `squared_bias`, with the sum over coordinates.
 
-    If e^eps2 overflows, the sum counts as 0, which is no guarantee. A bound above the variance of the rows is no
+    If e^eps2 overflows, the first term is 0, which is no guarantee. A bound above the variance of the rows is no
     guarantee either, because a biased attacker can return the mean.
 
     Args:

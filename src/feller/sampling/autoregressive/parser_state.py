@@ -23,7 +23,7 @@ KIND_TEXT, KIND_CODE, KIND_EOS, KIND_BREAK, _, KIND_INFILL = map(int, SymbolKind
 class ParserStateBatch:
     """Parser states of a batch of rows during document decoding.
 
-    A hole table, [b, h], has one entry per row and number of holes whose `<infill>` was generated (`num_opened`).
+    A field [b, h] is a hole table: each row has one entry for every possible value of `num_opened`.
     """
 
     place: Int64[np.ndarray, " b"]

@@ -44,7 +44,7 @@ def join_sample(
 ) -> MaskedDocument:
     """Concatenate retrieved documents, query document and final `<eos>` to a sample of at most `context` tokens.
 
-    Retrieved documents that do not fit are dropped, first ones first.
+    Retrieved documents that do not fit are dropped, starting with the first.
 
     Raises:
         InputError: If the query alone exceeds the context.
