@@ -36,7 +36,10 @@ class Divergence(abc.ABC):
 
     @abc.abstractmethod
     def directions(self, x: list[Tensor], probes: list[Tensor]) -> Iterator[list[Tensor]]:
-        """Yield chunks of k directions, each a list with one tensor [k, b, ...] per leaf of the state."""
+        """Yield chunks of k directions, each a list with one tensor [k, b, ...] per leaf of the state.
+
+        `x` lists the leaves (components) of the state, and `probes` those of the result of the method `probes`.
+        """
 
     def tangent_and_dual(self, space: Any, x: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
         """Map a direction to a tangent vector w at x, and return w and its dual d."""

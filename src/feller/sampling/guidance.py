@@ -17,7 +17,10 @@ from feller.paths.schedules import Schedule
 
 
 def drop_conditions(cond: Cond, null_values: Mapping[str, int | float], droppable: Sequence[str]) -> Cond:
-    """Replace the conditions named in `droppable` by their null values."""
+    """Replace the conditions named in `droppable` by their null values, which stand for an absent condition.
+
+    `null_values` maps the name of a condition to its null value.
+    """
     unknown = [name for name in droppable if name not in null_values]
     if unknown:
         raise UsageError(
@@ -99,14 +102,17 @@ def cfg(
 def classifier_guidance(
     network: Network, log_likelihood: Callable[[Tensor, Tensor], Tensor], w: float, schedule: Schedule
 ) -> Network:
-    """Return a network with classifier guidance: velocity + w sigma W / alpha grad log p(y | x_t), exact at w = 1.
+    """Return a network whose velocity is changed by classifier guidance, which is exact at w = 1.
+
+    The guided velocity is velocity + w (sigma W / alpha) grad log p(y | x_t). The path is x_t = alpha x_1 + sigma x_0,
+    and W = alpha' sigma - alpha sigma' is the Wronskian of its schedule. The coefficient sigma W / alpha is capped at
+    1e3, because it is infinite at t = 0 if alpha_0 = 0.
 
     Args:
         network: Network that predicts the velocity of an affine path with a normal source.
-        log_likelihood: (x_t, t) -> log p(y | x_t, t), [b], differentiable in x_t.
+        log_likelihood: (x_t, t) -> log p(y | x_t, t), [b], differentiable in x_t; y is the desired condition.
         w: Guidance weight; 0 leaves the network unchanged.
-        schedule: Schedule of the path (W is its Wronskian). The coefficient is capped at 1e3, as it is infinite at
-            t = 0 if alpha_0 = 0.
+        schedule: Schedule of the path: its alpha and sigma as functions of t.
     """
 
     def guided(x_t: Tensor, t: Tensor, cond: Cond) -> Tensor:
@@ -134,7 +140,7 @@ def token_classifier_guidance(
 
     Args:
         network: Network that predicts logits of tokens, [b, ..., K].
-        log_likelihood: (x_t, t) -> log p(y | x_t, t), [b].
+        log_likelihood: (x_t, t) -> log p(y | x_t, t), [b]; y is the desired condition.
         w: Guidance weight; 0 leaves the network unchanged.
         chunk_size: Number of states per call of the likelihood.
     """

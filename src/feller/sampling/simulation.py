@@ -79,9 +79,9 @@ def _checked(process: Process, solver: Solver) -> Process:
 
 
 def check_characteristics(now: State, x: State, context: str = "") -> None:
-    """Check that a process returned characteristics `now` with the leaves and shapes of the state x.
+    """Check that the result `now` of a process has the leaves (components) and shapes of the state x.
 
-    Messages start with the text `context`.
+    Each leaf must be a `Characteristics` (velocity, diffusion and jumps). Messages start with the text `context`.
     """
     if isinstance(x, dict) and isinstance(now, dict):
         if now.keys() != x.keys():

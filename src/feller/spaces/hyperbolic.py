@@ -98,7 +98,10 @@ class Poincare(Manifold):
         return v
 
     def whiten_probe(self, x: Points, z: Points) -> tuple[Tensor, Tensor]:
-        """Return z divided by, and z multiplied by, the conformal factor at x, up to a factor 2 that cancels."""
+        """Return the tangent vector z / c and its dual c z, where c is the conformal factor at x.
+
+        c is computed up to a factor 2, which cancels in the product of the two results.
+        """
         gap = _conformal_gap(x)
         return gap * z, z / gap
 

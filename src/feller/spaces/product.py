@@ -107,7 +107,10 @@ def as_manifold(space: Space) -> Manifold | Product:
 
 
 def space_map(function: Callable[..., Any], space: Space, tree: State, *others: State) -> State:
-    """Apply a function to (leaf space, leaf, ...) for corresponding leaves of one or more trees."""
+    """Call `function(leaf space, leaf, ...)` on the leaves of the same name in `tree` and `others`.
+
+    Return the results in the structure of `tree`.
+    """
     if isinstance(tree, dict):
         return {
             name: space_map(function, leaf_space(space, name), leaf, *(other[name] for other in others))
@@ -117,5 +120,8 @@ def space_map(function: Callable[..., Any], space: Space, tree: State, *others: 
 
 
 def leaf_space(space: Space, name: str) -> Space:
-    """Return the space of the leaf `name` (a component of the state); one that is no product applies to all leaves."""
+    """Return the space of the leaf `name` (a component of the state).
+
+    A space that is not a product is the space of every leaf.
+    """
     return space.leaf_spaces[name] if isinstance(space, Product) else space

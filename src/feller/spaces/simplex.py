@@ -88,7 +88,10 @@ class Simplex(Manifold):
         return v - v.mean(-1, keepdim=True)
 
     def whiten_probe(self, x: Points, z: Points) -> tuple[Tensor, Tensor]:
-        """Project z onto the tangent space in square-root coordinates; entries that are 0 stay 0."""
+        """Return a tangent vector and its dual, from z projected onto the tangent space in square-root coordinates.
+
+        Entries at which x is 0 are 0 in the tangent vector.
+        """
         y = _roots(x)
         z = torch.where(x > 0, z, 0.0)
         z = z - (y * z).sum(-1, keepdim=True) * y

@@ -171,8 +171,8 @@ def laplacian(vertices: np.ndarray, faces: np.ndarray) -> tuple[csc_array, np.nd
 def biharmonic(vertices: np.ndarray, faces: np.ndarray, count: int) -> np.ndarray:
     """Return vertex coordinates [V, count] whose Euclidean distances are the biharmonic distances on the surface.
 
-    Coordinates are the smoothest non-constant Laplacian eigenfunctions, each divided by its eigenvalue. `count` is
-    capped at V - 1.
+    Coordinates are the `count` smoothest non-constant Laplacian eigenfunctions, each divided by its eigenvalue. `count`
+    is capped at V - 1.
     """
     stiffness, mass = laplacian(vertices, faces)
     count = min(count, len(vertices) - 1)

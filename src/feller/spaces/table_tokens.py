@@ -245,7 +245,10 @@ class TableTokens(Space):
         return torch.stack([column.decode(group) for column, group in zip(self.columns, token_groups, strict=True)], -1)
 
     def token_order(self, order: Int64[Tensor, "*n columns"]) -> Int64[Tensor, "*n places"]:
-        """Return the positions of all tokens when the columns are read in a given order."""
+        """Return the token positions in the order in which they are read if columns are read in the order `order`.
+
+        `order` lists column indices. Entry i of the result is the position of the i-th token that is read.
+        """
         widths = torch.tensor(self.tokens_per_column, device=order.device)
         ordered_widths = widths[order]
         starts = (ordered_widths.cumsum(-1) - ordered_widths).gather(-1, order.argsort(-1))

@@ -425,7 +425,10 @@ def _works(network: Any, *args: Any) -> bool:
 
 
 def describe(value: Any) -> str:
-    """Describe a value for a message: tensors by shape, dicts by keys, other values by `found_instead`."""
+    """Return a description of a value for a message: the shape of a tensor, the keys of a dict.
+
+    Other values are described by `found_instead`.
+    """
     if isinstance(value, Tensor):
         return f"a tensor {list(value.shape)}"
     if isinstance(value, Mapping):

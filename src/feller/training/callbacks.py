@@ -158,6 +158,8 @@ class WandbLogger(Callback):
 def make_loggers(name: LoggerName, run: Run, config: dict[str, Any]) -> tuple[Callback, ...]:
     """Return the callbacks that log a run: JSON lines, and the requested logger `name`.
 
+    `config` holds the settings of the run, which only Weights & Biases records.
+
     Raises:
         UsageError: If the logger's package is not installed.
     """

@@ -108,7 +108,7 @@ def train(
     Args:
         train_state: Network, optimizer and counters; changed in place.
         objective: Objective to minimise.
-        batches: Function that returns the batch of a step.
+        batches: Function (step, slice of the global batch) -> this rank's part of the batch.
         config: Batch size, learning rate and budget.
         rng: Random stream of the run.
         engine: Device and process group.

@@ -59,7 +59,7 @@ class TrainingContext:
     """Frozen copy of the network before fine-tuning."""
     reward: RewardFunction | None = None
     null: Mapping[str, int | float] | None = None
-    """Null value of each condition."""
+    """Null value of each condition, which stands for an absent condition."""
 
     def check(self, config: "ObjectiveConfig") -> None:
         """Check that the fields required by an objective are present.
@@ -168,11 +168,14 @@ class ObjectiveConfig(abc.ABC):
         return True
 
     def for_finetuning(self, path: Path | None, space: Space, cond_dropout: float) -> "ObjectiveConfig":
-        """Return a copy for fine-tuning a trained model, with the path, space and condition dropout of that model."""
+        """Return the objective for fine-tuning a trained model.
+
+        Subclasses with a path return a copy with the path, space and condition dropout of that model.
+        """
         return self
 
     def sampler_config(self, default: SamplerConfig) -> SamplerConfig:
-        """Return the default sampler of the trained model."""
+        """Return the default sampler settings of a model trained with this objective; `default` unless overridden."""
         return default
 
     @abc.abstractmethod
@@ -230,7 +233,10 @@ def cast_like(x: State, other: State) -> State:
 
 
 def sample_observed_mask(x_1: Tensor, prob: float, rng: Rng) -> Bool[Tensor, " b *d"]:
-    """Sample a mask of observed entries: with probability `prob`, a random fraction of an example, else none."""
+    """Sample a mask of observed entries, for training of inpainting.
+
+    With probability `prob`, a random fraction of an example's entries is observed, else none.
+    """
     stream, shape = rng.stream("known"), (len(x_1), *(1,) * (x_1.ndim - 1))
     fraction = stream.uniform(shape, device=x_1.device)
     is_partly_observed = stream.uniform(shape, device=x_1.device) < prob
@@ -238,9 +244,10 @@ def sample_observed_mask(x_1: Tensor, prob: float, rng: Rng) -> Bool[Tensor, " b
 
 
 def loss_mask(cond: Cond, t: State) -> State | None:
-    """Return the mask of the entries that count in the loss (valid and not observed), per leaf; None for all entries.
+    """Return the mask of the entries that count in the loss, per leaf; None for all entries.
 
-    A leaf (component) of a product space whose time is 1 is observed, and excluded from the loss.
+    These entries are valid and not observed, according to the masks `valid` and `known` in `cond`. A leaf
+    (component) of a product space whose time in `t` is 1 is observed, and excluded from the loss.
     """
     valid, observed = cond.get("valid"), cond.get("known")
     if not isinstance(t, dict):

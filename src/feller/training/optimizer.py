@@ -139,7 +139,7 @@ def _state_shapes(optimizer: torch.optim.Optimizer, weight: Tensor) -> dict[str,
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return the optimizer state as named tensors."""
+    """Return the optimizer state as tensors with names such as `0.exp_avg`: index of the weight, name of the entry."""
     state = optimizer.state_dict()["state"]
     tensors = ((f"{index}.{name}", value) for index, entry in state.items() for name, value in entry.items())
     return {name: value for name, value in tensors if value is not None}

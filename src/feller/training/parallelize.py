@@ -1,4 +1,4 @@
-"""FSDP2, torch.compile and gradient checkpointing, applied in place; state-dict keys are unchanged."""
+"""Application of FSDP2, torch.compile and gradient checkpointing to a network, in place; state-dict keys are kept."""
 
 import warnings
 from collections.abc import Callable, Iterator

@@ -42,7 +42,7 @@ class Callback:
         """
 
     def on_checkpoint(self, state: TrainState) -> None:
-        """Called when a checkpoint is due, after the metrics were checked."""
+        """Called when a checkpoint is due, after the check that the loss is finite."""
 
     def on_interrupt(self, state: TrainState) -> None:
         """Called after the last checkpoint if Ctrl-C or a termination signal stopped the training."""
@@ -63,7 +63,7 @@ class StepMonitor:
         check_finite(metrics)
 
     def numbers(self, metrics: StepMetrics) -> dict[str, float]:
-        """Return the metrics to log for a step."""
+        """Return the metrics to log for a step: name -> value."""
         extras = {name: value.item() for name, value in metrics.extras.items()}
         loss, seconds = metrics.loss.item(), round(metrics.seconds, 3)
         return {"loss": loss, **self.core_numbers(metrics), "seconds": seconds, **extras}
@@ -100,7 +100,7 @@ class Trainer:
         Args:
             state: Network, optimizer, EMA and counters, new or from a checkpoint.
             objective: Objective to minimise.
-            batches: Function that returns the batch of a step.
+            batches: Function (step, slice of the global batch) -> this rank's part of the batch.
             rng: Random stream of the run.
             gradient: Gradient estimator (default: the mean gradient).
 

@@ -29,12 +29,17 @@ SMOOTH_CLIP_OVERSHOOT = 1.115221
 
 
 def hard_clip(norms: Float[Tensor, " *b"], clip: float) -> Float[Tensor, " *b"]:
-    """Return min(1, clip / norm); differentiable except at norm = clip, where the left derivative is used."""
+    """Return the factor min(1, clip / norm) that clips a gradient of each norm in `norms` to the clipping norm `clip`.
+
+    The factor is differentiable except at norm = clip, where the left derivative is used.
+    """
     return clip / norms.clamp(min=clip)
 
 
 def smooth_clip(norms: Float[Tensor, " *b"], clip: float) -> Float[Tensor, " *b"]:
-    """Return 1 / (1 + GELU(norm / clip - 1)): smooth, but clipped norms reach `SMOOTH_CLIP_OVERSHOOT` x clip.
+    """Return the clipping factor 1 / (1 + GELU(norm / clip - 1)) of a gradient of each norm in `norms`.
+
+    Unlike `hard_clip`, the factor is smooth, but clipped norms reach `SMOOTH_CLIP_OVERSHOOT` times `clip`.
 
     Source: Guo, Karrer, Chaudhuri and van der Maaten 2022, arXiv 2201.12383, section 5.
     """
@@ -58,9 +63,10 @@ def estimate_by_probe(
     rng: RandomStream,
     coordinate_mask: Tensor | None,
 ) -> GradientSensitivity:
-    """Estimate the sensitivity from one Rademacher direction per row, without bias: errors average out over steps.
+    """Estimate how much each row's clipped gradient changes with the row's values, from one random direction per row.
 
-    `rng` samples the directions, which are 0 outside the mask. Other arguments are those of `probe_sensitivity`.
+    The estimate is unbiased, so errors average out over steps. `rng` samples the entries -1 or 1 of the directions;
+    entries outside `coordinate_mask` are 0. Other arguments are those of `probe_sensitivity`.
     """
     return probe_sensitivity(loss, network, build, z, clip_fn, rademacher_directions(z, rng, coordinate_mask))
 
@@ -74,9 +80,10 @@ def estimate_by_coordinate(
     rng: RandomStream,
     coordinate_mask: Tensor | None,
 ) -> GradientSensitivity:
-    """Compute the exact sensitivity over all coordinates in the mask; the cost grows with their number.
+    """Compute exactly how much each row's clipped gradient changes with the row's values.
 
-    `rng` is not used. Other arguments are those of `exact_sensitivity`.
+    The values that count are those in `coordinate_mask`; the cost grows with their number. `rng` is not used. Other
+    arguments are those of `exact_sensitivity`.
     """
     return exact_sensitivity(loss, network, build, z, clip_fn, coordinate_mask)
 
@@ -125,9 +132,9 @@ class LeakageTracker:
         """Add the information loss of one step for all tracked rows, whether they are in the batch or not.
 
         Args:
-            loss: (network, example) -> [b].
+            loss: Function (network, examples) -> loss of each example, [b].
             network: Network before the step.
-            clip: Clipping norm.
+            clip: Clipping norm of each row's gradient.
             scale: Standard deviation of the noise on the gradient sum.
         """
         if self.steps % self.every == 0:

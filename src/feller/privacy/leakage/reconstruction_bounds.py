@@ -25,12 +25,12 @@ MIN_SIGMA = 0.01
 
 
 def eps2_added(events: Sequence[DpEvent]) -> float:
-    """Return the order-2 Rényi divergence of a composition in nats, for one row added or removed."""
+    """Return the order-2 Rényi divergence in nats of all releases `events` together, for one row added or removed."""
     return math.fsum(map(_added, events))
 
 
 def eps2_replaced(events: Sequence[DpEvent]) -> float:
-    """Return the order-2 Rényi divergence of a composition in nats, for one row replaced by another.
+    """Return the order-2 Rényi divergence in nats of all releases `events` together, for one row replaced by another.
 
     Events are stored for add/remove adjacency; an event without subsampling is charged at twice its sensitivity.
     """
@@ -111,16 +111,18 @@ def mse_bound(
     bias_slopes: Float[Tensor, " d"] | float = 1.0,
     squared_bias: float = 0.0,
 ) -> float:
-    """Return the lower bound on an attack's MSE per coordinate: sum (slope diameter)^2 / (4 d (e^eps2 - 1)).
+    """Return a lower bound on an attack's MSE, averaged over the d coordinates of a row.
 
-    The bound is 0 (no guarantee) if e^eps2 overflows. A bound above the variance of the rows is no guarantee either,
-    because a biased attacker can return the mean.
+    The bound is sum (slope diameter)^2 / (4 d (e^eps2 - 1)) + `squared_bias`, with the sum over coordinates.
+
+    If e^eps2 overflows, the first term is 0, which is no guarantee. A bound above the variance of the rows is no
+    guarantee either, because a biased attacker can return the mean.
 
     Args:
         eps2: Order-2 Rényi divergence for replace-one adjacency.
         diameters: Range of a coordinate while all others are fixed; one value or one per coordinate.
         bias_slopes: Smallest derivative of the attack's expected output with respect to each coordinate; 1 if unbiased.
-        squared_bias: Squared bias of the attack, per coordinate.
+        squared_bias: Squared bias of the attack, averaged over coordinates.
 
     Raises:
         UsageError: If the divergence is below 0.
@@ -180,7 +182,10 @@ def van_trees_waterfilling(eta2: float, variances: Float[Tensor, " d"]) -> float
 
 
 def van_trees_of(information: Float[Tensor, "*n d d"], score: Float[Tensor, "d d"]) -> Float[Tensor, " *n"]:
-    """Return the sharper matrix form Tr((I + S)^-1) / d of the van Trees bound.
+    """Return the lower bound Tr((I + S)^-1) / d on the MSE of any attacker, averaged over the d coordinates of a row.
+
+    This is the matrix form of van Trees' inequality, with `information` I and `score` S; it is sharper than the bound
+    of `van_trees`.
 
     Args:
         information: Fisher information matrix of all releases, averaged over the prior.

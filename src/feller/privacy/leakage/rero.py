@@ -42,7 +42,11 @@ class GuessProbability:
 
 
 def guess_probability(shares: Float[Tensor, " k"], events: Sequence[DpEvent]) -> GuessProbability:
-    """Return the guessing probabilities for a column; `shares` are its value fractions (public, or with noise).
+    """Return the probabilities of guessing a row's value in one column, without the releases and with them.
+
+    Args:
+        shares: Fraction of the rows that have each value of the column (public, or measured with noise).
+        events: Privacy costs of all releases that the attacker sees.
 
     Raises:
         UsageError: If a fraction is negative or the sum is not 1.
@@ -54,7 +58,9 @@ def guess_probability(shares: Float[Tensor, " k"], events: Sequence[DpEvent]) ->
 
 
 def rero(kappa: float, events: Sequence[DpEvent]) -> float:
-    """Return the smallest valid bound gamma on the guessing probability, for prior probability kappa.
+    """Return the smallest valid bound gamma on the guessing probability after the releases `events`.
+
+    `kappa` is the guessing probability without the releases.
 
     The bound has a closed form for Gaussian mechanisms; else it is the smaller of the PLD and the Rényi DP bound.
 
@@ -75,14 +81,17 @@ def rero(kappa: float, events: Sequence[DpEvent]) -> float:
 def rero_normal(kappa: float, mu: float) -> float:
     """Return the bound gamma = Phi(Phi^-1(kappa) + mu) on the guessing probability, for prior probability kappa.
 
-    The noise is Gaussian with standard deviation sensitivity / mu.
+    It holds for a release with Gaussian noise of standard deviation (sensitivity / mu). Phi is the standard normal
+    distribution function.
     """
     _check_prior(kappa)
     return float(scipy.special.ndtr(scipy.special.ndtri(kappa) + mu))
 
 
 def rero_rdp(kappa: float, events: Sequence[DpEvent]) -> float:
-    """Return the bound gamma by Rényi DP on the guessing probability, for prior probability kappa and any events.
+    """Return the bound gamma on the guessing probability that follows from the Rényi DP of the releases `events`.
+
+    `kappa` is the guessing probability without the releases.
 
     gamma is the minimum of (kappa e^eps_a)^((a - 1) / a) over Rényi orders a, and at most 1; eps_a is the Rényi
     epsilon.
@@ -98,7 +107,10 @@ def rero_rdp(kappa: float, events: Sequence[DpEvent]) -> float:
 
 
 def rero_pld(kappa: float, events: Sequence[DpEvent], direction: AdjacencyDirection = "present") -> float:
-    """Return the bound gamma by privacy loss distributions (PLD); 1 if the PLD would need too many grid points.
+    """Return the bound gamma on the guessing probability that follows from the privacy loss distribution (PLD).
+
+    `kappa` is the guessing probability without the releases `events`. The bound is 1 if the PLD would need too many
+    grid points.
 
     gamma is the infimum of e^x kappa + delta(x) over all real x, and at most 1; delta(x) is the delta at epsilon x.
     zCDP events are (x, d)-DP for each d; they raise gamma to at most d + gamma(kappa e^x) of the other events.

@@ -33,7 +33,7 @@ class TangentBatch:
 
     example: Any
     floats: list[Tensor]
-    """Floating-point leaves of the examples."""
+    """Floating-point tensors (leaves) of the examples; only these have tangents."""
     tangents: list[Tensor]
 
     @staticmethod
@@ -134,6 +134,6 @@ def batch_dot(some: list[Tensor], others: list[Tensor]) -> Float[Tensor, " b"]:
 
 
 def replace_floats(example: Any, numbers: Sequence[Tensor]) -> Any:
-    """Return an example whose floating-point leaves are replaced by `numbers`, in order."""
+    """Return an example whose floating-point tensors (leaves) are replaced by the tensors `numbers`, in order."""
     replacements = iter(numbers)
     return tree_map(lambda leaf: next(replacements) if leaf.is_floating_point() else leaf, example)

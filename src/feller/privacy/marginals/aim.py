@@ -23,9 +23,10 @@ def fit_greedily(
     label: str,
     rules: AllowedCombinations = (),
 ) -> MarginalModel:
-    """Repeatedly measure the worst-fitting marginal exactly and refit, until all errors are within sampling noise.
+    """Fit a graphical model to exact marginals that are selected greedily, and return it.
 
-    The error of a marginal is the sum over its cells of |count - expected|, minus the mean of this sum if counts were
+    The worst-fitting marginal is measured and the model refitted, until all errors are within sampling noise. The
+    error of a marginal is the sum over its cells of |count - expected|, minus the mean of this sum if counts were
     Poisson.
 
     Args:

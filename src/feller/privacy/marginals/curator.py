@@ -114,9 +114,10 @@ class Curator:
         return list(expected)[int(noisy_scores.argmax())]
 
     def release(self, model: MarginalModel, one_way: Mapping[int, MarginalMeasurement]) -> MarginalRelease:
-        """Return the release of a fitted model.
+        """Return a fitted model together with the charges and noisy counts of all queries so far.
 
-        `one_way` holds the first measurement of each column; the count of a constant column is the number of rows.
+        `one_way` maps each column to its first measurement; a column with one possible code may be absent, because its
+        count is the number of rows.
         """
         constant = torch.full((1,), self.total, dtype=torch.float64)
         columns = (one_way[j].values if j in one_way else constant for j in range(len(self.counts)))

@@ -10,7 +10,7 @@ Clique = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Bucket:
-    """Column to eliminate, with those of its neighbours that are eliminated later."""
+    """Column to eliminate, with those of its neighbours (columns in a common table) that are eliminated later."""
 
     column: int
     parents: Clique

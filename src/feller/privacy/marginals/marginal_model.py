@@ -49,12 +49,12 @@ class MarginalModel:
 
     @property
     def scopes(self) -> tuple[Clique, ...]:
-        """Columns of each factor: potentials, then rules."""
+        """Columns of each factor of p(row): first those of the potentials, then those of the rules."""
         return (*self.cliques, *(columns for columns, _ in self.rules))
 
     @property
     def factors(self) -> tuple[Tensor, ...]:
-        """Log-values of all factors: potentials, then rules."""
+        """Log-values of each factor of p(row), in the order of `scopes`."""
         return (*self.potentials, *(allowed.double().log() for _, allowed in self.rules))
 
     @property
@@ -83,7 +83,9 @@ class MarginalModel:
         return self._up[-1].item()
 
     def marginal(self, columns: Sequence[int]) -> Float[Tensor, "..."]:
-        """Return the joint probabilities of some columns, one axis per column; only their ancestors are eliminated.
+        """Return the joint probabilities of some columns, one axis per column, in the given order.
+
+        Only tables of these columns and of their ancestors in the elimination order are processed, to save time.
 
         Raises:
             UsageError: If a column is repeated or unknown.

@@ -69,10 +69,12 @@ class MarginalNetwork(nn.Module):
     ) -> Int64[Tensor, "n k"]:
         """Sample independent rows, each from its exact conditional distribution given the observed columns.
 
+        Without `observed`, the arguments `excluded_codes` and `odds` are ignored.
+
         Args:
             n: Number of rows.
             rng: Random streams.
-            observed: Codes of the rows, and the mask of the observed codes.
+            observed: Codes of whole rows, and the mask of the observed codes; None samples whole rows.
             excluded_codes: Code per column (-1 for none) that is sampled only if no other code is possible.
             odds: Column -> function from codes to the weight by which each code's probability is multiplied.
         """
@@ -94,7 +96,7 @@ class MarginalNetwork(nn.Module):
 
 
 def network_from_model(rows: TableTokens, model: MarginalModel) -> tuple[MarginalTables, MarginalNetwork]:
-    """Return the config and the network that represent a fitted graphical model."""
+    """Return the config and the network that represent a fitted graphical model of the table space `rows`."""
     config = MarginalTables(rows, model.cliques)
     network = MarginalNetwork(config)
     for clique, potential in zip(model.cliques, model.potentials, strict=True):
@@ -103,7 +105,7 @@ def network_from_model(rows: TableTokens, model: MarginalModel) -> tuple[Margina
 
 
 def allowed_combinations(rows: TableTokens) -> AllowedCombinations:
-    """Return the row constraints of a table in the format of `MarginalModel.rules`."""
+    """Return the constraints between columns of the table space `rows`, in the format of `MarginalModel.rules`."""
     return tuple(((rule.first, rule.second), rule.allowed_mask()) for rule in rows.constraints)
 
 

@@ -1,4 +1,7 @@
-"""Expected error of noisy one-way marginals: a feasibility check of the budget before any row is read."""
+"""Computation of the expected error of noisy one-way marginals (value counts of single columns).
+
+The error shows whether a privacy budget suffices for a table before any row is read.
+"""
 
 import math
 import warnings
@@ -21,7 +24,9 @@ class SmallBudgetWarning(UserWarning):
 
 
 def one_way_sigma(epsilon: float, delta: float, columns: int, fraction: float = ONE_WAY_FRACTION) -> float:
-    """Return the noise standard deviation of one-way counts, in rows, if they share `fraction` of (epsilon, delta).
+    """Return the standard deviation of the noise on one-way counts, in rows.
+
+    The counts of all columns together spend `fraction` of the zCDP budget that corresponds to (epsilon, delta).
 
     The L2 sensitivity of all counts is sqrt(columns), because a row is in one cell of each column.
     """

@@ -31,10 +31,12 @@ def unstratified(uniform: Float[Tensor, " n"], group: Int[Tensor, " n"]) -> Floa
 
 
 def stratified(uniform: Float[Tensor, " n"], group: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """Assign each row of a group its own stratum in random order, so that counts are within 1 of their expectation.
+    """Return one uniform number per row, each in a stratum of its own within its group.
 
-    Strata of a group share one offset. The random order keeps columns with the same parent conditionally independent;
-    without random order, they would be spuriously dependent.
+    The strata of a group divide (0, 1) into equal intervals, so the count of each sampled value is within 1 of its
+    expectation. All numbers of a group have the same random offset in their strata. The rows get the strata in random
+    order, which keeps columns with the same parent conditionally independent; without random order, they would be
+    spuriously dependent.
     """
     order = torch.argsort(uniform)
     order = order[torch.argsort(group[order], stable=True)]

@@ -199,9 +199,14 @@ class SeededNoise(Noise):
 
 
 def make_noise(seed: int | None, *name: object, key: bytes | None = None) -> Noise:
-    """Return seeded noise if a seed is given, else secret noise; use each name only once.
+    """Return a source of noise: reproducible if a seed is given, else secret.
 
-    With a key, secret noise is identical in all processes that hold this key.
+    Args:
+        seed: Seed of reproducible noise, for tests; None for secret noise.
+        name: Parts of the name of the source. Use each name only once: with a seed or a key, equal names give equal
+            noise.
+        key: Secret key; noise is identical in all processes that hold this key. None for noise that differs between
+            processes; unused if a seed is given.
     """
     if seed is not None:
         return SeededNoise(seed, *name)

@@ -80,8 +80,9 @@ class TextGoal(DecodingGoal):
 
 @dataclass(frozen=True)
 class InfillGoal(DecodingGoal):
-    """Goal: fill the holes of the prompt in order, each after an `<infill>`, up to `<eos>`.
+    """Goal: fill the holes of the prompt, which are hidden spans marked by `<mask>`, in order, up to `<eos>`.
 
+    The tokens that fill a hole follow an `<infill>` at the end of the document.
     The holes of an image together receive the codes that the image lacks. Each hole gets at least one code, or the
     number given by `hole_codes`.
     """

@@ -50,7 +50,10 @@ class DocumentDecoder(Protocol):
 
 @dataclass(frozen=True)
 class SamplingSpec:
-    """Sampling settings: guidance, which uses the raw logits of the allowed tokens, then temperature, top-k, top-p."""
+    """Settings of token sampling: `guidance` combines the raw logits of the allowed tokens of all streams.
+
+    Then `token_sampler` applies temperature, top-k and top-p, and samples a token.
+    """
 
     guidance: TokenGuidance = NoGuidance()  # noqa: RUF009 - frozen
     token_sampler: TokenSampler = TokenSampler()  # noqa: RUF009 - frozen

@@ -89,7 +89,7 @@ class MaskedDocument:
 
 
 def read_document(row: Int64[np.ndarray, " l"], vocabulary: DocumentVocabulary) -> Document:
-    """Return the document of a data row, without padding and answer marks.
+    """Return the document of a data row, without padding and without the tokens that mark answers.
 
     Raises:
         InputError: If answer marks are unbalanced, or an answer contains anything but text of one segment.
@@ -116,7 +116,7 @@ def read_document(row: Int64[np.ndarray, " l"], vocabulary: DocumentVocabulary) 
 
 
 def segments(tokens: Int64[np.ndarray, " n"], vocabulary: DocumentVocabulary) -> list[Span]:
-    """Return the spans of the non-empty segments of a document."""
+    """Return the spans of the non-empty segments (texts and images) of a document."""
     breaks = [0, *np.flatnonzero(tokens == vocabulary.break_token).tolist()]
     return [(a + 1, b) for a, b in pairwise(breaks) if a + 1 < b]
 

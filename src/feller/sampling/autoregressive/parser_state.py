@@ -21,7 +21,10 @@ KIND_TEXT, KIND_CODE, KIND_EOS, KIND_BREAK, _, KIND_INFILL = map(int, SymbolKind
 
 @dataclass(frozen=True)
 class ParserStateBatch:
-    """Parser states of a batch of rows; hole tables are indexed by the number of opened `<infill>` tokens."""
+    """Parser states of a batch of rows during document decoding.
+
+    A field [b, h] is a hole table: each row has one entry for every possible value of `num_opened`.
+    """
 
     place: Int64[np.ndarray, " b"]
     codes_left: Int64[np.ndarray, " b"]
@@ -48,7 +51,7 @@ class ParserStateBatch:
     def at_opened(
         self, table: Int64[np.ndarray, "b h"], ahead: Int64[np.ndarray, " b"] | int = 0
     ) -> Int64[np.ndarray, " b"]:
-        """Return each row's entry in a hole table, at the index (number of opened holes) + `ahead`."""
+        """Return each row's entry of a hole table [b, h], at the index `num_opened` + `ahead`."""
         if table.shape[1] == 1:  # no holes
             return table[:, 0]
         return table[np.arange(len(table)), self.num_opened + ahead]

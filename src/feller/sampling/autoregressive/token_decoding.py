@@ -115,7 +115,10 @@ def decode(
 def log_likelihood(
     network: Network, x_1: Int[Tensor, "b n"], cond: Cond, valid: Bool[Tensor, "b n"] | None = None
 ) -> Float[Tensor, " b"]:
-    """Return the exact log probability of the valid tokens of each sequence, in nats; -inf for impossible sequences."""
+    """Return the exact log probability of each sequence in nats, summed over its tokens; -inf if it is impossible.
+
+    `valid` is the mask of the tokens to include; None for all. The network is called with t = 0.
+    """
     logits = network(x_1, torch.zeros(len(x_1), device=x_1.device), cond)
     entries = -F.cross_entropy(logits.double().movedim(-1, 1), x_1, reduction="none")
     # after a forbidden token, a grammar may forbid all others, which gives NaN

@@ -41,7 +41,7 @@ class Datastore:
 
     vocabulary: DocumentVocabulary
     rows: Int64[Tensor, "n l"]
-    """Tokens of each document, padded and with answer marks, as in the training data."""
+    """Tokens of each document as in the training data: padded, and with tokens that mark start and end of answers."""
     vectors: Float[Tensor, "n d"]
     """Unit-norm embeddings of whole documents."""
     has_both: Bool[Tensor, " n"]

@@ -32,7 +32,9 @@ class Euler(GaussianSolver):
         check_kind("space", self.space, Space, "feller.Sphere()")
 
     def moments(self, process: Process, x: State, t: float, s: float) -> tuple[State, State]:
-        """Return the mean x + h velocity and the variance h diffusion of the state at s, with h = s - t.
+        """Return the mean and the variance of the state at time s, given the state x at time t.
+
+        The mean is x + h * velocity and the variance h * diffusion, with the step size h = s - t.
 
         Raises:
             UsageError: If the process has jumps, which are not Gaussian.

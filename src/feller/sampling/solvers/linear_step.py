@@ -68,9 +68,10 @@ def alpha_sigma_at(schedule: Schedule, time: float) -> AlphaSigma:
 
 @dataclass(frozen=True)
 class Ancestral(LinearSolver):
-    """Ancestral step x_s = alpha_s x_1 + sqrt(sigma_s^2 - nu^2) x_0 + nu noise, with endpoints predicted at t.
+    """Ancestral step x_s = alpha_s x_1 + sqrt(sigma_s^2 - nu^2) x_0 + nu noise from time t to s.
 
-    nu is eta times the standard deviation of x_s given x_t and x_1. eta = 1 is ancestral sampling (DDPM). eta = 0 is
+    The data x_1 and the source x_0 are predicted from x_t; alpha and sigma are their coefficients in the path. nu is
+    eta times the standard deviation of x_s given x_t and x_1. eta = 1 is ancestral sampling (DDPM). eta = 0 is
     deterministic (DDIM), and equals an Euler step on the linear schedule. Requires a flow on an affine path with a
     normal source. Source: Song et al. 2021, "Denoising diffusion implicit models", arXiv 2010.02502.
     """
@@ -98,7 +99,10 @@ class Ancestral(LinearSolver):
 
 @dataclass(frozen=True)
 class MemorylessEuler(LinearSolver):
-    """Euler-Maruyama with memoryless variance 2 sigma W / alpha per time and drift 2 v - (alpha' / alpha) x.
+    """Euler-Maruyama solver of the memoryless process, whose samples at t = 1 are independent of their start.
+
+    The process has drift 2 v - (alpha' / alpha) x, with the velocity v, and variance 2 sigma W / alpha per unit time.
+    The path is x_t = alpha x_1 + sigma x_0, and W = alpha' sigma - alpha sigma' is the Wronskian of its schedule.
 
     The variance is infinite at t = 0. Its denominator alpha is therefore increased by alpha_h, with step size h, and
     the drift is changed accordingly, so that both belong to one process with the right marginals. The step from t = 0

@@ -37,7 +37,10 @@ class GaussianSolver(Solver):
 
     @abc.abstractmethod
     def moments(self, process: Process, x: State, t: float, s: float) -> tuple[State, State]:
-        """Return mean and variance of the state at s; the variance broadcasts to the mean (None without noise)."""
+        """Return mean and variance of the state at time s, given the state x at time t.
+
+        The variance broadcasts to the mean; it is None without noise.
+        """
 
     def step(self, process: Process, x: State, t: float, s: float, rng: RandomStream) -> State:
         return tree_map(lambda mean, variance: add_noise(mean, variance, rng), *self.moments(process, x, t, s))
@@ -56,7 +59,7 @@ def space_of(solver: Solver) -> Space:
 
 
 def with_space(solver: Solver, space: Space) -> Solver:
-    """Return the solver with its space replaced; errors are those of `space_of`."""
+    """Return a copy of the solver that takes its steps in `space`; errors are those of `space_of`."""
     space_of(solver)
     return replace(cast(Any, solver), space=space)
 
@@ -101,7 +104,10 @@ def expand_time(x: State, t: float) -> Tensor:
 
 
 def follow_velocity(space: Space, x: State, *terms: tuple[float, State]) -> State:
-    """Move x by the sum of h times velocity over terms (h, characteristics); leaves without a velocity stay."""
+    """Move the state x by the sum of h * velocity over `terms`; leaves (components) without a velocity stay.
+
+    Each term is a pair: a time step h, and characteristics of the process, which hold the velocity.
+    """
     if isinstance(x, dict):
         return {
             k: follow_velocity(leaf_space(space, k), leaf, *((h, term[k]) for h, term in terms))
@@ -132,9 +138,10 @@ def _leaf_velocity_at_start(space: Space, x: Tensor, y: Tensor, leaf: Characteri
 
 
 def apply_jumps(x: State, first: State, last: State, s: float, rng: RandomStream) -> State:
-    """Apply jumps with the hazards of the first stage and the destinations of the last stage.
+    """Apply the jumps of one step that ends at time s, and return the new state.
 
-    `first` and `last` are the characteristics of the process at these stages. A leaf without a flow did not move
+    Jumps occur with the hazards (rates of leaving a state) of the first stage, and lead to the destinations of the last
+    stage. `first` and `last` are the characteristics of the process at these stages. A leaf without a flow did not move
     between stages, so its destinations come from the first stage too: the last stage would combine the old state of
     the leaf with a later time.
     """
@@ -147,20 +154,29 @@ def apply_jumps(x: State, first: State, last: State, s: float, rng: RandomStream
 
 
 def check_direction(now: State, t: float, s: float) -> None:
-    """Raise an error if a process with noise or jumps is simulated on a decreasing time grid."""
+    """Raise an error if a process has noise or jumps, for a solver step backward in time, from t to s < t.
+
+    `now` holds the characteristics that the process returned.
+    """
     if any(leaf.diffusion is not None or leaf.jumps is not None for leaf in leaves(now)):
         expected, found = "an increasing grid for a process with noise or jumps", f"a step from {t:g} to {s:g}"
         raise UsageError(argument="times", expected=expected, found=found, remedy="Reverse the process first")
 
 
 def check_no_noise(now: Characteristics, solver: str) -> None:
-    """Raise an error if a process has noise, which this solver does not support."""
+    """Raise an error if a process has noise, for a solver that does not support noise.
+
+    `now` holds the characteristics that the process returned; `solver` is the name of the solver, for the message.
+    """
     if now.diffusion is not None:
         expected = "Euler(), for a process with noise"
         raise UsageError(argument="solver", expected=expected, found=solver)
 
 
 def check_continuous(x: State, solver: str) -> None:
-    """Raise an error if the state is a tensor of tokens; in a dict, tokens are allowed next to other leaves."""
+    """Raise an error if the state is a tensor of tokens, for a solver that needs a continuous state.
+
+    In a dict, tokens are allowed next to other leaves. `solver` is the name of the solver, for the message.
+    """
     if isinstance(x, Tensor) and not x.is_floating_point():
         raise UsageError(argument="solver", expected="Euler(), for a state of tokens", found=solver)

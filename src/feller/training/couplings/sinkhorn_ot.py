@@ -26,13 +26,14 @@ def sinkhorn(
     tolerance: float = 1e-3,
     max_iterations: int = 3000,
 ) -> Float[Tensor, "n m"]:
-    """Return the plan P that minimises <P, cost> + epsilon KL(P | a b^T) + tau KL(P 1 | a) + tau KL(P^T 1 | b).
+    """Return the logarithm of an entropic transport plan, computed by Sinkhorn iterations.
 
-    a and b are the uniform distributions of rows and columns. The iteration is stabilised: at the start of every round,
-    scaling factors are absorbed into log-domain potentials.
+    The plan P minimises <P, cost> + epsilon KL(P | a b^T) + tau KL(P 1 | a) + tau KL(P^T 1 | b). a and b are the
+    uniform distributions of rows and columns. The iteration is stabilised: after at most 30 scalings, the scaling
+    factors are absorbed into log-domain potentials.
 
     Args:
-        cost: Cost of each pair.
+        cost: Cost of each pair of a source sample (row) and a datum (column).
         epsilon: Entropic regularisation, in units of the cost.
         tau: Weight of the penalty for wrong marginals, in units of the cost; infinity for exact marginals.
         tolerance: Largest L1 error of the row marginals; column marginals are exact.
@@ -125,7 +126,7 @@ class SinkhornCoupling(Coupling):
 
 
 def sample_partners(log_plan: Tensor, uniform: Tensor) -> Tensor:
-    """Return a sampled row of the plan for each column, with probabilities proportional to the column's entries.
+    """Return a sampled row index for each column of the plan, with probabilities proportional to the column's entries.
 
     `log_plan` holds the logarithms of these entries, and `uniform` one uniform number per column.
     """

@@ -65,8 +65,9 @@ def _at(p: Float[Tensor, "*d K"], x: Int[Tensor, "*d 1"]) -> Float[Tensor, "*d 1
 class GeneralizedKL(Loss):
     """Generalised KL between conditional and predicted jump rates of a mixture path: an upper bound on -log p(x_1).
 
-    The weight alpha' / (1 - alpha) is infinite at t = 1: sample times with `Rescaled`. With one schedule for all
-    tokens, forward and backward pass share memory, so the backward pass can run only once and cannot be differentiated.
+    The weight alpha' / (1 - alpha) is infinite at t = 1, so use the time distribution `Rescaled`. With one schedule for
+    all tokens, forward and backward pass share memory, so the backward pass can run only once and cannot be
+    differentiated.
     Source: Shaul et al. 2024, arXiv 2412.03487, for token-dependent schedules.
     """
 

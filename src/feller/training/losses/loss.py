@@ -187,9 +187,10 @@ class ItakuraSaito(Loss):
 
 @dataclass(frozen=True)
 class RateAndVelocityLoss(Loss):
-    """Sum of a loss of jump rates and a loss of the velocity, which is the last entry of prediction and target.
+    """Sum of a loss of jump rates and a loss of the velocity.
 
-    One network learns a jump process and a flow for their superposition; weights of the two losses would not change the
+    In prediction and target, the last entry of the last axis is for the velocity; all others are for jump rates. One
+    network learns a jump process and a flow for their superposition; weights of the two losses would not change the
     minimisers.
 
     Source: Holderrieth et al. 2024, arXiv 2410.20587, proposition 2, as for `InfinitesimalKL`.

@@ -34,9 +34,9 @@ class CausalMaskedLM(BatchCoupledObjective):
     """Causal masked language modelling: cross-entropy per token, with masked spans moved to the end of a document.
 
     A sample consists of retrieved documents followed by a document of the training set (the query). All tokens have the
-    same weight in the loss, except sentinels, which have weight 0 because their positions are random. Packed rows hold
-    several documents, which excludes DP-SGD. Without training data there is no retrieval. Source: Yu et al. 2023, arXiv
-    2309.02591.
+    same weight in the loss, except `<mask>` and `<infill>`: they have weight 0, as their positions are random. Packed
+    rows hold several documents, which excludes DP-SGD. Without training data there is no retrieval. Source: Yu et al.
+    2023, arXiv 2309.02591.
     """
 
     family: ClassVar[str] = "documents"
@@ -110,9 +110,10 @@ class CausalMaskedLM(BatchCoupledObjective):
         """Mask spans of the documents `rows`, prepend k `retrieved` documents to each, and pack the samples into rows.
 
         Returns:
-            Rows [r, n] of tokens `x_t`, next tokens `target` and loss weights `weight`; `sample` and `position` in
-            `given`. Weights are normalised such that the trainer's value, the sum of row losses divided by the number
-            of documents, is the weighted mean over the tokens of all ranks.
+            Rows [r, n] of tokens `x_t`, next tokens `target` and loss weights `weight`. `given` holds, for each token,
+            the number `sample` of its sample within the row, and its `position` in this sample. Weights are normalised
+            such that the trainer's value, the sum of row losses divided by the number of documents, is the weighted
+            mean over the tokens of all ranks.
 
         Raises:
             InputError: If a document is longer than the context.
@@ -147,7 +148,7 @@ class CausalMaskedLM(BatchCoupledObjective):
 
 
 class RetrievalCausalMaskedLM(Objective):
-    """`CausalMaskedLM` with a datastore for retrieval."""
+    """Training objective configured by `CausalMaskedLM`, together with the datastore for retrieval of documents."""
 
     def __init__(self, config: CausalMaskedLM, datastore: IndexedDatastore) -> None:
         self.config, self.datastore = config, datastore

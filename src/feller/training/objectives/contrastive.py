@@ -20,7 +20,7 @@ SAME_TEXT_SIMILARITY = 1 - 1e-4
 
 @dataclass(frozen=True)
 class InfoNCE(BatchCoupledObjective):
-    """Symmetric InfoNCE between images and texts within groups of documents.
+    """Symmetric InfoNCE: contrastive loss that matches images with texts within groups of documents.
 
     Each training example is a whole group of documents. One image per document is sampled; documents without text or
     without image are left out.

@@ -52,7 +52,7 @@ class Distillation(ObjectiveConfig):
         return SamplerConfig("euler", self.nfe)
 
     def build(self, context: TrainingContext) -> Objective:
-        """Return the objective with its teacher.
+        """Return the training objective, which holds the teacher network of `context`.
 
         Raises:
             UsageError: If the context has no teacher.
@@ -64,7 +64,7 @@ class Distillation(ObjectiveConfig):
 
 
 class DistillationObjective(Objective):
-    """`Distillation` with its teacher network."""
+    """Training objective configured by `Distillation`, together with the teacher network that the student imitates."""
 
     def __init__(self, config: Distillation, context: TrainingContext) -> None:
         self.config, self.null = config, context.null

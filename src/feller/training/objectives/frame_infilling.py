@@ -44,7 +44,9 @@ def noise_like(x: Tensor, rng: Rng) -> Tensor:
 
 
 def crop(rows: Any, valid: Bool[Tensor, "b n"], max_length: int, rng: RandomStream) -> tuple[Any, Bool[Tensor, "b m"]]:
-    """Crop each row to a random window of at most `max_length` valid entries; common padding is removed.
+    """Crop each example to a random window of at most `max_length` entries; padding shared by all examples is removed.
+
+    `rows` is a tensor [b, n, ...] or a tree of such tensors, and `valid` the mask of the entries that are not padding.
 
     Returns:
         Cropped rows and their mask, [b, m] with m <= max_length.

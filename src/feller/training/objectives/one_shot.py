@@ -32,7 +32,9 @@ class OneShotObjective(SelfContainedObjective):
 
     @abc.abstractmethod
     def budget_rho(self, epsilon: float, ledger: Ledger) -> float:
-        """Return the zCDP budget rho of the fit that, with the events already in the ledger, spends at most epsilon.
+        """Return the zCDP budget rho of the fit.
+
+        Together with the events that are already in the ledger, the fit then spends at most epsilon.
 
         Raises:
             UsageError: If the budget is too small for the number of rows.

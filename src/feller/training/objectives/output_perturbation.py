@@ -80,7 +80,7 @@ class OutputPerturbation(OneShotObjective):
     def budget_rho(self, epsilon: float, ledger: Ledger) -> float:
         """Return the budget as zCDP rho, computed by exact accounting of Gaussian noise.
 
-        The result is larger than by conversion of epsilon to zCDP.
+        The result is larger than the rho that follows from epsilon by the general conversion to zCDP.
         """
         return 0.5 / calibrate(epsilon, ledger.available_delta, 1.0, 1, ledger.events) ** 2
 

@@ -42,7 +42,9 @@ class PackedRows:
 def join_sample(
     retrieved: Sequence[MaskedDocument], query: MaskedDocument, vocabulary: DocumentVocabulary, context: int
 ) -> MaskedDocument:
-    """Concatenate retrieved documents, query and final `<eos>`; documents that do not fit are dropped from the front.
+    """Concatenate retrieved documents, query document and final `<eos>` to a sample of at most `context` tokens.
+
+    Retrieved documents that do not fit are dropped, starting with the first.
 
     Raises:
         InputError: If the query alone exceeds the context.
@@ -134,7 +136,10 @@ def narrowest_best_fit(lengths: Sequence[int], count: int, max_width: int) -> tu
 
 
 def best_fit(lengths: Sequence[int], width: int) -> list[list[int]]:
-    """Pack by best fit decreasing: each sample, longest first, goes into the fullest row with enough space."""
+    """Pack samples into rows of `width` tokens by best fit decreasing; return the sample indices of each row.
+
+    Each sample, longest first, goes into the fullest row with enough space.
+    """
     rows: list[list[int]] = []
     free: list[tuple[int, int]] = []  # sorted (free space, row)
     for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
@@ -148,7 +153,10 @@ def best_fit(lengths: Sequence[int], width: int) -> list[list[int]]:
 
 
 def emptiest_first(lengths: Sequence[int], count: int) -> tuple[list[list[int]], int]:
-    """Pack samples, longest first, each into the emptiest row; return the rows and the length of the fullest row."""
+    """Pack samples, longest first, each into the emptiest of `count` rows.
+
+    Return the sample indices of each row, and the length of the fullest row in tokens.
+    """
     rows: list[list[int]] = [[] for _ in range(count)]
     heap = [(0, row) for row in range(count)]
     for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
