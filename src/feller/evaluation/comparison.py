@@ -73,9 +73,10 @@ def num_compared(samples: Dataset, train: Dataset, held_out: Dataset) -> int:
 
 
 def compare_sets(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng) -> ComparedSets:
-    """Draw random subsets of the samples and of the real data, so that their distance can be computed.
+    """Draw random subsets of the samples and of the real data, small enough to compute the distance between them.
 
-    If enough data are held out, also draw a subset of the training data for the floor of the distance.
+    If enough data are held out, also draw a subset of the training data. The distance of the training data to the
+    held-out data is the floor: the distance that perfect samples would have.
     """
     size = num_compared(samples, train, held_out)
     subset = subsample(samples, size, rng.fold_in("samples"))

@@ -209,7 +209,11 @@ def _network(modality: Images, target: str, rng: Rng) -> ImageClassifier:
 
 
 def judge_accuracy(judge: Judge, real: Dataset) -> float | None:
-    """Return the judge's accuracy on labels, or on four rotations of each image; None without images or labels."""
+    """Return the fraction of real examples for which the judge predicts the label.
+
+    For a judge of rotations, the label is which of four rotations was applied to an image. None if the data are empty,
+    or if the judge predicts labels and the data have none.
+    """
     values, labels = real.values.cpu(), real.given.get("label")
     if judge.target == "rotation":
         height, width = values.shape[2:]

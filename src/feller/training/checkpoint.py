@@ -24,7 +24,7 @@ CPUINFO = pathlib.Path("/proc/cpuinfo")
 
 
 def describe_hardware(device: torch.device) -> str:
-    """Return a description of the hardware and software that determine the bits of a training run."""
+    """Return a description of the hardware and software on which bit-exact results of a training run depend."""
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
     elif device.type == "cpu":

@@ -133,7 +133,10 @@ class LeanAdjoint(Adjoint):
 
 @dataclass(frozen=True)
 class FullAdjoint(Adjoint):
-    """Full adjoint of the controlled chain and its cost: the gradient of the control problem (continuous adjoint)."""
+    """Full adjoint: the gradient of the remaining cost with respect to the state, along the controlled chain.
+
+    The cost includes the control cost, which the lean adjoint leaves out. The paper calls this the continuous adjoint.
+    """
 
     def steps(self, base: Process, chain: MemorylessChain, gradient: State, tuned: Process) -> Iterator[ChainStep]:
         return adjoint_steps(base, chain, gradient, tuned)

@@ -165,5 +165,8 @@ def _rebuild_network(model: Model, spec: ModelSpec, weights: dict[str, Tensor]) 
         expected = model.network(*(tree_map(lambda leaf: leaf.to(device), tree) for tree in inputs))
     for a, b in zip(leaves(outputs), leaves(expected), strict=True):
         if bool((a - b.cpu()).abs().max() > REBUILD_TOLERANCE * b.abs().max().cpu().clamp(min=1e-3)):
-            raise UsageError(f"{subject} returns a network with different outputs for the same weights")
+            raise UsageError(
+                f"with the weights of the trained network, the network that {subject} returns gives other outputs",
+                remedy="Build the same network as in training, with all its state in parameters and buffers",
+            )
     return network

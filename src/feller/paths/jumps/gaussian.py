@@ -87,7 +87,10 @@ class GaussianConditionalPath(ConditionalPath):
         return a * z.to(x.dtype) * s - b * (1 - s.square())
 
     def integrated_derivative(self, x: Tensor, z: Tensor, t: Tensor, s: Tensor) -> Float[Tensor, "..."]:
-        """Return `time_derivative` times the factor (1 - t) / 2 [(1 - t)^2 / (1 - s)^2 - 1], infinite for s = 1."""
+        """Return the integral over [t, s] of a time derivative that grows as (1 - u)^-3 from its value at time t.
+
+        This is `time_derivative` times (1 - t) / 2 [(1 - t)^2 / (1 - s)^2 - 1]; the factor is infinite for s = 1.
+        """
         if not isinstance(self.schedule, Linear):
             return super().integrated_derivative(x, z, t, s)
         remaining_t, remaining_s = 1 - t.double(), 1 - s.double()

@@ -33,9 +33,10 @@ class MarginalRelease(NamedTuple):
 class Curator:
     """Holder of the rows and the budget; mechanisms access the rows only through its noisy queries.
 
-    The unit of privacy is one row, added or removed. The number of rows is public and equal for neighbouring tables, so
-    expected counts do not change if a row is added or removed. A marginal with Gaussian noise sigma costs 1 / (2
-    sigma^2), because a row is in one cell; a selection by the exponential mechanism costs epsilon^2 / 8. Source: Bun
+    The unit of privacy is one row, added or removed. The stated number of rows is a public constant, which stays the
+    same if a row is added or removed, so counts that a model predicts from it do not depend on the rows. Costs are in
+    rho of zero-concentrated differential privacy: a marginal with Gaussian noise sigma costs 1 / (2 sigma^2), because a
+    row is in one cell, and a selection by the exponential mechanism costs epsilon^2 / 8. Source: Bun
     and Steinke 2016, "Concentrated differential privacy", arXiv 1605.02065; Canonne, Kamath and Steinke 2020, "The
     discrete Gaussian for differential privacy", arXiv 2004.00010; Cesar and Rogers 2021, "Bounding, concentrating, and
     truncating", arXiv 2004.07223 (exponential mechanism).

@@ -126,7 +126,8 @@ def check_canaries(again: Retrainer, count: int) -> None:
 
     Args:
         again: Retrainer of the run.
-        count: Number of membership canaries plus reconstruction slots.
+        count: Number of canaries: those whose membership is guessed, plus those whose inserted value, one of several
+            candidates, is guessed.
 
     Raises:
         UsageError: If the number is below `MIN_CANARIES`, or the memory does not suffice.
@@ -154,7 +155,8 @@ def place_canaries(again: Retrainer, train: Dataset, held_out: Dataset, count: i
         again: Retrainer of the run.
         train: Training set of the run.
         held_out: Held-out examples of the run.
-        count: Number of membership canaries plus reconstruction slots.
+        count: Number of canaries: those whose membership is guessed, plus those whose inserted value, one of several
+            candidates, is guessed.
         rng: Source of random numbers.
     """
     num_slots = count // CANARIES_PER_PLACE if isinstance(again.privacy_plan, Guarantee) else 0
@@ -173,7 +175,8 @@ def canary_attack(
     Args:
         it: Run to audit.
         again: Retrainer of the run.
-        count: Number of membership canaries plus reconstruction slots.
+        count: Number of canaries: those whose membership is guessed, plus those whose inserted value, one of several
+            candidates, is guessed.
         rng: Source of random numbers.
         reporter: Progress output.
         factor: Factor that multiplies the noise that training adds, but not the noise that the guarantee assumes. If

@@ -197,8 +197,8 @@ class PrivateData(DataAccess):
         dataset = with_white_level(read(source, schema=record.config.data_loading.schema, **options), source, like)
         if not has_schema and dataset.modality.view(Table) is not None:
             raise UsageError(
-                f"the schema of {record.data} is inferred from its cells, which is not private",
-                remedy=f"Set --schema, or use a table file ({', '.join(TABLE_SUFFIXES)})",
+                f"the schema of {record.data} would be inferred from its cells, which would reveal private values",
+                remedy=f"Set --schema, or use a table file ({', '.join(TABLE_SUFFIXES)}), which gets a private schema",
             )
         return dataset
 
