@@ -110,7 +110,7 @@ def test_accuracy_is_unknown_without_real_pictures_to_test_on(digit_judge: Judge
 
 def test_points_have_no_judge() -> None:
     moons = read("example:moons")
-    with pytest.raises(InputError, match="images to train"):
+    with refuses(InputError, found="rows of numbers"):
         train_judge(moons, moons, Rng(0), get_engine())
 
 
@@ -125,19 +125,22 @@ def test_it_can_be_kept(digit_judge: Judge, unseen: Dataset, tmp_path: pathlib.P
 
 def test_what_holds_no_judge_is_refused(digit_judge: Judge, tmp_path: pathlib.Path) -> None:
     path = tmp_path / "judge.safetensors"
-    with refuses(InputError, found="none"):
+    with refuses(InputError, file=str(path), found="none"):
         load_judge(path)
     for note in ({}, {"judge": "{"}, {"judge": "[]"}, {"judge": "{}"}, {"judge": '{"modality": 1, "target": 2}'}):
         save_tensors(path, {"x": torch.zeros(2)}, note)
-        with pytest.raises(InputError, match="not a valid judge"):
+        with refuses(InputError, file=str(path), found=None) as caught:
             load_judge(path)
+        assert "`feller evaluate`" in str(caught.value)
     save_judge(path, dataclasses.replace(digit_judge, target="rotation"))
-    with pytest.raises(InputError, match="not a valid judge"):
+    with refuses(InputError, file=str(path), found=None) as caught:
         load_judge(path)
+    assert "`feller evaluate`" in str(caught.value)
     save_judge(path, digit_judge)
     path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(InputError, match=r"^[^;]*damaged"):
+    with refuses(InputError, file=str(path), found=None) as caught:
         load_judge(path)
+    assert "`feller evaluate`" in str(caught.value)
 
 
 def pictures(n: int, channels: int, height: int, width: int) -> torch.Tensor:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from feller.app.cli import main
 from feller.app.workflows.run_config import read_fit_record
-from feller.core.errors import InputError, UsageError
+from feller.core.errors import InputError
 from feller.core.run_folder import Run
 from feller.core.safetensors_io import load_tensors, save_tensors
 from feller.core.serialization import from_dict
@@ -25,6 +25,7 @@ from feller.data.loading.dataset_reader import read
 from feller.data.loading.raw import ImageItem
 from feller.models.model import load_model
 from feller.models.recipes.recipe import Recipe
+from tests.errors import refuses
 from tests.safety.specimen_runs import copied
 
 pytestmark = pytest.mark.portable
@@ -49,7 +50,7 @@ def test_objects_in_arrays_are_not_unpickled(tmp_path: pathlib.Path, name: str) 
         np.save(tmp_path / name, content, allow_pickle=True)
     else:
         np.savez(tmp_path / name, samples=content)
-    with pytest.raises(InputError, match="contains Python objects"):
+    with refuses(InputError, file=str(tmp_path / name), found=None):
         read(str(tmp_path / name))
     assert not trap.exists()
 
@@ -62,7 +63,7 @@ def test_pickles_that_are_called_safetensors(tmp_path: pathlib.Path, file: str) 
             torch.save({"weight": Trap(trap)}, run.path / file)
         else:
             (run.path / file).write_bytes(content)
-        with pytest.raises(InputError, match="is damaged"):
+        with refuses(InputError, file=str(run.path / file), found=None):
             load_model(run, file=run.path / file)
         assert not trap.exists()
 
@@ -73,27 +74,28 @@ def test_records_name_no_code(tmp_path: pathlib.Path) -> None:
     for name in ("os.system", "feller.core.user_code.load_file", "__import__", "Popen"):
         content["architecture"]["is"] = name
         run.model.write_text(json.dumps(content))
-        with pytest.raises(InputError, match="NetworkConfig: expected one of"):
+        with refuses(InputError, file=str(run.model)) as caught:
             load_model(run)
+        assert repr(name) in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("file", "keys", "value", "said"),
+    ("file", "keys", "value", "named"),
     [
-        ("model", ("modality", "columns"), ["\ud800", "y"], "surrogates not allowed"),
-        ("model", ("modality", "classes"), ["a", "a"], "expected distinct class names for label"),
-        ("model", ("drop",), 5, "found 5"),
-        ("model", ("drop",), float("nan"), "found nan"),
-        ("model", ("version",), ["x"], "a string `version`"),
-        ("recipe", ("asked", "held_out"), -1, "share: expected at least 0 and below 1"),
-        ("recipe", ("asked", "ancestors"), ["x"], r"ancestors\[0\]: expected the fields of TrainingDataRef; found 'x'"),
-        ("recipe", ("recipe", "held_out"), 1e9, "share: expected at least 0 and below 1"),
-        ("recipe", ("recipe", "objective", "drop"), 5, "cond_dropout: expected"),
-        ("recipe", ("recipe", "train", "batch"), 10**12, "at least 1 and at most 100,000,000"),
+        ("model", ("modality", "columns"), ["\ud800", "y"], ["model.json", r"\ud800"]),
+        ("model", ("modality", "classes"), ["a", "a"], ["model.json", "label"]),
+        ("model", ("drop",), 5, ["model.json", "cond_dropout", "found 5"]),
+        ("model", ("drop",), float("nan"), ["model.json", "cond_dropout", "found nan"]),
+        ("model", ("version",), ["x"], ["model.json", "`version`", "['x']"]),
+        ("recipe", ("asked", "held_out"), -1, ["found -1"]),
+        ("recipe", ("asked", "ancestors"), ["x"], ["ancestors[0]", "'x'"]),
+        ("recipe", ("recipe", "held_out"), 1e9, ["found 1e+09"]),
+        ("recipe", ("recipe", "objective", "drop"), 5, ["objective: cond_dropout", "found 5"]),
+        ("recipe", ("recipe", "train", "batch"), 10**12, ["train: batch_size", "1,000,000,000,000"]),
     ],
 )
 def test_values_that_mean_nothing(
-    tmp_path: pathlib.Path, file: str, keys: tuple[str, ...], value: object, said: str
+    tmp_path: pathlib.Path, file: str, keys: tuple[str, ...], value: object, named: list[str]
 ) -> None:
     run = copied(tmp_path / "r")
     path = getattr(run, file)
@@ -102,8 +104,9 @@ def test_values_that_mean_nothing(
         inner = inner[key]
     inner[keys[-1]] = value
     path.write_text(json.dumps(content))
-    with pytest.raises((InputError, UsageError), match=said):
+    with refuses(InputError) as caught:
         _all_read(run)
+    assert all(word in str(caught.value) for word in named)
 
 
 def _all_read(run: Run) -> None:
@@ -126,8 +129,9 @@ def test_whole_numbers_are_no_weights(tmp_path: pathlib.Path) -> None:
     for file in (run.ema_weights, run.weights):
         tensors, _ = load_tensors(file)
         save_tensors(file, {name: value.view(torch.int32) for name, value in tensors.items()})
-        with pytest.raises(InputError, match="do not match"):
+        with refuses(InputError, file=str(file)) as caught:
             load_model(run, file=file)
+        assert str(run.model) in str(caught.value)
 
 
 def test_code_that_a_run_names_is_not_loaded(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,7 +178,7 @@ def test_documents_name_no_file_outside(tmp_path: pathlib.Path, name: str) -> No
     folder.mkdir()
     Image.new("L", (8, 8)).save(tmp_path / "mine.png")
     (folder / "a.jsonl").write_text(json.dumps({"image": name, "text": "x"}))
-    with pytest.raises(InputError, match=r"an image inside|the file name of an image"):
+    with refuses(InputError, file=f"{folder / 'a.jsonl'}: line 1", found=repr(name[:40])):
         read(str(folder / "a.jsonl"))
 
 
@@ -201,7 +205,7 @@ def test_samples_are_not_written_through_links(tmp_path: pathlib.Path) -> None:
     values, given = torch.zeros(2, 1, 4, 4, dtype=torch.uint8), {"label": torch.zeros(2, dtype=torch.long)}
     sample_folder.save_overview(Image.new("L", (8, 8)), folder, [])
     os.symlink("../mine", folder / "0")
-    with pytest.raises(InputError, match="samples/0: is a link to a folder"):
+    with refuses(InputError, file=str(folder / "0")):
         pictures.write(values, given, folder)
     (folder / "0").unlink()
     (folder / "0").mkdir()
@@ -226,7 +230,9 @@ def test_a_run_whose_samples_are_a_link(tmp_path: pathlib.Path, capsys: pytest.C
     (tmp_path / "mine").mkdir()
     os.symlink("../mine", run.path / "samples")
     assert main(["sample", str(run.path), "-n", "2"]) == 1
-    assert "samples is a symbolic link. Remove the link, or choose --out" in capsys.readouterr().err
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(run.path / "samples") in line
+    assert "--out" in line
     assert not any((tmp_path / "mine").iterdir())
 
 

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pandas as pd
-import pytest
 import torch
 from scipy.integrate import solve_ivp
 
@@ -67,15 +66,16 @@ def test_classes_are_given_by_name_or_number_and_may_be_left_out(pictures):
     torch.testing.assert_close(
         feller.velocity(model, guidance=2.0)(x, 0.4, label="7"), 2 * seven - nothing, rtol=1e-4, atol=1e-5
     )
-    with pytest.raises(UsageError, match="given: expected one of label"):
+    with refuses(UsageError, argument="given", expected="one of label", found="'colour'"):
         field(x, 0.4, colour="red")
     with refuses(UsageError, argument="label", found="'seven'"):
         field(x, 0.4, label="seven")
 
 
 def test_what_jumps_has_no_velocity():
-    with pytest.raises(UsageError, match="jumps"):
+    with refuses(UsageError) as caught:
         feller.velocity(untrained("example:digits", "levels-mask")[0])
+    assert "Mixture" in str(caught.value)
 
 
 def test_times_and_states_that_the_model_does_not_know_are_told_in_words() -> None:
@@ -84,12 +84,13 @@ def test_times_and_states_that_the_model_does_not_know_are_told_in_words() -> No
     for t in (1.5, -0.1, float("nan"), torch.tensor([0.0, 2.0, 1.0])):
         with refuses(UsageError, argument="t"):
             field(x, t)
-    with pytest.raises(UsageError, match=r"3 times; found times \[2\]"):
-        field(x, torch.zeros(2))
-    with pytest.raises(UsageError, match=r"expected states \[n, 2\] .*found \[n, 5\]"):
-        field(torch.zeros(3, 5), 0.5)
-    with pytest.raises(UsageError, match=r"expected states \[n, 2\] .*found \{x: \[n, 2\]\}"):
-        field({"x": x}, 0.5)
+    for state, t, found in (
+        (x, torch.zeros(2), "times [2]"),
+        (torch.zeros(3, 5), 0.5, "[n, 5]"),
+        ({"x": x}, 0.5, "{x: [n, 2]}"),
+    ):
+        with refuses(UsageError, found=found):
+            field(state, t)
 
 
 def test_classes_that_do_not_exist_are_told_in_words(pictures) -> None:
@@ -97,13 +98,16 @@ def test_classes_that_do_not_exist_are_told_in_words(pictures) -> None:
     for label in (1.5, 11, -1, [1, 11], torch.tensor([0.5, 1.0]), float("nan"), np.array([1.5, 2.0])):
         with refuses(UsageError, argument="label"):
             field(x, 0.5, label=label)
-    for label in ([1, 2, 3], np.arange(3), torch.zeros(2, 1, dtype=torch.long), ["1", "2", "3"]):
-        with pytest.raises(
-            UsageError, match=r"expected one value of label, or 2 values, one per state; found \[(3|2, 1)\]"
-        ):
+    for label, found in (
+        ([1, 2, 3], "[3]"),
+        (np.arange(3), "[3]"),
+        (torch.zeros(2, 1, dtype=torch.long), "[2, 1]"),
+        (["1", "2", "3"], "[3]"),
+    ):
+        with refuses(UsageError, found=found):
             field(x, 0.5, label=label)
     for label in (object(), [None, 1], {1}, [[1], [2, 3]], b"7", True, 10**30):
-        with pytest.raises(UsageError, match="label must be a class name"):
+        with refuses(UsageError, found=str(label)):
             field(x, 0.5, label=label)
     with refuses(UsageError, argument="label", found="'seven'"):
         field(x, 0.5, label=["1", "seven"])
@@ -112,5 +116,5 @@ def test_classes_that_do_not_exist_are_told_in_words(pictures) -> None:
 def test_states_of_another_shape_are_refused_though_the_network_would_answer(pictures) -> None:
     field, x = feller.velocity(pictures[0]), torch.zeros(2, 1, 8, 8)
     for state, shape in ((x[:, :, :4], "4, 8"), (x[..., :4].numpy(), "8, 4"), (x[0][None, :, :4, :4], "4, 4")):
-        with pytest.raises(UsageError, match=rf"expected states \[n, 1, 8, 8\] .*found \[n, 1, {shape}\]"):
+        with refuses(UsageError, found=f"[n, 1, {shape}]"):
             field(state, 0.5)

@@ -1,5 +1,7 @@
 """Packing: whole samples, none twice, no prediction across them, and little that is empty."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -88,10 +90,14 @@ def test_documents_in_front_are_left_out_until_it_fits() -> None:
     assert one.weight.tolist() == [1.0] * 16
     assert join_sample([a, b], query, S, 15).tokens.tolist() == one.tokens[4:].tolist()
     assert join_sample([a, b], query, S, 7).tokens.tolist() == one.tokens[9:].tolist()
-    with pytest.raises(InputError, match=r"needs 7 tokens .* the context is 6"):
-        join_sample([a, b], query, S, 6)
-    with pytest.raises(InputError, match=r"has 7 tokens, but a row 6\."):
-        pack_samples([one, sample(7, 0)][1:], S, 6)
+
+
+def test_what_is_too_long_is_refused() -> None:
+    document = mask_spans(np.array([S.eos, *[3] * 4, S.break_token]), [], S)
+    for pack in (lambda: join_sample([document], document, S, 6), lambda: pack_samples([sample(7, 0)], S, 6)):
+        with refuses(InputError) as caught:
+            pack()
+        assert re.findall(r"\d+", str(caught.value)) == ["7", "6"]
 
 
 def test_no_samples_make_no_rows() -> None:
