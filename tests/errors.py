@@ -1,6 +1,7 @@
 """What tests ask of errors: their class and fields, not their words."""
 
 import contextlib
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -13,3 +14,8 @@ def refuses(kind: type[Exception], **fields: object) -> Iterator[pytest.Exceptio
         yield caught
     assert {name: getattr(caught.value, name, None) for name in fields} == fields
     assert len(str(caught.value).splitlines()) == 1
+
+
+def numbers(fact: str | None) -> list[str]:
+    """Return the numbers in a field of an error, in order."""
+    return re.findall(r"\d+(?:\.\d+)?", fact or "")

@@ -1,5 +1,6 @@
 """The pages name what a run folder holds, and what of it `--overwrite` removes, as the code does it."""
 
+import itertools
 import pathlib
 import re
 
@@ -8,12 +9,22 @@ from feller.core.run_folder import IGNORED_FILES, MANAGED_FILES
 PAGE = (pathlib.Path(__file__).parent.parent / "docs" / "reference" / "run-folder.md").read_text()
 
 
+def section(title: str) -> str:
+    """Return the text of a section of the page."""
+    return PAGE.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def names(text: str) -> set[str]:
+    return set(re.findall(r"`([^`]+)`", text))
+
+
 def test_what_is_removed_is_what_the_page_says() -> None:
-    table = PAGE.split("| file | content |")[1].split("\n\n")[0]
-    first = "\n".join(row.split("|")[1] for row in table.splitlines() if row.startswith("|"))
-    named = {name for name in re.findall(r"`([^`]+)`", first) if not name.startswith(("report-", "."))}
-    sentence = PAGE.split("## `--overwrite`")[1].split("It keeps")[1].split("\n\n")[0]
-    stays = set(re.findall(r"`([^`]+)`", sentence)) - {"ledger.json"}
+    """The first table names all files; the section on the flag names those that stay."""
+    lines = itertools.dropwhile(lambda line: not line.startswith("|"), section("Files").splitlines())
+    table = [*itertools.takewhile(lambda line: line.startswith("|"), lines)]
+    named = {name for row in table for name in names(row.split("|")[1]) if not name.startswith(("report-", "."))}
+    stays = names(section("`--overwrite`")) - {"--overwrite", "ledger.json"}
+    assert stays
     assert named - stays <= set(MANAGED_FILES)
     assert stays - {"lock"} == named - set(MANAGED_FILES)
     assert {name.rstrip("/") for name in stays} >= set(IGNORED_FILES)

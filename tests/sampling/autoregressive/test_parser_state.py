@@ -2,7 +2,6 @@
 
 import functools
 import itertools
-import re
 
 import numpy as np
 import pytest
@@ -16,8 +15,9 @@ from feller.sampling.autoregressive.decoding_goals import (
     InfillGoal,
     TextGoal,
 )
-from feller.sampling.autoregressive.document_grammar import Place, SymbolKind, check_document, parse_prefix
+from feller.sampling.autoregressive.document_grammar import WHERE, Place, SymbolKind, check_document, parse_prefix
 from feller.sampling.autoregressive.parser_state import Automaton
+from tests.errors import numbers, refuses
 from tests.sampling.autoregressive.readers import written
 
 SYMBOLS = DocumentVocabulary(text=1, codes=1, picture=3)
@@ -92,8 +92,11 @@ def test_free_rows_are_all_that_are_well_formed(prompt: str) -> None:
             assert ways_taken(prompt, ContinuationGoal(most), 99) == expected
             assert ways_taken(prompt, ContinuationGoal(99), most) == expected
         else:
-            with pytest.raises(UsageError, match=rf"expected room for at least .* found {most}\. Shorten"):
+            with refuses(UsageError) as caught:
                 ways_taken(prompt, ContinuationGoal(most), 99)
+            needed = int(numbers(caught.value.expected)[0])
+            assert needed == min(map(len, free(prompt)), default=max(needed, 7))
+            assert numbers(caught.value.found) == [str(most)]
 
 
 @pytest.mark.parametrize("prompt", ["EMB", "EaMB", "EMBI", "E0MBI", "EMMB", "EM0MB", "EMBMB", "EMBaMB", "EMMBIaI"])
@@ -155,8 +158,10 @@ def test_holes_of_a_size_hide_so_much(prompt: str, sizes: tuple[int, ...]) -> No
     ("prompt", "sizes"), [("EMMB", (1, 1)), ("EMMB", (3,)), ("E0MB", (3,)), ("EaMB", (1,)), ("E0MMB", (2, 0))]
 )
 def test_sizes_add_up(prompt: str, sizes: tuple[int, ...]) -> None:
-    with pytest.raises(UsageError, match="sum to the missing codes of each image"):
+    with refuses(UsageError) as caught:
         ways_taken(prompt, InfillGoal(9, hole_codes=sizes), 9)
+    assert numbers(caught.value.expected) == [str(prompt.count("M"))]
+    assert numbers(caught.value.found) == [*map(str, sizes), "0"]
 
 
 def test_pictures_and_texts() -> None:
@@ -193,30 +198,50 @@ def test_rows_go_on_beside_each_other() -> None:
 
 
 @pytest.mark.parametrize(
-    ("prompt", "plan", "message"),
+    ("prompt", "plan"),
     [
-        ("Ea", ImageGoal(), "expected a prompt that ends after its <eos>, or after a <break>, or in an image"),
-        ("EaMBI", ImageGoal(), "prompt 0, which ends in a fill and has 1 holes"),
-        ("EaB00", TextGoal(3), "prompt 0, which ends in an image without <break>"),
-        ("EaB", InfillGoal(3), "and has holes, for InfillGoal"),
-        ("E", InfillGoal(3), "prompt 0, which ends after its <eos>"),
-        ("EMa", InfillGoal(3), "prompt 0, which ends in a text without <break> and has 1 holes"),
-        (
-            "EMMMMB",
-            InfillGoal(3, (SymbolKind.CODE,)),
-            "expected at most 3 holes in a hidden image, one per code; found 4",
-        ),
-        ("E", ContinuationGoal(2), "expected room for at least 3 tokens after prompt 0; found 2"),
+        ("Ea", ImageGoal()),
+        ("EaMBI", ImageGoal()),
+        ("EaB00", TextGoal(3)),
+        ("EaB", InfillGoal(3)),
+        ("E", InfillGoal(3)),
+        ("EMa", InfillGoal(3)),
     ],
 )
-def test_prompts_that_a_plan_cannot_go_on_from(prompt: str, plan: DecodingGoal, message: str) -> None:
-    with pytest.raises(UsageError, match=re.escape(message)):
+def test_prompts_that_a_plan_cannot_go_on_from(prompt: str, plan: DecodingGoal) -> None:
+    """The error names the plan, where it goes on from, and where the prompt ends with how many holes."""
+    with refuses(UsageError) as caught:
         ways_taken(prompt, plan, 99)
+    expected, found = caught.value.expected, caught.value.found
+    assert all(WHERE[place] in expected for place in plan.prompt_places)
+    assert str(plan) in expected
+    assert WHERE[parse_prefix(written(prompt, SYMBOLS), SYMBOLS).place] in found
+    assert numbers(found) == ["0", str(prompt.count("M"))]
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: TextGoal(0), lambda: ContinuationGoal(0), lambda: InfillGoal(0), lambda: InfillGoal(3, ())]
+    ("prompt", "plan", "expected", "found"),
+    [
+        ("EMMMMB", InfillGoal(3, (SymbolKind.CODE,)), ["3"], ["4", "0"]),
+        ("E", ContinuationGoal(2), ["3", "0"], ["2"]),
+    ],
 )
-def test_wrong_settings(make) -> None:
-    with pytest.raises(UsageError, match="expected"):
-        make()
+def test_prompts_that_leave_too_little_room(
+    prompt: str, plan: DecodingGoal, expected: list[str], found: list[str]
+) -> None:
+    with refuses(UsageError) as caught:
+        ways_taken(prompt, plan, 99)
+    assert (numbers(caught.value.expected), numbers(caught.value.found)) == (expected, found)
+
+
+@pytest.mark.parametrize("make", [TextGoal, ContinuationGoal, InfillGoal])
+def test_no_symbols_are_refused(make: type[DecodingGoal]) -> None:
+    with refuses(UsageError, argument="max_symbols", found="0"):
+        make(0)
+
+
+def test_wrong_fills_are_refused() -> None:
+    with refuses(UsageError, found="()"):
+        InfillGoal(3, ())
+    with refuses(UsageError, found="-1"):
+        InfillGoal(3, hole_codes=(2, -1))
