@@ -227,7 +227,7 @@ def split(
 
 def check_held_out_fraction(fraction: float) -> None:
     """Raise a UsageError if the fraction of held-out data is not in [0, 1)."""
-    check_number("share", fraction, ge=0, lt=1)
+    check_number("held_out", fraction, ge=0, lt=1)
 
 
 def _some_groups(groups: Tensor, num_held_out: int, rng: Rng) -> Tensor:

@@ -172,8 +172,8 @@ def test_early_stops_give_the_state_there() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: RenoiseCorrector(-1.0), "rate of a corrector"),
-        (lambda: LogOddsCorrector(math.inf), "eta of a corrector"),
+        (lambda: RenoiseCorrector(-1.0), "rate"),
+        (lambda: LogOddsCorrector(math.inf), "eta"),
         (lambda: Mixture(corrector=LogOddsCorrector()), "Pass `source`"),
         (lambda: Mixture(velocity=Tempered(0.0)), "Pass `source`"),
         (lambda: Mixture(source=MaskSource(), corrector=ReversibleCorrector()), "positive probability for every token"),

@@ -40,7 +40,7 @@ class RenoiseCorrector(Corrector):
     rate: float = 1.0
 
     def __post_init__(self) -> None:
-        check_number("the rate of a corrector", self.rate, ge=0, lt=torch.inf)
+        check_number("rate", self.rate, ge=0, lt=torch.inf)
 
     def expected_renoisings(self, path: TokenDistribution, x_1: Ids, t: Reals, s: float) -> Reals:
         return self.rate * (s - t)
@@ -58,7 +58,7 @@ class LogOddsCorrector(Corrector):
     eta: float = 1.0
 
     def __post_init__(self) -> None:
-        check_number("eta of a corrector", self.eta, ge=0, lt=torch.inf)
+        check_number("eta", self.eta, ge=0, lt=torch.inf)
 
     def expected_renoisings(self, path: TokenDistribution, x_1: Ids, t: Reals, s: float) -> Reals:
         alpha_sigma = getattr(path, "alpha_sigma", None)
@@ -81,7 +81,7 @@ class ReversibleCorrector(Corrector):
     eta: float = 1.0
 
     def __post_init__(self) -> None:
-        check_number("eta of a corrector", self.eta, ge=0, lt=torch.inf)
+        check_number("eta", self.eta, ge=0, lt=torch.inf)
 
     def expected_renoisings(self, path: TokenDistribution, x_1: Ids, t: Reals, s: float) -> Reals:
         return torch.zeros_like(t)

@@ -31,7 +31,7 @@ def one_way_sigma(epsilon: float, delta: float, columns: int, fraction: float = 
     The L2 sensitivity of all counts is sqrt(columns), because a row is in one cell of each column.
     """
     check_number("columns", columns, ge=1)
-    check_number("share", fraction, gt=0, le=1)
+    check_number("fraction", fraction, gt=0, le=1)
     return math.sqrt(columns / (2 * fraction * rho_from_epsilon(epsilon, delta)))
 
 

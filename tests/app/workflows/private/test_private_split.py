@@ -91,7 +91,7 @@ def test_all_that_a_row_holds_counts(home: pathlib.Path) -> None:
 def test_few_rows_and_no_share() -> None:
     assert not holdout_mask(rows(*range(9)), 0.9, "1").any()
     assert not holdout_mask(rows(*range(50)), 0.0, "1").any()
-    with refuses(UsageError, argument="share", found="1"):
+    with refuses(UsageError, argument="fraction", found="1"):
         holdout_mask(rows(*range(50)), 1.0, "1")
 
 

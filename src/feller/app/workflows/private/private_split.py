@@ -111,7 +111,7 @@ def holdout_mask(data: Dataset, fraction: float, salt: str) -> Bool[Tensor, " n"
     Raises:
         UsageError: If the fraction is not in [0, 1).
     """
-    check_number("share", fraction, ge=0, lt=1)
+    check_number("fraction", fraction, ge=0, lt=1)
     n = len(data)
     if n < MIN_SPLIT_EXAMPLES or fraction == 0:
         return torch.zeros(n, dtype=torch.bool)
