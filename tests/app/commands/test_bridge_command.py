@@ -256,32 +256,32 @@ def test_no_noise(here: pathlib.Path) -> None:
     ("words", "status", "said"),
     [
         (["a.csv", "wide.csv"], 1, "wide.csv"),
-        (["a.csv", "named.csv"], 1, "expected the columns x, y; found x, height"),
-        (["a.csv", "a.csv"], 1, "contain the same samples"),
-        (["a.csv", "one.csv"], 1, "found one row"),
-        (["a.csv"], 2, "two or more populations"),
+        (["a.csv", "named.csv"], 1, "x, height"),
+        (["a.csv", "a.csv"], 1, "a.csv and a.csv"),
+        (["a.csv", "one.csv"], 1, "one.csv: "),
+        (["a.csv"], 2, "found 1"),
         (["a.csv", "b.csv", "--cost", "mine.py:broken"], 1, "at x = ("),
-        (["a.csv", "b.csv", "--cost", "mine.py:wrong"], 1, "one value per state"),
-        (["a.csv", "b.csv", "--cost", "mine.py:nothing"], 2, "found 'nothing'"),
-        (["a.csv", "b.csv", "--cost", "walls"], 2, "cost: expected"),
+        (["a.csv", "b.csv", "--cost", "mine.py:wrong"], 1, "mine.py"),
+        (["a.csv", "b.csv", "--cost", "mine.py:nothing"], 2, "'nothing'"),
+        (["a.csv", "b.csv", "--cost", "walls"], 2, "'walls'"),
         (["a.csv", "b.csv", "--cost", "b.csv"], 2, "surface=b.csv"),
         (["a.csv", "b.csv", "--cost", "room.png 50 * congestion"], 2, "--cost room.png '50 * congestion'"),
-        (["a.csv", "b.csv", "--cost", "gone.png"], 1, "gone.png: expected an image"),
+        (["a.csv", "b.csv", "--cost", "gone.png"], 1, "gone.png: "),
         (["a.csv", "b.csv", "--cost", "room.png", "--frame", "0", "1"], 2, "LEFT RIGHT BOTTOM TOP"),
         (["a.csv", "b.csv", "--cost", "room.png", "--frame", "8", "30", "0", "20"], 1, "a.csv: sample 1 at ("),
-        (["a.csv", "b.csv", "--noise", "1000"], 2, "is too large"),
-        (["a.csv", "b.csv", "--noise", "1e-9"], 2, "is too small"),
-        (["a.csv", "b.csv", "--noise", "-1"], 2, "--noise: expected at least 0"),
-        (["a.csv", "b.csv", "--times", "0", "1", "2"], 2, "one per population"),
-        (["a.csv", "b.csv", "--times", "1", "0"], 2, "increasing"),
-        (["a.csv", "b.csv", "--rounds", "0"], 2, "--rounds: expected at least 1"),
-        (["a.csv", "b.csv", "--minutes", "-1"], 2, "above 0"),
-        (["a.csv", "b.csv", "--cost", "mine.py:wall", "--noise", "0"], 2, "needs noise"),
-        (["a.csv", "b.csv", "--resample", "1"], 2, "no cost is given"),
-        (["a.csv", "b.csv", "--growth", "0"], 2, "above 0"),
-        (["a.csv", "b.csv", "--max-memory", "1e-9"], 2, "--max-memory: is too small"),
-        (["a.csv", "b.csv", "--rounds", "1", "--minutes", "1"], 2, "found --rounds and --minutes"),
-        (["a.csv", "b.csv", "--cost", "surface=a.csv"], 2, "3 coordinates"),
+        (["a.csv", "b.csv", "--noise", "1000"], 2, "--noise: 1000 "),
+        (["a.csv", "b.csv", "--noise", "1e-9"], 2, "--noise: 1e-09 "),
+        (["a.csv", "b.csv", "--noise", "-1"], 2, "--noise: "),
+        (["a.csv", "b.csv", "--times", "0", "1", "2"], 2, "--times: "),
+        (["a.csv", "b.csv", "--times", "1", "0"], 2, "--times: "),
+        (["a.csv", "b.csv", "--rounds", "0"], 2, "--rounds: "),
+        (["a.csv", "b.csv", "--minutes", "-1"], 2, "--minutes: "),
+        (["a.csv", "b.csv", "--cost", "mine.py:wall", "--noise", "0"], 2, "--noise "),
+        (["a.csv", "b.csv", "--resample", "1"], 2, "--resample: "),
+        (["a.csv", "b.csv", "--growth", "0"], 2, "--growth: "),
+        (["a.csv", "b.csv", "--max-memory", "1e-9"], 2, "--max-memory: "),
+        (["a.csv", "b.csv", "--rounds", "1", "--minutes", "1"], 2, "--rounds and --minutes"),
+        (["a.csv", "b.csv", "--cost", "surface=a.csv"], 2, "a.csv"),
         (["a.csv", "b.csv", "--train.stepz", "3"], 2, "--train.stepz"),
     ],
 )
@@ -294,7 +294,9 @@ def test_wrong_use(here: pathlib.Path, words: list[str], status: int, said: str,
     except SystemExit as end:
         got = end.code
     assert got == status
-    assert said in " ".join(capsys.readouterr().err.split())
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("feller: ")]
+    assert len(lines) == 1
+    assert said in lines[0], lines[0]
     assert not (here / "never").exists()
 
 

@@ -234,10 +234,13 @@ def test_spans_reach_to_the_end_of_a_recording_and_may_be_short(sample) -> None:
 
 def test_words_that_are_missing_are_spelled(sample, refused) -> None:
     said = refused(1, "sample", "run", "--text", "Hello zyqqxv wuggle")
-    assert said.endswith("2 unknown words: zyqqxv, wuggle. Replace them, or spell them out with --spell")
+    assert "zyqqxv, wuggle" in said
+    assert "Hello" not in said
+    assert "--spell" in said
     sample("--text", "Hello zyqqxv wuggle", "--spell", "--out", "s.wav")
     said = refused(1, "sample", "run", "--text", "Hi", "--voice", "bare.wav", "has zyqqxv been")
-    assert "found zyqqxv. Replace these words, or spell them out with --spell" in said
+    assert "zyqqxv" in said
+    assert "--spell" in said
     assert "--spell" not in refused(1, "sample", "run", "--text", "你好", "--spell")
     assert len(refused(1, "sample", "run", "--text", "x" * 500)) < 200
 
@@ -248,25 +251,24 @@ def test_what_is_said_stands_beside_or_is_heard(sample, refused, monkeypatch: py
     _, lines = sample("--text", "Hello", "--voice", "bare.wav", "--out", "v.wav")
     assert f"transcript of bare.wav: {NEVER_SAYS}" in lines
     monkeypatch.setattr(heard, lambda path: "")
-    assert 'speech in bare.wav; found none recognised. Give the text: --voice bare.wav "..."' in refused(
-        1, "sample", "run", "--text", "Hello", "--voice", "bare.wav"
-    )
+    assert '--voice bare.wav "..."' in refused(1, "sample", "run", "--text", "Hello", "--voice", "bare.wav")
 
     def absent(path: pathlib.Path) -> str:
         raise UsageError("hearing words needs faster_whisper")
 
     monkeypatch.setattr(heard, absent)
     said = refused(2, "sample", "run", "--content", "bare.wav")
-    assert 'Give it: --content bare.wav "..."' in said
-    assert "(hearing words needs faster_whisper)" in said
+    assert [text for text in ('--content bare.wav "..."', "bare.txt", "faster_whisper") if text not in said] == []
     beside = pathlib.Path("bare.txt")
     try:
         beside.write_text(NEVER_SAYS)
         sample("--content", "bare.wav", "--out", "c.wav")
         beside.write_text(" \n")
-        assert "bare.txt: the transcript is empty" in refused(1, "sample", "run", "--content", "bare.wav")
+        assert "bare.txt: " in refused(1, "sample", "run", "--content", "bare.wav")
         beside.write_bytes(b"\xff\x81")
-        assert "bare.txt: expected text in UTF-8" in refused(1, "sample", "run", "--content", "bare.wav")
+        said = refused(1, "sample", "run", "--content", "bare.wav")
+        assert "bare.txt: " in said
+        assert "UTF-8" in said
     finally:
         beside.unlink()
 

@@ -34,12 +34,16 @@ def test_what_a_bound_is_about_is_told(
     out = tmp_path / "ink.npz"
     words = ("-n", 3, "--steps", 3, "--nfe", 4, "--out", out)
     found = steered(capsys, digits, "--reward", "ink >= 0.5", *words)
-    with np.load(out) as arrays:
-        assert arrays["samples"].mean() / 16 == pytest.approx(found["bounded"], abs=1e-6)
+    assert main(["sample", *map(str, (digits, "-n", 3, "--nfe", 4, "--out", tmp_path / "plain.npz"))]) == 0
+    capsys.readouterr()
+    with np.load(tmp_path / "plain.npz") as plain, np.load(out) as arrays:
+        before, after = (pictures["samples"].mean((1, 2)) / 16 for pictures in (plain, arrays))
+    assert found["bounded_before"] == pytest.approx(before.mean(), abs=1e-6)
+    assert found["bounded"] == pytest.approx(after.mean(), abs=1e-6)
     assert found["bounded_before"] < found["bounded"] < found["bounded_target"] == 0.5
-    way = (found["bounded"] - found["bounded_before"]) / (0.5 - found["bounded_before"])
-    assert found["bounded_progress"] == pytest.approx(way)
-    assert found["reward"] <= -((0.5 - found["bounded"]) ** 2) + 1e-9
+    missing, left = (np.maximum(0.5 - ink, 0) for ink in (before, after))  # ink above the bound makes up for no other
+    assert found["bounded_progress"] == pytest.approx(1 - left.mean() / missing.mean(), abs=1e-6)
+    assert found["reward"] == pytest.approx(-(left**2).mean(), abs=1e-6)
     assert "bounded" not in steered(capsys, digits, "--reward", "ink", *words[:6], "--out", tmp_path / "b.npz")
 
 

@@ -55,30 +55,38 @@ def test_labels_and_coordinates_are_plain_numbers(tmp_path: pathlib.Path) -> Non
 
 def test_what_cannot_be_bridged(two: tuple[str, str], tmp_path: pathlib.Path) -> None:
     a, _ = two
-    other = table(tmp_path / "c.csv", "east,height", np.ones((3, 2)))
-    with pytest.raises(InputError, match=r"c\.csv.*east, north.*east, height"):
-        read_populations([a, other])
-    more = table(tmp_path / "d.csv", "east,north,up", np.ones((3, 3)))
-    with pytest.raises(InputError, match=r"d\.csv.*east, north, up"):
-        read_populations([a, more])
+    for columns in ("east,height", "east,north,up"):
+        other = table(tmp_path / "c.csv", columns, np.ones((3, columns.count(",") + 1)))
+        with refuses(InputError, file=other, found=columns.replace(",", ", ")) as caught:
+            read_populations([a, other])
+        assert "east, north" in str(caught.value.expected)
     one = table(tmp_path / "e.csv", "east,north", np.ones((1, 2)))
-    with pytest.raises(InputError, match=r"e\.csv.*one row"):
+    with refuses(InputError, place=one):
         read_populations([a, one])
     same = np.loadtxt(a, delimiter=",", skiprows=1)[::-1]
     twin = table(tmp_path / "f.csv", "east,north", same)
-    with pytest.raises(InputError, match=r"a\.csv and .*f\.csv contain the same samples"):
+    with refuses(InputError) as caught:
         read_populations([a, twin])
-    (tmp_path / "g.csv").write_text("east;north\n1,5;2,5\n3,5;4,5\n")
-    with pytest.raises(InputError, match=r"decimals with a point, 1\.5"):
-        read_populations([a, str(tmp_path / "g.csv")])
-    with pytest.raises(UsageError, match=r"decimal point, as 1\.5"):
-        read_populations([str(tmp_path / "g.csv"), a])
-    with pytest.raises(UsageError, match="two or more populations; found 1"):
+    assert a in str(caught.value)
+    assert twin in str(caught.value)
+    with refuses(UsageError, found="1"):
         read_populations([a])
-    with pytest.raises(UsageError, match="numeric rows or images; example:molecules"):
+    with refuses(UsageError) as caught:
         read_populations(["example:molecules", a])
-    with refuses(InputError, found="none"):
-        read_populations([a, str(tmp_path / "nothing.csv")])
+    assert "example:molecules" in str(caught.value)
+    nowhere = str(tmp_path / "nothing.csv")
+    with refuses(InputError, file=nowhere, found="none"):
+        read_populations([a, nowhere])
+
+
+def test_decimal_commas_are_shown_with_a_point(two: tuple[str, str], tmp_path: pathlib.Path) -> None:
+    comma = tmp_path / "g.csv"
+    comma.write_text("east;north\n1,5;2,5\n3,5;4,5\n")
+    for names, kind in (((two[0], comma), InputError), ((comma, two[0]), UsageError)):
+        with refuses(kind) as caught:
+            read_populations([str(name) for name in names])
+        assert str(comma) in str(caught.value)
+        assert "1.5" in str(caught.value)
 
 
 def test_pictures(tmp_path: pathlib.Path) -> None:
@@ -90,5 +98,7 @@ def test_pictures(tmp_path: pathlib.Path) -> None:
 def test_columns_of_words_are_named(tmp_path: pathlib.Path) -> None:
     rows = "\n".join(f"AAC-{k},{k / 7},{k % 3}" for k in range(30))
     (tmp_path / "cells.csv").write_text(f"cell,x,y\n{rows}\n")
-    with pytest.raises(UsageError, match=r"a table: cell is not a numeric column"):
+    with refuses(UsageError) as caught:
         read_populations([str(tmp_path / "cells.csv"), "example:moons"])
+    assert "cells.csv" in str(caught.value)
+    assert ": cell " in str(caught.value)

@@ -48,7 +48,7 @@ def test_griffin_lim_has_a_name() -> None:
     assert load_vocoder("griffin-lim", MEL) == GriffinLim()
     assert load_vocoder("griffin-lim:7", MEL) == GriffinLim(7)
     for wrong in ("griffin-lim:", "griffin-lim:0", "griffin-lim:x", "griffin-lim:-3", "griffin-lim:99999"):
-        with pytest.raises(UsageError, match="griffin-lim:ITERATIONS, from 1 to 10,000; found griffin-lim:"):
+        with refuses(UsageError, found=wrong):
             load_vocoder(wrong, MEL)
 
 
@@ -64,44 +64,49 @@ def test_weights_of_others_make_sounds(tmp_path: pathlib.Path, config: Any) -> N
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "named"),
     [
-        ({"upsample_rates": [5, 4, 2]}, r"product 80 \(hop length\); found \(5, 4, 2\)"),
-        ({"num_mels": 80}, "for other log mels than those of the model: expected num_mels 40; found 80"),
-        ({"sampling_rate": 16000, "fmax": 8000}, "sampling_rate 8000; found 16000, fmax 4000; found 8000"),
-        ({"fmin": 20}, "expected fmin 0; found 20"),
-        ({"resblock": "2"}, "residual blocks of version 1; found 2"),
-        ({"upsample_initial_channel": 16}, "the generator of config.json"),
-        ({"upsample_initial_channel": 10**12}, "lists of at most 16 numbers up to 8,192"),
-        ({"resblock_dilation_sizes": [[1] * 99]}, "lists of at most 16 numbers up to 8,192"),
-        ({"upsample_initial_channel": "8"}, "expected int; found '8'"),
-        ({"upsample_rates": 5}, "config.json"),
-        ({"resblock_kernel_sizes": [4]}, "odd kernels"),
+        ({"upsample_rates": [5, 4, 2]}, ["80", "(5, 4, 2)"]),
+        ({"num_mels": 80}, ["num_mels 40", "80"]),
+        ({"sampling_rate": 16000, "fmax": 8000}, ["sampling_rate 8000", "16000", "fmax 4000", "8000"]),
+        ({"fmin": 20}, ["fmin 0", "20"]),
+        ({"resblock": "2"}, ["1", "2"]),
+        ({"upsample_initial_channel": 10**12}, ["8,192", "1,000,000,000,000"]),
+        ({"resblock_dilation_sizes": [[1] * 99]}, ["16", "99"]),
+        ({"upsample_initial_channel": "8"}, ["upsample_initial_channel", "int", "'8'"]),
+        ({"upsample_rates": 5}, ["upsample_rates"]),
+        ({"resblock_kernel_sizes": [4]}, ["(4,)"]),
     ],
 )
-def test_other_settings_are_refused(tmp_path: pathlib.Path, change: dict[str, Any], told: str) -> None:
-    place = folder(tmp_path / "hifigan", {**CONFIG, **change})
-    with pytest.raises(InputError, match=told) as caught:
-        load_vocoder(str(place), MEL)
-    assert "\n" not in str(caught.value)
+def test_other_settings_are_refused(tmp_path: pathlib.Path, change: dict[str, Any], named: list[str]) -> None:
+    config = folder(tmp_path / "hifigan", {**CONFIG, **change}) / "config.json"
+    with refuses(InputError, file=str(config)) as caught:
+        load_vocoder(str(config.parent), MEL)
+    said = str(caught.value).removeprefix(str(config))
+    assert [text for text in named if text not in said] == []
 
 
-def test_other_bands_are_refused(tmp_path: pathlib.Path) -> None:
-    mel = MelConfig(8_000, 512, 320, 80, 39, 4_000)
-    with pytest.raises(InputError, match=r"with 39 bands: 1 tensors differ, such as conv_pre.weight"):
-        load_vocoder(str(folder(tmp_path / "hifigan")), mel)
+@pytest.mark.parametrize(("channels", "bands"), [(16, 40), (8, 39)])
+def test_weights_of_another_size_are_refused(tmp_path: pathlib.Path, channels: int, bands: int) -> None:
+    place = folder(tmp_path / "hifigan", {**CONFIG, "upsample_initial_channel": channels})
+    with refuses(InputError, file=str(place / "generator.safetensors"), found="(8, 40, 7)") as caught:
+        load_vocoder(str(place), MelConfig(8_000, 512, 320, 80, bands, 4_000))
+    assert "conv_pre.weight" in str(caught.value)
+    assert f"({channels}, {bands}, 7)" in str(caught.value)
 
 
 def test_settings_that_are_missing_are_named(tmp_path: pathlib.Path) -> None:
     config = {name: value for name, value in CONFIG.items() if name != "upsample_rates"}
+    file = tmp_path / "hifigan" / "config.json"
     for wrong in (config, [1], "x"):
-        with pytest.raises(InputError, match=r"the HiFi-GAN settings .*found no upsample_rates"):
+        with refuses(InputError, file=str(file), found="no upsample_rates"):
             load_vocoder(str(folder(tmp_path / "hifigan", wrong)), MEL)
-    (tmp_path / "hifigan" / "config.json").write_text("{")
-    with pytest.raises(InputError, match=r"not valid JSON"):
+    file.write_text("{")
+    with refuses(InputError, file=str(file)) as caught:
         load_vocoder(str(tmp_path / "hifigan"), MEL)
-    (tmp_path / "hifigan" / "config.json").unlink()
-    with refuses(InputError, found="none"):
+    assert "JSON" in str(caught.value)
+    file.unlink()
+    with refuses(InputError, file=str(file), found="none"):
         load_vocoder(str(tmp_path / "hifigan"), MEL)
 
 
@@ -122,25 +127,30 @@ def test_pickles_are_refused_unread(tmp_path: pathlib.Path, name: str) -> None:
     (place / "config.json").write_text(json.dumps(CONFIG))
     torch.save(Trap(tmp_path / "executed"), place / name)
     for asked in (place, place / name):
-        with pytest.raises(InputError, match=r"is a pickle.*\. Convert it") as caught:
+        with refuses(InputError, file=str(place / name)) as caught:
             load_vocoder(str(asked), MEL)
-        assert "save_file" in str(caught.value)
-        assert "\n" not in str(caught.value)
+        assert "pickle" in str(caught.value)
+        assert "save_file" in str(caught.value.remedy)
     assert not (tmp_path / "executed").exists()
 
 
 def test_what_is_none_is_told(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(UsageError, match=r"expected griffin-lim, .*found vocos"):
+    with refuses(UsageError) as caught:
         load_vocoder("vocos", MEL)
-    with pytest.raises(InputError, match=r"expected a run, or config.json"):
-        load_vocoder(str(tmp_path), MEL)
+    assert "vocos" in str(caught.value.found)
+    assert "griffin-lim" in str(caught.value.expected)
     (tmp_path / "a.txt").write_text("x")
-    with pytest.raises(InputError, match=r"expected a .safetensors file"):
-        load_vocoder(str(tmp_path / "a.txt"), MEL)
+    for wrong in (tmp_path, tmp_path / "a.txt"):
+        with refuses(InputError, file=str(wrong)) as caught:
+            load_vocoder(str(wrong), MEL)
+        assert "config.json" in str(caught.value.expected)
+        assert ".safetensors" in str(caught.value.expected)
     place = folder(tmp_path / "two")
     folder(place, name="other.safetensors")
-    with pytest.raises(UsageError, match=r"expected a single .safetensors file; found 2\. Name one"):
+    with refuses(UsageError, file=str(place), found="2") as caught:
         load_vocoder(str(place), MEL)
-    (place / "other.safetensors").write_bytes(b"x" * 100)
-    with pytest.raises(InputError, match=r"damaged"):
-        load_vocoder(str(place / "other.safetensors"), MEL)
+    assert str(place / "generator.safetensors") in str(caught.value.remedy)
+    damaged = place / "other.safetensors"
+    damaged.write_bytes(b"x" * 100)
+    with refuses(InputError, file=str(damaged)):
+        load_vocoder(str(damaged), MEL)
