@@ -71,7 +71,7 @@ def test_the_page_of_an_audit(place: pathlib.Path, capsys: pytest.CaptureFixture
     assert found["fisher_least"] > found["spread"] >= found["fisher_with_prior"] > 0
     assert found["rebuilt_below"] == 0
     assert found["rebuilt_error_known"] > found["fisher_with_prior"]
-    assert 0.48 < found["loss_auc"] < 0.52
+    assert abs(found["loss_auc"] - 0.5) < 0.1  # 4 standard errors of 300 members against 300 others
     assert (place / "people" / "report-audit.html").is_file()
 
 
