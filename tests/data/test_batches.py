@@ -170,7 +170,7 @@ def test_only_example_of_a_class_is_in_training() -> None:
     assert len(aside) == 10
 
 
-@pytest.mark.parametrize("share", [-0.1, 1.0, float("nan")])
-def test_shares_out_of_range_are_refused(share: float) -> None:
-    with refuses(UsageError, argument="share"):
-        split(labelled([0] * 20), share, Rng(0))
+@pytest.mark.parametrize("fraction", [-0.1, 1.0, float("nan")])
+def test_fractions_out_of_range_are_refused(fraction: float) -> None:
+    with refuses(UsageError, argument="held_out"):
+        split(labelled([0] * 20), fraction, Rng(0))

@@ -86,7 +86,7 @@ def test_invalid_settings_are_refused(fields: dict[str, int], found: str) -> Non
 
 
 def test_other_rates_have_no_default_settings() -> None:
-    with refuses(InputError, found="44,100"):
+    with refuses(InputError, found="44,100 Hz"):
         MelConfig.default_for(44_100)
 
 

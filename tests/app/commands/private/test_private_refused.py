@@ -56,7 +56,7 @@ def test_wishes_that_cannot_be_kept_are_refused_before_anything_is_written(
     assert "private training supports" in refused(capsys, "example:moons", *wish)
     assert "regressor" in refused(capsys, "example:digits", *wish, "--target", "label")
     np.savez("table.npz", samples=np.array([["a", "b"], ["c", "d"]] * 40), columns=np.array(["one", "two"]))
-    assert "which is not private" in refused(capsys, "table.npz", *wish)
+    assert "Set --schema" in refused(capsys, "table.npz", *wish)
     assert "--longest: not supported" in refused(capsys, "people.csv", *wish, "--longest", 8)
     assert "--space: not supported" in refused(capsys, "people.csv", *wish, "--space", "sphere")
     assert not pathlib.Path("r").exists()
