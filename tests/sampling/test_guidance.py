@@ -257,3 +257,45 @@ def test_weights_of_another_shape_than_the_examples_are_refused(w: Tensor) -> No
         cfg(network, each[2].item(), nulls=NULLS)(X, T, LABEL)[2],
         1e-14,
     )
+
+
+def chain(x: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
+    """Return a prediction that differs for each subset of the conditions a and b, which are NaN if dropped."""
+    a, b = (given[name].nan_to_num(0.0)[:, None] for name in ("a", "b"))
+    return x + a + 10 * b + 100 * a * b
+
+
+PAIR = {"a": torch.full((9,), 2.0, dtype=F64), "b": torch.full((9,), 3.0, dtype=F64)}
+NAN_NULLS = {"a": float("nan"), "b": float("nan")}
+
+
+@pytest.mark.parametrize("weights", [{"a": 2.0, "b": 0.5}, {"b": 0.5, "a": 2.0}, {"a": 3.0}, {"a": 2.0, "b": 2.0}])
+def test_weights_add_conditions_in_their_order(weights: dict[str, float]) -> None:
+    current = {name: torch.full_like(value, float("nan")) if name in weights else value for name, value in PAIR.items()}
+    expected = before = chain(X, T, current)
+    for name, weight in weights.items():
+        current = {**current, name: PAIR[name]}
+        after = chain(X, T, current)
+        expected, before = expected + weight * (after - before), after
+    close(cfg(chain, weights, droppable=("a", "b"), nulls=NAN_NULLS)(X, T, PAIR), expected, 1e-12)
+
+
+def test_weights_of_one_are_the_conditional_prediction() -> None:
+    assert cfg(chain, {"a": 1.0, "b": 1.0}, droppable=("a", "b"), nulls=NAN_NULLS) is chain
+
+
+def test_equal_weights_need_two_branches() -> None:
+    sizes = []
+
+    def counted(x: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
+        sizes.append(len(x))
+        return chain(x, t, given)
+
+    for weights in ({"a": 2.0, "b": 2.0}, {"a": 2.0, "b": 3.0}):
+        cfg(counted, weights, droppable=("a", "b"), nulls=NAN_NULLS)(X, T, PAIR)
+    assert sizes == [18, 27]
+
+
+def test_weight_of_an_unknown_condition_is_refused() -> None:
+    with refuses(UsageError, argument="guidance"):
+        cfg(chain, {"c": 2.0}, droppable=("a", "b"), nulls=NAN_NULLS)

@@ -21,6 +21,7 @@ from feller.app.commands.flag_types import (
     DataArguments,
     DataOption,
     FileAndText,
+    Guidance,
     KeyValues,
     LargeInt,
     Limits,
@@ -271,12 +272,13 @@ class SampleConfig(metaclass=OptionsType):
     """Number of samples, also as 1e6. Default: 64; 9 for documents; 1 for speech or to fill in text. Not for
     bridges, which transport each sample of the population once."""
     given: Conditions = None
-    """Conditions, or observed parts of the data, as KEY=VALUE. Conditions that are not given are sampled with their
-    training frequencies, and all unobserved parts are sampled jointly. A column of a table also takes a range, as in
-    age=30..40, or several values, each in its own KEY=VALUE."""
-    guidance: OptionalFloat = None
+    """Conditions, or observed parts of the data, as KEY=VALUE. Class labels that are not given are sampled with their
+    training frequencies; other conditions are left open. All unobserved parts are sampled jointly. A column of a table
+    also takes a range, as in age=30..40, or several values, each in its own KEY=VALUE."""
+    guidance: Guidance = None
     """Classifier-free guidance scale: 0 for the unconditional model, 1 for the conditional model; larger values follow
-    the conditions more closely (default: 1; 1.7 for speech)."""
+    the conditions more closely (default: 1; 1.7 for speech). Or a scale for each of several conditions, as KEY=SCALE,
+    in the order in which they are added."""
     seed: int = 0
     """Random seed."""
     output: Annotated[SampleFileOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=SampleFileOptions)
@@ -391,6 +393,10 @@ class FitConfig(metaclass=OptionsType):
     """Column or property to predict; trains a regressor instead of a generator. A target is a numeric column, a column
     next to the CIF column of a .csv, a property in XYZ comments or SDF records, or `label` for the class. For a table
     with categorical columns, a generator is trained anyway, and the report predicts this column from the others."""
+    condition: Targets = ()
+    """Columns or properties to condition on: the model learns the distribution of all else given these. A condition is
+    a column of a table, a property in XYZ comments or SDF records, a column next to the CIF column of a .csv, or an
+    array of an .npz. Numbers, vectors, categories, and sets such as red|blue are recognised."""
     seed: OptionalInt = None
     """Random seed (default: 0)."""
     report: Annotated[ReportKind, Choices(registries=("feller.evaluation.evaluation_budget:REPORTS",))] = None
@@ -410,7 +416,7 @@ class FitConfig(metaclass=OptionsType):
     """Options for printing results and progress."""
 
     def __post_init__(self) -> None:
-        normalize_fields(self, target=as_texts, recipe=code_of("recipe"))
+        normalize_fields(self, target=as_texts, condition=as_texts, recipe=code_of("recipe"))
 
     @property
     def recipe_name(self) -> str | None:

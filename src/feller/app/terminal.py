@@ -16,6 +16,7 @@ from rich.table import Table
 
 import feller
 from feller.app.reporter import SILENT, Reporter, Warner, is_main_process
+from feller.core.errors import FellerWarning
 
 LOG_STEPS = 10
 """Number of progress lines per task if the output is not a terminal."""
@@ -131,7 +132,7 @@ def show_own_warnings(reporter: Reporter) -> Iterator[None]:
         file: TextIO | None = None,
         line: str | None = None,
     ) -> None:
-        if pathlib.Path(filename).is_relative_to(package_dir):
+        if issubclass(category, FellerWarning) or pathlib.Path(filename).is_relative_to(package_dir):
             reporter.log(str(message))
         else:
             original(message, category, filename, lineno, file, line)

@@ -301,9 +301,13 @@ PACKAGE = str(pathlib.Path(__file__).parent.parent)
 """Folder of this package; a warning is attributed to the first caller outside this folder."""
 
 
+class FellerWarning(UserWarning):
+    """Warning issued by feller."""
+
+
 def warn(text: str) -> None:
-    """Issue a UserWarning attributed to the innermost caller outside this package."""
+    """Issue a FellerWarning attributed to the innermost caller outside this package."""
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE):
         level, frame = level + 1, frame.f_back
-    warnings.warn(text, UserWarning, stacklevel=level)
+    warnings.warn(text, FellerWarning, stacklevel=level)

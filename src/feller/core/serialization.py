@@ -134,7 +134,7 @@ def _converter() -> cattrs.Converter:
     converter = cattrs.Converter(forbid_extra_keys=True)
 
     def unstructure(value: Any) -> dict[str, Any]:
-        if not is_dataclass(value):
+        if "__dataclass_fields__" not in vars(type(value)):
             name = type(value).__name__
             raise InputError(
                 argument=name,

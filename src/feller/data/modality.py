@@ -21,6 +21,7 @@ from feller.core.errors import InputError, UsageError, cannot_write
 from feller.core.pytree import Cond, State, leaves, num_examples, tree_map
 from feller.core.rng import RandomStream, Rng
 from feller.core.serialization import replace_file
+from feller.data.conditions import Condition, fit_condition, vector_cells
 from feller.data.figures import to_image
 from feller.data.files import sample_folder
 from feller.data.files.delimited import write_parquet
@@ -87,6 +88,7 @@ class RawData:
 M = TypeVar("M", bound="Modality")
 
 
+@dataclass(frozen=True)
 class Modality(abc.ABC):
     """Base class of data types, which convert between values in data units, as in files, and states of the model.
 
@@ -135,6 +137,9 @@ class Modality(abc.ABC):
     file_conditions: ClassVar[dict[str, str]] = {}
     """Expected contents of the file with which a user sets a component (leaf) of the state that is held fixed during
     sampling, by name of the component."""
+
+    selected_conditions: dict[str, Condition] = field(default_factory=dict, hash=False, kw_only=True)
+    """Type of each condition that the user selected, by name: a column or property that the model is conditioned on."""
 
     @property
     def conditions(self) -> dict[str, tuple[str, ...]]:
@@ -366,6 +371,31 @@ class Modality(abc.ABC):
         """
         raise InputError(self.display_name, raw.description, "Give a file of that type")
 
+    def with_conditions(self: M, raw: RawExamples, names: Collection[str]) -> M:
+        """Return a copy of the modality that selects columns or properties of the training data as conditions.
+
+        Raises:
+            UsageError: If the data have no column or property of a name.
+            InputError: If the values of a condition are constant, missing or invalid.
+        """
+        columns = {name: raw.condition_column(name) for name in names}
+        if len(names) > len(raw.values):
+            raise InputError("at most as many conditions as rows", f"{len(names)} for {len(raw.values)} rows")
+        kinds = {name: fit_condition(name, column) for name, column in columns.items()}
+        return replace(self, selected_conditions=kinds)  # type: ignore[type-var]
+
+    def conditions_from_raw(self, raw: RawExamples) -> Cond:
+        """Return the values of the selected conditions that raw examples have, by name.
+
+        Raises:
+            InputError: If a value is invalid.
+        """
+        return {
+            name: kind.encode(name, raw.condition_column(name))
+            for name, kind in self.selected_conditions.items()
+            if name in raw.condition_candidates
+        }
+
     @property
     def read_size(self) -> int | None:
         """Size at which files are read for this modality (`longest` of `feller.read`); None if any size fits."""
@@ -407,7 +437,18 @@ class Modality(abc.ABC):
         conditions = {name: classes for name, classes in self.conditions.items() if name in given}
         label_arrays = {name: np.array(classes)[given[name].cpu()] for name, classes in conditions.items()}
         labels = {"labels" if name == "label" else name: array for name, array in label_arrays.items()}
-        return {name: leaf.detach().cpu().numpy() for name, leaf in tensors.items()} | labels
+        selected = self.condition_arrays(given)
+        return {name: leaf.detach().cpu().numpy() for name, leaf in tensors.items()} | labels | selected
+
+    def condition_arrays(self, given: Cond) -> dict[str, np.ndarray]:
+        """Return the selected conditions by name, [n, ...], without those that are null for all examples."""
+        selected = [(name, kind, given[name]) for name, kind in self.selected_conditions.items() if name in given]
+        return {name: kind.decode(values) for name, kind, values in selected if not kind.is_null(values).all()}
+
+    def condition_cells(self, given: Cond) -> dict[str, np.ndarray]:
+        """Return the selected conditions as table columns [n]; a cell of a vector has blanks between its numbers."""
+        arrays = self.condition_arrays(given)
+        return {name: array if array.ndim == 1 else vector_cells(array) for name, array in arrays.items()}
 
     def frame(self, values: Any, given: Cond) -> pd.DataFrame:
         """Return examples as a data frame, with the columns of their .csv file.
@@ -616,6 +657,13 @@ def unused_properties_note(names: Collection[str]) -> tuple[str, ...]:
         return ()
     listed = abbreviated([*names])
     return (f"properties used only by regressors (--recipe regressor --target NAME): {listed}; generators ignore them",)
+
+
+def notes_without_used(data: Dataset, names: Collection[str]) -> tuple[str, ...]:
+    """Return the notes of a dataset; the note on unused properties no longer lists the properties `names`."""
+    all_unused = unused_properties_note(data.properties)
+    unused = unused_properties_note([name for name in data.properties if name not in names])
+    return tuple(kept_note for note in data.notes for kept_note in (unused if note in all_unused else (note,)))
 
 
 def property_tensors(raw: RawExamples) -> dict[str, Float64[Tensor, " n"]]:

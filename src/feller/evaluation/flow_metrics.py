@@ -79,7 +79,11 @@ def flow_quality(model: Model, held_out: Dataset, options: FlowMetricOptions) ->
         return {"sequence_perplexity": sequence_perplexity(model, held_out, options.rng.fold_in("sequence"))}
     rng, num_curves = options.rng.fold_in("straightness"), max(MIN_EXAMPLES, round(NUM_CURVES * options.fraction))
     value = straightness(
-        model, rng, num_curves, on_progress=lambda fraction: options.on_progress(STRAIGHTNESS_FRACTION * fraction)
+        model,
+        rng,
+        num_curves,
+        data=held_out,
+        on_progress=lambda fraction: options.on_progress(STRAIGHTNESS_FRACTION * fraction),
     )
     if value is None:
         return {}
@@ -145,7 +149,13 @@ def _bounds(model: Model) -> dict[str, ELBO | None]:
 
 @torch.no_grad()
 def straightness(
-    model: Model, rng: Rng, n: int = NUM_CURVES, steps: int = 32, on_progress: Callable[[float], None] = no_progress
+    model: Model,
+    rng: Rng,
+    n: int = NUM_CURVES,
+    steps: int = 32,
+    *,
+    data: Dataset | None = None,
+    on_progress: Callable[[float], None] = no_progress,
 ) -> float | None:
     """Return the straightness E d(x_0, x_1)^2 / E integral |velocity|^2 dt, which is 1 for straight, uniform motion.
 
@@ -158,6 +168,7 @@ def straightness(
         rng: Random streams.
         n: Number of trajectories.
         steps: Number of steps per trajectory.
+        data: Examples whose conditions are used, if the model has conditions that were selected at the fit.
         on_progress: Progress callback, called with the completed fraction.
 
     Returns:
@@ -172,7 +183,8 @@ def straightness(
     except TypeError:
         return None
     device = next(model.network.parameters()).device
-    cond = spec.modality.add_derived_conditions(model.sample_conditions(n, {}, rng))
+    given = model.sample_conditions(n, {}, rng) if data is None else model.conditions_of(data, n, rng)
+    cond = spec.modality.add_derived_conditions(given)
     process = path.process(model.network.eval(), tree_map(lambda leaf: leaf.to(device), cond))
     start = path.initial_state(space.sample_base(n, rng.stream("source"), device))
     if any(c.velocity is None or c.diffusion is not None or c.jumps is not None for c in _parts(process, start)):

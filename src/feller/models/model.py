@@ -28,6 +28,7 @@ from feller.data.tables.given_cells import CellConditions, words_of
 from feller.data.tables.modality import Table
 from feller.models.families.elbo import ELBO, ELBOEstimate
 from feller.models.families.model_family import (
+    GuidanceScale,
     LogProb,
     LogProbRequest,
     ModelFamily,
@@ -37,7 +38,8 @@ from feller.models.families.model_family import (
     default_batch_size,
     iter_batches,
 )
-from feller.models.spec import ModelSpec, draw_conditions, load_aux_network, load_spec, named_classes, resolve_given
+from feller.models.given_conditions import draw_conditions, named_classes, resolve_given
+from feller.models.spec import ModelSpec, load_aux_network, load_spec
 from feller.networks.network_config import NetworkConfig, limit_parameter_bytes
 from feller.networks.unwrapping import evaluation_mode
 from feller.paths import Network, Path
@@ -52,8 +54,19 @@ MAX_GUIDANCE = 100.0
 """Maximum absolute value of the guidance scale; larger scales would give infinite samples."""
 
 
+def single_guidance_scale(guidance: GuidanceScale) -> float:
+    """Return a guidance scale; UsageError for a dict of scales, which only processes in time support."""
+    if isinstance(guidance, Mapping):
+        raise UsageError("one guidance scale", f"a scale for each of {', '.join(guidance)}", argument="guidance")
+    return guidance
+
+
 def check_guidance_scale(guidance: Any) -> None:
-    """Raise a UsageError if a guidance scale is not a number or is too large."""
+    """Raise a UsageError if a guidance scale, or one of the scales in a dict, is not a number or is too large."""
+    if isinstance(guidance, Mapping):
+        for scale in guidance.values():
+            check_guidance_scale(scale)
+        return
     if not isinstance(guidance, Real):
         raise UsageError("one guidance scale, such as 2", repr(guidance))
     if not abs(float(guidance)) <= MAX_GUIDANCE:
@@ -148,15 +161,28 @@ class Model:
         num_weights = sum(parameter.numel() for parameter in self.network.parameters())
         return f"<Model of {modality} that {self.family.describe()}, {num_weights:,} weights>"
 
-    def sample_conditions(self, n: int, requested: dict[str, str], rng: Rng) -> Cond:
-        """Return the conditions of n samples: those requested; others are sampled with their training frequencies.
+    def sample_conditions(self, n: int, requested: Mapping[str, Any], rng: Rng) -> Cond:
+        """Return the conditions of n samples: those requested; other classes have their training frequencies.
 
-        `requested` maps the names of conditions to their classes.
+        Other conditions are null. `requested` maps the names of conditions to their values.
 
         Raises:
             UsageError: If a condition or its value is unknown.
         """
         return draw_conditions(self.spec, n, requested, rng)
+
+    def conditions_of(self, data: Dataset, n: int, rng: Rng) -> Cond:
+        """Return the conditions of n random examples of a dataset, or those of `sample_conditions` if none is selected.
+
+        Raises:
+            UsageError: If the dataset is empty or lacks a condition that has no null value.
+        """
+        if not self.spec.modality.selected_conditions or not len(data):
+            return self.sample_conditions(n, {}, rng)
+        index = rng.stream("conditions").randint(len(data), (n,))
+        return {
+            name: values[index] for name, values in self._with_nulls(data).items() if name in self.spec.condition_names
+        }
 
     def parse_conditions(self, n: int, given: GivenValues | None, rng: Rng) -> tuple[Cond, dict[str, State]]:
         """Convert conditions given by a user to network conditions and observed components (leaves) of the state.
@@ -173,7 +199,7 @@ class Model:
         n: int,
         *,
         given: GivenValues | None = None,
-        guidance: float = 1.0,
+        guidance: GuidanceScale = 1.0,
         sampling: SamplerConfig | None = None,
         solver: Solver | str | None = None,
         nfe: int | None = None,
@@ -183,10 +209,12 @@ class Model:
 
         Args:
             n: Number of samples.
-            given: Value of each given condition: a class name, a class index (unless class names are numbers), or n of
-                either. Other conditions are sampled with their training frequencies. For tables, each given cell: a
+            given: Value of each given condition: a class name, a class index (unless class names are numbers), a number
+                or other value of a condition that was selected at the fit, or n of these. Other classes are sampled
+                with their training frequencies, and other conditions are left open. For tables, each given cell: a
                 value, a list of allowed values, or a tuple with both ends of a closed range.
-            guidance: Classifier-free guidance scale: 1 is conditional, 0 unconditional, above 1 sharper.
+            guidance: Classifier-free guidance scale: 1 is conditional, 0 unconditional, above 1 sharper. Or a scale for
+                each of several conditions, by name, in the order in which they are added.
             sampling: Solver and NFE; default: those of the model.
             solver: Solver or its name, which replaces that of `sampling` with the same NFE.
             nfe: Number of network evaluations per sample, which replaces that of `sampling`.
@@ -232,7 +260,7 @@ class Model:
         n: int,
         *,
         given: GivenValues | None = None,
-        guidance: float = 1.0,
+        guidance: GuidanceScale = 1.0,
         sampling: SamplerConfig | None = None,
         solver: Solver | None = None,
         observed: PartialObservation | None = None,
@@ -334,7 +362,13 @@ class Model:
         return {"x_0": concatenate(*x_0), "x_1": concatenate(*x_1), "given": cond}
 
     def _request(
-        self, n: int, cond: Cond, *, sampling: SamplerConfig | None = None, guidance: float = 1.0, **options: Any
+        self,
+        n: int,
+        cond: Cond,
+        *,
+        sampling: SamplerConfig | None = None,
+        guidance: GuidanceScale = 1.0,
+        **options: Any,
     ) -> SampleRequest:
         """Create a sample request with defaults of the model."""
         self.check_guidance(guidance)
@@ -479,14 +513,14 @@ class Model:
 
     def supports_conditions(self, data: Dataset) -> bool:
         """Return True if the examples have a value for each condition that has no null value."""
-        return bool(self.spec.cond_dropout) or self.spec.frequencies.keys() <= data.given.keys()
+        return bool(self.spec.cond_dropout) or {*self.spec.condition_names} <= data.given.keys()
 
     def _with_nulls(self, data: Dataset) -> Cond:
         """Return the conditions of examples, with null values for missing ones; UsageError if one has no null value."""
-        missing = self.spec.frequencies.keys() - data.given.keys()
+        missing = {*self.spec.condition_names} - data.given.keys()
         if not self.supports_conditions(data):
             raise UsageError(f"these data have no {', '.join(sorted(missing))}, which this model needs")
-        nulls = {name: torch.full((len(data),), len(self.spec.frequencies[name]), dtype=torch.long) for name in missing}
+        nulls = {name: self.spec.null_condition(name, len(data)) for name in missing}
         return {**data.given, **nulls}
 
     @overload
@@ -558,15 +592,21 @@ class Model:
 
     def droppable(self) -> tuple[str, ...]:
         """Return the names of the conditions that have a null value."""
-        return tuple(name for name in self.spec.frequencies if name in getattr(self.network, "null_values", {}))
+        return tuple(name for name in self.spec.condition_names if name in getattr(self.network, "null_values", {}))
 
-    def check_guidance(self, guidance: float) -> None:
+    def check_guidance(self, guidance: GuidanceScale) -> None:
         """Raise a UsageError if the model does not support sampling with a guidance scale."""
         spec = self.spec
         check_guidance_scale(guidance)
         if guidance == 1.0:
             return
-        names = ", ".join(spec.frequencies)
+        if not self.family.is_process:
+            single_guidance_scale(guidance)
+        names = ", ".join(spec.condition_names)
+        if isinstance(guidance, Mapping):
+            for name in guidance:
+                if name not in spec.condition_names:
+                    raise UsageError.unknown_name("guidance", name, spec.condition_names)
         if not names:
             raise UsageError(
                 argument="guidance",
@@ -575,12 +615,12 @@ class Model:
                 remedy="Drop guidance",
             )
         if not self.droppable() or not spec.cond_dropout:
-            null = ", ".join(f"{name!r}: {len(classes)}" for name, classes in spec.frequencies.items())
+            nulls = {name: spec.null_condition(name, 1).flatten()[0].item() for name in spec.condition_names}
             raise UsageError(
                 argument="guidance",
                 expected=f"a model trained with condition dropout of {names}",
                 found="no null value" if not self.droppable() else "cond_dropout 0",
-                remedy=f"Train the model with cond_dropout=0.1 and null={{{null}}}, or drop guidance",
+                remedy=f"Train the model with cond_dropout=0.1 and null={nulls}, or drop guidance",
             )
 
 

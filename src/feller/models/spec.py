@@ -1,9 +1,6 @@
 """Specification of a model (all except its weights): storage in run folders, and resolution of given conditions."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from numbers import Integral
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,15 +10,14 @@ import feller.models.families.path_process
 import feller.models.families.predictive_models
 import feller.models.families.sequence_models
 import feller.models.infilling  # noqa: F401 - records name classes of all of these
-from feller.core.errors import InputError, UsageError, best_match, found_instead, is_too_large
-from feller.core.pytree import Cond, State, tree_map
-from feller.core.rng import Rng, categorical
+from feller.core.errors import InputError, is_too_large
+from feller.core.pytree import State, tree_map
+from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.core.safetensors_io import load_tensors, load_weights
 from feller.core.serialization import CHOSEN, from_dict, to_dict
 from feller.core.user_code import choose_code, fingerprint
 from feller.data.loading.raw import error_context
-from feller.data.loading.sample_reader import condition_leaf
 from feller.data.modality import Dataset, Modality
 from feller.models.families.model_family import ModelFamily
 from feller.networks.condition_dropout import check_cond_dropout
@@ -70,7 +66,19 @@ class ModelSpec:
         """Build the model's network with newly initialised weights."""
         shape = tree_map(lambda leaf: tuple(leaf.shape[1:]), self.space.sample_base(0, rng.stream("shape")))
         counts = {name: len(classes) for name, classes in self.frequencies.items()}
-        return self.architecture.build(shape, {**counts, **self.modality.entry_label_counts}, rng.fold_in("network"))
+        conditions = {**counts, **self.modality.entry_label_counts, **self.modality.selected_conditions}
+        return self.architecture.build(shape, conditions, rng.fold_in("network"))
+
+    @property
+    def condition_names(self) -> tuple[str, ...]:
+        """Names of all conditions of the network that samples can be given."""
+        return (*self.frequencies, *self.modality.selected_conditions)
+
+    def null_condition(self, name: str, n: int) -> Tensor:
+        """Return the null value of a condition for n examples, [n, ...]."""
+        if name in self.frequencies:
+            return torch.full((n,), len(self.frequencies[name]), dtype=torch.long)
+        return self.modality.selected_conditions[name].null_values(n)
 
 
 def state_shapes(space: Space) -> str:
@@ -171,133 +179,3 @@ def load_aux_network(run: Run, name: str, module: nn.Module, expected: str | Non
     except RuntimeError as error:
         raise InputError(mismatch, remedy="Copy the whole run", file=file) from error
     return digest
-
-
-def draw_conditions(spec: ModelSpec, n: int, requested: dict[str, str], rng: Rng) -> Cond:
-    """Return the conditions of n samples: those requested; others are sampled with their training frequencies.
-
-    `requested` maps the names of conditions to their classes.
-
-    Raises:
-        UsageError: If a condition or its value is unknown.
-    """
-    frequencies = spec.frequencies
-    for name in requested:
-        if name not in frequencies:
-            allowed = [*frequencies, *(spec.modality.conditionable_leaves if spec.conditionable else ())]
-            raise UsageError.unknown_name("given", name, allowed)
-    cond = {}
-    for name, probs in frequencies.items():
-        if name in requested:
-            cond[name] = torch.full((n,), spec.modality.class_index(name, requested[name]))
-        else:
-            u = rng.stream(f"condition {name}").uniform((n,), torch.float64)
-            cond[name] = categorical(torch.tensor(probs, dtype=torch.float64), u)
-    return cond
-
-
-def resolve_given(spec: ModelSpec, n: int, given: Mapping[str, Any] | None, rng: Rng) -> tuple[Cond, dict[str, State]]:
-    """Convert conditions given by a user to class indices for n samples, and to observed parts (leaves) of the state.
-
-    Args:
-        spec: Specification of the model.
-        n: Number of samples.
-        given: Value of each given condition or leaf, by name: a class name, a class index, a list, array or tensor of n
-            of either, or a text for a leaf. If values are class names, or if `given` is None, other conditions are
-            sampled with their training frequencies. A leaf may imply conditions: the elements of a crystal give its
-            number of atoms. A name may set several leaves: a protein structure sets two.
-        rng: Random streams for sampled conditions.
-
-    Raises:
-        UsageError: If a condition, a leaf or one of their values is unknown, or if two values conflict.
-    """
-    _check_named(spec, given)
-    class_names = {name: str(value) for name, value in (given or {}).items() if isinstance(value, str | Integral)}
-    values: dict[str, Any] = {name: value for name, value in (given or {}).items() if name not in class_names}
-    condition_names = [*spec.frequencies]
-    for name, value in values.items():
-        if isinstance(value, dict):  # masks of leaves, such as `valid`
-            continue
-        if name in condition_names:
-            values[name] = value = _class_numbers(spec, name, value, n)
-        if not isinstance(value, Tensor):
-            expected = f"a class name or number, or a list, array or tensor of {n} class numbers"
-            raise UsageError(argument=name, expected=expected, found=repr(value))
-        if len(value) != n:
-            raise UsageError(f"{n} entries, one per sample", list(value.shape), argument=name)
-        if name not in condition_names and (
-            closest := best_match(name, [condition for condition in condition_names if condition not in values])
-        ):
-            raise UsageError(f"unknown condition {name!r}", remedy=f"Did you mean {closest!r}?", argument="given")
-    if given is not None and not class_names:
-        return values, {}
-    cond, observed = _parse_named(spec, n, class_names, rng)
-    return {**cond, **values}, observed
-
-
-def named_classes(about: ModelSpec, given: Any) -> Any:
-    """Return `given` with integer tensors of conditions converted to lists, whose numbers may be read as class names.
-
-    Other values are unchanged.
-    """
-    if not isinstance(given, Mapping):
-        return given
-
-    def to_list(name: str, value: Any) -> Any:
-        is_condition = isinstance(value, Tensor) and value.ndim == 1 and name in about.modality.conditions
-        is_integer = is_condition and not (value.is_floating_point() or value.is_complex() or value.dtype == torch.bool)
-        return value.tolist() if is_integer else value
-
-    return {name: to_list(name, value) for name, value in given.items()}
-
-
-def _class_numbers(spec: ModelSpec, name: str, value: Any, n: int) -> Tensor:
-    """Return the class numbers of n samples, [n]: tensors unchanged, other values by name or number."""
-    classes = spec.modality.conditions.get(name, ())
-    if not isinstance(value, Tensor):
-        entries = value.tolist() if hasattr(value, "tolist") else [*value] if isinstance(value, list | tuple) else value
-        if not isinstance(entries, list) or not all(isinstance(entry, str | Integral) for entry in entries):
-            example = f'{{"{name}": "{classes[0] if classes else 0}"}}'
-            expected = f"a class name or number, such as {example}, or {n} of them"
-            raise UsageError(argument=name, expected=expected, found=repr(value))
-        value = torch.tensor([spec.modality.class_index(name, str(entry)) for entry in entries])
-    if value.is_floating_point() and value.ndim > 1 and len(value) == n:  # vectors used as embeddings
-        return value
-    num_classes = len(spec.frequencies[name])  # the null value
-    is_integer = not value.is_floating_point() and not value.is_complex() and value.dtype != torch.bool
-    if value.shape != (n,) or not is_integer or bool(((value < 0) | (value > num_classes)).any()):
-        found = f"{value.dtype} {list(value.shape)}" if value.shape != (n,) or not is_integer else value.tolist()
-        raise UsageError(argument=name, expected=f"{n} integers from 0 to {num_classes - 1}, shape [{n}]", found=found)
-    return value.long()
-
-
-def _parse_named(spec: ModelSpec, n: int, requested: dict[str, str], rng: Rng) -> tuple[Cond, dict[str, State]]:
-    """Parse named conditions and leaves from text."""
-    modality, observed = spec.modality, {}
-    conditions = {name: text for name, text in requested.items() if name not in modality.conditionable_leaves}
-    for leaf in sorted(requested.keys() - conditions.keys()):
-        value, implied = condition_leaf(modality, leaf, requested[leaf])
-        leaf_values = value if isinstance(value, dict) else {leaf: value}
-        if not leaf_values.keys() <= {*spec.conditionable}:
-            allowed = ", ".join(spec.conditionable) or "none"
-            raise UsageError(
-                f"this model cannot be conditioned on {leaf}, only on: {allowed}", remedy="Drop this condition"
-            )
-        for name, index in implied.items():
-            text = modality.conditions[name][index]
-            if conditions.setdefault(name, text) != text:
-                raise UsageError(
-                    f"{leaf} implies {name} {text}, but {conditions[name]} is given",
-                    remedy="Drop one of the two conditions",
-                )
-        observed |= {name: tensor.expand(n, *tensor.shape[1:]) for name, tensor in leaf_values.items()}
-    return draw_conditions(spec, n, conditions, rng), observed
-
-
-def _check_named(spec: ModelSpec, given: Any) -> None:
-    """Check that conditions are given by name; UsageError otherwise."""
-    if given is not None and not isinstance(given, Mapping):
-        name, classes = next(iter(spec.modality.conditions.items()), ("label", ("7",)))
-        example = f'{{"{name}": "{classes[0]}"}}'
-        expected = f"a dict of names and values, such as {example}"
-        raise UsageError(argument="given", expected=expected, found=found_instead(given))

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from feller.core.pytree import Cond, State
 from feller.core.rng import Rng
+from feller.networks.blocks.condition_encoders import ConditionTypes
 from feller.networks.network_config import NetworkConfig
 
 
@@ -28,7 +29,7 @@ class ForwardBackwardDrift(NetworkConfig):
     knots: int = 41
     """Number of times at which the linear part is fitted; between these times it is interpolated."""
 
-    def build(self, shape: State, conditions: dict[str, int], rng: Rng) -> "ForwardBackwardNetwork":
+    def build(self, shape: State, conditions: ConditionTypes, rng: Rng) -> "ForwardBackwardNetwork":
         forward_drift, backward_drift = (
             self.inner.build(shape, conditions, rng.fold_in(direction)) for direction in ("ahead", "back")
         )
@@ -125,7 +126,7 @@ class Potential(NetworkConfig):
 
     inner: NetworkConfig
 
-    def build(self, shape: State, conditions: dict[str, int], rng: Rng) -> "GradientNetwork":
+    def build(self, shape: State, conditions: ConditionTypes, rng: Rng) -> "GradientNetwork":
         return GradientNetwork(self.inner.build(shape, conditions, rng))
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from feller.core.errors import UsageError, check_number, found_instead
-from feller.core.pytree import Cond
+from feller.core.pytree import Cond, append_dims
 from feller.core.rng import Rng
 from feller.networks.blocks.conditioning import RESERVED_KEYS
 from feller.networks.unwrapping import null_values
@@ -40,7 +40,8 @@ def _check_null_of(name: str, null: int | float, value: Any) -> None:
         found = f"a dict of {', '.join(map(str, value))}"
         raise UsageError(argument=name, expected="a tensor, for condition dropout", found=found, remedy=remedy)
     if value.is_floating_point() or value.is_complex():
-        check_number("null", null, lt=math.inf)
+        if not math.isnan(null):
+            check_number("null", null, lt=math.inf)
         return
     low, high = (0, 1) if value.dtype == torch.bool else (torch.iinfo(value.dtype).min, torch.iinfo(value.dtype).max)
     if not (low <= null <= high and null == int(null)):
@@ -50,16 +51,24 @@ def _check_null_of(name: str, null: int | float, value: Any) -> None:
 
 
 def drop_conditions(
-    cond: Cond, null: Mapping[str, int | float] | None, prob: float, rng: Rng, network: Any = None
+    cond: Cond,
+    null: Mapping[str, int | float] | None,
+    prob: float,
+    rng: Rng,
+    network: Any = None,
+    *,
+    each_prob: float = 0.0,
 ) -> Cond:
-    """Replace all conditions of randomly chosen examples by null values, for classifier-free guidance (p_uncond).
+    """Replace conditions of randomly chosen examples by null values, for classifier-free guidance (p_uncond).
 
     Args:
         cond: Conditions, [b, ...]; the masks `valid` and `known` are never dropped.
         null: Null value of each condition; None to use those of `network`.
-        prob: Probability that the conditions of an example are replaced.
+        prob: Probability that the conditions of an example are replaced, all together.
         rng: Random streams for the batch.
         network: Network whose `null_values` are used if `null` is None.
+        each_prob: If there are several conditions, probability that each is also replaced on its own, so that the
+            network learns every subset of the conditions.
 
     Raises:
         UsageError: If a condition has no null value.
@@ -80,10 +89,12 @@ def drop_conditions(
     for name in names:
         _check_null_of(name, null[name], cond[name])
     like = next(cond[name] for name in names)
-    drop_mask = rng.stream("drop").uniform((len(like),), device=like.device) < prob
+    drops_all = rng.stream("drop").uniform((len(like),), device=like.device) < prob
 
     def null_of(name: str, value: Tensor) -> Tensor:
-        mask = drop_mask.reshape(-1, *(1,) * (value.ndim - 1))
-        return torch.where(mask, torch.full_like(value, null[name]), value)
+        mask = drops_all
+        if len(names) > 1 and each_prob:
+            mask = mask | (rng.stream(f"drop {name}").uniform((len(like),), device=like.device) < each_prob)
+        return torch.where(append_dims(mask, value), torch.full_like(value, null[name]), value)
 
     return {name: null_of(name, value) if name in null else value for name, value in cond.items()}

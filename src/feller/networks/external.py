@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from feller.core.errors import UsageError
 from feller.core.pytree import Cond, State, tree_map
 from feller.core.rng import Rng
+from feller.networks.blocks.condition_encoders import ConditionTypes, num_classes
 from feller.networks.blocks.conditioning import RESERVED_KEYS
 from feller.networks.network_config import NetworkConfig, seeded_init
 from feller.networks.unwrapping import find_modules, unwrap_network
@@ -84,7 +85,7 @@ class ExternalNetwork(NetworkConfig):
         if self.times[0] == self.times[1]:
             raise UsageError("the times of the source and of the data must differ", found=f"{self.times[0]:g} twice")
 
-    def build(self, shape: State, conditions: dict[str, int], rng: Rng) -> "ExternalNetworkModule | ExternalDecoder":
+    def build(self, shape: State, conditions: ConditionTypes, rng: Rng) -> "ExternalNetworkModule | ExternalDecoder":
         with seeded_init(rng):
             network = self.make()
         if not callable(network):
@@ -97,10 +98,11 @@ class ExternalNetwork(NetworkConfig):
 class ExternalNetworkModule(nn.Module):
     """Adapter that wraps an external network to feller's conventions, configured by `ExternalNetwork`."""
 
-    def __init__(self, config: ExternalNetwork, inner: Callable[..., Any], conditions: dict[str, int]) -> None:
+    def __init__(self, config: ExternalNetwork, inner: Callable[..., Any], conditions: ConditionTypes) -> None:
         super().__init__()
-        self.config, self.inner, self.conditions = config, inner, conditions
-        self.null_values: dict[str, int | float] = {name: conditions[name] for name in config.null_values}
+        self.config, self.inner = config, inner
+        self.conditions = {name: num_classes(name, kind) for name, kind in conditions.items()}
+        self.null_values: dict[str, int | float] = {name: self.conditions[name] for name in config.null_values}
         self.inner_modules = nn.ModuleList() if isinstance(inner, nn.Module) else nn.ModuleList(find_modules(inner))
         if next(self.parameters(), None) is None:
             self.device_anchor = nn.Parameter(torch.zeros(1))  # the device is read from the parameters

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from feller.core.errors import UsageError, check_number
 from feller.core.pytree import Cond, State
 from feller.core.rng import Rng
+from feller.networks.blocks.condition_encoders import ConditionTypes
 from feller.networks.network_config import NetworkConfig
 
 
@@ -103,7 +104,7 @@ class LinearClassifier(NetworkConfig):
 
     features: FeatureMap
 
-    def build(self, shape: State, conditions: dict[str, int], rng: Rng) -> "LinearClassifierNetwork":
+    def build(self, shape: State, conditions: ConditionTypes, rng: Rng) -> "LinearClassifierNetwork":
         if conditions:
             raise UsageError("a linear classifier has no conditions", found=", ".join(conditions))
         return LinearClassifierNetwork(self.features)

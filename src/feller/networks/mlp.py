@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from feller.core.errors import UsageError
 from feller.core.pytree import Cond, State, append_dims, broadcast_time, submask
 from feller.core.rng import Rng
+from feller.networks.blocks.condition_encoders import ConditionTypes
 from feller.networks.blocks.conditioning import Conditioning, fourier_features, modulate, zero_init
 from feller.networks.blocks.leaf_codecs import LeafCodec, encode_all, site_mask
 from feller.networks.network_config import NetworkConfig, seeded_init
@@ -41,7 +42,7 @@ class MLP(NetworkConfig):
         if self.period is not None and (self.period <= 0 or not self.frequencies):
             raise UsageError("a positive period, with at least one frequency", self)
 
-    def build(self, shape: tuple[int, ...], conditions: dict[str, int], rng: Rng) -> "ResidualMLP":
+    def build(self, shape: tuple[int, ...], conditions: ConditionTypes, rng: Rng) -> "ResidualMLP":
         with seeded_init(rng):
             return ResidualMLP(self, shape, conditions)
 
@@ -49,7 +50,7 @@ class MLP(NetworkConfig):
 class ResidualMLP(nn.Module):
     """Residual MLP for states of any shape, configured by `MLP`."""
 
-    def __init__(self, config: MLP, shape: tuple[int, ...], conditions: dict[str, int]) -> None:
+    def __init__(self, config: MLP, shape: tuple[int, ...], conditions: ConditionTypes) -> None:
         super().__init__()
         width, self.size, self.num_bins = config.width, math.prod(shape), config.num_bins
         self.frequencies, self.period = config.frequencies, config.period
@@ -123,7 +124,7 @@ class JointMLP(NetworkConfig):
         if min(self.width, self.depth) < 1:
             raise UsageError("width and depth of at least 1", self)
 
-    def build(self, shape: State, conditions: dict[str, int], rng: Rng) -> "JointMLPNetwork":
+    def build(self, shape: State, conditions: ConditionTypes, rng: Rng) -> "JointMLPNetwork":
         if not isinstance(shape, dict) or shape.keys() != self.leaves.keys():
             raise UsageError(f"JointMLP expects the leaves {', '.join(self.leaves)}", found=shape)
         with seeded_init(rng):
@@ -133,7 +134,7 @@ class JointMLP(NetworkConfig):
 class JointMLPNetwork(nn.Module):
     """Residual MLP on all components of a state, configured by `JointMLP`."""
 
-    def __init__(self, config: JointMLP, shapes: dict[str, tuple[int, ...]], conditions: dict[str, int]) -> None:
+    def __init__(self, config: JointMLP, shapes: dict[str, tuple[int, ...]], conditions: ConditionTypes) -> None:
         super().__init__()
         self.leaves, width, inner = config.leaves, config.width, -(-config.width // 4)
         self.out_dims = {name: leaf.out_dim(shapes[name]) for name, leaf in self.leaves.items()}

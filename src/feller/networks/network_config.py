@@ -13,13 +13,14 @@ from torch.nn.modules import module
 from feller.core.errors import InputError
 from feller.core.pytree import State
 from feller.core.rng import Rng
+from feller.networks.blocks.condition_encoders import ConditionTypes
 
 
 class NetworkConfig(abc.ABC):
     """Base class of configurations of networks, which are frozen dataclasses of plain values."""
 
     @abc.abstractmethod
-    def build(self, shape: State, conditions: dict[str, int], rng: Rng) -> nn.Module:
+    def build(self, shape: State, conditions: ConditionTypes, rng: Rng) -> nn.Module:
         """Return a network with newly initialised weights.
 
         The network's forward(x_t, t, cond) returns a prediction with the shape of x_t, which is exactly zero at
@@ -27,8 +28,8 @@ class NetworkConfig(abc.ABC):
 
         Args:
             shape: Shape of one example's state: (d,), (channels, height, width), or a dict of its components' shapes.
-            conditions: Number of classes of each condition. The index after the last class is the condition's null
-                value, which the network lists in `null_values`.
+            conditions: Type of each condition: a number of classes, whose null value is the index after the last class,
+                or a `Condition` such as a number or a vector. The network lists the null values in `null_values`.
             rng: Random stream of the weights.
 
         Raises:

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from feller.core.errors import UsageError, check_number
 from feller.core.pytree import Cond, State
 from feller.core.rng import Rng
+from feller.networks.blocks.condition_encoders import ConditionTypes
 from feller.networks.blocks.conditioning import zero_init
 from feller.networks.network_config import NetworkConfig, seeded_init
 
@@ -31,7 +32,7 @@ class Regressor(NetworkConfig):
     def __post_init__(self) -> None:
         check_number("out_dim", self.out_dim, ge=1)
 
-    def build(self, shape: State, conditions: dict[str, int], rng: Rng) -> "RegressorNetwork":
+    def build(self, shape: State, conditions: ConditionTypes, rng: Rng) -> "RegressorNetwork":
         trunk: Any = self.trunk.build(shape, conditions, rng.fold_in("trunk"))
         if not hasattr(trunk, "features"):
             raise UsageError(

@@ -46,9 +46,13 @@ def cfg_combine(conditional: Tensor, unconditional: Tensor, w: float | Tensor) -
     return torch.where(conditional == unconditional, conditional, torch.lerp(unconditional, conditional, w))
 
 
+GuidanceWeight = float | Tensor | Mapping[str, float]
+"""Guidance weight: one number, one number per example, [b], or one number per condition, by name."""
+
+
 def cfg(
     network: Network,
-    w: float | Tensor,
+    w: GuidanceWeight,
     *,
     droppable: Sequence[str] = ("label",),
     interval: tuple[float, float] = (0.0, 1.0),
@@ -56,21 +60,28 @@ def cfg(
 ) -> Network:
     """Return a network with classifier-free guidance: (1 - w) unconditional + w conditional prediction.
 
-    Both branches share one batched network call. For w other than 0 and 1, samples do not follow the distribution
+    All branches share one batched network call. For w other than 0 and 1, samples do not follow the distribution
     tilted by the condition's likelihood to the power w. Source: Ho and Salimans 2022, arXiv 2207.12598.
+
+    With one weight w_k for each of the conditions c_1, c_2, ..., in this order, the guided prediction is
+    e() + sum_k w_k (e(c_1, ..., c_k) - e(c_1, ..., c_(k-1))), where e is the prediction given these conditions and all
+    conditions without a weight. Weights of 1 give the conditional prediction. Source: Brooks et al. 2023,
+    "InstructPix2Pix", arXiv 2211.09800, equation 3.
 
     Args:
         network: Network trained with conditions randomly replaced by null values.
         w: Guidance weight, a number or [b]: 1 gives the conditional prediction, 0 the unconditional prediction; more
-            than 1 sharpens. Some papers call w - 1 the weight.
+            than 1 sharpens. Some papers call w - 1 the weight. Or a dict from droppable conditions to their weights.
         droppable: Conditions dropped in the unconditional branch.
         interval: Range of times with guidance; at other times, only the conditional branch is computed.
         nulls: Null values, such as `objective.null`; by default the network's own.
 
     Raises:
-        UsageError: If a droppable condition has no null value, or, while sampling, if w has the wrong shape.
+        UsageError: If a droppable condition has no null value, a weight belongs to no droppable condition, or, while
+            sampling, w has the wrong shape.
     """
-    if not isinstance(w, Tensor) and w == 1.0:
+    steps = _guidance_steps(w, droppable)
+    if all(not isinstance(weight, Tensor) and weight == 1.0 for _, weight in steps):
         return network
     resolved_nulls = null_values(network) if nulls is None else nulls
     drop_conditions({}, resolved_nulls, droppable)  # fail before the first step
@@ -87,16 +98,41 @@ def cfg(
         is_guided = (earliest >= interval[0]) & (earliest <= interval[1])
         if not is_always_guided and not is_guided.any():
             return network(x_t, t, cond)
+        branches = [cond, *(drop_conditions(cond, resolved_nulls, dropped) for dropped, _ in reversed(steps))]
         predictions = network(
-            concatenate(x_t, x_t),
-            concatenate(t, t),
-            concatenate(cond, drop_conditions(cond, resolved_nulls, droppable)),
+            concatenate(*[x_t] * len(branches)), concatenate(*[t] * len(branches)), concatenate(*branches)
         )
-        weight = w if is_always_guided else torch.where(is_guided, w, torch.ones_like(earliest))
-        return tree_map(lambda branches: cfg_combine(branches[:n], branches[n:], weight), predictions)
+        weights = [
+            weight if is_always_guided else torch.where(is_guided, weight, torch.ones_like(earliest))
+            for _, weight in steps
+        ]
+
+        def combine(stacked: Tensor) -> Tensor:
+            chunks = stacked.split(n)[::-1]  # from the unconditional to the conditional prediction
+            result = cfg_combine(chunks[1], chunks[0], weights[0])
+            for less, more, weight in zip(chunks[1:-1], chunks[2:], weights[1:], strict=True):
+                result = result + torch.where(more == less, 0.0, cfg_combine(more, less, weight) - less)
+            return result
+
+        return tree_map(combine, predictions)
 
     guided.null_values = resolved_nulls  # pyrefly: ignore[missing-attribute] - a function may carry it
     return guided
+
+
+def _guidance_steps(w: GuidanceWeight, droppable: Sequence[str]) -> list[tuple[tuple[str, ...], float | Tensor]]:
+    """Return for each step of guidance the conditions that are dropped before it, and its weight.
+
+    Each condition with a weight is added in one step; neighbouring conditions of equal weight share a step, because
+    their terms telescope.
+    """
+    if not isinstance(w, Mapping):
+        return [(tuple(droppable), w)]
+    names = [*w]
+    for name in names:
+        if name not in droppable:
+            raise UsageError.unknown_name("guidance", name, droppable)
+    return [(tuple(names[k:]), w[name]) for k, name in enumerate(names) if not k or w[name] != w[names[k - 1]]]
 
 
 def classifier_guidance(

@@ -278,7 +278,8 @@ class FlowMatching(ConditionalObjective):
     """Distribution of the training time."""
     coupling: Coupling = field(default_factory=IndependentCoupling)
     cond_dropout: float = 0.1
-    """Probability of dropping the conditions of an example, for classifier-free guidance."""
+    """Probability of dropping the conditions of an example, for classifier-free guidance. Each of several conditions is
+    also dropped alone with this probability, so that any subset can be given in sampling."""
     leaf_times: LeafTimes = field(default_factory=LeafTimes)
     """Joint distribution of the times of leaves (components) in a product space (default: one time, none observed)."""
     _checks_times: ClassVar[bool]
@@ -371,7 +372,7 @@ class FlowMatching(ConditionalObjective):
             check_times(t, first_leaf)
         t = self.leaf_times(broadcast_time(t, x_1), self.time_distribution, rng)
         x_t, target = self.path.sample_with_target(x_0, x_1, t, rng.stream("path"))
-        cond = self.drop_conditions(cond, rng, network)
+        cond = drop_conditions(cond, self.null, self.cond_dropout, rng, network, each_prob=self.cond_dropout)
         if self.inpaint_prob:
             observed_mask = sample_observed_mask(x_1, self.inpaint_prob, rng)
             x_t, cond = torch.where(observed_mask, x_1, x_t), {**cond, "known": observed_mask}

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from feller.core.pytree import Cond, State
 from feller.core.rng import Rng
+from feller.networks.blocks.condition_encoders import ConditionTypes
 from feller.networks.blocks.conditioning import Conditioning, zero_init
 from feller.networks.blocks.leaf_codecs import RealCodec
 from feller.networks.mlp import ResidualMLPBlock
@@ -27,7 +28,7 @@ class Labelled(NetworkConfig):
     depth: int = 3
     """Residual blocks."""
 
-    def build(self, shape: State, conditions: dict[str, int], rng: Rng) -> "LabelledNetwork":
+    def build(self, shape: State, conditions: ConditionTypes, rng: Rng) -> "LabelledNetwork":
         """Make a network with new weights."""
         with seeded_init(rng):
             return LabelledNetwork(self, shape["image"])

@@ -43,6 +43,22 @@ def parse_pairs(words: tuple[str, ...]) -> dict[str, str | list[str]]:
     return pairs
 
 
+def parse_guidance(words: Sequence[str]) -> float | dict[str, float]:
+    """Parse one guidance scale, or KEY=SCALE words with one scale per condition."""
+    if len(words) == 1 and "=" not in words[0]:
+        return _scale(words[0])
+    if not all("=" in word for word in words):
+        raise UsageError("one number, or KEY=SCALE for each condition", repr(" ".join(words)), argument="guidance")
+    return {name: _scale(text) for name, _, text in (word.partition("=") for word in words)}
+
+
+def _scale(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError("a number", repr(text), argument="guidance") from None
+
+
 class Validator(abc.ABC):
     """Base class of annotations that validate an option as soon as it is parsed."""
 
@@ -237,6 +253,13 @@ Conditions = Annotated[
     TypeValidator(Mapping, "a dict of values by their names", 'Write {"column": value}'),
 ]
 """Option type: conditions as words `KEY=VALUE`; in Python a dict."""
+Guidance = Annotated[
+    float | Mapping[str, float] | None,
+    _spec(parse_guidance, "FLOAT", "*"),
+    _metavar("FLOAT"),
+    TypeValidator((RealNumber, Mapping), "a number, or a dict from conditions to numbers"),
+]
+"""Option type: one guidance scale, or words `KEY=SCALE`; in Python also a dict."""
 TableSource = Annotated[DataSource | None, _ONE, _metavar("TEXT"), NonEmpty()]
 """Option type: table as a file; in Python also as a data frame."""
 DataOption = Annotated[

@@ -237,11 +237,11 @@ def _evaluate(
         n = effort.num_affordable(
             default_n,
             time_fraction,
-            lambda n_trial: _draw(model, n_trial, tuning_record, run, rng.fold_in("pace"), SILENT),
+            lambda n_trial: _draw(model, n_trial, tuning_record, run, held_out, rng.fold_in("pace"), SILENT),
             get_engine(),
         )
         reductions += [f"{n:,} of {default_n:,} samples"] if n < default_n else []
-        generated = _draw(model, n, tuning_record, run, rng, reporter)
+        generated = _draw(model, n, tuning_record, run, held_out, rng, reporter)
         reporter.finish()
     tuning = (
         _tuning_change(run, model, tuning_record, generated, reward, rng, reporter)
@@ -364,10 +364,22 @@ def _strangers(record: FitRecord, modality: Modality, in_memory_data: InMemoryDa
     return DataBundle(*split(dataset, 0.5, Rng(record.seed)), dataset, "")
 
 
-def _draw(model: Model, n: int, tuning_record: TuningRecord | None, run: Run, rng: Rng, reporter: Reporter) -> Dataset:
-    """Sample from the model; for a fine-tuned run with the conditions and guidance of its fine-tuning."""
+def _draw(
+    model: Model,
+    n: int,
+    tuning_record: TuningRecord | None,
+    run: Run,
+    held_out: Dataset,
+    rng: Rng,
+    reporter: Reporter,
+) -> Dataset:
+    """Sample from the model; for a fine-tuned run with the conditions and guidance of its fine-tuning.
+
+    Conditions that were selected at the fit are those of random held-out examples.
+    """
     if tuning_record is None:
-        return model.sample_dataset(n, rng=rng, process_group=get_engine(), on_progress=reporter.progress)
+        given = model.conditions_of(held_out, n, rng) if model.spec.modality.selected_conditions else None
+        return model.sample_dataset(n, given=given, rng=rng, process_group=get_engine(), on_progress=reporter.progress)
     conditions, guidance = (
         model.sample_conditions(n, tuning_record.given, rng),
         fine_tuning_of(read_recipe(run)).guidance,

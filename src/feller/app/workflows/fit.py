@@ -108,7 +108,7 @@ def fit(
     in_memory_data = data if is_in_memory(data) else None
     if in_memory_data is not None:
         if access.keeps_copies and not resume:
-            data, saved_data = _keep_copy(in_memory_data, run, engine)
+            data, saved_data = _keep_copy(in_memory_data, run, engine, config.condition)
         else:
             data = None if resume else in_memory_name(in_memory_data)
     config = replace(config, data=None if data is None else str(data))
@@ -211,10 +211,10 @@ def _evaluate(run: Run, plan: FitPlan, report: str | None, reporter: Reporter) -
         ) from error
 
 
-def _keep_copy(data: Any, run: Run, engine: Engine) -> tuple[str, SavedData]:
+def _keep_copy(data: Any, run: Run, engine: Engine, condition: Sequence[str]) -> tuple[str, SavedData]:
     """Write data in memory to the run folder, in the main process only, so that later commands can read them."""
     is_new = engine.is_main_process and not run.path.exists()
-    path = engine.broadcast_str(str(save(data, run.path)) if engine.is_main_process else "")
+    path = engine.broadcast_str(str(save(data, run.path, condition)) if engine.is_main_process else "")
     return path, SavedData(pathlib.Path(path), said_of(data), is_new)
 
 

@@ -57,6 +57,7 @@ def fit_command(run: Run, record: FitRecord, training: TrainConfig) -> str:
     steps, minutes = training.steps, training.minutes
     budget = ("--steps", steps) if steps else ("--minutes", minutes) if minutes else ()
     target = ("--target", *record.target) if record.target else ()
+    condition = ("--condition", *record.condition) if record.condition else ()
     options = {name.replace("_", "-"): values_of(record.config)[name] for name in DATA_FLAGS}
     data_arguments = [arg for flag, value in options.items() if value is not None for arg in (f"--{flag}", value)]
     data_arguments += ["--project"] if record.config.data_loading.project else []
@@ -64,6 +65,7 @@ def fit_command(run: Run, record: FitRecord, training: TrainConfig) -> str:
         "--recipe",
         record.provenance.recipe,
         *target,
+        *condition,
         *data_arguments,
         "--size",
         record.provenance.size,

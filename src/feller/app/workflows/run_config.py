@@ -128,6 +128,11 @@ class FitRecord:
         return as_texts(self.config.target)
 
     @property
+    def condition(self) -> tuple[str, ...]:
+        """Columns or properties that are conditions."""
+        return as_texts(self.config.condition)
+
+    @property
     def modality(self) -> str | None:
         """User-defined modality that reads the data, as `file.py:Class`; None for a built-in modality."""
         option = self.config.data_loading.modality
@@ -145,7 +150,7 @@ class FitRecord:
         kwargs = {
             name: getattr(self.config.data_loading, name) for name in ("longest", "space", "project", "vocabulary")
         }
-        return {**kwargs, "kind": RAW_DATA_TYPES.get(self.provenance.recipe)}
+        return {**kwargs, "condition": self.condition, "kind": RAW_DATA_TYPES.get(self.provenance.recipe)}
 
     @property
     def watched(self) -> int:

@@ -25,10 +25,10 @@ from feller.data.loading.raw import RawTable, error_context
 from feller.data.modality import Dataset
 from feller.data.tables.dataframes import from_frame
 from feller.data.tables.encoding import outside
-from feller.data.tables.given_cells import BETWEEN, CellCondition, check_words, table_with, words_of
+from feller.data.tables.given_cells import BETWEEN, check_words, table_with, words_of
 from feller.data.tables.modality import Table
 from feller.data.text.modality import Text
-from feller.models.families.model_family import PartialObservation
+from feller.models.families.model_family import GuidanceScale, PartialObservation
 from feller.models.model import Model, load_model, no_callback, no_progress
 from feller.paths import TokenSampler
 from feller.sampling.sampler_config import ORDERS, RATES, SamplerConfig
@@ -98,8 +98,9 @@ class Sampler:
     """Sampler of a model. Each sample depends only on its index, and not on the number of samples drawn together."""
 
     model: Model
-    cond_texts: dict[str, CellCondition]
-    guidance: float
+    cond_texts: dict[str, Any]
+    """Given conditions by name, as texts; values of conditions that were selected at the fit are unchanged."""
+    guidance: GuidanceScale
     sampling: SamplerConfig
     observed_text: str | None
     seed: int
@@ -174,11 +175,16 @@ class Sampler:
     @property
     def settings(self) -> dict[str, Any]:
         """Settings that, together with the model, determine the samples."""
-        conditions = {
-            name: BETWEEN.join(value) if isinstance(value, tuple) else value for name, value in self.cond_texts.items()
-        }
+        conditions = {name: _setting(value) for name, value in self.cond_texts.items()}
         options = {"seed": self.seed, "given": conditions, "guidance": self.guidance, "known": self.observed_text}
         return {**options, "compiled": self.is_compiled, "sampling": to_dict(self.sampling)}
+
+
+def _setting(value: Any) -> Any:
+    """Return the value of a condition as JSON can store it."""
+    if isinstance(value, tuple) and all(isinstance(end, str) for end in value):
+        return BETWEEN.join(value)
+    return value.tolist() if hasattr(value, "tolist") else sorted(value) if isinstance(value, set) else value
 
 
 def make_sampler(
@@ -208,7 +214,7 @@ def make_sampler(
     guidance = 1.0 if config.guidance is None else config.guidance
     nfe, jump_weight = config.sampler.nfe, _parse_jump_weight(config.sampler.superpose)
     observed_text = None if config.infill.template is None else config.infill.template.replace("\\n", "\n")
-    cond_texts = words_of(config.given or {})
+    cond_texts = _conditions_of(config.given or {}, model)
     model.check_guidance(guidance)
     _check_applicable(model, observed_text=observed_text, nfe=nfe, jump_weight=jump_weight)
     model.network.to(get_engine().device)
@@ -253,6 +259,13 @@ def make_sampler(
         is_compiled=config.sampler.compile,
         on_step=on_step,
     )
+
+
+def _conditions_of(given: Mapping[str, object], model: Model) -> dict[str, Any]:
+    """Return given conditions: cells and classes as texts, values of selected conditions unchanged."""
+    selected = model.spec.modality.selected_conditions
+    texts = words_of({name: value for name, value in given.items() if name not in selected})
+    return {**texts, **{name: value for name, value in given.items() if name in selected}}
 
 
 def token_sampler_of(options: SamplerOptions) -> TokenSampler | None:

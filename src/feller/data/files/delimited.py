@@ -6,8 +6,8 @@ import itertools
 import pathlib
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -54,6 +54,20 @@ class Sheet:
     dialect: Dialect = Dialect()  # noqa: RUF009 - frozen
     dtypes: tuple[str, ...] = ()
     """Column dtypes, if the cells come from a data frame."""
+
+    def split(self, names: Collection[str]) -> "tuple[Sheet, dict[str, np.ndarray]]":
+        """Return the sheet without the columns `names`, and those of these columns that exist, as arrays of texts."""
+        kept = [i for i, name in enumerate(self.first_row) if name not in names]
+        removed = {
+            name: np.array(self.cells.column(i).to_pylist(), dtype=object)
+            for i, name in enumerate(self.first_row)
+            if name in names
+        }
+        if not kept:
+            raise InputError("at least one column that is not a condition", f"only {', '.join(removed)}")
+        cells = self.cells.select(kept).rename_columns([str(i) for i in range(len(kept))])
+        dtypes = tuple(self.dtypes[i] for i in kept) if self.dtypes else ()
+        return replace(self, first_row=[self.first_row[i] for i in kept], cells=cells, dtypes=dtypes), removed
 
     def head(self, count: int) -> list[list[str]]:
         """Return the first `count` rows below the first row."""

@@ -55,6 +55,14 @@ def raw_from_arrays(arrays: dict[str, np.ndarray], path: str, options: ReadOptio
     Raises:
         InputError: If no array is recognised as the examples, or its shape or values are invalid.
     """
+    if selected := {name: arrays[name] for name in options.condition if name in arrays}:
+        rest = {name: array for name, array in arrays.items() if name not in selected}
+        raw = raw_from_arrays(rest, path, options)
+        for name, column in selected.items():
+            if column.ndim not in (1, 2) or len(column) != len(raw.values):
+                expected = f"a condition with one entry for each of {len(raw.values)} examples, [n] or [n, d]"
+                raise InputError(expected, list(column.shape), argument=name, file=path)
+        return replace(raw, condition_columns=selected)
     if {"element", "place"} <= arrays.keys() and "lattice" not in arrays:
         options.check_type(RawMolecules)
         return molecules_from_arrays(arrays, path, options.max_parts(MAX_ATOMS))

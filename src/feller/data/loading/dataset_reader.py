@@ -3,7 +3,7 @@
 import contextlib
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
@@ -48,7 +48,7 @@ from feller.data.loading.raw import (
 )
 from feller.data.loading.read_options import ReadOptions
 from feller.data.loading.user_modality import check_class, new_modality, read_with
-from feller.data.modality import Dataset, Modality
+from feller.data.modality import Dataset, Modality, notes_without_used
 from feller.data.molecules.modality import molecule_dataset
 from feller.data.path_checks import require_data
 from feller.data.points.arrays import array_dataset
@@ -82,6 +82,7 @@ def read(
     project: bool = False,
     vocabulary: str | None = None,
     schema: Schema | str | os.PathLike[str] | Mapping[str, object] | None = None,
+    condition: Sequence[str] = (),
     every_row: bool = False,
     modality: type[Modality] | None = None,
 ) -> Dataset:
@@ -102,6 +103,8 @@ def read(
             there are more than 256 distinct characters).
         schema: Column types of a table, as a `Schema`, dict or JSON file. By default, the schema of a table with text
             columns is detected from its cells, and a table without text columns is read as numeric rows.
+        condition: Names of columns, properties or arrays that become conditions instead of values; with `like`, those
+            of that modality.
         every_row: Keep empty texts, which are otherwise dropped, and raise an error if rows of in-memory data are lost.
         modality: User-defined modality class, whose `load` reads the data, and whose `fit` computes its statistics.
 
@@ -113,7 +116,8 @@ def read(
         new_modality(check_class(modality)) if modality else like if like is not None and like.has_own_loader else None
     )
     if user_modality is not None:
-        if any(option not in (None, False) for option in (longest, kind, space, project, vocabulary, schema)):
+        options = (longest, kind, space, project, vocabulary, schema, condition or None)
+        if any(option not in (None, False) for option in options):
             raise UsageError(
                 f"{user_modality.display_name} have their own loader", remedy="Remove the other loading options"
             )
@@ -123,9 +127,11 @@ def read(
         source, _ = with_index(source, _columns(like))
         check_frame(source)
     if is_in_memory(source):
-        request = _ReadRequest(said_of(source), longest, like, kind, space, project, vocabulary, schema, every_row)
+        request = _ReadRequest(
+            said_of(source), longest, like, kind, space, project, vocabulary, schema, condition, every_row
+        )
         sheet = None if vocabulary is not None or (like is not None and like.has_vocabulary) else sheet_in(source)
-        arrays = None if request.raw_type is RawWaveforms else plain_arrays(source)
+        arrays = None if request.raw_type is RawWaveforms else plain_arrays(source, request.options.condition)
         if sheet is not None or arrays is not None:
             with error_context(request.source):
                 request = request.resolved()
@@ -146,7 +152,9 @@ def read(
         return data
     if not isinstance(source, str | os.PathLike):
         raise UsageError("a file, a folder, example:NAME or in-memory data", type(source).__name__, argument="data")
-    return _read(_ReadRequest(str(source), longest, like, kind, space, project, vocabulary, schema, every_row))
+    return _read(
+        _ReadRequest(str(source), longest, like, kind, space, project, vocabulary, schema, condition, every_row)
+    )
 
 
 def _columns(like: Modality | None) -> tuple[str, ...] | None:
@@ -168,6 +176,7 @@ class _ReadRequest:
     project: bool
     vocabulary: str | None
     schema: Schema | str | os.PathLike[str] | Mapping[str, object] | None
+    condition: Sequence[str]
     every_row: bool
 
     def check(self) -> None:
@@ -217,7 +226,8 @@ class _ReadRequest:
     @property
     def options(self) -> ReadOptions:
         """Options that are passed to the file readers."""
-        return ReadOptions(self.longest, select_columns=self.choose, raw_type=self.raw_type)
+        condition = (*self.condition,) if self.like is None else (*self.like.selected_conditions,)
+        return ReadOptions(self.longest, select_columns=self.choose, condition=condition, raw_type=self.raw_type)
 
 
 def _read(request: _ReadRequest) -> Dataset:
@@ -243,9 +253,8 @@ def _example(request: _ReadRequest) -> Dataset:
 
 
 def _example_as(example: Example, part: str, request: _ReadRequest) -> Dataset:
-    if all(
-        option is None for option in (request.longest, request.like, request.space, request.vocabulary, request.schema)
-    ):
+    options = (request.longest, request.like, request.space, request.vocabulary, request.schema)
+    if not request.condition and all(option is None for option in options):
         return example.load(part)
     if example.raw is not None:
         return _to_dataset(example.raw(part), request)
@@ -260,6 +269,10 @@ def _in_shards(request: _ReadRequest) -> Dataset:
             "needs a file that is read as a whole, not shards",
             remedy="Project the points beforehand, or use a single file",
             argument="project",
+        )
+    if request.condition:
+        raise UsageError(
+            "needs a file that is read as a whole, not shards", remedy="Use a single file", argument="condition"
         )
     options = request.options if request.vocabulary is None else replace(request.options, raw_type=RawTexts)
     return shard_dataset(request.source, options, lambda raw: _to_dataset(raw, request))
@@ -277,7 +290,17 @@ def _load(request: _ReadRequest) -> RawExamples:
 
 
 def _to_dataset(raw: RawExamples, request: _ReadRequest) -> Dataset:
-    """Convert raw examples into a data set, of the modality `like` if given."""
+    """Convert raw examples into a data set, of the modality `like` if given, with the selected conditions."""
+    data = _without_conditions(raw, request)
+    modality = data.modality
+    if request.like is None and request.condition:
+        modality = modality.with_conditions(raw, request.condition)
+    given = modality.conditions_from_raw(raw)
+    return replace(data, modality=modality, given={**data.given, **given}, notes=notes_without_used(data, [*given]))
+
+
+def _without_conditions(raw: RawExamples, request: _ReadRequest) -> Dataset:
+    """Convert raw examples into a data set without the selected conditions."""
     source, like, factory = request.source, request.like, _DATASETS[type(raw)]
     if request.schema is not None and not isinstance(raw, RawTable):
         raise UsageError(

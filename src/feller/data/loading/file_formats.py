@@ -4,6 +4,8 @@ import pathlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from feller.core.errors import InputError
 from feller.core.output_shards import MANIFEST
 from feller.data.crystals import dataset as crystals
@@ -111,6 +113,11 @@ def raw_from_sheet(sheet: Sheet | None, where: str, options: ReadOptions) -> Raw
     Raises:
         InputError: If the sheet is neither a table nor numeric rows.
     """
+    if sheet is not None and {*options.condition} & {*sheet.first_row}:
+        rest, columns = sheet.split(options.condition)
+        raw = raw_from_sheet(rest, where, replace(options, condition=()))
+        rows = np.arange(len(sheet.lines)) if raw.lines is None else np.searchsorted(sheet.lines, raw.lines)
+        return replace(raw, condition_columns={name: column[rows] for name, column in columns.items()})
     if sheet is None or options.raw_type is RawTable:
         return table_of(sheet, where) if options.raw_type is RawTable else parse_rows(sheet, where)
     selected = options.select_columns(sheet.first_row)

@@ -183,12 +183,12 @@ def as_temporary_file(data: InMemoryData) -> Iterator[str]:
             yield str(file)
 
 
-def save(data: InMemoryData, folder: pathlib.Path) -> pathlib.Path:
+def save(data: InMemoryData, folder: pathlib.Path, condition: Collection[str] = ()) -> pathlib.Path:
     """Write in-memory data to a file in a folder, and return its path; UsageError if the type of data is not supported.
 
     A DataFrame becomes a table, an array [n, d] becomes points, a uint8 array [n, h, w] or [n, h, w, 3] becomes images,
     and a list of strings becomes texts. A dict has the key `samples` and optionally `labels`, or the keys of an .npz
-    file of the same type of data.
+    file of the same type of data, and the names in `condition`.
     """
     if isinstance(data, pd.Series):
         data = data.to_frame(data.name or "text")
@@ -200,7 +200,7 @@ def save(data: InMemoryData, folder: pathlib.Path) -> pathlib.Path:
         except OSError as error:
             raise InputError(f"cannot write {file} ({error.strerror or error})", remedy="Free disk space") from error
         return file
-    arrays = arrays_of(data)
+    arrays = arrays_of(data, condition)
     texts = arrays.get("samples")
     if texts is not None and texts.ndim == 1 and texts.dtype.kind == "U":
         file, labels = _place(folder, "jsonl"), arrays.get("labels", np.full(len(texts), None))
@@ -215,21 +215,24 @@ def save(data: InMemoryData, folder: pathlib.Path) -> pathlib.Path:
     return file
 
 
-def arrays_of(data: InMemoryData) -> dict[str, np.ndarray]:
-    """Return in-memory data other than a table as arrays, by key.
+def arrays_of(data: InMemoryData, condition: Collection[str] = ()) -> dict[str, np.ndarray]:
+    """Return in-memory data other than a table as arrays, by key; `condition` holds the names of further keys.
 
     UsageError if a key is unknown, or the value of a key is neither numeric nor text.
     """
     leaves = data if isinstance(data, dict) else {"samples": data}
-    _check_names([str(name) for name in leaves])
+    _check_names([str(name) for name in leaves if name not in condition])
     return {str(name): _array(name, leaf) for name, leaf in leaves.items()}
 
 
-def plain_arrays(data: InMemoryData) -> dict[str, np.ndarray] | None:
-    """Return in-memory data as the arrays of an .npz file, by name; None for data frames, texts and sounds."""
+def plain_arrays(data: InMemoryData, condition: Collection[str] = ()) -> dict[str, np.ndarray] | None:
+    """Return in-memory data as the arrays of an .npz file, by name; None for data frames, texts and sounds.
+
+    `condition` holds the names of arrays that are conditions.
+    """
     if isinstance(data, pd.DataFrame | pd.Series):
         return None
-    arrays = {name.lower(): array for name, array in arrays_of(data).items()}
+    arrays = {name if name in condition else name.lower(): array for name, array in arrays_of(data, condition).items()}
     has_texts = any(
         array.ndim == 1 and array.dtype.kind == "U" for array in (arrays.get("samples"),) if array is not None
     )

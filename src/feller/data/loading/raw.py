@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow
 import pyarrow.compute
 
-from feller.core.errors import InputError
+from feller.core.errors import InputError, UsageError
 
 _ARROW: Any = pyarrow.compute  # its functions are created at import
 
@@ -38,6 +38,24 @@ class RawExamples:
     """Further scalar properties of the examples, by name, float64 [n] each; NaN where missing."""
     hashes: tuple[str, ...] = ()
     """Hash of the file of each example, if the value of the example is computed from the file."""
+    condition_columns: dict[str, np.ndarray] = field(default_factory=dict)
+    """Columns that were selected as conditions and are not part of `values`, by name: numbers or texts, [n, ...]."""
+
+    @property
+    def condition_candidates(self) -> dict[str, np.ndarray]:
+        """Columns and properties that can be conditions, by name."""
+        return {**self.properties, **self.condition_columns}
+
+    def condition_column(self, name: str) -> np.ndarray:
+        """Return the column or property of a condition, [n, ...].
+
+        Raises:
+            UsageError: If there is none of this name.
+        """
+        if name not in self.condition_candidates:
+            names = {*self.condition_candidates, *getattr(self, "columns", ())}
+            raise UsageError.unknown_name("condition", name, names)
+        return self.condition_candidates[name]
 
     def row_number(self, i: int) -> int:
         """Return the row number of an example in its file."""

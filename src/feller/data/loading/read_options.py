@@ -21,6 +21,8 @@ class ReadOptions:
     for generated samples."""
     select_columns: ColumnSelector = torsions_among
     """Function that selects the columns of a table to read; the selected columns may have missing cells."""
+    condition: tuple[str, ...] = ()
+    """Names of the columns of a table, or arrays of a file, that are conditions and no part of the examples."""
     raw_type: type[RawExamples] = RawExamples
     """Required type of raw examples; any other type raises an error before examples are dropped."""
 

@@ -50,12 +50,16 @@ def read_samples(path: pathlib.Path, modality: Modality) -> tuple[State, Cond]:
     if modality.has_own_loader:
         data = read_with(modality, str(path))
         return data.values, data.given
+    options = ReadOptions(
+        limit=None,
+        select_columns=modality.select_columns,
+        condition=(*modality.selected_conditions,),
+        raw_type=modality.raw_type,
+    )
     with error_context(path):
-        if modality.raw_type is RawTexts:
-            return modality.values_from_raw(load_texts(path))
-        return modality.values_from_raw(
-            load_raw(path, ReadOptions(limit=None, select_columns=modality.select_columns, raw_type=modality.raw_type))
-        )
+        raw = load_texts(path) if modality.raw_type is RawTexts else load_raw(path, options)
+        values, given = modality.values_from_raw(raw)
+        return values, {**given, **modality.conditions_from_raw(raw)}
 
 
 def condition_leaf(modality: Modality, leaf: str, text: str) -> tuple[Tensor | dict[str, Tensor], dict[str, int]]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from feller.core.errors import InputError, UsageError
 from feller.data.loading.dataset_reader import read
-from feller.data.modality import Dataset, Modality, Target, unused_properties_note
+from feller.data.modality import Dataset, Modality, Target, notes_without_used
 from feller.data.points.euclidean_points import Points
 from feller.data.tables.column import Boolean, Categorical
 from feller.data.tables.modality import Table
@@ -100,16 +100,9 @@ def select_target(data: Dataset, names: tuple[str, ...]) -> Dataset:
     num_dropped = len(data) - int(has_target.sum())
     notes = (f"dropped {num_dropped:,} examples without {', '.join(names)}",) if num_dropped else ()
     target = target or _target_of_numbers({name: column[has_target] for name, column in values.items()})
-    notes = (*_notes_without(data, tuple(selected)), *notes)
+    notes = (*notes_without_used(data, tuple(selected)), *notes)
     labelled = replace(data, properties={**data.properties, **values}, target=target, notes=notes)
     return _drop_target(labelled).subset(has_target.nonzero()[:, 0])
-
-
-def _notes_without(data: Dataset, selected: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the notes of a dataset; the note on unused properties no longer lists the targets."""
-    all_unused = unused_properties_note(data.properties)
-    unused = unused_properties_note([name for name in data.properties if name not in selected])
-    return tuple(kept_note for note in data.notes for kept_note in (unused if note in all_unused else (note,)))
 
 
 def read_with_target(source: str, modality: Modality, target: Target, size: int | None = None) -> Dataset:

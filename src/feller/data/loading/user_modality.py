@@ -4,7 +4,6 @@ import contextlib
 import inspect
 import pathlib
 from collections.abc import Generator, Mapping
-from dataclasses import is_dataclass
 from typing import Any
 
 import numpy as np
@@ -72,7 +71,8 @@ def check_class(kind: Any) -> type[Modality]:
             found="a function without a name" if not invalid.isidentifier() else f"two functions named {invalid}",
             remedy="Write def distance(samples, real): ...",
         )
-    is_frozen = is_dataclass(kind) and getattr(kind, "__dataclass_params__").frozen  # noqa: B009 - not known to types
+    params = vars(kind).get("__dataclass_params__")  # its own: those of Modality do not include its fields
+    is_frozen = params is not None and params.frozen
     if not is_frozen:
         raise InputError(
             argument=qualified_name(kind),

@@ -38,11 +38,12 @@ class NumericRows(Modality):
     def arrays(self, values: Float[Tensor, "n d"], given: Cond) -> dict[str, np.ndarray]:
         """Return .npz arrays: `samples`, float64 [n, d]; `columns`, the column names; and the labels."""
         samples = values.detach().cpu().double().numpy()
-        return {"samples": samples, "columns": np.array(self.columns), **label_arrays(given, self.classes)}
+        arrays = {"samples": samples, "columns": np.array(self.columns), **label_arrays(given, self.classes)}
+        return {**arrays, **self.condition_arrays(given)}
 
     def frame(self, values: Float[Tensor, "n d"], given: Cond) -> pd.DataFrame:
         samples, labels = self.arrays(values, {})["samples"], label_names(given, self.classes)
-        frame = frame_of(self.columns, samples, labels)
+        frame = frame_of(self.columns, samples, labels, self.condition_cells(given))
         is_integer = labels is not None and all(name.removeprefix("-").isdecimal() for name in self.classes)
         return frame.astype({LABEL_NAMES[0]: "int64"}) if is_integer else frame
 
@@ -52,7 +53,8 @@ class NumericRows(Modality):
         return self.plot(arrays["samples"], arrays.get("labels"), columns)
 
     def _write_table(self, values: Tensor, given: Cond, out: pathlib.Path) -> None:
-        write_table(self.columns, self.arrays(values, {})["samples"], label_names(given, self.classes), out)
+        samples, labels = self.arrays(values, {})["samples"], label_names(given, self.classes)
+        write_table(self.columns, samples, labels, out, self.condition_cells(given))
 
     def _write_folder(self, values: Tensor, given: Cond, out: pathlib.Path) -> None:
         sample_folder.save_table(self.show(values, given), out, lambda table: self._write_table(values, given, table))

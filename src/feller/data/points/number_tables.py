@@ -2,8 +2,9 @@
 
 import math
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -177,20 +178,32 @@ def numbers_in(cells: pyarrow.Array) -> tuple[Float64[np.ndarray, " n"], int]:
         return np.array([math.nan if value is None else value for value in numbers]), first_text
 
 
-def write_table(columns: tuple[str, ...], values: np.ndarray, labels: list[str] | None, path: pathlib.Path) -> None:
-    """Write numbers [n, d] as a table with a header, labels last; with tabs in .tsv and .txt, else with commas."""
-    names = [*columns, LABEL_NAMES[0]] if labels is not None else list(columns)
+def write_table(
+    columns: tuple[str, ...],
+    values: np.ndarray,
+    labels: list[str] | None,
+    path: pathlib.Path,
+    conditions: Mapping[str, np.ndarray] = MappingProxyType({}),
+) -> None:
+    """Write numbers [n, d], conditions and labels as a table with a header; with tabs in .tsv and .txt, else commas."""
     if path.suffix.lower() == ".parquet":
-        return write_parquet(lambda: frame_of(columns, values, labels), path)
+        return write_parquet(lambda: frame_of(columns, values, labels, conditions), path)
     separator = "\t" if path.suffix.lower() in (".tsv", ".txt") else ","
-    lines = [[quote(name) for name in names], *([repr(value) for value in row] for row in values.tolist())]
-    if labels is not None:
-        for line, label in zip(lines[1:], labels, strict=True):
-            line.append(quote(label))
+    texts = {name: column.tolist() for name, column in conditions.items()}
+    texts |= {} if labels is None else {LABEL_NAMES[0]: labels}
+    lines = [[quote(name) for name in (*columns, *texts)], *([repr(value) for value in row] for row in values.tolist())]
+    for cells in texts.values():
+        for line, cell in zip(lines[1:], cells, strict=True):
+            line.append(quote(cell) if isinstance(cell, str) else "" if cell != cell else repr(cell))
     replace_file(path, "".join(separator.join(line) + "\n" for line in lines))
 
 
-def frame_of(columns: tuple[str, ...], values: np.ndarray, labels: list[str] | None) -> pd.DataFrame:
-    """Return numbers [n, d] as a data frame, with labels in the last column."""
-    data = {name: values[:, i] for i, name in enumerate(columns)}
+def frame_of(
+    columns: tuple[str, ...],
+    values: np.ndarray,
+    labels: list[str] | None,
+    conditions: Mapping[str, np.ndarray] = MappingProxyType({}),
+) -> pd.DataFrame:
+    """Return numbers [n, d] as a data frame, followed by conditions, with labels in the last column."""
+    data = {**{name: values[:, i] for i, name in enumerate(columns)}, **conditions}
     return pd.DataFrame({**data, LABEL_NAMES[0]: labels} if labels is not None else data)

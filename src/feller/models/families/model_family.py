@@ -51,6 +51,10 @@ class PartialObservation:
         return replace(self, values=self.values[rows].to(device), mask=self.mask[rows].to(device))
 
 
+GuidanceScale = float | Mapping[str, float]
+"""Classifier-free guidance scale, or one scale for each of several conditions, by name."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SampleRequest:
     """Request for samples, the argument of `ModelFamily.sample`. Tensors have one entry per sample."""
@@ -65,7 +69,7 @@ class SampleRequest:
     """Observed components (leaves) of the state, which are held fixed; the other leaves are sampled given these."""
     solver: Solver | None = None
     """Solver that replaces the one named in the sampler settings, with the same NFE."""
-    guidance: float = 1.0
+    guidance: GuidanceScale = 1.0
     """Classifier-free guidance scale: 1 is conditional, 0 unconditional."""
     droppable: tuple[str, ...] = ()
     """Names of the conditions that are dropped in the unconditional prediction."""

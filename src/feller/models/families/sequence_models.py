@@ -2,7 +2,7 @@
 
 import abc
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 
@@ -87,7 +87,7 @@ class AutoregressiveModel(_NextTokenModel):
             token_sampler=request.sampling.token_sampler,
             observed=None if request.observed is None else (request.observed.values, request.observed.mask),
             eos_token_id=request.eos_token_id,
-            guidance_scale=request.guidance,
+            guidance_scale=cast(float, request.guidance),
         )
 
 

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from feller.core.errors import UsageError
 from feller.core.pytree import Cond, State
 from feller.core.rng import Rng
+from feller.networks.blocks.condition_encoders import ConditionTypes, num_classes
 from feller.networks.blocks.conditioning import fourier_features, zero_init
 from feller.networks.blocks.relative_positions import ALiBi, PositionEncoding
 from feller.networks.blocks.time_conditioning import TimeConditioning, TimeToken
@@ -209,7 +210,7 @@ class FrameInfiller(NetworkConfig):
             conv_channels,
         )
 
-    def build(self, shape: State, conditions: dict[str, int], rng: Rng) -> "FrameInfillerNetwork":
+    def build(self, shape: State, conditions: ConditionTypes, rng: Rng) -> "FrameInfillerNetwork":
         """Return a new network for frames with the condition `phone`.
 
         Args:
@@ -227,7 +228,7 @@ class FrameInfiller(NetworkConfig):
                 f"FrameInfiller expects one condition, phone, with the number of frame labels; found {names}"
             )
         with seeded_init(rng):
-            return FrameInfillerNetwork(self, shape[1], conditions["phone"])
+            return FrameInfillerNetwork(self, shape[1], num_classes("phone", conditions["phone"]))
 
 
 class FrameInfillerNetwork(nn.Module):

@@ -13,6 +13,7 @@ from feller.core.pytree import Cond
 from feller.core.rng import Rng
 from feller.data.speech.griffin_lim import MAX_LOG_MEL, Vocoder
 from feller.data.speech.mel import MelConfig
+from feller.networks.blocks.condition_encoders import ConditionTypes
 from feller.networks.network_config import NetworkConfig, seeded_init
 
 
@@ -86,7 +87,7 @@ class SpectralVocoder(NetworkConfig):
         if min(self.width, self.depth) < 1:
             raise UsageError("width and depth of at least 1", f"{self.width} and {self.depth}")
 
-    def build(self, shape: tuple[int, ...], conditions: dict[str, int], rng: Rng) -> "SpectralVocoderNetwork":
+    def build(self, shape: tuple[int, ...], conditions: ConditionTypes, rng: Rng) -> "SpectralVocoderNetwork":
         """Return a new network for audio samples of shape (n,); conditions are ignored."""
         if not isinstance(shape, tuple) or len(shape) != 1 or shape[0] % self.mel.hop_length:
             raise UsageError(

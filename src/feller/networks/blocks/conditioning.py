@@ -1,6 +1,5 @@
 """Embedding of time and conditions in one vector per example, and modulation of features by this vector."""
 
-import math
 from typing import TypeVar
 
 import torch
@@ -10,6 +9,7 @@ from torch.nn import functional as F
 
 from feller.core.errors import UsageError
 from feller.core.pytree import Cond, State, leaves
+from feller.networks.blocks.condition_encoders import ConditionTypes, build_encoder, fourier_features, null_of
 
 Layer = TypeVar("Layer", bound=nn.Module)
 
@@ -18,13 +18,6 @@ RESERVED_KEYS = frozenset({"valid", "known"})
 TIME_OCTAVES = 9
 """Number of octaves of the Fourier features of time: 1/4, 1/2, ..., 64 cycles over [0, 1]; the slowest frequency maps
 time one-to-one."""
-
-
-def fourier_features(x: Float[Tensor, " *d"], octaves: int) -> Float[Tensor, " *d features"]:
-    """Return the sine and the cosine of each entry at 1/4, 1/2, 1, ... cycles per unit: two features per octave."""
-    frequencies = torch.arange(octaves, dtype=x.dtype, device=x.device).exp2() * (math.pi / 2)
-    angles = x[..., None] * frequencies
-    return torch.cat([angles.sin(), angles.cos()], -1)
 
 
 def modulate(
@@ -44,24 +37,25 @@ def zero_init(layer: Layer) -> Layer:
 class SummedConditioning(nn.Module):
     """Sum of the embeddings of time, by Fourier features, and of conditions, which is added to a network's features."""
 
-    def __init__(self, conditions: dict[str, int], width: int, times: int = 1) -> None:
+    def __init__(self, conditions: ConditionTypes, width: int, times: int = 1) -> None:
         super().__init__()
-        self.null_values: dict[str, int | float] = dict(conditions)
+        self.null_values: dict[str, int | float] = {name: null_of(kind) for name, kind in conditions.items()}
         """Null value of each condition; each null value has its own embedding."""
         self.names = sorted(conditions)
         self.time = nn.Linear(2 * TIME_OCTAVES * times, width)
-        self.embeddings = nn.ModuleList(nn.Embedding(conditions[name] + 1, width) for name in self.names)
+        self.embeddings = nn.ModuleList(build_encoder(conditions[name], width) for name in self.names)
 
     def forward(self, t: State, cond: Cond) -> Float[Tensor, "b width"]:
         """Return the sum of the embeddings of the times, [b] or a dict of [b] per state component, and of conditions.
 
-        A condition is a class index, [b], or an embedding vector that replaces the embedding of the class, [b, width].
+        A condition is a class index, [b], or a value of its `Condition`, [b, ...]. An embedding vector, [b, width], may
+        replace the embedding of a class.
 
         Raises:
             KeyError: If a condition is missing from `cond` or unknown.
         """
         if cond.keys() - RESERVED_KEYS != self.null_values.keys():
-            expected = ", ".join(f"{name} (0 to {self.null_values[name]}, the last for null)" for name in self.names)
+            expected = ", ".join(f"{name} (null value {self.null_values[name]})" for name in self.names)
             raise KeyError(
                 f"expected the conditions {expected or 'none'}, got {', '.join(sorted(cond)) or 'none'}; "
                 "pass exactly the conditions that the network was built with"
@@ -73,14 +67,15 @@ class SummedConditioning(nn.Module):
         return vector
 
     def embedding(self, name: str, value: Tensor) -> Float[Tensor, "b width"]:
-        """Return the embedding of class indices of the condition `name`; embedding vectors are returned unchanged."""
-        return value if value.is_floating_point() else self.embeddings[self.names.index(name)](value)
+        """Return the embedding of values of the condition `name`; embeddings of classes are returned unchanged."""
+        encoder = self.embeddings[self.names.index(name)]
+        return value if isinstance(encoder, nn.Embedding) and value.is_floating_point() else encoder(value)
 
 
 class Conditioning(SummedConditioning):
     """Sum of the embeddings of time and conditions, mixed by an MLP, for adaptive modulation of blocks."""
 
-    def __init__(self, conditions: dict[str, int], width: int, times: int = 1) -> None:
+    def __init__(self, conditions: ConditionTypes, width: int, times: int = 1) -> None:
         super().__init__(conditions, width, times)
         self.mix = nn.Linear(width, width)
 

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from feller.core.errors import UsageError
 from feller.core.pytree import Cond
 from feller.core.rng import Rng
+from feller.networks.blocks.condition_encoders import ConditionTypes
 from feller.networks.blocks.conditioning import zero_init
 from feller.networks.codebook.fsq import FSQ
 from feller.networks.codebook.quantizer import Quantizer
@@ -42,7 +43,7 @@ class ConvTokenizer(NetworkConfig):
         if self.width < MIN_WIDTH or self.blocks < 0:
             raise UsageError(f"width of at least {MIN_WIDTH} and blocks of at least 0", self)
 
-    def build(self, shape: tuple[int, ...], conditions: dict[str, int], rng: Rng) -> "ConvTokenizerNetwork":
+    def build(self, shape: tuple[int, ...], conditions: ConditionTypes, rng: Rng) -> "ConvTokenizerNetwork":
         """Return a new network for images of shape (channels, height, width); its decoder initially outputs zeros."""
         if not isinstance(shape, tuple) or len(shape) != 3:
             raise UsageError("ConvTokenizer expects images of shape (channels, height, width)", found=shape)

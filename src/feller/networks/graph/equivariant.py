@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from feller.core.errors import UsageError
 from feller.core.pytree import Cond, State, broadcast_time, is_concrete, submask
 from feller.core.rng import Rng
+from feller.networks.blocks.condition_encoders import ConditionTypes
 from feller.networks.blocks.conditioning import Conditioning, fourier_features, modulate, zero_init
 from feller.networks.blocks.leaf_codecs import LeafCodec, encode_all, mask_out, site_mask
 from feller.networks.blocks.relative_positions import size_feature
@@ -59,7 +60,7 @@ class EGNN(NetworkConfig):
                 remedy=f"Remove {self.position_leaf} from `leaves`",
             )
 
-    def build(self, shape: State, conditions: dict[str, int], rng: Rng) -> "EGNNNetwork":
+    def build(self, shape: State, conditions: ConditionTypes, rng: Rng) -> "EGNNNetwork":
         """Return a new network for positions of shape (n, 3) and other state components with n rows."""
         shapes = shape if isinstance(shape, dict) else {}
         expected = {self.position_leaf, *self.leaves}
@@ -90,7 +91,7 @@ class _EncodedPoints(NamedTuple):
 class EGNNNetwork(nn.Module):
     """E(n)-equivariant graph network on point clouds, configured by `EGNN`."""
 
-    def __init__(self, config: EGNN, shapes: dict[str, tuple[int, ...]], conditions: dict[str, int]) -> None:
+    def __init__(self, config: EGNN, shapes: dict[str, tuple[int, ...]], conditions: ConditionTypes) -> None:
         super().__init__()
         width, self.config = config.width, config
         self.out_dims = {name: leaf.out_dim(shapes[name][1:]) for name, leaf in config.leaves.items()}

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from feller.core.errors import UsageError
 from feller.core.pytree import Cond, State, broadcast_time, submask
 from feller.core.rng import Rng
+from feller.networks.blocks.condition_encoders import ConditionTypes
 from feller.networks.blocks.conditioning import Conditioning, modulate, zero_init
 from feller.networks.blocks.leaf_codecs import (
     TWO_PI,
@@ -80,7 +81,7 @@ class SetTransformer(NetworkConfig):
                 remedy="Leave at least one component, with one entry per element of the set, out of `global_leaves`",
             )
 
-    def build(self, shape: State, conditions: dict[str, int], rng: Rng) -> "SetTransformerNetwork":
+    def build(self, shape: State, conditions: ConditionTypes, rng: Rng) -> "SetTransformerNetwork":
         """Return a new network for a dict of state components with the same number of sites."""
         shapes = shape if isinstance(shape, dict) else {}
         site_counts = {shapes[name][:1] for name in shapes.keys() - {*self.global_leaves}}
@@ -95,7 +96,7 @@ class SetTransformer(NetworkConfig):
 class SetTransformerNetwork(nn.Module):
     """Transformer over the sites of a state with several components, configured by `SetTransformer`."""
 
-    def __init__(self, config: SetTransformer, shapes: dict[str, tuple[int, ...]], conditions: dict[str, int]) -> None:
+    def __init__(self, config: SetTransformer, shapes: dict[str, tuple[int, ...]], conditions: ConditionTypes) -> None:
         super().__init__()
         width, self.config = config.width, config
         self.site_leaves = tuple(name for name in config.leaves if name not in config.global_leaves)

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from feller.core.errors import UsageError
 from feller.core.pytree import Cond
 from feller.core.rng import Rng
+from feller.networks.blocks.condition_encoders import ConditionTypes
 from feller.networks.network_config import NetworkConfig, seeded_init
 
 FEATURE_DIM = 32
@@ -51,7 +52,7 @@ class ConvClassifier(NetworkConfig):
     num_classes: int
     """Number of classes."""
 
-    def build(self, shape: tuple[int, ...], conditions: dict[str, int], rng: Rng) -> "ConvClassifierNetwork":
+    def build(self, shape: tuple[int, ...], conditions: ConditionTypes, rng: Rng) -> "ConvClassifierNetwork":
         if not isinstance(shape, tuple) or len(shape) != 3 or conditions:
             raise UsageError(
                 "ConvClassifier expects images (c, h, w) without conditions", found=f"{shape}, {conditions}"

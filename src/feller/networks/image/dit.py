@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from feller.core.errors import UsageError
 from feller.core.pytree import Cond
 from feller.core.rng import Rng
+from feller.networks.blocks.condition_encoders import ConditionTypes
 from feller.networks.blocks.conditioning import Conditioning, modulate, zero_init
 from feller.networks.network_config import NetworkConfig, seeded_init
 
@@ -40,7 +41,7 @@ class DiT(NetworkConfig):
         if self.width % 4 or self.width % self.heads:
             raise UsageError(f"a width divisible by 4 and by the number of heads, {self.heads}", self.width)
 
-    def build(self, shape: tuple[int, ...], conditions: dict[str, int], rng: Rng) -> "DiTNetwork":
+    def build(self, shape: tuple[int, ...], conditions: ConditionTypes, rng: Rng) -> "DiTNetwork":
         if len(shape) != 3:
             raise UsageError("DiT expects images of shape (channels, height, width)", found=shape, remedy="Use MLP")
         with seeded_init(rng):
@@ -50,7 +51,7 @@ class DiT(NetworkConfig):
 class DiTNetwork(nn.Module):
     """Diffusion transformer for images, configured by `DiT`."""
 
-    def __init__(self, config: DiT, channels: int, conditions: dict[str, int]) -> None:
+    def __init__(self, config: DiT, channels: int, conditions: ConditionTypes) -> None:
         super().__init__()
         self.patch, self.width = config.patch, config.width
         size = channels * self.patch**2

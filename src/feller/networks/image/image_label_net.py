@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from feller.core.errors import UsageError
 from feller.core.pytree import Cond, State, broadcast_time
 from feller.core.rng import Rng
+from feller.networks.blocks.condition_encoders import ConditionTypes
 from feller.networks.blocks.conditioning import Conditioning, modulate, zero_init
 from feller.networks.network_config import NetworkConfig, seeded_init
 
@@ -35,7 +36,7 @@ class ImageLabelNet(NetworkConfig):
         if min(self.num_classes, self.channels) < 1 or self.image == self.label:
             raise UsageError("num_classes and channels of at least 1, and two different leaf names", self)
 
-    def build(self, shape: State, conditions: dict[str, int], rng: Rng) -> "ImageLabelNetwork":
+    def build(self, shape: State, conditions: ConditionTypes, rng: Rng) -> "ImageLabelNetwork":
         """Return a new network for images of shape (channels, height, width) and label tokens of shape ()."""
         shapes = shape if isinstance(shape, dict) else {}
         if shapes.keys() != {self.image, self.label} or len(shapes[self.image]) != 3 or shapes[self.label] != ():
@@ -53,7 +54,7 @@ class ImageLabelNetwork(nn.Module):
     """Joint network for an image and its label, configured by `ImageLabelNet`."""
 
     def __init__(
-        self, config: ImageLabelNet, image_network: nn.Module, channels: int, conditions: dict[str, int]
+        self, config: ImageLabelNet, image_network: nn.Module, channels: int, conditions: ConditionTypes
     ) -> None:
         super().__init__()
         width, self.config, self.image_network = config.channels, config, image_network

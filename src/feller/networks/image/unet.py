@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from feller.core.errors import UsageError
 from feller.core.pytree import Cond
 from feller.core.rng import Rng
+from feller.networks.blocks.condition_encoders import ConditionTypes
 from feller.networks.blocks.conditioning import Conditioning, modulate, zero_init
 from feller.networks.network_config import NetworkConfig, seeded_init
 
@@ -51,7 +52,7 @@ class UNet(NetworkConfig):
         """Return True if a level has attention; level 0 is the finest."""
         return self.attention[min(level, len(self.attention) - 1)]
 
-    def build(self, shape: tuple[int, ...], conditions: dict[str, int], rng: Rng) -> "UNetNetwork":
+    def build(self, shape: tuple[int, ...], conditions: ConditionTypes, rng: Rng) -> "UNetNetwork":
         if len(shape) != 3:
             raise UsageError("UNet expects images of shape (channels, height, width)", found=shape, remedy="Use MLP")
         with seeded_init(rng):
@@ -61,7 +62,7 @@ class UNet(NetworkConfig):
 class UNetNetwork(nn.Module):
     """Residual U-Net for images, configured by `UNet`."""
 
-    def __init__(self, config: UNet, channels: int, conditions: dict[str, int]) -> None:
+    def __init__(self, config: UNet, channels: int, conditions: ConditionTypes) -> None:
         super().__init__()
         widths = [config.channels * multiplier for multiplier in config.multipliers]
         inner = 4 * config.channels

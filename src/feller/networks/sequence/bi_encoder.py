@@ -14,6 +14,7 @@ from feller.core.pytree import Cond
 from feller.core.rng import RandomStream, Rng
 from feller.data.documents.document_encoder import DocumentEmbeddings, DocumentEncoder
 from feller.data.documents.vocabulary import DocumentVocabulary
+from feller.networks.blocks.condition_encoders import ConditionTypes
 from feller.networks.network_config import NetworkConfig, seeded_init
 from feller.networks.sequence.ngram_vectors import HashedNgrams
 
@@ -45,7 +46,7 @@ class BiEncoder(NetworkConfig):
         if min(self.width, self.size) < 1:
             raise UsageError("width and size of at least 1", f"{self.width} and {self.size}")
 
-    def build(self, shape: tuple[int, ...], conditions: dict[str, int], rng: Rng) -> "BiEncoderNetwork":
+    def build(self, shape: tuple[int, ...], conditions: ConditionTypes, rng: Rng) -> "BiEncoderNetwork":
         if not isinstance(shape, tuple) or len(shape) != 1 or conditions:
             raise UsageError(
                 "BiEncoder expects tokens (n,) without conditions", found=f"{shape} and {conditions or 'no conditions'}"

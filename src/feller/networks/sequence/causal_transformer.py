@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from feller.core.pytree import Cond
 from feller.core.rng import Rng
+from feller.networks.blocks.condition_encoders import ConditionTypes
 from feller.networks.blocks.conditioning import Conditioning
 from feller.networks.blocks.relative_positions import apply_rotary, rotary_cos_sin
 from feller.networks.image.dit import AttentionFn
@@ -47,7 +48,7 @@ class CausalTransformer(NetworkConfig):
     def __post_init__(self) -> None:
         check_sizes(self, self.vocab_size, self.width, self.depth, self.heads)
 
-    def build(self, shape: tuple[int, ...], conditions: dict[str, int], rng: Rng) -> "CausalTransformerNetwork":
+    def build(self, shape: tuple[int, ...], conditions: ConditionTypes, rng: Rng) -> "CausalTransformerNetwork":
         check_text(self, shape)
         with seeded_init(rng):
             return CausalTransformerNetwork(self, conditions)
@@ -74,7 +75,7 @@ class ConvKVCache:
 class CausalTransformerNetwork(nn.Module):
     """Causal transformer over tokens, configured by `CausalTransformer`."""
 
-    def __init__(self, config: CausalTransformer, conditions: dict[str, int]) -> None:
+    def __init__(self, config: CausalTransformer, conditions: ConditionTypes) -> None:
         super().__init__()
         width, inner = config.width, -(-config.width // 4)
         self.heads, self.head_dim = config.heads, width // config.heads

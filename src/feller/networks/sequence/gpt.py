@@ -12,6 +12,7 @@ from feller.core.errors import UsageError
 from feller.core.pytree import Cond
 from feller.core.rng import Rng
 from feller.data.documents.vocabulary import DocumentVocabulary
+from feller.networks.blocks.condition_encoders import ConditionTypes
 from feller.networks.blocks.conditioning import zero_init
 from feller.networks.network_config import NetworkConfig, seeded_init
 from feller.networks.sequence.text_dit import check_text
@@ -69,7 +70,7 @@ class GPT(NetworkConfig):
         """
         return cls(vocabulary, HEAD_DIM * size, size, size, context)
 
-    def build(self, shape: tuple[int, ...], conditions: dict[str, int], rng: Rng) -> "GPTNetwork":
+    def build(self, shape: tuple[int, ...], conditions: ConditionTypes, rng: Rng) -> "GPTNetwork":
         check_text(self, shape)
         if conditions:
             raise UsageError(

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from feller.core.errors import UsageError
 from feller.core.pytree import Cond
 from feller.core.rng import Rng
+from feller.networks.blocks.condition_encoders import ConditionTypes
 from feller.networks.blocks.time_conditioning import TransformerBlock
 from feller.networks.image.dit import AttentionFn
 from feller.networks.network_config import NetworkConfig, seeded_init
@@ -47,7 +48,7 @@ class RowTransformer(NetworkConfig):
                 f"width {self.width}, depth {self.depth} and heads {self.heads}",
             )
 
-    def build(self, shape: tuple[int, ...], conditions: dict[str, int], rng: Rng) -> "RowTransformerNetwork":
+    def build(self, shape: tuple[int, ...], conditions: ConditionTypes, rng: Rng) -> "RowTransformerNetwork":
         if shape != (len(self.space.vocab_sizes),) or conditions:
             raise UsageError(f"rows of {len(self.space.vocab_sizes)} tokens and no conditions", shape)
         with seeded_init(rng):

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from feller.core.errors import UsageError
 from feller.core.pytree import Cond
 from feller.core.rng import Rng
+from feller.networks.blocks.condition_encoders import ConditionTypes
 from feller.networks.blocks.conditioning import Conditioning, modulate, zero_init
 from feller.networks.blocks.relative_positions import apply_rotary, rotary_cos_sin
 from feller.networks.image.dit import AttentionFn, DiTBlock
@@ -49,7 +50,7 @@ class TextDiT(NetworkConfig):
     def __post_init__(self) -> None:
         check_sizes(self, self.vocab_size, self.width, self.depth, self.heads)
 
-    def build(self, shape: tuple[int, ...], conditions: dict[str, int], rng: Rng) -> "TextDiTNetwork":
+    def build(self, shape: tuple[int, ...], conditions: ConditionTypes, rng: Rng) -> "TextDiTNetwork":
         check_text(self, shape)
         with seeded_init(rng):
             return TextDiTNetwork(self, conditions)
@@ -83,7 +84,7 @@ def check_text(config: NetworkConfig, shape: object) -> None:
 class TextDiTNetwork(nn.Module):
     """Diffusion transformer for text, configured by `TextDiT`."""
 
-    def __init__(self, config: TextDiT, conditions: dict[str, int]) -> None:
+    def __init__(self, config: TextDiT, conditions: ConditionTypes) -> None:
         super().__init__()
         width, inner = config.width, -(-config.width // 4)
         self.head_dim = width // config.heads

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from feller.core.errors import UsageError
 from feller.core.pytree import Cond, State
 from feller.core.rng import Rng
+from feller.networks.blocks.condition_encoders import ConditionTypes
 from feller.networks.blocks.conditioning import SummedConditioning, zero_init
 from feller.networks.mlp import ResidualMLPBlock
 from feller.networks.network_config import NetworkConfig, seeded_init
@@ -35,7 +36,7 @@ class TokenAdapter(NetworkConfig):
         if min(self.vocab_size, self.embed_dim) < 1:
             raise UsageError("vocab_size and embed_dim of at least 1", f"{self.vocab_size} and {self.embed_dim}")
 
-    def build(self, shape: State, conditions: dict[str, int], rng: Rng) -> "TokenAdapterNetwork":
+    def build(self, shape: State, conditions: ConditionTypes, rng: Rng) -> "TokenAdapterNetwork":
         if not isinstance(shape, tuple):
             raise UsageError("TokenAdapter expects one array of tokens", found=shape)
         is_image = len(shape) == 3
@@ -87,7 +88,7 @@ class TokenMLP(NetworkConfig):
         if min(self.vocab_size, self.embed_dim, self.width, self.depth) < 1:
             raise UsageError("vocab_size, embed_dim, width and depth of at least 1", self)
 
-    def build(self, shape: State, conditions: dict[str, int], rng: Rng) -> "ResidualTokenMLP":
+    def build(self, shape: State, conditions: ConditionTypes, rng: Rng) -> "ResidualTokenMLP":
         if not isinstance(shape, tuple):
             raise UsageError("TokenMLP expects one array of tokens", found=shape)
         with seeded_init(rng):
@@ -97,7 +98,7 @@ class TokenMLP(NetworkConfig):
 class ResidualTokenMLP(nn.Module):
     """Residual MLP for short token arrays, configured by `TokenMLP`."""
 
-    def __init__(self, config: TokenMLP, shape: tuple[int, ...], conditions: dict[str, int]) -> None:
+    def __init__(self, config: TokenMLP, shape: tuple[int, ...], conditions: ConditionTypes) -> None:
         super().__init__()
         width, size = config.width, math.prod(shape)
         self.vocab_size = config.vocab_size

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from feller.core.errors import UsageError
 from feller.core.pytree import Cond
 from feller.core.rng import Rng
+from feller.networks.blocks.condition_encoders import ConditionTypes
 from feller.networks.network_config import NetworkConfig
 from feller.privacy.marginals.elimination import Clique
 from feller.privacy.marginals.marginal_model import AllowedCombinations, MarginalModel
@@ -31,7 +32,7 @@ class MarginalTables(NetworkConfig):
                 remedy="Use bins for these columns",
             )
 
-    def build(self, shape: tuple[int, ...], conditions: dict[str, int], rng: Rng) -> "MarginalNetwork":
+    def build(self, shape: tuple[int, ...], conditions: ConditionTypes, rng: Rng) -> "MarginalNetwork":
         if shape != (len(self.rows.columns),) or conditions:
             raise UsageError(f"rows of {len(self.rows.columns)} columns and no conditions", shape)
         return MarginalNetwork(self)

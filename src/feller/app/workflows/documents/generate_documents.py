@@ -30,7 +30,7 @@ from feller.core.run_folder import Run
 from feller.data.documents.modality import Documents, Values
 from feller.data.documents.token_layout import MaskItem
 from feller.data.modality import Dataset
-from feller.models.model import Model, load_model
+from feller.models.model import Model, load_model, single_guidance_scale
 from feller.paths.discrete.token_sampler import TokenSampler
 from feller.sampling.autoregressive.decoding_goals import InfillGoal
 from feller.sampling.autoregressive.document_decoding import SamplingSpec, generate, rank_candidates
@@ -357,7 +357,7 @@ def sampling_config_of(config: SampleConfig) -> DocumentSamplingConfig:
         UsageError: If an option does not apply to documents.
     """
     options, sampler = config.document, config.sampler
-    guidance = 1.0 if config.guidance is None else config.guidance
+    guidance = 1.0 if config.guidance is None else single_guidance_scale(config.guidance)
     if options.documents is not None and options.memory is None:
         raise UsageError(
             "applies only with --memory", remedy="Give --memory, or leave --documents out", argument="documents"

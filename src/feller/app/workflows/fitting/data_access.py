@@ -246,6 +246,13 @@ def read_options(record: FitRecord, like: Modality | None) -> dict:
             remedy="Leave it out",
             argument="modality",
         )
+    if record.condition and like is not None and {*record.condition} != {*like.selected_conditions}:
+        raise UsageError(
+            argument="condition",
+            expected=f"the conditions of {record.start_from}: {', '.join(like.selected_conditions) or 'none'}",
+            found=", ".join(record.condition),
+            remedy="Leave it out",
+        )
     modality = load_modality(record.modality) if record.modality and like is None else None
     return {**record.how_read, "like": like, "modality": modality}
 

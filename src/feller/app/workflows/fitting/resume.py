@@ -25,7 +25,19 @@ from feller.models.spec import load_spec
 from feller.networks.network_config import DEFAULT_PARAMETER_BYTES, limit_parameter_bytes
 from feller.training.engine import Engine
 
-FIXED_OPTIONS = ("data", "size", "longest", "space", "vocabulary", "modality", "tokenizer", "target", "schema", "seed")
+FIXED_OPTIONS = (
+    "data",
+    "size",
+    "longest",
+    "space",
+    "vocabulary",
+    "modality",
+    "tokenizer",
+    "target",
+    "condition",
+    "schema",
+    "seed",
+)
 """Names of the options, in addition to the recipe, that cannot be changed when a fit is resumed."""
 
 

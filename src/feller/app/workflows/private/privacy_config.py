@@ -132,6 +132,13 @@ def privacy_of(config: FitConfig) -> PrivacyConfig | None:
     )
     if all(value is None for value in values):
         return None
+    if config.condition:
+        raise UsageError(
+            argument="condition",
+            expected="a fit without privacy options",
+            found="--epsilon or --noise",
+            remedy="Fit a table without --condition: its samples take any column with --given",
+        )
     clip = _number("--clip must be a clipping norm, for example 1", options.clip, ADAPTIVE)
     return PrivacyConfig(
         epsilon=options.epsilon,

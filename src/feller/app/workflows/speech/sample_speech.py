@@ -38,7 +38,7 @@ from feller.data.speech.mel import FRAMES
 from feller.data.speech.modality import Speech
 from feller.data.speech.phones import repeat_by_duration
 from feller.data.speech.script import Script
-from feller.models.model import Model, check_guidance_scale, load_model
+from feller.models.model import Model, check_guidance_scale, load_model, single_guidance_scale
 from feller.training.engine import get_engine
 
 MAX_GROWTH = 2
@@ -82,7 +82,7 @@ def utter(
         UsageError: If an argument is invalid.
     """
     options, sampler, n = config.speech, config.sampler, 1 if config.n is None else config.n
-    guidance = GUIDANCE if config.guidance is None else config.guidance
+    guidance = GUIDANCE if config.guidance is None else single_guidance_scale(config.guidance)
     speed = 1.0 if options.speed is None else options.speed
     if n < 1:
         raise UsageError("at least 1", n, argument="n")

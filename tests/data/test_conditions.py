@@ -1,0 +1,158 @@
+"""Types of conditions: recognition, encoding, null values and refusals."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import feller
+from feller.core.errors import InputError, UsageError
+from feller.core.serialization import from_dict, to_dict
+from feller.data.conditions import (
+    CategoryCondition,
+    Condition,
+    NumberCondition,
+    SetCondition,
+    VectorCondition,
+    fit_condition,
+    vector_cells,
+)
+from tests.errors import refuses
+
+COLUMNS = {
+    "numbers as texts": (["1", "2.5", "", "-4"], NumberCondition),
+    "numbers": (np.array([1.0, np.nan, 3.0]), NumberCondition),
+    "categories": (["red", "blue", "", "red"], CategoryCondition),
+    "sets": (["red|blue", "blue", "", "green"], SetCondition),
+    "sets of Python": ([{"red"}, {"red", "blue"}, set()], SetCondition),
+    "vectors": (np.array([[1.0, 2.0], [3.0, 4.0]]), VectorCondition),
+    "vectors as texts": (["1 2", "3 4.5"], VectorCondition),
+}
+
+
+@pytest.mark.parametrize(("column", "kind"), COLUMNS.values(), ids=COLUMNS)
+def test_type_is_recognised_and_recorded(column: object, kind: type[Condition]) -> None:
+    condition = fit_condition("c", column)
+    assert type(condition) is kind
+    assert from_dict(Condition, to_dict(condition)) == condition
+
+
+@pytest.mark.parametrize(("column", "kind"), COLUMNS.values(), ids=COLUMNS)
+def test_decoded_values_are_encoded_to_the_same(column: object, kind: type[Condition]) -> None:
+    condition = fit_condition("c", column)
+    values = condition.encode("c", column)
+    decoded = condition.decode(values)
+    again = condition.encode("c", vector_cells(decoded) if decoded.ndim == 2 else decoded)
+    torch.testing.assert_close(again, values, equal_nan=True, rtol=0, atol=0)
+
+
+def test_statistics_leave_out_missing_numbers() -> None:
+    condition = fit_condition("c", ["1", "", "4", "7"])
+    assert condition == NumberCondition(mean=4.0, scale=float(np.std([1, 4, 7])), low=1.0, high=7.0)
+
+
+def test_empty_set_is_not_null() -> None:
+    condition = fit_condition("c", ["a|b", "b", ""])
+    values = condition.encode("c", [set(), ""])
+    assert condition.is_null(values).tolist() == [False, True]
+    assert values[0].tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("column", [["1", "2"], ["a", "b"], ["a|b", "b"], ["1 2", "3 4"]])
+def test_null_values_are_null(column: list[str]) -> None:
+    condition = fit_condition("c", column)
+    assert condition.is_null(condition.null_values(3)).all()
+    assert not condition.is_null(condition.encode("c", column)).any()
+
+
+@pytest.mark.parametrize(
+    "column", [["1", "1"], ["a", "a", ""], ["a|b", "b|a"], ["", ""], ["1 2", "1 2"]], ids=lambda column: column[0]
+)
+def test_constant_or_missing_column_is_refused(column: list[str]) -> None:
+    with refuses(InputError, argument="c"):
+        fit_condition("c", column)
+
+
+@pytest.mark.parametrize("value", ["abc", "inf", [1.0, 2.0]])
+def test_invalid_number_is_refused(value: object) -> None:
+    with refuses(UsageError, argument="c"):
+        fit_condition("c", ["1", "2"]).parse("c", value, 3)
+
+
+def test_closest_category_is_suggested() -> None:
+    with refuses(UsageError, argument="c") as caught:
+        fit_condition("c", ["red", "blue"]).parse("c", "blu", 1)
+    assert "blue" in str(caught.value.remedy)
+
+
+def test_one_value_or_one_per_sample() -> None:
+    condition = fit_condition("c", ["1", "2"])
+    assert condition.parse("c", 1.5, 2).tolist() == condition.parse("c", "1.5", 2).tolist() == [1.5, 1.5]
+    assert (
+        condition.parse("c", [1, "2"], 2).tolist() == condition.parse("c", torch.tensor([1, 2]), 2).tolist() == [1, 2]
+    )
+    vectors = fit_condition("c", np.array([[1.0, 2.0], [3.0, 4.0]]))
+    assert vectors.parse("c", [1, 2], 3).tolist() == [[1, 2]] * 3
+    assert vectors.parse("c", [[1, 2], [3, 4]], 2).tolist() == [[1, 2], [3, 4]]
+
+
+def test_range_outside_training_is_described() -> None:
+    condition = fit_condition("c", ["1", "2"])
+    assert condition.outside(torch.tensor([1.5, float("nan")]).double()) is None
+    assert condition.outside(torch.tensor([2.5]).double()) == "1 to 2"
+
+
+def frame() -> pd.DataFrame:
+    return pd.DataFrame({"y": [0.5, 1.5, 2.5], "x": [1.0, np.nan, 3.0], "colour": ["red", "blue", "red"]})
+
+
+def test_columns_become_conditions() -> None:
+    data = feller.read(frame(), condition=["x", "colour"])
+    assert data.modality.columns == ("y",)
+    torch.testing.assert_close(data.given["x"], torch.tensor([1, float("nan"), 3]).double(), equal_nan=True)
+    assert data.given["colour"].tolist() == [1, 0, 1]
+
+
+def test_file_arrays_and_frame_agree(tmp_path) -> None:
+    frame().to_csv(tmp_path / "rows.csv", index=False)
+    np.savez(tmp_path / "rows.npz", samples=frame()[["y"]].to_numpy(), x=frame()["x"].to_numpy())
+    from_frame, from_csv = (
+        feller.read(frame(), condition=["x", "colour"]),
+        feller.read(tmp_path / "rows.csv", condition=["x", "colour"]),
+    )
+    arrays = feller.read(tmp_path / "rows.npz", condition=["x"])
+    assert from_frame.modality == from_csv.modality
+    for data in (from_csv, arrays):
+        torch.testing.assert_close(data.given["x"], from_frame.given["x"], equal_nan=True)
+    torch.testing.assert_close(arrays.values, from_frame.values)
+
+
+def test_rows_are_read_again_with_or_without_conditions() -> None:
+    modality = feller.read(frame(), condition=["x", "colour"]).modality
+    again = feller.read(frame().iloc[:2], like=modality)
+    assert again.given["colour"].tolist() == [1, 0]
+    assert not feller.read(frame()[["y"]], like=modality).given
+
+
+def test_unknown_column_is_refused_with_the_nearest() -> None:
+    with refuses(UsageError, argument="condition") as caught:
+        feller.read(frame(), condition=["color"])
+    assert "colour" in str(caught.value.remedy)
+
+
+def test_more_conditions_than_rows_are_refused() -> None:
+    with pytest.raises(InputError):
+        feller.read(frame().iloc[:1], condition=["x", "colour"])
+
+
+def test_no_column_left_is_refused() -> None:
+    with pytest.raises(InputError):
+        feller.read(frame(), condition=["x", "y", "colour"])
+
+
+def test_samples_keep_their_conditions(tmp_path) -> None:
+    data = feller.read(frame(), condition=["x", "colour"])
+    data.save(tmp_path / "samples.csv")
+    again = feller.read(tmp_path / "samples.csv", like=data.modality)
+    assert again.given["colour"].tolist() == [1, 0, 1]
+    assert list(data.frame()) == ["y", "x", "colour"]
