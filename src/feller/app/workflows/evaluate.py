@@ -53,6 +53,7 @@ from feller.data.loading.in_memory import IN_MEMORY_PREFIX, DataSource, InMemory
 from feller.data.loading.sample_reader import read_samples, samples_in_memory
 from feller.data.modality import Dataset, Modality
 from feller.data.tables.mixed_table import as_table
+from feller.evaluation.conditional_metrics import conditional_quality
 from feller.evaluation.evaluation_budget import EvaluationBudget
 from feller.evaluation.flow_metrics import FlowMetricOptions, flow_quality
 from feller.evaluation.image_metrics import class_accuracy
@@ -269,6 +270,8 @@ def _evaluate(
     cell_fn = registration_of(comparison.generated.modality).cells
     cell_metrics, grids = ({}, ()) if cell_fn is None else cell_fn(comparison, record.data, raw_data.raw_table)
     metrics: dict[str, Any] = {**(tuning.numbers if tuning else {}), **sample_metrics, **cell_metrics}
+    if samples is None and has_train:
+        metrics |= conditional_quality(model, training_data, held_out, rng.fold_in("conditional"), effort)
     metrics |= {} if has_train else {"rows_given": len(held_out)}
     notes = (*data_notes, *(tuning.notes if tuning else ()), *quality_result.notes)
     if data is not None and (run_data is None or metrics["compared_with"] == HELD_OUT):

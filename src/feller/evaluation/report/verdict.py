@@ -28,7 +28,14 @@ MIN_JUDGE_ACCURACY = 0.8
 REACHED_FRACTION = 0.95
 """Minimum fraction of the way to a target that counts as reached."""
 BASELINES = (
-    *("before", "unconditional samples", "model without a network", "plain Brownian bridges", "none retrieved"),
+    *(
+        "before",
+        "unconditional samples",
+        "model without a network",
+        "linear-Gaussian model",
+        "plain Brownian bridges",
+        "none retrieved",
+    ),
     *("most frequent class", "most frequent text", "always the mean", "always the mean row", "always the same text"),
 )
 """Labels of references that are to be surpassed; all others are to be reached."""
@@ -261,9 +268,10 @@ def chance_grades(numbers: Numbers) -> tuple[str, str] | None:
 
 
 def worse_than_baseline(numbers: Numbers) -> bool:
-    """Return True if the model's held-out likelihood is below that of the density baseline without a network."""
-    nll, baseline = numbers.get("nll"), numbers.get("nll_baseline")
-    return is_number(nll) and is_number(baseline) and nll > baseline
+    """Return True if the model's held-out likelihood is below that of a baseline without a network."""
+    nll = numbers.get("nll")
+    baselines = [numbers.get(name) for name in ("nll_baseline", "nll_linear", "nll_boosted")]
+    return is_number(nll) and any(is_number(baseline) and nll > baseline for baseline in baselines)
 
 
 def _is_empty(numbers: Numbers) -> bool:
