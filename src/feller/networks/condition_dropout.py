@@ -1,7 +1,7 @@
 """Dropout of conditions for classifier-free guidance."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from numbers import Real
 from typing import Any
 
@@ -58,6 +58,7 @@ def drop_conditions(
     network: Any = None,
     *,
     each_prob: float = 0.0,
+    keep: Collection[str] = (),
 ) -> Cond:
     """Replace conditions of randomly chosen examples by null values, for classifier-free guidance (p_uncond).
 
@@ -69,16 +70,17 @@ def drop_conditions(
         network: Network whose `null_values` are used if `null` is None.
         each_prob: If there are several conditions, probability that each is also replaced on its own, so that the
             network learns every subset of the conditions.
+        keep: Names of conditions that are never replaced.
 
     Raises:
         UsageError: If a condition has no null value.
     """
-    names = cond.keys() - RESERVED_KEYS
+    names = sorted(cond.keys() - RESERVED_KEYS - {*keep})
     if not prob or not names:
         return cond
     if null is None:
         null = null_values(network)
-    if unknown := sorted(names - null.keys()):
+    if unknown := sorted({*names} - null.keys()):
         entries = ", ".join(f"{name!r}: ..." for name in unknown)
         raise UsageError(
             argument="null",
@@ -97,4 +99,4 @@ def drop_conditions(
             mask = mask | (rng.stream(f"drop {name}").uniform((len(like),), device=like.device) < each_prob)
         return torch.where(append_dims(mask, value), torch.full_like(value, null[name]), value)
 
-    return {name: null_of(name, value) if name in null else value for name, value in cond.items()}
+    return {name: null_of(name, value) if name in names else value for name, value in cond.items()}

@@ -280,6 +280,8 @@ class FlowMatching(ConditionalObjective):
     cond_dropout: float = 0.1
     """Probability of dropping the conditions of an example, for classifier-free guidance. Each of several conditions is
     also dropped alone with this probability, so that any subset can be given in sampling."""
+    always_given: tuple[str, ...] = ()
+    """Names of the conditions that are never dropped, such as the number of atoms."""
     leaf_times: LeafTimes = field(default_factory=LeafTimes)
     """Joint distribution of the times of leaves (components) in a product space (default: one time, none observed)."""
     _checks_times: ClassVar[bool]
@@ -372,7 +374,8 @@ class FlowMatching(ConditionalObjective):
             check_times(t, first_leaf)
         t = self.leaf_times(broadcast_time(t, x_1), self.time_distribution, rng)
         x_t, target = self.path.sample_with_target(x_0, x_1, t, rng.stream("path"))
-        cond = drop_conditions(cond, self.null, self.cond_dropout, rng, network, each_prob=self.cond_dropout)
+        prob = self.cond_dropout
+        cond = drop_conditions(cond, self.null, prob, rng, network, each_prob=prob, keep=self.always_given)
         if self.inpaint_prob:
             observed_mask = sample_observed_mask(x_1, self.inpaint_prob, rng)
             x_t, cond = torch.where(observed_mask, x_1, x_t), {**cond, "known": observed_mask}

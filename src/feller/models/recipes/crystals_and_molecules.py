@@ -3,7 +3,7 @@
 from feller.data.crystals.modality import Crystals
 from feller.data.modality import Dataset
 from feller.data.molecules.modality import Molecules
-from feller.models.recipes.recipe import Recipe, require_modality
+from feller.models.recipes.recipe import Recipe, require_modality, selected_dropout
 from feller.networks.blocks.leaf_codecs import AngleCodec, LeafCodec, RealCodec, TokenCodec
 from feller.networks.graph.equivariant import EGNN
 from feller.networks.graph.set_transformer import SetTransformer
@@ -48,7 +48,8 @@ def crystals(data: Dataset, size: str) -> Recipe:
             PerLeafLoss(
                 {"element": MaskedTokenLoss(CrossEntropy()), "place": SquaredError(), "lattice": SquaredError()}
             ),
-            cond_dropout=0.0,  # the number of atoms cannot be dropped
+            cond_dropout=selected_dropout(modality),
+            always_given=("atoms",),
             leaf_times=LeafTimes(observed_prob=0.3, conditionable=("element", "lattice")),
         ),
         train=TrainConfig(batch_size=128, lr=2e-3, lr_decay_fraction=0.5, ema_decay=0.998, minutes=minutes),
@@ -83,7 +84,8 @@ def molecules(data: Dataset, size: str) -> Recipe:
             modality.space(),
             PerLeafLoss({"element": MaskedTokenLoss(CrossEntropy()), "place": SquaredError()}),
             coupling=EquivariantOT(),
-            cond_dropout=0.0,  # the number of atoms cannot be dropped
+            cond_dropout=selected_dropout(modality),
+            always_given=("atoms",),
             leaf_times=LeafTimes(observed_prob=0.2, conditionable=("element",)),
         ),
         train=TrainConfig(batch_size=32, lr=1.5e-3, lr_decay_fraction=0.5, ema_decay=0.999, minutes=minutes),

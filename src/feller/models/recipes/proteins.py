@@ -4,7 +4,7 @@ from feller.data.modality import Dataset
 from feller.data.proteins.backbones import Backbones
 from feller.data.proteins.modality import Proteins
 from feller.data.proteins.residues import LETTERS
-from feller.models.recipes.recipe import Recipe, require_modality
+from feller.models.recipes.recipe import Recipe, require_modality, selected_dropout
 from feller.networks.blocks.leaf_codecs import LeafCodec, RealCodec, RotationCodec, TokenCodec
 from feller.networks.graph.set_transformer import SetTransformer
 from feller.paths import Affine, Geodesic, Mixture, ProductPath
@@ -46,7 +46,8 @@ def proteins(data: Dataset, size: str) -> Recipe:
                 {"rotation": SquaredError(), "position": SquaredError(), "residue": MaskedTokenLoss(CrossEntropy())},
                 {"residue": RESIDUE},
             ),
-            cond_dropout=0.0,  # the chain length cannot be dropped
+            cond_dropout=selected_dropout(modality),
+            always_given=("length",),
             leaf_times=LeafTimes(observed_prob=0.5),
         ),
         train=TrainConfig(batch_size=16, lr=2e-3, minutes=minutes),
@@ -79,7 +80,8 @@ def backbones(data: Dataset, size: str) -> Recipe:
             path=ProductPath({"rotation": Geodesic(rotations), "position": Affine()}),
             space=space,
             criterion=PerLeafLoss({"rotation": SquaredError(), "position": SquaredError()}),
-            cond_dropout=0.0,  # the chain length cannot be dropped
+            cond_dropout=selected_dropout(modality),
+            always_given=("length",),
         ),
         train=TrainConfig(batch_size=16, lr=2e-3, minutes=minutes),
         sampling=SamplerConfig("midpoint", 64),

@@ -60,6 +60,14 @@ def require_modality(modality: Modality, modality_type: type[Kind], recipe: str,
     )
 
 
+def selected_dropout(modality: Modality) -> float:
+    """Return the condition dropout of a model whose own conditions cannot be dropped, such as a number of atoms.
+
+    Conditions that the user selected are dropped with the default probability; without any, nothing is dropped.
+    """
+    return 0.1 if modality.selected_conditions else 0.0
+
+
 def check_states(space: Space, modality: Modality) -> None:
     """Check that states of a space have the components and shapes of the modality's states; UsageError otherwise."""
     ours, theirs = state_shapes(space), state_shapes(modality.space())
