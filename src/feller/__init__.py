@@ -31,6 +31,10 @@ if TYPE_CHECKING:  # the names in `_EXPORTS`, for type checkers and editors
     from feller.core.output_shards import open_shards as open_shards
     from feller.core.rng import Rng as Rng
     from feller.core.run_folder import open_run as open_run
+    from feller.data.conditions import (
+        CategoryCondition as CategoryCondition, Condition as Condition, NumberCondition as NumberCondition, SetCondition
+        as SetCondition, VectorCondition as VectorCondition,
+    )
     from feller.data.loading.dataset_reader import read as read
     from feller.data.tables.schema import Schema as Schema
     from feller.data.modality import Dataset as Dataset, Modality as Modality, RawData as RawData
@@ -124,6 +128,7 @@ _EXPORTS = {
     "core.output_shards": ("open_shards",),
     "core.rng": ("Rng",),
     "core.run_folder": ("open_run",),
+    "data.conditions": ("CategoryCondition", "Condition", "NumberCondition", "SetCondition", "VectorCondition"),
     "data.loading.dataset_reader": ("read",),
     "data.tables.schema": ("Schema",),
     "data.modality": ("Dataset", "Modality", "RawData"),
