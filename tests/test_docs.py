@@ -100,6 +100,10 @@ def prepare(folder: pathlib.Path, python: str) -> None:
         ("angles.csv", generator.uniform(-180, 180, (60, 2)), "a,b"),
     ):
         np.savetxt(folder / name, values, delimiter=",", header=header, comments="")
+    numbers = generator.normal(size=(60, 4))
+    pd.DataFrame(numbers, columns=["theta1", "theta2", "x1", "x2"]).to_csv(folder / "simulations.csv", index=False)
+    pendulum = pd.DataFrame(numbers[:, :3], columns=["period", "length", "amplitude"])
+    pendulum.assign(clock=["sensor", "stopwatch"] * 30).to_csv(folder / "pendulum.csv", index=False)
     sentences = (
         "To be, or not to be, that is the question. ",
         "The rest is silence. ",

@@ -18,7 +18,7 @@ from feller.paths import (
 from feller.paths.predictions import Prediction as Kind
 from feller.paths.schedules import Cosine, Linear, Schedule
 from feller.sampling import RK4, Divergence, ExactDivergence, Hutchinson, log_prob, sample_with_log_prob
-from feller.sampling.guidance import cfg, classifier_guidance, drop_conditions, token_classifier_guidance
+from feller.sampling.guidance import cfg, cfg_combine, classifier_guidance, drop_conditions, token_classifier_guidance
 from tests.errors import refuses
 from tests.oracle import F64, Normal, close, f64
 
@@ -299,3 +299,19 @@ def test_equal_weights_need_two_branches() -> None:
 def test_weight_of_an_unknown_condition_is_refused() -> None:
     with refuses(UsageError, argument="guidance"):
         cfg(chain, {"c": 2.0}, droppable=("a", "b"), nulls=NAN_NULLS)
+
+
+@pytest.mark.parametrize("w", [0.0, 1.0])
+def test_weights_zero_and_one_are_a_branch_even_if_infinite(w: float) -> None:
+    conditional, unconditional = torch.tensor([[-torch.inf, 1.0]]), torch.tensor([[0.0, -torch.inf]])
+    for weight in (w, torch.tensor([w])):
+        assert torch.equal(cfg_combine(conditional, unconditional, weight), conditional if w else unconditional)
+
+
+@pytest.mark.parametrize(
+    ("options", "argument"),
+    [({"w": float("nan")}, "w"), ({"w": 2.0, "interval": (0.9, 0.2)}, "interval")],
+)
+def test_invalid_weights_and_intervals_are_refused(options: dict, argument: str) -> None:
+    with refuses(UsageError, argument=argument):
+        cfg(chain, droppable=("a", "b"), nulls=NAN_NULLS, **options)

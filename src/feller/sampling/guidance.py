@@ -4,12 +4,14 @@ Guidance weight w = 1 gives the conditional prediction, and w = 0 the unconditio
 """
 
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Real
 
 import torch
 from torch import Tensor
 
-from feller.core.errors import UsageError
+from feller.core.errors import UsageError, check_kind, check_number
 from feller.core.pytree import Cond, State, append_dims, concatenate, leaves, tree_map
 from feller.networks.unwrapping import null_values
 from feller.paths import Network
@@ -41,8 +43,11 @@ def cfg_combine(conditional: Tensor, unconditional: Tensor, w: float | Tensor) -
     """
     if isinstance(w, Tensor):
         w = append_dims(w, conditional).to(conditional.dtype)
-    elif w == 0:
-        return unconditional  # 0 times -inf is NaN
+        branch = torch.where(w == 0, unconditional, conditional)
+        is_branch = (w == 0) | (w == 1) | (conditional == unconditional)  # 0 times -inf is NaN
+        return torch.where(is_branch, branch, torch.lerp(unconditional, conditional, w))
+    if w in (0, 1):
+        return conditional if w else unconditional
     return torch.where(conditional == unconditional, conditional, torch.lerp(unconditional, conditional, w))
 
 
@@ -81,6 +86,12 @@ def cfg(
             sampling, w has the wrong shape.
     """
     steps = _guidance_steps(w, droppable)
+    for _, weight in steps:
+        if not isinstance(weight, Tensor):
+            check_kind("w", weight, Real, "3.0")
+            check_number("w", weight, lt=math.inf, gt=-math.inf)
+    check_number("interval", interval[0], ge=0, le=interval[1])
+    check_number("interval", interval[1], le=1)
     if all(not isinstance(weight, Tensor) and weight == 1.0 for _, weight in steps):
         return network
     resolved_nulls = null_values(network) if nulls is None else nulls
@@ -150,6 +161,7 @@ def classifier_guidance(
         w: Guidance weight; 0 leaves the network unchanged.
         schedule: Schedule of the path: its alpha and sigma as functions of t.
     """
+    check_number("w", w, lt=math.inf, gt=-math.inf)
 
     def guided(x_t: Tensor, t: Tensor, cond: Cond) -> Tensor:
         create_graph = torch.is_grad_enabled() and x_t.requires_grad  # for likelihoods, which differentiate the result

@@ -245,7 +245,7 @@ Code = Annotated[str | Callable[..., object] | None, _ONE, _metavar("TEXT"), Non
 NumberOrWord = Annotated[float | str | None, _ONE, _metavar("TEXT"), NonEmpty()]
 """Option type: a number, or the name of a special value such as `auto`."""
 ReportKind = Annotated[str | bool | None, _ONE, _metavar("TEXT"), NonEmpty()]
-Targets = Annotated[str | tuple[str, ...], _spec(tuple, "NAME ...", "*"), _metavar("NAME ...")]
+Targets = Annotated[str | tuple[str, ...] | list[str], _spec(tuple, "NAME ...", "*"), _metavar("NAME ...")]
 Conditions = Annotated[
     Mapping[str, object] | None,
     _PAIRS,
