@@ -8,7 +8,7 @@ import pytest
 from scipy import integrate, stats
 
 from feller.core.errors import UsageError
-from feller.privacy.accounting.accountant import compute_delta, compute_epsilon, gathered
+from feller.privacy.accounting.accountant import compute_delta, compute_epsilon, count_events
 from feller.privacy.accounting.calibration import calibrate, max_steps
 from feller.privacy.accounting.dp_events import DpEvent, GaussianMechanism, PoissonSubsampledGaussian, PureDp, ZCdp
 from feller.privacy.accounting.renyi import renyi, subsampled_gaussian_rdp
@@ -256,7 +256,7 @@ def test_equal_expenses_compose_by_their_number_in_any_order() -> None:
         compute_epsilon(together, 1e-5, method="rdp"), rel=1e-9
     )
     assert compute_delta(KINDS * 6, 1.0) == pytest.approx(compute_delta(together, 1.0), rel=1e-6)
-    assert gathered(KINDS * 6) == gathered(together)
+    assert count_events(KINDS * 6) == count_events(together)
 
 
 def test_many_equal_concentrated_expenses_are_one_of_their_sum() -> None:
@@ -271,7 +271,7 @@ def test_eighty_thousand_expenses_of_four_kinds_take_little() -> None:
         GaussianMechanism("d", 1e4),
     )
     many = kinds * 20_000
-    assert [times for _, times in gathered(many)] == [20_000] * 4
+    assert [times for _, times in count_events(many)] == [20_000] * 4
     begun = time.process_time()
     assert compute_epsilon(many, 1e-5) > compute_epsilon(kinds * 2, 1e-5)
     assert time.process_time() - begun < 20  # of a processor, which would take minutes one by one
