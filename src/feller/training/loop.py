@@ -31,14 +31,14 @@ class TrainState:
     network: nn.Module
     optimizer: torch.optim.Optimizer
     ema: EMA
+    scaler: torch.amp.GradScaler
+    """Loss scaling for float16, where small gradients would underflow; disabled for other precisions."""
     step: int = 0
     """Number of finished steps."""
     seconds: float = 0.0
     """Training time in seconds, including earlier sessions."""
     is_sharded: bool = False
     """True if weights are sharded over ranks; then all ranks must call `weights` and `ema_weights`."""
-    scaler: torch.amp.GradScaler = field(default_factory=lambda: torch.amp.GradScaler("cpu", enabled=False))
-    """Loss scaling for float16, where small gradients would underflow; disabled for other precisions."""
 
     def progress(self, config: TrainConfig) -> float:
         """Return the spent fraction of the training budget."""
@@ -70,7 +70,7 @@ def make_train_state(network: nn.Module, config: TrainConfig) -> TrainState:
     """Return the initial state of training for a network."""
     device = next((weight.device.type for weight in network.parameters()), "cpu")
     scaler = torch.amp.GradScaler(device, enabled=config.precision == "fp16")
-    return TrainState(network, make_optimizer(network, config), EMA(network, config.ema_decay), scaler=scaler)
+    return TrainState(network, make_optimizer(network, config), EMA(network, config.ema_decay), scaler)
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,8 @@ DELTA_FRACTIONS = (0.5, 0.1, 0.01)
 """Fractions of delta tried as the part for zCDP events; the rest is for events composed by PLD."""
 
 
-def compute_epsilon(events: Sequence[DpEvent], delta: float, *, method: str = "pld", grid: float = FINE_GRID) -> float:
-    """Return an upper bound on epsilon for a given delta.
+def compute_epsilon(events: Sequence[DpEvent], delta: float, *, grid: float = FINE_GRID) -> float:
+    """Return an upper bound on epsilon for a given delta: the smaller of those by PLD and by Rényi DP.
 
     Source: Koskela et al. 2020, arXiv 1906.03049; Doroshenko et al. 2022, arXiv 2207.04380; Mironov 2017, arXiv
     1702.07476; Mironov, Talwar and Zhang 2019, arXiv 1908.10530.
@@ -42,29 +42,29 @@ def compute_epsilon(events: Sequence[DpEvent], delta: float, *, method: str = "p
     Args:
         events: DP events, in any order.
         delta: Failure probability of the guarantee.
-        method: "pld" for the smallest valid bound; "rdp" for Rényi DP only.
         grid: Discretisation step of the privacy loss; a coarser one is faster and still an upper bound.
 
     Raises:
         UsageError: If delta is not between 0 and 1, or dp-accounting is not installed.
     """
     check_epsilon_delta(1.0, delta)
-    if method not in ("pld", "rdp"):
-        raise UsageError("the method pld or rdp", repr(method))
     if not events:
         return 0.0
     event_counts = count_events(events)
     epsilon = _rdp_epsilon(event_counts, delta)
-    if method == "rdp":
-        return epsilon
     if epsilon > COARSE_GRID_EPSILON:
         grid = max(grid, GRIDS[-1])
     return min(epsilon, _pld_epsilon(event_counts, delta, grid))
 
 
 def rdp_epsilon(events: Sequence[DpEvent], delta: float) -> float:
-    """Return an upper bound on epsilon at a given delta by Rényi DP; pure-DP events are treated as zCDP."""
-    return _rdp_epsilon(count_events(events), delta)
+    """Return an upper bound on epsilon for a given delta by Rényi DP; pure-DP events are treated as zCDP.
+
+    Raises:
+        UsageError: If delta is not between 0 and 1, or dp-accounting is not installed.
+    """
+    check_epsilon_delta(1.0, delta)
+    return _rdp_epsilon(count_events(events), delta) if events else 0.0
 
 
 def compute_delta(events: Sequence[DpEvent], epsilon: float) -> float:
