@@ -133,24 +133,21 @@ class KVCache:
 
     def select(self, index: Int[Tensor, " m"]) -> "KVCache":
         """Return the cache of the unfinished rows with the indices `index`, in this order."""
-        rows, num_held = index if self.active_rows is None else self.active_rows[index], len(self.left_padding)
-        if 4 * len(rows) > 3 * num_held and (rows.diff() > 0).all():
-            left_padding = torch.full_like(self.left_padding, self.key_values.shape[4]).index_copy(
-                0, rows, self.left_padding[rows]
-            )
+        rows = index if self.active_rows is None else self.active_rows[index]
+        if 4 * len(rows) > 3 * len(self.left_padding) and (rows.diff() > 0).all():
+            # finished rows stay, and are masked as if they were all padding
+            all_padding = torch.full_like(self.left_padding, self.key_values.shape[4])
+            left_padding = all_padding.index_copy(0, rows, self.left_padding[rows])
             return replace(self, left_padding=left_padding, padding_range=_min_and_max(left_padding), active_rows=rows)
-        left_padding, key_values = self.left_padding[rows], self.key_values[:, :, rows]
-        tokens, patch_position = (
-            None if tensor is None else tensor[rows] for tensor in (self.tokens, self.patch_position)
-        )
+        left_padding = self.left_padding[rows]
         return replace(
             self,
-            key_values=key_values,
+            key_values=self.key_values[:, :, rows],
             left_padding=left_padding,
             padding_range=_min_and_max(left_padding),
             active_rows=None,
-            tokens=tokens,
-            patch_position=patch_position,
+            tokens=None if self.tokens is None else self.tokens[rows],
+            patch_position=None if self.patch_position is None else self.patch_position[rows],
         )
 
     def attention_mask(self, m: int) -> Bool[Tensor, "held 1 m places"] | None:
