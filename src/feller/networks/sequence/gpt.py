@@ -230,7 +230,11 @@ class GPTNetwork(nn.Module):
         if rows is not None:  # the cache still holds finished rows, which get padding
             held = torch.full_like(cache.left_padding[:, None].expand(-1, end - start), self.vocabulary.pad)
             tokens = held.index_copy(0, rows, tokens)
-        h = self.token_embed(tokens) + self.position_embed(cache.positions(end - start))
+        if cache.padding_range == (0, 0):  # a slice is faster than a lookup
+            position_embed = self.position_embed.weight[start:end]
+        else:
+            position_embed = self.position_embed(cache.positions(end - start))
+        h = self.token_embed(tokens) + position_embed
         patch_position = cache.patch_position
         if self.patch_positions is not None and cache.tokens is not None:
             cache.tokens[:, start:end] = tokens
