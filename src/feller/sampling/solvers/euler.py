@@ -57,6 +57,9 @@ class Euler(GaussianSolver):
     def step(self, process: Process, x: State, t: float, s: float, rng: RandomStream) -> State:
         """Apply drift, then noise, then jumps."""
         now = process(x, expand_time(x, t))
+        if isinstance(now, Characteristics) and now.diffusion is None and (now.jumps is None or s >= t):
+            y = follow_velocity(self.space, x, (s - t, now))  # without the walks of a tree
+            return apply_jumps(y, now, now, s, rng)
         y = tree_map(lambda mean, variance: add_noise(mean, variance, rng), *self._moments(now, x, t, s))
         return apply_jumps(y, now, now, s, rng)
 
