@@ -6,19 +6,8 @@ import math
 import pytest
 import torch
 
-from feller.paths.schedules import (
-    VE,
-    VP,
-    Cosine,
-    CustomSchedule,
-    KineticOptimal,
-    KineticOptimalPerToken,
-    Linear,
-    LinearVP,
-    Polynomial,
-    Schedule,
-    memoryless_variance,
-)
+from feller.paths.discrete.token_schedules import KineticOptimal, KineticOptimalPerToken
+from feller.paths.schedules import VE, VP, Cosine, CustomSchedule, Linear, LinearVP, Polynomial, Schedule
 from tests.errors import refuses
 from tests.oracle import F64, close, f64
 
@@ -108,12 +97,12 @@ def test_memoryless_noise(schedule: Schedule, t: float, kappa: float, eta: float
     scales = schedule(f64(t))
     assert float(scales.d_alpha / scales.alpha) == pytest.approx(kappa, abs=6e-11)
     assert float(scales.score_coefficient) == pytest.approx(eta, abs=6e-11)
-    assert memoryless_variance(schedule)(f64(t)).sqrt().item() == pytest.approx(noise, abs=6e-11)
+    assert (2 * schedule(f64(t)).score_coefficient).sqrt().item() == pytest.approx(noise, abs=6e-11)
 
 
 def test_memoryless_noise_is_infinite_at_the_source_only() -> None:
-    assert memoryless_variance(Linear())(f64(0.0)).item() == math.inf
-    assert memoryless_variance(Linear())(f64(1.0)).item() == 0.0
+    assert Linear()(f64(0.0)).score_coefficient.item() == math.inf
+    assert Linear()(f64(1.0)).score_coefficient.item() == 0.0
 
 
 def test_formula_differentiates_itself() -> None:

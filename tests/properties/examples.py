@@ -90,6 +90,7 @@ from feller.paths.affine import (
     SigmaProportional,
 )
 from feller.paths.brownian import BrownianBridge
+from feller.paths.discrete import token_schedules
 from feller.privacy.auditing.canaries import AuditedGradient, Canaries, CanaryAttacker
 from feller.privacy.dp_sgd.private_gradient import DPSGD
 from feller.privacy.leakage.leakage_tracking import LeakageTracker, TrackedGradient
@@ -190,7 +191,7 @@ BASES: tuple[type, ...] = (
     ),
     *(Path, Prediction, DiffusionCoefficient, Solver, Objective, Gradient),
     *(
-        schedules.TokenSchedule,
+        token_schedules.TokenSchedule,
         Parameterization,
         Rates,
         TokenStepRule,
@@ -266,7 +267,9 @@ EXAMPLES: dict[type, list[Case]] = {
     schedules.Polynomial: [ScheduleCase(schedules.Polynomial(n)) for n in (1.5, 2.0, 3.0)],
     schedules.VP: [ScheduleCase(schedules.VP(), meets_source=False)],
     schedules.VE: [ScheduleCase(schedules.VE(0.1, 5.0), meets_source=False, meets_data=False)],
-    schedules.KineticOptimal: [ScheduleCase(schedules.KineticOptimal(mass)) for mass in (0.0, 1 / 17, 0.5, 0.9)],
+    token_schedules.KineticOptimal: [
+        ScheduleCase(token_schedules.KineticOptimal(mass)) for mass in (0.0, 1 / 17, 0.5, 0.9)
+    ],
     schedules.CustomSchedule: [ScheduleCase(schedules.CustomSchedule(arc, fall))],
     DPSGD: [Case(DPSGD(sigma=1.0, noise=SeededNoise(0)))],
     TrackedGradient: [
@@ -432,7 +435,7 @@ EXAMPLES: dict[type, list[Case]] = {
         PathCase(BinnedJumpPath(), reals(2), moves=False),
         PathCase(BinnedJumpPath(jump_weight=0.5), reals(2), moves=False),
     ],
-    schedules.KineticOptimalPerToken: [Case(schedules.KineticOptimalPerToken(SHARES))],
+    token_schedules.KineticOptimalPerToken: [Case(token_schedules.KineticOptimalPerToken(SHARES))],
     LeastEnergy: [Case(LeastEnergy(((1.0, 1.0, 5.0), (1.0, 1.0, 1.0), (5.0, 1.0, 1.0))))],
     LevelDistance: [Case(LevelDistance(4)), Case(LevelDistance(17, 3.0))],
     EmbeddingDistance: [Case(EmbeddingDistance(((0.0, 1.0), (2.0, 3.0), (5.0, 4.0))))],

@@ -29,6 +29,7 @@ from feller.paths import (
     schedules,
 )
 from feller.paths import ProductPath as ProductPath
+from feller.paths.discrete import token_schedules
 from feller.privacy.marginals.marginal_network import MarginalNetwork, MarginalTables
 from feller.spaces import CategoryTokenizer, DigitTokenizer, TableTokens
 from feller.spaces.tokens import CategoricalSource, MaskSource
@@ -340,5 +341,5 @@ FLOW: dict[str, Any] = {
     "guidance": 2.0,
 }
 SHARES = (0.1, 0.2, 0.3, 0.4)
-PER_TOKEN = schedules.KineticOptimalPerToken(SHARES)
+PER_TOKEN = token_schedules.KineticOptimalPerToken(SHARES)
 PAIR = ProductPath({"real": Affine(), "token": Mixture()})

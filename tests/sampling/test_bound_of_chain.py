@@ -17,8 +17,9 @@ from feller.models.families.elbo import (
     sampling_elbo,
 )
 from feller.paths import LevelDistance, MetricPath, Mixture, Reversal, TokenPath
+from feller.paths.discrete.token_schedules import KineticOptimalPerToken
 from feller.paths.path import Cond
-from feller.paths.schedules import CustomSchedule, KineticOptimalPerToken, Linear
+from feller.paths.schedules import CustomSchedule, Linear
 from feller.sampling import Euler
 from feller.sampling.simulation import simulate
 from feller.spaces import CategoricalSource, MaskSource, Tokens, UniformSource

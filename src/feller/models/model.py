@@ -298,14 +298,18 @@ class Model:
         given = modality.add_derived_conditions(cond)
         oversample = observed is None and (sampling or self.spec.sampling).raking_oversample
         factor = oversample or 1
-        request = self._request(
-            n * factor,
-            given,
+        self.check_guidance(guidance)
+        request = SampleRequest(
+            n=n * factor,
+            space=self.spec.space,
+            sampling=sampling or self.spec.sampling,
+            cond=given,
             observed=observed,
             clamped={**leaf_values, **(clamped or {})},
-            sampling=sampling,
             solver=solver,
             guidance=guidance,
+            droppable=self.droppable(),
+            eos_token_id=modality.eos_token_id,
             on_step=on_step,
             on_progress=on_progress,
         )
@@ -357,32 +361,18 @@ class Model:
 
         Return a batch with the source states `x_0`, the end states `x_1` and the conditions `given`.
         """
-        cond = self.spec.modality.add_derived_conditions(self.sample_conditions(n, {}, rng))
-        x_0, x_1 = zip(*self._sample_batches(self._request(n, cond, on_progress=on_progress), rng), strict=True)
-        return {"x_0": concatenate(*x_0), "x_1": concatenate(*x_1), "given": cond}
-
-    def _request(
-        self,
-        n: int,
-        cond: Cond,
-        *,
-        sampling: SamplerConfig | None = None,
-        guidance: GuidanceScale = 1.0,
-        **options: Any,
-    ) -> SampleRequest:
-        """Create a sample request with defaults of the model."""
-        self.check_guidance(guidance)
         spec = self.spec
-        return SampleRequest(
+        cond = spec.modality.add_derived_conditions(self.sample_conditions(n, {}, rng))
+        request = SampleRequest(
             n=n,
             space=spec.space,
-            sampling=sampling or spec.sampling,
+            sampling=spec.sampling,
             cond=cond,
-            guidance=guidance,
-            droppable=self.droppable(),
             eos_token_id=spec.modality.eos_token_id,
-            **options,
+            on_progress=on_progress,
         )
+        x_0, x_1 = zip(*self._sample_batches(request, rng), strict=True)
+        return {"x_0": concatenate(*x_0), "x_1": concatenate(*x_1), "given": cond}
 
     def _sample_batches(
         self, request: SampleRequest, rng: Rng, batch_size: int | None = None, process_group: ProcessGroup = SINGLE
@@ -461,34 +451,46 @@ class Model:
                 found=f"{spec.modality.display_name}, which has no density",
                 remedy="Fit a table with recipe table or table-marginals for exact probabilities",
             )
-
-        def encode(values: State, batch_rng: Rng) -> State:
-            return spec.modality.dequantize(values, batch_rng.stream("fill"))
-
         network = cfg(self.network, guidance, droppable=self.droppable())
-        options = {"sampling": sampling, "divergence": divergence}
-        return self._log_prob(network, data, encode, options, rng, process_group, on_progress).value - scale
+        log_probs = self._log_prob(
+            network, data, rng, process_group, on_progress, sampling=sampling, divergence=divergence
+        )
+        return log_probs.value - scale
 
     def _log_prob(
         self,
         network: Network,
         data: Dataset | DataSource,
-        encode: Callable[[State, Rng], State],
-        options: dict[str, Any],
         rng: Rng,
         process_group: ProcessGroup,
         on_progress: Callable[[float], None],
+        *,
+        sampling: SamplerConfig | None = None,
+        divergence: Divergence | None = None,
+        elbo: ELBO | None = None,
+        times: int = 128,
     ) -> LogProb:
         """Compute log probabilities in batches, and gather them from all processes."""
-        spec = self.spec
+        spec, modality = self.spec, self.spec.modality
         data = data if isinstance(data, Dataset) else self.examples(data)
         chunks = [torch.empty(0, 2, dtype=torch.float64, device=next(self.network.parameters()).device)]
         for rows, report_batch, device in self._batches(len(data), None, process_group, on_progress):
             batch = data.subset(torch.arange(rows.start, rows.stop))
             batch_rng = replace(rng, first_example=rng.first_example + rows.start)
-            inputs = {"x_1": encode(batch.values, batch_rng), "cond": self._with_nulls(batch)}
-            inputs = tree_map(lambda leaf, device=device: leaf.to(device), inputs)
-            request = LogProbRequest(**inputs, space=spec.space, eos_token_id=spec.modality.eos_token_id, **options)
+            if self.family.is_discrete:
+                x_1 = modality.encode(batch.values)
+            else:
+                x_1 = modality.dequantize(batch.values, batch_rng.stream("fill"))
+            inputs = {"x_1": x_1, "cond": self._with_nulls(batch)}
+            request = LogProbRequest(
+                **tree_map(lambda leaf, device=device: leaf.to(device), inputs),
+                space=spec.space,
+                eos_token_id=modality.eos_token_id,
+                sampling=sampling,
+                divergence=divergence,
+                elbo=elbo,
+                times=times,
+            )
             with evaluation_mode(self.network):
                 chunks.append(torch.stack(self.family.log_prob(network, request, batch_rng), 1).double())
             report_batch(1.0)
@@ -582,12 +584,7 @@ class Model:
         """
         if not self.family.is_discrete:
             raise UsageError("nll needs discrete data", remedy="Use log_prob for continuous data")
-
-        def encode(values: State, batch_rng: Rng) -> State:
-            return self.spec.modality.encode(values)
-
-        options = {"elbo": elbo, "times": times}
-        log_probs = self._log_prob(self.network, data, encode, options, rng, process_group, on_progress)
+        log_probs = self._log_prob(self.network, data, rng, process_group, on_progress, elbo=elbo, times=times)
         return ELBOEstimate(-log_probs.value, log_probs.std_err) if return_std_err else -log_probs.value
 
     def droppable(self) -> tuple[str, ...]:

@@ -156,9 +156,10 @@ class Affine(Path):
                 f"a prediction in the shape of the state, {list(x_t.shape)}", f"shape {list(prediction.shape)}"
             )
         scales = shared_alpha_sigma(self.schedule, t)
-        c, d = conversion_coefficients(self.prediction, VelocityPrediction(), scales)
+        c, d = conversion_coefficients(self.prediction, VelocityPrediction(), scales)  # u = c x_t + d prediction
         if self.noise is None:
             return Characteristics(velocity=linear_combination(c, x_t, d, prediction))
+        # u + (g^2 / 2) score keeps every marginal; both terms are linear in state and prediction
         variance = self.noise.variance(scales)
         score_c, score_d = conversion_coefficients(self.prediction, ScorePrediction(), scales)
         drift = linear_combination(c + variance / 2 * score_c, x_t, d + variance / 2 * score_d, prediction)

@@ -47,7 +47,11 @@ def trajectory(
         raise UsageError(argument="solver", expected="a solver", found=name, remedy=remedy)
     stepper = solver if recompute else solver.init_stepper()  # a stepper's memory cannot be restored for recomputation
 
-    checked_process = _checked(process, solver)
+    def checked_process(x: State, t: State) -> State:
+        now = process(x, t)
+        check_characteristics(now, x)  # other shapes could broadcast silently
+        check_solver(now, solver)
+        return now
 
     def advance(x: State, t: float, s: float, i: int) -> State:
         return stepper.step(process if i else checked_process, x, t, s, rng.stream("simulate", i))
@@ -64,18 +68,6 @@ def simulate(
     for x in trajectory(process, x, times, solver, rng, recompute=recompute):  # noqa: B007, B020 - only the last counts
         pass
     return x
-
-
-def _checked(process: Process, solver: Solver) -> Process:
-    """Return the process with checks of its output shapes, which could broadcast silently, and of the solver."""
-
-    def checked(x: State, t: State) -> State:
-        characteristics = process(x, t)
-        check_characteristics(characteristics, x)
-        check_solver(characteristics, solver)
-        return characteristics
-
-    return checked
 
 
 def check_characteristics(now: State, x: State, context: str = "") -> None:

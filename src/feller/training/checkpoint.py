@@ -121,7 +121,7 @@ def train_state_tensors(train_state: TrainState) -> dict[str, Tensor]:
         "network": train_state.network.state_dict(),
         "average": train_state.ema.state_dict(),
         "optimiser": optimizer_tensors(train_state.optimizer),
-        "scaler": {} if train_state.scaler is None else _scaler_tensors(train_state.scaler),
+        "scaler": _scaler_tensors(train_state.scaler) if train_state.scaler.is_enabled() else {},
     }
     return {f"{group}/{name}": value for group, state in groups.items() for name, value in gather_full(state).items()}
 
@@ -140,7 +140,7 @@ def restore_train_state(train_state: TrainState, tensors: dict[str, Tensor], *, 
     train_state.ema.load_state_dict(groups["average"])
     if has_started:
         restore_optimizer(train_state.optimizer, groups["optimiser"])
-    if train_state.scaler is not None and groups["scaler"]:
+    if train_state.scaler.is_enabled() and groups["scaler"]:
         scalars = {name: value.item() for name, value in groups["scaler"].items()}
         train_state.scaler.load_state_dict({**train_state.scaler.state_dict(), **scalars})
 

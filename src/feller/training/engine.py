@@ -113,6 +113,10 @@ class Engine:
         local = torch.tensor(value if self.is_main_process else 0.0, dtype=torch.float64, device=self.device)
         return self._accelerator.reduce(local, "sum").item()
 
+    def broadcast_bool(self, value: bool) -> bool:
+        """Broadcast a decision of the main process."""
+        return bool(self.broadcast_float(float(value)))
+
     def broadcast_str(self, text: str) -> str:
         """Broadcast a string from the main process."""
         return text if self.world_size == 1 else broadcast_object_list([text])[0]

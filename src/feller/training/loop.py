@@ -31,14 +31,14 @@ class TrainState:
     network: nn.Module
     optimizer: torch.optim.Optimizer
     ema: EMA
+    scaler: torch.amp.GradScaler
+    """Loss scaling for float16, where small gradients would underflow; disabled for other precisions."""
     step: int = 0
     """Number of finished steps."""
     seconds: float = 0.0
     """Training time in seconds, including earlier sessions."""
     is_sharded: bool = False
     """True if weights are sharded over ranks; then all ranks must call `weights` and `ema_weights`."""
-    scaler: torch.amp.GradScaler | None = None
-    """Loss scaling for float16, where small gradients would underflow."""
 
     def progress(self, config: TrainConfig) -> float:
         """Return the spent fraction of the training budget."""
@@ -59,14 +59,18 @@ class TrainState:
 
 def gather_full(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return full tensors, gathered from sharded tensors; all ranks must call it in the same order."""
-    return {name: value.full_tensor() if hasattr(value, "full_tensor") else value for name, value in tensors.items()}
+    return {name: _full(value) for name, value in tensors.items()}
+
+
+def _full(value: Tensor) -> Tensor:
+    return value.full_tensor() if hasattr(value, "full_tensor") else value
 
 
 def make_train_state(network: nn.Module, config: TrainConfig) -> TrainState:
     """Return the initial state of training for a network."""
     device = next((weight.device.type for weight in network.parameters()), "cpu")
-    scaler = torch.amp.GradScaler(device) if config.precision == "fp16" else None
-    return TrainState(network, make_optimizer(network, config), EMA(network, config.ema_decay), scaler=scaler)
+    scaler = torch.amp.GradScaler(device, enabled=config.precision == "fp16")
+    return TrainState(network, make_optimizer(network, config), EMA(network, config.ema_decay), scaler)
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ class StepMetrics:
 
 
 def train(
-    train_state: TrainState,
+    state: TrainState,
     objective: Objective,
     batches: BatchFn,
     config: TrainConfig,
@@ -106,7 +110,7 @@ def train(
     run draws new examples instead of those in use when the run stopped.
 
     Args:
-        train_state: Network, optimizer and counters; changed in place.
+        state: Network, optimizer and counters; changed in place.
         objective: Objective to minimise.
         batches: Function (step, slice of the global batch) -> this rank's part of the batch.
         config: Batch size, learning rate and budget.
@@ -125,61 +129,52 @@ def train(
             raise UsageError("per-example clipping needs float32", found=precision, remedy="Remove --train.precision")
         precision = "fp32"
     engine.check_precision(precision)
-    network, scaler = train_state.network, train_state.scaler if precision == "fp16" else None
-    scale = scaler.scale(torch.ones((), device=engine.device)) if scaler is not None else torch.ones(())
     local_rows = engine.local_slice(config.batch_size) if objective.shardable else slice(0, config.batch_size)
     local_batch_size = config.batch_size / (engine.world_size if objective.shardable else 1)
+    network, optimizer, scaler = state.network, state.optimizer, state.scaler
     weights: list[Tensor] = [weight for weight in network.parameters() if weight.requires_grad]
-    seconds_before, start_time = train_state.seconds, time.monotonic()
+    seconds_before, start_time = state.seconds, time.monotonic()
     example: Example | None = None
 
     def loss(network: nn.Module, example: Example) -> Tensor:
         with engine.autocast(precision):
             value = objective.loss(network, example)
-        return value if scaler is None else value.float() * scale
+        return scaler.scale(value.float()) if scaler.is_enabled() else value
 
-    while (progress := engine.broadcast_float(train_state.progress(config))) < 1:
-        if example is None or train_state.step % config.reuse_batches == 0:
-            step_rng = Rng(rng.seed, local_rows.start, config.batch_size).fold_in("train", train_state.step)
-            batch = engine.to_device(batches(train_state.step, local_rows))
+    while (progress := engine.broadcast_float(state.progress(config))) < 1:
+        if example is None or state.step % config.reuse_batches == 0:
+            step_rng = Rng(rng.seed, local_rows.start, config.batch_size).fold_in("train", state.step)
+            batch = engine.to_device(batches(state.step, local_rows))
             example = objective.draw(batch, step_rng, network)
+
+        lr = learning_rate(config, state.step, progress)
+        for group in optimizer.param_groups:
+            group["lr"] = lr
         for weight in weights:
             weight.grad = None
-        lr = learning_rate(config, train_state.step, progress)
-        for group in train_state.optimizer.param_groups:
-            group["lr"] = lr
         with engine.float32_matmul(precision):
-            value = gradient(loss, network, _split(example, config.micro_batch), local_batch_size)
-        if not train_state.is_sharded:  # FSDP averages gradients in the backward pass
+            scaled_loss = gradient(loss, network, _split(example, config.micro_batch), local_batch_size)
+        if not state.is_sharded:  # FSDP averages gradients in the backward pass
             engine.average_gradients(network)
-        if scaler is None:
-            grad_norm = _clip(weights, config.grad_clip_norm)
-            train_state.optimizer.step()
-        else:
-            value = value / scale
-            scaler.unscale_(train_state.optimizer)
-            grad_norm = _clip(weights, config.grad_clip_norm)
-            scaler.step(train_state.optimizer)  # skips the step if a gradient is infinite
-            scaler.update()
-            scale = scaler.scale(torch.ones((), device=engine.device))
-        train_state.ema.update()
-        train_state.step += 1
-        train_state.seconds = seconds_before + time.monotonic() - start_time
-        extras = {name: engine.all_reduce_mean(metric) for name, metric in objective.metrics(example).items()}
+
+        scale = scaler.get_scale()
+        scaler.unscale_(optimizer)
+        grad_norm = _full(nn.utils.clip_grad_norm_(weights, config.grad_clip_norm))
+        scaler.step(optimizer)  # skips the step if a scaled gradient is infinite
+        scaler.update()
+        state.ema.update()
+
+        state.step += 1
+        state.seconds = seconds_before + time.monotonic() - start_time
         yield StepMetrics(
-            train_state.step,
-            engine.all_reduce_mean(value),
-            lr,
-            grad_norm,
-            train_state.seconds,
-            train_state.progress(config),
-            extras,
+            step=state.step,
+            loss=engine.all_reduce_mean(scaled_loss / scale),
+            lr=lr,
+            grad_norm=grad_norm,
+            seconds=state.seconds,
+            progress=state.progress(config),
+            extras={name: engine.all_reduce_mean(metric) for name, metric in objective.metrics(example).items()},
         )
-
-
-def _clip(weights: list[Tensor], max_norm: float) -> Tensor:
-    """Clip the gradient norm in place; return the norm before clipping."""
-    return gather_full({"size": nn.utils.clip_grad_norm_(weights, max_norm)})["size"]
 
 
 def _split(example: Example, size: int | None) -> Iterator[Example]:

@@ -108,41 +108,46 @@ class Trainer:
             InputError: If the loss becomes non-finite; the last checkpoint is kept.
             UsageError: If gradient, precision and device are incompatible.
         """
+        metrics: StepMetrics | None = None
+        steps = train(state, objective, batches, self.config, rng=rng, engine=self.engine, gradient=gradient)
         for callback in self.callbacks:
             callback.on_train_start(state)
-        last_metrics: StepMetrics | None = None
-        steps = train(state, objective, batches, self.config, rng=rng, engine=self.engine, gradient=gradient)
         with interrupt_event() as interrupt:
-            while not (stop := self._stop_reason(interrupt)) and (metrics := next(steps, None)) is not None:
-                last_metrics = metrics
-                self._handle_step(state, metrics)
-            if last_metrics is not None and not _is_logged(last_metrics):
-                self._log(state, last_metrics)
+            while not self._must_stop(interrupt):
+                next_metrics = next(steps, None)
+                if next_metrics is None:  # the budget is spent
+                    break
+                metrics = next_metrics
+                for callback in self.callbacks:
+                    callback.on_step_end(state, metrics)
+                if _is_logged(metrics):
+                    self._log(state, metrics)
+                if self._is_checkpoint_due(state):
+                    self._save(state, metrics)
+            if metrics is not None and not _is_logged(metrics):
+                self._log(state, metrics)
             if state.step:  # even without a step in this session, since a file may have been lost
-                self._save(state, last_metrics)
-            is_unfinished = self.engine.broadcast_float(state.progress(self.config)) < 1
-            self.interrupted = stop == INTERRUPTED and is_unfinished and not self._should_stop()
-            for callback in self.callbacks if self.interrupted else ():
-                callback.on_interrupt(state)
+                self._save(state, metrics)
+            is_unfinished = state.progress(self.config) < 1 and not self._wants_stop()
+            self.interrupted = self.engine.broadcast_bool(interrupt.is_set() and is_unfinished)
+            if self.interrupted:
+                for callback in self.callbacks:
+                    callback.on_interrupt(state)
             for callback in self.callbacks:
                 callback.on_train_end(state)
         return state
 
-    def _should_stop(self) -> bool:
+    def _wants_stop(self) -> bool:
         return any(callback.should_stop for callback in self.callbacks)
 
-    def _stop_reason(self, interrupt: threading.Event) -> float:
-        """Return a nonzero number if training stops before the next step, decided by the main process."""
-        return self.engine.broadcast_float(INTERRUPTED if interrupt.is_set() else float(self._should_stop()))
+    def _must_stop(self, interrupt: threading.Event) -> bool:
+        """Return True if training stops before the next step; the main process decides for all ranks."""
+        return self.engine.broadcast_bool(interrupt.is_set() or self._wants_stop())
 
-    def _handle_step(self, state: TrainState, metrics: StepMetrics) -> None:
-        for callback in self.callbacks:
-            callback.on_step_end(state, metrics)
-        if _is_logged(metrics):
-            self._log(state, metrics)
+    def _is_checkpoint_due(self, state: TrainState) -> bool:
+        """Return True if a checkpoint is due; all ranks write a sharded state, so the main process decides for them."""
         is_due = any(callback.wants_checkpoint for callback in self.callbacks)
-        if self.engine.broadcast_float(float(is_due)) if state.is_sharded else is_due:
-            self._save(state, metrics)
+        return self.engine.broadcast_bool(is_due) if state.is_sharded else is_due
 
     def _log(self, state: TrainState, metrics: StepMetrics) -> None:
         self.monitor.check(metrics)
@@ -155,10 +160,6 @@ class Trainer:
             self.monitor.check(metrics)  # never overwrite a good checkpoint with a broken state
         for callback in self.callbacks:
             callback.on_checkpoint(state)
-
-
-INTERRUPTED = 2.0
-"""Stop code that the main process broadcasts after Ctrl-C; the code is 1.0 if a callback stops the training."""
 
 
 def _is_logged(metrics: StepMetrics) -> bool:

@@ -90,7 +90,7 @@ def test_the_ledger_spends_what_was_asked_and_never_more(private: Run) -> None:
     assert 0.99 <= ledger.epsilon() <= 1
     assert abs(ledger.n - 1800) < FAR
     assert read_fit_record(private).provenance.private is not None
-    assert read_fit_record(private).provenance.private.rho == pytest.approx(sum(one.rho for one in ledger.events))
+    assert read_fit_record(private).provenance.private.rho == pytest.approx(sum(one.zcdp_rho for one in ledger.events))
 
 
 def test_nll_is_that_of_the_held_out_rows(private: Run, capsys: pytest.CaptureFixture[str]) -> None:
@@ -197,7 +197,7 @@ def test_what_counts_may_cost_is_written_before_a_row_is_looked_at(
     def stop(self: MarginalFitting, codes: torch.Tensor, rho: float, noise: object) -> None:
         ledger = ledger_of(run)
         assert ledger is not None
-        assert [one.rho for one in ledger.events] == [rho]
+        assert [one.zcdp_rho for one in ledger.events] == [rho]
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

@@ -12,8 +12,9 @@ from feller.models.families.elbo import ELBO, ReversalRates, SamplingRates, esti
 from feller.paths import MetricPath, Mixture, SoftmaxPath, Tempered
 from feller.paths.discrete.metric_path import ConstantSpeedBeta
 from feller.paths.discrete.token_distances import LevelDistance
+from feller.paths.discrete.token_schedules import KineticOptimal
 from feller.paths.path import Cond
-from feller.paths.schedules import KineticOptimal, Linear, Polynomial, Schedule
+from feller.paths.schedules import Linear, Polynomial, Schedule
 from feller.spaces import CategoricalSource, MaskSource, Tokens, UniformSource
 from feller.spaces.tokens import TokenSource
 from tests.oracle import F64, close, f64

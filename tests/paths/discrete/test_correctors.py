@@ -24,7 +24,8 @@ from feller.paths import (
     Tempered,
     TokenPath,
 )
-from feller.paths.schedules import KineticOptimal, KineticOptimalPerToken, Linear, Polynomial
+from feller.paths.discrete.token_schedules import KineticOptimal, KineticOptimalPerToken
+from feller.paths.schedules import Linear, Polynomial
 from feller.sampling import Euler, simulate, trajectory
 from feller.spaces import CategoricalSource, MaskSource, Tokens, TokenSource, UniformSource
 from tests.oracle import F64, close, f64

@@ -19,7 +19,8 @@ from feller.paths import (
     Tempered,
 )
 from feller.paths.discrete.token_path import TokenPath
-from feller.paths.schedules import KineticOptimal, KineticOptimalPerToken, Linear, Polynomial
+from feller.paths.discrete.token_schedules import KineticOptimal, KineticOptimalPerToken
+from feller.paths.schedules import Linear, Polynomial
 from feller.spaces import CategoricalSource, UniformSource
 from tests.errors import refuses
 from tests.oracle import F64, close, f64

@@ -30,7 +30,8 @@ from feller.paths import (
 )
 from feller.paths.discrete.rates import CHUNK_SIZE
 from feller.paths.discrete.token_distribution import TokenDistribution
-from feller.paths.schedules import KineticOptimal, KineticOptimalPerToken, Linear, Polynomial
+from feller.paths.discrete.token_schedules import KineticOptimal, KineticOptimalPerToken
+from feller.paths.schedules import Linear, Polynomial
 from feller.paths.time_distributions import linear_grid
 from feller.sampling import Euler, simulate
 from feller.spaces import CategoricalSource, MaskSource, Tokens, UniformSource

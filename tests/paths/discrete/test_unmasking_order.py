@@ -9,9 +9,9 @@ from torch import Tensor
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller.paths import ConfidenceOrder, EntropyOrder, LogOddsCorrector, Mixture, UnmaskingOrder
+from feller.paths.discrete.token_schedules import KineticOptimalPerToken
 from feller.paths.discrete.unmasking_order import in_unmasking_order
 from feller.paths.processes import superpose
-from feller.paths.schedules import KineticOptimalPerToken
 from feller.paths.time_distributions import linear_grid
 from feller.sampling import Euler, trajectory
 from feller.spaces import MaskSource, UniformSource

@@ -8,7 +8,7 @@ import pytest
 from scipy import integrate, stats
 
 from feller.core.errors import UsageError
-from feller.privacy.accounting.accountant import compute_delta, compute_epsilon, gathered
+from feller.privacy.accounting.accountant import compute_delta, compute_epsilon, count_events, rdp_epsilon
 from feller.privacy.accounting.calibration import calibrate, max_steps
 from feller.privacy.accounting.dp_events import DpEvent, GaussianMechanism, PoissonSubsampledGaussian, PureDp, ZCdp
 from feller.privacy.accounting.renyi import renyi, subsampled_gaussian_rdp
@@ -36,7 +36,7 @@ def test_vectors(q: float, sigma: float, count: int, at: float, rdp: float, pld:
     """Never below the reference's loss distribution, but for its last printed digit, and at most 1e-3 above."""
     spent = compute_epsilon(steps(q, sigma, count), at)
     assert pld - 6e-7 <= spent <= pld + 1e-3
-    assert compute_epsilon(steps(q, sigma, count), at, method="rdp") == pytest.approx(rdp, rel=1e-6)
+    assert rdp_epsilon(steps(q, sigma, count), at) == pytest.approx(rdp, rel=1e-6)
     assert renyi(steps(q, sigma, count), 2.0) == pytest.approx(two, rel=1e-8)
 
 
@@ -147,7 +147,7 @@ def test_mixtures_are_bounded_from_both_sides() -> None:
     assert (
         compute_epsilon(train, 1e-5) < whole <= compute_epsilon(train, 0.5e-5) + epsilon_from_rho(0.01, 0.5e-5) + 1e-9
     )
-    assert whole <= compute_epsilon((*train, choice), 1e-5, method="rdp")
+    assert whole <= rdp_epsilon((*train, choice), 1e-5)
 
 
 CALIBRATED = [  # rows, steps, epsilon, delta, sigma found on a grid of 1e-3
@@ -217,7 +217,6 @@ def test_no_step_may_be_all_that_fits() -> None:
         lambda: GaussianMechanism("counts", math.inf),
         lambda: PureDp("choice", -1.0),
         lambda: compute_epsilon((), 1.0),
-        lambda: compute_epsilon((PureDp("choice", 1.0),), 1e-5, method="prv"),
         lambda: compute_delta((ZCdp("choice", 1.0),), 1.0),
         lambda: renyi((PureDp("choice", 1.0),), 1.0),
     ],
@@ -252,11 +251,9 @@ def test_equal_expenses_compose_by_their_number_in_any_order() -> None:
     )
     assert compute_epsilon(KINDS * 6, 1e-5) == pytest.approx(compute_epsilon(together, 1e-5), rel=1e-9)
     assert compute_epsilon(KINDS[::-1] * 6, 1e-5) == pytest.approx(compute_epsilon(together, 1e-5), rel=1e-6)
-    assert compute_epsilon(KINDS * 6, 1e-5, method="rdp") == pytest.approx(
-        compute_epsilon(together, 1e-5, method="rdp"), rel=1e-9
-    )
+    assert rdp_epsilon(KINDS * 6, 1e-5) == pytest.approx(rdp_epsilon(together, 1e-5), rel=1e-9)
     assert compute_delta(KINDS * 6, 1.0) == pytest.approx(compute_delta(together, 1.0), rel=1e-6)
-    assert gathered(KINDS * 6) == gathered(together)
+    assert count_events(KINDS * 6) == count_events(together)
 
 
 def test_many_equal_concentrated_expenses_are_one_of_their_sum() -> None:
@@ -271,7 +268,7 @@ def test_eighty_thousand_expenses_of_four_kinds_take_little() -> None:
         GaussianMechanism("d", 1e4),
     )
     many = kinds * 20_000
-    assert [times for _, times in gathered(many)] == [20_000] * 4
+    assert [times for _, times in count_events(many)] == [20_000] * 4
     begun = time.process_time()
     assert compute_epsilon(many, 1e-5) > compute_epsilon(kinds * 2, 1e-5)
     assert time.process_time() - begun < 20  # of a processor, which would take minutes one by one

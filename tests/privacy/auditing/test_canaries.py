@@ -13,7 +13,7 @@ from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller.evaluation.attacks.attack_scores import canary_scores, identification_scores
 from feller.networks.network_config import seeded_init
-from feller.privacy.accounting.accountant import compute_epsilon as epsilon_spent
+from feller.privacy.accounting.accountant import compute_epsilon
 from feller.privacy.accounting.dp_events import PoissonSubsampledGaussian
 from feller.privacy.auditing.canaries import (
     AuditedGradient,
@@ -160,7 +160,7 @@ def played(sigma: float, factor: float, seed: int, *, steps: int = 80, rate: flo
 def test_a_quarter_of_the_noise_is_caught_and_the_right_noise_is_not() -> None:
     sigma, rate, steps, delta = 1.5, 0.05, 80, 1e-5
     spent = (PoissonSubsampledGaussian("training", sigma, rate, steps),)
-    stated, allowed = epsilon_spent(spent, delta), rero(1 / CANDIDATES, spent)
+    stated, allowed = compute_epsilon(spent, delta), rero(1 / CANDIDATES, spent)
     assert 1.4 < stated < 1.7
     right, broken = played(sigma, 1.0, 1), played(sigma, 0.25, 1)
     fine, caught = (canary_scores(ear.coin_scores, ear.canaries.present, delta) for ear in (right, broken))

@@ -52,7 +52,7 @@ def test_what_else_was_spent_is_taken_off() -> None:
     other = GaussianMechanism("columns", 20.0)
     alone = objective().budget_rho(1.0, Ledger((), 1e-5, N))
     beside = objective().budget_rho(1.0, Ledger((other,), 1e-5, N))
-    assert beside + other.rho == pytest.approx(alone, rel=2e-3)
+    assert beside + other.zcdp_rho == pytest.approx(alone, rel=2e-3)
 
 
 def test_a_row_moves_the_weights_by_less_than_the_noise_is_made_for() -> None:
@@ -79,7 +79,7 @@ def test_what_is_told_is_the_minimum_and_its_noise() -> None:
     assert away.std().item() == pytest.approx(scale, rel=0.1)
     assert away.mean().abs() < 4 * scale / away.numel() ** 0.5
     (expense,) = told[0].events
-    assert expense.rho == pytest.approx(rho, rel=1e-12)
+    assert expense.zcdp_rho == pytest.approx(rho, rel=1e-12)
     exact = one.fit(data, math.inf, SeededNoise(0))
     assert exact.events == ()
     slopes = minimum.x.mT @ minimum.residuals + N * minimum.erm.l2 * minimum.theta

@@ -6,7 +6,8 @@ from torch import Tensor
 
 from feller.models.families.elbo import ELBO, ReversalRates, SamplingRates
 from feller.paths import LevelDistance, MetricPath, Mixture, TokenPath
-from feller.paths.schedules import KineticOptimal, KineticOptimalPerToken, Linear
+from feller.paths.discrete.token_schedules import KineticOptimal, KineticOptimalPerToken
+from feller.paths.schedules import Linear
 from feller.spaces import CategoricalSource, MaskSource, UniformSource
 from feller_papers.claims import Claim, verdict
 from feller_papers.kinetic_optimal.setting import Setting

@@ -5,8 +5,8 @@ import statistics
 from collections.abc import Sequence
 
 from feller.models.families.elbo import ELBO, ReversalRates, SamplingRates
+from feller.paths.discrete.token_schedules import KineticOptimal
 from feller.paths.rescheduling import reschedule
-from feller.paths.schedules import KineticOptimal
 from feller_papers.claims import Claim, mean_of, spread_of, untestable, verdict
 from feller_papers.kinetic_optimal.setting import Setting
 from feller_papers.kinetic_optimal.texts import MISSING, Bits, bound, corpus, fitted

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from feller.paths import Mixture
-from feller.paths.schedules import KineticOptimal, Schedule
+from feller.paths.discrete.token_schedules import KineticOptimal
+from feller.paths.schedules import Schedule
 from feller.spaces import CategoricalSource
 from feller_papers.claims import Claim, verdict
 from feller_papers.kinetic_optimal.setting import Setting

@@ -20,7 +20,8 @@ from feller.paths import (
     Tempered,
     TokenPath,
 )
-from feller.paths.schedules import KineticOptimal, KineticOptimalPerToken, Linear
+from feller.paths.discrete.token_schedules import KineticOptimal, KineticOptimalPerToken
+from feller.paths.schedules import Linear
 from feller.spaces import CategoricalSource, UniformSource
 from feller_papers.claims import Claim, spread_of, verdict
 from feller_papers.kinetic_optimal.setting import Setting

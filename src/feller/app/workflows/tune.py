@@ -365,7 +365,7 @@ def _base_samples(
         __version__,
     )
     path = source.base_samples / f"{hashlib.sha256(repr(cache_key).encode()).hexdigest()[:16]}.npz"
-    if get_engine().broadcast_float(float(path.is_file())):
+    if get_engine().broadcast_bool(path.is_file()):
         with contextlib.suppress(InputError):  # a damaged cache is resampled
             values, cond = read_samples(path, modality)
             return Dataset(values, cond, modality)

@@ -21,8 +21,9 @@ from feller.core.errors import UsageError
 from feller.core.pytree import append_dims
 from feller.core.rng import Rng
 from feller.paths import KineticOptimalRates, Mixture, Network, Reversal, TokenPath
+from feller.paths.discrete.token_schedules import TokenSchedule
 from feller.paths.path import Cond
-from feller.paths.schedules import Schedule, TokenSchedule
+from feller.paths.schedules import Schedule
 from feller.spaces import MaskSource, Space, Tokens
 from feller.training.losses import GeneralizedKL
 

@@ -21,7 +21,7 @@ from feller.networks.network_config import NetworkConfig
 from feller.networks.sequence.token_mlp import TokenAdapter, TokenMLP
 from feller.paths import Affine, JumpPath, LatticeLevels, LeaveOneOut, MetricPath, Mixture, Path, ProductPath, TokenPath
 from feller.paths.discrete.token_distances import LevelDistance
-from feller.paths.schedules import KineticOptimal
+from feller.paths.discrete.token_schedules import KineticOptimal
 from feller.paths.time_distributions import LeafTimes
 from feller.sampling.sampler_config import SamplerConfig
 from feller.spaces import MaskSource, Tokens, TokenSource, UniformSource

@@ -1,6 +1,5 @@
 """Decoder-only transformer, as in CM3Leon, for rows that pack several documents."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,15 +14,13 @@ from feller.data.documents.vocabulary import DocumentVocabulary
 from feller.networks.blocks.condition_encoders import ConditionTypes
 from feller.networks.blocks.conditioning import zero_init
 from feller.networks.network_config import NetworkConfig, seeded_init
+from feller.networks.sequence.patch_positions import PatchPositions
 from feller.networks.sequence.text_dit import check_text
 
 WEIGHT_STD, POSITION_STD = 0.006, 0.0002
 """Standard deviations of initial weights and position embeddings."""
 TRUNCATION = 3
 """Truncation of the normal distribution of initial weights, in standard deviations."""
-QKVAttentionFn = Callable[[Tensor], Tensor]
-"""Attention function from stacked (queries, keys, values), [3, b, heads, n, size], to the output, [b, heads, n,
-size]."""
 HEAD_DIM = 32
 """Number of features per attention head in `GPT.from_size`."""
 
@@ -80,6 +77,41 @@ class GPT(NetworkConfig):
             return GPTNetwork(self)
 
 
+class GPTBlock(nn.Module):
+    """Pre-norm transformer block without biases; initialised to the identity."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.proj = zero_init(nn.Linear(width, width, bias=False))
+        self.fc1 = nn.Linear(width, 4 * width, bias=False)
+        self.fc2 = zero_init(nn.Linear(4 * width, width, bias=False))
+        _init_trunc_normal(self.qkv.weight, WEIGHT_STD)
+        _init_trunc_normal(self.fc1.weight, WEIGHT_STD)
+
+    def forward(
+        self, h: Float[Tensor, "b n width"], attn_mask: Tensor | None = None, key_values: Tensor | None = None
+    ) -> Float[Tensor, "b n width"]:
+        """Apply attention and an MLP, both with residual connections.
+
+        Args:
+            h: Features.
+            attn_mask: Attention mask. By default attention is causal; with `key_values`, to all positions.
+            key_values: For decoding: keys and values of all positions so far, [2, b, heads, positions, size], to which
+                those of h, the last n positions, are written.
+        """
+        qkv = self.qkv(F.layer_norm(h, h.shape[2:])).unflatten(2, (3, self.heads, -1))
+        query, key, value = qkv = qkv.permute(2, 0, 3, 1, 4)  # each [b, heads, n, size]
+        if key_values is not None:
+            key_values[:, :, :, -h.shape[1] :] = qkv[1:]
+            key, value = key_values
+        is_causal = attn_mask is None and key_values is None
+        y = F.scaled_dot_product_attention(query, key, value, attn_mask=attn_mask, is_causal=is_causal)
+        h = h + self.proj(y.transpose(1, 2).flatten(2))
+        return h + self.fc2(F.gelu(self.fc1(F.layer_norm(h, h.shape[2:])), approximate="tanh"))
+
+
 @dataclass(frozen=True)
 class KVCache:
     """KV cache of a `GPTNetwork`; updates are in place, so only the most recently returned cache is valid."""
@@ -102,24 +134,21 @@ class KVCache:
 
     def select(self, index: Int[Tensor, " m"]) -> "KVCache":
         """Return the cache of the unfinished rows with the indices `index`, in this order."""
-        rows, num_held = index if self.active_rows is None else self.active_rows[index], len(self.left_padding)
-        if 4 * len(rows) > 3 * num_held and (rows.diff() > 0).all():
-            left_padding = torch.full_like(self.left_padding, self.key_values.shape[4]).index_copy(
-                0, rows, self.left_padding[rows]
-            )
+        rows = index if self.active_rows is None else self.active_rows[index]
+        if 4 * len(rows) > 3 * len(self.left_padding) and (rows.diff() > 0).all():
+            # finished rows stay, and are masked as if they were all padding
+            all_padding = torch.full_like(self.left_padding, self.key_values.shape[4])
+            left_padding = all_padding.index_copy(0, rows, self.left_padding[rows])
             return replace(self, left_padding=left_padding, padding_range=_min_and_max(left_padding), active_rows=rows)
-        left_padding, key_values = self.left_padding[rows], self.key_values[:, :, rows]
-        tokens, patch_position = (
-            None if tensor is None else tensor[rows] for tensor in (self.tokens, self.patch_position)
-        )
+        left_padding = self.left_padding[rows]
         return replace(
             self,
-            key_values=key_values,
+            key_values=self.key_values[:, :, rows],
             left_padding=left_padding,
             padding_range=_min_and_max(left_padding),
             active_rows=None,
-            tokens=tokens,
-            patch_position=patch_position,
+            tokens=None if self.tokens is None else self.tokens[rows],
+            patch_position=None if self.patch_position is None else self.patch_position[rows],
         )
 
     def attention_mask(self, m: int) -> Bool[Tensor, "held 1 m places"] | None:
@@ -154,7 +183,7 @@ class GPTNetwork(nn.Module):
         _init_trunc_normal(self.position_embed.weight, POSITION_STD)
         self.patch_positions: PatchPositions | None = None
         if config.patch_positions:
-            self.patch_positions = PatchPositions(self.vocabulary, width)
+            self.patch_positions = PatchPositions(self.vocabulary, width, WEIGHT_STD)
 
     def forward(self, x_t: Int[Tensor, "b n"], t: Float[Tensor, " b"], cond: Cond) -> Float[Tensor, "b n count"]:
         """Return the logits of the next token at each position, given all tokens up to this position.
@@ -162,21 +191,16 @@ class GPTNetwork(nn.Module):
         Raises:
             UsageError: If a row is longer than the context length and `cond` has no `position`.
         """
-        n, sample = x_t.shape[1], cond.get("sample")
-        position = cond.get("position")
+        sample, position = cond.get("sample"), cond.get("position")
         if position is None:
-            self._check(n)
-            position = torch.arange(n, device=x_t.device).expand(x_t.shape)
+            self._check_length(x_t.shape[1])
+            position = torch.arange(x_t.shape[1], device=x_t.device).expand(x_t.shape)
         attn_mask = None if sample is None else _sample_causal_mask(sample)
-
-        def attend(qkv: Tensor) -> Tensor:
-            return F.scaled_dot_product_attention(*qkv, attn_mask=attn_mask, is_causal=attn_mask is None)
-
         h = self.token_embed(x_t) + self.position_embed(position)
         if self.patch_positions is not None:
             h = h + self.patch_positions(self.patch_positions.positions(x_t, sample))
         for block in self.blocks:
-            h = block(h, attend)
+            h = block(h, attn_mask)
         return self._logits(h)
 
     def init_cache(self, batch_size: int, max_length: int, left_padding: Int[Tensor, " b"] | None = None) -> KVCache:
@@ -202,31 +226,30 @@ class GPTNetwork(nn.Module):
         Raises:
             UsageError: If the rows become longer than the context length.
         """
-        m, rows, patch_position = tokens.shape[1], cache.active_rows, cache.patch_position
-        self._check(cache.length + m - cache.padding_range[0])
-        if rows is not None:
-            tokens = torch.full_like(cache.left_padding[:, None].expand(-1, m), self.vocabulary.pad).index_copy(
-                0, rows, tokens
-            )
-        has_padding = cache.padding_range != (0, 0)
-        position_embed = (
-            self.position_embed(cache.positions(m))
-            if has_padding
-            else self.position_embed.weight[cache.length : cache.length + m]
-        )
-        h, attn_mask = self.token_embed(tokens) + position_embed, cache.attention_mask(m)
+        start, end, rows = cache.length, cache.length + tokens.shape[1], cache.active_rows
+        self._check_length(end - cache.padding_range[0])
+        if rows is not None:  # the cache still holds finished rows, which get padding
+            held = torch.full_like(cache.left_padding[:, None].expand(-1, end - start), self.vocabulary.pad)
+            tokens = held.index_copy(0, rows, tokens)
+        if cache.padding_range == (0, 0):  # a slice is faster than a lookup
+            position_embed = self.position_embed.weight[start:end]
+        else:
+            position_embed = self.position_embed(cache.positions(end - start))
+        h = self.token_embed(tokens) + position_embed
+        patch_position = cache.patch_position
         if self.patch_positions is not None and cache.tokens is not None:
-            cache.tokens[:, cache.length : cache.length + m] = tokens
+            cache.tokens[:, start:end] = tokens
             patch_positions = self.patch_positions.advance(tokens, patch_position)
             if patch_positions is None:
-                patch_positions = self.patch_positions.positions(cache.tokens[:, : cache.length + m])[:, cache.length :]
+                patch_positions = self.patch_positions.positions(cache.tokens[:, :end])[:, start:]
             h, patch_position = h + self.patch_positions(patch_positions), patch_positions[:, -1]
-        for layer, block in enumerate(self.blocks):
-            h = block(h, _cached_attention(cache, layer, m, attn_mask))
+        attn_mask = cache.attention_mask(end - start)
+        for block, key_values in zip(self.blocks, cache.key_values, strict=True):
+            h = block(h, attn_mask, key_values[:, :, :, :end])
         h_last = h[:, -1:] if rows is None else h[rows, -1:]
-        return self._logits(h_last)[:, 0], replace(cache, length=cache.length + m, patch_position=patch_position)
+        return self._logits(h_last)[:, 0], replace(cache, length=end, patch_position=patch_position)
 
-    def _check(self, n: int) -> None:
+    def _check_length(self, n: int) -> None:
         if n > self.context:
             raise UsageError(f"rows of at most {self.context} tokens (the context)", n, "Shorten the rows")
 
@@ -234,105 +257,6 @@ class GPTNetwork(nn.Module):
         """Return logits, in float32 or higher precision, of all tokens that can be predicted."""
         logits = F.linear(F.layer_norm(h, h.shape[2:]), self.token_embed.weight[: self.vocabulary.num_outputs])
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
-
-
-class PatchPositions(nn.Module):
-    """Embedding of each image code's 1-based index within its image; other tokens have index 0 and embedding 0.
-
-    A `<mask>` token stands for a hole: codes that are left out of the image and written later in the row, after an
-    `<infill>` token. The `<mask>` has the index of the code before it. The `<infill>` token and the codes that fill the
-    hole continue from this index. Codes after a `<mask>` are counted as if the hole were empty, because its length is
-    unknown.
-    """
-
-    def __init__(self, vocabulary: DocumentVocabulary, width: int) -> None:
-        super().__init__()
-        self.vocabulary = vocabulary
-        self.embed = nn.Embedding(vocabulary.picture + 1, width, padding_idx=0)
-        _init_trunc_normal(self.embed.weight, WEIGHT_STD)
-        with torch.no_grad():
-            self.embed.weight[0] = 0
-
-    def forward(self, positions: Int[Tensor, "b n"]) -> Float[Tensor, "b n width"]:
-        """Return the embeddings of patch positions."""
-        return self.embed(positions)
-
-    def advance(self, tokens: Int[Tensor, "b m"], last: Int[Tensor, " b"] | None) -> Int[Tensor, "b m"] | None:
-        """Return the patch position of one new token per row, given that of the token before it (`last`).
-
-        Return None for several tokens per row or an `<infill>` token, which require `positions`.
-        """
-        if tokens.shape[1] != 1 or last is None or (tokens == self.vocabulary.infill).any():
-            return None
-        is_code = self.vocabulary.is_code(tokens)
-        position = (last[:, None] + is_code).clamp_(max=self.vocabulary.picture)
-        return position.mul_(is_code | (tokens == self.vocabulary.mask))
-
-    def positions(self, tokens: Int[Tensor, "b n"], sample: Int[Tensor, "b n"] | None = None) -> Int[Tensor, "b n"]:
-        """Return the 1-based index of each image code within its image, from the tokens of its sample up to it.
-
-        `sample` is the number of the sample to which each token belongs; None if a row is a single sample.
-        """
-        is_code, is_mask, is_infill = (
-            self.vocabulary.is_code(tokens),
-            tokens == self.vocabulary.mask,
-            tokens == self.vocabulary.infill,
-        )
-        is_start = tokens == self.vocabulary.eos
-        if sample is not None:
-            is_start = is_start | F.pad(sample[:, 1:] != sample[:, :-1], (1, 0))
-        code_count, hole_count, infill_count = is_code.cumsum(1), is_mask.cumsum(1), is_infill.cumsum(1)
-        patch_index = code_count - torch.maximum(
-            _count_at_latest(code_count, ~(is_code | is_mask)), _count_at_latest(code_count - is_code.long(), is_start)
-        )
-        # 1-based index of the document's hole that is being filled; 0 before any `<infill>`
-        rank = infill_count - _count_at_latest(infill_count - is_infill.long(), is_start)
-        hole_index = rank + _count_at_latest(hole_count - is_mask.long(), is_start)
-        is_fill = (is_code | is_infill) & (rank > 0) & (hole_index <= hole_count)
-        hole_index = hole_index.clamp(max=tokens.shape[1])
-        # first hole of the same segment
-        first_hole = 1 + _count_at_latest(
-            hole_count - is_mask.long(), is_start | (tokens == self.vocabulary.break_token)
-        )
-        count_at_infill = _scatter_by_number(code_count, hole_index * is_infill).gather(
-            1, _scatter_by_number(first_hole, hole_count * is_mask).gather(1, hole_index)
-        )
-        fill_positions = (
-            _scatter_by_number(patch_index, hole_count * is_mask).gather(1, hole_index) + code_count - count_at_infill
-        )
-        return torch.where(is_fill, fill_positions, patch_index).clamp(max=self.vocabulary.picture)
-
-
-def _count_at_latest(count: Int[Tensor, "b n"], mask: Bool[Tensor, "b n"]) -> Int[Tensor, "b n"]:
-    """Return for each position an increasing count at the latest True of the mask; 0 before the first True."""
-    return torch.where(mask, count, 0).cummax(1).values
-
-
-def _scatter_by_number(values: Int[Tensor, "b n"], index: Int[Tensor, "b n"]) -> Int[Tensor, "b n1"]:
-    """Scatter values to the 1-based indices `index`; values with index 0 are dropped, and entry 0 is 0."""
-    scattered = values.new_zeros(len(values), values.shape[1] + 1)
-    return scattered.scatter(1, index, values * (index > 0))
-
-
-class GPTBlock(nn.Module):
-    """Pre-norm transformer block without biases; initialised to the identity."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
-        self.proj = zero_init(nn.Linear(width, width, bias=False))
-        self.fc1 = nn.Linear(width, 4 * width, bias=False)
-        self.fc2 = zero_init(nn.Linear(4 * width, width, bias=False))
-        _init_trunc_normal(self.qkv.weight, WEIGHT_STD)
-        _init_trunc_normal(self.fc1.weight, WEIGHT_STD)
-
-    def forward(self, h: Float[Tensor, "b n width"], attention: QKVAttentionFn) -> Float[Tensor, "b n width"]:
-        """Apply attention and an MLP with residual connections; `attention` applies the mask."""
-        y = self.qkv(F.layer_norm(h, h.shape[2:]))
-        y = attention(y.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4))
-        h = h + self.proj(y.transpose(1, 2).flatten(2))
-        return h + self.fc2(F.gelu(self.fc1(F.layer_norm(h, h.shape[2:])), approximate="tanh"))
 
 
 def _init_trunc_normal(weight: Tensor, std: float) -> None:
@@ -349,16 +273,3 @@ def _sample_causal_mask(sample: Int[Tensor, "b n"]) -> Bool[Tensor, "b 1 n n"]:
     n = sample.shape[1]
     causal_mask = torch.ones(n, n, dtype=torch.bool, device=sample.device).tril()
     return ((sample[:, :, None] == sample[:, None]) & causal_mask)[:, None]
-
-
-def _cached_attention(cache: KVCache, layer: int, m: int, attn_mask: Tensor | None) -> QKVAttentionFn:
-    """Return attention that appends keys and values to the cache and applies the mask."""
-    start = cache.length
-    key_values = cache.key_values[layer, :, :, :, : start + m]
-    keys, values = key_values.unbind()
-
-    def attend(qkv: Tensor) -> Tensor:
-        key_values[:, :, :, start:] = qkv[1:]
-        return F.scaled_dot_product_attention(qkv[0], keys, values, attn_mask=attn_mask)
-
-    return attend

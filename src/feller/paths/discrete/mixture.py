@@ -15,10 +15,11 @@ from feller.paths.discrete.rates import FewestJumps, Ids, KineticOptimalRates, L
 from feller.paths.discrete.step_rules import ForwardIncrement, MidpointIncrement
 from feller.paths.discrete.token_distribution import Posterior
 from feller.paths.discrete.token_path import TokenPath
+from feller.paths.discrete.token_schedules import TokenSchedule
 from feller.paths.discrete.unmasking_order import UnmaskingOrder, in_unmasking_order
 from feller.paths.path import Places, Times, check_times, require_rng
 from feller.paths.processes import Characteristics
-from feller.paths.schedules import AlphaSigma, Linear, Schedule, TokenSchedule, check_convex, shared_alpha_sigma
+from feller.paths.schedules import AlphaSigma, Linear, Schedule, check_convex, shared_alpha_sigma
 from feller.spaces.space import Points
 from feller.spaces.tokens import MaskSource, TokenSource
 

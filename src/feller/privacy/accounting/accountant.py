@@ -1,13 +1,12 @@
 """Computation of the epsilon of composed DP events, by privacy loss distributions (PLD) or Rényi DP.
 
 Both use the dp-accounting package. The unit of privacy is one row, added or removed.
-Sources: Koskela et al. 2020, arXiv 1906.03049; Doroshenko et al. 2022, "Connect the dots", arXiv 2207.04380; Mironov
-2017, arXiv 1702.07476; Mironov, Talwar and Zhang 2019, arXiv 1908.10530.
 """
 
 import functools
 import logging
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,25 +17,24 @@ from feller.core.optional_dependency import require_package
 from feller.privacy.accounting.dp_events import DpEvent, GaussianMechanism, PoissonSubsampledGaussian, PureDp, ZCdp
 from feller.privacy.accounting.zcdp import check_epsilon_delta, epsilon_from_rho
 
-Kinds = tuple[tuple[DpEvent, int], ...]
-"""Distinct DP mechanisms without labels, each with its number of uses."""
+EventCounts = tuple[tuple[DpEvent, int], ...]
+"""Distinct DP events of one use without labels, each with its number of uses."""
 FINE_GRID = 1e-4
 """Discretisation step of privacy losses, in nats, for values of epsilon that are reported."""
-GRIDS = (1e-4, 1e-3, 1e-2)
+GRIDS = (FINE_GRID, 1e-3, 1e-2)
+"""Discretisation steps tried, in nats."""
 COARSE_GRID_EPSILON = 50.0
 """Epsilon by Rényi DP above which the coarsest grid of privacy losses is used, to save time."""
 MAX_GRID_POINTS = 20_000_000
 """Maximum number of grid points of a privacy loss distribution (PLD), which then takes a few hundred megabytes."""
 TAIL_MASS = 1e-15
 """Probability mass truncated from a tail of the privacy loss distribution (PLD); this mass is charged to delta."""
-WANTED = "accounting of privacy", "tables"
-"""Name of the feature that needs dp-accounting, and the feller extra that installs dp-accounting."""
 DELTA_FRACTIONS = (0.5, 0.1, 0.01)
 """Fractions of delta tried as the part for zCDP events; the rest is for events composed by PLD."""
 
 
-def compute_epsilon(events: Sequence[DpEvent], delta: float, *, method: str = "pld", grid: float = FINE_GRID) -> float:
-    """Return an upper bound on epsilon for a given delta.
+def compute_epsilon(events: Sequence[DpEvent], delta: float, *, grid: float = FINE_GRID) -> float:
+    """Return an upper bound on epsilon for a given delta: the smaller of those by PLD and by Rényi DP.
 
     Source: Koskela et al. 2020, arXiv 1906.03049; Doroshenko et al. 2022, arXiv 2207.04380; Mironov 2017, arXiv
     1702.07476; Mironov, Talwar and Zhang 2019, arXiv 1908.10530.
@@ -44,27 +42,29 @@ def compute_epsilon(events: Sequence[DpEvent], delta: float, *, method: str = "p
     Args:
         events: DP events, in any order.
         delta: Failure probability of the guarantee.
-        method: "pld" for the smallest valid bound; "rdp" for Rényi DP only.
         grid: Discretisation step of the privacy loss; a coarser one is faster and still an upper bound.
 
     Raises:
         UsageError: If delta is not between 0 and 1, or dp-accounting is not installed.
     """
     check_epsilon_delta(1.0, delta)
-    if method not in ("pld", "rdp"):
-        raise UsageError("the method pld or rdp", repr(method))
     if not events:
         return 0.0
-    return _compute_epsilon(gathered(events), delta, method, grid)
+    event_counts = count_events(events)
+    epsilon = _rdp_epsilon(event_counts, delta)
+    if epsilon > COARSE_GRID_EPSILON:
+        grid = max(grid, GRIDS[-1])
+    return min(epsilon, _pld_epsilon(event_counts, delta, grid))
 
 
-@functools.lru_cache(maxsize=1024)
-def _compute_epsilon(event_counts: Kinds, delta: float, method: str, grid: float) -> float:
-    renyi_epsilon = _by_renyi(event_counts, delta)
-    if method == "rdp":
-        return renyi_epsilon
-    grid = max(grid, GRIDS[-1]) if renyi_epsilon > COARSE_GRID_EPSILON else grid
-    return min(renyi_epsilon, *_pld_epsilons(event_counts, delta, grid), math.inf)
+def rdp_epsilon(events: Sequence[DpEvent], delta: float) -> float:
+    """Return an upper bound on epsilon for a given delta by Rényi DP; pure-DP events are treated as zCDP.
+
+    Raises:
+        UsageError: If delta is not between 0 and 1, or dp-accounting is not installed.
+    """
+    check_epsilon_delta(1.0, delta)
+    return _rdp_epsilon(count_events(events), delta) if events else 0.0
 
 
 def compute_delta(events: Sequence[DpEvent], epsilon: float) -> float:
@@ -80,93 +80,88 @@ def compute_delta(events: Sequence[DpEvent], epsilon: float) -> float:
         raise UsageError(
             "delta at a given epsilon is not available for zCDP events", remedy="Compute epsilon at a given delta"
         )
-    event_counts = gathered(events)
+    event_counts = count_events(events)
     grid = choose_grid(event_counts, FINE_GRID)
     return 1.0 if grid is None else compose_pld(event_counts, grid).get_delta_for_epsilon(epsilon)
 
 
-def _unknown(event: object) -> UsageError:
-    return UsageError(
-        expected="a GaussianMechanism, PoissonSubsampledGaussian, PureDp or ZCdp", found=type(event).__name__
-    )
+def count_events(events: Iterable[DpEvent]) -> EventCounts:
+    """Group equal events and count their uses; labels and order do not affect the composition.
 
-
-def gathered(events: Iterable[DpEvent]) -> Kinds:
-    """Group equal mechanisms and count their uses; labels and order do not affect the composition."""
-    counts: dict[DpEvent, int] = {}
+    Raises:
+        UsageError: If an object is not a known DP event.
+    """
+    counts: Counter[DpEvent] = Counter()
     for event in events:
         match event:
-            case GaussianMechanism():
-                mechanism, times = replace(event, label="", times=1), event.times
-            case PoissonSubsampledGaussian():
-                mechanism, times = replace(event, label="", steps=1), event.steps
+            case GaussianMechanism(times=times):
+                single = replace(event, label="", times=1)
+            case PoissonSubsampledGaussian(steps=times):
+                single = replace(event, label="", steps=1)
             case PureDp() | ZCdp():
-                mechanism, times = replace(event, label=""), 1
+                single, times = replace(event, label=""), 1
             case _:
-                raise _unknown(event)
-        counts[mechanism] = counts.get(mechanism, 0) + times
+                expected = "a GaussianMechanism, PoissonSubsampledGaussian, PureDp or ZCdp"
+                raise UsageError(expected=expected, found=type(event).__name__)
+        counts[single] += times
     return tuple(counts.items())
 
 
-def rdp_epsilon(events: Sequence[DpEvent], delta: float) -> float:
-    """Return an upper bound on epsilon at a given delta by Rényi DP; pure-DP events are treated as zCDP."""
-    return _by_renyi(gathered(events), delta)
-
-
-@functools.lru_cache(maxsize=256)
-def _by_renyi(event_counts: Kinds, delta: float) -> float:
-    dp_accounting = require_package("dp_accounting", *WANTED)
+@functools.lru_cache(maxsize=1024)
+def _rdp_epsilon(event_counts: EventCounts, delta: float) -> float:
+    dp_accounting = _dp_accounting()
     accountant = dp_accounting.rdp.RdpAccountant()
     with _silence_absl():
         for event, times in event_counts:
             if isinstance(event, PoissonSubsampledGaussian):
-                sampled_event = dp_accounting.PoissonSampledDpEvent(
-                    event.rate, dp_accounting.GaussianDpEvent(event.sigma)
-                )
-                accountant.compose(dp_accounting.SelfComposedDpEvent(sampled_event, times))
+                step = dp_accounting.PoissonSampledDpEvent(event.rate, dp_accounting.GaussianDpEvent(event.sigma))
+                accountant.compose(dp_accounting.SelfComposedDpEvent(step, times))
             else:
-                accountant.compose(dp_accounting.ZCDpEvent(times * zcdp_rho(event)))
+                accountant.compose(dp_accounting.ZCDpEvent(times * event.zcdp_rho))
         epsilon = float(accountant.get_epsilon(delta))
+    # Closed forms are tighter: the sum of epsilons if all events are pure DP, and zCDP at the best order.
     pure_epsilons = [times * event.epsilon for event, times in event_counts if isinstance(event, PureDp)]
     if pure_epsilons and len(pure_epsilons) == len(event_counts):
         return min(epsilon, sum(pure_epsilons))
-    if all(not isinstance(event, PoissonSubsampledGaussian) for event, _ in event_counts):
-        return min(epsilon, epsilon_from_rho(sum(times * zcdp_rho(event) for event, times in event_counts), delta))
+    if not any(isinstance(event, PoissonSubsampledGaussian) for event, _ in event_counts):
+        rho = sum(times * event.zcdp_rho for event, times in event_counts)
+        return min(epsilon, epsilon_from_rho(rho, delta))
     return epsilon
 
 
-def zcdp_rho(event: DpEvent) -> float:
-    """Return the zCDP cost rho of an event; the reduction of the cost by Poisson sampling is ignored."""
-    match event:
-        case GaussianMechanism():
-            return event.rho
-        case PoissonSubsampledGaussian():
-            return event.steps / (2 * event.sigma**2)
-        case PureDp():
-            return event.epsilon**2 / 2
-        case ZCdp():
-            return event.rho
-        case _:
-            raise _unknown(event)
+@functools.lru_cache(maxsize=1024)
+def _pld_epsilon(event_counts: EventCounts, delta: float, grid: float) -> float:
+    """Return an upper bound on epsilon by PLD; infinity if the PLD would need too many grid points.
 
-
-def _pld_epsilons(event_counts: Kinds, delta: float, grid: float) -> Iterator[float]:
-    """Yield upper bounds on epsilon by PLD; the zCDP events take a fraction of delta, and their epsilon is added."""
+    zCDP events have no PLD: they take a fraction of delta, and their epsilon at it is added.
+    """
     pld_events = tuple((event, times) for event, times in event_counts if not isinstance(event, ZCdp))
     rho = sum(times * event.rho for event, times in event_counts if isinstance(event, ZCdp))
     step = choose_grid(pld_events, grid) if pld_events else None
     if step is None:
-        return
+        return math.inf
     pld = compose_pld(pld_events, step)
     if not rho:
-        yield float(pld.get_epsilon_for_delta(delta))
-    for fraction in DELTA_FRACTIONS if rho else ():
-        yield epsilon_from_rho(rho, fraction * delta) + float(pld.get_epsilon_for_delta((1 - fraction) * delta))
+        return float(pld.get_epsilon_for_delta(delta))
+    return min(
+        epsilon_from_rho(rho, fraction * delta) + float(pld.get_epsilon_for_delta((1 - fraction) * delta))
+        for fraction in DELTA_FRACTIONS
+    )
+
+
+def choose_grid(event_counts: EventCounts, grid: float) -> float | None:
+    """Return the smallest grid step, `grid` or more, with at most `MAX_GRID_POINTS` points; None if there is none."""
+    max_loss = 2 * _rdp_epsilon(event_counts, TAIL_MASS)  # losses from -epsilon to epsilon, but for the truncated tails
+    for event, _ in event_counts:
+        if isinstance(event, GaussianMechanism | PoissonSubsampledGaussian):
+            # the loss of one use is N(mu, 2 mu) with mu = 1 / (2 sigma^2); up to 10 standard deviations
+            max_loss = max(max_loss, 1 / (2 * event.sigma**2) + 10 / event.sigma)
+    return next((step for step in (grid, *GRIDS) if step >= grid and max_loss / step <= MAX_GRID_POINTS), None)
 
 
 @functools.lru_cache(maxsize=4)
-def compose_pld(kinds: Kinds, grid: float) -> Any:
-    """Return the privacy loss distribution (of dp-accounting) of mechanisms used together.
+def compose_pld(event_counts: EventCounts, grid: float) -> Any:
+    """Return the privacy loss distribution (of dp-accounting) of events used together.
 
     Privacy losses are discretised with the step `grid`, and rounded such that the results are upper bounds.
 
@@ -174,10 +169,10 @@ def compose_pld(kinds: Kinds, grid: float) -> Any:
     """
     gaussian_rho, total = 0.0, None
     unmerged: list[tuple[DpEvent, int]] = []
-    for event, times in kinds:
+    for event, times in event_counts:
         is_continuous = isinstance(event, GaussianMechanism) and not event.integer_moves
         if is_continuous or (isinstance(event, PoissonSubsampledGaussian) and event.rate == 1):
-            gaussian_rho += times * zcdp_rho(event)
+            gaussian_rho += times * event.zcdp_rho
         else:
             unmerged.append((event, times))
     merged = [(GaussianMechanism("", 1 / math.sqrt(2 * gaussian_rho)), 1)] if gaussian_rho else []
@@ -189,42 +184,41 @@ def compose_pld(kinds: Kinds, grid: float) -> Any:
 
 def _event_pld(event: DpEvent, times: int, grid: float) -> Any:
     match event:
-        case GaussianMechanism(integer_moves=0):
-            return _pld().from_gaussian_mechanism(event.sigma, value_discretization_interval=grid)
-        case GaussianMechanism():
-            return _discrete_gaussian_pld(
-                event.sigma * math.sqrt(event.integer_moves), event.integer_moves * times, grid
-            )
+        case GaussianMechanism(integer_moves=0):  # `compose_pld` has merged all uses
+            return _gaussian_pld(event.sigma, 1.0, grid)
+        case GaussianMechanism(sigma=sigma, integer_moves=moves):
+            return _discrete_gaussian_pld(sigma * math.sqrt(moves), moves * times, grid)
         case PoissonSubsampledGaussian():
-            return _step(event.sigma, event.rate, grid).self_compose(times, TAIL_MASS)
+            return _gaussian_pld(event.sigma, event.rate, grid).self_compose(times, TAIL_MASS)
         case PureDp():
-            parameters = _pld().common.DifferentialPrivacyParameters(event.epsilon, 0)
-            pld = _pld().from_privacy_parameters(parameters, value_discretization_interval=grid)
+            parameters = _dp_accounting().pld.common.DifferentialPrivacyParameters(event.epsilon, 0)
+            pld = _distributions().from_privacy_parameters(parameters, value_discretization_interval=grid)
             return pld if times == 1 else pld.self_compose(times, TAIL_MASS)
         case _:
-            raise _unknown(event)
+            raise UsageError("an event with a privacy loss distribution", type(event).__name__)
 
 
-@functools.lru_cache(maxsize=4)
-def _step(sigma: float, rate: float, grid: float) -> Any:
-    return _pld().from_gaussian_mechanism(sigma, sampling_prob=rate, value_discretization_interval=grid)
+@functools.lru_cache(maxsize=4)  # searches for the number of steps compose the same step again and again
+def _gaussian_pld(sigma: float, rate: float, grid: float) -> Any:
+    """Return the PLD of one use of continuous Gaussian noise on a Poisson sample."""
+    return _distributions().from_gaussian_mechanism(sigma, sampling_prob=rate, value_discretization_interval=grid)
 
 
 @functools.lru_cache(maxsize=4)
 def _discrete_gaussian_pld(sigma: float, times: int, grid: float) -> Any:
-    pld = _pld().from_discrete_gaussian_mechanism(
+    """Return the PLD of `times` counts with discrete Gaussian noise; `sigma` is that of one count."""
+    pld = _distributions().from_discrete_gaussian_mechanism(
         sigma, sensitivity=1, value_discretization_interval=grid, use_connect_dots=True
     )
     return pld.self_compose(times, TAIL_MASS)
 
 
-def choose_grid(kinds: Kinds, grid: float) -> float | None:
-    """Return the smallest grid step, `grid` or more, with at most `MAX_GRID_POINTS` points; None if there is none."""
-    max_loss = 2 * _by_renyi(kinds, TAIL_MASS)
-    for event, _ in kinds:
-        if isinstance(event, GaussianMechanism | PoissonSubsampledGaussian):
-            max_loss = max(max_loss, 1 / (2 * event.sigma**2) + 10 / event.sigma)
-    return next((step for step in (grid, *GRIDS) if step >= grid and max_loss / step <= MAX_GRID_POINTS), None)
+def _dp_accounting() -> Any:
+    return require_package("dp_accounting", "accounting of privacy", "tables")
+
+
+def _distributions() -> Any:
+    return _dp_accounting().pld.privacy_loss_distribution
 
 
 @contextmanager
@@ -237,7 +231,3 @@ def _silence_absl() -> Iterator[None]:
         yield
     finally:
         logger.disabled = was_disabled
-
-
-def _pld() -> Any:
-    return require_package("dp_accounting.pld.privacy_loss_distribution", *WANTED)

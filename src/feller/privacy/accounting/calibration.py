@@ -4,8 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from feller.core.errors import UsageError
-from feller.privacy.accounting.accountant import FINE_GRID, rdp_epsilon
-from feller.privacy.accounting.accountant import compute_epsilon as epsilon_spent
+from feller.privacy.accounting.accountant import FINE_GRID, compute_epsilon, rdp_epsilon
 from feller.privacy.accounting.dp_events import DpEvent, PoissonSubsampledGaussian
 from feller.privacy.accounting.zcdp import check_epsilon_delta, find_root
 
@@ -39,7 +38,7 @@ def calibrate(epsilon: float, delta: float, rate: float, steps: int, others: Seq
         return (*others, PoissonSubsampledGaussian("training", sigma, rate, steps))
 
     def log_ratio_on(grid: float) -> Callable[[float], float]:
-        return lambda log_sigma: _log_ratio(epsilon_spent(events_at(math.exp(log_sigma)), delta, grid=grid), epsilon)
+        return lambda log_sigma: _log_ratio(compute_epsilon(events_at(math.exp(log_sigma)), delta, grid=grid), epsilon)
 
     def renyi_log_ratio(log_sigma: float) -> float:
         return _log_ratio(rdp_epsilon(events_at(math.exp(log_sigma)), delta), epsilon)
@@ -114,7 +113,7 @@ def max_steps(epsilon: float, delta: float, sigma: float, rate: float, others: S
 
     def log_ratio(steps: int) -> float:
         return _log_ratio(
-            epsilon_spent((*others, PoissonSubsampledGaussian("training", sigma, rate, steps)), delta), epsilon
+            compute_epsilon((*others, PoissonSubsampledGaussian("training", sigma, rate, steps)), delta), epsilon
         )
 
     def renyi_fits(steps: int) -> bool:
@@ -142,7 +141,7 @@ def max_steps(epsilon: float, delta: float, sigma: float, rate: float, others: S
 
 
 def _check_remaining(epsilon: float, delta: float, others: Sequence[DpEvent]) -> None:
-    if others and (spent := epsilon_spent(tuple(others), delta)) >= epsilon:
+    if others and (spent := compute_epsilon(tuple(others), delta)) >= epsilon:
         raise UsageError(
             f"the events other than training already spend epsilon {spent:.4g} of {epsilon:g}",
             remedy="Raise epsilon, or reduce those events",

@@ -18,6 +18,11 @@ class DpEvent(abc.ABC):
     def describe(self) -> str:
         """Describe the mechanism and its parameters in one line."""
 
+    @property
+    @abc.abstractmethod
+    def zcdp_rho(self) -> float:
+        """Privacy cost rho of all uses in zCDP, by which every mechanism can be accounted for, if loosely."""
+
 
 @dataclass(frozen=True)
 class GaussianMechanism(DpEvent):
@@ -40,8 +45,7 @@ class GaussianMechanism(DpEvent):
         return f"Gaussian noise of {self.sigma:.5g} sensitivities" + (f", {self.times:,} times" * (self.times > 1))
 
     @property
-    def rho(self) -> float:
-        """Privacy cost rho, in zCDP."""
+    def zcdp_rho(self) -> float:
         return self.times / (2 * self.sigma**2)
 
 
@@ -69,6 +73,11 @@ class PoissonSubsampledGaussian(DpEvent):
     def describe(self) -> str:
         return f"noise multiplier {self.sigma:.5g}, {self.steps:,} steps, Poisson sampling rate {self.rate:.4g}"
 
+    @property
+    def zcdp_rho(self) -> float:
+        """Privacy cost rho in zCDP, without the reduction by Poisson sampling."""
+        return self.steps / (2 * self.sigma**2)
+
 
 @dataclass(frozen=True)
 class PureDp(DpEvent):
@@ -81,6 +90,10 @@ class PureDp(DpEvent):
 
     def describe(self) -> str:
         return f"epsilon {self.epsilon:.5g}"
+
+    @property
+    def zcdp_rho(self) -> float:
+        return self.epsilon**2 / 2
 
 
 @dataclass(frozen=True)
@@ -97,6 +110,10 @@ class ZCdp(DpEvent):
 
     def describe(self) -> str:
         return f"rho {self.rho:.5g}"
+
+    @property
+    def zcdp_rho(self) -> float:
+        return self.rho
 
 
 def _check_positive(label: str, name: str, value: float) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from feller.core.errors import UsageError, check_number
-from feller.privacy.accounting.accountant import compute_epsilon as epsilon_spent
+from feller.privacy.accounting.accountant import compute_epsilon, rdp_epsilon
 from feller.privacy.accounting.dp_events import DpEvent, GaussianMechanism, PoissonSubsampledGaussian
 
 SAFE_DELTA = 1e-5
@@ -49,7 +49,10 @@ class Ledger:
 
     def epsilon(self, method: Literal["pld", "rdp"] = "pld") -> float:
         """Return the spent epsilon: by privacy loss distributions ("pld"), or by Rényi DP only ("rdp")."""
-        return epsilon_spent(self.events, self.available_delta, method=method)
+        if method not in ("pld", "rdp"):
+            raise UsageError("the method pld or rdp", repr(method))
+        accountant = compute_epsilon if method == "pld" else rdp_epsilon
+        return accountant(self.events, self.available_delta)
 
     @property
     def available_delta(self) -> float:
@@ -72,7 +75,7 @@ class Ledger:
     def describe_events(self) -> tuple[str, ...]:
         """Return one line per event, with the epsilon of that event alone, and one line for the total."""
         lines = (
-            f"{event.label}: {event.describe()}; alone epsilon {epsilon_spent((event,), self.available_delta):.4g}"
+            f"{event.label}: {event.describe()}; alone epsilon {compute_epsilon((event,), self.available_delta):.4g}"
             for event in self.events
         )
         return (*lines, f"total: epsilon {self.epsilon():.4g} at delta {self.delta:.3g}, {self.n:,} rows")

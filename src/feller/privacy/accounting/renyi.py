@@ -7,7 +7,6 @@ import numpy as np
 import scipy
 
 from feller.core.errors import UsageError, check_number
-from feller.privacy.accounting.accountant import zcdp_rho
 from feller.privacy.accounting.dp_events import DpEvent, PoissonSubsampledGaussian
 
 _TINY = 1e-16
@@ -23,7 +22,7 @@ def renyi(events: Sequence[DpEvent], order: float) -> float:
     return sum(
         event.steps * subsampled_gaussian_rdp(event.sigma, event.rate, order)
         if isinstance(event, PoissonSubsampledGaussian) and event.rate < 1
-        else order * zcdp_rho(event)
+        else order * event.zcdp_rho
         for event in events
     )
 

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from feller.core.errors import UsageError, check_number
-from feller.privacy.accounting.dp_events import DpEvent, GaussianMechanism, PoissonSubsampledGaussian, PureDp, ZCdp
+from feller.privacy.accounting.dp_events import DpEvent, PoissonSubsampledGaussian, PureDp
 
 INTEGRATION_RANGE = 12.0
 """Margin of the integration range on both sides of the integrand's mass, in standard deviations."""
@@ -39,18 +39,12 @@ def eps2_replaced(events: Sequence[DpEvent]) -> float:
 
 def _added(event: DpEvent) -> float:
     match event:
-        case GaussianMechanism():
-            return 2 * event.rho
         case PoissonSubsampledGaussian():
             return event.steps * one_step_added(event.sigma, event.rate)
         case PureDp():
             return _flip(event.epsilon)
-        case ZCdp():
-            return 2 * event.rho
         case _:
-            raise UsageError(
-                expected="a GaussianMechanism, PoissonSubsampledGaussian, PureDp or ZCdp", found=type(event).__name__
-            )
+            return 2 * event.zcdp_rho
 
 
 def _replaced(event: DpEvent) -> float:

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from feller.core.errors import UsageError, check_number
-from feller.privacy.accounting.accountant import FINE_GRID, choose_grid, compose_pld, gathered, zcdp_rho
+from feller.privacy.accounting.accountant import FINE_GRID, choose_grid, compose_pld, count_events
 from feller.privacy.accounting.dp_events import DpEvent, GaussianMechanism, PoissonSubsampledGaussian, ZCdp
 from feller.privacy.accounting.renyi import renyi
 from feller.privacy.accounting.zcdp import epsilon_from_rho
@@ -74,7 +74,7 @@ def rero(kappa: float, events: Sequence[DpEvent]) -> float:
         isinstance(event, GaussianMechanism) or (isinstance(event, PoissonSubsampledGaussian) and event.rate == 1)
         for event in events
     ):
-        return rero_normal(kappa, math.sqrt(2 * sum(map(zcdp_rho, events))))
+        return rero_normal(kappa, math.sqrt(2 * sum(event.zcdp_rho for event in events)))
     return min(rero_rdp(kappa, events), rero_pld(kappa, events))
 
 
@@ -101,7 +101,7 @@ def rero_rdp(kappa: float, events: Sequence[DpEvent]) -> float:
     _check_prior(kappa)
     log_kappa = math.log(kappa)
     if all(not isinstance(event, PoissonSubsampledGaussian) or event.rate == 1 for event in events):
-        rho = sum(map(zcdp_rho, events))
+        rho = sum(event.zcdp_rho for event in events)
         return math.exp(-((math.sqrt(-log_kappa) - math.sqrt(rho)) ** 2)) if rho < -log_kappa else 1.0
     return math.exp(min(0.0, *((1 - 1 / order) * (log_kappa + renyi(events, order)) for order in ORDERS)))
 
@@ -116,7 +116,7 @@ def rero_pld(kappa: float, events: Sequence[DpEvent], direction: AdjacencyDirect
     zCDP events are (x, d)-DP for each d; they raise gamma to at most d + gamma(kappa e^x) of the other events.
     """
     _check_prior(kappa)
-    pld_events = gathered(event for event in events if not isinstance(event, ZCdp))
+    pld_events = count_events(event for event in events if not isinstance(event, ZCdp))
     rho = sum(event.rho for event in events if isinstance(event, ZCdp))
     grid = choose_grid(pld_events, FINE_GRID) if pld_events else None
     if grid is None:

@@ -39,34 +39,29 @@ class Euler(GaussianSolver):
         Raises:
             UsageError: If the process has jumps, which are not Gaussian.
         """
-        characteristics = process(x, expand_time(x, t))
-        if any(leaf.jumps is not None for leaf in leaves(characteristics)):
+        now = process(x, expand_time(x, t))
+        if any(leaf.jumps is not None for leaf in leaves(now)):
             raise UsageError("a process with jumps has no Gaussian step", remedy="Use `step`")
-        return self._moments(characteristics, x, t, s)
+        return self._moments(now, x, t, s)
 
-    def _moments(self, characteristics: State, x: State, t: float, s: float) -> tuple[State, State]:
+    def _moments(self, now: State, x: State, t: float, s: float) -> tuple[State, State]:
         if s < t:
-            check_direction(characteristics, t, s)
-
-        space_map(_check_flat, self.space, characteristics)
+            check_direction(now, t, s)
+        space_map(_check_flat, self.space, now)
 
         def variance(leaf: Characteristics, x: Tensor) -> Tensor | None:
             return None if leaf.diffusion is None else torch.clamp((s - t) * leaf.diffusion, min=0)
 
-        return follow_velocity(self.space, x, (s - t, characteristics)), tree_map(variance, characteristics, x)
+        return follow_velocity(self.space, x, (s - t, now)), tree_map(variance, now, x)
 
     def step(self, process: Process, x: State, t: float, s: float, rng: RandomStream) -> State:
-        characteristics = process(x, expand_time(x, t))
-        if (
-            isinstance(characteristics, Characteristics)
-            and characteristics.diffusion is None
-            and (characteristics.jumps is None or s >= t)
-        ):
-            return apply_jumps(
-                follow_velocity(self.space, x, (s - t, characteristics)), characteristics, characteristics, s, rng
-            )
-        y = tree_map(lambda mean, variance: add_noise(mean, variance, rng), *self._moments(characteristics, x, t, s))
-        return apply_jumps(y, characteristics, characteristics, s, rng)
+        """Apply drift, then noise, then jumps."""
+        now = process(x, expand_time(x, t))
+        if isinstance(now, Characteristics) and now.diffusion is None and (now.jumps is None or s >= t):
+            y = follow_velocity(self.space, x, (s - t, now))  # without the walks of a tree
+            return apply_jumps(y, now, now, s, rng)
+        y = tree_map(lambda mean, variance: add_noise(mean, variance, rng), *self._moments(now, x, t, s))
+        return apply_jumps(y, now, now, s, rng)
 
 
 def _check_flat(space: Space, leaf: Characteristics) -> None:

@@ -53,17 +53,15 @@ class RungeKutta(Solver):
             check_no_noise(leaf, type(self).__name__)
         if h < 0:
             check_direction(first_stage, t, s)
-        stages, is_curved = [first_stage], not space.is_flat
+        stages = [first_stage]
         for node in self.nodes:
             y = follow_velocity(space, x, (h * node, last_stage))
             last_stage = process(y, expand_time(x, t + node * h))
-            if is_curved:
+            if not space.is_flat:
                 last_stage = velocity_at_start(space, x, y, last_stage)
             stages.append(last_stage)
-        x_s = follow_velocity(
-            space, x, *[(h * weight, stage) for weight, stage in zip(self.stage_weights, stages, strict=True) if weight]
-        )
-        return apply_jumps(x_s, first_stage, last_stage, s, rng)
+        terms = [(h * weight, stage) for weight, stage in zip(self.stage_weights, stages, strict=True) if weight]
+        return apply_jumps(follow_velocity(space, x, *terms), first_stage, last_stage, s, rng)
 
 
 @dataclass(frozen=True)

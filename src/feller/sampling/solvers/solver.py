@@ -79,20 +79,21 @@ def check_solver(now: State, solver: Solver) -> None:
     Raises:
         UsageError: If a velocity is tangent to a manifold, and the solver's space is Euclidean.
     """
-    space = getattr(solver, "space", None)
-    if space is not None:
-        space_map(lambda space, now: _check_manifold(space, now, solver), space, now)
+    solver_space = getattr(solver, "space", None)
+    if solver_space is None:
+        return
 
+    def check(space: Space, leaf: Characteristics) -> None:
+        if leaf.is_tangent and isinstance(space, Euclidean):
+            name = type(solver).__name__
+            raise UsageError(
+                argument="solver",
+                expected="a solver on the manifold to which the velocity is tangent",
+                found=f"{name} in Euclidean space",
+                remedy=f"Use {name}(space) with the manifold of the path",
+            )
 
-def _check_manifold(space: Space, leaf: Characteristics, solver: Solver) -> None:
-    if leaf.is_tangent and isinstance(space, Euclidean):
-        name = type(solver).__name__
-        raise UsageError(
-            argument="solver",
-            expected="a solver on the manifold to which the velocity is tangent",
-            found=f"{name} in Euclidean space",
-            remedy=f"Use {name}(space) with the manifold of the path",
-        )
+    space_map(check, solver_space, now)
 
 
 def expand_time(x: State, t: float) -> Tensor:
@@ -127,14 +128,13 @@ def follow_velocity(space: Space, x: State, *terms: tuple[float, State]) -> Stat
 
 def velocity_at_start(space: Space, x: State, y: State, now: State) -> State:
     """Map the velocities of the characteristics `now`, taken at y, to the tangent space at x."""
-    return space_map(_leaf_velocity_at_start, space, x, y, now)
 
+    def at_start(space: Space, x: Tensor, y: Tensor, leaf: Characteristics) -> Characteristics:
+        if leaf.velocity is None or space.is_flat:
+            return leaf
+        return replace(leaf, velocity=space.log_differential(x, y, leaf.velocity))
 
-def _leaf_velocity_at_start(space: Space, x: Tensor, y: Tensor, leaf: Characteristics) -> Characteristics:
-    if leaf.velocity is None:
-        return leaf
-    velocity = space.log_differential(x, y, leaf.velocity)
-    return leaf if velocity is leaf.velocity else replace(leaf, velocity=velocity)
+    return space_map(at_start, space, x, y, now)
 
 
 def apply_jumps(x: State, first: State, last: State, s: float, rng: RandomStream) -> State:

@@ -9,8 +9,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from feller.core.pytree import append_dims, maybe_any
+from feller.paths.discrete.token_schedules import TokenSchedule
 from feller.paths.path import Places
-from feller.paths.schedules import AlphaSigma, Linear, Schedule, TokenSchedule
+from feller.paths.schedules import AlphaSigma, Linear, Schedule
 from feller.spaces.space import Points
 from feller.training.losses.loss import Loss
 

@@ -13,7 +13,6 @@ from torch import Tensor
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller.data.modality import Dataset
-from feller.privacy.accounting.accountant import zcdp_rho as rho_of_expense
 from feller.privacy.accounting.dp_events import ZCdp
 from feller.privacy.accounting.ledger import Ledger
 from feller.privacy.accounting.zcdp import rho_from_epsilon
@@ -59,7 +58,7 @@ class MarginalFitting(OneShotObjective):
 
     def budget_rho(self, epsilon: float, ledger: Ledger) -> float:
         total = rho_from_epsilon(epsilon, ledger.available_delta)
-        remaining = (total - sum(map(rho_of_expense, ledger.events))) * (1 - BUDGET_MARGIN)
+        remaining = (total - sum(event.zcdp_rho for event in ledger.events)) * (1 - BUDGET_MARGIN)
         one_way_budget = max(ONE_WAY_BUDGET[self.method] * remaining / total, ONE_WAY_FRACTION)
         check_budget(epsilon, ledger.delta, self.space.vocab_sizes, ledger.n, one_way_budget)
         return remaining

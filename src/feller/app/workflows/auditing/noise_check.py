@@ -73,7 +73,7 @@ def check_ledger_noise(run: Run, ledger: Ledger, budget: ClosedFormBudget) -> No
         InputError: If ledger and plan differ.
     """
     spent = sum(
-        event.rho for event in ledger.events if isinstance(event, GaussianMechanism) and event.label == "weights"
+        event.zcdp_rho for event in ledger.events if isinstance(event, GaussianMechanism) and event.label == "weights"
     )
     if abs(spent - budget.rho) > MAX_LEDGER_ERROR * budget.rho:
         raise InputError(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from feller.core.errors import UsageError, check_number
-from feller.privacy.accounting.accountant import compute_epsilon
+from feller.privacy.accounting.accountant import compute_epsilon, rdp_epsilon
 from feller.privacy.accounting.dp_events import DpEvent, PoissonSubsampledGaussian
 from feller.privacy.leakage.reconstruction_bounds import eps2_added, eps2_replaced, mse_bound
 from feller.privacy.leakage.rero import rero
@@ -55,7 +55,7 @@ def bounds(expenses: Sequence[DpEvent], delta: float) -> dict[str, Any]:
         "epsilon": epsilon,
         "delta": delta,
         "epsilon_pld": epsilon,
-        "epsilon_rdp": compute_epsilon(expenses, delta, method="rdp"),
+        "epsilon_rdp": rdp_epsilon(expenses, delta),
         **reconstruction(expenses),
     }
 

@@ -140,7 +140,7 @@ def run_rounds(
     with interrupt_event() as interrupted:
 
         def on_progress(fraction: float, text: str) -> None:
-            if engine.broadcast_float(float(interrupted.is_set())):
+            if engine.broadcast_bool(interrupted.is_set()):
                 raise Interrupted(
                     continue_command, f"{saved_text(progress.num_rounds, is_interrupted=True)}. Continue with"
                 )
@@ -151,7 +151,7 @@ def run_rounds(
 
         reporter.start("fitting the bridge")
         rounds = iterate_rounds(problem, settings, progress, Rng(seed), engine, on_progress=on_progress)
-        while engine.broadcast_float(float(_has_more_rounds(settings, progress, limit))):
+        while engine.broadcast_bool(_has_more_rounds(settings, progress, limit)):
             round_result = next(rounds)
             if engine.is_main_process and writer is not None:
                 row = {"step": round_result.number, **round_metrics(problem, settings, progress, round_result)}

@@ -211,7 +211,7 @@ class Preview(Callback):
 
     def on_checkpoint(self, state: TrainState) -> None:
         is_due = self._shows and time.monotonic() - self._last_drawn_at > callbacks.CHECKPOINT_SECONDS
-        if not (self._engine.broadcast_float(float(is_due)) if state.is_sharded else is_due):
+        if not (self._engine.broadcast_bool(is_due) if state.is_sharded else is_due):
             return
         ema_weights = state.ema_weights()
         self._last_drawn_at = time.monotonic()

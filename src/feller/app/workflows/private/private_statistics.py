@@ -15,7 +15,6 @@ from feller.data.modality import Dataset
 from feller.data.tables.mixed_table import as_table
 from feller.data.tables.modality import Table
 from feller.data.tables.raking import Crosstab
-from feller.privacy.accounting.accountant import zcdp_rho
 from feller.privacy.accounting.dp_events import DpEvent, GaussianMechanism, ZCdp
 from feller.privacy.accounting.ledger import Ledger
 from feller.privacy.accounting.zcdp import rho_from_epsilon
@@ -90,7 +89,7 @@ def _with_marginals(
     space = table.by_levels().space()
     objective = MarginalFitting(space)
     rho = rho_from_epsilon(privacy.max_epsilon, ledger.available_delta)
-    rho_fraction = marginals_fraction * (1 - sum(map(zcdp_rho, ledger.events)) / rho)
+    rho_fraction = marginals_fraction * (1 - sum(event.zcdp_rho for event in ledger.events) / rho)
     check_budget(
         privacy.max_epsilon,
         ledger.delta,
