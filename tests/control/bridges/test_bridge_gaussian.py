@@ -12,6 +12,7 @@ from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller_papers.gsbm.exact import Quadratic
 from tests.control.bridges.quadratic import ROWS
+from tests.errors import refuses
 from tests.oracle import close
 
 F64 = torch.float64
@@ -58,7 +59,7 @@ def kinetic_rate(moments: PathMoments, t: Tensor, noise: float, x_1: Tensor) -> 
     return own + moments.mean.shape[-1] / 2 * away.square()
 
 
-def test_without_bends_the_path_is_the_brownian_bridge() -> None:
+def test_brownian_bridges() -> None:
     draws = Rng(1)
     x_0, x_1 = draws.stream("a").normal((4, 3), F64), draws.stream("b").normal((4, 3), F64)
     paths = GaussianPaths.brownian_bridges(x_0, x_1, 0.6, 15, 30)
@@ -74,7 +75,7 @@ def test_without_bends_the_path_is_the_brownian_bridge() -> None:
     close(kinetic_rate(now, INSIDE, 0.6, x_1), torch.zeros(4, 12, dtype=F64), 1e-12)
 
 
-def test_truncated_energies_of_the_public_code() -> None:
+def test_truncated_energies_of_the_reference() -> None:
     """Its loss at V = 0: integral over (.001, .999), mean over its 100 times, and with its first deviation."""
     x = torch.zeros(1, 1, dtype=F64)
     paths = GaussianPaths.brownian_bridges(x, x, 1.0, 15, 30)
@@ -96,7 +97,7 @@ def test_velocity_and_rate_are_derivatives() -> None:
     close(now.std_rate, (after.std - before.std) / (2 * h), 1e-6)
 
 
-def test_ends_are_exact() -> None:
+def test_endpoints() -> None:
     paths = bent()
     ends = torch.tensor([0.0, 1.0], dtype=F64)
     now = paths.grid(ends)
@@ -106,7 +107,7 @@ def test_ends_are_exact() -> None:
         close(drift(now, now.mean, ends, paths.noise, backward=backward), sign * now.velocity, 1e-12)
 
 
-def test_one_time_each_is_the_grid() -> None:
+def test_moments_at() -> None:
     paths = bent()
     rows = torch.tensor([4, 0, 0, 2])
     t = torch.tensor([0.0, 0.31, 0.5, 1.0], dtype=F64)
@@ -119,7 +120,7 @@ def test_one_time_each_is_the_grid() -> None:
 
 
 @pytest.mark.parametrize("backward", [False, True])
-def test_the_drift_carries_the_gaussians(backward: bool) -> None:
+def test_drift_satisfies_the_moment_equations(backward: bool) -> None:
     """Forward equation of the moments: m' = E u, (gamma^2)' = 2 a gamma^2 + noise^2; backwards in reversed time."""
     paths = bent()
     t = INSIDE
@@ -156,7 +157,7 @@ def test_objective_at_the_known_solution(row) -> None:
 
 
 @pytest.mark.parametrize("noise", [0.7, 0.0])
-def test_whole_energy_is_the_integral_of_its_rate(noise: float) -> None:
+def test_kinetic_is_the_integral_of_its_rate(noise: float) -> None:
     """Exact for the mean, though the rates differ at each time; ahead and back agree."""
     paths = bent(noise)
     t = (torch.arange(400_000, dtype=F64) + 0.5) / 400_000
@@ -172,7 +173,7 @@ def test_whole_energy_is_the_integral_of_its_rate(noise: float) -> None:
     close(kinetic(paths), back / 400_000, 1e-3)
 
 
-def test_energy_is_the_mean_square_of_the_drift() -> None:
+def test_energy_is_the_mean_squared_drift() -> None:
     """By quadrature of the normal law (Gauss and Hermite), in one dimension."""
     paths = bent(d=1)
     nodes, weights = (torch.from_numpy(part) for part in hermegauss(5))
@@ -188,7 +189,7 @@ def test_energy_is_the_mean_square_of_the_drift() -> None:
     close(kinetic_rate(now, INSIDE, paths.noise, paths.means[:, -1]), relative, 1e-9)
 
 
-def test_without_noise_there_is_only_the_mean() -> None:
+def test_no_noise() -> None:
     paths = bent(0.0)
     now = paths.grid(INSIDE)
     assert not now.std.any()
@@ -198,7 +199,7 @@ def test_without_noise_there_is_only_the_mean() -> None:
     close(energy(now, INSIDE, 0.0), now.velocity.square().sum(-1) / 2, 1e-12)
 
 
-def test_simulated_drift_has_the_marginals() -> None:
+def test_simulation_of_the_drift() -> None:
     """20,000 trajectories by 400 Euler steps: mean and deviation in the middle, to 4 standard errors and O(h)."""
     one = bent(d=1).select(torch.tensor([3]))
     n, steps = 20_000, 400
@@ -214,7 +215,7 @@ def test_simulated_drift_has_the_marginals() -> None:
     assert abs(x.std() / now.std - 1).item() < 0.03
 
 
-def test_along_a_trajectory() -> None:
+def test_from_knots() -> None:
     knots = Rng(3).stream("x").normal((2, 6, 4))
     paths = GaussianPaths.from_knots(knots, 0.3, 5)
     assert torch.equal(paths.means, knots)
@@ -222,11 +223,7 @@ def test_along_a_trajectory() -> None:
     assert paths.scales.shape == (2, 5)
 
 
-@pytest.mark.parametrize(
-    ("noise", "knots", "message"),
-    [(-1.0, 5, "noise"), (math.nan, 5, "noise"), (1.0, 1, "knots"), (math.inf, 5, "noise")],
-)
-def test_wrong_use_is_told(noise: float, knots: int, message: str) -> None:
-    x: Tensor = torch.zeros(2, 1)
-    with pytest.raises(UsageError, match=message):
-        GaussianPaths.brownian_bridges(x, x, noise, knots, 5)
+@pytest.mark.parametrize(("noise", "knots"), [(-1.0, 5), (math.nan, 5), (math.inf, 5), (1.0, 1)])
+def test_invalid_noise_and_knots(noise: float, knots: int) -> None:
+    with refuses(UsageError):
+        GaussianPaths.brownian_bridges(torch.zeros(2, 1), torch.zeros(2, 1), noise, knots, 5)
