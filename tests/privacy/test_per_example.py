@@ -1,4 +1,4 @@
-"""Gradients of single examples: one pass against `vmap` and a plain loop, for each layer and for whole networks."""
+"""Per-example gradients: ghost clipping and `vmap` against a loop."""
 
 import math
 
@@ -25,17 +25,7 @@ from feller.privacy.dp_sgd.per_example_gradients import clipped_by_loop, clipped
 from feller.privacy.dp_sgd.self_check import self_check
 from tests.errors import refuses
 from tests.oracle import close
-from tests.privacy.layers_here import (
-    F64,
-    Placed,
-    Scaled,
-    Tied,
-    answer_loss,
-    normal,
-    shaken,
-    symbols,
-    tell_apart,
-)
+from tests.privacy.layers_here import F64, Placed, Scaled, Tied, answer_loss, normal, shaken, symbols, tell_apart
 
 PICTURE, LINE, TEXT = normal(5, 4, 6, 7), normal(5, 4, 9), symbols(7, 5, 5)
 
@@ -111,12 +101,7 @@ def networks() -> dict[str, tuple]:
     return {
         "MLP": (MLP(width=16, depth=2).build((5,), build, Rng(0)), normal(4, 5), given, True),
         "UNet": (UNet(channels=8, multipliers=(1, 2), heads=2).build((3, 7, 6), build, Rng(0)), picture, given, True),
-        "Transformer": (
-            DiT(width=16, depth=2, heads=2).build((3, 7, 6), build, Rng(0)),
-            picture,
-            given,
-            True,
-        ),
+        "Transformer": (DiT(width=16, depth=2, heads=2).build((3, 7, 6), build, Rng(0)), picture, given, True),
         "TextTransformer": (
             TextDiT(6, has_mask=False, width=16, depth=2, heads=2).build((9,), build, Rng(0)),
             text,
@@ -144,7 +129,6 @@ def network_loss(network: nn.Module, example: dict) -> Tensor:
     ("dtype", "tolerance"), [pytest.param(torch.float32, 1e-5, marks=pytest.mark.slow), (F64, 1e-10)]
 )
 def test_clipped_sum_of_networks_matches_loop(name: str, dtype: torch.dtype, tolerance: float) -> None:
-    """One pass where all trained weights are in calls of layers, `vmap` for the others; both against a loop."""
     network, x, given, fast = networks()[name]
     network = shaken(network).to(dtype)
     t = Rng(4).stream("t").uniform((len(x),), dtype)

@@ -1,4 +1,4 @@
-"""Private gradients: without clipping and noise the plain ones, and with a zero gradient the noise that is stated."""
+"""DP-SGD gradients, clipping norms, Poisson sampling, one-run audits."""
 
 import copy
 import math
@@ -191,8 +191,6 @@ def test_dp_event() -> None:
 
 
 class ScaledNoise(Noise):
-    """Noise of the source, times a factor."""
-
     def __init__(self, noise: Noise, factor: float) -> None:
         self.noise, self.factor = noise, factor
 
@@ -251,8 +249,6 @@ def test_count_noise_does_not_bias_the_quantile() -> None:
 
 
 class RecordedNoise(Noise):
-    """Notes what is hidden, and by how much noise."""
-
     def __init__(self) -> None:
         self.inner, self.told = SeededNoise(0), []
 

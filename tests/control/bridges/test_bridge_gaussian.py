@@ -21,7 +21,6 @@ INSIDE = torch.linspace(0.03, 0.97, 12, dtype=F64)
 
 
 def bent(noise: float = 0.7, n: int = 5, d: int = 3) -> GaussianPaths:
-    """Paths with knots anywhere."""
     draws = Rng(0)
     means = draws.stream("means").normal((n, 7, d), F64)
     scales = draws.stream("scales").normal((n, 9), F64)
@@ -30,7 +29,6 @@ def bent(noise: float = 0.7, n: int = 5, d: int = 3) -> GaussianPaths:
 
 
 def best(problem: Quadratic, knots: int = 401) -> GaussianPaths:
-    """The known solution through its values at many knots."""
     t = torch.linspace(0, 1, knots, dtype=F64)
     inner = t[1:-1]
     h = torch.ones_like(t)
@@ -158,7 +156,6 @@ def test_objective_at_the_known_solution(row) -> None:
 
 @pytest.mark.parametrize("noise", [0.7, 0.0])
 def test_kinetic_is_the_integral_of_its_rate(noise: float) -> None:
-    """Exact for the mean, though the rates differ at each time; ahead and back agree."""
     paths = bent(noise)
     t = (torch.arange(400_000, dtype=F64) + 0.5) / 400_000
     total = torch.zeros(5, dtype=F64)

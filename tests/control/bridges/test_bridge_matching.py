@@ -1,4 +1,4 @@
-"""Regression on drifts, and corrections of them by weighted trajectories."""
+"""Drift matching, and path-integral corrections by weighted trajectories."""
 
 import math
 
@@ -112,7 +112,6 @@ def test_explicit_target_regresses_to_the_drift_of_the_mixture(backward: bool) -
 
 
 def test_segments() -> None:
-    """Two halves of one bridge, each in its own time with its own noise, have the bridge's drifts."""
     x_0, x_1 = torch.zeros(1, 2, dtype=torch.float64), torch.ones(1, 2, dtype=torch.float64)
     middle = (x_0 + x_1) / 2
     noise = 0.5**0.5
@@ -131,7 +130,6 @@ def test_segments() -> None:
 
 
 def test_times_are_stratified() -> None:
-    """Also where several processes share it, and where a batch is odd."""
     objective = ExplicitMatchingObjective([Segment(0.0, 1.0, bridges(8, 1.0))], (1,), backward=False)
     t = []
     for first, last in ((0, 32), (32, 63)):
@@ -174,7 +172,6 @@ def test_mean_weight_is_z(row: int, least: float) -> None:
 
 
 def brownian(cost: StateCost, n: int) -> WeightedTrajectories:
-    """Weigh Brownian bridges of equal pairs, of the first row of the table, with 200 trajectories each."""
     problem = ROWS[0][0]
     paths = GaussianPaths.brownian_bridges(*problem.pairs(n, torch.float32), problem.noise, 3, 3)
     return PathIntegral(trajectories=200, steps=100).sample_weighted(paths, cost, Rng(0))
@@ -206,7 +203,6 @@ def test_path_integral_targets(backward: bool) -> None:
     rows = torch.arange(500).repeat(number // 500)
 
     def line(at: Tensor, x: Tensor, target: Tensor) -> tuple[float, float]:
-        """Return what the line is off."""
         slope = ((x - x.mean()) * target).mean() / x.var()
         zero, one = (problem.drift(torch.tensor(v, dtype=F64), at, backward=backward) for v in (0.0, 1.0))
         return (slope - (one - zero)).item(), (target.mean() - slope * x.mean() - zero).item()
@@ -253,7 +249,6 @@ def test_population_is_other_pairs() -> None:
         needs_population = True
 
         def __call__(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> Tensor:
-            assert population is not None
             own = torch.arange(3).repeat_interleave(5)
             assert torch.equal(x[0, :, 0].round().long() // 100, own)  # pair after pair
             assert (population.samples[0, :, 0].round().long() // 100 != own).all()

@@ -1,4 +1,4 @@
-"""The pinned problem against its closed forms, and the parts of its gradient against finite differences."""
+"""Conditional stochastic control against closed forms; its gradient against finite differences."""
 
 import pytest
 import torch
@@ -22,24 +22,23 @@ INSIDE = torch.linspace(0.05, 0.95, 19, dtype=F64)
 
 
 class Bump(StateCost):
-    """Two slopes in one: smooth, not convex, and moving."""
+    """A smooth nonconvex cost that depends on time."""
 
     def __call__(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> Tensor:
         return 3 * torch.exp(-(x - 0.3).square().sum(-1)) + t * x.square().sum(-1)
 
 
 class Meeting(StateCost):
-    """Costs that pairs make each other."""
+    """Costs between pairs."""
 
     needs_population = True
 
     def __call__(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> Tensor:
-        assert population is not None
         return torch.exp(-(x - population.samples).square().sum(-1)) + population.log_density(x) / 10
 
 
 class Blind(StateCost):
-    """A cost that keeps its gradient to itself."""
+    """A cost without gradient."""
 
     differentiable = False
 
@@ -84,7 +83,6 @@ def test_objective_with_few_knots() -> None:
 
 
 def test_gradient_of_the_estimate() -> None:
-    """Autograd against differences, in all knots but the ends, with noise and without."""
     for noise in (0.8, 0.0):
         knots = Knots.from_paths(bent(noise))
         sample = PathNoise.sample(knots, 40, 2, Rng(0), 0)
@@ -113,7 +111,6 @@ def test_estimated_energy_is_kinetic() -> None:
 
 @pytest.mark.parametrize("backward", [False, True])
 def test_control_is_the_drift(backward: bool) -> None:
-    """u, or -v, as `drift` tells it from the states."""
     paths = bent()
     knots = Knots.from_paths(paths)
     sample = PathNoise.sample(knots, 9, 2, Rng(0), 0)
@@ -168,7 +165,6 @@ def test_no_cost_gives_the_brownian_bridge() -> None:
 
 @pytest.mark.parametrize("differentiable", [True, False])
 def test_obstacle(differentiable: bool) -> None:
-    """A disc between the ends: the objective falls, and the mean goes around it, with a gradient and without."""
     disc = Disc((0.0, 0.1), 0.7)
     cost = SoftObstacle(disc, 30.0, 0.05) if differentiable else Indicator(disc, 100.0)
     x = torch.tensor([[2.0, 0.0]]).expand(16, 2)
@@ -252,7 +248,6 @@ def test_population_is_other_pairs_at_the_same_time() -> None:
         needs_population = True
 
         def __call__(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> Tensor:
-            assert population is not None
             assert x.shape == population.samples.shape
             assert t.shape == (len(x), 1)
             own = x.argsort(1).argsort(1)
@@ -289,7 +284,6 @@ def test_cost_without_gradient_needs_noise() -> None:
 
 
 def test_stiffness_is_the_hessian_of_the_energy() -> None:
-    """Of the closed form at the Brownian bridge, by autograd."""
     noise, d = 0.7, 2
     x = torch.randn(2, 1, d, generator=Rng(0).stream("x").shared_generator(), dtype=F64)
     straight = GaussianPaths.brownian_bridges(x[0], x[1], noise, 6, 7)

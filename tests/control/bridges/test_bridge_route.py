@@ -1,4 +1,4 @@
-"""Ways around obstacles: they go through doors, meet their ends, and are as long as they must be."""
+"""Initial paths around obstacles: doors, endpoints, lengths."""
 
 import math
 import time
@@ -22,7 +22,7 @@ WALL: ObstacleShape = Box((-0.1, -9.0), (0.1, -2.0)) | Box((-0.1, -1.0), (0.1, 3
 
 @dataclass(frozen=True)
 class Solid(StateCost):
-    """Infinite inside."""
+    """Infinite inside a shape."""
 
     shape: ObstacleShape
 
@@ -31,7 +31,6 @@ class Solid(StateCost):
 
 
 def rooms(n: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
-    """Pairs on both sides of the wall."""
     draws = Rng(0)
     x_0 = torch.tensor([-4.0, 0.5], dtype=dtype) + 0.3 * draws.stream("a").normal((n, 2), dtype)
     x_1 = torch.tensor([4.0, 0.5], dtype=dtype) + 0.3 * draws.stream("b").normal((n, 2), dtype)
@@ -39,7 +38,6 @@ def rooms(n: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
 
 
 def fine(ways: Tensor, points: int = 40) -> Tensor:
-    """Return many points between the knots."""
     part = torch.linspace(0, 1, points, dtype=ways.dtype)[:, None]
     return (ways[:, :-1, None] + part * ways.diff(dim=1)[:, :, None]).flatten(1, 2)
 
@@ -48,7 +46,6 @@ def fine(ways: Tensor, points: int = 40) -> Tensor:
 def test_shortest_path_through_two_doors(cost: StateCost) -> None:
     x_0, x_1 = rooms(64)
     ways = plan_path(x_0, x_1, cost, 30)
-    assert ways is not None
     assert torch.equal(ways[:, 0], x_0)
     assert torch.equal(ways[:, -1], x_1)
     assert WALL.level(fine(ways)).min() > -0.05  # of a wall .2 thick: what a line between knots cuts off a corner
@@ -62,17 +59,14 @@ def test_shortest_path_through_two_doors(cost: StateCost) -> None:
 def test_door_depends_on_the_pair() -> None:
     x_0 = torch.tensor([[-4.0, -1.0], [-4.0, 3.0]])
     ways = plan_path(x_0, -x_0 * torch.tensor([1.0, -1.0]), Solid(WALL), 41)
-    assert ways is not None
     middle = ways[:, 20, 1]
     assert -2 < middle[0] < -0.98
     assert 2.98 < middle[1] < 4
 
 
 def test_constant_speed_around_a_disc() -> None:
-    """Around a disc: the speed is the same everywhere, so equal times are equal lengths."""
     x = torch.tensor([[3.0, 0.2]])
     ways = plan_path(-x, x, Solid(Disc((0.0, 0.0), 1.0)), 31)
-    assert ways is not None
     steps = ways.diff(dim=1).norm(dim=-1)
     assert steps.std() < 0.02 * steps.mean()
     tangent = (x.square().sum() - 1).sqrt()
@@ -85,18 +79,15 @@ def test_speed_follows_the_energy() -> None:
     x = torch.tensor([[2.0, 0.0]], dtype=torch.float64)
     cost = CustomCost(lambda y, t: 8.0 * (y[:, 0] > 0) + 1e-9 * y[:, 1].square())
     ways = plan_path(-x, x, cost, 1001)
-    assert ways is not None
     close(ways[..., 1], torch.zeros_like(ways[..., 1]), 1e-6)
     speed = ways[0, :, 0].diff()
     close(speed[-10] / speed[10], torch.tensor(2.0, dtype=torch.float64).sqrt(), 1e-3)
 
 
 def test_thin_wall() -> None:
-    """A wall of a fifth of a cell, with one door."""
     thin = Box((0.02, -9.0), (0.045, 0.0)) | Box((0.02, 0.7), (0.045, 9.0))
     x_0, x_1 = rooms(16)
     ways = plan_path(x_0 - torch.tensor([0.0, 2.0]), x_1, Solid(thin), 200)
-    assert ways is not None
     cross = ways[(ways[..., 0] > -0.1) & (ways[..., 0] < 0.1)]
     assert ((cross[:, 1] > -0.05) & (cross[:, 1] < 0.75)).all()
 
@@ -125,7 +116,6 @@ def test_no_way_out() -> None:
     ring = Disc((-4.0, 0.5), 2.5) & ~Disc((-4.0, 0.5), 2.0)
     x_0, x_1 = rooms(4)
     ways = plan_path(x_0, x_1, Solid(ring), 5)
-    assert ways is not None
     assert ways.isfinite().all()
     way = torch.linspace(0, 1, 5)[:, None]
     close(ways, x_0[:, None] + way * (x_1 - x_0)[:, None], 1)

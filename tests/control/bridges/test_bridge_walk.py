@@ -1,4 +1,4 @@
-"""Trajectories between two times, and the guard against those that run away."""
+"""Simulated trajectories and the guard against divergence."""
 
 import math
 

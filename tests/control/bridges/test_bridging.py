@@ -1,4 +1,4 @@
-"""The alternation, at its smallest: directions, legs, bits, members of any weight, and a bridge that is known."""
+"""Bridge solver: alternation, segments, populations, known bridges."""
 
 import itertools
 import math
@@ -49,7 +49,6 @@ def test_rounds_alternate() -> None:
 
 
 def test_initial_coupling() -> None:
-    """Of each leg by itself, in the plane too, where ways go around what is between."""
     problem = BridgeProblem.between(
         [torch.randn(64, 2, generator=torch.Generator().manual_seed(k)) for k in range(3)], 1.0
     )

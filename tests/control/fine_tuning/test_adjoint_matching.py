@@ -1,4 +1,4 @@
-"""Adjoint matching: closed forms of its reference, sections 4 and 6, and what it refuses."""
+"""Adjoint matching against closed forms of its reference (sections 4 and 6)."""
 
 import itertools
 import math
@@ -63,7 +63,6 @@ def test_adjoint_of_a_linear_reward(t: float, adjoint: float, control: float, ch
 
 
 def test_sampled_steps_include_the_last_quarter() -> None:
-    """Large controls are late, so those steps are never left out; the others come by chance."""
     first, second = (_sample_steps(40, 0.5, Rng(seed)) for seed in (0, 1))
     assert {*range(30, 40)} <= first & second
     assert len(first) == len(second) == 20
@@ -72,8 +71,6 @@ def test_sampled_steps_include_the_last_quarter() -> None:
 
 @pytest.mark.parametrize("adjoint", [LeanAdjoint(), FullAdjoint(), LandingAdjoint()])
 def test_padding_changes_neither_targets_nor_losses(adjoint: Adjoint) -> None:
-    """What the tuned network says in padding changes neither targets nor losses of real numbers."""
-
     def network(junk: float) -> Any:
         return lambda x, t, given: torch.cat([0.5 * x[:, :2] + 0.1 * x[:, 2:].sum(1, keepdim=True), junk * x[:, 2:]], 1)
 
@@ -205,7 +202,7 @@ def noise_at_half(adjoint: Adjoint, flow: Process, steps: int) -> tuple[float, f
 
 
 def test_landing_adjoint_has_no_noise_at_the_optimum() -> None:
-    """Under the optimal flow, that of N(10/7, 1/7), each state asks for it: with any adjoint on average."""
+    """Under the flow to N(10/7, 1/7); every adjoint is unbiased there."""
     best = Normal(m=10 / 7, s=(1 / 7) ** 0.5).flow
     found = {
         kind: [noise_at_half(kind, best, n) for n in (20, 80)]
@@ -219,7 +216,6 @@ def test_landing_adjoint_has_no_noise_at_the_optimum() -> None:
 
 
 def test_landing_adjoint_has_the_mean_of_the_full_adjoint() -> None:
-    """Away from the optimum too: the noise that it adds has mean zero, and so the gradient is the same on average."""
     other = Normal(m=1.2, s=0.3).flow
     full, landing = (noise_at_half(kind, other, 20) for kind in (FullAdjoint(), LandingAdjoint()))
     assert abs(full[0] - landing[0]) < 4 * (full[1] ** 2 + landing[1] ** 2) ** 0.5 / 4000**0.5
@@ -227,7 +223,6 @@ def test_landing_adjoint_has_the_mean_of_the_full_adjoint() -> None:
 
 
 def test_cosine_schedule_is_converted_to_linear() -> None:
-    """On another schedule the states are those of straight paths, where the steps are most exact."""
     rule = AdjointMatching(path=Affine(Cosine()), space=Euclidean((1,)), steps=4)
     network = shifted(4, Cosine())
     x, t = column(0.2, -0.7), torch.full((2,), 0.3, dtype=F64)
@@ -252,7 +247,6 @@ def test_ceiling() -> None:
 
 
 def test_lean_adjoint_evaluates_the_reward_once() -> None:
-    """The lean adjoint asks the base about states, and never the reward on the way."""
     asked: list[int] = []
 
     def reward(x: Tensor, given: dict[str, Tensor]) -> Tensor:

@@ -1,4 +1,4 @@
-"""The discrete adjoint and the policy gradient, whose mean it is: minimisers and gradients."""
+"""Gradients of the discrete adjoint and of the policy gradient."""
 
 import itertools
 
@@ -137,7 +137,7 @@ def test_policy_gradient_is_unbiased() -> None:
 
 
 def test_policy_gradient_baseline() -> None:
-    """Advantages of a step add to zero times rows over others; the gain of a step lacks its own cost."""
+    """Advantages of a step sum to zero; the gain of a step excludes its own cost."""
     network = Shifted(0.3, -0.2, 0.5, 0.4)
     objective = PolicyGradient(**STRONG).build(TrainingContext(reference=Shifted(0.0), reward=quadratic))
     batch = {"x_0": Rng(0).stream("source").normal((3, 1), F64), "given": {}}
@@ -150,7 +150,6 @@ def test_policy_gradient_baseline() -> None:
 
 
 def test_policy_gradient_noise() -> None:
-    """With noise in every step, the last too: `reached` is the velocity that would have led there without."""
     network = Shifted(0.3, -0.2, 0.5, 0.4)
     objective = PolicyGradient(**STRONG).build(TrainingContext(reference=Shifted(0.0), reward=quadratic))
     batch = {"x_0": Rng(0).stream("source").normal((5000, 1), F64), "given": {}}

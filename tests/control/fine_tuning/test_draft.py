@@ -1,4 +1,4 @@
-"""Direct gradients through a sample, and learning from the best of many."""
+"""DRaFT, ReFL and RAFT."""
 
 import itertools
 import math
@@ -83,7 +83,6 @@ def test_refl_gradient() -> None:
 
 
 def test_refl_on_a_sphere() -> None:
-    """On the sphere a long step follows a great circle."""
     space = Sphere(2)
     rule = ReFL(path=Geodesic(space), space=space, steps=2)
     seen: list[Tensor] = []
@@ -153,8 +152,6 @@ def test_raft_rounds_shrink_the_variance() -> None:
 
 
 def test_raft_with_data_prediction() -> None:
-    """With the prediction of data, the target is what was kept."""
-
     def network(x: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
         return torch.ones_like(x)
 
@@ -179,7 +176,6 @@ def test_raft_keeps_labels() -> None:
 
 
 def test_raft_of_tokens() -> None:
-    """What is kept of uniform tokens are those that the reward likes."""
     rule = RAFT(path=Mixture(), space=Tokens(4, (3,)), steps=4)
 
     def logits(x: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:

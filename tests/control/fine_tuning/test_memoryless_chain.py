@@ -72,8 +72,6 @@ def test_fixed_point_of_the_discrete_loss(variance: float, steps: int, chain: fl
 
 
 def test_lean_adjoint_is_the_gradient_of_the_chain() -> None:
-    """Against automatic differentiation through all steps, for a flow that is not linear, and in float64."""
-
     def base(x: Tensor, t: Tensor) -> Characteristics:
         return Characteristics(torch.sin(2 * x) * (1 + t[:, None]) - 0.3 * x.flip(1))
 
@@ -97,8 +95,6 @@ def test_lean_adjoint_is_the_gradient_of_the_chain() -> None:
 
 
 def test_full_adjoint_is_the_gradient_of_cost_and_reward() -> None:
-    """That of the controlled chain: reward at the end, and half the squared control on the way."""
-
     def base(x: Tensor, t: Tensor) -> Characteristics:
         return Characteristics(torch.sin(2 * x) * (1 + t[:, None]))
 

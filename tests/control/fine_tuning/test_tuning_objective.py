@@ -1,4 +1,4 @@
-"""What every way of tuning to a reward has in common."""
+"""Properties that all fine-tuning objectives share."""
 
 import math
 
@@ -30,7 +30,6 @@ BATCH = {"x_0": column(0.3, -1.0, 0.8, 0.1), "given": {}}
 
 
 def steps_up(x: Tensor, given: dict[str, Tensor]) -> Tensor:
-    """Return a reward without a gradient."""
     return (x[:, 0] > 1).double()
 
 

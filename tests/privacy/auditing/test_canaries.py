@@ -1,4 +1,4 @@
-"""Planted rows of a private training: ratios against densities, and games against what the ledger allows."""
+"""Canaries: likelihood ratios, and audits against the ledger."""
 
 import copy
 import math

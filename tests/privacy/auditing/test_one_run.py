@@ -1,4 +1,4 @@
-"""The bound of one run: exact in small cases, covering where a mechanism is known, and what delta adds."""
+"""One-run lower bounds of epsilon."""
 
 import itertools
 import math

@@ -1,4 +1,4 @@
-"""Networks that keep values of rows, on every way to gradients of single examples."""
+"""Modules that store values of rows."""
 
 import copy
 from collections.abc import Callable
@@ -86,8 +86,6 @@ class Plain(nn.Module):
 
 
 class Counting(nn.Module):
-    """A count of calls, and a table of positions that grows: neither depends on what rows hold."""
-
     calls: Tensor
     places: Tensor | None
 

@@ -1,4 +1,4 @@
-"""Fisher information of noisy sums about one row: the reference's factors, quadrature of the mixture itself, bounds."""
+"""Fisher information of noisy sums about one row."""
 
 import math
 
@@ -32,7 +32,6 @@ TABLE = [  # q, rho, across, along
 
 @pytest.mark.parametrize(("q", "rho", "across", "along"), TABLE)
 def test_mixture_factors_table(q: float, rho: float, across: float, along: float) -> None:
-    """To the last printed digit, and as an adaptive rule finds."""
     found = mixture_factors(q, f64(rho))
     assert found.orthogonal.item() == pytest.approx(across, abs=1e-5)
     assert found.radial.item() == pytest.approx(along, abs=1e-5)

@@ -1,4 +1,4 @@
-"""How clipped gradients follow rows: against Jacobians that are laid out, for every kind of network, and its cost."""
+"""Sensitivity of clipped gradients to rows, against explicit Jacobians."""
 
 import copy
 import math
@@ -84,7 +84,6 @@ def differences(function, at: Tensor, h: float = 1e-3) -> Tensor:
 
 
 def backwards(function, at: Tensor) -> Tensor:
-    """Return a Jacobian by reverse passes alone."""
     return jacrev(function)(at)
 
 
@@ -134,7 +133,6 @@ def test_directional_and_exact_sensitivity_of_digits(way, clip: float) -> None:
 
 
 def test_hard_clipping_removes_the_radial_part() -> None:
-    """Of a row that is clipped, the sum tells nothing along its gradient."""
     network, (x, y) = tanh_network(8), digits(6)
     pull = exact_of(network, x, y, partial(hard_clip, clip=0.01))
     assert pull.norms == pytest.approx(torch.full((6,), 0.01, dtype=F64))
@@ -153,7 +151,6 @@ def test_hard_clipping_removes_the_radial_part() -> None:
 def test_sensitivity_of_flow_matching(
     kind: NetworkConfig, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The row enters the state and the target, at a time and a source that are drawn beside it."""
     network, z = shaken(kind.build(shape, {}, Rng(0))), normal(2, *shape)
     objective, draws = FlowMatching(Affine(), Euclidean(shape)), Rng(3).fold_in("step")
 
@@ -196,11 +193,7 @@ def odd_network(shape: tuple[int, ...], **kind: bool) -> tuple[nn.Module, RowGra
     with seeded_init(Rng(0)):
         network = shaken(Odd(**kind))
     z = normal(*shape)
-    return (
-        network,
-        RowGradients(squared, network),
-        TangentBatch.from_rows(lambda z: {"x": z}, z, signs(z)),
-    )
+    return (network, RowGradients(squared, network), TangentBatch.from_rows(lambda z: {"x": z}, z, signs(z)))
 
 
 @pytest.mark.parametrize("shape", [(4, 5), (4, 3, 5), (3, 2, 3, 5)])
@@ -208,7 +201,6 @@ def odd_network(shape: tuple[int, ...], **kind: bool) -> tuple[nn.Module, RowGra
 def test_ghost_products_match_explicit_ones(
     shape: tuple[int, ...], norm: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of layers at one place and at many, called twice, alone and beside other weights."""
     monkeypatch.setattr(ghost_products, "MIN_ENTRIES", 0)
     network, slopes, way = odd_network(shape, norm=norm)
     assert ghost_products._layer_products(slopes, way) == pytest.approx(slopes.products(way), rel=1e-10)
@@ -219,7 +211,7 @@ def test_ghost_products_match_explicit_ones(
 
 @pytest.mark.parametrize("kind", [{"tied": True}, {"tied": True, "norm": True}, {"flat": True}, {}])
 def test_ghost_products_fall_back(kind: dict[str, bool], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A weight that is used beside its layer, rows end to end, more places than are worth it: laid out, and right."""
+    """Tied weights, flattened rows, too many positions: explicit products instead."""
     monkeypatch.setattr(ghost_products, "MIN_ENTRIES", 0)
     if not kind:
         monkeypatch.setattr(ghost_products, "MAX_POSITIONS", 2)
@@ -234,7 +226,6 @@ def test_ghost_products_fall_back(kind: dict[str, bool], monkeypatch: pytest.Mon
 
 
 def test_ghost_check_with_zero_weights() -> None:
-    """A network of which the last weights are zero, so that most gradients are: others are tried."""
     network, slopes, way = odd_network((4, 5), tied=True)
     with torch.no_grad():
         network.second.weight.zero_()
@@ -269,7 +260,6 @@ def test_several_probes_are_averaged() -> None:
 
 
 def test_coordinate_mask() -> None:
-    """What is told about some pixels: their part of the trace, exact and by signs that are zero elsewhere."""
     network, (x, y) = tanh_network(8), digits(4)
     which = torch.arange(64) < 20
     all_of = directional_sensitivity(class_loss, network, with_labels(y), x, CUTS[0])
@@ -307,7 +297,6 @@ def test_norms_are_those_of_training() -> None:
 
 
 def test_zero_and_non_finite_gradients_have_zero_sensitivity() -> None:
-    """A gradient that is zero, and one that is not finite, which training counts as zero."""
     network, (x, y) = tanh_network(8), digits(3)
     weight = torch.tensor([1.0, 0.0, math.inf], dtype=F64)
 
@@ -348,10 +337,7 @@ def test_chunk_size_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     vectors = signs(x)
 
     def both() -> tuple[GradientSensitivity, GradientSensitivity]:
-        return (
-            probe_of(network, x, y, directions=vectors),
-            exact_of(network, x, y, which=torch.arange(64) < 6),
-        )
+        return (probe_of(network, x, y, directions=vectors), exact_of(network, x, y, which=torch.arange(64) < 6))
 
     plain = both()
     monkeypatch.setattr("feller.privacy.leakage.row_gradients.CHUNK_SIZE", 3000)

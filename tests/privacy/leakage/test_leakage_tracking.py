@@ -80,7 +80,6 @@ def test_tracking_does_not_change_training() -> None:
 
 @pytest.mark.parametrize("how", [estimate_by_probe, estimate_by_coordinate])
 def test_leakage_is_the_sum_of_steps(how) -> None:
-    """At the weights before each, of every row whether it is in the batch or not."""
     tracker, net = LeakageTracker(MINE, build, rate=0.25, rng=Rng(1), estimator=how), network()
     before = steps(TrackedGradient(inner=private(), tracker=tracker), net, 3)
     total = FisherLeakage.zeros(4, 6)

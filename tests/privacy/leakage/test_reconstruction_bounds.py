@@ -1,4 +1,4 @@
-"""Errors that no attacker beats, from Rényi privacy of order 2: the reference's vectors, and quadrature of our own."""
+"""Lower bounds of reconstruction errors from Rényi DP of order 2."""
 
 import math
 
@@ -141,7 +141,6 @@ def test_eps2_adds_up() -> None:
 
 
 def test_mse_bound_with_diameters_and_bias() -> None:
-    """Each coordinate by its own diameter and slope, and the bias on top."""
     diameters, slopes = f64(1.0, 2.0, 0.5), f64(1.0, 0.5, 0.0)
     expected = (1 + 4 * 0.25) / (4 * 3 * math.expm1(0.3))
     assert mse_bound(0.3, diameters, bias_slopes=slopes) == pytest.approx(expected)

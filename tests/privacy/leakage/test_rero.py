@@ -1,4 +1,4 @@
-"""How often a value is guessed right: closed forms, the reference's vectors, and exact tests of Neyman and Pearson."""
+"""Reconstruction robustness: closed forms, reference vectors, exact Neyman-Pearson tests."""
 
 import math
 
@@ -90,7 +90,6 @@ def test_rero_of_zcdp() -> None:
 
 
 def test_rero_is_monotone() -> None:
-    """Monotone in the prior, in steps, never below the prior, and no more than certain."""
     before = 0.0
     for kappa in (1e-6, 1e-3, 0.1, 0.5, 0.99):
         found = rero(kappa, (PoissonSubsampledGaussian("training", 1.0, 0.05, 50),))

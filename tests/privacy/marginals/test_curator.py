@@ -1,4 +1,4 @@
-"""What the rows may be asked, at which price."""
+"""Curator: measurements, selections, charges."""
 
 import math
 

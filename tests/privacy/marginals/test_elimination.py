@@ -1,4 +1,4 @@
-"""Orders of elimination: which tables they make, and that the greedy choice is what it says."""
+"""Variable elimination orders."""
 
 import math
 

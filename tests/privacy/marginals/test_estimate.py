@@ -1,4 +1,4 @@
-"""Models fitted to noisy tables: the optimum, by its conditions and by brute force."""
+"""Models fitted to noisy marginals: optimality, by conditions and brute force."""
 
 import itertools
 import math
@@ -26,7 +26,6 @@ def noisy(columns: tuple[int, ...], sigma: float, seed: int = 0, total: float = 
 
 
 def loss(joint: Tensor, tables: list[MarginalMeasurement], caution: float, total: float = 1000.0) -> float:
-    """What an estimate makes least, as its docstring says."""
     misfit = sum(
         float((total * sum_to(joint, table.columns) - table.values).square().sum()) / (2 * caution * table.sigma)
         for table in tables
@@ -48,7 +47,6 @@ def test_estimate_is_stationary() -> None:
 
 
 def test_estimate_is_the_minimum() -> None:
-    """Least over all tables of 24 cells, found without a graphical model."""
     counts, tables = COUNTS[:3], [noisy((0, 1), 20.0), noisy((1, 2), 8.0), noisy((0,), 2.0)]
     model = estimate(counts, tables, 1000.0, caution=0.5, tolerance=1e-6)
     joint, _ = joint_of(model)
@@ -76,7 +74,6 @@ def test_warm_start() -> None:
 
 
 def test_exact_counts() -> None:
-    """Little noise: what the tables say is what the model says, and their product is the truth that made them."""
     tables = [noisy(clique, 1e-4) for clique in LOOP]
     model = estimate(COUNTS, tables, 1000.0, steps=2000)
     for columns in itertools.combinations(range(5), 3):

@@ -1,4 +1,4 @@
-"""Graphical models as networks that a run folder holds, and what is asked of rows that are counted."""
+"""Graphical models as networks of a run."""
 
 import itertools
 import json

@@ -1,4 +1,4 @@
-"""MST and AIM: what they spend, what they see, and what they find without noise."""
+"""MST and AIM: budget, dependence on the rows, accuracy."""
 
 import itertools
 import math
@@ -46,8 +46,6 @@ def test_mechanisms_spend_the_budget(mechanism: Mechanism, rho: float) -> None:
 
 
 def heaviest_tree(weights: dict[tuple[int, int], float]) -> set[tuple[int, int]]:
-    """Try all sets of four edges on five columns."""
-
     def joins(edges: tuple[tuple[int, int], ...]) -> bool:
         part = list(range(5))
         for i, j in edges:
@@ -87,7 +85,6 @@ def test_aim_of_degree_three() -> None:
 
 @BOTH
 def test_larger_budget_is_more_accurate(mechanism: Mechanism) -> None:
-    """And both are nearer than independent columns, where there is something to be found."""
     far, near = (distance(mechanism(CODES, COUNTS, rho, Numbers(3)), CODES) for rho in (1e-3, 1.0))
     floor = independent(CODES, COUNTS, math.inf, Numbers())
     assert near < 0.5 * far
@@ -128,7 +125,6 @@ def test_release_depends_on_the_seed(mechanism: Mechanism) -> None:
 @BOTH
 @pytest.mark.parametrize("counts", [(1,), (4,), (1, 1), (1, 3, 1), (2, 2), (5, 1, 2)])
 def test_few_columns_and_columns_of_one_level(mechanism: Mechanism, counts: tuple[int, ...]) -> None:
-    """Columns of one level are known, cost nothing and take part in no pair."""
     codes = torch.stack([torch.arange(60) % count for count in counts], 1)
     numbers = Numbers(1)
     release = mechanism(codes, counts, 0.5, numbers)

@@ -89,7 +89,6 @@ def test_stratified_counts_are_within_one_of_expected() -> None:
 
 
 def test_stratified_is_uniform_at_each_place() -> None:
-    """Groups of three, apart in the batch: one number in each third, in any order, each place uniform."""
     group = torch.arange(10_000).repeat(3)
     spread = stratified(Rng(0).stream("spread").uniform((30_000,), torch.float64), group).view(3, 10_000)
     thirds = (3 * spread).long()
@@ -134,7 +133,6 @@ def test_impossible_evidence() -> None:
 
 
 def test_sample_missing_has_the_conditional_distribution(model: MarginalModel) -> None:
-    """Rows of the model, with random gaps, filled from the conditional given the rest: rows of the model again."""
     joint, _ = joint_of(model)
     rows = model.sample(60_000, Rng(0))
     kept = Rng(1).stream("kept").bernoulli(0.5, rows.shape)

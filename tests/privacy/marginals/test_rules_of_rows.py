@@ -1,4 +1,4 @@
-"""Rows that break a public rule are impossible, against sums over all rows."""
+"""Graphical models under public rules, against brute force."""
 
 import itertools
 import math
@@ -26,7 +26,6 @@ def keeps(codes: Tensor) -> Tensor:
 
 
 def ruled(model: MarginalModel) -> Tensor:
-    """The joint law by brute force, [*counts]."""
     joint = joint_of(model)[0] * keeps(EVERY_ROW).double().view(COUNTS)
     return joint / joint.sum()
 

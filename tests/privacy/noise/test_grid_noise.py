@@ -1,4 +1,4 @@
-"""Private random numbers: their laws, their grid, and that no stream comes twice."""
+"""Secure, seeded and shared-key noise: distributions, grid, streams."""
 
 import copy
 import math

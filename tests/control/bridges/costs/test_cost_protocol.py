@@ -1,4 +1,4 @@
-"""Costs: how they add up, what a person's own function may be, and what is said of one that is wrong."""
+"""State costs: sums, custom functions, checks."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Obstacles and walls from pictures: distances by brute force, how shapes combine, orientation, files."""
+"""Obstacles and image walls: signed distances, set operations, orientation, files."""
 
 import math
 
@@ -140,7 +140,6 @@ def test_image_walls_orientation() -> None:
 
 
 def test_image_walls_distances_by_brute_force() -> None:
-    """By brute force over rectangles, with pixels twice as wide as tall."""
     grey = Rng(0).stream("grey").uniform((9, 11), F64).numpy()
     picture = ImageWalls.from_image(grey, (0.0, 22.0, 0.0, 9.0))
     rows, columns = np.nonzero(np.pad(grey[::-1] < 0.5, 1, constant_values=True))
@@ -152,7 +151,6 @@ def test_image_walls_distances_by_brute_force() -> None:
 
 
 def test_image_walls_of_a_disc() -> None:
-    """What is drawn is a staircase inside the disc, so its distances are a little larger."""
     disc = Disc((52.0, 47.0), 20.0)
     fine = ImageWalls.from_image(drawn(disc.contains, 100, 100))
     x = f64(52, 47) + 12 * Rng(0).stream("x").normal((500, 2), F64)

@@ -1,4 +1,4 @@
-"""Surfaces from points: planes by least squares, projections, the price of height, borders."""
+"""Surfaces of point clouds: least-squares planes, projections, cost of height."""
 
 import numpy as np
 import pytest
