@@ -196,22 +196,6 @@ def test_no_noise() -> None:
     close(energy(now, INSIDE, 0.0), now.velocity.square().sum(-1) / 2, 1e-12)
 
 
-def test_simulation_of_the_drift() -> None:
-    """20,000 trajectories by 400 Euler steps: mean and deviation in the middle, to 4 standard errors and O(h)."""
-    one = bent(d=1).select(torch.tensor([3]))
-    n, steps = 20_000, 400
-    x = one.means[:, 0].expand(n, 1)
-    rows = torch.zeros(n, dtype=torch.long)
-    noise = Rng(2)
-    for k in range(steps // 2):
-        t = torch.full((n,), k / steps, dtype=F64)
-        x = x + drift(one.moments_at(rows, t), x, t, one.noise) / steps
-        x = x + one.noise * steps**-0.5 * noise.stream("step", k).normal((n, 1), F64)
-    now = one.moments_at(rows[:1], torch.tensor([0.5], dtype=F64))
-    assert abs(x.mean() - now.mean).item() < 0.02
-    assert abs(x.std() / now.std - 1).item() < 0.03
-
-
 def test_from_knots() -> None:
     knots = Rng(3).stream("x").normal((2, 6, 4))
     paths = GaussianPaths.from_knots(knots, 0.3, 5)

@@ -1,6 +1,5 @@
 """Adjoint matching against closed forms of its reference (sections 4 and 6)."""
 
-import itertools
 import math
 from dataclasses import replace
 from typing import Any
@@ -117,40 +116,6 @@ def test_cost_is_the_kl_divergence() -> None:
     for step in adjoint_steps(base.flow, chain, gradient):
         total += step.cost(chain.velocities[step.number])
     close(total, (0.5,) * 4, 2e-3)
-
-
-def test_fixed_point_iteration_of_a_quadratic_reward() -> None:
-    """r = -3 / 2 (x - 2)^2 on N(1, 0.25): mean and variance of the end, round after round, as printed.
-
-    Everything is Gaussian, so that a round is exact: the mean adjoint given a state, under the law that the round
-    before left, is the next control. It over-tilts at first.
-    """
-    base, q, y, n = Normal(), 3.0, 2.0, 4000
-    times, solver = linear_grid(n), MemorylessEuler()
-    steps = [solver.linear_step(t, s) for t, s in itertools.pairwise(times)]
-    x = column(0.0, 1.0)
-    at = [base.flow(x, torch.full((2,), t, dtype=F64)).velocity.flatten().tolist() for t in times[:-1]]
-    offset, slope = [a for a, _ in at], [b - a for a, b in at]
-    carried = [1.0] * (n + 1)  # of the adjoint at the end, to the end of each step
-    for k in reversed(range(n)):
-        carried[k] = carried[k + 1] * (steps[k].on_state + steps[k].on_velocity * slope[k])
-    shift, gain, found = [0.0] * n, [0.0] * n, []
-    for _ in range(5):
-        means, variances, factors = [0.0], [1.0], []
-        for k, step in enumerate(steps):
-            factors.append(step.on_state + step.on_velocity * (slope[k] + gain[k]))
-            means.append(factors[k] * means[k] + step.on_velocity * (offset[k] + shift[k]))
-            variances.append(factors[k] ** 2 * variances[k] + (step.variance if k < n - 1 else 0.0))
-        found.append((means[n], variances[n]))
-        to_end = 1.0
-        for k in reversed(range(n)):  # E[X_1 | x_k] = E X_1 + to_end (x_k - E X_k)
-            to_end *= factors[k]
-            pull = steps[k].variance / steps[k].on_velocity * carried[k + 1] * q
-            gain[k] = -pull * to_end
-            shift[k] = -pull * (means[n] - y - to_end * means[k])
-    known = [(1.00000, 0.25000), (1.52763, 0.12948), (1.41000, 0.14478), (1.43112, 0.14265), (1.42829, 0.14288)]
-    for ours, printed in zip(found, known, strict=True):
-        assert ours == pytest.approx(printed, abs=1.5e-3)
 
 
 def shifted(steps: int, schedule: Schedule | None = None) -> Shifted:

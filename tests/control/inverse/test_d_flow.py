@@ -1,6 +1,5 @@
 """D-Flow: its reference, sections 2, 3 and 6, in float64."""
 
-import itertools
 import math
 
 import pytest
@@ -17,7 +16,7 @@ from feller.paths.time_distributions import linear_grid
 from feller.sampling import Euler, Midpoint, simulate
 from feller.spaces import Euclidean, Product, Sphere, Tokens
 from tests.errors import refuses
-from tests.oracle import F64, close, column
+from tests.oracle import F64, close
 
 M, LAM = torch.tensor([1.0, -1.0, 0.5], dtype=F64), torch.tensor([4.0, 1.0, 0.01], dtype=F64)
 Q = torch.tensor(
@@ -44,51 +43,6 @@ def flow_of(steps: int, solver=None):
     return solve_flow(lambda rows: gaussian, linear_grid(steps), solver or Midpoint(), Rng(0))
 
 
-def posterior(x: Tensor, t: Tensor | float) -> tuple[Tensor, Tensor]:
-    """Return mean and variance of X_1 given X_t = x, for data 0.3 N(-1, 0.1) + 0.7 N(1.5, 0.3), [b, 1]."""
-    means, variances = torch.tensor([-1.0, 1.5], dtype=F64), torch.tensor([0.1, 0.3], dtype=F64)
-    spread = t**2 * variances + (1 - t) ** 2
-    logits = torch.tensor([0.3, 0.7], dtype=F64).log() - (x - t * means) ** 2 / (2 * spread) - spread.log() / 2
-    share = logits.softmax(1)
-    ends = means + t * variances / spread * (x - t * means)
-    mean = (share * ends).sum(1, keepdim=True)
-    within = variances * (1 - t) ** 2 / spread
-    return mean, (share * (within + (ends - mean) ** 2)).sum(1)
-
-
-def mixture(x: Tensor, t: Tensor) -> Characteristics:
-    return Characteristics((posterior(x, t[:, None])[0] - x) / (1 - t[:, None]))
-
-
-@pytest.mark.parametrize(
-    ("x_0", "end", "x", "gain"),
-    [
-        (0.3, 0.9, 1.2920756, 0.6915104),
-        (0.3, 0.99, 1.4225444, 0.7456038),
-        (-0.4, 0.9, 0.5831558, 2.1204608),
-        (-0.4, 0.99, 0.6581687, 2.2863625),
-    ],
-)
-def test_jacobian_of_the_flow_is_the_integrated_posterior_variance(
-    x_0: float, end: float, x: float, gain: float
-) -> None:
-    """dx(T) / dx_0 by differentiation, and (1 - T) exp int gamma Var(X_1 | X_t) dt with gamma = t / (1 - t)^3."""
-    steps = 1000
-    times = [end * k / steps for k in range(steps + 1)]
-    start = column(x_0).requires_grad_()
-    state, exponent = start, 0.0
-    with torch.enable_grad():
-        for t, s in itertools.pairwise(times):
-            h, middle = s - t, (s + t) / 2
-            half = state + h / 2 * mixture(state, torch.full((1,), t, dtype=F64)).velocity
-            exponent += h * middle / (1 - middle) ** 3 * posterior(half.detach(), middle)[1].item()
-            state = state + h * mixture(half, torch.full((1,), middle, dtype=F64)).velocity
-        (found,) = torch.autograd.grad(state.sum(), start)
-    assert state.item() == pytest.approx(x, abs=2e-5)
-    assert found.item() == pytest.approx(gain, rel=1e-4)
-    assert (1 - end) * math.exp(exponent) == pytest.approx(found.item(), rel=1e-3 if end > 0.95 else 2e-5)
-
-
 def test_gradient_through_the_flow() -> None:
     x_0 = X_0.clone().requires_grad_()
     end = simulate(gaussian, x_0, linear_grid(200), Midpoint(), Rng(0), recompute=True)
@@ -107,21 +61,9 @@ def test_solver_errors_of_few_steps(steps: int, midpoint: float, euler: float) -
         assert (end - truth).abs().max().item() == pytest.approx(error, rel=5e-3)
 
 
-@pytest.mark.parametrize(
-    ("steps", "gains"),
-    [(3, (1.98672, 0.99527, 0.06660)), (6, (1.99791, 0.99936, 0.09298)), (12, (1.99973, 0.99992, 0.09933))],
-)
-def test_jacobian_of_few_steps(steps: int, gains: tuple[float, ...]) -> None:
-    """Along the directions of the data, where the flow stretches by 2, 1 and 0.1."""
-    base = simulate(gaussian, torch.zeros(1, 3, dtype=F64), linear_grid(steps), Midpoint(), Rng(0))
-    ends = simulate(gaussian, Q.T.contiguous(), linear_grid(steps), Midpoint(), Rng(0))
-    close(((ends - base) @ Q).diagonal(), gains, 6e-6)
-
-
-def test_minima_without_prior_sample_the_posterior() -> None:
-    """From any start each search ends at x_0 + B^+ (y - A m - B x_0): their law is the posterior."""
-    n = 400
-    x_0 = Rng(0).stream("source").normal((n, 3), F64)
+def test_minima_without_prior() -> None:
+    """From any start: x_0 + B^+ (y - A m - B x_0), so that random starts sample the posterior."""
+    x_0 = Rng(0).stream("source").normal((400, 3), F64)
     flow = solve_flow(lambda rows: _Exact(), [0.0, 1.0], Euler(), Rng(0))
     found = optimize_source(
         flow, lambda x, rows: 50 * (x @ A.T - Y).square().sum(1), x_0, Euclidean((3,)), prior=NoPrior()
@@ -129,17 +71,6 @@ def test_minima_without_prior_sample_the_posterior() -> None:
     b = A @ ROOT
     wanted = x_0 + (Y - M @ A.T - x_0 @ b.T) @ torch.linalg.pinv(b).T
     assert (found.source - wanted).abs().max() < 1e-6
-    mean = torch.tensor([2.5982009, -0.5982009, 1.3005997], dtype=F64)
-    spread = torch.tensor(
-        [[0.2053973, -0.2053973, 0.5982009], [-0.2053973, 0.2053973, -0.5982009], [0.5982009, -0.5982009, 1.8005997]],
-        dtype=F64,
-    )
-    error = (spread.diagonal() / n).sqrt()
-    assert ((found.end.mean(0) - mean).abs() < 4 * error).all()
-    around = found.end - found.end.mean(0)
-    ours = around.T @ around / (n - 1)
-    error = ((spread.diagonal()[:, None] * spread.diagonal() + spread**2) / n).sqrt()
-    assert ((ours - spread).abs() < 4 * error).all()
 
 
 class _Exact:

@@ -150,17 +150,6 @@ def test_image_walls_distances_by_brute_force() -> None:
     assert 50 < int((away > 0).sum()) < 350
 
 
-def test_image_walls_of_a_disc() -> None:
-    disc = Disc((52.0, 47.0), 20.0)
-    fine = ImageWalls.from_image(drawn(disc.contains, 100, 100))
-    x = f64(52, 47) + 12 * Rng(0).stream("x").normal((500, 2), F64)
-    x = x[(x > 21).all(1) & (x < 79).all(1)]
-    wanted = disc.level(x).clamp(min=-19)
-    near = wanted < torch.minimum(x, 100 - x).amin(1)
-    assert (fine.level(x) - wanted)[near].abs().max() < 0.75
-    assert (fine.level(x) - wanted)[near].abs().mean() < 0.45
-
-
 def test_image_walls_frame() -> None:
     wall = drawn(Box((0.0, 0.0), (30.0, 60.0)).contains, 60, 100)  # the left part
     picture = ImageWalls.from_image(wall, (-1.0, 1.0, 10.0, 40.0))  # pixels are 0.02 wide and 0.5 tall
