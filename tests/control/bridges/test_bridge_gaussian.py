@@ -73,20 +73,6 @@ def test_brownian_bridges() -> None:
     close(kinetic_rate(now, INSIDE, 0.6, x_1), torch.zeros(4, 12, dtype=F64), 1e-12)
 
 
-def test_truncated_energies_of_the_reference() -> None:
-    """Its loss at V = 0: integral over (.001, .999), mean over its 100 times, and with its first deviation."""
-    x = torch.zeros(1, 1, dtype=F64)
-    paths = GaussianPaths.brownian_bridges(x, x, 1.0, 15, 30)
-    fine = torch.linspace(0.001, 0.999, 800_001, dtype=F64)
-    whole = energy(paths.grid(fine), fine, 1.0)[0]
-    assert abs(torch.trapezoid(whole, fine) - 2.954377) < 1e-6
-    coarse = torch.linspace(0.001, 0.999, 100, dtype=F64)
-    bridge = paths.grid(coarse)
-    assert abs(energy(bridge, coarse, 1.0).mean() - 6.992887) < 1e-6
-    narrow = PathMoments(bridge.mean, bridge.velocity, math.log(2) * bridge.std, math.log(2) * bridge.std_rate)
-    assert abs(energy(narrow, coarse, 1.0).mean() - 9.357495) < 1e-6
-
-
 def test_velocity_and_rate_are_derivatives() -> None:
     paths, h = bent(), 1e-6
     t = INSIDE + 1e-3  # away from knots

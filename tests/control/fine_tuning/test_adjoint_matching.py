@@ -106,18 +106,6 @@ def test_invalid_settings() -> None:
             AdjointMatching(**{**flow, **wrong})
 
 
-@pytest.mark.slow
-def test_cost_is_the_kl_divergence() -> None:
-    """The exact control for r = 2 x costs KL = c^2 s^2 / 2 = 0.5."""
-    base, wanted, times = Normal(), Normal(m=1.5), linear_grid(FINE)
-    chain = roll_out(wanted.flow, column(*torch.linspace(-1, 1, 4).tolist()), times, MemorylessEuler(), Rng(0))
-    gradient = torch.full((4, 1), 2.0, dtype=F64)
-    total = torch.zeros(4, dtype=F64)
-    for step in adjoint_steps(base.flow, chain, gradient):
-        total += step.cost(chain.velocities[step.number])
-    close(total, (0.5,) * 4, 2e-3)
-
-
 def shifted(steps: int, schedule: Schedule | None = None) -> Shifted:
     """A perfect network of N(1, 0.25), plus a change of velocity that is learned for each of some times."""
     network = Shifted(*[0.0] * steps)
