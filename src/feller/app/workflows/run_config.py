@@ -22,7 +22,7 @@ from feller.app.workflows.private.private_split import (
     unordered_print,
 )
 from feller.app.workflows.private.probe_rows import with_white_level
-from feller.core.errors import InputError, UsageError
+from feller.core.errors import InputError, UsageError, error_context
 from feller.core.pytree import leaves
 from feller.core.rng import Rng
 from feller.core.run_folder import Run, open_run
@@ -285,11 +285,13 @@ def is_older_example(data: str, recorded: str) -> bool:
 def read_fit_record(run: Run) -> FitRecord:
     """Read the fit record of a run; convert paths of data to paths relative to the current folder."""
     content = run.read_record(run.recipe)
-    fields = content.get("provenance", {})
+    with error_context(run.recipe):
+        config = from_record(FitConfig, content.get("config", {}))
+    with error_context(run.recipe, place="provenance"):
+        provenance = from_dict(Provenance, content.get("provenance", {}))
+    record = FitRecord(config=config, provenance=provenance)
     if content.get("brought") is not None:  # older records say 0.1, although no rows were held out
-        fields = {**fields, "held_out": 0.0}
-    provenance = from_dict(Provenance, fields)
-    record = FitRecord(config=from_record(FitConfig, content.get("config", {})), provenance=provenance)
+        record = record.with_provenance(held_out=0.0)
     if record.provenance.test:
         record = record.with_provenance(test=resolve_data_path(record.provenance.test, run))
     return record.with_data(resolve_data_path(record.data, run)) if record.data else record
@@ -337,7 +339,7 @@ def read_train_config(run: Run) -> TrainConfig:
     """Read the recorded training configuration of a run."""
     if read_import_conventions(run) is not None:  # no training is recorded for an imported network
         return ONCE
-    return from_dict(TrainConfig, run.read_field(run.recipe, "recipe", "train"))
+    return run.read_as(TrainConfig, run.recipe, "recipe", "train")
 
 
 def example_of(record: FitRecord) -> Example | None:
@@ -496,8 +498,7 @@ class ImportConventions:
 
 def read_import_conventions(run: Run) -> ImportConventions | None:
     """Read the conventions of an imported network; None if the run was trained by feller."""
-    content = run.read_record(run.recipe).get("brought")
-    return None if content is None else from_dict(ImportConventions, content)
+    return run.find(ImportConventions, run.recipe, "brought")
 
 
 def import_command(run: Run, record: FitRecord, conventions: ImportConventions) -> str:

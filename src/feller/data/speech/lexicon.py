@@ -7,10 +7,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from feller.core.errors import InputError
+from feller.core.errors import InputError, error_context
 from feller.core.optional_dependency import require_package
 from feller.data.files.plain_text import read_unicode
-from feller.data.loading.raw import error_context
 from feller.data.speech.phones import ARPABET, SIL, strip_stress
 
 ONES = (

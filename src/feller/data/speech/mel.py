@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
 
-from feller.core.errors import InputError
+from feller.core.errors import InputError, error_context
 from feller.core.optional_dependency import require_package
-from feller.data.loading.raw import RawSpeech, error_context
+from feller.data.loading.raw import RawSpeech
 from feller.data.speech.audio_io import resample
 
 FRAMES = 100

@@ -13,11 +13,11 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from feller.core.errors import InputError, UsageError, check_number
+from feller.core.errors import InputError, UsageError, check_number, error_context
 from feller.core.pytree import Cond, State
 from feller.core.rng import Rng
 from feller.data.files import sample_folder
-from feller.data.loading.raw import PhoneAlignment, RawExamples, RawSpeech, Waveform, error_context, expect
+from feller.data.loading.raw import PhoneAlignment, RawExamples, RawSpeech, Waveform, expect
 from feller.data.modality import Dataset, Modality, Writer, check_finite_state
 from feller.data.speech.audio_io import write_sound
 from feller.data.speech.clip_chains import chain_clips

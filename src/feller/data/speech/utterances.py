@@ -3,10 +3,9 @@
 import pathlib
 from dataclasses import dataclass
 
-from feller.core.errors import InputError
+from feller.core.errors import InputError, error_context
 from feller.data.files import sample_folder
 from feller.data.files.plain_text import read_unicode, rows_in
-from feller.data.loading.raw import error_context
 from feller.data.path_checks import is_outside, walk_files
 from feller.data.speech.audio_io import ENDINGS
 from feller.data.speech.lexicon import NAME as LEXICON
