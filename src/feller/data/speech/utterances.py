@@ -155,7 +155,7 @@ def _table(folder: pathlib.Path, sounds: list[pathlib.Path]) -> list[str]:
         if name in texts:
             raise InputError(f"one line for {name}", "two", "Remove one", place=location)
         texts[name] = transcripts[-1] or transcripts[0]
-    names = [_id(path, folder) for path in sounds]
+    names = [path.relative_to(folder).with_suffix("").as_posix().removeprefix(f"{SOUNDS}/") for path in sounds]
     _reject_incomplete(
         folder,
         [name for name in names if name not in texts],
@@ -171,11 +171,6 @@ def _table(folder: pathlib.Path, sounds: list[pathlib.Path]) -> list[str]:
         "Add it, or remove the line",
     )
     return [texts[name] for name in names]
-
-
-def _id(path: pathlib.Path, folder: pathlib.Path) -> str:
-    """Return the id under which a recording is listed in a table."""
-    return path.relative_to(folder).with_suffix("").as_posix().removeprefix(f"{SOUNDS}/")
 
 
 def _speakers(folder: pathlib.Path, sounds: list[pathlib.Path]) -> list[str]:
