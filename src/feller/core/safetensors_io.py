@@ -68,11 +68,6 @@ def load_tensors(
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read the tensors and metadata of a file; no code in the file is executed.
 
-    Args:
-        path: File to read.
-        device: Device of the tensors.
-        advice: Remedy in the error for a damaged file.
-
     Raises:
         InputError: If the file is missing or damaged.
     """

@@ -47,14 +47,7 @@ def require_rng(rng: RandomStream | None) -> RandomStream:
 
 
 def leads_elsewhere(path: "Path", space: Space, name: str, found: str) -> UsageError:
-    """Return the error for a path that does not fit a space.
-
-    Args:
-        path: Path of the user.
-        space: Space of the states.
-        name: Name of the path in the message, such as the argument.
-        found: What does not fit, as text for the message.
-    """
+    """Return the error for a path that does not fit a space."""
     space_name = type(space).__name__
     if isinstance(space, Tokens):
         remedy = "Use feller.Mixture()"

@@ -321,17 +321,7 @@ def not_drawn(network: Any, example: Any) -> UsageError:
 def diagnose_network_error(
     network: Any, output: Any, x_t: State, t: State, cond: Cond, space: Space, error: Exception
 ) -> UsageError | None:
-    """Return an error with the likely cause of a failed network call or loss; None if the cause is unknown.
-
-    Args:
-        network: Network that was called.
-        output: Output of the network, or `FAILED` if the network raised the error.
-        x_t: State passed to the network.
-        t: Times passed to the network.
-        cond: Conditions passed to the network.
-        space: Space of the state.
-        error: Exception that was raised.
-    """
+    """Return an error with the likely cause of a failed network call or loss; None if the cause is unknown."""
     if is_out_of_memory(error):
         return None
     if output is None:

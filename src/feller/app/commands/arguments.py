@@ -213,11 +213,6 @@ def change_fields(value: T, words: list[str], command: str) -> T:
 
     The flag `--help` lists the fields.
 
-    Args:
-        value: Dataclass, such as a recipe.
-        words: Flags and their values.
-        command: Name of the command for --help.
-
     Raises:
         UsageError: If a field is unknown or its value is wrong.
     """

@@ -107,15 +107,7 @@ def choice(
 
 
 def text(label: str, *, hint: str = "", example: str = "", lines: int = 1, value: str = "") -> Any:
-    """Return a text field.
-
-    Args:
-        label: Label.
-        hint: Help text below the label.
-        example: Text shown in grey while the field is empty.
-        lines: Height in lines of text.
-        value: Initial text.
-    """
+    """Return a text field."""
     return gradio().Textbox(
         value=value, label=label, info=hint or None, placeholder=example or None, lines=lines, render=False
     )

@@ -161,14 +161,7 @@ class _OpenBridge:
     def simulate(
         self, first: Tensor, seed: int, walls: tuple[ImageWalls, ...], reporter: Reporter
     ) -> tuple[Tensor, Tensor | None]:
-        """Return trajectories, [n, times, ...], and a mask of the states inside walls; the mask is None without walls.
-
-        Args:
-            first: Initial states.
-            seed: Seed of the noise.
-            walls: Wall images.
-            reporter: Progress and log output.
-        """
+        """Return trajectories, [n, times, ...], and a mask of the states inside walls (None without walls)."""
         network, device = cast(ForwardBackwardNetwork, self.model.network), get_engine().device
         drift = (network.backward_drift if self.backward else network.forward_drift).to(device).eval()
         (times, stride), noise = self._grid, cast(BrownianBridge, self.model.spec.path).noise

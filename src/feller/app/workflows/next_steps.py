@@ -236,14 +236,7 @@ def fill_templates(kind: str, run: Run, record: FitRecord | None = None, **value
 
 
 def suggest_commands(run: Run, record: FitRecord, spec: ModelSpec, train: Dataset) -> Iterator[tuple[str, str]]:
-    """Yield suggested sampling commands for a run, as pairs (command, description).
-
-    Args:
-        run: Run to sample from.
-        record: Fit record of the run.
-        spec: Model specification.
-        train: Training data, which supply the number of samples and the conditions in the commands.
-    """
+    """Yield suggested sampling commands for a run, as pairs (command, description)."""
     registration = registration_of(spec.modality)
     if registration.next_steps:
         yield from fill_templates(registration.next_steps, run, record, n=len(train))

@@ -521,10 +521,6 @@ def resolve_data_path(data: str, run: Run) -> str:
     Readers of the data compare the fingerprint with the recorded fingerprint, so that other data with the same name are
     detected.
 
-    Args:
-        data: Recorded path.
-        run: Run folder.
-
     Returns:
         Path relative to the current folder; the recorded path if no data are found.
     """

@@ -173,14 +173,7 @@ def is_spent(run: Run, record: FitRecord) -> bool:
 
 
 def incomplete_training_note(run: Run, record: FitRecord, training: TrainConfig, counters: dict[str, Any]) -> str:
-    """Return a note if training took fewer steps than planned; empty if training is complete.
-
-    Args:
-        run: Run folder.
-        record: Fit record.
-        training: Planned training configuration.
-        counters: Number of steps, training time and other counts so far.
-    """
+    """Return a note if training took fewer steps than planned; empty if training is complete."""
     step = counters["step"]
     if is_closed_form(counters) or training.progress(step, counters["seconds"]) >= 1:
         return ""
@@ -277,12 +270,7 @@ class RunStatus:
         return None if self.at_once else read_metrics(self.run.metrics)
 
     def continue_commands(self, tuning_record: TuningRecord | None = None, sketch: str = "") -> list[tuple[str, str]]:
-        """Return the command that continues training, with its description; empty if no further training is possible.
-
-        Args:
-            tuning_record: Fine-tuning record, if any.
-            sketch: Notice of an undertrained run.
-        """
+        """Return the command that continues training, with its description; empty if no more training is possible."""
         if self.at_once or (self.is_done and self.record.is_private):
             return []
         return [continue_command(self.run, self.record, tuning_record, self.training if self.is_done else None, sketch)]

@@ -44,13 +44,6 @@ def complete_rows(
 ) -> tuple[Dataset, RawTable]:
     """Impute the missing cells of table rows; return the completed rows as a data set and as cells.
 
-    Args:
-        model: Model of a table.
-        complete: Table with missing cells, as a file or data frame.
-        sampling: Sampler configuration.
-        rng: Source of random numbers.
-        reporter: Progress and log output.
-
     Raises:
         InputError: If the table is damaged or violates the schema.
         UsageError: If the observed cells of a row are impossible under the model.

@@ -178,13 +178,7 @@ def _simulated(
 
 
 def time_grid(times: Sequence[float], knots: int, nfe: int) -> tuple[list[float], int]:
-    """Return the times of all simulation steps, and the number of steps between two knots.
-
-    Args:
-        times: Times of the populations.
-        knots: Number of equally spaced knots per segment.
-        nfe: Minimum number of steps from time 0 to 1.
-    """
+    """Return the times of all simulation steps, and the number of steps between two knots."""
     max_duration = max(b - a for a, b in itertools.pairwise(times))
     steps_per_knot = max(1, math.ceil(nfe * max_duration / (knots - 1)))
     steps = steps_per_knot * (knots - 1)

@@ -220,11 +220,6 @@ class AdjointMatchingObjective(FineTuningObjective):
     def sample(self, batch: Batch, rng: Rng, network: Network) -> Example:
         """Simulate the network, evaluate the reward gradient at the end states, and solve the adjoint ODE backwards.
 
-        Args:
-            batch: Source samples `x_0` and, if any, conditions `given`.
-            rng: Random streams of the simulation noise and of the selected steps.
-            network: Network that is trained.
-
         Returns:
             States with their target velocities; the `reward` of the roll-out's end; and the `cost`, half the squared
             control along the roll-out. The mean cost is the KL divergence from the base in nats.

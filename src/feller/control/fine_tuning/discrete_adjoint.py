@@ -53,11 +53,6 @@ class DiscreteAdjointObjective(FineTuningObjective):
     def sample(self, batch: Batch, rng: Rng, network: Network) -> Example:
         """Sample the noise of each step, and simulate once without gradients to compute reward and control cost.
 
-        Args:
-            batch: Source samples `x_0` and, if any, conditions `given`.
-            rng: Random streams of the noise.
-            network: Network that is trained.
-
         Returns:
             Sources, noise and conditions, from which the loss repeats the simulation; `reward`; and control `cost`.
         """

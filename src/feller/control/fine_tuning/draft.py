@@ -57,13 +57,7 @@ class DRaFTObjective(FineTuningObjective):
     """
 
     def sample(self, batch: Batch, rng: Rng, network: Network) -> Example:
-        """Generate samples and compute their reward; return the state before the backpropagated steps.
-
-        Args:
-            batch: Source samples `x_0` and, if any, conditions `given`.
-            rng: Random streams, which are not used.
-            network: Network that is trained.
-        """
+        """Generate samples and compute their reward; return the state before the backpropagated steps."""
         config, cond = self.config, batch.get("given", {})
         with torch.no_grad():
             states = _sample_states(self, network, batch["x_0"], cond)
@@ -108,13 +102,7 @@ class ReFLObjective(FineTuningObjective):
     """
 
     def sample(self, batch: Batch, rng: Rng, network: Network) -> Example:
-        """Generate samples and compute their reward; return one intermediate state of each sample, and its time.
-
-        Args:
-            batch: Source samples `x_0` and, if any, conditions `given`.
-            rng: Random streams that select the intermediate states.
-            network: Network that is trained.
-        """
+        """Generate samples and compute their reward; return one intermediate state of each sample, and its time."""
         x_0, cond, steps = batch["x_0"], batch.get("given", {}), self.config.steps
         n, leaf = num_examples(x_0), next(leaves(x_0))
         with torch.no_grad():

@@ -56,11 +56,6 @@ class PolicyGradientObjective(FineTuningObjective):
 
         The advantage is the return minus a baseline: the mean return of the other samples in the batch.
 
-        Args:
-            batch: Source samples `x_0` and, if any, conditions `given`.
-            rng: Random streams of the noise.
-            network: Network that is trained.
-
         Returns:
             States, each with the velocity of the base model, the velocity that reaches the next state, and the
             advantage.

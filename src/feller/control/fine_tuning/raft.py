@@ -65,11 +65,6 @@ class RAFTObjective(FineTuningObjective):
 
         Each repetition gets a new random time and source.
 
-        Args:
-            batch: Source samples `x_0` and, if any, conditions `given`.
-            rng: Random streams.
-            network: Network that is trained.
-
         Returns:
             Flow matching examples; `reward` holds the rewards of all samples, in the order of the batch.
         """

@@ -166,10 +166,6 @@ def own_words(path: pathlib.Path, phones: Collection[str]) -> Pronunciations:
 def read_lexicon(path: pathlib.Path, phones: Collection[str] = ARPABET) -> Pronunciations:
     """Read a lexicon with lines `word PH PH`, where PH is a phone; a word on several lines has several pronunciations.
 
-    Args:
-        path: Lexicon file.
-        phones: Allowed phones.
-
     Raises:
         InputError: If a line has no phones, or an unknown phone.
     """

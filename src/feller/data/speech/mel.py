@@ -26,14 +26,7 @@ MAX_STATISTIC = 1e3
 
 @lru_cache(maxsize=8)
 def filters(rate: int, fft: int, bands: int, top: int) -> Float32[Tensor, "bands bins"]:
-    """Return Slaney-normalised mel filters; UsageError if librosa is not installed.
-
-    Args:
-        rate: Sample rate in Hz.
-        fft: Size of the FFT in samples.
-        bands: Number of mel bands.
-        top: Highest frequency of the bands, in Hz.
-    """
+    """Return Slaney-normalised mel filters; UsageError if librosa is not installed."""
     librosa = require_package("librosa", "the mel scale")
     return torch.from_numpy(librosa.filters.mel(sr=rate, n_fft=fft, n_mels=bands, fmin=0.0, fmax=float(top)))
 

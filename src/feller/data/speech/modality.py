@@ -30,13 +30,7 @@ from feller.spaces import Euclidean
 
 
 def phone_alignments(values: State, given: Cond, names: Sequence[str]) -> list[PhoneAlignment]:
-    """Return the phones and durations of each recording, from the values or, if these lack phones, from frame labels.
-
-    Args:
-        values: Values of `Speech`.
-        given: Conditions of `Speech`.
-        names: Phone names of the inventory, in order.
-    """
+    """Return the phones and durations of each recording, from the values or, without phones, from frame labels."""
     if "phone" in values:
         rows = zip(values["phone"].tolist(), values["duration"].tolist(), strict=True)
         pairs = [[(p, d) for p, d in zip(phone, duration, strict=True) if p >= 0] for phone, duration in rows]

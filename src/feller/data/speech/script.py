@@ -134,10 +134,6 @@ def voice_prompt_script(voice: AlignedRecording, words: Sequence[Sequence[str]])
     """Return a script that speaks new words in the voice of a recording.
 
     The recording precedes the words as a voice prompt, which is not part of the output.
-
-    Args:
-        voice: Recording of the voice.
-        words: Phones of each new word.
     """
     prompt = _all_phones(voice)
     has_silence = bool(prompt[-1].length)  # otherwise the duration model may insert a pause after the prompt
@@ -181,13 +177,7 @@ def denoising_script(clip: AlignedRecording, first: int, last: int) -> Script:
 
 
 def editing_script(clip: AlignedRecording, text: str, words: Sequence[Sequence[str]]) -> Script:
-    """Return a script that changes the text of a recording; words that both texts share are kept with their silences.
-
-    Args:
-        clip: Recording.
-        text: New text.
-        words: Phones of each word of the new text.
-    """
+    """Return a script that changes the text of a recording; words that both texts share keep their silences."""
     old, new = [word.text.lower() for word in clip.spoken_words], [*words_of(text)]
     if not all(old):
         raise InputError("an alignment with words", "phones only", "Give an alignment with words", place=clip.name)

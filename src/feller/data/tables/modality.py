@@ -223,10 +223,6 @@ class Table(Modality):
         """Parse a cell that is held fixed in sampling: return its code, [1], and an empty dict of further conditions.
 
         For a cell of a derived column, the code is that of its source column.
-
-        Args:
-            leaf: Column name.
-            text: Text of the cell.
         """
         return torch.tensor([self.asked(leaf, text)[1]]), {}
 

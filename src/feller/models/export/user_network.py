@@ -296,11 +296,6 @@ def modality_of_shape(shape: tuple[int, ...] | None, classes: tuple[str, ...] = 
 
     The shape (d,) stands for points, (channels, height, width) with 1 or 3 channels for images, and all others for
     arrays.
-
-    Args:
-        shape: Shape of one example.
-        classes: Class names.
-        levels: Pixel value of white in images.
     """
     if not isinstance(shape, tuple | list) or not shape or not all(isinstance(n, int) and n > 0 for n in shape):
         example = f"({shape},)" if isinstance(shape, int) else "(2,) or (1, 28, 28)"

@@ -144,12 +144,6 @@ class RowTransformerNetwork(nn.Module):
         """Process the previous token of each row; return the logits at position `place` and the new cache.
 
         The logits of invalid tokens are not masked.
-
-        Args:
-            last: Previous token of each row; None at the start.
-            last_place: Position of the previous token of each row; None at the start.
-            place: Position to predict in each row.
-            cache: KV cache of the previous steps.
         """
         start_tokens = torch.full_like(place, self.token_embed.num_embeddings - 1)
         tokens = start_tokens if last is None or last_place is None else last + self.first[last_place]

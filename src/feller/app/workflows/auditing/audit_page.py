@@ -32,12 +32,7 @@ LEAKS, OPEN = "No guarantee, and rows leak", "No guarantee"
 
 
 def audit_verdict(ledger: Ledger | None, numbers: Mapping[str, Any]) -> Verdict:
-    """Return the verdict of an audit, with the names of the metrics on which it is based.
-
-    Args:
-        ledger: Privacy ledger; None for a run without differential privacy.
-        numbers: Metrics of the audit by name.
-    """
+    """Return the verdict of an audit, with the names of the metrics on which it is based."""
     strongest = _strongest(numbers)
     if ledger is None:
         leaks = tuple(_leaks(numbers))

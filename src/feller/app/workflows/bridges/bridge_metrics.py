@@ -168,16 +168,7 @@ def bridge_figures(
     trajectories: Trajectories,
     cost_profile: PathCosts,
 ) -> list[tuple[str, ReportPicture]]:
-    """Draw the figures of the report: animated paths, their costs over time, and the metrics of the rounds.
-
-    Args:
-        run: Run folder, with the metrics of the rounds.
-        record: Bridge record.
-        populations: Populations.
-        solution: Fitted bridge.
-        trajectories: Simulated trajectories.
-        cost_profile: Control cost and state cost of the trajectories at each time.
-    """
+    """Draw the figures of the report: animated paths, their costs over time, and the metrics of the rounds."""
     begin, end = record.times[0], record.times[-1]
     times = begin + (end - begin) * np.array(trajectories.times)
     paths = values_of(populations.modality, trajectories.states)

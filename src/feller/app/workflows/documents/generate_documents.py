@@ -290,11 +290,6 @@ def sample_documents(
 ) -> tuple[DocumentResult, pathlib.Path]:
     """Generate documents with the options of `feller sample`, and write them to files.
 
-    Args:
-        run: Run of a document model.
-        config: Options of `feller sample`.
-        reporter: Progress and log output.
-
     Returns:
         The documents, and the path to which they were written.
 

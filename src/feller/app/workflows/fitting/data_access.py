@@ -87,15 +87,7 @@ class DataAccess(abc.ABC):
 
     @abc.abstractmethod
     def check_recipe(self, record: FitRecord, name: str, recipe: Recipe, start: Run | None, dataset: Dataset) -> None:
-        """Raise an error if the recipe violates this policy.
-
-        Args:
-            record: Options of the fit.
-            name: Name of the recipe, for the message.
-            recipe: Recipe to check.
-            start: Run that supplies the initial weights; None for new weights.
-            dataset: Data of the fit.
-        """
+        """Raise an error if the recipe violates this policy."""
 
     @abc.abstractmethod
     def add_fingerprint(self, record: FitRecord, dataset: Dataset, recipe: Recipe) -> FitRecord:

@@ -59,12 +59,6 @@ def check_duration(
 ) -> None:
     """Raise an error if more than one option sets the training length: a number of steps, minutes, or a recipe field.
 
-    Args:
-        steps: Number of training steps, or of other units such as rounds.
-        minutes: Training time in minutes.
-        fields: Command-line words that set recipe fields.
-        unit: Name of the option that sets `steps`, such as "steps" or "rounds".
-
     Raises:
         UsageError: If more than one option sets the training length.
     """
@@ -186,14 +180,7 @@ def with_recipe_schema(dataset: Dataset, recipe: Recipe) -> Dataset:
 
 
 def check_target(recipe: Recipe, name: str, target: tuple[str, ...], start_model: Model | None) -> None:
-    """Raise an error if the recipe cannot predict the target, or cannot start from the weights of the initial model.
-
-    Args:
-        recipe: Chosen recipe.
-        name: Name of the recipe.
-        target: Columns or properties to predict; empty for a generator.
-        start_model: Model that supplies the initial weights; None for new weights.
-    """
+    """Raise an error if the recipe cannot predict the target, or cannot start from the weights of the initial model."""
     is_regressor = recipe.objective.family == "regressor"
     if target and not is_regressor:
         raise UsageError(

@@ -142,13 +142,6 @@ def record_job(run: Run, job: TrainingJob, engine: Engine, reporter: Reporter) -
 def run_training(run: Run, job: TrainingJob, inputs: TrainingInputs, engine: Engine, reporter: Reporter) -> None:
     """Train until the training budget is spent, and save checkpoints.
 
-    Args:
-        run: Run folder.
-        job: Training job with the restored state.
-        inputs: Inputs of the session.
-        engine: Device and processes.
-        reporter: Progress and log output.
-
     Raises:
         InputError: If the loss is no longer finite.
         Interrupted: If training is interrupted by Ctrl-C; the run is saved.
