@@ -38,13 +38,7 @@ class TuningComparison:
 
 
 def compare_tuned(
-    rule: FineTuning,
-    base: Model,
-    tuned: Model,
-    after: Dataset,
-    reward: Reward | None,
-    rng: Rng,
-    given: dict[str, str],
+    rule: FineTuning, base: Model, tuned: Model, after: Dataset, reward: Reward | None, rng: Rng, given: dict[str, str]
 ) -> TuningComparison:
     """Compare samples of a fine-tuned model with those of its base model."""
     base_samples = base.sample_dataset(len(after), given=after.given, guidance=rule.guidance, rng=rng)

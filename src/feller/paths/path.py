@@ -56,10 +56,7 @@ def leads_elsewhere(path: "Path", space: Space, name: str, found: str) -> UsageE
     else:
         remedy = "Use feller.Affine()"
     return UsageError(
-        argument=name,
-        expected=f"a path on {space_name}",
-        found=f"{type(path).__name__}, {found}",
-        remedy=remedy,
+        argument=name, expected=f"a path on {space_name}", found=f"{type(path).__name__}, {found}", remedy=remedy
     )
 
 

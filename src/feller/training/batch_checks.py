@@ -9,15 +9,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
-from feller.core.errors import (
-    InputError,
-    UsageError,
-    best_match,
-    check_kind,
-    found_instead,
-    is_out_of_memory,
-    warn,
-)
+from feller.core.errors import InputError, UsageError, best_match, check_kind, found_instead, is_out_of_memory, warn
 from feller.core.pytree import Cond, State, append_dims, is_concrete, leaves, submask, zero_invalid
 from feller.core.rng import Rng, check_rng
 from feller.networks.blocks.conditioning import RESERVED_KEYS
@@ -198,13 +190,7 @@ def warn_coupling(objective: Any, given: Cond) -> None:
 
 
 def check_data(
-    x_1: State,
-    x_0: State,
-    space: Space,
-    valid: State | None = None,
-    name: str = "x_1",
-    *,
-    rows: slice | None = None,
+    x_1: State, x_0: State, space: Space, valid: State | None = None, name: str = "x_1", *, rows: slice | None = None
 ) -> None:
     """Validate data against their source and space: keys, shape, dtype, range, and distance from the manifold.
 

@@ -166,10 +166,7 @@ def _check_many(command: Any, args: list[str]) -> None:
         if sum(arg.partition("=")[0] in flags for arg in args) > 1:
             remedy = shlex.join([flags[0], *_values_of_flag(flags, args)])
             raise UsageError(
-                "a single flag followed by all its values",
-                "the flag twice",
-                remedy,
-                argument=option_of(flags[0]),
+                "a single flag followed by all its values", "the flag twice", remedy, argument=option_of(flags[0])
             )
         if any(arg in flags and following.startswith("--") for arg, following in pairwise([*args, "--"])):
             raise UsageError("a value", "none", argument=option_of(flags[0]))

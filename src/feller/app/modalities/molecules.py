@@ -40,5 +40,5 @@ REGISTRATIONS = {
         valid=lazy_function("evaluation.validity", "valid_molecules"),
         valid_needs="rdkit (pip install 'feller[molecules]')",
         distance=apart_as("MoleculeDistance"),
-    ),
+    )
 }

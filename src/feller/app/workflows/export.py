@@ -40,9 +40,7 @@ def export(run: Run, config: ExportConfig, *, reporter: Reporter = SILENT) -> tu
     if form == HUGGING_FACE:
         if guidance != "1":
             raise UsageError(
-                "guidance is chosen when the exported folder is sampled",
-                remedy="Leave it out",
-                argument="guidance",
+                "guidance is chosen when the exported folder is sampled", remedy="Leave it out", argument="guidance"
             )
         path = pathlib.Path(out) if out else run.path / HUGGING_FACE
         with _write_lock(run, path):

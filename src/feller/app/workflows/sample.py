@@ -218,10 +218,7 @@ def _draw(
     if config.output.shard_size is not None:
         return _draw_shards(run, config, config.output.shard_size, on_step, reporter)
     if config.output.overwrite and config.output.out is None:
-        raise UsageError(
-            "needs --out with the file to replace, or --shard-size",
-            argument="overwrite",
-        )
+        raise UsageError("needs --out with the file to replace, or --shard-size", argument="overwrite")
     if "{shard}" in (config.output.out or ""):
         raise UsageError("{shard} in --out needs --shard-size, the number of samples per file")
     if config.infill.complete is not None and (config.n is not None or config.infill.template is not None):

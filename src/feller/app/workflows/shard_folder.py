@@ -218,9 +218,7 @@ def _check_work(folder: pathlib.Path) -> None:
     for path in paths:
         if path not in work_folders and (path.is_symlink() or not path.is_file() or not _OURS.fullmatch(path.name)):
             raise InputError(
-                "was not written by `feller sample`",
-                remedy="Move it elsewhere, or choose another folder",
-                file=path,
+                "was not written by `feller sample`", remedy="Move it elsewhere, or choose another folder", file=path
             )
 
 

@@ -192,10 +192,6 @@ class AdjointMatching(MemorylessFineTuning):
         check_number("step_fraction", self.step_fraction, gt=0, le=1)
 
     def build(self, context: TrainingContext) -> Objective:
-        """Build the objective for the reference network and the reward of a training context.
-
-        The control cost is half the squared control, summed along a roll-out.
-        """
         return AdjointMatchingObjective(self, context)
 
     def compare(self, process: Process, example: Example) -> Float[Tensor, " b"]:

@@ -37,10 +37,6 @@ class DiscreteAdjoint(MemorylessFineTuning):
     """
 
     def build(self, context: TrainingContext) -> Objective:
-        """Build the objective for the reference network and the reward of a training context.
-
-        The control cost is half the squared control, summed along a roll-out.
-        """
         return DiscreteAdjointObjective(self, context)
 
 

@@ -46,7 +46,6 @@ class DRaFT(FineTuning):
             raise UsageError(f"backprop_steps from 1 to {self.steps}", self.backprop_steps)
 
     def build(self, context: TrainingContext) -> Objective:
-        """Build the objective for the reward; the reference network is not used, and there is no control cost."""
         return DRaFTObjective(self, context)
 
 
@@ -91,7 +90,6 @@ class ReFL(FineTuning):
         check_number("steps", self.steps, ge=1)
 
     def build(self, context: TrainingContext) -> Objective:
-        """Build the objective for the reward; the reference network is not used, and there is no control cost."""
         return ReFLObjective(self, context)
 
 

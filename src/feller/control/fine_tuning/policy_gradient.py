@@ -38,10 +38,6 @@ class PolicyGradient(MemorylessFineTuning):
     """
 
     def build(self, context: TrainingContext) -> Objective:
-        """Build the objective for the reference network and the reward of a training context.
-
-        The control cost is half the squared control, summed along a roll-out.
-        """
         return PolicyGradientObjective(self, context)
 
 

@@ -43,7 +43,6 @@ class RAFT(FineTuning):
         check_number("steps", self.steps, ge=1)
 
     def build(self, context: TrainingContext) -> Objective:
-        """Build the objective for the reward; the reference network is not used, and there is no control cost."""
         return RAFTObjective(self, context)
 
 

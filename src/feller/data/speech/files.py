@@ -246,11 +246,7 @@ class _SpeechLoader:
 
     def _check(self, sound: Waveform) -> None:
         if sound.seconds < SHORTEST:
-            raise InputError(
-                f"at least {SHORTEST:g} s",
-                f"{sound.seconds:.3f} s",
-                "Use a longer recording",
-            )
+            raise InputError(f"at least {SHORTEST:g} s", f"{sound.seconds:.3f} s", "Use a longer recording")
         if self.max_seconds is not None and sound.seconds > self.max_seconds:
             raise InputError(f"at most {self.max_seconds} s", f"{sound.seconds:.1f} s", "Split the recording at pauses")
 

@@ -406,10 +406,7 @@ def unmodelled_notes(schema: Schema) -> tuple[str, ...]:
     notes = []
     templates: list[tuple[type[Any], str]] = [
         (Identifier, "not modelled: {}, identifiers, generated as running numbers"),
-        (
-            FreeText,
-            "not modelled: {}, free text, left empty; if this is wrong, edit the schema (feller data schema)",
-        ),
+        (FreeText, "not modelled: {}, free text, left empty; if this is wrong, edit the schema (feller data schema)"),
         (Derived, "not modelled: {}, derived from other columns"),
     ]
     for column_type, template in templates:

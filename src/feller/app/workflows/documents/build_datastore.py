@@ -103,9 +103,5 @@ def write_datastore(run: Run, source: str, out: str) -> int:
 def _finder(modality: Documents) -> DocumentEncoder:
     """Return the encoder that retrieves documents; UsageError if the model has none."""
     if modality.vectors is None:
-        raise UsageError(
-            "requires a model with a retrieval encoder",
-            remedy="Leave it out",
-            argument="memory",
-        )
+        raise UsageError("requires a model with a retrieval encoder", remedy="Leave it out", argument="memory")
     return modality.vectors

@@ -318,7 +318,7 @@ def evaluate_vocoder(request: EvaluationRequest) -> dict[str, Any]:
             (
                 "Each recording, its copy, and its Griffin-Lim copy",
                 _spectrogram_picture(modality, real, scores, baseline),
-            ),
+            )
         ],
         heading="Copies",
     )

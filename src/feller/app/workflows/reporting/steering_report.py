@@ -101,13 +101,13 @@ MAX_MEASURED, MAX_FIGURE_SAMPLES = 512, 100
 
 
 def report_tuning_without_data(
-    run: Run, reward: Reward, why: str, effort: EvaluationBudget, reporter: Reporter, seed: int = 0
+    run: Run, reward: Reward, why: str, effort: EvaluationBudget, reporter: Reporter
 ) -> dict[str, Any]:
     """Compare samples of a fine-tuned run and of its base model, write the report, and return its metrics."""
     tuning_record = read_tuning_record(run)
     if tuning_record is None:
         return {}
-    model, base, recipe, rng = load_model(run), base_model(run), read_recipe(run), Rng(seed).fold_in("evaluate")
+    model, base, recipe, rng = load_model(run), base_model(run), read_recipe(run), Rng(0).fold_in("evaluate")
     fine_tuning, record, counters = fine_tuning_of(recipe), read_fit_record(run), read_counters(run)
     for network in (model.network, base.network):
         network.to(get_engine().device)

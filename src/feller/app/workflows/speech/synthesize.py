@@ -119,10 +119,7 @@ def synthesize(
     outputs: list[SynthesizedSpeech] = []
     for start in range(0, len(scripts), BATCH_SIZE):
         outputs += _synthesize_batch(
-            model,
-            scripts[start : start + BATCH_SIZE],
-            config,
-            replace(rng, first_example=rng.first_example + start),
+            model, scripts[start : start + BATCH_SIZE], config, replace(rng, first_example=rng.first_example + start)
         )
     return outputs
 

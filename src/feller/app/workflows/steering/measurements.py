@@ -56,12 +56,7 @@ def parse_operator(words: str, mask: Bool[Tensor, " *d"] | None, shape: tuple[in
         if name == "inpaint" and mask is None:
             raise UsageError("inpaint needs --mask, the region to fill in")
         if name != "inpaint" and mask is not None:
-            raise UsageError(
-                "applies to inpaint only",
-                found=repr(words),
-                remedy="Leave it out",
-                argument="mask",
-            )
+            raise UsageError("applies to inpaint only", found=repr(words), remedy="Leave it out", argument="mask")
         try:
             operator = Inpaint(mask) if mask is not None else OPERATORS[name](parameter)
         except UsageError as error:
