@@ -381,11 +381,6 @@ def _use(device: str) -> None:
 def check_names(words: list[str], command: Any, *places: str) -> None:
     """Raise an error for words that are neither command flags nor recipe fields, before the data are read.
 
-    Args:
-        words: Words that the parser did not recognise.
-        command: Config class of the command.
-        places: Dataclasses with the fields of the recipe, as module:CLASS.
-
     Raises:
         UsageError: If a word is neither a flag nor a field; the error suggests the nearest name.
     """

@@ -149,15 +149,7 @@ def picture(label: str) -> Any:
 
 
 def canvas(label: str, size: tuple[int, int], *, brush: int, own: bool = True, elem_class: str = "") -> Any:
-    """Return an image editor for drawing masks.
-
-    Args:
-        label: Label.
-        size: Width and height in pixels.
-        brush: Default brush size in pixels.
-        own: True to allow uploads of the user's own images.
-        elem_class: CSS class of the editor.
-    """
+    """Return an image editor for drawing masks."""
     gr, colors = gradio(), [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in BRUSH_COLOURS]
     return gr.ImageEditor(
         label=label,

@@ -24,11 +24,6 @@ INPUT = "input"
 def export(run: Run, config: ExportConfig, *, reporter: Reporter = SILENT) -> tuple[pathlib.Path, dict[str, Any]]:
     """Export a run's network with its EMA weights for other programs, or the whole model as a folder.
 
-    Args:
-        run: Run with the model.
-        config: Options of `feller export`.
-        reporter: Progress and log output.
-
     Returns:
         Output path, and the content of the .json file.
 

@@ -45,13 +45,7 @@ def _code(record: FitRecord) -> tuple[str, ...]:
 
 
 def fit_command(run: Run, record: FitRecord, training: TrainConfig) -> str:
-    """Return the command that repeats a fit; for data passed as a Python object, return the Python call.
-
-    Args:
-        run: Run folder, which the command names as output.
-        record: Fit record with the options.
-        training: Training configuration, of which the command repeats the number of steps or minutes.
-    """
+    """Return the command that repeats a fit; for data passed as a Python object, return the Python call."""
     if record.data.startswith(IN_MEMORY_PREFIX):
         return _call(run, record)
     steps, minutes = training.steps, training.minutes

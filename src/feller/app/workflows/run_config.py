@@ -32,6 +32,7 @@ from feller.core.user_code import fingerprint as file_hash
 from feller.data.batches import DataBundle, check_held_out_fraction, split
 from feller.data.examples.loaders import EXAMPLES, Example
 from feller.data.examples.registry import EXAMPLE_PREFIX
+from feller.data.fingerprints import sha256_of
 from feller.data.labels import abbreviated
 from feller.data.loading.dataset_reader import read
 from feller.data.loading.in_memory import IN_MEMORY_PREFIX, DataSource
@@ -218,12 +219,9 @@ def fingerprint(data: Dataset) -> str:
 
 def _fingerprint_of_values(data: Dataset) -> str:
     """Return a hash of the values computed from the data, as older records have it (without the prefix `READ`)."""
-    digest = hashlib.sha256()
     cond = {name: data.given[name] for name in sorted(data.given)}
-    target = {} if data.target is None else {"target": data.targets(data.target)}
-    for leaf in [*leaves(data.values), *leaves(cond), *leaves(target)]:
-        digest.update(np.ascontiguousarray(leaf.numpy()).tobytes())
-    return digest.hexdigest()[:16]
+    target = () if data.target is None else (data.targets(data.target),)
+    return sha256_of(*leaves(data.values), *leaves(cond), *target)[:16]
 
 
 def data_fingerprint(data: Dataset, salt: str | None) -> str:

@@ -133,15 +133,7 @@ def undertrained_notice(run: Run, record: FitRecord, data: Dataset, step: int, s
 
 
 def undertrained_tuning_notice(run: Run, tuning_record: TuningRecord, step: int, numbers: Mapping[str, Any]) -> str:
-    """Return a notice if fine-tuning took few rounds, or its reward is far from the target; otherwise an empty string.
-
-    Args:
-        run: Run folder.
-        tuning_record: Fine-tuning record.
-        step: Number of completed rounds.
-        numbers: Metrics of the report: the mean rewards of the fine-tuned model, the base model and the tilted
-            distribution.
-    """
+    """Return a notice if fine-tuning took few rounds, or its reward is far from the target; otherwise an empty text."""
     default_rounds = DEFAULT_TRAINING.steps or 1
     measured = target_progress("reward", numbers)
     progress = 1.0 if measured is None else measured
@@ -289,12 +281,6 @@ def _numbers(run: Run, counters: dict[str, Any], ledger: Ledger | None) -> dict[
 
 def read_run_status(run: Run, record: FitRecord, kind: Modality, data: Dataset) -> RunStatus:
     """Read the status of a run from its folder.
-
-    Args:
-        run: Run folder.
-        record: Fit record.
-        kind: Modality of the model's outputs or inputs.
-        data: Training data, used to find earlier fits that spent privacy budget on the same rows.
 
     Raises:
         InputError: If a file of the run is damaged.

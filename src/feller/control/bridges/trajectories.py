@@ -112,7 +112,8 @@ def simulate_drift(
         is_outside = ~torch.stack([box.contains(states[:, k]) for k in range(states.shape[1])]).all(0)
         num_outside = int(is_outside.sum())
         lost += num_outside
-        _check_lost(lost, total)
+        if lost > max(MAX_LOST_FRACTION * total, 1):
+            raise InputError(_divergence_message(lost, total))
         if not num_outside:
             return Trajectories(trajectories.times, states, control, lost)
         if attempt == MAX_RETRIES:
@@ -125,11 +126,6 @@ def simulate_drift(
         states, control = states.clone(), control.clone()
         states[is_outside], control[is_outside] = retried.states, retried.control
     raise InputError(_divergence_message(lost, total))
-
-
-def _check_lost(lost: int, total: int) -> None:
-    if lost > max(MAX_LOST_FRACTION * total, 1):
-        raise InputError(_divergence_message(lost, total))
 
 
 def _divergence_message(lost: int, total: int) -> str:

@@ -168,7 +168,8 @@ class Speech(Modality):
         speaker = [self.speakers.index(name) if name in self.speakers else -1 for name in _speakers(raw)]
         values = {"mel": mel, "speaker": torch.tensor(speaker)}
         if raw.texts:
-            values["text"] = _letters(raw.texts)
+            rows = [torch.tensor([ord(letter) for letter in text], dtype=torch.long) for text in raw.texts]
+            values["text"] = pad_sequence(rows, batch_first=True, padding_value=-1)
         if not raw.alignments:
             return values, {"valid": valid}
         phone, duration = self._phones(raw)
@@ -265,12 +266,6 @@ class Speech(Modality):
 
     def _write_sounds(self, values: State, given: Cond, out: pathlib.Path) -> None:
         self.write_sounds(self.sounds(values, given), values, given, out)
-
-
-def _letters(texts: Sequence[str]) -> Int64[Tensor, "n l"]:
-    """Return the code points of texts, padded with -1."""
-    rows = [torch.tensor([ord(letter) for letter in text], dtype=torch.long) for text in texts]
-    return pad_sequence(rows, batch_first=True, padding_value=-1)
 
 
 def _speakers(raw: RawSpeech) -> Sequence[str]:

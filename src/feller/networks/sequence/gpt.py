@@ -13,6 +13,7 @@ from feller.core.pytree import Cond
 from feller.core.rng import Rng
 from feller.data.documents.vocabulary import DocumentVocabulary
 from feller.networks.blocks.conditioning import zero_init
+from feller.networks.image.dit import cached_attention
 from feller.networks.network_config import NetworkConfig, seeded_init
 from feller.networks.sequence.text_dit import check_text
 
@@ -221,7 +222,9 @@ class GPTNetwork(nn.Module):
                 patch_positions = self.patch_positions.positions(cache.tokens[:, : cache.length + m])[:, cache.length :]
             h, patch_position = h + self.patch_positions(patch_positions), patch_positions[:, -1]
         for layer, block in enumerate(self.blocks):
-            h = block(h, _cached_attention(cache, layer, m, attn_mask))
+            keys, values = cache.key_values[layer].unbind()
+            attend = cached_attention(keys, values, cache.length, attn_mask)
+            h = block(h, lambda qkv, attend=attend: attend(*qkv))
         h_last = h[:, -1:] if rows is None else h[rows, -1:]
         return self._logits(h_last)[:, 0], replace(cache, length=cache.length + m, patch_position=patch_position)
 
@@ -348,16 +351,3 @@ def _sample_causal_mask(sample: Int[Tensor, "b n"]) -> Bool[Tensor, "b 1 n n"]:
     n = sample.shape[1]
     causal_mask = torch.ones(n, n, dtype=torch.bool, device=sample.device).tril()
     return ((sample[:, :, None] == sample[:, None]) & causal_mask)[:, None]
-
-
-def _cached_attention(cache: KVCache, layer: int, m: int, attn_mask: Tensor | None) -> QKVAttentionFn:
-    """Return attention that appends keys and values to the cache and applies the mask."""
-    start = cache.length
-    key_values = cache.key_values[layer, :, :, :, : start + m]
-    keys, values = key_values.unbind()
-
-    def attend(qkv: Tensor) -> Tensor:
-        key_values[:, :, :, start:] = qkv[1:]
-        return F.scaled_dot_product_attention(qkv[0], keys, values, attn_mask=attn_mask)
-
-    return attend

@@ -91,15 +91,7 @@ def audit_report(
     leakage: RowLeakage | None = None,
     max_rows: int = 10,
 ) -> RunReport:
-    """Assemble the report page of an audit.
-
-    Args:
-        target: Audited run.
-        numbers: All metrics of the audit.
-        results: Results of the attacks.
-        leakage: Fisher information loss of rows; None if it was not computed.
-        max_rows: Maximum number of most exposed rows in the table of rows.
-    """
+    """Assemble the report page of an audit."""
     run, record, ledger, modality = target.run, target.record, target.ledger, target.model.spec.modality
     explanations = [] if ledger is None else plan_calculator.explain(dict(numbers))
     figures: list[tuple[str, ReportPicture]] = []

@@ -95,12 +95,6 @@ def straight_objective(
 
     The paths of the baseline are Brownian bridges between samples of consecutive populations, paired by optimal
     transport.
-
-    Args:
-        problem: Bridge problem with noise, times and state cost.
-        populations: Populations, whose samples are paired.
-        trajectories: Trajectories of the fitted bridge, which are not used.
-        rng: Source of random numbers.
     """
     total = 0.0
     for leg, (begin, length) in enumerate(segments_of(problem.times)):

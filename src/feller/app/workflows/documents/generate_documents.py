@@ -136,15 +136,6 @@ def generate_documents(
 ) -> DocumentResult:
     """Generate n documents for a request to a document model.
 
-    Args:
-        model: Document model.
-        request: Prompt and decoding goal.
-        n: Number of documents.
-        settings: Sampling options.
-        memory: Documents for retrieval: a file, a folder, or a datastore.
-        rng: Source of random numbers.
-        reporter: Progress and log output.
-
     Raises:
         InputError: If the datastore is damaged, empty, or belongs to another model.
         UsageError: If the prompt is too long, or options are incompatible.

@@ -202,13 +202,7 @@ def check_target(recipe: Recipe, name: str, target: tuple[str, ...], start_model
 
 
 def check_closed_form(recipe: Recipe, start_model: Model | None, n_tracked_rows: int = 0) -> None:
-    """Raise an error for options that need training steps if the recipe is fitted in closed form.
-
-    Args:
-        recipe: Chosen recipe.
-        start_model: Model whose weights initialise training; None for new weights.
-        n_tracked_rows: Number of rows whose Fisher information loss is tracked at each step.
-    """
+    """Raise an error for options that need training steps if the recipe is fitted in closed form."""
     is_closed_form = recipe.objective.is_one_shot
     if is_closed_form and recipe.train != TrainConfig():
         raise UsageError(

@@ -81,12 +81,7 @@ class Interrupted(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def interruptible(command: str, saved: str = "all is saved. Continue with") -> Iterator[None]:
-    """Context manager that raises `Interrupted` on Ctrl-C or SIGTERM; files that were already written are kept.
-
-    Args:
-        command: Command that resumes the run, for the message.
-        saved: First part of the message, about saved files.
-    """
+    """Context manager that raises `Interrupted` on Ctrl-C or SIGTERM; files that were already written are kept."""
     try:
         with sigterm_as_interrupt():
             yield
@@ -95,12 +90,7 @@ def interruptible(command: str, saved: str = "all is saved. Continue with") -> I
 
 
 def interruptible_report(subject: str, command: str) -> contextlib.AbstractContextManager[None]:
-    """Return a context manager like `interruptible`, for writing the report after training.
-
-    Args:
-        subject: Words for what is already saved, such as the training, for the message.
-        command: Command that writes the report.
-    """
+    """Return a context manager like `interruptible`, for writing the report after training."""
     return interruptible(command, f"{subject} is saved. Write its report with")
 
 

@@ -123,16 +123,12 @@ def read_leakage(run: Run) -> TrackedLeakage | None:
     tensors, meta = load_tensors(run.leakage)
     try:
         rows, traces, steps = tensors["rows"], tensors["traces"], int(meta["steps"])
-        _check(rows, traces, steps)
+        if rows.dtype != torch.int64 or traces.dtype != torch.float64 or rows.ndim != 1 or not len(rows):
+            raise ValueError("expected row indices in int64 and traces in float64")
+        if traces.shape != rows.shape or rows.min() < 0 or len(rows.unique()) < len(rows):
+            raise ValueError("expected distinct row indices, and one trace for each")
+        if not (traces.isfinite().all() and traces.min() >= 0 and steps >= 0):
+            raise ValueError("expected finite traces of 0 or more")
         return TrackedLeakage(rows, FisherLeakage(traces, int(meta["coordinates"]), steps))
     except (KeyError, ValueError, UsageError) as error:
         raise InputError(f"is damaged: {error}", remedy="Remove the file", file=run.leakage) from error
-
-
-def _check(rows: Tensor, traces: Tensor, steps: int) -> None:
-    if rows.dtype != torch.int64 or traces.dtype != torch.float64 or rows.ndim != 1 or not len(rows):
-        raise ValueError("expected row indices in int64 and traces in float64")
-    if traces.shape != rows.shape or rows.min() < 0 or len(rows.unique()) < len(rows):
-        raise ValueError("expected distinct row indices, and one trace for each")
-    if not (traces.isfinite().all() and traces.min() >= 0 and steps >= 0):
-        raise ValueError("expected finite traces of 0 or more")

@@ -106,12 +106,6 @@ def synthesize(
 ) -> list[SynthesizedSpeech]:
     """Sample log mel spectrograms for scripts (lists of phones), in which every phone has a duration.
 
-    Args:
-        model: Model of the recipe `speech`, on the target device.
-        scripts: Scripts with durations.
-        config: Options.
-        rng: Source of random numbers; results do not depend on how scripts are batched.
-
     Raises:
         UsageError: If a script has missing durations, or only durations of zero.
         InputError: If the samples diverge.
@@ -125,13 +119,7 @@ def synthesize(
 
 
 def continue_from(spoken: SynthesizedSpeech, script: Script, max_frames: int) -> Script:
-    """Return `script` preceded by a voice prompt, which is the end of the previous output `spoken`.
-
-    Args:
-        spoken: Previous output, which the script continues.
-        script: Next script, without recorded phones.
-        max_frames: Maximum length of the voice prompt in frames.
-    """
+    """Return `script` preceded by a voice prompt, which is the end of the previous output `spoken`."""
     parts = []
     for part, start, length in reversed(
         [*zip(spoken.script.parts, spoken.script.starts, spoken.script.lengths, strict=True)]

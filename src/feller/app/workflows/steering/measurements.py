@@ -159,12 +159,6 @@ def read_measurements(
 ) -> Float[Tensor, " m *k"]:
     """Read the measurements of one or several examples, in data units.
 
-    Args:
-        path: Image, or array in an .npy or .npz file.
-        operator: Measurement operator.
-        modality: Modality of the data.
-        shape: Shape of the values of one example.
-
     Raises:
         InputError: If the size of a measurement differs from that of the operator's output.
     """
