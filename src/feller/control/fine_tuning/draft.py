@@ -124,7 +124,6 @@ _UNUSED = Rng(0)
 
 
 def _sample_states(objective: FineTuningObjective, network: Network, x_0: State, cond: Cond) -> list[State]:
-    """Return all states of a sample, from x_0 to x_1."""
     config = objective.config
     process, solver = objective.flow(network, cond), with_space(config.solver, config.space)
     return [x_0, *trajectory(process, x_0, linear_grid(config.steps), solver, _UNUSED)]

@@ -31,7 +31,6 @@ ENDINGS = (".cif", ".cif.gz")
 TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 """Suffixes of tables that may have a CIF column."""
 COLUMN = "cif"
-"""Name of the CIF column."""
 BEGINS = "_cell_length_a"
 """CIF data name that every crystal contains; it identifies CIF text in a table."""
 

@@ -73,7 +73,6 @@ def _parts(line: str) -> object:
 
 
 DEFAULT_VOCABULARY = "subwords:1024"
-"""Default text vocabulary."""
 
 
 def document_dataset(raw: RawDocuments, vocabulary: str | None = None, like: Documents | None = None) -> Dataset:

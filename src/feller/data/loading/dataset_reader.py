@@ -408,4 +408,3 @@ _DATASETS: dict[type[RawExamples], Callable[..., Dataset]] = {
 }
 """Function (raw examples, arguments of `read`) -> data set, for each type of raw examples."""
 _WITH_VOCABULARY: dict[type[RawExamples], type[Modality]] = {RawDocuments: Documents, RawTexts: Text}
-"""Modality of each type of raw examples that has a vocabulary."""

@@ -131,4 +131,3 @@ _SPACES: dict[str, Callable[[RawPoints], SpaceChart]] = {
     "rotations": _rotations,
 }
 NAMES = (FLAT, ANGLES, *_SPACES)
-"""Names of all spaces."""

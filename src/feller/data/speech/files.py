@@ -188,7 +188,6 @@ class _SpeechLoader:
     spelled: bool = False
     """Spell out words that are missing from the lexicon."""
     lexicon: Pronunciations = field(default_factory=dict)
-    """Additional pronunciations."""
     user_lexicon: Pronunciations = field(default_factory=dict)
     """Pronunciations from the user's lexicon file."""
     dropped: list[tuple[str, str]] = field(default_factory=list)

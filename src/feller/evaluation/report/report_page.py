@@ -129,7 +129,6 @@ class RunReport:
     pictures: Sequence[tuple[str, ReportPicture]] = ()
     """Figures with captions: figures of samples first, then those of real data."""
     heading: str = SAMPLES
-    """Heading of the figures."""
     sounds: Sequence[tuple[str, bytes]] = ()
     """Captions and contents of .wav files, which are shown below the figures."""
     grids: Sequence[ReportTable] = ()

@@ -59,7 +59,6 @@ class SampleRequest:
     space: Space
     sampling: SamplerConfig
     cond: Cond = field(default_factory=dict)
-    """Conditions of the samples."""
     observed: PartialObservation | None = None
     clamped: dict[str, State] = field(default_factory=dict)
     """Observed components (leaves) of the state, which are held fixed; the other leaves are sampled given these."""

@@ -43,7 +43,6 @@ class AuditTarget:
     objective: Objective | None
     """Training objective; None if it needs a teacher model that is not available."""
     train: Dataset
-    """Training set."""
     held_out: Dataset
     """Held-out examples from the same distribution as the training set."""
 

@@ -24,7 +24,6 @@ from feller.sampling.retrieval.datastore import (
 from feller.sampling.retrieval.retriever import IndexedDatastore
 
 DATASTORE_SUFFIX = ".npz"
-"""File suffix of a datastore."""
 
 
 def makers(kind: Documents) -> DatastoreOrigin:

@@ -47,7 +47,6 @@ class TrainingJob:
     description: ModelSpec
     state: TrainState
     resume_command: str
-    """Command that resumes the training."""
     data: Dataset | None = None
     """Training data; None if the start model generates the training pairs."""
 
