@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -35,11 +35,7 @@ def check_times(t: Any, x: Tensor) -> None:
 
 
 def require_rng(rng: RandomStream | None) -> RandomStream:
-    """Return `rng`, which stochastic paths require.
-
-    Raises:
-        UsageError: If `rng` is not a random stream.
-    """
+    """Return `rng`, which stochastic paths require; UsageError if `rng` is not a random stream."""
     if not isinstance(rng, RandomStream):
         remedy = "Pass rng=feller.Rng(0).stream('path')"
         raise UsageError(argument="rng", expected="a random stream", found=f"{rng!r:.40}", remedy=remedy)
@@ -73,10 +69,8 @@ class Path(abc.ABC):
         """True if states are tokens and the network predicts logits."""
         return False
 
-    @property
-    def answers_like_state(self) -> bool:
-        """True if the network predicts real values in the shape of the state."""
-        return False
+    answers_like_state: ClassVar[bool] = False
+    """True if the network predicts real values in the shape of the state."""
 
     def check_space(self, space: Space, name: str = "path") -> None:
         """Raise a UsageError if the path does not fit a space; token paths do not fit manifolds.

@@ -25,11 +25,7 @@ MAX_SEED = 2**31 - 1
 
 
 def gradio() -> Any:
-    """Import Gradio and return the module.
-
-    Raises:
-        UsageError: If Gradio is not installed.
-    """
+    """Import Gradio and return the module; UsageError if Gradio is not installed."""
     with contextlib.nullcontext() if "gradio" in sys.modules else _without_stubs():
         return require_package("gradio", "the web page", "serve")
 

@@ -280,11 +280,7 @@ def _numbers(run: Run, counters: dict[str, Any], ledger: Ledger | None) -> dict[
 
 
 def read_run_status(run: Run, record: FitRecord, kind: Modality, data: Dataset) -> RunStatus:
-    """Read the status of a run from its folder.
-
-    Raises:
-        InputError: If a file of the run is damaged.
-    """
+    """Read the status of a run from its folder; InputError if a file of the run is damaged."""
     recipe, ledger = run.read_field(run.recipe, "recipe"), ledger_of(run)
     return RunStatus(
         run=run,

@@ -57,11 +57,7 @@ class SampleResult:
 
     @property
     def dataset(self) -> Dataset:
-        """Samples as a `Dataset`.
-
-        Raises:
-            UsageError: If the samples are in shards.
-        """
+        """Samples as a `Dataset`; UsageError if the samples are in shards."""
         if self.data is None:
             raise UsageError(
                 f"the samples are in shards, {self.path}", remedy="Read the shards with feller.open_shards"
@@ -70,11 +66,7 @@ class SampleResult:
 
     @property
     def frame(self) -> pd.DataFrame:
-        """Samples as a data frame.
-
-        Raises:
-            UsageError: If the samples are in shards or are not a table.
-        """
+        """Samples as a data frame; UsageError if the samples are in shards or are not a table."""
         table = self.dataset.modality.view(Table)
         if self.cells is not None and table is not None:
             return to_frame(self.cells, table.schema)

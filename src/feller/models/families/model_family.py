@@ -163,11 +163,7 @@ class ModelFamily(abc.ABC):
         return None
 
     def require_path(self) -> Path:
-        """Return the path of the process.
-
-        Raises:
-            UsageError: If the family has no path.
-        """
+        """Return the path of the process; UsageError if the family has no path."""
         raise UsageError(f"this model has no path in time: it {self.describe()}", remedy="Use a flow or jump model")
 
     def check_flow(self) -> None:

@@ -34,41 +34,6 @@ class TimeConditioning(abc.ABC):
         """
 
 
-@dataclass(frozen=True)
-class TimeToken(TimeConditioning):
-    """Time conditioning by a prefix token. Source: Le et al. 2023, "Voicebox", arXiv 2306.15687."""
-
-    def make_embedding(self, width: int) -> nn.Module:
-        return TimeTokenEmbedding(width)
-
-    def make_block(self, width: int, heads: int) -> nn.Module:
-        return TransformerBlock(width, heads)
-
-
-@dataclass(frozen=True)
-class AdaLNZero(TimeConditioning):
-    """Time conditioning by an adaptive scale, shift and gate in every block (adaLN-zero)."""
-
-    def make_embedding(self, width: int) -> nn.Module:
-        return TimeVectorEmbedding(width)
-
-    def make_block(self, width: int, heads: int) -> nn.Module:
-        return DiTBlock(width, heads)
-
-
-@dataclass(frozen=True)
-class NoTimeConditioning(TimeConditioning):
-    """No time conditioning, for a network that predicts in one step without seeing the state."""
-
-    uses_time = False
-
-    def make_embedding(self, width: int) -> nn.Module:
-        return NoTimeEmbedding(width)
-
-    def make_block(self, width: int, heads: int) -> nn.Module:
-        return TransformerBlock(width, heads)
-
-
 class TimeTokenEmbedding(nn.Module):
     """Embedding of time as a prefix token."""
 
@@ -127,3 +92,25 @@ class TransformerBlock(nn.Module):
         qkv = self.qkv(self.norm1(h)).unflatten(-1, (3, self.heads, -1)).movedim((-3, -2), (0, -3))
         h = h + self.proj(attention(*qkv).transpose(-3, -2).flatten(-2))
         return h + self.fc2(F.gelu(self.fc1(self.norm2(h)), approximate="tanh"))
+
+
+@dataclass(frozen=True)
+class TimeToken(TimeConditioning):
+    """Time conditioning by a prefix token. Source: Le et al. 2023, "Voicebox", arXiv 2306.15687."""
+
+    make_embedding, make_block = TimeTokenEmbedding, TransformerBlock
+
+
+@dataclass(frozen=True)
+class AdaLNZero(TimeConditioning):
+    """Time conditioning by an adaptive scale, shift and gate in every block (adaLN-zero)."""
+
+    make_embedding, make_block = TimeVectorEmbedding, DiTBlock
+
+
+@dataclass(frozen=True)
+class NoTimeConditioning(TimeConditioning):
+    """No time conditioning, for a network that predicts in one step without seeing the state."""
+
+    uses_time = False
+    make_embedding, make_block = NoTimeEmbedding, TransformerBlock

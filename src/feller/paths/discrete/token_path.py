@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Float64
@@ -53,10 +54,8 @@ class TokenPath(TokenDistribution, Path):
     token_sampler: TokenSampler = field(default_factory=TokenSampler)
     """Sampler of x_1 from the logits (temperature, top-k, top-p)."""
 
-    @property
-    def has_reversal(self) -> bool:
-        """True if the path supports the rates of the reversed noising chain, `Reversal`."""
-        return False
+    has_reversal: ClassVar[bool] = False
+    """True if the path supports the rates of the reversed noising chain, `Reversal`."""
 
     @property
     def has_mask(self) -> bool:

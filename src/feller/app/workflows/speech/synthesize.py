@@ -254,11 +254,7 @@ def split_sentences(text: str) -> list[str]:
 
 
 def split_in_two(text: str) -> tuple[str, str]:
-    """Split a text near its middle, preferably after a comma.
-
-    Raises:
-        InputError: If the text is a single word.
-    """
+    """Split a text near its middle, preferably after a comma; InputError if the text is a single word."""
     words = text.split()
     if len(words) < 2:
         raise InputError("words that fit the maximum length of the model", f"{text[:40]!r}", "Use shorter words")
