@@ -15,9 +15,9 @@ DAMAGE = {
     "config": [],
     "config.data": ["a.csv"],
     "config.seed": "zero",
+    "config.unknown": 1,
     "config.epsilon": {},
     "config.held_out": True,
-    "config.unknown": 1,
     "provenance": [],
     "provenance.recipe": 3,
     "provenance.held_out": 1.5,
@@ -27,6 +27,8 @@ DAMAGE = {
     "provenance.fields": 7,
     "provenance.unknown": 1,
 }
+TOO_LONG = "a" * 300
+"""Name that no file system holds, so that even the search for it fails."""
 
 
 def damaged(folder: pathlib.Path, key: str, value: object, **more: object) -> Run:
@@ -50,7 +52,14 @@ def assert_names(error: pytest.ExceptionInfo[InputError], run: Run, key: str) ->
     assert all(name in line for name in key.split("."))
 
 
-@pytest.mark.parametrize(("key", "value"), [*DAMAGE.items(), *((key, None) for key in ("config", "provenance"))])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *DAMAGE.items(),
+        *((key, None) for key in ("config", "provenance")),
+        *((key, TOO_LONG) for key in ("config.data", "provenance.test")),
+    ],
+)
 def test_a_damaged_value_of_a_fit_names_file_and_key(tmp_path: pathlib.Path, key: str, value: object) -> None:
     run = damaged(tmp_path, key, value)
     with pytest.raises(InputError) as error:

@@ -290,9 +290,15 @@ def read_fit_record(run: Run) -> FitRecord:
     record = FitRecord(config=config, provenance=provenance)
     if content.get("brought") is not None:  # older records say 0.1, although no rows were held out
         record = record.with_provenance(held_out=0.0)
-    if record.provenance.test:
-        record = record.with_provenance(test=resolve_data_path(record.provenance.test, run))
-    return record.with_data(resolve_data_path(record.data, run)) if record.data else record
+
+    def resolved(key: str, data: str) -> str:
+        try:
+            return resolve_data_path(data, run)
+        except OSError as error:  # such as a name that is too long
+            raise InputError("a path", f"{data!r:.40}", file=run.recipe, place=key) from error
+
+    record = record.with_provenance(test=resolved("provenance.test", provenance.test))
+    return record.with_data(resolved("config.data", record.data)) if record.data else record
 
 
 def find_run(folder: str | None, code: str | None, reporter: Reporter) -> Run:

@@ -1,6 +1,7 @@
 """Time conditioning of transformers over frames: a time token, adaLN-zero, or none."""
 
 import abc
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -21,13 +22,15 @@ class TimeConditioning(abc.ABC):
     uses_time: ClassVar[bool] = True
     """True if the network sees a state and its time."""
 
+    @property
     @abc.abstractmethod
-    def make_embedding(self, width: int) -> nn.Module:
-        """Return a module that maps times [b] to their `TimeEmbedding`, for blocks of `width` features per position."""
+    def make_embedding(self) -> Callable[[int], nn.Module]:
+        """Function from a width to a module that maps times [b] to their `TimeEmbedding`, for blocks of this width."""
 
+    @property
     @abc.abstractmethod
-    def make_block(self, width: int, heads: int) -> nn.Module:
-        """Return a transformer block: a module that maps (h, vector, attention) to new features, [b, n, width].
+    def make_block(self) -> Callable[[int, int], nn.Module]:
+        """Function from width and heads to a block: a module that maps (h, vector, attention) to features of `width`.
 
         `h` are the features of the positions, [b, n, width]. `vector` is the modulation vector of the time embedding,
         [b, inner]. `attention` is the attention function, which applies the mask.
