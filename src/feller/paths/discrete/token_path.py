@@ -3,7 +3,6 @@
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Float64
@@ -54,8 +53,10 @@ class TokenPath(TokenDistribution, Path):
     token_sampler: TokenSampler = field(default_factory=TokenSampler)
     """Sampler of x_1 from the logits (temperature, top-k, top-p)."""
 
-    has_reversal: ClassVar[bool] = False
-    """True if the path supports the rates of the reversed noising chain, `Reversal`."""
+    @property
+    def has_reversal(self) -> bool:
+        """True if the path supports the rates of the reversed noising chain, `Reversal`."""
+        return False
 
     @property
     def has_mask(self) -> bool:
