@@ -137,7 +137,6 @@ class PathCosts:
     """Costs of trajectories at each time, averaged over trajectories."""
 
     times: Float64[Tensor, " s"]
-    """Times from 0 to 1."""
     control_cost: Float64[Tensor, " s"]
     """Mean of half the squared norm of the control at each time."""
     state_cost: Float64[Tensor, " s"]

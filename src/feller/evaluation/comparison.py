@@ -230,12 +230,6 @@ def mean_energy(
 
     Pairs of a point with itself are included (V-statistic), so for size = n the result is the energy distance of the
     whole set.
-
-    Args:
-        between: Distances between the n points and the m real points.
-        within: Distances among the n points.
-        real: Distances among the m real points.
-        size: Number of points in a subset, at most n.
     """
     n = len(within)
     mean_within = within.sum().item() / max(n * (n - 1), 1) * (1 - 1 / size)

@@ -562,7 +562,8 @@ def _check_accuracy(
 ) -> None:
     """Check order or tolerance on the exact flow between normal distributions, and on a constant velocity."""
     for a, b in ((0.1, 0.8), *(((0.8, 0.1),) if backwards else ())):
-        exact = _exact_gaussian_flow(x, a, b)
+        var_t, var_s = ((time / 2) ** 2 + (1 - time) ** 2 for time in (a, b))
+        exact = b + math.sqrt(var_s / var_t) * (x - a)
         results = [simulate(_flow, x, linear_grid(n, a, b), solver, Rng(0)) for n in (16, 32)]
         errors = [(end - exact).abs().max().item() for end in results]
         if order is None:
@@ -581,12 +582,6 @@ def _flow(x: Tensor, t: Tensor) -> Characteristics:
     t = append_dims(t, x)
     variance = (t / 2) ** 2 + (1 - t) ** 2
     return Characteristics(velocity=1 + (t / 4 - (1 - t)) / variance * (x - t))
-
-
-def _exact_gaussian_flow(x: Tensor, t: float, s: float) -> Tensor:
-    """Return the exact solution of `_flow` from t to s."""
-    var_t, var_s = ((time / 2) ** 2 + (1 - time) ** 2 for time in (t, s))
-    return s + math.sqrt(var_s / var_t) * (x - t)
 
 
 def _constant_flow(x: Tensor, t: Tensor) -> Characteristics:

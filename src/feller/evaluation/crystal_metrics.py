@@ -170,7 +170,9 @@ def crystals_quality(samples: Dataset, train: Dataset, held_out: Dataset, rng: R
     min_distance = _least(real if floor is None else floor)
     valid, real_valid = _valid(generated, min_distance), _valid(real, min_distance)
     metrics = with_floors(_shares(valid), _shares(real_valid))
-    metrics["readable"] = _readable(generated.crystals)
+    metrics["readable"] = (
+        _mean([_reads_back(crystal) for crystal in generated.crystals]) if is_installed("gemmi") else None
+    )
     metrics |= with_floors(_set_distances(generated, real), None if floor is None else _set_distances(floor, real))
     plausible, real_plausible = _plausible(generated, valid), _plausible(real, real_valid)
     floor_plausible = None if floor is None else _plausible(floor, _valid(floor, min_distance))
@@ -248,10 +250,6 @@ def _plausible(some: CrystalFeatures, valid: dict[str, Bool[np.ndarray, " n"] | 
     return CrystalFeatures(
         [some.crystals[i] for i in indices], [some.formulas[i] for i in indices], [some.geometries[i] for i in indices]
     )
-
-
-def _readable(crystals: list[Crystal]) -> float | None:
-    return _mean([_reads_back(crystal) for crystal in crystals]) if is_installed("gemmi") else None
 
 
 def _reads_back(crystal: Crystal) -> bool:

@@ -119,11 +119,7 @@ def _root(matrix: Float[Tensor, "f f"]) -> Float[Tensor, "f f"]:
 
 
 def nearest(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> Float[Tensor, " n"]:
-    """Return the distance from each point of `a` to its nearest neighbour in `b`.
-
-    Raises:
-        ValueError: If a set is empty.
-    """
+    """Return the distance from each point of `a` to its nearest neighbour in `b`; ValueError if a set is empty."""
     _check(a, b)
     centre = a.double().mean(0)
     a, distances = a.double() - centre, torch.full((len(a),), torch.inf, dtype=torch.float64, device=a.device)

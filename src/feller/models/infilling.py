@@ -180,12 +180,5 @@ class LearnedDurations(DurationModel):
         valid: Bool[Tensor, "b m"] | None = None,
     ) -> Int64[Tensor, "b m"]:
         return infill_durations(
-            self.network.eval(),
-            self.objective,
-            duration,
-            observed,
-            phone,
-            rng=rng,
-            valid=valid,
-            sampling=self.sampling,
+            self.network.eval(), self.objective, duration, observed, phone, rng=rng, valid=valid, sampling=self.sampling
         )

@@ -572,10 +572,7 @@ class Model:
         names = ", ".join(spec.frequencies)
         if not names:
             raise UsageError(
-                argument="guidance",
-                expected="a model with conditions",
-                found="one without any",
-                remedy="Drop guidance",
+                argument="guidance", expected="a model with conditions", found="one without any", remedy="Drop guidance"
             )
         if not self.droppable() or not spec.cond_dropout:
             null = ", ".join(f"{name!r}: {len(classes)}" for name, classes in spec.frequencies.items())

@@ -13,14 +13,13 @@ import feller.models.families.path_process
 import feller.models.families.predictive_models
 import feller.models.families.sequence_models
 import feller.models.infilling  # noqa: F401 - records name classes of all of these
-from feller.core.errors import InputError, UsageError, best_match, found_instead, is_too_large
+from feller.core.errors import InputError, UsageError, best_match, error_context, found_instead, is_too_large
 from feller.core.pytree import Cond, State, tree_map
 from feller.core.rng import Rng, categorical
 from feller.core.run_folder import Run
 from feller.core.safetensors_io import load_tensors, load_weights
 from feller.core.serialization import CHOSEN, from_dict, to_dict
 from feller.core.user_code import choose_code, fingerprint
-from feller.data.loading.raw import error_context
 from feller.data.loading.sample_reader import condition_leaf
 from feller.data.modality import Dataset, Modality
 from feller.models.families.model_family import ModelFamily

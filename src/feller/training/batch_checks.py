@@ -9,15 +9,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
-from feller.core.errors import (
-    InputError,
-    UsageError,
-    best_match,
-    check_kind,
-    found_instead,
-    is_out_of_memory,
-    warn,
-)
+from feller.core.errors import InputError, UsageError, best_match, check_kind, found_instead, is_out_of_memory, warn
 from feller.core.pytree import Cond, State, append_dims, is_concrete, leaves, submask, zero_invalid
 from feller.core.rng import Rng, check_rng
 from feller.networks.blocks.conditioning import RESERVED_KEYS
@@ -198,13 +190,7 @@ def warn_coupling(objective: Any, given: Cond) -> None:
 
 
 def check_data(
-    x_1: State,
-    x_0: State,
-    space: Space,
-    valid: State | None = None,
-    name: str = "x_1",
-    *,
-    rows: slice | None = None,
+    x_1: State, x_0: State, space: Space, valid: State | None = None, name: str = "x_1", *, rows: slice | None = None
 ) -> None:
     """Validate data against their source and space: keys, shape, dtype, range, and distance from the manifold.
 
@@ -321,17 +307,7 @@ def not_drawn(network: Any, example: Any) -> UsageError:
 def diagnose_network_error(
     network: Any, output: Any, x_t: State, t: State, cond: Cond, space: Space, error: Exception
 ) -> UsageError | None:
-    """Return an error with the likely cause of a failed network call or loss; None if the cause is unknown.
-
-    Args:
-        network: Network that was called.
-        output: Output of the network, or `FAILED` if the network raised the error.
-        x_t: State passed to the network.
-        t: Times passed to the network.
-        cond: Conditions passed to the network.
-        space: Space of the state.
-        error: Exception that was raised.
-    """
+    """Return an error with the likely cause of a failed network call or loss; None if the cause is unknown."""
     if is_out_of_memory(error):
         return None
     if output is None:

@@ -21,9 +21,6 @@ def diagnose(folder: pathlib.Path = pathlib.Path()) -> dict[str, Any]:
 
     Return the versions of packages, the device, the missing packages of extras (optional dependencies), access to the
     run folder, and the speed of a matrix product. `broken` maps each required part that fails to the reason.
-
-    Args:
-        folder: Folder for runs.
     """
     from packaging.requirements import Requirement
 

@@ -6,12 +6,11 @@ from typing import Any
 
 import pandas as pd
 
-from feller.core.errors import InputError, UsageError
+from feller.core.errors import InputError, UsageError, error_context
 from feller.data.examples.registry import EXAMPLE_PREFIX
 from feller.data.loading.dataset_reader import read
 from feller.data.loading.file_formats import load_table
 from feller.data.loading.in_memory import DataSource, check_frame, said_of, with_index
-from feller.data.loading.raw import error_context
 from feller.data.tables.dataframes import from_frame
 from feller.data.tables.modality import Table
 from feller.data.tables.schema import KINDS, write_schema

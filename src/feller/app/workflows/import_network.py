@@ -82,8 +82,7 @@ def import_network(command: Import, *, reporter: Reporter = SILENT) -> Run:
     dataset = None if data is None else read(data)
     if text is None and dataset is None:
         raise UsageError(
-            expected="a modality, such as points:2 or images:28x28, or training data with --data",
-            argument="modality",
+            expected="a modality, such as points:2 or images:28x28, or training data with --data", argument="modality"
         )
     modality = dataset.modality if text is None and dataset is not None else parse_modality(text or "", class_names)
     if dataset is not None:

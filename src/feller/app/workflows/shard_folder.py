@@ -68,13 +68,7 @@ def note_path(folder: pathlib.Path, number: int) -> pathlib.Path:
 
 
 def read_note(target: ShardedSamples, number: int, where: str) -> OutputShard | None:
-    """Return the record of a finished shard; None if it is missing, is damaged or does not match the planned shard.
-
-    Args:
-        target: Planned shards, with their output folder.
-        number: Index of the shard.
-        where: Folder of the records, relative to the output folder.
-    """
+    """Return the record of a finished shard; None if it is missing, is damaged or does not match the planned shard."""
     path, rows = note_path(target.folder / where, number), target.rows(number)
     if not path.is_file():
         return None
@@ -218,9 +212,7 @@ def _check_work(folder: pathlib.Path) -> None:
     for path in paths:
         if path not in work_folders and (path.is_symlink() or not path.is_file() or not _OURS.fullmatch(path.name)):
             raise InputError(
-                "was not written by `feller sample`",
-                remedy="Move it elsewhere, or choose another folder",
-                file=path,
+                "was not written by `feller sample`", remedy="Move it elsewhere, or choose another folder", file=path
             )
 
 

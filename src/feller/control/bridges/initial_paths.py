@@ -68,7 +68,8 @@ def plan_path(
     if tolls.min() == tolls.max():
         return None
     paths = _shortest_paths(starts, ends, _graph(tolls, cell, shape), toll, low, cell, shape)
-    lines = _straight_lines(starts, ends)
+    fractions = np.linspace(0, 1, POINTS)[:, None]
+    lines = starts[:, None] + fractions * (ends - starts)[:, None]
     paths = _cheaper_of(paths, lines, toll)
     for i in range(2):
         paths = _shortcut(paths, toll, is_shifted=bool(i))
@@ -172,12 +173,6 @@ def _by_length(points: Array) -> Array:
     arc_lengths = np.concatenate([[0], np.linalg.norm(np.diff(points, axis=0), axis=1).cumsum()])
     targets = np.linspace(0, arc_lengths[-1], POINTS)
     return np.stack([np.interp(targets, arc_lengths, column) for column in points.T], -1)
-
-
-def _straight_lines(starts: Array, ends: Array) -> Array:
-    """Return points at equal arc lengths of straight lines, [n, POINTS, 2]."""
-    fractions = np.linspace(0, 1, POINTS)[:, None]
-    return starts[:, None] + fractions * (ends - starts)[:, None]
 
 
 def _actions(paths: Array, toll: Toll) -> Array:

@@ -192,10 +192,6 @@ class AdjointMatching(MemorylessFineTuning):
         check_number("step_fraction", self.step_fraction, gt=0, le=1)
 
     def build(self, context: TrainingContext) -> Objective:
-        """Build the objective for the reference network and the reward of a training context.
-
-        The control cost is half the squared control, summed along a roll-out.
-        """
         return AdjointMatchingObjective(self, context)
 
     def compare(self, process: Process, example: Example) -> Float[Tensor, " b"]:
@@ -219,11 +215,6 @@ class AdjointMatchingObjective(FineTuningObjective):
 
     def sample(self, batch: Batch, rng: Rng, network: Network) -> Example:
         """Simulate the network, evaluate the reward gradient at the end states, and solve the adjoint ODE backwards.
-
-        Args:
-            batch: Source samples `x_0` and, if any, conditions `given`.
-            rng: Random streams of the simulation noise and of the selected steps.
-            network: Network that is trained.
 
         Returns:
             States with their target velocities; the `reward` of the roll-out's end; and the `cost`, half the squared

@@ -37,10 +37,6 @@ class DiscreteAdjoint(MemorylessFineTuning):
     """
 
     def build(self, context: TrainingContext) -> Objective:
-        """Build the objective for the reference network and the reward of a training context.
-
-        The control cost is half the squared control, summed along a roll-out.
-        """
         return DiscreteAdjointObjective(self, context)
 
 
@@ -52,11 +48,6 @@ class DiscreteAdjointObjective(FineTuningObjective):
 
     def sample(self, batch: Batch, rng: Rng, network: Network) -> Example:
         """Sample the noise of each step, and simulate once without gradients to compute reward and control cost.
-
-        Args:
-            batch: Source samples `x_0` and, if any, conditions `given`.
-            rng: Random streams of the noise.
-            network: Network that is trained.
 
         Returns:
             Sources, noise and conditions, from which the loss repeats the simulation; `reward`; and control `cost`.

@@ -238,7 +238,6 @@ class CompressedSensing(LinearOperator):
             raise UsageError(f"1 to {MAX_MEASUREMENTS:,} measurements", f"{self.num_sums:,}")
 
     def __call__(self, values: Tensor, unknown: Tensor | None = None) -> Tensor:
-        """Return measurements, [b, num_sums]."""
         flat = values.flatten(1)
         return flat @ self._weights(flat).T
 

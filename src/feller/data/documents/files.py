@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 from torch import Tensor
 
-from feller.core.errors import InputError
+from feller.core.errors import InputError, error_context
 from feller.core.serialization import replace_file
 from feller.data.documents.vocabulary import DocumentVocabulary
 from feller.data.files import sample_folder
@@ -17,7 +17,7 @@ from feller.data.files.plain_text import beginning_of, json_lines, read_unicode
 from feller.data.images.image_loading import ENDINGS, read_images
 from feller.data.images.image_resizing import from_pixels
 from feller.data.labels import abbreviated
-from feller.data.loading.raw import BreakItem, ImageItem, Item, RawDocuments, TextItem, error_context, object_array
+from feller.data.loading.raw import BreakItem, ImageItem, Item, RawDocuments, TextItem, object_array
 from feller.data.path_checks import is_outside, walk_files
 from feller.data.text.vocabulary import check_encodable
 

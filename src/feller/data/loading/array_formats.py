@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from feller.core.errors import InputError
+from feller.core.errors import InputError, error_context
 from feller.data.crystals.dataset import check_cells, crystals_from_arrays
 from feller.data.documents.dataset import arrays_hold_documents, documents_from_arrays
 from feller.data.files.numpy_files import load_arrays
@@ -24,7 +24,6 @@ from feller.data.loading.raw import (
     RawSpeech,
     RawTable,
     RawTexts,
-    error_context,
 )
 from feller.data.loading.read_options import ReadOptions
 from feller.data.molecules.molecule_files import MAX_ATOMS, molecules_from_arrays

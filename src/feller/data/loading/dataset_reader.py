@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from feller.core.errors import UsageError, check_number
+from feller.core.errors import UsageError, check_number, error_context
 from feller.data.crystals.modality import crystal_dataset
 from feller.data.documents.dataset import document_dataset
 from feller.data.documents.modality import Documents
@@ -44,7 +44,6 @@ from feller.data.loading.raw import (
     RawTable,
     RawTexts,
     RawWaveforms,
-    error_context,
 )
 from feller.data.loading.read_options import ReadOptions
 from feller.data.loading.user_modality import check_class, new_modality, read_with
@@ -409,4 +408,3 @@ _DATASETS: dict[type[RawExamples], Callable[..., Dataset]] = {
 }
 """Function (raw examples, arguments of `read`) -> data set, for each type of raw examples."""
 _WITH_VOCABULARY: dict[type[RawExamples], type[Modality]] = {RawDocuments: Documents, RawTexts: Text}
-"""Modality of each type of raw examples that has a vocabulary."""

@@ -140,11 +140,7 @@ def _number(symbol: str, path: pathlib.Path, i: int) -> int:
     name = SYMBOLS[count] if count and count < len(SYMBOLS) else ISOTOPES.get(name, name)
     if name not in NUMBERS:
         raise InputError(
-            "a chemical element",
-            f"{symbol!r:.40}",
-            "Correct or remove the molecule",
-            file=path,
-            place=f"line {i + 1}",
+            "a chemical element", f"{symbol!r:.40}", "Correct or remove the molecule", file=path, place=f"line {i + 1}"
         )
     return NUMBERS[name]
 

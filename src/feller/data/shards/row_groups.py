@@ -30,7 +30,6 @@ class RowGroups:
 
     shards: tuple[ShardFile, ...]
     shard: np.ndarray
-    """Index of the shard of each group."""
     place: np.ndarray
     """Index of each group within its shard."""
     starts: np.ndarray

@@ -5,9 +5,8 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from feller.core.errors import InputError
+from feller.core.errors import InputError, error_context
 from feller.data.files.plain_text import json_lines
-from feller.data.loading.raw import error_context
 from feller.data.speech.phones import SIL, TimedPhone, Word, strip_stress
 from feller.data.speech.textgrid import SILENCES, UNKNOWN
 

@@ -188,7 +188,6 @@ class _SpeechLoader:
     spelled: bool = False
     """Spell out words that are missing from the lexicon."""
     lexicon: Pronunciations = field(default_factory=dict)
-    """Additional pronunciations."""
     user_lexicon: Pronunciations = field(default_factory=dict)
     """Pronunciations from the user's lexicon file."""
     dropped: list[tuple[str, str]] = field(default_factory=list)
@@ -246,11 +245,7 @@ class _SpeechLoader:
 
     def _check(self, sound: Waveform) -> None:
         if sound.seconds < SHORTEST:
-            raise InputError(
-                f"at least {SHORTEST:g} s",
-                f"{sound.seconds:.3f} s",
-                "Use a longer recording",
-            )
+            raise InputError(f"at least {SHORTEST:g} s", f"{sound.seconds:.3f} s", "Use a longer recording")
         if self.max_seconds is not None and sound.seconds > self.max_seconds:
             raise InputError(f"at most {self.max_seconds} s", f"{sound.seconds:.1f} s", "Split the recording at pauses")
 

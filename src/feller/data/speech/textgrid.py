@@ -6,9 +6,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from feller.core.errors import InputError
+from feller.core.errors import InputError, error_context
 from feller.data.files.plain_text import read_unicode
-from feller.data.loading.raw import error_context
 from feller.data.speech.phones import SIL, TimedPhone, Word, strip_stress
 
 ENDING = ".TextGrid"

@@ -132,13 +132,7 @@ def open_sheet(path: pathlib.Path) -> Sheet | None:
 
 
 def sheet_of(frame: pd.DataFrame, begin: int = 1, *, blanks: bool = False) -> Sheet:
-    """Return the cells and column names of a data frame as a sheet.
-
-    Args:
-        frame: Data frame.
-        begin: Line number of the first row.
-        blanks: Keep leading and trailing blanks of cells.
-    """
+    """Return the cells and column names of a data frame as a sheet."""
     columns = [text_cells(frame.iloc[:, j], blanks=blanks) for j in range(frame.shape[1])]
     cells = pyarrow.Table.from_arrays(columns, names=[str(j) for j in range(len(columns))])
     names = [str(name).strip() for name in frame.columns]

@@ -335,14 +335,7 @@ def check_types(schema: Schema, found: RawTable) -> None:
 
 
 def fill_gaps(raw: RawTable, codes: Int64[Tensor, "n k"], uniforms: Float64[Tensor, "n k"], schema: Schema) -> RawTable:
-    """Return the table `raw` with its unobserved cells decoded from codes; observed cells keep their spelling.
-
-    Args:
-        raw: Table with cells to fill in.
-        codes: Codes of complete rows, from which the unobserved cells are decoded.
-        uniforms: Numbers in [0, 1), which select the values within bins.
-        schema: Schema of the table.
-    """
+    """Return the table `raw` with its unobserved cells decoded from codes; observed cells keep their spelling."""
 
     def fill(name: str, generated: pyarrow.Array, is_gap: Callable[[str], bool]) -> pyarrow.Array:
         factorized = raw.factorize(name)

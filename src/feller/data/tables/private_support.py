@@ -60,9 +60,9 @@ class NoisyCounter:
                 exact[key] += repeat
         return dict(zip(keys_allowed, self._noisy([*exact.values()]), strict=True))
 
-    def significant(self, counts: dict[str | int, float], terms: int = 1) -> list[str | int]:
-        """Return the keys whose value, a sum of `terms` noisy counts, is significantly greater than the noise."""
-        threshold = self.sigma * math.sqrt(terms) * float(scipy.stats.norm.isf(FALSE_POSITIVE_PROB / len(counts)))
+    def significant(self, counts: dict[str | int, float]) -> list[str | int]:
+        """Return the keys whose noisy count is significantly greater than the noise."""
+        threshold = self.sigma * float(scipy.stats.norm.isf(FALSE_POSITIVE_PROB / len(counts)))
         return [key for key, count in counts.items() if count > threshold]
 
     def threshold(self, delta: float) -> float:

@@ -11,9 +11,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from feller.core.errors import InputError, UsageError
+from feller.core.errors import InputError, UsageError, error_context
 from feller.core.serialization import from_dict, replace_file, to_dict
-from feller.data.loading.raw import error_context
 from feller.data.tables.column import Boolean, Categorical, Column, ModelledColumn
 from feller.data.tables.constraints import Constraint, Pair, compile_rules
 from feller.data.tables.dates import Datetime

@@ -35,15 +35,7 @@ class CopyScores:
 
 
 def copy_scores(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng, kind: ExampleDistance) -> CopyScores:
-    """Compute copying metrics of samples, with held-out examples as the reference; large sets are subsampled.
-
-    Args:
-        samples: Samples of the model.
-        train: Training set.
-        held_out: Held-out examples; may be empty.
-        rng: Random streams for subsampling.
-        kind: Distance between examples.
-    """
+    """Compute copying metrics of samples, with held-out examples as the reference; large sets are subsampled."""
     size = min(kind.max_pairwise, len(train), len(held_out) or len(train))
     made, train_rows = (
         subsample(samples, kind.max_pairwise, rng.fold_in("samples"), SELECTION_PURPOSE),

@@ -232,10 +232,6 @@ def reconstruction_scores(several: list[AttackOutcome], prior: RowPrior) -> Reco
     A mean error more than `NUM_STANDARD_ERRORS` standard errors below its bound is a violation. Squared errors of the
     unbiased estimate, divided by their bound, follow a scaled chi-squared distribution, so their standard error is
     known.
-
-    Args:
-        several: Outcome of the attacks on each row.
-        prior: Prior of the rows that the attacker used.
     """
     information = torch.stack([outcome.information for outcome in several]).mean(0)
     precision = torch.diag(1 / prior.variances).to(information)

@@ -193,7 +193,7 @@ def animate_paths(scene: BridgeScene, on_progress: Callable[[float], None] = lam
 
     trails = LineCollection([], linewidths=0.9, alpha=0.22, animated=True)
     markers = axes.scatter([], [], s=15, linewidths=0.4, edgecolors="white", zorder=5, animated=True)
-    time_label = _clock(axes)
+    time_label = axes.text(1.0, 1.01, "", transform=axes.transAxes, ha="right", va="bottom", size=12, animated=True)
     axes.add_collection(trails, autolim=False)
     canvas = figure.canvas
     canvas.draw()
@@ -299,10 +299,6 @@ def _frame(scene: BridgeScene, view: ProjectedScene) -> tuple[Float[np.ndarray, 
     margin = margin_fraction * (high - low)
     margin = np.where(margin > 0, margin, 0.5)
     return low - margin, high + margin
-
-
-def _clock(axes: Any) -> Any:
-    return axes.text(1.0, 1.01, "", transform=axes.transAxes, ha="right", va="bottom", size=12, animated=True)
 
 
 def _short(name: str) -> str:

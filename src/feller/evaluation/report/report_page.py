@@ -129,7 +129,6 @@ class RunReport:
     pictures: Sequence[tuple[str, ReportPicture]] = ()
     """Figures with captions: figures of samples first, then those of real data."""
     heading: str = SAMPLES
-    """Heading of the figures."""
     sounds: Sequence[tuple[str, bytes]] = ()
     """Captions and contents of .wav files, which are shown below the figures."""
     grids: Sequence[ReportTable] = ()
@@ -146,13 +145,7 @@ class RunReport:
 
 
 def write_report(folder: pathlib.Path, report: RunReport, name: str = "report") -> None:
-    """Write `report.html`, a self-contained page, and `report.json`, the same content without figures.
-
-    Args:
-        folder: Output folder.
-        report: Content of the report.
-        name: File name of both files, without suffix.
-    """
+    """Write `report.html`, a self-contained page, and `report.json`, the same content without figures."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / f"{name}.json", record(report))

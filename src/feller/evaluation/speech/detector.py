@@ -219,11 +219,7 @@ def save_detector(path: pathlib.Path, detector: Detector) -> None:
 
 
 def load_detector(path: pathlib.Path) -> Detector:
-    """Read a detector from a file.
-
-    Raises:
-        InputError: If the file is missing or damaged, or does not contain a detector.
-    """
+    """Read a detector from a file; InputError if the file is missing or damaged, or does not contain a detector."""
     tensors, metadata = load_tensors(path)
     try:
         record = json.loads(metadata["detector"])

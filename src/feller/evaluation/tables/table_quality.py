@@ -42,7 +42,6 @@ class ComparedTables:
 
     synthetic: Int64[Tensor, "n k"]
     train: Int64[Tensor, "m k"]
-    """Training rows."""
     held_out: Int64[Tensor, "h k"]
     """Held-out rows; may be empty."""
     is_ordered: tuple[bool, ...]

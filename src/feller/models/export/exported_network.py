@@ -118,12 +118,7 @@ FORMAT = 1
 
 
 def export_metadata(model: Model, network: ExportedNetwork) -> dict[str, Any]:
-    """Return JSON-compatible metadata that other programs need to use the exported file.
-
-    Args:
-        model: Exported model.
-        network: Exported network of the model.
-    """
+    """Return JSON-compatible metadata that other programs need to use the exported file."""
     spec = model.spec
     with torch.no_grad():
         outputs = network(*network.inputs())

@@ -48,15 +48,7 @@ class ELBO(abc.ABC):
         x_t: Int[Tensor, " m"],
         t: Float[Tensor, " m"],
     ) -> Float[Tensor, " m"]:
-        """Return each token's divergence of the conditional rates from the predicted rates, per unit of time.
-
-        Args:
-            path: Path that the network was trained on.
-            logits: Logits of x_1 that the network predicts for each token.
-            x_1: Data tokens.
-            x_t: Tokens at the times `t`.
-            t: Time of each token.
-        """
+        """Return each token's divergence of the conditional rates from the predicted rates, per unit of time."""
 
 
 @dataclass(frozen=True)

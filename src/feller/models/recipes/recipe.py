@@ -45,14 +45,7 @@ Kind = TypeVar("Kind", bound=Modality)
 
 
 def require_modality(modality: Modality, modality_type: type[Kind], recipe: str, needed: str) -> Kind:
-    """Return the modality of the data as the type that a recipe needs; UsageError if it has another type.
-
-    Args:
-        modality: Modality of the data.
-        modality_type: Type that the recipe needs.
-        recipe: Name of the recipe, for the error message.
-        needed: Description of the needed data, for the error message.
-    """
+    """Return the modality of the data as the type that a recipe needs; UsageError if it has another type."""
     if isinstance(modality, modality_type):
         return modality
     raise UsageError(

@@ -202,15 +202,7 @@ class EGNNLayer(nn.Module):
         vector: Float[Tensor, "b width"],
         pairs: EdgeList,
     ) -> tuple[Float[Tensor, "b n width"], Float[Tensor, "b n 3"]]:
-        """Return the updated features and positions of the points.
-
-        Args:
-            h: Features of the points.
-            y: Positions of the points.
-            start: Positions in the network's input.
-            vector: Conditioning vector of each example.
-            pairs: Edges between the points.
-        """
+        """Return the updated features and positions of the points."""
         scale, shift, gate = self.modulation(vector)[:, None].chunk(3, 2)
         z = modulate(F.layer_norm(h, h.shape[2:]), scale, shift)
         displacement, distance = _displacement(y, pairs)

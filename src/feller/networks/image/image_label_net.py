@@ -36,7 +36,6 @@ class ImageLabelNet(NetworkConfig):
             raise UsageError("num_classes and channels of at least 1, and two different leaf names", self)
 
     def build(self, shape: State, conditions: dict[str, int], rng: Rng) -> "ImageLabelNetwork":
-        """Return a new network for images of shape (channels, height, width) and label tokens of shape ()."""
         shapes = shape if isinstance(shape, dict) else {}
         if shapes.keys() != {self.image, self.label} or len(shapes[self.image]) != 3 or shapes[self.label] != ():
             raise UsageError(f"ImageLabelNet expects {self.image} (c, h, w) and {self.label} ()", found=shape)

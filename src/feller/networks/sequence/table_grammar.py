@@ -75,14 +75,7 @@ class TableGrammar(nn.Module):
         place: Int64[Tensor, " b"],
         observed: Bool[Tensor, "b places"] | None = None,
     ) -> Bool[Tensor, "b tokens"]:
-        """Return the mask of allowed tokens at one position per row, given the tokens already generated or observed.
-
-        Args:
-            x: Tokens of rows.
-            step: Zero-based step at which each position is generated.
-            place: Position in each row.
-            observed: True for tokens that are known before generation.
-        """
+        """Return the mask of allowed tokens at one position per row, given the tokens already generated or observed."""
         batch_index = torch.arange(x.shape[0], device=x.device)
         automaton_mask = (
             self.transitions[place, 0] >= 0 if all(self.starts_column) else self._automaton_mask(x)[batch_index, place]

@@ -99,13 +99,7 @@ class AngleNodes:
 
 
 def cdf_at_nodes(shape: AngularDensity, at: AngleNodes, kappa: Float64[Tensor, " n"]) -> Float64[Tensor, "n m"]:
-    """Return the CDF of the angle at the nodes, by Simpson's rule.
-
-    Args:
-        shape: Density of the angle.
-        at: Nodes of the table.
-        kappa: Concentration of the density in each row of the table.
-    """
+    """Return the CDF of the angle at the nodes, by Simpson's rule."""
     fractions = torch.linspace(0, 1, 2 * at.size + 1, dtype=torch.float64, device=kappa.device)
     angle = at.angle(fractions).clamp(max=math.pi)
     density = (

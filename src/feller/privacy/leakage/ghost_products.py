@@ -45,7 +45,6 @@ class LayerTangents:
     """Inputs and output gradients of linear layers, gradients of all other weights, and tangents of all three."""
 
     layer_names: list[str]
-    """Layer name of each call."""
     primal: tuple[list[Tensor], list[Tensor], list[Tensor]]
     """Gradients of the other weights, output gradients and inputs, each with a batch axis."""
     tangent: tuple[list[Tensor], list[Tensor], list[Tensor]]

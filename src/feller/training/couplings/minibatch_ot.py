@@ -46,11 +46,7 @@ class MinibatchOT(Coupling):
 
     def __call__(self, x_0: State, x_1: State, cond: Cond, rng: RandomStream) -> State:
         return couple_in_blocks(
-            x_0,
-            x_1,
-            cond,
-            self.block_size,
-            lambda x_0, x_1, given, rows: linear_assignment(self.cost(x_0, x_1, given)),
+            x_0, x_1, cond, self.block_size, lambda x_0, x_1, given, rows: linear_assignment(self.cost(x_0, x_1, given))
         )
 
 

@@ -42,11 +42,7 @@ class InfoNCE(BatchCoupledObjective):
         check_number("token_dropout", self.token_dropout, ge=0, lt=1)
 
     def build(self, context: TrainingContext) -> Objective:
-        """Check the training set, and return this objective.
-
-        Raises:
-            InputError: If no document has both text and image.
-        """
+        """Check the training set, and return this objective; InputError if no document has both text and image."""
         if context.data is None:
             return self
         rows = context.data.modality.encode(context.data.values)

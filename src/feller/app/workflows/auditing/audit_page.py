@@ -32,12 +32,7 @@ LEAKS, OPEN = "No guarantee, and rows leak", "No guarantee"
 
 
 def audit_verdict(ledger: Ledger | None, numbers: Mapping[str, Any]) -> Verdict:
-    """Return the verdict of an audit, with the names of the metrics on which it is based.
-
-    Args:
-        ledger: Privacy ledger; None for a run without differential privacy.
-        numbers: Metrics of the audit by name.
-    """
+    """Return the verdict of an audit, with the names of the metrics on which it is based."""
     strongest = _strongest(numbers)
     if ledger is None:
         leaks = tuple(_leaks(numbers))
@@ -96,15 +91,7 @@ def audit_report(
     leakage: RowLeakage | None = None,
     max_rows: int = 10,
 ) -> RunReport:
-    """Assemble the report page of an audit.
-
-    Args:
-        target: Audited run.
-        numbers: All metrics of the audit.
-        results: Results of the attacks.
-        leakage: Fisher information loss of rows; None if it was not computed.
-        max_rows: Maximum number of most exposed rows in the table of rows.
-    """
+    """Assemble the report page of an audit."""
     run, record, ledger, modality = target.run, target.record, target.ledger, target.model.spec.modality
     explanations = [] if ledger is None else plan_calculator.explain(dict(numbers))
     figures: list[tuple[str, ReportPicture]] = []

@@ -95,12 +95,6 @@ def straight_objective(
 
     The paths of the baseline are Brownian bridges between samples of consecutive populations, paired by optimal
     transport.
-
-    Args:
-        problem: Bridge problem with noise, times and state cost.
-        populations: Populations, whose samples are paired.
-        trajectories: Trajectories of the fitted bridge, which are not used.
-        rng: Source of random numbers.
     """
     total = 0.0
     for leg, (begin, length) in enumerate(segments_of(problem.times)):
@@ -168,16 +162,7 @@ def bridge_figures(
     trajectories: Trajectories,
     cost_profile: PathCosts,
 ) -> list[tuple[str, ReportPicture]]:
-    """Draw the figures of the report: animated paths, their costs over time, and the metrics of the rounds.
-
-    Args:
-        run: Run folder, with the metrics of the rounds.
-        record: Bridge record.
-        populations: Populations.
-        solution: Fitted bridge.
-        trajectories: Simulated trajectories.
-        cost_profile: Control cost and state cost of the trajectories at each time.
-    """
+    """Draw the figures of the report: animated paths, their costs over time, and the metrics of the rounds."""
     begin, end = record.times[0], record.times[-1]
     times = begin + (end - begin) * np.array(trajectories.times)
     paths = values_of(populations.modality, trajectories.states)

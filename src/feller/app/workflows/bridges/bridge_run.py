@@ -19,7 +19,7 @@ from feller.core.errors import InputError
 from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.core.safetensors_io import load_tensors, named_as_now, save_tensors
-from feller.core.serialization import from_dict, write_json
+from feller.core.serialization import write_json
 from feller.models.families.path_process import BridgeProcess
 from feller.models.spec import ModelSpec
 from feller.networks.bridge_drift import ForwardBackwardDrift, ForwardBackwardNetwork
@@ -141,13 +141,12 @@ def continue_command(run: Run, record: BridgeRecord, *more: object) -> str:
 
 def read_bridge_record(run: Run) -> BridgeRecord | None:
     """Read the recorded options of a bridge; None if the run is not a bridge."""
-    content = run.read_record(run.recipe).get(BRIDGE_KEY)
-    return None if content is None else from_dict(BridgeRecord, content)
+    return run.find(BridgeRecord, run.recipe, BRIDGE_KEY)
 
 
 def read_bridge_settings(run: Run) -> BridgeSolverConfig:
     """Read the solver settings of a bridge."""
-    return from_dict(BridgeSolverConfig, run.read_field(run.recipe, "recipe"))
+    return run.read_as(BridgeSolverConfig, run.recipe, "recipe")
 
 
 def reread_populations(record: BridgeRecord) -> Populations:

@@ -32,12 +32,11 @@ from feller.control.bridges.costs.surface_cost import PointCloudSurface, Surface
 from feller.control.bridges.costs.unit_conversion import InDataUnits
 from feller.control.bridges.costs.walls import Extent, ImageWalls, read_grey
 from feller.control.bridges.population import Population
-from feller.core.errors import InputError, UsageError
+from feller.core.errors import InputError, UsageError, error_context
 from feller.core.rng import Rng
 from feller.core.user_code import is_code_reference, load_function
 from feller.data.images.modality import Images
 from feller.data.loading.dataset_reader import read
-from feller.data.loading.raw import error_context
 from feller.data.points.euclidean_points import Points
 from feller.data.points.named_spaces import FLAT
 from feller.evaluation.number_format import format_percent

@@ -39,11 +39,6 @@ def is_better(row: Row, kept_row: Row | None, earlier: Sequence[Row]) -> bool:
     distances to the population decide, each divided by its noise floor (the distance between two sets of samples of the
     population). The new round is better unless its distance
     exceeds both the distance of the best round and `MAX_WORSENING` times the minimum over all earlier rounds.
-
-    Args:
-        row: Metrics of the new round.
-        kept_row: Metrics of the best round so far, if any.
-        earlier: Metrics of all earlier rounds of the same direction.
     """
     if kept_row is None:
         return True
@@ -58,13 +53,7 @@ def is_better(row: Row, kept_row: Row | None, earlier: Sequence[Row]) -> bool:
 
 
 def keep_if_better(progress: BridgeState, row: Row, rows: Sequence[Row]) -> None:
-    """Keep the EMA drift of the last round as the best drift if the round is the best of its direction so far.
-
-    Args:
-        progress: Training state, modified in place.
-        row: Metrics of the round.
-        rows: Metrics of all earlier rounds.
-    """
+    """Keep the EMA drift of the last round as the best drift if the round is the best of its direction so far."""
     backward = bool(row["backward"])
     direction = "back" if backward else "ahead"
     earlier = [past for past in rows if bool(past.get("backward")) == backward]
@@ -80,10 +69,6 @@ def kept_round_numbers(kept_rounds: Mapping[str, int], rows: Sequence[Row]) -> d
 
     If a later forward round was worse, also return metrics of the last forward round, as `last_w2` (distance to the
     population) and `last_inside_paths` (fraction of paths through walls).
-
-    Args:
-        kept_rounds: Number of the best round by direction: `ahead` for forward, `back` for backward.
-        rows: Metrics of all rounds.
     """
     forward = [row for row in rows if not row.get("backward")]
     best_round = kept_rounds.get("ahead", forward[-1]["step"] if forward else 0)

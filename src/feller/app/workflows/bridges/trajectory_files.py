@@ -45,15 +45,6 @@ def write_paths(
     population in between, for example at time 24, adds `x_at_24` and `row_at_24`. For unbalanced transport,
     trajectories start at samples drawn according to their weights; `from_counts` and `to_counts` are the relative
     weights (mean 1) of the two samples of a pair, and `counts.npz` and `counts.csv` contain the weights of all samples.
-
-    Args:
-        run: Run folder.
-        record: Bridge record.
-        modality: Modality of the data.
-        trajectories: Simulated trajectories.
-        start_indices: Index in the first population of the starting point of each trajectory.
-        members: States of each population.
-        counts: Relative weights per segment; empty for balanced transport.
     """
     begin, end = record.times[0], record.times[-1]
     times = begin + (end - begin) * np.array(trajectories.times)

@@ -24,7 +24,6 @@ from feller.sampling.retrieval.datastore import (
 from feller.sampling.retrieval.retriever import IndexedDatastore
 
 DATASTORE_SUFFIX = ".npz"
-"""File suffix of a datastore."""
 
 
 def makers(kind: Documents) -> DatastoreOrigin:
@@ -103,9 +102,5 @@ def write_datastore(run: Run, source: str, out: str) -> int:
 def _finder(modality: Documents) -> DocumentEncoder:
     """Return the encoder that retrieves documents; UsageError if the model has none."""
     if modality.vectors is None:
-        raise UsageError(
-            "requires a model with a retrieval encoder",
-            remedy="Leave it out",
-            argument="memory",
-        )
+        raise UsageError("requires a model with a retrieval encoder", remedy="Leave it out", argument="memory")
     return modality.vectors

@@ -43,11 +43,7 @@ class DocumentRequest:
         return isinstance(self.goal, InfillGoal) and self.goal.whole_kinds == (SymbolKind.TEXT,)
 
     def tokens(self, kind: Documents) -> Int64[Tensor, " l"]:
-        """Return the tokens of the prompt.
-
-        Raises:
-            UsageError: If a character is not in the vocabulary.
-        """
+        """Return the tokens of the prompt; UsageError if a character is not in the vocabulary."""
         tokens = _tokens(self.prompt.items, self.prompt, kind)
         return tokens if self.mask is None else _with_holes(tokens, self.mask, kind)[0]
 

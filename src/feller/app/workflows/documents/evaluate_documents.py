@@ -71,14 +71,7 @@ class TokenizerLoss:
 
 
 def measure_tokenizer_loss(run: Run, kind: Documents, evaluation: EvaluationData, values: Values) -> TokenizerLoss:
-    """Measure the reconstruction error of the tokenizer on the images of documents.
-
-    Args:
-        run: Run of the model.
-        kind: Modality of the model.
-        evaluation: Evaluation data.
-        values: Documents, encoded with the tokens of their images.
-    """
+    """Measure the reconstruction error of the tokenizer on the images of documents."""
     images = all_pictures(values)
     if not len(images):
         return TokenizerLoss()

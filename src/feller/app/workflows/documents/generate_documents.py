@@ -136,15 +136,6 @@ def generate_documents(
 ) -> DocumentResult:
     """Generate n documents for a request to a document model.
 
-    Args:
-        model: Document model.
-        request: Prompt and decoding goal.
-        n: Number of documents.
-        settings: Sampling options.
-        memory: Documents for retrieval: a file, a folder, or a datastore.
-        rng: Source of random numbers.
-        reporter: Progress and log output.
-
     Raises:
         InputError: If the datastore is damaged, empty, or belongs to another model.
         UsageError: If the prompt is too long, or options are incompatible.
@@ -289,11 +280,6 @@ def sample_documents(
     run: Run, config: SampleConfig, *, reporter: Reporter = SILENT
 ) -> tuple[DocumentResult, pathlib.Path]:
     """Generate documents with the options of `feller sample`, and write them to files.
-
-    Args:
-        run: Run of a document model.
-        config: Options of `feller sample`.
-        reporter: Progress and log output.
 
     Returns:
         The documents, and the path to which they were written.

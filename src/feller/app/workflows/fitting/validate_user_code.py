@@ -26,12 +26,6 @@ N_QUANTILES = 257
 def check_components(objective: FlowMatching, network: Network, batch: Batch, rng: Rng) -> None:
     """Call each user-defined component once and check the shape, dtype and range of its output.
 
-    Args:
-        objective: Objective with the components; built-in components are not checked.
-        network: Network to train.
-        batch: A few examples.
-        rng: Source of random numbers.
-
     Raises:
         InputError: If an output is wrong; the error names the component's class, file and line.
     """

@@ -103,11 +103,6 @@ def holdout_mask(data: Dataset, fraction: float, salt: str) -> Bool[Tensor, " n"
     Two tables that differ in one row are therefore split equally except for that row, whatever the order of the rows.
     With fewer than ten rows, no row is held out.
 
-    Args:
-        data: Rows to split; the number of rows is public.
-        fraction: Probability that a row is held out.
-        salt: Salt of the run.
-
     Raises:
         UsageError: If the fraction is not in [0, 1).
     """

@@ -206,11 +206,6 @@ def with_white_level(dataset: Dataset, data: DataSource, like: Modality | None) 
     """Return images with the white level implied by the dtype of their arrays, instead of one inferred from pixels.
 
     Other data, and images for which `white_level` returns None, are returned unchanged.
-
-    Args:
-        dataset: Dataset that was read from `data`.
-        data: Data as given by the user.
-        like: Modality that the images must have.
     """
     images = dataset.modality.view(Images)
     if images is None and dataset.modality.view(LabelledImages) is None:

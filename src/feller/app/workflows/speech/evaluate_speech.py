@@ -104,10 +104,7 @@ def detect_generated(run: Run, model: Model, samples: str, reporter: Reporter) -
     too_short = [name for name, log_mel in zip(sounds.names, mels, strict=True) if len(log_mel) < WINDOW_FRAMES]
     if too_short:
         raise InputError(
-            f"a recording of at least {WINDOW_FRAMES / FRAMES:g} s",
-            "a shorter one",
-            "Leave it out",
-            place=too_short[0],
+            f"a recording of at least {WINDOW_FRAMES / FRAMES:g} s", "a shorter one", "Leave it out", place=too_short[0]
         )
     probs = dict(zip(sounds.names, detector.generated_prob(mels).tolist(), strict=True))
     for name, prob in [*probs.items()][:MAX_LISTED]:

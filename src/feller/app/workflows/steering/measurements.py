@@ -56,12 +56,7 @@ def parse_operator(words: str, mask: Bool[Tensor, " *d"] | None, shape: tuple[in
         if name == "inpaint" and mask is None:
             raise UsageError("inpaint needs --mask, the region to fill in")
         if name != "inpaint" and mask is not None:
-            raise UsageError(
-                "applies to inpaint only",
-                found=repr(words),
-                remedy="Leave it out",
-                argument="mask",
-            )
+            raise UsageError("applies to inpaint only", found=repr(words), remedy="Leave it out", argument="mask")
         try:
             operator = Inpaint(mask) if mask is not None else OPERATORS[name](parameter)
         except UsageError as error:
@@ -163,12 +158,6 @@ def read_measurements(
     path: pathlib.Path, operator: Operator, modality: Modality, shape: tuple[int, ...]
 ) -> Float[Tensor, " m *k"]:
     """Read the measurements of one or several examples, in data units.
-
-    Args:
-        path: Image, or array in an .npy or .npz file.
-        operator: Measurement operator.
-        modality: Modality of the data.
-        shape: Shape of the values of one example.
 
     Raises:
         InputError: If the size of a measurement differs from that of the operator's output.
