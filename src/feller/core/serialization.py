@@ -113,7 +113,10 @@ def _may_hold_tensors(cls: Any) -> bool:
 
 
 def _no_tensors(value: Any, _: Any) -> None:
-    """Accept only None for a field that may hold tensors, which records do not store."""
+    """Return None; raise `InputError` for any other value of a field that may hold tensors.
+
+    JSON records do not store tensors.
+    """
     if value is not None:
         raise InputError("null, because tensors are not recorded", f"{value!r:.40}")
 

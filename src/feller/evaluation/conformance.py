@@ -55,7 +55,10 @@ class ConformanceError(AssertionError):
 
 
 class _Checker:
-    """Assertions about one object; each raises `ConformanceError` on failure."""
+    """Assertions about one object, the `subject`; each raises `ConformanceError` on failure.
+
+    The argument `prop` is the name of the checked property in the error.
+    """
 
     def __init__(self, subject: object) -> None:
         self.subject = subject
@@ -74,7 +77,10 @@ class _Checker:
                 raise ConformanceError(self.subject, prop, f"a difference of {largest:.3g}", f"{atol:.3g}")
 
     def true(self, prop: str, holds: Tensor | bool, found: object, allowed: object) -> None:
-        """Require a condition to hold for all entries."""
+        """Raise `ConformanceError` unless `holds` is True in all entries.
+
+        `prop` is the name of the checked property; the error states it with the values `found` and `allowed`.
+        """
         if not bool(torch.as_tensor(holds).all()):
             raise ConformanceError(self.subject, prop, found, allowed)
 

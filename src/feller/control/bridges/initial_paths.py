@@ -103,7 +103,11 @@ def _grid(positions: Array) -> tuple[Array, float, tuple[int, int]]:
 
 
 def _graph(tolls: Array, cell: float, shape: tuple[int, int]) -> csr_matrix:
-    """Return the graph of grid steps, weighted by length times the maximum action on the step."""
+    """Return the graph of grid nodes; an edge is a step of `MOVES`, weighted by its length times its largest toll.
+
+    Edges through infinite tolls (walls) are left out. `tolls` holds the action per unit of length on a grid that is
+    `SUBCELLS` times as fine as the nodes, `cell` is the distance of neighbouring nodes, and `shape` their numbers.
+    """
     max_tolls, node_ids = maximum_filter(tolls, 3), np.arange(shape[0] * shape[1]).reshape(shape)
     origins, targets, actions = [], [], []
     for a, b in MOVES:

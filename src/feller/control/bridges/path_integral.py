@@ -116,7 +116,8 @@ class PathIntegral:
 
         Args:
             paths: Gaussian paths that serve as proposals.
-            cost: State cost V; its population consists of the unweighted trajectories of other pairs.
+            cost: State cost V. A cost that depends on the population is given the simulated trajectories of other
+                endpoint pairs, unweighted.
             rng: Source of random numbers for the noise.
             on_progress: Callback with the completed fraction.
 

@@ -115,7 +115,8 @@ def read(
     if user_modality is not None:
         if any(option not in (None, False) for option in (longest, kind, space, project, vocabulary, schema)):
             raise UsageError(
-                f"{user_modality.display_name} have their own loader", remedy="Remove the other loading options"
+                f"{user_modality.display_name} have their own loader",
+                remedy="Leave out longest, kind, space, project, vocabulary and schema",
             )
         with as_temporary_file(source) if is_in_memory(source) else contextlib.nullcontext(str(source)) as file:
             return read_with(user_modality, file, fit=modality is not None)
@@ -376,7 +377,10 @@ def _chains(raw: RawChains) -> Dataset:
 
 
 def _without_options(factory: Callable[..., Dataset]) -> Callable[..., Dataset]:
-    """Wrap a data set factory that takes no options."""
+    """Return a function (raw examples, request) -> data set, from a factory that takes only the raw examples.
+
+    UsageError if the request names a space.
+    """
 
     def build(raw: RawExamples, request: _ReadRequest) -> Dataset:
         _refuse_space(request)

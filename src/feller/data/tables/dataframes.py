@@ -188,7 +188,11 @@ def _type_of(column: pd.Series) -> str:
 
 
 def _category(column: Column, cells: pyarrow.Array, is_missing: np.ndarray, metadata: dict[str, Any]) -> Any:
-    """Return a categorical column with categories as listed, or as in the schema; others are appended."""
+    """Return a pandas categorical column of the given cells.
+
+    Its categories are those in `metadata`, the JSON that `_type_of` wrote; if it is empty, those of the schema column.
+    Cells outside these categories become further categories.
+    """
     if not metadata and isinstance(column, Numerical):
         return pd.Categorical(_numbers(column, cells, is_missing, "float64" if column.form.decimals else "int64"))
     nullable = _ARROW.if_else(pyarrow.array(is_missing), pyarrow.scalar(None, TEXT), cells)
@@ -210,7 +214,10 @@ def _category(column: Column, cells: pyarrow.Array, is_missing: np.ndarray, meta
 
 
 def _objects(cells: pyarrow.Array, is_missing: np.ndarray, metadata: dict[str, Any]) -> pd.Series:
-    """Return a column of Python objects, all of one type or of the listed types; other cells are strings."""
+    """Return a column of Python objects, with the types that `metadata`, the JSON of `_type_of`, states.
+
+    It states one type for all cells, or lists the cells of each type; unlisted cells are strings.
+    """
     parsers: dict[str, Callable[[str], Any]] = {"bool": lambda word: word == "True", "int": int, "float": float}
     if type_name := metadata.get("all"):
         parsed = {

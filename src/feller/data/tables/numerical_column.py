@@ -125,10 +125,9 @@ class Numerical(ModelledColumn):
         return None if number is None else number.scaleb(self.form.decimals)
 
     def nearest_codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
-        """Return the code of the nearest bound for cells that have no code, such as numbers outside the bounds.
+        """Return the code of `low` for numbers below it, the code of `high` for other numbers, and -1 for other cells.
 
-        It is the code of `low` for numbers below `low`, and that of `high` for all other numbers. Cells that are not
-        numbers get -1.
+        Call it only with cells without a code: numbers within the bounds would also get the code of `high`.
         """
         parsed, bounds = self.form.parse(words), np.array([self.levels.starts[0], self.levels.last])
         lowest, highest = bounds - bounds[0] if self.digits else self.levels.codes(bounds)

@@ -87,9 +87,10 @@ class GaussianConditionalPath(ConditionalPath):
         return a * z.to(x.dtype) * s - b * (1 - s.square())
 
     def integrated_derivative(self, x: Tensor, z: Tensor, t: Tensor, s: Tensor) -> Float[Tensor, "..."]:
-        """Return the integral over [t, s] of a time derivative that grows as (1 - u)^-3 from its value at time t.
+        """Return the integral over u in [t, s] of an approximation of d/du log p_u(x | z), with state x and endpoint z.
 
-        This is `time_derivative` times (1 - t) / 2 [(1 - t)^2 / (1 - s)^2 - 1]; the factor is infinite for s = 1.
+        The derivative grows as (1 - u)^-3; its factor is taken from its value at time t. The integral is
+        `time_derivative` at t times (1 - t) / 2 [(1 - t)^2 / (1 - s)^2 - 1]; it is infinite for s = 1.
         """
         if not isinstance(self.schedule, Linear):
             return super().integrated_derivative(x, z, t, s)
@@ -133,7 +134,10 @@ class GaussianConditionalPath(ConditionalPath):
         return d_alpha * z.double() / (-d_sigma).clamp(min=1e-9)
 
     def _standardized_later(self, z: Tensor, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and standard deviation of the path at time s, in the coordinate standardized at time t."""
+        """Return mean and standard deviation of v = (x_s - alpha_t z) / sigma_t under p_s(x_s | z).
+
+        v is the state at the later time s, standardized with the mean and deviation at time t given the endpoint z.
+        """
         alpha, sigma, *_ = self.alpha_sigma(t)
         alpha_s, sigma_s, *_ = self.alpha_sigma(s)
         return (alpha_s - alpha) * z.double() / sigma, sigma_s / sigma
@@ -172,7 +176,10 @@ def _sample_falling(zeta: Tensor, u: Tensor) -> Tensor:
 
 
 def _sample_outside(antiderivative, low: Tensor, high: Tensor, u: Tensor) -> Tensor:
-    """Sample below `low` or above `high`, with the antiderivative `total`, which vanishes at both infinities."""
+    """Sample below `low` or above `high`, by the uniform numbers u.
+
+    The density has the given antiderivative, which vanishes at both infinities.
+    """
     mass = antiderivative(low) - antiderivative(high)
     is_below = u * mass < antiderivative(low)
     target = torch.where(is_below, u * mass, (u - 1) * mass)

@@ -52,7 +52,11 @@ def fit_greedily(
 
 
 def _excess_error(curator: Curator, model: MarginalModel, table: Clique, label: str) -> float:
-    """Return the L1 error of a marginal, in rows, minus the error expected from Poisson sampling of the rows."""
+    """Return by how many rows the model is wrong about the marginal `table`, beyond chance.
+
+    This is the L1 distance between exact and modelled counts, minus its mean if the counts were Poisson numbers with
+    the modelled means. The curator has an infinite budget here, so the result is not private.
+    """
     expected = curator.total * model.marginal(table)
     errors = (curator.measure(table, 0.0, label).values - expected).abs()
     return float((errors - mean_deviation(expected)).sum())

@@ -74,7 +74,10 @@ def _leaks(metrics: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _strongest(metrics: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the name of the largest membership ROC AUC, without canary attacks; empty if no attack was run."""
+    """Return the metric name of the strongest membership attack, in a tuple that is empty if no attack was run.
+
+    The strongest attack has the largest ROC AUC. Canary attacks are left out.
+    """
     aucs = {f"{attack}_auc": metrics.get(f"{attack}_auc") for attack in ATTACKS if attack not in CANARY_ATTACKS}
     measured = {name: auc for name, auc in aucs.items() if is_number(auc)}
     return (max(measured, key=lambda name: measured[name]),) if measured else ()

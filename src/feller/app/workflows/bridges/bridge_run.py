@@ -47,7 +47,7 @@ class BridgeRecord:
     times: tuple[float, ...]
     """Observation times in the user's units."""
     costs: tuple[str, ...] = ()
-    """State costs as text; the bridge minimises their sum."""
+    """State costs, each as the text of --cost; the bridge minimises their sum."""
     code: tuple[str, ...] = ()
     """Hash of each file (image, point cloud or user code) named in the state costs."""
     frame: tuple[float, ...] = ()
