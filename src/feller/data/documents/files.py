@@ -151,7 +151,7 @@ def _captioned(folder: pathlib.Path) -> tuple[list[pathlib.Path], list[str]]:
 
 
 def _inside(files: Iterable[pathlib.Path]) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
-    """Separate files into (images, text files)."""
+    """Return the images and the text files among `files`; hidden files and feller's overview pictures are left out."""
     visible_files = [path for path in sorted(files) if path.is_file() and not path.name.startswith(".")]
     visible_files = [path for path in visible_files if not sample_folder.is_overview(path)]
     images = [path for path in visible_files if path.suffix.lower() in ENDINGS]

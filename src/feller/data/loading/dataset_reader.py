@@ -151,7 +151,7 @@ def read(
 
 
 def _columns(like: Modality | None) -> tuple[str, ...] | None:
-    """Return the column names of a table modality, else None."""
+    """Return the column names of the modality `like` if it is a table, else None."""
     mixed, table = (None, None) if like is None else (like.view(MixedTable), like.view(Table))
     table = table if mixed is None else mixed.table
     return None if table is None else table.schema.names
@@ -332,7 +332,10 @@ def _table(raw: RawTable, request: _ReadRequest) -> Dataset:
 
 
 def _with_commas(raw: RawTable, request: _ReadRequest) -> RawPoints | None:
-    """Parse numeric rows with decimal commas, if the space or column names call for numbers; else return None."""
+    """Return the rows of a table whose numbers have decimal commas, if numbers are expected, else None.
+
+    Numbers are expected if the request names a space or a manifold's modality, or the columns are coordinates.
+    """
     columns = [name for name in raw.columns if name.lower() not in LABEL_NAMES]
     coordinates = len(columns) == 2 and coordinate_columns(columns)
     is_numeric = request.like.is_manifold if request.like else request.space or coordinates

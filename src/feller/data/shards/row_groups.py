@@ -126,7 +126,7 @@ class RowGroups:
 
 
 def _valid(file: Any, group_index: int, columns: Sequence[str]) -> Any:
-    """Read a row group and validate its UTF-8; writer metadata are dropped."""
+    """Read the columns of a row group, and check the validity of the data; the metadata of the writer are dropped."""
     table = file.read_row_group(group_index, columns=list(columns)).replace_schema_metadata(None)
     table.validate(full=True)
     return table

@@ -205,7 +205,7 @@ def editing_script(clip: AlignedRecording, text: str, words: Sequence[Sequence[s
 
 
 def _matches(old: list[str], new: list[str]) -> dict[int, int]:
-    """Return the indices of words in the longest matching blocks, as a dict from new to old index."""
+    """Map the index of each unchanged word of a new text to its index in the old text (longest matching blocks)."""
     blocks = SequenceMatcher(None, old, new, autojunk=False).get_matching_blocks()
     return {block.b + k: block.a + k for block in blocks for k in range(block.size)}
 

@@ -175,7 +175,7 @@ def _table(folder: pathlib.Path, sounds: list[pathlib.Path]) -> list[str]:
 
 
 def _id(path: pathlib.Path, folder: pathlib.Path) -> str:
-    """Return the id under which a recording is listed in a table."""
+    """Return the id of a recording in the transcript table: its path in the folder, without suffix and sound folder."""
     return path.relative_to(folder).with_suffix("").as_posix().removeprefix(f"{SOUNDS}/")
 
 

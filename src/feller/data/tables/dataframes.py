@@ -85,7 +85,10 @@ def _series(column: Column, cells: pyarrow.Array) -> Any:
 
 
 def _numbers(column: Numerical, cells: pyarrow.Array, is_missing: np.ndarray, dtype: str) -> Any:
-    """Return numbers as integers where possible, since floats would lose digits of large integers."""
+    """Return the numbers of a column as an array of the given dtype.
+
+    Integer types are computed from integers, because floats would lose digits of large numbers.
+    """
     form = column.form
     parsed = form.parse(cells)
     is_missing = is_missing | ~parsed.valid
@@ -105,7 +108,7 @@ def _numbers(column: Numerical, cells: pyarrow.Array, is_missing: np.ndarray, dt
 
 
 def _usual(column: Column) -> str:
-    """Return the default dtype of a column that did not come from a data frame."""
+    """Return the dtype that a column gets in a data frame if the schema does not record one."""
     if isinstance(column, Numerical) and column.form.plain:
         return "float64" if column.form.decimals else "int64"
     if isinstance(column, Boolean):
@@ -264,7 +267,7 @@ def from_frame(frame: pd.DataFrame, where: str = "the data frame") -> RawTable:
 
 
 def _restore_integers(frame: pd.DataFrame, path: pathlib.Path) -> pd.DataFrame:
-    """Restore large integers, which pandas converted to floats because of missing values."""
+    """Return the frame with exact integers in the columns that pandas read as floats because of missing values."""
     types = {column.name: str(column.type) for column in parquet.read_schema(path)}
     integer_columns = [
         name for name, dtype in types.items() if name in frame.columns and dtype.lstrip("u").startswith("int")

@@ -275,7 +275,10 @@ def _tail(bound: Decimal, edge: float) -> tuple[float, ...]:
 
 
 def _near(knots: Sequence[Decimal], i: int, unit: Decimal, range_unit: Decimal) -> Decimal:
-    """Round an edge to three digits of itself or of the range, but by less than half the distance to its neighbours."""
+    """Round the bin edge `knots[i]` to three digits, of itself or of the range of all edges.
+
+    It moves by less than half the distance to its neighbours.
+    """
     gap = (knots[i + 1] - knots[i - 1]) / 4
     edge_unit = finest(knots[i]) if knots[i] else range_unit
     step = max(unit, min(range_unit, edge_unit), round_step(gap, up=False) if gap > 0 else unit)

@@ -154,7 +154,10 @@ def _check_not_hidden(hidden_columns: Sequence[str], num_found: int, charges: Se
 
 
 def _sturdy(dtype: str) -> str | None:
-    """Return the cell-independent part of a dtype, without time precision; None if it follows from the column type."""
+    """Return the part of a dtype that no cell determines, without time precision.
+
+    None if the column type already implies the dtype.
+    """
     if dtype.startswith("datetime64"):
         return re.sub(r"\[\w+", "[us", dtype)
     return "category" if dtype.startswith("category") else None

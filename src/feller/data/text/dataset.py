@@ -166,7 +166,7 @@ def _windows(raw: RawTexts, vocabulary: Vocabulary, size: int | None, like: Text
 
 
 def _documents(raw: RawTexts, vocabulary: Vocabulary, size: int | None, like: Text | None) -> Dataset:
-    """Return the data set of documents, padded to a common length."""
+    """Return a data set in which each text is one example, padded to a common length."""
     if like is not None and not like.documents:
         return Dataset(*like.values_from_raw(raw), like, raw.notes)
     limit = like.length if like else size or MAX_LENGTH
