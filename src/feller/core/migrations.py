@@ -36,7 +36,7 @@ def renames() -> dict[int, dict[str, Any]]:
 
 
 def _since(format_number: int, section: str) -> list[dict[str, Any]]:
-    """Return a section of the rename tables since a format, oldest first."""
+    """Return the tables of renames of one section, such as "classes", for all formats from `format_number` on."""
     return [table[section] for number, table in renames().items() if number >= format_number]
 
 
@@ -45,7 +45,7 @@ def _is_ours(cls: type) -> bool:
 
 
 def _of_class(table: dict[str, Any], cls: type) -> dict[str, str]:
-    """Return the renames (old -> new) for a class and its bases in feller."""
+    """Return the field renames (old name -> new name) of a class, including those of its base classes in feller."""
     bases = [base.__name__ for base in reversed(cls.__mro__) if _is_ours(base)]
     return {old: new for name in bases for old, new in table.get(name, {}).items()}
 

@@ -122,7 +122,7 @@ def _no_tensors(value: Any, _: Any) -> None:
 
 
 def _prefix_field(line: str, root: str) -> str:
-    """Move the field name of a cattrs error line to the front."""
+    """Return a line of a cattrs error with the field name at the front; `root` is the name of the record's class."""
     message, _, location = line.rpartition(" @ ")
     field = location.removeprefix(root).removeprefix(".")
     return f"{field}: {message}" if field else message

@@ -111,7 +111,10 @@ def _halves(reached: Tensor, members: Tensor, rng: Rng, max_points: int) -> list
 def _half_distances(
     halves: Sequence[tuple[Tensor, Tensor]], pairs: Sequence[tuple[Tensor, Tensor]], blur: float
 ) -> dict[str, float | None]:
-    """Return the mean distances of endpoints from halves over `pairs`, and the distance between halves."""
+    """Return W2 and Sinkhorn distances between end points and a half of the population, averaged over `pairs`.
+
+    The floor is the distance between the two halves.
+    """
     if not halves:
         return dict.fromkeys(("w2", "w2_floor", "sinkhorn", "sinkhorn_floor"))
     (_, first_half), (_, second_half) = halves

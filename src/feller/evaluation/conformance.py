@@ -330,7 +330,10 @@ def _check_rates(check: _Checker, space: Manifold | Product) -> None:
 
 
 def _check_volume(check: _Checker, space: Manifold | Product) -> None:
-    """Check E[div f + f . grad log p] = 0 under the base distribution, for samples, density and volume together."""
+    """Check Stein's identity E[div f + f . grad log p] = 0 for a random field f under the base distribution p.
+
+    This tests base samples, log density and volume element together.
+    """
     n, x, stream = 3000, _points(space, 3000), Rng(0).stream("field")
     a, b = (tree_map(lambda leaf: stream.normal((1, *leaf.shape[1:]), F64), x) for _ in range(2))
 
@@ -475,7 +478,7 @@ def check_path(
 def _check_marginals(
     check: _Checker, path: Path, space: Space, sample_endpoints: EndpointSampler, certain_of: Callable[..., State]
 ) -> None:
-    """Compare marginals of the simulated process, given the true prediction, with samples of the path."""
+    """Check that the process of a path, given the true endpoints, has the marginals of `path.sample`."""
     n, schedule = 4000, path.affine_schedule
     x_0, x_1 = sample_endpoints(n, Rng(0).stream("ends"))
 

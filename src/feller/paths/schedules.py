@@ -238,7 +238,7 @@ def _great_circle(t: Tensor, angle: Tensor) -> AlphaSigma:
 
 
 def _angle(mass: float) -> float:
-    """Return the angle arccos(sqrt(mass)), clamped to at least 1e-8 to avoid 0 / 0."""
+    """Return the angle arccos(sqrt(mass)) of a source mass between 0 and 1; at least 1e-8, to avoid 0 / 0."""
     check_number("mass", mass, ge=0, le=1)
     return max(math.atan2(math.sqrt(1 - mass), math.sqrt(mass)), 1e-8)
 

@@ -44,7 +44,7 @@ class DataReadingFlags:
 
 @dataclass(frozen=True, kw_only=True)
 class WritingFlags:
-    """Options of the subcommands."""
+    """Options of the subcommands of `feller data`."""
 
     of: Annotated[RunPath, flag_name("--run")] = None
     """Run whose model will retrieve the documents, for the subcommand memory (default: the newest)."""

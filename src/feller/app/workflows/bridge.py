@@ -153,7 +153,7 @@ def remeasure_bridge(run: Run, reporter: Reporter = SILENT) -> dict[str, Any]:
 def _new(
     config: BridgeConfig, change: Callable[[BridgeSolverConfig], BridgeSolverConfig]
 ) -> tuple[BridgeRecord, Populations, BridgeSolverConfig]:
-    """Read the populations of a new bridge and choose default settings."""
+    """Return the record, populations and solver settings of a new bridge; `change` sets the fields of the user."""
     populations = read_populations(config.data, config.work.longest)
     settings = default_bridge_settings(populations.modality)
     if config.work.pairs is not None:
@@ -189,7 +189,10 @@ def _with_options(record: BridgeRecord, config: BridgeConfig, fields: tuple[str,
 def _continue(
     run: Run, config: BridgeConfig, change: Callable[[BridgeSolverConfig], BridgeSolverConfig]
 ) -> tuple[BridgeRecord, Populations, BridgeSolverConfig]:
-    """Return the record, populations and solver settings of a bridge to resume."""
+    """Return the record, populations and solver settings of the bridge in `run`, which is to be resumed.
+
+    An error is raised if the state costs have changed.
+    """
     record = read_bridge_record(run)
     if record is None:
         raise UsageError(

@@ -132,7 +132,7 @@ def import_network(command: Import, *, reporter: Reporter = SILENT) -> Run:
 
 
 def _match_data(modality: Modality, data_modality: Modality) -> Modality:
-    """Return the modality that the user named, with the column names of the data."""
+    """Return the modality that the user named, with the column names of the data; UsageError if the two differ."""
     if type(modality) is not type(data_modality):
         raise UsageError(
             f"is {modality.display_name}, but --data has {data_modality.display_name}", argument="modality"
@@ -193,7 +193,7 @@ def _classes(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _learns(network: nn.Module) -> bool:
-    """Return True if a network of the user has parameters that can be trained."""
+    """Return True if an imported network has parameters, so that it can be trained further."""
     inner = network.inner if isinstance(network, ExternalNetworkModule) else None
     return isinstance(inner, nn.Module) and next(inner.parameters(), None) is not None
 

@@ -146,7 +146,7 @@ class ConditionalControl:
         rng: Rng,
         on_progress: Callable[[float], None],
     ) -> tuple[GaussianPaths, ControlTrace]:
-        """Optimise the paths of one chunk of pairs."""
+        """Return the optimised paths of a group of endpoint pairs, and the trace of the objective."""
         optimizer, logged = KnotOptimizer(self, paths, objective, rate), dict[int, Tensor]()
         for step in range(self.steps):
             value = optimizer.step(step, rng)
@@ -276,7 +276,10 @@ def stiffness_of_scales(knots: int, size: float) -> Float[Tensor, "l l"]:
 
 
 def _length_unit(paths: GaussianPaths) -> float:
-    """Return a length scale of the means: root mean square distance of the ends, plus the noise in quadrature."""
+    """Return the length by which learning rates are multiplied: sqrt(d^2 + noise^2).
+
+    d is the root mean squared distance, per coordinate, between the start and end points of the paths.
+    """
     mean_sq = (paths.means[:, -1] - paths.means[:, 0]).square().mean().item()
     return math.sqrt(mean_sq + paths.noise**2)
 

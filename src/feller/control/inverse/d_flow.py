@@ -192,7 +192,7 @@ def solve_flow(process: Callable[[Tensor], Process], times: Sequence[float], sol
 
 
 class _Search:
-    """Loss and gradient as a function of one flat vector per example."""
+    """Function that the search minimises: source points, flattened to one vector per example -> loss and gradient."""
 
     def __init__(
         self,
@@ -229,7 +229,10 @@ class _Search:
         return _exp_map(self.space, tree_map(lambda leaf: leaf[rows], self.x_0), tangents)
 
     def _project(self, x: Tensor, start: Tensor, mask: Tensor, is_euclidean: bool) -> Tensor:
-        """Apply the prior's projection to one leaf, if it is Euclidean."""
+        """Project one leaf of the source points onto the prior's set, if the leaf is Euclidean.
+
+        Entries outside `mask` keep their value at the start.
+        """
         return torch.where(mask, self.prior.project(x * mask, start * mask), start) if is_euclidean else x
 
     def value(self, w: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:

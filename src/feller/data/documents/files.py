@@ -159,7 +159,7 @@ def _inside(files: Iterable[pathlib.Path]) -> tuple[list[pathlib.Path], list[pat
 
 
 def _by_name(files: list[pathlib.Path], folder: pathlib.Path) -> dict[str, pathlib.Path]:
-    """Return files by their path relative to the folder, without suffix."""
+    """Map each file's path in the folder, without suffix, to the file; InputError if two files have the same path."""
     paths: dict[str, pathlib.Path] = {}
     for file in files:
         first = paths.setdefault(file.relative_to(folder).with_suffix("").as_posix(), file)

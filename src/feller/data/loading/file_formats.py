@@ -213,7 +213,7 @@ def _find_in_file(path: pathlib.Path, options: ReadOptions) -> RawExamples:
 
 
 def _find_in_folder(folder: pathlib.Path, options: ReadOptions) -> RawExamples:
-    """Read a sample folder, or a folder of sounds, documents, structures, texts or images."""
+    """Read the examples of a folder whose type is recognised by its files, such as samples of feller or sounds."""
     if not any(folder.iterdir()):
         raise InputError("the folder is empty", file=folder)
     idx_file = idx.choose_images_file(folder)

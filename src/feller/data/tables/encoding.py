@@ -97,10 +97,10 @@ def _codes_of(
     impute: bool = False,
     row_mask: Bool[np.ndarray, " n"] | None = None,
 ) -> tuple[np.ndarray, int]:
-    """Return the codes of a column, and the number of clipped cells.
+    """Return the codes of a column, and the number of cells that have no code.
 
-    `clip` replaces cells outside the bounds by the nearest code, and `impute` allows missing cells. Cells without a
-    code raise an error, except in rows that `row_mask` excludes.
+    With `clip`, these cells get the code of the nearest bound; if they have none, `impute` gives them the most usual
+    code. All others raise an error, except in rows that `row_mask` excludes.
     """
     factorized = raw.factorize(column.name)
     words, inverse = factorized.uniques, factorized.codes

@@ -66,7 +66,7 @@ class ColumnChoice:
         return self.column.levels.starts[0] if isinstance(self.column, Numerical) else 0
 
     def _parts(self, code: int) -> tuple[list[tuple[int, int]], int]:
-        """Return the allowed cells of a code as index ranges [begin, end), and the number of its cells."""
+        """Return the allowed cells of a code, as ranges of indices [begin, end), and the number of all its cells."""
         if code == self.column.num_values:
             return [(0, 1)] if self.missing else [], 1
         if self.bins is not None:

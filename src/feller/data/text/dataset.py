@@ -99,7 +99,7 @@ def text_dataset(
 
 
 def _split_examples(raw: RawTexts, like: Text | None) -> RawTexts:
-    """Split texts into examples: lines of a list, rows of a table, or windows of a single text."""
+    """Split a list in a single text into one example per line; mark a single long text to be cut into windows."""
     is_single = len(raw.values) == 1
     text = raw.values[0]
     if not raw.documents and (like.documents if like else is_list(text)):

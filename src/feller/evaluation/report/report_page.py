@@ -190,7 +190,7 @@ def record(report: RunReport) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Convert nested data to JSON types."""
+    """Convert nested data to JSON types: infinite numbers become null, and other objects text."""
     if isinstance(value, Mapping):
         return {str(name): _plain(element) for name, element in value.items()}
     if isinstance(value, list | tuple):
@@ -211,7 +211,7 @@ def prose(text: str) -> Markup:
 
 
 def _finalize(value: Any) -> Any:
-    """Clean a template value before it is escaped."""
+    """Return a value of the template as it is shown: None as empty text, and unreadable characters replaced."""
     if value is None:
         return ""
     return replace_illegible(value) if isinstance(value, str) and not isinstance(value, Markup) else value

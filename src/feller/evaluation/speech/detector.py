@@ -203,7 +203,7 @@ def _batches(real: Sequence[Tensor], made: Sequence[Tensor], size: int, rng: Rng
 
 
 def _places(mels: Sequence[Tensor]) -> tuple[Float[Tensor, "frames bands"], Tensor]:
-    """Return the concatenated frames of all sounds, and the start indices of windows within one sound."""
+    """Concatenate the frames of all sounds; return them, and the indices at which a window of one sound can start."""
     clips = [mel.float().cpu() if len(mel) >= WINDOW_FRAMES else split_windows(mel.float().cpu(), 1)[0] for mel in mels]
     starts, offset = [], 0
     for mel in clips:

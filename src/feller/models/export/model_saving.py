@@ -79,7 +79,10 @@ def save_model(
 
 
 def _place(argument: str, location: Any) -> str:
-    """Return the location of the data in the form in which a run records it."""
+    """Return the path or example name of the data, as a run records it; UsageError if it is neither.
+
+    `argument` is the name of the argument in the error.
+    """
     expected = "a file, a folder or example:NAME"
     if not isinstance(location, str | os.PathLike):
         remedy = "Write the rows to a file, and pass its path"

@@ -303,12 +303,15 @@ class PatchPositions(nn.Module):
 
 
 def _count_at_latest(count: Int[Tensor, "b n"], mask: Bool[Tensor, "b n"]) -> Int[Tensor, "b n"]:
-    """Return for each position an increasing count at the latest True of the mask; 0 before the first True."""
+    """Return, at each position, the value of `count` at the last position so far where `mask` is True; 0 before.
+
+    `count` must not decrease.
+    """
     return torch.where(mask, count, 0).cummax(1).values
 
 
 def _scatter_by_number(values: Int[Tensor, "b n"], index: Int[Tensor, "b n"]) -> Int[Tensor, "b n1"]:
-    """Scatter values to the 1-based indices `index`; values with index 0 are dropped, and entry 0 is 0."""
+    """Return an array whose entry k is the value with index k; index 0 means that the value is dropped."""
     scattered = values.new_zeros(len(values), values.shape[1] + 1)
     return scattered.scatter(1, index, values * (index > 0))
 
@@ -344,7 +347,10 @@ def _min_and_max(values: Int[Tensor, " b"]) -> tuple[int, int]:
 
 
 def _sample_causal_mask(sample: Int[Tensor, "b n"]) -> Bool[Tensor, "b 1 n n"]:
-    """Return a causal attention mask within each packed sample; in the paper, samples attend to each other."""
+    """Return the causal attention mask of packed rows, in which tokens attend to their own sample only.
+
+    In the paper, samples attend to each other.
+    """
     n = sample.shape[1]
     causal_mask = torch.ones(n, n, dtype=torch.bool, device=sample.device).tril()
     return ((sample[:, :, None] == sample[:, None]) & causal_mask)[:, None]

@@ -158,7 +158,7 @@ def _roots(zeta: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _sample_rising(zeta: Tensor, u: Tensor) -> Tensor:
-    """Sample from [1 + zeta s - s^2]_+ phi(s)."""
+    """Sample from the density [1 + zeta s - s^2]_+ phi(s), normalised, by inverting its CDF at u."""
     low, high = _roots(zeta)
 
     def antiderivative(s: Tensor) -> Tensor:
@@ -170,7 +170,7 @@ def _sample_rising(zeta: Tensor, u: Tensor) -> Tensor:
 
 
 def _sample_falling(zeta: Tensor, u: Tensor) -> Tensor:
-    """Sample from [s^2 - zeta s - 1]_+ phi(s)."""
+    """Sample from the density [s^2 - zeta s - 1]_+ phi(s), normalised, by inverting its CDF at u."""
     low, high = _roots(zeta)
     return _sample_outside(lambda s: (zeta - s) * _density(s), low, high, u)
 
@@ -191,7 +191,10 @@ def _sample_outside(antiderivative, low: Tensor, high: Tensor, u: Tensor) -> Ten
 
 
 def _crossings(shift: Tensor, ratio: Tensor):
-    """Return the points where the densities N(shift, ratio^2) and N(0, 1) cross, and the difference of their CDFs."""
+    """Return the two points where the densities N(shift, ratio^2) and N(0, 1) are equal.
+
+    The third result is the function CDF of N(shift, ratio^2) minus CDF of N(0, 1).
+    """
     variance_gap = ((1 - ratio) * (1 + ratio)).clamp(min=_MIN_SIGMA)
     half_width = ratio * (shift.square() - 2 * variance_gap * ratio.log()).clamp(min=0).sqrt()
 

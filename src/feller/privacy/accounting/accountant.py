@@ -151,7 +151,11 @@ def zcdp_rho(event: DpEvent) -> float:
 
 
 def _pld_epsilons(event_counts: Kinds, delta: float, grid: float) -> Iterator[float]:
-    """Yield upper bounds on epsilon by PLD; the zCDP events take a fraction of delta, and their epsilon is added."""
+    """Yield upper bounds on epsilon, from privacy loss distributions (PLD).
+
+    Events that are known by their zCDP rho only get a fraction of delta, and their epsilon is added; each fraction
+    gives one bound.
+    """
     pld_events = tuple((event, times) for event, times in event_counts if not isinstance(event, ZCdp))
     rho = sum(times * event.rho for event, times in event_counts if isinstance(event, ZCdp))
     step = choose_grid(pld_events, grid) if pld_events else None

@@ -165,7 +165,10 @@ def _workload(
 
 
 def _weights(counts: Sequence[int], workload: Sequence[Clique]) -> dict[Clique, float]:
-    """Return the weight of each workload marginal and subset of one: its overlap with the workload, at most 1."""
+    """Return the weight of each marginal in the workload and of each of its subsets, relative to the largest weight.
+
+    The weight is the number of columns that the marginal shares with each workload marginal, summed.
+    """
     subsets = {
         subset for table in workload for r in range(1, len(table) + 1) for subset in itertools.combinations(table, r)
     }
@@ -176,7 +179,7 @@ def _weights(counts: Sequence[int], workload: Sequence[Clique]) -> dict[Clique, 
 
 
 def _candidates(model: MarginalModel, weights: dict[Clique, float], max_entries: float) -> list[Clique]:
-    """Return the marginals within a clique of the model, and those that can be added within `max_entries` cells."""
+    """Return the marginals in `weights` that the model can contain without exceeding `max_entries` table cells."""
     scopes = model.scopes
     return [
         table

@@ -236,7 +236,10 @@ class Automaton:
 
 
 def _sized(sizes: Sequence[int], state: ParserState, picture: int) -> bool:
-    """Return True if hole sizes are valid: 0 in texts; in images, they must sum to the number of missing codes."""
+    """Return True if `sizes`, the requested number of tokens of each hole, fit the prompt.
+
+    It must be 0 for holes in texts, and add up to the number of missing codes for the holes of an image.
+    """
     if len(sizes) != len(state.holes):
         return False
     total = 0
@@ -253,5 +256,5 @@ def _sized(sizes: Sequence[int], state: ParserState, picture: int) -> bool:
 
 
 def _entry(kind: SymbolKind | None) -> Place:
-    """Return the parser position after the `<infill>` of a hole of the given kind."""
+    """Return the parser position after an `<infill>`, given the kind of its hole; None if the kind is open."""
     return {None: Place.OPENED, SymbolKind.TEXT: Place.FILL_TEXT, SymbolKind.CODE: Place.FILL_PICTURE}[kind]

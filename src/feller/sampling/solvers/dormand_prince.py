@@ -167,7 +167,7 @@ class _AdaptiveStepper(Solver):
 
 
 def _follow(space: Space, x: State, h: Tensor, velocity: State) -> State:
-    """Move along velocities for a time step h, [b] or [1]."""
+    """Return the states after moving from x along the velocities for a time h, [b] or [1]."""
     return space_map(lambda space, x, v: space.step(x, append_dims(h.to(x.dtype), x) * v), space, x, velocity)
 
 

@@ -50,7 +50,7 @@ def audit_verdict(ledger: Ledger | None, numbers: Mapping[str, Any]) -> Verdict:
 
 
 def _contradicted_metrics(metrics: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the names of the metrics that contradict the privacy ledger."""
+    """Yield the names of measured metrics that exceed what the privacy ledger allows, and of their bounds."""
     if metrics.get("noise_held", 1.0) < metrics.get("noise_held_least", 0.0):
         yield from ("noise_held", "noise_held_least")
     yield from (name for name in ("rebuilt_below", "inversion_below") if metrics.get(name))

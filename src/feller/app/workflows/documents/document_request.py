@@ -153,7 +153,7 @@ def _require_words(text: str, flag: str) -> str:
 
 
 def _cells(mask: UInt8[np.ndarray, "h w c"], modality: Documents) -> Bool[Tensor, " codes"]:
-    """Return a mask of the image tokens whose image cells contain white pixels."""
+    """Return the mask of image tokens to regenerate: those whose part of the mask image has a white pixel."""
     is_white = modality.resize_images(mask[None]).amax((0, 1)) >= WHITE
     cells = F.adaptive_max_pool2d(is_white[None].float(), modality.tokenizer.grid).flatten() > 0
     if not cells.any():
@@ -176,7 +176,7 @@ def _with_holes(
 
 
 def _holes(items: Sequence[Item | MaskItem | InfillItem]) -> tuple[Item | MaskItem | InfillItem, ...]:
-    """Replace each text by a masked span; adjacent masked spans are merged."""
+    """Return the items with each text replaced by a mask; adjacent masks are merged into one."""
     merged: list[Item | MaskItem | InfillItem] = []
     for item in items:
         if not isinstance(item, TextItem):
