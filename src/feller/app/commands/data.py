@@ -182,7 +182,7 @@ class Data:
         return {"run": str(run.path), "memory": path, "documents": count}
 
     def _second(self, usage: str) -> str:
-        """Return the input of a subcommand; `usage` is its default or describes what is expected."""
+        """Return the input of the subcommand; UsageError, with `usage` as a hint, if it is missing."""
         if self.file is None:
             raise UsageError(expected=f"an input: feller data {self.name} {usage}")
         return self.file

@@ -187,7 +187,9 @@ def _classes(names: tuple[str, ...]) -> tuple[str, ...]:
     """Return the class names; a single number n stands for n unnamed classes."""
     if len(names) == 1 and names[0].isdecimal():
         if len(names[0]) > len(str(MAX_CLASSES)) or int(names[0]) > MAX_CLASSES:
-            raise UsageError(f"at most {MAX_CLASSES:,} classes", f"{names[0]:.20}", argument="classes")
+            raise UsageError(
+                f"at most {MAX_CLASSES:,} classes", f"{names[0]:.20}", "Use fewer classes", argument="classes"
+            )
         return tuple(map(str, range(int(names[0]))))
     return names
 

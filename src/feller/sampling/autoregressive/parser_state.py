@@ -210,7 +210,7 @@ class Automaton:
         return place, codes_left, state.segment_length, state.num_opened
 
     def _whole(self, hole_index: int) -> SymbolKind | None:
-        """Return the kind of a segment hidden as a whole, given the index of its hole; None if both are allowed."""
+        """Return the kind (text or code) that must fill a hole of a whole segment; None if both are allowed."""
         if self.goal.hole_sizes:
             return SymbolKind.CODE if self.goal.hole_sizes[hole_index] else SymbolKind.TEXT
         return self.goal.hidden_kinds[0] if len(self.goal.hidden_kinds) == 1 else None
