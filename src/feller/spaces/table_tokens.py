@@ -36,11 +36,11 @@ class ColumnTokenizer(abc.ABC):
 
     @abc.abstractmethod
     def encode(self, codes: Int64[Tensor, " *n"]) -> Int64[Tensor, "*n places"]:
-        """Convert value codes to tokens."""
+        """Convert the codes of a column's values to tokens."""
 
     @abc.abstractmethod
     def decode(self, tokens: Int64[Tensor, "*n places"]) -> Int64[Tensor, " *n"]:
-        """Convert tokens to value codes."""
+        """Convert tokens to the codes of a column's values."""
 
 
 @dataclass(frozen=True)

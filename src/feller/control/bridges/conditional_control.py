@@ -223,7 +223,7 @@ def _even_chunk_size(n: int, max_size: int | None) -> int:
 
 
 class _Descent:
-    """Optimiser state of the mean knots or of the scale knots."""
+    """Optimiser of the knots of all means, or of all scales: momentum, and steps of bounded size."""
 
     def __init__(self, knots: Tensor, inverse: Tensor, bound: float) -> None:
         self.knots, self.inverse, self.bound = knots.detach()[..., 1:-1, :], inverse, bound  # the ends stay
@@ -232,7 +232,10 @@ class _Descent:
         self.steps = self.averaged = 0
 
     def step(self, grad: Tensor, decay: float, *, average: bool) -> None:
-        """Take one preconditioned step; `decay` scales the bound."""
+        """Take one preconditioned step of bounded size; `decay` multiplies the bound of the first step.
+
+        With `average`, the new knots count in the average that `finish` takes.
+        """
         direction = self.inverse @ grad[..., 1:-1, :]
         self.steps += 1
         self.momentum_buffer.lerp_(direction, 1 - MOMENTUM)
@@ -245,7 +248,7 @@ class _Descent:
             self.averaged += 1
 
     def finish(self) -> None:
-        """Replace the knots by their average."""
+        """Replace the knots by their average over the steps with `average`."""
         if self.averaged:
             self.knots.copy_(self.total / self.averaged)
 

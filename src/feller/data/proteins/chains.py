@@ -55,7 +55,7 @@ class _ChainCollector:
                 self.chains.append(segment)
 
     def notes(self) -> tuple[str, ...]:
-        """Return notes on the filters and on unknown residues."""
+        """Return notes on chains that were split or left out, and on residues of unknown type."""
         names = [segment.name for segment in self.chains if (segment.residues < 0).any()]
         unknown = sum(int((segment.residues < 0).sum()) for segment in self.chains)
         total = sum(len(segment.atoms) for segment in self.chains)

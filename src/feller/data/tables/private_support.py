@@ -101,7 +101,7 @@ Span = tuple[int, int]
 
 
 class NoisyTotal(NamedTuple):
-    """Noisy total of all counts, obtained from separate noisy counts with the same standard deviation of the noise."""
+    """Noisy number of all rows or cells: a sum of noisy counts that have the same standard deviation of the noise."""
 
     sum: float
     terms: int

@@ -210,7 +210,7 @@ class _Terms:
         return torch.ones_like(self.x_1, dtype=torch.bool) if valid is None else append_dims(valid, self.x_1)
 
     def draw_in_stratum(self, stratum: tuple[int, int], rng: Rng) -> Float64[Tensor, " b"]:
-        """Sample the integrand in one stratum of times."""
+        """Sample the integrand of the bound at a random time in stratum i of n; `stratum` is (i, n)."""
         i, strata = stratum
         u = (i + rng.stream("time").uniform((len(self.x_1),), torch.float64, self.x_1.device)) / strata
         if self.counts_masked_tokens:

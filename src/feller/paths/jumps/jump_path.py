@@ -171,7 +171,7 @@ class JumpPath(Path):
     def _sample_destination(
         self, x: Tensor, z: Tensor, index: Tensor, t: Tensor, s: float, v: Tensor, uniforms: Tensor
     ) -> Tensor:
-        """Sample destinations at time s: where the conditional density rises or, for time-reversed jumps, falls."""
+        """Sample destinations at time s: where the density given the endpoint rises, or falls for reversed jumps."""
         endpoint, start = self.endpoint_support.select(z, index, v), t.double()
         a, b = self._step_rule.destination_times(start, torch.full_like(start, s))
         destination = self.conditional_path.sample_increase(endpoint, a, b, uniforms)

@@ -150,12 +150,15 @@ class _PrefixParser:
     vocabulary: DocumentVocabulary
 
     def fault(self, place: int, expected: str) -> InputError:
-        """Return the error for an unexpected token."""
+        """Return the error for the token at position `place`, where `expected` should stand."""
         found = _name(self.values[place], self.vocabulary) if place < len(self.values) else "the end"
         return InputError(expected, f"{found} at position {place}")
 
     def document(self, start: int, end: int, number: int) -> ParserState:
-        """Parse the document between two `<eos>`, or after the last `<eos>`."""
+        """Parse the tokens from `start` to `end`, one document without its `<eos>`; return the parser state at its end.
+
+        `number` is the number of documents before it.
+        """
         infills = [i for i in range(start, end) if self.values[i] == self.vocabulary.infill]
         body_end = infills[0] if infills else end
         breaks = [i for i in range(start, end) if self.values[i] == self.vocabulary.break_token]

@@ -62,7 +62,7 @@ def _contradicted_metrics(metrics: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _leaks(metrics: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the names of the metrics that show leakage from a model trained without privacy."""
+    """Yield the names of metrics that show leakage, for a model trained without privacy."""
     error, mean_row_error = metrics.get("rebuilt_error"), metrics.get("spread")
     if error is not None and mean_row_error is not None and error < mean_row_error:
         yield "rebuilt_error"

@@ -260,7 +260,7 @@ def _field(problem: BridgeProblem, populations: Populations) -> Field | None:
 
 
 def _walls(problem: BridgeProblem, populations: Populations) -> Walls | None:
-    """Return a function that tests which points of the plane are inside walls; None without walls."""
+    """Return a function that is True for points of the plane inside walls; None without walls or off the plane."""
     if not problem.cost.obstacles or not _is_plane(populations):
         return None
 
