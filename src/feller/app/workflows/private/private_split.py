@@ -58,7 +58,7 @@ def derive_key(purpose: str, salt: str) -> bytes:
 
 
 def key_path() -> pathlib.Path:
-    """Return the path of the secret key of the split into training and held-out rows, in the user's data folder."""
+    """Return the path of the user's secret key, by which held-out rows are selected and data are hashed."""
     home = os.environ.get("XDG_DATA_HOME") or pathlib.Path.home() / ".local" / "share"
     return pathlib.Path(home) / "feller" / "key"
 
