@@ -82,7 +82,7 @@ def endpoint_distances(
 
 
 def _split_population(population: Population, size: int, rng: Rng) -> tuple[Tensor, Tensor]:
-    """Return member indices of two disjoint halves, resampled by weight."""
+    """Return the indices of `size` samples from each of two disjoint halves of a population, drawn by weight."""
     order = _random_order(len(population.members), rng.fold_in("real"))
     if population.weights is None:
         return order[:size], order[size : 2 * size]
@@ -232,7 +232,10 @@ def path_costs(
 
 
 def _population_density(x: Float[Tensor, "s n d"], rng: Rng, width: float | None) -> PopulationDensity:
-    """Return the kernel density of the trajectories, which pairs each state with that of another trajectory."""
+    """Return the kernel density of the trajectories x at each time; each state is compared with another trajectory.
+
+    `width` is the kernel width; None to choose it by Scott's rule.
+    """
     n = x.shape[1]
     shift = 1 + int(rng.stream("partner").randint(max(n - 1, 1), (1,)))
     widths = scott(x)[:, None].expand(x.shape[:2]) if width is None else width

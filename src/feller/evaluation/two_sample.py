@@ -233,7 +233,7 @@ def _potentials(
 def _converge_potentials(
     cost: Float64[Tensor, "n m"], f: Float64[Tensor, " n"], g: Float64[Tensor, " m"], epsilon: float
 ) -> tuple[Float64[Tensor, " n"], Float64[Tensor, " m"]]:
-    """Iterate at a fixed blur until convergence or for at most ROUNDS rounds."""
+    """Iterate the dual potentials f and g at a fixed blur sqrt(epsilon) until they converge, at most `ROUNDS` times."""
     for _ in range(ROUNDS):
         previous = f, g
         f, g = _half_steps(cost, f, g, epsilon, STEPS)

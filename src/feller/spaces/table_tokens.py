@@ -135,7 +135,10 @@ MISSING_STATE = 4
 
 
 def _state(*, at_low: bool, at_high: bool) -> int:
-    """Return the index of an automaton state; in the initial state 0, both flags are True."""
+    """Return the state of an automaton that reads a number digit by digit.
+
+    The flags are True if the digits so far equal those of the lower or of the upper bound; at the start both are True.
+    """
     return 2 * (not at_low) + (not at_high)
 
 

@@ -180,7 +180,7 @@ def _new(
 
 
 def _with_options(record: BridgeRecord, config: BridgeConfig, fields: tuple[str, ...]) -> BridgeRecord:
-    """Return the record with the options that may change when a bridge is resumed; the latest values apply."""
+    """Return the record of a resumed bridge with the time limit, memory limit and solver fields of this command."""
     minutes = config.minutes if config.minutes is not None or config.rounds is not None else record.minutes
     max_memory = record.max_memory if config.work.max_memory is None else config.work.max_memory
     return replace(record, minutes=minutes, max_memory=max_memory, fields=(*record.fields, *fields))

@@ -147,7 +147,10 @@ def _compare_populations(request: EvaluationRequest) -> dict[str, Any]:
 
 
 def _training_rows(run: Run, config: EvaluateConfig) -> InMemoryData | None:
-    """Return the training rows if they were passed separately from the data; None otherwise."""
+    """Return the rows in memory that the user passed as training rows (`train`); None if none were passed.
+
+    UsageError if the run can read its training rows itself, or no data are passed besides.
+    """
     train = config.train
     if train is None:
         return None

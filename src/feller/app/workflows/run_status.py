@@ -63,7 +63,7 @@ def read_report_summary(run: Run) -> ReportSummary:
 
 
 def _is_report(content: Any) -> bool:
-    """Return True if the entries of a report that exist have the right types."""
+    """Return True if `content`, read from report.json, is a dict whose known entries have the right types."""
     if not isinstance(content, dict):
         return False
     entries = {name: content.get(name, default) for name, default in vars(ReportSummary()).items()}

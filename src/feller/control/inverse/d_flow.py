@@ -284,7 +284,7 @@ def _flatten(tensors: Iterable[Tensor]) -> Float[Tensor, "b d"]:
 
 
 def _expand_mask(x: State, mask: State | None) -> State:
-    """Broadcast a mask to the shape of a state; all True for None."""
+    """Return a mask in the shape of the state x; all True if `mask` is None."""
     if isinstance(x, dict):
         return {name: _expand_mask(leaf, submask(mask, name)) for name, leaf in x.items()}
     if mask is None:
@@ -313,7 +313,7 @@ def _has_geometry(space: Space) -> bool:
 
 
 def _exp_map(space: Space, start: State, tangents: State) -> State:
-    """Apply the exponential map at the start; leaves without geometry stay."""
+    """Return the points reached from `start` along `tangents`; leaves without tangents (tokens) are unchanged."""
     if isinstance(start, dict):
         return {
             name: _exp_map(leaf_space(space, name), leaf, tangents[name]) if name in tangents else leaf

@@ -115,7 +115,7 @@ def _plain(value: str) -> str:
 
 
 def _number(value: str | None, name: str) -> float:
-    """Parse a number, optionally followed by its uncertainty in brackets."""
+    """Parse a CIF number such as 5.43(2), without the uncertainty in brackets; `name` is its data name in errors."""
     parsed = float("nan") if value is None else _gemmi().cif.as_number(_plain(value))
     if not np.isfinite(parsed):
         raise InputError(f"a number for {name}", "none" if value is None else f"{value[:40]!r}")

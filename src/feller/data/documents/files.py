@@ -142,7 +142,10 @@ def load_json_documents(path: pathlib.Path, size: int | None, limit: int | None)
 
 
 def _captioned(folder: pathlib.Path) -> tuple[list[pathlib.Path], list[str]]:
-    """Return (files of the folder and of subfolders with captions, names of subfolders without captions)."""
+    """Return the files of a folder, and of its subfolders with captioned images.
+
+    The second result names the other subfolders that have images or texts.
+    """
     children = dict.fromkeys(path.parent for path in walk_files(folder) if path.parent != folder)
     with_captions = [child for child in children if holds_pairs(child)]
     uncaptioned = [child for child in children if child not in with_captions and any(_inside(child.iterdir()))]

@@ -83,7 +83,7 @@ class _ParquetRows(ShardReader):
         return ReadChunks(torch.from_numpy(self.groups.group_of_rows()), self.groups.max_cached)
 
     def _frame(self, indices: np.ndarray) -> Any:
-        """Return the rows with these indices as a data frame; integer columns with nulls stay integers."""
+        """Return the rows with these indices as a data frame, in which integer columns with nulls stay integers."""
         import pandas as pd
         from pyarrow import types
 

@@ -207,7 +207,7 @@ def _check_columns(shard: ShardFile, schema: Any, expected: Any) -> None:
 
 
 def _footer(shard: ShardFile) -> bytes:
-    """Return the footer of a shard, which holds column offsets and statistics."""
+    """Return the footer of a parquet file, which holds the offsets and statistics of its columns."""
     with shard.path.open("rb") as file:
         file.seek(-8, 2)
         size = min(int.from_bytes(file.read(4), "little"), FOOTER, shard.size - 8)

@@ -277,7 +277,7 @@ def _value(name: str, numbers: Numbers) -> dict[str, Any]:
 
 
 def _row(name: str, report: RunReport) -> dict[str, Any]:
-    """Return one row of the main table, with bars if both the metric and its reference are nonnegative numbers."""
+    """Return one metric as a row of the main table; it has bars if metric and reference are nonnegative numbers."""
     numbers = report.numbers
     definition, reference_pair, value = metric(name, numbers), reference_value(name, numbers), numbers[name]
     bars: list[str] = []

@@ -184,7 +184,7 @@ def fit_detector(
 
 
 def _batches(real: Sequence[Tensor], made: Sequence[Tensor], size: int, rng: Rng) -> Callable[[int, slice], Batch]:
-    """Return the data loader (step, rows) -> batch: alternately windows of real and of synthetic sounds."""
+    """Return a function (step, rows) -> batch of random windows, in turn from a real and from a synthetic sound."""
     sources = [_places(mels) for mels in (real, made)]
 
     def batch(step: int, rows: slice) -> Batch:

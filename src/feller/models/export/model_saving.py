@@ -114,7 +114,7 @@ def recipe_record(about: ModelSpec, objective: ObjectiveConfig | None) -> dict[s
 
 
 def _recordable_spec(model: Model, make: NetworkFactory | NetworkConfig | None) -> tuple[ModelSpec, dict[str, Tensor]]:
-    """Return a serialisable specification, and the weights of the network that it builds."""
+    """Return a specification that can be stored in a run, and the weights for the network that it builds."""
     spec, network = model.spec, model.network
     if not isinstance(network, ExternalNetworkModule | ExternalDecoder):
         if make is not None:

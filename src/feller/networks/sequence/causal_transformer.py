@@ -132,7 +132,7 @@ class CausalTransformerNetwork(nn.Module):
 
 
 def _cached_attention(cache: ConvKVCache, layer: int, cos_sin: tuple[Tensor, Tensor]) -> AttentionFn:
-    """Return causal attention that appends keys and values to the cache."""
+    """Return an attention function for new tokens, which stores their keys and values in the cache of a layer."""
     start, m = cache.length, len(cos_sin[0])
     keys, values = cache.keys[layer, :, :, : start + m], cache.values[layer, :, :, : start + m]
     attn_mask = None if m == 1 else torch.ones(m, start + m, dtype=torch.bool, device=keys.device).tril(start)
@@ -145,7 +145,10 @@ def _cached_attention(cache: ConvKVCache, layer: int, cos_sin: tuple[Tensor, Ten
 
 
 def _continue_conv(conv_state: Float[Tensor, "b before width"], conv_states: list[Tensor]) -> PadFn:
-    """Return a padding function that prepends the convolution state, and appends the next state to `conv_states`."""
+    """Return a padding function for a causal convolution over new tokens: the inputs before them replace the padding.
+
+    It appends the inputs that the next tokens need to `conv_states`.
+    """
 
     def pad(h: Tensor) -> Tensor:
         padded = torch.cat([conv_state, h], 1)

@@ -247,7 +247,11 @@ def _products(
     dx: Float[Tensor, "b t i"],
     constant: float,
 ) -> Float[Tensor, "3 b"]:
-    """Return the products for g = sum s x^T and dg = sum ds x^T + s dx^T; `constant` is 1 for a bias, else 0."""
+    """Return |g|^2, g . dg and |dg|^2 for each row, with weight gradient g = sum_t s_t x_t^T of a linear layer.
+
+    x is the layer's input and s its output gradient, dx and ds are their tangents, and dg = sum_t ds_t x_t^T + s_t
+    dx_t^T. `constant` is 1 if the layer has a bias, else 0.
+    """
     ss, sd, dd = s @ s.mT, s @ ds.mT, ds @ ds.mT
     xx, xd, dxdx = x @ x.mT + constant, x @ dx.mT, dx @ dx.mT
     g_g, g_dg = ss * xx, sd * xx + ss * xd

@@ -173,7 +173,7 @@ def _gaps(a: int, b: int, spans: Sequence[Span]) -> list[Span]:
 
 
 def _choose(weights: Sequence[float], u: float) -> int:
-    """Sample an index in proportion to its weight, from a uniform number u."""
+    """Return a random index with probability proportional to its weight, selected by the uniform number u."""
     target = u * math.fsum(weights)
     for index, weight in enumerate(weights[:-1]):
         if target < weight:

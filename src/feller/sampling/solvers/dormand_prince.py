@@ -172,7 +172,7 @@ def _follow(space: Space, x: State, h: Tensor, velocity: State) -> State:
 
 
 def _log_differential(space: Space, x: State, y: State, velocity: State) -> State:
-    """Map velocities at y to the tangent space at x."""
+    """Map velocities at y to the tangent space at x, by the differential of log_x, for each leaf."""
     return space_map(lambda space, x, y, v: space.log_differential(x, y, v), space, x, y, velocity)
 
 

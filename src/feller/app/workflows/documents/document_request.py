@@ -164,7 +164,10 @@ def _cells(mask: UInt8[np.ndarray, "h w c"], modality: Documents) -> Bool[Tensor
 def _with_holes(
     tokens: Int64[Tensor, " l"], mask: UInt8[np.ndarray, "h w c"], modality: Documents
 ) -> tuple[Int64[Tensor, " m"], tuple[int, ...]]:
-    """Replace each run of masked image tokens by one mask token; return the tokens, and the length of each run."""
+    """Replace each run of image tokens under the white part of a mask image by one mask token.
+
+    Return the tokens, and the number of tokens behind each mask token (0 for masks of text).
+    """
     cells = _cells(mask, modality)
     is_masked = torch.zeros(len(tokens), dtype=torch.bool)
     is_masked[modality.symbols.is_code(tokens)] = cells

@@ -106,7 +106,7 @@ def _check_like(component: Path | Coupling, method: str, value: Any, expected: S
 
 
 def _times(time_distribution: TimeDistribution, n: int, rng: RandomStream, device: torch.device) -> Tensor:
-    """Sample times; check the quantile function of a custom distribution on a grid, since errors may be rare."""
+    """Sample n training times from a time distribution; a user-defined one is first checked on a grid of quantiles."""
     distribution: Any = time_distribution
     while distribution is not None:
         if is_user_defined(distribution):
