@@ -214,7 +214,7 @@ class Run:
                 raise
 
     def _clear_unlearned(self) -> None:
-        """Remove the files of a failed fit that has neither weights nor a ledger."""
+        """Remove the files of a failed fit from the folder, unless it has weights or a privacy ledger."""
         if self.ledger.is_file() or any(self.path.glob("*.safetensors")):
             return
         for name in MANAGED_FILES:

@@ -216,7 +216,10 @@ def _mean(values: Any) -> float:
 
 
 def _least(real: CrystalFeatures) -> float | None:
-    """Return the minimum plausible ratio of distance to the sum of covalent radii; None without pymatgen."""
+    """Return the smallest plausible interatomic distance, as a fraction of the sum of covalent radii.
+
+    It is a little below the smallest fractions in the real crystals; None if pymatgen is missing.
+    """
     if real.geometries is None:
         return None
     return SHORTEST_FACTOR * float(np.quantile([geometry.shortest for geometry in real.geometries], SHORTEST_QUANTILE))
@@ -242,7 +245,7 @@ def _shares(valid: dict[str, Bool[np.ndarray, " n"] | None]) -> Numbers:
 
 
 def _plausible(some: CrystalFeatures, valid: dict[str, Bool[np.ndarray, " n"] | None]) -> CrystalFeatures | None:
-    """Return the plausible crystals; None if there are none or a package is missing."""
+    """Return the crystals that `valid` marks as plausible; None if there are none, or a package is missing."""
     mask = valid["crystal_plausible"]
     if mask is None or not mask.any() or some.geometries is None:
         return None

@@ -130,7 +130,10 @@ def bits_per_token(model: Model, held_out: Dataset, options: FlowMetricOptions) 
 
 
 def _bounds(model: Model) -> dict[str, ELBO | None]:
-    """Return the ELBO of each metric; only one if the sampler's rates have the tightest ELBO."""
+    """Return the ELBO that each likelihood metric uses, by metric name.
+
+    There are two metrics if the rates of the sampler do not give the tightest ELBO.
+    """
     spec = model.spec
     if not model.family.is_process:  # exact likelihood
         return {"bits_per_token": None}

@@ -192,7 +192,7 @@ def _fraction(mask: Bool[Tensor, " n"]) -> float | None:
 def _inner_residues(
     data: Dataset,
 ) -> tuple[Float[Tensor, "n k"], Float[Tensor, "n k"], Int[Tensor, "n k"], Bool[Tensor, "n k"]]:
-    """Return phi, psi and residue type of inner residues, and the mask of known ones."""
+    """Return phi, psi and type of all residues but the first and last of a chain, and the mask of known ones."""
     phi, psi = torsions(data.values["atoms"].cpu().double())
     residue, mask = observed_residues(data)
     return phi, psi, residue[:, 1:-1], mask[:, 1:-1] & data.given["valid"]["position"].cpu()[:, 2:]

@@ -361,7 +361,10 @@ def _missing_condition(error: KeyError, cond: Cond) -> UsageError | None:
 
 
 def _wrong_condition(network: Any, x_t: State, t: State, cond: Cond, error: Exception) -> UsageError | None:
-    """Return the error for conditions of a wrong type or shape, found by trying others with the network."""
+    """Return the error for a condition of a wrong type or shape; None if no condition is the cause.
+
+    The cause is found by calling the network with other conditions.
+    """
     names = [name for name in cond if name not in RESERVED_KEYS]
     if _works(network, x_t, t, *(cond[name] for name in names)):
         args = ", ".join(f'given["{name}"]' for name in names)
@@ -392,7 +395,7 @@ def _wrong_condition(network: Any, x_t: State, t: State, cond: Cond, error: Exce
 
 
 def _works(network: Any, *args: Any) -> bool:
-    """Return True if a network call succeeds."""
+    """Return True if `network` can be called with the arguments without an error."""
     try:
         with torch.no_grad():
             return network(*args) is not None

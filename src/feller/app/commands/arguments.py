@@ -137,7 +137,7 @@ def show_help(command: type, name: str, options: frozenset[str]) -> NoReturn:
 
 
 def _with_options(config_class: Any, options: frozenset[str]) -> Any:
-    """Return a copy of a config class with only the given options, without groups that become empty."""
+    """Return a copy of a config class that has only the fields in `options`; groups without fields are dropped."""
     field_specs: list[tuple[str, Any, Any]] = []
     for option in fields(config_class):
         subgroup = group(option)

@@ -147,7 +147,7 @@ class _OpenBridge:
 
     @property
     def _grid(self) -> tuple[list[float], int]:
-        """Times of all simulation steps, and the number of steps between consecutive knots of a trajectory."""
+        """Times of all simulation steps, and the number of steps between stored states of a trajectory."""
         return time_grid(self.record.relative_times, self.settings.control.mean_knots, self.settings.nfe)
 
     @property
@@ -261,7 +261,7 @@ def _inside(walls: tuple[ImageWalls, ...], modality: Points | Images, states: Te
 
 
 def _warn(wall_mask: Bool[Tensor, "n times"], bridge: _OpenBridge, source: str, reporter: Reporter) -> None:
-    """Log the fraction of samples that start inside a wall, and of trajectories that cross one."""
+    """Log a warning with the fractions of samples that start inside a wall and of trajectories that cross one."""
     start_fraction = wall_mask[:, bridge.start].double().mean().item()
     hit_fraction = wall_mask.any(1).double().mean().item()
     if start_fraction:

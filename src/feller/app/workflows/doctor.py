@@ -69,7 +69,7 @@ def _device() -> dict[str, Any]:
 
 
 def _folder(folder: pathlib.Path) -> dict[str, Any]:
-    """Check that a file in the folder can be written and locked."""
+    """Check that files in the folder can be written and locked, and return the findings."""
     from feller.core.errors import InputError
     from feller.core.run_folder import Run
     from feller.core.serialization import replace_file

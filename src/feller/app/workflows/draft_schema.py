@@ -100,5 +100,5 @@ def infer_schema(data: DataSource) -> dict[str, object]:
 def _example(source: str) -> tuple[Table, int]:
     data = read(source)
     if (table := data.modality.view(Table)) is None:
-        raise UsageError("is not a table with a schema, such as example:adult", file=source)
+        raise UsageError("has no schema", remedy="Use an example with a table, such as example:adult", file=source)
     return table, len(data)

@@ -84,7 +84,7 @@ def _call(run: Run, record: FitRecord) -> str:
 
 
 def _private(record: FitRecord) -> tuple[object, ...]:
-    """Return the words of the privacy flags, except for the noise seed."""
+    """Return the privacy flags of a command that repeats the fit, except for the noise seed."""
     privacy_plan = record.provenance.private
     if privacy_plan is None:
         return ()

@@ -63,7 +63,7 @@ def read_report_summary(run: Run) -> ReportSummary:
 
 
 def _is_report(content: Any) -> bool:
-    """Return True if the entries of a report that exist have the right types."""
+    """Return True if `content`, read from report.json, is a dict whose known entries have the right types."""
     if not isinstance(content, dict):
         return False
     entries = {name: content.get(name, default) for name, default in vars(ReportSummary()).items()}
@@ -274,7 +274,10 @@ def run_numbers(run: Run) -> dict[str, Any]:
 
 
 def _numbers(run: Run, counters: dict[str, Any], ledger: Ledger | None) -> dict[str, Any]:
-    """Return the privacy guarantee as metrics and, except for an imported network, training steps and time."""
+    """Return the metrics of a run's privacy guarantee, and its training steps and time.
+
+    An imported network has no steps and time.
+    """
     guarantee = guarantee_text.guarantee_numbers(ledger) if ledger else {}
     return guarantee | ({} if read_import_conventions(run) is not None else guarantee_text.timing(counters, ledger))
 

@@ -150,7 +150,7 @@ def _refuse_other_options(config: SampleConfig, names: tuple[str, ...], reason: 
 
 
 def _check_alone(output: str) -> None:
-    """Raise an error in a run with several processes for outputs that must be sampled by one process."""
+    """Raise an error if `output` is not plain samples and several processes run."""
     if output != "samples" and get_engine().world_size > 1:
         raise UsageError(f"{output} are sampled by a single process", remedy="Run without torchrun")
 

@@ -256,7 +256,10 @@ def token_sampler_of(options: SamplerOptions) -> TokenSampler | None:
 
 
 def _made(flag: str, name: str | None, classes: Mapping[str, type]) -> Any:
-    """Return an instance of the class with this name; None without a name."""
+    """Return a new object of the class that `classes` maps `name` to; None for the name None.
+
+    `flag` is the name of the option in the error for an unknown name.
+    """
     if name is None:
         return None
     if name not in classes:

@@ -254,7 +254,10 @@ class AdjointMatchingObjective(FineTuningObjective):
 
 
 def _sample_steps(steps: int, step_fraction: float, rng: Rng) -> set[int]:
-    """Select the last quarter of the steps and random others, the same for the whole batch."""
+    """Return the steps of the roll-out that are trained on, the fraction `step_fraction` of all.
+
+    These are the last quarter of the steps, and random earlier ones.
+    """
     count = max(1, round(step_fraction * steps))
     num_last = min(count, steps // 4)
     selected = torch.randperm(steps - num_last, generator=rng.stream("steps").shared_generator())[: count - num_last]

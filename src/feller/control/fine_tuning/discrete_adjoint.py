@@ -70,7 +70,10 @@ class DiscreteAdjointObjective(FineTuningObjective):
         return cost - self.config.reward_scale * self.reward(end, cond)
 
     def _rollout(self, network: Network, x_0: State, noise: State, cond: Cond) -> tuple[State, Float[Tensor, " b"]]:
-        """Return the end of a roll-out, and half the squared control along it."""
+        """Simulate from x_0 with the given noise; return the end state, and half the squared control summed over steps.
+
+        The control is the difference of the velocities of the fine-tuned and the reference network.
+        """
         tuned, base = self.flow(network, cond), self.flow(self.reference, cond)
         x, costs = x_0, []
         for i, (t, s) in enumerate(itertools.pairwise(linear_grid(self.config.steps))):

@@ -202,7 +202,10 @@ class Documents(Modality):
         return {**self._values(rows, self.tokenizer.decode(codes)), CODES: group_by_document(rows, codes)}
 
     def _values(self, rows: Tensor, images: UInt8[Tensor, "m c h w"]) -> Values:
-        """Return values from layout rows and their images in reading order."""
+        """Return the values of documents with the given rows; `images` holds their images in reading order.
+
+        A row contains text tokens, and marks for images and breaks.
+        """
         return {"rows": rows, "pictures": group_by_document(rows, images), "task": torch.full((len(rows),), -1)}
 
     def items(self, values: Values) -> list[list[Item]]:

@@ -145,7 +145,7 @@ def _tokens(arrays: dict[str, np.ndarray], n: int, path: str) -> np.ndarray | No
 
 
 def _words(arrays: dict[str, np.ndarray], name: str, path: str) -> tuple[str, ...]:
-    """Return the strings of an array, which must be distinct; empty if absent."""
+    """Return the strings in the array `name`, which must be distinct; empty if there is no such array."""
     if name not in arrays:
         return ()
     words = tuple(str(word) for word in arrays[name].reshape(-1))

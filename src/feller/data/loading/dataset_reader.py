@@ -114,7 +114,8 @@ def read(
     if user_modality is not None:
         if any(option not in (None, False) for option in (longest, kind, space, project, vocabulary, schema)):
             raise UsageError(
-                f"{user_modality.display_name} have their own loader", remedy="Remove the other loading options"
+                f"{user_modality.display_name} have their own loader",
+                remedy="Leave out longest, kind, space, project, vocabulary and schema",
             )
         with as_temporary_file(source) if is_in_memory(source) else contextlib.nullcontext(str(source)) as file:
             return read_with(user_modality, file, fit=modality is not None)
@@ -149,7 +150,7 @@ def read(
 
 
 def _columns(like: Modality | None) -> tuple[str, ...] | None:
-    """Return the column names of a table modality, else None."""
+    """Return the column names of the modality `like` if it is a table, else None."""
     mixed, table = (None, None) if like is None else (like.view(MixedTable), like.view(Table))
     table = table if mixed is None else mixed.table
     return None if table is None else table.schema.names
@@ -330,7 +331,10 @@ def _table(raw: RawTable, request: _ReadRequest) -> Dataset:
 
 
 def _with_commas(raw: RawTable, request: _ReadRequest) -> RawPoints | None:
-    """Parse numeric rows with decimal commas, if the space or column names call for numbers; else return None."""
+    """Return the rows of a table whose numbers have decimal commas, if numbers are expected, else None.
+
+    Numbers are expected if the request names a space or a manifold's modality, or the columns are coordinates.
+    """
     columns = [name for name in raw.columns if name.lower() not in LABEL_NAMES]
     coordinates = len(columns) == 2 and coordinate_columns(columns)
     is_numeric = request.like.is_manifold if request.like else request.space or coordinates
@@ -375,7 +379,10 @@ def _chains(raw: RawChains) -> Dataset:
 
 
 def _without_options(factory: Callable[..., Dataset]) -> Callable[..., Dataset]:
-    """Wrap a data set factory that takes no options."""
+    """Return a function (raw examples, request) -> data set, from a factory that takes only the raw examples.
+
+    UsageError if the request names a space.
+    """
 
     def build(raw: RawExamples, request: _ReadRequest) -> Dataset:
         _refuse_space(request)

@@ -232,7 +232,10 @@ class _SpeechLoader:
                 self.dropped.append((utterance.name, str(error)))
 
     def _aligner(self, alignments: dict[str, tuple[Word, ...]]) -> ForcedAligner | None:
-        """Return the aligner, or None if nothing needs alignment, or alignments have non-English phones."""
+        """Return the forced aligner of recordings without an alignment file.
+
+        None if every recording has one, or the files have phones that are not English.
+        """
         check_link(self.folder / LEXICON, self.folder)
         phones = {timed.phone for words in alignments.values() for word in words for timed in word.phones}
         self.user_lexicon = own_words(self.folder / LEXICON, phones)
@@ -300,7 +303,7 @@ class _SpeechLoader:
         return [f"{name} ({reason})" for name, reason in self.dropped]
 
     def _grouped(self) -> Iterator[str]:
-        """Yield dropped recordings grouped by reason."""
+        """Yield, for each reason, the names of the recordings that were dropped for it, as text."""
         by_reason: dict[str, list[str]] = {}
         for name, reason in self.dropped:
             by_reason.setdefault(reason, []).append(name)

@@ -177,7 +177,7 @@ class Speech(Modality):
         return {**values, "phone": phone, "duration": duration}, {"valid": valid, "phone": labels}
 
     def _phones(self, raw: RawSpeech) -> tuple[Int64[Tensor, "n m"], Int64[Tensor, "n m"]]:
-        """Return padded phone indices and durations."""
+        """Return the phone indices of all recordings, padded with -1, and the durations in frames, padded with 0."""
         max_phones = max(len(alignment.phones) for alignment in raw.alignments)
         phone = torch.full((len(raw.alignments), max_phones), -1)
         duration = torch.zeros_like(phone)

@@ -115,7 +115,7 @@ def _tier(tiers: dict[str, list[TextGridInterval]], names: tuple[str, ...]) -> l
 
 
 def _joined(words: list[TextGridInterval], phones: list[TextGridInterval]) -> Iterator[Word]:
-    """Yield words with the phones whose midpoints they contain."""
+    """Yield each word with its phones, which are those whose midpoint lies within the word."""
     audible = [phone for phone in phones if not phone.is_silence]
     for phone in phones:
         if phone.text.lower() in UNKNOWN:

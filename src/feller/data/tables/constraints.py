@@ -140,7 +140,7 @@ def repair(codes: Int64[np.ndarray, "n k"], pairs: Sequence[Pair], counts: Seque
 
 
 def _nearest(allowed: Bool[np.ndarray, "n count"], codes: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
-    """Return the nearest allowed code of each row; the lower one of ties."""
+    """Return, for each row, the code nearest to `codes` among the codes that `allowed` marks; the lower one of ties."""
     nearest_codes = codes.copy()
     bad_rows = np.flatnonzero(~allowed[np.arange(len(codes)), codes])
     distances = np.abs(np.arange(allowed.shape[1])[None, :] - codes[bad_rows, None])

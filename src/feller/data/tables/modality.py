@@ -130,7 +130,7 @@ class Table(Modality):
         return self._forms(self.cells)
 
     def _forms(self, cells: Callable[[Tensor], RawTable]) -> dict[str, Writer]:
-        """Return the writers of rows, given a function from codes to cells."""
+        """Return the function that writes rows for each suffix (empty for a folder); `cells` decodes codes to cells."""
 
         def write_table(values: Tensor, given: Cond, out: pathlib.Path) -> None:
             self.write_cells(cells(values), out)

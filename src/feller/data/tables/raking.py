@@ -218,7 +218,10 @@ def exchange_rows(codes: Int64[Tensor, "m k"], weights: Float64[Tensor, " m"], n
 
 
 def _cells(codes: Int64[Tensor, "m k"], rng: Rng) -> tuple[Int32[np.ndarray, "m pairs"], int]:
-    """Return the flat cell index of each row for each pair of columns, and the number of cells of all pairs."""
+    """Return, for each row and pair of columns, the index of the row's cell in the pair's contingency table.
+
+    The tables of all pairs are numbered through; the second result is their total number of cells.
+    """
     columns = codes.cpu().numpy().T
     counts = columns.max(1) + 1
     pairs = [(a, b) for a, b in itertools.combinations(range(len(columns)), 2) if counts[a] * counts[b] <= CELLS]
@@ -246,7 +249,10 @@ def _best(
     step: int,
     size: int,
 ) -> Int64[np.ndarray, " some"]:
-    """Return the candidates whose addition or removal reduces the distance most, best first."""
+    """Return at most `size` candidate rows whose addition (`step` 1) or removal (-1) reduces the distance most.
+
+    `cells` holds the cells of each row in the contingency tables, and `residual` the errors of these cells. Best first.
+    """
     rows = np.flatnonzero(candidates)
     gains = (np.abs(residual + step) - np.abs(residual))[cells[rows]].sum(1)
     return rows[np.argsort(gains, kind="stable")[:size]]

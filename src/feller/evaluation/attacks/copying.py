@@ -66,7 +66,7 @@ def copy_scores(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng, k
 def _nearest_distances(
     samples: Dataset, held_out: Dataset, train: Dataset, distance: ExampleDistance
 ) -> tuple[float, float]:
-    """Return median distances to the nearest training example, of samples and of held-out examples."""
+    """Return the median distance to the nearest training example, for samples and for held-out examples."""
     queries, references = (data.subset(torch.arange(min(len(data), QUERIES))) for data in (samples, held_out))
     nearest = [torch.full((len(data),), torch.inf, dtype=torch.float64) for data in (queries, references)]
     for rows in torch.arange(len(train)).split(distance.max_pairwise):

@@ -59,7 +59,7 @@ def minimize_lbfgs(
 
 
 def _curvature_pair(step: Tensor, change: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return step s, gradient change y and 1 / (s y); zeros where s y is too small."""
+    """Return step s, gradient change y and weight 1 / (s . y) of an L-BFGS update; zeros where s . y is too small."""
     product = (step * change).sum(1)
     norms = step.norm(dim=1) * change.norm(dim=1)
     is_valid: Bool[Tensor, " b"] = (product > MIN_CURVATURE * norms) & product.isfinite()

@@ -286,7 +286,10 @@ def _draw_legend(figure: Any, axes: Any) -> None:
 
 
 def _frame(scene: BridgeScene, view: ProjectedScene) -> tuple[Float[np.ndarray, " 2"], Float[np.ndarray, " 2"]]:
-    """Return the corners of the plot: all members, nearly all path states, the obstacle image, and a margin."""
+    """Return the lower and upper corner of the plot.
+
+    It contains all samples of the populations, nearly all states of the paths, the wall image, and a margin.
+    """
     path_range = np.quantile(view.paths.reshape(-1, 2), (EDGE_QUANTILE, 1 - EDGE_QUANTILE), axis=0)
     corners = np.concatenate([*view.populations, path_range])
     low, high = corners.min(0), corners.max(0)

@@ -331,9 +331,9 @@ def describe_network(
     if unknown := [name for name in nulls if name not in conditions]:
         raise UsageError(
             argument="null",
-            expected=f"null values of conditions of the data: {', '.join(conditions) or 'none'}",
+            expected=f"names of conditions ({', '.join(conditions) or 'the data have none'}) as keys",
             found=", ".join(unknown),
-            remedy="Give the classes, or leave out `null`",
+            remedy="Remove these keys, or pass the class names of the condition as well",
         )
     for name, value in nulls.items():
         if 0 <= value < len(conditions[name]):

@@ -18,7 +18,7 @@ from feller.training.optimizer import TrainConfig
 
 @dataclass(frozen=True)
 class DocumentAuxNetworks:
-    """Training settings of the auxiliary networks of documents."""
+    """Training settings of the two networks that a document model needs: image tokenizer and retrieval encoder."""
 
     tokenizer: TrainConfig
     """Training settings of the image tokenizer."""
@@ -28,7 +28,7 @@ class DocumentAuxNetworks:
 
 @dataclass(frozen=True)
 class SpeechAuxNetworks:
-    """Training settings of the duration models of speech."""
+    """Training settings of the two networks that a speech model needs: both predict durations of phones."""
 
     durations: TrainConfig
     """Training settings of the deterministic duration model."""

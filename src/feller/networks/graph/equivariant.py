@@ -74,17 +74,19 @@ class EGNN(NetworkConfig):
 
 
 class _EncodedPoints(NamedTuple):
-    """State and features of points after the blocks."""
+    """Result of `EGNNNetwork._encode`: inputs of the network, and point features after its last block."""
 
     x: State
     """Leaves except the positions, zero at padding."""
     valid: Bool[Tensor, "b n"]
     vector: Float[Tensor, "b width"]
+    """Embedding of time and conditions."""
     h: Float[Tensor, "b n width"]
+    """Point features after the last block."""
     start: Float[Tensor, "b n 3"]
     """Centred positions of the input."""
     y: Float[Tensor, "b n 3"]
-    """Positions after the blocks."""
+    """Positions after the last block."""
 
 
 class EGNNNetwork(nn.Module):

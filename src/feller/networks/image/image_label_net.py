@@ -72,7 +72,7 @@ class ImageLabelNetwork(nn.Module):
         return {config.image: image_output, config.label: self._read(image, time, cond)}
 
     def _read(self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], cond: Cond) -> Float[Tensor, "b symbols"]:
-        """Return the logits of the label, predicted from the image."""
+        """Return the logits of the image's label."""
         vector = self.conditioning(t, cond)
         h = F.silu(self.conv_in(x))
         for layer, modulation in zip(self.layers, self.modulations, strict=True):

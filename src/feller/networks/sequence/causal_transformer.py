@@ -137,7 +137,10 @@ class CausalTransformerNetwork(nn.Module):
 
 
 def _continue_conv(conv_state: Float[Tensor, "b before width"], conv_states: list[Tensor]) -> PadFn:
-    """Return a padding function that prepends the convolution state, and appends the next state to `conv_states`."""
+    """Return a padding function for a causal convolution over new tokens: the inputs before them replace the padding.
+
+    It appends the inputs that the next tokens need to `conv_states`.
+    """
 
     def pad(h: Tensor) -> Tensor:
         padded = torch.cat([conv_state, h], 1)

@@ -109,7 +109,10 @@ class RowTransformerNetwork(nn.Module):
     def _logits(
         self, x: Int64[Tensor, "*b places"], order: Int64[Tensor, "*b places"] | None
     ) -> Float[Tensor, "*b places tokens"]:
-        """Return the logits at all positions; `order` is the position of the token generated at each step."""
+        """Return the logits of all positions of a row, each given the tokens generated before it.
+
+        `order` holds the positions in the order in which they are generated; None for left to right.
+        """
         order = torch.arange(x.shape[-1], device=x.device).expand(x.shape) if order is None else order
         tokens = (x + self.first).gather(-1, order)
         h = self.token_embed(

@@ -99,7 +99,7 @@ def _sample_image(
 
 
 def _split_groups(rows: Tensor, size: int) -> Tensor:
-    """Split the rows of a tensor into groups of at most `size`, padded with zeros: [groups, size, ...]."""
+    """Split the rows of a tensor into groups of equal size, at most `size`, padded with zeros: [groups, size, ...]."""
     num_groups = max(1, -(-len(rows) // size))
     size = -(-len(rows) // num_groups)
     num_padding = num_groups * size - len(rows)

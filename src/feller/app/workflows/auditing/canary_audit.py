@@ -216,7 +216,7 @@ def canary_attack(
 
 
 def _examples(rows: Dataset, retrainer: Retrainer, rng: Rng) -> CanaryExamplesFn:
-    """Return a function from step to canary examples; the random numbers of a canary depend only on its own index."""
+    """Return a function (network, step) -> training examples of the canaries, with the same randomness in all runs."""
     device, objective = get_engine().device, retrainer.objective
     batch = tree_map(lambda leaf: leaf.to(device), {"x_1": rows.modality.encode(rows.values), "given": rows.given})
 

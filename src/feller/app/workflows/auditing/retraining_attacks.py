@@ -80,7 +80,7 @@ def shadow_model_attack(
 
 
 def _numbers(n: int, data: Dataset) -> Dataset:
-    """Return a dataset whose examples are their own indices, for subsampling."""
+    """Return a dataset of the n row indices 0 to n - 1, from which the attacks choose rows to train on."""
     return Dataset(torch.arange(n), {}, data.modality)
 
 

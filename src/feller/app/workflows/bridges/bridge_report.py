@@ -232,7 +232,7 @@ def _outside_warnings(metrics: dict[str, Any]) -> list[str]:
 
 
 def _pieces(solution: BridgeSolution) -> int:
-    """Return the number of intervals between consecutive knots, over all segments."""
+    """Return an upper bound on the number of intervals between knots of a trajectory, over all segments."""
     return (solution.config.control.mean_knots - 1) * len(solution.problem.populations)
 
 

@@ -47,7 +47,7 @@ class BridgeRecord:
     times: tuple[float, ...]
     """Observation times in the user's units."""
     costs: tuple[str, ...] = ()
-    """State costs as text; the bridge minimises their sum."""
+    """State costs, each as the text of --cost; the bridge minimises their sum."""
     code: tuple[str, ...] = ()
     """Hash of each file (image, point cloud or user code) named in the state costs."""
     frame: tuple[float, ...] = ()
@@ -284,13 +284,16 @@ def _learners(progress: BridgeState) -> dict[str, Any]:
 
 
 def _prefix(progress: BridgeState, direction: str) -> str:
-    """Return the name of the submodule that holds the drift of a direction."""
+    """Return the name that the drift of a direction ("ahead" or "back") has as a submodule of the bridge's network."""
     drift = _learners(progress)[direction].network
     return next(name for name, module in progress.network.named_children() if module is drift)
 
 
 def _both(progress: BridgeState, method: str) -> dict[str, Tensor]:
-    """Return the weights of both drifts, named as in the network that combines them."""
+    """Return the weights of the forward and the backward drift, named as in the bridge's network.
+
+    `method` is the name of the method of `TrainState` that returns the weights.
+    """
     return {
         f"{_prefix(progress, direction)}.{name}": value
         for direction, learner in _learners(progress).items()

@@ -97,7 +97,7 @@ def _file(name: str) -> pathlib.Path | None:
 
 
 def _means(name: str) -> bool:
-    """Return True if a name has the form of a state cost."""
+    """Return True if `name` can name a state cost: code, surface, wall image or built-in cost."""
     is_named = is_code_reference(name) or name.startswith(SURFACE_PREFIXES) or name in COST_NAMES
     return is_named or pathlib.Path(name).suffix.lower() in PICTURES
 

@@ -74,7 +74,7 @@ def suggest_command(
 
 
 def _short(settings: BridgeSolverConfig, default_settings: BridgeSolverConfig) -> dict[str, int]:
-    """Return the default number of steps for each field of the settings that has fewer."""
+    """Return the fields of the settings that have fewer steps than by default, each with its default."""
     counts = {
         "train.steps": (settings.train.steps, default_settings.train.steps),
         "control.steps": (settings.control.steps, default_settings.control.steps),

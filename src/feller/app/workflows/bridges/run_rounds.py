@@ -79,7 +79,7 @@ def kept_round_numbers(kept_rounds: Mapping[str, int], rows: Sequence[Row]) -> d
 
 
 def _ratio(row: Row) -> float | None:
-    """Return the distance of the end points to the population, relative to its noise floor."""
+    """Return how far simulated end points are from the population (W2), relative to two halves of the population."""
     distance, floor = row.get("w2"), row.get("w2_floor")
     return distance / floor if distance is not None and floor else None
 
@@ -207,7 +207,7 @@ def round_metrics(
 def _simulate_all_legs(
     problem: BridgeProblem, settings: BridgeSolverConfig, progress: BridgeState, round_result: RoundResult
 ) -> Trajectories:
-    """Simulate trajectories through all segments; training rounds instead restart at each population."""
+    """Simulate trajectories from the first population to the last (or back), without a restart at each population."""
     population = problem.populations[-1][1] if round_result.backward else problem.populations[0][0]
     initial_states = population(settings.pairs, Rng(round_result.number).fold_in("through"))
     every = 1 if initial_states[0].numel() <= MAX_DIM_LOGGED else None

@@ -82,7 +82,10 @@ def write_paths(
 
 
 def _write_counts(run: Run, record: BridgeRecord, counts: Counts) -> None:
-    """Write the relative weights of all samples, forward and backward; NaN or empty where no segment starts or ends."""
+    """Write the relative weights of the samples of each population, as start and as end of a segment.
+
+    They are NaN (empty in the CSV file) where no segment starts or ends.
+    """
     rows = []
     for index, time in enumerate(record.times):
         forward = counts[index][0] if index < len(counts) else np.full(len(counts[-1][1]), np.nan)

@@ -68,11 +68,11 @@ def open_datastore(kind: Documents, source: str) -> IndexedDatastore:
 
 
 def build_datastore(kind: Documents, source: str) -> Datastore:
-    """Build a datastore from a file or folder of documents.
+    """Build a datastore of the documents in the file or folder `source`, embedded by the encoder of modality `kind`.
 
     Raises:
         InputError: If the documents cannot be read, or there are no documents.
-        UsageError: If the model has no retrieval encoder.
+        UsageError: If the modality has no retrieval encoder.
     """
     data = read(source, like=kind)
     return create_datastore(data.modality.encode(data.values), _finder(kind), kind.symbols)

@@ -189,7 +189,7 @@ def _tokenizer(
 def _vectors(
     auxiliary: AuxiliaryTraining, config: DocumentAuxNetworks, documents: Documents, data: Dataset, reporter: Reporter
 ) -> None:
-    """Count the text tokens, then train the encoder for retrieval to match images and texts (InfoNCE loss)."""
+    """Train the retrieval encoder: count the tokens of all texts, then match images to their texts (InfoNCE loss)."""
     network, name = documents.aux_networks["vectors"], "vectors"
     if not isinstance(network, BiEncoderNetwork):
         raise TypeError(f"expected a bi-encoder, got {type(network).__name__}")
@@ -284,7 +284,7 @@ def with_tokenizer(data: Dataset, tokenizer: str, size: str) -> Dataset:
 
 
 def _tiles(data: Dataset, documents: Documents, size: str) -> ImageTokenizer:
-    """Return a tokenizer of the most common tiles, with the patch size of a learned tokenizer."""
+    """Return a tokenizer whose codebook is the most common tiles, of the size that a learned tokenizer would have."""
     return tiles_of(all_pictures(data.values), learned_codes(documents, size).config.factor, MAX_TILES)
 
 

@@ -143,7 +143,10 @@ def _try_sampling(model: Model, n: int, rng: Rng, record: FitRecord) -> None:
 
 @contextlib.contextmanager
 def _trial(record: FitRecord, n: int) -> Iterator[None]:
-    """Context manager that attributes errors inside feller to the user-defined recipe."""
+    """Context that turns an error inside feller into an InputError that names the user's recipe.
+
+    `n` is the number of examples in the trial. Errors in user code and errors without user code are unchanged.
+    """
     try:
         yield
     except (UsageError, InputError):

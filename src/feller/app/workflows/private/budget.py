@@ -231,7 +231,7 @@ class SchemaSearchBudget:
 
 
 def _keep_ledger(run: Run, ledger: Ledger) -> str:
-    """Write a ledger next to the run if possible; return the end of an error message that names the file."""
+    """Write the ledger of a failed fit into its run folder; return the end of a message that says where it is."""
     try:
         run.path.mkdir(parents=True, exist_ok=True)
         with run.lock():

@@ -55,7 +55,7 @@ def check_tracking(count: int, rows: Dataset, network: nn.Module, privacy_plan: 
 
 
 def check_rows(count: int, rows: Dataset) -> None:
-    """Raise an error if there are fewer than `count` rows, or if the model encodes rows as tokens.
+    """Raise an error if `rows` has fewer than `count` rows, or if they are encoded as tokens.
 
     The result depends only on the number and the type of the rows, not on their values.
     """

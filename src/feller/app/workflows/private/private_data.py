@@ -435,6 +435,6 @@ def _check_distributed(*, adaptive: bool, engine: Engine) -> None:
 
 
 def _salt(config: PrivacyConfig) -> str:
-    """Return the salt of the held-out split, different for each run."""
+    """Return the random salt of the split into training and held-out rows; a fixed noise seed adds a prefix to it."""
     salt = config.noise_source("kept back").random_bytes(8).hex()
     return salt if config.unsafe_seed is None else f"{OPEN_SALT_PREFIX}{salt}"

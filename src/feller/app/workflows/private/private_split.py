@@ -58,7 +58,7 @@ def derive_key(purpose: str, salt: str) -> bytes:
 
 
 def key_path() -> pathlib.Path:
-    """Return the path of the key file."""
+    """Return the path of the user's secret key, by which held-out rows are selected and data are hashed."""
     home = os.environ.get("XDG_DATA_HOME") or pathlib.Path.home() / ".local" / "share"
     return pathlib.Path(home) / "feller" / "key"
 
@@ -80,7 +80,7 @@ def _key() -> bytes:
 
 
 def _make(path: pathlib.Path) -> None:
-    """Write a new key file atomically, unless another process has written one first."""
+    """Write the key file `path` in one step; keep the file that another process has written in the meantime."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent) as file:  # readable by the owner only
         file.write(secrets.token_bytes(KEY_BYTES))

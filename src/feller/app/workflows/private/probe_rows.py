@@ -73,7 +73,9 @@ def _pictures(images: Images, n: int, noise: Noise) -> tuple[Tensor, dict[str, T
 
 
 def check_user_code(name: str, recipe: Recipe) -> None:
-    """Raise an error if the recipe contains user code that would have access to private rows without noise.
+    """Raise an error if the recipe contains user code that would see private rows without noise.
+
+    The objective counts only if it is one-shot, that is, fitted in closed form from all rows instead of by DP-SGD.
 
     Raises:
         UsageError: If the recipe has a user-defined one-shot objective or modality.

@@ -1,4 +1,4 @@
-"""Search for the schema of a private table by noisy counts, notes on hidden columns, and warnings on public schemas.
+"""Schema of a private table: its search by noisy counts, and notes and warnings for the owner of the rows.
 
 A hidden column is a column whose values cannot be told from the noise of the search; it is excluded from the model and
 from all samples.

@@ -223,7 +223,7 @@ def _continuation_mels(model: Model, cuts: Sequence[SplitUtterance], rng: Rng) -
 
 
 def _durations(modality: Speech, real: Dataset, train: Dataset, rng: Rng) -> dict[str, Any]:
-    """Return metrics of the duration model, for durations that are masked and filled in."""
+    """Mask durations in real recordings, predict them with both duration models, and return the metrics."""
     if modality.duration_regressor is None or modality.duration_sampler is None:
         return {}
     phone, duration = real.values["phone"], real.values["duration"]

@@ -66,7 +66,7 @@ def parse_operator(words: str, mask: Bool[Tensor, " *d"] | None, shape: tuple[in
 
 
 def _number(factory: Callable[[float], Operator], default: float) -> Callable[[str], Operator]:
-    """Return a function from the text of an operator's parameter to the operator."""
+    """Return a parser of the text after "=" in an operator's name, which builds the operator with this number."""
 
     def make(text: str) -> Operator:
         try:
@@ -109,7 +109,7 @@ OPERATOR_USES = {
 
 
 def _own(text: str, shape: tuple[int, ...]) -> Operator:
-    """Return a user-defined operator; with two functions it is linear, and the second is its adjoint."""
+    """Return the operator of user code: file.py:function, or file.py:forward,adjoint for a linear operator."""
     file, _, names = text.rpartition(":")
     functions = [load_function(f"{file}:{name.strip()}") for name in names.split(",")]
     if len(functions) == 1:

@@ -130,7 +130,7 @@ def _regressor_reward(modality: Modality, text: str) -> Reward | None:
 
 
 def _of_classes(folder: str, regressor: TrainedRegressor, text: str) -> ClassReward:
-    """Return the reward given by a classifier's total probability of some classes."""
+    """Return the reward RUN=NAMES: the log probability of these classes under the classifier of a run."""
     classes, names = regressor.target.classes, text.split(",")
     unknown = [name for name in names if name not in classes]
     if unknown:
@@ -139,7 +139,7 @@ def _of_classes(folder: str, regressor: TrainedRegressor, text: str) -> ClassRew
 
 
 def _class(run: Run, modality: Images, text: str) -> ClassReward:
-    """Return the reward given by the judge network's total probability of some image classes."""
+    """Return the reward class=NAMES: the log probability of these classes under the run's judge network."""
     names = text.split(",")
     if not text:
         raise UsageError("class needs a value, such as class=7 or class=1,3,7")
