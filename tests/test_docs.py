@@ -60,7 +60,7 @@ def is_there(root: str, path: str) -> bool:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_names_in_the_text_are_there(page: pathlib.Path) -> None:
+def test_names_in_the_text_exist(page: pathlib.Path) -> None:
     text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
     named = [found for span in SPAN.findall(text) for found in ATTRIBUTE.findall(span)]
     assert [one for one in named if one[1] not in FILES and not is_there(*one)] == []
@@ -270,7 +270,7 @@ def unknown(code: str) -> set[str]:
 
 
 @pytest.mark.parametrize("name", ["extend", "export"])
-def test_examples_that_are_copied_run_alone(name):
+def test_examples_are_self_contained(name):
     """But for a recipe that goes into one file with the path before it."""
     python = [code for language, code in blocks(ROOT / "docs" / "guides" / f"{name}.md") if language == "python"]
     assert len(python) >= 5
@@ -284,7 +284,7 @@ def commands(page: pathlib.Path) -> list[list[str]]:
     return [words for line in lines if (words := shlex.split(line, comments=True))]
 
 
-def test_the_landing_page_shows_what_runs_on_other_pages():
+def test_commands_of_the_landing_page_run_on_other_pages():
     run = [words for page in PAGES for words in commands(page)]
     shown = commands(LANDING)
     assert len(shown) >= 8
@@ -294,7 +294,7 @@ def test_the_landing_page_shows_what_runs_on_other_pages():
     exec("\n".join(code for language, code in blocks(LANDING) if language == "python"), {"__name__": "docs"})
 
 
-def test_pages_that_are_not_run_have_no_examples():
+def test_other_pages_have_no_examples():
     others = [*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md")]
     others = [page for page in others if page not in (*PAGES, LANDING) and "_build" not in page.parts]
     assert len(others) > 20

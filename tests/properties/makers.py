@@ -22,21 +22,14 @@ from feller.networks.blocks.time_conditioning import TimeConditioning
 from feller.networks.codebook.conv_tokenizer import ConvTokenizer, ConvTokenizerNetwork
 from feller.networks.codebook.quantizer import Quantizer
 from feller.networks.linear_classifier import LinearClassifier, LinearClassifierNetwork, PixelFeatures
-from feller.paths import (
-    Affine,
-    DataPrediction,
-    Mixture,
-    schedules,
-)
+from feller.paths import Affine, DataPrediction, Mixture, schedules
 from feller.paths import ProductPath as ProductPath
 from feller.privacy.marginals.marginal_network import MarginalNetwork, MarginalTables
 from feller.spaces import CategoryTokenizer, DigitTokenizer, TableTokens
-from feller.spaces.tokens import CategoricalSource, MaskSource
 
 F64 = torch.float64
 ROWS = TableTokens((DigitTokenizer(3, 14), CategoryTokenizer(3)))
 DOCUMENTS = DocumentVocabulary(text=7, codes=5, picture=4)
-TOKEN_SOURCES = (spaces.UniformSource(), MaskSource(), CategoricalSource((1.0, 2.0, 3.0, 4.0)))
 TWO, BRIGHT = Target(("label",), classes=("red", "green")), PixelFeatures((1, 2, 2), 1.0)
 WORDS = spaces.TableTokens(
     tuple(Categorical(name, tuple("xyz"[:size])).field for name, size in (("a", 3), ("b", 2), ("c", 3)))

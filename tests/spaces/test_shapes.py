@@ -20,5 +20,5 @@ for name, *arguments in (
 """
 
 
-def test_a_number_is_no_shape() -> None:
+def test_shapes_that_are_numbers_are_refused() -> None:
     subprocess.run([sys.executable, "-c", CODE], check=True)

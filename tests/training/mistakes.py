@@ -130,10 +130,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     "channels that the space has not": (lambda: draw(PLAIN, torch.zeros(4, 1, 28, 28)), "x_1"),
     "channels last": (lambda: draw(PICTURES, torch.zeros(4, 28, 28, 1)), "x_1"),
     "another number of columns": (lambda: draw(FLOW, torch.zeros(16, 3)), "x_1"),
-    "the same with transport": (
-        lambda: draw(replace(FLOW, coupling=MinibatchOT()), torch.zeros(16, 3)),
-        "x_1",
-    ),
+    "the same with transport": (lambda: draw(replace(FLOW, coupling=MinibatchOT()), torch.zeros(16, 3)), "x_1"),
     "one example without its axis": (lambda: draw(FLOW, torch.zeros(2)), "x_1"),
     "one number": (lambda: draw(FLOW, torch.zeros(())), "x_1"),
     "an array of numpy": (lambda: draw(FLOW, X.numpy()), "x_1"),

@@ -34,8 +34,7 @@ def pictures(n: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("settings", [SETTINGS, ConvTokenizer(2, 16, 1, VectorQuantizerEMA(num_codes=20, dim=4))])
-def test_levels_are_seen_as_pictures_are(settings: ConvTokenizer) -> None:
-    """What the network sees of levels, and what levels are made of its answers, are those of the kind of data."""
+def test_encode_and_decode_use_the_encoding_of_images(settings: ConvTokenizer) -> None:
     network, x = trained(settings), pictures(7)
     codes = load_image_tokenizer(settings, SHAPE, network.state_dict())
     written = codes.encode(x)
@@ -48,7 +47,7 @@ def test_levels_are_seen_as_pictures_are(settings: ConvTokenizer) -> None:
     assert not any(weight.requires_grad for weight in codes.module.parameters())
 
 
-def test_some_pictures_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_are_encoded_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     codes, x = load_image_tokenizer(SETTINGS, SHAPE, trained().state_dict()), pictures(7)
     whole = codes.encode(x)
     sizes, write = [], codes.network.encode
@@ -60,7 +59,7 @@ def test_some_pictures_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     assert codes.encode(x[:0]).shape == (0, 8)
 
 
-def test_a_record_holds_settings_and_a_name_tells_weights() -> None:
+def test_records_hold_settings_and_names_identify_weights() -> None:
     first, second = (
         LearnedImageTokenizer(SETTINGS, SHAPE),
         load_image_tokenizer(SETTINGS, SHAPE, trained().state_dict()),
@@ -76,7 +75,7 @@ def test_a_record_holds_settings_and_a_name_tells_weights() -> None:
     assert "network" not in repr(first)
 
 
-def test_what_does_not_fit_is_told() -> None:
+def test_mismatched_images_codes_and_weights_are_refused() -> None:
     codes = LearnedImageTokenizer(SETTINGS, SHAPE)
     with refuses(InputError, found="1 channels, 8 x 4"):
         codes.encode(pictures(2)[:, :1])

@@ -90,7 +90,6 @@ def test_a_new_network_answers_with_zero(settings: SetTransformer, space: Produc
 
 @pytest.mark.parametrize(("settings", "space"), KINDS)
 def test_padding_changes_nothing(settings: SetTransformer, space: Product) -> None:
-    """Neither what it holds, not even not-a-number, nor how much there is of it; the answers there are zero."""
     network, x, names = trained(settings, space), state(space), sites(settings)
     valid = dict.fromkeys(names, VALID)
     answer = network(x, T, {"valid": valid})
@@ -117,8 +116,7 @@ def test_padding_changes_nothing(settings: SetTransformer, space: Product) -> No
     torch.testing.assert_close(alone[names[0]], answer[names[0]][:1, :4])
 
 
-def test_a_leaf_that_is_missing_changes_nothing() -> None:
-    """Of one example the lattice is unknown, of another one element: what stands there does not count."""
+def test_missing_leaves_are_ignored() -> None:
     network, x = trained(CRYSTAL, CRYSTAL_SPACE), state(CRYSTAL_SPACE)
     element = torch.ones(3, 10, dtype=torch.bool)
     element[1, 4] = False
@@ -135,7 +133,7 @@ def test_a_leaf_that_is_missing_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize(("settings", "space"), KINDS)
-def test_each_leaf_has_a_time_of_its_own(settings: SetTransformer, space: Product) -> None:
+def test_each_leaf_has_its_own_time(settings: SetTransformer, space: Product) -> None:
     network, x = trained(settings, space), state(space)
     same = network(x, T, {})
     for name in x:
@@ -144,7 +142,7 @@ def test_each_leaf_has_a_time_of_its_own(settings: SetTransformer, space: Produc
     assert all(torch.equal(leaf, same[name]) for name, leaf in network(x, times(x, T), {}).items())
 
 
-def test_without_reach_the_order_of_sites_means_nothing() -> None:
+def test_equivariance_to_permutations_without_relative_positions() -> None:
     network, x = trained(CRYSTAL, CRYSTAL_SPACE), state(CRYSTAL_SPACE)
     order = torch.randperm(10, generator=torch.Generator().manual_seed(3))
     turned = network({k: v if k == "lattice" else v[:, order] for k, v in x.items()}, T, {})
@@ -156,7 +154,7 @@ def test_without_reach_the_order_of_sites_means_nothing() -> None:
     assert (turned["position"] - chain(x, T, {})["position"][:, order]).abs().max() > 0.01
 
 
-def test_angles_are_seen_around_the_turn_and_attention_sees_their_differences() -> None:
+def test_angles_are_periodic_and_pair_bias_is_translation_invariant() -> None:
     network, x = trained(CRYSTAL, CRYSTAL_SPACE), state(CRYSTAL_SPACE)
     around = network({**x, "place": x["place"] + 2 * math.pi}, T, {})
     answer = network(x, T, {})
@@ -166,7 +164,7 @@ def test_angles_are_seen_around_the_turn_and_attention_sees_their_differences() 
     assert bias.std() > 0.1
 
 
-def test_attention_along_a_chain_knows_distances_up_to_its_reach() -> None:
+def test_relative_bias_up_to_max_distance() -> None:
     network = trained(CHAIN, CHAIN_SPACE)
     bias = network.relative_bias(10)
     for i, j in ((0, 2), (5, 4), (7, 7)):
@@ -176,7 +174,7 @@ def test_attention_along_a_chain_knows_distances_up_to_its_reach() -> None:
     torch.testing.assert_close(fresh[:, 3:], -torch.tensor([[1.0], [0.25]]) * torch.arange(4.0))
 
 
-def test_rotations_answer_with_tangents() -> None:
+def test_rotation_outputs_are_tangent() -> None:
     x = state(CHAIN_SPACE)
     answer = trained(CHAIN, CHAIN_SPACE)(x, T, {})["rotation"]
     torch.testing.assert_close(
@@ -185,7 +183,7 @@ def test_rotations_answer_with_tangents() -> None:
     assert answer.abs().max() > 0.1
 
 
-def test_skip_scales_the_numbers() -> None:
+def test_skip_connection_of_real_leaves() -> None:
     network = CRYSTAL.build(shape(CRYSTAL_SPACE), {}, Rng(0)).double()
     nn.init.ones_(network.skip.bias)
     x = state(CRYSTAL_SPACE)
@@ -194,7 +192,7 @@ def test_skip_scales_the_numbers() -> None:
     assert (answer["place"] == 0).all()
 
 
-def test_candidate_ends_are_answered_with_logits() -> None:
+def test_binned_outputs_are_logits() -> None:
     settings = SetTransformer({"place": AngleCodec(num_bins=7), "size": RealCodec(num_bins=4)}, **SMALL)
     space = Product({"place": Torus((10, 3)), "size": Euclidean((10,))})
     answer = trained(settings, space)(state(space), T, {})
@@ -202,7 +200,7 @@ def test_candidate_ends_are_answered_with_logits() -> None:
     assert answer["size"].shape == (3, 10, 4)
 
 
-def test_the_count_is_read_off_and_other_conditions_count() -> None:
+def test_count_condition_is_ignored_and_others_are_used() -> None:
     network, x = trained(CHAIN, CHAIN_SPACE, {"length": 7, "fold": 2}), state(CHAIN_SPACE)
     assert network.null_values == {"fold": 2}
 
@@ -220,7 +218,7 @@ def test_states_of_other_shapes_are_refused(shape: object) -> None:
         CRYSTAL.build(shape, {}, Rng(0))
 
 
-def test_rotations_are_matrices() -> None:
+def test_rotation_leaves_need_matrices() -> None:
     with refuses(UsageError) as caught:
         SetTransformer({"a": RotationCodec()}, **SMALL).build({"a": (4, 3)}, {}, Rng(0))
     assert "(3,)" in caught.value.found
@@ -237,7 +235,7 @@ def test_rotations_are_matrices() -> None:
         ({"pair_leaf": "b"}, "pair_leaf=b"),
     ],
 )
-def test_settings_are_checked(wrong: dict[str, object], found: str) -> None:
+def test_settings_out_of_range_are_refused(wrong: dict[str, object], found: str) -> None:
     with refuses(UsageError) as caught:
         SetTransformer({"a": RealCodec()}, **wrong)
     assert found in caught.value.found
@@ -245,7 +243,6 @@ def test_settings_are_checked(wrong: dict[str, object], found: str) -> None:
 
 @pytest.mark.parametrize(("settings", "space"), KINDS)
 def test_gradients_per_example(settings: SetTransformer, space: Product) -> None:
-    """Through attention, masks and neighbours."""
     given = {"valid": dict.fromkeys(sites(settings), VALID)}
     with sdpa_kernel(SDPBackend.MATH):
         check_gradients(trained(settings, space), squares, state(space), T, given)

@@ -22,7 +22,7 @@ def batch(n: int = 3, length: int = 12) -> tuple[Tensor, Tensor, dict[str, Tenso
 
 
 @pytest.mark.parametrize("place", [0, 5, 11])
-def test_a_token_changes_the_logits_behind_it_alone(place: int) -> None:
+def test_logits_are_causal(place: int) -> None:
     network = trained()
     x, t, given = batch()
     other = x.clone()
@@ -32,7 +32,7 @@ def test_a_token_changes_the_logits_behind_it_alone(place: int) -> None:
     assert ((after - before)[:, place + 1 :].abs().amax(2) > 1e-5).all()
 
 
-def test_time_and_padding_change_nothing() -> None:
+def test_time_and_padding_are_ignored() -> None:
     network = trained()
     x, t, given = batch()
     logits = network(x, t, given)
@@ -44,8 +44,7 @@ def test_time_and_padding_change_nothing() -> None:
 
 
 @pytest.mark.parametrize("parts", [(1,) * 12, (12,), (1, 4, 1, 6), (9, 3)])
-def test_reading_on_equals_reading_at_once(parts: tuple[int, ...]) -> None:
-    """The logits after each part are those of the whole text at the same place."""
+def test_cached_steps_equal_the_full_pass(parts: tuple[int, ...]) -> None:
     network = trained()
     x, t, given = batch()
     whole = network(x, t, given)
@@ -58,7 +57,7 @@ def test_reading_on_equals_reading_at_once(parts: tuple[int, ...]) -> None:
     assert cache.length == 12
 
 
-def test_single_precision_agrees_to_five_digits() -> None:
+def test_cached_steps_in_float32() -> None:
     network = trained().float()
     x, t, given = batch()
     whole = network(x, t, given)
@@ -69,7 +68,7 @@ def test_single_precision_agrees_to_five_digits() -> None:
         token = x[:, i : i + 1]
 
 
-def test_some_texts_go_on_without_the_others() -> None:
+def test_cache_select() -> None:
     network = trained()
     x, t, given = batch()
     text = torch.cat([torch.full((3, 1), network.bos_token_id), x], 1)
@@ -80,7 +79,7 @@ def test_some_texts_go_on_without_the_others() -> None:
     torch.testing.assert_close(logits, network(x[which], t[which], given)[:, 7])
 
 
-def test_the_first_token_is_not_seen_by_itself() -> None:
+def test_the_first_logits_do_not_depend_on_the_tokens() -> None:
     network = trained()
     x, t, given = batch(1, 1)
     answers = [network(torch.full_like(x, k), t, given) for k in range(K)]

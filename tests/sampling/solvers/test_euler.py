@@ -41,8 +41,7 @@ def test_diffusion_is_variance_per_time() -> None:
     assert abs(end.var().item() - 1) < 5 * (2 / 20_000) ** 0.5
 
 
-def test_jumps_come_after_drift_and_noise() -> None:
-    """Who jumps lands exactly where the jump says."""
+def test_jumps_follow_drift_and_noise() -> None:
     now = Characteristics(
         f64(1.0, 1.0)[:, None],
         f64(1.0, 1.0)[:, None],
@@ -53,11 +52,11 @@ def test_jumps_come_after_drift_and_noise() -> None:
     assert end[1].item() not in (0.0, 5.0)
 
 
-def test_a_pure_flow_makes_no_generator(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pure_flow_creates_no_generator(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "Generator", None)
     simulate(lambda x, t: Characteristics(velocity=x), torch.ones(2, 1), linear_grid(3), Euler(), Rng(0))
 
 
-def test_nothing_happens_without_parts() -> None:
+def test_empty_characteristics_return_the_state() -> None:
     x = torch.ones(2, 1)
     assert simulate(lambda x, t: Characteristics(), x, linear_grid(3), Euler(), Rng(0)) is x

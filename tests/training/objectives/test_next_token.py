@@ -1,6 +1,5 @@
 """Training token after token."""
 
-import json
 import math
 from typing import Any
 
@@ -11,22 +10,14 @@ from torch.nn import functional as F
 
 from feller.core.pytree import tree_map
 from feller.core.rng import Rng
-from feller.core.serialization import from_dict, to_dict
 from feller.networks import CausalTransformer
 from feller.sampling.autoregressive.token_decoding import decode, log_likelihood
 from feller.spaces import Tokens
-from feller.training.objective import Example, Objective
+from feller.training.objective import Example
 from feller.training.objectives.next_token_prediction import NextTokenPrediction
 
 
-def test_record() -> None:
-    objective = NextTokenPrediction(Tokens(5, (8,)), cond_dropout=0.2, eos_token_id=4)
-    data = json.loads(json.dumps(to_dict(objective)))
-    assert data["is"] == "NextTokenPrediction"
-    assert from_dict(Objective, data) == objective
-
-
-def test_the_loss_is_the_likelihood_per_token() -> None:
+def test_loss_is_the_negative_log_likelihood_per_token() -> None:
     network = CausalTransformer(5, width=8, depth=1, heads=2).build((6,), {"label": 2}, Rng(0)).double()
     torch.nn.init.normal_(network.head.layer.weight)
     draw = Rng(1).stream("batch")
@@ -63,7 +54,7 @@ def test_gradients_per_example() -> None:
             torch.testing.assert_close(together[name][i], weight.grad, rtol=1e-9, atol=1e-12)
 
 
-def test_what_follows_the_end_is_not_counted() -> None:
+def test_tokens_after_eos_are_ignored() -> None:
     x = torch.tensor([[1, 2, 0, 0, 0], [2, 1, 2, 1, 1], [1, 0, 2, 1, 0]])
     valid = torch.arange(5).expand(3, 5) < torch.tensor([[5], [4], [5]])
     logits = Rng(0).stream("logits").normal((3, 5, 3))
