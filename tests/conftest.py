@@ -1,4 +1,4 @@
-"""Documents, and a run of them, that tests of several folders are tried on."""
+"""Documents, a run of documents and a run of speech, shared by tests of several folders."""
 
 import gc
 import pathlib

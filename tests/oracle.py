@@ -1,4 +1,4 @@
-"""Closed forms that the tests compare with, and exact tools that need no sampling."""
+"""Closed forms and exact tools for comparison."""
 
 import itertools
 import math

@@ -1,4 +1,4 @@
-"""Records of fits, as tests make them."""
+"""Records of fits."""
 
 from dataclasses import fields
 from typing import Any

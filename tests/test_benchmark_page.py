@@ -1,4 +1,4 @@
-"""What `make bench` writes: results of each group with machine and date, and the tables of the page."""
+"""Results and page of `make bench`."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Tests call the package with its types and shapes checked, as `tests/shapes.py` has them."""
+"""Shapes and types are checked in tests, as set up by `tests/shapes.py`."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Every example of the pages runs: Python blocks as they are, commands with a small budget."""
+"""Examples of the docs run."""
 
 import ast
 import builtins

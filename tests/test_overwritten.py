@@ -1,4 +1,4 @@
-"""The pages name what a run folder holds, and what of it `--overwrite` removes, as the code does it."""
+"""The docs list the files of a run folder and those that `--overwrite` removes."""
 
 import itertools
 import pathlib

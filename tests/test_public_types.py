@@ -1,4 +1,4 @@
-"""Public names carry types: no signature holds `Any`, and type checkers find plain mistakes."""
+"""Public signatures are typed, and type checkers find plain mistakes."""
 
 import inspect
 import json

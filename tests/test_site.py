@@ -1,4 +1,4 @@
-"""The pages lead somewhere, load nothing from elsewhere, and show what their generators write."""
+"""Links, external loads and generated tables of the docs."""
 
 import importlib.util
 import pathlib

@@ -1,4 +1,4 @@
-"""Sources are found in docstrings, and papers are told once and in full."""
+"""Citations parsed from docstrings, and the bibliography."""
 
 import re
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Examples are shared in whole batches, each by one process."""
+"""Ranges of examples per process."""
 
 from dataclasses import dataclass
 

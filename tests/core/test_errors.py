@@ -1,4 +1,4 @@
-"""Errors are one line, keep their fields, and are worded by the surface that shows them."""
+"""Errors: one line, fields, formatting by each interface."""
 
 import math
 import pickle

@@ -1,4 +1,4 @@
-"""Losses to gradients."""
+"""Mean gradients of micro-batches."""
 
 import torch
 from torch import Tensor, nn

@@ -1,4 +1,4 @@
-"""Nobody asks a path, an objective or a family what it is: what they can do is asked of themselves."""
+"""No `isinstance` on paths, objectives, families and modalities outside of their packages."""
 
 import ast
 import functools

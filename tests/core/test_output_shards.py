@@ -1,4 +1,4 @@
-"""Manifests say what is there, and lead nowhere else."""
+"""Shard manifests: reading, verification, and safety against foreign manifests."""
 
 import hashlib
 import json

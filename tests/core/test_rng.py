@@ -1,4 +1,4 @@
-"""Addressed random numbers: what they depend on and what they do not, and that they have the right law."""
+"""Counter-based random streams: addresses, independence of the batch, distributions."""
 
 import itertools
 import math

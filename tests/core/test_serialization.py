@@ -1,4 +1,4 @@
-"""Frozen dataclasses to JSON and back; what a stranger's record can and cannot do."""
+"""JSON records of frozen dataclasses, and their safety against foreign records."""
 
 import json
 import pathlib

@@ -1,4 +1,4 @@
-"""What every network must do, and networks none of whose weights is zero."""
+"""Checks that hold for every network, and networks with nonzero weights."""
 
 import json
 from collections.abc import Callable

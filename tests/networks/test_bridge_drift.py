@@ -1,4 +1,4 @@
-"""Two drifts of one process: zero at first, a fitted linear part, gradients of a potential."""
+"""Forward and backward drifts of bridges: initial zero, linear part, potentials."""
 
 import pytest
 import torch

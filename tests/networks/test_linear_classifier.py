@@ -1,4 +1,4 @@
-"""Weighted sums of what an example shows."""
+"""Linear classifiers and their features."""
 
 import json
 

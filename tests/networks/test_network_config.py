@@ -1,4 +1,4 @@
-"""What every architecture must do."""
+"""Properties of every network architecture."""
 
 import pytest
 import torch

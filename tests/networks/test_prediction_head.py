@@ -1,4 +1,4 @@
-"""Networks that look at whole examples: what must not matter does not, what adds up over sites can be learned so."""
+"""Regressors and classifiers of whole examples: invariances, pooled features."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""A law of rows: it sums to one over the rows that can be, in any order, and its steps are those of the whole."""
+"""Autoregressive network of table rows: normalisation, orders, cached steps."""
 
 import itertools
 

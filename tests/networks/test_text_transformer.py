@@ -1,4 +1,4 @@
-"""The diffusion transformer for text."""
+"""Diffusion transformer for text."""
 
 import pytest
 import torch

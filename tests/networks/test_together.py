@@ -1,4 +1,4 @@
-"""One vector for all leaves of a small state: answers of each kind, a time each, what is not real is not seen."""
+"""Joint MLP of all leaves of a state."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""What wraps a network is looked through: null values, the plain network, its average, and the modules held."""
+"""Wrapped networks: null values, weights, averages."""
 
 import functools
 import socket

@@ -1,4 +1,4 @@
-"""A vocoder's spectra are those of our frames, so that what it makes has its frames at their times."""
+"""Spectral vocoder network."""
 
 import pytest
 import torch

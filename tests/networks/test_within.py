@@ -1,4 +1,4 @@
-"""Networks are made as far as their weights go."""
+"""Limits of the size of networks."""
 
 import threading
 

@@ -1,4 +1,4 @@
-"""Words of columns of different sizes: of one size they are plain symbols; what a column lacks never comes."""
+"""Leaves of categories in columns of different sizes."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Brownian bridges: moments, and a process that ends where it should."""
+"""Brownian bridges."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Processes that keep a law: exact moments, and samples against it."""
+"""Processes that keep a distribution: Langevin and Metropolis."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Shortest lines, against the vectors of the reference and finite differences."""
+"""Geodesic and premetric paths: vectors of the reference, finite differences."""
 
 import math
 

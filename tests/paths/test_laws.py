@@ -1,4 +1,4 @@
-"""Laws of one part: the vectors of the generator matching reference, section 13, and the forward equation."""
+"""Conditional paths of one entry: vectors of the generator matching reference, section 13, and the forward equation."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Sums, multiples and the reversal of processes; jumps that happen with their chance."""
+"""Sums, multiples and reversal of processes; jumps."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Products of paths: leaves move independently given both ends, with one network for all."""
+"""Product paths."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""A trained network on another schedule: the flow matching reference, section 7."""
+"""Rescheduling of trained networks: the flow matching reference, section 7."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""Time laws and grids: the vectors of the flow matching reference, sections 3 and 17."""
+"""Time distributions and grids: vectors of the flow matching reference, sections 3 and 17."""
 
 import inspect
 import math

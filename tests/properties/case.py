@@ -1,4 +1,4 @@
-"""Facts about a kind that its suite asks for."""
+"""Facts about a kind that the properties depend on."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

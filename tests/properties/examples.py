@@ -170,7 +170,7 @@ EXAMPLES: dict[type, list[Case]] = {
     schedules.VP: [ScheduleCase(schedules.VP(), meets_source=False)],
     schedules.VE: [ScheduleCase(schedules.VE(0.1, 5.0), meets_source=False, meets_data=False)],
     schedules.KineticOptimal: [ScheduleCase(schedules.KineticOptimal(mass)) for mass in (0.0, 1 / 17, 0.5, 0.9)],
-    schedules.CustomSchedule: [ScheduleCase(schedules.CustomSchedule(makers.arc, makers.fall))],
+    schedules.CustomSchedule: [ScheduleCase(schedules.CustomSchedule(makers.quarter_sine, makers.falling_parabola))],
     DPSGD: [Case(DPSGD(sigma=1.0, noise=SeededNoise(0)))],
     TrackedGradient: [
         Case(
@@ -210,27 +210,29 @@ EXAMPLES: dict[type, list[Case]] = {
     losses.SquaredError: [LossCase(losses.SquaredError(), makers.regression)],
     losses.AbsoluteError: [LossCase(losses.AbsoluteError(), makers.regression, bregman=False)],
     losses.PseudoHuber: [LossCase(losses.PseudoHuber(0.1), makers.regression, bregman=False)],
-    losses.TimeWeighted: [LossCase(losses.TimeWeighted(losses.SquaredError(), makers.twice), makers.regression)],
-    losses.CrossEntropy: [LossCase(losses.CrossEntropy(), makers.classification(5), makers.certain(4))],
+    losses.TimeWeighted: [LossCase(losses.TimeWeighted(losses.SquaredError(), makers.late_weight), makers.regression)],
+    losses.CrossEntropy: [LossCase(losses.CrossEntropy(), makers.classification(5), makers.certain_logits(4))],
     losses.GeneralizedKL: [
-        LossCase(losses.GeneralizedKL(schedule), makers.classification(symbols), makers.certain(4))
+        LossCase(losses.GeneralizedKL(schedule), makers.classification(symbols), makers.certain_logits(4))
         for schedule, symbols in ((schedules.Linear(), 4), (schedules.Polynomial(2.0), 5), (makers.PER_TOKEN, 4))
     ],
-    losses.InfinitesimalKL: [LossCase(losses.InfinitesimalKL(), makers.positive, torch.log)],
-    losses.ItakuraSaito: [LossCase(losses.ItakuraSaito(), makers.positive, torch.log)],
+    losses.InfinitesimalKL: [LossCase(losses.InfinitesimalKL(), makers.positive_targets, torch.log)],
+    losses.ItakuraSaito: [LossCase(losses.ItakuraSaito(), makers.positive_targets, torch.log)],
     losses.RateAndVelocityLoss: [
         LossCase(
             losses.RateAndVelocityLoss(),
-            makers.positive,
+            makers.positive_targets,
             lambda target: torch.cat([target[..., :-1].log(), target[..., -1:]], -1),
         )
     ],
-    losses.MaskedTokenLoss: [LossCase(losses.MaskedTokenLoss(), makers.some_masked, makers.certain(4))],
+    losses.MaskedTokenLoss: [
+        LossCase(losses.MaskedTokenLoss(), makers.masked_classification, makers.certain_logits(4))
+    ],
     losses.PerLeafLoss: [
         LossCase(
             losses.PerLeafLoss({"real": losses.SquaredError(), "token": losses.CrossEntropy()}),
-            makers.both,
-            lambda target: {"real": target["real"], "token": makers.certain(4)(target["token"])},
+            makers.product_inputs,
+            lambda target: {"real": target["real"], "token": makers.certain_logits(4)(target["token"])},
         )
     ],
     couplings.MinibatchOT: [Case(couplings.MinibatchOT(block)) for block in (16, 256, None)],
@@ -276,41 +278,51 @@ EXAMPLES: dict[type, list[Case]] = {
         PathCase(paths.Affine(schedules.VE(0.1, 5.0), paths.DataPrediction()), makers.reals(2), meets_ends=False),
     ],
     paths.Geodesic: [
-        PathCase(paths.Geodesic(spaces.Torus((2,))), makers.places(spaces.Torus((2,)))),
+        PathCase(paths.Geodesic(spaces.Torus((2,))), makers.manifold_pairs(spaces.Torus((2,)))),
         PathCase(
-            paths.Geodesic(spaces.Sphere(2), schedules.Polynomial(2.0)), makers.places(spaces.Sphere(2)), mixes=False
+            paths.Geodesic(spaces.Sphere(2), schedules.Polynomial(2.0)),
+            makers.manifold_pairs(spaces.Sphere(2)),
+            mixes=False,
         ),
-        PathCase(paths.Geodesic(spaces.SO3()), makers.places(spaces.SO3()), mixes=False),
+        PathCase(paths.Geodesic(spaces.SO3()), makers.manifold_pairs(spaces.SO3()), mixes=False),
     ],
     paths.Premetric: [
-        PathCase(paths.Premetric(spaces.Sphere(2)), makers.places(spaces.Sphere(2)), mixes=False, accuracy=1e-2)
+        PathCase(paths.Premetric(spaces.Sphere(2)), makers.manifold_pairs(spaces.Sphere(2)), mixes=False, accuracy=1e-2)
     ],
-    CustomDiffusion: [Case(CustomDiffusion(makers.level))],
+    CustomDiffusion: [Case(CustomDiffusion(makers.vanishing_diffusion))],
     couplings.ConditionalOT: [Case(couplings.ConditionalOT(p)) for p in (0.0, 1.0)],
     couplings.GlobalBatchCoupling: [Case(couplings.GlobalBatchCoupling(couplings.ClassConditional()))],
     paths.Mixture: [
-        PathCase(paths.Mixture(), makers.tokens(4, 3), makers.certain(4), draws=True),
+        PathCase(paths.Mixture(), makers.token_pairs(4, 3), makers.certain_logits(4), draws=True),
         PathCase(
-            paths.Mixture(schedules.Polynomial(2.0)), makers.tokens(4, 3, mask=True), makers.certain(4), draws=True
+            paths.Mixture(schedules.Polynomial(2.0)),
+            makers.token_pairs(4, 3, mask=True),
+            makers.certain_logits(4),
+            draws=True,
         ),
-        PathCase(paths.Mixture(source=MaskSource()), makers.tokens(4, 3, mask=True), makers.certain(4), draws=True),
+        PathCase(
+            paths.Mixture(source=MaskSource()),
+            makers.token_pairs(4, 3, mask=True),
+            makers.certain_logits(4),
+            draws=True,
+        ),
         PathCase(
             paths.Mixture(makers.PER_TOKEN, CategoricalSource(makers.SHARES), parameterization=paths.LeaveOneOut()),
-            makers.tokens(4, 3),
-            makers.certain(4),
+            makers.token_pairs(4, 3),
+            makers.certain_logits(4),
             draws=True,
         ),
         PathCase(
             paths.Mixture(
                 source=spaces.UniformSource(), velocity=paths.Tempered(), corrector=paths.RenoiseCorrector(2.0)
             ),
-            makers.tokens(4, 3),
-            makers.certain(4),
+            makers.token_pairs(4, 3),
+            makers.certain_logits(4),
             draws=True,
         ),
     ],
     paths.MetricPath: [
-        PathCase(kind, makers.tokens(4, 3), makers.certain(4), meets_ends=False, draws=True)
+        PathCase(kind, makers.token_pairs(4, 3), makers.certain_logits(4), meets_ends=False, draws=True)
         for kind in (
             paths.MetricPath(paths.LevelDistance(4)),
             paths.MetricPath(
@@ -325,7 +337,11 @@ EXAMPLES: dict[type, list[Case]] = {
     ],
     paths.SoftmaxPath: [
         PathCase(
-            paths.SoftmaxPath(makers.gathering), makers.tokens(4, 3), makers.certain(4), meets_ends=False, draws=True
+            paths.SoftmaxPath(makers.concentrating_logits),
+            makers.token_pairs(4, 3),
+            makers.certain_logits(4),
+            meets_ends=False,
+            draws=True,
         )
     ],
     paths.JumpPath: [
@@ -344,8 +360,8 @@ EXAMPLES: dict[type, list[Case]] = {
         for law, space, ends, meets in (
             (paths.GaussianConditionalPath(), spaces.Euclidean((2,)), makers.reals(2), True),
             (paths.GaussianConditionalPath(schedules.Cosine()), spaces.Euclidean((2,)), makers.reals(2), True),
-            (paths.VonMisesConditionalPath(), spaces.Torus((2,)), makers.places(spaces.Torus((2,))), False),
-            (paths.RotationConditionalPath(), spaces.SO3(), makers.places(spaces.SO3()), False),
+            (paths.VonMisesConditionalPath(), spaces.Torus((2,)), makers.manifold_pairs(spaces.Torus((2,))), False),
+            (paths.RotationConditionalPath(), spaces.SO3(), makers.manifold_pairs(spaces.SO3()), False),
         )
     ],
     BrownianBridge: [
@@ -366,7 +382,10 @@ EXAMPLES: dict[type, list[Case]] = {
     paths.ConfidenceOrder: [Case(paths.ConfidenceOrder(0.0))],
     ProductPath: [
         PathCase(
-            makers.PAIR, makers.pair, lambda x: {"real": x["real"], "token": makers.certain(4)(x["token"])}, draws=True
+            makers.PAIR,
+            makers.product_pairs,
+            lambda x: {"real": x["real"], "token": makers.certain_logits(4)(x["token"])},
+            draws=True,
         )
     ],
     Euler: [SolverCase(Euler(), 1, noise=True)],
@@ -404,7 +423,7 @@ EXAMPLES: dict[type, list[Case]] = {
         *(
             ObjectiveCase(
                 FlowMatching(paths.Mixture(), Tokens(4, (3,), source), loss, time_distributions.Rescaled(0.99)),
-                makers.batch_of(makers.tokens(4, 3)),
+                makers.batch_of(makers.token_pairs(4, 3)),
                 lambda: makers.Small(3, 4),
             )
             for source, loss in (
@@ -422,7 +441,7 @@ EXAMPLES: dict[type, list[Case]] = {
                     time_distributions.Rescaled(0.99),
                     inpaint_prob=0.5,
                 ),
-                makers.batch_of(makers.tokens(4, 3)),
+                makers.batch_of(makers.token_pairs(4, 3)),
                 lambda: makers.Small(3, 4),
             )
             for path, source in (
@@ -436,7 +455,10 @@ EXAMPLES: dict[type, list[Case]] = {
                     paths.MetricPath(paths.LevelDistance(4), parameterization=paths.LeaveOneOut()),
                     spaces.UniformSource(),
                 ),
-                (paths.SoftmaxPath(makers.gathering, parameterization=paths.LeaveOneOut()), spaces.UniformSource()),
+                (
+                    paths.SoftmaxPath(makers.concentrating_logits, parameterization=paths.LeaveOneOut()),
+                    spaces.UniformSource(),
+                ),
             )
         ),
         ObjectiveCase(
@@ -445,7 +467,7 @@ EXAMPLES: dict[type, list[Case]] = {
                 ProductSpace({"real": spaces.Euclidean((2,)), "token": Tokens(4, (3,), MaskSource())}),
                 losses.PerLeafLoss({"real": losses.SquaredError(), "token": losses.CrossEntropy()}),
             ),
-            makers.batch_of(makers.pair),
+            makers.batch_of(makers.product_pairs),
             makers.SmallPair,
         ),
     ],
@@ -464,7 +486,7 @@ EXAMPLES: dict[type, list[Case]] = {
                 TrainingContext(reference=makers.Small(2), reward=lambda x, given: x.sin().sum(1))
             ),
             makers.sources_of(makers.reals(2)),
-            lambda: makers.Moved(2),
+            lambda: makers.PerturbedSmall(2),
         )
         for path, adjoint, w in (
             (paths.Affine(), LeanAdjoint(), 1.0),
@@ -476,9 +498,9 @@ EXAMPLES: dict[type, list[Case]] = {
     **{
         type(rule): [
             ObjectiveCase(
-                rule.build(TrainingContext(reference=makers.Small(2), reward=makers.waves)),
+                rule.build(TrainingContext(reference=makers.Small(2), reward=makers.sine_reward)),
                 makers.sources_of(makers.reals(2)),
-                lambda: makers.Moved(2),
+                lambda: makers.PerturbedSmall(2),
                 **facts,
             )
         ]
@@ -499,14 +521,16 @@ EXAMPLES: dict[type, list[Case]] = {
         for divergence in (Hutchinson(2), ExactDivergence())
     ],
     Regression: [
-        ObjectiveCase(Regression(about, spaces.Euclidean((2,)), noise_std=0.5), makers.told, lambda: makers.Small(2))
+        ObjectiveCase(
+            Regression(about, spaces.Euclidean((2,)), noise_std=0.5), makers.regression_batch, lambda: makers.Small(2)
+        )
         for about in (Target(("a", "b"), (0.5, -1.0), (2.0, 0.5)), Target(("label",), classes=("red", "green")))
     ],
     Infilling: [
         ObjectiveCase(
             Infilling(path, spaces.Euclidean((9, 2)), loss_mask=counts, cond_dropout=0.3, max_length=7),
-            makers.spoken,
-            lambda clock=clock, distance=distance: makers.infiller(2, clock, distance),
+            makers.speech_batch,
+            lambda clock=clock, distance=distance: makers.frame_infiller(2, clock, distance),
         )
         for path, counts, clock, distance in (
             (paths.Affine(), MaskedFrames(), TimeToken(), ALiBi()),
@@ -515,7 +539,7 @@ EXAMPLES: dict[type, list[Case]] = {
         )
     ],
     DurationInfilling: [
-        ObjectiveCase(rule, makers.lasting, lambda clock=clock: makers.infiller(1, clock, ALiBi()))
+        ObjectiveCase(rule, makers.duration_batch, lambda clock=clock: makers.frame_infiller(1, clock, ALiBi()))
         for rule, clock in (
             (DurationInfilling.stochastic(spaces.Euclidean((9, 1))), TimeToken()),
             (DurationInfilling.deterministic(spaces.Euclidean((9, 1))), NoTimeConditioning()),
@@ -524,34 +548,34 @@ EXAMPLES: dict[type, list[Case]] = {
     AutoencodingLoss: [
         ObjectiveCase(
             AutoencodingLoss(spaces.Euclidean((1, 8, 8))),
-            makers.pictures,
+            makers.image_batch,
             lambda quantiser=quantiser: makers.tokenizer(quantiser),
             random=False,
         )
         for quantiser in (FSQ((5, 4)), VectorQuantizerEMA(num_codes=6, dim=2))
     ],
-    DetectionObjective: [ObjectiveCase(DetectionObjective(), makers.sounded, makers.detector, random=False)],
+    DetectionObjective: [ObjectiveCase(DetectionObjective(), makers.detection_batch, makers.detector, random=False)],
     SpectralLoss: [
-        ObjectiveCase(SpectralLoss(spaces.Euclidean((48,)), windows, 32), makers.voices, makers.singer)
+        ObjectiveCase(SpectralLoss(spaces.Euclidean((48,)), windows, 32), makers.waveform_batch, makers.vocoder)
         for windows in ((8,), (4, 16))
     ],
     OutputPerturbation: [
         ObjectiveCase(
             OutputPerturbation(makers.TWO, spaces.Euclidean((1, 2, 2)), makers.BRIGHT),
-            makers.classes_of_pictures,
-            makers.linear,
+            makers.binary_image_batch,
+            makers.linear_classifier,
             random=False,
         )
     ],
     NextTokenPrediction: [
         ObjectiveCase(
             NextTokenPrediction(Tokens(4, (3,)), cond_dropout=0.5, eos_token_id=3),
-            makers.batch_of(makers.tokens(4, 3)),
+            makers.batch_of(makers.token_pairs(4, 3)),
             lambda: makers.Small(3, 4),
         )
     ],
     CausalMaskedLM: [
-        ObjectiveCase(objective, makers.documents, makers.Reader, rows=False)
+        ObjectiveCase(objective, makers.document_batch, makers.DocumentNetwork, rows=False)
         for objective in (
             CausalMaskedLM(
                 Tokens(makers.DOCUMENTS.num_data_tokens, (14,)),
@@ -563,7 +587,9 @@ EXAMPLES: dict[type, list[Case]] = {
             RetrievalCausalMaskedLM(
                 CausalMaskedLM(Tokens(makers.DOCUMENTS.num_data_tokens, (14,)), makers.DOCUMENTS, 60),
                 IndexedDatastore(
-                    create_datastore(makers.documents(20, Rng(5).stream("memory"))["x_1"], FINDER, makers.DOCUMENTS),
+                    create_datastore(
+                        makers.document_batch(20, Rng(5).stream("memory"))["x_1"], FINDER, makers.DOCUMENTS
+                    ),
                     FINDER,
                 ),
             ),
@@ -572,7 +598,7 @@ EXAMPLES: dict[type, list[Case]] = {
     InfoNCE: [
         ObjectiveCase(
             InfoNCE(Tokens(makers.DOCUMENTS.num_data_tokens, (14,)), makers.DOCUMENTS, group_size=4),
-            makers.documents,
+            makers.document_batch,
             lambda: FINDER.config.build((14,), {}, Rng(0)).double(),
             rows=False,
         )
@@ -590,14 +616,16 @@ EXAMPLES: dict[type, list[Case]] = {
         ObjectiveCase(
             MarginalFitting(makers.WORDS),
             lambda n, draw: {"x_1": makers.WORDS.sample_base(n, draw), "given": {}},
-            makers.graphical,
+            makers.marginal_network,
             random=False,
         )
     ],
     LabelClassification: [
-        ObjectiveCase(LabelClassification(), makers.pictures, lambda: ImageClassifier((1, 8, 8), 3, Rng(0)).double())
+        ObjectiveCase(LabelClassification(), makers.image_batch, lambda: ImageClassifier((1, 8, 8), 3, Rng(0)).double())
     ],
     RotationClassification: [
-        ObjectiveCase(RotationClassification(), makers.pictures, lambda: ImageClassifier((1, 8, 8), 4, Rng(0)).double())
+        ObjectiveCase(
+            RotationClassification(), makers.image_batch, lambda: ImageClassifier((1, 8, 8), 4, Rng(0)).double()
+        )
     ],
 }

@@ -1,5 +1,4 @@
-"""What every coupling of examples keeps: data and labels where they are, whole rows, and for permutations each draw
-once. `EquivariantOT`, which rearranges the points inside an example, has tests of its own."""
+"""Properties of every coupling; `EquivariantOT`, which rearranges points within examples, has its own tests."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What every solver with Gaussian steps keeps: its moments are those of its steps, and can be differentiated."""
+"""Properties of every solver with Gaussian steps."""
 
 import pytest
 import torch

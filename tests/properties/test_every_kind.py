@@ -1,4 +1,4 @@
-"""Each kind of each family takes part in the suites of this folder."""
+"""Every kind has an example in this folder."""
 
 import pytest
 import torch

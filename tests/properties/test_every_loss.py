@@ -1,4 +1,4 @@
-"""What every loss keeps: sign, zero, padding, minimiser, and that it comes apart by example."""
+"""Properties of every loss."""
 
 import math
 from itertools import pairwise

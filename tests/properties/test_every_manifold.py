@@ -1,4 +1,4 @@
-"""What every manifold keeps: geodesics, tangent vectors, volume; products of manifolds too."""
+"""Properties of every manifold, and of products."""
 
 import pytest
 import torch

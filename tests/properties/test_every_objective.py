@@ -1,4 +1,4 @@
-"""What every objective keeps: all randomness in `draw`, a loss that comes apart by example, rows on their own."""
+"""Properties of every objective."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What every path keeps: its target, its marginals, its ends, its draws."""
+"""Properties of every path."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What every schedule, and every prediction and noise level on it, keeps."""
+"""Properties of every schedule, prediction and diffusion coefficient."""
 
 import math
 

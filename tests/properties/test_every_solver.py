@@ -1,4 +1,4 @@
-"""What every solver keeps: order, direction, grid, gradient, independence of the batch, trees, draws."""
+"""Properties of every solver."""
 
 import itertools
 import math

@@ -1,4 +1,4 @@
-"""What every space, and every source of tokens, keeps."""
+"""Properties of every space and token source."""
 
 import pytest
 import torch

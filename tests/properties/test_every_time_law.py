@@ -1,4 +1,4 @@
-"""What every law of the training time keeps."""
+"""Properties of every time distribution."""
 
 import itertools
 import math

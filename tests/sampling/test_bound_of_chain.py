@@ -1,4 +1,4 @@
-"""The bound of a chain is above the negative log-likelihood of that chain's samples: two tokens, exact quadrature."""
+"""ELBO of token chains against exact likelihoods of two tokens."""
 
 import itertools
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Traces of Jacobians: closed forms, full Jacobians, the moments of random directions."""
+"""Exact and Hutchinson divergence estimates."""
 
 import math
 from dataclasses import replace

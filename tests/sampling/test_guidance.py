@@ -1,4 +1,4 @@
-"""Guidance: one convention, w = 1 plain, w = 0 unconditional, in every space the same."""
+"""Classifier-free and classifier guidance."""
 
 import pytest
 import torch

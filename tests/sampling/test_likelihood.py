@@ -1,4 +1,4 @@
-"""Log densities: closed forms, quadrature to one, gradients, padding."""
+"""Log densities of flows."""
 
 import math
 from dataclasses import dataclass, replace

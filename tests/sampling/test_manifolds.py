@@ -1,4 +1,4 @@
-"""Solvers on manifolds: they keep their order, and do not leave."""
+"""Solvers on manifolds."""
 
 import functools
 import math

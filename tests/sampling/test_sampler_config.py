@@ -1,4 +1,4 @@
-"""Solvers by name: what follows what."""
+"""Sampler configuration: solvers by name."""
 
 import pytest
 

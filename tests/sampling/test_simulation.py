@@ -1,4 +1,4 @@
-"""The loop: grids, what it yields, gradients through it."""
+"""The simulation loop."""
 
 import math
 
@@ -12,11 +12,7 @@ from feller.paths.time_distributions import edm_grid, linear_grid
 from feller.sampling import RK4, Euler, Heun, Midpoint, simulate, trajectory
 from tests.errors import refuses
 from tests.oracle import F64, close, column, f64
-
-
-def ramp(x: Tensor, t: Tensor) -> Characteristics:
-    """x' = -x + t."""
-    return Characteristics(velocity=-x + t[:, None])
+from tests.sampling.solvers.test_runge_kutta import ramp
 
 
 def exact(x: float, t: float, s: float) -> float:

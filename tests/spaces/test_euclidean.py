@@ -1,4 +1,4 @@
-"""Real vectors."""
+"""Euclidean space."""
 
 import torch
 

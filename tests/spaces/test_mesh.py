@@ -1,4 +1,4 @@
-"""Surfaces of triangles."""
+"""Triangle meshes."""
 
 import math
 

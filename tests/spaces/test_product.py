@@ -1,4 +1,4 @@
-"""Several spaces in one state."""
+"""Product spaces."""
 
 import math
 

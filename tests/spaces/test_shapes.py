@@ -1,4 +1,4 @@
-"""Shapes of examples are said as tuples; in a process of its own, since tests check types before we do."""
+"""Shapes of spaces are tuples; in a subprocess without type checks of the tests."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Proportions."""
+"""Probability simplex."""
 
 import math
 

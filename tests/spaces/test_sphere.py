@@ -1,4 +1,4 @@
-"""Directions."""
+"""Sphere."""
 
 import math
 

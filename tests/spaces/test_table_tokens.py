@@ -1,4 +1,4 @@
-"""Rows of tokens: every value of a column is written and read, and a column's automaton admits these and no others."""
+"""Tokens of table rows: encoding, automata of columns, constraints."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""Symbols of a finite alphabet."""
+"""Token spaces and sources."""
 
 import pytest
 import torch

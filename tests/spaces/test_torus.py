@@ -1,4 +1,4 @@
-"""Angles."""
+"""Torus."""
 
 import math
 

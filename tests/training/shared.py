@@ -1,4 +1,4 @@
-"""Short trainings that several processes share; as a program, each process does its part and the first keeps all."""
+"""Short trainings of several processes; as a program, each process trains and the first saves."""
 
 import pathlib
 import sys

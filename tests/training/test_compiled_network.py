@@ -1,4 +1,4 @@
-"""Compiled networks learn what eager ones do, under the same names; what cannot be compiled is told before."""
+"""Compiled training equals eager training."""
 
 import os
 import pathlib

@@ -1,3 +1,5 @@
+"""Training loop: determinism, learning rate, checkpoints."""
+
 import math
 from dataclasses import replace
 from itertools import pairwise

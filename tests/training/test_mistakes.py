@@ -1,4 +1,4 @@
-"""What people do wrong with objectives, paths and solvers, and what is right though it looks strange."""
+"""Mistakes of users name the argument; unusual valid input is accepted."""
 
 import json
 import math

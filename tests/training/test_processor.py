@@ -1,4 +1,4 @@
-"""A state names the processor that wrote it, so that a run that moved says what to expect."""
+"""Training states record the hardware, and resumed runs report a change."""
 
 import pathlib
 

@@ -1,4 +1,4 @@
-"""Two processes, replicated or sharded, learn what one does, and leave the same files."""
+"""Replicated and sharded training of two processes equals that of one."""
 
 import copy
 import os

@@ -1,4 +1,4 @@
-"""The trainer calls its callbacks in order, stops when one asks, and goes on bit for bit with every optimizer."""
+"""Trainer: callbacks, checkpoints, precision, optimizers, loggers."""
 
 import copy
 import json

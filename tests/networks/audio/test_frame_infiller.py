@@ -1,4 +1,4 @@
-"""The network that fills in frames: its size, its parts against plain formulas, and what must not matter."""
+"""Frame infilling network: size, formulas of its parts, padding and conditions."""
 
 import math
 

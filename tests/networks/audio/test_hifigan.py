@@ -1,4 +1,4 @@
-"""The generator of HiFi-GAN: its size, its arithmetic, and the names of its weights."""
+"""HiFi-GAN generator: size, formulas, loading of weights."""
 
 import pytest
 import torch

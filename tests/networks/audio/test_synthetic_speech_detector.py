@@ -1,4 +1,4 @@
-"""The network that looks at windows of log mels."""
+"""Detector of synthetic speech on windows of log mels."""
 
 import pytest
 import torch

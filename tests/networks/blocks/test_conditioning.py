@@ -1,4 +1,4 @@
-"""Time and conditions as one vector."""
+"""Embedding of time and conditions."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The moving average of weights."""
+"""Exponential moving average of weights."""
 
 import pytest
 import torch

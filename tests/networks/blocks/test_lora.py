@@ -1,4 +1,4 @@
-"""A change of low rank: what it leaves alone, what it merges to, and that it goes wherever a network goes."""
+"""LoRA: initial equality, rank, merging, per-example gradients."""
 
 import pytest
 import torch

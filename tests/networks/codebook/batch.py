@@ -1,4 +1,4 @@
-"""A batch whose vectors a codebook follows; as a program, each process holds some of it."""
+"""Codebook updates on a batch; as a program, each process updates with its part."""
 
 import pathlib
 import sys

@@ -1,4 +1,4 @@
-"""The tokeniser's network: shapes, cells, what is trained, and that it learns to copy digits."""
+"""Convolutional image tokenizer: shapes, codes, training."""
 
 import json
 from dataclasses import replace

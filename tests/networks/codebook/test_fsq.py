@@ -1,4 +1,4 @@
-"""Codes in a box: exactly those of the text, one for each point, and the slope of the bound."""
+"""Finite scalar quantisation: codes, vectors, straight-through gradients."""
 
 import itertools
 import json
@@ -7,7 +7,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
@@ -104,18 +103,6 @@ def test_straight_through_gradient_is_that_of_the_bound(levels: tuple[int, ...])
     for i, level in enumerate(levels):
         slope = (bound(x[..., i] + h, level) - bound(x[..., i] - h, level)) / (2 * h) / (level // 2)
         close(z.grad[..., i], (weight[..., i] * torch.from_numpy(slope)).tolist(), 1e-8)
-
-
-def test_gradients_per_example() -> None:
-    grid, z = FSQ().build(), Rng(0).stream("z").normal((6, 4, 3), F64)
-
-    def one(z: Tensor) -> Tensor:
-        vectors, apart = grid(z[None])
-        return vectors.square().sum() + apart.sum()
-
-    whole = z.clone().requires_grad_()
-    grid(whole)[0].square().sum().backward()
-    close(torch.vmap(torch.func.grad(one))(z), whole.grad.tolist(), 1e-12)
 
 
 def test_records_and_settings_out_of_range() -> None:

@@ -1,4 +1,4 @@
-"""A tokeniser in the place of codes of documents: levels in and out, records without weights, a name for these."""
+"""Learned image tokenizer of documents: levels, records, names of weights."""
 
 import json
 import re

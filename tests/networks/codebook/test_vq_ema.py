@@ -1,4 +1,4 @@
-"""Codes that follow: the nearest, the averages of a plain loop, new beginnings, the same on all processes."""
+"""Vector quantisation with EMA updates: nearest codes, averages, reinitialisation, processes."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The network of points: turning and mirroring go through it, moving does nothing, padding and order neither."""
+"""EGNN: equivariance, padding, times per leaf."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The transformer over sites: kinds of leaves, padding and missing leaves, times of their own, order only if asked."""
+"""Set transformer: codecs, padding, missing leaves, times per leaf, permutations."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The diffusion transformer."""
+"""Diffusion transformer for images."""
 
 import math
 

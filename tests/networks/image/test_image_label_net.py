@@ -1,4 +1,4 @@
-"""A network for pictures beside one that reads their class: the token is the picture's condition, its mask is none."""
+"""Joint network of an image and its label."""
 
 import pytest
 import torch

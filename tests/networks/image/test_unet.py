@@ -1,4 +1,4 @@
-"""The convolutional network."""
+"""U-Net."""
 
 import pytest
 import torch

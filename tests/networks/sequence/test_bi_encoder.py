@@ -1,4 +1,4 @@
-"""Vectors of texts and of pictures."""
+"""Text and image embeddings of the bi-encoder."""
 
 import json
 import math

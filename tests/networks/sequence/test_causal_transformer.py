@@ -1,4 +1,4 @@
-"""The causal transformer, and its cache."""
+"""Causal transformer and its key-value cache."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The plain causal transformer: what it sees, what it begins with, samples in one row, and its cache."""
+"""GPT: causality, initialisation, packed samples, key-value cache."""
 
 import math
 

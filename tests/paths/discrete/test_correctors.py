@@ -1,4 +1,4 @@
-"""Correctors keep the marginals of the path: the reference's step kernel, and enumerated chains of one token."""
+"""Correctors keep the marginals: step kernel of the reference, enumerated chains of one token."""
 
 import itertools
 import math

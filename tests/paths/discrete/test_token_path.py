@@ -1,4 +1,4 @@
-"""What all paths of tokens share: answers, samples, rates of reversal, records."""
+"""Properties of all token paths: predictions, samples, reversal rates."""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""How symbols are drawn from logits."""
+"""Sampling of tokens from logits."""
 
 import math
 

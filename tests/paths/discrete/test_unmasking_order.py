@@ -1,4 +1,4 @@
-"""Which masked tokens are revealed first."""
+"""Orders of unmasking."""
 
 import math
 

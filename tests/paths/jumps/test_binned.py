@@ -1,4 +1,4 @@
-"""Rates answered in bins: the vector of the reference, section 13.5, and a network that is exact."""
+"""Binned jump rates: the vector of the reference, section 13.5, and exact rates."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Documents made up for tests, as data of a kind of their own."""
+"""A modality of synthetic documents."""
 
 import pathlib
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Small networks that read documents, and rows for them."""
+"""Small document networks, and documents for them."""
 
 from dataclasses import dataclass, field
 
@@ -8,6 +8,7 @@ from torch import Tensor
 from feller.core.rng import Rng
 from feller.data.documents.vocabulary import DocumentVocabulary
 from feller.networks import GPT
+from feller.networks.sequence.causal_transformer import CausalTransformerNetwork
 from feller.networks.sequence.gpt import GPTNetwork
 
 
@@ -26,15 +27,15 @@ def reader(symbols: DocumentVocabulary, context: int = 24, heat: float = 0.7, se
 class Counted:
     """A network that notes how many rows and places each call has."""
 
-    network: GPTNetwork
+    network: GPTNetwork | CausalTransformerNetwork
     calls: list[tuple[int, ...]] = field(default_factory=list)
 
     def __getattr__(self, name: str):
         return getattr(self.network, name)
 
-    def decode_step(self, tokens: Tensor, cache):
+    def decode_step(self, tokens: Tensor, cache, *given: dict[str, Tensor]):
         self.calls.append(tuple(tokens.shape))
-        return self.network.decode_step(tokens, cache)
+        return self.network.decode_step(tokens, cache, *given)
 
 
 def written(text: str, symbols: DocumentVocabulary) -> Tensor:

@@ -1,4 +1,4 @@
-"""Drawing rows: against recomputing everything, against exact laws, and never malformed."""
+"""Decoding of documents: against recomputation, exact probabilities and the grammar."""
 
 import itertools
 import math

@@ -1,4 +1,4 @@
-"""What a well-formed row is."""
+"""Grammar of documents."""
 
 import itertools
 import re

@@ -1,4 +1,4 @@
-"""How likely symbols of rows are."""
+"""Log-likelihood of documents."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Hidden spans: an exact inverse, and the law of what is hidden."""
+"""Masking of spans: inverse and distribution."""
 
 import math
 import time

@@ -1,4 +1,4 @@
-"""Which symbols may come next, against all rows that there are."""
+"""Allowed next tokens, against enumeration of all documents."""
 
 import functools
 import itertools

@@ -1,4 +1,4 @@
-"""Rows are drawn from the network's law, exactly given what is known, and none that the table cannot have."""
+"""Decoding of table rows: exact conditional probabilities, constraints."""
 
 import pytest
 import torch

@@ -1,8 +1,7 @@
-"""Drawing token after token, against laws that are known exactly."""
+"""Decoding of token sequences, against exact probabilities."""
 
 import itertools
 import math
-from dataclasses import dataclass
 
 import pytest
 import torch
@@ -16,33 +15,15 @@ from feller.networks.sequence.causal_transformer import CausalTransformerNetwork
 from feller.sampling.autoregressive.token_decoding import decode, log_likelihood
 from feller.spaces.tokens import mask_until_end
 from tests.errors import numbers, refuses
+from tests.networks.checks import moved
+from tests.sampling.autoregressive.readers import Counted
 
 K = 3
 
 
 def trained(k: int = K, conditions: dict[str, int] | None = None, heat: float = 0.4) -> CausalTransformerNetwork:
     """A float64 decoder none of whose weights is zero."""
-    network = CausalTransformer(k, width=8, depth=1, heads=2).build((4,), conditions or {}, Rng(0)).double()
-    draw = Rng(1).stream("weights")
-    with torch.no_grad():
-        for weight in network.parameters():
-            weight += heat * draw.normal(weight.shape, torch.float64)
-    return network
-
-
-@dataclass(frozen=True)
-class Counted:
-    """A decoder that notes how many rows each call has."""
-
-    network: CausalTransformerNetwork
-    rows: list[int]
-
-    def __getattr__(self, name: str):
-        return getattr(self.network, name)
-
-    def decode_step(self, tokens: Tensor, cache, given: dict[str, Tensor]):
-        self.rows.append(len(tokens))
-        return self.network.decode_step(tokens, cache, given)
+    return moved(CausalTransformer(k, width=8, depth=1, heads=2).build((4,), conditions or {}, Rng(0)), heat)
 
 
 def every_text(length: int, k: int = K) -> Tensor:
@@ -93,11 +74,11 @@ def test_observed_tokens_are_kept_and_condition_later_ones() -> None:
 
 
 def test_common_observed_prefixes_take_one_call() -> None:
-    counted = Counted(trained(), [])
+    counted = Counted(trained())
     known = torch.ones(2, 6, dtype=torch.long)
     kept = torch.arange(6).expand(2, 6) < torch.tensor([[4], [3]])
     drawn = decode(counted, 2, 6, {}, Rng(0), observed=(known, kept))
-    assert len(counted.rows) == 3
+    assert len(counted.calls) == 3
     assert (drawn[kept] == 1).all()
     apart = torch.zeros(2, 6, dtype=torch.bool)
     apart[0, :4], apart[1, 1:3] = True, True
@@ -130,14 +111,14 @@ def test_observed_tokens_do_not_change_other_samples() -> None:
 @pytest.mark.parametrize("guidance", [1.0, 2.5])
 def test_sequences_stop_at_eos(guidance: float) -> None:
     network = trained(conditions={"label": 2})
-    counted, given = Counted(network, []), {"label": torch.arange(64) % 2}
+    counted, given = Counted(network), {"label": torch.arange(64) % 2}
     free = decode(network, 64, 12, given, Rng(0), guidance_scale=guidance)
     drawn = decode(counted, 64, 12, given, Rng(0), eos_token_id=2, guidance_scale=guidance)
     within = mask_until_end(free, 2)
     assert torch.equal(drawn, torch.where(within, free, 2))
     alive = [64] + [int(within[:, i].sum()) for i in range(1, 12)]
     branches = 1 if guidance == 1 else 2
-    assert counted.rows == [branches * rows for rows in alive if rows]
+    assert [rows for rows, _ in counted.calls] == [branches * rows for rows in alive if rows]
     assert alive[-1] < 32
 
 

@@ -1,4 +1,4 @@
-"""How streams become one score: the numbers of the reference, and what the guides reduce to."""
+"""Guidance of logits: numbers of the reference, special cases."""
 
 import math
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What is retrieved: neither the query nor what is too like it, nor twice the same; what is drawn, and the memory."""
+"""Retrieval of documents: exclusions, sampling, datastore files."""
 
 import math
 import pathlib

@@ -1,4 +1,4 @@
-"""Largest inner products: exactly, in blocks, and by faiss."""
+"""Inner product search: exact and by faiss."""
 
 import importlib.util
 import sys

@@ -1,4 +1,4 @@
-"""Steps through the predicted ends: the flow matching reference, section 9, and adjoint matching, section 5.2."""
+"""Ancestral steps: the flow matching reference, section 9, and adjoint matching, section 5.2."""
 
 import pytest
 import torch

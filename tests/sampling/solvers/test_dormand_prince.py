@@ -1,4 +1,4 @@
-"""The adaptive rule: its order, its control, and that it hits the times of the grid."""
+"""Dormand-Prince: order, step size control, grid times."""
 
 import itertools
 import math
@@ -14,11 +14,7 @@ from feller.sampling import DormandPrince, MaxStepsError, simulate, trajectory
 from feller.sampling.solvers.dormand_prince import _ERROR, _STAGES, _TIMES
 from tests.errors import refuses
 from tests.oracle import F64, Normal, close, column, f64
-
-
-def ramp(x: Tensor, t: Tensor) -> Characteristics:
-    """x' = -x + t; from 1 to 2 / e."""
-    return Characteristics(velocity=-x + t[:, None])
+from tests.sampling.solvers.test_runge_kutta import ramp
 
 
 def fixed(n: int) -> float:

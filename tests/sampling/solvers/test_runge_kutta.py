@@ -1,4 +1,4 @@
-"""Rules of order 2 and 4: the table of the flow matching reference, section 19 item 7."""
+"""Runge-Kutta solvers: the table of the flow matching reference, section 19 item 7."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""A process of `test_ranks.py`: couples its part of a batch of 7 and writes what it got."""
+"""A process of `test_ranks.py`: couples its part of a batch of 7."""
 
 import pathlib
 import sys

@@ -1,4 +1,4 @@
-"""Couplings beside conditions: what x_0 still says about the label, and what independence costs."""
+"""Couplings with conditions: independence of source and label, and its cost."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Clouds of points that meet their noise: the same points, dealt out and turned, nearer than before."""
+"""Equivariant optimal transport of point clouds."""
 
 import itertools
 

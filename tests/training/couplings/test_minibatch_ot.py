@@ -1,4 +1,4 @@
-"""Exact transport: which source draw meets which datum."""
+"""Exact minibatch optimal transport."""
 
 import itertools
 import math

@@ -1,4 +1,4 @@
-"""Plans with entropy: their fixed point, their marginals, and the partners drawn from them."""
+"""Entropic and unbalanced transport plans, and sampled partners."""
 
 import math
 import warnings

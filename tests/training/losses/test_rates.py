@@ -1,4 +1,4 @@
-"""Losses of rates: the vector of the reference, section 13.5, and gradients on data that can be counted, 13.8.3."""
+"""Losses of rates: the vector of the reference, section 13.5, and exact gradients, section 13.8.3."""
 
 import math
 

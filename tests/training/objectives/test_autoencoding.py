@@ -1,4 +1,4 @@
-"""Training by copies: the loss is that of the text, and codes that follow see each batch once."""
+"""Autoencoding loss and codebook updates."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Training on documents with holes: what stands in a row, what counts, and what stands in front."""
+"""Causal masked language modelling of documents with retrieval."""
 
 import math
 from dataclasses import replace

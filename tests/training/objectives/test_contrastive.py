@@ -1,4 +1,4 @@
-"""Which text is a picture's: the loss against its definition, and what it leads to."""
+"""InfoNCE between texts and images."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Durations and their logarithms."""
+"""Log durations."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Infilling of frames and durations: what the network is given, what it learns, and which frames count."""
+"""Infilling of frames and durations: conditions, targets, masked loss."""
 
 import math
 from dataclasses import replace
@@ -12,8 +12,8 @@ from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller.data.speech.durations import log_durations, whole_durations
 from feller.networks import FrameInfiller
-from feller.paths import Affine, NoisePrediction
-from feller.paths.schedules import VP, LinearSigmaMin
+from feller.paths import Affine
+from feller.paths.schedules import LinearSigmaMin
 from feller.spaces import Euclidean
 from feller.training.losses import AbsoluteError
 from feller.training.objectives.duration_infilling import DurationInfilling
@@ -158,16 +158,6 @@ def test_regression_has_no_state() -> None:
     assert not drawn["x_t"].any()
     assert torch.equal(drawn["target"], whole["x_1"])
     assert torch.equal(drawn["counts"], RULE.draw(whole, Rng(1), Zero())["counts"])
-
-
-def test_noise_prediction_on_the_vp_path() -> None:
-    """Noise prediction: sigma^2 times the square of the score's error."""
-    schedule, whole = VP(), batch()
-    drawn = replace(RULE, path=Affine(schedule, NoisePrediction())).draw(whole, Rng(1), Zero())
-    x_0 = noise_like(whole["x_1"], Rng(1).fold_in("source"))
-    assert torch.equal(drawn["target"], x_0)
-    scales = schedule(drawn["t"][:, None, None].double())
-    close(drawn["x_t"], scales.alpha * whole["x_1"] + scales.sigma * x_0, 1e-6)
 
 
 def test_noise_is_normal_and_independent_of_the_batch() -> None:

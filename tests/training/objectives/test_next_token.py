@@ -1,19 +1,15 @@
-"""Training token after token."""
+"""Next-token prediction."""
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
-from feller.core.pytree import tree_map
 from feller.core.rng import Rng
 from feller.networks import CausalTransformer
 from feller.sampling.autoregressive.token_decoding import decode, log_likelihood
 from feller.spaces import Tokens
-from feller.training.objective import Example
 from feller.training.objectives.next_token_prediction import NextTokenPrediction
 
 
@@ -28,30 +24,6 @@ def test_loss_is_the_negative_log_likelihood_per_token() -> None:
     exact = log_likelihood(network, batch["x_1"], batch["given"], valid)
     torch.testing.assert_close(objective.loss(network, example), -exact / valid.sum(1))
     assert (exact / valid.sum(1) + math.log(5)).abs().min() > 1e-3
-
-
-def test_gradients_per_example() -> None:
-    network = CausalTransformer(5, width=8, depth=1, heads=2).build((6,), {"label": 2}, Rng(0)).double()
-    torch.nn.init.normal_(network.head.layer.weight)
-    torch.nn.init.normal_(network.blocks[0].block.modulation.weight)
-    draw = Rng(1).stream("batch")
-    batch = {"x_1": draw.randint(5, (3, 6)), "given": {"label": draw.randint(2, (3,))}}
-    objective = NextTokenPrediction(Tokens(5, (6,)), cond_dropout=0.5, eos_token_id=0)
-    example = objective.draw(batch, Rng(0), network)
-    weights = {name: weight.detach() for name, weight in network.named_parameters()}
-
-    def loss(weights: dict[str, Tensor], row: Example) -> Tensor:
-        def call(*inputs: Any) -> Tensor:
-            return functional_call(network, weights, inputs)
-
-        return objective.loss(call, tree_map(lambda leaf: leaf[None], row))[0]
-
-    together = vmap(grad(loss), in_dims=(None, 0))(weights, example)
-    for i in range(3):
-        network.zero_grad()
-        objective.loss(network, tree_map(lambda leaf, i=i: leaf[i : i + 1], example)).sum().backward()
-        for name, weight in network.named_parameters():
-            torch.testing.assert_close(together[name][i], weight.grad, rtol=1e-9, atol=1e-12)
 
 
 def test_tokens_after_eos_are_ignored() -> None:

@@ -1,4 +1,4 @@
-"""Logistic models whose best weights are told with noise."""
+"""Logistic regression with output perturbation."""
 
 import math
 

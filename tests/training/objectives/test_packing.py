@@ -1,4 +1,4 @@
-"""Packing: whole samples, none twice, no prediction across them, and little that is empty."""
+"""Packing of samples into rows."""
 
 import re
 

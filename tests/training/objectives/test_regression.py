@@ -1,4 +1,4 @@
-"""Training of networks that tell numbers: the loss is that of the text, and what is learned is the conditional mean."""
+"""Regression and classification of targets."""
 
 import math
 

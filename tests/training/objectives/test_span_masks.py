@@ -1,4 +1,4 @@
-"""The law of what is hidden: its expectation in closed form, whole units, padding."""
+"""Span masks: probabilities, whole units, padding, crops."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""Training of vocoders: the loss is that of the text, pieces are real, and it goes down."""
+"""Spectral loss of vocoders."""
 
 import math
 
