@@ -44,7 +44,7 @@ FILES = ("json", "safetensors")
 
 
 def is_there(root: str, path: str) -> bool:
-    """Tell whether something has a name that a page gives it."""
+    """Return whether a documented name exists."""
     if root != "feller":
         name, kind = path.partition(".")[0], OBJECTS[root]
         return hasattr(kind, name) or name in kind.__annotations__
@@ -71,7 +71,7 @@ def blocks(page: pathlib.Path) -> list[tuple[str, str]]:
 
 
 def prepare(folder: pathlib.Path, python: str) -> None:
-    """Put there what the pages speak of: photographs, tables of points, crystals and people, texts, one's own code."""
+    """Write the files that the pages name: images, tables, crystals, texts and user code."""
     people(folder)
     shards(folder)
     crystals = read("example:perovskites").subset(torch.arange(12))
@@ -128,7 +128,7 @@ def prepare(folder: pathlib.Path, python: str) -> None:
 
 
 def shards(folder: pathlib.Path) -> None:
-    """Write pictures with classes into tars, and rows of numbers into tables."""
+    """Write labelled images into tar shards, and numeric tables."""
     pictures(folder / "shards", 40, 4)
     for i in range(4):
         (folder / "shards" / f"train-{i:03d}.tar").rename(folder / "shards" / f"train-{i:06d}.tar")
@@ -140,7 +140,7 @@ def shards(folder: pathlib.Path) -> None:
 
 
 def people(folder: pathlib.Path) -> None:
-    """Write tables of people, of whom nobody is real."""
+    """Write tables of fictitious people."""
     generator = np.random.default_rng(1)
     schools = ("School", "Bachelors", "Masters", "Doctorate")
     for name, first, n in (("people", 1, 600), ("held_out", 601, 200), ("census", 801, 300)):
@@ -157,7 +157,7 @@ def people(folder: pathlib.Path) -> None:
 
 
 def shorten(words: list[str]) -> list[str]:
-    """Give a fit a small budget, and a sampling few samples; all else stays."""
+    """Return the command with a small training budget and few samples."""
     if words[0] == "fit" and "--help" not in words:
         for flag in ("--minutes", "--size", "--steps"):
             if flag in words:
@@ -254,7 +254,7 @@ def files(found: list[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def unknown(code: str) -> set[str]:
-    """Return the names that code reads and nothing in it brings in."""
+    """Return the undefined names of a code block."""
     bound, read = {*dir(builtins)}, set()
     for node in ast.walk(ast.parse(code)):
         match node:

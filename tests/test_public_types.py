@@ -47,7 +47,7 @@ def holds_any(hint: object) -> bool:
 
 
 def untyped(function: Callable[..., object], name: str) -> Iterator[str]:
-    """Yield the parameters of a function that carry no type, or one that holds `Any`."""
+    """Yield the parameters without a type, or with one that contains `Any`."""
     hints = typing.get_type_hints(function)
     for parameter in inspect.signature(function).parameters:
         if parameter not in ("self", "cls") and holds_any(hints.get(parameter, Any)):

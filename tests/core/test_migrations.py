@@ -174,7 +174,7 @@ OLD_KEYS = [
 
 @pytest.fixture
 def table(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Rename what is made up, as if that had happened after the last format."""
+    """Register the renames of the classes above as those after the last format."""
     held = migrations.renames()
     last = {what: {**held.get(SINCE, {}).get(what, {}), **names} for what, names in TABLE.items()}
     found = {**held, SINCE: last}
@@ -358,7 +358,7 @@ class PerceptronNetwork(ResidualMLP):
 
 @pytest.fixture
 def no_mlp() -> Iterator[None]:
-    """Call the class otherwise, so that no record names it."""
+    """Rename the class, so that no record names it."""
     MLP.__name__ = "Gone"
     yield
     MLP.__name__ = "MLP"

@@ -24,7 +24,7 @@ from tests.properties.examples import BASES, Case, cases, recordable
 
 @dataclass(frozen=True)
 class Settings:
-    """A recipe as recipes are: plain fields, kinds inside kinds, containers of both."""
+    """A configuration with plain fields, nested configurations and containers of both."""
 
     law: TimeDistribution
     paths: dict[str, Path] = field(default_factory=dict)
@@ -58,7 +58,7 @@ def test_defaults_may_be_left_out() -> None:
 
 @dataclass(frozen=True)
 class EitherRecord:
-    """A field of one record or another, which are told apart by their fields."""
+    """A field of a union of records, distinguished by their fields."""
 
     one: Settings | Case | None = None
 

@@ -210,7 +210,7 @@ def test_errors_of_rewards_and_costs_name_file_and_function(kind: str, arguments
 
 @dataclass(frozen=True)
 class Half(Solver):
-    """Euler's rule, at half the speed."""
+    """Euler steps at half the velocity."""
 
     def step(self, process, x, t, s, rng):
         return x + (s - t) / 2 * process(x, expand_time(x, t)).velocity

@@ -16,7 +16,7 @@ def built(inner: object = SMALL, shape: tuple[int, ...] = (3,)) -> ForwardBackwa
 
 
 def shaken(network: ForwardBackwardNetwork) -> ForwardBackwardNetwork:
-    """Move all weights off zero."""
+    """Make all weights nonzero."""
     with torch.no_grad():
         for k, weight in enumerate(network.parameters()):
             weight += 0.3 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(k))

@@ -9,11 +9,11 @@ from feller.core.rng import Rng
 from feller.networks import MLP, count_parameters
 from feller.networks.blocks.conditioning import fourier_features
 from tests.errors import refuses
-from tests.networks.checks import moved
+from tests.networks.checks import perturb_weights
 
 
 def test_forward_pass_formula() -> None:
-    network = moved(MLP(width=8, depth=2, frequencies=3).build((2,), {"label": 4}, Rng(0)), 0.3)
+    network = perturb_weights(MLP(width=8, depth=2, frequencies=3).build((2,), {"label": 4}, Rng(0)), 0.3)
     draw = Rng(1).stream("batch")
     x_t, t = draw.normal((5, 2), torch.float64), draw.uniform((5,), torch.float64)
     given = {"label": draw.randint(5, (5,))}
@@ -39,7 +39,7 @@ def test_parameter_count() -> None:
 def test_periodic_features() -> None:
     """The features are sin and cos of 1, 2, 4 times the angle, and a turn changes nothing."""
     turn = 2 * torch.pi
-    network = moved(MLP(width=8, depth=1, frequencies=3, period=turn).build((2,), {}, Rng(0)), 0.3)
+    network = perturb_weights(MLP(width=8, depth=1, frequencies=3, period=turn).build((2,), {}, Rng(0)), 0.3)
     draw = Rng(1).stream("batch")
     x_t, t = turn * draw.uniform((5, 2), torch.float64), draw.uniform((5,), torch.float64)
     folds = torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64)

@@ -23,7 +23,7 @@ from feller.networks import (
     count_parameters,
 )
 from tests.errors import refuses
-from tests.networks.checks import check_gradients, check_learning, check_record, check_seed, moved
+from tests.networks.checks import check_gradients, check_learning, check_record, check_seed, perturb_weights
 from tests.networks.test_token_networks import SMALL as TOKENS
 from tests.networks.test_token_networks import batch as token_batch
 
@@ -43,8 +43,8 @@ def build(architecture: NetworkConfig, shape: tuple[int, ...], seed: int = 0) ->
     return architecture.build(shape, {"label": 3}, Rng(seed))
 
 
-def trained(architecture: NetworkConfig, shape: tuple[int, ...]) -> nn.Module:
-    return moved(build(architecture, shape))
+def random_network(architecture: NetworkConfig, shape: tuple[int, ...]) -> nn.Module:
+    return perturb_weights(build(architecture, shape))
 
 
 def batch(shape: tuple[int, ...], n: int = 4, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
@@ -110,7 +110,7 @@ def test_a_new_network_predicts_zero_and_learns_in_all_its_weights(
 
 @every
 def test_the_null_label_has_its_own_embedding(architecture: NetworkConfig, shape: tuple[int, ...]) -> None:
-    network = trained(architecture, shape)
+    network = random_network(architecture, shape)
     assert network.null_values == {"label": 3}
     x_t, t, _ = batch(shape, 1)
     answers = [network(x_t, t, {"label": torch.tensor([k])}) for k in range(4)]
@@ -135,13 +135,13 @@ def test_gradients_per_example(architecture: NetworkConfig, shape: tuple[int, ..
         return (network(x_t, t, given) - 1).square().mean()
 
     given = {"label": label, "valid": valid}
-    check_gradients(trained(architecture, shape), loss, x_t, t, given, rtol=1e-9, atol=1e-12)
+    check_gradients(random_network(architecture, shape), loss, x_t, t, given, rtol=1e-9, atol=1e-12)
 
 
 @every
 def test_derivatives_of_the_state(architecture: NetworkConfig, shape: tuple[int, ...]) -> None:
     """Forward mode against central differences, and second derivatives against those of the first."""
-    network = trained(architecture, shape)
+    network = random_network(architecture, shape)
     x_t, t, label = batch(shape, 2)
     along = Rng(3).stream("along").normal(x_t.shape, torch.float64)
 
@@ -162,7 +162,7 @@ def test_derivatives_of_the_state(architecture: NetworkConfig, shape: tuple[int,
 
 @of_tokens_too
 def test_rows_are_independent(architecture: NetworkConfig, shape: tuple[int, ...]) -> None:
-    network = trained(architecture, shape)
+    network = random_network(architecture, shape)
     x_t, t, label = inputs(architecture, shape, 5)
     prediction = network(x_t, t, {"label": label})
     order = torch.tensor([3, 0, 4, 1, 2])
@@ -177,7 +177,7 @@ def test_rows_are_independent(architecture: NetworkConfig, shape: tuple[int, ...
 
 @every
 def test_every_entry_depends_on_itself(architecture: NetworkConfig, shape: tuple[int, ...]) -> None:
-    network = trained(architecture, shape)
+    network = random_network(architecture, shape)
     x_t, t, label = batch(shape, 1)
     x_t.requires_grad_()
     prediction = network(x_t, t, {"label": label})

@@ -11,7 +11,7 @@ from feller.networks.prediction_head import TYPICAL_SITES, pool_sites
 from feller.networks.sequence.causal_transformer import CausalTransformer
 from feller.spaces import SO3
 from tests.errors import refuses
-from tests.networks.checks import check_record, drawn
+from tests.networks.checks import check_record, randomize_weights
 from tests.oracle import close
 
 F64 = torch.float64
@@ -34,9 +34,9 @@ VALID = torch.arange(7) < torch.tensor([[4], [7], [5]])
 MARKS = {"element": VALID, "place": VALID}
 
 
-def trained(name: str) -> nn.Module:
+def random_network(name: str) -> nn.Module:
     architecture, shape = SHAPES[name]
-    return drawn(architecture.build(shape, {}, Rng(0)).double())
+    return randomize_weights(architecture.build(shape, {}, Rng(0)).double())
 
 
 def state() -> dict[str, Tensor]:
@@ -57,7 +57,7 @@ def test_records_seeds_and_initial_weights(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["molecules", "crystals"])
 def test_invariance_to_order_and_padding(name: str) -> None:
-    network, x = trained(name), state()
+    network, x = random_network(name), state()
     x |= {"lattice": Rng(1).stream("cell").normal((3, 6), F64)} if name == "crystals" else {}
     t = torch.zeros(3, dtype=F64)
     answer = network(x, t, {"valid": MARKS})
@@ -70,7 +70,7 @@ def test_invariance_to_order_and_padding(name: str) -> None:
 
 
 def test_invariance_to_rigid_motions() -> None:
-    network, x, t = trained("molecules"), state(), torch.zeros(3, dtype=F64)
+    network, x, t = random_network("molecules"), state(), torch.zeros(3, dtype=F64)
     turn = torch.linalg.qr(SO3().sample_base(1, Rng(1).stream("turn"))[0].double())[0]
     for change in (turn, -turn):
         other = {**x, "place": x["place"] @ change.mT + 3.0}
@@ -88,7 +88,7 @@ def test_features_are_those_of_the_trunk() -> None:
 @pytest.mark.parametrize("name", ["points", "molecules", "crystals"])
 def test_trainable_weights_have_gradients(name: str) -> None:
     """Layers that answer for the trunk alone have none, and a resumed training would miss their state."""
-    network = trained(name)
+    network = random_network(name)
     x = Rng(2).stream("x").normal((3, 2), F64) if name == "points" else state()
     x = {**x, "lattice": Rng(1).stream("cell").normal((3, 6), F64)} if name == "crystals" else x
     network(x, torch.zeros(3, dtype=F64), {}).square().sum().backward()

@@ -15,7 +15,7 @@ from feller.sampling.autoregressive.token_decoding import log_likelihood
 from feller.spaces.table_tokens import CategoryTokenizer, DigitTokenizer, PairConstraint, TableTokens
 from feller.training.objectives.next_token_prediction import RowLikelihood
 from tests.errors import refuses
-from tests.networks.checks import moved
+from tests.networks.checks import perturb_weights
 from tests.oracle import F64
 
 ROWS = TableTokens(
@@ -32,7 +32,7 @@ ORDERS = [None, *(torch.tensor(order) for order in ([3, 1, 0, 2], [2, 0, 3, 1], 
 
 
 def network(rows: TableTokens = ROWS, *, noise: float = 0.3) -> torch.nn.Module:
-    return moved(RowTransformer(rows, width=16).build((len(rows.vocab_sizes),), {}, Rng(0)), noise)
+    return perturb_weights(RowTransformer(rows, width=16).build((len(rows.vocab_sizes),), {}, Rng(0)), noise)
 
 
 def chances(made: torch.nn.Module, tokens: Tensor, order: Tensor | None) -> Tensor:

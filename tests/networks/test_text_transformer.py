@@ -9,13 +9,13 @@ from feller.core.rng import Rng
 from feller.networks import TextDiT
 from feller.networks.image.dit import DiTBlock
 from feller.networks.sequence.text_dit import ConvAttentionBlock
-from tests.networks.checks import moved
+from tests.networks.checks import perturb_weights
 
 K = 5
 
 
-def trained(**settings: int) -> nn.Module:
-    return moved(TextDiT(K, width=16, depth=2, heads=2, **settings).build((7,), {}, Rng(0)))
+def random_network(**settings: int) -> nn.Module:
+    return perturb_weights(TextDiT(K, width=16, depth=2, heads=2, **settings).build((7,), {}, Rng(0)))
 
 
 def batch(n: int, length: int) -> tuple[Tensor, Tensor]:
@@ -26,13 +26,13 @@ def batch(n: int, length: int) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("length", [1, 2, 7, 40])
 def test_sequences_of_any_length(length: int) -> None:
     x_t, t = batch(3, length)
-    assert trained()(x_t, t, {}).shape == (3, length, K)
+    assert random_network()(x_t, t, {}).shape == (3, length, K)
 
 
 @pytest.mark.parametrize("length", [1, 3, 9])
 @pytest.mark.parametrize("filling", [0, K])
 def test_padding_changes_nothing(length: int, filling: int) -> None:
-    network = trained()
+    network = random_network()
     x_t, t = batch(3, 12)
     valid = torch.arange(12).expand(3, 12) < torch.tensor([[12], [length], [length]])
     known = x_t % 3 == 0
@@ -46,7 +46,7 @@ def test_padding_changes_nothing(length: int, filling: int) -> None:
 def test_all_padding_gives_finite_gradients() -> None:
     x_t, t = batch(2, 4)
     valid = torch.tensor([[True] * 4, [False] * 4])
-    network = trained()
+    network = random_network()
     logits = network(x_t, t, {"valid": valid})
     logits.square().sum().backward()
     assert logits.isfinite().all()
@@ -54,7 +54,7 @@ def test_all_padding_gives_finite_gradients() -> None:
 
 
 def test_known_tokens_are_embedded() -> None:
-    network = trained()
+    network = random_network()
     x_t, t = batch(2, 6)
     none = torch.zeros(2, 6, dtype=torch.bool)
     one = none.clone()
@@ -67,7 +67,7 @@ def test_known_tokens_are_embedded() -> None:
 
 
 def test_positions_are_relative() -> None:
-    network = trained()
+    network = random_network()
     t = torch.tensor([0.3], dtype=torch.float64)
     word = torch.tensor([1, 2, 3, 4])
     seen = []

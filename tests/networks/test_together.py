@@ -8,7 +8,7 @@ from feller.core.rng import Rng
 from feller.networks.blocks.leaf_codecs import AngleCodec, RealCodec, TokenCodec
 from feller.networks.mlp import JointMLP, JointMLPNetwork
 from tests.errors import refuses
-from tests.networks.checks import check_gradients, check_record, drawn, squares
+from tests.networks.checks import check_gradients, check_record, randomize_weights, squares
 
 F64 = torch.float64
 SETTINGS = JointMLP({"image": RealCodec(), "label": TokenCodec(4), "turn": AngleCodec(num_bins=6)}, width=16, depth=2)
@@ -25,8 +25,8 @@ def state() -> dict[str, Tensor]:
     }
 
 
-def trained() -> JointMLPNetwork:
-    return drawn(SETTINGS.build(SHAPE, {"size": 3}, Rng(0)).double())
+def random_network() -> JointMLPNetwork:
+    return randomize_weights(SETTINGS.build(SHAPE, {"size": 3}, Rng(0)).double())
 
 
 GIVEN = {"size": torch.tensor([0, 1, 2])}
@@ -44,7 +44,7 @@ def test_a_new_network_answers_with_zero() -> None:
 
 
 def test_every_output_depends_on_every_leaf_and_time() -> None:
-    network, x = trained(), state()
+    network, x = random_network(), state()
     answer = network(x, T, GIVEN)
     changed = {"image": x["image"] + 0.1, "label": (x["label"] + 1) % 5, "turn": x["turn"] + 0.1}
     for name in x:
@@ -56,7 +56,7 @@ def test_every_output_depends_on_every_leaf_and_time() -> None:
 
 
 def test_invalid_entries_are_ignored() -> None:
-    network, x = trained(), state()
+    network, x = random_network(), state()
     valid = {"label": torch.tensor([True, False, True]), "image": torch.ones(3, 1, 3, dtype=torch.bool)}
     valid["image"][0, 0, 1] = False
     other = {name: leaf.clone() for name, leaf in x.items()}
@@ -77,4 +77,4 @@ def test_states_of_other_shapes_are_refused() -> None:
 
 
 def test_gradients_per_example() -> None:
-    check_gradients(trained(), squares, state(), T, GIVEN)
+    check_gradients(random_network(), squares, state(), T, GIVEN)

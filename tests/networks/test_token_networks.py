@@ -18,7 +18,7 @@ from feller.networks import (
     count_parameters,
 )
 from tests.errors import refuses
-from tests.networks.checks import check_learning, moved
+from tests.networks.checks import check_learning, perturb_weights
 
 K = 5
 SMALL = {
@@ -36,8 +36,8 @@ def build(architecture: NetworkConfig, shape: tuple[int, ...], seed: int = 0) ->
     return architecture.build(shape, {"label": 3}, Rng(seed))
 
 
-def trained(architecture: NetworkConfig, shape: tuple[int, ...]) -> nn.Module:
-    return moved(build(architecture, shape))
+def random_network(architecture: NetworkConfig, shape: tuple[int, ...]) -> nn.Module:
+    return perturb_weights(build(architecture, shape))
 
 
 def batch(architecture: NetworkConfig, shape: tuple[int, ...], n: int = 4) -> tuple[Tensor, Tensor, Tensor]:
@@ -98,7 +98,7 @@ def test_parameter_count_of_the_reference_network() -> None:
 
 
 def test_token_embeddings_become_channels() -> None:
-    network = trained(TokenAdapter(MLP(width=8, depth=1), K, embed_dim=3), (2, 4, 3))
+    network = random_network(TokenAdapter(MLP(width=8, depth=1), K, embed_dim=3), (2, 4, 3))
     network.inner = nn.Module()
     seen = []
 

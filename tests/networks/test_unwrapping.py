@@ -68,7 +68,7 @@ class Outer(nn.Module):
 
 
 class Holder:
-    """No module, but it holds one."""
+    """A container of a module, itself not a module."""
 
     def __init__(self) -> None:
         self.net = network()

@@ -38,7 +38,7 @@ def falling(scales: AlphaSigma) -> Tensor:
 
 
 def driven(path: Affine, data: Normal):
-    """Return the process of a path whose network is perfect."""
+    """Return the process of a path with the exact prediction."""
     return path.process(lambda x, t, given: data.predict(path.prediction, x, t), {})
 
 

@@ -53,7 +53,7 @@ def test_langevin_uses_the_time_of_each_leaf() -> None:
 
 
 def two(x: Tensor, t: Tensor | None = None) -> Tensor:
-    """Return the log density of correlated normal numbers, correlation .8, up to a constant."""
+    """Return the log density of normal numbers with correlation .8, up to a constant."""
     a, b = x[:, 0], x[:, 1]
     return -(a.square() - 1.6 * a * b + b.square()) / (2 * 0.36)
 

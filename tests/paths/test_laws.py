@@ -58,7 +58,7 @@ def end(law: ConditionalPath) -> Tensor:
 
 
 def coordinate(law: ConditionalPath, x: Tensor) -> Tensor:
-    """Return a number whose law `cumulative` knows: the state, the signed offset, or the angle from the end."""
+    """Return the argument of `cumulative`: the state, the signed offset, or the angle from the end."""
     if isinstance(law, GaussianConditionalPath):
         return x
     angle, direction = law.angle_and_direction(x, end(law))

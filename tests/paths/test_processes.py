@@ -18,7 +18,7 @@ from tests.oracle import F64, Normal, chain, close, f64
 
 
 def jumps_to(place: float, hazard: float, parts: tuple[int, ...]) -> Jumps:
-    """Jump to one place, with the same expected number of jumps for all parts at any time."""
+    """Return jumps to one state, with the same cumulative hazard for all entries at any time."""
     return Jumps(
         lambda s: torch.full(parts, hazard, dtype=F64),
         lambda s, which, draw: torch.full((int(which.sum()),), place, dtype=F64),

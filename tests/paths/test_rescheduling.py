@@ -52,7 +52,7 @@ ROWS = [  # before, after, then at r = 0.3: t, s, their slopes, and the velocity
 
 
 class Own(Path):
-    """A path that the library does not know."""
+    """A user-defined path."""
 
     def sample(self, x_0, x_1, t, rng=None):
         return x_0
@@ -65,7 +65,7 @@ class Own(Path):
 
 
 def perfect(path: Affine):
-    """Return the network that knows N(1, 0.25), and refuses states and times that are not finite."""
+    """Return the exact prediction for N(1, 0.25), which refuses non-finite states and times."""
 
     def network(x: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
         assert x.isfinite().all()
@@ -76,7 +76,7 @@ def perfect(path: Affine):
 
 
 def changed(before: Schedule, after: Schedule, kind: Prediction):
-    """Return path and process of a perfect network after the change."""
+    """Return the rescheduled path, and its process with the exact prediction."""
     path, network = reschedule(Affine(before, kind), perfect(Affine(before, kind)), after)
     return path, path.process(network, {})
 

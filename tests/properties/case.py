@@ -13,7 +13,7 @@ from feller.core.rng import RandomStream
 
 @dataclass(frozen=True)
 class Case:
-    """A kind and the facts about it that its suite asks for."""
+    """A class, an instance of it and what its conformance suite needs."""
 
     kind: Any
 

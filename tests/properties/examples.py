@@ -122,7 +122,7 @@ _ELSEWHERE = (*("__main__", "cli", "commands", "data", "journeys", "networks", "
 
 @functools.cache
 def import_everything() -> None:
-    """Import all modules that may hold kinds; those whose extra is not installed are left out."""
+    """Import all modules that may define kinds, except those whose extra is not installed."""
     for module in pkgutil.walk_packages(feller.__path__, "feller."):
         if module.name.split(".")[1] not in _ELSEWHERE:
             with contextlib.suppress(ModuleNotFoundError):

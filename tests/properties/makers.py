@@ -26,7 +26,7 @@ from feller.paths import Affine, DataPrediction, Mixture, schedules
 from feller.paths import ProductPath as ProductPath
 from feller.privacy.marginals.marginal_network import MarginalNetwork, MarginalTables
 from feller.spaces import CategoryTokenizer, DigitTokenizer, TableTokens
-from tests.networks.checks import moved
+from tests.networks.checks import perturb_weights
 
 F64 = torch.float64
 ROWS = TableTokens((DigitTokenizer(3, 14), CategoryTokenizer(3)))
@@ -72,12 +72,12 @@ def manifold_pairs(space: spaces.Manifold) -> Callable[[int, RandomStream], tupl
 
 
 def vanishing_diffusion(scales: schedules.AlphaSigma) -> Any:
-    """Vanish at both ends."""
+    """Return a diffusion coefficient that vanishes at both ends."""
     return scales.alpha * scales.sigma
 
 
 def certain_logits(count: int) -> Callable[[Tensor], Tensor]:
-    """Return tokens -> logits that leave no doubt, [..., count]."""
+    """Return tokens -> logits of a point mass, [..., count]."""
     return lambda x: 800.0 * torch.nn.functional.one_hot(x, count).double()
 
 
@@ -117,12 +117,12 @@ def product_inputs(n: int, draw: RandomStream) -> tuple[State, State, State, Sta
 
 
 def concentrating_logits(x_1: Tensor, t: Tensor) -> Tensor:
-    """Return logits of 4 symbols, of which the data come to have all mass."""
+    """Return logits of 4 symbols that concentrate at the data as t goes to 1."""
     return 4 * (t / (1 - t))[:, None] * torch.nn.functional.one_hot(x_1, 4)
 
 
 def late_weight(t: Tensor) -> Tensor:
-    """Weigh late times more."""
+    """Return a loss weight that grows with time."""
     return 2 * t
 
 
@@ -146,7 +146,7 @@ class Small(torch.nn.Module):
 
 
 class PerturbedSmall(Small):
-    """The same network some steps later."""
+    """`Small` with perturbed weights."""
 
     def __init__(self, size: int) -> None:
         super().__init__(size)
@@ -196,12 +196,12 @@ def sources_of(
 
 
 def image_batch(n: int, draw: RandomStream) -> dict[str, Any]:
-    """Return labelled pictures of 8 x 8."""
+    """Return labelled images of 8 x 8 pixels."""
     return {"x_1": draw.normal((n, 1, 8, 8), F64), "given": {"label": draw.randint(3, (n,))}}
 
 
 def document_batch(n: int, draw: RandomStream) -> dict[str, Any]:
-    """Return documents of a text of 1 to 5 symbols, which may be marked as an answer, and a picture."""
+    """Return documents of a text of 1 to 5 symbols, which may be marked as an answer, and an image."""
     s, many = DOCUMENTS, 1 + draw.randint(5, (n, 1))
     text, codes = draw.randint(s.text, (n, 5)), s.text + draw.randint(s.codes, (n, s.picture))
     marked = draw.randint(2, (n, 1)) > 0
@@ -237,22 +237,22 @@ def speech_batch(n: int, draw: RandomStream) -> dict[str, Any]:
 
 
 def duration_batch(n: int, draw: RandomStream) -> dict[str, Any]:
-    """Return how long such labels last, 0 to 7."""
+    """Return durations of such labels, 0 to 7 frames."""
     batch = speech_batch(n, draw)
     return {**batch, "x_1": draw.randint(8, (n, 9))}
 
 
 def frame_infiller(bands: int, clock: TimeConditioning, distance: PositionEncoding) -> FrameInfillerNetwork:
-    return moved(FrameInfiller(16, 2, 2, clock, distance).build((9, bands), {"phone": 3}, Rng(0)))
+    return perturb_weights(FrameInfiller(16, 2, 2, clock, distance).build((9, bands), {"phone": 3}, Rng(0)))
 
 
 def binary_image_batch(n: int, draw: RandomStream) -> dict[str, Any]:
-    """Return pictures of 2 x 2 in one of two classes."""
+    """Return images of 2 x 2 pixels in two classes."""
     return {"x_1": draw.normal((n, 1, 2, 2), F64), "target": draw.randint(2, (n, 1)).double(), "given": {}}
 
 
 def tokenizer(quantiser: Quantizer) -> ConvTokenizerNetwork:
-    return moved(ConvTokenizer(2, 8, 1, quantiser).build((1, 8, 8), {}, Rng(0)), 0.3)
+    return perturb_weights(ConvTokenizer(2, 8, 1, quantiser).build((1, 8, 8), {}, Rng(0)), 0.3)
 
 
 def waveform_batch(n: int, draw: RandomStream) -> dict[str, Any]:
@@ -262,20 +262,20 @@ def waveform_batch(n: int, draw: RandomStream) -> dict[str, Any]:
 
 
 def detection_batch(n: int, draw: RandomStream) -> dict[str, Any]:
-    """Return windows of log mels, every other one of a sound that was made."""
+    """Return windows of log-mel spectrograms, every other one of synthetic audio."""
     return {"window": draw.normal((n, WINDOW_FRAMES, 3), F64), "made": torch.arange(n) % 2 == 1}
 
 
 def detector() -> SyntheticSpeechDetector:
-    return moved(SyntheticSpeechDetector(3, 1, Rng(0))).eval()
+    return perturb_weights(SyntheticSpeechDetector(3, 1, Rng(0))).eval()
 
 
 def vocoder() -> SpectralVocoderNetwork:
-    return moved(SpectralVocoder(MelConfig(400, 16, 8, 4, 3, 200), 6, 1).build((48,), {}, Rng(0)))
+    return perturb_weights(SpectralVocoder(MelConfig(400, 16, 8, 4, 3, 200), 6, 1).build((48,), {}, Rng(0)))
 
 
 def linear_classifier() -> LinearClassifierNetwork:
-    """Return a linear network with weights that are not zero."""
+    """Return a linear network with nonzero weights."""
     network = LinearClassifier(BRIGHT).build((1, 2, 2), {}, Rng(0))
     network.theta.data.copy_(Rng(0).stream("theta").normal((5,), F64))
     return network
@@ -288,12 +288,12 @@ def product_pairs(n: int, draw: RandomStream) -> tuple[State, State]:
 
 
 def quarter_sine(t: Tensor) -> Tensor:
-    """Rise as a quarter of a sine."""
+    """Return sin(pi t / 2)."""
     return torch.sin(math.pi / 2 * t)
 
 
 def falling_parabola(t: Tensor) -> Tensor:
-    """Fall as a parabola."""
+    """Return 1 - t^2."""
     return 1 - t**2
 
 

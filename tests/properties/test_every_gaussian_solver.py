@@ -19,7 +19,7 @@ X = torch.linspace(-1.5, 2.5, 5, dtype=F64)[:, None]
 
 
 def drive(case: SolverCase):
-    """Return a process that the solver takes: with noise of its own where it can."""
+    """Return a process for the solver, with diffusion if it supports that."""
     path = Affine(noise=ConstantDiffusion(1.0)) if case.noise else Affine()
     return path.process(lambda x, t, given: DATA.predict(VelocityPrediction(), x, t), {})
 

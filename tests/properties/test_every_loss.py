@@ -64,7 +64,7 @@ def test_padding_changes_nothing(case: LossCase, rubbish: float) -> None:
     prediction, target, x_t, t = inputs(case)
 
     def pad(leaf: Tensor) -> Tensor:
-        """Append 3 entries: numbers that are none, or symbols out of range."""
+        """Append 3 invalid entries: NaN, or symbols out of range."""
         filling = rubbish if leaf.is_floating_point() else -(10**6)
         return torch.cat([leaf, torch.full((N, 3, *leaf.shape[2:]), filling, dtype=leaf.dtype)], 1)
 

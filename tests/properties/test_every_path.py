@@ -29,7 +29,7 @@ def ends(case: PathCase, n: int = N) -> tuple[State, State]:
 
 
 def at(case: PathCase, t: Tensor, n: int = N, first: int = 0) -> State:
-    """Return X_t between the ends of the case, with the same draws at every call."""
+    """Return X_t between the endpoints of the case, with the same noise at every call."""
     part = [tree_map(lambda leaf: leaf[first : first + len(t)], end) for end in ends(case, n)]
     return case.kind.sample(*part, t, Rng(1, first).stream("path"))
 
@@ -45,7 +45,7 @@ def certain(case: PathCase, x_t: State, x_0: State, x_1: State, t: Tensor) -> St
 
 
 def pairs(*trees: State) -> list[tuple]:
-    """Return the leaves at the same place of several trees, where Characteristics are leaves too."""
+    """Return the corresponding leaves of several trees, with Characteristics as leaves."""
     return list(zip(*(list(leaves(tree)) for tree in trees), strict=True))
 
 
@@ -87,7 +87,7 @@ def test_velocity_and_hazard_of_the_true_prediction(case: PathCase) -> None:
 
 
 def score(path: Path, x_t: Tensor, x_0: Tensor, x_1: Tensor) -> Tensor:
-    """Return the gradient of the log density of X_t given what the path is pinned to."""
+    """Return the conditional score of X_t given the endpoints."""
     if isinstance(path, BrownianBridge):
         t = T[:, None]
         return ((1 - t) * x_0 + t * x_1 - x_t) / (path.noise**2 * t * (1 - t))

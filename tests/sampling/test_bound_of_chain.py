@@ -52,7 +52,7 @@ class Chain:
         self.rows = [self.logits(place) for place in range(2)]
 
     def logits(self, place: int) -> Tensor:
-        """Return log p(x_1 | x_t) of one token, [steps, states, 3]: the exact posterior, bent by a fixed amount."""
+        """Return log p(x_1 | x_t) of one token, [steps, states, 3]: the exact posterior with a fixed perturbation."""
         likelihood = [
             torch.stack(
                 [

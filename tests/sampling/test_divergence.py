@@ -28,7 +28,7 @@ def linear(x: Tensor) -> Tensor:
 
 
 def curved(x: Tensor) -> Tensor:
-    """Mix all entries of an example, not linearly; any shape."""
+    """Return a nonlinear function of all entries of an example, of any shape."""
     flat = x.flatten(1)
     mixing = normal(flat.shape[1], flat.shape[1], seed=1).to(x)
     return (torch.tanh(flat @ mixing) * flat.roll(1, 1)).view_as(x)

@@ -29,7 +29,7 @@ NULLS = {"label": 1}
 
 
 def two_laws(kind: Kind, schedule: Schedule):
-    """Return a network that knows N(1, 0.25) for label 0 and N(-0.5, 1) for label 1, which stands for "not given"."""
+    """Return the exact prediction for N(1, 0.25) at label 0 and N(-0.5, 1) at label 1, the null label."""
 
     def network(x: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
         with_label, without = Normal(schedule), Normal(schedule, -0.5, 1.0)
@@ -169,7 +169,7 @@ def test_classifier_guidance_is_exact_at_one(schedule: Schedule) -> None:
     prior, posterior = Normal(schedule, 0.0, 1.0), Normal(schedule, y / (1 + noise), (noise / (1 + noise)) ** 0.5)
 
     def log_likelihood(x: Tensor, t: Tensor) -> Tensor:
-        """Of y given x_t, where x_1 given x_t is normal."""
+        """Return log p(y | x_t), for x_1 normal given x_t."""
         scales = schedule(t)
         variance = scales.alpha**2 + scales.sigma**2
         mean = scales.alpha / variance * x[:, 0]
@@ -199,7 +199,7 @@ def test_token_classifier_guidance_is_the_conditional_posterior() -> None:
     equal = torch.eye(3, dtype=F64)
 
     def sums(x: Tensor, table: Tensor) -> Tensor:
-        """Sum a table over the tokens of a state that are hidden."""
+        """Sum a table over the masked tokens of a state."""
         one = torch.cat([torch.eye(3, dtype=F64), torch.ones(1, 3, dtype=F64)])
         return torch.einsum("bi,bj,ij->b", one[x[:, 0]], one[x[:, 1]], table)
 

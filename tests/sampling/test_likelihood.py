@@ -60,13 +60,13 @@ def linear(x: Tensor, t: Tensor) -> Characteristics:
 
 
 def bend(x: Tensor, t: Tensor) -> Tensor:
-    """Turn three numbers into three others, not linearly and differently at each time."""
+    """Return a nonlinear, time-dependent vector field on three numbers."""
     return torch.sin(x @ A.T * 2 + t[:, None]) + x.roll(1, 1) * x
 
 
 @dataclass(frozen=True)
 class Unknown(Solver):
-    """A rule that does not say what its calls count for."""
+    """A solver that declares no stage weights."""
 
     rule: Solver
     space: Space
@@ -77,7 +77,7 @@ class Unknown(Solver):
 
 
 class Counting(Divergence):
-    """Exact, and counts how often it was asked."""
+    """An exact network that counts its calls."""
 
     def __init__(self) -> None:
         self.count = 0

@@ -24,7 +24,7 @@ ORDERS = [(Euler, 1), (Midpoint, 2), (Heun, 2), (RK4, 4)]
 
 
 def field(space: Manifold) -> tuple[Tensor, object]:
-    """Return states and a smooth field: towards two places, by turns, so that it follows no geodesic."""
+    """Return states and a smooth vector field towards two points in turn, which follows no geodesic."""
     x, one, other = (
         space.project(space.sample_base(4, Rng(0).stream(name)).double()) for name in ("x", "one", "other")
     )

@@ -13,7 +13,7 @@ GLOBE = Sphere()
 
 
 def pairs(angles: torch.Tensor, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return points and others at given angles from them, in float64."""
+    """Return pairs of points at given distances, in float64."""
     draw = Rng(seed).stream("points")
     x = GLOBE.project(draw.normal((len(angles), 3), F64))
     v = GLOBE.to_tangent(x, draw.normal((len(angles), 3), F64))

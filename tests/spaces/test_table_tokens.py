@@ -14,7 +14,7 @@ from tests.errors import refuses
 
 
 def words(field) -> list[tuple[int, ...]]:
-    """Walk through the automaton."""
+    """Enumerate the words of the automaton."""
     found = [((), 0)]
     for table in field.transitions():
         found = [

@@ -46,7 +46,7 @@ RNG = Rng(0)
 
 
 class Net(nn.Module):
-    """A network as it should be, with weights of 32 bits."""
+    """A valid network with float32 weights."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class Short(Net):
 
 @dataclass(frozen=True)
 class Form(TimeDistribution):
-    """Times of another form."""
+    """A time distribution with transformed quantiles."""
 
     form: Callable[[Tensor], Any]
 
@@ -276,7 +276,7 @@ def dropped(null: float, label: Any) -> Any:
 
 
 def far(x: Tensor, row: int) -> Tensor:
-    """Return points of which one is off."""
+    """Return points of which one is off the manifold."""
     return torch.where((torch.arange(len(x)) == row).reshape(-1, *(1,) * (x.ndim - 1)), 3 * x, x)
 
 

@@ -49,7 +49,7 @@ from tests.training.mistakes import (
 
 
 class Labels(GroundCost):
-    """A cost of the user's, which sees conditions."""
+    """A user-defined cost of the conditions."""
 
     def __call__(self, x_0: Tensor, x_1: Tensor, cond: dict[str, Tensor]) -> Tensor:
         return torch.zeros(len(x_0), len(x_1), dtype=torch.float64) + cond["label"]
@@ -57,7 +57,7 @@ class Labels(GroundCost):
 
 @pytest.fixture(scope="module")
 def errors() -> dict[str, dict[str, Any]]:
-    """Make all mistakes in a process whose types nobody checks."""
+    """Return the errors of all mistakes, from a process without runtime type checks."""
     found = subprocess.run(
         [sys.executable, "-m", "tests.training.mistakes"], capture_output=True, text=True, check=True
     )

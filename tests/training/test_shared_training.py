@@ -23,7 +23,7 @@ LAUNCHER = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-po
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory) -> pathlib.Path:
-    """What two processes wrote."""
+    """Return the results of two processes."""
     folder = tmp_path_factory.mktemp("two")
     done = subprocess.run(
         [sys.executable, *LAUNCHER, "-m", "tests.training.shared", str(folder)],
@@ -51,7 +51,7 @@ def one(folder: pathlib.Path, *what, **how) -> dict[str, torch.Tensor]:
 
 
 def alike(ours: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
-    """All entries under the same names and of the same shapes, to rounding in float64."""
+    """Assert the same names, shapes and, to float64 rounding, values."""
     assert ours.keys() == expected.keys()
     for name, value in expected.items():
         torch.testing.assert_close(ours[name], value, rtol=1e-8, atol=1e-10, msg=lambda text, name=name: name + text)

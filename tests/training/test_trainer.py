@@ -62,7 +62,7 @@ def same(one: TrainState, other: TrainState) -> bool:
 
 
 class Recorder(Callback):
-    """Notes what it hears; stops after some steps."""
+    """A callback that records its calls and stops after some steps."""
 
     def __init__(self, until: float = math.inf) -> None:
         self.heard, self.until, self.steps = list[str](), until, 0
@@ -216,7 +216,7 @@ def test_private_noise_is_added_once_per_step(optimizer: Any, precision: Any, mo
 
 
 class Silent(StepMonitor):
-    """Looks at no loss."""
+    """A step monitor without checks."""
 
     def check(self, metrics: StepMetrics) -> None:
         return

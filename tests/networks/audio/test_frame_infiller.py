@@ -31,7 +31,7 @@ from feller.networks.blocks.relative_positions import alibi_slopes
 from feller.networks.blocks.time_conditioning import TransformerBlock
 from feller.sampling.guidance import cfg
 from tests.errors import refuses
-from tests.networks.checks import check_learning, check_record, check_seed, moved
+from tests.networks.checks import check_learning, check_record, check_seed, perturb_weights
 from tests.oracle import close
 
 F64 = torch.float64
@@ -48,8 +48,8 @@ every = pytest.mark.parametrize("architecture", KINDS.values(), ids=KINDS)
 timed = pytest.mark.parametrize("architecture", [KINDS[name] for name in ("paper", "rotary", "adanorm")])
 
 
-def trained(architecture: FrameInfiller) -> FrameInfillerNetwork:
-    return moved(architecture.build((7, BANDS), {"phone": K}, Rng(0)))
+def random_network(architecture: FrameInfiller) -> FrameInfillerNetwork:
+    return perturb_weights(architecture.build((7, BANDS), {"phone": K}, Rng(0)))
 
 
 def batch(b: int, n: int) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
@@ -150,7 +150,7 @@ def test_seeds_and_records(architecture: FrameInfiller) -> None:
 @every
 def test_device_and_dtype_follow_the_inputs(architecture: FrameInfiller) -> None:
     x_t, t, given = batch(2, 6)
-    network = trained(architecture)
+    network = random_network(architecture)
     assert network(x_t.float(), t.float(), given).dtype == F64
     away = network.to("meta")(x_t.to("meta"), t.to("meta"), {name: value.to("meta") for name, value in given.items()})
     assert away.shape == x_t.shape
@@ -162,7 +162,7 @@ def test_device_and_dtype_follow_the_inputs(architecture: FrameInfiller) -> None
 @every
 def test_padding_changes_nothing(architecture: FrameInfiller, length: int, filling: float) -> None:
     """Whatever it holds and however long it is; a convolution of 31 frames reaches from any of these into it."""
-    network, (x_t, t, given) = trained(architecture), batch(3, 25)
+    network, (x_t, t, given) = random_network(architecture), batch(3, 25)
     valid = torch.arange(25) < torch.tensor([[25], [length], [length]])
     wide = valid[:, :, None]
     filled = {
@@ -179,7 +179,7 @@ def test_padding_changes_nothing(architecture: FrameInfiller, length: int, filli
 
 @every
 def test_all_padding_gives_finite_gradients(architecture: FrameInfiller) -> None:
-    network, (x_t, t, given) = trained(architecture), batch(2, 4)
+    network, (x_t, t, given) = random_network(architecture), batch(2, 4)
     valid = torch.tensor([[True] * 4, [False] * 4])
     answer = network(x_t, t, {**given, "valid": valid})
     answer.square().sum().backward()
@@ -190,7 +190,7 @@ def test_all_padding_gives_finite_gradients(architecture: FrameInfiller) -> None
 
 @every
 def test_rows_are_independent(architecture: FrameInfiller) -> None:
-    network, (x_t, t, given) = trained(architecture), batch(4, 6)
+    network, (x_t, t, given) = random_network(architecture), batch(4, 6)
     answer, order = network(x_t, t, given), torch.tensor([2, 0, 3, 1])
     turned = {name: value[order] for name, value in given.items()}
     close(network(x_t[order], t[order], turned), answer[order], 1e-12)
@@ -198,7 +198,7 @@ def test_rows_are_independent(architecture: FrameInfiller) -> None:
 
 @timed
 def test_output_depends_on_every_input(architecture: FrameInfiller) -> None:
-    network, (x_t, t, given) = trained(architecture), batch(2, 6)
+    network, (x_t, t, given) = random_network(architecture), batch(2, 6)
     given["known"][0, 3] = False
     plain = network(x_t, t, given)
     x_2, t_2 = x_t.clone(), t.clone()
@@ -215,14 +215,14 @@ def test_output_depends_on_every_input(architecture: FrameInfiller) -> None:
 
 
 def test_no_time_conditioning_ignores_the_state() -> None:
-    network, (x_t, t, given) = trained(KINDS["no time"]), batch(2, 6)
+    network, (x_t, t, given) = random_network(KINDS["no time"]), batch(2, 6)
     assert torch.equal(network(x_t, t, given), network(x_t + 1, t / 2, given))
     plain = FrameInfiller(16, 2, 2).build((7, 3), {"phone": K}, Rng(0))
     assert plain.embed.in_features - network.embed.in_features == 3
 
 
 def test_missing_known_mask_means_nothing_is_known() -> None:
-    network, (x_t, t, given) = trained(KINDS["paper"]), batch(2, 6)
+    network, (x_t, t, given) = random_network(KINDS["paper"]), batch(2, 6)
     nothing = {**given, "known": torch.zeros_like(given["known"])}
     unmarked = {name: value for name, value in given.items() if name != "known"}
     assert torch.equal(network(x_t, t, unmarked), network(x_t, t, nothing))
@@ -321,7 +321,7 @@ def test_receptive_field_of_the_convolution(clock: TimeConditioning) -> None:
 
 
 def test_guidance_drops_context_and_labels_together() -> None:
-    network, (x_t, t, given) = trained(KINDS["paper"]), batch(2, 6)
+    network, (x_t, t, given) = random_network(KINDS["paper"]), batch(2, 6)
     given["valid"] = torch.arange(6) < torch.tensor([[6], [4]])
     nothing = {
         "phone": torch.full_like(given["phone"], K),
@@ -335,7 +335,7 @@ def test_guidance_drops_context_and_labels_together() -> None:
 
 
 def test_the_null_label_has_its_own_embedding() -> None:
-    network, (x_t, t, given) = trained(KINDS["paper"]), batch(1, 4)
+    network, (x_t, t, given) = random_network(KINDS["paper"]), batch(1, 4)
     network(x_t, t, {**given, "phone": torch.full_like(given["phone"], K)}).square().sum().backward()
     gradient = network.phone_embed.weight.grad
     assert gradient.shape[0] == K + 1
@@ -368,7 +368,7 @@ def test_invalid_settings_shapes_and_conditions_are_refused() -> None:
     for shape, conditions in (((7,), phone), ({"a": (7, 3)}, phone), ((7, 3), {}), ((7, 3), {**phone, "label": 2})):
         with refuses(UsageError):
             FrameInfiller().build(shape, conditions, Rng(0))
-    network, (x_t, t, given) = trained(KINDS["paper"]), batch(1, 4)
+    network, (x_t, t, given) = random_network(KINDS["paper"]), batch(1, 4)
     with pytest.raises(KeyError, match="phone"):
         network(x_t, t, {"phone": given["phone"]})
     assert isinstance(network, nn.Module)

@@ -18,7 +18,7 @@ KINDS = {"mlp": (MLP(width=8, depth=2), (3,)), "unet": (UNet(channels=4, heads=2
 
 
 def network(kind: str) -> nn.Module:
-    """Return one whose weights are all away from zero."""
+    """Return a network with nonzero weights."""
     architecture, shape = KINDS[kind]
     made = architecture.build(shape, {"label": 3}, Rng(0))
     for number, weight in enumerate(made.parameters()):
@@ -32,7 +32,7 @@ def inputs(kind: str):
 
 
 def moved(wrapped: LoRA) -> LoRA:
-    """Give the second matrices numbers too."""
+    """Make the second factors nonzero."""
     for number, weight in enumerate(wrapped.lora_B.parameters()):
         weight.data += Rng(3).stream("weight", number).normal(weight.shape)
     return wrapped

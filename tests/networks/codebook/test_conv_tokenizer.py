@@ -25,7 +25,7 @@ BOTH = [FSQ((5, 4)), VectorQuantizerEMA(num_codes=20, dim=4)]
 
 
 def network(settings: ConvTokenizer = SMALL, shape: tuple[int, int, int] = (1, 8, 8), seed: int = 0):
-    """Return a network whose weights are not zero."""
+    """Return a network with nonzero weights."""
     made = settings.build(shape, {}, Rng(seed))
     for i, weight in enumerate(made.parameters()):
         weight.data += 0.1 * Rng(seed).stream("weight", i).normal(weight.shape)
@@ -111,7 +111,7 @@ STATES = DATA.modality.encode(DATA.values)
 
 
 def trained(quantiser: Quantizer, steps: int, seed: int = 0):
-    """Return a tokeniser of digits, and its losses."""
+    """Train a tokenizer of digits; return it and its losses."""
     training = TrainConfig(batch_size=64, steps=steps, lr=3e-3, warmup=10, ema_decay=0.9)
     settings = ConvTokenizer(2, 16, 1, quantiser)
     learner = make_train_state(settings.build((1, 8, 8), {}, Rng(seed)), training)

@@ -20,18 +20,18 @@ LEVELS = [(8, 8, 4), (3,), (5, 4), (7, 3, 6, 5)]
 
 
 def bound(z: np.ndarray, level: int) -> np.ndarray:
-    """Return what one number becomes before it is rounded, by the text."""
+    """Return the bounded number before rounding, by the formula of the paper."""
     half, step = (level - 1) / 2, 0.0 if level % 2 else 0.5
     return half * np.tanh(z + math.atanh(step / half)) - step
 
 
 def places(level: int) -> list[int]:
-    """Return the whole numbers that a number may become."""
+    """Return the integer levels."""
     return [*range(-(level // 2), level - level // 2)]
 
 
 def reaching(point: tuple[int, ...], levels: tuple[int, ...]) -> list[float]:
-    """Return numbers that the bound brings to a point, infinite at its ends."""
+    """Return the inverse of the bound, infinite at its ends."""
     found = []
     for place, level in zip(point, levels, strict=True):
         half, step = (level - 1) / 2, 0.0 if level % 2 else 0.5

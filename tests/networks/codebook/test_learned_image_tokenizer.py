@@ -20,8 +20,8 @@ SETTINGS, SHAPE = ConvTokenizer(2, 16, 1, FSQ((5, 4))), (3, 8, 4)
 KIND = Images(8, 4, 3)
 
 
-def trained(settings: ConvTokenizer = SETTINGS):
-    """Return a network that gives different pictures different codes."""
+def random_network(settings: ConvTokenizer = SETTINGS):
+    """Return a network whose codes differ between images."""
     network = settings.build(SHAPE, {}, Rng(0))
     for i, weight in enumerate(network.parameters()):
         weight.data += 0.2 * Rng(0).stream("weight", i).normal(weight.shape)
@@ -35,7 +35,7 @@ def pictures(n: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("settings", [SETTINGS, ConvTokenizer(2, 16, 1, VectorQuantizerEMA(num_codes=20, dim=4))])
 def test_encode_and_decode_use_the_encoding_of_images(settings: ConvTokenizer) -> None:
-    network, x = trained(settings), pictures(7)
+    network, x = random_network(settings), pictures(7)
     codes = load_image_tokenizer(settings, SHAPE, network.state_dict())
     written = codes.encode(x)
     assert torch.equal(written, network.encode(KIND.encode(x)))
@@ -48,7 +48,7 @@ def test_encode_and_decode_use_the_encoding_of_images(settings: ConvTokenizer) -
 
 
 def test_images_are_encoded_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    codes, x = load_image_tokenizer(SETTINGS, SHAPE, trained().state_dict()), pictures(7)
+    codes, x = load_image_tokenizer(SETTINGS, SHAPE, random_network().state_dict()), pictures(7)
     whole = codes.encode(x)
     sizes, write = [], codes.network.encode
     monkeypatch.setattr(codes.network, "encode", lambda some: sizes.append(len(some)) or write(some))
@@ -62,7 +62,7 @@ def test_images_are_encoded_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_records_hold_settings_and_names_identify_weights() -> None:
     first, second = (
         LearnedImageTokenizer(SETTINGS, SHAPE),
-        load_image_tokenizer(SETTINGS, SHAPE, trained().state_dict()),
+        load_image_tokenizer(SETTINGS, SHAPE, random_network().state_dict()),
     )
     data = json.loads(json.dumps(to_dict(second)))
     assert data.keys() == {"is", "config", "shape"}

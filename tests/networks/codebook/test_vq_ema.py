@@ -16,7 +16,7 @@ from feller.networks.codebook import vq_ema
 from feller.networks.codebook.quantizer import Quantizer
 from feller.networks.codebook.vq_ema import EMACodebook, VectorQuantizerEMA
 from tests.errors import refuses
-from tests.networks.codebook.batch import SIZE, followed
+from tests.networks.codebook.batch import SIZE, codebook_after_batches
 from tests.oracle import F64, close
 
 
@@ -25,7 +25,7 @@ def normal(name: str, *shape: int) -> torch.Tensor:
 
 
 def begun(settings: VectorQuantizerEMA, name: str = "begin") -> EMACodebook:
-    """Return a codebook that has seen one batch."""
+    """Return a codebook after one batch."""
     book = settings.build().double()
     book.update(normal(name, 20, 4, settings.dim), Rng(0))
     return book
@@ -138,7 +138,7 @@ def test_processes_agree_on_the_codebook(tmp_path: pathlib.Path) -> None:
         timeout=240,
     )
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
-    whole = followed(slice(0, SIZE)).state_dict()
+    whole = codebook_after_batches(slice(0, SIZE)).state_dict()
     for name, value in whole.items():
         assert torch.equal(first[name], second[name])
         close(first[name], value.tolist(), 1e-4)  # of numbers up to 100, whose sums have another order

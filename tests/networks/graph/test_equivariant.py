@@ -10,7 +10,7 @@ from feller.networks.blocks.leaf_codecs import TokenCodec
 from feller.networks.graph.equivariant import EGNN, EGNNNetwork
 from feller.spaces import SO3
 from tests.errors import refuses
-from tests.networks.checks import check_gradients, check_record, drawn, squares
+from tests.networks.checks import check_gradients, check_record, randomize_weights, squares
 
 F64 = torch.float64
 SETTINGS = EGNN({"element": TokenCodec(5)}, count_condition="atoms", width=16, pair_width=8, depth=2)
@@ -19,8 +19,8 @@ T = torch.tensor([0.2, 0.6, 0.9], dtype=F64)
 VALID = torch.arange(7) < torch.tensor([[4], [7], [5]])
 
 
-def trained(conditions: dict[str, int] | None = None) -> EGNNNetwork:
-    return drawn(SETTINGS.build(SHAPE, conditions or {}, Rng(0)).double())
+def random_network(conditions: dict[str, int] | None = None) -> EGNNNetwork:
+    return randomize_weights(SETTINGS.build(SHAPE, conditions or {}, Rng(0)).double())
 
 
 def state() -> dict[str, Tensor]:
@@ -40,7 +40,7 @@ def test_a_new_network_answers_with_zero() -> None:
 
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_equivariance_to_rotations_reflections_and_translations(mirrored: bool) -> None:
-    network, x = trained(), state()
+    network, x = random_network(), state()
     turn = SO3().sample_base(1, Rng(1).stream("turn"))[0].double() * (-1 if mirrored else 1)
     turn = torch.linalg.qr(turn)[0] * torch.linalg.qr(turn)[1].diagonal().sign()  # drawn in single precision
     answer = network(x, T, {"valid": VALID})
@@ -54,7 +54,7 @@ def test_equivariance_to_rotations_reflections_and_translations(mirrored: bool) 
 
 
 def test_equivariance_to_permutations() -> None:
-    network, x = trained(), state()
+    network, x = random_network(), state()
     order = torch.randperm(7, generator=torch.Generator().manual_seed(3))
     answer, turned = network(x, T, {}), network({k: v[:, order] for k, v in x.items()}, T, {})
     for name in answer:
@@ -62,7 +62,7 @@ def test_equivariance_to_permutations() -> None:
 
 
 def test_padding_changes_nothing() -> None:
-    network, x = trained(), state()
+    network, x = random_network(), state()
     answer = network(x, T, {"valid": VALID})
     dirty = {
         "element": torch.where(VALID, x["element"], 99),
@@ -77,7 +77,7 @@ def test_padding_changes_nothing() -> None:
 
 
 def test_coincident_points_have_finite_gradients() -> None:
-    network, x = trained(), state()
+    network, x = random_network(), state()
     x["place"][:, 1] = x["place"][:, 0]
     x["place"].requires_grad_()
     sum(leaf.square().sum() for leaf in network(x, T, {}).values()).backward()
@@ -85,7 +85,7 @@ def test_coincident_points_have_finite_gradients() -> None:
 
 
 def test_each_leaf_has_its_own_time() -> None:
-    network, x = trained(), state()
+    network, x = random_network(), state()
     same = network(x, T, {})
     for name in x:
         own = network(x, {"element": T, "place": T, name: torch.ones_like(T)}, {})
@@ -105,4 +105,4 @@ def test_settings_out_of_range_are_refused(wrong: dict[str, object]) -> None:
 
 
 def test_gradients_per_example() -> None:
-    check_gradients(trained(), squares, state(), T, {"valid": VALID})
+    check_gradients(random_network(), squares, state(), T, {"valid": VALID})

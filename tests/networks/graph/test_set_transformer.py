@@ -14,7 +14,7 @@ from feller.networks.blocks.leaf_codecs import AngleCodec, RealCodec, RotationCo
 from feller.networks.graph.set_transformer import SetTransformer, SetTransformerNetwork
 from feller.spaces import SO3, Euclidean, MaskSource, Product, Tokens, Torus
 from tests.errors import refuses
-from tests.networks.checks import check_gradients, check_record, drawn, squares
+from tests.networks.checks import check_gradients, check_record, randomize_weights, squares
 
 F64 = torch.float64
 SMALL = {"width": 16, "depth": 2, "heads": 2}
@@ -56,11 +56,11 @@ def state(space: Product, n: int = 3) -> State:
     return x
 
 
-def trained(
+def random_network(
     settings: SetTransformer, space: Product, conditions: dict[str, int] | None = None
 ) -> SetTransformerNetwork:
-    """Return a network whose every weight says something."""
-    return drawn(settings.build(shape(space), conditions or {}, Rng(0)).double())
+    """Return a network with random weights."""
+    return randomize_weights(settings.build(shape(space), conditions or {}, Rng(0)).double())
 
 
 def times(x: State, t: Tensor) -> State:
@@ -90,7 +90,7 @@ def test_a_new_network_answers_with_zero(settings: SetTransformer, space: Produc
 
 @pytest.mark.parametrize(("settings", "space"), KINDS)
 def test_padding_changes_nothing(settings: SetTransformer, space: Product) -> None:
-    network, x, names = trained(settings, space), state(space), sites(settings)
+    network, x, names = random_network(settings, space), state(space), sites(settings)
     valid = dict.fromkeys(names, VALID)
     answer = network(x, T, {"valid": valid})
 
@@ -117,7 +117,7 @@ def test_padding_changes_nothing(settings: SetTransformer, space: Product) -> No
 
 
 def test_missing_leaves_are_ignored() -> None:
-    network, x = trained(CRYSTAL, CRYSTAL_SPACE), state(CRYSTAL_SPACE)
+    network, x = random_network(CRYSTAL, CRYSTAL_SPACE), state(CRYSTAL_SPACE)
     element = torch.ones(3, 10, dtype=torch.bool)
     element[1, 4] = False
     valid = {"lattice": torch.tensor([True, False, True]), "element": element}
@@ -134,7 +134,7 @@ def test_missing_leaves_are_ignored() -> None:
 
 @pytest.mark.parametrize(("settings", "space"), KINDS)
 def test_each_leaf_has_its_own_time(settings: SetTransformer, space: Product) -> None:
-    network, x = trained(settings, space), state(space)
+    network, x = random_network(settings, space), state(space)
     same = network(x, T, {})
     for name in x:
         own = network(x, {**times(x, T), name: torch.ones_like(T)}, {})
@@ -143,19 +143,19 @@ def test_each_leaf_has_its_own_time(settings: SetTransformer, space: Product) ->
 
 
 def test_equivariance_to_permutations_without_relative_positions() -> None:
-    network, x = trained(CRYSTAL, CRYSTAL_SPACE), state(CRYSTAL_SPACE)
+    network, x = random_network(CRYSTAL, CRYSTAL_SPACE), state(CRYSTAL_SPACE)
     order = torch.randperm(10, generator=torch.Generator().manual_seed(3))
     turned = network({k: v if k == "lattice" else v[:, order] for k, v in x.items()}, T, {})
     answer = network(x, T, {})
     torch.testing.assert_close(turned["place"], answer["place"][:, order])
     torch.testing.assert_close(turned["lattice"], answer["lattice"])
-    chain, x = trained(CHAIN, CHAIN_SPACE), state(CHAIN_SPACE)
+    chain, x = random_network(CHAIN, CHAIN_SPACE), state(CHAIN_SPACE)
     turned = chain({k: v[:, order] for k, v in x.items()}, T, {})
     assert (turned["position"] - chain(x, T, {})["position"][:, order]).abs().max() > 0.01
 
 
 def test_angles_are_periodic_and_pair_bias_is_translation_invariant() -> None:
-    network, x = trained(CRYSTAL, CRYSTAL_SPACE), state(CRYSTAL_SPACE)
+    network, x = random_network(CRYSTAL, CRYSTAL_SPACE), state(CRYSTAL_SPACE)
     around = network({**x, "place": x["place"] + 2 * math.pi}, T, {})
     answer = network(x, T, {})
     torch.testing.assert_close(around["place"], answer["place"])
@@ -165,7 +165,7 @@ def test_angles_are_periodic_and_pair_bias_is_translation_invariant() -> None:
 
 
 def test_relative_bias_up_to_max_distance() -> None:
-    network = trained(CHAIN, CHAIN_SPACE)
+    network = random_network(CHAIN, CHAIN_SPACE)
     bias = network.relative_bias(10)
     for i, j in ((0, 2), (5, 4), (7, 7)):
         torch.testing.assert_close(bias[:, i, j], network.relative_bias.bias[:, j - i + 3])
@@ -176,7 +176,7 @@ def test_relative_bias_up_to_max_distance() -> None:
 
 def test_rotation_outputs_are_tangent() -> None:
     x = state(CHAIN_SPACE)
-    answer = trained(CHAIN, CHAIN_SPACE)(x, T, {})["rotation"]
+    answer = random_network(CHAIN, CHAIN_SPACE)(x, T, {})["rotation"]
     torch.testing.assert_close(
         SO3((10,)).to_tangent(x["rotation"], answer), answer, atol=1e-5, rtol=0
     )  # drawn in float32
@@ -195,13 +195,13 @@ def test_skip_connection_of_real_leaves() -> None:
 def test_binned_outputs_are_logits() -> None:
     settings = SetTransformer({"place": AngleCodec(num_bins=7), "size": RealCodec(num_bins=4)}, **SMALL)
     space = Product({"place": Torus((10, 3)), "size": Euclidean((10,))})
-    answer = trained(settings, space)(state(space), T, {})
+    answer = random_network(settings, space)(state(space), T, {})
     assert answer["place"].shape == (3, 10, 3, 7)
     assert answer["size"].shape == (3, 10, 4)
 
 
 def test_count_condition_is_ignored_and_others_are_used() -> None:
-    network, x = trained(CHAIN, CHAIN_SPACE, {"length": 7, "fold": 2}), state(CHAIN_SPACE)
+    network, x = random_network(CHAIN, CHAIN_SPACE, {"length": 7, "fold": 2}), state(CHAIN_SPACE)
     assert network.null_values == {"fold": 2}
 
     def answer(length: int, fold: int) -> Tensor:
@@ -245,4 +245,4 @@ def test_settings_out_of_range_are_refused(wrong: dict[str, object], found: str)
 def test_gradients_per_example(settings: SetTransformer, space: Product) -> None:
     given = {"valid": dict.fromkeys(sites(settings), VALID)}
     with sdpa_kernel(SDPBackend.MATH):
-        check_gradients(trained(settings, space), squares, state(space), T, given)
+        check_gradients(random_network(settings, space), squares, state(space), T, given)

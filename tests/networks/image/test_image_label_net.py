@@ -9,7 +9,7 @@ from feller.core.rng import Rng
 from feller.networks.image.image_label_net import ImageLabelNet, ImageLabelNetwork
 from feller.networks.image.unet import UNet
 from tests.errors import refuses
-from tests.networks.checks import check_record, drawn
+from tests.networks.checks import check_record, randomize_weights
 
 PICTURES = UNet(channels=8, multipliers=(1, 2), blocks=1, attention=(False,))
 SETTINGS = ImageLabelNet(PICTURES, 4, channels=8)
@@ -22,8 +22,8 @@ def state() -> dict[str, Tensor]:
     return {"image": draw.normal((3, 1, 9, 8)), "label": torch.tensor([0, 3, 4])}
 
 
-def trained() -> ImageLabelNetwork:
-    return drawn(SETTINGS.build(SHAPE, {}, Rng(0)), 0.2)
+def random_network() -> ImageLabelNetwork:
+    return randomize_weights(SETTINGS.build(SHAPE, {}, Rng(0)), 0.2)
 
 
 def test_a_new_network_answers_with_zero() -> None:
@@ -35,7 +35,7 @@ def test_a_new_network_answers_with_zero() -> None:
 
 
 def test_dependence_between_image_and_label() -> None:
-    network, x = trained(), state()
+    network, x = random_network(), state()
     answer = network(x, T, {})
     plain = network.image_network(x["image"], T, {"label": x["label"]})
     assert torch.equal(answer["image"], plain)

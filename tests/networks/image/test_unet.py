@@ -9,11 +9,11 @@ from feller.core.rng import Rng
 from feller.networks import UNet
 from feller.networks.blocks.conditioning import zero_init
 from feller.networks.image.unet import PixelAttention, UNetBlock, UNetLevel, UNetNetwork, group_norm
-from tests.networks.checks import moved
+from tests.networks.checks import perturb_weights
 
 
 def levels(network: UNetNetwork) -> list[UNetLevel]:
-    """Those on the way down, the bottom, those on the way up."""
+    """Return the blocks of the downward path, the bottom and the upward path."""
     return [part for part in [*network.down, network.mid, *network.up] if isinstance(part, UNetLevel)]
 
 
@@ -71,11 +71,11 @@ def slopes(network: UNetNetwork, side: int) -> torch.Tensor:
 def test_receptive_field_is_the_whole_image() -> None:
     """With three levels and attention at the last, each pixel of 12 x 12 depends on each other."""
     settings = UNet(channels=8, multipliers=(1, 1, 1), blocks=1, attention=(False, False, True), heads=2)
-    assert slopes(moved(settings.build((1, 12, 12), {}, Rng(0))), 12).all()
+    assert slopes(perturb_weights(settings.build((1, 12, 12), {}, Rng(0))), 12).all()
 
 
 def test_skip_connections_pass_detail() -> None:
-    network = moved(UNet(channels=8, multipliers=(1, 2), blocks=1, heads=2).build((1, 5, 5), {}, Rng(0)))
+    network = perturb_weights(UNet(channels=8, multipliers=(1, 2), blocks=1, heads=2).build((1, 5, 5), {}, Rng(0)))
     zero_init(network.upsamplers)
     slope = slopes(network, 5)
     assert slope[:2, :2].unique().numel() == 4

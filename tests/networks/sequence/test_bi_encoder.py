@@ -25,7 +25,7 @@ LETTERS = " abcdefghijklmnopqrstuvwxyz"
 
 
 def row(*parts: str | list[int], length: int = 60) -> list[int]:
-    """A document of texts, and of pictures as codes from 0."""
+    """Return a document of texts and of images, given as codes from 0."""
     tokens = [S.eos]
     for part in parts:
         texts = isinstance(part, str)
@@ -38,7 +38,7 @@ def rows(*documents: list[int]) -> Tensor:
 
 
 def texts(*texts: str, counted: Tensor | None = None) -> Tensor:
-    """Vectors of documents with a text each."""
+    """Return the embeddings of documents with one text each."""
     ngrams = HashedNgrams(S, 512)
     if counted is not None:
         ngrams.update_counts(counted)

@@ -7,13 +7,13 @@ from torch import Tensor
 from feller.core.rng import Rng
 from feller.networks import CausalTransformer
 from feller.networks.sequence.causal_transformer import CausalTransformerNetwork
-from tests.networks.checks import moved
+from tests.networks.checks import perturb_weights
 
 K = 5
 
 
-def trained() -> CausalTransformerNetwork:
-    return moved(CausalTransformer(K, width=16, depth=2, heads=2).build((12,), {"label": 3}, Rng(0)))
+def random_network() -> CausalTransformerNetwork:
+    return perturb_weights(CausalTransformer(K, width=16, depth=2, heads=2).build((12,), {"label": 3}, Rng(0)))
 
 
 def batch(n: int = 3, length: int = 12) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
@@ -23,7 +23,7 @@ def batch(n: int = 3, length: int = 12) -> tuple[Tensor, Tensor, dict[str, Tenso
 
 @pytest.mark.parametrize("place", [0, 5, 11])
 def test_logits_are_causal(place: int) -> None:
-    network = trained()
+    network = random_network()
     x, t, given = batch()
     other = x.clone()
     other[:, place] = (other[:, place] + 1) % K
@@ -33,7 +33,7 @@ def test_logits_are_causal(place: int) -> None:
 
 
 def test_time_and_padding_are_ignored() -> None:
-    network = trained()
+    network = random_network()
     x, t, given = batch()
     logits = network(x, t, given)
     assert torch.equal(network(x, 1 - t, given), logits)
@@ -45,7 +45,7 @@ def test_time_and_padding_are_ignored() -> None:
 
 @pytest.mark.parametrize("parts", [(1,) * 12, (12,), (1, 4, 1, 6), (9, 3)])
 def test_cached_steps_equal_the_full_pass(parts: tuple[int, ...]) -> None:
-    network = trained()
+    network = random_network()
     x, t, given = batch()
     whole = network(x, t, given)
     text = torch.cat([torch.full((3, 1), network.bos_token_id), x[:, :-1]], 1)
@@ -58,7 +58,7 @@ def test_cached_steps_equal_the_full_pass(parts: tuple[int, ...]) -> None:
 
 
 def test_cached_steps_in_float32() -> None:
-    network = trained().float()
+    network = random_network().float()
     x, t, given = batch()
     whole = network(x, t, given)
     cache, token = network.init_cache(3, 12), torch.full((3, 1), network.bos_token_id)
@@ -69,7 +69,7 @@ def test_cached_steps_in_float32() -> None:
 
 
 def test_cache_select() -> None:
-    network = trained()
+    network = random_network()
     x, t, given = batch()
     text = torch.cat([torch.full((3, 1), network.bos_token_id), x], 1)
     _, cache = network.decode_step(text[:, :5], network.init_cache(3, 12), given)
@@ -80,7 +80,7 @@ def test_cache_select() -> None:
 
 
 def test_the_first_logits_do_not_depend_on_the_tokens() -> None:
-    network = trained()
+    network = random_network()
     x, t, given = batch(1, 1)
     answers = [network(torch.full_like(x, k), t, given) for k in range(K)]
     assert all(torch.equal(answer, answers[0]) for answer in answers)

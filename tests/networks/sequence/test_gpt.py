@@ -13,15 +13,15 @@ from feller.data.documents.vocabulary import DocumentVocabulary
 from feller.networks import GPT, count_parameters
 from feller.networks.sequence.gpt import GPTNetwork
 from tests.errors import refuses
-from tests.networks.checks import check_gradients, check_learning, check_record, check_seed, moved
+from tests.networks.checks import check_gradients, check_learning, check_record, check_seed, perturb_weights
 
 SYMBOLS = DocumentVocabulary(text=5, codes=4, picture=3)
 CLOSE = {"rtol": 1e-10, "atol": 1e-10}
 
 
-def trained(dtype: torch.dtype = torch.float64) -> GPTNetwork:
+def random_network(dtype: torch.dtype = torch.float64) -> GPTNetwork:
     network = GPT(SYMBOLS, width=16, depth=2, heads=2, context=14).build((14,), {}, Rng(0))
-    return moved(network, 0.3).to(dtype)
+    return perturb_weights(network, 0.3).to(dtype)
 
 
 def test_patch_positions_of_codes() -> None:
@@ -84,13 +84,13 @@ def answer(network: GPTNetwork, x: Tensor, **given: Tensor) -> Tensor:
 
 
 def next_symbols(network: nn.Module, x: Tensor, **given: Tensor) -> Tensor:
-    """How unlikely each symbol is after those before it."""
+    """Return the negative log-likelihood of each token given its prefix."""
     return F.cross_entropy(answer(network, x, **given)[:, :-1].flatten(0, 1), x[:, 1:].flatten())
 
 
 @pytest.mark.parametrize("place", [0, 5, 11])
 def test_logits_are_causal(place: int) -> None:
-    network, x = trained(), rows()
+    network, x = random_network(), rows()
     other = x.clone()
     other[:, place] = (other[:, place] + 1) % SYMBOLS.num_inputs
     before, after = answer(network, x), answer(network, other)
@@ -100,7 +100,7 @@ def test_logits_are_causal(place: int) -> None:
 
 
 def test_rows_are_independent_and_time_is_ignored() -> None:
-    network, x = trained(), rows(5)
+    network, x = random_network(), rows(5)
     logits = answer(network, x)
     assert torch.equal(network(x, torch.ones(5), {}), logits)
     order = torch.tensor([3, 0, 4, 1, 2])
@@ -109,7 +109,7 @@ def test_rows_are_independent_and_time_is_ignored() -> None:
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-10)])
 def test_packed_samples_equal_separate_ones(dtype: torch.dtype, tolerance: float) -> None:
-    network, lengths = trained(dtype), [[4, 9, 1], [14, 2, 3]]
+    network, lengths = random_network(dtype), [[4, 9, 1], [14, 2, 3]]
     x = rows(2, 20)
     sample, position = torch.full_like(x, -1), torch.zeros_like(x)
     for row, parts in enumerate(lengths):
@@ -129,7 +129,7 @@ def test_packed_samples_equal_separate_ones(dtype: torch.dtype, tolerance: float
 
 
 def test_samples_attend_within_their_number_only() -> None:
-    network, x = trained(), rows(1, 8)
+    network, x = random_network(), rows(1, 8)
     sample = torch.tensor([[0, 0, 0, 1, 1, 1, 1, 1]])
     position = torch.arange(8)[None]
     apart = answer(network, x, sample=sample, position=position)
@@ -141,7 +141,7 @@ def test_samples_attend_within_their_number_only() -> None:
 
 @pytest.mark.parametrize("parts", [(1,) * 12, (12,), (1, 4, 1, 6), (9, 3)])
 def test_cached_steps_equal_the_full_pass(parts: tuple[int, ...]) -> None:
-    network, x = trained(), rows()
+    network, x = random_network(), rows()
     whole, cache, read = answer(network, x), network.init_cache(3, 12), 0
     for m in parts:
         logits, cache = network.decode_step(x[:, read : read + m], cache)
@@ -152,7 +152,7 @@ def test_cached_steps_equal_the_full_pass(parts: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("parts", [(7, 1, 1, 1), (3, 5, 2), (10,)])
 def test_left_padding_is_ignored(parts: tuple[int, ...]) -> None:
-    network, x = trained(), rows(4, 10)
+    network, x = random_network(), rows(4, 10)
     skip = torch.tensor([0, 6, 3, 5])
     cache, read = network.init_cache(4, 10, skip), 0
     for m in parts:
@@ -166,7 +166,7 @@ def test_left_padding_is_ignored(parts: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("skip", [None, [2, 0, 1, 3, 4, 0, 1, 5]])
 def test_cache_select(skip: list[int] | None) -> None:
-    network, x = trained(), rows(8, 17)
+    network, x = random_network(), rows(8, 17)
     begins = torch.tensor(skip or [0] * 8)
     x[torch.arange(17) < begins[:, None]] = SYMBOLS.pad
     x[x == SYMBOLS.infill] = SYMBOLS.mask  # no row that is malformed so is read on
@@ -183,7 +183,7 @@ def test_cache_select(skip: list[int] | None) -> None:
 
 
 def test_selected_rows_may_pass_the_context_of_the_others() -> None:
-    network, x = trained(), rows(8, 20)
+    network, x = random_network(), rows(8, 20)
     skip = torch.tensor([6, 6, 6, 0, 6, 6, 6, 6])
     x[skip > 0, :6] = SYMBOLS.pad
     _, cache = network.decode_step(x[:, :14], network.init_cache(8, 20, skip))
@@ -196,7 +196,7 @@ def test_selected_rows_may_pass_the_context_of_the_others() -> None:
 
 
 def test_cached_steps_in_float32() -> None:
-    network, x = trained(torch.float32), rows()
+    network, x = random_network(torch.float32), rows()
     whole, cache = answer(network, x), network.init_cache(3, 12)
     for i in range(12):
         logits, cache = network.decode_step(x[:, i : i + 1], cache)
@@ -255,11 +255,13 @@ def test_gradients_per_example() -> None:
     sample = torch.tensor([[0] * 12, [0] * 5 + [1] * 7, [0] * 2 + [1] * 6 + [2] * 4])
     position = torch.cat([torch.arange(12)[None], *[torch.zeros(1, 12, dtype=torch.long)] * 2])
     given = {"sample": sample, "position": position}
-    check_gradients(trained(), lambda net, x, given: next_symbols(net, x, **given), x, given, rtol=1e-9, atol=1e-12)
+    check_gradients(
+        random_network(), lambda net, x, given: next_symbols(net, x, **given), x, given, rtol=1e-9, atol=1e-12
+    )
 
 
 def test_the_device_follows_the_inputs() -> None:
-    away = trained().to("meta")(rows().to("meta"), torch.zeros(3, device="meta"), {})
+    away = random_network().to("meta")(rows().to("meta"), torch.zeros(3, device="meta"), {})
     assert away.shape == (3, 12, SYMBOLS.num_outputs)
     assert away.device.type == "meta"
 
@@ -289,7 +291,7 @@ def test_invalid_inputs_are_refused() -> None:
         GPT(SYMBOLS).build((9,), {"label": 2}, Rng(0))
     with refuses(UsageError, found="(9, 2)"):
         GPT(SYMBOLS).build((9, 2), {}, Rng(0))
-    network = trained()
+    network = random_network()
     with refuses(UsageError, found="15"):
         answer(network, rows(2, 15))
     _, cache = network.decode_step(rows(2, 14), network.init_cache(2, 20))
@@ -298,6 +300,6 @@ def test_invalid_inputs_are_refused() -> None:
 
 
 def test_empty_batches_and_sequences() -> None:
-    network = trained()
+    network = random_network()
     assert answer(network, rows(0)).shape == (0, 12, SYMBOLS.num_outputs)
     assert answer(network, rows(2, 0)).shape == (2, 0, SYMBOLS.num_outputs)

@@ -184,7 +184,7 @@ def test_vocabularies_of_thousands_need_no_square_matrix() -> None:
 
 
 def shrink(x_1: Tensor, t: Tensor) -> Tensor:
-    """Return the logits of `FIVE`, as anybody would write them down."""
+    """Return the logits of `FIVE` by the definition."""
     v = torch.linspace(-1, 1, 5, dtype=t.dtype)
     return -3 * (t / (1 - t))[:, None] ** 2 * (v[x_1][:, None] - v) ** 2
 

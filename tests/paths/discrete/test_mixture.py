@@ -92,7 +92,7 @@ def test_rates_are_the_derivative_of_the_transition(schedule: Schedule) -> None:
 
 
 def perfect(schedule: Schedule):
-    """Return the network that knows the posterior of a token, as logits."""
+    """Return a network whose logits are the exact posterior of a token."""
 
     def network(x: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
         kappa = torch.as_tensor(schedule(t.double()).alpha)
@@ -156,12 +156,6 @@ def test_sample_takes_the_data_with_probability_alpha() -> None:
     assert ((share - f64(0.25, 0.75)).abs() < 5 * math.sqrt(0.1875 / 50_000)).all()
 
 
-def test_sampling_needs_an_rng() -> None:
-    x = torch.zeros(2, 3, dtype=torch.long)
-    with refuses(UsageError, argument="rng"):
-        Mixture().sample(x, x, torch.zeros(2))
-
-
 @pytest.mark.parametrize("schedule", [Cosine(), LinearVP()], ids=repr)
 def test_schedules_that_do_not_sum_to_one_are_refused(schedule: Schedule) -> None:
     with refuses(UsageError):
@@ -187,7 +181,7 @@ def test_tokens_of_probability_1e_12_can_be_sampled() -> None:
 
 
 class Watch(TorchDispatchMode):
-    """Note the largest tensor that any operation makes while it is awake."""
+    """Record the size of the largest tensor that any operation returns."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -130,7 +130,7 @@ def test_rates_transport_the_marginals(kind: Rates) -> None:
 
 
 def wave(x_1: Tensor, t: Tensor) -> Tensor:
-    """Return logits that swing, with a bump at the data that grows."""
+    """Return oscillating logits with a growing bump at the data."""
     x = torch.arange(6, dtype=t.dtype)
     bump = torch.where(x_1[:, None] == x, 4.0, 0.0) * t[:, None] ** 2
     return bump + torch.sin(3 * t[:, None] + x) * t[:, None] * (1 + x_1[:, None]) / 3

@@ -234,8 +234,9 @@ def test_token_sampler_applies_to_jumps() -> None:
 
 def test_sampling_needs_an_rng() -> None:
     x = torch.zeros(2, 3, dtype=torch.long)
-    with refuses(UsageError, argument="rng"):
-        MetricPath(LevelDistance(3)).sample(x, x, torch.zeros(2))
+    for path in (Mixture(), MetricPath(LevelDistance(3))):
+        with refuses(UsageError, argument="rng"):
+            path.sample(x, x, torch.zeros(2))
 
 
 def test_a_mixture_without_a_source_has_no_probabilities() -> None:

@@ -16,7 +16,7 @@ LOGITS = f64(math.log(0.5), math.log(0.3), math.log(0.15), math.log(0.05))
 
 
 def shares(choice: TokenSampler, logits: torch.Tensor = LOGITS, n: int = 10_000) -> list[float]:
-    """Return how often each symbol comes on evenly spread uniform numbers: exact to 1 / n."""
+    """Return the frequency of each symbol over evenly spread uniform numbers: exact to 1 / n."""
     u = (torch.arange(n, dtype=F64) + 0.5) / n
     return (choice(logits.expand(n, len(logits)), u).bincount(minlength=len(logits)).double() / n).tolist()
 

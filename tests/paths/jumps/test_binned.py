@@ -29,7 +29,7 @@ FOUR = BinnedJumpPath(bins=LatticeLevels(-1.2, 1.2, 4))
 
 
 def answer(path: BinnedJumpPath, rates: Tensor, velocity: Tensor | None = None) -> Tensor:
-    """Return the network's answer that states (1 - t) times some rates to bins, [..., bins]."""
+    """Return the network output for given rates to bins, which it states times 1 - t, [..., bins]."""
     total = rates.sum(-1, keepdim=True).clamp(min=1e-12)
     raw = torch.where(total > 20, total, torch.expm1(total.clamp(max=20)).log())
     parts = [(rates / total).clamp(min=1e-30).log(), raw]

@@ -42,12 +42,12 @@ PRIOR = f64(0.3, 0.7).log()
 
 
 def constant(logits: Tensor):
-    """Return a network that knows the prior of independent parts alone: exact, as the path adds the likelihood."""
+    """Return a network of the prior of independent entries: exact, as the path adds the likelihood."""
     return lambda x, t, given: logits.to(x.dtype).expand(*x.shape, len(logits))
 
 
 def normal_source(n: int = N) -> Tensor:
-    """Return evenly spread quantiles of N(0, 1), in an order that has no meaning: [n, 1]."""
+    """Return evenly spread quantiles of N(0, 1) in random order, [n, 1]."""
     even = (torch.arange(n, dtype=F64) + 0.5) / n
     return torch.special.ndtri(even)[torch.randperm(n, generator=torch.Generator().manual_seed(5))][:, None]
 
@@ -231,7 +231,7 @@ def test_dependent_entries_keep_their_joint_distribution() -> None:
     weights = f64(0.45, 0.45, 0.05, 0.05)
 
     def network(x: Tensor, t: Tensor, given: dict) -> Tensor:
-        """Return logits of each part given both, less the part's own likelihood, which the path adds."""
+        """Return logits of each entry given both, minus its own log likelihood, which the path adds."""
         t = t[:, None, None]
         fit = -((x[:, None] - t * atoms).square()) / (2 * (1 - t) ** 2)  # [b, 4, 2]
         joint = (weights.log() + fit.sum(-1)).softmax(-1)

@@ -13,7 +13,7 @@ from feller.networks.sequence.gpt import GPTNetwork
 
 
 def reader(symbols: DocumentVocabulary, context: int = 24, heat: float = 0.7, seed: int = 1) -> GPTNetwork:
-    """A float64 network none of whose weights is zero."""
+    """Return a float64 network with nonzero weights."""
     architecture = GPT(symbols, width=8, depth=1, heads=2, context=context)
     network = architecture.build((context,), {}, Rng(0)).double()
     draw = Rng(seed).stream("weights")
@@ -25,7 +25,7 @@ def reader(symbols: DocumentVocabulary, context: int = 24, heat: float = 0.7, se
 
 @dataclass(frozen=True)
 class Counted:
-    """A network that notes how many rows and places each call has."""
+    """A network that records the batch size and length of each call."""
 
     network: GPTNetwork | CausalTransformerNetwork
     calls: list[tuple[int, ...]] = field(default_factory=list)
@@ -49,7 +49,7 @@ def written(text: str, symbols: DocumentVocabulary) -> Tensor:
 
 
 def spelled(row: Tensor, symbols: DocumentVocabulary) -> str:
-    """Turn `written` around."""
+    """Invert `written`."""
     ends = {symbols.eos: "E", symbols.break_token: "B", symbols.mask: "M", symbols.infill: "I", symbols.pad: "P"}
     return "".join(
         ends.get(v) or (chr(ord("a") + v) if v < symbols.text else str(v - symbols.text)) for v in row.tolist()

@@ -71,7 +71,7 @@ def streams_for(way: SamplingSpec, rows: list[str]) -> list[list[Tensor]]:
 def recomputed(
     network: GPTNetwork, prompts: list[Tensor], plan: DecodingGoal, way: SamplingSpec, u: Tensor, number: int
 ) -> Tensor:
-    """One row, reading everything again for each symbol."""
+    """Decode one row without a cache."""
     automaton, drawn = Automaton(SYMBOLS, plan), torch.zeros(0, dtype=torch.long)
     state = automaton.initial_state([parse_prefix(prompts[0], SYMBOLS)], [network.context - max(map(len, prompts))])
     kind_of = symbol_kinds(SYMBOLS)
@@ -188,7 +188,7 @@ PIECES = st.one_of(st.text("abc", max_size=3), st.text("01", min_size=3, max_siz
 
 @st.composite
 def beginnings(draw: st.DrawFn) -> str:
-    """Documents with holes anywhere, filled or not, cut off anywhere but in what nothing can mend."""
+    """Return document prefixes with masked spans anywhere, filled or not, that some continuation completes."""
     text = ""
     if draw(st.booleans()):
         text += "E" + draw(st.sampled_from(["abB", "aMBIb", "010B", "MBI001"]))
@@ -204,7 +204,7 @@ def beginnings(draw: st.DrawFn) -> str:
 
 
 def refused(row: str, plan: DecodingGoal, room: int) -> str | None:
-    """Return why a plan cannot go on from a row, if it cannot.
+    """Return why a row cannot be continued, if so.
 
     The only rows that nothing can complete are those cut off in an image with holes.
     """

@@ -28,7 +28,7 @@ S = DocumentVocabulary(text=30, codes=20, picture=9)
 
 
 def document(*lengths: int, seed: int = 0) -> np.ndarray:
-    """Segments of those lengths, by turns of text and, where they have 9 tokens, codes."""
+    """Return a document of segments of these lengths: codes if of 9 tokens, else text."""
     random = np.random.default_rng(seed)
     parts = [np.array([S.eos])]
     for length in lengths:

@@ -35,7 +35,7 @@ def complete(text: str) -> bool:
 
 
 def ways_on(prompt: str, most: int) -> set[str]:
-    """All that may be drawn behind a prompt up to an `<eos>`, from all strings there are, by `check_document` alone."""
+    """Return all valid continuations of a prompt up to an `<eos>`, by `check_document` of every string."""
     found = set()
     for length in range(most):
         for letters in itertools.product("a0BI", repeat=length):
@@ -48,7 +48,7 @@ def ways_on(prompt: str, most: int) -> set[str]:
 
 
 def ways_taken(prompt: str, plan: DecodingGoal, room: int) -> set[str]:
-    """All that the automaton lets be drawn."""
+    """Return all continuations that the automaton allows."""
     automaton, found = Automaton(SYMBOLS, plan), set()
     state = automaton.initial_state([parse_prefix(written(prompt, SYMBOLS), SYMBOLS)], [room])
 

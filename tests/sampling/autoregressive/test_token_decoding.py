@@ -15,15 +15,17 @@ from feller.networks.sequence.causal_transformer import CausalTransformerNetwork
 from feller.sampling.autoregressive.token_decoding import decode, log_likelihood
 from feller.spaces.tokens import mask_until_end
 from tests.errors import numbers, refuses
-from tests.networks.checks import moved
+from tests.networks.checks import perturb_weights
 from tests.sampling.autoregressive.readers import Counted
 
 K = 3
 
 
-def trained(k: int = K, conditions: dict[str, int] | None = None, heat: float = 0.4) -> CausalTransformerNetwork:
-    """A float64 decoder none of whose weights is zero."""
-    return moved(CausalTransformer(k, width=8, depth=1, heads=2).build((4,), conditions or {}, Rng(0)), heat)
+def random_network(
+    k: int = K, conditions: dict[str, int] | None = None, scale: float = 0.4
+) -> CausalTransformerNetwork:
+    """Return a float64 decoder with nonzero weights."""
+    return perturb_weights(CausalTransformer(k, width=8, depth=1, heads=2).build((4,), conditions or {}, Rng(0)), scale)
 
 
 def every_text(length: int, k: int = K) -> Tensor:
@@ -31,7 +33,7 @@ def every_text(length: int, k: int = K) -> Tensor:
 
 
 def chi_square(drawn: Tensor, texts: Tensor, p: Tensor) -> float:
-    """Return the deviation of the frequencies of texts in standard deviations of the statistic, about."""
+    """Return the chi-square statistic of the frequencies of texts, standardised."""
     counts = (drawn[:, None] == texts[None]).all(2).sum(0)
     assert counts.sum() == len(drawn)
     expected = len(drawn) * p
@@ -40,7 +42,7 @@ def chi_square(drawn: Tensor, texts: Tensor, p: Tensor) -> float:
 
 
 def test_likelihoods_sum_to_one() -> None:
-    network = trained()
+    network = random_network()
     texts = every_text(4)
     log_p = log_likelihood(network, texts, {})
     assert log_p.dtype == torch.float64
@@ -52,14 +54,14 @@ def test_likelihoods_sum_to_one() -> None:
 
 def test_sequence_frequencies_equal_their_likelihood() -> None:
     """27 texts, 4,000 draws: beyond 6 standard deviations of chi-square once in about 1e5 seeds; the seed is fixed."""
-    network = trained()
+    network = random_network()
     texts = every_text(3)
     drawn = decode(network, 4000, 3, {}, Rng(0))
     assert chi_square(drawn, texts, log_likelihood(network, texts, {}).exp()) < 6
 
 
 def test_observed_tokens_are_kept_and_condition_later_ones() -> None:
-    network = trained()
+    network = random_network()
     n, known = 4000, torch.zeros(4000, 4, dtype=torch.long)
     known[:, 0], known[:, 2] = 2, 1
     kept = torch.tensor([True, False, True, False]).expand(n, 4)
@@ -74,7 +76,7 @@ def test_observed_tokens_are_kept_and_condition_later_ones() -> None:
 
 
 def test_common_observed_prefixes_take_one_call() -> None:
-    counted = Counted(trained())
+    counted = Counted(random_network())
     known = torch.ones(2, 6, dtype=torch.long)
     kept = torch.arange(6).expand(2, 6) < torch.tensor([[4], [3]])
     drawn = decode(counted, 2, 6, {}, Rng(0), observed=(known, kept))
@@ -88,7 +90,7 @@ def test_common_observed_prefixes_take_one_call() -> None:
 
 
 def test_sequences_do_not_depend_on_the_batch() -> None:
-    network = trained(conditions={"label": 2})
+    network = random_network(conditions={"label": 2})
     given = {"label": torch.arange(300) % 3}
     whole = decode(network, 300, 5, given, Rng(3), eos_token_id=0)
     parts = [
@@ -101,7 +103,7 @@ def test_sequences_do_not_depend_on_the_batch() -> None:
 
 
 def test_observed_tokens_do_not_change_other_samples() -> None:
-    network = trained()
+    network = random_network()
     free = decode(network, 50, 6, {}, Rng(0))
     kept = torch.zeros(50, 6, dtype=torch.bool)
     kept[:, ::2] = True
@@ -110,7 +112,7 @@ def test_observed_tokens_do_not_change_other_samples() -> None:
 
 @pytest.mark.parametrize("guidance", [1.0, 2.5])
 def test_sequences_stop_at_eos(guidance: float) -> None:
-    network = trained(conditions={"label": 2})
+    network = random_network(conditions={"label": 2})
     counted, given = Counted(network), {"label": torch.arange(64) % 2}
     free = decode(network, 64, 12, given, Rng(0), guidance_scale=guidance)
     drawn = decode(counted, 64, 12, given, Rng(0), eos_token_id=2, guidance_scale=guidance)
@@ -123,7 +125,7 @@ def test_sequences_stop_at_eos(guidance: float) -> None:
 
 
 def test_sequences_do_not_end_before_observed_tokens() -> None:
-    network, n = trained(), 300
+    network, n = random_network(), 300
     known, kept = torch.full((n, 6), 1), torch.zeros(n, 6, dtype=torch.bool)
     kept[:, 3] = True
     drawn = decode(network, n, 6, {}, Rng(0), observed=(known, kept), eos_token_id=2)
@@ -140,7 +142,7 @@ def test_sequences_do_not_end_before_observed_tokens() -> None:
 @pytest.mark.parametrize("w", [0.0, 1.0, 3.0])
 def test_guidance_mixes_log_probabilities(w: float) -> None:
     """Step by step (1 - w) log p without + w log p with; the choice sees them up to a constant."""
-    network = trained(conditions={"label": 2})
+    network = random_network(conditions={"label": 2})
     label = torch.tensor([0, 1, 1])
     seen = []
 
@@ -165,13 +167,13 @@ def test_mask_until_end() -> None:
 
 
 def test_empty_batches_and_sequences() -> None:
-    network = trained()
+    network = random_network()
     assert decode(network, 3, 0, {}, Rng(0)).shape == (3, 0)
     assert decode(network, 0, 3, {}, Rng(0), eos_token_id=1).shape == (0, 3)
 
 
 def test_invalid_inputs_are_refused() -> None:
-    network = trained()
+    network = random_network()
     short = torch.zeros(2, 3, dtype=torch.long)
     with refuses(UsageError, found="(2, 3) and (2, 3)"):
         decode(network, 2, 4, {}, Rng(0), observed=(short, short == 0))
@@ -187,7 +189,7 @@ def test_invalid_inputs_are_refused() -> None:
 def test_an_observed_eos_ends_the_sequence() -> None:
     known = torch.tensor([[1, 2, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0]])
     kept = torch.tensor([[True, True, False, False, False, False], [True, False, False, False, False, False]])
-    network = trained()
+    network = random_network()
     for n in (1, 2):
         found = decode(network, n, 6, {}, Rng(0), observed=(known[:n], kept[:n]), eos_token_id=2)
         assert found[0].tolist() == [1, 2, 2, 2, 2, 2]

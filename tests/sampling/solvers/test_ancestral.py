@@ -16,7 +16,7 @@ SCHEDULES = [Linear(), Polynomial(2.0), Cosine(), LinearVP(), VP(), VE(0.1, 5.0)
 
 
 def toward(schedule: Schedule, x_1: float):
-    """Return the flow whose data prediction is certain."""
+    """Return the flow to a fixed data prediction."""
 
     def process(x: Tensor, t: Tensor) -> Characteristics:
         scales = schedule(t)

@@ -18,7 +18,7 @@ from tests.sampling.solvers.test_runge_kutta import ramp
 
 
 def fixed(n: int) -> float:
-    """Take n equal steps with the rule's own stages, whatever the error; return the end."""
+    """Return the state after n equal steps with the stages of the method, without error control."""
     running, x, t = DormandPrince().init_stepper(), column(1.0), f64(0.0)
     h = f64(1 / n)
     running.velocity = running._velocity(ramp, x, t)

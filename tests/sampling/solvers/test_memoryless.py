@@ -13,7 +13,7 @@ from tests.oracle import F64, Normal, chain, close, column
 
 
 def exact_chain(steps: int, wanted: Normal) -> tuple[float, float]:
-    """Follow mean and variance of the chain, whose last step has its noise too."""
+    """Return mean and variance of the chain, including the noise of the last step."""
     return chain(MemorylessEuler(wanted.schedule), wanted.flow, linear_grid(steps), 0.0, 1.0)
 
 

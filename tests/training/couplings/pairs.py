@@ -19,7 +19,7 @@ COUPLINGS: dict[str, Coupling] = {
 
 
 def couple(rows: slice) -> dict[str, State]:
-    """Return what every coupling makes of a part of a batch with two leaves, a label, and padding."""
+    """Return the result of every coupling on some rows of a batch with two leaves, a label and padding."""
     draws = Rng(3)
     x_0 = {"a": draws.stream("a").normal((SIZE, 3, 2)), "b": draws.stream("b").uniform((SIZE, 3))}
     x_1 = {"a": 3 * draws.stream("c").normal((SIZE, 3, 2)), "b": draws.stream("d").randint(9, (SIZE, 3))}

@@ -46,7 +46,7 @@ def test_velocity_is_the_last_entry() -> None:
 
 
 def conditional(kind: str, x: Tensor, t: float) -> Tensor:
-    """Return what is regressed on at x for each atom: a velocity, an intensity, rates to 5 places, or which it is."""
+    """Return the conditional target at x for each atom: a velocity, an intensity, rates to 5 bins, or its index."""
     law, time = GaussianConditionalPath(), torch.tensor(t, dtype=F64)
     if kind == "velocity":
         return law.velocity(x, ATOMS, time)

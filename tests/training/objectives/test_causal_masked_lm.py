@@ -37,7 +37,7 @@ def draw(rule: Objective, rows: Tensor, seed: int = 0) -> Example:
 
 
 def samples(example: Example) -> list[list[np.ndarray]]:
-    """The documents of each sample, put together again, without the last <eos>."""
+    """Return the documents of each packed sample, rejoined, without the last <eos>."""
     found = []
     for row, own in zip(example["x_t"].numpy(), example["given"]["sample"].numpy(), strict=True):
         for k in range(own.max() + 1):
@@ -53,7 +53,7 @@ def plain(rows: Tensor) -> list[list[int]]:
 
 
 def logits_of(x_t: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
-    """Some answer at each place that depends on its token, its sample and its position."""
+    """Return logits that depend on token, sample and position."""
     at = x_t * 31 + given["sample"] * 7 + given["position"]
     return torch.sin(at[..., None] * torch.arange(1, S.num_outputs + 1, dtype=torch.float64))
 

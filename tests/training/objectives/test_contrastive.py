@@ -83,7 +83,7 @@ def test_code_dropout() -> None:
 
 
 def likeness(made: LearnedDocumentEncoder, rows: Tensor, kind: Tensor) -> float:
-    """Share of the pictures whose nearest text of another document is of their kind."""
+    """Return the fraction of images whose nearest text of another document is of the same class."""
     found = made(rows)
     scores = (found.picture @ found.text.T).fill_diagonal_(-2.0)
     return (kind[scores.argmax(1)] == kind).double().mean().item()

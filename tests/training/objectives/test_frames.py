@@ -27,7 +27,7 @@ RULE = Infilling(cond_dropout=0.0)
 
 
 class Zero(torch.nn.Module):
-    """Answers zero; knows what stands for "not given"."""
+    """A network that returns zero and has a null label."""
 
     null_values: ClassVar = {"phone": K, "context": 0.0, "known": 0}
 

@@ -16,7 +16,7 @@ from tests.oracle import F64, Normal, close, column, f64
 
 
 class Answer(torch.nn.Module):
-    """A perfect network for data N(m, s^2), whose m and s are its weights."""
+    """The exact prediction for data N(m, s^2), with m and s as weights."""
 
     def __init__(self, m: float, s: float, kind=VelocityPrediction()) -> None:  # noqa: B008
         super().__init__()

@@ -24,7 +24,7 @@ N = 400
 
 
 def rows(n: int = N, seed: int = 0) -> Dataset:
-    """Return pictures of which the second kind is brighter at the top."""
+    """Return images of two classes, the second brighter at the top."""
     draws = Rng(seed)
     label = draws.stream("label").randint(2, (n,))
     values = draws.stream("values").randint(12, (n, 1, 2, 2))

@@ -25,7 +25,7 @@ S = DocumentVocabulary(text=30, codes=20, picture=4)
 
 
 def sample(n: int, seed: int) -> MaskedDocument:
-    """A closed sample of n tokens with a weight of its own for each."""
+    """Return a complete sample of n tokens with distinct weights."""
     random = np.random.default_rng((n, seed))
     tokens = np.concatenate([[S.eos], random.integers(0, S.text, n - 2), [S.eos]])
     return MaskedDocument(tokens, random.random(n).astype(np.float32))

@@ -16,12 +16,12 @@ from tests.oracle import F64
 
 
 def alone(b: int, n: int) -> tuple[Tensor, Tensor]:
-    """Every entry is a unit of its own, and real."""
+    """Return units of one entry each, none of them padding."""
     return torch.arange(n).expand(b, n), torch.ones(b, n, dtype=torch.bool)
 
 
 def expected_counts(law: SpanMask, n: int, steps: int = 20_000) -> Tensor:
-    """Chance of each entry to be hidden: sum over shares, rounded sizes and places, with no draw."""
+    """Return the exact masking probability of each entry, summed over rates, rounded sizes and positions."""
     chance = torch.zeros(n, dtype=F64)
     for k in range(steps):
         size = (law.min_fraction + (law.max_fraction - law.min_fraction) * (k + 0.5) / steps) * n
