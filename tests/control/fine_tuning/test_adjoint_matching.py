@@ -32,7 +32,7 @@ from feller.training.objective import TrainingContext
 from tests.control.shifted import Shifted
 from tests.errors import refuses
 from tests.oracle import F64, Normal, close, column
-from tests.properties.examples import Small
+from tests.properties.makers import Small
 
 FINE = 2000
 """Steps with which the chain is that of continuous time, to 1e-3."""
