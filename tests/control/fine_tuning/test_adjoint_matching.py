@@ -31,7 +31,7 @@ from feller.training.objective import TrainingContext
 from tests.control.shifted import Shifted
 from tests.errors import refuses
 from tests.oracle import F64, Normal, close, column
-from tests.properties.examples import Small
+from tests.properties.makers import Small
 
 PRODUCT = ProductPath({"a": Affine(), "b": Mixture()})
 FINE = 2000
