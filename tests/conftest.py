@@ -1,4 +1,4 @@
-"""Documents, and a run of them, that tests of several folders are tried on."""
+"""Documents, a run of documents and a run of speech, shared by tests of several folders."""
 
 import gc
 import pathlib
@@ -27,13 +27,13 @@ def pytest_collection_finish() -> None:
 
 
 def fewest(budget: EvaluationBudget, max_examples: int, *pace: object) -> int:
-    """Return as many examples as a report of little time has, without a look at a clock."""
+    """Return the smallest number of examples of a report, independent of the clock."""
     return max_examples if budget.seconds is None else min(max_examples, max(MIN_EXAMPLES, max_examples // 16))
 
 
 @pytest.fixture(scope="session", autouse=True)
 def brief() -> Iterator[None]:
-    """Let reports after tiny trainings look at few examples, which are as many however busy the machine is."""
+    """Reports after tiny trainings use few examples, a fixed number whatever the load of the machine."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(EvaluationBudget, "fraction_of", classmethod(lambda cls, *seconds: cls(0.1)))
         patch.setattr(EvaluationBudget, "num_affordable", fewest)
@@ -42,7 +42,7 @@ def brief() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """Return a folder of pictures with captions, instructions and a memory."""
+    """Return a folder of captioned images, instructions and a datastore."""
     out = tmp_path_factory.mktemp("demonstration") / "scenes"
     assert main(["data", "scenes", "-n", "40", "--out", str(out)]) == 0
     return out
@@ -50,7 +50,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 @pytest.fixture(scope="session")
 def documents(scenes: pathlib.Path) -> pathlib.Path:
-    """Return a run of pictures with captions."""
+    """Return a run trained on captioned images."""
     run = scenes.parent / "documents"
     assert main(["fit", str(scenes / "pairs"), *LEARN, *OWN, "--out", str(run)]) == 0
     return run
@@ -58,7 +58,7 @@ def documents(scenes: pathlib.Path) -> pathlib.Path:
 
 @pytest.fixture(scope="session")
 def speaking(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """Return a run that has learned a little of three clips, which lie in `clips` beside it."""
+    """Return a run briefly trained on three audio clips in the folder `clips`."""
     from tests.data.speech.written import pairs
 
     home = tmp_path_factory.mktemp("speaking")

@@ -1,4 +1,4 @@
-"""What tests ask of errors: their class and fields, not their words."""
+"""Assertions about classes and fields of errors."""
 
 import contextlib
 import re

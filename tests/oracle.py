@@ -1,4 +1,4 @@
-"""Closed forms that the tests compare with, and exact tools that need no sampling."""
+"""Closed forms and exact tools for comparison."""
 
 import itertools
 import math
@@ -29,7 +29,7 @@ def column(*values: float) -> Tensor:
 
 
 def number(value: Tensor | float) -> float:
-    """Return a scale, which may be a float or hold one entry."""
+    """Return a scale, a float or a tensor of one entry, as a float."""
     return float(value)
 
 
@@ -48,7 +48,7 @@ class Normal:
         return alpha * self.m, (alpha * self.s) ** 2 + sigma**2
 
     def predict(self, kind: Prediction, x: Tensor, t: Tensor) -> Tensor:
-        """Return what a perfect network answers at states [b, ...] and times [b]."""
+        """Return the exact prediction at states [b, ...] and times [b]."""
         a, s, d_a, d_s = (append_dims(torch.as_tensor(v, dtype=x.dtype).expand(t.shape), x) for v in self.schedule(t))
         variance, away = (a * self.s) ** 2 + s**2, x - a * self.m
         answers = {
@@ -65,7 +65,7 @@ class Normal:
         return Characteristics(velocity=self.predict(VelocityPrediction(), x, t))
 
     def carry(self, x: Tensor, t: float, s: float) -> Tensor:
-        """Follow the exact flow from time t to s."""
+        """Integrate the exact flow from time t to s."""
         (mean, variance), (then, later) = self.moments(t), self.moments(s)
         return then + math.sqrt(later / variance) * (x - mean)
 
@@ -97,7 +97,7 @@ def orders(solver: Solver, process: Process, x: Tensor, truth: Tensor, grids: Se
 
 
 def close(actual: Tensor, expected: Tensor | Sequence[float] | float, tolerance: float) -> None:
-    """Compare with what is printed in a table, to an absolute tolerance."""
+    """Compare to an absolute tolerance."""
     torch.testing.assert_close(
         actual, torch.as_tensor(expected, dtype=actual.dtype).reshape(actual.shape), rtol=0, atol=tolerance
     )

@@ -1,4 +1,4 @@
-"""Records of fits, as tests make them."""
+"""Records of fits."""
 
 from dataclasses import fields
 from typing import Any
@@ -9,7 +9,7 @@ from feller.app.workflows.run_config import FitRecord, Provenance
 
 
 def fit_record(recipe: str = "points", size: str = "tiny", seed: int = 0, **more: Any) -> FitRecord:
-    """Return the record of a fit, from options of its config and what was found out, by their names."""
+    """Return the record of a fit with given fields of its config and of its results."""
     found = {name: more.pop(name) for name in {one.name for one in fields(Provenance)} & more.keys()}
     start = more.pop("start_from", None)
     record = FitRecord(

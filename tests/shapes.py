@@ -22,12 +22,12 @@ wrapped = jaxtyping.jaxtyped
 
 
 def checked(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that refuses what its annotations do not allow."""
+    """Return the function with runtime checks of its annotations."""
     return function if WITHIN in function.__qualname__ else typed(function)
 
 
 def sparing(function: Any = None, *, typechecker: Callable[..., Any]) -> Any:
-    """Wrap a function, or what holds one, as far as that can find anything."""
+    """Wrap a function or descriptor if its annotations can be checked."""
     if function is None:
         return lambda known: sparing(known, typechecker=typechecker)
     if not inspect.isfunction(function):
@@ -40,7 +40,7 @@ def sparing(function: Any = None, *, typechecker: Callable[..., Any]) -> Any:
 
 
 def _holds_arrays(annotation: Any) -> bool:
-    """Tell whether a type is an array or holds some; names of types that are not known yet are taken to."""
+    """Return whether a type contains arrays, assumed of unresolved names."""
     if isinstance(annotation, str):
         return True
     if inspect.isclass(annotation):

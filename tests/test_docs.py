@@ -1,4 +1,4 @@
-"""Every example of the pages runs: Python blocks as they are, commands with a small budget."""
+"""Examples of the docs run."""
 
 import ast
 import builtins
@@ -44,7 +44,7 @@ FILES = ("json", "safetensors")
 
 
 def is_there(root: str, path: str) -> bool:
-    """Tell whether something has a name that a page gives it."""
+    """Return whether a documented name exists."""
     if root != "feller":
         name, kind = path.partition(".")[0], OBJECTS[root]
         return hasattr(kind, name) or name in kind.__annotations__
@@ -60,7 +60,7 @@ def is_there(root: str, path: str) -> bool:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_names_in_the_text_are_there(page: pathlib.Path) -> None:
+def test_names_in_the_text_exist(page: pathlib.Path) -> None:
     text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
     named = [found for span in SPAN.findall(text) for found in ATTRIBUTE.findall(span)]
     assert [one for one in named if one[1] not in FILES and not is_there(*one)] == []
@@ -71,7 +71,7 @@ def blocks(page: pathlib.Path) -> list[tuple[str, str]]:
 
 
 def prepare(folder: pathlib.Path, python: str) -> None:
-    """Put there what the pages speak of: photographs, tables of points, crystals and people, texts, one's own code."""
+    """Write the files that the pages name: images, tables, crystals, texts and user code."""
     people(folder)
     shards(folder)
     crystals = read("example:perovskites").subset(torch.arange(12))
@@ -132,7 +132,7 @@ def prepare(folder: pathlib.Path, python: str) -> None:
 
 
 def shards(folder: pathlib.Path) -> None:
-    """Write pictures with classes into tars, and rows of numbers into tables."""
+    """Write labelled images into tar shards, and numeric tables."""
     pictures(folder / "shards", 40, 4)
     for i in range(4):
         (folder / "shards" / f"train-{i:03d}.tar").rename(folder / "shards" / f"train-{i:06d}.tar")
@@ -144,7 +144,7 @@ def shards(folder: pathlib.Path) -> None:
 
 
 def people(folder: pathlib.Path) -> None:
-    """Write tables of people, of whom nobody is real."""
+    """Write tables of fictitious people."""
     generator = np.random.default_rng(1)
     schools = ("School", "Bachelors", "Masters", "Doctorate")
     for name, first, n in (("people", 1, 600), ("held_out", 601, 200), ("census", 801, 300)):
@@ -161,7 +161,7 @@ def people(folder: pathlib.Path) -> None:
 
 
 def shorten(words: list[str]) -> list[str]:
-    """Give a fit a small budget, and a sampling few samples; all else stays."""
+    """Return the command with a small training budget and few samples."""
     if words[0] == "fit" and "--help" not in words:
         for flag in ("--minutes", "--size", "--steps"):
             if flag in words:
@@ -258,7 +258,7 @@ def files(found: list[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def unknown(code: str) -> set[str]:
-    """Return the names that code reads and nothing in it brings in."""
+    """Return the undefined names of a code block."""
     bound, read = {*dir(builtins)}, set()
     for node in ast.walk(ast.parse(code)):
         match node:
@@ -274,7 +274,7 @@ def unknown(code: str) -> set[str]:
 
 
 @pytest.mark.parametrize("name", ["extend", "export"])
-def test_examples_that_are_copied_run_alone(name):
+def test_examples_are_self_contained(name):
     """But for a recipe that goes into one file with the path before it."""
     python = [code for language, code in blocks(ROOT / "docs" / "guides" / f"{name}.md") if language == "python"]
     assert len(python) >= 5
@@ -288,7 +288,7 @@ def commands(page: pathlib.Path) -> list[list[str]]:
     return [words for line in lines if (words := shlex.split(line, comments=True))]
 
 
-def test_the_landing_page_shows_what_runs_on_other_pages():
+def test_commands_of_the_landing_page_run_on_other_pages():
     run = [words for page in PAGES for words in commands(page)]
     shown = commands(LANDING)
     assert len(shown) >= 8
@@ -298,7 +298,7 @@ def test_the_landing_page_shows_what_runs_on_other_pages():
     exec("\n".join(code for language, code in blocks(LANDING) if language == "python"), {"__name__": "docs"})
 
 
-def test_pages_that_are_not_run_have_no_examples():
+def test_other_pages_have_no_examples():
     others = [*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md")]
     others = [page for page in others if page not in (*PAGES, LANDING) and "_build" not in page.parts]
     assert len(others) > 20

@@ -1,4 +1,4 @@
-"""The pages name what a run folder holds, and what of it `--overwrite` removes, as the code does it."""
+"""The docs list the files of a run folder and those that `--overwrite` removes."""
 
 import itertools
 import pathlib
@@ -18,7 +18,7 @@ def names(text: str) -> set[str]:
     return set(re.findall(r"`([^`]+)`", text))
 
 
-def test_what_is_removed_is_what_the_page_says() -> None:
+def test_overwritten_files_are_documented() -> None:
     """The first table names all files; the section on the flag names those that stay."""
     lines = itertools.dropwhile(lambda line: not line.startswith("|"), section("Files").splitlines())
     table = [*itertools.takewhile(lambda line: line.startswith("|"), lines)]

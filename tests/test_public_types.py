@@ -1,4 +1,4 @@
-"""Public names carry types: no signature holds `Any`, and type checkers find plain mistakes."""
+"""Public signatures are typed, and type checkers find plain mistakes."""
 
 import inspect
 import json
@@ -47,7 +47,7 @@ def holds_any(hint: object) -> bool:
 
 
 def untyped(function: Callable[..., object], name: str) -> Iterator[str]:
-    """Yield the parameters of a function that carry no type, or one that holds `Any`."""
+    """Yield the parameters without a type, or with one that contains `Any`."""
     hints = typing.get_type_hints(function)
     for parameter in inspect.signature(function).parameters:
         if parameter not in ("self", "cls") and holds_any(hints.get(parameter, Any)):
@@ -118,7 +118,7 @@ def check(complaints: set[tuple[str, int]]) -> None:
     assert complaints == {("wrong.py", line) for line in mistakes()}
 
 
-def test_mypy_finds_every_mistake_and_no_other(tmp_path: pathlib.Path) -> None:
+def test_mypy_finds_exactly_the_marked_mistakes(tmp_path: pathlib.Path) -> None:
     sections = [f"[mypy-{name}.*]\nfollow_imports = skip\n" for name in DEEP]
     (tmp_path / "mypy.ini").write_text("".join(["[mypy]\n", *sections]))
     command = [sys.executable, *MYPY, "--config-file", str(tmp_path / "mypy.ini"), *map(str, FILES)]
@@ -129,7 +129,7 @@ def test_mypy_finds_every_mistake_and_no_other(tmp_path: pathlib.Path) -> None:
     check({(f"{name}.py", int(line)) for name, line in found})
 
 
-def test_pyright_finds_every_mistake_and_no_other(tmp_path: pathlib.Path) -> None:
+def test_pyright_finds_exactly_the_marked_mistakes(tmp_path: pathlib.Path) -> None:
     settings = {"include": [*map(str, FILES)], "extraPaths": [str(HERE.parent / "src")], "typeCheckingMode": "standard"}
     (tmp_path / "pyrightconfig.json").write_text(json.dumps(settings))
     command = [

@@ -1,4 +1,4 @@
-"""Sources are found in docstrings, and papers are told once and in full."""
+"""Citations parsed from docstrings, and the bibliography."""
 
 import re
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from feller.core.citations import cited_papers, load_bibliography, parse_citations
 
 
-def test_a_docstring_may_name_several_papers():
+def test_a_docstring_cites_several_papers():
     text = """Do it.
 
     It is as in Gat et al. 2024, arXiv 2407.15595, which is no source. Source: Lipman et al. 2024, arXiv
@@ -20,7 +20,7 @@ def test_a_docstring_may_name_several_papers():
     assert found["nobody1999"] == {"author": "Nobody and Someone", "title": "A title", "year": "1999"}
 
 
-def test_parts_of_objects_tell_theirs_and_each_paper_comes_once():
+def test_citations_of_parts_are_collected_without_duplicates():
     @dataclass(frozen=True)
     class Inner:
         """Inside.
@@ -39,7 +39,7 @@ def test_parts_of_objects_tell_theirs_and_each_paper_comes_once():
     assert [paper.key for paper in found] == ["ho2022"]
 
 
-def test_references_are_sound_and_sorted():
+def test_bibliography_is_complete_and_sorted():
     keys = [paper.key for paper in load_bibliography()]
     assert keys == sorted(set(keys))
     numbers = [paper.eprint for paper in load_bibliography() if paper.eprint]

@@ -1,4 +1,4 @@
-"""Examples are shared in whole batches, each by one process."""
+"""Ranges of examples per process."""
 
 from dataclasses import dataclass
 
@@ -23,7 +23,7 @@ class One:
 
 
 @given(n=st.integers(0, 5000), size=st.integers(1, 700), ranks=st.integers(1, 9))
-def test_batches_are_those_of_one_process(n: int, size: int, ranks: int) -> None:
+def test_local_ranges_of_all_ranks_are_the_batches_of_one_process(n: int, size: int, ranks: int) -> None:
     def batches(rows: slice) -> list[tuple[int, int]]:
         return [(start, min(start + size, rows.stop)) for start in range(rows.start, rows.stop, size)]
 

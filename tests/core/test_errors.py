@@ -1,4 +1,4 @@
-"""Errors are one line, keep their fields, and are worded by the surface that shows them."""
+"""Errors: one line, fields, formatting by each interface."""
 
 import math
 import pickle
@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feller.core.errors import MAX_MESSAGE_LENGTH, InputError, UsageError, check_number
+from feller.core.errors import MAX_MESSAGE_LENGTH, InputError, UsageError, check_number, did_you_mean
 
 anything = st.none() | st.text()
 
 
 @given(fault=st.text(), argument=anything, expected=anything, found=anything, remedy=anything, file=anything)
-def test_whatever_fields_quote_the_line_is_one_and_bounded(
+def test_messages_have_one_line_of_bounded_length(
     fault: str, argument: str | None, expected: str | None, found: str | None, remedy: str | None, file: str | None
 ) -> None:
     error = InputError(fault, argument=argument, expected=expected, found=found, remedy=remedy, file=file)
@@ -24,7 +24,7 @@ def test_whatever_fields_quote_the_line_is_one_and_bounded(
     assert fields == (fault, argument, expected, found, remedy, file)
 
 
-def test_two_facts_are_what_was_expected_and_found_and_a_third_is_what_to_do() -> None:
+def test_positional_facts_are_expected_found_and_remedy() -> None:
     error = UsageError("1 or more", 0, "Leave it out", argument="steps")
     assert (error.message, error.expected, error.found, error.remedy) == (None, "1 or more", "0", "Leave it out")
     assert str(error) == "steps: expected 1 or more; found 0. Leave it out"
@@ -32,7 +32,7 @@ def test_two_facts_are_what_was_expected_and_found_and_a_third_is_what_to_do() -
     assert InputError("damaged", file="a.csv", row=3, column="x", place="page 2").message == "damaged"
 
 
-def test_each_surface_names_arguments_in_its_own_way() -> None:
+def test_arguments_are_renamed_by_each_interface() -> None:
     error = UsageError("no", remedy="Leave --given-by out, or see `feller fit --given-by`", argument="given")
     flags = {"given": "--given", "given_by": "--given-by"}
     assert error.format(flags.get) == "--given: no. Leave --given-by out, or see `feller fit --given-by`"
@@ -42,7 +42,7 @@ def test_each_surface_names_arguments_in_its_own_way() -> None:
     assert error.format({"given": ""}.get).startswith("no. ")
 
 
-def test_outer_places_come_in_front_and_fields_that_are_known_stay() -> None:
+def test_context_fills_missing_fields_and_prepends_places() -> None:
     inner = InputError("a number", repr("x"), column="age", place="line 3")
     outer = inner.with_context(file="a.csv", place="sheet 1", column="other", argument="data")
     assert (outer.argument, outer.file, outer.place, outer.column) == ("data", "a.csv", "sheet 1, line 3", "age")
@@ -59,11 +59,13 @@ def test_outer_places_come_in_front_and_fields_that_are_known_stay() -> None:
     [
         ("hen", ["heun", "euler"], "heun"),
         ("EULER", ["heun", "euler"], "euler"),
+        ("ti", ["Te", "Ti"], "Ti"),
+        ("adjoin", ["continuous-adjoint", "adjoint-matching"], "adjoint-matching"),
         ("zzz", ["heun"], ""),
         ("3", ["1"], ""),
     ],
 )
-def test_an_unknown_name_lists_those_there_are_and_suggests_one(name: str, names: list[str], meant: str) -> None:
+def test_unknown_names_list_the_valid_ones_and_suggest_the_closest(name: str, names: list[str], meant: str) -> None:
     error = UsageError.unknown_name("solver", name, names)
     assert (error.argument, error.found) == ("solver", repr(name))
     assert all(one in str(error.expected) for one in names)
@@ -71,7 +73,7 @@ def test_an_unknown_name_lists_those_there_are_and_suggests_one(name: str, names
 
 
 @given(value=st.floats() | st.integers(-5, 5), low=st.integers(-3, 0), high=st.integers(1, 3))
-def test_numbers_are_held_to_their_interval(value: float, low: int, high: int) -> None:
+def test_check_number_enforces_the_interval(value: float, low: int, high: int) -> None:
     def refuses(**limits: float) -> bool:
         try:
             check_number("value", value, **limits)
@@ -85,8 +87,12 @@ def test_numbers_are_held_to_their_interval(value: float, low: int, high: int) -
     assert refuses(gt=low) == (not low < value)
 
 
-def test_a_number_that_is_left_out_passes() -> None:
+def test_check_number_accepts_none_and_refuses_nan() -> None:
     check_number("value", None, ge=1)
     with pytest.raises(InputError) as refused:
         check_number("value", math.nan, ge=0, kind=InputError)
     assert (refused.value.argument, refused.value.found) == ("value", "nan")
+
+
+def test_numbers_are_listed_as_ranges() -> None:
+    assert did_you_mean("100", ["8", "9", "10", "11", "27"]).endswith(" 8 to 11, 27")

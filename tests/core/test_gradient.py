@@ -1,4 +1,4 @@
-"""Losses to gradients."""
+"""Mean gradients of micro-batches."""
 
 import torch
 from torch import Tensor, nn
@@ -25,18 +25,18 @@ def test_mean_divides_by_the_expected_size() -> None:
     assert network.weight.grad.item() == (2 * 1 + 2 * 3 * 2 + 2 * 5 * 3) / 4
 
 
-def test_gradients_add_to_what_is_there() -> None:
+def test_gradients_accumulate() -> None:
     network = linear()
     for _ in range(2):
         MeanGradient()(loss, network, [{"x": torch.ones(1, 1)}], 1.0)
     assert network.weight.grad.item() == 4
 
 
-def test_an_empty_batch_is_no_step() -> None:
+def test_an_empty_batch_leaves_no_gradient() -> None:
     network = linear()
     assert MeanGradient()(loss, network, [], 5.0).item() == 0
     assert network.weight.grad is None
 
 
-def test_the_value_carries_no_graph() -> None:
+def test_the_loss_value_is_detached() -> None:
     assert not MeanGradient()(loss, linear(), [{"x": torch.ones(2, 1)}], 2.0).requires_grad

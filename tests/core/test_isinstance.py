@@ -1,4 +1,4 @@
-"""Nobody asks a path, an objective or a family what it is: what they can do is asked of themselves."""
+"""No `isinstance` on paths, objectives, families and modalities outside of their packages."""
 
 import ast
 import functools
@@ -34,7 +34,7 @@ class Asks:
 
 @functools.cache
 def modules() -> dict[str, Asks]:
-    """Return what each module has of classes, without its syntax tree, which is large."""
+    """Return the class names of each module, without its syntax tree, which is large."""
     found = {}
     for file in sorted(SOURCE.rglob("*.py")):
         parts = file.relative_to(SOURCE).with_suffix("").parts
@@ -52,7 +52,7 @@ def modules() -> dict[str, Asks]:
 
 
 def home(module: str, node: ast.expr) -> str:
-    """Return where a class is defined that an expression names, through packages that hand it on."""
+    """Return where the class that an expression names is defined, following re-exports."""
     node = node.value if isinstance(node, ast.Subscript) else node
     place = modules()[module].names.get(node.id, "") if isinstance(node, ast.Name) else ""
     while True:
@@ -65,7 +65,7 @@ def home(module: str, node: ast.expr) -> str:
 
 @functools.cache
 def bases() -> dict[str, set[str]]:
-    """Return class -> those that it inherits from."""
+    """Return class -> base classes."""
     return {
         name: {home(module, base) for base in those}
         for module, asks in modules().items()
@@ -74,7 +74,7 @@ def bases() -> dict[str, set[str]]:
 
 
 def kinds(base: str) -> set[str]:
-    """Return a class and all that inherit from it."""
+    """Return a class and its subclasses."""
     found = {base}
     while more := {name for name, those in bases().items() if those & found} - found:
         found |= more
@@ -93,7 +93,7 @@ def asked(tree: ast.Module) -> Iterator[tuple[int, ast.expr]]:
 
 
 def offenders(base: str, allowed: tuple[str, ...]) -> set[str]:
-    """Return the places where somebody asks whether a value is of a class."""
+    """Return the isinstance checks."""
     classes = kinds(base)
     return {
         f"{module}:{line}"
@@ -105,14 +105,14 @@ def offenders(base: str, allowed: tuple[str, ...]) -> set[str]:
 
 
 @pytest.mark.parametrize("base", CLASSES)
-def test_nobody_asks(base: str) -> None:
+def test_no_isinstance_on_interfaces_outside_their_packages(base: str) -> None:
     allowed, most = CLASSES[base]
     found = offenders(base, allowed)
     assert base in bases()
     assert len(found) <= most, f"ask it what it can do instead, in {sorted(found)}"
 
 
-def test_that_would_be_found() -> None:
+def test_isinstance_through_reexports_is_found() -> None:
     text = (
         "from feller.paths import Affine\n\n\ndef f(x):\n    return isinstance(x, int | Affine) or type(x) is Affine\n"
     )

@@ -174,7 +174,7 @@ OLD_KEYS = [
 
 @pytest.fixture
 def table(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Rename what is made up, as if that had happened after the last format."""
+    """Register the renames of the classes above as those after the last format."""
     held = migrations.renames()
     last = {what: {**held.get(SINCE, {}).get(what, {}), **names} for what, names in TABLE.items()}
     found = {**held, SINCE: last}
@@ -188,13 +188,13 @@ def older(content: Any) -> Any:
     return Older.of(content, SINCE)
 
 
-def test_a_class_is_the_one_of_the_expected_type(table: dict[str, Any]) -> None:
+def test_renamed_classes_resolve_by_the_expected_type(table: dict[str, Any]) -> None:
     record = {"path": {"is": "Product", "parts": [{"is": "Walk", "by": 2.0}], "by": 3.0}, "region": {"is": "Product"}}
     assert from_dict(Plan, older(record)) == Plan(ProductRoute(3.0, (Steps(2.0),)), Product())
     assert from_dict(Region, older({"is": "Product", "parts": 2})) == Product(2)
 
 
-def test_classes_that_are_told_by_their_fields(table: dict[str, Any]) -> None:
+def test_unions_of_records_resolve_renamed_fields(table: dict[str, Any]) -> None:
     assert from_dict(Budget, older({"of": {"law": 1.0}})) == Budget(OneShare(1.0))
     assert from_dict(Budget, older({"of": {"shares": 1.0}})) == Budget(Shares(1.0))
     assert from_dict(Budget, older({"of": None})) == Budget()
@@ -204,11 +204,11 @@ def test_classes_that_are_told_by_their_fields(table: dict[str, Any]) -> None:
             from_dict(Budget, record)
 
 
-def test_a_users_own_class_keeps_its_names(table: dict[str, Any]) -> None:
+def test_user_classes_are_not_renamed(table: dict[str, Any]) -> None:
     assert from_dict(Route, older({"is": "Mine", "by": 2})) == Mine(2)
 
 
-def test_a_record_of_the_present_format_is_taken_as_it_is(table: dict[str, Any]) -> None:
+def test_records_of_the_current_format_are_not_renamed(table: dict[str, Any]) -> None:
     assert from_dict(Plan, {"route": {"is": "Steps"}}) == Plan(Steps())
     for record in ({"path": {"is": "Steps"}}, {"route": {"is": "Walk"}}, {"route": {"is": "Steps", "by": 1.0}}):
         with pytest.raises(InputError):
@@ -225,12 +225,12 @@ def test_a_record_of_the_present_format_is_taken_as_it_is(table: dict[str, Any])
         {"path": {"is": "Walk"}, "route": {"is": "Walk"}},
     ],
 )
-def test_a_strangers_record_names_nothing_else(record: dict[str, Any], table: dict[str, Any]) -> None:
+def test_ambiguous_or_foreign_old_names_are_refused(record: dict[str, Any], table: dict[str, Any]) -> None:
     with pytest.raises(InputError):
         from_dict(Plan, older(record))
 
 
-def test_weights_have_the_names_of_their_modules(table: dict[str, Any]) -> None:
+def test_weights_load_under_renamed_attributes(table: dict[str, Any]) -> None:
     net = Net()
     assert sorted(names_before(net, net.state_dict()).values()) == sorted(OLD_KEYS)
     before = names_before(net, net.state_dict())
@@ -245,7 +245,7 @@ def test_weights_have_the_names_of_their_modules(table: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("rank", [None, 2])
-def test_a_state_goes_on_under_new_names(rank: int | None, table: dict[str, Any]) -> None:
+def test_train_states_resume_under_renamed_attributes(rank: int | None, table: dict[str, Any]) -> None:
     def fresh(seed: int) -> Any:
         torch.manual_seed(seed)
         net = Net() if rank is None else LoRA(Net(), rank, Rng(seed))
@@ -272,7 +272,7 @@ def test_a_state_goes_on_under_new_names(rank: int | None, table: dict[str, Any]
     assert all(torch.equal(value, wanted[name]) for name, value in train_state_tensors(two).items())
 
 
-def test_an_average_of_another_network_is_refused(table: dict[str, Any]) -> None:
+def test_an_ema_state_of_another_network_is_refused(table: dict[str, Any]) -> None:
     state = EMA(Net()).state_dict()
     with pytest.raises(InputError):
         EMA(Net()).load_state_dict({**state, "enter.weight": state["first.weight"]})
@@ -287,7 +287,7 @@ def test_an_average_of_another_network_is_refused(table: dict[str, Any]) -> None
         (["--path.no-by", "train.batch", "-n"], ["--route.no-step-size", "train.batch", "-n"]),
     ],
 )
-def test_words_that_set_fields(words: list[str], wanted: list[str], table: dict[str, Any]) -> None:
+def test_renamed_flags_and_config_fields_migrate(words: list[str], wanted: list[str], table: dict[str, Any]) -> None:
     config = {"data": "a", "longest": 8}
     recipe = {"path": {"is": "Walk"}, "fields": [{"is": "Walk"}]}
     record = {"config": config, "provenance": {"fields": words}, "recipe": recipe}
@@ -297,7 +297,7 @@ def test_words_that_set_fields(words: list[str], wanted: list[str], table: dict[
     assert migrate("recipe.json", {"format": format_of(found), **found}) == found
 
 
-def test_parts_are_found_by_their_names_of_now(table: dict[str, Any], tmp_path: pathlib.Path) -> None:
+def test_fields_of_old_records_are_read_by_their_new_names(table: dict[str, Any], tmp_path: pathlib.Path) -> None:
     run = Run(tmp_path)
     run.recipe.write_text(json.dumps({"format": SINCE, "recipe": {"path": {"is": "Walk"}, "parts": 1}}))
     assert run.read_field(run.recipe, "recipe", "route") == {"is": "Walk"}
@@ -306,7 +306,7 @@ def test_parts_are_found_by_their_names_of_now(table: dict[str, Any], tmp_path: 
         run.read_field(run.recipe, "recipe", "step_size")
 
 
-def test_shards_of_an_older_sampler_go_on(table: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shards_of_an_older_sampler_config_resume(table: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(table["fields"], "SamplerConfig", {"count": "nfe"})
     now = json.loads(json.dumps(to_dict(SamplerConfig("midpoint", 4))))
     before = {"count" if name == "nfe" else name: value for name, value in now.items()}
@@ -314,7 +314,7 @@ def test_shards_of_an_older_sampler_go_on(table: dict[str, Any], monkeypatch: py
     assert _sampled_as_now(shards).settings == {"seed": 1, "sampling": now}
 
 
-def test_hashes_are_of_the_names_before(table: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fingerprints_use_the_old_names(table: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     plan = Plan(ProductRoute(2.0, (Steps(),)), Product(), {"a": 1.0})
     assert repr_before((plan,)) == (
         "(Plan(path=Product(by=2.0, parts=(Walk(by=1.0),)), region=Product(parts=0), rest={'a': 1.0}),)"
@@ -358,14 +358,14 @@ class PerceptronNetwork(ResidualMLP):
 
 @pytest.fixture
 def no_mlp() -> Iterator[None]:
-    """Call the class otherwise, so that no record names it."""
+    """Rename the class, so that no record names it."""
     MLP.__name__ = "Gone"
     yield
     MLP.__name__ = "MLP"
 
 
 @pytest.mark.usefixtures("no_mlp")
-def test_a_kept_run_opens_and_goes_on_after_renames(
+def test_an_old_run_opens_and_resumes_after_renames(
     table: dict[str, Any], tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for kind in (Perceptron, PerceptronNetwork):
@@ -389,7 +389,7 @@ def test_a_kept_run_opens_and_goes_on_after_renames(
 
 
 @pytest.mark.parametrize("written", range(migrations.OLDEST_FORMAT, current_format()))
-def test_an_export_of_an_older_run_opens(written: int, tmp_path: pathlib.Path) -> None:
+def test_exports_of_older_runs_open(written: int, tmp_path: pathlib.Path) -> None:
     run, out = copied(tmp_path / "r", written), tmp_path / "e"
     assert main(["export", str(run.path), "--to", "huggingface", "--out", str(out)]) == 0
     assert json.loads((out / "recipe.json").read_text())["format"] == written
@@ -397,8 +397,7 @@ def test_an_export_of_an_older_run_opens(written: int, tmp_path: pathlib.Path) -
     assert load_model(Run(out)).sample_dataset(2, rng=Rng(7)).values.isfinite().all()
 
 
-def test_tables_can_be_read_backwards() -> None:
-    """Old names of weights are told from new ones by the names alone, so that none may take the place of each other."""
+def test_rename_tables_are_invertible_and_acyclic() -> None:
     tables = migrations.renames()
     assert [*tables] == [*range(migrations.OLDEST_FORMAT, current_format())]
     assert max(tables) >= UNSTAMPED

@@ -8,24 +8,24 @@ from feller.core.pytree import append_dims, broadcast_time, concatenate, leaves,
 TREE = {"a": torch.arange(3.0), "deep": {"b": torch.ones(3, 2)}}
 
 
-def test_map_keeps_the_shape_of_the_tree() -> None:
+def test_tree_map_keeps_the_structure() -> None:
     summed = tree_map(lambda x, y: x + y, TREE, TREE)
     assert summed["a"].tolist() == [0, 2, 4]
     assert summed["deep"]["b"].shape == (3, 2)
     assert tree_map(torch.neg, torch.ones(2)).tolist() == [-1, -1]
 
 
-def test_map_refuses_a_tree_that_lacks_a_leaf() -> None:
+def test_tree_map_refuses_a_missing_leaf() -> None:
     with pytest.raises(KeyError):
         tree_map(lambda x, y: x, TREE, {"a": 1})
 
 
-def test_leaves_and_length() -> None:
+def test_leaves_and_num_examples() -> None:
     assert [leaf.ndim for leaf in leaves(TREE)] == [1, 2]
     assert num_examples(TREE) == num_examples(torch.zeros(3)) == 3
 
 
-def test_spread_gives_each_leaf_its_time() -> None:
+def test_broadcast_time() -> None:
     t = torch.rand(3)
     times = broadcast_time(t, TREE)
     assert times["a"] is t
@@ -41,7 +41,7 @@ def test_concatenate() -> None:
     assert twice["deep"]["b"].shape == (6, 2)
 
 
-def test_pad_right_goes_along_the_batch() -> None:
+def test_append_dims_broadcasts_along_the_batch() -> None:
     """A time [b] on data [b, b] must not broadcast along the second axis."""
     t = torch.arange(3.0)
     assert (append_dims(t, torch.zeros(3, 3)) * torch.ones(3, 3))[:, 0].tolist() == [0, 1, 2]
@@ -50,7 +50,7 @@ def test_pad_right_goes_along_the_batch() -> None:
     assert append_dims(torch.ones(3, 2, dtype=torch.bool), torch.zeros(3, 2, 5)).shape == (3, 2, 1)
 
 
-def test_marks_are_those_of_the_leaf_those_of_all_or_none() -> None:
+def test_masks_apply_per_leaf_to_all_leaves_or_not_at_all() -> None:
     common = torch.tensor([True, False, True])
     seen = masked_map(lambda marks, leaf: marks, common, TREE)
     assert seen["a"] is common

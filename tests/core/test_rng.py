@@ -1,4 +1,4 @@
-"""Addressed random numbers: what they depend on and what they do not, and that they have the right law."""
+"""Counter-based random streams: addresses, independence of the batch, distributions."""
 
 import itertools
 import math
@@ -24,11 +24,11 @@ def _law(request):
     return LAWS[request.param]
 
 
-def test_asking_twice_gives_the_same(law) -> None:
+def test_equal_addresses_give_equal_numbers(law) -> None:
     assert torch.equal(law(Rng(3).stream("noise", 7), (300, 2)), law(Rng(3).stream("noise", 7), (300, 2)))
 
 
-def test_another_address_gives_other_numbers(law) -> None:
+def test_other_addresses_give_other_numbers(law) -> None:
     sources = [
         Rng(3).stream("noise", 7),
         Rng(4).stream("noise", 7),
@@ -41,13 +41,13 @@ def test_another_address_gives_other_numbers(law) -> None:
         assert not any(torch.equal(a, b) for b in numbers[:i])
 
 
-def test_requests_are_independent_of_each_other(law) -> None:
+def test_successive_requests_differ(law) -> None:
     draw = Rng(3).stream("noise")
     assert not torch.equal(law(draw, (8, 4)), law(draw, (8, 4)))
 
 
 @pytest.mark.parametrize("cuts", [(0, 300), (0, 100, 300), (0, 256, 300), (0, 1, 2, 255, 257, 300)], ids=str)
-def test_batches_can_be_split_anywhere(law, cuts) -> None:
+def test_numbers_do_not_depend_on_the_batch(law, cuts) -> None:
     whole = Rng(5).stream("noise")
     expected = [law(whole, (300, 3)), law(whole, (300, 2, 2)), law(whole, (300,))]
     parts = []
@@ -58,14 +58,13 @@ def test_batches_can_be_split_anywhere(law, cuts) -> None:
         assert torch.equal(request, torch.cat([part[i] for part in parts]))
 
 
-def test_padding_moves_no_number(law) -> None:
-    """Neither of this request nor of the next."""
+def test_numbers_do_not_depend_on_padding(law) -> None:
     short, long = Rng(5).stream("noise"), Rng(5).stream("noise")
     assert torch.equal(law(short, (300, 5, 2)), law(long, (300, 9, 2))[:, :5])
     assert torch.equal(law(short, (300, 4)), law(long, (300, 4)))
 
 
-def test_a_branch_moves_nothing_however_much_it_draws() -> None:
+def test_a_forked_stream_does_not_advance_its_parent() -> None:
     idle, busy = Rng(5).stream("noise"), Rng(5).stream("noise")
     idle.fork()
     branch = busy.fork()
@@ -75,24 +74,24 @@ def test_a_branch_moves_nothing_however_much_it_draws() -> None:
     assert not any(torch.equal(following, other) for other in (first, second))
 
 
-def test_shared_numbers_are_the_same_for_all_ranks() -> None:
+def test_shared_generators_agree_on_all_ranks() -> None:
     a, b = (Rng(0, first_example=first, global_batch_size=512).stream("x").shared_generator() for first in (0, 256))
     assert torch.equal(torch.rand(3, generator=a), torch.rand(3, generator=b))
 
 
-def test_drawing_leaves_torchs_generator_alone(law) -> None:
+def test_the_global_generator_is_not_used(law) -> None:
     before = torch.get_rng_state()
     law(Rng(0).stream("x"), (10, 2))
     Rng(0).stream("x").shared_generator()
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_nothing_is_made_before_something_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_generators_are_created_lazily(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "Generator", None)
     Rng(0).stream("x").fork()
 
 
-def test_normal_numbers_have_their_moments() -> None:
+def test_normal_moments() -> None:
     """Mean, variance, fourth moment and correlation of neighbours, 2e5 numbers; false alarm 6e-7 for each of 4."""
     z = Rng(11).stream("noise").normal((50_000, 4), F64)
     n = z.numel()
@@ -102,7 +101,7 @@ def test_normal_numbers_have_their_moments() -> None:
     assert abs((z[1:] * z[:-1]).mean().item()) < 5 / math.sqrt(n)
 
 
-def test_uniform_numbers_are_uniform() -> None:
+def test_uniform_distribution() -> None:
     """Largest deviation of the distribution function, 1e5 numbers; false alarm 1e-6 (Dvoretzky, Kiefer, Wolfowitz)."""
     for dtype in (torch.float32, F64):
         u = Rng(12).stream("noise").uniform((100_000,), dtype).double().sort().values
@@ -113,14 +112,14 @@ def test_uniform_numbers_are_uniform() -> None:
         assert u.max() < 1
 
 
-def test_integers_cover_their_range() -> None:
+def test_randint_is_uniform() -> None:
     """7 values, 7e4 draws, chi square with 6 degrees: above 40 once in 2e6."""
     counts = Rng(13).stream("noise").randint(7, (70_000,)).bincount(minlength=7).double()
     assert len(counts) == 7
     assert ((counts - 1e4) ** 2 / 1e4).sum() < 40
 
 
-def test_purposes_and_steps_are_uncorrelated() -> None:
+def test_streams_are_uncorrelated() -> None:
     """Largest correlation among 40 streams of 20,000; each exceeds 6 / sqrt(n) with chance 2e-9: false alarm 2e-6."""
     draws = Rng(14)
     streams = [draws.stream(purpose, step).normal((20_000,)) for purpose in ("noise", "path") for step in range(10)]
@@ -130,7 +129,7 @@ def test_purposes_and_steps_are_uncorrelated() -> None:
     assert correlation.abs().max() < 6 / math.sqrt(20_000)
 
 
-def test_address_is_a_hash() -> None:
+def test_seeds_are_stable_hashes_of_addresses() -> None:
     """A fixed value: a change would move the samples of every recorded seed."""
     assert hash_seed(0, "simulate", 0, 0, 0) == 64371136767929886
     assert 0 <= hash_seed("x") < 2**56
@@ -145,14 +144,14 @@ def test_categorical_inverts_the_distribution_function() -> None:
     assert categorical(batch[:, None].expand(2, 4, 5), torch.full((2, 4), 0.5, dtype=F64)).shape == (2, 4)
 
 
-def test_categorical_is_exact_on_a_comb_of_uniforms() -> None:
+def test_categorical_shares_are_exact_on_a_uniform_grid() -> None:
     """Midpoints of 1000 equal cells give each symbol its share to one cell."""
     weights = torch.tensor([0.1, 0.2, 0.05, 0.65], dtype=F64)
     u = (torch.arange(1000, dtype=F64) + 0.5) / 1000
     assert categorical(weights, u).bincount().tolist() == [100, 200, 50, 650]
 
 
-def test_a_symbol_of_probability_1e_12_can_be_drawn() -> None:
+def test_categorical_draws_tokens_of_probability_1e_12() -> None:
     """In float32 its weight, and every uniform number that falls on it, would vanish."""
     weights = f64(1.0, 1e-12)
     assert categorical(weights, f64(1 - 0.5e-12)).item() == 1
@@ -162,21 +161,14 @@ def test_a_symbol_of_probability_1e_12_can_be_drawn() -> None:
     assert (finest * 2**24 % 1 != 0).any()  # our uniforms have digits below float32's grid
 
 
-def test_a_drawn_categorical_has_its_law() -> None:
-    """50,000 draws, chi square with 3 degrees: above 33 once in 3e6."""
-    weights = f64(0.5, 0.3, 0.15, 0.05)
-    counts = categorical(weights, Rng(2).stream("x").uniform((50_000,), F64)).bincount(minlength=4)
-    assert ((counts - 5e4 * weights) ** 2 / (5e4 * weights)).sum() < 33
-
-
-def test_draws_carry_their_place() -> None:
+def test_streams_carry_first_example_and_batch_size() -> None:
     draw = Rng(1, first_example=3, global_batch_size=9).fold_in("a").stream("b", 2)
     assert isinstance(draw, RandomStream)
     assert (draw.first_example, draw.global_batch_size) == (3, 9)
 
 
 @pytest.mark.parametrize("chance", [0.0, 1e-4, 0.013, 0.1, 0.5, 1.0])
-def test_coins_have_their_chance_and_are_independent(chance: float) -> None:
+def test_bernoulli_samples_are_independent(chance: float) -> None:
     """Share of heads, and of heads after heads, in 512 x 1,000 coins; five deviations, false alarm 6e-7 each."""
     heads = Rng(0).stream("coins").bernoulli(chance, (512, 1000))
     pairs = heads[:, 1:] & heads[:, :-1]
@@ -185,8 +177,7 @@ def test_coins_have_their_chance_and_are_independent(chance: float) -> None:
         assert abs(seen.double().mean().item() - expected) <= 5 * math.sqrt(expected * (1 - expected) / n) + 1 / n
 
 
-def test_coins_are_addressed() -> None:
-    """Neither the batch nor padding of the second axis moves one, and others find the next request where it was."""
+def test_bernoulli_samples_do_not_depend_on_batch_and_padding() -> None:
     for chance in (0.001, 0.09, 0.4):
         whole = Rng(0).stream("coins").bernoulli(chance, (300, 200))
         for first, last in ((0, 7), (250, 300)):

@@ -1,4 +1,4 @@
-"""Files of tensors."""
+"""Tensor files."""
 
 import pathlib
 
@@ -22,7 +22,7 @@ def test_round_trip(tmp_path: pathlib.Path) -> None:
         assert torch.equal(back[name], tensor)
 
 
-def test_an_existing_file_is_replaced_whole(tmp_path: pathlib.Path) -> None:
+def test_saving_replaces_the_file(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "x.safetensors"
     save_tensors(path, {"a": torch.zeros(1000)})
     save_tensors(path, {"a": torch.ones(2, requires_grad=True)})
@@ -30,28 +30,22 @@ def test_an_existing_file_is_replaced_whole(tmp_path: pathlib.Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["x.safetensors"]
 
 
-@pytest.mark.parametrize("content", [b"", b"rubbish", b"\xff" * 100])
-def test_a_damaged_file_is_named(tmp_path: pathlib.Path, content: bytes) -> None:
-    path = tmp_path / "x.safetensors"
-    path.write_bytes(content)
-    with pytest.raises(InputError, match=r"x\.safetensors: is damaged"):
-        load_tensors(path)
-
-
-def test_a_cut_off_file_is_named(tmp_path: pathlib.Path) -> None:
+@pytest.mark.parametrize("content", [b"", b"rubbish", b"\xff" * 100, None])
+def test_damaged_files_are_refused(tmp_path: pathlib.Path, content: bytes | None) -> None:
+    """The last one is truncated."""
     path = tmp_path / "x.safetensors"
     save_tensors(path, {"a": torch.zeros(1000)})
-    path.write_bytes(path.read_bytes()[:2000])
-    with pytest.raises(InputError, match="damaged"):
+    path.write_bytes(path.read_bytes()[:2000] if content is None else content)
+    with refuses(InputError, file=str(path)):
         load_tensors(path)
 
 
-def test_a_missing_file_is_named(tmp_path: pathlib.Path) -> None:
+def test_missing_files_are_refused(tmp_path: pathlib.Path) -> None:
     with refuses(InputError, found="none"):
         load_tensors(tmp_path / "x.safetensors")
 
 
-def test_the_same_tensors_and_notes_make_the_same_file(tmp_path: pathlib.Path) -> None:
+def test_files_are_deterministic(tmp_path: pathlib.Path) -> None:
     """Of eight entries in any order, two files are the same by chance once in 40,320 times."""
     note = {name: f"{name} is ü" for name in "abcdefgh"}
     for path in (tmp_path / "x", tmp_path / "y"):

@@ -1,4 +1,4 @@
-"""Frozen dataclasses to JSON and back; what a stranger's record can and cannot do."""
+"""JSON records of frozen dataclasses, and their safety against foreign records."""
 
 import json
 import pathlib
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from feller.core.errors import InputError, did_you_mean
+from feller.core.errors import InputError
 from feller.core.output_shards import open_shards
 from feller.core.run_folder import Run
 from feller.core.serialization import USER_FUNCTIONS, from_dict, read_json, replace_file, to_dict, write_json
@@ -24,7 +24,7 @@ from tests.properties.examples import BASES, Case, cases, recordable
 
 @dataclass(frozen=True)
 class Settings:
-    """A recipe as recipes are: plain fields, kinds inside kinds, containers of both."""
+    """A configuration with plain fields, nested configurations and containers of both."""
 
     law: TimeDistribution
     paths: dict[str, Path] = field(default_factory=dict)
@@ -35,14 +35,14 @@ class Settings:
 
 
 @pytest.mark.parametrize("case", [case for base in BASES for case in cases(base) if recordable(case.values[0].kind)])
-def test_every_kind_comes_back(case: Case) -> None:
+def test_every_kind_round_trips(case: Case) -> None:
     data = json.loads(json.dumps(to_dict(case.kind)))
     base = next(base for base in BASES if isinstance(case.kind, base))
     assert data["is"] == type(case.kind).__name__
     assert from_dict(base, data) == case.kind
 
 
-def test_a_recipe_comes_back() -> None:
+def test_nested_records_round_trip() -> None:
     from feller.paths import Affine, Mixture, ProductPath
 
     settings = Settings(
@@ -56,55 +56,37 @@ def test_defaults_may_be_left_out() -> None:
     assert from_dict(Schedule, {"is": "Polynomial"}) == Polynomial()
 
 
-@pytest.mark.parametrize(
-    ("base", "data", "message"),
-    [
-        (Schedule, {"is": "Polynomail"}, "Did you mean 'Polynomial'"),
-        (Schedule, {"is": "Midpoint"}, "Schedule: expected one of .*; found 'Midpoint'"),
-        (Schedule, {"is": "Schedule"}, "Schedule: expected"),
-        (Schedule, {"n": 3.0}, "Schedule: expected"),
-        (Schedule, [1], "Schedule: expected"),
-        (Schedule, None, "Schedule: expected"),
-        (Solver, {"is": "GaussianSolver"}, "Solver: expected"),
-        (Solver, {"is": "_AdaptiveStepper"}, "Solver: expected"),
-        (Schedule, {"is": "Polynomial", "m": 3.0}, r"extra fields found \(m\)"),
-        (Space, {"is": "Tokens"}, "^vocab_size: required field missing$"),
-        (Space, {"is": "Tokens", "vocab_size": True}, "expected int; found True"),
-        (Space, {"is": "Tokens", "vocab_size": 2.5}, r"expected int; found 2\.5"),
-        (Space, {"is": "Tokens", "vocab_size": 3, "shape": "12"}, "expected int; found '1'"),
-        (Space, {"is": "Product", "leaf_spaces": 3}, "expected a mapping"),
-        (Schedule, {"is": "Polynomial", "n": "3"}, "expected float; found '3'"),
-        (Schedule, {"is": "Polynomial", "n": None}, "expected float; found None"),
-        (Schedule, {"is": "Polynomial", "n": 0.5}, "at least 1"),
-        (Solver, {"is": "DormandPrince", "per_example": "no"}, "expected bool; found 'no'"),
-        (Coupling, {"is": "ClassConditional", "condition": 5}, "expected str; found 5"),
-        (Path, {"is": "Affine", "schedule": {"is": "Liner"}}, "^schedule: Schedule: .* Did you mean 'Linear'"),
-        (Path, {"is": "Affine", "schedule": 3}, "Schedule: expected"),
-        (Settings, {"law": {"is": "Uniform"}, "more": 1}, "extra fields"),
-        (Settings, {}, "required field missing"),
-        (Settings, 7, "Settings"),
-    ],
-)
-def test_a_wrong_record_is_an_input_error(base: type, data: Any, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        from_dict(base, data)
-
-
 @dataclass(frozen=True)
 class EitherRecord:
-    """A field of one record or another, which are told apart by their fields."""
+    """A field of a union of records, distinguished by their fields."""
 
     one: Settings | Case | None = None
 
 
-@pytest.mark.parametrize("value", [{"steps": -1}, {"nothing": 1}, 7, [1]])
-def test_what_is_none_of_several_records_names_them(value: Any) -> None:
-    with pytest.raises(InputError, match="Settings or Case"):
-        from_dict(EitherRecord, {"one": value})
+WRONG: dict[type, list[Any]] = {
+    Schedule: [
+        *({"is": "Polynomail"}, {"is": "Midpoint"}, {"is": "Schedule"}, {"n": 3.0}, [1], None),
+        *({"is": "Polynomial", **more} for more in ({"m": 3.0}, {"n": "3"}, {"n": None}, {"n": 0.5})),
+    ],
+    Solver: [{"is": "GaussianSolver"}, {"is": "_AdaptiveStepper"}, {"is": "DormandPrince", "per_example": "no"}],
+    Space: [
+        *({"is": "Tokens", **more} for more in ({}, {"vocab_size": True}, {"vocab_size": 2.5})),
+        *({"is": "Tokens", "vocab_size": 3, "shape": "12"}, {"is": "Product", "leaf_spaces": 3}),
+    ],
+    Coupling: [{"is": "ClassConditional", "condition": 5}],
+    Path: [{"is": "Affine", "schedule": {"is": "Liner"}}, {"is": "Affine", "schedule": 3}],
+    Settings: [{"law": {"is": "Uniform"}, "more": 1}, {}, 7],
+    EitherRecord: [{"one": one} for one in ({"steps": -1}, {"nothing": 1}, 7, [1])],
+}
 
 
-def test_nothing_of_the_writer_is_executed() -> None:
-    """Dotted names, builtins and classes outside the asked family are only names that do not exist."""
+@pytest.mark.parametrize(("base", "data"), [(base, data) for base, those in WRONG.items() for data in those])
+def test_a_wrong_record_is_an_input_error(base: type, data: Any) -> None:
+    with refuses(InputError):
+        from_dict(base, data)
+
+
+def test_records_execute_no_code() -> None:
     for name in (
         "os.system",
         "eval",
@@ -123,40 +105,38 @@ def double(t: Any) -> Any:
     return 2 * t
 
 
-def test_functions_are_recorded_by_name_and_found_only_where_the_caller_put_them(monkeypatch) -> None:
+def test_functions_are_recorded_by_name_and_looked_up_among_loaded_code(monkeypatch) -> None:
     data = json.loads(json.dumps(to_dict(CustomSchedule(double, double))))
     assert data == {"is": "CustomSchedule", "alpha": "double", "sigma": "double"}
-    with pytest.raises(InputError, match="--code"):
+    with refuses(InputError):
         from_dict(Schedule, data)
     monkeypatch.setitem(USER_FUNCTIONS, "double", double)
     assert from_dict(Schedule, data) == CustomSchedule(double, double)
-    with pytest.raises(InputError, match="top level"):
+    with refuses(InputError):
         to_dict(CustomSchedule(lambda t: t, lambda t: 1 - t))
 
 
-def test_whole_numbers_serve_as_floats() -> None:
+def test_integers_are_accepted_for_float_fields() -> None:
     back = from_dict(Schedule, {"is": "Polynomial", "n": 3})
     assert isinstance(back.n, float)
 
 
-def test_kinds_are_told_apart_by_their_class_name_alone() -> None:
+def test_records_name_the_class() -> None:
     assert to_dict(Linear()) == {"is": "Linear"}
     assert to_dict(Tokens(5))["source"] == {"is": "UniformSource"}
     assert to_dict(DormandPrince())["valid"] is None
 
 
-def test_json_files(tmp_path: pathlib.Path) -> None:
+def test_json_files_round_trip_and_damaged_ones_are_refused(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "x.json"
     with refuses(InputError, found="none"):
         read_json(path)
     write_json(path, {"a": [1, 2.5, None]})
     assert read_json(path) == {"a": [1, 2.5, None]}
-    path.write_text(path.read_text()[:-4])
-    with pytest.raises(InputError, match="damaged or truncated"):
-        read_json(path)
-    path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InputError, match="not valid JSON"):
-        read_json(path)
+    for content in (path.read_bytes()[:-4], b"\xff\xfe\x00"):
+        path.write_bytes(content)
+        with refuses(InputError, file=str(path)):
+            read_json(path)
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: pathlib.Path) -> None:
@@ -170,53 +150,31 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: pathlib.Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
 
 
-def test_a_field_of_one_kind_comes_back() -> None:
-    """A field may name a kind itself, instead of what it is a kind of."""
+def test_fields_of_a_concrete_class_round_trip() -> None:
     from feller.data.images.labelled_images import LabelledImages
     from feller.data.images.modality import Images
     from feller.data.modality import Modality
 
     modality = LabelledImages(Images(8, 8, 1, 16, ("a", "b")))
     assert from_dict(Modality, to_dict(modality)) == modality
-    with pytest.raises(InputError, match=r"Images: expected one of .*; found 'Points'"):
+    with refuses(InputError):
         from_dict(Modality, {"is": "LabelledImages", "images": {"is": "Points"}})
 
 
-@pytest.mark.parametrize(
-    ("name", "names", "told"),
-    [
-        ("jupm", ["flow", "jump"], "did you mean 'jump'? available: flow, jump"),
-        ("ti", ["Te", "Ti"], "did you mean 'Ti'? available: Te, Ti"),
-        (
-            "adjoin",
-            ["continuous-adjoint", "adjoint-matching"],
-            "did you mean 'adjoint-matching'? available: adjoint-matching, continuous-adjoint",
-        ),
-        ("Xe", ["Te", "Ti"], "available: Te, Ti"),
-        ("100", ["8", "9", "10", "11", "27"], "available: 8 to 11, 27"),
-        ("x", ["3", "1", "2", "7", "8"], "available: 1 to 3, 7, 8"),
-        ("colour", ["native-country", "age"], "available: age, native-country"),
-    ],
-)
-def test_wrong_names_are_answered_by_right_ones(name: str, names: list[str], told: str) -> None:
-    assert did_you_mean(name, names) == told
-
-
-def test_only_who_reads_a_file_of_a_run_speaks_of_runs(tmp_path: pathlib.Path) -> None:
-    with refuses(InputError, found="none"):
+def test_a_missing_record_names_its_remedy_where_a_run_is_read(tmp_path: pathlib.Path) -> None:
+    with refuses(InputError, found="none", remedy=None):
         read_json(tmp_path / "none.json")
-    with pytest.raises(InputError, match=r"found none\. If the run folder is incomplete"):
-        Run(tmp_path).read_record(tmp_path / "recipe.json")
-    with pytest.raises(InputError, match=r"found none\. .*`feller sample --shard-size`"):
-        open_shards(tmp_path)
+    for read in (lambda: Run(tmp_path).read_record(tmp_path / "recipe.json"), lambda: open_shards(tmp_path)):
+        with refuses(InputError, found="none") as caught:
+            read()
+        assert caught.value.remedy
 
 
-def test_names_of_files_that_are_no_letters_stay(tmp_path: pathlib.Path) -> None:
-    """Python holds their bytes as halves of letters; other halves stand in no file."""
+def test_undecodable_file_names_round_trip(tmp_path: pathlib.Path) -> None:
     write_json(tmp_path / "a.json", {"data": "w\udcffeird.csv"})
     assert read_json(tmp_path / "a.json") == {"data": "w\udcffeird.csv"}
     replace_file(tmp_path / "b.txt", "w\udcffeird")
     assert (tmp_path / "b.txt").read_bytes() == b"w\xffeird"
     write_json(tmp_path / "a.json", {"data": "\ud800"})
-    with pytest.raises(InputError, match="surrogates not allowed"):
+    with refuses(InputError):
         read_json(tmp_path / "a.json")

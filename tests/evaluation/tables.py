@@ -11,7 +11,7 @@ ORDERED = (False, True, False, False)
 
 
 def people(seed: int, n: int) -> Int64[Tensor, "n 4"]:
-    """Draw rows: a coin, a number that leans with it, a kind apart, and an answer that mostly follows the number."""
+    """Draw rows: a coin, a number that depends on it, an independent category, an answer that follows the number."""
     draws = Rng(seed)
     coin = draws.stream("coin").randint(2, (n,))
     number = (draws.stream("number").randint(4, (n,)) + coin).clamp(max=4)
@@ -21,5 +21,4 @@ def people(seed: int, n: int) -> Int64[Tensor, "n 4"]:
 
 
 def any_codes(seed: int, n: int, counts: tuple[int, ...]) -> Int64[Tensor, "n k"]:
-    """Draw codes that know nothing of each other."""
     return torch.stack([Rng(seed).stream("codes", j).randint(count, (n,)) for j, count in enumerate(counts)], 1)

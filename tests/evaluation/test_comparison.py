@@ -1,4 +1,4 @@
-"""Floors are means over choices of real data, and two draws of one model are not judged far apart."""
+"""Compared sets, floors and chance factors."""
 
 import itertools
 
@@ -42,7 +42,7 @@ def first(dataset: Dataset, n: int) -> Dataset:
         (1000, 300, 0, (1000, 300, None)),
     ],
 )
-def test_samples_and_floor_have_equal_sizes(
+def test_sizes_of_compared_sets(
     moons: Dataset, samples: int, train: int, held_out: int, sizes: tuple[int, int, int | None]
 ) -> None:
     parts = first(moons, samples), first(moons, train), first(moons, held_out)
@@ -52,15 +52,14 @@ def test_samples_and_floor_have_equal_sizes(
     assert num_compared(*parts) == sizes[0]
 
 
-def test_too_many_are_cut(moons: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_max_examples(moons: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("feller.evaluation.comparison.MAX_EXAMPLES", 90)
     sets = compare_sets(moons, moons, moons, Rng(0))
-    assert sets.floor is not None
     assert len(sets.samples) == len(sets.real) == len(sets.floor) == 90
     assert not torch.equal(sets.samples.values, sets.floor.values)
 
 
-def test_pick_takes_different_examples_anew_for_each_seed(moons: Dataset) -> None:
+def test_subsample(moons: Dataset) -> None:
     one, same, other = (subsample(moons, 100, Rng(seed)).values for seed in (0, 0, 1))
     assert len(one.unique(dim=0)) == 100
     assert torch.equal(one, same)
@@ -81,14 +80,14 @@ def normal(name: str, *shape: int) -> torch.Tensor:
     return Rng(0).stream(name).normal(shape, torch.float64)
 
 
-def test_the_mean_over_all_choices_is_that_of_going_through_them() -> None:
+def test_mean_energy() -> None:
     a, b = normal("a", 6, 2), normal("b", 4, 2)
     every = [energy_distance(a[list(rows)], b) for rows in itertools.combinations(range(6), 3)]
     found = mean_energy(torch.cdist(a, b), torch.cdist(a, a), torch.cdist(b, b), 3)
     assert found == pytest.approx(sum(every) / len(every), rel=1e-6)
 
 
-def test_halves_vary_as_other_sets_of_the_whole_size_would() -> None:
+def test_chance_factor_of_a_mean() -> None:
     """The mean of n normal numbers has a deviation of 1 / sqrt(n); random halves tell it roughly."""
 
     def apart(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -108,7 +107,7 @@ def places(name: str, n: int, wide: float) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("wide", [1.0, 1.15, 1.3])
-def test_two_draws_of_one_model_are_not_good_and_poor(wide: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_grades_are_stable(wide: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """68 held out, 609 learned from, and 609 or 400 samples of one law, of eight pairs each."""
     arcs = "feller.evaluation.point_metrics.geodesic_distances"  # the same, at once
     monkeypatch.setattr(arcs, lambda space, a, b: (a @ b.T).clamp(-1, 1).acos())
@@ -123,7 +122,7 @@ def test_two_draws_of_one_model_are_not_good_and_poor(wide: float, monkeypatch: 
     assert not [pair for pair in said if {*pair} == {"Good", "Poor"}], said
 
 
-def test_a_floor_hardly_depends_on_how_many_samples_there_are() -> None:
+def test_floor_is_independent_of_the_number_of_samples() -> None:
     """As many as 609 and 400 of the same real points: the mean over choices is larger by the chance of fewer alone."""
     real, known = places("real", 68, 1.0), places("known", 609, 1.0)
     floors = [reference_energy(Sphere(2), places("s", n, 1.0), real, known, Rng(0)).floor for n in (609, 400)]
@@ -131,7 +130,7 @@ def test_a_floor_hardly_depends_on_how_many_samples_there_are() -> None:
     assert floors[1] == pytest.approx(floors[0], rel=0.1)
 
 
-def test_points_have_a_factor_and_few_held_out_none() -> None:
+def test_chance_factor_of_points() -> None:
     board = read("example:checkerboard")
     parts = [board.subset(torch.arange(k, k + 300)) for k in (0, 300, 600)]
     numbers = points_quality(*parts, Rng(0))

@@ -1,21 +1,30 @@
-"""What is measured of crystals: sets whose validity, density, variety and novelty are known."""
+"""Metrics of crystals, and the geometry that they use, against known lattices and pymatgen."""
 
 import importlib.util
+import time
 
 import numpy as np
 import pytest
 import torch
+from pymatgen.core import Lattice, Structure
 
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller.data.atoms.elements import NUMBERS
 from feller.data.crystals.cif import Crystal
 from feller.data.crystals.dataset import pad_crystals
+from feller.data.crystals.lattice import to_cell
 from feller.data.crystals.modality import crystal_dataset
 from feller.data.loading.dataset_reader import read
 from feller.data.loading.raw import RawCrystals
 from feller.data.modality import Dataset
-from feller.evaluation.crystal_metrics import crystal_geometry, crystals_quality
+from feller.evaluation.crystal_metrics import (
+    MAX_ELEMENTS,
+    NEIGHBOURS,
+    crystal_geometry,
+    crystals_quality,
+    is_charge_balanced,
+)
 from tests.evaluation.known import KNOWN
 
 
@@ -50,7 +59,7 @@ def measure(*made: Crystal) -> dict[str, float | str | None]:
     return crystals_quality(dataset(list(made), TRAIN), TRAIN, HELD_OUT, Rng(0))
 
 
-def test_real_crystals_are_as_good_as_real() -> None:
+def test_real_crystals() -> None:
     numbers = crystals_quality(TRAIN, TRAIN, HELD_OUT, Rng(0))
     assert numbers.keys() <= KNOWN
     assert {name: value for name, value in numbers.items() if value is None} == {}
@@ -67,7 +76,7 @@ def test_real_crystals_are_as_good_as_real() -> None:
     assert numbers["unique_formulas"] == pytest.approx(4 / 81)
 
 
-def test_validity_in_both_ways() -> None:
+def test_structure_and_composition_validity() -> None:
     good, touching = salt(4, "Cs", "Cl"), salt(4, "Cs", "Cl", near=0.05)
     unbalanced = salt(4, "Cs", "Cl", "Cl", "Cl")
     numbers = measure(good, good, touching, unbalanced)
@@ -83,7 +92,7 @@ def diamond(bond: float) -> Crystal:
     return Crystal(np.array([6, 6]), np.array([[0.0, 0, 0], [0.25] * 3]), np.array([edge, edge, edge, 60, 60, 60]))
 
 
-def test_shortest_distance_over_covalent_radii() -> None:
+def test_shortest_relative_distance() -> None:
     """A bond of diamond, an edge of CsCl (its bond has a ratio of 1.001), and an atom and its own image."""
     assert crystal_geometry(diamond(1.54)).shortest == pytest.approx(1.54 / 1.52, rel=1e-4)
     assert crystal_geometry(salt(4, "Cs", "Cl")).shortest == pytest.approx(4 / (2 * 2.44))
@@ -91,7 +100,7 @@ def test_shortest_distance_over_covalent_radii() -> None:
     assert crystal_geometry(salt(2.0, "Fe")).valid
 
 
-def test_carbon_at_half_a_bond_is_valid_by_cdvae_and_not_plausible() -> None:
+def test_short_bonds_are_valid_but_not_plausible() -> None:
     """Distances of 0.8 to 1.1 Å, where real ones are 1.54 Å; the smallest cell of the training data sets the limit."""
     real = dataset([diamond(1.54 + 0.001 * i) for i in range(100)])
     unseen = dataset([diamond(1.545 + 0.001 * i) for i in range(60)], real)
@@ -109,7 +118,7 @@ def test_carbon_at_half_a_bond_is_valid_by_cdvae_and_not_plausible() -> None:
     assert [nothing[name] for name in AMONG] == [None] * 4
 
 
-def test_coverage_needs_both_elements_and_distances() -> None:
+def test_coverage() -> None:
     """Chloride covers itself; half of its atoms are not those of the bromide, which is beyond 40 %."""
     numbers = measure(salt(4.01, "Cs", "Cl", shift=0.3))
     assert numbers["covered"] == pytest.approx(30 / 81)
@@ -120,7 +129,7 @@ def test_coverage_needs_both_elements_and_distances() -> None:
     assert both["covered"] == pytest.approx(30 / 81)
 
 
-def test_density_and_elements_are_wasserstein_distances() -> None:
+def test_density_and_element_distances() -> None:
     numbers = measure(salt(3.0, "Fe"))
     assert numbers["element_number_distance"] == pytest.approx(62 / 81)
     amu = 1.66053907
@@ -132,7 +141,7 @@ def test_density_and_elements_are_wasserstein_distances() -> None:
     assert numbers["density_distance"] == pytest.approx(expected, rel=1e-3)
 
 
-def test_uniqueness_and_novelty() -> None:
+def test_unique_and_new_crystals() -> None:
     """The same crystal moved, one 0.005 Å larger, one 0.3 Å larger, another formula, and twice a new one."""
     own = salt(4.0, "Cs", "Cl")
     new = [salt(4.2, "Rb", "Cl"), salt(4.2, "Rb", "Cl", shift=0.1)]
@@ -143,7 +152,7 @@ def test_uniqueness_and_novelty() -> None:
     assert numbers["new_crystals"] == pytest.approx(3 / 6)
 
 
-def test_multiples_of_a_formula_are_one_formula() -> None:
+def test_reduced_formulas() -> None:
     double = Crystal(np.array([26, 26]), np.array([[0.0, 0, 0], [0, 0, 0.5]]), np.array([3.0, 3, 6, 90, 90, 90]))
     numbers = measure(double, salt(3.0, "Fe"))
     assert numbers["unique_formulas"] == 0.5
@@ -151,7 +160,7 @@ def test_multiples_of_a_formula_are_one_formula() -> None:
     assert numbers["new_crystals"] == 0
 
 
-def test_without_enough_held_out_there_is_less_to_compare_with() -> None:
+def test_few_held_out_crystals() -> None:
     numbers = crystals_quality(TRAIN, TRAIN, HELD_OUT.subset(torch.arange(5)), Rng(0))
     missing = {name for name, value in numbers.items() if value is None}
     compared = ("covered", "like_real", "density_distance", "element_number_distance")
@@ -159,8 +168,7 @@ def test_without_enough_held_out_there_is_less_to_compare_with() -> None:
     assert numbers["structure_valid_floor"] == 1
 
 
-def test_noise_is_far_from_real_perovskites() -> None:
-    """The example's floors, and random elements at random places in random cells."""
+def test_noise() -> None:
     train = read("example:perovskites").subset(torch.arange(300))
     held_out = read("example:perovskites/test").subset(torch.arange(200))
     state = train.modality.space().sample_base(100, Rng(0).stream("x"))
@@ -177,7 +185,7 @@ def test_noise_is_far_from_real_perovskites() -> None:
     assert numbers["readable"] == 1
 
 
-def test_what_needs_a_missing_package_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "smact" else find(name))
     numbers = measure(salt(4, "Cs", "Cl"))
@@ -193,7 +201,76 @@ def test_what_needs_a_missing_package_is_none(monkeypatch: pytest.MonkeyPatch) -
     }
 
 
-def test_other_data_are_refused() -> None:
+def test_points_are_refused() -> None:
     moons = read("example:moons").subset(torch.arange(60))
     with pytest.raises(UsageError):
         crystals_quality(moons, moons, moons, Rng(0))
+
+
+CUBE = np.array([4.0, 4, 4, 90, 90, 90])
+
+
+def random_crystal(seed: int, size: int = 5, spread: float = 0.4) -> Crystal:
+    draw = np.random.default_rng(seed)
+    numbers = torch.from_numpy(spread * draw.normal(size=(1, 6)) + [1.5, 1.5, 1.5, 0, 0, 0])
+    return Crystal(draw.integers(1, 60, size), draw.random((size, 3)), to_cell(numbers)[0].numpy())
+
+
+def test_geometry_of_a_cubic_lattice() -> None:
+    """Six neighbours at a, twelve at a sqrt 2, then eight at a sqrt 3; polonium has 9.2 g/cm^3 at a = 3.36."""
+    seen = crystal_geometry(
+        Crystal(np.array([84]), np.array([[0.3, 0.1, 0.7]]), np.array([3.36, 3.36, 3.36, 90, 90, 90]))
+    )
+    shells = np.repeat(3.36 * np.sqrt([1, 2, 3]), [6, 12, 8])[:NEIGHBOURS]
+    np.testing.assert_allclose(seen.distances, shells)
+    assert seen.density == pytest.approx(210 * 1.66054 / 3.36**3, rel=1e-3)
+    assert seen.valid
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_distances_match_pymatgen(seed: int) -> None:
+    crystal = random_crystal(seed, spread=0.6)
+    structure = Structure(Lattice.from_parameters(*crystal.lattice), crystal.atomic_numbers, crystal.frac_coords)
+    centres, _, _, distances = structure.get_neighbor_list(40.0, exclude_self=True)
+    truth = np.mean([np.sort(distances[centres == i])[:NEIGHBOURS] for i in range(5)], axis=0)
+    np.testing.assert_allclose(crystal_geometry(crystal).distances, truth, rtol=1e-6)
+
+
+def test_choice_of_cell() -> None:
+    crystal = random_crystal(3)
+    structure = Structure(Lattice.from_parameters(*crystal.lattice), crystal.atomic_numbers, crystal.frac_coords + 0.37)
+    structure.make_supercell([[2, 1, 0], [0, 1, 0], [1, 0, 1]])
+    other = Crystal(np.array(structure.atomic_numbers), structure.frac_coords, np.array(structure.lattice.parameters))
+    one, two = crystal_geometry(crystal), crystal_geometry(other)
+    np.testing.assert_allclose(one.distances, two.distances, rtol=1e-6)
+    assert one.density == pytest.approx(two.density)
+
+
+def test_validity_of_close_atoms_and_small_cells() -> None:
+    for gap, valid in ((0.52, True), (0.48, False), (0.0, False)):
+        places = np.array([[0.5, 0.5, 0.999], [0.5, 0.5, 0.999 + gap / 4]]) % 1
+        assert crystal_geometry(Crystal(np.array([6, 6]), places, CUBE)).valid is valid
+    tiny = np.array([0.5, 0.45, 0.44, 90, 90, 90])
+    for cell, valid in ((tiny, False), (1.1 * tiny * [1, 1, 1, 1 / 1.1, 1 / 1.1, 1 / 1.1], True)):  # 0.099, 0.132 Å^3
+        assert crystal_geometry(Crystal(np.array([6]), np.zeros((1, 3)), cell)).valid is valid
+
+
+def test_geometry_is_fast() -> None:
+    start = time.process_time()
+    for seed in range(30):
+        assert np.isfinite(crystal_geometry(random_crystal(seed, size=10, spread=5.0)).distances).all()
+    assert time.process_time() - start < 10
+
+
+def counts(**atoms: int) -> tuple[tuple[int, int], ...]:
+    return tuple(sorted((NUMBERS[symbol], count) for symbol, count in atoms.items()))
+
+
+def test_charge_balance() -> None:
+    assert is_charge_balanced(counts(Na=1, Cl=1))
+    assert is_charge_balanced(counts(Ca=1, Ti=1, O=3))
+    assert is_charge_balanced(counts(Cu=3, Au=1))  # metals
+    assert not is_charge_balanced(counts(Na=1, Cl=3))
+    assert not is_charge_balanced(counts(Ca=3, O=1))
+    assert not is_charge_balanced(counts(Na=1, Og=1))  # without known charges
+    assert not is_charge_balanced(tuple((number, 1) for number in range(3, 4 + MAX_ELEMENTS)))

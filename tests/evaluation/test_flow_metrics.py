@@ -32,17 +32,16 @@ def model(velocity, space=Euclidean((2,)), path=Affine()):  # noqa: B008
     return Model.from_spec(ModelSpec(points, space, PathProcess(path), MLP()), Field(velocity))
 
 
-def test_constant_velocity_is_straight():
+def test_straightness_of_a_constant_velocity():
     assert straightness(model(torch.ones_like), Rng(0)) == pytest.approx(1, abs=1e-6)
 
 
-def test_a_half_turn_is_the_chord_over_the_arc_squared():
-    """A turn by pi: chord 2 r, arc pi r."""
+def test_straightness_of_a_half_turn():
     found = straightness(model(lambda x: math.pi * torch.stack([-x[:, 1], x[:, 0]], 1)), Rng(0), steps=200)
     assert found == pytest.approx((2 / math.pi) ** 2, abs=1e-3)
 
 
-def test_a_great_circle_is_straight():
+def test_straightness_of_a_great_circle():
     def spin(x):
         north = torch.zeros_like(x)
         north[:, 2] = 1
@@ -52,6 +51,6 @@ def test_a_great_circle_is_straight():
     assert straightness(model(spin, Sphere(2), Geodesic(Sphere(2))), Rng(0)) == pytest.approx(1, abs=1e-3)
 
 
-def test_models_without_a_flow_have_none():
+def test_no_flow_has_no_straightness():
     assert straightness(model(torch.ones_like, path=Affine(noise=SigmaProportional())), Rng(0)) is None
     assert straightness(model(torch.ones_like, Tokens(4, (2,)), Mixture()), Rng(0)) is None

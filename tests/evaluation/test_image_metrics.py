@@ -1,4 +1,4 @@
-"""What is measured of pictures, and what is left of them as codes."""
+"""Metrics of images and of image tokenizers."""
 
 import math
 
@@ -26,18 +26,18 @@ from feller.models.spec import ModelSpec
 from feller.networks import FSQ, MLP, ConvTokenizer
 from feller.paths import Affine
 from feller.spaces import Euclidean
+from tests.errors import refuses
 from tests.evaluation.known import KNOWN
 
 
 @pytest.fixture(scope="module")
 def parts(digits: Dataset) -> tuple[Dataset, Dataset]:
-    """Half of the training data to stand for samples, half to be the training data."""
     order = torch.randperm(len(digits), generator=torch.Generator().manual_seed(0))
     return digits.subset(order[:700]), digits.subset(order[700:])
 
 
 @pytest.mark.slow
-def test_real_pictures_are_as_good_as_real(parts: tuple[Dataset, Dataset], unseen: Dataset, digit_judge: Judge) -> None:
+def test_real_images(parts: tuple[Dataset, Dataset], unseen: Dataset, digit_judge: Judge) -> None:
     samples, train = parts
     numbers = image_quality(samples, train, unseen, digit_judge, Rng(0))
     assert numbers["accuracy"] > 0.98
@@ -50,7 +50,7 @@ def test_real_pictures_are_as_good_as_real(parts: tuple[Dataset, Dataset], unsee
 
 
 @pytest.mark.slow
-def test_noise_is_far(parts: tuple[Dataset, Dataset], unseen: Dataset, digit_judge: Judge) -> None:
+def test_noise(parts: tuple[Dataset, Dataset], unseen: Dataset, digit_judge: Judge) -> None:
     values = Rng(0).stream("noise").randint(17, (700, 1, 8, 8)).to(torch.uint8)
     noise = Dataset(values, {"label": torch.arange(700) % 10}, unseen.modality)
     numbers = image_quality(noise, parts[1], unseen, digit_judge, Rng(0))
@@ -59,21 +59,19 @@ def test_noise_is_far(parts: tuple[Dataset, Dataset], unseen: Dataset, digit_jud
     assert numbers["nearest_ratio"] > 2
 
 
-def test_one_picture_again_and_again_is_seen(
-    parts: tuple[Dataset, Dataset], unseen: Dataset, digit_judge: Judge
-) -> None:
+def test_one_repeated_image(parts: tuple[Dataset, Dataset], unseen: Dataset, digit_judge: Judge) -> None:
     samples = parts[0].subset(torch.zeros(200, dtype=torch.long))
     numbers = image_quality(samples, parts[1], unseen, digit_judge, Rng(0))
     assert numbers["distance_ratio"] == pytest.approx(0, abs=1e-6)
     assert numbers["fd_cnn"] > 10 * numbers["fd_cnn_floor"]
 
 
-def test_copies_are_seen(parts: tuple[Dataset, Dataset], unseen: Dataset, digit_judge: Judge) -> None:
+def test_copies(parts: tuple[Dataset, Dataset], unseen: Dataset, digit_judge: Judge) -> None:
     numbers = image_quality(parts[1].subset(torch.arange(300)), parts[1], unseen, digit_judge, Rng(0))
     assert numbers["nearest_ratio"] == pytest.approx(0, abs=1e-6)
 
 
-def test_shuffled_labels_are_right_by_chance(digits: Dataset, unseen: Dataset, digit_judge: Judge) -> None:
+def test_shuffled_labels(digits: Dataset, unseen: Dataset, digit_judge: Judge) -> None:
     order = torch.randperm(len(digits), generator=torch.Generator().manual_seed(1))
     shuffled = Dataset(digits.values, {"label": digits.given["label"][order]}, digits.modality)
     numbers = image_quality(shuffled, digits, unseen, digit_judge, Rng(0))
@@ -81,7 +79,7 @@ def test_shuffled_labels_are_right_by_chance(digits: Dataset, unseen: Dataset, d
     assert numbers["distance_ratio"] > 1.1
 
 
-def test_what_cannot_be_told_is_none(digits: Dataset, unseen: Dataset, digit_judge: Judge) -> None:
+def test_missing_numbers_are_none(digits: Dataset, unseen: Dataset, digit_judge: Judge) -> None:
     plain = Dataset(digits.values[:300], {}, digits.modality)
     assert image_quality(plain, digits, unseen, digit_judge, Rng(0))["accuracy"] is None
     few = image_quality(plain, digits, unseen.subset(torch.arange(5)), digit_judge, Rng(0))
@@ -93,7 +91,7 @@ def test_what_cannot_be_told_is_none(digits: Dataset, unseen: Dataset, digit_jud
     assert single["distance_ratio"] is None
 
 
-def test_samples_made_without_a_label_do_not_count(digits: Dataset, unseen: Dataset, digit_judge: Judge) -> None:
+def test_samples_without_label_do_not_count(digits: Dataset, unseen: Dataset, digit_judge: Judge) -> None:
     label = digits.given["label"].clone()
     label[700:] = 10
     half = Dataset(digits.values, {"label": label}, digits.modality)
@@ -109,7 +107,7 @@ def test_fd_cnn_is_in_percent_of_the_variance() -> None:
     assert fd_cnn(x, torch.ones(3, 4, dtype=torch.float64)) is None
 
 
-def test_distance_ratio_weighs_classes_by_their_samples(digits: Dataset) -> None:
+def test_distance_ratio_weights_of_classes(digits: Dataset) -> None:
     """Zeros are repeated (ratio 0), ones are all the real ones (ratio 1)."""
     label = digits.given["label"]
     ones, zeros = (label == 1).nonzero()[:, 0], (label == 0).nonzero()[:, 0]
@@ -118,7 +116,7 @@ def test_distance_ratio_weighs_classes_by_their_samples(digits: Dataset) -> None
     assert distance_ratio(samples, digits, Rng(0)) == pytest.approx(expected, rel=1e-6)
 
 
-def test_distance_ratio_is_over_pairs_of_different_pictures(digits: Dataset) -> None:
+def test_distance_ratio_of_pairs(digits: Dataset) -> None:
     three = Dataset(digits.values[:3], {}, digits.modality)
     x = digits.values[:3].double().flatten(1)
     pairs = [(x[i] - x[j]).norm().item() for i, j in ((0, 1), (0, 2), (1, 2))]
@@ -126,9 +124,7 @@ def test_distance_ratio_is_over_pairs_of_different_pictures(digits: Dataset) -> 
     assert ratio == pytest.approx(pairs[0] / (sum(pairs) / 3), rel=1e-6)
 
 
-def test_the_judge_reads_the_pictures_that_stand_beside_the_samples(
-    digits: Dataset, unseen: Dataset, digit_judge: Judge
-) -> None:
+def test_judge_accuracy_is_of_held_out_images(digits: Dataset, unseen: Dataset, digit_judge: Judge) -> None:
     wrong = Dataset(unseen.values, {"label": (unseen.given["label"] + 1) % 10}, unseen.modality)
     few = digits.subset(torch.arange(200))
     assert image_quality(few, digits, unseen, digit_judge, Rng(0))["judge_accuracy"] == digit_judge.accuracy
@@ -146,7 +142,7 @@ def picture(rows: list[list[int]]) -> torch.Tensor:
     return torch.tensor([[rows]], dtype=torch.uint8)
 
 
-def test_shrinking_keeps_the_mean_of_each_cell() -> None:
+def test_downsample_to_grid() -> None:
     one = picture([[0, 2, 9, 9], [4, 6, 9, 9], [1, 0, 0, 16], [0, 0, 16, 0]])
     assert (
         downsample_to_grid(one, (2, 2)).tolist()
@@ -156,7 +152,7 @@ def test_shrinking_keeps_the_mean_of_each_cell() -> None:
     assert downsample_to_grid(one, (1, 2)).tolist()[0][0] == 4 * [[2, 2, 8, 8]]  # 13 / 8 and 68 / 8
 
 
-def test_errors_by_hand() -> None:
+def test_reconstruction_errors() -> None:
     """Off by 4 levels of 16 in one of 16 pixels: (1/4)^2 / 16; shrunk, off by (1, 3) in a cell of (0, 4, 4, 4)."""
     real = picture([[0, 4, 0, 0], [4, 4, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
     made = real.clone()
@@ -174,7 +170,7 @@ def test_errors_by_hand() -> None:
     assert found.keys() <= KNOWN
 
 
-def test_exact_copies_have_no_ratio() -> None:
+def test_reconstruction_errors_of_copies() -> None:
     flat = torch.full((3, 1, 4, 4), 7, dtype=torch.uint8)
     found = reconstruction_errors(
         flat, Reconstructions(torch.zeros(3, 4, dtype=torch.long), flat), count=4, grid=(2, 2), max_level=16
@@ -184,13 +180,13 @@ def test_exact_copies_have_no_ratio() -> None:
     assert found["codebook_perplexity"] == pytest.approx(1)
 
 
-def test_even_use_has_a_perplexity_of_all_codes() -> None:
+def test_code_frequencies() -> None:
     shares = code_frequencies(torch.arange(8).reshape(2, 4) % 4, 4)
     assert shares.tolist() == [0.25] * 4
     assert code_frequencies(torch.zeros(1, 2, dtype=torch.long), 3).tolist() == [1, 0, 0]
 
 
-def test_copies_are_those_of_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reconstruct(monkeypatch: pytest.MonkeyPatch) -> None:
     network = SETTINGS.build((1, 4, 4), {}, Rng(0))
     for i, weight in enumerate(network.parameters()):
         weight.data += 0.3 * Rng(0).stream("weight", i).normal(weight.shape)
@@ -206,5 +202,5 @@ def test_copies_are_those_of_the_network(monkeypatch: pytest.MonkeyPatch) -> Non
     assert torch.equal(again.codes, found.codes)
     other = ModelSpec(KIND, Euclidean((2,)), PathProcess(Affine()), MLP(8, 1))
     other = Model.from_spec(other, other.build(Rng(0)))
-    with pytest.raises(UsageError, match="not an image tokenizer"):
+    with refuses(UsageError):
         reconstruct(other, data)

@@ -1,4 +1,4 @@
-"""Judges of pictures, and how well they tell classes."""
+"""Judges: image classifiers by label or rotation."""
 
 import dataclasses
 import pathlib
@@ -47,16 +47,15 @@ def same(a: Judge, b: Judge) -> bool:
     return all(torch.equal(weight, theirs[name]) for name, weight in a.network.state_dict().items())
 
 
-def test_it_reads_digits(digit_judge: Judge, unseen: Dataset) -> None:
+def test_judge_of_digits(digit_judge: Judge, unseen: Dataset) -> None:
     assert digit_judge.target == "label"
-    assert digit_judge.accuracy is not None
     assert digit_judge.accuracy >= 0.97
     right = (digit_judge.classify(unseen.values) == unseen.given["label"]).double().mean().item()
     assert digit_judge.accuracy == right
     assert digit_judge.data.startswith("1,437 ")
 
 
-def test_features_do_not_depend_on_the_company(
+def test_features_do_not_depend_on_the_batch(
     digit_judge: Judge, unseen: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = digit_judge.features(unseen.values)
@@ -66,19 +65,18 @@ def test_features_do_not_depend_on_the_company(
 
 
 @pytest.mark.slow
-def test_without_labels_it_learns_rotations(digits: Dataset, unseen: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_judge_of_rotations(digits: Dataset, unseen: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judge, "TRAINING", dataclasses.replace(TRAINING, steps=300))
     turner = train_judge(without_labels(digits), without_labels(unseen), Rng(0), get_engine())
     assert turner.target == "rotation"
     assert "rotations" in turner.data
-    assert turner.accuracy is not None
     assert turner.accuracy > 0.7
     upside_down = unseen.values.rot90(2, (2, 3))
     assert (turner.classify(upside_down) == 2).double().mean() > 0.7
 
 
 @pytest.mark.usefixtures("briefly")
-def test_the_same_seed_gives_the_same_judge(digits: Dataset, unseen: Dataset) -> None:
+def test_judge_depends_on_the_seed(digits: Dataset, unseen: Dataset) -> None:
     before = torch.random.get_rng_state()
     one, again, other = (train_judge(digits, unseen, Rng(seed), get_engine()) for seed in (3, 3, 4))
     assert torch.equal(torch.random.get_rng_state(), before)
@@ -89,7 +87,7 @@ def test_the_same_seed_gives_the_same_judge(digits: Dataset, unseen: Dataset) ->
 
 @pytest.mark.usefixtures("briefly")
 @pytest.mark.parametrize(("channels", "height", "width"), [(3, 64, 48), (1, 5, 9), (3, 1, 20)])
-def test_other_sizes_and_colours(channels: int, height: int, width: int) -> None:
+def test_features_of_other_sizes(channels: int, height: int, width: int) -> None:
     values = Rng(0).stream("x").randint(256, (30, channels, height, width)).to(torch.uint8)
     plain = Dataset(values, {}, Images(height, width, channels))
     seen = train_judge(plain, plain, Rng(0), get_engine())
@@ -98,23 +96,23 @@ def test_other_sizes_and_colours(channels: int, height: int, width: int) -> None
 
 
 @pytest.mark.usefixtures("briefly")
-def test_a_single_class_is_no_target(digits: Dataset, unseen: Dataset) -> None:
+def test_single_class_trains_on_rotations(digits: Dataset, unseen: Dataset) -> None:
     ones = digits.subset((digits.given["label"] == 1).nonzero()[:, 0])
     assert train_judge(ones, unseen, Rng(0), get_engine()).target == "rotation"
 
 
-def test_accuracy_is_unknown_without_real_pictures_to_test_on(digit_judge: Judge, unseen: Dataset) -> None:
+def test_accuracy_without_held_out_labels(digit_judge: Judge, unseen: Dataset) -> None:
     assert judge_accuracy(digit_judge, unseen.subset(torch.arange(0))) is None
     assert judge_accuracy(digit_judge, without_labels(unseen)) is None
 
 
-def test_points_have_no_judge() -> None:
+def test_points_are_refused() -> None:
     moons = read("example:moons")
     with refuses(InputError, found="rows of numbers"):
         train_judge(moons, moons, Rng(0), get_engine())
 
 
-def test_it_can_be_kept(digit_judge: Judge, unseen: Dataset, tmp_path: pathlib.Path) -> None:
+def test_save_and_load(digit_judge: Judge, unseen: Dataset, tmp_path: pathlib.Path) -> None:
     save_judge(tmp_path / "judge.safetensors", digit_judge)
     kept = load_judge(tmp_path / "judge.safetensors")
     assert same(digit_judge, kept)
@@ -123,24 +121,21 @@ def test_it_can_be_kept(digit_judge: Judge, unseen: Dataset, tmp_path: pathlib.P
         assert getattr(kept, name) == getattr(digit_judge, name)
 
 
-def test_what_holds_no_judge_is_refused(digit_judge: Judge, tmp_path: pathlib.Path) -> None:
+def test_invalid_files(digit_judge: Judge, tmp_path: pathlib.Path) -> None:
     path = tmp_path / "judge.safetensors"
     with refuses(InputError, file=str(path), found="none"):
         load_judge(path)
     for note in ({}, {"judge": "{"}, {"judge": "[]"}, {"judge": "{}"}, {"judge": '{"modality": 1, "target": 2}'}):
         save_tensors(path, {"x": torch.zeros(2)}, note)
-        with refuses(InputError, file=str(path), found=None) as caught:
+        with refuses(InputError, file=str(path), found=None):
             load_judge(path)
-        assert "`feller evaluate`" in str(caught.value)
     save_judge(path, dataclasses.replace(digit_judge, target="rotation"))
-    with refuses(InputError, file=str(path), found=None) as caught:
+    with refuses(InputError, file=str(path), found=None):
         load_judge(path)
-    assert "`feller evaluate`" in str(caught.value)
     save_judge(path, digit_judge)
     path.write_bytes(path.read_bytes()[:-9])
-    with refuses(InputError, file=str(path), found=None) as caught:
+    with refuses(InputError, file=str(path), found=None):
         load_judge(path)
-    assert "`feller evaluate`" in str(caught.value)
 
 
 def pictures(n: int, channels: int, height: int, width: int) -> torch.Tensor:
@@ -149,14 +144,14 @@ def pictures(n: int, channels: int, height: int, width: int) -> torch.Tensor:
 
 @settings(deadline=None, max_examples=15)
 @given(channels=st.sampled_from([1, 3]), height=st.integers(1, 64), width=st.integers(1, 64))
-def test_any_size_is_seen(channels: int, height: int, width: int) -> None:
+def test_classifier_of_any_size(channels: int, height: int, width: int) -> None:
     network = ImageClassifier((channels, height, width), 5, Rng(0))
     x = pictures(2, channels, height, width)
     assert network(x).shape == (2, 5)
     assert network.features(x).shape == (2, FEATURE_DIM)
 
 
-def test_weights_come_from_the_draws_and_leave_the_global_generator() -> None:
+def test_classifier_weights_depend_on_rng() -> None:
     before = torch.random.get_rng_state()
     one, same, other = (ImageClassifier((1, 8, 8), 3, Rng(seed)).state_dict() for seed in (0, 0, 1))
     assert torch.equal(torch.random.get_rng_state(), before)
@@ -164,19 +159,19 @@ def test_weights_come_from_the_draws_and_leave_the_global_generator() -> None:
     assert not torch.equal(one["fc.weight"], other["fc.weight"])
 
 
-def test_window_continues_the_edge() -> None:
+def test_window() -> None:
     x = torch.arange(9.0).reshape(1, 1, 3, 3)
     seen = window(x, torch.tensor([-1]), torch.tensor([1]), 3, 3)
     assert seen[0, 0].tolist() == [[1, 2, 2], [1, 2, 2], [4, 5, 5]]
 
 
-def test_turn_goes_by_quarters() -> None:
+def test_turn() -> None:
     x = torch.arange(4.0).reshape(1, 1, 2, 2).repeat(4, 1, 1, 1)
     turned = turn(x, torch.arange(4))[:, 0].tolist()
     assert turned == [[[0, 1], [2, 3]], [[1, 3], [0, 2]], [[3, 2], [1, 0]], [[2, 0], [3, 1]]]
 
 
-def test_labels_stay_and_pictures_move_by_a_pixel() -> None:
+def test_label_classification_shifts_images() -> None:
     x = pictures(300, 1, 8, 8)
     label = torch.arange(300) % 7
     example = LabelClassification().draw({"x_1": x, "given": {"label": label}}, Rng(0))
@@ -188,7 +183,7 @@ def test_labels_stay_and_pictures_move_by_a_pixel() -> None:
     assert (found.sum(1) > 10).all()  # expected 33, deviation 5.4: a false alarm in 10^5 seeds
 
 
-def test_rotations_are_told_and_cover_wide_pictures() -> None:
+def test_rotation_classification() -> None:
     x = torch.arange(20.0).repeat(200, 1, 4, 1)
     example = RotationClassification().draw({"x_1": x, "given": {}}, Rng(0))
     assert example["x"].shape == (200, 1, 4, 4)
@@ -199,7 +194,7 @@ def test_rotations_are_told_and_cover_wide_pictures() -> None:
 
 
 @pytest.mark.parametrize("objective", [LabelClassification(), RotationClassification()])
-def test_gradients_can_be_taken_apart(objective) -> None:
+def test_per_example_gradients(objective) -> None:
     network = ImageClassifier((1, 6, 6), 4, Rng(0)).double()
     batch = {"x_1": pictures(3, 1, 6, 6).double(), "given": {"label": torch.tensor([0, 2, 1])}}
     example = objective.draw(batch, Rng(1), network)

@@ -1,4 +1,4 @@
-"""Densities without a network: kernels on the sphere, and normal laws wound around a torus."""
+"""Density baselines: kernels on the sphere, wrapped normals on the torus."""
 
 import math
 from itertools import pairwise
@@ -18,6 +18,7 @@ from feller.evaluation.density_baselines import (
     wrapped_mixture,
 )
 from feller.spaces import Sphere
+from tests.errors import refuses
 
 F64 = torch.float64
 
@@ -33,14 +34,14 @@ def grid(n: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize("concentration", [0.3, 50.0, 400.0])
-def test_the_density_adds_up_to_one(concentration: float) -> None:
+def test_kernel_density_is_normalised(concentration: float) -> None:
     kernels = KernelDensity(Sphere(2).sample_base(20, Rng(0).stream("x")).double(), concentration)
     points, weights = grid(100)
     assert float((kernels.log_density(points).exp() * weights).sum()) == pytest.approx(1, abs=1e-6)
 
 
 @pytest.mark.parametrize("concentration", [2.0, 300.0, 12_800.0])
-def test_it_is_the_mixture_of_von_mises_fisher_laws(concentration: float) -> None:
+def test_kernel_density_is_a_von_mises_fisher_mixture(concentration: float) -> None:
     points = torch.tensor([[0.0, 0, 1], [0, 1, 0]], dtype=F64)
     x = torch.tensor([[0.0, 0.6, 0.8]], dtype=F64)
     constant = concentration / (2 * math.pi * -math.expm1(-2 * concentration))
@@ -49,7 +50,7 @@ def test_it_is_the_mixture_of_von_mises_fisher_laws(concentration: float) -> Non
     assert float(KernelDensity(points, concentration).log_density(x)) == pytest.approx(truth, rel=1e-12)
 
 
-def test_narrow_kernels_keep_their_digits() -> None:
+def test_narrow_kernels() -> None:
     """At an angle of 1e-5 and a concentration of 1e10 the exponent is -1/2, which a cosine in float64 would lose."""
     x = torch.tensor([[math.sin(1e-5), 0, math.cos(1e-5)]], dtype=F64)
     kernels = KernelDensity(torch.tensor([[0.0, 0, 1]], dtype=F64), 1e10)
@@ -57,14 +58,13 @@ def test_narrow_kernels_keep_their_digits() -> None:
     assert float(kernels.log_density(x)) == pytest.approx(truth, abs=1e-6)
 
 
-def test_the_width_is_that_of_the_data() -> None:
-    """Close pairs ask for narrow kernels, a uniform law for the widest."""
+def test_selected_concentration() -> None:
     first = Sphere(2).sample_base(300, Rng(0).stream("x")).double()
     beside = Sphere(2).project(first + 0.02 * Rng(1).stream("x").normal(first.shape, F64))
     assert kernel_density(first, beside).concentration == 3200  # near 1 / 0.02^2 = 2500
     other = Sphere(2).sample_base(300, Rng(2).stream("x")).double()
     assert kernel_density(first, other).concentration == CONCENTRATIONS[0]
-    with pytest.raises(ValueError, match="expected points and validation points, got 0 and 300"):
+    with refuses(ValueError):
         kernel_density(first[:0], other)
 
 
@@ -84,7 +84,7 @@ def sample(n: int, seed: int = 0) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("scale", [MIN_SCALE, 0.5, MAX_SCALE])
-def test_the_density_is_that_of_all_images(scale: float) -> None:
+def test_wrapped_density(scale: float) -> None:
     mixture = WrappedMixture(KNOWN.log_weights, KNOWN.means, torch.full_like(KNOWN.means, scale))
     x = TURN * Rng(1).stream("x").uniform((40, 2), F64)
     x[0] = KNOWN.means[0] + math.pi  # the cut, where two images are equally near
@@ -95,13 +95,13 @@ def test_the_density_is_that_of_all_images(scale: float) -> None:
     torch.testing.assert_close(mixture.log_density(x), truth, atol=2e-4 if scale == MAX_SCALE else 1e-9, rtol=1e-9)
 
 
-def test_the_density_on_the_torus_adds_up_to_one() -> None:
+def test_wrapped_density_is_normalised() -> None:
     at = TURN * (torch.arange(400, dtype=F64) + 0.5) / 400
     density = KNOWN.log_density(torch.cartesian_prod(at, at)).exp()
     assert float(density.mean() * TURN**2) == pytest.approx(1, abs=1e-8)
 
 
-def test_each_step_makes_the_data_likelier() -> None:
+def test_em_increases_the_likelihood() -> None:
     x, mixture = sample(500), WrappedMixture(KNOWN.log_weights, KNOWN.means.flip(1), torch.ones_like(KNOWN.means))
     values = []
     for _ in range(30):
@@ -112,7 +112,7 @@ def test_each_step_makes_the_data_likelier() -> None:
     assert float(mixture.log_density(x).mean()) >= values[-1] - 1e-12
 
 
-def test_a_known_law_is_found() -> None:
+def test_wrapped_mixture_recovers_parameters() -> None:
     """From 4,000 examples the means come within 0.05, 4 of their standard errors."""
     found = wrapped_mixture(sample(4000), Rng(0), components=2)
     order = found.log_weights.argsort()
@@ -125,10 +125,10 @@ def test_a_known_law_is_found() -> None:
     assert abs(float(gap)) < 0.01
 
 
-def test_few_examples_and_repeated_ones_are_no_trouble() -> None:
+def test_repeated_and_no_examples() -> None:
     x = torch.tensor([[0.5, 1.0]], dtype=F64).repeat(7, 1)
     found = wrapped_mixture(x, Rng(0))
     assert torch.isfinite(found.log_density(x)).all()
     assert float(found.scales.min()) == MIN_SCALE
-    with pytest.raises(ValueError, match="at least one example"):
+    with refuses(ValueError):
         wrapped_mixture(x[:0], Rng(0))

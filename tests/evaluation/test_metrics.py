@@ -1,4 +1,4 @@
-"""The table of metrics: every number has a label, a reference that is one, and a reason to be missing."""
+"""The table of metrics: labels, references, reasons to be missing."""
 
 import math
 from collections import Counter
@@ -30,7 +30,7 @@ from feller.evaluation.tuning_metrics import condition_groups, sample_diversity,
 NAN = float("nan")
 
 
-def test_every_row_is_well_formed() -> None:
+def test_rows_are_well_formed() -> None:
     for name, row in {**METRICS, **{name: row for name, _, row in VARIANTS}}.items():
         assert "_" not in row.label.replace("inversion_error", ""), name
         assert row.label[0].islower() or row.label[:2].isupper() or row.label[0].isupper(), name
@@ -43,7 +43,7 @@ def test_every_row_is_well_formed() -> None:
 
 
 @pytest.mark.parametrize("name", ["bonds_sane", "ca_distance", "covered", "auc_boosted", "psnr", "copies"])
-def test_a_reference_has_the_form_of_its_metric(name: str) -> None:
+def test_references(name: str) -> None:
     own, other = metric(name), metric(metric(name).reference)
     assert (own.unit, own.is_percent) == (other.unit, other.is_percent)
     assert other.label.startswith(own.label)
@@ -51,14 +51,14 @@ def test_a_reference_has_the_form_of_its_metric(name: str) -> None:
     assert own.text(0.5) == other.text(0.5)
 
 
-def test_unknown_numbers_have_plain_names() -> None:
+def test_unknown_metrics() -> None:
     numbers = {"my_score": 1.0, "my_score_floor": 2.0, "y_floor": 3.0, "steps": 4, "worst": "a"}
     assert metric("my_score", numbers).label == "my score"
     assert reference_value("my_score", numbers) == ("real data", 2.0)
     assert main_metrics(numbers) == ["my_score", "y_floor"]
 
 
-def test_main_metrics_leave_out_facts_details_words_and_references() -> None:
+def test_main_metrics() -> None:
     numbers = {
         "accuracy": 0.9,
         "judge_accuracy": 1.0,
@@ -71,14 +71,14 @@ def test_main_metrics_leave_out_facts_details_words_and_references() -> None:
     assert main_metrics({"judge_accuracy": 1.0}) == ["judge_accuracy"]
 
 
-def test_names_with_two_meanings() -> None:
+def test_metrics_depend_on_other_numbers() -> None:
     assert metric("accuracy", {"accuracy_constant": 0.4}).reference == "accuracy_constant"
     assert metric("accuracy", {}).reference == "judge_accuracy"
     assert metric("copies", {"tv1": 0.1}).label != metric("copies", {}).label
     assert metric("copies_held_out", {"copies": 0.1, "tv1": 0.1}).reference == ""
 
 
-def test_series_are_called_by_column_or_time() -> None:
+def test_series_of_columns_and_times() -> None:
     numbers = {"mae_b_c": 0.1, "mae_constant_b_c": 0.2, "r2_b_c": 0.3, "w2_24": 0.6, "w2_24_floor": 0.5, "w2": 2.0}
     assert main_metrics(numbers) == ["mae_b_c", "r2_b_c", "w2_24", "w2"]
     assert metric("mae_b_c", numbers).label == "mean absolute error, b_c"
@@ -89,13 +89,13 @@ def test_series_are_called_by_column_or_time() -> None:
     assert why_missing("w2_24", {"w2_24": None}) == METRICS["w2"].missing
 
 
-def test_references_from_the_training_data_are_called_so() -> None:
+def test_references_from_training_data() -> None:
     numbers = {"atom_stability": 0.5, "atom_stability_floor": 1.0, "nearest_ratio": 1.0, "compared_with": TRAINED}
     assert reference_value("atom_stability", numbers) == ("real molecules, from the training data", 1.0)
     assert reference_value("nearest_ratio", numbers) == ("held-out data", 1.0)
 
 
-def test_why_a_number_is_missing() -> None:
+def test_why_missing() -> None:
     assert why_missing("nll", {"nll": NAN}) == "not finite"
     assert why_missing("nll", {"nll": None}, {"nll": "the solver diverged."}) == "the solver diverged"
     both = {"structure_valid": None, "structure_valid_floor": None, "covered": 0.5, "covered_floor": None}
@@ -110,7 +110,7 @@ def test_why_a_number_is_missing() -> None:
         assert why_missing(row.reference or name, {}), name
 
 
-def test_explanations_name_other_numbers_as_files_or_as_people_do() -> None:
+def test_explanations() -> None:
     numbers = {"crystal_plausible": 0.5, "distance_valid": 0.5, "composition_valid": 0.5}
     text = explanation("crystal_plausible", numbers)
     assert "distance_valid" in text
@@ -120,14 +120,13 @@ def test_explanations_name_other_numbers_as_files_or_as_people_do() -> None:
     assert explanation("mine", {}) == ""
 
 
-def test_the_best_constant_answer_is_most_like_the_others() -> None:
-    """The most frequent has little in common with the others; one has most of its words in common with all."""
+def test_consensus_text() -> None:
     texts = Counter({"a red star": 2, "a red ring on blue": 1, "a green ring on blue": 1, "a ring on blue": 1})
     assert consensus_text(texts) == "a red ring on blue"
     assert consensus_text(Counter({"yes": 3, "no": 1})) == "yes"
 
 
-def test_tilt_of_a_normal_law() -> None:
+def test_tilted_reward_of_a_normal() -> None:
     """r = x of N(1, 0.25) at strength 2: the tilted mean is 1 + 2 * 0.25, and n / (1 + relative variance) count."""
     x = 1 + 0.5 * Rng(0).stream("x").normal((200_000,), torch.float64)
     mean, share = tilted_reward(x, 2.0, torch.zeros(len(x), dtype=torch.long))
@@ -135,14 +134,13 @@ def test_tilt_of_a_normal_law() -> None:
     assert share == pytest.approx(math.exp(-1.0), abs=0.02)  # E[w]^2 / E[w^2] = exp(-c^2 s^2)
 
 
-def test_tilt_keeps_the_law_of_classes() -> None:
-    """Weights are normalised within a class: the class with the larger reward does not take over."""
+def test_tilted_reward_within_classes() -> None:
     reward = torch.tensor([0.0, 0.0, 10.0, 10.0], dtype=torch.float64)
     mean, share = tilted_reward(reward, 5.0, torch.tensor([0, 0, 1, 1]))
     assert (mean, share) == (pytest.approx(5.0), pytest.approx(1.0))
 
 
-def test_spread_is_within_classes() -> None:
+def test_sample_diversity_within_classes() -> None:
     values = torch.tensor([[0.0, 0.0], [3.0, 4.0], [100.0, 0.0], [100.0, 2.0]])
     modality = Points(("x", "y"), (0.0, 0.0), (1.0, 1.0), classes=("a", "b"))
     data = Dataset(values, {"label": torch.tensor([0, 0, 1, 1])}, modality)

@@ -1,4 +1,4 @@
-"""All numbers of a synthetic table beside their references, what reading loses, and rows as they are written."""
+"""Metrics of a synthetic table with references, lost cells, copied rows."""
 
 import math
 
@@ -27,7 +27,7 @@ TRAIN, UNSEEN = people(0, 1_500), people(1, 1_000)
 NAMES = ("coin", "number", "kind", "answer")
 
 
-def test_another_draw_of_the_same_law_is_as_good_as_real() -> None:
+def test_real_rows() -> None:
     numbers = table_quality(people(2, 1_500), TRAIN, UNSEEN, COUNTS, ordered=ORDERED, target=3, names=NAMES)
     assert set(numbers) <= KNOWN
     assert numbers["valid"] == 1
@@ -50,7 +50,7 @@ def test_another_draw_of_the_same_law_is_as_good_as_real() -> None:
     assert numbers["membership_auc"] == pytest.approx(0.5, abs=0.03)
 
 
-def test_unrelated_columns_are_found_out() -> None:
+def test_shuffled_columns() -> None:
     numbers = table_quality(
         shuffle_columns(TRAIN, Rng(9)), TRAIN, UNSEEN, COUNTS, ordered=ORDERED, target=3, names=NAMES
     )
@@ -61,7 +61,7 @@ def test_unrelated_columns_are_found_out() -> None:
     assert numbers["pair_trends"] < numbers["pair_trends_floor"]
 
 
-def test_the_same_draws_give_the_same_numbers() -> None:
+def test_numbers_depend_on_the_seed() -> None:
     first, second, other = (table_quality(people(2, 300), TRAIN, UNSEEN, COUNTS, rng=Rng(seed)) for seed in (0, 0, 1))
     assert first == second
     assert first != other
@@ -69,7 +69,7 @@ def test_the_same_draws_give_the_same_numbers() -> None:
     assert not any("boosted" in name for name in first)
 
 
-def test_values_beyond_the_schema_count_as_wrong() -> None:
+def test_codes_outside_the_schema_are_invalid() -> None:
     """A tenth of the rows has a value that no real row has: its column is off by so much, and nothing breaks."""
     wrong = people(0, 1_500)
     wrong[:100, 2], wrong[100:150, 2] = 7, -1
@@ -82,7 +82,7 @@ def test_values_beyond_the_schema_count_as_wrong() -> None:
     assert numbers["auc_boosted"] is not None
 
 
-def test_values_beyond_the_schema_are_no_answers() -> None:
+def test_targets_outside_the_schema_are_ignored() -> None:
     """Models are learned from the other rows, the last nine tenths, to tell a number or two classes with an order."""
     good, wrong = people(0, 1_000), people(0, 1_000)
     for target, column in ((1, "mae_linear"), (3, "f1_linear")):
@@ -95,12 +95,12 @@ def test_values_beyond_the_schema_are_no_answers() -> None:
         wrong[:100, target] = good[:100, target]
 
 
-def test_rules_are_part_of_validity() -> None:
+def test_valid_fraction_with_rules() -> None:
     rule = table_quality(TRAIN, TRAIN, UNSEEN, COUNTS, rules=lambda codes: codes[:, 0] == 0)["valid"]
     assert rule == pytest.approx((TRAIN[:, 0] == 0).double().mean().item())
 
 
-def test_without_held_out_rows() -> None:
+def test_no_held_out_rows() -> None:
     """Models are tested on the training table, and what needs unseen people is left open."""
     numbers = table_quality(people(2, 500), TRAIN, UNSEEN[:0], COUNTS, ordered=ORDERED, target=3)
     assert set(numbers) <= KNOWN
@@ -129,14 +129,14 @@ def test_few_columns(columns: int) -> None:
     assert set(numbers) <= KNOWN
 
 
-def test_a_number_as_target() -> None:
+def test_numeric_target() -> None:
     numbers = table_quality(people(2, 1_500), TRAIN, UNSEEN, COUNTS, ordered=ORDERED, target=1)
     assert set(numbers) <= KNOWN
     assert numbers["r2_boosted"] == pytest.approx(numbers["r2_boosted_real"], abs=0.05)
     assert numbers["mae_linear"] < numbers["mae_mean"]
 
 
-def test_one_class_in_the_synthetic_table() -> None:
+def test_target_with_one_class() -> None:
     alike = people(2, 300)
     alike[:, 3] = 0
     numbers = table_quality(alike, TRAIN, UNSEEN, COUNTS, ordered=ORDERED, target=3)
@@ -144,14 +144,14 @@ def test_one_class_in_the_synthetic_table() -> None:
     assert numbers["auc_boosted_real"] > 0.8
 
 
-def test_what_cannot_be_compared() -> None:
-    with pytest.raises(InputError, match="found 0 and 1500"):
+def test_invalid_tables() -> None:
+    with refuses(InputError, found="0 and 1500"):
         table_quality(TRAIN[:0], TRAIN, UNSEEN, COUNTS)
-    with pytest.raises(UsageError, match="the 3 columns of the synthetic table; found 4, 4 and 4"):
+    with refuses(UsageError, found="4, 4 and 4 entries"):
         table_quality(TRAIN[:, :3], TRAIN, UNSEEN, COUNTS)
-    with pytest.raises(UsageError, match="found 4, 2 and 4"):
+    with refuses(UsageError, found="4, 2 and 4 entries"):
         table_quality(TRAIN, TRAIN, UNSEEN, COUNTS, ordered=(True, False))
-    with pytest.raises(UsageError, match="the held-out table contains codes outside the ranges"):
+    with refuses(UsageError):
         table_quality(TRAIN, TRAIN, UNSEEN + 1, COUNTS)
     with refuses(UsageError, found="9"):
         table_quality(TRAIN, TRAIN, UNSEEN, COUNTS, target=9)
@@ -165,7 +165,7 @@ REAL = RawTable(
 )
 
 
-def test_words_that_the_schema_does_not_know_are_not_empty_in_the_real_table() -> None:
+def test_cell_loss() -> None:
     """Of eight learned cells one is empty as written; two words and two numbers are clipped, two of them to empty."""
     schema = Schema((WORD, AGE, HiddenColumn("hidden")), "clip")
     codes = encode(REAL, schema).codes  # real rows as they are read: a perfect sample of what is left of them
@@ -181,14 +181,14 @@ def test_words_that_the_schema_does_not_know_are_not_empty_in_the_real_table() -
     }
 
 
-def test_the_last_code_of_a_column_without_gaps_is_no_empty_cell() -> None:
+def test_cell_loss_without_missing_values() -> None:
     schema = Schema((WORD, AGE), "clip")
     real = RawTable(REAL.values.select(["word", "age"]), columns=("word", "age"))
     found = cell_loss(torch.tensor([[0, 1], [1, 1]]), real, schema)
     assert found["empty"] == 0
 
 
-def test_nothing_is_measured_where_nothing_can_be_lost() -> None:
+def test_cell_loss_with_refusing_schema() -> None:
     schema = Schema((WORD, AGE), "refuse")
     assert cell_loss(torch.tensor([[0, 1]]), REAL, schema) == {}
     assert cell_loss(torch.tensor([[0, 1]]), None, Schema((WORD, AGE, HiddenColumn("hidden")), "clip")) == {
@@ -196,7 +196,7 @@ def test_nothing_is_measured_where_nothing_can_be_lost() -> None:
     }
 
 
-def test_words_that_are_merged_are_counted_and_told() -> None:
+def test_cell_loss_of_merged_values() -> None:
     """Of eight cells two words are not listed; neither a missing one nor the word for all others counts."""
     schema = Schema((Categorical("word", ("x",), "OTHER", "", ("?",)), AGE, HiddenColumn("hidden")), "clip")
     found = cell_loss(torch.tensor([[0, 1]]), REAL, schema)
@@ -210,13 +210,13 @@ def table(*rows: tuple[str, str, str]) -> RawTable:
     return RawTable(np.array(rows, dtype=object), columns=("word", "age", "note"))
 
 
-def test_rows_in_the_same_bins_are_no_copies() -> None:
+def test_exact_row_fraction() -> None:
     real = table(("x", "10", "a"), ("y", "30", "b"))
     made = table(("x", "11", ""), ("x", "30", ""), ("y", "30.0", ""), ("y", "10", ""))
     assert exact_row_fraction(made, real, SCHEMA) == pytest.approx(1 / 4)
 
 
-def test_the_order_of_columns_does_not_matter() -> None:
+def test_exact_row_fraction_with_columns_in_another_order() -> None:
     real = RawTable(np.array([["30", "", "y"]], dtype=object), columns=("age", "note", "word"))
     assert exact_row_fraction(table(("y", "30", "other")), real, SCHEMA) == 1.0
 
@@ -236,11 +236,11 @@ def test_the_order_of_columns_does_not_matter() -> None:
         ("1e3", "1e2", False),
     ],
 )
-def test_numbers_are_the_same_by_value(one: str, other: str, same: bool) -> None:
+def test_exact_row_fraction_compares_numbers_by_value(one: str, other: str, same: bool) -> None:
     assert exact_row_fraction(table(("x", one, "")), table(("x", other, "")), SCHEMA) == float(same)
 
 
-def test_cells_of_a_row_must_stand_in_one_row() -> None:
+def test_exact_row_fraction_compares_whole_rows() -> None:
     """Each cell stands in its column of the real table, but no two of them together."""
     real = RawTable(
         np.array([[str(i), str(i % 7), ""] for i in range(50)], dtype=object), columns=("word", "age", "note")
@@ -259,7 +259,7 @@ def rows(n: int, seed: int) -> torch.Tensor:
     return torch.from_numpy(np.stack([kind, np.where(kind == 0, 1, generator.integers(0, 10, n))], 1))
 
 
-def test_unrelated_columns_by_hand() -> None:
+def test_independent_columns_nll() -> None:
     table = Table(Schema(COLUMNS))
     learned, unseen = torch.tensor([[0, 3], [0, 4], [1, 9], [0, 5]]), torch.tensor([[0, 0], [2, 7]])
     kinds = (math.log(4 / 7), math.log(1 / 7))
@@ -268,14 +268,14 @@ def test_unrelated_columns_by_hand() -> None:
     assert found == pytest.approx(-(sum(kinds) + sum(pays)) / 2, abs=1e-12)
 
 
-def test_it_is_that_of_a_law_over_all_rows() -> None:
+def test_independent_columns_nll_is_normalised() -> None:
     table, learned = Table(Schema(COLUMNS)), rows(200, 0)
     every = torch.cartesian_prod(torch.arange(3), torch.arange(10))
     alone = [independent_columns_nll(learned, row[None], table.to_levels, table.counts) for row in every]
     assert sum(map(math.exp, (-one for one in alone))) == pytest.approx(1, abs=1e-12)
 
 
-def test_the_target_is_that_of_the_schema() -> None:
+def test_target_of_the_schema() -> None:
     found = {}
     for target in ("kind", "pay"):
         table = Table(Schema(COLUMNS, target=target))

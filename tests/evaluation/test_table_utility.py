@@ -1,4 +1,4 @@
-"""What models learned from one table tell of another, where the right answer is known."""
+"""Utility: models trained on one table, tested on another."""
 
 import math
 import sys
@@ -18,7 +18,7 @@ from tests.evaluation.tables import COUNTS, ORDERED, any_codes, people
 ABOUT = task(COUNTS, ORDERED, 3)
 
 
-def test_features_by_hand() -> None:
+def test_feature_encoder() -> None:
     features = FeatureEncoder((2, 4, 3, 2), (False, True, False, True), 3)
     codes = torch.tensor([[1, 3, 0, 0], [0, 1, 2, 1]])
     assert features.unscaled(codes).toarray().tolist() == [[0, 1, 1, 0, 0, 3], [1, 0, 0, 0, 1, 1]]
@@ -30,7 +30,7 @@ def test_features_by_hand() -> None:
 
 
 @pytest.mark.parametrize("kind", ["boosted", "linear"])
-def test_a_known_law_is_learned(kind: str) -> None:
+def test_utility_of_a_known_distribution(kind: str) -> None:
     """One answer in ten is flipped, so the best accuracy is 0.9 (error 0.0067); an area follows from the law."""
     scores = utility(ABOUT, people(0, 2_000), people(1, 2_000), 1, Rng(0))[kind]
     high = people(1, 2_000)[:, 1] >= 3
@@ -40,14 +40,14 @@ def test_a_known_law_is_learned(kind: str) -> None:
     assert scores["f1"] == pytest.approx(f1_score(people(1, 2_000)[:, 3], high), abs=0.03)
 
 
-def test_columns_that_say_nothing_are_guessing() -> None:
+def test_utility_of_noise() -> None:
     scores = utility(ABOUT, any_codes(0, 2_000, COUNTS), people(1, 2_000), 1, Rng(0))
     for kind in scores.values():
         assert kind["auc"] == pytest.approx(0.5, abs=0.25)
     assert scores["linear"]["auc"] < 0.8
 
 
-def test_without_xgboost_the_trees_are_those_of_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_xgboost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "xgboost", None)
     assert boosting().startswith("scikit-learn ")
     scores = utility(ABOUT, people(0, 1_000), people(1, 1_000), 1, Rng(0))["boosted"]
@@ -56,7 +56,7 @@ def test_without_xgboost_the_trees_are_those_of_scikit_learn(monkeypatch: pytest
     assert utility(numbers, people(0, 1_000), people(1, 1_000), 0, Rng(0))["boosted"]["r2"] > 0.3
 
 
-def test_one_class_is_no_answer() -> None:
+def test_one_class() -> None:
     alike = people(0, 300)
     alike[:, 3] = 1
     nothing = dict.fromkeys(("auc", "accuracy", "f1"))
@@ -66,7 +66,7 @@ def test_one_class_is_no_answer() -> None:
     assert 0 < tested["accuracy"] < 1
 
 
-def test_a_class_that_was_never_seen_is_never_told() -> None:
+def test_class_missing_in_training() -> None:
     """The third kind is missing among what was learned from: its rows are wrong, and its area is guessing."""
     chances, classes = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.3, 0.7]]), np.array([0, 2])
     scores = classification(chances, classes, np.array([0, 2, 1, 2]), 1)
@@ -75,21 +75,21 @@ def test_a_class_that_was_never_seen_is_never_told() -> None:
     assert scores["f1"] == pytest.approx((2 / 3 + 0 + 1) / 3)
 
 
-def test_areas_of_several_classes_are_those_of_scikit_learn() -> None:
+def test_multiclass_auc_matches_scikit_learn() -> None:
     draws = np.random.default_rng(0)
     chances, truth = draws.dirichlet([1, 1, 1], 200), draws.integers(0, 3, 200)
     expected = roc_auc_score(truth, chances, multi_class="ovr", average="macro")
     assert classification(chances, np.arange(3), truth, 0)["auc"] == pytest.approx(expected, abs=1e-12)
 
 
-def test_the_rarer_class_is_what_f1_is_of() -> None:
+def test_f1_of_the_rarer_class() -> None:
     chances, truth = np.array([[0.9, 0.1], [0.2, 0.8], [0.1, 0.9]]), np.array([0, 1, 0])
     assert classification(chances, np.arange(2), truth, 1)["f1"] == pytest.approx(2 / 3)
     assert classification(chances, np.arange(2), truth, 0)["f1"] == pytest.approx(2 / 3)
     assert classification(chances, np.arange(2), np.array([0, 1, 1]), 1)["f1"] == 1
 
 
-def test_a_word_of_one_side_alone_leaves_f1_what_it_is() -> None:
+def test_f1_with_a_synthetic_class() -> None:
     """Real rows have two answers; whoever also learned of a third, which nobody told, tells them no better."""
     truth, plain = np.array([0, 0, 0, 0, 1, 1]), np.array([[0.9, 0.1]] * 3 + [[0.2, 0.8]] * 2 + [[0.7, 0.3]])
     third = np.hstack([plain, np.full((6, 1), 0.05)])
@@ -98,7 +98,7 @@ def test_a_word_of_one_side_alone_leaves_f1_what_it_is() -> None:
     assert alone["f1"] == pytest.approx(0.5)  # of class 1: one found of two, and one told in vain
 
 
-def test_quality_tells_f1_of_one_class_on_both_sides() -> None:
+def test_f1_of_quality_with_a_synthetic_class() -> None:
     """The target has a third word, for all others, which synthetic rows have, and no real row has."""
     train, unseen = people(0, 1_500), people(1, 600)
     synthetic = people(2, 1_500)
@@ -112,13 +112,13 @@ def test_quality_tells_f1_of_one_class_on_both_sides() -> None:
     assert again["f1_linear_real"] > 0.5
 
 
-def test_numbers_by_hand() -> None:
+def test_regression_scores() -> None:
     scores = regression(np.array([1.0, 2.0, 4.0]), np.array([1.0, 3.0, 5.0]))
     assert scores == {"r2": pytest.approx(1 - 2 / 8), "mae": pytest.approx(2 / 3)}
     assert regression(np.ones(2), np.ones(2)) == {"r2": None, "mae": 0.0}
 
 
-def test_a_number_is_told_in_its_units() -> None:
+def test_mae_in_units_of_the_column() -> None:
     """The number is 0 to 3 plus a coin: what coin and answer tell of it; units are tens, one level is not known."""
     levels = (0.0, 10.0, 20.0, 30.0, math.nan)
     about, tens = task(COUNTS, ORDERED, 1), task(COUNTS, ORDERED, 1, levels)
@@ -132,13 +132,13 @@ def test_a_number_is_told_in_its_units() -> None:
         assert 0.3 < plain["r2"] < 0.8
 
 
-def test_which_columns_are_numbers() -> None:
+def test_task_levels() -> None:
     assert task((2, 3, 3), (True, True, False), 0).levels is None
     assert task((2, 3, 3), (True, True, False), 1).levels == (0.0, 1.0, 2.0)
     assert task((2, 3, 3), (True, True, False), 2).levels is None
 
 
-def test_wrong_targets() -> None:
+def test_invalid_tasks() -> None:
     with refuses(UsageError, found="4"):
         task(COUNTS, ORDERED, 4)
     with refuses(UsageError, found="2"):

@@ -24,7 +24,7 @@ def dataset(lines: list[str], like: Dataset | None = None) -> Dataset:
     return text_dataset(found, like=like.modality if like else None)
 
 
-def test_whole_texts_that_are_known_are_counted_where_texts_are_short() -> None:
+def test_copied_whole_of_short_texts() -> None:
     """Of names, hardly one of which has 24 characters; of longer texts there is no such number."""
     names = [f"name {i}" for i in range(60)]
     known, unseen = dataset(names), dataset([*names[:15], *(f"other {i}" for i in range(45))])
@@ -36,7 +36,7 @@ def test_whole_texts_that_are_known_are_counted_where_texts_are_short() -> None:
     assert "copied_whole" not in text_quality(longer, longer, longer, Rng(0))
 
 
-def test_triples_by_hand() -> None:
+def test_trigrams() -> None:
     assert trigrams(["abab", "ab", ""]) == Counter({"aba": 1, "bab": 1})
 
 
@@ -48,13 +48,13 @@ def test_triples_by_hand() -> None:
         ({"abc": 1}, {"bcd": 5}, 1.0),
     ],
 )
-def test_distance_by_hand(a: dict[str, int], b: dict[str, int], distance: float) -> None:
+def test_total_variation(a: dict[str, int], b: dict[str, int], distance: float) -> None:
     assert total_variation(Counter(a), Counter(b)) == pytest.approx(distance)
     assert total_variation(Counter(b), Counter(a)) == pytest.approx(distance)
     assert total_variation(Counter(a), Counter()) is None
 
 
-def test_copies_by_hand() -> None:
+def test_copied_passage_fraction() -> None:
     """Of 27 letters there are four passages of 24; a known text of 25 of them has two."""
     text = "abcdefghijklmnopqrstuvwxyz!"
     assert len(text) == PASSAGE + 3
@@ -64,7 +64,7 @@ def test_copies_by_hand() -> None:
     assert copied_passage_fraction([text[:23]], [text]) is None
 
 
-def test_a_text_against_itself() -> None:
+def test_held_out_text() -> None:
     train, held_out = dataset(sentences(0)), sentences(1)
     unseen = dataset(held_out, train)
     numbers = text_quality(unseen, train, unseen, Rng(0))
@@ -73,7 +73,7 @@ def test_a_text_against_itself() -> None:
     assert numbers["copied"] == numbers["copied_floor"] < 0.1
 
 
-def test_training_text_is_a_copy() -> None:
+def test_training_text() -> None:
     train = dataset(sentences(0))
     numbers = text_quality(train, train, dataset(sentences(1), train), Rng(0))
     assert numbers["copied"] == 1
@@ -81,7 +81,7 @@ def test_training_text_is_a_copy() -> None:
     assert numbers["trigram_distance"] == pytest.approx(numbers["trigram_floor"], abs=0.05)
 
 
-def test_letters_at_random_are_far() -> None:
+def test_random_letters() -> None:
     train = dataset(sentences(0))
     letters = train.modality.vocabulary.symbols
     picks = Rng(2).stream("letters").randint(len(letters), (120, 40)).tolist()
@@ -91,7 +91,7 @@ def test_letters_at_random_are_far() -> None:
     assert numbers["copied"] == 0
 
 
-def test_without_held_out_text_there_is_no_floor() -> None:
+def test_no_held_out_text() -> None:
     train = dataset(sentences(0))
     few = dataset(sentences(1), train).subset(train.values.new_tensor([], dtype=train.values.dtype))
     numbers = text_quality(train, train, few, Rng(0))

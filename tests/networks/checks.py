@@ -1,4 +1,4 @@
-"""What every network must do, and networks none of whose weights is zero."""
+"""Checks that hold for every network, and networks with nonzero weights."""
 
 import json
 from collections.abc import Callable
@@ -14,17 +14,17 @@ from feller.core.serialization import from_dict, to_dict
 from feller.networks import NetworkConfig
 
 
-def moved(network: Any, far: float = 0.2) -> Any:
-    """In float64, with noise on all weights."""
+def perturb_weights(network: Any, scale: float = 0.2) -> Any:
+    """Convert to float64 and add Gaussian noise to all weights."""
     draw = Rng(1).stream("weights")
     with torch.no_grad():
         for weight in network.double().parameters():
-            weight += far * draw.normal(weight.shape, torch.float64)
+            weight += scale * draw.normal(weight.shape, torch.float64)
     return network
 
 
-def drawn(network: Any, std: float = 0.3) -> Any:
-    """With all weights drawn anew."""
+def randomize_weights(network: Any, std: float = 0.3) -> Any:
+    """Replace all weights by Gaussian noise."""
     generator = torch.Generator().manual_seed(0)
     for weight in network.parameters():
         nn.init.normal_(weight, std=std, generator=generator)
@@ -32,7 +32,7 @@ def drawn(network: Any, std: float = 0.3) -> Any:
 
 
 def check_learning(network: nn.Module, loss: Callable[[], Tensor], steps: int = 4) -> None:
-    """What starts at zero must not keep anything behind it from learning."""
+    """Every parameter must change within a few steps, including those behind layers initialised to zero."""
     before = {name: weight.detach().clone() for name, weight in network.named_parameters()}
     optimiser = torch.optim.Adam(network.parameters(), 1e-2)
     for _ in range(steps):
@@ -43,13 +43,13 @@ def check_learning(network: nn.Module, loss: Callable[[], Tensor], steps: int = 
 
 
 def check_gradients(network: nn.Module, loss: Callable[..., Tensor], *batch: Any, **tolerance: float) -> None:
-    """Gradients of all examples at once, as private training takes them, are those of each alone.
+    """Per-example gradients by vmap, as in private training, equal those of each example alone.
 
     Args:
-        network: Whose weights they are of.
-        loss: Of what answers in place of the network, and of examples.
-        batch: What the loss takes, example by example.
-        tolerance: As `assert_close` has it.
+        network: Network to differentiate.
+        loss: Function of the network (or a stand-in) and a batch.
+        batch: Arguments of the loss, batched.
+        tolerance: Arguments of `assert_close`.
     """
     weights = dict(network.named_parameters())
 
@@ -67,12 +67,12 @@ def check_gradients(network: nn.Module, loss: Callable[..., Tensor], *batch: Any
 
 
 def squares(network: Callable[..., dict[str, Tensor]], *batch: Any) -> Tensor:
-    """Sum what a network answers for each leaf, squared."""
+    """Return the sum of squares of the output leaves."""
     return sum(leaf.square().sum() for leaf in network(*batch).values())
 
 
 def check_seed(build: Callable[[int], nn.Module]) -> None:
-    """New weights come from the seed alone; zeros and ones are what they are."""
+    """Initial weights depend only on the seed; constant initialisations do not."""
     torch.manual_seed(5)
     before = torch.get_rng_state()
     first = build(0).state_dict()
@@ -85,7 +85,7 @@ def check_seed(build: Callable[[int], nn.Module]) -> None:
 
 
 def check_record(architecture: NetworkConfig) -> None:
-    """Settings come back from their record."""
+    """The configuration survives a round trip through JSON."""
     data = json.loads(json.dumps(to_dict(architecture)))
     assert data["is"] == type(architecture).__name__
     assert from_dict(NetworkConfig, data) == architecture

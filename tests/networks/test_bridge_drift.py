@@ -1,4 +1,4 @@
-"""Two drifts of one process: zero at first, a fitted linear part, gradients of a potential."""
+"""Forward and backward drifts of bridges: initial zero, linear part, potentials."""
 
 import pytest
 import torch
@@ -6,6 +6,7 @@ import torch
 from feller.core.rng import Rng
 from feller.networks.bridge_drift import ForwardBackwardDrift, ForwardBackwardNetwork, Potential
 from feller.networks.mlp import MLP
+from tests.errors import refuses
 
 SMALL = MLP(width=8, depth=1)
 
@@ -15,14 +16,14 @@ def built(inner: object = SMALL, shape: tuple[int, ...] = (3,)) -> ForwardBackwa
 
 
 def shaken(network: ForwardBackwardNetwork) -> ForwardBackwardNetwork:
-    """Move all weights off zero."""
+    """Make all weights nonzero."""
     with torch.no_grad():
         for k, weight in enumerate(network.parameters()):
             weight += 0.3 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(k))
     return network
 
 
-def test_a_new_drift_is_zero_and_the_one_ahead_answers() -> None:
+def test_a_new_drift_is_zero_and_the_network_is_the_forward_drift() -> None:
     network, x, t = built(), torch.randn(5, 3), torch.rand(5)
     assert (network(x, t, {}) == 0).all()
     shaken(network)
@@ -30,7 +31,7 @@ def test_a_new_drift_is_zero_and_the_one_ahead_answers() -> None:
     assert (network.backward_drift(x, t, {}) - network.forward_drift(x, t, {})).abs().max() > 0.01
 
 
-def test_a_linear_law_is_found_at_each_knot_and_between() -> None:
+def test_fit_linear_recovers_a_linear_drift() -> None:
     """u = c(t) x + b(t) with c, b linear in time, in units of its own: exact inside, constant beyond the last knots."""
     drift = built().forward_drift
     states = 5 + 3 * torch.randn(400, 3, generator=torch.Generator().manual_seed(0))
@@ -48,7 +49,7 @@ def test_a_linear_law_is_found_at_each_knot_and_between() -> None:
     torch.testing.assert_close(drift(here, torch.zeros(7), {}), drift(here, drift.knot_times[:1].expand(7), {}))
 
 
-def test_a_constant_entry_has_no_gain() -> None:
+def test_constant_entries_have_zero_gain() -> None:
     drift = built().forward_drift
     x = torch.randn(41, 50, 3)
     x[..., 1] = 4.0
@@ -59,7 +60,7 @@ def test_a_constant_entry_has_no_gain() -> None:
 
 
 @pytest.mark.parametrize("grad", [True, False])
-def test_a_potential_answers_with_its_gradient(grad: bool) -> None:
+def test_potential_drift_is_its_gradient(grad: bool) -> None:
     drift = shaken(built(Potential(SMALL))).forward_drift
     drift.fit_scale(2 + 3 * torch.randn(50, 3))
     drift.fit_linear(torch.randn(41, 20, 3), torch.randn(41, 20, 3))
@@ -71,7 +72,7 @@ def test_a_potential_answers_with_its_gradient(grad: bool) -> None:
 
 
 def test_only_a_potential_has_a_scalar() -> None:
-    with pytest.raises(TypeError, match="only a Potential"):
+    with refuses(TypeError):
         built().forward_drift.potential(torch.zeros(2, 3), torch.zeros(2), {})
 
 

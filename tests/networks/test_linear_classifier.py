@@ -1,4 +1,4 @@
-"""Weighted sums of what an example shows."""
+"""Linear classifiers and their features."""
 
 import json
 
@@ -16,7 +16,7 @@ PIXELS = PixelFeatures((1, 2, 2), 1.5)
 LEVELS = OneHotFeatures((3, 2, 4), 1)
 
 
-def test_pixels_are_brightness_cut_to_a_length() -> None:
+def test_pixel_features_are_clipped_in_norm() -> None:
     dark, gray, white = (torch.full((1, 1, 2, 2), level) for level in (-1.0, 0.0, 1.0))
     seen = PIXELS.transform(torch.cat([dark, gray, white]))
     assert torch.equal(seen[:2], torch.tensor([[0.0] * 4, [0.5] * 4], dtype=torch.float64))
@@ -26,15 +26,14 @@ def test_pixels_are_brightness_cut_to_a_length() -> None:
     assert some.norm(dim=1).max() <= PIXELS.max_norm * (1 + 1e-12)
 
 
-def test_levels_are_told_one_by_one_but_for_one_column() -> None:
+def test_one_hot_features() -> None:
     seen = LEVELS.transform(torch.tensor([[2, 1, 0], [2, 0, 0], [0, 0, 3]]))
     assert seen.tolist() == [[0, 0, 1, 1, 0, 0, 0], [0, 0, 1, 1, 0, 0, 0], [1, 0, 0, 0, 0, 0, 1]]
     assert seen.norm(dim=1).tolist() == pytest.approx([LEVELS.max_norm] * 3)
     assert LEVELS.size == seen.shape[1]
 
 
-def test_answers_are_the_logits_of_two_classes() -> None:
-    """A new network answers with zero; its second logit is the score."""
+def test_outputs_are_logits_of_two_classes() -> None:
     network = LinearClassifier(LEVELS).build((3,), {}, Rng(0))
     x, t = torch.tensor([[2, 1, 0], [0, 0, 3]]), torch.zeros(2)
     assert not network(x, t, {}).any()
@@ -42,16 +41,16 @@ def test_answers_are_the_logits_of_two_classes() -> None:
     assert network(x, t, {}).tolist() == [[0, 0 + 3 + 4], [0, 0 + 1 + 7]]
 
 
-def test_a_record_makes_the_same(tmp_path) -> None:
+def test_records_round_trip(tmp_path) -> None:
     for features in (PIXELS, LEVELS):
         settings = LinearClassifier(features)
         assert from_dict(NetworkConfig, json.loads(json.dumps(to_dict(settings)))) == settings
 
 
-def test_what_is_refused() -> None:
-    with pytest.raises(UsageError, match="at least two columns"):
+def test_settings_out_of_range_are_refused() -> None:
+    with refuses(UsageError):
         OneHotFeatures((3, 2), 2)
     with refuses(UsageError, argument="clip_norm", found="0"):
         PixelFeatures((1, 2, 2), 0.0)
-    with pytest.raises(UsageError, match="conditions"):
+    with refuses(UsageError, found="label"):
         LinearClassifier(PIXELS).build((1, 2, 2), {"label": 2}, Rng(0))

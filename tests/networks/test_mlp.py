@@ -1,6 +1,5 @@
-"""The network for vectors."""
+"""Residual MLP."""
 
-import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -9,14 +8,13 @@ from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller.networks import MLP, count_parameters
 from feller.networks.blocks.conditioning import fourier_features
+from tests.errors import refuses
+from tests.networks.checks import perturb_weights
 
 
-def test_it_is_that_of_the_formula() -> None:
-    network = MLP(width=8, depth=2, frequencies=3).build((2,), {"label": 4}, Rng(0)).double()
-    draw = Rng(1).stream("weights")
-    with torch.no_grad():
-        for weight in network.parameters():
-            weight += 0.3 * draw.normal(weight.shape, torch.float64)
+def test_forward_pass_formula() -> None:
+    network = perturb_weights(MLP(width=8, depth=2, frequencies=3).build((2,), {"label": 4}, Rng(0)), 0.3)
+    draw = Rng(1).stream("batch")
     x_t, t = draw.normal((5, 2), torch.float64), draw.uniform((5,), torch.float64)
     given = {"label": draw.randint(5, (5,))}
 
@@ -31,22 +29,18 @@ def test_it_is_that_of_the_formula() -> None:
     torch.testing.assert_close(network(x_t, t, given), network.head(F.silu(centred(h))))
 
 
-def test_size() -> None:
-    """Conditioning at a quarter of the width, then the layers at full width."""
+def test_parameter_count() -> None:
     network = MLP(width=256, depth=4).build((2,), {}, Rng(0))
     conditioning = (18 * 64 + 64) + (64 * 64 + 64)
     block = (64 * 512 + 512) + 2 * (256 * 256 + 256)
     assert count_parameters(network) == conditioning + (2 * 256 + 256) + 4 * block + (256 * 2 + 2)
 
 
-def test_angles_are_seen_as_waves_around_the_circle() -> None:
+def test_periodic_features() -> None:
     """The features are sin and cos of 1, 2, 4 times the angle, and a turn changes nothing."""
     turn = 2 * torch.pi
-    network = MLP(width=8, depth=1, frequencies=3, period=turn).build((2,), {}, Rng(0)).double()
-    draw = Rng(1).stream("weights")
-    with torch.no_grad():
-        for weight in network.parameters():
-            weight += 0.3 * draw.normal(weight.shape, torch.float64)
+    network = perturb_weights(MLP(width=8, depth=1, frequencies=3, period=turn).build((2,), {}, Rng(0)), 0.3)
+    draw = Rng(1).stream("batch")
     x_t, t = turn * draw.uniform((5, 2), torch.float64), draw.uniform((5,), torch.float64)
     folds = torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64)
     waves = [torch.cat([(angle[:, None] * folds).sin(), (angle[:, None] * folds).cos()], 1) for angle in x_t.T]
@@ -57,14 +51,13 @@ def test_angles_are_seen_as_waves_around_the_circle() -> None:
     torch.testing.assert_close(network(x_t + turn * torch.tensor([1, -2], dtype=torch.float64), t, {}), out)
 
 
-def test_a_period_needs_a_frequency() -> None:
+def test_a_period_needs_frequencies() -> None:
     for settings in ({"period": 1.0}, {"period": -1.0, "frequencies": 2}):
-        with pytest.raises(UsageError, match="expected a positive period"):
+        with refuses(UsageError):
             MLP(**settings)
 
 
-def test_answers_about_ends_are_one_row_of_logits_for_each_number() -> None:
-    """Those of an entry follow each other in the last layer; without ends the answer has the shape of the state."""
+def test_binned_outputs_are_logits_per_entry() -> None:
     x_t, t = torch.randn(5, 2, 3), torch.rand(5)
     network = MLP(width=8, depth=1, num_bins=7).build((2, 3), {}, Rng(0))
     answer = network(x_t, t, {})
@@ -73,5 +66,5 @@ def test_answers_about_ends_are_one_row_of_logits_for_each_number() -> None:
     nn.init.normal_(network.head.bias)
     torch.testing.assert_close(network(x_t, t, {})[0], network.head.bias.view(2, 3, 7))
     assert MLP(width=8, depth=1).build((2, 3), {}, Rng(0))(x_t, t, {}).shape == x_t.shape
-    with pytest.raises(UsageError, match="bins"):
+    with refuses(UsageError):
         MLP(num_bins=-1)

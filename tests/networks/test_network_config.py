@@ -1,4 +1,4 @@
-"""What every architecture must do."""
+"""Properties of every network architecture."""
 
 import pytest
 import torch
@@ -11,8 +11,21 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Rng
 from feller.core.serialization import from_dict, to_dict
-from feller.networks import MLP, DiT, NetworkConfig, UNet, count_parameters
-from tests.networks.checks import check_gradients, check_learning, check_record, check_seed, moved
+from feller.networks import (
+    MLP,
+    CausalTransformer,
+    DiT,
+    NetworkConfig,
+    TextDiT,
+    TokenAdapter,
+    TokenMLP,
+    UNet,
+    count_parameters,
+)
+from tests.errors import refuses
+from tests.networks.checks import check_gradients, check_learning, check_record, check_seed, perturb_weights
+from tests.networks.test_token_networks import SMALL as TOKENS
+from tests.networks.test_token_networks import batch as token_batch
 
 SMALL = {
     "mlp": (MLP(width=16, depth=2), (3,)),
@@ -22,19 +35,25 @@ SMALL = {
     "transformer": (DiT(patch=3, width=16, depth=2, heads=2), (2, 5, 7)),
 }
 every = pytest.mark.parametrize(("architecture", "shape"), SMALL.values(), ids=SMALL)
+ALL = {**SMALL, **TOKENS}
+of_tokens_too = pytest.mark.parametrize(("architecture", "shape"), ALL.values(), ids=ALL)
 
 
 def build(architecture: NetworkConfig, shape: tuple[int, ...], seed: int = 0) -> nn.Module:
     return architecture.build(shape, {"label": 3}, Rng(seed))
 
 
-def trained(architecture: NetworkConfig, shape: tuple[int, ...]) -> nn.Module:
-    return moved(build(architecture, shape))
+def random_network(architecture: NetworkConfig, shape: tuple[int, ...]) -> nn.Module:
+    return perturb_weights(build(architecture, shape))
 
 
 def batch(shape: tuple[int, ...], n: int = 4, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
     draw = Rng(2).stream("batch")
     return draw.normal((n, *shape), dtype), draw.uniform((n,), dtype), draw.randint(4, (n,))
+
+
+def inputs(architecture: NetworkConfig, shape: tuple[int, ...], n: int = 4) -> tuple[Tensor, Tensor, Tensor]:
+    return token_batch(architecture, shape, n) if (architecture, shape) in TOKENS.values() else batch(shape, n)
 
 
 @settings(deadline=None, max_examples=12, derandomize=True)
@@ -56,27 +75,21 @@ def test_images_of_any_size(
     assert prediction.dtype == dtype
 
 
-@pytest.mark.parametrize("architecture", [UNet(8, (1, 2, 2), 1), DiT(width=16, depth=1), MLP(16, 1)])
-@pytest.mark.parametrize("size", [(7, 7), (28, 28), (9, 5)])
-def test_awkward_sizes(architecture: NetworkConfig, size: tuple[int, int]) -> None:
-    x_t, t, label = batch((1, *size), 2, torch.float32)
-    assert build(architecture, (1, *size))(x_t, t, {"label": label}).shape == x_t.shape
-
-
 @pytest.mark.parametrize("shape", [(), (1,), (7,), (2, 3)])
 def test_vectors_of_any_shape(shape: tuple[int, ...]) -> None:
     x_t, t, label = batch(shape)
     assert build(MLP(8, 1, 2), shape).double()(x_t, t, {"label": label}).shape == x_t.shape
 
 
-@every
+@of_tokens_too
 def test_device_and_dtype_follow_the_inputs(architecture: NetworkConfig, shape: tuple[int, ...]) -> None:
-    x_t, t, label = batch(shape)
+    x_t, t, label = inputs(architecture, shape)
     network = build(architecture, shape).double()
-    assert network(x_t, t, {"label": label}).dtype == torch.float64
+    answer = network(x_t, t, {"label": label})
+    assert answer.dtype == torch.float64
     assert network(x_t, t.float(), {"label": label}).dtype == torch.float64  # a solver's own time
     away = network.to("meta")(x_t.to("meta"), t.to("meta"), {"label": label.to("meta")})
-    assert away.shape == x_t.shape
+    assert away.shape == answer.shape
     assert away.device.type == "meta"
 
 
@@ -96,8 +109,8 @@ def test_a_new_network_predicts_zero_and_learns_in_all_its_weights(
 
 
 @every
-def test_the_null_has_its_own_embedding(architecture: NetworkConfig, shape: tuple[int, ...]) -> None:
-    network = trained(architecture, shape)
+def test_the_null_label_has_its_own_embedding(architecture: NetworkConfig, shape: tuple[int, ...]) -> None:
+    network = random_network(architecture, shape)
     assert network.null_values == {"label": 3}
     x_t, t, _ = batch(shape, 1)
     answers = [network(x_t, t, {"label": torch.tensor([k])}) for k in range(4)]
@@ -112,18 +125,23 @@ def test_the_null_has_its_own_embedding(architecture: NetworkConfig, shape: tupl
         network(x_t, t, {"label": torch.tensor([4])})
 
 
-@every
+@of_tokens_too
 def test_gradients_per_example(architecture: NetworkConfig, shape: tuple[int, ...]) -> None:
-    def loss(network: nn.Module, x_t: Tensor, t: Tensor, label: Tensor) -> Tensor:
-        return (network(x_t, t, {"label": label}) - x_t.sin()).square().mean()
+    """Also of rows with padding, where a network knows of it."""
+    x_t, t, label = inputs(architecture, shape, 3)
+    valid = torch.arange(shape[0] if shape else 1) < torch.tensor([[9], [2], [1]])
 
-    check_gradients(trained(architecture, shape), loss, *batch(shape, 3), rtol=1e-9, atol=1e-12)
+    def loss(network: nn.Module, x_t: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
+        return (network(x_t, t, given) - 1).square().mean()
+
+    given = {"label": label, "valid": valid}
+    check_gradients(random_network(architecture, shape), loss, x_t, t, given, rtol=1e-9, atol=1e-12)
 
 
 @every
 def test_derivatives_of_the_state(architecture: NetworkConfig, shape: tuple[int, ...]) -> None:
     """Forward mode against central differences, and second derivatives against those of the first."""
-    network = trained(architecture, shape)
+    network = random_network(architecture, shape)
     x_t, t, label = batch(shape, 2)
     along = Rng(3).stream("along").normal(x_t.shape, torch.float64)
 
@@ -142,25 +160,24 @@ def test_derivatives_of_the_state(architecture: NetworkConfig, shape: tuple[int,
     torch.testing.assert_close(second, (slope(x_t + h * along) - slope(x_t - h * along)) / (2 * h), **close)
 
 
-@every
-def test_rows_do_not_look_at_each_other(architecture: NetworkConfig, shape: tuple[int, ...]) -> None:
-    network = trained(architecture, shape)
-    x_t, t, label = batch(shape, 5)
+@of_tokens_too
+def test_rows_are_independent(architecture: NetworkConfig, shape: tuple[int, ...]) -> None:
+    network = random_network(architecture, shape)
+    x_t, t, label = inputs(architecture, shape, 5)
     prediction = network(x_t, t, {"label": label})
     order = torch.tensor([3, 0, 4, 1, 2])
     close = {"rtol": 1e-12, "atol": 1e-12}
     torch.testing.assert_close(network(x_t[order], t[order], {"label": label[order]}), prediction[order], **close)
-    x_t, t, label = x_t.clone(), t.clone(), label.clone()
-    x_t[1], t[1], label[1] = 7, 0.5, (label[1] + 1) % 4
+    x_t = x_t.clone()
+    x_t[1] = (x_t[1] + 1) % 5
     changed = network(x_t, t, {"label": label})
     torch.testing.assert_close(changed[[0, 2, 3, 4]], prediction[[0, 2, 3, 4]], **close)
     assert (changed[1] - prediction[1]).abs().max() > 1e-3
 
 
 @every
-def test_every_entry_is_seen(architecture: NetworkConfig, shape: tuple[int, ...]) -> None:
-    """A prediction depends on the entry at its own place, also at the edges that padding touches."""
-    network = trained(architecture, shape)
+def test_every_entry_depends_on_itself(architecture: NetworkConfig, shape: tuple[int, ...]) -> None:
+    network = random_network(architecture, shape)
     x_t, t, label = batch(shape, 1)
     x_t.requires_grad_()
     prediction = network(x_t, t, {"label": label})
@@ -169,7 +186,7 @@ def test_every_entry_is_seen(architecture: NetworkConfig, shape: tuple[int, ...]
         assert slope[place].abs() > 1e-6
 
 
-@every
+@of_tokens_too
 def test_weights_come_from_the_seed(architecture: NetworkConfig, shape: tuple[int, ...]) -> None:
     check_seed(lambda seed: build(architecture, shape, seed))
 
@@ -182,12 +199,12 @@ def test_the_order_of_conditions_does_not_matter(architecture: NetworkConfig, sh
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
-@every
-def test_record(architecture: NetworkConfig, shape: tuple[int, ...]) -> None:
+@of_tokens_too
+def test_records_round_trip(architecture: NetworkConfig, shape: tuple[int, ...]) -> None:
     check_record(architecture)
 
 
-def test_a_record_of_wrong_settings() -> None:
+def test_records_with_invalid_settings_are_refused() -> None:
     with pytest.raises(InputError):
         from_dict(NetworkConfig, to_dict(DiT()) | {"heads": 3})
 
@@ -204,20 +221,26 @@ def test_a_record_of_wrong_settings() -> None:
         (DiT, {"width": 30, "heads": 2}),
         (DiT, {"heads": 3}),
         (DiT, {"patch": 0}),
+        (TextDiT, {"vocab_size": 0}),
+        (TextDiT, {"vocab_size": 3, "width": 12, "heads": 4}),
+        (CausalTransformer, {"vocab_size": 3, "depth": 0}),
+        (CausalTransformer, {"vocab_size": 3, "width": 10, "heads": 2}),
+        (TokenMLP, {"vocab_size": 3, "width": 0}),
+        (TokenAdapter, {"inner": MLP(), "vocab_size": 3, "embed_dim": 0}),
     ],
 )
-def test_wrong_settings(kind: type[NetworkConfig], settings: dict) -> None:
-    with pytest.raises(UsageError, match="expected"):
+def test_settings_out_of_range_are_refused(kind: type[NetworkConfig], settings: dict) -> None:
+    with refuses(UsageError):
         kind(**settings)
 
 
 @pytest.mark.parametrize("architecture", [UNet(), DiT()])
-def test_an_image_network_refuses_vectors(architecture: NetworkConfig) -> None:
-    with pytest.raises(UsageError, match="Use MLP"):
+def test_image_networks_refuse_vectors(architecture: NetworkConfig) -> None:
+    with refuses(UsageError):
         architecture.build((2,), {}, Rng(0))
 
 
-def test_parameters_counts_what_is_trained() -> None:
+def test_count_parameters_counts_trainable_weights() -> None:
     network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
     assert count_parameters(network) == 3 * 4 + 4 + 2 * 4
     network[1].requires_grad_(False)

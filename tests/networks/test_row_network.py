@@ -1,4 +1,4 @@
-"""A law of rows: it sums to one over the rows that can be, in any order, and its steps are those of the whole."""
+"""Autoregressive network of table rows: normalisation, orders, cached steps."""
 
 import itertools
 
@@ -15,7 +15,7 @@ from feller.sampling.autoregressive.token_decoding import log_likelihood
 from feller.spaces.table_tokens import CategoryTokenizer, DigitTokenizer, PairConstraint, TableTokens
 from feller.training.objectives.next_token_prediction import RowLikelihood
 from tests.errors import refuses
-from tests.networks.checks import moved
+from tests.networks.checks import perturb_weights
 from tests.oracle import F64
 
 ROWS = TableTokens(
@@ -32,7 +32,7 @@ ORDERS = [None, *(torch.tensor(order) for order in ([3, 1, 0, 2], [2, 0, 3, 1], 
 
 
 def network(rows: TableTokens = ROWS, *, noise: float = 0.3) -> torch.nn.Module:
-    return moved(RowTransformer(rows, width=16).build((len(rows.vocab_sizes),), {}, Rng(0)), noise)
+    return perturb_weights(RowTransformer(rows, width=16).build((len(rows.vocab_sizes),), {}, Rng(0)), noise)
 
 
 def chances(made: torch.nn.Module, tokens: Tensor, order: Tensor | None) -> Tensor:
@@ -42,20 +42,20 @@ def chances(made: torch.nn.Module, tokens: Tensor, order: Tensor | None) -> Tens
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_rows_that_can_be_share_all_probability(order: Tensor | None) -> None:
+def test_probabilities_of_allowed_rows_sum_to_one(order: Tensor | None) -> None:
     found = chances(network(), ROWS.encode(CODES), order)
     assert abs(found.sum().item() - 1) < 1e-12
     assert torch.equal(found > 0, VALID)
 
 
-def test_rows_that_cannot_be_have_no_likelihood() -> None:
+def test_forbidden_rows_have_zero_likelihood() -> None:
     """Minus infinity, also where nothing can follow a forbidden token."""
     found = log_likelihood(network(), ROWS.encode(CODES), {})
     assert torch.equal(found == -torch.inf, ~VALID)
     assert abs(found.exp().sum().item() - 1) < 1e-12
 
 
-def test_a_new_network_is_independent_columns() -> None:
+def test_a_new_network_has_independent_columns() -> None:
     rows = TableTokens(ROWS.columns, value_probs=ROWS.value_probs)
     found = chances(network(rows, noise=0.0), rows.encode(CODES), None)
     shares = [torch.tensor(own, dtype=F64) for own in ROWS.value_probs if own]
@@ -68,7 +68,7 @@ def test_a_new_network_is_independent_columns() -> None:
 
 
 @pytest.mark.parametrize("order", [order for order in ORDERS if order is not None])
-def test_steps_see_what_the_whole_sees(order: Tensor) -> None:
+def test_cached_steps_equal_the_full_pass(order: Tensor) -> None:
     made, tokens = network(), ROWS.encode(CODES[VALID][::7])
     turn = ROWS.token_order(order.expand(len(tokens), 4))
     whole = made(tokens, torch.zeros(len(tokens)), {"order": order.expand(len(tokens), 4)})
@@ -81,7 +81,7 @@ def test_steps_see_what_the_whole_sees(order: Tensor) -> None:
         last, before = tokens[everyone, place], place
 
 
-def test_the_loss_is_the_likelihood_averaged_over_serialisations() -> None:
+def test_loss_is_the_mean_over_column_orders() -> None:
     made, tokens = network(), ROWS.encode(CODES[VALID][::5])
     plain = RowLikelihood(ROWS, shuffle_prob=0.0)
     example = plain.draw({"x_1": tokens}, Rng(1), made)
@@ -96,7 +96,7 @@ def test_the_loss_is_the_likelihood_averaged_over_serialisations() -> None:
     assert torch.allclose(several.loss(made, example), torch.stack(alone))
 
 
-def test_orders_are_drawn_as_often_as_asked() -> None:
+def test_shuffle_prob() -> None:
     tokens = ROWS.encode(CODES)
     for share in (0.0, 0.25, 1.0):
         orders = RowLikelihood(ROWS, shuffle_prob=share).draw({"x_1": tokens.repeat(10, 1)}, Rng(0))["given"]
@@ -107,17 +107,17 @@ def test_orders_are_drawn_as_often_as_asked() -> None:
         assert abs(in_turn - (1 - share + share / 24)) < 0.02
 
 
-def test_wrong_settings_are_refused() -> None:
-    with pytest.raises(UsageError, match="divisible"):
+def test_settings_out_of_range_are_refused() -> None:
+    with refuses(UsageError):
         RowTransformer(ROWS, width=10, heads=4)
-    with pytest.raises(UsageError, match="rows of 5 tokens"):
+    with refuses(UsageError, found="(4,)"):
         RowTransformer(ROWS).build((4,), {}, Rng(0))
     with refuses(UsageError, argument="shuffle_prob", found="1.5"):
         RowLikelihood(ROWS, shuffle_prob=1.5)
 
 
 @pytest.mark.parametrize("serialisations", [1, 3])
-def test_gradients_of_rows_by_one_pass(serialisations: int) -> None:
+def test_ghost_clipping_equals_a_loop(serialisations: int) -> None:
     made, tokens = network(), ROWS.encode(CODES[VALID][::20])
     objective = RowLikelihood(ROWS, shuffle_prob=0.5, num_orders=serialisations)
     example = objective.draw({"x_1": tokens}, Rng(1), made)

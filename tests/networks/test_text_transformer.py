@@ -1,4 +1,4 @@
-"""The diffusion transformer for text."""
+"""Diffusion transformer for text."""
 
 import pytest
 import torch
@@ -9,13 +9,13 @@ from feller.core.rng import Rng
 from feller.networks import TextDiT
 from feller.networks.image.dit import DiTBlock
 from feller.networks.sequence.text_dit import ConvAttentionBlock
-from tests.networks.checks import moved
+from tests.networks.checks import perturb_weights
 
 K = 5
 
 
-def trained(**settings: int) -> nn.Module:
-    return moved(TextDiT(K, width=16, depth=2, heads=2, **settings).build((7,), {}, Rng(0)))
+def random_network(**settings: int) -> nn.Module:
+    return perturb_weights(TextDiT(K, width=16, depth=2, heads=2, **settings).build((7,), {}, Rng(0)))
 
 
 def batch(n: int, length: int) -> tuple[Tensor, Tensor]:
@@ -24,16 +24,15 @@ def batch(n: int, length: int) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("length", [1, 2, 7, 40])
-def test_texts_of_any_length(length: int) -> None:
+def test_sequences_of_any_length(length: int) -> None:
     x_t, t = batch(3, length)
-    assert trained()(x_t, t, {}).shape == (3, length, K)
+    assert random_network()(x_t, t, {}).shape == (3, length, K)
 
 
 @pytest.mark.parametrize("length", [1, 3, 9])
 @pytest.mark.parametrize("filling", [0, K])
 def test_padding_changes_nothing(length: int, filling: int) -> None:
-    """Whatever stands behind the end, and however far; the first text of the batch has no padding."""
-    network = trained()
+    network = random_network()
     x_t, t = batch(3, 12)
     valid = torch.arange(12).expand(3, 12) < torch.tensor([[12], [length], [length]])
     known = x_t % 3 == 0
@@ -44,18 +43,18 @@ def test_padding_changes_nothing(length: int, filling: int) -> None:
     assert padded.isfinite().all()
 
 
-def test_an_empty_text_does_no_harm() -> None:
+def test_all_padding_gives_finite_gradients() -> None:
     x_t, t = batch(2, 4)
     valid = torch.tensor([[True] * 4, [False] * 4])
-    network = trained()
+    network = random_network()
     logits = network(x_t, t, {"valid": valid})
     logits.square().sum().backward()
     assert logits.isfinite().all()
     assert all(weight.grad is None or weight.grad.isfinite().all() for weight in network.parameters())
 
 
-def test_known_tokens_are_told_apart() -> None:
-    network = trained()
+def test_known_tokens_are_embedded() -> None:
+    network = random_network()
     x_t, t = batch(2, 6)
     none = torch.zeros(2, 6, dtype=torch.bool)
     one = none.clone()
@@ -67,9 +66,8 @@ def test_known_tokens_are_told_apart() -> None:
     torch.testing.assert_close(told[1], plain[1])
 
 
-def test_order_matters_only_through_distances() -> None:
-    """A text between long stretches of the same symbol is seen alike wherever it stands; turned around it is not."""
-    network = trained()
+def test_positions_are_relative() -> None:
+    network = random_network()
     t = torch.tensor([0.3], dtype=torch.float64)
     word = torch.tensor([1, 2, 3, 4])
     seen = []
@@ -84,7 +82,7 @@ def test_order_matters_only_through_distances() -> None:
     assert (turned - seen[0]).abs().max() > 1e-2
 
 
-def test_a_block_looks_at_its_neighbours_first() -> None:
+def test_conv_attention_block_formula() -> None:
     torch.manual_seed(0)
     block = ConvAttentionBlock(8, 2, 4).double()
     nn.init.normal_(block.block.modulation.weight)
@@ -100,8 +98,7 @@ def test_a_block_looks_at_its_neighbours_first() -> None:
     torch.testing.assert_close(got, wanted)
 
 
-def test_attention_is_the_callers_to_give() -> None:
-    """A block whose attention is the mean of the values."""
+def test_custom_attention_in_a_block() -> None:
     torch.manual_seed(0)
     block = DiTBlock(8, 2, 4).double()
     nn.init.normal_(block.modulation.weight)
@@ -115,7 +112,7 @@ def test_attention_is_the_callers_to_give() -> None:
     torch.testing.assert_close(got, wanted)
 
 
-def test_new_embeddings_are_small() -> None:
+def test_embedding_initialisation() -> None:
     """Standard deviation 0.3: of 600 numbers the sample's is within 0.03 but once in 1e3 seeds; this seed is fixed."""
     table = TextDiT(99, width=64).build((4,), {}, Rng(0)).embed.weight
     assert table.shape == (100, 64)

@@ -1,4 +1,4 @@
-"""What wraps a network is looked through: null values, the plain network, its average, and the modules held."""
+"""Wrapped networks: null values, weights, averages."""
 
 import functools
 import socket
@@ -68,7 +68,7 @@ class Outer(nn.Module):
 
 
 class Holder:
-    """No module, but it holds one."""
+    """A container of a module, itself not a module."""
 
     def __init__(self) -> None:
         self.net = network()
@@ -119,7 +119,7 @@ def labels(objective: Any, network: Any = None) -> Tensor:
 
 
 @pytest.mark.parametrize("name", WRAPPED)
-def test_the_same_share_is_dropped_whatever_wraps_the_network(name: str, gloo: None) -> None:
+def test_condition_dropout_works_for_wrapped_networks(name: str, gloo: None) -> None:
     wanted = labels(FLOW.build(TrainingContext(null={"label": 3})))
     assert 150 < (wanted == 3).sum() < 250  # five standard deviations
     wrapped = WRAPPED[name]()
@@ -132,7 +132,7 @@ WHOLE = ("plain", "DDP", "DataParallel", "FSDP2", "AveragedModel", "EMA", "compi
 
 
 @pytest.mark.parametrize("name", WRAPPED)
-def test_the_network_and_its_weights_are_found_whatever_wraps_them(name: str, gloo: None) -> None:
+def test_unwrapping_finds_network_and_weights(name: str, gloo: None) -> None:
     wrapped = WRAPPED[name]()
     weights = {id(weight) for module in find_modules(wrapped) for weight in module.parameters()}
     inner = next(one for one in iter_networks(wrapped) if isinstance(one, type(GLOBAL)))
@@ -148,13 +148,13 @@ UNCALLED = ("FSDP2", "compile", "compiled function", "decorated", "all")
 
 
 @pytest.mark.parametrize("name", [name for name in WRAPPED if name not in UNCALLED])
-def test_a_wrapped_network_makes_a_model_with_its_null(name: str, gloo: None) -> None:
+def test_models_of_wrapped_networks_have_null_values(name: str, gloo: None) -> None:
     model = Model(WRAPPED[name](), data=(2,), classes=("a", "b", "c"))
     assert null_values(model.network) == {"label": 3}
     assert model.spec.cond_dropout > 0
 
 
-def test_the_same_share_is_dropped_where_losses_are_taken_apart() -> None:
+def test_condition_dropout_works_per_example() -> None:
     """Private training draws each example by its number, outside of `vmap`."""
     wanted, objective = labels(FLOW, network()), replace(FLOW, null={"label": 3})
     made = network()
@@ -174,7 +174,7 @@ def test_the_same_share_is_dropped_where_losses_are_taken_apart() -> None:
     assert all(leaf.isfinite().all() and len(leaf) == N for leaf in gradient.values())
 
 
-def test_networks_that_differ_say_nothing() -> None:
+def test_ambiguous_null_values_are_not_used() -> None:
     one, two = network(), MLP(width=8, depth=1).build((2,), {"label": 5}, Rng(0))
     assert null_values(lambda x, t, given: one(x, t, given) + two(x, t, given)) == {}
     assert null_values(None) == null_values(torch.sin) == {}

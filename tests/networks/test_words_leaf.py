@@ -1,6 +1,5 @@
-"""Words of columns of different sizes: of one size they are plain symbols; what a column lacks never comes."""
+"""Leaves of categories in columns of different sizes."""
 
-import pytest
 import torch
 
 from feller.core.errors import UsageError
@@ -9,11 +8,12 @@ from feller.core.serialization import from_dict, to_dict
 from feller.networks.blocks.leaf_codecs import TokenCodec
 from feller.networks.sequence.categorical_columns import CategoricalColumns
 from feller.training.losses import CrossEntropy, MaskedTokenLoss
+from tests.errors import refuses
 
 T = torch.tensor([0.2, 0.5, 0.9])
 
 
-def test_columns_of_one_size_are_symbols() -> None:
+def test_columns_of_equal_size_are_tokens() -> None:
     words, symbols, x = CategoricalColumns((3, 3)), TokenCodec(3), Rng(0).stream("x").randint(4, (3, 1, 2))
     assert words.feature_dim((2,)) == symbols.feature_dim((2,))
     assert words.out_dim((2,)) == symbols.out_dim((2,))
@@ -22,7 +22,7 @@ def test_columns_of_one_size_are_symbols() -> None:
     assert torch.equal(words.decode(answer, x), symbols.decode(answer, x))
 
 
-def test_each_column_has_its_own_words() -> None:
+def test_each_column_has_its_own_categories() -> None:
     words, x = CategoricalColumns((2, 4, 1)), torch.tensor([[[1, 3, 4]], [[4, 4, 0]]])
     assert words.feature_dim((3,)) == 3 + 5 + 2
     seen = words.encode(x, T[:2])
@@ -38,7 +38,7 @@ def test_each_column_has_its_own_words() -> None:
             assert (shares[row, 0, column, len(own) :] == 0).all()
 
 
-def test_the_loss_and_its_slope_do_not_see_what_is_lacking() -> None:
+def test_missing_categories_do_not_change_the_loss() -> None:
     words, target = CategoricalColumns((2, 4)), torch.tensor([[1, 3], [0, 2]])
     answer = Rng(0).stream("a").normal((2, 1, 6), torch.float64).requires_grad_()
     masked = torch.full_like(target, 4)
@@ -51,9 +51,9 @@ def test_the_loss_and_its_slope_do_not_see_what_is_lacking() -> None:
     torch.testing.assert_close(slope, right)
 
 
-def test_record_and_wrong_use() -> None:
+def test_records_and_settings_out_of_range() -> None:
     assert from_dict(CategoricalColumns, to_dict(CategoricalColumns((2, 3)))) == CategoricalColumns((2, 3))
-    with pytest.raises(UsageError, match="rows of 2 columns"):
+    with refuses(UsageError):
         CategoricalColumns((2, 3)).feature_dim((3,))
-    with pytest.raises(UsageError, match="at least one category"):
+    with refuses(UsageError, found="(2, 0)"):
         CategoricalColumns((2, 0))

@@ -1,4 +1,4 @@
-"""The law of one step of one token, enumerated from what a path says of its parts."""
+"""Transition matrix of one step of one token, enumerated from the parts of a path."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""Brownian bridges: moments, and a process that ends where it should."""
+"""Brownian bridges."""
 
 import math
 
@@ -14,7 +14,7 @@ from tests.errors import refuses
 from tests.oracle import F64, close, f64
 
 
-def test_moments() -> None:
+def test_moments_of_the_bridge() -> None:
     """40,000 states: mean and covariance within 5 standard errors."""
     n, t, noise = 40_000, 0.3, 0.8
     x_0, x_1 = f64(1.0, -2.0).expand(n, 2), f64(3.0, 5.0).expand(n, 2)
@@ -30,8 +30,7 @@ def test_target_vector() -> None:
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.5])
-def test_process_meets_the_end(noise: float) -> None:
-    """Each Euler step has the law of the bridge's mean; the last one lands within its own noise of the end."""
+def test_process_ends_at_the_data(noise: float) -> None:
     path, draws = BrownianBridge(noise), Rng(0)
     x_0, x_1 = draws.stream("a").normal((500, 3), F64), draws.stream("b").normal((500, 3), F64)
     process = path.process(lambda x, t, given: path.target(x, x_0, x_1, t), {})
@@ -41,11 +40,11 @@ def test_process_meets_the_end(noise: float) -> None:
 
 
 @pytest.mark.parametrize("noise", [-0.1, math.nan, math.inf])
-def test_noise_is_checked(noise: float) -> None:
+def test_invalid_noise_is_refused(noise: float) -> None:
     with refuses(UsageError, argument="noise"):
         BrownianBridge(noise)
 
 
-def test_noise_needs_a_draw() -> None:
+def test_sampling_needs_an_rng() -> None:
     with pytest.raises(UsageError):
         BrownianBridge(1.0).sample(torch.zeros(1, 2), torch.ones(1, 2), torch.zeros(1))

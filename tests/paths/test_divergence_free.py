@@ -1,8 +1,7 @@
-"""Processes that keep a law: exact moments, and samples against it."""
+"""Processes that keep a distribution: Langevin and Metropolis."""
 
 import math
 
-import pytest
 import torch
 from scipy import stats
 from torch import Tensor
@@ -14,10 +13,11 @@ from feller.paths.divergence_free import langevin, metropolis
 from feller.paths.processes import Characteristics, Jumps, add
 from feller.paths.time_distributions import linear_grid
 from feller.sampling import Euler, simulate
+from tests.errors import refuses
 from tests.oracle import F64, Normal, chain, close, f64
 
 
-def test_langevin_beside_a_flow_keeps_the_marginals() -> None:
+def test_langevin_added_to_a_flow_keeps_the_marginals() -> None:
     """From N(0, 1) to N(m, s^2), exact moments extrapolated to no step; without its drift the variance is 1.1 off."""
     data = Normal()
     flow = data.flow
@@ -44,7 +44,7 @@ def test_langevin_works_on_trees() -> None:
     assert now["b"].diffusion.shape == (1,)
 
 
-def test_langevin_heeds_the_time_of_each_leaf() -> None:
+def test_langevin_uses_the_time_of_each_leaf() -> None:
     x = {"a": torch.ones(2, 3), "b": {"c": torch.ones(2)}}
     t = {"a": torch.ones(2), "b": {"c": torch.full((2,), 0.1)}}
     now = langevin(lambda x, t: x, lambda t: 10 * t)(x, t)
@@ -53,12 +53,12 @@ def test_langevin_heeds_the_time_of_each_leaf() -> None:
 
 
 def two(x: Tensor, t: Tensor | None = None) -> Tensor:
-    """Return the log density of correlated normal numbers, correlation .8, up to a constant."""
+    """Return the log density of normal numbers with correlation .8, up to a constant."""
     a, b = x[:, 0], x[:, 1]
     return -(a.square() - 1.6 * a * b + b.square()) / (2 * 0.36)
 
 
-def test_metropolis_keeps_a_law_of_whole_examples() -> None:
+def test_metropolis_keeps_its_stationary_distribution() -> None:
     """8,000 exact draws after 100 expected proposals: KS of each number, and the correlation to 5 standard errors."""
     z = Rng(0).stream("x").normal((8000, 2), F64)
     x = torch.stack([z[:, 0], 0.8 * z[:, 0] + 0.6 * z[:, 1]], 1)
@@ -69,14 +69,14 @@ def test_metropolis_keeps_a_law_of_whole_examples() -> None:
     assert abs(torch.corrcoef(y.T)[0, 1].item() - 0.8) < 5 * 0.36 / math.sqrt(8000)
 
 
-def test_metropolis_leads_to_a_law_from_elsewhere() -> None:
+def test_metropolis_converges_to_its_stationary_distribution() -> None:
     """From one point 2,000 examples have the correlation after 400 proposals, to 5 standard errors and .02."""
     y = simulate(metropolis(two, 1.0, 400.0), torch.full((2000, 2), 3.0, dtype=F64), linear_grid(400), Euler(), Rng(1))
     assert abs(torch.corrcoef(y.T)[0, 1].item() - 0.8) < 5 * 0.36 / math.sqrt(2000) + 0.02
     assert abs(y.mean().item()) < 5 / math.sqrt(2000) + 0.02
 
 
-def test_metropolis_beside_a_flow_keeps_the_marginals() -> None:
+def test_metropolis_added_to_a_flow_keeps_the_marginals() -> None:
     """KS at t = .8 below 1.95 / sqrt(n), 6,000 paths of 200 steps, about 4 proposals each; false alarm 1e-3.
 
     Who proposes is not carried by the flow in that step, rate x step of the way: 2 % here.
@@ -95,25 +95,23 @@ def test_metropolis_beside_a_flow_keeps_the_marginals() -> None:
     )
 
 
-def test_rates_are_proposals_per_time() -> None:
+def test_metropolis_hazard_is_proposals_per_time() -> None:
     now = metropolis(two, 1.0, 3.0)(torch.zeros(4, 2, dtype=F64), torch.full((4,), 0.25, dtype=F64))
     close(now.jumps.hazard(0.75), (1.5,) * 4, 1e-12)
-    with pytest.raises(UsageError, match="positive"):
+    with refuses(UsageError):
         metropolis(two, 0.0, 1.0)
 
 
-def test_jumps_of_examples_do_not_add_to_those_of_parts() -> None:
-    """Even where the shapes would broadcast."""
-
+def test_jumps_of_examples_and_of_entries_cannot_be_added() -> None:
     def parts(x: Tensor, t: Tensor) -> Characteristics:
         return Characteristics(jumps=Jumps(lambda s: torch.ones_like(x), lambda s, which, draw: x[which]))
 
     now = add(parts, metropolis(two, 1.0, 1.0))(torch.zeros(2, 2, dtype=F64), torch.zeros(2, dtype=F64))
-    with pytest.raises(ValueError, match="hazards of equal shape"):
+    with refuses(ValueError):
         now.jumps.hazard(0.5)
 
 
-def test_added_processes_act_at_once() -> None:
+def test_velocities_of_processes_add() -> None:
     data = Normal()
     x, t = f64(0.3, -0.2)[:, None], f64(0.4, 0.4)
     now = add(data.flow, data.flow)(x, t)

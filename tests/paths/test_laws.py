@@ -1,4 +1,4 @@
-"""Laws of one part: the vectors of the generator matching reference, section 13, and the forward equation."""
+"""Conditional paths of one entry: vectors of the generator matching reference, section 13, and the forward equation."""
 
 import math
 
@@ -19,6 +19,7 @@ from feller.paths.jumps.von_mises import VonMisesConditionalPath
 from feller.paths.schedules import VE, Cosine, Linear, Polynomial
 from feller.spaces import SO3
 from feller.spaces.rotations import rotation
+from tests.errors import refuses
 from tests.oracle import F64, close, f64
 
 STEEP = ConcentrationSchedule(0.01, 1.0, 200.99**4)
@@ -57,7 +58,7 @@ def end(law: ConditionalPath) -> Tensor:
 
 
 def coordinate(law: ConditionalPath, x: Tensor) -> Tensor:
-    """Return a number whose law `cumulative` knows: the state, the signed offset, or the angle from the end."""
+    """Return the argument of `cumulative`: the state, the signed offset, or the angle from the end."""
     if isinstance(law, GaussianConditionalPath):
         return x
     angle, direction = law.angle_and_direction(x, end(law))
@@ -88,7 +89,7 @@ def ks(sample: Tensor, cdf) -> float:
     return float(stats.kstest(sample.double().numpy(), cdf).statistic)
 
 
-def test_vector_of_the_straight_kernel() -> None:
+def test_vector_of_the_linear_gaussian_kernel() -> None:
     """Section 13.1."""
     x = f64(-2.0, -1.0, -0.5, 0.0, 0.25, 0.4, 0.5, 1.0, 1.25, 1.5, 2.0, 2.5)
     law, z, t = GaussianConditionalPath(), one(1.0), one(0.4)
@@ -102,7 +103,7 @@ def test_vector_of_the_straight_kernel() -> None:
     close(landing[3:10], (0, 0.738587, 1.108410, 1.244944, 0.672285, 0.166490, 0), 6e-7)
 
 
-def test_landings_of_the_straight_kernel() -> None:
+def test_destinations_of_the_linear_gaussian_kernel() -> None:
     """Section 13.1: between the golden ratio and minus its inverse, with the printed density; E[s] = .392123."""
     law, z, t = GaussianConditionalPath(), one(1.0), one(0.4)
     even = ((torch.arange(20_000, dtype=F64) + 0.5) / 20_000)[:, None]
@@ -123,7 +124,7 @@ def test_vector_of_the_cosine_path() -> None:
     close(torch.trapezoid(rate, x), 0.7934505766, 1e-8)
 
 
-def test_vector_of_the_survival() -> None:
+def test_vector_of_the_survival_probability() -> None:
     """Section 13.5: exp of the explicit change with rate 2; the other ways; and what they have in common.
 
     A state with rate 2 at t has s^2 - s = 1 + 2 (1 - t) for z = 1.
@@ -144,13 +145,13 @@ def test_vector_of_the_survival() -> None:
     assert EulerJump().hazard(one(1.5)) == math.inf
 
 
-def test_explicit_is_known_on_straight_paths_alone() -> None:
+def test_integrated_rate_needs_the_linear_gaussian_path() -> None:
     for law in (GaussianConditionalPath(Cosine()), VonMisesConditionalPath()):
-        with pytest.raises(UsageError, match="MaximalCoupling"):
+        with refuses(UsageError):
             law.integrated_derivative(one(0.3), one(0.1), one(0.2), one(0.3))
 
 
-def test_vector_of_the_circle() -> None:
+def test_vector_of_the_von_mises_path() -> None:
     """Section 13.6; its rates come from finite differences, 1.4e-4 above the closed form."""
     law, t = VonMisesConditionalPath(STEEP), one(0.2)
     kappa = law.concentration(t)
@@ -167,7 +168,7 @@ def test_vector_of_the_circle() -> None:
 
 
 @pytest.mark.parametrize("law", [*GAUSSIAN[:3], *ANGULAR], ids=repr)
-def test_density_is_one_in_all(law: ConditionalPath) -> None:
+def test_densities_integrate_to_one(law: ConditionalPath) -> None:
     for t in (0.02, 0.2, 0.4):
         if isinstance(law, GaussianConditionalPath):
             x = torch.linspace(-12, 12, 20_001, dtype=F64)
@@ -182,7 +183,7 @@ def test_density_is_one_in_all(law: ConditionalPath) -> None:
 
 
 @pytest.mark.parametrize("law", [*GAUSSIAN, *ANGULAR], ids=repr)
-def test_slope_is_the_derivative_of_the_log_density(law: ConditionalPath) -> None:
+def test_time_derivative_of_the_log_density(law: ConditionalPath) -> None:
     x, z, h = source(law, 40), end(law), 1e-6
     for t in (0.1, 0.35):
         up, down = (law.log_density(x, z, one(t + d)) for d in (h, -h))
@@ -197,7 +198,7 @@ def test_slope_is_the_derivative_of_the_log_density(law: ConditionalPath) -> Non
 
 @pytest.mark.parametrize("law", ANGULAR, ids=repr)
 @pytest.mark.parametrize("t", [0.02, 0.15, 0.4, 0.9])
-def test_flow_of_the_angle_solves_the_forward_equation(law: ConditionalPath, t: float) -> None:
+def test_angular_velocity_solves_the_continuity_equation(law: ConditionalPath, t: float) -> None:
     """d/dkappa of the distribution plus density times speed is 0, with differences of the distribution in kappa."""
     kappa = law.concentration(f64(t))
     at, small = AngleNodes(kappa[:, None]), 1e-4 * kappa
@@ -212,7 +213,7 @@ def test_flow_of_the_angle_solves_the_forward_equation(law: ConditionalPath, t: 
 
 @pytest.mark.parametrize("t", [0.1, 0.4, 0.8])
 @pytest.mark.parametrize("law", GAUSSIAN[:3], ids=repr)
-def test_flow_and_jumps_of_numbers_solve_the_forward_equation(law: ConditionalPath, t: float) -> None:
+def test_gaussian_flow_and_jumps_solve_the_forward_equation(law: ConditionalPath, t: float) -> None:
     """dp = -(u p)' by differences; and dp = J int lambda p - lambda p, with J from the density of landings."""
     x, z, h = torch.linspace(-8, 8, 8001, dtype=F64), one(1.0), 1e-5
     p = law.log_density(x, z, one(t)).exp()
@@ -230,7 +231,7 @@ def test_flow_and_jumps_of_numbers_solve_the_forward_equation(law: ConditionalPa
 
 
 @pytest.mark.parametrize("law", [*GAUSSIAN, *ANGULAR], ids=repr)
-def test_velocity_is_that_of_the_sample(law: ConditionalPath) -> None:
+def test_velocity_is_the_derivative_of_the_sample(law: ConditionalPath) -> None:
     """Tables of two times have other nodes and errors of 5e-6, 5e-3 in their difference over time."""
     x_0, z, h = source(law, 12), end(law), 1e-3
     for t in (0.05, 0.2, 0.5):
@@ -242,7 +243,7 @@ def test_velocity_is_that_of_the_sample(law: ConditionalPath) -> None:
 
 
 @pytest.mark.parametrize("law", [*GAUSSIAN, *ANGULAR], ids=repr)
-def test_samples_have_the_law(law: ConditionalPath) -> None:
+def test_samples_have_their_distribution(law: ConditionalPath) -> None:
     """KS of 8,000 below 1.95 / sqrt(n): false alarm 1e-3 for a right law, and seeds are fixed."""
     for t in (0.1, 0.5, 0.95):
         x = coordinate(law, law.sample(source(law, 8000), end(law), one(t)))
@@ -252,7 +253,7 @@ def test_samples_have_the_law(law: ConditionalPath) -> None:
 
 @pytest.mark.parametrize("back", [False, True], ids=["forward", "back"])
 @pytest.mark.parametrize("law", [*GAUSSIAN, *ANGULAR], ids=repr)
-def test_overlap_is_exact_in_one_step(law: ConditionalPath, back: bool) -> None:
+def test_maximal_coupling_is_exact_in_one_step(law: ConditionalPath, back: bool) -> None:
     """Of those at t who jump, and land where the law rises, come those at s, however far; and back from s to t.
 
     KS of 8,000 below 1.95 / sqrt(n), false alarm 1e-3 each for a right law; seeds are fixed.
@@ -273,8 +274,7 @@ def test_overlap_is_exact_in_one_step(law: ConditionalPath, back: bool) -> None:
 
 @pytest.mark.parametrize("back", [False, True], ids=["forward", "back"])
 @pytest.mark.parametrize("law", [*GAUSSIAN, *ANGULAR], ids=repr)
-def test_landings_at_one_time_are_the_limit(law: ConditionalPath, back: bool) -> None:
-    """Quantiles of the kernel of one time equal those of two times close to it."""
+def test_destinations_are_the_limit_of_short_steps(law: ConditionalPath, back: bool) -> None:
     even, z = u(200, law), end(law).expand(200, *end(law).shape)
     kernel = law.sample_decrease if back else law.sample_increase
     at = kernel(z, one(0.3), one(0.3), even)
@@ -314,13 +314,13 @@ def test_jumps_of_rotations_solve_the_forward_equation(law: RotationConditionalP
         close(found / expected.abs().max(), expected / expected.abs().max(), 3e-3)
 
 
-def test_jumps_land_where_the_law_is_higher_at_the_end_of_a_step() -> None:
+def test_destination_times_of_step_rules() -> None:
     t, s = f64(0.2), f64(0.3)
     assert IntegratedRate().destination_times(t, s) == (s, s)
     assert MaximalCoupling().destination_times(t, s) == (t, s)
 
 
-def test_rotation_axes_are_uniform_and_landings_orthogonal() -> None:
+def test_rotation_destinations_are_orthogonal_with_uniform_axes() -> None:
     """Mean of the axis within 5 standard errors, 4,000 landings; false alarm 2e-6."""
     law, z = RotationConditionalPath(), end(RotationConditionalPath())
     y = law.sample_increase(z.expand(4000, 3, 3), one(0.1), one(0.1), u(4000, law))
@@ -330,7 +330,7 @@ def test_rotation_axes_are_uniform_and_landings_orthogonal() -> None:
 
 
 @pytest.mark.parametrize("law", [VonMisesConditionalPath(STEEP), RotationConditionalPath()], ids=repr)
-def test_single_precision_up_to_the_last_time(law: ConditionalPath) -> None:
+def test_float32_is_accurate_up_to_the_last_time(law: ConditionalPath) -> None:
     """Concentrations up to 1.6e9: finite, near double precision; far away the flow is -kappa' / kappa tan(w / 2)."""
     x, z = source(law, 30), end(law)
     for t in (0.0, 0.3, 0.7, 1 - 2**-24):
@@ -364,12 +364,12 @@ def test_times_and_ends_broadcast() -> None:
 
 
 @pytest.mark.parametrize(("least", "scale", "factor"), [(-1.0, 1.0, 2.0), (0.0, 0.0, 2.0), (0.0, 1.0, 1.0)])
-def test_a_concentration_must_grow(least: float, scale: float, factor: float) -> None:
-    with pytest.raises(UsageError, match="grow"):
+def test_concentrations_must_increase(least: float, scale: float, factor: float) -> None:
+    with refuses(UsageError):
         ConcentrationSchedule(least, scale, factor)
 
 
-def test_both_concentrations_of_the_reference() -> None:
+def test_concentration_schedules_of_the_reference() -> None:
     close(ConcentrationSchedule()(f64(0.0, 1.0)), (0.0, 400.0), 1e-9)
     torch.testing.assert_close(STEEP(f64(0.5, 1.0)), f64(4.0396e4, 1.632e9), rtol=1e-3, atol=0)
     assert GaussianConditionalPath().default_rule == IntegratedRate()

@@ -42,7 +42,7 @@ def answers(schedule: Schedule) -> dict[Prediction, torch.Tensor]:
 
 
 @pytest.mark.parametrize("schedule", VECTORS, ids=repr)
-def test_state_and_targets(schedule: Schedule) -> None:
+def test_states_and_targets(schedule: Schedule) -> None:
     x_t = Affine(schedule).sample(X_0, X_1, T)
     close(x_t, VECTORS[schedule][0], 6e-11)
     for kind, answer in answers(schedule).items():
@@ -52,7 +52,7 @@ def test_state_and_targets(schedule: Schedule) -> None:
 @pytest.mark.parametrize("kind", KINDS, ids=repr)
 @pytest.mark.parametrize("to", KINDS, ids=repr)
 @pytest.mark.parametrize("schedule", VECTORS, ids=repr)
-def test_all_conversions(schedule: Schedule, to: Prediction, kind: Prediction) -> None:
+def test_conversions_between_all_predictions(schedule: Schedule, to: Prediction, kind: Prediction) -> None:
     """The 12 entries off the diagonal and the 4 on it; printed digits, then full precision for the way back."""
     x_t = Affine(schedule).sample(X_0, X_1, T)
     exact = {kind: Affine(schedule, kind).target(x_t, X_0, X_1, T) for kind in KINDS}
@@ -63,7 +63,7 @@ def test_all_conversions(schedule: Schedule, to: Prediction, kind: Prediction) -
 
 
 @pytest.mark.parametrize("schedule", ORACLE, ids=repr)
-def test_gaussian_oracle(schedule: Schedule) -> None:
+def test_predictions_for_gaussian_data(schedule: Schedule) -> None:
     variance, *expected = ORACLE[schedule]
     data, x = Normal(schedule), f64(0.2)[:, None]
     assert data.moments(0.3)[1] == pytest.approx(variance, abs=6e-11)
@@ -104,20 +104,20 @@ def test_limits_at_the_source(schedule: Schedule) -> None:
         close(convert(velocity, VelocityPrediction(), ScorePrediction(), x, scales), -x, 1e-12)
 
 
-def test_time_goes_along_the_batch() -> None:
-    """A (b,) time with (b, b) data: the peer library applies it along the wrong axis."""
+def test_times_broadcast_along_the_batch() -> None:
+    """Times [b] and data [b, b]."""
     x, t = torch.ones(3, 3, dtype=F64), f64(0.1, 0.5, 0.9)
     close(convert(2 * x, DataPrediction(), NoisePrediction(), x, Linear()(t))[:, 0], (1 - 2 * t) / (1 - t), 1e-14)
 
 
-def test_ends_take_any_number_of_axes() -> None:
+def test_predicted_endpoints_of_any_shape() -> None:
     x, t = torch.rand(2, 3, 4, 4, dtype=F64), f64(0.2, 0.7)
     x_1, x_0 = predicted_endpoints(x * 2, DataPrediction(), x, VE()(t))
     close(x_1, 2 * x, 1e-13)
     assert x_0.shape == x.shape
 
 
-def test_a_precision_is_kept() -> None:
+def test_dtype_is_kept() -> None:
     x = torch.ones(2, 3)
     assert (
         convert(x, VelocityPrediction(), DataPrediction(), x, Linear()(torch.tensor([0.2, 0.4]))).dtype == torch.float32
@@ -125,7 +125,7 @@ def test_a_precision_is_kept() -> None:
     assert convert(x, VelocityPrediction(), DataPrediction(), x, Linear()(f64(0.2, 0.4))).dtype == torch.float32
 
 
-def test_score_matching_is_source_regression() -> None:
+def test_score_matching_is_noise_prediction_with_weight_sigma_squared() -> None:
     """Sigma^2 |s - s'|^2 = |x_0 - x_0'|^2 at every time, so one is the other with a weight."""
     t, x = torch.linspace(0.05, 0.95, 19, dtype=F64), torch.linspace(-2, 2, 19, dtype=F64)[:, None]
     for schedule in (Linear(), Cosine(), VP()):

@@ -1,4 +1,4 @@
-"""Sums, multiples and the reversal of processes; jumps that happen with their chance."""
+"""Sums, multiples and reversal of processes; jumps."""
 
 import math
 
@@ -13,11 +13,12 @@ from feller.paths.processes import Characteristics, Jumps, reverse, superpose
 from feller.paths.schedules import Cosine, Linear, Schedule
 from feller.paths.time_distributions import linear_grid
 from feller.sampling import Euler, simulate
+from tests.errors import refuses
 from tests.oracle import F64, Normal, chain, close, f64
 
 
 def jumps_to(place: float, hazard: float, parts: tuple[int, ...]) -> Jumps:
-    """Jump to one place, with the same expected number of jumps for all parts at any time."""
+    """Return jumps to one state, with the same cumulative hazard for all entries at any time."""
     return Jumps(
         lambda s: torch.full(parts, hazard, dtype=F64),
         lambda s, which, draw: torch.full((int(which.sum()),), place, dtype=F64),
@@ -33,7 +34,7 @@ def within(observed: float, expected: float, n: int) -> bool:
     return abs(observed - expected) < 5 * math.sqrt(expected * (1 - expected) / n)
 
 
-def test_jumps_happen_with_the_chance_of_at_least_one() -> None:
+def test_jump_probability_is_one_minus_exp_of_the_hazard() -> None:
     """1 - exp(-hazard), 40,000 parts, false alarm 6e-7."""
     x = torch.zeros(20_000, 2, dtype=F64)
     y = jumps_to(1.0, 0.3, (20_000, 2)).apply(x, 0.5, Rng(0).stream("jumps"))
@@ -41,13 +42,13 @@ def test_jumps_happen_with_the_chance_of_at_least_one() -> None:
     assert x.abs().sum() == 0  # the input is left alone
 
 
-def test_jumps_at_the_ends_of_hazard() -> None:
+def test_hazards_of_zero_and_infinity() -> None:
     x = torch.zeros(500, 2, dtype=F64)
     assert share(jumps_to(1.0, math.inf, (500, 2)).apply(x, 1.0, Rng(0).stream("jumps")), 1.0) == 1
     assert share(jumps_to(1.0, 0.0, (500, 2)).apply(x, 1.0, Rng(0).stream("jumps")), 1.0) == 0
 
 
-def test_only_those_who_jump_are_asked_where_they_land() -> None:
+def test_destinations_are_sampled_for_jumping_entries_only() -> None:
     asked = []
 
     def land(s: float, which: Tensor, draw: RandomStream) -> Tensor:
@@ -59,8 +60,7 @@ def test_only_those_who_jump_are_asked_where_they_land() -> None:
     assert asked == [int(y.sum())]
 
 
-def test_a_part_may_have_entries_of_its_own() -> None:
-    """One hazard per example moves whole rows."""
+def test_a_hazard_per_example_moves_whole_rows() -> None:
     jumps = Jumps(lambda s: f64(math.inf, 0.0), lambda s, which, draw: torch.ones(int(which.sum()), 3, dtype=F64))
     y = jumps.apply(torch.zeros(2, 3, dtype=F64), 0.5, Rng(0).stream("jumps"))
     assert y.tolist() == [[1, 1, 1], [0, 0, 0]]
@@ -68,7 +68,7 @@ def test_a_part_may_have_entries_of_its_own() -> None:
 
 @pytest.mark.parametrize("first", [0.3, math.inf])
 @pytest.mark.parametrize("weight", [0.3, 0.8])
-def test_superposed_jumps_add_hazards_and_share_landings(first: float, weight: float) -> None:
+def test_superposed_jumps_add_hazards_and_mix_destinations(first: float, weight: float) -> None:
     """Kinds with hazards in the ratio w : 1 - w land in that ratio, 40,000 parts; false alarm 2 x 6e-7.
 
     Where both must jump, hazards are infinite and the odds just before decide.
@@ -87,7 +87,7 @@ def test_superposed_jumps_add_hazards_and_share_landings(first: float, weight: f
     assert within(share(y, 2.0), jumped * (1 - weight), n)
 
 
-def test_who_must_jump_does_not_change_the_odds_of_others() -> None:
+def test_infinite_hazards_do_not_change_other_entries() -> None:
     """Part 0 has infinite hazards of equal odds; part 1 has hazards 1 : 3, which at other times are 1 : 0."""
     n = 20_000
 
@@ -121,7 +121,7 @@ def test_zero_drops_every_part() -> None:
     assert (0.0 * full + Characteristics(f64(2.0))).velocity.tolist() == [2]
 
 
-def test_parts_add() -> None:
+def test_characteristics_add() -> None:
     flow, noise = Characteristics(velocity=f64(1.0, 2.0)), Characteristics(diffusion=f64(3.0, 4.0))
     both = 0.5 * (flow + flow) + noise * 2.0
     assert both.velocity.tolist() == [1, 2]
@@ -129,9 +129,7 @@ def test_parts_add() -> None:
     assert both.jumps is None
 
 
-def test_superposition_of_weights_one_and_zero_is_one_of_them_bit_for_bit() -> None:
-    """With the same addresses, also where the other kind would jump."""
-
+def test_superposition_with_weights_one_and_zero_is_the_single_process() -> None:
     def flow(x: Tensor, t: Tensor) -> Characteristics:
         return Characteristics(velocity=-x)
 
@@ -157,7 +155,9 @@ def test_superposition_works_on_trees() -> None:
     "noise", [None, ConstantDiffusion(0.7), SigmaProportional(2.0), MemorylessDiffusion(5.0)], ids=repr
 )
 @pytest.mark.parametrize("schedule", [Linear(), Cosine()], ids=repr)
-def test_a_reversed_process_gathers_the_source(schedule: Schedule, noise: DiffusionCoefficient | None) -> None:
+def test_a_reversed_process_ends_at_the_source_distribution(
+    schedule: Schedule, noise: DiffusionCoefficient | None
+) -> None:
     """From N(m, s^2) at t = 1 back to N(0, 1) at t = 0, by exact moments of the chain.
 
     Their error falls as 1 / n; the extrapolation 2 x fine - coarse leaves that out. Without the drift that pays for the
@@ -171,27 +171,14 @@ def test_a_reversed_process_gathers_the_source(schedule: Schedule, noise: Diffus
     close(2 * fine - coarse, (0.0, 1.0), 0.003)
 
 
-def test_a_reversed_process_keeps_the_marginals_on_its_way() -> None:
-    """From t = 0.8 back to t = 0.4."""
-    data = Normal()
-    forwards = Affine(noise=ConstantDiffusion(1.0)).process(
-        lambda x, t, given: data.predict(VelocityPrediction(), x, t), {}
-    )
-    backwards = reverse(forwards, lambda x, t: data.predict(ScorePrediction(), x, t))
-    coarse, fine = (f64(*chain(Euler(), backwards, linear_grid(n, 0.2, 0.6), *data.moments(0.8))) for n in (20, 40))
-    close(2 * fine - coarse, data.moments(0.4), 1e-3)
-
-
-def test_a_process_that_jumps_is_not_reversed() -> None:
+def test_reverse_refuses_jumps() -> None:
     process = reverse(lambda x, t: Characteristics(jumps=jumps_to(0.0, 1.0, (2,))), lambda x, t: x)
-    with pytest.raises(ValueError, match="without jumps"):
+    with refuses(ValueError):
         process(torch.zeros(2), torch.zeros(2))
 
 
 @pytest.mark.parametrize("parts", [(), (1,), (4,)])
-def test_who_jumps_does_not_depend_on_the_batch(parts: tuple[int, ...]) -> None:
-    """A single part alone looks like one number that all share, and must not draw another way for that."""
-
+def test_jumps_do_not_depend_on_the_batch(parts: tuple[int, ...]) -> None:
     def moved(first: int, n: int) -> Tensor:
         now = Jumps(
             lambda s: 0.09 * torch.ones(n, *parts, dtype=F64),

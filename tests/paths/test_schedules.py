@@ -49,7 +49,7 @@ def test_time_from_snr_comes_back(schedule: Schedule) -> None:
     close(Schedule.t_from_snr(schedule, snr), t, 1e-12)  # by bisection, as a new kind would have it
 
 
-def test_vp_keeps_its_digits_near_the_data() -> None:
+def test_vp_is_accurate_near_the_data() -> None:
     """Sigma^2 = T = beta_min (1 - t) there; the naive form 1 - exp(-T) would be off by its rounding, 1e-16 / T."""
     rest = f64(1e-6, 1e-9, 1e-12)
     t = 1 - rest
@@ -59,7 +59,7 @@ def test_vp_keeps_its_digits_near_the_data() -> None:
     torch.testing.assert_close(1 - VP().t_from_snr(VP()(t).alpha / sigma), 1 - t, rtol=1e-3, atol=2e-16)
 
 
-def test_ends_of_diffusions() -> None:
+def test_end_values_of_vp_and_ve() -> None:
     scales = VP()(f64(0.0, 1.0))
     close(scales.alpha, (0.0065716, 1.0), 5e-8)
     close(scales.sigma, (0.9999784, 0.0), 5e-8)
@@ -105,7 +105,7 @@ def test_memoryless_noise_is_infinite_at_the_source_only() -> None:
     assert Linear()(f64(1.0)).score_coefficient.item() == 0.0
 
 
-def test_formula_differentiates_itself() -> None:
+def test_custom_schedule_derivatives() -> None:
     mine = CustomSchedule(lambda t: torch.sin(math.pi / 2 * t), lambda t: torch.cos(math.pi / 2 * t))
     t = torch.linspace(0, 1, 11, dtype=F64)
     for ours, expected in zip(mine(t), Cosine()(t), strict=True):
@@ -129,7 +129,7 @@ def test_a_power_below_one_is_refused() -> None:
         (0.9, (0.184638, 0.428897, 0.743416, 0.935437, 0.989651), 0.414094),
     ],
 )
-def test_great_circles_of_the_table(mass: float, kappa: tuple[float, ...], energy: float) -> None:
+def test_vectors_of_kinetic_optimal_schedules(mass: float, kappa: tuple[float, ...], energy: float) -> None:
     """The kinetic-optimal reference, section 4: alpha' / sigma is 2 angle cot((1 - t) angle), the energy constant."""
     t = f64(0.1, 0.25, 0.5, 0.75, 0.9)
     alpha, sigma, rate, _ = KineticOptimal(mass)(t)
@@ -142,7 +142,7 @@ def test_great_circles_of_the_table(mass: float, kappa: tuple[float, ...], energ
 
 
 @pytest.mark.parametrize("mass", [1 - 1e-3, 1 - 1e-9, 1 - 1e-15, 1.0])
-def test_great_circles_of_nearly_all_mass(mass: float) -> None:
+def test_kinetic_optimal_schedule_for_masses_near_one(mass: float) -> None:
     """They go to 1 - (1 - t)^2, and differ from it by no more than the mass left: also there the ends are exact."""
     t = torch.linspace(0, 1, 21, dtype=F64)
     alpha, sigma, rate, _ = KineticOptimal(mass)(t)
@@ -151,7 +151,7 @@ def test_great_circles_of_nearly_all_mass(mass: float) -> None:
     close(rate, 2 * (1 - t), 2 * (1 - mass) + 1e-14)
 
 
-def test_great_circles_keep_small_shares_to_all_digits() -> None:
+def test_kinetic_optimal_schedule_is_accurate_at_both_ends() -> None:
     """Near t = 0 of the mask alpha is (pi t / 2)^2, near t = 1 sigma is (pi (1 - t) / 2)^2."""
     small = f64(1e-3, 1e-6, 1e-9)
     torch.testing.assert_close(KineticOptimal()(small).alpha, (math.pi * small / 2) ** 2, rtol=1e-5, atol=0)
@@ -159,8 +159,7 @@ def test_great_circles_keep_small_shares_to_all_digits() -> None:
     torch.testing.assert_close(KineticOptimal()(late).sigma, (math.pi * (1 - late) / 2) ** 2, rtol=1e-5, atol=0)
 
 
-def test_a_schedule_per_token_is_a_great_circle_for_each() -> None:
-    """Also of an array of symbols, at times that broadcast against it."""
+def test_per_token_schedule_equals_the_schedule_of_each_token() -> None:
     masses = (0.5, 0.25, 0.0, 0.25)
     x, t = torch.tensor([[0, 1, 2], [3, 2, 0]]), f64(0.3, 0.8)[:, None]
     scales = KineticOptimalPerToken(masses)(t, x)
@@ -170,7 +169,7 @@ def test_a_schedule_per_token_is_a_great_circle_for_each() -> None:
             close(ours[i, j].reshape(1), expected, 1e-15)
 
 
-def test_masses_are_shares() -> None:
+def test_masses_are_probabilities() -> None:
     for wrong in (
         lambda: KineticOptimal(-0.1),
         lambda: KineticOptimal(1.1),
@@ -182,7 +181,7 @@ def test_masses_are_shares() -> None:
         KineticOptimalPerToken(())
 
 
-def test_actions_of_mixture_schedules() -> None:
+def test_kinetic_energies_of_mixture_schedules() -> None:
     """The kinetic energy over [0, 1 - 1e-9] of p = 1 / 2: no other schedule needs less than the great circle."""
 
     def action(schedule: Schedule) -> float:
@@ -199,7 +198,7 @@ def test_actions_of_mixture_schedules() -> None:
     assert action(Linear()) == pytest.approx(10.708207, abs=2e-4)
 
 
-def test_no_share_of_the_data_is_negative_in_single_precision() -> None:
+def test_alpha_is_not_negative_in_float32() -> None:
     t = torch.tensor([0.0, 1e-8, 2**-24, 2**-23, 1e-6])
     assert (torch.as_tensor(KineticOptimal()(t).alpha) >= 0).all()
     assert (torch.as_tensor(KineticOptimalPerToken((0.0, 0.5))(t, torch.zeros(5, dtype=torch.long)).alpha) >= 0).all()

@@ -1,4 +1,4 @@
-"""Time laws and grids: the vectors of the flow matching reference, sections 3 and 17."""
+"""Time distributions and grids: vectors of the flow matching reference, sections 3 and 17."""
 
 import inspect
 import math
@@ -23,7 +23,7 @@ from tests.errors import refuses
 from tests.oracle import F64, close, f64
 
 
-def test_shift() -> None:
+def test_shifted_quantiles() -> None:
     close(Shifted(3.0).quantile(f64(0.3)), 0.125, 1e-15)
     close(Shifted(1.0).quantile(f64(0.3)), 0.3, 0.0)
     assert Shifted(3.0).quantile(f64(0.0, 1.0)).tolist() == [0.0, 1.0]
@@ -39,7 +39,7 @@ def test_logit_normal_has_its_density() -> None:
     close(slope * density, torch.ones_like(u), 1e-10)
 
 
-def test_until_stays_below_its_end() -> None:
+def test_rescaled_stays_below_its_end() -> None:
     assert Rescaled().quantile(f64(1.0)).item() == 0.999
     assert Rescaled(0.5, LogitNormal()).quantile(f64(0.5)).item() == 0.25
 
@@ -54,18 +54,18 @@ def test_linear_grid() -> None:
     close(f64(*linear_grid(4, 0.9, 0.1)), (0.9, 0.7, 0.5, 0.3, 0.1), 1e-15)
 
 
-def test_a_law_makes_a_grid() -> None:
+def test_grids_from_quantiles() -> None:
     close(f64(*Shifted(3.0).grid(4)), (0.0, 0.1, 0.25, 0.5, 1.0), 1e-15)
     assert LogitNormal().grid(1) == [0.0, 1.0]
 
 
-def test_stratified_is_one_comb() -> None:
+def test_stratified_times_are_equally_spaced() -> None:
     """Sorted, the times of a batch are equally spaced to float32 rounding, over the circle."""
     times = Stratified()(64, Rng(1).stream("time")).sort().values
     close(times.diff(), torch.full((63,), 1 / 64), 1e-6)
 
 
-def test_stratified_has_far_less_variance() -> None:
+def test_stratified_means_have_less_variance() -> None:
     """The variance of the mean of n independent times is 1 / 12 n; of a comb at most 1 / 4 n^2 (no chance involved)."""
     n = 50
     means = torch.stack([Stratified()(n, Rng(seed).stream("time")).mean() for seed in range(100)])
@@ -83,14 +83,14 @@ def _leaf_times(law: LeafTimes, n: int = 4000) -> dict[str, Tensor]:
     return law({"a": t, "b": t, "c": t}, Uniform(), Rng(1))
 
 
-def test_leaves_share_their_time_unless_asked() -> None:
+def test_leaves_share_their_time_by_default() -> None:
     t = torch.rand(3)
     same = LeafTimes()({"a": t, "b": t}, Uniform(), Rng(0))
     assert same["a"] is t
     assert LeafTimes(observed_prob=0.5)(t, Uniform(), Rng(0)) is t
 
 
-def test_some_leaves_are_given_never_none_and_never_all() -> None:
+def test_observed_leaves_are_some_but_not_all() -> None:
     """A share of 0.4 of 4,000 examples: 4 deviations are 0.031."""
     times = _leaf_times(LeafTimes(observed_prob=0.4, independent_prob=0.3))
     at_end = torch.stack([time == 1 for time in times.values()])
@@ -103,7 +103,7 @@ def test_some_leaves_are_given_never_none_and_never_all() -> None:
         assert abs(leaf.float().mean().item() - 0.2) < 0.026
 
 
-def test_leaves_apart_have_independent_times_of_the_same_law() -> None:
+def test_independent_leaf_times() -> None:
     times = _leaf_times(LeafTimes(independent_prob=1.0))
     a, b = times["a"], times["b"]
     assert abs(torch.corrcoef(torch.stack([a, b]))[0, 1].item()) < 0.063
@@ -112,7 +112,7 @@ def test_leaves_apart_have_independent_times_of_the_same_law() -> None:
         assert (ordered - torch.linspace(0, 1, len(ordered))).abs().max() < 0.032  # Kolmogorov-Smirnov: 1 in 2,000
 
 
-def test_only_named_leaves_are_given() -> None:
+def test_only_conditionable_leaves_are_observed() -> None:
     times = _leaf_times(LeafTimes(observed_prob=1.0, conditionable=("b",)))
     assert (times["b"] == 1).all()
     assert (times["a"] < 1).all()
@@ -120,24 +120,23 @@ def test_only_named_leaves_are_given() -> None:
 
 
 @pytest.mark.parametrize("law", [{"observed_prob": 0.7, "independent_prob": 0.5}, {"observed_prob": -0.1}])
-def test_chances_add_to_one_at_most(law: dict[str, float]) -> None:
-    with pytest.raises(UsageError, match="sum is at most 1"):
+def test_probabilities_sum_to_at_most_one(law: dict[str, float]) -> None:
+    with refuses(UsageError):
         LeafTimes(**law)
 
 
-def test_a_leaf_that_is_given_must_be_there() -> None:
+def test_unknown_conditionable_leaves_are_refused() -> None:
     with refuses(UsageError, argument="given", found="'lattice'"):
         _leaf_times(LeafTimes(observed_prob=0.5, conditionable=("lattice",)))
-    with pytest.raises(UsageError, match="at least two leaves"):
+    with refuses(UsageError):
         LeafTimes(observed_prob=0.5)({"a": torch.rand(3)}, Uniform(), Rng(0))
 
 
-def test_grids_have_one_time_more_than_steps_and_end_with_floats() -> None:
-    """An end that is written as a whole number is a time like the others."""
+def test_grids_have_one_more_time_than_steps() -> None:
     plain = inspect.unwrap(linear_grid)(4, 1, 0)
     assert plain == [1.0, 0.75, 0.5, 0.25, 0.0]
     assert {type(t) for t in plain} == {float}
     for grid in (linear_grid, edm_grid, LogitNormal().grid):
         assert len(grid(1)) == 2
-        with pytest.raises(ValueError, match="at least 1 step in a time grid, got 0"):
+        with refuses(ValueError):
             grid(0)

@@ -1,4 +1,4 @@
-"""Networks, losses and rows on which private gradients are tried."""
+"""Networks, losses and rows for tests of private gradients."""
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,6 @@ def shaken(network: nn.Module, seed: int = 1, size: float = 0.2) -> nn.Module:
 
 
 def answer_loss(network: nn.Module, example: dict[str, Tensor]) -> Tensor:
-    """A smooth number for each row, from all that the network answers."""
     answer = network(example["x"])
     return (answer * answer.cos()).flatten(1).sum(1)
 
@@ -44,8 +43,6 @@ def tell_apart(found: ClippedSum, expected: ClippedSum) -> float:
 
 
 class Scaled(nn.Module):
-    """A bare parameter beside a layer."""
-
     def __init__(self) -> None:
         super().__init__()
         self.layer, self.scale = nn.Linear(4, 3), nn.Parameter(torch.ones(3))

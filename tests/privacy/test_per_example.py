@@ -1,4 +1,4 @@
-"""Gradients of single examples: one pass against `vmap` and a plain loop, for each layer and for whole networks."""
+"""Per-example gradients: ghost clipping and `vmap` against a loop."""
 
 import math
 
@@ -23,18 +23,9 @@ from feller.privacy.dp_sgd.grad_samplers import (
 from feller.privacy.dp_sgd.per_example_clipping import UnsupportedError, clip_factors
 from feller.privacy.dp_sgd.per_example_gradients import clipped_by_loop, clipped_by_vmap
 from feller.privacy.dp_sgd.self_check import self_check
+from tests.errors import refuses
 from tests.oracle import close
-from tests.privacy.layers_here import (
-    F64,
-    Placed,
-    Scaled,
-    Tied,
-    answer_loss,
-    normal,
-    shaken,
-    symbols,
-    tell_apart,
-)
+from tests.privacy.layers_here import F64, Placed, Scaled, Tied, answer_loss, normal, shaken, symbols, tell_apart
 
 PICTURE, LINE, TEXT = normal(5, 4, 6, 7), normal(5, 4, 9), symbols(7, 5, 5)
 
@@ -42,10 +33,6 @@ PICTURE, LINE, TEXT = normal(5, 4, 6, 7), normal(5, 4, 9), symbols(7, 5, 5)
 def frozen(layer: nn.Module, name: str) -> nn.Module:
     getattr(layer, name).requires_grad_(False)
     return layer
-
-
-def padded_table() -> nn.Embedding:
-    return nn.Embedding(7, 3, padding_idx=2)
 
 
 LAYERS = {
@@ -57,7 +44,7 @@ LAYERS = {
     "linear, weight alone": (lambda: frozen(nn.Linear(4, 3), "bias"), normal(5, 6, 4)),
     "table": (lambda: nn.Embedding(7, 3), TEXT),
     "table of one symbol each": (lambda: nn.Embedding(7, 3), TEXT[:, 0]),
-    "table with padding": (padded_table, TEXT),
+    "table with padding": (lambda: nn.Embedding(7, 3, padding_idx=2), TEXT),
     "layer norm": (lambda: nn.LayerNorm(4), normal(5, 6, 4)),
     "layer norm of two axes": (lambda: nn.LayerNorm((6, 4)), normal(5, 3, 6, 4)),
     "layer norm without bias": (lambda: nn.LayerNorm(4, bias=False), normal(5, 4)),
@@ -80,7 +67,7 @@ LAYERS = {
 
 @pytest.mark.parametrize("name", LAYERS)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (F64, 1e-10)])
-def test_each_layer_tells_what_a_loop_finds(name: str, dtype: torch.dtype, tolerance: float) -> None:
+def test_clipped_sum_of_each_layer_matches_loop(name: str, dtype: torch.dtype, tolerance: float) -> None:
     make, x = LAYERS[name]
     layer = shaken(make()).to(dtype)
     example = {"x": x.to(dtype) if x.is_floating_point() else x}
@@ -92,7 +79,7 @@ def test_each_layer_tells_what_a_loop_finds(name: str, dtype: torch.dtype, toler
 
 
 @pytest.mark.parametrize("network", [Placed, Tied], ids=["one layer twice, in place, expanded", "tied weights"])
-def test_weights_used_twice_are_summed_before_the_norm(network: type[nn.Module]) -> None:
+def test_shared_weights_are_summed_before_the_norm(network: type[nn.Module]) -> None:
     network, example = shaken(network()), {"x": TEXT}
     clip = clipped_by_loop(answer_loss, network, example, math.inf).norms.median().item()
     slow = clipped_by_loop(answer_loss, network, example, clip)
@@ -100,7 +87,7 @@ def test_weights_used_twice_are_summed_before_the_norm(network: type[nn.Module])
     assert tell_apart(clipped_by_vmap(answer_loss, network, example, clip), slow) < 1e-10
 
 
-def test_both_formulas_of_outer_products_agree() -> None:
+def test_outer_norm_sq() -> None:
     for t, p, d in ((3, 40, 50), (60, 4, 5), (1, 4, 5)):
         slopes, x = normal(4, t, p), normal(4, t, d, seed=5)
         close(outer_norm_sq(slopes, x), torch.einsum("btp,btd->bpd", slopes, x).square().sum((1, 2)), 1e-8)
@@ -114,12 +101,7 @@ def networks() -> dict[str, tuple]:
     return {
         "MLP": (MLP(width=16, depth=2).build((5,), build, Rng(0)), normal(4, 5), given, True),
         "UNet": (UNet(channels=8, multipliers=(1, 2), heads=2).build((3, 7, 6), build, Rng(0)), picture, given, True),
-        "Transformer": (
-            DiT(width=16, depth=2, heads=2).build((3, 7, 6), build, Rng(0)),
-            picture,
-            given,
-            True,
-        ),
+        "Transformer": (DiT(width=16, depth=2, heads=2).build((3, 7, 6), build, Rng(0)), picture, given, True),
         "TextTransformer": (
             TextDiT(6, has_mask=False, width=16, depth=2, heads=2).build((9,), build, Rng(0)),
             text,
@@ -146,8 +128,7 @@ def network_loss(network: nn.Module, example: dict) -> Tensor:
 @pytest.mark.parametrize(
     ("dtype", "tolerance"), [pytest.param(torch.float32, 1e-5, marks=pytest.mark.slow), (F64, 1e-10)]
 )
-def test_networks_of_the_product(name: str, dtype: torch.dtype, tolerance: float) -> None:
-    """One pass where all trained weights are in calls of layers, `vmap` for the others; both against a loop."""
+def test_clipped_sum_of_networks_matches_loop(name: str, dtype: torch.dtype, tolerance: float) -> None:
     network, x, given, fast = networks()[name]
     network = shaken(network).to(dtype)
     t = Rng(4).stream("t").uniform((len(x),), dtype)
@@ -210,26 +191,23 @@ class Keyword(OneLayer):
         (lambda: nn.Embedding(7, 3, scale_grad_by_freq=True), None),
     ],
 )
-def test_what_one_pass_cannot_tell_is_never_told_wrongly(network, x: Tensor | None) -> None:
+def test_ghost_clipping_refuses_what_it_cannot_compute(network, x: Tensor | None) -> None:
     network = shaken(network())
-    if x is None:
-        with pytest.raises(UnsupportedError, match="no grad sampler for the weight"):
-            clipped_by_ghost(answer_loss, network, {"x": normal(3, 4)}, 1.0)
-        return
     with pytest.raises(UnsupportedError):
-        clipped_by_ghost(answer_loss, network, {"x": x}, 1.0)
-    slow = clipped_by_loop(answer_loss, network, {"x": x}, 1.0)
-    assert tell_apart(clipped_by_vmap(answer_loss, network, {"x": x}, 1.0), slow) < 1e-10
+        clipped_by_ghost(answer_loss, network, {"x": normal(3, 4) if x is None else x}, 1.0)
+    if x is not None:
+        slow = clipped_by_loop(answer_loss, network, {"x": x}, 1.0)
+        assert tell_apart(clipped_by_vmap(answer_loss, network, {"x": x}, 1.0), slow) < 1e-10
 
 
-def test_a_gradient_of_a_gradient_is_not_taken_for_a_plain_one() -> None:
+def test_ghost_clipping_refuses_second_derivatives() -> None:
     def slope_loss(network: nn.Module, example: dict[str, Tensor]) -> Tensor:
         x = example["x"].requires_grad_()
         slope = torch.autograd.grad(network(x).square().sum(), x, create_graph=True)[0]
         return slope.square().sum(1)
 
     network, example = shaken(nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 1))), {"x": normal(3, 4)}
-    with pytest.raises(UnsupportedError, match="outside its layer"):
+    with pytest.raises(UnsupportedError):
         clipped_by_ghost(slope_loss, network, example, 1.0)
 
 
@@ -248,19 +226,20 @@ class Halving(nn.Module):
         return x / 2 if x.sum() > 0 else x
 
 
-def test_networks_that_cannot_be_taken_apart_are_refused_by_name() -> None:
-    x = {"x": normal(3, 4)}
-    with pytest.raises(UsageError, match=r"1 is a BatchNorm1d.*GroupNorm"):
-        clipped_by_vmap(answer_loss, nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)), x, 1.0)
-    with pytest.raises(UsageError, match="0 is a Dropout"):
-        clipped_by_loop(answer_loss, nn.Sequential(nn.Dropout(0.5), nn.Linear(4, 4)), x, 1.0)
-    with pytest.raises(UsageError, match=r"at inside \(Halving\)"):
-        clipped_by_vmap(answer_loss, shaken(Branches()), x, 1.0)
+@pytest.mark.parametrize(
+    ("clipped", "network"),
+    [
+        (clipped_by_vmap, nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))),
+        (clipped_by_loop, nn.Sequential(nn.Dropout(0.5), nn.Linear(4, 4))),
+        (clipped_by_vmap, shaken(Branches())),
+    ],
+)
+def test_batch_norm_dropout_and_branches_are_refused(clipped, network: nn.Module) -> None:
+    with refuses(UsageError):
+        clipped(answer_loss, network, {"x": normal(3, 4)}, 1.0)
 
 
-def test_rows_that_look_at_each_other_are_found() -> None:
-    """A loss that compares with the batch's mean, and a network that turns the batch round."""
-
+def test_self_check_finds_losses_that_mix_rows() -> None:
     def relative(network: nn.Module, example: dict[str, Tensor]) -> Tensor:
         answer = network(example["x"])
         return (answer - answer.mean(0)).square().sum(1)
@@ -269,7 +248,7 @@ def test_rows_that_look_at_each_other_are_found() -> None:
         return network(example["x"].flip(0)).square().sum(1)
 
     for loss in (relative, turned):
-        with pytest.raises(UsageError, match="depends on other rows"):
+        with refuses(UsageError):
             self_check(loss, nn.Linear(4, 3).double(), {"x": normal(3, 4)})
 
 
@@ -300,19 +279,19 @@ class Thrice(nn.Module):
 
 
 @pytest.mark.parametrize("wrap", [lambda layer: nn.Sequential(nn.Linear(4, 4), layer), Thrice])
-def test_a_layer_may_tell_by_itself(wrap) -> None:
+def test_layer_with_its_own_norm_and_sum(wrap) -> None:
     network, example = shaken(wrap(PlaceHeads())), {"x": normal(4, 5, 4)}
     slow = clipped_by_loop(answer_loss, network, example, 3.0)
     assert tell_apart(clipped_by_ghost(answer_loss, network, example, 3.0), slow) < 1e-10
 
 
-def test_a_wrong_rule_is_found() -> None:
+def test_self_check_finds_a_wrong_norm() -> None:
     network = nn.Sequential(nn.Linear(4, 4), PlaceHeads(wrong=1.1)).double()
-    with pytest.raises(UsageError, match="grad sampler is wrong"):
+    with refuses(UsageError):
         self_check(answer_loss, network, {"x": normal(3, 5, 4)})
 
 
-def test_kinds_of_layers_join_by_a_rule() -> None:
+def test_register_grad_sampler() -> None:
     class Shift(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -332,7 +311,7 @@ def test_kinds_of_layers_join_by_a_rule() -> None:
     assert tell_apart(clipped_by_ghost(answer_loss, network, example, 1.0), slow) < 1e-10
 
 
-def test_factors_shorten_and_never_lengthen() -> None:
+def test_clip_factors() -> None:
     norms = torch.tensor([0.0, 0.5, 2.0, math.inf, 1e-40], dtype=F64)
     assert clip_factors(norms, 1.0).tolist() == [1, 1, 0.5, 0, 1]
     assert clip_factors(norms[:3], math.inf).tolist() == [1, 1, 1]

@@ -1,4 +1,4 @@
-"""Facts about a kind that its suite asks for."""
+"""Facts about a kind that the properties depend on."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from feller.core.rng import RandomStream
 
 @dataclass(frozen=True)
 class Case:
-    """A kind and the facts about it that its suite asks for."""
+    """A class, an instance of it and what its conformance suite needs."""
 
     kind: Any
 

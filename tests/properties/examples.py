@@ -17,7 +17,7 @@ import pytest
 import torch
 
 import feller
-from feller import spaces
+from feller import paths, spaces
 from feller.control.fine_tuning.adjoint_matching import AdjointMatching, FullAdjoint, LandingAdjoint, LeanAdjoint
 from feller.control.fine_tuning.discrete_adjoint import DiscreteAdjoint
 from feller.control.fine_tuning.draft import DRaFT, ReFL
@@ -34,54 +34,8 @@ from feller.networks.codebook.vq_ema import VectorQuantizerEMA
 from feller.networks.image.classifier import ImageClassifier
 from feller.networks.sequence.bi_encoder import BiEncoder, LearnedDocumentEncoder
 from feller.networks.sequence.row_transformer import RowTransformer
-from feller.paths import (
-    Affine,
-    BetaSchedule,
-    BinnedJumpPath,
-    ConditionalPath,
-    ConfidenceOrder,
-    ConstantSpeedBeta,
-    Corrector,
-    DataPrediction,
-    DistanceTable,
-    EmbeddingDistance,
-    EndpointSupport,
-    FewestJumps,
-    FinalStep,
-    GaussianConditionalPath,
-    Geodesic,
-    JumpPath,
-    JumpStepRule,
-    LeastEnergy,
-    LeaveOneOut,
-    LevelDistance,
-    LogOddsCorrector,
-    MeanEndpoint,
-    MetricPath,
-    Mixture,
-    NoisePrediction,
-    Parameterization,
-    Path,
-    PointEstimate,
-    PowerBeta,
-    Prediction,
-    Premetric,
-    Rates,
-    RenoiseCorrector,
-    ReversibleCorrector,
-    RotationConditionalPath,
-    ScorePrediction,
-    SoftmaxPath,
-    Tempered,
-    TokenDistance,
-    TokenStepRule,
-    UnmaskingOrder,
-    VelocityPrediction,
-    VonMisesConditionalPath,
-    schedules,
-    time_distributions,
-)
 from feller.paths import ProductPath as ProductPath
+from feller.paths import schedules, time_distributions
 from feller.paths.affine import (
     ConstantDiffusion,
     CustomDiffusion,
@@ -126,59 +80,11 @@ from feller.training.objectives.maximum_likelihood import MaximumLikelihood
 from feller.training.objectives.next_token_prediction import NextTokenPrediction, RowLikelihood
 from feller.training.objectives.output_perturbation import OutputPerturbation
 from feller.training.objectives.regression import Regression
+from tests.properties import makers
 from tests.properties.case import Case, LossCase, ManifoldCase, ObjectiveCase, PathCase, ScheduleCase, SolverCase
-from tests.properties.makers import (
-    BRIGHT,
-    DOCUMENTS,
-    FLOW,
-    PAIR,
-    PER_TOKEN,
-    ROWS,
-    SHARES,
-    TWO,
-    WORDS,
-    Moved,
-    Reader,
-    Small,
-    SmallPair,
-    arc,
-    batch_of,
-    both,
-    certain,
-    classes_of_pictures,
-    classification,
-    detector,
-    documents,
-    fall,
-    gathering,
-    graphical,
-    half_rotation,
-    half_turn,
-    infiller,
-    lasting,
-    level,
-    linear,
-    pair,
-    pictures,
-    places,
-    positive,
-    reals,
-    regression,
-    singer,
-    some_masked,
-    sounded,
-    sources_of,
-    spoken,
-    tokenizer,
-    tokens,
-    told,
-    twice,
-    voices,
-    waves,
-)
 from tests.spaces.solids import sphere
 
-FINDER = LearnedDocumentEncoder(BiEncoder(DOCUMENTS, (2, 2), width=4, size=16))
+FINDER = LearnedDocumentEncoder(BiEncoder(makers.DOCUMENTS, (2, 2), width=4, size=16))
 BASES: tuple[type, ...] = (
     *(
         schedules.Schedule,
@@ -189,38 +95,35 @@ BASES: tuple[type, ...] = (
         spaces.Manifold,
         TokenSource,
     ),
-    *(Path, Prediction, DiffusionCoefficient, Solver, Objective, Gradient),
+    *(paths.Path, paths.Prediction, DiffusionCoefficient, Solver, Objective, Gradient),
     *(
         token_schedules.TokenSchedule,
-        Parameterization,
-        Rates,
-        TokenStepRule,
-        Corrector,
-        TokenDistance,
-        BetaSchedule,
-        UnmaskingOrder,
+        paths.Parameterization,
+        paths.Rates,
+        paths.TokenStepRule,
+        paths.Corrector,
+        paths.TokenDistance,
+        paths.BetaSchedule,
+        paths.UnmaskingOrder,
     ),
-    *(ConditionalPath, EndpointSupport, FinalStep, JumpStepRule),
+    *(paths.ConditionalPath, paths.EndpointSupport, paths.FinalStep, paths.JumpStepRule),
 )
 """The families whose kinds have a suite here."""
 FACTS: dict[type, type] = {
     schedules.Schedule: ScheduleCase,
     losses.Loss: LossCase,
     spaces.Manifold: ManifoldCase,
-    Path: PathCase,
+    paths.Path: PathCase,
     Solver: SolverCase,
     Objective: ObjectiveCase,
 }
-_ELSEWHERE = (
-    *("__main__", "cli", "commands", "data", "journeys", "networks", "recipes", "report"),
-    "train",
-)
+_ELSEWHERE = (*("__main__", "cli", "commands", "data", "journeys", "networks", "recipes", "report"), "train")
 """Parts without kinds of these families; modalities and architectures have suites of their own."""
 
 
 @functools.cache
 def import_everything() -> None:
-    """Import all modules that may hold kinds; those whose extra is not installed are left out."""
+    """Import all modules that may define kinds, except those whose extra is not installed."""
     for module in pkgutil.walk_packages(feller.__path__, "feller."):
         if module.name.split(".")[1] not in _ELSEWHERE:
             with contextlib.suppress(ModuleNotFoundError):
@@ -270,7 +173,7 @@ EXAMPLES: dict[type, list[Case]] = {
     token_schedules.KineticOptimal: [
         ScheduleCase(token_schedules.KineticOptimal(mass)) for mass in (0.0, 1 / 17, 0.5, 0.9)
     ],
-    schedules.CustomSchedule: [ScheduleCase(schedules.CustomSchedule(arc, fall))],
+    schedules.CustomSchedule: [ScheduleCase(schedules.CustomSchedule(makers.quarter_sine, makers.falling_parabola))],
     DPSGD: [Case(DPSGD(sigma=1.0, noise=SeededNoise(0)))],
     TrackedGradient: [
         Case(
@@ -307,34 +210,32 @@ EXAMPLES: dict[type, list[Case]] = {
         Case(time_distributions.Stratified()),
         Case(time_distributions.Stratified(time_distributions.LogitNormal())),
     ],
-    losses.SquaredError: [LossCase(losses.SquaredError(), regression)],
-    losses.AbsoluteError: [LossCase(losses.AbsoluteError(), regression, bregman=False)],
-    losses.PseudoHuber: [LossCase(losses.PseudoHuber(0.1), regression, bregman=False)],
-    losses.TimeWeighted: [LossCase(losses.TimeWeighted(losses.SquaredError(), twice), regression)],
-    losses.CrossEntropy: [LossCase(losses.CrossEntropy(), classification(5), certain(4))],
+    losses.SquaredError: [LossCase(losses.SquaredError(), makers.regression)],
+    losses.AbsoluteError: [LossCase(losses.AbsoluteError(), makers.regression, bregman=False)],
+    losses.PseudoHuber: [LossCase(losses.PseudoHuber(0.1), makers.regression, bregman=False)],
+    losses.TimeWeighted: [LossCase(losses.TimeWeighted(losses.SquaredError(), makers.late_weight), makers.regression)],
+    losses.CrossEntropy: [LossCase(losses.CrossEntropy(), makers.classification(5), makers.certain_logits(4))],
     losses.GeneralizedKL: [
-        LossCase(losses.GeneralizedKL(schedule), classification(symbols), certain(4))
-        for schedule, symbols in (
-            (schedules.Linear(), 4),
-            (schedules.Polynomial(2.0), 5),
-            (PER_TOKEN, 4),
-        )
+        LossCase(losses.GeneralizedKL(schedule), makers.classification(symbols), makers.certain_logits(4))
+        for schedule, symbols in ((schedules.Linear(), 4), (schedules.Polynomial(2.0), 5), (makers.PER_TOKEN, 4))
     ],
-    losses.InfinitesimalKL: [LossCase(losses.InfinitesimalKL(), positive, torch.log)],
-    losses.ItakuraSaito: [LossCase(losses.ItakuraSaito(), positive, torch.log)],
+    losses.InfinitesimalKL: [LossCase(losses.InfinitesimalKL(), makers.positive_targets, torch.log)],
+    losses.ItakuraSaito: [LossCase(losses.ItakuraSaito(), makers.positive_targets, torch.log)],
     losses.RateAndVelocityLoss: [
         LossCase(
             losses.RateAndVelocityLoss(),
-            positive,
+            makers.positive_targets,
             lambda target: torch.cat([target[..., :-1].log(), target[..., -1:]], -1),
         )
     ],
-    losses.MaskedTokenLoss: [LossCase(losses.MaskedTokenLoss(), some_masked, certain(4))],
+    losses.MaskedTokenLoss: [
+        LossCase(losses.MaskedTokenLoss(), makers.masked_classification, makers.certain_logits(4))
+    ],
     losses.PerLeafLoss: [
         LossCase(
             losses.PerLeafLoss({"real": losses.SquaredError(), "token": losses.CrossEntropy()}),
-            both,
-            lambda target: {"real": target["real"], "token": certain(4)(target["token"])},
+            makers.product_inputs,
+            lambda target: {"real": target["real"], "token": makers.certain_logits(4)(target["token"])},
         )
     ],
     couplings.MinibatchOT: [Case(couplings.MinibatchOT(block)) for block in (16, 256, None)],
@@ -344,8 +245,8 @@ EXAMPLES: dict[type, list[Case]] = {
     ],
     spaces.Euclidean: [ManifoldCase(spaces.Euclidean((2,))), ManifoldCase(spaces.Euclidean((1, 3, 3)))],
     spaces.Sphere: [ManifoldCase(spaces.Sphere(n, shape), torch.neg) for n, shape in ((2, ()), (1, (3,)), (4, (2,)))],
-    spaces.Torus: [ManifoldCase(spaces.Torus(shape), half_turn) for shape in ((1,), (2, 3))],
-    spaces.SO3: [ManifoldCase(spaces.SO3(shape), half_rotation) for shape in ((), (2,))],
+    spaces.Torus: [ManifoldCase(spaces.Torus(shape), makers.half_turn) for shape in ((1,), (2, 3))],
+    spaces.SO3: [ManifoldCase(spaces.SO3(shape), makers.half_rotation) for shape in ((), (2,))],
     spaces.Poincare: [ManifoldCase(spaces.Poincare()), ManifoldCase(spaces.Poincare(3, (2,)))],
     spaces.SPD: [ManifoldCase(spaces.SPD()), ManifoldCase(spaces.SPD(3, (2,)))],
     spaces.Simplex: [ManifoldCase(spaces.Simplex(2)), ManifoldCase(spaces.Simplex(3, (2,)))],
@@ -354,69 +255,105 @@ EXAMPLES: dict[type, list[Case]] = {
         Case(Tokens(4, (3,), source))
         for source in (spaces.UniformSource(), MaskSource(), CategoricalSource((1.0, 2.0, 3.0, 4.0)))
     ],
-    TableTokens: [Case(ROWS), Case(TableTokens(ROWS.columns, value_probs=((), (0.5, 0.0, 0.5))))],
+    TableTokens: [Case(makers.ROWS), Case(TableTokens(makers.ROWS.columns, value_probs=((), (0.5, 0.0, 0.5))))],
     ProductSpace: [Case(ProductSpace({"real": spaces.Euclidean((2,)), "token": Tokens(4, (3,))}))],
     CategoricalSource: [Case(CategoricalSource((1.0, 0.0, 2.0, 5.0)))],
-    Affine: [
+    paths.Affine: [
         *(
-            PathCase(Affine(prediction=kind), reals(2))
-            for kind in (VelocityPrediction(), DataPrediction(), NoisePrediction(), ScorePrediction())
-        ),
-        *(
-            PathCase(Affine(schedule, kind, noise), reals(2))
-            for schedule, kind, noise in (
-                (schedules.Cosine(), VelocityPrediction(), ConstantDiffusion(0.7)),
-                (schedules.Polynomial(3.0), DataPrediction(), SigmaProportional(1.0)),
-                (schedules.LinearVP(), NoisePrediction(), MemorylessDiffusion(50.0)),
-                (schedules.Linear(), ScorePrediction(), ConstantDiffusion(0.5)),
+            PathCase(paths.Affine(prediction=kind), makers.reals(2))
+            for kind in (
+                paths.VelocityPrediction(),
+                paths.DataPrediction(),
+                paths.NoisePrediction(),
+                paths.ScorePrediction(),
             )
         ),
-        PathCase(Affine(schedules.VP(), NoisePrediction()), reals(2), meets_ends=False),
-        PathCase(Affine(schedules.VE(0.1, 5.0), DataPrediction()), reals(2), meets_ends=False),
+        *(
+            PathCase(paths.Affine(schedule, kind, noise), makers.reals(2))
+            for schedule, kind, noise in (
+                (schedules.Cosine(), paths.VelocityPrediction(), ConstantDiffusion(0.7)),
+                (schedules.Polynomial(3.0), paths.DataPrediction(), SigmaProportional(1.0)),
+                (schedules.LinearVP(), paths.NoisePrediction(), MemorylessDiffusion(50.0)),
+                (schedules.Linear(), paths.ScorePrediction(), ConstantDiffusion(0.5)),
+            )
+        ),
+        PathCase(paths.Affine(schedules.VP(), paths.NoisePrediction()), makers.reals(2), meets_ends=False),
+        PathCase(paths.Affine(schedules.VE(0.1, 5.0), paths.DataPrediction()), makers.reals(2), meets_ends=False),
     ],
-    Geodesic: [
-        PathCase(Geodesic(spaces.Torus((2,))), places(spaces.Torus((2,)))),
-        PathCase(Geodesic(spaces.Sphere(2), schedules.Polynomial(2.0)), places(spaces.Sphere(2)), mixes=False),
-        PathCase(Geodesic(spaces.SO3()), places(spaces.SO3()), mixes=False),
+    paths.Geodesic: [
+        PathCase(paths.Geodesic(spaces.Torus((2,))), makers.manifold_pairs(spaces.Torus((2,)))),
+        PathCase(
+            paths.Geodesic(spaces.Sphere(2), schedules.Polynomial(2.0)),
+            makers.manifold_pairs(spaces.Sphere(2)),
+            mixes=False,
+        ),
+        PathCase(paths.Geodesic(spaces.SO3()), makers.manifold_pairs(spaces.SO3()), mixes=False),
     ],
-    Premetric: [PathCase(Premetric(spaces.Sphere(2)), places(spaces.Sphere(2)), mixes=False, accuracy=1e-2)],
-    CustomDiffusion: [Case(CustomDiffusion(level))],
+    paths.Premetric: [
+        PathCase(paths.Premetric(spaces.Sphere(2)), makers.manifold_pairs(spaces.Sphere(2)), mixes=False, accuracy=1e-2)
+    ],
+    CustomDiffusion: [Case(CustomDiffusion(makers.vanishing_diffusion))],
     couplings.ConditionalOT: [Case(couplings.ConditionalOT(p)) for p in (0.0, 1.0)],
     couplings.GlobalBatchCoupling: [Case(couplings.GlobalBatchCoupling(couplings.ClassConditional()))],
-    Mixture: [
-        PathCase(Mixture(), tokens(4, 3), certain(4), draws=True),
-        PathCase(Mixture(schedules.Polynomial(2.0)), tokens(4, 3, mask=True), certain(4), draws=True),
-        PathCase(Mixture(source=MaskSource()), tokens(4, 3, mask=True), certain(4), draws=True),
+    paths.Mixture: [
+        PathCase(paths.Mixture(), makers.token_pairs(4, 3), makers.certain_logits(4), draws=True),
         PathCase(
-            Mixture(PER_TOKEN, CategoricalSource(SHARES), parameterization=LeaveOneOut()),
-            tokens(4, 3),
-            certain(4),
+            paths.Mixture(schedules.Polynomial(2.0)),
+            makers.token_pairs(4, 3, mask=True),
+            makers.certain_logits(4),
             draws=True,
         ),
         PathCase(
-            Mixture(source=spaces.UniformSource(), velocity=Tempered(), corrector=RenoiseCorrector(2.0)),
-            tokens(4, 3),
-            certain(4),
+            paths.Mixture(source=MaskSource()),
+            makers.token_pairs(4, 3, mask=True),
+            makers.certain_logits(4),
+            draws=True,
+        ),
+        PathCase(
+            paths.Mixture(makers.PER_TOKEN, CategoricalSource(makers.SHARES), parameterization=paths.LeaveOneOut()),
+            makers.token_pairs(4, 3),
+            makers.certain_logits(4),
+            draws=True,
+        ),
+        PathCase(
+            paths.Mixture(
+                source=spaces.UniformSource(), velocity=paths.Tempered(), corrector=paths.RenoiseCorrector(2.0)
+            ),
+            makers.token_pairs(4, 3),
+            makers.certain_logits(4),
             draws=True,
         ),
     ],
-    MetricPath: [
-        PathCase(kind, tokens(4, 3), certain(4), meets_ends=False, draws=True)
+    paths.MetricPath: [
+        PathCase(kind, makers.token_pairs(4, 3), makers.certain_logits(4), meets_ends=False, draws=True)
         for kind in (
-            MetricPath(LevelDistance(4)),
-            MetricPath(LevelDistance(4), parameterization=LeaveOneOut(), velocity=FewestJumps()),
-            MetricPath(
-                EmbeddingDistance(((0.0, 0.0), (0.0, 1.0), (2.0, 0.0), (3.0, 3.0))),
-                PowerBeta(),
-                corrector=ReversibleCorrector(0.5),
+            paths.MetricPath(paths.LevelDistance(4)),
+            paths.MetricPath(
+                paths.LevelDistance(4), parameterization=paths.LeaveOneOut(), velocity=paths.FewestJumps()
+            ),
+            paths.MetricPath(
+                paths.EmbeddingDistance(((0.0, 0.0), (0.0, 1.0), (2.0, 0.0), (3.0, 3.0))),
+                paths.PowerBeta(),
+                corrector=paths.ReversibleCorrector(0.5),
             ),
         )
     ],
-    SoftmaxPath: [PathCase(SoftmaxPath(gathering), tokens(4, 3), certain(4), meets_ends=False, draws=True)],
-    JumpPath: [
+    paths.SoftmaxPath: [
         PathCase(
-            JumpPath(
-                conditional_path=law, endpoint_support=PointEstimate(space), jump_weight=0.0, final_step=MeanEndpoint()
+            paths.SoftmaxPath(makers.concentrating_logits),
+            makers.token_pairs(4, 3),
+            makers.certain_logits(4),
+            meets_ends=False,
+            draws=True,
+        )
+    ],
+    paths.JumpPath: [
+        PathCase(
+            paths.JumpPath(
+                conditional_path=law,
+                endpoint_support=paths.PointEstimate(space),
+                jump_weight=0.0,
+                final_step=paths.MeanEndpoint(),
             ),
             ends,
             meets_ends=meets,
@@ -424,27 +361,35 @@ EXAMPLES: dict[type, list[Case]] = {
             accuracy=1e-6 if meets else 1e-2,
         )
         for law, space, ends, meets in (
-            (GaussianConditionalPath(), spaces.Euclidean((2,)), reals(2), True),
-            (GaussianConditionalPath(schedules.Cosine()), spaces.Euclidean((2,)), reals(2), True),
-            (VonMisesConditionalPath(), spaces.Torus((2,)), places(spaces.Torus((2,))), False),
-            (RotationConditionalPath(), spaces.SO3(), places(spaces.SO3()), False),
+            (paths.GaussianConditionalPath(), spaces.Euclidean((2,)), makers.reals(2), True),
+            (paths.GaussianConditionalPath(schedules.Cosine()), spaces.Euclidean((2,)), makers.reals(2), True),
+            (paths.VonMisesConditionalPath(), spaces.Torus((2,)), makers.manifold_pairs(spaces.Torus((2,))), False),
+            (paths.RotationConditionalPath(), spaces.SO3(), makers.manifold_pairs(spaces.SO3()), False),
         )
     ],
-    BrownianBridge: [PathCase(BrownianBridge(0.0), reals(2)), PathCase(BrownianBridge(0.7), reals(2), draws=True)],
-    BinnedJumpPath: [
-        PathCase(BinnedJumpPath(), reals(2), moves=False),
-        PathCase(BinnedJumpPath(jump_weight=0.5), reals(2), moves=False),
+    BrownianBridge: [
+        PathCase(BrownianBridge(0.0), makers.reals(2)),
+        PathCase(BrownianBridge(0.7), makers.reals(2), draws=True),
     ],
-    token_schedules.KineticOptimalPerToken: [Case(token_schedules.KineticOptimalPerToken(SHARES))],
-    LeastEnergy: [Case(LeastEnergy(((1.0, 1.0, 5.0), (1.0, 1.0, 1.0), (5.0, 1.0, 1.0))))],
-    LevelDistance: [Case(LevelDistance(4)), Case(LevelDistance(17, 3.0))],
-    EmbeddingDistance: [Case(EmbeddingDistance(((0.0, 1.0), (2.0, 3.0), (5.0, 4.0))))],
-    DistanceTable: [Case(DistanceTable(((0.0, 1.0, 5.0), (1.0, 0.0, 2.0), (4.0, 2.0, 0.0))))],
-    ConstantSpeedBeta: [Case(ConstantSpeedBeta()), Case(ConstantSpeedBeta(64.0, (1.0, 2.0, 1.0)))],
-    LogOddsCorrector: [Case(LogOddsCorrector(0.5))],
-    ConfidenceOrder: [Case(ConfidenceOrder(0.0))],
+    paths.BinnedJumpPath: [
+        PathCase(paths.BinnedJumpPath(), makers.reals(2), moves=False),
+        PathCase(paths.BinnedJumpPath(jump_weight=0.5), makers.reals(2), moves=False),
+    ],
+    token_schedules.KineticOptimalPerToken: [Case(token_schedules.KineticOptimalPerToken(makers.SHARES))],
+    paths.LeastEnergy: [Case(paths.LeastEnergy(((1.0, 1.0, 5.0), (1.0, 1.0, 1.0), (5.0, 1.0, 1.0))))],
+    paths.LevelDistance: [Case(paths.LevelDistance(4)), Case(paths.LevelDistance(17, 3.0))],
+    paths.EmbeddingDistance: [Case(paths.EmbeddingDistance(((0.0, 1.0), (2.0, 3.0), (5.0, 4.0))))],
+    paths.DistanceTable: [Case(paths.DistanceTable(((0.0, 1.0, 5.0), (1.0, 0.0, 2.0), (4.0, 2.0, 0.0))))],
+    paths.ConstantSpeedBeta: [Case(paths.ConstantSpeedBeta()), Case(paths.ConstantSpeedBeta(64.0, (1.0, 2.0, 1.0)))],
+    paths.LogOddsCorrector: [Case(paths.LogOddsCorrector(0.5))],
+    paths.ConfidenceOrder: [Case(paths.ConfidenceOrder(0.0))],
     ProductPath: [
-        PathCase(PAIR, pair, lambda x: {"real": x["real"], "token": certain(4)(x["token"])}, draws=True),
+        PathCase(
+            makers.PAIR,
+            makers.product_pairs,
+            lambda x: {"real": x["real"], "token": makers.certain_logits(4)(x["token"])},
+            draws=True,
+        )
     ],
     Euler: [SolverCase(Euler(), 1, noise=True)],
     Midpoint: [SolverCase(Midpoint(), 2)],
@@ -460,25 +405,29 @@ EXAMPLES: dict[type, list[Case]] = {
         SolverCase(DormandPrince(rtol=1e-7, atol=1e-7, per_example=True), None, jumps=False),
     ],
     FlowMatching: [
-        ObjectiveCase(FlowMatching(Affine(), spaces.Euclidean((2,))), batch_of(reals(2)), lambda: Small(2)),
+        ObjectiveCase(
+            FlowMatching(paths.Affine(), spaces.Euclidean((2,))),
+            makers.batch_of(makers.reals(2)),
+            lambda: makers.Small(2),
+        ),
         ObjectiveCase(
             FlowMatching(
-                Affine(schedules.Cosine(), DataPrediction()),
+                paths.Affine(schedules.Cosine(), paths.DataPrediction()),
                 spaces.Euclidean((2,)),
                 losses.PseudoHuber(),
                 time_distributions.LogitNormal(),
                 couplings.ClassConditional(),
                 0.5,
             ),
-            batch_of(reals(2)),
-            lambda: Small(2),
+            makers.batch_of(makers.reals(2)),
+            lambda: makers.Small(2),
             rows=False,
         ),
         *(
             ObjectiveCase(
-                FlowMatching(Mixture(), Tokens(4, (3,), source), loss, time_distributions.Rescaled(0.99)),
-                batch_of(tokens(4, 3)),
-                lambda: Small(3, 4),
+                FlowMatching(paths.Mixture(), Tokens(4, (3,), source), loss, time_distributions.Rescaled(0.99)),
+                makers.batch_of(makers.token_pairs(4, 3)),
+                lambda: makers.Small(3, 4),
             )
             for source, loss in (
                 (MaskSource(), losses.GeneralizedKL()),
@@ -495,93 +444,105 @@ EXAMPLES: dict[type, list[Case]] = {
                     time_distributions.Rescaled(0.99),
                     inpaint_prob=0.5,
                 ),
-                batch_of(tokens(4, 3)),
-                lambda: Small(3, 4),
+                makers.batch_of(makers.token_pairs(4, 3)),
+                lambda: makers.Small(3, 4),
             )
             for path, source in (
                 (
-                    Mixture(PER_TOKEN, CategoricalSource(SHARES), parameterization=LeaveOneOut()),
-                    CategoricalSource(SHARES),
+                    paths.Mixture(
+                        makers.PER_TOKEN, CategoricalSource(makers.SHARES), parameterization=paths.LeaveOneOut()
+                    ),
+                    CategoricalSource(makers.SHARES),
                 ),
-                (MetricPath(LevelDistance(4), parameterization=LeaveOneOut()), spaces.UniformSource()),
-                (SoftmaxPath(gathering, parameterization=LeaveOneOut()), spaces.UniformSource()),
+                (
+                    paths.MetricPath(paths.LevelDistance(4), parameterization=paths.LeaveOneOut()),
+                    spaces.UniformSource(),
+                ),
+                (
+                    paths.SoftmaxPath(makers.concentrating_logits, parameterization=paths.LeaveOneOut()),
+                    spaces.UniformSource(),
+                ),
             )
         ),
         ObjectiveCase(
             FlowMatching(
-                PAIR,
+                makers.PAIR,
                 ProductSpace({"real": spaces.Euclidean((2,)), "token": Tokens(4, (3,), MaskSource())}),
                 losses.PerLeafLoss({"real": losses.SquaredError(), "token": losses.CrossEntropy()}),
             ),
-            batch_of(pair),
-            SmallPair,
+            makers.batch_of(makers.product_pairs),
+            makers.SmallPair,
         ),
     ],
     Distillation: [
         ObjectiveCase(
-            Distillation(Affine(), spaces.Euclidean((2,)), 4).build(TrainingContext(teacher=lambda x, t, given: -x)),
-            batch_of(reals(2)),
-            lambda: Small(2),
-        ),
+            Distillation(paths.Affine(), spaces.Euclidean((2,)), 4).build(
+                TrainingContext(teacher=lambda x, t, given: -x)
+            ),
+            makers.batch_of(makers.reals(2)),
+            lambda: makers.Small(2),
+        )
     ],
     AdjointMatching: [
         ObjectiveCase(
             AdjointMatching(path=path, space=spaces.Euclidean((2,)), steps=4, adjoint=adjoint, guidance=w).build(
-                TrainingContext(reference=Small(2), reward=lambda x, given: x.sin().sum(1))
+                TrainingContext(reference=makers.Small(2), reward=lambda x, given: x.sin().sum(1))
             ),
-            sources_of(reals(2)),
-            lambda: Moved(2),
+            makers.sources_of(makers.reals(2)),
+            lambda: makers.PerturbedSmall(2),
         )
         for path, adjoint, w in (
-            (Affine(), LeanAdjoint(), 1.0),
-            (Affine(schedules.Cosine(), DataPrediction()), FullAdjoint(), 1.0),
-            (Affine(prediction=NoisePrediction()), LeanAdjoint(), 2.0),
-            (Affine(), LandingAdjoint(), 1.0),
+            (paths.Affine(), LeanAdjoint(), 1.0),
+            (paths.Affine(schedules.Cosine(), paths.DataPrediction()), FullAdjoint(), 1.0),
+            (paths.Affine(prediction=paths.NoisePrediction()), LeanAdjoint(), 2.0),
+            (paths.Affine(), LandingAdjoint(), 1.0),
         )
     ],
     **{
         type(rule): [
             ObjectiveCase(
-                rule.build(TrainingContext(reference=Small(2), reward=waves)),
-                sources_of(reals(2)),
-                lambda: Moved(2),
+                rule.build(TrainingContext(reference=makers.Small(2), reward=makers.sine_reward)),
+                makers.sources_of(makers.reals(2)),
+                lambda: makers.PerturbedSmall(2),
                 **facts,
             )
         ]
         for rule, facts in (
-            (DRaFT(**FLOW, backprop_steps=2, steps=4), {"random": False}),
-            (ReFL(**FLOW, steps=4), {}),
-            (DiscreteAdjoint(**FLOW, steps=4), {}),
-            (RAFT(**FLOW, steps=4), {"rows": False}),
-            (PolicyGradient(**FLOW, steps=4), {"rows": False}),
+            (DRaFT(**makers.FLOW, backprop_steps=2, steps=4), {"random": False}),
+            (ReFL(**makers.FLOW, steps=4), {}),
+            (DiscreteAdjoint(**makers.FLOW, steps=4), {}),
+            (RAFT(**makers.FLOW, steps=4), {"rows": False}),
+            (PolicyGradient(**makers.FLOW, steps=4), {"rows": False}),
         )
     },
     MaximumLikelihood: [
         ObjectiveCase(
-            MaximumLikelihood(Affine(), spaces.Euclidean((2,)), steps=3, divergence=divergence, cond_dropout=0.5),
-            batch_of(reals(2)),
-            lambda: Small(2),
+            MaximumLikelihood(paths.Affine(), spaces.Euclidean((2,)), steps=3, divergence=divergence, cond_dropout=0.5),
+            makers.batch_of(makers.reals(2)),
+            lambda: makers.Small(2),
         )
         for divergence in (Hutchinson(2), ExactDivergence())
     ],
     Regression: [
-        ObjectiveCase(Regression(about, spaces.Euclidean((2,)), noise_std=0.5), told, lambda: Small(2))
+        ObjectiveCase(
+            Regression(about, spaces.Euclidean((2,)), noise_std=0.5), makers.regression_batch, lambda: makers.Small(2)
+        )
         for about in (Target(("a", "b"), (0.5, -1.0), (2.0, 0.5)), Target(("label",), classes=("red", "green")))
     ],
     Infilling: [
         ObjectiveCase(
             Infilling(path, spaces.Euclidean((9, 2)), loss_mask=counts, cond_dropout=0.3, max_length=7),
-            spoken,
-            lambda clock=clock, distance=distance: infiller(2, clock, distance),
+            makers.speech_batch,
+            lambda clock=clock, distance=distance: makers.frame_infiller(2, clock, distance),
         )
         for path, counts, clock, distance in (
-            (Affine(), MaskedFrames(), TimeToken(), ALiBi()),
-            (Affine(schedules.VP(), NoisePrediction()), AllFrames(), AdaLNZero(), Rotary()),
+            (paths.Affine(), MaskedFrames(), TimeToken(), ALiBi()),
+            (paths.Affine(schedules.VP(), paths.NoisePrediction()), AllFrames(), AdaLNZero(), Rotary()),
             (None, MaskedFrames(), NoTimeConditioning(), ALiBi()),
         )
     ],
     DurationInfilling: [
-        ObjectiveCase(rule, lasting, lambda clock=clock: infiller(1, clock, ALiBi()))
+        ObjectiveCase(rule, makers.duration_batch, lambda clock=clock: makers.frame_infiller(1, clock, ALiBi()))
         for rule, clock in (
             (DurationInfilling.stochastic(spaces.Euclidean((9, 1))), TimeToken()),
             (DurationInfilling.deterministic(spaces.Euclidean((9, 1))), NoTimeConditioning()),
@@ -590,71 +551,84 @@ EXAMPLES: dict[type, list[Case]] = {
     AutoencodingLoss: [
         ObjectiveCase(
             AutoencodingLoss(spaces.Euclidean((1, 8, 8))),
-            pictures,
-            lambda quantiser=quantiser: tokenizer(quantiser),
+            makers.image_batch,
+            lambda quantiser=quantiser: makers.tokenizer(quantiser),
             random=False,
         )
         for quantiser in (FSQ((5, 4)), VectorQuantizerEMA(num_codes=6, dim=2))
     ],
-    DetectionObjective: [ObjectiveCase(DetectionObjective(), sounded, detector, random=False)],
+    DetectionObjective: [ObjectiveCase(DetectionObjective(), makers.detection_batch, makers.detector, random=False)],
     SpectralLoss: [
-        ObjectiveCase(SpectralLoss(spaces.Euclidean((48,)), windows, 32), voices, singer) for windows in ((8,), (4, 16))
+        ObjectiveCase(SpectralLoss(spaces.Euclidean((48,)), windows, 32), makers.waveform_batch, makers.vocoder)
+        for windows in ((8,), (4, 16))
     ],
     OutputPerturbation: [
         ObjectiveCase(
-            OutputPerturbation(TWO, spaces.Euclidean((1, 2, 2)), BRIGHT), classes_of_pictures, linear, random=False
-        ),
+            OutputPerturbation(makers.TWO, spaces.Euclidean((1, 2, 2)), makers.BRIGHT),
+            makers.binary_image_batch,
+            makers.linear_classifier,
+            random=False,
+        )
     ],
     NextTokenPrediction: [
         ObjectiveCase(
             NextTokenPrediction(Tokens(4, (3,)), cond_dropout=0.5, eos_token_id=3),
-            batch_of(tokens(4, 3)),
-            lambda: Small(3, 4),
-        ),
+            makers.batch_of(makers.token_pairs(4, 3)),
+            lambda: makers.Small(3, 4),
+        )
     ],
     CausalMaskedLM: [
-        ObjectiveCase(objective, documents, Reader, rows=False)
+        ObjectiveCase(objective, makers.document_batch, makers.DocumentNetwork, rows=False)
         for objective in (
             CausalMaskedLM(
-                Tokens(DOCUMENTS.num_data_tokens, (14,)), DOCUMENTS, 40, 80, SpanMasking(answer_span_prob=0.5)
+                Tokens(makers.DOCUMENTS.num_data_tokens, (14,)),
+                makers.DOCUMENTS,
+                40,
+                80,
+                SpanMasking(answer_span_prob=0.5),
             ),
             RetrievalCausalMaskedLM(
-                CausalMaskedLM(Tokens(DOCUMENTS.num_data_tokens, (14,)), DOCUMENTS, 60),
+                CausalMaskedLM(Tokens(makers.DOCUMENTS.num_data_tokens, (14,)), makers.DOCUMENTS, 60),
                 IndexedDatastore(
-                    create_datastore(documents(20, Rng(5).stream("memory"))["x_1"], FINDER, DOCUMENTS), FINDER
+                    create_datastore(
+                        makers.document_batch(20, Rng(5).stream("memory"))["x_1"], FINDER, makers.DOCUMENTS
+                    ),
+                    FINDER,
                 ),
             ),
         )
     ],
     InfoNCE: [
         ObjectiveCase(
-            InfoNCE(Tokens(DOCUMENTS.num_data_tokens, (14,)), DOCUMENTS, group_size=4),
-            documents,
+            InfoNCE(Tokens(makers.DOCUMENTS.num_data_tokens, (14,)), makers.DOCUMENTS, group_size=4),
+            makers.document_batch,
             lambda: FINDER.config.build((14,), {}, Rng(0)).double(),
             rows=False,
-        ),
+        )
     ],
     RowLikelihood: [
         ObjectiveCase(
-            RowLikelihood(ROWS, shuffled, several),
-            lambda n, draw: {"x_1": ROWS.sample_base(n, draw), "given": {}},
-            lambda: RowTransformer(ROWS, width=16).build((3,), {}, Rng(0)).double(),
+            RowLikelihood(makers.ROWS, shuffled, several),
+            lambda n, draw: {"x_1": makers.ROWS.sample_base(n, draw), "given": {}},
+            lambda: RowTransformer(makers.ROWS, width=16).build((3,), {}, Rng(0)).double(),
             random=shuffled > 0,
         )
         for shuffled, several in ((0.0, 1), (1.0, 1), (0.5, 3))
     ],
     MarginalFitting: [
         ObjectiveCase(
-            MarginalFitting(WORDS),
-            lambda n, draw: {"x_1": WORDS.sample_base(n, draw), "given": {}},
-            graphical,
+            MarginalFitting(makers.WORDS),
+            lambda n, draw: {"x_1": makers.WORDS.sample_base(n, draw), "given": {}},
+            makers.marginal_network,
             random=False,
-        ),
+        )
     ],
     LabelClassification: [
-        ObjectiveCase(LabelClassification(), pictures, lambda: ImageClassifier((1, 8, 8), 3, Rng(0)).double()),
+        ObjectiveCase(LabelClassification(), makers.image_batch, lambda: ImageClassifier((1, 8, 8), 3, Rng(0)).double())
     ],
     RotationClassification: [
-        ObjectiveCase(RotationClassification(), pictures, lambda: ImageClassifier((1, 8, 8), 4, Rng(0)).double()),
+        ObjectiveCase(
+            RotationClassification(), makers.image_batch, lambda: ImageClassifier((1, 8, 8), 4, Rng(0)).double()
+        )
     ],
 }

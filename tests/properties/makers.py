@@ -1,4 +1,4 @@
-"""Small networks, and what draws states, batches and answers for the examples."""
+"""Small networks, states, batches and predictions for the examples."""
 
 import math
 from collections.abc import Callable
@@ -22,29 +22,23 @@ from feller.networks.blocks.time_conditioning import TimeConditioning
 from feller.networks.codebook.conv_tokenizer import ConvTokenizer, ConvTokenizerNetwork
 from feller.networks.codebook.quantizer import Quantizer
 from feller.networks.linear_classifier import LinearClassifier, LinearClassifierNetwork, PixelFeatures
-from feller.paths import (
-    Affine,
-    DataPrediction,
-    Mixture,
-    schedules,
-)
+from feller.paths import Affine, DataPrediction, Mixture, schedules
 from feller.paths import ProductPath as ProductPath
 from feller.paths.discrete import token_schedules
 from feller.privacy.marginals.marginal_network import MarginalNetwork, MarginalTables
 from feller.spaces import CategoryTokenizer, DigitTokenizer, TableTokens
-from feller.spaces.tokens import CategoricalSource, MaskSource
+from tests.networks.checks import perturb_weights
 
 F64 = torch.float64
 ROWS = TableTokens((DigitTokenizer(3, 14), CategoryTokenizer(3)))
 DOCUMENTS = DocumentVocabulary(text=7, codes=5, picture=4)
-TOKEN_SOURCES = (spaces.UniformSource(), MaskSource(), CategoricalSource((1.0, 2.0, 3.0, 4.0)))
 TWO, BRIGHT = Target(("label",), classes=("red", "green")), PixelFeatures((1, 2, 2), 1.0)
 WORDS = spaces.TableTokens(
     tuple(Categorical(name, tuple("xyz"[:size])).field for name, size in (("a", 3), ("b", 2), ("c", 3)))
 )
 
 
-def graphical() -> MarginalNetwork:
+def marginal_network() -> MarginalNetwork:
     """Return a graphical model with potentials that have a gradient."""
     network = MarginalTables(WORDS, ((0, 1), (2, 1), (0,))).build((3,), {}, Rng(0))
     for i, potential in enumerate(network.parameters()):
@@ -58,7 +52,7 @@ def reals(*shape: int) -> Callable[[int, RandomStream], tuple[Tensor, Tensor]]:
     return lambda n, draw: (draw.normal((n, *shape), F64), 1 + 0.5 * draw.normal((n, *shape), F64))
 
 
-def tokens(count: int, *shape: int, mask: bool = False) -> Callable[[int, RandomStream], tuple[Tensor, Tensor]]:
+def token_pairs(count: int, *shape: int, mask: bool = False) -> Callable[[int, RandomStream], tuple[Tensor, Tensor]]:
     """Return pairs of uniform tokens, or of the mask and uniform data."""
 
     def ends(n: int, draw: RandomStream) -> tuple[Tensor, Tensor]:
@@ -68,7 +62,7 @@ def tokens(count: int, *shape: int, mask: bool = False) -> Callable[[int, Random
     return ends
 
 
-def places(space: spaces.Manifold) -> Callable[[int, RandomStream], tuple[Tensor, Tensor]]:
+def manifold_pairs(space: spaces.Manifold) -> Callable[[int, RandomStream], tuple[Tensor, Tensor]]:
     """Return pairs of points of a space."""
 
     def ends(n: int, draw: RandomStream) -> tuple[Tensor, Tensor]:
@@ -78,13 +72,13 @@ def places(space: spaces.Manifold) -> Callable[[int, RandomStream], tuple[Tensor
     return ends
 
 
-def level(scales: schedules.AlphaSigma) -> Any:
-    """Vanish at both ends."""
+def vanishing_diffusion(scales: schedules.AlphaSigma) -> Any:
+    """Return a diffusion coefficient that vanishes at both ends."""
     return scales.alpha * scales.sigma
 
 
-def certain(count: int) -> Callable[[Tensor], Tensor]:
-    """Return tokens -> logits that leave no doubt, [..., count]."""
+def certain_logits(count: int) -> Callable[[Tensor], Tensor]:
+    """Return tokens -> logits of a point mass, [..., count]."""
     return lambda x: 800.0 * torch.nn.functional.one_hot(x, count).double()
 
 
@@ -94,7 +88,7 @@ def regression(n: int, draw: RandomStream) -> tuple[Tensor, Tensor, Tensor, Tens
     return prediction, target, x_t, 0.1 + 0.8 * draw.uniform((n,), F64)
 
 
-def positive(n: int, draw: RandomStream) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def positive_targets(n: int, draw: RandomStream) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return logs of predictions, and positive targets, of 5 entries with 3 numbers each."""
     prediction, target, x_t = (draw.normal((n, 5, 3), F64) for _ in range(3))
     return prediction, target.exp(), x_t, 0.1 + 0.8 * draw.uniform((n,), F64)
@@ -110,26 +104,26 @@ def classification(symbols: int) -> Callable[[int, RandomStream], tuple[Tensor, 
     return inputs
 
 
-def some_masked(n: int, draw: RandomStream) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def masked_classification(n: int, draw: RandomStream) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the same, with the mask, the symbol 4, in the first two places of every example."""
     logits, target, x_t, t = classification(5)(n, draw)
     x_t[:, :2] = 4
     return logits, target, x_t, t
 
 
-def both(n: int, draw: RandomStream) -> tuple[State, State, State, State]:
+def product_inputs(n: int, draw: RandomStream) -> tuple[State, State, State, State]:
     """Return inputs of a product: numbers and tokens, with a time for each."""
     real, token = regression(n, draw), classification(4)(n, draw)
     return tuple({"real": a, "token": b} for a, b in zip(real, token, strict=True))
 
 
-def gathering(x_1: Tensor, t: Tensor) -> Tensor:
-    """Return logits of 4 symbols, of which the data come to have all mass."""
+def concentrating_logits(x_1: Tensor, t: Tensor) -> Tensor:
+    """Return logits of 4 symbols that concentrate at the data as t goes to 1."""
     return 4 * (t / (1 - t))[:, None] * torch.nn.functional.one_hot(x_1, 4)
 
 
-def twice(t: Tensor) -> Tensor:
-    """Weigh late times more."""
+def late_weight(t: Tensor) -> Tensor:
+    """Return a loss weight that grows with time."""
     return 2 * t
 
 
@@ -152,8 +146,8 @@ class Small(torch.nn.Module):
         return out.reshape(*x_t.shape, self.outputs) if self.outputs > 1 else out.reshape(x_t.shape)
 
 
-class Moved(Small):
-    """The same network some steps later."""
+class PerturbedSmall(Small):
+    """`Small` with perturbed weights."""
 
     def __init__(self, size: int) -> None:
         super().__init__(size)
@@ -186,7 +180,7 @@ def batch_of(ends: Callable[[int, RandomStream], tuple[State, State]]) -> Callab
     return batch
 
 
-def told(n: int, draw: RandomStream) -> dict[str, Any]:
+def regression_batch(n: int, draw: RandomStream) -> dict[str, Any]:
     """Draw states, and two numbers told of each, whole ones so that they may be a class."""
     return {"x_1": draw.normal((n, 2), F64), "given": {}, "target": draw.randint(2, (n, 2)).double()}
 
@@ -202,13 +196,13 @@ def sources_of(
     return batch
 
 
-def pictures(n: int, draw: RandomStream) -> dict[str, Any]:
-    """Return labelled pictures of 8 x 8."""
+def image_batch(n: int, draw: RandomStream) -> dict[str, Any]:
+    """Return labelled images of 8 x 8 pixels."""
     return {"x_1": draw.normal((n, 1, 8, 8), F64), "given": {"label": draw.randint(3, (n,))}}
 
 
-def documents(n: int, draw: RandomStream) -> dict[str, Any]:
-    """Return documents of a text of 1 to 5 symbols, which may be marked as an answer, and a picture."""
+def document_batch(n: int, draw: RandomStream) -> dict[str, Any]:
+    """Return documents of a text of 1 to 5 symbols, which may be marked as an answer, and an image."""
     s, many = DOCUMENTS, 1 + draw.randint(5, (n, 1))
     text, codes = draw.randint(s.text, (n, 5)), s.text + draw.randint(s.codes, (n, s.picture))
     marked = draw.randint(2, (n, 1)) > 0
@@ -222,7 +216,7 @@ def documents(n: int, draw: RandomStream) -> dict[str, Any]:
     return {"x_1": rows.gather(1, order), "given": {}}
 
 
-class Reader(torch.nn.Module):
+class DocumentNetwork(torch.nn.Module):
     """Logits of the next token from the mean of those before it and itself, for rows of any width."""
 
     def __init__(self) -> None:
@@ -237,86 +231,70 @@ class Reader(torch.nn.Module):
         return (self.seen[x_t].cumsum(1) / many[:, None]).tanh() @ self.told
 
 
-def spoken(n: int, draw: RandomStream) -> dict[str, Any]:
+def speech_batch(n: int, draw: RandomStream) -> dict[str, Any]:
     """Return frames of 2 bands with one of 3 labels; 5 to 9 of 9 are real, always the same number in a row's place."""
     valid = torch.arange(9) < 9 - 2 * (torch.arange(n)[:, None] % 3)
     return {"x_1": draw.normal((n, 9, 2), F64), "given": {"phone": draw.randint(3, (n, 9)), "valid": valid}}
 
 
-def lasting(n: int, draw: RandomStream) -> dict[str, Any]:
-    """Return how long such labels last, 0 to 7."""
-    batch = spoken(n, draw)
+def duration_batch(n: int, draw: RandomStream) -> dict[str, Any]:
+    """Return durations of such labels, 0 to 7 frames."""
+    batch = speech_batch(n, draw)
     return {**batch, "x_1": draw.randint(8, (n, 9))}
 
 
-def infiller(bands: int, clock: TimeConditioning, distance: PositionEncoding) -> FrameInfillerNetwork:
-    """Return a network over frames with weights that are not zero."""
-    network = FrameInfiller(16, 2, 2, clock, distance).build((9, bands), {"phone": 3}, Rng(0)).double()
-    for i, weight in enumerate(network.parameters()):
-        weight.data += 0.2 * Rng(0).stream("weight", i).normal(weight.shape, F64)
-    return network
+def frame_infiller(bands: int, clock: TimeConditioning, distance: PositionEncoding) -> FrameInfillerNetwork:
+    return perturb_weights(FrameInfiller(16, 2, 2, clock, distance).build((9, bands), {"phone": 3}, Rng(0)))
 
 
-def classes_of_pictures(n: int, draw: RandomStream) -> dict[str, Any]:
-    """Return pictures of 2 x 2 in one of two classes."""
+def binary_image_batch(n: int, draw: RandomStream) -> dict[str, Any]:
+    """Return images of 2 x 2 pixels in two classes."""
     return {"x_1": draw.normal((n, 1, 2, 2), F64), "target": draw.randint(2, (n, 1)).double(), "given": {}}
 
 
 def tokenizer(quantiser: Quantizer) -> ConvTokenizerNetwork:
-    """Return a tokeniser of pictures of 8 x 8 with weights that are not zero."""
-    network = ConvTokenizer(2, 8, 1, quantiser).build((1, 8, 8), {}, Rng(0)).double()
-    for i, weight in enumerate(network.parameters()):
-        weight.data += 0.3 * Rng(0).stream("weight", i).normal(weight.shape, F64)
-    return network
+    return perturb_weights(ConvTokenizer(2, 8, 1, quantiser).build((1, 8, 8), {}, Rng(0)), 0.3)
 
 
-def voices(n: int, draw: RandomStream) -> dict[str, Any]:
+def waveform_batch(n: int, draw: RandomStream) -> dict[str, Any]:
     """Return sounds of 48 samples, of which 16, 32 or 48 are real, always as many in a row's place."""
     length = 16 * (1 + torch.arange(n) % 3)
     return {"x_1": draw.normal((n, 48), F64) * (torch.arange(48) < length[:, None]), "given": {"length": length}}
 
 
-def sounded(n: int, draw: RandomStream) -> dict[str, Any]:
-    """Return windows of log mels, every other one of a sound that was made."""
+def detection_batch(n: int, draw: RandomStream) -> dict[str, Any]:
+    """Return windows of log-mel spectrograms, every other one of synthetic audio."""
     return {"window": draw.normal((n, WINDOW_FRAMES, 3), F64), "made": torch.arange(n) % 2 == 1}
 
 
 def detector() -> SyntheticSpeechDetector:
-    """Return a detector of 3 bands with weights that are not zero."""
-    network = SyntheticSpeechDetector(3, 1, Rng(0)).double()
-    for i, weight in enumerate(network.parameters()):
-        weight.data += 0.2 * Rng(0).stream("weight", i).normal(weight.shape, F64)
-    return network.eval()
+    return perturb_weights(SyntheticSpeechDetector(3, 1, Rng(0))).eval()
 
 
-def singer() -> SpectralVocoderNetwork:
-    """Return a vocoder of frames of 4 samples with weights that are not zero."""
-    network = SpectralVocoder(MelConfig(400, 16, 8, 4, 3, 200), 6, 1).build((48,), {}, Rng(0)).double()
-    for i, weight in enumerate(network.parameters()):
-        weight.data += 0.2 * Rng(0).stream("weight", i).normal(weight.shape, F64)
-    return network
+def vocoder() -> SpectralVocoderNetwork:
+    return perturb_weights(SpectralVocoder(MelConfig(400, 16, 8, 4, 3, 200), 6, 1).build((48,), {}, Rng(0)))
 
 
-def linear() -> LinearClassifierNetwork:
-    """Return a linear network with weights that are not zero."""
+def linear_classifier() -> LinearClassifierNetwork:
+    """Return a linear network with nonzero weights."""
     network = LinearClassifier(BRIGHT).build((1, 2, 2), {}, Rng(0))
     network.theta.data.copy_(Rng(0).stream("theta").normal((5,), F64))
     return network
 
 
-def pair(n: int, draw: RandomStream) -> tuple[State, State]:
+def product_pairs(n: int, draw: RandomStream) -> tuple[State, State]:
     """Return ends of a product of 2 numbers and 3 tokens."""
-    real, token = reals(2)(n, draw), tokens(4, 3, mask=True)(n, draw)
+    real, token = reals(2)(n, draw), token_pairs(4, 3, mask=True)(n, draw)
     return {"real": real[0], "token": token[0]}, {"real": real[1], "token": token[1]}
 
 
-def arc(t: Tensor) -> Tensor:
-    """Rise as a quarter of a sine."""
+def quarter_sine(t: Tensor) -> Tensor:
+    """Return sin(pi t / 2)."""
     return torch.sin(math.pi / 2 * t)
 
 
-def fall(t: Tensor) -> Tensor:
-    """Fall as a parabola."""
+def falling_parabola(t: Tensor) -> Tensor:
+    """Return 1 - t^2."""
     return 1 - t**2
 
 
@@ -330,7 +308,7 @@ def half_rotation(x: Tensor) -> Tensor:
     return x * x.new_tensor([-1, -1, 1])
 
 
-def waves(x: Tensor, given: dict[str, Tensor]) -> Tensor:
+def sine_reward(x: Tensor, given: dict[str, Tensor]) -> Tensor:
     """Return a reward."""
     return x.sin().sum(1)
 

@@ -1,5 +1,4 @@
-"""What every coupling of examples keeps: data and labels where they are, whole rows, and for permutations each draw
-once. `EquivariantOT`, which rearranges the points inside an example, has tests of its own."""
+"""Properties of every coupling; `EquivariantOT`, which rearranges points within examples, has its own tests."""
 
 import pytest
 import torch
@@ -23,7 +22,7 @@ def data(n: int, d: int = 2):
 
 @pytest.mark.parametrize("n", [1, 2, 17, 300])
 @pytest.mark.parametrize("case", PERMUTATIONS)
-def test_each_draw_is_used_exactly_once(case: Case, n: int) -> None:
+def test_couplings_are_permutations(case: Case, n: int) -> None:
     x_0, x_1, given = data(n)
     moved = case.kind(x_0, x_1, given, Rng(0).stream("coupling"))
     assert torch.equal(moved[:, 0].sort().values, x_0[:, 0].sort().values)
@@ -34,14 +33,14 @@ def test_each_draw_is_used_exactly_once(case: Case, n: int) -> None:
 
 @pytest.mark.parametrize("n", [2, 17, 300])
 @pytest.mark.parametrize("case", PERMUTATIONS)
-def test_cost_is_never_larger(case: Case, n: int) -> None:
+def test_cost_is_not_larger_than_the_identity(case: Case, n: int) -> None:
     x_0, x_1, given = data(n)
     moved = case.kind(x_0, x_1, given, Rng(0).stream("coupling"))
     assert (moved - x_1).square().sum() <= (x_0 - x_1).square().sum() + 1e-4
 
 
 @pytest.mark.parametrize("case", COUPLINGS)
-def test_every_partner_is_a_draw(case: Case) -> None:
+def test_every_partner_is_a_source_sample(case: Case) -> None:
     x_0, x_1, given = data(40)
     moved = case.kind(x_0, x_1, given, Rng(0).stream("coupling"))
     assert moved.shape == x_0.shape
@@ -49,7 +48,7 @@ def test_every_partner_is_a_draw(case: Case) -> None:
 
 
 @pytest.mark.parametrize("case", COUPLINGS)
-def test_data_and_labels_stay(case: Case) -> None:
+def test_inputs_are_unchanged(case: Case) -> None:
     x_0, x_1, given = data(40)
     before = x_0.clone(), x_1.clone(), given["label"].clone()
     case.kind(x_0, x_1, given, Rng(0).stream("coupling"))
@@ -58,7 +57,7 @@ def test_data_and_labels_stay(case: Case) -> None:
 
 
 @pytest.mark.parametrize("case", COUPLINGS)
-def test_asking_twice_gives_the_same_pairs(case: Case) -> None:
+def test_pairs_are_deterministic(case: Case) -> None:
     x_0, x_1, given = data(40)
     torch.manual_seed(1)
     first = case.kind(x_0, x_1, given, Rng(0).stream("coupling"))
@@ -67,16 +66,14 @@ def test_asking_twice_gives_the_same_pairs(case: Case) -> None:
 
 
 @pytest.mark.parametrize("case", COUPLINGS)
-def test_trees_travel_whole(case: Case) -> None:
-    """A row of a tree keeps its leaves together."""
+def test_leaves_of_a_row_stay_together(case: Case) -> None:
     x_0, x_1, given = data(40)
     moved = case.kind({"a": x_0, "b": x_0 + 5}, {"a": x_1, "b": x_1 + 5}, given, Rng(0).stream("coupling"))
     torch.testing.assert_close(moved["b"], moved["a"] + 5)
 
 
 @pytest.mark.parametrize("case", COUPLINGS)
-def test_privacy_is_told_who_shares_rows(case: Case) -> None:
-    """One that says it does not must give a row what it gives it alone."""
+def test_couplings_that_do_not_couple_examples_act_per_row(case: Case) -> None:
     if case.kind.couples_examples:
         return
     x_0, x_1, given = data(10)
@@ -88,7 +85,7 @@ def test_privacy_is_told_who_shares_rows(case: Case) -> None:
 
 
 @pytest.mark.parametrize("case", cases(Coupling, when=lambda case: isinstance(case.kind, ClassConditional)))
-def test_classes_keep_their_draws(case: Case) -> None:
+def test_classes_keep_their_source_samples(case: Case) -> None:
     x_0, x_1, given = data(60)
     moved = case.kind(x_0, x_1, given, Rng(0).stream("coupling"))
     for label in range(3):

@@ -1,4 +1,4 @@
-"""What every manifold keeps: geodesics, tangent vectors, volume; products of manifolds too."""
+"""Properties of every manifold, and of products."""
 
 import pytest
 import torch
@@ -14,7 +14,6 @@ F32, F64 = torch.float32, torch.float64
 PRODUCT = Product({"a": Sphere(3, (2,)), "b": Product({"c": Torus((2,)), "d": SPD(2)}), "e": Poincare(2, (1, 2))})
 PRODUCTS = [pytest.param(ManifoldCase(p), id=f"Product{i}") for i, p in enumerate((PRODUCT, se3((2,))))]
 ALL = [*cases(Manifold), *PRODUCTS]
-SMOOTH = [*cases(Manifold, when=lambda case: not case.facets), *PRODUCTS]
 OPPOSITE = cases(Manifold, when=lambda case: case.opposite is not None)
 PRECISIONS = {F64: 1e-9, F32: 2e-4}
 """Error that is allowed, for numbers around 1."""
@@ -49,7 +48,7 @@ def close(ours: State, theirs: State, atol: float) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", cases(Manifold))
-def test_a_thousand_steps_stay_on_it(case: ManifoldCase) -> None:
+def test_a_thousand_steps_stay_on_the_manifold(case: ManifoldCase) -> None:
     """Rounding does not add up; on facets, where each step begins with a projection, 100 must do."""
     m, x, size, steps = case.kind, points(case, 4, dtype=F32), 0.03, 100 if case.facets else 1000
     draw = Rng(0).stream("steps")
@@ -63,8 +62,7 @@ def test_a_thousand_steps_stay_on_it(case: ManifoldCase) -> None:
 
 @precise
 @pytest.mark.parametrize("case", OPPOSITE)
-def test_opposite_points(case: ManifoldCase, dtype: torch.dtype, atol: float) -> None:
-    """One of the geodesics is chosen, the same each time; nothing is not a number, nor are derivatives."""
+def test_cut_locus(case: ManifoldCase, dtype: torch.dtype, atol: float) -> None:
     m, x = case.kind, points(case, 20, 0, dtype)
     y = case.opposite(x)
     v = m.log(x, y)
@@ -97,7 +95,7 @@ def _unit(x: State, entry: tuple[int, int]) -> State:
 
 
 @pytest.mark.parametrize("case", ALL)
-def test_white_vectors_and_their_duals(case: ManifoldCase) -> None:
+def test_whitened_probes_give_the_trace(case: ManifoldCase) -> None:
     """<d, v> is the metric's product of w and v, up to a constant; w over all axes add up to the trace of a field."""
     m, x = case.kind, points(case, 20)
 

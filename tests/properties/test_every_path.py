@@ -1,4 +1,4 @@
-"""What every path keeps: its target, its marginals, its ends, its draws."""
+"""Properties of every path."""
 
 import math
 
@@ -14,7 +14,7 @@ from feller.paths.brownian import BrownianBridge
 from feller.paths.processes import Characteristics
 from feller.paths.time_distributions import linear_grid
 from feller.sampling import Euler
-from feller.spaces import Euclidean, Product, Tokens, UniformSource
+from feller.spaces import Euclidean
 from tests.oracle import F64, Normal, chain, close, f64
 from tests.properties.examples import PathCase, cases
 
@@ -29,7 +29,7 @@ def ends(case: PathCase, n: int = N) -> tuple[State, State]:
 
 
 def at(case: PathCase, t: Tensor, n: int = N, first: int = 0) -> State:
-    """Return X_t between the ends of the case, with the same draws at every call."""
+    """Return X_t between the endpoints of the case, with the same noise at every call."""
     part = [tree_map(lambda leaf: leaf[first : first + len(t)], end) for end in ends(case, n)]
     return case.kind.sample(*part, t, Rng(1, first).stream("path"))
 
@@ -45,12 +45,12 @@ def certain(case: PathCase, x_t: State, x_0: State, x_1: State, t: Tensor) -> St
 
 
 def pairs(*trees: State) -> list[tuple]:
-    """Return the leaves at the same place of several trees, where Characteristics are leaves too."""
+    """Return the corresponding leaves of several trees, with Characteristics as leaves."""
     return list(zip(*(list(leaves(tree)) for tree in trees), strict=True))
 
 
 @pytest.mark.parametrize("case", PATHS)
-def test_target_drives_the_path(case: PathCase) -> None:
+def test_velocity_and_hazard_of_the_true_prediction(case: PathCase) -> None:
     """Of a real leaf without noise the velocity is d/dt of the sample; of tokens the hazard is that of the coins.
 
     Tokens that are not coins are the data at t = 1; what they are before is tested by the law of the process below.
@@ -87,7 +87,7 @@ def test_target_drives_the_path(case: PathCase) -> None:
 
 
 def score(path: Path, x_t: Tensor, x_0: Tensor, x_1: Tensor) -> Tensor:
-    """Return the gradient of the log density of X_t given what the path is pinned to."""
+    """Return the conditional score of X_t given the endpoints."""
     if isinstance(path, BrownianBridge):
         t = T[:, None]
         return ((1 - t) * x_0 + t * x_1 - x_t) / (path.noise**2 * t * (1 - t))
@@ -126,7 +126,7 @@ def test_start_is_the_source_at_time_zero(case: PathCase) -> None:
 
 
 @pytest.mark.parametrize("case", EVERY)
-def test_draws_are_addressed(case: PathCase) -> None:
+def test_samples_do_not_depend_on_the_batch(case: PathCase) -> None:
     same(at(case, T), at(case, T))
     t = torch.full((300,), 0.5, dtype=F64)
     whole = at(case, t, 300)
@@ -135,7 +135,7 @@ def test_draws_are_addressed(case: PathCase) -> None:
 
 
 @pytest.mark.parametrize("case", cases(Path, when=lambda case: case.mixes and case.moves))
-def test_a_time_goes_along_the_batch(case: PathCase) -> None:
+def test_times_broadcast_along_the_batch(case: PathCase) -> None:
     """Also where the state is square, [b, b]: each row equals that row alone."""
     x_0, x_1 = ends(case, 3)
 
@@ -166,7 +166,6 @@ def compare_row(together: Characteristics, single: Characteristics, row: int) ->
 
 @pytest.mark.parametrize("case", PATHS)
 def test_meta_device(case: PathCase) -> None:
-    """Shapes without memory: target everywhere, sample and characteristics where nothing is drawn."""
     x_0, x_1 = (tree_map(lambda leaf: leaf.to("meta"), end) for end in ends(case))
     t = T.to("meta")
     target = case.kind.target(x_1, x_0, x_1, t)
@@ -175,12 +174,6 @@ def test_meta_device(case: PathCase) -> None:
         x_t = case.kind.sample(x_0, x_1, t)
         assert x_t.device.type == "meta"
         assert case.kind.characteristics(target, x_t, t).velocity.shape == x_t.shape
-
-
-def test_a_reference_feeds_every_path() -> None:
-    """What a product space draws is a state that a product path takes."""
-    space = Product({"token": Tokens(4, (3,), UniformSource())})
-    assert next(leaves(space.sample_base(2, Rng(0).stream("source")))).shape == (2, 3)
 
 
 @pytest.mark.parametrize("case", PATHS)

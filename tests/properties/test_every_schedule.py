@@ -1,4 +1,4 @@
-"""What every schedule, and every prediction and noise level on it, keeps."""
+"""Properties of every schedule, prediction and diffusion coefficient."""
 
 import math
 
@@ -24,7 +24,7 @@ def tensors(schedule: Schedule, t: Tensor) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("case", SCHEDULES)
-def test_slope_of_the_log_ratio(case: ScheduleCase) -> None:
+def test_d_log_snr_is_the_derivative(case: ScheduleCase) -> None:
     t = INSIDE.clone().requires_grad_()
     scales = case.kind(t)
     log_snr = torch.as_tensor(scales.alpha, dtype=F64).log() - scales.sigma.log()
@@ -33,7 +33,7 @@ def test_slope_of_the_log_ratio(case: ScheduleCase) -> None:
 
 
 @pytest.mark.parametrize("case", SCHEDULES)
-def test_ends(case: ScheduleCase) -> None:
+def test_end_values(case: ScheduleCase) -> None:
     alpha, sigma, _, _ = tensors(case.kind, f64(0.0, 1.0))
     assert (torch.stack([alpha, sigma])[:, 0].tolist() == [0.0, 1.0]) == case.meets_source
     assert (torch.stack([alpha, sigma])[:, 1].tolist() == [1.0, 0.0]) == case.meets_data
@@ -41,8 +41,7 @@ def test_ends(case: ScheduleCase) -> None:
 
 @pytest.mark.parametrize("kind", cases(Prediction))
 @pytest.mark.parametrize("case", SCHEDULES)
-def test_predictions_convert_and_come_back(case: ScheduleCase, kind: Case) -> None:
-    """Through every other kind and back, relative to the largest number on the way."""
+def test_prediction_conversions_round_trip(case: ScheduleCase, kind: Case) -> None:
     x, t = torch.linspace(-2, 2, 49, dtype=F64)[:, None], INSIDE
     scales = case.kind(t)
     x_1, x_0 = torch.cos(3 * x), torch.sin(5 * x)
@@ -63,7 +62,6 @@ def test_predictions_convert_and_come_back(case: ScheduleCase, kind: Case) -> No
 @pytest.mark.parametrize("kind", cases(Prediction))
 @pytest.mark.parametrize("case", SCHEDULES)
 def test_conversions_are_finite_at_both_ends(case: ScheduleCase, kind: Case, dtype: torch.dtype) -> None:
-    """Also a rounding error away from them; scores may be large at the data, infinite they are not."""
     t = torch.tensor([0.0, 1e-7, 1 - 1e-7, 1.0], dtype=dtype)
     x = torch.tensor([0.3, -1.0, 2.0, 0.5], dtype=dtype)[:, None]
     for other in cases(Prediction):
@@ -72,7 +70,7 @@ def test_conversions_are_finite_at_both_ends(case: ScheduleCase, kind: Case, dty
 
 @pytest.mark.parametrize("noise", cases(DiffusionCoefficient))
 @pytest.mark.parametrize("case", SCHEDULES)
-def test_noise_levels_are_finite_variances(case: ScheduleCase, noise: Case) -> None:
+def test_diffusion_coefficients_are_finite_and_nonnegative(case: ScheduleCase, noise: Case) -> None:
     t = torch.linspace(0, 1, 21, dtype=F64)
     variance = torch.as_tensor(noise.kind.variance(case.kind(t))).expand(t.shape)
     assert variance.isfinite().all()
@@ -81,7 +79,6 @@ def test_noise_levels_are_finite_variances(case: ScheduleCase, noise: Case) -> N
 
 @pytest.mark.parametrize("case", SCHEDULES)
 def test_score_is_the_gradient_of_the_log_density(case: ScheduleCase) -> None:
-    """The closed forms that other suites compare with are themselves checked here."""
     data = Normal(case.kind)
     for t in (0.2, 0.6):
         x = torch.linspace(-1, 2, 7, dtype=F64)[:, None].requires_grad_()

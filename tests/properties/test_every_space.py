@@ -1,4 +1,4 @@
-"""What every space, and every source of tokens, keeps."""
+"""Properties of every space and token source."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from tests.properties.examples import Case, cases
 
 
 @pytest.mark.parametrize("case", cases(Space))
-def test_reference_is_addressed(case: Case) -> None:
+def test_base_samples_do_not_depend_on_the_batch(case: Case) -> None:
     whole = case.kind.sample_base(300, Rng(0).stream("source"))
     parts = [case.kind.sample_base(b - a, Rng(0, a).stream("source")) for a, b in ((0, 9), (9, 256), (256, 300))]
     for ours, again, split in zip(
@@ -25,7 +25,7 @@ def test_reference_is_addressed(case: Case) -> None:
 
 
 @pytest.mark.parametrize("case", cases(Space))
-def test_moving_for_no_time_stays(case: Case) -> None:
+def test_steps_of_length_zero_stay(case: Case) -> None:
     x = case.kind.sample_base(5, Rng(0).stream("source"))
     if any(not leaf.is_floating_point() for leaf in leaves(x)):
         pytest.skip("tokens do not flow")
@@ -39,7 +39,7 @@ def test_moving_for_no_time_stays(case: Case) -> None:
 
 
 @pytest.mark.parametrize("case", cases(TokenSource))
-def test_sources_are_laws(case: Case) -> None:
+def test_source_probabilities_sum_to_one(case: Case) -> None:
     probabilities = case.kind.probabilities(4)
     assert len(probabilities) in (4, 5)
     assert probabilities.dtype == torch.float64

@@ -1,4 +1,4 @@
-"""What every law of the training time keeps."""
+"""Properties of every time distribution."""
 
 import itertools
 import math
@@ -15,7 +15,7 @@ LAWS = cases(TimeDistribution)
 
 
 @pytest.mark.parametrize("case", LAWS)
-def test_quantile_rises_within_the_unit_interval(case: Case) -> None:
+def test_quantiles_increase_within_the_unit_interval(case: Case) -> None:
     u = torch.linspace(0, 1, 1001, dtype=F64)
     t = case.kind.quantile(u)
     assert (t.diff() >= 0).all()
@@ -25,7 +25,7 @@ def test_quantile_rises_within_the_unit_interval(case: Case) -> None:
 
 
 @pytest.mark.parametrize("case", LAWS)
-def test_draws_have_the_law(case: Case) -> None:
+def test_samples_have_their_distribution(case: Case) -> None:
     """20,000 times against the quantiles at 19 levels: false alarm 1e-6 (Dvoretzky, Kiefer, Wolfowitz)."""
     n = 20_000
     t = case.kind(n, Rng(0).stream("time"))
@@ -38,7 +38,7 @@ def test_draws_have_the_law(case: Case) -> None:
 
 @pytest.mark.parametrize("total", [None, 300])
 @pytest.mark.parametrize("case", LAWS)
-def test_the_number_of_ranks_does_not_matter(case: Case, total: int | None) -> None:
+def test_samples_do_not_depend_on_the_number_of_ranks(case: Case, total: int | None) -> None:
     """Three ranks that know the size of the whole batch draw what one would; a comb has to know it.
 
     To one rounding: torch's sigmoid rounds by the place of a number in memory.
@@ -51,7 +51,7 @@ def test_the_number_of_ranks_does_not_matter(case: Case, total: int | None) -> N
 
 
 @pytest.mark.parametrize("case", LAWS)
-def test_steps_differ(case: Case) -> None:
+def test_samples_of_steps_differ(case: Case) -> None:
     times = [case.kind(8, Rng(0).stream("time", step)) for step in range(3)]
     assert not torch.equal(times[0], times[1])
     assert not torch.equal(times[1], times[2])
@@ -67,6 +67,6 @@ def test_grids(case: Case, steps: int) -> None:
 
 
 @pytest.mark.parametrize("case", LAWS)
-def test_precision_is_kept(case: Case) -> None:
+def test_dtype_is_kept(case: Case) -> None:
     for dtype in (torch.float32, F64):
         assert case.kind.quantile(torch.tensor([0.2, 0.7], dtype=dtype)).dtype == dtype

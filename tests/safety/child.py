@@ -1,4 +1,4 @@
-"""Commands in processes of their own, with limits of the system's."""
+"""Commands in subprocesses with resource limits."""
 
 import os
 import pathlib

@@ -1,4 +1,4 @@
-"""Ways in which a file is damaged, by an accident or on purpose."""
+"""Random damage to a file."""
 
 import re
 from collections.abc import Callable

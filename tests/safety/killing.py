@@ -1,4 +1,4 @@
-"""Kills a command at moments that a seed chooses, until it comes to its end."""
+"""Kill a command at random moments until it finishes."""
 
 import os
 import pathlib
@@ -13,8 +13,6 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Killed:
-    """What became of a command."""
-
     kills: int
     """Times it was killed while it ran."""
     err: str

@@ -1,4 +1,4 @@
-"""Files of run folders, which tests damage, and what reads each."""
+"""Files of run folders for tests that damage them."""
 
 import functools
 import io

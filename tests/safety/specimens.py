@@ -1,4 +1,4 @@
-"""A small whole file of every format that is read, for tests that damage them."""
+"""A small file of every supported format, for tests that damage them."""
 
 import gzip
 import io
@@ -15,47 +15,21 @@ from PIL import Image
 from tests.data.crystals.test_cif import SALT
 from tests.data.molecules.test_sdf import WATER
 
-TEXTGRID = """File type = "ooTextFile"
-Object class = "TextGrid"
 
-xmin = 0
-xmax = 0.3
-tiers? <exists>
-size = 2
-item []:
-    item [1]:
-        class = "IntervalTier"
-        name = "words"
-        xmin = 0
-        xmax = 0.3
-        intervals: size = 2
-        intervals [1]:
-            xmin = 0
-            xmax = 0.1
-            text = ""
-        intervals [2]:
-            xmin = 0.1
-            xmax = 0.3
-            text = "go"
-    item [2]:
-        class = "IntervalTier"
-        name = "phones"
-        xmin = 0
-        xmax = 0.3
-        intervals: size = 3
-        intervals [1]:
-            xmin = 0
-            xmax = 0.1
-            text = ""
-        intervals [2]:
-            xmin = 0.1
-            xmax = 0.2
-            text = "G"
-        intervals [3]:
-            xmin = 0.2
-            xmax = 0.3
-            text = "OW1"
-"""
+def _tier(name: str, *intervals: tuple[float, float, str]) -> str:
+    head = f'    class = "IntervalTier"\n    name = "{name}"\n    xmin = 0\n    xmax = 0.3\n'
+    parts = (
+        f'    intervals [{i}]:\n        xmin = {start:g}\n        xmax = {end:g}\n        text = "{text}"\n'
+        for i, (start, end, text) in enumerate(intervals, 1)
+    )
+    return f"{head}    intervals: size = {len(intervals)}\n{''.join(parts)}"
+
+
+TEXTGRID = (
+    'File type = "ooTextFile"\nObject class = "TextGrid"\n\nxmin = 0\nxmax = 0.3\ntiers? <exists>\nsize = 2\nitem []:\n'
+    + f"item [1]:\n{_tier('words', (0, 0.1, ''), (0.1, 0.3, 'go'))}"
+    + f"item [2]:\n{_tier('phones', (0, 0.1, ''), (0.1, 0.2, 'G'), (0.2, 0.3, 'OW1'))}"
+)
 ALIGNED = {
     "file": "a.wav",
     "words": [["<sil>", 0, 10, [["SIL", 0, 10]]], ["go", 10, 20, [["G", 10, 10], ["OW", 20, 10]]]],
@@ -194,11 +168,7 @@ def _chains() -> Callable[[], bytes]:
     return _lines({"name": "1abc.A", "seq": "A" * 12, "coords": atoms})
 
 
-_SPOKEN = {
-    "a.wav": _sound("WAV"),
-    "a.txt": _text("go"),
-    "a.TextGrid": _text(TEXTGRID),
-}
+_SPOKEN = {"a.wav": _sound("WAV"), "a.txt": _text("go"), "a.TextGrid": _text(TEXTGRID)}
 _ELEMENT = np.array([[8, 1, 1]] * 3)
 _PLACE = np.array([[[0, 0, 0.119], [0, 0.763, -0.477], [0, -0.763, -0.477]]] * 3)
 
@@ -285,10 +255,7 @@ DATA = {
         "s",
     ),
     "speakers": Specimen(
-        "s/speakers.csv",
-        _text("file,speaker\na.wav,ann\n"),
-        {f"s/{name}": make for name, make in _SPOKEN.items()},
-        "s",
+        "s/speakers.csv", _text("file,speaker\na.wav,ann\n"), {f"s/{name}": make for name, make in _SPOKEN.items()}, "s"
     ),
 }
 """What `feller.data.loading.dataset_reader` reads."""

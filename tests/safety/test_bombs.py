@@ -1,4 +1,4 @@
-"""Small files that would become larger than any memory are refused in one line, before they are."""
+"""Decompression bombs are refused in one line."""
 
 import gzip
 import io
@@ -17,14 +17,14 @@ from feller.core.errors import InputError
 from feller.data.files import decompression
 from feller.data.files.delimited import read_parquet, read_sheet
 from feller.data.loading.dataset_reader import read
+from tests.errors import refuses
 from tests.safety.child import ROOM, feller
 from tests.safety.specimen_runs import copied
 
 GIB = 2**30
 
 
-def packed_zeros(path: pathlib.Path, head: bytes, count: int, letter: bytes = b"0") -> None:
-    """Write many bytes, packed as well as can be."""
+def write_compressed(path: pathlib.Path, head: bytes, count: int, letter: bytes = b"0") -> None:
     with gzip.open(path, "wb", compresslevel=9) as file:
         file.write(head)
         block = letter * (2**20 // len(letter))
@@ -32,45 +32,29 @@ def packed_zeros(path: pathlib.Path, head: bytes, count: int, letter: bytes = b"
             file.write(block)
 
 
-def csv_of_one_cell(folder: pathlib.Path) -> pathlib.Path:
-    packed_zeros(folder / "a.csv.gz", b"x,y\n1,", 3 * GIB)
-    return folder / "a.csv.gz"
+PACKED = {
+    "csv of one cell": ("a.csv.gz", b"x,y\n1,", 3 * GIB, b"0"),
+    "csv of rows": ("a.csv.gz", b"x,y\n", 3 * GIB, b"\n"),
+    "csv of small cells": ("a.csv.gz", b"a,b\n", 700 << 20, b"0,0\n"),  # two bytes each, and many more as numbers
+    "csv of short words": ("a.csv.gz", b"a,b\n", 700 << 20, b"xy,\n"),
+    "lines of a letter": ("a.txt.gz", b"", 700 << 20, b"a\n"),
+    "text": ("a.txt.gz", b"", 3 * GIB, b"a"),
+    "endless line": ("a.jsonl.gz", b'{"text": "', 3 * GIB, b"a"),
+}
+"""Name, head, size and repeated bytes of compressed texts."""
 
 
-def csv_of_rows(folder: pathlib.Path) -> pathlib.Path:
-    packed_zeros(folder / "a.csv.gz", b"x,y\n", 3 * GIB, b"\n")
-    return folder / "a.csv.gz"
+def packed(name: str, head: bytes, count: int, letter: bytes) -> Callable[[pathlib.Path], pathlib.Path]:
+    def bomb(folder: pathlib.Path) -> pathlib.Path:
+        write_compressed(folder / name, head, count, letter)
+        return folder / name
 
-
-def csv_of_small_cells(folder: pathlib.Path) -> pathlib.Path:
-    """Each takes two bytes here, and many times that as a number."""
-    packed_zeros(folder / "a.csv.gz", b"a,b\n", 700 << 20, b"0,0\n")
-    return folder / "a.csv.gz"
-
-
-def csv_of_short_words(folder: pathlib.Path) -> pathlib.Path:
-    packed_zeros(folder / "a.csv.gz", b"a,b\n", 700 << 20, b"xy,\n")
-    return folder / "a.csv.gz"
-
-
-def lines_of_a_letter(folder: pathlib.Path) -> pathlib.Path:
-    packed_zeros(folder / "a.txt.gz", b"", 700 << 20, b"a\n")
-    return folder / "a.txt.gz"
-
-
-def text(folder: pathlib.Path) -> pathlib.Path:
-    packed_zeros(folder / "a.txt.gz", b"", 3 * GIB, b"a")
-    return folder / "a.txt.gz"
-
-
-def endless_line(folder: pathlib.Path) -> pathlib.Path:
-    packed_zeros(folder / "a.jsonl.gz", b'{"text": "', 3 * GIB, b"a")
-    return folder / "a.jsonl.gz"
+    return bomb
 
 
 def idx(folder: pathlib.Path) -> pathlib.Path:
     path = folder / "train-images-idx3-ubyte.gz"
-    packed_zeros(path, bytes([0, 0, 8, 3]) + struct.pack(">III", 3 * 2**20, 32, 32), 3 * GIB)
+    write_compressed(path, bytes([0, 0, 8, 3]) + struct.pack(">III", 3 * 2**20, 32, 32), 3 * GIB)
     return path
 
 
@@ -145,18 +129,17 @@ def laz(folder: pathlib.Path) -> pathlib.Path:
 
 
 QUICK = (npz_that_claims, npy_that_claims, png, laz)
-LETTERS = (csv_of_one_cell, csv_of_rows, csv_of_small_cells, csv_of_short_words, lines_of_a_letter, text, endless_line)
 SLOW = (idx, npz, parquet, parquet_of_one_text)
 
 
-def refused_with_little_memory(
+def check_refused_with_little_memory(
     folder: pathlib.Path, bombs: tuple[Callable[[pathlib.Path], pathlib.Path], ...], room: int = ROOM
 ) -> None:
     """Read all in one process, whose memory is measured."""
     paths = []
     for bomb in bombs:
-        (folder / bomb.__name__).mkdir()
-        paths.append(str(bomb(folder / bomb.__name__)))
+        (folder / str(len(paths))).mkdir()
+        paths.append(str(bomb(folder / str(len(paths)))))
     warm = (
         "import pandas, pyarrow, scipy, laspy\nfrom feller.data.loading.dataset_reader import read\n"
         "from feller.core.errors import InputError"
@@ -172,26 +155,26 @@ def refused_with_little_memory(
     assert done.peak - plain.peak < room
 
 
-def test_what_claims_to_be_large_is_refused(tmp_path: pathlib.Path) -> None:
-    refused_with_little_memory(tmp_path, QUICK)
+def test_headers_with_large_shapes_are_refused(tmp_path: pathlib.Path) -> None:
+    check_refused_with_little_memory(tmp_path, QUICK)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("bomb", SLOW, ids=lambda bomb: bomb.__name__)
-def test_what_unpacks_to_gibibytes_is_refused(tmp_path: pathlib.Path, bomb: Callable) -> None:
-    refused_with_little_memory(tmp_path, (bomb,), ROOM + decompression.MIN_EXPANDED_BYTES)
+def test_compressed_arrays_are_refused(tmp_path: pathlib.Path, bomb: Callable) -> None:
+    check_refused_with_little_memory(tmp_path, (bomb,), ROOM + decompression.MIN_EXPANDED_BYTES)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("bomb", LETTERS, ids=lambda bomb: bomb.__name__)
-def test_letters_that_unpack_to_more_than_their_cells_have_room_for(tmp_path: pathlib.Path, bomb: Callable) -> None:
-    refused_with_little_memory(tmp_path, (bomb,))
+@pytest.mark.parametrize("kind", PACKED)
+def test_compressed_texts_are_refused(tmp_path: pathlib.Path, kind: str) -> None:
+    check_refused_with_little_memory(tmp_path, (packed(*PACKED[kind]),))
 
 
 @pytest.mark.parametrize(
     "name", ["a.csv.gz", "a.txt.gz", "a.jsonl.gz", "train-images-idx3-ubyte.gz", "a.npz", "a.parquet"]
 )
-def test_limits_are_kept_at_any_size(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_compression_limit(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """The same with small numbers: 4 MB may come out, and more would."""
     monkeypatch.setattr(decompression, "MIN_EXPANDED_BYTES", 4_000_000)
     monkeypatch.setattr(decompression, "MIN_EXPANDED_TEXT_BYTES", 4_000_000)
@@ -199,18 +182,18 @@ def test_limits_are_kept_at_any_size(tmp_path: pathlib.Path, monkeypatch: pytest
     if name.endswith(".gz"):
         head = {"a.csv.gz": b"x\n", "a.jsonl.gz": b'{"text": "'}.get(name, b"")
         head = bytes([0, 0, 8, 3]) + struct.pack(">III", 6, 2**10, 2**10) if "idx" in name else head
-        packed_zeros(path, head, 6 * 2**20, b"a" if "idx" not in name else b"\0")
+        write_compressed(path, head, 6 * 2**20, b"a" if "idx" not in name else b"\0")
     elif name == "a.npz":
         np.savez_compressed(path, samples=np.zeros((6 * 2**20, 1), np.uint8))
     else:
         import pandas as pd
 
         pd.DataFrame({"a": np.zeros(2**19), "b": np.zeros(2**19)}).to_parquet(path)
-    with pytest.raises(InputError, match=r"above the limit on the compression ratio\. Decompress it manually"):
+    with refuses(InputError):
         read(str(path))
 
 
-def test_texts_of_a_dictionary_count_in_each_row(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dictionary_encoded_texts_count_in_each_row(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import pandas as pd
 
     monkeypatch.setattr(decompression, "MIN_EXPANDED_BYTES", 4_000_000)
@@ -218,22 +201,11 @@ def test_texts_of_a_dictionary_count_in_each_row(tmp_path: pathlib.Path, monkeyp
         words = pd.Categorical.from_codes(np.arange(rows) % 2, ["x" * 1000, "y" * 1000])
         pd.DataFrame({"a": words, "b": np.arange(rows)}).to_parquet(tmp_path / f"{rows}.parquet")
     assert len(read_parquet(tmp_path / "1000.parquet")) == 1_000
-    with pytest.raises(InputError, match=r"above the limit on the compression ratio\. Decompress it manually"):
+    with refuses(InputError, file=str(tmp_path / "6000.parquet")):
         read_parquet(tmp_path / "6000.parquet")
 
 
-def test_packed_letters_are_counted_before_cells_are_made(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(decompression, "MIN_EXPANDED_TEXT_BYTES", 100_000)
-    packed_zeros(tmp_path / "a.csv.gz", b"a,b\n", 2**20, b"1,2\n")
-    with pytest.raises(InputError, match="above the limit on the compression ratio"):
-        read_sheet(tmp_path / "a.csv.gz")
-
-
-def test_packed_tables_that_are_packed_as_honest_ones_are_read(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ordinary_compressed_tables_are_read(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decompression, "MIN_EXPANDED_TEXT_BYTES", 10_000)
     cells = np.random.default_rng(0).integers(0, 100, (10_000, 2))
     lines = "".join(f"{a},{b}\n" for a, b in cells)
@@ -242,29 +214,30 @@ def test_packed_tables_that_are_packed_as_honest_ones_are_read(
     assert len(read(str(tmp_path / "a.csv.gz"))) == 10_000
     with gzip.open(tmp_path / "b.csv.gz", "wt") as file:
         file.write("a,b\n" + "0,0\n" * 10_000)
-    with pytest.raises(InputError, match="above the limit on the compression ratio"):
-        read(str(tmp_path / "b.csv.gz"))
+    for reader in (lambda path: read(str(path)), read_sheet):
+        with refuses(InputError, file=str(tmp_path / "b.csv.gz")):
+            reader(tmp_path / "b.csv.gz")
     (tmp_path / "b.csv").write_text("a,b\n" + "0,0\n" * 10_000)  # unpacked by hand
     assert len(read(str(tmp_path / "b.csv"))) == 10_000
 
 
-def test_letters_that_no_memory_should_hold(tmp_path: pathlib.Path) -> None:
+def test_text_size_limit(tmp_path: pathlib.Path) -> None:
     for name in ("a.csv", "a.txt", "a.jsonl"):
         with (tmp_path / name).open("wb") as file:
             file.write(b'{"text": "a\n')
             file.truncate(5 * GIB)  # takes no place on the disk
-        with pytest.raises(InputError, match=r"at most 4\.0 GiB"):
+        with refuses(InputError, file=str(tmp_path / name), found="5.0 GiB"):
             read(str(tmp_path / name))
 
 
-def test_an_endless_line_is_quoted_in_short(tmp_path: pathlib.Path) -> None:
+def test_long_lines_are_quoted_in_short(tmp_path: pathlib.Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"text": ' + "a" * 2**22)
     with pytest.raises(InputError) as caught:
         read(str(tmp_path / "a.jsonl"))
     assert len(str(caught.value)) < 500
 
 
-def test_pictures_just_below_the_limit_of_a_bomb_are_read_small(tmp_path: pathlib.Path) -> None:
+def test_large_images_are_reduced(tmp_path: pathlib.Path) -> None:
     Image.new("L", (4_000, 3_000)).save(tmp_path / "a.png")
     assert read(str(tmp_path / "a.png")).modality.width == 64
 
@@ -274,30 +247,26 @@ def test_pictures_just_below_the_limit_of_a_bomb_are_read_small(tmp_path: pathli
 @pytest.mark.parametrize(
     ("field", "value"), [("width", 500_000), ("width", 10**12), ("depth", 10**12), ("width", 10**30), ("depth", 3)]
 )
-def test_networks_that_their_weights_do_not_hold(tmp_path: pathlib.Path, field: str, value: int) -> None:
+def test_architectures_larger_than_their_weights(tmp_path: pathlib.Path, field: str, value: int) -> None:
     run = copied(tmp_path / "r")
     content = json.loads(run.model.read_text())
     content["architecture"][field] = value
     run.model.write_text(json.dumps(content))
     done = feller("sample", "r", "-n", 2, "--out", "a.csv", cwd=tmp_path)
     assert done.status == 1
-    assert "feller: r/model.json asks for" in done.err
     assert len(done.err.strip().splitlines()) == 1
     plain = feller(cwd=tmp_path, python="import feller.models.model, scipy, pandas")
     assert done.peak - plain.peak < ROOM
 
 
 @pytest.mark.portable
-def test_networks_of_a_resumed_run(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_large_architecture_of_a_resumed_run(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     from feller.app.cli import main
 
     run = copied(tmp_path / "r")
-    for path, keys in ((run.model, ()), (run.recipe, ("recipe",))):
-        content = json.loads(path.read_text())
-        inner = content
-        for key in keys:
-            inner = inner[key]
-        inner["architecture"]["width"] = 100_000
-        path.write_text(json.dumps(content))
+    model, recipe = (json.loads(path.read_text()) for path in (run.model, run.recipe))
+    model["architecture"]["width"] = recipe["recipe"]["architecture"]["width"] = 100_000
+    run.model.write_text(json.dumps(model))
+    run.recipe.write_text(json.dumps(recipe))
     assert main(["fit", "--resume", "--out", str(run.path)]) == 1
-    assert "parameters take" in capsys.readouterr().err
+    assert "2,501,900,000" in capsys.readouterr().err  # bytes of parameters

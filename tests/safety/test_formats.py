@@ -1,4 +1,4 @@
-"""A run of each format that was ever written opens, draws the same numbers, and goes on."""
+"""Runs of each older format open, draw the same samples and resume."""
 
 import json
 import pathlib
@@ -19,6 +19,7 @@ from feller.core.safetensors_io import load_tensors
 from feller.models.model import load_model
 from feller.models.spec import load_spec, save_spec
 from feller.training.checkpoint import read_counters
+from tests.errors import refuses
 from tests.safety.specimen_runs import copied
 
 pytestmark = pytest.mark.portable
@@ -47,12 +48,12 @@ def kept(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> tuple[Run, i
     return copied(tmp_path / "r", request.param), request.param
 
 
-def test_the_kept_run_draws_what_it_drew(kept: tuple[Run, int]) -> None:
+def test_samples_of_kept_runs(kept: tuple[Run, int]) -> None:
     run, written = kept
     torch.testing.assert_close(drawn(run), torch.tensor(DRAWN[written]).double(), rtol=1e-4, atol=1e-5)
 
 
-def test_what_was_asked_of_the_kept_run_is_known(kept: tuple[Run, int]) -> None:
+def test_fit_record_of_kept_runs(kept: tuple[Run, int]) -> None:
     run, written = kept
     record = read_fit_record(run)
     assert to_record(record.config) == CONFIG[written]
@@ -60,7 +61,7 @@ def test_what_was_asked_of_the_kept_run_is_known(kept: tuple[Run, int]) -> None:
     assert len(record.provenance.fingerprint.removeprefix("read-")) == 16
 
 
-def test_what_a_private_run_was_asked_is_known() -> None:
+def test_migrated_privacy_config() -> None:
     planned = {"epsilon": 8.0, "delta": 1e-05, "sigma": 1.0, "by_noise": True, "unsafe_seed": 1}
     asked = {"data": "a.csv", "recipe": "table", "size": "tiny", "seed": 0, "target": [], "project": False}
     old = {"format": 2, "asked": {**asked, "private": planned, "watched": 4, "notes": ["n"]}, "recipe": {}}
@@ -72,7 +73,7 @@ def test_what_a_private_run_was_asked_is_known() -> None:
     assert (config.privacy.audit, config.privacy.unsafe_seed) == (("fisher=4",), 1)
 
 
-def test_the_kept_run_goes_on(kept: tuple[Run, int]) -> None:
+def test_resume_of_kept_runs(kept: tuple[Run, int]) -> None:
     run, _ = kept
     before = load_tensors(run.weights)[0]
     assert main(["fit", "--resume", "--out", str(run.path), "--steps", "6"]) == 0
@@ -83,7 +84,7 @@ def test_the_kept_run_goes_on(kept: tuple[Run, int]) -> None:
     assert any(not torch.equal(before[names[name]], after[name]) for name in after)
 
 
-def test_what_is_written_is_of_the_present_format(tmp_path: pathlib.Path) -> None:
+def test_written_format(tmp_path: pathlib.Path) -> None:
     run = copied(tmp_path / "r")
     run.write_record(run.ledger, {})
     save_spec(run, load_spec(run))
@@ -95,22 +96,16 @@ def test_what_is_written_is_of_the_present_format(tmp_path: pathlib.Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("written", "told"),
-    [
-        (99, r"expected format \d+ or older, .*; found format 99, written by feller 0\.1\.0\. Upgrade feller"),
-        (0, "an integer `format` of at least 1"),
-        (True, "an integer `format`"),
-        ("1", "an integer `format`"),
-    ],
+    ("written", "found"), [(99, "format 99, written by feller 0.1.0"), (0, "0"), (True, "True"), ("1", "'1'")]
 )
-def test_formats_that_are_not_read(tmp_path: pathlib.Path, written: object, told: str) -> None:
+def test_unsupported_formats(tmp_path: pathlib.Path, written: object, found: str) -> None:
     run = copied(tmp_path / "r")
     run.model.write_text(json.dumps({**json.loads(run.model.read_text()), "format": written}))
-    with pytest.raises(InputError, match=told):
+    with refuses(InputError, file=str(run.model), found=found):
         load_model(run)
 
 
-def test_older_formats_are_brought_up_one_by_one(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_migrations_are_applied_in_order(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As if two formats had come before: in the first the network had another name, in the second its width."""
 
     def renamed(name: str, content: migrations.Record) -> migrations.Record:

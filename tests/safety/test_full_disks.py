@@ -1,4 +1,4 @@
-"""A disk that is full, or a file that may not grow, costs one line; nothing is half written, and the run goes on."""
+"""Full disks, read-only file systems and locks."""
 
 import errno
 import os
@@ -19,6 +19,7 @@ from feller.core.errors import InputError
 from feller.core.safetensors_io import load_tensors
 from feller.core.serialization import replace_file
 from feller.data.images.modality import Images
+from tests.errors import refuses
 from tests.safety.specimen_runs import copied
 
 pytestmark = pytest.mark.portable
@@ -31,22 +32,20 @@ time.sleep(100)
 """
 
 
-def full(*words: object) -> None:
+def disk_full(*words: object) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def test_a_save_on_a_full_disk(
+def test_checkpoint_on_a_full_disk(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = copied(tmp_path / "r")
     before = {path.name: path.read_bytes() for path in run.path.iterdir() if path.suffix == ".safetensors"}
     words = ["fit", "--resume", "--out", str(run.path), "--steps", "6"]
     with monkeypatch.context() as patch:
-        patch.setattr("feller.core.serialization.os.fsync", full)
+        patch.setattr("feller.core.serialization.os.fsync", disk_full)
         assert main(words) == 1
-    told = capsys.readouterr().err.strip().splitlines()[-1]
-    assert told.startswith(f"feller: the disk is full at {run.path}/")
-    assert told.endswith("files written before are complete")
+    assert f"{run.path}/" in capsys.readouterr().err.strip().splitlines()[-1]
     assert before == {name: (run.path / name).read_bytes() for name in before}
     assert not [path for path in run.path.iterdir() if path.name.startswith(".")]
     assert main(words) == 0
@@ -60,45 +59,43 @@ def read_only(*words: object, **more: object) -> None:
     raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(words[0]))
 
 
-def test_a_fit_where_nothing_can_be_written(
+def test_fit_on_a_read_only_file_system(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("feller.core.run_folder.pathlib.Path.mkdir", read_only)
     out = str(tmp_path / "r")
     assert main(["fit", "example:moons", "--steps", "1", "--out", out]) == 1
-    told = capsys.readouterr().err.strip().splitlines()[-1]
-    assert told == f"feller: {out}: Read-only file system. Choose another path"
+    assert capsys.readouterr().err.strip().splitlines()[-1].startswith(f"feller: {out}: ")
 
 
-def test_a_run_where_nothing_can_be_written(
+def test_resume_without_a_lock(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = copied(tmp_path / "r")
     with monkeypatch.context() as patch:
         patch.setattr("feller.core.run_folder.os.open", read_only)
         assert main(["fit", "--resume", "--out", str(run.path), "--steps", "6"]) == 1
-    told = capsys.readouterr().err.strip().splitlines()[-1]
-    assert "lock: cannot be locked (Read-only file system). Copy the run to a writable folder" in told
+    assert str(run.path / "lock") in capsys.readouterr().err.strip().splitlines()[-1]
     (run.path / "lock").unlink(missing_ok=True)
     (run.path / "lock").symlink_to(tmp_path / "elsewhere")
     assert main(["fit", "--resume", "--out", str(run.path), "--steps", "6"]) == 1
-    assert capsys.readouterr().err.strip().endswith(". Remove it")
+    assert str(run.path / "lock") in capsys.readouterr().err.strip().splitlines()[-1]
 
 
 @pytest.mark.parametrize("name", ["state.json", "metrics.jsonl"])
-def test_a_folder_where_a_file_goes(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+def test_folder_in_place_of_a_file(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
     run = copied(tmp_path / "r")
     (run.path / name).unlink()
     (run.path / name).mkdir()
     assert main(["fit", "--resume", "--out", str(run.path), "--steps", "6"]) == 1
     told = capsys.readouterr().err.strip().splitlines()[-1]
-    assert told.startswith(f"feller: {run.path / name}: is a folder") or "found a folder" in told
+    assert str(run.path / name) in told
     assert f".{name}." not in told
-    with pytest.raises(InputError, match=r"is a folder.*Move"):
+    with refuses(InputError, file=str(run.path / name)):
         replace_file(run.path / name, "x")
 
 
-def test_samples_on_a_full_disk(
+def test_sample_on_a_full_disk(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run, out = copied(tmp_path / "r"), tmp_path / "a.csv"
@@ -106,14 +103,14 @@ def test_samples_on_a_full_disk(
     assert main(words) == 0
     before = out.read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr("feller.core.serialization.os.fsync", full)
+        patch.setattr("feller.core.serialization.os.fsync", disk_full)
         assert main([*words, "--overwrite", "--seed", "1"]) == 1
-    assert "cannot write" in capsys.readouterr().err
+    assert str(out) in capsys.readouterr().err
     assert out.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
-def test_a_file_that_may_not_grow(tmp_path: pathlib.Path) -> None:
+def test_file_size_limit(tmp_path: pathlib.Path) -> None:
     """The system's own limit, in a process of its own."""
     pid = os.fork()
     if pid == 0:
@@ -131,34 +128,33 @@ def test_a_file_that_may_not_grow(tmp_path: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize("words", [["evaluate"], ["export", "--to", "torch-export"], ["export", "--to", "huggingface"]])
-def test_reports_and_exports_wait_for_no_other_process(
+def test_locked_run_is_neither_evaluated_nor_exported(
     tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], words: list[str]
 ) -> None:
     run = copied(tmp_path / "r")
     before = {path.name for path in run.path.iterdir()} | {"lock"}
     with subprocess.Popen([sys.executable, "-c", HOLD, str(run.path / "lock")], stdout=subprocess.PIPE) as other:
-        assert other.stdout is not None
         other.stdout.readline()
         assert main([words[0], str(run.path), *words[1:]]) == 1
         other.kill()
-    assert "another process is writing to" in capsys.readouterr().err
+    assert str(run.path) in capsys.readouterr().err
     assert {path.name for path in run.path.iterdir()} == before
 
 
-def test_what_holds_a_run_writes_to_it(tmp_path: pathlib.Path) -> None:
+def test_locks(tmp_path: pathlib.Path) -> None:
     run = copied(tmp_path / "r")
     with run.lock():
         with run.ensure_lock():
             pass
-        with pytest.raises(InputError, match="another process"), run.lock():
+        with refuses(InputError), run.lock():
             pass
-    with run.ensure_lock(), pytest.raises(InputError, match="another process"), run.lock():
+    with run.ensure_lock(), refuses(InputError), run.lock():
         pass
     with run.lock():
         pass
 
 
-def test_a_folder_of_samples_is_written_by_one_at_a_time(tmp_path: pathlib.Path) -> None:
+def test_concurrent_sample_folders(tmp_path: pathlib.Path) -> None:
     first, second = 12, 8
     with ThreadPoolExecutor(4) as pool:
         for _ in range(2):
@@ -172,10 +168,10 @@ def _write(n: int, folder: pathlib.Path) -> None:
     Images(4, 4, 1).write(torch.zeros(n, 1, 4, 4, dtype=torch.uint8), {}, folder)
 
 
-def test_two_on_one_run(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_locked_run_is_not_resumed(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = copied(tmp_path / "r")
     with run.lock():
         assert main(["fit", "--resume", "--out", str(run.path), "--steps", "6"]) == 1
-        assert "another process is writing to" in capsys.readouterr().err
+        assert str(run.path) in capsys.readouterr().err
     (run.path / "lock").write_text("999999999\n")  # of one that is dead: the system holds no lock for it
     assert fit(config_of(FitConfig, resume=True, out=str(run.path)))[0].path == run.path

@@ -1,4 +1,4 @@
-"""Whatever becomes of a file, what comes of it is data or one line."""
+"""Damaged files give data or a one-line error."""
 
 import pathlib
 import shutil
@@ -51,35 +51,20 @@ def withstands(whole: bytes, opened: Callable[[pathlib.Path, bytes], object], ex
         property_()
 
 
-def of_data(name: str, examples: int) -> None:
+@pytest.mark.parametrize("examples", [15, pytest.param(1_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", DATA)
+@pytest.mark.filterwarnings("ignore")
+def test_damaged_data(name: str, examples: int) -> None:
     specimen = DATA[name]
-    withstands(specimen.make(), lambda folder, content: read(str(specimen.write(folder, content))), examples)
+
+    def opened(folder: pathlib.Path, content: bytes) -> object:
+        return read(str(specimen.write(folder, content)))
+
+    withstands(specimen.make(), opened, min(examples // 5, 60) if name in SLOW else examples)
 
 
-def of_run(name: str, examples: int) -> None:
+@pytest.mark.parametrize("examples", [15, pytest.param(500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", FILES)
+def test_damaged_runs(name: str, examples: int) -> None:
     file = FILES[name]
     withstands(file.make(), lambda folder, content: file.read(file.write(folder, content)), examples)
-
-
-@pytest.mark.parametrize("name", DATA)
-@pytest.mark.filterwarnings("ignore")
-def test_damaged_data(name: str) -> None:
-    of_data(name, 3 if name in SLOW else 15)
-
-
-@pytest.mark.parametrize("name", FILES)
-def test_damaged_runs(name: str) -> None:
-    of_run(name, 15)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", DATA)
-@pytest.mark.filterwarnings("ignore")
-def test_data_damaged_in_many_ways(name: str) -> None:
-    of_data(name, 60 if name in SLOW else 1_000)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", FILES)
-def test_runs_damaged_in_many_ways(name: str) -> None:
-    of_run(name, 500)

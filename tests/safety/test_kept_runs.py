@@ -83,7 +83,6 @@ def kept(
 
 @functools.cache
 def imported(command: str) -> None:
-    """Import all that a command imports."""
     with pytest.raises(SystemExit):
         main([command, "--help"])
 
@@ -131,19 +130,17 @@ def may_differ(found: dict[str, list[list[Any]]]) -> int:
     return any(isinstance(a, int) for key, rows in found.items() if key != "labels" for row in rows for a in row)
 
 
-def test_every_run_opens_without_what_other_commands_import(tmp_path: pathlib.Path) -> None:
+def test_runs_open_in_a_fresh_process(tmp_path: pathlib.Path) -> None:
     """Records name classes, which are found only if opening a run imports them."""
     copy(tmp_path, *NAMES)
-    names = [
-        name for name in NAMES if not name.startswith("imported")
-    ]  # which needs its code, as the next test gives it
+    names = [name for name in NAMES if not name.startswith("imported")]  # the next test gives these their code
     words = [sys.executable, "-c", OPEN_ALL, *names]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
 
 
-def test_a_kept_run_opens_and_draws_what_it_drew(kept: tuple[str, dict[str, Any]]) -> None:
+def test_samples_of_kept_runs(kept: tuple[str, dict[str, Any]]) -> None:
     """A sample is computed from its own random numbers, which are the same everywhere.
 
     On another processor sums are rounded otherwise, by about 1e-6. A symbol becomes another only where its random
@@ -170,13 +167,12 @@ def test_a_kept_run_opens_and_draws_what_it_drew(kept: tuple[str, dict[str, Any]
 
 
 @pytest.mark.parametrize("kept", [name for name in NAMES if "resume" in expected_of(name)], indirect=True)
-def test_a_kept_run_goes_on(kept: tuple[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resume_of_kept_runs(kept: tuple[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
     name, expected = kept
     words = expected["resume"]
     before = numbers_of(pathlib.Path(name, "weights.safetensors"))
     without_reports(monkeypatch, words[0])
-    status = main(words)
-    assert status == 0
+    assert main(words) == 0
     counters = json.loads(pathlib.Path(name, "state.json").read_text())
     assert {key: counters[key] for key in expected["counters"]} == expected["counters"]
     trains = any(word in ("--steps", "--rounds") for word in words)
@@ -184,19 +180,15 @@ def test_a_kept_run_goes_on(kept: tuple[str, dict[str, Any]], monkeypatch: pytes
 
 
 @pytest.mark.parametrize("kept", [name for name in NAMES if "refused" in expected_of(name)], indirect=True)
-def test_a_run_of_code_that_was_changed_since_does_not_go_on(
-    kept: tuple[str, dict[str, Any]], capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Code of a user's own takes new names of `feller` by hand; then it opens its runs, and begins new ones."""
+def test_resume_with_changed_code(kept: tuple[str, dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:
     _, expected = kept
     assert main(expected["refused"]) == 1
-    said = capsys.readouterr().err.strip().splitlines()[-1]
-    assert "has changed since this run started" in said
+    assert ".py" in capsys.readouterr().err.strip().splitlines()[-1]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kept", [name for name in NAMES if "evaluate" in expected_of(name)], indirect=True)
-def test_a_kept_run_is_evaluated(kept: tuple[str, dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluate_kept_runs(kept: tuple[str, dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:
     _, expected = kept
     assert main(expected["evaluate"]) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
@@ -205,7 +197,7 @@ def test_a_kept_run_is_evaluated(kept: tuple[str, dict[str, Any]], capsys: pytes
         assert found[key] == pytest.approx(value, rel=1e-2, abs=1e-3), key
 
 
-def test_kept_runs_name_no_place_of_the_machine_that_made_them() -> None:
+def test_kept_runs_have_no_absolute_paths() -> None:
     for path in KEPT.rglob("*"):
         if path.is_file():
             content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
@@ -219,7 +211,7 @@ def test_kept_runs_name_no_place_of_the_machine_that_made_them() -> None:
         ("recipe.json", "Matching", ["fit", "--resume", "--out", "points"]),
     ],
 )
-def test_a_class_that_is_gone_is_told_with_its_file(
+def test_unknown_classes_name_their_file(
     file: str,
     kind: str,
     words: list[str],

@@ -1,4 +1,4 @@
-"""A fit that is killed at any moment goes on, and ends with the weights of one that was not."""
+"""Killed commands resume to the same result."""
 
 import pathlib
 
@@ -17,7 +17,7 @@ SAVING = "import feller.training.callbacks as saving\nsaving.CHECKPOINT_SECONDS 
 """Saves after each step, so that most kills fall into a save."""
 
 
-def ends_alike(
+def check_killed_fit(
     home: pathlib.Path, steps: int, kills: int, longest: float, fit: tuple[str, ...] = (*FIT, *LITTLE)
 ) -> None:
     whole = feller(*fit, "--steps", steps, "--out", "whole", cwd=home)
@@ -51,13 +51,8 @@ def ends_alike(
 
 
 @pytest.mark.slow
-def test_a_few_kills(tmp_path: pathlib.Path) -> None:
-    ends_alike(tmp_path, steps=60, kills=2, longest=1.0)
-
-
-@pytest.mark.slow
-def test_twenty_kills(tmp_path: pathlib.Path) -> None:
-    ends_alike(tmp_path, steps=400, kills=20, longest=3.0)
+def test_fit_killed_20_times(tmp_path: pathlib.Path) -> None:
+    check_killed_fit(tmp_path, steps=400, kills=20, longest=3.0)
 
 
 NETWORK = ("--architecture.channels", "8", "--architecture.multipliers", "1", "--architecture.attention", "False")
@@ -65,22 +60,16 @@ SHARDS = ("fit", "shards", "--recipe", "images", *NETWORK, "--train.batch-size",
 
 
 @pytest.mark.slow
-def test_a_kill_of_a_fit_from_shards(tmp_path: pathlib.Path) -> None:
+def test_fit_from_shards_killed_10_times(tmp_path: pathlib.Path) -> None:
     pictures(tmp_path / "shards")
-    ends_alike(tmp_path, steps=12, kills=1, longest=3.0, fit=SHARDS)
-
-
-@pytest.mark.slow
-def test_ten_kills_of_a_fit_from_shards(tmp_path: pathlib.Path) -> None:
-    pictures(tmp_path / "shards")
-    ends_alike(tmp_path, steps=120, kills=10, longest=4.0, fit=SHARDS)
+    check_killed_fit(tmp_path, steps=120, kills=10, longest=4.0, fit=SHARDS)
 
 
 BRIDGE = ("bridge", "a.csv", "b.csv", "--pairs", "64", "--train.steps", "20", "--train.batch-size", "64", "--nfe", "28")
 
 
 @pytest.mark.slow
-def test_kills_of_a_bridge(tmp_path: pathlib.Path) -> None:
+def test_bridge_killed_twice(tmp_path: pathlib.Path) -> None:
     """Each comes somewhere in the round after the one that was saved."""
     draws = np.random.default_rng(0)
     for name, middle in (("a.csv", 0.0), ("b.csv", 4.0)):
@@ -137,7 +126,7 @@ class Begun:
         return True
 
 
-def samples_alike(home: pathlib.Path, n: int, kills: int, longest: float) -> None:
+def check_killed_sampling(home: pathlib.Path, n: int, kills: int, longest: float) -> None:
     fit = feller(*FIT, *LITTLE, "--steps", 2, "--out", "run", cwd=home)
     assert fit.status == 0, fit.err
     asked = ("sample", "run", "-n", n, "--shard-size", 50, "--seed", 3)
@@ -162,10 +151,5 @@ def samples_alike(home: pathlib.Path, n: int, kills: int, longest: float) -> Non
 
 
 @pytest.mark.slow
-def test_a_few_kills_of_a_sampling(tmp_path: pathlib.Path) -> None:
-    samples_alike(tmp_path, n=2_000, kills=2, longest=1.0)
-
-
-@pytest.mark.slow
-def test_twenty_kills_of_a_sampling(tmp_path: pathlib.Path) -> None:
-    samples_alike(tmp_path, n=20_000, kills=20, longest=0.9)
+def test_sampling_killed_20_times(tmp_path: pathlib.Path) -> None:
+    check_killed_sampling(tmp_path, n=20_000, kills=20, longest=0.9)

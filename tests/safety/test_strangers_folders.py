@@ -1,4 +1,4 @@
-"""A folder of a stranger's executes nothing, shows nothing of ours, and writes nowhere else."""
+"""Untrusted runs and folders execute nothing and write nowhere else."""
 
 import html.parser
 import json
@@ -7,7 +7,6 @@ import pathlib
 import pickle
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -25,6 +24,7 @@ from feller.data.loading.dataset_reader import read
 from feller.data.loading.raw import ImageItem
 from feller.models.model import load_model
 from feller.models.recipes.recipe import Recipe
+from tests.data.files.test_numpy_files import Bomb
 from tests.errors import refuses
 from tests.safety.specimen_runs import copied
 
@@ -33,50 +33,27 @@ pytestmark = pytest.mark.portable
 ATTACK = "<script>alert(1)</script><img src=x onerror=alert(1)>"
 
 
-class Trap:
-    """Writes a file when it is unpickled."""
-
-    def __init__(self, path: pathlib.Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple:
-        return pathlib.Path.touch, (self.path,)
-
-
-@pytest.mark.parametrize("name", ["a.npy", "a.npz"])
-def test_objects_in_arrays_are_not_unpickled(tmp_path: pathlib.Path, name: str) -> None:
-    trap, content = tmp_path / "sprung", np.array([Trap(tmp_path / "sprung")], dtype=object)
-    if name == "a.npy":
-        np.save(tmp_path / name, content, allow_pickle=True)
-    else:
-        np.savez(tmp_path / name, samples=content)
-    with refuses(InputError, file=str(tmp_path / name), found=None):
-        read(str(tmp_path / name))
-    assert not trap.exists()
-
-
 @pytest.mark.parametrize("file", ["average.safetensors", "weights.safetensors", "state.safetensors"])
-def test_pickles_that_are_called_safetensors(tmp_path: pathlib.Path, file: str) -> None:
+def test_pickles_named_safetensors(tmp_path: pathlib.Path, file: str) -> None:
     run, trap = copied(tmp_path / "r"), tmp_path / "sprung"
-    for content in (pickle.dumps(Trap(trap)), None):
-        if content is None:
-            torch.save({"weight": Trap(trap)}, run.path / file)
-        else:
-            (run.path / file).write_bytes(content)
+    for write in (
+        lambda path: path.write_bytes(pickle.dumps(Bomb(trap))),
+        lambda path: torch.save({"weight": Bomb(trap)}, path),
+    ):
+        write(run.path / file)
         with refuses(InputError, file=str(run.path / file), found=None):
             load_model(run, file=run.path / file)
         assert not trap.exists()
 
 
-def test_records_name_no_code(tmp_path: pathlib.Path) -> None:
+def test_unknown_classes_in_records(tmp_path: pathlib.Path) -> None:
     run = copied(tmp_path / "r")
     content = json.loads(run.model.read_text())
     for name in ("os.system", "feller.core.user_code.load_file", "__import__", "Popen"):
         content["architecture"]["is"] = name
         run.model.write_text(json.dumps(content))
-        with refuses(InputError, file=str(run.model)) as caught:
+        with refuses(InputError, file=str(run.model)):
             load_model(run)
-        assert repr(name) in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +71,7 @@ def test_records_name_no_code(tmp_path: pathlib.Path) -> None:
         ("recipe", ("recipe", "train", "batch"), 10**12, ["train: batch_size", "1,000,000,000,000"]),
     ],
 )
-def test_values_that_mean_nothing(
+def test_invalid_values_in_records(
     tmp_path: pathlib.Path, file: str, keys: tuple[str, ...], value: object, named: list[str]
 ) -> None:
     run = copied(tmp_path / "r")
@@ -116,7 +93,7 @@ def _all_read(run: Run) -> None:
     from_dict(Recipe, run.read_record(run.recipe)["recipe"])
 
 
-def test_letters_beyond_65535_may_be_written_as_two_halves(tmp_path: pathlib.Path) -> None:
+def test_surrogate_pairs_in_json(tmp_path: pathlib.Path) -> None:
     run = copied(tmp_path / "r")
     content = json.loads(run.model.read_text())
     content["modality"]["columns"] = ["\U0001f600", "y"]
@@ -124,7 +101,7 @@ def test_letters_beyond_65535_may_be_written_as_two_halves(tmp_path: pathlib.Pat
     assert load_model(run).spec.modality.columns[0] == "\U0001f600"
 
 
-def test_whole_numbers_are_no_weights(tmp_path: pathlib.Path) -> None:
+def test_integer_weights_are_refused(tmp_path: pathlib.Path) -> None:
     run = copied(tmp_path / "r")
     for file in (run.ema_weights, run.weights):
         tensors, _ = load_tensors(file)
@@ -134,7 +111,7 @@ def test_whole_numbers_are_no_weights(tmp_path: pathlib.Path) -> None:
         assert str(run.model) in str(caught.value)
 
 
-def test_code_that_a_run_names_is_not_loaded(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_named_by_a_run_is_not_loaded(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     run = copied(tmp_path / "r")
     pathlib.Path("mine.py").write_text("open('sprung', 'w')\n")
@@ -148,7 +125,7 @@ def test_code_that_a_run_names_is_not_loaded(tmp_path: pathlib.Path, monkeypatch
 
 
 @pytest.mark.parametrize("words", [("evaluate", "run"), ("audit", "run"), ("fit", "--resume", "--out", "run")])
-def test_a_modality_that_a_run_names_is_not_loaded(
+def test_modality_named_by_a_run_is_not_loaded(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -161,7 +138,7 @@ def test_a_modality_that_a_run_names_is_not_loaded(
     assert not (tmp_path / "pwned").exists()
 
 
-def test_links_that_lead_out_of_a_folder_of_pictures(tmp_path: pathlib.Path) -> None:
+def test_links_out_of_an_image_folder(tmp_path: pathlib.Path) -> None:
     folder = tmp_path / "p"
     folder.mkdir()
     Image.new("L", (8, 8)).save(tmp_path / "mine.png")
@@ -169,11 +146,11 @@ def test_links_that_lead_out_of_a_folder_of_pictures(tmp_path: pathlib.Path) -> 
     os.symlink("../mine.png", folder / "b.png")
     found = read(str(folder))
     assert len(found) == 1
-    assert any("links that point outside" in note for note in found.notes)
+    assert len(found.notes) == 1
 
 
 @pytest.mark.parametrize("name", ["../mine.png", "/etc/hostname", "a/../../mine.png", "\0.png", "x" * 5_000])
-def test_documents_name_no_file_outside(tmp_path: pathlib.Path, name: str) -> None:
+def test_documents_with_paths_outside(tmp_path: pathlib.Path, name: str) -> None:
     folder = tmp_path / "d"
     folder.mkdir()
     Image.new("L", (8, 8)).save(tmp_path / "mine.png")
@@ -182,8 +159,7 @@ def test_documents_name_no_file_outside(tmp_path: pathlib.Path, name: str) -> No
         read(str(folder / "a.jsonl"))
 
 
-def test_overviews_remove_nothing_outside(tmp_path: pathlib.Path) -> None:
-    """The list of files in a grid.png, by which samples are replaced, may be a stranger's."""
+def test_overview_removes_nothing_outside(tmp_path: pathlib.Path) -> None:
     folder = tmp_path / "samples"
     folder.mkdir()
     victim = tmp_path / "00001.png"
@@ -225,7 +201,7 @@ def test_pictures_of_documents_are_not_written_through_links(tmp_path: pathlib.P
     assert not (tmp_path / "d" / "00000.png").is_symlink()
 
 
-def test_a_run_whose_samples_are_a_link(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_samples_folder_that_is_a_link(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = copied(tmp_path / "r")
     (tmp_path / "mine").mkdir()
     os.symlink("../mine", run.path / "samples")
@@ -237,7 +213,7 @@ def test_a_run_whose_samples_are_a_link(tmp_path: pathlib.Path, capsys: pytest.C
 
 
 @pytest.mark.parametrize("label", ["../../up", "/root", "..", ".", "", "a\0b", "C:\\x", "~", "con/../.."])
-def test_classes_become_folders_inside(label: str) -> None:
+def test_class_folder_names(label: str) -> None:
     name = sample_folder.folder_name(label)
     assert "/" not in name
     assert "\0" not in name
@@ -246,8 +222,6 @@ def test_classes_become_folders_inside(label: str) -> None:
 
 
 class Page(html.parser.HTMLParser):
-    """Finds what a browser would run."""
-
     def __init__(self) -> None:
         super().__init__()
         self.found: list[str] = []
@@ -259,8 +233,7 @@ class Page(html.parser.HTMLParser):
 
 
 @pytest.mark.slow
-def test_reports_of_hostile_data_run_nothing(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Names of columns, labels, classes, texts and the file itself say the same as a page without them would run."""
+def test_reports_of_hostile_data(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     rows = "".join(f'{i / 9},{i % 7},"{("a", ATTACK)[i % 2]}"\n' for i in range(40))
     pathlib.Path("<b>x.csv").write_text(f'"<script>1</script>",y,label\n{rows}')
@@ -276,7 +249,7 @@ def test_reports_of_hostile_data_run_nothing(tmp_path: pathlib.Path, monkeypatch
     assert "<script>1</script>" not in pathlib.Path("r0", "report.html").read_text()
 
 
-def test_cells_are_written_as_they_were(tmp_path: pathlib.Path) -> None:
+def test_formulas_in_cells_are_kept(tmp_path: pathlib.Path) -> None:
     """Formulas stay as they are: SECURITY.md says why. What is read again is the same."""
     cells = ["=1+1", "@SUM(A1)", "+2", "-cmd", "plain"] * 5
     (tmp_path / "a.csv").write_text("word,n\n" + "".join(f"{cell},{i}\n" for i, cell in enumerate(cells)))

@@ -1,4 +1,4 @@
-"""The bound of a chain is above the negative log-likelihood of that chain's samples: two tokens, exact quadrature."""
+"""ELBO of token chains against exact likelihoods of two tokens."""
 
 import itertools
 from dataclasses import replace
@@ -53,7 +53,7 @@ class Chain:
         self.rows = [self.logits(place) for place in range(2)]
 
     def logits(self, place: int) -> Tensor:
-        """Return log p(x_1 | x_t) of one token, [steps, states, 3]: the exact posterior, bent by a fixed amount."""
+        """Return log p(x_1 | x_t) of one token, [steps, states, 3]: the exact posterior with a fixed perturbation."""
         likelihood = [
             torch.stack(
                 [
@@ -123,7 +123,7 @@ class Chain:
 
 
 @pytest.mark.parametrize("name", PATHS)
-def test_the_bound_of_the_sampling_rates_is_above_their_likelihood(name: str) -> None:
+def test_elbo_of_sampling_rates_bounds_their_likelihood(name: str) -> None:
     chain = Chain(PATHS[name])
     paths = [PATHS[name], *([replace(PATHS[name], velocity=Reversal())] if name in NOISY else [])]
     for path in paths:
@@ -133,7 +133,7 @@ def test_the_bound_of_the_sampling_rates_is_above_their_likelihood(name: str) ->
 
 
 @pytest.mark.parametrize("name", ["uniform", "any source"])
-def test_the_reversal_bounds_its_own_chain_alone(name: str) -> None:
+def test_elbo_of_reversal_rates_bounds_their_own_likelihood_only(name: str) -> None:
     """Below the likelihood of samples along the kinetic optimum by more than 0.05 nats; above that of its own chain."""
     chain, path = Chain(PATHS[name]), PATHS[name]
     bound = chain.bound(ReversalRates(), path)
@@ -141,14 +141,14 @@ def test_the_reversal_bounds_its_own_chain_alone(name: str) -> None:
     assert (bound + chain.log_likelihood(replace(path, velocity=Reversal()))).min() > 0.01
 
 
-def test_both_bounds_of_reversed_rates_are_one() -> None:
+def test_elbos_agree_for_reversed_rates() -> None:
     chain = Chain(PATHS["any source"], steps=60)
     path = replace(chain.path, velocity=Reversal())
     torch.testing.assert_close(chain.bound(SamplingRates(), path), chain.bound(ReversalRates(), chain.path))
 
 
 @pytest.mark.parametrize("name", PATHS)
-def test_the_estimate_is_the_integral(name: str) -> None:
+def test_elbo_estimate_is_unbiased(name: str) -> None:
     """Within 4.5 standard errors, for each of nine data and each bound: a false alarm has the probability 1e-4.
 
     With masks the error is 0.004: where alpha is 0.01 at t = 1e-4, leaving that out missed 0.019.
@@ -167,7 +167,7 @@ def test_the_estimate_is_the_integral(name: str) -> None:
 
 
 @pytest.mark.parametrize("path", [Mixture(ROOT, UniformSource()), MetricPath(LevelDistance(3))], ids=["root", "metric"])
-def test_times_leave_nothing_out(path: TokenPath) -> None:
+def test_importance_sampled_times_cover_the_interval(path: TokenPath) -> None:
     """The integral of a function that is infinite at t = 0, t^(-1/2) / 2, up to the last time."""
     u = (torch.arange(20_000, dtype=F64) + 0.5) / 20_000
     t, weight = _importance_sampled_time(path, Tokens(COUNT, (2,)), u)
@@ -204,7 +204,7 @@ def test_short_reversed_steps_have_the_reversed_rates() -> None:
 
 
 @pytest.mark.parametrize("schedule", [Linear(), KineticOptimalPerToken(LAW.weights)])
-def test_samples_along_reversed_rates_have_the_law_of_the_data(schedule) -> None:
+def test_samples_along_reversed_rates_have_the_data_distribution(schedule) -> None:
     """One token, exact posterior, 3 steps, 20,000 samples: shares within 5 standard errors, a false alarm of 2e-6."""
     path, q, space = Mixture(schedule, LAW, velocity=Reversal()), f64(0.1, 0.2, 0.7), Tokens(COUNT, (1,), LAW)
 

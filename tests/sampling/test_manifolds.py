@@ -1,4 +1,4 @@
-"""Solvers on manifolds: they keep their order, and do not leave."""
+"""Solvers on manifolds."""
 
 import functools
 import math
@@ -16,6 +16,7 @@ from feller.paths.processes import Characteristics, superpose
 from feller.paths.time_distributions import linear_grid
 from feller.sampling import RK4, DormandPrince, Euler, ExactDivergence, Heun, Midpoint, Solver, log_prob, simulate
 from feller.spaces import SO3, SPD, Euclidean, Manifold, Poincare, Product, Simplex, Sphere, Torus
+from tests.errors import refuses
 from tests.oracle import F64
 
 SPACES = [Sphere(2), Torus((2,)), SO3(), SO3((3,)), Poincare(2), SPD(2), Simplex(2)]
@@ -23,7 +24,7 @@ ORDERS = [(Euler, 1), (Midpoint, 2), (Heun, 2), (RK4, 4)]
 
 
 def field(space: Manifold) -> tuple[Tensor, object]:
-    """Return states and a smooth field: towards two places, by turns, so that it follows no geodesic."""
+    """Return states and a smooth vector field towards two points in turn, which follows no geodesic."""
     x, one, other = (
         space.project(space.sample_base(4, Rng(0).stream(name)).double()) for name in ("x", "one", "other")
     )
@@ -45,7 +46,7 @@ def end(space: Manifold) -> Tensor:
 
 @pytest.mark.parametrize(("solver", "order"), ORDERS)
 @pytest.mark.parametrize("space", SPACES, ids=str)
-def test_order(space: Manifold, solver: type, order: int) -> None:
+def test_order_on_manifolds(space: Manifold, solver: type, order: int) -> None:
     """From t = 0 to 0.5."""
     x, process = field(space)
     errors = [
@@ -65,7 +66,6 @@ def test_adaptive_steps_keep_their_tolerance(space: Manifold) -> None:
 
 @pytest.mark.parametrize("solver", [Euler, Midpoint, Heun, RK4])
 def test_geodesics_are_followed_exactly(solver: type) -> None:
-    """A field whose curves are great circles: one step is enough."""
     space, x = Sphere(2), torch.tensor([[1.0, 0.0, 0.0]], dtype=F64)
     spin = torch.tensor([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]], dtype=F64)
     last = simulate(lambda x, t: Characteristics(velocity=x @ spin.T), x, [0.0, 1.0], solver(space), Rng(0))
@@ -75,14 +75,14 @@ def test_geodesics_are_followed_exactly(solver: type) -> None:
 @pytest.mark.parametrize(
     "solver", [Euler(Sphere(2)), Midpoint(Sphere(2)), RK4(Sphere(2)), DormandPrince(space=Sphere(2))]
 )
-def test_backwards_returns(solver: object) -> None:
+def test_backward_and_forward_return_to_the_start(solver: object) -> None:
     x, process = field(Sphere(2))
     there = simulate(process, x, linear_grid(16, 0.2, 0.9), solver, Rng(0))
     back = simulate(process, there, linear_grid(16, 0.9, 0.2), solver, Rng(0))
     assert Sphere(2).distance(back, x).max() < (0.1 if isinstance(solver, Euler) else 1e-3)
 
 
-def test_leaves_of_a_product_step_on_their_own_spaces() -> None:
+def test_leaves_of_a_product_use_their_own_spaces() -> None:
     space = Product({"turn": SO3(), "place": Euclidean((3,))})
     (turn, rotate), (place, move) = field(SO3()), field(Euclidean((3,)))
     both = simulate(
@@ -97,7 +97,6 @@ def test_leaves_of_a_product_step_on_their_own_spaces() -> None:
 
 
 def test_gradients_go_through_the_steps() -> None:
-    """Against a central difference, through the velocities' way back to the start of the step."""
     x, process = field(SO3())
 
     def value(scale: Tensor) -> Tensor:
@@ -115,17 +114,17 @@ def test_gradients_go_through_the_steps() -> None:
 def test_noise_on_a_curved_space_is_refused() -> None:
     x = Sphere(2).sample_base(2, Rng(0).stream("x"))
     noisy = Characteristics(velocity=torch.zeros_like(x), diffusion=torch.ones(2, 1))
-    with pytest.raises(ValueError, match="flat"):
+    with refuses(ValueError, found="Sphere"):
         simulate(lambda x, t: noisy, x, [0.0, 1.0], Euler(Sphere(2)), Rng(0))
 
 
 @pytest.mark.parametrize("solver", [Euler, Midpoint, Heun, RK4, DormandPrince], ids=lambda solver: solver.__name__)
-def test_straight_steps_off_a_manifold_are_refused(solver: type[Solver]) -> None:
+def test_euclidean_solvers_on_manifolds_are_refused(solver: type[Solver]) -> None:
     """A solver without the path's space left the sphere by 0.01; a leaf, a mixture and a density are looked at, too."""
     space = Sphere()
     x_0 = space.sample_base(8, Rng(0).stream("x")).double()
     process = Geodesic(space).process(lambda x, t, given: x.roll(1, -1), {})
-    with pytest.raises(UsageError, match=solver.__name__):
+    with refuses(UsageError, argument="solver"):
         simulate(process, x_0, linear_grid(4), solver(), Rng(0))
     with pytest.raises(UsageError):
         simulate(superpose((0.5, process), (0.5, process)), x_0, linear_grid(4), solver(), Rng(0))

@@ -1,4 +1,4 @@
-"""Surfaces that the tests make themselves."""
+"""Meshes for tests."""
 
 import math
 

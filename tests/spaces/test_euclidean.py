@@ -1,4 +1,4 @@
-"""Real vectors."""
+"""Euclidean space."""
 
 import torch
 
@@ -6,7 +6,7 @@ from feller.core.rng import Rng
 from feller.spaces import Euclidean
 
 
-def test_reference_is_standard_normal() -> None:
+def test_base_is_standard_normal() -> None:
     """60,000 numbers: mean and variance, false alarm 2 x 6e-7."""
     x = Euclidean((3, 2)).sample_base(10_000, Rng(0).stream("source"))
     assert x.shape == (10_000, 3, 2)

@@ -12,7 +12,7 @@ from tests.oracle import F64, f64
 SPACE = Poincare()
 
 
-def test_vectors() -> None:
+def test_vectors_of_exp_log_and_distance() -> None:
     a, b = f64(0.1, 0.2)[None], f64(-0.4, 0.5)[None]
     way = SPACE.log(a, b)
     torch.testing.assert_close(way[0], f64(-0.62576635, 0.26678055), rtol=0, atol=1e-8)
@@ -20,7 +20,7 @@ def test_vectors() -> None:
     torch.testing.assert_close(SPACE.exp(a, 0.3 * way)[0], f64(-0.0812759, 0.2876370), rtol=0, atol=1e-7)
 
 
-def test_against_moebius_addition() -> None:
+def test_exp_log_and_transport_equal_moebius_formulas() -> None:
     """The textbook's formulas, with their differences of near numbers, where they are harmless."""
 
     def add(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -44,22 +44,8 @@ def test_against_moebius_addition() -> None:
     torch.testing.assert_close(space.transport(x, y, v), ratio * gyrate(y, -x, v), rtol=1e-9, atol=1e-12)
 
 
-def test_transport_is_parallel() -> None:
-    """Against the equation of Levi-Civita for a conformal metric, along a geodesic, by small steps."""
-    x, y = f64(0.1, 0.2)[None], f64(-0.4, 0.5)[None]
-    way, v, n = SPACE.log(x, y), f64(0.3, -0.7)[None], 400
-    carried = v
-    for i in range(n):
-        p = SPACE.exp(x, (i + 0.5) / n * way)
-        u = SPACE.transport(x, p, way)
-        g = 2 * p / (1 - p.square().sum())
-        dot = (g * u).sum() * carried + (g * carried).sum() * u - (u * carried).sum() * g
-        carried = carried - dot / n
-    torch.testing.assert_close(SPACE.transport(x, y, v), carried, rtol=1e-3, atol=1e-4)
-
-
 @pytest.mark.parametrize("n", [1, 2, 3])
-def test_source_is_a_law(n: int) -> None:
+def test_base_density_integrates_to_one(n: int) -> None:
     """The density integrates to one over the metric's volume, by shells from the centre."""
     space = Poincare(n)
     r = (torch.arange(20_000, dtype=F64) + 0.5) / 20_000
@@ -69,7 +55,7 @@ def test_source_is_a_law(n: int) -> None:
     assert ((space.base_log_prob(x).exp() * volume).sum() / 20_000).item() == pytest.approx(1, abs=1e-5)
 
 
-def test_source_is_at_normal_distances() -> None:
+def test_base_distances_are_normal() -> None:
     """30,000 points of 3 dimensions: squared distances from the centre have the mean 3; 5 deviations, 6e-7."""
     space = Poincare(3)
     x = space.sample_base(30_000, Rng(0).stream("source")).double()
@@ -77,7 +63,7 @@ def test_source_is_at_normal_distances() -> None:
     assert square.mean().item() == pytest.approx(3, abs=5 * math.sqrt(6 / 30_000))
 
 
-def test_volume_drift() -> None:
+def test_log_volume_rate() -> None:
     """The rate of n log(2 / (1 - |x|^2)) along v."""
     space = Poincare(3, (2,))
     x, v = space.sample_base(4, Rng(0).stream("x")).double(), Rng(0).stream("v").normal((4, 2, 3), F64)
@@ -86,8 +72,7 @@ def test_volume_drift() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_stays_inside(dtype: torch.dtype) -> None:
-    """However far it goes: the scale of the metric keeps its digits."""
+def test_exp_stays_inside_the_ball(dtype: torch.dtype) -> None:
     x = torch.tensor([[0.0, 0.0], [0.9, 0.1], [-0.5, 0.5]], dtype=dtype)
     v = torch.tensor([[1e6, 0.0], [30.0, 40.0], [1e3, 0.0]], dtype=dtype)
     y = SPACE.exp(x, v)
@@ -97,7 +82,7 @@ def test_stays_inside(dtype: torch.dtype) -> None:
     assert SPACE.project(torch.tensor([[3.0, 4.0]], dtype=dtype)).norm() < 1
 
 
-def test_near_points_in_float32() -> None:
+def test_distances_of_near_points_in_float32() -> None:
     """From the same rounded points, distances from 1e-7 on keep their digits, also far from the centre."""
     distance = torch.logspace(-7, 0, 200, dtype=F64)
     x = (0.99 * torch.nn.functional.normalize(Rng(0).stream("x").normal((200, 2), F64))).float()

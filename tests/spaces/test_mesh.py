@@ -1,4 +1,4 @@
-"""Surfaces of triangles."""
+"""Triangle meshes."""
 
 import math
 
@@ -8,9 +8,9 @@ import torch
 
 from feller.core.errors import InputError
 from feller.core.rng import Rng
-from feller.core.serialization import from_dict, to_dict
-from feller.spaces import Mesh, Space
+from feller.spaces import Mesh
 from feller.spaces.surface import biharmonic, laplacian
+from tests.errors import numbers, refuses
 from tests.spaces.solids import CUBE_FACES, CUBE_POINTS, sphere, torus
 
 F64 = torch.float64
@@ -34,7 +34,7 @@ def test_area() -> None:
     assert math.exp(-torus(60, 30).base_log_prob(x)[0].item()) == pytest.approx(4 * math.pi**2 * 0.4, rel=6e-3)
 
 
-def test_reference_is_uniform() -> None:
+def test_base_is_uniform() -> None:
     """60,000 points: each side, the centre, and the spread on one side; 5 deviations, false alarm 7e-6."""
     x = CUBE.sample_base(60_000, Rng(0).stream("source")).double()
     sides = torch.stack([(x[:, i] - end).abs() < 1e-6 for i in range(3) for end in (0, 1)]).double()
@@ -44,7 +44,7 @@ def test_reference_is_uniform() -> None:
     assert (bottom.var(0) - 1 / 12).abs().max() < 5 * math.sqrt(1 / 180 / len(bottom))
 
 
-def test_walk_on_a_cube_unfolds_it() -> None:
+def test_geodesics_on_a_cube_unfold_it() -> None:
     """Straight around a cube is 4 long; over an edge at an angle, the strip of sides is a plane."""
     x = torch.tensor([[0.3, 0.0, 0.4], [0.3, 0.0, 0.4], [0.3, 0.0, 0.4]], dtype=F64)
     v = torch.tensor([[4.0, 0.0, 0.0], [0.0, 0.0, 4.0], [1.2, 0.0, 0.3]], dtype=F64)
@@ -52,16 +52,14 @@ def test_walk_on_a_cube_unfolds_it() -> None:
     torch.testing.assert_close(CUBE.exp(x, v), expected, rtol=0, atol=1e-12)
 
 
-def test_walk_turns_back() -> None:
-    """Twice half of a closed geodesic in thirds, in any direction: walks add up."""
+def test_geodesics_add_up() -> None:
     x = torch.tensor([[0.3, 0.0, 0.4]], dtype=F64)
     v = torch.tensor([[0.5, 0.0, 0.11]], dtype=F64)
     middle = CUBE.exp(x, v)
     torch.testing.assert_close(CUBE.exp(middle, v), CUBE.exp(x, 2 * v), rtol=0, atol=1e-12)
 
 
-def test_walk_through_a_corner_ends_on_the_surface() -> None:
-    """Along the diagonal of a square, exactly into corners of the cube."""
+def test_geodesics_through_corners_stay_on_the_surface() -> None:
     x = torch.tensor([[0.5, 0.0, 0.5], [0.5, 0.0, 0.5], [0.0, 0.0, 0.0]], dtype=F64)
     v = torch.tensor([[1.0, 0.0, 1.0], [0.5, 0.0, 0.5], [-1.0, 0.0, -1.0]], dtype=F64)
     y = CUBE.exp(x, v)
@@ -69,8 +67,7 @@ def test_walk_through_a_corner_ends_on_the_surface() -> None:
     torch.testing.assert_close(y[1], torch.ones(3, dtype=F64).index_fill(0, torch.tensor([1]), 0.0))
 
 
-def test_walks_on_a_fine_sphere_are_great_circles() -> None:
-    """The error is that of the triangles: a quarter when their sides are halved."""
+def test_geodesics_on_a_fine_sphere_are_great_circles() -> None:
     errors = []
     for level in (3, 4):
         mesh = sphere(level)
@@ -85,14 +82,13 @@ def test_walks_on_a_fine_sphere_are_great_circles() -> None:
     assert errors[0] / errors[1] > 2.5
 
 
-def test_walk_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_geodesics_have_a_limit_of_crossings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("feller.spaces.surface.MAX_CROSSINGS", 50)
-    with pytest.raises(ValueError, match="edges without ending"):
+    with refuses(ValueError):
         CUBE.exp(torch.tensor([[0.3, 0.0, 0.4]]), torch.tensor([[40.0, 0.0, 30.0]]))
 
 
-def test_nearest_point_is_the_nearest_of_all_triangles() -> None:
-    """Against a dense sampling of the surface, near it and far from it."""
+def test_projection_is_the_nearest_point() -> None:
     mesh = torus(12, 8)
     x = 1.2 * Rng(1).stream("x").normal((50, 3), F64)
     near = mesh.project(x)
@@ -108,7 +104,7 @@ def test_nearest_point_is_the_nearest_of_all_triangles() -> None:
     assert (rate - slope).norm(dim=1).median() < 1e-8
 
 
-def test_laplacian_of_linear_functions_is_the_mean_curvature() -> None:
+def test_laplacian_eigenfunctions_of_the_sphere() -> None:
     """On the unit sphere, the coordinates are eigenfunctions with the eigenvalue 2, three times; then 6, five times."""
     vertices, faces = (np.array(table) for table in (BALL.vertices, BALL.faces))
     stiffness, mass = laplacian(vertices, faces)
@@ -122,7 +118,7 @@ def test_laplacian_of_linear_functions_is_the_mean_curvature() -> None:
 
 
 @pytest.mark.parametrize("level", [3, 4])
-def test_distance_on_the_sphere_is_the_series_of_legendre(level: int) -> None:
+def test_biharmonic_distance_on_the_sphere(level: int) -> None:
     """d^2 = sum over l of (2 l + 1) / (2 pi) (1 - P_l(cos angle)) / (l (l + 1))^2, up to l = 9 for 99 functions."""
     mesh = sphere(level) if level < 4 else BALL
     mesh = Mesh(mesh.vertices, mesh.faces, 99)
@@ -137,7 +133,7 @@ def test_distance_on_the_sphere_is_the_series_of_legendre(level: int) -> None:
     assert (order.diff() > -0.02).all()
 
 
-def test_log_goes_down_the_distance_at_its_own_rate() -> None:
+def test_log_decreases_the_distance() -> None:
     """d falls by itself within a time of 1: the derivative of d along log is -d."""
     x, y = points(BALL, 200), points(BALL, 200, seed=1)
     v, e = BALL.log(x, y), 1e-6
@@ -159,7 +155,7 @@ def test_log_is_finite_at_antipodes() -> None:
     assert (v.norm(dim=1) < 3 * 2 * math.pi).all()
 
 
-def test_steps_along_log_arrive() -> None:
+def test_steps_along_log_reach_the_target() -> None:
     """Euler steps of 1/n of what is left come to y, as far as the triangles let them."""
     x, y = points(BALL, 100), points(BALL, 100, seed=1)
     for left in range(50, 0, -1):
@@ -167,27 +163,21 @@ def test_steps_along_log_arrive() -> None:
     assert (x - y).norm(dim=1).quantile(0.9) < 0.1
 
 
-def test_surfaces_that_are_not_one() -> None:
+def test_invalid_surfaces_are_refused() -> None:
     flipped = (CUBE_FACES[0][::-1], *CUBE_FACES[1:])
     far = tuple((x + 3, y, z) for x, y, z in CUBE_POINTS)
     other = tuple((a + 8, b + 8, c + 8) for a, b, c in CUBE_FACES)
-    for vertices, faces, message in (
-        (CUBE_POINTS, CUBE_FACES[1:], r"3 boundary edges, such as the edge between vertices"),
-        (CUBE_POINTS, (*CUBE_FACES, CUBE_FACES[0]), r"edges with more"),
-        (CUBE_POINTS, flipped, r"3 edges between triangles of opposite orientation"),
-        (CUBE_POINTS + far, CUBE_FACES + other, "expected one connected surface; found 2"),
-        ((*CUBE_POINTS, (5.0, 5.0, 5.0)), CUBE_FACES, r"1 vertices belong to no triangle, such as vertex 8"),
-        (CUBE_POINTS[:7], CUBE_FACES, r"valid indices are 0 to 6"),
-        (CUBE_POINTS, ((0, 1, 1), *CUBE_FACES[1:]), r"1 degenerate triangles, such as triangle 0"),
-        ((*CUBE_POINTS[:7], (1.0, 1.0, math.nan)), CUBE_FACES, r"vertex 7 has a non-finite coordinate"),
-        (CUBE_POINTS, (), r"expected vertices \[v, 3\] and triangles"),
+    for vertices, faces, counts in (
+        (CUBE_POINTS, CUBE_FACES[1:], ["3"]),
+        (CUBE_POINTS, (*CUBE_FACES, CUBE_FACES[0]), ["3"]),
+        (CUBE_POINTS, flipped, ["3"]),
+        (CUBE_POINTS + far, CUBE_FACES + other, ["2"]),
+        ((*CUBE_POINTS, (5.0, 5.0, 5.0)), CUBE_FACES, ["1", "8"]),
+        (CUBE_POINTS[:7], CUBE_FACES, ["2", "4", "6", "7", "0", "6"]),
+        (CUBE_POINTS, ((0, 1, 1), *CUBE_FACES[1:]), ["1", "0"]),
+        ((*CUBE_POINTS[:7], (1.0, 1.0, math.nan)), CUBE_FACES, ["7"]),
+        (CUBE_POINTS, (), ["8", "3", "0"]),
     ):
-        with pytest.raises(InputError, match=message):
+        with refuses(InputError) as caught:
             Mesh(vertices, faces)
-
-
-def test_record_holds_it() -> None:
-    again = from_dict(Space, to_dict(CUBE))
-    assert again == CUBE
-    assert again != Mesh(CUBE_POINTS, CUBE_FACES, 5)
-    assert again.distance(points(CUBE, 3), points(CUBE, 3, 1)).shape == (3,)
+        assert numbers(caught.value.found or caught.value.message)[: len(counts)] == counts

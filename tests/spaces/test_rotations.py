@@ -19,7 +19,7 @@ def axes(n: int, seed: int = 0) -> torch.Tensor:
     return w / w.norm(dim=1, keepdim=True)
 
 
-def test_vectors() -> None:
+def test_vectors_of_exp_log_and_distance() -> None:
     a, b = rotation(f64(0.2, -0.1, 0.4)[None]), rotation(f64(-0.5, 0.9, 0.3)[None])
     way = SPACE.log(a, b)
     torch.testing.assert_close(vee(a.mT @ way)[0], f64(-0.47920043, 1.11027403, -0.13187474), rtol=0, atol=1e-8)
@@ -28,7 +28,7 @@ def test_vectors() -> None:
     torch.testing.assert_close(here, f64(-0.00804526, 0.20221509, 0.38029441), rtol=0, atol=1e-8)
 
 
-def test_exp_is_that_of_matrices() -> None:
+def test_exp_is_the_matrix_exponential() -> None:
     w = 2 * axes(20) * torch.linspace(0, 2, 20, dtype=F64)[:, None]
     torch.testing.assert_close(rotation(w), torch.linalg.matrix_exp(hat(w)), rtol=0, atol=1e-13)
     x = rotation(axes(20, 1))
@@ -41,7 +41,7 @@ def test_hat_is_the_cross_product() -> None:
     torch.testing.assert_close(vee(hat(w)), w)
 
 
-def test_angles_in_float32() -> None:
+def test_log_in_float32() -> None:
     """From the same rounded matrices, log is that of float64 to 1e-5, from 1e-7 to pi."""
     angles = torch.cat([torch.logspace(-7, 0, 300, dtype=F64), math.pi - torch.logspace(-4, 0, 100, dtype=F64)])
     x = rotation(3 * axes(400)).float()
@@ -55,8 +55,7 @@ def test_angles_in_float32() -> None:
     torch.testing.assert_close(size[large], angles[large], rtol=1e-4, atol=0)
 
 
-def test_half_turns() -> None:
-    """At pi, about any axis, log is one of the two rotations, and its derivative is finite."""
+def test_log_of_half_turns() -> None:
     w = torch.cat([EYE, -EYE, axes(10), f64(1, 1, 0)[None] / math.sqrt(2)])
     x = rotation(axes(len(w), 1))
     for angle in (math.pi, math.pi - 1e-9, math.pi - 1e-5):
@@ -67,8 +66,7 @@ def test_half_turns() -> None:
         assert torch.func.jvp(lambda y: SPACE.log(x, y), (y,), (y @ hat(w),))[1].isfinite().all()
 
 
-def test_quaternions() -> None:
-    """Whichever row is the largest: near the identity and near half turns about each axis."""
+def test_quaternion_conversions() -> None:
     q = Rng(0).stream("q").normal((200, 4), F64)
     q = torch.cat([q, EYE.new_tensor([[0, 1, 1e-3, 0], [1e-4, 0, -1, 0], [0, 0, 0, 1], [1, 0, 0, 0]])])
     q = q / q.norm(dim=1, keepdim=True)
@@ -77,7 +75,7 @@ def test_quaternions() -> None:
     torch.testing.assert_close((back * q).sum(1).abs(), torch.ones(len(q), dtype=F64))
 
 
-def test_reference_is_uniform() -> None:
+def test_base_is_uniform() -> None:
     """50,000 rotations: the angle has the density (1 - cos) / pi; axes' and entries' moments; false alarm 1e-5."""
     x = SPACE.sample_base(50_000, Rng(0).stream("source")).double()
     angle = SPACE.distance(EYE.expand(x.shape), x)
@@ -87,7 +85,7 @@ def test_reference_is_uniform() -> None:
     assert (x.square().mean(0) - 1 / 3).abs().max() < 5 * math.sqrt(4 / 45 / 5e4)
 
 
-def test_volume_is_that_of_the_metric() -> None:
+def test_volume_of_the_metric() -> None:
     """The volume in exponential coordinates is (2 - 2 cos) / angle^2, over the ball of radius pi: 8 pi^2 together."""
     r = (torch.arange(4000, dtype=F64) + 0.5) * math.pi / 4000
     total = (4 * math.pi * (2 - 2 * r.cos())).sum() * math.pi / 4000
@@ -112,8 +110,7 @@ def test_transport_is_parallel() -> None:
     assert errors[0] / errors[1] == pytest.approx(2, abs=0.1)
 
 
-def test_nearest_rotation() -> None:
-    """No rotation nearby is nearer, and the derivative is that of differences; at rotations too."""
+def test_projection_is_the_nearest_rotation() -> None:
     x = Rng(0).stream("x").normal((30, 3, 3), F64)
     y = SPACE.project(x)
     assert SPACE.constraint_error(y).max() < 1e-12
@@ -130,7 +127,7 @@ def test_nearest_rotation() -> None:
         torch.testing.assert_close((gradient * d).sum(), (slope * d.flip(0)).sum(), rtol=1e-5, atol=1e-5)
 
 
-def test_singular() -> None:
+def test_ambiguous_projections() -> None:
     flip = torch.diag(f64(1, 1, -1))
     bad = torch.stack([flip, torch.zeros(3, 3, dtype=F64), torch.diag(f64(2, 0.5, -0.5)), -EYE])
     assert SPACE.is_ambiguous(bad).all()
@@ -141,7 +138,7 @@ def test_singular() -> None:
     assert SO3((2,)).is_ambiguous(torch.stack([EYE, flip, EYE, EYE]).view(2, 2, 3, 3)).tolist() == [True, False]
 
 
-def test_rigid_motions() -> None:
+def test_se3() -> None:
     space = se3((4,))
     x = space.sample_base(5, Rng(0).stream("source"))
     assert x["rotation"].shape == (5, 4, 3, 3)

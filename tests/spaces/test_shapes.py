@@ -1,4 +1,4 @@
-"""Shapes of examples are said as tuples; in a process of its own, since tests check types before we do."""
+"""Shapes of spaces are tuples; in a subprocess without type checks of the tests."""
 
 import subprocess
 import sys
@@ -20,5 +20,5 @@ for name, *arguments in (
 """
 
 
-def test_a_number_is_no_shape() -> None:
+def test_shapes_that_are_numbers_are_refused() -> None:
     subprocess.run([sys.executable, "-c", CODE], check=True)

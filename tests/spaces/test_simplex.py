@@ -1,4 +1,4 @@
-"""Proportions."""
+"""Probability simplex."""
 
 import math
 
@@ -31,7 +31,6 @@ def test_closed_forms() -> None:
 
 
 def test_metric_is_fisher_information() -> None:
-    """Twice the divergence of Kullback and Leibler between near points."""
     p = points(20)
     v = SPACE.to_tangent(p, Rng(0).stream("v").normal((20, 3), F64)) * p.amin(1, keepdim=True)
     e = 1e-4
@@ -39,7 +38,7 @@ def test_metric_is_fisher_information() -> None:
     torch.testing.assert_close(2 * divergence / e**2, SPACE.norm(p, v).square(), rtol=1e-3, atol=0)
 
 
-def test_faces() -> None:
+def test_values_on_faces_are_finite() -> None:
     """Parts of 0 are allowed: no value is not a number, and ways to a face end there."""
     p, q = f64(0.2, 0.3, 0.5)[None], f64(0, 0, 1)[None]
     torch.testing.assert_close(SPACE.exp(p, SPACE.log(p, q)), q, rtol=0, atol=1e-12)
@@ -53,7 +52,7 @@ def test_faces() -> None:
     assert SPACE.base_log_prob(q).isfinite().all()
 
 
-def test_walks_are_reflected_at_faces() -> None:
+def test_geodesics_are_reflected_at_faces() -> None:
     coin = Simplex(1)
     p = f64(0.5, 0.5)[None]
     v = coin.log(p, f64(1, 0)[None])
@@ -63,7 +62,7 @@ def test_walks_are_reflected_at_faces() -> None:
     torch.testing.assert_close(y.sum(1), torch.ones(200, dtype=F64))
 
 
-def test_source_is_a_law() -> None:
+def test_base_density_integrates_to_one() -> None:
     """The density is uniform in the flat sense; over the metric's volume it integrates to one."""
     n = 400
     i, j = torch.meshgrid(torch.arange(n, dtype=F64), torch.arange(n, dtype=F64), indexing="ij")
@@ -78,14 +77,14 @@ def test_source_is_a_law() -> None:
     torch.testing.assert_close(two, SPACE.base_log_prob(p[:4]).view(2, 2).sum(1))
 
 
-def test_source_is_uniform() -> None:
+def test_base_is_uniform() -> None:
     """50,000 points: means 1/3 and second moments of Dirichlet(1, 1, 1); 5 deviations, false alarm 4e-6."""
     x = SPACE.sample_base(50_000, Rng(0).stream("source")).double()
     assert (x.mean(0) - 1 / 3).abs().max() < 5 * math.sqrt(1 / 18 / 5e4)
     assert (x.square().mean(0) - 1 / 6).abs().max() < 5 * math.sqrt((1 / 15 - 1 / 36) / 5e4)
 
 
-def test_volume_drift() -> None:
+def test_log_volume_rate() -> None:
     """The rate of the log of sqrt det of the metric, sum of -1/2 log p."""
     space, x = Simplex(2, (2,)), points(8).view(4, 2, 3)
     v = space.to_tangent(x, Rng(0).stream("v").normal((4, 2, 3), F64))
@@ -97,8 +96,7 @@ def test_volume_drift() -> None:
     torch.testing.assert_close(space.log_volume_rate(x, v), torch.func.jvp(log_volume, (x,), (v,))[1])
 
 
-def test_projection_is_the_nearest() -> None:
-    """Against a grid of the simplex."""
+def test_projection_is_the_nearest_point() -> None:
     x = 0.8 * Rng(0).stream("x").normal((40, 3), F64)
     y = SPACE.project(x)
     n = 60
@@ -108,7 +106,7 @@ def test_projection_is_the_nearest() -> None:
     torch.testing.assert_close(y.sum(1), torch.ones(40, dtype=F64))
 
 
-def test_near_points_in_float32() -> None:
+def test_distances_of_near_points_in_float32() -> None:
     """Distances from 1e-6 on keep their digits."""
     p, distance = points(100).float().double(), torch.logspace(-6, -1, 100, dtype=F64)
     v = SPACE.to_tangent(p, Rng(0).stream("v").normal((100, 3), F64)) * p

@@ -27,7 +27,7 @@ def power(x: torch.Tensor, p: float) -> torch.Tensor:
     return (u * values[..., None, :] ** p) @ u.mT
 
 
-def test_vectors() -> None:
+def test_vectors_of_exp_and_distance() -> None:
     a = torch.tensor([[[2, 0.5], [0.5, 1]]], dtype=F64)
     b = torch.tensor([[[1, -0.3], [-0.3, 3]]], dtype=F64)
     here = torch.tensor([[[1.5930144089, 0.2810631518], [0.2810631518, 1.3291910703]]], dtype=F64)
@@ -35,7 +35,7 @@ def test_vectors() -> None:
     assert SPACE.distance(a, b).item() == pytest.approx(1.5426995090, abs=1e-9)
 
 
-def test_against_square_roots() -> None:
+def test_exp_log_and_transport_equal_square_root_formulas() -> None:
     """The textbook's formulas with X^(1/2); ours use Cholesky's factor, and must not differ."""
     space, x, y = SPD(3), matrices(3, 20), matrices(3, 20, 1)
     v, half, back = tangents(x), power(x, 0.5), power(x, -0.5)
@@ -47,7 +47,7 @@ def test_against_square_roots() -> None:
     torch.testing.assert_close(space.norm(x, v).square(), torch.einsum("bij,bji->b", back @ back @ v, back @ back @ v))
 
 
-def test_metric_does_not_notice_a_change_of_basis() -> None:
+def test_metric_is_affine_invariant() -> None:
     space, x, y = SPD(3), matrices(3, 5), matrices(3, 5, 1)
     a = Rng(0).stream("a").normal((3, 3), F64)
     torch.testing.assert_close(space.distance(a @ x @ a.T, a @ y @ a.T), space.distance(x, y))
@@ -74,7 +74,7 @@ def test_derivatives_at_repeated_eigenvalues() -> None:
 
 
 @pytest.mark.parametrize("n", [1, 2])
-def test_source_is_a_law(n: int) -> None:
+def test_base_density_integrates_to_one(n: int) -> None:
     """The density integrates to one over the metric's volume, sqrt(2)^k det^(-(n + 1) / 2) dx; k entries off diagonal.
 
     The grid is in log eigenvalues and the angle of the axes.
@@ -94,7 +94,7 @@ def test_source_is_a_law(n: int) -> None:
     assert total.item() == pytest.approx(1, abs=3e-4)
 
 
-def test_source_is_at_normal_distances() -> None:
+def test_base_distances_are_normal() -> None:
     """20,000 matrices: the squared distance from the identity has the mean 6; log det has the variance 3; 1e-6."""
     space = SPD(3)
     x = space.sample_base(20_000, Rng(0).stream("source")).double()
@@ -104,7 +104,7 @@ def test_source_is_at_normal_distances() -> None:
     assert torch.logdet(x).var().item() == pytest.approx(3, abs=5 * 3 * math.sqrt(2 / 2e4))
 
 
-def test_volume_drift() -> None:
+def test_log_volume_rate() -> None:
     """The rate of -(n + 1) / 2 log det along v."""
     space, x = SPD(3, (2,)), matrices(3, 8).view(4, 2, 3, 3)
     v = tangents(x)
@@ -112,7 +112,7 @@ def test_volume_drift() -> None:
     torch.testing.assert_close(space.log_volume_rate(x, v), rate)
 
 
-def test_near_points_in_float32() -> None:
+def test_distances_of_near_points_in_float32() -> None:
     """Distances from 1e-7 on keep their digits."""
     x, distance = matrices(3, 100), torch.logspace(-7, 0, 100, dtype=F64)
     x = x.float()
@@ -123,7 +123,7 @@ def test_near_points_in_float32() -> None:
     assert ((SPD(3).distance(x, y) - exact).abs() <= 1e-5 * exact).all()
 
 
-def test_projection_raises_eigenvalues() -> None:
+def test_projection_makes_eigenvalues_positive() -> None:
     x = torch.tensor([[[1.0, 2.0], [0.0, -1.0]], [[0.0, 0.0], [0.0, 0.0]], [[2.0, 1.0], [1.0, 2.0]]])
     y = SPACE.project(x)
     assert (torch.linalg.eigvalsh(y) > 0).all()

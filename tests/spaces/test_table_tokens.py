@@ -1,4 +1,4 @@
-"""Rows of tokens: every value of a column is written and read, and a column's automaton admits these and no others."""
+"""Tokens of table rows: encoding, automata of columns, constraints."""
 
 import itertools
 
@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller.spaces.table_tokens import CategoryTokenizer, DigitTokenizer, PairConstraint, TableTokens
+from tests.errors import refuses
 
 
 def words(field) -> list[tuple[int, ...]]:
-    """Walk through the automaton."""
+    """Enumerate the words of the automaton."""
     found = [((), 0)]
     for table in field.transitions():
         found = [
@@ -26,7 +27,7 @@ def words(field) -> list[tuple[int, ...]]:
 
 
 @given(st.integers(-200, 400), st.integers(-200, 400), st.booleans())
-def test_digits_write_what_lies_between(a: int, b: int, missing: bool) -> None:
+def test_digit_tokens_of_integers(a: int, b: int, missing: bool) -> None:
     low, high = sorted((a, b))
     field = DigitTokenizer(low, high, missing)
     codes = torch.arange(field.num_values)
@@ -40,7 +41,7 @@ def test_digits_write_what_lies_between(a: int, b: int, missing: bool) -> None:
     assert sorted(words(field)) == wanted
 
 
-def test_levels_are_tokens() -> None:
+def test_category_tokens() -> None:
     assert words(CategoryTokenizer(3)) == [(0,), (1,), (2,)]
     assert CategoryTokenizer(3).encode(torch.tensor([2, 0])).tolist() == [[2], [0]]
 
@@ -50,7 +51,7 @@ ROWS = TableTokens(
 )
 
 
-def test_rows_are_written_and_read() -> None:
+def test_rows_round_trip() -> None:
     codes = torch.tensor([*itertools.product(range(3), (0, 1, 92, 93, 116), range(2))])
     tokens = ROWS.encode(codes)
     assert tokens[codes[:, 1] == 93][0].tolist() == [0, 1, 0, 0, 0]
@@ -58,7 +59,7 @@ def test_rows_are_written_and_read() -> None:
     assert ROWS.vocab_sizes == (3, 10, 10, 10, 2)
 
 
-def test_the_source_is_independent_columns_by_their_shares() -> None:
+def test_base_samples_columns_independently() -> None:
     codes = ROWS.decode(ROWS.sample_base(20_000, Rng(0).stream("x")))
     assert torch.bincount(codes[:, 0], minlength=3).div(20_000).sub(torch.tensor([0.2, 0.0, 0.8])).abs().max() < 0.012
     assert codes[:, 1].min() == 0
@@ -66,43 +67,31 @@ def test_the_source_is_independent_columns_by_their_shares() -> None:
     assert torch.corrcoef(codes.T.double())[0, 2].abs() < 0.03
 
 
-def test_places_in_turn() -> None:
+def test_token_order() -> None:
     order = torch.tensor([[2, 1, 0], [1, 0, 2]])
     assert ROWS.token_order(order).tolist() == [[4, 1, 2, 3, 0], [1, 2, 3, 0, 4]]
 
 
+TWO = (CategoryTokenizer(2), CategoryTokenizer(2))
+
+
 @pytest.mark.parametrize(
-    ("make", "says"),
+    "make",
     [
-        (lambda: CategoryTokenizer(0), "number: expected"),
-        (lambda: DigitTokenizer(5, 4), "low <= high"),
-        (lambda: TableTokens(()), "at least one column"),
-        (lambda: TableTokens((CategoryTokenizer(2),), value_probs=((1.0,),)), "one probability for each value"),
-        (
-            lambda: TableTokens((CategoryTokenizer(2), CategoryTokenizer(2)), (PairConstraint(0, 1, ("10",)),)),
-            "2 strings of 2 characters",
-        ),
-        (
-            lambda: TableTokens((CategoryTokenizer(2), CategoryTokenizer(2)), (PairConstraint(0, 1, ("00", "00")),)),
-            "allows no pair",
-        ),
-        (
-            lambda: TableTokens((CategoryTokenizer(2), DigitTokenizer(0, 99)), (PairConstraint(0, 1, ("10", "01")),)),
-            "one token",
-        ),
-        (
-            lambda: TableTokens((CategoryTokenizer(2), CategoryTokenizer(2)), (PairConstraint(0, 2, ("10", "01")),)),
-            "columns 0 to 1",
-        ),
-        (
-            lambda: TableTokens(
-                (CategoryTokenizer(1),) * 3,
-                (PairConstraint(0, 1, ("1",)), PairConstraint(1, 2, ("1",)), PairConstraint(2, 0, ("1",))),
-            ),
-            "form a cycle",
+        lambda: CategoryTokenizer(0),
+        lambda: DigitTokenizer(5, 4),
+        lambda: TableTokens(()),
+        lambda: TableTokens((CategoryTokenizer(2),), value_probs=((1.0,),)),
+        lambda: TableTokens(TWO, (PairConstraint(0, 1, ("10",)),)),
+        lambda: TableTokens(TWO, (PairConstraint(0, 1, ("00", "00")),)),
+        lambda: TableTokens((CategoryTokenizer(2), DigitTokenizer(0, 99)), (PairConstraint(0, 1, ("10", "01")),)),
+        lambda: TableTokens(TWO, (PairConstraint(0, 2, ("10", "01")),)),
+        lambda: TableTokens(
+            (CategoryTokenizer(1),) * 3, tuple(PairConstraint(a, b, ("1",)) for a, b in ((0, 1), (1, 2), (2, 0)))
         ),
     ],
+    ids=["empty", "bounds", "columns", "probabilities", "strings", "no pair", "digits", "column", "cycle"],
 )
-def test_wrong_rows_are_refused(make, says: str) -> None:
-    with pytest.raises(UsageError, match=says):
+def test_invalid_columns_and_constraints_are_refused(make) -> None:
+    with refuses(UsageError):
         make()

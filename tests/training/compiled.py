@@ -1,4 +1,4 @@
-"""A short training with a compiled network; as a program, since checked calls do not compile."""
+"""A short training with a compiled network, as a program without type checks of the tests."""
 
 import pathlib
 import sys

@@ -46,7 +46,7 @@ RNG = Rng(0)
 
 
 class Net(nn.Module):
-    """A network as it should be, with weights of 32 bits."""
+    """A valid network with float32 weights."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class Short(Net):
 
 @dataclass(frozen=True)
 class Form(TimeDistribution):
-    """Times of another form."""
+    """A time distribution with transformed quantiles."""
 
     form: Callable[[Tensor], Any]
 
@@ -130,10 +130,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     "channels that the space has not": (lambda: draw(PLAIN, torch.zeros(4, 1, 28, 28)), "x_1"),
     "channels last": (lambda: draw(PICTURES, torch.zeros(4, 28, 28, 1)), "x_1"),
     "another number of columns": (lambda: draw(FLOW, torch.zeros(16, 3)), "x_1"),
-    "the same with transport": (
-        lambda: draw(replace(FLOW, coupling=MinibatchOT()), torch.zeros(16, 3)),
-        "x_1",
-    ),
+    "the same with transport": (lambda: draw(replace(FLOW, coupling=MinibatchOT()), torch.zeros(16, 3)), "x_1"),
     "one example without its axis": (lambda: draw(FLOW, torch.zeros(2)), "x_1"),
     "one number": (lambda: draw(FLOW, torch.zeros(())), "x_1"),
     "an array of numpy": (lambda: draw(FLOW, X.numpy()), "x_1"),
@@ -279,7 +276,7 @@ def dropped(null: float, label: Any) -> Any:
 
 
 def far(x: Tensor, row: int) -> Tensor:
-    """Return points of which one is off."""
+    """Return points of which one is off the manifold."""
     return torch.where((torch.arange(len(x)) == row).reshape(-1, *(1,) * (x.ndim - 1)), 3 * x, x)
 
 

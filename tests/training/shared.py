@@ -1,4 +1,4 @@
-"""Short trainings that several processes share; as a program, each process does its part and the first keeps all."""
+"""Short trainings of several processes; as a program, each process trains and the first saves."""
 
 import pathlib
 import sys
@@ -61,7 +61,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 def learned(
     kind: str, training: TrainConfig, run: Run | None = None, until: int = STEPS, *, private: bool = False
 ) -> TrainState:
-    """Train, from the state in a run if there is one, and return the learner."""
+    """Train, from the checkpoint of a run if there is one, and return the train state."""
     build, shape = NETWORKS[kind]
     here, network = get_engine(), build().double()
     learner = make_train_state(network, training)
@@ -96,7 +96,7 @@ SHARDED = replace(TRAINING, batch_size=12, micro_batch=4, fsdp=True)
 
 
 def main(folder: pathlib.Path) -> None:
-    """Write what several processes make of each training."""
+    """Write the results of each training over several processes."""
     torch.set_default_dtype(torch.float64)
     first = get_engine().is_main_process
     for kind in NETWORKS:
@@ -128,7 +128,7 @@ def save(run: Run, learner: TrainState, *, writes: bool) -> None:
 
 
 def kept(run: Run) -> dict[str, Tensor]:
-    """Return all that a checkpoint holds."""
+    """Return the tensors of a checkpoint."""
     return {**load_tensors(run.state)[0], **load_tensors(run.weights)[0]}
 
 

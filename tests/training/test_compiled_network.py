@@ -1,4 +1,4 @@
-"""Compiled networks learn what eager ones do, under the same names; what cannot be compiled is told before."""
+"""Compiled training equals eager training."""
 
 import os
 import pathlib
@@ -18,6 +18,7 @@ from feller.training.engine import get_engine
 from feller.training.objectives.maximum_likelihood import MaximumLikelihood
 from feller.training.optimizer import TrainConfig
 from feller.training.parallelize import check_parallelize
+from tests.errors import refuses
 from tests.training.shared import NETWORKS, TRAINING, kept, learned, save
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -36,7 +37,7 @@ def compiled(*words: str, **environment: str) -> subprocess.CompletedProcess[str
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", NETWORKS)
-def test_compiled_is_eager_up_to_rounding(tmp_path: pathlib.Path, kind: str) -> None:
+def test_compiled_training_equals_eager_training(tmp_path: pathlib.Path, kind: str) -> None:
     done = compiled("-m", "tests.training.compiled", str(tmp_path), kind)
     assert done.returncode == 0, done.stderr
     name, graphs = done.stdout.split()
@@ -56,7 +57,6 @@ def test_compiled_is_eager_up_to_rounding(tmp_path: pathlib.Path, kind: str) -> 
 
 @pytest.mark.slow
 def test_fits_and_samples_on_the_command_line(tmp_path: pathlib.Path) -> None:
-    """Samples that a compiled network draws are those of the eager one, up to rounding."""
     fit = ("-m", "feller", "fit", "example:moons", "--size", "tiny", "--steps", "5", "--sampling.nfe", "4")
     run = tmp_path / "run"
     done = compiled(*fit, "--train.compile", "--out", str(run))
@@ -73,7 +73,7 @@ def test_fits_and_samples_on_the_command_line(tmp_path: pathlib.Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_missing_compiler_is_told_before_anything_is_written(tmp_path: pathlib.Path) -> None:
+def test_a_missing_compiler_is_refused_before_writing(tmp_path: pathlib.Path) -> None:
     fit = ("-m", "feller", "fit", "example:moons", "--size", "tiny", "--steps", "5", "--train.compile")
     environment = {"CXX": str(tmp_path / "none"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
     done = compiled(*fit, "--out", str(tmp_path / "run"), **environment)
@@ -83,7 +83,7 @@ def test_a_missing_compiler_is_told_before_anything_is_written(tmp_path: pathlib
 
 
 @pytest.mark.parametrize("training", [TrainConfig(compile=True), TrainConfig(fsdp=True)])
-def test_what_differentiates_inside_a_simulation_is_refused(training: TrainConfig) -> None:
+def test_objectives_with_simulations_are_refused(training: TrainConfig) -> None:
     objective = MaximumLikelihood(Affine(), Euclidean((2,)))
-    with pytest.raises(UsageError, match="simulation"):
+    with refuses(UsageError):
         check_parallelize(training, objective, MLP(width=8, depth=1), get_engine())

@@ -1,4 +1,4 @@
-"""What people do wrong with objectives, paths and solvers, and what is right though it looks strange."""
+"""Mistakes of users name the argument; unusual valid input is accepted."""
 
 import json
 import math
@@ -49,7 +49,7 @@ from tests.training.mistakes import (
 
 
 class Labels(GroundCost):
-    """A cost of the user's, which sees conditions."""
+    """A user-defined cost of the conditions."""
 
     def __call__(self, x_0: Tensor, x_1: Tensor, cond: dict[str, Tensor]) -> Tensor:
         return torch.zeros(len(x_0), len(x_1), dtype=torch.float64) + cond["label"]
@@ -57,7 +57,7 @@ class Labels(GroundCost):
 
 @pytest.fixture(scope="module")
 def errors() -> dict[str, dict[str, Any]]:
-    """Make all mistakes in a process whose types nobody checks."""
+    """Return the errors of all mistakes, from a process without runtime type checks."""
     found = subprocess.run(
         [sys.executable, "-m", "tests.training.mistakes"], capture_output=True, text=True, check=True
     )
@@ -65,7 +65,7 @@ def errors() -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_one_error_names_what_is_wrong(name: str, errors: dict[str, dict[str, Any]]) -> None:
+def test_every_mistake_names_its_argument(name: str, errors: dict[str, dict[str, Any]]) -> None:
     error = errors[name]
     assert error["kind"] in ("UsageError", "InputError"), error.get("line")
     assert error["argument"] is not None, error["line"]
@@ -75,7 +75,7 @@ def test_one_error_names_what_is_wrong(name: str, errors: dict[str, dict[str, An
     assert len(error["line"].splitlines()) == 1
 
 
-def test_other_mistakes_that_have_no_argument() -> None:
+def test_invalid_log_prob_calls_are_refused() -> None:
     """A constant velocity, and a reference that is not at t = 0."""
     with pytest.raises(UsageError):
         log_prob(lambda x, t: Characteristics(torch.ones_like(x)), X, [1.0, 0.0], Midpoint(), RNG)
@@ -88,14 +88,14 @@ def test_other_mistakes_that_have_no_argument() -> None:
     [torch.zeros(2, 16).T, X[:1], X.double(), X.bfloat16(), X.requires_grad_(False)],
     ids=["not contiguous", "one example", "double", "bfloat16", "frozen"],
 )
-def test_what_is_right_is_taken(x_1: Tensor) -> None:
+def test_unusual_valid_data_are_accepted(x_1: Tensor) -> None:
     example = draw(FLOW, x_1)
     assert example["x_t"].dtype == x_1.dtype
     assert FLOW.loss(lambda x, t, given: x, example).shape == (len(x_1),)
 
 
 @pytest.mark.parametrize("row", [0, 7])
-def test_all_points_of_a_first_batch_are_looked_at_and_of_all_batches_where_that_is_quick(row: int) -> None:
+def test_points_off_the_manifold_are_found(row: int) -> None:
     for flow, x in ((ROUND, SPHERE), (TURNED, torch.eye(3).expand(8, 3, 3))):
         with pytest.raises(InputError) as error:
             draw(replace(flow), far(x, row))
@@ -114,7 +114,7 @@ def test_all_points_of_a_first_batch_are_looked_at_and_of_all_batches_where_that
     assert 1 <= seen < 40  # a few points of each
 
 
-def test_points_off_their_manifold_are_padding_or_angles_that_round_to_a_whole_turn() -> None:
+def test_padding_and_rounded_angles_may_lie_off_the_manifold() -> None:
     turn = FlowMatching(Geodesic(Torus((2,))), Torus((2,)), cond_dropout=0.0)
     angles = torch.tensor([[-1e-7, 1.0], [2 * math.pi, 6.0]])
     assert draw(turn, angles)["x_t"].shape == (2, 2)
@@ -130,18 +130,18 @@ def test_points_off_their_manifold_are_padding_or_angles_that_round_to_a_whole_t
     assert error.value.row == 5
 
 
-def test_a_graph_that_draws_names_the_source_of_random_numbers() -> None:
+def test_graph_breaks_name_the_rng() -> None:
     with pytest.raises(torch._dynamo.exc.Unsupported, match="Rng"):
         torch.compile(lambda x: x + RNG.step(3).seed, fullgraph=True, backend="eager")(X)
     torch._dynamo.reset()
 
 
-def test_a_private_batch_or_a_share_may_be_empty() -> None:
+def test_empty_private_batches_are_accepted() -> None:
     example = FLOW.draw({"x_1": X[:0]}, Rng(0, 0, 16))
     assert FLOW.loss(Net(), example).shape == (0,)
 
 
-def test_a_weight_that_fails_for_another_reason_fails_as_it_did() -> None:
+def test_other_errors_of_the_network_are_unchanged() -> None:
     def broken(x: Tensor, t: Tensor, given: Any) -> Tensor:
         raise RuntimeError("mine")
 
@@ -149,7 +149,7 @@ def test_a_weight_that_fails_for_another_reason_fails_as_it_did() -> None:
         answered(broken)
 
 
-def test_the_same_numbers_in_two_steps_are_warned_of_once() -> None:
+def test_reused_random_numbers_are_warned_of_once() -> None:
     objective = replace(FLOW)
     objective.draw({"x_1": X}, RNG)
     with pytest.warns(UserWarning, match=r"step\(i\)"):
@@ -193,7 +193,7 @@ def test_a_coupling_that_sees_conditions_is_not_warned_of(coupling: Coupling) ->
         replace(FLOW, coupling=coupling).draw({"x_1": X, **LABELLED}, RNG.step(1))
 
 
-def test_times_of_a_batch_are_used() -> None:
+def test_given_times_are_used() -> None:
     t = torch.linspace(0, 1, 16)
     example = FLOW.draw({"x_1": X + 1, "t": t}, RNG.step(7))
     assert torch.equal(example["t"], t)
@@ -201,7 +201,7 @@ def test_times_of_a_batch_are_used() -> None:
     assert example["given"] == {}
 
 
-def test_pictures_in_levels_are_warned_of_once() -> None:
+def test_unscaled_images_are_warned_of_once() -> None:
     objective, levels = replace(PICTURES), torch.full((2, 1, 28, 28), 255.0)
     with pytest.warns(UserWarning, match="255"):
         objective.draw({"x_1": levels}, RNG.step(0))
@@ -212,7 +212,7 @@ def test_pictures_in_levels_are_warned_of_once() -> None:
         replace(FLOW).draw({"x_1": X + 99}, RNG.step(3))  # points have units of their own
 
 
-def test_conditions_beside_the_data_are_those_under_given() -> None:
+def test_conditions_may_stand_beside_the_data() -> None:
     dropping = replace(FLOW, cond_dropout=0.5, null={"label": 10})
     one, other = draw(dropping, X, **LABELLED), draw(dropping, X, given=LABELLED)
     assert torch.equal(one["given"]["label"], other["given"]["label"])

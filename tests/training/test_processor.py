@@ -1,4 +1,4 @@
-"""A state names the processor that wrote it, so that a run that moved says what to expect."""
+"""Training states record the hardware, and resumed runs report a change."""
 
 import pathlib
 
@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 ELSEWHERE = "Another Processor (AVX2, 8 threads), torch 2.6.0"
 
 
-def test_only_another_processor_is_told_of() -> None:
+def test_hardware_changes_are_noticed() -> None:
     assert (
         hardware_change_notice({}, CPU)
         == hardware_change_notice({HARDWARE_KEY: ""}, CPU)
@@ -30,7 +30,7 @@ def test_only_another_processor_is_told_of() -> None:
     assert "\n" not in told
 
 
-def test_it_names_threads_and_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hardware_description_names_threads_and_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     one = describe_hardware(CPU)
     assert torch.__version__ in one
     monkeypatch.setattr(torch, "get_num_threads", lambda: 77)
@@ -43,7 +43,7 @@ def resumed(run: Run, steps: int, capsys: pytest.CaptureFixture[str]) -> str:
     return "".join(capsys.readouterr())
 
 
-def test_a_run_that_moved_says_so(
+def test_resumed_runs_report_hardware_changes(
     tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, **others: {})  # reports are tested elsewhere

@@ -1,4 +1,4 @@
-"""Two processes, replicated or sharded, learn what one does, and leave the same files."""
+"""Replicated and sharded training of two processes equals that of one."""
 
 import copy
 import os
@@ -15,6 +15,7 @@ from feller.core.run_folder import Run
 from feller.training.engine import get_engine
 from feller.training.optimizer import TrainConfig
 from feller.training.parallelize import check_even_batches
+from tests.errors import refuses
 from tests.training.shared import NETWORKS, SHARDED, TRAINING, kept, learned, save
 
 LAUNCHER = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0", "--standalone")
@@ -22,7 +23,7 @@ LAUNCHER = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-po
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory) -> pathlib.Path:
-    """What two processes wrote."""
+    """Return the results of two processes."""
     folder = tmp_path_factory.mktemp("two")
     done = subprocess.run(
         [sys.executable, *LAUNCHER, "-m", "tests.training.shared", str(folder)],
@@ -50,7 +51,7 @@ def one(folder: pathlib.Path, *what, **how) -> dict[str, torch.Tensor]:
 
 
 def alike(ours: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
-    """All entries under the same names and of the same shapes, to rounding in float64."""
+    """Assert the same names, shapes and, to float64 rounding, values."""
     assert ours.keys() == expected.keys()
     for name, value in expected.items():
         torch.testing.assert_close(ours[name], value, rtol=1e-8, atol=1e-10, msg=lambda text, name=name: name + text)
@@ -58,20 +59,19 @@ def alike(ours: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> N
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", NETWORKS)
-def test_replicated_is_one_process(two: pathlib.Path, tmp_path: pathlib.Path, kind: str) -> None:
+def test_replicated_training_equals_one_process(two: pathlib.Path, tmp_path: pathlib.Path, kind: str) -> None:
     """Parts of 6 and 7 examples, gradients that are cut, weights that decay."""
     alike(kept(Run(two / f"replicated-{kind}")), one(tmp_path, kind, TRAINING))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", NETWORKS)
-def test_sharded_is_one_process(two: pathlib.Path, tmp_path: pathlib.Path, kind: str) -> None:
-    """Weights, average and optimiser are written whole, under the names of one process."""
+def test_sharded_training_equals_one_process(two: pathlib.Path, tmp_path: pathlib.Path, kind: str) -> None:
     alike(kept(Run(two / f"sharded-{kind}")), one(tmp_path, kind, SHARDED))
 
 
 @pytest.mark.slow
-def test_each_process_holds_a_half(two: pathlib.Path) -> None:
+def test_each_process_holds_half_of_the_weights(two: pathlib.Path) -> None:
     held = [int((two / f"held-{rank}").read_text()) for rank in range(2)]
     whole = sum(weight.numel() for weight in NETWORKS["mlp"][0]().parameters())
     assert sum(held) == whole
@@ -79,8 +79,7 @@ def test_each_process_holds_a_half(two: pathlib.Path) -> None:
 
 
 @pytest.mark.slow
-def test_state_goes_on_however_it_was_spread(two: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    """Half of a sharded training goes on sharded, replicated, or in one process."""
+def test_sharded_states_resume_in_any_layout(two: pathlib.Path, tmp_path: pathlib.Path) -> None:
     whole = one(tmp_path, "mlp", SHARDED)
     for name in ("resumed-sharded", "resumed-whole"):
         alike(kept(Run(two / name)), whole)
@@ -88,7 +87,7 @@ def test_state_goes_on_however_it_was_spread(two: pathlib.Path, tmp_path: pathli
 
 
 @pytest.mark.slow
-def test_private_training_is_that_of_one_process(two: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_private_training_equals_one_process(two: pathlib.Path, tmp_path: pathlib.Path) -> None:
     """The same coins, and the noise of the first process once: after the sums of all, on its grid of 1e-11."""
     ours, expected = kept(Run(two / "private")), one(tmp_path, "mlp", TRAINING, private=True)
     alike(ours, expected)
@@ -97,7 +96,7 @@ def test_private_training_is_that_of_one_process(two: pathlib.Path, tmp_path: pa
 
 
 @pytest.mark.slow
-def test_other_data_are_found_out_in_all_processes(two: pathlib.Path) -> None:
+def test_different_data_are_found_in_all_processes(two: pathlib.Path) -> None:
     assert all("values of data" in (two / f"other-{rank}").read_text() for rank in range(2))
     get_engine().check_identical("data", "whatever one process has")
 
@@ -113,9 +112,9 @@ def test_a_key_is_shared(two: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     "training", [replace(SHARDED, batch_size=13), replace(SHARDED, batch_size=1, micro_batch=None)]
 )
-def test_parts_that_cannot_be_even_are_refused(training: TrainConfig) -> None:
+def test_uneven_batches_are_refused(training: TrainConfig) -> None:
     two = copy.copy(get_engine())
     two.world_size = 2
-    with pytest.raises(UsageError, match="FSDP"):
+    with refuses(UsageError):
         check_even_batches(training, two)
     check_even_batches(training, get_engine())

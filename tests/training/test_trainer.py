@@ -1,4 +1,4 @@
-"""The trainer calls its callbacks in order, stops when one asks, and goes on bit for bit with every optimizer."""
+"""Trainer: callbacks, checkpoints, precision, optimizers, loggers."""
 
 import copy
 import json
@@ -37,6 +37,7 @@ from feller.training.objectives.maximum_likelihood import MaximumLikelihood
 from feller.training.optimizer import TrainConfig, learning_rate
 from feller.training.parallelize import check_parallelize, checkpoint_blocks, parallelize
 from feller.training.trainer import Callback, StepMonitor, Trainer
+from tests.errors import refuses
 
 CONFIG = TrainConfig(batch_size=16, lr=1e-2, steps=24, warmup=3, weight_decay=0.01)
 OBJECTIVE = FlowMatching(Affine(), Euclidean((2,)))
@@ -61,7 +62,7 @@ def same(one: TrainState, other: TrainState) -> bool:
 
 
 class Recorder(Callback):
-    """Notes what it hears; stops after some steps."""
+    """A callback that records its calls and stops after some steps."""
 
     def __init__(self, until: float = math.inf) -> None:
         self.heard, self.until, self.steps = list[str](), until, 0
@@ -95,7 +96,7 @@ def fit(config: TrainConfig, state: TrainState, *callbacks: Callback, **more: An
     return trainer
 
 
-def test_callbacks_hear_everything_in_order(tmp_path: pathlib.Path) -> None:
+def test_callbacks_are_called_in_order(tmp_path: pathlib.Path) -> None:
     recorder, state = Recorder(), fresh()
     trainer = fit(CONFIG, state, recorder, CheckpointSaver(Run(tmp_path)))
     assert recorder.steps == state.step == 24
@@ -104,7 +105,7 @@ def test_callbacks_hear_everything_in_order(tmp_path: pathlib.Path) -> None:
     assert Run(tmp_path).state.is_file()
 
 
-def test_a_callback_stops_the_training_and_no_step_is_taken_after(tmp_path: pathlib.Path) -> None:
+def test_should_stop_ends_the_training(tmp_path: pathlib.Path) -> None:
     recorder, state = Recorder(until=5), fresh()
     trainer = fit(CONFIG, state, recorder)
     assert (state.step, trainer.interrupted) == (5, False)
@@ -113,7 +114,7 @@ def test_a_callback_stops_the_training_and_no_step_is_taken_after(tmp_path: path
     assert state.step == 5
 
 
-def test_ctrl_c_ends_after_the_step_with_all_saved(tmp_path: pathlib.Path) -> None:
+def test_interrupts_end_after_the_step_and_save(tmp_path: pathlib.Path) -> None:
     recorder, state, run = Recorder(), fresh(), Run(tmp_path)
 
     def stopping(step: int, rows: slice) -> dict[str, Any]:
@@ -136,7 +137,7 @@ def test_ctrl_c_ends_after_the_step_with_all_saved(tmp_path: pathlib.Path) -> No
     assert same(whole, again)
 
 
-def test_a_step_that_spoils_the_weights_is_not_saved(tmp_path: pathlib.Path) -> None:
+def test_failing_checks_save_no_checkpoint(tmp_path: pathlib.Path) -> None:
     run, state = Run(tmp_path), fresh()
 
     class Broken(StepMonitor):
@@ -152,9 +153,10 @@ def test_a_step_that_spoils_the_weights_is_not_saved(tmp_path: pathlib.Path) -> 
 
 
 @pytest.mark.portable
-@pytest.mark.parametrize("schedule", ["linear", "cosine", "constant"])
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_a_resumed_training_ends_bit_for_bit_the_same(tmp_path: pathlib.Path, optimizer: Any, schedule: Any) -> None:
+@pytest.mark.parametrize(
+    ("optimizer", "schedule"), [*((name, "linear") for name in OPTIMIZERS), ("adamw", "cosine"), ("adamw", "constant")]
+)
+def test_resumed_training_is_exact(tmp_path: pathlib.Path, optimizer: Any, schedule: Any) -> None:
     config = replace(CONFIG, optimizer=optimizer, lr_schedule=schedule)
     whole, first, second, run = fresh(config), fresh(config), fresh(config), Run(tmp_path)
     fit(config, whole)
@@ -167,7 +169,7 @@ def test_a_resumed_training_ends_bit_for_bit_the_same(tmp_path: pathlib.Path, op
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_lower_precision_goes_on_bit_for_bit_and_stays_near(tmp_path: pathlib.Path, precision: Any) -> None:
+def test_lower_precision_resumes_exactly_and_is_close(tmp_path: pathlib.Path, precision: Any) -> None:
     config, run = replace(CONFIG, precision=precision), Run(tmp_path)
     whole, first, second, exact = fresh(config), fresh(config), fresh(config), fresh()
     fit(config, whole)
@@ -182,7 +184,7 @@ def test_lower_precision_goes_on_bit_for_bit_and_stays_near(tmp_path: pathlib.Pa
         torch.testing.assert_close(one, other, rtol=0, atol=0.05)
 
 
-def test_float16_leaves_out_steps_that_overflow_and_halves_its_scale() -> None:
+def test_float16_skips_overflowing_steps_and_halves_the_scale() -> None:
     config = replace(CONFIG, precision="fp16", steps=3)
     state = fresh(config)
     state.scaler.load_state_dict({**state.scaler.state_dict(), "scale": 2.0**127})
@@ -196,10 +198,7 @@ def test_float16_leaves_out_steps_that_overflow_and_halves_its_scale() -> None:
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("precision", ["auto", "fp32"])
-def test_private_gradients_get_their_noise_once_a_step(
-    optimizer: Any, precision: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of all micro-batches together; what the optimizer sees is the noisy mean, whatever the optimizer."""
+def test_private_noise_is_added_once_per_step(optimizer: Any, precision: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     config = replace(CONFIG, optimizer=optimizer, precision=precision, steps=4, micro_batch=5, grad_clip_norm=1e9)
     state, added = fresh(config), list[int]()
     real = SeededNoise.add_gaussian
@@ -216,37 +215,38 @@ def test_private_gradients_get_their_noise_once_a_step(
 
 
 class Silent(StepMonitor):
-    """Looks at no loss."""
+    """A step monitor without checks."""
 
     def check(self, metrics: StepMetrics) -> None:
         return
 
 
 @pytest.mark.parametrize("precision", ["tf32", "bf16", "fp16"])
-def test_clipped_gradients_are_exact_or_refused(precision: Any) -> None:
+def test_private_training_needs_float32(precision: Any) -> None:
     """In bfloat16 norms are off by some thousandths, by which the clip norm would be exceeded."""
     config = replace(CONFIG, precision=precision)
     gradient = DPSGD(sigma=2.0, clip=FixedClipNorm(0.1), noise=SeededNoise(2, "noise"))
     assert not MeanGradient.needs_float32
-    with pytest.raises(UsageError, match="float32"):
+    with refuses(UsageError):
         fit(config, fresh(config), gradient=gradient)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA has TensorFloat32")
-def test_a_precision_that_the_device_lacks_is_refused() -> None:
-    with pytest.raises(UsageError, match="tf32"):
+def test_unsupported_precisions_are_refused() -> None:
+    with refuses(UsageError):
         fit(replace(CONFIG, precision="tf32"), fresh())
 
 
 @pytest.mark.parametrize(
     "wrong", [{"optimizer": "lion"}, {"lr_schedule": "step"}, {"precision": "fp8"}, {"logger": "x"}]
 )
-def test_choices_are_checked(wrong: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match=next(iter(wrong))):
+def test_unknown_choices_are_refused(wrong: dict[str, Any]) -> None:
+    with refuses(InputError) as caught:
         from_dict(TrainConfig, wrong)
+    assert str(caught.value).startswith(next(iter(wrong)))
 
 
-def test_schedules_at_their_ends() -> None:
+def test_learning_rate_schedules() -> None:
     cosine, constant = (TrainConfig(lr=2.0, warmup=0, lr_schedule=name) for name in ("cosine", "constant"))
     assert [learning_rate(cosine, 500, share) for share in (0.0, 0.5, 1.0)] == pytest.approx([2.0, 1.0, 0.0], abs=1e-12)
     assert [learning_rate(constant, 500, share) for share in (0.3, 0.99)] == [2.0, 2.0]
@@ -289,7 +289,7 @@ def test_checkpointed_activations_give_the_same_gradients(kind: str) -> None:
         torch.testing.assert_close(one, other)
 
 
-def test_a_copy_of_a_checkpointed_network_calls_its_own_blocks() -> None:
+def test_copies_of_checkpointed_networks_are_independent() -> None:
     network = NETWORKS["mlp"][0]()
     checkpoint_blocks(network)
     other = copy.deepcopy(network)
@@ -300,7 +300,7 @@ def test_a_copy_of_a_checkpointed_network_calls_its_own_blocks() -> None:
     torch.testing.assert_close(other(x, t, {}), NETWORKS["mlp"][0]()(x, t, {}))
 
 
-def test_what_cannot_be_checkpointed_is_refused() -> None:
+def test_unsupported_gradient_checkpointing_is_refused() -> None:
     with pytest.raises(UsageError):
         checkpoint_blocks(nn.Linear(2, 2))
     config = TrainConfig(gradient_checkpointing=True)
@@ -315,7 +315,7 @@ def test_what_cannot_be_checkpointed_is_refused() -> None:
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
 
 
-def test_json_lines_of_a_resumed_training_follow_its_checkpoint(tmp_path: pathlib.Path) -> None:
+def test_metrics_of_a_resumed_training_follow_the_checkpoint(tmp_path: pathlib.Path) -> None:
     run = Run(tmp_path)
     state = fresh()
     fit(CONFIG, state, Recorder(until=11), JSONLinesLogger(run.metrics), CheckpointSaver(run))
@@ -328,7 +328,7 @@ def test_json_lines_of_a_resumed_training_follow_its_checkpoint(tmp_path: pathli
     assert [*rows[0]] == ["step", "loss", "lr", "gradient", "seconds"]
 
 
-def test_tensorboard_reads_what_was_logged(tmp_path: pathlib.Path) -> None:
+def test_tensorboard_logger(tmp_path: pathlib.Path) -> None:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     fit(CONFIG, fresh(), TensorBoardLogger(tmp_path), JSONLinesLogger(tmp_path / "metrics.jsonl"))
     events = accumulator.EventAccumulator(str(tmp_path))
@@ -338,7 +338,7 @@ def test_tensorboard_reads_what_was_logged(tmp_path: pathlib.Path) -> None:
     assert losses == pytest.approx({row["step"]: row["loss"] for row in rows})
 
 
-def test_weights_and_biases_gets_numbers_and_settings(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wandb_logger(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sent, finished = list[tuple[int, dict[str, float]]](), list[bool]()
 
     def init(**settings: Any) -> types.SimpleNamespace:
@@ -355,17 +355,17 @@ def test_weights_and_biases_gets_numbers_and_settings(tmp_path: pathlib.Path, mo
 
 
 @pytest.mark.parametrize(("logger", "module"), [("wandb", "wandb"), ("tensorboard", "torch.utils.tensorboard")])
-def test_a_logger_without_its_package_is_refused(
+def test_loggers_without_their_package_are_refused(
     logger: Any, module: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)  # pyrefly: ignore
-    with pytest.raises(UsageError, match=f"pip install {logger}"):
+    with refuses(UsageError):
         make_loggers(logger, Run(tmp_path), {})
 
 
-def test_a_state_of_another_optimizer_is_refused(tmp_path: pathlib.Path) -> None:
+def test_states_of_another_optimizer_are_refused(tmp_path: pathlib.Path) -> None:
     run, state = Run(tmp_path), fresh()
     fit(CONFIG, state, Recorder(until=2))
     save_checkpoint(run, state)
-    with pytest.raises(InputError, match="SGD"):
+    with refuses(InputError):
         load_checkpoint(run, fresh(replace(CONFIG, optimizer="sgd")))

@@ -117,7 +117,7 @@ def sample(run: RunSource | None = None, *, config: SampleConfig) -> Samples:
     """Sample from a run; also write the samples to a file if the option `out` is set.
 
     Args:
-        run: Run with the model: its folder, an object that holds a run, or a model. Must be given.
+        run: Run with the model: its folder, an object that holds a run, or a model. Required.
         config: Options of `feller sample`; each can also be passed as a keyword argument.
 
     Returns:
@@ -132,7 +132,7 @@ def evaluate(run: RunSource | None = None, *, config: EvaluateConfig) -> Report:
     """Evaluate samples against held-out data, write the report in the run folder, and return it.
 
     Args:
-        run: Run with the model: its folder, an object that holds a run, or a model. Must be given.
+        run: Run with the model: its folder, an object that holds a run, or a model. Required.
         config: Options of `feller evaluate`; each can also be passed as a keyword argument. The option `data` may be a
             Python object, such as a DataFrame.
     """
@@ -147,7 +147,7 @@ def audit(run: RunSource | None = None, *, config: AuditConfig) -> Report:
 
     Args:
         run: Run with the model and, if training was private, a privacy ledger: its folder, an object that holds a run,
-            or a model. Must be given.
+            or a model. Required.
         config: Options of `feller audit`; each can also be passed as a keyword argument. The option `data` is the
             training data and may be a Python object, such as a DataFrame.
     """
@@ -240,7 +240,7 @@ def export(run: RunSource | None = None, *, config: ExportConfig) -> pathlib.Pat
     """Export a run's network for other programs, or the whole model as a folder; return the output path.
 
     Args:
-        run: Run with the model: its folder, an object that holds a run, or a model. Must be given.
+        run: Run with the model: its folder, an object that holds a run, or a model. Required.
         config: Options of `feller export`; each can also be passed as a keyword argument. The option `to`, the format,
             is required.
     """

@@ -212,12 +212,7 @@ def _replace_nested(config_class: type[Config], config: Config, options: dict[st
 
 
 def to_record(config: Any, excluded: Container[str] = ()) -> dict[str, Any]:
-    """Return the non-default options as JSON data; options that exist only in Python are left out.
-
-    Args:
-        config: Config of a command.
-        excluded: Names of options to leave out.
-    """
+    """Return the non-default options as JSON data; options that exist only in Python are left out."""
     options, values = flags_of(config), values_of(config)
     names = (
         option

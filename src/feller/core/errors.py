@@ -1,5 +1,6 @@
 """One-line errors with fields such as argument, expected and found; each interface formats them in its own way."""
 
+import contextlib
 import difflib
 import errno
 import math
@@ -7,7 +8,7 @@ import pathlib
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -168,6 +169,15 @@ class InputError(_OneLineError):
 
 class UsageError(_OneLineError):
     """Error in a flag, name or value; exit code 2 on the command line."""
+
+
+@contextlib.contextmanager
+def error_context(file: object | None = None, **fields: Any) -> Iterator[None]:
+    """Within the context, add the file or other fields to an InputError that is raised."""
+    try:
+        yield
+    except InputError as error:
+        raise error.with_context(file=file, **fields) from error
 
 
 def check_number(

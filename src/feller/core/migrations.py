@@ -36,7 +36,7 @@ def renames() -> dict[int, dict[str, Any]]:
 
 
 def _since(format_number: int, section: str) -> list[dict[str, Any]]:
-    """Return a section of the rename tables since a format, oldest first."""
+    """Return the tables of renames of one section, such as "classes", for all formats from `format_number` on."""
     return [table[section] for number, table in renames().items() if number >= format_number]
 
 
@@ -45,7 +45,7 @@ def _is_ours(cls: type) -> bool:
 
 
 def _of_class(table: dict[str, Any], cls: type) -> dict[str, str]:
-    """Return the renames (old -> new) for a class and its bases in feller."""
+    """Return the field renames (old name -> new name) of a class, including those of its base classes in feller."""
     bases = [base.__name__ for base in reversed(cls.__mro__) if _is_ours(base)]
     return {old: new for name in bases for old, new in table.get(name, {}).items()}
 
@@ -102,7 +102,10 @@ class Older(dict[str, Any]):
 
 
 def _names_now(names: list[str], format_number: int) -> list[str]:
-    """Return the possible current names of older class names, renamed ones first."""
+    """Return the names that classes named `names` in run format `format_number` may have now.
+
+    A class may have been split into several: its new names come first, then the unchanged name.
+    """
     for table in _since(format_number, "classes"):
         names = [current for name in names for current in (*table.get(name, ()), name)]
     return names
@@ -176,7 +179,10 @@ def with_flags(name: str, content: Record, written: int) -> Record:
 
 
 def _word_now(argument: Any, flags: dict[str, Any], recipe: Any, format_number: int) -> Any:
-    """Return a flag under its current name, with its `=value`; a negated flag (`--a.no-b`) stays negated."""
+    """Return the command-line flag `argument` with its current name, and with its `=value` if it has one.
+
+    A negated flag (`--a.no-b`) stays negated; unknown flags are unchanged.
+    """
     if not isinstance(argument, str) or not argument.startswith("--"):
         return argument
     flag, separator, value = argument.partition("=")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from feller import __version__
-from feller.core.errors import InputError, check_number
+from feller.core.errors import InputError, check_number, error_context
 from feller.core.migrations import current_format, migrate
 from feller.core.serialization import from_dict, read_json, to_dict, write_json
 
@@ -144,7 +144,7 @@ def open_shards(folder: str | pathlib.Path) -> ShardedSamples:
     content = read_json(path, "Pass a folder written by `feller sample --shard-size`")
     if not isinstance(content, dict):
         raise InputError("is not a shard manifest: expected a JSON object with an integer `format`", file=path)
-    try:
+    with error_context(path):
         manifest = migrate(MANIFEST, content)
         missing = [name for name in ("n", "shard", "name", "settings", "shards") if name not in manifest]
         if missing:
@@ -159,8 +159,6 @@ def open_shards(folder: str | pathlib.Path) -> ShardedSamples:
         samples = ShardedSamples(pathlib.Path(folder), n, size, name, settings, shards, str(content.get("version")))
         if not _is_consistent(samples):
             raise InputError(DAMAGED)
-    except InputError as error:
-        raise error.with_context(file=path) from error
     return samples
 
 

@@ -10,13 +10,14 @@ import pathlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from feller import __version__
-from feller.core.errors import InputError, UsageError, did_you_mean
+from feller.core.errors import InputError, UsageError, did_you_mean, error_context
 from feller.core.migrations import Older, format_of, migrate
-from feller.core.serialization import error_path, read_json, write_json
+from feller.core.serialization import error_path, from_dict, read_json, write_json
 
+T = TypeVar("T")
 AUX_NETWORKS = ("tokenizer", "vectors", "durations", "rhythm")
 """File stems of auxiliary networks that encode, decode or align the data."""
 MANAGED_FILES = (
@@ -213,7 +214,7 @@ class Run:
                 raise
 
     def _clear_unlearned(self) -> None:
-        """Remove the files of a failed fit that has neither weights nor a ledger."""
+        """Remove the files of a failed fit from the folder, unless it has weights or a privacy ledger."""
         if self.ledger.is_file() or any(self.path.glob("*.safetensors")):
             return
         for name in MANAGED_FILES:
@@ -233,10 +234,8 @@ class Run:
         content = read_json(path, INCOMPLETE_RUN_REMEDY)
         if not isinstance(content, dict):
             raise InputError("is not a run file: expected a JSON object with an integer `format`", file=path)
-        try:
+        with error_context(path):
             return migrate(path.name, content)
-        except InputError as error:
-            raise error.with_context(file=path) from error
 
     def read_field(self, path: pathlib.Path, *names: str) -> Any:
         """Return a nested field of a JSON file of the run, given its keys from the outermost to the innermost.
@@ -252,6 +251,24 @@ class Run:
                 raise InputError(message, remedy=INCOMPLETE_RUN_REMEDY, file=path)
             value = value[name]
         return value
+
+    def read_as(self, kind: type[T], path: pathlib.Path, *names: str) -> T:
+        """Return a nested field of a JSON file of the run as an instance of a dataclass.
+
+        Raises:
+            InputError: If `read_field` fails, or a value is unknown or of the wrong type.
+        """
+        value = self.read_field(path, *names)
+        with error_context(path, place=".".join(names)):
+            return from_dict(kind, value)
+
+    def find(self, kind: type[T], path: pathlib.Path, name: str) -> T | None:
+        """Return a field of a JSON file of the run as an instance of a dataclass; None if the file lacks the field.
+
+        Raises:
+            InputError: If `read_record` fails, or a value is unknown or of the wrong type.
+        """
+        return None if self.read_record(path).get(name) is None else self.read_as(kind, path, name)
 
 
 def report_iframe(page: pathlib.Path, run: str) -> str:

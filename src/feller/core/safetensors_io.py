@@ -4,7 +4,6 @@ import json
 import pathlib
 from collections.abc import Iterable
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -64,14 +63,9 @@ def named_as_now(tensors: dict[str, Tensor], module: nn.Module, names: Iterable[
 
 
 def load_tensors(
-    path: pathlib.Path, device: torch.device | str = "cpu", advice: str = "copy or train it again"
+    path: pathlib.Path, advice: str = "copy or train it again"
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read the tensors and metadata of a file; no code in the file is executed.
-
-    Args:
-        path: File to read.
-        device: Device of the tensors.
-        advice: Remedy in the error for a damaged file.
 
     Raises:
         InputError: If the file is missing or damaged.
@@ -79,7 +73,7 @@ def load_tensors(
     if not path.is_file():
         raise InputError("a file", "none", file=path)
     try:
-        with safe_open(str(path), "pt", device=str(device)) as file:
+        with safe_open(str(path), "pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (SafetensorError, OSError, RuntimeError, ValueError) as error:
         raise InputError(f"is damaged or truncated ({error}); {advice}", file=path) from error

@@ -113,13 +113,16 @@ def _may_hold_tensors(cls: Any) -> bool:
 
 
 def _no_tensors(value: Any, _: Any) -> None:
-    """Accept only None for a field that may hold tensors, which records do not store."""
+    """Return None; raise `InputError` for any other value of a field that may hold tensors.
+
+    JSON records do not store tensors.
+    """
     if value is not None:
         raise InputError("null, because tensors are not recorded", f"{value!r:.40}")
 
 
 def _prefix_field(line: str, root: str) -> str:
-    """Move the field name of a cattrs error line to the front."""
+    """Return a line of a cattrs error with the field name at the front; `root` is the name of the record's class."""
     message, _, location = line.rpartition(" @ ")
     field = location.removeprefix(root).removeprefix(".")
     return f"{field}: {message}" if field else message

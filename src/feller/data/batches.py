@@ -83,7 +83,10 @@ def batch_loader(
 
 
 def _streamed(dataset: Dataset, size: int, rng: Rng) -> Callable[[int, slice], Batch]:
-    """Return a function that loads batches from a stream, in the order that the examples would have in memory."""
+    """Return a function (step, rows) -> batch that loads examples from `dataset.stream`.
+
+    The examples come in the order of an in-memory data set with this seed, or chunk by chunk if the stream has chunks.
+    """
     chunks = None if dataset.stream is None else dataset.stream.chunks
     index_loader = shuffled_loader({"number": torch.arange(dataset.total)}, size, rng, chunks=chunks)
 
@@ -152,7 +155,11 @@ def shuffled_loader(
 
 
 def _order_by_chunk(order: Int64[Tensor, " n"], chunks: ReadChunks, rng: RandomStream) -> Int64[Tensor, " n"]:
-    """Restrict a permutation to windows of `chunks_in_memory` randomly chosen chunks, visited one after another."""
+    """Return the indices `order` sorted so that few chunks are read at a time.
+
+    The chunks are divided at random into groups of `chunks_in_memory`; all examples of one group come before those of
+    the next, and keep their order within the group.
+    """
     chunk_ids = chunks.chunk_ids.long()
     ids = chunk_ids.unique()
     rank = torch.empty(int(ids[-1]) + 1, dtype=torch.long)
@@ -164,7 +171,10 @@ def _order_by_chunk(order: Int64[Tensor, " n"], chunks: ReadChunks, rng: RandomS
 def _bucket_by_length(
     order: Int64[Tensor, " n"], lengths: Int64[Tensor, " n"], size: int, start: int, rng: RandomStream
 ) -> Int64[Tensor, " n"]:
-    """Sort windows of the order by length, cut them into batches, and shuffle the batches."""
+    """Return the indices `order` rearranged into batches of `size` examples of similar length.
+
+    The order is cut into windows; each window is sorted by length and cut into batches, which are shuffled.
+    """
     tail = order[start:]
     end = len(tail) // size * size
     buckets = [bucket[lengths[bucket].argsort(stable=True)] for bucket in tail[:end].split(BUCKET_BATCHES * size)]
@@ -231,7 +241,7 @@ def check_held_out_fraction(fraction: float) -> None:
 
 
 def _some_groups(groups: Tensor, num_held_out: int, rng: Rng) -> Tensor:
-    """Select random groups whose total size is nearest to `num_held_out`; returns a mask, [n]."""
+    """Select random groups to hold out, with about `num_held_out` examples in total; return a mask of examples, [n]."""
     group_ids, sizes = groups.unique(return_counts=True)
     order = torch.randperm(len(group_ids), generator=rng.stream("split").shared_generator())
     if num_held_out == 0 or len(group_ids) < 2:
@@ -241,7 +251,10 @@ def _some_groups(groups: Tensor, num_held_out: int, rng: Rng) -> Tensor:
 
 
 def _place(given: Cond, order: Tensor) -> Tensor:
-    """Return the relative rank of each example within its class, in (0, 1); the lowest ranks are held out."""
+    """Return, for each entry of the permutation `order`, its relative rank in (0, 1) among the entries of its class.
+
+    The entries with the lowest ranks are held out, so every class is held out in the same proportion.
+    """
     labels = given["label"][order] if "label" in given else torch.zeros_like(order)
     rank = torch.empty(len(order), dtype=torch.float64)
     for class_id in labels.unique():

@@ -110,7 +110,10 @@ def label_names(given: Cond, classes: tuple[str, ...]) -> list[str] | None:
 
 
 class NoteCounter:
-    """Collector of notes about single examples; notes with the same text template become one note with their number."""
+    """Counter of examples to which a note applies, such as "single atoms left out: {}".
+
+    All examples with the same template are reported in one note.
+    """
 
     def __init__(self) -> None:
         self._names: dict[str, list[str]] = {}

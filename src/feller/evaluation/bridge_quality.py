@@ -82,7 +82,7 @@ def endpoint_distances(
 
 
 def _split_population(population: Population, size: int, rng: Rng) -> tuple[Tensor, Tensor]:
-    """Return member indices of two disjoint halves, resampled by weight."""
+    """Return the indices of `size` samples from each of two disjoint halves of a population, drawn by weight."""
     order = _random_order(len(population.members), rng.fold_in("real"))
     if population.weights is None:
         return order[:size], order[size : 2 * size]
@@ -111,7 +111,10 @@ def _halves(reached: Tensor, members: Tensor, rng: Rng, max_points: int) -> list
 def _half_distances(
     halves: Sequence[tuple[Tensor, Tensor]], pairs: Sequence[tuple[Tensor, Tensor]], blur: float
 ) -> dict[str, float | None]:
-    """Return the mean distances of endpoints from halves over `pairs`, and the distance between halves."""
+    """Return W2 and Sinkhorn distances between end points and a half of the population, averaged over `pairs`.
+
+    The floor is the distance between the two halves.
+    """
     if not halves:
         return dict.fromkeys(("w2", "w2_floor", "sinkhorn", "sinkhorn_floor"))
     (_, first_half), (_, second_half) = halves
@@ -137,7 +140,6 @@ class PathCosts:
     """Costs of trajectories at each time, averaged over trajectories."""
 
     times: Float64[Tensor, " s"]
-    """Times from 0 to 1."""
     control_cost: Float64[Tensor, " s"]
     """Mean of half the squared norm of the control at each time."""
     state_cost: Float64[Tensor, " s"]
@@ -229,7 +231,10 @@ def path_costs(
 
 
 def _population_density(x: Float[Tensor, "s n d"], rng: Rng, width: float | None) -> PopulationDensity:
-    """Return the kernel density of the trajectories, which pairs each state with that of another trajectory."""
+    """Return the kernel density of the trajectories x at each time; each state is compared with another trajectory.
+
+    `width` is the kernel width; None to choose it by Scott's rule.
+    """
     n = x.shape[1]
     shift = 1 + int(rng.stream("partner").randint(max(n - 1, 1), (1,)))
     widths = scott(x)[:, None].expand(x.shape[:2]) if width is None else width

@@ -196,7 +196,10 @@ def random_halves(sizes: Sequence[int], rng: Rng) -> Iterator[list[Int[Tensor, "
 def _half_quotients(
     distance: SetDistance[Items], samples: Items, real: Items, training: Items, rng: Rng
 ) -> list[float]:
-    """Return the ratios of distance and floor for random halves."""
+    """Return the ratio of distance to floor for several random halves of samples and real data.
+
+    The floor is the distance of as many training examples from the real half.
+    """
     quotients = []
     for rows in random_halves([len(samples), len(real), len(samples)], rng):
         sample_half, real_half = _take(samples, rows[0]), _take(real, rows[1])
@@ -230,12 +233,6 @@ def mean_energy(
 
     Pairs of a point with itself are included (V-statistic), so for size = n the result is the energy distance of the
     whole set.
-
-    Args:
-        between: Distances between the n points and the m real points.
-        within: Distances among the n points.
-        real: Distances among the m real points.
-        size: Number of points in a subset, at most n.
     """
     n = len(within)
     mean_within = within.sum().item() / max(n * (n - 1), 1) * (1 - 1 / size)

@@ -55,7 +55,10 @@ class ConformanceError(AssertionError):
 
 
 class _Checker:
-    """Assertions about one object; each raises `ConformanceError` on failure."""
+    """Assertions about one object, the `subject`; each raises `ConformanceError` on failure.
+
+    The argument `prop` is the name of the checked property in the error.
+    """
 
     def __init__(self, subject: object) -> None:
         self.subject = subject
@@ -74,7 +77,10 @@ class _Checker:
                 raise ConformanceError(self.subject, prop, f"a difference of {largest:.3g}", f"{atol:.3g}")
 
     def true(self, prop: str, holds: Tensor | bool, found: object, allowed: object) -> None:
-        """Require a condition to hold for all entries."""
+        """Raise `ConformanceError` unless `holds` is True in all entries.
+
+        `prop` is the name of the checked property; the error states it with the values `found` and `allowed`.
+        """
         if not bool(torch.as_tensor(holds).all()):
             raise ConformanceError(self.subject, prop, found, allowed)
 
@@ -324,7 +330,10 @@ def _check_rates(check: _Checker, space: Manifold | Product) -> None:
 
 
 def _check_volume(check: _Checker, space: Manifold | Product) -> None:
-    """Check E[div f + f . grad log p] = 0 under the base distribution, for samples, density and volume together."""
+    """Check Stein's identity E[div f + f . grad log p] = 0 for a random field f under the base distribution p.
+
+    This tests base samples, log density and volume element together.
+    """
     n, x, stream = 3000, _points(space, 3000), Rng(0).stream("field")
     a, b = (tree_map(lambda leaf: stream.normal((1, *leaf.shape[1:]), F64), x) for _ in range(2))
 
@@ -469,7 +478,7 @@ def check_path(
 def _check_marginals(
     check: _Checker, path: Path, space: Space, sample_endpoints: EndpointSampler, certain_of: Callable[..., State]
 ) -> None:
-    """Compare marginals of the simulated process, given the true prediction, with samples of the path."""
+    """Check that the process of a path, given the true endpoints, has the marginals of `path.sample`."""
     n, schedule = 4000, path.affine_schedule
     x_0, x_1 = sample_endpoints(n, Rng(0).stream("ends"))
 
@@ -562,7 +571,8 @@ def _check_accuracy(
 ) -> None:
     """Check order or tolerance on the exact flow between normal distributions, and on a constant velocity."""
     for a, b in ((0.1, 0.8), *(((0.8, 0.1),) if backwards else ())):
-        exact = _exact_gaussian_flow(x, a, b)
+        var_t, var_s = ((time / 2) ** 2 + (1 - time) ** 2 for time in (a, b))
+        exact = b + math.sqrt(var_s / var_t) * (x - a)
         results = [simulate(_flow, x, linear_grid(n, a, b), solver, Rng(0)) for n in (16, 32)]
         errors = [(end - exact).abs().max().item() for end in results]
         if order is None:
@@ -581,12 +591,6 @@ def _flow(x: Tensor, t: Tensor) -> Characteristics:
     t = append_dims(t, x)
     variance = (t / 2) ** 2 + (1 - t) ** 2
     return Characteristics(velocity=1 + (t / 4 - (1 - t)) / variance * (x - t))
-
-
-def _exact_gaussian_flow(x: Tensor, t: float, s: float) -> Tensor:
-    """Return the exact solution of `_flow` from t to s."""
-    var_t, var_s = ((time / 2) ** 2 + (1 - time) ** 2 for time in (t, s))
-    return s + math.sqrt(var_s / var_t) * (x - t)
 
 
 def _constant_flow(x: Tensor, t: Tensor) -> Characteristics:

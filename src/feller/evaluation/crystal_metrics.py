@@ -170,7 +170,9 @@ def crystals_quality(samples: Dataset, train: Dataset, held_out: Dataset, rng: R
     min_distance = _least(real if floor is None else floor)
     valid, real_valid = _valid(generated, min_distance), _valid(real, min_distance)
     metrics = with_floors(_shares(valid), _shares(real_valid))
-    metrics["readable"] = _readable(generated.crystals)
+    metrics["readable"] = (
+        _mean([_reads_back(crystal) for crystal in generated.crystals]) if is_installed("gemmi") else None
+    )
     metrics |= with_floors(_set_distances(generated, real), None if floor is None else _set_distances(floor, real))
     plausible, real_plausible = _plausible(generated, valid), _plausible(real, real_valid)
     floor_plausible = None if floor is None else _plausible(floor, _valid(floor, min_distance))
@@ -214,7 +216,10 @@ def _mean(values: Any) -> float:
 
 
 def _least(real: CrystalFeatures) -> float | None:
-    """Return the minimum plausible ratio of distance to the sum of covalent radii; None without pymatgen."""
+    """Return the smallest plausible interatomic distance, as a fraction of the sum of covalent radii.
+
+    It is a little below the smallest fractions in the real crystals; None if pymatgen is missing.
+    """
     if real.geometries is None:
         return None
     return SHORTEST_FACTOR * float(np.quantile([geometry.shortest for geometry in real.geometries], SHORTEST_QUANTILE))
@@ -240,7 +245,7 @@ def _shares(valid: dict[str, Bool[np.ndarray, " n"] | None]) -> Numbers:
 
 
 def _plausible(some: CrystalFeatures, valid: dict[str, Bool[np.ndarray, " n"] | None]) -> CrystalFeatures | None:
-    """Return the plausible crystals; None if there are none or a package is missing."""
+    """Return the crystals that `valid` marks as plausible; None if there are none, or a package is missing."""
     mask = valid["crystal_plausible"]
     if mask is None or not mask.any() or some.geometries is None:
         return None
@@ -248,10 +253,6 @@ def _plausible(some: CrystalFeatures, valid: dict[str, Bool[np.ndarray, " n"] | 
     return CrystalFeatures(
         [some.crystals[i] for i in indices], [some.formulas[i] for i in indices], [some.geometries[i] for i in indices]
     )
-
-
-def _readable(crystals: list[Crystal]) -> float | None:
-    return _mean([_reads_back(crystal) for crystal in crystals]) if is_installed("gemmi") else None
 
 
 def _reads_back(crystal: Crystal) -> bool:

@@ -148,13 +148,6 @@ def wrapped_mixture(
 ) -> WrappedMixture:
     """Fit a wrapped normal mixture to angles by EM, and return the most likely of several restarts.
 
-    Args:
-        x: Angles in radians.
-        rng: Random streams for the initial means of the components.
-        components: Number of components, at most the number of examples.
-        restarts: Number of restarts.
-        steps: Maximum number of EM steps per restart.
-
     Raises:
         ValueError: If there are no examples.
     """

@@ -50,15 +50,7 @@ class TokenNats:
 def documents_quality(
     network: Any, kind: Documents, held_out: Dataset, library: IndexedDatastore | None, rng: Rng
 ) -> dict[str, float | None]:
-    """Return the perplexity of held-out documents, without and with retrieved documents in the context.
-
-    Args:
-        network: Network with the interface of `GPTNetwork`.
-        kind: Modality of the documents.
-        held_out: Held-out documents.
-        library: Datastore of training documents for retrieval; None for no retrieval.
-        rng: Random streams.
-    """
+    """Return the perplexity of held-out documents, without and with retrieved documents in the context."""
     rows = kind.encode(held_out.subset(torch.arange(min(len(held_out), MAX_DOCUMENTS))).values)
     vocab, empty = kind.symbols, [rows.new_empty(0)] * len(rows)
     text, images = (tokens_nll(network, rows, empty, vocab, mask) for mask in (vocab.is_text, vocab.is_code))
@@ -91,16 +83,7 @@ def retrieved_prefixes(
     rng: Rng,
     retriever: Retriever = EVALUATION_RETRIEVER,
 ) -> list[Int64[Tensor, " _"]]:
-    """Return, for each document, the tokens of retrieved documents that are prepended to it as context.
-
-    Args:
-        library: Datastore that is searched.
-        rows: Tokens of the documents.
-        count: Number of documents to retrieve for each document.
-        context: Context length of the network, which limits the length of prefix and document together.
-        rng: Random streams.
-        retriever: Retriever that selects the documents.
-    """
+    """Return, for each document, the tokens of retrieved documents that are prepended to it as context."""
     max_lengths = [context - 1 - int(length) for length in (rows != library.datastore.vocabulary.pad).sum(1)]
     return retrieved_context(library, rows, count, max_lengths, rng, retriever)
 
@@ -112,13 +95,6 @@ def tokens_nll(
 
     Tokens of prefixes, and tokens that the network never predicts, are not counted. An `<eos>` token is appended to
     each row.
-
-    Args:
-        network: Network with the interface of `GPTNetwork`.
-        rows: Tokens of the documents, with padding.
-        before: Prefix of each document: tokens that precede it as context.
-        symbols: Token vocabulary of the documents.
-        of: Function from the tokens of one document to the mask of the evaluated tokens.
     """
     nats, count = document_nlls(network, rows, before, symbols, of)
     return TokenNats(nats.sum().item(), int(count.sum()))

@@ -9,7 +9,7 @@ from typing import cast
 import torch
 
 from feller.core.distributed import SINGLE, ProcessGroup
-from feller.core.pytree import State, leaves, tree_map
+from feller.core.pytree import leaves, tree_map
 from feller.core.rng import Rng
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset
@@ -20,7 +20,6 @@ from feller.evaluation.protein_metrics import sequence_perplexity
 from feller.models.families.elbo import ELBO, sampling_elbo, tightest_elbo
 from feller.models.model import Model, no_progress
 from feller.paths import TokenPath
-from feller.paths.processes import Characteristics, Process
 from feller.paths.time_distributions import linear_grid
 from feller.sampling import Midpoint, trajectory
 from feller.sampling.divergence import MAX_EXACT_DIMENSION
@@ -135,7 +134,10 @@ def bits_per_token(model: Model, held_out: Dataset, options: FlowMetricOptions) 
 
 
 def _bounds(model: Model) -> dict[str, ELBO | None]:
-    """Return the ELBO of each metric; only one if the sampler's rates have the tightest ELBO."""
+    """Return the ELBO that each likelihood metric uses, by metric name.
+
+    There are two metrics if the rates of the sampler do not give the tightest ELBO.
+    """
     spec = model.spec
     if not model.family.is_process:  # exact likelihood
         return {"bits_per_token": None}
@@ -187,7 +189,10 @@ def straightness(
     cond = spec.modality.add_derived_conditions(given)
     process = path.process(model.network.eval(), tree_map(lambda leaf: leaf.to(device), cond))
     start = path.initial_state(space.sample_base(n, rng.stream("source"), device))
-    if any(c.velocity is None or c.diffusion is not None or c.jumps is not None for c in _parts(process, start)):
+    if any(
+        c.velocity is None or c.diffusion is not None or c.jumps is not None
+        for c in leaves(process(start, expand_time(start, 0.0)))
+    ):
         return None
     states = [start]
     for state in trajectory(process, start, linear_grid(steps), Midpoint(space), rng):
@@ -197,7 +202,3 @@ def straightness(
     if not energy:  # no state moves
         return 1.0
     return space.distance(start, states[-1]).double().square().mean().item() / energy
-
-
-def _parts(process: Process, start: State) -> list[Characteristics]:
-    return list(leaves(process(start, expand_time(start, 0.0))))

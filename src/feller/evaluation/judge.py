@@ -240,11 +240,7 @@ def save_judge(path: pathlib.Path, judge: Judge) -> None:
 
 
 def load_judge(path: pathlib.Path) -> Judge:
-    """Read a judge from a file.
-
-    Raises:
-        InputError: If the file is missing or damaged, or does not contain a judge.
-    """
+    """Read a judge from a file; InputError if the file is missing or damaged, or does not contain a judge."""
     tensors, metadata = load_tensors(path, advice=RETRAIN_ADVICE)
     try:
         record = json.loads(metadata["judge"])

@@ -125,7 +125,7 @@ def add_metric(name: str, doc: str) -> None:
 
 
 def _referring_metric(name: str) -> str | None:
-    """Return the metric with this reference; None if there is none."""
+    """Return the metric whose reference value is the metric `name`; None if there is none."""
     return next((referring for referring, spec in METRICS.items() if spec.reference == name), None)
 
 

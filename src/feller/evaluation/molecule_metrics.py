@@ -97,7 +97,10 @@ def molecules_quality(samples: Dataset, train: Dataset, held_out: Dataset, rng: 
 
 
 def _stability(molecules: list[Molecule], *, has_table: bool) -> dict[str, float | None]:
-    """Return stability by the bond table, if it has all elements, and connectedness."""
+    """Return the fractions of stable atoms, stable molecules and connected molecules.
+
+    Stability needs the table of bond lengths, and is None if an element is missing there.
+    """
     stable = [is_stable(molecule) for molecule in molecules] if has_table else []
     return {
         "atom_stability": float(np.concatenate(stable).mean()) if has_table else None,
@@ -113,7 +116,7 @@ def _fraction(flags: Iterable[Any]) -> float:
 def _rdkit_metrics(
     made: list[Molecule], real: list[Molecule], trained: list[Molecule], *, has_table: bool
 ) -> dict[str, tuple[float | None, float | None]]:
-    """Return rdkit metrics of samples and of real molecules; None without rdkit."""
+    """Return (value for samples, value for real molecules) of each RDKit metric; None without RDKit."""
     names = ("table_validity", "bonds_found", "bonds_sane", "unique_smiles", "novel_smiles")
     try:
         with rdkit("evaluating molecules") as chem:
@@ -133,7 +136,7 @@ def _formula(molecule: Molecule) -> bytes:
 def _smiles_metrics(
     chem: Any, molecules: list[Molecule], training_smiles: set[str | None], *, has_table: bool
 ) -> dict[str, float | None]:
-    """Return rdkit metrics of a set of molecules; `training_smiles` are the SMILES of the training set."""
+    """Return the RDKit metrics of one set of molecules; `training_smiles` are the SMILES of the training set."""
     bonded = [rdkit_with_bonds(chem, molecule) for molecule in molecules]
     smiles = [_smiles(chem, molecule, has_table=has_table) for molecule in molecules]
     connected = [text for text in smiles if text and "." not in text]
@@ -159,7 +162,7 @@ DISTANCES = ("atom_number_distance", "element_share_distance", "bond_length_dist
 
 
 def _distances(made: list[Molecule], real: list[Molecule]) -> dict[str, float | None]:
-    """Return distances between two sets in sizes, element fractions and bond lengths."""
+    """Return the distances between samples and real molecules: of sizes, element fractions and bond lengths."""
     sizes = [[len(molecule.atomic_numbers) for molecule in group] for group in (made, real)]
     counts = [np.bincount(np.concatenate([m.atomic_numbers for m in group]), minlength=119) for group in (made, real)]
     first, second = (c / c.sum() for c in counts)

@@ -124,7 +124,8 @@ def _sequence_nll(model: Model, data: Dataset, rng: Rng, nfe: int) -> float:
     for k in range(nfe):
         stream = rng.stream("masks", k)
         masked_fraction = (k + stream.uniform((len(data), 1), device=device)[:, 0]) / nfe
-        masked = _random_mask(valid, (masked_fraction * length).floor() + 1, stream.uniform(valid.shape, device=device))
+        rank = torch.where(valid, stream.uniform(valid.shape, device=device), torch.inf).argsort(1).argsort(1)
+        masked = valid & (rank < ((masked_fraction * length).floor() + 1)[:, None])
         t = (1 - masked.sum(1) / length.clamp(min=1)).float()
         times = {**{name: torch.ones_like(t) for name in STRUCTURE}, "residue": t}
         x_t = {**x_1, "residue": torch.where(masked, COUNT, x_1["residue"])}
@@ -133,12 +134,6 @@ def _sequence_nll(model: Model, data: Dataset, rng: Rng, nfe: int) -> float:
         mean = torch.where(masked, loss, 0).sum(1) / masked.sum(1).clamp(min=1)
         total += (mean * length).sum().item() / nfe
     return total
-
-
-def _random_mask(valid: Bool[Tensor, "n l"], counts: Tensor, u: Tensor) -> Bool[Tensor, "n l"]:
-    """Return a uniformly random mask of `counts` valid positions per row."""
-    rank = torch.where(valid, u, torch.inf).argsort(1).argsort(1)
-    return valid & (rank < counts[:, None])
 
 
 CELL = math.radians(30)
@@ -197,7 +192,7 @@ def _fraction(mask: Bool[Tensor, " n"]) -> float | None:
 def _inner_residues(
     data: Dataset,
 ) -> tuple[Float[Tensor, "n k"], Float[Tensor, "n k"], Int[Tensor, "n k"], Bool[Tensor, "n k"]]:
-    """Return phi, psi and residue type of inner residues, and the mask of known ones."""
+    """Return phi, psi and type of all residues but the first and last of a chain, and the mask of known ones."""
     phi, psi = torsions(data.values["atoms"].cpu().double())
     residue, mask = observed_residues(data)
     return phi, psi, residue[:, 1:-1], mask[:, 1:-1] & data.given["valid"]["position"].cpu()[:, 2:]

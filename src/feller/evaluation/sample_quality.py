@@ -143,7 +143,10 @@ def _notes(samples: Dataset, train: Dataset, held_out: Dataset, judge: Judge | N
 
 
 def _other_classes(samples: Dataset, train: Dataset) -> bool:
-    """Return True if class frequencies differ from the training set; false-alarm probability at most 1e-4."""
+    """Return True if the class frequencies of samples differ from those of the training set.
+
+    This is a binomial test per class, with a false-alarm probability of at most 1e-4 in total.
+    """
     if "label" not in samples.given or "label" not in train.given:
         return False
     made, train_labels = samples.given["label"].cpu(), train.given["label"].cpu()

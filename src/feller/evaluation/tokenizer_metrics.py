@@ -27,11 +27,7 @@ class Reconstructions:
 
 
 def tokenizer_network(model: Model) -> ConvTokenizerNetwork:
-    """Return the network of an image tokenizer.
-
-    Raises:
-        UsageError: If the model is not an image tokenizer.
-    """
+    """Return the network of an image tokenizer; UsageError if the model is not an image tokenizer."""
     network = model.network.eval()
     if not isinstance(network, ConvTokenizerNetwork):
         raise UsageError(
@@ -42,11 +38,7 @@ def tokenizer_network(model: Model) -> ConvTokenizerNetwork:
 
 @torch.no_grad()
 def reconstruct(model: Model, data: Dataset) -> Reconstructions:
-    """Encode images and decode their codes, in batches.
-
-    Raises:
-        UsageError: If the model is not an image tokenizer.
-    """
+    """Encode images and decode their codes, in batches; UsageError if the model is not an image tokenizer."""
     network = tokenizer_network(model)
     modality, device = model.spec.modality, network.from_code.weight.device
     all_codes, decoded = [], []

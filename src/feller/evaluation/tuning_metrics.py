@@ -38,25 +38,9 @@ class TuningComparison:
 
 
 def compare_tuned(
-    rule: FineTuning,
-    base: Model,
-    tuned: Model,
-    after: Dataset,
-    reward: Reward | None,
-    rng: Rng,
-    given: dict[str, str],
+    rule: FineTuning, base: Model, tuned: Model, after: Dataset, reward: Reward | None, rng: Rng, given: dict[str, str]
 ) -> TuningComparison:
-    """Compare samples of a fine-tuned model with those of its base model.
-
-    Args:
-        rule: Fine-tuning objective.
-        base: Base model.
-        tuned: Fine-tuned model.
-        after: Samples of the fine-tuned model.
-        reward: Reward; None if it is not available.
-        rng: Random streams with which `after` was sampled.
-        given: Values of the conditions that were fixed in fine-tuning, by name.
-    """
+    """Compare samples of a fine-tuned model with those of its base model."""
     base_samples = base.sample_dataset(len(after), given=after.given, guidance=rule.guidance, rng=rng)
     metrics: dict[str, Any] = {}
     notes = []
@@ -127,16 +111,7 @@ def tilted_reward(reward: Float[Tensor, " n"], reward_scale: float, group: Int[T
 def base_divergence(
     rule: FineTuning, base: Model, tuned: Model, rng: Rng, condition_words: dict[str, str], n: int = MAX_ROLLOUTS
 ) -> float:
-    """Return the mean control cost of fine-tuned roll-outs, which is the KL divergence from the base model, in nats.
-
-    Args:
-        rule: Fine-tuning objective.
-        base: Base model.
-        tuned: Fine-tuned model.
-        rng: Random streams.
-        condition_words: Values of the conditions that are fixed in the roll-outs, by name.
-        n: Number of roll-outs.
-    """
+    """Return the mean control cost of fine-tuned roll-outs, which is the KL divergence from the base model, in nats."""
     spec = tuned.spec
     device = next(tuned.network.parameters()).device
     cond = tree_map(

@@ -53,7 +53,10 @@ def _sorted(values: Float[Tensor, "k n"]) -> Float[Tensor, "k n"]:
 def _quantiles(
     n: int, m: int, device: torch.device
 ) -> tuple[Float[Tensor, " k"], Int[Tensor, " k"], Int[Tensor, " k"]]:
-    """Split (0, 1] at the jumps of both quantile functions: interval lengths, and point indices per interval."""
+    """Divide (0, 1] into intervals on which the quantile functions of n and of m sorted points are both constant.
+
+    Return the lengths of the intervals, and the index of the point of either set on each interval.
+    """
     jumps = torch.cat([torch.arange(1, n + 1) * m, torch.arange(1, m + 1) * n]).unique()  # multiples of 1 / (n m)
     lengths = torch.diff(jumps, prepend=jumps.new_zeros(1)).double() / (n * m)
     return lengths.to(device), ((jumps - 1) // m).to(device), ((jumps - 1) // n).to(device)
@@ -119,11 +122,7 @@ def _root(matrix: Float[Tensor, "f f"]) -> Float[Tensor, "f f"]:
 
 
 def nearest(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> Float[Tensor, " n"]:
-    """Return the distance from each point of `a` to its nearest neighbour in `b`.
-
-    Raises:
-        ValueError: If a set is empty.
-    """
+    """Return the distance from each point of `a` to its nearest neighbour in `b`; ValueError if a set is empty."""
     _check(a, b)
     centre = a.double().mean(0)
     a, distances = a.double() - centre, torch.full((len(a),), torch.inf, dtype=torch.float64, device=a.device)
@@ -160,7 +159,7 @@ def wasserstein(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"], order: int = 2
 
 
 def _program(cost: Float64[Tensor, "n m"]) -> float:
-    """Return the optimal transport cost between uniform weights."""
+    """Return the least mean cost of a transport plan between uniform weights, by linear programming."""
     try:
         import ot
     except ImportError as error:
@@ -216,7 +215,10 @@ def _cost(a: Float64[Tensor, "n d"], b: Float64[Tensor, "m d"]) -> Float64[Tenso
 def _potentials(
     cost: Float64[Tensor, "n m"], blur: float, scaling: float
 ) -> tuple[Float64[Tensor, " n"], Float64[Tensor, " m"]]:
-    """Return the dual potentials by symmetric averaged updates with annealed blur."""
+    """Return the dual potentials of entropic optimal transport with the blur `blur`.
+
+    The blur starts at the largest distance and is multiplied by `scaling` at each step.
+    """
     max_blur = max(math.sqrt(2 * cost.max().item()), blur)
     f, g = _soft_minimum(cost, max_blur**2), _soft_minimum(cost.T, max_blur**2)
     for i in range(math.ceil(math.log(max_blur / blur) / -math.log(scaling))):
@@ -227,7 +229,7 @@ def _potentials(
 def _converge_potentials(
     cost: Float64[Tensor, "n m"], f: Float64[Tensor, " n"], g: Float64[Tensor, " m"], epsilon: float
 ) -> tuple[Float64[Tensor, " n"], Float64[Tensor, " m"]]:
-    """Iterate at a fixed blur until convergence or for at most ROUNDS rounds."""
+    """Iterate the dual potentials f and g at a fixed blur sqrt(epsilon) until they converge, at most `ROUNDS` times."""
     for _ in range(ROUNDS):
         previous = f, g
         f, g = _half_steps(cost, f, g, epsilon, STEPS)

@@ -142,7 +142,10 @@ def named_classes(about: ModelSpec, given: Any) -> Any:
 
 
 def _class_numbers(spec: ModelSpec, name: str, value: Any, n: int) -> Tensor:
-    """Return the class numbers of n samples, [n]: tensors unchanged, other values by name or number."""
+    """Return the values of the condition `name` for n samples: class numbers for names or numbers, [n].
+
+    A tensor is checked and returned unchanged.
+    """
     classes = spec.modality.conditions.get(name, ())
     if not isinstance(value, Tensor):
         entries = value.tolist() if hasattr(value, "tolist") else [*value] if isinstance(value, list | tuple) else value
@@ -162,7 +165,7 @@ def _class_numbers(spec: ModelSpec, name: str, value: Any, n: int) -> Tensor:
 
 
 def _parse_named(spec: ModelSpec, n: int, requested: dict[str, str], rng: Rng) -> tuple[Cond, dict[str, State]]:
-    """Parse named conditions and leaves from text."""
+    """Parse conditions given as name -> text; return the network's conditions, and the observed leaves of the state."""
     modality, observed = spec.modality, {}
     conditions = {name: text for name, text in requested.items() if name not in modality.conditionable_leaves}
     for leaf in sorted(requested.keys() - conditions.keys()):

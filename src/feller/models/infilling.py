@@ -115,7 +115,10 @@ def infill_durations(
 def _sample_frames(
     network: Network, path: Affine, cond: Cond, rng: Rng, sampling: SamplerConfig
 ) -> Float[Tensor, "b n bands"]:
-    """Integrate from noise, with observed frames noised to each time."""
+    """Sample mel frames from noise by simulating the path.
+
+    At each time t, the observed frames of the network's input are replaced by the path from noise to these frames.
+    """
     sampler_path, solver, times = sampling.resolve(path, Euclidean())
     context, observed = cond["context"], cond["known"][:, :, None]
     x_0 = zero_invalid(noise_like(context, rng.fold_in("source")), cond["valid"])
@@ -180,12 +183,5 @@ class LearnedDurations(DurationModel):
         valid: Bool[Tensor, "b m"] | None = None,
     ) -> Int64[Tensor, "b m"]:
         return infill_durations(
-            self.network.eval(),
-            self.objective,
-            duration,
-            observed,
-            phone,
-            rng=rng,
-            valid=valid,
-            sampling=self.sampling,
+            self.network.eval(), self.objective, duration, observed, phone, rng=rng, valid=valid, sampling=self.sampling
         )

@@ -236,7 +236,10 @@ class Model:
         return self.to_dataframe(samples, given) if samples.modality.samples_as_frame else samples
 
     def _with_calls(self, sampling: SamplerConfig, solver: Solver | None, nfe: int) -> SamplerConfig:
-        """Return the sampler settings with a new NFE; warn if the solver uses a different number of evaluations."""
+        """Return the sampler settings with `nfe` network evaluations.
+
+        A warning states if the solver uses another number, and an error if `nfe` does not suffice for one step.
+        """
         check_number("nfe", nfe, ge=1, le=MOST_CALLS)
         step_solver = solver or VELOCITY_SOLVERS.get(sampling.solver, Euler)()
         name, nfe_per_step = (sampling.solver if solver is None else type(solver).__name__), step_solver.nfe_per_step
@@ -388,7 +391,7 @@ class Model:
     def _batches(
         self, n: int, size: int | None, process_group: ProcessGroup, on_progress: Callable[[float], None]
     ) -> Iterator[tuple[slice, OnProgress, torch.device]]:
-        """Yield the row slices of this process, each with a progress callback and the device."""
+        """Yield the batches of the n rows that this process computes: (rows, progress callback, device)."""
         device = next(self.network.parameters()).device
         size = size or default_batch_size(self.spec.space, device)
         local_rows = local_range(process_group, n, size)
@@ -606,10 +609,7 @@ class Model:
                     raise UsageError.unknown_name("guidance", name, spec.condition_names)
         if not names:
             raise UsageError(
-                argument="guidance",
-                expected="a model with conditions",
-                found="one without any",
-                remedy="Drop guidance",
+                argument="guidance", expected="a model with conditions", found="one without any", remedy="Drop guidance"
             )
         if not self.droppable() or not spec.cond_dropout:
             nulls = {name: spec.null_condition(name, 1).flatten()[0].item() for name in spec.condition_names}

@@ -1,4 +1,4 @@
-"""Specification of a model (all except its weights): storage in run folders, and resolution of given conditions."""
+"""Specification of a model, which is all except its weights, and its storage in run folders."""
 
 from dataclasses import dataclass, field
 
@@ -10,14 +10,13 @@ import feller.models.families.path_process
 import feller.models.families.predictive_models
 import feller.models.families.sequence_models
 import feller.models.infilling  # noqa: F401 - records name classes of all of these
-from feller.core.errors import InputError, is_too_large
+from feller.core.errors import InputError, error_context, is_too_large
 from feller.core.pytree import State, tree_map
 from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.core.safetensors_io import load_tensors, load_weights
 from feller.core.serialization import CHOSEN, from_dict, to_dict
 from feller.core.user_code import choose_code, fingerprint
-from feller.data.loading.raw import error_context
 from feller.data.modality import Dataset, Modality
 from feller.models.families.model_family import ModelFamily
 from feller.networks.condition_dropout import check_cond_dropout

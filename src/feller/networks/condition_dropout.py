@@ -34,7 +34,7 @@ def check_null(null: Any) -> None:
 
 
 def _check_null_of(name: str, null: int | float, value: Any) -> None:
-    """Check that the dtype of a condition can represent its null value, which a cast would change silently."""
+    """Raise an error if a condition's dtype cannot represent its null value, which a cast would change silently."""
     if not isinstance(value, Tensor):
         remedy = "Pass each part as a separate condition, or set cond_dropout=0 in the objective"
         found = f"a dict of {', '.join(map(str, value))}"

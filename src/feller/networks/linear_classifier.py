@@ -74,9 +74,9 @@ class OneHotFeatures(FeatureMap):
     def __post_init__(self) -> None:
         if not 0 <= self.excluded_column < len(self.counts) or len(self.counts) < 2:
             raise UsageError(
-                "a table of at least two columns, and the index of its target column",
-                f"column {self.excluded_column} of {len(self.counts)}",
-                "Add a column to predict the target from",
+                "at least two columns, and the index of the target column among them",
+                f"{len(self.counts)} columns, and the index {self.excluded_column}",
+                "Add a column from which to predict the target, or correct the index",
             )
 
     @property

@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -35,11 +35,7 @@ def check_times(t: Any, x: Tensor) -> None:
 
 
 def require_rng(rng: RandomStream | None) -> RandomStream:
-    """Return `rng`, which stochastic paths require.
-
-    Raises:
-        UsageError: If `rng` is not a random stream.
-    """
+    """Return `rng`, which stochastic paths require; UsageError if `rng` is not a random stream."""
     if not isinstance(rng, RandomStream):
         remedy = "Pass rng=feller.Rng(0).stream('path')"
         raise UsageError(argument="rng", expected="a random stream", found=f"{rng!r:.40}", remedy=remedy)
@@ -47,14 +43,7 @@ def require_rng(rng: RandomStream | None) -> RandomStream:
 
 
 def leads_elsewhere(path: "Path", space: Space, name: str, found: str) -> UsageError:
-    """Return the error for a path that does not fit a space.
-
-    Args:
-        path: Path of the user.
-        space: Space of the states.
-        name: Name of the path in the message, such as the argument.
-        found: What does not fit, as text for the message.
-    """
+    """Return the error for a path that does not fit a space."""
     space_name = type(space).__name__
     if isinstance(space, Tokens):
         remedy = "Use feller.Mixture()"
@@ -63,10 +52,7 @@ def leads_elsewhere(path: "Path", space: Space, name: str, found: str) -> UsageE
     else:
         remedy = "Use feller.Affine()"
     return UsageError(
-        argument=name,
-        expected=f"a path on {space_name}",
-        found=f"{type(path).__name__}, {found}",
-        remedy=remedy,
+        argument=name, expected=f"a path on {space_name}", found=f"{type(path).__name__}, {found}", remedy=remedy
     )
 
 
@@ -83,10 +69,8 @@ class Path(abc.ABC):
         """True if states are tokens and the network predicts logits."""
         return False
 
-    @property
-    def answers_like_state(self) -> bool:
-        """True if the network predicts real values in the shape of the state."""
-        return False
+    answers_like_state: ClassVar[bool] = False
+    """True if the network predicts real values in the shape of the state."""
 
     def check_space(self, space: Space, name: str = "path") -> None:
         """Raise a UsageError if the path does not fit a space; token paths do not fit manifolds.

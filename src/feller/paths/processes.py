@@ -25,7 +25,7 @@ Weight = float | Tensor
 
 
 def _scale(tensor: Tensor, weight: Weight) -> Tensor:
-    """Multiply a tensor by a weight, where zero times infinity is zero."""
+    """Return a tensor times a weight, one for all or one per example; zero times infinity is zero."""
     if isinstance(weight, Tensor):
         if weight.ndim > tensor.ndim:
             raise ValueError(

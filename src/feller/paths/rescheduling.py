@@ -123,7 +123,7 @@ class _RescheduledLeaf:
         return prediction
 
     def _weights(self, prediction: Prediction) -> tuple[Tensor, Tensor]:
-        """Return the coefficients c and d of the conversion: new prediction = c x + d (old prediction)."""
+        """Return c and d of the conversion of predictions: new prediction = c x + d (old prediction), at state x."""
         if isinstance(prediction, DataPrediction):
             return torch.where(self.noise_ratio < 1, (1 - self.noise_ratio**2) / self.alpha, 0.0), self.noise_ratio**2
         on_state = torch.where(self.data_ratio < 1, (1 - self.data_ratio) / self.sigma, 0.0)
@@ -153,7 +153,10 @@ def _alpha_sigma_tensors(schedule: Schedule, t: Tensor) -> tuple[Tensor, Tensor,
 
 
 def _avoid_singular_ends(old: Schedule, new: Schedule, r: Tensor) -> Tensor:
-    """Move times away from an end where the Wronskian of either schedule is 0 or infinite."""
+    """Move times away from an end where the Wronskian of either schedule is 0 or infinite.
+
+    The Wronskian is alpha' sigma - alpha sigma', by which conversions divide.
+    """
     t, _ = match_snr(old, new, r)
     is_singular = torch.zeros_like(r, dtype=torch.bool)
     for schedule, time in ((old, t), (new, r)):

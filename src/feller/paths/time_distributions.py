@@ -174,7 +174,10 @@ class LeafTimes:
 
 
 def _random_subset_mask(u: Tensor, max_size: int) -> Tensor:
-    """Sample a subset mask per row, of uniform size 1 to `max_size`; the first column of u selects the size."""
+    """Return, for each row of uniform numbers u [b, 1 + n], a mask of a random subset of n elements.
+
+    The size is uniform from 1 to `max_size`.
+    """
     size = 1 + (u[:, :1] * max_size).floor()
     return u[:, 1:].argsort(1).argsort(1) < size
 

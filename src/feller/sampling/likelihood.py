@@ -147,7 +147,10 @@ def _velocity(valid: Tensor | None, x: Tensor, leaf: Characteristics) -> Tensor:
 
 
 def _base_density(time: float, solver: Solver, valid: State | None) -> LogDensity:
-    """Return the log density of the base distribution of the solver's space; raise an error unless the time is 0."""
+    """Return the log density of the base distribution at t = 0, in the solver's space.
+
+    UsageError if `time`, at which the density is needed, is not 0.
+    """
     if time != 0:
         remedy = "Start or end the grid at 0, or pass `source_log_prob`"
         raise UsageError(f"the base distribution applies at t = 0, not at {time:g}", remedy=remedy)

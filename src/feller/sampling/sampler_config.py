@@ -113,8 +113,7 @@ class SamplerConfig:
         path = replace(cast(TokenPath, path), token_sampler=self.token_sampler)
         if isinstance(self.rates, Reversal) and not path.has_reversal:
             raise UsageError(
-                f"reversal rates require a mixture path, not {type(path).__name__}",
-                remedy="Omit the rates",
+                f"reversal rates require a mixture path, not {type(path).__name__}", remedy="Omit the rates"
             )
         if self.rates is not None:
             path = replace(path, velocity=self.rates)

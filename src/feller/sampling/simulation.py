@@ -15,13 +15,7 @@ from feller.sampling.solvers.solver import Solver, check_solver
 
 
 def trajectory(
-    process: Process,
-    x: StateT,
-    times: Sequence[float],
-    solver: Solver,
-    rng: Rng,
-    *,
-    recompute: bool = False,
+    process: Process, x: StateT, times: Sequence[float], solver: Solver, rng: Rng, *, recompute: bool = False
 ) -> Iterator[StateT]:
     """Simulate a process, and yield the state after each step.
 

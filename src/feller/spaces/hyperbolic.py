@@ -27,7 +27,6 @@ def _conformal_gap(x: Tensor) -> Tensor:
 
 
 def _sinh_square(x: Tensor, y: Tensor) -> Tensor:
-    """Return sinh^2(distance / 2)."""
     return _dot(y - x, y - x) / (_conformal_gap(x) * _conformal_gap(y))
 
 

@@ -132,14 +132,17 @@ class SO3(Manifold):
 
 
 def _proper(u: Tensor, s: Tensor, vh: Tensor) -> tuple[Tensor, Tensor]:
-    """Flip the sign of the last singular value and vector where u vh is a reflection."""
+    """Return singular values s and vectors vh with the last sign flipped where u vh is a reflection."""
     sign = torch.linalg.det(u @ vh).sign()[..., None]
     signs = torch.cat([torch.ones_like(sign).expand(*sign.shape[:-1], 2), sign], -1)
     return s * signs, signs[..., None] * vh
 
 
 def _gap(s: Tensor) -> Tensor:
-    """Return the sum of the two smallest signed singular values over the largest, [..., 1]; zero for a zero matrix."""
+    """Return (s_2 + s_3) / s_1 for singular values s, the last one signed, [..., 1]; 0 for a zero matrix.
+
+    Where it is 0, the nearest rotation of the matrix is not unique.
+    """
     return (s[..., 1:2] + s[..., 2:]) / s[..., :1].clamp_min(torch.finfo(s.dtype).tiny)
 
 

@@ -37,7 +37,7 @@ def polynomial(coefficients: list[float], s: Float[Tensor, "*d"]) -> Float[Tenso
 def _ratio(
     s: Float[Tensor, "*d"], coefficients: list[float], formula: Callable[[Tensor], Tensor]
 ) -> Float[Tensor, "*d"]:
-    """Return formula(r) / r with r = sqrt(s)."""
+    """Return formula(r) / r with r = sqrt(s); for small s, by the power series in s with these coefficients."""
     is_small = s < SERIES_THRESHOLD
     r = s.masked_fill(is_small, 1.0).sqrt()
     return torch.where(is_small, polynomial(coefficients, s.masked_fill(~is_small, 0.0)), formula(r) / r)

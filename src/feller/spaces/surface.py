@@ -119,7 +119,10 @@ class TriangulatedSurface:
         )
 
     def _cross(self, face: Tensor, weights: Tensor, v: Tensor, side: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return locations and directions in the triangles across the edge opposite corner `side` [b, 1]."""
+        """Continue straight lines into the neighbouring triangles, across the edge opposite the corner `side` [b, 1].
+
+        Return the neighbouring triangle, the barycentric weights of the point on the edge, and the direction there.
+        """
         next_face, corner = self.across[face].gather(1, side)[:, 0], self.opposite[face].gather(1, side)
         normal, next_normal = (self._edge_normal(f, k) for f, k in ((face, side), (next_face, corner)))
         speed = (v * normal).sum(-1, keepdim=True)

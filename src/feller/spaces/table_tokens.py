@@ -36,11 +36,11 @@ class ColumnTokenizer(abc.ABC):
 
     @abc.abstractmethod
     def encode(self, codes: Int64[Tensor, " *n"]) -> Int64[Tensor, "*n places"]:
-        """Convert value codes to tokens."""
+        """Convert the codes of a column's values to tokens."""
 
     @abc.abstractmethod
     def decode(self, tokens: Int64[Tensor, "*n places"]) -> Int64[Tensor, " *n"]:
-        """Convert tokens to value codes."""
+        """Convert tokens to the codes of a column's values."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,10 @@ MISSING_STATE = 4
 
 
 def _state(*, at_low: bool, at_high: bool) -> int:
-    """Return the index of an automaton state; in the initial state 0, both flags are True."""
+    """Return the state of an automaton that reads a number digit by digit.
+
+    The flags are True if the digits so far equal those of the lower or of the upper bound; at the start both are True.
+    """
     return 2 * (not at_low) + (not at_high)
 
 

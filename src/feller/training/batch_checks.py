@@ -9,15 +9,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
-from feller.core.errors import (
-    InputError,
-    UsageError,
-    best_match,
-    check_kind,
-    found_instead,
-    is_out_of_memory,
-    warn,
-)
+from feller.core.errors import InputError, UsageError, best_match, check_kind, found_instead, is_out_of_memory, warn
 from feller.core.pytree import Cond, State, append_dims, is_concrete, leaves, submask, zero_invalid
 from feller.core.rng import Rng, check_rng
 from feller.networks.blocks.conditioning import RESERVED_KEYS
@@ -198,13 +190,7 @@ def warn_coupling(objective: Any, given: Cond) -> None:
 
 
 def check_data(
-    x_1: State,
-    x_0: State,
-    space: Space,
-    valid: State | None = None,
-    name: str = "x_1",
-    *,
-    rows: slice | None = None,
+    x_1: State, x_0: State, space: Space, valid: State | None = None, name: str = "x_1", *, rows: slice | None = None
 ) -> None:
     """Validate data against their source and space: keys, shape, dtype, range, and distance from the manifold.
 
@@ -321,17 +307,7 @@ def not_drawn(network: Any, example: Any) -> UsageError:
 def diagnose_network_error(
     network: Any, output: Any, x_t: State, t: State, cond: Cond, space: Space, error: Exception
 ) -> UsageError | None:
-    """Return an error with the likely cause of a failed network call or loss; None if the cause is unknown.
-
-    Args:
-        network: Network that was called.
-        output: Output of the network, or `FAILED` if the network raised the error.
-        x_t: State passed to the network.
-        t: Times passed to the network.
-        cond: Conditions passed to the network.
-        space: Space of the state.
-        error: Exception that was raised.
-    """
+    """Return an error with the likely cause of a failed network call or loss; None if the cause is unknown."""
     if is_out_of_memory(error):
         return None
     if output is None:
@@ -385,7 +361,10 @@ def _missing_condition(error: KeyError, cond: Cond) -> UsageError | None:
 
 
 def _wrong_condition(network: Any, x_t: State, t: State, cond: Cond, error: Exception) -> UsageError | None:
-    """Return the error for conditions of a wrong type or shape, found by trying others with the network."""
+    """Return the error for a condition of a wrong type or shape; None if no condition is the cause.
+
+    The cause is found by calling the network with other conditions.
+    """
     names = [name for name in cond if name not in RESERVED_KEYS]
     if _works(network, x_t, t, *(cond[name] for name in names)):
         args = ", ".join(f'given["{name}"]' for name in names)
@@ -416,7 +395,7 @@ def _wrong_condition(network: Any, x_t: State, t: State, cond: Cond, error: Exce
 
 
 def _works(network: Any, *args: Any) -> bool:
-    """Return True if a network call succeeds."""
+    """Return True if `network` can be called with the arguments without an error."""
     try:
         with torch.no_grad():
             return network(*args) is not None

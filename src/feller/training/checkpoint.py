@@ -73,11 +73,7 @@ def save_checkpoint(run: Run, train_state: TrainState, *, writes: bool = True) -
 
 
 def read_counters(run: Run) -> dict[str, Any]:
-    """Return the training progress of a run: steps and seconds.
-
-    Raises:
-        InputError: If the file is missing or damaged.
-    """
+    """Return the training progress of a run: steps and seconds; InputError if the file is missing or damaged."""
     counters = read_json(run.progress, INCOMPLETE_RUN_REMEDY)
     if not isinstance(counters, dict) or not all(isinstance(counters.get(name), (int, float)) for name in _COUNTERS):
         raise InputError(

@@ -188,11 +188,7 @@ def _split(example: Example, size: int | None) -> Iterator[Example]:
 
 
 def check_finite(metrics: StepMetrics) -> float:
-    """Return the loss as a float.
-
-    Raises:
-        InputError: If the loss is not finite.
-    """
+    """Return the loss as a float; InputError if the loss is not finite."""
     value = metrics.loss.item()
     if not math.isfinite(value):
         raise InputError(

@@ -88,10 +88,8 @@ _REMEDIES = {
 class Objective(abc.ABC):
     """Training objective: `draw` samples training examples at random, `loss` is deterministic given an example."""
 
-    @property
-    def shardable(self) -> bool:
-        """True if a batch may be split over ranks; otherwise each rank needs the whole batch."""
-        return True
+    shardable: ClassVar[bool] = True
+    """True if a batch may be split over ranks; otherwise each rank needs the whole batch."""
 
     @abc.abstractmethod
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:

@@ -146,11 +146,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Load the tensors of `optimizer_tensors`.
-
-    Raises:
-        InputError: If names, shapes or dtypes do not fit the optimizer.
-    """
+    """Load the tensors of `optimizer_tensors`; InputError if names, shapes or dtypes do not fit the optimizer."""
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     expected = {
         f"{index}.{field}": shape

@@ -20,7 +20,9 @@ from feller.training.optimizer import TrainConfig, make_optimizer
 def check_parallelize(
     config: TrainConfig, objective: ObjectiveConfig, architecture: NetworkConfig, engine: Engine
 ) -> None:
-    """Check that the run supports the requested FSDP, compilation and checkpointing, before files are written.
+    """Raise an error if the fit does not support the requested FSDP, compilation or gradient checkpointing.
+
+    It is called before files are written.
 
     Raises:
         UsageError: If the objective, network, optimizer or batch size does not support a requested option.

@@ -55,11 +55,7 @@ class StepMonitor:
     """Monitor that selects the metrics to log, and checks that the loss of each step is finite."""
 
     def check(self, metrics: StepMetrics) -> None:
-        """Check that the loss of a step is finite, before the state is saved.
-
-        Raises:
-            InputError: If the loss is not finite.
-        """
+        """Check that the loss of a step is finite, before the state is saved; InputError if the loss is not finite."""
         check_finite(metrics)
 
     def numbers(self, metrics: StepMetrics) -> dict[str, float]:

@@ -12,6 +12,7 @@ from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller_papers.gsbm.exact import Quadratic
 from tests.control.bridges.quadratic import ROWS
+from tests.errors import refuses
 from tests.oracle import close
 
 F64 = torch.float64
@@ -20,7 +21,6 @@ INSIDE = torch.linspace(0.03, 0.97, 12, dtype=F64)
 
 
 def bent(noise: float = 0.7, n: int = 5, d: int = 3) -> GaussianPaths:
-    """Paths with knots anywhere."""
     draws = Rng(0)
     means = draws.stream("means").normal((n, 7, d), F64)
     scales = draws.stream("scales").normal((n, 9), F64)
@@ -29,7 +29,6 @@ def bent(noise: float = 0.7, n: int = 5, d: int = 3) -> GaussianPaths:
 
 
 def best(problem: Quadratic, knots: int = 401) -> GaussianPaths:
-    """The known solution through its values at many knots."""
     t = torch.linspace(0, 1, knots, dtype=F64)
     inner = t[1:-1]
     h = torch.ones_like(t)
@@ -58,7 +57,7 @@ def kinetic_rate(moments: PathMoments, t: Tensor, noise: float, x_1: Tensor) -> 
     return own + moments.mean.shape[-1] / 2 * away.square()
 
 
-def test_without_bends_the_path_is_the_brownian_bridge() -> None:
+def test_brownian_bridges() -> None:
     draws = Rng(1)
     x_0, x_1 = draws.stream("a").normal((4, 3), F64), draws.stream("b").normal((4, 3), F64)
     paths = GaussianPaths.brownian_bridges(x_0, x_1, 0.6, 15, 30)
@@ -74,20 +73,6 @@ def test_without_bends_the_path_is_the_brownian_bridge() -> None:
     close(kinetic_rate(now, INSIDE, 0.6, x_1), torch.zeros(4, 12, dtype=F64), 1e-12)
 
 
-def test_truncated_energies_of_the_public_code() -> None:
-    """Its loss at V = 0: integral over (.001, .999), mean over its 100 times, and with its first deviation."""
-    x = torch.zeros(1, 1, dtype=F64)
-    paths = GaussianPaths.brownian_bridges(x, x, 1.0, 15, 30)
-    fine = torch.linspace(0.001, 0.999, 800_001, dtype=F64)
-    whole = energy(paths.grid(fine), fine, 1.0)[0]
-    assert abs(torch.trapezoid(whole, fine) - 2.954377) < 1e-6
-    coarse = torch.linspace(0.001, 0.999, 100, dtype=F64)
-    bridge = paths.grid(coarse)
-    assert abs(energy(bridge, coarse, 1.0).mean() - 6.992887) < 1e-6
-    narrow = PathMoments(bridge.mean, bridge.velocity, math.log(2) * bridge.std, math.log(2) * bridge.std_rate)
-    assert abs(energy(narrow, coarse, 1.0).mean() - 9.357495) < 1e-6
-
-
 def test_velocity_and_rate_are_derivatives() -> None:
     paths, h = bent(), 1e-6
     t = INSIDE + 1e-3  # away from knots
@@ -96,7 +81,7 @@ def test_velocity_and_rate_are_derivatives() -> None:
     close(now.std_rate, (after.std - before.std) / (2 * h), 1e-6)
 
 
-def test_ends_are_exact() -> None:
+def test_endpoints() -> None:
     paths = bent()
     ends = torch.tensor([0.0, 1.0], dtype=F64)
     now = paths.grid(ends)
@@ -106,7 +91,7 @@ def test_ends_are_exact() -> None:
         close(drift(now, now.mean, ends, paths.noise, backward=backward), sign * now.velocity, 1e-12)
 
 
-def test_one_time_each_is_the_grid() -> None:
+def test_moments_at() -> None:
     paths = bent()
     rows = torch.tensor([4, 0, 0, 2])
     t = torch.tensor([0.0, 0.31, 0.5, 1.0], dtype=F64)
@@ -119,7 +104,7 @@ def test_one_time_each_is_the_grid() -> None:
 
 
 @pytest.mark.parametrize("backward", [False, True])
-def test_the_drift_carries_the_gaussians(backward: bool) -> None:
+def test_drift_satisfies_the_moment_equations(backward: bool) -> None:
     """Forward equation of the moments: m' = E u, (gamma^2)' = 2 a gamma^2 + noise^2; backwards in reversed time."""
     paths = bent()
     t = INSIDE
@@ -156,8 +141,7 @@ def test_objective_at_the_known_solution(row) -> None:
 
 
 @pytest.mark.parametrize("noise", [0.7, 0.0])
-def test_whole_energy_is_the_integral_of_its_rate(noise: float) -> None:
-    """Exact for the mean, though the rates differ at each time; ahead and back agree."""
+def test_kinetic_is_the_integral_of_its_rate(noise: float) -> None:
     paths = bent(noise)
     t = (torch.arange(400_000, dtype=F64) + 0.5) / 400_000
     total = torch.zeros(5, dtype=F64)
@@ -172,7 +156,7 @@ def test_whole_energy_is_the_integral_of_its_rate(noise: float) -> None:
     close(kinetic(paths), back / 400_000, 1e-3)
 
 
-def test_energy_is_the_mean_square_of_the_drift() -> None:
+def test_energy_is_the_mean_squared_drift() -> None:
     """By quadrature of the normal law (Gauss and Hermite), in one dimension."""
     paths = bent(d=1)
     nodes, weights = (torch.from_numpy(part) for part in hermegauss(5))
@@ -188,7 +172,7 @@ def test_energy_is_the_mean_square_of_the_drift() -> None:
     close(kinetic_rate(now, INSIDE, paths.noise, paths.means[:, -1]), relative, 1e-9)
 
 
-def test_without_noise_there_is_only_the_mean() -> None:
+def test_no_noise() -> None:
     paths = bent(0.0)
     now = paths.grid(INSIDE)
     assert not now.std.any()
@@ -198,23 +182,7 @@ def test_without_noise_there_is_only_the_mean() -> None:
     close(energy(now, INSIDE, 0.0), now.velocity.square().sum(-1) / 2, 1e-12)
 
 
-def test_simulated_drift_has_the_marginals() -> None:
-    """20,000 trajectories by 400 Euler steps: mean and deviation in the middle, to 4 standard errors and O(h)."""
-    one = bent(d=1).select(torch.tensor([3]))
-    n, steps = 20_000, 400
-    x = one.means[:, 0].expand(n, 1)
-    rows = torch.zeros(n, dtype=torch.long)
-    noise = Rng(2)
-    for k in range(steps // 2):
-        t = torch.full((n,), k / steps, dtype=F64)
-        x = x + drift(one.moments_at(rows, t), x, t, one.noise) / steps
-        x = x + one.noise * steps**-0.5 * noise.stream("step", k).normal((n, 1), F64)
-    now = one.moments_at(rows[:1], torch.tensor([0.5], dtype=F64))
-    assert abs(x.mean() - now.mean).item() < 0.02
-    assert abs(x.std() / now.std - 1).item() < 0.03
-
-
-def test_along_a_trajectory() -> None:
+def test_from_knots() -> None:
     knots = Rng(3).stream("x").normal((2, 6, 4))
     paths = GaussianPaths.from_knots(knots, 0.3, 5)
     assert torch.equal(paths.means, knots)
@@ -222,11 +190,7 @@ def test_along_a_trajectory() -> None:
     assert paths.scales.shape == (2, 5)
 
 
-@pytest.mark.parametrize(
-    ("noise", "knots", "message"),
-    [(-1.0, 5, "noise"), (math.nan, 5, "noise"), (1.0, 1, "knots"), (math.inf, 5, "noise")],
-)
-def test_wrong_use_is_told(noise: float, knots: int, message: str) -> None:
-    x: Tensor = torch.zeros(2, 1)
-    with pytest.raises(UsageError, match=message):
-        GaussianPaths.brownian_bridges(x, x, noise, knots, 5)
+@pytest.mark.parametrize(("noise", "knots"), [(-1.0, 5), (math.nan, 5), (math.inf, 5), (1.0, 1)])
+def test_invalid_noise_and_knots(noise: float, knots: int) -> None:
+    with refuses(UsageError):
+        GaussianPaths.brownian_bridges(torch.zeros(2, 1), torch.zeros(2, 1), noise, knots, 5)

@@ -1,4 +1,4 @@
-"""Regression on drifts, and corrections of them by weighted trajectories."""
+"""Drift matching, and path-integral corrections by weighted trajectories."""
 
 import math
 
@@ -18,6 +18,7 @@ from feller.core.rng import Rng
 from feller.networks.bridge_drift import Drift
 from feller_papers.gsbm.exact import Barrier, QuadraticCost, barrier
 from tests.control.bridges.quadratic import ROWS
+from tests.errors import refuses
 from tests.oracle import F64, close
 
 SIGMA = 1.0
@@ -74,19 +75,16 @@ def expected(known: Known, *, backward: bool = False) -> float:
     return float((torch.outer(at, of).flatten() * objective.loss(known, example).detach()).sum())
 
 
-def test_implicit_loss_of_a_known_process() -> None:
+@pytest.mark.parametrize("backward", [False, True])
+def test_implicit_loss(backward: bool) -> None:
     """Vector: minus half the energy at the true potential; constant .1 adds .005, slope .1 adds .0031366."""
-    best = expected(Known())
-    assert best == pytest.approx(-2.713496, abs=2e-6)
-    assert expected(Known(constant=0.1)) - best == pytest.approx(0.005, abs=1e-9)
-    assert expected(Known(slope=0.1)) - best == pytest.approx(0.0031366, abs=1e-7)
 
+    def of(**change: float) -> float:
+        return expected(Known(**change, backward=backward), backward=backward)
 
-def test_implicit_loss_back_in_time() -> None:
-    """The same identity holds for the drift back, whose energy is another."""
-    best = expected(Known(backward=True), backward=True)
-    assert expected(Known(constant=0.1, backward=True), backward=True) - best == pytest.approx(0.005, abs=1e-9)
-    assert expected(Known(slope=0.1, backward=True), backward=True) - best == pytest.approx(0.0031366, abs=1e-7)
+    assert backward or of() == pytest.approx(-2.713496, abs=2e-6)
+    assert of(constant=0.1) - of() == pytest.approx(0.005, abs=1e-9)
+    assert of(slope=0.1) - of() == pytest.approx(0.0031366, abs=1e-7)
 
 
 def bridges(n: int, noise: float) -> GaussianPaths:
@@ -113,8 +111,7 @@ def test_explicit_target_regresses_to_the_drift_of_the_mixture(backward: bool) -
     assert float(target.mean()) == pytest.approx(at_mean + wanted * (float(x.mean()) - middle), abs=0.05)
 
 
-def test_legs_share_a_journey() -> None:
-    """Two halves of one bridge, each in its own time with its own noise, have the bridge's drifts."""
+def test_segments() -> None:
     x_0, x_1 = torch.zeros(1, 2, dtype=torch.float64), torch.ones(1, 2, dtype=torch.float64)
     middle = (x_0 + x_1) / 2
     noise = 0.5**0.5
@@ -132,8 +129,7 @@ def test_legs_share_a_journey() -> None:
     torch.testing.assert_close((x[:32] + x[32:]) / 2, x_1 * t[:32, None])  # opposite of their mean
 
 
-def test_times_of_a_batch_fill_the_journey() -> None:
-    """Also where several processes share it, and where a batch is odd."""
+def test_times_are_stratified() -> None:
     objective = ExplicitMatchingObjective([Segment(0.0, 1.0, bridges(8, 1.0))], (1,), backward=False)
     t = []
     for first, last in ((0, 32), (32, 63)):
@@ -144,7 +140,7 @@ def test_times_of_a_batch_fill_the_journey() -> None:
     assert gaps.max() < 2.1 / 63
 
 
-def test_weights_remove_the_gaussian_bias() -> None:
+def test_path_integral_weights_of_a_barrier() -> None:
     """W1 at .5 falls at least fivefold and -log of the mean weight within .01; over the steps, nothing moves."""
     cost, laws = barrier()
     paths, _ = ConditionalControl(num_samples=32).solve(
@@ -176,13 +172,12 @@ def test_mean_weight_is_z(row: int, least: float) -> None:
 
 
 def brownian(cost: StateCost, n: int) -> WeightedTrajectories:
-    """Weigh Brownian bridges of equal pairs, of the first row of the table, with 200 trajectories each."""
     problem = ROWS[0][0]
     paths = GaussianPaths.brownian_bridges(*problem.pairs(n, torch.float32), problem.noise, 3, 3)
     return PathIntegral(trajectories=200, steps=100).sample_weighted(paths, cost, Rng(0))
 
 
-def test_states_have_the_law_of_the_best_process() -> None:
+def test_path_integral_states() -> None:
     """Mean and deviation of drawn states, to 5 standard errors and the steps; with V = 0 those of the bridge."""
     rows = torch.arange(100).repeat(200)
     t = torch.full((len(rows),), 0.503)
@@ -198,7 +193,7 @@ def test_states_have_the_law_of_the_best_process() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backward", [False, True])
-def test_regression_of_the_target_is_the_best_drift(backward: bool) -> None:
+def test_path_integral_targets(backward: bool) -> None:
     """From Brownian bridges: slope and height of the least squares line of the target, V quadratic.
 
     Without weights in the target they would be those of the bridge, off by .6 in slope at .5: tested as well.
@@ -208,7 +203,6 @@ def test_regression_of_the_target_is_the_best_drift(backward: bool) -> None:
     rows = torch.arange(500).repeat(number // 500)
 
     def line(at: Tensor, x: Tensor, target: Tensor) -> tuple[float, float]:
-        """Return what the line is off."""
         slope = ((x - x.mean()) * target).mean() / x.var()
         zero, one = (problem.drift(torch.tensor(v, dtype=F64), at, backward=backward) for v in (0.0, 1.0))
         return (slope - (one - zero)).item(), (target.mean() - slope * x.mean() - zero).item()
@@ -226,7 +220,7 @@ def test_regression_of_the_target_is_the_best_drift(backward: bool) -> None:
             assert abs(slope) > 0.5
 
 
-def test_pairs_without_enough_weights_keep_their_gaussian_path() -> None:
+def test_low_ess_falls_back_to_the_gaussian_path() -> None:
     """A cost that kills all but one in a thousand: equal weights, and the path's own drift as target."""
 
     class Gate(StateCost):
@@ -248,14 +242,13 @@ def test_pairs_without_enough_weights_keep_their_gaussian_path() -> None:
         close(target, drift(paths.moments_at(rows, at), y, at, 0.5, backward=backward), 1e-9)
 
 
-def test_a_crowd_is_that_of_other_pairs() -> None:
+def test_population_is_other_pairs() -> None:
     seen = []
 
     class Look(StateCost):
         needs_population = True
 
         def __call__(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> Tensor:
-            assert population is not None
             own = torch.arange(3).repeat_interleave(5)
             assert torch.equal(x[0, :, 0].round().long() // 100, own)  # pair after pair
             assert (population.samples[0, :, 0].round().long() // 100 != own).all()
@@ -270,7 +263,7 @@ def test_a_crowd_is_that_of_other_pairs() -> None:
     assert all(values.isfinite().all() for values in seen)
 
 
-def test_ends_are_exact_and_draws_are_addressed() -> None:
+def test_endpoints_and_random_streams() -> None:
     draws = Rng(5)
     paths = GaussianPaths.brownian_bridges(
         draws.stream("a").normal((300, 2)), draws.stream("b").normal((300, 2)), 0.5, 4, 4
@@ -282,7 +275,7 @@ def test_ends_are_exact_and_draws_are_addressed() -> None:
     close(part.states, whole.states[200:], 1e-6)
 
 
-def test_without_noise_there_is_nothing_to_weigh() -> None:
+def test_path_integral_needs_noise() -> None:
     x = torch.zeros(1, 1)
-    with pytest.raises(UsageError, match="noise above 0"):
+    with refuses(UsageError):
         PathIntegral().sample_weighted(GaussianPaths.brownian_bridges(x, x, 0.0, 3, 3), Zero(), Rng(0))

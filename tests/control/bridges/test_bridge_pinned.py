@@ -1,4 +1,4 @@
-"""The pinned problem against its closed forms, and the parts of its gradient against finite differences."""
+"""Conditional stochastic control against closed forms; its gradient against finite differences."""
 
 import pytest
 import torch
@@ -14,6 +14,7 @@ from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller_papers.gsbm.exact import Quadratic, QuadraticCost
 from tests.control.bridges.quadratic import ROWS
+from tests.errors import refuses
 from tests.oracle import close
 
 F64 = torch.float64
@@ -21,24 +22,23 @@ INSIDE = torch.linspace(0.05, 0.95, 19, dtype=F64)
 
 
 class Bump(StateCost):
-    """Two slopes in one: smooth, not convex, and moving."""
+    """A smooth nonconvex cost that depends on time."""
 
     def __call__(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> Tensor:
         return 3 * torch.exp(-(x - 0.3).square().sum(-1)) + t * x.square().sum(-1)
 
 
 class Meeting(StateCost):
-    """Costs that pairs make each other."""
+    """Costs between pairs."""
 
     needs_population = True
 
     def __call__(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> Tensor:
-        assert population is not None
         return torch.exp(-(x - population.samples).square().sum(-1)) + population.log_density(x) / 10
 
 
 class Blind(StateCost):
-    """A cost that keeps its gradient to itself."""
+    """A cost without gradient."""
 
     differentiable = False
 
@@ -74,7 +74,7 @@ def test_quadratic_cost(row) -> None:
 
 
 @pytest.mark.slow
-def test_fewer_knots_cost_what_they_must() -> None:
+def test_objective_with_few_knots() -> None:
     """(8, 8) knots: the reference's best objectives, to 0.3 %."""
     for (problem, *_), best in zip(ROWS, (0.74786, 15.33490, 0.11131), strict=True):
         paths = GaussianPaths.brownian_bridges(*problem.pairs(8, torch.float32), problem.noise, 8, 8)
@@ -82,8 +82,7 @@ def test_fewer_knots_cost_what_they_must() -> None:
         assert abs(problem.objective(found).mean() / best - 1) < 0.003
 
 
-def test_gradient_is_that_of_the_estimate() -> None:
-    """Autograd against differences, in all knots but the ends, with noise and without."""
+def test_gradient_of_the_estimate() -> None:
     for noise in (0.8, 0.0):
         knots = Knots.from_paths(bent(noise))
         sample = PathNoise.sample(knots, 40, 2, Rng(0), 0)
@@ -103,7 +102,7 @@ def test_gradient_is_that_of_the_estimate() -> None:
             assert abs((values[0] - values[1]) / 2e-5 / (slope * way).sum() - 1) < 1e-6
 
 
-def test_energy_is_kinetic() -> None:
+def test_estimated_energy_is_kinetic() -> None:
     paths = bent()
     knots = Knots.from_paths(paths)
     energy, _ = ConditionalCost(Zero(), paths.noise).estimate(knots, PathNoise.sample(knots, 4000, 1, Rng(0), 0))
@@ -111,8 +110,7 @@ def test_energy_is_kinetic() -> None:
 
 
 @pytest.mark.parametrize("backward", [False, True])
-def test_control_is_the_drift_at_the_states(backward: bool) -> None:
-    """u, or -v, as `drift` tells it from the states."""
+def test_control_is_the_drift(backward: bool) -> None:
     paths = bent()
     knots = Knots.from_paths(paths)
     sample = PathNoise.sample(knots, 9, 2, Rng(0), 0)
@@ -131,7 +129,7 @@ def test_control_is_the_drift_at_the_states(backward: bool) -> None:
         close(inner.control(backward)[:, k].permute(2, 1, 0), -u if backward else u, 1e-8)
 
 
-def test_mirror_images_have_the_moments_of_the_path() -> None:
+def test_antithetic_samples_have_the_moments_of_the_path() -> None:
     paths = bent()
     knots = Knots.from_paths(paths)
     sample = PathNoise.sample(knots, 7, 4000, Rng(0), 0)
@@ -141,7 +139,7 @@ def test_mirror_images_have_the_moments_of_the_path() -> None:
     close(states.std(1).permute(2, 1, 0) / now.std[..., None], torch.ones_like(now.mean), 0.06)
 
 
-def test_values_alone_have_the_same_gradient_in_the_mean() -> None:
+def test_score_function_gradient_is_unbiased() -> None:
     """Of a cost that hides its gradient: 5 standard errors of 4,000 draws for each time."""
     paths = bent(n=3)
     knots = Knots.from_paths(paths)
@@ -156,7 +154,7 @@ def test_values_alone_have_the_same_gradient_in_the_mean() -> None:
     assert (ours.mean(0) - theirs.mean(0)).norm() < 0.1 * theirs.mean(0).norm()
 
 
-def test_without_cost_the_brownian_bridge_is_best() -> None:
+def test_no_cost_gives_the_brownian_bridge() -> None:
     paths = bent(n=4)
     found, trace = ConditionalControl(steps=400).solve(paths, Zero(), Rng(0))
     assert (kinetic(found) < 1e-3 * kinetic(paths)).all()
@@ -166,8 +164,7 @@ def test_without_cost_the_brownian_bridge_is_best() -> None:
 
 
 @pytest.mark.parametrize("differentiable", [True, False])
-def test_walls_are_passed(differentiable: bool) -> None:
-    """A disc between the ends: the objective falls, and the mean goes around it, with a gradient and without."""
+def test_obstacle(differentiable: bool) -> None:
     disc = Disc((0.0, 0.1), 0.7)
     cost = SoftObstacle(disc, 30.0, 0.05) if differentiable else Indicator(disc, 100.0)
     x = torch.tensor([[2.0, 0.0]]).expand(16, 2)
@@ -179,7 +176,7 @@ def test_walls_are_passed(differentiable: bool) -> None:
     assert (trace.kinetic + trace.state).mean() < 2
 
 
-def test_without_noise_the_mean_is_the_least_action() -> None:
+def test_least_action_without_noise() -> None:
     """V quadratic: the curve of hyperbolic sines, within its knots."""
     problem = Quadratic(1.0, 2.0, 1.0, -0.5)
     paths = GaussianPaths.brownian_bridges(*problem.pairs(3), 0.0, 30, 4)
@@ -191,7 +188,7 @@ def test_without_noise_the_mean_is_the_least_action() -> None:
 
 
 @pytest.mark.parametrize("backward", [False, True])
-def test_a_linear_base_drift_bends_as_a_quadratic_cost(backward: bool) -> None:
+def test_linear_base_drift(backward: bool) -> None:
     """The bridge of dX = -omega X dt + noise dW is that of V = 1/2 omega^2 x^2; ahead and back differ by a constant."""
     problem = Quadratic(0.8, 2.0, 1.0, -0.5)
     paths = GaussianPaths.brownian_bridges(*problem.pairs(32, torch.float32), problem.noise, 15, 15)
@@ -202,7 +199,7 @@ def test_a_linear_base_drift_bends_as_a_quadratic_cost(backward: bool) -> None:
     assert (now.std.mean(0) / problem.std(INSIDE) - 1).abs().max() < 0.02
 
 
-def test_a_base_drift_may_jump() -> None:
+def test_discontinuous_base_drift() -> None:
     """f = 2 sign(x) from -1 to 1: the least energy is 2.79, by smoothed versions of f; gradients of f give 3.69."""
     x = torch.full((16, 1), 1.0)
     paths = GaussianPaths.brownian_bridges(-x, x, 1.0, 15, 30)
@@ -214,7 +211,7 @@ def test_a_base_drift_may_jump() -> None:
     assert abs(energy.mean() - 2.80) < 0.05
 
 
-def test_a_base_drift_that_jumps_does_no_harm_in_many_dimensions() -> None:
+def test_discontinuous_base_drift_in_200_dimensions() -> None:
     """200 entries, one of which says which way f pushes all: from 2 on, the noise of its values would lead upwards."""
     draws = Rng(0)
     x_0, x_1 = draws.stream("a").normal((8, 200)), 2 * draws.stream("b").normal((8, 200))
@@ -228,7 +225,7 @@ def test_a_base_drift_that_jumps_does_no_harm_in_many_dimensions() -> None:
     assert trace.kinetic.mean() < trace.objective[0] - 0.5
 
 
-def test_pairs_do_not_depend_on_who_is_beside_them() -> None:
+def test_pairs_do_not_depend_on_the_chunk() -> None:
     draws = Rng(7)
     x_0, x_1 = draws.stream("a").normal((300, 2)), draws.stream("b").normal((300, 2))
     paths = GaussianPaths.brownian_bridges(x_0, x_1, 0.5, 5, 6)
@@ -242,7 +239,7 @@ def test_pairs_do_not_depend_on_who_is_beside_them() -> None:
     assert torch.equal(repeated.means, whole.means)
 
 
-def test_the_crowd_is_others_at_the_same_time() -> None:
+def test_population_is_other_pairs_at_the_same_time() -> None:
     """The gradient of what pairs cost each other flows through both; density and members are those of the time."""
     paths = bent(n=6, d=1)
     met = []
@@ -251,7 +248,6 @@ def test_the_crowd_is_others_at_the_same_time() -> None:
         needs_population = True
 
         def __call__(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> Tensor:
-            assert population is not None
             assert x.shape == population.samples.shape
             assert t.shape == (len(x), 1)
             own = x.argsort(1).argsort(1)
@@ -268,27 +264,26 @@ def test_the_crowd_is_others_at_the_same_time() -> None:
     assert min(met) > 0
 
 
-def test_a_crowd_without_noise_has_a_density() -> None:
+def test_population_density_without_noise() -> None:
     found, trace = ConditionalControl(steps=50).solve(bent(0.0, 20), Meeting(), Rng(0))
     assert found.means.isfinite().all()
     assert trace.objective[-1] < trace.objective[0]
 
 
-def test_a_blind_cost_without_noise_is_refused() -> None:
-    with pytest.raises(UsageError, match="noise above 0"):
-        ConditionalControl().solve(bent(0.0), Blind(Bump()), Rng(0))
-
-
 @pytest.mark.parametrize(
     "wrong", [{"num_samples": 3}, {"num_samples": 0}, {"mean_knots": 1}, {"steps": 0}, {"chunk_size": 0}]
 )
-def test_wrong_settings_are_told(wrong: dict[str, int]) -> None:
-    with pytest.raises(UsageError, match="expected"):
+def test_invalid_settings(wrong: dict[str, int]) -> None:
+    with refuses(UsageError):
         ConditionalControl(**wrong)
 
 
-def test_metrics_are_second_derivatives_of_the_energy() -> None:
-    """Of the closed form at the Brownian bridge, by autograd."""
+def test_cost_without_gradient_needs_noise() -> None:
+    with refuses(UsageError):
+        ConditionalControl().solve(bent(0.0), Blind(Bump()), Rng(0))
+
+
+def test_stiffness_is_the_hessian_of_the_energy() -> None:
     noise, d = 0.7, 2
     x = torch.randn(2, 1, d, generator=Rng(0).stream("x").shared_generator(), dtype=F64)
     straight = GaussianPaths.brownian_bridges(x[0], x[1], noise, 6, 7)
@@ -304,7 +299,7 @@ def test_metrics_are_second_derivatives_of_the_energy() -> None:
     close(mixed, torch.zeros_like(mixed), 1e-12)
 
 
-def test_two_knots_are_straight_lines() -> None:
+def test_two_knots() -> None:
     problem = Quadratic(0.5, 3.0, -1.0, 2.0)
     paths = GaussianPaths.brownian_bridges(*problem.pairs(2), problem.noise, 2, 2)
     found, trace = ConditionalControl(steps=3).solve(paths, QuadraticCost(3.0), Rng(0))
@@ -312,7 +307,7 @@ def test_two_knots_are_straight_lines() -> None:
     assert trace.state.min() > 0
 
 
-def test_crowded_tunnels() -> None:
+def test_congestion_in_tunnels() -> None:
     """The reference's Stunnel with pairs by chance: 300 steps of Adam, knot by knot, come to 258."""
     draws, spread = Rng(0), 0.5**0.5
     x_0 = torch.tensor([-11.0, -1.0]) + spread * draws.stream("a").normal((128, 2))

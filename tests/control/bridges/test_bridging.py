@@ -1,4 +1,4 @@
-"""The alternation, at its smallest: directions, legs, bits, members of any weight, and a bridge that is known."""
+"""Bridge solver: alternation, segments, populations, known bridges."""
 
 import itertools
 import math
@@ -24,6 +24,7 @@ from feller.networks.mlp import MLP
 from feller.training.couplings import IndependentCoupling, MinibatchOT, optimal_permutation
 from feller.training.engine import get_engine
 from feller.training.optimizer import TrainConfig
+from tests.errors import refuses
 
 SMALL = BridgeSolverConfig(
     architecture=MLP(width=32, depth=1),
@@ -39,7 +40,7 @@ def normal(n: int, mean: float, seed: int) -> torch.Tensor:
     return mean + 0.5 * torch.randn(n, 1, generator=torch.Generator().manual_seed(seed))
 
 
-def test_rounds_go_ahead_and_back_in_turn() -> None:
+def test_rounds_alternate() -> None:
     for number in (1, 2, 3):
         how = replace(SMALL, rounds=number, train=replace(SMALL.train, steps=2), control=ConditionalControl(steps=1))
         found = solve_bridge(BridgeProblem.between([normal(50, -1, 0), normal(50, 1, 1)], 1.0), how)
@@ -47,8 +48,7 @@ def test_rounds_go_ahead_and_back_in_turn() -> None:
         assert [one.number for one in found.rounds] == [*range(1, number + 1)]
 
 
-def test_first_pairs_may_be_those_of_the_least_distance() -> None:
-    """Of each leg by itself, in the plane too, where ways go around what is between."""
+def test_initial_coupling() -> None:
     problem = BridgeProblem.between(
         [torch.randn(64, 2, generator=torch.Generator().manual_seed(k)) for k in range(3)], 1.0
     )
@@ -60,13 +60,13 @@ def test_first_pairs_may_be_those_of_the_least_distance() -> None:
             assert torch.equal(optimal_permutation(x_0, x_1), torch.arange(64)) == nearest
 
 
-def test_how_pairs_begin_is_recorded() -> None:
+def test_config_round_trip() -> None:
     how = replace(SMALL, coupling=MinibatchOT(block_size=None))
     assert from_dict(BridgeSolverConfig, to_dict(how)) == how
 
 
 @pytest.mark.slow
-def test_a_bridge_between_normal_laws() -> None:
+def test_bridge_between_gaussians() -> None:
     """Ends, and the middle of the closed form for quadratic cost (omega 2, deviations .5): 1,000 of each, 4 rounds."""
     problem = BridgeProblem.between(
         [normal(1000, -1, 0), normal(1000, 1, 1)], 1.0, cost=lambda x, t: 2 * x.square().sum(-1)
@@ -83,7 +83,7 @@ def test_a_bridge_between_normal_laws() -> None:
     assert states[:, 2].std().item() == pytest.approx(middle, rel=0.12)
 
 
-def test_legs_meet_each_population() -> None:
+def test_intermediate_populations() -> None:
     crowds = [normal(300, mean, k) for k, mean in enumerate((-1.0, 2.0, 0.0))]
     problem = BridgeProblem.between(crowds, 0.5, times=[10.0, 12.0, 20.0])
     assert problem.times == (0.0, 0.2, 1.0)
@@ -95,7 +95,7 @@ def test_legs_meet_each_population() -> None:
 
 
 @pytest.mark.slow
-def test_what_happens_by_itself_costs_nothing() -> None:
+def test_base_drift() -> None:
     """In dX = -2 X dt + dW a crowd N(0, 1) has variance v = e^-4 + (1 - e^-4) / 4 at time 1, and covariance e^-2."""
     v = math.exp(-4) + (1 - math.exp(-4)) / 4
     problem = BridgeProblem.between([2 * normal(1000, 0, 0), 2 * v**0.5 * normal(1000, 0, 1)], 1.0, cost=None)
@@ -109,7 +109,7 @@ def test_what_happens_by_itself_costs_nothing() -> None:
 
 
 @pytest.mark.slow
-def test_the_implicit_loss_finds_it_too() -> None:
+def test_implicit_matching() -> None:
     how = replace(SMALL, rounds=1, architecture=Potential(SMALL.architecture), matching=ImplicitMatching())
     found = solve_bridge(BridgeProblem.between([normal(500, -1, 0), normal(500, 1, 1)], 1.0), how)
     end = found.transport(normal(500, -1, 2)).states[:, -1]
@@ -117,7 +117,7 @@ def test_the_implicit_loss_finds_it_too() -> None:
     assert end.std().item() == pytest.approx(0.5, abs=0.12)
 
 
-def test_the_same_seed_gives_the_same_bits() -> None:
+def test_bits_depend_on_the_seed() -> None:
     problem = BridgeProblem.between([normal(50, -1, 0), normal(50, 1, 1)], 1.0)
     how = replace(SMALL, train=replace(SMALL.train, steps=3))
 
@@ -131,14 +131,14 @@ def test_the_same_seed_gives_the_same_bits() -> None:
     assert not torch.equal(walks(0)[0], walks(1)[0])
 
 
-def test_wrong_problems() -> None:
-    with pytest.raises(UsageError, match="two populations"):
+def test_invalid_problems() -> None:
+    with refuses(UsageError):
         BridgeProblem.between([torch.zeros(3, 1)], 1.0)
-    with pytest.raises(UsageError, match="one time for each"):
+    with refuses(UsageError):
         BridgeProblem.between([torch.zeros(3, 1), torch.ones(3, 1)], 1.0, times=[0.0, 1.0, 2.0])
 
 
-def test_populations_are_read_from_files_in_their_own_units(tmp_path) -> None:
+def test_populations_from_files(tmp_path) -> None:
     members = torch.tensor([[10.0, 200.0], [30.0, 400.0], [50.0, -7.0]])
     path = tmp_path / "a.csv"
     path.write_text("x,y\n" + "\n".join(",".join(map(str, row)) for row in members.tolist()) + "\n")
@@ -147,30 +147,23 @@ def test_populations_are_read_from_files_in_their_own_units(tmp_path) -> None:
     assert torch.allclose(seen.sort(0).values, members.sort(0).values, atol=1e-3)
 
 
-def test_members_that_are_no_numbers_are_refused() -> None:
+def test_members_that_are_not_finite() -> None:
     a = torch.zeros(4, 2)
     for wrong in (math.nan, math.inf):
         bad = a.clone()
         bad[2, 1] = wrong
-        with pytest.raises(InputError, match=r"population 2: 1 of 4 members .* members\[2\]"):
+        with refuses(InputError):
             BridgeProblem.between([a, bad], noise=0.5)
 
 
-def test_data_frames_are_matched_by_their_columns() -> None:
+def test_data_frames_with_columns_in_another_order() -> None:
     a, b = pd.DataFrame({"x": [1.0, 2.0], "y": [3.0, 4.0]}), pd.DataFrame({"y": [7.0, 8.0], "x": [5.0, 6.0]})
     problem = BridgeProblem.between([a, b], noise=0.5)
     ends = problem.populations[0][1].members
     torch.testing.assert_close(ends, torch.tensor([[5.0, 7.0], [6.0, 8.0]]))
 
 
-def test_a_problem_and_what_was_found_print_in_a_line() -> None:
-    problem = BridgeProblem.between([normal(50, -1, 0), normal(50, 1, 1)], 1.0)
-    assert repr(problem) == "<BridgeProblem at times 0, 1, noise 1, cost Zero>"
-    how = replace(SMALL, rounds=1, train=replace(SMALL.train, steps=2), control=ConditionalControl(steps=1))
-    assert repr(solve_bridge(problem, how)) == f"<FoundBridge of 1 rounds, 256 pairs each: {problem!r}>"
-
-
-def test_members_are_drawn_as_often_as_each_other() -> None:
+def test_members_are_drawn_equally_often() -> None:
     crowd = Population(torch.arange(7.0)[:, None])
     drawn = crowd(23, Rng(0))[:, 0].long()
     counts = drawn.bincount(minlength=7)
@@ -186,7 +179,7 @@ def test_weights_are_frequencies() -> None:
     torch.testing.assert_close(drawn.bincount() / 4000, weights, atol=5 * (0.25 / 4000) ** 0.5, rtol=0)
 
 
-def test_growth_finds_who_has_descendants() -> None:
+def test_unbalanced_weights() -> None:
     """Two groups of 50; the first becomes 90 of 100, the second 10: members of the first count more."""
     g = torch.Generator().manual_seed(0)
     left, right = torch.randn(50, 2, generator=g), torch.randn(50, 2, generator=g) + 10
@@ -198,5 +191,5 @@ def test_growth_finds_who_has_descendants() -> None:
     assert after.weights[90:].mean() > after.weights[:90].mean()  # they stand for more of the earlier ones
     even, _ = unbalanced_weights(torch.cat([left, right]), later, 1e6)
     torch.testing.assert_close(even.weights, torch.full_like(even.weights, 0.01), atol=2e-4, rtol=0)
-    with pytest.raises(UsageError, match="above 0"):
+    with refuses(UsageError):
         unbalanced_weights(left, later, 0.0)

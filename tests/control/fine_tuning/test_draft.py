@@ -1,6 +1,5 @@
-"""Direct gradients through a sample, and learning from the best of many."""
+"""DRaFT, ReFL and RAFT."""
 
-import itertools
 import math
 
 import pytest
@@ -16,8 +15,10 @@ from feller.paths.time_distributions import linear_grid
 from feller.spaces import Euclidean, Sphere, Tokens
 from feller.training.objective import TrainingContext
 from tests.control.shifted import Shifted, rate
+from tests.errors import refuses
 from tests.oracle import F64, close, column
 
+FLOW = {"path": Affine(), "space": Euclidean((1,))}
 STEPS = 5
 CHANGE = (0.1, -0.2, 0.3, 0.2, -0.1)
 SOURCE = column(0.3, -1.0)
@@ -45,14 +46,7 @@ def euler(network: Shifted) -> tuple[list[Tensor], list[float]]:
 def test_gradient_through_the_last_steps(last: int, recompute: bool) -> None:
     """d reward / d change of a step is reward'(end) h times the slopes of the steps after it; none before the last."""
     network, strength = Shifted(*CHANGE), 2.0
-    rule = DRaFT(
-        path=Affine(),
-        space=Euclidean((1,)),
-        reward_scale=strength,
-        backprop_steps=last,
-        steps=STEPS,
-        recompute=recompute,
-    )
+    rule = DRaFT(**FLOW, reward_scale=strength, backprop_steps=last, steps=STEPS, recompute=recompute)
     objective = rule.build(TrainingContext(reference=Shifted(0.0), reward=reward))
     example = objective.draw({"x_0": SOURCE, "given": {}}, Rng(0), network)
     states, slopes = euler(network)
@@ -65,10 +59,10 @@ def test_gradient_through_the_last_steps(last: int, recompute: bool) -> None:
     close(network.change.grad, wanted, 1e-10)
 
 
-def test_one_step_goes_to_the_foreseen_end() -> None:
+def test_refl_gradient() -> None:
     """x + (1 - t) v is the mean of what can come, and only the change at t gets a gradient, with the factor 1 - t."""
     network, rows = Shifted(*CHANGE), 400
-    rule = ReFL(path=Affine(), space=Euclidean((1,)), steps=STEPS)
+    rule = ReFL(**FLOW, steps=STEPS)
     objective = rule.build(TrainingContext(reference=Shifted(0.0), reward=reward))
     batch = {"x_0": SOURCE.repeat(rows // 2, 1), "given": {}}
     example = objective.draw(batch, Rng(0), network)
@@ -87,8 +81,7 @@ def test_one_step_goes_to_the_foreseen_end() -> None:
     close(network.change.grad, torch.zeros(STEPS, dtype=F64).index_add(0, number, each), 1e-9)
 
 
-def test_foreseen_ends_lie_in_the_space() -> None:
-    """On the sphere a long step follows a great circle."""
+def test_refl_on_a_sphere() -> None:
     space = Sphere(2)
     rule = ReFL(path=Geodesic(space), space=space, steps=2)
     seen: list[Tensor] = []
@@ -107,32 +100,24 @@ def test_foreseen_ends_lie_in_the_space() -> None:
         close(end, [[0.0, 1.0, 0.0]] * 8, 1e-12)
 
 
-@pytest.mark.parametrize("last", [0, 6])
-def test_steps_that_are_not_there(last: int) -> None:
-    with pytest.raises(UsageError, match="backprop_steps from 1 to 5"):
-        DRaFT(path=Affine(), space=Euclidean((1,)), steps=5, backprop_steps=last)
-
-
-def test_more_steps_of_gradient_make_more_of_it() -> None:
-    """The truncated gradient leaves out what the full one has."""
-    sums = []
-    for last in (1, 2, 5):
-        network = Shifted(*CHANGE)
-        rule = DRaFT(path=Affine(), space=Euclidean((1,)), steps=STEPS, backprop_steps=last)
-        objective = rule.build(TrainingContext(reference=Shifted(0.0), reward=reward))
-        objective.loss(network, objective.draw({"x_0": SOURCE}, Rng(0), network)).sum().backward()
-        sums.append(network.change.grad.count_nonzero().item())
-    assert all(a < b for a, b in itertools.pairwise(sums))
-
-
-FLOW = {"path": Affine(), "space": Euclidean((1,))}
+@pytest.mark.parametrize(
+    "make",
+    [
+        *(lambda last=last: DRaFT(**FLOW, steps=5, backprop_steps=last) for last in (0, 6)),
+        *(lambda share=share: RAFT(**FLOW, top_fraction=share) for share in (0.0, 1.5)),
+        lambda: RAFT(path=JumpPath(), space=Euclidean((1,))),
+    ],
+)
+def test_invalid_settings(make) -> None:
+    with refuses(UsageError):
+        make()
 
 
 def linear(x: Tensor, given: dict[str, Tensor]) -> Tensor:
     return x[:, 0]
 
 
-def test_the_best_quarter_is_kept() -> None:
+def test_raft_keeps_the_best_quarter() -> None:
     """Of N(1, 0.25): mean 1 + 1.2711 s and variance 0.2416 s^2, those of a normal law above its upper quartile."""
     n = 20_000
     objective = RAFT(**FLOW).build(TrainingContext(reference=Shifted(0.0), reward=linear))
@@ -149,25 +134,7 @@ def test_the_best_quarter_is_kept() -> None:
     assert abs(torch.corrcoef(torch.cat([source, kept], 1).T)[0, 1]) < 0.03  # not the sources that led there
 
 
-def test_rounds_narrow_the_law() -> None:
-    """Each round fits the normal law of what was kept; variances shrink by 0.2416, and nothing stops it."""
-    variance, mean = [0.25], [1.0]
-    for number in range(3):
-        network = Shifted(0.0, variance=variance[-1])
-        network.data = type(network.data)(m=mean[-1], s=variance[-1] ** 0.5)
-        objective = RAFT(**FLOW, steps=40).build(TrainingContext(reference=network, reward=linear))
-        batch = {"x_0": Rng(number).stream("source").normal((20_000, 1), F64), "given": {}}
-        example = objective.draw(batch, Rng(number), network)
-        kept = example["x_t"] + (1 - example["t"])[:, None] * example["target"]
-        mean.append(kept.mean().item())
-        variance.append(kept.var().item())
-    assert [b / a for a, b in itertools.pairwise(variance)] == pytest.approx([0.2416] * 3, rel=0.1)
-    assert mean[-1] - 1 == pytest.approx(1.2711 * 0.5 * (1 + 0.2416**0.5 + 0.2416), rel=0.03)
-
-
-def test_any_prediction_is_learned() -> None:
-    """With the prediction of data, the target is what was kept."""
-
+def test_raft_with_data_prediction() -> None:
     def network(x: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
         return torch.ones_like(x)
 
@@ -180,7 +147,7 @@ def test_any_prediction_is_learned() -> None:
     close(objective.loss(network, example), [0.0] * 8, 1e-9)
 
 
-def test_labels_stay_with_what_was_kept() -> None:
+def test_raft_keeps_labels() -> None:
     def network(x: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
         return given["label"][:, None].double() - x
 
@@ -191,8 +158,7 @@ def test_labels_stay_with_what_was_kept() -> None:
     assert objective.draw(batch, Rng(0), network)["given"]["label"].tolist() == [7, 6] * 4
 
 
-def test_tokens_are_learned_by_cross_entropy() -> None:
-    """What is kept of uniform tokens are those that the reward likes."""
+def test_raft_of_tokens() -> None:
     rule = RAFT(path=Mixture(), space=Tokens(4, (3,)), steps=4)
 
     def logits(x: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
@@ -202,14 +168,3 @@ def test_tokens_are_learned_by_cross_entropy() -> None:
     example = objective.draw({"x_0": Rng(0).stream("source").randint(4, (64, 3))}, Rng(1), logits)
     assert (example["target"] == 2).double().mean() > 0.4  # 0.25 of all
     close(objective.loss(logits, example), [math.log(4)] * 64, 1e-6)
-
-
-def test_jumps_of_numbers_are_not_learned_so() -> None:
-    with pytest.raises(UsageError, match="flows or tokens"):
-        RAFT(path=JumpPath(), space=Euclidean((1,)))
-
-
-@pytest.mark.parametrize("share", [0.0, 1.5])
-def test_shares_out_of_range(share: float) -> None:
-    with pytest.raises(UsageError, match="top_fraction"):
-        RAFT(**FLOW, top_fraction=share)

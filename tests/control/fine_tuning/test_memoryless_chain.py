@@ -71,9 +71,7 @@ def test_fixed_point_of_the_discrete_loss(variance: float, steps: int, chain: fl
     assert mean_after(data, times, change) / wanted == pytest.approx(ode, abs=2e-3)  # how it is interpolated matters
 
 
-def test_adjoint_is_the_gradient_of_the_chain() -> None:
-    """Against automatic differentiation through all steps, for a flow that is not linear, and in float64."""
-
+def test_lean_adjoint_is_the_gradient_of_the_chain() -> None:
     def base(x: Tensor, t: Tensor) -> Characteristics:
         return Characteristics(torch.sin(2 * x) * (1 + t[:, None]) - 0.3 * x.flip(1))
 
@@ -97,8 +95,6 @@ def test_adjoint_is_the_gradient_of_the_chain() -> None:
 
 
 def test_full_adjoint_is_the_gradient_of_cost_and_reward() -> None:
-    """That of the controlled chain: reward at the end, and half the squared control on the way."""
-
     def base(x: Tensor, t: Tensor) -> Characteristics:
         return Characteristics(torch.sin(2 * x) * (1 + t[:, None]))
 
@@ -122,7 +118,7 @@ def test_full_adjoint_is_the_gradient_of_cost_and_reward() -> None:
         torch.testing.assert_close(step.adjoint, found, rtol=0, atol=1e-10)
 
 
-def test_the_last_step_of_a_roll_out_has_no_noise() -> None:
+def test_last_step_has_no_noise() -> None:
     data, times, solver = Normal(), linear_grid(5), MemorylessEuler()
     chain = roll_out(data.flow, column(0.1, 0.2), times, solver, Rng(3))
     assert len(chain.states) == len(chain.velocities) == 5

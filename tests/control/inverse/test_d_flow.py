@@ -1,6 +1,5 @@
 """D-Flow: its reference, sections 2, 3 and 6, in float64."""
 
-import itertools
 import math
 
 import pytest
@@ -16,7 +15,8 @@ from feller.paths.processes import Characteristics
 from feller.paths.time_distributions import linear_grid
 from feller.sampling import Euler, Midpoint, simulate
 from feller.spaces import Euclidean, Product, Sphere, Tokens
-from tests.oracle import F64, close, column
+from tests.errors import refuses
+from tests.oracle import F64, close
 
 M, LAM = torch.tensor([1.0, -1.0, 0.5], dtype=F64), torch.tensor([4.0, 1.0, 0.01], dtype=F64)
 Q = torch.tensor(
@@ -43,58 +43,7 @@ def flow_of(steps: int, solver=None):
     return solve_flow(lambda rows: gaussian, linear_grid(steps), solver or Midpoint(), Rng(0))
 
 
-def mixture(x: Tensor, t: Tensor) -> Characteristics:
-    """Return the flow to 0.3 N(-1, 0.1) + 0.7 N(1.5, 0.3), and keep the variance of the end given the state."""
-    t = t[:, None]
-    means, variances = torch.tensor([-1.0, 1.5], dtype=F64), torch.tensor([0.1, 0.3], dtype=F64)
-    spread = t**2 * variances + (1 - t) ** 2
-    logits = torch.tensor([0.3, 0.7], dtype=F64).log() - (x - t * means) ** 2 / (2 * spread) - spread.log() / 2
-    share = logits.softmax(1)
-    ends = means + t * variances / spread * (x - t * means)
-    mean = (share * ends).sum(1, keepdim=True)
-    return Characteristics((mean - x) / (1 - t))
-
-
-def posterior_variance(x: Tensor, t: float) -> Tensor:
-    """Return Var(X_1 | X_t = x) of the mixture, by its formula."""
-    means, variances = torch.tensor([-1.0, 1.5], dtype=F64), torch.tensor([0.1, 0.3], dtype=F64)
-    spread = t**2 * variances + (1 - t) ** 2
-    logits = torch.tensor([0.3, 0.7], dtype=F64).log() - (x - t * means) ** 2 / (2 * spread) - spread.log() / 2
-    share = logits.softmax(1)
-    ends = means + t * variances / spread * (x - t * means)
-    mean = (share * ends).sum(1, keepdim=True)
-    within = variances * (1 - t) ** 2 / spread
-    return (share * (within + (ends - mean) ** 2)).sum(1)
-
-
-@pytest.mark.parametrize(
-    ("x_0", "end", "x", "gain"),
-    [
-        (0.3, 0.9, 1.2920756, 0.6915104),
-        (0.3, 0.99, 1.4225444, 0.7456038),
-        (-0.4, 0.9, 0.5831558, 2.1204608),
-        (-0.4, 0.99, 0.6581687, 2.2863625),
-    ],
-)
-def test_gain_is_what_the_posterior_spreads(x_0: float, end: float, x: float, gain: float) -> None:
-    """dx(T) / dx_0 by differentiation, and (1 - T) exp int gamma Var(X_1 | X_t) dt with gamma = t / (1 - t)^3."""
-    steps = 1000
-    times = [end * k / steps for k in range(steps + 1)]
-    start = column(x_0).requires_grad_()
-    state, exponent = start, 0.0
-    with torch.enable_grad():
-        for t, s in itertools.pairwise(times):
-            h, middle = s - t, (s + t) / 2
-            half = state + h / 2 * mixture(state, torch.full((1,), t, dtype=F64)).velocity
-            exponent += h * middle / (1 - middle) ** 3 * posterior_variance(half.detach(), middle).item()
-            state = state + h * mixture(half, torch.full((1,), middle, dtype=F64)).velocity
-        (found,) = torch.autograd.grad(state.sum(), start)
-    assert state.item() == pytest.approx(x, abs=2e-5)
-    assert found.item() == pytest.approx(gain, rel=1e-4)
-    assert (1 - end) * math.exp(exponent) == pytest.approx(found.item(), rel=1e-3 if end > 0.95 else 2e-5)
-
-
-def test_gradient_of_the_vector() -> None:
+def test_gradient_through_the_flow() -> None:
     x_0 = X_0.clone().requires_grad_()
     end = simulate(gaussian, x_0, linear_grid(200), Midpoint(), Rng(0), recompute=True)
     close(end.detach(), (1.91, -1.52, 2.39), 1e-4)
@@ -105,28 +54,16 @@ def test_gradient_of_the_vector() -> None:
 @pytest.mark.parametrize(
     ("steps", "midpoint", "euler"), [(3, 1.03e-2, 7.48e-1), (6, 1.84e-3, 4.02e-1), (12, 2.14e-4, 2.11e-1)]
 )
-def test_errors_of_few_steps(steps: int, midpoint: float, euler: float) -> None:
+def test_solver_errors_of_few_steps(steps: int, midpoint: float, euler: float) -> None:
     truth = torch.tensor([[1.91, -1.52, 2.39]], dtype=F64)
     for solver, error in ((Midpoint(), midpoint), (Euler(), euler)):
         end = simulate(gaussian, X_0, linear_grid(steps), solver, Rng(0))
         assert (end - truth).abs().max().item() == pytest.approx(error, rel=5e-3)
 
 
-@pytest.mark.parametrize(
-    ("steps", "gains"),
-    [(3, (1.98672, 0.99527, 0.06660)), (6, (1.99791, 0.99936, 0.09298)), (12, (1.99973, 0.99992, 0.09933))],
-)
-def test_gains_of_few_steps(steps: int, gains: tuple[float, ...]) -> None:
-    """Along the directions of the data, where the flow stretches by 2, 1 and 0.1."""
-    base = simulate(gaussian, torch.zeros(1, 3, dtype=F64), linear_grid(steps), Midpoint(), Rng(0))
-    ends = simulate(gaussian, Q.T.contiguous(), linear_grid(steps), Midpoint(), Rng(0))
-    close(((ends - base) @ Q).diagonal(), gains, 6e-6)
-
-
-def test_posterior_without_noise() -> None:
-    """From any start each search ends at x_0 + B^+ (y - A m - B x_0): their law is the posterior."""
-    n = 400
-    x_0 = Rng(0).stream("source").normal((n, 3), F64)
+def test_minima_without_prior() -> None:
+    """From any start: x_0 + B^+ (y - A m - B x_0), so that random starts sample the posterior."""
+    x_0 = Rng(0).stream("source").normal((400, 3), F64)
     flow = solve_flow(lambda rows: _Exact(), [0.0, 1.0], Euler(), Rng(0))
     found = optimize_source(
         flow, lambda x, rows: 50 * (x @ A.T - Y).square().sum(1), x_0, Euclidean((3,)), prior=NoPrior()
@@ -134,17 +71,6 @@ def test_posterior_without_noise() -> None:
     b = A @ ROOT
     wanted = x_0 + (Y - M @ A.T - x_0 @ b.T) @ torch.linalg.pinv(b).T
     assert (found.source - wanted).abs().max() < 1e-6
-    mean = torch.tensor([2.5982009, -0.5982009, 1.3005997], dtype=F64)
-    spread = torch.tensor(
-        [[0.2053973, -0.2053973, 0.5982009], [-0.2053973, 0.2053973, -0.5982009], [0.5982009, -0.5982009, 1.8005997]],
-        dtype=F64,
-    )
-    error = (spread.diagonal() / n).sqrt()
-    assert ((found.end.mean(0) - mean).abs() < 4 * error).all()
-    around = found.end - found.end.mean(0)
-    ours = around.T @ around / (n - 1)
-    error = ((spread.diagonal()[:, None] * spread.diagonal() + spread**2) / n).sqrt()
-    assert ((ours - spread).abs() < 4 * error).all()
 
 
 class _Exact:
@@ -154,7 +80,7 @@ class _Exact:
         return Characteristics(M + x @ ROOT.T - x)
 
 
-def test_density_gives_the_posterior_mean() -> None:
+def test_gaussian_prior_gives_the_posterior_mean() -> None:
     flow = solve_flow(lambda rows: _Exact(), [0.0, 1.0], Euler(), Rng(0))
     found = optimize_source(
         flow, lambda x, rows: (x @ A.T - Y).square().sum(1) / 0.5, X_0, Euclidean((3,)), prior=GaussianPrior()
@@ -162,7 +88,7 @@ def test_density_gives_the_posterior_mean() -> None:
     close(found.end, (2.4867503, -0.6262204, 1.2447699), 2e-7)
 
 
-def test_radius_is_least_on_the_shell() -> None:
+def test_chi_prior_gradient() -> None:
     """Its gradient is (1 - (d - 1) / |x|^2) x: it pulls in from outside and pushes out from inside."""
     x = torch.tensor([[3.0, 0.0, 4.0], [0.3, 0.4, 0.0], [1.0, 1.0, 0.0]], dtype=F64).requires_grad_()
     (slope,) = torch.autograd.grad(ChiPrior(2.0).cost(x, torch.full((len(x),), x.shape[1])).sum(), x)
@@ -172,8 +98,8 @@ def test_radius_is_least_on_the_shell() -> None:
     assert slope[2].abs().max() < 1e-12
 
 
-def test_a_shell_keeps_the_length() -> None:
-    """The end farthest along an axis, from sources of one length: those along the axis, whatever the wish is worth."""
+def test_norm_constraint() -> None:
+    """The end farthest along an axis, from sources of one length, has a source along that axis."""
     x_0 = Rng(0).stream("source").normal((5, 3), F64)
     flow = solve_flow(lambda rows: _Exact(), [0.0, 1.0], Euler(), Rng(0))
     found = optimize_source(flow, lambda x, rows: -100 * x[:, 0], x_0, Euclidean((3,)), prior=NormConstraint())
@@ -184,7 +110,7 @@ def test_a_shell_keeps_the_length() -> None:
     close(still.source, x_0.tolist(), 1e-12)
 
 
-def test_a_reward_without_a_bound_does_not_escape() -> None:
+def test_default_prior_bounds_the_source() -> None:
     """By default a source keeps its length, as in the command; vectors beside points of a sphere do, too."""
     x_0 = Rng(0).stream("source").normal((5, 3), F64)
     flow = solve_flow(lambda rows: _Exact(), [0.0, 1.0], Euler(), Rng(0))
@@ -202,53 +128,54 @@ def test_a_reward_without_a_bound_does_not_escape() -> None:
     assert (found["real"][:, 0] > 0.99 * x_0.norm(dim=1)).all()
 
 
-def wish(x: Tensor, rows: Tensor) -> Tensor:
+def objective(x: Tensor, rows: Tensor) -> Tensor:
     return (x[:, 0] - 3).square() + 0.1 * (rows.double() - x[:, 1]).square()
 
 
 @pytest.mark.parametrize("minimiser", [LBFGS(), Adam(0.05, 30)], ids=repr)
-def test_it_does_not_depend_on_the_batch(minimiser) -> None:
+def test_rows_do_not_depend_on_the_batch(minimiser) -> None:
     x_0 = Rng(1).stream("source").normal((4, 3), F64)
     how = {"minimizer": minimiser, "prior": NoPrior()}
-    whole = optimize_source(flow_of(6), wish, x_0, Euclidean((3,)), **how)
-    alone = optimize_source(flow_of(6), lambda x, rows: wish(x, rows + 2), x_0[2:3], Euclidean((3,)), **how)
+    whole = optimize_source(flow_of(6), objective, x_0, Euclidean((3,)), **how)
+    alone = optimize_source(flow_of(6), lambda x, rows: objective(x, rows + 2), x_0[2:3], Euclidean((3,)), **how)
     torch.testing.assert_close(alone.source, whole.source[2:3], rtol=1e-6, atol=1e-8)
     assert (whole.loss < 0.5 * whole.initial_loss).all()
     close(whole.end, flow_of(6)(whole.source, torch.arange(4)).tolist(), 1e-12)
     assert alone.nfe[0] == whole.nfe[2]
 
 
-def test_losses_in_another_precision_are_followed() -> None:
+def test_float64_losses() -> None:
     x_0 = torch.zeros(2, 3)
     flow = solve_flow(lambda rows: lambda x, t: Characteristics(x * 0 + 1), linear_grid(2), Euler(), Rng(0))
     found = optimize_source(flow, lambda x, rows: (x.double() - 3).square().sum(1), x_0, Euclidean((3,)))
     close(found.end, [[3.0] * 3] * 2, 1e-3)
 
 
-def test_good_starts_are_kept() -> None:
+def test_target_loss_met_at_the_start() -> None:
     x_0 = Rng(1).stream("source").normal((4, 3), F64)
     start = flow_of(6)(x_0, torch.arange(4))
-    found = optimize_source(flow_of(6), wish, x_0, Euclidean((3,)), target_loss=1e9)
+    found = optimize_source(flow_of(6), objective, x_0, Euclidean((3,)), target_loss=1e9)
     assert torch.equal(found.source, x_0)
     assert torch.equal(found.end, start)
     assert found.nfe.tolist() == [1] * 4
-    some = optimize_source(flow_of(6), wish, x_0, Euclidean((3,)), target_loss=torch.tensor([1e9, 0.0, 1e9, 0.0]))
+    some = optimize_source(flow_of(6), objective, x_0, Euclidean((3,)), target_loss=torch.tensor([1e9, 0.0, 1e9, 0.0]))
     assert torch.equal(some.source[[0, 2]], x_0[[0, 2]])
     assert (some.source[[1, 3]] != x_0[[1, 3]]).all()
 
 
-def test_enough_is_enough() -> None:
+def test_target_loss() -> None:
     x_0 = Rng(1).stream("source").normal((4, 3), F64)
     loose, tight = (
-        optimize_source(flow_of(6), wish, x_0, Euclidean((3,)), prior=NoPrior(), target_loss=e) for e in (1.0, 0.01)
+        optimize_source(flow_of(6), objective, x_0, Euclidean((3,)), prior=NoPrior(), target_loss=e)
+        for e in (1.0, 0.01)
     )
     assert (loose.loss <= 1.0).all()
     assert (tight.loss <= 0.01).all()
     assert (loose.nfe <= tight.nfe).all()
 
 
-def test_enough_is_of_what_is_kept() -> None:
-    """A step that is good for the wish and bad for the whole is not kept, so it does not end the search either."""
+def test_target_loss_counts_accepted_steps_only() -> None:
+    """A step that is good for the objective and bad for the whole is not kept, so it does not end the search either."""
     still = solve_flow(lambda rows: lambda x, t: Characteristics(x * 0), [0.0, 1.0], Euler(), Rng(0))
     found = optimize_source(
         still,
@@ -264,7 +191,7 @@ def test_enough_is_of_what_is_kept() -> None:
 
 
 @pytest.mark.slow
-def test_on_a_sphere_sources_stay_on_it() -> None:
+def test_source_on_a_sphere() -> None:
     space, goal = Sphere(2), torch.tensor([0.0, 0.0, 1.0], dtype=F64)
 
     def turning(x: Tensor, t: Tensor) -> Characteristics:
@@ -278,7 +205,7 @@ def test_on_a_sphere_sources_stay_on_it() -> None:
     assert found.loss.max() < 1e-8
 
 
-def test_symbols_of_a_product_stay() -> None:
+def test_tokens_of_a_product_are_fixed() -> None:
     space = Product({"real": Euclidean((2,)), "token": Tokens(4, (3,))})
 
     def process(x, t):
@@ -292,36 +219,34 @@ def test_symbols_of_a_product_stay() -> None:
 
 
 @pytest.mark.parametrize(
-    ("loss", "told"),
+    ("loss", "found"),
     [
-        (lambda x, rows: x, "shape \\[1\\]"),
-        (lambda x, rows: x[:, 0].round().detach(), "has no gradient"),
-        (lambda x, rows: (x[:, 0] - 1e9).log(), "not finite for 1 of 1"),
+        (lambda x, rows: x, "[1, 3]"),
+        (lambda x, rows: x[:, 0].round().detach(), None),
+        (lambda x, rows: (x[:, 0] - 1e9).log(), None),
     ],
 )
-def test_what_is_wrong_is_told(loss, told: str) -> None:
-    with pytest.raises(InputError, match=told):
+def test_invalid_losses(loss, found: str | None) -> None:
+    with refuses(InputError, found=found):
         optimize_source(flow_of(3), loss, X_0, Euclidean((3,)))
 
 
-def test_lengths_are_kept_leaf_by_leaf_and_beside_padding() -> None:
-    """A wish about one leaf takes no length from another, nor from entries that mean nothing."""
+def test_norm_constraint_of_products_and_masks() -> None:
     x_0 = {"a": Rng(0).stream("a").normal((4, 2), F64), "b": Rng(0).stream("b").normal((4, 6), F64)}
     real = {"b": torch.tensor([True, True, True, False, False, False]).expand(4, -1)}
     space = Product({"a": Euclidean((2,)), "b": Euclidean((6,))})
 
-    def wish(x: dict[str, Tensor], rows: Tensor) -> Tensor:
+    def objective(x: dict[str, Tensor], rows: Tensor) -> Tensor:
         return -10 * x["a"][:, 0] - 10 * x["b"][:, 0] + x["b"][:, 4]
 
-    found = optimize_source(lambda x, rows: x, wish, x_0, space, prior=NormConstraint(), mask=real).source
+    found = optimize_source(lambda x, rows: x, objective, x_0, space, prior=NormConstraint(), mask=real).source
     close(found["a"].norm(dim=1), x_0["a"].norm(dim=1).tolist(), 1e-9)
     close(found["b"][:, :3].norm(dim=1), x_0["b"][:, :3].norm(dim=1).tolist(), 1e-9)
     assert torch.equal(found["b"][:, 3:], x_0["b"][:, 3:])
     assert (found["a"][:, 0] > 0.99 * x_0["a"].norm(dim=1)).all()
 
 
-def test_a_search_tells_its_steps() -> None:
-    """A wish without an end is told of, too: none is over before its steps are."""
+def test_progress() -> None:
     for minimiser in (Adam(steps=4), LBFGS(steps=4)):
         told: list[float] = []
         optimize_source(

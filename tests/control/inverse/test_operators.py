@@ -35,7 +35,7 @@ LINEAR = [
 
 
 @pytest.mark.parametrize(("operator", "shape"), LINEAR, ids=lambda value: type(value).__name__)
-def test_adjoints_and_inverses(operator: LinearOperator, shape: tuple[int, ...]) -> None:
+def test_adjoint_and_pseudo_inverse(operator: LinearOperator, shape: tuple[int, ...]) -> None:
     """Against the matrix: A^T, the pseudo-inverse, and the ridge estimate A^T (A A^T + ridge)^-1 y."""
     check_adjoint(operator, shape)
     d = math.prod(shape)
@@ -59,7 +59,7 @@ def test_adjoints_and_inverses(operator: LinearOperator, shape: tuple[int, ...])
 
 @pytest.mark.parametrize("dtype", [torch.float32, F64], ids=str)
 @pytest.mark.parametrize("width", [1.0, 2.0])
-def test_the_pseudo_inverse_of_a_blur_leads_back(width: float, dtype: torch.dtype) -> None:
+def test_pseudo_inverse_of_a_blur(width: float, dtype: torch.dtype) -> None:
     """Smallest singular values of 3e-3 and 1e-8: what is left of y in float32 is nearly nothing, and nothing grows."""
     x = Rng(0).stream("x").normal((4, 1, 16, 16), dtype)
     y = Blur(width)(x)
@@ -69,7 +69,7 @@ def test_the_pseudo_inverse_of_a_blur_leads_back(width: float, dtype: torch.dtyp
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, F64], ids=str)
-def test_measurements_outside_of_the_range(dtype: torch.dtype) -> None:
+def test_pseudo_inverse_of_an_overdetermined_system(dtype: torch.dtype) -> None:
     """More sums than numbers, with noise: the least squares of numpy, and for the ridge the normal equations."""
     operator, x = CompressedSensing(260), Rng(0).stream("x").normal((3, 200), F64)
     matrix = operator(torch.eye(200, dtype=F64)).T
@@ -85,7 +85,7 @@ def test_measurements_outside_of_the_range(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("inside", [7.0, math.nan, math.inf])
-def test_what_is_in_the_hole_is_ignored(inside: float) -> None:
+def test_pseudo_inverse_ignores_the_hole(inside: float) -> None:
     x = Rng(0).stream("x").normal((3, 1, 6, 4), torch.float32)
     y = torch.where(HOLE, inside, x)
     found = Inpaint(HOLE).pseudo_inverse(y, x)
@@ -93,7 +93,7 @@ def test_what_is_in_the_hole_is_ignored(inside: float) -> None:
     close(Inpaint(HOLE).pseudo_inverse(y, x, 0.25), (found / 1.25).tolist(), 1e-6)
 
 
-def test_nothing_measured_gives_zero() -> None:
+def test_pseudo_inverse_of_zero_and_tiny_measurements() -> None:
     """Beside an example of which something is measured, whose result does not change; in tiny units, too."""
     y = torch.tensor([[0.0, 0.0], [1e-18, 2e-18]])
     found = CompressedSensing(2).pseudo_inverse(y, torch.zeros(2, 5))
@@ -101,7 +101,7 @@ def test_nothing_measured_gives_zero() -> None:
     close(CompressedSensing(2)(found)[1] * 1e18, [1.0, 2.0], 1e-4)
 
 
-def test_what_they_do() -> None:
+def test_values_of_operators() -> None:
     x = torch.arange(16, dtype=F64).reshape(1, 1, 4, 4)
     close(Downsample(2)(x)[0, 0], [[2.5, 4.5], [10.5, 12.5]], 1e-12)
     constant = torch.full((2, 1, 5, 7), 3.0, dtype=F64)
@@ -118,7 +118,7 @@ def test_what_they_do() -> None:
     assert Grayscale()(colours).item() == pytest.approx(0.299)
 
 
-def test_an_unknown_blur_is_a_blur() -> None:
+def test_unknown_blur() -> None:
     x = Rng(0).stream("x").normal((2, 1, 8, 8), F64)
     operator = UnknownBlur(1.0)
     close(operator(x, torch.zeros(2, 1, dtype=F64)), Blur(1.0)(x).tolist(), 1e-2)  # which stops at 3 widths
@@ -130,7 +130,7 @@ def test_an_unknown_blur_is_a_blur() -> None:
     assert operator.unknown.shape == (1,)
 
 
-def test_magnitudes_do_not_know_where() -> None:
+def test_phase_retrieval_is_shift_invariant() -> None:
     x = Rng(0).stream("x").normal((2, 1, 8, 8), F64)
     close(PhaseRetrieval()(x.roll((2, 3), (2, 3))), PhaseRetrieval()(x).tolist(), 1e-10)
     flat = torch.zeros(1, 1, 4, 4, dtype=F64).requires_grad_()
@@ -138,22 +138,21 @@ def test_magnitudes_do_not_know_where() -> None:
     assert slope.isfinite().all()
 
 
-def test_own_operators_are_tested() -> None:
+def test_custom_operators_are_checked() -> None:
     matrix = Rng(0).stream("m").normal((3, 5), F64)
     CustomLinearOperator(lambda x: x @ matrix.T, lambda y: y @ matrix, (5,))
-    with pytest.raises(InputError, match="adjoint"):
+    with refuses(InputError):
         CustomLinearOperator(lambda x: x @ matrix.T, lambda y: 2 * y @ matrix, (5,))
-    with pytest.raises(InputError, match="is not linear"):
+    with refuses(InputError):
         CustomLinearOperator(lambda x: x.square() @ matrix.T, lambda y: y @ matrix, (5,))
     with refuses(InputError, found="[]"):
         CustomOperator(lambda x: x.sum())(torch.ones(4, 2))
 
 
-def test_refusals() -> None:
-    with pytest.raises(UsageError, match=r"5 x 4 .* factor 2"):
-        Downsample(2)(torch.zeros(1, 1, 5, 4))
-    with pytest.raises(UsageError, match="RGB"):
-        Grayscale()(torch.zeros(1, 1, 5, 4))
+def test_invalid_shapes_and_settings() -> None:
+    for operator in (Downsample(2), Grayscale()):
+        with refuses(UsageError):
+            operator(torch.zeros(1, 1, 5, 4))
     for make in (lambda: Downsample(0), lambda: Blur(0.0), lambda: CompressedSensing(0)):
         with refuses(UsageError, found="0"):
             make()

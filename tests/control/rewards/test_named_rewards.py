@@ -29,7 +29,7 @@ DIGITS = read("example:digits").subset(torch.arange(5))
 NAMED = image_rewards(DIGITS.modality)
 
 
-def test_sums_factors_and_bounds() -> None:
+def test_parse_reward() -> None:
     values = DIGITS.values.float()
     ink = values.flatten(1).mean(1) / 16
     close(parse_reward(["ink"], NAMED)(values, {}), ink.tolist(), 1e-6)
@@ -40,7 +40,7 @@ def test_sums_factors_and_bounds() -> None:
     close(dataset_reward(Ink(16), DIGITS), ink.tolist(), 1e-6)
 
 
-def test_what_has_no_name_may_be_known_elsewhere() -> None:
+def test_parse_reward_with_a_fallback() -> None:
     """As the runs of regressors are: with their paths, which may hold any letter but those of a bound."""
 
     def other(words: str) -> Reward | None:
@@ -50,11 +50,11 @@ def test_what_has_no_name_may_be_known_elsewhere() -> None:
     ink = values.flatten(1).mean(1) / 16
     close(parse_reward(["runs/a:b=c"], NAMED, other)(values, {}), ink.tolist(), 1e-6)
     close(parse_reward(["2 * runs/a:b=c==0.5"], NAMED, other)(values, {}), (-2 * (ink - 0.5) ** 2).tolist(), 1e-6)
-    with pytest.raises(UsageError, match=r"or the run of a regressor; found 'runs/b'"):
+    with refuses(UsageError, found="'runs/b'"):
         parse_reward(["runs/b"], NAMED, other)
 
 
-def test_own_functions(tmp_path: pathlib.Path) -> None:
+def test_parse_reward_of_user_functions(tmp_path: pathlib.Path) -> None:
     file = tmp_path / "r.py"
     file.write_text(
         "def warm(values):\n    return values.flatten(1).amax(1)\n\n"
@@ -67,7 +67,7 @@ def test_own_functions(tmp_path: pathlib.Path) -> None:
         parse_reward([f"{file}:cold"], NAMED)
 
 
-def test_states_are_seen_without_rounding() -> None:
+def test_state_reward() -> None:
     reward = StateReward(Ink(16), DIGITS.modality)
     state = DIGITS.modality.encode(DIGITS.values) + 0.01
     state.requires_grad_()
@@ -87,7 +87,7 @@ def test_compressibility_has_no_gradient() -> None:
     assert not found.requires_grad
 
 
-def test_classes() -> None:
+def test_class_reward() -> None:
     wish = ClassReward(lambda values, given: torch.stack([values[:, 0], 2 * values[:, 0], 0 * values[:, 0]], 1), (0, 2))
     x = torch.tensor([[0.0], [1.0]])
     probabilities = torch.tensor([[0.0, 0.0, 0.0], [1.0, 2.0, 0.0]]).softmax(1)
@@ -95,32 +95,32 @@ def test_classes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("texts", "told"),
+    ("texts", "found"),
     [
-        ([], "expected a reward .* one of: file.py:function, the run of .*, ink, compressibility"),
-        (["inc"], "found 'inc'"),
-        (["ink > 0.4"], "cannot read the bound in 'ink > 0.4'. Write NAME >= NUMBER"),
-        (["ink => 0.4"], "cannot read the bound in 'ink => 0.4'"),
-        (["ink = 0.4"], "cannot read the bound in 'ink = 0.4'"),
-        (["ink<=much"], "found 'much'"),
-        ([""], "cannot read the reward ''"),
+        ([], None),
+        (["inc"], "'inc'"),
+        (["ink > 0.4"], None),
+        (["ink => 0.4"], None),
+        (["ink = 0.4"], None),
+        (["ink<=much"], "'much'"),
+        ([""], None),
     ],
 )
-def test_what_cannot_be_read(texts: list[str], told: str) -> None:
-    with pytest.raises(UsageError, match=told):
+def test_parse_reward_of_invalid_text(texts: list[str], found: str | None) -> None:
+    with refuses(UsageError, found=found):
         parse_reward(texts, NAMED)
 
 
-def test_shapes_are_checked() -> None:
-    with pytest.raises(InputError, match=r"one value per sample, shape \[5\]; found a tensor \[\]"):
+def test_dataset_reward_checks_shape_and_values() -> None:
+    with refuses(InputError):
         dataset_reward(lambda values, given: values.sum(), DIGITS)
-    with pytest.raises(InputError, match="the reward is nan for 5 of 5 samples"):
+    with refuses(InputError):
         dataset_reward(lambda values, given: values.flatten(1).mean(1) * torch.nan, DIGITS)
 
 
 @pytest.mark.parametrize("name", ["ink", "compressibility"])
-def test_rewards_of_pictures_say_so_to_other_data(name: str) -> None:
-    with pytest.raises(UsageError, match=f"the reward '{name}' needs image data"):
+def test_image_rewards_need_images(name: str) -> None:
+    with refuses(UsageError):
         parse_reward([name], {}, lambda text: None)
 
 
@@ -161,7 +161,7 @@ def molecules(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
         ("validity", (1.0, 1.0), 0.0),
     ],
 )
-def test_known_molecules(molecules: Dataset, name: str, expected: tuple[float, float], tolerance: float) -> None:
+def test_molecule_rewards(molecules: Dataset, name: str, expected: tuple[float, float], tolerance: float) -> None:
     kind = molecules.modality
     assert isinstance(kind, Molecules)
     found = MoleculeReward(kind, name)(molecules.values, molecules.given)
@@ -182,7 +182,7 @@ def test_known_molecules(molecules: Dataset, name: str, expected: tuple[float, f
         ("rdkit=weight == 500", -(1500.0**2)),
     ],
 )
-def test_what_is_no_molecule_counts_as_the_worst(molecules: Dataset, text: str, worst: float) -> None:
+def test_broken_molecules_get_the_worst_reward(molecules: Dataset, text: str, worst: float) -> None:
     kind = molecules.modality
     found = parse_reward([text], {"rdkit": lambda words: MoleculeReward(kind, words)})(
         molecules.values, molecules.given
@@ -191,12 +191,12 @@ def test_what_is_no_molecule_counts_as_the_worst(molecules: Dataset, text: str, 
     assert (found[:2] >= worst).all()
 
 
-def test_places_may_want_a_gradient_and_get_none(molecules: Dataset) -> None:
+def test_molecule_rewards_have_no_gradient(molecules: Dataset) -> None:
     place = molecules.values["place"].clone().requires_grad_()
     found = MoleculeReward(molecules.modality, "qed")({**molecules.values, "place": place}, molecules.given)
     assert not found.requires_grad
 
 
-def test_names(molecules: Dataset) -> None:
+def test_unknown_molecule_property(molecules: Dataset) -> None:
     with refuses(UsageError, argument="reward", found="'qde'"):
         MoleculeReward(molecules.modality, "qde")

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from feller.control.rewards.crystal_energy import Cell, CrystalEnergy, chgnet, crystal_reward
 from feller.control.rewards.reward import evaluate_reward, reward_gradient
@@ -28,35 +27,31 @@ def test_gradient_of_a_reward() -> None:
     assert not X.requires_grad
 
 
-def test_leaves_that_are_not_looked_at_have_none() -> None:
+def test_gradient_of_unused_leaves_is_zero() -> None:
     state = {"a": X, "b": X.clone()}
     _, slope = reward_gradient(lambda x, given: x["a"].sum(1), state, {})
     close(slope["a"], (1.0, 1.0, 1.0), 0)
     close(slope["b"], (0.0, 0.0, 0.0), 0)
 
 
-def root(x: Tensor, given: dict[str, Tensor]) -> Tensor:
-    return (x[:, 0] - 2).abs().sqrt()
-
-
 @pytest.mark.parametrize(
-    ("reward", "told"),
+    "reward",
     [
-        (lambda x, given: x, r"shape \[3\]; found a tensor \[3, 1\]"),
-        (lambda x, given: x.sum(), r"found a tensor \[\]"),
-        (lambda x, given: 3.0, "found a float"),
-        (lambda x, given: x[:, 0].log() / (x[:, 0] - 1), "the reward is nan for 1 of 3 samples, first for sample 1"),
-        (lambda x, given: x[:, 0].round().detach(), "has no gradient"),
-        (lambda x, given: (x[:, 0] > 1).double(), "has no gradient"),
-        (root, "gradient .* not finite for 1 of 3 samples, first for sample 2, with reward 0"),
+        lambda x, given: x,
+        lambda x, given: x.sum(),
+        lambda x, given: 3.0,
+        lambda x, given: x[:, 0].log() / (x[:, 0] - 1),  # nan
+        lambda x, given: x[:, 0].round().detach(),
+        lambda x, given: (x[:, 0] > 1).double(),
+        lambda x, given: (x[:, 0] - 2).abs().sqrt(),  # a gradient that is not finite
     ],
 )
-def test_what_is_wrong_is_told(reward, told: str) -> None:
-    with pytest.raises(InputError, match=told):
+def test_invalid_rewards(reward) -> None:
+    with refuses(InputError):
         reward_gradient(reward, X, {})
 
 
-def test_without_a_gradient_it_may_round() -> None:
+def test_evaluate_reward_without_gradient() -> None:
     close(evaluate_reward(lambda x, given: x[:, 0].round(), X, {}), (1.0, 2.0, 3.0), 0)
 
 
@@ -75,7 +70,7 @@ def few() -> Dataset:
     return read("example:perovskites").subset(torch.arange(3))
 
 
-def test_the_slope_is_minus_the_force(few: Dataset) -> None:
+def test_gradient_of_crystal_energy(few: Dataset) -> None:
     assert isinstance(few.modality, Crystals)
     wish = CrystalEnergy(few.modality, springs)
     place = (few.values["place"] + 0.01).requires_grad_()
@@ -97,11 +92,11 @@ def test_the_slope_is_minus_the_force(few: Dataset) -> None:
     assert slope.abs().min() > 1e-3
 
 
-def test_a_missing_package_and_other_wishes_are_told(few: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_package_and_unknown_property(few: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     chgnet.cache_clear()
     for name in ("chgnet", "chgnet.model", "chgnet.model.model"):
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(UsageError, match="chgnet=energy needs chgnet"):
+    with refuses(UsageError):
         crystal_reward(few.modality, "energy")
     with refuses(UsageError, argument="reward", found="'magmom'"):
         crystal_reward(few.modality, "magmom")

@@ -82,16 +82,22 @@ def test_date_schema_reads_times() -> None:
     assert codes[3] == codes[1]
 
 
+def resampled(frame: pd.DataFrame, schema: Schema | None = None) -> pd.DataFrame:
+    """Return the rows of a frame as samples of a model would be returned."""
+    schema = schema or detect_schema(from_frame(frame))
+    data = table_dataset(from_frame(frame), schema)
+    return to_frame(data.modality.cells(data.values), schema)
+
+
 def test_times_keep_the_finest_resolution() -> None:
     frame = pd.DataFrame({"t": pd.to_datetime([*DAYS, None, "2022-03-04 05:06:07"], format="ISO8601")})
     schema = detect_schema(from_frame(frame))
     (column,) = schema.columns
     assert isinstance(column, Datetime)
     assert column.format == "%Y-%m-%d %H:%M:%S"
-    data = table_dataset(from_frame(frame), schema)
-    resampled = to_frame(data.modality.cells(data.values), schema)
-    assert resampled.dtypes.astype(str).to_dict() == frame.dtypes.astype(str).to_dict()
-    assert resampled["t"].isna().tolist() == frame["t"].isna().tolist()
+    again = resampled(frame, schema)
+    assert again.dtypes.astype(str).to_dict() == frame.dtypes.astype(str).to_dict()
+    assert again["t"].isna().tolist() == frame["t"].isna().tolist()
 
 
 def search(frame: pd.DataFrame) -> object:
@@ -122,9 +128,7 @@ def test_private_schema_has_no_dtypes() -> None:
     frame = pd.DataFrame({"i": np.arange(n, dtype=np.int32) % 90, "f": np.arange(n) % 9 + 0.5})
     schema, *_ = search_schema(from_frame(frame), 2.0, 1e-6, NoNoise())
     assert all(isinstance(column, Numerical) and column.dtype is None for column in schema.columns)
-    data = table_dataset(from_frame(frame), schema)
-    resampled = to_frame(data.modality.cells(data.values), schema)
-    assert resampled.dtypes.astype(str).to_dict() == {"i": "int64", "f": "float64"}
+    assert resampled(frame, schema).dtypes.astype(str).to_dict() == {"i": "int64", "f": "float64"}
 
 
 def test_private_schema_ignores_one_time_of_day() -> None:
@@ -134,13 +138,6 @@ def test_private_schema_ignores_one_time_of_day() -> None:
     for each in (days, [*days[:-1], "2015-01-01 01:02:03"]):
         found.append(search(pd.DataFrame({"t": pd.to_datetime(each, format="ISO8601")})))
     assert found[0] == found[1]
-
-
-def resampled(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of a frame as samples of a model would be returned."""
-    schema = detect_schema(from_frame(frame))
-    data = table_dataset(from_frame(frame), schema)
-    return to_frame(data.modality.cells(data.values), schema)
 
 
 def test_categories_and_objects_round_trip() -> None:

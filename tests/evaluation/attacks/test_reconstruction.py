@@ -1,4 +1,4 @@
-"""Rows that are reconstructed from noisy sums: exact where these are linear, never nearer than is possible."""
+"""Reconstruction of rows from noisy sums, against lower bounds of the error."""
 
 import math
 
@@ -24,7 +24,7 @@ def normal(*shape: int, seed: int = 0) -> torch.Tensor:
     return Rng(seed).stream("x").normal(shape, F64)
 
 
-def test_a_walk_ends_where_a_bowl_is_deepest() -> None:
+def test_minimize_lbfgs_on_quadratics() -> None:
     a = normal(6, 6)
     a = a @ a.T + torch.eye(6, dtype=F64)
     goal = normal(5, 6, seed=1)
@@ -39,7 +39,7 @@ def test_a_walk_ends_where_a_bowl_is_deepest() -> None:
     torch.testing.assert_close(at_once, goal, atol=1e-9, rtol=0)
 
 
-def test_a_law_has_the_moments_of_rows_and_leaves_out_what_never_varies() -> None:
+def test_row_prior() -> None:
     rows = normal(500, 3) @ normal(3, 5, seed=1)
     rows[:, 4] = 2.0
     law = RowPrior.fit(rows, 10)
@@ -64,7 +64,7 @@ def linear(n: int, noise: float, seed: int) -> tuple[RowPrior, list[AttackOutcom
 
 
 @pytest.mark.parametrize("noise", [0.3, 3.0])
-def test_linear_sums_are_read_as_well_as_the_bounds_allow(noise: float) -> None:
+def test_linear_releases_attain_the_bounds(noise: float) -> None:
     """There both bounds are reached: van Trees' by the posterior mean, Cramér and Rao's in its sharper form."""
     law, found, gram = linear(150, noise, 0)
     one = reconstruction_scores(found, law)
@@ -79,8 +79,7 @@ def test_linear_sums_are_read_as_well_as_the_bounds_allow(noise: float) -> None:
     assert measured.mean().item() == pytest.approx(1.0, abs=4 * math.sqrt(2 / (3 * len(measured))))
 
 
-def test_an_error_below_the_bound_is_told() -> None:
-    """Noise of a quarter of what is charged: information is 16 times what is thought."""
+def test_violations_are_counted() -> None:
     law, found, gram = linear(60, 0.5, 0)
     charged = [AttackOutcome(one.errors, one.unbiased_error, gram / 16, one.estimate) for one in found]
     assert reconstruction_scores(found, law).num_violations == 0
@@ -88,8 +87,6 @@ def test_an_error_below_the_bound_is_told() -> None:
 
 
 class Small(nn.Module):
-    """A smooth network of a few weights, without conditions."""
-
     def __init__(self, d: int) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(0)
@@ -102,7 +99,6 @@ class Small(nn.Module):
 
 
 def loss(network: nn.Module, example: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Regress what was added to a row on the sum."""
     return (network(example["x"]) - example["target"]).square().sum(1)
 
 

@@ -1,4 +1,4 @@
-"""Pictures of a page: scales, loss curves, predictions, copies and codes."""
+"""Pictures of the report: scales, loss curves, predictions, codes."""
 
 import base64
 import io
@@ -28,6 +28,7 @@ from feller.evaluation.report.prediction_plots import (
     plot_predictions,
     plot_reconstructions_grid,
 )
+from tests.errors import numbers
 from tests.evaluation.report.reader import Node, read
 
 RNG = np.random.default_rng(0)
@@ -49,7 +50,7 @@ def shown(*pictures: Image.Image) -> list[tuple[EmbeddedPicture, Image.Image]]:
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (64, 64, 3), (50, 310), (502, 502)])
-def test_small_pictures_grow_without_blur(shape: tuple[int, ...]) -> None:
+def test_small_pictures_are_enlarged(shape: tuple[int, ...]) -> None:
     picture = noise(*shape)
     ((image, seen),) = shown(picture)
     factor = seen.width // picture.width
@@ -61,12 +62,12 @@ def test_small_pictures_grow_without_blur(shape: tuple[int, ...]) -> None:
     assert PAGE_PIXELS // 2 < max(width, image.height) <= PAGE_PIXELS
 
 
-def test_pictures_to_compare_have_one_scale() -> None:
+def test_common_scale() -> None:
     (one, _), (other, _) = shown(noise(80, 80), noise(40, 40))
     assert one.width == 2 * other.width == PAGE_PIXELS
 
 
-def test_large_and_heavy_pictures_are_bounded() -> None:
+def test_size_limits() -> None:
     ((image, seen),) = shown(noise(1000, 3000, 3))
     assert max(seen.size) <= MAX_SIDE
     assert len(base64.b64decode(image.source.split(",")[1])) <= MAX_PICTURE_BYTES
@@ -74,14 +75,14 @@ def test_large_and_heavy_pictures_are_bounded() -> None:
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "YCbCr"])
-def test_every_mode_is_embedded(mode: str) -> None:
+def test_image_modes(mode: str) -> None:
     picture = noise(16, 16) if mode == "I;16" else noise(16, 16, 3).convert(mode)
     ((image, seen),) = shown(picture.convert("I;16") if mode == "I;16" else picture)
     assert seen.mode in ("L", "LA", "RGB", "RGBA")
     assert image.caption == "a < b"
 
 
-def test_the_caller_keeps_its_picture() -> None:
+def test_input_is_not_modified() -> None:
     picture = noise(1200, 2500)
     shown(picture)
     assert picture.size == (2500, 1200)
@@ -100,35 +101,34 @@ def drawing(loss: list[float], first: int = 1) -> Node:
 @example(loss=[1e-323, 6e-323], first=0)
 @example(loss=[0.0, 0.0], first=0)
 @example(loss=[1e20, 1e20 + 16384], first=0)
-def test_any_finite_losses_are_drawn_at_finite_places(loss: list[float], first: int) -> None:
+def test_loss_svg_of_finite_losses(loss: list[float], first: int) -> None:
     page = drawing(loss, first)
     assert not re.search(r"\b(nan|inf)\b", str([path.attributes.get("d") for path in page.all("path")]))
     assert len(page.all("svg")) == 2
 
 
-def test_the_drawing_takes_its_colours_from_the_page_and_says_what_it_shows() -> None:
+def test_loss_svg_colours_and_label() -> None:
     page = drawing([2.0 * 0.95**step for step in range(1, 101)])
     wide, narrow = page.all("svg")
     assert (wide.attributes["class"], narrow.attributes["class"]) == ("plot wide", "plot narrow")
     assert wide.attributes["role"] == "img"
-    assert (wide.attributes["aria-label"] or "").startswith("Loss over training steps: from 1.90 at step 1 to 0.0")
+    assert numbers(wide.attributes["aria-label"])[:2] == ["1.90", "1"]
     styles = " ".join(node.attributes.get("style") or "" for node in page.all(""))
     assert "var(--accent" in styles
     assert not re.search("#0[1-4]0[1-4]0[1-4]", styles)
-    assert "training steps" in [text.text for text in page.all("text")]
 
 
-def test_fewer_than_two_steps_are_no_curve() -> None:
+def test_loss_svg_of_one_step() -> None:
     assert loss_svg([]) == loss_svg([{"step": 1, "loss": 2.0}]) == ""
 
 
-def test_the_axis_is_logarithmic_where_the_line_spans_a_decade() -> None:
+def test_is_logarithmic() -> None:
     assert is_logarithmic(np.array([1.0, 0.1]))
     assert not is_logarithmic(np.array([1.0, 0.11]))
     assert not is_logarithmic(np.array([1.0, -10.0]))
 
 
-def test_the_line_averages_without_shift() -> None:
+def test_smooth() -> None:
     ramp = np.arange(1000.0)
     at = np.array([0, 10, 500, 999])
     assert smooth(ramp, at)[:3] == pytest.approx([0, 10, 500])  # a symmetric window keeps a straight line
@@ -137,13 +137,13 @@ def test_the_line_averages_without_shift() -> None:
     assert smooth(noise, np.arange(2000, 8000)).std() == pytest.approx(1 / math.sqrt(601), rel=0.5)
 
 
-def test_a_spike_does_not_spoil_what_comes_after() -> None:
+def test_smooth_with_a_spike() -> None:
     loss = np.full(1000, 0.25)
     loss[10] = 1e25
     assert smooth(loss, np.array([500])).tolist() == [0.25]
 
 
-def test_losses_are_sorted_and_a_step_done_twice_counts_as_last_done() -> None:
+def test_finite_losses() -> None:
     curve = [
         {"step": 2, "loss": 5.0},
         {"step": 3, "loss": 1.0},
@@ -159,7 +159,7 @@ def test_losses_are_sorted_and_a_step_done_twice_counts_as_last_done() -> None:
     assert loss.tolist() == [9, 4, 1]
 
 
-def test_long_runs_are_thinned_and_the_same_curve_is_the_same_text() -> None:
+def test_loss_svg_of_long_runs() -> None:
     loss = np.random.default_rng(0).random(20_000)
     curve = [{"step": step, "loss": float(value)} for step, value in enumerate(loss)]
     text = loss_svg(curve)
@@ -167,7 +167,7 @@ def test_long_runs_are_thinned_and_the_same_curve_is_the_same_text() -> None:
     assert text == loss_svg(curve)
 
 
-def test_predictions_against_the_truth() -> None:
+def test_plot_predictions_and_confusion_matrix() -> None:
     picture = plot_predictions(np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[1.5, 2.0], [2.0, 8.0]]), ("a", "$b_c"))
     assert picture.size == (800, 400)
     told = np.array([0, 1, 1, 1])
@@ -176,7 +176,7 @@ def test_predictions_against_the_truth() -> None:
     assert dark[len(dark) // 2 :].sum() > dark[: len(dark) // 2].sum()
 
 
-def test_originals_stand_above_their_copies() -> None:
+def test_plot_reconstructions_grid() -> None:
     """Five pictures in rows of two: the fifth fills no row; the panels' middles are read back."""
     kind = Images(2, 2, 1)
     real, made = (torch.arange(5).mul(20).add(start).to(torch.uint8)[:, None, None, None] for start in (0, 100))
@@ -189,6 +189,6 @@ def test_originals_stand_above_their_copies() -> None:
     assert alone.height > alone.width
 
 
-def test_a_histogram_of_any_use() -> None:
+def test_plot_code_usage() -> None:
     for shares in (np.full(256, 1 / 256), np.eye(3)[0], np.array([0.5, 0.5, *[0.0] * 254])):
         assert min(plot_code_usage(shares).size) > 200

@@ -1,4 +1,4 @@
-"""Pictures and words of a synthetic table."""
+"""Figures and metric names of synthetic tables."""
 
 import warnings
 
@@ -28,7 +28,6 @@ LONG = "a very long name of a column, $x_1$, as households tell it"
 
 
 def columns(k: int) -> list[LabelledColumn]:
-    """Return names of k columns with the codes of the small tables, over and over."""
     return [
         LabelledColumn(f"{LONG} {j}", tuple(f"value {c} & $more_{c}" for c in range(COUNTS[j % 4])), ORDERED[j % 4])
         for j in range(k)
@@ -42,14 +41,14 @@ def blue(picture: Image.Image) -> float:
 
 
 @pytest.mark.parametrize(("k", "pictures"), [(1, 1), (2, 1), (12, 1), (13, 2), (40, 4)])
-def test_columns(k: int, pictures: int) -> None:
+def test_plot_columns(k: int, pictures: int) -> None:
     which = np.arange(k) % 4
     drawn = plot_columns(MADE_ROWS.numpy()[:, which], TRAIN.numpy()[:, which], columns(k))
     assert len(drawn) == pictures
     assert all(max(picture.size) <= MAX_SIDE and min(picture.size) > 250 for picture in drawn)
 
 
-def test_more_rows_are_longer_bars() -> None:
+def test_bar_lengths() -> None:
     """Of two codes the synthetic table has the first alone, or both: bars are as long in sum, the axis is not."""
     words = [LabelledColumn("one", ("a", "b"))]
     real = np.zeros((10, 1), dtype=np.int64)
@@ -59,7 +58,7 @@ def test_more_rows_are_longer_bars() -> None:
     assert blue(plot_columns(alike + 7, real, words)[0]) < blue(plot_columns(alike, real, words)[0]) / 5
 
 
-def test_rare_values_share_a_bar_and_odd_words_do_no_harm() -> None:
+def test_rare_and_odd_values() -> None:
     words = ("", " ", "$", "\n\t", "long " * 40, *(f"v{i}" for i in range(60)))
     codes = np.arange(65)[:, None]
     for ordered in (False, True):
@@ -67,7 +66,7 @@ def test_rare_values_share_a_bar_and_odd_words_do_no_harm() -> None:
         assert picture.mode == "RGB"
 
 
-def test_letters_that_no_font_has_are_no_news() -> None:
+def test_letters_without_font() -> None:
     codes = np.zeros((3, 1), dtype=np.int64)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -75,7 +74,7 @@ def test_letters_that_no_font_has_are_no_news() -> None:
         assert pairs_map(np.zeros((2, 2)), ["\u6771\u4eac", "\u0378"]).mode == "RGB"
 
 
-def test_bins_are_called_by_where_they_begin_and_the_last_by_its_end() -> None:
+def test_bin_edges() -> None:
     assert bin_edges(["0,0 to 9999,99", "10000,0 to 99999,99", "100000,0 to 750000,0"]) == [
         "0,0",
         "10000,0",
@@ -85,14 +84,14 @@ def test_bins_are_called_by_where_they_begin_and_the_last_by_its_end() -> None:
 
 
 @pytest.mark.parametrize("k", [1, 2, 14, 40])
-def test_pairs(k: int) -> None:
+def test_pairs_map_size(k: int) -> None:
     which = np.arange(k) % 4
     errors = pair_errors(MADE_ROWS[:, which], TRAIN[:, which])
     picture = pairs_map(errors, [column.name for column in columns(k)])
     assert max(picture.size) <= MAX_SIDE
 
 
-def test_a_worse_pair_is_darker() -> None:
+def test_pairs_map_colours() -> None:
     good, bad = np.zeros((20, 20)), np.zeros((20, 20))
     bad[5, 3] = bad[3, 5] = 0.3
     light, dark = (np.asarray(pairs_map(errors, ["x"] * 20).convert("L")).astype(int) for errors in (good, bad))
@@ -100,7 +99,7 @@ def test_a_worse_pair_is_darker() -> None:
     assert (dark[:, :side] < 90).sum() > (light[:, :side] < 90).sum() + 300
 
 
-def test_marks_are_drawn_where_numbers_are() -> None:
+def test_plot_utility_and_audit() -> None:
     numbers = table_quality(MADE_ROWS, TRAIN, UNSEEN, COUNTS, ordered=ORDERED, target=3)
     for picture in (plot_utility(numbers), plot_audit(numbers)):
         assert picture is not None
@@ -115,7 +114,7 @@ def test_marks_are_drawn_where_numbers_are() -> None:
 
 @pytest.mark.parametrize("target", [1, 3])
 @pytest.mark.parametrize("seen", [0, 400])
-def test_every_number_has_a_name_and_a_reason_to_be_missing(target: int, seen: int) -> None:
+def test_metrics_are_known(target: int, seen: int) -> None:
     alike = MADE_ROWS.clone()
     alike[:, target] = 0
     for made in (MADE_ROWS, alike):
@@ -126,21 +125,17 @@ def test_every_number_has_a_name_and_a_reason_to_be_missing(target: int, seen: i
             assert value is not None or why_missing(name, numbers) != "not measured", name
 
 
-def test_what_leads_the_page() -> None:
+def test_main_metrics_of_tables() -> None:
     numbers = table_quality(MADE_ROWS, TRAIN, UNSEEN, COUNTS, ordered=ORDERED, target=3)
     names = main_metrics(numbers)
     assert names[0] == "valid"
     assert not any(name.endswith(("_floor", "_real", "_held_out")) for name in names)
     assert {"tv2", "tv2_test", "auc_boosted", "copies", "dcr_share", "membership_auc"} <= set(names)
+    assert names.index("tv2_independent") == names.index("tv2") + 1
     assert metric("auc_boosted", numbers).reference == "auc_boosted_real"
 
 
-def test_unrelated_columns_stand_next_to_the_samples() -> None:
-    names = main_metrics(table_quality(MADE_ROWS, TRAIN, UNSEEN, COUNTS, ordered=ORDERED, target=3))
-    assert names.index("tv2_independent") == names.index("tv2") + 1
-
-
-def test_names_that_begin_alike_differ() -> None:
+def test_shorten_middle() -> None:
     names = [f"income of member {i} of the household" for i in range(20)] + [f"{LONG} {i}" for i in range(20)]
     short = [shorten_middle(name, 22) for name in names[20:]]
     assert len(set(short)) == 20

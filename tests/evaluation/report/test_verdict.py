@@ -1,4 +1,4 @@
-"""The class before all else follows from a rule, for every kind of data, and names the metrics that decide it."""
+"""Grades, deciding metrics and cautions of a report."""
 
 import pytest
 
@@ -92,7 +92,7 @@ def test_grades(numbers: dict[str, float | None], grade: str) -> None:
         ({}, ()),
     ],
 )
-def test_the_metrics_that_decide(numbers: dict[str, float | None], metrics: tuple[str, ...]) -> None:
+def test_metrics_of_the_verdict(numbers: dict[str, float | None], metrics: tuple[str, ...]) -> None:
     assert judge_numbers(numbers).metrics == metrics
 
 
@@ -113,11 +113,11 @@ def test_the_metrics_that_decide(numbers: dict[str, float | None], metrics: tupl
         ({**JUDGED, "judge_accuracy": 0.48, "n": 30}, 2),
     ],
 )
-def test_what_metrics_cannot_see_is_said(numbers: dict[str, float | str], count: int) -> None:
+def test_cautions(numbers: dict[str, float | str], count: int) -> None:
     assert len(judge_numbers(numbers).cautions) == count
 
 
-def test_the_text_has_class_values_and_references() -> None:
+def test_text() -> None:
     text = judge_numbers({**JUDGED, "fd_cnn": 1.9}).text({**JUDGED, "fd_cnn": 1.9})
     assert text.startswith(f"{GOOD}: class accuracy 95.0")
     assert "(real data 97.0" in text
@@ -153,5 +153,5 @@ TUNED = {"reward": 1.5, "reward_before": 1.0, "reward_tilted": 2.0}
         ("fd_cnn", {"fd_cnn": None}, ""),
     ],
 )
-def test_each_metric_has_its_own_verdict(name: str, numbers: dict[str, float | None], verdict: str) -> None:
+def test_metric_verdict(name: str, numbers: dict[str, float | None], verdict: str) -> None:
     assert metric_verdict(name, numbers) == verdict

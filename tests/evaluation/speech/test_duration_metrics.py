@@ -1,4 +1,4 @@
-"""How right durations are: each measure on vectors that were worked out by hand."""
+"""Metrics of durations, by hand."""
 
 import math
 
@@ -22,7 +22,7 @@ ABOUT = PhoneDurations(
 )
 
 
-def test_error_counts_hidden_phones_alone_and_all_alike() -> None:
+def test_masked_error() -> None:
     true = torch.tensor([[4, 8, 100], [3, 5, 7]])
     guessed = torch.tensor([[1.0, 6.5, 0.0], [3.0, 9.0, 7.0]])
     hidden = torch.tensor([[X, X, O], [O, X, O]])
@@ -30,7 +30,7 @@ def test_error_counts_hidden_phones_alone_and_all_alike() -> None:
     assert masked_error(true, guessed, torch.zeros(2, 3, dtype=torch.bool)) is None
 
 
-def test_correlation_is_of_means_over_utterances() -> None:
+def test_masked_correlation() -> None:
     """Known means 1, 2, 6 and guessed means 4, 2, 9; a fourth utterance has nothing known, a fifth nothing hidden."""
     true = torch.tensor([[1, 1, 50, 50], [1, 3, 50, 0], [6, 50, 50, 50], [9, 9, 9, 9], [70, 1, 1, 1]])
     guessed = torch.tensor([[70, 70, 3, 5], [70, 70, 2, 70], [70, 8, 9, 10], [1, 1, 1, 1], [1, 1, 1, 1]])
@@ -42,7 +42,7 @@ def test_correlation_is_of_means_over_utterances() -> None:
     assert masked_correlation(true, guessed, hidden, valid) == pytest.approx(right)
 
 
-def test_correlation_of_few_or_equal_utterances_is_none() -> None:
+def test_masked_correlation_is_undefined() -> None:
     true = torch.tensor([[1, 2], [2, 3], [3, 9]])
     hidden = torch.tensor([[O, X]]).expand(3, 2)
     valid = torch.ones(3, 2, dtype=torch.bool)
@@ -52,7 +52,7 @@ def test_correlation_of_few_or_equal_utterances_is_none() -> None:
     assert masked_correlation(true.clamp(max=1), true, hidden, valid) is None
 
 
-def test_distance_of_two_normal_laws() -> None:
+def test_duration_distance() -> None:
     """(mu - mu')^2 + s + s' - 2 sqrt(s s'), of variances s."""
     a, b = torch.tensor([1, 3, 5]), torch.tensor([10.0, 12.0, 20.0, 6.0])
     s, t = 4.0, 104 / 3
@@ -61,7 +61,7 @@ def test_distance_of_two_normal_laws() -> None:
     assert duration_distance(a[:1], b) is None
 
 
-def test_phones_and_silences_are_measured_apart() -> None:
+def test_phone_and_silence_mae() -> None:
     guessed = ABOUT.true.clone()
     guessed[0, 2] += 3  # a phone
     guessed[2, 2] -= 1  # a phone
@@ -74,7 +74,7 @@ def test_phones_and_silences_are_measured_apart() -> None:
     assert found.keys() == {"phone_mae", "silence_mae", "duration_correlation"}
 
 
-def test_distances_are_from_the_training_data() -> None:
+def test_phone_and_silence_fdd() -> None:
     trained = PhoneDurations(
         torch.tensor([[0, 8, 9, 0], [0, 8, -1, -1]]),
         torch.tensor([[3, 5, 9, 1], [2, 7, 0, 0]]),
@@ -85,7 +85,7 @@ def test_distances_are_from_the_training_data() -> None:
     assert found["silence_fdd"] == pytest.approx(duration_distance(torch.tensor([0, 1, 7]), torch.tensor([3, 1, 2])))
 
 
-def test_a_model_that_draws_is_right_in_the_mean_of_its_draws() -> None:
+def test_metrics_of_several_samples() -> None:
     """Its error is that of the mean, its distance that of the draws, which the mean would make too narrow."""
     draw = torch.Generator().manual_seed(0)
     away = torch.randint(1, 4, (NUM_SAMPLES // 2, *ABOUT.true.shape), generator=draw)
@@ -99,6 +99,6 @@ def test_a_model_that_draws_is_right_in_the_mean_of_its_draws() -> None:
     assert found["phone_fdd"] == pytest.approx(duration_distance(phones, torch.tensor([4, 8, 6, 2, 4, 6])))
 
 
-def test_nothing_hidden_is_none() -> None:
+def test_nothing_masked() -> None:
     about = PhoneDurations(ABOUT.phone, ABOUT.true, torch.zeros_like(ABOUT.filled_mask))
     assert set(durations_quality(ABOUT.true[None], about, ABOUT).values()) == {None}

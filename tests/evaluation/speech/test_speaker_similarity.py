@@ -1,4 +1,4 @@
-"""Vectors of voices, alike for one speaker, unlike for two; and ratings by DNSMOS."""
+"""Speaker embeddings and predicted opinion scores."""
 
 import socket
 import sys
@@ -8,11 +8,13 @@ import pytest
 import torch
 
 from feller.core.errors import InputError, UsageError
+from feller.core.optional_dependency import NotInstalledError
 from feller.data.loading.raw import Waveform
 from feller.data.speech.audio_io import read_sound, resample
 from feller.evaluation.speech.mos import opinion
 from feller.evaluation.speech.speaker_similarity import SpeakerEncoder, similarity
 from tests.data.speech.clip import SHARED, clip
+from tests.errors import refuses
 
 LIBRISPEECH = SHARED / "librispeech_excerpt"
 
@@ -33,7 +35,7 @@ def part(sound: Waveform, seconds: float) -> Waveform:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("n", [5_000, 16_000, 25_600, 25_601, 37_920, 40_000, 44_480, 47_840])
-def test_vectors_are_those_of_the_package(voices: SpeakerEncoder, n: int) -> None:
+def test_embedding_matches_resemblyzer(voices: SpeakerEncoder, n: int) -> None:
     """Of sounds that it does not cut, at lengths where its windows begin and end."""
     package = pytest.importorskip("resemblyzer", exc_type=ImportError)
     sound = clip("sense-0880.flac")
@@ -46,7 +48,7 @@ def test_vectors_are_those_of_the_package(voices: SpeakerEncoder, n: int) -> Non
     )
 
 
-def test_a_vector_is_the_mean_of_its_windows(voices: SpeakerEncoder) -> None:
+def test_embedding_is_the_mean_of_windows(voices: SpeakerEncoder) -> None:
     """Windows of 1.6 s begin each 0.77 s; the last needs three quarters of a sound."""
     long = Waveform(np.tile(clip("sense-0880.flac").samples, 2)[: 4 * 16_000], 16_000)
     (windows,) = voices.embed_windows([long])
@@ -65,7 +67,7 @@ def test_a_vector_is_the_mean_of_its_windows(voices: SpeakerEncoder) -> None:
     ]
 
 
-def test_one_voice_is_more_like_itself_than_another(voices: SpeakerEncoder) -> None:
+def test_similarity_of_voices(voices: SpeakerEncoder) -> None:
     names = ("LJ001-0002.flac", "LJ001-0008.flac", "sense-0880.flac")
     first, second, other = voices.embed([clip(name, 22_050) for name in names])
     same, unlike = similarity(first[None], second[None]), similarity(second[None], other[None])
@@ -73,7 +75,7 @@ def test_one_voice_is_more_like_itself_than_another(voices: SpeakerEncoder) -> N
     assert unlike < 0.65
 
 
-def test_other_sounds_rates_and_levels_change_little(voices: SpeakerEncoder) -> None:
+def test_batch_rate_and_level(voices: SpeakerEncoder) -> None:
     sound = clip("sense-0880.flac")
     quiet = Waveform(sound.samples / 100, sound.sample_rate)
     finer = resample(sound, 48_000)
@@ -83,7 +85,7 @@ def test_other_sounds_rates_and_levels_change_little(voices: SpeakerEncoder) -> 
     assert (similarity(together[1:], alone.expand(3, -1)) > 0.97).all()
 
 
-def test_sounds_without_a_voice_are_nan(voices: SpeakerEncoder) -> None:
+def test_no_voice_is_nan(voices: SpeakerEncoder) -> None:
     sound = clip("LJ001-0008.flac")
     nothing = (
         np.zeros(0, np.float32),
@@ -102,22 +104,22 @@ def test_nothing_is_printed(voices: SpeakerEncoder, capfd: pytest.CaptureFixture
     assert capfd.readouterr() == ("", "")
 
 
-def test_cosine_is_that_of_vectors_of_any_length() -> None:
+def test_similarity_is_the_cosine() -> None:
     a = torch.tensor([[3.0, 4.0], [1.0, 0.0]])
     b = torch.tensor([[40.0, 30.0], [0.0, 2.0]])
     torch.testing.assert_close(similarity(a, b), torch.tensor([0.96, 0.0]))
 
 
 @pytest.mark.parametrize("package", ["resemblyzer", "librosa"])
-def test_a_missing_package_is_told(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_package(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("librosa")
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(UsageError, match=rf"{package}: pip install 'feller\[judges\]'"):
+    with refuses(NotInstalledError):
         SpeakerEncoder().embed([clip("LJ001-0008.flac")])
 
 
 @pytest.mark.skipif(not LIBRISPEECH.is_dir(), reason="the larger sets are not here")
-def test_voices_of_ten_speakers(voices: SpeakerEncoder) -> None:
+def test_similarity_of_ten_speakers(voices: SpeakerEncoder) -> None:
     """Three cuts of 3 s from each: cosines of one speaker are near 0.81, of two near 0.51, and they hardly overlap."""
     files = [path for path in sorted((LIBRISPEECH / "test").glob("*.flac")) if path.stem[-1] in "024"]
     found = voices.embed([part(read_sound(path).sound, 3) for path in files])
@@ -131,7 +133,7 @@ def test_voices_of_ten_speakers(voices: SpeakerEncoder) -> None:
 
 
 @pytest.mark.slow
-def test_noise_is_rated_worse_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_opinion_of_noise(monkeypatch: pytest.MonkeyPatch) -> None:
     dnsmos = pytest.importorskip("speechmos.dnsmos")
 
     def refuse(*_: object) -> None:
@@ -150,7 +152,7 @@ def test_noise_is_rated_worse_without_a_network(monkeypatch: pytest.MonkeyPatch)
     assert noisy.overall < clean.overall - 0.5
 
 
-def test_what_is_too_loud_is_cut_off_as_in_a_file() -> None:
+def test_opinion_clips_loud_sounds() -> None:
     pytest.importorskip("speechmos.dnsmos")
     sound = clip("LJ001-0008.flac")
     loud = Waveform(sound.samples * np.float32(3 / np.abs(sound.samples).max()), sound.sample_rate)
@@ -160,13 +162,13 @@ def test_what_is_too_loud_is_cut_off_as_in_a_file() -> None:
 @pytest.mark.parametrize(
     "samples", [np.zeros(0, np.float32), np.ones(1_599, np.float32), np.full(3_000, np.nan, np.float32)]
 )
-def test_odd_sounds_are_refused(samples: np.ndarray) -> None:
+def test_opinion_of_invalid_sounds(samples: np.ndarray) -> None:
     pytest.importorskip("speechmos.dnsmos")
-    with pytest.raises(InputError, match=r"at least 0\.1 s"):
+    with refuses(InputError, found=f"{len(samples) / 16_000:.2f} s"):
         opinion(Waveform(samples, 16_000))
 
 
-def test_a_missing_package_for_ratings_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_package_for_opinion(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "speechmos.dnsmos", None)
-    with pytest.raises(UsageError, match=r"speechmos: pip install 'feller\[judges\]'"):
+    with refuses(NotInstalledError):
         opinion(clip("LJ001-0008.flac"))

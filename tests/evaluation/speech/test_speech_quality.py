@@ -1,4 +1,4 @@
-"""All measures of speech together, with those who judge, and without; and the Fréchet distance of sounds."""
+"""Speech metrics together, and the Fréchet distance of features."""
 
 import random
 import sys
@@ -17,22 +17,16 @@ from feller.data.loading.raw import Waveform
 from feller.data.speech.audio_io import read_sound
 from feller.evaluation.speech.asr import SpeechRecognizer
 from feller.evaluation.speech.speaker_similarity import SpeakerEncoder
-from feller.evaluation.speech.speech_quality import (
-    Components,
-    Judges,
-    Utterances,
-    frechet_features,
-    speech_quality,
-)
+from feller.evaluation.speech.speech_quality import Components, Judges, Utterances, frechet_features, speech_quality
 from tests.data.speech.clip import SHARED, TEXTS, clip
-from tests.errors import refuses
+from tests.errors import numbers, refuses
 from tests.evaluation.known import KNOWN
 
 SENSE, FIRST, SECOND = (clip(name) for name in ("sense-0880.flac", "LJ001-0002.flac", "LJ001-0008.flac"))
 
 
 @dataclass(frozen=True, eq=False)
-class Told(SpeechRecognizer):
+class KnownTexts(SpeechRecognizer):
     """Hears in each sound what a table says of its length."""
 
     texts_by_length: dict[int, str]
@@ -56,7 +50,7 @@ def cuts(sound: Waveform, n: int, start: int = 0) -> list[Waveform]:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("installed")
-def test_real_clips_are_as_good_as_real() -> None:
+def test_real_clips() -> None:
     real = Utterances(
         [FIRST, SECOND, SENSE], [TEXTS["LJ001-0002.flac"], TEXTS["LJ001-0008.flac"], TEXTS["sense-0880.flac"]]
     )
@@ -72,12 +66,11 @@ def test_real_clips_are_as_good_as_real() -> None:
     assert numbers["frechet_speech"] is None
     assert 2 < numbers["opinion"] < 5
     assert 2 < numbers["opinion_floor"] < 5
-    assert any("frechet_speech needs" in note for note in found.notes)
-    assert not any("to save time" in note for note in found.notes)
+    assert len([note for note in found.notes if "frechet_speech" in note]) == 1
 
 
 @pytest.mark.slow
-def test_words_voices_and_spread_each_see_their_own_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_metrics_of_wrong_words_voices_and_speakers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Half of the words are wrong, prompts are another voice, and sounds are those of one speaker of two."""
     monkeypatch.setitem(sys.modules, "speechmos.dnsmos", None)
     mixed = [sound for pair in zip(cuts(SENSE, 20), cuts(FIRST, 20, 3_000), strict=True) for sound in pair]
@@ -87,7 +80,7 @@ def test_words_voices_and_spread_each_see_their_own_fault(monkeypatch: pytest.Mo
     heard = {len(sound.samples): "one two" for sound in (*mixed, *alone)}
     prompts = [SENSE if i % 2 == 0 else FIRST for i in range(40)]
     real = Utterances(mixed, ["one two"] * 40, prompts)
-    judges, few = Judges(Told(heard)), Judges(Told(heard), max_transcribed=5)
+    judges, few = Judges(KnownTexts(heard)), Judges(KnownTexts(heard), max_transcribed=5)
     good = speech_quality(Utterances(mixed[:20], ["one 2."] * 20, prompts[:20]), real, Rng(0), judges)
     wrong = Utterances(alone, ["one three"] * 20, [FIRST] * 20)
     bad = speech_quality(wrong, real, Rng(0), few)
@@ -101,18 +94,18 @@ def test_words_voices_and_spread_each_see_their_own_fault(monkeypatch: pytest.Mo
     assert bad.numbers["frechet_speech"] > 3 * good.numbers["frechet_speech"]
     assert bad.numbers["frechet_speech_floor"] == good.numbers["frechet_speech_floor"]
     assert "opinion" not in bad.numbers
-    assert "word_error_rate: evaluated on 5 of the 20 sounds, to save time" in bad.notes
-    assert "20 sounds are shorter than 1.5 s: speaker similarity is unreliable" in bad.notes
-    assert any("feller[judges]" in note for note in bad.notes)
+    told = [numbers(note) for note in bad.notes]
+    assert ["5", "20"] in told
+    assert ["20", "1.5"] in told
 
 
-def test_what_is_not_known_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_texts_and_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "speechmos.dnsmos", None)
-    found = speech_quality(Utterances([SENSE]), Utterances([FIRST]), Rng(0), Judges(Told({})))
+    found = speech_quality(Utterances([SENSE]), Utterances([FIRST]), Rng(0), Judges(KnownTexts({})))
     assert found.numbers.keys() <= {"voiceless", "frechet_speech", "frechet_speech_floor"}
 
 
-def test_missing_packages_are_told_and_the_rest_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     for package in ("faster_whisper", "resemblyzer", "speechmos.dnsmos"):
         monkeypatch.setitem(sys.modules, package, None)
     some = Utterances([SENSE], ["he was"], [FIRST])
@@ -120,27 +113,26 @@ def test_missing_packages_are_told_and_the_rest_is_measured(monkeypatch: pytest.
     assert found.numbers == {}
     assert len(found.notes) == 3
     for note, package in zip(found.notes, ("faster_whisper", "resemblyzer", "speechmos"), strict=True):
-        assert f"{package}: pip install 'feller[judges]'" in note
+        assert package in note
     monkeypatch.undo()
     monkeypatch.setitem(sys.modules, "resemblyzer", None)
     monkeypatch.setitem(sys.modules, "speechmos.dnsmos", None)
-    told = speech_quality(some, some, Rng(0), Judges(Told({len(SENSE.samples): "he is"})))
+    told = speech_quality(some, some, Rng(0), Judges(KnownTexts({len(SENSE.samples): "he is"})))
     assert told.numbers["word_error_rate"] == 0.5
 
 
 @pytest.mark.usefixtures("installed")
-def test_sounds_without_a_voice_are_counted_and_left_out() -> None:
+def test_voiceless_sounds() -> None:
     silent = Waveform(np.zeros(16_000, np.float32), 16_000)
     short = Waveform(SENSE.samples[:100], 16_000)
     made = Utterances([SENSE, silent, short], prompts=[SENSE, SENSE, SENSE])
-    found = speech_quality(made, Utterances([SENSE]), Rng(0), Judges(Told({}), max_rated=0)).numbers
+    found = speech_quality(made, Utterances([SENSE]), Rng(0), Judges(KnownTexts({}), max_rated=0)).numbers
     assert found["voiceless"] == 2
     assert found["speaker_similarity"] == pytest.approx(1)
     assert found["opinion"] is None
 
 
-def test_no_more_are_looked_at_than_asked() -> None:
-    """As many sounds, chosen at random, each with its own text."""
+def test_subsample() -> None:
     sounds = cuts(SENSE, 30)
     texts = [f"word {i}" for i in range(30)]
     some = Utterances(sounds, texts, sounds).subsample(12, Rng(0))
@@ -152,8 +144,8 @@ def test_no_more_are_looked_at_than_asked() -> None:
     assert len(Utterances(sounds).subsample(100, Rng(0)).sounds) == 30
 
 
-def test_nothing_is_refused() -> None:
-    with pytest.raises(InputError, match="found 0 and 1"):
+def test_no_sounds_and_unequal_texts() -> None:
+    with refuses(InputError, found="0 and 1"):
         speech_quality(Utterances([]), Utterances([SENSE]), Rng(0))
     with refuses(InputError, found="2"):
         Utterances([SENSE], ["a", "b"])
@@ -170,7 +162,7 @@ def normal(n: int, deviations: Sequence[float], seed: int = 0) -> torch.Tensor:
     return white * torch.tensor(deviations, dtype=torch.float64)
 
 
-def test_a_shift_and_a_scale_in_units_of_the_variance() -> None:
+def test_frechet_features_of_shift_and_scale() -> None:
     real = normal(64, (3.0, 2.0, 1.0))
     shift = torch.tensor([1.0, -2.0, 2.0], dtype=torch.float64)
     assert frechet_features(real, real) == pytest.approx(0, abs=1e-9)
@@ -179,8 +171,7 @@ def test_a_shift_and_a_scale_in_units_of_the_variance() -> None:
     assert frechet_features(5 * (real + shift), 5 * real) == pytest.approx(100 * 9 / 14)
 
 
-def test_components_are_those_of_the_real_ones() -> None:
-    """Along the first two axes of the real set, wherever the other set is wide."""
+def test_components_of_the_real_set() -> None:
     real = normal(64, (3.0, 2.0, 1.0))
     made = real * torch.tensor([1.0, 1.0, 50.0], dtype=torch.float64) + torch.tensor([1.0, 0, 7], dtype=torch.float64)
     assert frechet_features(made, real, components=2) == pytest.approx(100 / 13)
@@ -190,7 +181,7 @@ def test_components_are_those_of_the_real_ones() -> None:
 
 
 @pytest.mark.parametrize(("n", "kept"), [(8, 2), (40, 10), (200, 50)])
-def test_few_sounds_have_few_components(n: int, kept: int) -> None:
+def test_number_of_components(n: int, kept: int) -> None:
     """A shift is seen along the axes that are kept, a quarter of the smaller set, and along no other."""
     real = normal(200, [2.0] * kept + [1.0] * (60 - kept))
     for axis, seen in ((kept - 1, True), (kept, False)):
@@ -200,23 +191,23 @@ def test_few_sounds_have_few_components(n: int, kept: int) -> None:
         assert (frechet_features(made, real) > before + 1) == seen
 
 
-def test_rows_that_are_not_finite_are_left_out() -> None:
+def test_nan_rows_are_ignored() -> None:
     real = normal(32, (2.0, 1.0))
     gap = torch.full((3, 2), torch.nan, dtype=torch.float64)
     assert frechet_features(torch.cat([gap, real + 1]), torch.cat([real, gap])) == frechet_features(real + 1, real)
 
 
-def test_too_few_or_equal_sounds_are_refused() -> None:
+def test_few_or_equal_features() -> None:
     real = normal(32, (2.0, 1.0))
-    with pytest.raises(InputError, match="8 sounds in each set; found 7 and 32"):
+    with refuses(InputError, found="7 and 32"):
         frechet_features(real[:7], real)
-    with pytest.raises(InputError, match="equal features"):
+    with refuses(InputError):
         frechet_features(real, real[:1].expand(32, -1))
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not LIBRISPEECH.is_dir(), reason="the larger sets are not here")
-def test_missing_speakers_and_noise_are_seen_and_missing_utterances_are_not() -> None:
+def test_frechet_features_of_missing_speakers_and_noise() -> None:
     """Ten utterances of 3 s from each of ten speakers: five of each are the reference, the others are judged.
 
     25 of all speakers are at 4 to 9, 25 of five speakers at 30 to 55, all 50 in noise at 20 dB at 20 to 35.
@@ -249,6 +240,5 @@ def test_missing_speakers_and_noise_are_seen_and_missing_utterances_are_not() ->
 
 
 def noised(sound: Waveform, decibels: float, draw: np.random.Generator) -> Waveform:
-    """Add white noise, so far below the sound."""
     level = np.sqrt(np.square(sound.samples).mean()) * 10 ** (-decibels / 20)
     return Waveform((sound.samples + draw.normal(0, level, len(sound.samples))).astype(np.float32), sound.sample_rate)

@@ -1,4 +1,4 @@
-"""Models of own parts, saved as runs that every command opens."""
+"""Models of user networks, saved as runs."""
 
 import copy
 import dataclasses
@@ -87,7 +87,7 @@ def trained(own):
     return feller.Model(average, objective, data=feller.points(["x", "y"], ["left", "right"]))
 
 
-def test_every_command_opens_what_was_saved(own, capsys):
+def test_commands_open_a_saved_model(own, capsys):
     model = trained(own)
     run = model.save("runs/mine")
     again = feller.load_model(run)
@@ -111,7 +111,7 @@ def test_every_command_opens_what_was_saved(own, capsys):
     assert main(["fit", "--resume", "--recipe", "own_networks.py:Net", "--out", "runs/mine", "--steps", "2"]) == 2
 
 
-def test_what_is_known_of_the_training_is_recorded_and_nothing_else(own):
+def test_recipe_record(own):
     model = trained(own)
     record = json.loads(model.save("runs/mine").recipe.read_text())["recipe"]
     assert set(record) == {"architecture", "objective", "sampling"}
@@ -129,7 +129,7 @@ def test_what_is_known_of_the_training_is_recorded_and_nothing_else(own):
     assert "objective" not in json.loads(alone.save("runs/alone", make=own.wide).recipe.read_text())["recipe"]
 
 
-def test_a_plain_class_is_refused_by_its_name(own):
+def test_classes_without_record(own):
     class Early(feller.TimeDistribution):
         def quantile(self, u):
             return u**1.5
@@ -141,7 +141,7 @@ def test_a_plain_class_is_refused_by_its_name(own):
     assert not pathlib.Path("runs/mine").exists()
 
 
-def test_rows_are_held_out_where_somebody_says_so(own, capsys):
+def test_held_out_data(own, capsys):
     model, code = trained(own), ("--code", "own_networks.py", "-n", "60", "--json")
     for name, rows in (("train", slice(0, 300)), ("test", slice(300, 400))):
         values = feller.read("example:moons").values[rows].tolist()
@@ -176,12 +176,12 @@ def test_rows_are_held_out_where_somebody_says_so(own, capsys):
         ({"test": "own_networks.py"}, "data"),
     ],
 )
-def test_data_that_no_command_could_read_are_refused(own, places, argument):
+def test_unreadable_data(own, places, argument):
     with refuses(UsageError, argument=argument):
         trained(own).save("runs/mine", **places)
 
 
-def test_nothing_of_it_runs_without_its_file(own, monkeypatch):
+def test_load_needs_the_code_file(own, monkeypatch):
     trained(own).save("runs/mine")
     from feller.core.serialization import CHOSEN, USER_FUNCTIONS
 
@@ -193,7 +193,7 @@ def test_nothing_of_it_runs_without_its_file(own, monkeypatch):
     assert not [path for path in (feller.open_run("runs/mine")).path.iterdir() if path.suffix in (".pt", ".py", ".pkl")]
 
 
-def test_a_network_of_an_architecture_needs_no_file(own):
+def test_architecture_needs_no_code_file(own):
     network = feller.MLP(width=8, depth=1).build((2,), {}, Rng(0))
     nn.init.normal_(next(iter(network.parameters())))
     model = feller.Model(network, data=(2,))
@@ -207,7 +207,7 @@ def test_a_network_of_an_architecture_needs_no_file(own):
     assert load_file("runs/again/average.safetensors").keys() == load_file("runs/mine/average.safetensors").keys()
 
 
-def test_what_cannot_be_built_anew_is_refused(own):
+def test_networks_that_cannot_be_rebuilt(own):
     model = feller.Model(own.Wide(3), data=(2,))
     with pytest.raises(UsageError):
         model.save("runs/mine")

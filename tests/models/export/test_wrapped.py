@@ -1,9 +1,10 @@
-"""Networks of others, in their own conventions, sample the law that they know."""
+"""`feller.Model` of user networks in their own conventions."""
 
 import functools
 import math
 import types
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -53,7 +54,7 @@ CONVENTIONS = {
 
 
 @pytest.mark.parametrize("name", CONVENTIONS)
-def test_every_convention_draws_the_same_samples_of_the_true_law(name):
+def test_samples_of_every_convention(name):
     how, network = CONVENTIONS[name]
     sampling = feller.SamplerConfig("midpoint", 200)
     model = feller.Model(network, data=(2,), sampling=sampling, **how)
@@ -62,18 +63,16 @@ def test_every_convention_draws_the_same_samples_of_the_true_law(name):
     torch.testing.assert_close(drawn, (MEAN + DEVIATION * x_0).double(), atol=2e-3, rtol=1e-3)
 
 
-def test_its_density_is_the_true_one():
+def test_log_prob():
     model = feller.Model(ours, data=(2,))
     values = torch.tensor([[1.0, -2.0], [1.5, 0.0]], dtype=torch.float64)
     data = model.sample(2)
-    from dataclasses import replace
-
     found = model.log_prob(replace(data, values=values))
     normal = torch.distributions.Normal(MEAN.double(), DEVIATION.double())
     torch.testing.assert_close(found, normal.log_prob(values).sum(1), atol=1e-4, rtol=1e-4)
 
 
-def test_classes_and_guidance_reach_a_network_by_its_own_numbers():
+def test_classes_and_guidance():
     seen = []
 
     def network(x, t, label):
@@ -93,7 +92,7 @@ def test_classes_and_guidance_reach_a_network_by_its_own_numbers():
     )
 
 
-def test_a_module_keeps_its_weights_and_trains():
+def test_training():
     class Own(nn.Module):
         def __init__(self):
             super().__init__()
@@ -111,21 +110,19 @@ def test_a_module_keeps_its_weights_and_trains():
     assert own.layer.weight.grad.abs().sum() > 0
 
 
-def test_what_does_not_fit_is_refused_in_one_line():
+def test_invalid_outputs_and_times():
     with refuses(UsageError, argument="network", expected="an output of shape [3, 2]", found="[3, 3]"):
         feller.Model(lambda x, t: torch.cat([x, t[:, None]], 1), data=(2,))
     with refuses(UsageError, argument="network", found="NoneType"):
         feller.Model(lambda x, t: None, data=(2,))
     with refuses(UsageError, argument="network"):
         feller.Model(lambda x, t: x @ torch.zeros(5, 5), data=(2,))
-    with pytest.raises(UsageError, match="must differ"):
+    with refuses(UsageError, found="1 twice"):
         feller.Model(ours, data=(2,), times=(1.0, 1.0))
     assert math.isfinite(feller.Model(ours, data=(2,)).sample(1).numpy()[0, 0])
 
 
 class Counting(nn.Module):
-    """Counts its calls."""
-
     def __init__(self):
         super().__init__()
         self.calls = 0
@@ -136,8 +133,6 @@ class Counting(nn.Module):
 
 
 class Summing(nn.Module):
-    """Answers with what it keeps, which it adds to."""
-
     def __init__(self):
         super().__init__()
         self.sum = torch.zeros(())
@@ -159,29 +154,33 @@ class Dropping(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("network", "said"),
+    "network",
     [
-        (lambda x, t: x.neg_(), r"input the state x in place"),
-        (lambda x, t: -x * t.mul_(0.5)[:, None], "input the times t in place"),
-        (Counting(), "two calls"),
-        (Summing(), "two calls"),
-        (lambda x, t: x + torch.randn_like(x), "two calls"),
-        (lambda x, t: x - x.mean(0), "other examples in the batch"),
-        (lambda x, t: x - x[:1], "other examples in the batch"),
-        (lambda x, t: x - x[-1:], "other examples in the batch"),
-        (lambda x, t: x + torch.arange(len(x))[:, None], "other examples in the batch"),
-        (lambda x, t: x.long(), r"returns integers \(torch\.int64\); expected real numbers"),
-        (lambda x, t: x > 0, r"returns booleans \(torch\.bool\); expected real numbers"),
-        (lambda x, t: 1j * x, r"returns complex numbers \(torch\.complex64\); expected real numbers"),
+        lambda x, t: x.neg_(),
+        lambda x, t: -x * t.mul_(0.5)[:, None],
+        Counting(),
+        Summing(),
+        lambda x, t: x + torch.randn_like(x),
+        lambda x, t: x - x.mean(0),
+        lambda x, t: x - x[:1],
+        lambda x, t: x - x[-1:],
+        lambda x, t: x + torch.arange(len(x))[:, None],
+        lambda x, t: x.long(),
+        lambda x, t: x > 0,
+        lambda x, t: 1j * x,
     ],
 )
-def test_what_is_no_function_of_each_state_is_refused(network, said):
-    with pytest.raises(UsageError, match=said):
+def test_networks_that_are_no_function_of_each_row(network):
+    with refuses(UsageError):
         feller.Model(network, data=(2,))
 
 
-def test_the_mode_of_a_network_stays_what_it_was():
-    """One part of it is frozen in eval mode, and stays so; samples are drawn in eval mode."""
+def test_networks_that_modify_labels():
+    with refuses(UsageError):
+        feller.Model(lambda x, t, label: x * label.add_(1)[:, None], data=(2,), classes=("a", "b"))
+
+
+def test_training_mode_is_restored():
     network = Dropping()
     network.layers[1].eval()
     modes = [module.training for module in network.modules()]
@@ -198,11 +197,6 @@ def test_the_mode_of_a_network_stays_what_it_was():
     assert not any(module.training for module in evaluated.modules())
 
 
-def test_a_label_that_is_written_into_is_named():
-    with pytest.raises(UsageError, match="input label in place"):
-        feller.Model(lambda x, t, label: x * label.add_(1)[:, None], data=(2,), classes=("a", "b"))
-
-
 @pytest.mark.parametrize(
     "network",
     [
@@ -213,12 +207,12 @@ def test_a_label_that_is_written_into_is_named():
         lambda x, t: x.double(),
     ],
 )
-def test_rounding_and_what_is_for_training_alone_are_no_fault(network):
+def test_valid_networks(network):
     assert feller.Model(network, data=(2,)).sample(2).numpy().shape == (2, 2)
 
 
-def test_a_record_can_hold_no_network_that_no_file_defines():
-    with pytest.raises(InputError, match="top level of a file"):
+def test_local_functions_have_no_record():
+    with refuses(InputError):
         to_dict(feller.Model(ours, data=(2,)).spec)
 
 
@@ -241,14 +235,14 @@ WAYS = {
 
 
 @pytest.mark.parametrize("name", WAYS)
-def test_a_network_is_called_as_it_wants_and_its_answer_is_found(name):
+def test_call_signatures_and_outputs(name):
     model = feller.Model(WAYS[name], data=(2,), classes=("a", "b", "c"))
     x = torch.ones(3, 2)
     found = model.network(x, torch.full((3,), 0.5), {"label": torch.tensor([0, 1, 2])})
     assert found[:, 0].tolist() == [0.0, -1.0, -2.0]
 
 
-def test_networks_without_conditions_take_a_dict_or_nothing():
+def test_call_signatures_without_conditions():
     for network in (lambda x, t, given: -x, lambda x: -x, lambda x, t: (-x,)):
         assert feller.Model(network, data=(2,)).sample(2).numpy().shape == (2, 2)
 
@@ -257,8 +251,6 @@ LAYER = nn.Linear(2, 2)
 
 
 class Method:
-    """No module, but it holds one."""
-
     def __init__(self):
         self.layer = nn.Linear(2, 2)
 
@@ -284,7 +276,7 @@ def closures():
 
 
 @pytest.mark.parametrize("name", closures())
-def test_weights_in_a_closure_are_those_of_the_model(name):
+def test_weights_of_closures(name):
     model = feller.Model(closures()[name], data=(2,))
     assert sum(weight.numel() for weight in model.network.parameters()) == 6
     model.network(torch.ones(1, 2), torch.ones(1), {}).sum().backward()
@@ -302,7 +294,7 @@ def test_states_of_any_shape(tmp_path):
     assert again.given["label"].tolist() == [1, 1, 1]
 
 
-def test_a_language_model_is_one_of_tokens():
+def test_language_model():
     """Its logits say which token follows: after i always i + 1; the first is 1, after what begins a text."""
 
     class Next(nn.Module):
@@ -320,7 +312,7 @@ def test_a_language_model_is_one_of_tokens():
     torch.testing.assert_close(nats, torch.zeros(2, dtype=torch.float64), atol=1e-6, rtol=0)
 
 
-def test_a_network_that_unmasks_tokens():
+def test_masked_diffusion():
     text = Text(Characters("abcde"), 4, documents=False)
 
     def third(input_ids):
@@ -332,7 +324,7 @@ def test_a_network_that_unmasks_tokens():
         feller.Model(lambda x, t: x.float(), feller.Mixture(source=MaskSource()), data=text)
 
 
-def test_what_an_objective_says():
+def test_model_of_an_objective():
     names = ("a", "b")
     objective = feller.FlowMatching(
         feller.Affine(prediction=DataPrediction()), feller.Euclidean((2,)), cond_dropout=0.3
@@ -363,7 +355,7 @@ LISTS = ([1, 0, 1], ["dog", "cat", "dog"], ("dog", 0, 1), np.array([1, 0, 1]), t
 
 
 @pytest.mark.parametrize("label", LISTS)
-def test_a_class_for_each_sample(label):
+def test_labels_per_sample(label):
     model = feller.Model(lambda x, t, label: -x, data=(2,), classes=("cat", "dog"))
     assert model.sample(3, given={"label": label}).given["label"].tolist() == [1, 0, 1]
     assert model.sample(2, given={"label": np.int64(1)}).given["label"].tolist() == [1, 1]
@@ -374,7 +366,7 @@ def by_class(x, t, label):
 
 
 @pytest.mark.parametrize("kind", [list, np.array, torch.tensor])
-def test_numbers_are_names_where_classes_are_called_by_them(kind):
+def test_numeric_class_names(kind):
     for classes, given, positions in (("123", [1, 2, 3, 1], [0, 1, 2, 0]), ("10", [1, 0, 0, 1], [0, 1, 1, 0])):
         model = feller.Model(lambda x, t, label: -x, data=(2,), classes=tuple(classes), null={"label": len(classes)})
         assert model.sample(4, given={"label": kind(given)}).given["label"].tolist() == positions
@@ -403,14 +395,13 @@ def test_numbers_are_names_where_classes_are_called_by_them(kind):
         None,
     ],
 )
-def test_what_is_no_class_for_each_sample(label):
+def test_invalid_labels(label):
     model = feller.Model(lambda x, t, label: -x, data=(2,), classes=("cat", "dog"))
     with refuses(UsageError, argument="label"):
         model.sample(3, given={"label": label})
 
 
-def test_numbers_of_files_are_positions_where_names_are_none(tmp_path):
-    """A file of numbers, one of the names in another order, and one of an unknown class."""
+def test_labels_of_files(tmp_path):
     images = np.zeros((3, 4, 4), dtype=np.uint8)
     kind = feller.images(4, 4, channels=1, classes=("red", "green", "blue"))
     model = feller.Model(lambda x, t, label: -x, data=kind)
@@ -444,27 +435,23 @@ def rows(number):
         (rows(2), {"label": 3}, "classes"),
     ],
 )
-def test_classes_and_null_values_are_tried(network, null, argument):
+def test_invalid_classes_and_null_values(network, null, argument):
     with refuses(UsageError, argument=argument):
         feller.Model(network, data=(2,), classes=("a", "b", "c"), null=null)
     assert feller.Model(rows(4), data=(2,), classes=("a", "b", "c"), null={"label": 3}).droppable() == ("label",)
 
 
-def test_guidance_says_what_is_missing():
+def test_guidance_needs_null_values():
     names, objective = ("a", "b", "c"), feller.FlowMatching(feller.Affine(), feller.Euclidean((2,)), cond_dropout=0.0)
     plain = feller.Model(lambda x, t: -x, data=(2,))
     without = feller.Model(rows(4), objective, classes=names)
     never = feller.Model(rows(4), objective, classes=names, null={"label": 3})
-    for model, found in (
-        (plain, "one without any"),
-        (without, "no null value"),
-        (never, "cond_dropout 0"),
-    ):
+    for model, found in ((plain, "one without any"), (without, "no null value"), (never, "cond_dropout 0")):
         with refuses(UsageError, argument="guidance", found=found):
             model.sample(2, guidance=2.0)
 
 
-def test_calls_that_a_solver_does_not_take_are_told():
+def test_nfe_of_solvers():
     model, calls = feller.Model(lambda x, t: -x, data=(2,)), []
     counted = feller.Model(lambda x, t: calls.append(1) or -x, data=(2,))
 
@@ -473,13 +460,14 @@ def test_calls_that_a_solver_does_not_take_are_told():
         counted.sample(2, **how)
         return len(calls)
 
-    with pytest.warns(UserWarning, match="4 of nfe=5"):
-        assert drawn(solver=feller.Heun(), nfe=5) == 4
-    with pytest.warns(UserWarning, match="4 of nfe=6"):
-        assert drawn(solver="rk4", nfe=6) == 4
-    for solver in (feller.DormandPrince(), "dopri5"):
-        with pytest.warns(UserWarning, match="nfe=6"):
-            drawn(solver=solver, nfe=6)
+    for solver, nfe, taken in (
+        (feller.Heun(), 5, 4),
+        ("rk4", 6, 4),
+        (feller.DormandPrince(), 6, None),
+        ("dopri5", 6, None),
+    ):
+        with pytest.warns(UserWarning, match=f"nfe={nfe}"):
+            assert drawn(solver=solver, nfe=nfe) == taken or taken is None
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert drawn(solver=feller.Heun(), nfe=6) == drawn(nfe=6) == 6
@@ -489,7 +477,7 @@ def test_calls_that_a_solver_does_not_take_are_told():
             model.sample(2, solver=solver, nfe=least - 1)
 
 
-def test_the_solver_and_the_shape_fit_the_path():
+def test_tokens_and_spheres():
     masks = feller.Tokens(5, (3,), MaskSource())
     tokens = feller.FlowMatching(feller.Mixture(source=MaskSource()), masks, feller.CrossEntropy())
     drawn = feller.Model(lambda x, t: torch.zeros(*x.shape, 5), tokens).sample(50).numpy()

@@ -35,7 +35,6 @@ def untrained(data: str, recipe: str) -> tuple[Model, Recipe]:
 
 
 def as_run(folder: pathlib.Path, model: Model, recipe: Recipe, data: str) -> Run:
-    """Write a model as a run."""
     folder.mkdir(parents=True)
     run, asked = Run(folder), fit_record(data=data, recipe="auto", size="tiny", seed=0)
     save_spec(run, model.spec)

@@ -1,17 +1,14 @@
-"""The recipe for curved spaces: what it chooses, and that a short training beats the uniform law."""
+"""The recipe `manifold`."""
 
 import math
 from dataclasses import replace
-from unittest.mock import Mock
 
 import pytest
 import torch
 
-from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller.data.batches import batch_loader
 from feller.data.loading.dataset_reader import read
-from feller.data.modality import Modality
 from feller.models.families.model_family import family_for
 from feller.models.model import Model
 from feller.models.recipes.points import manifold
@@ -19,14 +16,14 @@ from feller.models.recipes.recipe import SIZES
 from feller.models.spec import ModelSpec
 from feller.paths import Geodesic
 from feller.sampling.sampler_config import SamplerConfig
-from feller.spaces import Sphere, Tokens, Torus
+from feller.spaces import Sphere, Torus
 from feller.training.couplings import ClassConditional, GlobalBatchCoupling, IndependentCoupling, MinibatchOT
 from feller.training.engine import get_engine
 from feller.training.loop import make_train_state, train
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_paths_follow_the_space_of_the_data(size: str) -> None:
+def test_path_and_coupling_of_the_space(size: str) -> None:
     places, angles = (manifold(read(f"example:{name}"), size) for name in ("volcano", "torsions"))
     assert places.objective.path == Geodesic(Sphere(2))
     assert angles.objective.path == Geodesic(Torus((4,)))
@@ -36,23 +33,16 @@ def test_paths_follow_the_space_of_the_data(size: str) -> None:
     assert angles.architecture.period == pytest.approx(2 * math.pi)
 
 
-def test_draws_go_to_near_places_of_their_class_alone() -> None:
-    """Or the source would know of the class, which no sampler can repeat."""
+def test_coupling_of_labelled_data() -> None:
     places = read("example:volcano")
     of_two = replace(places.modality, classes=("a", "b"))
     labelled = replace(places, modality=of_two, given={"label": torch.arange(len(places)) % 2})
     assert manifold(labelled, "tiny").objective.coupling == GlobalBatchCoupling(ClassConditional())
 
 
-def test_data_without_a_geometry_are_refused() -> None:
-    words = Mock(spec=Modality, **{"space.return_value": Tokens(4, (3,))})
-    with pytest.raises(UsageError, match="points on a manifold"):
-        manifold(replace(read("example:digits"), modality=words), "tiny")
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["volcano", "torsions"])
-def test_a_short_training_learns_where_the_data_are(name: str) -> None:
+def test_short_training(name: str) -> None:
     """200 steps of a small network leave the uniform law, which is all it knows at first, behind by half a nat."""
     data, unseen = read(f"example:{name}"), read(f"example:{name}/test").subset(torch.arange(64))
     recipe = manifold(data, "tiny")

@@ -1,15 +1,13 @@
-"""Recipes for text: what they are made of, and that each learns and writes."""
+"""Recipes for text."""
 
 from dataclasses import replace
 
 import pytest
 import torch
 
-from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller.core.serialization import from_dict, to_dict
 from feller.data.batches import batch_loader
-from feller.data.loading.dataset_reader import read
 from feller.data.loading.raw import RawTexts, object_array
 from feller.data.modality import Dataset
 from feller.data.text.dataset import text_dataset
@@ -39,7 +37,7 @@ def stream() -> Dataset:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("kind", ["documents", "stream"])
-def test_recipe_learns_and_writes(name: str, kind: str, request: pytest.FixtureRequest) -> None:
+def test_text_recipes_learn(name: str, kind: str, request: pytest.FixtureRequest) -> None:
     """In 16 steps the loss on other examples falls by a tenth at least; drawn are symbols, and texts of our lengths."""
     data = request.getfixturevalue(kind)
     recipe = RECIPES[name](data, "tiny")
@@ -67,21 +65,14 @@ def test_recipe_learns_and_writes(name: str, kind: str, request: pytest.FixtureR
     assert all(set(text) <= set(data.modality.vocabulary.symbols) for text in drawn.modality.texts(drawn.values))
 
 
-def test_only_where_states_do_not_show_it_is_filling_learnt(stream: Dataset) -> None:
-    """Under a mask what is known looks like what is revealed; under a uniform source nothing tells it."""
+def test_inpaint_prob_depends_on_the_source(stream: Dataset) -> None:
     for name in ("text", "text-uniform"):
         objective = RECIPES[name](stream, "tiny").objective
         assert (objective.inpaint_prob == 0) == isinstance(objective.path.source, MaskSource)
         assert objective.path.source == objective.space.source
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_what_is_no_text_is_refused(name: str) -> None:
-    with pytest.raises(UsageError, match=f"{name}` needs text"):
-        RECIPES[name](read("example:moons"), "tiny")
-
-
-def test_a_text_is_given_the_mask_by_itself(stream: Dataset) -> None:
+def test_text_recipe_starts_from_masks(stream: Dataset) -> None:
     recipe = RECIPES["text"](stream, "tiny")
     x_0 = recipe.objective.space.sample_base(2, Rng(0).stream("source"))
     assert torch.equal(x_0, torch.full((2, 16), stream.modality.vocab_size))

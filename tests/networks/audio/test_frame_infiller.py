@@ -1,4 +1,4 @@
-"""The network that fills in frames: its size, its parts against plain formulas, and what must not matter."""
+"""Frame infilling network: size, formulas of its parts, padding and conditions."""
 
 import math
 
@@ -30,7 +30,8 @@ from feller.networks.audio.frame_infiller import (
 from feller.networks.blocks.relative_positions import alibi_slopes
 from feller.networks.blocks.time_conditioning import TransformerBlock
 from feller.sampling.guidance import cfg
-from tests.networks.checks import check_learning, check_record, check_seed, moved
+from tests.errors import refuses
+from tests.networks.checks import check_learning, check_record, check_seed, perturb_weights
 from tests.oracle import close
 
 F64 = torch.float64
@@ -47,8 +48,8 @@ every = pytest.mark.parametrize("architecture", KINDS.values(), ids=KINDS)
 timed = pytest.mark.parametrize("architecture", [KINDS[name] for name in ("paper", "rotary", "adanorm")])
 
 
-def trained(architecture: FrameInfiller) -> FrameInfillerNetwork:
-    return moved(architecture.build((7, BANDS), {"phone": K}, Rng(0)))
+def random_network(architecture: FrameInfiller) -> FrameInfillerNetwork:
+    return perturb_weights(architecture.build((7, BANDS), {"phone": K}, Rng(0)))
 
 
 def batch(b: int, n: int) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
@@ -63,7 +64,7 @@ def cut(given: dict[str, Tensor], rows: slice, n: int) -> dict[str, Tensor]:
     return {name: value[rows, :n] for name, value in given.items()}
 
 
-def test_sizes_are_those_of_the_paper() -> None:
+def test_parameter_counts_of_the_paper() -> None:
     """330 million for sound; 28 and 34 million for durations of one and of six languages."""
     for width, depth, heads, bands, expected in (
         (1024, 24, 16, 80, 330e6),
@@ -75,7 +76,7 @@ def test_sizes_are_those_of_the_paper() -> None:
         assert count_parameters(network) == pytest.approx(expected, rel=0.02 if bands > 1 else 0.03)
 
 
-def test_one_number_says_the_size() -> None:
+def test_from_size() -> None:
     for dial in (2, 3, 4, 6):
         built = FrameInfiller.from_size(dial)
         assert (built.width, built.depth, built.heads) == (32 * dial, dial, dial)
@@ -93,7 +94,7 @@ def test_a_new_network_predicts_zero_and_learns_in_all_its_weights(architecture:
     check_learning(network, lambda: (network(x_t, t, given) - wanted).square().mean())
 
 
-def test_kin_are_alike_until_they_have_learned_otherwise() -> None:
+def test_grouped_embeddings_start_equal() -> None:
     """Of labels 0 to 6, kin are 1 to 3 and 4 to 6; 0 and "not given", which is 7, are alone."""
     embed = GroupedEmbedding(7, 3, 4).double()
     first = embed(torch.arange(8)[None])[0]
@@ -104,7 +105,7 @@ def test_kin_are_alike_until_they_have_learned_otherwise() -> None:
     assert torch.equal(embed(torch.tensor([[1, 3]]))[0], first[[1, 3]])
 
 
-def test_a_label_that_was_never_learned_is_taken_for_its_kin() -> None:
+def test_grouped_embeddings_share_what_they_learn() -> None:
     """The shared part follows both labels that are learned, each own part one: two thirds of the way are shared."""
     embed = GroupedEmbedding(7, 3, 4).double()
     before = embed(torch.tensor([[3]]))[0, 0].detach()
@@ -119,7 +120,7 @@ def test_a_label_that_was_never_learned_is_taken_for_its_kin() -> None:
 
 
 @pytest.mark.parametrize(("local", "within"), [(0, (0.6, 1.1)), (4, (0.0, 0.05))])
-def test_noise_is_as_wide_as_the_state_and_passes_beside_few_features(local: int, within: tuple[float, float]) -> None:
+def test_conv_channels_pass_the_noise_of_the_state(local: int, within: tuple[float, float]) -> None:
     """Of 24 bands of noise, 8 features carry 8, so that two thirds of the variance are left; the bound is generous."""
     network = FrameInfiller(8, 1, 1, conv_channels=local).build((20, 24), {"phone": 2}, Rng(0))
     optimiser = torch.optim.Adam(network.parameters(), 0.03)
@@ -135,21 +136,21 @@ def test_noise_is_as_wide_as_the_state_and_passes_beside_few_features(local: int
 
 
 @pytest.mark.parametrize(("clock", "local"), [(TimeToken(), -1), (NoTimeConditioning(), 2)])
-def test_convolutions_need_a_state_to_look_at(clock: TimeConditioning, local: int) -> None:
-    with pytest.raises(UsageError, match="conv_channels"):
+def test_conv_channels_need_time_conditioning(clock: TimeConditioning, local: int) -> None:
+    with refuses(UsageError):
         FrameInfiller(16, 2, 2, clock, conv_channels=local)
 
 
 @every
-def test_weights_come_from_the_seed_and_settings_from_a_record(architecture: FrameInfiller) -> None:
+def test_seeds_and_records(architecture: FrameInfiller) -> None:
     check_record(architecture)
     check_seed(lambda seed: architecture.build((7, 3), {"phone": K}, Rng(seed)))
 
 
 @every
-def test_device_and_precision_follow(architecture: FrameInfiller) -> None:
+def test_device_and_dtype_follow_the_inputs(architecture: FrameInfiller) -> None:
     x_t, t, given = batch(2, 6)
-    network = trained(architecture)
+    network = random_network(architecture)
     assert network(x_t.float(), t.float(), given).dtype == F64
     away = network.to("meta")(x_t.to("meta"), t.to("meta"), {name: value.to("meta") for name, value in given.items()})
     assert away.shape == x_t.shape
@@ -161,7 +162,7 @@ def test_device_and_precision_follow(architecture: FrameInfiller) -> None:
 @every
 def test_padding_changes_nothing(architecture: FrameInfiller, length: int, filling: float) -> None:
     """Whatever it holds and however long it is; a convolution of 31 frames reaches from any of these into it."""
-    network, (x_t, t, given) = trained(architecture), batch(3, 25)
+    network, (x_t, t, given) = random_network(architecture), batch(3, 25)
     valid = torch.arange(25) < torch.tensor([[25], [length], [length]])
     wide = valid[:, :, None]
     filled = {
@@ -177,8 +178,8 @@ def test_padding_changes_nothing(architecture: FrameInfiller, length: int, filli
 
 
 @every
-def test_a_row_that_is_all_padding_does_no_harm(architecture: FrameInfiller) -> None:
-    network, (x_t, t, given) = trained(architecture), batch(2, 4)
+def test_all_padding_gives_finite_gradients(architecture: FrameInfiller) -> None:
+    network, (x_t, t, given) = random_network(architecture), batch(2, 4)
     valid = torch.tensor([[True] * 4, [False] * 4])
     answer = network(x_t, t, {**given, "valid": valid})
     answer.square().sum().backward()
@@ -188,17 +189,16 @@ def test_a_row_that_is_all_padding_does_no_harm(architecture: FrameInfiller) -> 
 
 
 @every
-def test_rows_do_not_look_at_each_other(architecture: FrameInfiller) -> None:
-    network, (x_t, t, given) = trained(architecture), batch(4, 6)
+def test_rows_are_independent(architecture: FrameInfiller) -> None:
+    network, (x_t, t, given) = random_network(architecture), batch(4, 6)
     answer, order = network(x_t, t, given), torch.tensor([2, 0, 3, 1])
     turned = {name: value[order] for name, value in given.items()}
     close(network(x_t[order], t[order], turned), answer[order], 1e-12)
 
 
 @timed
-def test_everything_that_is_given_is_seen(architecture: FrameInfiller) -> None:
-    """Each change moves the answer at every frame of its row, and at no frame of the other."""
-    network, (x_t, t, given) = trained(architecture), batch(2, 6)
+def test_output_depends_on_every_input(architecture: FrameInfiller) -> None:
+    network, (x_t, t, given) = random_network(architecture), batch(2, 6)
     given["known"][0, 3] = False
     plain = network(x_t, t, given)
     x_2, t_2 = x_t.clone(), t.clone()
@@ -214,26 +214,26 @@ def test_everything_that_is_given_is_seen(architecture: FrameInfiller) -> None:
         close(other[1], plain[1], 1e-12)
 
 
-def test_without_time_there_is_no_state() -> None:
-    network, (x_t, t, given) = trained(KINDS["no time"]), batch(2, 6)
+def test_no_time_conditioning_ignores_the_state() -> None:
+    network, (x_t, t, given) = random_network(KINDS["no time"]), batch(2, 6)
     assert torch.equal(network(x_t, t, given), network(x_t + 1, t / 2, given))
     plain = FrameInfiller(16, 2, 2).build((7, 3), {"phone": K}, Rng(0))
     assert plain.embed.in_features - network.embed.in_features == 3
 
 
-def test_no_mark_means_that_nothing_is_known() -> None:
-    network, (x_t, t, given) = trained(KINDS["paper"]), batch(2, 6)
+def test_missing_known_mask_means_nothing_is_known() -> None:
+    network, (x_t, t, given) = random_network(KINDS["paper"]), batch(2, 6)
     nothing = {**given, "known": torch.zeros_like(given["known"])}
     unmarked = {name: value for name, value in given.items() if name != "known"}
     assert torch.equal(network(x_t, t, unmarked), network(x_t, t, nothing))
 
 
-def test_the_slopes_of_the_source() -> None:
+def test_alibi_slopes_of_the_paper() -> None:
     """Eight heads: 1/2, 1/4, ... 1/256, as Press et al. print them."""
     close(alibi_slopes(8, torch.zeros(1, dtype=F64)), [2.0**-h for h in range(1, 9)], 1e-15)
 
 
-def test_alibi_falls_with_the_distance_and_leaves_tokens_out() -> None:
+def test_alibi_attention_formula() -> None:
     b, heads, tokens, n, size = 2, 2, 1, 5, 4
     draw = Rng(3).stream("parts")
     query, key, value = (draw.normal((b, heads, tokens + n, size), F64) for _ in range(3))
@@ -256,8 +256,7 @@ def test_alibi_falls_with_the_distance_and_leaves_tokens_out() -> None:
                 close(found[row, head, i], shares @ value[row, head], 1e-12)
 
 
-def test_rotary_scores_depend_on_the_distance_of_frames_alone() -> None:
-    """With the same query and key everywhere, the weight of a frame depends on how far it is, and on the side."""
+def test_rotary_scores_depend_on_the_relative_position() -> None:
     n, tokens, size = 9, 1, 8
     draw = Rng(4).stream("parts")
     query, key = (draw.normal((1, 1, 1, size), F64).expand(1, 1, n + tokens, size) for _ in range(2))
@@ -273,7 +272,7 @@ def test_rotary_scores_depend_on_the_distance_of_frames_alone() -> None:
 
 
 @pytest.mark.parametrize("depth", [1, 2, 4, 5])
-def test_late_blocks_read_early_ones(depth: int) -> None:
+def test_skip_connections_between_blocks(depth: int) -> None:
     """Block i from the end reads block i from the beginning: the same blocks called by hand, outermost last."""
     folded = SkipTransformer(16, depth, 2, TimeToken(), ALiBi()).double()
     for i, weight in enumerate(folded.parameters()):
@@ -301,7 +300,7 @@ def test_late_blocks_read_early_ones(depth: int) -> None:
     close(folded(h, t, None), folded.norm(run(y, 0, depth - 1)[:, 1:]), 1e-12)
 
 
-def test_a_plain_block_is_attention_and_two_layers_behind_norms() -> None:
+def test_transformer_block_formula() -> None:
     block = TransformerBlock(8, 2).double()
     h = Rng(7).stream("h").normal((2, 5, 8), F64)
     values = block.qkv(block.norm1(h))[:, :, 16:]
@@ -312,7 +311,7 @@ def test_a_plain_block_is_attention_and_two_layers_behind_norms() -> None:
 
 
 @pytest.mark.parametrize("clock", [TimeToken(), AdaLNZero()])
-def test_the_convolution_reaches_half_its_size(clock: TimeConditioning) -> None:
+def test_receptive_field_of_the_convolution(clock: TimeConditioning) -> None:
     folded = SkipTransformer(16, 1, 2, clock, ALiBi()).double()
     h = torch.zeros(1, 60, 16, dtype=F64)
     moved = h.clone()
@@ -321,8 +320,8 @@ def test_the_convolution_reaches_half_its_size(clock: TimeConditioning) -> None:
     assert change.nonzero()[:, 0].tolist() == list(range(15, 46))
 
 
-def test_guidance_leaves_out_context_and_labels_together() -> None:
-    network, (x_t, t, given) = trained(KINDS["paper"]), batch(2, 6)
+def test_guidance_drops_context_and_labels_together() -> None:
+    network, (x_t, t, given) = random_network(KINDS["paper"]), batch(2, 6)
     given["valid"] = torch.arange(6) < torch.tensor([[6], [4]])
     nothing = {
         "phone": torch.full_like(given["phone"], K),
@@ -335,8 +334,8 @@ def test_guidance_leaves_out_context_and_labels_together() -> None:
     close(cfg(network, 1.7, droppable=tuple(network.null_values))(x_t, t, given), wanted, 1e-12)
 
 
-def test_the_null_label_has_an_embedding_of_its_own() -> None:
-    network, (x_t, t, given) = trained(KINDS["paper"]), batch(1, 4)
+def test_the_null_label_has_its_own_embedding() -> None:
+    network, (x_t, t, given) = random_network(KINDS["paper"]), batch(1, 4)
     network(x_t, t, {**given, "phone": torch.full_like(given["phone"], K)}).square().sum().backward()
     gradient = network.phone_embed.weight.grad
     assert gradient.shape[0] == K + 1
@@ -346,7 +345,7 @@ def test_the_null_label_has_an_embedding_of_its_own() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("distance", [ALiBi(), Rotary()])
-def test_fits_what_needs_neighbours_labels_and_time(distance: PositionEncoding) -> None:
+def test_fits_a_map_of_neighbours_labels_and_time(distance: PositionEncoding) -> None:
     """A map of context, label and time of which 2% of the variance may remain."""
     x_t, t, given = batch(16, 6)
     x_t, t, given = x_t.float(), t.float(), {**given, "context": given["context"].float()}
@@ -361,19 +360,15 @@ def test_fits_what_needs_neighbours_labels_and_time(distance: PositionEncoding) 
     assert error < 0.02 * wanted.var()
 
 
-def test_what_cannot_be_is_told() -> None:
+def test_invalid_settings_shapes_and_conditions_are_refused() -> None:
     for wrong in ({"width": 0}, {"depth": 0}, {"width": 20, "heads": 4}):
-        with pytest.raises(UsageError, match="expected"):
+        with refuses(UsageError):
             FrameInfiller(**wrong)
-    for shape, conditions, said in (
-        ((7,), {"phone": K}, "frames of shape"),
-        ({"a": (7, 3)}, {"phone": K}, "frames of shape"),
-        ((7, 3), {}, "found none"),
-        ((7, 3), {"phone": K, "label": 2}, "found label, phone"),
-    ):
-        with pytest.raises(UsageError, match=said):
+    phone = {"phone": K}
+    for shape, conditions in (((7,), phone), ({"a": (7, 3)}, phone), ((7, 3), {}), ((7, 3), {**phone, "label": 2})):
+        with refuses(UsageError):
             FrameInfiller().build(shape, conditions, Rng(0))
-    network, (x_t, t, given) = trained(KINDS["paper"]), batch(1, 4)
-    with pytest.raises(KeyError, match="expected phone"):
+    network, (x_t, t, given) = random_network(KINDS["paper"]), batch(1, 4)
+    with pytest.raises(KeyError, match="phone"):
         network(x_t, t, {"phone": given["phone"]})
     assert isinstance(network, nn.Module)

@@ -1,4 +1,4 @@
-"""The generator of HiFi-GAN: its size, its arithmetic, and the names of its weights."""
+"""HiFi-GAN generator: size, formulas, loading of weights."""
 
 import pytest
 import torch
@@ -8,18 +8,16 @@ from feller.core.errors import InputError
 from feller.core.rng import Rng
 from feller.networks import count_parameters
 from feller.networks.audio.hifigan import HiFiGAN, HiFiGANNetwork, load_generator, remove_weight_norm
+from tests.errors import refuses
 from tests.oracle import close
 
 TINY = HiFiGAN((5, 2), (11, 4), 8, (3, 5), ((1, 2), (1, 3)))
 
 
-def test_version_1_has_13_million_weights() -> None:
+def test_parameter_counts_of_the_paper() -> None:
     """Those of the published sizes: 13.9 million of version 1, and 13 of ours, by the layers."""
     with torch.device("meta"):
-        ours, published = (
-            HiFiGANNetwork(HiFiGAN(), 80),
-            HiFiGANNetwork(HiFiGAN((8, 8, 2, 2), (16, 16, 4, 4)), 80),
-        )
+        ours, published = (HiFiGANNetwork(HiFiGAN(), 80), HiFiGANNetwork(HiFiGAN((8, 8, 2, 2), (16, 16, 4, 4)), 80))
     assert (
         round(count_parameters(published) / 1e4) == 1393
     )  # 13.92 M in table 1 of the paper, in which biases are counted
@@ -27,7 +25,7 @@ def test_version_1_has_13_million_weights() -> None:
     assert HiFiGAN().hop == 160
 
 
-def test_a_frame_is_a_hop() -> None:
+def test_frames_have_hop_samples() -> None:
     network = HiFiGANNetwork(TINY, 4)
     for frames in (1, 2, 7):
         made = network.synthesize(Rng(0).stream("mel").normal((2, frames, 4)))
@@ -35,8 +33,7 @@ def test_a_frame_is_a_hop() -> None:
         assert made.abs().max() <= 1
 
 
-def test_frames_stay_at_their_times() -> None:
-    """A frame that changes moves samples around its hop, as many before as behind, but for what rounds."""
+def test_frames_are_aligned_with_samples() -> None:
     network = HiFiGANNetwork(TINY, 4).double()
     mel = Rng(0).stream("mel").normal((1, 41, 4), torch.float64)
     other = mel.clone()
@@ -47,8 +44,7 @@ def test_frames_stay_at_their_times() -> None:
     assert last - first < 200
 
 
-def test_it_is_what_the_paper_draws() -> None:
-    """One rate, one reach: written out by hand."""
+def test_forward_pass_formula() -> None:
     settings = HiFiGAN((2,), (4,), 2, (3,), ((1, 2),))
     network = HiFiGANNetwork(settings, 1).double()
     mel, f = Rng(0).stream("mel").normal((1, 5, 1), torch.float64), torch.nn.functional
@@ -69,8 +65,7 @@ def test_it_is_what_the_paper_draws() -> None:
 
 
 @pytest.mark.parametrize("old", [True, False])
-def test_weights_of_lengths_and_directions_are_folded(old: bool) -> None:
-    """As torch writes them, in its old and its new way."""
+def test_weight_norm_is_folded(old: bool) -> None:
     plain = HiFiGANNetwork(TINY, 4)
     normed = HiFiGANNetwork(TINY, 4)
     normed.load_state_dict(plain.state_dict())
@@ -92,36 +87,32 @@ def test_weights_of_lengths_and_directions_are_folded(old: bool) -> None:
     assert remove_weight_norm(weights).keys() == plain.state_dict().keys()
 
 
-def test_other_weights_are_refused() -> None:
+def test_mismatched_weights_are_refused() -> None:
     right = HiFiGANNetwork(TINY, 4).state_dict()
     load_generator(TINY, 4, right)
-    wrong = [
-        (
-            {**right, "conv_post.bias": torch.zeros(2)},
-            r"1 tensors differ, such as conv_post.bias: expected \(1,\); found \(2,\)",
-        ),
-        ({name: value for name, value in right.items() if name != "conv_post.bias"}, "conv_post.bias: .*found none"),
-        ({**right, "more": torch.zeros(1)}, r"more: expected none; found \(1,\)"),
-        ({**right, "ups.0.weight_g": torch.zeros(8, 1, 1)}, "ups.0.weight"),
-    ]
-    for weights, told in wrong:
-        with pytest.raises(InputError, match=told):
+    for weights in (
+        {**right, "conv_post.bias": torch.zeros(2)},
+        {name: value for name, value in right.items() if name != "conv_post.bias"},
+        {**right, "more": torch.zeros(1)},
+        {**right, "ups.0.weight_g": torch.zeros(8, 1, 1)},
+    ):
+        with refuses(InputError):
             load_generator(TINY, 4, weights)
-    with pytest.raises(InputError, match=r"with 5 bands: 1 tensors differ, such as conv_pre.weight"):
+    with refuses(InputError, found="(8, 4, 7)"):
         load_generator(TINY, 5, right)
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    "wrong",
     [
-        ({"upsample_rates": (5,)}, "found rates"),
-        ({"upsample_kernel_sizes": (10, 8, 8, 4)}, "even number"),
-        ({"upsample_kernel_sizes": (3, 8, 8, 4)}, "even number"),
-        ({"resblock_kernel_sizes": (3, 7, 10)}, "odd kernels"),
-        ({"resblock_dilation_sizes": ((1,),)}, "for each of 3 residual blocks"),
-        ({"upsample_initial_channel": 24}, "divisible by 16"),
+        {"upsample_rates": (5,)},
+        {"upsample_kernel_sizes": (10, 8, 8, 4)},
+        {"upsample_kernel_sizes": (3, 8, 8, 4)},
+        {"resblock_kernel_sizes": (3, 7, 10)},
+        {"resblock_dilation_sizes": ((1,),)},
+        {"upsample_initial_channel": 24},
     ],
 )
-def test_settings_that_cannot_be_are_refused(wrong: dict, told: str) -> None:
-    with pytest.raises(InputError, match=told):
+def test_settings_out_of_range_are_refused(wrong: dict) -> None:
+    with refuses(InputError):
         HiFiGAN(**wrong)

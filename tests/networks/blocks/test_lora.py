@@ -1,4 +1,4 @@
-"""A change of low rank: what it leaves alone, what it merges to, and that it goes wherever a network goes."""
+"""LoRA: initial equality, rank, merging, per-example gradients."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ KINDS = {"mlp": (MLP(width=8, depth=2), (3,)), "unet": (UNet(channels=4, heads=2
 
 
 def network(kind: str) -> nn.Module:
-    """Return one whose weights are all away from zero."""
+    """Return a network with nonzero weights."""
     architecture, shape = KINDS[kind]
     made = architecture.build(shape, {"label": 3}, Rng(0))
     for number, weight in enumerate(made.parameters()):
@@ -32,14 +32,14 @@ def inputs(kind: str):
 
 
 def moved(wrapped: LoRA) -> LoRA:
-    """Give the second matrices numbers too."""
+    """Make the second factors nonzero."""
     for number, weight in enumerate(wrapped.lora_B.parameters()):
         weight.data += Rng(3).stream("weight", number).normal(weight.shape)
     return wrapped
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_answers_as_the_network_at_first(kind: str) -> None:
+def test_a_new_lora_equals_the_network(kind: str) -> None:
     plain, wrapped = network(kind), LoRA(network(kind), 2, Rng(0))
     assert torch.equal(wrapped(*inputs(kind)), plain(*inputs(kind)))
     assert wrapped.null_values == {"label": 3}
@@ -47,7 +47,7 @@ def test_it_answers_as_the_network_at_first(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_merged_it_is_a_plain_network(kind: str) -> None:
+def test_merged_weights_equal_the_lora(kind: str) -> None:
     wrapped, plain = moved(LoRA(network(kind), 2, Rng(0))), network(kind)
     plain.load_state_dict(wrapped.merged_state_dict(wrapped.state_dict()))
     torch.testing.assert_close(plain(*inputs(kind)), wrapped(*inputs(kind)), rtol=1e-6, atol=1e-6)
@@ -57,7 +57,7 @@ def test_merged_it_is_a_plain_network(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_changes_have_the_rank_that_was_asked_for(kind: str) -> None:
+def test_changes_have_the_given_rank(kind: str) -> None:
     wrapped, before = moved(LoRA(network(kind), 2, Rng(0))), network(kind).state_dict()
     changed = 0
     for name, value in wrapped.merged_state_dict(wrapped.state_dict()).items():
@@ -73,7 +73,7 @@ def test_changes_have_the_rank_that_was_asked_for(kind: str) -> None:
     assert changed == len(wrapped.lora_A)
 
 
-def test_a_rank_beyond_a_side_is_cut() -> None:
+def test_rank_is_at_most_the_side() -> None:
     wrapped = LoRA(network("mlp"), 100, Rng(0))
     assert wrapped.lora_A["embed/weight"].shape == (3, 3)
     assert wrapped.lora_B["embed/weight"].shape == (8, 3)
@@ -81,7 +81,7 @@ def test_a_rank_beyond_a_side_is_cut() -> None:
         LoRA(network("mlp"), 0, Rng(0))
 
 
-def test_thin_matrices_alone_learn() -> None:
+def test_only_low_rank_matrices_are_trained() -> None:
     wrapped = LoRA(network("mlp"), 2, Rng(0))
     before = {name: weight.clone() for name, weight in wrapped.network.named_parameters()}
     optimiser = make_optimizer(wrapped, TrainConfig(lr=0.1))
@@ -95,7 +95,7 @@ def test_thin_matrices_alone_learn() -> None:
         assert all(weight.grad.abs().max() > 0 for weight in side.parameters())
 
 
-def test_the_optimiser_comes_back() -> None:
+def test_optimizer_state_round_trips() -> None:
     wrapped = LoRA(network("mlp"), 2, Rng(0))
     optimiser = make_optimizer(wrapped, TrainConfig())
     wrapped(*inputs("mlp")).square().sum().backward()
@@ -108,8 +108,7 @@ def test_the_optimiser_comes_back() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_gradients_of_each_example(kind: str) -> None:
-    """Through functional_call and vmap, as private training asks for them."""
+def test_gradients_per_example(kind: str) -> None:
     wrapped = moved(LoRA(network(kind), 2, Rng(0)))
     weights = {name: weight.detach() for name, weight in wrapped.named_parameters() if weight.requires_grad}
     x, t, given = inputs(kind)
@@ -124,15 +123,13 @@ def test_gradients_of_each_example(kind: str) -> None:
             torch.testing.assert_close(each[name].sum(0), weight.grad, rtol=1e-4, atol=1e-4)
 
 
-def test_draws_decide() -> None:
+def test_weights_come_from_the_seed() -> None:
     one, same, other = (LoRA(network("mlp"), 2, Rng(seed)).lora_A["embed/weight"] for seed in (0, 0, 1))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
 
 
-def test_tied_weights_are_merged_once_and_everywhere() -> None:
-    """A table that two layers share stays shared in what is saved."""
-
+def test_tied_weights_stay_tied_after_merging() -> None:
     class Tied(nn.Module):
         def __init__(self) -> None:
             super().__init__()

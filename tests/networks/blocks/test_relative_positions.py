@@ -1,4 +1,4 @@
-"""Rotary positions."""
+"""Rotary position embeddings."""
 
 import math
 
@@ -8,7 +8,7 @@ from feller.core.rng import Rng
 from feller.networks.blocks.relative_positions import apply_rotary, rotary_cos_sin
 
 
-def test_pairs_turn_by_the_angle_of_their_place() -> None:
+def test_rotary_formula() -> None:
     x = torch.tensor([1.0, 0.5, 0.0, -2.0], dtype=torch.float64).expand(1, 1, 3, 4)
     y = apply_rotary(x, rotary_cos_sin(5, 3, 4, x))
     for row in range(3):
@@ -19,7 +19,7 @@ def test_pairs_turn_by_the_angle_of_their_place() -> None:
             torch.testing.assert_close(y[0, 0, row, pair + 2].item(), a * sine + b * cosine)
 
 
-def test_products_depend_on_the_distance_alone() -> None:
+def test_products_depend_on_the_relative_position() -> None:
     draw = Rng(0).stream("x")
     query, key = draw.normal((2, 3, 7, 8), torch.float64), draw.normal((2, 3, 7, 8), torch.float64)
 

@@ -1,4 +1,4 @@
-"""A batch whose vectors a codebook follows; as a program, each process holds some of it."""
+"""Codebook updates on a batch; as a program, each process updates with its part."""
 
 import pathlib
 import sys
@@ -13,8 +13,8 @@ SIZE = 7
 STEPS = 6
 
 
-def followed(rows: slice) -> EMACodebook:
-    """Return a codebook after some batches, of which this process has these rows."""
+def codebook_after_batches(rows: slice) -> EMACodebook:
+    """Return a codebook after updates with some rows of each batch, those of this process."""
     book = VectorQuantizerEMA(num_codes=12, dim=2, decay=0.8, dead_code_fraction=0.3).build()
     for step in range(STEPS):
         z = Rng(0).stream("z", step).normal((SIZE, 5, 2)) + step
@@ -25,6 +25,6 @@ def followed(rows: slice) -> EMACodebook:
 if __name__ == "__main__":
     dist.init_process_group("gloo")
     rank, ranks = dist.get_rank(), dist.get_world_size()
-    book = followed(slice(SIZE * rank // ranks, SIZE * (rank + 1) // ranks))
+    book = codebook_after_batches(slice(SIZE * rank // ranks, SIZE * (rank + 1) // ranks))
     torch.save(book.state_dict(), pathlib.Path(sys.argv[1]) / f"{rank}.pt")
     dist.destroy_process_group()

@@ -1,4 +1,4 @@
-"""Codes in a box: exactly those of the text, one for each point, and the slope of the bound."""
+"""Finite scalar quantisation: codes, vectors, straight-through gradients."""
 
 import itertools
 import json
@@ -7,7 +7,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
@@ -21,18 +20,18 @@ LEVELS = [(8, 8, 4), (3,), (5, 4), (7, 3, 6, 5)]
 
 
 def bound(z: np.ndarray, level: int) -> np.ndarray:
-    """Return what one number becomes before it is rounded, by the text."""
+    """Return the bounded number before rounding, by the formula of the paper."""
     half, step = (level - 1) / 2, 0.0 if level % 2 else 0.5
     return half * np.tanh(z + math.atanh(step / half)) - step
 
 
 def places(level: int) -> list[int]:
-    """Return the whole numbers that a number may become."""
+    """Return the integer levels."""
     return [*range(-(level // 2), level - level // 2)]
 
 
 def reaching(point: tuple[int, ...], levels: tuple[int, ...]) -> list[float]:
-    """Return numbers that the bound brings to a point, infinite at its ends."""
+    """Return the inverse of the bound, infinite at its ends."""
     found = []
     for place, level in zip(point, levels, strict=True):
         half, step = (level - 1) / 2, 0.0 if level % 2 else 0.5
@@ -43,7 +42,7 @@ def reaching(point: tuple[int, ...], levels: tuple[int, ...]) -> list[float]:
 
 
 @pytest.mark.parametrize("levels", LEVELS)
-def test_each_point_has_one_code(levels: tuple[int, ...]) -> None:
+def test_codes_enumerate_the_grid(levels: tuple[int, ...]) -> None:
     """The code is the point in mixed radix, its first number counting ones; from code to vector and back is exact."""
     grid, points = FSQ(levels).build(), list(itertools.product(*(places(level) for level in levels)))
     z = torch.tensor([reaching(point, levels) for point in points], dtype=F64)
@@ -59,14 +58,14 @@ def test_each_point_has_one_code(levels: tuple[int, ...]) -> None:
     close(grid.decode(torch.tensor(expected)), (torch.tensor(points) / scale).tolist(), 1e-7)
 
 
-def test_vectors_of_a_small_box() -> None:
+def test_code_vectors_of_a_small_grid() -> None:
     vectors = FSQ((3, 4)).build().decode(torch.arange(12))
     assert vectors[:, 0].tolist() == 4 * [-1.0, 0.0, 1.0]
     assert vectors[:, 1].tolist() == [*3 * [-1.0], *3 * [-0.5], *3 * [0.0], *3 * [0.5]]
 
 
 @pytest.mark.parametrize("levels", LEVELS)
-def test_zero_is_a_point(levels: tuple[int, ...]) -> None:
+def test_zero_is_a_code_vector(levels: tuple[int, ...]) -> None:
     grid = FSQ(levels).build()
     zero = torch.zeros(1, 1, len(levels))
     assert grid(zero)[0].abs().max() < 1e-6
@@ -74,8 +73,7 @@ def test_zero_is_a_point(levels: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize("level", [3, 4, 5, 8])
-def test_a_number_is_rounded_after_its_bound(level: int) -> None:
-    """All levels are reached, and no others, however large the number."""
+def test_values_are_rounded_after_the_bound(level: int) -> None:
     z = np.concatenate([np.linspace(-6, 6, 4001), [-1e4, 1e4]])
     expected = np.round(bound(z, level))
     grid = FSQ((level,)).build()
@@ -86,7 +84,7 @@ def test_a_number_is_rounded_after_its_bound(level: int) -> None:
     assert apart.tolist() == len(z) * [0.0]
 
 
-def test_the_vectors_of_a_training_are_those_of_its_codes() -> None:
+def test_quantised_vectors_equal_decoded_codes() -> None:
     grid, z = FSQ((8, 5, 3)).build(), 2 * Rng(0).stream("z").normal((50, 7, 3))
     close(grid(z)[0], grid.decode(grid.encode(z)).tolist(), 1e-6)
     assert grid.encode(z).shape == (50, 7)
@@ -96,8 +94,7 @@ def test_the_vectors_of_a_training_are_those_of_its_codes() -> None:
 
 
 @pytest.mark.parametrize("levels", [(8, 8, 4), (5, 3, 6)])
-def test_the_slope_is_that_of_the_bound(levels: tuple[int, ...]) -> None:
-    """Finite differences of the bound without its rounding, by the text."""
+def test_straight_through_gradient_is_that_of_the_bound(levels: tuple[int, ...]) -> None:
     grid, h = FSQ(levels).build(), 1e-6
     z = Rng(0).stream("z").normal((20, 4, 3), F64).requires_grad_()
     weight = Rng(0).stream("weight").normal((20, 4, 3), F64)
@@ -108,19 +105,7 @@ def test_the_slope_is_that_of_the_bound(levels: tuple[int, ...]) -> None:
         close(z.grad[..., i], (weight[..., i] * torch.from_numpy(slope)).tolist(), 1e-8)
 
 
-def test_examples_come_apart() -> None:
-    grid, z = FSQ().build(), Rng(0).stream("z").normal((6, 4, 3), F64)
-
-    def one(z: Tensor) -> Tensor:
-        vectors, apart = grid(z[None])
-        return vectors.square().sum() + apart.sum()
-
-    whole = z.clone().requires_grad_()
-    grid(whole)[0].square().sum().backward()
-    close(torch.vmap(torch.func.grad(one))(z), whole.grad.tolist(), 1e-12)
-
-
-def test_records_and_refusals() -> None:
+def test_records_and_settings_out_of_range() -> None:
     assert from_dict(Quantizer, json.loads(json.dumps(to_dict(FSQ((5, 4)))))) == FSQ((5, 4))
     assert (FSQ().codebook_size, FSQ().code_dim, FSQ().updates_from_batch) == (256, 3, False)
     for wrong in ((), (2, 8), (1024, 1024, 4096)):

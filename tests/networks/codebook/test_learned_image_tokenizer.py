@@ -1,4 +1,4 @@
-"""A tokeniser in the place of codes of documents: levels in and out, records without weights, a name for these."""
+"""Learned image tokenizer of documents: levels, records, names of weights."""
 
 import json
 import re
@@ -20,8 +20,8 @@ SETTINGS, SHAPE = ConvTokenizer(2, 16, 1, FSQ((5, 4))), (3, 8, 4)
 KIND = Images(8, 4, 3)
 
 
-def trained(settings: ConvTokenizer = SETTINGS):
-    """Return a network that gives different pictures different codes."""
+def random_network(settings: ConvTokenizer = SETTINGS):
+    """Return a network whose codes differ between images."""
     network = settings.build(SHAPE, {}, Rng(0))
     for i, weight in enumerate(network.parameters()):
         weight.data += 0.2 * Rng(0).stream("weight", i).normal(weight.shape)
@@ -34,9 +34,8 @@ def pictures(n: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("settings", [SETTINGS, ConvTokenizer(2, 16, 1, VectorQuantizerEMA(num_codes=20, dim=4))])
-def test_levels_are_seen_as_pictures_are(settings: ConvTokenizer) -> None:
-    """What the network sees of levels, and what levels are made of its answers, are those of the kind of data."""
-    network, x = trained(settings), pictures(7)
+def test_encode_and_decode_use_the_encoding_of_images(settings: ConvTokenizer) -> None:
+    network, x = random_network(settings), pictures(7)
     codes = load_image_tokenizer(settings, SHAPE, network.state_dict())
     written = codes.encode(x)
     assert torch.equal(written, network.encode(KIND.encode(x)))
@@ -48,8 +47,8 @@ def test_levels_are_seen_as_pictures_are(settings: ConvTokenizer) -> None:
     assert not any(weight.requires_grad for weight in codes.module.parameters())
 
 
-def test_some_pictures_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    codes, x = load_image_tokenizer(SETTINGS, SHAPE, trained().state_dict()), pictures(7)
+def test_images_are_encoded_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    codes, x = load_image_tokenizer(SETTINGS, SHAPE, random_network().state_dict()), pictures(7)
     whole = codes.encode(x)
     sizes, write = [], codes.network.encode
     monkeypatch.setattr(codes.network, "encode", lambda some: sizes.append(len(some)) or write(some))
@@ -60,10 +59,10 @@ def test_some_pictures_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     assert codes.encode(x[:0]).shape == (0, 8)
 
 
-def test_a_record_holds_settings_and_a_name_tells_weights() -> None:
+def test_records_hold_settings_and_names_identify_weights() -> None:
     first, second = (
         LearnedImageTokenizer(SETTINGS, SHAPE),
-        load_image_tokenizer(SETTINGS, SHAPE, trained().state_dict()),
+        load_image_tokenizer(SETTINGS, SHAPE, random_network().state_dict()),
     )
     data = json.loads(json.dumps(to_dict(second)))
     assert data.keys() == {"is", "config", "shape"}
@@ -76,7 +75,7 @@ def test_a_record_holds_settings_and_a_name_tells_weights() -> None:
     assert "network" not in repr(first)
 
 
-def test_what_does_not_fit_is_told() -> None:
+def test_mismatched_images_codes_and_weights_are_refused() -> None:
     codes = LearnedImageTokenizer(SETTINGS, SHAPE)
     with refuses(InputError, found="1 channels, 8 x 4"):
         codes.encode(pictures(2)[:, :1])

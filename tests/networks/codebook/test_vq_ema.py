@@ -1,4 +1,4 @@
-"""Codes that follow: the nearest, the averages of a plain loop, new beginnings, the same on all processes."""
+"""Vector quantisation with EMA updates: nearest codes, averages, reinitialisation, processes."""
 
 import json
 import os
@@ -15,7 +15,8 @@ from feller.core.serialization import from_dict, to_dict
 from feller.networks.codebook import vq_ema
 from feller.networks.codebook.quantizer import Quantizer
 from feller.networks.codebook.vq_ema import EMACodebook, VectorQuantizerEMA
-from tests.networks.codebook.batch import SIZE, followed
+from tests.errors import refuses
+from tests.networks.codebook.batch import SIZE, codebook_after_batches
 from tests.oracle import F64, close
 
 
@@ -24,13 +25,13 @@ def normal(name: str, *shape: int) -> torch.Tensor:
 
 
 def begun(settings: VectorQuantizerEMA, name: str = "begin") -> EMACodebook:
-    """Return a codebook that has seen one batch."""
+    """Return a codebook after one batch."""
     book = settings.build().double()
     book.update(normal(name, 20, 4, settings.dim), Rng(0))
     return book
 
 
-def test_the_code_is_that_of_the_nearest_vector(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_is_the_nearest_vector(monkeypatch: pytest.MonkeyPatch) -> None:
     book, z = begun(VectorQuantizerEMA(num_codes=9, dim=3)), normal("z", 6, 5, 3)
     vectors = book.decode(torch.arange(9))
     expected = [[min(range(9), key=lambda k: (one - vectors[k]).norm().item()) for one in row] for row in z]
@@ -40,8 +41,7 @@ def test_the_code_is_that_of_the_nearest_vector(monkeypatch: pytest.MonkeyPatch)
     assert book.encode(z).tolist() == expected
 
 
-def test_the_averages_are_those_of_a_plain_loop() -> None:
-    """Five batches, each code's count and sum by itself; no code begins anew, since each was used once."""
+def test_averages_equal_a_plain_loop() -> None:
     settings = VectorQuantizerEMA(num_codes=4, dim=2, decay=0.9, dead_code_fraction=0.0)
     book = begun(settings)
     count, total = book.cluster_size.tolist(), [torch.tensor(one, dtype=F64) for one in book.embed_avg.tolist()]
@@ -61,7 +61,7 @@ def test_the_averages_are_those_of_a_plain_loop() -> None:
     assert book.encode(z).unique().numel() == 4
 
 
-def test_all_codes_begin_at_different_vectors_of_the_first_batch() -> None:
+def test_codes_are_initialised_from_the_first_batch() -> None:
     book, z = VectorQuantizerEMA(num_codes=6, dim=2).build().double(), normal("z", 5, 4, 2)
     book.update(z, Rng(0))
     away = torch.cdist(book.decode(torch.arange(6)), z.reshape(-1, 2))
@@ -75,8 +75,7 @@ def test_all_codes_begin_at_different_vectors_of_the_first_batch() -> None:
     assert not torch.equal(other.embed_avg, book.embed_avg)
 
 
-def test_a_code_that_is_not_used_begins_anew() -> None:
-    """One vector is far from all: its use falls by the decay each batch, and below a tenth of an even use it moves."""
+def test_unused_codes_are_reinitialised() -> None:
     book = begun(VectorQuantizerEMA(num_codes=5, dim=2, decay=0.5, dead_code_fraction=0.1))
     far = torch.tensor([100.0, 100.0], dtype=F64)
     even = 20 * 4 / 5
@@ -98,14 +97,14 @@ def test_fewer_vectors_than_codes() -> None:
     close(book(z)[0], z.tolist(), 1e-12)
 
 
-def test_before_any_batch_all_vectors_are_zero() -> None:
+def test_vectors_are_zero_before_the_first_batch() -> None:
     book, z = VectorQuantizerEMA(num_codes=3, dim=2).build(), torch.ones(2, 4, 2)
     found, apart = book(z)
     assert found.abs().max() == 0
     close(apart, [0.25, 0.25], 1e-6)
 
 
-def test_the_loss_draws_features_to_their_vectors() -> None:
+def test_commitment_loss_and_its_gradient() -> None:
     """The slope of features is that of what replaces them, and 2 beta (z - e) / (n d) of the commitment."""
     book = begun(VectorQuantizerEMA(num_codes=9, dim=3, commitment_weight=0.7))
     z, weight = normal("z", 6, 5, 3).requires_grad_(), normal("weight", 6, 5, 3)
@@ -117,7 +116,7 @@ def test_the_loss_draws_features_to_their_vectors() -> None:
     assert not any(True for _ in book.parameters())
 
 
-def test_what_a_state_holds_goes_on_the_same() -> None:
+def test_state_round_trips() -> None:
     settings = VectorQuantizerEMA(num_codes=5, dim=2)
     book, other = begun(settings), settings.build().double()
     other.load_state_dict(book.state_dict())
@@ -128,7 +127,7 @@ def test_what_a_state_holds_goes_on_the_same() -> None:
 
 
 @pytest.mark.slow
-def test_processes_that_share_a_batch_have_one_codebook(tmp_path: pathlib.Path) -> None:
+def test_processes_agree_on_the_codebook(tmp_path: pathlib.Path) -> None:
     launcher = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0", "--standalone")
     subprocess.run(
         [sys.executable, *launcher, "-m", "tests.networks.codebook.batch", str(tmp_path)],
@@ -139,13 +138,13 @@ def test_processes_that_share_a_batch_have_one_codebook(tmp_path: pathlib.Path) 
         timeout=240,
     )
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
-    whole = followed(slice(0, SIZE)).state_dict()
+    whole = codebook_after_batches(slice(0, SIZE)).state_dict()
     for name, value in whole.items():
         assert torch.equal(first[name], second[name])
         close(first[name], value.tolist(), 1e-4)  # of numbers up to 100, whose sums have another order
 
 
-def test_records_and_refusals() -> None:
+def test_records_and_settings_out_of_range() -> None:
     settings = VectorQuantizerEMA(num_codes=3, dim=2, decay=0.5)
     assert from_dict(Quantizer, json.loads(json.dumps(to_dict(settings)))) == settings
     assert (settings.codebook_size, settings.code_dim, settings.updates_from_batch) == (3, 2, True)
@@ -156,5 +155,5 @@ def test_records_and_refusals() -> None:
         {"dead_code_fraction": -0.1},
         {"commitment_weight": -1.0},
     ):
-        with pytest.raises(UsageError, match="expected"):
+        with refuses(UsageError):
             VectorQuantizerEMA(**wrong)

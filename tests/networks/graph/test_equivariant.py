@@ -1,4 +1,4 @@
-"""The network of points: turning and mirroring go through it, moving does nothing, padding and order neither."""
+"""EGNN: equivariance, padding, times per leaf."""
 
 import pytest
 import torch
@@ -9,7 +9,8 @@ from feller.core.rng import Rng
 from feller.networks.blocks.leaf_codecs import TokenCodec
 from feller.networks.graph.equivariant import EGNN, EGNNNetwork
 from feller.spaces import SO3
-from tests.networks.checks import check_gradients, check_record, drawn, squares
+from tests.errors import refuses
+from tests.networks.checks import check_gradients, check_record, randomize_weights, squares
 
 F64 = torch.float64
 SETTINGS = EGNN({"element": TokenCodec(5)}, count_condition="atoms", width=16, pair_width=8, depth=2)
@@ -18,8 +19,8 @@ T = torch.tensor([0.2, 0.6, 0.9], dtype=F64)
 VALID = torch.arange(7) < torch.tensor([[4], [7], [5]])
 
 
-def trained(conditions: dict[str, int] | None = None) -> EGNNNetwork:
-    return drawn(SETTINGS.build(SHAPE, conditions or {}, Rng(0)).double())
+def random_network(conditions: dict[str, int] | None = None) -> EGNNNetwork:
+    return randomize_weights(SETTINGS.build(SHAPE, conditions or {}, Rng(0)).double())
 
 
 def state() -> dict[str, Tensor]:
@@ -38,8 +39,8 @@ def test_a_new_network_answers_with_zero() -> None:
 
 
 @pytest.mark.parametrize("mirrored", [False, True])
-def test_turning_and_mirroring_go_through_and_moving_does_nothing(mirrored: bool) -> None:
-    network, x = trained(), state()
+def test_equivariance_to_rotations_reflections_and_translations(mirrored: bool) -> None:
+    network, x = random_network(), state()
     turn = SO3().sample_base(1, Rng(1).stream("turn"))[0].double() * (-1 if mirrored else 1)
     turn = torch.linalg.qr(turn)[0] * torch.linalg.qr(turn)[1].diagonal().sign()  # drawn in single precision
     answer = network(x, T, {"valid": VALID})
@@ -52,8 +53,8 @@ def test_turning_and_mirroring_go_through_and_moving_does_nothing(mirrored: bool
     torch.testing.assert_close(middle, torch.zeros_like(middle), atol=1e-12, rtol=0)
 
 
-def test_the_order_of_points_means_nothing() -> None:
-    network, x = trained(), state()
+def test_equivariance_to_permutations() -> None:
+    network, x = random_network(), state()
     order = torch.randperm(7, generator=torch.Generator().manual_seed(3))
     answer, turned = network(x, T, {}), network({k: v[:, order] for k, v in x.items()}, T, {})
     for name in answer:
@@ -61,7 +62,7 @@ def test_the_order_of_points_means_nothing() -> None:
 
 
 def test_padding_changes_nothing() -> None:
-    network, x = trained(), state()
+    network, x = random_network(), state()
     answer = network(x, T, {"valid": VALID})
     dirty = {
         "element": torch.where(VALID, x["element"], 99),
@@ -75,16 +76,16 @@ def test_padding_changes_nothing() -> None:
     torch.testing.assert_close(alone["place"], answer["place"][:1, :4])
 
 
-def test_points_at_one_place_have_gradients() -> None:
-    network, x = trained(), state()
+def test_coincident_points_have_finite_gradients() -> None:
+    network, x = random_network(), state()
     x["place"][:, 1] = x["place"][:, 0]
     x["place"].requires_grad_()
     sum(leaf.square().sum() for leaf in network(x, T, {}).values()).backward()
     assert torch.isfinite(x["place"].grad).all()
 
 
-def test_each_leaf_has_a_time_of_its_own() -> None:
-    network, x = trained(), state()
+def test_each_leaf_has_its_own_time() -> None:
+    network, x = random_network(), state()
     same = network(x, T, {})
     for name in x:
         own = network(x, {"element": T, "place": T, name: torch.ones_like(T)}, {})
@@ -93,16 +94,15 @@ def test_each_leaf_has_a_time_of_its_own() -> None:
 
 @pytest.mark.parametrize("shape", [(7, 3), {"place": (7, 3)}, {"place": (7, 2), "element": (7,)}])
 def test_states_of_other_shapes_are_refused(shape: object) -> None:
-    with pytest.raises(UsageError, match="EGNN expects place"):
+    with refuses(UsageError):
         SETTINGS.build(shape, {}, Rng(0))
 
 
 @pytest.mark.parametrize("wrong", [{"width": 0}, {"position_leaf": "element"}])
-def test_settings_are_checked(wrong: dict[str, object]) -> None:
+def test_settings_out_of_range_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(UsageError):
         EGNN({"element": TokenCodec(5)}, **wrong)
 
 
 def test_gradients_per_example() -> None:
-    """Under vmap all pairs there might be are listed, and weighed."""
-    check_gradients(trained(), squares, state(), T, {"valid": VALID})
+    check_gradients(random_network(), squares, state(), T, {"valid": VALID})

@@ -1,4 +1,4 @@
-"""The transformer over sites: kinds of leaves, padding and missing leaves, times of their own, order only if asked."""
+"""Set transformer: codecs, padding, missing leaves, times per leaf, permutations."""
 
 import math
 
@@ -14,7 +14,7 @@ from feller.networks.blocks.leaf_codecs import AngleCodec, RealCodec, RotationCo
 from feller.networks.graph.set_transformer import SetTransformer, SetTransformerNetwork
 from feller.spaces import SO3, Euclidean, MaskSource, Product, Tokens, Torus
 from tests.errors import refuses
-from tests.networks.checks import check_gradients, check_record, drawn, squares
+from tests.networks.checks import check_gradients, check_record, randomize_weights, squares
 
 F64 = torch.float64
 SMALL = {"width": 16, "depth": 2, "heads": 2}
@@ -56,11 +56,11 @@ def state(space: Product, n: int = 3) -> State:
     return x
 
 
-def trained(
+def random_network(
     settings: SetTransformer, space: Product, conditions: dict[str, int] | None = None
 ) -> SetTransformerNetwork:
-    """Return a network whose every weight says something."""
-    return drawn(settings.build(shape(space), conditions or {}, Rng(0)).double())
+    """Return a network with random weights."""
+    return randomize_weights(settings.build(shape(space), conditions or {}, Rng(0)).double())
 
 
 def times(x: State, t: Tensor) -> State:
@@ -90,8 +90,7 @@ def test_a_new_network_answers_with_zero(settings: SetTransformer, space: Produc
 
 @pytest.mark.parametrize(("settings", "space"), KINDS)
 def test_padding_changes_nothing(settings: SetTransformer, space: Product) -> None:
-    """Neither what it holds, not even not-a-number, nor how much there is of it; the answers there are zero."""
-    network, x, names = trained(settings, space), state(space), sites(settings)
+    network, x, names = random_network(settings, space), state(space), sites(settings)
     valid = dict.fromkeys(names, VALID)
     answer = network(x, T, {"valid": valid})
 
@@ -117,9 +116,8 @@ def test_padding_changes_nothing(settings: SetTransformer, space: Product) -> No
     torch.testing.assert_close(alone[names[0]], answer[names[0]][:1, :4])
 
 
-def test_a_leaf_that_is_missing_changes_nothing() -> None:
-    """Of one example the lattice is unknown, of another one element: what stands there does not count."""
-    network, x = trained(CRYSTAL, CRYSTAL_SPACE), state(CRYSTAL_SPACE)
+def test_missing_leaves_are_ignored() -> None:
+    network, x = random_network(CRYSTAL, CRYSTAL_SPACE), state(CRYSTAL_SPACE)
     element = torch.ones(3, 10, dtype=torch.bool)
     element[1, 4] = False
     valid = {"lattice": torch.tensor([True, False, True]), "element": element}
@@ -135,8 +133,8 @@ def test_a_leaf_that_is_missing_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize(("settings", "space"), KINDS)
-def test_each_leaf_has_a_time_of_its_own(settings: SetTransformer, space: Product) -> None:
-    network, x = trained(settings, space), state(space)
+def test_each_leaf_has_its_own_time(settings: SetTransformer, space: Product) -> None:
+    network, x = random_network(settings, space), state(space)
     same = network(x, T, {})
     for name in x:
         own = network(x, {**times(x, T), name: torch.ones_like(T)}, {})
@@ -144,20 +142,20 @@ def test_each_leaf_has_a_time_of_its_own(settings: SetTransformer, space: Produc
     assert all(torch.equal(leaf, same[name]) for name, leaf in network(x, times(x, T), {}).items())
 
 
-def test_without_reach_the_order_of_sites_means_nothing() -> None:
-    network, x = trained(CRYSTAL, CRYSTAL_SPACE), state(CRYSTAL_SPACE)
+def test_equivariance_to_permutations_without_relative_positions() -> None:
+    network, x = random_network(CRYSTAL, CRYSTAL_SPACE), state(CRYSTAL_SPACE)
     order = torch.randperm(10, generator=torch.Generator().manual_seed(3))
     turned = network({k: v if k == "lattice" else v[:, order] for k, v in x.items()}, T, {})
     answer = network(x, T, {})
     torch.testing.assert_close(turned["place"], answer["place"][:, order])
     torch.testing.assert_close(turned["lattice"], answer["lattice"])
-    chain, x = trained(CHAIN, CHAIN_SPACE), state(CHAIN_SPACE)
+    chain, x = random_network(CHAIN, CHAIN_SPACE), state(CHAIN_SPACE)
     turned = chain({k: v[:, order] for k, v in x.items()}, T, {})
     assert (turned["position"] - chain(x, T, {})["position"][:, order]).abs().max() > 0.01
 
 
-def test_angles_are_seen_around_the_turn_and_attention_sees_their_differences() -> None:
-    network, x = trained(CRYSTAL, CRYSTAL_SPACE), state(CRYSTAL_SPACE)
+def test_angles_are_periodic_and_pair_bias_is_translation_invariant() -> None:
+    network, x = random_network(CRYSTAL, CRYSTAL_SPACE), state(CRYSTAL_SPACE)
     around = network({**x, "place": x["place"] + 2 * math.pi}, T, {})
     answer = network(x, T, {})
     torch.testing.assert_close(around["place"], answer["place"])
@@ -166,8 +164,8 @@ def test_angles_are_seen_around_the_turn_and_attention_sees_their_differences() 
     assert bias.std() > 0.1
 
 
-def test_attention_along_a_chain_knows_distances_up_to_its_reach() -> None:
-    network = trained(CHAIN, CHAIN_SPACE)
+def test_relative_bias_up_to_max_distance() -> None:
+    network = random_network(CHAIN, CHAIN_SPACE)
     bias = network.relative_bias(10)
     for i, j in ((0, 2), (5, 4), (7, 7)):
         torch.testing.assert_close(bias[:, i, j], network.relative_bias.bias[:, j - i + 3])
@@ -176,16 +174,16 @@ def test_attention_along_a_chain_knows_distances_up_to_its_reach() -> None:
     torch.testing.assert_close(fresh[:, 3:], -torch.tensor([[1.0], [0.25]]) * torch.arange(4.0))
 
 
-def test_rotations_answer_with_tangents() -> None:
+def test_rotation_outputs_are_tangent() -> None:
     x = state(CHAIN_SPACE)
-    answer = trained(CHAIN, CHAIN_SPACE)(x, T, {})["rotation"]
+    answer = random_network(CHAIN, CHAIN_SPACE)(x, T, {})["rotation"]
     torch.testing.assert_close(
         SO3((10,)).to_tangent(x["rotation"], answer), answer, atol=1e-5, rtol=0
     )  # drawn in float32
     assert answer.abs().max() > 0.1
 
 
-def test_skip_scales_the_numbers() -> None:
+def test_skip_connection_of_real_leaves() -> None:
     network = CRYSTAL.build(shape(CRYSTAL_SPACE), {}, Rng(0)).double()
     nn.init.ones_(network.skip.bias)
     x = state(CRYSTAL_SPACE)
@@ -194,16 +192,16 @@ def test_skip_scales_the_numbers() -> None:
     assert (answer["place"] == 0).all()
 
 
-def test_candidate_ends_are_answered_with_logits() -> None:
+def test_binned_outputs_are_logits() -> None:
     settings = SetTransformer({"place": AngleCodec(num_bins=7), "size": RealCodec(num_bins=4)}, **SMALL)
     space = Product({"place": Torus((10, 3)), "size": Euclidean((10,))})
-    answer = trained(settings, space)(state(space), T, {})
+    answer = random_network(settings, space)(state(space), T, {})
     assert answer["place"].shape == (3, 10, 3, 7)
     assert answer["size"].shape == (3, 10, 4)
 
 
-def test_the_count_is_read_off_and_other_conditions_count() -> None:
-    network, x = trained(CHAIN, CHAIN_SPACE, {"length": 7, "fold": 2}), state(CHAIN_SPACE)
+def test_count_condition_is_ignored_and_others_are_used() -> None:
+    network, x = random_network(CHAIN, CHAIN_SPACE, {"length": 7, "fold": 2}), state(CHAIN_SPACE)
     assert network.null_values == {"fold": 2}
 
     def answer(length: int, fold: int) -> Tensor:
@@ -220,7 +218,7 @@ def test_states_of_other_shapes_are_refused(shape: object) -> None:
         CRYSTAL.build(shape, {}, Rng(0))
 
 
-def test_rotations_are_matrices() -> None:
+def test_rotation_leaves_need_matrices() -> None:
     with refuses(UsageError) as caught:
         SetTransformer({"a": RotationCodec()}, **SMALL).build({"a": (4, 3)}, {}, Rng(0))
     assert "(3,)" in caught.value.found
@@ -237,7 +235,7 @@ def test_rotations_are_matrices() -> None:
         ({"pair_leaf": "b"}, "pair_leaf=b"),
     ],
 )
-def test_settings_are_checked(wrong: dict[str, object], found: str) -> None:
+def test_settings_out_of_range_are_refused(wrong: dict[str, object], found: str) -> None:
     with refuses(UsageError) as caught:
         SetTransformer({"a": RealCodec()}, **wrong)
     assert found in caught.value.found
@@ -245,7 +243,6 @@ def test_settings_are_checked(wrong: dict[str, object], found: str) -> None:
 
 @pytest.mark.parametrize(("settings", "space"), KINDS)
 def test_gradients_per_example(settings: SetTransformer, space: Product) -> None:
-    """Through attention, masks and neighbours."""
     given = {"valid": dict.fromkeys(sites(settings), VALID)}
     with sdpa_kernel(SDPBackend.MATH):
-        check_gradients(trained(settings, space), squares, state(space), T, given)
+        check_gradients(random_network(settings, space), squares, state(space), T, given)

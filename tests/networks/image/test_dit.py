@@ -1,4 +1,4 @@
-"""The diffusion transformer."""
+"""Diffusion transformer for images."""
 
 import math
 
@@ -26,7 +26,7 @@ def test_a_new_block_is_the_identity() -> None:
     assert torch.equal(DiTBlock(8, 2)(h, torch.randn(2, 8)), h)
 
 
-def test_a_block_is_that_of_the_formula() -> None:
+def test_block_formula() -> None:
     torch.manual_seed(0)
     block = DiTBlock(8, 2).double()
     nn.init.normal_(block.modulation.weight)
@@ -44,7 +44,7 @@ def test_a_block_is_that_of_the_formula() -> None:
     torch.testing.assert_close(block(h, vector), wanted)
 
 
-def test_patches_return_to_their_places() -> None:
+def test_patches_are_unfolded_in_place() -> None:
     """With the identity in place of all layers between, what comes out is what went in."""
     network = DiT(patch=2, width=12, depth=1, heads=1).build((3, 5, 7), {}, Rng(0)).double()
     with torch.no_grad():
@@ -57,7 +57,7 @@ def test_patches_return_to_their_places() -> None:
     torch.testing.assert_close(network(x_t, torch.ones(2, dtype=torch.float64), {}), x_t)
 
 
-def test_patches_hold_neighbours() -> None:
+def test_patches_hold_neighbouring_pixels() -> None:
     network = DiT(patch=2, width=8, depth=1, heads=1).build((1, 4, 4), {}, Rng(0))
     nn.init.ones_(zero_init(network.embed).weight)
     seen = []

@@ -1,4 +1,4 @@
-"""A network for pictures beside one that reads their class: the token is the picture's condition, its mask is none."""
+"""Joint network of an image and its label."""
 
 import pytest
 import torch
@@ -8,7 +8,8 @@ from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller.networks.image.image_label_net import ImageLabelNet, ImageLabelNetwork
 from feller.networks.image.unet import UNet
-from tests.networks.checks import check_record, drawn
+from tests.errors import refuses
+from tests.networks.checks import check_record, randomize_weights
 
 PICTURES = UNet(channels=8, multipliers=(1, 2), blocks=1, attention=(False,))
 SETTINGS = ImageLabelNet(PICTURES, 4, channels=8)
@@ -21,8 +22,8 @@ def state() -> dict[str, Tensor]:
     return {"image": draw.normal((3, 1, 9, 8)), "label": torch.tensor([0, 3, 4])}
 
 
-def trained() -> ImageLabelNetwork:
-    return drawn(SETTINGS.build(SHAPE, {}, Rng(0)), 0.2)
+def random_network() -> ImageLabelNetwork:
+    return randomize_weights(SETTINGS.build(SHAPE, {}, Rng(0)), 0.2)
 
 
 def test_a_new_network_answers_with_zero() -> None:
@@ -33,8 +34,8 @@ def test_a_new_network_answers_with_zero() -> None:
     check_record(SETTINGS)
 
 
-def test_the_picture_sees_the_label_as_a_condition_and_the_label_sees_the_picture_alone() -> None:
-    network, x = trained(), state()
+def test_dependence_between_image_and_label() -> None:
+    network, x = random_network(), state()
     answer = network(x, T, {})
     plain = network.image_network(x["image"], T, {"label": x["label"]})
     assert torch.equal(answer["image"], plain)
@@ -49,9 +50,9 @@ def test_the_picture_sees_the_label_as_a_condition_and_the_label_sees_the_pictur
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), {"image": (1, 8, 8)}, {"image": (8, 8), "label": ()}])
 def test_states_of_other_shapes_are_refused(shape: object) -> None:
-    with pytest.raises(UsageError, match="ImageLabelNet expects image"):
+    with refuses(UsageError):
         SETTINGS.build(shape, {}, Rng(0))
-    with pytest.raises(UsageError, match="condition"):
+    with refuses(UsageError):
         SETTINGS.build(SHAPE, {"label": 3}, Rng(0))
-    with pytest.raises(UsageError, match="at least 1"):
+    with refuses(UsageError):
         ImageLabelNet(PICTURES, 0)

@@ -1,4 +1,4 @@
-"""The convolutional network."""
+"""U-Net."""
 
 import pytest
 import torch
@@ -9,11 +9,11 @@ from feller.core.rng import Rng
 from feller.networks import UNet
 from feller.networks.blocks.conditioning import zero_init
 from feller.networks.image.unet import PixelAttention, UNetBlock, UNetLevel, UNetNetwork, group_norm
-from tests.networks.checks import moved
+from tests.networks.checks import perturb_weights
 
 
 def levels(network: UNetNetwork) -> list[UNetLevel]:
-    """Those on the way down, the bottom, those on the way up."""
+    """Return the blocks of the downward path, the bottom and the upward path."""
     return [part for part in [*network.down, network.mid, *network.up] if isinstance(part, UNetLevel)]
 
 
@@ -43,11 +43,11 @@ def test_channels_follow_the_multipliers() -> None:
 
 
 @pytest.mark.parametrize(("width", "groups"), [(1, 1), (8, 1), (12, 1), (20, 2), (32, 4), (48, 6), (64, 8), (100, 4)])
-def test_groups_of_eight_channels_or_more(width: int, groups: int) -> None:
+def test_group_norm_groups(width: int, groups: int) -> None:
     assert group_norm(width).num_groups == groups
 
 
-def test_attention_is_that_of_the_formula() -> None:
+def test_attention_formula() -> None:
     torch.manual_seed(0)
     module = PixelAttention(8, 2).double()
     nn.init.normal_(module.proj.weight)
@@ -68,23 +68,21 @@ def slopes(network: UNetNetwork, side: int) -> torch.Tensor:
     return torch.autograd.grad(prediction[0, 0, 0, 0], x)[0][0, 0]
 
 
-def test_the_bottom_sees_the_whole_image() -> None:
+def test_receptive_field_is_the_whole_image() -> None:
     """With three levels and attention at the last, each pixel of 12 x 12 depends on each other."""
     settings = UNet(channels=8, multipliers=(1, 1, 1), blocks=1, attention=(False, False, True), heads=2)
-    assert slopes(moved(settings.build((1, 12, 12), {}, Rng(0))), 12).all()
+    assert slopes(perturb_weights(settings.build((1, 12, 12), {}, Rng(0))), 12).all()
 
 
-def test_detail_passes_beside_the_bottom() -> None:
-    """Neighbours of a pixel reach it at full resolution, when nothing comes back from below."""
-    network = moved(UNet(channels=8, multipliers=(1, 2), blocks=1, heads=2).build((1, 5, 5), {}, Rng(0)))
+def test_skip_connections_pass_detail() -> None:
+    network = perturb_weights(UNet(channels=8, multipliers=(1, 2), blocks=1, heads=2).build((1, 5, 5), {}, Rng(0)))
     zero_init(network.upsamplers)
     slope = slopes(network, 5)
     assert slope[:2, :2].unique().numel() == 4
     assert slope.all()  # through the group norms
 
 
-def test_what_comes_back_lies_where_it_came_from() -> None:
-    """The blocks of a new network are silent: what is left is a pooling by two and its inverse, cropped."""
+def test_upsampling_is_aligned_with_downsampling() -> None:
     network = UNet(channels=1, multipliers=(1, 1), blocks=1, attention=(False,)).build((1, 5, 3), {}, Rng(0)).double()
     for layer in (network.conv_in, *network.downsamplers, *network.upsamplers, network.conv_out):
         nn.init.dirac_(next(zero_init(layer).parameters()))

@@ -1,4 +1,4 @@
-"""Vectors of texts and of pictures."""
+"""Text and image embeddings of the bi-encoder."""
 
 import json
 import math
@@ -17,6 +17,7 @@ from feller.data.documents.vocabulary import DocumentVocabulary
 from feller.networks import BiEncoder, LearnedDocumentEncoder
 from feller.networks.sequence.bi_encoder import extract_images, mask_tokens
 from feller.networks.sequence.ngram_vectors import NUM_BUCKETS, HashedNgrams, mix_hash
+from tests.errors import refuses
 from tests.oracle import close
 
 S = DocumentVocabulary(text=30, codes=16, picture=4)
@@ -24,7 +25,7 @@ LETTERS = " abcdefghijklmnopqrstuvwxyz"
 
 
 def row(*parts: str | list[int], length: int = 60) -> list[int]:
-    """A document of texts, and of pictures as codes from 0."""
+    """Return a document of texts and of images, given as codes from 0."""
     tokens = [S.eos]
     for part in parts:
         texts = isinstance(part, str)
@@ -37,7 +38,7 @@ def rows(*documents: list[int]) -> Tensor:
 
 
 def texts(*texts: str, counted: Tensor | None = None) -> Tensor:
-    """Vectors of documents with a text each."""
+    """Return the embeddings of documents with one text each."""
     ngrams = HashedNgrams(S, 512)
     if counted is not None:
         ngrams.update_counts(counted)
@@ -52,14 +53,14 @@ CORPUS = [
 ]
 
 
-def test_scramble_is_one_to_one_and_the_one_of_splitmix64() -> None:
+def test_mix_hash_is_splitmix64() -> None:
     """Its first numbers from the seed 0, as its authors print them: state k times the golden ratio, then mixed."""
     states = torch.tensor([0x9E3779B97F4A7C15 - 2**64, (2 * 0x9E3779B97F4A7C15) % 2**64, 0])
     assert [number % 2**64 for number in mix_hash(states).tolist()] == [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0]
     assert len(mix_hash(torch.arange(100_000)).unique()) == 100_000
 
 
-def test_vectors_have_length_1_and_equal_texts_equal_ones() -> None:
+def test_text_vectors_are_normalised_and_deterministic() -> None:
     vectors = texts("a red wug", "a red wug", "", "b")
     close(vectors.norm(dim=1), torch.tensor([1.0, 1.0, 0.0, 1.0]), 1e-6)
     assert torch.equal(vectors[0], vectors[1])
@@ -67,7 +68,7 @@ def test_vectors_have_length_1_and_equal_texts_equal_ones() -> None:
     assert torch.equal(wider[0], vectors[0])
 
 
-def test_counts_are_of_documents() -> None:
+def test_counts_are_document_frequencies() -> None:
     """An n-gram counts once for a document, however often it is there, and n-grams reach over no <break>."""
     ngrams = HashedNgrams(S, 64)
     ngrams.update_counts(rows(row("aaaa", "aa"), row("ab"), row([1, 2, 3, 4])))
@@ -80,8 +81,7 @@ def test_counts_are_of_documents() -> None:
     assert int(ngrams.document_frequency.max()) == 3
 
 
-def test_the_vector_is_the_sum_of_weighed_ngrams() -> None:
-    """Against the sum written out: three n-grams of which one was seen, in a table without collisions."""
+def test_text_vector_is_the_tfidf_sum_of_ngrams() -> None:
     ngrams = HashedNgrams(S, 512)
     ngrams.update_counts(rows(row("a"), row("c")))
     one, both = (ngrams(rows(row(text)))[0][0] for text in ("a", "ab"))
@@ -93,8 +93,7 @@ def test_the_vector_is_the_sum_of_weighed_ngrams() -> None:
     )
 
 
-def test_names_decide_and_new_ones_most() -> None:
-    """With what is common counted, a text is nearest to those with its rare name, also one that was never seen."""
+def test_rare_ngrams_dominate_similarity() -> None:
     counted = rows(*map(row, CORPUS))
     query, *others = texts(
         "a green zorp on a white ground",
@@ -117,19 +116,14 @@ def test_unlike_texts_are_nearly_orthogonal() -> None:
     assert abs(float(a @ b)) < 5 / math.sqrt(512)
 
 
-def test_several_texts_are_their_mean() -> None:
+def test_several_texts_are_averaged() -> None:
     ngrams = HashedNgrams(S, 512)
     both, first, second = ngrams(rows(row("red wug", "dax"), row("red wug"), row("dax")))[0]
     close(both, torch.nn.functional.normalize(first + second, dim=0), 1e-6)
 
 
-def test_pictures_are_found_where_they_are_whole() -> None:
-    document = rows(
-        row("ab", [1, 2, 3, 4], [5, 6, 7, 8], "c"),
-        row("ab", [1, 2, 3]),
-        row([9, 10, 11, 12]),
-        row("abcd"),
-    )
+def test_complete_images_are_extracted() -> None:
+    document = rows(row("ab", [1, 2, 3, 4], [5, 6, 7, 8], "c"), row("ab", [1, 2, 3]), row([9, 10, 11, 12]), row("abcd"))
     codes, owner = extract_images(document, S)
     assert codes.tolist() == [[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11, 12]]
     assert owner.tolist() == [0, 0, 2]
@@ -138,7 +132,7 @@ def test_pictures_are_found_where_they_are_whole() -> None:
     assert codes[2].tolist() == [9, S.codes, 11, 12]
 
 
-def test_gaps_come_at_their_rate_in_text_and_codes_alone() -> None:
+def test_mask_tokens_masks_content_at_its_rate() -> None:
     """20,000 tokens, 5 standard errors; a false alarm in one of 1.7 million."""
     document = rows(row("abcdef", [1, 2, 3, 4], length=20)).expand(2000, -1)
     gapped = mask_tokens(document, S, 0.2, Rng(0).stream("gaps"))
@@ -167,7 +161,7 @@ def test_vectors_of_documents() -> None:
     assert not found.picture.requires_grad
 
 
-def test_the_answer_has_the_sharpness_as_its_length() -> None:
+def test_output_norm_is_the_logit_scale() -> None:
     network = BiEncoder(S, (2, 2), width=8, size=64).build((60,), {}, Rng(0))
     codes = Rng(0).stream("codes").randint(17, (5, 4))
     close(network(codes, torch.zeros(5), {}).norm(dim=1), torch.full((5,), 1 / 0.07), 1e-4)
@@ -175,7 +169,7 @@ def test_the_answer_has_the_sharpness_as_its_length() -> None:
     close(network(codes, torch.zeros(5), {}).norm(dim=1), torch.full((5,), 100.0), 1e-3)
 
 
-def test_record_name_and_weights(tmp_path: pathlib.Path) -> None:
+def test_records_names_and_weights(tmp_path: pathlib.Path) -> None:
     finder = LearnedDocumentEncoder(BiEncoder(S, (2, 2), width=8, size=64))
     again = from_dict(DocumentEncoder, json.loads(json.dumps(to_dict(finder))))
     assert again == finder
@@ -189,12 +183,12 @@ def test_record_name_and_weights(tmp_path: pathlib.Path) -> None:
     assert len(again.module.text_encoder.document_frequency) == NUM_BUCKETS
 
 
-def test_wrong_sizes_are_refused() -> None:
-    with pytest.raises(UsageError, match="grid of 4 codes; found 3 x 2"):
+def test_settings_out_of_range_are_refused() -> None:
+    with refuses(UsageError, found="3 x 2"):
         BiEncoder(S, (3, 2))
-    with pytest.raises(UsageError, match="at least 1"):
+    with refuses(UsageError):
         BiEncoder(S, (2, 2), width=0)
-    with pytest.raises(UsageError, match="without conditions"):
+    with refuses(UsageError):
         BiEncoder(S, (2, 2)).build((1, 8, 8), {}, Rng(0))
-    with pytest.raises(UsageError, match="without conditions"):
+    with refuses(UsageError):
         BiEncoder(S, (2, 2)).build((8,), {"label": 3}, Rng(0))

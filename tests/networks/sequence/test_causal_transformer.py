@@ -1,4 +1,4 @@
-"""The causal transformer, and its cache."""
+"""Causal transformer and its key-value cache."""
 
 import pytest
 import torch
@@ -7,13 +7,13 @@ from torch import Tensor
 from feller.core.rng import Rng
 from feller.networks import CausalTransformer
 from feller.networks.sequence.causal_transformer import CausalTransformerNetwork
-from tests.networks.checks import moved
+from tests.networks.checks import perturb_weights
 
 K = 5
 
 
-def trained() -> CausalTransformerNetwork:
-    return moved(CausalTransformer(K, width=16, depth=2, heads=2).build((12,), {"label": 3}, Rng(0)))
+def random_network() -> CausalTransformerNetwork:
+    return perturb_weights(CausalTransformer(K, width=16, depth=2, heads=2).build((12,), {"label": 3}, Rng(0)))
 
 
 def batch(n: int = 3, length: int = 12) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
@@ -22,8 +22,8 @@ def batch(n: int = 3, length: int = 12) -> tuple[Tensor, Tensor, dict[str, Tenso
 
 
 @pytest.mark.parametrize("place", [0, 5, 11])
-def test_a_token_changes_the_logits_behind_it_alone(place: int) -> None:
-    network = trained()
+def test_logits_are_causal(place: int) -> None:
+    network = random_network()
     x, t, given = batch()
     other = x.clone()
     other[:, place] = (other[:, place] + 1) % K
@@ -32,8 +32,8 @@ def test_a_token_changes_the_logits_behind_it_alone(place: int) -> None:
     assert ((after - before)[:, place + 1 :].abs().amax(2) > 1e-5).all()
 
 
-def test_time_and_padding_change_nothing() -> None:
-    network = trained()
+def test_time_and_padding_are_ignored() -> None:
+    network = random_network()
     x, t, given = batch()
     logits = network(x, t, given)
     assert torch.equal(network(x, 1 - t, given), logits)
@@ -44,9 +44,8 @@ def test_time_and_padding_change_nothing() -> None:
 
 
 @pytest.mark.parametrize("parts", [(1,) * 12, (12,), (1, 4, 1, 6), (9, 3)])
-def test_reading_on_equals_reading_at_once(parts: tuple[int, ...]) -> None:
-    """The logits after each part are those of the whole text at the same place."""
-    network = trained()
+def test_cached_steps_equal_the_full_pass(parts: tuple[int, ...]) -> None:
+    network = random_network()
     x, t, given = batch()
     whole = network(x, t, given)
     text = torch.cat([torch.full((3, 1), network.bos_token_id), x[:, :-1]], 1)
@@ -58,8 +57,8 @@ def test_reading_on_equals_reading_at_once(parts: tuple[int, ...]) -> None:
     assert cache.length == 12
 
 
-def test_single_precision_agrees_to_five_digits() -> None:
-    network = trained().float()
+def test_cached_steps_in_float32() -> None:
+    network = random_network().float()
     x, t, given = batch()
     whole = network(x, t, given)
     cache, token = network.init_cache(3, 12), torch.full((3, 1), network.bos_token_id)
@@ -69,8 +68,8 @@ def test_single_precision_agrees_to_five_digits() -> None:
         token = x[:, i : i + 1]
 
 
-def test_some_texts_go_on_without_the_others() -> None:
-    network = trained()
+def test_cache_select() -> None:
+    network = random_network()
     x, t, given = batch()
     text = torch.cat([torch.full((3, 1), network.bos_token_id), x], 1)
     _, cache = network.decode_step(text[:, :5], network.init_cache(3, 12), given)
@@ -80,8 +79,8 @@ def test_some_texts_go_on_without_the_others() -> None:
     torch.testing.assert_close(logits, network(x[which], t[which], given)[:, 7])
 
 
-def test_the_first_token_is_not_seen_by_itself() -> None:
-    network = trained()
+def test_the_first_logits_do_not_depend_on_the_tokens() -> None:
+    network = random_network()
     x, t, given = batch(1, 1)
     answers = [network(torch.full_like(x, k), t, given) for k in range(K)]
     assert all(torch.equal(answer, answers[0]) for answer in answers)

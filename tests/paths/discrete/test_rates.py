@@ -46,13 +46,12 @@ LOG_P, SLOPE = law(0.4)
 P = LOG_P.exp()
 
 
-def test_the_law_of_the_vector() -> None:
+def test_vector_of_probabilities() -> None:
     close(P, (0.33654705, 0.30452036, 0.18843214, 0.17050045), 6e-9)
     close(P * SLOPE, (0.32435867, -0.16328868, 0.04970539, -0.21077538), 6e-9)
 
 
-def test_kinetic_optimum_of_the_vector() -> None:
-    """Its energy is the Fisher information of the path."""
+def test_vector_of_kinetic_optimal_rates() -> None:
     rates = KineticOptimalRates().matrix(LOG_P, SLOPE)
     expected = [
         [0.0, 0.50482057, 0.23558293, 0.7404035],
@@ -65,7 +64,7 @@ def test_kinetic_optimum_of_the_vector() -> None:
     assert energy(rates, P) == pytest.approx(float((P * SLOPE**2).sum()), abs=1e-15)
 
 
-def test_uniform_weights_of_the_vector() -> None:
+def test_vector_of_uniform_weights() -> None:
     rates = Tempered(0.0).matrix(LOG_P, SLOPE)
     expected = [
         [0.0, 0.40034051, 0.36439282, 0.78465195],
@@ -77,7 +76,7 @@ def test_uniform_weights_of_the_vector() -> None:
     assert energy(rates, P) == pytest.approx(0.71539908, abs=6e-9)
 
 
-def test_tempered_weights_of_the_vector() -> None:
+def test_vector_of_tempered_weights() -> None:
     """Tau proportional to p^2; with p^1 it is the kinetic optimum."""
     rates = Tempered(2.0).matrix(LOG_P, SLOPE)
     close(rates[0, 1:], (0.58951692, 0.11546722, 0.72188096), 6e-9)
@@ -86,7 +85,7 @@ def test_tempered_weights_of_the_vector() -> None:
     close(Tempered(1.0).matrix(LOG_P, SLOPE), KineticOptimalRates().matrix(LOG_P, SLOPE), 1e-15)
 
 
-def test_fewest_jumps_of_the_vector() -> None:
+def test_vector_of_fewest_jumps() -> None:
     """The total rate is half the L1 norm of dp, less than that of the optimum; the energy is more."""
     rates = FewestJumps().matrix(LOG_P, SLOPE)
     found = torch.stack([rates[0, 1], rates[0, 3], rates[2, 1], rates[2, 3]])
@@ -97,7 +96,7 @@ def test_fewest_jumps_of_the_vector() -> None:
     assert total[0] == pytest.approx(float((P * SLOPE).abs().sum()) / 2, abs=1e-15)
 
 
-def test_least_energy_of_the_vector() -> None:
+def test_vector_of_least_energy() -> None:
     kind = LeastEnergy(NEIGHBOURS)
     potential = kind.potential(LOG_P[None], SLOPE[None])[0]
     close(potential, (3.03089266, 0.65559833, 0.05455193, -3.74104292), 6e-9)
@@ -115,7 +114,7 @@ def test_least_energy_with_equal_multiples_is_the_kinetic_optimum() -> None:
 
 
 @pytest.mark.parametrize("kind", [KineticOptimalRates(), Tempered(0.0)], ids=repr)
-def test_runge_kutta_follows_the_law(kind: Rates) -> None:
+def test_rates_transport_the_marginals(kind: Rates) -> None:
     """400 steps of dp/dt = U p from t = 0 to 1: 1e-12."""
 
     def slope(t: float, p: Tensor) -> Tensor:
@@ -132,7 +131,7 @@ def test_runge_kutta_follows_the_law(kind: Rates) -> None:
 
 
 def wave(x_1: Tensor, t: Tensor) -> Tensor:
-    """Return logits that swing, with a bump at the data that grows."""
+    """Return oscillating logits with a growing bump at the data."""
     x = torch.arange(6, dtype=t.dtype)
     bump = torch.where(x_1[:, None] == x, 4.0, 0.0) * t[:, None] ** 2
     return bump + torch.sin(3 * t[:, None] + x) * t[:, None] * (1 + x_1[:, None]) / 3
@@ -171,8 +170,7 @@ def test_rates_solve_the_forward_equation(name: str, kind: Rates) -> None:
 
 @pytest.mark.parametrize("kind", ALL, ids=lambda kind: type(kind).__name__)
 @pytest.mark.parametrize("name", PATHS)
-def test_bounds_are_bounds(name: str, kind: Rates) -> None:
-    """No total rate is above `max_outgoing`."""
+def test_max_outgoing_bounds_the_total_rate(name: str, kind: Rates) -> None:
     path = PATHS[name]
     a, t = torch.arange(6), torch.full((6,), 0.6, dtype=F64)
     log_p, slope = path.log_probabilities(a, t, 6), path.time_derivative(a, t, 6)
@@ -182,7 +180,7 @@ def test_bounds_are_bounds(name: str, kind: Rates) -> None:
 
 
 @pytest.mark.parametrize("name", ["mixture", "mixture, per token", "metric, power", "metric, constant speed"])
-def test_closed_slopes_are_those_of_automatic_differentiation(name: str) -> None:
+def test_time_derivatives_equal_automatic_differentiation(name: str) -> None:
     path = PATHS[name]
     a, t = torch.arange(6), torch.linspace(0.05, 0.9, 6, dtype=F64)
     torch.testing.assert_close(
@@ -194,7 +192,7 @@ def test_closed_slopes_are_those_of_automatic_differentiation(name: str) -> None
     "source", [UniformSource(), CategoricalSource(WEIGHTS)], ids=lambda source: type(source).__name__
 )
 @pytest.mark.parametrize("schedule", [Linear(), Polynomial(3.0), KineticOptimal(0.3)], ids=repr)
-def test_the_optimum_on_a_mixture_goes_to_the_data(schedule, source) -> None:
+def test_kinetic_optimal_rates_of_a_mixture_go_to_the_data(schedule, source) -> None:
     """kappa' / (1 - kappa) to x_1 and to nothing else, for the formula of any path."""
     path, t = Mixture(schedule, source), f64(0.37)
     scales, a = schedule(t), torch.tensor([2])
@@ -211,7 +209,7 @@ def test_the_optimum_on_a_mixture_goes_to_the_data(schedule, source) -> None:
         close(outward, torch.where(torch.arange(6) == x, 0.0, expected[:, x]), 1e-12)
 
 
-def test_kinetic_optimal_mixture_of_the_vector() -> None:
+def test_vector_of_the_kinetic_optimal_schedule() -> None:
     """p = (.2, .5, .3), x_1 = 1, t = 0.4, at constant energy 4 angle^2."""
     path, t, a = Mixture(KineticOptimal(0.5), CategoricalSource((0.2, 0.5, 0.3))), f64(0.4), torch.tensor([1])
     scales = path.schedule(t)
@@ -227,8 +225,7 @@ def test_kinetic_optimal_mixture_of_the_vector() -> None:
         assert energy(KineticOptimalRates().matrix(log_p, slope), log_p.exp()) == pytest.approx(2.4674011, abs=6e-9)
 
 
-def test_symbols_without_mass_are_left_alone() -> None:
-    """Columns of zeros, and nothing goes there; the others are as if they were an alphabet of their own."""
+def test_tokens_of_probability_zero_have_no_rates() -> None:
     three, slope = law(0.4)[0][:3].log_softmax(0), f64(0.5, -0.2, 0.1)
     log_p = torch.cat([three, f64(-torch.inf)])
     change = torch.cat([slope, f64(torch.nan)])
@@ -243,18 +240,15 @@ def test_symbols_without_mass_are_left_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("multiples", "message"),
-    [
-        (((1.0, 2.0),), "1 rows of 1"),
-        (((1.0, 0.0), (0.0, 1.0)), "positive"),
-        (((1.0, 2.0), (3.0, 1.0)), r"symmetric values; found \[1\]\[0\] = 3 and \[0\]\[1\] = 2"),
-    ],
+    "multiples",
+    [((1.0, 2.0),), ((1.0, 0.0), (0.0, 1.0)), ((1.0, 2.0), (3.0, 1.0))],
+    ids=["shape", "zero", "asymmetric"],
 )
-def test_costs_without_a_potential_are_refused(multiples, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+def test_costs_without_a_potential_are_refused(multiples) -> None:
+    with refuses(ValueError):
         LeastEnergy(multiples)
 
 
-def test_multiples_for_another_alphabet_are_refused() -> None:
+def test_costs_of_another_vocabulary_are_refused() -> None:
     with refuses(ValueError, found="4"):
         LeastEnergy(((1.0, 1.0), (1.0, 1.0))).matrix(LOG_P, SLOPE)

@@ -1,4 +1,4 @@
-"""Which masked tokens are revealed first."""
+"""Orders of unmasking."""
 
 import math
 
@@ -36,7 +36,7 @@ def reveal(order: UnmaskingOrder | None, steps: int, examples: int = 4) -> list[
 
 
 @pytest.mark.parametrize("order", [ConfidenceOrder(0.0), EntropyOrder()], ids=repr)
-def test_the_surest_come_first(order: UnmaskingOrder) -> None:
+def test_confident_tokens_are_unmasked_first(order: UnmaskingOrder) -> None:
     """Two of eight at each of four steps; by entropy those at the end, by confidence those whose draw is likely."""
     states = reveal(order, 4)
     assert [int(state.sum()) for state in states] == [8, 16, 24, 32]
@@ -47,21 +47,20 @@ def test_the_surest_come_first(order: UnmaskingOrder) -> None:
         assert states[1][:, 4:].sum() > states[1][:, :4].sum()
 
 
-def test_noise_makes_the_order_any() -> None:
+def test_infinite_noise_gives_a_random_order() -> None:
     """Infinite noise reveals each token as often as any other: 4,000 examples, half the tokens; false alarm 5e-6."""
     shown = reveal(ConfidenceOrder(math.inf), 2, 4000)[0].double().mean(0)
     assert ((shown - 0.5).abs() < 5 * math.sqrt(0.25 / 4000)).all()
 
 
-def test_numbers_follow_the_schedule_on_average() -> None:
+def test_number_of_unmasked_tokens_follows_the_schedule() -> None:
     """Of 8 tokens 8 / 3 by a third of the time: 2 or 3 in each example; mean within 5 errors (6e-7)."""
     counts = reveal(EntropyOrder(), 3, 4000)[0].sum(1).double()
     assert set(counts.tolist()) == {2.0, 3.0}
     assert abs(counts.mean().item() - 8 / 3) < 5 * math.sqrt(2 / 9 / 4000)
 
 
-def test_confidence_is_that_of_what_lands() -> None:
-    """The symbols that are revealed are those whose probability made them go first."""
+def test_confidence_is_that_of_the_sampled_token() -> None:
     logits = torch.randn(1, 2000, 3, generator=torch.Generator().manual_seed(0))
     path = Mixture(source=MaskSource(), unmasking_order=ConfidenceOrder(0.0))
     x = torch.full((1, 2000), 3)
@@ -77,8 +76,7 @@ def test_confidence_is_that_of_what_lands() -> None:
     assert p[shown].min() >= p[~shown].max()
 
 
-def test_orders_survive_sums_and_products() -> None:
-    """Half of a process and half of itself is itself; a weight of one half reveals half as many."""
+def test_superposition_and_scaling_keep_the_order() -> None:
     path = Mixture(source=MaskSource(), unmasking_order=EntropyOrder())
     process = path.process(network, {})
     x = torch.full((3, 8), 3)
@@ -92,8 +90,7 @@ def test_orders_survive_sums_and_products() -> None:
     assert fewer.sum(1).tolist() == [4, 4, 4]
 
 
-def test_what_is_held_is_not_counted() -> None:
-    """Tokens that are revealed stay, and the share is that of the others."""
+def test_known_tokens_are_not_counted() -> None:
     x = torch.full((2, 8), 3)
     x[:, 6:] = 0
     y = Mixture(source=MaskSource(), unmasking_order=EntropyOrder()).characteristics(
@@ -114,18 +111,18 @@ def test_what_is_held_is_not_counted() -> None:
         lambda: Mixture(KineticOptimalPerToken((0.5, 0.5)), MaskSource(), unmasking_order=EntropyOrder()),
     ],
 )
-def test_only_masked_tokens_have_an_order(make) -> None:
-    with pytest.raises(UsageError, match="an unmasking order requires"):
+def test_unmasking_orders_need_a_mask_source(make) -> None:
+    with refuses(UsageError):
         make()
 
 
-def test_noise_is_a_size() -> None:
+def test_negative_noise_is_refused() -> None:
     with refuses(UsageError, argument="noise", found="-1"):
         ConfidenceOrder(-1.0)
     assert ConfidenceOrder(0.0).score(torch.zeros(1, 2), torch.tensor([0]), torch.zeros(1, dtype=F64)).isfinite().all()
 
 
-def test_states_of_one_token_have_an_order() -> None:
+def test_states_of_one_token() -> None:
     path = Mixture(source=MaskSource(), unmasking_order=ConfidenceOrder())
     x = torch.full((5,), 3)
     *_, end = trajectory(

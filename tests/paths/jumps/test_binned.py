@@ -1,4 +1,4 @@
-"""Rates answered in bins: the vector of the reference, section 13.5, and a network that is exact."""
+"""Binned jump rates: the vector of the reference, section 13.5, and exact rates."""
 
 import math
 
@@ -29,7 +29,7 @@ FOUR = BinnedJumpPath(bins=LatticeLevels(-1.2, 1.2, 4))
 
 
 def answer(path: BinnedJumpPath, rates: Tensor, velocity: Tensor | None = None) -> Tensor:
-    """Return the network's answer that states (1 - t) times some rates to bins, [..., bins]."""
+    """Return the network output for given rates to bins, which it states times 1 - t, [..., bins]."""
     total = rates.sum(-1, keepdim=True).clamp(min=1e-12)
     raw = torch.where(total > 20, total, torch.expm1(total.clamp(max=20)).log())
     parts = [(rates / total).clamp(min=1e-30).log(), raw]
@@ -48,7 +48,7 @@ def test_vector_of_target_and_loss() -> None:
     close(loss / 0.5, 13.1251378579, 6e-7)  # (1 - t) times the loss of the rates themselves
 
 
-def test_rates_of_the_state_own_bin_count_nothing() -> None:
+def test_the_rate_to_the_own_bin_is_zero() -> None:
     x, z, t = f64(1.2, -1.2)[:, None], f64(1.0, 1.0)[:, None], f64(0.5, 0.5)
     assert (FOUR.target(x, x, z, t)[:, 0, [3, 0]].diagonal() == 0).all()
     prediction = torch.zeros(2, 1, 5, dtype=F64, requires_grad=True)
@@ -56,7 +56,7 @@ def test_rates_of_the_state_own_bin_count_nothing() -> None:
     close(read.exp().sum(-1), torch.full((2, 1), 0.75 * math.log(2), dtype=F64), 1e-12)
 
 
-def test_hazard_and_landings_of_an_answer() -> None:
+def test_hazard_and_destinations_of_predicted_rates() -> None:
     """The survival with R of section 8 for the answered rate; landings in bins in proportion, never the own one."""
     n = 20_000
     x, t = torch.full((n, 1), -0.6, dtype=F64), torch.full((n,), 0.5, dtype=F64)
@@ -73,8 +73,7 @@ def test_hazard_and_landings_of_an_answer() -> None:
         assert abs(share - rate / lam) < 5 * math.sqrt(0.25 / n)  # false alarm 6e-7
 
 
-def test_the_last_step_may_stay_in_the_own_bin() -> None:
-    """All jump, to bins in proportion to the answer; those that stay in their bin stay where they are."""
+def test_the_last_step_may_stay_in_its_bin() -> None:
     n, p = 20_000, f64(0.1, 0.6, 0.2, 0.1)
     x, t = torch.full((n, 1), -0.5, dtype=F64), torch.full((n,), 0.9, dtype=F64)
     prediction = torch.cat([p.log(), f64(0.0)]).expand(n, 1, 5)
@@ -86,7 +85,7 @@ def test_the_last_step_may_stay_in_the_own_bin() -> None:
 
 
 @pytest.mark.parametrize("share", [None, 0.0, 0.5, 1.0])
-def test_an_exact_network_keeps_the_law(share: float | None) -> None:
+def test_exact_rates_keep_the_marginals(share: float | None) -> None:
     """Two atoms, rates averaged over the posterior, 64 bins: KS at t = .5 after 50 steps below .025 for 6,000 paths.
 
     The 99.9 % value is .0252 for a right law; a wrong weight of landings moves it above .05.
@@ -117,7 +116,7 @@ def test_an_exact_network_keeps_the_law(share: float | None) -> None:
     assert stats.kstest(y.flatten().numpy(), cdf).statistic < 0.025
 
 
-def test_a_velocity_is_learned_beside_the_rates() -> None:
+def test_velocity_is_predicted_along_with_rates() -> None:
     path = BinnedJumpPath(jump_weight=0.5)
     x_0, x_1, t = f64(0.3, -0.4)[:, None], f64(1.0, -0.2)[:, None], f64(0.4, 1.0)
     x_t = path.sample(x_0, x_1, t)
@@ -136,8 +135,7 @@ def test_a_velocity_is_learned_beside_the_rates() -> None:
 @pytest.mark.parametrize(
     "law", [GaussianConditionalPath(), GaussianConditionalPath(Cosine()), VonMisesConditionalPath()], ids=repr
 )
-def test_targets_stay_finite_at_all_times(law) -> None:
-    """In single precision too, where no bin's centre is near enough: then all land in the bin of the data."""
+def test_targets_are_finite_at_all_times(law) -> None:
     path = BinnedJumpPath(
         conditional_path=law,
         bins=CircularBins(16) if isinstance(law, VonMisesConditionalPath) else IntervalBins(-1.65, 1.65, 16),
@@ -154,12 +152,12 @@ def test_targets_stay_finite_at_all_times(law) -> None:
     assert home.argmax(-1).flatten().tolist() == path.bins.target(x_1).flatten().tolist()
 
 
-def test_very_small_rates_keep_their_logarithm() -> None:
+def test_log_rates_do_not_underflow() -> None:
     prediction = torch.tensor([0.0, 0.0, 0.0, 0.0, -200.0])[None, None]
     close(FOUR.complete_prediction(prediction, torch.zeros(1, 1), torch.zeros(1))[0, 0, 0], -200 - math.log(4), 1e-3)
 
 
-def test_what_does_not_fit_is_refused() -> None:
+def test_incompatible_parts_are_refused() -> None:
     with refuses(UsageError, argument="jump_weight", found="2"):
         BinnedJumpPath(jump_weight=2.0)
     for wrong in (

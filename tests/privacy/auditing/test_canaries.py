@@ -1,4 +1,4 @@
-"""Planted rows of a private training: ratios against densities, and games against what the ledger allows."""
+"""Canaries: likelihood ratios, and audits against the ledger."""
 
 import copy
 import math
@@ -47,14 +47,13 @@ def rows(n: int, seed: int, width: int = 6) -> dict[str, Tensor]:
     return {"x": normal(n, width, seed=seed), "y": normal(n, 2, seed=seed + 100)}
 
 
-def test_a_sum_that_holds_a_row_with_a_chance() -> None:
+def test_log_mixture_ratio() -> None:
     x = torch.tensor([-3.0, 0.0, 2.5], dtype=F64)
     assert torch.allclose(log_mixture_ratio(0.2, x), (0.8 + 0.2 * x.exp()).log(), atol=1e-14)
     assert torch.equal(log_mixture_ratio(1.0, x), x)
 
 
-def test_ratio_with_unknown_others_is_that_of_normal_densities() -> None:
-    """Of the sum over all weights, with the others' mean and covariance written out."""
+def test_log_likelihood_ratio_of_multivariate_normals() -> None:
     n, p, scale, chances = 4, 7, 0.6, torch.tensor([0.3, 0.05, 0.5, 0.2], dtype=F64)
     gradients, total = normal(n, p, seed=1), normal(1, p, seed=2)[0]
     found = row_log_likelihood_ratios(gradients @ gradients.T, gradients @ total, scale, chances)
@@ -67,7 +66,7 @@ def test_ratio_with_unknown_others_is_that_of_normal_densities() -> None:
         assert found[i].item() == pytest.approx(there.logpdf(total) - gone.logpdf(total), abs=1e-9)
 
 
-def test_one_row_alone_has_the_plain_ratio() -> None:
+def test_log_likelihood_ratio_of_one_row() -> None:
     """<sum, g> / s^2 - |g|^2 / (2 s^2)."""
     g, total, scale = normal(1, 9, seed=3), normal(1, 9, seed=4)[0], 0.4
     plain = (g[0] @ total - g[0] @ g[0] / 2) / scale**2
@@ -76,7 +75,7 @@ def test_one_row_alone_has_the_plain_ratio() -> None:
     )
 
 
-def test_gradients_laid_out() -> None:
+def test_per_sample_gradients() -> None:
     net, some = network(), rows(7, 1)
     found = per_sample_gradients(loss, net, some, 0.5)
     for i in range(7):
@@ -93,25 +92,25 @@ def game(planted: Canaries, examples: dict[str, Tensor], rate: float, seed: int)
     return CanaryAttacker(planted, lambda network, step: examples, rate=rate, noise=SeededNoise(seed, "coins"))
 
 
-def test_the_gradient_is_that_of_all_rows_together() -> None:
-    """Planted rows beside the batch, cut and noised as if they had been in it."""
+def test_gradient_includes_canaries() -> None:
+    """Canaries are clipped and noised as if they were in the batch."""
     known, mine = rows(5, 1), rows(23, 2)
     planted = Canaries(torch.tensor([True, False, True]), torch.tensor([4, 0]), CANDIDATES)
     assert planted.included.tolist() == [0, 2, 3 + 4, 3 + CANDIDATES]
-    plain, overheard = network(), network()
+    plain, audited = network(), network()
     together = {name: torch.cat([known[name], mine[name][planted.included]]) for name in known}
     private = {"sigma": 0.9, "clip": FixedClipNorm(CLIP)}
     DPSGD(**private, noise=SeededNoise(3))(loss, plain, [together], EXPECTED)
     ear = game(planted, mine, 1.0, 0)
-    AuditedGradient(inner=DPSGD(**private, noise=SeededNoise(3)), attacker=ear)(loss, overheard, [known], EXPECTED)
-    for a, b in zip(plain.parameters(), overheard.parameters(), strict=True):
+    AuditedGradient(inner=DPSGD(**private, noise=SeededNoise(3)), attacker=ear)(loss, audited, [known], EXPECTED)
+    for a, b in zip(plain.parameters(), audited.parameters(), strict=True):
         assert a.grad is not None
         assert b.grad is not None
         assert torch.allclose(a.grad, b.grad, atol=1e-6)
 
 
-def test_scores_of_a_step_by_hand() -> None:
-    """All rows in the sample: the places know all else, the coins know everything but each other."""
+def test_scores_of_one_step() -> None:
+    """Sampling rate 1: candidates know all other rows, coins all but each other."""
     known, mine, sigma = rows(5, 1), rows(3 + 2 * CANDIDATES, 2), 0.9
     planted = Canaries(torch.tensor([True, False, True]), torch.tensor([4, 0]), CANDIDATES)
     net, ear = network(), game(planted, mine, 1.0, 0)
@@ -157,7 +156,7 @@ def played(sigma: float, factor: float, seed: int, *, steps: int = 80, rate: flo
 
 
 @pytest.mark.slow
-def test_a_quarter_of_the_noise_is_caught_and_the_right_noise_is_not() -> None:
+def test_audit_detects_a_quarter_of_the_noise() -> None:
     sigma, rate, steps, delta = 1.5, 0.05, 80, 1e-5
     spent = (PoissonSubsampledGaussian("training", sigma, rate, steps),)
     stated, allowed = compute_epsilon(spent, delta), rero(1 / CANDIDATES, spent)
@@ -174,7 +173,7 @@ def test_a_quarter_of_the_noise_is_caught_and_the_right_noise_is_not() -> None:
 
 
 @pytest.mark.slow
-def test_candidates_are_named_no_oftener_than_is_allowed_and_always_where_noise_is_little() -> None:
+def test_identification_rate_is_below_rero_bound() -> None:
     """Success less four standard errors is below the bound, and above a blind guess."""
     sigma, rate, steps = 0.7, 0.05, 80
     allowed = rero(1 / CANDIDATES, (PoissonSubsampledGaussian("training", sigma, rate, steps),))
@@ -186,10 +185,10 @@ def test_candidates_are_named_no_oftener_than_is_allowed_and_always_where_noise_
     assert identification_scores(loud.candidate_scores, loud.canaries.chosen, 1.0).right > 0.9
 
 
-def test_what_cannot_be_heard() -> None:
+def test_invalid_audits_and_no_candidates() -> None:
     planted = Canaries(torch.tensor([True]), torch.zeros(0, dtype=torch.long), CANDIDATES)
     ear = game(planted, rows(1, 1), 0.5, 0)
-    with pytest.raises(UsageError, match="gradient with noise"):
+    with refuses(UsageError):
         AuditedGradient(inner=DPSGD(sigma=0.0), attacker=ear)
     with refuses(UsageError, argument="rate", found="1.5"):
         game(planted, rows(1, 1), 1.5, 0)

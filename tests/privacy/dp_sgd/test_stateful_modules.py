@@ -1,4 +1,4 @@
-"""Networks that keep values of rows, on every way to gradients of single examples."""
+"""Modules that store values of rows."""
 
 import copy
 from collections.abc import Callable
@@ -20,6 +20,7 @@ from feller.privacy.dp_sgd.private_gradient import DPSGD
 from feller.privacy.dp_sgd.stateful_modules import forbid_row_state
 from feller.privacy.leakage.row_gradients import RowGradients, TangentBatch
 from feller.privacy.noise.grid_noise import SeededNoise
+from tests.errors import refuses
 from tests.privacy.layers_here import F64, Placed, answer_loss, normal, symbols
 
 
@@ -85,8 +86,6 @@ class Plain(nn.Module):
 
 
 class Counting(nn.Module):
-    """A count of calls, and a table of positions that grows: neither depends on what rows hold."""
-
     calls: Tensor
     places: Tensor | None
 
@@ -133,8 +132,8 @@ class Seen(Exception):
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 @pytest.mark.parametrize("name", KEEPERS)
-def test_networks_that_keep_values_of_rows_are_refused_before_they_see_any(name: str, way: Callable) -> None:
-    """Rows hold a mark; a loss that finds it in what the network is given fails in another way."""
+def test_stateful_modules_are_refused_before_they_see_rows(name: str, way: Callable) -> None:
+    """The loss raises `Seen` on real rows, which are larger than probes."""
     net = network(KEEPERS[name]())
     before = copy.deepcopy(net.state_dict())
 
@@ -143,7 +142,7 @@ def test_networks_that_keep_values_of_rows_are_refused_before_they_see_any(name:
             raise Seen
         return answer_loss(net, example)
 
-    with pytest.raises(UsageError, match=r"^1 is a \w+"):
+    with refuses(UsageError):
         way(loss, net, {"x": normal(6, 4) + 100}, 1.0)
     after = net.state_dict()
     assert before.keys() == after.keys()
@@ -151,7 +150,7 @@ def test_networks_that_keep_values_of_rows_are_refused_before_they_see_any(name:
 
 
 @pytest.mark.parametrize("way", WAYS[:4] + WAYS[5:], ids=lambda way: way.__name__)
-def test_what_does_not_depend_on_rows_may_change(way: Callable) -> None:
+def test_state_independent_of_rows_is_allowed(way: Callable) -> None:
     net, plain = network(Counting()), network(nn.Identity())
     with torch.no_grad():
         for one, other in zip(net.parameters(), plain.parameters(), strict=True):
@@ -161,25 +160,25 @@ def test_what_does_not_depend_on_rows_may_change(way: Callable) -> None:
     assert net[1].places.tolist() == [0, 1, 2, 3]
 
 
-def test_known_kinds_and_modes() -> None:
+def test_instance_norm_is_refused_in_training_mode_only() -> None:
     for layer in (nn.InstanceNorm1d(4, track_running_stats=True), nn.InstanceNorm2d(4, track_running_stats=True)):
-        with pytest.raises(UsageError, match=r"0 is a InstanceNorm.d"):
+        with refuses(UsageError):
             check_no_batch_mixing(nn.Sequential(layer))
         check_no_batch_mixing(nn.Sequential(layer).eval())
     check_no_batch_mixing(nn.Sequential(nn.InstanceNorm1d(4)))
 
 
-def test_symbols_are_tried_too() -> None:
+def test_probes_with_token_inputs() -> None:
     """Random rows of symbols are 0 and 1, also where a table has one entry alone."""
     net = Placed()
-    net.norm = nn.Sequential(net.norm, Marked())
-    with pytest.raises(UsageError, match=r"^norm\.1 is a Marked"):
+    net.norm = nn.Sequential(net.norm, RunningMax())
+    with refuses(UsageError):
         clipped_by_loop(answer_loss, net.double(), {"x": symbols(7, 6, 5)}, 1.0)
     one = nn.Sequential(nn.Embedding(1, 3), nn.Linear(3, 2)).double()
     assert len(clipped_by_ghost(answer_loss, one, {"x": torch.zeros(4, dtype=torch.long)}, 1.0).norms) == 4
 
 
-class Marked(nn.Module):
+class RunningMax(nn.Module):
     """Keeps the largest number that came by."""
 
     def __init__(self) -> None:
@@ -191,7 +190,7 @@ class Marked(nn.Module):
         return x
 
 
-def test_what_random_rows_do_not_show_is_put_back() -> None:
+def test_state_is_restored_after_a_late_refusal() -> None:
     """A layer that keeps large numbers alone, and a loss that takes no random rows: refused after the pass."""
 
     class Picky(Running):
@@ -206,13 +205,12 @@ def test_what_random_rows_do_not_show_is_put_back() -> None:
     rows = {"x": 100 + normal(6, 4)}
     for loss, layer in ((answer_loss, Picky()), (strict, Running()), (strict, Running(inside=False))):
         net = nn.Sequential(layer, nn.Linear(4, 2)).double()
-        with pytest.raises(UsageError, match="stores values of rows in its mean"):
+        with refuses(UsageError):
             clipped_by_ghost(loss, net, rows, 1.0)
         assert net[0].mean.tolist() == [0.0] * 4
 
 
-def test_trying_leaves_no_trace() -> None:
-    """Weights, buffers, hooks and the state of the generator are as before; a network is tried once in each mode."""
+def test_probing_leaves_weights_hooks_and_rng_unchanged() -> None:
     net, calls = network(nn.Identity()), []
     state, before = torch.get_rng_state(), copy.deepcopy(net.state_dict())
 

@@ -42,7 +42,7 @@ def slope(ridge: RegularizedERM, x: Tensor, y: Tensor, theta: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("ridge", KINDS)
-def test_fit_ends_where_nothing_pulls(ridge: RegularizedERM) -> None:
+def test_minimum_has_zero_gradient_and_inverse_hessian(ridge: RegularizedERM) -> None:
     x, y = rows(50, 4)
     minimum = solve_erm(ridge, x, y)
     assert slope(ridge, x, y, minimum.theta).abs().max() < 1e-12
@@ -53,7 +53,7 @@ def test_fit_ends_where_nothing_pulls(ridge: RegularizedERM) -> None:
     assert minimum.inverse_hessian @ hessian == pytest.approx(torch.eye(4, dtype=F64), abs=1e-10)
 
 
-def test_fit_of_hard_cases() -> None:
+def test_minimum_of_separable_rows() -> None:
     """Rows that a plane divides, far steps, hardly any decay: Newton alone would not come back."""
     x = add_intercept(f64(*(10.0 * i for i in range(-10, 11)))[:, None])
     y = (x[:, 1] > 0).double()
@@ -65,7 +65,7 @@ def test_fit_of_hard_cases() -> None:
 
 
 @pytest.mark.parametrize("ridge", KINDS)
-def test_jacobians_are_finite_differences(ridge: RegularizedERM) -> None:
+def test_row_and_label_jacobians(ridge: RegularizedERM) -> None:
     """Of the weights by a row's numbers and its label; the sizes are those of the Jacobians."""
     x, y = rows(30, 4)
     y = 0.1 + 0.8 * y
@@ -98,7 +98,7 @@ def test_jacobians_are_finite_differences(ridge: RegularizedERM) -> None:
 
 
 @pytest.mark.parametrize("ridge", KINDS)
-def test_sensitivity_covers_every_exchange(ridge: RegularizedERM) -> None:
+def test_sensitivity_bounds_all_neighbours(ridge: RegularizedERM) -> None:
     """Of a row by another, the worst that can be drawn, and of a row that comes; the expense says the same."""
     x, y = rows(12, 3)
     minimum = solve_erm(ridge, x, y)
@@ -120,7 +120,7 @@ def test_sensitivity_covers_every_exchange(ridge: RegularizedERM) -> None:
     assert eps2_added((told.event,)) == pytest.approx((ridge.sensitivity(12) / noise) ** 2 / 4)
 
 
-def test_sensitivity_is_nearly_reached() -> None:
+def test_sensitivity_is_nearly_attained() -> None:
     """One long row with either label, strong decay: a constant that is too small would be seen."""
     ridge = RegularizedERM(Logistic(), 10.0, 1.0)
     one = solve_erm(ridge, f64(1.0)[:, None], f64(0.0)).theta
@@ -129,7 +129,7 @@ def test_sensitivity_is_nearly_reached() -> None:
     assert ridge.sensitivity(1) == pytest.approx(0.2)
 
 
-def test_the_paper_s_line() -> None:
+def test_epsilon_and_bound_of_the_paper() -> None:
     """12,665 digits of length 1 at most, decay and noise of 1e-2: order 2 spends 2.494, and the bound is 0.0225."""
     ridge = RegularizedERM(Logistic(), 1e-2, 1.0)
     spent = (ridge.sensitivity(12_665) / 1e-2) ** 2
@@ -138,7 +138,7 @@ def test_the_paper_s_line() -> None:
     assert RegularizedERM(Logistic(), 1e-2, 9.0).sensitivity(12_665) == pytest.approx(9 * ridge.sensitivity(12_665))
 
 
-def test_release_has_its_noise() -> None:
+def test_release_noise() -> None:
     """Its size, chance of a false alarm 1e-6; the epsilon of what is told is that of normal noise."""
     x, y = rows(40, 3)
     minimum = solve_erm(KINDS[0], x, y)
@@ -150,7 +150,7 @@ def test_release_has_its_noise() -> None:
     assert compute_epsilon((told.event,), 1e-5) < compute_epsilon((release_weights(minimum, 1.0, noise).event,), 1e-5)
 
 
-def test_without_noise_rows_are_found_exactly() -> None:
+def test_reconstruction_without_noise_is_exact() -> None:
     """Every row of 360 digits, and its label, to 1e-10."""
     x, y = zero_one()
     ridge = RegularizedERM(Logistic(), 1e-2, x.norm(dim=1).max().item())
@@ -168,7 +168,7 @@ def test_without_noise_rows_are_found_exactly() -> None:
 
 
 @pytest.mark.parametrize(("decay", "alike", "above"), [(1e-2, 0.956, 2.2), (1e-3, 0.97, 12.0)])
-def test_no_row_is_known_better_than_its_bound(decay: float, alike: float, above: float) -> None:
+def test_reconstruction_error_is_above_its_bound(decay: float, alike: float, above: float) -> None:
     """2,000 draws of noise: mean error and four standard errors are above the bound of every row, and follow it.
 
     Pixels are over the longest row, as in the reference, whose correlation of logarithms and median ratio are met.
@@ -193,28 +193,29 @@ def test_no_row_is_known_better_than_its_bound(decay: float, alike: float, above
     assert (mean / bound).median().item() == pytest.approx(above, rel=0.03)
 
 
-def test_rows_beyond_what_is_public_are_refused() -> None:
-    """Their length is never looked up in the data: it is cut before, on purpose."""
-    x, y = f64(3.0, 4.0)[None], f64(1.0)
-    with pytest.raises(UsageError, match=r"norm at most 1.*clip_rows"):
-        solve_erm(RegularizedERM(Logistic(), 1.0, 1.0), x, y)
-    short = clip_rows(x, 1.0)
+def test_clip_rows() -> None:
+    short = clip_rows(f64(3.0, 4.0)[None], 1.0)
     assert short.tolist() == [pytest.approx([0.6, 0.8])]
     assert torch.equal(clip_rows(short, 5.0), short)
-    solve_erm(RegularizedERM(Logistic(), 1.0, 1.0), short, y)
-    with pytest.raises(UsageError, match="labels"):
-        solve_erm(RegularizedERM(Logistic(), 1.0, 5.0), x, f64(2.0))
-    with pytest.raises(UsageError, match="labels"):
-        solve_erm(RegularizedERM(LeastSquares(1.0), 1.0, 5.0), x, f64(-2.0))
+    assert isinstance(solve_erm(RegularizedERM(Logistic(), 1.0, 1.0), short, f64(1.0)), ERMSolution)
+
+
+def test_invalid_problems() -> None:
+    x, y, wide = f64(3.0, 4.0)[None], f64(1.0), RegularizedERM(Logistic(), 1.0, 5.0)
+    for ridge, labels, found in (
+        (RegularizedERM(Logistic(), 1.0, 1.0), y, "a row of larger norm"),
+        (wide, f64(2.0), "a label outside this range"),
+        (RegularizedERM(LeastSquares(1.0), 1.0, 5.0), f64(-2.0), "a label outside this range"),
+        (wide, f64(1.0, 0.0), "2"),
+    ):
+        with refuses(UsageError, found=found):
+            solve_erm(ridge, x, labels)
     for wrong in (0.0, -1.0, math.inf):
         with refuses(UsageError, argument="l2"):
             RegularizedERM(Logistic(), wrong, 1.0)
         with refuses(UsageError, argument="max_row_norm"):
             RegularizedERM(Logistic(), 1.0, wrong)
     with refuses(UsageError, argument="scale", found="0"):
-        release_weights(solve_erm(RegularizedERM(Logistic(), 1.0, 5.0), x, y), 0.0, SeededNoise(0))
-    with refuses(UsageError, found="2"):
-        solve_erm(RegularizedERM(Logistic(), 1.0, 5.0), x, f64(1.0, 0.0))
-    with pytest.raises(UsageError, match="constant"):
-        reconstruct_rows(RegularizedERM(Logistic(), 1.0, 5.0), x, y, f64(0.1, 0.2)[None])
-    assert isinstance(solve_erm(RegularizedERM(Logistic(), 1.0, 5.0), x, y), ERMSolution)
+        release_weights(solve_erm(wide, x, y), 0.0, SeededNoise(0))
+    with refuses(UsageError, found="another value"):
+        reconstruct_rows(wide, x, y, f64(0.1, 0.2)[None])

@@ -1,4 +1,4 @@
-"""Fisher information of noisy sums about one row: the reference's factors, quadrature of the mixture itself, bounds."""
+"""Fisher information of noisy sums about one row."""
 
 import math
 
@@ -31,8 +31,7 @@ TABLE = [  # q, rho, across, along
 
 
 @pytest.mark.parametrize(("q", "rho", "across", "along"), TABLE)
-def test_table(q: float, rho: float, across: float, along: float) -> None:
-    """To the last printed digit, and as an adaptive rule finds."""
+def test_mixture_factors_table(q: float, rho: float, across: float, along: float) -> None:
     found = mixture_factors(q, f64(rho))
     assert found.orthogonal.item() == pytest.approx(across, abs=1e-5)
     assert found.radial.item() == pytest.approx(along, abs=1e-5)
@@ -47,8 +46,8 @@ def test_table(q: float, rho: float, across: float, along: float) -> None:
 
 
 @pytest.mark.parametrize(("q", "rho"), [(0.01, 1.0), (0.2, 3.0), (1e-4, 0.7), (0.9, 6.0), (0.5, 0.01)])
-def test_information_of_the_mixture_itself(q: float, rho: float) -> None:
-    """About the length of the row's pull: the integral of its own derivative squared, over its density."""
+def test_radial_factor_is_the_fisher_information_of_the_mixture(q: float, rho: float) -> None:
+    """Integral of the squared derivative by the norm over the density."""
 
     def integrand(u: float) -> float:
         there, away = stats.norm.pdf(u - rho), stats.norm.pdf(u)
@@ -59,8 +58,8 @@ def test_information_of_the_mixture_itself(q: float, rho: float) -> None:
 
 
 @pytest.mark.parametrize("q", [1e-6, 0.01, 0.3])
-def test_limits(q: float) -> None:
-    """A silent row is hidden by chance q, one of full batches not at all, one that cries is recognised."""
+def test_mixture_factors_limits(q: float) -> None:
+    """q at rho 0, 1 at large rho or q = 1; increasing in between."""
     silent, loud = mixture_factors(q, f64(0.0)), mixture_factors(q, f64(40.0))
     assert silent.orthogonal.item() == pytest.approx(q, rel=1e-12)
     assert silent.radial.item() == pytest.approx(q, rel=1e-12)
@@ -97,7 +96,7 @@ def plane(q: float, scale: float, pull: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("q", [0.05, 0.4])
-def test_information_in_the_plane(q: float) -> None:
+def test_subsampled_fisher_in_the_plane(q: float) -> None:
     """Of a curved pull: across and along its own direction, against the density's own integral."""
     scale, matrix = 0.8, torch.tensor([[0.7, -0.4], [0.3, 0.9]], dtype=F64)
 
@@ -117,7 +116,7 @@ def test_information_in_the_plane(q: float) -> None:
     assert max_eigenvalue(found[None]).item() == pytest.approx(torch.linalg.eigvalsh(exact)[-1].item(), rel=1e-5)
 
 
-def test_leakage_adds_up_over_steps() -> None:
+def test_fisher_leakage_adds_up() -> None:
     """Per coordinate; the bound is its inverse, and the spread of what is known caps it."""
     none = FisherLeakage.zeros(3, 4)
     assert none.mse_bound().tolist() == [math.inf] * 3
@@ -132,13 +131,10 @@ def test_leakage_adds_up_over_steps() -> None:
         FisherLeakage.zeros(3, 0)
     with refuses(UsageError, found="1"):
         none.add_step(f64(1.0))
-    with pytest.raises(UsageError, match="finite"):
+    with refuses(UsageError, found="NaN or infinity"):
         none.add_step(f64(1.0, math.nan, 0.0))
 
 
-def test_worst_direction_and_all_directions() -> None:
-    """What leaks in one direction of d leaks d times as much there as the mean tells."""
+def test_max_eigenvalue() -> None:
     direction = f64(0.6, 0.8, 0.0, 0.0)
-    information = 5 * torch.outer(direction, direction)[None]
-    assert max_eigenvalue(information).item() == pytest.approx(5)
-    assert max_eigenvalue(information).item() == pytest.approx(4 * (information[0].trace() / 4).item())
+    assert max_eigenvalue(5 * torch.outer(direction, direction)[None]).item() == pytest.approx(5)

@@ -1,4 +1,4 @@
-"""Errors that no attacker beats, from Rényi privacy of order 2: the reference's vectors, and quadrature of our own."""
+"""Lower bounds of reconstruction errors from Rényi DP of order 2."""
 
 import math
 
@@ -40,7 +40,7 @@ TWO |= {3.0: 0.0130989, 5.0: 0.00169591, 8.0: 8.38938e-5}
 
 
 @pytest.mark.parametrize(("q", "sigma", "steps", "plain", "plain_mse", "both", "both_mse"), TABLE)
-def test_table(
+def test_eps2_and_mse_bound_table(
     q: float, sigma: float, steps: int, plain: float, plain_mse: float, both: float, both_mse: float
 ) -> None:
     """As printed, to the last digit; a bound printed with two digits to within half of the last."""
@@ -53,7 +53,7 @@ def test_table(
 
 
 @pytest.mark.parametrize("spent", TWO)
-def test_unit_cube(spent: float) -> None:
+def test_mse_bound_of_the_unit_cube(spent: float) -> None:
     assert mse_bound(spent) == pytest.approx(TWO[spent], rel=5e-6)
     assert mse_bound(spent, torch.ones(784, dtype=F64)) == pytest.approx(mse_bound(spent), rel=1e-12)
 
@@ -61,7 +61,7 @@ def test_unit_cube(spent: float) -> None:
 @pytest.mark.parametrize(
     ("q", "sigma"), [(0.01, 1.1), (0.3, 0.4), (1e-4, 2.0), (0.9, 1.0), (1.0, 0.7), (0.05, 0.15), (0.5, 30.0)]
 )
-def test_one_step_by_another_quadrature(q: float, sigma: float) -> None:
+def test_one_step_replaced_by_quadrature(q: float, sigma: float) -> None:
     """Of P^2 / Q itself, by an adaptive rule."""
 
     def integrand(x: float) -> float:
@@ -75,7 +75,7 @@ def test_one_step_by_another_quadrature(q: float, sigma: float) -> None:
     assert one_step_replaced(sigma, q) == pytest.approx(math.log(whole), rel=1e-6, abs=2e-11)
 
 
-def test_small_rates_and_loud_noise() -> None:
+def test_one_step_limits() -> None:
     """The asymptote, where an integral of P^2 / Q would be lost beside 1; at q = 1 four times the plain value."""
     for sigma in (0.5, 1.0, 3.0):
         gap = math.exp(1 / sigma**2) - math.exp(-1 / sigma**2)
@@ -90,7 +90,7 @@ def test_small_rates_and_loud_noise() -> None:
 
 
 @pytest.mark.parametrize(("q", "sigma"), [(0.01, 1.0), (0.2, 0.6), (0.7, 2.0)])
-def test_no_other_pair_of_gradients_tells_more(q: float, sigma: float) -> None:
+def test_opposite_gradients_are_the_worst_case(q: float, sigma: float) -> None:
     """Two rows at other angles, or shorter, by quadrature over the plane that they span: checked, not proved."""
     line = torch.arange(-3 - 9 * sigma, 4 + 9 * sigma, min(0.25, sigma / 4), dtype=F64)
     x, y = torch.meshgrid(line, line, indexing="ij")
@@ -112,7 +112,7 @@ def test_no_other_pair_of_gradients_tells_more(q: float, sigma: float) -> None:
                 assert spent(r, s, angle) <= worst * (1 + 1e-9)
 
 
-def test_each_kind_of_expense() -> None:
+def test_eps2_of_each_event() -> None:
     """Adding is half of replacing: twice as far, four times the cost of normal noise, and of concentrated privacy."""
     assert eps2_added((GaussianMechanism("counts", 2.0, 3),)) == pytest.approx(3 / 4)
     assert eps2_replaced((GaussianMechanism("counts", 2.0, 3),)) == pytest.approx(3.0)
@@ -126,7 +126,7 @@ def test_each_kind_of_expense() -> None:
     assert eps2_replaced((PureDp("flip", 400.0),)) == pytest.approx(800.0)
 
 
-def test_expenses_add_up() -> None:
+def test_eps2_adds_up() -> None:
     parts: tuple[DpEvent, ...] = (
         GaussianMechanism("counts", 12.8),
         ZCdp("choice", 0.001),
@@ -140,8 +140,7 @@ def test_expenses_add_up() -> None:
     assert eps2_added(parts[-1:]) == pytest.approx(renyi(parts[-1:], 2.0), rel=1e-9)
 
 
-def test_general_form() -> None:
-    """Each coordinate by its own diameter and slope, and the bias on top."""
+def test_mse_bound_with_diameters_and_bias() -> None:
     diameters, slopes = f64(1.0, 2.0, 0.5), f64(1.0, 0.5, 0.0)
     expected = (1 + 4 * 0.25) / (4 * 3 * math.expm1(0.3))
     assert mse_bound(0.3, diameters, bias_slopes=slopes) == pytest.approx(expected)
@@ -149,7 +148,7 @@ def test_general_form() -> None:
     assert mse_bound(0.3, 2.0) == pytest.approx(4 * mse_bound(0.3))
 
 
-def test_overflow_and_nothing_spent() -> None:
+def test_mse_bound_limits() -> None:
     assert mse_bound(0.0) == math.inf
     assert mse_bound(1e6) == mse_bound(math.inf) == 0
     assert mse_bound(1e6, squared_bias=0.1) == 0.1
@@ -160,14 +159,14 @@ def test_overflow_and_nothing_spent() -> None:
 
 
 @pytest.mark.parametrize("sigma", [0.3, 1.0, 4.0])
-def test_what_an_unbiased_reader_reaches_is_above(sigma: float) -> None:
+def test_mse_bound_is_below_the_unbiased_estimator(sigma: float) -> None:
     """A number of [0, 1] with normal noise: the noise itself is the error; loud noise is a factor 4 above."""
     bound = mse_bound(1 / sigma**2)
     assert bound <= sigma**2
     assert sigma < 4 or bound == pytest.approx(sigma**2 / 4, rel=0.04)
 
 
-def test_with_a_prior_it_is_what_a_normal_one_leaves() -> None:
+def test_van_trees_of_gaussians() -> None:
     """A normal row and a normal look at it: the bound is the posterior variance, exactly, also with directions."""
     assert van_trees(4.0, 0.5) == pytest.approx(1 / (4 + 1 / 0.25))
     assert van_trees(0.0, 0.5) == pytest.approx(0.25)
@@ -182,7 +181,7 @@ def test_with_a_prior_it_is_what_a_normal_one_leaves() -> None:
         van_trees(1.0, 0.0)
 
 
-def test_information_is_laid_where_it_serves_best() -> None:
+def test_van_trees_waterfilling() -> None:
     """Variances 4 and 1: a trace of 0.5 brings 4 to 4 / 3, one of 7.75 both to 2 / 9."""
     assert van_trees_waterfilling(0.25, f64(1.0, 4.0)) == pytest.approx((4 / 3 + 1) / 2)
     assert van_trees_waterfilling(7.75 / 2, f64(4.0, 1.0)) == pytest.approx(2 / 9)
@@ -192,7 +191,7 @@ def test_information_is_laid_where_it_serves_best() -> None:
         van_trees_waterfilling(1.0, f64(0.0))
 
 
-def test_no_other_information_of_the_same_sum_serves_better() -> None:
+def test_waterfilling_is_the_minimum() -> None:
     generator = torch.Generator().manual_seed(0)
     for trial in range(300):
         variances = torch.rand(4, generator=generator, dtype=F64) ** 3 + 0.01

@@ -1,4 +1,4 @@
-"""How often a value is guessed right: closed forms, the reference's vectors, and exact tests of Neyman and Pearson."""
+"""Reconstruction robustness: closed forms, reference vectors, exact Neyman-Pearson tests."""
 
 import math
 
@@ -26,13 +26,13 @@ STEPS = {  # q, sigma, T -> least value, reference's value
 
 
 @pytest.mark.parametrize(("kappa", "mu"), [(kappa, mu) for kappa in NORMAL for mu in NORMAL[kappa]])
-def test_normal_noise(kappa: float, mu: float) -> None:
+def test_rero_of_gaussian_mechanism(kappa: float, mu: float) -> None:
     assert rero_normal(kappa, mu) == pytest.approx(NORMAL[kappa][mu], abs=6e-7)
     spent = (GaussianMechanism("a", 2 / mu, 2), PoissonSubsampledGaussian("b", 2 / mu, 1.0, 2))
     assert rero(kappa, spent) == pytest.approx(rero_normal(kappa, mu), rel=1e-12)
 
 
-def test_through_losses_it_is_the_closed_form_from_above() -> None:
+def test_rero_pld_bounds_the_closed_form() -> None:
     found = rero_pld(1 / 256, (GaussianMechanism("a", 1.0),))
     exact = rero_normal(1 / 256, 1.0)
     assert exact - 1e-12 <= found <= exact + 1e-9
@@ -40,7 +40,7 @@ def test_through_losses_it_is_the_closed_form_from_above() -> None:
 
 
 @pytest.mark.parametrize(("mu", "printed"), [(0.5, 0.018223), (1.0, 0.066208), (2.0, 0.412833), (4.0, 1.0)])
-def test_through_divergences(mu: float, printed: float) -> None:
+def test_rero_rdp(mu: float, printed: float) -> None:
     """At the best order, so not above the reference, which took the best of a grid."""
     found = rero_rdp(1 / 256, (GaussianMechanism("a", 1 / mu),))
     assert printed - 2e-5 <= found <= printed + 6e-7
@@ -50,7 +50,7 @@ def test_through_divergences(mu: float, printed: float) -> None:
 
 
 @pytest.mark.parametrize("run", STEPS)
-def test_private_training(run: tuple[float, float, int]) -> None:
+def test_rero_of_dp_sgd(run: tuple[float, float, int]) -> None:
     q, sigma, steps = run
     spent = (PoissonSubsampledGaussian("training", sigma, q, steps),)
     for kappa, tight, printed in zip(KAPPAS, *STEPS[run], strict=True):
@@ -61,7 +61,7 @@ def test_private_training(run: tuple[float, float, int]) -> None:
 
 
 @pytest.mark.parametrize("kappa", [0.01, 0.3, 0.5, 0.9])
-def test_a_pure_answer(kappa: float) -> None:
+def test_rero_of_randomised_response(kappa: float) -> None:
     """The best test against a coin that is flipped with chance 1 / (1 + e^epsilon), on each side of its corner."""
     epsilon, p = 1.2, 1 / (1 + math.exp(-1.2))
     exact = kappa * p / (1 - p) if kappa <= 1 - p else p + (kappa - (1 - p)) / p * (1 - p)
@@ -69,7 +69,7 @@ def test_a_pure_answer(kappa: float) -> None:
     assert rero(kappa, (PureDp("flip", epsilon),)) >= exact - 1e-12
 
 
-def test_both_directions() -> None:
+def test_rero_of_both_neighbour_relations() -> None:
     """The row is there while an attacker looks; the other way round tells less of rare values, more of common ones."""
     spent = (PoissonSubsampledGaussian("training", 1.1, 0.01, 1000),)
     present, absent = (tuple(rero_pld(k, spent, way) for k in KAPPAS) for way in ("present", "absent"))
@@ -78,7 +78,7 @@ def test_both_directions() -> None:
     assert rero(0.5, spent) == pytest.approx(present[3], abs=1e-12)
 
 
-def test_concentrated_expenses_have_bounds_too() -> None:
+def test_rero_of_zcdp() -> None:
     """Alone by divergences; beside others what each allows is put together, below what divergences give."""
     choice = ZCdp("choice", 0.02)
     assert rero(0.02, (choice,)) == pytest.approx(math.exp(-((math.sqrt(-math.log(0.02)) - math.sqrt(0.02)) ** 2)))
@@ -89,8 +89,7 @@ def test_concentrated_expenses_have_bounds_too() -> None:
     assert found > max(rero(0.02, (choice,)), rero(0.02, (training,)))
 
 
-def test_more_never_tells_less() -> None:
-    """Monotone in the prior, in steps, never below the prior, and no more than certain."""
+def test_rero_is_monotone() -> None:
     before = 0.0
     for kappa in (1e-6, 1e-3, 0.1, 0.5, 0.99):
         found = rero(kappa, (PoissonSubsampledGaussian("training", 1.0, 0.05, 50),))
@@ -106,12 +105,11 @@ def test_more_never_tells_less() -> None:
             rero(wrong, ())
 
 
-def test_columns_by_their_shares() -> None:
-    """Of each column the best guess before is its most frequent value."""
+def test_guess_probability() -> None:
     spent = (GaussianMechanism("a", 1.0),)
     sex, age = (guess_probability(shares, spent) for shares in (f64(0.7, 0.3), torch.full((256,), 1 / 256).double()))
     assert sex.prior == pytest.approx(0.7)
     assert sex.posterior_bound == pytest.approx(rero_normal(0.7, 1.0))
     assert age.posterior_bound == pytest.approx(0.048450, abs=6e-7)
-    with pytest.raises(UsageError, match="fractions"):
+    with refuses(UsageError, found="a sum of 1.1"):
         guess_probability(f64(0.7, 0.4), spent)

@@ -1,4 +1,4 @@
-"""Small tables, models that can be summed by brute force, and noise that can be foretold."""
+"""Small tables, models for brute force, and predictable noise."""
 
 import itertools
 from collections.abc import Sequence

@@ -109,15 +109,12 @@ class Choice(NamedTuple):
 
 @dataclass
 class Recorded:
-    """Selections and measurements in their order."""
-
     first: list[tuple[tuple[int, ...], float]] = field(default_factory=list)
     choices: list[Choice] = field(default_factory=list)
 
 
 @pytest.fixture
 def recorded(monkeypatch: pytest.MonkeyPatch) -> Recorded:
-    """Record every selection and measurement."""
     record, choose, measure = Recorded(), Curator.select_worst, Curator.measure
 
     def choosing(self, expected, weights, allowance, epsilon, what):

@@ -1,4 +1,4 @@
-"""What the rows may be asked, at which price."""
+"""Curator: measurements, selections, charges."""
 
 import math
 
@@ -16,20 +16,20 @@ from tests.privacy.marginals.tables import COUNTS, Numbers, model_of, table_of
 CODES = model_of(COUNTS, [(0, 1, 2), (2, 3, 4)]).sample(200, Rng(0))
 
 
-def test_counts_without_noise_are_exact() -> None:
+def test_measure_without_noise() -> None:
     curator = Curator(CODES, COUNTS, 1.0, Numbers(scale=0.0))
     for columns in ((3,), (0, 2), (4, 1, 0)):
         assert torch.equal(curator.measure(columns, 5.0, "test").values, table_of(CODES, COUNTS, columns))
 
 
-def test_the_noise_is_what_was_asked_for_and_nothing_else_is_added() -> None:
+def test_measure_adds_discrete_gaussian_noise() -> None:
     curator, twin = Curator(CODES, COUNTS, 1.0, Numbers(3)), Numbers(3)
     found = curator.measure((0, 2), 7.5, "test")
     assert torch.equal(found.values, table_of(CODES, COUNTS, (0, 2)) + twin.discrete_gaussian(7.5, (2, 4)))
     assert found.sigma == 7.5
 
 
-def test_the_price_of_a_table_and_of_a_choice() -> None:
+def test_charges_of_measurements_and_choices() -> None:
     curator = Curator(CODES, COUNTS, 1.0, Numbers())
     curator.measure((0,), 2.0, "counts")
     curator.measure((1,), 1.0 / math.sqrt(0.5), "counts")
@@ -43,12 +43,12 @@ def test_the_price_of_a_table_and_of_a_choice() -> None:
 
 @pytest.mark.parametrize("times", [1, 7, 14, 200])
 @pytest.mark.parametrize("rho", [1e-4, 0.0305566, 1.7827, 30.0])
-def test_shares_of_the_budget_are_used_up_and_never_exceeded(rho: float, times: int) -> None:
+def test_sigma_and_epsilon_use_the_whole_budget(rho: float, times: int) -> None:
     assert rho * (1 - 1e-9) < math.fsum([0.5 / sigma_for(rho, times) ** 2] * times) <= rho
     assert rho * (1 - 1e-9) < math.fsum([epsilon_for(rho, times) ** 2 / 8] * times) <= rho
 
 
-def test_choices_have_the_odds_of_the_exponential_mechanism() -> None:
+def test_select_worst_is_the_exponential_mechanism() -> None:
     """p(c) ~ exp(epsilon score / (2 largest weight)); fails a right program once in a million."""
     weights = {(0,): 1.0, (3,): 0.5, (4,): 0.25}
     allowance = {(0,): 3.0, (3,): 0.0, (4,): 10.0}
@@ -63,18 +63,11 @@ def test_choices_have_the_odds_of_the_exponential_mechanism() -> None:
     assert stats.chisquare(chosen, 4000 * odds.double().numpy() / odds.double().sum().item()).pvalue > 1e-6
 
 
-def test_one_row_moves_a_score_by_no_more_than_its_weight() -> None:
-    """Without a row, the distance of any table to what is expected changes by one."""
-    expected = 40 * model_of(COUNTS, [(0, 1, 2), (2, 3, 4)], 1).marginal([0, 2])
-    whole, less = (float((table_of(c, COUNTS, (0, 2)) - expected).abs().sum()) for c in (CODES, CODES[1:]))
-    assert abs(whole - less) <= 1
-
-
-def test_what_is_refused() -> None:
+def test_invalid_arguments() -> None:
     for rho in (0.0, -1.0, math.nan):
         with refuses(UsageError, argument="rho"):
             Curator(CODES, COUNTS, rho, Numbers())
     with refuses(InputError, found="none"):
         Curator(CODES[:0], COUNTS, 1.0, Numbers())
-    with pytest.raises(InputError, match="expected codes from 0 to"):
+    with refuses(InputError, expected="codes from 0 to 1 in column 4", found="2 in row 0"):
         Curator(CODES + 1, COUNTS, 1.0, Numbers())

@@ -1,4 +1,4 @@
-"""Orders of elimination: which tables they make, and that the greedy choice is what it says."""
+"""Variable elimination orders."""
 
 import math
 
@@ -9,38 +9,37 @@ from hypothesis import strategies as st
 from feller.privacy.marginals.elimination import Bucket, eliminate
 
 
-def test_a_chain_makes_tables_of_two() -> None:
+def test_chain() -> None:
     found = eliminate((2, 3, 4), [(0, 1), (1, 2)])
     assert found.buckets == (Bucket(0, (1,)), Bucket(1, (2,)), Bucket(2, ()))
     assert found.cells == 6 + 12 + 4
 
 
-def test_a_loop_needs_a_table_of_three() -> None:
+def test_loop() -> None:
     found = eliminate((2, 2, 2, 2), [(0, 1), (1, 2), (2, 3), (3, 0)])
     assert sorted(len(bucket.scope) for bucket in found.buckets) == [1, 2, 3, 3]
     assert found.cells == 8 + 8 + 4 + 2
 
 
-def test_the_smallest_table_is_next() -> None:
-    """A star: the hub of 50 levels has a table with all, so leaves go first, the smallest of them first."""
+def test_smallest_table_first() -> None:
     found = eliminate((50, 4, 3, 2), [(0, 1), (0, 2), (0, 3)])
     assert [bucket.column for bucket in found.buckets][:2] == [3, 2]
 
 
-def test_columns_that_stay_are_parents_together() -> None:
+def test_kept_columns() -> None:
     found = eliminate((2, 3, 4, 5), [(0, 1), (1, 2), (2, 3)], keep=(3, 0))
     assert {bucket.column for bucket in found.buckets} == {1, 2}
     assert found.buckets[-1].parents == (3, 0)
 
 
-def test_a_part_of_the_columns() -> None:
+def test_subset_of_columns() -> None:
     found = eliminate((2, 3, 4, 5), [(1, 3)], columns=[1, 3])
     assert [bucket.scope for bucket in found.buckets] == [(3, 1), (3,)]
 
 
 @settings(deadline=None, max_examples=50)
 @given(data=st.data())
-def test_every_clique_and_every_sum_finds_its_table(data: st.DataObject) -> None:
+def test_running_intersection(data: st.DataObject) -> None:
     """The parents of a bucket lie within the bucket of the last of them, and each clique within one of its own."""
     counts = data.draw(st.lists(st.integers(1, 4), min_size=1, max_size=8))
     columns = st.sets(st.integers(0, len(counts) - 1), min_size=1, max_size=4)
@@ -58,12 +57,11 @@ def test_every_clique_and_every_sum_finds_its_table(data: st.DataObject) -> None
         assert {*clique} <= {*scopes[min(clique, key=order.index)]}
 
 
-def test_a_large_tree_stays_a_tree() -> None:
-    """A tree of 200 columns makes no table of more than two."""
+def test_tree_of_200_columns() -> None:
     found = eliminate([3] * 200, [(i, i // 2) for i in range(1, 200)])
     assert max(len(bucket.scope) for bucket in found.buckets) == 2
 
 
 @pytest.mark.parametrize("counts", [(), (1,), (1, 1)])
-def test_nothing_to_sum(counts: tuple[int, ...]) -> None:
+def test_no_cliques(counts: tuple[int, ...]) -> None:
     assert eliminate(counts, []).cells == len(counts)

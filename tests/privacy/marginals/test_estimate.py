@@ -1,4 +1,4 @@
-"""Models fitted to noisy tables: the optimum, by its conditions and by brute force."""
+"""Models fitted to noisy marginals: optimality, by conditions and brute force."""
 
 import itertools
 import math
@@ -26,7 +26,6 @@ def noisy(columns: tuple[int, ...], sigma: float, seed: int = 0, total: float = 
 
 
 def loss(joint: Tensor, tables: list[MarginalMeasurement], caution: float, total: float = 1000.0) -> float:
-    """What an estimate makes least, as its docstring says."""
     misfit = sum(
         float((total * sum_to(joint, table.columns) - table.values).square().sum()) / (2 * caution * table.sigma)
         for table in tables
@@ -34,7 +33,7 @@ def loss(joint: Tensor, tables: list[MarginalMeasurement], caution: float, total
     return misfit + total * float(torch.xlogy(joint, joint).sum())
 
 
-def test_the_potentials_are_the_misfits() -> None:
+def test_estimate_is_stationary() -> None:
     """Stationary: each potential is (y - m) / (caution sigma), where m is what the model expects, by brute force."""
     tables = [
         noisy(columns, sigma) for columns, sigma in (((0, 1, 2), 20.0), ((1, 3), 5.0), ((0, 3), 9.0), ((3,), 3.0))
@@ -47,8 +46,7 @@ def test_the_potentials_are_the_misfits() -> None:
     assert {len(clique) for clique in model.cliques} == {1, 2, 3}
 
 
-def test_no_distribution_is_better() -> None:
-    """Least over all tables of 24 cells, found without a graphical model."""
+def test_estimate_is_the_minimum() -> None:
     counts, tables = COUNTS[:3], [noisy((0, 1), 20.0), noisy((1, 2), 8.0), noisy((0,), 2.0)]
     model = estimate(counts, tables, 1000.0, caution=0.5, tolerance=1e-6)
     joint, _ = joint_of(model)
@@ -68,22 +66,21 @@ def test_no_distribution_is_better() -> None:
     assert loss(joint, tables, 0.5) < best.fun + 1e-3
 
 
-def test_the_start_does_not_matter() -> None:
+def test_warm_start() -> None:
     tables = [noisy((0, 1, 2), 20.0), noisy((1, 3), 5.0)]
     cold = estimate(COUNTS, tables, 1000.0, tolerance=1e-6)
     warm = estimate(COUNTS, tables, 1000.0, estimate(COUNTS, [tables[0], noisy((4,), 1.0)], 1000.0), tolerance=1e-6)
     assert (cold.marginal(range(4)) - warm.marginal(range(4))).abs().max() < 1e-6
 
 
-def test_exact_counts_give_their_marginals() -> None:
-    """Little noise: what the tables say is what the model says, and their product is the truth that made them."""
+def test_exact_counts() -> None:
     tables = [noisy(clique, 1e-4) for clique in LOOP]
     model = estimate(COUNTS, tables, 1000.0, steps=2000)
     for columns in itertools.combinations(range(5), 3):
         assert (model.marginal(columns) - TRUTH.marginal(columns)).abs().max() < 1e-4
 
 
-def test_unmeasured_columns_are_uniform_and_noise_below_zero_is_survived() -> None:
+def test_negative_counts_and_unmeasured_columns() -> None:
     values = torch.tensor([[-50.0, 700.0, -3.0], [350.0, -80.0, -200.0]]).double()
     model = estimate((2, 3, 4), [MarginalMeasurement((0, 1), values, 60.0)], 1000.0)
     assert torch.allclose(model.marginal([2]), torch.full((4,), 0.25).double())
@@ -92,19 +89,19 @@ def test_unmeasured_columns_are_uniform_and_noise_below_zero_is_survived() -> No
 
 
 @pytest.mark.parametrize("cliques", [((0,), (0,)), ((0, 1), (1, 0)), ((2, 0), (0, 1), (1, 2), (0, 1, 2), (1,))])
-def test_any_overlap_is_fitted(cliques: tuple[tuple[int, ...], ...]) -> None:
+def test_overlapping_cliques(cliques: tuple[tuple[int, ...], ...]) -> None:
     counts = (2, 1, 3)
     tables = [MarginalMeasurement(c, torch.full([counts[j] for j in c], 10.0).double(), 1.0) for c in cliques]
     model = estimate(counts, tables, 60.0)
     assert abs(model.marginal([0, 1, 2]).sum().item() - 1) < 1e-12
 
 
-def test_no_measurement_is_the_uniform_model() -> None:
+def test_no_measurements() -> None:
     model = estimate((2, 3), [], 10.0)
     assert abs(model.log_z - math.log(6)) < 1e-12
 
 
-def test_repeated_measurements_are_averaged_by_what_they_know() -> None:
+def test_merge_is_inverse_variance_weighted() -> None:
     a, b = (
         MarginalMeasurement((0,), torch.tensor([0.0, 8.0]).double(), 1.0),
         MarginalMeasurement((0,), torch.tensor([5.0, 3.0]).double(), 2.0),
@@ -114,13 +111,13 @@ def test_repeated_measurements_are_averaged_by_what_they_know() -> None:
     assert one.sigma == pytest.approx(math.sqrt(0.8))
 
 
-def test_an_empty_table_is_refused() -> None:
+def test_total_of_zero() -> None:
     with refuses(UsageError, argument="total", found="0"):
         estimate((2,), [], 0.0)
 
 
 @pytest.mark.slow
-def test_models_are_as_near_as_those_of_mbi() -> None:
+def test_accuracy_against_mbi() -> None:
     """A tree of pairs, the same noise, six draws: total variation of all pairs within 3 % of mirror descent's (M4)."""
     mbi = pytest.importorskip("mbi")
     counts, n = (4, 5, 6, 3, 5), 3000.0

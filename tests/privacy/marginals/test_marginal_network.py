@@ -1,10 +1,9 @@
-"""Graphical models as networks that a run folder holds, and what is asked of rows that are counted."""
+"""Graphical models as networks of a run."""
 
 import itertools
 import json
 import math
 import pathlib
-import re
 
 import pytest
 import torch
@@ -19,7 +18,7 @@ from feller.networks.network_config import NetworkConfig
 from feller.privacy.marginals.marginal_network import MarginalTables, network_from_model
 from feller.spaces import DigitTokenizer, PairConstraint, TableTokens
 from feller.training.objectives.marginal_fitting import ONE_WAY_BUDGET, MarginalFitting
-from tests.errors import refuses
+from tests.errors import numbers, refuses
 from tests.privacy.marginals.tables import COUNTS, LOOP, Numbers, model_of
 
 
@@ -32,7 +31,7 @@ MODEL = model_of(COUNTS, LOOP)
 EVERY_ROW = torch.tensor(list(itertools.product(*map(range, COUNTS))))
 
 
-def test_a_model_comes_back_from_a_folder(tmp_path: pathlib.Path) -> None:
+def test_save_and_load(tmp_path: pathlib.Path) -> None:
     settings, network = network_from_model(ROWS, MODEL)
     save_tensors(tmp_path / "average.safetensors", network.state_dict())
     record = json.loads(json.dumps(to_dict(settings)))
@@ -43,7 +42,7 @@ def test_a_model_comes_back_from_a_folder(tmp_path: pathlib.Path) -> None:
     assert torch.equal(again.sample(50, Rng(3)), MODEL.sample(50, Rng(3)))
 
 
-def test_what_a_row_draws_depends_on_its_number() -> None:
+def test_samples_depend_on_the_row_number() -> None:
     _, network = network_from_model(ROWS, MODEL)
     known = (EVERY_ROW, torch.arange(5) % 2 * torch.ones(len(EVERY_ROW), 1) > 0)
     whole = network.sample(len(EVERY_ROW), Rng(1), known)
@@ -53,7 +52,7 @@ def test_what_a_row_draws_depends_on_its_number() -> None:
     assert torch.equal(network.sample(9, Rng(1, first_example=30)), network.sample(60, Rng(1))[30:39])
 
 
-def test_odds_weigh_the_law_of_rows_beside_what_is_known() -> None:
+def test_sample_with_odds() -> None:
     """20,000 rows against all rows there are; 1e-3 is the chance of a false alarm."""
     _, network = network_from_model(ROWS, MODEL)
     weights = {0: torch.linspace(0, 1, COUNTS[0]), 2: torch.tensor([1.0, *[0.25] * (COUNTS[2] - 1)])}
@@ -71,13 +70,13 @@ def test_odds_weigh_the_law_of_rows_beside_what_is_known() -> None:
     assert chisquare(found[law > 0].double(), wanted, sum_check=False).pvalue > 1e-3
 
 
-def test_a_new_network_holds_all_rows_that_keep_the_rules_for_alike() -> None:
+def test_new_network_is_uniform_over_valid_rows() -> None:
     network = MarginalTables(rows_of(2, 3, rules=(PairConstraint(1, 0, ("10", "11", "01")),))).build((2,), {}, Rng(0))
     codes = torch.tensor([[0, 0], [0, 1], [1, 1], [1, 2], [1, 0]])
     assert network.model().log_likelihood(codes).tolist() == pytest.approx([-math.log(4)] * 4 + [-math.inf])
 
 
-def test_columns_of_one_value_are_a_model_too() -> None:
+def test_columns_of_one_value() -> None:
     rows = rows_of(1, 1)
     release = MarginalFitting(rows).release(torch.zeros(20, 2, dtype=torch.long), 0.1, Numbers(1))
     settings, network = network_from_model(rows, release.model)
@@ -86,7 +85,7 @@ def test_columns_of_one_value_are_a_model_too() -> None:
 
 
 @pytest.mark.parametrize("method", ONE_WAY_BUDGET)
-def test_ways_spend_what_they_are_said_to_on_single_columns(method: str) -> None:
+def test_one_way_budget_of_each_method(method: str) -> None:
     counting = MarginalFitting(ROWS, method=method)
     release = counting.release(MODEL.sample(400, Rng(0)), 0.3, Numbers(1))
     spent = dict(release.charges)
@@ -96,7 +95,7 @@ def test_ways_spend_what_they_are_said_to_on_single_columns(method: str) -> None
     assert {"aim": pairs > 0, "mst": pairs == 4, "independent": pairs == 0}[method]
 
 
-def test_room_and_degree_reach_the_model() -> None:
+def test_max_model_size_and_degree() -> None:
     codes = MODEL.sample(3000, Rng(0))
     narrow, wide = (
         MarginalFitting(ROWS, degree=degree, max_model_size=room).release(codes, 5.0, Numbers(1)).model.cliques
@@ -106,13 +105,13 @@ def test_room_and_degree_reach_the_model() -> None:
     assert len(narrow) < len(wide)
 
 
-def test_wrong_use() -> None:
+def test_invalid_arguments() -> None:
     with refuses(UsageError, argument="method", found="'mts'"):
         MarginalFitting(ROWS, method="mts")
-    for wrong, numbers in (({"max_model_size": 0.0}, ["2", "0"]), ({"degree": 0, "max_model_size": 3.0}, ["0", "3"])):
+    for wrong, found in (({"max_model_size": 0.0}, ["2", "0"]), ({"degree": 0, "max_model_size": 3.0}, ["0", "3"])):
         with refuses(UsageError) as caught:
             MarginalFitting(ROWS, **wrong)
-        assert re.findall(r"\d+", caught.value.found) == numbers
+        assert numbers(caught.value.found) == found
     with refuses(UsageError):
         MarginalTables(TableTokens((DigitTokenizer(0, 99),)))
     with refuses(UsageError, found="(4,)"):

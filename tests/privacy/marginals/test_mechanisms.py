@@ -1,4 +1,4 @@
-"""MST and AIM: what they spend, what they see, and what they find without noise."""
+"""MST and AIM: budget, dependence on the rows, accuracy."""
 
 import itertools
 import math
@@ -34,7 +34,7 @@ def distance(release: MarginalRelease, codes: Tensor, size: int = 2) -> float:
 
 @BOTH
 @pytest.mark.parametrize("rho", [1e-3, 0.0305566, 1.7827])
-def test_the_budget_is_spent_and_never_more(mechanism: Mechanism, rho: float) -> None:
+def test_mechanisms_spend_the_budget(mechanism: Mechanism, rho: float) -> None:
     numbers = Numbers(1)
     release = mechanism(CODES, COUNTS, rho, numbers)
     spent = math.fsum(cost for _, cost in release.charges)
@@ -46,8 +46,6 @@ def test_the_budget_is_spent_and_never_more(mechanism: Mechanism, rho: float) ->
 
 
 def heaviest_tree(weights: dict[tuple[int, int], float]) -> set[tuple[int, int]]:
-    """Try all sets of four edges on five columns."""
-
     def joins(edges: tuple[tuple[int, int], ...]) -> bool:
         part = list(range(5))
         for i, j in edges:
@@ -58,7 +56,7 @@ def heaviest_tree(weights: dict[tuple[int, int], float]) -> set[tuple[int, int]]
     return set(max(trees, key=lambda edges: sum(weights[edge] for edge in edges)))
 
 
-def test_mst_without_noise_finds_the_heaviest_tree_and_its_marginals() -> None:
+def test_mst_without_noise_finds_the_heaviest_tree() -> None:
     joint = table_of(CODES, COUNTS) / len(CODES)
     alone = [sum_to(joint, [j]) for j in range(5)]
     weights = {
@@ -74,20 +72,19 @@ def test_mst_without_noise_finds_the_heaviest_tree_and_its_marginals() -> None:
         assert torch.equal(release.one_way[j], table_of(CODES, COUNTS, [j]))
 
 
-def test_aim_without_noise_knows_every_pair() -> None:
+def test_aim_without_noise_fits_every_pair() -> None:
     release = aim(CODES, COUNTS, 1e4, Numbers(scale=0.0))
     assert distance(release, CODES) < 1e-3
 
 
-def test_aim_of_degree_three_knows_every_three() -> None:
+def test_aim_of_degree_three() -> None:
     release = aim(CODES, COUNTS, 1e3, Numbers(2), degree=3)
     assert distance(release, CODES, 3) < 0.01
     assert any(len(clique) == 3 for clique in release.model.cliques)
 
 
 @BOTH
-def test_more_budget_is_nearer(mechanism: Mechanism) -> None:
-    """And both are nearer than independent columns, where there is something to be found."""
+def test_larger_budget_is_more_accurate(mechanism: Mechanism) -> None:
     far, near = (distance(mechanism(CODES, COUNTS, rho, Numbers(3)), CODES) for rho in (1e-3, 1.0))
     floor = independent(CODES, COUNTS, math.inf, Numbers())
     assert near < 0.5 * far
@@ -95,7 +92,7 @@ def test_more_budget_is_nearer(mechanism: Mechanism) -> None:
 
 
 @BOTH
-def test_only_noisy_answers_reach_the_result(mechanism: Mechanism, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_release_depends_on_noisy_answers_only(mechanism: Mechanism, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two tables of one size that share no row's law, answered alike: every byte of the release is equal."""
 
     def measure(self: Curator, columns: tuple[int, ...], sigma: float, what: str) -> MarginalMeasurement:
@@ -109,27 +106,17 @@ def test_only_noisy_answers_reach_the_result(mechanism: Mechanism, monkeypatch: 
 
     monkeypatch.setattr(Curator, "measure", measure)
     monkeypatch.setattr(Curator, "select_worst", choose)
-    one, two = (mechanism(codes, COUNTS, 0.02, Numbers(4)) for codes in (CODES, OTHER))
+    noise = Numbers(4), Numbers(4)
+    one, two = (mechanism(codes, COUNTS, 0.02, own) for codes, own in zip((CODES, OTHER), noise, strict=True))
+    assert noise[0].asked == noise[1].asked
     assert one.charges == two.charges
     assert one.model.cliques == two.model.cliques
     assert all(map(torch.equal, one.model.potentials, two.model.potentials))
     assert all(map(torch.equal, one.one_way, two.one_way))
 
 
-def test_a_neighbour_is_asked_for_the_same_noise() -> None:
-    """One row changed to an extreme: sizes and scales of all noise are the same."""
-    neighbour = CODES.clone()
-    neighbour[0] = torch.tensor(COUNTS) - 1
-    asked = []
-    for codes in (CODES, neighbour):
-        numbers = Numbers(scale=0.0)
-        release = mst(codes, COUNTS, 0.5, numbers)
-        asked.append((numbers.asked, release.charges, release.model.cliques))
-    assert asked[0] == asked[1]
-
-
 @BOTH
-def test_a_seed_is_repeated_and_another_differs(mechanism: Mechanism) -> None:
+def test_release_depends_on_the_seed(mechanism: Mechanism) -> None:
     one, two, other = (mechanism(CODES, COUNTS, 0.05, Numbers(seed)) for seed in (1, 1, 2))
     assert all(map(torch.equal, one.model.potentials, two.model.potentials))
     assert not torch.equal(one.one_way[0], other.one_way[0])
@@ -137,8 +124,7 @@ def test_a_seed_is_repeated_and_another_differs(mechanism: Mechanism) -> None:
 
 @BOTH
 @pytest.mark.parametrize("counts", [(1,), (4,), (1, 1), (1, 3, 1), (2, 2), (5, 1, 2)])
-def test_tables_of_hardly_any_column(mechanism: Mechanism, counts: tuple[int, ...]) -> None:
-    """Columns of one level are known, cost nothing and take part in no pair."""
+def test_few_columns_and_columns_of_one_level(mechanism: Mechanism, counts: tuple[int, ...]) -> None:
     codes = torch.stack([torch.arange(60) % count for count in counts], 1)
     numbers = Numbers(1)
     release = mechanism(codes, counts, 0.5, numbers)
@@ -149,7 +135,7 @@ def test_tables_of_hardly_any_column(mechanism: Mechanism, counts: tuple[int, ..
     assert release.model.sample(9, Rng(0)).shape == (9, len(counts))
 
 
-def test_aim_keeps_its_tables_within_the_room_it_has() -> None:
+def test_aim_size_limit() -> None:
     room = 60 * 8 / 2**20
     release = aim(CODES, COUNTS, 5.0, Numbers(1), size=room, degree=3)
     assert eliminate(COUNTS, release.model.cliques).cells <= 60
@@ -157,19 +143,19 @@ def test_aim_keeps_its_tables_within_the_room_it_has() -> None:
     assert eliminate(COUNTS, wide.model.cliques).cells > 60
 
 
-def test_aim_measures_nothing_outside_its_workload() -> None:
+def test_aim_workload() -> None:
     release = aim(CODES, COUNTS, 5.0, Numbers(1), workload=[(3, 1), (0,)])
     assert {*release.model.cliques} <= {(0,), (1,), (2,), (3,), (4,), (1, 3)}
     assert (1, 3) in release.model.cliques
 
 
-def test_large_pairs_are_left_out() -> None:
+def test_mst_cells_limit() -> None:
     release = mst(CODES, COUNTS, 1.0, Numbers(1), cells=6)
     assert all(math.prod(COUNTS[j] for j in clique) <= 6 for clique in release.model.cliques)
     assert math.fsum(cost for _, cost in release.charges) <= 1.0
 
 
-def test_wrong_use() -> None:
+def test_invalid_degree_and_workload() -> None:
     with refuses(UsageError, found="0"):
         aim(CODES, COUNTS, 1.0, Numbers(), degree=0)
     with refuses(UsageError, found="[9]"):
@@ -177,7 +163,7 @@ def test_wrong_use() -> None:
 
 
 @pytest.mark.parametrize("rho", [1e-3, 1.0])
-def test_independent_columns_take_the_whole_budget(rho: float) -> None:
+def test_independent_spends_the_budget(rho: float) -> None:
     numbers = Numbers(1)
     release = independent(CODES, COUNTS, rho, numbers)
     assert {*release.model.cliques} == {(j,) for j in range(5)}
@@ -189,8 +175,7 @@ def test_independent_columns_take_the_whole_budget(rho: float) -> None:
 
 
 @pytest.mark.parametrize("mechanism", [mst, aim, independent])
-def test_an_infinite_budget_is_exact_and_draws_nothing(mechanism: Mechanism) -> None:
-    """Every table that was counted is that of the rows, to the grain of a row; of a tree, the heaviest."""
+def test_infinite_budget_is_exact(mechanism: Mechanism) -> None:
     numbers = Numbers(1)
     release = mechanism(CODES, COUNTS, math.inf, numbers)
     assert not numbers.asked
@@ -200,7 +185,7 @@ def test_an_infinite_budget_is_exact_and_draws_nothing(mechanism: Mechanism) -> 
     assert mechanism is not mst or {*release.model.cliques} == {*tree}
 
 
-def test_without_noise_tables_are_counted_until_all_differ_by_chance_alone() -> None:
+def test_aim_with_infinite_budget_stops_at_sampling_error() -> None:
     codes = model_of(COUNTS, [(0, 1), (1, 2), (2, 3), (3, 4)], 3).sample(3000, Rng(0))
     release = aim(codes, COUNTS, math.inf, Numbers())
     model, counted = release.model, {*release.model.cliques}
@@ -211,13 +196,13 @@ def test_without_noise_tables_are_counted_until_all_differ_by_chance_alone() -> 
         assert apart <= 1.02 * mean_deviation(expected).sum()
 
 
-def test_mean_deviation_is_that_of_poisson() -> None:
+def test_mean_deviation() -> None:
     means = torch.tensor([0.0, 1e-9, 0.01, 0.5, 1.0, 2.3, 7.0, 40.2], dtype=torch.float64)
     counts = torch.arange(400)
     for m, found in zip(means.tolist(), mean_deviation(means).tolist(), strict=True):
         assert found == pytest.approx(float(poisson(m).pmf(counts) @ abs(counts.numpy() - m)), rel=1e-6, abs=1e-12)
 
 
-def test_a_finite_budget_cannot_buy_exact_counts() -> None:
+def test_sigma_of_zero_exceeds_a_finite_budget() -> None:
     with refuses(UsageError, found="inf"):
         Curator(CODES, COUNTS, 1.0, Numbers()).measure((0,), 0.0, "all")

@@ -1,4 +1,4 @@
-"""Rows that break a public rule are impossible, against sums over all rows."""
+"""Graphical models under public rules, against brute force."""
 
 import itertools
 import math
@@ -10,6 +10,7 @@ from torch import Tensor
 from feller.core.errors import InputError
 from feller.core.rng import Rng
 from feller.privacy.marginals import MarginalMeasurement, MarginalModel, aim, estimate, independent, mst
+from tests.errors import refuses
 from tests.privacy.marginals.tables import COUNTS, LOOP, Numbers, joint_of, model_of, sum_to
 
 RULES = (
@@ -25,12 +26,11 @@ def keeps(codes: Tensor) -> Tensor:
 
 
 def ruled(model: MarginalModel) -> Tensor:
-    """The joint law by brute force, [*counts]."""
     joint = joint_of(model)[0] * keeps(EVERY_ROW).double().view(COUNTS)
     return joint / joint.sum()
 
 
-def test_a_model_under_rules_is_that_of_brute_force() -> None:
+def test_model_with_rules() -> None:
     joint = ruled(MODEL)
     for columns in itertools.combinations(range(5), 2):
         assert (MODEL.marginal(columns) - sum_to(joint, columns)).abs().max() < 1e-12
@@ -43,12 +43,12 @@ def test_a_model_under_rules_is_that_of_brute_force() -> None:
     assert torch.equal(filled[kept], drawn[kept])
 
 
-def test_what_is_known_must_keep_the_rules() -> None:
-    with pytest.raises(InputError, match="probability above 0"):
+def test_evidence_that_breaks_a_rule() -> None:
+    with refuses(InputError, found="probability 0 in row 0"):
         MODEL.sample(3, Rng(0), {0: 0, 1: 1})
 
 
-def test_the_potentials_are_the_misfits_beside_the_rules() -> None:
+def test_estimate_with_rules_is_stationary() -> None:
     """Stationary: each potential is (y - m) / (caution sigma), m by brute force over rows that keep the rules."""
     tables = [
         MarginalMeasurement(columns, 900 * model_of(COUNTS, LOOP).marginal(columns) + 1.0, sigma)
@@ -63,7 +63,7 @@ def test_the_potentials_are_the_misfits_beside_the_rules() -> None:
 
 @pytest.mark.parametrize("mechanism", [mst, aim, independent])
 @pytest.mark.parametrize("rho", [1e-3, 0.5, math.inf])
-def test_no_mechanism_gives_mass_to_what_breaks_a_rule(mechanism, rho: float) -> None:
+def test_mechanisms_respect_rules(mechanism, rho: float) -> None:
     codes = MODEL.sample(500, Rng(0))
     release = mechanism(codes, COUNTS, rho, Numbers(1), rules=RULES)
     likely = release.model.log_likelihood(EVERY_ROW).exp()
@@ -72,8 +72,8 @@ def test_no_mechanism_gives_mass_to_what_breaks_a_rule(mechanism, rho: float) ->
     assert keeps(release.model.sample(500, Rng(1))).all()
 
 
-def test_counts_that_agree_with_rules_are_met() -> None:
-    """Exact counts of rows under rules: the tables are theirs, though none of the two ruled pairs was measured."""
+def test_exact_counts_with_rules() -> None:
+    """One-way marginals are exact though neither ruled pair was measured."""
     codes = MODEL.sample(4000, Rng(0))
     free, tied = (independent(codes, COUNTS, math.inf, Numbers(), rules=rules).model for rules in ((), RULES))
     for model in (free, tied):

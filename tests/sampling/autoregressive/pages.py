@@ -1,4 +1,4 @@
-"""Documents made up for tests, as data of a kind of their own."""
+"""A modality of synthetic documents."""
 
 import pathlib
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ S = DocumentVocabulary(text=26, codes=16, picture=16)
 
 @dataclass(frozen=True)
 class Pages(Modality):
-    """Rows of symbols, as they are."""
+    """Data of token rows."""
 
     vectors: DocumentEncoder | None = None
 
@@ -74,5 +74,5 @@ def rows_of(n: int, kinds: int, seed: int = 0) -> tuple[Tensor, Tensor]:
 
 
 def pages(rows: Tensor, vectors: DocumentEncoder | None = None) -> Dataset:
-    """Data of these rows."""
+    """Return the data set of these rows."""
     return Dataset(rows, {}, Pages(vectors))

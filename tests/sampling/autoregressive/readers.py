@@ -1,4 +1,4 @@
-"""Small networks that read documents, and rows for them."""
+"""Small document networks, and documents for them."""
 
 from dataclasses import dataclass, field
 
@@ -8,11 +8,12 @@ from torch import Tensor
 from feller.core.rng import Rng
 from feller.data.documents.vocabulary import DocumentVocabulary
 from feller.networks import GPT
+from feller.networks.sequence.causal_transformer import CausalTransformerNetwork
 from feller.networks.sequence.gpt import GPTNetwork
 
 
 def reader(symbols: DocumentVocabulary, context: int = 24, heat: float = 0.7, seed: int = 1) -> GPTNetwork:
-    """A float64 network none of whose weights is zero."""
+    """Return a float64 network with nonzero weights."""
     architecture = GPT(symbols, width=8, depth=1, heads=2, context=context)
     network = architecture.build((context,), {}, Rng(0)).double()
     draw = Rng(seed).stream("weights")
@@ -24,17 +25,17 @@ def reader(symbols: DocumentVocabulary, context: int = 24, heat: float = 0.7, se
 
 @dataclass(frozen=True)
 class Counted:
-    """A network that notes how many rows and places each call has."""
+    """A network that records the batch size and length of each call."""
 
-    network: GPTNetwork
+    network: GPTNetwork | CausalTransformerNetwork
     calls: list[tuple[int, ...]] = field(default_factory=list)
 
     def __getattr__(self, name: str):
         return getattr(self.network, name)
 
-    def decode_step(self, tokens: Tensor, cache):
+    def decode_step(self, tokens: Tensor, cache, *given: dict[str, Tensor]):
         self.calls.append(tuple(tokens.shape))
-        return self.network.decode_step(tokens, cache)
+        return self.network.decode_step(tokens, cache, *given)
 
 
 def written(text: str, symbols: DocumentVocabulary) -> Tensor:
@@ -48,7 +49,7 @@ def written(text: str, symbols: DocumentVocabulary) -> Tensor:
 
 
 def spelled(row: Tensor, symbols: DocumentVocabulary) -> str:
-    """Turn `written` around."""
+    """Invert `written`."""
     ends = {symbols.eos: "E", symbols.break_token: "B", symbols.mask: "M", symbols.infill: "I", symbols.pad: "P"}
     return "".join(
         ends.get(v) or (chr(ord("a") + v) if v < symbols.text else str(v - symbols.text)) for v in row.tolist()

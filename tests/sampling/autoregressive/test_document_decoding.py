@@ -1,4 +1,4 @@
-"""Drawing rows: against recomputing everything, against exact laws, and never malformed."""
+"""Decoding of documents: against recomputation, exact probabilities and the grammar."""
 
 import itertools
 import math
@@ -71,7 +71,7 @@ def streams_for(way: SamplingSpec, rows: list[str]) -> list[list[Tensor]]:
 def recomputed(
     network: GPTNetwork, prompts: list[Tensor], plan: DecodingGoal, way: SamplingSpec, u: Tensor, number: int
 ) -> Tensor:
-    """One row, reading everything again for each symbol."""
+    """Decode one row without a cache."""
     automaton, drawn = Automaton(SYMBOLS, plan), torch.zeros(0, dtype=torch.long)
     state = automaton.initial_state([parse_prefix(prompts[0], SYMBOLS)], [network.context - max(map(len, prompts))])
     kind_of = symbol_kinds(SYMBOLS)
@@ -88,7 +88,7 @@ def recomputed(
 
 @pytest.mark.parametrize("plan", PLANS)
 @pytest.mark.parametrize("way", WAYS)
-def test_rows_are_those_that_recomputing_gives(plan: str, way: str) -> None:
+def test_cached_decoding_equals_recomputation(plan: str, way: str) -> None:
     network, (what, rows) = reader(SYMBOLS), PLANS[plan]
     streams = streams_for(WAYS[way], rows)
     drawn = generate(network, streams, what, Rng(3), specs=[WAYS[way]])
@@ -100,7 +100,7 @@ def test_rows_are_those_that_recomputing_gives(plan: str, way: str) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_all_streams_of_all_rows_take_one_call_a_symbol(way: str) -> None:
+def test_one_network_call_per_token_for_all_streams_and_rows(way: str) -> None:
     counted, (what, rows) = Counted(reader(SYMBOLS)), PLANS["free"]
     streams = streams_for(WAYS[way], rows)
     drawn = generate(counted, streams, what, Rng(4), specs=[WAYS[way]])
@@ -111,7 +111,7 @@ def test_all_streams_of_all_rows_take_one_call_a_symbol(way: str) -> None:
     assert len({*lengths}) > 1
 
 
-def test_a_row_depends_on_its_number_alone() -> None:
+def test_rows_do_not_depend_on_the_batch() -> None:
     network, ways = reader(SYMBOLS), [WAYS["guided"], WAYS["contrast"], WAYS["plain"]]
     rows = [f"E {'abc'[i % 3] * (i % 4)} B" for i in range(16)]
     streams = [prompts_of(rows), prompts_of(["E M B"] * 16)]
@@ -128,7 +128,7 @@ def test_a_row_depends_on_its_number_alone() -> None:
     assert sum(map(torch.equal, whole, other)) < 8
 
 
-def test_rows_take_their_ways_in_turn() -> None:
+def test_rows_take_sampling_specs_in_turn() -> None:
     network, names = reader(SYMBOLS), ["guided", "contrast", "plain"]
     streams = [prompts_of(["E ab B"] * 9), prompts_of(["E M B"] * 9)]
     mixed = generate(network, streams, ImageGoal(), Rng(5), specs=[WAYS[name] for name in names])
@@ -138,7 +138,7 @@ def test_rows_take_their_ways_in_turn() -> None:
         assert torch.equal(row, alone[i])
 
 
-def test_pictures_come_as_often_as_their_likelihood_says() -> None:
+def test_image_frequencies_equal_their_likelihood() -> None:
     """8 pictures, 4,000 draws: beyond 6 deviations of chi-square once in about 1e5 seeds, of which one is fixed."""
     network, prompt, n = reader(SYMBOLS), written("E ab B", SYMBOLS), 4000
     drawn = torch.stack(generate(network, [[prompt] * n], ImageGoal(), Rng(0), batch_size=n))
@@ -154,7 +154,7 @@ def test_pictures_come_as_often_as_their_likelihood_says() -> None:
     assert p.max() > 2 * p.min()
 
 
-def test_temperature_zero_takes_the_likeliest_and_so_does_the_narrowest_contrast() -> None:
+def test_greedy_limits_of_all_specs_agree() -> None:
     network, streams = reader(SYMBOLS), [prompts_of(["E ab B"] * 5), prompts_of(["E M B"] * 5)]
     greedy = generate(
         network,
@@ -183,15 +183,12 @@ def test_temperature_zero_takes_the_likeliest_and_so_does_the_narrowest_contrast
     assert len({tuple(row.tolist()) for row in hot}) > 3
 
 
-PIECES = st.one_of(
-    st.text("abc", max_size=3),
-    st.text("01", min_size=3, max_size=3),
-)
+PIECES = st.one_of(st.text("abc", max_size=3), st.text("01", min_size=3, max_size=3))
 
 
 @st.composite
 def beginnings(draw: st.DrawFn) -> str:
-    """Documents with holes anywhere, filled or not, cut off anywhere but in what nothing can mend."""
+    """Return document prefixes with masked spans anywhere, filled or not, that some continuation completes."""
     text = ""
     if draw(st.booleans()):
         text += "E" + draw(st.sampled_from(["abB", "aMBIb", "010B", "MBI001"]))
@@ -207,7 +204,7 @@ def beginnings(draw: st.DrawFn) -> str:
 
 
 def refused(row: str, plan: DecodingGoal, room: int) -> str | None:
-    """Return why a plan cannot go on from a row, if it cannot.
+    """Return why a row cannot be continued, if so.
 
     The only rows that nothing can complete are those cut off in an image with holes.
     """
@@ -242,10 +239,9 @@ def refused(row: str, plan: DecodingGoal, room: int) -> str | None:
     seed=st.integers(0, 10**6),
     heat=st.sampled_from([0.1, 1.0, 10.0]),
 )
-def test_nothing_that_is_drawn_is_malformed(
+def test_samples_are_well_formed(
     rows: list[str], plan: DecodingGoal, way: SamplingSpec, seed: int, heat: float
 ) -> None:
-    """Any network, prompts, plan, way of drawing and seed; what a plan cannot go on from is refused, not drawn."""
     network = reader(SYMBOLS, heat=heat, seed=seed)
     kept = [row for row in rows if refused(row, plan, network.context - max(9, len(row))) is None]
     others = [prompts_of(["E abcab M B"] * len(kept)), prompts_of(["E"] * len(kept))]
@@ -262,7 +258,7 @@ def test_nothing_that_is_drawn_is_malformed(
             assert re.fullmatch("[01]*B" if plan == ImageGoal() else "[abc]*B", text)
 
 
-def test_a_prompt_may_fill_the_context_but_for_what_is_drawn() -> None:
+def test_prompts_leave_room_for_the_generated_tokens() -> None:
     network = reader(SYMBOLS, context=12)
     long = written("E abcabca B", SYMBOLS)
     assert len(long) == 9
@@ -281,7 +277,7 @@ def test_a_prompt_may_fill_the_context_but_for_what_is_drawn() -> None:
     assert len(text) <= 3
 
 
-def test_no_rows_padding_and_empty_prompts() -> None:
+def test_empty_batches_padding_and_empty_prompts() -> None:
     network = reader(SYMBOLS)
     assert generate(network, [[]], ImageGoal(), Rng(0)) == []
     bare, padded = written("E a B", SYMBOLS), written("E a B PPP", SYMBOLS)
@@ -297,7 +293,7 @@ def test_no_rows_padding_and_empty_prompts() -> None:
         assert numbers(caught.value.expected) == [str(SYMBOLS.eos)]
 
 
-def test_streams_that_do_not_fit_are_named() -> None:
+def test_wrong_numbers_of_streams_are_refused() -> None:
     network, row = reader(SYMBOLS), written("E a B", SYMBOLS)
     plain, guided = SamplingSpec(), SamplingSpec(ClassifierFreeGuidance(2.0))
     for prompts, specs, found in (
@@ -311,7 +307,7 @@ def test_streams_that_do_not_fit_are_named() -> None:
         assert numbers(caught.value.found) == found
 
 
-def test_the_hidden_kind_is_asked_for() -> None:
+def test_infilled_kinds_are_those_requested() -> None:
     network, rows = reader(SYMBOLS), prompts_of(["E M B 010 B"] * 40)
     texts = generate(network, [rows], InfillGoal(5, (SymbolKind.TEXT,)), Rng(0))
     pictures = generate(network, [rows], InfillGoal(5, (SymbolKind.CODE,)), Rng(0))
@@ -321,7 +317,7 @@ def test_the_hidden_kind_is_asked_for() -> None:
     assert {bool(re.search("[01]", spelled(row, SYMBOLS))) for row in either} == {True, False}
 
 
-def test_the_best_candidates_are_kept() -> None:
+def test_rank_candidates_keeps_the_best() -> None:
     candidates = [[torch.tensor([i]) for i in (3, 1, 4, 1, 5)], [torch.tensor([i, i]) for i in (2, 7, 2)]]
     found = rank_candidates(candidates, lambda prompt, some: torch.tensor([float(row.sum()) for row in some]), 2)
     assert [[row.tolist() for row in kept] for kept in found] == [[[5], [4]], [[7, 7], [2, 2]]]
@@ -336,7 +332,7 @@ def test_the_best_candidates_are_kept() -> None:
     assert "nan" in caught.value.found
 
 
-def test_re_ranking_many_draws_is_the_maximum() -> None:
+def test_rank_candidates_takes_the_maximum() -> None:
     """The best of 8 is at least as likely as each; a mixture of ways draws from both."""
     network, n = reader(SYMBOLS), 8
     streams = [prompts_of(["E ab B"] * 2 * n), prompts_of(["E M B"] * 2 * n)]
@@ -356,5 +352,5 @@ def test_re_ranking_many_draws_is_the_maximum() -> None:
         assert score(0, [kept])[0] == max(score(0, some))
 
 
-def test_plain_is_the_way_unless_asked() -> None:
+def test_default_spec_is_unguided() -> None:
     assert SamplingSpec() == SamplingSpec(NoGuidance(), TokenSampler())

@@ -1,4 +1,4 @@
-"""What a well-formed row is."""
+"""Grammar of documents."""
 
 import itertools
 import re
@@ -15,6 +15,7 @@ from feller.sampling.autoregressive.document_grammar import (
     parse_prefix,
     symbol_kinds,
 )
+from tests.errors import numbers, refuses
 from tests.sampling.autoregressive.readers import spelled, written
 
 SYMBOLS = DocumentVocabulary(text=3, codes=2, picture=4)
@@ -44,51 +45,53 @@ SYMBOLS = DocumentVocabulary(text=3, codes=2, picture=4)
         "E aM B I c E b B 0000 B E a B E",
     ],
 )
-def test_rows_that_are_complete(row: str) -> None:
+def test_complete_documents(row: str) -> None:
     check_document(written(row, SYMBOLS), SYMBOLS)
     assert parse_prefix(written(row, SYMBOLS), SYMBOLS).is_complete
 
 
 @pytest.mark.parametrize(
-    ("row", "message"),
+    ("row", "expected", "position"),
     [
-        ("", "starts with <eos>, token 5; found an empty row"),
-        ("PP", "starts with <eos>, token 5; found an empty row"),
-        ("ab B", "found text token 0. Prepend <eos>"),
-        ("B", "found <break>"),
-        ("E a P B", "expected tokens from 0 to 8; found padding at position 2"),
-        ("E E", "all segments ended and all holes filled; found <eos> at position 1"),
-        ("E a B E E", "all segments ended and all holes filled; found <eos> at position 4"),
-        ("E a E", "found <eos> at position 2"),
-        ("E aM B E", "found <eos> at position 4"),
-        ("E aM B I E", "found <eos> at position 5"),
-        ("E M B M B I a E", "found <eos> at position 7"),
-        ("E a1", "only text in this segment; found image code 1 at position 2"),
-        ("E 1M1a", "only codes in this segment; found text token 0 at position 4"),
-        ("E 010 B", "not 3; found <break> at position 4"),
-        ("E 01010 B", "not 5; found <break> at position 6"),
-        ("E 01010", "a <break> after 4 codes; found image code 0 at position 5"),
-        ("E 0101M B", "in each of 1 holes, not 4; found <break> at position 6"),
-        ("E 01M", "the <break> of an image with holes; found the end at position 4"),
-        ("E I", "<infill> only after a <break>; found <infill> at position 1"),
-        ("E a I", "<infill> only after a <break>; found <infill> at position 2"),
-        ("E a B I", "at most 0 <infill>, one per hole; found <infill> at position 3"),
-        ("E aM B I b I c", "at most 1 <infill>, one per hole; found <infill> at position 6"),
-        ("E aM B I b B", "no <break> after an <infill>; found <break> at position 6"),
-        ("E aM B I 0", "kind (text or codes); found image code 0"),
-        ("E aM B I M", "kind (text or codes); found <mask>"),
-        ("E aM B Ma B I I c", "kind (text or codes); found <infill> at position 8"),
-        ("E 0M B I a", "kind (text or codes)"),
-        ("E 0M B I 0000", "fills of 3 codes for the holes of an image; found the end at position 9"),
-        ("E 0M B aM B I 00 I b", "fills of 3 codes for the holes of an image; found <infill> at position 10"),
-        ("E 00MM B I 00 I", "fills of 2 codes for the holes of an image; found <infill> at position 9"),
-        ("E MM B I 0000", "fills of 4 codes for the holes of an image; found the end at position 9"),
+        ("", ["5"], None),
+        ("PP", ["5"], None),
+        ("ab B", ["5"], None),
+        ("B", ["5"], None),
+        ("E a P B", ["0", "8"], 2),
+        ("E E", [], 1),
+        ("E a B E E", [], 4),
+        ("E a E", [], 2),
+        ("E aM B E", [], 4),
+        ("E aM B I E", [], 5),
+        ("E M B M B I a E", [], 7),
+        ("E a1", [], 2),
+        ("E 1M1a", [], 4),
+        ("E 010 B", ["4", "0", "3"], 4),
+        ("E 01010 B", ["4", "0", "5"], 6),
+        ("E 01010", ["4"], 5),
+        ("E 0101M B", ["4", "1", "4"], 6),
+        ("E 01M", [], 4),
+        ("E I", [], 1),
+        ("E a I", [], 2),
+        ("E a B I", ["0"], 3),
+        ("E aM B I b I c", ["1"], 6),
+        ("E aM B I b B", [], 6),
+        ("E aM B I 0", [], 5),
+        ("E aM B I M", [], 5),
+        ("E aM B Ma B I I c", [], 8),
+        ("E 0M B I a", [], 5),
+        ("E 0M B I 0000", ["3"], 9),
+        ("E 0M B aM B I 00 I b", ["3"], 10),
+        ("E 00MM B I 00 I", ["2"], 9),
+        ("E MM B I 0000", ["4"], 9),
     ],
 )
-def test_rows_that_nothing_can_mend(row: str, message: str) -> None:
+def test_malformed_documents_are_refused(row: str, expected: list[str], position: int | None) -> None:
     for check in (parse_prefix, check_document):
-        with pytest.raises(InputError, match=re.escape(message)):
+        with refuses(InputError) as caught:
             check(written(row, SYMBOLS), SYMBOLS)
+        assert numbers(caught.value.expected) == expected
+        assert position is None or numbers(caught.value.found)[-1] == str(position)
 
 
 @pytest.mark.parametrize(
@@ -112,16 +115,17 @@ def test_rows_that_nothing_can_mend(row: str, message: str) -> None:
         ("E MM B", Place.BETWEEN, 0, 0, 0),
     ],
 )
-def test_where_beginnings_stand(row: str, place: Place, left: int, said: int, opened: int) -> None:
+def test_parser_state_of_prefixes(row: str, place: Place, left: int, said: int, opened: int) -> None:
     found = parse_prefix(written(row, SYMBOLS), SYMBOLS)
     assert (found.place, found.codes_left, found.segment_length, found.num_opened) == (place, left, said, opened)
     if row not in ("E a B E", "E aM B bM B I aa I cb"):
         assert not found.is_complete
-        with pytest.raises(InputError, match="expected a complete document; found a document that ends"):
+        with refuses(InputError) as caught:
             check_document(written(row, SYMBOLS), SYMBOLS)
+        assert numbers(caught.value.found)[0] == str(left)
 
 
-def test_all_short_rows_without_holes_against_an_expression() -> None:
+def test_all_short_documents_against_a_regular_expression() -> None:
     """Every row of up to 7 symbols from four that begins with <eos>: complete or not, and which can be mended."""
     symbols = DocumentVocabulary(text=1, codes=1, picture=2)
     whole = re.compile(r"(E((a*|00)B)+)(E((a*|00)B)+)*E?")

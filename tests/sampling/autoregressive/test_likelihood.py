@@ -1,4 +1,4 @@
-"""How likely symbols of rows are."""
+"""Log-likelihood of documents."""
 
 import math
 
@@ -13,17 +13,12 @@ SYMBOLS = DocumentVocabulary(text=3, codes=2, picture=3)
 ROWS = torch.stack(
     [
         written(row, SYMBOLS)
-        for row in (
-            "E ab B 010 B E PPPP",
-            "E M B 0M0 B I ab I 1 E",
-            "E aM B I b E c B PPPP",
-            "E PPPP PPPP PPPP",
-        )
+        for row in ("E ab B 010 B E PPPP", "E M B 0M0 B I ab I 1 E", "E aM B I b E c B PPPP", "E PPPP PPPP PPPP")
     ]
 )
 
 
-def test_it_is_the_sum_of_what_each_symbol_costs() -> None:
+def test_log_likelihood_is_the_sum_over_tokens() -> None:
     network = reader(SYMBOLS)
     everything = torch.ones_like(ROWS, dtype=torch.bool)
     found = log_likelihood(network, ROWS, everything, SYMBOLS)
@@ -38,7 +33,7 @@ def test_it_is_the_sum_of_what_each_symbol_costs() -> None:
     assert found[3] == 0
 
 
-def test_parts_add_up_and_batches_change_nothing() -> None:
+def test_parts_add_up_in_batches_of_any_size() -> None:
     network = reader(SYMBOLS)
     parts = [
         SYMBOLS.is_text(ROWS),
@@ -53,7 +48,7 @@ def test_parts_add_up_and_batches_change_nothing() -> None:
     torch.testing.assert_close(torch.cat(alone), several[0])
 
 
-def test_a_network_that_knows_nothing_has_the_perplexity_of_its_alphabet() -> None:
+def test_uniform_logits_have_the_perplexity_of_the_vocabulary() -> None:
     def network(x, t, given):
         return torch.zeros(*x.shape, SYMBOLS.num_outputs)
 
@@ -63,12 +58,12 @@ def test_a_network_that_knows_nothing_has_the_perplexity_of_its_alphabet() -> No
     torch.testing.assert_close(total, -marks.sum(1).double() * math.log(SYMBOLS.num_outputs))
 
 
-def test_the_content_of_holes() -> None:
+def test_infill_mask() -> None:
     marks = infill_mask(ROWS, SYMBOLS)
     assert [row[mark].tolist() for row, mark in zip(ROWS, marks, strict=True)] == [[], [0, 1, 4], [1], []]
 
 
-def test_no_rows_and_nothing_counted() -> None:
+def test_empty_batches_and_masks() -> None:
     network = reader(SYMBOLS)
     none = torch.zeros_like(ROWS, dtype=torch.bool)
     assert log_likelihood(network, ROWS[:0], none[:0], SYMBOLS).shape == (0,)

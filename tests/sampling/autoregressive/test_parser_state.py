@@ -1,4 +1,4 @@
-"""Which symbols may come next, against all rows that there are."""
+"""Allowed next tokens, against enumeration of all documents."""
 
 import functools
 import itertools
@@ -35,7 +35,7 @@ def complete(text: str) -> bool:
 
 
 def ways_on(prompt: str, most: int) -> set[str]:
-    """All that may be drawn behind a prompt up to an `<eos>`, from all strings there are, by `check_document` alone."""
+    """Return all valid continuations of a prompt up to an `<eos>`, by `check_document` of every string."""
     found = set()
     for length in range(most):
         for letters in itertools.product("a0BI", repeat=length):
@@ -48,7 +48,7 @@ def ways_on(prompt: str, most: int) -> set[str]:
 
 
 def ways_taken(prompt: str, plan: DecodingGoal, room: int) -> set[str]:
-    """All that the automaton lets be drawn."""
+    """Return all continuations that the automaton allows."""
     automaton, found = Automaton(SYMBOLS, plan), set()
     state = automaton.initial_state([parse_prefix(written(prompt, SYMBOLS), SYMBOLS)], [room])
 
@@ -84,7 +84,7 @@ def free(prompt: str) -> frozenset[str]:
         ),
     ],
 )
-def test_free_rows_are_all_that_are_well_formed(prompt: str) -> None:
+def test_continuations_are_all_well_formed_documents(prompt: str) -> None:
     """Up to 6 symbols: 4^5 strings. Where none fits, that is said."""
     for most in range(1, 7):
         expected = {text for text in free(prompt) if len(text) <= most}
@@ -101,7 +101,7 @@ def test_free_rows_are_all_that_are_well_formed(prompt: str) -> None:
 
 @pytest.mark.parametrize("prompt", ["EMB", "EaMB", "EMBI", "E0MBI", "EMMB", "EM0MB", "EMBMB", "EMBaMB", "EMMBIaI"])
 @pytest.mark.parametrize("most", [1, 2])
-def test_fills_are_those_free_rows_that_add_no_segment(prompt: str, most: int) -> None:
+def test_infills_add_no_segment(prompt: str, most: int) -> None:
 
     def fits(text: str, kinds: str) -> bool:
         fills = (prompt + text).split("I")[1:]
@@ -139,9 +139,7 @@ def test_fills_are_those_free_rows_that_add_no_segment(prompt: str, most: int) -
         ("EMBI", (0,)),
     ],
 )
-def test_holes_of_a_size_hide_so_much(prompt: str, sizes: tuple[int, ...]) -> None:
-    """Of all fills those that have so many codes, and texts where none are said."""
-
+def test_hole_codes_fix_the_length_of_fills(prompt: str, sizes: tuple[int, ...]) -> None:
     def suits(fill: str, size: int) -> bool:
         return fill == size * "0" if size else "0" not in fill
 
@@ -157,14 +155,14 @@ def test_holes_of_a_size_hide_so_much(prompt: str, sizes: tuple[int, ...]) -> No
 @pytest.mark.parametrize(
     ("prompt", "sizes"), [("EMMB", (1, 1)), ("EMMB", (3,)), ("E0MB", (3,)), ("EaMB", (1,)), ("E0MMB", (2, 0))]
 )
-def test_sizes_add_up(prompt: str, sizes: tuple[int, ...]) -> None:
+def test_inconsistent_hole_codes_are_refused(prompt: str, sizes: tuple[int, ...]) -> None:
     with refuses(UsageError) as caught:
         ways_taken(prompt, InfillGoal(9, hole_codes=sizes), 9)
     assert numbers(caught.value.expected) == [str(prompt.count("M"))]
     assert numbers(caught.value.found) == [*map(str, sizes), "0"]
 
 
-def test_pictures_and_texts() -> None:
+def test_image_and_text_goals() -> None:
     for prompt in ("E", "EaB", "EMB", "EaBEaB"):
         assert ways_taken(prompt, ImageGoal(), 9) == {"000B"}
         assert ways_taken(prompt, TextGoal(3), 99) == {"aB", "aaB", "aaaB"}
@@ -175,8 +173,7 @@ def test_pictures_and_texts() -> None:
     assert ways_taken("EMaM", TextGoal(1), 9) == {"B", "aB"}
 
 
-def test_rows_go_on_beside_each_other() -> None:
-    """Together and alone, with different numbers of holes, and after some have left."""
+def test_rows_are_independent() -> None:
     prompts = ["E", "EMB", "E0MBaMB", "EMMMBI", "EaB00"]
     standings = [parse_prefix(written(prompt, SYMBOLS), SYMBOLS) for prompt in prompts]
     automaton = Automaton(SYMBOLS, ContinuationGoal(12))
@@ -208,8 +205,7 @@ def test_rows_go_on_beside_each_other() -> None:
         ("EMa", InfillGoal(3)),
     ],
 )
-def test_prompts_that_a_plan_cannot_go_on_from(prompt: str, plan: DecodingGoal) -> None:
-    """The error names the plan, where it goes on from, and where the prompt ends with how many holes."""
+def test_prompts_incompatible_with_the_goal_are_refused(prompt: str, plan: DecodingGoal) -> None:
     with refuses(UsageError) as caught:
         ways_taken(prompt, plan, 99)
     expected, found = caught.value.expected, caught.value.found
@@ -221,12 +217,9 @@ def test_prompts_that_a_plan_cannot_go_on_from(prompt: str, plan: DecodingGoal) 
 
 @pytest.mark.parametrize(
     ("prompt", "plan", "expected", "found"),
-    [
-        ("EMMMMB", InfillGoal(3, (SymbolKind.CODE,)), ["3"], ["4", "0"]),
-        ("E", ContinuationGoal(2), ["3", "0"], ["2"]),
-    ],
+    [("EMMMMB", InfillGoal(3, (SymbolKind.CODE,)), ["3"], ["4", "0"]), ("E", ContinuationGoal(2), ["3", "0"], ["2"])],
 )
-def test_prompts_that_leave_too_little_room(
+def test_prompts_without_enough_room_are_refused(
     prompt: str, plan: DecodingGoal, expected: list[str], found: list[str]
 ) -> None:
     with refuses(UsageError) as caught:
@@ -235,12 +228,12 @@ def test_prompts_that_leave_too_little_room(
 
 
 @pytest.mark.parametrize("make", [TextGoal, ContinuationGoal, InfillGoal])
-def test_no_symbols_are_refused(make: type[DecodingGoal]) -> None:
+def test_zero_symbols_are_refused(make: type[DecodingGoal]) -> None:
     with refuses(UsageError, argument="max_symbols", found="0"):
         make(0)
 
 
-def test_wrong_fills_are_refused() -> None:
+def test_invalid_infill_goals_are_refused() -> None:
     with refuses(UsageError, found="()"):
         InfillGoal(3, ())
     with refuses(UsageError, found="-1"):

@@ -1,8 +1,7 @@
-"""Drawing token after token, against laws that are known exactly."""
+"""Decoding of token sequences, against exact probabilities."""
 
 import itertools
 import math
-from dataclasses import dataclass
 
 import pytest
 import torch
@@ -15,33 +14,18 @@ from feller.networks import CausalTransformer
 from feller.networks.sequence.causal_transformer import CausalTransformerNetwork
 from feller.sampling.autoregressive.token_decoding import decode, log_likelihood
 from feller.spaces.tokens import mask_until_end
+from tests.errors import numbers, refuses
+from tests.networks.checks import perturb_weights
+from tests.sampling.autoregressive.readers import Counted
 
 K = 3
 
 
-def trained(k: int = K, conditions: dict[str, int] | None = None, heat: float = 0.4) -> CausalTransformerNetwork:
-    """A float64 decoder none of whose weights is zero."""
-    network = CausalTransformer(k, width=8, depth=1, heads=2).build((4,), conditions or {}, Rng(0)).double()
-    draw = Rng(1).stream("weights")
-    with torch.no_grad():
-        for weight in network.parameters():
-            weight += heat * draw.normal(weight.shape, torch.float64)
-    return network
-
-
-@dataclass(frozen=True)
-class Counted:
-    """A decoder that notes how many rows each call has."""
-
-    network: CausalTransformerNetwork
-    rows: list[int]
-
-    def __getattr__(self, name: str):
-        return getattr(self.network, name)
-
-    def decode_step(self, tokens: Tensor, cache, given: dict[str, Tensor]):
-        self.rows.append(len(tokens))
-        return self.network.decode_step(tokens, cache, given)
+def random_network(
+    k: int = K, conditions: dict[str, int] | None = None, scale: float = 0.4
+) -> CausalTransformerNetwork:
+    """Return a float64 decoder with nonzero weights."""
+    return perturb_weights(CausalTransformer(k, width=8, depth=1, heads=2).build((4,), conditions or {}, Rng(0)), scale)
 
 
 def every_text(length: int, k: int = K) -> Tensor:
@@ -49,7 +33,7 @@ def every_text(length: int, k: int = K) -> Tensor:
 
 
 def chi_square(drawn: Tensor, texts: Tensor, p: Tensor) -> float:
-    """Return the deviation of the frequencies of texts in standard deviations of the statistic, about."""
+    """Return the chi-square statistic of the frequencies of texts, standardised."""
     counts = (drawn[:, None] == texts[None]).all(2).sum(0)
     assert counts.sum() == len(drawn)
     expected = len(drawn) * p
@@ -57,8 +41,8 @@ def chi_square(drawn: Tensor, texts: Tensor, p: Tensor) -> float:
     return (statistic - (len(p) - 1)) / math.sqrt(2 * (len(p) - 1))
 
 
-def test_likelihoods_of_all_texts_add_up_to_one() -> None:
-    network = trained()
+def test_likelihoods_sum_to_one() -> None:
+    network = random_network()
     texts = every_text(4)
     log_p = log_likelihood(network, texts, {})
     assert log_p.dtype == torch.float64
@@ -68,17 +52,16 @@ def test_likelihoods_of_all_texts_add_up_to_one() -> None:
     torch.testing.assert_close(log_likelihood(network, texts, {}, valid), log_likelihood(network, texts[:, :2], {}))
 
 
-def test_texts_come_as_often_as_their_likelihood_says() -> None:
+def test_sequence_frequencies_equal_their_likelihood() -> None:
     """27 texts, 4,000 draws: beyond 6 standard deviations of chi-square once in about 1e5 seeds; the seed is fixed."""
-    network = trained()
+    network = random_network()
     texts = every_text(3)
     drawn = decode(network, 4000, 3, {}, Rng(0))
     assert chi_square(drawn, texts, log_likelihood(network, texts, {}).exp()) < 6
 
 
-def test_known_tokens_are_kept_and_condition_what_follows() -> None:
-    """A kept prefix conditions all, a token kept behind conditions nothing; bounds as above."""
-    network = trained()
+def test_observed_tokens_are_kept_and_condition_later_ones() -> None:
+    network = random_network()
     n, known = 4000, torch.zeros(4000, 4, dtype=torch.long)
     known[:, 0], known[:, 2] = 2, 1
     kept = torch.tensor([True, False, True, False]).expand(n, 4)
@@ -92,12 +75,12 @@ def test_known_tokens_are_kept_and_condition_what_follows() -> None:
     assert chi_square(drawn, texts, (log_p[:, 1] + log_p[:, 3]).exp()) < 6
 
 
-def test_what_is_known_in_all_texts_is_read_at_once() -> None:
-    counted = Counted(trained(), [])
+def test_common_observed_prefixes_take_one_call() -> None:
+    counted = Counted(random_network())
     known = torch.ones(2, 6, dtype=torch.long)
     kept = torch.arange(6).expand(2, 6) < torch.tensor([[4], [3]])
     drawn = decode(counted, 2, 6, {}, Rng(0), observed=(known, kept))
-    assert len(counted.rows) == 3
+    assert len(counted.calls) == 3
     assert (drawn[kept] == 1).all()
     apart = torch.zeros(2, 6, dtype=torch.bool)
     apart[0, :4], apart[1, 1:3] = True, True
@@ -106,8 +89,8 @@ def test_what_is_known_in_all_texts_is_read_at_once() -> None:
     assert torch.equal(everything, known)
 
 
-def test_a_text_depends_on_its_number_alone() -> None:
-    network = trained(conditions={"label": 2})
+def test_sequences_do_not_depend_on_the_batch() -> None:
+    network = random_network(conditions={"label": 2})
     given = {"label": torch.arange(300) % 3}
     whole = decode(network, 300, 5, given, Rng(3), eos_token_id=0)
     parts = [
@@ -119,9 +102,8 @@ def test_a_text_depends_on_its_number_alone() -> None:
     assert not torch.equal(decode(network, 300, 5, given, Rng(4), eos_token_id=0), whole)
 
 
-def test_a_known_token_moves_no_other_draw() -> None:
-    """Where the draws agree with what is kept, keeping it changes nothing."""
-    network = trained()
+def test_observed_tokens_do_not_change_other_samples() -> None:
+    network = random_network()
     free = decode(network, 50, 6, {}, Rng(0))
     kept = torch.zeros(50, 6, dtype=torch.bool)
     kept[:, ::2] = True
@@ -129,22 +111,21 @@ def test_a_known_token_moves_no_other_draw() -> None:
 
 
 @pytest.mark.parametrize("guidance", [1.0, 2.5])
-def test_ended_texts_hold_the_end_and_cost_nothing(guidance: float) -> None:
-    network = trained(conditions={"label": 2})
-    counted, given = Counted(network, []), {"label": torch.arange(64) % 2}
+def test_sequences_stop_at_eos(guidance: float) -> None:
+    network = random_network(conditions={"label": 2})
+    counted, given = Counted(network), {"label": torch.arange(64) % 2}
     free = decode(network, 64, 12, given, Rng(0), guidance_scale=guidance)
     drawn = decode(counted, 64, 12, given, Rng(0), eos_token_id=2, guidance_scale=guidance)
     within = mask_until_end(free, 2)
     assert torch.equal(drawn, torch.where(within, free, 2))
     alive = [64] + [int(within[:, i].sum()) for i in range(1, 12)]
     branches = 1 if guidance == 1 else 2
-    assert counted.rows == [branches * rows for rows in alive if rows]
+    assert [rows for rows, _ in counted.calls] == [branches * rows for rows in alive if rows]
     assert alive[-1] < 32
 
 
-def test_a_text_does_not_end_before_what_is_kept() -> None:
-    """The law of what is drawn before it is that without the end."""
-    network, n = trained(), 300
+def test_sequences_do_not_end_before_observed_tokens() -> None:
+    network, n = random_network(), 300
     known, kept = torch.full((n, 6), 1), torch.zeros(n, 6, dtype=torch.bool)
     kept[:, 3] = True
     drawn = decode(network, n, 6, {}, Rng(0), observed=(known, kept), eos_token_id=2)
@@ -161,7 +142,7 @@ def test_a_text_does_not_end_before_what_is_kept() -> None:
 @pytest.mark.parametrize("w", [0.0, 1.0, 3.0])
 def test_guidance_mixes_log_probabilities(w: float) -> None:
     """Step by step (1 - w) log p without + w log p with; the choice sees them up to a constant."""
-    network = trained(conditions={"label": 2})
+    network = random_network(conditions={"label": 2})
     label = torch.tensor([0, 1, 1])
     seen = []
 
@@ -179,36 +160,36 @@ def test_guidance_mixes_log_probabilities(w: float) -> None:
     assert (plain - without).abs().max() > 0.01
 
 
-def test_until_end() -> None:
+def test_mask_until_end() -> None:
     x = torch.tensor([[1, 0, 1, 0], [0, 0, 1, 1], [1, 1, 1, 1]])
     wanted = [[True, True, False, False], [True, False, False, False], [True] * 4]
     assert mask_until_end(x, 0).tolist() == wanted
 
 
-def test_no_texts_and_no_tokens() -> None:
-    network = trained()
+def test_empty_batches_and_sequences() -> None:
+    network = random_network()
     assert decode(network, 3, 0, {}, Rng(0)).shape == (3, 0)
     assert decode(network, 0, 3, {}, Rng(0), eos_token_id=1).shape == (0, 3)
 
 
-def test_bad_input_is_named() -> None:
-    network = trained()
+def test_invalid_inputs_are_refused() -> None:
+    network = random_network()
     short = torch.zeros(2, 3, dtype=torch.long)
-    with pytest.raises(UsageError, match=r"shape \(2, 4\); found \(2, 3\)"):
+    with refuses(UsageError, found="(2, 3) and (2, 3)"):
         decode(network, 2, 4, {}, Rng(0), observed=(short, short == 0))
     short[1, 2] = K
-    with pytest.raises(UsageError, match="found 3 at position 2 of sequence 1"):
+    with refuses(UsageError) as caught:
         decode(network, 2, 3, {}, Rng(0), observed=(short, short >= 0))
+    assert numbers(caught.value.found) == ["3", "2", "1"]
     assert decode(network, 2, 3, {}, Rng(0), observed=(short, short < K))[1, 2] < K
-    with pytest.raises(UsageError, match="guidance requires a network with conditions"):
+    with refuses(UsageError):
         decode(network, 2, 3, {}, Rng(0), guidance_scale=2.0)
 
 
-def test_an_end_that_all_texts_begin_with_closes_them() -> None:
-    """Alone, a text is read at once up to what is known; with another one beside it, token after token."""
+def test_an_observed_eos_ends_the_sequence() -> None:
     known = torch.tensor([[1, 2, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0]])
     kept = torch.tensor([[True, True, False, False, False, False], [True, False, False, False, False, False]])
-    network = trained()
+    network = random_network()
     for n in (1, 2):
         found = decode(network, n, 6, {}, Rng(0), observed=(known[:n], kept[:n]), eos_token_id=2)
         assert found[0].tolist() == [1, 2, 2, 2, 2, 2]

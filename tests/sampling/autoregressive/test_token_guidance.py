@@ -1,4 +1,4 @@
-"""How streams become one score: the numbers of the reference, and what the guides reduce to."""
+"""Guidance of logits: numbers of the reference, special cases."""
 
 import math
 from dataclasses import replace
@@ -19,6 +19,7 @@ from feller.sampling.autoregressive.token_guidance import (
     NoGuidance,
     TokenGuidance,
 )
+from tests.errors import refuses
 
 VECTOR = torch.tensor([[0.85, 0.05, 0.03, 0.03, 0.02, 0.02]], dtype=torch.float64)
 GUIDES = {
@@ -37,7 +38,7 @@ def some(streams: int, symbols: int = 7, b: int = 5, seed: int = 0) -> Tensor:
 
 
 @pytest.mark.parametrize(("k", "left"), [(1, 1), (2, 6), (6, 6), (100, 6)])
-def test_how_many_symbols_are_left(k: int, left: int) -> None:
+def test_number_of_tokens_kept_by_contrastive_decoding(k: int, left: int) -> None:
     """alpha = 0.1: above 0.085 lies one, above 0.005 lie all six."""
     without = torch.full((1, 6), 1 / 6, dtype=torch.float64).log()
     scores = ContrastiveDecoding(k, 0.1).combine(torch.stack([VECTOR.log() + 3, without]))
@@ -45,7 +46,7 @@ def test_how_many_symbols_are_left(k: int, left: int) -> None:
     assert (scores > -torch.inf)[0, 0]
 
 
-def test_the_contrast_is_the_ratio_of_both_laws() -> None:
+def test_contrast_is_the_log_ratio() -> None:
     logits = some(2)
     ratio = logits[0].log_softmax(1) - logits[1].log_softmax(1)
     torch.testing.assert_close(ContrastiveDecoding(7, 0.0).combine(logits), ratio)
@@ -58,7 +59,7 @@ def test_the_contrast_is_the_ratio_of_both_laws() -> None:
         assert 0 < kept.sum() < kept.numel()
 
 
-def test_contrast_with_one_symbol_is_greedy() -> None:
+def test_contrast_with_one_token_is_greedy() -> None:
     logits = some(2, b=40)
     scores = ContrastiveDecoding(1, 1.0).combine(logits)
     assert ((scores > -torch.inf).sum(1) == 1).all()
@@ -66,7 +67,7 @@ def test_contrast_with_one_symbol_is_greedy() -> None:
     assert torch.equal(TokenSampler()(scores, u), logits[0].argmax(1))
 
 
-def test_contrast_without_limits_is_strong_guidance() -> None:
+def test_contrast_without_truncation_is_strong_guidance() -> None:
     logits = some(2, b=40)
     assert torch.equal(
         ContrastiveDecoding(7, 0.0).combine(logits).argmax(1), ClassifierFreeGuidance(1e9).combine(logits).argmax(1)
@@ -84,13 +85,13 @@ def test_guidance_is_linear_in_log_probabilities(w: float) -> None:
 
 @settings(deadline=None, max_examples=20)
 @given(a=st.floats(-2, 9))
-def test_equal_weights_of_both_ways_are_plain_guidance(a: float) -> None:
+def test_dual_guidance_with_equal_weights_is_cfg(a: float) -> None:
     logits = some(3)
     expected = ClassifierFreeGuidance(a).combine(logits[[0, 2]])
     torch.testing.assert_close(DualGuidance(a, a).combine(logits), expected, rtol=1e-9, atol=1e-9)
 
 
-def test_two_ways_by_hand() -> None:
+def test_dual_guidance_by_hand() -> None:
     """l = l_0 + 1.5 (l_I - l_0) + 7.5 (l_IT - l_I)."""
     logits = torch.tensor([[[4.0, 1.0]], [[2.0, 3.0]], [[1.0, -1.0]]])
     assert DualGuidance().combine(logits).tolist() == [[1 + 1.5 * 1 + 7.5 * 2, -1 + 1.5 * 4 + 7.5 * -2]]
@@ -103,7 +104,7 @@ def test_two_ways_by_hand() -> None:
         (DualGuidance(2.0, 3.0, 0.3), DualGuidance(2.0, 3.0)),
     ],
 )
-def test_guidance_among_what_is_likely_with_all_conditions(guide: TokenGuidance, plain: TokenGuidance) -> None:
+def test_guidance_truncates_by_the_conditional_probability(guide: TokenGuidance, plain: TokenGuidance) -> None:
     """Symbols with a third of the largest probability keep their scores; with alpha = 1 the likeliest alone is left."""
     logits = some(guide.num_streams, b=40)
     p = logits[0].softmax(1)
@@ -117,15 +118,14 @@ def test_guidance_among_what_is_likely_with_all_conditions(guide: TokenGuidance,
 
 
 @every
-def test_a_constant_in_a_stream_changes_no_law(guide: TokenGuidance) -> None:
+def test_guidance_is_invariant_to_constants_in_logits(guide: TokenGuidance) -> None:
     logits = some(guide.num_streams)
     moved = logits + 5 * Rng(1).stream("constants").normal((guide.num_streams, 5), torch.float64)[..., None]
     torch.testing.assert_close(guide.combine(moved).softmax(1), guide.combine(logits).softmax(1))
 
 
 @every
-def test_symbols_that_may_not_come_count_nowhere(guide: TokenGuidance) -> None:
-    """Leaving them out before is the same as taking the law of the others alone; something is always left."""
+def test_masked_tokens_do_not_change_the_others(guide: TokenGuidance) -> None:
     logits, may = some(guide.num_streams, b=60), Rng(2).stream("may").uniform((60, 7)) < 0.3
     may[:, 3] |= ~may.any(1)
     scores = guide.combine(logits.masked_fill(~may, -torch.inf))
@@ -138,14 +138,14 @@ def test_symbols_that_may_not_come_count_nowhere(guide: TokenGuidance) -> None:
 
 
 @every
-def test_single_precision_stays(guide: TokenGuidance) -> None:
+def test_float32_is_kept(guide: TokenGuidance) -> None:
     logits = some(guide.num_streams).float()
     scores = guide.combine(logits)
     assert scores.dtype == torch.float32
     torch.testing.assert_close(scores, guide.combine(logits.double()).float())
 
 
-def test_laws_far_apart_leave_finite_scores() -> None:
+def test_scores_of_distant_distributions_are_finite() -> None:
     logits = torch.tensor([[[0.0, -900.0, -2000.0]], [[-3000.0, 0.0, 10.0]]])
     assert ContrastiveDecoding(2, 0.0).combine(logits).isfinite().all()
     assert ContrastiveDecoding(2, 1.0).combine(logits).isfinite().sum() == 2
@@ -165,6 +165,6 @@ def test_laws_far_apart_leave_finite_scores() -> None:
         lambda: DualGuidance(1.0, -1e300),
     ],
 )
-def test_wrong_settings(make) -> None:
-    with pytest.raises(UsageError, match="expected"):
+def test_settings_out_of_range_are_refused(make) -> None:
+    with refuses(UsageError):
         make()

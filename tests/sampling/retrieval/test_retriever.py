@@ -1,4 +1,4 @@
-"""What is retrieved: neither the query nor what is too like it, nor twice the same; what is drawn, and the memory."""
+"""Retrieval of documents: exclusions, sampling, datastore files."""
 
 import math
 import pathlib
@@ -40,13 +40,13 @@ from tests.errors import numbers, refuses
 from tests.oracle import close
 
 S = DocumentVocabulary(text=1000, codes=1000, picture=1)
-MAKERS = DatastoreOrigin("palette-1", "letters-2", "finder-3")
+MAKERS = DatastoreOrigin("palette-1", "letters-2", "encoder-3")
 ALL = SimilarityRetriever(max_score=1.0, dedup=1.0, query_dropout=0.0, by_text=0, by_picture=4)
 
 
 @dataclass(frozen=True)
 class Table(DocumentEncoder):
-    """Texts and pictures of one symbol each, whose vectors are in a table; of what is not seen, zeros."""
+    """Embed texts and images of one token each by a table; zeros for a missing modality."""
 
     table: Tensor
 
@@ -70,13 +70,13 @@ class Table(DocumentEncoder):
 
 
 def angle(*degrees: float) -> Table:
-    """Vectors of the plane."""
+    """Return an encoder with unit vectors of the plane at these angles."""
     turns = torch.tensor(degrees).deg2rad()
     return Table(torch.stack([turns.cos(), turns.sin()], 1))
 
 
 def both(*which: int) -> Tensor:
-    """Documents with the same number as text and as picture, so that a part's vector is that of the whole."""
+    """Return documents with the same token as text and as image, so that both modalities have the same embedding."""
     return torch.tensor([[S.eos, k, S.break_token, S.text + k, S.break_token] for k in which])
 
 
@@ -84,157 +84,156 @@ def text(k: int) -> list[int]:
     return [S.eos, k, S.break_token, S.pad, S.pad]
 
 
-def library(finder: Table, rows: Tensor) -> IndexedDatastore:
-    return IndexedDatastore(create_datastore(rows, finder, S), finder)
+def indexed(encoder: Table, rows: Tensor) -> IndexedDatastore:
+    return IndexedDatastore(create_datastore(rows, encoder, S), encoder)
 
 
-def find(rule: Retriever, shelf: IndexedDatastore, rows: Tensor, count: int, seed: int = 0) -> RetrievedDocuments:
-    return rule(shelf, rows, torch.full((len(rows),), count), Rng(seed))
+def find(rule: Retriever, store: IndexedDatastore, rows: Tensor, count: int, seed: int = 0) -> RetrievedDocuments:
+    return rule(store, rows, torch.full((len(rows),), count), Rng(seed))
 
 
-def test_the_most_like_come_first_with_their_scores() -> None:
-    shelf = library(angle(0, 30, 50, 10, 70, 90), both(1, 2, 3, 4, 5))
-    found = find(replace(ALL, by_picture=3), shelf, both(0), 3)
+def test_results_are_sorted_by_score() -> None:
+    store = indexed(angle(0, 30, 50, 10, 70, 90), both(1, 2, 3, 4, 5))
+    found = find(replace(ALL, by_picture=3), store, both(0), 3)
     assert found.index.tolist() == [[2, 0, 1]]
     close(found.score, torch.tensor([[10.0, 30.0, 50.0]]).deg2rad().cos(), 1e-6)
 
 
-def test_the_cap_is_kept_and_the_search_goes_on_behind_it() -> None:
+def test_max_score_excludes_and_the_search_continues() -> None:
     """cos 25 degrees is above 0.9, cos 26 below; two hundred documents that are too like hide two that are not."""
-    finder = angle(0, *np.linspace(1, 25, 200).tolist(), 26, 60)
-    shelf = library(finder, both(*range(1, 203)))
+    encoder = angle(0, *np.linspace(1, 25, 200).tolist(), 26, 60)
+    store = indexed(encoder, both(*range(1, 203)))
     for rule in (
         SimilarityRetriever(query_dropout=0.0, by_picture=0),
         SimilarityRetriever(query_dropout=0.0, by_text=0),
     ):
-        found = find(rule, shelf, both(0), 2)
+        found = find(rule, store, both(0), 2)
         assert found.index.tolist() == [[200, 201]]
         assert (found.score <= 0.9).all()
 
 
-def test_the_cap_is_against_the_query_as_a_whole_too() -> None:
+def test_max_score_applies_to_the_whole_query() -> None:
     """Text at 0, picture at 80, so the whole is at 40: the document at 41 is too like it, though not to its parts."""
-    shelf = library(angle(0, 80, 41, 100), both(2, 3))
+    store = indexed(angle(0, 80, 41, 100), both(2, 3))
     query = torch.tensor([[S.eos, 0, S.break_token, S.text + 1, S.break_token]])
-    assert find(SimilarityRetriever(query_dropout=0.0, by_text=0), shelf, query, 2).index.tolist() == [
+    assert find(SimilarityRetriever(query_dropout=0.0, by_text=0), store, query, 2).index.tolist() == [
         [NO_DOCUMENT, NO_DOCUMENT]
     ]
-    assert find(SimilarityRetriever(query_dropout=0.0, by_picture=0), shelf, query, 2).index.tolist() == [
+    assert find(SimilarityRetriever(query_dropout=0.0, by_picture=0), store, query, 2).index.tolist() == [
         [1, NO_DOCUMENT]
     ]
-    assert find(ALL, shelf, query, 2).index.tolist() == [[1, 0]]
+    assert find(ALL, store, query, 2).index.tolist() == [[1, 0]]
 
 
-def test_the_query_itself_is_never_found() -> None:
-    """Equal documents are left out whatever the cap, however far padded, and whatever was dropped of the query."""
-    shelf = library(angle(0, 40, 90), both(0, 1, 0, 2))
+def test_the_query_itself_is_excluded() -> None:
+    store = indexed(angle(0, 40, 90), both(0, 1, 0, 2))
     padded = torch.cat([both(0), torch.full((1, 3), S.pad)], 1)
     for rule in (ALL, replace(ALL, query_dropout=0.5, by_text=4), RandomRetriever()):
         for seed in range(20):
-            found = find(rule, shelf, padded, 4, seed)
+            found = find(rule, store, padded, 4, seed)
             assert not {0, 2} & set(found.index[0].tolist())
-    assert set(find(RandomRetriever(), shelf, padded, 4).index[0].tolist()) == {1, 3, NO_DOCUMENT}
+    assert set(find(RandomRetriever(), store, padded, 4).index[0].tolist()) == {1, 3, NO_DOCUMENT}
 
 
-def test_what_is_taken_keeps_its_likes_away() -> None:
+def test_near_duplicates_of_results_are_excluded() -> None:
     """At 30, 31 and 80 degrees: the first two are alike, and by picture nothing like what came by text is taken."""
-    shelf = library(angle(0, 30, 31, 80), both(1, 2, 3))
-    assert sorted(find(SimilarityRetriever(query_dropout=0.0, by_picture=0), shelf, both(0), 2).index[0].tolist()) == [
+    store = indexed(angle(0, 30, 31, 80), both(1, 2, 3))
+    assert sorted(find(SimilarityRetriever(query_dropout=0.0, by_picture=0), store, both(0), 2).index[0].tolist()) == [
         0,
         2,
     ]
     assert sorted(
-        find(SimilarityRetriever(query_dropout=0.0, by_picture=0, dedup=1.0), shelf, both(0), 2).index[0].tolist()
+        find(SimilarityRetriever(query_dropout=0.0, by_picture=0, dedup=1.0), store, both(0), 2).index[0].tolist()
     ) == [0, 1]
-    across = find(SimilarityRetriever(query_dropout=0.0, by_text=1, by_picture=1), shelf, both(0), 2)
+    across = find(SimilarityRetriever(query_dropout=0.0, by_text=1, by_picture=1), store, both(0), 2)
     assert sorted(across.index[0].tolist()) == [0, 2]
     again = find(
-        SimilarityRetriever(max_score=1.0, dedup=1.0, query_dropout=0.0, by_text=2, by_picture=2), shelf, both(0), 4
+        SimilarityRetriever(max_score=1.0, dedup=1.0, query_dropout=0.0, by_text=2, by_picture=2), store, both(0), 4
     )
     assert sorted(again.index[0].tolist()) == [NO_DOCUMENT, 0, 1, 2]  # each once, though both parts find it
 
 
 def test_documents_with_both_modalities_come_first() -> None:
     rows = torch.cat([torch.tensor([text(1), text(2)]), both(3, 4)])
-    shelf = library(angle(0, 30, 40, 50, 60), rows)
-    assert shelf.datastore.has_both.tolist() == [False, False, True, True]
-    assert sorted(find(replace(ALL, by_picture=2), shelf, both(0), 2).index[0].tolist()) == [2, 3]
-    assert sorted(find(replace(ALL, by_picture=3), shelf, both(0), 3).index[0].tolist()) == [0, 2, 3]
+    store = indexed(angle(0, 30, 40, 50, 60), rows)
+    assert store.datastore.has_both.tolist() == [False, False, True, True]
+    assert sorted(find(replace(ALL, by_picture=2), store, both(0), 2).index[0].tolist()) == [2, 3]
+    assert sorted(find(replace(ALL, by_picture=3), store, both(0), 3).index[0].tolist()) == [0, 2, 3]
 
 
-def test_a_cap_of_one_allows_what_says_the_very_same() -> None:
+def test_max_score_one_allows_equal_vectors() -> None:
     """In float32 the product of a vector of length 1 with itself may be a little above 1, as here of all."""
-    finder = Table(angle(0, 30, 60).table * (1 + 2**-20))
-    shelf = library(finder, torch.tensor([text(k) for k in range(3)]))
+    encoder = Table(angle(0, 30, 60).table * (1 + 2**-20))
+    store = indexed(encoder, torch.tensor([text(k) for k in range(3)]))
     prompts = torch.tensor([[S.eos, k, S.break_token, S.mask, S.break_token] for k in range(3)])  # no equal documents
-    found = find(replace(ALL, by_text=1, by_picture=0), shelf, prompts, 1)
+    found = find(replace(ALL, by_text=1, by_picture=0), store, prompts, 1)
     assert found.index.tolist() == [[0], [1], [2]]
 
 
-def test_a_query_without_picture_is_asked_by_its_text() -> None:
-    shelf = library(angle(0, 30, 60), both(1, 2))
-    found = find(SimilarityRetriever(query_dropout=0.0), shelf, torch.tensor([text(0)]), 4)
+def test_queries_without_an_image_use_their_text() -> None:
+    store = indexed(angle(0, 30, 60), both(1, 2))
+    found = find(SimilarityRetriever(query_dropout=0.0), store, torch.tensor([text(0)]), 4)
     assert found.index.tolist() == [[0, 1, NO_DOCUMENT, NO_DOCUMENT]]
     close(found.score, torch.tensor([[30.0, 60.0, 90.0, 90.0]]).deg2rad().cos(), 1e-6)
     empty = torch.tensor([[S.eos, S.pad, S.pad, S.pad, S.pad]])
-    assert find(SimilarityRetriever(), shelf, empty, 2).index.tolist() == [[NO_DOCUMENT, NO_DOCUMENT]]
+    assert find(SimilarityRetriever(), store, empty, 2).index.tolist() == [[NO_DOCUMENT, NO_DOCUMENT]]
 
 
-def test_answers_are_not_asked_with() -> None:
-    shelf = library(angle(0, 30, 60), both(1, 2))
+def test_answers_are_not_part_of_the_query() -> None:
+    store = indexed(angle(0, 30, 60), both(1, 2))
     hidden = torch.tensor([[S.eos, S.answer_start, 0, S.answer_end, S.break_token]])
-    assert find(SimilarityRetriever(query_dropout=0.0), shelf, hidden, 2).index.tolist() == [[NO_DOCUMENT, NO_DOCUMENT]]
+    assert find(SimilarityRetriever(query_dropout=0.0), store, hidden, 2).index.tolist() == [[NO_DOCUMENT, NO_DOCUMENT]]
 
 
-def test_dropout_changes_results_through_the_draws_alone() -> None:
+def test_query_dropout_depends_on_the_rng_only() -> None:
     """The same draws find the same; over seeds, a text that alone has its likes is dropped in a fifth of the queries.
 
     400 queries, 5 standard errors: a false alarm in one of 1.7 million.
     """
-    shelf = library(angle(0, 40, 80), both(1, 2))
+    store = indexed(angle(0, 40, 80), both(1, 2))
     query = torch.tensor([text(0)]).expand(400, -1)
     rule = SimilarityRetriever()
-    found = find(rule, shelf, query, 2)
-    again = find(rule, shelf, query, 2)
+    found = find(rule, store, query, 2)
+    again = find(rule, store, query, 2)
     assert torch.equal(found.index, again.index)
     assert torch.equal(found.score, again.score)
-    assert not torch.equal(found.index, find(rule, shelf, query, 2, seed=1).index)
+    assert not torch.equal(found.index, find(rule, store, query, 2, seed=1).index)
     asked = (found.index != NO_DOCUMENT).all(1)
     assert abs(asked.double().mean() - 0.8) < 5 * math.sqrt(0.8 * 0.2 / 400)
-    without = [find(replace(rule, query_dropout=0.0), shelf, query, 2, seed).index for seed in (0, 1)]
+    without = [find(replace(rule, query_dropout=0.0), store, query, 2, seed).index for seed in (0, 1)]
     assert torch.equal(*without)
 
 
-def test_a_query_finds_the_same_in_any_batch() -> None:
+def test_results_do_not_depend_on_the_batch() -> None:
     random = torch.nn.functional.normalize(Rng(3).stream("table").normal((400, 8)), dim=1)
-    shelf = library(Table(random), both(*range(300)))
+    store = indexed(Table(random), both(*range(300)))
     queries = both(*range(280, 400))
-    whole = SimilarityRetriever()(shelf, queries, torch.arange(120) % 4, Rng(0))
-    part = SimilarityRetriever()(shelf, queries[50:70], torch.arange(50, 70) % 4, Rng(0, first_example=50))
+    whole = SimilarityRetriever()(store, queries, torch.arange(120) % 4, Rng(0))
+    part = SimilarityRetriever()(store, queries[50:70], torch.arange(50, 70) % 4, Rng(0, first_example=50))
     assert torch.equal(part.index, whole.index[50:70])
     assert ((whole.index != NO_DOCUMENT).sum(1) <= torch.arange(120) % 4).all()
-    chance = RandomRetriever()(shelf, queries, torch.arange(120) % 4, Rng(0))
-    part = RandomRetriever()(shelf, queries[50:70], torch.arange(50, 70) % 4, Rng(0, first_example=50))
+    chance = RandomRetriever()(store, queries, torch.arange(120) % 4, Rng(0))
+    part = RandomRetriever()(store, queries[50:70], torch.arange(50, 70) % 4, Rng(0, first_example=50))
     assert torch.equal(part.index, chance.index[50:70])
     assert torch.equal((chance.index != NO_DOCUMENT).sum(1), torch.arange(120) % 4)
 
 
-def test_which_of_the_fetched_are_taken_is_drawn() -> None:
+def test_results_are_sampled_from_the_candidates() -> None:
     """One of four, each a quarter of 2,000 times, 5 standard errors; several are told by falling scores."""
-    shelf = library(angle(0, 30, 45, 60, 75), both(1, 2, 3, 4))
+    store = indexed(angle(0, 30, 45, 60, 75), both(1, 2, 3, 4))
     queries = torch.tensor([text(0)]).expand(2000, -1)
     rule = SimilarityRetriever(query_dropout=0.0, dedup=1.0, by_text=4)
-    share = torch.bincount(find(rule, shelf, queries, 1).index[:, 0], minlength=4) / 2000
+    share = torch.bincount(find(rule, store, queries, 1).index[:, 0], minlength=4) / 2000
     assert ((share - 0.25).abs() < 5 * math.sqrt(0.25 * 0.75 / 2000)).all()
-    three = find(rule, shelf, queries, 3)
+    three = find(rule, store, queries, 3)
     assert (three.score.diff(dim=1) < 0).all()
     assert (three.index.diff(dim=1) > 0).all()
 
 
-def test_chance_is_uniform_without_repeats() -> None:
+def test_random_retrieval_is_uniform_without_replacement() -> None:
     """Two of five but the query, 4,000 times: pairs are equally likely, 5 standard errors."""
-    shelf = library(angle(0, 10, 20, 30, 40, 50), both(0, 1, 2, 3, 4))
-    found = find(RandomRetriever(), shelf, both(2).expand(4000, -1), 2)
+    store = indexed(angle(0, 10, 20, 30, 40, 50), both(0, 1, 2, 3, 4))
+    found = find(RandomRetriever(), store, both(2).expand(4000, -1), 2)
     pairs = found.index[:, 0] * 5 + found.index[:, 1]
     counts = torch.bincount(pairs, minlength=25).view(5, 5)
     allowed = torch.ones(5, 5, dtype=torch.bool).fill_diagonal_(False)
@@ -243,7 +242,7 @@ def test_chance_is_uniform_without_repeats() -> None:
     assert ((counts[allowed] / 4000 - 1 / 12).abs() < 5 * math.sqrt(11 / 144 / 4000)).all()
 
 
-def test_prints_tell_documents_apart() -> None:
+def test_fingerprints_are_unique() -> None:
     rows = both(*range(900))
     assert len(fingerprints(rows, S).unique()) == 900
     assert torch.equal(fingerprints(torch.cat([rows, torch.full((900, 7), S.pad)], 1), S), fingerprints(rows, S))
@@ -251,7 +250,7 @@ def test_prints_tell_documents_apart() -> None:
     assert not (fingerprints(turned, S)[:, None] == fingerprints(rows, S)).any()
 
 
-def test_a_memory_comes_back_from_its_file(tmp_path: pathlib.Path) -> None:
+def test_datastore_files_round_trip(tmp_path: pathlib.Path) -> None:
     memory = create_datastore(both(1, 2, 0), angle(0, 30, 60), S)
     save_datastore(memory, MAKERS, tmp_path / "memory.npz")
     again = load_datastore(tmp_path / "memory.npz", S, MAKERS)
@@ -268,7 +267,7 @@ def test_a_memory_comes_back_from_its_file(tmp_path: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "dtype"), [("rows", ">i8"), ("vectors", ">f4"), ("vectors", np.longdouble)])
-def test_a_memory_of_another_machine_is_read(tmp_path: pathlib.Path, name: str, dtype: Any) -> None:
+def test_datastores_of_other_byte_orders_are_read(tmp_path: pathlib.Path, name: str, dtype: Any) -> None:
     memory = create_datastore(both(1, 2, 0), angle(0, 30, 60), S)
     save_datastore(memory, MAKERS, tmp_path / "memory.npz")
     with np.load(tmp_path / "memory.npz") as file:
@@ -289,7 +288,7 @@ def test_a_memory_of_another_machine_is_read(tmp_path: pathlib.Path, name: str, 
     ],
     ids=["codes", "text", "vectors", "symbols"],
 )
-def test_a_memory_of_another_run_names_the_file_that_differs(
+def test_datastores_of_another_run_name_the_file_that_differs(
     tmp_path: pathlib.Path, symbols: DocumentVocabulary, makers: DatastoreOrigin, named: list[str]
 ) -> None:
     path = tmp_path / "memory.npz"
@@ -302,7 +301,7 @@ def test_a_memory_of_another_run_names_the_file_that_differs(
         assert identifier not in str(caught.value)
 
 
-def test_a_memory_of_no_documents_is_refused(tmp_path: pathlib.Path) -> None:
+def test_empty_datastores_are_refused(tmp_path: pathlib.Path) -> None:
     with refuses(InputError, found="none"):
         create_datastore(both(1)[:0], angle(0), S)
     memory, path = create_datastore(both(1, 2, 0), angle(0, 30, 60), S), tmp_path / "none.npz"
@@ -326,7 +325,9 @@ NAMES = ["rows", "vectors", "both", "symbols", "makers"]
     ],
     ids=["symbols", "makers", "numbers", "nothing", "lengths"],
 )
-def test_what_is_no_memory_is_refused(tmp_path: pathlib.Path, change: Callable[..., Any], named: list[str]) -> None:
+def test_invalid_datastore_files_are_refused(
+    tmp_path: pathlib.Path, change: Callable[..., Any], named: list[str]
+) -> None:
     path = tmp_path / "memory.npz"
     save_datastore(create_datastore(both(1, 2, 0), angle(0, 30, 60), S), MAKERS, path)
     with np.load(path) as file:
@@ -337,7 +338,7 @@ def test_what_is_no_memory_is_refused(tmp_path: pathlib.Path, change: Callable[.
     assert re.findall(rf"\b(?:{'|'.join(NAMES)}|\d+)\b", caught.value.found) == named
 
 
-def test_damaged_memories_are_refused_in_one_line(tmp_path: pathlib.Path) -> None:
+def test_damaged_datastore_files_are_refused(tmp_path: pathlib.Path) -> None:
     memory, path = create_datastore(both(1, 2, 0), angle(0, 30, 60), S), tmp_path / "memory.npz"
     save_datastore(memory, DatastoreOrigin("two\nlines", "b", "c"), path)
     with refuses(InputError, file=str(path)):
@@ -365,7 +366,7 @@ def test_damaged_memories_are_refused_in_one_line(tmp_path: pathlib.Path) -> Non
         [S.eos, S.answer_start, S.break_token, S.answer_end, S.break_token],
     ],
 )
-def test_a_memory_of_what_are_no_documents_is_refused(tmp_path: pathlib.Path, row: list[int]) -> None:
+def test_datastores_of_malformed_documents_are_refused(tmp_path: pathlib.Path, row: list[int]) -> None:
     memory = create_datastore(both(1, 2, 0), angle(0, 30, 60), S)
     rows = torch.cat([memory.rows[:2], torch.tensor([row])])
     save_datastore(replace(memory, rows=rows), MAKERS, tmp_path / "memory.npz")
@@ -373,7 +374,7 @@ def test_a_memory_of_what_are_no_documents_is_refused(tmp_path: pathlib.Path, ro
         load_datastore(tmp_path / "memory.npz", S, MAKERS)
 
 
-def test_rules_as_records_and_their_limits() -> None:
+def test_records_and_settings_out_of_range() -> None:
     for rule in (SimilarityRetriever(dedup=0.5, by_text=1), RandomRetriever()):
         assert from_dict(Retriever, to_dict(rule)) == rule
     assert (

@@ -1,4 +1,4 @@
-"""Largest inner products: exactly, in blocks, and by faiss."""
+"""Inner product search: exact and by faiss."""
 
 import importlib.util
 import sys
@@ -30,7 +30,7 @@ def check(index: VectorIndex, n: int = 500, k: int = 7) -> None:
 
 
 @pytest.mark.parametrize("block", [1, 3, 7, 499, 500, 10_000])
-def test_exact_in_blocks(block: int) -> None:
+def test_exact_index_in_blocks(block: int) -> None:
     check(ExactIndex(block))
     check(ExactIndex(block), n=7, k=7)
 
@@ -42,20 +42,20 @@ def test_faiss_agrees() -> None:
 
 
 @with_faiss
-def test_a_faiss_of_few_probes_finds_most() -> None:
+def test_faiss_with_few_probes_has_high_recall() -> None:
     memory, queries = vectors(500), vectors(20, 1)
     _, which = FaissIndex(nlist=10, nprobe=5).build(memory)(queries, 5)
     _, exact = ExactIndex().build(memory)(queries, 5)
     assert (which[:, :, None] == exact[:, None]).any(2).float().mean() > 0.6
 
 
-def test_without_faiss_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_faiss_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "faiss", None)
-    with pytest.raises(UsageError, match=r"pip install 'feller\[retrieval\]'"):
+    with refuses(UsageError):
         FaissIndex().build(vectors(3))
 
 
-def test_records_and_limits() -> None:
+def test_records_and_settings_out_of_range() -> None:
     for index in (ExactIndex(7), FaissIndex(3, 2)):
         assert from_dict(VectorIndex, to_dict(index)) == index
     with refuses(UsageError, argument="block", found="0"):

@@ -1,4 +1,4 @@
-"""Steps through the predicted ends: the flow matching reference, section 9, and adjoint matching, section 5.2."""
+"""Ancestral steps: the flow matching reference, section 9, and adjoint matching, section 5.2."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ SCHEDULES = [Linear(), Polynomial(2.0), Cosine(), LinearVP(), VP(), VE(0.1, 5.0)
 
 
 def toward(schedule: Schedule, x_1: float):
-    """Return the flow whose data prediction is certain."""
+    """Return the flow to a fixed data prediction."""
 
     def process(x: Tensor, t: Tensor) -> Characteristics:
         scales = schedule(t)
@@ -28,7 +28,7 @@ def toward(schedule: Schedule, x_1: float):
 
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0, 7.0])
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
-def test_any_step_is_exact_where_the_data_are_known(schedule: Schedule, eta: float) -> None:
+def test_any_step_is_exact_for_known_data(schedule: Schedule, eta: float) -> None:
     """X_t ~ N(alpha_t x_1, sigma_t^2) goes to N(alpha_s x_1, sigma_s^2), for noise from none to all anew."""
     t, s, x_1 = 0.3, 0.8, 1.7
     alpha, sigma = (number(v) for v in schedule(f64(t))[:2])
@@ -39,7 +39,7 @@ def test_any_step_is_exact_where_the_data_are_known(schedule: Schedule, eta: flo
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
-def test_one_is_the_posterior_of_the_noising_chain(schedule: Schedule) -> None:
+def test_eta_one_is_the_posterior_of_the_noising_chain(schedule: Schedule) -> None:
     """Mean (sigma_s^2 / sigma_t^2) r x + (alpha_s vv / sigma_t^2) x_1, variance vv sigma_s^2 / sigma_t^2."""
     t, s, x_1 = 0.3, 0.8, 1.7
     (a_t, s_t), (a_s, s_s) = ([number(v) for v in schedule(f64(time))[:2]] for time in (t, s))
@@ -50,7 +50,7 @@ def test_one_is_the_posterior_of_the_noising_chain(schedule: Schedule) -> None:
     close(variance, fresh * s_s**2 / s_t**2, 1e-12)
 
 
-def test_without_noise_it_is_eulers_step_on_the_linear_schedule() -> None:
+def test_eta_zero_is_euler_on_the_linear_schedule() -> None:
     x_0, data = column(-2.0, 0.0, 1.5), Normal()
     ends = [simulate(data.flow, x_0, linear_grid(7), solver, Rng(0)) for solver in (Ancestral(eta=0.0), Euler())]
     close(*ends, 1e-14)
@@ -71,7 +71,7 @@ def test_moments_of_the_tilted_chain(steps: int, ancestral: float, euler: float)
         assert moments == pytest.approx((1.5, variance), abs=6e-5)
 
 
-def test_the_first_step_forgets_the_source() -> None:
+def test_the_first_step_does_not_depend_on_the_source() -> None:
     """At t = 0 of a schedule with alpha = 0: mean alpha_s x_1, variance sigma_s^2, whatever x is."""
     mean, variance = Ancestral().moments(Normal().flow, column(-3.0, 5.0), 0.0, 0.1)
     close(mean, (0.1, 0.1), 1e-14)
@@ -85,7 +85,7 @@ def test_the_last_step_returns_the_data_prediction() -> None:
     close(mean, 1 + 0.9 * 0.25 / data.moments(0.9)[1] * (x - 0.9), 1e-14)
 
 
-def test_refusals() -> None:
+def test_unsupported_processes_are_refused() -> None:
     noisy = Characteristics(torch.ones(2, 1), torch.ones(2, 1))
     with refuses(ValueError, argument="solver"):
         Ancestral().moments(lambda x, t: noisy, torch.ones(2, 1), 0.1, 0.2)

@@ -1,4 +1,4 @@
-"""Rules of order 2 and 4: the table of the flow matching reference, section 19 item 7."""
+"""Runge-Kutta solvers: the table of the flow matching reference, section 19 item 7."""
 
 import math
 
@@ -30,8 +30,7 @@ def test_values_and_orders(solver: Solver, value: float, order: float) -> None:
 
 
 @pytest.mark.parametrize("solver", [Midpoint(), Heun(), RK4()], ids=lambda solver: type(solver).__name__)
-def test_jumps_happen_once_after_the_flow_with_the_last_prediction(solver: Solver) -> None:
-    """The hazard is the first call's, the landing the last call's; nobody jumps half-way."""
+def test_jumps_follow_the_flow_once_with_the_last_prediction(solver: Solver) -> None:
     seen = []
 
     def process(x: Tensor, t: Tensor) -> Characteristics:
@@ -53,7 +52,7 @@ def test_jumps_happen_once_after_the_flow_with_the_last_prediction(solver: Solve
     close(x[:, 0], (100.0 * len(seen), 0.5), 1e-15)
 
 
-def test_superposed_jumps_choose_by_the_first_call() -> None:
+def test_superposed_jumps_choose_by_the_first_hazard() -> None:
     """Two kinds of equal hazard beside a flow; half of the 20,000 that jump go each way, to five standard errors."""
 
     def process(x: Tensor, t: Tensor) -> Characteristics:

@@ -1,4 +1,4 @@
-"""A process of `test_ranks.py`: couples its part of a batch of 7 and writes what it got."""
+"""A process of `test_ranks.py`: couples its part of a batch of 7."""
 
 import pathlib
 import sys
@@ -19,7 +19,7 @@ COUPLINGS: dict[str, Coupling] = {
 
 
 def couple(rows: slice) -> dict[str, State]:
-    """Return what every coupling makes of a part of a batch with two leaves, a label, and padding."""
+    """Return the result of every coupling on some rows of a batch with two leaves, a label and padding."""
     draws = Rng(3)
     x_0 = {"a": draws.stream("a").normal((SIZE, 3, 2)), "b": draws.stream("b").uniform((SIZE, 3))}
     x_1 = {"a": 3 * draws.stream("c").normal((SIZE, 3, 2)), "b": draws.stream("d").randint(9, (SIZE, 3))}

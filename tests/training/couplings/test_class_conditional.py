@@ -1,4 +1,4 @@
-"""Couplings beside conditions: what x_0 still says about the label, and what independence costs."""
+"""Couplings with conditions: independence of source and label, and its cost."""
 
 import pytest
 import torch
@@ -20,8 +20,7 @@ DRAW = Rng(0).stream("coupling")
 N, ROUNDS = 64, 60
 
 
-def test_within_classes_keeps_the_source_independent_of_the_class() -> None:
-    """Each class keeps the source draws that came with it, where transport over the whole batch would trade them."""
+def test_transport_stays_within_classes() -> None:
     x_0 = torch.tensor([[0.0], [1.0], [2.0], [3.0]])
     x_1 = torch.tensor([[9.0], [8.0], [1.0], [0.0]])
     label = torch.tensor([0, 0, 1, 1])
@@ -46,7 +45,7 @@ def leak_and_cost(coupling: Coupling) -> tuple[float, float]:
 @pytest.mark.parametrize(
     "coupling", [IndependentCoupling(), ClassConditional(), ClassConditional(SinkhornCoupling()), ConditionalOT(20.0)]
 )
-def test_the_source_knows_nothing_of_the_class(coupling: Coupling) -> None:
+def test_source_is_independent_of_the_class(coupling: Coupling) -> None:
     """E[x_0 | label] = 0 within 5 standard errors of some 1,900 draws, 0.0228 each: false alarm 6e-7.
 
     An entropic plan draws with replacement, which adds at most as much variance again.
@@ -55,7 +54,7 @@ def test_the_source_knows_nothing_of_the_class(coupling: Coupling) -> None:
     assert abs(leak_and_cost(coupling)[0]) < 5 * 0.0228 * wide
 
 
-def test_the_penalty_trades_cost_for_independence() -> None:
+def test_penalty_trades_cost_for_independence() -> None:
     """Transport alone gives each label its half of the source: E[x_0 | label 1] near the mean 0.80 of a half normal."""
     leaks, costs = zip(*(leak_and_cost(ConditionalOT(penalty)) for penalty in (0.0, 0.2, 0.5, 1.0, 20.0)), strict=True)
     assert leaks[0] == pytest.approx(leak_and_cost(MinibatchOT())[0])
@@ -67,7 +66,7 @@ def test_the_penalty_trades_cost_for_independence() -> None:
     assert within[1] < leak_and_cost(IndependentCoupling())[1] - 0.3
 
 
-def test_a_small_example_of_the_penalty() -> None:
+def test_penalty_threshold_of_one_exchange() -> None:
     """One trade would save 2 x 2 x 3 = 12 of cost; the median pair costs 4.5 and two labels change."""
     x_0, x_1 = torch.tensor([[0.0], [3.0]]), torch.tensor([[2.0], [0.0]])
     given = {"label": torch.tensor([0, 1])}
@@ -77,8 +76,7 @@ def test_a_small_example_of_the_penalty() -> None:
     assert ConditionalOT(just + 0.01)(x_0, x_1, given, DRAW)[:, 0].tolist() == [0, 3]
 
 
-def test_real_conditions_count_by_their_distance() -> None:
-    """A near condition may be traded where a far one may not."""
+def test_real_conditions_are_penalised_by_distance() -> None:
     x_0, x_1 = torch.tensor([[0.0], [3.0]]), torch.tensor([[2.0], [0.0]])
 
     def coupled(condition: list[float]) -> Tensor:
@@ -88,18 +86,18 @@ def test_real_conditions_count_by_their_distance() -> None:
     assert coupled([0.5, 5.0])[:, 0].tolist() == [0, 3]
 
 
-def test_the_condition_must_be_there() -> None:
+def test_missing_conditions_are_refused() -> None:
     x = torch.zeros(2, 1)
     for coupling in (ClassConditional(), ConditionalOT()):
         with refuses(UsageError, argument="label", found="none"):
             coupling(x, x, {}, DRAW)
 
 
-def test_a_penalty_is_a_number() -> None:
+def test_penalties_out_of_range_are_refused() -> None:
     for penalty in (-1.0, float("inf"), float("nan")):
         with refuses(UsageError, argument="penalty"):
             ConditionalOT(penalty)
 
 
-def test_sorting_by_label_counts_as_sharing_rows() -> None:
+def test_class_conditional_couples_examples() -> None:
     assert ClassConditional(IndependentCoupling()).couples_examples

@@ -1,4 +1,4 @@
-"""Clouds of points that meet their noise: the same points, dealt out and turned, nearer than before."""
+"""Equivariant optimal transport of point clouds."""
 
 import itertools
 
@@ -31,8 +31,7 @@ def align(x_0: dict[str, Tensor], x_1: dict[str, Tensor], valid: Tensor | dict |
     return moved["place"]
 
 
-def test_the_cloud_keeps_its_form_and_takes_the_middle_of_the_data() -> None:
-    """The distances among its points are what they were, but in another order."""
+def test_alignment_is_a_rigid_motion_to_the_centre_of_the_data() -> None:
     x_0, x_1 = clouds()
     moved = align(x_0, x_1)
     for i in range(3):
@@ -44,7 +43,7 @@ def test_the_cloud_keeps_its_form_and_takes_the_middle_of_the_data() -> None:
     assert torch.equal(moved[3], x_0["place"][3])
 
 
-def test_it_is_nearer_than_any_dealing_without_a_turn() -> None:
+def test_cost_is_below_that_of_any_permutation() -> None:
     x_0, x_1 = clouds()
     moved = align(x_0, x_1, None)
     data = x_1["place"] - x_1["place"].mean(1, keepdim=True)
@@ -54,7 +53,7 @@ def test_it_is_nearer_than_any_dealing_without_a_turn() -> None:
         assert (cost <= (noise[:, list(order)] - data).square().sum((1, 2)) + 1e-9).all()
 
 
-def test_a_cloud_that_was_turned_and_moved_comes_back() -> None:
+def test_rotated_and_permuted_points_are_recovered() -> None:
     x_1 = clouds()[1]["place"][:1]
     middle = x_1.mean(1, keepdim=True)
     rotation = SO3().exp(torch.eye(3, dtype=F64)[None], hat(torch.tensor([[0.2, 0.1, 0.3]], dtype=F64)))
@@ -64,7 +63,7 @@ def test_a_cloud_that_was_turned_and_moved_comes_back() -> None:
     torch.testing.assert_close(align(x_0, {"place": x_1, "kind": torch.zeros(1, 5)}, None), x_1)
 
 
-def test_dealing_is_the_best_of_all() -> None:
+def test_assignment_is_optimal() -> None:
     x_0, x_1 = clouds()
     whole = torch.ones(4, 5, dtype=torch.bool)
     best = torch.take_along_dim(x_0["place"], assign_points(x_0["place"], x_1["place"], whole)[:, :, None], 1)
@@ -73,7 +72,7 @@ def test_dealing_is_the_best_of_all() -> None:
         assert (cost <= (x_0["place"][:, list(order)] - x_1["place"]).square().sum((1, 2)) + 1e-9).all()
 
 
-def test_a_turn_is_a_rotation_and_no_other_is_better() -> None:
+def test_kabsch_is_optimal() -> None:
     x_0, x_1 = clouds()
     best = kabsch(x_0["place"], x_1["place"])
     torch.testing.assert_close(torch.linalg.det(best), torch.ones(4, dtype=F64))
@@ -82,7 +81,7 @@ def test_a_turn_is_a_rotation_and_no_other_is_better() -> None:
         assert (cost <= (x_0["place"] @ other.mT - x_1["place"]).square().sum((1, 2)) + 1e-4).all()
 
 
-def test_an_example_alone_is_aligned_as_in_company() -> None:
+def test_rows_are_independent() -> None:
     x_0, x_1 = clouds()
     whole = align(x_0, x_1)
     for i in range(4):
@@ -93,6 +92,6 @@ def test_an_example_alone_is_aligned_as_in_company() -> None:
         torch.testing.assert_close(one["place"], whole[rows])
 
 
-def test_rounds_are_checked() -> None:
+def test_rounds_out_of_range_are_refused() -> None:
     with refuses(UsageError, argument="rounds", found="0"):
         EquivariantOT(rounds=0)

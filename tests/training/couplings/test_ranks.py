@@ -37,7 +37,7 @@ def test_pairs_do_not_depend_on_the_number_of_processes(tmp_path: pathlib.Path, 
     )
 
 
-def test_one_process_needs_no_others() -> None:
+def test_one_process_equals_minibatch_ot() -> None:
     x_0, x_1 = (Rng(0).stream(name).normal((9, 2)) for name in "ab")
     draw = Rng(0).stream("coupling")
     assert torch.equal(GlobalBatchCoupling()(x_0, x_1, {}, draw), MinibatchOT()(x_0, x_1, {}, draw))

@@ -28,7 +28,7 @@ def posteriors(kappa: Tensor) -> Tensor:
     return joint / joint.sum(-1, keepdim=True)
 
 
-def test_generalised_kl_of_the_vector() -> None:
+def test_vector_of_generalised_kl() -> None:
     """At t = 0.4 with kappa = t^2, from x_t = 0."""
     t = f64(0.4, 0.4)
     logits = posteriors(t**2)[:, 0].log()
@@ -56,7 +56,7 @@ def test_generalised_kl_is_the_divergence_of_the_rates(x_1: int, x_t: int, t: fl
 
 @settings(deadline=None, max_examples=30)
 @given(st.integers(0, 3), st.integers(0, 4), st.floats(0, 0.99), st.lists(st.floats(-3, 3), min_size=4, max_size=4))
-def test_generalised_kl_has_its_gradient(x_1: int, x_t: int, t: float, logits: list[float]) -> None:
+def test_gradient_of_generalised_kl(x_1: int, x_t: int, t: float, logits: list[float]) -> None:
     """kappa' / (1 - kappa) [p (1 - D + p_xt) - (1 - D) e_x1 - p_xt e_xt]; symbol 4 is the mask, with p_xt = 0."""
     z = f64(*logits).requires_grad_()
     loss = GeneralizedKL().entries(z[None], torch.tensor([x_1]), torch.tensor([x_t]), f64(t))
@@ -87,8 +87,6 @@ def bound(x_1: int, source: tuple[float, ...], schedule: Schedule, logits) -> fl
 
 @pytest.mark.parametrize("schedule", [Linear(), Polynomial(2.0), Polynomial(3.0)], ids=repr)
 def test_bound_from_the_mask_is_tight(schedule: Schedule) -> None:
-    """A perfect model gives -log q; the schedule drops out."""
-
     def logits(x: int, kappa: Tensor) -> Tensor:
         if x == 3:
             return f64(*Q).log().expand(len(kappa), 3)
@@ -139,12 +137,12 @@ def test_pseudo_huber_is_square_near_and_distance_far() -> None:
     torch.testing.assert_close(PseudoHuber(0.03).entries(error, zero, zero, t)[:, 0], f64(*expected), rtol=1e-9, atol=0)
 
 
-def test_weighted_multiplies_each_example() -> None:
+def test_time_weighted_multiplies_each_example() -> None:
     loss = TimeWeighted(SquaredError(), lambda t: 2 * t)
     close(loss(torch.ones(2, 3), torch.zeros(2, 3), torch.zeros(2, 3), torch.tensor([0.5, 2.0])), (1.0, 4.0), 1e-6)
 
 
-def test_a_product_adds_the_means_of_its_leaves() -> None:
+def test_per_leaf_loss_adds_the_means_of_leaves() -> None:
     loss = PerLeafLoss({"a": SquaredError(), "b": TimeWeighted(SquaredError(), lambda t: t)})
     ones = {"a": torch.ones(2, 3), "b": torch.ones(2, 5, 2)}
     zeros = {name: torch.zeros_like(leaf) for name, leaf in ones.items()}
@@ -152,7 +150,7 @@ def test_a_product_adds_the_means_of_its_leaves() -> None:
     assert loss(ones, zeros, zeros, t).tolist() == [2, 4]
 
 
-def test_means_count_valid_entries_only() -> None:
+def test_mean_over_valid_entries() -> None:
     entries = torch.tensor([[1.0, 2.0, math.nan], [3.0, math.inf, 5.0], [math.nan] * 3])
     valid = torch.tensor([[True, True, False], [True, False, False], [False] * 3])
     assert mean_over_entries(entries, valid).tolist() == [1.5, 3, 0]

@@ -1,4 +1,4 @@
-"""Losses of rates: the vector of the reference, section 13.5, and gradients on data that can be counted, 13.8.3."""
+"""Losses of rates: the vector of the reference, section 13.5, and exact gradients, section 13.8.3."""
 
 import math
 
@@ -13,7 +13,7 @@ from tests.oracle import F64, close, f64
 ATOMS, PRIOR = f64(-1.0, 0.2, 1.0), f64(0.2, 0.5, 0.3)
 
 
-def test_vector_of_the_divergence_of_rates() -> None:
+def test_vector_of_infinitesimal_kl() -> None:
     """Section 13.5, bins 0, 2, 3; without constants, and in full."""
     target, prediction = f64(0.0, 9.88806491, 2.19193509)[None], 3 * f64(0.1, 0.4, 0.3)[None]
     full = InfinitesimalKL().entries(prediction.log(), target, target, f64(0.5))
@@ -22,7 +22,7 @@ def test_vector_of_the_divergence_of_rates() -> None:
     close(full - constant, 0.8281360245, 6e-8)
 
 
-def test_a_place_that_is_left_out_counts_nothing() -> None:
+def test_rates_of_zero_have_no_gradient() -> None:
     target, log_rates = f64(0.0, 2.0)[None], f64(-1e30, 0.5)[None].requires_grad_()
     value = InfinitesimalKL().entries(log_rates, target, target, f64(0.5))
     close(value, InfinitesimalKL().entries(log_rates[:, 1:], target[:, 1:], target, f64(0.5)), 1e-15)
@@ -38,7 +38,7 @@ def test_values_of_itakura_saito() -> None:
     close(values, (0.5 + math.log(2) - 1, 0.5 + math.log(2) - 1, 0.0), 1e-9)
 
 
-def test_a_velocity_is_the_last_number() -> None:
+def test_velocity_is_the_last_entry() -> None:
     target, prediction = f64(1.0, 2.0, 5.0)[None], f64(0.0, 0.3, 4.0)[None]
     both = RateAndVelocityLoss().entries(prediction, target, target, f64(0.5))
     rates = InfinitesimalKL().entries(prediction[:, :-1], target[:, :-1], target, f64(0.5))
@@ -46,7 +46,7 @@ def test_a_velocity_is_the_last_number() -> None:
 
 
 def conditional(kind: str, x: Tensor, t: float) -> Tensor:
-    """Return what is regressed on at x for each atom: a velocity, an intensity, rates to 5 places, or which it is."""
+    """Return the conditional target at x for each atom: a velocity, an intensity, rates to 5 bins, or its index."""
     law, time = GaussianConditionalPath(), torch.tensor(t, dtype=F64)
     if kind == "velocity":
         return law.velocity(x, ATOMS, time)
@@ -129,7 +129,7 @@ def test_cross_entropy_has_the_gradient_of_the_divergence_from_the_posterior() -
     assert (other - exact).abs().max() > 0.01
 
 
-def test_where_jumps_land_must_be_weighted_by_their_rate() -> None:
+def test_minimiser_weights_destinations_by_rates() -> None:
     """The minimiser of the divergence has J = E[lambda J] / E[lambda], not E[J]: two ends, rates 10 and 1."""
     rates = f64(10.0, 1.0)[:, None] * f64(0.9, 0.1, 0.2, 0.8).view(2, 2)
     best = rates.mean(0)

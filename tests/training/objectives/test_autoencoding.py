@@ -1,4 +1,4 @@
-"""Training by copies: the loss is that of the text, and codes that follow see each batch once."""
+"""Autoencoding loss and codebook updates."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ class Halves(torch.nn.Module):
         return {"state": x / 2, "apart": x[:, 0, 0, 0]}
 
 
-def test_the_loss_is_the_mean_square_and_what_the_quantiser_adds() -> None:
+def test_loss_is_squared_error_plus_commitment() -> None:
     x, network = torch.tensor([[[[2.0, 4.0], [0.0, 0.0]]], [[[6.0, 0.0], [0.0, 2.0]]]], dtype=F64), Halves()
     example = RULE.draw({"x_1": x, "given": {"label": torch.zeros(2)}}, Rng(0), network)
     assert example["given"] == {}
@@ -38,13 +38,13 @@ def test_the_loss_is_the_mean_square_and_what_the_quantiser_adds() -> None:
     assert network.seen[0][1].global_batch_size is None
 
 
-def test_draws_of_a_part_know_the_whole() -> None:
+def test_codebook_updates_know_the_global_batch() -> None:
     network = Halves()
     RULE.draw({"x_1": torch.zeros(2, 1, 2, 2)}, Rng(0, 3, 7), network)
     assert (network.seen[0][1].first_example, network.seen[0][1].global_batch_size) == (3, 7)
 
 
-def test_a_codebook_moves_when_examples_are_drawn_and_not_when_they_are_compared() -> None:
+def test_codebook_is_updated_in_draw_only() -> None:
     network = ConvTokenizer(2, 8, 0, VectorQuantizerEMA(num_codes=5, dim=2)).build((1, 4, 4), {}, Rng(0))
     batch = {"x_1": Rng(0).stream("x").normal((6, 1, 4, 4))}
     example = RULE.draw(batch, Rng(0), network)

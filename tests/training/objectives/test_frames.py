@@ -1,4 +1,4 @@
-"""Infilling of frames and durations: what the network is given, what it learns, and which frames count."""
+"""Infilling of frames and durations: conditions, targets, masked loss."""
 
 import math
 from dataclasses import replace
@@ -10,17 +10,16 @@ from torch import Tensor
 
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
-from feller.core.serialization import from_dict, to_dict
 from feller.data.speech.durations import log_durations, whole_durations
 from feller.networks import FrameInfiller
-from feller.paths import Affine, NoisePrediction
-from feller.paths.schedules import VP, LinearSigmaMin
+from feller.paths import Affine
+from feller.paths.schedules import LinearSigmaMin
 from feller.spaces import Euclidean
 from feller.training.losses import AbsoluteError
-from feller.training.objective import Objective
 from feller.training.objectives.duration_infilling import DurationInfilling
 from feller.training.objectives.frame_infilling import AllFrames, Infilling, noise_like
 from feller.training.objectives.span_masks import SpanMask
+from tests.errors import refuses
 from tests.oracle import F64, close
 
 K, B, N, BANDS = 4, 40, 30, 3
@@ -28,7 +27,7 @@ RULE = Infilling(cond_dropout=0.0)
 
 
 class Zero(torch.nn.Module):
-    """Answers zero; knows what stands for "not given"."""
+    """A network that returns zero and has a null label."""
 
     null_values: ClassVar = {"phone": K, "context": 0.0, "known": 0}
 
@@ -44,7 +43,7 @@ def batch(b: int = B, n: int = N) -> dict[str, Any]:
     return {"x_1": draw.normal((b, n, BANDS), F64), "given": {"phone": phone, "valid": valid, "start": start}}
 
 
-def test_the_network_is_given_what_is_told_and_nothing_of_what_is_hidden() -> None:
+def test_conditions_hold_known_frames_only() -> None:
     whole = batch()
     drawn = RULE.draw(whole, Rng(1), Zero())
     given, valid = drawn["given"], whole["given"]["valid"]
@@ -62,7 +61,7 @@ def test_the_network_is_given_what_is_told_and_nothing_of_what_is_hidden() -> No
     assert given["known"].any()
 
 
-def test_states_and_targets_lie_on_the_path() -> None:
+def test_states_and_targets_follow_the_path() -> None:
     """x_t = (1 - (1 - s) t) x_0 + t x_1 and its slope x_1 - (1 - s) x_0, for the noise of the address."""
     s = 0.1
     whole = batch()
@@ -74,7 +73,7 @@ def test_states_and_targets_lie_on_the_path() -> None:
     close(drawn["target"], closed, 1e-5)
 
 
-def test_the_loss_is_the_mean_square_over_hidden_frames_of_each_example() -> None:
+def test_loss_is_the_squared_error_over_masked_frames() -> None:
     drawn = RULE.draw(batch(), Rng(1), Zero())
     loss = RULE.loss(Zero(), drawn)
     for row in range(B):
@@ -89,7 +88,6 @@ def test_the_loss_is_the_mean_square_over_hidden_frames_of_each_example() -> Non
 
 @pytest.mark.parametrize("rubbish", [math.nan, 1e9])
 def test_padding_changes_nothing(rubbish: float) -> None:
-    """Longer rows with rubbish behind what is real: the same draws, the same losses, through a network that looks."""
     network = FrameInfiller(16, 2, 2).build((N, BANDS), {"phone": K}, Rng(0)).double()
     torch.nn.init.normal_(network.head.weight, generator=torch.Generator().manual_seed(0))
     plain = batch()
@@ -110,7 +108,7 @@ def test_padding_changes_nothing(rubbish: float) -> None:
     close(losses[1], losses[0].detach(), 1e-12)
 
 
-def test_context_and_labels_are_dropped_together_and_what_counts_stays() -> None:
+def test_context_and_labels_are_dropped_together() -> None:
     """A fifth of 20,000 rows, 5 standard errors: false alarm 6e-7."""
     b = 20_000
     phone = torch.arange(8).expand(b, 8) % K
@@ -126,7 +124,7 @@ def test_context_and_labels_are_dropped_together_and_what_counts_stays() -> None
     assert torch.equal(drawn["counts"], kept["counts"])
 
 
-def test_long_rows_are_cut_alike() -> None:
+def test_long_rows_are_cropped_consistently() -> None:
     """Labels, marks and frames of 50 that count up; each window is one piece, and what is told is from it."""
     b, n = 30, 50
     x = torch.arange(n, dtype=F64).expand(b, n)[:, :, None]
@@ -141,7 +139,7 @@ def test_long_rows_are_cut_alike() -> None:
     assert len(phone[::2, 0].unique()) > 5
 
 
-def test_without_marks_all_is_real_and_units_begin_where_labels_change() -> None:
+def test_default_masks_and_units() -> None:
     phone = torch.tensor([[0, 0, 0, 1, 1, 2, 2, 2]]).expand(400, 8)
     whole = {"x_1": torch.ones(400, 8, 1), "given": {"phone": phone}}
     drawn = replace(RULE, span_mask=SpanMask(0.0, 0.1, 0.6)).draw(whole, Rng(5), Zero())
@@ -154,7 +152,7 @@ def test_without_marks_all_is_real_and_units_begin_where_labels_change() -> None
         assert len(set(row[:3])) == len(set(row[3:5])) == len(set(row[5:])) == 1
 
 
-def test_regression_shows_the_network_no_state() -> None:
+def test_regression_has_no_state() -> None:
     rule, whole = replace(RULE, path=None), batch()
     drawn = rule.draw(whole, Rng(1), Zero())
     assert not drawn["x_t"].any()
@@ -162,17 +160,7 @@ def test_regression_shows_the_network_no_state() -> None:
     assert torch.equal(drawn["counts"], RULE.draw(whole, Rng(1), Zero())["counts"])
 
 
-def test_score_matching_is_the_same_objective_on_another_path() -> None:
-    """Noise prediction: sigma^2 times the square of the score's error."""
-    schedule, whole = VP(), batch()
-    drawn = replace(RULE, path=Affine(schedule, NoisePrediction())).draw(whole, Rng(1), Zero())
-    x_0 = noise_like(whole["x_1"], Rng(1).fold_in("source"))
-    assert torch.equal(drawn["target"], x_0)
-    scales = schedule(drawn["t"][:, None, None].double())
-    close(drawn["x_t"], scales.alpha * whole["x_1"] + scales.sigma * x_0, 1e-6)
-
-
-def test_noise_is_normal_addressed_and_its_own_for_each_example() -> None:
+def test_noise_is_normal_and_independent_of_the_batch() -> None:
     """60,000 numbers: mean, variance and covariance of neighbours within 5 standard errors, false alarm 2e-6."""
     x = torch.zeros(20, 100, 30, dtype=F64)
     noise = noise_like(x, Rng(0))
@@ -195,7 +183,7 @@ def durations() -> dict[str, Any]:
     return {"x_1": draw.randint(4, (6000, 9)), "given": {"phone": draw.randint(K, (6000, 9)), "valid": valid}}
 
 
-def test_durations_that_are_drawn_are_spread_evenly_around_the_whole_ones() -> None:
+def test_stochastic_durations_are_dequantised() -> None:
     """exp(x) - 1 is l + u: u in [-1/2, 1/2], mean 0, variance 1/12, 5 standard errors; what is told is whole."""
     rule, whole = DurationInfilling.stochastic(Euclidean((9, 1))), durations()
     rule = replace(rule, infilling=replace(rule.infilling, path=Affine(LinearSigmaMin(0.0)), cond_dropout=0.0))
@@ -212,7 +200,7 @@ def test_durations_that_are_drawn_are_spread_evenly_around_the_whole_ones() -> N
     assert 0.62 < share < 0.68  # 0.64 but for rows so short that one phone is much
 
 
-def test_what_a_flow_learns_of_durations_is_standardised() -> None:
+def test_stochastic_durations_are_standardised() -> None:
     rule, whole = DurationInfilling.stochastic(Euclidean((9, 1))), durations()
     seen = whole["x_1"][whole["given"]["valid"]]
     plain = replace(rule, infilling=replace(rule.infilling, path=Affine(LinearSigmaMin(0.0)), cond_dropout=0.0))
@@ -227,7 +215,7 @@ def test_what_a_flow_learns_of_durations_is_standardised() -> None:
     assert torch.equal(scaled.decode(scaled.encode(log_durations(whole["x_1"]))), whole["x_1"])
 
 
-def test_durations_at_once_are_the_median_in_the_log_domain() -> None:
+def test_deterministic_durations_regress_the_log_median() -> None:
     rule, whole = DurationInfilling.deterministic(Euclidean((9, 1))), durations()
     assert rule.infilling.criterion == AbsoluteError()
     assert (rule.path, rule.space, rule.cond_dropout) == (None, Euclidean((9, 1)), 0.2)
@@ -238,17 +226,9 @@ def test_durations_at_once_are_the_median_in_the_log_domain() -> None:
         close(loss[row], whole["x_1"][row][drawn["counts"][row]].float().log1p().mean(), 1e-6)
 
 
-@pytest.mark.parametrize(
-    "objective",
-    [Infilling(), Infilling(None, loss_mask=AllFrames()), DurationInfilling.stochastic(Euclidean((9, 1)))],
-)
-def test_records(objective: Objective) -> None:
-    assert from_dict(Objective, to_dict(objective)) == objective
-
-
-def test_what_cannot_be_is_told() -> None:
+def test_settings_out_of_range_are_refused() -> None:
     for wrong in ({"cond_dropout": 1.5}, {"max_length": 0}):
-        with pytest.raises(UsageError, match=r"(cond_dropout|max_length): expected"):
+        with refuses(UsageError):
             Infilling(**wrong)
-    with pytest.raises(UsageError, match="expected a condition phone, the label of each frame; found label"):
+    with refuses(UsageError, found="label"):
         RULE.draw({"x_1": torch.zeros(2, 3, 1), "given": {"label": torch.zeros(2)}}, Rng(0), Zero())

@@ -1,32 +1,19 @@
-"""Training token after token."""
+"""Next-token prediction."""
 
-import json
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
-from feller.core.pytree import tree_map
 from feller.core.rng import Rng
-from feller.core.serialization import from_dict, to_dict
 from feller.networks import CausalTransformer
 from feller.sampling.autoregressive.token_decoding import decode, log_likelihood
 from feller.spaces import Tokens
-from feller.training.objective import Example, Objective
 from feller.training.objectives.next_token_prediction import NextTokenPrediction
 
 
-def test_record() -> None:
-    objective = NextTokenPrediction(Tokens(5, (8,)), cond_dropout=0.2, eos_token_id=4)
-    data = json.loads(json.dumps(to_dict(objective)))
-    assert data["is"] == "NextTokenPrediction"
-    assert from_dict(Objective, data) == objective
-
-
-def test_the_loss_is_the_likelihood_per_token() -> None:
+def test_loss_is_the_negative_log_likelihood_per_token() -> None:
     network = CausalTransformer(5, width=8, depth=1, heads=2).build((6,), {"label": 2}, Rng(0)).double()
     torch.nn.init.normal_(network.head.layer.weight)
     draw = Rng(1).stream("batch")
@@ -39,31 +26,7 @@ def test_the_loss_is_the_likelihood_per_token() -> None:
     assert (exact / valid.sum(1) + math.log(5)).abs().min() > 1e-3
 
 
-def test_gradients_per_example() -> None:
-    network = CausalTransformer(5, width=8, depth=1, heads=2).build((6,), {"label": 2}, Rng(0)).double()
-    torch.nn.init.normal_(network.head.layer.weight)
-    torch.nn.init.normal_(network.blocks[0].block.modulation.weight)
-    draw = Rng(1).stream("batch")
-    batch = {"x_1": draw.randint(5, (3, 6)), "given": {"label": draw.randint(2, (3,))}}
-    objective = NextTokenPrediction(Tokens(5, (6,)), cond_dropout=0.5, eos_token_id=0)
-    example = objective.draw(batch, Rng(0), network)
-    weights = {name: weight.detach() for name, weight in network.named_parameters()}
-
-    def loss(weights: dict[str, Tensor], row: Example) -> Tensor:
-        def call(*inputs: Any) -> Tensor:
-            return functional_call(network, weights, inputs)
-
-        return objective.loss(call, tree_map(lambda leaf: leaf[None], row))[0]
-
-    together = vmap(grad(loss), in_dims=(None, 0))(weights, example)
-    for i in range(3):
-        network.zero_grad()
-        objective.loss(network, tree_map(lambda leaf, i=i: leaf[i : i + 1], example)).sum().backward()
-        for name, weight in network.named_parameters():
-            torch.testing.assert_close(together[name][i], weight.grad, rtol=1e-9, atol=1e-12)
-
-
-def test_what_follows_the_end_is_not_counted() -> None:
+def test_tokens_after_eos_are_ignored() -> None:
     x = torch.tensor([[1, 2, 0, 0, 0], [2, 1, 2, 1, 1], [1, 0, 2, 1, 0]])
     valid = torch.arange(5).expand(3, 5) < torch.tensor([[5], [4], [5]])
     logits = Rng(0).stream("logits").normal((3, 5, 3))

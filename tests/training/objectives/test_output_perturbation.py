@@ -1,4 +1,4 @@
-"""Logistic models whose best weights are told with noise."""
+"""Logistic regression with output perturbation."""
 
 import math
 
@@ -16,6 +16,7 @@ from feller.privacy.accounting.ledger import Ledger
 from feller.privacy.noise.grid_noise import SeededNoise
 from feller.spaces import Euclidean
 from feller.training.objectives.output_perturbation import OutputPerturbation
+from tests.errors import refuses
 
 TWO = Target(("label",), classes=("0", "1"))
 KIND = Images(2, 2, 1, levels=16)
@@ -23,7 +24,7 @@ N = 400
 
 
 def rows(n: int = N, seed: int = 0) -> Dataset:
-    """Return pictures of which the second kind is brighter at the top."""
+    """Return images of two classes, the second brighter at the top."""
     draws = Rng(seed)
     label = draws.stream("label").randint(2, (n,))
     values = draws.stream("values").randint(12, (n, 1, 2, 2))
@@ -35,7 +36,7 @@ def objective(decay: float | None = None) -> OutputPerturbation:
     return OutputPerturbation(TWO, Euclidean((1, 2, 2)), PixelFeatures((1, 2, 2), 1.2), decay)
 
 
-def test_the_noise_is_what_epsilon_and_delta_ask_for() -> None:
+def test_noise_is_the_analytic_gaussian_mechanism() -> None:
     """Balle and Wang 2018: delta(eps) = Phi(m/2 - eps/m) - e^eps Phi(-m/2 - eps/m), m = 1 / sigma; none is wasted."""
     delta = 1e-5
     for epsilon in (0.3, 1.0, 5.0):
@@ -48,15 +49,15 @@ def test_the_noise_is_what_epsilon_and_delta_ask_for() -> None:
         assert at(sigma) <= delta < at(0.99 * sigma)
 
 
-def test_what_else_was_spent_is_taken_off() -> None:
+def test_other_mechanisms_reduce_the_budget() -> None:
     other = GaussianMechanism("columns", 20.0)
     alone = objective().budget_rho(1.0, Ledger((), 1e-5, N))
     beside = objective().budget_rho(1.0, Ledger((other,), 1e-5, N))
     assert beside + other.zcdp_rho == pytest.approx(alone, rel=2e-3)
 
 
-def test_a_row_moves_the_weights_by_less_than_the_noise_is_made_for() -> None:
-    """The promise is about a row more or less, while the decay counts the same number of rows."""
+def test_sensitivity_bounds_the_change_of_weights() -> None:
+    """Rows are removed while the decay keeps the number of rows."""
     data, one = rows(60), objective(0.05)
     whole = one.solution(data, 1.0)
     unit = one.noise_std(60, 0.5)  # of noise at sigma 1: what one row moves, at most
@@ -71,7 +72,7 @@ def test_a_row_moves_the_weights_by_less_than_the_noise_is_made_for() -> None:
     assert 0.02 * unit < max(moved) <= unit
 
 
-def test_what_is_told_is_the_minimum_and_its_noise() -> None:
+def test_released_weights_are_the_minimum_plus_noise() -> None:
     data, one, rho = rows(), objective(), objective().budget_rho(1.0, Ledger((), 1e-5, N))
     minimum, scale = one.solution(data, rho), one.noise_std(N, rho)
     told = [one.fit(data, rho, SeededNoise(seed)) for seed in range(200)]
@@ -88,7 +89,7 @@ def test_what_is_told_is_the_minimum_and_its_noise() -> None:
     assert torch.allclose(exact.network.theta, best.theta)
 
 
-def test_the_decay_follows_from_public_numbers_alone() -> None:
+def test_l2_depends_on_public_values_only() -> None:
     one = objective()
     assert one.erm_problem(N, 0.1) == one.erm_problem(N, 0.1)
     assert one.erm_problem(N, 0.1).l2 > one.erm_problem(N, 1.0).l2 > one.erm_problem(10 * N, 1.0).l2
@@ -96,7 +97,7 @@ def test_the_decay_follows_from_public_numbers_alone() -> None:
     assert objective(0.5).erm_problem(N, 0.1).l2 == 0.5
 
 
-def test_it_tells_the_classes_apart() -> None:
+def test_private_classifier_accuracy() -> None:
     data, one = rows(8000), objective()
     told = one.fit(data, one.budget_rho(3.0, Ledger((), 1e-5, 8000)), SeededNoise(1))
     other = rows(1000, seed=1)
@@ -106,19 +107,14 @@ def test_it_tells_the_classes_apart() -> None:
 
 
 @pytest.mark.parametrize(
-    ("about", "said"),
-    [
-        (Target(("label",), classes=("a", "b", "c")), "found 3 classes.*--target label=a,b"),
-        (Target(("age",), (1.0,), (2.0,)), "found a number.*--recipe regressor"),
-    ],
+    "about", [Target(("label",), classes=("a", "b", "c")), Target(("age",), (1.0,), (2.0,))], ids=["classes", "number"]
 )
-def test_two_classes_are_needed(about: Target, said: str) -> None:
-    with pytest.raises(UsageError, match=said):
+def test_two_classes_are_needed(about: Target) -> None:
+    with refuses(UsageError):
         OutputPerturbation(about, Euclidean((1, 2, 2)), PixelFeatures((1, 2, 2), 1.0))
 
 
-def test_separable_rows_have_best_weights_at_the_smallest_decay() -> None:
-    """Rows that no weights are too long for: the classes lie apart, so that only the decay holds the weights."""
+def test_separable_data_converge_at_the_smallest_l2() -> None:
     label = torch.arange(400) % 2
     values = (15 * label[:, None, None, None]).expand(400, 1, 2, 2).to(torch.uint8)
     data = Dataset(values, {}, KIND, properties={"label": label.double()}, target=TWO)
@@ -129,6 +125,6 @@ def test_separable_rows_have_best_weights_at_the_smallest_decay() -> None:
 
 
 @pytest.mark.parametrize("decay", [0.0, -1.0, 1e-14, math.inf, math.nan])
-def test_a_decay_hides_rows(decay: float) -> None:
-    with pytest.raises(UsageError, match="at least 1e-09"):
+def test_l2_out_of_range_is_refused(decay: float) -> None:
+    with refuses(UsageError):
         objective(decay)

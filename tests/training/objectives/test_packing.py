@@ -1,4 +1,4 @@
-"""Packing: whole samples, none twice, no prediction across them, and little that is empty."""
+"""Packing of samples into rows."""
 
 import re
 
@@ -25,7 +25,7 @@ S = DocumentVocabulary(text=30, codes=20, picture=4)
 
 
 def sample(n: int, seed: int) -> MaskedDocument:
-    """A closed sample of n tokens with a weight of its own for each."""
+    """Return a complete sample of n tokens with distinct weights."""
     random = np.random.default_rng((n, seed))
     tokens = np.concatenate([[S.eos], random.integers(0, S.text, n - 2), [S.eos]])
     return MaskedDocument(tokens, random.random(n).astype(np.float32))
@@ -33,7 +33,7 @@ def sample(n: int, seed: int) -> MaskedDocument:
 
 @settings(deadline=None, max_examples=60, derandomize=True)
 @given(st.lists(st.integers(2, 20), min_size=1, max_size=25))
-def test_every_sample_comes_once_and_whole(lengths: list[int]) -> None:
+def test_every_sample_is_packed_once_and_whole(lengths: list[int]) -> None:
     samples = [sample(n, i) for i, n in enumerate(lengths)]
     packed = pack_samples(samples, S, 20)
     assert packed.tokens.shape[1] <= 20
@@ -54,7 +54,7 @@ def test_every_sample_comes_once_and_whole(lengths: list[int]) -> None:
     assert packed.padding_fraction == pytest.approx(1 - sum(lengths) / packed.tokens.numel(), abs=1e-6)
 
 
-def test_a_weight_is_of_the_next_token() -> None:
+def test_weights_are_of_the_next_token() -> None:
     """Of [image] <infill> 2 <eos>: the last code, 2 and <eos> are predicted; the holes' signs are not."""
     document = np.array([S.eos, 1, 2, S.break_token, 30, 31, 32, 33, S.break_token])
     one = join_sample([], mask_spans(document, [(2, 3)], S), S, 12)
@@ -66,7 +66,7 @@ def test_a_weight_is_of_the_next_token() -> None:
     assert packed.sample[0].tolist() == [0] * 12 + [1] * 12
 
 
-def test_documents_in_front_are_left_out_until_it_fits() -> None:
+def test_retrieved_documents_are_dropped_to_fit_the_context() -> None:
     a, b, query = (mask_spans(np.array([S.eos, *[i] * n, S.break_token]), [], S) for i, n in ((1, 2), (2, 3), (3, 4)))
     one = join_sample([a, b], query, S, 16)
     assert one.tokens.tolist() == [
@@ -92,7 +92,7 @@ def test_documents_in_front_are_left_out_until_it_fits() -> None:
     assert join_sample([a, b], query, S, 7).tokens.tolist() == one.tokens[9:].tolist()
 
 
-def test_what_is_too_long_is_refused() -> None:
+def test_samples_that_are_too_long_are_refused() -> None:
     document = mask_spans(np.array([S.eos, *[3] * 4, S.break_token]), [], S)
     for pack in (lambda: join_sample([document], document, S, 6), lambda: pack_samples([sample(7, 0)], S, 6)):
         with refuses(InputError) as caught:
@@ -106,8 +106,7 @@ def test_no_samples_make_no_rows() -> None:
 
 @settings(deadline=None, max_examples=60, derandomize=True)
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=40), st.integers(30, 60))
-def test_ways_to_lay(lengths: list[int], context: int) -> None:
-    """Best fit keeps the width and opens no row in vain; what is laid has no more places than it has."""
+def test_properties_of_packings(lengths: list[int], context: int) -> None:
     rows = best_fit(lengths, context)
     assert sorted(which for row in rows for which in row) == list(range(len(lengths)))
     loads = sorted(sum(lengths[which] for which in row) for row in rows)
@@ -135,7 +134,7 @@ def test_best_fit_takes_the_fullest_row_with_room() -> None:
     ("context", "documents", "spread", "most"),
     [(512, (0, 1, 2), 5, 0.04), (512, (0, 1, 2), 12, 0.045), (512, (2,), 5, 0.035), (256, (0,), 12, 0.025)],
 )
-def test_little_is_wasted(context: int, documents: tuple[int, ...], spread: int, most: float) -> None:
+def test_padding_fraction_is_small(context: int, documents: tuple[int, ...], spread: int, most: float) -> None:
     """Batches of 32 with documents of about 85 tokens, as many in front; means over 40 batches."""
     random = np.random.default_rng(0)
     used = filled = 0

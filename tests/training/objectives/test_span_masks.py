@@ -1,4 +1,4 @@
-"""The law of what is hidden: its expectation in closed form, whole units, padding."""
+"""Span masks: probabilities, whole units, padding, crops."""
 
 import itertools
 
@@ -11,16 +11,17 @@ from feller.core.rng import Rng
 from feller.training.objectives.duration_infilling import DURATION_MASK
 from feller.training.objectives.frame_infilling import crop
 from feller.training.objectives.span_masks import SpanMask, label_changes, unit_ids
+from tests.errors import refuses
 from tests.oracle import F64
 
 
 def alone(b: int, n: int) -> tuple[Tensor, Tensor]:
-    """Every entry is a unit of its own, and real."""
+    """Return units of one entry each, none of them padding."""
     return torch.arange(n).expand(b, n), torch.ones(b, n, dtype=torch.bool)
 
 
 def expected_counts(law: SpanMask, n: int, steps: int = 20_000) -> Tensor:
-    """Chance of each entry to be hidden: sum over shares, rounded sizes and places, with no draw."""
+    """Return the exact masking probability of each entry, summed over rates, rounded sizes and positions."""
     chance = torch.zeros(n, dtype=F64)
     for k in range(steps):
         size = (law.min_fraction + (law.max_fraction - law.min_fraction) * (k + 0.5) / steps) * n
@@ -31,21 +32,21 @@ def expected_counts(law: SpanMask, n: int, steps: int = 20_000) -> Tensor:
     return law.full_mask_prob + (1 - law.full_mask_prob) * chance
 
 
-def test_expected_shares_are_those_of_the_paper() -> None:
+def test_expected_fractions_of_the_paper() -> None:
     """0.3 + 0.7 x 0.85 of sound, 0.2 + 0.8 x 0.55 of durations."""
     assert SpanMask().expected_fraction == pytest.approx(0.895, abs=1e-12)
     assert DURATION_MASK.expected_fraction == pytest.approx(0.64, abs=1e-12)
 
 
 @pytest.mark.parametrize("law", [SpanMask(), DURATION_MASK, SpanMask(0.0, 0.3, 0.3)])
-def test_the_share_that_is_hidden_has_its_expectation(law: SpanMask) -> None:
+def test_masked_fraction_has_its_expectation(law: SpanMask) -> None:
     """100,000 rows of 37: the mean within 5 standard errors, false alarm 6e-7 for each law."""
     unit, valid = alone(100_000, 37)
     share = law(unit, valid, Rng(0).stream("mask")).double().mean(1)
     assert abs(share.mean() - law.expected_fraction) < 5 * share.std() / 100_000**0.5
 
 
-def test_each_entry_is_hidden_as_often_as_it_should_be() -> None:
+def test_masking_probability_of_each_entry() -> None:
     """7 entries of 200,000 rows against an exact sum; 5 standard errors each, false alarm 4e-6."""
     law = SpanMask(0.1, 0.3, 0.8)
     unit, valid = alone(200_000, 7)
@@ -54,15 +55,14 @@ def test_each_entry_is_hidden_as_often_as_it_should_be() -> None:
     assert ((found - exact).abs() < 5 * (exact * (1 - exact) / 200_000).sqrt()).all()
 
 
-def test_all_is_hidden_with_its_chance() -> None:
+def test_full_mask_prob() -> None:
     """40,000 rows of 50: a segment of at most 0.6 never hides all; 5 standard errors, false alarm 6e-7."""
     unit, valid = alone(40_000, 50)
     whole = SpanMask(0.3, 0.2, 0.6)(unit, valid, Rng(2).stream("mask")).all(1).double().mean()
     assert abs(whole - 0.3) < 5 * (0.3 * 0.7 / 40_000) ** 0.5
 
 
-def test_a_segment_is_one_piece_of_whole_units() -> None:
-    """It is the least union of units around a piece of the drawn size."""
+def test_spans_are_contiguous_whole_units() -> None:
     b, n = 2000, 23
     start = Rng(3).stream("start").uniform((b, n)) < 0.3
     unit = unit_ids(start)
@@ -88,7 +88,7 @@ def test_a_segment_is_one_piece_of_whole_units() -> None:
     assert len(sizes) > 3
 
 
-def test_units_raise_the_share_and_single_ones_do_not() -> None:
+def test_units_increase_the_masked_fraction() -> None:
     unit, valid = alone(20_000, 40)
     law = SpanMask(0.0, 0.3, 0.7)
     draw = Rng(5)
@@ -98,7 +98,7 @@ def test_units_raise_the_share_and_single_ones_do_not() -> None:
     assert whole.double().mean() > single.double().mean() + 0.1
 
 
-def test_padding_moves_nothing_and_is_never_hidden() -> None:
+def test_padding_is_never_masked() -> None:
     unit, valid = alone(300, 12)
     wide = torch.cat([unit, 12 + unit], 1), torch.cat([valid, torch.zeros_like(valid)], 1)
     hidden = SpanMask()(*wide, Rng(6).stream("mask"))
@@ -108,20 +108,20 @@ def test_padding_moves_nothing_and_is_never_hidden() -> None:
 
 
 @pytest.mark.parametrize("n", [1, 2])
-def test_one_unit_is_hidden_at_least(n: int) -> None:
+def test_at_least_one_unit_is_masked(n: int) -> None:
     unit, valid = alone(500, n)
     hidden = SpanMask(0.0, 0.0, 0.1)(unit, valid, Rng(7).stream("mask"))
     assert (hidden.sum(1) == 1).all()
 
 
-def test_units_begin_where_marked_or_where_the_label_changes() -> None:
+def test_unit_ids() -> None:
     label = torch.tensor([[3, 3, 1, 1, 1, 3]])
     assert label_changes(label).tolist() == [[True, False, True, False, False, True]]
     assert unit_ids(label_changes(label)).tolist() == [[1, 1, 2, 2, 2, 3]]
     assert unit_ids(torch.tensor([[False, False, True, False]])).tolist() == [[0, 0, 1, 1]]
 
 
-def test_windows_are_cut_alike_at_every_place_as_often() -> None:
+def test_crops_are_uniform_and_consistent() -> None:
     """Windows of 4 of 7 real entries: 4 places, each 1/4 of 8,000; 5 standard errors, false alarm 2e-6."""
     b = 8000
     x = torch.arange(10).expand(2 * b, 10)
@@ -137,7 +137,7 @@ def test_windows_are_cut_alike_at_every_place_as_often() -> None:
     assert ((counts - b / 4).abs() < 5 * (b * 3 / 16) ** 0.5).all()
 
 
-def test_columns_without_anything_real_are_cut_off() -> None:
+def test_padding_columns_are_cut_off() -> None:
     valid = torch.arange(10) < torch.tensor([[7], [4]])
     rows, real = crop(torch.arange(20).view(2, 10), valid, 8, Rng(0).stream("crop"))
     assert rows.tolist() == [list(range(7)), list(range(10, 17))]
@@ -146,10 +146,10 @@ def test_columns_without_anything_real_are_cut_off() -> None:
     assert same is rows
 
 
-def test_what_cannot_be_is_told() -> None:
+def test_settings_out_of_range_are_refused() -> None:
     wrong = [(-0.1, 0.7, 1.0), (1.1, 0.7, 1.0), (0.3, 0.8, 0.7), (0.3, -0.1, 1.0), (0.3, 0.7, 1.1)]
     for numbers in wrong:
-        with pytest.raises(UsageError, match="full_mask_prob"):
+        with refuses(UsageError):
             SpanMask(*numbers)
     assert list(itertools.islice(SpanMask().__dataclass_fields__, 3)) == [
         "full_mask_prob",

@@ -1,4 +1,4 @@
-"""Training of vocoders: the loss is that of the text, pieces are real, and it goes down."""
+"""Spectral loss of vocoders."""
 
 import math
 
@@ -12,6 +12,7 @@ from feller.networks import SpectralVocoder
 from feller.spaces import Euclidean
 from feller.training.objectives.autoencoding import MIN_AMPLITUDE, SpectralLoss, spectral_difference
 from tests.data.speech.clip import TEXTS, clip
+from tests.errors import refuses
 from tests.oracle import F64, close
 
 
@@ -23,7 +24,7 @@ def sounds(n: int, length: int) -> torch.Tensor:
     return Rng(0).stream("sounds").normal((n, length), F64)
 
 
-def test_equal_sounds_do_not_differ() -> None:
+def test_spectral_difference_of_equal_sounds_is_zero() -> None:
     x = sounds(3, 64).requires_grad_()
     found = spectral_difference(x, x.detach(), 16)
     close(found, torch.zeros(3), 1e-15)
@@ -35,20 +36,19 @@ def test_equal_sounds_do_not_differ() -> None:
     assert (spectral_difference(x.detach().roll(1, 0), x.detach(), 16) > 0.1).all()
 
 
-def test_the_sign_of_a_sound_is_not_heard() -> None:
+def test_spectral_difference_ignores_the_sign() -> None:
     x = sounds(2, 64)
     close(spectral_difference(-x, x, 16), torch.zeros(2), 1e-12)
 
 
 @pytest.mark.parametrize("gain", [0.5, 3.0])
-def test_of_a_louder_sound_it_is_known(gain: float) -> None:
+def test_spectral_difference_of_a_gain(gain: float) -> None:
     """|g - 1| and |log g|, where no spectrum is quiet."""
     x = 100 * sounds(2, 64)
     close(spectral_difference(gain * x, x, 16), torch.full((2,), abs(gain - 1) + abs(math.log(gain))), 1e-4)
 
 
-def test_it_is_what_the_text_says() -> None:
-    """One window that just fits, its spectrum written out as sums."""
+def test_spectral_difference_formula() -> None:
     made, real = sounds(2, 8)
     hann = torch.tensor([0.5 - 0.5 * math.cos(2 * math.pi * i / 8) for i in range(8)], dtype=F64)
     waves = torch.exp(-2j * math.pi * torch.arange(5)[:, None] * torch.arange(8) / 8)
@@ -58,7 +58,7 @@ def test_it_is_what_the_text_says() -> None:
     close(spectral_difference(made[None], real[None], 8)[0], far + logs, 1e-6)
 
 
-def test_pieces_are_real_and_begin_anywhere() -> None:
+def test_segments_are_valid_and_uniform() -> None:
     x = torch.arange(1, 49, dtype=F64).expand(4000, 48).clone()
     length = torch.tensor([16, 32, 40, 48]).repeat(1000)
     x *= torch.arange(48) < length[:, None]
@@ -76,13 +76,13 @@ def test_pieces_are_real_and_begin_anywhere() -> None:
     assert ((even - 1000 / 17).abs() < 5 * (1000 / 17) ** 0.5).all()  # false alarm: about 1e-5
 
 
-def test_shorter_sounds_are_followed_by_silence() -> None:
+def test_short_sounds_are_zero_padded() -> None:
     x = sounds(2, 20)
     drawn = rule().draw({"x_1": x}, Rng(0))["x_t"]
     assert torch.equal(drawn, torch.nn.functional.pad(x, (0, 12)))
 
 
-def test_the_loss_adds_what_the_network_tells() -> None:
+def test_auxiliary_loss_is_added() -> None:
     x = sounds(3, 32)
 
     def halves(x, t, given):
@@ -94,13 +94,13 @@ def test_the_loss_adds_what_the_network_tells() -> None:
     close(plain, (spectral_difference(x / 2, x, 4) + spectral_difference(x / 2, x, 16)) / 2, 1e-12)
 
 
-def test_what_cannot_be_learned_is_refused() -> None:
+def test_settings_out_of_range_are_refused() -> None:
     for wrong in ({"window_sizes": ()}, {"window_sizes": (2,)}, {"aux_weight": -1.0}, {"segment_size": 15}):
-        with pytest.raises(UsageError, match="expected"):
+        with refuses(UsageError):
             rule(**wrong)
 
 
-def test_a_few_steps_help() -> None:
+def test_a_few_steps_reduce_the_loss() -> None:
     """40 steps at three clips: what they are off falls by a fifth, at frames that stay in their places."""
     mel = MelConfig.default_for(8_000)
     clips = [torch.from_numpy(clip(name, 8_000).samples) for name in TEXTS]

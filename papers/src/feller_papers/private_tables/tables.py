@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from feller.core.errors import error_context
 from feller.core.rng import Rng
 from feller.data.batches import split
 from feller.data.loading.dataset_reader import read
 from feller.data.loading.file_formats import load_table
-from feller.data.loading.raw import error_context
 from feller.data.modality import Dataset
 from feller.data.tables.modality import table_dataset
 from feller_papers.private_tables.schemas import TABLES

@@ -137,7 +137,7 @@ def show_help(command: type, name: str, options: frozenset[str]) -> NoReturn:
 
 
 def _with_options(config_class: Any, options: frozenset[str]) -> Any:
-    """Return a copy of a config class with only the given options, without groups that become empty."""
+    """Return a copy of a config class that has only the fields in `options`; groups without fields are dropped."""
     field_specs: list[tuple[str, Any, Any]] = []
     for option in fields(config_class):
         subgroup = group(option)
@@ -166,10 +166,7 @@ def _check_many(command: Any, args: list[str]) -> None:
         if sum(arg.partition("=")[0] in flags for arg in args) > 1:
             remedy = shlex.join([flags[0], *_values_of_flag(flags, args)])
             raise UsageError(
-                "a single flag followed by all its values",
-                "the flag twice",
-                remedy,
-                argument=option_of(flags[0]),
+                "a single flag followed by all its values", "the flag twice", remedy, argument=option_of(flags[0])
             )
         if any(arg in flags and following.startswith("--") for arg, following in pairwise([*args, "--"])):
             raise UsageError("a value", "none", argument=option_of(flags[0]))
@@ -212,11 +209,6 @@ def change_fields(value: T, words: list[str], command: str) -> T:
     """Return a copy of a frozen dataclass with nested fields set by flags such as `--train.lr 1e-4`.
 
     The flag `--help` lists the fields.
-
-    Args:
-        value: Dataclass, such as a recipe.
-        words: Flags and their values.
-        command: Name of the command for --help.
 
     Raises:
         UsageError: If a field is unknown or its value is wrong.
@@ -388,11 +380,6 @@ def _use(device: str) -> None:
 
 def check_names(words: list[str], command: Any, *places: str) -> None:
     """Raise an error for words that are neither command flags nor recipe fields, before the data are read.
-
-    Args:
-        words: Words that the parser did not recognise.
-        command: Config class of the command.
-        places: Dataclasses with the fields of the recipe, as module:CLASS.
 
     Raises:
         UsageError: If a word is neither a flag nor a field; the error suggests the nearest name.

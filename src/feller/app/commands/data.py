@@ -44,7 +44,7 @@ class DataReadingFlags:
 
 @dataclass(frozen=True, kw_only=True)
 class WritingFlags:
-    """Options of the subcommands."""
+    """Options of the subcommands of `feller data`."""
 
     of: Annotated[RunPath, flag_name("--run")] = None
     """Run whose model will retrieve the documents, for the subcommand memory (default: the newest)."""
@@ -182,7 +182,7 @@ class Data:
         return {"run": str(run.path), "memory": path, "documents": count}
 
     def _second(self, usage: str) -> str:
-        """Return the input of a subcommand; `usage` is its default or describes what is expected."""
+        """Return the input of the subcommand; UsageError, with `usage` as a hint, if it is missing."""
         if self.file is None:
             raise UsageError(expected=f"an input: feller data {self.name} {usage}")
         return self.file

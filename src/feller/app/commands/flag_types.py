@@ -218,7 +218,7 @@ def _metavar(metavar: str) -> Any:
 
 
 def _spec(parser: Callable[[list[str]], Any], metavar: str, nargs: Any = 1) -> Any:
-    """Return a tyro constructor for an option that accepts further types in Python."""
+    """Return a tyro constructor that parses command-line words by `parser`, and accepts any value from Python."""
     return tyro.constructors.PrimitiveConstructorSpec(
         nargs=nargs,
         metavar=metavar,

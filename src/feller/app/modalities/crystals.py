@@ -42,5 +42,5 @@ REGISTRATIONS = {
         valid=lazy_function("evaluation.validity", "valid_crystals"),
         valid_needs="pymatgen and SMACT",
         distance=lattices,
-    ),
+    )
 }

@@ -10,11 +10,7 @@ from feller.sampling.autoregressive.document_decoding import DocumentDecoder
 
 
 def require_documents(model: Model) -> Documents:
-    """Return the modality of a document model.
-
-    Raises:
-        UsageError: If the model has another modality.
-    """
+    """Return the modality of a document model; UsageError if the model has another modality."""
     return require_modality(model, Documents, "prompts and datastores require a model of documents")
 
 

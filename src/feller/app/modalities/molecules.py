@@ -11,13 +11,7 @@ from feller.models.spec import ModelSpec
 
 
 def draw_molecules(first: Dataset, second: Dataset, behind: Dataset | None = None) -> ImagePair:
-    """Draw two sets of molecules as ball models at the same scale, as one image each.
-
-    Args:
-        first: Molecules of the first image.
-        second: Molecules of the second image.
-        behind: Data for the background, which only scatter plots show; ignored here.
-    """
+    """Draw two sets of molecules as ball models at the same scale, as one image each."""
     left, right = molecules_of(first), molecules_of(second)
     return balls(left, same_scale_as=right), balls(right, same_scale_as=left)
 
@@ -40,5 +34,5 @@ REGISTRATIONS = {
         valid=lazy_function("evaluation.validity", "valid_molecules"),
         valid_needs="rdkit (pip install 'feller[molecules]')",
         distance=apart_as("MoleculeDistance"),
-    ),
+    )
 }

@@ -12,13 +12,7 @@ from feller.models.spec import ModelSpec
 
 
 def draw_traces(first: Dataset, second: Dataset, behind: Dataset | None = None) -> ImagePair:
-    """Draw the C-alpha traces of two sets of protein chains at the same scale, as one image each.
-
-    Args:
-        first: Chains of the first image.
-        second: Chains of the second image.
-        behind: Data for the background, which only scatter plots show; ignored here.
-    """
+    """Draw the C-alpha traces of two sets of protein chains at the same scale, as one image each."""
     a, b = (_atoms(backbones_only(dataset)) for dataset in (first, second))
     return traces(a, same_scale_as=b), traces(b, same_scale_as=a)
 

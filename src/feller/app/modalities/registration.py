@@ -250,7 +250,7 @@ def load_modality(place: str) -> type[Modality]:
 
 
 def _user_metrics(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng) -> dict[str, float | str | None]:
-    """Return the metrics of a user-defined modality, with noise floors from equally many training examples."""
+    """Return the metrics of a user-defined modality for samples and, as their floors, for as many training examples."""
     from feller.evaluation.comparison import FLOORS, compare_sets, subsample
 
     sets = compare_sets(samples, train, held_out, rng)

@@ -11,20 +11,12 @@ from feller.paths import Affine
 
 
 def require_speech(model: Model) -> Speech:
-    """Return the modality of a speech model.
-
-    Raises:
-        UsageError: If the model has another modality.
-    """
+    """Return the modality of a speech model; UsageError if the model has another modality."""
     return require_modality(model, Speech, "texts and voices require a model of speech")
 
 
 def require_affine_path(model: Model) -> Affine:
-    """Return the affine path of a model that generates mel frames.
-
-    Raises:
-        UsageError: If the path is not affine.
-    """
+    """Return the affine path of a model that generates mel frames; UsageError if the path is not affine."""
     if model.family.is_process and model.spec.path.affine_schedule is not None:
         return cast(Affine, model.spec.path)
     raise UsageError(

@@ -96,11 +96,6 @@ def cell_metrics(
     have these metrics. They are computed from real rows without privacy noise. Like the rest of the report, they are
     therefore meant only for the owner of the rows.
 
-    Args:
-        comparison: Samples and real data.
-        data: Path or name of the training data.
-        cells: Cells of the training data; None to read them from `data`.
-
     Returns:
         Metrics by name, and a table of means and quantiles of the numeric columns, if there are any.
     """

@@ -23,5 +23,5 @@ REGISTRATIONS = {
         max_samples=max_report_texts,
         page_size=MAX_TEXTS,
         distance=lambda kind: PassageDistance(),
-    ),
+    )
 }

@@ -212,7 +212,7 @@ def _command(run: LoadedRun) -> str:
 
 
 def _budget(run: LoadedRun) -> tuple[int | None, Number | None]:
-    """Return the planned steps, or rounds of a bridge, and the time limit in minutes; each is None if not set."""
+    """Return the planned number of steps (rounds of a bridge) and the time limit in minutes; None where not set."""
     if not run.is_bridge:
         train = read_train_config(run.run)
         return train.steps, train.minutes

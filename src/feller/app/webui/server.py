@@ -339,11 +339,7 @@ def configure_gradio(folder: pathlib.Path) -> None:
 
 
 def _free_port(access: Access) -> int:
-    """Return the requested port if it is free, or any free port for port 0.
-
-    Raises:
-        InputError: If the port is in use.
-    """
+    """Return the requested port if it is free, or any free port for port 0; InputError if the port is in use."""
     host = access.host.strip("[]")
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -120,7 +120,6 @@ class PageContext:
     """Data shared by all tabs of the web page."""
 
     runs: tuple[LoadedRun, ...]
-    """All runs on the page."""
     folder: pathlib.Path
     """Temporary folder for all files of the page."""
     rewards: tuple[str, ...] = ()

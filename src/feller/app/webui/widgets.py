@@ -25,11 +25,7 @@ MAX_SEED = 2**31 - 1
 
 
 def gradio() -> Any:
-    """Import Gradio and return the module.
-
-    Raises:
-        UsageError: If Gradio is not installed.
-    """
+    """Import Gradio and return the module; UsageError if Gradio is not installed."""
     with contextlib.nullcontext() if "gradio" in sys.modules else _without_stubs():
         return require_package("gradio", "the web page", "serve")
 
@@ -107,15 +103,7 @@ def choice(
 
 
 def text(label: str, *, hint: str = "", example: str = "", lines: int = 1, value: str = "") -> Any:
-    """Return a text field.
-
-    Args:
-        label: Label.
-        hint: Help text below the label.
-        example: Text shown in grey while the field is empty.
-        lines: Height in lines of text.
-        value: Initial text.
-    """
+    """Return a text field."""
     return gradio().Textbox(
         value=value, label=label, info=hint or None, placeholder=example or None, lines=lines, render=False
     )
@@ -157,15 +145,7 @@ def picture(label: str) -> Any:
 
 
 def canvas(label: str, size: tuple[int, int], *, brush: int, own: bool = True, elem_class: str = "") -> Any:
-    """Return an image editor for drawing masks.
-
-    Args:
-        label: Label.
-        size: Width and height in pixels.
-        brush: Default brush size in pixels.
-        own: True to allow uploads of the user's own images.
-        elem_class: CSS class of the editor.
-    """
+    """Return an image editor for drawing masks."""
     gr, colors = gradio(), [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in BRUSH_COLOURS]
     return gr.ImageEditor(
         label=label,

@@ -92,7 +92,7 @@ def transport(run: Run, config: SampleConfig, *, reporter: Reporter = SILENT) ->
     return Dataset(endpoints, {}, modality), path
 
 
-def trajectories(run: Run, n: int, *, backward: bool = False, seed: int = 0, reporter: Reporter = SILENT) -> np.ndarray:
+def trajectories(run: Run, n: int, *, backward: bool = False, seed: int = 0) -> np.ndarray:
     """Simulate trajectories of a bridge from samples of its first population.
 
     Args:
@@ -101,7 +101,6 @@ def trajectories(run: Run, n: int, *, backward: bool = False, seed: int = 0, rep
             bridge fitted with `--growth`, they are drawn according to their weights.
         backward: Simulate backward in time, from the last population to the first.
         seed: Random seed for the choice of starting points and for the noise.
-        reporter: Progress and log output.
 
     Returns:
         States [n, times, ...] in data units and layout. Times are equally spaced between consecutive populations, in
@@ -122,7 +121,7 @@ def trajectories(run: Run, n: int, *, backward: bool = False, seed: int = 0, rep
         initial_states = members[torch.cat(permutations)[:n]]
     else:
         initial_states = bridge.counted(populations)(n, Rng(seed).fold_in("push", "members"))
-    paths, _ = bridge.simulate(initial_states, seed, (), reporter)
+    paths, _ = bridge.simulate(initial_states, seed, (), SILENT)
     return values_of(bridge.modality, paths)
 
 
@@ -148,7 +147,7 @@ class _OpenBridge:
 
     @property
     def _grid(self) -> tuple[list[float], int]:
-        """Times of all simulation steps, and the number of steps between consecutive knots of a trajectory."""
+        """Times of all simulation steps, and the number of steps between stored states of a trajectory."""
         return time_grid(self.record.relative_times, self.settings.control.mean_knots, self.settings.nfe)
 
     @property
@@ -161,14 +160,7 @@ class _OpenBridge:
     def simulate(
         self, first: Tensor, seed: int, walls: tuple[ImageWalls, ...], reporter: Reporter
     ) -> tuple[Tensor, Tensor | None]:
-        """Return trajectories, [n, times, ...], and a mask of the states inside walls; the mask is None without walls.
-
-        Args:
-            first: Initial states.
-            seed: Seed of the noise.
-            walls: Wall images.
-            reporter: Progress and log output.
-        """
+        """Return trajectories, [n, times, ...], and a mask of the states inside walls (None without walls)."""
         network, device = cast(ForwardBackwardNetwork, self.model.network), get_engine().device
         drift = (network.backward_drift if self.backward else network.forward_drift).to(device).eval()
         (times, stride), noise = self._grid, cast(BrownianBridge, self.model.spec.path).noise
@@ -269,7 +261,7 @@ def _inside(walls: tuple[ImageWalls, ...], modality: Points | Images, states: Te
 
 
 def _warn(wall_mask: Bool[Tensor, "n times"], bridge: _OpenBridge, source: str, reporter: Reporter) -> None:
-    """Log the fraction of samples that start inside a wall, and of trajectories that cross one."""
+    """Log a warning with the fractions of samples that start inside a wall and of trajectories that cross one."""
     start_fraction = wall_mask[:, bridge.start].double().mean().item()
     hit_fraction = wall_mask.any(1).double().mean().item()
     if start_fraction:

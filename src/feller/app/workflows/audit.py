@@ -101,7 +101,10 @@ def _audit(
 def _reconstruct_rows(
     target: AuditTarget, objective: OutputPerturbation, metrics: dict[str, Any], rng: Rng, reporter: Reporter
 ) -> RowLeakage | None:
-    """Reconstruct rows from a linear model and add the metrics to `numbers`; None for a model without privacy noise."""
+    """Reconstruct training rows of a linear model from its weights, and add the results to `metrics`.
+
+    Return the leakage of the rows; None for a model without privacy noise.
+    """
     privacy_plan, train = target.record.provenance.private, target.train
     if target.ledger is not None and isinstance(privacy_plan, ClosedFormBudget):
         check_ledger_noise(target.run, target.ledger, privacy_plan)

@@ -153,7 +153,7 @@ def remeasure_bridge(run: Run, reporter: Reporter = SILENT) -> dict[str, Any]:
 def _new(
     config: BridgeConfig, change: Callable[[BridgeSolverConfig], BridgeSolverConfig]
 ) -> tuple[BridgeRecord, Populations, BridgeSolverConfig]:
-    """Read the populations of a new bridge and choose default settings."""
+    """Return the record, populations and solver settings of a new bridge; `change` sets the fields of the user."""
     populations = read_populations(config.data, config.work.longest)
     settings = default_bridge_settings(populations.modality)
     if config.work.pairs is not None:
@@ -180,7 +180,7 @@ def _new(
 
 
 def _with_options(record: BridgeRecord, config: BridgeConfig, fields: tuple[str, ...]) -> BridgeRecord:
-    """Return the record with the options that may change when a bridge is resumed; the latest values apply."""
+    """Return the record of a resumed bridge with the time limit, memory limit and solver fields of this command."""
     minutes = config.minutes if config.minutes is not None or config.rounds is not None else record.minutes
     max_memory = record.max_memory if config.work.max_memory is None else config.work.max_memory
     return replace(record, minutes=minutes, max_memory=max_memory, fields=(*record.fields, *fields))
@@ -189,7 +189,10 @@ def _with_options(record: BridgeRecord, config: BridgeConfig, fields: tuple[str,
 def _continue(
     run: Run, config: BridgeConfig, change: Callable[[BridgeSolverConfig], BridgeSolverConfig]
 ) -> tuple[BridgeRecord, Populations, BridgeSolverConfig]:
-    """Return the record, populations and solver settings of a bridge to resume."""
+    """Return the record, populations and solver settings of the bridge in `run`, which is to be resumed.
+
+    An error is raised if the state costs have changed.
+    """
     record = read_bridge_record(run)
     if record is None:
         raise UsageError(

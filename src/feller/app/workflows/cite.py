@@ -66,7 +66,7 @@ def references_of(run: Run) -> tuple[BibEntry, ...]:
 
 
 def _model(spec: ModelSpec) -> tuple[Any, ...]:
-    """Return the components of the model and its sampler whose docstrings cite papers."""
+    """Return the parts of a model, such as path and solver, whose docstrings cite papers."""
     try:
         solvers: tuple[Any, ...] = spec.sampling.resolve(spec.path, spec.space)[:2] if spec.family.is_process else ()
     except UsageError:  # not a sampler along a path
@@ -76,7 +76,7 @@ def _model(spec: ModelSpec) -> tuple[Any, ...]:
 
 
 def _bridge(run: Run) -> tuple[Any, ...]:
-    """Return the components of a bridge whose docstrings cite papers: settings, state cost and weights."""
+    """Return the parts of a bridge, such as settings and state costs, whose docstrings cite papers."""
     record = read_bridge_record(run)
     if record is None:
         return ()
@@ -98,7 +98,7 @@ def _recipe(recipe: Recipe | None) -> tuple[Any, ...]:
 
 
 def _private(record: FitRecord, ledger: Ledger | None) -> tuple[Any, ...]:
-    """Return the components of private training that cite papers: mechanisms, selection methods and accountant."""
+    """Return the parts of private training, such as mechanisms and accountant, whose docstrings cite papers."""
     if not record.is_private:
         return ()
     events: tuple[DpEvent, ...] = () if ledger is None else ledger.events

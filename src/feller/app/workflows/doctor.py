@@ -21,9 +21,6 @@ def diagnose(folder: pathlib.Path = pathlib.Path()) -> dict[str, Any]:
 
     Return the versions of packages, the device, the missing packages of extras (optional dependencies), access to the
     run folder, and the speed of a matrix product. `broken` maps each required part that fails to the reason.
-
-    Args:
-        folder: Folder for runs.
     """
     from packaging.requirements import Requirement
 
@@ -72,7 +69,7 @@ def _device() -> dict[str, Any]:
 
 
 def _folder(folder: pathlib.Path) -> dict[str, Any]:
-    """Check that a file in the folder can be written and locked."""
+    """Check that files in the folder can be written and locked, and return the findings."""
     from feller.core.errors import InputError
     from feller.core.run_folder import Run
     from feller.core.serialization import replace_file

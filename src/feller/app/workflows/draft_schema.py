@@ -6,12 +6,11 @@ from typing import Any
 
 import pandas as pd
 
-from feller.core.errors import InputError, UsageError
+from feller.core.errors import InputError, UsageError, error_context
 from feller.data.examples.registry import EXAMPLE_PREFIX
 from feller.data.loading.dataset_reader import read
 from feller.data.loading.file_formats import load_table
 from feller.data.loading.in_memory import DataSource, check_frame, said_of, with_index
-from feller.data.loading.raw import error_context
 from feller.data.tables.dataframes import from_frame
 from feller.data.tables.modality import Table
 from feller.data.tables.schema import KINDS, write_schema
@@ -101,5 +100,5 @@ def infer_schema(data: DataSource) -> dict[str, object]:
 def _example(source: str) -> tuple[Table, int]:
     data = read(source)
     if (table := data.modality.view(Table)) is None:
-        raise UsageError("is not a table with a schema, such as example:adult", file=source)
+        raise UsageError("has no schema", remedy="Use an example with a table, such as example:adult", file=source)
     return table, len(data)

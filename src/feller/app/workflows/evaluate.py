@@ -148,7 +148,10 @@ def _compare_populations(request: EvaluationRequest) -> dict[str, Any]:
 
 
 def _training_rows(run: Run, config: EvaluateConfig) -> InMemoryData | None:
-    """Return the training rows if they were passed separately from the data; None otherwise."""
+    """Return the rows in memory that the user passed as training rows (`train`); None if none were passed.
+
+    UsageError if the run can read its training rows itself, or no data are passed besides.
+    """
     train = config.train
     if train is None:
         return None
@@ -337,7 +340,10 @@ def _read_training_data(
 
 
 def _shared(held_out: Dataset, bundle: DataBundle) -> int:
-    """Return the number of held-out rows that are also in the data of a fit; 0 if no more than expected by chance."""
+    """Return the number of held-out rows that are also training rows.
+
+    It is 0 if the run's own test rows repeat training rows almost as often, and for data too large to compare.
+    """
     datasets = [as_table(data) for data in (held_out, bundle.train, bundle.test)]
     if any(
         data.stream is not None or sum(leaf.nbytes for leaf in leaves(data.values)) > MOST_COMPARED for data in datasets
@@ -351,7 +357,10 @@ def _shared(held_out: Dataset, bundle: DataBundle) -> int:
 
 
 def _others(record: FitRecord, modality: Modality, source: DataSource) -> Dataset:
-    """Read data other than those of the fit; without a schema, unknown categories map to the nearest known ones."""
+    """Read data other than those of the fit, in the modality of the model.
+
+    If its schema was detected from the data, categories that it does not list are read as the nearest known ones.
+    """
     like = modality if is_described(record) else modality.lenient
     return replace(read(source, longest=record.config.data_loading.longest, like=like), modality=modality)
 
@@ -433,6 +442,9 @@ def _recorded_reward(run: Run, model: Model, tuning_record: TuningRecord) -> Rew
 
 
 def _judge(run: Run, effort: EvaluationBudget) -> Judge | None:
-    """Return the saved judge network; None without one, or if it needs more training and there is time for it."""
+    """Return the saved judge network if it can be used; None if one must be trained.
+
+    A judge whose training was cut short is used only if the evaluation has a time limit.
+    """
     judge = load_judge(run.judge) if run.judge.is_file() else None
     return judge if judge is None or effort.seconds is not None or judge.steps >= (TRAINING.steps or 0) else None

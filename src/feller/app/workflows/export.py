@@ -24,11 +24,6 @@ INPUT = "input"
 def export(run: Run, config: ExportConfig, *, reporter: Reporter = SILENT) -> tuple[pathlib.Path, dict[str, Any]]:
     """Export a run's network with its EMA weights for other programs, or the whole model as a folder.
 
-    Args:
-        run: Run with the model.
-        config: Options of `feller export`.
-        reporter: Progress and log output.
-
     Returns:
         Output path, and the content of the .json file.
 
@@ -40,9 +35,7 @@ def export(run: Run, config: ExportConfig, *, reporter: Reporter = SILENT) -> tu
     if form == HUGGING_FACE:
         if guidance != "1":
             raise UsageError(
-                "guidance is chosen when the exported folder is sampled",
-                remedy="Leave it out",
-                argument="guidance",
+                "guidance is chosen when the exported folder is sampled", remedy="Leave it out", argument="guidance"
             )
         path = pathlib.Path(out) if out else run.path / HUGGING_FACE
         with _write_lock(run, path):

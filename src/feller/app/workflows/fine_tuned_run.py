@@ -8,7 +8,6 @@ from feller.control.fine_tuning.tuning_objective import FineTuning
 from feller.control.rewards.named_rewards import reward_file
 from feller.core.errors import InputError, UsageError
 from feller.core.run_folder import Run
-from feller.core.serialization import from_dict
 from feller.core.user_code import fingerprint
 from feller.models.model import Model, load_model
 from feller.models.recipes.fine_tuning_methods import METHODS
@@ -37,8 +36,7 @@ class TuningRecord:
 
 def read_tuning_record(run: Run) -> TuningRecord | None:
     """Read the recorded fine-tuning options of a run; None if the run was not fine-tuned."""
-    content = run.read_record(run.recipe).get("tuned")
-    return None if content is None else from_dict(TuningRecord, content)
+    return run.find(TuningRecord, run.recipe, "tuned")
 
 
 def fine_tuning_of(recipe: Recipe) -> FineTuning:
@@ -68,7 +66,7 @@ def read_recipe(run: Run) -> Recipe:
             remedy="Save the run with feller.Model(network, objective).save(...)",
             file=run.recipe,
         )
-    return from_dict(Recipe, record)
+    return run.read_as(Recipe, run.recipe, "recipe")
 
 
 def knows_objective(record: Mapping[str, Any]) -> bool:

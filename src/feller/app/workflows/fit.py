@@ -236,7 +236,7 @@ def _choose_folder(data: Any, out: str | None, engine: Engine, *, resume: bool, 
 
 
 def _warn_older_data(plan: FitPlan, reporter: Reporter) -> None:
-    """Log a note if an example's data at the time of the fit depended on the processor, unlike today's."""
+    """Log a note if a resumed run will differ by rounding, because its example data depended on the processor then."""
     record = plan.record
     if is_older_example(record.data, record.provenance.fingerprint) or is_from_other_processor(record, plan.dataset):
         reporter.log(

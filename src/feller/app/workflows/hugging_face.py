@@ -112,7 +112,7 @@ def _metrics_section(report: ReportSummary) -> str:
 
 
 def _privacy_section(run: Run) -> str:
-    """Return the section with the privacy guarantee, without metrics that it does not cover."""
+    """Return the section of the model card on privacy: guarantee and spent budget, and why metrics are missing."""
     ledger = ledger_of(run)
     if ledger is None:
         return "Private; the spent privacy budget is unknown."

@@ -82,8 +82,7 @@ def import_network(command: Import, *, reporter: Reporter = SILENT) -> Run:
     dataset = None if data is None else read(data)
     if text is None and dataset is None:
         raise UsageError(
-            expected="a modality, such as points:2 or images:28x28, or training data with --data",
-            argument="modality",
+            expected="a modality, such as points:2 or images:28x28, or training data with --data", argument="modality"
         )
     modality = dataset.modality if text is None and dataset is not None else parse_modality(text or "", class_names)
     if dataset is not None:
@@ -132,7 +131,7 @@ def import_network(command: Import, *, reporter: Reporter = SILENT) -> Run:
 
 
 def _match_data(modality: Modality, data_modality: Modality) -> Modality:
-    """Return the modality that the user named, with the column names of the data."""
+    """Return the modality that the user named, with the column names of the data; UsageError if the two differ."""
     if type(modality) is not type(data_modality):
         raise UsageError(
             f"is {modality.display_name}, but --data has {data_modality.display_name}", argument="modality"
@@ -187,13 +186,15 @@ def _classes(names: tuple[str, ...]) -> tuple[str, ...]:
     """Return the class names; a single number n stands for n unnamed classes."""
     if len(names) == 1 and names[0].isdecimal():
         if len(names[0]) > len(str(MAX_CLASSES)) or int(names[0]) > MAX_CLASSES:
-            raise UsageError(f"at most {MAX_CLASSES:,}", f"{names[0]:.20}", "Use fewer classes", argument="classes")
+            raise UsageError(
+                f"at most {MAX_CLASSES:,} classes", f"{names[0]:.20}", "Use fewer classes", argument="classes"
+            )
         return tuple(map(str, range(int(names[0]))))
     return names
 
 
 def _learns(network: nn.Module) -> bool:
-    """Return True if a network of the user has parameters that can be trained."""
+    """Return True if an imported network has parameters, so that it can be trained further."""
     inner = network.inner if isinstance(network, ExternalNetworkModule) else None
     return isinstance(inner, nn.Module) and next(inner.parameters(), None) is not None
 

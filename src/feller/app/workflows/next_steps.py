@@ -45,13 +45,7 @@ def _code(record: FitRecord) -> tuple[str, ...]:
 
 
 def fit_command(run: Run, record: FitRecord, training: TrainConfig) -> str:
-    """Return the command that repeats a fit; for data passed as a Python object, return the Python call.
-
-    Args:
-        run: Run folder, which the command names as output.
-        record: Fit record with the options.
-        training: Training configuration, of which the command repeats the number of steps or minutes.
-    """
+    """Return the command that repeats a fit; for data passed as a Python object, return the Python call."""
     if record.data.startswith(IN_MEMORY_PREFIX):
         return _call(run, record)
     steps, minutes = training.steps, training.minutes
@@ -92,7 +86,7 @@ def _call(run: Run, record: FitRecord) -> str:
 
 
 def _private(record: FitRecord) -> tuple[object, ...]:
-    """Return the words of the privacy flags, except for the noise seed."""
+    """Return the privacy flags of a command that repeats the fit, except for the noise seed."""
     privacy_plan = record.provenance.private
     if privacy_plan is None:
         return ()
@@ -238,14 +232,7 @@ def fill_templates(kind: str, run: Run, record: FitRecord | None = None, **value
 
 
 def suggest_commands(run: Run, record: FitRecord, spec: ModelSpec, train: Dataset) -> Iterator[tuple[str, str]]:
-    """Yield suggested sampling commands for a run, as pairs (command, description).
-
-    Args:
-        run: Run to sample from.
-        record: Fit record of the run.
-        spec: Model specification.
-        train: Training data, which supply the number of samples and the conditions in the commands.
-    """
+    """Yield suggested sampling commands for a run, as pairs (command, description)."""
     registration = registration_of(spec.modality)
     if registration.next_steps:
         yield from fill_templates(registration.next_steps, run, record, n=len(train))

@@ -22,7 +22,7 @@ from feller.app.workflows.private.private_split import (
     unordered_print,
 )
 from feller.app.workflows.private.probe_rows import with_white_level
-from feller.core.errors import InputError, UsageError
+from feller.core.errors import InputError, UsageError, error_context
 from feller.core.pytree import leaves
 from feller.core.rng import Rng
 from feller.core.run_folder import Run, open_run
@@ -32,6 +32,7 @@ from feller.core.user_code import fingerprint as file_hash
 from feller.data.batches import DataBundle, check_held_out_fraction, split
 from feller.data.examples.loaders import EXAMPLES, Example
 from feller.data.examples.registry import EXAMPLE_PREFIX
+from feller.data.fingerprints import sha256_of
 from feller.data.labels import abbreviated
 from feller.data.loading.dataset_reader import read
 from feller.data.loading.in_memory import IN_MEMORY_PREFIX, DataSource
@@ -223,12 +224,9 @@ def fingerprint(data: Dataset) -> str:
 
 def _fingerprint_of_values(data: Dataset) -> str:
     """Return a hash of the values computed from the data, as older records have it (without the prefix `READ`)."""
-    digest = hashlib.sha256()
     cond = {name: data.given[name] for name in sorted(data.given)}
-    target = {} if data.target is None else {"target": data.targets(data.target)}
-    for leaf in [*leaves(data.values), *leaves(cond), *leaves(target)]:
-        digest.update(np.ascontiguousarray(leaf.numpy()).tobytes())
-    return digest.hexdigest()[:16]
+    target = () if data.target is None else (data.targets(data.target),)
+    return sha256_of(*leaves(data.values), *leaves(cond), *target)[:16]
 
 
 def data_fingerprint(data: Dataset, salt: str | None) -> str:
@@ -290,14 +288,22 @@ def is_older_example(data: str, recorded: str) -> bool:
 def read_fit_record(run: Run) -> FitRecord:
     """Read the fit record of a run; convert paths of data to paths relative to the current folder."""
     content = run.read_record(run.recipe)
-    fields = content.get("provenance", {})
+    with error_context(run.recipe):
+        config = from_record(FitConfig, content.get("config", {}))
+    with error_context(run.recipe, place="provenance"):
+        provenance = from_dict(Provenance, content.get("provenance", {}))
+    record = FitRecord(config=config, provenance=provenance)
     if content.get("brought") is not None:  # older records say 0.1, although no rows were held out
-        fields = {**fields, "held_out": 0.0}
-    provenance = from_dict(Provenance, fields)
-    record = FitRecord(config=from_record(FitConfig, content.get("config", {})), provenance=provenance)
-    if record.provenance.test:
-        record = record.with_provenance(test=resolve_data_path(record.provenance.test, run))
-    return record.with_data(resolve_data_path(record.data, run)) if record.data else record
+        record = record.with_provenance(held_out=0.0)
+
+    def resolved(key: str, data: str) -> str:
+        try:
+            return resolve_data_path(data, run)
+        except OSError as error:  # such as a name that is too long
+            raise InputError("a path", f"{data!r:.40}", file=run.recipe, place=key) from error
+
+    record = record.with_provenance(test=resolved("provenance.test", provenance.test))
+    return record.with_data(resolved("config.data", record.data)) if record.data else record
 
 
 def find_run(folder: str | None, code: str | None, reporter: Reporter) -> Run:
@@ -342,7 +348,7 @@ def read_train_config(run: Run) -> TrainConfig:
     """Read the recorded training configuration of a run."""
     if read_import_conventions(run) is not None:  # no training is recorded for an imported network
         return ONCE
-    return from_dict(TrainConfig, run.read_field(run.recipe, "recipe", "train"))
+    return run.read_as(TrainConfig, run.recipe, "recipe", "train")
 
 
 def example_of(record: FitRecord) -> Example | None:
@@ -501,8 +507,7 @@ class ImportConventions:
 
 def read_import_conventions(run: Run) -> ImportConventions | None:
     """Read the conventions of an imported network; None if the run was trained by feller."""
-    content = run.read_record(run.recipe).get("brought")
-    return None if content is None else from_dict(ImportConventions, content)
+    return run.find(ImportConventions, run.recipe, "brought")
 
 
 def import_command(run: Run, record: FitRecord, conventions: ImportConventions) -> str:
@@ -524,10 +529,6 @@ def resolve_data_path(data: str, run: Run) -> str:
 
     Readers of the data compare the fingerprint with the recorded fingerprint, so that other data with the same name are
     detected.
-
-    Args:
-        data: Recorded path.
-        run: Run folder.
 
     Returns:
         Path relative to the current folder; the recorded path if no data are found.

@@ -63,7 +63,7 @@ def read_report_summary(run: Run) -> ReportSummary:
 
 
 def _is_report(content: Any) -> bool:
-    """Return True if the entries of a report that exist have the right types."""
+    """Return True if `content`, read from report.json, is a dict whose known entries have the right types."""
     if not isinstance(content, dict):
         return False
     entries = {name: content.get(name, default) for name, default in vars(ReportSummary()).items()}
@@ -133,15 +133,7 @@ def undertrained_notice(run: Run, record: FitRecord, data: Dataset, step: int, s
 
 
 def undertrained_tuning_notice(run: Run, tuning_record: TuningRecord, step: int, numbers: Mapping[str, Any]) -> str:
-    """Return a notice if fine-tuning took few rounds, or its reward is far from the target; otherwise an empty string.
-
-    Args:
-        run: Run folder.
-        tuning_record: Fine-tuning record.
-        step: Number of completed rounds.
-        numbers: Metrics of the report: the mean rewards of the fine-tuned model, the base model and the tilted
-            distribution.
-    """
+    """Return a notice if fine-tuning took few rounds, or its reward is far from the target; otherwise an empty text."""
     default_rounds = DEFAULT_TRAINING.steps or 1
     measured = target_progress("reward", numbers)
     progress = 1.0 if measured is None else measured
@@ -173,14 +165,7 @@ def is_spent(run: Run, record: FitRecord) -> bool:
 
 
 def incomplete_training_note(run: Run, record: FitRecord, training: TrainConfig, counters: dict[str, Any]) -> str:
-    """Return a note if training took fewer steps than planned; empty if training is complete.
-
-    Args:
-        run: Run folder.
-        record: Fit record.
-        training: Planned training configuration.
-        counters: Number of steps, training time and other counts so far.
-    """
+    """Return a note if training took fewer steps than planned; empty if training is complete."""
     step = counters["step"]
     if is_closed_form(counters) or training.progress(step, counters["seconds"]) >= 1:
         return ""
@@ -277,12 +262,7 @@ class RunStatus:
         return None if self.at_once else read_metrics(self.run.metrics)
 
     def continue_commands(self, tuning_record: TuningRecord | None = None, sketch: str = "") -> list[tuple[str, str]]:
-        """Return the command that continues training, with its description; empty if no further training is possible.
-
-        Args:
-            tuning_record: Fine-tuning record, if any.
-            sketch: Notice of an undertrained run.
-        """
+        """Return the command that continues training, with its description; empty if no more training is possible."""
         if self.at_once or (self.is_done and self.record.is_private):
             return []
         return [continue_command(self.run, self.record, tuning_record, self.training if self.is_done else None, sketch)]
@@ -294,23 +274,16 @@ def run_numbers(run: Run) -> dict[str, Any]:
 
 
 def _numbers(run: Run, counters: dict[str, Any], ledger: Ledger | None) -> dict[str, Any]:
-    """Return the privacy guarantee as metrics and, except for an imported network, training steps and time."""
+    """Return the metrics of a run's privacy guarantee, and its training steps and time.
+
+    An imported network has no steps and time.
+    """
     guarantee = guarantee_text.guarantee_numbers(ledger) if ledger else {}
     return guarantee | ({} if read_import_conventions(run) is not None else guarantee_text.timing(counters, ledger))
 
 
 def read_run_status(run: Run, record: FitRecord, kind: Modality, data: Dataset) -> RunStatus:
-    """Read the status of a run from its folder.
-
-    Args:
-        run: Run folder.
-        record: Fit record.
-        kind: Modality of the model's outputs or inputs.
-        data: Training data, used to find earlier fits that spent privacy budget on the same rows.
-
-    Raises:
-        InputError: If a file of the run is damaged.
-    """
+    """Read the status of a run from its folder; InputError if a file of the run is damaged."""
     recipe, ledger = run.read_field(run.recipe, "recipe"), ledger_of(run)
     return RunStatus(
         run=run,

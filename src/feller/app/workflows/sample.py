@@ -57,11 +57,7 @@ class SampleResult:
 
     @property
     def dataset(self) -> Dataset:
-        """Samples as a `Dataset`.
-
-        Raises:
-            UsageError: If the samples are in shards.
-        """
+        """Samples as a `Dataset`; UsageError if the samples are in shards."""
         if self.data is None:
             raise UsageError(
                 f"the samples are in shards, {self.path}", remedy="Read the shards with feller.open_shards"
@@ -70,11 +66,7 @@ class SampleResult:
 
     @property
     def frame(self) -> pd.DataFrame:
-        """Samples as a data frame.
-
-        Raises:
-            UsageError: If the samples are in shards or are not a table.
-        """
+        """Samples as a data frame; UsageError if the samples are in shards or are not a table."""
         table = self.dataset.modality.view(Table)
         if self.cells is not None and table is not None:
             return to_frame(self.cells, table.schema)
@@ -109,27 +101,30 @@ def sample(
         require_free(config.output.out, overwrite=config.output.overwrite)
     is_a_bridge = is_bridge(run)
     modality = None if is_a_bridge else load_spec(run).modality
-    output_type = "the ends of a bridge" if modality is None else registration_of(modality).output
-    _check_alone("the ends of a bridge" if config.bridge.from_data is not None else output_type)
-    if output_type == "speech":
-        _refuse_other_options(config, SPEECH_RUN_OPTIONS, "does not apply to speech models")
-        return _sample_speech(run, config, reporter)
-    if config.bridge != TransportOptions() and not is_a_bridge:
+    output_type = BRIDGE if modality is None else registration_of(modality).output
+    _check_alone(BRIDGE if config.bridge.from_data is not None else output_type)
+    if config.bridge != TransportOptions() and not is_a_bridge and output_type != "speech":
         flag = "backward" if config.bridge.from_data is None else "from_data"
         raise UsageError(f"applies to bridges only; {run.path} is not a bridge", remedy="Leave it out", argument=flag)
+    if is_a_bridge and config.n is not None:
+        end = "last" if config.bridge.backward else "first"
+        raise UsageError(
+            f"a bridge transports each sample of its {end} population, or of the file in --from, once; the number"
+            " cannot be chosen",
+            remedy="Leave it out",
+            argument="n",
+        )
+    if output_type in RUN_OPTIONS:
+        models, names = RUN_OPTIONS[output_type]
+        _refuse_other_options(config, names, f"does not apply to {models}")
+    if output_type == "speech":
+        return _sample_speech(run, config, reporter)
     if is_a_bridge:
-        if config.n is not None:
-            end = "last" if config.bridge.backward else "first"
-            raise UsageError(
-                f"a bridge transports each sample of its {end} population, or of the file in --from, once; the number"
-                " cannot be chosen",
-                remedy="Leave it out",
-                argument="n",
-            )
-        _refuse_other_options(config, BRIDGE_RUN_OPTIONS, "does not apply to bridges")
-        return _transport(run, config, reporter)
+        from feller.app.workflows.apply_bridge import transport
+
+        endpoints, path = transport(run, config, reporter=reporter)
+        return SampleResult(data=endpoints, path=path, n=len(endpoints), lines=(f"{len(endpoints):,} samples: {path}",))
     if output_type == "documents":
-        _refuse_other_options(config, DOCUMENT_RUN_OPTIONS, "does not apply to document models")
         return _write(run, config, reporter)
     _check_no_image_inpainting(config, modality)
     _refuse_other_options(config, _others(OF_DOCUMENTS), "applies to document models only")
@@ -155,7 +150,7 @@ def _refuse_other_options(config: SampleConfig, names: tuple[str, ...], reason: 
 
 
 def _check_alone(output: str) -> None:
-    """Raise an error in a run with several processes for outputs that must be sampled by one process."""
+    """Raise an error if `output` is not plain samples and several processes run."""
     if output != "samples" and get_engine().world_size > 1:
         raise UsageError(f"{output} are sampled by a single process", remedy="Run without torchrun")
 
@@ -168,28 +163,25 @@ OF_DOCUMENTS = tuple(flags_of(DocumentOptions))
 """Names of the options for documents; `edit` also applies to speech."""
 OF_SPEECH = ("edit", *flags_of(SpeechOptions))
 """Names of the options for speech."""
-DOCUMENT_RUN_OPTIONS = (
-    *("folder", "n", "out", "overwrite", "guidance", "temperature", "top_k", "top_p", "seed", "code", "json"),
-    *OF_DOCUMENTS,
-)
-"""Names of the options that apply to document models."""
-SPEECH_RUN_OPTIONS = (
-    *("folder", "n", "out", "overwrite", "nfe", "solver", "guidance", "seed", "code", "json"),
-    *OF_SPEECH,
-)
-"""Names of the options that apply to speech models."""
-BRIDGE_RUN_OPTIONS = (*("folder", "out", "overwrite", "seed", "code", "json"), *flags_of(TransportOptions))
-"""Names of the options that apply to bridges."""
+BRIDGE = "the ends of a bridge"
+"""Output of a bridge, which has no modality of its own."""
+WRITING = ("folder", "out", "overwrite", "seed", "code", "json")
+SAMPLING = (*WRITING, "n", "guidance")
+RUN_OPTIONS = {
+    BRIDGE: ("bridges", (*WRITING, *flags_of(TransportOptions))),
+    "documents": ("document models", (*SAMPLING, "temperature", "top_k", "top_p", *OF_DOCUMENTS)),
+    "speech": ("speech models", (*SAMPLING, "nfe", "solver", *OF_SPEECH)),
+}
+"""Output -> name of such models in messages, and the options that apply; other models take all other options."""
 
 
 def applicable_options(run: Run) -> frozenset[str]:
     """Return the names of the options of `feller sample` that apply to the model of a run."""
     if is_bridge(run):
-        return frozenset(BRIDGE_RUN_OPTIONS)
+        return frozenset(RUN_OPTIONS[BRIDGE][1])
     spec = load_spec(run)
-    output = registration_of(spec.modality).output
-    if output in ("speech", "documents"):
-        return frozenset(SPEECH_RUN_OPTIONS if output == "speech" else DOCUMENT_RUN_OPTIONS)
+    if (output := registration_of(spec.modality).output) in RUN_OPTIONS:
+        return frozenset(RUN_OPTIONS[output][1])
     paths = [*iter_leaf_paths(spec.path)] if spec.family.is_process else []
     samples_tokens = any(path.is_discrete for path in paths) or (not paths and spec.modality.view(Text) is not None)
     conditions = {
@@ -218,10 +210,7 @@ def _draw(
     if config.output.shard_size is not None:
         return _draw_shards(run, config, config.output.shard_size, on_step, reporter)
     if config.output.overwrite and config.output.out is None:
-        raise UsageError(
-            "needs --out with the file to replace, or --shard-size",
-            argument="overwrite",
-        )
+        raise UsageError("needs --out with the file to replace, or --shard-size", argument="overwrite")
     if "{shard}" in (config.output.out or ""):
         raise UsageError("{shard} in --out needs --shard-size, the number of samples per file")
     if config.infill.complete is not None and (config.n is not None or config.infill.template is not None):
@@ -287,13 +276,6 @@ def _check_complete(modality: Modality, given: Mapping[str, object]) -> None:
         )
     if given:
         raise UsageError("takes the conditions from its table", remedy="Leave --given out", argument="complete")
-
-
-def _transport(run: Run, config: SampleConfig, reporter: Reporter) -> SampleResult:
-    from feller.app.workflows.apply_bridge import transport
-
-    endpoints, path = transport(run, config, reporter=reporter)
-    return SampleResult(data=endpoints, path=path, n=len(endpoints), lines=(f"{len(endpoints):,} samples: {path}",))
 
 
 def _write(run: Run, config: SampleConfig, reporter: Reporter) -> SampleResult:

@@ -13,7 +13,7 @@ from feller.app.reporter import SILENT, Reporter
 from feller.app.workflows.run_config import is_described, read_fit_record
 from feller.app.workflows.run_status import incomplete_notice
 from feller.core.distributed import SINGLE, ProcessGroup
-from feller.core.errors import UsageError
+from feller.core.errors import UsageError, error_context
 from feller.core.pytree import State
 from feller.core.rng import Rng
 from feller.core.run_folder import Run
@@ -21,7 +21,7 @@ from feller.core.serialization import to_dict
 from feller.data.files import sample_folder
 from feller.data.loading.file_formats import load_table
 from feller.data.loading.in_memory import DataSource, check_frame, with_index
-from feller.data.loading.raw import RawTable, error_context
+from feller.data.loading.raw import RawTable
 from feller.data.modality import Dataset
 from feller.data.tables.dataframes import from_frame
 from feller.data.tables.encoding import outside
@@ -43,13 +43,6 @@ def complete_rows(
     model: Model, complete: DataSource, sampling: SamplerConfig, rng: Rng, reporter: Reporter
 ) -> tuple[Dataset, RawTable]:
     """Impute the missing cells of table rows; return the completed rows as a data set and as cells.
-
-    Args:
-        model: Model of a table.
-        complete: Table with missing cells, as a file or data frame.
-        sampling: Sampler configuration.
-        rng: Source of random numbers.
-        reporter: Progress and log output.
 
     Raises:
         InputError: If the table is damaged or violates the schema.
@@ -276,7 +269,10 @@ def token_sampler_of(options: SamplerOptions) -> TokenSampler | None:
 
 
 def _made(flag: str, name: str | None, classes: Mapping[str, type]) -> Any:
-    """Return an instance of the class with this name; None without a name."""
+    """Return a new object of the class that `classes` maps `name` to; None for the name None.
+
+    `flag` is the name of the option in the error for an unknown name.
+    """
     if name is None:
         return None
     if name not in classes:

@@ -68,13 +68,7 @@ def note_path(folder: pathlib.Path, number: int) -> pathlib.Path:
 
 
 def read_note(target: ShardedSamples, number: int, where: str) -> OutputShard | None:
-    """Return the record of a finished shard; None if it is missing, is damaged or does not match the planned shard.
-
-    Args:
-        target: Planned shards, with their output folder.
-        number: Index of the shard.
-        where: Folder of the records, relative to the output folder.
-    """
+    """Return the record of a finished shard; None if it is missing, is damaged or does not match the planned shard."""
     path, rows = note_path(target.folder / where, number), target.rows(number)
     if not path.is_file():
         return None
@@ -151,7 +145,10 @@ def _existing_shards(target: ShardedSamples, overwrite: bool) -> ShardedSamples:
 
 
 def _sampled_as_now(old: ShardedSamples) -> ShardedSamples:
-    """Return shards with their recorded sampler settings converted to current field names."""
+    """Return the shards `old` with the current field names in their recorded sampler settings.
+
+    Settings that this version cannot read are unchanged.
+    """
     with contextlib.suppress(InputError):  # settings of another version
         sampling = json.loads(json.dumps(to_dict(from_dict(SamplerConfig, old.settings.get("sampling")))))
         return replace(old, settings={**old.settings, "sampling": sampling})
@@ -159,7 +156,10 @@ def _sampled_as_now(old: ShardedSamples) -> ShardedSamples:
 
 
 def _replace(old: ShardedSamples, target: ShardedSamples) -> None:
-    """Remove the old shards; until the new manifest replaces it, the old one stays to identify what remains of them."""
+    """Remove the shards of an earlier call, `old`, and write the manifest of the new ones, `target`.
+
+    The old manifest stays until then, to identify shards that an interrupted call leaves behind.
+    """
     old_paths = _shard_paths(old)
     foreign = [path for path in _shard_paths(target) if not old.matches_pattern(path.name)]
     if foreign:
@@ -191,7 +191,7 @@ def _shard_paths(target: ShardedSamples) -> list[pathlib.Path]:
 
 
 def _is_kind(path: pathlib.Path, target: ShardedSamples) -> bool:
-    """Return True if a path may be removed: a symbolic link, or of the type of these shards (file or folder)."""
+    """Return True if `path` is a link, or a file or folder like the shards of `target`, and so may be removed."""
     return path.is_symlink() or path.is_dir() == target.are_folders
 
 
@@ -218,9 +218,7 @@ def _check_work(folder: pathlib.Path) -> None:
     for path in paths:
         if path not in work_folders and (path.is_symlink() or not path.is_file() or not _OURS.fullmatch(path.name)):
             raise InputError(
-                "was not written by `feller sample`",
-                remedy="Move it elsewhere, or choose another folder",
-                file=path,
+                "was not written by `feller sample`", remedy="Move it elsewhere, or choose another folder", file=path
             )
 
 

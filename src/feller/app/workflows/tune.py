@@ -313,7 +313,7 @@ def _sources(base: Model, tuning_record: TuningRecord, size: int) -> BatchFn:
 
 
 def _seconds(training: TrainConfig, trial: float) -> float:
-    """Return a lower bound on the duration of all rounds, in seconds, given the duration of a trial round."""
+    """Return a lower bound on the training time in seconds: the time limit, or the steps times that of a trial step."""
     return 60 * training.minutes if training.steps is None and training.minutes else trial * (training.steps or 1)
 
 

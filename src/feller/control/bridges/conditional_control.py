@@ -146,7 +146,7 @@ class ConditionalControl:
         rng: Rng,
         on_progress: Callable[[float], None],
     ) -> tuple[GaussianPaths, ControlTrace]:
-        """Optimise the paths of one chunk of pairs."""
+        """Return the optimised paths of a group of endpoint pairs, and the trace of the objective."""
         optimizer, logged = KnotOptimizer(self, paths, objective, rate), dict[int, Tensor]()
         for step in range(self.steps):
             value = optimizer.step(step, rng)
@@ -223,7 +223,7 @@ def _even_chunk_size(n: int, max_size: int | None) -> int:
 
 
 class _Descent:
-    """Optimiser state of the mean knots or of the scale knots."""
+    """Optimiser of the knots of all means, or of all scales: momentum, and steps of bounded size."""
 
     def __init__(self, knots: Tensor, inverse: Tensor, bound: float) -> None:
         self.knots, self.inverse, self.bound = knots.detach()[..., 1:-1, :], inverse, bound  # the ends stay
@@ -232,7 +232,10 @@ class _Descent:
         self.steps = self.averaged = 0
 
     def step(self, grad: Tensor, decay: float, *, average: bool) -> None:
-        """Take one preconditioned step; `decay` scales the bound."""
+        """Take one preconditioned step of bounded size; `decay` multiplies the bound of the first step.
+
+        With `average`, the new knots count in the average that `finish` takes.
+        """
         direction = self.inverse @ grad[..., 1:-1, :]
         self.steps += 1
         self.momentum_buffer.lerp_(direction, 1 - MOMENTUM)
@@ -245,7 +248,7 @@ class _Descent:
             self.averaged += 1
 
     def finish(self) -> None:
-        """Replace the knots by their average."""
+        """Replace the knots by their average over the steps with `average`."""
         if self.averaged:
             self.knots.copy_(self.total / self.averaged)
 
@@ -276,7 +279,10 @@ def stiffness_of_scales(knots: int, size: float) -> Float[Tensor, "l l"]:
 
 
 def _length_unit(paths: GaussianPaths) -> float:
-    """Return a length scale of the means: root mean square distance of the ends, plus the noise in quadrature."""
+    """Return the length by which learning rates are multiplied: sqrt(d^2 + noise^2).
+
+    d is the root mean squared distance, per coordinate, between the start and end points of the paths.
+    """
     mean_sq = (paths.means[:, -1] - paths.means[:, 0]).square().mean().item()
     return math.sqrt(mean_sq + paths.noise**2)
 

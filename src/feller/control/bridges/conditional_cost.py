@@ -159,7 +159,10 @@ class ConditionalCost:
         return costs.unflatten(0, states.shape[1:3])
 
     def _population(self, paths: "_SampledPaths", states: Float[Tensor, "d draws s n"]) -> PopulationDensity | None:
-        """Return the population seen by each row of states, or None if the cost does not use it."""
+        """Return the population at each sampled time, from which the cost of each pair's state is computed.
+
+        Each state sees the state of another pair. None if the cost does not depend on the population.
+        """
         if not self.cost.needs_population:
             return None
         samples = paths.rows(states.roll(paths.shift, -1))
@@ -174,7 +177,7 @@ class ConditionalCost:
 
 
 class _SampledPaths:
-    """Paths and sampled states at the times of a `PathNoise`."""
+    """States of the paths, sampled at the random times of a `PathNoise`, and what the energy needs of them."""
 
     def __init__(self, knots: Knots, sample: PathNoise, noise: float) -> None:
         self.knots, self.noise, self.t, self.z, self.shift = knots, noise, sample.t, sample.z, sample.shift

@@ -79,12 +79,6 @@ class DriftMatching(abc.ABC):
         """Return the objective of the forward or backward drift.
 
         The batches of this objective contain pair indices: {"x_1": [b]}.
-
-        Args:
-            segments: Segments of the bridge, in order of time.
-            shape: Shape of a state.
-            base_drift: Drift of the uncontrolled process; None for zero.
-            backward: True for the objective of the backward drift.
         """
 
 

@@ -182,14 +182,14 @@ def quadrature(knots: int) -> tuple[Float[Tensor, " s"], Float[Tensor, " s"]]:
 
 
 def _knot_position(t: Tensor, knots: int) -> tuple[Tensor, Tensor]:
-    """Return the knot at or before each time, and the fractional position towards the next."""
+    """Return the index of the knot at or before each time t, and how far t is on the way to the next knot, 0 to 1."""
     position = t * (knots - 1)
     low = position.long().clamp(0, knots - 2)
     return low, position - low
 
 
 def _interpolate_rows(knots: Tensor, rows: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-    """Return value and slope of selected rows, each at its own time."""
+    """Return value and time derivative of the paths `rows` at times t, interpolated between their knots."""
     low, fraction = _knot_position(t, knots.shape[1])
     left, right = knots[rows, low], knots[rows, low + 1]
     fraction = fraction.reshape(-1, *(1,) * (knots.ndim - 2))

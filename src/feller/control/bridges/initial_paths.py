@@ -68,7 +68,8 @@ def plan_path(
     if tolls.min() == tolls.max():
         return None
     paths = _shortest_paths(starts, ends, _graph(tolls, cell, shape), toll, low, cell, shape)
-    lines = _straight_lines(starts, ends)
+    fractions = np.linspace(0, 1, POINTS)[:, None]
+    lines = starts[:, None] + fractions * (ends - starts)[:, None]
     paths = _cheaper_of(paths, lines, toll)
     for i in range(2):
         paths = _shortcut(paths, toll, is_shifted=bool(i))
@@ -81,7 +82,7 @@ def plan_path(
 
 
 def _values(cost: StateCost, positions: Array, t: float, like: Tensor) -> Array:
-    """Return V at positions [*b, 2], clamped to at least 0; NaN counts as a wall."""
+    """Return the state cost V at positions [*b, 2] and time t, at least 0; NaN becomes infinite, like a wall."""
     chunks = []
     with torch.no_grad():
         for chunk in torch.from_numpy(positions.reshape(-1, 2)).split(1 << 18):
@@ -93,7 +94,7 @@ def _values(cost: StateCost, positions: Array, t: float, like: Tensor) -> Array:
 
 
 def _grid(positions: Array) -> tuple[Array, float, tuple[int, int]]:
-    """Return the lower corner, cell size and shape of a grid around positions."""
+    """Return the lower corner, the distance between nodes and the numbers of nodes of a grid around positions."""
     low, high = positions.min(0), positions.max(0)
     margin = MARGIN * max((high - low).max(), 1e-9)
     extent = high - low + 2 * margin
@@ -103,7 +104,11 @@ def _grid(positions: Array) -> tuple[Array, float, tuple[int, int]]:
 
 
 def _graph(tolls: Array, cell: float, shape: tuple[int, int]) -> csr_matrix:
-    """Return the graph of grid steps, weighted by length times the maximum action on the step."""
+    """Return the graph of grid nodes; an edge is a step of `MOVES`, weighted by its length times its largest toll.
+
+    Edges through infinite tolls (walls) are left out. `tolls` holds the action per unit of length on a grid that is
+    `SUBCELLS` times as fine as the nodes, `cell` is the distance of neighbouring nodes, and `shape` their numbers.
+    """
     max_tolls, node_ids = maximum_filter(tolls, 3), np.arange(shape[0] * shape[1]).reshape(shape)
     origins, targets, actions = [], [], []
     for a, b in MOVES:
@@ -122,7 +127,7 @@ def _graph(tolls: Array, cell: float, shape: tuple[int, int]) -> csr_matrix:
 def _shortest_paths(
     starts: Array, ends: Array, graph: csr_matrix, toll: Toll, low: Array, cell: float, shape: tuple[int, int]
 ) -> Array:
-    """Return the shortest paths on the grid, [n, POINTS, 2]; straight lines where none exists."""
+    """Return the paths of least action through the graph, [n, POINTS, 2]; straight lines where no path exists."""
     sources, targets = (_nodes(positions, toll, low, cell, shape) for positions in (starts, ends))
     is_reversed = len(np.unique(targets)) < len(np.unique(sources))
     if is_reversed:
@@ -144,7 +149,7 @@ def _shortest_paths(
 
 
 def _nodes(positions: Array, toll: Toll, low: Array, cell: float, shape: tuple[int, int]) -> NDArray[np.int64]:
-    """Return the cheapest grid node for each position, among the nine around it."""
+    """Return, for each position, the grid node to enter the graph: the one of nine around it with the least action."""
     neighbours = np.rint((positions - low) / cell).astype(int)[:, None] + np.array(
         [*itertools.product((-1, 0, 1), repeat=2)]
     )
@@ -157,7 +162,7 @@ def _nodes(positions: Array, toll: Toll, low: Array, cell: float, shape: tuple[i
 
 
 def _merge_sources(nodes: NDArray[np.int64], shape: tuple[int, int]) -> NDArray[np.int64]:
-    """Merge nearby nodes until at most `MAX_SOURCES` are left."""
+    """Replace nodes of one block of the grid by one of them, in larger blocks until `MAX_SOURCES` nodes are left."""
     block, merged = 1, nodes
     while len(np.unique(merged)) > MAX_SOURCES:
         block *= 2
@@ -174,14 +179,8 @@ def _by_length(points: Array) -> Array:
     return np.stack([np.interp(targets, arc_lengths, column) for column in points.T], -1)
 
 
-def _straight_lines(starts: Array, ends: Array) -> Array:
-    """Return points at equal arc lengths of straight lines, [n, POINTS, 2]."""
-    fractions = np.linspace(0, 1, POINTS)[:, None]
-    return starts[:, None] + fractions * (ends - starts)[:, None]
-
-
 def _actions(paths: Array, toll: Toll) -> Array:
-    """Return the action of each piece of the paths, by the maximum over the piece, [n, points - 1]."""
+    """Return the action of each piece of the paths: its length times the largest toll on it, [n, points - 1]."""
     steps = np.diff(paths, axis=1)
     points = paths[:, :-1, None] + np.linspace(0, 1, SUBCELLS + 1)[:, None] * steps[:, :, None]
     length = np.linalg.norm(steps, axis=-1)
@@ -189,13 +188,16 @@ def _actions(paths: Array, toll: Toll) -> Array:
 
 
 def _cheaper_of(paths: Array, alternatives: Array, toll: Toll) -> Array:
-    """Return the cheaper path of each two; if their actions are equal, the second."""
+    """Return, for each pair, the path with less action of `paths` and `alternatives`; the alternative if equal."""
     action, other_action = (_actions(group, toll).sum(1) for group in (paths, alternatives))
     return np.where((action < other_action)[:, None, None], paths, alternatives)
 
 
 def _shortcut(paths: Array, toll: Toll, *, is_shifted: bool) -> Array:
-    """Replace pieces of the paths by straight lines where these have less action, long pieces first."""
+    """Replace pieces of the paths by straight lines where these have less action, long pieces first.
+
+    `is_shifted` moves the ends of the pieces by half the length of a piece.
+    """
     paths, length = paths.copy(), POINTS - 1
     while length >= 4:
         offset = length // 2 if is_shifted else 0

@@ -116,7 +116,8 @@ class PathIntegral:
 
         Args:
             paths: Gaussian paths that serve as proposals.
-            cost: State cost V; its population consists of the unweighted trajectories of other pairs.
+            cost: State cost V. A cost that depends on the population is given the simulated trajectories of other
+                endpoint pairs, unweighted.
             rng: Source of random numbers for the noise.
             on_progress: Callback with the completed fraction.
 
@@ -140,7 +141,10 @@ class PathIntegral:
         return _normalize_weights(times, states, log_weights, paths, self.min_ess_fraction)
 
     def _simulate(self, paths: GaussianPaths, times: Tensor, rng: Rng) -> Iterator[tuple[Tensor, Tensor | float]]:
-        """Yield the states at each time and the log density ratio of the step, Brownian bridge over proposal."""
+        """Yield, at each time, the states of all trajectories, and the log density ratio of the last step.
+
+        The ratio is that of the Brownian bridge to the simulated process; it corrects the importance weights.
+        """
         pair_rng = Rng(rng.seed, self.trajectories * rng.first_example)
         x_1 = paths.means[:, None, -1]
         x = paths.means[:, None, 0].expand(-1, self.trajectories, -1)
@@ -159,7 +163,10 @@ class PathIntegral:
         yield x_1.expand_as(x), 0.0
 
     def _costs_at(self, x: Tensor, cost: StateCost, paths: GaussianPaths, t: Tensor, rng: RandomStream) -> Tensor:
-        """Evaluate V at the states of one time, [n, trajectories]."""
+        """Return the state cost V at the states x [n, trajectories, d] of one time, [n, trajectories].
+
+        If V depends on the population, each state sees a trajectory of another pair, chosen by a random shift.
+        """
         rows = x.flatten(0, 1)[None]
         population = None
         if cost.needs_population:

@@ -96,7 +96,10 @@ class BridgeProblem:
 
 
 def _members(population: DataSource, position: int, modality: Modality | None) -> tuple[Tensor, Modality | None]:
-    """Read a population; return its members and the modality with which to read the next ones."""
+    """Return the samples of a population [n, *d], read from a file if it is a path, and the modality of the file.
+
+    `position` is the number of the population in error messages.
+    """
     if isinstance(population, str | os.PathLike | pd.DataFrame):
         data = read(population, like=modality)
         population, modality = data.numpy(), modality or data.modality

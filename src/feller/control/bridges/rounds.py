@@ -280,15 +280,6 @@ def simulate_segment(
     States with at most `MAX_DIM_LOGGED` dimensions are stored at every step, so that metrics also detect obstacles
     between two knots.
 
-    Args:
-        problem: Bridge problem.
-        config: Solver settings.
-        base_drift: Drift of the uncontrolled process; None for no drift.
-        state: Solver state with the drifts.
-        segment_index: Index of the segment between two neighbouring populations.
-        rng: Random streams.
-        backward: Simulate the backward drift from the end of the segment to its start.
-
     Raises:
         InputError: If more than 1 % of the trajectories diverge.
     """

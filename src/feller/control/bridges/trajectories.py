@@ -112,7 +112,8 @@ def simulate_drift(
         is_outside = ~torch.stack([box.contains(states[:, k]) for k in range(states.shape[1])]).all(0)
         num_outside = int(is_outside.sum())
         lost += num_outside
-        _check_lost(lost, total)
+        if lost > max(MAX_LOST_FRACTION * total, 1):
+            raise InputError(_divergence_message(lost, total))
         if not num_outside:
             return Trajectories(trajectories.times, states, control, lost)
         if attempt == MAX_RETRIES:
@@ -125,11 +126,6 @@ def simulate_drift(
         states, control = states.clone(), control.clone()
         states[is_outside], control[is_outside] = retried.states, retried.control
     raise InputError(_divergence_message(lost, total))
-
-
-def _check_lost(lost: int, total: int) -> None:
-    if lost > max(MAX_LOST_FRACTION * total, 1):
-        raise InputError(_divergence_message(lost, total))
 
 
 def _divergence_message(lost: int, total: int) -> str:
@@ -178,13 +174,7 @@ def _simulated(
 
 
 def time_grid(times: Sequence[float], knots: int, nfe: int) -> tuple[list[float], int]:
-    """Return the times of all simulation steps, and the number of steps between two knots.
-
-    Args:
-        times: Times of the populations.
-        knots: Number of equally spaced knots per segment.
-        nfe: Minimum number of steps from time 0 to 1.
-    """
+    """Return the times of all simulation steps, and the number of steps between two knots."""
     max_duration = max(b - a for a, b in itertools.pairwise(times))
     steps_per_knot = max(1, math.ceil(nfe * max_duration / (knots - 1)))
     steps = steps_per_knot * (knots - 1)

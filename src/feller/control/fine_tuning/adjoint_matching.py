@@ -192,10 +192,6 @@ class AdjointMatching(MemorylessFineTuning):
         check_number("step_fraction", self.step_fraction, gt=0, le=1)
 
     def build(self, context: TrainingContext) -> Objective:
-        """Build the objective for the reference network and the reward of a training context.
-
-        The control cost is half the squared control, summed along a roll-out.
-        """
         return AdjointMatchingObjective(self, context)
 
     def compare(self, process: Process, example: Example) -> Float[Tensor, " b"]:
@@ -219,11 +215,6 @@ class AdjointMatchingObjective(FineTuningObjective):
 
     def sample(self, batch: Batch, rng: Rng, network: Network) -> Example:
         """Simulate the network, evaluate the reward gradient at the end states, and solve the adjoint ODE backwards.
-
-        Args:
-            batch: Source samples `x_0` and, if any, conditions `given`.
-            rng: Random streams of the simulation noise and of the selected steps.
-            network: Network that is trained.
 
         Returns:
             States with their target velocities; the `reward` of the roll-out's end; and the `cost`, half the squared
@@ -263,7 +254,10 @@ class AdjointMatchingObjective(FineTuningObjective):
 
 
 def _sample_steps(steps: int, step_fraction: float, rng: Rng) -> set[int]:
-    """Select the last quarter of the steps and random others, the same for the whole batch."""
+    """Return the steps of the roll-out that are trained on, the fraction `step_fraction` of all.
+
+    These are the last quarter of the steps, and random earlier ones.
+    """
     count = max(1, round(step_fraction * steps))
     num_last = min(count, steps // 4)
     selected = torch.randperm(steps - num_last, generator=rng.stream("steps").shared_generator())[: count - num_last]

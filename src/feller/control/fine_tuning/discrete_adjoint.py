@@ -37,10 +37,6 @@ class DiscreteAdjoint(MemorylessFineTuning):
     """
 
     def build(self, context: TrainingContext) -> Objective:
-        """Build the objective for the reference network and the reward of a training context.
-
-        The control cost is half the squared control, summed along a roll-out.
-        """
         return DiscreteAdjointObjective(self, context)
 
 
@@ -52,11 +48,6 @@ class DiscreteAdjointObjective(FineTuningObjective):
 
     def sample(self, batch: Batch, rng: Rng, network: Network) -> Example:
         """Sample the noise of each step, and simulate once without gradients to compute reward and control cost.
-
-        Args:
-            batch: Source samples `x_0` and, if any, conditions `given`.
-            rng: Random streams of the noise.
-            network: Network that is trained.
 
         Returns:
             Sources, noise and conditions, from which the loss repeats the simulation; `reward`; and control `cost`.
@@ -79,7 +70,10 @@ class DiscreteAdjointObjective(FineTuningObjective):
         return cost - self.config.reward_scale * self.reward(end, cond)
 
     def _rollout(self, network: Network, x_0: State, noise: State, cond: Cond) -> tuple[State, Float[Tensor, " b"]]:
-        """Return the end of a roll-out, and half the squared control along it."""
+        """Simulate from x_0 with the given noise; return the end state, and half the squared control summed over steps.
+
+        The control is the difference of the velocities of the fine-tuned and the reference network.
+        """
         tuned, base = self.flow(network, cond), self.flow(self.reference, cond)
         x, costs = x_0, []
         for i, (t, s) in enumerate(itertools.pairwise(linear_grid(self.config.steps))):

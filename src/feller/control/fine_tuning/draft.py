@@ -46,7 +46,6 @@ class DRaFT(FineTuning):
             raise UsageError(f"backprop_steps from 1 to {self.steps}", self.backprop_steps)
 
     def build(self, context: TrainingContext) -> Objective:
-        """Build the objective for the reward; the reference network is not used, and there is no control cost."""
         return DRaFTObjective(self, context)
 
 
@@ -57,13 +56,7 @@ class DRaFTObjective(FineTuningObjective):
     """
 
     def sample(self, batch: Batch, rng: Rng, network: Network) -> Example:
-        """Generate samples and compute their reward; return the state before the backpropagated steps.
-
-        Args:
-            batch: Source samples `x_0` and, if any, conditions `given`.
-            rng: Random streams, which are not used.
-            network: Network that is trained.
-        """
+        """Generate samples and compute their reward; return the state before the backpropagated steps."""
         config, cond = self.config, batch.get("given", {})
         with torch.no_grad():
             states = _sample_states(self, network, batch["x_0"], cond)
@@ -97,7 +90,6 @@ class ReFL(FineTuning):
         check_number("steps", self.steps, ge=1)
 
     def build(self, context: TrainingContext) -> Objective:
-        """Build the objective for the reward; the reference network is not used, and there is no control cost."""
         return ReFLObjective(self, context)
 
 
@@ -108,13 +100,7 @@ class ReFLObjective(FineTuningObjective):
     """
 
     def sample(self, batch: Batch, rng: Rng, network: Network) -> Example:
-        """Generate samples and compute their reward; return one intermediate state of each sample, and its time.
-
-        Args:
-            batch: Source samples `x_0` and, if any, conditions `given`.
-            rng: Random streams that select the intermediate states.
-            network: Network that is trained.
-        """
+        """Generate samples and compute their reward; return one intermediate state of each sample, and its time."""
         x_0, cond, steps = batch["x_0"], batch.get("given", {}), self.config.steps
         n, leaf = num_examples(x_0), next(leaves(x_0))
         with torch.no_grad():
@@ -138,7 +124,6 @@ _UNUSED = Rng(0)
 
 
 def _sample_states(objective: FineTuningObjective, network: Network, x_0: State, cond: Cond) -> list[State]:
-    """Return all states of a sample, from x_0 to x_1."""
     config = objective.config
     process, solver = objective.flow(network, cond), with_space(config.solver, config.space)
     return [x_0, *trajectory(process, x_0, linear_grid(config.steps), solver, _UNUSED)]

@@ -43,14 +43,6 @@ def roll_out(
     """Simulate a flow with the noise that the solver adds, and record the states and velocities.
 
     The last step has no noise, so that the samples for the reward are clean.
-
-    Args:
-        process: Flow to simulate.
-        x_0: Source states.
-        times: Time grid from source to data.
-        solver: Solver, which adds the noise.
-        rng: Random streams of the noise.
-        cond: Conditions of the samples, which are stored in the result.
     """
     velocities: list[State] = []
 

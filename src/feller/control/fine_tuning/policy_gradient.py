@@ -38,10 +38,6 @@ class PolicyGradient(MemorylessFineTuning):
     """
 
     def build(self, context: TrainingContext) -> Objective:
-        """Build the objective for the reference network and the reward of a training context.
-
-        The control cost is half the squared control, summed along a roll-out.
-        """
         return PolicyGradientObjective(self, context)
 
 
@@ -55,11 +51,6 @@ class PolicyGradientObjective(FineTuningObjective):
         """Simulate the network with noise in each step, and compute the advantage of each step.
 
         The advantage is the return minus a baseline: the mean return of the other samples in the batch.
-
-        Args:
-            batch: Source samples `x_0` and, if any, conditions `given`.
-            rng: Random streams of the noise.
-            network: Network that is trained.
 
         Returns:
             States, each with the velocity of the base model, the velocity that reaches the next state, and the

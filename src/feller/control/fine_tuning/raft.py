@@ -43,7 +43,6 @@ class RAFT(FineTuning):
         check_number("steps", self.steps, ge=1)
 
     def build(self, context: TrainingContext) -> Objective:
-        """Build the objective for the reward; the reference network is not used, and there is no control cost."""
         return RAFTObjective(self, context)
 
 
@@ -64,11 +63,6 @@ class RAFTObjective(FineTuningObjective):
         """Sample from the network, and repeat the samples of highest reward to fill the batch.
 
         Each repetition gets a new random time and source.
-
-        Args:
-            batch: Source samples `x_0` and, if any, conditions `given`.
-            rng: Random streams.
-            network: Network that is trained.
 
         Returns:
             Flow matching examples; `reward` holds the rewards of all samples, in the order of the batch.

@@ -94,7 +94,6 @@ class FineTuningObjective(Objective):
         self.null = null_values(context.reference) if context.null is None else dict(context.null)
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
-        """Sample from the network and return training examples; see `sample`."""
         if network is None:
             remedy = "Write draw(batch, rng, network)"
             raise UsageError(argument="network", expected="the network to fine-tune", found="None", remedy=remedy)

@@ -192,7 +192,7 @@ def solve_flow(process: Callable[[Tensor], Process], times: Sequence[float], sol
 
 
 class _Search:
-    """Loss and gradient as a function of one flat vector per example."""
+    """Function that the search minimises: source points, flattened to one vector per example -> loss and gradient."""
 
     def __init__(
         self,
@@ -229,7 +229,10 @@ class _Search:
         return _exp_map(self.space, tree_map(lambda leaf: leaf[rows], self.x_0), tangents)
 
     def _project(self, x: Tensor, start: Tensor, mask: Tensor, is_euclidean: bool) -> Tensor:
-        """Apply the prior's projection to one leaf, if it is Euclidean."""
+        """Project one leaf of the source points onto the prior's set, if the leaf is Euclidean.
+
+        Entries outside `mask` keep their value at the start.
+        """
         return torch.where(mask, self.prior.project(x * mask, start * mask), start) if is_euclidean else x
 
     def value(self, w: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -281,7 +284,7 @@ def _flatten(tensors: Iterable[Tensor]) -> Float[Tensor, "b d"]:
 
 
 def _expand_mask(x: State, mask: State | None) -> State:
-    """Broadcast a mask to the shape of a state; all True for None."""
+    """Return a mask in the shape of the state x; all True if `mask` is None."""
     if isinstance(x, dict):
         return {name: _expand_mask(leaf, submask(mask, name)) for name, leaf in x.items()}
     if mask is None:
@@ -310,7 +313,7 @@ def _has_geometry(space: Space) -> bool:
 
 
 def _exp_map(space: Space, start: State, tangents: State) -> State:
-    """Apply the exponential map at the start; leaves without geometry stay."""
+    """Return the points reached from `start` along `tangents`; leaves without tangents (tokens) are unchanged."""
     if isinstance(start, dict):
         return {
             name: _exp_map(leaf_space(space, name), leaf, tangents[name]) if name in tangents else leaf

@@ -108,15 +108,7 @@ class DPS(MeasurementGuidance):
 def guide_process(
     process: Process, path: Affine, measurement: Measurement, guidance: MeasurementGuidance, rows: Tensor
 ) -> Process:
-    """Add measurement guidance to a flow, except at the source, where the expected endpoint is constant.
-
-    Args:
-        process: Flow of the selected examples.
-        path: Affine path of the flow, without noise.
-        measurement: Measurements.
-        guidance: Guidance term.
-        rows: Indices of the selected examples among the measurements.
-    """
+    """Add measurement guidance to a flow, except at the source, where the expected endpoint is constant."""
 
     def guided(x: Tensor, t: Tensor) -> Characteristics:
         scales = shared_alpha_sigma(path.schedule, t)

@@ -84,7 +84,10 @@ class DFlow(InverseSolver):
         )
 
     def _initial_source(self, problem: InverseProblem, solver: Solver) -> tuple[Tensor, int]:
-        """Return the initial source of the search, and the number of network evaluations used to compute it."""
+        """Return the source point at which the search starts, and the number of network evaluations that it took.
+
+        For a linear operator it is a blend of noise and of the pseudo-inverse of the measurement, mapped back to t = 0.
+        """
         prior_model, observation, x_0 = problem.prior_model, problem.measurement, problem.x_0
         if self.blend == 0 or not isinstance(observation.operator, LinearOperator):
             return x_0, 0

@@ -116,7 +116,6 @@ class PriorModel:
     path: Affine
     """Path of the flow, which must have no noise."""
     space: Space
-    """Space of the states."""
 
 
 @dataclass(frozen=True)

@@ -205,7 +205,10 @@ def gaussian_blur(values: Float[Tensor, "b c h w"], widths: Float[Tensor, " b"],
 def _mirrored_convolution(
     kernel: Float[Tensor, "b k"], offsets: Int[Tensor, " k"], size: int
 ) -> Float[Tensor, "b size size"]:
-    """Return the convolution along one axis as a matrix; the border is mirrored: ... 1 0 | 0 1 2 ..."""
+    """Return the matrix of a convolution along an axis of length `size`; beyond the border, pixels are mirrored.
+
+    `offsets` are the positions of the kernel's entries relative to the output pixel.
+    """
     index = (torch.arange(size, device=kernel.device)[:, None] + offsets).remainder(2 * size)
     index = torch.where(index < size, index, 2 * size - 1 - index)
     return torch.einsum("bk,ikj->bij", kernel, F.one_hot(index, size).to(kernel.dtype))
@@ -238,7 +241,6 @@ class CompressedSensing(LinearOperator):
             raise UsageError(f"1 to {MAX_MEASUREMENTS:,} measurements", f"{self.num_sums:,}")
 
     def __call__(self, values: Tensor, unknown: Tensor | None = None) -> Tensor:
-        """Return measurements, [b, num_sums]."""
         flat = values.flatten(1)
         return flat @ self._weights(flat).T
 

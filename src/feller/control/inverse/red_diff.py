@@ -62,7 +62,10 @@ class REDDiff(InverseSolver):
 
     @torch.no_grad()
     def _prior_gradient(self, prior_model: PriorModel, x: Tensor, noise: Tensor, rows: Tensor, time: float) -> Tensor:
-        """Return the noise predicted for the noised states minus the noise added, weighted by the noise level."""
+        """Return the gradient of the RED-Diff regulariser: predicted minus added noise, times a weight.
+
+        States x are noised to `time` with `noise`; the weight is sigma / alpha, up to a maximum.
+        """
         t = expand_time(x, time)
         scales = shared_alpha_sigma(prior_model.path.schedule, t)
         alpha, sigma = map(float, scales[:2])

@@ -43,10 +43,6 @@ class Minimizer(abc.ABC):
         """Yield the state at the start and after each step, until no example is active.
 
         The caller stops an example by setting its entry of `active` to False in the yielded state.
-
-        Args:
-            function: Function to minimise, separately for each example.
-            x: Start point of each example.
         """
 
 

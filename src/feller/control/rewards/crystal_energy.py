@@ -84,7 +84,7 @@ class CrystalEnergy:
 
 
 class _PerAtom(torch.autograd.Function):
-    """Energy with gradient from the forces (slope = -force), without backpropagation through the potential."""
+    """Autograd function of the energy per atom; its backward pass uses the forces of the potential."""
 
     @staticmethod
     def forward(ctx: Any, place: Tensor, values: State, cond: Cond, energy: CrystalEnergy) -> Tensor:

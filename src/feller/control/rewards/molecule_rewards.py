@@ -36,7 +36,7 @@ def _rdkit(name: str) -> Callable[[Any], float]:
 
 @functools.cache
 def _scorer() -> Any:
-    """Load RDKit's contributed synthetic accessibility score."""
+    """Return RDKit's module for the synthetic accessibility score, which is not part of its package."""
     from rdkit.Chem import RDConfig
 
     file = pathlib.Path(RDConfig.RDContribDir) / "SA_Score" / "sascorer.py"

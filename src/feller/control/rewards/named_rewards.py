@@ -58,7 +58,7 @@ class Compressibility:
     modality: Images
 
     def __call__(self, values: Tensor, cond: Cond) -> Float[Tensor, " b"]:
-        """Return the reward of the rounded images."""
+        """Return the reward of each image, after its pixels are rounded to integers."""
         return torch.tensor([-self._size(image) for image in values.detach().cpu()], device=values.device)
 
     def _size(self, image: Tensor) -> float:

@@ -64,7 +64,9 @@ def reward_gradient(reward: RewardFunction, x: State, cond: Cond) -> tuple[Float
                 remedy="Use differentiable operations, or a method that needs no gradient",
             )
         grads = torch.autograd.grad(values.sum(), list(leaves(x)), allow_unused=True)
-    gradient = tree_map(lambda leaf, grad: _gradient_or_zero(grad, leaf), x, tree_unflatten(x, grads))
+    gradient = tree_map(
+        lambda leaf, grad: torch.zeros_like(leaf) if grad is None else grad.detach(), x, tree_unflatten(x, grads)
+    )
     n = len(values)
     invalid = torch.zeros(n, dtype=torch.bool, device=values.device)
     for leaf in leaves(gradient):
@@ -77,8 +79,3 @@ def reward_gradient(reward: RewardFunction, x: State, cond: Cond) -> tuple[Float
             remedy="Add a small constant under square roots, whose gradient at 0 is infinite",
         )
     return values.detach(), gradient
-
-
-def _gradient_or_zero(grad: Tensor | None, leaf: Tensor) -> Tensor:
-    """Return the gradient of a leaf; zeros if the reward does not use it."""
-    return torch.zeros_like(leaf) if grad is None else grad.detach()

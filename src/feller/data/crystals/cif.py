@@ -115,7 +115,7 @@ def _plain(value: str) -> str:
 
 
 def _number(value: str | None, name: str) -> float:
-    """Parse a number, optionally followed by its uncertainty in brackets."""
+    """Parse a CIF number such as 5.43(2), without the uncertainty in brackets; `name` is its data name in errors."""
     parsed = float("nan") if value is None else _gemmi().cif.as_number(_plain(value))
     if not np.isfinite(parsed):
         raise InputError(f"a number for {name}", "none" if value is None else f"{value[:40]!r}")
@@ -141,7 +141,10 @@ def _sites(block: Any) -> tuple[list[str], np.ndarray]:
 
 
 def _element(name: str, max_length: int) -> str:
-    """Return the element of a type symbol such as Fe3+, or of a site label such as CL1 or Ow."""
+    """Return the element of a type symbol such as Fe3+, or of a site label such as CL1 or Ow.
+
+    `max_length` is the largest number of letters of the element; with 2, one letter is tried if two are no element.
+    """
     letters = re.split(r"[^A-Za-z]", name, maxsplit=1)[0]
     for symbol in (letters[:max_length].title(), *([letters[:1].upper()] if max_length == 2 else [])):
         if symbol in NUMBERS or symbol in ISOTOPES:
@@ -150,7 +153,10 @@ def _element(name: str, max_length: int) -> str:
 
 
 def _operations(block: Any, lattice: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return rotations [k, 3, 3] and translations [k, 3] of the symmetry, as listed or from the space group."""
+    """Return the symmetry operations of a CIF block: rotations [k, 3, 3] and translations [k, 3].
+
+    They are those that the block lists, else those of its space group, else the identity only.
+    """
     gemmi = _gemmi()
     listed = next((ops for name in OPERATIONS if (ops := [_plain(text) for text in block.find_values(name)])), None)
     hall, name, number = (_first(block, keys) for keys in (HALL, GROUPS, NUMBERED))

@@ -77,7 +77,7 @@ MAX_ATOMS = 64
 
 @dataclass
 class _CrystalCollector:
-    """Collector of the crystals that pass the filters, and of notes about the others."""
+    """Crystals read so far that a model state can represent, and notes on the crystals that were left out."""
 
     longest: int
     crystals: list[Crystal] = field(default_factory=list)
@@ -88,7 +88,7 @@ class _CrystalCollector:
     tally: NoteCounter = field(default_factory=NoteCounter)
 
     def add(self, source: CifText) -> None:
-        """Read the crystals in a CIF text and add those that pass the filters."""
+        """Read the crystals in a CIF text, and add those that a model state can represent."""
         try:
             blocks = read_blocks(source.text)
             if source.alone and len(blocks) > 1:

@@ -39,7 +39,7 @@ def picture(crystals: list[Crystal], columns: int | None = None) -> Image.Image:
 
 
 def _seen(lattice: np.ndarray) -> np.ndarray:
-    """Return the cell vectors as rows in viewer coordinates: right, up, towards the viewer."""
+    """Return the three cell vectors as rows, in viewer coordinates: right, up, towards the viewer."""
     edges = vectors(torch.from_numpy(lattice)[None])[0].numpy()[:, [1, 2, 0]]  # b right, c up, a to the front
     yaw, pitch = TILT
     rotation = np.array([[math.cos(yaw), 0, -math.sin(yaw)], [0, 1, 0], [math.sin(yaw), 0, math.cos(yaw)]])

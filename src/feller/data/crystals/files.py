@@ -31,7 +31,6 @@ ENDINGS = (".cif", ".cif.gz")
 TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 """Suffixes of tables that may have a CIF column."""
 COLUMN = "cif"
-"""Name of the CIF column."""
 BEGINS = "_cell_length_a"
 """CIF data name that every crystal contains; it identifies CIF text in a table."""
 
@@ -106,12 +105,7 @@ def _in_table(path: pathlib.Path) -> Iterator[CifText]:
     for i, (line, cells) in enumerate(rows, 2):
         where = f"row {i} (the header is row 1; ends in line {line})"
         if len(cells) != len(names):
-            raise InputError(
-                f"{len(names)} cells in {where}",
-                cells_of(len(cells)),
-                "Correct the row",
-                file=path,
-            )
+            raise InputError(f"{len(names)} cells in {where}", cells_of(len(cells)), "Correct the row", file=path)
         parsed = {header[j].strip(): parse_number(cells[j].strip()) for j in number_columns if header[j].strip()}
         properties = {name: value for name, value in parsed.items() if value is not None and math.isfinite(value)}
         label_text = None if label_column is None else cells[label_column].strip()

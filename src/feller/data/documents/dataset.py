@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from feller.core.errors import InputError, UsageError
+from feller.core.errors import InputError, UsageError, error_context
 from feller.data.documents.files import DOCUMENT, MAX_SIDE, NO_PICTURE, items_of
 from feller.data.documents.modality import Documents
 from feller.data.images.image_resizing import resize_arrays
-from feller.data.loading.raw import ImageItem, Item, RawDocuments, TextItem, error_context, object_array
+from feller.data.loading.raw import ImageItem, Item, RawDocuments, TextItem, object_array
 from feller.data.modality import Dataset
 from feller.data.text.dataset import make_vocabulary
 
@@ -73,7 +73,6 @@ def _parts(line: str) -> object:
 
 
 DEFAULT_VOCABULARY = "subwords:1024"
-"""Default text vocabulary."""
 
 
 def document_dataset(raw: RawDocuments, vocabulary: str | None = None, like: Documents | None = None) -> Dataset:
@@ -91,9 +90,7 @@ def document_dataset(raw: RawDocuments, vocabulary: str | None = None, like: Doc
     if like is not None:
         if vocabulary is not None:
             raise UsageError(
-                "documents use the vocabulary of the base model",
-                remedy="Leave it out",
-                argument="vocabulary",
+                "documents use the vocabulary of the base model", remedy="Leave it out", argument="vocabulary"
             )
         like = replace(like, tasks=tuple(dict.fromkeys((*like.tasks, *raw.tasks))))
         return Dataset(*like.values_from_raw(raw), like, raw.notes)

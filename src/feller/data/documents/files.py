@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 from torch import Tensor
 
-from feller.core.errors import InputError
+from feller.core.errors import InputError, error_context
 from feller.core.serialization import replace_file
 from feller.data.documents.vocabulary import DocumentVocabulary
 from feller.data.files import sample_folder
@@ -17,7 +17,7 @@ from feller.data.files.plain_text import beginning_of, json_lines, read_unicode
 from feller.data.images.image_loading import ENDINGS, read_images
 from feller.data.images.image_resizing import from_pixels
 from feller.data.labels import abbreviated
-from feller.data.loading.raw import BreakItem, ImageItem, Item, RawDocuments, TextItem, error_context, object_array
+from feller.data.loading.raw import BreakItem, ImageItem, Item, RawDocuments, TextItem, object_array
 from feller.data.path_checks import is_outside, walk_files
 from feller.data.text.vocabulary import check_encodable
 
@@ -142,7 +142,10 @@ def load_json_documents(path: pathlib.Path, size: int | None, limit: int | None)
 
 
 def _captioned(folder: pathlib.Path) -> tuple[list[pathlib.Path], list[str]]:
-    """Return (files of the folder and of subfolders with captions, names of subfolders without captions)."""
+    """Return the files of a folder, and of its subfolders with captioned images.
+
+    The second result names the other subfolders that have images or texts.
+    """
     children = dict.fromkeys(path.parent for path in walk_files(folder) if path.parent != folder)
     with_captions = [child for child in children if holds_pairs(child)]
     uncaptioned = [child for child in children if child not in with_captions and any(_inside(child.iterdir()))]
@@ -151,7 +154,7 @@ def _captioned(folder: pathlib.Path) -> tuple[list[pathlib.Path], list[str]]:
 
 
 def _inside(files: Iterable[pathlib.Path]) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
-    """Separate files into (images, text files)."""
+    """Return the images and the text files among `files`; hidden files and feller's overview pictures are left out."""
     visible_files = [path for path in sorted(files) if path.is_file() and not path.name.startswith(".")]
     visible_files = [path for path in visible_files if not sample_folder.is_overview(path)]
     images = [path for path in visible_files if path.suffix.lower() in ENDINGS]
@@ -159,7 +162,7 @@ def _inside(files: Iterable[pathlib.Path]) -> tuple[list[pathlib.Path], list[pat
 
 
 def _by_name(files: list[pathlib.Path], folder: pathlib.Path) -> dict[str, pathlib.Path]:
-    """Return files by their path relative to the folder, without suffix."""
+    """Map each file's path in the folder, without suffix, to the file; InputError if two files have the same path."""
     paths: dict[str, pathlib.Path] = {}
     for file in files:
         first = paths.setdefault(file.relative_to(folder).with_suffix("").as_posix(), file)

@@ -11,7 +11,7 @@ from jaxtyping import Int64, UInt8
 from PIL import Image
 from torch import Tensor, nn
 
-from feller.core.errors import InputError, UsageError
+from feller.core.errors import InputError, UsageError, error_context
 from feller.core.pytree import Cond
 from feller.core.rng import Rng
 from feller.core.serialization import replace_file
@@ -34,16 +34,7 @@ from feller.data.documents.token_layout import (
 from feller.data.documents.vocabulary import DocumentVocabulary
 from feller.data.files import sample_folder
 from feller.data.images.image_resizing import crop_and_resize, from_pixels, to_pixels
-from feller.data.loading.raw import (
-    BreakItem,
-    ImageItem,
-    Item,
-    RawDocuments,
-    RawExamples,
-    TextItem,
-    error_context,
-    expect,
-)
+from feller.data.loading.raw import BreakItem, ImageItem, Item, RawDocuments, RawExamples, TextItem, expect
 from feller.data.modality import Dataset, Modality, Writer
 from feller.data.text.files import JSON_LINES_FILE
 from feller.data.text.vocabulary import Vocabulary
@@ -211,7 +202,10 @@ class Documents(Modality):
         return {**self._values(rows, self.tokenizer.decode(codes)), CODES: group_by_document(rows, codes)}
 
     def _values(self, rows: Tensor, images: UInt8[Tensor, "m c h w"]) -> Values:
-        """Return values from layout rows and their images in reading order."""
+        """Return the values of documents with the given rows; `images` holds their images in reading order.
+
+        A row contains text tokens, and marks for images and breaks.
+        """
         return {"rows": rows, "pictures": group_by_document(rows, images), "task": torch.full((len(rows),), -1)}
 
     def items(self, values: Values) -> list[list[Item]]:

@@ -103,7 +103,10 @@ def _is_plain_text(match: re.Match[str]) -> bool:
 
 
 def _checked(items: Sequence[Item | MaskItem | InfillItem]) -> tuple[Item | MaskItem | InfillItem, ...]:
-    """Return the items with their implied mask; UsageError if the prompt is empty or `<infill>` is misplaced."""
+    """Return the items of a prompt, with a <mask> in front if `<infill>` follows an image without any <mask>.
+
+    UsageError if the prompt is empty or `<infill>` is misplaced.
+    """
     kept = [item for item in items if not isinstance(item, InfillItem)]
     num_infills = len(items) - len(kept)
     if not kept:

@@ -57,7 +57,7 @@ class Tiles(ImageTokenizer):
 
     @cached_property
     def _table(self) -> UInt8[Tensor, "count levels"]:
-        """Pixel values of the tiles as a tensor; InputError if `tiles` are not hexadecimal."""
+        """Pixel values of each tile of the codebook; InputError if the text in `tiles` is not hexadecimal."""
         try:
             levels = np.frombuffer(bytes.fromhex("".join(self.tiles)), np.uint8)
         except ValueError as error:

@@ -128,7 +128,10 @@ def from_tokens(
 
 
 def _row(tokens: list[int], symbols: DocumentVocabulary, number: int) -> tuple[list[int], list[list[int]]]:
-    """Return the layout row of a document, and the codes of its images."""
+    """Return the row of a document, in which one mark stands for each image, and the codes of its images.
+
+    `number` is the number of the document in error messages.
+    """
     row: list[int] = []
     codes: list[list[int]] = []
     if not tokens or tokens[0] != symbols.eos:

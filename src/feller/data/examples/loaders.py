@@ -80,7 +80,7 @@ def protein_chains_with_sequences(part: str) -> Dataset:
 
 
 def _as_train(make_dataset: Callable[[Any], Dataset], load_raw: Callable[[str], RawExamples], part: str) -> Dataset:
-    """Return a part of an example, converted with the modality that was fitted on `train`."""
+    """Return the examples of `part` (train or test), converted by the modality that was fitted on the part `train`."""
     train = make_dataset(load_raw("train"))
     return train if part == "train" else Dataset(*train.modality.values_from_raw(load_raw(part)), train.modality)
 
@@ -231,7 +231,7 @@ def moons(part: str) -> Dataset:
 
 
 def _draw_moons(n: int, rng: Rng, step: int) -> Float64[Tensor, "n 2"]:
-    """Sample points and round them to the grid, which makes them identical on all CPUs."""
+    """Sample points of two moons, rounded to multiples of `GRID`, so that they are identical on all CPUs."""
     return (sample_moons(n, rng, step) / GRID).round() * GRID
 
 

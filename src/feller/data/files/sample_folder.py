@@ -102,7 +102,10 @@ def locked_folder(folder: pathlib.Path) -> Iterator[None]:
 
 
 def _listed_files(folder: pathlib.Path) -> list[pathlib.Path]:
-    """Return the files that an overview lists and that are named like samples; the overview may be untrusted."""
+    """Return the paths of the samples that the overview picture of a folder lists in its metadata.
+
+    Names that are not those of samples are left out, because the file may be untrusted.
+    """
     with Image.open(folder / OVERVIEW_FILE, formats=("PNG",)) as image:
         text = image.info[PNG_KEY]
     try:

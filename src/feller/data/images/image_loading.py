@@ -122,7 +122,7 @@ def _opened(source: ImageSource) -> pathlib.Path | io.BytesIO:
 
 
 def _in_memory(source: ImageSource) -> ImageSource:
-    """Return a file with its content, so that it is not opened twice; unchanged if unreadable."""
+    """Read the bytes of an image file, so that it is opened only once; return the source unchanged if that fails."""
     with contextlib.suppress(OSError):
         return source if isinstance(source, EncodedImage) else EncodedImage(source.read_bytes(), lambda: str(source))
     return source

@@ -47,11 +47,8 @@ def from_pixels(values: np.ndarray) -> Image.Image:
     return Image.fromarray(values[:, :, 0] if values.shape[2] == 1 else values)
 
 
-def resize_notes(sizes: list[Size], to: Size, what: str = "images") -> tuple[str, ...]:
-    """Return a note with the numbers of images that were cropped or resized from `sizes` to `to`; empty if none was.
-
-    `what` is the noun for the images in the note.
-    """
+def resize_notes(sizes: list[Size], to: Size) -> tuple[str, ...]:
+    """Return a note with the numbers of images that were cropped or resized from `sizes` to `to`; empty if none was."""
     others = Counter(size for size in sizes if size != to)
     if not others:
         return ()
@@ -60,7 +57,7 @@ def resize_notes(sizes: list[Size], to: Size, what: str = "images") -> tuple[str
     cropped = sum(count for (w, h), count in others.items() if round(w * to[1] / to[0]) != h)
     crop_note = f", {cropped} of them cropped to that aspect ratio" if cropped else ""
     num_resized = others.total()
-    return (f"{num_resized} of {len(sizes)} {what} were resized to {to[0]}x{to[1]} ({listed}{other_sizes}){crop_note}",)
+    return (f"{num_resized} of {len(sizes)} images were resized to {to[0]}x{to[1]} ({listed}{other_sizes}){crop_note}",)
 
 
 def resize_arrays(values: np.ndarray, size: int | None, limit: int | None) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from feller.core.errors import InputError
+from feller.core.errors import InputError, error_context
 from feller.data.crystals.dataset import check_cells, crystals_from_arrays
 from feller.data.documents.dataset import arrays_hold_documents, documents_from_arrays
 from feller.data.files.numpy_files import load_arrays
@@ -24,7 +24,6 @@ from feller.data.loading.raw import (
     RawSpeech,
     RawTable,
     RawTexts,
-    error_context,
 )
 from feller.data.loading.read_options import ReadOptions
 from feller.data.molecules.molecule_files import MAX_ATOMS, molecules_from_arrays
@@ -154,7 +153,7 @@ def _tokens(arrays: dict[str, np.ndarray], n: int, path: str) -> np.ndarray | No
 
 
 def _words(arrays: dict[str, np.ndarray], name: str, path: str) -> tuple[str, ...]:
-    """Return the strings of an array, which must be distinct; empty if absent."""
+    """Return the strings in the array `name`, which must be distinct; empty if there is no such array."""
     if name not in arrays:
         return ()
     words = tuple(str(word) for word in arrays[name].reshape(-1))

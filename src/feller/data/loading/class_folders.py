@@ -72,7 +72,11 @@ def list_class_folders(folder: pathlib.Path, endings: tuple[str, ...], what: str
 def _sort(
     folder: pathlib.Path, root: pathlib.Path, endings: tuple[str, ...], what: str, skipped: Counter[str]
 ) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
-    """Return the matching files and the subfolders, sorted by name; count what is skipped."""
+    """Return the files of a folder that end in one of `endings`, and its subfolders, sorted by name.
+
+    `skipped` counts all other entries by reason, and `what` describes the expected files in these reasons. Links that
+    lead outside the folder `root` are skipped.
+    """
     files, folders = [], []
     for path in sorted(folder.iterdir()):
         if path.name.startswith(".") or path.name == "__MACOSX":

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from feller.core.errors import UsageError, check_number
+from feller.core.errors import UsageError, check_number, error_context
 from feller.data.crystals.modality import crystal_dataset
 from feller.data.documents.dataset import document_dataset
 from feller.data.documents.modality import Documents
@@ -44,7 +44,6 @@ from feller.data.loading.raw import (
     RawTable,
     RawTexts,
     RawWaveforms,
-    error_context,
 )
 from feller.data.loading.read_options import ReadOptions
 from feller.data.loading.user_modality import check_class, new_modality, read_with
@@ -119,7 +118,8 @@ def read(
         options = (longest, kind, space, project, vocabulary, schema, condition or None)
         if any(option not in (None, False) for option in options):
             raise UsageError(
-                f"{user_modality.display_name} have their own loader", remedy="Remove the other loading options"
+                f"{user_modality.display_name} have their own loader",
+                remedy="Leave out longest, kind, space, project, vocabulary and schema",
             )
         with as_temporary_file(source) if is_in_memory(source) else contextlib.nullcontext(str(source)) as file:
             return read_with(user_modality, file, fit=modality is not None)
@@ -158,7 +158,7 @@ def read(
 
 
 def _columns(like: Modality | None) -> tuple[str, ...] | None:
-    """Return the column names of a table modality, else None."""
+    """Return the column names of the modality `like` if it is a table, else None."""
     mixed, table = (None, None) if like is None else (like.view(MixedTable), like.view(Table))
     table = table if mixed is None else mixed.table
     return None if table is None else table.schema.names
@@ -354,7 +354,10 @@ def _table(raw: RawTable, request: _ReadRequest) -> Dataset:
 
 
 def _with_commas(raw: RawTable, request: _ReadRequest) -> RawPoints | None:
-    """Parse numeric rows with decimal commas, if the space or column names call for numbers; else return None."""
+    """Return the rows of a table whose numbers have decimal commas, if numbers are expected, else None.
+
+    Numbers are expected if the request names a space or a manifold's modality, or the columns are coordinates.
+    """
     columns = [name for name in raw.columns if name.lower() not in LABEL_NAMES]
     coordinates = len(columns) == 2 and coordinate_columns(columns)
     is_numeric = request.like.is_manifold if request.like else request.space or coordinates
@@ -399,7 +402,10 @@ def _chains(raw: RawChains) -> Dataset:
 
 
 def _without_options(factory: Callable[..., Dataset]) -> Callable[..., Dataset]:
-    """Wrap a data set factory that takes no options."""
+    """Return a function (raw examples, request) -> data set, from a factory that takes only the raw examples.
+
+    UsageError if the request names a space.
+    """
 
     def build(raw: RawExamples, request: _ReadRequest) -> Dataset:
         _refuse_space(request)
@@ -432,4 +438,3 @@ _DATASETS: dict[type[RawExamples], Callable[..., Dataset]] = {
 }
 """Function (raw examples, arguments of `read`) -> data set, for each type of raw examples."""
 _WITH_VOCABULARY: dict[type[RawExamples], type[Modality]] = {RawDocuments: Documents, RawTexts: Text}
-"""Modality of each type of raw examples that has a vocabulary."""

@@ -43,7 +43,7 @@ def parse_decimal_commas(raw: RawTable, where: str, choose: ColumnSelector) -> R
 
 
 def _with_points(column: FactorizedColumn, separator: str) -> pyarrow.Array | None:
-    """Rewrite the numbers of a column with decimal points; None if most cells are text."""
+    """Return the cells of a column with decimal points instead of commas; None if most cells are not numbers."""
     words = column.uniques.to_pylist()
     unparsed = [i for i, word in enumerate(words) if parse_number(word) is None]
     # In comma-separated files, a comma in a cell may separate thousands.

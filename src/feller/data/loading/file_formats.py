@@ -220,7 +220,7 @@ def _find_in_file(path: pathlib.Path, options: ReadOptions) -> RawExamples:
 
 
 def _find_in_folder(folder: pathlib.Path, options: ReadOptions) -> RawExamples:
-    """Read a sample folder, or a folder of sounds, documents, structures, texts or images."""
+    """Read the examples of a folder whose type is recognised by its files, such as samples of feller or sounds."""
     if not any(folder.iterdir()):
         raise InputError("the folder is empty", file=folder)
     idx_file = idx.choose_images_file(folder)
@@ -282,7 +282,7 @@ def _find_in_folder(folder: pathlib.Path, options: ReadOptions) -> RawExamples:
 
 
 def _data_in(folder: pathlib.Path) -> list[pathlib.Path]:
-    """Return the files of a folder and its subfolders with a known data suffix."""
+    """Return the files in a folder and its subfolders whose suffix is that of a data format."""
     endings = {ending for fmt in FORMATS for ending in fmt.endings}
     folders = [folder, *(path for path in sorted(folder.iterdir()) if path.is_dir())]
     paths = (
@@ -308,7 +308,10 @@ def _refuse_captions(folder: pathlib.Path, paths: list[pathlib.Path]) -> None:
 
 
 def _skipped(paths: list[pathlib.Path], used: list[pathlib.Path], fmt: Format) -> tuple[str, ...]:
-    """Return a note on the other files of a folder, except files that feller writes."""
+    """Return a note that names the files in `paths` that are not in `used`; empty if there are none.
+
+    The files that feller itself writes into a sample folder are not named.
+    """
     skipped = sorted({*paths}.difference(used))
     if any(map(sample_folder.is_overview, skipped)):
         skipped = [

@@ -240,7 +240,7 @@ def plain_arrays(data: InMemoryData, condition: Collection[str] = ()) -> dict[st
 
 
 def _place(folder: pathlib.Path, suffix: str) -> pathlib.Path:
-    """Create a folder, without earlier data files, and return the path of the new one."""
+    """Create a folder, remove data files of earlier runs from it, and return the path of the data file to write."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in FILES.values():
         (folder / name).unlink(missing_ok=True)
@@ -248,7 +248,7 @@ def _place(folder: pathlib.Path, suffix: str) -> pathlib.Path:
 
 
 def _check_names(names: list[str]) -> None:
-    """Raise UsageError if a dict has no examples, or unknown keys."""
+    """Raise UsageError if the dict `data` has no key for the examples, or an unknown key; `names` are its keys."""
     if not any(name in PRIMARY_KEYS for name in names):
         first_name = names[0] if names else ""
         raise UsageError.unknown_name("data", first_name, PRIMARY_KEYS, alternatives=", the examples")

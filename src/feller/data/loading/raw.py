@@ -1,9 +1,7 @@
 """Raw file contents, before they are converted to a modality."""
 
-import contextlib
 import os
-import pathlib
-from collections.abc import Callable, Collection, Generator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, TypeVar
@@ -428,12 +426,3 @@ def prefix_lengths(valid: np.ndarray, where: str, what: str) -> np.ndarray:
     is_prefix = valid == (np.arange(valid.shape[1]) < lengths[:, None])
     check_rows(is_prefix & valid[:, :1], where, f"at least one valid entry of {what}, all at the beginning")
     return lengths
-
-
-@contextlib.contextmanager
-def error_context(file: str | pathlib.Path | None = None, **fields: Any) -> Generator[None, None, None]:
-    """Within the context, add the file or other fields to an InputError that is raised."""
-    try:
-        yield
-    except InputError as error:
-        raise error.with_context(file=file, **fields) from error

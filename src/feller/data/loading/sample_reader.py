@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from feller.core.errors import UsageError
+from feller.core.errors import UsageError, error_context
 from feller.core.output_shards import MANIFEST, open_shards
 from feller.core.pytree import Cond, State, concatenate
 from feller.data.crystals.modality import Crystals
@@ -16,7 +16,7 @@ from feller.data.images.modality import Images
 from feller.data.loading.dataset_reader import read
 from feller.data.loading.file_formats import load_raw, load_texts
 from feller.data.loading.in_memory import DataSource
-from feller.data.loading.raw import RawTexts, error_context
+from feller.data.loading.raw import RawTexts
 from feller.data.loading.read_options import ReadOptions
 from feller.data.loading.user_modality import read_with
 from feller.data.modality import Dataset, Modality

@@ -132,7 +132,7 @@ def read_with_target(source: str, modality: Modality, target: Target, size: int 
 
 
 def _candidate_targets(data: Dataset) -> dict[str, Tensor]:
-    """Return all possible targets, [n] each; classes as indices."""
+    """Return every column, property or label that can be a prediction target, [n] each; classes as indices."""
     candidates = dict(data.properties)
     modality = data.modality
     if (points := modality.view(Points)) is not None:
@@ -180,7 +180,10 @@ def _target_of_numbers(values: dict[str, Tensor]) -> Target:
 
 
 def _target_values(candidates: dict[str, Tensor], names: tuple[str, ...], target: Target | None) -> dict[str, Tensor]:
-    """Return the target values; classes as indices into the target's classes, NaN if not selected."""
+    """Return the values of the targets `names`, selected from the candidates.
+
+    For a class target they are indices into `target.classes`, and NaN for examples of other classes.
+    """
     if target is None or not target.classes:
         return {name: candidates[name] for name in names}
     all_classes = target.all_classes or target.classes
@@ -214,7 +217,7 @@ def _drop_target(data: Dataset) -> Dataset:
 
 
 def _modality_with_target(modality: Any, target: Target) -> Modality:
-    """Return the modality for reading files that contain the target."""
+    """Return the modality for reading files that contain the target besides the data, as a column or class label."""
     if target.classes and modality.view(Table) is None:
         return replace(modality, classes=target.all_classes or target.classes)
     if modality.view(Points) is not None:

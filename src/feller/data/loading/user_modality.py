@@ -192,7 +192,7 @@ def _call_load(modality: Modality, source: str) -> RawData:
 
 
 def _from_arrays(modality: Modality, arrays: Mapping[str, np.ndarray], source: str) -> RawData:
-    """Convert arrays written by `Modality.arrays` back to values and conditions."""
+    """Return the examples in the arrays of an .npz file, as `Modality.arrays` wrote them: values and conditions."""
     remaining = dict(arrays)
     given: Cond = {}
     for name, classes in modality.conditions.items():

@@ -47,7 +47,7 @@ def balls(
 
 
 def _turned(coords: np.ndarray) -> np.ndarray:
-    """Rotate a molecule to its principal axes, widest first, without reflection."""
+    """Return the atom positions along the principal axes of a molecule, widest first, centred; without reflection."""
     centred = coords - (coords.max(0) + coords.min(0)) / 2
     _, _, directions = np.linalg.svd(coords - coords.mean(0)) if len(coords) > 1 else (0, 0, np.eye(3))
     directions[2] *= np.sign(np.linalg.det(directions))

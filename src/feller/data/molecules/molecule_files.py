@@ -33,7 +33,7 @@ MISSING_HYDROGEN_NOTE = (
 
 @dataclass
 class _MoleculeCollector:
-    """Collector of the molecules that pass the filters, and of notes about the others."""
+    """Molecules read so far that a model can represent, and notes on the molecules that were left out."""
 
     longest: int
     molecules: list[tuple[Molecule, str]] = field(default_factory=list)
@@ -111,7 +111,10 @@ def molecules_from_arrays(arrays: dict[str, np.ndarray], where: str, longest: in
 
 
 def _collect(molecules: Iterable[tuple[Molecule, str]], where: str, longest: int | None) -> RawMolecules:
-    """Filter and pad molecules; without the limit `longest`, all are kept."""
+    """Return the molecules padded to one size, without those of more than `longest` atoms and unsuitable ones.
+
+    If `longest` is None, all molecules are kept.
+    """
     if longest is None:
         kept, notes = [*molecules], ()
     else:
@@ -140,7 +143,7 @@ def _collect(molecules: Iterable[tuple[Molecule, str]], where: str, longest: int
 
 
 def _unused(molecules: list[Molecule]) -> Iterator[str]:
-    """Yield notes on properties and fields that a generator ignores."""
+    """Yield notes that list the properties and other fields of the files, which a generator does not use."""
     property_names = dict.fromkeys(name for molecule in molecules for name in molecule.properties)
     field_names = dict.fromkeys(name for molecule in molecules for name in molecule.ignored_fields)
     yield from unused_properties_note(property_names)

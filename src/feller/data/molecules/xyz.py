@@ -53,7 +53,7 @@ def read_xyz(path: pathlib.Path) -> Iterator[Molecule]:
 
 
 def _block(lines: list[str], i: int, path: pathlib.Path) -> Iterator[Molecule]:
-    """Yield the molecule that starts at a line; return the line at which the next molecule starts."""
+    """Yield the molecule whose atom count is in line i; return the index of the line after it."""
     count = _parse_count(lines[i].strip())
     if not count:
         _refuse(path, i, "the number of atoms of a molecule", lines[i], "Check the atom count of the previous molecule")
@@ -111,7 +111,10 @@ def _parse_count(text: str) -> int | None:
 
 
 def _columns(comment: str, path: pathlib.Path, i: int) -> tuple[tuple[int, int], tuple[str, ...]]:
-    """Return the columns of the symbol and the x coordinate, and the names of the other columns."""
+    """Return the columns of an XYZ file: indices of the element symbol and the x coordinate, and names of the others.
+
+    They follow from `Properties=` in the comment line, or are the usual ones.
+    """
     match = COLUMNS.search(comment)
     if not match:
         return DEFAULT_COLUMNS, ()
@@ -140,11 +143,7 @@ def _number(symbol: str, path: pathlib.Path, i: int) -> int:
     name = SYMBOLS[count] if count and count < len(SYMBOLS) else ISOTOPES.get(name, name)
     if name not in NUMBERS:
         raise InputError(
-            "a chemical element",
-            f"{symbol!r:.40}",
-            "Correct or remove the molecule",
-            file=path,
-            place=f"line {i + 1}",
+            "a chemical element", f"{symbol!r:.40}", "Correct or remove the molecule", file=path, place=f"line {i + 1}"
         )
     return NUMBERS[name]
 

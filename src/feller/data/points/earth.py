@@ -116,7 +116,10 @@ class Earth(NumericRows):
         return self._sorted(torch.stack([latitude, longitude + 360 * (longitude < self.west)], 1))
 
     def _sorted(self, values: Float[Tensor, "n 2"]) -> Float[Tensor, "n 2"]:
-        """Swap between column order and (latitude, longitude); its own inverse."""
+        """Convert coordinates between the order of the table's columns and (latitude, longitude).
+
+        The same function converts both ways.
+        """
         return values.flip(1) if self.latitude else values
 
     def values_from_raw(self, raw: RawExamples) -> tuple[Tensor, Cond]:
@@ -130,7 +133,7 @@ class Earth(NumericRows):
         return torch.from_numpy(values), relabel(raw, self.classes)
 
     def _called_ours(self, raw: RawExamples) -> RawExamples:
-        """Rename a latitude and a longitude column to the names of the modality."""
+        """Rename the latitude and the longitude column of a file to the column names of this modality."""
         if not isinstance(raw, RawPoints) or not len(coordinate_columns(raw.columns)) == len(raw.columns) == 2:
             return raw
         columns = self.columns if latitude_among(raw.columns) == self.latitude else self.columns[::-1]

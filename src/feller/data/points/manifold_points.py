@@ -272,7 +272,10 @@ def project_to_space(
 def _check(
     raw: RawExamples, points: Tensor, constraints: Sequence[ManifoldConstraint], *, project: bool
 ) -> Bool[Tensor, " n"]:
-    """Return the mask of points that must be projected; InputError if a violated constraint cannot be repaired."""
+    """Return the mask of points that violate a constraint and must be projected onto the space.
+
+    InputError if a constraint is violated that projection cannot repair, or `project` is False.
+    """
     moved = torch.zeros(len(points), dtype=torch.bool)
     for constraint in constraints:
         violated = constraint.violated(points)

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from feller.core.errors import InputError, UsageError
-from feller.data.loading.raw import RawPoints, error_context
+from feller.core.errors import InputError, UsageError, error_context
+from feller.data.loading.raw import RawPoints
 from feller.data.points.columns import coordinate_columns
 from feller.data.points.manifold_points import Entries, Quaternions, ShiftedScaled, SpaceChart, Triangle
 from feller.data.points.scans_and_meshes import read_mesh
@@ -131,4 +131,3 @@ _SPACES: dict[str, Callable[[RawPoints], SpaceChart]] = {
     "rotations": _rotations,
 }
 NAMES = (FLAT, ANGLES, *_SPACES)
-"""Names of all spaces."""

@@ -67,13 +67,9 @@ ColumnSelector = Callable[[Sequence[str]], tuple[str, ...]]
 names, all columns are read, and none may have missing cells."""
 
 
-def load_table_rows(path: pathlib.Path, choose: ColumnSelector = torsions_among) -> RawPoints:
-    """Read a .csv, .tsv or .txt file (or .gz) of numbers, separated by comma, semicolon or tab.
-
-    `choose` is a function from all column names to those of the columns to read; see `ColumnSelector`. Errors are those
-    of `parse_rows`.
-    """
-    return parse_rows(read_sheet(path), str(path), choose)
+def load_table_rows(path: pathlib.Path) -> RawPoints:
+    """Read a .csv, .tsv or .txt file (or .gz) of numbers, separated by comma, semicolon or tab; see `parse_rows`."""
+    return parse_rows(read_sheet(path), str(path))
 
 
 def _has_header(sheet: Sheet, where: str) -> bool:

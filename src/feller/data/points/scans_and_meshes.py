@@ -90,7 +90,10 @@ def _check_chunks(path: pathlib.Path, start: int, points: int) -> None:
 
 
 def _check_size(laszip_records: Sequence[Any], points: int) -> None:
-    """Raise ValueError on oversized chunks: the decompressor allocates a whole chunk."""
+    """Raise ValueError if a LAZ file states chunks larger than the scan, because decompression allocates a whole chunk.
+
+    `points` is the number of points of the scan.
+    """
     for record in laszip_records:
         size = int.from_bytes(record.record_data[12:16], "little")
         if max(points, CHUNK) < size < VARIABLE:

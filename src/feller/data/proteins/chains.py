@@ -30,7 +30,7 @@ BONDS = (1.0, 2.0)
 
 @dataclass
 class _ChainCollector:
-    """Collector of the chain segments that pass the filters, and of notes about the others."""
+    """Chain segments read so far that have a valid length, and notes on the chains that were split or left out."""
 
     longest: int
     chains: list[ProteinChain] = field(default_factory=list)
@@ -55,7 +55,7 @@ class _ChainCollector:
                 self.chains.append(segment)
 
     def notes(self) -> tuple[str, ...]:
-        """Return notes on the filters and on unknown residues."""
+        """Return notes on chains that were split or left out, and on residues of unknown type."""
         names = [segment.name for segment in self.chains if (segment.residues < 0).any()]
         unknown = sum(int((segment.residues < 0).sum()) for segment in self.chains)
         total = sum(len(segment.atoms) for segment in self.chains)
@@ -77,7 +77,10 @@ def _is_complete(atoms: np.ndarray) -> np.ndarray:
 
 
 def _gaps(atoms: np.ndarray) -> list[int]:
-    """Return the segment boundaries; each damaged residue is a segment of its own, and is dropped."""
+    """Return the indices at which segments of a chain start, and its length.
+
+    A segment ends where two residues are not bonded. A damaged residue is a segment of its own, which is dropped later.
+    """
     complete = _is_complete(atoms)
     with np.errstate(invalid="ignore", over="ignore"):
         is_bonded = np.linalg.norm(atoms[1:, 0] - atoms[:-1, 2], axis=1) < GAP
@@ -108,7 +111,7 @@ def load_backbones(path: pathlib.Path, longest: int | None = MAX_RESIDUES) -> Ra
 
 
 def _any(residues: np.ndarray) -> np.ndarray | None:
-    """Return the residue indices, or None if all are unknown."""
+    """Return the residue types of a chain, or None if all of them are unknown."""
     return residues if (residues >= 0).any() else None
 
 

@@ -53,7 +53,7 @@ def _turned(chain: np.ndarray) -> np.ndarray:
 
 
 def _course(chain: np.ndarray) -> np.ndarray:
-    """Return a cubic spline through the atoms, with `FINE` line segments between two neighbours."""
+    """Return points of a cubic spline through the CA atoms of a chain, `FINE` per interval between two atoms."""
     from scipy.interpolate import CubicSpline
 
     if len(chain) < 2:

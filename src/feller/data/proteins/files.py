@@ -97,7 +97,7 @@ def _chain(raw_chain: Any, name: str) -> ProteinChain | None:
 
 
 def _without_fillers(residues: Int[np.ndarray, " l"]) -> Int[np.ndarray, " l"]:
-    """Return the residue indices, or all -1 if they are placeholders."""
+    """Return the residue types, or -1 for all if the file has the same placeholder type at every residue."""
     return np.full_like(residues, -1) if any((residues == filler).all() for filler in FILLERS) else residues
 
 

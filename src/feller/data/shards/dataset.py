@@ -115,7 +115,10 @@ def shard_dataset(source: str, options: ReadOptions, make: Callable[[RawExamples
 
 
 def _sample(reader: ShardReader) -> np.ndarray:
-    """Return the sorted indices of the in-memory sample: all examples, or a random subset of a few chunks."""
+    """Return the sorted indices of the examples that are read into memory to fit the modality.
+
+    These are all examples, or a random subset, which is taken from a few chunks if the shards are read by chunks.
+    """
     n = len(reader)
     if n <= reader.sample_size:
         return np.arange(n)
@@ -129,7 +132,10 @@ def _sample(reader: ShardReader) -> np.ndarray:
 
 
 def _columns(groups: RowGroups, options: ReadOptions) -> ShardReader:
-    """Return a reader of texts, table cells or points, by the expected data type, else by column names and types."""
+    """Return the reader of a parquet file's rows as texts, table rows or numeric rows.
+
+    The type in `options` decides, and if it does not, the names and types of the columns.
+    """
     if options.raw_type is RawTexts:
         return parquet_columns.texts_of(groups)
     if options.raw_type is RawTable:

@@ -50,7 +50,10 @@ def _first_null(values: Any) -> int:
 
 
 def _extremes(values: Any) -> Any:
-    """Return the distinct values of a categorical column; for ordered types the minimum, the maximum and a null."""
+    """Return the cells of a column that suffice to fit its schema.
+
+    These are all distinct values, or for ordered types only the minimum, the maximum and a null if there is one.
+    """
     import pyarrow
     import pyarrow.compute as compute
 
@@ -80,7 +83,7 @@ class _ParquetRows(ShardReader):
         return ReadChunks(torch.from_numpy(self.groups.group_of_rows()), self.groups.max_cached)
 
     def _frame(self, indices: np.ndarray) -> Any:
-        """Return the rows with these indices as a data frame; integer columns with nulls stay integers."""
+        """Return the rows with these indices as a data frame, in which integer columns with nulls stay integers."""
         import pandas as pd
         from pyarrow import types
 
@@ -221,7 +224,7 @@ def _label(groups: RowGroups) -> str | None:
 
 
 def _about(groups: RowGroups, label: str | None, notes: tuple[str, ...]) -> ShardIndexInfo:
-    """Return the metadata of all rows; labels are encoded in one pass over their column."""
+    """Return the metadata of all rows; the column `label`, if given, is read once to encode the class of each row."""
     if label is None:
         return ShardIndexInfo(len(groups), groups.fingerprint, groups.fingerprints, notes=notes)
     check_cells(groups.shards[0], label, groups.kind(label))

@@ -30,7 +30,6 @@ class RowGroups:
 
     shards: tuple[ShardFile, ...]
     shard: np.ndarray
-    """Index of the shard of each group."""
     place: np.ndarray
     """Index of each group within its shard."""
     starts: np.ndarray
@@ -126,7 +125,7 @@ class RowGroups:
 
 
 def _valid(file: Any, group_index: int, columns: Sequence[str]) -> Any:
-    """Read a row group and validate its UTF-8; writer metadata are dropped."""
+    """Read the columns of a row group, and check the validity of the data; the metadata of the writer are dropped."""
     table = file.read_row_group(group_index, columns=list(columns)).replace_schema_metadata(None)
     table.validate(full=True)
     return table
@@ -207,7 +206,7 @@ def _check_columns(shard: ShardFile, schema: Any, expected: Any) -> None:
 
 
 def _footer(shard: ShardFile) -> bytes:
-    """Return the footer of a shard, which holds column offsets and statistics."""
+    """Return the footer of a parquet file, which holds the offsets and statistics of its columns."""
     with shard.path.open("rb") as file:
         file.seek(-8, 2)
         size = min(int.from_bytes(file.read(4), "little"), FOOTER, shard.size - 8)

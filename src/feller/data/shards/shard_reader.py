@@ -60,11 +60,7 @@ class ShardReader(abc.ABC):
 
     @abc.abstractmethod
     def read_raw(self, numbers: np.ndarray) -> RawExamples:
-        """Read the examples with these indices, in this order.
-
-        Raises:
-            InputError: If a shard is damaged or has changed.
-        """
+        """Read the examples with these indices, in this order; InputError if a shard is damaged or has changed."""
 
     def read_sample(self, numbers: np.ndarray) -> RawExamples:
         """Read the examples with these indices as the in-memory sample, to which the modality is fitted."""

@@ -53,7 +53,10 @@ class TarScan:
 
 @dataclass
 class _Example:
-    """Parts of an example by suffix, each with offset, size and, for a label, its content."""
+    """Files of a tar shard that form one example, by suffix: (offset, size, content).
+
+    The content is read for labels only, and empty for other files.
+    """
 
     key: str
     parts: dict[str, tuple[int, int, bytes]] = field(default_factory=dict)

@@ -5,9 +5,8 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from feller.core.errors import InputError
+from feller.core.errors import InputError, error_context
 from feller.data.files.plain_text import json_lines
-from feller.data.loading.raw import error_context
 from feller.data.speech.phones import SIL, TimedPhone, Word, strip_stress
 from feller.data.speech.textgrid import SILENCES, UNKNOWN
 
@@ -89,7 +88,7 @@ def _phones(entries: Any) -> list[TimedPhone]:
 
 
 def _are_frames(frames: list[Any]) -> bool:
-    """Return True if start and length are non-negative integers."""
+    """Return True if `frames`, the start and length of a phone, are non-negative integers."""
     return all(isinstance(n, int) and not isinstance(n, bool) for n in frames) and frames[1] >= 0 and frames[0] >= 0
 
 
@@ -153,7 +152,10 @@ def _check_inside(word: Word) -> None:
 
 
 def _cut(word: Word, frames: int, slack: int) -> Word:
-    """Cut off the frames of a word beyond the ends of the recording."""
+    """Return a word without the frames before the start or after the end of its recording of `frames` frames.
+
+    InputError if the word extends beyond the recording by more than `slack` frames.
+    """
     if word.start >= 0 and word.end <= frames:
         return word
     if word.start < -slack or word.end > frames + slack:

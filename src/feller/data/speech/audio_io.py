@@ -80,7 +80,7 @@ def read_sound(path: pathlib.Path) -> DecodedAudio:
 
 
 def _clips(samples: np.ndarray) -> bool:
-    """Return True if full-scale samples [n, channels] repeat `CLIPPED` times in a row."""
+    """Return True if the recording, samples [n, channels], is clipped: `CLIPPED` samples in a row have full scale."""
     is_full_scale = (samples >= 0.999) | (samples <= -0.999)  # booleans need less memory than absolute values
     windows = (
         np.lib.stride_tricks.sliding_window_view(is_full_scale, CLIPPED, axis=0)
@@ -189,7 +189,10 @@ def overlay_recording(
 
 
 def _runs(recorded_mask: Bool[np.ndarray, " n"], origin: Int64[np.ndarray, " n"]) -> list[tuple[int, int]]:
-    """Return (first, end) of each run of recorded frames that are also contiguous in the recording."""
+    """Return (start, end) of each run of generated-sound frames that copy consecutive frames of the recording.
+
+    `recorded_mask` marks copied frames, and `origin` is their frame number in the recording.
+    """
     runs: list[tuple[int, int]] = []
     for i in np.flatnonzero(recorded_mask).tolist():
         if runs and runs[-1][1] == i and origin[i] == origin[i - 1] + 1:
@@ -200,7 +203,7 @@ def _runs(recorded_mask: Bool[np.ndarray, " n"], origin: Int64[np.ndarray, " n"]
 
 
 def _weight(n: int, edge: int, *, rise: bool, fall: bool) -> Float32[np.ndarray, " n"]:
-    """Return weights of 1 with optional linear ramps at the start and end."""
+    """Return n weights of 1, with a linear ramp of `edge` samples at the start if `rise`, and at the end if `fall`."""
     weight, edge = np.ones(n, dtype=np.float32), min(edge, n // 2)
     ramp = np.linspace(0, 1, edge + 2, dtype=np.float32)[1:-1]
     if rise:

@@ -109,7 +109,7 @@ def _joined(data: Dataset, rows: list[Int64[Tensor, " _"]], fill: float) -> Data
 
 
 def _spoken(values: dict[str, Tensor], row: Int64[Tensor, " k"]) -> tuple[Int64[Tensor, " m"], Int64[Tensor, " m"]]:
-    """Return the phones and durations of a chain; adjacent silences are merged."""
+    """Return the phones and durations of the clips `row`, joined to one recording; adjacent silences are merged."""
     phones, durations = values["phone"][row[0], :1].tolist(), [0]
     for i in row.tolist():
         is_phone = values["phone"][i] >= 0

@@ -46,9 +46,7 @@ def read_durations(path: pathlib.Path, phones: tuple[str, ...]) -> tuple[int, ..
         minimum = int(cells[0] != SIL)
         if frames < minimum:
             raise InputError(
-                f"{minimum} to {MAX_FRAMES:,} frames of 10 ms for {cells[0][:20]}",
-                repr(cells[1][:20]),
-                place=location,
+                f"{minimum} to {MAX_FRAMES:,} frames of 10 ms for {cells[0][:20]}", repr(cells[1][:20]), place=location
             )
         entries.append((cells[0], frames))
     if len(entries) != len(phones):

@@ -54,7 +54,7 @@ def phones_in(ipa: str, inventory: Collection[str] = MULTI_LETTER_PHONES) -> tup
 
 
 def _tied(letters: str, position: int) -> bool:
-    """Return True if a tie follows at a position, possibly after other diacritics."""
+    """Return True if the diacritics that start at `position` of an IPA text contain a tie, which joins two letters."""
     while position < len(letters) and _is_mark(letters[position]):
         if letters[position] in TIES:
             return True
@@ -63,7 +63,10 @@ def _tied(letters: str, position: int) -> bool:
 
 
 def _marked(letters: str, position: int) -> int:
-    """Return the end of the diacritics at a position; a tie includes the next letter and its diacritics."""
+    """Return the position after the diacritics that start at `position` of an IPA text.
+
+    After a tie, which joins two letters, the second letter and its diacritics are included.
+    """
     while position < len(letters) and _is_mark(letters[position]):
         position += 2 if letters[position] in TIES and position + 1 < len(letters) else 1
     return position

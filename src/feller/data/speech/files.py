@@ -188,7 +188,6 @@ class _SpeechLoader:
     spelled: bool = False
     """Spell out words that are missing from the lexicon."""
     lexicon: Pronunciations = field(default_factory=dict)
-    """Additional pronunciations."""
     user_lexicon: Pronunciations = field(default_factory=dict)
     """Pronunciations from the user's lexicon file."""
     dropped: list[tuple[str, str]] = field(default_factory=list)
@@ -233,7 +232,10 @@ class _SpeechLoader:
                 self.dropped.append((utterance.name, str(error)))
 
     def _aligner(self, alignments: dict[str, tuple[Word, ...]]) -> ForcedAligner | None:
-        """Return the aligner, or None if nothing needs alignment, or alignments have non-English phones."""
+        """Return the forced aligner of recordings without an alignment file.
+
+        None if every recording has one, or the files have phones that are not English.
+        """
         check_link(self.folder / LEXICON, self.folder)
         phones = {timed.phone for words in alignments.values() for word in words for timed in word.phones}
         self.user_lexicon = own_words(self.folder / LEXICON, phones)
@@ -246,11 +248,7 @@ class _SpeechLoader:
 
     def _check(self, sound: Waveform) -> None:
         if sound.seconds < SHORTEST:
-            raise InputError(
-                f"at least {SHORTEST:g} s",
-                f"{sound.seconds:.3f} s",
-                "Use a longer recording",
-            )
+            raise InputError(f"at least {SHORTEST:g} s", f"{sound.seconds:.3f} s", "Use a longer recording")
         if self.max_seconds is not None and sound.seconds > self.max_seconds:
             raise InputError(f"at most {self.max_seconds} s", f"{sound.seconds:.1f} s", "Split the recording at pauses")
 
@@ -305,7 +303,7 @@ class _SpeechLoader:
         return [f"{name} ({reason})" for name, reason in self.dropped]
 
     def _grouped(self) -> Iterator[str]:
-        """Yield dropped recordings grouped by reason."""
+        """Yield, for each reason, the names of the recordings that were dropped for it, as text."""
         by_reason: dict[str, list[str]] = {}
         for name, reason in self.dropped:
             by_reason.setdefault(reason, []).append(name)

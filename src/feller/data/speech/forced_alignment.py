@@ -98,7 +98,10 @@ class ForcedAligner:
         return ForcedAlignment(fit_to_sound(aligned, sound.frames, PAD_FRAMES), score)
 
     def _named(self, word: str) -> str:
-        """Return the name of a word in the decoder; user pronunciations are added under a prefixed name."""
+        """Return the name of a word in the decoder's dictionary.
+
+        A pronunciation that is not in the built-in dictionary is added under a prefixed name first.
+        """
         pronunciations = self.lexicon.pronunciations(word, spelled=self.spelled)
         if pronunciations is self.lexicon.entries.get(word):
             return word
@@ -109,7 +112,10 @@ class ForcedAligner:
         return USER_WORD_PREFIX + word
 
     def _decoded(self, audio: bytes, text: str) -> list[tuple[str, list[Any]]]:
-        """Return each word with its phones, from two passes: words, then phones."""
+        """Return each aligned word with its phones: (name, phones).
+
+        The decoder runs twice, once to align words and once to align the phones within the words.
+        """
         decoder = self._decoder
         decoder.reinit_feat()  # reset the noise statistics of the previous recording
         try:
@@ -138,7 +144,10 @@ def _decoder_audio(sound: Waveform) -> bytes:
 
 
 def _words(entries: Sequence[tuple[str, list[Any]]], words: Sequence[str]) -> tuple[list[Word], float]:
-    """Return the words with times in frames of the recording, and the score per frame."""
+    """Return the aligned words, with times in frames of the recording, and the mean score per frame.
+
+    `entries` is the alignment of the padded recording, and `words` are the words of the text, which it must contain.
+    """
     aligned, total, frames = [], 0.0, 0
     expected = iter(words)
     for name, phones in entries:

@@ -7,10 +7,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from feller.core.errors import InputError
+from feller.core.errors import InputError, error_context
 from feller.core.optional_dependency import require_package
 from feller.data.files.plain_text import read_unicode
-from feller.data.loading.raw import error_context
 from feller.data.speech.phones import ARPABET, SIL, strip_stress
 
 ONES = (
@@ -166,10 +165,6 @@ def own_words(path: pathlib.Path, phones: Collection[str]) -> Pronunciations:
 
 def read_lexicon(path: pathlib.Path, phones: Collection[str] = ARPABET) -> Pronunciations:
     """Read a lexicon with lines `word PH PH`, where PH is a phone; a word on several lines has several pronunciations.
-
-    Args:
-        path: Lexicon file.
-        phones: Allowed phones.
 
     Raises:
         InputError: If a line has no phones, or an unknown phone.

@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
 
-from feller.core.errors import InputError
+from feller.core.errors import InputError, error_context
 from feller.core.optional_dependency import require_package
-from feller.data.loading.raw import RawSpeech, error_context
+from feller.data.loading.raw import RawSpeech
 from feller.data.speech.audio_io import resample
 
 FRAMES = 100
@@ -26,14 +26,7 @@ MAX_STATISTIC = 1e3
 
 @lru_cache(maxsize=8)
 def filters(rate: int, fft: int, bands: int, top: int) -> Float32[Tensor, "bands bins"]:
-    """Return Slaney-normalised mel filters; UsageError if librosa is not installed.
-
-    Args:
-        rate: Sample rate in Hz.
-        fft: Size of the FFT in samples.
-        bands: Number of mel bands.
-        top: Highest frequency of the bands, in Hz.
-    """
+    """Return Slaney-normalised mel filters; UsageError if librosa is not installed."""
     librosa = require_package("librosa", "the mel scale")
     return torch.from_numpy(librosa.filters.mel(sr=rate, n_fft=fft, n_mels=bands, fmin=0.0, fmax=float(top)))
 

@@ -13,11 +13,11 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from feller.core.errors import InputError, UsageError, check_number
+from feller.core.errors import InputError, UsageError, check_number, error_context
 from feller.core.pytree import Cond, State
 from feller.core.rng import Rng
 from feller.data.files import sample_folder
-from feller.data.loading.raw import PhoneAlignment, RawExamples, RawSpeech, Waveform, error_context, expect
+from feller.data.loading.raw import PhoneAlignment, RawExamples, RawSpeech, Waveform, expect
 from feller.data.modality import Dataset, Modality, Writer, check_finite_state
 from feller.data.speech.audio_io import write_sound
 from feller.data.speech.clip_chains import chain_clips
@@ -30,13 +30,7 @@ from feller.spaces import Euclidean
 
 
 def phone_alignments(values: State, given: Cond, names: Sequence[str]) -> list[PhoneAlignment]:
-    """Return the phones and durations of each recording, from the values or, if these lack phones, from frame labels.
-
-    Args:
-        values: Values of `Speech`.
-        given: Conditions of `Speech`.
-        names: Phone names of the inventory, in order.
-    """
+    """Return the phones and durations of each recording, from the values or, without phones, from frame labels."""
     if "phone" in values:
         rows = zip(values["phone"].tolist(), values["duration"].tolist(), strict=True)
         pairs = [[(p, d) for p, d in zip(phone, duration, strict=True) if p >= 0] for phone, duration in rows]
@@ -174,7 +168,8 @@ class Speech(Modality):
         speaker = [self.speakers.index(name) if name in self.speakers else -1 for name in _speakers(raw)]
         values = {"mel": mel, "speaker": torch.tensor(speaker)}
         if raw.texts:
-            values["text"] = _letters(raw.texts)
+            rows = [torch.tensor([ord(letter) for letter in text], dtype=torch.long) for text in raw.texts]
+            values["text"] = pad_sequence(rows, batch_first=True, padding_value=-1)
         if not raw.alignments:
             return values, {"valid": valid}
         phone, duration = self._phones(raw)
@@ -182,7 +177,7 @@ class Speech(Modality):
         return {**values, "phone": phone, "duration": duration}, {"valid": valid, "phone": labels}
 
     def _phones(self, raw: RawSpeech) -> tuple[Int64[Tensor, "n m"], Int64[Tensor, "n m"]]:
-        """Return padded phone indices and durations."""
+        """Return the phone indices of all recordings, padded with -1, and the durations in frames, padded with 0."""
         max_phones = max(len(alignment.phones) for alignment in raw.alignments)
         phone = torch.full((len(raw.alignments), max_phones), -1)
         duration = torch.zeros_like(phone)
@@ -271,12 +266,6 @@ class Speech(Modality):
 
     def _write_sounds(self, values: State, given: Cond, out: pathlib.Path) -> None:
         self.write_sounds(self.sounds(values, given), values, given, out)
-
-
-def _letters(texts: Sequence[str]) -> Int64[Tensor, "n l"]:
-    """Return the code points of texts, padded with -1."""
-    rows = [torch.tensor([ord(letter) for letter in text], dtype=torch.long) for text in texts]
-    return pad_sequence(rows, batch_first=True, padding_value=-1)
 
 
 def _speakers(raw: RawSpeech) -> Sequence[str]:

@@ -134,10 +134,6 @@ def voice_prompt_script(voice: AlignedRecording, words: Sequence[Sequence[str]])
     """Return a script that speaks new words in the voice of a recording.
 
     The recording precedes the words as a voice prompt, which is not part of the output.
-
-    Args:
-        voice: Recording of the voice.
-        words: Phones of each new word.
     """
     prompt = _all_phones(voice)
     has_silence = bool(prompt[-1].length)  # otherwise the duration model may insert a pause after the prompt
@@ -181,17 +177,12 @@ def denoising_script(clip: AlignedRecording, first: int, last: int) -> Script:
 
 
 def editing_script(clip: AlignedRecording, text: str, words: Sequence[Sequence[str]]) -> Script:
-    """Return a script that changes the text of a recording; words that both texts share are kept with their silences.
-
-    Args:
-        clip: Recording.
-        text: New text.
-        words: Phones of each word of the new text.
-    """
+    """Return a script that changes the text of a recording; words that both texts share keep their silences."""
     old, new = [word.text.lower() for word in clip.spoken_words], [*words_of(text)]
     if not all(old):
         raise InputError("an alignment with words", "phones only", "Give an alignment with words", place=clip.name)
-    matches = _matches(old, new)
+    blocks = SequenceMatcher(None, old, new, autojunk=False).get_matching_blocks()
+    matches = {block.b + k: block.a + k for block in blocks for k in range(block.size)}
     silences, old_words, parts = _silences(clip), clip.spoken_words, []
     next_silence = 0  # index of the next unused silence
     for i, phones in enumerate(words):
@@ -202,12 +193,6 @@ def editing_script(clip: AlignedRecording, text: str, words: Sequence[Sequence[s
         parts += [ScriptPhone(phone) for phone in with_word_positions(phones)] if j is None else _parts(old_words[j])
     last = matches.get(len(new) - 1, len(old_words) - 1)
     return Script((*parts, _silence(silences[last + 1])), clip)
-
-
-def _matches(old: list[str], new: list[str]) -> dict[int, int]:
-    """Return the indices of words in the longest matching blocks, as a dict from new to old index."""
-    blocks = SequenceMatcher(None, old, new, autojunk=False).get_matching_blocks()
-    return {block.b + k: block.a + k for block in blocks for k in range(block.size)}
 
 
 def _silences(clip: AlignedRecording) -> list[tuple[int, int]]:

@@ -6,9 +6,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from feller.core.errors import InputError
+from feller.core.errors import InputError, error_context
 from feller.data.files.plain_text import read_unicode
-from feller.data.loading.raw import error_context
 from feller.data.speech.phones import SIL, TimedPhone, Word, strip_stress
 
 ENDING = ".TextGrid"
@@ -116,7 +115,7 @@ def _tier(tiers: dict[str, list[TextGridInterval]], names: tuple[str, ...]) -> l
 
 
 def _joined(words: list[TextGridInterval], phones: list[TextGridInterval]) -> Iterator[Word]:
-    """Yield words with the phones whose midpoints they contain."""
+    """Yield each word with its phones, which are those whose midpoint lies within the word."""
     audible = [phone for phone in phones if not phone.is_silence]
     for phone in phones:
         if phone.text.lower() in UNKNOWN:

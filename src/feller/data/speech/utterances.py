@@ -3,10 +3,9 @@
 import pathlib
 from dataclasses import dataclass
 
-from feller.core.errors import InputError
+from feller.core.errors import InputError, error_context
 from feller.data.files import sample_folder
 from feller.data.files.plain_text import read_unicode, rows_in
-from feller.data.loading.raw import error_context
 from feller.data.path_checks import is_outside, walk_files
 from feller.data.speech.audio_io import ENDINGS
 from feller.data.speech.lexicon import NAME as LEXICON
@@ -156,7 +155,7 @@ def _table(folder: pathlib.Path, sounds: list[pathlib.Path]) -> list[str]:
         if name in texts:
             raise InputError(f"one line for {name}", "two", "Remove one", place=location)
         texts[name] = transcripts[-1] or transcripts[0]
-    names = [_id(path, folder) for path in sounds]
+    names = [path.relative_to(folder).with_suffix("").as_posix().removeprefix(f"{SOUNDS}/") for path in sounds]
     _reject_incomplete(
         folder,
         [name for name in names if name not in texts],
@@ -172,11 +171,6 @@ def _table(folder: pathlib.Path, sounds: list[pathlib.Path]) -> list[str]:
         "Add it, or remove the line",
     )
     return [texts[name] for name in names]
-
-
-def _id(path: pathlib.Path, folder: pathlib.Path) -> str:
-    """Return the id under which a recording is listed in a table."""
-    return path.relative_to(folder).with_suffix("").as_posix().removeprefix(f"{SOUNDS}/")
 
 
 def _speakers(folder: pathlib.Path, sounds: list[pathlib.Path]) -> list[str]:

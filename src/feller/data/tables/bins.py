@@ -46,7 +46,7 @@ class Bins:
 
     @cached_property
     def _entries(self) -> list[tuple[int, int]]:
-        """First and last integer of each code; bins fully covered by heavy values are omitted."""
+        """First and last integer of each code: single integers in `heavy`, and bins that contain other integers too."""
         singletons = [(value, value) for value in self.heavy]
         bins = [
             (start, end)

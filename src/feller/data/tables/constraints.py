@@ -98,12 +98,7 @@ def _check_forest(pairs: Sequence[Pair], columns: Sequence[ModelledColumn]) -> N
 
 
 def allowed_codes(pairs: Sequence[Pair], counts: Sequence[int]) -> list[np.ndarray]:
-    """Return, for each column, a mask of its codes: True if a row with this code can satisfy all rules.
-
-    Args:
-        pairs: Rules of each pair of columns.
-        counts: Number of codes of each modelled column.
-    """
+    """Return, for each column, a mask of its codes: True if a row with this code can satisfy all rules."""
     masks = [np.ones(count, dtype=bool) for count in counts]
     for _ in pairs:  # on a forest, arc consistency converges within as many rounds as the longest path
         for pair in pairs:
@@ -122,11 +117,6 @@ def repair(codes: Int64[np.ndarray, "n k"], pairs: Sequence[Pair], counts: Seque
 
     The rules link the columns so that they form trees. In each tree, the first column is changed first, and each
     further column is adapted to the column before it.
-
-    Args:
-        codes: Codes of the modelled columns.
-        pairs: Rules of each pair of columns.
-        counts: Number of codes of each modelled column.
     """
     codes, masks = codes.copy(), allowed_codes(pairs, counts)
     visited: set[int] = set()
@@ -150,7 +140,7 @@ def repair(codes: Int64[np.ndarray, "n k"], pairs: Sequence[Pair], counts: Seque
 
 
 def _nearest(allowed: Bool[np.ndarray, "n count"], codes: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
-    """Return the nearest allowed code of each row; the lower one of ties."""
+    """Return, for each row, the code nearest to `codes` among the codes that `allowed` marks; the lower one of ties."""
     nearest_codes = codes.copy()
     bad_rows = np.flatnonzero(~allowed[np.arange(len(codes)), codes])
     distances = np.abs(np.arange(allowed.shape[1])[None, :] - codes[bad_rows, None])

@@ -85,7 +85,10 @@ def _series(column: Column, cells: pyarrow.Array) -> Any:
 
 
 def _numbers(column: Numerical, cells: pyarrow.Array, is_missing: np.ndarray, dtype: str) -> Any:
-    """Return numbers as integers where possible, since floats would lose digits of large integers."""
+    """Return the numbers of a column as an array of the given dtype.
+
+    Integer types are computed from integers, because floats would lose digits of large numbers.
+    """
     form = column.form
     parsed = form.parse(cells)
     is_missing = is_missing | ~parsed.valid
@@ -105,7 +108,7 @@ def _numbers(column: Numerical, cells: pyarrow.Array, is_missing: np.ndarray, dt
 
 
 def _usual(column: Column) -> str:
-    """Return the default dtype of a column that did not come from a data frame."""
+    """Return the dtype that a column gets in a data frame if the schema does not record one."""
     if isinstance(column, Numerical) and column.form.plain:
         return "float64" if column.form.decimals else "int64"
     if isinstance(column, Boolean):
@@ -132,13 +135,7 @@ def open_sheet(path: pathlib.Path) -> Sheet | None:
 
 
 def sheet_of(frame: pd.DataFrame, begin: int = 1, *, blanks: bool = False) -> Sheet:
-    """Return the cells and column names of a data frame as a sheet.
-
-    Args:
-        frame: Data frame.
-        begin: Line number of the first row.
-        blanks: Keep leading and trailing blanks of cells.
-    """
+    """Return the cells and column names of a data frame as a sheet."""
     columns = [text_cells(frame.iloc[:, j], blanks=blanks) for j in range(frame.shape[1])]
     cells = pyarrow.Table.from_arrays(columns, names=[str(j) for j in range(len(columns))])
     names = [str(name).strip() for name in frame.columns]
@@ -188,7 +185,11 @@ def _type_of(column: pd.Series) -> str:
 
 
 def _category(column: Column, cells: pyarrow.Array, is_missing: np.ndarray, metadata: dict[str, Any]) -> Any:
-    """Return a categorical column with categories as listed, or as in the schema; others are appended."""
+    """Return a pandas categorical column of the given cells.
+
+    Its categories are those in `metadata`, the JSON that `_type_of` wrote; if it is empty, those of the schema column.
+    Cells outside these categories become further categories.
+    """
     if not metadata and isinstance(column, Numerical):
         return pd.Categorical(_numbers(column, cells, is_missing, "float64" if column.form.decimals else "int64"))
     nullable = _ARROW.if_else(pyarrow.array(is_missing), pyarrow.scalar(None, TEXT), cells)
@@ -210,7 +211,10 @@ def _category(column: Column, cells: pyarrow.Array, is_missing: np.ndarray, meta
 
 
 def _objects(cells: pyarrow.Array, is_missing: np.ndarray, metadata: dict[str, Any]) -> pd.Series:
-    """Return a column of Python objects, all of one type or of the listed types; other cells are strings."""
+    """Return a column of Python objects, with the types that `metadata`, the JSON of `_type_of`, states.
+
+    It states one type for all cells, or lists the cells of each type; unlisted cells are strings.
+    """
     parsers: dict[str, Callable[[str], Any]] = {"bool": lambda word: word == "True", "int": int, "float": float}
     if type_name := metadata.get("all"):
         parsed = {
@@ -257,7 +261,7 @@ def from_frame(frame: pd.DataFrame, where: str = "the data frame") -> RawTable:
 
 
 def _restore_integers(frame: pd.DataFrame, path: pathlib.Path) -> pd.DataFrame:
-    """Restore large integers, which pandas converted to floats because of missing values."""
+    """Return the frame with exact integers in the columns that pandas read as floats because of missing values."""
     types = {column.name: str(column.type) for column in parquet.read_schema(path)}
     integer_columns = [
         name for name, dtype in types.items() if name in frame.columns and dtype.lstrip("u").startswith("int")

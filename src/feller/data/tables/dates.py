@@ -182,13 +182,7 @@ _READ = {"Y": (4, "year"), "m": (2, "month"), "d": (2, "day"), "H": (2, "hour"),
 
 
 def read_times(words: pyarrow.Array, form: str, *, exactly: bool = False) -> np.ndarray:
-    """Parse cells in bulk as `time_in` does, to NumPy datetimes in microseconds; NaT for cells that are not times.
-
-    Args:
-        words: Cells.
-        form: Time format.
-        exactly: Accept times in the format `form` only, and not in ISO 8601.
-    """
+    """Parse cells in bulk as `time_in` does, to NumPy datetimes in microseconds; NaT for cells that are not times."""
     times = np.full(len(words), "NaT", dtype="M8[us]")
     is_parsed = np.zeros(len(words), dtype=bool)
     directives = re.findall("%(-?.)", form)

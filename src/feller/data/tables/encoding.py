@@ -97,7 +97,11 @@ def _codes_of(
     impute: bool = False,
     row_mask: Bool[np.ndarray, " n"] | None = None,
 ) -> tuple[np.ndarray, int]:
-    """Return the codes of a column, and the number of clipped cells; rows not in `row_mask` are not checked."""
+    """Return the codes of a column, and the number of cells that have no code.
+
+    With `clip`, these cells get the code of the nearest bound; if they have none, `impute` gives them the most usual
+    code. All others raise an error, except in rows that `row_mask` excludes.
+    """
     factorized = raw.factorize(column.name)
     words, inverse = factorized.uniques, factorized.codes
     codes = column.codes(words)
@@ -179,7 +183,7 @@ def _written(codes: Tensor, uniforms: Tensor, schema: Schema) -> dict[str, pyarr
 
 
 def _with_others(modelled_cells: dict[str, pyarrow.Array], n: int, schema: Schema) -> RawTable:
-    """Return the table with the unmodelled columns added, except hidden ones."""
+    """Return the complete table: the modelled cells, and the derived, identifier and text columns of the schema."""
     cells = {}
     for column in schema.written_columns:
         if isinstance(column, Derived):
@@ -335,14 +339,7 @@ def check_types(schema: Schema, found: RawTable) -> None:
 
 
 def fill_gaps(raw: RawTable, codes: Int64[Tensor, "n k"], uniforms: Float64[Tensor, "n k"], schema: Schema) -> RawTable:
-    """Return the table `raw` with its unobserved cells decoded from codes; observed cells keep their spelling.
-
-    Args:
-        raw: Table with cells to fill in.
-        codes: Codes of complete rows, from which the unobserved cells are decoded.
-        uniforms: Numbers in [0, 1), which select the values within bins.
-        schema: Schema of the table.
-    """
+    """Return the table `raw` with its unobserved cells decoded from codes; observed cells keep their spelling."""
 
     def fill(name: str, generated: pyarrow.Array, is_gap: Callable[[str], bool]) -> pyarrow.Array:
         factorized = raw.factorize(name)

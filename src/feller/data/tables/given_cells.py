@@ -62,11 +62,11 @@ class ColumnChoice:
 
     @cached_property
     def _zero(self) -> int:
-        """Integer that the first code stands for, if a code is a single cell."""
+        """Integer that code 0 stands for, if each code stands for one integer."""
         return self.column.levels.starts[0] if isinstance(self.column, Numerical) else 0
 
     def _parts(self, code: int) -> tuple[list[tuple[int, int]], int]:
-        """Return the allowed cells of a code as index ranges [begin, end), and the number of its cells."""
+        """Return the allowed cells of a code, as ranges of indices [begin, end), and the number of all its cells."""
         if code == self.column.num_values:
             return [(0, 1)] if self.missing else [], 1
         if self.bins is not None:
@@ -83,7 +83,7 @@ class ColumnChoice:
 
     @cached_property
     def _peak(self) -> float:
-        """Largest fraction of allowed cells over all codes."""
+        """Largest fraction, over all codes, of the cells of a code that are allowed."""
         return 1.0 if self.bins is None else float(self.fractions(torch.arange(self.column.num_codes)).max())
 
     def acceptance_probs(self, codes: Int64[Tensor, " n"]) -> Float64[Tensor, " n"]:
@@ -261,7 +261,10 @@ def _choice(column: ModelledColumn, texts: Sequence[str]) -> ColumnChoice:
 
 
 def _ends(column: Numerical | Datetime, first: str, last: str) -> tuple[int, int]:
-    """Return the first and last integer of a range within the column's bounds; an empty end is a bound."""
+    """Return the integers at the ends of the range `first` to `last`, limited to the bounds of the column.
+
+    An empty text stands for the bound.
+    """
     low, high = column.levels.starts[0], column.levels.last
     lower, upper = (
         column.units(text.strip()) if text.strip() else bound for text, bound in ((first, low), (last, high))
@@ -291,7 +294,7 @@ def _ends(column: Numerical | Datetime, first: str, last: str) -> tuple[int, int
 
 
 def _apart(spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """Yield disjoint ranges in ascending order; overlapping ones are merged."""
+    """Yield ranges (first, last) in ascending order, with overlapping and adjacent ranges merged."""
     merged: tuple[int, int] | None = None
     for first, last in sorted(spans):
         if merged is not None and first <= merged[1] + 1:

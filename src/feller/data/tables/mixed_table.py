@@ -47,7 +47,7 @@ class QuantileTransform:
 
     @cached_property
     def _edges(self) -> Float64[np.ndarray, " edges"]:
-        """Interval edges of the levels, from 0 to 1."""
+        """Edges of the intervals in [0, 1] that represent the levels; widths are close to the level frequencies."""
         num_levels = self.column.levels.count
         marginal = np.array(self.marginal[:num_levels] or [1 / num_levels] * num_levels)
         widths = KNOWN * marginal / max(marginal.sum(), 1e-12) + (1 - KNOWN) / num_levels

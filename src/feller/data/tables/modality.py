@@ -130,7 +130,7 @@ class Table(Modality):
         return self._forms(self.cells)
 
     def _forms(self, cells: Callable[[Tensor], RawTable]) -> dict[str, Writer]:
-        """Return the writers of rows, given a function from codes to cells."""
+        """Return the function that writes rows for each suffix (empty for a folder); `cells` decodes codes to cells."""
 
         def write_table(values: Tensor, given: Cond, out: pathlib.Path) -> None:
             self.write_cells(cells(values), out)
@@ -223,10 +223,6 @@ class Table(Modality):
         """Parse a cell that is held fixed in sampling: return its code, [1], and an empty dict of further conditions.
 
         For a cell of a derived column, the code is that of its source column.
-
-        Args:
-            leaf: Column name.
-            text: Text of the cell.
         """
         return torch.tensor([self.asked(leaf, text)[1]]), {}
 
@@ -410,10 +406,7 @@ def unmodelled_notes(schema: Schema) -> tuple[str, ...]:
     notes = []
     templates: list[tuple[type[Any], str]] = [
         (Identifier, "not modelled: {}, identifiers, generated as running numbers"),
-        (
-            FreeText,
-            "not modelled: {}, free text, left empty; if this is wrong, edit the schema (feller data schema)",
-        ),
+        (FreeText, "not modelled: {}, free text, left empty; if this is wrong, edit the schema (feller data schema)"),
         (Derived, "not modelled: {}, derived from other columns"),
     ]
     for column_type, template in templates:

@@ -137,7 +137,7 @@ class NumberFormat:
 
     @cached_property
     def _pattern(self) -> str:
-        """Pattern that most numbers match; other cells are parsed one by one."""
+        """Regular expression of numbers in this format; cells that do not match it are parsed one by one."""
         groups = rf"|\d{{1,3}}(?:{re.escape(self.thousands)}\d{{3}})+" if self.thousands else ""
         escaped = re.escape(self.after.strip())
         prefix, suffix = rf"(?:{re.escape(self.before)})? *", rf" *(?:{escaped})?" if escaped else ""
@@ -289,7 +289,7 @@ def not_numbers(words: pyarrow.Array, most: int) -> list[str]:
 
 
 def _common_affix(pattern: str, words: pyarrow.Array, sample: Sequence[str]) -> str:
-    """Return the prefix or suffix that all cells have in common; empty without one."""
+    """Return the prefix or suffix that `pattern` finds in all cells; empty if it is missing or differs in a cell."""
     affixes = {match[1] if (match := re.match(pattern, cell)) else "" for cell in sample}
     if len(affixes) != 1 or "" in affixes:
         return ""

@@ -125,10 +125,9 @@ class Numerical(ModelledColumn):
         return None if number is None else number.scaleb(self.form.decimals)
 
     def nearest_codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
-        """Return the code of the nearest bound for cells that have no code, such as numbers outside the bounds.
+        """Return the code of `low` for numbers below it, the code of `high` for other numbers, and -1 for other cells.
 
-        It is the code of `low` for numbers below `low`, and that of `high` for all other numbers. Cells that are not
-        numbers get -1.
+        Call it only with cells without a code: numbers within the bounds would also get the code of `high`.
         """
         parsed, bounds = self.form.parse(words), np.array([self.levels.starts[0], self.levels.last])
         lowest, highest = bounds - bounds[0] if self.digits else self.levels.codes(bounds)
@@ -276,7 +275,10 @@ def _tail(bound: Decimal, edge: float) -> tuple[float, ...]:
 
 
 def _near(knots: Sequence[Decimal], i: int, unit: Decimal, range_unit: Decimal) -> Decimal:
-    """Round an edge to three digits of itself or of the range, but by less than half the distance to its neighbours."""
+    """Round the bin edge `knots[i]` to three digits, of itself or of the range of all edges.
+
+    It moves by less than half the distance to its neighbours.
+    """
     gap = (knots[i + 1] - knots[i - 1]) / 4
     edge_unit = finest(knots[i]) if knots[i] else range_unit
     step = max(unit, min(range_unit, edge_unit), round_step(gap, up=False) if gap > 0 else unit)

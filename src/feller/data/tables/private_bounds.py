@@ -128,7 +128,10 @@ def search_numerical(
 def _occupied_octaves(
     octave_counts: Sequence[float], unit: Decimal, sigma: float, total: NoisyTotal
 ) -> list[list[int]]:
-    """Return runs of occupied octaves, without those below the unit or above the representable range."""
+    """Return runs of adjacent octaves (ranges between powers of 2) that hold numbers, by their noisy counts.
+
+    Octaves below the unit of the last decimal place, or above the representable range, are left out.
+    """
     num_small = sum(_span(ZEROS + 1 + i).end <= unit for i in range(len(POWERS)))
     num_large = sum(_span(ZEROS + 1 + i).end > _most(unit) for i in range(len(POWERS)))
     octaves = [*range(num_large, ZEROS - num_small), ZEROS, *range(ZEROS + 1 + num_small, len(OCTAVES) - num_large)]
@@ -143,7 +146,7 @@ def _occupied_octaves(
 
 
 def _octave(value: Decimal) -> int:
-    """Return the index of a number's octave, clipped to the first and last."""
+    """Return the index in `OCTAVES` of a number's octave (range between powers of 2), clipped to the first and last."""
     if not value:
         return len(POWERS)
     power = min(max(math.frexp(float(abs(value)))[1] - 1, POWERS[0]), POWERS[-1])
@@ -159,12 +162,12 @@ def _span(index: int) -> Cell:
 
 
 def _most(unit: Decimal) -> Decimal:
-    """Return the largest magnitude of a bound in this unit, with a margin for rounding."""
+    """Return the largest magnitude of a bound, for numbers that are multiples of `unit`; rounding cannot exceed it."""
     return unit * (MAX_NUMBER // 4)
 
 
 def _cells(octaves: Sequence[int], counts: Sequence[float], unit: Decimal, sigma: float) -> list[Cell]:
-    """Divide octaves into cells of about equal counts, at least one unit wide, in ascending order."""
+    """Divide octaves into cells with about equal counts, in ascending order; each is at least one unit wide."""
     total = sum(counts)
     num_cells = min(max(int((FINE * total / sigma) ** 2), CELLS[0]), CELLS[-1])
     cells: list[Cell] = []
@@ -180,7 +183,7 @@ def _cells(octaves: Sequence[int], counts: Sequence[float], unit: Decimal, sigma
 
 
 def _place(cells: Sequence[Cell], value: Decimal) -> int | None:
-    """Return the index of the cell of a number; None between or outside cells."""
+    """Return the index of the cell that contains a number; None if no cell contains it."""
     index = bisect_right(cells, value, key=lambda cell: cell.start) - 1
     return index if index >= 0 and value < cells[index].end else None
 
@@ -210,7 +213,10 @@ def _edges(
 def _counts_rows(
     octave_counts: Sequence[float], class_counts: ClassCounts, form: NumberFormat, n: int, sigma: float
 ) -> bool:
-    """Return True if a chi-squared test accepts that a column holds row numbers: 0 or 1 up to the number of rows."""
+    """Return True if the counts are compatible with row numbers from 0 or 1 to the number of rows n.
+
+    This is a chi-squared test on the noisy counts of octaves (ranges between powers of 2).
+    """
     if form.decimals or "missing" in class_counts or n < CERTAIN * sigma:
         return False
     powers = range(math.ceil(math.log2(n + 1)) + 1)

@@ -154,7 +154,10 @@ def _check_not_hidden(hidden_columns: Sequence[str], num_found: int, charges: Se
 
 
 def _sturdy(dtype: str) -> str | None:
-    """Return the cell-independent part of a dtype, without time precision; None if it follows from the column type."""
+    """Return the part of a dtype that no cell determines, without time precision.
+
+    None if the column type already implies the dtype.
+    """
     if dtype.startswith("datetime64"):
         return re.sub(r"\[\w+", "[us", dtype)
     return "category" if dtype.startswith("category") else None
@@ -171,7 +174,10 @@ def _charge(label: str, sigma: float, columns: int) -> Charge:
 def _dates(
     name: str, cells: FactorizedColumn, form: str, class_counts: ClassCounts, noisy: NoisyCounter, dtype: str | None
 ) -> tuple[Column, ClippedCells | None]:
-    """Return a date column bounded by years with significant counts, alone or with neighbours; hidden without any."""
+    """Return a date column from the first to the last year with a significant noisy count, and a report of clipping.
+
+    A column without such a year is hidden.
+    """
     times = read_times(cells.uniques, form)
     is_date = ~cells.is_in(MISSING) & ~np.isnat(times)
     years = times[is_date].astype("M8[Y]").astype(np.int64) + 1970
@@ -194,7 +200,10 @@ def _dates(
 def _values(
     name: str, cells: FactorizedColumn, class_counts: ClassCounts, delta: float, noisy: NoisyCounter, dtype: str | None
 ) -> tuple[Column, KeptWords | None]:
-    """Return a column of the frequent words; without any, free text, or hidden if they cannot exceed the noise."""
+    """Return a column of the words whose noisy counts exceed a threshold, and a report of the words kept.
+
+    If no word does, the column is free text; it is hidden if the threshold is so high that no word could exceed it.
+    """
     n, is_word = len(cells.codes), ~cells.is_in(MISSING)
     exact_counts = zip(
         cells.uniques.filter(pyarrow.array(is_word)).to_pylist(), cells.counts[is_word].tolist(), strict=True

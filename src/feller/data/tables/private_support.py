@@ -60,9 +60,9 @@ class NoisyCounter:
                 exact[key] += repeat
         return dict(zip(keys_allowed, self._noisy([*exact.values()]), strict=True))
 
-    def significant(self, counts: dict[str | int, float], terms: int = 1) -> list[str | int]:
-        """Return the keys whose value, a sum of `terms` noisy counts, is significantly greater than the noise."""
-        threshold = self.sigma * math.sqrt(terms) * float(scipy.stats.norm.isf(FALSE_POSITIVE_PROB / len(counts)))
+    def significant(self, counts: dict[str | int, float]) -> list[str | int]:
+        """Return the keys whose noisy count is significantly greater than the noise."""
+        threshold = self.sigma * float(scipy.stats.norm.isf(FALSE_POSITIVE_PROB / len(counts)))
         return [key for key, count in counts.items() if count > threshold]
 
     def threshold(self, delta: float) -> float:
@@ -101,7 +101,7 @@ Span = tuple[int, int]
 
 
 class NoisyTotal(NamedTuple):
-    """Noisy total of all counts, obtained from separate noisy counts with the same standard deviation of the noise."""
+    """Noisy number of all rows or cells: a sum of noisy counts that have the same standard deviation of the noise."""
 
     sum: float
     terms: int
@@ -149,7 +149,10 @@ def find_intervals(counts: Sequence[float], sigma: float, edge_deviations: float
 
 
 def _weaker(values: Float64[np.ndarray, " n"], seeds: Sequence[Span], sigma: float) -> Span | None:
-    """Return the most significant window disjoint from the others, at a weaker threshold; None if there is none."""
+    """Return the most significant window of counts that is disjoint from the intervals `seeds`; None if there is none.
+
+    The threshold is lower than that for the first intervals.
+    """
     threshold = float(scipy.stats.norm.isf(WEAK_FALSE_POSITIVE_PROB / (len(WIDTHS) * len(values))))
     candidates = [
         (float(score), (i, i + width - 1))
@@ -173,14 +176,20 @@ def _apart(spans: Sequence[Span], taken: Sequence[Span]) -> list[Span]:
 def _is_mass_missing(
     values: Float64[np.ndarray, " n"], intervals: Sequence[Span], sigma: float, total: NoisyTotal, deviations: float
 ) -> bool:
-    """Return True if the intervals hold significantly less than the total, at `deviations` standard deviations."""
+    """Return True if the counts outside the intervals are significantly above 0.
+
+    Their sum is the noisy total minus the counts inside, and it is compared with `deviations` standard deviations.
+    """
     mass_inside = sum(values[first : last + 1].sum() for first, last in intervals)
     terms = total.terms + sum(last - first + 1 for first, last in intervals)
     return bool(total.sum - mass_inside > deviations * sigma * math.sqrt(terms))
 
 
 def _widen(values: Float64[np.ndarray, " n"], seeds: Sequence[Span], noise_level: float) -> list[Span]:
-    """Extend each interval from its middle as far as counts exceed the noise level, up to the next interval."""
+    """Extend each interval of counts outwards from its middle, as far as the counts exceed the noise level.
+
+    No interval extends into the next one in `seeds`.
+    """
     excess = values - noise_level
     intervals: list[Span] = []
     for i, (first, last) in enumerate(seeds):
@@ -199,7 +208,7 @@ def _widen(values: Float64[np.ndarray, " n"], seeds: Sequence[Span], noise_level
 
 
 def _best_extent(excess: Float64[np.ndarray, " n"]) -> int:
-    """Return the offset from the first count at which the cumulative excess is largest."""
+    """Return how many counts after the first one to include, so that their total excess over the noise is largest."""
     return int(np.concatenate([[0.0], excess[1:].cumsum()]).argmax())
 
 

@@ -171,9 +171,7 @@ PAIRS, CELLS = 100, 100_000
 """Maximum number of column pairs (a random subset is used if there are more), and maximum number of cells per pair."""
 
 
-def exchange_rows(
-    codes: Int64[Tensor, "m k"], weights: Float64[Tensor, " m"], n: int, rng: Rng, sweeps: int = EXCHANGE_SWEEPS
-) -> Int64[Tensor, " n"]:
+def exchange_rows(codes: Int64[Tensor, "m k"], weights: Float64[Tensor, " m"], n: int, rng: Rng) -> Int64[Tensor, " n"]:
     """Select n of m rows whose counts for pairs of columns are close to the weighted counts of all m rows.
 
     The initial selection is by systematic sampling. Each sweep then exchanges a batch of rows, chosen from a random
@@ -186,7 +184,6 @@ def exchange_rows(
         weights: Row weights with sum 1.
         n: Number of rows to select.
         rng: Random streams for the initial selection, the random halves and the shuffle.
-        sweeps: Number of exchange sweeps.
     """
     selected = systematic_sample(codes, weights, n, rng)
     if not n or len(codes) < 2 or codes.shape[1] < 2:
@@ -199,7 +196,7 @@ def exchange_rows(
     residual = _counts(cells, counts - n * weights.cpu().numpy(), num_cells)
     size, generator = max(MIN_EXCHANGED, n // EXCHANGE_RATIO), rng.stream("exchange").shared_generator()
     distance = np.abs(residual).sum()
-    for _ in range(sweeps):
+    for _ in range(EXCHANGE_SWEEPS):
         is_in_half = torch.rand(len(codes), generator=generator).numpy() < 0.5
         added = _best((counts < max_counts) & is_in_half, cells, residual, 1, size)
         removed = _best((counts > 0) & is_in_half, cells, residual, -1, size)
@@ -221,7 +218,10 @@ def exchange_rows(
 
 
 def _cells(codes: Int64[Tensor, "m k"], rng: Rng) -> tuple[Int32[np.ndarray, "m pairs"], int]:
-    """Return the flat cell index of each row for each pair of columns, and the number of cells of all pairs."""
+    """Return, for each row and pair of columns, the index of the row's cell in the pair's contingency table.
+
+    The tables of all pairs are numbered through; the second result is their total number of cells.
+    """
     columns = codes.cpu().numpy().T
     counts = columns.max(1) + 1
     pairs = [(a, b) for a, b in itertools.combinations(range(len(columns)), 2) if counts[a] * counts[b] <= CELLS]
@@ -249,7 +249,10 @@ def _best(
     step: int,
     size: int,
 ) -> Int64[np.ndarray, " some"]:
-    """Return the candidates whose addition or removal reduces the distance most, best first."""
+    """Return at most `size` candidate rows whose addition (`step` 1) or removal (-1) reduces the distance most.
+
+    `cells` holds the cells of each row in the contingency tables, and `residual` the errors of these cells. Best first.
+    """
     rows = np.flatnonzero(candidates)
     gains = (np.abs(residual + step) - np.abs(residual))[cells[rows]].sum(1)
     return rows[np.argsort(gains, kind="stable")[:size]]

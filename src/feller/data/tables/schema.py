@@ -11,9 +11,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from feller.core.errors import InputError, UsageError
+from feller.core.errors import InputError, UsageError, error_context
 from feller.core.serialization import from_dict, replace_file, to_dict
-from feller.data.loading.raw import error_context
 from feller.data.tables.column import Boolean, Categorical, Column, ModelledColumn
 from feller.data.tables.constraints import Constraint, Pair, compile_rules
 from feller.data.tables.dates import Datetime
@@ -309,7 +308,7 @@ def _column(name: str, fields_given: Any, text: str) -> Column:
 
 
 def _words(value: Any, field: str) -> Any:
-    """Convert integers to strings where strings are expected: 1 means "1"."""
+    """Return the value of the schema field `field`, with integers converted to strings where it holds words."""
     if field in _LISTS and not isinstance(value, list):
         raise InputError("a list", f"{value!r:.40}", argument=field)
     if field in ("values", "also_missing") and isinstance(value, list):
@@ -392,7 +391,7 @@ def _unusual(value: Any) -> dict[str, Any]:
 
 
 def _short(value: Any) -> Any:
-    """Return a whole float as an integer, such as 20.0 as 20."""
+    """Return numbers for a schema file: whole floats become integers, such as 20.0 to 20."""
     if isinstance(value, list | tuple):
         return [_short(element) for element in value]
     return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 1e15 else value
@@ -403,7 +402,7 @@ def _json(value: Any) -> str:
 
 
 def _object(fields_given: dict[str, Any]) -> str:
-    """Format an object on one line, or, if it is long, one field per line."""
+    """Return an object as JSON text: on one line if it is short, else with one field per line."""
     line = _json(fields_given)
     if len(line) < _ROOM:
         return line

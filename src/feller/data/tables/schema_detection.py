@@ -128,7 +128,7 @@ def _missing(missing_counts: dict[str, int]) -> tuple[str | None, tuple[str, ...
 
 
 def _almost_numbers(words: pyarrow.Array) -> str | None:
-    """Return the only non-numeric word among distinct numbers, which is read as missing; else None."""
+    """Return the only word that is not a number among distinct cells, which is read as missing; else None."""
     non_numbers = not_numbers(words, 2) if len(words) > 4 else []
     return non_numbers[0] if len(non_numbers) == 1 and len(non_numbers[0]) <= 12 else None
 

@@ -76,7 +76,7 @@ class Derived(Column):
     def __post_init__(self) -> None:
         check_words(self.name, tuple(self.mapping), "the cell")
         if not self.mapping:
-            raise InputError(f"a mapping from the cells of {self.source!r}", "none", column=self.name)
+            raise InputError(f"a mapping from each cell of {self.source!r} to a derived cell", "none", column=self.name)
 
     def sources(self, cell: str) -> list[str]:
         """Return the source cells that map to a derived cell."""

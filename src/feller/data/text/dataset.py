@@ -99,7 +99,7 @@ def text_dataset(
 
 
 def _split_examples(raw: RawTexts, like: Text | None) -> RawTexts:
-    """Split texts into examples: lines of a list, rows of a table, or windows of a single text."""
+    """Split a list in a single text into one example per line; mark a single long text to be cut into windows."""
     is_single = len(raw.values) == 1
     text = raw.values[0]
     if not raw.documents and (like.documents if like else is_list(text)):
@@ -166,7 +166,7 @@ def _windows(raw: RawTexts, vocabulary: Vocabulary, size: int | None, like: Text
 
 
 def _documents(raw: RawTexts, vocabulary: Vocabulary, size: int | None, like: Text | None) -> Dataset:
-    """Return the data set of documents, padded to a common length."""
+    """Return a data set in which each text is one example, padded to a common length."""
     if like is not None and not like.documents:
         return Dataset(*like.values_from_raw(raw), like, raw.notes)
     limit = like.length if like else size or MAX_LENGTH

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from feller.core.errors import InputError
+from feller.core.errors import InputError, error_context
 from feller.data.files.delimited import cells_of
 from feller.data.files.plain_text import HEAD, beginning_of, json_lines, parse_number, read_unicode, rows_in, rows_of
 from feller.data.labels import LABEL_NAMES, TEXT_NAME, abbreviated, encode_labels
 from feller.data.loading.class_folders import list_class_folders
-from feller.data.loading.raw import RawTexts, error_context, object_array
+from feller.data.loading.raw import RawTexts, object_array
 from feller.data.text.vocabulary import check_encodable
 
 SNIFF_ROWS = 20

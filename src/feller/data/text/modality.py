@@ -12,12 +12,12 @@ from jaxtyping import Bool, Int64
 from PIL import Image
 from torch import Tensor
 
-from feller.core.errors import InputError, UsageError, check_number
+from feller.core.errors import InputError, UsageError, check_number, error_context
 from feller.core.pytree import Cond
 from feller.core.serialization import replace_file
 from feller.data.files import sample_folder
 from feller.data.labels import LABEL_NAMES, TEXT_NAME, label_arrays, label_names, relabel
-from feller.data.loading.raw import RawExamples, RawTexts, error_context, expect
+from feller.data.loading.raw import RawExamples, RawTexts, expect
 from feller.data.modality import Modality, Writer
 from feller.data.text.figure import MAX_TEXTS, page
 from feller.data.text.files import JSON_LINES_FILE, LINES_FILE, lines_of, to_json_lines, to_lines, to_table

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 DEFAULT_VOCAB_SIZE = 2048
-"""Default vocabulary size."""
 MIN_VOCAB_SIZE = 257
 """Minimum vocabulary size: the 256 bytes and at least one merge."""
 MAX_VOCAB_SIZE = 2**17

@@ -35,15 +35,7 @@ class CopyScores:
 
 
 def copy_scores(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng, kind: ExampleDistance) -> CopyScores:
-    """Compute copying metrics of samples, with held-out examples as the reference; large sets are subsampled.
-
-    Args:
-        samples: Samples of the model.
-        train: Training set.
-        held_out: Held-out examples; may be empty.
-        rng: Random streams for subsampling.
-        kind: Distance between examples.
-    """
+    """Compute copying metrics of samples, with held-out examples as the reference; large sets are subsampled."""
     size = min(kind.max_pairwise, len(train), len(held_out) or len(train))
     made, train_rows = (
         subsample(samples, kind.max_pairwise, rng.fold_in("samples"), SELECTION_PURPOSE),
@@ -74,7 +66,7 @@ def copy_scores(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng, k
 def _nearest_distances(
     samples: Dataset, held_out: Dataset, train: Dataset, distance: ExampleDistance
 ) -> tuple[float, float]:
-    """Return median distances to the nearest training example, of samples and of held-out examples."""
+    """Return the median distance to the nearest training example, for samples and for held-out examples."""
     queries, references = (data.subset(torch.arange(min(len(data), QUERIES))) for data in (samples, held_out))
     nearest = [torch.full((len(data),), torch.inf, dtype=torch.float64) for data in (queries, references)]
     for rows in torch.arange(len(train)).split(distance.max_pairwise):

@@ -179,7 +179,7 @@ def _pieces(row: np.ndarray, length: int) -> np.ndarray:
 
 
 def _tables(a: list[np.ndarray], b: list[np.ndarray]) -> list[tuple[Any, Float64[Tensor, " n"]]]:
-    """Return for each set the sparse text-by-n-gram incidence matrix and the n-gram counts."""
+    """Return, for both sets of texts, a sparse matrix of which text has which n-gram, and the n-grams per text."""
     vocab: dict[bytes, int] = {}
     ids_by_set = []
     for rows in (a, b):

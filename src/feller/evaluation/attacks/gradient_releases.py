@@ -37,7 +37,6 @@ class ClippedGradientFn:
     loss: LossFunction
     network: nn.Module
     clip: float
-    """Clipping norm."""
     build_examples: Callable[[Tensor], Any]
     """Function from rows [n, d] to n * steps training examples, including their random draws such as t. The examples of
     a row, one per step, are adjacent."""

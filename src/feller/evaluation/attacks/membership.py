@@ -26,15 +26,7 @@ CHUNK_SIZE = 512
 def example_losses(
     network: Any, objective: Objective, data: Dataset, rng: Rng, rounds: int = ROUNDS
 ) -> Float64[Tensor, " n"]:
-    """Return the mean loss of each example over random draws of time and noise, which do not depend on the batch.
-
-    Args:
-        network: Network of the attacked model.
-        objective: Training objective.
-        data: Examples to evaluate.
-        rng: Random streams for time and noise.
-        rounds: Number of draws per example.
-    """
+    """Return the mean loss of each example over random draws of time and noise, which do not depend on the batch."""
     device = next(network.parameters()).device
     losses = []
     for start in range(0, len(data), CHUNK_SIZE):
@@ -161,9 +153,5 @@ def relative_loss_scores(shadows: Float[Tensor, "s n"], losses: Float[Tensor, " 
     Sources: Watson, Guo, Cormode and Sablayrolles 2022, "On the importance of difficulty calibration in membership
     inference attacks", arXiv 2111.08440. The order of the scores is that of Zarifzadeh, Liu and Shokri 2024 (RMIA),
     arXiv 2312.03262, with the mean over all shadow models in place of the marginal probability of the example.
-
-    Args:
-        shadows: Losses of each example under each shadow model.
-        losses: Losses of the examples under the attacked model.
     """
     return shadows.double().mean(0) - losses.double()

@@ -59,7 +59,7 @@ def minimize_lbfgs(
 
 
 def _curvature_pair(step: Tensor, change: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return step s, gradient change y and 1 / (s y); zeros where s y is too small."""
+    """Return step s, gradient change y and weight 1 / (s . y) of an L-BFGS update; zeros where s . y is too small."""
     product = (step * change).sum(1)
     norms = step.norm(dim=1) * change.norm(dim=1)
     is_valid: Bool[Tensor, " b"] = (product > MIN_CURVATURE * norms) & product.isfinite()
@@ -232,10 +232,6 @@ def reconstruction_scores(several: list[AttackOutcome], prior: RowPrior) -> Reco
     A mean error more than `NUM_STANDARD_ERRORS` standard errors below its bound is a violation. Squared errors of the
     unbiased estimate, divided by their bound, follow a scaled chi-squared distribution, so their standard error is
     known.
-
-    Args:
-        several: Outcome of the attacks on each row.
-        prior: Prior of the rows that the attacker used.
     """
     information = torch.stack([outcome.information for outcome in several]).mean(0)
     precision = torch.diag(1 / prior.variances).to(information)

@@ -168,7 +168,7 @@ def pair_distances(molecule: Molecule) -> PairDistances:
 
 
 def _distance_histograms(molecules: list[PairDistances], pairs: list[tuple[int, int]]) -> Float64[Tensor, "n k"]:
-    """Return histograms of distances per pair of elements, with triangular smoothing."""
+    """Return, for each molecule, a smoothed histogram of interatomic distances for each pair of elements, flattened."""
     grid = np.arange(MIN_DISTANCE, MAX_DISTANCE + STEP / 2, STEP)
     histograms = np.zeros((len(molecules), len(pairs), len(grid)))
     pair_index = {pair: k for k, pair in enumerate(pairs)}
@@ -183,7 +183,7 @@ def _distance_histograms(molecules: list[PairDistances], pairs: list[tuple[int, 
 
 
 def _by_formula(molecules: list[Molecule]) -> dict[bytes, tuple[list[int], Float64[Tensor, "n k"]]]:
-    """Group molecules by formula: indices and flattened distances."""
+    """Group molecules by formula: formula -> (indices of the molecules, their interatomic distances)."""
     groups: dict[bytes, list[int]] = {}
     for i, molecule in enumerate(molecules):
         groups.setdefault(np.sort(molecule.atomic_numbers).tobytes(), []).append(i)

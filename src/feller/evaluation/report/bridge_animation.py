@@ -193,7 +193,7 @@ def animate_paths(scene: BridgeScene, on_progress: Callable[[float], None] = lam
 
     trails = LineCollection([], linewidths=0.9, alpha=0.22, animated=True)
     markers = axes.scatter([], [], s=15, linewidths=0.4, edgecolors="white", zorder=5, animated=True)
-    time_label = _clock(axes)
+    time_label = axes.text(1.0, 1.01, "", transform=axes.transAxes, ha="right", va="bottom", size=12, animated=True)
     axes.add_collection(trails, autolim=False)
     canvas = figure.canvas
     canvas.draw()
@@ -286,7 +286,10 @@ def _draw_legend(figure: Any, axes: Any) -> None:
 
 
 def _frame(scene: BridgeScene, view: ProjectedScene) -> tuple[Float[np.ndarray, " 2"], Float[np.ndarray, " 2"]]:
-    """Return the corners of the plot: all members, nearly all path states, the obstacle image, and a margin."""
+    """Return the lower and upper corner of the plot.
+
+    It contains all samples of the populations, nearly all states of the paths, the wall image, and a margin.
+    """
     path_range = np.quantile(view.paths.reshape(-1, 2), (EDGE_QUANTILE, 1 - EDGE_QUANTILE), axis=0)
     corners = np.concatenate([*view.populations, path_range])
     low, high = corners.min(0), corners.max(0)
@@ -299,10 +302,6 @@ def _frame(scene: BridgeScene, view: ProjectedScene) -> tuple[Float[np.ndarray, 
     margin = margin_fraction * (high - low)
     margin = np.where(margin > 0, margin, 0.5)
     return low - margin, high + margin
-
-
-def _clock(axes: Any) -> Any:
-    return axes.text(1.0, 1.01, "", transform=axes.transAxes, ha="right", va="bottom", size=12, animated=True)
 
 
 def _short(name: str) -> str:

@@ -23,7 +23,6 @@ class BridgeScene:
     paths: Float[np.ndarray, "n s d"]
     populations: Sequence[Float[np.ndarray, "_ d"]]
     names: Sequence[str]
-    """Names of the populations."""
     columns: Sequence[str]
     population_times_given: Sequence[float] = ()
     """Time of each population; by default the times are equally spaced."""
@@ -51,7 +50,6 @@ class ProjectedScene:
     paths: Float[np.ndarray, "n s 2"]
     populations: tuple[Float[np.ndarray, "_ 2"], ...]
     labels: tuple[str, str]
-    """Axis labels."""
     caption: str
     """Description of the projection and of the plot's background."""
     has_equal_units: bool

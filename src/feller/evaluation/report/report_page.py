@@ -129,7 +129,6 @@ class RunReport:
     pictures: Sequence[tuple[str, ReportPicture]] = ()
     """Figures with captions: figures of samples first, then those of real data."""
     heading: str = SAMPLES
-    """Heading of the figures."""
     sounds: Sequence[tuple[str, bytes]] = ()
     """Captions and contents of .wav files, which are shown below the figures."""
     grids: Sequence[ReportTable] = ()
@@ -146,13 +145,7 @@ class RunReport:
 
 
 def write_report(folder: pathlib.Path, report: RunReport, name: str = "report") -> None:
-    """Write `report.html`, a self-contained page, and `report.json`, the same content without figures.
-
-    Args:
-        folder: Output folder.
-        report: Content of the report.
-        name: File name of both files, without suffix.
-    """
+    """Write `report.html`, a self-contained page, and `report.json`, the same content without figures."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / f"{name}.json", record(report))
@@ -190,7 +183,7 @@ def record(report: RunReport) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Convert nested data to JSON types."""
+    """Convert nested data to JSON types: infinite numbers become null, and other objects text."""
     if isinstance(value, Mapping):
         return {str(name): _plain(element) for name, element in value.items()}
     if isinstance(value, list | tuple):
@@ -211,7 +204,7 @@ def prose(text: str) -> Markup:
 
 
 def _finalize(value: Any) -> Any:
-    """Clean a template value before it is escaped."""
+    """Return a value of the template as it is shown: None as empty text, and unreadable characters replaced."""
     if value is None:
         return ""
     return replace_illegible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
@@ -277,7 +270,7 @@ def _value(name: str, numbers: Numbers) -> dict[str, Any]:
 
 
 def _row(name: str, report: RunReport) -> dict[str, Any]:
-    """Return one row of the main table, with bars if both the metric and its reference are nonnegative numbers."""
+    """Return one metric as a row of the main table; it has bars if metric and reference are nonnegative numbers."""
     numbers = report.numbers
     definition, reference_pair, value = metric(name, numbers), reference_value(name, numbers), numbers[name]
     bars: list[str] = []

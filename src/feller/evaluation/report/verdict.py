@@ -112,7 +112,10 @@ def judge_numbers(numbers: Numbers, *, is_undertrained: bool = False) -> Verdict
 
 
 def _deciding(numbers: Numbers) -> tuple[str, ...]:
-    """Return the deciding metrics of samples: the first measured one, and those that lower the grade."""
+    """Return the metrics that decide the grade of samples.
+
+    These are the first graded metric that was measured, and metrics that can lower its grade.
+    """
     likelihoods = [name for name in ("nll", "bits_per_token") if is_number(numbers.get(name))]
     first = [name for name in (_first_graded(numbers), *likelihoods) if name][:1]
     companions = {"accuracy": ("fd_cnn",), "crystal_plausible": ("like_real",), "tv2": ("tv2_independent", "tv2_test")}
@@ -150,13 +153,13 @@ def _grade_first_metric(numbers: Numbers) -> Iterator[str]:
 
 
 def _first_graded(numbers: Numbers) -> str:
-    """Return the metric that decides the grade of samples; empty if there is none."""
+    """Return the first measured metric in the order of precedence for grades; empty if none was measured."""
     names = ("accuracy", *SHARES, *DISTANCES, *TABLES, *USER_METRICS)
     return next((name for name in names if is_number(numbers.get(name))), "")
 
 
 def _grade(name: str, numbers: Numbers) -> str:
-    """Return the grade of a fraction or distance by its reference; empty without one."""
+    """Return the grade of the metric `name`, from its ratio to its reference; empty without a reference."""
     value, floor = numbers.get(name), numbers.get(metric(name, numbers).reference)
     if not (is_number(value) and is_number(floor) and floor > 0):
         return ""

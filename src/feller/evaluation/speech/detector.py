@@ -184,7 +184,7 @@ def fit_detector(
 
 
 def _batches(real: Sequence[Tensor], made: Sequence[Tensor], size: int, rng: Rng) -> Callable[[int, slice], Batch]:
-    """Return the data loader (step, rows) -> batch: alternately windows of real and of synthetic sounds."""
+    """Return a function (step, rows) -> batch of random windows, in turn from a real and from a synthetic sound."""
     sources = [_places(mels) for mels in (real, made)]
 
     def batch(step: int, rows: slice) -> Batch:
@@ -203,7 +203,7 @@ def _batches(real: Sequence[Tensor], made: Sequence[Tensor], size: int, rng: Rng
 
 
 def _places(mels: Sequence[Tensor]) -> tuple[Float[Tensor, "frames bands"], Tensor]:
-    """Return the concatenated frames of all sounds, and the start indices of windows within one sound."""
+    """Concatenate the frames of all sounds; return them, and the indices at which a window of one sound can start."""
     clips = [mel.float().cpu() if len(mel) >= WINDOW_FRAMES else split_windows(mel.float().cpu(), 1)[0] for mel in mels]
     starts, offset = [], 0
     for mel in clips:
@@ -219,11 +219,7 @@ def save_detector(path: pathlib.Path, detector: Detector) -> None:
 
 
 def load_detector(path: pathlib.Path) -> Detector:
-    """Read a detector from a file.
-
-    Raises:
-        InputError: If the file is missing or damaged, or does not contain a detector.
-    """
+    """Read a detector from a file; InputError if the file is missing or damaged, or does not contain a detector."""
     tensors, metadata = load_tensors(path)
     try:
         record = json.loads(metadata["detector"])

@@ -190,13 +190,16 @@ def _voices(made: Utterances, real: Utterances, rng: Rng, judges: Judges) -> Num
 
 
 def _mean_similarity(vectors: Float[Tensor, "n f"], prompts: Float[Tensor, "n f"]) -> float | None:
-    """Return the mean similarity over pairs with valid embeddings."""
+    """Return the mean cosine similarity of each sound and its prompt; pairs without an embedding are skipped."""
     cosines = similarity(vectors, prompts)
     return cosines[cosines.isfinite()].double().mean().item() if cosines.isfinite().any() else None
 
 
 def _distances(vectors: Float[Tensor, "n f"], real_vectors: Float[Tensor, "m f"]) -> Numbers:
-    """Return the Fréchet distance of samples from one half of the real sounds, and its floor from the other half."""
+    """Return the Fréchet distance of generated sounds from one half of the real sounds.
+
+    Its floor is the distance of the other half from this half.
+    """
     n = min(len(vectors), len(real_vectors) // 2)
     if n < MIN_SOUNDS:
         return {"frechet_speech": None, "frechet_speech_floor": None}

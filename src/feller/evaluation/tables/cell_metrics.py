@@ -38,11 +38,6 @@ def cell_loss(
     the column's value for all other words.
 
     If `real` is None, or if the schema does not clip values, only the names of the hidden columns are returned.
-
-    Args:
-        synthetic: Category indices of synthetic rows.
-        real: Real table before encoding.
-        schema: Schema with which the real table is encoded.
     """
     hidden: dict[str, float | int | str | None] = (
         {"left_out": ", ".join(schema.hidden_names)} if schema.hidden_names else {}

@@ -84,7 +84,10 @@ def cell_numbers(
 def _joined(
     cell: Int64[np.ndarray, " n"], num_cells: int, column: Int64[np.ndarray, " n"], num_levels: int
 ) -> tuple[Int64[np.ndarray, " n"], int]:
-    """Extend cell indices by a column; if cells far outnumber rows, index only occurring cells."""
+    """Return cell indices in the contingency table with one more column, and the number of cells.
+
+    If the table would be much larger than the number of rows, only occurring cells are numbered.
+    """
     joint = cell * num_levels + column
     if num_cells * num_levels <= DENSE * len(joint):
         return joint, num_cells * num_levels

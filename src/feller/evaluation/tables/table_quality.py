@@ -42,7 +42,6 @@ class ComparedTables:
 
     synthetic: Int64[Tensor, "n k"]
     train: Int64[Tensor, "m k"]
-    """Training rows."""
     held_out: Int64[Tensor, "h k"]
     """Held-out rows; may be empty."""
     is_ordered: tuple[bool, ...]
@@ -122,7 +121,10 @@ def table_quality(
 
 
 def _halved(tables: ComparedTables, rng: Rng) -> ComparedTables:
-    """Split the real rows into halves for training and testing, if there are enough."""
+    """Return tables in which one half of the real rows is for training and the other half held out.
+
+    Small tables are unchanged.
+    """
     if len(tables.train) < 2 * MIN_HELD_OUT:
         return tables
     rows = tables.train[torch.randperm(len(tables.train), generator=rng.stream("rows").shared_generator())]
@@ -138,7 +140,10 @@ def _check(label: str, table: Tensor, counts: Sequence[int], ordered: Sequence[b
 
 
 def _marginals(tables: ComparedTables, names: Sequence[str], rng: Rng) -> Numbers:
-    """Return total variations of 1-, 2- and 3-way marginals, with bootstrap, shuffled and held-out references."""
+    """Return the mean total variation of 1-, 2- and 3-way marginals between synthetic and training rows.
+
+    References are bootstrap rows, rows with shuffled columns, and held-out rows.
+    """
     train, metrics = tables.train, Numbers()
     bootstrap = bootstrap_rows(train, len(tables.synthetic), rng)
     all_tables = [tables.synthetic, train, bootstrap, shuffle_columns(train, rng)] + [
@@ -190,7 +195,10 @@ def _by_halves(tables: ComparedTables, rng: Rng) -> Numbers:
 
 
 def _shape(tables: ComparedTables, rng: Rng) -> Numbers:
-    """Return column shapes, pair trends and correlation differences, with bootstrap rows as the reference."""
+    """Return column shapes, pair trends and correlation differences of the synthetic rows.
+
+    Bootstrap rows of the training table are the reference.
+    """
     train, ordered, metrics = tables.train, tables.is_ordered, Numbers()
     for suffix, table in (("", tables.synthetic), ("_floor", bootstrap_rows(train, len(tables.synthetic), rng))):
         metrics[f"column_shapes{suffix}"] = marginal_distance.column_shapes(table, train, ordered).mean().item()
@@ -228,7 +236,10 @@ def _utility(tables: ComparedTables, task: usefulness.PredictionTask, rng: Rng) 
 
 
 def _privacy(tables: ComparedTables, rng: Rng) -> Numbers:
-    """Return copying metrics, with held-out rows and a table of copies as references."""
+    """Return metrics of copied training rows in the synthetic table.
+
+    References are held-out rows, and a table of copies of training rows.
+    """
     train, held_out, metrics = tables.train, tables.held_out, Numbers()
     metrics["copies"] = copied_fraction(tables.synthetic, train)
     metrics["copies_held_out"] = copied_fraction(held_out, train) if tables.has_enough_held_out else None

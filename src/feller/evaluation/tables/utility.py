@@ -188,7 +188,7 @@ def _boosted(task: PredictionTask, train: Int64[Tensor, "n k"]) -> PredictFn:
 
 
 def _linear(task: PredictionTask, train: Int64[Tensor, "n k"]) -> PredictFn:
-    """Fit logistic regression, or ridge regression for values."""
+    """Fit logistic regression for a class target, or ridge regression for a numeric one; return its predictor."""
     from sklearn.linear_model import LogisticRegression, Ridge
 
     model = LogisticRegression(max_iter=ITERATIONS) if task.levels is None else Ridge()

@@ -68,7 +68,10 @@ class ExportedNetwork(nn.Module):
         return tuple(leaf for _, leaf in _walk(self._output(*self._unflatten(tensors)), ""))
 
     def _unflatten(self, tensors: tuple[Tensor, ...]) -> tuple[State, Tensor, Cond, Tensor | float]:
-        """Convert positional tensors to state, times, conditions and guidance."""
+        """Convert the positional tensors of an exported program to the arguments of the network.
+
+        These are state, times, conditions and guidance scale.
+        """
         iterator = iter(tensors)
         state = tree_unflatten(self.state, iterator)
         t = next(iterator)
@@ -83,7 +86,7 @@ class ExportedNetwork(nn.Module):
 
 
 def _walk(tree: State, name: str) -> Iterator[tuple[str, Any]]:
-    """Yield leaves with their names, depth first."""
+    """Yield the leaves of a state as (name, leaf); the names of nested leaves are joined by dots."""
     if isinstance(tree, dict):
         for key, leaf in tree.items():
             yield from _walk(leaf, f"{name}.{key}" if name else key)
@@ -118,12 +121,7 @@ FORMAT = 1
 
 
 def export_metadata(model: Model, network: ExportedNetwork) -> dict[str, Any]:
-    """Return JSON-compatible metadata that other programs need to use the exported file.
-
-    Args:
-        model: Exported model.
-        network: Exported network of the model.
-    """
+    """Return JSON-compatible metadata that other programs need to use the exported file."""
     spec = model.spec
     with torch.no_grad():
         outputs = network(*network.inputs())

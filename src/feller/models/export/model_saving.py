@@ -79,7 +79,10 @@ def save_model(
 
 
 def _place(argument: str, location: Any) -> str:
-    """Return the location of the data in the form in which a run records it."""
+    """Return the path or example name of the data, as a run records it; UsageError if it is neither.
+
+    `argument` is the name of the argument in the error.
+    """
     expected = "a file, a folder or example:NAME"
     if not isinstance(location, str | os.PathLike):
         remedy = "Write the rows to a file, and pass its path"
@@ -111,7 +114,7 @@ def recipe_record(about: ModelSpec, objective: ObjectiveConfig | None) -> dict[s
 
 
 def _recordable_spec(model: Model, make: NetworkFactory | NetworkConfig | None) -> tuple[ModelSpec, dict[str, Tensor]]:
-    """Return a serialisable specification, and the weights of the network that it builds."""
+    """Return a specification that can be stored in a run, and the weights for the network that it builds."""
     spec, network = model.spec, model.network
     if not isinstance(network, ExternalNetworkModule | ExternalDecoder):
         if make is not None:

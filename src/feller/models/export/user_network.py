@@ -174,7 +174,8 @@ def build_model(
     """Build a model from a user-defined network; arguments and errors as for `Model`."""
     family, config = family_trained_by(objective)
     if data is None and config is not None:
-        data = _shape_of(config.space)
+        example = config.space.sample_base(0, Rng(0).stream("shape"))
+        data = tuple(example.shape[1:]) if isinstance(example, Tensor) else None
     modality = data.modality if isinstance(data, Dataset) else data
     model_modality = modality if is_modality(modality) else modality_of_shape(cast(Any, modality), tuple(classes))
     spec = describe_network(
@@ -195,12 +196,6 @@ def build_model(
     check_conditions(model)
     check_network(model)
     return Model.from_spec(model.spec, model.network, config)
-
-
-def _shape_of(space: Space) -> tuple[int, ...] | None:
-    """Return the shape of one example, in coordinates on manifolds; None for several leaves."""
-    example = space.sample_base(0, Rng(0).stream("shape"))
-    return tuple(example.shape[1:]) if isinstance(example, Tensor) else None
 
 
 def check_conditions(model: Model) -> None:
@@ -296,11 +291,6 @@ def modality_of_shape(shape: tuple[int, ...] | None, classes: tuple[str, ...] = 
 
     The shape (d,) stands for points, (channels, height, width) with 1 or 3 channels for images, and all others for
     arrays.
-
-    Args:
-        shape: Shape of one example.
-        classes: Class names.
-        levels: Pixel value of white in images.
     """
     if not isinstance(shape, tuple | list) or not shape or not all(isinstance(n, int) and n > 0 for n in shape):
         example = f"({shape},)" if isinstance(shape, int) else "(2,) or (1, 28, 28)"
@@ -341,9 +331,9 @@ def describe_network(
     if unknown := [name for name in nulls if name not in conditions]:
         raise UsageError(
             argument="null",
-            expected=f"null values of conditions of the data: {', '.join(conditions) or 'none'}",
+            expected=f"names of conditions ({', '.join(conditions) or 'the data have none'}) as keys",
             found=", ".join(unknown),
-            remedy="Give the classes, or leave out `null`",
+            remedy="Remove these keys, or pass the class names of the condition as well",
         )
     for name, value in nulls.items():
         if 0 <= value < len(conditions[name]):

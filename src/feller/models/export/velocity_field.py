@@ -84,7 +84,7 @@ class VelocityField:
 
     @functools.cached_property
     def _shape(self) -> State:
-        """Shape of the model's states, by leaf."""
+        """Shape of the model's states as text for errors, such as ["n", 2], for each leaf."""
         return tree_map(lambda leaf: ["n", *leaf.shape[1:]], self.source(1))
 
     def source(self, n: int, seed: int = 0) -> State:
@@ -115,7 +115,7 @@ class VelocityField:
         return {**spec.modality.add_derived_conditions(cond), **cond}
 
     def _classes(self, name: str, value: Any, n: int) -> Tensor:
-        """Return the class numbers of n states, from names or numbers."""
+        """Return the class numbers [n] of the condition `name`, from one or n class names or numbers."""
         spec = self.model.spec
         null = len(spec.frequencies[name])
         try:
@@ -153,7 +153,7 @@ def velocity(model_or_run: Model | Run | str | os.PathLike[str], *, guidance: fl
 
 
 def _like(velocity: Tensor, x: Any) -> Any:
-    """Convert a velocity to the type and dtype of the state."""
+    """Return a velocity as an array of the same library (torch or NumPy) and dtype as the state x."""
     if isinstance(x, Tensor):
         return velocity.to(device=x.device, dtype=x.dtype if x.is_floating_point() else velocity.dtype)
     dtype = np.asarray(x).dtype

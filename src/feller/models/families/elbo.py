@@ -48,15 +48,7 @@ class ELBO(abc.ABC):
         x_t: Int[Tensor, " m"],
         t: Float[Tensor, " m"],
     ) -> Float[Tensor, " m"]:
-        """Return each token's divergence of the conditional rates from the predicted rates, per unit of time.
-
-        Args:
-            path: Path that the network was trained on.
-            logits: Logits of x_1 that the network predicts for each token.
-            x_1: Data tokens.
-            x_t: Tokens at the times `t`.
-            t: Time of each token.
-        """
+        """Return each token's divergence of the conditional rates from the predicted rates, per unit of time."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +96,7 @@ class ReversalRates(ELBO):
 
 
 def _divergence(truth: Float[Tensor, "m K"], model: Float[Tensor, "m K"]) -> Float[Tensor, " m"]:
-    """Return the generalised KL divergence of rates."""
+    """Return the generalised KL divergence sum(a log(a / b) - a + b) of true rates a from the model's rates b."""
     truth, model = truth.clamp(min=0), model.clamp(min=0)
     return (torch.xlogy(truth, truth) - torch.xlogy(truth, model) - truth + model).sum(-1)
 
@@ -184,7 +176,10 @@ def estimate_elbo(
 
 @dataclass(frozen=True)
 class _Terms:
-    """Terms of the bound for a batch; the bound is the sum of their means over the strata."""
+    """Estimator of the bound on -log p(x_1) for one batch: it returns the terms at random times, in strata.
+
+    The bound is the sum of the means of the terms over the strata.
+    """
 
     path: TokenPath
     space: Space
@@ -208,7 +203,7 @@ class _Terms:
         return torch.ones_like(self.x_1, dtype=torch.bool) if valid is None else append_dims(valid, self.x_1)
 
     def draw_in_stratum(self, stratum: tuple[int, int], rng: Rng) -> Float64[Tensor, " b"]:
-        """Sample the integrand in one stratum of times."""
+        """Sample the integrand of the bound at a random time in stratum i of n; `stratum` is (i, n)."""
         i, strata = stratum
         u = (i + rng.stream("time").uniform((len(self.x_1),), torch.float64, self.x_1.device)) / strata
         if self.counts_masked_tokens:
@@ -269,7 +264,7 @@ def _importance_sampled_time(path: TokenPath, space: Space, u: Float64[Tensor, "
 
 
 def _invert_mean_sigma(schedule: TokenSchedule, count: int, sigma: Float64[Tensor, " b"]) -> tuple[Tensor, Tensor]:
-    """Solve for the time at which the mean sigma over tokens has a value, by bisection; also return d alpha / dt."""
+    """Return the time at which the mean of sigma over all tokens equals `sigma`, and the mean of d alpha / dt there."""
     tokens = torch.arange(count, device=sigma.device)
 
     def mean(t: Tensor) -> tuple[Tensor, Tensor]:
@@ -293,7 +288,7 @@ def _endpoint_nll(path: TokenPath, logits: Tensor, x_1: Tensor, x_t: Tensor, t: 
 def _tokens(
     path: TokenPath, logits: Tensor, x_1: Tensor, x_t: Tensor, t: Tensor, per_token: Callable[..., Tensor]
 ) -> Tensor:
-    """Apply a per-token function in chunks of rows."""
+    """Return the result of `per_token` for each token, computed in chunks of tokens to limit memory."""
     inputs = (logits.flatten(0, -2), x_1.flatten(), x_t.flatten(), append_dims(t, x_1).expand(x_1.shape).flatten())
     size = max(1, CHUNK_SIZE // logits.shape[-1])
     chunks = [

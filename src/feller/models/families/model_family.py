@@ -63,7 +63,6 @@ class SampleRequest:
     space: Space
     sampling: SamplerConfig
     cond: Cond = field(default_factory=dict)
-    """Conditions of the samples."""
     observed: PartialObservation | None = None
     clamped: dict[str, State] = field(default_factory=dict)
     """Observed components (leaves) of the state, which are held fixed; the other leaves are sampled given these."""
@@ -168,11 +167,7 @@ class ModelFamily(abc.ABC):
         return None
 
     def require_path(self) -> Path:
-        """Return the path of the process.
-
-        Raises:
-            UsageError: If the family has no path.
-        """
+        """Return the path of the process; UsageError if the family has no path."""
         raise UsageError(f"this model has no path in time: it {self.describe()}", remedy="Use a flow or jump model")
 
     def check_flow(self) -> None:

@@ -200,7 +200,7 @@ def _export_output(path: Path, prediction: State, x: State, t: State) -> State:
 
 
 def _without_early_end(network: Network, observed_mask: Bool[Tensor, "b n"], eos_token_id: int) -> Network:
-    """Mask the end-of-text logit at positions before an observed token."""
+    """Return a network that cannot predict the end of the text before the last observed token."""
     must_continue = observed_mask.flip(1).cumsum(1).flip(1) > 0
 
     def masked_network(x_t: State, t: State, cond: Cond) -> State:

@@ -22,7 +22,6 @@ class RegressionModel(ModelFamily):
     )
     output_kind: ClassVar[str] = "estimates"
     target: Target
-    """Prediction target."""
 
     @classmethod
     def from_objective(cls, objective: Any) -> "ModelFamily":

@@ -49,10 +49,6 @@ def fine_tuning_recipe(method: str, model: Model, reward_scale: float, guidance:
     spec = model.spec
     model.check_guidance(guidance)
     objective = METHODS[method](
-        path=spec.path,
-        space=spec.space,
-        reward_scale=reward_scale,
-        guidance=guidance,
-        cond_dropout=spec.cond_dropout,
+        path=spec.path, space=spec.space, reward_scale=reward_scale, guidance=guidance, cond_dropout=spec.cond_dropout
     )
     return Recipe(architecture=spec.architecture, objective=objective, train=DEFAULT_TRAINING, sampling=spec.sampling)

@@ -61,7 +61,7 @@ def unet(modality: Images, size: str) -> UNet:
 
 
 def _levels(modality: Images) -> int:
-    """Return the number of resolution levels for the longer side: 8 -> 1, 16 -> 2, 28 and 32 -> 3, 64 -> 4."""
+    """Return the number of resolution levels of a U-Net, by the longer side: 8 -> 1, 16 -> 2, 28, 32 -> 3, 64 -> 4."""
     side = max(modality.height, modality.width)
     return max(1, min(4, (side - 1).bit_length() - 2))
 
@@ -240,7 +240,10 @@ def _tokenizer(data: Dataset, size: str, name: str, quantizer: Quantizer) -> Rec
 
 
 def _factor(height: int, width: int) -> int:
-    """Return the downsampling factor: 8 and 16 -> 2, 28 and 32 -> 4, 64 -> 8, if the sides are divisible."""
+    """Return the downsampling factor of an image tokenizer: 8 and 16 pixels -> 2, 28 and 32 -> 4, 64 -> 8.
+
+    It is smaller if a side is not divisible by it.
+    """
     sides = height, width
     factor = 2
     while max(sides) > MAX_GRID_SIDE * factor and not any(side % (2 * factor) for side in sides):

@@ -61,7 +61,10 @@ def regressor(data: Dataset, size: str) -> Recipe:
 
 
 def _atom_regressor(modality: Molecules | Crystals, target: Target, size: str) -> tuple[NetworkConfig, TrainConfig]:
-    """Return a pairwise message-passing network for molecules, or a site transformer for crystals."""
+    """Return the network and training settings of a regressor for molecules or crystals.
+
+    The network is a message-passing network for molecules, and a transformer over sites for crystals.
+    """
     element = TokenCodec(len(modality.elements), has_mask=False)
     width, pair_width, depth, minutes = {
         "tiny": (32, 16, 2, 1.0),
@@ -82,7 +85,10 @@ def _atom_regressor(modality: Molecules | Crystals, target: Target, size: str) -
 
 
 def _row_regressor(modality: NumericRows, target: Target, size: str) -> tuple[NetworkConfig, TrainConfig]:
-    """Return an MLP, with Fourier features for angles."""
+    """Return the network (an MLP) and training settings of a regressor for numeric rows.
+
+    Angles enter as Fourier features.
+    """
     width, depth, minutes = {"tiny": (32, 2, 0.2), "small": (64, 2, 1.0), "base": (256, 4, 10.0)}[size]
     is_torus = isinstance(modality.space(), Torus)
     trunk = MLP(width, depth, frequencies=4 if is_torus else 0, period=2 * math.pi if is_torus else None)

@@ -18,7 +18,7 @@ from feller.training.optimizer import TrainConfig
 
 @dataclass(frozen=True)
 class DocumentAuxNetworks:
-    """Training settings of the auxiliary networks of documents."""
+    """Training settings of the two networks that a document model needs: image tokenizer and retrieval encoder."""
 
     tokenizer: TrainConfig
     """Training settings of the image tokenizer."""
@@ -28,7 +28,7 @@ class DocumentAuxNetworks:
 
 @dataclass(frozen=True)
 class SpeechAuxNetworks:
-    """Training settings of the duration models of speech."""
+    """Training settings of the two networks that a speech model needs: both predict durations of phones."""
 
     durations: TrainConfig
     """Training settings of the deterministic duration model."""
@@ -45,14 +45,7 @@ Kind = TypeVar("Kind", bound=Modality)
 
 
 def require_modality(modality: Modality, modality_type: type[Kind], recipe: str, needed: str) -> Kind:
-    """Return the modality of the data as the type that a recipe needs; UsageError if it has another type.
-
-    Args:
-        modality: Modality of the data.
-        modality_type: Type that the recipe needs.
-        recipe: Name of the recipe, for the error message.
-        needed: Description of the needed data, for the error message.
-    """
+    """Return the modality of the data as the type that a recipe needs; UsageError if it has another type."""
     if isinstance(modality, modality_type):
         return modality
     raise UsageError(

@@ -136,7 +136,7 @@ class SpectralVocoderNetwork(VocoderNetwork):
         return istft(torch.polar(amplitude, phase), self.config.mel)
 
     def _band_log_amplitudes(self, mel: Float[Tensor, "b frames bands"]) -> Float[Tensor, "b frames bins"]:
-        """Interpolate the mel bands' log mean amplitudes to the frequency bins."""
+        """Return log amplitudes at the frequency bins, interpolated from the log means of the mel bands."""
         log_band_width = self.config.mel.filters.sum(1).clamp(min=1e-12).log().to(mel)
         return (mel - log_band_width) @ self.band_weights.to(mel)
 

@@ -60,7 +60,7 @@ class EMA:
         self._pair([*self._model.parameters()])
 
     def _pair(self, weights: list[Tensor]) -> None:
-        """Associate the network's weights with the tensors of their averages."""
+        """Store the network's weights next to the tensors of their averages, in the same order."""
         self._weights, self._averages = weights, [*self.weights.values()]
         pairs = zip(weights, self._averages, strict=True)
         self._needs_upcast = any(weight.dtype != average.dtype for weight, average in pairs)

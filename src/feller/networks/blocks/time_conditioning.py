@@ -1,6 +1,7 @@
 """Time conditioning of transformers over frames: a time token, adaLN-zero, or none."""
 
 import abc
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -21,52 +22,19 @@ class TimeConditioning(abc.ABC):
     uses_time: ClassVar[bool] = True
     """True if the network sees a state and its time."""
 
+    @property
     @abc.abstractmethod
-    def make_embedding(self, width: int) -> nn.Module:
-        """Return a module that maps times [b] to their `TimeEmbedding`, for blocks of `width` features per position."""
+    def make_embedding(self) -> Callable[[int], nn.Module]:
+        """Function from a width to a module that maps times [b] to their `TimeEmbedding`, for blocks of this width."""
 
+    @property
     @abc.abstractmethod
-    def make_block(self, width: int, heads: int) -> nn.Module:
-        """Return a transformer block: a module that maps (h, vector, attention) to new features, [b, n, width].
+    def make_block(self) -> Callable[[int, int], nn.Module]:
+        """Function from width and heads to a block: a module that maps (h, vector, attention) to features of `width`.
 
         `h` are the features of the positions, [b, n, width]. `vector` is the modulation vector of the time embedding,
         [b, inner]. `attention` is the attention function, which applies the mask.
         """
-
-
-@dataclass(frozen=True)
-class TimeToken(TimeConditioning):
-    """Time conditioning by a prefix token. Source: Le et al. 2023, "Voicebox", arXiv 2306.15687."""
-
-    def make_embedding(self, width: int) -> nn.Module:
-        return TimeTokenEmbedding(width)
-
-    def make_block(self, width: int, heads: int) -> nn.Module:
-        return TransformerBlock(width, heads)
-
-
-@dataclass(frozen=True)
-class AdaLNZero(TimeConditioning):
-    """Time conditioning by an adaptive scale, shift and gate in every block (adaLN-zero)."""
-
-    def make_embedding(self, width: int) -> nn.Module:
-        return TimeVectorEmbedding(width)
-
-    def make_block(self, width: int, heads: int) -> nn.Module:
-        return DiTBlock(width, heads)
-
-
-@dataclass(frozen=True)
-class NoTimeConditioning(TimeConditioning):
-    """No time conditioning, for a network that predicts in one step without seeing the state."""
-
-    uses_time = False
-
-    def make_embedding(self, width: int) -> nn.Module:
-        return NoTimeEmbedding(width)
-
-    def make_block(self, width: int, heads: int) -> nn.Module:
-        return TransformerBlock(width, heads)
 
 
 class TimeTokenEmbedding(nn.Module):
@@ -127,3 +95,25 @@ class TransformerBlock(nn.Module):
         qkv = self.qkv(self.norm1(h)).unflatten(-1, (3, self.heads, -1)).movedim((-3, -2), (0, -3))
         h = h + self.proj(attention(*qkv).transpose(-3, -2).flatten(-2))
         return h + self.fc2(F.gelu(self.fc1(self.norm2(h)), approximate="tanh"))
+
+
+@dataclass(frozen=True)
+class TimeToken(TimeConditioning):
+    """Time conditioning by a prefix token. Source: Le et al. 2023, "Voicebox", arXiv 2306.15687."""
+
+    make_embedding, make_block = TimeTokenEmbedding, TransformerBlock
+
+
+@dataclass(frozen=True)
+class AdaLNZero(TimeConditioning):
+    """Time conditioning by an adaptive scale, shift and gate in every block (adaLN-zero)."""
+
+    make_embedding, make_block = TimeVectorEmbedding, DiTBlock
+
+
+@dataclass(frozen=True)
+class NoTimeConditioning(TimeConditioning):
+    """No time conditioning, for a network that predicts in one step without seeing the state."""
+
+    uses_time = False
+    make_embedding, make_block = NoTimeEmbedding, TransformerBlock

@@ -79,6 +79,6 @@ class FSQCodebook(Codebook):
         return like.new_tensor([level // 2 for level in self.config.levels])
 
     def _places(self, device: torch.device) -> Int64[Tensor, " d"]:
-        """Return the place value of each digit of a code in mixed radix."""
+        """Return the factor of each entry's level in the code, which is a number in mixed radix."""
         levels = self.config.levels
         return torch.tensor([math.prod(levels[:i]) for i in range(len(levels))], device=device)

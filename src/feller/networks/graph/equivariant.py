@@ -75,17 +75,19 @@ class EGNN(NetworkConfig):
 
 
 class _EncodedPoints(NamedTuple):
-    """State and features of points after the blocks."""
+    """Result of `EGNNNetwork._encode`: inputs of the network, and point features after its last block."""
 
     x: State
     """Leaves except the positions, zero at padding."""
     valid: Bool[Tensor, "b n"]
     vector: Float[Tensor, "b width"]
+    """Embedding of time and conditions."""
     h: Float[Tensor, "b n width"]
+    """Point features after the last block."""
     start: Float[Tensor, "b n 3"]
     """Centred positions of the input."""
     y: Float[Tensor, "b n 3"]
-    """Positions after the blocks."""
+    """Positions after the last block."""
 
 
 class EGNNNetwork(nn.Module):
@@ -203,15 +205,7 @@ class EGNNLayer(nn.Module):
         vector: Float[Tensor, "b width"],
         pairs: EdgeList,
     ) -> tuple[Float[Tensor, "b n width"], Float[Tensor, "b n 3"]]:
-        """Return the updated features and positions of the points.
-
-        Args:
-            h: Features of the points.
-            y: Positions of the points.
-            start: Positions in the network's input.
-            vector: Conditioning vector of each example.
-            pairs: Edges between the points.
-        """
+        """Return the updated features and positions of the points."""
         scale, shift, gate = self.modulation(vector)[:, None].chunk(3, 2)
         z = modulate(F.layer_norm(h, h.shape[2:]), scale, shift)
         displacement, distance = _displacement(y, pairs)

@@ -171,10 +171,7 @@ class SetTransformerNetwork(nn.Module):
         encoded = encode_all(self._kinds(self.site_leaves), x, t, masks, like)
         h = self.embed(
             torch.cat(
-                [
-                    encoded,
-                    chain_end_features(valid, encoded) if config.max_distance else size_feature(valid, encoded),
-                ],
+                [encoded, chain_end_features(valid, encoded) if config.max_distance else size_feature(valid, encoded)],
                 2,
             )
         )

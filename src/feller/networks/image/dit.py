@@ -19,6 +19,17 @@ AttentionFn = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Function from (queries, keys, values), each [b, heads, n, size], to the attention output of the same shape."""
 
 
+def cached_attention(keys: Tensor, values: Tensor, start: int, attn_mask: Tensor | None = None) -> AttentionFn:
+    """Return attention that writes new keys and values into a KV cache at position `start`, and attends up to them."""
+
+    def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        stop = start + key.shape[2]
+        keys[:, :, start:stop], values[:, :, start:stop] = key, value
+        return F.scaled_dot_product_attention(query, keys[:, :, :stop], values[:, :, :stop], attn_mask=attn_mask)
+
+    return attend
+
+
 @dataclass(frozen=True)
 class DiT(NetworkConfig):
     """Diffusion transformer on image patches; each block is initialised to the identity (adaLN-zero).

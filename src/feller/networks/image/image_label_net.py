@@ -37,7 +37,6 @@ class ImageLabelNet(NetworkConfig):
             raise UsageError("num_classes and channels of at least 1, and two different leaf names", self)
 
     def build(self, shape: State, conditions: ConditionTypes, rng: Rng) -> "ImageLabelNetwork":
-        """Return a new network for images of shape (channels, height, width) and label tokens of shape ()."""
         shapes = shape if isinstance(shape, dict) else {}
         if shapes.keys() != {self.image, self.label} or len(shapes[self.image]) != 3 or shapes[self.label] != ():
             raise UsageError(f"ImageLabelNet expects {self.image} (c, h, w) and {self.label} ()", found=shape)
@@ -74,7 +73,7 @@ class ImageLabelNetwork(nn.Module):
         return {config.image: image_output, config.label: self._read(image, time, cond)}
 
     def _read(self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], cond: Cond) -> Float[Tensor, "b symbols"]:
-        """Return the logits of the label, predicted from the image."""
+        """Return the logits of the image's label."""
         vector = self.conditioning(t, cond)
         h = F.silu(self.conv_in(x))
         for layer, modulation in zip(self.layers, self.modulations, strict=True):

@@ -47,7 +47,10 @@ class CategoricalColumns(LeafCodec):
 
     @cached_property
     def _feature_index(self) -> Int[Tensor, " features"]:
-        """Index of each feature among all pairs of a column and a code."""
+        """Indices of the one-hot features that exist, among all pairs (column, code).
+
+        Each column has its own codes, and one more code for the mask.
+        """
         stride = self._max_count + 1
         return torch.tensor(
             [j * stride + k for j, count in enumerate(self.counts) for k in (*range(count), self._max_count)]
@@ -55,7 +58,10 @@ class CategoricalColumns(LeafCodec):
 
     @cached_property
     def _logit_index(self) -> Int[Tensor, " logits"]:
-        """Index of each logit among the network's outputs; the index after the last one selects the masked logit."""
+        """Index of the network's output for each pair (column, code), where all columns get the same number of codes.
+
+        Codes that a column lacks get the index after the last output, which holds a masked logit.
+        """
         column_ends = torch.tensor(self.counts).cumsum(0).tolist()
         columns = zip(column_ends, self.counts, strict=True)
         return torch.tensor(

@@ -12,7 +12,7 @@ from feller.core.rng import Rng
 from feller.networks.blocks.condition_encoders import ConditionTypes
 from feller.networks.blocks.conditioning import Conditioning
 from feller.networks.blocks.relative_positions import apply_rotary, rotary_cos_sin
-from feller.networks.image.dit import AttentionFn
+from feller.networks.image.dit import AttentionFn, cached_attention
 from feller.networks.network_config import NetworkConfig, seeded_init
 from feller.networks.sequence.text_dit import (
     KERNEL_SIZE,
@@ -119,34 +119,29 @@ class CausalTransformerNetwork(nn.Module):
         """
         vector, states = self._condition_vector(len(tokens), cond), []
         h = self.embed(tokens)
-        cos_sin = rotary_cos_sin(cache.length, tokens.shape[1], self.head_dim, h)
+        start, m = cache.length, tokens.shape[1]
+        cos_sin = rotary_cos_sin(start, m, self.head_dim, h)
+        attn_mask = None if m == 1 else torch.ones(m, start + m, dtype=torch.bool, device=h.device).tril(start)
         for layer, block in enumerate(self.blocks):
-            h = block(
-                h, vector, _cached_attention(cache, layer, cos_sin), _continue_conv(cache.conv_state[layer], states)
-            )
+            cached = cached_attention(cache.keys[layer], cache.values[layer], start, attn_mask)
+
+            def attend(query: Tensor, key: Tensor, value: Tensor, cached: AttentionFn = cached) -> Tensor:
+                return cached(apply_rotary(query, cos_sin), apply_rotary(key, cos_sin), value)
+
+            h = block(h, vector, attend, _continue_conv(cache.conv_state[layer], states))
         logits = self.head(h[:, -1:], vector)[:, 0]
-        return logits, replace(cache, conv_state=torch.stack(states), length=cache.length + tokens.shape[1])
+        return logits, replace(cache, conv_state=torch.stack(states), length=start + m)
 
     def _condition_vector(self, b: int | torch.SymInt, cond: Cond) -> Float[Tensor, "b inner"]:
         """Return the embedding of the conditions at time 0."""
         return self.conditioning(self.embed.weight.new_zeros(b), cond)
 
 
-def _cached_attention(cache: ConvKVCache, layer: int, cos_sin: tuple[Tensor, Tensor]) -> AttentionFn:
-    """Return causal attention that appends keys and values to the cache."""
-    start, m = cache.length, len(cos_sin[0])
-    keys, values = cache.keys[layer, :, :, : start + m], cache.values[layer, :, :, : start + m]
-    attn_mask = None if m == 1 else torch.ones(m, start + m, dtype=torch.bool, device=keys.device).tril(start)
-
-    def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        keys[:, :, start:], values[:, :, start:] = apply_rotary(key, cos_sin), value
-        return F.scaled_dot_product_attention(apply_rotary(query, cos_sin), keys, values, attn_mask=attn_mask)
-
-    return attend
-
-
 def _continue_conv(conv_state: Float[Tensor, "b before width"], conv_states: list[Tensor]) -> PadFn:
-    """Return a padding function that prepends the convolution state, and appends the next state to `conv_states`."""
+    """Return a padding function for a causal convolution over new tokens: the inputs before them replace the padding.
+
+    It appends the inputs that the next tokens need to `conv_states`.
+    """
 
     def pad(h: Tensor) -> Tensor:
         padded = torch.cat([conv_state, h], 1)

@@ -269,7 +269,10 @@ def _min_and_max(values: Int[Tensor, " b"]) -> tuple[int, int]:
 
 
 def _sample_causal_mask(sample: Int[Tensor, "b n"]) -> Bool[Tensor, "b 1 n n"]:
-    """Return a causal attention mask within each packed sample; in the paper, samples attend to each other."""
+    """Return the causal attention mask of packed rows, in which tokens attend to their own sample only.
+
+    In the paper, samples attend to each other.
+    """
     n = sample.shape[1]
     causal_mask = torch.ones(n, n, dtype=torch.bool, device=sample.device).tril()
     return ((sample[:, :, None] == sample[:, None]) & causal_mask)[:, None]

@@ -13,7 +13,7 @@ from feller.core.pytree import Cond
 from feller.core.rng import Rng
 from feller.networks.blocks.condition_encoders import ConditionTypes
 from feller.networks.blocks.time_conditioning import TransformerBlock
-from feller.networks.image.dit import AttentionFn
+from feller.networks.image.dit import cached_attention
 from feller.networks.network_config import NetworkConfig, seeded_init
 from feller.networks.sequence.table_grammar import TableGrammar
 from feller.spaces.table_tokens import TableTokens
@@ -110,7 +110,10 @@ class RowTransformerNetwork(nn.Module):
     def _logits(
         self, x: Int64[Tensor, "*b places"], order: Int64[Tensor, "*b places"] | None
     ) -> Float[Tensor, "*b places tokens"]:
-        """Return the logits at all positions; `order` is the position of the token generated at each step."""
+        """Return the logits of all positions of a row, each given the tokens generated before it.
+
+        `order` holds the positions in the order in which they are generated; None for left to right.
+        """
         order = torch.arange(x.shape[-1], device=x.device).expand(x.shape) if order is None else order
         tokens = (x + self.first).gather(-1, order)
         h = self.token_embed(
@@ -145,30 +148,14 @@ class RowTransformerNetwork(nn.Module):
         """Process the previous token of each row; return the logits at position `place` and the new cache.
 
         The logits of invalid tokens are not masked.
-
-        Args:
-            last: Previous token of each row; None at the start.
-            last_place: Position of the previous token of each row; None at the start.
-            place: Position to predict in each row.
-            cache: KV cache of the previous steps.
         """
         start_tokens = torch.full_like(place, self.token_embed.num_embeddings - 1)
         tokens = start_tokens if last is None or last_place is None else last + self.first[last_place]
         h = (self.token_embed(tokens) + self.position_embed(place))[:, None]
         for layer, block in enumerate(self.blocks):
-            h = block(h, None, _cached_attention(cache.keys[layer], cache.values[layer], cache.length))
+            h = block(h, None, cached_attention(cache.keys[layer], cache.values[layer], cache.length))
         h = self.norm(h[:, 0])
         return self.head.at_place(h, place), RowKVCache(cache.keys, cache.values, cache.length + 1)
-
-
-def _cached_attention(keys: Tensor, values: Tensor, length: int) -> AttentionFn:
-    """Return an attention function for one new position, which appends its key and value to the cache."""
-
-    def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        keys[:, :, length : length + 1], values[:, :, length : length + 1] = key, value
-        return F.scaled_dot_product_attention(query, keys[:, :, : length + 1], values[:, :, : length + 1])
-
-    return attend
 
 
 class PlaceHeads(nn.Module):

@@ -75,14 +75,7 @@ class TableGrammar(nn.Module):
         place: Int64[Tensor, " b"],
         observed: Bool[Tensor, "b places"] | None = None,
     ) -> Bool[Tensor, "b tokens"]:
-        """Return the mask of allowed tokens at one position per row, given the tokens already generated or observed.
-
-        Args:
-            x: Tokens of rows.
-            step: Zero-based step at which each position is generated.
-            place: Position in each row.
-            observed: True for tokens that are known before generation.
-        """
+        """Return the mask of allowed tokens at one position per row, given the tokens already generated or observed."""
         batch_index = torch.arange(x.shape[0], device=x.device)
         automaton_mask = (
             self.transitions[place, 0] >= 0 if all(self.starts_column) else self._automaton_mask(x)[batch_index, place]
@@ -98,7 +91,7 @@ class TableGrammar(nn.Module):
         )
 
     def _automaton_mask(self, x: Int64[Tensor, "*b places"]) -> Bool[Tensor, "*b places tokens"]:
-        """Return the mask of tokens that the automaton of each column accepts."""
+        """Return the mask of tokens that continue a value of their column, given the tokens of x before them."""
         masks = []
         state = x.new_zeros(x.shape[:-1])
         for position, is_start in enumerate(self.starts_column):
@@ -129,7 +122,10 @@ class TableGrammar(nn.Module):
         return mask
 
     def _propagate(self, mask: Bool[Tensor, "*b tokens"], name: str, *, backward: bool) -> Bool[Tensor, "*b tokens"]:
-        """Return the mask of the values of one column that are compatible with an allowed value of the other column."""
+        """Return the mask of the values of one column that occur together with an allowed value of another column.
+
+        `name` is the buffer with the table of allowed pairs, and `backward` goes from its second column to its first.
+        """
         table: Tensor = getattr(self, name)
         table = table.T if backward else table
         reachable = mask[..., : table.shape[0]].float() @ table.float() > 0

@@ -116,7 +116,10 @@ class ConstantSpeedBeta(BetaSchedule):
         return beta
 
     def _data(self, distance: TokenDistance) -> tuple[Tensor, Tensor]:
-        """Return the data tokens to average over, and their weights; for large vocabularies an evenly spaced subset."""
+        """Return the data tokens over which the speed is averaged, and their weights.
+
+        For large vocabularies these are evenly spaced token ids, a subset of all.
+        """
         if self.weights is not None and len(self.weights) != distance.vocab_size:
             raise UsageError(f"{distance.vocab_size} weights, one per token", len(self.weights))
         count = min(distance.vocab_size, _ANCHORS, max(16, CHUNK_SIZE // distance.vocab_size))
@@ -128,7 +131,10 @@ class ConstantSpeedBeta(BetaSchedule):
 
 
 def _speed(beta: float, d: Tensor, weights: Tensor) -> Tensor:
-    """Return the Fisher speed at beta: the root of the mean over data tokens of the variance of distances d [n, K]."""
+    """Return the Fisher speed sqrt(E_a Var(d)) at beta, where p(x | a) is proportional to exp(-beta d).
+
+    `d` [n, K] is the distance from each data token a to each token x, and `weights` averages over the data tokens.
+    """
     p = (-beta * d).softmax(1)
     mean = (p * d).sum(1, keepdim=True)
     return ((p * (d - mean) ** 2).sum(1) @ weights).sqrt()

@@ -170,7 +170,7 @@ class Mixture(TokenPath):
         return torch.where(is_data, (d_alpha + d_sigma * p) / (alpha + sigma * p), d_sigma / sigma)
 
     def _source_and_scales(self, x_1: Tensor, t: Tensor, vocab_size: int | None) -> tuple[Tensor, ...]:
-        """Return p [S], the one-hot mask of x_1 [m, S], and alpha, sigma and their derivatives [m, 1]."""
+        """Return the source p [S], the one-hot mask of x_1 [m, S], and alpha, sigma, alpha' and sigma' [m, 1]."""
         if vocab_size is None:
             raise UsageError("a mixture path requires the vocabulary size", remedy="Pass `vocab_size`")
         p = self.source_probs(vocab_size).to(t)
@@ -279,7 +279,7 @@ class Mixture(TokenPath):
         return outgoing.scatter(1, x_t[:, None], 0.0)
 
     def _reversing(self, vocab_size: int, scales: AlphaSigma, like: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Return the source probabilities, and alpha, sigma and alpha' in the dtype of the probabilities."""
+        """Return the source probabilities, and alpha, sigma and alpha' as tensors, on the device of `like`."""
         p = self.source_probs(vocab_size)
         _check_mass(p)
         return p.to(like.device), [torch.as_tensor(scale, dtype=p.dtype, device=like.device) for scale in scales[:3]]
@@ -305,7 +305,7 @@ class Mixture(TokenPath):
         return hazard.expand(x_t.shape)
 
     def _max_hazard_reversal(self, x_t: Tensor, t: Tensor, s: float, vocab_size: int) -> Tensor:
-        """Return an upper bound over x_1 of -log P(x_s = x_t | x_t, x_1)."""
+        """Return the maximum, over data tokens x_1, of -log P(x_s = x_t | x_t, x_1), a bound on the jump hazard."""
         if s >= 1:
             return torch.full(x_t.shape, torch.inf, dtype=torch.float64, device=x_t.device)
         p, tokens = self.source_probs(vocab_size).to(x_t.device), torch.arange(vocab_size, device=x_t.device)

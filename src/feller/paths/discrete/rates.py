@@ -58,12 +58,15 @@ class Rates(abc.ABC):
 
 
 def _at(values: Tensor, x: Tensor) -> Tensor:
-    """Return, for each row, the value at its token x, [m, 1]."""
+    """Return values[i, x[i]] for each row i, [m, 1]."""
     return values.gather(1, x[:, None])
 
 
 def _centred(log_p: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
-    """Return p and the change of log p, centred so that total probability is conserved."""
+    """Return p, and the change r of log p minus its mean under p.
+
+    Then sum(p r) = 0: the total probability is conserved.
+    """
     p = log_p.exp()
     change = torch.where(p > 0, change, 0.0)
     return p, change - (p * change).sum(1, keepdim=True)
@@ -186,7 +189,10 @@ class LeastEnergy(Rates):
         return torch.cat([self._solve(*chunk) for chunk in zip(p.split(size), change.split(size), strict=True)])
 
     def _solve(self, p: Tensor, change: Tensor) -> Tensor:
-        """Solve the graph Laplacian scaled by sqrt(p), which conditions it well and spans its null space."""
+        """Return the mean-zero potential f that solves the graph Laplacian of the jump costs for a change of log p.
+
+        The equations are scaled by sqrt(p), so that they are well conditioned also if some probabilities are small.
+        """
         sqrt_p, inverse_multiples = p.sqrt(), self._inverse_multiples.to(p.device)
         outer = sqrt_p[:, :, None] * sqrt_p[:, None]
         laplacian = torch.diag_embed(p @ inverse_multiples) - outer * inverse_multiples + outer

@@ -15,9 +15,10 @@ _LARGE = 1e4
 
 
 class TokenStepRule(abc.ABC):
-    """Rule for steps of finite length: it chooses the distribution and the change of log p that `Rates` receives.
+    """Rule for steps of finite length from t to s: it supplies the arguments `log_p` and `change` of `Rates.outgoing`.
 
-    From these, `Rates` computes the expected number of jumps in the step.
+    `log_p` are token probabilities within the step, and `change` is the change of their logarithms over the step.
+    `Rates` turns both into the expected number of jumps to each token.
     """
 
     @abc.abstractmethod

@@ -31,7 +31,8 @@ class EndpointSupport(abc.ABC):
     def candidates(self, prediction: Tensor, event: int) -> tuple[Float[Tensor, "... K"], Tensor]:
         """Return the probabilities of the K candidates, and the candidates.
 
-        `prediction` is the result of `complete_prediction`, and `event` the number of axes of one entry of the state.
+        `prediction` is the result of `complete_prediction`, and `event` is `ConditionalPath.event_ndim`: 0 if an entry
+        of the state is a number, 2 if it is a rotation matrix.
         """
 
     @abc.abstractmethod

@@ -87,9 +87,10 @@ class GaussianConditionalPath(ConditionalPath):
         return a * z.to(x.dtype) * s - b * (1 - s.square())
 
     def integrated_derivative(self, x: Tensor, z: Tensor, t: Tensor, s: Tensor) -> Float[Tensor, "..."]:
-        """Return the integral over [t, s] of a time derivative that grows as (1 - u)^-3 from its value at time t.
+        """Return the integral over u in [t, s] of an approximation of d/du log p_u(x | z), with state x and endpoint z.
 
-        This is `time_derivative` times (1 - t) / 2 [(1 - t)^2 / (1 - s)^2 - 1]; the factor is infinite for s = 1.
+        The derivative grows as (1 - u)^-3; its factor is taken from its value at time t. The integral is
+        `time_derivative` at t times (1 - t) / 2 [(1 - t)^2 / (1 - s)^2 - 1]; it is infinite for s = 1.
         """
         if not isinstance(self.schedule, Linear):
             return super().integrated_derivative(x, z, t, s)
@@ -133,7 +134,10 @@ class GaussianConditionalPath(ConditionalPath):
         return d_alpha * z.double() / (-d_sigma).clamp(min=1e-9)
 
     def _standardized_later(self, z: Tensor, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and standard deviation of the path at time s, in the coordinate standardized at time t."""
+        """Return mean and standard deviation of v = (x_s - alpha_t z) / sigma_t under p_s(x_s | z).
+
+        v is the state at the later time s, standardized with the mean and deviation at time t given the endpoint z.
+        """
         alpha, sigma, *_ = self.alpha_sigma(t)
         alpha_s, sigma_s, *_ = self.alpha_sigma(s)
         return (alpha_s - alpha) * z.double() / sigma, sigma_s / sigma
@@ -154,7 +158,7 @@ def _roots(zeta: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _sample_rising(zeta: Tensor, u: Tensor) -> Tensor:
-    """Sample from [1 + zeta s - s^2]_+ phi(s)."""
+    """Sample from the density [1 + zeta s - s^2]_+ phi(s), normalised, by inverting its CDF at u."""
     low, high = _roots(zeta)
 
     def antiderivative(s: Tensor) -> Tensor:
@@ -166,13 +170,16 @@ def _sample_rising(zeta: Tensor, u: Tensor) -> Tensor:
 
 
 def _sample_falling(zeta: Tensor, u: Tensor) -> Tensor:
-    """Sample from [s^2 - zeta s - 1]_+ phi(s)."""
+    """Sample from the density [s^2 - zeta s - 1]_+ phi(s), normalised, by inverting its CDF at u."""
     low, high = _roots(zeta)
     return _sample_outside(lambda s: (zeta - s) * _density(s), low, high, u)
 
 
 def _sample_outside(antiderivative, low: Tensor, high: Tensor, u: Tensor) -> Tensor:
-    """Sample below `low` or above `high`, with the antiderivative `total`, which vanishes at both infinities."""
+    """Sample below `low` or above `high`, by the uniform numbers u.
+
+    The density has the given antiderivative, which vanishes at both infinities.
+    """
     mass = antiderivative(low) - antiderivative(high)
     is_below = u * mass < antiderivative(low)
     target = torch.where(is_below, u * mass, (u - 1) * mass)
@@ -184,7 +191,10 @@ def _sample_outside(antiderivative, low: Tensor, high: Tensor, u: Tensor) -> Ten
 
 
 def _crossings(shift: Tensor, ratio: Tensor):
-    """Return the points where the densities N(shift, ratio^2) and N(0, 1) cross, and the difference of their CDFs."""
+    """Return the two points where the densities N(shift, ratio^2) and N(0, 1) are equal.
+
+    The third result is the function CDF of N(shift, ratio^2) minus CDF of N(0, 1).
+    """
     variance_gap = ((1 - ratio) * (1 + ratio)).clamp(min=_MIN_SIGMA)
     half_width = ratio * (shift.square() - 2 * variance_gap * ratio.log()).clamp(min=0).sqrt()
 

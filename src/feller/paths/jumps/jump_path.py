@@ -97,7 +97,10 @@ class JumpPath(Path):
         return self.conditional_path.initial_state(x_0)
 
     def _time_like_parts(self, t: Tensor, x: Tensor) -> Tensor:
-        """Return times that broadcast against the entries; a single time if all examples share one by `expand`."""
+        """Return the times t [b] with axes of size 1, so that they broadcast against the entries of the states x.
+
+        If all examples share one time, by `expand`, only one is returned.
+        """
         if t.stride(0) == 0 and len(t):
             t = t[:1]
         return t.reshape(-1, *(1,) * (x.ndim - self.conditional_path.event_ndim - 1))
@@ -115,7 +118,10 @@ class JumpPath(Path):
         return Characteristics(velocity, jumps=self._mixed_jumps(p, z, x_t, t) if self.has_jumps else None)
 
     def _mixed_jumps(self, p: Tensor, z: Tensor, x_t: Tensor, t: Tensor) -> Jumps:
-        """Return the mixture of the jumps towards all endpoints; an endpoint is sampled only for entries that jump."""
+        """Return the mixture, with weights p, of the jumps towards each endpoint z.
+
+        An endpoint is sampled only for entries that jump.
+        """
         event_ndim = self.conditional_path.event_ndim
         shape = x_t.shape[: x_t.ndim - event_ndim]
 
@@ -145,14 +151,17 @@ class JumpPath(Path):
         return Jumps(hazard, sample_destination)
 
     def _log_density_change(self, x: Tensor, z: Tensor, t: Tensor, s: float) -> Tensor:
-        """Return the change of log p, [..., K], for endpoints [K] or [..., K, *event]."""
+        """Return log p_s(x | z) - log p_t(x | z) as the step rule approximates it, [..., K], for endpoints z.
+
+        The endpoints are [K], or [..., K, *event] if each entry has its own.
+        """
         t = t.double()[..., None]
         return self._step_rule.log_density_change(
             self.conditional_path, x.unsqueeze(-1 - self.conditional_path.event_ndim), z, t, torch.full_like(t, s)
         )
 
     def _jump_prob(self, x: Tensor, z: Tensor, t: Tensor, s: float) -> Tensor:
-        """Return the probability of a jump before time s, for each endpoint, [..., K]."""
+        """Return the probability that an entry x jumps between times t and s, for each of the endpoints z, [..., K]."""
         change = self._log_density_change(x, z, t, s)
         num_jumps = change.neg().clamp_(min=0).mul_(self.jump_weight * (1 + self.corrector_rate))
         if self.corrector_rate:
@@ -162,7 +171,7 @@ class JumpPath(Path):
     def _sample_destination(
         self, x: Tensor, z: Tensor, index: Tensor, t: Tensor, s: float, v: Tensor, uniforms: Tensor
     ) -> Tensor:
-        """Sample destinations at time s: where the conditional density rises or, for time-reversed jumps, falls."""
+        """Sample destinations at time s: where the density given the endpoint rises, or falls for reversed jumps."""
         endpoint, start = self.endpoint_support.select(z, index, v), t.double()
         a, b = self._step_rule.destination_times(start, torch.full_like(start, s))
         destination = self.conditional_path.sample_increase(endpoint, a, b, uniforms)

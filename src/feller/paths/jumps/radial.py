@@ -49,7 +49,10 @@ class AngularDensity(abc.ABC):
 
 @dataclass(frozen=True)
 class AngleNodes:
-    """Nodes of a table over angles: scale * sinh(stretch i / size) for i = 0, ..., size, for each row of the table."""
+    """Angles at which a function is tabulated, one row of the table per concentration kappa.
+
+    The angles are scale * sinh(stretch i / size) for i = 0, ..., size, which are dense near 0.
+    """
 
     kappa: Float64[Tensor, "n 1"]
     """Largest concentration that the nodes of each table row resolve."""
@@ -99,13 +102,7 @@ class AngleNodes:
 
 
 def cdf_at_nodes(shape: AngularDensity, at: AngleNodes, kappa: Float64[Tensor, " n"]) -> Float64[Tensor, "n m"]:
-    """Return the CDF of the angle at the nodes, by Simpson's rule.
-
-    Args:
-        shape: Density of the angle.
-        at: Nodes of the table.
-        kappa: Concentration of the density in each row of the table.
-    """
+    """Return the CDF of the angle at the nodes, by Simpson's rule."""
     fractions = torch.linspace(0, 1, 2 * at.size + 1, dtype=torch.float64, device=kappa.device)
     angle = at.angle(fractions).clamp(max=math.pi)
     density = (
@@ -218,7 +215,7 @@ class RadialConditionalPath(ConditionalPath, AngularDensity):
         return self.at_angle(z, nodes.invert(cdf_at_nodes(self, nodes, kappa), row, target).to(angle.dtype), direction)
 
     def _unique_kappas(self, t: Tensor) -> tuple[Float64[Tensor, " n"], Tensor]:
-        """Return the distinct concentrations, and the index of each time's concentration, in the shape of the times."""
+        """Return the distinct concentrations kappa at times t, and for each time the index of its concentration."""
         times, row = _unique_times(t)
         return self.concentration(times), row
 
@@ -259,7 +256,11 @@ class RadialConditionalPath(ConditionalPath, AngularDensity):
         return self.at_angle(z.double(), angle, direction)
 
     def _cdf_increase(self, t: Tensor, s: Tensor) -> tuple[AngleNodes, Tensor, Float64[Tensor, "n m"]]:
-        """Return nodes for distinct pairs of times, the pair index of each entry, and the CDF increase at the nodes."""
+        """Return a table of the increase from t to s of the CDF of the angle to the endpoint.
+
+        It has one row per distinct pair of times: the nodes, the row of each entry, and the increase at the nodes. For
+        t = s, it is the derivative of the CDF.
+        """
         kappa_s, row = self._unique_kappas(s)
         if same_times(t, s):
             nodes = AngleNodes(kappa_s[:, None])

@@ -80,7 +80,10 @@ def _root(function: Callable[[float], float], low: float, high: float) -> tuple[
 
 
 def _rounded_up(log_sigma: float, derivative: float, epsilon: float, log_ratio: Callable[[float], float]) -> float:
-    """Return e^log_sigma rounded up to `SIGMA_DIGITS` digits, or to more if that leaves too much epsilon unspent."""
+    """Return the noise multiplier e^log_sigma, rounded up to `SIGMA_DIGITS` digits.
+
+    More digits are used if the rounding leaves more than a tolerated part of `epsilon` unspent.
+    """
     sigma, smallest = math.exp(log_sigma), math.inf
     for digits in range(SIGMA_DIGITS, SIGMA_DIGITS + 4):
         unit = 10.0 ** (math.floor(math.log10(sigma)) + 1 - digits)

@@ -12,11 +12,7 @@ SAFE_DELTA = 1e-5
 
 
 def default_delta(n: int) -> float:
-    """Return the default delta for n rows: min(1e-5, 1 / n^1.1).
-
-    Raises:
-        UsageError: If n is below 2.
-    """
+    """Return the default delta for n rows: min(1e-5, 1 / n^1.1); UsageError if n is below 2."""
     if n < 2:
         raise UsageError("2 rows or more for differential privacy", n)
     return min(SAFE_DELTA, n**-1.1)

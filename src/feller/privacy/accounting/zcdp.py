@@ -57,7 +57,7 @@ def epsilon_from_rho(rho: float, delta: float) -> float:
 
 
 def _log_delta(rho: float, epsilon: float) -> float:
-    """Return log delta, minimised over the orders above 1."""
+    """Return log delta of rho-zCDP at epsilon: the smallest bound over the orders of the Rényi divergence above 1."""
 
     def objective(log_order_m1: float) -> float:
         order_m1 = math.exp(log_order_m1)  # order - 1

@@ -174,7 +174,7 @@ def _select_rows(example: Any, index: Tensor) -> Any:
 
 
 def _chunked_gradients(loss: LossFunction, network: nn.Module, example: Any, clip: float) -> Tensor:
-    """Compute `per_sample_gradients` in chunks of at most `CHUNK_SIZE` values; accepts an empty batch."""
+    """Return the clipped gradient of each example, [b, weights]; examples are processed in chunks to limit memory."""
     weights = list(trainable_params(network).values())
     p = sum(weight.numel() for weight in weights)
     chunks = torch.arange(num_examples(example)).split(max(1, CHUNK_SIZE // p))

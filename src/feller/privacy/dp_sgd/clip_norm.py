@@ -32,13 +32,7 @@ class ClipNorm(abc.ABC):
 
     @abc.abstractmethod
     def update(self, norms: Float[Tensor, " b"], expected_size: float, noise: Noise) -> None:
-        """Adapt the clipping norm to the gradient norms of a step.
-
-        Args:
-            norms: Norm of each gradient before clipping.
-            expected_size: Expected batch size.
-            noise: Source of the noise that is added to the statistics of `norms`.
-        """
+        """Adapt the clipping norm to the gradient norms of a step."""
 
 
 @dataclass(frozen=True)

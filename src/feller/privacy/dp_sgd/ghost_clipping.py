@@ -149,7 +149,7 @@ def _as_weights(call: LayerCall, backprops: Tensor) -> Tensor:
 
 
 def _check_reach(losses: Tensor, recorder: CallRecorder, weights: dict[str, nn.Parameter]) -> None:
-    """Raise an error if the autograd graph reaches a trainable weight from the losses past all recorded outputs."""
+    """Raise an error if the losses depend on a trainable weight in any way other than through a recorded layer call."""
     names = {id(weight): name for name, weight in weights.items()}
     output_nodes = {call.output_edge.node for call in recorder.calls}
     pending: list[Node | None] = [losses.grad_fn]
@@ -212,7 +212,10 @@ def _require_grad_sampler(layer: nn.Module) -> GradSampler:
 
 
 def _norm_sq_by_row(calls: list[tuple[LayerCall, LayerTensors]], b: int) -> Float[Tensor, " b"]:
-    """Return squared gradient norms, computed one example at a time: for weights that several layers share."""
+    """Return the squared gradient norm of each of b examples, one example at a time.
+
+    This is exact if several layers share a weight, where the norms of the layers cannot be added.
+    """
     norms_sq = []
     for row in range(b):
         sums: dict[int, Tensor] = {}

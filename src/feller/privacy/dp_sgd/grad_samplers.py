@@ -169,7 +169,7 @@ class NormGradSampler(GradSampler):
         return {name: gradients.sum(0) for name, gradients in self._each(layer, call, factors).items()}
 
     def _each(self, layer: Any, call: LayerTensors, factors: Float[Tensor, " b"]) -> dict[str, Tensor]:
-        """Return per-example gradients times the factors, [b, *weight]."""
+        """Return the gradients of each example times its factor, [b, *weight]."""
         backprops = call.backprops * factors.reshape(-1, *(1,) * (call.backprops.ndim - 1))
 
         def sum_positions(x: Tensor) -> Tensor:
@@ -217,7 +217,7 @@ class ConvGradSampler(GradSampler):
         return trainable_gradients(layer, weight=weight, bias=lambda: backprops.sum((0, 2, 3)))
 
     def _flat(self, layer: Any, call: LayerTensors) -> tuple[Tensor, Tensor]:
-        """Return padded inputs and output gradients, both with two spatial axes."""
+        """Return the padded inputs and the output gradients of a layer call; a 1-d convolution gets a height of 1."""
         backprops = call.backprops
         x = call.activations.to(backprops.dtype)
         mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode

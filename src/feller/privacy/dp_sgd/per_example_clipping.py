@@ -51,11 +51,7 @@ class LossModule(nn.Module):
 
 
 def check_losses(value: Any, b: int) -> Float[Tensor, " b"]:
-    """Return the losses if they have shape [b].
-
-    Raises:
-        UnsupportedError: If the losses have another shape or type.
-    """
+    """Return the losses if they have shape [b]; UnsupportedError if the losses have another shape or type."""
     if not isinstance(value, Tensor) or value.shape != (b,):
         shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
         raise UnsupportedError(f"expected a loss of shape ({b},), one value per example; found {shape}")

@@ -107,7 +107,11 @@ class DPSGD(Gradient):
         return ClippedSum(retry.sums, clipped.norms.masked_scatter(is_finite, retry.norms))
 
     def _clipped_once(self, loss: LossFunction, network: nn.Module, example: dict[str, Any], norm: float) -> ClippedSum:
-        """Return the clipped sum: by a backward pass for a single row, by ghost clipping if possible, else `vmap`."""
+        """Return the sum of clipped gradients of the examples, in one piece.
+
+        A single example needs one backward pass. For several, ghost clipping is used if the network supports it, else
+        `vmap`.
+        """
         if num_examples(example) == 1:
             return clipped_by_loop(loss, network, example, norm)
         try:

@@ -87,7 +87,7 @@ def relative_difference(actual: ClippedSum, expected: ClippedSum) -> float:
     return max(differences)
 
 
-def first_examples(example: dict[str, Any], max_examples: int = 3) -> dict[str, Any]:
-    """Return the first `max_examples` examples of a batch; if it has no more than these, all but its last example."""
-    n = min(max_examples, num_examples(example) - 1)
+def first_examples(example: dict[str, Any]) -> dict[str, Any]:
+    """Return the first three examples of a batch; if it has no more than three, all but its last example."""
+    n = min(3, num_examples(example) - 1)
     return tree_map(lambda leaf: leaf[:n], example)

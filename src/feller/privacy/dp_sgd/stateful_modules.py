@@ -108,7 +108,11 @@ def forbid_row_state(loss: LossFunction, network: nn.Module, example: dict[str, 
 
 
 def _find_harmless(loss: LossFunction, network: nn.Module, example: dict[str, Any]) -> frozenset[str]:
-    """Return the names of state that all random batches change identically; none if the loss rejects random rows."""
+    """Return the names of buffers and attributes that change in the same way for any batch, such as step counters.
+
+    The loss is tried on random rows; the result is empty if the loss rejects them. A change that depends on the rows
+    raises an error.
+    """
     snapshot, changes = _Snapshot(network, weights=True), []
     try:
         for batch in range(BATCHES):

@@ -47,8 +47,7 @@ def erm_leakage(solution: ERMSolution, noise: float, column_mask: Bool[Tensor, "
         c**2 * label_traces * theta.square().sum() + 2 * c * r * (a @ (inverse @ theta)) + r**2 * inverse.square().sum()
     )
     return ERMLeakage(
-        FisherLeakage(row_traces / noise**2, int(mask.sum()), 1),
-        FisherLeakage(label_traces / noise**2, 1, 1),
+        FisherLeakage(row_traces / noise**2, int(mask.sum()), 1), FisherLeakage(label_traces / noise**2, 1, 1)
     )
 
 

@@ -45,7 +45,6 @@ class LayerTangents:
     """Inputs and output gradients of linear layers, gradients of all other weights, and tangents of all three."""
 
     layer_names: list[str]
-    """Layer name of each call."""
     primal: tuple[list[Tensor], list[Tensor], list[Tensor]]
     """Gradients of the other weights, output gradients and inputs, each with a batch axis."""
     tangent: tuple[list[Tensor], list[Tensor], list[Tensor]]
@@ -81,7 +80,10 @@ def fast_products(row_gradients: RowGradients, tangents: TangentBatch) -> Float[
 
 
 def _matches_exact(row_gradients: RowGradients, tangents: TangentBatch) -> bool:
-    """Return True if the products agree with exact gradients, for shifted weights (no exact zeros)."""
+    """Return True if the fast products agree with those of exact gradients.
+
+    Both are computed for shifted weights, because zero weights would hide errors.
+    """
     shifted_gradients = RowGradients(row_gradients.module.loss, shifted(row_gradients.network))
     try:
         products = _layer_products(shifted_gradients, tangents)
@@ -113,7 +115,10 @@ def _other_weights(row_gradients: RowGradients, layers: dict[str, nn.Linear]) ->
 def _shift_outputs(
     layers: dict[str, nn.Linear], shifts: list[Tensor], calls: list[tuple[str, Tensor]]
 ) -> Iterator[None]:
-    """Record the input of each layer call, and add a tensor to its output."""
+    """Context in which each call of a layer records its input in `calls` and adds a tensor of `shifts` to its output.
+
+    The gradient with respect to a shift is the gradient of the layer's output.
+    """
 
     def make_hook(name: str) -> Any:
         def add_shift(layer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
@@ -164,7 +169,10 @@ def _layer_products(row_gradients: RowGradients, tangents: TangentBatch) -> Floa
 def _per_row_tangents(
     row_gradients: RowGradients, tangents: TangentBatch, layers: dict[str, nn.Linear], other_weights: dict[str, Tensor]
 ) -> LayerTangents:
-    """Compute the tangents row by row (vmap), together with gradients of the other weights."""
+    """Return layer inputs, gradients and their tangents, computed for each row by `vmap`.
+
+    This supports trainable weights outside the linear layers, `other_weights`.
+    """
     names, zeros = _trace_calls(row_gradients.module, row_gradients.weights, (tangents.example_at(0),), layers)
     _check_places(names, zeros, layers)
     layer_weights = {name: value for name, value in row_gradients.weights.items() if name not in other_weights}
@@ -188,7 +196,7 @@ def _per_row_tangents(
 
 
 def _batch_tangents(row_gradients: RowGradients, tangents: TangentBatch, layers: dict[str, nn.Linear]) -> LayerTangents:
-    """Compute the tangents of all rows in one pass, from the summed loss."""
+    """Return layer inputs, output gradients and their tangents of all rows, from one pass through the summed loss."""
     module, b = _BatchLoss(row_gradients.module.loss, row_gradients.network), num_examples(tangents.example)
     names, zeros = _trace_calls(module, row_gradients.weights, (tangents.example, b), layers)
     if any(zero.ndim < 2 or len(zero) != b for zero in zeros):
@@ -214,7 +222,7 @@ def _batch_tangents(row_gradients: RowGradients, tangents: TangentBatch, layers:
 def _trace_calls(
     module: nn.Module, values: dict[str, Tensor], args: tuple[Any, ...], layers: dict[str, nn.Linear]
 ) -> tuple[list[str], list[Tensor]]:
-    """Return the layer name and a zero tensor in the output shape of each call."""
+    """Call the module once; return, for each call of a linear layer, its name and a zero tensor of its output shape."""
     calls: list[tuple[str, Tensor]] = []
     with torch.no_grad(), _shift_outputs(layers, [], calls):
         functional_call(module, values, args)
@@ -238,7 +246,11 @@ def _products(
     dx: Float[Tensor, "b t i"],
     constant: float,
 ) -> Float[Tensor, "3 b"]:
-    """Return the products for g = sum s x^T and dg = sum ds x^T + s dx^T; `constant` is 1 for a bias, else 0."""
+    """Return |g|^2, g . dg and |dg|^2 for each row, with weight gradient g = sum_t s_t x_t^T of a linear layer.
+
+    x is the layer's input and s its output gradient, dx and ds are their tangents, and dg = sum_t ds_t x_t^T + s_t
+    dx_t^T. `constant` is 1 if the layer has a bias, else 0.
+    """
     ss, sd, dd = s @ s.mT, s @ ds.mT, ds @ ds.mT
     xx, xd, dxdx = x @ x.mT + constant, x @ dx.mT, dx @ dx.mT
     g_g, g_dg = ss * xx, sd * xx + ss * xd

@@ -175,7 +175,11 @@ def directional_sensitivity(
 
 
 def _clipped(products: Float[Tensor, "3 b"], clip_fn: ClipFn) -> GradientSensitivity:
-    """Turn |g|^2, g . dg and |dg|^2 into the sensitivity after clipping: d(f g) = f dg + f' (d|g|) g."""
+    """Return the sensitivity of the clipped gradient f(|g|) g to a row, from |g|^2, g . dg and |dg|^2.
+
+    g is the gradient, dg its derivative along a direction in the row's values, and f the clip factor: d(f g) = f dg +
+    f' (d|g|) g.
+    """
     norms_sq, g_dg, tangents_sq = products.masked_fill(~products[0].isfinite(), 0.0)
     norms, factor, d_factor = _factors(norms_sq, clip_fn)
     d_norms = g_dg / _nonzero(norms)
@@ -184,7 +188,7 @@ def _clipped(products: Float[Tensor, "3 b"], clip_fn: ClipFn) -> GradientSensiti
 
 
 def _factors(norms_sq: Float[Tensor, " b"], clip_fn: ClipFn) -> tuple[Tensor, Tensor, Tensor]:
-    """Return gradient norms, clip factors, and the derivatives of the factors with respect to the norms."""
+    """Return the gradient norms, and `clip_fn` and its derivative at these norms."""
     norms = norms_sq.sqrt().requires_grad_()
     with torch.enable_grad():
         factor = clip_fn(norms)

@@ -65,12 +65,7 @@ def _flip(epsilon: float) -> float:
 
 
 def one_step_added(sigma: float, rate: float) -> float:
-    """Return log(1 + q^2 (e^(1 / sigma^2) - 1)), the order-2 divergence of one Poisson-subsampled step for add/remove.
-
-    Args:
-        sigma: Noise multiplier.
-        rate: Sampling rate q.
-    """
+    """Return log(1 + q^2 (e^(1 / sigma^2) - 1)), the order-2 divergence of a Poisson-subsampled step for add/remove."""
     if sigma**-2 > 500:
         return max(0.0, sigma**-2 + 2 * math.log(rate))
     return math.log1p(rate**2 * math.expm1(sigma**-2))

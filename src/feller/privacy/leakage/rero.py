@@ -136,7 +136,11 @@ def rero_pld(kappa: float, events: Sequence[DpEvent], direction: AdjacencyDirect
 
 
 def _least(kappa: float, pmf: Any) -> float:
-    """Minimise kappa e^x + delta(x) over x; it is unimodal (convex in e^x) and exceeds 1 for x > -log kappa."""
+    """Return the minimum over x of kappa e^x + delta(x): a bound on the probability of a correct guess.
+
+    kappa is the probability without the release, and delta(x) is that of the privacy loss distribution `pmf` at epsilon
+    x. The minimum lies below x = -log kappa.
+    """
 
     def objective(loss: float) -> float:
         return kappa * math.exp(loss) + float(pmf.get_delta_for_epsilon(loss))

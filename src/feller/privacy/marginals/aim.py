@@ -52,7 +52,11 @@ def fit_greedily(
 
 
 def _excess_error(curator: Curator, model: MarginalModel, table: Clique, label: str) -> float:
-    """Return the L1 error of a marginal, in rows, minus the error expected from Poisson sampling of the rows."""
+    """Return by how many rows the model is wrong about the marginal `table`, beyond chance.
+
+    This is the L1 distance between exact and modelled counts, minus its mean if the counts were Poisson numbers with
+    the modelled means. The curator has an infinite budget here, so the result is not private.
+    """
     expected = curator.total * model.marginal(table)
     errors = (curator.measure(table, 0.0, label).values - expected).abs()
     return float((errors - mean_deviation(expected)).sum())
@@ -161,7 +165,10 @@ def _workload(
 
 
 def _weights(counts: Sequence[int], workload: Sequence[Clique]) -> dict[Clique, float]:
-    """Return the weight of each workload marginal and subset of one: its overlap with the workload, at most 1."""
+    """Return the weight of each marginal in the workload and of each of its subsets, relative to the largest weight.
+
+    The weight is the number of columns that the marginal shares with each workload marginal, summed.
+    """
     subsets = {
         subset for table in workload for r in range(1, len(table) + 1) for subset in itertools.combinations(table, r)
     }
@@ -172,7 +179,7 @@ def _weights(counts: Sequence[int], workload: Sequence[Clique]) -> dict[Clique, 
 
 
 def _candidates(model: MarginalModel, weights: dict[Clique, float], max_entries: float) -> list[Clique]:
-    """Return the marginals within a clique of the model, and those that can be added within `max_entries` cells."""
+    """Return the marginals in `weights` that the model can contain without exceeding `max_entries` table cells."""
     scopes = model.scopes
     return [
         table

@@ -11,7 +11,7 @@ Index = tuple[slice | None, ...]
 
 
 def _broadcast_index(columns: Clique, scope: Clique) -> Index:
-    """Return the index that gives a table an axis of size 1 for each column of the scope that it lacks."""
+    """Return the index that broadcasts a table over `columns` to the columns of `scope`: missing ones get size 1."""
     return (slice(None), *(slice(None) if column in columns else None for column in scope))
 
 
@@ -99,5 +99,5 @@ class BeliefPropagation:
 
 
 def _other_axes(columns: Clique, scope: Clique) -> tuple[int, ...]:
-    """Return the axes of the scope's table that do not belong to `columns`."""
+    """Return the axes of a table over `scope` that belong to columns not in `columns`; axis 0 is the batch."""
     return tuple(1 + i for i, column in enumerate(scope) if column not in columns)

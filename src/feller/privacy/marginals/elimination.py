@@ -10,7 +10,10 @@ Clique = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Bucket:
-    """Column to eliminate, with those of its neighbours (columns in a common table) that are eliminated later."""
+    """Step of variable elimination: the column to sum out, and the columns (parents) that its message depends on.
+
+    The parents share a table with the column at this step.
+    """
 
     column: int
     parents: Clique
@@ -24,7 +27,10 @@ class Bucket:
 
 @dataclass(frozen=True)
 class Elimination:
-    """Buckets in elimination order; each bucket sends its message to the bucket of its last listed parent."""
+    """Variable elimination: buckets in the order in which their columns are summed out.
+
+    Each bucket sends its message to the bucket of its last listed parent.
+    """
 
     buckets: tuple[Bucket, ...]
     cells: int

@@ -68,7 +68,7 @@ class MarginalModel:
 
     @functools.cached_property
     def _up(self) -> tuple[BeliefPropagation, list[Tensor], Tensor]:
-        """Upward pass over all columns: the elimination, the conditional of each bucket, and log Z [1]."""
+        """Belief propagation of this model, the conditional distribution of each bucket's column, and log Z [1]."""
         bp = BeliefPropagation(self.counts, self.scopes, eliminate(self.counts, self.scopes))
         return bp, *bp.upward_pass([factor[None] for factor in self.factors])
 

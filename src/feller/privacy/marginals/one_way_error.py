@@ -93,7 +93,10 @@ def _expected(epsilon: float, delta: float, counts: tuple[int, ...], n: int, fra
 
 
 def _smallest(delta: float, counts: tuple[int, ...], n: int, fraction: float) -> float:
-    """Return the smallest epsilon with an acceptable error, rounded up to two digits."""
+    """Return the smallest epsilon at which the expected error of one-way marginals is at most `MAX_ERROR`.
+
+    It is rounded up to two digits. `fraction` is the part of the budget that is spent on these marginals.
+    """
     low, high = 1e-6, 1.0
     while _expected(high, delta, counts, n, fraction) > MAX_ERROR:
         low, high = high, 2 * high

@@ -151,7 +151,7 @@ class _PatternFiller:
 def _without_excluded(
     clique: Clique, potential: Tensor, pattern: Sequence[bool], excluded_codes: Sequence[int] | None
 ) -> Tensor:
-    """Return a table with -inf at the excluded codes of unobserved columns."""
+    """Return the log potentials of a clique, with -inf where an unobserved column has its code in `excluded_codes`."""
     if excluded_codes is None:
         return potential
     table = potential.clone()
@@ -177,7 +177,11 @@ def _conditioned_table(
     observed_columns: Sequence[int],
     cases: Int[Tensor, "u c"],
 ) -> Tensor:
-    """Return the slice of a table at the observed codes of each case, [u, *levels] or [1, *levels]."""
+    """Return the log potentials of a clique over its unobserved columns, given the observed codes in each case.
+
+    `pattern` marks the observed columns, and `cases` holds their codes. The shape is [u, *levels], or [1, *levels] if
+    no column of the clique is observed.
+    """
     observed_axes = [i for i, column in enumerate(clique) if pattern[column]]
     if not observed_axes:
         return potential[None]

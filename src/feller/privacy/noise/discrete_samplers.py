@@ -110,7 +110,7 @@ def _runs(words: RandomWords, n: int) -> np.ndarray:
 
 
 def _gather(propose: Callable[[int], np.ndarray], n: int) -> np.ndarray:
-    """Call a rejection sampler until it has accepted n values."""
+    """Return n accepted values of a rejection sampler; `propose(m)` returns the accepted ones of m proposals."""
     batches, accepted = [np.empty(0, dtype=np.int64)], 0
     while accepted < n:
         batches.append(propose(math.ceil(1.5 * (n - accepted)) + 16))

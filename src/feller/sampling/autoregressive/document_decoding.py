@@ -163,7 +163,10 @@ class _Batch:
         return [i for rows in self.rows_per_spec for i in rows]
 
     def row_of_stream(self) -> list[int]:
-        """Return the batch index of each row that the network processes."""
+        """Return, for each row of the network's input, the position in the batch of the row that it belongs to.
+
+        The network's input has one row for each guidance stream of each row of the batch.
+        """
         row_index, start = [], 0
         for spec, rows in zip(self.specs, self.rows_per_spec, strict=True):
             row_index += [*range(start, start + len(rows))] * spec.guidance.num_streams
@@ -171,7 +174,7 @@ class _Batch:
         return row_index
 
     def streams(self, prompts: Sequence[Sequence[Tensor]]) -> list[Tensor]:
-        """Return the prompt of each row that the network processes."""
+        """Return the prompt of each row of the network's input, in the order of `row_of_stream`."""
         groups = zip(self.specs, self.rows_per_spec, strict=True)
         return [stream[i] for spec, rows in groups for stream in prompts[: spec.guidance.num_streams] for i in rows]
 
@@ -241,7 +244,7 @@ def _generate_batch(
 
 
 def _numbers(batch: _Batch, device: torch.device) -> tuple[list[int], Tensor, Tensor]:
-    """Return the row indices as a list and as a tensor, and the batch index of each row that the network processes."""
+    """Return the row indices of a batch, as a list and as a tensor, and `_Batch.row_of_stream` as a tensor."""
     return batch.rows, torch.tensor(batch.rows, device=device), torch.tensor(batch.row_of_stream(), device=device)
 
 

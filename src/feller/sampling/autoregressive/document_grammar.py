@@ -150,12 +150,15 @@ class _PrefixParser:
     vocabulary: DocumentVocabulary
 
     def fault(self, place: int, expected: str) -> InputError:
-        """Return the error for an unexpected token."""
+        """Return the error for the token at position `place`, where `expected` should stand."""
         found = _name(self.values[place], self.vocabulary) if place < len(self.values) else "the end"
         return InputError(expected, f"{found} at position {place}")
 
     def document(self, start: int, end: int, number: int) -> ParserState:
-        """Parse the document between two `<eos>`, or after the last `<eos>`."""
+        """Parse the tokens from `start` to `end`, one document without its `<eos>`; return the parser state at its end.
+
+        `number` is the number of documents before it.
+        """
         infills = [i for i in range(start, end) if self.values[i] == self.vocabulary.infill]
         body_end = infills[0] if infills else end
         breaks = [i for i in range(start, end) if self.values[i] == self.vocabulary.break_token]
@@ -199,7 +202,10 @@ class _PrefixParser:
         return [InfillHole(kind, holes - 1 - i, total - codes if kind is SymbolKind.CODE else 0) for i in range(holes)]
 
     def _unfinished(self, start: int, end: int, holes: list[InfillHole], num_documents: int) -> ParserState:
-        """Parse a segment that lacks its `<break>`; a segment that consists only of holes counts as text."""
+        """Parse a segment that lacks its `<break>`, and return the parser state at its end.
+
+        A segment that consists only of holes counts as text.
+        """
         kind, codes, num_holes = self._kind(start, end)
         if kind is not SymbolKind.CODE:
             holes += [InfillHole(SymbolKind.TEXT, num_holes - 1 - i, 0) for i in range(num_holes)]
@@ -211,7 +217,10 @@ class _PrefixParser:
         return ParserState(Place.PICTURE, self.vocabulary.picture - codes, codes, tuple(holes), 0, num_documents)
 
     def _fills(self, infills: list[int], holes: tuple[InfillHole, ...], num_documents: int) -> ParserState:
-        """Parse the fills of the holes; `infills` holds the position of each `<infill>` and of the end."""
+        """Parse the tokens that fill the holes of the last document, and return the parser state at the end of the row.
+
+        `infills` holds the position of each `<infill>` and of the end, and `num_documents` counts the documents before.
+        """
         if len(infills) - 1 > len(holes):
             raise self.fault(infills[len(holes)], f"at most {len(holes)} <infill>, one per hole")
         kind, codes_left, segment_length = None, 0, 0

@@ -161,19 +161,19 @@ def max_holes(masking: SpanMasking, rows: Int64[Tensor, "b l"], vocabulary: Docu
 
 
 def _pairs(a: int, b: int) -> float:
-    """Return the number of possible spans within positions a to b."""
+    """Return the number of non-empty spans [c, d) with a <= c < d <= b."""
     return (b - a) * (b - a + 1) / 2
 
 
 def _gaps(a: int, b: int, spans: Sequence[Span]) -> list[Span]:
-    """Return the gaps that ordered spans leave within positions a to b."""
+    """Return the parts of [a, b) between the given spans, which are in order; spans outside of [a, b) are ignored."""
     inner_bounds = [bound for span in spans if a <= span[0] and span[1] <= b for bound in span]
     bounds = [a, *inner_bounds, b]
     return [(c, d) for c, d in zip(bounds[::2], bounds[1::2], strict=True) if c < d]
 
 
 def _choose(weights: Sequence[float], u: float) -> int:
-    """Sample an index in proportion to its weight, from a uniform number u."""
+    """Return a random index with probability proportional to its weight, selected by the uniform number u."""
     target = u * math.fsum(weights)
     for index, weight in enumerate(weights[:-1]):
         if target < weight:

@@ -210,7 +210,7 @@ class Automaton:
         return place, codes_left, state.segment_length, state.num_opened
 
     def _whole(self, hole_index: int) -> SymbolKind | None:
-        """Return the kind of a segment hidden as a whole, given the index of its hole; None if both are allowed."""
+        """Return the kind (text or code) that must fill a hole of a whole segment; None if both are allowed."""
         if self.goal.hole_sizes:
             return SymbolKind.CODE if self.goal.hole_sizes[hole_index] else SymbolKind.TEXT
         return self.goal.hidden_kinds[0] if len(self.goal.hidden_kinds) == 1 else None
@@ -236,7 +236,10 @@ class Automaton:
 
 
 def _sized(sizes: Sequence[int], state: ParserState, picture: int) -> bool:
-    """Return True if hole sizes are valid: 0 in texts; in images, they must sum to the number of missing codes."""
+    """Return True if `sizes`, the requested number of tokens of each hole, fit the prompt.
+
+    It must be 0 for holes in texts, and add up to the number of missing codes for the holes of an image.
+    """
     if len(sizes) != len(state.holes):
         return False
     total = 0
@@ -253,5 +256,5 @@ def _sized(sizes: Sequence[int], state: ParserState, picture: int) -> bool:
 
 
 def _entry(kind: SymbolKind | None) -> Place:
-    """Return the parser position after the `<infill>` of a hole of the given kind."""
+    """Return the parser position after an `<infill>`, given the kind of its hole; None if the kind is open."""
     return {None: Place.OPENED, SymbolKind.TEXT: Place.FILL_TEXT, SymbolKind.CODE: Place.FILL_PICTURE}[kind]

@@ -145,7 +145,11 @@ def _rejection_sample(
     rng: Rng,
     code_weights: Mapping[int, Callable[[Tensor], Tensor]],
 ) -> Int64[Tensor, "n places"]:
-    """Sample rows given their leading observed columns, until all observed values match and the row is accepted."""
+    """Sample table rows until all observed values in x are matched; rows without a match are sampled again.
+
+    The leading observed columns, `leading_mask`, are fixed while sampling, so they always match. `code_weights` gives,
+    for some columns, the probability with which a row with this code is accepted.
+    """
     accepted_rows, open_rows = x.clone(), torch.arange(len(x), device=x.device)
     num_tries, num_proposed = 1, 0
     while len(open_rows):
@@ -183,7 +187,11 @@ def _rejection_sample(
 def _importance_resample(
     decoder: _RowDecoder, x: Tensor, observed_mask: Tensor, rng: Rng, num_candidates: int
 ) -> Int64[Tensor, "n places"]:
-    """Sample candidates for each row, and select one of them in proportion to the importance weights."""
+    """Sample `num_candidates` rows given the observed values for each row, and select one of them.
+
+    The probability of selection is proportional to the importance weight, which corrects for the observed values that
+    the sampler did not anticipate.
+    """
     u = decoder.uniform(rng.fold_in("ways"), len(x), num_candidates)
     rows, log_weights = decoder(
         x.repeat_interleave(num_candidates, 0), observed_mask.repeat_interleave(num_candidates, 0), u.flatten(0, 1)

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
-from feller.core.errors import InputError
+from feller.core.errors import InputError, error_context
 from feller.data.documents.document_encoder import DocumentEncoder
 from feller.data.documents.token_layout import from_tokens, to_tokens
 from feller.data.documents.vocabulary import DocumentVocabulary
@@ -84,10 +84,8 @@ def load_datastore(path: pathlib.Path, vocabulary: DocumentVocabulary, origin: D
         InputError: If the file is damaged or empty, or was encoded by other models.
     """
     arrays = numpy_files.load_arrays(path)
-    try:
+    with error_context(path):
         return _memory_of(arrays, vocabulary, origin, path)
-    except InputError as error:
-        raise error.with_context(file=path) from error
 
 
 def _memory_of(

@@ -187,10 +187,12 @@ class RandomRetriever(Retriever):
 
 @dataclass(frozen=True, eq=False)
 class _Queries:
-    """Queries for one part (text or image): vectors of the part and the whole document, and document fingerprints."""
+    """Search vectors of a batch of documents, for one of their parts (text or image)."""
 
     query: Float[Tensor, "b d"]
+    """Vector of the part."""
     whole: Float[Tensor, "b d"]
+    """Vector of the whole document."""
     fingerprints: Int64[Tensor, " b"]
 
     def rows(self, some: Int64[Tensor, " m"]) -> "_Queries":
@@ -217,7 +219,7 @@ def _without_answers(rows: Int64[Tensor, "b l"], vocabulary: DocumentVocabulary)
 
 
 def _sample_found(documents: RetrievedDocuments, count: Int64[Tensor, " b"], rng: Rng) -> RetrievedDocuments:
-    """Select `count` random documents among the fetched ones of each row, most similar first."""
+    """Select `count` random documents for each row among those that were found, and sort them by similarity."""
     num_fetched = documents.index.shape[1]
     u = rng.stream("which").uniform(documents.index.shape, torch.float64).to(documents.index.device)
     order = torch.where(documents.index == NO_DOCUMENT, 2.0, u).argsort(1)

@@ -63,11 +63,7 @@ class FaissIndex(VectorIndex):
         check_number("nprobe", self.nprobe, ge=1)
 
     def build(self, vectors: Float[Tensor, "n d"]) -> SearchFn:
-        """Build the index on CPU.
-
-        Raises:
-            UsageError: If faiss is not installed.
-        """
+        """Build the index on CPU; UsageError if faiss is not installed."""
         faiss, array = require_package("faiss", "FaissIndex", "retrieval"), vectors.cpu().float().contiguous().numpy()
         index = faiss.IndexFlatIP(array.shape[1])
         if self.nlist:

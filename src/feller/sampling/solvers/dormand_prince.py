@@ -167,12 +167,12 @@ class _AdaptiveStepper(Solver):
 
 
 def _follow(space: Space, x: State, h: Tensor, velocity: State) -> State:
-    """Move along velocities for a time step h, [b] or [1]."""
+    """Return the states after moving from x along the velocities for a time h, [b] or [1]."""
     return space_map(lambda space, x, v: space.step(x, append_dims(h.to(x.dtype), x) * v), space, x, velocity)
 
 
 def _log_differential(space: Space, x: State, y: State, velocity: State) -> State:
-    """Map velocities at y to the tangent space at x."""
+    """Map velocities at y to the tangent space at x, by the differential of log_x, for each leaf."""
     return space_map(lambda space, x, y, v: space.log_differential(x, y, v), space, x, y, velocity)
 
 

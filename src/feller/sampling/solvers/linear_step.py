@@ -35,11 +35,7 @@ class LinearSolver(GaussianSolver):
         """Return the coefficients of the step from t to s."""
 
     def moments(self, process: Process, x: State, t: float, s: float) -> tuple[State, State]:
-        """Return mean and variance of the state at s > t.
-
-        Raises:
-            UsageError: If s < t, or the process is not a flow.
-        """
+        """Return mean and variance of the state at s > t; UsageError if s < t, or the process is not a flow."""
         name = type(self).__name__
         if s < t:
             expected, found = f"an increasing grid for {name}", f"a step from {t:g} to {s:g}"

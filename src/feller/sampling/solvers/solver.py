@@ -47,11 +47,7 @@ class GaussianSolver(Solver):
 
 
 def space_of(solver: Solver) -> Space:
-    """Return the space of a solver.
-
-    Raises:
-        UsageError: If the solver has no space.
-    """
+    """Return the space of a solver; UsageError if the solver has no space."""
     space = getattr(solver, "space", None)
     if space is None:
         raise UsageError("a solver with an attribute `space`", type(solver).__name__)

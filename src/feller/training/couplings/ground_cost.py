@@ -57,11 +57,7 @@ class GeodesicCost(GroundCost):
             raise UsageError("a geodesic cost needs a manifold or a product of manifolds", found=self.space)
 
     def __call__(self, x_0: State, x_1: State, cond: Cond) -> Float[Tensor, "n m"]:
-        """Return the cost of each pair.
-
-        Raises:
-            UsageError: If the data have a padding mask, which distances do not support.
-        """
+        """Return the cost of each pair; UsageError if the data have a padding mask, which distances do not support."""
         if "valid" in cond:
             raise UsageError(
                 "a geodesic cost needs data without padding", found="a mask valid", remedy="Use SquaredDistance()"

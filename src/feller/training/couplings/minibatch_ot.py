@@ -46,11 +46,7 @@ class MinibatchOT(Coupling):
 
     def __call__(self, x_0: State, x_1: State, cond: Cond, rng: RandomStream) -> State:
         return couple_in_blocks(
-            x_0,
-            x_1,
-            cond,
-            self.block_size,
-            lambda x_0, x_1, given, rows: linear_assignment(self.cost(x_0, x_1, given)),
+            x_0, x_1, cond, self.block_size, lambda x_0, x_1, given, rows: linear_assignment(self.cost(x_0, x_1, given))
         )
 
 
@@ -82,7 +78,7 @@ def _sizes(local_size: int, device: torch.device) -> list[int]:
 
 
 def _gather(leaf: Tensor, sizes: Sequence[int]) -> Tensor:
-    """Concatenate the parts of all ranks, padded to the same length for communication."""
+    """Concatenate a tensor over all ranks, which have `sizes` examples each."""
     padded = leaf.new_zeros(max(sizes), *leaf.shape[1:])
     padded[: len(leaf)] = leaf
     gathered = [torch.empty_like(padded) for _ in sizes]

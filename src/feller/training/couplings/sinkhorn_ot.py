@@ -76,7 +76,10 @@ def sinkhorn(
 
 
 def _scale(plan: Tensor, f: Tensor, g: Tensor, power: float, tolerance: float) -> tuple[Tensor, Tensor]:
-    """Return factors for the rows and columns of a plan that bring its marginals closer to the required ones."""
+    """Return the factors of rows and columns after Sinkhorn iterations on a transport plan, for potentials f and g.
+
+    `power` below 1 relaxes the marginals, and `tolerance` is the error of the row marginals at which iterations stop.
+    """
     n, m = plan.shape
     # A relaxed update raises the whole potential to a power, so scaling factors include the rest of it.
     rest_f, rest_g = torch.exp((power - 1) * f), torch.exp((power - 1) * g)

@@ -87,12 +87,15 @@ class GeneralizedKL(Loss):
 
 
 def _rate(scales: AlphaSigma) -> Tensor:
-    """Return alpha' / (1 - alpha)."""
+    """Return alpha' / (1 - alpha), the rate of jumps to the data token of a mixture path."""
     return torch.as_tensor(scales.d_alpha) / torch.as_tensor(scales.sigma)
 
 
 def _token_dependent(schedule: TokenSchedule, logits: Tensor, x_1: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-    """Return sum_a r_a p(a) - r_xt p(x_t) - [x_t != x_1] r_x1 (1 + log p(x_1)), [*d, 1], for token rates r."""
+    """Return the generalised KL of jump rates r_a that depend on the data token a, up to terms without logits, [*d, 1].
+
+    This is sum_a r_a p(a) - r_xt p(x_t) - [x_t != x_1] r_x1 (1 + log p(x_1)), with p the softmax of the logits.
+    """
     tokens = torch.arange(logits.shape[-1], device=logits.device)
     rates = _rate(schedule(t, tokens)).to(logits.dtype).expand(logits.shape)
     log_p = logits.log_softmax(-1)

@@ -172,7 +172,7 @@ class RetrievalCausalMaskedLM(Objective):
 def _mask_documents(
     masking: SpanMasking, rows: Int64[Tensor, "b k l"], vocabulary: DocumentVocabulary, rng: RandomStream
 ) -> list[list[MaskedDocument]]:
-    """Return each document with spans masked, per example; documents that consist of padding are skipped."""
+    """Return, for each example, its documents with randomly masked spans; rows of padding are skipped."""
     uniforms = rng.uniform((*rows.shape[:2], masking.numbers), torch.float64).tolist()
     return [
         [

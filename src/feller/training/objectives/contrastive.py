@@ -42,11 +42,7 @@ class InfoNCE(BatchCoupledObjective):
         check_number("token_dropout", self.token_dropout, ge=0, lt=1)
 
     def build(self, context: TrainingContext) -> Objective:
-        """Check the training set, and return this objective.
-
-        Raises:
-            InputError: If no document has both text and image.
-        """
+        """Check the training set, and return this objective; InputError if no document has both text and image."""
         if context.data is None:
             return self
         rows = context.data.modality.encode(context.data.values)
@@ -103,7 +99,7 @@ def _sample_image(
 
 
 def _split_groups(rows: Tensor, size: int) -> Tensor:
-    """Split the rows of a tensor into groups of at most `size`, padded with zeros: [groups, size, ...]."""
+    """Split the rows of a tensor into groups of equal size, at most `size`, padded with zeros: [groups, size, ...]."""
     num_groups = max(1, -(-len(rows) // size))
     size = -(-len(rows) // num_groups)
     num_padding = num_groups * size - len(rows)

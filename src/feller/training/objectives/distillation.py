@@ -93,7 +93,7 @@ class DistillationObjective(Objective):
 
 
 def _rescaled_process(process: Process, start: Float[Tensor, " b"], span: float) -> Process:
-    """Return the teacher's process during one student step, with time rescaled to [0, 1]."""
+    """Return the teacher's process on [start, start + span] as a process on [0, 1]: one student step."""
 
     def rescaled(x: State, fraction: Tensor) -> State:
         return tree_map(lambda leaf: leaf * span, process(x, (start + span * fraction).to(fraction.dtype)))

@@ -61,7 +61,7 @@ def crop(rows: Any, valid: Bool[Tensor, "b n"], max_length: int, rng: RandomStre
 
 
 def _gather_rows(leaf: Tensor, index: Int[Tensor, "b m"]) -> Tensor:
-    """Gather entries [b, m, ...] of [b, n, ...]."""
+    """Return leaf[i, index[i]] for each example i: entries [b, m, ...] of [b, n, ...]."""
     return leaf[torch.arange(len(leaf), device=leaf.device)[:, None], index]
 
 

@@ -80,7 +80,10 @@ class RowLikelihood(SelfContainedObjective):
         return example
 
     def _orders(self, x_1: Tensor, rng: Rng) -> Int64[Tensor, "b serialisations columns"]:
-        """Sample the column orders of each row."""
+        """Sample the orders in which the columns of each row are generated.
+
+        With probability `shuffle_prob` an order is random, else it is that of the table.
+        """
         shape = (len(x_1), self.num_orders, len(self.space.columns))
         stream = rng.stream("order")
         keys = stream.uniform(shape, torch.float64, x_1.device)

@@ -68,11 +68,7 @@ def join_sample(
 
 
 def pack_samples(samples: Sequence[MaskedDocument], vocabulary: DocumentVocabulary, max_width: int) -> PackedRows:
-    """Pack samples into rows of at most `max_width` tokens.
-
-    Raises:
-        InputError: If a sample is longer than `max_width`.
-    """
+    """Pack samples into rows of at most `max_width` tokens; InputError if a sample is longer than `max_width`."""
     lengths = [len(sample.tokens) for sample in samples]
     if max(lengths, default=0) > max_width:
         raise InputError(

@@ -1,4 +1,4 @@
-"""Congestion and entropy: by hand, and that their gradients are those of the crowd's mean."""
+"""Congestion and entropy costs: values and gradients."""
 
 import torch
 
@@ -22,7 +22,7 @@ def test_congestion_by_hand() -> None:
 
 
 def test_gradient_of_congestion_is_that_of_all_pairs() -> None:
-    """Over all shifts of the crowd, the gradient of the mean is that of the mean of all pairs."""
+    """Mean over all shifts of the population."""
     x = X.clone().requires_grad_()
     every = sum(CongestionCost()(x, T, PopulationDensity(x.roll(k, 1), x, 0.5)).sum() for k in range(1, 40)) / 39
     pairs = 2 / ((x[:, :, None] - x[:, None]).square().sum(-1) + 1)

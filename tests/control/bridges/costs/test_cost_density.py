@@ -1,4 +1,4 @@
-"""Densities of data and of crowds: against known ones, by brute force, and in fifty dimensions."""
+"""Kernel densities of data and populations, against known and brute-force ones."""
 
 import math
 
@@ -53,7 +53,6 @@ def test_values_by_hand() -> None:
 
 
 def test_own_kernels_are_left_out() -> None:
-    """Else the narrowest kernels would seem the best."""
     points = Rng(0).stream("p").normal((40, 2), F64)
     cost = DataDensityCost.fit(points, Rng(0))
     squares = (points[:, None] - cost.centres).square().sum(2)
@@ -64,7 +63,6 @@ def test_own_kernels_are_left_out() -> None:
 
 
 def test_fifty_dimensions() -> None:
-    """Data in a plane of a space of 50, with a little noise: what leaves the plane costs more than a fresh point."""
     plane = torch.linalg.qr(Rng(0).stream("plane").normal((50, 2)))[0]
     inside, noise = Rng(0).stream("inside").normal((3000, 2)), 0.1 * Rng(0).stream("noise").normal((3000, 50))
     data = 4 * inside @ plane.T + noise

@@ -1,4 +1,4 @@
-"""Costs: how they add up, what a person's own function may be, and what is said of one that is wrong."""
+"""State costs: sums, custom functions, checks."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def test_sums_and_multiples() -> None:
     assert total.obstacles == ()
 
 
-def test_a_function_sees_rows() -> None:
+def test_custom_cost_gets_rows() -> None:
     seen = []
 
     def look(x: Tensor, t: Tensor) -> Tensor:
@@ -50,7 +50,7 @@ def test_a_function_sees_rows() -> None:
     assert seen == [((15, 2), (15,)), ((1, 2), (1,)), ((15, 2, 1), (15,))]
 
 
-def test_own_pairs_reach_every_part() -> None:
+def test_bind_pairs() -> None:
     class Ends(StateCost):
         def __call__(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> Tensor:
             raise AssertionError
@@ -73,38 +73,35 @@ def test_own_pairs_reach_every_part() -> None:
         lambda x, t: x.detach().norm(dim=1),
     ],
 )
-def test_functions_without_gradient_are_found_out(flat) -> None:
+def test_functions_without_gradient(flat) -> None:
     cost = check(2.0 * CustomCost(flat) + CustomCost(bowl), X, T)
     assert not cost.differentiable
     wanted = torch.as_tensor(flat(X.flatten(0, 1), T)).reshape(3, 5) * 2 + T * X.square().sum(-1)
     close(cost(X.clone().requires_grad_(), T).detach(), wanted.tolist(), 1e-12)
 
 
-def test_constants_have_a_gradient_of_zero() -> None:
+def test_constants_are_differentiable() -> None:
     assert check(Zero(), X, T).differentiable
     assert check(CustomCost(lambda x, t: 0 * x[:, 0]), X, T).differentiable
     assert check(CustomCost(bowl), X, T) == CustomCost(bowl)
 
 
-def test_what_is_not_finite_is_named() -> None:
+def test_values_and_gradients_that_are_not_finite() -> None:
     def hole(x: Tensor, t: Tensor) -> Tensor:
         return torch.where((x == X[1, 3]).all(1), torch.nan, x[:, 0])
 
-    with pytest.raises(InputError, match=r"cost is nan at x = \(.*\), t = 0.5, state 4, and at 1 of 15 states"):
+    with refuses(InputError):
         check(CustomCost(hole), X, T)
-    with pytest.raises(InputError, match=r"gradient of the cost, 0, is not finite at x = \(0, 0\), t = 0.1"):
+    with refuses(InputError):
         check(Scaled(CustomCost(lambda x, t: x.square().sum(1).sqrt()), 3.0), torch.zeros_like(X), T)
 
 
-def test_wrong_functions_are_refused() -> None:
-    def bad(x: Tensor, t: Tensor) -> Tensor:
-        return x[:, :1]
-
+def test_invalid_functions() -> None:
     with refuses(InputError, found="[15, 1]"):
-        check(CustomCost(bad), X, T)
-    with pytest.raises(UsageError, match="takes 1 arguments"):
-        CustomCost(lambda x: x)
-    with pytest.raises(UsageError, match=r"herd \(.*\) needs the population"):
-        CustomCost(herd)(X, T)
-    with pytest.raises(InputError, match=r"the cost <lambda> \(.*\) raised an error: ZeroDivisionError"):
+        check(CustomCost(lambda x, t: x[:, :1]), X, T)
+    with refuses(InputError):
         check(CustomCost(lambda x, t: x[:, 0] * (1 / 0)), X, T)
+    with refuses(UsageError):
+        CustomCost(lambda x: x)
+    with refuses(UsageError):
+        CustomCost(herd)(X, T)

@@ -1,4 +1,4 @@
-"""Obstacles and walls from pictures: distances by brute force, how shapes combine, orientation, files."""
+"""Obstacles and image walls: signed distances, set operations, orientation, files."""
 
 import math
 
@@ -42,7 +42,7 @@ SQUARE = torch.cat([torch.stack(torch.broadcast_tensors(*p), 1) for p in [(SIDE,
 ])  # fmt: skip
 
 
-def test_distances_are_exact_for_discs_and_boxes() -> None:
+def test_level_of_discs_and_boxes() -> None:
     disc = Disc((1.0, -0.5), 1.5)
     close(disc.level(X).abs(), nearest(1.5 * CIRCLE + f64(1.0, -0.5), X).tolist(), 1e-4)
     box = Box((-1.0, 0.0), (2.0, 5.0))
@@ -59,7 +59,7 @@ def test_distances_are_exact_for_discs_and_boxes() -> None:
         (Neck(0.6, 5**0.5), torch.stack([SIDE * 3, (0.36 + 45 * SIDE.square()).sqrt()], 1)),
     ],
 )
-def test_levels_are_distances_near_the_edge(shape: ObstacleShape, edge: Tensor) -> None:
+def test_level_of_ellipses_and_necks_near_the_edge(shape: ObstacleShape, edge: Tensor) -> None:
     close(shape.level(edge), torch.zeros(len(edge)).tolist(), 1e-9)
     for offset in (0.01, -0.01):
         x = edge[500:-500:50].clone().requires_grad_()
@@ -70,7 +70,7 @@ def test_levels_are_distances_near_the_edge(shape: ObstacleShape, edge: Tensor) 
         assert bool((shape.level(beside).sign() == math.copysign(1, offset)).all())
 
 
-def test_levels_in_the_middle() -> None:
+def test_level_at_the_centre() -> None:
     centre = torch.zeros(1, 2, dtype=F64, requires_grad=True)
     for shape, depth in ((Ellipse((0.0, 0.0), (2.0, 0.7)), -0.7), (Disc((0.0, 0.0), 2.0), -2.0), (Neck(0.6, 2.0), 0.6)):
         level = shape.level(centre)
@@ -78,7 +78,7 @@ def test_levels_in_the_middle() -> None:
         assert torch.isfinite(torch.autograd.grad(level.sum(), centre)[0]).all()
 
 
-def test_shapes_combine() -> None:
+def test_union_intersection_complement() -> None:
     a, b = Disc((0.0, 0.0), 2.0), Box((-1.0, -1.0), (4.0, 1.0))
     in_a, in_b = a.contains(X), b.contains(X)
     assert torch.equal((a | b).contains(X), in_a | in_b)
@@ -89,7 +89,7 @@ def test_shapes_combine() -> None:
     close((own & a).level(X), torch.maximum(X[:, 0] - 1, a.level(X)).tolist(), 1e-12)
 
 
-def test_a_smooth_edge_and_a_sharp_one() -> None:
+def test_soft_obstacle_and_indicator() -> None:
     disc = Disc((0.0, 0.0), 2.0)
     smooth, sharp = SoftObstacle(disc, 10.0, 0.5), Indicator(disc, 10.0)
     x = f64(0, 1, 2, 3)[:, None] * f64(0.6, 0.8)
@@ -105,23 +105,23 @@ def test_a_smooth_edge_and_a_sharp_one() -> None:
     assert len((smooth + sharp).obstacles) == 2
 
 
-def test_a_sum_over_ellipses_is_the_formula() -> None:
+def test_soft_obstacle_of_a_quadric() -> None:
     cost = SoftObstacle(Quadric((20.0, 1.0), (5.0, 6.0), 90.0), 2.0)
     wanted = 2 * torch.log1p(torch.exp(90 - 20 * (X[:, 0] - 5) ** 2 - (X[:, 1] - 6) ** 2))
     close(cost(X, T), wanted.tolist(), 1e-8)
 
 
-def test_wrong_numbers_are_refused() -> None:
-    with refuses(UsageError, argument="the radius of a disc", found="-1"):
-        Disc((0.0, 0.0), -1.0)
-    with pytest.raises(UsageError, match=r"3 dimensions .* 2-dimensional"):
-        Disc((0.0, 0.0, 0.0), 1.0).level(X)
-    with refuses(UsageError, argument="the extent of a box", found="0"):
-        Box((0.0, 0.0), (1.0, 0.0))
-    with pytest.raises(UsageError, match="of equal length"):
-        Ellipse((0.0, 0.0), (1.0,))
-    with refuses(UsageError, argument="the width of an edge", found="0"):
-        SoftObstacle(Disc((0.0,), 1.0), 1.0, 0.0)
+def test_invalid_shapes() -> None:
+    for argument, found, make in (
+        ("the radius of a disc", "-1", lambda: Disc((0.0, 0.0), -1.0)),
+        ("the extent of a box", "0", lambda: Box((0.0, 0.0), (1.0, 0.0))),
+        ("the width of an edge", "0", lambda: SoftObstacle(Disc((0.0,), 1.0), 1.0, 0.0)),
+    ):
+        with refuses(UsageError, argument=argument, found=found):
+            make()
+    for make in (lambda: Disc((0.0, 0.0, 0.0), 1.0).level(X), lambda: Ellipse((0.0, 0.0), (1.0,))):
+        with refuses(UsageError):
+            make()
 
 
 def drawn(inside, h: int, w: int) -> np.ndarray:
@@ -130,7 +130,7 @@ def drawn(inside, h: int, w: int) -> np.ndarray:
     return np.where(inside(torch.tensor(np.stack([x, y], -1))).numpy(), 0.0, 1.0)
 
 
-def test_a_wall_is_where_it_is_drawn() -> None:
+def test_image_walls_orientation() -> None:
     """A box whose edges lie between pixels, off the middle both ways: exact along its sides, y upwards."""
     box = Box((20.0, 5.0), (30.0, 9.0))
     picture = ImageWalls.from_image(drawn(box.contains, 40, 60))
@@ -139,8 +139,7 @@ def test_a_wall_is_where_it_is_drawn() -> None:
     close(picture.level(x), wanted, 1e-5)
 
 
-def test_distances_are_exact_at_corners_and_middles() -> None:
-    """By brute force over rectangles, with pixels twice as wide as tall."""
+def test_image_walls_distances_by_brute_force() -> None:
     grey = Rng(0).stream("grey").uniform((9, 11), F64).numpy()
     picture = ImageWalls.from_image(grey, (0.0, 22.0, 0.0, 9.0))
     rows, columns = np.nonzero(np.pad(grey[::-1] < 0.5, 1, constant_values=True))
@@ -151,19 +150,7 @@ def test_distances_are_exact_at_corners_and_middles() -> None:
     assert 50 < int((away > 0).sum()) < 350
 
 
-def test_distances_to_a_disc() -> None:
-    """What is drawn is a staircase inside the disc, so its distances are a little larger."""
-    disc = Disc((52.0, 47.0), 20.0)
-    fine = ImageWalls.from_image(drawn(disc.contains, 100, 100))
-    x = f64(52, 47) + 12 * Rng(0).stream("x").normal((500, 2), F64)
-    x = x[(x > 21).all(1) & (x < 79).all(1)]
-    wanted = disc.level(x).clamp(min=-19)
-    near = wanted < torch.minimum(x, 100 - x).amin(1)
-    assert (fine.level(x) - wanted)[near].abs().max() < 0.75
-    assert (fine.level(x) - wanted)[near].abs().mean() < 0.45
-
-
-def test_frame_and_beyond() -> None:
+def test_image_walls_frame() -> None:
     wall = drawn(Box((0.0, 0.0), (30.0, 60.0)).contains, 60, 100)  # the left part
     picture = ImageWalls.from_image(wall, (-1.0, 1.0, 10.0, 40.0))  # pixels are 0.02 wide and 0.5 tall
     x = f64(-0.3, 25, -0.5, 25, 0.1, 10.3, 0.1, 9.5, 0.9, 25, 4, 25, 0.4, 60).reshape(-1, 2)
@@ -174,14 +161,14 @@ def test_frame_and_beyond() -> None:
     assert picture.contains(f64(1.5, 20, -1.2, 20, 0, 9.9, 0, 41).reshape(-1, 2)).all()
 
 
-def test_gradients() -> None:
+def test_image_walls_gradients() -> None:
     picture = ImageWalls.from_image(drawn(Disc((6.0, 5.0), 3.0).contains, 12, 14))
     x = (f64(7.0, 6.0) + 6 * Rng(0).stream("x").normal((60, 2), F64)).requires_grad_()
     assert torch.autograd.gradcheck(lambda x: picture.level(x), (x,))
     assert torch.isfinite(SoftObstacle(picture, 1.0)(1e6 * x, torch.zeros(60))).all()
 
 
-def test_files(tmp_path) -> None:
+def test_read_grey(tmp_path) -> None:
     colours = np.zeros((3, 4, 4), dtype=np.uint8)
     colours[0, 0] = (0, 0, 0, 255)  # black
     colours[0, 1] = (0, 0, 0, 0)  # black, but not there
@@ -193,17 +180,15 @@ def test_files(tmp_path) -> None:
     with refuses(InputError, found="no such file"):
         read_grey(tmp_path / "none.png")
     (tmp_path / "text.png").write_text("no picture")
-    with pytest.raises(InputError, match="not a readable image"):
+    with refuses(InputError, file=str(tmp_path / "text.png")):
         read_grey(tmp_path / "text.png")
 
 
-def test_what_cannot_be_walls() -> None:
-    with pytest.raises(InputError, match="no walls"):
-        ImageWalls.from_image(np.ones((4, 4)))
-    with pytest.raises(InputError, match="all wall"):
-        ImageWalls.from_image(np.zeros((4, 4)))
-    grey = np.eye(4)
-    with pytest.raises(UsageError, match="expected a frame"):
-        ImageWalls.from_image(grey, (1.0, 0.0, 0.0, 1.0))
+def test_invalid_walls() -> None:
+    for grey in (np.ones((4, 4)), np.zeros((4, 4))):
+        with refuses(InputError):
+            ImageWalls.from_image(grey)
+    with refuses(UsageError):
+        ImageWalls.from_image(np.eye(4), (1.0, 0.0, 0.0, 1.0))
     with refuses(UsageError, found="3"):
-        ImageWalls.from_image(grey).level(torch.zeros(5, 3))
+        ImageWalls.from_image(np.eye(4)).level(torch.zeros(5, 3))

@@ -1,4 +1,4 @@
-"""Surfaces from points: planes by least squares, projections, the price of height, borders."""
+"""Surfaces of point clouds: least-squares planes, projections, cost of height."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def on(heights: torch.Tensor, places: torch.Tensor = PLACES) -> np.ndarray:
 
 
 @pytest.mark.parametrize("sharpness", [0.0, 3.0])
-def test_a_plane_is_found_exactly(sharpness: float) -> None:
+def test_plane(sharpness: float) -> None:
     flat = PointCloudSurface(on(0.5 * PLACES[:, 0] - 2 * PLACES[:, 1] + 1), sharpness=sharpness)
     heights = 0.5 * X[:, 0] - 2 * X[:, 1] + 1
     close(flat.planes(X), torch.stack([0 * heights + 0.5, 0 * heights - 2, heights], 1).tolist(), 1e-6)
@@ -37,7 +37,7 @@ def test_a_plane_is_found_exactly(sharpness: float) -> None:
     close(SurfaceCost(flat, 2.0, 0.5)(X, T), (away.square() + 2 * (2 * projected[:, 2]).exp()).tolist(), 1e-4)
 
 
-def test_planes_are_least_squares() -> None:
+def test_planes_are_least_squares_fits() -> None:
     """Against lstsq on the nearest 20 of a rough surface."""
     cloud = on(Rng(0).stream("z").normal((6000,), F64))
     found = PointCloudSurface(cloud).planes(X[:5])
@@ -59,7 +59,7 @@ def test_sharper_planes_follow_a_bent_surface() -> None:
     assert errors[1] < 0.6 * errors[0]
 
 
-def test_gradients_keep_the_planes() -> None:
+def test_gradient_of_surface_cost() -> None:
     surface = PointCloudSurface(on(hills(PLACES)))
     x = X.clone().requires_grad_()
     (slope,) = torch.autograd.grad(SurfaceCost(surface, 3.0)(x, T).sum(), x)
@@ -70,30 +70,30 @@ def test_gradients_keep_the_planes() -> None:
     close(slope, (-2 * above[:, None] * normal / length + level * up).tolist(), 1e-9)
 
 
-def test_large_coordinates_lose_nothing() -> None:
+def test_large_coordinates() -> None:
     far = f64(584_445.0, 5_176_257.0, 640.0)
     cloud = on(hills(PLACES))
     near, moved = PointCloudSurface(cloud).planes(X), PointCloudSurface(cloud + far.numpy()).planes(X + far)
     close(moved - f64(0, 0, 640), near.tolist(), 1e-5)
 
 
-def test_single_precision_and_axes() -> None:
+def test_float32_and_batch_axes() -> None:
     surface = PointCloudSurface(on(hills(PLACES)))
     cost = 5.0 * SurfaceCost(surface, 1.0)
     close(cost(X.float().reshape(4, 50, 3), T.float()).double(), cost(X, T).reshape(4, 50).tolist(), 1e-3)
 
 
-def test_what_is_no_surface() -> None:
+def test_invalid_surfaces() -> None:
     cloud = on(hills(PLACES))
     with refuses(InputError, found="[6000, 2]"):
         PointCloudSurface(cloud[:, :2])
     with refuses(InputError, found="7"):
         PointCloudSurface(cloud[:7])
-    with pytest.raises(InputError, match="finite"):
+    with refuses(InputError):
         PointCloudSurface(cloud * np.nan)
     with refuses(UsageError, argument="neighbours", found="2"):
         PointCloudSurface(cloud, 2)
-    with pytest.raises(UsageError, match="found 2 entries"):
+    with refuses(UsageError, found="2 entries"):
         SurfaceCost(PointCloudSurface(cloud))(X[:, :2], T)
     line = np.stack([np.arange(30.0), np.arange(30.0), np.zeros(30)], 1)
     assert torch.isfinite(PointCloudSurface(line).project(X)).all()

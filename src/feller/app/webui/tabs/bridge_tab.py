@@ -77,10 +77,6 @@ def scene_background(record: Any, d: int) -> dict[str, Any]:
     """Return the fields of `BridgeScene`, by name, that draw walls (if d = 2) or a surface (if d = 3).
 
     The result is empty if the bridge has neither, or if their file is missing or an image of walls has changed.
-
-    Args:
-        record: Recorded options of the bridge, a `BridgeRecord`.
-        d: Dimension of the states.
     """
     from feller.app.workflows.bridges.cost_specs import (  # takes long to load
         changed_pictures,
@@ -107,15 +103,7 @@ def scene_background(record: Any, d: int) -> dict[str, Any]:
 def draw_paths(
     modality: Modality, arrays: Mapping[str, np.ndarray], record: Any, names: Sequence[str], reporter: Reporter
 ) -> tuple[bytes, str]:
-    """Return an animation of the trajectories (for images: a PNG filmstrip), and a description of the background.
-
-    Args:
-        modality: Modality of the populations.
-        arrays: Array `paths`, [n, times, ...], in data units, and array `times`.
-        record: Recorded options of the bridge, a `BridgeRecord`.
-        names: Names of the populations at the start and at the end of the trajectories.
-        reporter: Progress output.
-    """
+    """Return an animation of the trajectories (for images: a PNG filmstrip), and a description of the background."""
     from feller.app.workflows.bridges.cost_specs import names_of
     from feller.evaluation.report.bridge_animation import animate_paths, filmstrip  # takes long to load
     from feller.evaluation.report.projection import BridgeScene, project_scene

@@ -74,15 +74,6 @@ def solve_inverse(
     """Solve an inverse problem for the measurement in `file`, and write the posterior samples next to that file.
 
     Return the `InverseProblemResult` with the samples and their metrics.
-
-    Args:
-        run: Run with the image model.
-        modality: Image modality of the run.
-        file: File with the measurement.
-        operator: Measurement operator as text, as for `feller steer --operator`.
-        answers: Values of the controls: number of samples `n`, `seed`, conditions and guidance.
-        reporter: Progress and log output.
-        more: Further options of `SteerConfig` by name.
     """
     from feller.app.workflows.steering.inverse_problems import solve_inverse_problem  # takes long to load
 

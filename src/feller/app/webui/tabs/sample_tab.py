@@ -259,7 +259,7 @@ def parse_scales(words: str) -> list[float]:
 
 
 def _at_one_scale(sides: list[Dataset]) -> list[Any]:
-    """Draw data sets as images; points get the same axes."""
+    """Draw each data set as an image, with the same axes for all."""
     first = sides[0]
     given = {name: concatenate(*(side.given[name] for side in sides)) for name in first.given}
     whole = Dataset(concatenate(*(side.values for side in sides)), given, first.modality)
@@ -267,7 +267,10 @@ def _at_one_scale(sides: list[Dataset]) -> list[Any]:
 
 
 def _class_accuracy(run: LoadedRun, sides: list[Dataset], names: list[str]) -> TextTable | None:
-    """Return how many samples the judge of the run assigns to their class, by guidance scale; None without a judge."""
+    """Return a table of the fraction of samples that the run's judge network assigns to their class, for each data set.
+
+    None without a judge network.
+    """
     if not run.run.judge.is_file():
         return None
     from feller.evaluation.image_metrics import class_accuracy

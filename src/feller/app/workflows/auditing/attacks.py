@@ -116,7 +116,10 @@ def attack_regressor(target: AuditTarget, rng: Rng, effort: EvaluationBudget, re
 
 
 def _rows(target: AuditTarget, rng: Rng, effort: EvaluationBudget, notes: list[str]) -> tuple[Dataset, Dataset]:
-    """Return the members and non-members to attack; adds a note if their number is reduced."""
+    """Return members (training rows) and non-members (held-out rows) to attack, as many as the time limit allows.
+
+    A note is added if these are not all rows.
+    """
     datasets = {"members": target.train, "others": target.held_out}
     max_rows = min(MAX_ROWS, max(map(len, datasets.values())))
 
@@ -142,7 +145,10 @@ def _skipped_note(target: AuditTarget, subset: str) -> str:
 def _losses(
     target: AuditTarget, members: Dataset, non_members: Dataset, rng: Rng, reporter: Reporter, notes: list[str]
 ) -> dict[str, float | None]:
-    """Run membership inference by losses; adds a note if the loss is not available."""
+    """Run the membership attack by losses and return its metrics.
+
+    Without the training objective it is skipped with a note.
+    """
     objective = target.objective
     if objective is None:
         notes.append("loss attack skipped: the loss of this model needs its teacher model")
@@ -171,7 +177,10 @@ def _copying(
 
 
 def _density(samples: Dataset, members: Dataset, held_out: Dataset, delta: float, rng: Rng) -> dict[str, float | None]:
-    """Run the DOMIAS density attack; half of the held-out rows are the reference, the others the non-members."""
+    """Run the DOMIAS attack on a table, which compares densities of samples and of reference rows; return its metrics.
+
+    Half of the held-out rows are the reference, the other half the non-members.
+    """
     if (table := samples.modality.view(Table)) is None:
         return {}
     order = torch.randperm(len(held_out), generator=rng.stream("halves").shared_generator())
@@ -213,7 +222,10 @@ def bounded_cells(rows: Dataset, expenses: tuple[DpEvent, ...]) -> tuple[ColumnG
 def _guesses(
     model: Model, table: Table, members: Dataset, non_members: Dataset, expenses: tuple[DpEvent, ...], rng: Rng
 ) -> tuple[ColumnGuess, ...]:
-    """Attack each column by guessing it from the others; the bound uses the accuracy on held-out rows as prior."""
+    """Guess each cell of attacked rows from the row's other cells; return the accuracies for each column.
+
+    The bound on the accuracy for members assumes that without the model it equals that for held-out rows.
+    """
     accuracies = infer_columns(model, members, non_members, table.counts, rng)
     with_frequencies = table if table.marginals else table.with_marginals_of(members.values)
     guesses = []

@@ -32,12 +32,7 @@ LEAKS, OPEN = "No guarantee, and rows leak", "No guarantee"
 
 
 def audit_verdict(ledger: Ledger | None, numbers: Mapping[str, Any]) -> Verdict:
-    """Return the verdict of an audit, with the names of the metrics on which it is based.
-
-    Args:
-        ledger: Privacy ledger; None for a run without differential privacy.
-        numbers: Metrics of the audit by name.
-    """
+    """Return the verdict of an audit, with the names of the metrics on which it is based."""
     strongest = _strongest(numbers)
     if ledger is None:
         leaks = tuple(_leaks(numbers))
@@ -50,7 +45,7 @@ def audit_verdict(ledger: Ledger | None, numbers: Mapping[str, Any]) -> Verdict:
 
 
 def _contradicted_metrics(metrics: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the names of the metrics that contradict the privacy ledger."""
+    """Yield the names of measured metrics that exceed what the privacy ledger allows, and of their bounds."""
     if metrics.get("noise_held", 1.0) < metrics.get("noise_held_least", 0.0):
         yield from ("noise_held", "noise_held_least")
     yield from (name for name in ("rebuilt_below", "inversion_below") if metrics.get(name))
@@ -62,7 +57,7 @@ def _contradicted_metrics(metrics: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _leaks(metrics: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the names of the metrics that show leakage from a model trained without privacy."""
+    """Yield the names of metrics that show leakage, for a model trained without privacy."""
     error, mean_row_error = metrics.get("rebuilt_error"), metrics.get("spread")
     if error is not None and mean_row_error is not None and error < mean_row_error:
         yield "rebuilt_error"
@@ -74,7 +69,10 @@ def _leaks(metrics: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _strongest(metrics: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the name of the largest membership ROC AUC, without canary attacks; empty if no attack was run."""
+    """Return the metric name of the strongest membership attack, in a tuple that is empty if no attack was run.
+
+    The strongest attack has the largest ROC AUC. Canary attacks are left out.
+    """
     aucs = {f"{attack}_auc": metrics.get(f"{attack}_auc") for attack in ATTACKS if attack not in CANARY_ATTACKS}
     measured = {name: auc for name, auc in aucs.items() if is_number(auc)}
     return (max(measured, key=lambda name: measured[name]),) if measured else ()
@@ -96,15 +94,7 @@ def audit_report(
     leakage: RowLeakage | None = None,
     max_rows: int = 10,
 ) -> RunReport:
-    """Assemble the report page of an audit.
-
-    Args:
-        target: Audited run.
-        numbers: All metrics of the audit.
-        results: Results of the attacks.
-        leakage: Fisher information loss of rows; None if it was not computed.
-        max_rows: Maximum number of most exposed rows in the table of rows.
-    """
+    """Assemble the report page of an audit."""
     run, record, ledger, modality = target.run, target.record, target.ledger, target.model.spec.modality
     explanations = [] if ledger is None else plan_calculator.explain(dict(numbers))
     figures: list[tuple[str, ReportPicture]] = []

@@ -43,7 +43,6 @@ class AuditTarget:
     objective: Objective | None
     """Training objective; None if it needs a teacher model that is not available."""
     train: Dataset
-    """Training set."""
     held_out: Dataset
     """Held-out examples from the same distribution as the training set."""
 
@@ -76,22 +75,18 @@ def open_audit_target(run: Run, data: DataSource | None) -> AuditTarget:
     """
     model = load_model(run)
     model.network.to(get_engine().device)
-    _check_kind(run, model)
-    record = read_fit_record(run)
-    ledger = _ledger(run, record)
-    rows = _rows(record, model, data)
-    rows.require_in_memory("an audit")
-    train, held_out = train_test_split(record, rows)
-    return AuditTarget(run, record, model, ledger, _objective(run), train, held_out)
-
-
-def _check_kind(run: Run, model: Model) -> None:
     if model.family.name in NOT_AUDITED:
         raise UsageError(f"{run.path} {NOT_AUDITED[model.family.name]}")
     if read_tuning_record(run) is not None:
         raise UsageError(
             "is a fine-tuned run without training rows of its own", remedy="Audit its base run", file=run.path
         )
+    record = read_fit_record(run)
+    ledger = _ledger(run, record)
+    rows = _rows(record, model, data)
+    rows.require_in_memory("an audit")
+    train, held_out = train_test_split(record, rows)
+    return AuditTarget(run, record, model, ledger, _objective(run), train, held_out)
 
 
 def _ledger(run: Run, record: FitRecord) -> Ledger | None:

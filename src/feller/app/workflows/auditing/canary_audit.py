@@ -56,7 +56,12 @@ def make_canaries(train: Dataset, held_out: Dataset, n: int, rng: Rng) -> Datase
 
 def _random_values(modality: Modality, train: Dataset, n: int, rng: Rng) -> Tensor | None:
     if (table := as_table(train).modality.view(Table)) is not None:
-        return _cells(table, n, rng)
+        counts = torch.tensor(table.counts)
+        u = rng.stream("cells").uniform((n, len(counts)), torch.float64)
+        codes = (u * counts).long()
+        if not table.schema.pairs:
+            return codes
+        return torch.from_numpy(repair(codes.numpy(), table.schema.pairs, table.counts))
     if (images := modality.view(Images)) is not None:
         shape = (n, *train.values.shape[1:])
         return rng.stream("levels").randint(images.levels + 1, shape).to(train.values.dtype)
@@ -64,16 +69,6 @@ def _random_values(modality: Modality, train: Dataset, n: int, rng: Rng) -> Tens
         low, high = train.values.amin(0), train.values.amax(0)
         return low + (high - low) * rng.stream("numbers").uniform((n, len(low)), torch.float64).to(low.dtype)
     return None
-
-
-def _cells(table: Table, n: int, rng: Rng) -> Tensor:
-    """Sample table rows with uniform codes per column, corrected to satisfy the schema's constraints."""
-    counts = torch.tensor(table.counts)
-    u = rng.stream("cells").uniform((n, len(counts)), torch.float64)
-    codes = (u * counts).long()
-    if not table.schema.pairs:
-        return codes
-    return torch.from_numpy(repair(codes.numpy(), table.schema.pairs, table.counts))
 
 
 def _conditions(modality: Modality, n: int, rng: Rng) -> Cond:
@@ -221,7 +216,7 @@ def canary_attack(
 
 
 def _examples(rows: Dataset, retrainer: Retrainer, rng: Rng) -> CanaryExamplesFn:
-    """Return a function from step to canary examples; the random numbers of a canary depend only on its own index."""
+    """Return a function (network, step) -> training examples of the canaries, with the same randomness in all runs."""
     device, objective = get_engine().device, retrainer.objective
     batch = tree_map(lambda leaf: leaf.to(device), {"x_1": rows.modality.encode(rows.values), "given": rows.given})
 

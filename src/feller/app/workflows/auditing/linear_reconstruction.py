@@ -114,7 +114,7 @@ def _some(eta2: Float64[Tensor, " n"], rng: Rng) -> Int64[Tensor, " m"]:
 
 
 def _noise_ratio(solution: ERMSolution, indices: Tensor, scale: float) -> Float64[Tensor, " m"]:
-    """Return the noise of the intercept's gradient, by which the attack divides, relative to its value."""
+    """Return noise over signal of the gradient of the intercept, by which the attack divides, for each row."""
     x, hessian = solution.x[indices], torch.linalg.inv(solution.inverse_hessian)
     gradients = hessian[0] - solution.curvatures[indices, None] * x[:, :1] * x
     return scale * gradients.norm(dim=1) / solution.residuals[indices].abs()

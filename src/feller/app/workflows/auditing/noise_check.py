@@ -33,13 +33,7 @@ class NoiseRatio:
 
 
 def measure_noise(theta: Tensor, best: Tensor, scale: float) -> NoiseRatio:
-    """Compare the deviation of released weights from the optimum with the accounted noise.
-
-    Args:
-        theta: Noisy weights, [d].
-        best: Optimal weights, [d].
-        scale: Accounted standard deviation of the noise of each weight.
-    """
+    """Compare the deviation of released weights from the optimum with the accounted noise."""
     d, deviation = len(best), (theta - best) / scale
     min_ratio, max_ratio = (float(chi2.ppf(q, d) / d) ** 0.5 for q in (FOUR_SIGMA_PROB, 1 - FOUR_SIGMA_PROB))
     return NoiseRatio(deviation.square().mean().sqrt().item(), min_ratio, max_ratio)

@@ -33,13 +33,6 @@ def shadow_model_attack(
     Each shadow model is trained on a random half of all rows, which are the training rows and held-out rows of the run.
     The results are metrics of the attack. If there are too few held-out rows, the results are only a note.
 
-    Args:
-        it: Run to audit.
-        retrainer: Retrainer of the run.
-        shadows: Number of shadow models.
-        rng: Source of random numbers.
-        reporter: Progress output.
-
     Raises:
         UsageError: If the run cannot be retrained on half of the rows.
     """
@@ -87,7 +80,7 @@ def shadow_model_attack(
 
 
 def _numbers(n: int, data: Dataset) -> Dataset:
-    """Return a dataset whose examples are their own indices, for subsampling."""
+    """Return a dataset of the n row indices 0 to n - 1, from which the attacks choose rows to train on."""
     return Dataset(torch.arange(n), {}, data.modality)
 
 
@@ -102,13 +95,7 @@ class RetrainingAttacks:
 
     @staticmethod
     def make(target: AuditTarget, shadows: int | None, canaries: int | None) -> "RetrainingAttacks":
-        """Validate the options of the requested attacks before an attack runs, and return the attacks.
-
-        Args:
-            target: Run to audit.
-            shadows: Number of shadow models; None for no attack with shadow models.
-            canaries: Number of canaries; None for no attack with canaries.
-        """
+        """Validate the options of the requested attacks before an attack runs, and return the attacks."""
         if shadows is None and canaries is None:
             return RetrainingAttacks(None, None, None)
         retrainer = make_retrainer(target)

@@ -10,11 +10,7 @@ BRIDGE_KEY = "bridged"
 
 
 def is_bridge(run: Run) -> bool:
-    """Return True if a run is a bridge.
-
-    Raises:
-        InputError: If the record is missing or damaged.
-    """
+    """Return True if a run is a bridge; InputError if the record is missing or damaged."""
     return run.read_record(run.recipe).get(BRIDGE_KEY) is not None
 
 

@@ -95,12 +95,6 @@ def straight_objective(
 
     The paths of the baseline are Brownian bridges between samples of consecutive populations, paired by optimal
     transport.
-
-    Args:
-        problem: Bridge problem with noise, times and state cost.
-        populations: Populations, whose samples are paired.
-        trajectories: Trajectories of the fitted bridge, which are not used.
-        rng: Source of random numbers.
     """
     total = 0.0
     for leg, (begin, length) in enumerate(segments_of(problem.times)):
@@ -168,16 +162,7 @@ def bridge_figures(
     trajectories: Trajectories,
     cost_profile: PathCosts,
 ) -> list[tuple[str, ReportPicture]]:
-    """Draw the figures of the report: animated paths, their costs over time, and the metrics of the rounds.
-
-    Args:
-        run: Run folder, with the metrics of the rounds.
-        record: Bridge record.
-        populations: Populations.
-        solution: Fitted bridge.
-        trajectories: Simulated trajectories.
-        cost_profile: Control cost and state cost of the trajectories at each time.
-    """
+    """Draw the figures of the report: animated paths, their costs over time, and the metrics of the rounds."""
     begin, end = record.times[0], record.times[-1]
     times = begin + (end - begin) * np.array(trajectories.times)
     paths = values_of(populations.modality, trajectories.states)
@@ -225,12 +210,12 @@ def bridge_figures(
 
 
 def _some(members: Tensor) -> Tensor:
-    """Return samples in an order independent of the file, because plots show the first ones."""
+    """Return all samples of a population in a random order, because plots show only the first ones."""
     return members[Population(members).sample_indices(len(members), Rng(0).fold_in("drawn"))]
 
 
 def _colours(paths: np.ndarray) -> np.ndarray:
-    """Return paths of images as 8-bit values with a trailing channel axis."""
+    """Return trajectories of images as 8-bit pixel values with a channel axis at the end."""
     images = paths if paths.ndim == 5 else paths[..., None]
     peak = images.max() or 1
     return (images.astype(np.float64) * (255 / peak)).clip(0, 255).round().astype(np.uint8)
@@ -241,7 +226,10 @@ def _is_plane(populations: Populations) -> bool:
 
 
 def _field(problem: BridgeProblem, populations: Populations) -> Field | None:
-    """Return the state cost as a function of points in the plane, at half time, without walls and population costs."""
+    """Return the part of the state cost that plots show as shading: a function of points in the plane, at time 1/2.
+
+    Walls and costs that depend on the population are left out; None if no cost remains or states are not planar.
+    """
     terms = problem.cost.terms if isinstance(problem.cost, Sum) else (problem.cost,)
     costs = [term for term in terms if not (isinstance(term, Zero) or term.needs_population or term.obstacles)]
     if not costs or not _is_plane(populations):
@@ -257,7 +245,7 @@ def _field(problem: BridgeProblem, populations: Populations) -> Field | None:
 
 
 def _walls(problem: BridgeProblem, populations: Populations) -> Walls | None:
-    """Return a function that tests which points of the plane are inside walls; None without walls."""
+    """Return a function that is True for points of the plane inside walls; None without walls or off the plane."""
     if not problem.cost.obstacles or not _is_plane(populations):
         return None
 

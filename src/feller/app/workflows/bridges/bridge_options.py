@@ -99,7 +99,7 @@ def apply_options(
 
 
 def _limit_memory(control: ConditionalControl, max_bytes: float, populations: Populations) -> ConditionalControl:
-    """Return the path optimiser with a chunk size for which it stays within the memory limit in bytes."""
+    """Return the path optimiser with as many pairs per chunk as fit into `max_bytes`."""
     pair_bytes = 4 * WORKING * control.times * control.num_samples * populations.states[0][0].numel()
     n_pairs = int(max_bytes // pair_bytes)
     if n_pairs < 8:

@@ -124,15 +124,6 @@ def report_bridge(
 ) -> dict[str, Any]:
     """Simulate trajectories from the first population to the last, and write the files and the report.
 
-    Args:
-        run: Run folder.
-        record: Bridge record.
-        populations: Populations.
-        solution: Fitted bridge.
-        notes: Notes from earlier steps.
-        effort: Evaluation budget; reduces the number of trajectories.
-        reporter: Progress and log output.
-
     Returns:
         Metrics of the report, and the path of the report under the key `report`.
     """
@@ -241,7 +232,7 @@ def _outside_warnings(metrics: dict[str, Any]) -> list[str]:
 
 
 def _pieces(solution: BridgeSolution) -> int:
-    """Return the number of intervals between consecutive knots, over all segments."""
+    """Return an upper bound on the number of intervals between knots of a trajectory, over all segments."""
     return (solution.config.control.mean_knots - 1) * len(solution.problem.populations)
 
 

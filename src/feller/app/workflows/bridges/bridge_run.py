@@ -19,7 +19,7 @@ from feller.core.errors import InputError
 from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.core.safetensors_io import load_tensors, named_as_now, save_tensors
-from feller.core.serialization import from_dict, write_json
+from feller.core.serialization import write_json
 from feller.models.families.path_process import BridgeProcess
 from feller.models.spec import ModelSpec
 from feller.networks.bridge_drift import ForwardBackwardDrift, ForwardBackwardNetwork
@@ -47,7 +47,7 @@ class BridgeRecord:
     times: tuple[float, ...]
     """Observation times in the user's units."""
     costs: tuple[str, ...] = ()
-    """State costs as text; the bridge minimises their sum."""
+    """State costs, each as the text of --cost; the bridge minimises their sum."""
     code: tuple[str, ...] = ()
     """Hash of each file (image, point cloud or user code) named in the state costs."""
     frame: tuple[float, ...] = ()
@@ -141,13 +141,12 @@ def continue_command(run: Run, record: BridgeRecord, *more: object) -> str:
 
 def read_bridge_record(run: Run) -> BridgeRecord | None:
     """Read the recorded options of a bridge; None if the run is not a bridge."""
-    content = run.read_record(run.recipe).get(BRIDGE_KEY)
-    return None if content is None else from_dict(BridgeRecord, content)
+    return run.find(BridgeRecord, run.recipe, BRIDGE_KEY)
 
 
 def read_bridge_settings(run: Run) -> BridgeSolverConfig:
     """Read the solver settings of a bridge."""
-    return from_dict(BridgeSolverConfig, run.read_field(run.recipe, "recipe"))
+    return run.read_as(BridgeSolverConfig, run.recipe, "recipe")
 
 
 def reread_populations(record: BridgeRecord) -> Populations:
@@ -285,13 +284,16 @@ def _learners(progress: BridgeState) -> dict[str, Any]:
 
 
 def _prefix(progress: BridgeState, direction: str) -> str:
-    """Return the name of the submodule that holds the drift of a direction."""
+    """Return the name that the drift of a direction ("ahead" or "back") has as a submodule of the bridge's network."""
     drift = _learners(progress)[direction].network
     return next(name for name, module in progress.network.named_children() if module is drift)
 
 
 def _both(progress: BridgeState, method: str) -> dict[str, Tensor]:
-    """Return the weights of both drifts, named as in the network that combines them."""
+    """Return the weights of the forward and the backward drift, named as in the bridge's network.
+
+    `method` is the name of the method of `TrainState` that returns the weights.
+    """
     return {
         f"{_prefix(progress, direction)}.{name}": value
         for direction, learner in _learners(progress).items()

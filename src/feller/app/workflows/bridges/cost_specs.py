@@ -33,7 +33,9 @@ def split(text: str) -> tuple[float | None, str]:
     match = _TERM.fullmatch(text)
     if match is None:
         raise UsageError("a cost such as room.png, walls.py:FUNCTION or 2 * congestion", repr(text))
-    _check_alone(text)
+    costs = [cost for cost in _BETWEEN.split(text.strip()) if cost]
+    if len(costs) > 1 and all(map(_means, names_of(costs))) and not pathlib.Path(*names_of([text])).exists():
+        raise UsageError(f"each cost must be a separate argument: --cost {shlex.join(costs)}")
     return None if match["factor"] is None else float(match["factor"]), match["name"]
 
 
@@ -94,15 +96,8 @@ def _file(name: str) -> pathlib.Path | None:
     return pathlib.Path(name)
 
 
-def _check_alone(text: str) -> None:
-    """Raise an error if one argument contains several costs."""
-    costs = [cost for cost in _BETWEEN.split(text.strip()) if cost]
-    if len(costs) > 1 and all(map(_means, names_of(costs))) and not pathlib.Path(*names_of([text])).exists():
-        raise UsageError(f"each cost must be a separate argument: --cost {shlex.join(costs)}")
-
-
 def _means(name: str) -> bool:
-    """Return True if a name has the form of a state cost."""
+    """Return True if `name` can name a state cost: code, surface, wall image or built-in cost."""
     is_named = is_code_reference(name) or name.startswith(SURFACE_PREFIXES) or name in COST_NAMES
     return is_named or pathlib.Path(name).suffix.lower() in PICTURES
 

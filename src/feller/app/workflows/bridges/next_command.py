@@ -13,15 +13,7 @@ from feller.core.run_folder import Run
 def undertrained_bridge_notice(
     run: Run, record: BridgeRecord, settings: BridgeSolverConfig, default_settings: BridgeSolverConfig, rounds: int
 ) -> str:
-    """Return a notice if a bridge has one round, or far fewer steps or pairs than the default; otherwise an empty text.
-
-    Args:
-        run: Run folder.
-        record: Bridge record.
-        settings: Solver settings.
-        default_settings: Default settings for the modality.
-        rounds: Number of completed rounds.
-    """
+    """Return a notice if a bridge has one round, or far fewer steps or pairs than the default, else an empty text."""
     steps, default_steps, default_rounds = (
         settings.train.steps or 1,
         default_settings.train.steps or 1,
@@ -82,7 +74,7 @@ def suggest_command(
 
 
 def _short(settings: BridgeSolverConfig, default_settings: BridgeSolverConfig) -> dict[str, int]:
-    """Return the default number of steps for each field of the settings that has fewer."""
+    """Return the fields of the settings that have fewer steps than by default, each with its default."""
     counts = {
         "train.steps": (settings.train.steps, default_settings.train.steps),
         "control.steps": (settings.control.steps, default_settings.control.steps),

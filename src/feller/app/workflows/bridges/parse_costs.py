@@ -32,12 +32,11 @@ from feller.control.bridges.costs.surface_cost import PointCloudSurface, Surface
 from feller.control.bridges.costs.unit_conversion import InDataUnits
 from feller.control.bridges.costs.walls import Extent, ImageWalls, read_grey
 from feller.control.bridges.population import Population
-from feller.core.errors import InputError, UsageError
+from feller.core.errors import InputError, UsageError, error_context
 from feller.core.rng import Rng
 from feller.core.user_code import is_code_reference, load_function
 from feller.data.images.modality import Images
 from feller.data.loading.dataset_reader import read
-from feller.data.loading.raw import error_context
 from feller.data.points.euclidean_points import Points
 from feller.data.points.named_spaces import FLAT
 from feller.evaluation.number_format import format_percent
@@ -159,7 +158,7 @@ def parse_costs(
 def _one(
     name: str, factor: float | None, populations: Populations, frame: tuple[float, ...]
 ) -> tuple[StateCost, list[str]]:
-    """Return the state cost with a name, times its factor or a default factor, and notes."""
+    """Return the state cost that `name` stands for, times `factor` or a default factor, and notes for the user."""
     modality = populations.modality
     if is_code_reference(name):
         function = load_function(name)
@@ -206,7 +205,10 @@ def _one(
 
 
 def _surface(name: str) -> tuple[SurfaceCost, list[str]]:
-    """Return the cost of the distance to a surface, for valleys with a cost of height, and notes."""
+    """Return the state cost of a surface file, `surface=FILE` or `valleys=FILE`, and notes for the user.
+
+    It is the distance to the surface; `valleys` adds a cost of height.
+    """
     prefix, _, path = name.partition("=")
     data = read(path, space=FLAT)
     cloud, surface_notes = data.values.double(), [f"the surface {path} has {len(data):,} points", *data.notes]
@@ -223,7 +225,10 @@ def _scaled(factor: float | None, cost: StateCost) -> StateCost:
 
 
 def _usual(populations: Populations) -> float:
-    """Return the mean squared distance between first and last population, the scale of the control cost."""
+    """Return the mean squared distance of a sample of the first population from one of the last.
+
+    State costs are scaled by it, because the control cost has this scale.
+    """
     a, b = populations.states[0].flatten(1).double(), populations.states[-1].flatten(1).double()
     spread = (a - a.mean(0)).square().sum(1).mean() + (b - b.mean(0)).square().sum(1).mean()
     return float((a.mean(0) - b.mean(0)).square().sum() + spread)
@@ -292,7 +297,7 @@ def _trial_population(x: Tensor) -> PopulationDensity:
 
 
 def _refuse_blocked(name: str, states: Tensor, mask: Tensor, populations: Populations) -> None:
-    """Raise an error if samples are inside a wall."""
+    """Raise InputError if samples of a population, `states`, are inside the obstacle `name`, as `mask` states."""
     blocked = mask.nonzero()[:, 0]
     if len(blocked):
         point = populations.modality.decode(states[blocked[:1]]).flatten()[:4].tolist()

@@ -39,11 +39,6 @@ def is_better(row: Row, kept_row: Row | None, earlier: Sequence[Row]) -> bool:
     distances to the population decide, each divided by its noise floor (the distance between two sets of samples of the
     population). The new round is better unless its distance
     exceeds both the distance of the best round and `MAX_WORSENING` times the minimum over all earlier rounds.
-
-    Args:
-        row: Metrics of the new round.
-        kept_row: Metrics of the best round so far, if any.
-        earlier: Metrics of all earlier rounds of the same direction.
     """
     if kept_row is None:
         return True
@@ -58,13 +53,7 @@ def is_better(row: Row, kept_row: Row | None, earlier: Sequence[Row]) -> bool:
 
 
 def keep_if_better(progress: BridgeState, row: Row, rows: Sequence[Row]) -> None:
-    """Keep the EMA drift of the last round as the best drift if the round is the best of its direction so far.
-
-    Args:
-        progress: Training state, modified in place.
-        row: Metrics of the round.
-        rows: Metrics of all earlier rounds.
-    """
+    """Keep the EMA drift of the last round as the best drift if the round is the best of its direction so far."""
     backward = bool(row["backward"])
     direction = "back" if backward else "ahead"
     earlier = [past for past in rows if bool(past.get("backward")) == backward]
@@ -80,10 +69,6 @@ def kept_round_numbers(kept_rounds: Mapping[str, int], rows: Sequence[Row]) -> d
 
     If a later forward round was worse, also return metrics of the last forward round, as `last_w2` (distance to the
     population) and `last_inside_paths` (fraction of paths through walls).
-
-    Args:
-        kept_rounds: Number of the best round by direction: `ahead` for forward, `back` for backward.
-        rows: Metrics of all rounds.
     """
     forward = [row for row in rows if not row.get("backward")]
     best_round = kept_rounds.get("ahead", forward[-1]["step"] if forward else 0)
@@ -94,7 +79,7 @@ def kept_round_numbers(kept_rounds: Mapping[str, int], rows: Sequence[Row]) -> d
 
 
 def _ratio(row: Row) -> float | None:
-    """Return the distance of the end points to the population, relative to its noise floor."""
+    """Return how far simulated end points are from the population (W2), relative to two halves of the population."""
     distance, floor = row.get("w2"), row.get("w2_floor")
     return distance / floor if distance is not None and floor else None
 
@@ -222,7 +207,7 @@ def round_metrics(
 def _simulate_all_legs(
     problem: BridgeProblem, settings: BridgeSolverConfig, progress: BridgeState, round_result: RoundResult
 ) -> Trajectories:
-    """Simulate trajectories through all segments; training rounds instead restart at each population."""
+    """Simulate trajectories from the first population to the last (or back), without a restart at each population."""
     population = problem.populations[-1][1] if round_result.backward else problem.populations[0][0]
     initial_states = population(settings.pairs, Rng(round_result.number).fold_in("through"))
     every = 1 if initial_states[0].numel() <= MAX_DIM_LOGGED else None

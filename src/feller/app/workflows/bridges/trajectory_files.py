@@ -45,15 +45,6 @@ def write_paths(
     population in between, for example at time 24, adds `x_at_24` and `row_at_24`. For unbalanced transport,
     trajectories start at samples drawn according to their weights; `from_counts` and `to_counts` are the relative
     weights (mean 1) of the two samples of a pair, and `counts.npz` and `counts.csv` contain the weights of all samples.
-
-    Args:
-        run: Run folder.
-        record: Bridge record.
-        modality: Modality of the data.
-        trajectories: Simulated trajectories.
-        start_indices: Index in the first population of the starting point of each trajectory.
-        members: States of each population.
-        counts: Relative weights per segment; empty for balanced transport.
     """
     begin, end = record.times[0], record.times[-1]
     times = begin + (end - begin) * np.array(trajectories.times)
@@ -91,7 +82,10 @@ def write_paths(
 
 
 def _write_counts(run: Run, record: BridgeRecord, counts: Counts) -> None:
-    """Write the relative weights of all samples, forward and backward; NaN or empty where no segment starts or ends."""
+    """Write the relative weights of the samples of each population, as start and as end of a segment.
+
+    They are NaN (empty in the CSV file) where no segment starts or ends.
+    """
     rows = []
     for index, time in enumerate(record.times):
         forward = counts[index][0] if index < len(counts) else np.full(len(counts[-1][1]), np.nan)

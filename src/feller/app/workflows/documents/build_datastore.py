@@ -24,7 +24,6 @@ from feller.sampling.retrieval.datastore import (
 from feller.sampling.retrieval.retriever import IndexedDatastore
 
 DATASTORE_SUFFIX = ".npz"
-"""File suffix of a datastore."""
 
 
 def makers(kind: Documents) -> DatastoreOrigin:
@@ -69,11 +68,11 @@ def open_datastore(kind: Documents, source: str) -> IndexedDatastore:
 
 
 def build_datastore(kind: Documents, source: str) -> Datastore:
-    """Build a datastore from a file or folder of documents.
+    """Build a datastore of the documents in the file or folder `source`, embedded by the encoder of modality `kind`.
 
     Raises:
         InputError: If the documents cannot be read, or there are no documents.
-        UsageError: If the model has no retrieval encoder.
+        UsageError: If the modality has no retrieval encoder.
     """
     data = read(source, like=kind)
     return create_datastore(data.modality.encode(data.values), _finder(kind), kind.symbols)
@@ -103,9 +102,5 @@ def write_datastore(run: Run, source: str, out: str) -> int:
 def _finder(modality: Documents) -> DocumentEncoder:
     """Return the encoder that retrieves documents; UsageError if the model has none."""
     if modality.vectors is None:
-        raise UsageError(
-            "requires a model with a retrieval encoder",
-            remedy="Leave it out",
-            argument="memory",
-        )
+        raise UsageError("requires a model with a retrieval encoder", remedy="Leave it out", argument="memory")
     return modality.vectors

@@ -43,11 +43,7 @@ class DocumentRequest:
         return isinstance(self.goal, InfillGoal) and self.goal.whole_kinds == (SymbolKind.TEXT,)
 
     def tokens(self, kind: Documents) -> Int64[Tensor, " l"]:
-        """Return the tokens of the prompt.
-
-        Raises:
-            UsageError: If a character is not in the vocabulary.
-        """
+        """Return the tokens of the prompt; UsageError if a character is not in the vocabulary."""
         tokens = _tokens(self.prompt.items, self.prompt, kind)
         return tokens if self.mask is None else _with_holes(tokens, self.mask, kind)[0]
 
@@ -153,7 +149,7 @@ def _require_words(text: str, flag: str) -> str:
 
 
 def _cells(mask: UInt8[np.ndarray, "h w c"], modality: Documents) -> Bool[Tensor, " codes"]:
-    """Return a mask of the image tokens whose image cells contain white pixels."""
+    """Return the mask of image tokens to regenerate: those whose part of the mask image has a white pixel."""
     is_white = modality.resize_images(mask[None]).amax((0, 1)) >= WHITE
     cells = F.adaptive_max_pool2d(is_white[None].float(), modality.tokenizer.grid).flatten() > 0
     if not cells.any():
@@ -164,7 +160,10 @@ def _cells(mask: UInt8[np.ndarray, "h w c"], modality: Documents) -> Bool[Tensor
 def _with_holes(
     tokens: Int64[Tensor, " l"], mask: UInt8[np.ndarray, "h w c"], modality: Documents
 ) -> tuple[Int64[Tensor, " m"], tuple[int, ...]]:
-    """Replace each run of masked image tokens by one mask token; return the tokens, and the length of each run."""
+    """Replace each run of image tokens under the white part of a mask image by one mask token.
+
+    Return the tokens, and the number of tokens behind each mask token (0 for masks of text).
+    """
     cells = _cells(mask, modality)
     is_masked = torch.zeros(len(tokens), dtype=torch.bool)
     is_masked[modality.symbols.is_code(tokens)] = cells
@@ -176,7 +175,7 @@ def _with_holes(
 
 
 def _holes(items: Sequence[Item | MaskItem | InfillItem]) -> tuple[Item | MaskItem | InfillItem, ...]:
-    """Replace each text by a masked span; adjacent masked spans are merged."""
+    """Return the items with each text replaced by a mask; adjacent masks are merged into one."""
     merged: list[Item | MaskItem | InfillItem] = []
     for item in items:
         if not isinstance(item, TextItem):

@@ -71,14 +71,7 @@ class TokenizerLoss:
 
 
 def measure_tokenizer_loss(run: Run, kind: Documents, evaluation: EvaluationData, values: Values) -> TokenizerLoss:
-    """Measure the reconstruction error of the tokenizer on the images of documents.
-
-    Args:
-        run: Run of the model.
-        kind: Modality of the model.
-        evaluation: Evaluation data.
-        values: Documents, encoded with the tokens of their images.
-    """
+    """Measure the reconstruction error of the tokenizer on the images of documents."""
     images = all_pictures(values)
     if not len(images):
         return TokenizerLoss()
@@ -237,7 +230,10 @@ def _pictures(
 def _words(
     model: Model, modality: Documents, evaluation: EvaluationData, train: Dataset, rng: Rng
 ) -> tuple[dict[str, Any], list[tuple[str, Any]]]:
-    """Fill in answers or captions after masking them, and compare the results with the true texts."""
+    """Mask the answer or caption in held-out documents, fill it in, and compare it with the true text.
+
+    Return metrics, and captioned documents for the report.
+    """
     requests, truth, strips = [], [], []
     for i, items in enumerate(modality.items(evaluation.real.values)[:MAX_CONTINUED]):
         answer = _masked_text(items)
@@ -320,7 +316,7 @@ def _next_steps(
 
 
 def _around(items: list[Item], answer: TextItem) -> list[str]:
-    """Return the text of a document without the answer, such as the question; empty for a caption."""
+    """Return the other texts of a document joined to one, such as the question of `answer`; empty if there are none."""
     text = " ".join(item.text.strip() for item in items if isinstance(item, TextItem) and item is not answer)
     return [text] if text else []
 

@@ -136,15 +136,6 @@ def generate_documents(
 ) -> DocumentResult:
     """Generate n documents for a request to a document model.
 
-    Args:
-        model: Document model.
-        request: Prompt and decoding goal.
-        n: Number of documents.
-        settings: Sampling options.
-        memory: Documents for retrieval: a file, a folder, or a datastore.
-        rng: Source of random numbers.
-        reporter: Progress and log output.
-
     Raises:
         InputError: If the datastore is damaged, empty, or belongs to another model.
         UsageError: If the prompt is too long, or options are incompatible.
@@ -218,7 +209,7 @@ def decode_text(kind: Documents, tokens: Int64[Tensor, " m"]) -> str:
 
 
 def _label_holes(text: str, num_holes: int) -> str:
-    """Number the lines of a text if they fill several masked spans."""
+    """Prefix each line of a text with the number of the mask that it fills, if there are several."""
     lines = text.split("\n")
     if num_holes < 2 or len(lines) != num_holes:  # a text may contain line breaks
         return text
@@ -247,7 +238,10 @@ def _retrieved_text(retrieved: tuple[str, ...], max_count: int, *, fits: bool) -
 def _streams(
     request: DocumentRequest, modality: Documents, modes: tuple[TokenGuidance, ...]
 ) -> list[Int64[Tensor, " _"]]:
-    """Return the prompt tokens for each stream of guidance: full, without text, and empty."""
+    """Return the prompts that token guidance combines: the full one, the one without text, and the empty one.
+
+    Only as many are returned as the guidance in `modes` needs.
+    """
     num_streams = max(mode.num_streams for mode in modes)
     encoders = (request.tokens, request.without_text, request.without_all)
     return [encode(modality) for encode in encoders[:num_streams]]
@@ -270,7 +264,7 @@ def _split_documents(tokens: Int64[Tensor, " m"], modality: Documents) -> list[I
 
 
 def _best(modality: Documents, values: Values, n: int, best_of: int) -> Int64[Tensor, " n"]:
-    """Return, for each document, the index of the candidate with the highest text-image similarity."""
+    """Return the index in `values` of the best of `best_of` candidates of each document, by text-image similarity."""
     similarity = similarities(modality, values)
     groups = [[*range(i * best_of, (i + 1) * best_of)] for i in range(n)]
     selected = rank_candidates(groups, lambda prompt, candidates: similarity[torch.tensor(list(candidates))])
@@ -289,11 +283,6 @@ def sample_documents(
     run: Run, config: SampleConfig, *, reporter: Reporter = SILENT
 ) -> tuple[DocumentResult, pathlib.Path]:
     """Generate documents with the options of `feller sample`, and write them to files.
-
-    Args:
-        run: Run of a document model.
-        config: Options of `feller sample`.
-        reporter: Progress and log output.
 
     Returns:
         The documents, and the path to which they were written.

@@ -69,12 +69,6 @@ class AuxiliaryTraining:
     ) -> ModelSpec:
         """Load the weights of an auxiliary network from the run, or train the network, and record the weights' hash.
 
-        Args:
-            name: Name of the network.
-            module: Network, modified in place.
-            spec: Current model specification, to which the hash is added.
-            train: Function that trains the network.
-
         Raises:
             InputError: If the file with the weights is damaged or belongs to another run.
         """
@@ -105,16 +99,7 @@ class AuxiliaryTraining:
         training: TrainConfig,
         reporter: Reporter,
     ) -> None:
-        """Train an auxiliary network for its whole training budget, and replace its weights by their EMA.
-
-        Args:
-            name: Name of the network, for the log and its random numbers.
-            objective: Training objective of the network.
-            feed: Function that loads the batch of a step.
-            network: Network, modified in place.
-            training: Training configuration of the network.
-            reporter: Progress output.
-        """
+        """Train an auxiliary network for its whole training budget, and replace its weights by their EMA."""
         state: TrainState = make_train_state(network.to(self.engine.device).train().requires_grad_(True), training)
         reporter.start(f"training the {name}")
         for report in train(state, objective, feed, training, rng=self.rng_for(name), engine=self.engine):
@@ -204,7 +189,7 @@ def _tokenizer(
 def _vectors(
     auxiliary: AuxiliaryTraining, config: DocumentAuxNetworks, documents: Documents, data: Dataset, reporter: Reporter
 ) -> None:
-    """Count the text tokens, then train the encoder for retrieval to match images and texts (InfoNCE loss)."""
+    """Train the retrieval encoder: count the tokens of all texts, then match images to their texts (InfoNCE loss)."""
     network, name = documents.aux_networks["vectors"], "vectors"
     if not isinstance(network, BiEncoderNetwork):
         raise TypeError(f"expected a bi-encoder, got {type(network).__name__}")
@@ -299,7 +284,7 @@ def with_tokenizer(data: Dataset, tokenizer: str, size: str) -> Dataset:
 
 
 def _tiles(data: Dataset, documents: Documents, size: str) -> ImageTokenizer:
-    """Return a tokenizer of the most common tiles, with the patch size of a learned tokenizer."""
+    """Return a tokenizer whose codebook is the most common tiles, of the size that a learned tokenizer would have."""
     return tiles_of(all_pictures(data.values), learned_codes(documents, size).config.factor, MAX_TILES)
 
 

@@ -50,11 +50,6 @@ def fit_closed_form(run: Run, job: ClosedForm, reporter: Reporter) -> None:
     """Fit a model in closed form.
 
     Before any row is read, the maximum privacy cost is charged to the ledger; afterwards the actual cost replaces it.
-
-    Args:
-        run: Run folder.
-        job: Validated fit.
-        reporter: Progress and log output.
     """
     plan, description = job.plan, job.description
     record, access, (rows, held_out) = plan.record, plan.access, plan.split

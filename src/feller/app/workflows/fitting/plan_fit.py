@@ -59,12 +59,6 @@ def check_duration(
 ) -> None:
     """Raise an error if more than one option sets the training length: a number of steps, minutes, or a recipe field.
 
-    Args:
-        steps: Number of training steps, or of other units such as rounds.
-        minutes: Training time in minutes.
-        fields: Command-line words that set recipe fields.
-        unit: Name of the option that sets `steps`, such as "steps" or "rounds".
-
     Raises:
         UsageError: If more than one option sets the training length.
     """
@@ -186,14 +180,7 @@ def with_recipe_schema(dataset: Dataset, recipe: Recipe) -> Dataset:
 
 
 def check_target(recipe: Recipe, name: str, target: tuple[str, ...], start_model: Model | None) -> None:
-    """Raise an error if the recipe cannot predict the target, or cannot start from the weights of the initial model.
-
-    Args:
-        recipe: Chosen recipe.
-        name: Name of the recipe.
-        target: Columns or properties to predict; empty for a generator.
-        start_model: Model that supplies the initial weights; None for new weights.
-    """
+    """Raise an error if the recipe cannot predict the target, or cannot start from the weights of the initial model."""
     is_regressor = recipe.objective.family == "regressor"
     if target and not is_regressor:
         raise UsageError(
@@ -215,13 +202,7 @@ def check_target(recipe: Recipe, name: str, target: tuple[str, ...], start_model
 
 
 def check_closed_form(recipe: Recipe, start_model: Model | None, n_tracked_rows: int = 0) -> None:
-    """Raise an error for options that need training steps if the recipe is fitted in closed form.
-
-    Args:
-        recipe: Chosen recipe.
-        start_model: Model whose weights initialise training; None for new weights.
-        n_tracked_rows: Number of rows whose Fisher information loss is tracked at each step.
-    """
+    """Raise an error for options that need training steps if the recipe is fitted in closed form."""
     is_closed_form = recipe.objective.is_one_shot
     if is_closed_form and recipe.train != TrainConfig():
         raise UsageError(

@@ -14,10 +14,8 @@ from feller.app.workflows.private.private_data import resumed_access
 from feller.app.workflows.run_config import FitRecord, read_fit_record, read_import_conventions, reread_data
 from feller.core.errors import InputError, UsageError
 from feller.core.run_folder import Run, open_run
-from feller.core.serialization import from_dict
 from feller.core.user_code import fingerprint as file_hash
 from feller.core.user_code import load_function
-from feller.data.loading import raw
 from feller.data.loading.in_memory import DataSource
 from feller.models.model import Model, load_model
 from feller.models.recipes.recipe import Recipe
@@ -92,9 +90,7 @@ def plan_resumed(
     spec = load_spec(run)
     like = spec.modality if start_model is None or spec.modality.has_schema else start_model.spec.modality
     dataset = reread_data(record, like, in_memory_data)
-    recipe_content = run.read_field(run.recipe, "recipe")
-    with raw.error_context(run.recipe):
-        old_recipe = limit_parameter_bytes(DEFAULT_PARAMETER_BYTES, lambda: from_dict(Recipe, recipe_content))
+    old_recipe = limit_parameter_bytes(DEFAULT_PARAMETER_BYTES, lambda: run.read_as(Recipe, run.recipe, "recipe"))
     if old_recipe.objective.is_one_shot:
         refuse_resume(run)
     new_recipe = request.apply(old_recipe)

@@ -47,7 +47,6 @@ class TrainingJob:
     description: ModelSpec
     state: TrainState
     resume_command: str
-    """Command that resumes the training."""
     data: Dataset | None = None
     """Training data; None if the start model generates the training pairs."""
 
@@ -81,12 +80,7 @@ class Interrupted(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def interruptible(command: str, saved: str = "all is saved. Continue with") -> Iterator[None]:
-    """Context manager that raises `Interrupted` on Ctrl-C or SIGTERM; files that were already written are kept.
-
-    Args:
-        command: Command that resumes the run, for the message.
-        saved: First part of the message, about saved files.
-    """
+    """Context manager that raises `Interrupted` on Ctrl-C or SIGTERM; files that were already written are kept."""
     try:
         with sigterm_as_interrupt():
             yield
@@ -95,12 +89,7 @@ def interruptible(command: str, saved: str = "all is saved. Continue with") -> I
 
 
 def interruptible_report(subject: str, command: str) -> contextlib.AbstractContextManager[None]:
-    """Return a context manager like `interruptible`, for writing the report after training.
-
-    Args:
-        subject: Words for what is already saved, such as the training, for the message.
-        command: Command that writes the report.
-    """
+    """Return a context manager like `interruptible`, for writing the report after training."""
     return interruptible(command, f"{subject} is saved. Write its report with")
 
 
@@ -141,13 +130,6 @@ def record_job(run: Run, job: TrainingJob, engine: Engine, reporter: Reporter) -
 
 def run_training(run: Run, job: TrainingJob, inputs: TrainingInputs, engine: Engine, reporter: Reporter) -> None:
     """Train until the training budget is spent, and save checkpoints.
-
-    Args:
-        run: Run folder.
-        job: Training job with the restored state.
-        inputs: Inputs of the session.
-        engine: Device and processes.
-        reporter: Progress and log output.
 
     Raises:
         InputError: If the loss is no longer finite.

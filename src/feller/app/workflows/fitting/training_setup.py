@@ -41,12 +41,6 @@ MAX_TRIAL_EXAMPLES = 16
 def set_up_training(run: Run, plan: FitPlan, engine: Engine, max_bytes: int = sys.maxsize) -> TrainingJob:
     """Split the data, build the network, and test the loss and sampling on a few examples.
 
-    Args:
-        run: Run folder.
-        plan: Resolved plan.
-        engine: Device and processes.
-        max_bytes: Maximum size of the weights in bytes.
-
     Raises:
         InputError: If the data lack a condition of their modality.
         UsageError: If the recipe does not match the data, or there is no training budget.
@@ -149,7 +143,10 @@ def _try_sampling(model: Model, n: int, rng: Rng, record: FitRecord) -> None:
 
 @contextlib.contextmanager
 def _trial(record: FitRecord, n: int) -> Iterator[None]:
-    """Context manager that attributes errors inside feller to the user-defined recipe."""
+    """Context that turns an error inside feller into an InputError that names the user's recipe.
+
+    `n` is the number of examples in the trial. Errors in user code and errors without user code are unchanged.
+    """
     try:
         yield
     except (UsageError, InputError):

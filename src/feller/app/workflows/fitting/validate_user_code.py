@@ -26,12 +26,6 @@ N_QUANTILES = 257
 def check_components(objective: FlowMatching, network: Network, batch: Batch, rng: Rng) -> None:
     """Call each user-defined component once and check the shape, dtype and range of its output.
 
-    Args:
-        objective: Objective with the components; built-in components are not checked.
-        network: Network to train.
-        batch: A few examples.
-        rng: Source of random numbers.
-
     Raises:
         InputError: If an output is wrong; the error names the component's class, file and line.
     """
@@ -64,7 +58,7 @@ def check_components(objective: FlowMatching, network: Network, batch: Batch, rn
 
 
 def _each(path: Path, *states: State) -> Iterator[tuple[Path, tuple[Any, ...]]]:
-    """Yield the path of each leaf of a product path, with the matching leaves of the states."""
+    """Yield each leaf's path within a product path, with the same leaf of each of the states; a plain path as it is."""
     if not path.leaf_names:
         yield path, states
     for name in path.leaf_names:
@@ -72,7 +66,7 @@ def _each(path: Path, *states: State) -> Iterator[tuple[Path, tuple[Any, ...]]]:
 
 
 def _losses(loss: Loss, *states: State) -> Iterator[tuple[Loss, tuple[Any, ...]]]:
-    """Yield the loss of each leaf, with the matching leaves of the states."""
+    """Yield each leaf's loss within a product loss, with the same leaf of each of the states; a plain loss as it is."""
     if isinstance(loss, PerLeafLoss):
         for name, leaf_loss in loss.losses.items():
             yield from _losses(leaf_loss, *(state[name] for state in states))
@@ -96,7 +90,7 @@ def _kind(value: Any) -> str:
 
 
 def _check_like(component: Path | Coupling, method: str, value: Any, expected: State, description: str) -> None:
-    """Raise an error if a state does not have the expected shape and dtype."""
+    """Raise an error unless `value`, the result of a method of user code, has the shape and dtype of `expected`."""
     requirement, shape = f"{qualified_name(component, method)} must return {description}", _shape(expected)
     if _shape(value) != shape:
         raise InputError(f"{requirement} {shape}", found=_shape(value))
@@ -106,7 +100,7 @@ def _check_like(component: Path | Coupling, method: str, value: Any, expected: S
 
 
 def _times(time_distribution: TimeDistribution, n: int, rng: RandomStream, device: torch.device) -> Tensor:
-    """Sample times; check the quantile function of a custom distribution on a grid, since errors may be rare."""
+    """Sample n training times from a time distribution; a user-defined one is first checked on a grid of quantiles."""
     distribution: Any = time_distribution
     while distribution is not None:
         if is_user_defined(distribution):

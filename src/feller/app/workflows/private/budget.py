@@ -231,7 +231,7 @@ class SchemaSearchBudget:
 
 
 def _keep_ledger(run: Run, ledger: Ledger) -> str:
-    """Write a ledger next to the run if possible; return the end of an error message that names the file."""
+    """Write the ledger of a failed fit into its run folder; return the end of a message that says where it is."""
     try:
         run.path.mkdir(parents=True, exist_ok=True)
         with run.lock():
@@ -267,13 +267,7 @@ def _inherited_training_data(record: FitRecord) -> tuple[TrainingDataRef, ...]:
 
 
 def check_public(start: Run, data: str, dataset: Dataset) -> None:
-    """Raise an error if a start model was, or may have been, trained on the private rows.
-
-    Args:
-        start: Run of the start model.
-        data: Path or example name of the private rows, as given by the user.
-        dataset: The private rows, read from `data`.
-    """
+    """Raise an error if a start model was, or may have been, trained on the private rows."""
     for ancestor in training_data_of(start):
         if not ancestor.fingerprint:
             raise UsageError(

@@ -42,12 +42,6 @@ def check_tracking(count: int, rows: Dataset, network: nn.Module, privacy_plan: 
     """Raise an error if the Fisher information loss of `count` rows cannot be tracked during training.
 
     Tracking needs DP-SGD, rows that are not tokens, and a smooth network.
-
-    Args:
-        count: Number of rows to track.
-        rows: Training rows.
-        network: Network to train.
-        privacy_plan: Planned guarantee of the run; for DP-SGD it is a `Guarantee`.
     """
     if not isinstance(privacy_plan, Guarantee):
         raise UsageError("requires DP-SGD training: set --epsilon and use a recipe trained by steps", argument="audit")
@@ -61,7 +55,7 @@ def check_tracking(count: int, rows: Dataset, network: nn.Module, privacy_plan: 
 
 
 def check_rows(count: int, rows: Dataset) -> None:
-    """Raise an error if there are fewer than `count` rows, or if the model encodes rows as tokens.
+    """Raise an error if `rows` has fewer than `count` rows, or if they are encoded as tokens.
 
     The result depends only on the number and the type of the rows, not on their values.
     """
@@ -87,15 +81,6 @@ def make_tracker(
     """Return a tracker of the Fisher information loss of `count` rows drawn at random, and the indices of these rows.
 
     If the run folder has the saved state of a tracker of the same rows, the tracker continues from it.
-
-    Args:
-        run: Run folder.
-        count: Number of rows to track.
-        rows: Training rows.
-        objective: Training objective, which draws the training example of a row.
-        guarantee: Planned guarantee, which contains the sampling rate of the batches.
-        seed: Seed that selects the rows, and the random numbers of their examples.
-        device: Device on which the tracked rows are stored.
     """
     generator = Rng(seed).fold_in("watched").stream("rows").shared_generator()
     indices = torch.randperm(len(rows), generator=generator)[:count].sort().values
@@ -122,13 +107,7 @@ def make_tracker(
 
 
 def write_leakage(run: Run, rows: Int64[Tensor, " b"], leakage: FisherLeakage) -> None:
-    """Save the Fisher information loss measured so far.
-
-    Args:
-        run: Run folder.
-        rows: Indices of the tracked rows in the training set.
-        leakage: Information loss of these rows.
-    """
+    """Save the Fisher information loss measured so far."""
     tensors = {"rows": rows, "traces": leakage.traces}
     save_tensors(run.leakage, tensors, {"coordinates": str(leakage.dim), "steps": str(leakage.steps)})
 
@@ -144,16 +123,12 @@ def read_leakage(run: Run) -> TrackedLeakage | None:
     tensors, meta = load_tensors(run.leakage)
     try:
         rows, traces, steps = tensors["rows"], tensors["traces"], int(meta["steps"])
-        _check(rows, traces, steps)
+        if rows.dtype != torch.int64 or traces.dtype != torch.float64 or rows.ndim != 1 or not len(rows):
+            raise ValueError("expected row indices in int64 and traces in float64")
+        if traces.shape != rows.shape or rows.min() < 0 or len(rows.unique()) < len(rows):
+            raise ValueError("expected distinct row indices, and one trace for each")
+        if not (traces.isfinite().all() and traces.min() >= 0 and steps >= 0):
+            raise ValueError("expected finite traces of 0 or more")
         return TrackedLeakage(rows, FisherLeakage(traces, int(meta["coordinates"]), steps))
     except (KeyError, ValueError, UsageError) as error:
         raise InputError(f"is damaged: {error}", remedy="Remove the file", file=run.leakage) from error
-
-
-def _check(rows: Tensor, traces: Tensor, steps: int) -> None:
-    if rows.dtype != torch.int64 or traces.dtype != torch.float64 or rows.ndim != 1 or not len(rows):
-        raise ValueError("expected row indices in int64 and traces in float64")
-    if traces.shape != rows.shape or rows.min() < 0 or len(rows.unique()) < len(rows):
-        raise ValueError("expected distinct row indices, and one trace for each")
-    if not (traces.isfinite().all() and traces.min() >= 0 and steps >= 0):
-        raise ValueError("expected finite traces of 0 or more")

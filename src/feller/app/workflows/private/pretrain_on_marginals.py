@@ -54,18 +54,7 @@ def pretrain_on_marginals(
     engine: Engine,
     on_progress: Callable[[float], None] = lambda fraction: None,
 ) -> None:
-    """Pretrain a network on rows sampled from a graphical model, and reset the EMA weights to the result.
-
-    Args:
-        state: Training state of the new network; modified in place.
-        objective: Objective of the real training.
-        kind: Modality of the table, which encodes the sampled rows as tokens.
-        marginal_model: Graphical model, fitted to noisy counts, from which `ROWS` rows are sampled.
-        training: Config of the real training; see `pretrain_on_rows`.
-        rng: Source of random numbers.
-        engine: Device and processes.
-        on_progress: Function called with the completed fraction of the pretraining.
-    """
+    """Pretrain a network on rows sampled from a graphical model, and reset the EMA weights to the result."""
     rows = kind.encode(kind.from_levels(marginal_model.sample(ROWS, rng.fold_in("law")), rng))
     pretrain_on_rows(state.network, objective, rows, training, rng, engine, on_progress)
     state.ema = EMA(state.network, training.ema_decay)

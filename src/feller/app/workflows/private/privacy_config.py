@@ -122,14 +122,7 @@ def privacy_of(config: FitConfig) -> PrivacyConfig | None:
         UsageError: If privacy options conflict, or a value is not a number.
     """
     options = config.privacy
-    values = (
-        options.epsilon,
-        options.delta,
-        options.noise,
-        options.stop_at_epsilon,
-        options.clip,
-        options.unsafe_seed,
-    )
+    values = (options.epsilon, options.delta, options.noise, options.stop_at_epsilon, options.clip, options.unsafe_seed)
     if all(value is None for value in values):
         return None
     if config.condition:

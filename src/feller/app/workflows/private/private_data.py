@@ -53,7 +53,7 @@ from feller.app.workflows.private.table_schema import (
     rare_values_note,
 )
 from feller.app.workflows.run_config import FitRecord, data_fingerprint, train_test_split
-from feller.core.errors import InputError, UsageError
+from feller.core.errors import InputError, UsageError, error_context
 from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.core.serialization import to_dict
@@ -65,7 +65,7 @@ from feller.data.images.modality import Images
 from feller.data.loading.dataset_reader import read
 from feller.data.loading.file_formats import load_table
 from feller.data.loading.in_memory import IN_MEMORY_PREFIX, DataSource, said_of
-from feller.data.loading.raw import RawTable, error_context
+from feller.data.loading.raw import RawTable
 from feller.data.loading.targets import TARGET_RECIPES, with_target
 from feller.data.modality import Dataset, Modality
 from feller.data.shards.shard_names import is_sharded
@@ -435,6 +435,6 @@ def _check_distributed(*, adaptive: bool, engine: Engine) -> None:
 
 
 def _salt(config: PrivacyConfig) -> str:
-    """Return the salt of the held-out split, different for each run."""
+    """Return the random salt of the split into training and held-out rows; a fixed noise seed adds a prefix to it."""
     salt = config.noise_source("kept back").random_bytes(8).hex()
     return salt if config.unsafe_seed is None else f"{OPEN_SALT_PREFIX}{salt}"

@@ -58,7 +58,7 @@ def derive_key(purpose: str, salt: str) -> bytes:
 
 
 def key_path() -> pathlib.Path:
-    """Return the path of the key file."""
+    """Return the path of the user's secret key, by which held-out rows are selected and data are hashed."""
     home = os.environ.get("XDG_DATA_HOME") or pathlib.Path.home() / ".local" / "share"
     return pathlib.Path(home) / "feller" / "key"
 
@@ -80,7 +80,7 @@ def _key() -> bytes:
 
 
 def _make(path: pathlib.Path) -> None:
-    """Write a new key file atomically, unless another process has written one first."""
+    """Write the key file `path` in one step; keep the file that another process has written in the meantime."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent) as file:  # readable by the owner only
         file.write(secrets.token_bytes(KEY_BYTES))
@@ -102,11 +102,6 @@ def holdout_mask(data: Dataset, fraction: float, salt: str) -> Bool[Tensor, " n"
     A keyed hash of a row's content, and of its occurrence number among equal rows, decides whether the row is held out.
     Two tables that differ in one row are therefore split equally except for that row, whatever the order of the rows.
     With fewer than ten rows, no row is held out.
-
-    Args:
-        data: Rows to split; the number of rows is public.
-        fraction: Probability that a row is held out.
-        salt: Salt of the run.
 
     Raises:
         UsageError: If the fraction is not in [0, 1).

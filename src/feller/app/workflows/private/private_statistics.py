@@ -85,7 +85,10 @@ def measure_statistics(
 def _with_marginals(
     privacy: PrivacyConfig, dataset: Dataset, table: Table, rows: Dataset, ledger: Ledger, marginals_fraction: float
 ) -> PrivateStatistics:
-    """Fit a graphical model to noisy counts of columns and pairs of columns, with a fraction of the budget."""
+    """Return the dataset with column frequencies and cross tables from noisy counts, and charge them to the ledger.
+
+    `marginals_fraction` is the part of the remaining budget that is spent on them.
+    """
     space = table.by_levels().space()
     objective = MarginalFitting(space)
     rho = rho_from_epsilon(privacy.max_epsilon, ledger.available_delta)

@@ -73,7 +73,9 @@ def _pictures(images: Images, n: int, noise: Noise) -> tuple[Tensor, dict[str, T
 
 
 def check_user_code(name: str, recipe: Recipe) -> None:
-    """Raise an error if the recipe contains user code that would have access to private rows without noise.
+    """Raise an error if the recipe contains user code that would see private rows without noise.
+
+    The objective counts only if it is one-shot, that is, fitted in closed form from all rows instead of by DP-SGD.
 
     Raises:
         UsageError: If the recipe has a user-defined one-shot objective or modality.
@@ -206,11 +208,6 @@ def with_white_level(dataset: Dataset, data: DataSource, like: Modality | None) 
     """Return images with the white level implied by the dtype of their arrays, instead of one inferred from pixels.
 
     Other data, and images for which `white_level` returns None, are returned unchanged.
-
-    Args:
-        dataset: Dataset that was read from `data`.
-        data: Data as given by the user.
-        like: Modality that the images must have.
     """
     images = dataset.modality.view(Images)
     if images is None and dataset.modality.view(LabelledImages) is None:

@@ -1,4 +1,4 @@
-"""Search for the schema of a private table by noisy counts, notes on hidden columns, and warnings on public schemas.
+"""Schema of a private table: its search by noisy counts, and notes and warnings for the owner of the rows.
 
 A hidden column is a column whose values cannot be told from the noise of the search; it is excluded from the model and
 from all samples.
@@ -94,12 +94,6 @@ def hidden_columns_note(schema: Schema, data: str, n: int, epsilon: float) -> tu
     """Return a note on the columns whose values cannot be told from the noise of a schema search.
 
     Such columns are hidden, that is, excluded from the model and from all samples. Without them, the result is empty.
-
-    Args:
-        schema: Noisy schema.
-        data: Path of the table.
-        n: Number of rows.
-        epsilon: Epsilon that the schema search spent.
     """
     hidden = schema.hidden_names
     if not hidden:
@@ -154,15 +148,7 @@ def clipped_cells_note(beyond: Sequence[ClippedCells], data: str) -> tuple[str, 
 
 
 def noise_too_large_text(hidden: Sequence[str], columns: int, n: int, sigma: float, data: str) -> str:
-    """Return the error text for a schema search in which almost no column can be told from the noise.
-
-    Args:
-        hidden: Names of the columns that cannot be told from the noise.
-        columns: Number of all columns.
-        n: Number of rows.
-        sigma: Standard deviation of the noise of a count, in rows.
-        data: Path of the table.
-    """
+    """Return the error text for a schema search in which almost no column can be told from the noise."""
     names = f"{join_names(hidden)} ({len(hidden)} of {columns} columns)" if hidden else "all columns"
     return (
         f"the noise hides the contents of {names}: each count has a standard deviation of {sigma:,.0f} rows, of {n:,}."

@@ -141,12 +141,7 @@ def load_evaluation_data(request: EvaluationRequest, read_other: Callable[[str, 
 
 
 def write_evaluation_report(evaluation: EvaluationData, content: ReportContent) -> dict[str, Any]:
-    """Write the report page; return the metrics by name, and the path of the page under the key `report`.
-
-    Args:
-        evaluation: Run and the examples on which its model was evaluated.
-        content: Metrics, figures and texts of the page.
-    """
+    """Write the report page; return the metrics by name, and the path of the page under the key `report`."""
     run, record, status = evaluation.request.run, evaluation.record, evaluation.status
     metrics = {
         **content.numbers,
@@ -318,7 +313,7 @@ def evaluate_vocoder(request: EvaluationRequest) -> dict[str, Any]:
             (
                 "Each recording, its copy, and its Griffin-Lim copy",
                 _spectrogram_picture(modality, real, scores, baseline),
-            ),
+            )
         ],
         heading="Copies",
     )

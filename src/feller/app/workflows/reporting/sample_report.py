@@ -38,15 +38,6 @@ def sample_report(
     """Return the report page of an evaluation of samples.
 
     For samples from a file it omits the loss curve and training settings.
-
-    Args:
-        status: Status of the run.
-        spec: Model specification.
-        comparison: Samples and the real data to compare with.
-        numbers: Metrics of the samples by name.
-        notes: Notes on the evaluation, shown as text.
-        sketch: Notice that the run is undertrained; empty if it is not.
-        grids: Tables to show in addition to the metrics.
     """
     run, record, training = status.run, status.record, status.training
     is_generated = comparison.samples is None

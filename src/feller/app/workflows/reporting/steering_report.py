@@ -38,14 +38,7 @@ MAX_SHOWN = 100
 
 
 def write_reward_page(run: Run, rewards: Sequence[str], result: RewardSearchResult, command: Sequence[str]) -> str:
-    """Write the page of reward steering, with steered and unsteered samples from equal initial noise; return its path.
-
-    Args:
-        run: Run that was steered.
-        rewards: Rewards as texts.
-        result: Steered and unsteered samples with their metrics.
-        command: Words of the command that repeats the steering, without `feller`.
-    """
+    """Write the page of reward steering, with steered and unsteered samples from equal noise; return its path."""
     before, after = registration_of(result.samples.modality).beside(
         _first(result.unsteered), _first(result.samples), None
     )
@@ -54,14 +47,7 @@ def write_reward_page(run: Run, rewards: Sequence[str], result: RewardSearchResu
 
 
 def write_measurement_page(run: Run, operator: str, result: InverseProblemResult, command: Sequence[str]) -> str:
-    """Write the page of a solved inverse problem, and return its path.
-
-    Args:
-        run: Run whose model solved the problem.
-        operator: Measurement operator as text.
-        result: Posterior samples and measurements.
-        command: Words of the command that repeats the steering, without `feller`.
-    """
+    """Write the page of a solved inverse problem, and return its path."""
     measured, modality = result.measured, result.samples.modality
     observed = _picture(measured, modality)
     figures = [("Observed", observed)] if observed is not None else []
@@ -115,22 +101,13 @@ MAX_MEASURED, MAX_FIGURE_SAMPLES = 512, 100
 
 
 def report_tuning_without_data(
-    run: Run, reward: Reward, why: str, effort: EvaluationBudget, reporter: Reporter, seed: int = 0
+    run: Run, reward: Reward, why: str, effort: EvaluationBudget, reporter: Reporter
 ) -> dict[str, Any]:
-    """Compare samples of a fine-tuned run and of its base model, write the report, and return its metrics.
-
-    Args:
-        run: Fine-tuned run.
-        reward: Reward on which the model was fine-tuned.
-        why: Reason why the samples are not compared with real data, for a note in the report.
-        effort: Limits on the number of samples and on time.
-        reporter: Progress and log output.
-        seed: Random seed.
-    """
+    """Compare samples of a fine-tuned run and of its base model, write the report, and return its metrics."""
     tuning_record = read_tuning_record(run)
     if tuning_record is None:
         return {}
-    model, base, recipe, rng = load_model(run), base_model(run), read_recipe(run), Rng(seed).fold_in("evaluate")
+    model, base, recipe, rng = load_model(run), base_model(run), read_recipe(run), Rng(0).fold_in("evaluate")
     fine_tuning, record, counters = fine_tuning_of(recipe), read_fit_record(run), read_counters(run)
     for network in (model.network, base.network):
         network.to(get_engine().device)

@@ -104,10 +104,7 @@ def detect_generated(run: Run, model: Model, samples: str, reporter: Reporter) -
     too_short = [name for name, log_mel in zip(sounds.names, mels, strict=True) if len(log_mel) < WINDOW_FRAMES]
     if too_short:
         raise InputError(
-            f"a recording of at least {WINDOW_FRAMES / FRAMES:g} s",
-            "a shorter one",
-            "Leave it out",
-            place=too_short[0],
+            f"a recording of at least {WINDOW_FRAMES / FRAMES:g} s", "a shorter one", "Leave it out", place=too_short[0]
         )
     probs = dict(zip(sounds.names, detector.generated_prob(mels).tolist(), strict=True))
     for name, prob in [*probs.items()][:MAX_LISTED]:
@@ -226,7 +223,7 @@ def _continuation_mels(model: Model, cuts: Sequence[SplitUtterance], rng: Rng) -
 
 
 def _durations(modality: Speech, real: Dataset, train: Dataset, rng: Rng) -> dict[str, Any]:
-    """Return metrics of the duration model, for durations that are masked and filled in."""
+    """Mask durations in real recordings, predict them with both duration models, and return the metrics."""
     if modality.duration_regressor is None or modality.duration_sampler is None:
         return {}
     phone, duration = real.values["phone"], real.values["duration"]

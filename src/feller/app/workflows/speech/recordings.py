@@ -144,7 +144,10 @@ def split_utterances(kind: Speech, data: Dataset) -> list[SplitUtterance]:
 
 
 def _cut(clip: AlignedRecording, max_frames: int) -> SplitUtterance | None:
-    """Split a recording in the middle of its words, and truncate both parts to `max_frames` frames."""
+    """Split a recording in the middle of its words into a prompt and the speech that follows.
+
+    Both parts have at most `max_frames` frames; None if a part has no words.
+    """
     words = clip.spoken_words
     if not words:
         return None
@@ -181,7 +184,10 @@ def clips_of(kind: Speech, data: Dataset) -> list[AlignedRecording]:
 
 
 def _words(names: Sequence[str], lengths: Sequence[int], text: str) -> tuple[Word, ...]:
-    """Return words and silences with their start and end frames."""
+    """Group phones into words and silences, and return them with their start frames and lengths.
+
+    `names` and `lengths` are those of the phones, and `text` gives the text of the words.
+    """
     word_index, word_indices = 0, []
     for name in names:
         word_index += (

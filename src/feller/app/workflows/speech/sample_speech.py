@@ -13,7 +13,6 @@ from torch.nn.utils.rnn import pad_sequence
 from feller.app.config import SampleConfig
 from feller.app.modalities.speech import require_speech
 from feller.app.reporter import SILENT, Reporter
-from feller.app.workflows.speech.recordings import Transcriber
 from feller.app.workflows.speech.speech_request import SpeechRequest, parse_request
 from feller.app.workflows.speech.synthesize import (
     GUIDANCE,
@@ -62,16 +61,13 @@ class SpeechResult:
         return sum(len(sound.samples) / sound.sample_rate for sound in self.sounds)
 
 
-def utter(
-    run: Run, config: SampleConfig, *, transcribe: Transcriber | None = None, reporter: Reporter = SILENT
-) -> tuple[SpeechResult, pathlib.Path]:
+def utter(run: Run, config: SampleConfig, *, reporter: Reporter = SILENT) -> tuple[SpeechResult, pathlib.Path]:
     """Generate speech with the options of `feller sample`, and write the recordings.
 
     Args:
         run: Run of a speech model.
         config: Options of `feller sample`. If n > 1, durations are sampled. `out` is a .wav file for a single
             recording, an .npz file, or a folder.
-        transcribe: Function that transcribes recordings without text; None for Whisper.
         reporter: Progress and log output.
 
     Returns:
@@ -89,11 +85,7 @@ def utter(
     check_number("speed", speed, ge=0.2, le=5)
     check_guidance_scale(guidance)
     if speed != 1 and (options.text is None or options.durations is not None):
-        raise UsageError(
-            "applies only to --text without --durations",
-            remedy="Leave it out",
-            argument="speed",
-        )
+        raise UsageError("applies only to --text without --durations", remedy="Leave it out", argument="speed")
     model = load_model(run)
     modality, path = require_speech(model), run.output_path(config.output.out)
     modality.check_place(path)
@@ -105,7 +97,7 @@ def utter(
     default = model.spec.sampling
     sampling = replace(default, nfe=sampler.nfe or default.nfe, solver=sampler.solver or default.solver)
     synthesis_config = SpeechSynthesisConfig(sampling=sampling, guidance=guidance, speed=speed, samples_durations=n > 1)
-    request = parse_request(config, modality, transcribe or _transcribe, reporter)
+    request = parse_request(config, modality, _transcribe, reporter)
     rng = Rng(config.seed).fold_in("sample")
     segments = _pieces(model, request, n, synthesis_config, rng, is_single_piece=options.durations is not None)
     if len(segments) > 1:
@@ -164,9 +156,7 @@ def _pieces(
             )
         if not text:
             raise InputError(
-                f"at most {max_frames / FRAMES:.1f} s of speech",
-                f"{longest / FRAMES:.1f} s or more",
-                "Remove words",
+                f"at most {max_frames / FRAMES:.1f} s of speech", f"{longest / FRAMES:.1f} s or more", "Remove words"
             )
         first, second = split_in_two(text)
         return [*split_to_fit(first, f"{purpose}0"), *split_to_fit(second, f"{purpose}1")]

@@ -62,12 +62,6 @@ def parse_request(config: SampleConfig, kind: Speech, transcribe: Transcriber, r
 
     A script lists the phones to synthesize, with durations where these are known, and the recorded frames to keep.
 
-    Args:
-        config: Options of `feller sample`.
-        kind: Modality of the model.
-        transcribe: Function that transcribes recordings without text.
-        reporter: Log output, for notes on recordings.
-
     Raises:
         InputError: If a file or text is invalid.
         UsageError: If options exclude each other, or if no option requests speech.

@@ -106,12 +106,6 @@ def synthesize(
 ) -> list[SynthesizedSpeech]:
     """Sample log mel spectrograms for scripts (lists of phones), in which every phone has a duration.
 
-    Args:
-        model: Model of the recipe `speech`, on the target device.
-        scripts: Scripts with durations.
-        config: Options.
-        rng: Source of random numbers; results do not depend on how scripts are batched.
-
     Raises:
         UsageError: If a script has missing durations, or only durations of zero.
         InputError: If the samples diverge.
@@ -119,22 +113,13 @@ def synthesize(
     outputs: list[SynthesizedSpeech] = []
     for start in range(0, len(scripts), BATCH_SIZE):
         outputs += _synthesize_batch(
-            model,
-            scripts[start : start + BATCH_SIZE],
-            config,
-            replace(rng, first_example=rng.first_example + start),
+            model, scripts[start : start + BATCH_SIZE], config, replace(rng, first_example=rng.first_example + start)
         )
     return outputs
 
 
 def continue_from(spoken: SynthesizedSpeech, script: Script, max_frames: int) -> Script:
-    """Return `script` preceded by a voice prompt, which is the end of the previous output `spoken`.
-
-    Args:
-        spoken: Previous output, which the script continues.
-        script: Next script, without recorded phones.
-        max_frames: Maximum length of the voice prompt in frames.
-    """
+    """Return `script` preceded by a voice prompt, which is the end of the previous output `spoken`."""
     parts = []
     for part, start, length in reversed(
         [*zip(spoken.script.parts, spoken.script.starts, spoken.script.lengths, strict=True)]
@@ -269,11 +254,7 @@ def split_sentences(text: str) -> list[str]:
 
 
 def split_in_two(text: str) -> tuple[str, str]:
-    """Split a text near its middle, preferably after a comma.
-
-    Raises:
-        InputError: If the text is a single word.
-    """
+    """Split a text near its middle, preferably after a comma; InputError if the text is a single word."""
     words = text.split()
     if len(words) < 2:
         raise InputError("words that fit the maximum length of the model", f"{text[:40]!r}", "Use shorter words")

@@ -4,11 +4,10 @@ import pathlib
 from dataclasses import fields
 from typing import Any
 
-from feller.core.errors import InputError, UsageError
+from feller.core.errors import InputError, UsageError, error_context
 from feller.core.run_folder import Run
 from feller.core.safetensors_io import load_tensors
 from feller.core.serialization import from_dict, read_json
-from feller.data.loading.raw import error_context
 from feller.data.speech.griffin_lim import MAX_ITERATIONS, GriffinLim, Vocoder
 from feller.data.speech.mel import MelConfig
 from feller.models.model import load_model

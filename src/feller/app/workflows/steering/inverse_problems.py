@@ -205,7 +205,10 @@ def _assumption_notes(model: Model, solver: InverseSolver, config: SteerConfig) 
 
 
 def _pose_problem(operator: Operator, measured: Tensor, noise: float, modality: Modality, like: Tensor) -> Measurement:
-    """Return the measurement of a batch: for inpainting in units of the state, otherwise in data units."""
+    """Return the measurement as the solver needs it: in units of the model's state for inpainting, else in data units.
+
+    `like` is a state that gives device and dtype.
+    """
     scales = _scales(modality).to(like.device)
     scale = float(scales.mean())
     if isinstance(operator, Inpaint):
@@ -215,12 +218,15 @@ def _pose_problem(operator: Operator, measured: Tensor, noise: float, modality: 
 
 
 def _unit(operator: Operator, modality: Modality) -> float:
-    """Return the factor that converts residuals to data units."""
+    """Return the factor from the residuals of the measurement to data units: 1, except for inpainting.
+
+    Inpainting measures in units of the model's state.
+    """
     return float(_scales(modality).mean()) if isinstance(operator, Inpaint) else 1.0
 
 
 def _scales(modality: Modality) -> Float[Tensor, " 1 *d"]:
-    """Return the scale of each data value, relative to the state of the model."""
+    """Return the change of each data value when the model's state changes by 1."""
     like = modality.space().sample_base(1, Rng(0).stream("shape"))
     zero, one = (modality.decode_soft(torch.full_like(like, level)) for level in (0.0, 1.0))
     return (one - zero).abs()

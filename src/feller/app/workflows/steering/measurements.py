@@ -56,12 +56,7 @@ def parse_operator(words: str, mask: Bool[Tensor, " *d"] | None, shape: tuple[in
         if name == "inpaint" and mask is None:
             raise UsageError("inpaint needs --mask, the region to fill in")
         if name != "inpaint" and mask is not None:
-            raise UsageError(
-                "applies to inpaint only",
-                found=repr(words),
-                remedy="Leave it out",
-                argument="mask",
-            )
+            raise UsageError("applies to inpaint only", found=repr(words), remedy="Leave it out", argument="mask")
         try:
             operator = Inpaint(mask) if mask is not None else OPERATORS[name](parameter)
         except UsageError as error:
@@ -71,7 +66,7 @@ def parse_operator(words: str, mask: Bool[Tensor, " *d"] | None, shape: tuple[in
 
 
 def _number(factory: Callable[[float], Operator], default: float) -> Callable[[str], Operator]:
-    """Return a function from the text of an operator's parameter to the operator."""
+    """Return a parser of the text after "=" in an operator's name, which builds the operator with this number."""
 
     def make(text: str) -> Operator:
         try:
@@ -114,7 +109,7 @@ OPERATOR_USES = {
 
 
 def _own(text: str, shape: tuple[int, ...]) -> Operator:
-    """Return a user-defined operator; with two functions it is linear, and the second is its adjoint."""
+    """Return the operator of user code: file.py:function, or file.py:forward,adjoint for a linear operator."""
     file, _, names = text.rpartition(":")
     functions = [load_function(f"{file}:{name.strip()}") for name in names.split(",")]
     if len(functions) == 1:
@@ -163,12 +158,6 @@ def read_measurements(
     path: pathlib.Path, operator: Operator, modality: Modality, shape: tuple[int, ...]
 ) -> Float[Tensor, " m *k"]:
     """Read the measurements of one or several examples, in data units.
-
-    Args:
-        path: Image, or array in an .npy or .npz file.
-        operator: Measurement operator.
-        modality: Modality of the data.
-        shape: Shape of the values of one example.
 
     Raises:
         InputError: If the size of a measurement differs from that of the operator's output.

@@ -30,13 +30,7 @@ CONDITION = "condition "
 
 
 def check_differentiable(model: Model, sampling: SamplerConfig, clamped: dict[str, State]) -> None:
-    """Raise an error if the solver is not differentiable, or if a discrete part of the data is not held fixed.
-
-    Args:
-        model: Model of the flow.
-        sampling: Sampler configuration with the solver.
-        clamped: Parts of the state, by name, that are held fixed.
-    """
+    """Raise an error if the solver is not differentiable, or if a discrete part of the data is not held fixed."""
     if sampling.solver not in VELOCITY_SOLVERS:
         raise UsageError(
             f"the reward search differentiates through the solver; use one of {', '.join(VELOCITY_SOLVERS)}"
@@ -61,14 +55,7 @@ def check_differentiable(model: Model, sampling: SamplerConfig, clamped: dict[st
 
 
 def make_process(model: Model, cond: Cond, clamped: dict[str, State], guidance: float) -> Callable[[Tensor], Process]:
-    """Return a function that maps the indices of m examples, [m], to the flow under the conditions of these examples.
-
-    Args:
-        model: Model of the flow.
-        cond: Conditions of all examples.
-        clamped: Parts of the state, by name, that are held fixed.
-        guidance: Classifier-free guidance scale; 1 is the conditional model.
-    """
+    """Return a function from the indices of m examples, [m], to the flow under the conditions of these examples."""
     model.check_guidance(guidance)
     network = cfg(model.network.eval().requires_grad_(False), guidance, droppable=model.droppable())
 

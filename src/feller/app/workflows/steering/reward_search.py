@@ -245,13 +245,13 @@ def _bounded(term: RewardTerm, unsteered: Dataset, steered: Dataset) -> dict[str
 
 
 def _unbounded(text: str, factor: float) -> str:
-    """Return a note that a user-defined reward is unbounded, and how to set a target for it."""
+    """Return a note that the reward `text` has no upper bound, and how to write a target value for it."""
     name, sign = text.rpartition("*")[2].strip(), "<=" if factor < 0 else ">="
     return f'the reward has no bound, so it is optimised without limit; `--reward "{name} {sign} NUMBER"` sets a target'
 
 
 def _size(source: State) -> Tensor:
-    """Return the mean square of the entries of each source point, which is about 1 under the source distribution."""
+    """Return the mean squared entry of each source point; it is near 1 for points from a standard normal source."""
     if isinstance(source, dict):
         source = {name: leaf for name, leaf in source.items() if not name.startswith(CONDITION)}
     entries = [leaf.flatten(1).double() for leaf in leaves(source) if leaf.is_floating_point()]

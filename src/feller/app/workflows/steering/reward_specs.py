@@ -20,7 +20,7 @@ from feller.control.rewards.named_rewards import (
     user_reward,
 )
 from feller.control.rewards.reward import evaluate_reward
-from feller.core.errors import InputError, UsageError
+from feller.core.errors import UsageError, error_context
 from feller.core.pytree import Cond, State, tree_map
 from feller.core.rng import Rng
 from feller.core.run_folder import Run, open_run
@@ -86,19 +86,12 @@ def nondifferentiable_rewards(model: Model, reward: RewardSum, texts: Sequence[s
     pairs = model.sample_pairs(2, Rng(0).fold_in("trial"))
     x = tree_map(lambda leaf: leaf.requires_grad_() if leaf.is_floating_point() else leaf, pairs["x_1"])
     modality = model.spec.modality
-    values_of_terms = [
-        _evaluate_term(text, StateReward(term, modality), x, pairs["given"])
-        for text, term in zip(texts, reward.terms, strict=True)
-    ]
-    return [text for text, values in zip(texts, values_of_terms, strict=True) if not values.requires_grad]
-
-
-def _evaluate_term(text: str, reward: StateReward, x: State, cond: Cond) -> Tensor:
-    """Evaluate a single reward; errors contain its text."""
-    try:
-        return evaluate_reward(reward, x, cond)
-    except InputError as error:
-        raise error.with_context(place=text) from error
+    without_gradient = []
+    for text, term in zip(texts, reward.terms, strict=True):
+        with error_context(place=text):
+            values = evaluate_reward(StateReward(term, modality), x, pairs["given"])
+        without_gradient += [] if values.requires_grad else [text]
+    return without_gradient
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,7 +130,7 @@ def _regressor_reward(modality: Modality, text: str) -> Reward | None:
 
 
 def _of_classes(folder: str, regressor: TrainedRegressor, text: str) -> ClassReward:
-    """Return the reward given by a classifier's total probability of some classes."""
+    """Return the reward RUN=NAMES: the log probability of these classes under the classifier of a run."""
     classes, names = regressor.target.classes, text.split(",")
     unknown = [name for name in names if name not in classes]
     if unknown:
@@ -146,7 +139,7 @@ def _of_classes(folder: str, regressor: TrainedRegressor, text: str) -> ClassRew
 
 
 def _class(run: Run, modality: Images, text: str) -> ClassReward:
-    """Return the reward given by the judge network's total probability of some image classes."""
+    """Return the reward class=NAMES: the log probability of these classes under the run's judge network."""
     names = text.split(",")
     if not text:
         raise UsageError("class needs a value, such as class=7 or class=1,3,7")

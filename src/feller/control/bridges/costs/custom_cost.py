@@ -85,7 +85,7 @@ class CustomCost(StateCost):
         return values
 
     def _numbers(self, output: Any, x: Tensor) -> Tensor:
-        """Convert the output to a tensor; InputError if that fails."""
+        """Convert the result of the user's function to a tensor on the device of x; InputError if that fails."""
         try:
             return torch.as_tensor(output, device=x.device)
         except Exception as error:
@@ -100,7 +100,10 @@ class CustomCost(StateCost):
         return cost
 
     def _has_gradient(self, x: Tensor, t: Tensor, population: PopulationDensity | None) -> bool:
-        """Return True if autograd works and the gradient is not zero everywhere although values differ."""
+        """Return True if the user's function can be differentiated by autograd.
+
+        A gradient that is 0 everywhere although the values differ counts as missing.
+        """
         with torch.enable_grad():
             y = x.detach().requires_grad_()
             try:
@@ -121,7 +124,7 @@ class CustomCost(StateCost):
 
 
 def _arguments(function: Callable[..., Any]) -> int:
-    """Count the required positional arguments of a function."""
+    """Return the number of positional arguments of a function that have no default."""
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     parameters = inspect.signature(function).parameters.values()
     return sum(parameter.kind in kinds and parameter.default is inspect.Parameter.empty for parameter in parameters)

@@ -81,7 +81,10 @@ def _candidates(centres: Float[Tensor, "k d"]) -> Iterator[Float[Tensor, " k"]]:
 
 
 def _likelihood(distances_sq: Float[Tensor, "m k"], is_self: Tensor, widths: Float[Tensor, " k"], d: int) -> float:
-    """Return the mean leave-one-out log density of points with the given squared distances."""
+    """Return the mean log density of points under a kernel density of the data without the point itself.
+
+    `is_self` marks the entries of `distances_sq` between a point and itself, and `widths` are the kernel widths.
+    """
     logs = -distances_sq / (2 * widths.square()) - d * widths.log() - d / 2 * torch.log(widths.new_tensor(2 * torch.pi))
     log_count = (~is_self).sum(1).to(logs).log()
     return float((logs.masked_fill(is_self, -torch.inf).logsumexp(1) - log_count).mean())

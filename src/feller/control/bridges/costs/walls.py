@@ -102,7 +102,10 @@ def _distance(pixels: Bool[np.ndarray, "h w"], half_pixel: tuple[float, float]) 
 
 
 class _Interpolated(torch.autograd.Function):
-    """Bilinear interpolation; beyond the border the level decreases by the distance to it."""
+    """Bilinear interpolation of a grid of distances to walls at points x, with its gradient.
+
+    Beyond the border the level decreases by the distance to it.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, distances: Tensor, frame: Extent) -> Tensor:
@@ -137,7 +140,10 @@ class _Interpolated(torch.autograd.Function):
 
 
 def _grid_position(x: Tensor, start: float, step: float, size: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the clamped grid position of a coordinate, its signed distance beyond the grid, and an inside mask."""
+    """Return the position of a coordinate on the grid, clamped to its ends, and two values for points beyond it.
+
+    These are the signed distance to the end, and a mask that is 1 inside.
+    """
     position = (x - start) / step
     clamped = position.clamp(0, size - 1)
     return clamped, (position - clamped) * step, (position == clamped).to(x.dtype)

@@ -1,0 +1,31 @@
+"""Recipes refuse data of other modalities, in one line."""
+
+from dataclasses import replace
+from unittest.mock import Mock
+
+import pytest
+
+from feller.core.errors import UsageError
+from feller.data.loading.dataset_reader import read
+from feller.data.modality import Modality
+from feller.models.recipes.points import manifold
+from feller.models.recipes.registry import RECIPES
+from feller.spaces import Tokens
+from tests.errors import refuses
+
+OTHER = (
+    *("backbones", "proteins", "crystals", "molecules", "image-label", "image-tokenizer-vq", "levels-mask"),
+    *("table-flow", "text", "text-uniform", "text-autoregressive"),
+)
+
+
+@pytest.mark.parametrize(("recipe", "data"), [*((name, "moons") for name in OTHER), ("proteins", "backbones")])
+def test_recipes_refuse_other_modalities(recipe: str, data: str) -> None:
+    with refuses(UsageError):
+        RECIPES[recipe](read(f"example:{data}"), "tiny")
+
+
+def test_manifold_needs_a_manifold() -> None:
+    words = Mock(spec=Modality, **{"space.return_value": Tokens(4, (3,))})
+    with refuses(UsageError):
+        manifold(replace(read("example:digits"), modality=words), "tiny")
