@@ -200,9 +200,7 @@ def test_a_field_is_named_once_and_quoted_as_it_came(tmp_path: pathlib.Path, fie
     assert found is None or found in str(caught.value)
 
 
-def test_fields_are_set_of_a_tuning_and_of_a_bridge_too(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_fields_are_set_of_a_tuning_and_of_a_bridge_too(tmp_path, monkeypatch):
     run = feller.fit("example:moons", steps=2, size="tiny", report=False, out=str(tmp_path / "run"))
     (tmp_path / "far.py").write_text("def far(x):\n    return x.sum(1)\n")
     for name, remedy in (("train.lrr", "Did you mean 'train.lr'?"), ("nothing", None)):

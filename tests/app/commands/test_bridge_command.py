@@ -211,9 +211,7 @@ def test_times_growth_and_memory(here: pathlib.Path) -> None:
 
 
 @pytest.mark.slow
-def test_growth_begins_at_members_as_often_as_they_count(
-    here: pathlib.Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_growth_begins_at_members_as_often_as_they_count(here, capsys):
     """Of a population of two clumps, that far from all of the next counts less; without growth each counts alike."""
     rng = np.random.default_rng(3)
     near, far = rng.normal((0, 0), 0.3, (40, 2)), rng.normal((-9, 0), 0.3, (40, 2))
@@ -309,9 +307,7 @@ def test_wrong_use(here: pathlib.Path, words: list[str], status: int, said: str,
         (["--out", "nothing"], 1, "nothing"),
     ],
 )
-def test_wrong_resumes(
-    here: pathlib.Path, words: list[str], status: int, said: str, capsys: pytest.CaptureFixture
-) -> None:
+def test_wrong_resumes(here, words, status, said, capsys):
     assert main(["bridge", "--resume", *words]) == status
     assert said in capsys.readouterr().err
 
@@ -459,9 +455,7 @@ def test_a_strangers_bridge_runs_no_code(here: pathlib.Path, capsys: pytest.Capt
     assert not pathlib.Path("ran").exists()
 
 
-def test_interrupted_before_its_first_round_it_says_how_to_go_on(
-    here: pathlib.Path, without_page: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_interrupted_before_its_first_round_it_says_how_to_go_on(here, without_page, monkeypatch, capsys):
     """To the letter: the command that is said makes the bridge."""
 
     def stopped(*_: object, **named: object) -> None:

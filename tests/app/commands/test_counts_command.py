@@ -189,9 +189,7 @@ def test_without_epsilon_counts_are_exact(people: pathlib.Path, tmp_path: pathli
 
 
 @pytest.mark.usefixtures("unreported")
-def test_what_counts_may_cost_is_written_before_a_row_is_looked_at(
-    people: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_counts_may_cost_is_written_before_a_row_is_looked_at(people, tmp_path, monkeypatch, capsys):
     run = Run(tmp_path / "stopped")
 
     def stop(self: MarginalFitting, codes: torch.Tensor, rho: float, noise: object) -> None:
@@ -223,13 +221,7 @@ def test_what_counts_may_cost_is_written_before_a_row_is_looked_at(
         (("--objective.method", "best"), "expected one of aim,"),
     ],
 )
-def test_wrong_use(
-    words: tuple[str, ...],
-    said: str,
-    people: pathlib.Path,
-    tmp_path: pathlib.Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_wrong_use(words, said, people, tmp_path, capsys):
     assert fit(people, tmp_path / "a", *words) == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "a").exists()

@@ -162,11 +162,7 @@ def test_other_commands_have_no_use_for_documents(documents: pathlib.Path, refus
 @pytest.mark.parametrize(
     ("status", "words", "said"),
     [
-        (
-            2,
-            ["--epsilon", "8"],
-            "private training supports tables (best with --schema) and images; found documents",
-        ),
+        (2, ["--epsilon", "8"], "private training supports tables (best with --schema) and images; found documents"),
         (2, ["--tokenizer", "palette", "--epsilon", "8"], "found documents"),
         (
             2,
@@ -295,9 +291,7 @@ def test_words_in_angle_brackets_are_words(documents: pathlib.Path, tmp_path: pa
     assert json.loads(pathlib.Path("x.jsonl").read_text())["document"][0] == "a <mask> of <eos><break>"
 
 
-def test_memories_are_of_one_model(
-    documents: pathlib.Path, letters: pathlib.Path, scenes: pathlib.Path, refused: Refused
-) -> None:
+def test_memories_are_of_one_model(documents, letters, scenes, refused):
     for run, file in ((documents, "ours.npz"), (letters, "theirs.npz")):
         assert main(["data", "memory", str(scenes / "memory"), "--run", str(run), "--out", file]) == 0
     ask = ("sample", documents, "--prompt", "a red", "--memory")

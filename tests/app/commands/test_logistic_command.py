@@ -100,17 +100,11 @@ def test_the_model_is_the_one_that_was_asked_for(place: pathlib.Path) -> None:
     [
         (("example:digits", "--epsilon", "1"), "needs a target"),
         (("example:digits", "--target", "label", "--epsilon", "1"), "--target label=0,1"),
-        (
-            ("example:moons", "--target", "x", "--epsilon", "1"),
-            "found rows of numbers, whose model stores statistics",
-        ),
+        (("example:moons", "--target", "x", "--epsilon", "1"), "found rows of numbers, whose model stores statistics"),
         (("example:adult", "--target", "race", "--epsilon", "1"), "race; found 5 classes"),
         (("example:adult", "--target", "age", "--epsilon", "1"), "found 'age'"),
         (("example:adult", "--target", "income", "--epsilon", "1", "--steps", "5"), "without training steps"),
-        (
-            ("example:adult", "--target", "income", "--noise", "1", "--stop-at-epsilon", "1"),
-            "no gradient steps",
-        ),
+        (("example:adult", "--target", "income", "--noise", "1", "--stop-at-epsilon", "1"), "no gradient steps"),
         (("example:adult", "--target", "income", "--epsilon", "0"), "--epsilon: expected above 0"),
     ],
 )
@@ -122,9 +116,7 @@ def test_what_is_refused(words: tuple, said: str, tmp_path: pathlib.Path, capsys
     assert not (tmp_path / "r").exists()
 
 
-def test_private_steps_of_a_regressor_are_still_refused(
-    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_private_steps_of_a_regressor_are_still_refused(tmp_path, capsys):
     words = ("example:digits", "--target", "label", "--recipe", "regressor", "--epsilon", "1", "--steps", "3")
     assert main(["fit", *words, "--out", str(tmp_path / "r")]) == 2
     assert "a regressor trained by gradient steps" in capsys.readouterr().err
@@ -135,9 +127,7 @@ def test_it_is_not_gone_on_with(place: pathlib.Path, capsys: pytest.CaptureFixtu
     assert "already fitted" in capsys.readouterr().err
 
 
-def test_rows_may_have_moved(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_rows_may_have_moved(tmp_path, monkeypatch, capsys):
     """The same rows at another place are known by their fingerprint, target and all; others are refused."""
     monkeypatch.chdir(tmp_path)
     columns = {

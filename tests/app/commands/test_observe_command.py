@@ -44,9 +44,7 @@ def explained(capsys: pytest.CaptureFixture[str], *words: object) -> dict[str, f
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["source", "pigdm", "ot-ode", "dps", "red-diff"])
-def test_holes_are_filled(
-    digits: pathlib.Path, seen: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], method: str
-) -> None:
+def test_holes_are_filled(digits, seen, tmp_path, capsys, method):
     """What was seen is kept, by every method, for each observation."""
     words = ("--observe", seen / "true.npz", "--operator", "inpaint", "--mask", seen / "hole.png", "-n", 2)
     found = explained(capsys, digits, *words, "--method", method, "--out", tmp_path / "a.npz")
@@ -60,9 +58,7 @@ def test_holes_are_filled(
 
 
 @pytest.mark.slow
-def test_a_picture_and_an_array_say_the_same(
-    digits: pathlib.Path, seen: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_picture_and_an_array_say_the_same(digits, seen, tmp_path, capsys):
     words = ("--operator", "inpaint", "-n", 1, "--method", "pigdm", "--seed", 4)
     one = explained(
         capsys, digits, *words, "--observe", seen / "one.png", "--mask", seen / "hole.png", "--out", tmp_path / "a.npz"
@@ -87,14 +83,7 @@ def test_a_picture_and_an_array_say_the_same(
         ("o.py:shift,back", "pigdm"),
     ],
 )
-def test_operators_by_name(
-    digits: pathlib.Path,
-    seen: pathlib.Path,
-    tmp_path: pathlib.Path,
-    capsys: pytest.CaptureFixture[str],
-    operator: str,
-    method: str,
-) -> None:
+def test_operators_by_name(digits, seen, tmp_path, capsys, operator, method):
     """Measurements that the operator itself made are explained better than by samples that know nothing of them."""
     import torch
 
@@ -138,32 +127,19 @@ def test_operators_by_name(
         ("--observe gone.npy --operator blur", 1, "gone.npy"),
     ],
 )
-def test_what_is_refused(
-    digits: pathlib.Path,
-    seen: pathlib.Path,
-    tmp_path: pathlib.Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    words: str,
-    status: int,
-    told: str,
-) -> None:
+def test_what_is_refused(digits, seen, tmp_path, capsys, monkeypatch, words, status, told):
     monkeypatch.chdir(seen)
     assert main(["steer", str(digits), *words.split(), "--out", str(tmp_path / "out.npz")]) == status
     assert told in capsys.readouterr().err
 
 
 @pytest.mark.slow
-def test_data_that_cannot_be_observed(
-    molecules: pathlib.Path, seen: pathlib.Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_data_that_cannot_be_observed(molecules, seen, capsys):
     assert main(["steer", str(molecules), "--observe", str(seen / "one.png"), "--operator", "blur"]) == 2
     assert "Use a reward" in capsys.readouterr().err
 
 
-def test_what_was_assumed_stands_on_the_page(
-    digits: pathlib.Path, seen: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_was_assumed_stands_on_the_page(digits, seen, tmp_path, capsys):
     words = ("--observe", seen / "pooled.npy", "--operator", "pool=2", "-n", 2, "--method", "pigdm")
     found = explained(capsys, digits, *words, "--out", tmp_path / "a.npz")
     assert found["residual"] < 0.6 * found["residual_before"]

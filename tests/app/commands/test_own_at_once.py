@@ -60,9 +60,7 @@ def place(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Pa
     return tmp_path
 
 
-def test_numbers_that_are_scaled_by_the_rows_are_refused(
-    place: pathlib.Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_numbers_that_are_scaled_by_the_rows_are_refused(place, capsys):
     """The model would tell means and deviations of columns exactly."""
     words = ["fit", "p.npz", "--recipe", "own.py:points", "--target", "label", "--epsilon", "1", "--out", "r"]
     assert main(words) == 2

@@ -1,6 +1,5 @@
 """What the argument parser refuses is said in one line, as all else is."""
 
-import pathlib
 from dataclasses import fields
 
 import pytest
@@ -15,10 +14,7 @@ WRONG = [
     ("fit --seed", "--seed: expected a value; found none. See feller fit --help"),
     ("sample -n", "-n: expected a value; found none. See feller sample --help"),
     ("evaluate a b", "expected no further argument; found b. See feller evaluate --help"),
-    (
-        "evaluate a counts.csv",
-        "found counts.csv. Quote paths that contain spaces. See feller evaluate --help",
-    ),
+    ("evaluate a counts.csv", "found counts.csv. Quote paths that contain spaces. See feller evaluate --help"),
     (
         "fit example:moons --train.lrr 3 --steps 2",
         "found --train.lrr. Did you mean --train.lr? See feller fit DATA --help",
@@ -46,9 +42,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("words", "said"), WRONG)
-def test_what_is_wrong_is_told_in_one_line_before_anything_is_written(
-    words: str, said: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_wrong_is_told_in_one_line_before_anything_is_written(words, said, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(words.split()) == 2
     err = capsys.readouterr().err

@@ -61,9 +61,7 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 
 
 @pytest.mark.parametrize("words", [(), ("gsbm",), ("all", "--quick"), ("--json",)])
-def test_without_reproductions_one_line_says_what_to_install(
-    words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_without_reproductions_one_line_says_what_to_install(words, monkeypatch, capsys):
     declare(monkeypatch)
     assert "pip install feller-papers" in refused(capsys, *words)
 

@@ -37,14 +37,7 @@ def test_an_example_has_its_own(tmp_path: pathlib.Path) -> None:
         (["schema", "example:adult", "--schema", "b.json"], 2, "does not take --schema"),
     ],
 )
-def test_wrong_use(
-    words: list[str],
-    status: int,
-    said: str,
-    tmp_path: pathlib.Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_wrong_use(words, status, said, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["data", *words]) == status
     assert said in capsys.readouterr().err

@@ -20,14 +20,7 @@ TOKEN = "not-to-be-guessed-1"
         (["--port", "x"], 2, "--port"),
     ],
 )
-def test_wrong_words_are_refused_in_one_line(
-    words: list[str],
-    status: int,
-    why: str,
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: pathlib.Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_wrong_words_are_refused_in_one_line(words, status, why, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["serve", *words]) == status
     err = capsys.readouterr().err
@@ -36,11 +29,7 @@ def test_wrong_words_are_refused_in_one_line(
 
 
 @pytest.mark.parametrize("words", [["--reward", "0.5 * gone.py:warm >= 1"], ["--memory", "gone"]])
-def test_files_that_are_not_there_are_told_before_a_page_is_promised(
-    words: list[str],
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: pathlib.Path,
-) -> None:
+def test_files_that_are_not_there_are_told_before_a_page_is_promised(words, capsys, tmp_path):
     (tmp_path / "model.json").write_text("{}")
     assert main(["serve", str(tmp_path), *words]) == 1
     err = capsys.readouterr().err

@@ -334,11 +334,7 @@ VOICE = ("--text", "Hello", "--voice")
         (2, ("--voice", NEVER), "--voice: requires --text"),
         (2, ("--edit", NEVER), "--edit: requires --text"),
         (2, ("--durations", "a.csv"), "--durations: requires --text"),
-        (
-            2,
-            ("--content", NEVER, "--text", "a"),
-            "--content: keeps the text of the recording",
-        ),
+        (2, ("--content", NEVER, "--text", "a"), "--content: keeps the text of the recording"),
         (2, ("--voice", NEVER, "--edit", NEVER, "--text", "a"), "--edit: expected"),
         (2, ("--denoise", NEVER, "--span", "0:1", "--content", NEVER), "--denoise: expected"),
         (2, ("--content", NEVER, "--speed", "2"), "--speed: applies only to --text without --durations"),
@@ -352,11 +348,7 @@ VOICE = ("--text", "Hello", "--voice")
         (2, ("--text", "a", "--nfe", "1"), "expected at least 2"),
         (2, ("--text", "a", "--solver", "magic"), "solver: expected"),
         # places
-        (
-            2,
-            ("--text", "a", "--out", "a.mp3"),
-            "cannot write this data type as .mp3. Use .npz, .wav, or a folder",
-        ),
+        (2, ("--text", "a", "--out", "a.mp3"), "cannot write this data type as .mp3. Use .npz, .wav, or a folder"),
         (2, ("--text", "a", "--out", "a.csv"), "cannot write this data type as .csv"),
         (2, ("--text", "a", "--out", "a.wav", "-n", "2"), "-n: expected one recording for a.wav; found 2"),
         (1, ("--text", "a", "--out", "many"), "many: is not empty and was not written by feller"),
@@ -462,9 +454,7 @@ def test_a_run_can_be_moved_and_must_be_whole(sample, refused) -> None:
     assert "run/durations.safetensors: " in said
 
 
-def test_a_fit_is_resumed_with_the_durations_that_it_learned_with(
-    speaking: pathlib.Path, sample, refused, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_fit_is_resumed_with_the_durations_that_it_learned_with(speaking, sample, refused, capsys):
     shutil.copytree(speaking, "resumed")
     before = {name: pathlib.Path(f"resumed/{name}.safetensors").read_bytes() for name in ("durations", "rhythm")}
     assert main(["fit", "--resume", "--out", "resumed", "--steps", "4"]) == 0

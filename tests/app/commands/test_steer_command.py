@@ -28,9 +28,7 @@ def test_more_ink(digits: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.C
     assert again["n"] == 2
 
 
-def test_what_a_bound_is_about_is_told(
-    digits: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_a_bound_is_about_is_told(digits, tmp_path, capsys):
     out = tmp_path / "ink.npz"
     words = ("-n", 3, "--steps", 3, "--nfe", 4, "--out", out)
     found = steered(capsys, digits, "--reward", "ink >= 0.5", *words)
@@ -47,9 +45,7 @@ def test_what_a_bound_is_about_is_told(
     assert "bounded" not in steered(capsys, digits, "--reward", "ink", *words[:6], "--out", tmp_path / "b.npz")
 
 
-def test_no_step_gives_plain_samples(
-    digits: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_no_step_gives_plain_samples(digits, tmp_path, capsys):
     """A wish that is met from the start moves nothing: the samples are those of `sample` with the same seed."""
     (tmp_path / "flat.py").write_text("def flat(values):\n    return 0 * values.flatten(1).sum(1)\n")
     words = ("-n", 3, "--nfe", 4, "--seed", 5)
@@ -59,9 +55,7 @@ def test_no_step_gives_plain_samples(
         assert np.array_equal(a["samples"], b["samples"])
 
 
-def test_classes_and_own_functions(
-    digits: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_classes_and_own_functions(digits, tmp_path, capsys):
     (tmp_path / "r.py").write_text("def left(values):\n    return values[:, 0, :, :4].mean((1, 2))\n")
     wishes = ("class=7", f"0.1*{tmp_path}/r.py:left")
     found = steered(capsys, digits, "--reward", *wishes, "-n", 3, "--steps", 3, "--nfe", 4, "--out", tmp_path / "x")
@@ -97,14 +91,7 @@ def test_classes_and_own_functions(
         (["--reward", "ink", "--reward", "ink"], 2, "--reward: expected"),
     ],
 )
-def test_what_is_refused(
-    digits: pathlib.Path,
-    tmp_path: pathlib.Path,
-    capsys: pytest.CaptureFixture[str],
-    words: list[str],
-    status: int,
-    told: str,
-) -> None:
+def test_what_is_refused(digits, tmp_path, capsys, words, status, told):
     assert main(["steer", str(digits), *words, "--out", str(tmp_path / "out.npz")]) == status
     assert told in capsys.readouterr().err
 
@@ -116,9 +103,7 @@ def test_what_is_refused(
         (["--reward", "2 * ink", "-n", "4", "--reward=ink <= 3"], "--reward '2 * ink' 'ink <= 3'"),
     ],
 )
-def test_a_reward_that_stands_twice_is_shown_as_one(
-    digits: pathlib.Path, capsys: pytest.CaptureFixture[str], words: list[str], whole: str
-) -> None:
+def test_a_reward_that_stands_twice_is_shown_as_one(digits, capsys, words, whole):
     assert main(["steer", str(digits), *words]) == 2
     said = " ".join(capsys.readouterr().err.split())
     assert f"--reward: expected a single flag followed by all its values; found the flag twice. {whole}" in said
@@ -134,9 +119,7 @@ def test_a_reward_that_stands_twice_is_shown_as_one(
         ("return [1.0] * len(values)", "found a list"),
     ],
 )
-def test_wrong_rewards(
-    digits: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], body: str, told: str
-) -> None:
+def test_wrong_rewards(digits, tmp_path, capsys, body, told):
     (tmp_path / "bad.py").write_text(f"def bad(values):\n    {body}\n")
     assert main(["steer", str(digits), "--reward", f"{tmp_path}/bad.py:bad", "--out", str(tmp_path / "o.npz")]) == 1
     said = capsys.readouterr().err
@@ -144,9 +127,7 @@ def test_wrong_rewards(
     assert ("no bound" in said) == ("not finite" in told)  # all others fail before anything is printed
 
 
-def test_rewards_without_a_gradient(
-    digits: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_rewards_without_a_gradient(digits, tmp_path, capsys):
     """They are followed by chance, which is said; which batch a sample is in does not matter."""
     (tmp_path / "r.py").write_text("def lit(values):\n    return (values > 8).flatten(1).double().mean(1)\n")
     words = ("--reward", f"{tmp_path}/r.py:lit", "--steps", 4, "--nfe", 4)
@@ -160,9 +141,7 @@ def test_rewards_without_a_gradient(
 
 
 @pytest.mark.parametrize("over", ["condition", "both"])
-def test_conditions_are_searched_too(
-    digits: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], over: str
-) -> None:
+def test_conditions_are_searched_too(digits, tmp_path, capsys, over):
     words = ("--reward", "ink", "-n", 2, "--steps", 2, "--nfe", 4, "--optimize", over)
     found = steered(capsys, digits, *words, "--out", tmp_path / "a.npz")
     assert found["reward"] > found["reward_before"]
@@ -171,9 +150,7 @@ def test_conditions_are_searched_too(
 
 
 @pytest.mark.slow
-def test_symbols_cannot_be_steered(
-    molecules: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_symbols_cannot_be_steered(molecules, tmp_path, capsys):
     (tmp_path / "r.py").write_text("def wide(values):\n    return values['place'].square().mean((1, 2))\n")
     words = ["steer", str(molecules), "--reward", f"{tmp_path}/r.py:wide", "-n", "2", "--steps", "2", "--nfe", "4"]
     assert main([*words, "--out", str(tmp_path / "a.xyz")]) == 2
@@ -210,21 +187,13 @@ def accepted(block: str) -> bool:
 @pytest.mark.parametrize(
     ("wish", "told"),
     [
-        (
-            "{}:left",
-            'no bound, so it is optimised without limit; `--reward "{}:left >= NUMBER"`',
-        ),
-        (
-            "-2 * {}:left",
-            'no bound, so it is optimised without limit; `--reward "{}:left <= NUMBER"`',
-        ),
+        ("{}:left", 'no bound, so it is optimised without limit; `--reward "{}:left >= NUMBER"`'),
+        ("-2 * {}:left", 'no bound, so it is optimised without limit; `--reward "{}:left <= NUMBER"`'),
         ("{}:left >= 0.4", None),
         ("ink", None),
     ],
 )
-def test_a_reward_of_ones_own_without_a_bound_is_told(
-    wish: str, told: str | None, digits: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_reward_of_ones_own_without_a_bound_is_told(wish, told, digits, tmp_path, capsys):
     file = tmp_path / "r.py"
     file.write_text("def left(values):\n    return values[:, 0, :, :4].mean((1, 2)) / 16\n")
     words = ("-n", "2", "--steps", "1", "--nfe", "2", "--out", str(tmp_path / "x.npz"))

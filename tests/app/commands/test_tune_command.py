@@ -64,14 +64,7 @@ def test_a_tuned_run_is_a_run(righter: pathlib.Path, own: pathlib.Path, capsys: 
         "--train.lr 0.003 --seed 3" in report["command"] or "--train.lr 0.003 --objective.steps 6" in report["command"]
     )
     assert "Before fine-tuning" in (righter / "report.html").read_text()
-    words = [
-        sys.executable,
-        "-m",
-        "feller",
-        "evaluate",
-        str(righter),
-        "--json",
-    ]
+    words = [sys.executable, "-m", "feller", "evaluate", str(righter), "--json"]
     again = json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
     assert again["kl"] == pytest.approx(numbers["kl"], rel=0.5)  # of as many roll-outs as there was time for
     assert "reward" not in again  # it is code of the user's
@@ -83,9 +76,7 @@ def test_a_tuned_run_is_a_run(righter: pathlib.Path, own: pathlib.Path, capsys: 
 
 
 @pytest.mark.slow
-def test_samples_of_the_base_are_drawn_once(
-    moons: pathlib.Path, own: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_samples_of_the_base_are_drawn_once(moons, own, tmp_path, monkeypatch):
     """The next tuning reads them, whatever its reward; a damaged file is drawn anew."""
     base, words = tmp_path / "base", (*QUICK, "--steps", 1, "--report", "none", "--overwrite")
     shutil.copytree(moons, base, ignore=shutil.ignore_patterns("drawn"))
@@ -129,9 +120,7 @@ def test_low_rank_changes_are_merged(moons: pathlib.Path, own: pathlib.Path, tmp
 
 
 @pytest.mark.slow
-def test_rewards_without_a_gradient(
-    digits: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_rewards_without_a_gradient(digits, tmp_path, capsys):
     assert tune(digits, "--reward", "compressibility", *QUICK, "--out", tmp_path / "small") == 0
     assert "no gradient: compressibility" in capsys.readouterr().err
     assert json.loads((tmp_path / "small" / "recipe.json").read_text())["tuned"]["method"] == "policy-gradient"
@@ -167,15 +156,7 @@ def test_methods_to_compare_with(moons: pathlib.Path, own: pathlib.Path, tmp_pat
         ([], 2, r"one of: file.py:function"),
     ],
 )
-def test_wrong_words(
-    digits: pathlib.Path,
-    own: pathlib.Path,
-    tmp_path: pathlib.Path,
-    capsys: pytest.CaptureFixture[str],
-    words: list[str],
-    status: int,
-    message: str,
-) -> None:
+def test_wrong_words(digits, own, tmp_path, capsys, words, status, message):
     named = [word.replace("OWN", str(own)) for word in words]
     assert tune(digits, *named, "--out", tmp_path / "out") == status
     assert re.search(message, capsys.readouterr().err)
@@ -183,9 +164,7 @@ def test_wrong_words(
 
 
 @pytest.mark.slow
-def test_code_is_never_taken_from_a_run(
-    moons: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_code_is_never_taken_from_a_run(moons, tmp_path, capsys):
     """The wish of a run that was tuned to a user's function is run only if it is given again, and unchanged."""
     file, out = tmp_path / "r.py", tmp_path / "own"
     file.write_text(OWN)
@@ -215,9 +194,7 @@ def test_code_is_never_taken_from_a_run(
 
 
 @pytest.mark.slow
-def test_divergence_keeps_the_last_good_weights(
-    moons: pathlib.Path, own: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_divergence_keeps_the_last_good_weights(moons, own, tmp_path, capsys):
     out = tmp_path / "far"
     words = ("--reward", f"{own}:right", "--train.lr", 1.0, "--train.grad-clip-norm", 1e9, "--train.warmup", 20)
     assert tune(moons, *words, *QUICK, "--steps", 200, "--out", out) == 1
@@ -242,9 +219,7 @@ def test_a_bound_of_the_divergence_counts_the_strength(tmp_path: pathlib.Path) -
 
 
 @pytest.mark.slow
-def test_tuning_of_one_class_is_measured_on_it(
-    digits: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_tuning_of_one_class_is_measured_on_it(digits, tmp_path, capsys):
     words = ("--reward", "ink", "--given", "label=7", "--guidance", 2, *QUICK, "--steps", 1, "--json")
     assert tune(digits, *words, "--out", tmp_path / "seven") == 0
     text = capsys.readouterr()
@@ -253,9 +228,7 @@ def test_tuning_of_one_class_is_measured_on_it(
 
 
 @pytest.mark.slow
-def test_what_has_no_memoryless_noise_can_be_tuned_by_examples(
-    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_has_no_memoryless_noise_can_be_tuned_by_examples(tmp_path, capsys):
     """Filtered samples need none; only the divergence from the base is not known."""
     file = tmp_path / "words.txt"
     file.write_text("".join(f"word {i % 13}\n" for i in range(60)))
@@ -285,9 +258,7 @@ def test_data_that_are_gone(tmp_path: pathlib.Path, own: pathlib.Path, capsys: p
     assert main(["sample", str(tmp_path / "out"), "-n", "2", "--nfe", "2"]) == 0
 
 
-def test_data_that_cannot_be_tuned(
-    own: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_data_that_cannot_be_tuned(own, tmp_path, capsys):
     file = tmp_path / "words.txt"
     file.write_text("".join(f"word {i % 13}\n" for i in range(60)))
     run = fitted(tmp_path / "text", file, 2)
@@ -296,9 +267,7 @@ def test_data_that_cannot_be_tuned(
 
 
 @pytest.mark.slow
-def test_harm_to_classes_is_seen_beside_the_base(
-    digits: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_harm_to_classes_is_seen_beside_the_base(digits, tmp_path, capsys):
     """The judge reads samples of the base, too; a round of hardly any rate changes nothing."""
     words = ("--reward", "ink", "--objective.steps", 4, "--train.batch-size", 8, "--steps", 1, "--train.lr", "1e-12")
     assert tune(digits, *words, "--guidance", 1.5, "--out", tmp_path / "same", "--json") == 0

@@ -158,9 +158,7 @@ def test_a_flag_that_stands_twice_is_refused(capsys: pytest.CaptureFixture[str])
     assert "--given: expected a single flag" in capsys.readouterr().err
 
 
-def test_help_breaks_lines_where_the_terminal_ends(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_help_breaks_lines_where_the_terminal_ends(capsys, monkeypatch):
     """The source breaks this sentence, and its indentation would stay in it."""
     monkeypatch.setenv("COLUMNS", "4000")
     assert "possible values. `feller data schema` writes a draft." in run(capsys, "fit", "--help")[1]

@@ -92,9 +92,7 @@ def test_rewards_see_values_and_a_run_goes_on(folder: pathlib.Path, capsys: pyte
     assert main([*resume, "--modality", "series.py:Series"]) == 0
 
 
-def test_nothing_of_a_run_is_executed_before_its_file_is_named(
-    folder: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_of_a_run_is_executed_before_its_file_is_named(folder, tmp_path, monkeypatch):
     """In a process of its own, which has not loaded the file before."""
     (tmp_path / "series.py").write_text("import pathlib\npathlib.Path('executed').touch()\n")
     monkeypatch.chdir(tmp_path)
@@ -253,9 +251,7 @@ def test_rows_that_cannot_be_read_again_are_of_frame(folder: pathlib.Path, tmp_p
     assert str(error.value.argument).startswith("Series.frame (")
 
 
-def test_a_class_that_was_imported_is_blamed_by_its_line(
-    folder: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_class_that_was_imported_is_blamed_by_its_line(folder, tmp_path, monkeypatch):
     (tmp_path / "imported_kind.py").write_text(BASE.replace("values / 10", "values / self.width"))
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "a.csv").write_text("x\n1\n")

@@ -78,9 +78,7 @@ def bridged(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 
 @pytest.fixture
-def on_page(
-    fitted: Callable[[str], pathlib.Path], tmp_path: pathlib.Path
-) -> Callable[..., tuple[LoadedRun, PageContext]]:
+def on_page(fitted, tmp_path):
     """Return what opens runs for the page: the first, and what is around it."""
     pytest.importorskip("gradio", reason="the page needs Gradio: pip install 'feller[serve]'")
     folder = tmp_path / "page"

@@ -40,9 +40,7 @@ def test_data_are_pushed_through_a_bridge(on_page: OnPage, bridged: pathlib.Path
 
 
 @pytest.mark.slow
-def test_walls_that_a_bridge_goes_around_are_drawn(
-    on_page: OnPage, bridged: pathlib.Path, tmp_path: pathlib.Path
-) -> None:
+def test_walls_that_a_bridge_goes_around_are_drawn(on_page, bridged, tmp_path):
     def frame(found: TabResult) -> np.ndarray:
         with Image.open(found.pictures[0].path) as film:
             return np.asarray(film.convert("RGB")).astype(int)

@@ -44,14 +44,7 @@ def running(fitted: Callable[[str], pathlib.Path], tmp_path_factory: pytest.Temp
 
 
 @pytest.fixture(scope="module")
-def client(
-    fitted: Callable[[str], pathlib.Path],
-    bridged: pathlib.Path,
-    speaking: pathlib.Path,
-    documents: pathlib.Path,
-    running: pathlib.Path,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Client]:
+def client(fitted, bridged, speaking, documents, running, tmp_path_factory):
     wish = tmp_path_factory.mktemp("wishes") / "own.py"
     wish.write_text("def right(values, given):\n    return values[:, 0]\n")
     named = [tmp_path_factory.mktemp("named") / name for name in ("bridge", "speech", "documents")]
@@ -318,9 +311,7 @@ def test_a_small_picture_is_shown_large_with_sharp_pixels(page: Chromium, tmp_pa
     assert width > 120
 
 
-def test_a_page_says_when_its_server_is_gone_or_another(
-    fitted: Callable[[str], pathlib.Path], tmp_path: pathlib.Path
-) -> None:
+def test_a_page_says_when_its_server_is_gone_or_another(fitted, tmp_path):
     said = "document.getElementById('gone')?.innerText ?? ''"
     with chromium(tmp_path) as page:
         with served([fitted("moons")]) as first:
@@ -431,9 +422,7 @@ def test_numbers_of_reports_are_seen_whole_at_any_width(page: Chromium) -> None:
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1300, NARROW])
-def test_all_is_readable_by_day_and_by_night_and_on_a_telephone(
-    opened: Chromium, client: Client, theme: str, width: int
-) -> None:
+def test_all_is_readable_by_day_and_by_night_and_on_a_telephone(opened, client, theme, width):
     opened.resize(width, 900)
     opened.open(f"{client.url}?__theme={theme}")
     opened.wait("document.querySelectorAll('button[role=tab]').length > 4")

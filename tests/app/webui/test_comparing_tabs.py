@@ -3,7 +3,6 @@
 import json
 import pathlib
 import shutil
-from collections.abc import Callable
 from typing import Any
 
 from feller.app.webui.tabs.compare_tab import tuning_table
@@ -29,9 +28,7 @@ def test_two_runs_and_two_checkpoints_stand_side_by_side(on_page: OnPage, fitted
     assert left.path.read_bytes() != right.path.read_bytes()
 
 
-def test_two_tables_stand_side_by_side_with_the_numbers_of_their_reports(
-    on_page: OnPage, fitted: Any, tmp_path: pathlib.Path
-) -> None:
+def test_two_tables_stand_side_by_side_with_the_numbers_of_their_reports(on_page, fitted, tmp_path):
     for name in ("one", "two"):
         shutil.copytree(fitted("people"), tmp_path / name)
     page = on_page(tmp_path / "one", tmp_path / "two")
@@ -56,9 +53,7 @@ def test_two_tables_stand_side_by_side_with_the_numbers_of_their_reports(
     assert ask(tab, first=of_one[0], second=of_one[1]).numbers is None  # a report is of a run, not of a checkpoint
 
 
-def test_a_fine_tuned_run_says_how_far_its_reward_came(
-    on_page: OnPage, fitted: Callable[[str], pathlib.Path], tmp_path: pathlib.Path
-) -> None:
+def test_a_fine_tuned_run_says_how_far_its_reward_came(on_page, fitted, tmp_path):
     run = shutil.copytree(fitted("moons"), tmp_path / "tuned")
     assert tuning_table(on_page(run)[0]) is None
     numbers = {"reward": 1.5, "reward_before": 1.0, "reward_tilted": 2.0, "kl": 0.3, "steps": 3}

@@ -43,9 +43,7 @@ def test_a_picture_is_described_asked_about_and_changed(page: Any, tmp_path: pat
 
 
 @pytest.mark.slow
-def test_a_memory_is_looked_up_where_it_was_named_and_is_wished(
-    page: Any, scenes: pathlib.Path, tmp_path: pathlib.Path
-) -> None:
+def test_a_memory_is_looked_up_where_it_was_named_and_is_wished(page, scenes, tmp_path):
     one, place = page
     Image.new("RGB", (16, 16), "red").save(tmp_path / "own.png")
     own = str(tmp_path / "own.png")

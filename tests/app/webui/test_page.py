@@ -1,9 +1,7 @@
 """What runs of each kind of data can do, and samples of each, asked as a client asks; no page is needed."""
 
 import json
-import pathlib
 import shutil
-from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
 
@@ -58,9 +56,7 @@ def test_samples_are_shown_and_can_be_downloaded_and_the_run_stays_as_it_is(on_p
     assert {path: path.stat().st_mtime_ns for path in page[0].run.path.rglob("*")} == before
 
 
-def test_samples_are_those_of_the_command(
-    on_page: OnPage, fitted: Callable[[str], pathlib.Path], tmp_path: Any
-) -> None:
+def test_samples_are_those_of_the_command(on_page, fitted, tmp_path):
     from feller.app.cli import main
 
     file = ask(tab_of(on_page("digits"), "Sample"), **{"given:label": "7", "guidance": 2.0, "seed": 5}).files[0]
@@ -117,9 +113,7 @@ def test_a_page_says_how_many_are_shown_where_not_all_are(on_page: OnPage) -> No
     assert people.message == "the first 100 of 120 are shown; all are in samples.csv"
 
 
-def test_a_run_says_what_it_was_tuned_to_and_what_it_keeps_back(
-    on_page: OnPage, fitted: Any, tmp_path: pathlib.Path
-) -> None:
+def test_a_run_says_what_it_was_tuned_to_and_what_it_keeps_back(on_page, fitted, tmp_path):
     for name, key, value in (
         ("tuned", "tuned", {"base": "runs/digits", "rewards": ["ink", "/srv/own.py:warm"], "method": "x"}),
         ("private", None, {"epsilon": 4.0, "delta": 1e-5, "n": 9, "sigma": 1.0, "clip": 1.0, "batch": 3, "steps": 3}),

@@ -46,9 +46,7 @@ def test_reports_of_the_run_alone_are_shown(on_page: OnPage, fitted: Any, tmp_pa
             ask(tab, report=name)
 
 
-def test_reports_that_are_made_while_the_page_is_open_are_there(
-    on_page: OnPage, fitted: Any, tmp_path: pathlib.Path
-) -> None:
+def test_reports_that_are_made_while_the_page_is_open_are_there(on_page, fitted, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(fitted("moons"), run)
     tab = tab_of(on_page(run), "Reports")

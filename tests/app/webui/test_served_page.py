@@ -151,9 +151,7 @@ def test_a_page_that_is_stopped_leaves_nothing_behind(fitted: Callable[[str], pa
     assert not list(tmp_path.glob("feller-page-*"))
 
 
-def test_a_page_that_is_stopped_while_it_works_ends_soon_and_quietly(
-    fitted: Callable[[str], pathlib.Path], tmp_path: Any
-) -> None:
+def test_a_page_that_is_stopped_while_it_works_ends_soon_and_quietly(fitted, tmp_path):
     with served([fitted("digits")], home=tmp_path) as client:
         assert client.own is not None
         assert client.own.stderr is not None

@@ -32,9 +32,7 @@ def test_from_another_folder(run: Run, tmp_path: pathlib.Path, monkeypatch: pyte
     assert resolve_data_path("people.csv", Run(pathlib.Path())) == os.path.join("..", "..", "people.csv")
 
 
-def test_what_lies_here_comes_first_and_what_is_nowhere_stays(
-    run: Run, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_lies_here_comes_first_and_what_is_nowhere_stays(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "elsewhere")
     for name in ("gone.csv", "example:moons", "", "../work/people.csv", str(tmp_path / "gone.csv")):
         assert resolve_data_path(name, run) == name

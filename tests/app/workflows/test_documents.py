@@ -154,9 +154,7 @@ def test_documents_belong_to_their_seed(documents: pathlib.Path) -> None:
     assert free[0] == kind(documents).symbols.eos
 
 
-def test_words_are_filled_in_and_all_else_is_kept(
-    documents: pathlib.Path, scenes: pathlib.Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_words_are_filled_in_and_all_else_is_kept(documents, scenes, capsys):
     picture = scenes / "pairs" / "0001.png"
     asked = {
         f"<image:{picture}> <infill>": ("", ""),
@@ -236,9 +234,7 @@ def test_guidance_and_contrast(documents: pathlib.Path) -> None:
     assert guided != contrasted
 
 
-def test_the_best_of_several_is_the_one_that_fits(
-    documents: pathlib.Path, palette: pathlib.Path, hole: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_best_of_several_is_the_one_that_fits(documents, palette, hole, capsys):
     four, two = sample(palette, *hole, "-n", 4), sample(palette, *hole, "-n", 2, "--best-of", 2)
     rows = generate_documents.decoded(kind(palette), [torch.tensor(row) for row in four])
     first, second = generate_documents.similarities(kind(palette), rows).unflatten(0, (2, 2)).argmax(1).tolist()
@@ -250,9 +246,7 @@ def test_the_best_of_several_is_the_one_that_fits(
 
 
 @pytest.mark.slow
-def test_a_memory_stands_in_front(
-    documents: pathlib.Path, scenes: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_memory_stands_in_front(documents, scenes, monkeypatch):
     """Asked with the words of one, that one stands last; a folder and what is built of it are the same."""
     prompts: list[Tensor] = []
     generate = generate_documents.generate
@@ -280,9 +274,7 @@ def test_a_memory_stands_in_front(
     assert drawn[0][0][: len(plain)] == plain.tolist()  # what stood in front is no part of the document
 
 
-def test_a_memory_of_documents_in_arrays(
-    documents: pathlib.Path, scenes: pathlib.Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_memory_of_documents_in_arrays(documents, scenes, capsys):
     """As `sample --out` writes them; what is looked up is told, and why it is less than was asked for."""
     data = read(str(scenes / "memory"), like=kind(documents))
     data.modality.write(data.values, data.given, pathlib.Path("drawn.npz"))
@@ -292,9 +284,7 @@ def test_a_memory_of_documents_in_arrays(
         assert said in capsys.readouterr().err
 
 
-def test_words_are_drawn_sharper_than_pictures(
-    documents: pathlib.Path, scenes: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_words_are_drawn_sharper_than_pictures(documents, scenes, monkeypatch):
     found = []
     generate = generate_documents.generate
 
@@ -339,18 +329,12 @@ def test_evaluation(documents: pathlib.Path, scenes: pathlib.Path, capsys: pytes
     asked = last(capsys)
     assert asked["compared_with"] == str(held_out)
     page = (documents / "report-documents-jsonl.html").read_text()
-    for words in (
-        "Prompt, real image",
-        "above their reconstructions by the image tokenizer",
-        "Unconditional samples",
-    ):
+    for words in ("Prompt, real image", "above their reconstructions by the image tokenizer", "Unconditional samples"):
         assert words in page
     assert json.loads((documents / "report.json").read_text())["numbers"] == numbers
 
 
-def test_instructions_are_learned_on(
-    documents: pathlib.Path, scenes: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_instructions_are_learned_on(documents, scenes, monkeypatch, capsys):
     """Vocabulary, tokeniser and what finds documents stay; rare tasks come more often."""
     data = scenes / "instructions" / "documents.jsonl"
     monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, **others: {})
@@ -368,9 +352,7 @@ def test_instructions_are_learned_on(
     assert least <= int(told.split(" training examples")[0].rpartition(" ")[2]) <= most
 
 
-def test_a_tokeniser_of_another_run(
-    other: pathlib.Path, scenes: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_tokeniser_of_another_run(other, scenes, monkeypatch, capsys):
     """It is taken as it is, also by a run that was stopped before it had begun to learn."""
     monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, **others: {})
     words = ["fit", str(scenes / "pairs"), "--tokenizer", str(other), *LEARN, "--steps", "2", "--out"]
@@ -392,9 +374,7 @@ def test_a_tokeniser_of_another_run(
 
 
 @pytest.mark.slow
-def test_a_stop_changes_nothing(
-    documents: pathlib.Path, scenes: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_stop_changes_nothing(documents, scenes, monkeypatch, capsys):
     """Ctrl-C in the second step, with previews on the way: parts are trained once, the weights are the same to the bit.
 
     Of the documents that stand in front each is one of those that are learned from, and never the one itself; that none
@@ -463,9 +443,7 @@ def test_pictures_are_written_once(scenes: pathlib.Path, monkeypatch: pytest.Mon
     assert torch.equal(kind(pathlib.Path("run")).tokenizer.encode(pictures), codes)
 
 
-def test_a_new_run_has_new_parts(
-    documents: pathlib.Path, scenes: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_new_run_has_new_parts(documents, scenes, monkeypatch):
     monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, **others: {})
     shutil.copytree(documents, "run")
     before = weights("run", "tokenizer")

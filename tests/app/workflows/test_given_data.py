@@ -68,10 +68,7 @@ def test_words_become_texts(here):
 
 
 def test_what_cannot_be_kept_is_refused(here):
-    for data, said in (
-        (np.array([object(), object()]), "Python objects"),
-        (pd.DataFrame({0: [1.0]}), "column '0'"),
-    ):
+    for data, said in ((np.array([object(), object()]), "Python objects"), (pd.DataFrame({0: [1.0]}), "column '0'")):
         with pytest.raises(UsageError, match=said):
             save(data, here / "kept")
     frame = pd.DataFrame({"a": [1.0, 2.0]})

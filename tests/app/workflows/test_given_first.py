@@ -1,15 +1,9 @@
 """What is given and not known is refused before anything is drawn, or said to be."""
 
-import pathlib
-
-import pytest
-
 from feller.app.cli import main
 
 
-def test_nothing_is_said_to_be_drawn(
-    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_said_to_be_drawn(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, **others: {})
     run = str(tmp_path / "run")
     assert main(["fit", "example:digits", "--size", "tiny", "--steps", "1", "--out", run]) == 0

@@ -65,9 +65,7 @@ def test_examples_are_the_same_on_every_processor(name: str) -> None:
     assert fingerprint(read(f"example:{name}")) == PRINTS[name]
 
 
-def test_an_older_run_of_moons_goes_on_whatever_processor_it_is_from(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_older_run_of_moons_goes_on_whatever_processor_it_is_from(tmp_path, monkeypatch):
     monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, **others: {})  # reports are tested elsewhere
     for before in OTHERS:
         run = named(copied(tmp_path / before), fingerprint=before)

@@ -40,9 +40,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     return folder
 
 
-def test_a_classifier_is_judged_beside_the_commonest_class(
-    digits: pathlib.Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_classifier_is_judged_beside_the_commonest_class(digits, capsys):
     assert main(["evaluate", str(digits), "--json"]) == 0
     numbers = last(capsys)
     assert numbers["accuracy"] > 0.85
@@ -90,9 +88,7 @@ def model(rows: pathlib.Path) -> str:
 
 
 @pytest.mark.slow
-def test_rewards_of_rows(
-    rows: pathlib.Path, model: str, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_rewards_of_rows(rows, model, tmp_path, capsys):
     """Samples of a and b, steered to 3 a - b = 1 and a small product."""
     run, out = str(rows / "run"), tmp_path / "s.npz"
     words = [
@@ -122,9 +118,7 @@ def test_rewards_of_rows(
 
 
 @pytest.mark.slow
-def test_rewards_of_classes(
-    rows: pathlib.Path, model: str, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_rewards_of_classes(rows, model, tmp_path, capsys):
     """The class says whether a is above 0.5."""
     x = np.random.default_rng(2).normal(size=(300, 1))
     (tmp_path / "c.csv").write_text("\n".join(["a,label", *(f"{a},{'high' if a > 0.5 else 'low'}" for (a,) in x)]))

@@ -72,21 +72,9 @@ def test_code_of_a_person_and_recipes_for_other_data_plan_nothing(moons):
     ("step", "reward", "said"),
     [
         (9, -0.6, "Undertrained (9 rounds); {} --steps 100"),
-        (
-            30,
-            -2.77,
-            "Undertrained (30 rounds, 8.1 % of the possible reward gain); {} --steps 100",
-        ),
-        (
-            150,
-            -2.5,
-            "Undertrained (150 rounds, 19.1 % of the possible reward gain); {} --steps 300",
-        ),
-        (
-            150,
-            -3.5,
-            "Undertrained (150 rounds, 0 % of the possible reward gain); {} --steps 300",
-        ),
+        (30, -2.77, "Undertrained (30 rounds, 8.1 % of the possible reward gain); {} --steps 100"),
+        (150, -2.5, "Undertrained (150 rounds, 19.1 % of the possible reward gain); {} --steps 300"),
+        (150, -3.5, "Undertrained (150 rounds, 0 % of the possible reward gain); {} --steps 300"),
         (30, -2.3, ""),
     ],
 )

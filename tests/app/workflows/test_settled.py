@@ -46,9 +46,7 @@ def test_an_export_is_of_the_weights_that_it_names(tmp_path: pathlib.Path, monke
     assert record["weights"] not in (before, fingerprint(run.ema_weights))
 
 
-def test_a_folder_holds_weights_and_counters_of_one_moment(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_holds_weights_and_counters_of_one_moment(tmp_path, monkeypatch):
     run, read = copied(tmp_path / "r"), itertools.count()
 
     def loading(file: pathlib.Path) -> object:

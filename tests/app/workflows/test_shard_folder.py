@@ -76,9 +76,7 @@ def victim(tmp_path: pathlib.Path) -> Iterator[pathlib.Path]:
 
 @pytest.mark.parametrize("name", [".shards", ".shards/writing", ".shards/before"])
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_links_lead_to_nobodys_files(
-    tmp_path: pathlib.Path, make: Callable[..., ShardedSamples], victim: pathlib.Path, name: str, overwrite: bool
-) -> None:
+def test_links_lead_to_nobodys_files(tmp_path, make, victim, name, overwrite):
     make(tmp_path / "many")
     unfinish(tmp_path / "many")
     shutil.rmtree(tmp_path / "many" / name, ignore_errors=True)
@@ -87,9 +85,7 @@ def test_links_lead_to_nobodys_files(
         make(tmp_path / "many", n=12 if overwrite else 9, overwrite=overwrite)
 
 
-def test_a_run_does_not_lead_elsewhere(
-    moons: Run, tmp_path: pathlib.Path, make: Callable[..., ShardedSamples], victim: pathlib.Path
-) -> None:
+def test_a_run_does_not_lead_elsewhere(moons, tmp_path, make, victim):
     (tmp_path / "empty").mkdir()
     for place in (victim, tmp_path / "empty"):
         (moons.path / "shards").symlink_to(place)
@@ -116,9 +112,7 @@ def test_a_run_does_not_lead_elsewhere(
         (MANIFEST, True),
     ],
 )
-def test_odd_things_are_told_in_a_line_and_stay(
-    tmp_path: pathlib.Path, make: Callable[..., ShardedSamples], name: str, is_folder: bool
-) -> None:
+def test_odd_things_are_told_in_a_line_and_stay(tmp_path, make, name, is_folder):
     make(tmp_path / "many")
     unfinish(tmp_path / "many")
     place = tmp_path / "many" / name
@@ -141,9 +135,7 @@ def test_damaged_notes_are_none(tmp_path: pathlib.Path, make: Callable[..., Shar
     assert content(tmp_path / "many") == whole
 
 
-def test_a_damaged_manifest_is_replaced_where_nothing_else_is_lost(
-    tmp_path: pathlib.Path, make: Callable[..., ShardedSamples]
-) -> None:
+def test_a_damaged_manifest_is_replaced_where_nothing_else_is_lost(tmp_path, make):
     make(tmp_path / "many")
     whole = content(tmp_path / "many")
     make(tmp_path / "more", n=12)
@@ -178,9 +170,7 @@ def test_folders_of_a_person_stay(tmp_path: pathlib.Path, make: Callable[..., Sh
     assert (tmp_path / "many" / "samples-00001.npz" / "mine").read_text() == "thesis"
 
 
-def test_files_of_a_person_stay_where_shards_are_folders(
-    tmp_path: pathlib.Path, make: Callable[..., ShardedSamples]
-) -> None:
+def test_files_of_a_person_stay_where_shards_are_folders(tmp_path, make):
     make(tmp_path / "many" / FOLDERS)
     whole = content(tmp_path / "many")
     shutil.rmtree(tmp_path / "many" / "00001")
@@ -193,9 +183,7 @@ def test_files_of_a_person_stay_where_shards_are_folders(
     assert content(tmp_path / "many") == whole
 
 
-def test_files_that_are_none_of_those_to_replace_stay(
-    tmp_path: pathlib.Path, make: Callable[..., ShardedSamples]
-) -> None:
+def test_files_that_are_none_of_those_to_replace_stay(tmp_path, make):
     make(tmp_path / "many" / "part.csv")
     (tmp_path / "many" / "samples-00001.npz").write_text("mine")
     before = content(tmp_path / "many")
@@ -205,9 +193,7 @@ def test_files_that_are_none_of_those_to_replace_stay(
 
 
 @pytest.mark.parametrize("n", [10**9, MAX_SAMPLES])
-def test_what_a_manifest_counts_is_not_counted_through(
-    tmp_path: pathlib.Path, make: Callable[..., ShardedSamples], n: int
-) -> None:
+def test_what_a_manifest_counts_is_not_counted_through(tmp_path, make, n):
     make(tmp_path / "many")
     whole = content(tmp_path / "many")
     text = json.loads((tmp_path / "many" / MANIFEST).read_text())
@@ -216,9 +202,7 @@ def test_what_a_manifest_counts_is_not_counted_through(
     assert content(tmp_path / "many") == whole
 
 
-def test_settings_of_a_manifest_do_not_hide_its_numbers(
-    tmp_path: pathlib.Path, make: Callable[..., ShardedSamples]
-) -> None:
+def test_settings_of_a_manifest_do_not_hide_its_numbers(tmp_path, make):
     make(tmp_path / "many", n=12)
     text = json.loads((tmp_path / "many" / MANIFEST).read_text())
     (tmp_path / "many" / MANIFEST).write_text(json.dumps({**text, "settings": {**text["settings"], "n": 9}}))
@@ -234,13 +218,7 @@ def test_numbers_and_names_are_bounded(tmp_path: pathlib.Path, make: Callable[..
     assert not (tmp_path / "many").exists()
 
 
-def test_a_shard_under_another_name_is_told(
-    tmp_path: pathlib.Path,
-    moons: Run,
-    drawing: Sampler,
-    make: Callable[..., ShardedSamples],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_shard_under_another_name_is_told(tmp_path, moons, drawing, make, monkeypatch):
     found = make(tmp_path / "many")
     (tmp_path / "many" / found.file_name(1)).rename(tmp_path / "many" / found.file_name(99))
     heard: list[str] = []
@@ -288,9 +266,7 @@ class Killer:
 
 
 @pytest.mark.parametrize("old", ["finished", "unfinished", "other names", "folders", "damaged", "same"])
-def test_killed_anywhere_the_same_command_goes_on(
-    tmp_path: pathlib.Path, make: Callable[..., ShardedSamples], monkeypatch: pytest.MonkeyPatch, old: str
-) -> None:
+def test_killed_anywhere_the_same_command_goes_on(tmp_path, make, monkeypatch, old):
     """Also where it replaces others, at each change to the disk."""
     make(tmp_path / "whole", n=3)
     whole = content(tmp_path / "whole")

@@ -88,9 +88,7 @@ def test_shards_that_cut_a_batch_hold_the_same_to_rounding(moons: Run, tmp_path:
     assert np.allclose(together, whole.numpy(), atol=1e-5)
 
 
-def test_what_was_killed_goes_on_to_the_same_bytes(
-    moons: Run, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_was_killed_goes_on_to_the_same_bytes(moons, tmp_path, monkeypatch):
     made(moons, 1000, 300, tmp_path / "whole")
     write, times = Sampler.write, iter(range(9))
 
@@ -113,9 +111,7 @@ def test_what_was_killed_goes_on_to_the_same_bytes(
 
 
 @pytest.mark.parametrize("again", [lambda path: path.write_bytes(b"x"), lambda path: path.unlink()])
-def test_damaged_shards_are_drawn_again(
-    moons: Run, tmp_path: pathlib.Path, again: Callable[[pathlib.Path], None]
-) -> None:
+def test_damaged_shards_are_drawn_again(moons, tmp_path, again):
     made(moons, 600, 300, tmp_path / "many")
     whole = content(tmp_path / "many")
     again(tmp_path / "many" / "samples-00001.npz")
@@ -132,9 +128,7 @@ def test_damaged_shards_are_drawn_again(
         (600, 300, {"nfe": 4}, "nfe"),
     ],
 )
-def test_other_settings_are_refused_and_replaced_when_asked(
-    moons: Run, tmp_path: pathlib.Path, n: int, size: int, asked: dict[str, Any], named: str
-) -> None:
+def test_other_settings_are_refused_and_replaced_when_asked(moons, tmp_path, n, size, asked, named):
     made(moons, 600, 300, tmp_path / "many")
     before = content(tmp_path / "many")
     with pytest.raises(UsageError, match=named):
@@ -269,9 +263,7 @@ def test_flags_reach_the_shards(moons: Run, tmp_path: pathlib.Path, capsys: pyte
         (("--shard-size", "10", "--complete", "people.csv"), "Leave out --shard-size"),
     ],
 )
-def test_wrong_words_are_refused(
-    moons: Run, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], said: str
-) -> None:
+def test_wrong_words_are_refused(moons, capsys, words, said):
     assert main(["sample", str(moons.path), *words]) == 2
     assert said in capsys.readouterr().err
 
@@ -290,9 +282,7 @@ def test_what_cannot_be_shared_is_refused_to_several(monkeypatch: pytest.MonkeyP
     _check_alone("samples")
 
 
-def test_no_shard_is_held_after_it_is_written(
-    moons: Run, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_shard_is_held_after_it_is_written(moons, tmp_path, monkeypatch):
     write, before, held = Sampler.write, [], []
 
     def looked(self: Sampler, drawn: Any, place: pathlib.Path, **numbers: int) -> None:
@@ -368,9 +358,7 @@ def crew(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], Crew]]:
 
 
 @pytest.mark.parametrize("ranks", [2, 3])
-def test_any_number_of_processes_writes_the_same(
-    moons: Run, tmp_path: pathlib.Path, crew: Callable[[int], Crew], ranks: int
-) -> None:
+def test_any_number_of_processes_writes_the_same(moons, tmp_path, crew, ranks):
     about = make_sampler(moons)  # before there are threads, in which no model is read
     made(moons, 1000, 300, tmp_path / "one", about=about)
     found = crew(ranks).each(lambda: made(moons, 1000, 300, tmp_path / "many", about=about))
@@ -378,9 +366,7 @@ def test_any_number_of_processes_writes_the_same(
     assert content(tmp_path / "many") == content(tmp_path / "one")
 
 
-def test_all_processes_end_where_the_first_is_refused(
-    moons: Run, tmp_path: pathlib.Path, crew: Callable[[int], Crew]
-) -> None:
+def test_all_processes_end_where_the_first_is_refused(moons, tmp_path, crew):
     made(moons, 600, 300, tmp_path / "many")
     other = make_sampler(moons, config_of(SampleConfig, seed=1))
     found = crew(2).each(lambda: made(moons, 600, 300, tmp_path / "many", about=other))
@@ -388,9 +374,7 @@ def test_all_processes_end_where_the_first_is_refused(
     assert isinstance(found[1], InputError)
 
 
-def test_the_first_does_not_wait_for_one_that_failed(
-    moons: Run, tmp_path: pathlib.Path, crew: Callable[[int], Crew], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_first_does_not_wait_for_one_that_failed(moons, tmp_path, crew, monkeypatch):
     write, about = Sampler.write, make_sampler(moons)
 
     def fails(self: Sampler, drawn: Any, place: pathlib.Path, **numbers: int) -> None:
@@ -407,9 +391,7 @@ def test_the_first_does_not_wait_for_one_that_failed(
 
 
 @pytest.mark.parametrize("damaged", [0, 1])
-def test_who_comes_late_is_waited_for_whatever_was_noted_before(
-    moons: Run, tmp_path: pathlib.Path, crew: Callable[[int], Crew], monkeypatch: pytest.MonkeyPatch, damaged: int
-) -> None:
+def test_who_comes_late_is_waited_for_whatever_was_noted_before(moons, tmp_path, crew, monkeypatch, damaged):
     """All was noted when a kill came; then a shard was damaged, and the process that looks at it has just begun."""
     about = make_sampler(moons)
     folder = tmp_path / "many"
@@ -441,9 +423,7 @@ def test_who_comes_late_is_waited_for_whatever_was_noted_before(
     assert not (folder / ".shards").exists()
 
 
-def test_what_failed_is_told_where_the_folder_is_gone(
-    moons: Run, tmp_path: pathlib.Path, crew: Callable[[int], Crew], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_failed_is_told_where_the_folder_is_gone(moons, tmp_path, crew, monkeypatch):
     write, about = Sampler.write, make_sampler(moons)
 
     def fails(self: Sampler, drawn: Any, place: pathlib.Path, **numbers: int) -> None:

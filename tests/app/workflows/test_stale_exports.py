@@ -2,17 +2,13 @@
 
 import pathlib
 
-import pytest
-
 from feller.app.cli import main
 from feller.app.config import ExportConfig
 from feller.app.workflows.export import export
 from feller.core.run_folder import Run
 
 
-def test_a_run_that_goes_on_tells_that_its_export_is_of_older_weights(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_that_goes_on_tells_that_its_export_is_of_older_weights(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, **others: {})
     assert main(["fit", "example:moons", "--size", "tiny", "--steps", "2", "--out", "run"]) == 0

@@ -39,9 +39,7 @@ def following(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     return run
 
 
-def test_it_is_judged_beside_pictures_that_are_shrunk(
-    tokeniser: pathlib.Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_it_is_judged_beside_pictures_that_are_shrunk(tokeniser, capsys):
     assert main(["evaluate", str(tokeniser), "--json"]) == 0
     numbers = last(capsys)
     assert numbers["reconstruction_mse"] < 0.5 * numbers["reconstruction_mse_shrunk"]
@@ -68,9 +66,7 @@ def test_codes_that_follow_are_judged_alike(following: pathlib.Path, capsys: pyt
     assert numbers["codebook_use"] > 0.5
 
 
-def test_other_pictures_have_a_page_of_their_own(
-    tokeniser: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_other_pictures_have_a_page_of_their_own(tokeniser, tmp_path, capsys):
     """Pictures without labels; those with three of them are shown as they are."""
     data = read("example:digits/test")
     np.savez(tmp_path / "other.npz", samples=data.values[:3, 0].numpy(), levels=np.array(16))
@@ -100,9 +96,7 @@ def test_it_draws_nothing(tokeniser: pathlib.Path, tmp_path: pathlib.Path, capsy
     assert not (tmp_path / "t").exists()
 
 
-def test_only_a_tokeniser_begins_with_one(
-    tokeniser: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_only_a_tokeniser_begins_with_one(tokeniser, tmp_path, capsys):
     out = ["--steps", "1", "--out", str(tmp_path / "run")]
     for recipe in ("images", "distil", "levels-mask"):
         assert main([*FIT, "--recipe", recipe, "--start-from", str(tokeniser), *out]) == 2
@@ -111,9 +105,7 @@ def test_only_a_tokeniser_begins_with_one(
     assert last(capsys)["reconstruction_mse"] < 0.02  # one step at a tiny rate leaves it what it was
 
 
-def test_bad_cells_are_refused_before_anything_is_written(
-    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bad_cells_are_refused_before_anything_is_written(tmp_path, capsys):
     words = [*FIT, "--recipe", "image-tokenizer", "--out", str(tmp_path / "run")]
     wrong = [
         (["--architecture.factor", "16"], "16 x 16"),
@@ -147,9 +139,7 @@ def test_codes_of_a_run_are_those_of_documents(tokeniser: pathlib.Path) -> None:
     assert error < 0.02
 
 
-def test_rows_that_look_at_each_other_are_refused_in_private(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_rows_that_look_at_each_other_are_refused_in_private(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
     out = ["--out", str(tmp_path / "run")]
     assert main([*FIT, "--recipe", "image-tokenizer-vq", *PRIVATE, *out]) == 2

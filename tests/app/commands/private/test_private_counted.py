@@ -95,9 +95,7 @@ def test_counts_of_an_older_table_are_left_behind(capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.slow
-def test_a_run_that_is_killed_while_it_learns_from_counts_goes_on(
-    capsys: pytest.CaptureFixture[str], unreported: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_is_killed_while_it_learns_from_counts_goes_on(capsys, unreported, monkeypatch):
     lesson, heard = pretrain_on_marginals.pretrain_on_rows, []
 
     def killed(*args: Any, **others: Any) -> None:

@@ -67,11 +67,7 @@ def test_the_mark_is_of_the_file_and_not_of_what_it_says(tmp_path: pathlib.Path)
 
 @pytest.mark.parametrize(
     ("part", "said"),
-    [
-        ({"draft": 1}, "found 1"),
-        ({"version": 3}, "version 3 is newer"),
-        ({"version": "x"}, "version: expected"),
-    ],
+    [({"draft": 1}, "found 1"), ({"version": 3}, "version 3 is newer"), ({"version": "x"}, "version: expected")],
 )
 def test_wrong_marks(part: dict[str, object], said: str) -> None:
     pathlib.Path("schema.json").write_text(json.dumps({**SCHEMA, **part}))

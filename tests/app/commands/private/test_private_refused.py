@@ -22,9 +22,7 @@ from tests.app.commands.private.private_fits import (
 )
 
 
-def test_cells_outside_the_schema_are_clipped_or_refused_as_it_says(
-    unreported: None, capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path
-) -> None:
+def test_cells_outside_the_schema_are_clipped_or_refused_as_it_says(unreported, capsys, tmp_path):
     data = write_table(tmp_path / "far.csv", {3: ("-5", "F", "xylophonist"), 4: EXTREME})
     folder = fit(capsys, "r", "--epsilon", 4, data=data)
     assert run(capsys, "sample", folder, "-n", 200, "--out", "new.csv")[0] == 0
@@ -37,9 +35,7 @@ def test_cells_outside_the_schema_are_clipped_or_refused_as_it_says(
     assert not pathlib.Path("s").exists()
 
 
-def test_wishes_that_cannot_be_kept_are_refused_before_anything_is_written(
-    capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path
-) -> None:
+def test_wishes_that_cannot_be_kept_are_refused_before_anything_is_written(capsys, tmp_path):
     table = ("people.csv", "--schema", "schema.json", *TINY, "--out", "r")
     told = refused(capsys, *table, "--epsilon", 0.01)
     assert f"epsilon 0.01 is too small for {LEARNED} rows" in told
@@ -62,9 +58,7 @@ def test_wishes_that_cannot_be_kept_are_refused_before_anything_is_written(
     assert not pathlib.Path("r").exists()
 
 
-def test_a_model_that_saw_the_rows_is_no_start(
-    unreported: None, capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path
-) -> None:
+def test_a_model_that_saw_the_rows_is_no_start(unreported, capsys, tmp_path):
     fit(capsys, "open")
     (tmp_path / "copy.csv").write_bytes((tmp_path / "people.csv").read_bytes())
     for data in ("people.csv", "./people.csv", "copy.csv"):
@@ -80,9 +74,7 @@ def test_a_model_that_saw_the_rows_is_no_start(
     assert pathlib.Path("r/model.json").read_bytes() == before
 
 
-def test_a_model_whose_beginnings_saw_the_rows_is_no_start(
-    unreported: None, capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path
-) -> None:
+def test_a_model_whose_beginnings_saw_the_rows_is_no_start(unreported, capsys, tmp_path):
     """Of a chain all links count, by the record of the last, or, where that is older, by the folders that it names."""
     wish = (*TINY, "--epsilon", 4, "--out", "r")
     write_table(tmp_path / "public.csv", n=200, change=dict.fromkeys(range(50), ("30", "F", "nurse")))
@@ -124,9 +116,7 @@ def spoiled(data, size):
 
 
 @pytest.mark.slow
-def test_code_of_ones_own_sees_random_rows_first(
-    unreported: None, capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path
-) -> None:
+def test_code_of_ones_own_sees_random_rows_first(unreported, capsys, tmp_path):
     write_table(tmp_path / "people.csv", change=dict.fromkeys(range(250), ("30", "F", "nurse")))
     (tmp_path / "own.py").write_text(OWN)
     fit(capsys, "r", *SEEDED, "--recipe", "own.py:honest")
@@ -156,9 +146,7 @@ def test_wrong_clips(capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
-def test_plans_that_fail_are_refused_before_rows_are_counted(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_plans_that_fail_are_refused_before_rows_are_counted(capsys, monkeypatch):
     monkeypatch.setattr(private_statistics, "MarginalFitting", None)
     start = ("people.csv", "--schema", "schema.json", "--size", "tiny")
     assert "--train.batch-size: expected at most" in refused(capsys, *start, "--epsilon", 4, "--train.batch-size", 5000)

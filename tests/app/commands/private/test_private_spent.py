@@ -35,9 +35,7 @@ def test_a_finished_run_that_is_resumed_changes_nothing(unreported: None, capsys
         assert (folder / name).read_bytes() == content, name
 
 
-def test_resuming_with_another_batch_steps_data_or_wish_is_refused(
-    unreported: None, capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path
-) -> None:
+def test_resuming_with_another_batch_steps_data_or_wish_is_refused(unreported, capsys, tmp_path):
     folder = fit(capsys, "r", "--epsilon", 4)
     again = ("--resume", "--out", folder)
     assert "batch size of 75; found 70" in refused(capsys, *again, "--train.batch-size", 70)
@@ -67,9 +65,7 @@ def test_a_run_without_its_own_ledger_is_not_gone_on_with(unreported: None, caps
 
 
 @pytest.mark.slow
-def test_after_ctrl_c_the_ledger_counts_the_steps_taken_and_the_run_goes_on(
-    unreported: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_after_ctrl_c_the_ledger_counts_the_steps_taken_and_the_run_goes_on(unreported, capsys, monkeypatch):
     with monkeypatch.context() as patch:
         at_step(patch, 5, lambda: os.kill(os.getpid(), signal.SIGINT))
         status, _, err = run(
@@ -119,9 +115,7 @@ def test_what_a_killed_run_spent_stays_spent(unreported: None, capsys: pytest.Ca
     assert held(folder / "state.json")["step"] <= 8
 
 
-def test_a_run_whose_steps_a_kill_lost_comes_to_its_end(
-    unreported: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_whose_steps_a_kill_lost_comes_to_its_end(unreported, capsys, monkeypatch):
     """All 8 steps are paid for at once, and the weights after the first are what was saved."""
     asked = ("people.csv", "--schema", "schema.json", *TINY, *ALONE, "--epsilon", 4, "--out", "r")
     for step in (0, 3):  # before and after the first save
@@ -156,9 +150,7 @@ def killed() -> None:
 
 
 @pytest.mark.slow
-def test_what_an_overwritten_run_spent_is_kept_and_told(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_an_overwritten_run_spent_is_kept_and_told(capsys, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("feller.app.workflows.fit.evaluate", lambda run, **others: {})
         folder = fit(capsys, "r", *SEEDED)
@@ -190,9 +182,7 @@ def test_what_an_overwritten_run_spent_is_kept_and_told(
         ("--audit", "fisher=900"),
     ],
 )
-def test_a_slip_of_the_pen_spends_nothing(
-    capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path, wrong: tuple[str, object]
-) -> None:
+def test_a_slip_of_the_pen_spends_nothing(capsys, tmp_path, wrong):
     data = write_table(tmp_path / "many.csv", n=300)
     told = refused(capsys, data, *SEEDED, *wrong, "--out", "r")
     assert "search spent" not in told
@@ -200,9 +190,7 @@ def test_a_slip_of_the_pen_spends_nothing(
 
 
 @pytest.mark.slow
-def test_a_search_for_columns_whose_fit_is_refused_has_spent_all_the_same(
-    unreported: None, capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path
-) -> None:
+def test_a_search_for_columns_whose_fit_is_refused_has_spent_all_the_same(unreported, capsys, tmp_path):
     data = write_table(tmp_path / "many.csv", n=3000)
     told = refused(capsys, data, *TINY, *SEEDED, "--epsilon", "0.001", "--out", "r")
     assert "age, sex, job (3 of 3 columns)" in told

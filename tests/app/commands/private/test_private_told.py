@@ -52,9 +52,7 @@ def test_a_report_states_what_the_accountant_says(capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.slow
-def test_a_run_tells_of_a_changed_row_nothing_but_noisy_numbers(
-    unreported: None, capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path
-) -> None:
+def test_a_run_tells_of_a_changed_row_nothing_but_noisy_numbers(unreported, capsys, tmp_path):
     """Both runs have the same noise, so that all that differs is what a row may move."""
     write_table(tmp_path / "other.csv", {7: EXTREME})
     folders = []
@@ -86,9 +84,7 @@ def check_secret(folder: pathlib.Path) -> None:
 
 
 @pytest.mark.slow
-def test_where_nobody_described_the_columns_that_is_paid_for_too(
-    unreported: None, capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path
-) -> None:
+def test_where_nobody_described_the_columns_that_is_paid_for_too(unreported, capsys, tmp_path):
     data = write_table(tmp_path / "many.csv", {7: EXTREME}, n=3000)
     status, _, err = run(capsys, "fit", data, *TINY, *ALONE, *SEEDED, "--out", "r")
     assert status == 0, err
@@ -115,9 +111,7 @@ def test_the_logged_gradient_is_the_noisy_one(unreported: None, capsys: pytest.C
 
 
 @pytest.mark.slow
-def test_a_seed_repeats_a_run_and_without_one_none_is_repeated(
-    unreported: None, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_seed_repeats_a_run_and_without_one_none_is_repeated(unreported, capsys):
     seeded = [fit(capsys, out, *SEEDED) for out in ("a", "b")]
     secret = [fit(capsys, out, "--epsilon", 4) for out in ("c", "d")]
     for name in (*PAID[:3], "recipe.json", "ledger.json"):

@@ -55,9 +55,7 @@ def test_few_samples_are_drawn(on_page: OnPage) -> None:
         assert len(drawn["samples"]) == FIRST_N
 
 
-def test_samples_that_exist_are_shown_and_none_are_drawn(
-    on_page: OnPage, digits: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_samples_that_exist_are_shown_and_none_are_drawn(on_page, digits, monkeypatch):
     monkeypatch.setattr("feller.app.webui.tabs.sample_tab.drawn_view", lambda *_: pytest.fail("drawn"))
     picture = Image.new("L", (8, 8), 255)
     report = RunReport(title="a", pictures=[("Samples", picture), ("Real", picture)], numbers={"steps": 3})
@@ -89,9 +87,7 @@ def test_untrusted_pictures_are_not_shown(on_page: OnPage, digits: pathlib.Path,
     assert first(on_page(digits)).files  # drawn instead
 
 
-def test_nothing_is_drawn_from_private_models_or_while_a_fit_runs(
-    on_page: OnPage, digits: pathlib.Path, tmp_path: pathlib.Path
-) -> None:
+def test_nothing_is_drawn_from_private_models_or_while_a_fit_runs(on_page, digits, tmp_path):
     page = on_page(digits)
     assert why_not_drawn(*page) == ""
     (digits / "ledger.json").write_text("{}")

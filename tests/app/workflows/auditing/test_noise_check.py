@@ -55,9 +55,7 @@ def told(run: Run, capsys: pytest.CaptureFixture[str]) -> tuple[dict, str]:
 
 
 @pytest.mark.slow
-def test_weights_with_too_little_noise_raise_an_alarm(
-    digits: Run, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_weights_with_too_little_noise_raise_an_alarm(digits, tmp_path, capsys):
     numbers, page = told(digits, capsys)
     assert numbers["noise_held_least"] < 0.7 < numbers["noise_held"] < 1.4
     assert ALARM not in page
@@ -85,9 +83,7 @@ def changed(path: pathlib.Path, change: Callable[[dict], None]) -> None:
         ("recipe.json", lambda d: d["provenance"]["private"].update(rho=0.0), "expected above 0 and finite"),
     ],
 )
-def test_a_ledger_of_other_noise_is_refused(
-    digits: Run, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], file: str, change: Callable, said: str
-) -> None:
+def test_a_ledger_of_other_noise_is_refused(digits, tmp_path, capsys, file, change, said):
     shutil.copytree(digits.path, tmp_path / "r")
     changed(tmp_path / "r" / file, change)
     assert main(["audit", str(tmp_path / "r")]) == 1
@@ -95,9 +91,7 @@ def test_a_ledger_of_other_noise_is_refused(
 
 
 @pytest.mark.parametrize("value", [torch.nan, 1e6])
-def test_damaged_weights_are_refused(
-    digits: Run, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], value: float
-) -> None:
+def test_damaged_weights_are_refused(digits, tmp_path, capsys, value):
     other = Run(tmp_path / "r")
     shutil.copytree(digits.path, other.path)
     save_file(

@@ -140,11 +140,7 @@ def often(x: Any) -> Any:
 @pytest.mark.parametrize(
     ("hazard", "land", "said"),
     [
-        (
-            often,
-            lambda x: lambda s, which, draw: x,
-            r"one destination from .*<lambda> \(HERE .*\[5\]; found \[3, 2\]",
-        ),
+        (often, lambda x: lambda s, which, draw: x, r"one destination from .*<lambda> \(HERE .*\[5\]; found \[3, 2\]"),
         (often, lambda x: lambda s, which, draw: x[which][:2], r"\[5\]; found \[2\]"),
         (often, lambda x: lambda s, which, draw: None, r"\[5\]; found a NoneType"),
         (lambda x: lambda s: -often(x)(s), nowhere, r"hazard\(s\) to return .* found -0\.7 from t = 0\.5 to"),

@@ -20,9 +20,7 @@ SAVED = "interrupted; the training is saved. Write its report with: feller evalu
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_training_is_saved_and_the_command_is_named(
-    number: signal.Signals, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_training_is_saved_and_the_command_is_named(number, monkeypatch):
     def stopped(*args: object, **named: object) -> None:
         os.kill(os.getpid(), number)
         time.sleep(5)
@@ -41,9 +39,7 @@ def test_the_training_is_saved_and_the_command_is_named(
 
 
 @pytest.mark.slow
-def test_the_command_makes_the_report(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_makes_the_report(tmp_path, monkeypatch, capsys):
     def stopped(*args: object, **named: object) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(5)

@@ -61,9 +61,7 @@ def test_the_share_is_kept_on_average_of_rows_that_are_equal_too() -> None:
         assert abs(int(holdout_mask(data, 0.3, "1").sum()) - 0.3 * n) < bound
 
 
-def test_which_rows_hangs_on_salt_and_key_and_on_nothing_else(
-    home: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_which_rows_hangs_on_salt_and_key_and_on_nothing_else(home, monkeypatch):
     data = rows(*range(200))
     before = sides(data)
     assert sides(data) == before

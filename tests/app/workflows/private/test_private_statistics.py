@@ -40,13 +40,7 @@ from tests.errors import refuses
 from tests.records import fit_record
 
 DELTA = 1e-5
-SCHEMA = Schema(
-    (
-        Categorical("sex", ("F", "M")),
-        Categorical("job", ("clerk", "nurse", "smith")),
-    ),
-    "clip",
-)
+SCHEMA = Schema((Categorical("sex", ("F", "M")), Categorical("job", ("clerk", "nurse", "smith"))), "clip")
 
 
 def people(n: int = 300) -> Dataset:

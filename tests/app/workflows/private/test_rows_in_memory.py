@@ -261,9 +261,7 @@ def test_rows_of_a_fit_that_are_given_as_others_are_counted(here: pathlib.Path) 
 
 
 @pytest.mark.parametrize("moment", ["restore_state", "record_job", "_train"])
-def test_an_overwrite_that_is_killed_forgets_nothing_and_the_next_works(
-    here: pathlib.Path, monkeypatch: pytest.MonkeyPatch, moment: str
-) -> None:
+def test_an_overwrite_that_is_killed_forgets_nothing_and_the_next_works(here, monkeypatch, moment):
     def end(*args: object, **more: object) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 

@@ -57,9 +57,7 @@ def test_what_is_no_picture_has_no_white(tmp_path: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize(("size", "mode"), [((5, 4), "L"), ((4, 4), "RGB")])
-def test_a_folder_in_which_one_picture_decides_for_others_is_refused(
-    tmp_path: pathlib.Path, size: tuple[int, int], mode: str
-) -> None:
+def test_a_folder_in_which_one_picture_decides_for_others_is_refused(tmp_path, size, mode):
     for number in range(12):
         Image.new("L", (4, 4), number).save(tmp_path / f"{number}.png")
     assert levels(str(tmp_path)) == 255

@@ -1,7 +1,5 @@
 """Files of a private run hold whole minutes, and saving often does not move the clock."""
 
-import pathlib
-
 import pytest
 import torch
 
@@ -14,9 +12,7 @@ from feller.training.optimizer import TrainConfig
 
 
 @pytest.mark.parametrize(("resolution", "kept"), [(0.0, 61.5), (CLOCK_SECONDS, 120.0)])
-def test_saving_rounds_what_is_written_and_not_the_clock(
-    tmp_path: pathlib.Path, resolution: float, kept: float
-) -> None:
+def test_saving_rounds_what_is_written_and_not_the_clock(tmp_path, resolution, kept):
     state, run = make_train_state(torch.nn.Linear(2, 1), TrainConfig(steps=1)), Run(tmp_path)
     state.seconds = 61.5
     saver = CheckpointSaver(run, clock_resolution=resolution)

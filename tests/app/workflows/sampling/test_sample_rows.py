@@ -69,9 +69,7 @@ def table(outside: str = "clip") -> Table:
 
 
 @pytest.mark.parametrize(("leaf", "beyond", "bound"), [("age", "17", "18"), ("hired", "2031-05-01", "2024-12-31")])
-def test_what_is_beyond_its_bounds_counts_as_the_nearest_where_the_schema_clips(
-    leaf: str, beyond: str, bound: str
-) -> None:
+def test_what_is_beyond_its_bounds_counts_as_the_nearest_where_the_schema_clips(leaf, beyond, bound):
     assert table().asked(leaf, beyond) == table().asked(leaf, bound)
     (told,) = outside(table().schema, {leaf: [beyond]})
     assert "nearest" in told

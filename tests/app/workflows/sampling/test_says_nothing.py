@@ -54,9 +54,7 @@ SAMPLER = {"nfe", "solver", "superpose", "compile", "temperature", "top_k", "top
         ("example:torsions", "manifold", {"nfe", "solver", "compile"}),
     ],
 )
-def test_help_of_a_run_shows_the_options_of_its_model(
-    tmp_path: pathlib.Path, data: str, recipe: str, expected: set[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_help_of_a_run_shows_the_options_of_its_model(tmp_path, data, recipe, expected, capsys):
     run = as_run(tmp_path / "run", *untrained(data, recipe), data)
     assert applicable_options(run) & SAMPLER == expected
     with pytest.raises(SystemExit) as end:
@@ -80,9 +78,7 @@ def test_points_know_no_words(tmp_path: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize("words", [("--template", "picture.png", "--mask", "m.png"), ("--mask", "m.png")])
-def test_holes_of_pictures_are_filled_by_another_command(
-    tmp_path: pathlib.Path, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_holes_of_pictures_are_filled_by_another_command(tmp_path, words, capsys):
     run = as_run(tmp_path / "run", *untrained("example:digits", "images"), "example:digits")
     assert main(["sample", str(run.path), *words]) == 2
     said = capsys.readouterr().err

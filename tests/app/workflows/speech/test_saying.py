@@ -82,9 +82,7 @@ def tasks(clip: AlignedRecording, other: AlignedRecording) -> dict[str, Script]:
 
 
 @pytest.mark.parametrize("task", ["voice", "denoise", "edit", "style"])
-def test_what_is_kept_is_the_recording_bit_by_bit(
-    model: Model, clips: tuple[AlignedRecording, AlignedRecording], task: str
-) -> None:
+def test_what_is_kept_is_the_recording_bit_by_bit(model, clips, task):
     (said,) = spoken(model, tasks(*clips)[task])
     assert len(said.mel) == len(said.kept_mask) == sum(said.script.lengths)
     assert said.mel.dtype == torch.float32
@@ -97,18 +95,14 @@ def test_what_is_kept_is_the_recording_bit_by_bit(
     assert said.first_frame == sum(said.script.lengths[: said.script.prompt_length])
 
 
-def test_a_recording_of_which_all_is_kept_comes_back(
-    model: Model, clips: tuple[AlignedRecording, AlignedRecording]
-) -> None:
+def test_a_recording_of_which_all_is_kept_comes_back(model, clips):
     script = editing_script(clips[0], TEXTS["LJ001-0008.flac"], [()] * 4)
     assert all(part.is_recorded for part in script.parts)
     (said,) = spoken(model, script)
     assert torch.equal(said.mel, clips[0].mel)
 
 
-def test_a_recording_of_which_nothing_is_kept_is_not_listened_to(
-    model: Model, clips: tuple[AlignedRecording, AlignedRecording]
-) -> None:
+def test_a_recording_of_which_nothing_is_kept_is_not_listened_to(model, clips):
     clip = clips[0]
     n = len(clip.mel)
     louder = replace(clip, mel=clip.mel + 1)
@@ -127,9 +121,7 @@ def test_a_recording_of_which_nothing_is_kept_is_not_listened_to(
     assert not torch.allclose(beside.mel[~beside.kept_mask], other.mel[~other.kept_mask], atol=1e-3)
 
 
-def test_which_scripts_are_together_does_not_matter(
-    model: Model, clips: tuple[AlignedRecording, AlignedRecording]
-) -> None:
+def test_which_scripts_are_together_does_not_matter(model, clips):
     """Each has the noise of its number, and padding is not seen: 16 go through the network at once."""
     short = text_script([HELLO]).with_durations((3, 4, 5, 6, 7, 2))
     long = denoising_script(clips[0], 50, 90)
@@ -155,9 +147,7 @@ def test_durations_are_asked_for_a_few_scripts_at_once(model: Model, monkeypatch
     ]
 
 
-def test_a_phone_that_was_heard_for_no_time_is_kept_so(
-    model: Model, clips: tuple[AlignedRecording, AlignedRecording]
-) -> None:
+def test_a_phone_that_was_heard_for_no_time_is_kept_so(model, clips):
     """An alignment may round it to nothing, at the end of the recording, too."""
     n = len(clips[0].mel)
     script = Script((ScriptPhone("AH_S"), ScriptPhone("T_B", n, 0), ScriptPhone("S_E", 0, n)), clips[0])
@@ -188,9 +178,7 @@ def test_the_likeliest_durations_are_always_the_same(model: Model) -> None:
 
 
 @pytest.mark.parametrize("varied", [False, True])
-def test_phones_last_and_silences_may_not(
-    model: Model, clips: tuple[AlignedRecording, AlignedRecording], varied: bool
-) -> None:
+def test_phones_last_and_silences_may_not(model, clips, varied):
     """Those that are kept stay as they are, a kept silence of no time, too."""
     script = editing_script(clips[0], "has zero been surpassed", [(), HELLO, (), ()])
     found = with_durations(model, [script, text_script([HELLO] * 20)], replace(MANNER, samples_durations=varied), DRAWS)

@@ -60,9 +60,7 @@ def test_it_is_judged_beside_griffin_lim(trained: pathlib.Path, capsys: pytest.C
     assert not (trained / "preview.png").exists()
 
 
-def test_other_sounds_have_a_page_of_their_own(
-    trained: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_other_sounds_have_a_page_of_their_own(trained, tmp_path, capsys):
     """They may be longer, and of another rate."""
     noise(tmp_path / "a.wav", 1.2, 16_000)
     assert main(["evaluate", str(trained), "--data", str(tmp_path / "a.wav"), "--json"]) == 0
@@ -74,11 +72,7 @@ def test_other_sounds_have_a_page_of_their_own(
 
 def test_it_draws_nothing(trained: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One line says so, and what it is for."""
-    for words in (
-        ["sample", "-n", "1"],
-        ["evaluate", "--samples", "x.npz"],
-        ["audit"],
-    ):
+    for words in (["sample", "-n", "1"], ["evaluate", "--samples", "x.npz"], ["audit"]):
         assert main([words[0], str(trained), *words[1:]]) == 2
         told = capsys.readouterr().err.splitlines()
         assert [line for line in told if line.startswith("feller:")] == [told[-1]]
@@ -110,9 +104,7 @@ def test_a_stop_changes_nothing(voices: pathlib.Path, tmp_path: pathlib.Path, mo
         assert all(torch.equal(whole[key], paused[key]) for key in whole)
 
 
-def test_only_a_vocoder_begins_with_one(
-    voices: pathlib.Path, trained: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_only_a_vocoder_begins_with_one(voices, trained, tmp_path, capsys):
     out = ["--steps", "1", "--out", str(tmp_path / "run")]
     assert main(["fit", "example:digits", "--size", "tiny", "--start-from", str(trained), *out]) == 1
     assert "expected sounds; found images" in capsys.readouterr().err
@@ -123,9 +115,7 @@ def test_only_a_vocoder_begins_with_one(
     assert last(capsys)["steps"] == 1
 
 
-def test_what_it_cannot_be_is_refused(
-    voices: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_it_cannot_be_is_refused(voices, tmp_path, capsys):
     out = ["--steps", "1", "--out", str(tmp_path / "run")]
     wrong = [
         (["fit", "example:digits", "--recipe", "vocoder"], 2, "`vocoder` needs a folder of sounds"),
