@@ -1,15 +1,15 @@
-"""Runs that several commands are tried on."""
+"""Runs shared by tests of several commands."""
 
 import pathlib
 
 import pytest
 
-from feller.app.cli import main
+from tests.app.asked import run
 
 
 def fitted(folder: pathlib.Path, data: object, steps: int) -> pathlib.Path:
     """Fit a tiny model."""
-    assert main(["fit", str(data), "--size", "tiny", "--steps", str(steps), "--out", str(folder)]) == 0
+    run("fit", data, "--size", "tiny", "--steps", steps, "--out", folder)
     return folder
 
 

@@ -41,7 +41,7 @@ def test_text_of_errors(words, here, capsys):
         ("fit --seed", {"argument": "seed", "found": "none"}),
         ("evaluate a counts.csv", {"remedy": "Quote paths that contain spaces. See feller evaluate --help"}),
         ("fit example:moons --train.lrr 3", {"remedy": "Did you mean --train.lr? See feller fit DATA --help"}),
-        ("fit example:moons --start-form x", {"remedy": "Did you mean --start-from? See feller fit DATA --help"}),
+        ("fit example:moons --start-form x", {"remedy": "Did you mean --start-from? See feller fit --help"}),
         ("fit example:moons --sampling.solver nix", {"argument": "solver", "found": "'nix'"}),
         ("fit example:moons --objective.cond-dropout -1", {"argument": "cond_dropout", "found": "-1"}),
         ("fit example:moons --longest -3", {"argument": "longest", "found": "-3"}),

@@ -49,12 +49,11 @@ def _hidden(data, size):
 def test_file_without_a_function():
     fit = ("fit", "example:moons", *TINY, "--recipe")
     pathlib.Path("mine.py").write_text(OWN)
-    error = refuse(*fit, "mine.py")
-    assert "simple, pairs" in str(error)
+    refuse(*fit, "mine.py", argument="recipe", expected="mine.py:FUNCTION; available: simple, pairs")
     assert not pathlib.Path("ran").exists()
-    refuse(*fit, "gone.py", kind=InputError, found="none")
+    refuse(*fit, "gone.py", kind=InputError, file="gone.py")
     pathlib.Path("broken.py").write_text("def f(:")
-    refuse(*fit, "broken.py", kind=InputError)
+    refuse(*fit, "broken.py", kind=InputError, file="broken.py")
 
 
 def test_run_of_user_code_names_its_file():
@@ -68,7 +67,7 @@ def test_run_of_user_code_names_its_file():
 
 def test_wrong_name_in_a_recipe_leaves_nothing_behind():
     words = ("--recipe", "image-label", *TINY, "--out", "r", "--objective.leaf-times.conditionable", "lable")
-    assert "'label'" in str(refuse("fit", "example:digits", *words))
+    refuse("fit", "example:digits", *words, found="'lable'", remedy="Did you mean 'label'?")
     assert not pathlib.Path("r").exists()
 
 
