@@ -1,4 +1,4 @@
-"""Private fits of a small table, and what their run folders say."""
+"""Private fits of a small table, and their ledgers."""
 
 import json
 import math
@@ -11,8 +11,8 @@ import dp_accounting as dp
 import pytest
 from dp_accounting.pld import PLDAccountant
 
-from feller.app.cli import main
 from feller.app.workflows.private import private_training
+from tests.app.asked import run
 
 SCHEMA = {
     "unit": "row",
@@ -25,13 +25,14 @@ SCHEMA = {
     "rules": [],
 }
 TINY = ("--size", "tiny", "--steps", "8")
+DESCRIBED = ("--schema", "schema.json", *TINY)
 ALONE = ("--objective.marginals-budget", "0")
-"""Columns are counted each by itself, so that all that is spent is normal noise."""
+"""One-way marginals only, so that all noise is Gaussian."""
 SEEDED = ("--epsilon", "4", "--unsafe-seed", "1")
 PAID = ("model.json", "average.safetensors", "weights.safetensors", "state.safetensors")
-"""What is made of noisy numbers alone."""
+"""Files computed from noisy numbers alone."""
 LEARNED = 271
-"""Rows of 300 that the salt of these tests leaves to learn from, and to which the extreme one belongs."""
+"""Number of training rows of 300 with the salt of these tests; the extreme one is among them."""
 EXTREME = ("87654321", "F", "xylophonist")
 
 
@@ -47,29 +48,11 @@ def write_table(path: pathlib.Path, change: dict[int, tuple[str, ...]] | None = 
     return str(path)
 
 
-def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
-    status = main([str(word) for word in words])
-    out, err = capsys.readouterr()
-    return status, out, err
-
-
-def fit(capsys: pytest.CaptureFixture[str], out: str, *words: object, data: str = "people.csv") -> pathlib.Path:
-    described = (
-        ()
-        if "--resume" in words
-        else (data, "--schema", "schema.json", *TINY, *(() if "--objective.marginals-budget" in words else ALONE))
-    )
-    status, _, err = run(capsys, "fit", *described, *words, "--out", out)
-    assert status == 0, err
+def fit(out: str, *words: object, data: str = "people.csv") -> pathlib.Path:
+    """Fit a small table, or resume."""
+    marginals = () if "--objective.marginals-budget" in words else ALONE
+    run("fit", *(() if "--resume" in words else (data, *DESCRIBED, *marginals)), *words, "--out", out)
     return pathlib.Path(out)
-
-
-def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
-    status, out, err = run(capsys, "fit", *words)
-    assert status != 0
-    assert out == ""
-    assert "Traceback" not in err
-    return err.splitlines()[-1]
 
 
 def held(path: pathlib.Path) -> Any:
@@ -77,13 +60,12 @@ def held(path: pathlib.Path) -> Any:
 
 
 def steps_in(folder: pathlib.Path) -> int:
-    return sum(
-        one["steps"] for one in held(folder / "ledger.json")["events"] if one["is"] == "PoissonSubsampledGaussian"
-    )
+    events = held(folder / "ledger.json")["events"]
+    return sum(one["steps"] for one in events if one["is"] == "PoissonSubsampledGaussian")
 
 
 def true_epsilon(folder: pathlib.Path, steps: int) -> float:
-    """Return what dp-accounting says of the noise of a run and the steps that were really taken."""
+    """Return epsilon by dp-accounting, of the noise of a run and a number of steps."""
     ledger, promised = held(folder / "ledger.json"), held(folder / "recipe.json")["provenance"]["private"]
     accountant = PLDAccountant(value_discretization_interval=1e-4)
     for one in ledger["events"]:
@@ -95,14 +77,14 @@ def true_epsilon(folder: pathlib.Path, steps: int) -> float:
 
 
 def without(content: Any, *names: str) -> Any:
-    """Return a record without the fields of some names."""
+    """Return a record without some fields."""
     if isinstance(content, dict):
         return {name: without(value, *names) for name, value in content.items() if name not in names}
     return [without(value, *names) for value in content] if isinstance(content, list) else content
 
 
 def at_step(monkeypatch: pytest.MonkeyPatch, step: int, act: Callable[[], None]) -> None:
-    """Let something happen when a step draws its batch."""
+    """Call a function when a step draws its batch."""
     real = private_training.poisson_batches
 
     def wrapped(*args: Any) -> Any:
