@@ -1,18 +1,16 @@
 """The tab that sets two runs or checkpoints side by side, with what their numbers mean."""
 
 import json
-import pathlib
 import shutil
-from typing import Any
 
 from feller.app.webui.tabs.compare_tab import tuning_table
 from feller.core.safetensors_io import load_tensors, save_tensors
 from feller.evaluation.metrics import METRICS
 from feller.evaluation.report.report_page import RunReport, write_report
-from tests.app.webui.asking import OnPage, ask, options, tab_of
+from tests.app.webui.asking import ask, options, tab_of
 
 
-def test_two_runs_and_two_checkpoints_stand_side_by_side(on_page: OnPage, fitted: Any, tmp_path: pathlib.Path) -> None:
+def test_two_runs_and_two_checkpoints_stand_side_by_side(on_page, fitted, tmp_path):
     shutil.copytree(fitted("digits"), tmp_path / "other")
     page = on_page("digits", tmp_path / "other", "moons")
     tab = tab_of(page, "Compare")

@@ -1,7 +1,6 @@
 """Tabs that fill in and restore: what is known stays, all else is drawn."""
 
 import csv
-import pathlib
 import re
 
 import numpy as np
@@ -9,10 +8,10 @@ import pytest
 from PIL import Image
 
 from feller.core.errors import UsageError
-from tests.app.webui.asking import OnPage, ask, options, tab_of, usual
+from tests.app.webui.asking import ask, options, tab_of, usual
 
 
-def test_a_picture_keeps_what_is_not_drawn_over(on_page: OnPage) -> None:
+def test_a_picture_keeps_what_is_not_drawn_over(on_page):
     tab = tab_of(on_page("digits"), "Fill in")
     size = tab.controls["mask"].canvas_size
     levels = np.random.default_rng(0).integers(0, 17, (8, 8))
@@ -31,7 +30,7 @@ def test_a_picture_keeps_what_is_not_drawn_over(on_page: OnPage) -> None:
             ask(tab, mask=sent)
 
 
-def test_texts_go_on_and_gaps_are_filled(on_page: OnPage) -> None:
+def test_texts_go_on_and_gaps_are_filled(on_page):
     tab = tab_of(on_page("book"), "Fill in")
     found = ask(tab, n=1, known="To be___ not")
     assert re.match(r"To be... not", found.words, re.DOTALL)
@@ -40,7 +39,7 @@ def test_texts_go_on_and_gaps_are_filled(on_page: OnPage) -> None:
         ask(tab, known="ß")
 
 
-def test_cells_that_are_typed_stay_and_the_others_are_filled(on_page: OnPage) -> None:
+def test_cells_that_are_typed_stay_and_the_others_are_filled(on_page):
     tab = tab_of(on_page("people"), "Fill in")
     found = ask(tab, complete=[["30", "", None], ["", "Masters", "no"], ["", "", ""]])
     assert found.table is not None
@@ -54,13 +53,13 @@ def test_cells_that_are_typed_stay_and_the_others_are_filled(on_page: OnPage) ->
     assert ask(tab).table is not None
 
 
-def test_the_example_of_a_row_is_a_usual_one(on_page: OnPage) -> None:
+def test_the_example_of_a_row_is_a_usual_one(on_page):
     first, *others = usual(tab_of(on_page("people"), "Fill in"))["complete"]
     assert 30 <= int(first[0]) <= 60  # of ages from 20 to 69
     assert not any(cell for row in (first[1:], *others) for cell in row)
 
 
-def test_pictures_are_restored_from_what_is_left_of_them(on_page: OnPage, tmp_path: pathlib.Path) -> None:
+def test_pictures_are_restored_from_what_is_left_of_them(on_page, tmp_path):
     page = on_page("digits")
     tab, levels = tab_of(page, "Restore"), np.random.default_rng(0).integers(0, 17, (8, 8))
     assert "grayscale" not in options(tab, "operator")

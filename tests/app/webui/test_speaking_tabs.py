@@ -1,7 +1,5 @@
 """Speech on the page: what is said, edited and said again."""
 
-import pathlib
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -20,7 +18,7 @@ OTHER = str(CLIPS / OTHER_NAME)
 
 
 @pytest.fixture
-def page(on_page: Callable[..., Any], speaking: pathlib.Path) -> Any:
+def page(on_page, speaking):
     return on_page(speaking)
 
 
@@ -30,7 +28,7 @@ def seconds(found: Any) -> float:
 
 
 @pytest.mark.slow
-def test_a_text_is_said_also_in_a_voice(page: Any) -> None:
+def test_a_text_is_said_also_in_a_voice(page):
     tab = tab_of(page, "Text to speech")
     found = ask(tab, text="Hello")
     assert seconds(found) > 0
@@ -40,7 +38,7 @@ def test_a_text_is_said_also_in_a_voice(page: Any) -> None:
 
 
 @pytest.mark.slow
-def test_recordings_are_edited_and_said_again(page: Any) -> None:
+def test_recordings_are_edited_and_said_again(page):
     whole = soundfile.info(CLIP).duration
     found = ask(tab_of(page, "Denoise"), denoise=CLIP, said=SAYS, begin=0.5, end=0.8)
     assert abs(seconds(found) - whole) < 0.1
@@ -48,7 +46,7 @@ def test_recordings_are_edited_and_said_again(page: Any) -> None:
 
 
 @pytest.mark.slow
-def test_recordings_are_said_in_another_manner_as_the_command_does(page: Any, tmp_path: pathlib.Path) -> None:
+def test_recordings_are_said_in_another_manner_as_the_command_does(page, tmp_path):
     tab = tab_of(page, "Restyle")
     plain = ask(tab, content=CLIP, said=SAYS, seed=3)
     styled = ask(tab, content=CLIP, said=SAYS, style=OTHER, style_said=TEXTS[OTHER_NAME], seed=3)
@@ -66,7 +64,7 @@ def test_recordings_are_said_in_another_manner_as_the_command_does(page: Any, tm
 
 
 @pytest.mark.slow
-def test_words_that_the_dictionary_lacks_are_said_letter_by_letter_where_that_is_wished(page: Any) -> None:
+def test_words_that_the_dictionary_lacks_are_said_letter_by_letter_where_that_is_wished(page):
     tab = tab_of(page, "Text to speech")
     with pytest.raises(RequestError, match='"Words missing in the dictionary"'):
         run_tab(tab, {**usual(tab), "text": "xqzt"}, RequestReporter())
@@ -74,7 +72,7 @@ def test_words_that_the_dictionary_lacks_are_said_letter_by_letter_where_that_is
 
 
 @pytest.mark.slow
-def test_what_is_missing_is_said_in_one_line(page: Any) -> None:
+def test_what_is_missing_is_said_in_one_line(page):
     for name, sent, why in (
         ("Text to speech", {"text": " "}, "expected words"),
         ("Text to speech", {"text": "Hello", "voice": CLIP}, 'into "Transcript of the voice"'),

@@ -1,6 +1,5 @@
 """The tab that steers: wishes are those named at the start, and no others."""
 
-import pathlib
 from typing import Any
 
 import numpy as np
@@ -10,10 +9,10 @@ from PIL import Image
 from feller.app.config import SteerConfig
 from feller.core.errors import InputError, UsageError
 from feller.data.points import euclidean_points
-from tests.app.webui.asking import OnPage, ask, options, tab_of
+from tests.app.webui.asking import ask, options, tab_of
 
 
-def test_steering_follows_wishes_that_are_named_at_the_start(on_page: OnPage, tmp_path: pathlib.Path) -> None:
+def test_steering_follows_wishes_that_are_named_at_the_start(on_page, tmp_path):
     own = tmp_path / "r.py"
     own.write_text("def left(values, given):\n    return values[..., :4].mean((1, 2, 3)) / 16\n")
     tab = tab_of(on_page("digits", rewards=(f"{own}:left",)), "Steer")
@@ -33,7 +32,7 @@ def test_steering_follows_wishes_that_are_named_at_the_start(on_page: OnPage, tm
     assert [picture.caption for picture in found.pictures] == ["Before", "Steered"]
 
 
-def test_the_first_wish_of_pictures_ends_at_a_value(on_page: OnPage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_wish_of_pictures_ends_at_a_value(on_page, monkeypatch):
     wished: list[tuple[str, ...]] = []
 
     def follow(run: Any, config: SteerConfig, **_: Any) -> None:
@@ -52,7 +51,7 @@ def test_the_first_wish_of_pictures_ends_at_a_value(on_page: OnPage, monkeypatch
     assert [seen(wish)["visible"] for wish in ("target ink, set below", "ink")] == [True, False]
 
 
-def test_points_are_steered_too(on_page: OnPage, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_points_are_steered_too(on_page, tmp_path, monkeypatch):
     own = tmp_path / "r.py"
     own.write_text("def right(values, given):\n    return values[:, 0]\n")
     rewards = (f"{own}:right", f"{own}:right <= 0.1")
@@ -76,7 +75,7 @@ def test_points_are_steered_too(on_page: OnPage, tmp_path: pathlib.Path, monkeyp
     assert ("reward", "better than before") in {(row[0], row[3]) for row in found.numbers.cells}
 
 
-def test_a_bound_says_what_was_reached(on_page: OnPage, tmp_path: pathlib.Path) -> None:
+def test_a_bound_says_what_was_reached(on_page, tmp_path):
     own = tmp_path / "r.py"
     own.write_text("def right(values, given):\n    return values[:, 0]\n")
     rewards = (f"{own}:right >= 0.5", f"{own}:right >= 99")
@@ -93,7 +92,7 @@ def test_a_bound_says_what_was_reached(on_page: OnPage, tmp_path: pathlib.Path) 
 
 
 @pytest.mark.slow
-def test_wishes_for_molecules_wait_for_their_elements(on_page: OnPage, tmp_path: pathlib.Path) -> None:
+def test_wishes_for_molecules_wait_for_their_elements(on_page, tmp_path):
     own = tmp_path / "r.py"
     own.write_text("def wide(values, given):\n    return values['place'].square().mean((1, 2))\n")
     page = on_page("molecules", rewards=(f"{own}:wide",))
@@ -104,7 +103,7 @@ def test_wishes_for_molecules_wait_for_their_elements(on_page: OnPage, tmp_path:
     assert len(ask(tab_of(page, "Steer"), n=1, given="element=C4H8O2").pictures) == 2
 
 
-def test_a_client_cannot_name_code(on_page: OnPage, tmp_path: pathlib.Path) -> None:
+def test_a_client_cannot_name_code(on_page, tmp_path):
     own = tmp_path / "r.py"
     own.write_text("raise SystemExit\n")
     with pytest.raises(Exception, match="not in the list"):
