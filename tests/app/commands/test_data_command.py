@@ -60,7 +60,7 @@ def test_spoken_words(tmp_path):
         ("schema example:adult --schema b.json", {"remedy": "Leave it out"}),
         ("adult --out x.json", {}),
         ("moons --out x", {}),
-        ("spoken-words --longest 5", {"remedy": "Leave it out"}),
+        ("spoken-words --out x --longest 5", {"remedy": "Leave it out"}),
         ("scenes -n 5", {"found": "5"}),
         (f"scenes -n {PAIRS + 1}", {"found": f"{PAIRS + 1}"}),
         ("scenes --longest 20", {"remedy": "Leave it out"}),
