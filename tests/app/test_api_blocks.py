@@ -3,7 +3,6 @@
 import pathlib
 import subprocess
 import sys
-from collections.abc import Callable
 
 import matplotlib.figure
 import numpy as np
@@ -25,7 +24,7 @@ N = 400
 PLAIN = {"report": False, "verbose": False}
 
 
-def people(n: int = N, seed: int = 0) -> pd.DataFrame:
+def people(n=N, seed=0):
     """Return a table whose income depends on the age."""
     draws = np.random.default_rng(seed)
     age = draws.integers(18, 90, n)
@@ -35,7 +34,7 @@ def people(n: int = N, seed: int = 0) -> pd.DataFrame:
     return pd.DataFrame({"age": age, "height": height, "job": job, "income": np.where(rich, ">50K", "<=50K")})
 
 
-def counts(**more: object) -> feller.FittedRun:
+def counts(**more):
     """Fit exact marginals, whose conditionals are exact."""
     return feller.fit(people(), recipe="table-marginals", out="runs/counts", **PLAIN, **more)
 
@@ -138,7 +137,7 @@ class Net(nn.Module):
         return self.layer(x) + shift[:, :, None, None]
 
 
-def looped(steps: int = 3) -> tuple[feller.EMA, feller.FlowMatching]:
+def looped(steps=3):
     objective = feller.FlowMatching(
         path=feller.Affine(feller.Linear()),
         space=feller.Euclidean((3, 8, 8)),
@@ -173,7 +172,7 @@ def test_training_loop():
     assert model.log_prob(samples, sampling=euler, divergence=feller.Hutchinson()).shape == (6,)
 
 
-def still(x: Tensor, t: Tensor) -> feller.Characteristics:
+def still(x, t):
     return feller.Characteristics(velocity=-x)
 
 
@@ -189,7 +188,7 @@ def test_simulate_and_log_prob():
         torch.testing.assert_close(found, wanted, atol=1e-4, rtol=0)
 
 
-def crowds() -> tuple[np.ndarray, np.ndarray]:
+def crowds():
     draws = np.random.default_rng(0)
     return draws.normal(size=(60, 2)), draws.normal(3, 1, size=(60, 2))
 
@@ -209,10 +208,10 @@ def quick(monkeypatch):
     monkeypatch.setattr("feller.app.workflows.bridge.default_bridge_settings", lambda modality: how)
 
 
-def hill_in_memory() -> Callable[[Tensor, Tensor], Tensor]:
+def hill_in_memory():
     """Return a function that no file names."""
 
-    def hill(x: Tensor, t: Tensor) -> Tensor:
+    def hill(x, t):
         return x.square().sum(-1)
 
     return hill

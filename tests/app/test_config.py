@@ -51,7 +51,7 @@ def _runs(monkeypatch):
     monkeypatch.setattr("feller.app.options.annotations_of", lambda *words: [])  # nothing is there to be looked at
 
 
-def config_named(name: str) -> tuple[type, dict[str, object]]:
+def config_named(name):
     """Return the class of a config, and options of it."""
     return find_command(name)[0], {**FORMS[name][1], **({"data": "example:moons"} if name == "fit" else {})}
 
@@ -77,7 +77,7 @@ def test_functions_take_options_groups_or_the_config(name):
     kind, given = find_command(name)[0], FORMS[name][1]
     found: list[object] = []
 
-    def hear(first: object = None, *, config: object) -> None:
+    def hear(first=None, *, config):
         found.append(config)
 
     function = accepts_options(kind)(hear)

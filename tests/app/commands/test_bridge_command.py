@@ -17,7 +17,6 @@ from feller.app.options import config_of
 from feller.app.reporter import Reporter
 from feller.app.workflows.bridge import bridge
 from feller.app.workflows.bridges.bridge_run import bridge_command, read_bridge_record, read_bridge_settings
-from feller.control.bridges.bridge_config import BridgeSolverConfig
 from feller.control.bridges.unbalanced_weights import unbalanced_weights
 from feller.core.errors import InputError
 from feller.core.run_folder import Run
@@ -28,7 +27,7 @@ SHORT += ["--control.mean-knots", "5", "--control.scale-knots", "5"]
 BRIDGE = ("bridge", "a.csv", "b.csv", *SHORT)
 
 
-def table(name: str, values: np.ndarray, head: str = "x,y") -> str:
+def table(name, values, head="x,y"):
     np.savetxt(name, values, delimiter=",", header=head, comments="")
     return name
 
@@ -410,7 +409,7 @@ def test_untrusted_bridge_runs_no_code():
 
 @pytest.mark.usefixtures("without_report")
 def test_bridge_interrupted_in_its_first_round(monkeypatch, capsys):
-    def stopped(*_: object, **named: object) -> None:
+    def stopped(*_, **named):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -430,7 +429,7 @@ def test_progress_of_a_round_after_the_time_limit():
         def progress(self, fraction: float, text: str = "") -> None:
             heard.append((fraction, text))
 
-    def short(settings: BridgeSolverConfig) -> BridgeSolverConfig:
+    def short(settings):
         return change_fields(settings, SHORT[2:], "bridge")
 
     config = config_of(BridgeConfig, data=("a.csv", "b.csv"), pairs=64, minutes=1e-6, out="late")

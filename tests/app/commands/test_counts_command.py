@@ -56,7 +56,7 @@ def command(people, out, *words):
     return ("fit", people / "people.csv", *schema, "--out", out, *words)
 
 
-def ledger(folder: Run):
+def ledger(folder):
     found = ledger_of(folder)
     assert found is not None
     return found
@@ -179,7 +179,7 @@ def test_marginals_without_privacy_are_exact(people, tmp_path):
 def test_ledger_is_written_before_rows_are_counted(people, tmp_path, monkeypatch):
     folder = Run(tmp_path / "stopped")
 
-    def stop(self: MarginalFitting, codes: torch.Tensor, rho: float, noise: object) -> None:
+    def stop(self, codes, rho, noise):
         assert [one.rho for one in ledger(folder).events] == [rho]
         raise KeyboardInterrupt
 

@@ -161,7 +161,7 @@ def test_refused_starts_of_a_fit(documents, scenes):
     refuse("fit", "--resume", "--out", documents, "--tokenizer", "palette", file=str(documents))
 
 
-def bomb(file: pathlib.Path) -> None:
+def bomb(file):
     """Write a picture of 1.6 gigapixels into a few bytes."""
     parts = (
         (b"IHDR", struct.pack(">IIBBBBB", 40_000, 40_000, 8, 0, 0, 0, 0)),

@@ -23,7 +23,7 @@ class Outer:
     train: Inner = field(default_factory=Inner)
 
 
-def test_names_of_recipe_fields_without_their_group() -> None:
+def test_names_of_recipe_fields_without_their_group():
     expanded = ["--train.lr", "1e-4", "--train.batch-size=8", "x=--lr"]
     assert expand_field_aliases(["--lr", "1e-4", "--batch-size=8", "x=--lr"]) == expanded
 
@@ -36,11 +36,11 @@ def test_unknown_names_are_corrected(word, meant):
 
 
 @pytest.mark.parametrize("words", [["--train.compile", "TRUE"], ["--train.compile=true"], ["--train.compile"]])
-def test_booleans_of_fields_in_any_case(words: list[str]) -> None:
+def test_booleans_of_fields_in_any_case(words):
     assert change_fields(Outer(), words, "x") == Outer(Inner(compile=True))
 
 
-def test_booleans_of_fields_may_be_false() -> None:
+def test_booleans_of_fields_may_be_false():
     words = ["--train.fsdp", "false", "--train.levels", "true", "False", "--train.compile=FALSE"]
     assert change_fields(Outer(), words, "x") == Outer(Inner(fsdp=False, levels=(True, False)))
 
@@ -48,12 +48,12 @@ def test_booleans_of_fields_may_be_false() -> None:
 @pytest.mark.parametrize(
     ("words", "resume"), [(["--resume", "True"], True), (["--resume=false"], False), (["--resume", "FALSE"], False)]
 )
-def test_booleans_of_commands(words: list[str], resume: bool) -> None:
+def test_booleans_of_commands(words, resume):
     command, rest = parse(FitConfig, "fit", words, allow_nested=True)
     assert (command.output.resume, rest) == (resume, [])
 
 
-def test_device_sets_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_device_sets_the_environment(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     monkeypatch.setenv("ACCELERATE_USE_CPU", "")
     assert take_device(["a", "--device", "cpu", "b"]) == ["a", "b"]
@@ -63,6 +63,6 @@ def test_device_sets_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:x", "cpu:1", ""])
-def test_unknown_devices_are_refused(device: str) -> None:
+def test_unknown_devices_are_refused(device):
     with pytest.raises(UsageError):
         take_device(["--device", device])

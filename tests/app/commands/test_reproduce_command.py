@@ -41,7 +41,7 @@ PAPERS = {"toy-flows": Toy("Toy flows"), "toy-jumps": Toy("Toy jumps")}
 CLAIMS = (Result("a", HOLDS), Result("b", FAILS), Result("c", UNTESTABLE))
 
 
-def declare(monkeypatch: pytest.MonkeyPatch, *entries: EntryPoint) -> None:
+def declare(monkeypatch, *entries):
     monkeypatch.setattr(importlib.metadata, "entry_points", lambda **wanted: EntryPoints(entries).select(**wanted))
 
 

@@ -27,11 +27,11 @@ QUICK = ("--nfe", "2", "--vocoder", "griffin-lim:1")
 HELLO = [("SIL", 5), ("HH_B", 6), ("AH_I", 7), ("L_I", 8), ("OW_E", 9), ("SIL", 10)]
 
 
-def write(path: pathlib.Path, samples: np.ndarray, rate: int = RATE) -> None:
+def write(path, samples, rate=RATE):
     soundfile.write(path, samples, rate)
 
 
-def table(name: str, rows: list[tuple[str, object]]) -> str:
+def table(name, rows):
     lines = ("phone,frames", *(f"{phone},{frames}" for phone, frames in rows), "")
     pathlib.Path(name).write_text("\n".join(lines))
     return name
@@ -71,7 +71,7 @@ def elsewhere(place, monkeypatch):
 def sample(capsys):
     """Return a function that samples and returns the JSON output and the lines of notes."""
 
-    def asked(*words: object, run_folder: str = "run") -> tuple[dict, list[str]]:
+    def asked(*words, run_folder="run"):
         capsys.readouterr()
         found = run("sample", run_folder, *words, *QUICK, "--overwrite")
         return found, capsys.readouterr().err.splitlines()
@@ -204,7 +204,7 @@ def test_spans_at_the_end_and_shorter_than_a_frame(sample):
 
 
 def test_unknown_words_are_spelled_on_request(sample):
-    def unknown(found: str, *words: str, is_spellable: bool = True, **fields: str) -> None:
+    def unknown(found, *words, is_spellable=True, **fields):
         error = refuse("sample", "run", *words, kind=InputError, found=found, **fields)
         assert ("--spell" in error.remedy) == is_spellable
 
@@ -223,7 +223,7 @@ def test_transcripts_of_files_and_of_speech_recognition(sample, monkeypatch):
     monkeypatch.setattr(heard, lambda path: "")
     refuse("sample", "run", "--text", "Hello", "--voice", "bare.wav", kind=InputError, expected="speech in bare.wav")
 
-    def absent(path: pathlib.Path) -> str:
+    def absent(path):
         raise UsageError("hearing words needs faster_whisper")
 
     monkeypatch.setattr(heard, absent)

@@ -144,7 +144,7 @@ def test_elements_of_molecules_must_be_given(molecules, tmp_path):
     assert {"validity", "validity_before"} <= page["numbers"].keys()
 
 
-def accepted(block: str) -> bool:
+def accepted(block):
     """Return whether rdkit finds bonds of a molecule of 14 atoms in an XYZ file."""
     chem, bonds = pytest.importorskip("rdkit.Chem"), pytest.importorskip("rdkit.Chem.rdDetermineBonds")
     rows = block.strip().splitlines()[-14:]

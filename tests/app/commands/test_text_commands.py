@@ -44,7 +44,7 @@ def autoregressive(tmp_path_factory):
     return fitted(tmp_path_factory, "autoregressive", "--recipe", "text-autoregressive")
 
 
-def drawn(*words) -> list[str]:
+def drawn(*words):
     run("sample", *words, "-n", 3, "--out", "new.npz", "--overwrite")
     return np.load("new.npz")["samples"].tolist()
 

@@ -161,7 +161,7 @@ def test_user_code_is_never_taken_from_a_run(moons, tmp_path):
     file.write_text("raise SystemExit('executed')\n")
     resume = ("tune", "--resume", "--steps", 4, "--out", out)
 
-    def changed(**entries: object) -> None:
+    def changed(**entries):
         changed = record(out)
         changed["tuned"] |= entries
         (out / "recipe.json").write_text(json.dumps(changed))
@@ -193,7 +193,7 @@ def test_divergence_bound_depends_on_the_strength(tmp_path):
     """At strength 50 a gain of 0.1 explains 5 nats, and ten times as many are allowed."""
     monitor, one = DivergenceMonitor(50.0, 1.0, Run(tmp_path)), torch.tensor(1.0)
 
-    def report(reward: float, cost: float) -> StepMetrics:
+    def report(reward, cost):
         return StepMetrics(1, one, 1e-3, one, 0.0, 0.1, {"reward": torch.tensor(reward), "cost": torch.tensor(cost)})
 
     monitor.check(report(1.1, 49.0))

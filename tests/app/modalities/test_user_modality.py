@@ -37,7 +37,7 @@ N, LENGTH = 320, 12
 CODE = ["--code", "series.py"]
 
 
-def write(file: pathlib.Path, n: int = N) -> None:
+def write(file, n=N):
     """Write noisy waves."""
     draw = np.random.default_rng(0)
     waves = np.sin(np.arange(LENGTH) / 2 + draw.uniform(0, 6, (n, 1))) + draw.normal(0, 0.1, (n, LENGTH))

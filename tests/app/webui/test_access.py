@@ -33,9 +33,7 @@ LOCAL, OPEN = Access(), Access("0.0.0.0", token=TOKEN)
 UPLOAD = "/gradio_api/upload"
 
 
-def request(
-    path: str, method: str = "GET", body: bytes = b"", access: Access = LOCAL, query: str = "", **headers: str
-) -> tuple[int, dict[str, str], bytes]:
+def request(path, method="GET", body=b"", access=LOCAL, query="", **headers):
     """Return status, headers and body of an answer; 299 and the body of the request where the page was reached."""
     sent: list[Any] = []
 

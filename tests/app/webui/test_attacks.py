@@ -6,13 +6,12 @@ import io
 import json
 import pathlib
 import socket
-from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
 import pytest
 from PIL import Image
 
-from tests.app.webui.served import Client, served, status
+from tests.app.webui.served import served, status
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("gradio", reason="the page needs Gradio: pip install 'feller[serve]'")
@@ -30,12 +29,12 @@ def home(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def client(fitted: Callable[[str], pathlib.Path], home: pathlib.Path) -> Iterator[Client]:
+def client(fitted, home):
     with served([fitted("digits")], home=home) as client:
         yield client
 
 
-def raw(client: Client, line: str, body: bytes = b"", **headers: str) -> tuple[int, bytes]:
+def raw(client, line, body=b"", **headers):
     """Send a request line without the normalisation of clients."""
     where = urlsplit(client.url)
     named = {"Host": where.netloc, "Content-Length": str(len(body)), "Connection": "close"}
@@ -78,7 +77,7 @@ def test_paths_outside_the_folder_of_the_page(client, home, place):
 def test_names_of_uploads(client, home, name):
     (page,) = home.glob("feller-page-*")
 
-    def outside() -> set[pathlib.Path]:
+    def outside():
         return {path for path in home.rglob("*") if not path.is_relative_to(page)}
 
     before = outside()
@@ -123,7 +122,7 @@ def test_answers_contain_no_local_paths(client, fitted):
 
 
 @pytest.fixture(scope="module")
-def locked(fitted) -> Iterator[Client]:
+def locked(fitted):
     with served([fitted("moons")], "--token", TOKEN) as client:
         yield client
 

@@ -11,7 +11,6 @@ from PIL import Image
 from feller.app.reporter import SILENT
 from feller.app.webui.page import tabs_of
 from feller.app.webui.run_request import RequestReporter
-from feller.app.webui.tab import TabResult
 from feller.app.webui.tabs.bridge_tab import AHEAD, BACK, draw_paths, scene_background
 from feller.app.workflows.bridges.bridge_run import read_bridge_record
 from feller.core.user_code import fingerprint
@@ -40,7 +39,7 @@ def test_data_are_pushed_through_a_bridge(on_page, bridged, tmp_path):
 
 @pytest.mark.slow
 def test_walls_that_a_bridge_goes_around_are_drawn(on_page, bridged, tmp_path):
-    def frame(found: TabResult) -> np.ndarray:
+    def frame(found):
         with Image.open(found.pictures[0].path) as film:
             return np.asarray(film.convert("RGB")).astype(int)
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from feller.core.run_folder import Run
 from feller.evaluation.report.report_page import RunReport, write_report
-from tests.app.webui.chromium import VISIBLE, Chromium, browser, chromium
+from tests.app.webui.chromium import VISIBLE, browser, chromium
 from tests.app.webui.served import served
 from tests.data.speech.clip import CLIPS
 
@@ -74,7 +74,7 @@ def page(opened, tmp_path):
     assert not opened.run(SEEN.format(what="p.wrong", more="true"))
 
 
-def to(page: Chromium, run: str, tab: str) -> None:
+def to(page, run, tab):
     page.press(run, "button[role=tab]")
     page.press(tab, "button[role=tab]")
 
@@ -171,7 +171,7 @@ def test_marked_span_of_a_recording(page):
     assert (begin, end) != (0.5, 1.0)
 
 
-def marks(page: Chromium, begin: tuple[float, float], end: tuple[float, float], button: str) -> None:
+def marks(page, begin, end, button):
     """Draw once the picture is on the canvas, and press the button."""
     page.rest(4000)
     page.draw(begin, end)
@@ -190,7 +190,7 @@ def test_inpainting_of_a_document(page, tmp_path):
 
 
 def test_running_fit_is_followed(page, running):
-    def phase(name: str, words: str = "") -> None:
+    def phase(name, words=""):
         page.wait(SEEN.format(what=".state", more=f"e.dataset.phase === '{name}' && e.innerText.includes('{words}')"))
 
     to(page, "running", "Training")

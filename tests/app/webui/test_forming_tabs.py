@@ -1,6 +1,5 @@
 """The tab that shows samples form: it ends where samples do, and says its time."""
 
-import pathlib
 from dataclasses import replace
 
 import numpy as np
@@ -37,7 +36,7 @@ def test_calls_say_what_each_step_gives(on_page, name, what):
     assert tab_of(on_page(name), "Watch").controls["nfe"].info == f"One {what} per step."
 
 
-def _same(one: pathlib.Path, other: pathlib.Path) -> bool:
+def _same(one, other):
     return bool((np.load(one)["samples"] == np.load(other)["samples"]).all())
 
 

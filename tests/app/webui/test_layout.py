@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.app.webui.chromium import VISIBLE, Chromium, browser, chromium
+from tests.app.webui.chromium import VISIBLE, browser, chromium
 from tests.app.webui.served import served
 
 pytestmark = [
@@ -28,7 +28,7 @@ def page(fitted, tmp_path_factory):
         assert page.errors == []
 
 
-def box(page: Chromium, what: str) -> tuple[float, float, float, float]:
+def box(page, what):
     return tuple(page.run(BOX.format(of=VISIBLE.format(what=what))))
 
 
@@ -78,7 +78,7 @@ def test_tabs_are_in_one_row_on_a_phone_and_reached_by_keys(page):
     page.wait(VISIBLE.format(what="p.about") + ".some(e => e.innerText.includes('Loss curve'))")
 
 
-def press(page: Chromium, key: str, code: int, **more: str) -> None:
+def press(page, key, code, **more):
     for kind in ("keyDown", "keyUp"):
         found = {"type": kind, "key": key, "code": key, "windowsVirtualKeyCode": code, **more}
         page.call("Input.dispatchKeyEvent", of_page=True, **found)

@@ -8,7 +8,6 @@ import pytest
 from PIL import Image
 
 from feller.app.webui.run_state import Phase, read_state
-from feller.app.webui.tab import Tab, TabResult
 from feller.app.webui.tabs.run_tabs import OLDER, guess_odds_text
 from feller.core.errors import InputError
 from feller.core.run_folder import Run
@@ -98,7 +97,7 @@ def test_tabs_of_a_running_fit(on_page, fitted, tmp_path):
     assert OLDER in ask(reports).message
 
 
-def first(tab: Tab) -> TabResult:
+def first(tab):
     assert tab.first_view is not None
     return tab.first_view()
 

@@ -3,7 +3,6 @@
 import pathlib
 import subprocess
 import sys
-from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -33,12 +32,12 @@ CONTROLS: dict[str, Any] = {
 }
 
 
-def tab(does: Callable[[], TabResult]) -> Tab:
+def tab(does):
     return Tab(name="", description="", controls=CONTROLS, handler=lambda answers, tell: does(), outputs=())
 
 
-def failing(error: Exception) -> str:
-    def fails() -> TabResult:
+def failing(error):
+    def fails():
         raise error
 
     with pytest.raises(RequestError) as wrong:
@@ -94,7 +93,7 @@ def test_what_gradio_lets_through_is_checked():
 def test_a_run_that_was_removed_is_said_to_be_gone(tmp_path):
     own, other = (LoadedRun(Run(tmp_path / name), name, None) for name in ("own", "other"))
 
-    def fails() -> TabResult:
+    def fails():
         raise InputError(f"{tmp_path}/other/model.json: expected a file; found none")
 
     for there, name in ((), "own"), (("own",), "other"):

@@ -5,12 +5,11 @@ import os
 import pathlib
 import shutil
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
-from feller.app.webui.loaded_run import LoadedRun, load_runs
-from feller.app.webui.run_state import Phase, RunState, holds_fit, read_state
+from feller.app.webui.loaded_run import load_runs
+from feller.app.webui.run_state import Phase, holds_fit, read_state
 from feller.app.workflows.run_status import ReportSummary
 from feller.core.run_folder import Run
 from feller.evaluation.report.report_page import RunReport, write_report
@@ -19,7 +18,7 @@ Fitted = Callable[[str], pathlib.Path]
 
 
 @pytest.fixture
-def begun(fitted: Fitted, tmp_path: pathlib.Path) -> LoadedRun:
+def begun(fitted, tmp_path):
     """Return a run of 140 planned steps before its first step."""
     folder = tmp_path / "begun"
     folder.mkdir()
@@ -29,35 +28,35 @@ def begun(fitted: Fitted, tmp_path: pathlib.Path) -> LoadedRun:
     return load_runs([Run(folder)])[0]
 
 
-def plan(folder: pathlib.Path, **budget: Any) -> None:
+def plan(folder, **budget):
     record = json.loads((folder / "recipe.json").read_text())
     record["recipe"]["train"] |= {"steps": None, "minutes": None, **budget}
     (folder / "recipe.json").write_text(json.dumps(record))
 
 
-def log(run: LoadedRun, *steps: int) -> None:
+def log(run, *steps):
     lines = [{"step": step, "loss": 1 / step, "lr": 1e-3, "seconds": float(step)} for step in steps]
     run.run.metrics.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 3')
 
 
-def save(run: LoadedRun, step: int) -> None:
+def save(run, step):
     run.run.progress.write_text(json.dumps({"step": step, "seconds": float(step)}))
 
 
-def report(run: LoadedRun, step: int) -> None:
+def report(run, step):
     write_report(
         run.run.path, RunReport(title="a", numbers={"energy": 0.5, "energy_floor": 0.4, "n": 9, "steps": step})
     )
 
 
-def in_fit(run: LoadedRun) -> RunState:
+def in_fit(run):
     """Return the state while a fit holds the lock."""
     with run.run.lock():
         os.utime(run.run.recipe)
         return read_state(run)
 
 
-def in_other_command(run: LoadedRun) -> RunState:
+def in_other_command(run):
     with run.run.lock():
         return read_state(run)
 

@@ -9,9 +9,7 @@ import signal
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -27,7 +25,7 @@ TOKEN = "not-to-be-guessed-1"
 
 
 @pytest.fixture(scope="module")
-def client(fitted: Callable[[str], pathlib.Path]) -> Iterator[Client]:
+def client(fitted):
     with served([fitted(name) for name in ("digits", "moons", "people", "book")]) as client:
         yield client
 
@@ -104,7 +102,7 @@ def test_fifty_requests_at_once(client):
     """All are answered, and told their position."""
     data = [5, *client.usual("1_sample")[1:]]
 
-    def one(number: int) -> tuple[dict[str, Any], list[int]]:
+    def one(number):
         own = Client(client.url)
         return own.ask("1_sample", data, f"session-{number}"), own.ranks
 

@@ -1,7 +1,5 @@
 """Speech on the page: what is said, edited and said again."""
 
-from typing import Any
-
 import pytest
 import soundfile
 
@@ -22,7 +20,7 @@ def page(on_page, speaking):
     return on_page(speaking)
 
 
-def seconds(found: Any) -> float:
+def seconds(found):
     (sound,) = found.sounds
     return soundfile.info(sound).duration
 

@@ -1,12 +1,9 @@
 """The tab that steers: wishes are those named at the start, and no others."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 from PIL import Image
 
-from feller.app.config import SteerConfig
 from feller.core.errors import InputError, UsageError
 from feller.data.points import euclidean_points
 from tests.app.webui.asking import ask, options, tab_of
@@ -35,7 +32,7 @@ def test_steering_follows_wishes_that_are_named_at_the_start(on_page, tmp_path):
 def test_the_first_wish_of_pictures_ends_at_a_value(on_page, monkeypatch):
     wished: list[tuple[str, ...]] = []
 
-    def follow(run: Any, config: SteerConfig, **_: Any) -> None:
+    def follow(run, config, **_):
         wished.append(config.rewards)
         raise InputError("enough")
 
@@ -60,7 +57,7 @@ def test_points_are_steered_too(on_page, tmp_path, monkeypatch):
     framed: list[tuple[int, int]] = []
     scatter = euclidean_points.scatter
 
-    def seen(values: np.ndarray, *words: Any, same_scale_as: np.ndarray, background: np.ndarray) -> Image.Image:
+    def seen(values, *words, same_scale_as, background):
         framed.append((len(same_scale_as), len(background)))
         return scatter(values, *words, same_scale_as=same_scale_as, background=background)
 

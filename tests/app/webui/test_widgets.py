@@ -58,7 +58,7 @@ def test_canvas_is_an_image_and_a_mask():
 def test_brush_contrasts_with_any_colour():
     """Of the two colours one is far from whatever a pixel has, and the first from all greys."""
 
-    def far(mark: tuple[int, ...], pixel: tuple[int, ...]) -> int:
+    def far(mark, pixel):
         return max(abs(a - b) for a, b in zip(mark, pixel, strict=True))
 
     levels = range(0, 256, 15)

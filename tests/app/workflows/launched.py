@@ -13,11 +13,11 @@ ROOT = pathlib.Path(__file__).parents[3]
 LAUNCHER = ("-m", "torch.distributed.run")
 
 
-def launcher(ranks: int) -> tuple[str, ...]:
+def launcher(ranks):
     return (*LAUNCHER, "--standalone", "--master-port", "0", "--nproc-per-node", str(ranks))
 
 
-def start(*words: object, cwd: pathlib.Path, launcher: tuple = (), program: tuple[str, ...] = ("-m", "feller")):
+def start(*words, cwd, launcher=(), program=("-m", "feller")):
     """Start a program, by default the command line."""
     more = {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "XDG_DATA_HOME": str(cwd / "home")}
     command = [sys.executable, *map(str, (*launcher, *program, *words))]
@@ -25,20 +25,20 @@ def start(*words: object, cwd: pathlib.Path, launcher: tuple = (), program: tupl
     return subprocess.Popen(command, cwd=cwd, env={**os.environ, **more}, text=True, start_new_session=True, **pipes)
 
 
-def finish(process: subprocess.Popen[str], timeout: float = 280) -> tuple[int, str, str]:
+def finish(process, timeout=280):
     """Return status, output and errors."""
     out, err = process.communicate(timeout=timeout)
     return process.returncode, out, err
 
 
-def done(*words: object, **how) -> str:
+def done(*words, **how):
     """Return the output of a program that succeeds."""
     status, out, err = finish(start(*words, **how))
     assert status == 0, err
     return out
 
 
-def wait_for_step(run: pathlib.Path, step: int, process: subprocess.Popen[str]) -> None:
+def wait_for_step(run, step, process):
     for _ in range(2400):
         metrics = run / "metrics.jsonl"
         if (run / "state.json").is_file() and metrics.is_file() and len(metrics.read_text().splitlines()) > step // 10:
@@ -48,13 +48,13 @@ def wait_for_step(run: pathlib.Path, step: int, process: subprocess.Popen[str]) 
     raise AssertionError("training never got there")
 
 
-def free_port() -> int:
+def free_port():
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return one.getsockname()[1]
 
 
-def distance(one: pathlib.Path, two: pathlib.Path) -> float:
+def distance(one, two):
     """Return the largest difference between weights and EMA weights of two runs."""
     apart = []
     for name in ("weights.safetensors", "average.safetensors"):

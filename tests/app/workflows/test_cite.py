@@ -35,7 +35,7 @@ def moons():
     return untrained("example:moons", "points")
 
 
-def keys(bibtex: str) -> set[str]:
+def keys(bibtex):
     return {line.split("{")[1].rstrip(",") for line in bibtex.splitlines() if line.startswith("@")}
 
 

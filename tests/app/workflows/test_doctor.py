@@ -15,10 +15,10 @@ from tests.app.asked import run
 def installed(monkeypatch):
     """Return a function that changes versions of packages; None for a missing one."""
 
-    def change(**versions: str | None) -> None:
+    def change(**versions):
         real = importlib.metadata.version
 
-        def version(package: str) -> str:
+        def version(package):
             if (found := versions.get(package, "")) is None:
                 raise importlib.metadata.PackageNotFoundError(package)
             return found or real(package)

@@ -22,7 +22,6 @@ from feller.app.workflows.fitting.auxiliary_networks import AuxiliaryTraining
 from feller.core.errors import InputError
 from feller.core.run_folder import open_run
 from feller.core.safetensors_io import load_tensors
-from feller.data.documents.modality import Documents
 from feller.data.documents.prompt import EDIT
 from feller.data.documents.tiles import Tiles
 from feller.data.documents.token_layout import IMAGE_MARK
@@ -89,7 +88,7 @@ def lines(file):
     return [json.loads(line) for line in pathlib.Path(file).read_text().splitlines()]
 
 
-def kind(run) -> Documents:
+def kind(run):
     return require_documents(load_model(open_run(run)))
 
 
@@ -234,7 +233,7 @@ def test_retrieved_documents_precede_the_prompt(documents, scenes, monkeypatch):
     prompts: list[Tensor] = []
     generate = generate_documents.generate
 
-    def heard(network: Any, streams: list[list[Tensor]], *words: Any, **more: Any) -> list[Tensor]:
+    def heard(network, streams, *words, **more):
         prompts.append(streams[0][0])
         return generate(network, streams, *words, **more)
 
@@ -269,7 +268,7 @@ def test_text_is_drawn_at_a_lower_temperature_than_images(documents, scenes, mon
     found = []
     generate = generate_documents.generate
 
-    def heard(*words: Any, specs: Any, **more: Any) -> list[Tensor]:
+    def heard(*words, specs, **more):
         found.append(specs[0].token_sampler)
         return generate(*words, specs=specs, **more)
 
@@ -331,7 +330,7 @@ def test_tokenizer_of_another_run_is_taken_as_it_is(tokenizer, scenes, monkeypat
     assert same(weights("whole", "tokenizer"), weights(tokenizer, "average"))
     learn = AuxiliaryTraining.train
 
-    def stopped(self: AuxiliaryTraining, *words: Any) -> None:
+    def stopped(self, *words):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(AuxiliaryTraining, "train", stopped)
@@ -351,13 +350,13 @@ def test_interrupted_fit_ends_bit_for_bit(documents, scenes, monkeypatch, capsys
     monkeypatch.setattr("feller.training.callbacks.CHECKPOINT_SECONDS", 0.0)
     loss, packed, calls, seen = CausalMaskedLM.loss, CausalMaskedLM.pack_batch, [], []
 
-    def stopped(self: CausalMaskedLM, *words: Any) -> Tensor:
+    def stopped(self, *words):
         calls.append(1)
         if len(calls) == 3:  # the first is the trial
             signal.raise_signal(signal.SIGINT)
         return loss(self, *words)
 
-    def heard(self: CausalMaskedLM, rows: Tensor, front: Tensor, draws: Any) -> Any:
+    def heard(self, rows, front, draws):
         seen.append((rows, front))
         return packed(self, rows, front, draws)
 
@@ -395,7 +394,7 @@ def test_images_are_encoded_once(scenes, monkeypatch):
     heard: list[tuple[Tensor, Tensor]] = []
     encode = LearnedImageTokenizer.encode
 
-    def told(self: LearnedImageTokenizer, pictures: Tensor) -> Tensor:
+    def told(self, pictures):
         heard.append((pictures, encode(self, pictures)))
         return heard[-1][1]
 

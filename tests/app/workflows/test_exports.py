@@ -18,7 +18,7 @@ from feller.core.run_folder import Run
 from feller.core.safetensors_io import load_tensors, save_tensors
 from feller.core.serialization import to_dict, write_json
 from feller.core.user_code import fingerprint
-from feller.models.model import Model, load_model
+from feller.models.model import load_model
 from feller.privacy.accounting.dp_events import PoissonSubsampledGaussian
 from feller.privacy.accounting.ledger import Ledger
 from tests.app import asked
@@ -105,23 +105,23 @@ def test_ema_weights_of_a_run_are_those_of_feller(run):
     assert torch.isfinite(torch.as_tensor(feller.load_model(run).sample(1, rng=Rng(0)).numpy().astype(float))).all()
 
 
-def trained_on(run: Run, step: int) -> None:
+def trained_on(run, step):
     save_tensors(run.ema_weights, {name: one + 1 for name, one in load_tensors(run.ema_weights)[0].items()})
     write_json(run.progress, {"step": step, "seconds": 1.0})
 
 
 @pytest.mark.portable
-def test_export_names_its_weights(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_export_names_its_weights(tmp_path, monkeypatch):
     run, read = copied(tmp_path / "r"), itertools.count()
     before = fingerprint(run.ema_weights)
 
-    def loading(run: Run) -> Model:
+    def loading(run):
         model = load_model(run)
         if next(read) == 0:
             trained_on(run, 50)
         return model
 
-    def writing(answer: object, place: pathlib.Path) -> None:
+    def writing(answer, place):
         place.write_bytes(b"")
         trained_on(run, 60)
 
@@ -137,7 +137,7 @@ def test_export_names_its_weights(tmp_path: pathlib.Path, monkeypatch: pytest.Mo
 def test_folder_has_weights_and_counters_of_one_step(tmp_path, monkeypatch):
     run, read = copied(tmp_path / "r"), itertools.count()
 
-    def loading(file: pathlib.Path) -> object:
+    def loading(file):
         found = load_tensors(file)
         if next(read) == 0:
             trained_on(run, 50)
@@ -151,7 +151,7 @@ def test_folder_has_weights_and_counters_of_one_step(tmp_path, monkeypatch):
 
 
 @pytest.mark.portable
-def test_weights_that_change_at_every_read(tmp_path: pathlib.Path) -> None:
+def test_weights_that_change_at_every_read(tmp_path):
     run, read = copied(tmp_path / "r"), itertools.count(100)
     with refuses(InputError, remedy="Wait until its fit is done"):
         read_stable(run, lambda: trained_on(run, next(read)))

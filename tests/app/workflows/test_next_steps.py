@@ -33,7 +33,7 @@ COUNTED = ClosedFormBudget(epsilon=0.5, delta=1e-6, n=1000, rho=0.01)
         ({"start_from": "older", "vocabulary": "bytes"}, TrainConfig(), "--vocabulary bytes --start-from older"),
     ],
 )
-def test_the_command_says_what_was_asked(asked: dict, training: TrainConfig, said: str) -> None:
+def test_the_command_says_what_was_asked(asked, training, said):
     about = fit_record(data="people.csv", recipe="table", size="tiny", seed=1, **asked)
     command = fit_command(Run(pathlib.Path("r")), about, training)
     assert command.startswith("feller fit people.csv --recipe table")
@@ -41,7 +41,7 @@ def test_the_command_says_what_was_asked(asked: dict, training: TrainConfig, sai
     assert "unsafe" not in command
 
 
-def test_a_private_run_goes_on_within_its_plan() -> None:
+def test_a_private_run_goes_on_within_its_plan():
     about = fit_record(data="people.csv", recipe="table", size="tiny", seed=1, private=PLANNED)
     assert (
         continue_command(Run(pathlib.Path("r")), about, None, TrainConfig(steps=40))[0] == "feller fit --resume --out r"
@@ -67,6 +67,6 @@ def test_a_private_run_goes_on_within_its_plan() -> None:
         ),
     ],
 )
-def test_a_page_has_one_way_on(training: TrainConfig | None, sketch: str, command: str, what: str) -> None:
+def test_a_page_has_one_way_on(training, sketch, command, what):
     about = fit_record(data="example:moons", recipe="points", size="tiny", seed=1)
     assert continue_command(Run(pathlib.Path("r")), about, None, training, sketch) == (command, what)

@@ -2,9 +2,8 @@
 
 import json
 import os
-import pathlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,7 +16,7 @@ from feller.app.workflows.sampler import make_sampler
 from feller.app.workflows.shard_folder import _difference
 from feller.app.workflows.sharded_samples import write_sharded_samples
 from feller.core.errors import InputError, UsageError
-from feller.core.output_shards import MANIFEST, MAX_SAMPLES, ShardedSamples
+from feller.core.output_shards import MANIFEST, MAX_SAMPLES
 from feller.core.serialization import to_dict
 from tests.errors import refuses
 from tests.models.export.untrained import as_run, untrained
@@ -33,11 +32,11 @@ def moons(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def make(moons) -> Callable[..., ShardedSamples]:
+def make(moons):
     """Return a function that writes samples in shards of three."""
     sampler = make_sampler(moons, config_of(SampleConfig, nfe=2))
 
-    def write(out: pathlib.Path | None, n: int = 9, **how: Any) -> ShardedSamples:
+    def write(out, n=9, **how):
         return write_sharded_samples(moons, sampler, n, 3, out=None if out is None else str(out), **how)
 
     return write
@@ -50,13 +49,13 @@ def many(tmp_path, make):
     return tmp_path / "many"
 
 
-def content(folder: pathlib.Path) -> dict[str, bytes]:
+def content(folder):
     """Return all files and folders."""
     found = (path for path in folder.rglob("*") if path.name != "lock")
     return {str(path.relative_to(folder)): b"" if path.is_dir() else path.read_bytes() for path in found}
 
 
-def unfinish(folder: pathlib.Path) -> None:
+def unfinish(folder):
     """Leave a folder as a kill does after all samples are written."""
     done = open_shards(folder)
     (folder / ".shards" / "writing").mkdir(parents=True)
@@ -76,7 +75,7 @@ def refuse(make, folder, **fields):
 
 
 @pytest.fixture
-def victim(tmp_path) -> Iterator[pathlib.Path]:
+def victim(tmp_path):
     """Return a folder of another person, which may not change."""
     place = tmp_path / "victim"
     (place / "writing" / "deep").mkdir(parents=True)
@@ -257,7 +256,7 @@ class Killer:
             monkeypatch.setattr(os, name, self.guarded(getattr(os, name)))
 
     def guarded(self, change: Callable[..., Any]) -> Callable[..., Any]:
-        def one(*what: Any, **how: Any) -> Any:
+        def one(*what, **how):
             if self.left == 0:
                 raise Killed
             self.left -= 1

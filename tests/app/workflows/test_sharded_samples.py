@@ -1,7 +1,6 @@
 """Samples in shards equal those of one file, for any number of processes and kills."""
 
 import json
-import pathlib
 import shutil
 import threading
 import time
@@ -90,7 +89,7 @@ def test_killed_command_resumes_to_the_same_bytes(moons, tmp_path, monkeypatch):
     make(moons, 1000, 300, tmp_path / "whole")
     write, times, many = Sampler.write, iter(range(9)), tmp_path / "many"
 
-    def torn(self: Sampler, drawn: Any, place: pathlib.Path, **numbers: int) -> None:
+    def torn(self, drawn, place, **numbers):
         if next(times) == 2:
             place.write_bytes(b"half a fi")
             raise MemoryError
@@ -258,7 +257,7 @@ def test_samples_of_one_process_only(monkeypatch):
 def test_written_shards_are_freed(moons, tmp_path, monkeypatch):
     write, before, held = Sampler.write, [], []
 
-    def looked(self: Sampler, drawn: Any, place: pathlib.Path, **numbers: int) -> None:
+    def looked(self, drawn, place, **numbers):
         held.append([reference() is not None for reference in before])
         before.append(weakref.ref(drawn.values))
         write(self, drawn, place, **numbers)
@@ -281,7 +280,7 @@ class Crew:
     def each(self, work: Callable[[], Any]) -> list[Any]:
         found: list[Any] = [None] * self.ranks
 
-        def one(rank: int) -> None:
+        def one(rank):
             self.own.engine = One(self, rank)
             try:
                 found[rank] = work()
@@ -321,7 +320,7 @@ class One:
 
 @pytest.fixture
 def crew(monkeypatch):
-    def of(ranks: int) -> Crew:
+    def of(ranks):
         crew = Crew(ranks)
         monkeypatch.setattr(sharded_samples, "get_engine", crew.engine)
         monkeypatch.setattr(sampler, "get_engine", crew.engine)
@@ -363,7 +362,7 @@ def test_failed_process_ends_the_first(moons, tmp_path, crew, monkeypatch, both)
     """Also where the folder in which it is noted is gone."""
     about, many = make_sampler(moons), tmp_path / "many"
 
-    def fails(self: Sampler, drawn: Any, place: pathlib.Path, **numbers: int) -> None:
+    def fails(self, drawn, place, **numbers):
         if numbers["first"] == 300:
             if both:
                 shutil.rmtree(many / ".shards")
@@ -395,13 +394,13 @@ def test_late_process_is_waited_for(moons, tmp_path, crew, monkeypatch, damaged)
     (folder / done.file_name(damaged)).write_bytes(b"x")
     draw, waits, waiting = sharded_samples._draw, sharded_samples._wait, threading.Event()
 
-    def late(*what: Any) -> None:
+    def late(*what):
         if not sharded_samples.get_engine().is_main_process:
             assert waiting.wait(20)
             time.sleep(0.3)
         draw(*what)
 
-    def told(*what: Any) -> None:
+    def told(*what):
         waiting.set()
         waits(*what)
 

@@ -4,11 +4,8 @@ import json
 import math
 import pathlib
 import random
-from collections.abc import Callable
-from typing import Any
 
 import dp_accounting as dp
-import pytest
 from dp_accounting.pld import PLDAccountant
 
 from feller.app.workflows.private import private_training
@@ -36,7 +33,7 @@ LEARNED = 271
 EXTREME = ("87654321", "F", "xylophonist")
 
 
-def write_table(path: pathlib.Path, change: dict[int, tuple[str, ...]] | None = None, n: int = 300) -> str:
+def write_table(path, change=None, n=300):
     chance = random.Random(0)
     rows = [
         (str(chance.randint(18, 80)), chance.choice("FM"), chance.choices(("clerk", "nurse", "smith"), (5, 3, 2))[0])
@@ -48,23 +45,23 @@ def write_table(path: pathlib.Path, change: dict[int, tuple[str, ...]] | None = 
     return str(path)
 
 
-def fit(out: str, *words: object, data: str = "people.csv") -> pathlib.Path:
+def fit(out, *words, data="people.csv"):
     """Fit a small table, or resume."""
     marginals = () if "--objective.marginals-budget" in words else ALONE
     run("fit", *(() if "--resume" in words else (data, *DESCRIBED, *marginals)), *words, "--out", out)
     return pathlib.Path(out)
 
 
-def held(path: pathlib.Path) -> Any:
+def held(path):
     return json.loads(path.read_text())
 
 
-def steps_in(folder: pathlib.Path) -> int:
+def steps_in(folder):
     events = held(folder / "ledger.json")["events"]
     return sum(one["steps"] for one in events if one["is"] == "PoissonSubsampledGaussian")
 
 
-def true_epsilon(folder: pathlib.Path, steps: int) -> float:
+def true_epsilon(folder, steps):
     """Return epsilon by dp-accounting, of the noise of a run and a number of steps."""
     ledger, promised = held(folder / "ledger.json"), held(folder / "recipe.json")["provenance"]["private"]
     accountant = PLDAccountant(value_discretization_interval=1e-4)
@@ -76,21 +73,21 @@ def true_epsilon(folder: pathlib.Path, steps: int) -> float:
     return accountant.get_epsilon(ledger["delta"])
 
 
-def without(content: Any, *names: str) -> Any:
+def without(content, *names):
     """Return a record without some fields."""
     if isinstance(content, dict):
         return {name: without(value, *names) for name, value in content.items() if name not in names}
     return [without(value, *names) for value in content] if isinstance(content, list) else content
 
 
-def at_step(monkeypatch: pytest.MonkeyPatch, step: int, act: Callable[[], None]) -> None:
+def at_step(monkeypatch, step, act):
     """Call a function when a step draws its batch."""
     real = private_training.poisson_batches
 
-    def wrapped(*args: Any) -> Any:
+    def wrapped(*args):
         draw = real(*args)
 
-        def batch(now: int, rows: slice) -> Any:
+        def batch(now, rows):
             if now == step:
                 act()
             return draw(now, rows)

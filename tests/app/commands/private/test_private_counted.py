@@ -1,7 +1,6 @@
 """Private fits that first release marginals, class frequencies or gradient norms."""
 
 import pathlib
-from typing import Any
 
 import numpy as np
 import pytest
@@ -98,7 +97,7 @@ def test_marginals_of_the_start_are_dropped():
 def test_interrupted_pretraining_is_resumed(monkeypatch):
     pretrain, calls = pretrain_on_marginals.pretrain_on_rows, []
 
-    def killed(*args: Any, **others: Any) -> None:
+    def killed(*args, **others):
         calls.append(len(calls))
         if len(calls) == 1:
             raise KeyboardInterrupt

@@ -16,7 +16,7 @@ from tests.errors import refuses
 from tests.records import fit_record
 
 
-def drafted(values: list[str], *, draft: bool) -> None:
+def drafted(values, *, draft):
     """Write a schema with these jobs."""
     job = {"kind": "categorical", "values": values, "other": "else"}
     mark = {"draft": True} if draft else {}

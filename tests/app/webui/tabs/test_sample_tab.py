@@ -5,14 +5,12 @@ import os
 import pathlib
 import shutil
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from feller.app.cli import main
-from feller.app.webui.tab import TabResult
 from feller.app.webui.tabs.restoration_tab import OPERATORS
 from feller.app.webui.tabs.sample_tab import FIRST_N, SCALES, parse_scales, why_not_drawn
 from feller.app.workflows.steering.measurements import OPERATOR_USES
@@ -28,7 +26,7 @@ DOCS = pathlib.Path(__file__).parents[4] / "docs" / "guides"
 Fitted = Callable[[str], pathlib.Path]
 
 
-def first(page: Any) -> TabResult:
+def first(page):
     view = tab_of(page, "Sample").first_view
     assert view is not None
     return view()
@@ -129,7 +127,7 @@ def test_refused_guidance_scales(words):
         parse_scales(words)
 
 
-def rows(page: str, heading: str) -> dict[str, str]:
+def rows(page, heading):
     """Return the first and last cells of the first table below a heading of a guide."""
     below = (DOCS / page).read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
     table = [line.strip("|").split(" | ") for line in below.splitlines() if line.startswith("| `")]

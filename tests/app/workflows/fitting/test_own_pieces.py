@@ -23,7 +23,7 @@ from tests.errors import refuses
 HERE = r"\S*test_own_pieces\.py line \d+\)"
 
 
-def straight(x_0: Any, x_1: Any, t: Any) -> Any:
+def straight(x_0, x_1, t):
     return torch.lerp(x_0, x_1, append_dims(t, x_1))
 
 
@@ -77,18 +77,18 @@ class Some(feller.Coupling):
         return x_0[: int(len(x_0) * self.share)]
 
 
-def network(x: Any, t: Any, given: Any) -> Any:
+def network(x, t, given):
     """Answer in the shape of the state, with a gradient."""
     weight = torch.ones((), requires_grad=True)
     return {name: weight * leaf for name, leaf in x.items()} if isinstance(x, dict) else weight * x
 
 
-def tried(path: feller.Path | None = None, shape: tuple[int, ...] = (2,), **pieces: Any) -> None:
+def tried(path=None, shape=(2,), **pieces):
     objective = FlowMatching(path or Straight(), Euclidean(shape), **pieces)
     check_components(objective, network, {"x_1": torch.randn(3, *shape)}, feller.Rng(0))
 
 
-def test_right_pieces_pass() -> None:
+def test_right_pieces_pass():
     tried(criterion=Power(), time_distribution=Rare(), coupling=Some())
     tried(time_distribution=Stratified(Rare()))
     tried(shape=(1, 4, 4))
@@ -120,20 +120,20 @@ def test_right_pieces_pass() -> None:
         ),
     ],
 )
-def test_a_path_that_returns_something_else_is_told_by_its_line(changed: dict[str, Any], said: str) -> None:
+def test_a_path_that_returns_something_else_is_told_by_its_line(changed, said):
     with pytest.raises((InputError, UsageError), match=said.replace("HERE", HERE)):
         tried(Straight(**changed))
 
 
-def jumping(hazard: Any, land: Any) -> Straight:
+def jumping(hazard, land):
     return Straight(moved=lambda p, x, t: Characteristics(jumps=Jumps(hazard(x), land(x))))
 
 
-def nowhere(x: Any) -> Any:
+def nowhere(x):
     return lambda s, which, draw: x
 
 
-def often(x: Any) -> Any:
+def often(x):
     return lambda s: torch.full_like(x, math.inf if s == 1 else 0.7)
 
 
@@ -147,16 +147,16 @@ def often(x: Any) -> Any:
         (lambda x: lambda s: x[:2], nowhere, r"hazard\(s\) to return .*\[3, 2\]; found \[2, 2\]"),
     ],
 )
-def test_jumps_to_another_number_of_places_are_refused(hazard: Any, land: Any, said: str) -> None:
+def test_jumps_to_another_number_of_places_are_refused(hazard, land, said):
     with pytest.raises(InputError, match=said.replace("HERE", r"\S*test_own_pieces\.py line \d+\)")):
         tried(jumping(hazard, land))
 
 
-def test_jumps_to_the_right_places_pass() -> None:
+def test_jumps_to_the_right_places_pass():
     tried(jumping(often, lambda x: lambda s, which, draw: x[which] + 1))
 
 
-def test_a_step_does_not_take_the_first_of_too_many_places() -> None:
+def test_a_step_does_not_take_the_first_of_too_many_places():
     """Torch would, without a word; of too few it speaks of its own mask."""
     x = torch.zeros(50, 2)
     for places in (x, x.flatten()[:3]):
@@ -179,12 +179,12 @@ def test_a_step_does_not_take_the_first_of_too_many_places() -> None:
         (lambda d: None, r"Power\.entries \(HERE must return .* found None"),
     ],
 )
-def test_a_loss_that_returns_something_else_is_told_by_its_line(of: Any, said: str) -> None:
+def test_a_loss_that_returns_something_else_is_told_by_its_line(of, said):
     with pytest.raises(InputError, match=said.replace("HERE", HERE)):
         tried(criterion=Power(of))
 
 
-def test_times_beyond_the_end_are_refused_though_they_are_rare() -> None:
+def test_times_beyond_the_end_are_refused_though_they_are_rare():
     for law in (Rare(beyond=True), Stratified(Rare(beyond=True))):
         with pytest.raises(InputError, match=rf"Rare\.quantile \({HERE} must return times in \[0, 1\]; found 1\.49"):
             tried(time_distribution=law)
@@ -192,12 +192,12 @@ def test_times_beyond_the_end_are_refused_though_they_are_rare() -> None:
         tried(time_distribution=Rare(flat=False))
 
 
-def test_a_coupling_that_loses_rows_is_told_by_its_line() -> None:
+def test_a_coupling_that_loses_rows_is_told_by_its_line():
     with refuses(InputError, found="[1, 2]"):
         tried(coupling=Some(0.5))
 
 
-def test_own_pieces_of_a_product_are_looked_at() -> None:
+def test_own_pieces_of_a_product_are_looked_at():
     space = Spaces({"a": Euclidean((2,)), "b": Euclidean((4,))})
     x_1 = {"a": torch.randn(3, 2), "b": torch.randn(3, 4)}
     right = FlowMatching(

@@ -3,8 +3,6 @@
 import pathlib
 import sys
 
-import pytest
-
 import feller
 from feller.app.cli import main
 from feller.training.objective import FlowMatching
@@ -13,12 +11,12 @@ PACKAGE = pathlib.Path(feller.__file__).parent
 MOST = 10
 
 
-def test_a_batch_passes_few_files(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_passes_few_files(tmp_path, monkeypatch):
     """Those that have called each other where the first example is drawn, and those that made its rows."""
     passed: list[set[str]] = []
     draw = FlowMatching.draw
 
-    def callers() -> set[str]:
+    def callers():
         frame, found = sys._getframe(2), set()
         while frame is not None:
             path = pathlib.Path(frame.f_code.co_filename)
@@ -26,7 +24,7 @@ def test_a_batch_passes_few_files(tmp_path: pathlib.Path, monkeypatch: pytest.Mo
             frame = frame.f_back
         return found
 
-    def seen(self: FlowMatching, *args: object) -> object:
+    def seen(self, *args):
         passed.append(callers())
         return draw(self, *args)
 

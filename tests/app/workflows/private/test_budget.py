@@ -1,8 +1,5 @@
 """Steps are in the ledger before they are taken."""
 
-import pathlib
-from typing import Any
-
 from feller.app.workflows.private.budget import STEPS_PAID_AHEAD, PrivacyBudget, ledger_of
 from feller.app.workflows.private.privacy_config import Guarantee
 from feller.core.errors import InputError
@@ -14,28 +11,28 @@ from tests.errors import refuses
 COUNTED = GaussianMechanism("counts", 12.0)
 
 
-def planned(steps: int) -> Guarantee:
+def planned(steps):
     return Guarantee(epsilon=4.0, delta=1e-5, n=270, sigma=1.3, clip=1.0, batch=75, steps=steps)
 
 
-def budget(folder: pathlib.Path, steps: int, *, writes: bool = True) -> PrivacyBudget:
+def budget(folder, steps, *, writes=True):
     run = Run(folder)
     ledger = ledger_of(run) or Ledger((COUNTED,), 1e-5, 270)
     return PrivacyBudget(run, ledger, planned(steps), writes=writes)
 
 
-def written(folder: pathlib.Path) -> int:
+def written(folder):
     ledger = ledger_of(Run(folder))
     assert ledger is not None
     assert ledger.events[0] == COUNTED
     return sum(one.steps for one in ledger.events if isinstance(one, PoissonSubsampledGaussian))
 
 
-def drawn(step: int, rows: slice) -> dict[str, Any]:
+def drawn(step, rows):
     return {"step": step}
 
 
-def take(one: PrivacyBudget, *steps: int) -> None:
+def take(one, *steps):
     batch = one.batches(drawn)
     for step in steps:
         batch(step, slice(None))
@@ -44,7 +41,7 @@ def take(one: PrivacyBudget, *steps: int) -> None:
 def test_step_is_in_the_ledger_before_its_batch_is_drawn(tmp_path):
     taken, n = [], 2 * STEPS_PAID_AHEAD + 3
 
-    def draw(step: int, rows: slice) -> dict[str, Any]:
+    def draw(step, rows):
         assert written(tmp_path) > step
         taken.append(step)
         return {}

@@ -2,7 +2,6 @@
 
 import hashlib
 import hmac
-import pathlib
 
 import pytest
 
@@ -12,12 +11,12 @@ from tests.errors import refuses
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+def home(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     return tmp_path
 
 
-def test_fingerprint_is_a_salted_hmac(home: pathlib.Path) -> None:
+def test_fingerprint_is_a_salted_hmac(home):
     made = keyed_fingerprint("abc", "00ff")
     key = (home / "feller" / "key").read_bytes()
     assert made == "00ff-" + hmac.new(key, b"00ff/abc", hashlib.sha256).hexdigest()[:16]
@@ -25,17 +24,17 @@ def test_fingerprint_is_a_salted_hmac(home: pathlib.Path) -> None:
     assert not matches_keyed("abd", made)
 
 
-def test_fingerprints_of_two_runs_differ() -> None:
+def test_fingerprints_of_two_runs_differ():
     assert keyed_fingerprint("abc", "1").partition("-")[2] != keyed_fingerprint("abc", "2").partition("-")[2]
 
 
-def test_another_key_matches_nothing(monkeypatch: pytest.MonkeyPatch, home: pathlib.Path) -> None:
+def test_another_key_matches_nothing(monkeypatch, home):
     made = keyed_fingerprint("abc", "1")
     monkeypatch.setenv("XDG_DATA_HOME", str(home / "elsewhere"))
     assert not matches_keyed("abc", made)
 
 
-def test_key_is_private_and_made_once(home: pathlib.Path) -> None:
+def test_key_is_private_and_made_once(home):
     keyed_fingerprint("abc", "1")
     before = key_path().read_bytes()
     assert len(before) == 32
@@ -53,7 +52,7 @@ def test_damaged_key_is_refused(held):
         keyed_fingerprint("abc", "1")
 
 
-def test_folder_that_cannot_be_written(home: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folder_that_cannot_be_written(home, monkeypatch):
     (home / "file").write_text("")
     monkeypatch.setenv("XDG_DATA_HOME", str(home / "file"))
     with refuses(InputError, remedy="Set XDG_DATA_HOME to a writable folder"):

@@ -27,7 +27,7 @@ from feller.data.modality import Dataset
 from feller.data.tables.column import Categorical
 from feller.data.tables.modality import Table
 from feller.data.tables.schema import Schema
-from feller.models.recipes.recipe import DocumentAuxNetworks, Recipe
+from feller.models.recipes.recipe import DocumentAuxNetworks
 from feller.paths.time_distributions import Stratified
 from feller.privacy.accounting.dp_events import GaussianMechanism, PoissonSubsampledGaussian, ZCdp
 from feller.privacy.accounting.ledger import Ledger
@@ -43,22 +43,22 @@ DELTA = 1e-5
 SCHEMA = Schema((Categorical("sex", ("F", "M")), Categorical("job", ("clerk", "nurse", "smith"))), "clip")
 
 
-def people(n: int = 300) -> Dataset:
+def people(n=300):
     codes = np.stack([np.arange(n) % 2, np.arange(n) % 7 % 3], 1)
     return Dataset(torch.from_numpy(codes), {}, Table(SCHEMA))
 
 
-def pictures() -> Dataset:
+def pictures():
     values = (torch.arange(40 * 16).reshape(40, 1, 4, 4) % 17).to(torch.uint8)
     return Dataset(values, {"label": torch.arange(40) % 4 % 3}, Images(4, 4, 1, 16, ("a", "b", "c")))
 
 
-def guarded(wish: PrivacyConfig, data: Dataset | None = None) -> guarding.PrivateStatistics:
+def guarded(wish, data=None):
     data = data or people()
     return measure_statistics(wish, data, data, SchemaCost())
 
 
-def planned(wish: PrivacyConfig, data: Dataset, **train: Any) -> tuple[Recipe, Ledger]:
+def planned(wish, data, **train):
     """Return the recipe, and the ledger after all steps."""
     found = guarded(wish, data)
     recipe = find_recipe("auto", found.dataset, "tiny")[1]
@@ -68,7 +68,7 @@ def planned(wish: PrivacyConfig, data: Dataset, **train: Any) -> tuple[Recipe, L
     return recipe, found.ledger.add(replace(promised.step, steps=steps))
 
 
-def spent(ledger: Ledger) -> float:
+def spent(ledger):
     """Return epsilon by dp-accounting, with the default grid."""
     accountant = PLDAccountant(value_discretization_interval=1e-4)
     for one in ledger.events:
@@ -80,14 +80,14 @@ def spent(ledger: Ledger) -> float:
 
 
 @pytest.mark.parametrize(("epsilon", "steps"), [(1.0, 8), (2.5, 20)])
-def test_planned_steps_spend_epsilon_and_no_more(epsilon: float, steps: int) -> None:
+def test_planned_steps_spend_epsilon_and_no_more(epsilon, steps):
     _, ledger = planned(PrivacyConfig(epsilon=epsilon), people(), steps=steps)
     told, truth = ledger.epsilon(), spent(ledger)
     assert truth - 1e-9 <= told <= truth + 1e-3
     assert epsilon - 2e-3 <= told <= epsilon
 
 
-def test_number_of_steps_for_a_given_noise_is_maximal() -> None:
+def test_number_of_steps_for_a_given_noise_is_maximal():
     _, ledger = planned(PrivacyConfig(noise=3.0, stop_at_epsilon=1.0), people(), steps=10**6, batch_size=30)
     assert spent(ledger) <= 1.0
     more = ledger.add(replace(ledger.events[-1], steps=1))  # pyrefly: ignore
@@ -111,7 +111,7 @@ def test_smallest_epsilon():
 
 
 @pytest.mark.parametrize(("n", "delta"), [(300, 1e-5), (100_000, 100_000**-1.1)])
-def test_default_delta(n: int, delta: float) -> None:
+def test_default_delta(n, delta):
     assert guarded(PrivacyConfig(epsilon=4.0), people(n)).ledger.delta == pytest.approx(delta)
 
 
@@ -136,7 +136,7 @@ def test_refused_options(options, argument):
         PrivacyConfig(**options)
 
 
-def test_noise_of_counts_is_that_of_the_ledger(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_noise_of_counts_is_that_of_the_ledger(monkeypatch):
     """2,460 noisy counts of known mean: their variance is off by 12 % with a chance of 0.0001."""
     monkeypatch.setattr(guarding, "project_to_simplex", lambda shares: shares)
     wide = Schema((SCHEMA.columns[0], Categorical("town", tuple(map(str, range(80))))), "clip")
@@ -154,7 +154,7 @@ def test_noise_of_counts_is_that_of_the_ledger(monkeypatch: pytest.MonkeyPatch) 
     assert abs(np.mean(drawn)) < 4 * sigma / math.sqrt(len(drawn) * 82)
 
 
-def test_class_frequencies_are_noisy() -> None:
+def test_class_frequencies_are_noisy():
     data = pictures()
     one, other = (guarded(PrivacyConfig(epsilon=8.0, unsafe_seed=seed), data) for seed in (1, 2))
     assert one.frequencies["label"] != other.frequencies["label"]
@@ -162,8 +162,8 @@ def test_class_frequencies_are_noisy() -> None:
     assert [type(cost) for cost in one.ledger.events] == [GaussianMechanism]
 
 
-def test_only_seeded_noise_is_repeatable() -> None:
-    def shares(seed: int | None) -> Any:
+def test_only_seeded_noise_is_repeatable():
+    def shares(seed):
         modality = guarded(PrivacyConfig(epsilon=4.0, unsafe_seed=seed)).dataset.modality
         assert isinstance(modality, Table)
         return modality.marginals
@@ -178,11 +178,11 @@ def test_modalities_with_exact_statistics_are_refused():
             guarded(PrivacyConfig(epsilon=4.0), read(name))
 
 
-def recipe_of(data: Dataset) -> Recipe:
+def recipe_of(data):
     return with_independent_times(find_recipe("auto", data, "tiny")[1])
 
 
-def test_times_are_drawn_independently() -> None:
+def test_times_are_drawn_independently():
     recipe = find_recipe("auto", pictures(), "tiny")[1]
     assert isinstance(recipe.objective, FlowMatching)
     assert isinstance(recipe.objective.time_distribution, Stratified)

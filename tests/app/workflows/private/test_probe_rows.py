@@ -20,7 +20,6 @@ from feller.data.tables.constraints import Constraint
 from feller.data.tables.modality import Table
 from feller.data.tables.numerical_column import Numerical
 from feller.data.tables.schema import Schema
-from feller.models.recipes.recipe import Recipe
 from feller.privacy.noise.grid_noise import SeededNoise
 from feller.training.engine import get_engine
 from feller.training.objective import Objective
@@ -30,18 +29,18 @@ from tests.errors import refuses
 SCHEMA = Schema((Categorical("sex", ("F", "M")), Numerical("age", 0.0, 99.0, bins=10)), "clip")
 
 
-def table(n: int = 200) -> Dataset:
+def table(n=200):
     codes = torch.stack([torch.arange(n) % 2, torch.arange(n) % 10], 1)
     shares = ((0.5, 0.5), (0.1,) * 10)
     return Dataset(codes, {}, Table(SCHEMA, shares))
 
 
-def pictures(n: int = 40) -> Dataset:
+def pictures(n=40):
     values = (torch.arange(n * 64).reshape(n, 1, 8, 8) % 17).to(torch.uint8)
     return Dataset(values, {"label": torch.arange(n) % 3}, Images(8, 8, 1, 16, ("a", "b", "c")))
 
 
-def ours(data: Dataset, name: str = "auto") -> tuple[Recipe, Dataset, nn.Module]:
+def ours(data, name="auto"):
     recipe = with_independent_times(find_recipe(name, data, "tiny")[1])
     data = data.with_modality(recipe.modality or data.modality)
     return recipe, data, recipe.model_spec(data).build(Rng(0))

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("here")
 TINY = {"epsilon": 4.0, "steps": 3, "size": "tiny", "unsafe_seed": 0, "report": False}
 
 
-def people(n: int, seed: int) -> pd.DataFrame:
+def people(n, seed):
     rng = np.random.default_rng(seed)
     return pd.DataFrame(
         {
@@ -209,7 +209,7 @@ def test_evaluation_with_other_rows(here, rows):
 def test_grade_of_exact_and_independent_columns():
     rng = np.random.default_rng(0)
 
-    def rows(n: int, *, unrelated: bool = False) -> torch.Tensor:
+    def rows(n, *, unrelated=False):
         x = rng.integers(0, 4, n)
         y = rng.integers(0, 4, n) if unrelated else (x + (rng.random(n) < 0.1)) % 4
         return torch.from_numpy(np.stack([x, y], 1))

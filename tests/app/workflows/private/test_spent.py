@@ -1,13 +1,11 @@
 """Ledgers of overwritten runs and of failed schema searches."""
 
-import pathlib
-
 import pytest
 import torch
 
 from feller.app.workflows.private.budget import SchemaSearchBudget, earlier_lines, ledger_of
 from feller.app.workflows.private.privacy_config import ClosedFormBudget
-from feller.app.workflows.run_config import FitRecord, data_fingerprint
+from feller.app.workflows.run_config import data_fingerprint
 from feller.core.errors import UsageError
 from feller.core.run_folder import Run
 from feller.core.serialization import to_dict
@@ -25,16 +23,16 @@ PLANNED = ClosedFormBudget(epsilon=1.0, delta=1e-5, n=300, rho=0.02)
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def home(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
 
 
-def rows(last: int) -> Dataset:
+def rows(last):
     kind = Table(Schema((Categorical("a", tuple("pqrstuvwxyz")),)))
     return Dataset(torch.tensor([[*range(10), last]]).T.contiguous(), {}, kind)
 
 
-def overwritten(path: pathlib.Path, asked: FitRecord | None) -> Run:
+def overwritten(path, asked):
     """Return the folder of an overwritten private run."""
     run = Run(path)
     path.mkdir(exist_ok=True)
@@ -46,7 +44,7 @@ def overwritten(path: pathlib.Path, asked: FitRecord | None) -> Run:
     return run
 
 
-def asked(data: str, of: Dataset) -> FitRecord:
+def asked(data, of):
     return fit_record(
         data=data, recipe="table", size="tiny", seed=0, private=PLANNED, fingerprint=data_fingerprint(of, "salt")
     )
@@ -86,7 +84,7 @@ def test_ledgers_are_kept(tmp_path):
 def test_ledger_of_a_failed_schema_search(tmp_path, error):
     run, search = Run(tmp_path / "r"), SchemaSearchBudget()
 
-    def look() -> None:
+    def look():
         search.record_spending(Ledger((GaussianMechanism("finding the columns", 1.0),), 1e-5, 300))
         search.record_spending(LEDGER)
         raise error

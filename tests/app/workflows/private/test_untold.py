@@ -36,7 +36,7 @@ from tests.records import fit_record
 pytestmark = pytest.mark.usefixtures("here")
 
 
-def write(name: str, n: int) -> None:
+def write(name, n):
     """Write a table in which no value of `ward` is in a tenth of the rows; noise of some 40 rows hides it."""
     rng = np.random.default_rng(0)
     with open(name, "w", newline="") as file:

@@ -14,7 +14,7 @@ from tests.data.speech.test_clip_chains import MEL, SETTINGS
 PHONES = ("SIL", "T_B", "UW_E", "SIL", "EY_B", "T_E", "SIL", "EY_S", "SIL")
 
 
-def data(lengths: tuple[int, ...], text: str = "two eight a", n: int = 2):
+def data(lengths, text="two eight a", n=2):
     mel = np.arange(sum(lengths), dtype=np.float32)[:, None].repeat(MEL.n_mels, 1)
     return speech_dataset(
         RawSpeech(
@@ -26,12 +26,12 @@ def data(lengths: tuple[int, ...], text: str = "two eight a", n: int = 2):
     )
 
 
-def kind(found) -> Speech:
+def kind(found):
     assert isinstance(found.modality, Speech)
     return found.modality
 
 
-def test_words_have_their_times_and_silences_without_length_are_none() -> None:
+def test_words_have_their_times_and_silences_without_length_are_none():
     found = data((3, 4, 5, 0, 6, 7, 2, 8, 1))
     clip = clips_of(kind(found), found)[0]
     assert [(word.text, word.start, word.end) for word in clip.words] == [
@@ -45,7 +45,7 @@ def test_words_have_their_times_and_silences_without_length_are_none() -> None:
     assert [spoken.phone for spoken in clip.words[1].phones] == ["T", "UW"]
 
 
-def test_the_first_words_are_heard_and_the_others_said_anew() -> None:
+def test_the_first_words_are_heard_and_the_others_said_anew():
     found = data((3, 4, 5, 0, 6, 7, 2, 8, 1))
     cut = split_utterances(kind(found), found)[0]
     assert cut.text == "eight a"
@@ -57,7 +57,7 @@ def test_the_first_words_are_heard_and_the_others_said_anew() -> None:
     assert all(part.length is None for part in cut.script.parts[cut.script.prompt_length :])
 
 
-def test_no_more_is_heard_and_said_than_a_model_does_at_once() -> None:
+def test_no_more_is_heard_and_said_than_a_model_does_at_once():
     found = data((3, 4, 5, 0, 6, 7, 2, 8, 1))
     small = replace(kind(found), window_frames=30)
     cut = split_utterances(small, found)[0]
@@ -65,7 +65,7 @@ def test_no_more_is_heard_and_said_than_a_model_does_at_once() -> None:
     assert not split_utterances(replace(small, window_frames=8), found)
 
 
-def test_words_that_do_not_fit_their_phones_are_not_known() -> None:
+def test_words_that_do_not_fit_their_phones_are_not_known():
     found = data((3, 4, 5, 0, 6, 7, 2, 8, 1), "two eight")
     cut = split_utterances(kind(found), found)[0]
     assert cut.text == ""
