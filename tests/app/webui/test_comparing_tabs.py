@@ -39,9 +39,8 @@ def test_two_tables_stand_side_by_side_with_the_numbers_of_their_reports(on_page
     found = ask(tab, seed=4)
     left, right = found.sides
     assert (left.title, right.title) == (tab.controls["first"].value, tab.controls["second"].value)
-    assert left.cells == right.cells == ask(tab_of(page, "Sample"), seed=4).table.cells  # type: ignore[union-attr]
+    assert left.cells == right.cells == ask(tab_of(page, "Sample"), seed=4).table.cells
     assert found.words == ""
-    assert found.numbers is not None
     assert found.numbers.columns == ("metric", "one", "two", "reference", "meaning")
     there = {row[0]: [cell.replace("\u202f", " ") for cell in row[1:]] for row in found.numbers.cells}
     assert [row[:2] for row in there.values()] == [["25.0 %", "50.0 %"], ["–", "100 %"], ["3", "4"]]
@@ -57,7 +56,6 @@ def test_a_fine_tuned_run_says_how_far_its_reward_came(on_page, fitted, tmp_path
     numbers = {"reward": 1.5, "reward_before": 1.0, "reward_tilted": 2.0, "kl": 0.3, "steps": 3}
     write_report(run, RunReport(title="tuned", numbers=numbers))
     found = tuning_table(on_page(run)[0])
-    assert found is not None
     assert found.columns == ("metric", "value", "reference", "verdict", "meaning")
     assert [row[0] for row in found.cells] == [METRICS[name].label for name in ("reward", "reward_tilted", "kl")]
     assert found.cells[0][2].endswith("before")

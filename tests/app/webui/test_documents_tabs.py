@@ -10,6 +10,7 @@ from feller.app.webui.tabs.document_tabs import ANSWER, CAPTION, EDIT, NO, YES, 
 from feller.core.errors import UsageError
 from feller.data.documents.prompt import parse_prompt
 from tests.app.webui.asking import ask, tab_of
+from tests.errors import refuses
 
 
 @pytest.fixture
@@ -33,9 +34,9 @@ def test_a_picture_is_described_asked_about_and_changed(page, tmp_path):
     tab, own = tab_of(page, "Ask about an image"), str(tmp_path / "own.png")
     for task, words in ((CAPTION, ""), (ANSWER, "is it red"), (EDIT, "make it red")):
         assert ask(tab, picture=own, task=task, ask=words).pictures
-    with pytest.raises(UsageError, match="upload an image"):
+    with refuses(UsageError):
         ask(tab)
-    with pytest.raises(UsageError, match="no text"):
+    with refuses(UsageError, found="no text"):
         ask(tab, picture=own, task=ANSWER)
 
 

@@ -15,7 +15,6 @@ def test_samples_form_in_pictures_that_move_and_end_where_samples_do(on_page, na
     page = on_page(name)
     found = ask(tab_of(page, "Watch"), n=4)
     about = page[0].spec
-    assert about is not None
     _, _, times = replace(about.sampling, nfe=4).resolve(about.path, about.space)
     with Image.open(found.pictures[0].path) as film:
         assert 2 <= film.n_frames <= len(times)  # pictures that are the same are one
@@ -42,7 +41,6 @@ def _same(one, other):
 
 def test_a_text_forms_from_nothing_decided_to_all(on_page):
     found = ask(tab_of(on_page("book"), "Watch")).table
-    assert found is not None
     times, texts = zip(*found.cells, strict=True)
     assert (times[0], times[-1]) == ("0.00", "1.00")
     undecided = [text.count("·") / len(text) for text in texts]

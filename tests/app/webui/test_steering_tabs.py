@@ -9,20 +9,19 @@ from feller.data.points import euclidean_points
 from tests.app.webui.asking import ask, options, tab_of
 
 
+def right(folder):
+    """Write a reward of points."""
+    (folder / "r.py").write_text("def right(values, given):\n    return values[:, 0]\n")
+    return folder / "r.py"
+
+
 def test_steering_follows_wishes_that_are_named_at_the_start(on_page, tmp_path):
     own = tmp_path / "r.py"
     own.write_text("def left(values, given):\n    return values[..., :4].mean((1, 2, 3)) / 16\n")
     tab = tab_of(on_page("digits", rewards=(f"{own}:left",)), "Steer")
-    assert options(tab, "reward") == (
-        "r.py:left",
-        "target ink, set below",
-        "ink",
-        "compressibility",
-        "less ink",
-        "less compressibility",
-    )
+    rewards = ("r.py:left", "target ink, set below", "ink", "compressibility", "less ink", "less compressibility")
+    assert options(tab, "reward") == rewards
     found = ask(tab, n=2, steps=3)
-    assert found.numbers is not None
     assert found.numbers.columns == ("metric", "value", "reference", "verdict", "meaning")
     assert {row[0] for row in found.numbers.cells if not row[-1]} == set()
     assert ("reward", "better than before") in {(row[0], row[3]) for row in found.numbers.cells}
@@ -39,7 +38,7 @@ def test_the_first_wish_of_pictures_ends_at_a_value(on_page, monkeypatch):
     monkeypatch.setattr("feller.app.workflows.steering.reward_search.search_reward", follow)
     tab = tab_of(on_page("digits"), "Steer")
     for more in ({}, {"ink": 0.25}, {"reward": "ink"}, {"reward": "less ink", "ink": 0.1}):
-        with pytest.raises(InputError, match="enough"):
+        with pytest.raises(InputError):
             ask(tab, **more)
     assert wished == [("ink == 0.4",), ("ink == 0.25",), ("ink",), ("-1 * ink",)]
     assert "degenerate" in tab.controls["reward"].info
@@ -49,8 +48,7 @@ def test_the_first_wish_of_pictures_ends_at_a_value(on_page, monkeypatch):
 
 
 def test_points_are_steered_too(on_page, tmp_path, monkeypatch):
-    own = tmp_path / "r.py"
-    own.write_text("def right(values, given):\n    return values[:, 0]\n")
+    own = right(tmp_path)
     rewards = (f"{own}:right", f"{own}:right <= 0.1")
     tab = tab_of(on_page("moons", rewards=rewards), "Steer")
     assert "with a bound" not in ask(tab, reward="r.py:right <= 0.1").message
@@ -68,18 +66,15 @@ def test_points_are_steered_too(on_page, tmp_path, monkeypatch):
     before, after = (np.array(Image.open(shown.path)) for shown in found.pictures)
     assert before.shape == after.shape
     assert (before != after).any()
-    assert found.numbers is not None
     assert ("reward", "better than before") in {(row[0], row[3]) for row in found.numbers.cells}
 
 
 def test_a_bound_says_what_was_reached(on_page, tmp_path):
-    own = tmp_path / "r.py"
-    own.write_text("def right(values, given):\n    return values[:, 0]\n")
+    own = right(tmp_path)
     rewards = (f"{own}:right >= 0.5", f"{own}:right >= 99")
     tab = tab_of(on_page("moons", rewards=rewards), "Steer")
     for reward, is_reached in (("r.py:right >= 0.5", True), ("r.py:right >= 99", False)):
         found = ask(tab, n=3, steps=8, reward=reward)
-        assert found.numbers is not None
         rows = {row[0]: row for row in found.numbers.cells}
         _, value, reference, verdict, _ = rows["bounded quantity"]
         assert reference.startswith(("0.5", "99"))

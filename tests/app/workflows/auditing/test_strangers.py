@@ -10,6 +10,7 @@ from feller.core.rng import Rng
 from feller.data.batches import split
 from feller.data.loading.dataset_reader import read
 from feller.data.tables.constraints import violations
+from tests.errors import refuses
 
 SCHEMA = """{"columns": {
 "job": {"kind": "categorical", "values": ["none", "clerk", "smith"]},
@@ -57,5 +58,5 @@ def test_other_kinds_are_taken_from_what_is_held_out():
     train, held_out = split(read("example:molecules"), 0.1)
     found = make_canaries(train, held_out, 20, Rng(0))
     assert len(found) == 20
-    with pytest.raises(UsageError, match="are held-out examples"):
+    with refuses(UsageError):
         make_canaries(train, held_out, len(held_out) + 1, Rng(0))

@@ -14,6 +14,7 @@ from feller.control.bridges.problem import BridgeProblem
 from feller.control.bridges.trajectories import Trajectories
 from feller.core.errors import UsageError
 from feller.core.run_folder import Run
+from tests.errors import refuses
 
 
 @pytest.fixture
@@ -61,5 +62,5 @@ def test_who_divides_and_who_dies():
 def test_bridges_are_refused_with_what_they_can_do(tmp_path):
     run = Run(tmp_path)
     run.write_record(run.recipe, {BRIDGE_KEY: {}})
-    with pytest.raises(UsageError, match="is a bridge and cannot be tuned"):
+    with refuses(UsageError, file=str(tmp_path)):
         refuse_bridge(run, "tuned")

@@ -11,6 +11,7 @@ from feller.app.workflows.bridges.cost_specs import changed_pictures, common_fra
 from feller.app.workflows.bridges.parse_costs import WARNING, parse_costs
 from feller.app.workflows.bridges.populations import read_populations
 from feller.core.errors import UsageError
+from tests.errors import refuses
 
 pytestmark = pytest.mark.usefixtures("here")
 
@@ -37,7 +38,7 @@ def warnings(crowd, *texts, frame=()):
     return [note for note in parse_costs(texts, crowd, frame)[1] if note.startswith(WARNING)]
 
 
-def test_a_room_without_a_door_is_told():
+def test_room_without_a_door():
     drawn("closed.png")
     drawn("open.png", doors=slice(3, 4))
     crowd = populations(LEFT, RIGHT)
@@ -48,7 +49,7 @@ def test_a_room_without_a_door_is_told():
     assert warnings(crowd, "open.png", "2 * closed.png")
 
 
-def test_the_share_without_a_way_is_what_must_change_sides():
+def test_share_without_a_way():
     """Three of four on the left become one of four there: two of four have to go through the wall, at least."""
     drawn("closed.png")
     first, last = [*LEFT[:3], RIGHT[0]], [LEFT[3], *RIGHT[1:]]
@@ -57,13 +58,13 @@ def test_the_share_without_a_way_is_what_must_change_sides():
     assert not warnings(populations([*LEFT[:2], *RIGHT[:2]], [*LEFT[2:], *RIGHT[2:]]), "closed.png")
 
 
-def test_every_leg_is_looked_at():
+def test_every_leg():
     drawn("closed.png")
     (said,) = warnings(populations(LEFT[:2], LEFT[2:], RIGHT), "closed.png")
     assert "from 1.csv to 2.csv" in said
 
 
-def test_corners_that_touch_are_no_door_and_frames_are_followed():
+def test_touching_corners_and_frames():
     room = drawn("corner.png")
     room[:5, 9] = room[5:, 10] = 255  # free pixels of both sides meet at a corner
     Image.fromarray(room).save("corner.png")
@@ -73,7 +74,7 @@ def test_corners_that_touch_are_no_door_and_frames_are_followed():
     assert "100\u202f%" in warnings(populations(*moved), "closed.png", frame=(100.0, 140.0, 0.0, 20.0))[0]
 
 
-def test_what_pictures_and_surfaces_are_read_again_from_words():
+def test_walls_and_surfaces_of_texts():
     drawn("closed.png")
     Image.new("L", (12, 30), 0).save("tall.png")
     texts = ("2 * closed.png", "congestion")
@@ -92,7 +93,7 @@ def test_what_pictures_and_surfaces_are_read_again_from_words():
     assert surface_of(texts) is None
 
 
-def test_pictures_that_changed_are_named():
+def test_changed_pictures():
     drawn("closed.png")
     texts = ("closed.png", "congestion")
     code = files_of(texts)
@@ -114,22 +115,22 @@ def test_pictures_that_changed_are_named():
         ("mine.py", "mine.py:FUNCTION"),
     ],
 )
-def test_what_is_nearly_right_is_told_how(text, said):
+def test_nearly_right_texts(text, said):
     drawn("closed.png")
     pathlib.Path("cloud.csv").write_text("x,y,z\n1,2,3\n")
-    with pytest.raises(UsageError) as error:
+    with refuses(UsageError) as caught:
         parse_costs([text], populations(LEFT, RIGHT))
-    assert said in str(error.value)
+    assert said in str(caught.value)
 
 
-def test_a_name_with_a_space_is_one_cost():
+def test_names_with_a_space():
     drawn("my room.png", doors=slice(3, 4))
     drawn("congestion room.png", doors=slice(3, 4))
     for text in ("my room.png", "3 * my room.png", "congestion room.png"):
         assert parse_costs([text], populations(LEFT, RIGHT))[0].obstacles
 
 
-def test_a_cost_that_pays_is_said():
+def test_negative_cost():
     crowd = populations(LEFT, RIGHT)
     (note,) = parse_costs(["-3 * congestion"], crowd)[1]
     assert "negative factor" in note

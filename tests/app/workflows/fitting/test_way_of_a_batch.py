@@ -4,8 +4,8 @@ import pathlib
 import sys
 
 import feller
-from feller.app.cli import main
 from feller.training.objective import FlowMatching
+from tests.app.asked import run
 
 PACKAGE = pathlib.Path(feller.__file__).parent
 MOST = 10
@@ -29,8 +29,7 @@ def test_a_batch_passes_few_files(tmp_path, monkeypatch):
         return draw(self, *args)
 
     monkeypatch.setattr(FlowMatching, "draw", seen)
-    words = ("fit", "example:moons", "--size", "tiny", "--steps", "1", "--report", "none")
-    assert main([*words, "--out", str(tmp_path / "run")]) == 0
+    run("fit", "example:moons", "--size", "tiny", "--steps", 1, "--report", "none", "--out", tmp_path / "run")
     of_rows = {"app/workflows/fitting/data_access.py", "data/batches.py", "training/objective.py"}
     assert "training/loop.py" in passed[-1]
     assert len(passed[-1] | of_rows) <= MOST

@@ -73,7 +73,7 @@ def test_what_is_beyond_its_bounds_counts_as_the_nearest_where_the_schema_clips(
     assert table().asked(leaf, beyond) == table().asked(leaf, bound)
     (told,) = outside(table().schema, {leaf: [beyond]})
     assert "nearest" in told
-    with pytest.raises(UsageError, match=leaf):
+    with refuses(UsageError, argument=leaf):
         table("refuse").asked(leaf, beyond)
 
 
@@ -95,5 +95,5 @@ def test_a_word_near_nothing_and_a_day_that_is_none_are_refused(how):
 
 @pytest.mark.parametrize("leaf", ["id", "E-Mail"])
 def test_a_column_that_was_never_learned_is_told_as_that(leaf):
-    with pytest.raises(UsageError, match=f"{leaf}: is not modelled, since it"):
+    with refuses(UsageError, argument=leaf):
         table().asked(leaf, "5")
