@@ -174,7 +174,6 @@ def test_fisher_information_of_rows():
     watched, plain = (load_tensors(pathlib.Path(out) / "weights.safetensors")[0] for out in ("r", "plain"))
     assert all(torch.equal(watched[name], plain[name]) for name in plain)  # measuring changes nothing
     told = read_leakage(Run(pathlib.Path("r")))
-    assert told is not None
     assert (told.leakage.steps, told.leakage.dim, len(told.rows)) == (4, 64, 7)
     assert (told.leakage.eta2 > 0).all()
     found = run("audit", "r")

@@ -10,7 +10,6 @@ from PIL import Image
 
 from feller.app.workflows.auditing.gradient_inversion import GradientInversion
 from feller.app.workflows.fine_tuned_run import read_recipe
-from feller.app.workflows.private.privacy_config import Guarantee
 from feller.app.workflows.run_config import read_fit_record, reread_data, train_test_split
 from feller.core.rng import Rng
 from feller.core.run_folder import Run
@@ -62,7 +61,6 @@ def test_gradients_of_a_row_do_not_depend_on_the_batch():
     record, network = read_fit_record(place), load_model(place, file=place.weights).network
     train, _ = train_test_split(record, reread_data(record, None))
     planned = record.provenance.private
-    assert isinstance(planned, Guarantee)
     attack = GradientInversion(network, read_recipe(place).objective, train, torch.tensor([3, 8, 20]), planned, Rng(0))
     together = attack.add_gaussian(2)(attack.rows)
     assert (together.unflatten(1, (2, -1)).norm(dim=2) < attack.clip * (1 + 1e-4)).all()

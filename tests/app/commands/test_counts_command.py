@@ -56,12 +56,6 @@ def command(people, out, *words):
     return ("fit", people / "people.csv", *schema, "--out", out, *words)
 
 
-def ledger(folder):
-    found = ledger_of(folder)
-    assert found is not None
-    return found
-
-
 @pytest.fixture(scope="module")
 def private(people):
     run(*command(people, people / "private", "--epsilon", 1, "--unsafe-seed", 0))
@@ -88,7 +82,7 @@ def test_files_and_report(private):
 
 
 def test_ledger_spends_epsilon_and_never_more(private):
-    spent = ledger(private)
+    spent = ledger_of(private)
     assert all(isinstance(one, ZCdp) for one in spent.events)
     assert 0.99 <= spent.epsilon() <= 1
     assert abs(spent.n - 1800) < FAR
@@ -100,7 +94,7 @@ def test_nll_of_held_out_rows(private):
     nll, model, record = run("evaluate", private.path)["nll"], load_model(private), read_fit_record(private)
     assert model.spec.modality.counts == (4, 2, 3, 2)
     learned, held_out = train_test_split(record, reread_data(record, model.spec.modality))
-    assert (len(learned), len(learned) + len(held_out)) == (ledger(private).n, N)
+    assert (len(learned), len(learned) + len(held_out)) == (ledger_of(private).n, N)
     assert nll == pytest.approx(-model.network.model().log_likelihood(held_out.values).mean().item(), abs=1e-9)
 
 
@@ -151,7 +145,7 @@ def test_only_seeded_fits_are_repeatable(people, tmp_path):
 def test_schema_search_is_in_the_ledger(people, tmp_path):
     words = ("--recipe", "table-marginals", "--epsilon", 4, "--objective.method", "mst", "--out", tmp_path / "a")
     run("fit", people / "people.csv", *words)
-    spent = ledger(Run(tmp_path / "a"))
+    spent = ledger_of(Run(tmp_path / "a"))
     kinds = [type(one) for one in spent.events]
     found = kinds.count(GaussianMechanism)
     assert found
@@ -180,7 +174,7 @@ def test_ledger_is_written_before_rows_are_counted(people, tmp_path, monkeypatch
     folder = Run(tmp_path / "stopped")
 
     def stop(self, codes, rho, noise):
-        assert [one.rho for one in ledger(folder).events] == [rho]
+        assert [one.rho for one in ledger_of(folder).events] == [rho]
         raise KeyboardInterrupt
 
     fit = command(people, folder.path, "--epsilon", 1)

@@ -77,7 +77,6 @@ def served(runs, *words, home=None, port=0):
     command = [sys.executable, "-m", "feller", "serve", *map(str, runs), "--port", str(port), *words]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **({"TMPDIR": str(home)} if home else {})}
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as own:
-        assert own.stderr is not None
         try:
             told: list[str] = []
             for line in own.stderr:

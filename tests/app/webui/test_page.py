@@ -47,7 +47,6 @@ def test_samples_are_shown_and_the_run_is_unchanged(on_page, name):
     assert all(file.stat().st_size for file in found.files)
     shown = [Image.open(picture.path).size for picture in found.pictures]
     if name == "people":
-        assert found.table is not None
         assert found.table.columns == ("age", "education", "married")
         assert len(found.table.cells) == 3
     elif name == "book":
@@ -76,7 +75,6 @@ def test_conditions_and_guidance_of_conditional_models(on_page):
 def test_typed_conditions_of_columns(on_page):
     tab = tab_of(on_page("people"), "Sample")
     table = ask(tab, given="education=Masters\n\n married = yes ").table
-    assert table is not None
     assert {row[1:] for row in table.cells} == {("Masters", "yes")}
     for typed in ("education", "a=1", "married=yes\nmarried=no"):
         with refuses(UsageError):
@@ -110,7 +108,6 @@ def test_number_of_shown_samples(on_page):
         found = ask(tab_of(on_page(name), tab), n=n, **({"nfe": 2} if (name, tab) != ("people", "Sample") else {}))
         assert found.message.startswith(f"the first {shown} of {n} are shown" if shown else "")
         assert bool(found.message) == bool(shown)
-    assert found.table is not None
     assert len(found.table.cells) == 100
 
 

@@ -142,8 +142,6 @@ def test_stopped_page_removes_its_folder(fitted, tmp_path):
 
 def test_page_that_is_stopped_while_it_samples(fitted, tmp_path):
     with served([fitted("digits")], home=tmp_path) as client:
-        assert client.own is not None
-        assert client.own.stderr is not None
         which = next(one["id"] for one in client.config()["dependencies"] if one.get("api_name") == "sample")
         data = client.usual("sample")
         body = {"data": [256, *data[1:3], 1000, *data[4:]], "fn_index": which, "session_hash": "only"}

@@ -27,7 +27,6 @@ from feller.core.output_shards import MANIFEST, ShardedSamples
 from feller.core.run_folder import Run
 from feller.core.serialization import to_dict
 from feller.data.loading.sample_reader import read_samples
-from feller.data.tables.modality import Table
 from feller.models.model import Model, load_model
 from tests.app import asked
 from tests.errors import refuses
@@ -208,7 +207,6 @@ def test_identifiers_and_conditions_of_rows(people, tmp_path):
 def test_raking_is_done_in_each_shard(people):
     plain = make_sampler(people)
     model, table = plain.model, plain.model.spec.modality
-    assert isinstance(table, Table)
     spec = replace(model.spec, modality=table.with_marginals_of(plain.draw(200).values))
     sampling = replace(plain.sampling, raking_oversample=5)
     about = replace(plain, model=Model.from_spec(spec, model.network), sampling=sampling)

@@ -23,7 +23,6 @@ def budget(folder, steps, *, writes=True):
 
 def written(folder):
     ledger = ledger_of(Run(folder))
-    assert ledger is not None
     assert ledger.events[0] == COUNTED
     return sum(one.steps for one in ledger.events if isinstance(one, PoissonSubsampledGaussian))
 

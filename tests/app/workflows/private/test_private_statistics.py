@@ -32,7 +32,6 @@ from feller.paths.time_distributions import Stratified
 from feller.privacy.accounting.dp_events import GaussianMechanism, PoissonSubsampledGaussian, ZCdp
 from feller.privacy.accounting.ledger import Ledger
 from feller.training.couplings import MinibatchOT
-from feller.training.objective import FlowMatching
 from feller.training.objectives.causal_masked_lm import CausalMaskedLM
 from feller.training.objectives.contrastive import InfoNCE
 from feller.training.objectives.distillation import Distillation
@@ -144,11 +143,9 @@ def test_noise_of_counts_is_that_of_the_ledger(monkeypatch):
     exact = [1500, 1500, *torch.bincount(data.values[:, 1], minlength=80).tolist()]
     for seed in range(30):
         found = guarded(PrivacyConfig(epsilon=4.0, unsafe_seed=seed), data)
-        assert isinstance(found.dataset.modality, Table)
         counts = [round(3000 * share) for column in found.dataset.modality.marginals for share in column]
         drawn.append([count - truth for count, truth in zip(counts, exact, strict=True)])
     (charged,) = found.ledger.events
-    assert isinstance(charged, GaussianMechanism)
     sigma = charged.sigma * math.sqrt(2)  # a row is in a cell of each of two columns
     assert np.var(drawn) == pytest.approx(sigma**2, rel=0.12)
     assert abs(np.mean(drawn)) < 4 * sigma / math.sqrt(len(drawn) * 82)
@@ -165,7 +162,6 @@ def test_class_frequencies_are_noisy():
 def test_only_seeded_noise_is_repeatable():
     def shares(seed):
         modality = guarded(PrivacyConfig(epsilon=4.0, unsafe_seed=seed)).dataset.modality
-        assert isinstance(modality, Table)
         return modality.marginals
 
     assert shares(3) == shares(3) != shares(4)
@@ -184,13 +180,11 @@ def recipe_of(data):
 
 def test_times_are_drawn_independently():
     recipe = find_recipe("auto", pictures(), "tiny")[1]
-    assert isinstance(recipe.objective, FlowMatching)
     assert isinstance(recipe.objective.time_distribution, Stratified)
     with refuses(UsageError):
         check_private(recipe)
     mine = with_independent_times(recipe)
     check_private(mine)
-    assert isinstance(mine.objective, FlowMatching)
     steps = mine.objective.time_distribution(64, Rng(0).stream("time")).diff().abs()
     assert steps.std() > 0.1  # those of a comb are all alike
 
