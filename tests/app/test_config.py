@@ -77,7 +77,7 @@ def test_functions_take_options_groups_or_the_config(name):
     kind, given = find_command(name)[0], FORMS[name][1]
     found: list[object] = []
 
-    def hear(first=None, *, config):
+    def hear(first: object = None, *, config: object) -> None:
         found.append(config)
 
     function = accepts_options(kind)(hear)

@@ -38,7 +38,7 @@ AT_ONCE = {
     "sample": {"kind": InputError, "found": "none", "remedy": "Create a run with: feller fit DATA"},
     "steer --reward x": {"kind": InputError, "found": "none"},
     "sample my-run --nffe 3": {"found": "--nffe"},
-    "sample my-run --code nowhere.py": {"kind": InputError, "argument": "code"},
+    "sample my-run --code nowhere.py": {"kind": InputError, "found": "none"},
     "evaluate my-run --data nowhere": RUN,
     "tune --resume --out my-ru": {"kind": InputError, "file": "my-ru", "found": "none"},
     "tune nowhere --reward x": RUN,

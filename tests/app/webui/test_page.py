@@ -105,7 +105,7 @@ def test_number_of_shown_samples(on_page):
         ("moons", "Sample", 300, None),  # all points are in one plot
         ("people", "Sample", 120, 100),
     ):
-        found = ask(tab_of(on_page(name), tab), n=n, **({"nfe": 2} if (name, tab) != ("people", "Sample") else {}))
+        found = ask(tab_of(on_page(name), tab), n=n)
         assert found.message.startswith(f"the first {shown} of {n} are shown" if shown else "")
         assert bool(found.message) == bool(shown)
     assert len(found.table.cells) == 100
