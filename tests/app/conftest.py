@@ -1,11 +1,9 @@
 """Where tests of the application work, and how fits are quick."""
 
-import pathlib
 from typing import Any
 
 import pytest
 
-from feller.data.loading.raw import Waveform
 from feller.data.speech.forced_alignment import ForcedAligner, ForcedAlignment
 from feller.data.speech.lexicon import words_of
 
@@ -13,10 +11,10 @@ ALIGN, ALIGNED = ForcedAligner.align, dict[Any, ForcedAlignment]()
 
 
 @pytest.fixture(autouse=True)
-def aligned_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def aligned_once(monkeypatch):
     """Align a recording with its text once, however many tests read it."""
 
-    def align(aligner: ForcedAligner, sound: Waveform, text: str) -> ForcedAlignment:
+    def align(aligner, sound, text):
         spoken = [aligner.lexicon.pronunciations(word, spelled=aligner.spelled) for word in words_of(text)]
         key = sound.samples.tobytes(), sound.sample_rate, text, *spoken
         if key not in ALIGNED:
@@ -27,7 +25,7 @@ def aligned_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def here(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+def here(tmp_path, monkeypatch):
     """Return an empty folder to work in, in which keys and what is spent are kept, too."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
@@ -35,12 +33,12 @@ def here(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Pat
 
 
 @pytest.fixture
-def unreported(monkeypatch: pytest.MonkeyPatch) -> None:
+def unreported(monkeypatch):
     """Fit without a report, which is tested elsewhere and takes longest."""
     monkeypatch.setattr("feller.app.workflows.fit.evaluate", lambda run, **others: {})
 
 
 @pytest.fixture(autouse=True)
-def briefly_rehearsed(monkeypatch: pytest.MonkeyPatch) -> None:
+def briefly_rehearsed(monkeypatch):
     """Let private fits of tables learn from noisy counts for a few steps only."""
     monkeypatch.setattr("feller.app.workflows.private.pretrain_on_marginals.STEPS", 8)

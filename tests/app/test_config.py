@@ -1,4 +1,4 @@
-"""One config for each command: words, keyword arguments and the config itself say the same."""
+"""Configs of commands: words, keyword arguments and the config itself are equivalent."""
 
 import inspect
 import json
@@ -13,7 +13,7 @@ import pytest
 
 import feller
 from feller.app import config as configs
-from feller.app.cli import COMMANDS, find_command, main
+from feller.app.cli import COMMANDS, find_command
 from feller.app.commands.arguments import parse
 from feller.app.options import accepts_options, config_of, flags_of, group, python_options, python_words
 from feller.core.errors import UsageError
@@ -47,17 +47,17 @@ FORMS = {
 
 
 @pytest.fixture(autouse=True)
-def _runs(monkeypatch: pytest.MonkeyPatch) -> None:
+def _runs(monkeypatch):
     monkeypatch.setattr("feller.app.options.annotations_of", lambda *words: [])  # nothing is there to be looked at
 
 
-def config_named(name: str) -> tuple[type, dict[str, object]]:
+def config_named(name):
     """Return the class of a config, and options of it."""
     return find_command(name)[0], {**FORMS[name][1], **({"data": "example:moons"} if name == "fit" else {})}
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_words_options_and_groups_give_equal_configs(name: str) -> None:
+def test_words_options_and_groups_give_equal_configs(name):
     kind, given = config_named(name)
     parsed, rest = parse(kind, name, FORMS[name][0], allow_nested=bool(find_command(name)[1]))
     assert rest == []
@@ -73,7 +73,7 @@ def test_words_options_and_groups_give_equal_configs(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_functions_take_options_groups_or_the_config(name: str) -> None:
+def test_functions_take_options_groups_or_the_config(name):
     kind, given = find_command(name)[0], FORMS[name][1]
     found: list[object] = []
 
@@ -88,7 +88,7 @@ def test_functions_take_options_groups_or_the_config(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_functions_show_every_option(name: str) -> None:
+def test_functions_show_every_option(name):
     kind = find_command(name)[0]
     parameters = inspect.signature(getattr(feller, name)).parameters
     assert {*python_options(kind), "config"} <= {*parameters}
@@ -98,7 +98,7 @@ def test_functions_show_every_option(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_at_most_twelve_fields_and_no_name_twice(name: str) -> None:
+def test_at_most_twelve_fields_and_no_name_twice(name):
     kind = find_command(name)[0]
     inner = [group(one) for one in fields(kind)]
     names = [one.name for one in fields(kind)] + [
@@ -108,13 +108,13 @@ def test_at_most_twelve_fields_and_no_name_twice(name: str) -> None:
     assert len(names) == len({*names})
 
 
-def test_stubs_are_as_the_functions_are() -> None:
+def test_stubs_are_current():
     script = pathlib.Path(__file__).parents[2] / "scripts" / "write_stubs.py"
     done = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
 
 
-def test_each_command_of_a_config_is_a_function_of_the_same_name() -> None:
+def test_commands_are_functions():
     known = [name for name, (kind, _) in COMMANDS.items() if kind.endswith("Config")]
     assert known == [name for name in COMMANDS if name in FORMS]
     assert all(COMMANDS[name][0] in dir(configs) for name in known)
@@ -133,12 +133,12 @@ def test_each_command_of_a_config_is_a_function_of_the_same_name() -> None:
         {"steps": 0},
     ],
 )
-def test_wrong_options_are_refused(given: dict[str, object]) -> None:
-    with pytest.raises(UsageError):
+def test_refused_options(given):
+    with refuses(UsageError):
         feller.fit("example:moons", **given)
 
 
-def test_configs_load_no_torch() -> None:
+def test_configs_load_no_torch():
     code = "import sys, feller.app.config; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
@@ -147,27 +147,28 @@ def test_configs_load_no_torch() -> None:
 @pytest.mark.parametrize(
     ("name", "remedy"),
     [
-        ("batch_size", "Set the field of the recipe: fields={'train.batch_size': ...}"),
-        ("learning_rate", "Set the field of the recipe: fields={'train.lr': ...}"),
-        ("train.batch_size", "Set the field of the recipe: fields={'train.batch_size': ...}"),
-        ("objective", 'Name its fields: fields={"objective.NAME": ...}'),
-        ("epochs", "Did you mean 'steps'?"),
-        ("max_grad_norm", "Did you mean 'clip'?"),
-        ("noise_multiplier", "Did you mean 'noise'?"),
-        ("epsilom", "Did you mean 'epsilon'?"),
+        ("batch_size", "'train.batch_size'"),
+        ("learning_rate", "'train.lr'"),
+        ("train.batch_size", "'train.batch_size'"),
+        ("objective", '"objective.NAME"'),
+        ("epochs", "'steps'"),
+        ("max_grad_norm", "'clip'"),
+        ("noise_multiplier", "'noise'"),
+        ("epsilom", "'epsilon'"),
     ],
 )
-def test_names_of_other_libraries_point_to_ours(name: str, remedy: str) -> None:
-    with refuses(UsageError, argument=name, found=repr(name), remedy=remedy):
+def test_names_of_other_libraries_are_corrected(name, remedy):
+    with refuses(UsageError, argument=name, found=repr(name)) as caught:
         feller.fit("example:moons", **{name: 3})
+    assert remedy in caught.value.remedy
 
 
-def test_options_stand_by_their_names() -> None:
+def test_options_are_keyword_only():
     with refuses(UsageError, argument="fit", found="2"):
         feller.fit("example:moons", "target")
 
 
-def test_fields_of_the_recipe_are_set_as_by_the_command(tmp_path: pathlib.Path) -> None:
+def test_fields_of_the_recipe(tmp_path):
     fields = {"train.batch_size": 32, "objective.cond_dropout": 0.5, "train.betas": (0.8, 0.9), "train.compile": False}
     run = feller.fit("example:moons", fields=fields, steps=1, size="tiny", report=False, out=str(tmp_path / "run"))
     record = json.loads((run.path / "recipe.json").read_text())
@@ -193,16 +194,14 @@ def test_fields_of_the_recipe_are_set_as_by_the_command(tmp_path: pathlib.Path) 
         ({"train.minutes": 7}, "steps", 'steps and the field "train.minutes"'),
     ],
 )
-def test_a_field_is_named_once_and_quoted_as_it_came(tmp_path: pathlib.Path, fields, argument, found) -> None:
+def test_refused_fields(tmp_path, fields, argument, found):
     with refuses(UsageError, argument=argument) as caught:
         feller.fit("example:moons", fields=fields, steps=5, size="tiny", report=False, out=str(tmp_path / "none"))
     assert str(caught.value).count("expected") == str(caught.value).count("found") == 1
     assert found is None or found in str(caught.value)
 
 
-def test_fields_are_set_of_a_tuning_and_of_a_bridge_too(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_fields_of_a_tuning_and_of_a_bridge(tmp_path, monkeypatch):
     run = feller.fit("example:moons", steps=2, size="tiny", report=False, out=str(tmp_path / "run"))
     (tmp_path / "far.py").write_text("def far(x):\n    return x.sum(1)\n")
     for name, remedy in (("train.lrr", "Did you mean 'train.lr'?"), ("nothing", None)):
@@ -225,12 +224,6 @@ def test_fields_are_set_of_a_tuning_and_of_a_bridge_too(
     assert '"batch_size": 17' in (bridged.path / "recipe.json").read_text()
 
 
-def test_two_budgets_are_refused(tmp_path, capsys) -> None:
-    for words in (["--minutes", "1", "--train.steps", "2"], ["--steps", "1", "--train.steps", "2"]):
-        assert main(["fit", "example:moons", *words, "--size", "tiny", "--out", str(tmp_path / "none")]) == 2
-    assert not (tmp_path / "none").exists()
-
-
 HELP = """
 import inspect, json, pydoc, feller
 from feller.app.options import python_options
@@ -240,7 +233,7 @@ print(json.dumps([shown, [*python_options(feller.FitConfig)], any(usual)]))
 """
 
 
-def test_help_shows_each_option_with_type_default_and_a_line() -> None:
+def test_help_of_functions():
     """In a process of its own: here the types of all arguments are checked before."""
     done = subprocess.run([sys.executable, "-c", HELP], capture_output=True, text=True, check=True)
     shown, options, has_unknown = json.loads(done.stdout)
@@ -253,7 +246,7 @@ def test_help_shows_each_option_with_type_default_and_a_line() -> None:
             assert len(line.partition(". ")[2]) > 5, name
 
 
-def test_a_config_takes_options_of_its_groups() -> None:
+def test_config_takes_options_of_its_groups():
     config = feller.FitConfig(epsilon=2.0, steps=3, privacy=None)
     assert (config.privacy.epsilon, config.training.steps) == (2.0, 3)
     assert config == config_of(feller.FitConfig, epsilon=2.0, steps=3)
@@ -261,7 +254,7 @@ def test_a_config_takes_options_of_its_groups() -> None:
         feller.FitConfig(epsilom=2.0)
 
 
-def test_errors_in_python_speak_of_options(tmp_path: pathlib.Path) -> None:
+def test_errors_in_python_name_options_without_dashes(tmp_path):
     with refuses(UsageError, argument="steps") as caught:
         feller.fit("example:moons", steps=3, minutes=1.0, out=str(tmp_path / "run"))
     assert "--" not in str(caught.value)

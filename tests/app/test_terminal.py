@@ -1,4 +1,4 @@
-"""What people see: a line each tenth in a log, an announcement of what takes time, warnings in words."""
+"""Progress, notes and results in a terminal, a log and a notebook."""
 
 import contextlib
 import io
@@ -13,14 +13,13 @@ from feller.app.terminal import TerminalReporter, progress_reporter, show_number
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+def clock(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(terminal.time, "monotonic", lambda: now[0])
     return now
 
 
-def test_a_log_has_a_line_each_tenth(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
-    """A quarter of an hour in 900 reports: ten lines at most, evenly spread, after the one that announces the task."""
+def test_log_has_a_line_each_tenth(clock, capsys):
     tell = TerminalReporter()
     tell.start("training")
     for i in range(1, 901):
@@ -32,7 +31,7 @@ def test_a_log_has_a_line_each_tenth(clock: list[float], capsys: pytest.CaptureF
     assert [line.split(":")[1].split()[0] for line in lines[1:]] == [f"{tenth}0%" for tenth in range(1, 11)]
 
 
-def test_a_short_task_has_its_name_only(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+def test_short_task_has_one_line(clock, capsys):
     tell = TerminalReporter()
     tell.start("judging the samples")
     for i in range(1, 101):
@@ -42,7 +41,7 @@ def test_a_short_task_has_its_name_only(clock: list[float], capsys: pytest.Captu
     assert capsys.readouterr().err == "judging the samples ...\n"
 
 
-def test_a_terminal_shows_what_is_waited_for_and_a_log_does_not(capsys: pytest.CaptureFixture[str]) -> None:
+def test_spinner(capsys):
     tell = TerminalReporter()
     with tell.spinner("reading photos"):
         pass
@@ -55,12 +54,12 @@ def test_a_terminal_shows_what_is_waited_for_and_a_log_does_not(capsys: pytest.C
 
 
 class ZMQInteractiveShell:
-    """What a notebook calls its shell, by which it is known."""
+    """Name of the class of a notebook's shell."""
 
 
 @pytest.mark.parametrize("widgets", [True, False])
-def test_a_notebook_shows_progress(widgets: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a bar where widgets are installed, else in lines; elsewhere only where it is asked for."""
+def test_notebook_shows_progress(widgets, monkeypatch):
+    """As a bar if widgets are installed, else in lines."""
     with progress_reporter(None) as tell:
         assert isinstance(tell, Warner)
     with progress_reporter(True) as tell:
@@ -75,12 +74,14 @@ def test_a_notebook_shows_progress(widgets: bool, monkeypatch: pytest.MonkeyPatc
         assert isinstance(tell, Warner)
 
 
-def test_the_report_is_named_last(capsys: pytest.CaptureFixture[str]) -> None:
-    show_numbers({"fd_cnn": 1.5, "report": "runs/a/report.html", "gone": None}, TerminalReporter())
-    assert [line.split() for line in capsys.readouterr().err.splitlines()] == [
-        ["fd_cnn", "1.5"],
-        ["report:", "runs/a/report.html"],
-    ]
+def test_guarantee_and_report_come_last(capsys):
+    numbers = {"epsilon": 0.9999, "delta": 1e-5, "rows_protected": 287, "nll": 3.0, "report": "r/report.html"}
+    show_numbers({**numbers, "gone": None}, TerminalReporter())
+    *others, promise, report = capsys.readouterr().err.splitlines()
+    assert ["nll", "3"] in [line.split() for line in others]
+    assert not any("gone" in line for line in others)
+    assert "287 rows" in promise
+    assert report == "report: r/report.html"
 
 
 class Listener(Reporter):
@@ -91,7 +92,7 @@ class Listener(Reporter):
         self.lines.append(text)
 
 
-def test_our_warnings_are_told_and_those_of_others_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_own_warnings_are_logged(monkeypatch):
     tell, ours = Listener(), terminal.__file__
     with contextlib.redirect_stderr(io.StringIO()) as err, warnings.catch_warnings():
         warnings.showwarning = lambda *about: err.write(f"{about[2]}: {about[0]}")
@@ -101,12 +102,3 @@ def test_our_warnings_are_told_and_those_of_others_stay(monkeypatch: pytest.Monk
             warnings.warn_explicit("old", UserWarning, "/elsewhere/other.py", 7)
     assert tell.lines == ["x.sdf: 2 of 3 molecules are written without bonds"]
     assert err.getvalue() == "/elsewhere/other.py: old"
-
-
-def test_what_is_promised_stands_last(capsys: pytest.CaptureFixture[str]) -> None:
-    """Under fifty numbers nobody would see it."""
-    numbers = {"epsilon": 0.9999, "delta": 1e-5, "rows_protected": 287, "nll": 3.0, "report": "r/report.html"}
-    show_numbers(numbers, TerminalReporter())
-    *_, promise, report = capsys.readouterr().err.splitlines()
-    assert promise.startswith("each of 287 rows is protected by epsilon 0.9999 at delta 1e-05")
-    assert report == "report: r/report.html"

@@ -1,28 +1,26 @@
-"""Runs that several commands are tried on."""
-
-import pathlib
+"""Runs shared by tests of several commands."""
 
 import pytest
 
-from feller.app.cli import main
+from tests.app.asked import run
 
 
-def fitted(folder: pathlib.Path, data: object, steps: int) -> pathlib.Path:
+def fitted(folder, data, steps):
     """Fit a tiny model."""
-    assert main(["fit", str(data), "--size", "tiny", "--steps", str(steps), "--out", str(folder)]) == 0
+    run("fit", data, "--size", "tiny", "--steps", steps, "--out", folder)
     return folder
 
 
 @pytest.fixture(scope="session")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+def digits(tmp_path_factory):
     return fitted(tmp_path_factory.mktemp("runs") / "digits", "example:digits", 30)
 
 
 @pytest.fixture(scope="session")
-def moons(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+def moons(tmp_path_factory):
     return fitted(tmp_path_factory.mktemp("runs") / "moons", "example:moons", 200)
 
 
 @pytest.fixture(scope="session")
-def molecules(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+def molecules(tmp_path_factory):
     return fitted(tmp_path_factory.mktemp("runs") / "molecules", "example:molecules", 2)

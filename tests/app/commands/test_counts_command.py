@@ -1,8 +1,7 @@
-"""feller fit --recipe table-marginals, and what is done with such a run."""
+"""feller fit --recipe table-marginals, and commands on its run."""
 
 import csv
 import json
-import pathlib
 
 import pytest
 import torch
@@ -10,15 +9,17 @@ import torch
 from feller.app.cli import main
 from feller.app.workflows.private.budget import ledger_of
 from feller.app.workflows.run_config import read_fit_record, reread_data, train_test_split
+from feller.core.errors import InputError
 from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.models.model import load_model
 from feller.privacy.accounting.dp_events import GaussianMechanism, ZCdp
 from feller.training.objectives.marginal_fitting import MarginalFitting
+from tests.app.asked import refuse, run
 
 N = 2000
 FAR = 67
-"""Rows by which those that are kept back, each with a chance of 0.1, are off once in two million times."""
+"""Deviation of the number of rows held out, each with probability 0.1, exceeded once in two million times."""
 SCHEMA = {
     "unit": "row",
     "outside": "refuse",
@@ -33,8 +34,8 @@ SCHEMA = {
 
 
 @pytest.fixture(scope="module")
-def people(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """A folder with a table, and what is public about it."""
+def people(tmp_path_factory):
+    """Return a folder with a table and its schema."""
     folder = tmp_path_factory.mktemp("people")
     u = Rng(0).stream("people").uniform((N, 4), torch.float64).tolist()
     lines = ["age,sex,job,pay"]
@@ -50,68 +51,55 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     return folder
 
 
-def fit(people: pathlib.Path, out: pathlib.Path, *words: str) -> int:
-    known = ("--schema", str(people / "schema.json"), "--recipe", "table-marginals")
-    return main(["fit", str(people / "people.csv"), *known, "--out", str(out), *words])
+def command(people, out, *words):
+    schema = ("--schema", people / "schema.json", "--recipe", "table-marginals")
+    return ("fit", people / "people.csv", *schema, "--out", out, *words)
 
 
 @pytest.fixture(scope="module")
-def private(people: pathlib.Path) -> Run:
-    assert fit(people, people / "private", "--epsilon", "1", "--unsafe-seed", "0") == 0
+def private(people):
+    run(*command(people, people / "private", "--epsilon", 1, "--unsafe-seed", 0))
     return Run(people / "private")
 
 
-def rows(path: pathlib.Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+def sampled(folder, file, *words):
+    run("sample", folder, *words, "--out", file)
+    with file.open(newline="") as lines:
+        return list(csv.DictReader(lines))
 
 
-def test_the_folder_holds_a_run(private: Run) -> None:
-    names = {path.name for path in private.path.iterdir()}
-    assert names == {
-        *("recipe.json", "model.json", "ledger.json", "state.json", "report.json", "report.html", "lock"),
-        *("weights.safetensors", "average.safetensors"),
-    }
-    report = private.path.joinpath("report.html").read_text()
-    assert "differential privacy" in report
-    assert "counts of the tables" in report
-    assert "--minutes" not in report
-    numbers = json.loads(private.path.joinpath("report.json").read_text())["numbers"]
+def test_files_and_report(private):
+    records = ("recipe.json", "model.json", "ledger.json", "state.json", "report.json", "report.html", "lock")
+    assert {path.name for path in private.path.iterdir()} == {*records, "weights.safetensors", "average.safetensors"}
+    report = json.loads((private.path / "report.json").read_text())
+    numbers = report["numbers"]
+    assert report["promise"]
+    assert not any("--minutes" in step for step, _ in report["next_steps"])
     assert numbers["steps"] == 0
     assert 0.99 <= numbers["epsilon"] <= 1
     assert abs(numbers["rows_protected"] - 1800) < FAR
     assert numbers["auc_boosted"] > 0.6
 
 
-def test_the_ledger_spends_what_was_asked_and_never_more(private: Run) -> None:
-    ledger = ledger_of(private)
-    assert ledger is not None
-    assert all(isinstance(one, ZCdp) for one in ledger.events)
-    assert 0.99 <= ledger.epsilon() <= 1
-    assert abs(ledger.n - 1800) < FAR
-    assert read_fit_record(private).provenance.private is not None
-    assert read_fit_record(private).provenance.private.rho == pytest.approx(sum(one.zcdp_rho for one in ledger.events))
+def test_ledger_spends_epsilon_and_never_more(private):
+    spent = ledger_of(private)
+    assert all(isinstance(one, ZCdp) for one in spent.events)
+    assert 0.99 <= spent.epsilon() <= 1
+    assert abs(spent.n - 1800) < FAR
+    assert read_fit_record(private).provenance.private.rho == pytest.approx(sum(one.zcdp_rho for one in spent.events))
 
 
-def test_nll_is_that_of_the_held_out_rows(private: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    """Ages are told by their bins; each row costs what the graphical model says."""
-    assert main(["evaluate", str(private.path), "--json"]) == 0
-    nll = json.loads(capsys.readouterr().out)["nll"]
-    model = load_model(private)
+def test_nll_of_held_out_rows(private):
+    """Exact, with ages in bins."""
+    nll, model, record = run("evaluate", private.path)["nll"], load_model(private), read_fit_record(private)
     assert model.spec.modality.counts == (4, 2, 3, 2)
-    learned, held_out = train_test_split(
-        read_fit_record(private), reread_data(read_fit_record(private), model.spec.modality)
-    )
-    ledger = ledger_of(private)
-    assert ledger is not None
-    assert (len(learned), len(learned) + len(held_out)) == (ledger.n, N)
+    learned, held_out = train_test_split(record, reread_data(record, model.spec.modality))
+    assert (len(learned), len(learned) + len(held_out)) == (ledger_of(private).n, N)
     assert nll == pytest.approx(-model.network.model().log_likelihood(held_out.values).mean().item(), abs=1e-9)
 
 
-def test_rows_are_drawn_by_the_schema(private: Run, tmp_path: pathlib.Path) -> None:
-    out = tmp_path / "synthetic.csv"
-    assert main(["sample", str(private.path), "-n", "3000", "--out", str(out)]) == 0
-    drawn = rows(out)
+def test_samples_keep_the_schema(private, tmp_path):
+    drawn = sampled(private.path, tmp_path / "new.csv", "-n", 3000)
     assert len(drawn) == 3000
     assert list(drawn[0]) == ["age", "sex", "job", "pay"]
     assert all(18 <= int(row["age"]) <= 90 for row in drawn)
@@ -119,11 +107,9 @@ def test_rows_are_drawn_by_the_schema(private: Run, tmp_path: pathlib.Path) -> N
     assert all(row["sex"] == "F" for row in drawn if row["job"] == "nurse")
 
 
-def test_what_is_given_holds_and_the_rest_is_its_exact_conditional(private: Run, tmp_path: pathlib.Path) -> None:
+def test_conditional_samples_are_exact(private, tmp_path):
     """False alarm in 1 of 10,000 for each share."""
-    out = tmp_path / "given.csv"
-    assert main(["sample", str(private.path), "-n", "4000", "--given", "sex=F", "age=50", "--out", str(out)]) == 0
-    drawn = rows(out)
+    drawn = sampled(private.path, tmp_path / "new.csv", "-n", 4000, "--given", "sex=F", "age=50")
     assert all(row["sex"] == "F" and 45 <= int(row["age"]) < 60 for row in drawn)
     joint = load_model(private).network.model().marginal((0, 1, 2, 3))[2, 0]
     joint = joint / joint.sum()
@@ -134,53 +120,48 @@ def test_what_is_given_holds_and_the_rest_is_its_exact_conditional(private: Run,
             assert abs(share - p) <= 3.9 * (p * (1 - p) / 4000) ** 0.5 + 1 / 4000
 
 
-def test_gaps_are_filled_and_the_rest_is_left(private: Run, tmp_path: pathlib.Path) -> None:
-    partial, out = tmp_path / "partial.csv", tmp_path / "whole.csv"
+def test_partial_rows_are_completed(private, tmp_path):
+    partial = tmp_path / "partial.csv"
     partial.write_text("age,sex,job,pay\n33,,nurse,\n,M,,high\n77,F,clerk,low\n")
-    assert main(["sample", str(private.path), "--complete", str(partial), "--out", str(out)]) == 0
-    whole = rows(out)
-    assert whole[0]["age"] == "33"
-    assert (whole[0]["sex"], whole[0]["job"]) == ("F", "nurse")
-    assert whole[1]["sex"] == "M"
-    assert whole[1]["job"] in ("clerk", "driver")
-    assert whole[2] == {"age": "77", "sex": "F", "job": "clerk", "pay": "low"}
+    first, second, third = sampled(private.path, tmp_path / "new.csv", "--complete", partial)
+    assert (first["age"], first["sex"], first["job"]) == ("33", "F", "nurse")
+    assert second["sex"] == "M"
+    assert second["job"] in ("clerk", "driver")
+    assert third == {"age": "77", "sex": "F", "job": "clerk", "pay": "low"}
 
 
 @pytest.mark.usefixtures("unreported")
-def test_a_seed_repeats_a_table_and_a_secret_never(people: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    told = []
-    for name, seed in (("a", ("--unsafe-seed", "1")), ("b", ("--unsafe-seed", "1")), ("c", ()), ("d", ())):
-        assert fit(people, tmp_path / name, "--epsilon", "2", *seed) == 0
-        out = tmp_path / f"{name}.csv"
-        assert main(["sample", str(tmp_path / name), "-n", "200", "--out", str(out)]) == 0
-        told.append((out.read_bytes(), Run(tmp_path / name).ema_weights.read_bytes()))
-    assert told[0] == told[1]
-    assert len({weights for _, weights in told}) == 3
+def test_only_seeded_fits_are_repeatable(people, tmp_path):
+    found = []
+    for name, seed in (("a", ("--unsafe-seed", 1)), ("b", ("--unsafe-seed", 1)), ("c", ()), ("d", ())):
+        run(*command(people, tmp_path / name, "--epsilon", 2, *seed))
+        sampled(tmp_path / name, tmp_path / f"{name}.csv", "-n", 200)
+        found.append(((tmp_path / f"{name}.csv").read_bytes(), Run(tmp_path / name).ema_weights.read_bytes()))
+    assert found[0] == found[1]
+    assert len({weights for _, weights in found}) == 3
 
 
 @pytest.mark.usefixtures("unreported")
-def test_columns_that_had_to_be_found_are_paid_for_first(people: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    words = ["--recipe", "table-marginals", "--epsilon", "4", "--objective.method", "mst", "--out", str(tmp_path / "a")]
-    assert main(["fit", str(people / "people.csv"), *words]) == 0
-    ledger = ledger_of(Run(tmp_path / "a"))
-    assert ledger is not None
-    kinds = [type(one) for one in ledger.events]
+def test_schema_search_is_in_the_ledger(people, tmp_path):
+    words = ("--recipe", "table-marginals", "--epsilon", 4, "--objective.method", "mst", "--out", tmp_path / "a")
+    run("fit", people / "people.csv", *words)
+    spent = ledger_of(Run(tmp_path / "a"))
+    kinds = [type(one) for one in spent.events]
     found = kinds.count(GaussianMechanism)
     assert found
     assert kinds == [GaussianMechanism] * found + [ZCdp] * 3
-    assert ledger.reserved_delta > 0
-    assert 3.99 <= ledger.epsilon() <= 4
+    assert spent.reserved_delta > 0
+    assert 3.99 <= spent.epsilon() <= 4
 
 
 @pytest.mark.usefixtures("unreported")
-def test_without_epsilon_counts_are_exact(people: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    run = Run(tmp_path / "exact")
-    assert fit(people, run.path, "--objective.method", "mst") == 0
-    assert not run.ledger.exists()
-    model = load_model(run)
-    asked = read_fit_record(run)
-    assert asked.provenance.private is None
-    train, _ = train_test_split(asked, reread_data(asked, model.spec.modality))
+def test_marginals_without_privacy_are_exact(people, tmp_path):
+    folder = Run(tmp_path / "exact")
+    run(*command(people, folder.path, "--objective.method", "mst"))
+    assert not folder.ledger.exists()
+    model, record = load_model(folder), read_fit_record(folder)
+    assert record.provenance.private is None
+    train, _ = train_test_split(record, reread_data(record, model.spec.modality))
     graphical = model.network.model()
     for clique in graphical.cliques:
         for cell in torch.cartesian_prod(*(torch.arange(graphical.counts[j]) for j in clique)).view(-1, len(clique)):
@@ -189,69 +170,48 @@ def test_without_epsilon_counts_are_exact(people: pathlib.Path, tmp_path: pathli
 
 
 @pytest.mark.usefixtures("unreported")
-def test_what_counts_may_cost_is_written_before_a_row_is_looked_at(
-    people: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run = Run(tmp_path / "stopped")
+def test_ledger_is_written_before_rows_are_counted(people, tmp_path, monkeypatch):
+    folder = Run(tmp_path / "stopped")
 
-    def stop(self: MarginalFitting, codes: torch.Tensor, rho: float, noise: object) -> None:
-        ledger = ledger_of(run)
-        assert ledger is not None
-        assert [one.zcdp_rho for one in ledger.events] == [rho]
+    def stop(self, codes, rho, noise):
+        assert [one.zcdp_rho for one in ledger_of(folder).events] == [rho]
         raise KeyboardInterrupt
 
+    fit = command(people, folder.path, "--epsilon", 1)
     with monkeypatch.context() as patch:
         patch.setattr(MarginalFitting, "release", stop)
-        assert fit(people, run.path, "--epsilon", "1") == 130
-    assert main(["fit", "--resume", "--out", str(run.path)]) == 2
-    assert "--overwrite" in capsys.readouterr().err
-    assert main(["sample", str(run.path)]) == 1
-    assert fit(people, run.path, "--epsilon", "1", "--overwrite") == 0
-    assert main(["fit", "--resume", "--out", str(run.path)]) == 2
-    assert "already fitted" in capsys.readouterr().err
+        assert main([*map(str, fit)]) == 130
+    resume = ("fit", "--resume", "--out", folder.path)
+    refuse(*resume, file=str(folder.path), remedy="Start again with --overwrite")
+    refuse("sample", folder.path, kind=InputError, file=str(folder.path))
+    run(*fit, "--overwrite")
+    assert "already fitted" in str(refuse(*resume))
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "fields"),
     [
-        (("--epsilon", "1", "--steps", "5"), "without training steps"),
-        (("--minutes", "1"), "without training steps"),
-        (("--noise", "1", "--stop-at-epsilon", "1"), "Use --epsilon instead"),
-        (("--epsilon", "0.005"), "Use an epsilon of at least"),
-        (("--epsilon", "1", "--delta", "0.01"), "--delta: expected"),
-        (("--objective.max-model-size", "0"), "above 0"),
-        (("--objective.method", "best"), "expected one of aim,"),
+        ("--epsilon 1 --steps 5", {}),
+        ("--minutes 1", {}),
+        ("--noise 1 --stop-at-epsilon 1", {"argument": "noise"}),
+        ("--epsilon 0.005", {}),
+        ("--epsilon 1 --delta 0.01", {"argument": "delta", "found": "0.01"}),
+        ("--objective.max-model-size 0", {}),
+        ("--objective.method best", {"argument": "method", "found": "'best'"}),
     ],
 )
-def test_wrong_use(
-    words: tuple[str, ...],
-    said: str,
-    people: pathlib.Path,
-    tmp_path: pathlib.Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    assert fit(people, tmp_path / "a", *words) == 2
-    assert said in capsys.readouterr().err
+def test_refused_fits(words, fields, people, tmp_path):
+    refuse(*command(people, tmp_path / "a", *words.split()), **fields)
     assert not (tmp_path / "a").exists()
 
 
-def test_wrong_use_of_a_run(private: Run, people: pathlib.Path, tmp_path: pathlib.Path, capsys) -> None:
-    (tmp_path / "wish.py").write_text("def youth(values, given):\n    return -values[:, 0].double()\n")
-    tried = {
-        ("steer", str(private.path), "--reward", f"{tmp_path / 'wish.py'}:youth"): (
-            2,
-            "this model's data are discrete",
-        ),
-        ("sample", str(private.path), "--temperature", "0.5"): (2, "temperature"),
-        ("sample", str(private.path), "--given", "sex=X"): (2, "sex: expected"),
-        ("sample", str(private.path), "--given", "sex=M", "job=nurse"): (2, "a rule of the schema"),
-        ("sample", str(private.path), "--solver", "heun"): (2, "solve"),
-        ("fit", "example:digits", "--recipe", "table-marginals"): (2, "needs a table"),
-        (
-            *("fit", str(people / "people.csv"), "--recipe", "table", "--steps", "2", "--out", str(tmp_path / "b")),
-            *("--start-from", str(private.path)),
-        ): (2, "no run can start from"),
-    }
-    for words, (status, said) in tried.items():
-        assert main([*words]) == status
-        assert said in capsys.readouterr().err
+def test_refused_uses_of_a_run(private, people, tmp_path):
+    (tmp_path / "r.py").write_text("def youth(values, given):\n    return -values[:, 0].double()\n")
+    refuse("steer", private.path, "--reward", f"{tmp_path}/r.py:youth")
+    refuse("sample", private.path, "--temperature", 0.5, remedy="Drop temperature, top-k and top-p")
+    refuse("sample", private.path, "--given", "sex=X", argument="sex", found="'X'")
+    refuse("sample", private.path, "--given", "sex=M", "job=nurse", remedy="Remove one of them")
+    refuse("sample", private.path, "--solver", "heun", remedy="Drop order, rates and solver")
+    refuse("fit", "example:digits", "--recipe", "table-marginals", remedy="Use --recipe auto")
+    words = ("--recipe", "table", "--steps", 2, "--out", tmp_path / "b", "--start-from", private.path)
+    refuse("fit", people / "people.csv", *words)

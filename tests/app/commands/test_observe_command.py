@@ -1,13 +1,16 @@
-"""feller steer --observe, from the command line."""
+"""feller steer --observe: inverse problems."""
 
 import json
-import pathlib
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from feller.app.cli import main
+from feller.app.workflows.steering.measurements import parse_operator
+from feller.core.errors import InputError
+from feller.data.loading.dataset_reader import read
+from tests.app.asked import refuse, run
 
 OPERATORS = """
 def shift(values): return values.roll(1, 3)
@@ -18,10 +21,8 @@ def flat(values): return values.flatten(1).round().detach()
 
 
 @pytest.fixture(scope="module")
-def seen(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """Two digits that the model never saw, and what may be known of them."""
-    from feller.data.loading.dataset_reader import read
-
+def seen(tmp_path_factory):
+    """Return a folder with two unseen digits, measurements of them and masks."""
     folder = tmp_path_factory.mktemp("seen")
     values = read("example:digits/test").values[:2, 0].numpy()
     hole = np.zeros((8, 8), np.uint8)
@@ -37,42 +38,30 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     return folder
 
 
-def explained(capsys: pytest.CaptureFixture[str], *words: object) -> dict[str, float]:
-    assert main(["steer", *map(str, words), "--json"]) == 0
-    return json.loads(capsys.readouterr().out.splitlines()[-1])
+def samples(file):
+    with np.load(file) as arrays:
+        return arrays["samples"].astype(float)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["source", "pigdm", "ot-ode", "dps", "red-diff"])
-def test_holes_are_filled(
-    digits: pathlib.Path, seen: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], method: str
-) -> None:
-    """What was seen is kept, by every method, for each observation."""
+def test_inpainting_keeps_the_measured_pixels(digits, seen, tmp_path, method):
     words = ("--observe", seen / "true.npz", "--operator", "inpaint", "--mask", seen / "hole.png", "-n", 2)
-    found = explained(capsys, digits, *words, "--method", method, "--out", tmp_path / "a.npz")
+    found = run("steer", digits, *words, "--method", method, "--out", tmp_path / "a.npz")
     assert (found["n"], found["observations"]) == (4, 2)
     assert found["residual"] < 1.5  # of 16 levels; unrelated digits differ by about 6
-    with np.load(tmp_path / "a.npz") as made, np.load(seen / "true.npz") as true:
-        apart = made["samples"].astype(float) - true["samples"].repeat(2, 0)
-        apart[:, 2:6, 2:6] = 0
-        assert np.sqrt(np.square(apart).sum((1, 2)).mean() / 48) == pytest.approx(found["residual"], abs=0.4)
-    assert "Posterior mean" in (digits / "report-steered.html").read_text()
+    apart = samples(tmp_path / "a.npz") - samples(seen / "true.npz").repeat(2, 0)
+    apart[:, 2:6, 2:6] = 0
+    assert np.sqrt(np.square(apart).sum((1, 2)).mean() / 48) == pytest.approx(found["residual"], abs=0.4)
 
 
 @pytest.mark.slow
-def test_a_picture_and_an_array_say_the_same(
-    digits: pathlib.Path, seen: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    words = ("--operator", "inpaint", "-n", 1, "--method", "pigdm", "--seed", 4)
-    one = explained(
-        capsys, digits, *words, "--observe", seen / "one.png", "--mask", seen / "hole.png", "--out", tmp_path / "a.npz"
-    )
-    two = explained(
-        capsys, digits, *words, "--observe", seen / "true.npz", "--mask", seen / "hole.npy", "--out", tmp_path / "b.npz"
-    )
+def test_images_and_arrays_agree(digits, seen, tmp_path):
+    words = ("steer", digits, "--operator", "inpaint", "-n", 1, "--method", "pigdm", "--seed", 4)
+    one = run(*words, "--observe", seen / "one.png", "--mask", seen / "hole.png", "--out", tmp_path / "a.npz")
+    two = run(*words, "--observe", seen / "true.npz", "--mask", seen / "hole.npy", "--out", tmp_path / "b.npz")
     assert (one["n"], two["n"]) == (1, 2)
-    with np.load(tmp_path / "a.npz") as a, np.load(tmp_path / "b.npz") as b:
-        assert np.abs(a["samples"][0].astype(int) - b["samples"][0]).max() <= 1
+    assert np.abs(samples(tmp_path / "a.npz")[0] - samples(tmp_path / "b.npz")[0]).max() <= 1
 
 
 @pytest.mark.slow
@@ -87,90 +76,59 @@ def test_a_picture_and_an_array_say_the_same(
         ("o.py:shift,back", "pigdm"),
     ],
 )
-def test_operators_by_name(
-    digits: pathlib.Path,
-    seen: pathlib.Path,
-    tmp_path: pathlib.Path,
-    capsys: pytest.CaptureFixture[str],
-    operator: str,
-    method: str,
-) -> None:
-    """Measurements that the operator itself made are explained better than by samples that know nothing of them."""
-    import torch
-
-    from feller.app.workflows.steering.measurements import parse_operator
-
-    words = operator.replace("o.py", str(seen / "o.py"))
-    with np.load(seen / "true.npz") as true:
-        values = torch.from_numpy(true["samples"]).float()[:, None]
+def test_residual_of_operators(digits, seen, tmp_path, operator, method):
+    """Measurements of the operator are explained better than by unconditional samples."""
+    text = operator.replace("o.py", str(seen / "o.py"))
     with torch.no_grad():
-        measured = parse_operator(words, None, (1, 8, 8))(values)
+        measured = parse_operator(text, None, (1, 8, 8))(torch.from_numpy(samples(seen / "true.npz")).float()[:, None])
     np.save(tmp_path / "m.npy", measured.numpy())
-    named = ("--observe", tmp_path / "m.npy", "--operator", words, "--method", method)
-    found = explained(capsys, digits, *named, "-n", 1, "--out", tmp_path / "a.npz")
-    spread = measured.flatten(1).var(1).mean().sqrt().item()
-    assert found["residual"] < 0.5 * spread
+    words = ("--observe", tmp_path / "m.npy", "--operator", text, "--method", method)
+    found = run("steer", digits, *words, "-n", 1, "--out", tmp_path / "a.npz")
+    assert found["residual"] < 0.5 * measured.flatten(1).var(1).mean().sqrt().item()
     assert ("unknown" in found) == (operator == "unknown-blur")
 
 
 @pytest.mark.parametrize(
-    ("words", "status", "told"),
+    ("words", "fields"),
     [
-        ("--observe pooled.npy --operator inpaint --mask hole.png", 1, "measurements of 2 x 4 x 4"),
-        ("--observe pooled.npy --operator pool=3", 2, "divisible by the factor 3"),
-        ("--observe pooled.npy --operator pool=2.5", 2, "a whole number"),
-        ("--observe pooled.npy --operator pool=x", 2, "a number after the operator's name"),
-        ("--observe one.png --operator inpain", 2, "Did you mean 'inpaint'"),
-        ("--observe one.png --operator inpaint", 2, "inpaint needs --mask"),
-        ("--observe one.png --operator blur --mask hole.png", 2, "--mask: applies to inpaint only"),
-        ("--observe one.png --operator inpaint --mask small.png", 1, "a mask of 1 x 4 x 8, but the data are 8 x 8"),
-        ("--observe one.png --operator inpaint --mask none.npy", 1, "marks nothing to be filled"),
-        ("--observe one.png --operator grey", 2, "RGB"),
-        ("--observe one.png --operator blur --noise -1", 2, "--noise: expected at least 0 and finite; found -1"),
-        ("--observe one.png --operator blur --method pigmd", 2, "Did you mean 'pigdm'"),
-        ("--observe one.png --operator blur --scale 2", 2, "--scale applies to guidance"),
-        ("--observe one.png --operator unknown-blur --method pigdm", 2, "`source`"),
-        ("--observe one.png --operator magnitudes --method pigdm", 2, "needs a linear operator"),
-        ("--observe one.png --operator o.py:shift,shift", 1, "adjoint"),
-        ("--observe one.png --operator o.py:square,back", 1, "the operator is not linear"),
-        ("--observe one.png --operator o.py:flat", 1, "has no gradient"),
-        ("--observe o.py --operator blur", 2, "cannot read measurements or masks"),
-        ("--observe gone.npy --operator blur", 1, "gone.npy"),
+        ("pooled.npy --operator inpaint --mask hole.png", {"kind": InputError, "file": "pooled.npy"}),
+        ("pooled.npy --operator pool=3", {"remedy": "Use a factor that divides both sides"}),
+        ("pooled.npy --operator pool=2.5", {"place": "--operator pool=2.5"}),
+        ("pooled.npy --operator pool=x", {"place": "--operator pool=x"}),
+        ("one.png --operator inpain", {"argument": "operator", "remedy": "Did you mean 'inpaint'?"}),
+        ("one.png --operator inpaint", {}),
+        ("one.png --operator blur --mask hole.png", {"argument": "mask", "found": "'blur'"}),
+        ("one.png --operator inpaint --mask small.png", {"kind": InputError, "file": "small.png"}),
+        ("one.png --operator inpaint --mask none.npy", {"kind": InputError, "file": "none.npy"}),
+        ("one.png --operator grey", {}),
+        ("one.png --operator blur --noise -1", {"argument": "noise", "found": "-1"}),
+        ("one.png --operator blur --method pigmd", {"argument": "method", "remedy": "Did you mean 'pigdm'?"}),
+        ("one.png --operator blur --scale 2", {"remedy": "Leave it out"}),
+        ("one.png --operator unknown-blur --method pigdm", {"remedy": "Use `source`"}),
+        ("one.png --operator magnitudes --method pigdm", {"remedy": "Use `dps` or `source`"}),
+        ("one.png --operator o.py:shift,shift", {"kind": InputError}),
+        ("one.png --operator o.py:square,back", {"kind": InputError}),
+        ("one.png --operator o.py:flat", {"kind": InputError}),
+        ("o.py --operator blur", {}),
+        ("gone.npy --operator blur", {"kind": InputError, "file": "gone.npy", "found": "none"}),
     ],
 )
-def test_what_is_refused(
-    digits: pathlib.Path,
-    seen: pathlib.Path,
-    tmp_path: pathlib.Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    words: str,
-    status: int,
-    told: str,
-) -> None:
+def test_refused_arguments(digits, seen, tmp_path, monkeypatch, words, fields):
     monkeypatch.chdir(seen)
-    assert main(["steer", str(digits), *words.split(), "--out", str(tmp_path / "out.npz")]) == status
-    assert told in capsys.readouterr().err
+    refuse("steer", digits, "--observe", *words.split(), "--out", tmp_path / "out.npz", **fields)
 
 
 @pytest.mark.slow
-def test_data_that_cannot_be_observed(
-    molecules: pathlib.Path, seen: pathlib.Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["steer", str(molecules), "--observe", str(seen / "one.png"), "--operator", "blur"]) == 2
-    assert "Use a reward" in capsys.readouterr().err
+def test_molecules_cannot_be_observed(molecules, seen):
+    refuse("steer", molecules, "--observe", seen / "one.png", "--operator", "blur")
 
 
-def test_what_was_assumed_stands_on_the_page(
-    digits: pathlib.Path, seen: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_report_names_the_assumptions(digits, seen, tmp_path):
     words = ("--observe", seen / "pooled.npy", "--operator", "pool=2", "-n", 2, "--method", "pigdm")
-    found = explained(capsys, digits, *words, "--out", tmp_path / "a.npz")
+    found = run("steer", digits, *words, "--out", tmp_path / "a.npz")
     assert found["residual"] < 0.6 * found["residual_before"]
-    report = json.loads((digits / "report-steered.json").read_text())
-    assert "the measurements are assumed exact (--noise 0)" in report["notes"]
-    assert "--scale 1 was chosen, the default of pigdm" in report["notes"]
-    assert any(note.startswith("label ") and "--given label=" in note for note in report["notes"])
-    assert report["verdict"].startswith("Residual")
-    explained(capsys, digits, *words, "--noise", 1, "--scale", 2, "--given", "label=3", "--out", tmp_path / "b.npz")
+    notes = " ".join(json.loads((digits / "report-steered.json").read_text())["notes"])
+    assert [flag for flag in ("--noise 0", "--scale 1", "--given label=") if flag not in notes] == []
+    given = ("--noise", 1, "--scale", 2, "--given", "label=3")
+    run("steer", digits, *words, *given, "--out", tmp_path / "b.npz")
     assert json.loads((digits / "report-steered.json").read_text())["notes"] == []

@@ -1,4 +1,4 @@
-"""Plain names of fields, devices, and true and false in any case."""
+"""Names of fields without their group, devices, and booleans in any case."""
 
 import os
 from dataclasses import dataclass, field
@@ -23,27 +23,24 @@ class Outer:
     train: Inner = field(default_factory=Inner)
 
 
-def test_plain_names_are_fields_of_the_recipe() -> None:
-    assert expand_field_aliases(["--lr", "1e-4", "--batch-size=8", "x=--lr"]) == [
-        "--train.lr",
-        "1e-4",
-        "--train.batch-size=8",
-        "x=--lr",
-    ]
+def test_names_of_recipe_fields_without_their_group():
+    expanded = ["--train.lr", "1e-4", "--train.batch-size=8", "x=--lr"]
+    assert expand_field_aliases(["--lr", "1e-4", "--batch-size=8", "x=--lr"]) == expanded
 
 
 @pytest.mark.parametrize(("word", "meant"), [("--epochs", "--steps"), ("--minuts", "--minutes")])
-def test_what_is_no_field_is_suggested(word: str, meant: str) -> None:
-    with pytest.raises(UsageError, match=f"{meant}\\?"):
+def test_unknown_names_are_corrected(word, meant):
+    with pytest.raises(UsageError) as caught:
         check_names([word, "3"], FitConfig)
+    assert meant in caught.value.remedy
 
 
 @pytest.mark.parametrize("words", [["--train.compile", "TRUE"], ["--train.compile=true"], ["--train.compile"]])
-def test_switches_of_fields_take_true_in_any_case(words: list[str]) -> None:
+def test_booleans_of_fields_in_any_case(words):
     assert change_fields(Outer(), words, "x") == Outer(Inner(compile=True))
 
 
-def test_switches_of_fields_take_false_and_others_keep_their_values() -> None:
+def test_booleans_of_fields_may_be_false():
     words = ["--train.fsdp", "false", "--train.levels", "true", "False", "--train.compile=FALSE"]
     assert change_fields(Outer(), words, "x") == Outer(Inner(fsdp=False, levels=(True, False)))
 
@@ -51,12 +48,12 @@ def test_switches_of_fields_take_false_and_others_keep_their_values() -> None:
 @pytest.mark.parametrize(
     ("words", "resume"), [(["--resume", "True"], True), (["--resume=false"], False), (["--resume", "FALSE"], False)]
 )
-def test_switches_of_commands_take_true_and_false(words: list[str], resume: bool) -> None:
+def test_booleans_of_commands(words, resume):
     command, rest = parse(FitConfig, "fit", words, allow_nested=True)
     assert (command.output.resume, rest) == (resume, [])
 
 
-def test_a_device_is_chosen_before_anything_looks_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_device_sets_the_environment(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     monkeypatch.setenv("ACCELERATE_USE_CPU", "")
     assert take_device(["a", "--device", "cpu", "b"]) == ["a", "b"]
@@ -66,6 +63,6 @@ def test_a_device_is_chosen_before_anything_looks_for_one(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:x", "cpu:1", ""])
-def test_devices_of_other_names_are_refused(device: str) -> None:
+def test_unknown_devices_are_refused(device):
     with pytest.raises(UsageError):
         take_device(["--device", device])

@@ -1,70 +1,70 @@
-"""What the argument parser refuses is said in one line, as all else is."""
+"""Errors of the argument parser and of config fields: one line, exit status 2, nothing written."""
 
-import pathlib
 from dataclasses import fields
 
 import pytest
 
 from feller.app.cli import main
 from feller.app.commands.flag_types import field_names
+from feller.core.errors import InputError
 from feller.models.recipes.recipe import DocumentAuxNetworks, Recipe, SpeechAuxNetworks
+from tests.app.asked import refuse
 
-WRONG = [
-    ("fit example:digits --epsilon four", "--epsilon: expected a number; found 'four'. See feller fit --help"),
-    ("sample --nfe 1.5", "--nfe: expected a whole number; found '1.5'. See feller sample --help"),
-    ("fit --seed", "--seed: expected a value; found none. See feller fit --help"),
-    ("sample -n", "-n: expected a value; found none. See feller sample --help"),
-    ("evaluate a b", "expected no further argument; found b. See feller evaluate --help"),
-    (
-        "evaluate a counts.csv",
-        "found counts.csv. Quote paths that contain spaces. See feller evaluate --help",
-    ),
-    (
-        "fit example:moons --train.lrr 3 --steps 2",
-        "found --train.lrr. Did you mean --train.lr? See feller fit DATA --help",
-    ),
-    ("fit example:moons --train.lr x", "--train.lr: expected a number; found 'x'. See feller fit DATA --help"),
-    ("fit example:moons --sampling.solver nix", "found 'nix'"),
-    ("fit example:moons --objective.cond-dropout -1 --train.lr 0", "cond_dropout: expected"),
-    ("fit example:moons --steps 0", "--steps: expected at least 1; found 0"),
-    ("fit example:moons --minutes inf", "--minutes: expected above 0 and finite; found inf"),
-    ("fit example:moons --minutes nan", "--minutes: expected above 0 and finite; found nan"),
-    ("fit example:moons --longest -3", "--longest: expected at least 1; found -3"),
-    ("fit example:moons --size=", "--size: expected a value; found an empty one"),
-    ("fit example:moons --out=", "--out: expected a value; found an empty one"),
-    ("fit example:moons --start-from=", "--start-from: expected a value; found an empty one"),
-    (
-        "fit example:moons --epsilon 1 --audit fisher=0",
-        "--audit: expected fisher=ROWS, for example fisher=64; found fisher=0",
-    ),
-    ("tune --reward r --rank 0", "--rank: expected at least 1; found 0"),
-    ("bridge example:moons example:moons --pairs 1", "--pairs: expected at least 2; found 1"),
-    ("bridge example:moons example:moons --growth 0", "--growth: expected above 0 and finite; found 0"),
-    ("bridge example:moons example:moons --max-memory inf", "--max-memory: expected above 0 and finite; found inf"),
-    ("audit calculator --noise 1e300 --rate 0.1 --steps 10", "--noise: expected at most 1e+06; found 1e+300"),
-]
+LINES = {
+    "fit example:digits --epsilon four": "--epsilon: expected a number; found 'four'. See feller fit --help",
+    "sample -n": "-n: expected a value; found none. See feller sample --help",
+    "evaluate a b": "expected no further argument; found b. See feller evaluate --help",
+    "fit example:moons --train.lr x": "--train.lr: expected a number; found 'x'. See feller fit DATA --help",
+    "fit example:moons --steps 0": "--steps: expected at least 1; found 0",
+    "fit example:moons --minutes inf": "--minutes: expected above 0 and finite; found inf",
+    "fit --steps 1 --minutes 1 example:moons": "--steps: expected --steps or --minutes; found --steps and --minutes. "
+    "Choose one",
+}
+"""Snapshot of the text of errors, by command."""
 
 
-@pytest.mark.parametrize(("words", "said"), WRONG)
-def test_what_is_wrong_is_told_in_one_line_before_anything_is_written(
-    words: str, said: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
+@pytest.mark.parametrize("words", LINES)
+def test_text_of_errors(words, here, capsys):
     assert main(words.split()) == 2
-    err = capsys.readouterr().err
-    assert err.startswith("feller: ")
-    assert said in err
-    assert err.count("\n") == 1
-    assert not [*tmp_path.iterdir()]
+    assert capsys.readouterr() == ("", f"feller: {LINES[words]}\n")
+    assert not [*here.iterdir()]
 
 
-def test_help_is_no_fault(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as end:
-        main(["fit", "--help"])
-    assert end.value.code == 0
-    assert "--epsilon" in capsys.readouterr().out
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("sample --nfe 1.5", {"argument": "nfe", "found": "'1.5'"}),
+        (
+            "sample --given a=b --given c=d",
+            {"argument": "given", "expected": "a single flag followed by all its values"},
+        ),
+        ("fit --seed", {"argument": "seed", "found": "none"}),
+        ("evaluate a counts.csv", {"remedy": "Quote paths that contain spaces. See feller evaluate --help"}),
+        ("fit example:moons --train.lrr 3", {"remedy": "Did you mean --train.lr? See feller fit DATA --help"}),
+        ("fit example:moons --start-form x", {"remedy": "Did you mean --start-from? See feller fit --help"}),
+        ("fit example:moons --sampling.solver nix", {"argument": "solver", "found": "'nix'"}),
+        ("fit example:moons --objective.cond-dropout -1", {"argument": "cond_dropout", "found": "-1"}),
+        ("fit example:moons --longest -3", {"argument": "longest", "found": "-3"}),
+        ("fit example:moons --size=", {"argument": "size", "found": "an empty one"}),
+        ("fit example:moons --start-from=", {"argument": "start_from", "found": "an empty one"}),
+        ("fit example:moons --epsilon 1 --audit fisher=0", {"argument": "audit", "found": "fisher=0"}),
+        ("tune --reward r --rank 0", {"argument": "rank", "found": "0"}),
+        ("bridge example:moons example:moons --pairs 1", {"argument": "pairs", "found": "1"}),
+        ("bridge example:moons example:moons --max-memory inf", {"argument": "max_memory", "found": "inf"}),
+        ("fti x", {"argument": "command", "remedy": "Did you mean 'fit'?"}),
+        ("fit example:moons --recipe imagse", {"argument": "recipe", "remedy": "Did you mean 'images'?"}),
+        ("fit example:moons --recipe images", {"remedy": "Use --recipe auto"}),
+        ("fit example:molecules --recipe crystals", {"remedy": "Use --recipe auto"}),
+        ("fit example:moons --size huge", {"argument": "size", "found": "'huge'"}),
+        ("fit --resume --out nothing", {"kind": InputError, "file": "nothing", "found": "none"}),
+        ("completion tcsh", {"argument": "shell", "found": "'tcsh'"}),
+    ],
+)
+def test_refused_arguments(words, found, here):
+    refuse(*words.split(), **found)
+    assert not [*here.iterdir()]
 
 
 @pytest.mark.parametrize("kind", [Recipe, DocumentAuxNetworks, SpeechAuxNetworks])
-def test_fields_are_known_without_loading_them(kind: type) -> None:
+def test_names_of_fields_are_read_without_importing(kind):
     assert field_names(f"{kind.__module__}:{kind.__name__}") == [field.name for field in fields(kind)]

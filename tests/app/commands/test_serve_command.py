@@ -1,69 +1,39 @@
 """feller serve: what is refused before anything is read or served."""
 
-import pathlib
 import socket
 
 import pytest
 
-from feller.app.cli import main
-
-TOKEN = "not-to-be-guessed-1"
+from feller.core.errors import InputError
+from tests.app.asked import refuse
 
 
 @pytest.mark.parametrize(
-    ("words", "status", "why"),
+    ("words", "fields"),
     [
-        (["--host", "0.0.0.0"], 2, "--token"),
-        (["--host", "0.0.0.0", "--token", "short"], 2, "16 ASCII characters"),
-        (["--port", "70000"], 2, "--port: expected"),
-        (["nowhere"], 1, "nowhere: expected a run folder"),
-        (["--port", "x"], 2, "--port"),
+        ("--host 0.0.0.0", {}),
+        ("--host 0.0.0.0 --token short", {"found": "5 characters"}),
+        ("--port 70000", {"argument": "port", "found": "70,000"}),
+        ("--port x", {"argument": "port", "found": "'x'"}),
+        ("one two", {"kind": InputError, "file": "one", "found": "none"}),
     ],
 )
-def test_wrong_words_are_refused_in_one_line(
-    words: list[str],
-    status: int,
-    why: str,
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: pathlib.Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert main(["serve", *words]) == status
-    err = capsys.readouterr().err
-    assert why in err
-    assert len(err.splitlines()) == 1
+def test_refused_arguments(words, fields, here):
+    refuse("serve", *words.split(), **fields)
 
 
-@pytest.mark.parametrize("words", [["--reward", "0.5 * gone.py:warm >= 1"], ["--memory", "gone"]])
-def test_files_that_are_not_there_are_told_before_a_page_is_promised(
-    words: list[str],
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: pathlib.Path,
-) -> None:
+@pytest.mark.parametrize(
+    ("words", "file"), [(("--reward", "0.5 * gone.py:warm >= 1"), "gone.py"), (("--memory", "gone"), "gone")]
+)
+def test_missing_files(words, file, tmp_path):
     (tmp_path / "model.json").write_text("{}")
-    assert main(["serve", str(tmp_path), *words]) == 1
-    err = capsys.readouterr().err
-    assert err.startswith("feller: gone")
-    assert len(err.splitlines()) == 1
-
-
-def test_several_runs_may_be_named(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["serve", "one", "two"]) == 1
-    assert "one" in capsys.readouterr().err
-    with pytest.raises(SystemExit) as stopped:
-        main(["serve", "--help"])
-    assert stopped.value.code == 0
-    assert "[RUN" in capsys.readouterr().out
+    refuse("serve", tmp_path, *words, kind=InputError, file=file, found="none")
 
 
 @pytest.mark.slow
-def test_an_address_that_is_taken_is_said(moons: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_port_in_use(moons):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        port = str(taken.getsockname()[1])
-        assert main(["serve", str(moons), "--port", port]) == 1
-    err = capsys.readouterr().err
-    assert f"127.0.0.1:{port}" in err
-    assert "Choose another --port" in err
+        port = taken.getsockname()[1]
+        assert f"127.0.0.1:{port}" in str(refuse("serve", moons, "--port", port, kind=InputError))

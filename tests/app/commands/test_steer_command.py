@@ -1,200 +1,150 @@
-"""feller steer, from the command line."""
+"""feller steer with rewards."""
 
+import functools
 import json
-import pathlib
+import shlex
 
 import numpy as np
 import pytest
 
-from feller.app.cli import main
+from feller.core.errors import InputError
+from tests.app.asked import refuse, run
+
+steer = functools.partial(run, "steer")
+LEFT = "def left(values):\n    return values[:, 0, :, :4].mean((1, 2)) / 16\n"
 
 
-def steered(capsys: pytest.CaptureFixture[str], *words: object) -> dict[str, float]:
-    assert main(["steer", *map(str, words), "--json"]) == 0
-    return json.loads(capsys.readouterr().out.splitlines()[-1])
+def samples(file):
+    with np.load(file) as arrays:
+        return arrays["samples"].astype(float)
 
 
-def test_more_ink(digits: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = tmp_path / "ink.npz"
-    found = steered(capsys, digits, "--reward", "ink", "-n", 4, "--steps", 4, "--nfe", 4, "--out", out)
-    with np.load(out) as arrays:
-        assert arrays["samples"].shape == (4, 8, 8)
-        assert arrays["samples"].mean() / 16 == pytest.approx(found["reward"], abs=1e-6)
+def test_samples_have_the_reward(digits, tmp_path):
+    words = (digits, "--reward", "ink", "--steps", 4, "--nfe", 4, "--out")
+    found, again = steer(*words, tmp_path / "a.npz", "-n", 4), steer(*words, tmp_path / "b.npz", "-n", 2)
+    four, two = samples(tmp_path / "a.npz"), samples(tmp_path / "b.npz")
+    assert four.shape == (4, 8, 8)
+    assert four.mean() / 16 == pytest.approx(found["reward"], abs=1e-6)
     assert found["reward"] > found["reward_before"] + 0.05
-    assert found["improved"] == 1.0
-    again = steered(capsys, digits, "--reward", "ink", "-n", 2, "--steps", 4, "--nfe", 4, "--out", tmp_path / "b.npz")
-    with np.load(out) as four, np.load(tmp_path / "b.npz") as two:
-        assert np.abs(four["samples"][:2].astype(int) - two["samples"]).max() <= 1
-    assert again["n"] == 2
+    assert (found["improved"], again["n"]) == (1.0, 2)
+    assert np.abs(four[:2] - two).max() <= 1
 
 
-def test_what_a_bound_is_about_is_told(
-    digits: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "ink.npz"
-    words = ("-n", 3, "--steps", 3, "--nfe", 4, "--out", out)
-    found = steered(capsys, digits, "--reward", "ink >= 0.5", *words)
-    assert main(["sample", *map(str, (digits, "-n", 3, "--nfe", 4, "--out", tmp_path / "plain.npz"))]) == 0
-    capsys.readouterr()
-    with np.load(tmp_path / "plain.npz") as plain, np.load(out) as arrays:
-        before, after = (pictures["samples"].mean((1, 2)) / 16 for pictures in (plain, arrays))
+def test_reward_with_a_bound(digits, tmp_path):
+    words = ("-n", 3, "--steps", 3, "--nfe", 4)
+    found = steer(digits, "--reward", "ink >= 0.5", *words, "--out", tmp_path / "ink.npz")
+    run("sample", digits, "-n", 3, "--nfe", 4, "--out", tmp_path / "plain.npz")
+    before, after = (samples(tmp_path / f"{name}.npz").mean((1, 2)) / 16 for name in ("plain", "ink"))
     assert found["bounded_before"] == pytest.approx(before.mean(), abs=1e-6)
     assert found["bounded"] == pytest.approx(after.mean(), abs=1e-6)
     assert found["bounded_before"] < found["bounded"] < found["bounded_target"] == 0.5
     missing, left = (np.maximum(0.5 - ink, 0) for ink in (before, after))  # ink above the bound makes up for no other
     assert found["bounded_progress"] == pytest.approx(1 - left.mean() / missing.mean(), abs=1e-6)
     assert found["reward"] == pytest.approx(-(left**2).mean(), abs=1e-6)
-    assert "bounded" not in steered(capsys, digits, "--reward", "ink", *words[:6], "--out", tmp_path / "b.npz")
+    assert "bounded" not in steer(digits, "--reward", "ink", *words, "--out", tmp_path / "b.npz")
 
 
-def test_no_step_gives_plain_samples(
-    digits: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A wish that is met from the start moves nothing: the samples are those of `sample` with the same seed."""
+def test_constant_reward_gives_unsteered_samples(digits, tmp_path):
     (tmp_path / "flat.py").write_text("def flat(values):\n    return 0 * values.flatten(1).sum(1)\n")
     words = ("-n", 3, "--nfe", 4, "--seed", 5)
-    steered(capsys, digits, "--reward", f"{tmp_path}/flat.py:flat", *words, "--out", tmp_path / "a.npz")
-    assert main(["sample", *map(str, (digits, *words, "--out", tmp_path / "b.npz"))]) == 0
-    with np.load(tmp_path / "a.npz") as a, np.load(tmp_path / "b.npz") as b:
-        assert np.array_equal(a["samples"], b["samples"])
+    steer(digits, "--reward", f"{tmp_path}/flat.py:flat", *words, "--out", tmp_path / "a.npz")
+    run("sample", digits, *words, "--out", tmp_path / "b.npz")
+    assert np.array_equal(samples(tmp_path / "a.npz"), samples(tmp_path / "b.npz"))
 
 
-def test_classes_and_own_functions(
-    digits: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "r.py").write_text("def left(values):\n    return values[:, 0, :, :4].mean((1, 2))\n")
-    wishes = ("class=7", f"0.1*{tmp_path}/r.py:left")
-    found = steered(capsys, digits, "--reward", *wishes, "-n", 3, "--steps", 3, "--nfe", 4, "--out", tmp_path / "x")
+def test_rewards_are_summed(digits, tmp_path):
+    (tmp_path / "r.py").write_text(LEFT)
+    rewards = ("class=7", f"0.1*{tmp_path}/r.py:left")
+    found = steer(digits, "--reward", *rewards, "-n", 3, "--steps", 3, "--nfe", 4, "--out", tmp_path / "x")
     assert found["reward"] > found["reward_before"]
     assert (tmp_path / "x" / "grid.png").is_file()
 
 
 @pytest.mark.parametrize(
-    ("words", "status", "told"),
+    ("words", "fields"),
     [
-        ([], 2, "expected a target: --reward TEXT, or --observe FILE"),
-        (["--reward", "class=x"], 2, "class: expected"),
-        (["--reward", "ink", "--optimize", "sources"], 2, "one of source, condition, both"),
-        (["--reward", "ink", "--optimize", "both", "--guidance", "2"], 2, "does not support guidance"),
-        (["--reward", "ink", "--mask", "hole.png"], 2, "--mask needs --observe"),
-        (["--reward", "ink", "--method", "pigdm"], 2, "--method needs --observe"),
-        (["--observe", "x.png", "--operator", "blur", "--prior", "none"], 2, "--prior needs --reward"),
-        (["--reward", "ink", "--nfe", "0"], 2, ": expected at least 1"),
-        (["--reward", "class"], 2, "such as class=7"),
-        (["--reward", "ink", "--observe", "half.png"], 2, "found both"),
-        (["--observe", "half.png"], 2, "--observe: needs --operator"),
-        (["--reward", "ink", "--solver", "dopri5"], 2, "use one of euler, midpoint"),
-        (["--reward", "ink", "-n", "0"], 2, "-n: expected at least 1"),
-        (["--reward", "ink", "--steps", "0"], 2, "--steps: expected at least 1"),
-        (
-            ["--observe", "half.png", "--operator", "grey", "--method", "pigdm", "--steps", "3"],
-            2,
-            "--steps: applies only to the optimisation",
-        ),
-        (["--reward", "ink", "--prior", "radius=-1"], 2, "--prior: expected shell, radius=WEIGHT with"),
-        (["--observe", "nope.png", "--operator", "grey"], 1, "nope.png: expected a file; found none"),
-        (["--reward", "nowhere.py:f"], 1, "nowhere.py: expected a Python file; found none"),
-        (["--reward", "ink", "--reward", "ink"], 2, "--reward: expected"),
+        ("", {"expected": "a target: --reward TEXT, or --observe FILE with --operator NAME"}),
+        ("--reward class=x", {"argument": "class", "found": "'x'"}),
+        ("--reward ink --optimize sources", {"argument": "optimize", "found": "'sources'"}),
+        ("--reward ink --optimize both --guidance 2", {"remedy": "Leave out --guidance"}),
+        ("--reward ink --mask hole.png", {"remedy": "Remove --mask"}),
+        ("--reward ink --method pigdm", {"remedy": "Remove --method"}),
+        ("--observe x.png --operator blur --prior none", {"remedy": "Remove --prior"}),
+        ("--reward ink --nfe 0", {"argument": "nfe", "found": "0"}),
+        ("--reward class", {}),
+        ("--reward ink --observe half.png", {"argument": "rewards", "found": "both"}),
+        ("--observe half.png", {"argument": "observe"}),
+        ("--reward ink --solver dopri5", {}),
+        ("--reward ink -n 0", {"argument": "n", "found": "0"}),
+        ("--reward ink --steps 0", {"argument": "steps", "found": "0"}),
+        ("--observe half.png --operator grey --method pigdm --steps 3", {"argument": "steps"}),
+        ("--reward ink --prior radius=-1", {"argument": "prior", "found": "'radius=-1'"}),
+        ("--observe nope.png --operator grey", {"kind": InputError, "file": "nope.png", "found": "none"}),
+        ("--reward nowhere.py:f", {"kind": InputError, "expected": "a Python file", "found": "none"}),
+        ("--reward ink --seed 3 --reward class=7", {"argument": "reward", "remedy": "--reward ink class=7"}),
+        ("--reward '2 * ink' -n 4 '--reward=ink <= 3'", {"remedy": "--reward '2 * ink' 'ink <= 3'"}),
     ],
 )
-def test_what_is_refused(
-    digits: pathlib.Path,
-    tmp_path: pathlib.Path,
-    capsys: pytest.CaptureFixture[str],
-    words: list[str],
-    status: int,
-    told: str,
-) -> None:
-    assert main(["steer", str(digits), *words, "--out", str(tmp_path / "out.npz")]) == status
-    assert told in capsys.readouterr().err
+def test_refused_arguments(digits, tmp_path, words, fields):
+    refuse("steer", digits, *shlex.split(words), "--out", tmp_path / "out.npz", **fields)
 
 
 @pytest.mark.parametrize(
-    ("words", "whole"),
-    [
-        (["--reward", "ink", "--seed", "3", "--reward", "class=7"], "--reward ink class=7"),
-        (["--reward", "2 * ink", "-n", "4", "--reward=ink <= 3"], "--reward '2 * ink' 'ink <= 3'"),
-    ],
-)
-def test_a_reward_that_stands_twice_is_shown_as_one(
-    digits: pathlib.Path, capsys: pytest.CaptureFixture[str], words: list[str], whole: str
-) -> None:
-    assert main(["steer", str(digits), *words]) == 2
-    said = " ".join(capsys.readouterr().err.split())
-    assert f"--reward: expected a single flag followed by all its values; found the flag twice. {whole}" in said
-
-
-@pytest.mark.parametrize(
-    ("body", "told"),
+    ("body", "reason"),
     [
         ("return values", "one value per sample"),
-        ("return values.flatten(1).sum(1) / 0 * 0", "the reward is nan for 2 of 2 samples"),
-        ("return (values.flatten(1).sum(1) * 0).sqrt()", "not finite for 16 of 16"),
+        ("return values.flatten(1).sum(1) / 0 * 0", "nan for 2 of 2"),
+        ("return (values.flatten(1).sum(1) * 0).sqrt()", "16 of 16"),
         ("return {}['key']", "bad.py line 2, in bad: KeyError: 'key'"),
         ("return [1.0] * len(values)", "found a list"),
     ],
 )
-def test_wrong_rewards(
-    digits: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], body: str, told: str
-) -> None:
+def test_rewards_that_fail(digits, tmp_path, body, reason):
     (tmp_path / "bad.py").write_text(f"def bad(values):\n    {body}\n")
-    assert main(["steer", str(digits), "--reward", f"{tmp_path}/bad.py:bad", "--out", str(tmp_path / "o.npz")]) == 1
-    said = capsys.readouterr().err
-    assert told in said
-    assert ("no bound" in said) == ("not finite" in told)  # all others fail before anything is printed
+    words = ("--reward", f"{tmp_path}/bad.py:bad", "--out", tmp_path / "o.npz")
+    assert reason in str(refuse("steer", digits, *words, kind=InputError))
 
 
-def test_rewards_without_a_gradient(
-    digits: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """They are followed by chance, which is said; which batch a sample is in does not matter."""
+def test_reward_without_a_gradient(digits, tmp_path, capsys):
+    """Searched at random; samples do not depend on the batch."""
     (tmp_path / "r.py").write_text("def lit(values):\n    return (values > 8).flatten(1).double().mean(1)\n")
-    words = ("--reward", f"{tmp_path}/r.py:lit", "--steps", 4, "--nfe", 4)
-    found = steered(capsys, digits, *words, "-n", 3, "--out", tmp_path / "a.npz")
+    words = (digits, "--reward", f"{tmp_path}/r.py:lit", "--steps", 4, "--nfe", 4)
+    found = steer(*words, "-n", 3, "--out", tmp_path / "a.npz")
+    assert "no gradient" in capsys.readouterr().err
     assert found["reward"] > found["reward_before"] + 0.03
     assert found["solves"] == 1 + 4 * 16
-    assert main(["steer", str(digits), *map(str, words), "-n", "1", "--out", str(tmp_path / "b.npz")]) == 0
-    assert "no gradient" in capsys.readouterr().err
-    with np.load(tmp_path / "a.npz") as a, np.load(tmp_path / "b.npz") as b:
-        assert np.array_equal(a["samples"][:1], b["samples"])
+    steer(*words, "-n", 1, "--out", tmp_path / "b.npz")
+    assert np.array_equal(samples(tmp_path / "a.npz")[:1], samples(tmp_path / "b.npz"))
 
 
 @pytest.mark.parametrize("over", ["condition", "both"])
-def test_conditions_are_searched_too(
-    digits: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], over: str
-) -> None:
+def test_search_over_conditions(digits, tmp_path, over):
     words = ("--reward", "ink", "-n", 2, "--steps", 2, "--nfe", 4, "--optimize", over)
-    found = steered(capsys, digits, *words, "--out", tmp_path / "a.npz")
+    found = steer(digits, *words, "--out", tmp_path / "a.npz")
     assert found["reward"] > found["reward_before"]
     assert ("source_size" in found) == (over == "both")
     assert f"--optimize {over}" in json.loads((digits / "report-steered.json").read_text())["command"]
 
 
 @pytest.mark.slow
-def test_symbols_cannot_be_steered(
-    molecules: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_elements_of_molecules_must_be_given(molecules, tmp_path):
     (tmp_path / "r.py").write_text("def wide(values):\n    return values['place'].square().mean((1, 2))\n")
-    words = ["steer", str(molecules), "--reward", f"{tmp_path}/r.py:wide", "-n", "2", "--steps", "2", "--nfe", "4"]
-    assert main([*words, "--out", str(tmp_path / "a.xyz")]) == 2
-    message = capsys.readouterr().err
-    assert "element" in message
-    assert "--given" in message
-    assert main([*words, "--given", "element=C4H8O2", "--out", str(tmp_path / "a.xyz"), "--json"]) == 0
-    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    words = (molecules, "--reward", f"{tmp_path}/r.py:wide", "-n", 2, "--steps", 2, "--nfe", 4)
+    words += ("--out", tmp_path / "a.xyz")
+    assert "element" in str(refuse("steer", *words))
+    found = steer(*words, "--given", "element=C4H8O2")
     assert found["reward"] > found["reward_before"]
-    sane = [accepted(one) for one in (tmp_path / "a.xyz").read_text().split("\n14\n")]
-    assert found["validity"] == sum(sane) / 2
+    valid = [accepted(one) for one in (tmp_path / "a.xyz").read_text().split("\n14\n")]
+    assert found["validity"] == sum(valid) / 2
     assert found["improved_valid"] <= found["validity"]
     assert found["improved"] == 1
-    assert found["sketch"]
     page = json.loads((molecules / "report-steered.json").read_text())
-    assert page["sketch"] == found["sketch"]
+    assert page["sketch"] == found["sketch"] != ""
     assert page["verdict"].startswith("Not yet trained")
     assert {"validity", "validity_before"} <= page["numbers"].keys()
 
 
-def accepted(block: str) -> bool:
+def accepted(block):
     """Return whether rdkit finds bonds of a molecule of 14 atoms in an XYZ file."""
     chem, bonds = pytest.importorskip("rdkit.Chem"), pytest.importorskip("rdkit.Chem.rdDetermineBonds")
     rows = block.strip().splitlines()[-14:]
@@ -208,29 +158,14 @@ def accepted(block: str) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("wish", "told"),
-    [
-        (
-            "{}:left",
-            'no bound, so it is optimised without limit; `--reward "{}:left >= NUMBER"`',
-        ),
-        (
-            "-2 * {}:left",
-            'no bound, so it is optimised without limit; `--reward "{}:left <= NUMBER"`',
-        ),
-        ("{}:left >= 0.4", None),
-        ("ink", None),
-    ],
+    ("reward", "bound"),
+    [("{}:left", ">="), ("-2 * {}:left", "<="), ("{}:left >= 0.4", None), ("ink", None)],
 )
-def test_a_reward_of_ones_own_without_a_bound_is_told(
-    wish: str, told: str | None, digits: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_user_reward_without_a_bound_is_noted(reward, bound, digits, tmp_path, capsys):
     file = tmp_path / "r.py"
-    file.write_text("def left(values):\n    return values[:, 0, :, :4].mean((1, 2)) / 16\n")
-    words = ("-n", "2", "--steps", "1", "--nfe", "2", "--out", str(tmp_path / "x.npz"))
-    assert main(["steer", str(digits), "--reward", wish.format(file), *words]) == 0
-    said = " ".join(capsys.readouterr().err.split())
-    assert ("no bound" in said) == (told is not None)
-    assert told is None or told.format(file) in said
-    page = (digits / "report-steered.html").read_text()
-    assert "each sample is optimised for at most 1 steps; each solve takes 2 network calls" in page
+    file.write_text(LEFT)
+    words = ("-n", 2, "--steps", 1, "--nfe", 2, "--out", tmp_path / "x.npz")
+    steer(digits, "--reward", reward.format(file), *words)
+    text = " ".join(capsys.readouterr().err.split())
+    assert ("no bound" in text) == (bound is not None)
+    assert bound is None or f'--reward "{file}:left {bound} NUMBER"' in text

@@ -1,29 +1,31 @@
-"""Text and symbols on the command line: flags of sampling, and every wrong input in one line with what to do."""
+"""Text and tokens on the command line: sampling, and what is refused."""
 
 import json
 import os
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
 
-from feller.app.cli import main
+from feller.core.errors import InputError
 from feller.models.families.elbo import ReversalRates, SamplingRates, tightest_elbo
 from feller.paths import Mixture
 from feller.spaces.tokens import CategoricalSource
-from tests.app.commands.asked import run
+from tests.app.asked import refuse, run
 
 pytestmark = pytest.mark.usefixtures("here")
 
 TINY = ("--size", "tiny", "--steps", "2", "--sampling.nfe", "3")
 SENTENCES = ("to be, or not to be; ", "the rest is silence. ", "words, words, words: ")
 BOOK = "".join(SENTENCES[i * i % 3] for i in range(40))
+KINDS = ("masked", "uniform", "autoregressive")
 
 
-def fitted(tmp_path_factory, name: str, *words: str) -> pathlib.Path:
+def fitted(tmp_path_factory, name, *words):
     folder = tmp_path_factory.mktemp(name)
     (folder / "book.txt").write_text(BOOK)
-    assert main(["fit", str(folder / "book.txt"), "--longest", "24", *TINY, *words, "--out", str(folder / "run")]) == 0
+    run("fit", folder / "book.txt", "--longest", 24, *TINY, *words, "--out", folder / "run")
     return folder / "run"
 
 
@@ -38,158 +40,133 @@ def uniform(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def writer(tmp_path_factory):
-    return fitted(tmp_path_factory, "writer", "--recipe", "text-autoregressive")
+def autoregressive(tmp_path_factory):
+    return fitted(tmp_path_factory, "autoregressive", "--recipe", "text-autoregressive")
 
 
-def drawn(capsys, *words) -> list[str]:
-    status, _, err = run(capsys, "sample", *words, "-n", 3, "--out", "new.npz", "--overwrite")
-    assert status == 0, err
+def drawn(*words):
+    run("sample", *words, "-n", 3, "--out", "new.npz", "--overwrite")
     return np.load("new.npz")["samples"].tolist()
 
 
-def test_numbers_in_json_have_their_names(masked, capsys) -> None:
+def test_metrics_of_text(masked):
     numbers = json.loads((masked / "report.json").read_text())["numbers"]
     assert {"bits_per_token", "trigram_distance", "trigram_floor", "copied", "copied_floor", "steps"} <= numbers.keys()
-    status, out, err = run(capsys, "sample", masked, "-n", 2, "--json")
-    assert status == 0
-    assert json.loads(out.splitlines()[-1])["n"] == 2
-    assert "--- 2" in err
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["masked", "uniform", "writer"])
-def test_the_likeliest_is_one(kind: str, capsys, request: pytest.FixtureRequest) -> None:
-    """At temperature 0 and with top-k 1 nothing is left to chance but, with a mask or noise, who moves when."""
+@pytest.mark.parametrize("kind", KINDS)
+def test_temperature_zero(kind, request):
+    """At temperature 0 and with top-k 1 tokens are not random; the times of jumps are, but for a fixed order."""
     folder = request.getfixturevalue(kind)
-    assert drawn(capsys, folder, "--temperature", 0) == drawn(capsys, folder, "--temperature", 0)
-    cold, first = drawn(capsys, folder, "--temperature", 0), drawn(capsys, folder, "--top-k", 1)
-    assert cold == first
-    if kind == "writer":
+    cold = drawn(folder, "--temperature", 0)
+    assert drawn(folder, "--temperature", 0) == drawn(folder, "--top-k", 1) == cold
+    if kind == "autoregressive":
         assert len(set(cold)) == 1
-        assert drawn(capsys, folder, "--temperature", 0, "--seed", 5) == cold
-    assert drawn(capsys, folder) != cold
+        assert drawn(folder, "--temperature", 0, "--seed", 5) == cold
+    assert drawn(folder) != cold
 
 
-@pytest.mark.parametrize("kind", ["masked", "uniform", "writer"])
-def test_what_is_known_is_kept(kind: str, capsys, request: pytest.FixtureRequest) -> None:
-    for text in drawn(capsys, request.getfixturevalue(kind), "--template", "to be, ___ to be"):
-        assert text.startswith("to be, ")
-        assert text[10:16] == " to be"
-        assert len(text) == 24
+@pytest.mark.parametrize("kind", KINDS)
+def test_template_is_kept(kind, request):
+    for text in drawn(request.getfixturevalue(kind), "--template", "to be, ___ to be"):
+        assert (text[:7], text[10:16], len(text)) == ("to be, ", " to be", 24)
         assert "_" not in text
 
 
 @pytest.mark.parametrize("order", ["confidence", "entropy"])
-def test_orders_need_a_mask(order: str, masked, uniform, writer, capsys) -> None:
-    assert len(drawn(capsys, masked, "--order", order)) == 3
-    for folder, message in ((uniform, "mask source"), (writer, "token after token")):
-        status, _, err = run(capsys, "sample", folder, "--order", order)
-        assert status == 2
-        assert message in err
+def test_unmasking_orders_need_a_mask(order, masked, uniform, autoregressive):
+    assert len(drawn(masked, "--order", order)) == 3
+    refuse("sample", uniform, "--order", order, remedy="Omit the order")
+    refuse("sample", autoregressive, "--order", order, remedy="Drop order, rates and solver")
 
 
-@pytest.mark.parametrize("kind", ["masked", "uniform", "writer"])
-def test_velocities_are_not_followed(kind: str, capsys, request: pytest.FixtureRequest) -> None:
-    status, _, err = run(capsys, "sample", request.getfixturevalue(kind), "--solver", "midpoint")
-    assert status == 2
-    assert "midpoint" in err or "without a solver" in err
+@pytest.mark.parametrize("kind", KINDS)
+def test_solvers_of_velocities_are_refused(kind, request):
+    remedy = "Drop order, rates and solver" if kind == "autoregressive" else "Use euler"
+    refuse("sample", request.getfixturevalue(kind), "--solver", "midpoint", remedy=remedy)
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("words", "fields"),
     [
-        (["--template", "to be €"], "found '€' (U+20AC) at character 7"),
-        (["--template", "to B"], "Write 'b' instead"),
-        (["--template", "e" * 25], "has 25 characters"),
-        (["--template", "_" * 30], "has 30 characters"),
-        (["--temperature", "-1"], ": expected at least 0 and finite; found -1"),
-        (["--top-k", "0"], "--top-k: expected at least 1; found 0"),
-        (["--top-p", "1.5"], ": expected above 0 and at most 1; found 1.5"),
-        (["--order", "confident"], "Did you mean 'confidence'"),
-        (["--guidance", "2"], "--guidance: expected a model with conditions"),
-        (["--given", "label=sea"], "--given: expected"),
-        (["--out", "x.wav"], ".txt, .jsonl, .csv, .npz"),
+        (("--template", "e" * 25), {"remedy": "Shorten the template"}),
+        (("--template", "_" * 30), {"remedy": "Shorten the template"}),
+        (("--temperature", -1), {"argument": "temperature", "found": "-1"}),
+        (("--top-k", 0), {"argument": "top_k", "found": "0"}),
+        (("--top-p", 1.5), {"argument": "top_p", "found": "1.5"}),
+        (("--order", "confident"), {"argument": "order", "remedy": "Did you mean 'confidence'?"}),
+        (("--guidance", 2), {"argument": "guidance", "found": "one without any"}),
+        (("--given", "label=sea"), {"argument": "given", "found": "'label'"}),
+        (("--out", "x.wav"), {"remedy": "Use .txt, .jsonl, .csv, .npz, or a folder (no suffix)"}),
     ],
 )
-def test_wrong_samples(masked, capsys, words: list[str], message: str) -> None:
-    status, out, err = run(capsys, "sample", masked, *words)
-    assert status == 2, err
-    assert message in err
-    assert "Traceback" not in err
-    assert not out
+def test_refused_samples(masked, words, fields):
+    refuse("sample", masked, *words, **fields)
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "message"),
+    ("template", "character"), [("to be €", "(U+20AC) at character 7"), ("to B", "Write 'b' instead")]
+)
+def test_characters_outside_the_vocabulary(masked, template, character):
+    assert character in str(refuse("sample", masked, "--template", template))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "fields"),
     [
-        ("one.txt", b"a" * 500, "one repeated character"),
-        ("blank.txt", b"\n\n \n\n", "contains no text"),
-        ("empty.txt", b"", "the file is empty"),
+        ("one.txt", b"a" * 500, {}),
+        ("blank.txt", b"\n\n \n\n", {}),
+        ("empty.txt", b"", {}),
+        ("bad.txt", b"abc\xff\xfedef", {"found": "byte 0xff at position 3"}),
+        ("short.txt", b"short", {"remedy": "Use more text, or a smaller --longest"}),
+        ("packed.txt.gz", b"\x1f\x8b\x08not really", {}),
+        ("blank.jsonl", b'{"text": ""}\n{"text": " "}\n', {}),
+        ("broken.jsonl", b'{"text": "a"}\n{text: 1}\n', {"place": "line 2", "found": "'{text: 1}'"}),
+        ("two.jsonl", b'{"a": "x", "b": "y"}\n', {"place": "line 1", "found": "a, b"}),
         (
-            "bad.txt",
-            b"abc\xff\xfedef",
-            "bad.txt: expected text in UTF-8; found byte 0xff at position 3. Save the file as UTF-8",
+            "mixed.jsonl",
+            b'{"text": "a", "label": "x"}\n{"text": "b"}\n',
+            {"remedy": "Add the label, or remove all labels"},
         ),
-        ("short.txt", b"short", "5 characters, too few for two examples of length 128"),
-        ("packed.txt.gz", b"\x1f\x8b\x08not really", "damaged or truncated"),
-        ("blank.jsonl", b'{"text": ""}\n{"text": " "}\n', "contains no text"),
-        ("broken.jsonl", b'{"text": "a"}\n{text: 1}\n', "line 2: expected a JSON object with text; found '{text: 1}'"),
-        ("two.jsonl", b'{"a": "x", "b": "y"}\n', "line 1: expected the field 'text'"),
-        ("mixed.jsonl", b'{"text": "a", "label": "x"}\n{"text": "b"}\n', "line 2 has no label"),
-        ("cells.csv", b"text,label\nto be,or,not\n", "row 2 has 3 cells; expected 2"),
+        ("cells.csv", b"text,label\nto be,or,not\n", {"expected": "2 as in the first row"}),
     ],
 )
-def test_wrong_files(capsys, name: str, content: bytes, message: str) -> None:
+def test_refused_files(name, content, fields):
     pathlib.Path(name).write_bytes(content)
-    status, out, err = run(capsys, "fit", name, *TINY)
-    assert status == 1, err
-    assert message in err
-    assert "Traceback" not in err
-    assert not out
+    refuse("fit", name, *TINY, kind=InputError, file=name, **fields)
     assert not pathlib.Path("runs").exists()
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("words", "fields"),
     [
-        (["--longest", "1"], "2 to 4096 tokens; found 1"),
-        (["--longest", "100000"], "2 to 4096 tokens; found 100000"),
-        (["--vocabulary", "letters"], "found 'letters'"),
-        (["--vocabulary", "subwords:10"], "expected 257 to 131,072 subwords; found 10"),
-        (["--recipe", "images"], "needs images"),
-        (["--recipe", "points"], "needs numeric data"),
-        (["--recipe", "levels-mask"], "needs images"),
+        ("--longest 1", {"found": "1"}),
+        ("--longest 100000", {"found": "100000"}),
+        ("--vocabulary letters", {"argument": "vocabulary", "found": "'letters'"}),
+        ("--vocabulary subwords:10", {"found": "10"}),
+        ("--recipe points", {"remedy": "Use --recipe auto"}),
+        ("--recipe levels-mask", {"remedy": "Use --recipe auto"}),
     ],
 )
-def test_wrong_fits(capsys, words: list[str], message: str) -> None:
+def test_refused_fits(words, fields):
     pathlib.Path("book.txt").write_text(BOOK)
-    status, _, err = run(capsys, "fit", "book.txt", *TINY, *words)
-    assert status == 2, err
-    assert message in err
+    refuse("fit", "book.txt", *TINY, *words.split(), **fields)
     assert not pathlib.Path("runs").exists()
 
 
-def test_held_out_text_with_a_stranger_is_named(masked, capsys) -> None:
+def test_evaluated_text_with_an_unknown_character(masked):
     pathlib.Path("euro.txt").write_text("ten € and more of it")
     for flag in ("--data", "--samples"):
-        status, _, err = run(capsys, "evaluate", masked, flag, "euro.txt")
-        assert status == 1
-        assert "euro.txt" in err
-        assert "'€' (U+20AC) at character 5" in err
+        fields = {"file": "euro.txt", "found": "'€' (U+20AC) at character 5"}
+        refuse("evaluate", masked, flag, "euro.txt", kind=InputError, **fields)
 
 
-def test_texts_alone_can_be_filled_in(capsys, masked) -> None:
-    assert main(["fit", "example:moons", *TINY, "--out", "moons"]) == 0
-    status, _, err = run(capsys, "sample", "moons", "--template", "to be")
-    assert status == 2
-    assert "fills in text" in err
-    status, _, err = run(capsys, "sample", "moons", "--top-k", "3")
-    assert status == 2
-    assert "require a model of tokens" in err
-    status, _, err = run(capsys, "fit", "example:moons", *TINY, "--vocabulary", "bytes")
-    assert status == 2
-    assert "a vocabulary applies to text only" in err
+def test_options_of_text_apply_to_text_only():
+    run("fit", "example:moons", *TINY, "--out", "moons")
+    refuse("sample", "moons", "--template", "to be", argument="template", remedy="Leave it out")
+    refuse("sample", "moons", "--top-k", 3)
+    refuse("fit", "example:moons", *TINY, "--vocabulary", "bytes", file="example:moons", remedy="Remove the vocabulary")
 
 
 OWN = """
@@ -223,46 +200,36 @@ def nothing(data, size): return law(data, size, 17 * (0.0,))
 
 
 @pytest.mark.parametrize(
-    ("name", "message"),
+    ("name", "fields"),
     [
-        ("negative", "finite distances of at least 0; found row 2, column 5: -1"),
-        ("diagonal", "itself; found row 3, column 3: 0.5. Set the diagonal to 0"),
-        ("missing", "ReversibleCorrector requires a source"),
-        ("short", "17 weights, one per token; found 2"),
-        ("below", "finite and at least 0; found -1 for token 0"),
-        ("nothing", "a positive source weight"),
+        ("negative", {"found": "row 2, column 5: -1"}),
+        ("diagonal", {"found": "row 3, column 3: 0.5"}),
+        ("missing", {"found": None}),
+        ("short", {"found": "2"}),
+        ("below", {"found": "-1 for token 0"}),
+        ("nothing", {"found": "only zeros"}),
     ],
 )
-def test_paths_that_cannot_be(capsys, name: str, message: str) -> None:
+def test_refused_paths(name, fields):
     pathlib.Path("own.py").write_text(OWN)
-    status, _, err = run(capsys, "fit", "example:digits", "--recipe", f"own.py:{name}", *TINY)
-    assert status == 2, err
-    assert message in err
-    assert "Traceback" not in err
+    refuse("fit", "example:digits", "--recipe", f"own.py:{name}", *TINY, **fields)
 
 
-def test_a_source_may_lack_symbols() -> None:
-    """Then the bound is that of the path's own rates, since the noising chain cannot be run backwards."""
+def test_elbo_of_a_source_without_some_tokens():
+    """The bound is that of the path's own rates, since the noising chain cannot be reversed."""
     assert tightest_elbo(Mixture(source=CategoricalSource((0.0, 1.0, 2.0)))) == SamplingRates()
     assert tightest_elbo(Mixture(source=CategoricalSource((1.0, 1.0, 2.0)))) == ReversalRates()
 
 
-def test_strangers_text_executes_nothing(masked, capsys) -> None:
-    folder = pathlib.Path("stranger")
-    folder.mkdir()
-    for path in masked.iterdir():
-        if path.is_file():
-            (folder / path.name).write_bytes(path.read_bytes())
-    record = json.loads((folder / "model.json").read_text())
+def test_untrusted_run_executes_nothing(masked):
+    shutil.copytree(masked, "untrusted")
+    record = json.loads(pathlib.Path("untrusted/model.json").read_text())
     for evil in (
         {"is": "os.system", "command": "touch boom"},
         {"is": "Popen", "args": ["touch", "boom"]},
         {"is": "Subwords", "tokenizer": '{"model": {"type": "pickle", "path": "boom"}}'},
     ):
-        changed = json.loads(json.dumps(record))
-        changed["modality"]["vocabulary"] = evil
-        (folder / "model.json").write_text(json.dumps(changed))
-        status, _, err = run(capsys, "sample", folder)
-        assert status == 1, err
-        assert "Traceback" not in err
+        record["modality"]["vocabulary"] = evil
+        pathlib.Path("untrusted/model.json").write_text(json.dumps(record))
+        refuse("sample", "untrusted", kind=InputError)
     assert not os.path.exists("boom")

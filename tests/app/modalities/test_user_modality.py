@@ -1,4 +1,4 @@
-"""A modality in a file of the user's: every command works, its file is asked for, and what is wrong with it is told."""
+"""A modality in a user's file: commands, the page, and errors of its methods."""
 
 import importlib
 import json
@@ -8,7 +8,6 @@ import re
 import subprocess
 import sys
 import textwrap
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +15,6 @@ import pytest
 import torch
 
 import feller
-from feller.app.cli import main
 from feller.app.config import SampleConfig
 from feller.app.modalities.registration import registration_of
 from feller.app.options import config_of
@@ -26,8 +24,12 @@ from feller.app.workflows.run_config import read_fit_record
 from feller.app.workflows.sample import sample
 from feller.core.errors import InputError, UsageError
 from feller.core.user_code import load_file
+from feller.data.all_modalities import MODALITIES
 from feller.data.loading.dataset_reader import read
 from feller.data.modality import Modality
+from tests.app.asked import refuse
+from tests.app.asked import run as command
+from tests.errors import refuses
 
 DOCS = pathlib.Path(__file__).parents[3] / "docs" / "guides" / "extend.md"
 (SOURCE,) = re.findall(r"```python\n(# series\.py\n.*?)```", DOCS.read_text(), re.DOTALL)
@@ -35,8 +37,8 @@ N, LENGTH = 320, 12
 CODE = ["--code", "series.py"]
 
 
-def write(file: pathlib.Path, n: int = N) -> None:
-    """Write waves that have one of two levels."""
+def write(file, n=N):
+    """Write noisy waves."""
     draw = np.random.default_rng(0)
     waves = np.sin(np.arange(LENGTH) / 2 + draw.uniform(0, 6, (n, 1))) + draw.normal(0, 0.1, (n, LENGTH))
     rows = {"id": np.repeat(range(n), LENGTH), "t": np.tile(range(LENGTH), n), "value": waves.ravel()}
@@ -44,23 +46,23 @@ def write(file: pathlib.Path, n: int = N) -> None:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Fit a run of such data, by the file of the page in the documentation."""
+def folder(tmp_path_factory):
+    """Fit a run with the example of the documentation."""
     place = tmp_path_factory.mktemp("series")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
         (place / "series.py").write_text(SOURCE)
         write(place / "series.csv")
-        words = ["--modality", "series.py:Series", "--size", "tiny", "--steps", "60", "--held-out", "0.2"]
-        assert main(["fit", "series.csv", *words, "--out", "run"]) == 0
+        words = ("--modality", "series.py:Series", "--size", "tiny", "--steps", 60, "--held-out", 0.2)
+        command("fit", "series.csv", *words, "--out", "run")
         yield place
 
 
-def test_the_example_is_short() -> None:
+def test_the_example_is_short():
     assert len(SOURCE.splitlines()) <= 80
 
 
-def test_the_report_judges_by_its_metrics_beside_real_data(folder: pathlib.Path) -> None:
+def test_report_has_the_metrics_of_the_modality(folder):
     report = json.loads((folder / "run" / "report.json").read_text())
     numbers = report["numbers"]
     assert numbers["autocorrelation"] > numbers["autocorrelation_floor"] > 0
@@ -72,29 +74,25 @@ def test_the_report_judges_by_its_metrics_beside_real_data(folder: pathlib.Path)
 
 
 @pytest.mark.parametrize("name", ["new.csv", "new.npz", "new.parquet", "new"])
-def test_samples_are_written_and_read_again(folder: pathlib.Path, name: str) -> None:
-    assert main(["sample", "run", *CODE, "-n", "20", "--out", name, "--seed", "3"]) == 0
+def test_samples_are_written_and_read_again(folder, name):
+    command("sample", "run", *CODE, "-n", 20, "--out", name, "--seed", 3)
     if name == "new.parquet":
         assert [*pd.read_parquet(name).columns] == ["id", "t", "value"]
         return
-    assert main(["evaluate", "run", *CODE, "--samples", name, "--data", "series.csv"]) == 0
+    command("evaluate", "run", *CODE, "--samples", name, "--data", "series.csv")
     like = feller.load_model("run", code="series.py").spec.modality
     assert read(name, like=like).values.shape == (20, LENGTH)
 
 
-def test_rewards_see_values_and_a_run_goes_on(folder: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["--reward", "series.py:high", "-n", "4", "--out", "high.csv", "--json"]
-    assert main(["steer", "run", *CODE, *words]) == 0
-    numbers = json.loads(capsys.readouterr().out.splitlines()[-1])
+def test_steer_and_resume(folder, capsys):
+    numbers = command("steer", "run", *CODE, "--reward", "series.py:high", "-n", 4, "--out", "high.csv")
     assert numbers["reward"] > numbers["reward_before"]
-    resume = ["fit", "--resume", "--out", "run", "--steps", "61", "--report", "none"]
-    assert main(resume) == 2
-    assert main([*resume, "--modality", "series.py:Series"]) == 0
+    resume = ("fit", "--resume", "--out", "run", "--steps", 61, "--report", "none")
+    refuse(*resume)
+    command(*resume, "--modality", "series.py:Series")
 
 
-def test_nothing_of_a_run_is_executed_before_its_file_is_named(
-    folder: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_code_of_a_run_is_executed_only_if_named(folder, tmp_path, monkeypatch):
     """In a process of its own, which has not loaded the file before."""
     (tmp_path / "series.py").write_text("import pathlib\npathlib.Path('executed').touch()\n")
     monkeypatch.chdir(tmp_path)
@@ -107,18 +105,17 @@ def test_nothing_of_a_run_is_executed_before_its_file_is_named(
     assert not (tmp_path / "new.csv").exists()
 
 
-def test_the_page_shows_samples_and_their_table(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_page_shows_samples(folder, tmp_path):
     load_file(pathlib.Path("series.py"))
     (run,) = load_runs([feller.open_run("run")])
     assert run.is_sampled
-    assert run.modality is not None
     file = sample_path(tmp_path, run.modality)
     shown = tab_result(run, sample(run.run, config_of(SampleConfig, n=3, out=str(file))).dataset, file)
     assert len(pd.read_csv(file)) == 3 * LENGTH
     assert len(shown.pictures) == 1
 
 
-def test_data_in_memory_and_the_class_itself(folder: pathlib.Path) -> None:
+def test_data_in_memory_and_the_class_itself(folder):
     series = load_file(pathlib.Path("series.py")).Series
     run = feller.fit(pd.read_csv("series.csv"), modality=series, size="tiny", steps=2, out="memory", report="none")
     assert read_fit_record(run.folder).modality == "series.py:Series"
@@ -126,15 +123,13 @@ def test_data_in_memory_and_the_class_itself(folder: pathlib.Path) -> None:
     feller.testing.check_modality(series, "series.csv")
 
 
-def test_other_ways_of_reading_do_not_go_with_it(folder: pathlib.Path) -> None:
+def test_refused_sources(folder):
     series = load_file(pathlib.Path("series.py")).Series
-    with pytest.raises(UsageError):
+    with refuses(UsageError):
         read("series.csv", modality=series, space="sphere")
     for source in ("series.py", "none.csv"):
-        with pytest.raises(InputError) as error:
+        with refuses(InputError, file=source):
             read(source, modality=series)
-        assert error.value.file == source
-        assert error.value.expected
 
 
 BASE = """
@@ -195,34 +190,33 @@ BAD = {
 }
 
 
+def written(folder, code, name="bad.py"):
+    """Write a modality and data of it, and return its file."""
+    (folder / "a.csv").write_text("x\n1\n")
+    (folder / name).write_text(code)
+    return folder / name
+
+
 @pytest.mark.parametrize("name", BAD)
-def test_what_is_wrong_is_told_in_four_fields(name: str, tmp_path: pathlib.Path) -> None:
+def test_errors_of_methods_have_four_fields(name, tmp_path):
     old, new, where = BAD[name]
     assert old in BASE
-    file = tmp_path / "bad.py"
-    file.write_text(f"from dataclasses import dataclass\n{textwrap.dedent(BASE).replace(old, new)}")
-    (tmp_path / "a.csv").write_text("x\n1\n")
-    with pytest.raises(InputError) as error:
+    file = written(tmp_path, f"from dataclasses import dataclass\n{textwrap.dedent(BASE).replace(old, new)}")
+    with refuses(InputError) as caught:
         feller.fit(str(tmp_path / "a.csv"), modality=f"{file}:Bad", steps=1, out=str(tmp_path / "run"))
-    told = error.value
-    assert where in str(told)
-    assert all((told.argument, told.expected, told.found, told.remedy))
+    error = caught.value
+    assert where in str(error)
+    assert all((error.argument, error.expected, error.found, error.remedy))
     assert not (tmp_path / "run").exists()
 
 
-def test_the_words_of_the_command_line(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A method of the user's is no flag, and classes are asked for."""
-    (tmp_path / "a.csv").write_text("x\n1\n")
-    (tmp_path / "bad.py").write_text(BASE.replace("state * 10", "state[:, :2]"))
-
-    def told(place: str, status: int) -> str:
-        fit = ["fit", str(tmp_path / "a.csv"), "--modality", str(tmp_path / place), "--steps", "1"]
-        assert main([*fit, "--out", str(tmp_path / "run")]) == status
-        return capsys.readouterr().err.splitlines()[-1]
-
-    assert "--Bad" not in told("bad.py:Bad", 1)
-    assert "one of Bad;" in told("bad.py:Nope", 2)
-    assert "file.py:Class" in told("bad.py", 2)
+def test_modality_of_the_command_line(tmp_path):
+    """A method of the user's is no flag, and the name of the class is needed."""
+    file = written(tmp_path, BASE.replace("state * 10", "state[:, :2]"))
+    fit = ("fit", tmp_path / "a.csv", "--steps", 1, "--out", tmp_path / "run", "--modality")
+    refuse(*fit, f"{file}:Bad", kind=InputError)
+    assert "one of Bad" in str(refuse(*fit, f"{file}:Nope"))
+    refuse(*fit, file)
 
 
 RECIPES = {
@@ -233,58 +227,47 @@ RECIPES = {
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_recipe_is_tried(name: str, tmp_path: pathlib.Path) -> None:
+def test_refused_recipes(name, tmp_path):
     body, kind = RECIPES[name]
     code = "def made(space, network):\n    return feller.Recipe(architecture=network, objective=feller.FlowMatching("
     code += f"feller.Affine(), space))\n\ndef flow(data, size):\n{body}\n\n@feller"
-    file = tmp_path / "recipe.py"
-    file.write_text(BASE.replace("@feller", code, 1).replace('"points"', "flow"))
-    (tmp_path / "a.csv").write_text("x\n1\n")
-    with pytest.raises(kind) as error:
+    file = written(tmp_path, BASE.replace("@feller", code, 1).replace('"points"', "flow"), "recipe.py")
+    with refuses(kind):
         feller.testing.check_modality(load_file(file).Bad, str(tmp_path / "a.csv"))
-    assert error.value.found or error.value.message
 
 
-def test_rows_that_cannot_be_read_again_are_of_frame(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_error_of_frame(folder, tmp_path):
     file = tmp_path / "twice.py"
     file.write_text(SOURCE.replace("for i in range(n) for _", "for i in [0] * n for _"))
-    with pytest.raises(InputError) as error:
+    with refuses(InputError) as caught:
         feller.testing.check_modality(load_file(file).Series, "series.csv")
-    assert str(error.value.argument).startswith("Series.frame (")
+    assert caught.value.argument.startswith("Series.frame (")
 
 
-def test_a_class_that_was_imported_is_blamed_by_its_line(
-    folder: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "imported_kind.py").write_text(BASE.replace("values / 10", "values / self.width"))
+def test_error_of_an_imported_class_names_its_line(folder, tmp_path, monkeypatch):
+    written(tmp_path, BASE.replace("values / 10", "values / self.width"), "imported_kind.py")
     monkeypatch.syspath_prepend(str(tmp_path))
-    (tmp_path / "a.csv").write_text("x\n1\n")
-    with pytest.raises(InputError) as error:
+    with refuses(InputError) as caught:
         feller.testing.check_modality(importlib.import_module("imported_kind").Bad, str(tmp_path / "a.csv"))
-    assert "imported_kind.py line 14, in encode" in str(error.value.found)
+    assert "imported_kind.py line 14, in encode" in caught.value.found
 
 
-def test_one_file_is_remembered_and_private_fits_are_refused(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_refused_fits(folder, tmp_path):
     (tmp_path / "recipe.py").write_text(SOURCE)
     for words in (["--recipe", f"{tmp_path / 'recipe.py'}:flow"], ["--epsilon", "3"]):
-        fit = ["fit", "series.csv", "--modality", "series.py:Series", "--steps", "1", "--out", "refused"]
-        assert main([*fit, *words]) == 2
+        refuse("fit", "series.csv", "--modality", "series.py:Series", "--steps", 1, "--out", "refused", *words)
         assert not pathlib.Path("refused").exists()
 
 
-def test_each_modality_of_ours_has_its_file() -> None:
-    from feller.data.all_modalities import MODALITIES
-
+def test_built_in_modalities_are_registered():
     for kind in MODALITIES:
         assert registration_of(object.__new__(kind)).output in ("samples", "documents", "speech")
 
 
-def test_classes_are_conditions(tmp_path: pathlib.Path) -> None:
-    file = tmp_path / "classed.py"
+def test_classes_are_conditions(tmp_path):
     classed = BASE.replace("reshape(8, 3))", 'reshape(8, 3), {"label": torch.arange(8) % 2})')
-    file.write_text(classed + '    @property\n    def conditions(self):\n        return {"label": ("a", "b")}\n')
-    (tmp_path / "a.csv").write_text("x\n1\n")
-    kind = load_file(file).Bad
+    conditions = '    @property\n    def conditions(self):\n        return {"label": ("a", "b")}\n'
+    kind = load_file(written(tmp_path, classed + conditions, "classed.py")).Bad
     data = read(str(tmp_path / "a.csv"), modality=kind)
     data.modality.write(data.values, data.given, tmp_path / "b.npz")
     back = read(str(tmp_path / "b.npz"), like=data.modality)

@@ -10,7 +10,6 @@ import select
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
 from typing import Any
 
 FLAGS = (
@@ -24,7 +23,7 @@ PATIENCE = 180.0
 """Seconds, on a busy machine."""
 
 
-def browser() -> str | None:
+def browser():
     """Return where a browser is."""
     return next(filter(None, map(shutil.which, NAMES)), None)
 
@@ -156,7 +155,7 @@ class Chromium:
 
 
 @contextlib.contextmanager
-def chromium(home: pathlib.Path) -> Iterator[Chromium]:
+def chromium(home):
     """Start a browser with a profile of its own, and end it."""
     theirs, mouth = os.pipe()
     ears, ours = os.pipe()

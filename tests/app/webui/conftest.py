@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from feller.app.cli import main
-from feller.app.webui.loaded_run import LoadedRun, load_runs
+from feller.app.webui.loaded_run import load_runs
 from feller.app.webui.tab import PageContext
 from feller.core.run_folder import Run
 
@@ -16,18 +16,18 @@ PLACES = 40
 """Rows of the table."""
 
 
-def _table(path: pathlib.Path) -> pathlib.Path:
+def _table(path):
     rows = [f"{20 + i % 50},{('School', 'Masters')[i % 2]},{('yes', 'no')[i % 3 > 0]}" for i in range(300)]
     path.write_text("\n".join(["age,education,married", *rows]) + "\n")
     return path
 
 
-def _text(path: pathlib.Path) -> pathlib.Path:
+def _text(path):
     path.write_text("To be, or not to be, that is the question. The rest is silence. " * 100)
     return path
 
 
-def _places(path: pathlib.Path) -> pathlib.Path:
+def _places(path):
     u = np.random.default_rng(0).normal(size=(60, 3))
     u /= np.linalg.norm(u, axis=1, keepdims=True)
     rows = np.stack([np.rad2deg(np.arcsin(u[:, 2])), np.rad2deg(np.arctan2(u[:, 1], u[:, 0]))], 1)
@@ -48,11 +48,11 @@ SOURCES: dict[str, Callable[[pathlib.Path], object]] = {
 
 
 @pytest.fixture(scope="session")
-def fitted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], pathlib.Path]:
+def fitted(tmp_path_factory):
     """Return what fits a run of a kind once; without a report, which is tested elsewhere."""
     home, done = tmp_path_factory.mktemp("studio"), dict[str, pathlib.Path]()
 
-    def fit(name: str) -> pathlib.Path:
+    def fit(name):
         if name not in done:
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr("feller.app.workflows.fit.evaluate", lambda run, **others: {})
@@ -64,7 +64,7 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], pathlib.
 
 
 @pytest.fixture(scope="session")
-def bridged(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+def bridged(tmp_path_factory):
     """Return a bridge between two crowds in the plane, after one short round ahead and one back."""
     home, rng = tmp_path_factory.mktemp("bridged"), np.random.default_rng(0)
     for name, middle in (("a", (-2, 0)), ("b", (2, 1))):
@@ -78,14 +78,12 @@ def bridged(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 
 @pytest.fixture
-def on_page(
-    fitted: Callable[[str], pathlib.Path], tmp_path: pathlib.Path
-) -> Callable[..., tuple[LoadedRun, PageContext]]:
+def on_page(fitted, tmp_path):
     """Return what opens runs for the page: the first, and what is around it."""
     pytest.importorskip("gradio", reason="the page needs Gradio: pip install 'feller[serve]'")
     folder = tmp_path / "page"
 
-    def page(*names: str | pathlib.Path, rewards: tuple[str, ...] = ()) -> tuple[LoadedRun, PageContext]:
+    def page(*names, rewards=()):
         folder.mkdir(exist_ok=True)
         runs = load_runs([Run(fitted(name) if isinstance(name, str) else name) for name in names])
         return runs[0], PageContext(runs=runs, folder=folder, rewards=rewards)

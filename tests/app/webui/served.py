@@ -3,13 +3,11 @@
 import contextlib
 import json
 import os
-import pathlib
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,14 +72,11 @@ class Client:
 
 
 @contextlib.contextmanager
-def served(
-    runs: Sequence[pathlib.Path], *words: str, home: pathlib.Path | None = None, port: int = 0
-) -> Iterator[Client]:
+def served(runs, *words, home=None, port=0):
     """Serve runs, on a free port unless one is named, until the end of the block; the page's folder is in `home`."""
     command = [sys.executable, "-m", "feller", "serve", *map(str, runs), "--port", str(port), *words]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **({"TMPDIR": str(home)} if home else {})}
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as own:
-        assert own.stderr is not None
         try:
             told: list[str] = []
             for line in own.stderr:
@@ -99,7 +94,7 @@ def served(
             own.kill()
 
 
-def status(client: Client, path: str, body: bytes | None = None, **headers: str) -> int:
+def status(client, path, body=None, **headers):
     """Return the status of an answer."""
     try:
         client.get(path, body, **headers)

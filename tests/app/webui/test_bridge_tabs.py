@@ -2,7 +2,6 @@
 
 import io
 import json
-import pathlib
 import shutil
 
 import numpy as np
@@ -12,16 +11,15 @@ from PIL import Image
 from feller.app.reporter import SILENT
 from feller.app.webui.page import tabs_of
 from feller.app.webui.run_request import RequestReporter
-from feller.app.webui.tab import TabResult
 from feller.app.webui.tabs.bridge_tab import AHEAD, BACK, draw_paths, scene_background
 from feller.app.workflows.bridges.bridge_run import read_bridge_record
 from feller.core.user_code import fingerprint
 from feller.data.images.modality import Images
-from tests.app.webui.asking import OnPage, ask, tab_of
+from tests.app.webui.asking import ask, tab_of
 
 
 @pytest.mark.slow
-def test_data_are_pushed_through_a_bridge(on_page: OnPage, bridged: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_data_are_pushed_through_a_bridge(on_page, bridged, tmp_path):
     page = on_page(bridged)
     assert [tab.name for tab in tabs_of(*page)] == ["Transport", "Reports", "Training"]
     assert page[0].summary == "a bridge from a.csv to b.csv"
@@ -40,10 +38,8 @@ def test_data_are_pushed_through_a_bridge(on_page: OnPage, bridged: pathlib.Path
 
 
 @pytest.mark.slow
-def test_walls_that_a_bridge_goes_around_are_drawn(
-    on_page: OnPage, bridged: pathlib.Path, tmp_path: pathlib.Path
-) -> None:
-    def frame(found: TabResult) -> np.ndarray:
+def test_walls_that_a_bridge_goes_around_are_drawn(on_page, bridged, tmp_path):
+    def frame(found):
         with Image.open(found.pictures[0].path) as film:
             return np.asarray(film.convert("RGB")).astype(int)
 
@@ -73,7 +69,7 @@ def test_walls_that_a_bridge_goes_around_are_drawn(
     assert ask(tab_of(walled, "Transport")).pictures
 
 
-def test_a_push_says_what_was_pushed_and_can_be_stopped_on_its_way(on_page: OnPage, bridged: pathlib.Path) -> None:
+def test_a_push_says_what_was_pushed_and_can_be_stopped_on_its_way(on_page, bridged):
     told: list[float | None] = []
     tab = tab_of(on_page(bridged), "Transport")
     sent = {"from": None, "backward": AHEAD, "seed": 0}
@@ -83,7 +79,7 @@ def test_a_push_says_what_was_pushed_and_can_be_stopped_on_its_way(on_page: OnPa
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_paths_of_pictures_are_drawn_as_pictures(channels: int) -> None:
+def test_paths_of_pictures_are_drawn_as_pictures(channels):
     """Gray ones have no channel in their file; there is one row of pictures for each path."""
     levels = np.random.default_rng(0).integers(0, 17, (5, 4, 8, 8, channels)).astype(np.uint8)
     found = {"paths": levels if channels == 3 else levels[..., 0], "times": np.linspace(0, 1, 4)}

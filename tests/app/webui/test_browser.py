@@ -1,9 +1,7 @@
-"""The page in headless Chromium: each kind of data makes something that is seen, and nothing goes wrong or out."""
+"""The page in headless Chromium: results are visible, without errors or requests to other hosts."""
 
 import json
-import pathlib
 import shutil
-from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
 import pytest
@@ -11,8 +9,8 @@ from PIL import Image
 
 from feller.core.run_folder import Run
 from feller.evaluation.report.report_page import RunReport, write_report
-from tests.app.webui.chromium import VISIBLE, Chromium, browser, chromium
-from tests.app.webui.served import Client, served
+from tests.app.webui.chromium import VISIBLE, browser, chromium
+from tests.app.webui.served import served
 from tests.data.speech.clip import CLIPS
 
 pytestmark = [
@@ -26,6 +24,7 @@ PICTURE = SEEN.format(what=".made img", more="e.complete && e.naturalWidth > 8")
 CELLS = SEEN.format(what=".made [role=gridcell], .made td", more="e.innerText.trim().length > 0")
 TEXT = SEEN.format(what=".made textarea", more="e.value.length > 8")
 SOUND = SEEN.format(what=".made [data-testid^=waveform]", more="e.clientHeight > 8")
+FILLED = SEEN.format(what=".made textarea", more="/^To be... not/s.test(e.value)")
 CANVAS = SEEN.format(what="canvas", more="e.width > 100")
 CLIP, SAYS = CLIPS / "LJ001-0008.flac", "has never been surpassed"
 RUNS = ("digits", "moons", "people", "book")
@@ -34,24 +33,15 @@ REPORT = "<p style='height: 3000px'>what was found of the bridge<script>parent.d
 
 
 @pytest.fixture(scope="module")
-def running(fitted: Callable[[str], pathlib.Path], tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """Return a run whose fit writes on while the page looks."""
+def running(fitted, tmp_path_factory):
+    """Return a run whose fit continues while the page is open."""
     run = tmp_path_factory.mktemp("fits") / "running"
-    shutil.copytree(fitted("moons"), run)
-    (run / "metrics.jsonl").unlink()
-    (run / "state.json").unlink()
+    shutil.copytree(fitted("moons"), run, ignore=shutil.ignore_patterns("metrics.jsonl", "state.json"))
     return run
 
 
 @pytest.fixture(scope="module")
-def client(
-    fitted: Callable[[str], pathlib.Path],
-    bridged: pathlib.Path,
-    speaking: pathlib.Path,
-    documents: pathlib.Path,
-    running: pathlib.Path,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Client]:
+def client(fitted, bridged, speaking, documents, running, tmp_path_factory):
     wish = tmp_path_factory.mktemp("wishes") / "own.py"
     wish.write_text("def right(values, given):\n    return values[:, 0]\n")
     named = [tmp_path_factory.mktemp("named") / name for name in ("bridge", "speech", "documents")]
@@ -64,7 +54,7 @@ def client(
 
 
 @pytest.fixture(scope="module")
-def opened(client: Client, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+def opened(client, tmp_path_factory):
     with chromium(tmp_path_factory.mktemp("browser")) as page:
         page.resize(1300, 1500)
         page.open(client.url)
@@ -73,8 +63,8 @@ def opened(client: Client, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 @pytest.fixture
-def page(opened: Chromium, tmp_path: pathlib.Path) -> Iterator[Chromium]:
-    """Give the open page; at the end of a test nothing has gone wrong, and nothing was asked of others."""
+def page(opened, tmp_path):
+    """Yield the open page; a test may not cause errors or requests to other hosts."""
     yield opened
     opened.picture(tmp_path / "page.png")
     assert len(set(Image.open(tmp_path / "page.png").convert("L").tobytes())) > 16  # not blank
@@ -84,34 +74,56 @@ def page(opened: Chromium, tmp_path: pathlib.Path) -> Iterator[Chromium]:
     assert not opened.run(SEEN.format(what="p.wrong", more="true"))
 
 
-def to(page: Chromium, run: str, tab: str) -> None:
+def to(page, run, tab):
     page.press(run, "button[role=tab]")
     page.press(tab, "button[role=tab]")
 
 
+SPEECH_SHOWN = SEEN.format(what="[data-testid^=waveform]", more="e.clientHeight > 8")
+
+
 @pytest.mark.parametrize(
-    ("run", "tab", "button", "shows"),
+    ("run", "tab", "typed", "button", "shows"),
     [
-        ("digits", "Guidance", "Draw the row", PICTURE),
-        ("digits", "Watch", "Watch", PICTURE),
-        ("digits", "Restore", "Degrade and restore", PICTURE),
-        ("digits", "Compare", "Compare", PICTURE),
-        ("moons", "Steer", "Steer", PICTURE),
-        ("people", "Fill in", "Fill in", CELLS),
-        ("book", "Watch", "Watch", CELLS),
-        ("bridge", "Transport", "Transport", PICTURE),
-        ("documents", "Draw", "Draw", PICTURE),
+        ("digits", "Guidance", {}, "Draw the row", PICTURE),
+        ("digits", "Watch", {}, "Watch", PICTURE),
+        ("digits", "Restore", {}, "Degrade and restore", PICTURE),
+        ("digits", "Compare", {}, "Compare", PICTURE),
+        ("moons", "Steer", {}, "Steer", PICTURE),
+        ("people", "Fill in", {}, "Fill in", CELLS),
+        ("book", "Watch", {}, "Watch", CELLS),
+        ("book", "Fill in", {"Text": "To be___ not"}, "Continue or fill in", FILLED),
+        ("bridge", "Transport", {}, "Transport", PICTURE),
+        ("documents", "Draw", {}, "Draw", PICTURE),
+        ("documents", "Ask about an image", {"image": ""}, "Go", PICTURE),
+        ("speech", "Text to speech", {"Text": "Hello"}, "Synthesize", SOUND),
+        (
+            *("speech", "Edit"),
+            {"recording": "", "Transcript": SAYS, "New transcript": "has always been surpassed"},
+            *("Edit", SOUND),
+        ),
     ],
 )
-def test_a_button_makes_something_that_is_seen(page: Chromium, run: str, tab: str, button: str, shows: str) -> None:
+def test_button_shows_a_result(page, tmp_path, run, tab, typed, button, shows):
     to(page, run, tab)
     assert not page.run(shows)
+    for label, text in typed.items():
+        if label == "image":
+            Image.new("RGB", (16, 16), "red").save(tmp_path / "own.png")
+            page.upload(tmp_path / "own.png")
+            page.wait(SEEN.format(what="img", more="e.complete && e.naturalWidth == 16"))
+        elif label == "recording":
+            page.upload(CLIP)
+        else:
+            page.type(label, text)
+    if "recording" in typed:
+        page.wait(SPEECH_SHOWN)
     page.press(button, "button.primary")
     page.wait(shows)
 
 
 @pytest.mark.parametrize(("run", "shows"), [("digits", PICTURE), ("moons", PICTURE), ("people", CELLS), ("book", TEXT)])
-def test_samples_are_there_before_the_first_press_and_are_replaced_by_it(page: Chromium, run: str, shows: str) -> None:
+def test_samples_on_arrival_are_replaced(page, run, shows):
     to(page, run, "Sample")
     arrived = SEEN.format(what=".made p.note", more="e.innerText.includes('on arrival')")
     page.wait(f"{arrived} && {shows}")
@@ -123,7 +135,7 @@ def test_samples_are_there_before_the_first_press_and_are_replaced_by_it(page: C
     assert not page.run(arrived)  # what was drawn stays
 
 
-def test_guidance_scales_stand_in_one_row(page: Chromium) -> None:
+def test_guidance_scales_are_in_one_row(page):
     to(page, "digits", "Guidance")
     page.press("Draw the row", "button.primary")
     images = VISIBLE.format(what=".made img") + ".filter(e => e.complete && e.naturalWidth > 8)"
@@ -133,14 +145,7 @@ def test_guidance_scales_stand_in_one_row(page: Chromium) -> None:
     assert len(set(tops)) == 1
 
 
-def test_blanks_of_a_text_are_filled(page: Chromium) -> None:
-    to(page, "book", "Fill in")
-    page.type("Text", "To be___ not")
-    page.press("Continue or fill in", "button.primary")
-    page.wait(SEEN.format(what=".made textarea", more="/^To be... not/s.test(e.value)"))
-
-
-def test_a_sample_is_drawn_over_and_filled_in(page: Chromium) -> None:
+def test_inpainting_of_a_sample(page):
     to(page, "digits", "Fill in")
     page.wait(CANVAS)
     page.press("Use a sample of the model", "button:not([role=tab])")
@@ -152,19 +157,12 @@ def test_a_sample_is_drawn_over_and_filled_in(page: Chromium) -> None:
     page.wait(PICTURE)
 
 
-def test_a_text_is_said(page: Chromium) -> None:
-    to(page, "speech", "Text to speech")
-    page.type("Text", "Hello")
-    page.press("Synthesize", "button.primary")
-    page.wait(SOUND)
-
-
-def test_a_span_that_is_marked_on_the_wave_is_said_again(page: Chromium) -> None:
+def test_marked_span_of_a_recording(page):
     to(page, "speech", "Denoise")
     page.wait(CANVAS)
     page.upload(CLIP)
     page.type("Transcript", SAYS)
-    page.wait(SEEN.format(what="[data-testid^=waveform]", more="e.clientHeight > 8"))
+    page.wait(SPEECH_SHOWN)
     marks(page, (0.4, 0.5), (0.6, 0.5), "Regenerate")
     page.wait(SOUND)
     said = page.run(f"{VISIBLE.format(what='.made p.note')}.map(e => e.innerText).join()")
@@ -173,33 +171,14 @@ def test_a_span_that_is_marked_on_the_wave_is_said_again(page: Chromium) -> None
     assert (begin, end) != (0.5, 1.0)
 
 
-def marks(page: Chromium, begin: tuple[float, float], end: tuple[float, float], button: str) -> None:
+def marks(page, begin, end, button):
     """Draw once the picture is on the canvas, and press the button."""
     page.rest(4000)
     page.draw(begin, end)
     page.press(button, "button.primary")
 
 
-def test_a_recording_is_edited(page: Chromium) -> None:
-    to(page, "speech", "Edit")
-    page.upload(CLIP)
-    page.type("Transcript", SAYS)
-    page.type("New transcript", "has always been surpassed")
-    page.wait(SEEN.format(what="[data-testid^=waveform]", more="e.clientHeight > 8"))
-    page.press("Edit", "button.primary")
-    page.wait(SOUND)
-
-
-def test_a_picture_is_asked_about(page: Chromium, tmp_path: pathlib.Path) -> None:
-    Image.new("RGB", (16, 16), "red").save(tmp_path / "own.png")
-    to(page, "documents", "Ask about an image")
-    page.upload(tmp_path / "own.png")
-    page.wait(SEEN.format(what="img", more="e.complete && e.naturalWidth == 16"))
-    page.press("Go", "button.primary")
-    page.wait(PICTURE)
-
-
-def test_a_picture_of_a_document_is_drawn_over(page: Chromium, tmp_path: pathlib.Path) -> None:
+def test_inpainting_of_a_document(page, tmp_path):
     Image.new("RGB", (64, 64), "red").save(tmp_path / "own.png")
     to(page, "documents", "Fill in")
     page.wait(CANVAS)
@@ -210,8 +189,8 @@ def test_a_picture_of_a_document_is_drawn_over(page: Chromium, tmp_path: pathlib
     page.wait(PICTURE)
 
 
-def test_a_running_fit_is_followed_by_itself_on_all_tabs(page: Chromium, running: pathlib.Path) -> None:
-    def phase(name: str, words: str = "") -> None:
+def test_running_fit_is_followed(page, running):
+    def phase(name, words=""):
         page.wait(SEEN.format(what=".state", more=f"e.dataset.phase === '{name}' && e.innerText.includes('{words}')"))
 
     to(page, "running", "Training")
@@ -238,7 +217,7 @@ def test_a_running_fit_is_followed_by_itself_on_all_tabs(page: Chromium, running
     page.errors.clear()
 
 
-def test_another_seed_is_drawn_and_shown_so_that_it_can_be_drawn_again(page: Chromium) -> None:
+def test_new_seed(page):
     seed = (
         f"Number({VISIBLE.format(what='label')}.find(e => e.innerText.startsWith('Seed')).querySelector('input').value)"
     )
@@ -265,7 +244,7 @@ def test_another_seed_is_drawn_and_shown_so_that_it_can_be_drawn_again(page: Chr
     assert made[0] == made[2]
 
 
-def test_a_report_is_there_when_its_tab_is_opened(page: Chromium) -> None:
+def test_report_is_shown_and_sandboxed(page):
     to(page, "bridge", "Reports")
     page.wait(SEEN.format(what="iframe.report", more=f"e.srcdoc.includes({json.dumps(REPORT)})"))
     page.wait(SEEN.format(what="iframe.report", more="e.clientHeight > 3000"))  # nothing scrolls inside of it
@@ -274,7 +253,7 @@ def test_a_report_is_there_when_its_tab_is_opened(page: Chromium) -> None:
     page.errors.clear()
 
 
-def test_two_tables_are_compared_side_by_side(page: Chromium) -> None:
+def test_compared_tables_are_side_by_side(page):
     to(page, "people", "Compare")
     page.press("Compare", "button.primary")
     page.wait(CELLS)
@@ -287,7 +266,7 @@ def test_two_tables_are_compared_side_by_side(page: Chromium) -> None:
     assert boxes[0][1] == boxes[1][1]
 
 
-def test_tables_break_no_words(page: Chromium) -> None:
+def test_tables_break_no_words(page):
     to(page, "moons", "Steer")
     page.press("Steer", "button.primary")
     page.wait(CELLS)
@@ -304,7 +283,7 @@ def test_tables_break_no_words(page: Chromium) -> None:
     assert set(lines) == {1}
 
 
-def test_a_small_picture_is_shown_large_with_sharp_pixels(page: Chromium, tmp_path: pathlib.Path) -> None:
+def test_small_image_is_enlarged_without_blur(page, tmp_path):
     small = tmp_path / "small.png"
     Image.new("RGB", (32, 32), "red").save(small)
     to(page, "digits", "Restore")
@@ -318,9 +297,7 @@ def test_a_small_picture_is_shown_large_with_sharp_pixels(page: Chromium, tmp_pa
     assert width > 120
 
 
-def test_a_page_says_when_its_server_is_gone_or_another(
-    fitted: Callable[[str], pathlib.Path], tmp_path: pathlib.Path
-) -> None:
+def test_server_that_is_gone_or_restarted(fitted, tmp_path):
     said = "document.getElementById('gone')?.innerText ?? ''"
     with chromium(tmp_path) as page:
         with served([fitted("moons")]) as first:
@@ -348,7 +325,7 @@ def test_a_page_says_when_its_server_is_gone_or_another(
             assert page.run(said) == ""
 
 
-def test_a_broken_picture_is_refused_in_words_and_what_was_made_stays(page: Chromium, tmp_path: pathlib.Path) -> None:
+def test_broken_image_keeps_the_result(page, tmp_path):
     broken, told = tmp_path / "broken.png", "broken.png: not a readable image"
     broken.write_bytes(b"no picture")
     refused = SEEN.format(what="p.wrong", more=f"e.innerText.includes({json.dumps(told)})")
@@ -374,7 +351,7 @@ def test_a_broken_picture_is_refused_in_words_and_what_was_made_stays(page: Chro
     page.errors.clear()  # of the pictures that the browser itself could not show
 
 
-def test_a_number_that_is_emptied_comes_back(page: Chromium) -> None:
+def test_emptied_number_is_restored(page):
     to(page, "moons", "Sample")
     calls = VISIBLE.format(what="input[type=number]") + ".find(e => e.ariaLabel?.includes('Network evaluations'))"
     before = page.run(f"{calls}.value")
@@ -391,7 +368,7 @@ def test_a_number_that_is_emptied_comes_back(page: Chromium) -> None:
     assert page.run(f"{calls}.value") == before
 
 
-def test_what_was_taken_is_said_of_a_number_beyond_its_slider(page: Chromium) -> None:
+def test_number_beyond_its_slider(page):
     to(page, "moons", "Sample")
     many = VISIBLE.format(what="input[type=number]") + ".find(e => e.ariaLabel?.includes('Number of samples'))"
     said = VISIBLE.format(what="p.taken") + ".map(e => e.innerText).join()"
@@ -405,7 +382,7 @@ def test_what_was_taken_is_said_of_a_number_beyond_its_slider(page: Chromium) ->
         assert bool(told) == bool(page.run(said))
 
 
-def test_ink_is_set_where_it_is_wished_for(page: Chromium) -> None:
+def test_target_ink(page):
     to(page, "digits", "Steer")
     ink = SEEN.format(what="input[type=number]", more="e.ariaLabel?.includes('Ink')")
     assert not page.run(ink)  # the first wish is that of the command line
@@ -418,7 +395,7 @@ def test_ink_is_set_where_it_is_wished_for(page: Chromium) -> None:
         page.wait(ink if seen else f"!{ink}")
 
 
-def test_numbers_of_reports_are_seen_whole_at_any_width(page: Chromium) -> None:
+def test_tables_fit_any_width(page):
     to(page, "moons", "Steer")
     page.press("Steer", "button.primary")
     page.wait(SEEN.format(what="table.numbers", more="true"))
@@ -431,9 +408,7 @@ def test_numbers_of_reports_are_seen_whole_at_any_width(page: Chromium) -> None:
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1300, NARROW])
-def test_all_is_readable_by_day_and_by_night_and_on_a_telephone(
-    opened: Chromium, client: Client, theme: str, width: int
-) -> None:
+def test_contrast_of_themes_and_widths(opened, client, theme, width):
     opened.resize(width, 900)
     opened.open(f"{client.url}?__theme={theme}")
     opened.wait("document.querySelectorAll('button[role=tab]').length > 4")

@@ -1,19 +1,16 @@
 """The tab that sets two runs or checkpoints side by side, with what their numbers mean."""
 
 import json
-import pathlib
 import shutil
-from collections.abc import Callable
-from typing import Any
 
 from feller.app.webui.tabs.compare_tab import tuning_table
 from feller.core.safetensors_io import load_tensors, save_tensors
 from feller.evaluation.metrics import METRICS
 from feller.evaluation.report.report_page import RunReport, write_report
-from tests.app.webui.asking import OnPage, ask, options, tab_of
+from tests.app.webui.asking import ask, options, tab_of
 
 
-def test_two_runs_and_two_checkpoints_stand_side_by_side(on_page: OnPage, fitted: Any, tmp_path: pathlib.Path) -> None:
+def test_two_runs_and_two_checkpoints_stand_side_by_side(on_page, fitted, tmp_path):
     shutil.copytree(fitted("digits"), tmp_path / "other")
     page = on_page("digits", tmp_path / "other", "moons")
     tab = tab_of(page, "Compare")
@@ -29,9 +26,7 @@ def test_two_runs_and_two_checkpoints_stand_side_by_side(on_page: OnPage, fitted
     assert left.path.read_bytes() != right.path.read_bytes()
 
 
-def test_two_tables_stand_side_by_side_with_the_numbers_of_their_reports(
-    on_page: OnPage, fitted: Any, tmp_path: pathlib.Path
-) -> None:
+def test_two_tables_stand_side_by_side_with_the_numbers_of_their_reports(on_page, fitted, tmp_path):
     for name in ("one", "two"):
         shutil.copytree(fitted("people"), tmp_path / name)
     page = on_page(tmp_path / "one", tmp_path / "two")
@@ -44,9 +39,8 @@ def test_two_tables_stand_side_by_side_with_the_numbers_of_their_reports(
     found = ask(tab, seed=4)
     left, right = found.sides
     assert (left.title, right.title) == (tab.controls["first"].value, tab.controls["second"].value)
-    assert left.cells == right.cells == ask(tab_of(page, "Sample"), seed=4).table.cells  # type: ignore[union-attr]
+    assert left.cells == right.cells == ask(tab_of(page, "Sample"), seed=4).table.cells
     assert found.words == ""
-    assert found.numbers is not None
     assert found.numbers.columns == ("metric", "one", "two", "reference", "meaning")
     there = {row[0]: [cell.replace("\u202f", " ") for cell in row[1:]] for row in found.numbers.cells}
     assert [row[:2] for row in there.values()] == [["25.0 %", "50.0 %"], ["–", "100 %"], ["3", "4"]]
@@ -56,15 +50,12 @@ def test_two_tables_stand_side_by_side_with_the_numbers_of_their_reports(
     assert ask(tab, first=of_one[0], second=of_one[1]).numbers is None  # a report is of a run, not of a checkpoint
 
 
-def test_a_fine_tuned_run_says_how_far_its_reward_came(
-    on_page: OnPage, fitted: Callable[[str], pathlib.Path], tmp_path: pathlib.Path
-) -> None:
+def test_a_fine_tuned_run_says_how_far_its_reward_came(on_page, fitted, tmp_path):
     run = shutil.copytree(fitted("moons"), tmp_path / "tuned")
     assert tuning_table(on_page(run)[0]) is None
     numbers = {"reward": 1.5, "reward_before": 1.0, "reward_tilted": 2.0, "kl": 0.3, "steps": 3}
     write_report(run, RunReport(title="tuned", numbers=numbers))
     found = tuning_table(on_page(run)[0])
-    assert found is not None
     assert found.columns == ("metric", "value", "reference", "verdict", "meaning")
     assert [row[0] for row in found.cells] == [METRICS[name].label for name in ("reward", "reward_tilted", "kl")]
     assert found.cells[0][2].endswith("before")

@@ -1,6 +1,5 @@
 """The tab that shows samples form: it ends where samples do, and says its time."""
 
-import pathlib
 from dataclasses import replace
 
 import numpy as np
@@ -8,15 +7,14 @@ import pytest
 from PIL import Image
 
 from feller.app.webui.tabs.animation_tab import with_time
-from tests.app.webui.asking import OnPage, ask, tab_of
+from tests.app.webui.asking import ask, tab_of
 
 
 @pytest.mark.parametrize("name", ["digits", "moons", "quakes"])
-def test_samples_form_in_pictures_that_move_and_end_where_samples_do(on_page: OnPage, name: str) -> None:
+def test_samples_form_in_pictures_that_move_and_end_where_samples_do(on_page, name):
     page = on_page(name)
     found = ask(tab_of(page, "Watch"), n=4)
     about = page[0].spec
-    assert about is not None
     _, _, times = replace(about.sampling, nfe=4).resolve(about.path, about.space)
     with Image.open(found.pictures[0].path) as film:
         assert 2 <= film.n_frames <= len(times)  # pictures that are the same are one
@@ -24,7 +22,7 @@ def test_samples_form_in_pictures_that_move_and_end_where_samples_do(on_page: On
     assert ours.read_bytes() == theirs.read_bytes() if ours.suffix == ".csv" else _same(ours, theirs)
 
 
-def test_pictures_say_their_time() -> None:
+def test_pictures_say_their_time():
     frame = Image.new("L", (64, 40))
     first, later = (np.array(with_time(frame, t)) for t in (0.0, 0.5))
     assert first.shape == later.shape == (40 + 28, 64, 3)
@@ -33,17 +31,16 @@ def test_pictures_say_their_time() -> None:
 
 
 @pytest.mark.parametrize(("name", "what"), [("digits", "frame"), ("book", "line")])
-def test_calls_say_what_each_step_gives(on_page: OnPage, name: str, what: str) -> None:
+def test_calls_say_what_each_step_gives(on_page, name, what):
     assert tab_of(on_page(name), "Watch").controls["nfe"].info == f"One {what} per step."
 
 
-def _same(one: pathlib.Path, other: pathlib.Path) -> bool:
+def _same(one, other):
     return bool((np.load(one)["samples"] == np.load(other)["samples"]).all())
 
 
-def test_a_text_forms_from_nothing_decided_to_all(on_page: OnPage) -> None:
+def test_a_text_forms_from_nothing_decided_to_all(on_page):
     found = ask(tab_of(on_page("book"), "Watch")).table
-    assert found is not None
     times, texts = zip(*found.cells, strict=True)
     assert (times[0], times[-1]) == ("0.00", "1.00")
     undecided = [text.count("·") / len(text) for text in texts]

@@ -1,12 +1,10 @@
-"""What is in sight of the page in headless Chromium, and what is not in the way."""
+"""Layout of the page in headless Chromium."""
 
 import json
-import pathlib
-from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.app.webui.chromium import VISIBLE, Chromium, browser, chromium
+from tests.app.webui.chromium import VISIBLE, browser, chromium
 from tests.app.webui.served import served
 
 pytestmark = [
@@ -20,7 +18,7 @@ BOX = "(() => {{ const r = {of}[0].getBoundingClientRect(); return [r.left, r.to
 
 
 @pytest.fixture(scope="module")
-def page(fitted: Callable[[str], pathlib.Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+def page(fitted, tmp_path_factory):
     runs = [fitted("digits"), fitted("moons")]
     with served(runs) as client, chromium(tmp_path_factory.mktemp("browser")) as page:
         page.resize(1280, 900)
@@ -30,12 +28,12 @@ def page(fitted: Callable[[str], pathlib.Path], tmp_path_factory: pytest.TempPat
         assert page.errors == []
 
 
-def box(page: Chromium, what: str) -> tuple[float, float, float, float]:
+def box(page, what):
     return tuple(page.run(BOX.format(of=VISIBLE.format(what=what))))
 
 
 @pytest.mark.parametrize("tab", ["Sample", "Guidance", "Fill in", "Restore", "Watch", "Steer", "Compare"])
-def test_the_button_is_in_sight_without_scrolling(page: Chromium, tab: str) -> None:
+def test_button_is_visible_without_scrolling(page, tab):
     page.resize(1280, 900)
     page.press(tab, "button[role=tab]")
     page.rest(500)
@@ -43,7 +41,7 @@ def test_the_button_is_in_sight_without_scrolling(page: Chromium, tab: str) -> N
 
 
 @pytest.mark.parametrize("width", [1280, 420])
-def test_tools_lie_beside_what_is_drawn_on(page: Chromium, width: int) -> None:
+def test_tools_do_not_cover_the_canvas(page, width):
     page.resize(width, 900)
     page.press("Fill in", "button[role=tab]")
     page.rest(2000)
@@ -52,7 +50,7 @@ def test_tools_lie_beside_what_is_drawn_on(page: Chromium, width: int) -> None:
     assert box(page, ".canvas .toolbar-wrap")[2] <= (left + right - shown) / 2 + 1
 
 
-def test_buttons_stand_in_one_low_row_on_a_telephone(page: Chromium) -> None:
+def test_buttons_are_in_one_row_on_a_phone(page):
     page.resize(400, 800)
     page.press("Fill in", "button[role=tab]")
     page.rest(500)
@@ -61,7 +59,7 @@ def test_buttons_stand_in_one_low_row_on_a_telephone(page: Chromium) -> None:
     assert page.run(VISIBLE.format(what=".buttons button") + ".every(e => e.scrollWidth <= e.clientWidth + 1)")
 
 
-def test_tabs_stand_in_one_line_on_a_telephone_and_all_are_reached_by_keys(page: Chromium) -> None:
+def test_tabs_are_in_one_row_on_a_phone_and_reached_by_keys(page):
     page.resize(390, 844)
     page.press("Sample", "button[role=tab]")
     page.rest(500)
@@ -80,28 +78,28 @@ def test_tabs_stand_in_one_line_on_a_telephone_and_all_are_reached_by_keys(page:
     page.wait(VISIBLE.format(what="p.about") + ".some(e => e.innerText.includes('Loss curve'))")
 
 
-def press(page: Chromium, key: str, code: int, **more: str) -> None:
+def press(page, key, code, **more):
     for kind in ("keyDown", "keyUp"):
         found = {"type": kind, "key": key, "code": key, "windowsVirtualKeyCode": code, **more}
         page.call("Input.dispatchKeyEvent", of_page=True, **found)
 
 
-def test_complaints_go_with_their_causes(page: Chromium) -> None:
+def test_errors_disappear_with_their_causes(page):
     page.resize(1280, 900)
     page.press("Fill in", "button[role=tab]")
     page.rest(2000)
-    for told, mended in (
+    for error, fix in (
         ("add an image first", lambda: page.press("Use a sample of the model", "button.sm")),
         ("draw over the part to fill", lambda: page.draw((0.4, 0.3), (0.6, 0.7))),
     ):
         page.press("Fill in", "button.primary")
-        page.wait(f"{WRONG}.includes({json.dumps(told)})")
-        mended()
+        page.wait(f"{WRONG}.includes({json.dumps(error)})")
+        fix()
         page.wait(f"{WRONG} === ''")
         page.rest(3000)
 
 
-def test_what_is_stopped_ends_soon_and_the_next_press_works(bridged: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_stop_and_start_again(bridged, tmp_path):
     said = VISIBLE.format(what=".made p") + ".map(e => e.innerText).join()"
     stop = VISIBLE.format(what="button.stop") + ".map(e => e.innerText).join()"
     with served([bridged]) as client, chromium(tmp_path) as page:
@@ -126,7 +124,7 @@ def test_what_is_stopped_ends_soon_and_the_next_press_works(bridged: pathlib.Pat
         assert page.errors == []
 
 
-def test_what_comes_is_in_sight_on_a_telephone(page: Chromium) -> None:
+def test_result_is_visible_on_a_phone(page):
     page.resize(400, 800)
     page.press("Sample", "button[role=tab]")
     page.run("scrollTo(0, 0)")
@@ -137,7 +135,7 @@ def test_what_comes_is_in_sight_on_a_telephone(page: Chromium) -> None:
     assert 0 <= top < bottom <= 800
 
 
-def test_the_page_stands_in_the_middle(page: Chromium) -> None:
+def test_page_is_centred(page):
     page.resize(1300, 900)
     page.rest(500)
     left, _, right, _ = box(page, ".gradio-container")

@@ -1,24 +1,22 @@
-"""Tabs that show what a run found, and follow one that is fitted."""
+"""The tabs Reports and Training."""
 
 import json
-import pathlib
+import math
 import shutil
-from typing import Any
 
 import pytest
 from PIL import Image
 
 from feller.app.webui.run_state import Phase, read_state
-from feller.app.webui.tab import Tab, TabResult
-from feller.app.webui.tabs.run_tabs import OLDER
+from feller.app.webui.tabs.run_tabs import OLDER, guess_odds_text
 from feller.core.errors import InputError
 from feller.core.run_folder import Run
 from feller.evaluation.report.report_page import RunReport, write_report
 from feller.training.callbacks import read_metrics
-from tests.app.webui.asking import OnPage, ask, options, tab_of
+from tests.app.webui.asking import ask, options, tab_of
 
 
-def test_a_guarantee_is_said_once(on_page: OnPage, fitted: Any, tmp_path: pathlib.Path, monkeypatch: Any) -> None:
+def test_guarantee_is_shown_once(on_page, fitted, tmp_path, monkeypatch):
     shutil.copytree(fitted("moons"), tmp_path / "run")
     page = on_page(tmp_path / "run")
     monkeypatch.setattr("feller.app.webui.tabs.run_tabs.guarantee_of", lambda run: "it is < 4.\nIn words: nearly all.")
@@ -28,7 +26,7 @@ def test_a_guarantee_is_said_once(on_page: OnPage, fitted: Any, tmp_path: pathli
     assert ask(tab_of(page, "Reports")).message == "it is < 4.\nIn words: nearly all."
 
 
-def test_reports_of_the_run_alone_are_shown(on_page: OnPage, fitted: Any, tmp_path: pathlib.Path) -> None:
+def test_only_reports_of_the_run_are_shown(on_page, fitted, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(fitted("moons"), run)
     assert "feller evaluate" in ask(tab_of(on_page(run), "Reports")).message
@@ -46,13 +44,10 @@ def test_reports_of_the_run_alone_are_shown(on_page: OnPage, fitted: Any, tmp_pa
             ask(tab, report=name)
 
 
-def test_reports_that_are_made_while_the_page_is_open_are_there(
-    on_page: OnPage, fitted: Any, tmp_path: pathlib.Path
-) -> None:
+def test_new_reports_are_shown(on_page, fitted, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(fitted("moons"), run)
     tab = tab_of(on_page(run), "Reports")
-    assert tab.dynamic_choices is not None
     name, look_up = tab.dynamic_choices
     assert name == "report"
     (run / "report.html").write_text("<p>how good it is")
@@ -63,14 +58,13 @@ def test_reports_that_are_made_while_the_page_is_open_are_there(
     assert ask(tab, report="audit").page == "<p>what leaks"
 
 
-def test_tabs_say_of_a_running_fit_what_its_state_says(on_page: OnPage, fitted: Any, tmp_path: Any) -> None:
+def test_tabs_of_a_running_fit(on_page, fitted, tmp_path):
     run = tmp_path / "run"
     run.mkdir()
     for name in ("model.json", "recipe.json"):
         shutil.copy(fitted("digits") / name, run / name)
     page = on_page(run)
     follow, reports, draw = (tab_of(page, name) for name in ("Training", "Reports", "Sample"))
-    assert follow.refresh_seconds is not None
     with pytest.raises(InputError, match=r"weights|average"):
         ask(draw)
     record = json.loads((run / "recipe.json").read_text())
@@ -101,10 +95,23 @@ def test_tabs_say_of_a_running_fit_what_its_state_says(on_page: OnPage, fitted: 
     assert OLDER in ask(reports).message
 
 
-def first(tab: Tab) -> TabResult:
-    assert tab.first_view is not None
+def first(tab):
     return tab.first_view()
 
 
-def test_the_last_loss_is_there(fitted: Any) -> None:
+def test_last_loss_is_recorded(fitted):
     assert [row["step"] for row in read_metrics(Run(fitted("moons")).metrics)] == [1, 3]
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 0.1, 1.0, 4.0, 20.0])
+def test_odds_of_a_guess_bound_randomised_response(epsilon):
+    """With e^epsilon : 1 and an open failure of probability delta, it reaches the bound."""
+    delta = 1e-2
+    odds = (1 - delta) * math.exp(epsilon) / (1 + math.exp(epsilon)) + delta
+    stated = float(guess_odds_text(epsilon, delta).split("at most ")[1].split(" of")[0])
+    assert odds * 100 - 1e-9 <= stated <= odds * 100 + 0.11
+
+
+def test_words_for_odds():
+    for epsilon, words in ((0.1, "close to guessing"), (2.0, "uncertain"), (10.0, "no protection")):
+        assert words in guess_odds_text(epsilon, 1e-6)

@@ -1,7 +1,6 @@
 """Every family of fits for a few steps, without its report; under a launcher several processes share each."""
 
 import os
-import pathlib
 import sys
 
 import numpy as np
@@ -39,7 +38,7 @@ SHARDED = ("points", "images", "tokens", "autoregressive", "table", "manifold", 
 """Families that are also trained in parts."""
 
 
-def materials(folder: pathlib.Path) -> None:
+def materials(folder):
     """Write what the families learn from."""
     from PIL import Image
 
@@ -59,7 +58,7 @@ def materials(folder: pathlib.Path) -> None:
         Image.fromarray(generator.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(folder / "papers" / f"{i}.png")
 
 
-def run_all(families: dict[str, tuple[str, ...]]) -> dict[str, int]:
+def run_all(families):
     """Fit each, without its report, and return what the command line says of it."""
     fit.evaluate = tune.evaluate = lambda *rest, **others: {}  # pyrefly: ignore
     bridge.report_bridge = lambda *rest, **others: {}  # pyrefly: ignore
@@ -68,14 +67,14 @@ def run_all(families: dict[str, tuple[str, ...]]) -> dict[str, int]:
     return {**found, **{name: main([*words, "--out", name, "--seed", "3"]) for name, words in sharded.items()}}
 
 
-def fail_at(step: int, rank: str) -> None:
+def fail_at(step, rank):
     """Let one process find its data gone at a step."""
     real = data_access.make_batches
 
     def feed(*rest):
         batches = real(*rest)
 
-        def batch(at: int, rows: slice):
+        def batch(at, rows):
             if at == step and os.environ["RANK"] == rank:
                 raise InputError("the data of this process are gone")
             return batches(at, rows)

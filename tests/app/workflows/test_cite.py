@@ -23,7 +23,6 @@ from feller.privacy.accounting.ledger import Ledger
 from feller.spaces import Sphere
 from feller.training.couplings import MinibatchOT
 from feller.training.engine import get_engine
-from feller.training.objective import FlowMatching
 from tests.models.export.untrained import as_run, untrained
 from tests.records import fit_record
 
@@ -35,7 +34,7 @@ def moons():
     return untrained("example:moons", "points")
 
 
-def keys(bibtex: str) -> set[str]:
+def keys(bibtex):
     return {line.split("{")[1].rstrip(",") for line in bibtex.splitlines() if line.startswith("@")}
 
 
@@ -44,7 +43,6 @@ def test_another_objective_cites_other_papers(moons, tmp_path):
     plain = keys(cite(as_run(tmp_path / "plain", model, recipe, "example:moons")))
     assert "lipman2024" in plain
     assert not plain & {"pooladian2023", "chen2024", "domingoenrich2024", "abadi2016", "hu2021"}
-    assert isinstance(recipe.objective, FlowMatching)
     paired = replace(recipe, objective=replace(recipe.objective, coupling=MinibatchOT()))
     assert keys(cite(as_run(tmp_path / "paired", model, paired, "example:moons"))) == plain | {"pooladian2023"}
 

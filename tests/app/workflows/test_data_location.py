@@ -11,7 +11,7 @@ from feller.core.run_folder import Run
 
 
 @pytest.fixture
-def run(tmp_path: pathlib.Path) -> Run:
+def run(tmp_path):
     """A run of data beside its folder of runs, as a fit in `work` makes it."""
     folder = tmp_path / "work" / "runs" / "one"
     folder.mkdir(parents=True)
@@ -23,7 +23,7 @@ def run(tmp_path: pathlib.Path) -> Run:
     return Run(folder)
 
 
-def test_from_another_folder(run: Run, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_from_another_folder(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "elsewhere")
     found = resolve_data_path("people.csv", Run(pathlib.Path("../work/runs/one")))
     assert found == os.path.join("..", "work", "people.csv")
@@ -32,9 +32,7 @@ def test_from_another_folder(run: Run, tmp_path: pathlib.Path, monkeypatch: pyte
     assert resolve_data_path("people.csv", Run(pathlib.Path())) == os.path.join("..", "..", "people.csv")
 
 
-def test_what_lies_here_comes_first_and_what_is_nowhere_stays(
-    run: Run, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_lies_here_comes_first_and_what_is_nowhere_stays(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "elsewhere")
     for name in ("gone.csv", "example:moons", "", "../work/people.csv", str(tmp_path / "gone.csv")):
         assert resolve_data_path(name, run) == name

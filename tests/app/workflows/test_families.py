@@ -1,76 +1,54 @@
 """Two processes, plain or sharded, fit every family as one does."""
 
-import os
-import pathlib
-import subprocess
-import sys
-
 import pytest
 import torch
-from torch import Tensor
 
 from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.core.safetensors_io import load_tensors
 from feller.models.spec import load_spec
 from tests.app.workflows.families import FAMILIES, SHARDED, materials
+from tests.app.workflows.launched import finish, launcher, start
 
 pytestmark = pytest.mark.slow
-LAUNCHER = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0", "--standalone")
-ROOT = pathlib.Path(__file__).parents[3]
 PARTS = ("tokenizer", "vectors", "durations", "rhythm")
-FOUND = ("found",)
-"""What takes no steps is bit for bit the same."""
-
-
-def start(folder: pathlib.Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *words],
-        cwd=folder,
-        env={
-            **os.environ,
-            "OMP_NUM_THREADS": "1",
-            "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}",
-            "XDG_DATA_HOME": str(folder.parent / "home"),
-        },
-        capture_output=True,
-        text=True,
-        timeout=1200,
-    )
+CLOSED_FORM = ("found",)
+"""Fitted without steps, and bit for bit the same."""
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[pathlib.Path, pathlib.Path]:
-    """What one process and what two made of the same materials."""
+def both(tmp_path_factory):
+    """Return the folders of the fits of one process and of two, from the same data."""
     home = tmp_path_factory.mktemp("families")
-    for name, launcher in (("one", ()), ("two", LAUNCHER)):
+    for name, launch in (("one", ()), ("two", launcher(2))):
         (home / name).mkdir()
         materials(home / name)
-        done = start(home / name, *launcher, "-m", "tests.app.workflows.families", "all")
-        assert done.returncode == 0, done.stderr
-        assert set(done.stdout.splitlines()) == {"{}"}, done.stdout + done.stderr
-        assert "Traceback" not in done.stderr
+        process = start("all", cwd=home / name, launcher=launch, program=("-m", "tests.app.workflows.families"))
+        status, out, err = finish(process, timeout=1200)
+        assert status == 0, err
+        assert set(out.splitlines()) == {"{}"}, out + err
+        assert "Traceback" not in err
     return home / "one", home / "two"
 
 
-def weights(run: pathlib.Path) -> dict[str, Tensor]:
+def weights(run):
     names = [run / f"{name}.safetensors" for name in ("weights", "average", *PARTS)]
     found = {f"{file.stem}/{name}": value for file in names if file.exists() for name, value in load(file).items()}
     return {name: value.double() for name, value in found.items() if value.is_floating_point()}
 
 
-def load(file: pathlib.Path) -> dict[str, Tensor]:
+def load(file):
     return load_tensors(file)[0]
 
 
-def first_weights(run: pathlib.Path, seed: int) -> dict[str, Tensor]:
+def first_weights(run, seed):
     if (run / "base.safetensors").is_file():
         return load(run / "base.safetensors")
     return load_spec(Run(run)).build(Rng(seed)).state_dict()
 
 
-def alike(one: pathlib.Path, two: pathlib.Path) -> None:
-    """Weights differ by rounding alone: by a small share of the way that training took them."""
+def check_alike(one, two):
+    """Check that weights differ by a small fraction of the distance that training moved them."""
     ours, expected = weights(two), weights(one)
     assert ours.keys() == expected.keys()
     begin = {f"weights/{name}": value.double() for name, value in first_weights(one, 3).items()}
@@ -82,20 +60,20 @@ def alike(one: pathlib.Path, two: pathlib.Path) -> None:
         torch.testing.assert_close(ours[name], value, rtol=1e-2, atol=1e-3, msg=lambda text, name=name: name + text)
 
 
-@pytest.mark.parametrize("family", [name for name in FAMILIES if name not in (*FOUND, "bridge")])
-def test_two_processes_fit_as_one(both: tuple[pathlib.Path, pathlib.Path], family: str) -> None:
-    alike(both[0] / family, both[1] / family)
+@pytest.mark.parametrize("family", [name for name in FAMILIES if name not in (*CLOSED_FORM, "bridge")])
+def test_two_processes_fit_as_one(both, family):
+    check_alike(both[0] / family, both[1] / family)
 
 
-@pytest.mark.parametrize("family", FOUND)
-def test_what_is_found_at_once_is_the_same(both: tuple[pathlib.Path, pathlib.Path], family: str) -> None:
+@pytest.mark.parametrize("family", CLOSED_FORM)
+def test_closed_form_fit_is_the_same(both, family):
     one, two = (weights(folder / family) for folder in both)
     assert one.keys() == two.keys()
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
-def test_a_bridge_is_that_of_one_process(both: tuple[pathlib.Path, pathlib.Path]) -> None:
-    """Two rounds, of which the second walks with the weights of the first."""
+def test_two_processes_fit_one_bridge(both):
+    """Two rounds; the second simulates with the weights of the first."""
     one, two = (load(folder / "bridge" / "state.safetensors") for folder in both)
     assert one.keys() == two.keys()
     for name, value in one.items():
@@ -103,5 +81,5 @@ def test_a_bridge_is_that_of_one_process(both: tuple[pathlib.Path, pathlib.Path]
 
 
 @pytest.mark.parametrize("family", SHARDED)
-def test_sharded_processes_fit_as_one(both: tuple[pathlib.Path, pathlib.Path], family: str) -> None:
-    alike(both[0] / family, both[1] / f"sharded-{family}")
+def test_sharded_processes_fit_as_one(both, family):
+    check_alike(both[0] / family, both[1] / f"sharded-{family}")

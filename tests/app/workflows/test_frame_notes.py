@@ -8,13 +8,12 @@ import pandas as pd
 import pytest
 
 import feller
-from feller.app.results import FittedRun
 from tests.errors import refuses
 
 TINY = {"size": "tiny", "steps": 2, "report": False}
 
 
-def people(n: int = 400, seed: int = 0) -> pd.DataFrame:
+def people(n=400, seed=0):
     """Return a table whose last column holds nothing."""
     rng = np.random.default_rng(seed)
     return pd.DataFrame(
@@ -27,13 +26,13 @@ def people(n: int = 400, seed: int = 0) -> pd.DataFrame:
     )
 
 
-def told(caught: list[warnings.WarningMessage]) -> list[str]:
+def told(caught):
     """Return what was warned of."""
     return [str(one.message) for one in caught if one.category is UserWarning]
 
 
 @pytest.fixture(scope="module")
-def private(tmp_path_factory: pytest.TempPathFactory) -> tuple[FittedRun, list[str]]:
+def private(tmp_path_factory):
     """Return a private run of a frame, and what its fit warned of."""
     folder = tmp_path_factory.mktemp("private")
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings(record=True) as caught:
@@ -44,14 +43,14 @@ def private(tmp_path_factory: pytest.TempPathFactory) -> tuple[FittedRun, list[s
     return run, told(caught)
 
 
-def test_a_column_that_holds_nothing_is_told_in_a_script(private: tuple[FittedRun, list[str]]) -> None:
+def test_a_column_that_holds_nothing_is_told_in_a_script(private):
     run, heard = private
     assert "empty" not in run.sample(3).columns
     assert any("empty" in line for line in heard)
     assert any("OTHER" in line for line in heard)
 
 
-def test_a_word_that_no_row_has_is_refused(private: tuple[FittedRun, list[str]]) -> None:
+def test_a_word_that_no_row_has_is_refused(private):
     for given in ("Bachelor", ["Masters", "Bachelor"]):
         with refuses(feller.UsageError, argument="school", found="'Bachelor'", remedy="Did you mean 'Bachelors'?"):
             private[0].sample(3, given={"school": given})
@@ -60,12 +59,12 @@ def test_a_word_that_no_row_has_is_refused(private: tuple[FittedRun, list[str]])
     assert set(private[0].sample(3, given={"school": "OTHER"})["school"]) == {"OTHER"}
 
 
-def test_a_number_that_no_row_has_is_warned_of(private: tuple[FittedRun, list[str]]) -> None:
+def test_a_number_that_no_row_has_is_warned_of(private):
     with pytest.warns(UserWarning, match="age '5000'"):
         private[0].sample(3, given={"age": 5000})
 
 
-def test_rows_unlike_those_that_were_learned_are_warned_of(private: tuple[FittedRun, list[str]]) -> None:
+def test_rows_unlike_those_that_were_learned_are_warned_of(private):
     run, rows = private[0], people(6, 1)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -76,7 +75,7 @@ def test_rows_unlike_those_that_were_learned_are_warned_of(private: tuple[Fitted
 
 
 @pytest.mark.usefixtures("chdir")
-def test_named_levels_of_an_index_become_columns() -> None:
+def test_named_levels_of_an_index_become_columns():
     rows = people().drop(columns="empty")
     indexed = rows.set_index(["age", "school"])
     with pytest.warns(UserWarning, match="age, school"):
@@ -87,12 +86,12 @@ def test_named_levels_of_an_index_become_columns() -> None:
 
 
 @pytest.fixture
-def chdir(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def chdir(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
 @pytest.mark.usefixtures("chdir")
-def test_frames_that_are_no_tables_are_refused() -> None:
+def test_frames_that_are_no_tables_are_refused():
     rows = people().drop(columns="empty")
     with refuses(feller.UsageError, argument="data", found="0 rows and 3 columns"):
         feller.fit(rows[:0])

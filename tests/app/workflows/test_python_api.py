@@ -62,7 +62,7 @@ print(json.dumps(told))
 """
 
 
-def test_wrong_calls_are_told_in_words() -> None:
+def test_wrong_calls_are_told_in_words():
     """In a process of its own: here the types of all arguments are checked before."""
     found = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
     told = json.loads(found.stdout)

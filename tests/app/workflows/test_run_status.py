@@ -6,7 +6,6 @@ import shlex
 
 import pytest
 
-from feller.app.cli import main
 from feller.app.config import FitConfig
 from feller.app.workflows.fine_tuned_run import TuningRecord
 from feller.app.workflows.run_config import FitRecord, Provenance
@@ -20,6 +19,7 @@ from feller.core.errors import InputError
 from feller.core.run_folder import Run
 from feller.data.loading.dataset_reader import read
 from feller.models.recipes.points import points
+from tests.app.asked import run
 from tests.errors import refuses
 from tests.records import fit_record
 
@@ -63,7 +63,7 @@ def test_the_plan_is_that_of_the_size(moons):
     assert undertrained_notice(RUN, asked().with_provenance(size="base"), moons, 500, seconds)
 
 
-def test_code_of_a_person_and_recipes_for_other_data_plan_nothing(moons):
+def test_own_code_and_recipes_for_other_data_plan_nothing(moons):
     assert undertrained_notice(RUN, asked().with_provenance(recipe="own.py:mine"), moons, 1, 0.1) == ""
     assert undertrained_notice(RUN, asked().with_provenance(recipe="images"), moons, 1, 0.1) == ""
 
@@ -72,25 +72,13 @@ def test_code_of_a_person_and_recipes_for_other_data_plan_nothing(moons):
     ("step", "reward", "said"),
     [
         (9, -0.6, "Undertrained (9 rounds); {} --steps 100"),
-        (
-            30,
-            -2.77,
-            "Undertrained (30 rounds, 8.1 % of the possible reward gain); {} --steps 100",
-        ),
-        (
-            150,
-            -2.5,
-            "Undertrained (150 rounds, 19.1 % of the possible reward gain); {} --steps 300",
-        ),
-        (
-            150,
-            -3.5,
-            "Undertrained (150 rounds, 0 % of the possible reward gain); {} --steps 300",
-        ),
+        (30, -2.77, "Undertrained (30 rounds, 8.1 % of the possible reward gain); {} --steps 100"),
+        (150, -2.5, "Undertrained (150 rounds, 19.1 % of the possible reward gain); {} --steps 300"),
+        (150, -3.5, "Undertrained (150 rounds, 0 % of the possible reward gain); {} --steps 300"),
         (30, -2.3, ""),
     ],
 )
-def test_a_tuning_is_a_sketch_while_its_reward_is_far_from_what_is_aimed_at(step, reward, said):
+def test_tuning_far_from_its_reward_is_undertrained(step, reward, said):
     tuned = TuningRecord(base="runs/base", rewards=("mine.py:warm",), method="adjoint-matching")
     numbers = {"reward": reward, "reward_before": -2.97, "reward_tilted": -0.51}
     found = undertrained_tuning_notice(RUN, tuned, step, numbers).replace("\u202f", " ")
@@ -105,25 +93,23 @@ def test_a_tuning_without_known_rewards_is_judged_by_its_rounds():
 
 
 @pytest.mark.slow
-def test_it_is_said_last_and_stands_on_the_page_and_its_command_goes_on(tmp_path, monkeypatch, capsys):
+def test_notice_is_last_and_on_the_page_and_its_command_goes_on(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    words = ["example:moons", "--size", "tiny", "--steps", "2", "--out", "run"]
-    assert main(["fit", *words]) == 0
+    folder = tmp_path / "run"
+    run("fit", "example:moons", "--size", "tiny", "--steps", 2, "--out", "run")
     said = [line for line in capsys.readouterr().err.splitlines() if line.strip()][-1]
     assert said.startswith("Undertrained (2 steps); resume with: feller fit --resume --out run --minutes ")
-    assert said.partition(";")[0] in (tmp_path / "run" / "report.html").read_text()
-    assert json.loads((tmp_path / "run" / "report.json").read_text())["sketch"] == said
+    assert said.partition(";")[0] in (folder / "report.html").read_text()
+    assert json.loads((folder / "report.json").read_text())["sketch"] == said
     again = shlex.split(said.partition("resume with: feller ")[2])
-    again[again.index("--minutes") :] = ["--steps", "3"]  # the same command, but for how long
-    assert main(again) == 0
-    assert "resuming after step 2" in capsys.readouterr().err
-    assert read_undertrained_notice(Run(tmp_path / "run")).startswith("Undertrained (3 steps)")
-    assert main([*again[:-1], "4", "--report", "none"]) == 0
-    assert "Undertrained" not in capsys.readouterr().err  # the report is of fewer steps
-    assert read_undertrained_notice(Run(tmp_path / "run")) == ""
+    again[again.index("--minutes") :] = ["--steps"]  # the same command, but for how long
+    run(*again, 3)
+    assert read_undertrained_notice(Run(folder)).startswith("Undertrained (3 steps)")
+    run(*again, 4, "--report", "none")
+    assert read_undertrained_notice(Run(folder)) == ""  # the report is of fewer steps
 
 
-def test_a_hash_of_code_without_its_file_is_damage() -> None:
+def test_a_hash_of_code_without_its_file_is_damage():
     asked = FitRecord(config=FitConfig(), provenance=Provenance(recipe="flow", code="ab"))
     with refuses(InputError, argument="provenance.code"):
         assert asked.code_file

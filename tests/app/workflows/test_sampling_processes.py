@@ -1,112 +1,67 @@
-"""Samples and reports of several processes of `torchrun` are those of one; flat memory."""
+"""Samples and reports of several processes equal those of one; memory does not grow with the number of samples."""
 
 import json
-import os
-import pathlib
-import socket
-import subprocess
-import sys
 
 import pytest
 
 from feller.app.cli import main
+from tests.app.workflows.launched import LAUNCHER, done, finish, free_port, launcher, start
 from tests.safety.child import feller
 
-ROOT = pathlib.Path(__file__).parents[3]
+pytestmark = pytest.mark.slow
 TINY = ("--recipe", "points", "--architecture.width", "8", "--architecture.depth", "1", "--steps", "2")
+SHARDS = ("sample", "run", "-n", 2000, "--shard-size", 300)
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+def home(tmp_path_factory):
     home = tmp_path_factory.mktemp("processes")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("feller.app.workflows.fit.evaluate", lambda run, **others: {})
-        assert main(["fit", "example:moons", *TINY, "--sampling.nfe", "2", "--out", str(home / "run")]) == 0
+    words = ("--sampling.nfe", "2", "--report", "none", "--out", str(home / "run"))
+    assert main(["fit", "example:moons", *TINY, *words]) == 0
     return home
 
 
-def start(home: pathlib.Path, launch: tuple[object, ...], words: tuple[object, ...]) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "torch.distributed.run", *map(str, launch), "-m", "feller", *map(str, words)],
-        cwd=home,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def ended(process: subprocess.Popen[str]) -> str:
-    out, err = process.communicate(timeout=280)
-    assert process.returncode == 0, err
-    return out
-
-
-def several(home: pathlib.Path, ranks: int, *words: object) -> str:
-    return ended(start(home, ("--standalone", "--nproc-per-node", ranks), words))
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
-
-
-def content(folder: pathlib.Path) -> dict[str, bytes]:
+def content(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "lock"}
 
 
-def alone(home: pathlib.Path, *words: object) -> str:
-    done = feller(*words, cwd=home)
-    assert done.status == 0, done.err
-    return done.out
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("ranks", [2, 3])
-def test_shards_of_several_processes(home: pathlib.Path, ranks: int) -> None:
-    asked = ("sample", "run", "-n", 2000, "--shard-size", 300)
-    alone(home, *asked, "--out", f"one-{ranks}")
-    out = several(home, ranks, *asked, "--out", f"many-{ranks}", "--json")
+def test_shards(home, ranks):
+    done(*SHARDS, "--out", f"one-{ranks}", cwd=home)
+    out = done(*SHARDS, "--out", f"many-{ranks}", "--json", cwd=home, launcher=launcher(ranks))
     assert content(home / f"many-{ranks}") == content(home / f"one-{ranks}")
-    assert [json.loads(line)["shards"] for line in out.splitlines()] == [7]  # the first process alone speaks
+    assert [json.loads(line)["shards"] for line in out.splitlines()] == [7]  # of the first process alone
 
 
-@pytest.mark.slow
-def test_two_machines_on_one_loopback(home: pathlib.Path) -> None:
-    asked, port = ("sample", "run", "-n", 2000, "--shard-size", 300), free_port()
-    alone(home, *asked, "--out", "one-of-nodes")
-    launch = ("--nnodes", 2, "--nproc-per-node", 1, "--master-addr", "127.0.0.1", "--master-port", port)
-    nodes = [start(home, (*launch, "--node-rank", rank), (*asked, "--out", "nodes")) for rank in (0, 1)]
-    for node in nodes:
-        ended(node)
+def test_shards_of_two_machines(home):
+    done(*SHARDS, "--out", "one-of-nodes", cwd=home)
+    place = ("--nnodes", 2, "--nproc-per-node", 1, "--master-addr", "127.0.0.1", "--master-port", free_port())
+    nodes = [
+        start(*SHARDS, "--out", "nodes", cwd=home, launcher=(*LAUNCHER, *place, "--node-rank", rank)) for rank in (0, 1)
+    ]
+    assert [finish(node)[0] for node in nodes] == [0, 0]
     assert content(home / "nodes") == content(home / "one-of-nodes")
 
 
-@pytest.mark.slow
-def test_one_file_of_two_processes(home: pathlib.Path) -> None:
-    asked = ("sample", "run", "-n", 9000)
-    alone(home, *asked, "--out", "one.npz")
-    several(home, 2, *asked, "--out", "two.npz")
+def test_one_file(home):
+    done("sample", "run", "-n", 9000, "--out", "one.npz", cwd=home)
+    done("sample", "run", "-n", 9000, "--out", "two.npz", cwd=home, launcher=launcher(2))
     assert (home / "two.npz").read_bytes() == (home / "one.npz").read_bytes()
 
 
-@pytest.mark.slow
-def test_a_report_of_two_processes(home: pathlib.Path) -> None:
-    found = [json.loads(text) for text in (alone(home, "evaluate", "run", "--json"),)]
-    page = (home / "run" / "report.json").read_bytes()
-    found += [json.loads(line) for line in several(home, 2, "evaluate", "run", "--json").splitlines()]
-    assert len(found) == 2
-    assert found[1] == found[0]
-    assert (home / "run" / "report.json").read_bytes() == page
+def test_report(home):
+    numbers = json.loads(done("evaluate", "run", "--json", cwd=home))
+    report = (home / "run" / "report.json").read_bytes()
+    (line,) = done("evaluate", "run", "--json", cwd=home, launcher=launcher(2)).splitlines()
+    assert json.loads(line) == numbers
+    assert (home / "run" / "report.json").read_bytes() == report
 
 
-@pytest.mark.slow
-def test_memory_stays_as_it_is_however_many_there_are(home: pathlib.Path) -> None:
+def test_memory_is_bounded(home):
     """Samples, sources and conditions of the second would take 10 MB more if they were kept."""
     peaks = []
     for n in (10_000, 400_000):
-        done = feller("sample", "run", "-n", n, "--shard-size", 5000, "--out", f"flat-{n}", cwd=home)
-        assert done.status == 0, done.err
-        peaks.append(done.peak)
+        ran = feller("sample", "run", "-n", n, "--shard-size", 5000, "--out", f"flat-{n}", cwd=home)
+        assert ran.status == 0, ran.err
+        peaks.append(ran.peak)
     assert peaks[1] - peaks[0] < 6 * 2**20

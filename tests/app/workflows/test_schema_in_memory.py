@@ -1,14 +1,12 @@
 """Schemas, samples and options in memory: what they may be, and how others are refused."""
 
 import json
-import pathlib
 
 import numpy as np
 import pandas as pd
 import pytest
 
 import feller
-from feller.app.results import FittedRun
 from feller.evaluation.metrics import metric
 from tests.errors import refuses
 
@@ -17,13 +15,13 @@ pytestmark = pytest.mark.usefixtures("here")
 COUNTS = {"recipe": "table-marginals", "report": False}
 
 
-def people(n: int = 300, seed: int = 0) -> pd.DataFrame:
+def people(n=300, seed=0):
     rng = np.random.default_rng(seed)
     age = rng.integers(18, 80, n)
     return pd.DataFrame({"age": age, "school": rng.choice(["first", "second"], n), "old": age > 50})
 
 
-def bounded() -> dict[str, object]:
+def bounded():
     """Return a schema that nobody guessed from rows."""
     schema = json.loads(json.dumps(feller.infer_schema(people())))
     schema["columns"]["age"].update(low=np.int64(10), high=99, edges=[20, 50, 60])
@@ -31,7 +29,7 @@ def bounded() -> dict[str, object]:
     return schema
 
 
-def test_a_schema_is_a_dict_a_path_or_an_object(here: pathlib.Path) -> None:
+def test_a_schema_is_a_dict_a_path_or_an_object(here):
     schema = bounded()
     first = feller.fit(people(), schema=schema, epsilon=4.0, unsafe_seed=0, out="a", **COUNTS)
     kept = json.loads((first.path / "schema.json").read_text())
@@ -47,7 +45,7 @@ def test_a_schema_is_a_dict_a_path_or_an_object(here: pathlib.Path) -> None:
     assert synth.sample(20)["age"].between(10, 99).all()
 
 
-def test_other_schemas_are_refused_and_leave_nothing(here: pathlib.Path) -> None:
+def test_other_schemas_are_refused_and_leave_nothing(here):
     with refuses(feller.UsageError, argument="schema", found="int"):
         feller.fit(people(), schema=3)
     with refuses(feller.InputError, column="age", argument="kind", remedy="Did you mean 'numerical'?"):
@@ -62,7 +60,7 @@ def test_other_schemas_are_refused_and_leave_nothing(here: pathlib.Path) -> None
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> FittedRun:
+def run(tmp_path_factory):
     return feller.fit(people(), out=str(tmp_path_factory.mktemp("run") / "run"), **COUNTS)
 
 
@@ -77,14 +75,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> FittedRun:
         ("overwrite", "yes", "'yes'"),
     ],
 )
-def test_options_of_a_wrong_type_are_refused(run: FittedRun, option: str, value: object, found: str) -> None:
+def test_options_of_a_wrong_type_are_refused(run, option, value, found):
     with refuses(feller.UsageError, argument=option, found=found) as caught:
         feller.sample(run, **{option: value})
     assert caught.value.expected
     assert caught.value.remedy
 
 
-def test_samples_in_memory_are_judged(run: FittedRun) -> None:
+def test_samples_in_memory_are_judged(run):
     drawn = run.sample(200)
     judged = feller.evaluate(run, samples=drawn)
     assert judged.path == run.path / "report-samples-in-memory.html"
@@ -94,13 +92,13 @@ def test_samples_in_memory_are_judged(run: FittedRun) -> None:
     )
 
 
-def test_configs_refuse_values_of_a_wrong_type() -> None:
+def test_configs_refuse_values_of_a_wrong_type():
     for options in ({"seed": "a"}, {"seed": "a", "epsilon": 2.0}):
         with refuses(feller.UsageError, argument="seed", found="'a'"):
             feller.FitConfig(**options)
 
 
-def test_bars_have_an_axis_and_their_numbers(run: FittedRun) -> None:
+def test_bars_have_an_axis_and_their_numbers(run):
     report = feller.evaluate(run, n=100)
     (bars, *_) = report.figures()
     shares, *others = bars.axes

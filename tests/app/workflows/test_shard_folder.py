@@ -1,10 +1,9 @@
-"""Folders of shards may be left by a kill, come from a stranger, and hold what a person laid there."""
+"""Folders of shards that are left by a kill, untrusted, or contain other files."""
 
 import json
 import os
-import pathlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,47 +12,51 @@ from feller import open_shards
 from feller.app.config import SampleConfig
 from feller.app.options import config_of
 from feller.app.reporter import Reporter
-from feller.app.workflows.sampler import Sampler, make_sampler
+from feller.app.workflows.sampler import make_sampler
 from feller.app.workflows.shard_folder import _difference
 from feller.app.workflows.sharded_samples import write_sharded_samples
 from feller.core.errors import InputError, UsageError
-from feller.core.output_shards import MANIFEST, MAX_SAMPLES, ShardedSamples
-from feller.core.run_folder import Run
+from feller.core.output_shards import MANIFEST, MAX_SAMPLES
 from feller.core.serialization import to_dict
 from tests.errors import refuses
 from tests.models.export.untrained import as_run, untrained
 
 FOLDERS = "{shard}"
-"""Behind the name of a folder: shards that are folders."""
+"""File name of shards that are folders."""
 
 
 @pytest.fixture(scope="module")
-def moons(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def moons(tmp_path_factory):
     model, made = untrained("example:moons", "points")
     return as_run(tmp_path_factory.mktemp("shard-folder") / "run", model, made, "example:moons")
 
 
 @pytest.fixture(scope="module")
-def drawing(moons: Run) -> Sampler:
-    return make_sampler(moons, config_of(SampleConfig, nfe=2))
+def make(moons):
+    """Return a function that writes samples in shards of three."""
+    sampler = make_sampler(moons, config_of(SampleConfig, nfe=2))
+
+    def write(out, n=9, **how):
+        return write_sharded_samples(moons, sampler, n, 3, out=None if out is None else str(out), **how)
+
+    return write
 
 
 @pytest.fixture
-def make(moons: Run, drawing: Sampler) -> Callable[..., ShardedSamples]:
-    def one(out: pathlib.Path | None, n: int = 9, *, overwrite: bool = False) -> ShardedSamples:
-        return write_sharded_samples(moons, drawing, n, 3, out=None if out is None else str(out), overwrite=overwrite)
+def many(tmp_path, make):
+    """Return a folder of three shards."""
+    make(tmp_path / "many")
+    return tmp_path / "many"
 
-    return one
 
-
-def content(folder: pathlib.Path) -> dict[str, bytes]:
-    """Return all that lies in a folder, also empty folders."""
+def content(folder):
+    """Return all files and folders."""
     found = (path for path in folder.rglob("*") if path.name != "lock")
     return {str(path.relative_to(folder)): b"" if path.is_dir() else path.read_bytes() for path in found}
 
 
-def unfinish(folder: pathlib.Path) -> None:
-    """Leave a folder as a kill does that comes when all is drawn and noted."""
+def unfinish(folder):
+    """Leave a folder as a kill does after all samples are written."""
     done = open_shards(folder)
     (folder / ".shards" / "writing").mkdir(parents=True)
     for number, one in enumerate(done.shards):
@@ -62,9 +65,18 @@ def unfinish(folder: pathlib.Path) -> None:
     (folder / MANIFEST).write_text(json.dumps({**text, "shards": []}))
 
 
+def refuse(make, folder, **fields):
+    """Check that samples are refused by their error, with and without --overwrite, and change nothing."""
+    before = content(folder)
+    for overwrite in (False, True):
+        with refuses(InputError, **fields):
+            make(folder, n=12 if overwrite else 9, overwrite=overwrite)
+    assert content(folder) == before
+
+
 @pytest.fixture
-def victim(tmp_path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Return a folder of somebody, which stays as it is."""
+def victim(tmp_path):
+    """Return a folder of another person, which may not change."""
     place = tmp_path / "victim"
     (place / "writing" / "deep").mkdir(parents=True)
     for name in (".hidden", "0.json", "failed", "writing/thesis", "writing/deep/data"):
@@ -75,32 +87,25 @@ def victim(tmp_path: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 @pytest.mark.parametrize("name", [".shards", ".shards/writing", ".shards/before"])
-@pytest.mark.parametrize("overwrite", [False, True])
-def test_links_lead_to_nobodys_files(
-    tmp_path: pathlib.Path, make: Callable[..., ShardedSamples], victim: pathlib.Path, name: str, overwrite: bool
-) -> None:
-    make(tmp_path / "many")
-    unfinish(tmp_path / "many")
-    shutil.rmtree(tmp_path / "many" / name, ignore_errors=True)
-    (tmp_path / "many" / name).symlink_to(victim)
-    with pytest.raises(InputError, match=rf"{name}: is a symbolic link"):
-        make(tmp_path / "many", n=12 if overwrite else 9, overwrite=overwrite)
+def test_links_are_not_followed(many, make, victim, name):
+    unfinish(many)
+    shutil.rmtree(many / name, ignore_errors=True)
+    (many / name).symlink_to(victim)
+    refuse(make, many, file=str(many / name))
 
 
-def test_a_run_does_not_lead_elsewhere(
-    moons: Run, tmp_path: pathlib.Path, make: Callable[..., ShardedSamples], victim: pathlib.Path
-) -> None:
+def test_link_to_the_shards_of_a_run(moons, tmp_path, make, victim):
     (tmp_path / "empty").mkdir()
     for place in (victim, tmp_path / "empty"):
         (moons.path / "shards").symlink_to(place)
         try:
-            with pytest.raises(InputError, match="is a symbolic link"):
+            with refuses(InputError, file=str(moons.path / "shards")):
                 make(None, overwrite=True)
         finally:
             (moons.path / "shards").unlink()
         assert not (place / "lock").exists()
     (tmp_path / "named").symlink_to(tmp_path / "empty")
-    assert make(tmp_path / "named").is_finished  # who names a link means it
+    assert make(tmp_path / "named").is_finished  # a link that is named by the user
 
 
 @pytest.mark.parametrize(
@@ -116,117 +121,100 @@ def test_a_run_does_not_lead_elsewhere(
         (MANIFEST, True),
     ],
 )
-def test_odd_things_are_told_in_a_line_and_stay(
-    tmp_path: pathlib.Path, make: Callable[..., ShardedSamples], name: str, is_folder: bool
-) -> None:
-    make(tmp_path / "many")
-    unfinish(tmp_path / "many")
-    place = tmp_path / "many" / name
+def test_unexpected_files_and_folders_are_kept(many, make, name, is_folder):
+    unfinish(many)
+    place = many / name
     shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
     place.mkdir(parents=True) if is_folder else place.write_text("mine")
-    before = content(tmp_path / "many")
-    for overwrite in (False, True):
-        with pytest.raises(InputError, match=r"(Remove it|Move it elsewhere), or choose another folder"):
-            make(tmp_path / "many", n=12 if overwrite else 9, overwrite=overwrite)
-    assert content(tmp_path / "many") == before
+    refuse(make, many, file=str(place))
 
 
 @pytest.mark.parametrize("torn", ["", "{", "[]", '{"file": 3}', '{"file": "samples-00000.npz"}', "9" * 5000])
-def test_damaged_notes_are_none(tmp_path: pathlib.Path, make: Callable[..., ShardedSamples], torn: str) -> None:
-    make(tmp_path / "many")
-    whole = content(tmp_path / "many")
-    unfinish(tmp_path / "many")
-    (tmp_path / "many" / ".shards" / "2.json").write_text(torn)
-    make(tmp_path / "many")
-    assert content(tmp_path / "many") == whole
+def test_damaged_record_of_a_shard_is_ignored(many, make, torn):
+    whole = content(many)
+    unfinish(many)
+    (many / ".shards" / "2.json").write_text(torn)
+    make(many)
+    assert content(many) == whole
 
 
-def test_a_damaged_manifest_is_replaced_where_nothing_else_is_lost(
-    tmp_path: pathlib.Path, make: Callable[..., ShardedSamples]
-) -> None:
-    make(tmp_path / "many")
-    whole = content(tmp_path / "many")
+def test_damaged_manifest_is_replaced_if_all_files_are_shards(tmp_path, many, make):
+    whole = content(many)
     make(tmp_path / "more", n=12)
-    for name in ("samples-00000.npz", "samples-00003.npz"):  # of more shards, which the manifest no longer says
-        shutil.copy(tmp_path / "more" / name, tmp_path / "many" / name)
+    for name in ("samples-00000.npz", "samples-00003.npz"):  # of more shards, which the manifest no longer names
+        shutil.copy(tmp_path / "more" / name, many / name)
     unfinish(tmp_path / "more")
-    shutil.copytree(tmp_path / "more" / ".shards", tmp_path / "many" / ".shards")  # notes of who knows what
-    (tmp_path / "many" / MANIFEST).write_text("{")
-    with pytest.raises(InputError, match=r"manifest\.json: is not valid JSON.*--overwrite"):
-        make(tmp_path / "many")
-    (tmp_path / "many" / "thesis.npz").write_text("mine")
-    before = content(tmp_path / "many")
-    with pytest.raises(InputError, match=r"thesis\.npz is not a shard"):
-        make(tmp_path / "many", overwrite=True)
-    assert content(tmp_path / "many") == before
-    (tmp_path / "many" / "thesis.npz").unlink()
-    make(tmp_path / "many", overwrite=True)
-    assert content(tmp_path / "many") == whole
+    shutil.copytree(tmp_path / "more" / ".shards", many / ".shards")
+    (many / MANIFEST).write_text("{")
+    with refuses(InputError) as caught:
+        make(many)
+    assert "--overwrite" in caught.value.remedy
+    (many / "thesis.npz").write_text("mine")
+    before = content(many)
+    with refuses(InputError) as caught:
+        make(many, overwrite=True)
+    assert "thesis.npz" in str(caught.value)
+    assert content(many) == before
+    (many / "thesis.npz").unlink()
+    make(many, overwrite=True)
+    assert content(many) == whole
 
 
 @pytest.mark.parametrize("finished", [True, False])
-def test_folders_of_a_person_stay(tmp_path: pathlib.Path, make: Callable[..., ShardedSamples], finished: bool) -> None:
-    make(tmp_path / "many")
+def test_folders_in_place_of_shards_are_kept(many, make, finished):
     if not finished:
-        unfinish(tmp_path / "many")
-    (tmp_path / "many" / "samples-00001.npz").unlink()
-    (tmp_path / "many" / "samples-00001.npz").mkdir()
-    (tmp_path / "many" / "samples-00001.npz" / "mine").write_text("thesis")
-    for overwrite in (False, True):
-        with pytest.raises(InputError, match=r"is a folder, but a shard of this type is a file\. Move it"):
-            make(tmp_path / "many", n=12 if overwrite else 9, overwrite=overwrite)
-    assert (tmp_path / "many" / "samples-00001.npz" / "mine").read_text() == "thesis"
+        unfinish(many)
+    shard = many / "samples-00001.npz"
+    shard.unlink()
+    shard.mkdir()
+    (shard / "mine").write_text("thesis")
+    refuse(make, many, file=str(shard), remedy="Move it elsewhere")
 
 
-def test_files_of_a_person_stay_where_shards_are_folders(
-    tmp_path: pathlib.Path, make: Callable[..., ShardedSamples]
-) -> None:
-    make(tmp_path / "many" / FOLDERS)
-    whole = content(tmp_path / "many")
-    shutil.rmtree(tmp_path / "many" / "00001")
-    (tmp_path / "many" / "00001").write_text("mine")
-    with pytest.raises(InputError, match=r"00001: is a file, but a shard of this type is a folder\. Move it"):
-        make(tmp_path / "many" / FOLDERS)
-    (tmp_path / "many" / "00001").unlink()
-    (tmp_path / "many" / "00001").mkdir()  # torn: drawn again
-    make(tmp_path / "many" / FOLDERS)
-    assert content(tmp_path / "many") == whole
+def test_files_in_place_of_shards_are_kept(tmp_path, make):
+    many = tmp_path / "many"
+    make(many / FOLDERS)
+    whole = content(many)
+    shutil.rmtree(many / "00001")
+    (many / "00001").write_text("mine")
+    with refuses(InputError, file=str(many / "00001")):
+        make(many / FOLDERS)
+    (many / "00001").unlink()
+    (many / "00001").mkdir()  # torn: drawn again
+    make(many / FOLDERS)
+    assert content(many) == whole
 
 
-def test_files_that_are_none_of_those_to_replace_stay(
-    tmp_path: pathlib.Path, make: Callable[..., ShardedSamples]
-) -> None:
-    make(tmp_path / "many" / "part.csv")
-    (tmp_path / "many" / "samples-00001.npz").write_text("mine")
-    before = content(tmp_path / "many")
-    with pytest.raises(InputError, match=r"samples-00001\.npz has the name of a shard to be written"):
-        make(tmp_path / "many", overwrite=True)
-    assert content(tmp_path / "many") == before
+def test_files_that_have_the_name_of_a_shard_are_kept(tmp_path, make):
+    many = tmp_path / "many"
+    make(many / "part.csv")
+    (many / "samples-00001.npz").write_text("mine")
+    before = content(many)
+    with refuses(InputError, remedy="Move it elsewhere"):
+        make(many, overwrite=True)
+    assert content(many) == before
 
 
 @pytest.mark.parametrize("n", [10**9, MAX_SAMPLES])
-def test_what_a_manifest_counts_is_not_counted_through(
-    tmp_path: pathlib.Path, make: Callable[..., ShardedSamples], n: int
-) -> None:
-    make(tmp_path / "many")
-    whole = content(tmp_path / "many")
-    text = json.loads((tmp_path / "many" / MANIFEST).read_text())
-    (tmp_path / "many" / MANIFEST).write_text(json.dumps({**text, "n": n, "shard": 1, "shards": []}))
-    make(tmp_path / "many", overwrite=True)
-    assert content(tmp_path / "many") == whole
+def test_number_of_shards_in_a_manifest_is_not_trusted(many, make, n):
+    whole = content(many)
+    text = json.loads((many / MANIFEST).read_text())
+    (many / MANIFEST).write_text(json.dumps({**text, "n": n, "shard": 1, "shards": []}))
+    make(many, overwrite=True)
+    assert content(many) == whole
 
 
-def test_settings_of_a_manifest_do_not_hide_its_numbers(
-    tmp_path: pathlib.Path, make: Callable[..., ShardedSamples]
-) -> None:
-    make(tmp_path / "many", n=12)
-    text = json.loads((tmp_path / "many" / MANIFEST).read_text())
-    (tmp_path / "many" / MANIFEST).write_text(json.dumps({**text, "settings": {**text["settings"], "n": 9}}))
-    with pytest.raises(UsageError, match="n was 12, is 9"):
-        make(tmp_path / "many")
+def test_settings_of_a_manifest_do_not_replace_its_numbers(tmp_path, make):
+    many = tmp_path / "many"
+    make(many, n=12)
+    text = json.loads((many / MANIFEST).read_text())
+    (many / MANIFEST).write_text(json.dumps({**text, "settings": {**text["settings"], "n": 9}}))
+    with refuses(UsageError, file=str(many)) as caught:
+        make(many)
+    assert "n was 12, is 9" in str(caught.value)
 
 
-def test_numbers_and_names_are_bounded(tmp_path: pathlib.Path, make: Callable[..., ShardedSamples]) -> None:
+def test_numbers_and_names_are_bounded(tmp_path, make):
     with refuses(UsageError, argument="n"):
         make(tmp_path / "many", n=10**30)
     with refuses(UsageError, argument="out"):
@@ -234,34 +222,24 @@ def test_numbers_and_names_are_bounded(tmp_path: pathlib.Path, make: Callable[..
     assert not (tmp_path / "many").exists()
 
 
-def test_a_shard_under_another_name_is_told(
-    tmp_path: pathlib.Path,
-    moons: Run,
-    drawing: Sampler,
-    make: Callable[..., ShardedSamples],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    found = make(tmp_path / "many")
-    (tmp_path / "many" / found.file_name(1)).rename(tmp_path / "many" / found.file_name(99))
-    heard: list[str] = []
-    told = Reporter()
-    monkeypatch.setattr(told, "log", heard.append)
-    write_sharded_samples(moons, drawing, 9, 3, out=str(tmp_path / "many"), reporter=told)
-    said = [line for line in heard if "samples-00099.npz" in line]
-    assert len(said) == 1
-    assert "may count samples twice" in said[0]
-    (tmp_path / "many" / found.file_name(99)).unlink()
+def test_shard_of_another_number_is_noted(many, make):
+    found, heard = open_shards(many), []
+    reporter = Reporter()
+    reporter.log = heard.append  # pyrefly: ignore
+    (many / found.file_name(1)).rename(many / found.file_name(99))
+    make(many, reporter=reporter)
+    assert len([line for line in heard if "samples-00099.npz" in line]) == 1
+    (many / found.file_name(99)).unlink()
     heard.clear()
-    write_sharded_samples(moons, drawing, 9, 3, out=str(tmp_path / "many"), reporter=told)
-    assert not any("also contains" in line for line in heard)
+    make(many, reporter=reporter)
+    assert not any("samples-000" in line for line in heard)
 
 
-def test_overwriting_the_same_goes_on(tmp_path: pathlib.Path, make: Callable[..., ShardedSamples]) -> None:
-    make(tmp_path / "many")
-    unfinish(tmp_path / "many")
-    kept = (tmp_path / "many" / "samples-00001.npz").stat().st_mtime_ns
-    make(tmp_path / "many", overwrite=True)
-    assert (tmp_path / "many" / "samples-00001.npz").stat().st_mtime_ns == kept
+def test_overwriting_with_equal_settings_resumes(many, make):
+    unfinish(many)
+    kept = (many / "samples-00001.npz").stat().st_mtime_ns
+    make(many, overwrite=True)
+    assert (many / "samples-00001.npz").stat().st_mtime_ns == kept
 
 
 class Killed(BaseException):
@@ -278,7 +256,7 @@ class Killer:
             monkeypatch.setattr(os, name, self.guarded(getattr(os, name)))
 
     def guarded(self, change: Callable[..., Any]) -> Callable[..., Any]:
-        def one(*what: Any, **how: Any) -> Any:
+        def one(*what, **how):
             if self.left == 0:
                 raise Killed
             self.left -= 1
@@ -288,10 +266,8 @@ class Killer:
 
 
 @pytest.mark.parametrize("old", ["finished", "unfinished", "other names", "folders", "damaged", "same"])
-def test_killed_anywhere_the_same_command_goes_on(
-    tmp_path: pathlib.Path, make: Callable[..., ShardedSamples], monkeypatch: pytest.MonkeyPatch, old: str
-) -> None:
-    """Also where it replaces others, at each change to the disk."""
+def test_killed_at_any_change_the_same_command_resumes(tmp_path, make, monkeypatch, old):
+    """Also where it replaces other shards."""
     make(tmp_path / "whole", n=3)
     whole = content(tmp_path / "whole")
     begun = tmp_path / "begun"
@@ -317,9 +293,8 @@ def test_killed_anywhere_the_same_command_goes_on(
     assert changes > 10
 
 
-def test_what_was_asked_for_otherwise_is_named_by_its_field() -> None:
+def test_differing_settings_are_named():
     old = {"n": 5, "shard": 10, "sampling": {"solver": "euler", "calls": 8, "choice": {"is": "Choice", "top_k": None}}}
     new = {"n": 5, "shard": 10, "sampling": {"solver": "euler", "calls": 4, "choice": {"is": "Choice", "top_k": 3}}}
-    told = "sampling.calls was 8, is 4; sampling.choice.top_k was None, is 3"
-    assert _difference(old, new) == told
+    assert _difference(old, new) == "sampling.calls was 8, is 4; sampling.choice.top_k was None, is 3"
     assert _difference({"way": {"is": "A", "x": 1}}, {"way": {"is": "B", "y": 2}}) == "way was A, is B"

@@ -2,7 +2,6 @@
 
 import functools
 import json
-import pathlib
 
 import pytest
 
@@ -14,7 +13,7 @@ CALIBRATED = functools.cache(plan_dp_sgd.calibrate)
 
 
 @pytest.fixture(autouse=True)
-def elsewhere(here: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def elsewhere(here, monkeypatch):
     monkeypatch.setattr(plan_dp_sgd, "calibrate", CALIBRATED)
     monkeypatch.setattr("feller.app.workflows.private.private_data._salt", lambda wish: "open-1")
     write_table(here / "people.csv")

@@ -1,18 +1,15 @@
-"""Private fits of a small table, and what their run folders say."""
+"""Private fits of a small table, and their ledgers."""
 
 import json
 import math
 import pathlib
 import random
-from collections.abc import Callable
-from typing import Any
 
 import dp_accounting as dp
-import pytest
 from dp_accounting.pld import PLDAccountant
 
-from feller.app.cli import main
 from feller.app.workflows.private import private_training
+from tests.app.asked import run
 
 SCHEMA = {
     "unit": "row",
@@ -25,17 +22,18 @@ SCHEMA = {
     "rules": [],
 }
 TINY = ("--size", "tiny", "--steps", "8")
+DESCRIBED = ("--schema", "schema.json", *TINY)
 ALONE = ("--objective.marginals-budget", "0")
-"""Columns are counted each by itself, so that all that is spent is normal noise."""
+"""One-way marginals only, so that all noise is Gaussian."""
 SEEDED = ("--epsilon", "4", "--unsafe-seed", "1")
 PAID = ("model.json", "average.safetensors", "weights.safetensors", "state.safetensors")
-"""What is made of noisy numbers alone."""
+"""Files computed from noisy numbers alone."""
 LEARNED = 271
-"""Rows of 300 that the salt of these tests leaves to learn from, and to which the extreme one belongs."""
+"""Number of training rows of 300 with the salt of these tests; the extreme one is among them."""
 EXTREME = ("87654321", "F", "xylophonist")
 
 
-def write_table(path: pathlib.Path, change: dict[int, tuple[str, ...]] | None = None, n: int = 300) -> str:
+def write_table(path, change=None, n=300):
     chance = random.Random(0)
     rows = [
         (str(chance.randint(18, 80)), chance.choice("FM"), chance.choices(("clerk", "nurse", "smith"), (5, 3, 2))[0])
@@ -47,43 +45,24 @@ def write_table(path: pathlib.Path, change: dict[int, tuple[str, ...]] | None = 
     return str(path)
 
 
-def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
-    status = main([str(word) for word in words])
-    out, err = capsys.readouterr()
-    return status, out, err
-
-
-def fit(capsys: pytest.CaptureFixture[str], out: str, *words: object, data: str = "people.csv") -> pathlib.Path:
-    described = (
-        ()
-        if "--resume" in words
-        else (data, "--schema", "schema.json", *TINY, *(() if "--objective.marginals-budget" in words else ALONE))
-    )
-    status, _, err = run(capsys, "fit", *described, *words, "--out", out)
-    assert status == 0, err
+def fit(out, *words, data="people.csv"):
+    """Fit a small table, or resume."""
+    marginals = () if "--objective.marginals-budget" in words else ALONE
+    run("fit", *(() if "--resume" in words else (data, *DESCRIBED, *marginals)), *words, "--out", out)
     return pathlib.Path(out)
 
 
-def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
-    status, out, err = run(capsys, "fit", *words)
-    assert status != 0
-    assert out == ""
-    assert "Traceback" not in err
-    return err.splitlines()[-1]
-
-
-def held(path: pathlib.Path) -> Any:
+def held(path):
     return json.loads(path.read_text())
 
 
-def steps_in(folder: pathlib.Path) -> int:
-    return sum(
-        one["steps"] for one in held(folder / "ledger.json")["events"] if one["is"] == "PoissonSubsampledGaussian"
-    )
+def steps_in(folder):
+    events = held(folder / "ledger.json")["events"]
+    return sum(one["steps"] for one in events if one["is"] == "PoissonSubsampledGaussian")
 
 
-def true_epsilon(folder: pathlib.Path, steps: int) -> float:
-    """Return what dp-accounting says of the noise of a run and the steps that were really taken."""
+def true_epsilon(folder, steps):
+    """Return epsilon by dp-accounting, of the noise of a run and a number of steps."""
     ledger, promised = held(folder / "ledger.json"), held(folder / "recipe.json")["provenance"]["private"]
     accountant = PLDAccountant(value_discretization_interval=1e-4)
     for one in ledger["events"]:
@@ -94,21 +73,21 @@ def true_epsilon(folder: pathlib.Path, steps: int) -> float:
     return accountant.get_epsilon(ledger["delta"])
 
 
-def without(content: Any, *names: str) -> Any:
-    """Return a record without the fields of some names."""
+def without(content, *names):
+    """Return a record without some fields."""
     if isinstance(content, dict):
         return {name: without(value, *names) for name, value in content.items() if name not in names}
     return [without(value, *names) for value in content] if isinstance(content, list) else content
 
 
-def at_step(monkeypatch: pytest.MonkeyPatch, step: int, act: Callable[[], None]) -> None:
-    """Let something happen when a step draws its batch."""
+def at_step(monkeypatch, step, act):
+    """Call a function when a step draws its batch."""
     real = private_training.poisson_batches
 
-    def wrapped(*args: Any) -> Any:
+    def wrapped(*args):
         draw = real(*args)
 
-        def batch(now: int, rows: slice) -> Any:
+        def batch(now, rows):
             if now == step:
                 act()
             return draw(now, rows)

@@ -1,18 +1,16 @@
-"""What the tab Sample shows before the first press, and samples at several guidance scales."""
+"""Samples on arrival, and samples at several guidance scales."""
 
 import csv
 import os
 import pathlib
 import shutil
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from feller.app.cli import main
-from feller.app.webui.tab import TabResult
 from feller.app.webui.tabs.restoration_tab import OPERATORS
 from feller.app.webui.tabs.sample_tab import FIRST_N, SCALES, parse_scales, why_not_drawn
 from feller.app.workflows.steering.measurements import OPERATOR_USES
@@ -21,27 +19,30 @@ from feller.core.errors import UsageError
 from feller.core.run_folder import Run
 from feller.evaluation.report.report_page import RunReport, write_report
 from feller.sampling.sampler_config import SOLVERS
-from tests.app.webui.asking import OnPage, ask, options, tab_of
+from tests.app.webui.asking import ask, options, tab_of
+from tests.errors import refuses
 
 DOCS = pathlib.Path(__file__).parents[4] / "docs" / "guides"
 Fitted = Callable[[str], pathlib.Path]
 
 
-def first(page: Any) -> TabResult:
+def first(page):
     view = tab_of(page, "Sample").first_view
-    assert view is not None
     return view()
 
 
 @pytest.fixture
-def digits(fitted: Fitted, tmp_path: pathlib.Path) -> pathlib.Path:
+def digits(fitted, tmp_path):
     return shutil.copytree(fitted("digits"), tmp_path / "digits")
 
 
 @pytest.mark.parametrize("name", ["digits", "moons", "people", "book"])
-def test_a_few_samples_are_there_before_the_first_press(on_page: OnPage, name: str) -> None:
+def test_samples_on_arrival(on_page, name):
     page = on_page(name)
     view = first(page)
+    if name == "digits":
+        with np.load(view.files[0]) as drawn:
+            assert len(drawn["samples"]) == FIRST_N
     assert view.pictures or view.table or view.words
     assert view.message
     assert view.files
@@ -50,14 +51,7 @@ def test_a_few_samples_are_there_before_the_first_press(on_page: OnPage, name: s
     assert first(page) is not view  # of other weights
 
 
-def test_few_samples_are_drawn(on_page: OnPage) -> None:
-    with np.load(first(on_page("digits")).files[0]) as drawn:
-        assert len(drawn["samples"]) == FIRST_N
-
-
-def test_samples_that_exist_are_shown_and_none_are_drawn(
-    on_page: OnPage, digits: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_existing_samples_are_shown(on_page, digits, monkeypatch):
     monkeypatch.setattr("feller.app.webui.tabs.sample_tab.drawn_view", lambda *_: pytest.fail("drawn"))
     picture = Image.new("L", (8, 8), 255)
     report = RunReport(title="a", pictures=[("Samples", picture), ("Real", picture)], numbers={"steps": 3})
@@ -69,17 +63,16 @@ def test_samples_that_exist_are_shown_and_none_are_drawn(
     assert first(page).pictures[0].path.read_bytes() == (digits / "samples" / "grid.png").read_bytes()
 
 
-def test_rows_that_exist_are_shown(on_page: OnPage, fitted: Fitted, tmp_path: pathlib.Path) -> None:
+def test_existing_rows_are_shown(on_page, fitted, tmp_path):
     people = shutil.copytree(fitted("people"), tmp_path / "people")
     assert main(["sample", str(people), "-n", "4"]) == 0
     table = first(on_page(people)).table
-    assert table is not None
     with (people / "samples" / "samples.csv").open() as file:
         assert [*csv.reader(file)] == [[*table.columns], *map(list, table.cells)]
 
 
 @pytest.mark.parametrize("kind", ["link", "damaged"])
-def test_untrusted_pictures_are_not_shown(on_page: OnPage, digits: pathlib.Path, tmp_path: Any, kind: str) -> None:
+def test_links_and_damaged_images_are_not_shown(on_page, digits, tmp_path, kind):
     (digits / "samples").mkdir()
     Image.new("L", (8, 8)).save(tmp_path / "secret.png")
     if kind == "link":
@@ -89,9 +82,7 @@ def test_untrusted_pictures_are_not_shown(on_page: OnPage, digits: pathlib.Path,
     assert first(on_page(digits)).files  # drawn instead
 
 
-def test_nothing_is_drawn_from_private_models_or_while_a_fit_runs(
-    on_page: OnPage, digits: pathlib.Path, tmp_path: pathlib.Path
-) -> None:
+def test_no_samples_of_private_or_running_fits(on_page, digits, tmp_path):
     page = on_page(digits)
     assert why_not_drawn(*page) == ""
     (digits / "ledger.json").write_text("{}")
@@ -109,7 +100,7 @@ def test_nothing_is_drawn_from_private_models_or_while_a_fit_runs(
     assert why_not_drawn(*page)
 
 
-def test_guidance_scales_stand_side_by_side_with_the_same_noise(on_page: OnPage) -> None:
+def test_guidance_scales_share_the_noise(on_page):
     page = on_page("digits")
     tab = tab_of(page, "Guidance")
     found = ask(tab, scales="1, 1 3", **{"given:label": "7"})
@@ -119,40 +110,35 @@ def test_guidance_scales_stand_side_by_side_with_the_same_noise(on_page: OnPage)
     assert "guidance" not in tab.controls
 
 
-def test_a_judge_counts_the_classes_of_each_guidance_scale(on_page: OnPage, digits: pathlib.Path) -> None:
+def test_classes_of_each_guidance_scale(on_page, digits):
     assert main(["evaluate", str(digits), "-n", "16"]) == 0
     found = ask(tab_of(on_page(digits), "Guidance"), scales="0 2")
-    assert found.numbers is not None
     assert len(found.numbers.cells) == 2
     assert all(row[2] for row in found.numbers.cells)
 
 
 @pytest.mark.parametrize("words", ["", "a", "1 -1", "1e9", "nan", "1 2 3 4 5 6 7"])
-def test_wrong_guidance_scales_are_refused(words: str) -> None:
-    with pytest.raises(UsageError) as error:
-        parse_scales(words)
-    assert error.value.argument == "scales"
-
-
-def test_usual_guidance_scales_are_read() -> None:
+def test_refused_guidance_scales(words):
     assert parse_scales(SCALES) == [0, 1, 2, 4]
+    with refuses(UsageError, argument="scales"):
+        parse_scales(words)
 
 
-def rows(page: str, heading: str) -> dict[str, str]:
-    """Return first and last cell of each row of the first table below a heading of a guide."""
+def rows(page, heading):
+    """Return the first and last cells of the first table below a heading of a guide."""
     below = (DOCS / page).read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
     table = [line.strip("|").split(" | ") for line in below.splitlines() if line.startswith("| `")]
     return {cells[0].split("`")[1].partition("=")[0]: cells[-1].strip() for cells in table}
 
 
-def test_solvers_say_when_to_choose_them_on_the_page_and_in_the_docs(on_page: OnPage) -> None:
+def test_documented_uses_of_solvers(on_page):
     documented = rows("choose.md", "Solver and NFE")
     assert {name: documented[name] for name in SOLVERS} == SOLVERS
     labels = dict(map(reversed, tab_of(on_page("digits"), "Sample").controls["solver"].choices))
     assert all(labels[name].endswith(use) for name, use in SOLVERS.items() if name in labels)
 
 
-def test_degradations_say_when_to_use_them_on_the_page_and_in_the_docs(on_page: OnPage) -> None:
+def test_documented_uses_of_operators(on_page):
     documented = rows("inverse-problems.md", "Operators")
     assert OPERATOR_USES.keys() == ALL_OPERATORS.keys()
     assert {name: documented[name] for name in OPERATOR_USES} == OPERATOR_USES

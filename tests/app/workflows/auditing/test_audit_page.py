@@ -1,7 +1,5 @@
 """What an audit came to, and its page."""
 
-import pathlib
-
 import pytest
 
 from feller.app.workflows.auditing.attacks import AttackResults
@@ -32,7 +30,7 @@ SHADOWED = {"copies": 0.0, "copies_held_out": 0.0, "shadow_auc": 0.493, "shadow_
         ({}, OPEN, ()),
     ],
 )
-def test_without_privacy(numbers: dict[str, float | None], grade: str, metrics: tuple[str, ...]) -> None:
+def test_without_privacy(numbers, grade, metrics):
     found = audit_verdict(None, numbers)
     assert (found.grade, found.metrics) == (grade, metrics)
 
@@ -49,14 +47,14 @@ def test_without_privacy(numbers: dict[str, float | None], grade: str, metrics: 
         ({"epsilon": 1.0, "candidates_right": 0.5, "candidates_least": 0.4, "candidates_bound": 0.3}, ALARM),
     ],
 )
-def test_with_privacy(numbers: dict[str, float], grade: str) -> None:
+def test_with_privacy(numbers, grade):
     found = audit_verdict(LEDGER, numbers)
     assert found.grade == grade
     assert set(found.metrics) & numbers.keys()
 
 
 @pytest.mark.portable
-def test_the_page_has_no_samples_and_speaks_of_an_epsilon_only_where_there_is_one(tmp_path: pathlib.Path) -> None:
+def test_the_page_has_no_samples_and_speaks_of_an_epsilon_only_where_there_is_one(tmp_path):
     it = open_audit_target(copied(tmp_path / "r"), None)
     found = audit_report(it, SHADOWED, AttackResults(SHADOWED))
     root = read(page(found))

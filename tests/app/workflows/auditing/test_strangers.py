@@ -1,7 +1,5 @@
 """Rows that are made up to be planted: every cell that may be, none that may not, and nothing of real rows."""
 
-import pathlib
-
 import numpy as np
 import pytest
 import torch
@@ -12,6 +10,7 @@ from feller.core.rng import Rng
 from feller.data.batches import split
 from feller.data.loading.dataset_reader import read
 from feller.data.tables.constraints import violations
+from tests.errors import refuses
 
 SCHEMA = """{"columns": {
 "job": {"kind": "categorical", "values": ["none", "clerk", "smith"]},
@@ -19,7 +18,7 @@ SCHEMA = """{"columns": {
 }, "rules": [{"if": {"job": ["none"]}, "then": {"grade": ["-"]}}]}"""
 
 
-def test_cells_are_drawn_evenly_and_rules_are_kept(tmp_path: pathlib.Path) -> None:
+def test_cells_are_drawn_evenly_and_rules_are_kept(tmp_path):
     """Shares of 3,000 rows within 5 standard deviations of a third; all real rows are alike."""
     (tmp_path / "rows.csv").write_text("job,grade\n" + "clerk,low\n" * 40)
     (tmp_path / "schema.json").write_text(SCHEMA)
@@ -33,7 +32,7 @@ def test_cells_are_drawn_evenly_and_rules_are_kept(tmp_path: pathlib.Path) -> No
     assert len(found.values.unique(dim=0)) == 9
 
 
-def test_levels_of_pictures_and_their_classes() -> None:
+def test_levels_of_pictures_and_their_classes():
     train, held_out = split(read("example:digits"))
     found = make_canaries(train, held_out, 500, Rng(0))
     assert found.values.dtype == train.values.dtype
@@ -44,7 +43,7 @@ def test_levels_of_pictures_and_their_classes() -> None:
     assert found.given["label"].unique().tolist() == list(range(10))
 
 
-def test_numbers_lie_in_the_range_of_their_column(tmp_path: pathlib.Path) -> None:
+def test_numbers_lie_in_the_range_of_their_column(tmp_path):
     rows = np.stack([np.linspace(3, 5, 50), np.linspace(-100, 0, 50)], 1)
     np.savetxt(tmp_path / "rows.csv", rows, delimiter=",", header="a,b", comments="")
     train, held_out = split(read(str(tmp_path / "rows.csv")))
@@ -55,9 +54,9 @@ def test_numbers_lie_in_the_range_of_their_column(tmp_path: pathlib.Path) -> Non
     assert found.std(0)[0] == pytest.approx(2 / 12**0.5, rel=0.1)
 
 
-def test_other_kinds_are_taken_from_what_is_held_out() -> None:
+def test_other_kinds_are_taken_from_what_is_held_out():
     train, held_out = split(read("example:molecules"), 0.1)
     found = make_canaries(train, held_out, 20, Rng(0))
     assert len(found) == 20
-    with pytest.raises(UsageError, match="are held-out examples"):
+    with refuses(UsageError):
         make_canaries(train, held_out, len(held_out) + 1, Rng(0))

@@ -1,25 +1,24 @@
 """Which round of a bridge is kept, and that its drift is what the run is sampled with."""
 
 import json
-import pathlib
 
 import numpy as np
 import pytest
 import torch
 
-from feller.app.cli import main
 from feller.app.workflows.bridges import run_rounds
 from feller.app.workflows.bridges.run_rounds import is_better, kept_round_numbers
 from feller.core.run_folder import Run
 from feller.core.safetensors_io import load_tensors
 from feller.evaluation.evaluation_budget import EvaluationBudget
 from feller.models.model import load_model
+from tests.app.asked import run
 
-SHORT = ["--pairs", "32", "--train.steps", "5", "--train.batch-size", "32", "--control.steps", "2", "--nfe", "12"]
-SHORT += ["--control.mean-knots", "4", "--control.scale-knots", "4"]
+SHORT = ("--pairs", 32, "--train.steps", 5, "--train.batch-size", 32, "--control.steps", 2, "--nfe", 12)
+SHORT += ("--control.mean-knots", 4, "--control.scale-knots", 4)
 
 
-def row(step: int, w2: float, inside: float | None = None, floor: float = 2.21) -> dict[str, float]:
+def row(step, w2, inside=None, floor=2.21):
     met = {} if inside is None else {"inside_paths": inside}
     return {"step": step, "backward": int(step % 2 == 0), "w2": w2, "w2_floor": floor, "objective": 1.0, **met}
 
@@ -38,29 +37,28 @@ def row(step: int, w2: float, inside: float | None = None, floor: float = 2.21) 
         ([row(1, 4.0, 0.4), row(3, 3.9, 0.2)], 3),
     ],
 )
-def test_the_kept_round(rows: list[dict[str, float]], kept: int) -> None:
+def test_the_kept_round(rows, kept):
     best = None
     for i, one in enumerate(rows):
         best = one if is_better(one, best, rows[:i]) else best
-    assert best is not None
     assert best["step"] == kept
 
 
-def fake(distances: list[float]):
-    def measured(problem, settings, progress, found) -> dict[str, float]:
+def fake(distances):
+    def measured(problem, settings, progress, found):
         known = {"backward": int(found.backward), "loss": 0.0, "objective": 1.0, "control_cost": 1.0, "state_cost": 0.0}
         return {**known, "lost": 0.0, "w2": distances[found.number - 1], "w2_floor": 1.0}
 
     return measured
 
 
-def drift(run: pathlib.Path, way: str, file: str) -> dict[str, torch.Tensor]:
-    tensors = load_tensors(run / file)[0]
+def drift(folder, way, file):
+    tensors = load_tensors(folder / file)[0]
     return {name.removeprefix(way): value for name, value in tensors.items() if name.startswith(f"{way}.")}
 
 
 @pytest.fixture
-def populations(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+def populations(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     for name, middle in (("a", 0.0), ("b", 3.0)):
@@ -68,38 +66,39 @@ def populations(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> path
     return tmp_path
 
 
-def test_a_run_keeps_its_best_round(populations: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def reported(folder):
+    return json.loads((folder / "run" / "report.json").read_text())["numbers"]
+
+
+def test_a_run_keeps_its_best_round(populations, monkeypatch):
     """Round 3 is worse than round 1, round 5 better; a resumed run gives the same weights."""
     monkeypatch.setattr(run_rounds, "round_metrics", fake([2.0, 1.0, 3.0, 1.0, 1.5]))
     monkeypatch.setattr("feller.app.workflows.bridges.bridge_report.MIN_TRAJECTORIES", 60)
     monkeypatch.setattr(EvaluationBudget, "fraction_of", classmethod(lambda cls, *seconds: cls()))
-    asked = ["bridge", "a.csv", "b.csv", *SHORT]
+    asked = ("bridge", "a.csv", "b.csv", *SHORT)
     with monkeypatch.context() as patch:
         patch.setattr("feller.app.workflows.bridge.report_bridge", lambda *_: {})
-        assert main([*asked, "--rounds", "1", "--out", "run"]) == 0
+        run(*asked, "--rounds", "1", "--out", "run")
     first = drift(populations / "run", "ahead", "average.safetensors")
-    assert main(["bridge", "--resume", "--out", "run", "--rounds", "3"]) == 0
-    report = json.loads((populations / "run" / "report.json").read_text())
-    assert report["numbers"]["kept_round"] == 1
-    assert report["numbers"]["last_w2"] == 3.0
-    assert report["numbers"]["rounds"] == 3
+    run("bridge", "--resume", "--out", "run", "--rounds", "3")
+    numbers = reported(populations)
+    assert (numbers["kept_round"], numbers["last_w2"], numbers["rounds"]) == (1, 3.0, 3)
     after = drift(populations / "run", "ahead", "average.safetensors")
     assert all(torch.equal(after[name], value) for name, value in first.items())
     network = load_model(Run(populations / "run")).network.forward_drift.state_dict()
     assert all(torch.equal(network[name.removeprefix(".")], value) for name, value in first.items())
-    assert main(["evaluate", "run"]) == 0
-    again = json.loads((populations / "run" / "report.json").read_text())["numbers"]
-    assert again["w2"] == pytest.approx(report["numbers"]["w2"])
-    assert main(["bridge", "--resume", "--out", "run", "--rounds", "5"]) == 0
-    numbers = json.loads((populations / "run" / "report.json").read_text())["numbers"]
+    run("evaluate", "run")
+    assert reported(populations)["w2"] == pytest.approx(numbers["w2"])
+    run("bridge", "--resume", "--out", "run", "--rounds", "5")
+    numbers = reported(populations)
     assert numbers["kept_round"] == 5
     assert "last_w2" not in numbers
     monkeypatch.setattr("feller.app.workflows.bridge.report_bridge", lambda *_: {})
-    assert main([*asked, "--rounds", "5", "--out", "whole"]) == 0
+    run(*asked, "--rounds", "5", "--out", "whole")
     for file in ("average.safetensors", "weights.safetensors"):
         one, other = (load_tensors(populations / name / file)[0] for name in ("run", "whole"))
         assert all(torch.equal(one[name], value) for name, value in other.items())
 
 
-def test_runs_without_a_record_of_it_keep_their_last_round() -> None:
+def test_runs_without_a_record_of_it_keep_their_last_round():
     assert kept_round_numbers({}, [row(1, 2.0), row(2, 2.0), row(3, 5.0)]) == {"kept_round": 3}

@@ -16,7 +16,7 @@ TWO = BridgeRecord(populations=("a", "b"), prints=("", ""), times=(0.0, 1.0), no
 THREE = BridgeRecord(populations=("a", "b", "c"), prints=("", "", ""), times=(0.0, 24.0, 72.0), noise=1.0)
 
 
-def test_one_round_is_a_first_sketch_and_so_are_rounds_of_few_steps() -> None:
+def test_one_round_is_a_first_sketch_and_so_are_rounds_of_few_steps():
     run = Run(pathlib.Path("runs/a b"))
     go_on = "resume with: feller bridge --resume --out 'runs/a b' --rounds 7"
     assert undertrained_bridge_notice(run, TWO, HOW, HOW, 1) == f"Undertrained (1 round); {go_on}"
@@ -30,7 +30,7 @@ def test_one_round_is_a_first_sketch_and_so_are_rounds_of_few_steps() -> None:
     assert undertrained_bridge_notice(run, TWO, HOW, HOW, 0) == ""
 
 
-def test_a_bridge_of_few_pairs_is_made_anew_for_what_goes_on_keeps_them() -> None:
+def test_a_bridge_of_few_pairs_is_made_anew_for_what_goes_on_keeps_them():
     run = Run(pathlib.Path("runs/a"))
     eight = BridgeSolverConfig(pairs=8, train=HOW.train.__class__(steps=2))
     said = undertrained_bridge_notice(run, TWO, eight, HOW, 1)
@@ -39,7 +39,7 @@ def test_a_bridge_of_few_pairs_is_made_anew_for_what_goes_on_keeps_them() -> Non
     assert "of 8 pairs)" in undertrained_bridge_notice(run, TWO, BridgeSolverConfig(pairs=8), HOW, 7)
 
 
-def test_there_is_one_next_step() -> None:
+def test_there_is_one_next_step():
     run = Run(pathlib.Path("runs/a"))
     assert suggest_command(run, TWO, HOW, HOW, 7)[0] == "feller bridge --resume --out runs/a --rounds 11"
     assert suggest_command(run, TWO, HOW, HOW, 7, needs_longer_rounds=True)[0].endswith(
@@ -47,7 +47,7 @@ def test_there_is_one_next_step() -> None:
     )
 
 
-def test_a_new_one_has_nothing_of_the_sketch_that_makes_it_short() -> None:
+def test_a_new_one_has_nothing_of_the_sketch_that_makes_it_short():
     """Neither few steps of any kind nor a field twice; what else was set stays, and another folder is named."""
     run = Run(pathlib.Path("runs/a"))
     fields = ("--nfe", "42", "--train.steps", "20", "--train.lr", "0.01", "--control.steps=20", "--train.lr", "0.002")
@@ -62,14 +62,14 @@ def test_a_new_one_has_nothing_of_the_sketch_that_makes_it_short() -> None:
     assert command.endswith(f"--rounds 7 --train.steps 1500 --control.steps {HOW.control.steps} --nfe 210")
 
 
-def test_a_bridge_of_minutes_is_made_again_by_its_rounds() -> None:
+def test_a_bridge_of_minutes_is_made_again_by_its_rounds():
     timed = replace(HOW, rounds=None)
     command = bridge_command(replace(TWO, minutes=2.0), timed, pathlib.Path("run"), 5)
     assert "--rounds 5" in command
     assert "--minutes" not in command
 
 
-def test_what_is_kept_of_rounds_is_said() -> None:
+def test_what_is_kept_of_rounds_is_said():
     assert saved_text(0, is_interrupted=True) == "no round is complete, so nothing is saved and round 1 starts again"
     assert saved_text(1, is_interrupted=True) == "round 1 is saved, and round 2 starts again"
     assert saved_text(3) == "3 rounds are saved"

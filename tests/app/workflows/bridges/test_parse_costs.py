@@ -9,22 +9,23 @@ from PIL import Image
 
 from feller.app.workflows.bridges.cost_specs import changed_pictures, common_frame, files_of, surface_of, walls_of
 from feller.app.workflows.bridges.parse_costs import WARNING, parse_costs
-from feller.app.workflows.bridges.populations import Populations, read_populations
+from feller.app.workflows.bridges.populations import read_populations
 from feller.core.errors import UsageError
+from tests.errors import refuses
 
 pytestmark = pytest.mark.usefixtures("here")
 
 LEFT, RIGHT = [[2.5, 2.5], [2.5, 7.5], [3.5, 5.5], [1.5, 5.5]], [[16.5, 2.5], [17.5, 7.5], [18.5, 5.5], [16.5, 6.5]]
 
 
-def populations(*places: list[list[float]]) -> Populations:
+def populations(*places):
     names = [f"{k}.csv" for k in range(len(places))]
     for name, rows in zip(names, places, strict=True):
         np.savetxt(name, np.array(rows), delimiter=",", header="x,y", comments="")
     return read_populations(names)
 
 
-def drawn(name: str, *, doors: slice = slice(0)) -> np.ndarray:
+def drawn(name, *, doors=slice(0)):
     """Draw a room of 20 by 10 with a wall in the middle, and a door in these rows of it."""
     room = np.full((10, 20), 255, dtype=np.uint8)
     room[:, 9:11] = 0
@@ -33,11 +34,11 @@ def drawn(name: str, *, doors: slice = slice(0)) -> np.ndarray:
     return room
 
 
-def warnings(crowd: Populations, *texts: str, frame: tuple[float, ...] = ()) -> list[str]:
+def warnings(crowd, *texts, frame=()):
     return [note for note in parse_costs(texts, crowd, frame)[1] if note.startswith(WARNING)]
 
 
-def test_a_room_without_a_door_is_told() -> None:
+def test_room_without_a_door():
     drawn("closed.png")
     drawn("open.png", doors=slice(3, 4))
     crowd = populations(LEFT, RIGHT)
@@ -48,7 +49,7 @@ def test_a_room_without_a_door_is_told() -> None:
     assert warnings(crowd, "open.png", "2 * closed.png")
 
 
-def test_the_share_without_a_way_is_what_must_change_sides() -> None:
+def test_share_without_a_way():
     """Three of four on the left become one of four there: two of four have to go through the wall, at least."""
     drawn("closed.png")
     first, last = [*LEFT[:3], RIGHT[0]], [LEFT[3], *RIGHT[1:]]
@@ -57,13 +58,13 @@ def test_the_share_without_a_way_is_what_must_change_sides() -> None:
     assert not warnings(populations([*LEFT[:2], *RIGHT[:2]], [*LEFT[2:], *RIGHT[2:]]), "closed.png")
 
 
-def test_every_leg_is_looked_at() -> None:
+def test_every_leg():
     drawn("closed.png")
     (said,) = warnings(populations(LEFT[:2], LEFT[2:], RIGHT), "closed.png")
     assert "from 1.csv to 2.csv" in said
 
 
-def test_corners_that_touch_are_no_door_and_frames_are_followed() -> None:
+def test_touching_corners_and_frames():
     room = drawn("corner.png")
     room[:5, 9] = room[5:, 10] = 255  # free pixels of both sides meet at a corner
     Image.fromarray(room).save("corner.png")
@@ -73,7 +74,7 @@ def test_corners_that_touch_are_no_door_and_frames_are_followed() -> None:
     assert "100\u202f%" in warnings(populations(*moved), "closed.png", frame=(100.0, 140.0, 0.0, 20.0))[0]
 
 
-def test_what_pictures_and_surfaces_are_read_again_from_words() -> None:
+def test_walls_and_surfaces_of_texts():
     drawn("closed.png")
     Image.new("L", (12, 30), 0).save("tall.png")
     texts = ("2 * closed.png", "congestion")
@@ -87,12 +88,11 @@ def test_what_pictures_and_surfaces_are_read_again_from_words() -> None:
     cloud = np.random.default_rng(0).normal(size=(30, 3))
     np.savetxt("cloud.csv", cloud, delimiter=",", header="x,y,z", comments="")
     found = surface_of(("congestion", "3 * valleys=cloud.csv"))
-    assert found is not None
     np.testing.assert_allclose(found.numpy(), cloud, rtol=1e-6, atol=1e-6)
     assert surface_of(texts) is None
 
 
-def test_pictures_that_changed_are_named() -> None:
+def test_changed_pictures():
     drawn("closed.png")
     texts = ("closed.png", "congestion")
     code = files_of(texts)
@@ -114,22 +114,22 @@ def test_pictures_that_changed_are_named() -> None:
         ("mine.py", "mine.py:FUNCTION"),
     ],
 )
-def test_what_is_nearly_right_is_told_how(text: str, said: str) -> None:
+def test_nearly_right_texts(text, said):
     drawn("closed.png")
     pathlib.Path("cloud.csv").write_text("x,y,z\n1,2,3\n")
-    with pytest.raises(UsageError) as error:
+    with refuses(UsageError) as caught:
         parse_costs([text], populations(LEFT, RIGHT))
-    assert said in str(error.value)
+    assert said in str(caught.value)
 
 
-def test_a_name_with_a_space_is_one_cost() -> None:
+def test_names_with_a_space():
     drawn("my room.png", doors=slice(3, 4))
     drawn("congestion room.png", doors=slice(3, 4))
     for text in ("my room.png", "3 * my room.png", "congestion room.png"):
         assert parse_costs([text], populations(LEFT, RIGHT))[0].obstacles
 
 
-def test_a_cost_that_pays_is_said() -> None:
+def test_negative_cost():
     crowd = populations(LEFT, RIGHT)
     (note,) = parse_costs(["-3 * congestion"], crowd)[1]
     assert "negative factor" in note

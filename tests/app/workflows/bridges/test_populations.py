@@ -1,7 +1,5 @@
 """Populations as they are read for a bridge."""
 
-import pathlib
-
 import numpy as np
 import pytest
 import torch
@@ -11,20 +9,20 @@ from feller.core.errors import InputError, UsageError
 from tests.errors import refuses
 
 
-def table(path: pathlib.Path, head: str, values: np.ndarray) -> str:
+def table(path, head, values):
     np.savetxt(path, values, delimiter=",", header=head, comments="")
     return str(path)
 
 
 @pytest.fixture
-def two(tmp_path: pathlib.Path) -> tuple[str, str]:
+def two(tmp_path):
     rng = np.random.default_rng(0)
     a = table(tmp_path / "a.csv", "east,north", rng.normal(size=(6, 2)))
     b = table(tmp_path / "b.csv", "north,east", rng.normal(size=(4, 2)))
     return a, b
 
 
-def test_columns_are_matched_by_name_and_nothing_is_scaled(two: tuple[str, str]) -> None:
+def test_columns_are_matched_by_name_and_nothing_is_scaled(two):
     crowd = read_populations(two)
     raw = [np.loadtxt(name, delimiter=",", skiprows=1) for name in two]
     assert crowd.modality.columns == ("east", "north")
@@ -32,7 +30,7 @@ def test_columns_are_matched_by_name_and_nothing_is_scaled(two: tuple[str, str])
     torch.testing.assert_close(crowd.states[1].double(), torch.from_numpy(raw[1][:, ::-1].copy()), atol=1e-6, rtol=0)
 
 
-def test_places_far_from_zero_are_moved(tmp_path: pathlib.Path) -> None:
+def test_places_far_from_zero_are_moved(tmp_path):
     rng = np.random.default_rng(0)
     values = 5e6 + rng.normal(size=(50, 2))
     a, b = (table(tmp_path / f"{name}.csv", "x,y", part) for name, part in (("a", values[:25]), ("b", values[25:])))
@@ -41,7 +39,7 @@ def test_places_far_from_zero_are_moved(tmp_path: pathlib.Path) -> None:
     assert (back - torch.from_numpy(np.loadtxt(a, delimiter=",", skiprows=1))).abs().max() < 1e-6
 
 
-def test_labels_and_coordinates_are_plain_numbers(tmp_path: pathlib.Path) -> None:
+def test_labels_and_coordinates_are_plain_numbers(tmp_path):
     (tmp_path / "a.csv").write_text("latitude,longitude\n1,2\n3,4\n5,6\n")
     (tmp_path / "b.csv").write_text("latitude,longitude,label\n1,2,x\n3,4,y\n5,7,x\n")
     crowd = read_populations([str(tmp_path / "a.csv"), str(tmp_path / "b.csv")])
@@ -53,7 +51,7 @@ def test_labels_and_coordinates_are_plain_numbers(tmp_path: pathlib.Path) -> Non
     assert any("labels" in note for note in crowd.notes)
 
 
-def test_what_cannot_be_bridged(two: tuple[str, str], tmp_path: pathlib.Path) -> None:
+def test_what_cannot_be_bridged(two, tmp_path):
     a, _ = two
     for columns in ("east,height", "east,north,up"):
         other = table(tmp_path / "c.csv", columns, np.ones((3, columns.count(",") + 1)))
@@ -79,7 +77,7 @@ def test_what_cannot_be_bridged(two: tuple[str, str], tmp_path: pathlib.Path) ->
         read_populations([a, nowhere])
 
 
-def test_decimal_commas_are_shown_with_a_point(two: tuple[str, str], tmp_path: pathlib.Path) -> None:
+def test_decimal_commas_are_shown_with_a_point(two, tmp_path):
     comma = tmp_path / "g.csv"
     comma.write_text("east;north\n1,5;2,5\n3,5;4,5\n")
     for names, kind in (((two[0], comma), InputError), ((comma, two[0]), UsageError)):
@@ -89,13 +87,13 @@ def test_decimal_commas_are_shown_with_a_point(two: tuple[str, str], tmp_path: p
         assert "1.5" in str(caught.value)
 
 
-def test_pictures(tmp_path: pathlib.Path) -> None:
+def test_pictures(tmp_path):
     crowd = read_populations(["example:digits", "example:digits/test"])
     assert crowd.states[0].shape[1:] == (1, 8, 8)
     assert crowd.modality.classes == ()
 
 
-def test_columns_of_words_are_named(tmp_path: pathlib.Path) -> None:
+def test_columns_of_words_are_named(tmp_path):
     rows = "\n".join(f"AAC-{k},{k / 7},{k % 3}" for k in range(30))
     (tmp_path / "cells.csv").write_text(f"cell,x,y\n{rows}\n")
     with refuses(UsageError) as caught:

@@ -1,6 +1,7 @@
 """What one's own pieces return is looked at before a training, and told by class, file and line."""
 
 import math
+import re
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,10 +21,8 @@ from feller.training.losses import PerLeafLoss, SquaredError
 from feller.training.objective import FlowMatching
 from tests.errors import refuses
 
-HERE = r"\S*test_own_pieces\.py line \d+\)"
 
-
-def straight(x_0: Any, x_1: Any, t: Any) -> Any:
+def straight(x_0, x_1, t):
     return torch.lerp(x_0, x_1, append_dims(t, x_1))
 
 
@@ -77,131 +76,84 @@ class Some(feller.Coupling):
         return x_0[: int(len(x_0) * self.share)]
 
 
-def network(x: Any, t: Any, given: Any) -> Any:
+def network(x, t, given):
     """Answer in the shape of the state, with a gradient."""
     weight = torch.ones((), requires_grad=True)
     return {name: weight * leaf for name, leaf in x.items()} if isinstance(x, dict) else weight * x
 
 
-def tried(path: feller.Path | None = None, shape: tuple[int, ...] = (2,), **pieces: Any) -> None:
+def tried(path=None, shape=(2,), **pieces):
     objective = FlowMatching(path or Straight(), Euclidean(shape), **pieces)
     check_components(objective, network, {"x_1": torch.randn(3, *shape)}, feller.Rng(0))
 
 
-def test_right_pieces_pass() -> None:
+def test_right_pieces():
     tried(criterion=Power(), time_distribution=Rare(), coupling=Some())
     tried(time_distribution=Stratified(Rare()))
     tried(shape=(1, 4, 4))
+    tried(jumping(often, lambda x: lambda s, which, draw: x[which] + 1))
 
 
-@pytest.mark.parametrize(
-    ("changed", "said"),
-    [
-        (
-            {"sampled": lambda a, b, t: (a + b)[:, :1]},
-            r"Straight\.sample \(HERE must return .*\[3, 2\]; found \[3, 1\]",
-        ),
-        ({"sampled": lambda a, b, t: None}, r"Straight\.sample \(HERE must return .* found None"),
-        (
-            {"sampled": lambda a, b, t: b.double()},
-            r"Straight\.sample \(HERE .* of torch\.float32; found torch\.float64",
-        ),
-        ({"wanted": lambda a, b: "a"}, r"Straight\.target \(HERE must return .* found a str"),
-        ({"wanted": lambda a, b: (b - a)[:1]}, r"Straight\.target \(HERE must return .* found \[1, 2\]"),
-        (
-            {"wanted": lambda a, b: (b - a)[:, :1]},
-            r"Straight\.target \(HERE must return .*\[3, 2\] for this network; found \[3, 1\]",
-        ),
-        ({"moved": lambda p, x, t: p}, r"Straight\.characteristics \(HERE: a process must return .* found a Tensor"),
-        ({"moved": lambda p, x, t: None}, r"Straight\.characteristics \(HERE: a process must return .* found None"),
-        (
-            {"moved": lambda p, x, t: Characteristics(velocity=p[:, :1])},
-            r"characteristics \(HERE: the velocity has shape \[3, 1\], .*\[3, 2\]",
-        ),
-    ],
-)
-def test_a_path_that_returns_something_else_is_told_by_its_line(changed: dict[str, Any], said: str) -> None:
-    with pytest.raises((InputError, UsageError), match=said.replace("HERE", HERE)):
-        tried(Straight(**changed))
-
-
-def jumping(hazard: Any, land: Any) -> Straight:
+def jumping(hazard, land):
     return Straight(moved=lambda p, x, t: Characteristics(jumps=Jumps(hazard(x), land(x))))
 
 
-def nowhere(x: Any) -> Any:
+def nowhere(x):
     return lambda s, which, draw: x
 
 
-def often(x: Any) -> Any:
+def often(x):
     return lambda s: torch.full_like(x, math.inf if s == 1 else 0.7)
 
 
 @pytest.mark.parametrize(
-    ("hazard", "land", "said"),
+    ("pieces", "named", "found"),
     [
+        ({"path": Straight(lambda a, b, t: (a + b)[:, :1])}, "Straight.sample", "[3, 1]"),
+        ({"path": Straight(lambda a, b, t: None)}, "Straight.sample", "None"),
+        ({"path": Straight(lambda a, b, t: b.double())}, "Straight.sample", "torch.float64"),
+        ({"path": Straight(wanted=lambda a, b: "a")}, "Straight.target", "a str"),
+        ({"path": Straight(wanted=lambda a, b: (b - a)[:1])}, "Straight.target", "[1, 2]"),
+        ({"path": Straight(wanted=lambda a, b: (b - a)[:, :1])}, "Straight.target", "[3, 1]"),
+        ({"path": Straight(moved=lambda p, x, t: p)}, "Straight.characteristics", "a Tensor"),
+        ({"path": Straight(moved=lambda p, x, t: None)}, "Straight.characteristics", "None"),
         (
-            often,
-            lambda x: lambda s, which, draw: x,
-            r"one destination from .*<lambda> \(HERE .*\[5\]; found \[3, 2\]",
+            {"path": Straight(moved=lambda p, x, t: Characteristics(velocity=p[:, :1]))},
+            "Straight.characteristics",
+            "[3, 1]",
         ),
-        (often, lambda x: lambda s, which, draw: x[which][:2], r"\[5\]; found \[2\]"),
-        (often, lambda x: lambda s, which, draw: None, r"\[5\]; found a NoneType"),
-        (lambda x: lambda s: -often(x)(s), nowhere, r"hazard\(s\) to return .* found -0\.7 from t = 0\.5 to"),
-        (lambda x: lambda s: x[:2], nowhere, r"hazard\(s\) to return .*\[3, 2\]; found \[2, 2\]"),
+        ({"path": jumping(often, nowhere)}, "<lambda>", "[3, 2]"),
+        ({"path": jumping(often, lambda x: lambda s, which, draw: x[which][:2])}, "<lambda>", "[2]"),
+        ({"path": jumping(often, lambda x: lambda s, which, draw: None)}, "<lambda>", "a NoneType"),
+        ({"path": jumping(lambda x: lambda s: -often(x)(s), nowhere)}, "hazard", "-0.7"),
+        ({"path": jumping(lambda x: lambda s: x[:2], nowhere)}, "hazard", "[2, 2]"),
+        ({"criterion": Power(lambda d: (d**2).detach())}, "Power.entries", "without a gradient"),
+        ({"criterion": Power(lambda d: (d**2).mean())}, "Power.entries", "[]"),
+        ({"criterion": Power(lambda d: None)}, "Power.entries", "None"),
+        ({"time_distribution": Rare(beyond=True)}, "Rare.quantile", "1.49"),
+        ({"time_distribution": Stratified(Rare(beyond=True))}, "Rare.quantile", "1.49"),
+        ({"time_distribution": Rare(flat=False)}, "Rare.quantile", "[255, 1]"),
+        ({"coupling": Some(0.5)}, "Some.__call__", "[1, 2]"),
     ],
 )
-def test_jumps_to_another_number_of_places_are_refused(hazard: Any, land: Any, said: str) -> None:
-    with pytest.raises(InputError, match=said.replace("HERE", r"\S*test_own_pieces\.py line \d+\)")):
-        tried(jumping(hazard, land))
+def test_wrong_pieces_are_named_with_what_they_return(pieces, named, found):
+    with pytest.raises((InputError, UsageError)) as caught:
+        tried(**pieces)
+    assert named in str(caught.value)
+    assert found in str(caught.value)
+    assert named == "hazard" or re.search(r"test_own_pieces\.py line \d+\)", str(caught.value))
 
 
-def test_jumps_to_the_right_places_pass() -> None:
-    tried(jumping(often, lambda x: lambda s, which, draw: x[which] + 1))
-
-
-def test_a_step_does_not_take_the_first_of_too_many_places() -> None:
-    """Torch would, without a word; of too few it speaks of its own mask."""
+def test_step_refuses_too_many_or_too_few_places():
+    """Torch would take the first of too many in silence."""
     x = torch.zeros(50, 2)
     for places in (x, x.flatten()[:3]):
         jumps = Jumps(lambda s: torch.full_like(x, 0.7), lambda s, which, draw, places=places: places)
-        with pytest.raises(InputError, match=r"land must return|per jumping entry, \[\d+\]; found"):
+        with refuses(InputError):
             jumps.apply(x, 0.5, feller.Rng(0).stream("jumps"))
 
 
-@pytest.mark.parametrize(
-    ("of", "said"),
-    [
-        (
-            lambda d: (d**2).detach(),
-            r"Power\.entries \(HERE must return .* with a gradient .* found a loss without a gradient",
-        ),
-        (
-            lambda d: (d**2).mean(),
-            r"Power\.entries \(HERE must return the loss of each entry, .*\[3, \.\.\.\]; found \[\]",
-        ),
-        (lambda d: None, r"Power\.entries \(HERE must return .* found None"),
-    ],
-)
-def test_a_loss_that_returns_something_else_is_told_by_its_line(of: Any, said: str) -> None:
-    with pytest.raises(InputError, match=said.replace("HERE", HERE)):
-        tried(criterion=Power(of))
-
-
-def test_times_beyond_the_end_are_refused_though_they_are_rare() -> None:
-    for law in (Rare(beyond=True), Stratified(Rare(beyond=True))):
-        with pytest.raises(InputError, match=rf"Rare\.quantile \({HERE} must return times in \[0, 1\]; found 1\.49"):
-            tried(time_distribution=law)
-    with refuses(InputError, found="[255, 1]"):
-        tried(time_distribution=Rare(flat=False))
-
-
-def test_a_coupling_that_loses_rows_is_told_by_its_line() -> None:
-    with refuses(InputError, found="[1, 2]"):
-        tried(coupling=Some(0.5))
-
-
-def test_own_pieces_of_a_product_are_looked_at() -> None:
+def test_pieces_of_a_product():
     space = Spaces({"a": Euclidean((2,)), "b": Euclidean((4,))})
     x_1 = {"a": torch.randn(3, 2), "b": torch.randn(3, 4)}
     right = FlowMatching(
@@ -212,5 +164,6 @@ def test_own_pieces_of_a_product_are_looked_at() -> None:
     with refuses(InputError, found="[3, 3]"):
         check_components(replace(right, path=narrow), network, {"x_1": x_1}, feller.Rng(0))
     still = PerLeafLoss({"a": SquaredError(), "b": Power(lambda d: d.detach())})
-    with pytest.raises(InputError, match=r"Power\.entries .* found a loss without a gradient"):
+    with refuses(InputError) as caught:
         check_components(replace(right, criterion=still), network, {"x_1": x_1}, feller.Rng(0))
+    assert "Power.entries" in str(caught.value)

@@ -19,16 +19,18 @@ from tests.records import fit_record
 SAVED = "interrupted; the training is saved. Write its report with: feller evaluate r"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_training_is_saved_and_the_command_is_named(
-    number: signal.Signals, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def stopped(*args: object, **named: object) -> None:
+def stop_with(number):
+    def stopped(*args, **named):
         os.kill(os.getpid(), number)
         time.sleep(5)
 
+    return stopped
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_training_is_saved_and_the_command_is_named(number, monkeypatch):
     before, heard = signal.getsignal(signal.SIGTERM), signal.signal(signal.SIGINT, signal.default_int_handler)
-    monkeypatch.setattr("feller.app.workflows.fit.evaluate", stopped)
+    monkeypatch.setattr("feller.app.workflows.fit.evaluate", stop_with(number))
     asked = fit_record(data="example:moons", recipe="points", size="tiny", seed=0)
     try:  # what runs in the background may have been begun without a handler of Ctrl-C
         plan = plan_fit(asked, OpenData(), RecipeRequest(name="points", size="tiny"))
@@ -41,16 +43,10 @@ def test_the_training_is_saved_and_the_command_is_named(
 
 
 @pytest.mark.slow
-def test_the_command_makes_the_report(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def stopped(*args: object, **named: object) -> None:
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(5)
-
+def test_the_command_makes_the_report(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr("feller.app.workflows.evaluate.flow_quality", stopped)
+        patch.setattr("feller.app.workflows.evaluate.flow_quality", stop_with(signal.SIGTERM))
         words = ["fit", "example:moons", "--size", "tiny", "--steps", "2", "--sampling.nfe", "2", "--out", "r"]
         assert main(words) == 130
     assert capsys.readouterr().err.splitlines()[-1] == f"feller: {SAVED}"

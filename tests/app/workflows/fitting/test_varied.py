@@ -1,17 +1,14 @@
-"""Rows that are all the same are refused with words before anything is trained."""
-
-import pathlib
+"""Equal rows are refused before training."""
 
 import pytest
 
-from feller.app.cli import main
+from feller.core.errors import InputError
+from tests.app.asked import refuse
 
 
 @pytest.mark.parametrize("rows", ["x,y\n" + "1,1\n" * 30, "x,kind\n" + "1,a\n" * 30])
-def test_there_is_nothing_to_learn_of_equal_rows(
-    rows: str, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_equal_rows(rows, tmp_path):
     (tmp_path / "const.csv").write_text(rows)
-    assert main(["fit", str(tmp_path / "const.csv"), "--steps", "2", "--out", str(tmp_path / "run")]) == 1
-    assert "found 30 equal rows" in capsys.readouterr().err
+    words = ("--steps", 2, "--out", tmp_path / "run")
+    refuse("fit", tmp_path / "const.csv", *words, kind=InputError, found="30 equal rows")
     assert not (tmp_path / "run" / "weights.safetensors").exists()

@@ -1,22 +1,22 @@
-"""Fingerprints of private data tell nothing without the key, and nothing about each other."""
+"""Keyed fingerprints of private data."""
 
 import hashlib
 import hmac
-import pathlib
 
 import pytest
 
 from feller.app.workflows.private.private_split import key_path, keyed_fingerprint, matches_keyed
 from feller.core.errors import InputError
+from tests.errors import refuses
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+def home(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     return tmp_path
 
 
-def test_fingerprint_is_a_keyed_hash_behind_its_salt(home: pathlib.Path) -> None:
+def test_fingerprint_is_a_salted_hmac(home):
     made = keyed_fingerprint("abc", "00ff")
     key = (home / "feller" / "key").read_bytes()
     assert made == "00ff-" + hmac.new(key, b"00ff/abc", hashlib.sha256).hexdigest()[:16]
@@ -24,17 +24,17 @@ def test_fingerprint_is_a_keyed_hash_behind_its_salt(home: pathlib.Path) -> None
     assert not matches_keyed("abd", made)
 
 
-def test_two_runs_do_not_tell_whether_they_saw_the_same_rows() -> None:
+def test_fingerprints_of_two_runs_differ():
     assert keyed_fingerprint("abc", "1").partition("-")[2] != keyed_fingerprint("abc", "2").partition("-")[2]
 
 
-def test_nobody_without_the_key_can_check_a_guess(monkeypatch: pytest.MonkeyPatch, home: pathlib.Path) -> None:
+def test_another_key_matches_nothing(monkeypatch, home):
     made = keyed_fingerprint("abc", "1")
     monkeypatch.setenv("XDG_DATA_HOME", str(home / "elsewhere"))
     assert not matches_keyed("abc", made)
 
 
-def test_the_key_is_made_once_of_32_bytes_that_nobody_else_may_read(home: pathlib.Path) -> None:
+def test_key_is_private_and_made_once(home):
     keyed_fingerprint("abc", "1")
     before = key_path().read_bytes()
     assert len(before) == 32
@@ -45,15 +45,15 @@ def test_the_key_is_made_once_of_32_bytes_that_nobody_else_may_read(home: pathli
 
 
 @pytest.mark.parametrize("held", [b"", b"short"])
-def test_a_damaged_key_hides_nothing_and_is_refused(held: bytes) -> None:
+def test_damaged_key_is_refused(held):
     key_path().parent.mkdir(parents=True)
     key_path().write_bytes(held)
-    with pytest.raises(InputError, match=f"32 bytes; found {len(held)} bytes"):
+    with refuses(InputError, file=str(key_path()), found=f"{len(held)} bytes"):
         keyed_fingerprint("abc", "1")
 
 
-def test_a_place_that_cannot_be_written_is_named(home: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folder_that_cannot_be_written(home, monkeypatch):
     (home / "file").write_text("")
     monkeypatch.setenv("XDG_DATA_HOME", str(home / "file"))
-    with pytest.raises(InputError, match="Set XDG_DATA_HOME"):
+    with refuses(InputError, remedy="Set XDG_DATA_HOME to a writable folder"):
         keyed_fingerprint("abc", "1")

@@ -1,14 +1,11 @@
 """A network that rehearsed holds the law of the rows that it saw, whatever it held before."""
 
-import pytest
 import torch
-from jaxtyping import Float64, Int64
-from torch import Tensor
 
 from feller.app.workflows.private.pretrain_on_marginals import pretrain_on_rows
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
-from feller.networks.sequence.row_transformer import RowTransformer, RowTransformerNetwork
+from feller.networks.sequence.row_transformer import RowTransformer
 from feller.privacy.marginals import MarginalModel
 from feller.spaces.table_tokens import CategoryTokenizer, TableTokens
 from feller.training.engine import get_engine
@@ -21,23 +18,23 @@ SPACE = TableTokens(tuple(CategoryTokenizer(count) for count in COUNTS))
 TRAINING = TrainConfig(lr=1e-2, warmup=20, grad_clip_norm=1e6, batch_size=1024, steps=150)
 
 
-def law() -> MarginalModel:
+def law():
     """A chain in which each column leans strongly on the one before."""
     generator = torch.Generator().manual_seed(0)
     tables = [2 * torch.randn(shape, generator=generator, dtype=torch.float64) for shape in ((3, 2), (2, 4))]
     return MarginalModel(COUNTS, ((0, 1), (1, 2)), tuple(tables), 1.0)
 
 
-def every_row() -> Int64[Tensor, "24 3"]:
+def every_row():
     return torch.cartesian_prod(*(torch.arange(count) for count in COUNTS))
 
 
-def network() -> RowTransformerNetwork:
+def network():
     return RowTransformer(SPACE, width=16, depth=1, heads=2).build((3,), {}, Rng(0))
 
 
 @torch.no_grad()
-def apart(made: RowTransformerNetwork) -> Float64[Tensor, ""]:
+def apart(made):
     """Return the Kullback-Leibler divergence of the network's law from the chain, exactly, in nats."""
     codes = every_row()
     true = law().log_likelihood(codes)
@@ -45,7 +42,7 @@ def apart(made: RowTransformerNetwork) -> Float64[Tensor, ""]:
     return (true.exp() * (true - told)).sum()
 
 
-def test_the_law_is_learned_and_two_rehearsals_are_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_law_is_learned_and_two_rehearsals_are_alike(monkeypatch):
     monkeypatch.setattr("feller.app.workflows.private.pretrain_on_marginals.STEPS", 120)
     rows = law().sample(50_000, Rng(1))
     first, second = network(), network()
@@ -57,6 +54,6 @@ def test_the_law_is_learned_and_two_rehearsals_are_alike(monkeypatch: pytest.Mon
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
 
 
-def test_no_rows_are_refused() -> None:
+def test_no_rows_are_refused():
     with refuses(UsageError, found="none"):
         pretrain_on_rows(network(), RowLikelihood(SPACE, 0.0), every_row()[:0], TRAINING, Rng(0), get_engine())

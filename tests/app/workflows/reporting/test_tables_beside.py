@@ -17,19 +17,19 @@ from feller.evaluation.tables.table_quality import samples_quality
 KIND = Table(Schema(tuple(Categorical(name, ("x", "y", "z")) for name in ("a", "b", "c"))))
 
 
-def rows(seed: int, n: int, most: int) -> Dataset:
+def rows(seed, n, most):
     """Return rows of three columns, of which the last knows fewer words."""
     codes = (torch.rand(n, 3, generator=torch.Generator().manual_seed(seed)) * torch.tensor([3.0, 3.0, most])).long()
     return Dataset(codes, {}, KIND)
 
 
-def test_pictures_are_beside_the_rows_of_the_text(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pictures_are_beside_the_rows_of_the_text(monkeypatch):
     made, train, held_out = rows(0, 500, 3), rows(1, 500, 2), rows(2, 60, 1)
     judged = SampleComparison(generated=made, train=train, held_out=held_out, samples=None, data=None)
     numbers = samples_quality(made, train, held_out, Rng(0))
     seen: dict[str, np.ndarray] = {}
 
-    def pairs(errors: np.ndarray, names: list[str]) -> Image.Image:
+    def pairs(errors, names):
         seen["errors"] = errors
         return Image.new("RGB", (8, 8))
 

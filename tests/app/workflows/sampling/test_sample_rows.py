@@ -26,13 +26,13 @@ PEOPLE = Schema(
 )
 
 
-def outside(schema: Schema, cells: dict[str, list[str]]) -> list[str]:
+def outside(schema, cells):
     """Return what is said of cells, column by column, which may differ in number."""
     tables = (RawTable(np.array([[cell] for cell in own]), columns=(name,)) for name, own in cells.items())
     return [line for table in tables for line in outside_of(schema, table)]
 
 
-def test_cells_that_the_schema_has_are_passed_over_in_silence() -> None:
+def test_cells_that_the_schema_has_are_passed_over_in_silence():
     cells = {
         "age": ["18", "90", ""],
         "job": ["clerk", "OTHER", "-", "", "?"],
@@ -42,23 +42,23 @@ def test_cells_that_the_schema_has_are_passed_over_in_silence() -> None:
     assert list(outside(PEOPLE, cells)) == []
 
 
-def test_a_word_that_is_not_listed_is_told_with_what_it_counts_for() -> None:
+def test_a_word_that_is_not_listed_is_told_with_what_it_counts_for():
     (told,) = outside(PEOPLE, {"job": ["clrk", "driver", "pilot"]})
     assert all(word in told for word in ("job", "'clrk'", "1 more", "'OTHER'", "'clerk'"))
 
 
-def test_a_number_beyond_its_bounds_is_told() -> None:
+def test_a_number_beyond_its_bounds_is_told():
     (told,) = outside(PEOPLE, {"age": ["17", "30"], "job": ["clerk", ""]})
     assert all(word in told for word in ("age", "'17'", "nearest"))
 
 
-def test_a_word_that_counts_as_missing_is_told_as_that() -> None:
+def test_a_word_that_counts_as_missing_is_told_as_that():
     member = replace(PEOPLE.modelled[2], missing="N/A")
     (told,) = outside(replace(PEOPLE, columns=(member,)), {"member": ["maybe"]})
     assert "missing" in told
 
 
-def table(outside: str = "clip") -> Table:
+def table(outside="clip"):
     columns = (
         *PEOPLE.columns,
         Datetime("hired", "2015-01-01", "2024-12-31", bins=10, missing=""),
@@ -69,24 +69,22 @@ def table(outside: str = "clip") -> Table:
 
 
 @pytest.mark.parametrize(("leaf", "beyond", "bound"), [("age", "17", "18"), ("hired", "2031-05-01", "2024-12-31")])
-def test_what_is_beyond_its_bounds_counts_as_the_nearest_where_the_schema_clips(
-    leaf: str, beyond: str, bound: str
-) -> None:
+def test_what_is_beyond_its_bounds_counts_as_the_nearest_where_the_schema_clips(leaf, beyond, bound):
     assert table().asked(leaf, beyond) == table().asked(leaf, bound)
     (told,) = outside(table().schema, {leaf: [beyond]})
     assert "nearest" in told
-    with pytest.raises(UsageError, match=leaf):
+    with refuses(UsageError, argument=leaf):
         table("refuse").asked(leaf, beyond)
 
 
-def test_the_rows_have_what_was_given() -> None:
+def test_the_rows_have_what_was_given():
     kind = table()
     given = kind.given_cells({"age": "17"})
     assert kind.with_given(given.codes.expand(2, -1), given).column("age") == ["17", "17"]
 
 
 @pytest.mark.parametrize("how", ["clip", "refuse"])
-def test_a_word_near_nothing_and_a_day_that_is_none_are_refused(how: str) -> None:
+def test_a_word_near_nothing_and_a_day_that_is_none_are_refused(how):
     with refuses(UsageError, argument="member", found="'maybe'"):
         table(how).asked("member", "maybe")
     with refuses(UsageError, argument="hired", found="'2020-02-30'"):
@@ -96,6 +94,6 @@ def test_a_word_near_nothing_and_a_day_that_is_none_are_refused(how: str) -> Non
 
 
 @pytest.mark.parametrize("leaf", ["id", "E-Mail"])
-def test_a_column_that_was_never_learned_is_told_as_that(leaf: str) -> None:
-    with pytest.raises(UsageError, match=f"{leaf}: is not modelled, since it"):
+def test_a_column_that_was_never_learned_is_told_as_that(leaf):
+    with refuses(UsageError, argument=leaf):
         table().asked(leaf, "5")

@@ -1,8 +1,6 @@
 """What says nothing to a model of some kind is refused, and not passed over."""
 
-import pathlib
 import re
-from typing import Any
 
 import pytest
 
@@ -11,13 +9,12 @@ from feller.app.config import SampleConfig
 from feller.app.options import config_of
 from feller.app.workflows.sample import applicable_options, sample
 from feller.core.errors import UsageError
-from feller.core.run_folder import Run
 from tests.errors import refuses
 from tests.models.export.untrained import as_run, untrained
 
 
 @pytest.fixture(scope="module")
-def table(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def table(tmp_path_factory):
     place = tmp_path_factory.mktemp("says")
     (place / "t.csv").write_text(
         "job,age\n" + "".join(f"{'clerk' if i % 2 else 'nurse'},{20 + i}\n" for i in range(30))
@@ -35,7 +32,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Run:
         ({"solver": "rk4"}, None),
     ],
 )
-def test_a_table(table: Run, tmp_path: pathlib.Path, asked: dict[str, Any], argument: str | None) -> None:
+def test_a_table(table, tmp_path, asked, argument):
     with refuses(UsageError, argument=argument):
         sample(table, config_of(SampleConfig, n=3, out=str(tmp_path / "x.csv"), **asked))
     assert not (tmp_path / "x.csv").exists()
@@ -54,9 +51,7 @@ SAMPLER = {"nfe", "solver", "superpose", "compile", "temperature", "top_k", "top
         ("example:torsions", "manifold", {"nfe", "solver", "compile"}),
     ],
 )
-def test_help_of_a_run_shows_the_options_of_its_model(
-    tmp_path: pathlib.Path, data: str, recipe: str, expected: set[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_help_of_a_run_shows_the_options_of_its_model(tmp_path, data, recipe, expected, capsys):
     run = as_run(tmp_path / "run", *untrained(data, recipe), data)
     assert applicable_options(run) & SAMPLER == expected
     with pytest.raises(SystemExit) as end:
@@ -68,21 +63,19 @@ def test_help_of_a_run_shows_the_options_of_its_model(
 
 
 @pytest.mark.parametrize("words", [("-n", "3"), ("--template", "a")])
-def test_gaps_are_of_their_own_rows(table: Run, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+def test_gaps_are_of_their_own_rows(table, words, capsys):
     assert main(["sample", str(table.path), "--complete", "partial.csv", *words]) == 2
     assert f"Leave {words[0]} out" in capsys.readouterr().err
 
 
-def test_points_know_no_words(tmp_path: pathlib.Path) -> None:
+def test_points_know_no_words(tmp_path):
     run = as_run(tmp_path / "run", *untrained("example:moons", "points"), "example:moons")
     with refuses(UsageError, argument="template"):
         sample(run, config_of(SampleConfig, n=3, template="abc"))
 
 
 @pytest.mark.parametrize("words", [("--template", "picture.png", "--mask", "m.png"), ("--mask", "m.png")])
-def test_holes_of_pictures_are_filled_by_another_command(
-    tmp_path: pathlib.Path, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_holes_of_pictures_are_filled_by_another_command(tmp_path, words, capsys):
     run = as_run(tmp_path / "run", *untrained("example:digits", "images"), "example:digits")
     assert main(["sample", str(run.path), *words]) == 2
     said = capsys.readouterr().err

@@ -1,7 +1,5 @@
 """All kinds of data that begin with noise go to shards."""
 
-import pathlib
-
 import pytest
 import torch
 
@@ -33,7 +31,7 @@ KINDS = (
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("data", "recipe", "ending"), KINDS, ids=[f"{data} {recipe}" for data, recipe, _ in KINDS])
-def test_shards_of_a_kind(tmp_path: pathlib.Path, data: str, recipe: str, ending: str | None) -> None:
+def test_shards_of_a_kind(tmp_path, data, recipe, ending):
     model, made = untrained(f"example:{data}", recipe)
     run = as_run(tmp_path / "run", model, made, f"example:{data}")
     about = make_sampler(run, config_of(SampleConfig, nfe=None if recipe in ("text-autoregressive", "table") else 2))

@@ -1,6 +1,5 @@
 """A model that speaks at one pace."""
 
-import pathlib
 from dataclasses import replace
 
 import pytest
@@ -12,7 +11,7 @@ from tests.app.workflows.speech.pace import Even
 
 
 @pytest.fixture
-def even(speaking: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Model:
+def even(speaking, monkeypatch):
     """Return it; whoever loads the run gets it."""
     found = load_model(Run(speaking))
     kind = replace(require_speech(found), duration_regressor=Even(), duration_sampler=Even())

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-import pytest
 
 from feller.app.workflows.speech import evaluate_speech
 from feller.app.workflows.speech.evaluate_speech import ASRCache
@@ -13,7 +12,7 @@ from feller.evaluation.speech.mos import MOSRatings
 from tests.app.workflows.speech.pace import Listening
 
 
-def tone(level: float) -> Waveform:
+def tone(level):
     return Waveform(np.full(1600, level, np.float32), 16_000)
 
 
@@ -22,7 +21,7 @@ class Level(SpeechRecognizer):
         return [f"{sound.samples[0]:.1f}" for sound in sounds]
 
 
-def test_what_is_heard_is_kept_and_the_share_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_heard_is_kept_and_the_share_is_told(monkeypatch):
     monkeypatch.setattr(evaluate_speech, "opinion", lambda sound: MOSRatings(1.0, 2.0, 3.0))
     shares: list[float] = []
     tell = Listening()
@@ -36,7 +35,7 @@ def test_what_is_heard_is_kept_and_the_share_is_told(monkeypatch: pytest.MonkeyP
     assert shares == [0.25, 0.5, 0.75, 1.0]
 
 
-def test_captions_say_what_was_asked_and_what_was_heard() -> None:
+def test_captions_say_what_was_asked_and_what_was_heard():
     assert evaluate_speech._caption("really: a word", "A word.") == "really: a word (Whisper: A word.)"
     assert evaluate_speech._caption("to be said anew: a word", " ") == "to be said anew: a word (Whisper: no speech)"
     assert evaluate_speech._caption("to be said anew: ", None) == "to be said anew"

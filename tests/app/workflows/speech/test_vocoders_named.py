@@ -30,21 +30,21 @@ SETTINGS = HiFiGAN((5, 4, 4), (11, 8, 8), 8, (3,), ((1, 3),))
 SAID = {"sampling_rate": 8000, "n_fft": 512, "win_size": 320, "hop_size": 80, "num_mels": 40, "fmin": 0, "fmax": None}
 
 
-def network() -> HiFiGANNetwork:
+def network():
     made = HiFiGANNetwork(SETTINGS, 40)
     for i, weight in enumerate(made.parameters()):
         weight.data = 0.3 * Rng(0).stream("weight", i).normal(weight.shape)
     return made
 
 
-def folder(place: pathlib.Path, config: Any = CONFIG, name: str = "generator.safetensors") -> pathlib.Path:
+def folder(place, config=CONFIG, name="generator.safetensors"):
     place.mkdir(exist_ok=True)
     (place / "config.json").write_text(json.dumps(config))
     save_tensors(place / name, network().state_dict())
     return place
 
 
-def test_griffin_lim_has_a_name() -> None:
+def test_griffin_lim_has_a_name():
     assert load_vocoder("griffin-lim", MEL) == GriffinLim()
     assert load_vocoder("griffin-lim:7", MEL) == GriffinLim(7)
     for wrong in ("griffin-lim:", "griffin-lim:0", "griffin-lim:x", "griffin-lim:-3", "griffin-lim:99999"):
@@ -53,7 +53,7 @@ def test_griffin_lim_has_a_name() -> None:
 
 
 @pytest.mark.parametrize("config", [CONFIG, {**CONFIG, **SAID}])
-def test_weights_of_others_make_sounds(tmp_path: pathlib.Path, config: Any) -> None:
+def test_weights_of_others_make_sounds(tmp_path, config):
     place = folder(tmp_path / "hifigan", config)
     wanted = Rng(0).stream("mel").normal((6, 40))
     made = load_vocoder(str(place), MEL).synthesize(wanted, MEL)
@@ -78,7 +78,7 @@ def test_weights_of_others_make_sounds(tmp_path: pathlib.Path, config: Any) -> N
         ({"resblock_kernel_sizes": [4]}, ["(4,)"]),
     ],
 )
-def test_other_settings_are_refused(tmp_path: pathlib.Path, change: dict[str, Any], named: list[str]) -> None:
+def test_other_settings_are_refused(tmp_path, change, named):
     config = folder(tmp_path / "hifigan", {**CONFIG, **change}) / "config.json"
     with refuses(InputError, file=str(config)) as caught:
         load_vocoder(str(config.parent), MEL)
@@ -87,7 +87,7 @@ def test_other_settings_are_refused(tmp_path: pathlib.Path, change: dict[str, An
 
 
 @pytest.mark.parametrize(("channels", "bands"), [(16, 40), (8, 39)])
-def test_weights_of_another_size_are_refused(tmp_path: pathlib.Path, channels: int, bands: int) -> None:
+def test_weights_of_another_size_are_refused(tmp_path, channels, bands):
     place = folder(tmp_path / "hifigan", {**CONFIG, "upsample_initial_channel": channels})
     with refuses(InputError, file=str(place / "generator.safetensors"), found="(8, 40, 7)") as caught:
         load_vocoder(str(place), MelConfig(8_000, 512, 320, 80, bands, 4_000))
@@ -95,7 +95,7 @@ def test_weights_of_another_size_are_refused(tmp_path: pathlib.Path, channels: i
     assert f"({channels}, {bands}, 7)" in str(caught.value)
 
 
-def test_settings_that_are_missing_are_named(tmp_path: pathlib.Path) -> None:
+def test_settings_that_are_missing_are_named(tmp_path):
     config = {name: value for name, value in CONFIG.items() if name != "upsample_rates"}
     file = tmp_path / "hifigan" / "config.json"
     for wrong in (config, [1], "x"):
@@ -121,7 +121,7 @@ class Trap:
 
 
 @pytest.mark.parametrize("name", ["g.pt", "g.pth", "pytorch_model.bin", "g.ckpt", "G.PT"])
-def test_pickles_are_refused_unread(tmp_path: pathlib.Path, name: str) -> None:
+def test_pickles_are_refused_unread(tmp_path, name):
     place = tmp_path / "stranger"
     place.mkdir()
     (place / "config.json").write_text(json.dumps(CONFIG))
@@ -134,7 +134,7 @@ def test_pickles_are_refused_unread(tmp_path: pathlib.Path, name: str) -> None:
     assert not (tmp_path / "executed").exists()
 
 
-def test_what_is_none_is_told(tmp_path: pathlib.Path) -> None:
+def test_what_is_none_is_told(tmp_path):
     with refuses(UsageError) as caught:
         load_vocoder("vocos", MEL)
     assert "vocos" in str(caught.value.found)
