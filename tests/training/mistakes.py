@@ -164,7 +164,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     "a null value between classes": (lambda: dropped(0.5, LABELLED["label"]), "null"),
     "a null value of truths": (lambda: dropped(2, LABELLED["label"] > 0), "null"),
     "a null value beyond a byte": (lambda: dropped(300, LABELLED["label"].byte()), "null"),
-    "a null value that is no number": (lambda: dropped(math.nan, LABELLED["label"].float()), "null"),
+    "a null value that is infinite": (lambda: dropped(math.inf, LABELLED["label"].float()), "null"),
     "a condition of parts that is dropped": (lambda: dropped(0, {"a": X[:, 0]}), "label"),
     "a condition that is not finite": (lambda: draw(FLOW, X, label=X[:, 0] / 0), "label"),
     "marks of whole numbers": (lambda: draw(FLOW, X, valid=torch.ones(16, 2).long()), "valid"),

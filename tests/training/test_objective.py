@@ -17,6 +17,7 @@ from feller.spaces import Product as ProductSpace
 from feller.training.couplings import MinibatchOT
 from feller.training.losses import CrossEntropy, GeneralizedKL, PerLeafLoss, SquaredError
 from feller.training.objective import FlowMatching
+from tests.errors import refuses
 from tests.oracle import F64, Normal, close
 
 FLOW = FlowMatching(Affine(), Euclidean((1,)), cond_dropout=0.0)
@@ -211,3 +212,26 @@ def test_draw_works_under_vmap() -> None:
     found = torch.vmap(one, randomness="same")(torch.arange(3.0)[:, None])
     assert found.shape == (3, 1, 1)
     close(found[1:] - found[:-1], torch.ones(2, 1, 1), 1e-6)
+
+
+def test_numbers_with_a_null_value_of_nan_may_be_missing() -> None:
+    batch = {"x_1": torch.randn(4, 2), "x": torch.tensor([1.0, math.nan, 2.0, 3.0])}
+    objective = FlowMatching(Affine(), Euclidean((2,)), cond_dropout=0.0, null={"x": math.nan})
+    torch.testing.assert_close(objective.draw(batch, Rng(0))["given"]["x"], batch["x"], equal_nan=True)
+    with refuses(InputError, argument="x"):
+        FlowMatching(Affine(), Euclidean((2,))).draw(batch, Rng(0))
+
+
+def test_each_of_several_conditions_is_dropped_together_and_alone() -> None:
+    """With probability p all are dropped, and each of the others alone with p; false alarm below 1e-6."""
+    n, p = 40_000, 0.2
+    batch = {"x_1": torch.randn(n, 2), "a": torch.zeros(n), "b": torch.zeros(n), "c": torch.zeros(n)}
+    null = dict.fromkeys("abc", math.nan)
+    objective = FlowMatching(Affine(), Euclidean((2,)), cond_dropout=p, null=null, always_given=("c",))
+    given = objective.draw(batch, Rng(0))["given"]
+    dropped = {name: given[name].isnan() for name in "abc"}
+    assert not dropped["c"].any()
+    tolerance = 5 * 0.5 / math.sqrt(n)
+    assert dropped["a"].float().mean().item() == pytest.approx(p + (1 - p) * p, abs=tolerance)
+    both = (dropped["a"] & dropped["b"]).float().mean().item()
+    assert both == pytest.approx(p + (1 - p) * p**2, abs=tolerance)

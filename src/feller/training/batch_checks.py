@@ -62,13 +62,16 @@ def check_pieces(path: Any, space: Any, criterion: Any) -> None:
         )
 
 
-def read_batch(batch: Any, rng: Any, *, own_times: bool = False) -> tuple[State, Cond]:
+def read_batch(
+    batch: Any, rng: Any, *, own_times: bool = False, null: Mapping[str, int | float] | None = None
+) -> tuple[State, Cond]:
     """Validate a batch and return its data and conditions; conditions are under `given` or at the top level.
 
     Args:
         batch: {"x_1": data, [b, ...]} and conditions, [b, ...] each.
         rng: Random stream passed to the objective.
         own_times: True if the objective accepts times in the batch.
+        null: Null value of each condition; conditions whose null value is NaN may be missing.
 
     Raises:
         UsageError: If batch or rng have the wrong type, or a condition does not have one entry per example.
@@ -123,7 +126,13 @@ def read_batch(batch: Any, rng: Any, *, own_times: bool = False) -> tuple[State,
                 remedy = None if isinstance(leaf, Tensor) else f"Write torch.as_tensor({name})"
                 raise UsageError(argument=name, expected=expected, found=describe(leaf), remedy=remedy)
             if name not in RESERVED_KEYS and leaf.is_floating_point() and is_concrete(leaf):
-                _check_finite(leaf, None, name)
+                may_be_missing = math.isnan((null or {}).get(name, 0.0))
+                remedy = (
+                    None if may_be_missing else f"Set null={{{name!r}: math.nan}} in the objective if NaN is missing"
+                )
+                _check_finite(
+                    leaf.nan_to_num(posinf=math.inf, neginf=-math.inf) if may_be_missing else leaf, None, name, remedy
+                )
     for name in cond.keys() & RESERVED_KEYS:
         _check_marks(cond[name], x_1, name)
     if not n and rng.global_batch_size is None:  # a Poisson-sampled batch, or one rank's part of a batch, may be empty
@@ -472,7 +481,7 @@ def _check_points(x: Tensor, space: Manifold, valid: State | None, name: str, ro
         )
 
 
-def _check_finite(x: Tensor, valid: State | None, name: str) -> None:
+def _check_finite(x: Tensor, valid: State | None, name: str, remedy: str | None = None) -> None:
     total = float(x.detach().sum() if x.requires_grad else x.sum())
     if not math.isfinite(total):  # a sum may overflow, and padding may hold anything
         invalid = _unpadded(~x.isfinite(), valid)
@@ -483,7 +492,7 @@ def _check_finite(x: Tensor, valid: State | None, name: str) -> None:
                 row=rows[0],
                 expected="finite values",
                 found=f"NaN or infinity in {len(rows)} of {len(x)} examples",
-                remedy="Drop these examples or impute the values",
+                remedy=remedy or "Drop these examples or impute the values",
             )
 
 

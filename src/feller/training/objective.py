@@ -345,7 +345,7 @@ class FlowMatching(ConditionalObjective):
                 has no null value.
             InputError: If the batch is empty, or values are not finite, out of range, or off the manifold.
         """
-        x_1, cond = read_batch(batch, rng, own_times=True)
+        x_1, cond = read_batch(batch, rng, own_times=True, null=self.null)
         warn_repeated_rng(self, rng, x_1)
         first_leaf = next(leaves(x_1))
         n, device = len(first_leaf), first_leaf.device

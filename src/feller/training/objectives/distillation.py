@@ -72,7 +72,7 @@ class DistillationObjective(Objective):
         self.solver = with_space(config.solver, config.space)
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
-        config, (x_1, cond) = self.config, read_batch(batch, rng)
+        config, (x_1, cond) = self.config, read_batch(batch, rng, null=self.null)
         n, device = num_examples(x_1), next(leaves(x_1)).device
         cond = drop_conditions(cond, self.null, config.cond_dropout, rng, network)
         x_0 = sample_source(config.space, x_1, rng)

@@ -40,7 +40,7 @@ class MaximumLikelihood(ConditionalObjective):
     """Probability of dropping the conditions of an example, for classifier-free guidance."""
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
-        x_1, cond = read_batch(batch, rng)
+        x_1, cond = read_batch(batch, rng, null=self.null)
         return {
             "x_1": x_1,
             "probes": self.divergence.probes(x_1, rng.stream("probe")),
