@@ -112,7 +112,9 @@ def load_code(path: str | os.PathLike[str], folder: pathlib.Path) -> None:
 
 
 def choose_code(folder: pathlib.Path, recorded: str) -> None:
-    """Give precedence to the user file passed for a run, else to the loaded file with the recorded hash.
+    """Register the functions of one user file, so that the records of a run find them before those of other files.
+
+    The file is the one passed for the run, else the loaded file with the recorded hash; nothing happens without one.
 
     Args:
         folder: Run folder.

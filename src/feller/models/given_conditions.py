@@ -80,7 +80,8 @@ def resolve_given(spec: ModelSpec, n: int, given: Mapping[str, Any] | None, rng:
         n: Number of samples.
         given: Value of each given condition or leaf, by name: a value of a selected condition, such as a number; a
             class name, a class index, a list, array or tensor of n of these; or a text for a leaf. If values are class
-            names, or if no class is given, other classes are sampled with their training frequencies. A leaf may imply
+            names, or if no class is given, the class conditions that are not given are sampled with their training
+            frequencies. A leaf may imply
             conditions: the elements of a crystal give its number of atoms. A name may set several leaves: a protein
             structure sets two.
         rng: Random streams for sampled conditions.

@@ -184,7 +184,9 @@ def check_no_unknown(operator: Operator, method: str) -> None:
     """Raise a UsageError if an operator has unknown parameters; the message says that `method` cannot estimate them."""
     if operator.unknown is not None:
         name = type(operator).__name__
-        raise UsageError(f"{name} has unknown parameters, which {method} cannot estimate", remedy="Use `source`")
+        raise UsageError(
+            f"{name} has unknown parameters, which {method} cannot estimate", remedy="Use the method `source`"
+        )
 
 
 def wiener_estimate(

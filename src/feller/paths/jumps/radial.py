@@ -192,7 +192,7 @@ class RadialConditionalPath(ConditionalPath, AngularDensity):
 
     @abc.abstractmethod
     def velocity_of_angle(self, x: Tensor, direction: Tensor, rate: Tensor) -> Tensor:
-        """Return the velocity of the state x if its angle grows at `rate` along `direction`."""
+        """Return the velocity of the state x if its angle to the start z grows at `rate` along `direction`."""
 
     @abc.abstractmethod
     def sample_direction(self, z: Tensor, u: Float64[Tensor, "... n"]) -> tuple[Float64[Tensor, "..."], Tensor]:

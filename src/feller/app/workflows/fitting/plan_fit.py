@@ -92,7 +92,7 @@ class FitPlan:
     start_model: Model | None
     """Model that supplies the initial weights; for a two-stage recipe it is also the teacher."""
     access: "DataAccess"
-    """Policy for reading the data and for training on the data."""
+    """Access to the data: open, or private, which reads, trains and releases with differential privacy."""
     frequencies: dict[str, tuple[float, ...]] | None = None
     """Noisy class frequencies of each condition; None if the exact frequencies may be released."""
     aux_networks: dict[str, str] = field(default_factory=dict)

@@ -21,7 +21,7 @@ class CongestionCost(StateCost):
     needs_population = True
 
     def __call__(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> Tensor:
-        """Return the cost; the gradient flows through x and y, as that of the mean over the population does."""
+        """Return the cost; its gradient flows through x and through the random members of the population."""
         return congestion_kernel(x, require_population(population, "of congestion").samples)
 
 
