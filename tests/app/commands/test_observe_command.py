@@ -104,7 +104,7 @@ def test_residual_of_operators(digits, seen, tmp_path, operator, method):
         ("one.png --operator blur --noise -1", {"argument": "noise", "found": "-1"}),
         ("one.png --operator blur --method pigmd", {"argument": "method", "remedy": "Did you mean 'pigdm'?"}),
         ("one.png --operator blur --scale 2", {"remedy": "Leave it out"}),
-        ("one.png --operator unknown-blur --method pigdm", {"remedy": "Use `source`"}),
+        ("one.png --operator unknown-blur --method pigdm", {"remedy": "Use the method `source`"}),
         ("one.png --operator magnitudes --method pigdm", {"remedy": "Use `dps` or `source`"}),
         ("one.png --operator o.py:shift,shift", {"kind": InputError}),
         ("one.png --operator o.py:square,back", {"kind": InputError}),

@@ -135,7 +135,7 @@ class AttackOutcome:
         return len(self.information) / self.information.trace().item()
 
     def van_trees_bound(self, prior: RowPrior) -> float:
-        """Return the van Trees lower bound on the error, averaged over rows of the prior; all have this information."""
+        """Return the van Trees lower bound on the error, averaged over rows of the prior with this information."""
         return van_trees_of(self.information, torch.diag(1 / prior.variances).to(self.information)).item()
 
 

@@ -181,7 +181,7 @@ class _Batch:
     def sample(
         self, logits: Float[Tensor, "read V"], allowed: Bool[Tensor, "b V"], u: Float64[Tensor, " b"]
     ) -> Int64[Tensor, " b"]:
-        """Sample one token for each of the b documents; `logits` has a row for each document and guidance stream."""
+        """Sample one token for each of b documents; `logits` has a row for each document and guidance stream."""
         tokens, start, offset = [], 0, 0
         for spec, rows in zip(self.specs, self.rows_per_spec, strict=True):
             size, streams = len(rows), spec.guidance.num_streams
