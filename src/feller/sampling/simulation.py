@@ -11,7 +11,7 @@ from feller.core.errors import UsageError
 from feller.core.pytree import State, StateT
 from feller.core.rng import Rng, check_rng
 from feller.paths.processes import Characteristics, Process
-from feller.sampling.solvers.solver import Solver, check_solver
+from feller.sampling.solvers.solver import Solver, check_schedule, check_solver
 
 
 def trajectory(
@@ -36,8 +36,8 @@ def trajectory(
 
     Raises:
         UsageError: If the grid has fewer than two times, is not monotonic, or leaves [0, 1]; if the process returns no
-            characteristics, or a velocity whose shape is not that of the state; or if the velocity is tangent to a
-            manifold but the space of the solver is Euclidean.
+            characteristics, or a velocity whose shape is not that of the state; if the velocity is tangent to a
+            manifold but the space of the solver is Euclidean; or if the solver's schedule is not that of the path.
     """
     check_time_grid(times)
     check_rng(rng)
@@ -45,6 +45,7 @@ def trajectory(
         name = getattr(solver, "__name__", type(solver).__name__)
         remedy = f"Use {name}()" if isinstance(solver, type) else None
         raise UsageError(argument="solver", expected="a solver", found=name, remedy=remedy)
+    check_schedule(process, solver)
     stepper = solver if recompute else solver.init_stepper()  # a stepper's memory cannot be restored for recomputation
 
     checked_process = _checked(process, solver)
