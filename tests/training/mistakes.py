@@ -29,7 +29,7 @@ from feller.sampling.guidance import cfg
 from feller.spaces import SO3, Euclidean, MaskSource, Sphere, Tokens, UniformSource
 from feller.spaces import Product as ProductSpace
 from feller.training.couplings import MinibatchOT
-from feller.training.losses import CrossEntropy, SquaredError
+from feller.training.losses import CrossEntropy, PerLeafLoss, PseudoHuber, SquaredError, TimeWeighted
 from feller.training.objective import FlowMatching, TrainingContext
 from feller.training.objectives.distillation import Distillation
 from feller.training.objectives.maximum_likelihood import MaximumLikelihood
@@ -41,6 +41,8 @@ PLAIN = FlowMatching(Affine(), Euclidean((28, 28)), cond_dropout=0.0)
 TEXTS = FlowMatching(Mixture(source=MaskSource()), Tokens(K, (L,), MaskSource()), CrossEntropy(), cond_dropout=0.0)
 ROUND = FlowMatching(Geodesic(Sphere()), Sphere(), cond_dropout=0.0)
 TURNED = FlowMatching(Geodesic(SO3()), SO3(), cond_dropout=0.0)
+PARTS = ProductPath({"place": Affine(), "kind": Mixture(source=MaskSource())})
+PARTED = ProductSpace({"place": Euclidean((2,)), "kind": Tokens(K, (L,), MaskSource())})
 X = torch.zeros(16, 2)
 RNG = Rng(0)
 
@@ -229,6 +231,24 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     "straight lines of tokens": (lambda: FlowMatching(Affine(), Tokens(K, (L,))), "path"),
     "symbols in the plane": (lambda: FlowMatching(Mixture(), Euclidean((2,))), "path"),
     "symbols' loss of real numbers": (lambda: FlowMatching(Affine(), Euclidean((2,)), CrossEntropy()), "criterion"),
+    "real numbers' loss of symbols": (lambda: replace(TEXTS, criterion=SquaredError()), "criterion"),
+    "real numbers' weighted loss of symbols": (
+        lambda: replace(TEXTS, criterion=TimeWeighted(PseudoHuber(), lambda t: t)),
+        "criterion",
+    ),
+    "one loss for several leaves": (lambda: FlowMatching(PARTS, PARTED, SquaredError()), "criterion"),
+    "losses of other leaves": (
+        lambda: FlowMatching(PARTS, PARTED, PerLeafLoss({"place": SquaredError()})),
+        "criterion",
+    ),
+    "a leaf's loss of real numbers": (
+        lambda: FlowMatching(PARTS, PARTED, PerLeafLoss({"place": SquaredError(), "kind": SquaredError()})),
+        "criterion",
+    ),
+    "paths for spaces": (lambda: ProductSpace({"place": Affine()}), "leaf_spaces"),  # type: ignore[dict-item]
+    "spaces for paths": (lambda: ProductPath({"place": Euclidean((2,))}), "leaf_paths"),  # type: ignore[dict-item]
+    "a list of spaces": (lambda: ProductSpace([Euclidean((2,))]), "leaf_spaces"),  # type: ignore[arg-type]
+    "a space of parts for a path of parts": (lambda: FlowMatching(PARTED, PARTED), "path"),  # type: ignore[arg-type]
     "leaves of others": (
         lambda: FlowMatching(ProductPath({"a": Affine()}), ProductSpace({"b": Euclidean((2,))})),
         "path",

@@ -330,3 +330,16 @@ def test_data_are_drawn_under_vmap() -> None:
     found = torch.vmap(one, randomness="same")(torch.arange(3.0)[:, None])
     assert found.shape == (3, 1, 1)
     close(found[1:] - found[:-1], torch.ones(2, 1, 1), 1e-6)
+
+
+def test_the_default_loss_is_that_of_the_path() -> None:
+    """Uniform logits cost log 4 per masked token."""
+    assert FlowMatching(Affine(), Euclidean((1,))).criterion == SquaredError()
+    tokens = FlowMatching(Mixture(source=MaskSource()), Tokens(4, (3,), MaskSource()))
+    assert tokens.criterion == CrossEntropy()
+    example = tokens.draw({"x_1": torch.randint(4, (8, 3))}, Rng(0))
+    losses = tokens.loss(lambda x, t, given: torch.zeros(*x.shape, 4), example)
+    close(losses, math.log(4) * (example["x_t"] == 4).float().mean(1), 1e-6)
+    both = FlowMatching(BOTH.path, BOTH.space, leaf_times=BOTH.leaf_times)
+    assert both == BOTH
+    assert replace(both, path=BOTH.path).criterion == BOTH.criterion

@@ -219,10 +219,9 @@ def check_kind(argument: str, value: object, kind: type, example: str) -> None:
     if isinstance(value, kind):
         return
     found, remedy = found_instead(value), f"Write {example}"
-    article = "an" if kind.__name__[0] in "AEIOU" else "a"
     if isinstance(value, type) and issubclass(value, kind):
         remedy = f"Write {value.__name__}()"
-    raise UsageError(argument=argument, expected=f"{article} {kind.__name__}", found=found, remedy=remedy)
+    raise UsageError(argument=argument, expected=_with_article(kind), found=found, remedy=remedy)
 
 
 def found_instead(value: object) -> str:
@@ -231,7 +230,11 @@ def found_instead(value: object) -> str:
         return f"the class {value.__name__}"
     if value is None or isinstance(value, str | int | float | tuple):
         return f"{value!r:.60}"
-    return f"a {type(value).__name__}"
+    return _with_article(type(value))
+
+
+def _with_article(kind: type) -> str:
+    return f"{'an' if kind.__name__[0] in 'AEIOU' else 'a'} {kind.__name__}"
 
 
 def _number(value: object) -> str:

@@ -23,9 +23,8 @@ from feller.core.rng import Rng, check_rng
 from feller.networks.blocks.conditioning import RESERVED_KEYS
 from feller.networks.unwrapping import iter_networks
 from feller.paths import Path
-from feller.spaces import Euclidean, Manifold, Poincare, Simplex, Space, Sphere, Tokens, Torus
+from feller.spaces import Euclidean, Manifold, Poincare, Product, Simplex, Space, Sphere, Tokens, Torus
 from feller.spaces.product import leaf_space
-from feller.training.losses import CrossEntropy, Loss
 
 MAX_POINTS_CHECKED = 4
 """Examples checked per batch if the manifold's projection is expensive; the first batch is checked completely."""
@@ -43,11 +42,11 @@ NON_CONDITION_KEYS = OTHERS | {"x_1", "x_0", "t", "given"}
 """Batch keys that are not conditions."""
 
 
-def check_pieces(path: Any, space: Any, criterion: Any) -> None:
-    """Validate that path, space and loss have the right types and fit together.
+def check_pieces(path: Any, space: Any) -> None:
+    """Validate that path and space have the right types.
 
     Raises:
-        UsageError: If an argument has the wrong type, or the loss does not fit the path.
+        UsageError: If an argument has the wrong type.
     """
     if isinstance(path, Space) and not isinstance(space, Space):
         found = f"{type(path).__name__}, then {type(space).__name__}"
@@ -57,17 +56,12 @@ def check_pieces(path: Any, space: Any, criterion: Any) -> None:
             found=found,
             remedy="Swap the arguments",
         )
-    check_kind("path", path, Path, "feller.Affine()")
+    is_product = isinstance(path, Product)
+    check_kind(
+        "path", path, Path, "feller.ProductPath({...}), with one path per leaf" if is_product else "feller.Affine()"
+    )
     shape = space if isinstance(space, tuple | list) else "(2,)"
     check_kind("space", space, Space, f"feller.Euclidean({tuple(shape) if isinstance(shape, list) else shape})")
-    check_kind("criterion", criterion, Loss, "feller.SquaredError()")
-    if isinstance(criterion, CrossEntropy) and path.answers_like_state:
-        raise UsageError(
-            argument="criterion",
-            expected=f"a loss of real values, for the path {type(path).__name__}",
-            found="CrossEntropy, a loss of tokens",
-            remedy="Write feller.SquaredError()",
-        )
 
 
 def read_batch(batch: Any, rng: Any, *, own_times: bool = False) -> tuple[State, Cond]:
