@@ -240,10 +240,10 @@ def test_a_mistake_of_ours_stays_ours(capsys, monkeypatch) -> None:
 
 def test_where_it_calls_us_both_places_are_named() -> None:
     pathlib.Path("calls.py").write_text("import feller\n\n\ndef asks():\n    feller.linear_grid(0)\n")
-    with pytest.raises(ValueError, match="at least 1 step") as wrong:
+    with pytest.raises(ValueError, match="steps") as wrong:
         load_function("calls.py:asks")()
     told = user_frame(wrong.value) or ""
-    assert told.startswith("calls.py line 5, in asks: ValueError: ")
+    assert told.startswith("calls.py line 5, in asks: UsageError: ")
     assert "(in feller.paths.time_distributions line " in told
     assert user_frame(KeyError("nowhere")) is None
 

@@ -8,6 +8,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from numbers import Integral
 from typing import Any, TypeVar
 
 DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -194,12 +195,15 @@ def check_number(
         kind: Class of the error.
 
     Raises:
-        UsageError: If the number is NaN or out of bounds; `kind` replaces the class of this error.
+        UsageError: If the value is not a number, NaN or out of bounds; `kind` replaces the class of this error.
     """
-    if value is None or (
-        ge <= value <= le and (gt == -math.inf or value > gt) and not (lt is not None and value >= lt)
-    ):
-        return
+    try:
+        if value is None or (
+            ge <= value <= le and (gt == -math.inf or value > gt) and not (lt is not None and value >= lt)
+        ):
+            return
+    except TypeError as error:
+        raise kind(argument=argument, expected="a number", found=found_instead(value), remedy=remedy) from error
     bounds = {"at least": ge, "above": gt, "at most": le, "below": math.inf if lt is None else lt}
     conditions = [
         f"{relation} {_number(bound)}"
@@ -208,6 +212,26 @@ def check_number(
     ]
     conditions += ["finite"] if lt == math.inf and not isinstance(value, int) else []
     raise kind(argument=argument, expected=" and ".join(conditions), found=_number(value), remedy=remedy)
+
+
+def check_finite_number(argument: str, value: Any) -> None:
+    """Check that a value is a finite number.
+
+    Raises:
+        UsageError: If the value is not a number, NaN or infinite.
+    """
+    check_number(argument, value, ge=-sys.float_info.max, lt=math.inf)
+
+
+def check_integer(argument: str, value: object, *, ge: int, le: int | float = math.inf) -> None:
+    """Check that a value is an integer within the given bounds; a bool is not an integer.
+
+    Raises:
+        UsageError: If the value is not an integer, or out of bounds.
+    """
+    if not isinstance(value, Integral) or isinstance(value, bool):
+        raise UsageError(argument=argument, expected=f"an integer of at least {ge}", found=found_instead(value))
+    check_number(argument, value, ge=ge, le=le)
 
 
 def check_kind(argument: str, value: object, kind: type, example: str) -> None:

@@ -148,7 +148,7 @@ class Polynomial(Schedule):
     n: float = 2.0
 
     def __post_init__(self) -> None:
-        check_number("n", self.n, ge=1)
+        check_number("n", self.n, ge=1, lt=math.inf)
 
     def __call__(self, t: Tensor) -> AlphaSigma:
         alpha, d_alpha = t**self.n, self.n * t ** (self.n - 1)
@@ -194,6 +194,10 @@ class VP(Schedule):
     beta_min: float = 0.1
     beta_max: float = 20.0
 
+    def __post_init__(self) -> None:
+        check_number("beta_min", self.beta_min, ge=0, lt=math.inf)
+        check_number("beta_max", self.beta_max, gt=0, lt=math.inf)
+
     def __call__(self, t: Tensor) -> AlphaSigma:
         """Return alpha = exp(-T / 2) and sigma = sqrt(1 - exp(-T)), with T the integral of beta; precise near t = 1."""
         beta_range = self.beta_max - self.beta_min
@@ -218,6 +222,10 @@ class VE(Schedule):
 
     sigma_min: float = 0.01
     sigma_max: float = 50.0
+
+    def __post_init__(self) -> None:
+        check_number("sigma_min", self.sigma_min, gt=0, lt=math.inf)
+        check_number("sigma_max", self.sigma_max, gt=self.sigma_min, lt=math.inf)
 
     def __call__(self, t: Tensor) -> AlphaSigma:
         log_ratio = math.log(self.sigma_max / self.sigma_min)
