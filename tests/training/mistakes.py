@@ -22,10 +22,11 @@ from feller.networks.mlp import MLP
 from feller.paths import Affine, DataPrediction, Geodesic, Mixture, ProductPath
 from feller.paths.affine import SigmaProportional
 from feller.paths.processes import Characteristics, superpose
-from feller.paths.schedules import Linear
-from feller.paths.time_distributions import TimeDistribution
+from feller.paths.schedules import VP, Linear
+from feller.paths.time_distributions import TimeDistribution, linear_grid
 from feller.sampling import Euler, Midpoint, simulate
 from feller.sampling.guidance import cfg
+from feller.sampling.sampler_config import SamplerConfig
 from feller.spaces import SO3, Euclidean, MaskSource, Sphere, Tokens, UniformSource
 from feller.spaces import Product as ProductSpace
 from feller.training.couplings import MinibatchOT
@@ -181,7 +182,13 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     "numbers drawn under vmap": (lambda: torch.vmap(lambda x: FLOW.draw({"x_1": x}, RNG)["x_t"])(X[None]), "rng"),
     "a generator": (lambda: FLOW.draw({"x_1": X}, torch.Generator()), "rng"),  # type: ignore[arg-type]
     "a seed": (lambda: FLOW.draw({"x_1": X}, 0), "rng"),  # type: ignore[arg-type]
+    "a word for a seed": (lambda: Rng("a"), "seed"),  # type: ignore[arg-type]
+    "half a seed": (lambda: Rng(1.5), "seed"),  # type: ignore[arg-type]
+    "a truth for a seed": (lambda: Rng(True), "seed"),
     # times
+    "half a step": (lambda: linear_grid(2.5), "steps"),  # type: ignore[arg-type]
+    "a word for steps": (lambda: linear_grid("20"), "steps"),  # type: ignore[arg-type]
+    "a word for a rate": (lambda: VP("0.1"), "beta_min"),  # type: ignore[arg-type]
     "times up to 1000": (lambda: times(lambda t: 1000 * t), "t"),
     "a column of times": (lambda: times(lambda t: t[:, None]), "t"),
     "one time for all": (lambda: times(lambda t: t[0]), "t"),
@@ -264,7 +271,9 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     "a shape for a space of a check": (lambda: check_path(Affine(), (2,)), "space"),  # type: ignore[arg-type]
     "a seed for a simulation": (lambda: simulate(still, X, [0.0, 1.0], Euler(), 0), "rng"),  # type: ignore[arg-type]
     "an average of parameters": (lambda: EMA(Net().parameters()), "network"),  # type: ignore[arg-type]
+    "a simulation from an array": (lambda: followed(still, X.numpy(), Euler()), "x"),
     # the network
+    "no network": (lambda: answered(None), "network"),
     "logits of the mask": (lambda: texts(lambda x: torch.zeros(4, L, K + 1)), "network"),
     "logits with symbols first": (lambda: texts(lambda x: torch.zeros(4, K, L)), "network"),
     "an answer of fewer columns": (lambda: answered(lambda x, t, given: x[:, :1]), "network"),
@@ -286,6 +295,9 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     "times in a batch up to 1000": (lambda: draw(FLOW, X, t=torch.arange(16.0)), "t"),
     "times for what draws its own": (lambda: MaximumLikelihood(Affine(), Euclidean((2,))).draw(OWN, RNG), "t"),
     "a seed for a model": (lambda: Model(lambda x, t: x, data=(2,)).sample(1, rng=0), "rng"),  # type: ignore[arg-type]
+    "half a call": (lambda: Model(lambda x, t: x, data=(2,)).sample(1, nfe=2.5), "nfe"),  # type: ignore[arg-type]
+    "a word for calls": (lambda: Model(lambda x, t: x, data=(2,)).sample(1, nfe="20"), "nfe"),  # type: ignore[arg-type]
+    "half a call of a sampler": (lambda: SamplerConfig(nfe=4.0), "nfe"),  # type: ignore[arg-type]
     "a solver's class": (lambda: Model(lambda x, t: x, data=(2,)).sample(1, solver=Midpoint), "solver"),  # type: ignore[arg-type]
     "a null value of a model": (lambda: Model(lambda x, t: x, data=(2,), null=3), "null"),  # type: ignore[arg-type]
     "data in memory": (lambda: Model(lambda x, t: x, data=(2,)).save("x", data={"samples": X}), "data"),  # type: ignore[arg-type]

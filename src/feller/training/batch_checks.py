@@ -328,6 +328,9 @@ def diagnose_network_error(
     """
     if is_out_of_memory(error):
         return None
+    if not callable(network):
+        expected = "a network, called as network(x_t, t, given)"
+        return UsageError(argument="network", expected=expected, found=found_instead(network))
     if output is None:
         expected, remedy = describe(x_t), "Return the prediction at the end of forward"
         return UsageError(argument="network", expected=expected, found="None", remedy=remedy)
