@@ -1,5 +1,6 @@
 """Distances of sets against sorting on the line and closed forms; and their floors."""
 
+import inspect
 import math
 
 import numpy as np
@@ -274,3 +275,8 @@ def test_what_exact_transport_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "ot", None)
     with pytest.raises(UsageError, match=r"between 3 and 2 points needs POT: pip install 'feller\[bridges\]'"):
         wasserstein(a, a[:2])
+
+
+def test_sets_of_other_features_have_no_frechet_distance() -> None:
+    with pytest.raises(ValueError, match="3 and 4"):
+        inspect.unwrap(frechet)(torch.zeros(5, 3), torch.zeros(5, 4))

@@ -13,8 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from feller.app.modalities.registration import register_modality
 from feller.core.rng import RandomStream, Rng
+from feller.core.run_folder import open_run
 from feller.evaluation.conformance import check_path
+from feller.models.export.user_network import images, points
 from feller.models.model import Model
 from feller.models.recipes.recipe import Recipe
 from feller.networks.blocks.ema import EMA
@@ -299,6 +302,15 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     "a word for calls": (lambda: Model(lambda x, t: x, data=(2,)).sample(1, nfe="20"), "nfe"),  # type: ignore[arg-type]
     "half a call of a sampler": (lambda: SamplerConfig(nfe=4.0), "nfe"),  # type: ignore[arg-type]
     "a solver's class": (lambda: Model(lambda x, t: x, data=(2,)).sample(1, solver=Midpoint), "solver"),  # type: ignore[arg-type]
+    "a number for a folder": (lambda: Model(lambda x, t: x, data=(2,)).save(3), "out"),  # type: ignore[arg-type]
+    "a number for a run": (lambda: open_run(3), "folder"),  # type: ignore[arg-type]
+    "a number for columns": (lambda: points(3), "columns"),  # type: ignore[arg-type]
+    "a word for columns": (lambda: points("ab"), "columns"),
+    "a word for a height": (lambda: images("8", 8), "height"),  # type: ignore[arg-type]
+    "no pixels": (lambda: images(8, 0), "width"),
+    "a class twice": (lambda: images(8, 8, classes=["cat", "cat"]), "classes"),
+    "a class of numbers for a modality": (lambda: register_modality(int), "modality"),
+    "no modality": (lambda: register_modality(None), "modality"),  # type: ignore[type-var]
     "a null value of a model": (lambda: Model(lambda x, t: x, data=(2,), null=3), "null"),  # type: ignore[arg-type]
     "data in memory": (lambda: Model(lambda x, t: x, data=(2,)).save("x", data={"samples": X}), "data"),  # type: ignore[arg-type]
     "data of 64 bits for weights of 32": (lambda: answered(Net(), FLOW, X.double()), "x_1"),

@@ -211,7 +211,8 @@ def check_number(
         if abs(bound) < (math.inf if value > BEYOND else BEYOND)
     ]
     conditions += ["finite"] if lt == math.inf and not isinstance(value, int) else []
-    raise kind(argument=argument, expected=" and ".join(conditions), found=_number(value), remedy=remedy)
+    expected = "a finite number" if conditions == ["finite"] else " and ".join(conditions)
+    raise kind(argument=argument, expected=expected, found=_number(value), remedy=remedy)
 
 
 def check_finite_number(argument: str, value: Any) -> None:
