@@ -295,7 +295,7 @@ class FlowMatching(ConditionalObjective):
     def __post_init__(self) -> None:
         check_pieces(self.path, self.space)
         if self.criterion is None:
-            vars(self)["criterion"] = default_loss(self.path)
+            object.__setattr__(self, "criterion", default_loss(self.path))
         check_criterion(self.path, self.criterion)
         check_kind("time_distribution", self.time_distribution, TimeDistribution, "feller.LogitNormal()")
         check_kind("coupling", self.coupling, Coupling, "feller.MinibatchOT()")
