@@ -34,6 +34,8 @@ LARGE = 10.0
 """Absolute pixel value above which images are assumed to be unscaled integers, such as 0 to 255."""
 MANIFOLD_TOLERANCE = 1e-2
 """Distance from the manifold above which a point is rejected, relative to the largest coordinate if above 1."""
+MAX_SPACE_LENGTH = 60
+"""Maximum length of the repr of a space in messages, in characters."""
 FAILED = object()
 """Sentinel for the output of a network that raised an error."""
 OTHERS = frozenset({"target", "told"})
@@ -229,7 +231,7 @@ def check_data(
         shape = ", ".join(map(str, x_0.shape[1:]))
         raise UsageError(
             argument=name,
-            expected=f"shape [b{', ' if shape else ''}{shape}] for {type(space).__name__}",
+            expected=f"shape [b{', ' if shape else ''}{shape}] for {_short(space)}",
             found=str(list(x_1.shape)),
             remedy=_reshape_hint(x_1, x_0),
         )
@@ -453,6 +455,11 @@ def _accepts(function: Any, *args: Any) -> bool:
     except ValueError:
         return True
     return True
+
+
+def _short(space: Space) -> str:
+    """Return the repr of a space, or the name of its class if the repr is long, as that of a mesh."""
+    return text if len(text := repr(space)) <= MAX_SPACE_LENGTH else type(space).__name__
 
 
 def _reshape_hint(x_1: Tensor, x_0: Tensor) -> str:
