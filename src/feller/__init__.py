@@ -50,8 +50,8 @@ if TYPE_CHECKING:  # the names in `_EXPORTS`, for type checkers and editors
         Affine as Affine, VPrediction as VPrediction, BinnedJumpPath as BinnedJumpPath, CircularBins as CircularBins,
         DataPrediction as DataPrediction, Geodesic as Geodesic, IntervalBins as IntervalBins, JumpPath as JumpPath,
         LatticeLevels as LatticeLevels, Mixture as Mixture, Path as Path, PointEstimate as PointEstimate, Prediction as
-        Prediction, Premetric as Premetric, ScorePrediction as ScorePrediction, NoisePrediction as NoisePrediction,
-        VelocityPrediction as VelocityPrediction, convert as convert,
+        Prediction, Premetric as Premetric, ProductPath as ProductPath, ScorePrediction as ScorePrediction,
+        NoisePrediction as NoisePrediction, VelocityPrediction as VelocityPrediction, convert as convert,
     )
     from feller.paths.affine import (
         ConstantDiffusion as ConstantDiffusion, CustomDiffusion as CustomDiffusion, MemorylessDiffusion as
@@ -141,7 +141,7 @@ _EXPORTS = {
     "paths": (
         *("Affine", "BinnedJumpPath", "CircularBins", "DataPrediction", "Geodesic", "IntervalBins", "JumpPath"),
         *("LatticeLevels", "Mixture", "NoisePrediction", "Path", "PointEstimate", "Prediction", "Premetric"),
-        *("ScorePrediction", "VPrediction", "VelocityPrediction", "convert"),
+        *("ProductPath", "ScorePrediction", "VPrediction", "VelocityPrediction", "convert"),
     ),
     "paths.affine": ("ConstantDiffusion", "CustomDiffusion", "MemorylessDiffusion", "SigmaProportional"),
     "paths.divergence_free": ("langevin", "metropolis"),

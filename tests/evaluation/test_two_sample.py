@@ -1,5 +1,6 @@
 """Distances of sets against sorting on the line and closed forms; and their floors."""
 
+import inspect
 import math
 import sys
 
@@ -223,3 +224,8 @@ def test_wasserstein_of_unequal_sizes_needs_pot(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(sys.modules, "ot", None)
     with refuses(UsageError):
         wasserstein(A, A[:2])
+
+
+def test_frechet_distance_of_different_features_is_refused() -> None:
+    with refuses(ValueError):
+        inspect.unwrap(frechet)(torch.zeros(5, 3), torch.zeros(5, 4))

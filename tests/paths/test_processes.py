@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from feller.core.errors import UsageError
 from feller.core.rng import RandomStream, Rng
 from feller.paths import Affine, ScorePrediction, VelocityPrediction
 from feller.paths.affine import ConstantDiffusion, DiffusionCoefficient, MemorylessDiffusion, SigmaProportional
@@ -187,3 +188,30 @@ def test_jumps_do_not_depend_on_the_batch(parts: tuple[int, ...]) -> None:
         return now.apply(torch.zeros(n, *parts, dtype=F64), 1.0, Rng(0, first_example=first).stream("simulate"))
 
     assert torch.equal(moved(0, 40), torch.cat([moved(i, 1) for i in range(40)]))
+
+
+@pytest.mark.parametrize("weight", [-1.0, math.nan, math.inf, f64(0.5, -0.5), f64(math.nan, 1.0)], ids=repr)
+def test_weights_of_a_superposition_are_finite_and_not_negative(weight: float | Tensor) -> None:
+    """A negative multiple of noise or jumps is no process; the noise was left out."""
+
+    def still(x: Tensor, t: Tensor) -> Characteristics:
+        return Characteristics(velocity=torch.zeros_like(x))
+
+    other = 1 - weight
+    with refuses(UsageError, argument="terms"):
+        superpose((weight, still), (other, still))
+
+
+def test_negative_noise_is_refused_at_the_first_step() -> None:
+    def gathering(x: Tensor, t: Tensor) -> Characteristics:
+        return Characteristics(diffusion=-torch.ones_like(x))
+
+    with refuses(UsageError, found="-1"):
+        simulate(gathering, f64(0.0)[:, None], [0.0, 0.5], Euler(), Rng(0))
+
+
+@pytest.mark.parametrize("value", [-1.0, math.nan])
+def test_coefficients_of_noise_are_not_negative(value: float) -> None:
+    for kind, name in ((ConstantDiffusion, "g"), (SigmaProportional, "c"), (MemorylessDiffusion, "max_variance")):
+        with refuses(UsageError, argument=name):
+            kind(**{name: value})

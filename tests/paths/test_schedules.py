@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 
+from feller.core.errors import UsageError
 from feller.paths.discrete.token_schedules import KineticOptimal, KineticOptimalPerToken
 from feller.paths.schedules import VE, VP, Cosine, CustomSchedule, Linear, LinearVP, Polynomial, Schedule
 from tests.errors import refuses
@@ -202,3 +203,18 @@ def test_alpha_is_not_negative_in_float32() -> None:
     t = torch.tensor([0.0, 1e-8, 2**-24, 2**-23, 1e-6])
     assert (torch.as_tensor(KineticOptimal()(t).alpha) >= 0).all()
     assert (torch.as_tensor(KineticOptimalPerToken((0.0, 0.5))(t, torch.zeros(5, dtype=torch.long)).alpha) >= 0).all()
+
+
+@pytest.mark.parametrize("value", [-1.0, math.nan, math.inf])
+def test_rates_and_levels_are_finite_and_positive(value: float) -> None:
+    for kind, name in ((VP, "beta_min"), (VP, "beta_max"), (VE, "sigma_min"), (VE, "sigma_max"), (Polynomial, "n")):
+        with refuses(UsageError, argument=name):
+            kind(**{name: value})
+
+
+def test_levels_that_do_not_fall_are_refused() -> None:
+    for low, high, name in ((80.0, 0.1, "sigma_max"), (1.0, 1.0, "sigma_max"), (0.0, 1.0, "sigma_min")):
+        with refuses(UsageError, argument=name):
+            VE(low, high)
+    with refuses(UsageError, argument="beta_max"):
+        VP(0.0, 0.0)

@@ -138,5 +138,40 @@ def test_grids_have_one_more_time_than_steps() -> None:
     assert {type(t) for t in plain} == {float}
     for grid in (linear_grid, edm_grid, LogitNormal().grid):
         assert len(grid(1)) == 2
-        with refuses(ValueError):
+        with refuses(UsageError, argument="steps", found="0"):
             grid(0)
+
+
+@pytest.mark.parametrize("value", [-1.0, 0.0, math.nan, math.inf])
+def test_parameters_that_give_no_distribution_are_refused(value: float) -> None:
+    for kind, name in ((LogitNormal, "std"), (Shifted, "shift"), (Rescaled, "stop")):
+        with refuses(UsageError, argument=name):
+            kind(**{name: value})
+    for name in ("sigma_min", "sigma_max", "rho"):
+        with refuses(UsageError, argument=name):
+            edm_grid(5, **{name: value})
+
+
+def test_ends_of_grids_and_levels_in_order_are_asked_for() -> None:
+    for end in (math.nan, math.inf, -math.inf):
+        with refuses(UsageError, argument="mean"):
+            LogitNormal(end)
+        with refuses(UsageError, argument="start"):
+            linear_grid(3, end)
+        with refuses(UsageError, argument="stop"):
+            linear_grid(3, 0.0, end)
+    with refuses(UsageError, argument="sigma_max"):
+        edm_grid(5, sigma_min=80.0, sigma_max=0.002)
+
+
+@pytest.mark.parametrize("kind", [Shifted, Rescaled, Stratified])
+def test_stratification_within_is_refused(kind: type[Shifted | Rescaled | Stratified]) -> None:
+    with refuses(UsageError, argument="base", found="Stratified"):
+        kind(base=Stratified())
+
+
+def test_probabilities_that_are_no_numbers_are_refused() -> None:
+    for name in ("observed_prob", "independent_prob"):
+        for value in (math.nan, -0.1, 1.1):
+            with refuses(UsageError, argument=name):
+                LeafTimes(**{name: value})

@@ -13,8 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from feller.app.modalities.registration import register_modality
 from feller.core.rng import RandomStream, Rng
+from feller.core.run_folder import open_run
 from feller.evaluation.conformance import check_path
+from feller.models.export.user_network import images, points
 from feller.models.model import Model
 from feller.models.recipes.recipe import Recipe
 from feller.networks.blocks.ema import EMA
@@ -22,14 +25,15 @@ from feller.networks.mlp import MLP
 from feller.paths import Affine, DataPrediction, Geodesic, Mixture, ProductPath
 from feller.paths.affine import SigmaProportional
 from feller.paths.processes import Characteristics, superpose
-from feller.paths.schedules import Linear
-from feller.paths.time_distributions import TimeDistribution
+from feller.paths.schedules import VP, Linear
+from feller.paths.time_distributions import TimeDistribution, linear_grid
 from feller.sampling import Euler, Midpoint, simulate
 from feller.sampling.guidance import cfg
+from feller.sampling.sampler_config import SamplerConfig
 from feller.spaces import SO3, Euclidean, MaskSource, Sphere, Tokens, UniformSource
 from feller.spaces import Product as ProductSpace
 from feller.training.couplings import MinibatchOT
-from feller.training.losses import CrossEntropy, SquaredError
+from feller.training.losses import CrossEntropy, PerLeafLoss, PseudoHuber, SquaredError, TimeWeighted
 from feller.training.objective import FlowMatching, TrainingContext
 from feller.training.objectives.distillation import Distillation
 from feller.training.objectives.maximum_likelihood import MaximumLikelihood
@@ -41,6 +45,8 @@ PLAIN = FlowMatching(Affine(), Euclidean((28, 28)), cond_dropout=0.0)
 TEXTS = FlowMatching(Mixture(source=MaskSource()), Tokens(K, (L,), MaskSource()), CrossEntropy(), cond_dropout=0.0)
 ROUND = FlowMatching(Geodesic(Sphere()), Sphere(), cond_dropout=0.0)
 TURNED = FlowMatching(Geodesic(SO3()), SO3(), cond_dropout=0.0)
+PARTS = ProductPath({"place": Affine(), "kind": Mixture(source=MaskSource())})
+PARTED = ProductSpace({"place": Euclidean((2,)), "kind": Tokens(K, (L,), MaskSource())})
 X = torch.zeros(16, 2)
 RNG = Rng(0)
 
@@ -176,7 +182,13 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     "numbers drawn under vmap": (lambda: torch.vmap(lambda x: FLOW.draw({"x_1": x}, RNG)["x_t"])(X[None]), "rng"),
     "a generator": (lambda: FLOW.draw({"x_1": X}, torch.Generator()), "rng"),  # type: ignore[arg-type]
     "a seed": (lambda: FLOW.draw({"x_1": X}, 0), "rng"),  # type: ignore[arg-type]
+    "a word for a seed": (lambda: Rng("a"), "seed"),  # type: ignore[arg-type]
+    "half a seed": (lambda: Rng(1.5), "seed"),  # type: ignore[arg-type]
+    "a truth for a seed": (lambda: Rng(True), "seed"),
     # times
+    "half a step": (lambda: linear_grid(2.5), "steps"),  # type: ignore[arg-type]
+    "a word for steps": (lambda: linear_grid("20"), "steps"),  # type: ignore[arg-type]
+    "a word for a rate": (lambda: VP("0.1"), "beta_min"),  # type: ignore[arg-type]
     "times up to 1000": (lambda: times(lambda t: 1000 * t), "t"),
     "a column of times": (lambda: times(lambda t: t[:, None]), "t"),
     "one time for all": (lambda: times(lambda t: t[0]), "t"),
@@ -226,6 +238,24 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     "straight lines of tokens": (lambda: FlowMatching(Affine(), Tokens(K, (L,))), "path"),
     "symbols in the plane": (lambda: FlowMatching(Mixture(), Euclidean((2,))), "path"),
     "symbols' loss of real numbers": (lambda: FlowMatching(Affine(), Euclidean((2,)), CrossEntropy()), "criterion"),
+    "real numbers' loss of symbols": (lambda: replace(TEXTS, criterion=SquaredError()), "criterion"),
+    "real numbers' weighted loss of symbols": (
+        lambda: replace(TEXTS, criterion=TimeWeighted(PseudoHuber(), lambda t: t)),
+        "criterion",
+    ),
+    "one loss for several leaves": (lambda: FlowMatching(PARTS, PARTED, SquaredError()), "criterion"),
+    "losses of other leaves": (
+        lambda: FlowMatching(PARTS, PARTED, PerLeafLoss({"place": SquaredError()})),
+        "criterion",
+    ),
+    "a leaf's loss of real numbers": (
+        lambda: FlowMatching(PARTS, PARTED, PerLeafLoss({"place": SquaredError(), "kind": SquaredError()})),
+        "criterion",
+    ),
+    "paths for spaces": (lambda: ProductSpace({"place": Affine()}), "leaf_spaces"),  # type: ignore[dict-item]
+    "spaces for paths": (lambda: ProductPath({"place": Euclidean((2,))}), "leaf_paths"),  # type: ignore[dict-item]
+    "a list of spaces": (lambda: ProductSpace([Euclidean((2,))]), "leaf_spaces"),  # type: ignore[arg-type]
+    "a space of parts for a path of parts": (lambda: FlowMatching(PARTED, PARTED), "path"),  # type: ignore[arg-type]
     "leaves of others": (
         lambda: FlowMatching(ProductPath({"a": Affine()}), ProductSpace({"b": Euclidean((2,))})),
         "path",
@@ -241,7 +271,9 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     "a shape for a space of a check": (lambda: check_path(Affine(), (2,)), "space"),  # type: ignore[arg-type]
     "a seed for a simulation": (lambda: simulate(still, X, [0.0, 1.0], Euler(), 0), "rng"),  # type: ignore[arg-type]
     "an average of parameters": (lambda: EMA(Net().parameters()), "network"),  # type: ignore[arg-type]
+    "a simulation from an array": (lambda: followed(still, X.numpy(), Euler()), "x"),
     # the network
+    "no network": (lambda: answered(None), "network"),
     "logits of the mask": (lambda: texts(lambda x: torch.zeros(4, L, K + 1)), "network"),
     "logits with symbols first": (lambda: texts(lambda x: torch.zeros(4, K, L)), "network"),
     "an answer of fewer columns": (lambda: answered(lambda x, t, given: x[:, :1]), "network"),
@@ -263,7 +295,19 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     "times in a batch up to 1000": (lambda: draw(FLOW, X, t=torch.arange(16.0)), "t"),
     "times for what draws its own": (lambda: MaximumLikelihood(Affine(), Euclidean((2,))).draw(OWN, RNG), "t"),
     "a seed for a model": (lambda: Model(lambda x, t: x, data=(2,)).sample(1, rng=0), "rng"),  # type: ignore[arg-type]
+    "half a call": (lambda: Model(lambda x, t: x, data=(2,)).sample(1, nfe=2.5), "nfe"),  # type: ignore[arg-type]
+    "a word for calls": (lambda: Model(lambda x, t: x, data=(2,)).sample(1, nfe="20"), "nfe"),  # type: ignore[arg-type]
+    "half a call of a sampler": (lambda: SamplerConfig(nfe=4.0), "nfe"),  # type: ignore[arg-type]
     "a solver's class": (lambda: Model(lambda x, t: x, data=(2,)).sample(1, solver=Midpoint), "solver"),  # type: ignore[arg-type]
+    "a number for a folder": (lambda: Model(lambda x, t: x, data=(2,)).save(3), "out"),  # type: ignore[arg-type]
+    "a number for a run": (lambda: open_run(3), "folder"),  # type: ignore[arg-type]
+    "a number for columns": (lambda: points(3), "columns"),  # type: ignore[arg-type]
+    "a word for columns": (lambda: points("ab"), "columns"),
+    "a word for a height": (lambda: images("8", 8), "height"),  # type: ignore[arg-type]
+    "no pixels": (lambda: images(8, 0), "width"),
+    "a class twice": (lambda: images(8, 8, classes=["cat", "cat"]), "classes"),
+    "a class of numbers for a modality": (lambda: register_modality(int), "modality"),
+    "no modality": (lambda: register_modality(None), "modality"),  # type: ignore[type-var]
     "a null value of a model": (lambda: Model(lambda x, t: x, data=(2,), null=3), "null"),  # type: ignore[arg-type]
     "data in memory": (lambda: Model(lambda x, t: x, data=(2,)).save("x", data={"samples": X}), "data"),  # type: ignore[arg-type]
     "data of 64 bits for weights of 32": (lambda: answered(Net(), FLOW, X.double()), "x_1"),

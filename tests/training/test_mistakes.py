@@ -75,6 +75,12 @@ def test_every_mistake_names_its_argument(name: str, errors: dict[str, dict[str,
     assert len(error["line"].splitlines()) == 1
 
 
+def test_an_error_of_a_shape_names_the_space_in_full() -> None:
+    with pytest.raises(UsageError) as error:
+        draw(FLOW, torch.zeros(16, 3))
+    assert repr(FLOW.space) in str(error.value.expected)
+
+
 def test_invalid_log_prob_calls_are_refused() -> None:
     """A constant velocity, and a reference that is not at t = 0."""
     with pytest.raises(UsageError):

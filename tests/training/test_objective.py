@@ -235,3 +235,16 @@ def test_each_of_several_conditions_is_dropped_together_and_alone() -> None:
     assert dropped["a"].float().mean().item() == pytest.approx(p + (1 - p) * p, abs=tolerance)
     both = (dropped["a"] & dropped["b"]).float().mean().item()
     assert both == pytest.approx(p + (1 - p) * p**2, abs=tolerance)
+
+
+def test_the_default_loss_is_that_of_the_path() -> None:
+    """Uniform logits cost log 4 per masked token."""
+    assert FlowMatching(Affine(), Euclidean((1,))).criterion == SquaredError()
+    tokens = FlowMatching(Mixture(source=MaskSource()), Tokens(4, (3,), MaskSource()))
+    assert tokens.criterion == CrossEntropy()
+    example = tokens.draw({"x_1": torch.randint(4, (8, 3))}, Rng(0))
+    losses = tokens.loss(lambda x, t, given: torch.zeros(*x.shape, 4), example)
+    close(losses, math.log(4) * (example["x_t"] == 4).float().mean(1), 1e-6)
+    both = FlowMatching(BOTH.path, BOTH.space, leaf_times=BOTH.leaf_times)
+    assert both == BOTH
+    assert replace(both, path=BOTH.path).criterion == BOTH.criterion

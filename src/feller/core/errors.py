@@ -9,6 +9,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from numbers import Integral
 from typing import Any, TypeVar
 
 DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -204,12 +205,15 @@ def check_number(
         kind: Class of the error.
 
     Raises:
-        UsageError: If the number is NaN or out of bounds; `kind` replaces the class of this error.
+        UsageError: If the value is not a number, NaN or out of bounds; `kind` replaces the class of this error.
     """
-    if value is None or (
-        ge <= value <= le and (gt == -math.inf or value > gt) and not (lt is not None and value >= lt)
-    ):
-        return
+    try:
+        if value is None or (
+            ge <= value <= le and (gt == -math.inf or value > gt) and not (lt is not None and value >= lt)
+        ):
+            return
+    except TypeError as error:
+        raise kind(argument=argument, expected="a number", found=found_instead(value), remedy=remedy) from error
     bounds = {"at least": ge, "above": gt, "at most": le, "below": math.inf if lt is None else lt}
     conditions = [
         f"{relation} {_number(bound)}"
@@ -217,7 +221,28 @@ def check_number(
         if abs(bound) < (math.inf if value > BEYOND else BEYOND)
     ]
     conditions += ["finite"] if lt == math.inf and not isinstance(value, int) else []
-    raise kind(argument=argument, expected=" and ".join(conditions), found=_number(value), remedy=remedy)
+    expected = "a finite number" if conditions == ["finite"] else " and ".join(conditions)
+    raise kind(argument=argument, expected=expected, found=_number(value), remedy=remedy)
+
+
+def check_finite_number(argument: str, value: Any) -> None:
+    """Check that a value is a finite number.
+
+    Raises:
+        UsageError: If the value is not a number, NaN or infinite.
+    """
+    check_number(argument, value, ge=-sys.float_info.max, lt=math.inf)
+
+
+def check_integer(argument: str, value: object, *, ge: int, le: int | float = math.inf) -> None:
+    """Check that a value is an integer within the given bounds; a bool is not an integer.
+
+    Raises:
+        UsageError: If the value is not an integer, or out of bounds.
+    """
+    if not isinstance(value, Integral) or isinstance(value, bool):
+        raise UsageError(argument=argument, expected=f"an integer of at least {ge}", found=found_instead(value))
+    check_number(argument, value, ge=ge, le=le)
 
 
 def check_kind(argument: str, value: object, kind: type, example: str) -> None:
@@ -229,10 +254,9 @@ def check_kind(argument: str, value: object, kind: type, example: str) -> None:
     if isinstance(value, kind):
         return
     found, remedy = found_instead(value), f"Write {example}"
-    article = "an" if kind.__name__[0] in "AEIOU" else "a"
     if isinstance(value, type) and issubclass(value, kind):
         remedy = f"Write {value.__name__}()"
-    raise UsageError(argument=argument, expected=f"{article} {kind.__name__}", found=found, remedy=remedy)
+    raise UsageError(argument=argument, expected=_with_article(kind), found=found, remedy=remedy)
 
 
 def found_instead(value: object) -> str:
@@ -241,7 +265,11 @@ def found_instead(value: object) -> str:
         return f"the class {value.__name__}"
     if value is None or isinstance(value, str | int | float | tuple):
         return f"{value!r:.60}"
-    return f"a {type(value).__name__}"
+    return _with_article(type(value))
+
+
+def _with_article(kind: type) -> str:
+    return f"{'an' if kind.__name__[0] in 'AEIOU' else 'a'} {kind.__name__}"
 
 
 def _number(value: object) -> str:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -172,6 +173,10 @@ class Rng:
     """Index of the first example of this batch."""
     global_batch_size: int | None = None
     """Size of the batch over all processes."""
+
+    def __post_init__(self) -> None:
+        if type(self.seed) is not int and (not isinstance(self.seed, Integral) or isinstance(self.seed, bool)):
+            raise UsageError(argument="seed", expected="an integer", found=found_instead(self.seed))
 
     def stream(self, purpose: str, step: int = 0) -> RandomStream:
         """Return the random stream of a purpose and step."""

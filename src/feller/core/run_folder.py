@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from feller import __version__
-from feller.core.errors import InputError, UsageError, did_you_mean, error_context
+from feller.core.errors import InputError, UsageError, did_you_mean, error_context, found_instead
 from feller.core.migrations import Older, format_of, migrate
 from feller.core.serialization import error_path, from_dict, read_json, write_json
 
@@ -302,10 +302,21 @@ def is_occupied(folder: pathlib.Path) -> bool:
     return folder.exists() and (not folder.is_dir() or any(path.name not in IGNORED_FILES for path in folder.iterdir()))
 
 
+def check_folder_path(argument: str, path: object) -> None:
+    """Check that a value is a path, the location of a run folder.
+
+    Raises:
+        UsageError: If the value is neither a string nor a path object.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise UsageError(argument=argument, expected="the path of a run folder", found=found_instead(path))
+
+
 def open_run(folder: str | pathlib.Path | None, home: pathlib.Path = pathlib.Path("runs")) -> Run:
     """Open the run in a folder, by default the newest run under `home`.
 
     Raises:
+        UsageError: If the folder is not a path.
         InputError: If the folder holds no run.
     """
     if folder is None:
@@ -313,6 +324,7 @@ def open_run(folder: str | pathlib.Path | None, home: pathlib.Path = pathlib.Pat
         if not runs_at_home:
             raise InputError(f"a run under {home}/", "none", "Create a run with: feller fit DATA")
         return Run(max(runs_at_home, key=lambda path: (path / "model.json").stat().st_mtime))
+    check_folder_path("folder", folder)
     path = pathlib.Path(folder)
     if (path / "model.json").is_file():
         return Run(path)
@@ -339,8 +351,7 @@ def to_run(run: Run | str | os.PathLike[str]) -> Run:
     """
     if isinstance(run, Run):
         return run
-    if not isinstance(run, str | os.PathLike):
-        raise UsageError("a run or the path of a run folder", type(run).__name__)
+    check_folder_path("run", run)
     return open_run(pathlib.Path(run))
 
 

@@ -178,7 +178,8 @@ def user_frame(error: BaseException, of: type | None = None) -> str | None:
     """Describe in one line where and with which error user code failed; None if user code did not take part.
 
     The location is the innermost frame of user code; frames of other libraries are ignored. If that frame called
-    feller, the innermost frame of feller is added, because the call itself may be wrong.
+    feller, the innermost frame of feller is added, because the call itself may be wrong; checks in `core.errors` are
+    skipped.
 
     Args:
         error: Exception with its traceback.
@@ -192,7 +193,7 @@ def user_frame(error: BaseException, of: type | None = None) -> str | None:
         is_user_code = name.startswith(MODULE_PREFIX) or pathlib.Path(frame.f_code.co_filename) in _IMPORTED
         if is_user_code or frame.f_code.co_filename == file:
             own_frame, library_frame = location, None
-        elif own_frame and name.partition(".")[0] == "feller":
+        elif own_frame and name.partition(".")[0] == "feller" and name != UsageError.__module__:
             library_frame = f"{name} line {line}"
     if own_frame is None:
         return None

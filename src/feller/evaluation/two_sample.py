@@ -91,10 +91,12 @@ def frechet(a: Float[Tensor, "n f"], b: Float[Tensor, "m f"]) -> float:
     size.
 
     Raises:
-        ValueError: If a set has fewer than two points.
+        ValueError: If a set has fewer than two points, or the sets have different numbers of features.
     """
     if min(len(a), len(b)) < 2:
         raise ValueError(f"expected at least two points in each set, got {len(a)} and {len(b)}")
+    if a.shape[1] != b.shape[1]:
+        raise ValueError(f"expected sets with the same features, got {a.shape[1]} and {b.shape[1]}")
     a, b = a.double(), b.double()
     return frechet_normal(a.mean(0), torch.atleast_2d(a.T.cov()), b.mean(0), torch.atleast_2d(b.T.cov()))
 

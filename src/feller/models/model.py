@@ -13,7 +13,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
 from feller.core.distributed import SINGLE, ProcessGroup, local_range
-from feller.core.errors import InputError, UsageError, check_kind, check_number, is_too_large, warn
+from feller.core.errors import InputError, UsageError, check_integer, check_kind, is_too_large, warn
 from feller.core.pytree import Cond, State, concatenate, tree_map
 from feller.core.rng import Rng, check_rng
 from feller.core.run_folder import Run, to_run
@@ -240,7 +240,7 @@ class Model:
 
         A warning states if the solver uses another number, and an error if `nfe` does not suffice for one step.
         """
-        check_number("nfe", nfe, ge=1, le=MOST_CALLS)
+        check_integer("nfe", nfe, ge=1, le=MOST_CALLS)
         step_solver = solver or VELOCITY_SOLVERS.get(sampling.solver, Euler)()
         name, nfe_per_step = (sampling.solver if solver is None else type(solver).__name__), step_solver.nfe_per_step
         if isinstance(solver, DormandPrince) or (solver is None and sampling.solver == "dopri5"):

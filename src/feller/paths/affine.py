@@ -1,13 +1,14 @@
 """Affine probability paths x_t = alpha_t x_1 + sigma_t x_0: flow matching and diffusion."""
 
 import abc
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from feller.core.errors import UsageError, check_kind
+from feller.core.errors import UsageError, check_kind, check_number
 from feller.core.pytree import append_dims
 from feller.core.rng import RandomStream
 from feller.paths.path import Path, Times, check_times, leads_elsewhere
@@ -44,6 +45,9 @@ class ConstantDiffusion(DiffusionCoefficient):
 
     g: float = 1.0
 
+    def __post_init__(self) -> None:
+        check_number("g", self.g, ge=0, lt=math.inf)
+
     def variance(self, scales: AlphaSigma) -> Number:
         return self.g**2
 
@@ -53,6 +57,9 @@ class SigmaProportional(DiffusionCoefficient):
     """Diffusion g(t)^2 = c sigma_t, with a finite drift at both ends."""
 
     c: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_number("c", self.c, ge=0, lt=math.inf)
 
     def variance(self, scales: AlphaSigma) -> Number:
         return self.c * scales.sigma
@@ -67,6 +74,9 @@ class MemorylessDiffusion(DiffusionCoefficient):
     """
 
     max_variance: float = 200.0
+
+    def __post_init__(self) -> None:
+        check_number("max_variance", self.max_variance, ge=0)
 
     def variance(self, scales: AlphaSigma) -> Number:
         return (2 * scales.score_coefficient).clamp(max=self.max_variance)

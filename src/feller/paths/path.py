@@ -145,4 +145,5 @@ class Path(abc.ABC):
             t = broadcast_time(t, x_t)
             return self.characteristics(network(x_t, t, cond), x_t, t)
 
+        process.path = self  # pyrefly: ignore[missing-attribute] - read by `check_schedule` of solvers
         return process

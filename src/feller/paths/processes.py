@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from feller.core.errors import InputError, UsageError, found_instead
-from feller.core.pytree import State, append_dims, broadcast_time, tree_map
+from feller.core.pytree import State, append_dims, broadcast_time, is_concrete, tree_map
 from feller.core.rng import RandomStream
 from feller.core.user_code import qualified_name
 
@@ -247,13 +247,17 @@ def superpose(*terms: tuple[Weight, Process]) -> Process:
     """Return the weighted average of processes with the same marginals; the average has these marginals too.
 
     Raises:
-        UsageError: If a term is not a (weight, process) pair, or the weights do not sum to 1.
+        UsageError: If a term is not a (weight, process) pair, a weight is negative or not finite, or the weights do
+            not sum to 1.
     """
     example = "Use superpose((0.7, flow), (0.3, jumps)); add marginal-preserving processes with feller.add(flow, noise)"
     for term in terms:
         if not (isinstance(term, tuple) and len(term) == 2 and callable(term[1]) and _is_weight(term[0])):
             expected, found = "pairs of a weight and a process", found_instead(term)
             raise UsageError(argument="terms", expected=expected, found=found, remedy=example)
+    if not all(_is_valid_weight(weight) for weight, _ in terms):
+        found = " and ".join(found_instead(weight) for weight, _ in terms)
+        raise UsageError(argument="terms", expected="finite weights of at least 0", found=found, remedy=example)
     scalar_weights = [float(weight) for weight, _ in terms if not isinstance(weight, Tensor)]
     if len(scalar_weights) == len(terms) and abs(sum(scalar_weights) - 1) > 1e-6:
         raise UsageError(
@@ -267,6 +271,13 @@ def superpose(*terms: tuple[Weight, Process]) -> Process:
 
 def _is_weight(weight: object) -> bool:
     return isinstance(weight, Tensor | Real) and not isinstance(weight, bool)
+
+
+def _is_valid_weight(weight: Weight) -> bool:
+    """Return True for finite weights of at least 0, since noise and jumps have no negative multiples."""
+    if not isinstance(weight, Tensor):
+        return 0 <= weight < math.inf
+    return not is_concrete(weight) or bool(((weight >= 0) & weight.isfinite()).all())
 
 
 def _sum(terms: Sequence[tuple[Weight, Process]]) -> Process:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from feller.core.errors import UsageError
+from feller.core.errors import UsageError, check_kind
 from feller.core.pytree import State, broadcast_time
 from feller.core.rng import RandomStream
 from feller.paths.path import Path
@@ -35,6 +35,12 @@ class ProductPath(Path):
     """
 
     leaf_paths: dict[str, Path]
+
+    def __post_init__(self) -> None:
+        check_kind("leaf_paths", self.leaf_paths, dict, '{"position": feller.Affine()}')
+        for name, path in self.leaf_paths.items():
+            example = "feller.Affine(), or feller.Product({...}) for a product of spaces"
+            check_kind(f"leaf_paths[{name!r}]", path, Path, example)
 
     def check_space(self, space: Space, name: str = "path") -> None:
         if not isinstance(space, ProductSpace):

@@ -147,7 +147,7 @@ class Polynomial(Schedule):
     n: float = 2.0
 
     def __post_init__(self) -> None:
-        check_number("n", self.n, ge=1)
+        check_number("n", self.n, ge=1, lt=math.inf)
 
     def __call__(self, t: Tensor) -> AlphaSigma:
         alpha, d_alpha = t**self.n, self.n * t ** (self.n - 1)
@@ -193,6 +193,10 @@ class VP(Schedule):
     beta_min: float = 0.1
     beta_max: float = 20.0
 
+    def __post_init__(self) -> None:
+        check_number("beta_min", self.beta_min, ge=0, lt=math.inf)
+        check_number("beta_max", self.beta_max, gt=0, lt=math.inf)
+
     def __call__(self, t: Tensor) -> AlphaSigma:
         """Return alpha = exp(-T / 2) and sigma = sqrt(1 - exp(-T)), with T the integral of beta; precise near t = 1."""
         beta_range = self.beta_max - self.beta_min
@@ -218,6 +222,10 @@ class VE(Schedule):
     sigma_min: float = 0.01
     sigma_max: float = 50.0
 
+    def __post_init__(self) -> None:
+        check_number("sigma_min", self.sigma_min, gt=0, lt=math.inf)
+        check_number("sigma_max", self.sigma_max, gt=self.sigma_min, lt=math.inf)
+
     def __call__(self, t: Tensor) -> AlphaSigma:
         log_ratio = math.log(self.sigma_max / self.sigma_min)
         sigma = self.sigma_min * torch.exp(log_ratio * (1 - t))
@@ -240,6 +248,15 @@ class CustomSchedule(Schedule):
         alpha, d_alpha = torch.func.jvp(self.alpha, (t,), (ones,))[:2]
         sigma, d_sigma = torch.func.jvp(self.sigma, (t,), (ones,))[:2]
         return AlphaSigma(alpha, sigma, d_alpha.to(t.dtype), d_sigma.to(t.dtype))  # torch promotes tangents of scalars
+
+
+def is_same_schedule(schedule: Schedule, other: Schedule) -> bool:
+    """Return True if two schedules are equal, or have the same values at five times."""
+    t = torch.linspace(0.1, 0.9, 5, dtype=torch.float64)
+    return schedule == other or all(
+        torch.allclose(torch.as_tensor(a, dtype=t.dtype).expand(5), torch.as_tensor(b, dtype=t.dtype).expand(5))
+        for a, b in zip(schedule(t)[:2], other(t)[:2], strict=True)
+    )
 
 
 def check_convex(schedule: Schedule, owner: str) -> None:

@@ -1,12 +1,13 @@
 """Distributions of the training time t in [0, 1], also used for the time grids of solvers."""
 
 import abc
+import math
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from feller.core.errors import UsageError
+from feller.core.errors import UsageError, check_finite_number, check_integer, check_kind, check_number
 from feller.core.pytree import State, leaves, num_examples
 from feller.core.rng import RandomStream, Rng
 
@@ -29,9 +30,9 @@ class TimeDistribution(abc.ABC):
         """Return steps + 1 increasing times at equally spaced quantiles, with exact ends 0 and 1.
 
         Raises:
-            ValueError: If `steps` is less than 1.
+            UsageError: If `steps` is less than 1.
         """
-        _check_steps(steps)
+        check_integer("steps", steps, ge=1)
         interior = self.quantile(torch.linspace(0, 1, steps + 1, dtype=torch.float64)[1:-1])
         return [0.0, *interior.tolist(), 1.0]
 
@@ -51,6 +52,10 @@ class LogitNormal(TimeDistribution):
     mean: float = 0.0
     std: float = 1.0
 
+    def __post_init__(self) -> None:
+        check_finite_number("mean", self.mean)
+        check_number("std", self.std, gt=0, lt=math.inf)
+
     def quantile(self, u: Tensor) -> Tensor:
         return torch.sigmoid(self.mean + self.std * torch.special.ndtri(u))
 
@@ -66,7 +71,8 @@ class Shifted(TimeDistribution):
     base: TimeDistribution = field(default_factory=Uniform)
 
     def __post_init__(self) -> None:
-        _check_not_stratified(self)
+        check_number("shift", self.shift, gt=0, lt=math.inf)
+        _check_base(self)
 
     def quantile(self, u: Tensor) -> Tensor:
         t = self.base.quantile(u)
@@ -81,17 +87,21 @@ class Rescaled(TimeDistribution):
     base: TimeDistribution = field(default_factory=Uniform)
 
     def __post_init__(self) -> None:
-        _check_not_stratified(self)
+        check_number("stop", self.stop, gt=0, le=1)
+        _check_base(self)
 
     def quantile(self, u: Tensor) -> Tensor:
         return self.stop * self.base.quantile(u)
 
 
-def _check_not_stratified(distribution: "Shifted | Rescaled") -> None:
+def _check_base(distribution: "Shifted | Rescaled | Stratified") -> None:
     """Refuse a stratified base distribution: only its quantiles are used, so the stratification would be lost."""
+    check_kind("base", distribution.base, TimeDistribution, "feller.LogitNormal()")
     if isinstance(distribution.base, Stratified):
         name = type(distribution).__name__
-        raise ValueError(f"put Stratified outermost: Stratified({name}(...)), not {name}(base=Stratified(...))")
+        remedy = "Leave out one" if name == "Stratified" else f"Write Stratified({name}(...))"
+        expected = "a distribution without stratification"
+        raise UsageError(argument="base", expected=expected, found="Stratified", remedy=remedy)
 
 
 @dataclass(frozen=True)
@@ -99,6 +109,9 @@ class Stratified(TimeDistribution):
     """Stratified sampling of a base distribution: equally spaced quantiles with a common random offset."""
 
     base: TimeDistribution = field(default_factory=Uniform)
+
+    def __post_init__(self) -> None:
+        _check_base(self)
 
     def quantile(self, u: Tensor) -> Tensor:
         return self.base.quantile(u)
@@ -129,7 +142,9 @@ class LeafTimes:
     """Leaves that may be observed; empty for all leaves."""
 
     def __post_init__(self) -> None:
-        if min(self.observed_prob, self.independent_prob) < 0 or self.observed_prob + self.independent_prob > 1:
+        check_number("observed_prob", self.observed_prob, ge=0, le=1)
+        check_number("independent_prob", self.independent_prob, ge=0, le=1)
+        if self.observed_prob + self.independent_prob > 1:
             raise UsageError(
                 "probabilities observed_prob and independent_prob whose sum is at most 1",
                 f"{self.observed_prob:g} and {self.independent_prob:g}",
@@ -182,11 +197,6 @@ def _random_subset_mask(u: Tensor, max_size: int) -> Tensor:
     return u[:, 1:].argsort(1).argsort(1) < size
 
 
-def _check_steps(steps: int) -> None:
-    if steps < 1:
-        raise ValueError(f"expected at least 1 step in a time grid, got {steps}")
-
-
 def edm_grid(steps: int, *, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> list[float]:
     """Return the time grid of Karras et al. 2022 for the linear schedule: t = 1 / (1 + sigma).
 
@@ -199,9 +209,12 @@ def edm_grid(steps: int, *, sigma_min: float = 0.002, sigma_max: float = 80.0, r
         rho: Exponent of the spacing: sigma^(1 / rho) decreases linearly. Larger values put more times near the data.
 
     Raises:
-        ValueError: If `steps` is less than 1.
+        UsageError: If `steps` is less than 1, or sigma_min, sigma_max and rho are not positive and in order.
     """
-    _check_steps(steps)
+    check_integer("steps", steps, ge=1)
+    check_number("sigma_min", sigma_min, gt=0, lt=math.inf)
+    check_number("sigma_max", sigma_max, gt=sigma_min, lt=math.inf)
+    check_number("rho", rho, gt=0, lt=math.inf)
     low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
     sigmas = [(high + i / max(steps - 1, 1) * (low - high)) ** rho for i in range(steps)]
     return [1 / (1 + sigma) for sigma in sigmas] + [1.0]
@@ -211,7 +224,9 @@ def linear_grid(steps: int, start: float = 0.0, stop: float = 1.0) -> list[float
     """Return steps + 1 equally spaced times, decreasing if stop < start.
 
     Raises:
-        ValueError: If `steps` is less than 1.
+        UsageError: If `steps` is less than 1, or a time is not finite.
     """
-    _check_steps(steps)
+    check_integer("steps", steps, ge=1)
+    check_finite_number("start", start)
+    check_finite_number("stop", stop)
     return [start + (stop - start) * i / steps for i in range(steps)] + [float(stop)]

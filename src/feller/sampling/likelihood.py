@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feller.core.errors import UsageError
+from feller.core.errors import UsageError, check_number
 from feller.core.pytree import (
     State,
     StateT,
@@ -213,5 +213,12 @@ def bits_per_dimension(
         dimensions: Number of entries of an example: one number for all examples, or one per example.
         levels: Number of levels of the data.
         span: Length of the interval of the values: 2 for [-1, 1], 1 for [0, 1].
+
+    Raises:
+        UsageError: If dimensions, levels or span are not positive.
     """
+    if not isinstance(dimensions, Tensor):
+        check_number("dimensions", dimensions, ge=1)
+    check_number("levels", levels, ge=1)
+    check_number("span", span, gt=0)
     return -log_density / dimensions / math.log(2) + math.log2(levels / span)

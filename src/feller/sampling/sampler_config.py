@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
-from feller.core.errors import UsageError, check_number
+from feller.core.errors import UsageError, check_integer, check_number
 from feller.paths import (
     ConfidenceOrder,
     EntropyOrder,
@@ -70,7 +70,7 @@ class SamplerConfig:
             )
         if self.solver not in SOLVERS:
             raise UsageError.unknown_name("solver", self.solver, SOLVERS)
-        check_number("nfe", self.nfe, ge=1, le=MOST_CALLS)
+        check_integer("nfe", self.nfe, ge=1, le=MOST_CALLS)
         check_number("jump_weight", self.jump_weight, ge=0, le=1)
         check_number("raking_oversample", self.raking_oversample, ge=0, le=100)
 

@@ -7,11 +7,11 @@ from itertools import pairwise
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from feller.core.errors import UsageError
-from feller.core.pytree import State, StateT
+from feller.core.errors import UsageError, found_instead
+from feller.core.pytree import State, StateT, is_concrete, leaves
 from feller.core.rng import Rng, check_rng
 from feller.paths.processes import Characteristics, Process
-from feller.sampling.solvers.solver import Solver, check_solver
+from feller.sampling.solvers.solver import Solver, check_schedule, check_solver
 
 
 def trajectory(
@@ -29,16 +29,22 @@ def trajectory(
             takes 1.4 to 1.6 times as long if only the state requires gradients, 1.2 to 1.3 times if the weights do too.
 
     Raises:
-        UsageError: If the grid has fewer than two times, is not monotonic, or leaves [0, 1]; if the process returns no
-            characteristics, or a velocity whose shape is not that of the state; or if the velocity is tangent to a
-            manifold but the space of the solver is Euclidean.
+        UsageError: If the state is not a tensor or a dict of tensors; if the grid has fewer than two times, is not
+            monotonic, or leaves [0, 1]; if the process returns no characteristics, a velocity whose shape is not that
+            of the state, or a negative diffusion; if the velocity is tangent to a manifold but the space of the solver
+            is Euclidean; or if the solver's schedule is not that of the path.
     """
     check_time_grid(times)
     check_rng(rng)
+    for leaf in leaves(x):
+        if not isinstance(leaf, Tensor):
+            expected, found = "a tensor [b, ...], or a dict of tensors", found_instead(leaf)
+            raise UsageError(argument="x", expected=expected, found=found, remedy="Write torch.as_tensor(x)")
     if not isinstance(solver, Solver):
         name = getattr(solver, "__name__", type(solver).__name__)
         remedy = f"Use {name}()" if isinstance(solver, type) else None
         raise UsageError(argument="solver", expected="a solver", found=name, remedy=remedy)
+    check_schedule(process, solver)
     stepper = solver if recompute else solver.init_stepper()  # a stepper's memory cannot be restored for recomputation
 
     def checked_process(x: State, t: State) -> State:
@@ -90,6 +96,10 @@ def check_characteristics(now: State, x: State, context: str = "") -> None:
     elif now.velocity is not None and now.velocity.shape != x.shape:
         raise UsageError(
             f"{context}the velocity has shape {list(now.velocity.shape)}, but the state has shape {list(x.shape)}"
+        )
+    elif isinstance(now.diffusion, Tensor) and is_concrete(now.diffusion) and bool((now.diffusion < 0).any()):
+        raise UsageError(
+            f"{context}a diffusion is a variance, which is not negative", found=f"{float(now.diffusion.min()):g}"
         )
 
 

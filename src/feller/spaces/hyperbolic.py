@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from feller.core.errors import check_integer
 from feller.core.rng import RandomStream
 from feller.spaces.manifold import Manifold
 from feller.spaces.safe_math import asinhc, safe_sqrt, sinhc, sinhc_remainder, tanhc
@@ -38,6 +39,10 @@ class Poincare(Manifold):
     """Dimension of the ball."""
     shape: tuple[int, ...] = ()
     """Shape of the array of points in one example."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_integer("n", self.n, ge=1)
 
     @property
     def dimension(self) -> int:

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from feller.core.errors import check_kind
 from feller.core.pytree import State
 from feller.core.rng import RandomStream
 from feller.spaces.manifold import Manifold
@@ -20,6 +21,12 @@ class Product(Space):
     """Product of spaces with the product metric, for states with named leaves (components)."""
 
     leaf_spaces: dict[str, Space]
+
+    def __post_init__(self) -> None:
+        check_kind("leaf_spaces", self.leaf_spaces, dict, '{"position": feller.Euclidean((3,))}')
+        for name, space in self.leaf_spaces.items():
+            example = "feller.Euclidean((3,)), or feller.ProductPath({...}) for a product of paths"
+            check_kind(f"leaf_spaces[{name!r}]", space, Space, example)
 
     def sample_base(self, n: int, rng: RandomStream, device: torch.device | str = "cpu") -> State:
         return {name: space.sample_base(n, rng, device) for name, space in self.leaf_spaces.items()}

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from feller.core.errors import check_integer
 from feller.core.rng import RandomStream
 from feller.spaces.manifold import Manifold
 from feller.spaces.safe_math import safe_sqrt
@@ -50,6 +51,10 @@ class Simplex(Manifold):
     """Dimension of one point: the number of entries of the point minus one."""
     shape: tuple[int, ...] = ()
     """Shape of the array of points in one example."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_integer("n", self.n, ge=1)
 
     @property
     def dimension(self) -> int:

@@ -1,6 +1,7 @@
 """Base class of state spaces."""
 
 import abc
+from numbers import Integral
 
 import torch
 from jaxtyping import Float
@@ -14,12 +15,16 @@ Points = Float[Tensor, " b *d"]
 """Real values per example, such as states and velocities, [b, ...]."""
 
 
+def _is_size(size: object) -> bool:
+    return isinstance(size, Integral) and not isinstance(size, bool) and int(size) >= 0
+
+
 class Space(abc.ABC):
     """Space of a state or of one of its leaves (components); subclasses implement `sample_base` and `step`."""
 
     def __post_init__(self) -> None:
         shape = getattr(self, "shape", ())
-        if not isinstance(shape, tuple):
+        if not isinstance(shape, tuple) or not all(_is_size(size) for size in shape):
             expected = f"the shape of one example in {type(self).__name__}, such as (3,)"
             raise UsageError(expected, repr(shape), argument="shape")
 

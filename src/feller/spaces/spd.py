@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from feller.core.errors import check_integer
 from feller.core.rng import RandomStream
 from feller.spaces.manifold import Manifold
 from feller.spaces.safe_math import safe_norm, sinhc
@@ -88,6 +89,10 @@ class SPD(Manifold):
     """Number of rows of one matrix."""
     shape: tuple[int, ...] = ()
     """Shape of the array of matrices in one example."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_integer("n", self.n, ge=1)
 
     @property
     def dimension(self) -> int:

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from feller.core.errors import check_integer
 from feller.core.pytree import maybe_any
 from feller.core.rng import RandomStream
 from feller.spaces.manifold import Manifold
@@ -83,6 +84,10 @@ class Sphere(Manifold):
     """Dimension of the sphere; 2 is the ordinary sphere in space."""
     shape: tuple[int, ...] = ()
     """Shape of the array of points in one example."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_integer("n", self.n, ge=1)
 
     @property
     def dimension(self) -> int:

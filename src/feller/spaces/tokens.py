@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from feller.core.errors import UsageError
+from feller.core.errors import UsageError, check_integer, check_kind
 from feller.core.rng import RandomStream, categorical
 from feller.spaces.space import Space
 
@@ -77,6 +77,11 @@ class Tokens(Space):
     """Number of tokens that occur in data."""
     shape: tuple[int, ...] = ()
     source: TokenSource = field(default_factory=UniformSource)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_integer("vocab_size", self.vocab_size, ge=1)
+        check_kind("source", self.source, TokenSource, "feller.MaskSource()")
 
     def sample_base(self, n: int, rng: RandomStream, device: torch.device | str = "cpu") -> Tensor:
         if isinstance(self.source, MaskSource):

@@ -15,9 +15,8 @@ from feller.core.rng import Rng, check_rng
 from feller.networks.blocks.conditioning import RESERVED_KEYS
 from feller.networks.unwrapping import iter_networks
 from feller.paths import Path
-from feller.spaces import Euclidean, Manifold, Poincare, Simplex, Space, Sphere, Tokens, Torus
+from feller.spaces import Euclidean, Manifold, Poincare, Product, Simplex, Space, Sphere, Tokens, Torus
 from feller.spaces.product import leaf_space
-from feller.training.losses import CrossEntropy, Loss
 
 MAX_POINTS_CHECKED = 4
 """Examples checked per batch if the manifold's projection is expensive; the first batch is checked completely."""
@@ -27,6 +26,8 @@ LARGE = 10.0
 """Absolute pixel value above which images are assumed to be unscaled integers, such as 0 to 255."""
 MANIFOLD_TOLERANCE = 1e-2
 """Distance from the manifold above which a point is rejected, relative to the largest coordinate if above 1."""
+MAX_SPACE_LENGTH = 60
+"""Maximum length of the repr of a space in messages, in characters."""
 FAILED = object()
 """Sentinel for the output of a network that raised an error."""
 OTHERS = frozenset({"target", "told"})
@@ -35,11 +36,11 @@ NON_CONDITION_KEYS = OTHERS | {"x_1", "x_0", "t", "given"}
 """Batch keys that are not conditions."""
 
 
-def check_pieces(path: Any, space: Any, criterion: Any) -> None:
-    """Validate that path, space and loss have the right types and fit together.
+def check_pieces(path: Any, space: Any) -> None:
+    """Validate that path and space have the right types.
 
     Raises:
-        UsageError: If an argument has the wrong type, or the loss does not fit the path.
+        UsageError: If an argument has the wrong type.
     """
     if isinstance(path, Space) and not isinstance(space, Space):
         found = f"{type(path).__name__}, then {type(space).__name__}"
@@ -49,17 +50,12 @@ def check_pieces(path: Any, space: Any, criterion: Any) -> None:
             found=found,
             remedy="Swap the arguments",
         )
-    check_kind("path", path, Path, "feller.Affine()")
+    is_product = isinstance(path, Product)
+    check_kind(
+        "path", path, Path, "feller.ProductPath({...}), with one path per leaf" if is_product else "feller.Affine()"
+    )
     shape = space if isinstance(space, tuple | list) else "(2,)"
     check_kind("space", space, Space, f"feller.Euclidean({tuple(shape) if isinstance(shape, list) else shape})")
-    check_kind("criterion", criterion, Loss, "feller.SquaredError()")
-    if isinstance(criterion, CrossEntropy) and path.answers_like_state:
-        raise UsageError(
-            argument="criterion",
-            expected=f"a loss of real values, for the path {type(path).__name__}",
-            found="CrossEntropy, a loss of tokens",
-            remedy="Write feller.SquaredError()",
-        )
 
 
 def read_batch(
@@ -230,7 +226,7 @@ def check_data(
         shape = ", ".join(map(str, x_0.shape[1:]))
         raise UsageError(
             argument=name,
-            expected=f"shape [b{', ' if shape else ''}{shape}] for {type(space).__name__}",
+            expected=f"shape [b{', ' if shape else ''}{shape}] for {_short(space)}",
             found=str(list(x_1.shape)),
             remedy=_reshape_hint(x_1, x_0),
         )
@@ -319,6 +315,9 @@ def diagnose_network_error(
     """Return an error with the likely cause of a failed network call or loss; None if the cause is unknown."""
     if is_out_of_memory(error):
         return None
+    if not callable(network):
+        expected = "a network, called as network(x_t, t, given)"
+        return UsageError(argument="network", expected=expected, found=found_instead(network))
     if output is None:
         expected, remedy = describe(x_t), "Return the prediction at the end of forward"
         return UsageError(argument="network", expected=expected, found="None", remedy=remedy)
@@ -444,6 +443,11 @@ def _accepts(function: Any, *args: Any) -> bool:
     except ValueError:
         return True
     return True
+
+
+def _short(space: Space) -> str:
+    """Return the repr of a space, or the name of its class if the repr is long, as that of a mesh."""
+    return text if len(text := repr(space)) <= MAX_SPACE_LENGTH else type(space).__name__
 
 
 def _reshape_hint(x_1: Tensor, x_0: Tensor) -> str:

@@ -35,7 +35,7 @@ from feller.training.batch_checks import (
     warn_repeated_rng,
 )
 from feller.training.couplings import Coupling, IndependentCoupling, ignores_conditions
-from feller.training.losses import CrossEntropy, Loss, SquaredError
+from feller.training.losses import CrossEntropy, Loss, check_criterion, default_loss
 
 Batch = dict[str, Any]
 """Dict with x_1 (data), optionally x_0 (source of paired data) and t (times), and conditions, by name or in `given`."""
@@ -271,7 +271,8 @@ class FlowMatching(ConditionalObjective):
 
     path: Path
     space: Space
-    criterion: Loss = field(default_factory=SquaredError)
+    criterion: Loss = None  # pyrefly: ignore[bad-assignment] - `__post_init__` sets the loss of the path
+    """Loss of the prediction (default: cross-entropy for tokens, else squared error; on a product, one per leaf)."""
     time_distribution: TimeDistribution = field(default_factory=Stratified)
     """Distribution of the training time."""
     coupling: Coupling = field(default_factory=IndependentCoupling)
@@ -293,7 +294,10 @@ class FlowMatching(ConditionalObjective):
     inpainting; not needed with mask tokens, which mark the unobserved entries."""
 
     def __post_init__(self) -> None:
-        check_pieces(self.path, self.space, self.criterion)
+        check_pieces(self.path, self.space)
+        if self.criterion is None:
+            object.__setattr__(self, "criterion", default_loss(self.path))
+        check_criterion(self.path, self.criterion)
         check_kind("time_distribution", self.time_distribution, TimeDistribution, "feller.LogitNormal()")
         check_kind("coupling", self.coupling, Coupling, "feller.MinibatchOT()")
         check_cond_dropout(self.cond_dropout)

@@ -1,14 +1,19 @@
 """Ancestral steps: the flow matching reference, section 9, and adjoint matching, section 5.2."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
 
+from feller.core.errors import UsageError
 from feller.core.rng import Rng
+from feller.paths import Affine, Geodesic
 from feller.paths.processes import Characteristics
-from feller.paths.schedules import VE, VP, Cosine, Linear, LinearVP, Polynomial, Schedule
+from feller.paths.schedules import VE, VP, Cosine, CustomSchedule, Linear, LinearVP, Polynomial, Schedule
 from feller.paths.time_distributions import linear_grid
-from feller.sampling import Ancestral, Euler, simulate
+from feller.sampling import Ancestral, Euler, MemorylessEuler, simulate
+from feller.spaces import Sphere
 from tests.errors import refuses
 from tests.oracle import F64, Normal, chain, close, column, f64, number
 
@@ -93,3 +98,29 @@ def test_unsupported_processes_are_refused() -> None:
         Ancestral().moments(lambda x, t: Characteristics(), torch.ones(2, 1), 0.1, 0.2)
     with refuses(ValueError, argument="times"):
         Ancestral().moments(Normal().flow, column(1.0), 0.2, 0.1)
+
+
+@pytest.mark.parametrize("solver", [Ancestral, MemorylessEuler])
+def test_another_schedule_than_that_of_the_path_is_refused(solver: type[Ancestral | MemorylessEuler]) -> None:
+    def at_rest(x: Tensor, t: Tensor, cond: object) -> Tensor:
+        return torch.zeros_like(x)
+
+    same = CustomSchedule(lambda t: torch.sin(math.pi / 2 * t), lambda t: torch.cos(math.pi / 2 * t))
+    for own, path_schedule in ((Linear(), VP()), (VP(), Linear()), (VP(0.1, 10.0), VP()), (Linear(), Cosine())):
+        with refuses(UsageError, argument="solver", found=str(own)):
+            simulate(Affine(path_schedule).process(at_rest, {}), column(1.0), [0.5, 0.6], solver(own), Rng(0))
+    for own, path_schedule in ((Linear(), Polynomial(1.0)), (VP(), VP(0.1, 20.0)), (same, Cosine())):
+        simulate(Affine(path_schedule).process(at_rest, {}), column(1.0), [0.5, 0.6], solver(own), Rng(0))
+
+
+def test_a_path_that_is_not_affine_is_refused() -> None:
+    x = torch.tensor([[1.0, 0.0, 0.0]])
+    with refuses(UsageError, argument="solver", found="Ancestral"):
+        process = Geodesic(Sphere()).process(lambda x, t, cond: torch.zeros_like(x), {})
+        simulate(process, x, [0.5, 0.6], Ancestral(), Rng(0))
+
+
+@pytest.mark.parametrize("eta", [-1.0, math.nan, math.inf])
+def test_eta_is_finite_and_at_least_0(eta: float) -> None:
+    with refuses(UsageError, argument="eta"):
+        Ancestral(eta=eta)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller.paths.processes import Characteristics, Jumps
 from feller.paths.time_distributions import linear_grid
@@ -167,3 +168,15 @@ def test_gradients_flow_through_the_steps() -> None:
 
     (gradient,) = torch.autograd.grad(value(theta), theta)
     close(gradient, -2 * math.exp(-1.3), 1e-7)
+
+
+@pytest.mark.parametrize("value", [-1.0, math.nan, math.inf])
+@pytest.mark.parametrize("name", ["rtol", "atol"])
+def test_tolerances_are_finite_and_not_negative(name: str, value: float) -> None:
+    with refuses(UsageError, argument=name):
+        DormandPrince(**{name: value})
+
+
+def test_a_simulation_has_at_least_one_step() -> None:
+    with refuses(UsageError, argument="max_steps"):
+        DormandPrince(max_steps=0)

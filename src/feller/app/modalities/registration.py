@@ -206,7 +206,8 @@ def register_modality(kind: ModalityClass) -> ModalityClass:
     """
     from feller.evaluation.metrics import add_metric
 
-    modality_class: Any = kind if "__dataclass_fields__" in vars(kind) else dataclass(frozen=True)(kind)
+    is_plain = isinstance(kind, type) and issubclass(kind, Modality) and "__dataclass_fields__" not in vars(kind)
+    modality_class: Any = dataclass(frozen=True)(kind) if is_plain else kind
     check_class(modality_class)
     if "display_name" not in vars(modality_class):
         modality_class.display_name = modality_class.name

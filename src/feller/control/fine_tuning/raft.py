@@ -12,12 +12,12 @@ from feller.control.rewards.reward import evaluate_reward
 from feller.core.errors import UsageError, check_number
 from feller.core.pytree import tree_map
 from feller.core.rng import Rng
-from feller.paths import Network, Path
+from feller.paths import Network
+from feller.paths.product import iter_leaf_paths
 from feller.paths.time_distributions import linear_grid
 from feller.sampling import Euler, Midpoint, Solver, simulate
 from feller.sampling.guidance import cfg
 from feller.sampling.solvers.solver import with_space
-from feller.training.losses import CrossEntropy, Loss, PerLeafLoss, SquaredError
 from feller.training.objective import Batch, Example, FlowMatching, Objective, TrainingContext
 
 
@@ -38,7 +38,9 @@ class RAFT(FineTuning):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        path_loss(self.path)
+        for path in iter_leaf_paths(self.path):
+            if path.has_jumps and not path.is_discrete:
+                raise UsageError(f"RAFT needs continuous flows or tokens, but the path is {type(path).__name__}")
         check_number("top_fraction", self.top_fraction, gt=0, le=1)
         check_number("steps", self.steps, ge=1)
 
@@ -54,10 +56,7 @@ class RAFTObjective(FineTuningObjective):
 
     def __init__(self, config: RAFT, context: TrainingContext) -> None:
         super().__init__(config, context)
-        criterion = path_loss(config.path)
-        self.regression = FlowMatching(
-            config.path, config.space, criterion, cond_dropout=config.cond_dropout, null=self.null
-        )
+        self.regression = FlowMatching(config.path, config.space, cond_dropout=config.cond_dropout, null=self.null)
 
     def sample(self, batch: Batch, rng: Rng, network: Network) -> Example:
         """Sample from the network, and repeat the samples of highest reward to fill the batch.
@@ -84,14 +83,3 @@ class RAFTObjective(FineTuningObjective):
         droppable = tuple(name for name in example["given"] if name in self.null)
         guided = cfg(network, self.config.guidance, droppable=droppable, nulls=self.null)
         return self.regression.loss(guided, example)
-
-
-def path_loss(path: Path) -> Loss:
-    """Return the training loss of a path: squared error for continuous values, cross-entropy for tokens."""
-    if path.leaf_names:
-        return PerLeafLoss({name: path_loss(path.leaf_path(name)) for name in path.leaf_names})
-    if path.is_discrete:
-        return CrossEntropy()
-    if not path.has_jumps:
-        return SquaredError()
-    raise UsageError(f"RAFT needs continuous flows or tokens, but the path is {type(path).__name__}")

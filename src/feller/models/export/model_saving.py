@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from feller.core.errors import UsageError
 from feller.core.pytree import leaves, tree_map
 from feller.core.rng import Rng
-from feller.core.run_folder import Run, is_occupied, target_run
+from feller.core.run_folder import Run, check_folder_path, is_occupied, target_run
 from feller.core.safetensors_io import load_weights
 from feller.core.serialization import to_dict
 from feller.core.user_code import fingerprint, import_path
@@ -48,6 +48,7 @@ def save_model(
     overwrite: bool = False,
 ) -> Run:
     """Write a model as a run folder; arguments and errors as for `Model.save`."""
+    check_folder_path("out", out)
     data, test = _place("data", data), _place("test", test)
     if test and not data:
         raise UsageError(argument="data", expected="the training data, because `test` is given", found="none")

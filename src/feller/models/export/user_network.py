@@ -1,13 +1,13 @@
 """Models built from user-defined networks, and checks of the outputs of these networks."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from feller.core.errors import UsageError
+from feller.core.errors import UsageError, check_integer, found_instead
 from feller.core.pytree import Cond, State, leaves, num_examples, tree_map
 from feller.core.rng import Rng
 from feller.core.user_code import user_frame
@@ -266,7 +266,10 @@ def images(height: int, width: int, channels: int = 3, levels: int = 255, classe
         levels: Pixel value of white.
         classes: Class names.
     """
-    return Images(height, width, channels, levels, tuple(classes))
+    sizes = {"height": height, "width": width, "channels": channels, "levels": levels}
+    for argument, size in sizes.items():
+        check_integer(argument, size, ge=1)
+    return Images(height, width, channels, levels, _names("classes", classes))
 
 
 def points(columns: Sequence[str], classes: Sequence[str] = ()) -> Points:
@@ -276,7 +279,24 @@ def points(columns: Sequence[str], classes: Sequence[str] = ()) -> Points:
         columns: Column names.
         classes: Class names.
     """
-    return Points(tuple(columns), (0.0,) * len(columns), (1.0,) * len(columns), tuple(classes))
+    names = _names("columns", columns)
+    return Points(names, (0.0,) * len(names), (1.0,) * len(names), _names("classes", classes))
+
+
+def _names(argument: str, names: Sequence[str]) -> tuple[str, ...]:
+    """Return names as a tuple.
+
+    Raises:
+        UsageError: If the value is not a sequence of names, or a name occurs twice.
+    """
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        example = f'Write {argument}=["a", "b"]'
+        raise UsageError(argument=argument, expected="a list of names", found=found_instead(names), remedy=example)
+    names = tuple(names)
+    duplicate = next((name for i, name in enumerate(names) if name in names[:i]), None)
+    if duplicate is not None:
+        raise UsageError(argument=argument, expected="names that differ", found=f"{duplicate!r} twice")
+    return names
 
 
 def _null_values_of(network: Callable[..., object], objective: object, modality: Modality) -> dict[str, int]:

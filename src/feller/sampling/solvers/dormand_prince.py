@@ -3,6 +3,7 @@
 Source: Dormand and Prince 1980, "A family of embedded Runge-Kutta formulae", J. Comput. Appl. Math. 6(1).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -10,7 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from feller.core.errors import UsageError, check_kind
+from feller.core.errors import UsageError, check_kind, check_number
 from feller.core.pytree import State, ValidMask, append_dims, leaves, masked_map, tree_map
 from feller.core.rng import RandomStream
 from feller.paths.processes import Characteristics, Process
@@ -60,6 +61,9 @@ class DormandPrince(Solver):
 
     def __post_init__(self) -> None:
         check_kind("space", self.space, Space, "feller.Sphere()")
+        check_number("rtol", self.rtol, ge=0, lt=math.inf)
+        check_number("atol", self.atol, gt=0, lt=math.inf)
+        check_number("max_steps", self.max_steps, ge=1)
 
     def init_stepper(self) -> Solver:
         return _AdaptiveStepper(self)

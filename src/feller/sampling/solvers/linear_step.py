@@ -1,13 +1,14 @@
 """Solvers with Gaussian steps linear in state and velocity: ancestral sampling and memoryless Euler."""
 
 import abc
+import math
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from feller.core.errors import UsageError, check_kind
+from feller.core.errors import UsageError, check_kind, check_number
 from feller.core.pytree import State, tree_map
 from feller.paths.predictions import DataPrediction, NoisePrediction, VelocityPrediction, conversion_coefficients
 from feller.paths.processes import Characteristics, Process
@@ -78,6 +79,7 @@ class Ancestral(LinearSolver):
 
     def __post_init__(self) -> None:
         check_kind("schedule", self.schedule, Schedule, "feller.VP()")
+        check_number("eta", self.eta, ge=0, lt=math.inf)
 
     def linear_step(self, t: float, s: float) -> LinearStep:
         at_t, at_s = (alpha_sigma_at(self.schedule, time) for time in (t, s))

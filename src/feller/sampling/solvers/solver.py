@@ -11,6 +11,8 @@ from feller.core.errors import UsageError
 from feller.core.pytree import State, leaves, tree_map
 from feller.core.rng import RandomStream
 from feller.paths.processes import Characteristics, Process
+from feller.paths.product import iter_leaf_paths
+from feller.paths.schedules import is_same_schedule
 from feller.spaces import Euclidean, Space
 from feller.spaces.product import leaf_space, space_map
 
@@ -90,6 +92,33 @@ def check_solver(now: State, solver: Solver) -> None:
             )
 
     space_map(check, solver_space, now)
+
+
+def check_schedule(process: Process, solver: Solver) -> None:
+    """Check that a solver with a schedule follows a process of an affine path with this schedule.
+
+    Only processes returned by `Path.process` are checked, because others do not have a path.
+
+    Raises:
+        UsageError: If a path is not affine, or has another schedule than the solver.
+    """
+    path, schedule = getattr(process, "path", None), getattr(solver, "schedule", None)
+    if path is None or schedule is None:
+        return
+    name = type(solver).__name__
+    for leaf_path in iter_leaf_paths(path):
+        affine_schedule = leaf_path.affine_schedule
+        if affine_schedule is None:
+            found, path_name = name, type(leaf_path).__name__
+            expected = f"a solver for the path {path_name}, which is not affine"
+            raise UsageError(argument="solver", expected=expected, found=found, remedy="Use Euler(space)")
+        if not is_same_schedule(schedule, affine_schedule):
+            raise UsageError(
+                argument="solver",
+                expected=f"{name} with {affine_schedule}, the schedule of the path",
+                found=str(schedule),
+                remedy=f"Use {name}(path.schedule)",
+            )
 
 
 def expand_time(x: State, t: float) -> Tensor:

@@ -17,6 +17,8 @@ from feller.training.losses.loss import (
     RateAndVelocityLoss,
     SquaredError,
     TimeWeighted,
+    check_criterion,
+    default_loss,
 )
 
 __all__ = [
@@ -32,4 +34,6 @@ __all__ = [
     "RateAndVelocityLoss",
     "SquaredError",
     "TimeWeighted",
+    "check_criterion",
+    "default_loss",
 ]

@@ -9,9 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from feller.core.errors import UsageError
+from feller.core.errors import UsageError, check_kind
 from feller.core.pytree import State, append_dims, mean_over_entries, submask, zero_invalid
-from feller.paths.path import Places
+from feller.paths.path import Path, Places
 from feller.spaces.space import Points
 
 
@@ -204,3 +204,49 @@ class RateAndVelocityLoss(Loss):
     ) -> Points:
         jumps = self.rates.entries(prediction[..., :-1], target[..., :-1], x_t, t)
         return jumps + self.velocity.entries(prediction[..., -1], target[..., -1], x_t, t)
+
+
+REAL_LOSSES = (SquaredError, AbsoluteError, PseudoHuber)
+"""Losses of real values, which do not fit logits of tokens."""
+
+
+def default_loss(path: Path) -> Loss:
+    """Return the default loss of a path: cross-entropy for tokens, else squared error; one loss per leaf of a product.
+
+    A leaf is a component of the state.
+    """
+    if path.leaf_names:
+        return PerLeafLoss({name: default_loss(path.leaf_path(name)) for name in path.leaf_names})
+    return CrossEntropy() if path.is_discrete else SquaredError()
+
+
+def check_criterion(path: Path, criterion: Loss, name: str = "criterion") -> None:
+    """Check that a loss fits the predictions of a path; losses of other packages are not checked.
+
+    `name` is the name of the loss in the error, such as the argument.
+
+    Raises:
+        UsageError: If the value is not a loss, or is a loss of tokens for real values or vice versa.
+    """
+    default = default_loss(path)
+    check_kind(name, criterion, Loss, f"feller.{type(default).__name__}()")
+    if path.leaf_names and isinstance(criterion, PerLeafLoss):
+        if criterion.losses.keys() != set(path.leaf_names):
+            expected = f"one loss for each leaf (component) of the path: {', '.join(path.leaf_names)}"
+            raise UsageError(argument=name, expected=expected, found=", ".join(criterion.losses) or "none")
+        for leaf, loss in criterion.losses.items():
+            check_criterion(path.leaf_path(leaf), loss, f"{name}[{leaf!r}]")
+        return
+    inner = criterion
+    while isinstance(inner, TimeWeighted):
+        inner = inner.loss
+    is_of_tokens, is_of_reals = isinstance(inner, CrossEntropy), isinstance(inner, REAL_LOSSES)
+    if path.leaf_names and (is_of_tokens or is_of_reals):
+        kind, remedy = "PerLeafLoss", "Leave out the criterion, or write feller.PerLeafLoss({...})"
+    elif (path.is_discrete and is_of_reals) or (path.answers_like_state and is_of_tokens):
+        kind = "loss of tokens" if path.is_discrete else "loss of real values"
+        remedy = f"Write feller.{type(default).__name__}()"
+    else:
+        return
+    expected = f"a {kind}, for the path {type(path).__name__}"
+    raise UsageError(argument=name, expected=expected, found=type(inner).__name__, remedy=remedy)
