@@ -87,3 +87,24 @@ def test_a_budget_that_would_drown_the_table_is_refused_with_one_that_would_not(
     for wrong in ((0.0, 1e-5, N), (1.0, 1 / N, N), (1.0, 1e-5, 1)):
         with pytest.raises(UsageError):
             check_budget(wrong[0], wrong[1], COUNTS, wrong[2])
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "argument"),
+    [
+        (GaussianMechanism, {"sigma": 1e-300}, "sigma"),
+        (GaussianMechanism, {"sigma": 1e308}, "sigma"),
+        (GaussianMechanism, {"sigma": math.nan}, "sigma"),
+        (GaussianMechanism, {"sigma": 1.0, "times": 2**70}, "times"),
+        (GaussianMechanism, {"sigma": 1.0, "integer_moves": 10**9}, "integer_moves"),
+        (GaussianMechanism, {"sigma": 1.0, "integer_moves": -1}, "integer_moves"),
+        (PoissonSubsampledGaussian, {"sigma": 1e-300, "rate": 0.1, "steps": 1}, "sigma"),
+        (PoissonSubsampledGaussian, {"sigma": 1.0, "rate": 0.1, "steps": 10**12}, "steps"),
+        (PoissonSubsampledGaussian, {"sigma": 1.0, "rate": 2.0, "steps": 1}, "rate"),
+        (PureDp, {"epsilon": 1e300}, "epsilon"),
+        (ZCdp, {"rho": math.inf}, "rho"),
+    ],
+)
+def test_events_out_of_bounds(kind: type, fields: dict[str, float], argument: str) -> None:
+    with refuses(UsageError, argument=argument):
+        kind("a", **fields)

@@ -6,6 +6,7 @@ Sources: Koskela et al. 2020, arXiv 1906.03049; Doroshenko et al. 2022, "Connect
 """
 
 import functools
+import itertools
 import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,6 +28,12 @@ COARSE_GRID_EPSILON = 50.0
 """Epsilon by Rényi DP above which the coarsest grid of privacy losses is used, to save time."""
 MAX_GRID_POINTS = 20_000_000
 """Maximum number of grid points of a privacy loss distribution (PLD), which then takes a few hundred megabytes."""
+MAX_COMPOSITIONS = 10**7
+"""Maximum number of compositions of a PLD with itself, which then take half a minute."""
+DISCRETE_WIDTH = 24.0
+"""Number of integers that dp-accounting keeps of discrete Gaussian noise, in standard deviations."""
+MAX_PURE_EPSILON = 700.0
+"""Maximum epsilon of a pure-DP event in a PLD, beyond which e^epsilon overflows."""
 TAIL_MASS = 1e-15
 """Probability mass truncated from a tail of the privacy loss distribution (PLD); this mass is charged to delta."""
 WANTED = "accounting of privacy", "tables"
@@ -219,12 +226,33 @@ def _discrete_gaussian_pld(sigma: float, times: int, grid: float) -> Any:
 
 
 def choose_grid(kinds: Kinds, grid: float) -> float | None:
-    """Return the smallest grid step, `grid` or more, with at most `MAX_GRID_POINTS` points; None if there is none."""
+    """Return the smallest grid step, `grid` or more, with at most `MAX_GRID_POINTS` points; None if there is none.
+
+    Also None for a mechanism whose PLD cannot be computed.
+    """
+    if not all(itertools.starmap(_has_pld, kinds)):
+        return None
     max_loss = 2 * _by_renyi(kinds, TAIL_MASS)
     for event, _ in kinds:
         if isinstance(event, GaussianMechanism | PoissonSubsampledGaussian):
             max_loss = max(max_loss, 1 / (2 * event.sigma**2) + 10 / event.sigma)
     return next((step for step in (grid, *GRIDS) if step >= grid and max_loss / step <= MAX_GRID_POINTS), None)
+
+
+def _has_pld(event: DpEvent, times: int) -> bool:
+    """Return False if the PLD of an event used several times would take too long, or overflow memory or floats."""
+    match event:
+        case GaussianMechanism(integer_moves=0):
+            return True
+        case GaussianMechanism():
+            width = DISCRETE_WIDTH * event.sigma * math.sqrt(event.integer_moves)
+            return event.integer_moves * times <= MAX_COMPOSITIONS and width <= MAX_GRID_POINTS
+        case PoissonSubsampledGaussian():
+            return event.rate == 1 or times <= MAX_COMPOSITIONS
+        case PureDp():
+            return event.epsilon <= MAX_PURE_EPSILON and times <= MAX_COMPOSITIONS
+        case _:
+            return True
 
 
 @contextmanager

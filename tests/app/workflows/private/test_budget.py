@@ -1,5 +1,6 @@
 """No step is taken before it is in the ledger."""
 
+import json
 import pathlib
 from typing import Any
 
@@ -11,6 +12,7 @@ from feller.core.errors import InputError
 from feller.core.run_folder import Run
 from feller.privacy.accounting.dp_events import GaussianMechanism, PoissonSubsampledGaussian
 from feller.privacy.accounting.ledger import Ledger
+from tests.errors import refuses
 
 COUNTED = GaussianMechanism("counts", 12.0)
 
@@ -128,3 +130,17 @@ def test_other_noise_is_another_expense(tmp_path: pathlib.Path) -> None:
     one.refund_unused_steps()
     assert one.ledger.events[1] == PoissonSubsampledGaussian("training", 1.0, 0.5, 7)
     assert one.steps == 8
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("times", 2**70), ("sigma", 1e-300), ("sigma", 1e308), ("integer_moves", 10**9)]
+)
+def test_events_out_of_bounds_are_refused_with_file_and_key(tmp_path: pathlib.Path, key: str, value: float) -> None:
+    purse(tmp_path, 3).write()
+    path = Run(tmp_path).ledger
+    content = json.loads(path.read_text())
+    content["events"][0][key] = value
+    path.write_text(json.dumps(content))
+    with refuses(InputError, file=str(path)) as caught:
+        ledger_of(Run(tmp_path))
+    assert f"events[0]: {key}" in str(caught.value)

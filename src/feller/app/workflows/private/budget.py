@@ -21,6 +21,7 @@ from feller.core.run_folder import Run, open_run
 from feller.core.serialization import from_dict, to_dict
 from feller.core.user_code import fingerprint as file_hash
 from feller.data.examples.registry import EXAMPLE_PREFIX
+from feller.data.loading.raw import error_context
 from feller.data.modality import Dataset
 from feller.privacy.accounting.dp_events import PoissonSubsampledGaussian
 from feller.privacy.accounting.ledger import Ledger
@@ -138,7 +139,8 @@ def ledger_of(run: Run) -> Ledger | None:
     Raises:
         InputError: If the ledger file is damaged, or if a private run has no ledger or the ledger of another run.
     """
-    ledger = from_dict(Ledger, run.read_record(run.ledger)) if run.ledger.is_file() else None
+    with error_context(run.ledger):
+        ledger = from_dict(Ledger, run.read_record(run.ledger)) if run.ledger.is_file() else None
     if not (run.progress.is_file() and run.recipe.is_file()) or read_tuning_record(run) is not None:
         return ledger
     planned, remedy = (
