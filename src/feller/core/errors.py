@@ -19,6 +19,8 @@ OUT_OF_MEMORY_PHRASES = ("not enough memory", "can't allocate memory", "out of m
 BEYOND = 1e15
 """Absolute value from which a bound is technical: messages omit such a bound, unless the checked number itself is above
 `BEYOND`."""
+ROUNDING = 1e-6
+"""Tolerance of checks of probabilities."""
 MAX_MESSAGE_LENGTH = 1_200
 """Maximum length of an error message, in characters; quoted file contents may exceed it."""
 FLAG_PATTERN = re.compile(r"(`[^`]*`|\bfeller [a-z]+\b[^;()`]*)|(?<![\w-])--?([a-z][a-z-]*)(?![\w-]|\.\w)")
@@ -208,6 +210,19 @@ def check_number(
     ]
     conditions += ["finite"] if lt == math.inf and not isinstance(value, int) else []
     raise kind(argument=argument, expected=" and ".join(conditions), found=_number(value), remedy=remedy)
+
+
+def check_probabilities(
+    argument: str, values: Sequence[float], *, kind: type[InputError | UsageError] = UsageError
+) -> None:
+    """Check that values are probabilities, up to rounding errors.
+
+    Raises:
+        UsageError: If a value is NaN or outside of [0, 1]; `kind` replaces the class of this error.
+    """
+    for i, value in enumerate(values):
+        if not -ROUNDING <= value <= 1 + ROUNDING:
+            raise kind("a probability between 0 and 1", f"{value:g}", argument=f"{argument}[{i}]")
 
 
 def check_kind(argument: str, value: object, kind: type, example: str) -> None:

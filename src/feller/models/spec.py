@@ -13,7 +13,7 @@ import feller.models.families.path_process
 import feller.models.families.predictive_models
 import feller.models.families.sequence_models
 import feller.models.infilling  # noqa: F401 - records name classes of all of these
-from feller.core.errors import InputError, UsageError, best_match, found_instead, is_too_large
+from feller.core.errors import InputError, UsageError, best_match, check_probabilities, found_instead, is_too_large
 from feller.core.pytree import Cond, State, tree_map
 from feller.core.rng import Rng, categorical
 from feller.core.run_folder import Run
@@ -57,6 +57,8 @@ class ModelSpec:
 
     def __post_init__(self) -> None:
         check_cond_dropout(self.cond_dropout)
+        for name, frequencies in self.frequencies.items():
+            check_probabilities(f"frequencies[{name}]", frequencies)
         for name, classes in self.modality.conditions.items():
             if len(set(classes)) < len(classes):
                 raise InputError(f"distinct class names for {name}", "duplicates")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from feller.core.errors import UsageError
+from feller.core.errors import UsageError, check_number
 from feller.core.pytree import State, leaves, num_examples
 from feller.core.rng import RandomStream, Rng
 
@@ -129,7 +129,9 @@ class LeafTimes:
     """Leaves that may be observed; empty for all leaves."""
 
     def __post_init__(self) -> None:
-        if min(self.observed_prob, self.independent_prob) < 0 or self.observed_prob + self.independent_prob > 1:
+        check_number("observed_prob", self.observed_prob, ge=0, le=1)
+        check_number("independent_prob", self.independent_prob, ge=0, le=1)
+        if self.observed_prob + self.independent_prob > 1:
             raise UsageError(
                 "probabilities observed_prob and independent_prob whose sum is at most 1",
                 f"{self.observed_prob:g} and {self.independent_prob:g}",
