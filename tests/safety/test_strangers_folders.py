@@ -2,6 +2,7 @@
 
 import html.parser
 import json
+import math
 import os
 import pathlib
 import pickle
@@ -32,6 +33,7 @@ from feller.paths.affine import Affine
 from feller.paths.time_distributions import LeafTimes
 from feller.spaces.euclidean import Euclidean
 from feller.spaces.tokens import Tokens
+from feller.training.checkpoint import read_counters
 from feller.training.objectives.distillation import Distillation
 from feller.training.objectives.maximum_likelihood import MaximumLikelihood
 from feller.training.objectives.next_token_prediction import NextTokenPrediction
@@ -124,6 +126,17 @@ def _all_read(run: Run) -> None:
     load_model(run)
     read_fit_record(run)
     from_dict(Recipe, run.read_record(run.recipe)["recipe"])
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("step", 0.5), ("step", -3), ("step", True), ("step", 1e9), ("step", "x"), ("seconds", -1), ("seconds", math.nan)],
+)
+def test_counters_of_no_training(tmp_path: pathlib.Path, key: str, value: object) -> None:
+    run = copied(tmp_path / "r")
+    run.progress.write_text(json.dumps(json.loads(run.progress.read_text()) | {key: value}))
+    with refuses(InputError, file=str(run.progress), argument=key):
+        read_counters(run)
 
 
 @pytest.mark.parametrize("value", [5.0, -1.0, float("nan")])
