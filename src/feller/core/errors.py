@@ -90,6 +90,10 @@ class _OneLineError(ValueError):
         texts = {name: value for name, value in vars(self).items() if isinstance(value, str)}
         return self._with(**{name: value.replace(old, new) for name, value in texts.items()})
 
+    def with_row(self: Line, row: int) -> Line:
+        """Return a copy of the error with another row number."""
+        return self._with(row=row)
+
     def advising(self: Line, remedy: str) -> Line:
         """Return a copy of the error with the given remedy instead of its own."""
         return self._with(remedy=remedy)

@@ -25,8 +25,16 @@ WRONG = [
     ),
     ("fit example:moons --train.lr x", "--train.lr: expected a number; found 'x'. See feller fit DATA --help"),
     ("fit example:moons --sampling.solver nix", "found 'nix'"),
-    ("fit example:moons --objective.cond-dropout -1 --train.lr 0", "cond_dropout: expected"),
+    ("fit example:moons --objective.cond-dropout -1 --train.lr 0", "--objective.cond-dropout: expected"),
     ("fit example:moons --steps 0", "--steps: expected at least 1; found 0"),
+    (
+        "fit example:moons --train.lr inf",
+        "--train.lr: expected above 0 and finite; found inf. See feller fit DATA --help",
+    ),
+    (
+        "fit example:moons --train.lr nan",
+        "--train.lr: expected above 0 and finite; found nan. See feller fit DATA --help",
+    ),
     ("fit example:moons --minutes inf", "--minutes: expected above 0 and finite; found inf"),
     ("fit example:moons --minutes nan", "--minutes: expected above 0 and finite; found nan"),
     ("fit example:moons --longest -3", "--longest: expected at least 1; found -3"),

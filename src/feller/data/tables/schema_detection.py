@@ -17,6 +17,7 @@ from feller.data.tables.column import Boolean, Categorical, Column
 from feller.data.tables.dates import Datetime, equalize_precision
 from feller.data.tables.number_format import (
     DATES,
+    MAX_NUMBER,
     MOST_DECIMALS,
     NumberFormat,
     date_format,
@@ -100,6 +101,7 @@ def _guess(name: str, column: FactorizedColumn, dtype: str | None) -> Column:
         if form.width and len(words) <= MAX_VALUES:  # zero-padded numbers are codes, such as postcodes
             return Categorical(name, tuple(sorted(words.to_pylist())), None, missing, also_missing, dtype)
         parsed = form.parse(words)
+        _check_size(name, words, form)
         units, inverse = np.unique(parsed.units, return_inverse=True)
         unit_counts = np.bincount(inverse, counts).astype(np.int64)
         exact = np.bincount(inverse, parsed.exact) > 0
@@ -111,6 +113,20 @@ def _guess(name: str, column: FactorizedColumn, dtype: str | None) -> Column:
             name, *first_and_last(low, high, time_format), time_format, (), None, missing, also_missing, dtype
         )
     return _words(name, words, counts, missing, also_missing, dtype)
+
+
+def _check_size(name: str, words: pyarrow.Array, form: NumberFormat) -> None:
+    """Raise an InputError if a number is too large for a column of numbers."""
+    long = _ARROW.greater_equal(_ARROW.binary_length(words), len(f"{MAX_NUMBER}") - 1)
+    for word in words.filter(long).to_pylist():
+        number = form.read(word)
+        if number is not None and abs(number) >= MAX_NUMBER:
+            raise InputError(
+                f"numbers of absolute value below {MAX_NUMBER:g}",
+                word[:60],
+                "Divide the column by a power of ten, or declare it as identifiers in a schema (feller data schema)",
+                column=name,
+            )
 
 
 def _boolean_words(words: pyarrow.Array) -> tuple[str, str] | None:
