@@ -333,6 +333,8 @@ def date_format(cells: Sequence[str] | pyarrow.Array) -> tuple[str, datetime.dat
     words = cells if isinstance(cells, pyarrow.Array) else text_array(cells)
     sample: list[str] = words.slice(0, _TRIED).to_pylist()
     candidates: list[tuple[str, datetime.datetime, datetime.datetime]] = []
+    if not all(any(character.isdigit() for character in cell) for cell in sample):  # every format has digits
+        return None
     for form in DATES:
         if not all(is_in_format(cell, form) for cell in sample):
             continue
