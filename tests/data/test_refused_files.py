@@ -59,3 +59,12 @@ def test_a_cost_of_the_wrong_shape_is_not_a_fault_of_the_data(tmp_path: pathlib.
     frame = pd.DataFrame(np.random.default_rng(0).normal(size=(30, 2)), columns=["x", "y"])
     with refuses(InputError, file=None, found="[]"):
         feller.bridge(frame, frame + 3, cost=lambda x, t: 3.0, out=str(tmp_path / "b"))
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf])
+def test_infinite_numbers_of_tables_are_refused_like_those_of_points(value: float) -> None:
+    frame = pd.DataFrame({"a": ["x", "y"] * 40, "n": [1.0, value, 2.0, 3.0] * 20})
+    with refuses(InputError, column="n", row=2):
+        read(frame)
+    frame["n"] = ["low", "inf", "high", "high"] * 20  # a word among words
+    assert len(read(frame)) == 80
