@@ -160,6 +160,7 @@ def test_wishes_that_mean_nothing_are_refused(asked: dict[str, Any]) -> None:
 def test_counts_carry_the_noise_that_the_ledger_charges(monkeypatch: pytest.MonkeyPatch) -> None:
     """2,460 noisy counts of known mean: their variance is off by 12 % with a chance of 0.0001."""
     monkeypatch.setattr(guarding, "project_to_simplex", lambda shares: shares)
+    monkeypatch.setattr("feller.data.tables.modality.check_probabilities", lambda *_, **__: None)  # as projected
     wide = Schema((SCHEMA.columns[0], Categorical("town", tuple(map(str, range(80))))), "clip")
     data, drawn = replace(people(3000), modality=Table(wide)), []
     exact = [1500, 1500, *torch.bincount(data.values[:, 1], minlength=80).tolist()]
