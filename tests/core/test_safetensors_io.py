@@ -1,6 +1,8 @@
 """Tensor files."""
 
+import os
 import pathlib
+import sys
 
 import pytest
 import torch
@@ -54,3 +56,28 @@ def test_files_are_deterministic(tmp_path: pathlib.Path) -> None:
     tensors, back = load_tensors(tmp_path / "x")
     assert back == note
     assert tensors["a"].tolist() == [1, 1, 1]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems allow only UTF-8")
+def test_a_folder_whose_name_is_not_utf8(tmp_path: pathlib.Path) -> None:
+    folder = tmp_path / os.fsdecode(b"r\xfe")
+    folder.mkdir()
+    save_tensors(folder / "x.safetensors", {"a": torch.arange(3)}, {"step": "3", "b": "c"})
+    back, note = load_tensors(folder / "x.safetensors")
+    assert back["a"].tolist() == [0, 1, 2]
+    assert note == {"step": "3", "b": "c"}
+    (folder / "x.safetensors").write_bytes(b"\x05\0\0\0\0\0\0\0[]   ")
+    with refuses(InputError, file=str(folder / "x.safetensors")):
+        load_tensors(folder / "x.safetensors")
+
+
+def test_a_file_that_may_not_be_read_is_not_called_damaged(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: pathlib.Path, *_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    save_tensors(tmp_path / "x.safetensors", {"a": torch.arange(3)})
+    monkeypatch.setattr(pathlib.Path, "open", refuse)
+    with refuses(PermissionError, filename=str(tmp_path / "x.safetensors")):
+        load_tensors(tmp_path / "x.safetensors")

@@ -2,9 +2,11 @@
 
 import html.parser
 import json
+import math
 import os
 import pathlib
 import pickle
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -13,7 +15,7 @@ from PIL import Image
 
 from feller.app.cli import main
 from feller.app.workflows.run_config import read_fit_record
-from feller.core.errors import InputError
+from feller.core.errors import InputError, UsageError, check_probabilities
 from feller.core.run_folder import Run
 from feller.core.safetensors_io import load_tensors, save_tensors
 from feller.core.serialization import from_dict
@@ -22,11 +24,21 @@ from feller.data.files import sample_folder
 from feller.data.images.modality import Images
 from feller.data.loading.dataset_reader import read
 from feller.data.loading.raw import ImageItem
+from feller.data.tables.modality import Table
 from feller.models.model import load_model
 from feller.models.recipes.recipe import Recipe
+from feller.models.spec import load_spec
+from feller.paths.affine import Affine
+from feller.paths.time_distributions import LeafTimes
+from feller.spaces.euclidean import Euclidean
+from feller.spaces.tokens import Tokens
+from feller.training.checkpoint import read_counters
+from feller.training.objectives.distillation import Distillation
+from feller.training.objectives.maximum_likelihood import MaximumLikelihood
+from feller.training.objectives.next_token_prediction import NextTokenPrediction
 from tests.data.files.test_numpy_files import Bomb
 from tests.errors import refuses
-from tests.safety.specimen_runs import copied
+from tests.safety.specimen_runs import copied, untrained
 
 pytestmark = pytest.mark.portable
 
@@ -91,6 +103,68 @@ def _all_read(run: Run) -> None:
     load_model(run)
     read_fit_record(run)
     from_dict(Recipe, run.read_record(run.recipe)["recipe"])
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("step", 0.5), ("step", -3), ("step", True), ("step", 1e9), ("step", "x"), ("seconds", -1), ("seconds", math.nan)],
+)
+def test_counters_of_no_training(tmp_path: pathlib.Path, key: str, value: object) -> None:
+    run = copied(tmp_path / "r")
+    run.progress.write_text(json.dumps(json.loads(run.progress.read_text()) | {key: value}))
+    with refuses(InputError, file=str(run.progress), argument=key):
+        read_counters(run)
+
+
+@pytest.mark.parametrize("value", [5.0, -1.0, float("nan")])
+@pytest.mark.parametrize(
+    "keys",
+    [("architecture", "space", "value_probs"), ("space", "value_probs"), ("modality", "marginals")],
+    ids="-".join,
+)
+def test_probabilities_of_tables(tmp_path: pathlib.Path, keys: tuple[str, ...], value: float) -> None:
+    run = untrained("table", tmp_path / "r")
+    content = inner = json.loads(run.model.read_text())
+    for key in keys:
+        inner = inner[key]
+    modality = load_spec(run).modality
+    assert isinstance(modality, Table)
+    sizes = [len(column.level_names) for column in modality.schema.modelled]
+    inner[:] = [[1 / n] * n for n in sizes]
+    run.model.write_text(json.dumps(content))
+    load_model(run)
+    inner[1][1] = value
+    run.model.write_text(json.dumps(content))
+    with refuses(InputError, file=str(run.model)) as caught:
+        load_model(run)
+    assert f"{keys[-1]}[1][1]" in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [5.0, -1.0, float("nan")])
+def test_probabilities_of_classes(value: float) -> None:
+    with refuses(UsageError, argument="probs[1]"):
+        check_probabilities("probs", (0.5, value))
+
+
+@pytest.mark.parametrize("value", [5.0, -1.0, float("nan")])
+@pytest.mark.parametrize("name", ["observed_prob", "independent_prob"])
+def test_probabilities_of_times(name: str, value: float) -> None:
+    with refuses(UsageError, argument=name):
+        LeafTimes(**{name: value})
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda p: Distillation(Affine(), Euclidean((2,)), cond_dropout=p),
+        lambda p: MaximumLikelihood(Affine(), Euclidean((2,)), cond_dropout=p),
+        lambda p: NextTokenPrediction(Tokens(3, (4,)), cond_dropout=p),
+    ],
+)
+@pytest.mark.parametrize("value", [5.0, -1.0, float("nan")])
+def test_probabilities_of_dropped_conditions(build: Callable[[float], object], value: float) -> None:
+    with refuses(UsageError, argument="cond_dropout"):
+        build(value)
 
 
 def test_surrogate_pairs_in_json(tmp_path: pathlib.Path) -> None:

@@ -41,6 +41,7 @@ from feller.core.errors import UsageError
 from feller.core.run_folder import Run, target_run, to_run
 from feller.core.user_code import load_code
 from feller.data.loading.in_memory import DataSource, SavedData, check_frame, is_in_memory, said_of, save, with_index
+from feller.models.export.model_saving import save_for_this_process
 from feller.models.model import Model, Samples
 
 RunSource = FittedRun | Run | Model | HasRun | str | os.PathLike[str]
@@ -54,7 +55,7 @@ def _resolve_run(source: RunSource | None, code: str | None = None) -> Run:
     if code is not None and source is not None and not isinstance(source, Model):
         load_code(code, to_run(source).path)
     if isinstance(source, Model):
-        return source.save(str(target_run(None, "model", resume=False, overwrite=False).path))
+        return save_for_this_process(source, str(target_run(None, "model", resume=False, overwrite=False).path))
     if source is None:
         raise UsageError(
             argument="run",

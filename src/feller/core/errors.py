@@ -21,6 +21,8 @@ OUT_OF_MEMORY_PHRASES = ("not enough memory", "can't allocate memory", "out of m
 BEYOND = 1e15
 """Absolute value from which a bound is technical: messages omit such a bound, unless the checked number itself is above
 `BEYOND`."""
+ROUNDING = 1e-6
+"""Tolerance of checks of probabilities."""
 MAX_MESSAGE_LENGTH = 1_200
 """Maximum length of an error message, in characters; quoted file contents may exceed it."""
 FLAG_PATTERN = re.compile(r"(`[^`]*`|\bfeller [a-z]+\b[^;()`]*)|(?<![\w-])--?([a-z][a-z-]*)(?![\w-]|\.\w)")
@@ -89,6 +91,10 @@ class _OneLineError(ValueError):
         """Return the error with a path replaced in all text fields."""
         texts = {name: value for name, value in vars(self).items() if isinstance(value, str)}
         return self._with(**{name: value.replace(old, new) for name, value in texts.items()})
+
+    def with_row(self: Line, row: int) -> Line:
+        """Return a copy of the error with another row number."""
+        return self._with(row=row)
 
     def advising(self: Line, remedy: str) -> Line:
         """Return a copy of the error with the given remedy instead of its own."""
@@ -243,6 +249,19 @@ def check_integer(argument: str, value: object, *, ge: int, le: int | float = ma
     if not isinstance(value, Integral) or isinstance(value, bool):
         raise UsageError(argument=argument, expected=f"an integer of at least {ge}", found=found_instead(value))
     check_number(argument, value, ge=ge, le=le)
+
+
+def check_probabilities(
+    argument: str, values: Sequence[float], *, kind: type[InputError | UsageError] = UsageError
+) -> None:
+    """Check that values are probabilities, up to rounding errors.
+
+    Raises:
+        UsageError: If a value is NaN or outside of [0, 1]; `kind` replaces the class of this error.
+    """
+    for i, value in enumerate(values):
+        if not -ROUNDING <= value <= 1 + ROUNDING:
+            raise kind("a probability between 0 and 1", f"{value:g}", argument=f"{argument}[{i}]")
 
 
 def check_kind(argument: str, value: object, kind: type, example: str) -> None:

@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Iterable
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from feller.core.errors import InputError
@@ -69,11 +69,26 @@ def load_tensors(
 
     Raises:
         InputError: If the file is missing or damaged.
+        OSError: If the file cannot be opened.
     """
     if not path.is_file():
         raise InputError("a file", "none", file=path)
+    with path.open("rb"):  # safetensors reports every system error as a missing file
+        pass
     try:
+        if not _is_utf8(path):  # safetensors opens no such path
+            content = path.read_bytes()
+            metadata = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")]).get("__metadata__", {})
+            return load(content), metadata
         with safe_open(str(path), "pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except (SafetensorError, OSError, RuntimeError, ValueError) as error:
+    except (SafetensorError, OSError, RuntimeError, ValueError, AttributeError) as error:
         raise InputError(f"is damaged or truncated ({error}); {advice}", file=path) from error
+
+
+def _is_utf8(path: pathlib.Path) -> bool:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -36,6 +36,8 @@ _LONE_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 """Pattern of an escaped surrogate in JSON; an unpaired surrogate can be neither encoded nor displayed."""
 FILENAME_ERRORS = "surrogateescape"
 """Name of the error handler with which Python represents bytes of file names that are not UTF-8."""
+MEMORY_PREFIX = "memory:"
+"""Prefix of references to functions that have no file."""
 USER_FUNCTIONS: dict[str, Callable[..., Any]] = {}
 """User functions that records may refer to, by reference; filled by `feller.core.user_code`."""
 CHOSEN: list[str] = []
@@ -87,6 +89,12 @@ def _function_name(function: Callable[..., Any]) -> str:
 
 
 def _function(name: Any, _: Any) -> Callable[..., Any]:
+    if name not in USER_FUNCTIONS and str(name).startswith(MEMORY_PREFIX):
+        raise InputError(
+            "a network built by a function or class in a file",
+            f"{name!r}, which existed only in the process that created the run",
+            "Define the class of the network in a file such as mine.py, import it, and create the run again",
+        )
     if name not in USER_FUNCTIONS:
         raise InputError(
             f"the record refers to the user function {name!r}",

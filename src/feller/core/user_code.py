@@ -16,14 +16,12 @@ from typing import Any
 
 import feller
 from feller.core.errors import InputError, UsageError
-from feller.core.serialization import CHOSEN, USER_FUNCTIONS
+from feller.core.serialization import CHOSEN, MEMORY_PREFIX, USER_FUNCTIONS
 
 MODULE_PREFIX = "feller_code_"
 """Prefix of the module names of user files."""
 LIBRARIES = ("feller", "torch", "numpy", "functools", "builtins")
 """Packages whose functions and classes do not count as user-defined."""
-MEMORY_PREFIX = "memory:"
-"""Prefix of references to functions that have no file."""
 _IN_MEMORY: dict[str, Callable[..., Any]] = {}
 """Functions that have no file, by reference."""
 _NAMED: dict[pathlib.Path, ModuleType] = {}
@@ -144,8 +142,9 @@ def import_path(function: Callable[..., Any], argument: str) -> str:
     file = getattr(module, "__file__", None)
     if module is None or file is None or module.__name__ == "__main__" or getattr(module, name, None) is not function:
         raise UsageError(
-            f"a run stores a function as file and name: define {name} at the top level of a file such as mine.py and"
-            f' import it, or pass {argument}="mine.py:{name if name.isidentifier() else "name"}"'
+            f"a run stores a function as file and name: define {name} at the top level of a file such as mine.py,"
+            " not of the running script or notebook, and import it, or pass"
+            f' {argument}="mine.py:{name if name.isidentifier() else "name"}"'
         )
     path = pathlib.Path(file).resolve()
     if not module.__name__.startswith(MODULE_PREFIX):
@@ -167,6 +166,14 @@ def function_reference(function: Callable[..., Any]) -> str:
         reference = existing or f"{MEMORY_PREFIX}{name}-{secrets.token_hex(4)}"
         _IN_MEMORY[reference] = function
         return reference
+
+
+def register_in_memory(function: Callable[..., Any], name: str) -> str:
+    """Return the reference of a function that records of this process may name, although it has no file."""
+    function.__name__ = name
+    reference = function.__qualname__ = function_reference(function)
+    USER_FUNCTIONS[reference] = function
+    return reference
 
 
 def is_code_reference(words: str) -> bool:

@@ -43,6 +43,8 @@ def require_exists(place: pathlib.Path, what: str = "a file or a folder") -> Non
     The message states that `what`, a noun phrase, was expected, and suggests a file or folder with a similar name if
     there is one.
     """
+    if os.path.islink(place) and not os.path.exists(place):
+        raise InputError(what, "a symbolic link to a missing file, or to itself", "Repair the link", file=place)
     if not os.path.exists(place):
         raise InputError(what, "none", _suggest_similar(place), file=place)
 

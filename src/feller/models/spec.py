@@ -10,7 +10,7 @@ import feller.models.families.path_process
 import feller.models.families.predictive_models
 import feller.models.families.sequence_models
 import feller.models.infilling  # noqa: F401 - records name classes of all of these
-from feller.core.errors import InputError, error_context, is_too_large
+from feller.core.errors import InputError, check_probabilities, error_context, is_too_large
 from feller.core.pytree import State, tree_map
 from feller.core.rng import Rng
 from feller.core.run_folder import Run
@@ -52,6 +52,8 @@ class ModelSpec:
 
     def __post_init__(self) -> None:
         check_cond_dropout(self.cond_dropout)
+        for name, frequencies in self.frequencies.items():
+            check_probabilities(f"frequencies[{name}]", frequencies)
         for name, classes in self.modality.conditions.items():
             if len(set(classes)) < len(classes):
                 raise InputError(f"distinct class names for {name}", "duplicates")

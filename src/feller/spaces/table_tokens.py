@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
-from feller.core.errors import UsageError, check_number
+from feller.core.errors import UsageError, check_number, check_probabilities
 from feller.core.rng import RandomStream, categorical
 from feller.spaces.space import Space
 
@@ -182,6 +182,8 @@ class TableTokens(Space):
             column.num_values for column, probs in zip(self.columns, self.value_probs, strict=True) if probs
         ]:
             raise UsageError(expected="one probability for each value of a column")
+        for j, probs in enumerate(self.value_probs):
+            check_probabilities(f"value_probs[{j}]", probs)
         groups = list(range(len(self.columns)))
         for pair in self.constraints:
             self._check(pair)

@@ -4,6 +4,7 @@ Resuming is bit-identical on the same hardware, and equal up to rounding on othe
 """
 
 import functools
+import math
 import pathlib
 import platform
 from typing import Any
@@ -75,10 +76,14 @@ def save_checkpoint(run: Run, train_state: TrainState, *, writes: bool = True) -
 def read_counters(run: Run) -> dict[str, Any]:
     """Return the training progress of a run: steps and seconds; InputError if the file is missing or damaged."""
     counters = read_json(run.progress, INCOMPLETE_RUN_REMEDY)
-    if not isinstance(counters, dict) or not all(isinstance(counters.get(name), (int, float)) for name in _COUNTERS):
-        raise InputError(
-            f"{run.progress} is damaged: expected the counters {', '.join(_COUNTERS)}", remedy="Resume the run"
-        )
+    if not isinstance(counters, dict):
+        raise InputError("an object", f"{counters!r:.40}", "Resume the run", file=run.progress)
+    for name, kind in _COUNTERS.items():
+        value = counters.get(name)
+        is_count = isinstance(value, int if kind is int else int | float) and not isinstance(value, bool)
+        if not is_count or not 0 <= value < math.inf:
+            expected = "a whole number of at least 0" if kind is int else "a finite number of at least 0"
+            raise InputError(expected, f"{value!r:.40}", "Resume the run", argument=name, file=run.progress)
     return counters
 
 

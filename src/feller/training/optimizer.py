@@ -70,9 +70,9 @@ class TrainConfig:
         for name in ("micro_batch", "steps", "reuse_batches"):
             check_number(name, getattr(self, name), ge=1)
         for name in ("minutes", "lr", "grad_clip_norm"):
-            check_number(name, getattr(self, name), gt=0)
+            check_number(name, getattr(self, name), gt=0, lt=math.inf)
         for name in ("weight_decay", "warmup"):
-            check_number(name, getattr(self, name), ge=0)
+            check_number(name, getattr(self, name), ge=0, lt=math.inf)
         check_number("lr_decay_fraction", self.lr_decay_fraction, ge=0, le=1)
         for name, values in (("ema_decay", (self.ema_decay,)), ("betas", self.betas)):
             for value in values:

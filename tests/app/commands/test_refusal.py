@@ -15,6 +15,8 @@ LINES = {
     "sample -n": "-n: expected a value; found none. See feller sample --help",
     "evaluate a b": "expected no further argument; found b. See feller evaluate --help",
     "fit example:moons --train.lr x": "--train.lr: expected a number; found 'x'. See feller fit DATA --help",
+    "fit example:moons --train.lr inf": "--train.lr: expected above 0 and finite; found inf. "
+    "See feller fit DATA --help",
     "fit example:moons --steps 0": "--steps: expected at least 1; found 0",
     "fit example:moons --minutes inf": "--minutes: expected above 0 and finite; found inf",
     "fit --steps 1 --minutes 1 example:moons": "--steps: expected --steps or --minutes; found --steps and --minutes. "

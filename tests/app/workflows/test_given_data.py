@@ -110,9 +110,8 @@ def test_report_in_a_notebook_is_sandboxed(here):
 def test_refused_data_leave_nothing_behind(here):
     holes = normal(40, 2)
     holes[3, 1] = np.nan
-    with refuses(InputError, file="your array [40, 2]", place="(samples)") as wrong:
+    with refuses(InputError, file="your array [40, 2]", row=4, column=2):
         feller.fit(holes, steps=2, size="tiny", out="runs/holes")
-    assert "row 4, column 2" in wrong.value.message
     assert not (here / "runs/holes").exists()
     (here / "mine").mkdir()
     with refuses(UsageError, argument="recipe", found="'pionts'"):
@@ -140,7 +139,7 @@ def test_data_in_memory_are_read_like_files(here):
     assert np.array_equal(feller.read(values).numpy(), values)
     assert np.array_equal(feller.read(torch.from_numpy(values)).numpy(), values)
     assert feller.read(frame).modality.columns == ("a", "b")
-    with refuses(InputError, file="your array [30, 2]", place="(samples)"):
+    with refuses(InputError, file="your array [30, 2]", row=1, column=1):
         feller.read(values * np.inf)
     with pytest.raises((UsageError, TypeError)):  # here types are checked before
         feller.read(5)  # type: ignore[arg-type]
@@ -191,8 +190,8 @@ def test_functions_take_a_run_or_its_folder(here, unreported):
 
 
 def test_few_rows_are_warned_of(unreported):
-    with pytest.warns(UserWarning, match="examples to learn from: 1,"):
-        feller.fit(pd.DataFrame({"x": [1.0], "y": [2.0]}), size="tiny", steps=1)
+    with pytest.warns(UserWarning, match="examples to learn from: 2,"):
+        feller.fit(pd.DataFrame({"x": [1.0, 3.0], "y": [2.0, 2.0]}), size="tiny", steps=1)
     with refuses(UsageError, found=None):
         feller.fit(None)
 

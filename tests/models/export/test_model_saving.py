@@ -5,6 +5,7 @@ import dataclasses
 import importlib
 import json
 import pathlib
+import subprocess
 import sys
 
 import pytest
@@ -224,3 +225,28 @@ def test_networks_that_cannot_be_rebuilt(own):
     with pytest.raises(UsageError):
         feller.Model(copy.deepcopy(model.network.inner), data=(2,)).save("runs/other", make=lambda: own.Wide(3))
     assert not feller.open_run("runs/mine").path.with_name("other").exists()
+
+
+def test_a_network_of_the_running_script_serves_this_process_only(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    class Here(nn.Module):
+        def __init__(self, width):
+            super().__init__()
+            self.layer = nn.Linear(2, width)
+
+        def forward(self, x, t):
+            return self.layer(x)
+
+    model = feller.Model(Here(2), feller.FlowMatching(feller.Affine(), feller.Euclidean((2,))))
+    run = feller.load(model).folder
+    assert torch.equal(feller.load(run.path).model.network.inner.layer.weight, model.network.inner.layer.weight)
+    steered = feller.steer(model, reward=lambda x: x[:, 0], n=4, steps=2, out="steered.npz")
+    assert len(steered.samples) == 4
+    with pytest.raises(UsageError):
+        model.save("saved")
+    assert not pathlib.Path("saved").exists()
+    code = f"import feller; feller.load({str(run.path)!r}).model"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "InputError" in found.stderr
+    assert "memory:Here" in found.stderr

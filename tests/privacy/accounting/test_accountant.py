@@ -319,3 +319,25 @@ def test_calibration_at_large_epsilon_is_fast(wanted: float) -> None:
     spent = (*others, PoissonSubsampledGaussian("training", sigma, 0.03, 400))
     assert 0.99 * wanted < compute_epsilon(spent, DELTA) <= min(wanted, rdp_epsilon(spent, DELTA))
     assert time.process_time() - begun < 10
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        GaussianMechanism("a", 1e-9, times=10**9),
+        GaussianMechanism("a", 1e12, integer_moves=10**6),
+        PoissonSubsampledGaussian("a", 4.0, 0.01, 10**9),
+        PureDp("a", 1000.0),
+        ZCdp("a", 1e12),
+    ],
+    ids=str,
+)
+def test_events_at_their_bounds_have_an_epsilon_at_once(event: DpEvent) -> None:
+    begun = time.process_time()
+    assert 0 <= compute_epsilon((event,), 1e-5) < math.inf
+    assert time.process_time() - begun < 5
+
+
+def test_epsilon_of_a_huge_rho_is_the_closed_bound() -> None:
+    rho = 1e20  # rho + 2 sqrt(rho log(1 / delta)), Bun and Steinke 2016
+    assert epsilon_from_rho(rho, 1e-5) == pytest.approx(rho + 2 * math.sqrt(rho * math.log(1e5)), rel=1e-9)

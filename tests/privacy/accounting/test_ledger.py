@@ -126,3 +126,24 @@ def test_check_budget_says_that_its_epsilon_is_weak() -> None:
             check_budget(epsilon, 1e-5, (20, 19, 19, 18, 18), rows)
         assert (20 <= float(numbers(caught.value.remedy)[0]) < 30) == weak
         assert (describe_weakness(15.0) in caught.value.remedy) == weak
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "argument"),
+    [
+        (GaussianMechanism, {"sigma": 1e-300}, "sigma"),
+        (GaussianMechanism, {"sigma": 1e308}, "sigma"),
+        (GaussianMechanism, {"sigma": math.nan}, "sigma"),
+        (GaussianMechanism, {"sigma": 1.0, "times": 2**70}, "times"),
+        (GaussianMechanism, {"sigma": 1.0, "integer_moves": 10**9}, "integer_moves"),
+        (GaussianMechanism, {"sigma": 1.0, "integer_moves": -1}, "integer_moves"),
+        (PoissonSubsampledGaussian, {"sigma": 1e-300, "rate": 0.1, "steps": 1}, "sigma"),
+        (PoissonSubsampledGaussian, {"sigma": 1.0, "rate": 0.1, "steps": 10**12}, "steps"),
+        (PoissonSubsampledGaussian, {"sigma": 1.0, "rate": 2.0, "steps": 1}, "rate"),
+        (PureDp, {"epsilon": 1e300}, "epsilon"),
+        (ZCdp, {"rho": math.inf}, "rho"),
+    ],
+)
+def test_events_out_of_bounds(kind: type, fields: dict[str, float], argument: str) -> None:
+    with refuses(UsageError, argument=argument):
+        kind("a", **fields)

@@ -57,10 +57,10 @@ def _raise_parse_error(event: events.ParseErrorEvent, args: Sequence[str], flags
     argument = getattr(event, "argument", None)
     if argument is None:
         if error := _own_error():
-            given, remedy = error.found, error.remedy or hint
+            given, remedy, name = error.found, error.remedy or hint, _given_field(error.argument, args)
             if error.message:
-                raise UsageError(error.message, argument=error.argument, remedy=remedy)
-            raise UsageError(argument=error.argument, expected=error.expected, found=given, remedy=remedy)
+                raise UsageError(error.message, argument=name, remedy=remedy)
+            raise UsageError(argument=name, expected=error.expected, found=given, remedy=remedy)
         raise UsageError(getattr(event, "message", None) or "these arguments cannot be combined", remedy=hint)
     names = _flags_of_argument(argument)
     argument_name = option_of(names[0])
@@ -80,6 +80,13 @@ def _own_error() -> UsageError | InputError | None:
     while error is not None and not isinstance(error, UsageError | InputError):
         error = error.__cause__ or error.__context__
     return error
+
+
+def _given_field(name: str | None, args: Sequence[str]) -> str | None:
+    """Return the dotted path of the field `name`, such as train.lr, if one flag among the words sets such a field."""
+    options = [option_of(word.partition("=")[0]) for word in args if word.startswith("--")]
+    paths = [option for option in options if option.rpartition(".")[2] == name]
+    return paths[0] if len(paths) == 1 else name
 
 
 def _flags_of_argument(argument: Any) -> Sequence[str]:

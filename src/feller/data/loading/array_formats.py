@@ -99,16 +99,14 @@ def raw_from_arrays(arrays: dict[str, np.ndarray], path: str, options: ReadOptio
         if len(columns) != samples.shape[1]:
             raise InputError(f"{samples.shape[1]} column names in columns", len(columns), file=path)
         return RawTable(samples.astype(object), columns=columns)
-    if (
-        samples.dtype.kind not in "biuf"
-        or not (options.raw_type is RawArrays or samples.ndim in (2, 3, 4))
-        or 0 in samples.shape
-    ):
+    if samples.dtype.kind not in "biuf" or not (options.raw_type is RawArrays or samples.ndim in (2, 3, 4)):
         raise InputError(
             "numeric points [n, d] or images [n, h, w] or [n, h, w, c]",
             f"{list(samples.shape)} of {samples.dtype}",
             place=where,
         )
+    if 0 in samples.shape:
+        raise InputError("at least one example and value", f"an empty array {list(samples.shape)}", place=where)
     labels, classes = _labels(arrays, len(samples), path)
     if options.raw_type is RawArrays:
         return RawArrays(_finite(samples.astype(np.float64), where), labels, classes)

@@ -194,6 +194,8 @@ def _ending(path: pathlib.Path) -> str:
 
 def _find_in_file(path: pathlib.Path, options: ReadOptions) -> RawExamples:
     require_exists(path)
+    if not path.is_file():
+        raise InputError("a regular file", "a pipe or a device", "Copy the data to a file", file=path)
     if path.stat().st_size == 0:
         raise InputError("the file is empty", file=path)
     if idx.ANY.fullmatch(path.name):

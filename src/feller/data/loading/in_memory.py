@@ -168,6 +168,9 @@ class SavedData:
             with contextlib.suppress(OSError):  # the folder may contain other files
                 self.file.parent.rmdir()
         if isinstance(error, InputError | UsageError):
+            has_header = self.file.suffix == ".csv" and str(self.file) in (error.file or error.place or "")
+            if has_header and error.row is not None:
+                error = error.with_row(error.row - 1)
             raise error.with_path_replaced(str(self.file), self.description) from error
 
 

@@ -32,14 +32,16 @@ def check_finite(
     nonfinite = np.argwhere(~np.isfinite(values))
     if len(nonfinite):
         row, column = nonfinite[0]
-        name = f" ({columns[column]})" if columns else ""
+        name = f"{columns[column]} " if columns else ""
         line = row + 1 if lines is None else lines[row]
         finding = "is empty" if row * values.shape[1] + column in empty else f"is {values[row, column]}"
         raise InputError(
-            f"row {line}, column {(places[column] if places else column) + 1}{name} {finding}",
+            f"{name}{finding}",
             expected=f"finite numbers ({len(nonfinite)} of {values.size} cells are missing or infinite)",
             remedy="Fill or remove those rows",
             place=where,
+            row=int(line),
+            column=int(places[column] if places else column) + 1,
         )
     return values
 

@@ -163,7 +163,7 @@ class ModelledColumn(Column):
 
 
 def check_words(name: str, words: Sequence[str], what: str) -> None:
-    """Raise an InputError if a word has leading or trailing blanks, or is repeated.
+    """Raise an InputError if a word has leading or trailing blanks or a null character, or is repeated.
 
     Args:
         name: Name of the column, for the message.
@@ -171,7 +171,11 @@ def check_words(name: str, words: Sequence[str], what: str) -> None:
         what: Noun for a word, the start of the message.
     """
     for i, word in enumerate(words):
-        if word != word.strip() or "\x00" in word:
+        if "\x00" in word:
+            raise InputError(
+                f"{what} {word!r} contains a null character", remedy="Remove the null characters", column=name
+            )
+        if word != word.strip():
             raise InputError(
                 f"{what} {word!r} has leading or trailing spaces, which are stripped from cells, so it matches no cell",
                 remedy="Remove the spaces",

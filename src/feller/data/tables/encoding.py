@@ -64,7 +64,8 @@ def check_columns(raw: RawTable, schema: Schema, *, partial: bool = False) -> No
     Hidden columns, which the model does not generate, may be present, except in a partial table. The missing cells of a
     partial table are to be filled in.
     """
-    unknown = [name for name in raw.columns if name not in schema.names]
+    names, present, hidden_names = set(schema.names), set(raw.columns), set(schema.hidden_names)
+    unknown = [name for name in raw.columns if name not in names]
     num_present = len(raw.columns) - len(unknown)
     if unknown and 2 * num_present <= len(raw.columns) and 2 * num_present < len(schema.names) and not partial:
         raise InputError(
@@ -73,13 +74,13 @@ def check_columns(raw: RawTable, schema: Schema, *, partial: bool = False) -> No
         )
     if unknown:
         raise InputError.unknown_name("column", unknown[0], schema.names, alternatives=" of the schema")
-    hidden = [name for name in raw.columns if name in schema.hidden_names]
+    hidden = [name for name in raw.columns if name in hidden_names]
     if hidden and partial:
         raise InputError(
             f"the values of {hidden[0]!r} were hidden by noise, so generated rows lack this column",
             remedy="Remove the column",
         )
-    absent = [column.name for column in schema.modelled if column.name not in raw.columns]
+    absent = [column.name for column in schema.modelled if column.name not in present]
     if absent and not partial:
         raise InputError(
             column=absent[0],

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float64, Int64
 from PIL import Image
 from torch import Tensor
 
-from feller.core.errors import InputError
+from feller.core.errors import InputError, check_probabilities
 from feller.core.pytree import Cond
 from feller.core.rng import Rng
 from feller.data.figures import INK, figure_to_image, panels
@@ -109,6 +109,8 @@ class Table(Modality):
                 f"marginals with {num_levels} probabilities, one per value of each column",
                 [len(marginal) for marginal in self.marginals],
             )
+        for j, marginal in enumerate(self.marginals):
+            check_probabilities(f"marginals[{j}]", marginal, kind=InputError)
         if bool(self.crosstabs) != (self.crosstab_rows > 0):
             raise InputError(
                 "both crosstabs and crosstab_rows, or neither",

@@ -20,6 +20,8 @@ from feller.data.tables.dates import in_format, read_times, write_time, write_ti
 _ARROW: Any = pyarrow.compute  # its functions are created at import
 _DIGITS = 18
 """Number of decimal digits that always fit into an int64."""
+MAX_NUMBER = 10**18
+"""Upper limit of numbers in a column, exclusive."""
 _MOST = 2**62
 MOST_DECIMALS = 12
 MAX_POWER = 30
@@ -159,8 +161,8 @@ class NumberFormat:
         Raises:
             InputError: If the number has more decimals than the format, or is too large.
         """
-        if not abs(number) < 10**18:
-            raise InputError(f"{what} {number:g} is too large or not a number", column=name)
+        if not abs(number) < MAX_NUMBER:
+            raise InputError(f"{what} of absolute value below {MAX_NUMBER:g}", f"{number:g}", column=name)
         scaled = Decimal(repr(number)).scaleb(self.decimals)
         if scaled != scaled.to_integral_value():
             raise InputError(
@@ -331,6 +333,8 @@ def date_format(cells: Sequence[str] | pyarrow.Array) -> tuple[str, datetime.dat
     words = cells if isinstance(cells, pyarrow.Array) else text_array(cells)
     sample: list[str] = words.slice(0, _TRIED).to_pylist()
     candidates: list[tuple[str, datetime.datetime, datetime.datetime]] = []
+    if not all(any(character.isdigit() for character in cell) for cell in sample):  # every format has digits
+        return None
     for form in DATES:
         if not all(is_in_format(cell, form) for cell in sample):
             continue

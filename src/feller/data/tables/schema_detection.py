@@ -17,6 +17,7 @@ from feller.data.tables.column import Boolean, Categorical, Column
 from feller.data.tables.dates import Datetime, equalize_precision
 from feller.data.tables.number_format import (
     DATES,
+    MAX_NUMBER,
     MOST_DECIMALS,
     NumberFormat,
     date_format,
@@ -33,6 +34,8 @@ from feller.data.tables.unmodelled_columns import FreeText, Identifier
 _ARROW: Any = pyarrow.compute  # its functions are created at import
 MISSING = ("", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None", "?", "-", "#N/A", "<NA>")
 """Texts that mean a missing cell."""
+INFINITE = tuple(sign + word for sign in ("", "+", "-") for word in ("inf", "Inf", "INF", "infinity", "Infinity"))
+"""Texts of infinite numbers."""
 BOOLEAN_WORDS = (
     ("True", "False"),
     ("true", "false"),
@@ -63,7 +66,9 @@ def detect_schema(raw: RawTable) -> Schema:
     dtypes = dict(zip(raw.columns, raw.dtypes, strict=True)) if raw.dtypes else {}
 
     def guess(name: str) -> Column:
-        return _guess(name, equalize_precision(raw.factorize(name)), dtypes.get(name))
+        column = raw.factorize(name)
+        _check_finite(raw, name, column)
+        return _guess(name, equalize_precision(column), dtypes.get(name))
 
     return Schema(tuple(by_column(guess, raw.columns, len(raw.values))))
 
@@ -100,6 +105,7 @@ def _guess(name: str, column: FactorizedColumn, dtype: str | None) -> Column:
         if form.width and len(words) <= MAX_VALUES:  # zero-padded numbers are codes, such as postcodes
             return Categorical(name, tuple(sorted(words.to_pylist())), None, missing, also_missing, dtype)
         parsed = form.parse(words)
+        _check_size(name, words, form)
         units, inverse = np.unique(parsed.units, return_inverse=True)
         unit_counts = np.bincount(inverse, counts).astype(np.int64)
         exact = np.bincount(inverse, parsed.exact) > 0
@@ -111,6 +117,36 @@ def _guess(name: str, column: FactorizedColumn, dtype: str | None) -> Column:
             name, *first_and_last(low, high, time_format), time_format, (), None, missing, also_missing, dtype
         )
     return _words(name, words, counts, missing, also_missing, dtype)
+
+
+def _check_finite(raw: RawTable, name: str, column: FactorizedColumn) -> None:
+    """Raise an InputError if a column of numbers contains an infinite number."""
+    is_infinite = column.is_in(INFINITE)
+    numbers = column.uniques.filter(pyarrow.array(~(is_infinite | column.is_in(MISSING))))
+    if not is_infinite.any() or not len(numbers) or detect_number_format(numbers) is None:
+        return
+    row = int(np.flatnonzero(is_infinite[column.codes])[0])
+    raise InputError(
+        "finite numbers",
+        repr(column.uniques[int(column.codes[row])].as_py()),
+        "Fill or remove those rows",
+        column=name,
+        row=raw.row_number(row),
+    )
+
+
+def _check_size(name: str, words: pyarrow.Array, form: NumberFormat) -> None:
+    """Raise an InputError if a number is too large for a column of numbers."""
+    long = _ARROW.greater_equal(_ARROW.binary_length(words), len(f"{MAX_NUMBER}") - 1)
+    for word in words.filter(long).to_pylist():
+        number = form.read(word)
+        if number is not None and abs(number) >= MAX_NUMBER:
+            raise InputError(
+                f"numbers of absolute value below {MAX_NUMBER:g}",
+                word[:60],
+                "Divide the column by a power of ten, or declare it as identifiers in a schema (feller data schema)",
+                column=name,
+            )
 
 
 def _boolean_words(words: pyarrow.Array) -> tuple[str, str] | None:

@@ -1,5 +1,6 @@
 """Writing of run folders for models that were fitted without a recipe."""
 
+import copy
 import os
 import pathlib
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from feller.core.rng import Rng
 from feller.core.run_folder import Run, check_folder_path, is_occupied, target_run
 from feller.core.safetensors_io import load_weights
 from feller.core.serialization import to_dict
-from feller.core.user_code import fingerprint, import_path
+from feller.core.user_code import fingerprint, import_path, register_in_memory
 from feller.data.examples.loaders import EXAMPLES
 from feller.data.examples.registry import EXAMPLE_PREFIX
 from feller.models.export.user_network import trial_inputs
@@ -48,6 +49,37 @@ def save_model(
     overwrite: bool = False,
 ) -> Run:
     """Write a model as a run folder; arguments and errors as for `Model.save`."""
+    return _save_model(model, out, make=make, data=data, test=test, overwrite=overwrite)
+
+
+def save_for_this_process(model: Model, out: str) -> Run:
+    """Write a model as a run folder that this process can open, even if no file defines the network.
+
+    If the network cannot be built from a file, the run refers to the network in memory; other processes cannot open it.
+    """
+    try:
+        return _save_model(model, out)
+    except UsageError:
+        inner = unwrap_network(getattr(model.network, "inner", None))
+        if not isinstance(model.network, ExternalNetworkModule | ExternalDecoder) or not isinstance(inner, nn.Module):
+            raise
+
+    def make() -> nn.Module:
+        return copy.deepcopy(inner)
+
+    return _save_model(model, out, make=make, reference=register_in_memory(make, type(inner).__name__))
+
+
+def _save_model(
+    model: Model,
+    out: str,
+    *,
+    make: NetworkFactory | NetworkConfig | None = None,
+    data: str | os.PathLike[str] = "",
+    test: str | os.PathLike[str] = "",
+    overwrite: bool = False,
+    reference: str = "",
+) -> Run:
     check_folder_path("out", out)
     data, test = _place("data", data), _place("test", test)
     if test and not data:
@@ -59,14 +91,14 @@ def save_model(
         )
     spec, weights = _recordable_spec(model, make)
     external = spec.architecture if isinstance(spec.architecture, ExternalNetwork) else None
-    make_path = "" if external is None else import_path(external.make, "make")
+    make_path = "" if external is None else reference or import_path(external.make, "make")
     spec_record = to_dict(spec)  # raises before the folder is created
     recipe = recipe_record(spec, model.objective)
     network = _rebuild_network(model, spec, weights)
     provenance = {
         "recipe": make_path or spec_record["architecture"]["is"],
         "size": "small",
-        "code": fingerprint(pathlib.Path(make_path.rpartition(":")[0])) if make_path else "",
+        "code": fingerprint(pathlib.Path(make_path.rpartition(":")[0])) if make_path and not reference else "",
         "held_out": 0.0,
         "test": test,
     }

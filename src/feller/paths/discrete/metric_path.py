@@ -84,6 +84,8 @@ class ConstantSpeedBeta(BetaSchedule):
 
     def __post_init__(self) -> None:
         check_number("max_beta", self.max_beta, gt=0, lt=float("inf"))
+        for token, weight in enumerate(self.weights or ()):
+            check_number(f"weights[{token}]", weight, ge=0, lt=float("inf"))
 
     def build(self, distance: TokenDistance) -> BetaFunction:
         """Return beta(t): tabulate the arc length over log beta, then invert the table by cubic Hermite splines."""

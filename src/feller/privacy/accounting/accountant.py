@@ -4,6 +4,7 @@ Both use the dp-accounting package. The unit of privacy is one row, added or rem
 """
 
 import functools
+import itertools
 import logging
 import math
 from collections import Counter
@@ -27,6 +28,12 @@ COARSE_GRID_EPSILON = 50.0
 """Epsilon by Rényi DP above which the coarsest grid of privacy losses is used, to save time."""
 MAX_GRID_POINTS = 20_000_000
 """Maximum number of grid points of a privacy loss distribution (PLD), which then takes a few hundred megabytes."""
+MAX_COMPOSITIONS = 10**7
+"""Maximum number of compositions of a PLD with itself, which then take half a minute."""
+DISCRETE_WIDTH = 24.0
+"""Number of integers that dp-accounting keeps of discrete Gaussian noise, in standard deviations."""
+MAX_PURE_EPSILON = 700.0
+"""Maximum epsilon of a pure-DP event in a PLD, beyond which e^epsilon overflows."""
 TAIL_MASS = 1e-15
 """Probability mass truncated from a tail of the privacy loss distribution (PLD); this mass is charged to delta."""
 DELTA_FRACTIONS = (0.5, 0.1, 0.01)
@@ -150,7 +157,12 @@ def _pld_epsilon(event_counts: EventCounts, delta: float, grid: float) -> float:
 
 
 def choose_grid(event_counts: EventCounts, grid: float) -> float | None:
-    """Return the smallest grid step, `grid` or more, with at most `MAX_GRID_POINTS` points; None if there is none."""
+    """Return the smallest grid step, `grid` or more, with at most `MAX_GRID_POINTS` points; None if there is none.
+
+    Also None for a mechanism whose PLD cannot be computed.
+    """
+    if not all(itertools.starmap(_has_pld, event_counts)):
+        return None
     max_loss = 2 * _rdp_epsilon(event_counts, TAIL_MASS)  # losses from -epsilon to epsilon, but for the truncated tails
     for event, _ in event_counts:
         if isinstance(event, GaussianMechanism | PoissonSubsampledGaussian):
@@ -219,6 +231,22 @@ def _dp_accounting() -> Any:
 
 def _distributions() -> Any:
     return _dp_accounting().pld.privacy_loss_distribution
+
+
+def _has_pld(event: DpEvent, times: int) -> bool:
+    """Return False if the PLD of an event used several times would take too long, or overflow memory or floats."""
+    match event:
+        case GaussianMechanism(integer_moves=0):
+            return True
+        case GaussianMechanism():
+            width = DISCRETE_WIDTH * event.sigma * math.sqrt(event.integer_moves)
+            return event.integer_moves * times <= MAX_COMPOSITIONS and width <= MAX_GRID_POINTS
+        case PoissonSubsampledGaussian():
+            return event.rate == 1 or times <= MAX_COMPOSITIONS
+        case PureDp():
+            return event.epsilon <= MAX_PURE_EPSILON and times <= MAX_COMPOSITIONS
+        case _:
+            return True
 
 
 @contextmanager

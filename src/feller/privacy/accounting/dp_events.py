@@ -1,10 +1,18 @@
 """DP events: the mechanisms that a privacy ledger lists."""
 
 import abc
-import math
 from dataclasses import dataclass
 
-from feller.core.errors import UsageError
+from feller.core.errors import check_number
+
+MIN_SIGMA, MAX_SIGMA = 1e-9, 1e12
+"""Bounds of noise multipliers, within which squares and sums over uses are finite and accurate."""
+MAX_USES = 10**9
+"""Maximum number of uses of a mechanism, or steps of a training."""
+MAX_INTEGER_MOVES = 10**6
+"""Maximum number of counts that one row changes."""
+MAX_LOSS = 1e12
+"""Maximum epsilon or rho of a mechanism."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +44,9 @@ class GaussianMechanism(DpEvent):
     """For discrete Gaussian noise: number of counts that one row changes, each by one; 0 for continuous noise."""
 
     def __post_init__(self) -> None:
-        _check_positive(self.label, "sigma", self.sigma)
-        _check_count(self.label, "times", self.times)
-        if self.integer_moves < 0:
-            raise UsageError(f"a value of at least 0 for integer_moves of {self.label}", self.integer_moves)
+        check_number("sigma", self.sigma, ge=MIN_SIGMA, le=MAX_SIGMA)
+        check_number("times", self.times, ge=1, le=MAX_USES)
+        check_number("integer_moves", self.integer_moves, ge=0, le=MAX_INTEGER_MOVES)
 
     def describe(self) -> str:
         return f"Gaussian noise of {self.sigma:.5g} sensitivities" + (f", {self.times:,} times" * (self.times > 1))
@@ -61,14 +68,9 @@ class PoissonSubsampledGaussian(DpEvent):
     """Number of steps."""
 
     def __post_init__(self) -> None:
-        _check_positive(self.label, "sigma", self.sigma)
-        _check_count(self.label, "steps", self.steps)
-        if not 0 < self.rate <= 1:
-            raise UsageError(
-                f"a sampling rate of {self.label} above 0 and at most 1",
-                f"{self.rate:g}",
-                "Use a batch size of at most the number of rows",
-            )
+        check_number("sigma", self.sigma, ge=MIN_SIGMA, le=MAX_SIGMA)
+        check_number("steps", self.steps, ge=1, le=MAX_USES)
+        check_number("rate", self.rate, gt=0, le=1, remedy="Use a batch size of at most the number of rows")
 
     def describe(self) -> str:
         return f"noise multiplier {self.sigma:.5g}, {self.steps:,} steps, Poisson sampling rate {self.rate:.4g}"
@@ -86,7 +88,7 @@ class PureDp(DpEvent):
     epsilon: float
 
     def __post_init__(self) -> None:
-        _check_positive(self.label, "epsilon", self.epsilon)
+        check_number("epsilon", self.epsilon, gt=0, le=MAX_LOSS)
 
     def describe(self) -> str:
         return f"epsilon {self.epsilon:.5g}"
@@ -106,7 +108,7 @@ class ZCdp(DpEvent):
     rho: float
 
     def __post_init__(self) -> None:
-        _check_positive(self.label, "rho", self.rho)
+        check_number("rho", self.rho, gt=0, le=MAX_LOSS)
 
     def describe(self) -> str:
         return f"rho {self.rho:.5g}"
@@ -114,13 +116,3 @@ class ZCdp(DpEvent):
     @property
     def zcdp_rho(self) -> float:
         return self.rho
-
-
-def _check_positive(label: str, name: str, value: float) -> None:
-    if not (value > 0 and math.isfinite(value)):
-        raise UsageError(f"a finite {name} of {label} above 0", f"{value:g}")
-
-
-def _check_count(label: str, name: str, value: int) -> None:
-    if value < 1:
-        raise UsageError(f"a value of at least 1 for {name} of {label}", value)

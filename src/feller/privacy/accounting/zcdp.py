@@ -52,8 +52,11 @@ def epsilon_from_rho(rho: float, delta: float) -> float:
     def log_excess(epsilon: float) -> float:
         return _log_delta(rho, epsilon) - log_delta
 
-    high = rho + 2 * math.sqrt(rho * -log_delta)
-    return find_root(log_excess, 0.0, high + 1e-12, 1e-13) if log_excess(0.0) > 0 else 0.0
+    if log_excess(0.0) <= 0:
+        return 0.0
+    high = rho + 2 * math.sqrt(rho * -log_delta) + 1e-12  # an upper bound; Bun and Steinke 2016, proposition 1.3
+    # A huge rho leaves no digits for the search.
+    return high if log_excess(high) >= 0 else find_root(log_excess, 0.0, high, 1e-13)
 
 
 def _log_delta(rho: float, epsilon: float) -> float:

@@ -10,7 +10,7 @@ from torch import Tensor
 from feller.core.errors import check_number
 from feller.core.pytree import State, broadcast_time, leaves, num_examples, tree_map
 from feller.core.rng import Rng
-from feller.networks.condition_dropout import drop_conditions
+from feller.networks.condition_dropout import check_cond_dropout, drop_conditions
 from feller.paths import Path
 from feller.paths.processes import Process
 from feller.paths.time_distributions import linear_grid
@@ -45,6 +45,7 @@ class Distillation(ObjectiveConfig):
     requires: ClassVar[tuple[str, ...]] = ("teacher",)
 
     def __post_init__(self) -> None:
+        check_cond_dropout(self.cond_dropout)
         check_number("nfe", self.nfe, ge=1)
         check_number("teacher_steps", self.teacher_steps, ge=1)
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller.data.modality import Dataset
+from feller.networks.condition_dropout import check_cond_dropout
 from feller.privacy.accounting.dp_events import ZCdp
 from feller.privacy.accounting.ledger import Ledger
 from feller.privacy.accounting.zcdp import rho_from_epsilon
@@ -48,6 +49,7 @@ class MarginalFitting(OneShotObjective):
     """Unused, because observed values are columns of a row and not conditions."""
 
     def __post_init__(self) -> None:
+        check_cond_dropout(self.cond_dropout)
         if self.method not in ONE_WAY_BUDGET:
             raise UsageError.unknown_name("method", self.method, ONE_WAY_BUDGET)
         if self.degree < 1 or not self.max_model_size > 0:

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from feller.core.rng import Rng
+from feller.networks.condition_dropout import check_cond_dropout
 from feller.paths import Path
 from feller.sampling.divergence import Divergence, Hutchinson
 from feller.sampling.likelihood import initial_log_prob, integrate_log_density
@@ -38,6 +39,9 @@ class MaximumLikelihood(ConditionalObjective):
     """Time of the data; slightly below 1 if the velocity is infinite at t = 1."""
     cond_dropout: float = 0.1
     """Probability of dropping the conditions of an example, for classifier-free guidance."""
+
+    def __post_init__(self) -> None:
+        check_cond_dropout(self.cond_dropout)
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
         x_1, cond = read_batch(batch, rng, null=self.null)

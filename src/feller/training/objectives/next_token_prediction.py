@@ -9,6 +9,7 @@ from torch import Tensor
 
 from feller.core.errors import check_number
 from feller.core.rng import Rng
+from feller.networks.condition_dropout import check_cond_dropout
 from feller.spaces import Space
 from feller.spaces.table_tokens import TableTokens
 from feller.spaces.tokens import mask_until_end
@@ -27,6 +28,9 @@ class NextTokenPrediction(ConditionalObjective):
     """Probability of dropping the conditions of an example, for classifier-free guidance."""
     eos_token_id: int | None = None
     """Token that ends a text; the loss ignores tokens after its first occurrence."""
+
+    def __post_init__(self) -> None:
+        check_cond_dropout(self.cond_dropout)
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
         """Return the data as both state and target, and drop the conditions of random examples."""
@@ -68,6 +72,7 @@ class RowLikelihood(SelfContainedObjective):
     """Unused: observed values are columns of a row, not conditions."""
 
     def __post_init__(self) -> None:
+        check_cond_dropout(self.cond_dropout)
         check_number("shuffle_prob", self.shuffle_prob, ge=0, le=1)
         check_number("num_orders", self.num_orders, ge=1)
         check_number("marginals_budget", self.marginals_budget, ge=0, lt=1)

@@ -17,6 +17,7 @@ from feller.core.errors import UsageError
 from feller.core.pytree import leaves, num_examples
 from feller.core.rng import Rng
 from feller.data.modality import Dataset, Target
+from feller.networks.condition_dropout import check_cond_dropout
 from feller.networks.linear_classifier import FeatureMap, LinearClassifier, LinearClassifierNetwork
 from feller.privacy.accounting.calibration import calibrate
 from feller.privacy.accounting.ledger import Ledger
@@ -56,6 +57,7 @@ class OutputPerturbation(OneShotObjective):
     """Unused: there are no conditions."""
 
     def __post_init__(self) -> None:
+        check_cond_dropout(self.cond_dropout)
         target = self.target
         if len(target.classes) != 2:
             found = f"{len(target.classes)} classes" if target.classes else "a number"

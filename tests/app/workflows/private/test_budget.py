@@ -1,5 +1,9 @@
 """Steps are in the ledger before they are taken."""
 
+import json
+
+import pytest
+
 from feller.app.workflows.private.budget import STEPS_PAID_AHEAD, PrivacyBudget, ledger_of
 from feller.app.workflows.private.privacy_config import Guarantee
 from feller.core.errors import InputError
@@ -121,3 +125,17 @@ def test_changed_plan_adds_an_expense(tmp_path):
     assert (one.ledger.events[1], one.ledger.events[2].steps) == (earlier, 3)
     one.refund_unused_steps()
     assert (one.ledger.events[1], one.steps) == (earlier, 8)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("times", 2**70), ("sigma", 1e-300), ("sigma", 1e308), ("integer_moves", 10**9)]
+)
+def test_events_out_of_bounds_are_refused_with_file_and_key(tmp_path, key, value):
+    budget(tmp_path, 3).write()
+    path = Run(tmp_path).ledger
+    content = json.loads(path.read_text())
+    content["events"][0][key] = value
+    path.write_text(json.dumps(content))
+    with refuses(InputError, file=str(path)) as caught:
+        ledger_of(Run(tmp_path))
+    assert f"events[0]: {key}" in str(caught.value)

@@ -277,7 +277,7 @@ def check_cost(cost: StateCost, record: BridgeRecord, populations: Populations, 
         x = states.flatten(1)
         for obstacle in cost.obstacles:
             _refuse_blocked(name, states, obstacle(x), populations)
-        with error_context(name):
+        with error_context(place=f"the cost at samples of {name}"):
             cost = check(cost, x[None], x.new_tensor([[relative_time]]), _trial_population(x[None]))
     rng = Rng(record.seed).fold_in("trial")
     a, b = (Population(populations.states[k])(TRIAL_PLACES, rng.fold_in(k)).flatten(1) for k in (0, -1))

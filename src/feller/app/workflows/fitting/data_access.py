@@ -13,14 +13,15 @@ from feller.app.reporter import Reporter
 from feller.app.workflows.fitting.plan_fit import FitPlan, RecipeRequest, with_recipe_schema
 from feller.app.workflows.fitting.run_training import TrainingInputs, TrainingJob
 from feller.app.workflows.run_config import FitRecord, data_fingerprint
-from feller.core.errors import InputError, UsageError
+from feller.core.errors import InputError, UsageError, error_context
 from feller.core.pytree import leaves
 from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.data.batches import batch_loader, shuffled_loader
 from feller.data.loading.dataset_reader import read
-from feller.data.loading.in_memory import DataSource
+from feller.data.loading.in_memory import IN_MEMORY_PREFIX, DataSource
 from feller.data.modality import Dataset, Modality
+from feller.data.tables.modality import Table, unmodelled_notes
 from feller.models.model import Model
 from feller.models.recipes.recipe import Recipe
 from feller.models.spec import ModelSpec
@@ -180,7 +181,8 @@ class OpenData(DataAccess):
 
     def check_data(self, record: FitRecord, dataset: Dataset, reporter: Reporter) -> Dataset:
         dataset = dataset.modality.with_statistics(dataset)
-        check_not_constant(dataset)
+        with error_context(None if record.data.startswith(IN_MEMORY_PREFIX) else record.data or None):
+            check_not_constant(dataset)
         return dataset
 
     def add_fingerprint(self, record: FitRecord, dataset: Dataset, recipe: Recipe) -> FitRecord:
@@ -250,11 +252,15 @@ def check_not_constant(dataset: Dataset) -> None:
 
     Private fits skip this check, because the error would reveal rows.
     """
-    is_exempt = dataset.stream is not None or not dataset.modality.is_tabular or len(dataset) < 2
+    is_exempt = dataset.stream is not None or not dataset.modality.is_tabular or not len(dataset)
     if is_exempt or dataset.given or dataset.target is not None:
         return
     if all(bool((leaf == leaf[:1]).all()) for leaf in leaves(dataset.values)):
-        raise InputError("at least two different rows", f"{len(dataset):,} equal rows", argument="data")
+        found = "1 row" if len(dataset) == 1 else f"{len(dataset):,} equal rows"
+        omitted = unmodelled_notes(dataset.modality.schema) if isinstance(dataset.modality, Table) else ()
+        if omitted and len(dataset) > 1:
+            found = f"{found} in the modelled columns ({'; '.join(omitted)})"
+        raise InputError("at least two different rows", found, argument="data")
 
 
 def _few(dataset: Dataset) -> list[str]:

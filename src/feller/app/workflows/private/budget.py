@@ -15,7 +15,7 @@ from feller.app.workflows.run_config import (
     matches_fingerprint,
     read_fit_record,
 )
-from feller.core.errors import InputError, UsageError
+from feller.core.errors import InputError, UsageError, error_context
 from feller.core.interrupts import sigterm_as_interrupt
 from feller.core.run_folder import Run, open_run
 from feller.core.serialization import from_dict, to_dict
@@ -138,7 +138,8 @@ def ledger_of(run: Run) -> Ledger | None:
     Raises:
         InputError: If the ledger file is damaged, or if a private run has no ledger or the ledger of another run.
     """
-    ledger = from_dict(Ledger, run.read_record(run.ledger)) if run.ledger.is_file() else None
+    with error_context(run.ledger):
+        ledger = from_dict(Ledger, run.read_record(run.ledger)) if run.ledger.is_file() else None
     if not (run.progress.is_file() and run.recipe.is_file()) or read_tuning_record(run) is not None:
         return ledger
     planned, remedy = (
