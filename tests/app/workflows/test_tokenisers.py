@@ -51,7 +51,7 @@ def test_it_is_judged_beside_pictures_that_are_shrunk(
     assert (numbers["codes"], numbers["codes_per_picture"], numbers["steps"]) == (256, 16, 150)
     assert numbers["compared_with"] == "held-out data"
     record = json.loads((tokeniser / "report.json").read_text())
-    assert record["verdict"].startswith("Not yet trained") == bool(record["sketch"])
+    assert record["verdict"].startswith("Undertrained") == bool(record["sketch"])
     assert "--recipe image-tokenizer" in record["command"]
     assert not any("sample" in command for command, _ in record["next_steps"])
     page = (tokeniser / "report.html").read_text()
