@@ -26,7 +26,7 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
-def fewest(budget: EvaluationBudget, max_examples: int, *pace: object) -> int:
+def fewest(budget: EvaluationBudget, max_examples: int, *pace: object, is_optional: bool = False) -> int:
     """Return the smallest number of examples of a report, independent of the clock."""
     return max_examples if budget.seconds is None else min(max_examples, max(MIN_EXAMPLES, max_examples // 16))
 

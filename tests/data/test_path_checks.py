@@ -25,6 +25,13 @@ def test_missing_paths_suggest_the_nearest_name(tmp_path: pathlib.Path, monkeypa
     assert "people.csv" in str(error.value.remedy)
 
 
+def test_a_misspelt_prefix_of_examples_is_corrected() -> None:
+    for source in ("exampel:digits", "exampel:digits/test"):
+        with refuses(InputError, argument="data", found="'exampel:digits'") as error:
+            require_data(source)
+        assert "example:digits" in str(error.value.remedy)
+
+
 def test_existing_files_are_replaced_only_with_overwrite(tmp_path: pathlib.Path) -> None:
     file = tmp_path / "people.csv"
     require_free(str(file), overwrite=False)

@@ -165,14 +165,22 @@ def test_unknown_report() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pace", "n", "tried"), [(0.001, 1024, 64), (0.009, 1024, 64), (0.011, 512, 64), (0.05, 128, 64), (1.0, 64, 64)]
+    ("pace", "n", "tried"),
+    [(0.001, 1024, 86), (0.009, 1024, 86), (0.011, 512, 86), (0.05, 128, 86), (1.0, 64, 6), (30.0, 64, 2)],
 )
 def test_num_affordable(pace: float, n: int, tried: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ten seconds for 1,024 examples, of which a sixteenth is tried."""
+    """Ten seconds for 1,024 examples, of which at most a sixteenth is tried, and few if these are slow."""
     clock = Clock(pace)
     monkeypatch.setattr(module, "time", clock)
     assert EvaluationBudget(20.0).num_affordable(1024, 0.5, clock.work, get_engine()) == n
     assert clock.done == tried
+
+
+@pytest.mark.parametrize(("pace", "n"), [(0.05, 128), (0.3, 64), (1.0, 0)])
+def test_optional_work_is_left_out(pace: float, n: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(pace)
+    monkeypatch.setattr(module, "time", clock)
+    assert EvaluationBudget(20.0).num_affordable(1024, 0.5, clock.work, get_engine(), is_optional=True) == n
 
 
 def test_num_affordable_without_trial() -> None:

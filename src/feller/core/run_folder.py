@@ -25,7 +25,10 @@ MANAGED_FILES = (
     *("ledger.json", "exposure.safetensors"),
     *("export.pt2", "export.pt2.json", "export.onnx", "export.onnx.json", "export.json"),
     *("paths.npz", "paths.csv", "pairs.npz", "pairs.csv", "counts.npz", "counts.csv"),
-    *(f"{name}.safetensors" for name in ("weights", "average", "state", "judge", "detector", "base", *AUX_NETWORKS)),
+    *(
+        f"{name}.safetensors"
+        for name in ("weights", "average", "state", "auxiliary", "judge", "detector", "base", *AUX_NETWORKS)
+    ),
 )
 """Names of the files of a run; no other file in the run folder is ever removed."""
 
@@ -65,6 +68,8 @@ class Run:
     """Network weights at the last step."""
     state = _File("state.safetensors")
     """Training state from which a fit resumes."""
+    aux_state = _File("auxiliary.safetensors")
+    """Training state of an auxiliary network whose training is not finished."""
     progress = _File("state.json")
     """Training counters, such as steps and seconds."""
     judge = _File("judge.safetensors")

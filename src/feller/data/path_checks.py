@@ -29,10 +29,8 @@ def require_data(source: str) -> None:
     elif os.path.exists(source) or is_pattern(source):
         return
     elif ":" in source:
-        name = source.partition(":")[2].partition("/")[0]
-        raise InputError.unknown_name(
-            "example", name, EXAMPLE_INFOS, alternatives=f", called {EXAMPLE_PREFIX}NAME, or a file", file=source
-        )
+        names = [f"{EXAMPLE_PREFIX}{name}" for name in EXAMPLE_INFOS]
+        raise InputError.unknown_name("data", source.partition("/")[0], names, alternatives=", or a file")
     else:
         require_exists(pathlib.Path(source))
 

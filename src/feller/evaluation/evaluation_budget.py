@@ -10,7 +10,13 @@ from feller.training.engine import Engine
 MIN_EXAMPLES = 16
 """Minimum number of examples evaluated under a time limit."""
 PACE_FRACTION = 16
-"""Inverse of the fraction of examples on which the speed is measured."""
+"""Inverse of the smallest fraction of examples that is evaluated under a time limit."""
+TRIAL_FRACTION = 0.25
+"""Fraction of the available time after which no larger trial of the speed starts."""
+TRIAL_GROWTH = 4
+"""Factor by which the number of examples grows between trials of the speed."""
+MAX_OVERRUN = 2.0
+"""Factor by which optional work may exceed the available time."""
 REPORTS = ("full", "quick", "none")
 """Values of the option `report`; without it, the time limit of a report is proportional to the training time."""
 TRAINING_FRACTION, MIN_SECONDS, MAX_SECONDS = 0.2, 10.0, 120.0
@@ -64,19 +70,40 @@ class EvaluationBudget:
             return max_examples
         return max(min(MIN_EXAMPLES, max_examples), int(max_examples * self.seconds / usual_seconds))
 
-    def num_affordable(self, max_examples: int, fraction: float, work: Callable[[int], object], engine: Engine) -> int:
+    def num_affordable(
+        self,
+        max_examples: int,
+        fraction: float,
+        work: Callable[[int], object],
+        engine: Engine,
+        *,
+        is_optional: bool = False,
+    ) -> int:
         """Return `max_examples`, halved until work on so many examples takes at most `fraction` of the time limit.
 
-        The speed is measured by a call of `work(n)`, which must process n examples; n is small. All processes must call
+        The result is at least `MIN_EXAMPLES` and a sixteenth of `max_examples`. Optional work gives 0 instead if even
+        this takes more than `MAX_OVERRUN` times the available time. The speed is measured by calls of `work(n)`, which
+        must process n examples: one example per process first, then more while that is fast. All processes must call
         this method, and get the same result.
         """
-        n = max(min(MIN_EXAMPLES, max_examples), max_examples // PACE_FRACTION)
-        if self.seconds is None or n >= max_examples:
+        smallest = max(min(MIN_EXAMPLES, max_examples), max_examples // PACE_FRACTION)
+        if self.seconds is None or smallest >= max_examples:
             return max_examples
-        start = time.monotonic()
-        work(n)
-        seconds, divisor = engine.broadcast_float(time.monotonic() - start), 1
-        while seconds * max_examples / divisor / n > fraction * self.seconds and max_examples // (2 * divisor) >= n:
+
+        def measure(n: int) -> float:
+            start = time.monotonic()
+            work(n)
+            return engine.broadcast_float(time.monotonic() - start)
+
+        available, n = fraction * self.seconds, min(engine.world_size, smallest)
+        seconds = min(measure(n), measure(n))  # the first call may include initialisation
+        while n < smallest and seconds < TRIAL_FRACTION * available:
+            n = min(TRIAL_GROWTH * n, smallest)
+            seconds = measure(n)
+        if is_optional and seconds * smallest / n > MAX_OVERRUN * available:
+            return 0
+        divisor = 1
+        while seconds * max_examples / divisor / n > available and max_examples // (2 * divisor) >= smallest:
             divisor *= 2
         return max_examples // divisor
 

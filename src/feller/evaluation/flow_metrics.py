@@ -29,10 +29,12 @@ from feller.spaces import as_manifold
 
 TIMES = 32
 """Number of times per example in the Monte Carlo estimate of the ELBO."""
-STRAIGHTNESS_FRACTION = 0.2
-"""Fraction of the evaluation time spent on the straightness metric."""
-NUM_CURVES = 256
-"""Number of trajectories for the straightness metric."""
+NUM_CURVES, NUM_STEPS = 256, 32
+"""Number of trajectories for the straightness metric, and of midpoint steps per trajectory."""
+EXACT_SAMPLER, ESTIMATED_SAMPLER = SamplerConfig("rk4", 100), SamplerConfig("midpoint", 40)
+"""Solvers for the likelihood: with exact divergence, and with estimated divergence."""
+DIVERGENCE_COST = 2.0
+"""Approximate time of one vector-Jacobian product, in evaluations of the network."""
 MAX_EXACT, MAX_ESTIMATED, MOST_ROWS = 300, 100, 20_000
 """Maximum number of held-out examples for the likelihood: with exact divergence, with estimated divergence, of
 tables."""
@@ -48,6 +50,8 @@ class FlowMetricOptions:
     """Process group that splits the work."""
     fraction: float = 1.0
     """Number of examples, as a fraction of the default number."""
+    min_examples: int = MIN_EXAMPLES
+    """Minimum number of examples; fewer only measure the speed."""
     on_progress: Callable[[float], None] = no_progress
     """Progress callback, called with the completed fraction."""
 
@@ -76,19 +80,33 @@ def flow_quality(model: Model, held_out: Dataset, options: FlowMetricOptions) ->
         return bits_per_token(model, held_out, options.for_part("code"))
     if held_out.modality.view(Proteins) is not None:
         return {"sequence_perplexity": sequence_perplexity(model, held_out, options.rng.fold_in("sequence"))}
-    rng, num_curves = options.rng.fold_in("straightness"), max(MIN_EXAMPLES, round(NUM_CURVES * options.fraction))
+    rng, num_curves = (
+        options.rng.fold_in("straightness"),
+        max(options.min_examples, round(NUM_CURVES * options.fraction)),
+    )
+    has_density = model.spec.modality.log_scale is not None
+    share = _straightness_share(model, held_out, num_curves, options) if has_density else 1.0
     value = straightness(
-        model,
-        rng,
-        num_curves,
-        data=held_out,
-        on_progress=lambda fraction: options.on_progress(STRAIGHTNESS_FRACTION * fraction),
+        model, rng, num_curves, data=held_out, on_progress=lambda fraction: options.on_progress(share * fraction)
     )
     if value is None:
         return {}
-    has_density = model.spec.modality.log_scale is not None
-    nll = likelihood(model, held_out, options.for_part("likelihood", STRAIGHTNESS_FRACTION)) if has_density else {}
+    nll = likelihood(model, held_out, options.for_part("likelihood", share)) if has_density else {}
     return {**nll, "straightness": value}
+
+
+def _straightness_share(model: Model, held_out: Dataset, num_curves: int, options: FlowMetricOptions) -> float:
+    """Return the approximate fraction of the network evaluations that the straightness takes, for the progress."""
+    dimension = getattr(model.spec.space, "dimension", 0)
+    is_exact = dimension <= MAX_EXACT_DIMENSION
+    sampler, probes = (EXACT_SAMPLER, dimension) if is_exact else (ESTIMATED_SAMPLER, 1)
+    num_rows = min(len(held_out), _num_likelihood_rows(is_exact=is_exact, options=options))
+    calls = 2 * NUM_STEPS * num_curves
+    return calls / (calls + num_rows * sampler.nfe * (1 + DIVERGENCE_COST * probes))
+
+
+def _num_likelihood_rows(*, is_exact: bool, options: FlowMetricOptions) -> int:
+    return max(options.min_examples, round((MAX_EXACT if is_exact else MAX_ESTIMATED) * options.fraction))
 
 
 def likelihood(model: Model, held_out: Dataset, options: FlowMetricOptions) -> MetricValues:
@@ -97,10 +115,8 @@ def likelihood(model: Model, held_out: Dataset, options: FlowMetricOptions) -> M
     names = ("nll", "bits_per_dimension") if held_out.modality.view(Images) is not None else ("nll",)
     if not len(held_out) or not model.supports_conditions(held_out):
         return dict.fromkeys(names)
-    subset = subsample(
-        held_out, max(MIN_EXAMPLES, round((MAX_EXACT if is_exact else MAX_ESTIMATED) * options.fraction)), options.rng
-    )
-    sampling = SamplerConfig("rk4", 100) if is_exact else SamplerConfig("midpoint", 40)
+    subset = subsample(held_out, _num_likelihood_rows(is_exact=is_exact, options=options), options.rng)
+    sampling = EXACT_SAMPLER if is_exact else ESTIMATED_SAMPLER
     log_prob = model.log_prob(
         subset, sampling=sampling, rng=options.rng, process_group=options.ranks, on_progress=options.on_progress
     )
@@ -112,7 +128,7 @@ def row_nll(model: Model, held_out: Dataset, options: FlowMetricOptions) -> Metr
     """Return the metric `nll`: the mean negative log-likelihood per held-out row, in nats; None without such rows."""
     if not len(held_out):
         return {"nll": None}
-    subset = subsample(held_out, max(MIN_EXAMPLES, round(MOST_ROWS * options.fraction)), options.rng)
+    subset = subsample(held_out, max(options.min_examples, round(MOST_ROWS * options.fraction)), options.rng)
     return {"nll": model.nll(subset, process_group=options.ranks, on_progress=options.on_progress).mean().item()}
 
 
@@ -124,7 +140,7 @@ def bits_per_token(model: Model, held_out: Dataset, options: FlowMetricOptions) 
     bounds = _bounds(model)
     if not len(held_out) or not model.supports_conditions(held_out):
         return dict.fromkeys(bounds)
-    data = subsample(held_out, max(MIN_EXAMPLES, round(MAX_ESTIMATED * options.fraction)), options.rng)
+    data = subsample(held_out, max(options.min_examples, round(MAX_ESTIMATED * options.fraction)), options.rng)
     num_tokens, bits = int(data.modality.num_entries(data.values).sum()), {}
     for i, (name, bound) in enumerate(bounds.items()):
         hook = lambda fraction, i=i: options.on_progress((i + fraction) / len(bounds))  # noqa: E731
@@ -154,7 +170,7 @@ def straightness(
     model: Model,
     rng: Rng,
     n: int = NUM_CURVES,
-    steps: int = 32,
+    steps: int = NUM_STEPS,
     *,
     data: Dataset | None = None,
     on_progress: Callable[[float], None] = no_progress,

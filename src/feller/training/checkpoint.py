@@ -21,6 +21,8 @@ from feller.training.optimizer import optimizer_tensors, restore_optimizer
 
 HARDWARE_KEY = "processor"
 """Metadata key for the hardware that wrote a checkpoint."""
+NETWORK_KEY = "network"
+"""Metadata key for the name of an auxiliary network."""
 CPUINFO = pathlib.Path("/proc/cpuinfo")
 
 
@@ -87,8 +89,24 @@ def read_counters(run: Run) -> dict[str, Any]:
     return counters
 
 
-def load_checkpoint(run: Run, train_state: TrainState) -> str:
-    """Load a checkpoint into a train state, in place.
+def save_aux_checkpoint(run: Run, train_state: TrainState, name: str) -> None:
+    """Write the training state of the auxiliary network `name`, whose training is not finished."""
+    metadata = {key: str(getattr(train_state, key)) for key in _COUNTERS}
+    save_tensors(run.aux_state, train_state_tensors(train_state), {**metadata, NETWORK_KEY: name})
+
+
+def load_aux_checkpoint(run: Run, train_state: TrainState, name: str) -> None:
+    """Load the training state of the auxiliary network `name`, in place; do nothing if there is none.
+
+    Raises:
+        InputError: If the checkpoint is damaged.
+    """
+    if run.aux_state.is_file() and load_tensors(run.aux_state)[1].get(NETWORK_KEY) == name:
+        load_checkpoint(run, train_state, run.aux_state)
+
+
+def load_checkpoint(run: Run, train_state: TrainState, file: pathlib.Path | None = None) -> str:
+    """Load a checkpoint, by default the one of the model, into a train state, in place.
 
     Returns:
         A notice if other hardware wrote the checkpoint, else an empty string.
@@ -96,7 +114,8 @@ def load_checkpoint(run: Run, train_state: TrainState) -> str:
     Raises:
         InputError: If the checkpoint is missing or damaged, or belongs to another network.
     """
-    tensors, metadata = load_tensors(run.state)
+    file = file or run.state
+    tensors, metadata = load_tensors(file)
     try:
         restore_train_state(train_state, tensors)
         counters = {name: convert(metadata[name]) for name, convert in _COUNTERS.items()}
@@ -104,7 +123,7 @@ def load_checkpoint(run: Run, train_state: TrainState) -> str:
         raise
     except (KeyError, ValueError, RuntimeError) as error:
         raise InputError(
-            f"{run.state} does not fit the model of this run", remedy="Copy the whole run folder, or start a new run"
+            f"{file} does not fit the model of this run", remedy="Copy the whole run folder, or start a new run"
         ) from error
     for name, value in counters.items():
         setattr(train_state, name, value)

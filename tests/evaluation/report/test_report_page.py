@@ -197,7 +197,7 @@ def test_optional_parts(tmp_path: pathlib.Path) -> None:
 
 
 def test_grades_of_sketches_and_given_verdicts() -> None:
-    assert changed(sketch="After 2 steps").of("grade")[0].text == "Not yet trained"
+    assert changed(sketch="After 2 steps").of("grade")[0].text == "Undertrained"
     root = changed(verdict=Verdict("Guarantee holds", ("accuracy",)))
     assert root.of("grade")[0].text == "Guarantee holds"
     assert len(root.of("verdict")[0].all("dt")) == 1

@@ -88,7 +88,7 @@ def test_grades(numbers: dict[str, float | None], grade: str) -> None:
         ({"residual": 3.24, "residual_before": 8.1, "noise": 0.0}, ("residual", "noise")),
         ({"mae": 0.7, "mae_constant": 1.7, "r2": 0.5}, ("mae", "r2")),
         ({"mae_a": 0.7, "mae_constant_a": 1.7, "mae_b": 0.5, "mae_constant_b": 1.0}, ("mae_a", "mae_b")),
-        ({"reward": 2.0, "reward_before": 1.0, **JUDGED}, ("reward", "validity", "bounded", "accuracy", "fd_cnn")),
+        ({"reward": 2.0, "reward_before": 1.0, **JUDGED}, ("bounded", "reward", "validity", "accuracy", "fd_cnn")),
         ({}, ()),
     ],
 )
@@ -155,3 +155,14 @@ TUNED = {"reward": 1.5, "reward_before": 1.0, "reward_tilted": 2.0}
 )
 def test_metric_verdict(name: str, numbers: dict[str, float | None], verdict: str) -> None:
     assert metric_verdict(name, numbers) == verdict
+
+
+@pytest.mark.parametrize("name", ["tv2", "tv2_half"])
+def test_the_verdict_of_a_table_has_one_distance(name: str) -> None:
+    numbers = {name: 0.148, f"{name}_floor": 0.154, f"{name}_independent": 0.193, "tv2_test": 0.111}
+    text = judge_numbers(numbers).text(numbers)
+    assert [text.count(number) for number in ("14.8", "15.4", "19.3", "11.1")] == [1, 1, 1, 0]
+
+
+def test_the_verdict_of_a_bounded_reward_begins_with_the_quantity() -> None:
+    assert judge_numbers(STEERED).metrics[0] == "bounded"

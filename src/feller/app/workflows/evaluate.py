@@ -78,7 +78,7 @@ UNKNOWN = (
 )
 MOST_COMPARED = 2**28
 """Maximum size of a data set in bytes for which each example is compared with every training example."""
-PIECES = 64
+PIECES = 1024
 """Number of parts into which the examples are split, so that a time limit can restrict likelihoods to some parts."""
 
 
@@ -282,16 +282,24 @@ def _evaluate(
     if samples is None:
         reporter.start("computing likelihoods")
         flow_options = FlowMetricOptions(rng=rng, ranks=get_engine())
+        keys = set[str]()
+
+        def try_likelihoods(n_trial: int) -> None:
+            options = replace(flow_options, fraction=n_trial / PIECES, min_examples=get_engine().world_size)
+            keys.update(flow_quality(model, held_out, options))
+
         n_parts = effort.num_affordable(
-            PIECES,
-            LIKELIHOOD_TIME_FRACTION,
-            lambda n_trial: flow_quality(model, held_out, replace(flow_options, fraction=n_trial / PIECES)),
-            get_engine(),
+            PIECES, LIKELIHOOD_TIME_FRACTION, try_likelihoods, get_engine(), is_optional=True
         )
-        reductions += [f"{n_parts / PIECES:.0%} of the examples for likelihood and straightness"] * (n_parts < PIECES)
-        metrics |= flow_quality(
-            model, held_out, replace(flow_options, fraction=n_parts / PIECES, on_progress=reporter.progress)
-        )
+        if n_parts:
+            reductions += [f"{n_parts / PIECES:.0%} of the examples for likelihood and straightness"] * (
+                n_parts < PIECES
+            )
+            flow_options = replace(flow_options, fraction=n_parts / PIECES, on_progress=reporter.progress)
+            metrics |= flow_quality(model, held_out, flow_options)
+        else:
+            reductions.append("no likelihood and straightness")
+            metrics |= dict.fromkeys(sorted(keys))
     reporter.finish()
     notes += (
         (f"reduced to save time: {', '.join(reductions)}; full evaluation: {evaluate_command(run, record, {})}",)

@@ -188,7 +188,11 @@ def _pictures(samples: np.ndarray, where: str) -> tuple[np.ndarray, tuple[str, .
     """Convert an array of images to uint8 [n, h, w, c], c = 1 or 3."""
     samples = samples[..., None] if samples.ndim == 3 else samples
     if samples.shape[3] not in (1, 3, 4):
-        hint = "Move the channels to the end" if samples.shape[1] in (1, 3, 4) else "Convert the images to gray or RGB"
+        hint = (
+            "Move the channels to the end, x.movedim(1, -1) or numpy.moveaxis(x, 1, -1)"
+            if samples.shape[1] in (1, 3, 4)
+            else "Convert the images to gray or RGB"
+        )
         raise InputError("1, 3 or 4 channels on the last axis", list(samples.shape), hint, place=where)
     if samples.dtype != np.uint8:
         with np.errstate(all="ignore"):

@@ -8,7 +8,7 @@ from feller.evaluation.number_format import format_number, format_percent, is_nu
 
 GOOD, USABLE, FAIR, POOR, CHANCE = "Good", "Usable", "Fair", "Poor", "At chance level"
 """Grades from best to worst; for tables, "Usable" replaces "Fair"."""
-UNDERTRAINED = "Not yet trained"
+UNDERTRAINED = "Undertrained"
 """Grade of an undertrained run, whatever its metrics."""
 GOOD_RATIO, FAIR_RATIO = 1.1, 1.5
 """Maximum ratio of a distance to its reference for the grades good and fair."""
@@ -44,6 +44,8 @@ DISTANCES = ("fd_cnn", "sliced_w", "energy", "energy_geodesic", "trigram_distanc
 TABLES = ("tv2_half", "tv1_half", "tv2", "tv1")
 """Keys of distance metrics of tables. The first measured metric in SHARES, DISTANCES and TABLES, in this order, decides
 the grade."""
+SHORT_LABELS = {"tv1": "TV distance of columns", "tv2": "TV distance of column pairs"}
+"""Labels of the distances of tables in a verdict, by the start of their keys."""
 PROTOCOLS = (
     ("accuracy_constant", ("accuracy", "auc")),
     ("mae_constant", ("mae", "r2")),
@@ -53,7 +55,7 @@ PROTOCOLS = (
     ("synthesis", ("word_error_rate", "speaker_similarity", "phone_mae")),
     ("phone_mae", ("phone_mae", "silence_mae")),
     ("objective", ("w2", "inside_paths", "objective")),
-    ("reward", ("reward", "validity", "bounded")),
+    ("reward", ("bounded", "reward", "validity")),
     ("residual", ("residual", "noise")),
 )
 """Entries (metric, metrics of the verdict) for evaluations that do not compare samples with data. The presence of the
@@ -72,12 +74,30 @@ class Verdict:
     """Limitations that the metrics do not show."""
 
     def text(self, numbers: Numbers) -> str:
-        """Return a text with the grade, and the deciding metrics with their references."""
+        """Return a text with the grade, and the deciding metrics with their references.
+
+        Of the distances of a table, only the first is listed.
+        """
         measured = [name for name in self.metrics if is_number(numbers.get(name))]
         if not measured:
             return self.grade or "Not measured"
-        listed = ", ".join(f"{_with_reference(name, numbers)}" for name in measured)
+        listed = ", ".join(
+            _table_distance(name, numbers) if name in TABLES else _with_reference(name, numbers)
+            for name in measured
+            if name in TABLES or name[:3] not in SHORT_LABELS
+        )
         return f"{self.grade}: {listed}" if self.grade else f"{listed[:1].upper()}{listed[1:]}"
+
+
+def _table_distance(name: str, numbers: Numbers) -> str:
+    """Return the distance `name` of a table with the distances of real rows and of independent columns."""
+    definition, independent = metric(name, numbers), numbers.get(f"{name}_independent")
+    reference_pair = reference_value(name, numbers)
+    values = [] if reference_pair is None or reference_pair[1] is None else [reference_pair]
+    values += [("independent columns", independent)] if is_number(independent) and independent > 0 else []
+    references = ", ".join(f"{label} {definition.text(value)}" for label, value in values)
+    text = f"{SHORT_LABELS[name[:3]]} {definition.text(numbers[name])}"
+    return f"{text} ({references})" if references else text
 
 
 def _with_reference(name: str, numbers: Numbers) -> str:

@@ -146,6 +146,12 @@ def search_reward(run: Run, config: SteerConfig, *, reporter: Reporter = SILENT)
         **_numbers(total_reward, unsteered, steered, solutions, variables),
         "seconds": time.monotonic() - start_time,
     }
+    for text, term in zip(rewards, total_reward.terms, strict=True):
+        if term is total_reward.bounded_term:
+            reporter.log(
+                f"{text}: on average {metrics['bounded_before']:.3g} before, {metrics['bounded']:.3g} after; the reward"
+                " is minus the squared violation of the bound, so that 0 is the best value"
+            )
     missing_package = registration_of(modality).valid_needs if "validity" not in metrics else ""
     sampled = [name for name in model.spec.frequencies if name not in conditions_given]
     notes = (
