@@ -140,7 +140,7 @@ def test_elements_of_molecules_must_be_given(molecules, tmp_path):
     assert found["improved"] == 1
     page = json.loads((molecules / "report-steered.json").read_text())
     assert page["sketch"] == found["sketch"] != ""
-    assert page["verdict"].startswith("Not yet trained")
+    assert page["verdict"].startswith("Undertrained")
     assert {"validity", "validity_before"} <= page["numbers"].keys()
 
 

@@ -34,7 +34,7 @@ def test_it_is_what_was_written(tmp_path):
     write_report(tmp_path, RunReport(title="a", numbers=numbers, sketch="c"))
     found = read_report_summary(run)
     assert (found.numbers, found.sketch) == ({**numbers, "nll": None}, "c")
-    assert found.verdict.startswith("Not yet trained: energy distance 0.500")
+    assert found.verdict.startswith("Undertrained: energy distance 0.500")
     assert found.explanations.keys() == {"energy", "steps", "compared_with", "nll", "tv1"} - {"steps"}
     (tmp_path / "report.json").rename(tmp_path / "other.json")
     (tmp_path / "report.json").symlink_to("other.json")

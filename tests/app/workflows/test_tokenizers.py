@@ -35,7 +35,7 @@ def test_reconstructions_are_compared_with_downsampled_images(tokenizer):
     assert (numbers["codes"], numbers["codes_per_picture"], numbers["steps"]) == (256, 16, 150)
     assert numbers["compared_with"] == "held-out data"
     record = json.loads((tokenizer / "report.json").read_text())
-    assert record["verdict"].startswith("Not yet trained") == bool(record["sketch"])
+    assert record["verdict"].startswith("Undertrained") == bool(record["sketch"])
     assert "--recipe image-tokenizer" in record["command"]
     assert not any("sample" in command for command, _ in record["next_steps"])
     page = (tokenizer / "report.html").read_text()

@@ -45,7 +45,7 @@ def test_it_is_judged_beside_griffin_lim(trained):
     assert numbers["real_time_factor"] > 0
     assert (numbers["compared_with"], numbers["steps"]) == ("held-out data", 6)
     record = json.loads((trained / "report.json").read_text())
-    assert record["verdict"].startswith("Not yet trained: spectral error")
+    assert record["verdict"].startswith("Undertrained: spectral error")
     assert "of 1 clips held out." in record["judged"]
     page = (trained / "report.html").read_text()
     assert "<h2>Copies</h2>" in page
