@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from feller.core.errors import InputError, UsageError, check_number
+from feller.core.precision import Precision
 
 MAX_BATCH_SIZE = 10**8
 """Largest batch size, to reject values that cannot fit into memory."""
@@ -16,7 +17,6 @@ MAX_WARMUP_FRACTION = 0.2
 
 OptimizerName = Literal["adamw", "adam", "sgd", "adafactor"]
 LRSchedule = Literal["linear", "cosine", "constant"]
-Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
 LoggerName = Literal["jsonl", "tensorboard", "wandb"]
 
 
