@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 
@@ -21,14 +21,23 @@ def resolve_precision(precision: Precision, device: torch.device) -> Precision:
     return "bf16" if device.type == "cuda" and _has_bf16() else "fp32"
 
 
+def parse_precision(text: str) -> Precision:
+    """Return the precision with a name.
+
+    Raises:
+        UsageError: If the name is unknown.
+    """
+    if text not in PRECISIONS:
+        raise UsageError(f"one of {', '.join(PRECISIONS)}", text, argument="precision")
+    return cast(Precision, text)
+
+
 def check_precision(precision: Precision, device: torch.device, *, option: str = "--train.precision") -> None:
     """Check that a device supports a precision; `option` names the setting in the message.
 
     Raises:
-        UsageError: If the precision is unknown, or the device does not support it.
+        UsageError: If the device does not support the precision.
     """
-    if precision not in PRECISIONS:
-        raise UsageError(f"one of {', '.join(PRECISIONS)}", precision, argument="precision")
     on_cuda = device.type == "cuda"
     if (precision == "tf32" and not on_cuda) or (precision == "bf16" and on_cuda and not _has_bf16()):
         raise UsageError(f"{device.type} does not support {precision}", remedy=f"Use {option} fp32")

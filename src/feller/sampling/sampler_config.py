@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from feller.core.errors import UsageError, check_number
-from feller.core.precision import PRECISIONS, Precision
+from feller.core.precision import Precision, parse_precision
 from feller.paths import (
     ConfidenceOrder,
     EntropyOrder,
@@ -75,8 +75,7 @@ class SamplerConfig:
             )
         if self.solver not in SOLVERS:
             raise UsageError.unknown_name("solver", self.solver, SOLVERS)
-        if self.precision not in PRECISIONS:
-            raise UsageError(f"one of {', '.join(PRECISIONS)}", self.precision, argument="precision")
+        parse_precision(self.precision)
         if self.solver == "dopri5" and self.precision not in ("auto", "fp32"):
             raise UsageError(
                 "dopri5 controls an error below the rounding of lower precisions",

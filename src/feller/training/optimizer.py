@@ -90,7 +90,7 @@ LITERAL_FIELDS = {"optimizer": OptimizerName, "lr_schedule": LRSchedule, "precis
 
 
 def make_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """Return the optimizer of the trainable weights, with fused kernels except for adafactor."""
+    """Return the optimizer of the trainable weights, with fused kernels except for adafactor and sharded sgd."""
     weights = [weight for weight in network.parameters() if weight.requires_grad]
     lr, decay, (momentum, _) = config.lr, config.weight_decay, config.betas
     match config.optimizer:
@@ -99,7 +99,9 @@ def make_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optim
         case "adam":
             return torch.optim.Adam(weights, lr=lr, betas=config.betas, weight_decay=decay, fused=True)
         case "sgd":
-            return torch.optim.SGD(weights, lr=lr, momentum=momentum, weight_decay=decay, fused=True)
+            # torch has no fused kernel of sgd for the shards of FSDP, which are distributed tensors.
+            fused = not any(hasattr(weight, "full_tensor") for weight in weights)
+            return torch.optim.SGD(weights, lr=lr, momentum=momentum, weight_decay=decay, fused=fused)
         case "adafactor":
             return torch.optim.Adafactor(weights, lr=lr, weight_decay=decay)
 

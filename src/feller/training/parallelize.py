@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from feller.core.errors import UsageError
+from feller.core.precision import autocast_dtype
 from feller.networks.network_config import NetworkConfig
 from feller.training.engine import Engine
 from feller.training.loop import TrainState
@@ -118,10 +119,13 @@ def check_even_batches(config: TrainConfig, engine: Engine) -> None:
 def apply_fsdp(train_state: TrainState, config: TrainConfig, engine: Engine) -> None:
     """Shard weights, EMA and optimizer state over all ranks with FSDP2, block by block.
 
+    Below float32, weights are gathered in the precision of autocast, while shards, gradient reduction, EMA and
+    optimizer state stay in float32.
+
     Source: Zhao et al. 2023, "PyTorch FSDP", arXiv 2304.11277; `torch.distributed.fsdp.fully_shard`.
     """
     from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
     from torch.distributed.tensor import distribute_tensor
 
     # The warning is about in-place changes of outputs, which feller does not make.
@@ -130,10 +134,17 @@ def apply_fsdp(train_state: TrainState, config: TrainConfig, engine: Engine) -> 
     old_states = [dict(previous.state[weight]) for group in previous.param_groups for weight in group["params"]]
     ema_weights = dict(train_state.ema.weights)
     mesh = init_device_mesh(engine.device.type, (engine.world_size,))
+    dtype = autocast_dtype(config.precision, engine.device)
+    # Inputs are not cast: times and states stay in float32, and autocast converts them for each operation.
+    policy = (
+        MixedPrecisionPolicy()
+        if dtype is None
+        else MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
+    )
     for child in network.children():
         for block in child if isinstance(child, nn.ModuleList) else ():
-            fully_shard(block, mesh=mesh)
-    fully_shard(network, mesh=mesh)
+            fully_shard(block, mesh=mesh, mp_policy=policy)
+    fully_shard(network, mesh=mesh, mp_policy=policy)
 
     def shard_like(full: Tensor, like: Tensor) -> Tensor:
         return distribute_tensor(full, mesh, like.placements, src_data_rank=None)  # pyrefly: ignore

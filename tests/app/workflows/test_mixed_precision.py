@@ -4,6 +4,7 @@ import json
 import math
 import pathlib
 
+import numpy as np
 import pytest
 import torch
 
@@ -20,11 +21,11 @@ MORE: dict[str, tuple[str, ...]] = {
     "numeric-table": ("fit", "people.csv", "--recipe", "table-flow", *TINY),
 }
 FITS = {**{name: words for name, words in FAMILIES.items() if words[0] == "fit"}, **MORE}
-WITHOUT_SAMPLES = ("regressor",)
+WITHOUT_SAMPLES = ("regressor", "codebook")
 WITHOUT_PRECISION = ("found", "private")
 """A graphical model has no neural network, and clipped gradients need float32."""
-WITHOUT_OPTION = ("speech", "documents")
-"""Models that sample in float32."""
+FLOAT32_SAMPLES = {"speech": ("--text", "to be", "--out", "said.wav"), "documents": ("-n", "2", "--out", "samples")}
+"""Options of models that sample in float32, by name of the fit."""
 QUICK = ("points",)
 
 
@@ -53,8 +54,25 @@ def test_fit_resume_and_sample(here: pathlib.Path, name: str, capsys: pytest.Cap
     assert len(losses) >= 2
     assert all(map(math.isfinite, losses))
     if name not in WITHOUT_SAMPLES:
-        precision = () if name in WITHOUT_OPTION else ("--precision", "bf16")
-        assert main(["sample", "run", "-n", "2", *precision, "--out", "samples"]) == 0, capsys.readouterr().err
+        options = FLOAT32_SAMPLES.get(name, ("-n", "2", "--precision", "bf16", "--out", "samples"))
+        assert main(["sample", "run", *options]) == 0, capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_steered_samples(here: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    materials(here)
+    assert main([*FITS["points"], "--out", "run", "--seed", "3"]) == 0, capsys.readouterr().err
+    rows = {}
+    for precision in ("fp32", "bf16", "fp8"):
+        words = ("steer", "run", "--reward", "reward.py:right", "-n", "3", "--steps", "2", "--out", f"{precision}.npz")
+        status = main([*words, "--precision", precision])
+        assert status == (2 if precision == "fp8" else 0), capsys.readouterr().err
+        if status == 0:
+            with np.load(f"{precision}.npz") as file:
+                rows[precision] = torch.from_numpy(file["samples"])
+    assert not torch.equal(rows["bf16"], rows["fp32"])
+    assert rows["bf16"].isfinite().all()
+    assert not pathlib.Path("fp8.npz").exists()
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from feller.control.inverse.inverse_problem import InverseSolution, InverseSolve
 from feller.control.inverse.operators import Inpaint, Operator
 from feller.control.optimize.lbfgs import LBFGS
 from feller.core.errors import UsageError, check_number
-from feller.core.precision import Precision
+from feller.core.precision import Precision, parse_precision
 from feller.core.pytree import Cond, tree_map
 from feller.core.rng import Rng
 from feller.core.run_folder import Run
@@ -95,7 +95,7 @@ def solve_inverse_problem(run: Run, config: SteerConfig, *, reporter: Reporter =
     rng = Rng(config.seed).fold_in("observe")
     conditions = _complete_conditions(model, n * len(measured), conditions_given, rng)
     task = _InverseTask(model, operator, measured.repeat_interleave(n, 0), noise, conditions, rng)
-    solutions = _solve(task, solver, config.guidance, cast(Precision, config.precision), reporter)
+    solutions = _solve(task, solver, config.guidance, parse_precision(config.precision), reporter)
     state = torch.cat([solution.state for solution in solutions])
     samples = Dataset(modality.decode(state), conditions, modality)
     state_mean = state.unflatten(0, (-1, n)).mean(1)

@@ -5,7 +5,7 @@ import pathlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import torch
 from jaxtyping import Bool
@@ -31,7 +31,7 @@ from feller.control.optimize.minimize import Minimizer
 from feller.control.rewards.named_rewards import RewardSum, RewardTerm, StateReward, dataset_reward, is_user_reward
 from feller.control.rewards.reward import evaluate_reward
 from feller.core.errors import UsageError
-from feller.core.precision import Precision
+from feller.core.precision import parse_precision
 from feller.core.pytree import Cond, State, concatenate, leaves, num_examples, tree_map
 from feller.core.rng import Rng
 from feller.core.run_folder import Run
@@ -85,7 +85,7 @@ def search_reward(run: Run, config: SteerConfig, *, reporter: Reporter = SILENT)
     sampling = SamplerConfig(
         config.search.solver or DEFAULT_SAMPLER.solver,
         config.search.nfe or DEFAULT_SAMPLER.nfe,
-        precision=cast(Precision, config.precision),
+        precision=parse_precision(config.precision),
     )
     model, start_time = load_model(run), time.monotonic()
     notice = read_undertrained_notice(run)
