@@ -296,6 +296,45 @@ def test_checkpointed_activations_give_the_same_gradients(kind: str) -> None:
         torch.testing.assert_close(one, other)
 
 
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_channels_last_training_is_close_and_resumes_exactly(tmp_path: pathlib.Path, optimizer: Any) -> None:
+    config, run = replace(CONFIG, steps=6, channels_last=True, optimizer=optimizer), Run(tmp_path)
+
+    def learned(
+        config: TrainConfig, until: float = math.inf, *callbacks: Callback, resumes: bool = False
+    ) -> TrainState:
+        state = make_train_state(UNet(channels=8, heads=2).build((1, 8, 8), {}, Rng(0)), config)
+        if resumes:
+            load_checkpoint(run, state)
+        parallelize(state, config, get_engine())
+        trainer = Trainer(config, (Recorder(until=until), *callbacks))
+        return trainer.fit(state, FlowMatching(Affine(), Euclidean((1, 8, 8))), pictures, Rng(3))
+
+    def pictures(step: int, rows: slice) -> dict[str, Any]:
+        return {"x_1": Rng(5).stream("pictures", step).normal((rows.stop - rows.start, 1, 8, 8)), "given": {}}
+
+    whole, plain = learned(config), learned(replace(config, channels_last=False))
+    layers = [module for module in whole.network.modules() if isinstance(module, nn.Conv2d) and module.in_channels > 1]
+    assert layers
+    assert all(layer.weight.is_contiguous(memory_format=torch.channels_last) for layer in layers)
+    for layer in layers:
+        tensors_of = (layer.weight, layer.weight.grad, *whole.optimizer.state[layer.weight].values())
+        shaped = [value for value in tensors_of if isinstance(value, Tensor) and value.shape == layer.weight.shape]
+        assert all(value.is_contiguous(memory_format=torch.channels_last) for value in shaped)
+    learned(config, 3, CheckpointSaver(run))
+    assert same(whole, learned(config, resumes=True))
+    for one, other in zip(tensors(whole), tensors(plain), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-2, atol=2e-3)
+
+
+def test_channels_last_needs_convolutions() -> None:
+    config = replace(CONFIG, channels_last=True)
+    with refuses(UsageError):
+        parallelize(fresh(config), config, get_engine())
+    with refuses(UsageError):
+        check_parallelize(replace(config, fsdp=True), OBJECTIVE, UNet(), get_engine())
+
+
 BLOCKS = ("unet", "dit", "gpt", "causal", "text", "points", "set")
 
 

@@ -57,6 +57,9 @@ class TrainConfig:
     """Mixed precision (autocast); weights keep their dtype. auto: bf16 on CUDA if supported, else fp32."""
     gradient_checkpointing: bool = False
     """Gradient checkpointing: recompute activations in the backward pass; less memory, about a third more time."""
+    channels_last: bool = False
+    """Channels-last memory layout of 2-d convolutions, the layout of the tensor cores of GPUs; results are equal up to
+    rounding."""
     compile: bool = False
     """Compile the network with torch.compile; needs a C++ compiler."""
     logger: LoggerName = "jsonl"

@@ -1,4 +1,4 @@
-"""Application of FSDP2, torch.compile and gradient checkpointing to a network, in place; state-dict keys are kept."""
+"""Application of FSDP2, torch.compile, layout and checkpointing to a network, in place; state-dict keys are kept."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -46,23 +46,56 @@ def check_parallelize(
         )
     if not config.fsdp:
         return
+    if config.channels_last:
+        raise UsageError("FSDP shards rows of weights, which excludes a layout", remedy="Remove --train.channels-last")
     if config.optimizer == "adafactor":
         raise UsageError("adafactor keeps row and column means, which cannot be sharded", remedy="Use adamw")
     check_even_batches(config, engine)
 
 
 def parallelize(train_state: TrainState, config: TrainConfig, engine: Engine) -> None:
-    """Apply gradient checkpointing, FSDP and compilation to a train state in place, after loading its checkpoint.
+    """Apply layout, gradient checkpointing, FSDP and compilation to a train state in place, after loading it.
 
     Raises:
-        UsageError: If compilation does not work on this machine.
+        UsageError: If compilation does not work on this machine, or the network has no blocks or 2-d convolutions for a
+            requested option.
     """
+    if config.channels_last:
+        use_channels_last(train_state)
     if config.gradient_checkpointing:
         checkpoint_blocks(train_state.network)
     if config.fsdp and engine.world_size > 1:
         apply_fsdp(train_state, config, engine)
     if config.compile:
         compile_network(train_state.network)
+
+
+def use_channels_last(train_state: TrainState) -> None:
+    """Store weights of 2-d convolutions in channels-last layout, and their averages and optimizer state likewise.
+
+    Fused optimizers need the same layout of a weight, its gradient and its state.
+
+    Raises:
+        UsageError: If the network has no 2-d convolution.
+    """
+    network, optimizer = train_state.network, train_state.optimizer
+    kernels = [module.weight for module in network.modules() if isinstance(module, nn.Conv2d)]
+    if not kernels:
+        raise UsageError(f"{type(network).__name__} has no 2-d convolutions", remedy="Remove --train.channels-last")
+    for kernel in kernels:
+        if kernel.shape[1] > 1 and kernel[0, 0].numel() > 1:  # otherwise both layouts are the same
+            kernel.data = kernel.data.contiguous(memory_format=torch.channels_last)
+    weights = dict(network.named_parameters())
+    averages = train_state.ema.weights
+    train_state.ema.bind_tensors({name: _laid_out_as(average, weights[name]) for name, average in averages.items()})
+    for weight, entries in optimizer.state.items():
+        optimizer.state[weight] = {name: _laid_out_as(value, weight) for name, value in entries.items()}
+
+
+def _laid_out_as(value: Any, weight: Tensor) -> Any:
+    """Return a tensor in the memory layout of a weight of the same shape; other values are unchanged."""
+    is_same = isinstance(value, Tensor) and value.shape == weight.shape
+    return torch.empty_like(weight, dtype=value.dtype).copy_(value) if is_same else value
 
 
 def checkpoint_blocks(network: nn.Module) -> None:
