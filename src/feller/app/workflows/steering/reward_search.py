@@ -85,7 +85,7 @@ def search_reward(run: Run, config: SteerConfig, *, reporter: Reporter = SILENT)
     sampling = SamplerConfig(
         config.search.solver or DEFAULT_SAMPLER.solver,
         config.search.nfe or DEFAULT_SAMPLER.nfe,
-        precision=parse_precision(config.precision),
+        precision=parse_precision(config.flow.precision),
     )
     model, start_time = load_model(run), time.monotonic()
     notice = read_undertrained_notice(run)
@@ -118,7 +118,7 @@ def search_reward(run: Run, config: SteerConfig, *, reporter: Reporter = SILENT)
             x_0,
             batch_cond,
             batch_clamped,
-            guidance=config.guidance,
+            guidance=config.flow.guidance,
             sampling=sampling,
             variables=variables,
             rng=batch_rng,
