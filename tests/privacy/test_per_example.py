@@ -146,6 +146,39 @@ def test_clipped_sum_of_networks_matches_loop(name: str, dtype: torch.dtype, tol
     assert verdict.error < 10 * tolerance
 
 
+AUTOCAST = {
+    **dict.fromkeys(("TextTransformer", "Decoder", "PlainDecoder"), (clipped_by_loop,)),
+    **dict.fromkeys(("UNet", "Transformer"), (clipped_by_loop, clipped_by_ghost)),
+    "MLP": (clipped_by_loop, clipped_by_vmap, clipped_by_ghost),
+    "LowRank": (clipped_by_loop, clipped_by_vmap),
+}
+"""Methods that support each network in bfloat16."""
+
+
+@pytest.mark.parametrize(("name", "method"), [(name, method) for name in AUTOCAST for method in AUTOCAST[name]])
+def test_no_clipped_gradient_exceeds_the_clip_under_autocast(name: str, method) -> None:
+    """Norms and sums are of the same float32 values, so gradients rounded by bfloat16 are clipped exactly, too."""
+    network, x, given, _ = networks()[name]
+    network, x = shaken(network).float(), x.float() if x.is_floating_point() else x
+
+    def loss(network: nn.Module, example: dict) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return network_loss(network, example).float()
+
+    for i in range(len(x)):
+        row = {
+            "x": x[i : i + 1],
+            "t": torch.tensor([0.3]),
+            "given": {key: value[i : i + 1] for key, value in given.items()},
+        }
+        norm = method(loss, network, row, math.inf).norms.item()
+        for clip in (0.01 * norm, 0.9 * norm, 2 * norm):
+            clipped = method(loss, network, row, clip)
+            total = torch.cat([part.double().flatten() for part in clipped.sums.values()]).norm().item()
+            assert total <= min(clip, norm) * (1 + 1e-6)
+            assert total >= 0.99 * min(clip, norm)
+
+
 class OneLayer(nn.Module):
     def __init__(self) -> None:
         super().__init__()

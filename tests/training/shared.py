@@ -59,16 +59,22 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 
 
 def learned(
-    kind: str, training: TrainConfig, run: Run | None = None, until: int = STEPS, *, private: bool = False
+    kind: str,
+    training: TrainConfig,
+    run: Run | None = None,
+    until: int = STEPS,
+    *,
+    private: bool = False,
+    dtype: torch.dtype = torch.float64,
 ) -> TrainState:
     """Train, from the checkpoint of a run if there is one, and return the train state."""
     build, shape = NETWORKS[kind]
-    here, network = get_engine(), build().double()
+    here, network = get_engine(), build().to(dtype)
     learner = make_train_state(network, training)
     if run is not None and run.state.is_file():
         load_checkpoint(run, learner)
     parallelize(learner, training, here)
-    data = {"x_1": point(64, shape), "given": {}}
+    data = {"x_1": point(64, shape).to(dtype), "given": {}}
     gradient = None
     if private:
         feed = poisson_batches(data, training.batch_size, SeededNoise(1, "batches"))
@@ -93,6 +99,10 @@ def learned(
 
 
 SHARDED = replace(TRAINING, batch_size=12, micro_batch=4, fsdp=True)
+
+
+MIXED = replace(SHARDED, precision="bf16", optimizer="sgd", lr=1.0, warmup=0, weight_decay=0.0)
+"""One step of the gradient itself, so that weights show its rounding."""
 
 
 def main(folder: pathlib.Path) -> None:
@@ -120,6 +130,16 @@ def main(folder: pathlib.Path) -> None:
     (folder / f"key-{get_engine().rank}").write_bytes(get_engine().shared_secret() or b"")
 
 
+def main_mixed(folder: pathlib.Path) -> None:
+    """Write the results of one step in bfloat16 over several processes."""
+    first = get_engine().is_main_process
+    for kind in NETWORKS:
+        learner = learned(kind, MIXED, until=1, dtype=torch.float32)
+        kinds = {weight.to_local().dtype for weight in learner.network.parameters()}
+        (folder / f"dtypes-{kind}-{get_engine().rank}").write_text(str(*kinds))
+        save(Run(folder / f"mixed-{kind}"), learner, writes=first)
+
+
 def save(run: Run, learner: TrainState, *, writes: bool) -> None:
     """Write a checkpoint."""
     if writes:
@@ -133,4 +153,4 @@ def kept(run: Run) -> dict[str, Tensor]:
 
 
 if __name__ == "__main__":
-    main(pathlib.Path(sys.argv[1]))
+    (main_mixed if "mixed" in sys.argv else main)(pathlib.Path(sys.argv[1]))

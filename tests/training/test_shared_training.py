@@ -13,10 +13,11 @@ import torch
 from feller.core.errors import UsageError
 from feller.core.run_folder import Run
 from feller.training.engine import get_engine
+from feller.training.loop import make_train_state
 from feller.training.optimizer import TrainConfig
 from feller.training.parallelize import check_even_batches
 from tests.errors import refuses
-from tests.training.shared import NETWORKS, SHARDED, TRAINING, kept, learned, save
+from tests.training.shared import MIXED, NETWORKS, SHARDED, TRAINING, kept, learned, save
 
 LAUNCHER = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0", "--standalone")
 
@@ -24,9 +25,18 @@ LAUNCHER = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-po
 @pytest.fixture(scope="module")
 def two(tmp_path_factory) -> pathlib.Path:
     """Return the results of two processes."""
-    folder = tmp_path_factory.mktemp("two")
+    return launched(tmp_path_factory.mktemp("two"))
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory) -> pathlib.Path:
+    """Return the results of two processes in bfloat16."""
+    return launched(tmp_path_factory.mktemp("mixed"), "mixed")
+
+
+def launched(folder: pathlib.Path, *words: str) -> pathlib.Path:
     done = subprocess.run(
-        [sys.executable, *LAUNCHER, "-m", "tests.training.shared", str(folder)],
+        [sys.executable, *LAUNCHER, "-m", "tests.training.shared", str(folder), *words],
         cwd=pathlib.Path(__file__).parents[2],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -68,6 +78,24 @@ def test_replicated_training_equals_one_process(two: pathlib.Path, tmp_path: pat
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_sharded_training_equals_one_process(two: pathlib.Path, tmp_path: pathlib.Path, kind: str) -> None:
     alike(kept(Run(two / f"sharded-{kind}")), one(tmp_path, kind, SHARDED))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_sharded_step_in_bfloat16_equals_one_process(mixed: pathlib.Path, tmp_path: pathlib.Path, kind: str) -> None:
+    """Gradients agree to bfloat16 rounding, and shards, EMA and optimizer state stay float32."""
+    torch.set_default_dtype(torch.float32)
+    ours, expected = kept(Run(mixed / f"mixed-{kind}")), one(tmp_path, kind, MIXED, until=1, dtype=torch.float32)
+    start = NETWORKS[kind][0]().state_dict()
+    if kind == "low-rank":
+        start = make_train_state(NETWORKS[kind][0](), MIXED).weights()
+    assert ours.keys() == expected.keys()
+    assert {value.dtype for value in ours.values() if value.is_floating_point()} == {torch.float32}
+    assert {(mixed / f"dtypes-{kind}-{rank}").read_text() for rank in range(2)} == {"torch.float32"}
+    gap = torch.cat([(ours[name] - expected[name]).flatten() for name in start])
+    step = torch.cat([(expected[name] - start[name]).flatten() for name in start])
+    assert step.norm() > 0.1
+    assert gap.norm() < 0.02 * step.norm()
 
 
 @pytest.mark.slow

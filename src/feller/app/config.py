@@ -172,6 +172,9 @@ class SamplerOptions(metaclass=OptionsType):
     jump=WEIGHT, such as jump=0.5."""
     compile: bool = False
     """Compile the network with torch.compile, which pays off only for many samples. Needs a C++ compiler."""
+    precision: Annotated[OptionalText, Choices(registries=("feller.core.precision:PRECISIONS",))] = None
+    """Precision of network calls: auto (default: bf16 on CUDA if supported, else fp32), fp32, tf32, bf16 or fp16.
+    States and solver sums stay in float32."""
     temperature: Annotated[OptionalFloat, Limits(0.0)] = None
     """Softmax temperature of the tokens (default: 1, or 0.5 when filling in text)."""
     top_k: PositiveInt = None
@@ -488,6 +491,17 @@ class SearchOptions(metaclass=OptionsType):
 
 
 @dataclass(frozen=True, kw_only=True)
+class FlowOptions(metaclass=OptionsType):
+    """Guidance and precision of the flow that is steered."""
+
+    guidance: float = 1.0
+    """Classifier-free guidance scale; 1 is the conditional model."""
+    precision: Annotated[str, Choices(registries=("feller.core.precision:PRECISIONS",))] = "fp32"
+    """Precision of network calls, as for `feller sample`; by default fp32, because optimisers compare small differences
+    of rewards."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class SteerConfig(metaclass=OptionsType):
     """Steer samples of RUN (default: the newest) toward a reward, or solve an inverse problem, without training.
 
@@ -512,10 +526,10 @@ class SteerConfig(metaclass=OptionsType):
     """Maximum number of optimisation steps per sample (default: 20 with --reward, 100 with --observe)."""
     given: Conditions = None
     """Conditions, or observed parts of the data, as KEY=VALUE; see `feller sample`."""
-    guidance: float = 1.0
-    """Classifier-free guidance scale; 1 is the conditional model."""
     seed: int = 0
     """Random seed; optimisation starts from the samples of this seed."""
+    flow: Annotated[FlowOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=FlowOptions)
+    """Guidance and precision of the flow."""
     measurement: Annotated[MeasurementOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=MeasurementOptions)
     """Options of the inverse problem."""
     search: Annotated[SearchOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=SearchOptions)

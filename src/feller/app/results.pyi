@@ -85,6 +85,7 @@ class FittedRun(os.PathLike[str]):
         solver: OptionalText = None,
         superpose: OptionalText = None,
         compile: bool = False,
+        precision: OptionalText = None,
         temperature: OptionalFloat = None,
         top_k: PositiveInt = None,
         top_p: OptionalFloat = None,

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from feller.core.errors import UsageError, check_integer, check_number
+from feller.core.precision import Precision, parse_precision
 from feller.paths import (
     ConfidenceOrder,
     EntropyOrder,
@@ -60,6 +61,10 @@ class SamplerConfig:
     raking_oversample: int = 0
     """Rows sampled per returned row, from which raking selects rows to match known marginals; 0 disables raking."""
 
+    precision: Precision = "auto"
+    """Mixed precision of the network calls: auto (bf16 on CUDA if supported, else fp32), fp32, tf32, bf16 or fp16.
+    States, times, sums of solvers and likelihoods stay in float32; `auto` is fp32 for dopri5."""
+
     def __post_init__(self) -> None:
         if not isinstance(self.solver, str):
             solver_class = self.solver if isinstance(self.solver, type) else type(self.solver)
@@ -70,6 +75,13 @@ class SamplerConfig:
             )
         if self.solver not in SOLVERS:
             raise UsageError.unknown_name("solver", self.solver, SOLVERS)
+        parse_precision(self.precision)
+        if self.solver == "dopri5" and self.precision not in ("auto", "fp32"):
+            raise UsageError(
+                "dopri5 controls an error below the rounding of lower precisions",
+                found=self.precision,
+                remedy="Use precision fp32, or midpoint",
+            )
         check_integer("nfe", self.nfe, ge=1, le=MOST_CALLS)
         check_number("jump_weight", self.jump_weight, ge=0, le=1)
         check_number("raking_oversample", self.raking_oversample, ge=0, le=100)

@@ -6,7 +6,6 @@ import copy
 import datetime
 import functools
 import secrets
-from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import torch
@@ -14,7 +13,8 @@ from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list, gather_object
 from torch import Tensor, nn
 
-from feller.core.errors import InputError, UsageError
+from feller.core.errors import InputError
+from feller.core.precision import Precision, autocast, check_precision, float32_matmul
 from feller.core.pytree import State, tree_map
 
 T = TypeVar("T")
@@ -49,41 +49,29 @@ class Engine:
         return slice(size * self.rank // self.world_size, size * (self.rank + 1) // self.world_size)
 
     def to_device(self, tree: State) -> State:
-        """Move the tensors of a tree to the device."""
-        return tree_map(lambda leaf: leaf.to(self.device, non_blocking=True), tree)
+        """Move the tensors of a tree to the device; copies from pinned memory to CUDA overlap with computation."""
+        return tree_map(self._to_device, tree)
 
-    def check_precision(self, precision: str) -> None:
+    def _to_device(self, leaf: Tensor) -> Tensor:
+        if self.device.type == "cuda" and leaf.device.type == "cpu":
+            leaf = leaf.pin_memory()
+        return leaf.to(self.device, non_blocking=True)
+
+    def check_precision(self, precision: Precision) -> None:
         """Validate a training precision for the device.
 
         Raises:
             UsageError: If the device does not support the precision.
         """
-        on_cuda = self.device.type == "cuda"
-        if (precision == "tf32" and not on_cuda) or (precision == "bf16" and on_cuda and not _has_bf16()):
-            raise UsageError(f"{self.device.type} does not support {precision}", remedy="Use --train.precision fp32")
+        check_precision(precision, self.device)
 
-    def autocast(self, precision: str) -> contextlib.AbstractContextManager[Any]:
+    def autocast(self, precision: Precision) -> contextlib.AbstractContextManager[Any]:
         """Return the autocast context of a precision; weights keep their dtype."""
-        if precision == "auto":
-            precision = "bf16" if self.device.type == "cuda" and _has_bf16() else ""
-        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
-        return contextlib.nullcontext() if dtype is None else torch.autocast(self.device.type, dtype)
+        return autocast(precision, self.device)
 
-    def float32_matmul(self, precision: str) -> contextlib.AbstractContextManager[None]:
-        """Return a context that disables (fp32) or enables (tf32) TensorFloat32 on CUDA."""
-        if self.device.type != "cuda" or precision not in ("fp32", "tf32"):
-            return contextlib.nullcontext()
-        return self._matmul_precision(allow_tf32=precision == "tf32")
-
-    @contextlib.contextmanager
-    def _matmul_precision(self, *, allow_tf32: bool) -> Iterator[None]:
-        matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-        previous = matmul.allow_tf32, cudnn.allow_tf32
-        matmul.allow_tf32, cudnn.allow_tf32 = allow_tf32, allow_tf32
-        try:
-            yield
-        finally:
-            matmul.allow_tf32, cudnn.allow_tf32 = previous
+    def float32_matmul(self, precision: Precision) -> contextlib.AbstractContextManager[None]:
+        """Return a context for the remaining float32 products on CUDA: TensorFloat32 unless the precision is fp32."""
+        return float32_matmul(precision, self.device)
 
     def average_gradients(self, network: nn.Module) -> None:
         """Average the gradients over all ranks, in one all-reduce."""
@@ -153,10 +141,6 @@ class Engine:
         engine = copy.copy(self)
         engine.rank, engine.world_size, engine.is_main_process = 0, 1, True
         return engine
-
-
-def _has_bf16() -> bool:
-    return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
 
 
 def _to_cpu(tree: Any) -> Any:

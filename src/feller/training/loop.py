@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from feller.core.errors import InputError, UsageError
 from feller.core.gradient import Gradient, MeanGradient
+from feller.core.precision import Precision
 from feller.core.pytree import num_examples, tree_map
 from feller.core.rng import Rng
 from feller.networks.blocks.ema import EMA, UPDATES_KEY
@@ -123,7 +124,7 @@ def train(
             below float32.
     """
     gradient = gradient or MeanGradient()
-    precision = config.precision
+    precision: Precision = config.precision
     if gradient.needs_float32:
         if precision not in FULL_PRECISION:
             raise UsageError("per-example clipping needs float32", found=precision, remedy="Remove --train.precision")

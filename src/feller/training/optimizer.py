@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from feller.core.errors import InputError, UsageError, check_number
+from feller.core.precision import Precision
 
 MAX_BATCH_SIZE = 10**8
 """Largest batch size, to reject values that cannot fit into memory."""
@@ -16,7 +17,6 @@ MAX_WARMUP_FRACTION = 0.2
 
 OptimizerName = Literal["adamw", "adam", "sgd", "adafactor"]
 LRSchedule = Literal["linear", "cosine", "constant"]
-Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
 LoggerName = Literal["jsonl", "tensorboard", "wandb"]
 
 
@@ -57,6 +57,9 @@ class TrainConfig:
     """Mixed precision (autocast); weights keep their dtype. auto: bf16 on CUDA if supported, else fp32."""
     gradient_checkpointing: bool = False
     """Gradient checkpointing: recompute activations in the backward pass; less memory, about a third more time."""
+    channels_last: bool = False
+    """Channels-last memory layout of 2-d convolutions, the layout of the tensor cores of GPUs; results are equal up to
+    rounding."""
     compile: bool = False
     """Compile the network with torch.compile; needs a C++ compiler."""
     logger: LoggerName = "jsonl"
@@ -90,7 +93,7 @@ LITERAL_FIELDS = {"optimizer": OptimizerName, "lr_schedule": LRSchedule, "precis
 
 
 def make_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """Return the optimizer of the trainable weights, with fused kernels except for adafactor."""
+    """Return the optimizer of the trainable weights, with fused kernels except for adafactor and sharded sgd."""
     weights = [weight for weight in network.parameters() if weight.requires_grad]
     lr, decay, (momentum, _) = config.lr, config.weight_decay, config.betas
     match config.optimizer:
@@ -99,7 +102,9 @@ def make_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optim
         case "adam":
             return torch.optim.Adam(weights, lr=lr, betas=config.betas, weight_decay=decay, fused=True)
         case "sgd":
-            return torch.optim.SGD(weights, lr=lr, momentum=momentum, weight_decay=decay, fused=True)
+            # torch has no fused kernel of sgd for the shards of FSDP, which are distributed tensors.
+            fused = not any(hasattr(weight, "full_tensor") for weight in weights)
+            return torch.optim.SGD(weights, lr=lr, momentum=momentum, weight_decay=decay, fused=fused)
         case "adafactor":
             return torch.optim.Adafactor(weights, lr=lr, weight_decay=decay)
 

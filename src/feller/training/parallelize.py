@@ -1,4 +1,4 @@
-"""Application of FSDP2, torch.compile and gradient checkpointing to a network, in place; state-dict keys are kept."""
+"""Application of FSDP2, torch.compile, layout and checkpointing to a network, in place; state-dict keys are kept."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from feller.core.errors import UsageError
+from feller.core.precision import autocast_dtype
 from feller.networks.network_config import NetworkConfig
 from feller.training.engine import Engine
 from feller.training.loop import TrainState
@@ -45,23 +46,56 @@ def check_parallelize(
         )
     if not config.fsdp:
         return
+    if config.channels_last:
+        raise UsageError("FSDP shards rows of weights, which excludes a layout", remedy="Remove --train.channels-last")
     if config.optimizer == "adafactor":
         raise UsageError("adafactor keeps row and column means, which cannot be sharded", remedy="Use adamw")
     check_even_batches(config, engine)
 
 
 def parallelize(train_state: TrainState, config: TrainConfig, engine: Engine) -> None:
-    """Apply gradient checkpointing, FSDP and compilation to a train state in place, after loading its checkpoint.
+    """Apply layout, gradient checkpointing, FSDP and compilation to a train state in place, after loading it.
 
     Raises:
-        UsageError: If compilation does not work on this machine.
+        UsageError: If compilation does not work on this machine, or the network has no blocks or 2-d convolutions for a
+            requested option.
     """
+    if config.channels_last:
+        use_channels_last(train_state)
     if config.gradient_checkpointing:
         checkpoint_blocks(train_state.network)
     if config.fsdp and engine.world_size > 1:
         apply_fsdp(train_state, config, engine)
     if config.compile:
         compile_network(train_state.network)
+
+
+def use_channels_last(train_state: TrainState) -> None:
+    """Store weights of 2-d convolutions in channels-last layout, and their averages and optimizer state likewise.
+
+    Fused optimizers need the same layout of a weight, its gradient and its state.
+
+    Raises:
+        UsageError: If the network has no 2-d convolution.
+    """
+    network, optimizer = train_state.network, train_state.optimizer
+    kernels = [module.weight for module in network.modules() if isinstance(module, nn.Conv2d)]
+    if not kernels:
+        raise UsageError(f"{type(network).__name__} has no 2-d convolutions", remedy="Remove --train.channels-last")
+    for kernel in kernels:
+        if kernel.shape[1] > 1 and kernel[0, 0].numel() > 1:  # otherwise both layouts are the same
+            kernel.data = kernel.data.contiguous(memory_format=torch.channels_last)
+    weights = dict(network.named_parameters())
+    averages = train_state.ema.weights
+    train_state.ema.bind_tensors({name: _laid_out_as(average, weights[name]) for name, average in averages.items()})
+    for weight, entries in optimizer.state.items():
+        optimizer.state[weight] = {name: _laid_out_as(value, weight) for name, value in entries.items()}
+
+
+def _laid_out_as(value: Any, weight: Tensor) -> Any:
+    """Return a tensor in the memory layout of a weight of the same shape; other values are unchanged."""
+    is_same = isinstance(value, Tensor) and value.shape == weight.shape
+    return torch.empty_like(weight, dtype=value.dtype).copy_(value) if is_same else value
 
 
 def checkpoint_blocks(network: nn.Module) -> None:
@@ -118,10 +152,13 @@ def check_even_batches(config: TrainConfig, engine: Engine) -> None:
 def apply_fsdp(train_state: TrainState, config: TrainConfig, engine: Engine) -> None:
     """Shard weights, EMA and optimizer state over all ranks with FSDP2, block by block.
 
+    Below float32, weights are gathered in the precision of autocast, while shards, gradient reduction, EMA and
+    optimizer state stay in float32.
+
     Source: Zhao et al. 2023, "PyTorch FSDP", arXiv 2304.11277; `torch.distributed.fsdp.fully_shard`.
     """
     from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
     from torch.distributed.tensor import distribute_tensor
 
     # The warning is about in-place changes of outputs, which feller does not make.
@@ -130,10 +167,17 @@ def apply_fsdp(train_state: TrainState, config: TrainConfig, engine: Engine) -> 
     old_states = [dict(previous.state[weight]) for group in previous.param_groups for weight in group["params"]]
     ema_weights = dict(train_state.ema.weights)
     mesh = init_device_mesh(engine.device.type, (engine.world_size,))
+    dtype = autocast_dtype(config.precision, engine.device)
+    # Inputs are not cast: times and states stay in float32, and autocast converts them for each operation.
+    policy = (
+        MixedPrecisionPolicy()
+        if dtype is None
+        else MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
+    )
     for child in network.children():
         for block in child if isinstance(child, nn.ModuleList) else ():
-            fully_shard(block, mesh=mesh)
-    fully_shard(network, mesh=mesh)
+            fully_shard(block, mesh=mesh, mp_policy=policy)
+    fully_shard(network, mesh=mesh, mp_policy=policy)
 
     def shard_like(full: Tensor, like: Tensor) -> Tensor:
         return distribute_tensor(full, mesh, like.placements, src_data_rank=None)  # pyrefly: ignore

@@ -188,6 +188,7 @@ def applicable_options(run: Run) -> frozenset[str]:
         "template": spec.modality.view(Text) is not None,
         "complete": spec.modality.view(Table) is not None,
         **dict.fromkeys(("nfe", "solver", "compile"), bool(paths)),
+        "precision": getattr(spec.family, "has_mixed_precision", True),
         "superpose": any(hasattr(path, "jump_weight") for path in paths),
         **dict.fromkeys(("temperature", "top_k", "top_p"), samples_tokens),
         "order": any(path.is_discrete and cast(TokenPath, path).has_mask for path in paths),

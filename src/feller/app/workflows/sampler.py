@@ -14,6 +14,7 @@ from feller.app.workflows.run_config import is_described, read_fit_record
 from feller.app.workflows.run_status import incomplete_notice
 from feller.core.distributed import SINGLE, ProcessGroup
 from feller.core.errors import UsageError, error_context
+from feller.core.precision import check_precision, parse_precision
 from feller.core.pytree import State
 from feller.core.rng import Rng
 from feller.core.run_folder import Run
@@ -226,7 +227,9 @@ def make_sampler(
         unmasking_order=_made("order", config.sampler.order, ORDERS) or defaults.unmasking_order,
         rates=_made("rates", config.sampler.rates, RATES) or defaults.rates,
         jump_weight=defaults.jump_weight if jump_weight is None else jump_weight,
+        precision=parse_precision(config.sampler.precision or defaults.precision),
     )
+    check_precision(sampling.precision, get_engine().device, option="--precision")
     spec = model.spec
     if nfe is not None and model.family.is_process:
         _, solver, times = sampling.resolve(spec.path, spec.space)

@@ -21,6 +21,7 @@ from feller.models.families.model_family import (
     SampleRequest,
     family_for,
 )
+from feller.networks.mixed_precision import at_precision
 from feller.networks.sequence.categorical_columns import MASKED_LOGIT_SCALE
 from feller.paths import Affine, Mixture, Network, Path, TokenPath
 from feller.paths.brownian import BrownianBridge
@@ -87,7 +88,11 @@ class PathProcess(ModelFamily):
             solver, times = request.solver, linear_grid(max(sampling.nfe // request.solver.nfe_per_step, 1))
             if isinstance(solver, DormandPrince):
                 times = [0.0, 1.0]
-        guided: Network = cfg(network, request.guidance, droppable=request.droppable)
+        is_adaptive = isinstance(solver, DormandPrince)  # it controls an error below the rounding of bf16
+        evaluated = at_precision(
+            network, "fp32" if is_adaptive and sampling.precision == "auto" else sampling.precision
+        )
+        guided: Network = cfg(evaluated, request.guidance, droppable=request.droppable)
         x_0 = space.sample_base(request.n, rng.stream("source"), next(network.parameters()).device)
         if observed is None:
             x, process = path.initial_state(x_0), path.process(guided, request.cond)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, cast
 import torch
 
 from feller.core.errors import UsageError
+from feller.core.precision import autocast, check_precision, float32_matmul
 from feller.core.pytree import State
 from feller.core.rng import Rng
 from feller.models.families.model_family import LogProb, LogProbRequest, ModelFamily, SampleRequest
@@ -25,6 +26,8 @@ class _SequentialModel(ModelFamily):
 
     unit_order: ClassVar[str]
     """Unit that is generated at a time, for messages."""
+    has_mixed_precision: ClassVar[bool] = True
+    """True if samples are computed by a neural network, for which the sampler's precision applies."""
 
     def describe(self) -> str:
         return f"generates {self.unit_order}, without a process in time"
@@ -40,7 +43,11 @@ class _SequentialModel(ModelFamily):
             )
 
     def sample(self, network: Any, request: SampleRequest, rng: Rng) -> tuple[State, State]:
-        x = self._sample_states(network, request, rng)
+        precision = request.sampling.precision if self.has_mixed_precision else "fp32"
+        device = next(network.parameters()).device
+        check_precision(precision, device, option="precision")
+        with autocast(precision, device), float32_matmul(precision, device):
+            x = self._sample_states(network, request, rng)
         request.on_progress(1.0)
         return x, x
 
@@ -135,12 +142,15 @@ class GraphicalModel(_SequentialModel):
     is_discrete: ClassVar[bool] = True
     has_exact_infilling: ClassVar[bool] = True
     has_row_likelihood: ClassVar[bool] = True
+    has_mixed_precision: ClassVar[bool] = False
     why_no_export: ClassVar[str] = "a graphical model has no neural network to export; sample with `feller sample`"
 
     def check_request(self, request: SampleRequest) -> None:
         super().check_request(request)
         if request.sampling.token_sampler != TokenSampler():
             raise UsageError("this model does not sample token by token", remedy="Drop temperature, top-k and top-p")
+        if request.sampling.precision not in ("auto", "fp32"):
+            raise UsageError("this model has no neural network", request.sampling.precision, "Drop precision")
 
     def _sample_states(self, network: MarginalNetwork, request: SampleRequest, rng: Rng) -> State:
         observed = request.observed

@@ -40,15 +40,15 @@ def test_a_table(table, tmp_path, asked, argument):
     assert applicable_options(table).isdisjoint({*asked} - {"guidance"})
 
 
-SAMPLER = {"nfe", "solver", "superpose", "compile", "temperature", "top_k", "top_p", "order", "rates"}
+SAMPLER = {"nfe", "solver", "superpose", "compile", "precision", "temperature", "top_k", "top_p", "order", "rates"}
 
 
 @pytest.mark.parametrize(
     ("data", "recipe", "expected"),
     [
-        ("example:digits", "images", {"nfe", "solver", "compile"}),
+        ("example:digits", "images", {"nfe", "solver", "compile", "precision"}),
         ("example:digits", "levels-mask", SAMPLER - {"superpose"}),
-        ("example:torsions", "manifold", {"nfe", "solver", "compile"}),
+        ("example:torsions", "manifold", {"nfe", "solver", "compile", "precision"}),
     ],
 )
 def test_help_of_a_run_shows_the_options_of_its_model(tmp_path, data, recipe, expected, capsys):

@@ -4,7 +4,7 @@ import importlib.util
 from collections.abc import Mapping
 from typing import Any
 
-from feller.app.config import SteerConfig
+from feller.app.config import FlowOptions, SteerConfig
 from feller.app.reporter import Reporter
 from feller.app.webui.loaded_run import LoadedRun, file_name
 from feller.app.webui.sample_views import draw, draw_picture_pair, kinds_of, metric_table, read_rows, sample_path
@@ -81,7 +81,7 @@ def steer_tab(run: LoadedRun, page: PageContext) -> Tab | None:
             n=answers["n"],
             out=str(sample_path(room, modality)),
             given=conditions,
-            guidance=weight,
+            flow=FlowOptions(guidance=weight),
             steps=answers["steps"],
             seed=answers["seed"],
         )

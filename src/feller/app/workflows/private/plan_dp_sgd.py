@@ -128,6 +128,7 @@ def check_private(recipe: Recipe) -> None:
         "sharded weights (--train.fsdp), because per-example gradients need full weights": recipe.train.fsdp,
         "compiled networks (--train.compile), which per-example gradients bypass": recipe.train.compile,
         "gradient checkpointing (--train.gradient-checkpointing)": recipe.train.gradient_checkpointing,
+        "a channels-last layout (--train.channels-last)": recipe.train.channels_last,
         "a precision below float32 (--train.precision), in which gradient clipping is inexact": recipe.train.precision
         not in FULL_PRECISION,
         "auxiliary networks, which are trained on the rows without noise": recipe.aux_networks is not None,

@@ -19,6 +19,7 @@ from feller.control.inverse.inverse_problem import InverseSolution, InverseSolve
 from feller.control.inverse.operators import Inpaint, Operator
 from feller.control.optimize.lbfgs import LBFGS
 from feller.core.errors import UsageError, check_number
+from feller.core.precision import Precision, parse_precision
 from feller.core.pytree import Cond, tree_map
 from feller.core.rng import Rng
 from feller.core.run_folder import Run
@@ -94,7 +95,7 @@ def solve_inverse_problem(run: Run, config: SteerConfig, *, reporter: Reporter =
     rng = Rng(config.seed).fold_in("observe")
     conditions = _complete_conditions(model, n * len(measured), conditions_given, rng)
     task = _InverseTask(model, operator, measured.repeat_interleave(n, 0), noise, conditions, rng)
-    solutions = _solve(task, solver, config.guidance, reporter)
+    solutions = _solve(task, solver, config.flow.guidance, parse_precision(config.flow.precision), reporter)
     state = torch.cat([solution.state for solution in solutions])
     samples = Dataset(modality.decode(state), conditions, modality)
     state_mean = state.unflatten(0, (-1, n)).mean(1)
@@ -164,7 +165,9 @@ class _InverseTask:
     rng: Rng
 
 
-def _solve(task: _InverseTask, solver: InverseSolver, guidance: float, reporter: Reporter) -> list[InverseSolution]:
+def _solve(
+    task: _InverseTask, solver: InverseSolver, guidance: float, precision: Precision, reporter: Reporter
+) -> list[InverseSolution]:
     spec, device = task.model.spec, next(task.model.network.parameters()).device
     path = cast(Affine, spec.path)
     batch_size, solutions = max(1, default_batch_size(spec.space, device) // BATCH_SIZE_DIVISOR), []
@@ -172,7 +175,7 @@ def _solve(task: _InverseTask, solver: InverseSolver, guidance: float, reporter:
     for rows, on_progress in iter_batches(len(task.measured), batch_size, reporter.progress):
         batch_rng = replace(task.rng, first_example=rows.start)
         cond = tree_map(lambda leaf, rows=rows: leaf[rows].to(device), task.conditions)
-        prior_model = PriorModel(make_process(task.model, cond, {}, guidance), path, spec.space)
+        prior_model = PriorModel(make_process(task.model, cond, {}, guidance, precision), path, spec.space)
         x_0 = spec.space.sample_base(rows.stop - rows.start, batch_rng.stream("source"), device)
         problem = _pose_problem(task.operator, task.measured[rows].to(device), task.noise, spec.modality, x_0)
         solutions.append(solver.restore(prior_model, problem, x_0, batch_rng, on_progress=on_progress))

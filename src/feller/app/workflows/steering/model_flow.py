@@ -8,10 +8,12 @@ from torch import Tensor
 
 from feller.control.inverse.d_flow import Flow, solve_flow
 from feller.core.errors import UsageError
+from feller.core.precision import Precision
 from feller.core.pytree import Cond, State, submask, tree_map
 from feller.core.rng import Rng
 from feller.models.model import Model
 from feller.networks.blocks.conditioning import condition_embeddings
+from feller.networks.mixed_precision import at_precision
 from feller.paths.processes import Process, freeze_leaves
 from feller.paths.product import iter_leaf_paths
 from feller.sampling.guidance import cfg
@@ -54,10 +56,13 @@ def check_differentiable(model: Model, sampling: SamplerConfig, clamped: dict[st
         raise UsageError(message)
 
 
-def make_process(model: Model, cond: Cond, clamped: dict[str, State], guidance: float) -> Callable[[Tensor], Process]:
+def make_process(
+    model: Model, cond: Cond, clamped: dict[str, State], guidance: float, precision: Precision = "fp32"
+) -> Callable[[Tensor], Process]:
     """Return a function from the indices of m examples, [m], to the flow under the conditions of these examples."""
     model.check_guidance(guidance)
-    network = cfg(model.network.eval().requires_grad_(False), guidance, droppable=model.droppable())
+    network = at_precision(model.network.eval().requires_grad_(False), precision)
+    network = cfg(network, guidance, droppable=model.droppable())
 
     def process(rows: Tensor) -> Process:
         process_of_rows = model.spec.path.process(network, tree_map(lambda leaf: leaf[rows], cond))
@@ -119,7 +124,7 @@ def search_problem(
         x = model.spec.path.initial_state(source)
         batch_clamped = tree_map(lambda leaf: leaf[rows], clamped)
         batch_cond = {**tree_map(lambda leaf: leaf[rows], cond), **embeddings}
-        process = make_process(model, batch_cond, batch_clamped, guidance)
+        process = make_process(model, batch_cond, batch_clamped, guidance, sampling.precision)
         indices = torch.arange(len(rows), device=rows.device)
         return solve_flow(process, times, solver, rng)({**x, **batch_clamped} if batch_clamped else x, indices)
 

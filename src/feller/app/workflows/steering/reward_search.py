@@ -31,6 +31,7 @@ from feller.control.optimize.minimize import Minimizer
 from feller.control.rewards.named_rewards import RewardSum, RewardTerm, StateReward, dataset_reward, is_user_reward
 from feller.control.rewards.reward import evaluate_reward
 from feller.core.errors import UsageError
+from feller.core.precision import parse_precision
 from feller.core.pytree import Cond, State, concatenate, leaves, num_examples, tree_map
 from feller.core.rng import Rng
 from feller.core.run_folder import Run
@@ -81,7 +82,11 @@ def search_reward(run: Run, config: SteerConfig, *, reporter: Reporter = SILENT)
     variables = config.search.optimize
     n, prior = N if config.n is None else config.n, parse_prior(config.search.prior)
     steps = STEPS if config.steps is None else config.steps
-    sampling = SamplerConfig(config.search.solver or DEFAULT_SAMPLER.solver, config.search.nfe or DEFAULT_SAMPLER.nfe)
+    sampling = SamplerConfig(
+        config.search.solver or DEFAULT_SAMPLER.solver,
+        config.search.nfe or DEFAULT_SAMPLER.nfe,
+        precision=parse_precision(config.flow.precision),
+    )
     model, start_time = load_model(run), time.monotonic()
     notice = read_undertrained_notice(run)
     model.network.to(get_engine().device)
@@ -113,7 +118,7 @@ def search_reward(run: Run, config: SteerConfig, *, reporter: Reporter = SILENT)
             x_0,
             batch_cond,
             batch_clamped,
-            guidance=config.guidance,
+            guidance=config.flow.guidance,
             sampling=sampling,
             variables=variables,
             rng=batch_rng,
