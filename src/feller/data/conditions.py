@@ -16,7 +16,7 @@ from torch import Tensor
 
 from feller.core.errors import InputError, UsageError
 from feller.data.files.plain_text import parse_number
-from feller.data.labels import class_number, encode_labels, unknown_class
+from feller.data.labels import abbreviated, class_number, encode_labels, unknown_class
 
 ConditionColumn = Sequence[Any] | np.ndarray | Tensor
 """Values of a condition, one entry per example, as in files or Python."""
@@ -39,6 +39,16 @@ class Condition(abc.ABC):
     @abc.abstractmethod
     def example(self) -> str:
         """Valid value, for messages."""
+
+    @property
+    def placeholder(self) -> str:
+        """Text that shows in an empty field of a form which values are expected."""
+        return self.example
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """All valid values, for a dropdown; empty if they cannot be listed."""
+        return ()
 
     @abc.abstractmethod
     def encode(self, name: str, column: ConditionColumn) -> Tensor:
@@ -118,6 +128,10 @@ class NumberCondition(Condition):
     def example(self) -> str:
         return f"{self.mean:.3g}"
 
+    @property
+    def placeholder(self) -> str:
+        return f"{self.low:g} to {self.high:g}"
+
     def encode(self, name: str, column: ConditionColumn) -> Float64[Tensor, " n"]:
         return torch.from_numpy(_numbers(name, column, 1))
 
@@ -187,6 +201,14 @@ class CategoryCondition(Condition):
     @property
     def example(self) -> str:
         return self.categories[0]
+
+    @property
+    def placeholder(self) -> str:
+        return abbreviated(self.categories)
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        return self.categories
 
     def encode(self, name: str, column: ConditionColumn) -> Int64[Tensor, " n"]:
         ids = [len(self.categories) if _is_missing(cell) else self._id(name, cell) for cell in _cells(column)]
