@@ -446,8 +446,8 @@ class Modality(abc.ABC):
         return {name: kind.decode(values) for name, kind, values in selected if not kind.is_null(values).all()}
 
     def condition_cells(self, given: Cond) -> dict[str, np.ndarray]:
-        """Return the selected conditions as table columns [n]; a cell of a vector has blanks between its numbers."""
-        arrays = self.condition_arrays(given)
+        """Return the selected conditions, except images, as table columns [n]; a vector is numbers between blanks."""
+        arrays = {name: array for name, array in self.condition_arrays(given).items() if array.ndim <= 2}
         return {name: array if array.ndim == 1 else vector_cells(array) for name, array in arrays.items()}
 
     def condition_numbers(self, given: Cond, n: int) -> list[dict[str, float]]:

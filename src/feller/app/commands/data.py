@@ -122,6 +122,7 @@ class Data:
         )
         require_data(name)
         from feller.app.terminal import show_numbers
+        from feller.data.images.image_loading import caption_columns
         from feller.data.loading.dataset_reader import read
 
         with reporter.spinner(f"reading {name}"):
@@ -133,7 +134,8 @@ class Data:
             "shape": _shape(data.values),
         }
         facts |= {condition: ", ".join(classes) for condition, classes in data.modality.conditions.items()}
-        if candidates := (*data.properties, *getattr(data.modality, "columns", ())):
+        captions = caption_columns(pathlib.Path(name)) if pathlib.Path(name).is_dir() else ()
+        if candidates := (*data.properties, *getattr(data.modality, "columns", ()), *captions):
             facts["condition_candidates"] = ", ".join(candidates)
         if name.startswith(EXAMPLE_PREFIX):
             entry, _ = parse_example(name)

@@ -162,7 +162,7 @@ def condition_controls(run: LoadedRun) -> dict[str, Any]:
     options = {name: (UNCONDITIONED, *spec.modality.conditions[name]) for name in spec.frequencies}
     controls = {f"{CONDITION_PREFIX}{name}": choice(name.capitalize(), names) for name, names in options.items()}
     for name, kind in spec.modality.selected_conditions.items():
-        if name not in spec.modality.file_conditions:
+        if not kind.is_file:
             controls[f"{CONDITION_PREFIX}{name}"] = _condition_field(name, kind, can_be_open=spec.cond_dropout > 0)
     if spec.condition_names and spec.cond_dropout:
         controls[GUIDANCE_CONTROL] = guidance_control(
@@ -222,7 +222,8 @@ def conditions_from(answers: Answers, modality: Modality) -> dict[str, str]:
         name, equals, value = (part.strip() for part in line.partition("="))
         if not equals:
             raise UsageError(expected="conditions as NAME=VALUE, one per line", found=repr(line[:40]))
-        if name in modality.file_conditions:
+        selected = modality.selected_conditions.get(name)
+        if name in modality.file_conditions or (selected is not None and selected.is_file):
             raise UsageError(
                 f"{name} is given by a file, which this page does not accept", remedy="Use `feller sample --given`"
             )
