@@ -317,6 +317,13 @@ class TextCondition(Condition):
         return (self.length,)
 
     def encode(self, name: str, column: ConditionColumn) -> Int64[Tensor, "n length"]:
+        """Convert texts to tokens; a tensor of tokens is returned unchanged."""
+        if isinstance(column, Tensor):
+            is_token = column.ndim == 2 and column.shape[1] == self.length and not column.is_floating_point()
+            if not is_token or bool(((column < 0) | (column > self.null)).any()):
+                expected = f"integer tokens [n, {self.length}] up to {self.null}"
+                raise InputError(expected, f"{column.dtype} {list(column.shape)}", argument=name)
+            return column.long()
         tokens = self.null_values(len(column))
         for i, cell in enumerate(_cells(column)):
             ids = [] if _is_missing(cell) else self._tokens(name, _text(cell))
@@ -387,10 +394,15 @@ class ImageCondition(Condition):
         return value if isinstance(value, list | tuple) else None
 
     def encode(self, name: str, column: ConditionColumn) -> Float32[Tensor, "n c h w"]:
-        """Convert arrays [n, h, w] or [n, h, w, c], or names of image files, which are resized."""
-        if not isinstance(column, Tensor | np.ndarray):
-            column = np.stack([self._pixels(entry) for entry in column])
-        pixels = column.detach().cpu().numpy() if isinstance(column, Tensor) else column
+        """Convert arrays [n, h, w] or [n, h, w, c], or names of image files, which are resized.
+
+        A tensor [n, c, h, w] of numbers from -1 to 1 is returned unchanged.
+        """
+        if isinstance(column, Tensor):
+            if column.shape[1:] != self._shape or not column.is_floating_point():
+                raise InputError(f"images {list(self._shape)}", f"{column.dtype} {list(column.shape)}", argument=name)
+            return column.float()
+        pixels = column if isinstance(column, np.ndarray) else np.stack([self._pixels(entry) for entry in column])
         pixels = pixels[..., None] if pixels.ndim == 3 else pixels
         shape = (self.height, self.width, self.channels)
         if pixels.ndim != 4 or pixels.shape[1:] != shape or pixels.dtype.kind not in "biuf":

@@ -10,7 +10,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -30,7 +30,7 @@ from feller.data.images.image_resizing import (
     to_pixels,
 )
 from feller.data.labels import abbreviated
-from feller.data.loading.class_folders import list_class_folders
+from feller.data.loading.class_folders import CAPTIONS_FILE, list_class_folders
 from feller.data.loading.raw import RawImages
 from feller.data.path_checks import is_outside
 
@@ -223,8 +223,8 @@ def _frames(infos: list[ImageInfo]) -> tuple[str, ...]:
     return (f"only the first frame of {num_animated} multi-frame images was used",) if num_animated else ()
 
 
-CAPTIONS_FILE, FILE_COLUMN, CAPTION = "captions.csv", "file", "caption"
-"""File name of the table of conditions in a folder of images, its column of file names, and the usual condition."""
+FILE_COLUMN, CAPTION = "file", "caption"
+"""Column of file names in the table of conditions of a folder of images, and name of the usual condition."""
 
 
 def load_image_folder(
@@ -246,6 +246,9 @@ def load_image_folder(
             image has no condition.
     """
     listing = list_class_folders(folder, ENDINGS, "images")
+    if not condition and (unused := caption_columns(folder)):
+        note = f"{CAPTIONS_FILE} is not used; --condition selects its columns: {abbreviated(unused)}"
+        listing = replace(listing, notes=(*listing.notes, note))
     if listing.labels is None:
         values, notes = read_images(listing.unclassified, size, limit)
         columns = _conditions(folder, listing.unclassified, size, limit, condition)

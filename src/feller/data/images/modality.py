@@ -15,10 +15,11 @@ from feller.core.pytree import Cond
 from feller.core.rng import RandomStream
 from feller.core.serialization import replace_file
 from feller.data.files import sample_folder
-from feller.data.images.image_loading import CAPTIONS_FILE, FILE_COLUMN
+from feller.data.images.image_loading import FILE_COLUMN
 from feller.data.images.image_resizing import from_pixels
 from feller.data.images.pixel_codes import AsNumbers, PixelEncoding
 from feller.data.labels import label_arrays, label_names, relabel
+from feller.data.loading.class_folders import CAPTIONS_FILE
 from feller.data.loading.raw import RawExamples, RawImages, expect
 from feller.data.modality import Dataset, Modality, Writer
 from feller.spaces import Space
