@@ -68,7 +68,7 @@ class ConditionEncoder(nn.Module, abc.ABC):
 
     def is_null(self, value: Tensor) -> Bool[Tensor, " b"]:
         """Return True for each value that is null: one with NaN entries."""
-        return value.reshape(len(value), -1).isnan().any(1)
+        return value.reshape(value.shape[0], -1).isnan().any(1)  # len() would fix the batch size of exports
 
     def forward(self, value: Shaped[Tensor, " b *d"]) -> Float[Tensor, "b width"]:
         """Return the embedding of each value; null values get the learned vector."""
