@@ -169,9 +169,9 @@ def test_long_texts_are_refused_with_their_row() -> None:
         fit_condition("caption", ["a", "b" * 300])
     condition = fit_condition("caption", ["a car", "a"])
     with refuses(InputError, argument="caption", row=2):
-        condition.encode("caption", ["a", "a car car"])
+        condition.encode("caption", ["a", "a car car car"])
     with refuses(UsageError, argument="caption"):
-        condition.parse("caption", "a car car", 3)
+        condition.parse("caption", "a car car car", 3)
     with refuses(UsageError, argument="caption"):
         condition.parse("caption", "a bus", 1)
 

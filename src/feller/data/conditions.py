@@ -295,7 +295,7 @@ class TextCondition(Condition):
     symbols: str
     """All characters of the training data, in order of their tokens; empty for bytes."""
     length: int
-    """Number of tokens of the longest text in the training data."""
+    """Maximum number of tokens: twice that of the longest text in the training data, up to MAX_TEXT."""
     example_text: str
     """Text of the training data, for messages."""
     _dtype: ClassVar[torch.dtype] = torch.int64
@@ -511,7 +511,7 @@ def _fit_text(name: str, cells: Sequence[Any]) -> TextCondition:
     if max(lengths) > MAX_TEXT:
         i = next(i for i, length in enumerate(lengths) if length > MAX_TEXT)
         raise _too_long(name, lengths[i], MAX_TEXT, i)
-    return TextCondition(symbols, max(lengths), next(text for text in texts if text))
+    return TextCondition(symbols, min(2 * max(lengths), MAX_TEXT), next(text for text in texts if text))
 
 
 def _fit_image(name: str, column: Tensor | np.ndarray) -> ImageCondition:

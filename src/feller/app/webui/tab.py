@@ -233,13 +233,16 @@ def conditions_from(answers: Answers, modality: Modality) -> dict[str, str]:
     return values
 
 
-def guidance_from(answers: Answers) -> float | dict[str, float]:
-    """Return the guidance scale of a request, or one for each condition; 1 if the tab has no guidance control."""
+def guidance_from(answers: Answers) -> float:
+    """Return the guidance scale of a request; 1 if the tab has no guidance control."""
+    return float(answers.get(GUIDANCE_CONTROL, 1.0))
+
+
+def guidance_scales_from(answers: Answers) -> float | dict[str, float]:
+    """Return the guidance scale of a request, or one for each condition if the tab has a slider for each."""
     scales = {
         name.removeprefix(GUIDANCE_PREFIX): float(value)
         for name, value in answers.items()
         if name.startswith(GUIDANCE_PREFIX)
     }
-    if any(scale != 1 for scale in scales.values()):
-        return scales
-    return float(answers.get(GUIDANCE_CONTROL, 1.0))
+    return scales if any(scale != 1 for scale in scales.values()) else guidance_from(answers)

@@ -118,8 +118,6 @@ class TextEncoder(ConditionEncoder):
         super().__init__(inner, width)
         self.padding = int(condition.null)
         self.tokens = nn.Embedding(self.padding + 1, inner)
-        self.positions = nn.Parameter(torch.empty(condition.length, inner))
-        nn.init.normal_(self.positions)
         self.blocks = nn.ModuleList(TextBlock(inner) for _ in range(TEXT_DEPTH))
 
     def is_null(self, value: Int64[Tensor, "b length"]) -> Bool[Tensor, " b"]:
@@ -128,11 +126,20 @@ class TextEncoder(ConditionEncoder):
     def features(self, value: Int64[Tensor, "b length"]) -> Float[Tensor, "b features"]:
         is_token = value != self.padding
         is_token = torch.cat([torch.ones_like(is_token[:, :1]), is_token[:, 1:]], 1)  # no mask hides all of a text
-        h = self.tokens(value) + self.positions
+        h = self.tokens(value)
+        h = h + sincos(value.shape[1], h)
         for block in self.blocks:
             h = block(h, is_token)
         weights = is_token[:, :, None].to(h.dtype)
         return (F.layer_norm(h, h.shape[2:]) * weights).sum(1) / weights.sum(1)
+
+
+def sincos(length: int, like: Float[Tensor, "b l width"]) -> Float[Tensor, "length width"]:
+    """Return sine-cosine embeddings of the positions of a text, with wavelengths from 2 pi to 2,000 pi characters."""
+    count = like.shape[2] // 2
+    frequencies = 1000 ** -(torch.arange(count, dtype=like.dtype, device=like.device) / count)
+    angles = torch.arange(length, dtype=like.dtype, device=like.device)[:, None] * frequencies
+    return torch.cat([angles.sin(), angles.cos()], 1)
 
 
 class TextBlock(nn.Module):
