@@ -32,8 +32,9 @@ if TYPE_CHECKING:  # the names in `_EXPORTS`, for type checkers and editors
     from feller.core.rng import Rng as Rng
     from feller.core.run_folder import open_run as open_run
     from feller.data.conditions import (
-        CategoryCondition as CategoryCondition, Condition as Condition, NumberCondition as NumberCondition, SetCondition
-        as SetCondition, VectorCondition as VectorCondition,
+        CategoryCondition as CategoryCondition, Condition as Condition, ImageCondition as ImageCondition,
+        NumberCondition as NumberCondition, SetCondition as SetCondition, TextCondition as TextCondition,
+        VectorCondition as VectorCondition,
     )
     from feller.data.loading.dataset_reader import read as read
     from feller.data.tables.schema import Schema as Schema
@@ -128,7 +129,15 @@ _EXPORTS = {
     "core.output_shards": ("open_shards",),
     "core.rng": ("Rng",),
     "core.run_folder": ("open_run",),
-    "data.conditions": ("CategoryCondition", "Condition", "NumberCondition", "SetCondition", "VectorCondition"),
+    "data.conditions": (
+        "CategoryCondition",
+        "Condition",
+        "ImageCondition",
+        "NumberCondition",
+        "SetCondition",
+        "TextCondition",
+        "VectorCondition",
+    ),
     "data.loading.dataset_reader": ("read",),
     "data.tables.schema": ("Schema",),
     "data.modality": ("Dataset", "Modality", "RawData"),

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 import feller
 from feller.core.errors import InputError, UsageError
@@ -11,8 +12,10 @@ from feller.core.serialization import from_dict, to_dict
 from feller.data.conditions import (
     CategoryCondition,
     Condition,
+    ImageCondition,
     NumberCondition,
     SetCondition,
+    TextCondition,
     VectorCondition,
     fit_condition,
     vector_cells,
@@ -26,20 +29,23 @@ COLUMNS = {
     "sets": (["red|blue", "blue", "", "green"], SetCondition),
     "sets of Python": ([{"red"}, {"red", "blue"}, set()], SetCondition),
     "vectors": (np.array([[1.0, 2.0], [3.0, 4.0]]), VectorCondition),
+    "texts": (["red car", "blue bike", "", "red bike"], TextCondition),
+    "images": (np.arange(24, dtype=np.uint8).reshape(2, 2, 2, 3), ImageCondition),
+    "gray fields": (np.linspace(-2, 3, 18).reshape(2, 3, 3), ImageCondition),
     "vectors as texts": (["1 2", "3 4.5"], VectorCondition),
 }
 
 
 @pytest.mark.parametrize(("column", "kind"), COLUMNS.values(), ids=COLUMNS)
 def test_type_is_recognised_and_recorded(column: object, kind: type[Condition]) -> None:
-    condition = fit_condition("c", column)
+    condition = fit_condition("caption" if kind is TextCondition else "c", column)
     assert type(condition) is kind
     assert from_dict(Condition, to_dict(condition)) == condition
 
 
 @pytest.mark.parametrize(("column", "kind"), COLUMNS.values(), ids=COLUMNS)
 def test_decoded_values_are_encoded_to_the_same(column: object, kind: type[Condition]) -> None:
-    condition = fit_condition("c", column)
+    condition = fit_condition("caption" if kind is TextCondition else "c", column)
     values = condition.encode("c", column)
     decoded = condition.decode(values)
     again = condition.encode("c", vector_cells(decoded) if decoded.ndim == 2 else decoded)
@@ -156,3 +162,41 @@ def test_samples_keep_their_conditions(tmp_path) -> None:
     again = feller.read(tmp_path / "samples.csv", like=data.modality)
     assert again.given["colour"].tolist() == [1, 0, 1]
     assert list(data.frame()) == ["y", "x", "colour"]
+
+
+def test_long_texts_are_refused_with_their_row() -> None:
+    with refuses(InputError, argument="caption", row=2, found="300"):
+        fit_condition("caption", ["a", "b" * 300])
+    condition = fit_condition("caption", ["a car", "a"])
+    with refuses(InputError, argument="caption", row=2):
+        condition.encode("caption", ["a", "a car car car"])
+    with refuses(UsageError, argument="caption"):
+        condition.parse("caption", "a car car car", 3)
+    with refuses(UsageError, argument="caption"):
+        condition.parse("caption", "a bus", 1)
+
+
+def test_many_distinct_texts_are_no_categories() -> None:
+    assert type(fit_condition("name", [f"thing {i}" for i in range(1001)])) is TextCondition
+    assert type(fit_condition("name", [f"thing {i}" for i in range(1000)] * 2)) is CategoryCondition
+    assert type(fit_condition("name", [f"thing {i}" for i in range(101)])) is TextCondition
+
+
+def test_texts_of_many_characters_are_bytes() -> None:
+    texts = ["".join(map(chr, range(300 + k, 500 + k))) for k in (0, 100)]
+    with refuses(InputError, argument="caption"):  # 400 bytes each
+        fit_condition("caption", texts)
+    texts = [chr(300 + k) * 2 for k in range(300)]
+    condition = fit_condition("caption", texts)
+    assert not condition.symbols
+    assert condition.decode(condition.encode("caption", texts)).tolist() == texts
+
+
+def test_images_are_read_from_files_and_resized(tmp_path) -> None:
+    condition = fit_condition("small", np.arange(32, dtype=np.uint8).reshape(2, 2, 2, 4)[..., :3])
+    Image.fromarray(np.full((6, 6, 3), 255, dtype=np.uint8)).save(tmp_path / "a.png")
+    assert torch.equal(condition.parse("small", str(tmp_path / "a.png"), 2), torch.ones(2, 3, 2, 2))
+    (tmp_path / "b.png").write_text("no image")
+    for wrong in (str(tmp_path / "b.png"), str(tmp_path / "c.png"), np.zeros((3, 2, 3))):
+        with refuses(UsageError, argument="small"):
+            condition.parse("small", wrong, 1)

@@ -1,8 +1,9 @@
-"""Types of conditions: numbers, vectors, categories and sets, with their encoding as tensors and their null values."""
+"""Types of conditions, such as numbers, categories, texts and images: their encoding as tensors, and null values."""
 
 import abc
 import itertools
 import math
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,17 +12,28 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Bool, Float32, Float64, Int64
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from feller.core.errors import InputError, UsageError
 from feller.data.files.plain_text import parse_number
-from feller.data.labels import class_number, encode_labels, unknown_class
+from feller.data.labels import abbreviated, class_number, encode_labels, unknown_class
 
 ConditionColumn = Sequence[Any] | np.ndarray | Tensor
 """Values of a condition, one entry per example, as in files or Python."""
 SET_SEPARATORS = ("|", ";")
 """Characters that separate the elements of a set in a cell."""
+TEXT_NAMES = ("caption", "captions", "text", "prompt")
+"""Names of columns whose texts are read by their characters, even if few texts are distinct."""
+PICTURE_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
+"""Formats of image files."""
+MAX_TEXT = 256
+"""Maximum number of characters of a text."""
+NUM_BYTES = 256
+"""Number of bytes; texts of more distinct characters are read as bytes."""
+MAX_RARE = 100
+"""Maximum number of categories if most of them occur once."""
 MAX_CATEGORIES = 1000
 """Maximum number of categories of a condition, and of different elements of a set."""
 
@@ -39,6 +51,19 @@ class Condition(abc.ABC):
     @abc.abstractmethod
     def example(self) -> str:
         """Valid value, for messages."""
+
+    @property
+    def placeholder(self) -> str:
+        """Text that shows in an empty field of a form which values are expected."""
+        return self.example
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """All valid values, for a dropdown; empty if they cannot be listed."""
+        return ()
+
+    is_file: ClassVar[bool] = False
+    """True if a text given by a user names a file, which the web page does not accept."""
 
     @abc.abstractmethod
     def encode(self, name: str, column: ConditionColumn) -> Tensor:
@@ -118,6 +143,10 @@ class NumberCondition(Condition):
     def example(self) -> str:
         return f"{self.mean:.3g}"
 
+    @property
+    def placeholder(self) -> str:
+        return f"{self.low:g} to {self.high:g}"
+
     def encode(self, name: str, column: ConditionColumn) -> Float64[Tensor, " n"]:
         return torch.from_numpy(_numbers(name, column, 1))
 
@@ -188,6 +217,14 @@ class CategoryCondition(Condition):
     def example(self) -> str:
         return self.categories[0]
 
+    @property
+    def placeholder(self) -> str:
+        return abbreviated(self.categories)
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        return self.categories
+
     def encode(self, name: str, column: ConditionColumn) -> Int64[Tensor, " n"]:
         ids = [len(self.categories) if _is_missing(cell) else self._id(name, cell) for cell in _cells(column)]
         return torch.tensor(ids, dtype=torch.int64)
@@ -251,16 +288,167 @@ class SetCondition(Condition):
         return np.array(["" if null else cell for cell, null in zip(sets, is_null, strict=True)])
 
 
+@dataclass(frozen=True)
+class TextCondition(Condition):
+    """Text as characters or bytes, int64 [n, length]; padding follows the text, and the null value is all padding."""
+
+    symbols: str
+    """All characters of the training data, in order of their tokens; empty for bytes."""
+    length: int
+    """Maximum number of tokens: twice that of the longest text in the training data, up to MAX_TEXT."""
+    example_text: str
+    """Text of the training data, for messages."""
+    _dtype: ClassVar[torch.dtype] = torch.int64
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.length <= MAX_TEXT:
+            raise InputError(f"a length of texts from 1 to {MAX_TEXT}", self.length)
+
+    @property
+    def null(self) -> int | float:
+        return len(self.symbols) or NUM_BYTES
+
+    @property
+    def example(self) -> str:
+        return self.example_text
+
+    @property
+    def _shape(self) -> tuple[int, ...]:
+        return (self.length,)
+
+    def encode(self, name: str, column: ConditionColumn) -> Int64[Tensor, "n length"]:
+        """Convert texts to tokens; a tensor of tokens is returned unchanged."""
+        if isinstance(column, Tensor):
+            is_token = column.ndim == 2 and column.shape[1] == self.length and not column.is_floating_point()
+            if not is_token or bool(((column < 0) | (column > self.null)).any()):
+                expected = f"integer tokens [n, {self.length}] up to {self.null}"
+                raise InputError(expected, f"{column.dtype} {list(column.shape)}", argument=name)
+            return column.long()
+        tokens = self.null_values(len(column))
+        for i, cell in enumerate(_cells(column)):
+            ids = [] if _is_missing(cell) else self._tokens(name, _text(cell))
+            if len(ids) > self.length:
+                raise _too_long(name, len(ids), self.length, i)
+            tokens[i, : len(ids)] = torch.tensor(ids, dtype=torch.int64)
+        return tokens
+
+    def decode(self, values: Int64[Tensor, "n length"]) -> np.ndarray:
+        rows = [[token for token in row if token != self.null] for row in values.tolist()]
+        if self.symbols:
+            return np.array(["".join(self.symbols[token] for token in row) for row in rows])
+        return np.array([bytes(row).decode(errors="replace") for row in rows])
+
+    def _tokens(self, name: str, text: str) -> list[int]:
+        if not self.symbols:
+            return list(text.encode(errors="replace"))
+        unknown = sorted({*text} - {*self.symbols})
+        if unknown:
+            raise InputError(f"the characters of the training data, {self.symbols!r}", repr(unknown[0]), argument=name)
+        return [self.symbols.index(symbol) for symbol in text]
+
+    def is_null(self, values: Int64[Tensor, "n length"]) -> Bool[Tensor, " n"]:
+        return (values == self.null).all(1)
+
+
+def _too_long(name: str, length: int, longest: int, i: int) -> InputError:
+    return InputError(f"texts of at most {longest} characters", length, "Shorten the text", argument=name, row=i + 1)
+
+
+@dataclass(frozen=True)
+class ImageCondition(Condition):
+    """Image, float32 [n, channels, height, width] from -1 to 1; the null value is NaN."""
+
+    channels: int
+    height: int
+    width: int
+    low: float = 0.0
+    """Value of files that becomes -1."""
+    high: float = 255.0
+    """Value of files that becomes 1."""
+    _dtype: ClassVar[torch.dtype] = torch.float32
+    is_file: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if min(self.channels, self.height, self.width) < 1 or not -math.inf < self.low < self.high < math.inf:
+            raise InputError("images of at least one pixel, and low below high", self)
+
+    @property
+    def null(self) -> int | float:
+        return math.nan
+
+    @property
+    def example(self) -> str:
+        return "picture.png"
+
+    @property
+    def placeholder(self) -> str:
+        return f"an image of {self.width} x {self.height} x {self.channels}"
+
+    @property
+    def _shape(self) -> tuple[int, ...]:
+        return (self.channels, self.height, self.width)
+
+    def _entries(self, value: Any) -> Any:
+        if isinstance(value, Tensor | np.ndarray):
+            return value if value.ndim == 4 or (value.ndim == 3 and self.channels == 1) else None
+        return value if isinstance(value, list | tuple) else None
+
+    def encode(self, name: str, column: ConditionColumn) -> Float32[Tensor, "n c h w"]:
+        """Convert arrays [n, h, w] or [n, h, w, c], or names of image files, which are resized.
+
+        A tensor [n, c, h, w] of numbers from -1 to 1 is returned unchanged.
+        """
+        if isinstance(column, Tensor):
+            if column.shape[1:] != self._shape or not column.is_floating_point():
+                raise InputError(f"images {list(self._shape)}", f"{column.dtype} {list(column.shape)}", argument=name)
+            return column.float()
+        pixels = column if isinstance(column, np.ndarray) else np.stack([self._pixels(entry) for entry in column])
+        pixels = pixels[..., None] if pixels.ndim == 3 else pixels
+        shape = (self.height, self.width, self.channels)
+        if pixels.ndim != 4 or pixels.shape[1:] != shape or pixels.dtype.kind not in "biuf":
+            raise InputError(f"images {list(shape)}", list(pixels.shape[1:]), argument=name)
+        values = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)).astype(np.float64))
+        if bool(values.isinf().any()):
+            raise InputError("finite pixel values", "inf", argument=name)
+        return (2 * (values - self.low) / (self.high - self.low) - 1).float()
+
+    def _pixels(self, entry: Any) -> np.ndarray:
+        """Return the pixels [h, w, c] of an array, or of an image file, resized to the size of this condition."""
+        if not isinstance(entry, str | os.PathLike):
+            pixels = np.asarray(entry)
+            return pixels[..., None] if pixels.ndim == 2 else pixels
+        if self.channels not in (1, 3):
+            raise InputError("an array", "a file, which has no images of these channels")
+        mode = "L" if self.channels == 1 else "RGB"
+        try:
+            with Image.open(entry, formats=PICTURE_FORMATS) as image:
+                fitted = ImageOps.fit(ImageOps.exif_transpose(image).convert(mode), (self.width, self.height))
+        except Exception as error:  # Pillow raises a dozen types on damaged files
+            raise InputError("an image file", str(entry), file=entry) from error
+        pixels = np.asarray(fitted, dtype=np.float64).reshape(self.height, self.width, self.channels)
+        return self.low + pixels / 255 * (self.high - self.low)
+
+    def decode(self, values: Float32[Tensor, "n c h w"]) -> np.ndarray:
+        """Convert to pixels [n, h, w, c] as in files: bytes if they were bytes, with 0 for null."""
+        pixels = (values.detach().cpu().double().nan_to_num(-1) + 1) / 2 * (self.high - self.low) + self.low
+        pixels = pixels.permute(0, 2, 3, 1)
+        is_bytes = (self.low, self.high) == (0.0, 255.0)
+        return (pixels.round().clamp(0, 255).to(torch.uint8) if is_bytes else pixels).numpy()
+
+
 def fit_condition(name: str, column: ConditionColumn) -> Condition:
     """Return the type of a condition, with the statistics of its values in the training data.
 
     Numbers are standardised, and vectors: arrays [n, d], or cells such as `0.1 0.2`. Cells such as `a|b` or `a;b`, and
-    Python lists and sets of texts, are sets. Other texts are categories.
+    Python lists and sets of texts, are sets. Other texts are categories; if there are too many, or the column is named
+    `caption`, `text` or `prompt`, they are read by their characters. Arrays [n, h, w] and [n, h, w, c] are images.
 
     Raises:
-        InputError: If all values are equal or missing, or there are too many categories.
+        InputError: If all values are equal or missing, or a text is too long.
     """
     is_array = isinstance(column, Tensor | np.ndarray)
+    if is_array and column.ndim in (3, 4):
+        return _fit_image(name, column)
     if is_array and column.ndim == 2:
         return _fit_vector(name, _numbers(name, column, 2))
     cells = _cells(column)
@@ -275,12 +463,15 @@ def fit_condition(name: str, column: ConditionColumn) -> Condition:
         return _fit_number(name, _numbers(name, column, 1))
     if len({len(_text(cell).split()) for cell in present}) == 1 and all(map(_is_vector, present)):
         return _fit_vector(name, _numbers(name, column, 2))
+    if name.lower() in TEXT_NAMES:
+        return _fit_text(name, cells)
     separator = next((s for s in SET_SEPARATORS if any(s in _text(cell) for cell in present)), None)
     if separator is not None and len({e for c in present for e in elements_of(c, separator)}) <= MAX_CATEGORIES:
         return _fit_set(name, present, separator)
+    num_distinct = len({_text(cell) for cell in present})
+    if num_distinct > MAX_CATEGORIES or (num_distinct > MAX_RARE and num_distinct > len(present) / 2):
+        return _fit_text(name, cells)
     _, categories = encode_labels([_text(cell) for cell in present], name)
-    if len(categories) > MAX_CATEGORIES:
-        raise InputError(f"at most {MAX_CATEGORIES} categories", len(categories), argument=name)
     _refuse_constant(name, len(categories) < 2)
     return CategoryCondition(categories)
 
@@ -309,6 +500,31 @@ def _fit_set(name: str, cells: Sequence[Any], separator: str) -> SetCondition:
         raise InputError(f"at most {MAX_CATEGORIES} different elements", len(counts), argument=name)
     _refuse_constant(name, len({frozenset(elements_of(cell, separator)) for cell in cells}) < 2)
     return SetCondition(tuple(sorted(counts)), separator)
+
+
+def _fit_text(name: str, cells: Sequence[Any]) -> TextCondition:
+    texts = ["" if _is_missing(cell) else _text(cell) for cell in cells]
+    _refuse_constant(name, len({*texts} - {""}) < 2)
+    symbols = "".join(sorted(set().union(*texts)))
+    symbols = symbols if len(symbols) <= NUM_BYTES else ""
+    lengths = [len(text if symbols else text.encode(errors="replace")) for text in texts]
+    if max(lengths) > MAX_TEXT:
+        i = next(i for i, length in enumerate(lengths) if length > MAX_TEXT)
+        raise _too_long(name, lengths[i], MAX_TEXT, i)
+    return TextCondition(symbols, min(2 * max(lengths), MAX_TEXT), next(text for text in texts if text))
+
+
+def _fit_image(name: str, column: Tensor | np.ndarray) -> ImageCondition:
+    pixels = column.detach().cpu().numpy() if isinstance(column, Tensor) else column
+    pixels = pixels[..., None] if pixels.ndim == 3 else pixels
+    if pixels.dtype.kind not in "biuf" or not np.isfinite(pixels).all():
+        raise InputError("images of finite numbers", pixels.dtype, argument=name)
+    low, high = float(pixels.min()), float(pixels.max())
+    _refuse_constant(name, bool((pixels == pixels[:1]).all()))
+    _, height, width, channels = pixels.shape
+    if pixels.dtype == np.uint8:
+        low, high = 0.0, 255.0
+    return ImageCondition(channels, height, width, low, high)
 
 
 def _refuse_constant(name: str, is_constant: bool) -> None:

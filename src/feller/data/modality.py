@@ -446,9 +446,15 @@ class Modality(abc.ABC):
         return {name: kind.decode(values) for name, kind, values in selected if not kind.is_null(values).all()}
 
     def condition_cells(self, given: Cond) -> dict[str, np.ndarray]:
-        """Return the selected conditions as table columns [n]; a cell of a vector has blanks between its numbers."""
-        arrays = self.condition_arrays(given)
+        """Return the selected conditions, except images, as table columns [n]; a vector is numbers between blanks."""
+        arrays = {name: array for name, array in self.condition_arrays(given).items() if array.ndim <= 2}
         return {name: array if array.ndim == 1 else vector_cells(array) for name, array in arrays.items()}
+
+    def condition_numbers(self, given: Cond, n: int) -> list[dict[str, float]]:
+        """Return for each of n examples its selected conditions that are numbers, by name, without missing ones."""
+        numbers = {name: array for name, array in self.condition_arrays(given).items() if array.dtype.kind == "f"}
+        columns = {name: array.tolist() for name, array in numbers.items() if array.ndim == 1}
+        return [{name: column[i] for name, column in columns.items() if not math.isnan(column[i])} for i in range(n)]
 
     def frame(self, values: Any, given: Cond) -> pd.DataFrame:
         """Return examples as a data frame, with the columns of their .csv file.

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from feller.core.pytree import Cond, tree_map
 from feller.core.rng import Rng
-from feller.data.conditions import CategoryCondition, Condition, NumberCondition, VectorCondition
+from feller.data.conditions import CategoryCondition, Condition, NumberCondition, SetCondition, VectorCondition
 from feller.data.modality import Dataset
 from feller.evaluation.comparison import has_enough_held_out, subsample
 from feller.evaluation.evaluation_budget import EvaluationBudget
@@ -28,6 +28,8 @@ CALIBRATED, DRAWS = 256, 64
 """Number of held-out examples for calibration, and number of samples per example."""
 USUAL_SECONDS = 60.0
 """Approximate time for the boosted baseline and the calibration of a small network on one core, in seconds."""
+FEATURES = (CategoryCondition, NumberCondition, SetCondition, VectorCondition)
+"""Types of conditions that the baselines can use."""
 LEVELS = (0.5, 0.9)
 """Levels of the central credible intervals whose coverage is measured."""
 
@@ -196,7 +198,7 @@ def calibration(values: Rows, draws: Float64[np.ndarray, "n draws d"], rng: Rng)
 def conditional_quality(
     model: Model, train: Dataset, held_out: Dataset, rng: Rng, budget: EvaluationBudget, draws: int = DRAWS
 ) -> dict[str, float | str | None]:
-    """Return likelihood baselines and calibration of a conditional density; empty if the model has no such conditions.
+    """Return likelihood baselines and calibration of a conditional density; empty if there are none.
 
     Args:
         model: Model of points whose conditions were selected at the fit.
@@ -208,7 +210,8 @@ def conditional_quality(
     """
     conditions = model.spec.modality.selected_conditions
     is_points = isinstance(held_out.values, Tensor) and held_out.values.ndim == 2
-    if not conditions or not is_points or not has_enough_held_out(held_out):
+    has_features = all(isinstance(kind, FEATURES) for kind in conditions.values())
+    if not conditions or not has_features or not is_points or not has_enough_held_out(held_out):
         return {}
     x_train, x = (condition_features(conditions, data.given) for data in (train, held_out))
     y_train, y = (data.values.double().numpy() for data in (train, held_out))

@@ -119,7 +119,7 @@ def cfg(
         ]
 
         def combine(stacked: Tensor) -> Tensor:
-            chunks = stacked.split(n)[::-1]  # from the unconditional to the conditional prediction
+            chunks = stacked.unflatten(0, (len(branches), n)).unbind()[::-1]  # from unconditional to conditional
             result = cfg_combine(chunks[1], chunks[0], weights[0])
             for less, more, weight in zip(chunks[1:-1], chunks[2:], weights[1:], strict=True):
                 result = result + torch.where(more == less, 0.0, cfg_combine(more, less, weight) - less)

@@ -12,6 +12,8 @@ from feller.app.webui.tab import PageContext
 from feller.core.run_folder import Run
 
 SHORT = ("--size", "tiny", "--steps", "3", "--sampling.nfe", "4")
+CONDITIONS = {"clocks": ("--condition", "length", "clock")}
+"""Conditions that are selected in a fit."""
 PLACES = 40
 """Rows of the table."""
 
@@ -19,6 +21,12 @@ PLACES = 40
 def _table(path):
     rows = [f"{20 + i % 50},{('School', 'Masters')[i % 2]},{('yes', 'no')[i % 3 > 0]}" for i in range(300)]
     path.write_text("\n".join(["age,education,married", *rows]) + "\n")
+    return path
+
+
+def _clocks(path):
+    rows = [f"{i % 7 / 7:.3f},{i % 5 + 0.5},{('sensor', 'stopwatch')[i % 2]}" for i in range(200)]
+    path.write_text("\n".join(["period,length,clock", *rows]) + "\n")
     return path
 
 
@@ -39,6 +47,7 @@ SOURCES: dict[str, Callable[[pathlib.Path], object]] = {
     "digits": lambda home: "example:digits",
     "moons": lambda home: "example:moons",
     "people": lambda home: _table(home / "people.csv"),
+    "clocks": lambda home: _clocks(home / "clocks.csv"),
     "book": lambda home: _text(home / "book.txt"),
     "quakes": lambda home: _places(home / "quakes.csv"),
     "molecules": lambda home: "example:molecules",
@@ -56,7 +65,8 @@ def fitted(tmp_path_factory):
         if name not in done:
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr("feller.app.workflows.fit.evaluate", lambda run, **others: {})
-                assert main(["fit", str(SOURCES[name](home)), *SHORT, "--out", str(home / "runs" / name)]) == 0
+                words = ["fit", str(SOURCES[name](home)), *CONDITIONS.get(name, ()), *SHORT]
+                assert main([*words, "--out", str(home / "runs" / name)]) == 0
             done[name] = home / "runs" / name
         return done[name]
 

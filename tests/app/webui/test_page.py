@@ -5,11 +5,12 @@ import shutil
 from importlib.util import find_spec
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
 from feller.app.webui.page import tabs_of
-from feller.app.webui.tab import UNCONDITIONED
+from feller.app.webui.tab import OPEN, UNCONDITIONED
 from feller.core.errors import UsageError
 from tests.app.asked import run
 from tests.app.webui.asking import ask, options, tab_of
@@ -70,6 +71,22 @@ def test_conditions_and_guidance_of_conditional_models(on_page):
     assert options(tab, "given:label") == (UNCONDITIONED, *map(str, range(10)))
     assert "guidance" in tab.controls
     assert not {"guidance", "given:label"} & tab_of(on_page("book"), "Sample").controls.keys()
+
+
+def test_selected_conditions_have_fields_and_own_guidance(on_page):
+    """A number shows its range, categories are choices, and an empty field leaves the condition open."""
+    page = on_page("clocks")
+    tab = tab_of(page, "Sample")
+    assert tab.controls["given:length"].placeholder == "0.5 to 4.5"
+    assert options(tab, "given:clock") == (OPEN, "sensor", "stopwatch")
+    assert {"guidance:length", "guidance:clock"} <= tab.controls.keys()
+    assert "guidance" not in tab.controls
+    assert [*pd.read_csv(ask(tab).files[0])] == ["period"]
+    sent = {"given:length": "1.5", "given:clock": "sensor", "guidance:length": 2.0}
+    assert [*pd.read_csv(ask(tab, **sent).files[0])] == ["period", "length", "clock"]
+    with refuses(UsageError, argument="length"):
+        ask(tab, **{"given:length": "long"})
+    ask(tab_of(page, "Compare"), **{"given:length": "1.5"})
 
 
 def test_typed_conditions_of_columns(on_page):

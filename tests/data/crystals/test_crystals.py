@@ -1,6 +1,7 @@
 """Crystal modality: states, conditions, file formats and figures."""
 
 import dataclasses
+import math
 import pathlib
 
 import numpy as np
@@ -11,6 +12,7 @@ from feller.core.errors import InputError, UsageError
 from feller.core.pytree import leaves
 from feller.core.rng import Rng
 from feller.core.serialization import from_dict, to_dict
+from feller.data.conditions import NumberCondition
 from feller.data.crystals.cif import Crystal
 from feller.data.crystals.dataset import pad_crystals
 from feller.data.crystals.figure import _seen, picture, reduced, with_images
@@ -43,6 +45,17 @@ def raw_crystals(label: bool = False) -> RawCrystals:
 @pytest.fixture(scope="module")
 def data() -> Dataset:
     return crystal_dataset(raw_crystals())
+
+
+@pytest.mark.parametrize("out", ["a.npz", "a.csv", "a.cif", "folder"])
+def test_conditions_are_written_and_read(data: Dataset, tmp_path: pathlib.Path, out: str) -> None:
+    """The third crystal has no energy, and the name has a blank."""
+    kind = NumberCondition(0.0, 1.0, -1.0, 1.0)
+    modality = dataclasses.replace(data.modality, selected_conditions={"band gap": kind})
+    numbers = torch.tensor([0.1, -1e-9, math.nan, 0.25], dtype=torch.float64)
+    modality.write(data.values, {**data.given, "band gap": numbers}, tmp_path / out)
+    _, given = read_samples(tmp_path / out, modality)
+    torch.testing.assert_close(given["band gap"], numbers, rtol=0, atol=0, equal_nan=True)
 
 
 def assert_same(dataset: Dataset, values: dict, given: dict) -> None:

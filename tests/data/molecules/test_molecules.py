@@ -1,5 +1,7 @@
 """Molecule modality: states, conditions, file formats, figures and the example."""
 
+import dataclasses
+import math
 import pathlib
 
 import numpy as np
@@ -10,6 +12,7 @@ from feller.core.errors import InputError, UsageError
 from feller.core.pytree import leaves
 from feller.core.serialization import from_dict, to_dict
 from feller.data.atoms.elements import colour_of, hill_formula
+from feller.data.conditions import NumberCondition
 from feller.data.loading.dataset_reader import read
 from feller.data.loading.raw import RawCrystals, RawMolecules, RawPoints
 from feller.data.loading.sample_reader import read_samples
@@ -32,6 +35,23 @@ def data() -> Dataset:
         values[i, :length] = 5 + 2 * generator.standard_normal((length, 3))
     atoms[3, :4] = 1, 6, 8, 17
     return molecule_dataset(RawMolecules(values, atomic_numbers=atoms))
+
+
+@pytest.mark.parametrize("out", ["a.npz", "a.xyz", "a.sdf", "folder"])
+def test_conditions_are_written_and_read(data: Dataset, tmp_path: pathlib.Path, out: str) -> None:
+    """The third molecule has no gap."""
+    if out == "a.sdf":
+        pytest.importorskip("rdkit", reason="reading and writing of SDF needs rdkit")
+    gap, mu = NumberCondition(0.0, 1.0, -1.0, 1.0), NumberCondition(5.0, 2.0, 3.0, 7.0)
+    modality = dataclasses.replace(data.modality, selected_conditions={"gap": gap, "mu": mu})
+    numbers = {
+        "gap": torch.tensor([0.1, -1e-9, math.nan, 0.25], dtype=torch.float64),
+        "mu": torch.arange(4).double() + 3,
+    }
+    modality.write(data.values, {**data.given, **numbers}, tmp_path / out)
+    _, given = read_samples(tmp_path / out, modality)
+    for name, values in numbers.items():
+        torch.testing.assert_close(given[name], values, rtol=0, atol=0, equal_nan=True)
 
 
 def valid_mask(data: Dataset) -> torch.Tensor:

@@ -13,17 +13,18 @@ from feller.networks.network_config import seeded_init
 COLUMNS = {
     "number": np.array([1.0, 2.0, np.nan, 4.0]),
     "category": ["a", "b", "", "c"],
+    "caption": ["a car", "a bike", "", "car"],
     "set": ["a|b", "b", "", "c"],
     "vector": np.array([[1.0, 2.0], [3.0, 4.0], [np.nan, np.nan], [5.0, 7.0]]),
 }
 
 
-@pytest.mark.parametrize("column", COLUMNS.values(), ids=COLUMNS)
-def test_values_have_distinct_embeddings(column: object) -> None:
-    condition = fit_condition("c", column)
+@pytest.mark.parametrize(("name", "column"), COLUMNS.items(), ids=COLUMNS)
+def test_values_have_distinct_embeddings(name: str, column: object) -> None:
+    condition = fit_condition(name, column)
     with seeded_init(Rng(0)):
         encoder = build_encoder(condition, 8)
-    vectors = encoder(condition.encode("c", column))
+    vectors = encoder(condition.encode(name, column))
     assert vectors.shape == (4, 8)
     assert torch.cdist(vectors, vectors)[~torch.eye(4, dtype=torch.bool)].min() > 1e-3
     torch.testing.assert_close(encoder(condition.null_values(1))[0], vectors[2])
@@ -52,3 +53,22 @@ def test_network_lists_null_values() -> None:
     network = MLP(width=16, depth=1).build((2,), conditions, Rng(0))
     assert network.null_values["label"] == 3
     assert np.isnan(network.null_values["x"])
+
+
+def test_padding_of_texts_does_not_matter_and_order_does() -> None:
+    """The same text in an encoder with longer padding has the same vector; swapped words have another one."""
+    condition = fit_condition("caption", ["red on blue", "blue on red", "red"])
+    with seeded_init(Rng(0)):
+        encoder = build_encoder(condition, 8)
+    tokens = condition.encode("caption", ["red", "red on blue", "blue on red"])
+    vectors = encoder(tokens)
+    assert torch.cdist(vectors[1:2], vectors[2:]).item() > 1e-3
+    encoder.tokens.weight.data[condition.null] = 1e3
+    torch.testing.assert_close(encoder(tokens)[0], vectors[0])
+
+
+def test_null_texts_have_finite_gradients() -> None:
+    condition = fit_condition("caption", ["red", "blue", ""])
+    encoder = build_encoder(condition, 8)
+    encoder(condition.encode("caption", ["red", ""])).square().sum().backward()
+    assert all(weight.grad is None or weight.grad.isfinite().all() for weight in encoder.parameters())

@@ -61,7 +61,7 @@ READING_FLAGS = tuple(flags_of(DataReadingFlags))
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """List the built-in examples, or inspect DATA.
+    """List the built-in examples, or inspect DATA or a run: its shape, and what `fit --condition` can condition on.
 
     Subcommands:
     - `feller data schema FILE` drafts the schema of a table.
@@ -71,7 +71,7 @@ class Data:
     """
 
     name: Annotated[DataOrWord, Choices(registries=("feller.app.commands.data:SUBCOMMAND_FLAGS",))] = None
-    """File, folder or example to inspect; or a subcommand: schema (draft a table schema), memory (build a datastore
+    """File, folder, example or run to inspect; or a subcommand: schema (draft a table schema), memory (build a datastore
     of documents for retrieval), spoken-words (copy the recordings and transcripts of the example) or scenes (write
     images with texts: shapes and creatures, editing instructions, and documents to retrieve)."""
     file: FileArgument = None
@@ -111,6 +111,10 @@ class Data:
 
     def _describe_data(self, reporter: Any) -> dict[str, Any]:
         given_name = str(self.name)
+        from feller.data.files.sample_folder import RUN
+
+        if pathlib.Path(given_name, RUN).is_file():
+            return self._describe_run(pathlib.Path(given_name), reporter)
         name = (
             given_name
             if given_name.startswith(EXAMPLE_PREFIX) or given_name not in EXAMPLE_INFOS
@@ -118,6 +122,7 @@ class Data:
         )
         require_data(name)
         from feller.app.terminal import show_numbers
+        from feller.data.images.image_loading import caption_columns
         from feller.data.loading.dataset_reader import read
 
         with reporter.spinner(f"reading {name}"):
@@ -129,12 +134,29 @@ class Data:
             "shape": _shape(data.values),
         }
         facts |= {condition: ", ".join(classes) for condition, classes in data.modality.conditions.items()}
+        captions = caption_columns(pathlib.Path(name)) if pathlib.Path(name).is_dir() else ()
+        if candidates := (*data.properties, *getattr(data.modality, "columns", ()), *captions):
+            facts["condition_candidates"] = ", ".join(candidates)
         if name.startswith(EXAMPLE_PREFIX):
             entry, _ = parse_example(name)
             facts |= {"parts": ", ".join(entry.parts), "source": entry.source, "licence": entry.licence}
         show_numbers(facts, reporter)
         for note in data.notes:
             reporter.log(note)
+        return facts
+
+    def _describe_run(self, path: pathlib.Path, reporter: Any) -> dict[str, Any]:
+        """Describe the data of a run, and the values that its conditions take."""
+        from feller.app.terminal import show_numbers
+        from feller.core.run_folder import Run
+        from feller.models.spec import load_spec
+
+        self._check(())
+        modality = load_spec(Run(path)).modality
+        facts: dict[str, Any] = {"run": str(path), "kind": type(modality).__name__}
+        facts |= {condition: ", ".join(classes) for condition, classes in modality.conditions.items()}
+        facts |= {name: kind.placeholder for name, kind in modality.selected_conditions.items()}
+        show_numbers(facts, reporter)
         return facts
 
     def _copy(self, name: str, reporter: Any) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from feller.app.webui.tab import (
     TabResult,
     TextTable,
     conditions_from,
-    guidance_from,
+    guidance_scales_from,
 )
 from feller.app.workflows.sample import sample
 from feller.data.files.delimited import dialect_of
@@ -68,7 +68,7 @@ def draw(
     """
     modality = cast(Modality, run.modality)
     if "given" not in more:
-        more |= {"given": conditions_from(answers, modality), "guidance": guidance_from(answers)}
+        more |= {"given": conditions_from(answers, modality), "guidance": guidance_scales_from(answers)}
     out = str(sample_path(page.new_result_folder(), modality))
     sampler_arguments = {name: more.pop(name) for name in ("weights", "on_step") if name in more}
     result = sample(

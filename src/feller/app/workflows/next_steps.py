@@ -1,5 +1,6 @@
 """Suggestions of next commands for a run, ready to copy and paste."""
 
+import contextlib
 import shlex
 import string
 from collections.abc import Iterator, Mapping
@@ -13,6 +14,7 @@ from feller.app.workflows.fine_tuned_run import TuningRecord, needs_rewards
 from feller.app.workflows.private.privacy_config import Guarantee
 from feller.app.workflows.run_config import UNRECORDED, FitRecord
 from feller.control.fine_tuning.tuning_objective import FineTuning
+from feller.core.errors import UsageError
 from feller.core.run_folder import Run
 from feller.data.loading.in_memory import IN_MEMORY_PREFIX
 from feller.data.modality import Dataset, Target
@@ -281,6 +283,10 @@ def condition_examples(spec: ModelSpec, train: Dataset) -> Iterator[tuple[str, s
     """Yield example conditions as (KEY=VALUE, description), with values from the training data."""
     examples = train.subset(torch.arange(min(len(train), MAX_EXAMINED)))
     yield from registration_of(spec.modality).condition_examples(spec, examples)
+    for name, kind in spec.modality.selected_conditions.items():
+        with contextlib.suppress(UsageError):  # conditions whose values cannot be typed, such as long vectors
+            kind.parse(name, kind.example, 1)
+            yield f"{name}={kind.example}", f"samples given a value of {name}"
     for name, classes in spec.modality.conditions.items():
         if name not in SIZES:
             yield f"{name}={classes[0]}", "a single class"

@@ -32,6 +32,8 @@ class Crystal(NamedTuple):
 
 LABEL = "_feller_label"
 """CIF data name of the class label in files written by feller."""
+PROPERTY = "_feller_property_"
+"""Start of the CIF data name of a numeric property in files written by feller."""
 CELL = ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma")
 OPERATIONS = ("_symmetry_equiv_pos_as_xyz", "_space_group_symop_operation_xyz")
 HALL = ("_space_group_name_Hall", "_symmetry_space_group_name_Hall")
@@ -100,7 +102,14 @@ def read_crystal(block: Any) -> tuple[Crystal, bool]:
         atomic_numbers, coords = np.repeat(atomic_numbers, [len(image) for image in images]), np.concatenate(images)
     label = block.find_value(LABEL)
     label = None if label is None else urllib.parse.unquote(_plain(label))
-    return Crystal(atomic_numbers, wrap_coords(coords), lattice, label), not ISOTOPES.keys().isdisjoint(symbols)
+    crystal = Crystal(atomic_numbers, wrap_coords(coords), lattice, label, _properties(block))
+    return crystal, not ISOTOPES.keys().isdisjoint(symbols)
+
+
+def _properties(block: Any) -> dict[str, float]:
+    """Return the properties in a CIF block that feller wrote."""
+    pairs = [item.pair for item in block if item.pair is not None and item.pair[0].startswith(PROPERTY)]
+    return {urllib.parse.unquote(name.removeprefix(PROPERTY)): _number(value, name) for name, value in pairs}
 
 
 def wrap_coords(places: np.ndarray) -> np.ndarray:
@@ -197,7 +206,7 @@ def _images(site: np.ndarray, rotations: np.ndarray, translations: np.ndarray, l
 
 
 def cif_text(crystal: Crystal, name: str) -> str:
-    """Return a crystal as a CIF block in space group P1, with every atom listed."""
+    """Return a crystal as a CIF block in space group P1, with every atom listed, and with its properties."""
     lattice = crystal.lattice.tolist()
     cell_volume = volume(torch.from_numpy(crystal.lattice)[None]).item()
     terms = " ".join(f"{symbol}{count}" for symbol, count in counts(crystal.atomic_numbers).items())
@@ -206,6 +215,7 @@ def cif_text(crystal: Crystal, name: str) -> str:
     lines += [f"_chemical_formula_structural   {formula(crystal.atomic_numbers)}", f"_chemical_formula_sum   '{terms}'"]
     lines += [f"_cell_volume   {cell_volume:.8f}", "_cell_formula_units_Z   1"]
     lines += [] if crystal.label is None else [f"{LABEL}   '{urllib.parse.quote(crystal.label, safe='')}'"]
+    lines += [f"{PROPERTY}{urllib.parse.quote(key, safe='')}   {x!r}" for key, x in crystal.properties.items()]
     lines += ["loop_", " _symmetry_equiv_pos_as_xyz", "  'x, y, z'", "loop_"]
     lines += [f" {SITE}{key}" for key in ("type_symbol", "label", *PLACES, "occupancy")]
     for i, (atom, site) in enumerate(zip(crystal.atomic_numbers.tolist(), crystal.frac_coords.tolist(), strict=True)):

@@ -117,7 +117,8 @@ class _CrystalCollector:
             return
         if isotopes:
             self.tally.add("crystals with deuterium or tritium, read as hydrogen: {}", name)
-        self.crystals.append(crystal._replace(label=source.label or crystal.label, properties=source.properties))
+        properties = {**crystal.properties, **source.properties}
+        self.crystals.append(crystal._replace(label=source.label or crystal.label, properties=properties))
         self.names.append(name)
 
 

@@ -125,13 +125,15 @@ def blocks_of(crystals: list[Crystal]) -> list[str]:
 
 
 def table_of(crystals: list[Crystal]) -> str:
-    """Return a CSV table with the formula, the CIF text and, if crystals have labels, the label of each crystal."""
+    """Return a CSV table with the formula, the CIF text, and the label and properties of crystals that have them."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     has_labels = crystals[0].label is not None
-    writer.writerow(["formula", "cif", *([LABEL_NAMES[0]] if has_labels else [])])
+    names = [*dict.fromkeys(name for crystal in crystals for name in crystal.properties)]
+    writer.writerow(["formula", "cif", *([LABEL_NAMES[0]] if has_labels else []), *names])
     for crystal, block in zip(crystals, blocks_of(crystals), strict=True):
-        writer.writerow([formula(crystal.atomic_numbers), block, *([crystal.label] if has_labels else [])])
+        numbers = [crystal.properties.get(name, "") for name in names]
+        writer.writerow([formula(crystal.atomic_numbers), block, *([crystal.label] if has_labels else []), *numbers])
     return buffer.getvalue()
 
 

@@ -165,8 +165,15 @@ class Crystals(Atoms):
             raise InputError("some atoms are still masked", remedy="Run the simulation to time 1")
         numbers = np.array([NUMBERS[symbol] for symbol in self.elements])
         names = label_names(given, self.classes) or [None] * len(masks)
+        properties = self.condition_numbers(given, len(masks))
         return [
-            Crystal(numbers[element[i, mask]], place[i, mask].astype(np.float64), lattice[i].astype(np.float64), name)
+            Crystal(
+                numbers[element[i, mask]],
+                place[i, mask].astype(np.float64),
+                lattice[i].astype(np.float64),
+                name,
+                properties[i],
+            )
             for i, (mask, name) in enumerate(zip(masks, names, strict=True))
         ]
 
@@ -176,7 +183,7 @@ class Crystals(Atoms):
         padding = self.longest - element.shape[1]
         element, place = np.pad(element, ((0, 0), (0, padding))), np.pad(place, ((0, 0), (0, padding), (0, 0)))
         arrays = {"element": element, "place": place, "lattice": lattice, "valid": element > 0}
-        return {**arrays, **label_arrays(given, self.classes)}
+        return {**arrays, **label_arrays(given, self.classes), **self.condition_arrays(given)}
 
     def show(self, values: State, given: Cond, columns: int | None = None) -> Image.Image:
         return picture(self.crystals(values, given), columns)

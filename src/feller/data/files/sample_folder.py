@@ -30,7 +30,7 @@ MIN_SIDE = 48
 LETTER, ROOM = 12, 18
 """Font height of a caption, and height of the band that holds the caption, in pixels."""
 SAMPLE_FILE_NAMES = re.compile(
-    r"([^/]*[^/.][^/]*/)?\d{5,}\.(png|pdb|cif|xyz|wav|csv)|samples\.(csv|txt|jsonl|npz)|sequences\.fasta"
+    r"([^/]*[^/.][^/]*/)?\d{5,}\.(png|pdb|cif|xyz|wav|csv)|captions\.csv|samples\.(csv|txt|jsonl|npz)|sequences\.fasta"
 )
 """Pattern of the file names of samples in a sample folder or in a class subfolder."""
 _COUNT: contextvars.ContextVar[tuple[int, int]] = contextvars.ContextVar("count", default=(0, 0))

@@ -5,11 +5,12 @@ import io
 import itertools
 import os
 import pathlib
+import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -17,6 +18,8 @@ from PIL import Image, ImageOps
 
 from feller.core.errors import InputError
 from feller.data.files import sample_folder
+from feller.data.files.delimited import Sheet, read_sheet
+from feller.data.files.plain_text import read_unicode
 from feller.data.images.image_resizing import (
     Size,
     crop_and_resize,
@@ -27,8 +30,9 @@ from feller.data.images.image_resizing import (
     to_pixels,
 )
 from feller.data.labels import abbreviated
-from feller.data.loading.class_folders import list_class_folders
+from feller.data.loading.class_folders import CAPTIONS_FILE, list_class_folders
 from feller.data.loading.raw import RawImages
+from feller.data.path_checks import is_outside
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
@@ -219,23 +223,123 @@ def _frames(infos: list[ImageInfo]) -> tuple[str, ...]:
     return (f"only the first frame of {num_animated} multi-frame images was used",) if num_animated else ()
 
 
-def load_image_folder(folder: pathlib.Path, size: int | None, limit: int | None) -> RawImages:
+FILE_COLUMN, CAPTION = "file", "caption"
+"""Column of file names in the table of conditions of a folder of images, and name of the usual condition."""
+
+
+def load_image_folder(
+    folder: pathlib.Path, size: int | None, limit: int | None, condition: Sequence[str] = ()
+) -> RawImages:
     """Read the images of a folder; the names of subfolders are the classes.
 
     All images get one size: the longer side becomes `size` pixels, or is at most `limit` if `size` is None.
 
-    InputError if there are no images, or some images are outside the class subfolders although these exist.
+    Args:
+        folder: Folder of images.
+        size: Longer side after resizing, in pixels.
+        limit: Maximum of the longer side, in pixels.
+        condition: Names of conditions: columns of `captions.csv`, folders of images next to this folder, or `caption`,
+            which is the text next to an image or the name of its file.
+
+    Raises:
+        InputError: If there are no images, some images are outside the class subfolders although these exist, or an
+            image has no condition.
     """
     listing = list_class_folders(folder, ENDINGS, "images")
+    if not condition and (unused := caption_columns(folder)):
+        note = f"{CAPTIONS_FILE} is not used; --condition selects its columns: {abbreviated(unused)}"
+        listing = replace(listing, notes=(*listing.notes, note))
     if listing.labels is None:
         values, notes = read_images(listing.unclassified, size, limit)
-        return RawImages(values, levels=255, notes=(*listing.notes, *notes))
+        columns = _conditions(folder, listing.unclassified, size, limit, condition)
+        names = (*caption_columns(folder), CAPTION)
+        notes = (*listing.notes, *notes)
+        return RawImages(values, levels=255, notes=notes, condition_columns=columns, condition_names=names)
     pairs, names = [*zip(listing.files, listing.labels.tolist(), strict=True)], tuple(listing.classes)
     if sample_folder.is_overview(folder / sample_folder.OVERVIEW_FILE):  # samples by feller are numbered across classes
         pairs.sort(key=lambda pair: pair[0].name)
         names = tuple(sample_folder.class_name(name) for name in names)
-    values, notes = read_images([path for path, _ in pairs], size, limit)
-    return RawImages(values, np.array([i for _, i in pairs]), names, levels=255, notes=(*listing.notes, *notes))
+    files = [path for path, _ in pairs]
+    values, notes = read_images(files, size, limit)
+    columns, candidates = _conditions(folder, files, size, limit, condition), (*caption_columns(folder), CAPTION)
+    return RawImages(
+        values,
+        np.array([i for _, i in pairs]),
+        names,
+        levels=255,
+        notes=(*listing.notes, *notes),
+        condition_columns=columns,
+        condition_names=candidates,
+    )
+
+
+def caption_columns(folder: pathlib.Path) -> tuple[str, ...]:
+    """Return the names of the columns of `captions.csv` in a folder of images; empty if there is no such file."""
+    sheet = _captions(folder)
+    return () if sheet is None else tuple(name for name in sheet.first_row if name != FILE_COLUMN)
+
+
+def _captions(folder: pathlib.Path) -> Sheet | None:
+    path = folder / CAPTIONS_FILE
+    sheet = read_sheet(path) if path.is_file() else None
+    if sheet is not None and FILE_COLUMN not in sheet.first_row:
+        raise InputError(f"a column {FILE_COLUMN!r}", ", ".join(sheet.first_row), "Name the files", file=path)
+    return sheet
+
+
+def _conditions(
+    folder: pathlib.Path, files: Sequence[pathlib.Path], size: int | None, limit: int | None, names: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """Return those conditions among `names` that the images of a folder have, by name."""
+    if not names:
+        return {}
+    columns: dict[str, np.ndarray] = {}
+    sheet = _captions(folder)
+    if sheet is not None and {*names} & {*sheet.first_row}:
+        cells = [column.to_pylist() for column in sheet.cells.columns]
+        rows = {file: i for i, file in enumerate(cells[sheet.first_row.index(FILE_COLUMN)])}
+        keys = [file.relative_to(folder).as_posix() for file in files]
+        if missing := [key for key in keys if key not in rows]:
+            found = f"none for {len(missing)} of {len(keys)} images, such as {missing[0]}"
+            raise InputError("a row for every image", found, "Add the row", file=folder / CAPTIONS_FILE)
+        for name, column in zip(sheet.first_row, cells, strict=True):
+            if name in names and name != FILE_COLUMN:
+                columns[name] = np.array([column[rows[key]] for key in keys], dtype=object)
+    is_sampled = sample_folder.is_overview(folder / sample_folder.OVERVIEW_FILE)
+    for name in names:
+        sibling = folder.resolve().parent / name
+        if name in columns or is_sampled:
+            continue
+        if pathlib.PurePath(name).name == name and sibling.is_dir() and sibling != folder.resolve():
+            columns[name], _ = read_images(_counterparts(files, folder, sibling), size, limit)
+        elif name == CAPTION:
+            columns[name] = np.array([_caption_of(file) for file in files], dtype=object)
+    return columns
+
+
+def _counterparts(files: Sequence[pathlib.Path], folder: pathlib.Path, sibling: pathlib.Path) -> list[pathlib.Path]:
+    """Return for each image the image of the same name in another folder; the suffixes may differ."""
+    others = {
+        path.relative_to(sibling).with_suffix(""): path
+        for path in sorted(sibling.rglob("*"))
+        if path.suffix.lower() in ENDINGS and path.is_file() and not is_outside(path, sibling)
+    }
+    keys = [file.relative_to(folder).with_suffix("") for file in files]
+    if missing := [key for key in keys if key not in others]:
+        found = f"none for {len(missing)} of {len(keys)} images, such as {missing[0]}"
+        raise InputError("an image of the same name for every image", found, "Add it", file=sibling)
+    return [others[key] for key in keys]
+
+
+def _caption_of(file: pathlib.Path) -> str:
+    """Return the text next to an image, or the words in its file name without a number at the end."""
+    text = file.with_suffix(".txt")
+    if text.is_file():
+        return " ".join(read_unicode(text).split())
+    words = re.split(r"[\s_-]+", file.stem)
+    while len(words) > 1 and words[-1].isdecimal():
+        words.pop()
+    return " ".join(words).strip()
 
 
 def check_one_kind(folder: pathlib.Path) -> None:

@@ -4,6 +4,7 @@ import pathlib
 from dataclasses import dataclass, field
 
 import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Float, Real, Shaped, UInt8
 from PIL import Image
@@ -12,10 +13,13 @@ from torch import Tensor
 from feller.core.errors import InputError
 from feller.core.pytree import Cond
 from feller.core.rng import RandomStream
+from feller.core.serialization import replace_file
 from feller.data.files import sample_folder
+from feller.data.images.image_loading import FILE_COLUMN
 from feller.data.images.image_resizing import from_pixels
 from feller.data.images.pixel_codes import AsNumbers, PixelEncoding
 from feller.data.labels import label_arrays, label_names, relabel
+from feller.data.loading.class_folders import CAPTIONS_FILE
 from feller.data.loading.raw import RawExamples, RawImages, expect
 from feller.data.modality import Dataset, Modality, Writer
 from feller.spaces import Space
@@ -49,7 +53,7 @@ class Images(Modality):
 
     @property
     def writers(self) -> dict[str, Writer]:
-        """Writers by file suffix: arrays, or a folder with one PNG per image, in class subfolders if labelled."""
+        """Writers by file suffix: arrays, or a folder of PNG in class subfolders if labelled, with captions.csv."""
         return {**self.array_forms, "": self._write_folder}
 
     @property
@@ -104,13 +108,14 @@ class Images(Modality):
         )
 
     def arrays(self, values: UInt8[Tensor, "n c h w"], given: Cond) -> dict[str, np.ndarray]:
-        """Return .npz arrays: `samples`, uint8 [n, h, w] or [n, h, w, c]; `levels`, unless it is 255; the labels."""
+        """Return .npz arrays: `samples`, uint8 [n, h, w] or [n, h, w, c]; `levels` if not 255; conditions."""
         samples = values.cpu().numpy().transpose(0, 2, 3, 1)
         levels = {} if self.levels == 255 else {"levels": np.array(self.levels)}
         return {
             "samples": np.ascontiguousarray(samples[..., 0] if self.channels == 1 else samples),
             **levels,
             **label_arrays(given, self.classes),
+            **self.condition_arrays(given),
         }
 
     def show(self, values: UInt8[Tensor, "n c h w"], given: Cond, columns: int | None = None) -> Image.Image:
@@ -134,7 +139,11 @@ class Images(Modality):
             f"{folder}{number}.png"
             for folder, number in zip(folders, sample_folder.numbered_names(len(values)), strict=True)
         ]
-        sample_folder.save_overview(self.show(values[:MAX_OVERVIEW_IMAGES], given), out, files)
+        cells = self.condition_cells(given)
+        overview = self.show(values[:MAX_OVERVIEW_IMAGES], given)
+        sample_folder.save_overview(overview, out, [*files, *([CAPTIONS_FILE] if cells else [])])
+        if cells:
+            replace_file(out / CAPTIONS_FILE, pd.DataFrame({FILE_COLUMN: files, **cells}).to_csv(index=False))
         for file, pixels in zip(files, self._seen(values), strict=True):
             (out / file).parent.mkdir(exist_ok=True)
             sample_folder.write_picture(from_pixels(pixels), out / file)

@@ -58,8 +58,8 @@ def raw_from_arrays(arrays: dict[str, np.ndarray], path: str, options: ReadOptio
         rest = {name: array for name, array in arrays.items() if name not in selected}
         raw = raw_from_arrays(rest, path, options)
         for name, column in selected.items():
-            if column.ndim not in (1, 2) or len(column) != len(raw.values):
-                expected = f"a condition with one entry for each of {len(raw.values)} examples, [n] or [n, d]"
+            if not 1 <= column.ndim <= 4 or len(column) != len(raw.values):
+                expected = f"a condition with one entry for each of {len(raw.values)} examples, [n] to [n, h, w, c]"
                 raise InputError(expected, list(column.shape), argument=name, file=path)
         return replace(raw, condition_columns=selected)
     if {"element", "place"} <= arrays.keys() and "lattice" not in arrays:

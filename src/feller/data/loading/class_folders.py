@@ -10,6 +10,9 @@ from feller.core.errors import InputError
 from feller.data.files import sample_folder
 from feller.data.path_checks import is_outside
 
+CAPTIONS_FILE = "captions.csv"
+"""File name of the table of conditions in a folder of images."""
+
 
 @dataclass(frozen=True)
 class ClassFolders:
@@ -81,6 +84,8 @@ def _sort(
     for path in sorted(folder.iterdir()):
         if path.name.startswith(".") or path.name == "__MACOSX":
             skipped["hidden files"] += 1
+        elif path.name == CAPTIONS_FILE:
+            continue
         elif path.is_symlink() and is_outside(path, root):
             skipped["links that point outside the folder"] += 1
         elif path.is_dir():

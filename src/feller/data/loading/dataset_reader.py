@@ -294,6 +294,15 @@ def _to_dataset(raw: RawExamples, request: _ReadRequest) -> Dataset:
     data = _without_conditions(raw, request)
     modality = data.modality
     if request.like is None and request.condition:
+        if modality.view(Table) is not None or modality.view(MixedTable) is not None:
+            for name in {*request.condition} - {*getattr(raw, "columns", ())}:
+                raw.condition_column(name)  # fails for an unknown name
+            raise UsageError(
+                argument="condition",
+                expected="remaining columns of numbers",
+                found="columns of texts",
+                remedy="Leave it out: after a fit of the whole table, --given sets any of its columns",
+            )
         modality = modality.with_conditions(raw, request.condition)
     given = modality.conditions_from_raw(raw)
     return replace(data, modality=modality, given={**data.given, **given}, notes=notes_without_used(data, [*given]))

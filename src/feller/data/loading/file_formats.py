@@ -14,8 +14,8 @@ from feller.data.documents import files as documents
 from feller.data.files import sample_folder
 from feller.data.files.delimited import Sheet
 from feller.data.images import idx
+from feller.data.images.image_loading import CAPTION, load_image, load_image_folder
 from feller.data.images.image_loading import ENDINGS as PICTURES
-from feller.data.images.image_loading import load_image, load_image_folder
 from feller.data.labels import abbreviated
 from feller.data.loading.array_formats import load_arrays_file
 from feller.data.loading.decimal_commas import parse_decimal_commas
@@ -237,7 +237,8 @@ def _find_in_folder(folder: pathlib.Path, options: ReadOptions) -> RawExamples:
             return load_json_lines(json_lines) if json_lines.is_file() else load_text(lines)
         if json_lines.is_file():
             return _documents(json_lines, options)
-    if options.raw_type in (RawExamples, RawDocuments) and documents.holds_pairs(folder):
+    is_captioned = options.raw_type in (RawExamples, RawDocuments) and CAPTION not in options.condition
+    if is_captioned and documents.holds_pairs(folder):
         return documents.load_captioned_images(folder, options.size, options.limit)
     if holds_sounds(folder, PICTURES):
         options.check_type(RawSpeech)
@@ -278,9 +279,9 @@ def _find_in_folder(folder: pathlib.Path, options: ReadOptions) -> RawExamples:
                 file=folder,
             )
         raise InputError(expected="images, texts or structures", remedy=f"Give one file, such as {filled}", file=folder)
-    if options.raw_type in (RawExamples, RawDocuments):
+    if is_captioned:
         _refuse_captions(folder, paths)
-    return load_image_folder(folder, options.size, options.limit)
+    return load_image_folder(folder, options.size, options.limit, options.condition)
 
 
 def _data_in(folder: pathlib.Path) -> list[pathlib.Path]:

@@ -39,6 +39,9 @@ class RawExamples:
     condition_columns: dict[str, np.ndarray] = field(default_factory=dict)
     """Columns that were selected as conditions and are not part of `values`, by name: numbers or texts, [n, ...]."""
 
+    condition_names: tuple[str, ...] = ()
+    """Names of further columns that can be selected as conditions, for messages."""
+
     @property
     def condition_candidates(self) -> dict[str, np.ndarray]:
         """Columns and properties that can be conditions, by name."""
@@ -51,7 +54,7 @@ class RawExamples:
             UsageError: If there is none of this name.
         """
         if name not in self.condition_candidates:
-            names = {*self.condition_candidates, *getattr(self, "columns", ())}
+            names = {*self.condition_candidates, *getattr(self, "columns", ()), *self.condition_names}
             raise UsageError.unknown_name("condition", name, names)
         return self.condition_candidates[name]
 

@@ -115,14 +115,18 @@ class Molecules(Atoms):
         return {"element": element, "place": place}, {"atoms": self.class_of(sizes), "valid": masks}
 
     def molecules(self, values: State, given: Cond) -> list[Molecule]:
-        """Return values as molecules without padding, centred at the origin."""
+        """Return values as molecules without padding, centred at the origin, with conditions as properties."""
         valid = (given if "valid" in given else self.add_derived_conditions(given))["valid"]["element"]
         atomic_numbers = np.array([NUMBERS[symbol] for symbol in self.elements])
         tensors = (valid, values["element"], values["place"].double())
         rows = zip(*(column.cpu().numpy() for column in tensors), strict=True)
         unpadded = [(atomic_numbers[element[mask]], place[mask]) for mask, element, place in rows]
-        numbered = enumerate(unpadded, sample_folder.first_number())
-        return [Molecule(f"sample {i}", atoms, coords - coords.mean(0)) for i, (atoms, coords) in numbered]
+        properties = self.condition_numbers(given, len(unpadded))
+        numbered = enumerate(zip(unpadded, properties, strict=True), sample_folder.first_number())
+        return [
+            Molecule(f"sample {i}", atoms, coords - coords.mean(0), properties=numbers)
+            for i, ((atoms, coords), numbers) in numbered
+        ]
 
     def arrays(self, values: State, given: Cond) -> dict[str, np.ndarray]:
         """Return zero-padded .npz arrays: atomic numbers `element` [n, l]; `place` [n, l, 3] in Å; `valid` [n, l]."""
@@ -132,7 +136,7 @@ class Molecules(Atoms):
         for i, molecule in enumerate(molecules):
             num_atoms = len(molecule.atomic_numbers)
             element[i, :num_atoms], place[i, :num_atoms] = molecule.atomic_numbers, molecule.positions
-        return {"element": element, "place": place, "valid": element > 0}
+        return {"element": element, "place": place, "valid": element > 0, **self.condition_arrays(given)}
 
     def show(self, values: State, given: Cond, columns: int | None = None) -> Image.Image:
         return balls(self.molecules(values, given), columns)

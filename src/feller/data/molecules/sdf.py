@@ -61,7 +61,7 @@ def _records(text: str) -> Iterator[tuple[int, str]]:
 
 
 def sdf_text(molecules: Iterable[Molecule]) -> tuple[str, int]:
-    """Return the text of an SDF file, and the number of molecules written without bonds.
+    """Return the text of an SDF file with properties as fields, and the number of molecules written without bonds.
 
     Bonds are derived from the positions. If no valid bonds are found, a molecule is written without bonds.
     UsageError if rdkit is not installed.
@@ -73,5 +73,6 @@ def sdf_text(molecules: Iterable[Molecule]) -> tuple[str, int]:
             if mol is None or not sanitize(chem, mol):
                 mol, num_unbonded = rdkit_without_bonds(chem, molecule), num_unbonded + 1
             mol.SetProp("_Name", f"sample-{i:05}")
-            records.append(f"{chem.MolToMolBlock(mol, kekulize=False)}{END}\n")
+            fields = "".join(f"> <{name}>\n{value!r}\n\n" for name, value in molecule.properties.items())
+            records.append(f"{chem.MolToMolBlock(mol, kekulize=False)}{fields}{END}\n")
     return "".join(records), num_unbonded

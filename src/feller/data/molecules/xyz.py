@@ -16,7 +16,9 @@ from feller.data.molecules.molecule import Molecule
 DEFAULT_COLUMNS = (0, 1)
 """Index of the column with the symbol and of the column with x, unless the comment specifies the columns."""
 COLUMNS = re.compile(r"\bProperties=(\S+)")
-KEY_VALUE = re.compile(r"(?:^|\s)([A-Za-z_][^\s=\"]*)=(\"[^\"]*\"|[^\s\"]+)")
+KEY = re.compile(r"[A-Za-z_][^\s=\"]*")
+"""Pattern of a key in a comment."""
+KEY_VALUE = re.compile(rf"(?:^|\s)({KEY.pattern})=(\"[^\"]*\"|[^\s\"]+)")
 """Pattern of a key and its value in a comment; the value is one word or a quoted string."""
 CHARGES = ("charge", "total_charge", "net_charge", "tot_charge")
 """Keys of the total charge in extended XYZ, in lower case."""
@@ -153,10 +155,14 @@ def _refuse(path: pathlib.Path, i: int, expected: str, line: str, remedy: str) -
 
 
 def xyz_text(molecules: Iterable[Molecule]) -> str:
-    """Return the text of an XYZ file with the molecules."""
+    """Return the text of an XYZ file with the molecules; comments hold their properties, such as `gap=0.25`.
+
+    Properties whose names have blanks, quotes or equals signs cannot be written.
+    """
     lines = []
     for molecule in molecules:
-        lines += [str(len(molecule.atomic_numbers)), ""]
+        pairs = [f"{name}={value!r}" for name, value in molecule.properties.items() if KEY.fullmatch(name)]
+        lines += [str(len(molecule.atomic_numbers)), " ".join(pairs)]
         for atom, (x, y, z) in zip(molecule.atomic_numbers.tolist(), molecule.positions.tolist(), strict=True):
             lines.append(f"{SYMBOLS[atom]:<2} {x:12.6f} {y:12.6f} {z:12.6f}")
     return "\n".join([*lines, ""])

@@ -167,6 +167,10 @@ def _meaning(name: str, model: Model) -> dict[str, Any]:
         return {"what": "time: 0 at the source, 1 at the data"}
     if name == "guidance":
         return {"what": "guidance: 1 is the plain conditional, 0 the unconditional, more sharpens"}
+    if name in spec.modality.selected_conditions:
+        kind = spec.modality.selected_conditions[name]
+        null = kind.null if spec.cond_dropout else None
+        return {"what": f"condition: {type(kind).__name__}", "not_given": "NaN" if null != null else null}
     if name not in spec.frequencies:
         return {"what": "real entries of a state, the rest is padding" if name.startswith("valid") else "condition"}
     frequencies = spec.frequencies[name]

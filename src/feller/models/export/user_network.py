@@ -347,6 +347,13 @@ def describe_network(
         UsageError: If a null value is given for an unknown condition, or equals a class.
     """
     check_null(null)
+    if modality.selected_conditions:
+        raise UsageError(
+            argument="data",
+            expected="data without selected conditions, which the networks of users do not take",
+            found=", ".join(modality.selected_conditions),
+            remedy="Fit with `feller.fit(..., condition=[...])`, or read the data without `condition`",
+        )
     conditions, space, nulls = modality.conditions, modality.space(), dict(null or {})
     if unknown := [name for name in nulls if name not in conditions]:
         raise UsageError(

@@ -101,17 +101,22 @@ class VelocityField:
         return self.model.spec.modality.encode(tree_map(torch.as_tensor, values))
 
     def _conditions(self, n: int, given: dict[str, Any]) -> Cond:
-        """Return the class numbers of the given conditions, and null values for missing ones."""
+        """Return the values of the given conditions, and null values for missing ones."""
         spec, cond = self.model.spec, {}
         for name, classes in spec.frequencies.items():
             value = given.pop(name, None)
             if value is None and not spec.cond_dropout:
                 raise UsageError(f"this model needs the condition {name}", remedy="Pass this condition")
             cond[name] = torch.full((n,), len(classes)) if value is None else self._classes(name, value, n)
+        for name, kind in spec.modality.selected_conditions.items():
+            value = given.pop(name, None)
+            if value is None and not spec.cond_dropout:
+                raise UsageError(f"this model needs the condition {name}", remedy="Pass this condition")
+            cond[name] = kind.null_values(n) if value is None else kind.parse(name, value, n)
         for name in [name for name in given if isinstance(given[name], Tensor | dict)]:
             cond[name] = given.pop(name)  # such as `valid`, which the model's modality would else derive
         if given:
-            raise UsageError.unknown_name("given", sorted(given)[0], spec.frequencies)
+            raise UsageError.unknown_name("given", sorted(given)[0], spec.condition_names)
         return {**spec.modality.add_derived_conditions(cond), **cond}
 
     def _classes(self, name: str, value: Any, n: int) -> Tensor:

@@ -89,11 +89,14 @@ def condition_embeddings(network: nn.Module, cond: Cond) -> dict[str, Tensor]:
     The network accepts these vectors in place of the class indices, for example to optimize them.
 
     Raises:
-        UsageError: If the network has no condition embeddings.
+        UsageError: If the network has no condition embeddings, or a condition is no class.
     """
     conditioning = next(
         (module for module in network.modules() if isinstance(module, SummedConditioning) and module.names), None
     )
     if conditioning is None:
         raise UsageError("this model's network has no condition embeddings to optimize")
+    encoders = dict(zip(conditioning.names, conditioning.embeddings, strict=True))
+    if others := [name for name, encoder in encoders.items() if not isinstance(encoder, nn.Embedding)]:
+        raise UsageError("conditions that are classes, whose embeddings can be optimized", found=", ".join(others))
     return {name: conditioning.embedding(name, cond[name]).detach() for name in conditioning.names}

@@ -13,6 +13,7 @@ from feller.core.pytree import Cond
 from feller.core.rng import Rng
 from feller.networks.blocks.condition_encoders import ConditionTypes
 from feller.networks.blocks.conditioning import Conditioning, modulate, zero_init
+from feller.networks.image.image_conditions import ImageConditions
 from feller.networks.network_config import NetworkConfig, seeded_init
 
 AttentionFn = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -65,16 +66,18 @@ class DiTNetwork(nn.Module):
     def __init__(self, config: DiT, channels: int, conditions: ConditionTypes) -> None:
         super().__init__()
         self.patch, self.width = config.patch, config.width
+        self.images = ImageConditions(conditions)
+        self.conditioning = Conditioning(self.images.rest, self.width)
+        self.null_values = {**self.conditioning.null_values, **self.images.null_values}
         size = channels * self.patch**2
-        self.conditioning = Conditioning(conditions, self.width)
-        self.null_values = self.conditioning.null_values
-        self.embed = nn.Linear(size, self.width)
+        self.embed = nn.Linear((channels + self.images.channels) * self.patch**2, self.width)
         self.blocks = nn.ModuleList(DiTBlock(self.width, config.heads) for _ in range(config.depth))
         self.modulation = zero_init(nn.Linear(self.width, 2 * self.width))
         self.head = zero_init(nn.Linear(self.width, size))
 
     def forward(self, x_t: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], cond: Cond) -> Float[Tensor, "b c h w"]:
         """Predict one value for each pixel and channel."""
+        x_t, cond = self.images(x_t, cond)
         vector, p = self.conditioning(t, cond), self.patch
         height, width = x_t.shape[2:]
         x = F.pad(x_t, (0, -width % p, 0, -height % p))

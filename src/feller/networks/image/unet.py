@@ -12,6 +12,7 @@ from feller.core.pytree import Cond
 from feller.core.rng import Rng
 from feller.networks.blocks.condition_encoders import ConditionTypes
 from feller.networks.blocks.conditioning import Conditioning, modulate, zero_init
+from feller.networks.image.image_conditions import ImageConditions
 from feller.networks.network_config import NetworkConfig, seeded_init
 
 
@@ -66,14 +67,15 @@ class UNetNetwork(nn.Module):
         super().__init__()
         widths = [config.channels * multiplier for multiplier in config.multipliers]
         inner = 4 * config.channels
-        self.conditioning = Conditioning(conditions, inner)
-        self.null_values = self.conditioning.null_values
+        self.images = ImageConditions(conditions)
+        self.conditioning = Conditioning(self.images.rest, inner)
+        self.null_values = {**self.conditioning.null_values, **self.images.null_values}
 
         def level(i: int) -> UNetLevel:
             return UNetLevel(widths[i], inner, config.blocks, config.heads if config.has_attention(i) else 0)
 
         coarser = range(1, len(widths))
-        self.conv_in = conv3x3(channels, widths[0])
+        self.conv_in = conv3x3(channels + self.images.channels, widths[0])
         self.down = nn.ModuleList(level(i - 1) for i in coarser)
         self.downsamplers = nn.ModuleList(conv3x3(widths[i - 1], widths[i], stride=2) for i in coarser)
         self.mid = level(len(widths) - 1)
@@ -84,6 +86,7 @@ class UNetNetwork(nn.Module):
 
     def forward(self, x_t: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], cond: Cond) -> Float[Tensor, "b c h w"]:
         """Predict one value for each pixel and channel."""
+        x_t, cond = self.images(x_t, cond)
         vector = self.conditioning(t, cond)
         h = self.conv_in(x_t)
         skips = []

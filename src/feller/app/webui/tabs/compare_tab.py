@@ -54,7 +54,7 @@ def compare_tab(run: LoadedRun, page: PageContext) -> Tab | None:
         which, file = options[name]
         spec = which.spec
         assert spec is not None  # not a bridge
-        names = {*spec.frequencies, *spec.modality.conditionable_leaves}
+        names = {*spec.condition_names, *spec.modality.conditionable_leaves}
         conditions = {key: value for key, value in conditions_from(answers, spec.modality).items() if key in names}
         weight = guidance_from(answers) if spec.cond_dropout else 1.0
         samples, written = draw(which, page, answers, reporter, given=conditions, guidance=weight, weights=file)

@@ -26,6 +26,7 @@ from feller.app.webui.tab import (
     TextTable,
     condition_controls,
     conditions_from,
+    sample_controls,
 )
 from feller.app.webui.widgets import check_picture, choice, number, seed, text
 from feller.core.errors import UsageError
@@ -61,7 +62,7 @@ def sample_tab(run: LoadedRun, page: PageContext) -> Tab | None:
     """Return the tab that draws samples; None if the run cannot be sampled."""
     if not run.is_sampled or run.spec is None:
         return None
-    controls = {"n": count_control(run), **condition_controls(run)}
+    controls = {"n": count_control(run), **sample_controls(run)}
     if run.in_time:
         controls["nfe"] = nfe_control(run, MAX_NFE)
     if run.has_solvers:
