@@ -1,5 +1,6 @@
 """Residual U-Net for grids of one, two or three dimensions with channels last, such as series, fields and volumes."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,6 @@ from feller.core.pytree import Cond, append_dims
 from feller.core.rng import Rng
 from feller.networks.blocks.condition_encoders import ConditionTypes
 from feller.networks.blocks.conditioning import Conditioning, modulate, zero_init
-from feller.networks.image.unet import group_norm
 from feller.networks.network_config import NetworkConfig, seeded_init
 
 CONVOLUTIONS = nn.Conv1d, nn.Conv2d, nn.Conv3d
@@ -174,15 +174,15 @@ class GridAttention(nn.Module):
 
 
 class GridNorm(nn.Module):
-    """Group norm whose mean and variance are those of the sites inside of each example.
+    """Group norm, with groups of eight channels or more, over the sites inside of each example.
 
     Ghost clipping does not support it, so private training computes per-example gradients by vmap.
     """
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        norm = group_norm(width)
-        self.groups, self.eps, self.weight, self.bias = norm.num_groups, norm.eps, norm.weight, norm.bias
+        self.groups, self.eps = math.gcd(width, max(1, width // 8)), 1e-5
+        self.weight, self.bias = nn.Parameter(torch.ones(width)), nn.Parameter(torch.zeros(width))
 
     def forward(self, x: Float[Tensor, " b c *sides"], inside: Tensor | None) -> Float[Tensor, " b c *sides"]:
         if inside is None:
