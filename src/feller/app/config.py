@@ -155,8 +155,9 @@ class InfillOptions(metaclass=OptionsType):
     """Text template to fill in: each `_` is replaced by one generated token, and more tokens are generated after
     the end of the template. \\n is a line break."""
     complete: TableSource = None
-    """Table whose missing cells are imputed, instead of generating -n new rows. Empty cells and the cells ? and * are
-    missing, unless the column has ? or * as a regular value."""
+    """Table or arrays whose missing entries are imputed, instead of generating -n new examples. Empty cells and the
+    cells ? and * of a table are missing, unless the column has ? or * as a regular value; in arrays, NaN, and steps of
+    series without a row."""
 
 
 @dataclass(frozen=True, kw_only=True)

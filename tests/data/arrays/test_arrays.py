@@ -210,3 +210,12 @@ def test_bad_series_are_refused(tmp_path: pathlib.Path) -> None:
         read(written(table.assign(y=1), tmp_path))
     with refuses(InputError):
         read(written(table.assign(t=table["t"].where(table.index != 3, 1e6)), tmp_path))
+
+
+def test_times_of_a_file_follow_the_spacing_of_the_model(tmp_path: pathlib.Path) -> None:
+    model = read(written(long_table((5, 5, 5)), tmp_path)).modality
+    sparse = long_table((5, 5))
+    found = read(written(sparse[sparse["t"].isin([0, 1, 2])], tmp_path, "b.csv"), like=model)
+    assert (~found.values.isnan()).all(2).tolist() == [[True, False, True, False, True]] * 2
+    with refuses(InputError):
+        read(written(long_table((5, 5), step=0.7), tmp_path, "c.csv"), like=model)

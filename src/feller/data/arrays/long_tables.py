@@ -142,10 +142,11 @@ def _steps(series: np.ndarray, times: np.ndarray, sheet: Sheet, where: str) -> t
 
 
 def _usual_gap(gaps: np.ndarray) -> float:
-    """Return the smallest gap if the median is a multiple of it; otherwise the median, so that errors name outliers."""
-    smallest, median = float(gaps.min()), float(np.median(gaps))
-    ratio = median / smallest
-    return smallest if abs(ratio - round(ratio)) <= TOLERANCE * ratio else median
+    """Return the smallest gap if most gaps are multiples of it; otherwise the median, so that errors name outliers."""
+    smallest = float(gaps.min())
+    ratio = gaps / smallest
+    are_multiples = np.abs(ratio - np.round(ratio)) <= TOLERANCE * ratio
+    return smallest if are_multiples.mean() > 0.5 else float(np.sort(gaps)[len(gaps) // 2])
 
 
 def _per_series(

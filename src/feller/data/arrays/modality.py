@@ -1,5 +1,6 @@
 """Modality of arrays of real numbers with channels, such as time series, fields, volumes and latents."""
 
+import math
 import pathlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -171,6 +172,13 @@ class Arrays(Modality):
             if {*self.columns} != {*raw.columns}:
                 raise InputError(f"the channels {', '.join(self.columns)}", ", ".join(raw.columns))
             values = values[..., [raw.columns.index(name) for name in self.columns]]
+        if self.is_series and raw.step is not None and values.shape[1] > 1:
+            factor = round(raw.step / self.step)  # a file with few steps can have a larger spacing
+            if factor < 1 or not math.isclose(factor * self.step, raw.step, rel_tol=1e-3):
+                raise InputError(f"times with spacing {self.step:g}, as in training", f"{raw.step:g}")
+            spread = np.full((len(values), (values.shape[1] - 1) * factor + 1, values.shape[2]), np.nan)
+            spread[:, ::factor] = values
+            values = spread
         if self.is_series and values.ndim == 3 and values.shape[2:] == self.shape[1:]:
             used = int(series_lengths(torch.from_numpy(~np.isnan(values))).max())
             if used <= self.shape[0]:
@@ -290,7 +298,7 @@ def array_dataset(raw: RawArrays) -> Dataset:
         lengths=tuple(str(size) for size in np.unique(lengths).tolist()) if is_ragged else (),
         has_missing=num_missing > 0,
         start=raw.start,
-        step=raw.step,
+        step=1.0 if raw.step is None else raw.step,
     )
     return Dataset(*modality.values_from_raw(raw), modality, (*raw.notes, *_notes(values, lengths, num_missing)))
 

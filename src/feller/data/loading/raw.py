@@ -162,8 +162,8 @@ class RawArrays(RawExamples):
     """Names of the channels; empty if the file has none."""
     start: float = 0.0
     """Time of the first step of series, or 0 if series start at different times."""
-    step: float = 1.0
-    """Time between two steps of series."""
+    step: float | None = None
+    """Time between two steps of series; None if the file has no times."""
 
 
 @dataclass(frozen=True, eq=False)

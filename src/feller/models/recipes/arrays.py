@@ -20,18 +20,28 @@ MULTIPLIERS = 1, 2, 2, 4, 4, 4
 MAX_ATTENTION_SITES = 512
 """Number of sites up to which a level of the U-Net has attention."""
 
+INPAINT_PROB = 0.3
+"""Probability that some entries of a training example are observed, so that samples can complete arrays."""
+
 
 def arrays(data: Dataset, size: str) -> Recipe:
     """Return a recipe for arrays: affine flow, with a U-Net that downsamples the longest side to about 8 entries.
 
     `size` is the size of the model: "tiny", "small" or "base".
+
+    In some training examples a random share of the entries is observed, so that missing entries can be imputed.
     """
     modality = require_modality(data.modality, Arrays, "arrays", "arrays of numbers")
     is_grid = 2 <= len(modality.shape) <= 4
     architecture: NetworkConfig = grid_unet(modality.shape, size) if is_grid else MLP(width=4 * CHANNELS[size], depth=3)
     return Recipe(
         architecture=architecture,
-        objective=FlowMatching(Affine(), modality.space(), always_given=(STEPS,) if modality.lengths else ()),
+        objective=FlowMatching(
+            Affine(),
+            modality.space(),
+            always_given=(STEPS,) if modality.lengths else (),
+            inpaint_prob=INPAINT_PROB if is_grid else 0.0,
+        ),
         train=TrainConfig(batch_size=64, lr=RATES[size], minutes=MINUTES[size]),
         sampling=SamplerConfig("midpoint", 64),
     )
