@@ -20,6 +20,7 @@ from feller.networks import (
     TokenAdapter,
     TokenMLP,
     UNet,
+    UNetND,
     count_parameters,
 )
 from tests.errors import refuses
@@ -33,6 +34,9 @@ SMALL = {
     "plain": (UNet(channels=12, multipliers=(1,)), (1, 4, 4)),
     "unet": (UNet(channels=8, multipliers=(1, 2, 2), blocks=1, heads=2), (2, 9, 5)),
     "transformer": (DiT(patch=3, width=16, depth=2, heads=2), (2, 5, 7)),
+    "series": (UNetND(channels=8, multipliers=(1, 2, 2), heads=2), (13, 2)),
+    "fields": (UNetND(channels=8, multipliers=(1, 2), attention=(False, True), heads=2), (5, 6, 2)),
+    "volumes": (UNetND(channels=8, multipliers=(1, 2), attention=(False,)), (3, 4, 5, 1)),
 }
 every = pytest.mark.parametrize(("architecture", "shape"), SMALL.values(), ids=SMALL)
 ALL = {**SMALL, **TOKENS}
@@ -234,7 +238,7 @@ def test_settings_out_of_range_are_refused(kind: type[NetworkConfig], settings: 
         kind(**settings)
 
 
-@pytest.mark.parametrize("architecture", [UNet(), DiT()])
+@pytest.mark.parametrize("architecture", [UNet(), DiT(), UNetND()])
 def test_image_networks_refuse_vectors(architecture: NetworkConfig) -> None:
     with refuses(UsageError):
         architecture.build((2,), {}, Rng(0))

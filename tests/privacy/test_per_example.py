@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller.data.documents.vocabulary import DocumentVocabulary
-from feller.networks import GPT, MLP, CausalTransformer, DiT, TextDiT, UNet
+from feller.networks import GPT, MLP, CausalTransformer, DiT, TextDiT, UNet, UNetND
 from feller.networks.blocks.lora import LoRA
 from feller.privacy.dp_sgd.ghost_clipping import clipped_by_ghost
 from feller.privacy.dp_sgd.grad_samplers import (
@@ -102,6 +102,12 @@ def networks() -> dict[str, tuple]:
         "MLP": (MLP(width=16, depth=2).build((5,), build, Rng(0)), normal(4, 5), given, True),
         "UNet": (UNet(channels=8, multipliers=(1, 2), heads=2).build((3, 7, 6), build, Rng(0)), picture, given, True),
         "Transformer": (DiT(width=16, depth=2, heads=2).build((3, 7, 6), build, Rng(0)), picture, given, True),
+        "UNetND": (
+            UNetND(channels=8, multipliers=(1, 2), attention=(False, True), heads=2).build((9, 2), build, Rng(0)),
+            normal(4, 9, 2),
+            given | seen,
+            False,
+        ),
         "TextTransformer": (
             TextDiT(6, has_mask=False, width=16, depth=2, heads=2).build((9,), build, Rng(0)),
             text,

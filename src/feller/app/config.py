@@ -155,8 +155,9 @@ class InfillOptions(metaclass=OptionsType):
     """Text template to fill in: each `_` is replaced by one generated token, and more tokens are generated after
     the end of the template. \\n is a line break."""
     complete: TableSource = None
-    """Table whose missing cells are imputed, instead of generating -n new rows. Empty cells and the cells ? and * are
-    missing, unless the column has ? or * as a regular value."""
+    """Table or arrays whose missing entries are imputed, instead of generating -n new examples. Empty cells and the
+    cells ? and * of a table are missing, unless the column has ? or * as a regular value; in arrays, NaN, and steps of
+    series without a row."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -304,6 +305,10 @@ class SampleConfig(metaclass=OptionsType):
 class DataLoadingOptions(metaclass=OptionsType):
     """Data loading options."""
 
+    condition: Targets = ()
+    """Columns or properties to condition on: the model learns the distribution of all else given these. A condition is
+    a column of a table, a property in XYZ comments or SDF records, a column next to the CIF column of a .csv, or an
+    array of an .npz. Numbers, vectors, categories, and sets such as red|blue are recognised."""
     longest: PositiveInt = None
     """Maximum size of an example. Images are resized so that their longer side has this many pixels (default: at most
     64; 32 in documents). Protein chains with more residues than this (default: 128), crystals or molecules with more
@@ -330,7 +335,7 @@ class DataLoadingOptions(metaclass=OptionsType):
     writes a draft."""
 
     def __post_init__(self) -> None:
-        normalize_fields(self, modality=code_of("modality"), schema=plain_path)
+        normalize_fields(self, condition=as_texts, modality=code_of("modality"), schema=plain_path)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -396,10 +401,6 @@ class FitConfig(metaclass=OptionsType):
     """Column or property to predict; trains a regressor instead of a generator. A target is a numeric column, a column
     next to the CIF column of a .csv, a property in XYZ comments or SDF records, or `label` for the class. For a table
     with categorical columns, a generator is trained anyway, and the report predicts this column from the others."""
-    condition: Targets = ()
-    """Columns or properties to condition on: the model learns the distribution of all else given these. A condition is
-    a column of a table, a property in XYZ comments or SDF records, a column next to the CIF column of a .csv, or an
-    array of an .npz. Numbers, vectors, categories, and sets such as red|blue are recognised."""
     seed: OptionalInt = None
     """Random seed (default: 0)."""
     report: Annotated[ReportKind, Choices(registries=("feller.evaluation.evaluation_budget:REPORTS",))] = None
@@ -419,7 +420,7 @@ class FitConfig(metaclass=OptionsType):
     """Options for printing results and progress."""
 
     def __post_init__(self) -> None:
-        normalize_fields(self, target=as_texts, condition=as_texts, recipe=code_of("recipe"))
+        normalize_fields(self, target=as_texts, recipe=code_of("recipe"))
 
     @property
     def recipe_name(self) -> str | None:

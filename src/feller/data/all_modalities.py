@@ -1,12 +1,12 @@
 """All modalities and image codecs, imported together so that a run record can name any of them."""
 
+from feller.data.arrays.modality import Arrays
 from feller.data.crystals.modality import Crystals
 from feller.data.documents.modality import Documents
 from feller.data.documents.tiles import Palette, Tiles
 from feller.data.images.labelled_images import LabelledImages
 from feller.data.images.modality import Images
 from feller.data.molecules.modality import Molecules
-from feller.data.points.arrays import Arrays
 from feller.data.points.earth import Earth
 from feller.data.points.euclidean_points import Points
 from feller.data.points.manifold_points import ManifoldPoints

@@ -284,7 +284,7 @@ class Model:
             guidance: Classifier-free guidance scale, where 1 is conditional.
             sampling: Solver and NFE; default: those of the model.
             solver: Solver that replaces the one named in `sampling`.
-            observed: Observed entries of each sample, for discrete data.
+            observed: Observed entries of each sample: tokens, or numbers after training with `inpaint_prob`.
             clamped: Observed components (leaves) of the state, [n, ...] each; the other leaves are sampled given these.
             rng: Random streams; `first_example` is the index of the first sample.
             batch_size: Number of samples per batch; by default chosen for the device.

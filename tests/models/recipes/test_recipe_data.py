@@ -14,7 +14,7 @@ from feller.spaces import Tokens
 from tests.errors import refuses
 
 OTHER = (
-    *("backbones", "proteins", "crystals", "molecules", "image-label", "image-tokenizer-vq", "levels-mask"),
+    *("arrays", "backbones", "proteins", "crystals", "molecules", "image-label", "image-tokenizer-vq", "levels-mask"),
     *("table-flow", "text", "text-uniform", "text-autoregressive"),
 )
 

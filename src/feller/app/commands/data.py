@@ -71,9 +71,9 @@ class Data:
     """
 
     name: Annotated[DataOrWord, Choices(registries=("feller.app.commands.data:SUBCOMMAND_FLAGS",))] = None
-    """File, folder, example or run to inspect; or a subcommand: schema (draft a table schema), memory (build a datastore
-    of documents for retrieval), spoken-words (copy the recordings and transcripts of the example) or scenes (write
-    images with texts: shapes and creatures, editing instructions, and documents to retrieve)."""
+    """File, folder, example or run to inspect; or a subcommand: schema (draft a table schema), memory (build a
+    datastore of documents for retrieval), spoken-words (copy the recordings and transcripts of the example) or scenes
+    (write images with texts: shapes and creatures, editing instructions, and documents to retrieve)."""
     file: FileArgument = None
     """Input of a subcommand: for schema a table (.csv, .tsv, .parquet, or example:adult), for memory a file or
     folder of documents."""

@@ -1,10 +1,9 @@
-"""Registrations of the modalities for Euclidean points, points on manifolds, and arrays."""
+"""Registrations of the modalities for Euclidean points and points on manifolds."""
 
 from PIL import Image
 
 from feller.app.modalities.registration import Display, ImagePair, Registration, lazy_function
 from feller.data.modality import Dataset
-from feller.data.points.arrays import Arrays
 from feller.data.points.earth import Earth
 from feller.data.points.euclidean_points import Points
 from feller.data.points.manifold_points import ManifoldPoints
@@ -32,7 +31,6 @@ ON_MANIFOLDS = Registration(
     recipe="manifold", measure=lazy_function("evaluation.point_metrics", "geometric_quality"), display=DISPLAY
 )
 REGISTRATIONS = {
-    Arrays: Registration(measure=MEASURE),
     Earth: ON_MANIFOLDS,
     ManifoldPoints: ON_MANIFOLDS,
     Points: Registration(recipe="points", measure=MEASURE, display=DISPLAY, beside=draw_scatter_pair),

@@ -108,7 +108,7 @@ def fit(
     in_memory_data = data if is_in_memory(data) else None
     if in_memory_data is not None:
         if access.keeps_copies and not resume:
-            data, saved_data = _keep_copy(in_memory_data, run, engine, config.condition)
+            data, saved_data = _keep_copy(in_memory_data, run, engine, config.data_loading.condition)
         else:
             data = None if resume else in_memory_name(in_memory_data)
     config = replace(config, data=None if data is None else str(data))

@@ -23,7 +23,7 @@ from feller.training.optimizer import TrainConfig
 
 FILES = {".cif": "CIF", ".xyz": "XYZ", ".pdb": "PDB"}
 """File suffix -> name of the format, for formats that `sample` writes as a folder with one file per sample."""
-SIZES = {"atoms": "atoms", "length": "residues"}
+SIZES = {"atoms": "atoms", "length": "residues", "steps": "steps"}
 """Name of a condition that is a count -> name of the counted objects, for descriptions of suggested commands."""
 MORE_ROUNDS = 200
 """Total number of rounds in the suggested command that resumes fine-tuning."""

@@ -131,7 +131,7 @@ class FitRecord:
     @property
     def condition(self) -> tuple[str, ...]:
         """Columns or properties that are conditions."""
-        return as_texts(self.config.condition)
+        return as_texts(self.config.data_loading.condition)
 
     @property
     def modality(self) -> str | None:

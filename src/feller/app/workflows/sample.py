@@ -12,11 +12,12 @@ from feller.app.modalities.registration import registration_of
 from feller.app.options import flags_of, non_default_options
 from feller.app.reporter import SILENT, Reporter
 from feller.app.workflows.bridges.bridge_detection import is_bridge
-from feller.app.workflows.sampler import complete_rows, make_sampler
+from feller.app.workflows.sampler import complete_arrays, complete_rows, make_sampler
 from feller.app.workflows.sharded_samples import write_sharded_samples
 from feller.core.errors import UsageError
 from feller.core.output_shards import check_sample_counts
 from feller.core.run_folder import Run
+from feller.data.arrays.modality import Arrays
 from feller.data.images.modality import Images
 from feller.data.loading.raw import RawTable
 from feller.data.modality import Dataset, Modality
@@ -25,8 +26,9 @@ from feller.data.tables.dataframes import to_frame
 from feller.data.tables.mixed_table import MixedTable
 from feller.data.tables.modality import Table
 from feller.data.text.modality import Text
-from feller.models.model import OnStep, no_callback
+from feller.models.model import Model, OnStep, no_callback
 from feller.models.spec import load_spec
+from feller.networks.grid.unet_nd import UNetND
 from feller.paths.discrete.token_path import TokenPath
 from feller.paths.product import iter_leaf_paths
 from feller.training.engine import get_engine
@@ -225,7 +227,12 @@ def _draw(
     if writes_files:
         modality.check_place(path)
     cells: RawTable | None = None
-    if config.infill.complete is not None:
+    if config.infill.complete is not None and modality.view(Arrays) is not None:
+        _check_observable(sampler.model)
+        samples = complete_arrays(sampler, config.infill.complete, reporter)
+        if writes_files and get_engine().is_main_process:
+            sampler.write(samples, path)
+    elif config.infill.complete is not None:
         _check_complete(modality, sampler.cond_texts)
         samples, cells = complete_rows(sampler.model, config.infill.complete, sampler.sampling, sampler.rng, reporter)
         if writes_files and get_engine().is_main_process:
@@ -263,6 +270,16 @@ def _draw_shards(run: Run, config: SampleConfig, size: int, on_step: OnStep, rep
     )
     line = f"{n:,} sample{'s' * (n != 1)} in {len(shards):,} shard{'s' * (len(shards) != 1)}: {shards.folder}"
     return SampleResult(data=None, path=shards.folder, n=n, lines=(line,), numbers={"shards": len(shards)})
+
+
+def _check_observable(model: Model) -> None:
+    """Raise an error if a network of arrays has no input for the observed mask."""
+    if not isinstance(model.spec.architecture, UNetND):
+        raise UsageError(
+            "needs a network that was trained with observed entries",
+            remedy="Fit a model with --recipe arrays",
+            argument="complete",
+        )
 
 
 def _check_complete(modality: Modality, given: Mapping[str, object]) -> None:

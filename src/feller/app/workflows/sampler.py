@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import pandas as pd
+import torch
 
 from feller.app.config import SampleConfig, SamplerOptions
 from feller.app.reporter import SILENT, Reporter
@@ -19,7 +20,9 @@ from feller.core.pytree import State
 from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.core.serialization import to_dict
+from feller.data.arrays.modality import STEPS, Arrays
 from feller.data.files import sample_folder
+from feller.data.loading.dataset_reader import read
 from feller.data.loading.file_formats import load_table
 from feller.data.loading.in_memory import DataSource, check_frame, with_index
 from feller.data.loading.raw import RawTable
@@ -85,6 +88,38 @@ def complete_rows(
     )
     reporter.finish()
     return samples, modality.completed(partial_table, samples.values)
+
+
+def complete_arrays(sampler: "Sampler", complete: DataSource, reporter: Reporter) -> Dataset:
+    """Impute the missing entries of arrays, also those after the end of a series; observed entries are kept.
+
+    Series of a model with several lengths are completed to the longest length.
+
+    Raises:
+        InputError: If the file is damaged, or its arrays do not fit the model.
+        UsageError: If the network was not trained with observed entries.
+    """
+    model = sampler.model
+    modality = cast(Arrays, model.spec.modality)
+    partial = read(complete, like=modality)
+    mask = ~partial.values.isnan()
+    observation = PartialObservation(modality.encode(partial.values), mask, are_numbers=True)
+    given = {name: value for name, value in partial.given.items() if name not in ("valid", STEPS)}
+    if modality.lengths:
+        given[STEPS] = torch.full((len(partial),), len(modality.lengths) - 1)
+    reporter.start("sampling")
+    samples = model.sample_dataset(
+        len(partial),
+        given={**given, **sampler.cond_texts},
+        guidance=sampler.guidance,
+        sampling=sampler.sampling,
+        observed=observation,
+        rng=sampler.rng,
+        process_group=get_engine(),
+        on_progress=reporter.progress,
+    )
+    reporter.finish()
+    return replace(samples, values=torch.where(mask, partial.values, samples.values.cpu()))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

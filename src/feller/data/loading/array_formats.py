@@ -34,7 +34,7 @@ from feller.data.speech.dataset import speech_from_arrays
 SAMPLES = ("samples", "images", "x")
 """Names under which the array of examples is looked up, in order of preference."""
 LABELS = ("labels", "y")
-OTHERS = ("classes", "columns", "levels")
+OTHERS = ("classes", "columns", "levels", "mask")
 
 
 def load_arrays_file(path: pathlib.Path, options: ReadOptions) -> RawExamples:
@@ -99,17 +99,21 @@ def raw_from_arrays(arrays: dict[str, np.ndarray], path: str, options: ReadOptio
         if len(columns) != samples.shape[1]:
             raise InputError(f"{samples.shape[1]} column names in columns", len(columns), file=path)
         return RawTable(samples.astype(object), columns=columns)
-    if samples.dtype.kind not in "biuf" or not (options.raw_type is RawArrays or samples.ndim in (2, 3, 4)):
+    as_arrays = options.raw_type is RawArrays or (issubclass(RawArrays, options.raw_type) and _are_channels(samples))
+    if samples.dtype.kind not in "biuf" or not (samples.ndim in (2, 3, 4) or (as_arrays and samples.ndim > 1)):
         raise InputError(
-            "numeric points [n, d] or images [n, h, w] or [n, h, w, c]",
+            "numeric points [n, d], images [n, h, w] or [n, h, w, c], or arrays [n, ..., channels]",
             f"{list(samples.shape)} of {samples.dtype}",
             place=where,
         )
     if 0 in samples.shape:
         raise InputError("at least one example and value", f"an empty array {list(samples.shape)}", place=where)
     labels, classes = _labels(arrays, len(samples), path)
-    if options.raw_type is RawArrays:
-        return RawArrays(_finite(samples.astype(np.float64), where), labels, classes)
+    if as_arrays:
+        columns = _words(arrays, "columns", path)
+        if columns and len(columns) != samples.shape[-1]:
+            raise InputError(f"{samples.shape[-1]} names of channels in columns", len(columns), file=path)
+        return RawArrays(_masked(samples.astype(np.float64), arrays, where), labels, classes, columns=columns)
     if samples.ndim == 2:
         columns = _words(arrays, "columns", path)
         if columns and len(columns) != samples.shape[1]:
@@ -130,15 +134,44 @@ def raw_from_arrays(arrays: dict[str, np.ndarray], path: str, options: ReadOptio
     return RawImages(values, labels, classes, levels=levels, notes=(*notes, *resize_notes))
 
 
-def _finite(values: np.ndarray, where: str) -> np.ndarray:
-    """Return the arrays; InputError if a value is NaN or infinite."""
-    bad_rows = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(1))
+def _are_channels(samples: np.ndarray) -> bool:
+    """Return True for arrays that cannot be images: with more axes, or with numbers that are not levels of gray.
+
+    Numbers from 0 to 1 with 1, 3 or 4 channels are images that lack scaling.
+    """
+    if samples.dtype.kind not in "biuf" or samples.ndim < 3 or 0 in samples.shape:
+        return False
+    if samples.ndim > 4:
+        return True
+    if samples.dtype.kind != "f":
+        return False
+    present = samples[~np.isnan(samples)]
+    is_scaled = samples.ndim == 4 and samples.shape[3] in (1, 3, 4) and ((present >= 0) & (present <= 1)).all()
+    are_levels = len(present) == samples.size and ((present >= 0) & (present <= 255) & (present % 1 == 0)).all()
+    return not (is_scaled or are_levels)
+
+
+def _masked(values: np.ndarray, arrays: dict[str, np.ndarray], where: str) -> np.ndarray:
+    """Return the arrays with NaN where an array `mask` is False.
+
+    InputError if a value is infinite, or NaN where the mask is True.
+    """
+    observed = arrays.get("mask")
+    if observed is not None:
+        if observed.shape != values.shape or observed.dtype.kind not in "biu":
+            expected = f"a mask of shape {list(values.shape)}, True for observed entries"
+            raise InputError(expected, f"{list(observed.shape)} of {observed.dtype}", place=where)
+        observed = observed.astype(bool)
+    bad = np.isinf(values) if observed is None else observed & ~np.isfinite(values)
+    bad_rows = np.flatnonzero(bad.reshape(len(values), -1).any(1))
     if len(bad_rows):
+        kind = "infinite values" if observed is None else "values that are not finite where the mask is True"
         raise InputError(
-            f"{len(bad_rows)} of {len(values)} arrays have NaN or infinite values, the first at index {bad_rows[0]}",
+            f"{len(bad_rows)} of {len(values)} arrays have {kind}, the first at index {bad_rows[0]}",
+            remedy="Mark missing entries by NaN, and by False in the mask if there is one",
             place=where,
         )
-    return values
+    return values if observed is None else np.where(observed, values, np.nan)
 
 
 def _tokens(arrays: dict[str, np.ndarray], n: int, path: str) -> np.ndarray | None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from feller.core.errors import UsageError, check_number, error_context
+from feller.data.arrays.modality import array_dataset
 from feller.data.crystals.modality import crystal_dataset
 from feller.data.documents.dataset import document_dataset
 from feller.data.documents.modality import Documents
@@ -50,7 +51,6 @@ from feller.data.loading.user_modality import check_class, new_modality, read_wi
 from feller.data.modality import Dataset, Modality, notes_without_used
 from feller.data.molecules.modality import molecule_dataset
 from feller.data.path_checks import require_data
-from feller.data.points.arrays import array_dataset
 from feller.data.points.columns import all_columns, coordinate_columns, torsions_among
 from feller.data.points.earth import earth_dataset
 from feller.data.points.euclidean_points import points_dataset

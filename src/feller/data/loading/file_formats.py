@@ -8,6 +8,7 @@ import numpy as np
 
 from feller.core.errors import InputError
 from feller.core.output_shards import MANIFEST
+from feller.data.arrays.long_tables import holds_series, series_from_sheet
 from feller.data.crystals import dataset as crystals
 from feller.data.crystals import files
 from feller.data.documents import files as documents
@@ -20,6 +21,7 @@ from feller.data.labels import abbreviated
 from feller.data.loading.array_formats import load_arrays_file
 from feller.data.loading.decimal_commas import parse_decimal_commas
 from feller.data.loading.raw import (
+    RawArrays,
     RawChains,
     RawCrystals,
     RawDocuments,
@@ -102,8 +104,8 @@ def _table(path: pathlib.Path, options: ReadOptions) -> RawExamples:
 def raw_from_sheet(sheet: Sheet | None, where: str, options: ReadOptions) -> RawExamples:
     """Convert a sheet to a table or to points (numeric rows).
 
-    The result is a table if `options` require a table, or if the sheet has text columns and `options` select none of
-    its columns. Otherwise it is points.
+    The result is series if the sheet has the columns id and t. It is a table if `options` require a table, or if the
+    sheet has text columns and `options` select none of its columns. Otherwise it is points.
 
     Args:
         sheet: Text cells; None for an empty file.
@@ -113,6 +115,10 @@ def raw_from_sheet(sheet: Sheet | None, where: str, options: ReadOptions) -> Raw
     Raises:
         InputError: If the sheet is neither a table nor numeric rows.
     """
+    if sheet is not None and (
+        options.raw_type is RawArrays or (issubclass(RawArrays, options.raw_type) and holds_series(sheet))
+    ):
+        return series_from_sheet(sheet, where, options.condition)
     if sheet is not None and {*options.condition} & {*sheet.first_row}:
         rest, columns = sheet.split(options.condition)
         raw = raw_from_sheet(rest, where, replace(options, condition=()))

@@ -38,7 +38,7 @@ DataSource = str | os.PathLike[str] | InMemoryData
 """Source of data: a file, a folder, `example:NAME`, or in-memory data."""
 PRIMARY_KEYS = (*SAMPLES, "element", "mel", "sound")
 """Dict keys under which the examples can be given; a dict needs one of them."""
-EXTRA_KEYS = ("tokens", "valid", "pictures", "codes", "modelled")
+EXTRA_KEYS = ("mask", "tokens", "valid", "pictures", "codes", "modelled")
 """Dict keys that are allowed besides the keys of the examples and labels."""
 IN_MEMORY_PREFIX = "memory:"
 """Prefix of the recorded name of in-memory data without a stored copy."""

@@ -158,9 +158,15 @@ def by_column(look: Callable[[Column], Answer], columns: Sequence[Column], rows:
 
 @dataclass(frozen=True, eq=False)
 class RawArrays(RawExamples):
-    """Arrays of one shape, float64 [n, ...]; read as this type only on request, because they may look like images."""
+    """Arrays of one shape, float64 [n, ...], with channels on the last axis; NaN for missing entries and padding."""
 
     name = "arrays of numbers"
+    columns: tuple[str, ...] = ()
+    """Names of the channels; empty if the file has none."""
+    start: float = 0.0
+    """Time of the first step of series, or 0 if series start at different times."""
+    step: float | None = None
+    """Time between two steps of series; None if the file has no times."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,9 +11,9 @@ from feller.core.errors import UsageError, check_integer, found_instead
 from feller.core.pytree import Cond, State, leaves, num_examples, tree_map
 from feller.core.rng import Rng
 from feller.core.user_code import user_frame
+from feller.data.arrays.modality import Arrays
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset, Modality, is_modality
-from feller.data.points.arrays import Arrays
 from feller.data.points.euclidean_points import Points
 from feller.models.families.model_family import ModelFamily
 from feller.models.families.path_process import family_trained_by

@@ -37,6 +37,8 @@ class PartialObservation:
     """States that contain the observed entries; the other entries are ignored."""
     mask: Bool[Tensor, " n *d"]
     """True for observed entries."""
+    are_numbers: bool = False
+    """True for real numbers, which need a network that was trained with observed entries (`inpaint_prob`)."""
     num_candidates: int = 0
     """For tables with a fixed column order: number of importance-weighted completions per row, one of which is
     resampled; 0 for rejection sampling."""
@@ -178,7 +180,7 @@ class ModelFamily(abc.ABC):
         """Raise a UsageError if a request is not supported, before sampling starts."""
         if self.why_no_samples:
             raise UsageError(self.why_no_samples)
-        if request.observed is not None and not self.is_discrete:
+        if request.observed is not None and not (self.is_discrete or request.observed.are_numbers):
             raise UsageError("infilling needs discrete data, but this model is continuous")
         if request.observed is not None and request.observed.code_weights and not self.has_row_likelihood:
             raise UsageError(

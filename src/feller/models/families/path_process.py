@@ -99,9 +99,9 @@ class PathProcess(ModelFamily):
             if request.clamped:
                 x, process = {**x, **request.clamped}, freeze_leaves(process, request.clamped.keys())
         else:
-            count = getattr(space, "vocab_size", torch.inf)
-            invalid = observed.mask & ((observed.values < 0) | (observed.values >= count))
-            if invalid.any():
+            count = getattr(space, "vocab_size", None)  # None for real numbers
+            invalid = None if count is None else observed.mask & ((observed.values < 0) | (observed.values >= count))
+            if count is not None and invalid is not None and invalid.any():
                 raise UsageError(
                     f"{int(observed.values[invalid][0])} is observed, but tokens are numbered from 0 to {count - 1}",
                     remedy="Set the mask of this token to False to sample it",

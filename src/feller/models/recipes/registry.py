@@ -5,9 +5,10 @@ import pathlib
 from collections.abc import Callable
 
 from feller.core.errors import InputError
-from feller.data.loading.raw import RawExamples, RawWaveforms
+from feller.data.loading.raw import RawArrays, RawExamples, RawWaveforms
 from feller.data.modality import Dataset
 from feller.models.model import Model
+from feller.models.recipes.arrays import arrays
 from feller.models.recipes.crystals_and_molecules import crystals, molecules
 from feller.models.recipes.images import (
     image_label,
@@ -29,6 +30,7 @@ from feller.models.recipes.tables import logistic_private, table, table_flow, ta
 from feller.models.recipes.text import text, text_autoregressive, text_uniform
 
 RECIPES: dict[str, Callable[[Dataset, str], Recipe]] = {
+    "arrays": arrays,
     "backbones": backbones,
     "crystals": crystals,
     "image-label": image_label,
@@ -54,9 +56,9 @@ RECIPES: dict[str, Callable[[Dataset, str], Recipe]] = {
     "text-uniform": text_uniform,
     "vocoder": vocoder,
 }
-RAW_DATA_TYPES: dict[str, type[RawExamples]] = {"vocoder": RawWaveforms}
+RAW_DATA_TYPES: dict[str, type[RawExamples]] = {"arrays": RawArrays, "vocoder": RawWaveforms}
 """Mapping from a recipe to the type of raw data that it reads, for recipes that need less than the default type
-provides: the vocoder, for example, needs no transcripts."""
+provides: the vocoder, for example, needs no transcripts; or for ambiguous data, such as signals [n, steps]."""
 SECOND_STAGES: dict[str, Callable[[Recipe, Model], Recipe]] = {"reflow": reflow, "distil": distill}
 """Mapping from the name of a second training stage to a function that adapts a recipe to learn from an older model."""
 

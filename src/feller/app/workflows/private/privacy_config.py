@@ -125,7 +125,7 @@ def privacy_of(config: FitConfig) -> PrivacyConfig | None:
     values = (options.epsilon, options.delta, options.noise, options.stop_at_epsilon, options.clip, options.unsafe_seed)
     if all(value is None for value in values):
         return None
-    if config.condition:
+    if config.data_loading.condition:
         raise UsageError(
             argument="condition",
             expected="a fit without privacy options",

@@ -1,0 +1,1 @@
+"""Arrays of numbers with channels: time series, fields, volumes and videos."""

@@ -1,0 +1,112 @@
+"""Metrics of arrays, on processes whose autocorrelation and spectrum are known."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from feller.core.rng import Rng
+from feller.data.arrays.modality import array_dataset
+from feller.data.loading.raw import RawArrays
+from feller.data.modality import Dataset
+from feller.evaluation.array_metrics import (
+    MAX_LAGS,
+    array_features,
+    arrays_quality,
+    autocorrelation,
+    autocorrelation_distance,
+    discriminative_score,
+    power_spectrum,
+    predictive_score,
+    spectrum_distance,
+)
+from feller.evaluation.metrics import METRICS
+
+PHI = 0.7
+
+
+def autoregressive(n: int, steps: int, seed: int, phi: float = PHI) -> Tensor:
+    """Stationary AR(1) series of unit variance, [n, steps, 1]."""
+    noise = Rng(seed).stream("noise").normal((n, steps), torch.float64)
+    series = [noise[:, 0]]
+    for k in range(1, steps):
+        series.append(phi * series[-1] + (1 - phi**2) ** 0.5 * noise[:, k])
+    return torch.stack(series, 1)[..., None]
+
+
+def shuffled(x: Tensor, seed: int = 0) -> Tensor:
+    """Series with the steps of each in random order."""
+    order = Rng(seed).stream("order").uniform(x.shape[:2]).argsort(1)
+    return x.gather(1, order[..., None].expand(x.shape))
+
+
+def test_autocorrelation_of_an_autoregressive_process() -> None:
+    """Standard errors are below 0.005 (20,000 series of 40 steps), so that 0.03 is at six of them."""
+    found = autocorrelation(autoregressive(20_000, 40, 0))[:, 0]
+    torch.testing.assert_close(found, PHI ** torch.arange(1, 21, dtype=torch.float64), atol=0.03, rtol=0)
+    assert len(autocorrelation(autoregressive(3, 500, 0))) == MAX_LAGS
+
+
+def test_spectrum_of_an_autoregressive_process() -> None:
+    """The expected periodogram is the transform of the autocovariance with triangular weights."""
+    steps = 32
+    found = power_spectrum(autoregressive(20_000, steps, 1))[:, 0]
+    lags = torch.arange(-steps + 1, steps, dtype=torch.float64)
+    frequency = torch.arange(steps // 2 + 1, dtype=torch.float64)[:, None] / steps
+    weights = (1 - lags.abs() / steps) * PHI ** lags.abs()
+    expected = (weights * torch.cos(2 * torch.pi * frequency * lags)).sum(1)
+    torch.testing.assert_close(found, expected, rtol=0.06, atol=0)
+
+
+def test_missing_entries_are_left_out_of_the_autocorrelation() -> None:
+    x = autoregressive(20_000, 20, 2)
+    x[Rng(0).stream("missing").uniform(x.shape) < 0.3] = torch.nan
+    expected = PHI ** torch.arange(1, 11, dtype=torch.float64)
+    torch.testing.assert_close(autocorrelation(x)[:, 0], expected, atol=0.03, rtol=0)
+
+
+def test_identical_distributions_and_shuffled_time() -> None:
+    a, b, train = (autoregressive(400, 24, seed) for seed in (3, 4, 5))
+    wrong = shuffled(a)
+    assert autocorrelation_distance(a, a) == spectrum_distance(a, a) == 0
+    assert autocorrelation_distance(a, b) < 0.06 < 0.1 < autocorrelation_distance(wrong, b)
+    assert spectrum_distance(a, b) < 0.2 < 0.4 < spectrum_distance(wrong, b)
+    assert discriminative_score(a, b) < 0.12
+    assert discriminative_score(wrong, b) > 0.3
+    score, bad = predictive_score(a, train, b), predictive_score(wrong, train, b)
+    assert score is not None
+    assert bad is not None
+    assert 0.9 < score < 1.1 < 1.15 < bad
+
+
+def test_too_few_arrays_have_no_scores() -> None:
+    assert discriminative_score(autoregressive(3, 8, 0), autoregressive(3, 8, 1)) is None
+    assert predictive_score(*(autoregressive(3, 1, seed) for seed in range(3))) is None
+    assert autocorrelation_distance(torch.randn(4, 1, 2), torch.randn(4, 1, 2)) is None
+
+
+def test_features_are_finite_for_every_number_of_axes() -> None:
+    generator = np.random.default_rng(0)
+    for shape in ((9, 1, 1), (9, 7, 2), (9, 4, 5, 2), (9, 3, 4, 2, 1)):
+        x = torch.from_numpy(generator.normal(size=shape))
+        x[0, -1] = torch.nan
+        features = array_features(x)
+        assert len(features) == 9
+        assert np.isfinite(features).all()
+
+
+def test_quality_of_samples_and_floors() -> None:
+    def dataset(x: Tensor) -> Dataset:
+        return array_dataset(RawArrays(x.numpy()))
+
+    train, held_out, samples = (dataset(autoregressive(n, 16, seed)) for n, seed in ((300, 6), (120, 7), (120, 8)))
+    held_out, samples = (data.with_modality(train.modality) for data in (held_out, samples))
+    found = arrays_quality(samples, train, held_out, Rng(0))
+    names = {"autocorrelation_distance", "spectrum_distance", "discriminative_score", "predictive_score"}
+    assert names <= {*found} & {*METRICS}
+    for name in names:
+        value, floor = found[name], found[f"{name}_floor"]
+        assert isinstance(value, float)
+        assert isinstance(floor, float)
+        assert value < 3 * floor + 0.1
+    few = arrays_quality(samples, train, held_out.subset(torch.arange(5)), Rng(0))
+    assert all(few[f"{name}_floor"] is None for name in names)
