@@ -20,7 +20,7 @@ from feller.core.errors import InputError, UsageError
 from feller.data.files.plain_text import parse_number
 from feller.data.labels import abbreviated, class_number, encode_labels, unknown_class
 
-ConditionColumn = Sequence[Any] | np.ndarray | Tensor
+ConditionColumn = Sequence[object] | np.ndarray | Tensor
 """Values of a condition, one entry per example, as in files or Python."""
 SET_SEPARATORS = ("|", ";")
 """Characters that separate the elements of a set in a cell."""
@@ -77,7 +77,7 @@ class Condition(abc.ABC):
     def decode(self, values: Tensor) -> np.ndarray:
         """Convert a tensor [n, ...] to the values in files: numbers [n] or [n, d], NaN for null, or texts [n]."""
 
-    def parse(self, name: str, value: Any, n: int) -> Tensor:
+    def parse(self, name: str, value: object, n: int) -> Tensor:
         """Convert a value given by a user, or one value for each of n samples, to a tensor [n, ...].
 
         Raises:

@@ -161,7 +161,7 @@ class Model:
         num_weights = sum(parameter.numel() for parameter in self.network.parameters())
         return f"<Model of {modality} that {self.family.describe()}, {num_weights:,} weights>"
 
-    def sample_conditions(self, n: int, requested: Mapping[str, Any], rng: Rng) -> Cond:
+    def sample_conditions(self, n: int, requested: Mapping[str, object], rng: Rng) -> Cond:
         """Return the conditions of n samples: those requested; other classes have their training frequencies.
 
         Other conditions are null. `requested` maps the names of conditions to their values.
