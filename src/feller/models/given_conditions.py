@@ -14,7 +14,7 @@ from feller.data.loading.sample_reader import condition_leaf
 from feller.models.spec import ModelSpec
 
 
-def draw_conditions(spec: ModelSpec, n: int, requested: Mapping[str, Any], rng: Rng) -> Cond:
+def draw_conditions(spec: ModelSpec, n: int, requested: Mapping[str, object], rng: Rng) -> Cond:
     """Return the conditions of n samples: those requested; other classes are sampled with their training frequencies.
 
     Conditions that were selected at the fit and are not requested get their null value. `requested` maps the names of
@@ -26,7 +26,7 @@ def draw_conditions(spec: ModelSpec, n: int, requested: Mapping[str, Any], rng: 
     return {**_drawn_classes(spec, n, requested, rng), **_selected_values(spec, n, requested)}
 
 
-def _drawn_classes(spec: ModelSpec, n: int, requested: Mapping[str, Any], rng: Rng) -> Cond:
+def _drawn_classes(spec: ModelSpec, n: int, requested: Mapping[str, object], rng: Rng) -> Cond:
     """Return the class conditions of n samples: those requested; others are sampled with their training frequencies."""
     for name in requested:
         if name not in spec.condition_names:
@@ -34,7 +34,7 @@ def _drawn_classes(spec: ModelSpec, n: int, requested: Mapping[str, Any], rng: R
     cond = {}
     for name, probs in spec.frequencies.items():
         if name in requested:
-            cond[name] = torch.full((n,), spec.modality.class_index(name, requested[name]))
+            cond[name] = torch.full((n,), spec.modality.class_index(name, str(requested[name])))
         else:
             u = rng.stream(f"condition {name}").uniform((n,), torch.float64)
             cond[name] = categorical(torch.tensor(probs, dtype=torch.float64), u)
