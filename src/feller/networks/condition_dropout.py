@@ -99,4 +99,4 @@ def drop_conditions(
             mask = mask | (rng.stream(f"drop {name}").uniform((len(like),), device=like.device) < each_prob)
         return torch.where(append_dims(mask, value), torch.full_like(value, null[name]), value)
 
-    return {name: null_of(name, value) if name in names else value for name, value in cond.items()}
+    return {name: null_of(name, value) if name in null and name not in keep else value for name, value in cond.items()}

@@ -42,12 +42,19 @@ def find_modules(function: Any) -> list[nn.Module]:
 def null_values(network: Callable[..., object] | None) -> dict[str, int | float]:
     """Return the null values of a network, with or without wrappers: condition name -> value of a dropped condition.
 
-    If a closure contains networks with different null values, the result is empty.
+    Parts of a network with null values do not count. If a closure contains networks with different null values, the
+    result is empty.
     """
     if isinstance(nulls := getattr(network, "null_values", None), Mapping):
         return dict(nulls)
-    candidates = [getattr(component, "null_values", None) for component in iter_networks(network)]
-    candidates = [values for values in candidates if isinstance(values, Mapping)]
+    candidates: list[Mapping[str, int | float]] = []
+    parts: set[int] = set()  # of networks that have null values
+    for component in iter_networks(network):
+        values = getattr(component, "null_values", None)
+        if not isinstance(values, Mapping) or id(component) in parts:
+            continue
+        candidates.append(values)
+        parts |= {id(part) for part in component.modules()} if isinstance(component, nn.Module) else set()
     return dict(candidates[0]) if candidates and all(candidate == candidates[0] for candidate in candidates) else {}
 
 

@@ -48,7 +48,6 @@ AT_ONCE = {
     "audit nowhere": RUN,
     "audit": {"kind": InputError, "found": "none"},
     "data nowhere.csv": {"kind": InputError, "file": "nowhere.csv", "found": "none"},
-    "data my-run": {"kind": InputError, "found": "a run folder"},
     "data example:moon": {"found": "'moon'"},
     "data schema nowhere.csv": {"kind": InputError, "file": "nowhere.csv"},
     "import x.py:f --data nowhere": RUN,

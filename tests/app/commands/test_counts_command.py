@@ -197,7 +197,7 @@ def test_ledger_is_written_before_rows_are_counted(people, tmp_path, monkeypatch
         ("--epsilon 0.005", {}),
         ("--epsilon 1 --delta 0.01", {"argument": "delta", "found": "0.01"}),
         ("--objective.max-model-size 0", {}),
-        ("--objective.method best", {"argument": "method", "found": "'best'"}),
+        ("--objective.method best", {"argument": "objective.method", "found": "'best'"}),
     ],
 )
 def test_refused_fits(words, fields, people, tmp_path):

@@ -153,7 +153,7 @@ BAD = {
     "no encode": ("    def encode(self, values):\n        return values / 10\n", "", "Bad"),
     "no load": ("    def load(self, source):", "    def loads_it(self, source):", "Bad"),
     "no figure": ("    figure = print\n", "", "Bad"),
-    "no dataclass": ("@feller.register_modality", "@dataclass\n", "Bad"),
+    "no dataclass": ("@feller.register_modality", "", "Bad"),
     "no class": ("class Bad(feller.Modality)", "class Bad(object)", "Bad"),
     "field without a value": ("    figure = print\n", "    figure = print\n    length: int\n", "Bad"),
     "load raises": (

@@ -176,4 +176,4 @@ def test_header_is_escaped_and_without_folders(begun):
     header = read_state(begun).html
     assert "<b>" not in header
     assert "secret" not in header
-    assert 'class="verdict not-yet-trained"' in header
+    assert 'class="verdict undertrained"' in header

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 import feller
+from feller.core.errors import FellerWarning
 from tests.errors import refuses
 
 TINY = {"size": "tiny", "steps": 2, "report": False}
@@ -28,7 +29,7 @@ def people(n=400, seed=0):
 
 def told(caught):
     """Return what was warned of."""
-    return [str(one.message) for one in caught if one.category is UserWarning]
+    return [str(one.message) for one in caught if issubclass(one.category, FellerWarning)]
 
 
 @pytest.fixture(scope="module")

@@ -257,7 +257,7 @@ def check_not_constant(dataset: Dataset) -> None:
         return
     if all(bool((leaf == leaf[:1]).all()) for leaf in leaves(dataset.values)):
         found = "1 row" if len(dataset) == 1 else f"{len(dataset):,} equal rows"
-        omitted = unmodelled_notes(dataset.modality.schema) if isinstance(dataset.modality, Table) else ()
+        omitted = () if (table := dataset.modality.view(Table)) is None else unmodelled_notes(table.schema)
         if omitted and len(dataset) > 1:
             found = f"{found} in the modelled columns ({'; '.join(omitted)})"
         raise InputError("at least two different rows", found, argument="data")
