@@ -228,12 +228,15 @@ def test_examples_run(page, tmp_path, monkeypatch):
         monkeypatch.setattr(f"feller.app.workflows.speech.evaluate_speech.{few}", 4)
     found = blocks(page)
     alone = [code for _, code in files(found)]
-    python = "\n".join(code for language, code in found if language == "python" and code not in alone)
+    first_command = next((i for i, (language, _) in enumerate(found) if language == "sh"), len(found))
+    names = {"__name__": "docs"}
     uses = [i for i, (language, code) in enumerate(found) if language == "sh" and "mine.py" in code]
     prepare(tmp_path, "\n".join(code for language, code in found[: uses[-1] if uses else 0] if language == "python"))
     monkeypatch.syspath_prepend(str(tmp_path))
     for name, code in files(found):
         (tmp_path / name).write_text(code.replace("steps=300", "steps=3"))
+    python = [(i, code) for i, (language, code) in enumerate(found) if language == "python" and code not in alone]
+    execute([code for i, code in python if i < first_command], page, names)  # these may write the files of the commands
     for language, code in found:
         if language == "sh":
             for line in code.splitlines():
@@ -246,9 +249,15 @@ def test_examples_run(page, tmp_path, monkeypatch):
                     except SystemExit as end:  # --help
                         status = end.code
                     assert status == 0, line
+    execute([code for i, code in python if i > first_command], page, names)
+
+
+def execute(codes: list[str], page: pathlib.Path, names: dict[str, object]) -> None:
+    """Execute Python blocks of a page in one namespace, with short trainings."""
+    python = "\n".join(codes)
     for long, short in (("steps=300", "steps=3"), ("BridgeSolverConfig(rounds=3)", BRIDGE)):
         python = python.replace(long, short)
-    exec(compile(python, str(page), "exec"), {"__name__": "docs"})
+    exec(compile(python, str(page), "exec"), names)
 
 
 def files(found: list[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -35,6 +35,8 @@ LEVELS = (0.5, 0.9)
 
 Rows = Float64[np.ndarray, "n _"]
 """One row per example."""
+TrainingRows = Float64[np.ndarray, "m _"]
+"""One row per training example."""
 
 
 def condition_features(conditions: Mapping[str, Condition], given: Cond) -> Rows:
@@ -135,7 +137,7 @@ def piecewise_log_density(
 
 
 def baseline_log_densities(
-    x_train: Rows, y_train: Rows, x: Rows, y: Rows, rows: int = MAX_ROWS
+    x_train: TrainingRows, y_train: TrainingRows, x: Rows, y: Rows, rows: int = MAX_ROWS
 ) -> dict[str, Float64[np.ndarray, " n"]]:
     """Return log p(y | x) of each row under the baselines `linear` and `boosted`, fitted to training rows.
 

@@ -154,6 +154,7 @@ def test_overwritten_run_keeps_its_ledger(monkeypatch, capsys):
         fit("r", *SEEDED)
         ledger = (R / "ledger.json").read_bytes()
         fit("r", "--overwrite")  # a run without privacy in its place
+    capsys.readouterr()
     run("fit", "people.csv", *DESCRIBED, *SEEDED, "--overwrite", "--out", "r")
     (told,) = (line for line in capsys.readouterr().err.splitlines() if EARLIER in line)
     assert "people.csv" in told
