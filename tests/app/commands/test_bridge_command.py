@@ -167,7 +167,7 @@ def test_report_of_a_closed_room(capsys):
     assert report["sketch"] in text
     assert "Warning: from a.csv to b.csv" in report["judged"]
     run("evaluate", "run")
-    assert "Warning" not in record("run/report.json")["judged"]
+    assert "pass through walls" not in record("run/report.json")["judged"]
 
 
 @pytest.mark.slow

@@ -181,7 +181,7 @@ def test_user_code_is_never_taken_from_a_run(moons, tmp_path):
 
 @pytest.mark.slow
 def test_diverged_tuning_keeps_the_last_good_weights(moons, own, tmp_path):
-    words = ("--reward", f"{own}:right", "--train.lr", 1.0, "--train.grad-clip-norm", 1e9, "--train.warmup", 20)
+    words = ("--reward", f"{own}:right", "--train.lr", 30.0, "--train.grad-clip-norm", 1e9, "--train.warmup", 20)
     words += (*QUICK, "--steps", 200, "--out", tmp_path / "far")
     assert "diverged" in str(refuse("tune", moons, *words, kind=InputError))
     run("sample", tmp_path / "far", "-n", 8, "--nfe", 8, "--out", tmp_path / "kept.npz")
