@@ -238,7 +238,7 @@ def _draw(
         if writes_files and get_engine().is_main_process:
             cast(Table, modality).write_cells(cells, path)
     else:
-        sampler.check()
+        sampler.check(n)
         if n > MANY:
             reporter.log(
                 f"all {n:,} samples are held in memory; with --shard-size 100000 they are written to several files, one"

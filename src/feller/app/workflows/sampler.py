@@ -142,11 +142,11 @@ class Sampler:
         """Source of random numbers, addressed by sample index."""
         return Rng(self.seed).fold_in("sample")
 
-    def check(self) -> None:
-        """Raise an error if the model does not support the conditions that the samples must satisfy."""
+    def check(self, n: int = 1) -> None:
+        """Raise an error if the model does not support the conditions of n samples, given once or for each sample."""
         table = self.model.spec.modality.view(Table)
         if table is None:
-            self.model.parse_conditions(1, self.cond_texts or None, self.rng)
+            self.model.parse_conditions(n, self.cond_texts or None, self.rng)
         elif self.cond_texts:
             table.given_cells(self.cond_texts)
 
