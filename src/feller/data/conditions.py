@@ -43,9 +43,9 @@ class Condition(abc.ABC):
     """Type of a condition. Its values are a tensor with one entry per example; the null value means "unconditional"."""
 
     @property
-    @abc.abstractmethod
     def null(self) -> int | float:
-        """Value with which the entry of an example is filled if it has no condition."""
+        """Value with which the entry of an example is filled if it has no condition: NaN, unless overridden."""
+        return math.nan
 
     @property
     @abc.abstractmethod
@@ -136,10 +136,6 @@ class NumberCondition(Condition):
             raise InputError("a finite mean, a positive scale, and a range", self)
 
     @property
-    def null(self) -> int | float:
-        return math.nan
-
-    @property
     def example(self) -> str:
         return f"{self.mean:.3g}"
 
@@ -169,10 +165,6 @@ class VectorCondition(Condition):
     def __post_init__(self) -> None:
         if not self.mean or len(self.mean) != len(self.scale) or not all(0 < s < math.inf for s in self.scale):
             raise InputError("a mean and a positive scale for each entry of the vector", self)
-
-    @property
-    def null(self) -> int | float:
-        return math.nan
 
     @property
     def example(self) -> str:
@@ -250,10 +242,6 @@ class SetCondition(Condition):
     def __post_init__(self) -> None:
         if not self.elements or len({*self.elements}) < len(self.elements) or len(self.separator) != 1:
             raise InputError("distinct elements and one character that separates them", self)
-
-    @property
-    def null(self) -> int | float:
-        return math.nan
 
     @property
     def example(self) -> str:
@@ -371,10 +359,6 @@ class ImageCondition(Condition):
     def __post_init__(self) -> None:
         if min(self.channels, self.height, self.width) < 1 or not -math.inf < self.low < self.high < math.inf:
             raise InputError("images of at least one pixel, and low below high", self)
-
-    @property
-    def null(self) -> int | float:
-        return math.nan
 
     @property
     def example(self) -> str:

@@ -47,39 +47,12 @@ def save_model(
     data: str | os.PathLike[str] = "",
     test: str | os.PathLike[str] = "",
     overwrite: bool = False,
-) -> Run:
-    """Write a model as a run folder; arguments and errors as for `Model.save`."""
-    return _save_model(model, out, make=make, data=data, test=test, overwrite=overwrite)
-
-
-def save_for_this_process(model: Model, out: str) -> Run:
-    """Write a model as a run folder that this process can open, even if no file defines the network.
-
-    If the network cannot be built from a file, the run refers to the network in memory; other processes cannot open it.
-    """
-    try:
-        return _save_model(model, out)
-    except UsageError:
-        inner = unwrap_network(getattr(model.network, "inner", None))
-        if not isinstance(model.network, ExternalNetworkModule | ExternalDecoder) or not isinstance(inner, nn.Module):
-            raise
-
-    def make() -> nn.Module:
-        return copy.deepcopy(inner)
-
-    return _save_model(model, out, make=make, reference=register_in_memory(make, type(inner).__name__))
-
-
-def _save_model(
-    model: Model,
-    out: str,
-    *,
-    make: NetworkFactory | NetworkConfig | None = None,
-    data: str | os.PathLike[str] = "",
-    test: str | os.PathLike[str] = "",
-    overwrite: bool = False,
     reference: str = "",
 ) -> Run:
+    """Write a model as a run folder; arguments and errors as for `Model.save`.
+
+    `reference` is the recorded name of a function `make` in memory; empty to record the file that defines `make`.
+    """
     check_folder_path("out", out)
     data, test = _place("data", data), _place("test", test)
     if test and not data:
@@ -109,6 +82,24 @@ def _save_model(
         run.write_record(run.recipe, {**record, "recipe": recipe, "brought": {"saved": True}})
         save_spec(run, spec)  # written last: it makes the folder a run
     return run
+
+
+def save_for_this_process(model: Model, out: str) -> Run:
+    """Write a model as a run folder that this process can open, even if no file defines the network.
+
+    If the network cannot be built from a file, the run refers to the network in memory; other processes cannot open it.
+    """
+    try:
+        return save_model(model, out)
+    except UsageError:
+        inner = unwrap_network(getattr(model.network, "inner", None))
+        if not isinstance(model.network, ExternalNetworkModule | ExternalDecoder) or not isinstance(inner, nn.Module):
+            raise
+
+    def make() -> nn.Module:
+        return copy.deepcopy(inner)
+
+    return save_model(model, out, make=make, reference=register_in_memory(make, type(inner).__name__))
 
 
 def _place(argument: str, location: Any) -> str:

@@ -29,7 +29,7 @@ def arrays(data: Dataset, size: str) -> Recipe:
 
     `size` is the size of the model: "tiny", "small" or "base".
 
-    In some training examples a random share of the entries is observed, so that missing entries can be imputed.
+    In some training examples a random fraction of the entries is observed, so that missing entries can be imputed.
     """
     modality = require_modality(data.modality, Arrays, "arrays", "arrays of numbers")
     is_grid = 2 <= len(modality.shape) <= 4

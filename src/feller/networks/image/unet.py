@@ -12,12 +12,13 @@ from feller.core.pytree import Cond
 from feller.core.rng import Rng
 from feller.networks.blocks.condition_encoders import ConditionTypes
 from feller.networks.blocks.conditioning import Conditioning, modulate, zero_init
+from feller.networks.blocks.levels_config import LevelsConfig
 from feller.networks.image.image_conditions import ImageConditions
-from feller.networks.network_config import NetworkConfig, seeded_init
+from feller.networks.network_config import seeded_init
 
 
 @dataclass(frozen=True)
-class UNet(NetworkConfig):
+class UNet(LevelsConfig):
     """Residual U-Net with optional attention; with a single level it is a plain convolutional network.
 
     It accepts any image size: odd sides are rounded up when halved, and cropped after upsampling.
@@ -35,23 +36,6 @@ class UNet(NetworkConfig):
     coarser levels."""
     heads: int = 4
     """Number of attention heads."""
-
-    def __post_init__(self) -> None:
-        if not self.multipliers or not self.attention:
-            raise UsageError("at least one entry in multipliers and in attention", self)
-        if min(self.channels, self.blocks, self.heads, *self.multipliers) < 1:
-            raise UsageError("channels, blocks, heads and multipliers of at least 1", self)
-        for level, multiplier in enumerate(self.multipliers):
-            if self.has_attention(level) and self.channels * multiplier % self.heads:
-                raise UsageError(
-                    f"a number of heads that divides the channels of level {level}",
-                    f"{self.heads} heads for {self.channels * multiplier} channels",
-                    "Change heads, channels or multipliers",
-                )
-
-    def has_attention(self, level: int) -> bool:
-        """Return True if a level has attention; level 0 is the finest."""
-        return self.attention[min(level, len(self.attention) - 1)]
 
     def build(self, shape: tuple[int, ...], conditions: ConditionTypes, rng: Rng) -> "UNetNetwork":
         if len(shape) != 3:
