@@ -116,7 +116,7 @@ def _against_azula(network: nn.Module, x: Tensor) -> Iterator[Case]:
         ("DDPM", DDPMSampler, data, Ancestral()),
         ("with noise", ItoSampler, Affine(prediction=DataPrediction(), noise=SigmaProportional()), Euler()),
     ):
-        sampler = peer(denoiser, steps=STEPS, is_silence=True)
+        sampler = peer(denoiser, steps=STEPS, silent=True)
         start = sampler.init((10_000, 2))
         yield Case(
             f"{name}, 100 steps, data prediction, MLP 64, 10,000 x 2",
