@@ -396,7 +396,8 @@ class FitConfig(metaclass=OptionsType):
     ] = None
     """Recipe name, or file.py:FUNCTION for a custom recipe (default: chosen from the data)."""
     size: Annotated[OptionalText, Choices(registries=("feller.models.recipes.recipe:SIZES",))] = None
-    """Size of the network and the training budget: tiny, small or base (default: small)."""
+    """Size of the network and the training budget: tiny, small or base (default: small); for images also large or
+    xl."""
     target: Targets = ()
     """Column or property to predict; trains a regressor instead of a generator. A target is a numeric column, a column
     next to the CIF column of a .csv, a property in XYZ comments or SDF records, or `label` for the class. For a table

@@ -4,6 +4,7 @@ import abc
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TypeVar
 
 import torch
@@ -37,6 +38,10 @@ class NetworkConfig(abc.ABC):
         """
 
 
+_DEVICE: ContextVar[str] = ContextVar("device", default="cpu")
+"""Device on which networks are built: cpu, so that the weights of a seed are the same everywhere, or meta."""
+
+
 @contextmanager
 def seeded_init(rng: Rng) -> Generator[None]:
     """Context manager in which new modules are initialised from the random stream `rng`.
@@ -44,9 +49,19 @@ def seeded_init(rng: Rng) -> Generator[None]:
     The state of torch's global generator is restored at the end.
     """
     seed = rng.stream("weights").shared_generator().initial_seed()
-    with torch.device("cpu"), torch.random.fork_rng(devices=[]):
+    with torch.device(_DEVICE.get()), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would also reseed the accelerators
         yield
+
+
+@contextmanager
+def meta_init() -> Generator[None]:
+    """Context manager in which networks are built on the device meta: with shapes, but without memory or values."""
+    token = _DEVICE.set("meta")
+    try:
+        yield
+    finally:
+        _DEVICE.reset(token)
 
 
 def count_parameters(network: nn.Module) -> int:
@@ -63,7 +78,7 @@ def limit_parameter_bytes(max_bytes: int, build: Callable[[], T]) -> T:
     """Call `build` and return its result; raise an error if the created networks exceed a limit on parameter memory.
 
     Parameters are counted when they are registered, before their memory is filled, so a huge network fails early.
-    Networks set their own device, so building on the meta device would not help.
+    Networks of the user set their own device, so building on the meta device would not help.
 
     Raises:
         InputError: If the parameters exceed the limit.

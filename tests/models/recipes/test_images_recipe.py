@@ -18,7 +18,7 @@ from feller.data.images.pixel_codes import AsTokens
 from feller.data.loading.dataset_reader import read
 from feller.data.modality import Dataset
 from feller.models.recipes.images import image_tokenizer, image_tokenizer_vq, levels_mask, levels_metric, levels_uniform
-from feller.models.recipes.recipe import SIZES, Recipe
+from feller.models.recipes.recipe import USUAL_SIZES, Recipe
 from feller.networks import FSQ, VectorQuantizerEMA
 from feller.paths import LeaveOneOut, MetricPath, Mixture, Posterior
 from feller.spaces import MaskSource, UniformSource
@@ -35,7 +35,7 @@ def sized(height: int, width: int) -> Dataset:
 
 
 @pytest.mark.parametrize("build", [image_tokenizer, image_tokenizer_vq])
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", USUAL_SIZES)
 def test_default_codebook(build, size: str) -> None:
     recipe = build(DIGITS, size)
     assert recipe.architecture.quantizer.codebook_size == 256

@@ -12,7 +12,7 @@ from feller.data.loading.dataset_reader import read
 from feller.models.families.model_family import family_for
 from feller.models.model import Model
 from feller.models.recipes.points import manifold
-from feller.models.recipes.recipe import SIZES
+from feller.models.recipes.recipe import USUAL_SIZES
 from feller.models.spec import ModelSpec
 from feller.paths import Geodesic
 from feller.sampling.sampler_config import SamplerConfig
@@ -22,7 +22,7 @@ from feller.training.engine import get_engine
 from feller.training.loop import make_train_state, train
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", USUAL_SIZES)
 def test_path_and_coupling_of_the_space(size: str) -> None:
     places, angles = (manifold(read(f"example:{name}"), size) for name in ("volcano", "torsions"))
     assert places.objective.path == Geodesic(Sphere(2))

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from feller.app.modalities.registration import Display, Registration
+from feller.app.modalities.registration import Display, Registration, lazy_function
 from feller.data.images.labelled_images import LabelledImages
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset
@@ -31,7 +31,10 @@ def label_example(spec: ModelSpec, first: Dataset) -> Iterator[tuple[str, str]]:
 
 REGISTRATIONS = {
     Images: Registration(
-        recipe="images", display=DISPLAY, distance=lambda kind: CoordinateDistance(copy_fraction=COPY_DISTANCE_FRACTION)
+        recipe="images",
+        choose_recipe=lazy_function("models.recipes.photographs", "default_image_recipe"),
+        display=DISPLAY,
+        distance=lambda kind: CoordinateDistance(copy_fraction=COPY_DISTANCE_FRACTION),
     ),
     LabelledImages: Registration(
         recipe="image-label", display=DISPLAY, label=generated_labels, condition_examples=label_example

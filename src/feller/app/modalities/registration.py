@@ -117,6 +117,8 @@ class Registration:
 
     recipe: "str | Callable[[Dataset, str], Recipe]" = ""
     """Name of the default recipe, or a function that chooses a recipe; empty if there is no default."""
+    choose_recipe: "Callable[[Dataset], str] | None" = None
+    """Function that returns the name of the default recipe for a dataset; None to use `recipe` for all data."""
     measure: "Measure | None" = None
     """Function (samples, training set, held-out data, rng) -> metrics of the samples; None if a trained classifier
     provides the metrics, as for images."""
@@ -285,22 +287,20 @@ def find_recipe(name: str, data: Dataset, size: str, start_model: "Model | None"
         name: Name of a built-in recipe; `auto` for the default of the modality, or `file.py:function` for a function
             (data, size) that returns a recipe.
         data: Training data, from which the recipe derives shapes and defaults.
-        size: Size of the network and the training budget: tiny, small or base.
+        size: Size of the network and the training budget, one of `SIZES`.
         start_model: Trained model from whose weights training starts, or the teacher of a recipe such as `distil`;
             None to start from random weights.
 
     Raises:
-        UsageError: If the name or the size is unknown, or the recipe needs `start_model` but it is None.
+        UsageError: If the name is unknown, the recipe does not have the size, or it needs `start_model` but it is None.
         InputError: If a user file cannot be read, or its function does not return a recipe.
     """
-    from feller.models.recipes.recipe import SIZES
-    from feller.models.recipes.registry import RECIPES, SECOND_STAGES, list_functions
+    from feller.models.recipes.registry import RECIPES, SECOND_STAGES, check_size, list_functions
     from feller.models.recipes.stages import finetune_from
 
-    if size not in SIZES:
-        raise UsageError.unknown_name("size", size, SIZES)
-    default = "regressor" if data.target is not None else _name_of(registration_of(data.modality).recipe)
+    default = default_recipe(data)
     name = default if name == "auto" and default else name
+    check_size(default if name in SECOND_STAGES else name, size)
     if name.endswith(".py"):
         raise UsageError(f"{name}:FUNCTION; {list_functions(name)}", name, argument="recipe")
     if ":" in name:
@@ -320,6 +320,15 @@ def find_recipe(name: str, data: Dataset, size: str, start_model: "Model | None"
         raise UsageError.unknown_name("recipe", name, [*RECIPES, *SECOND_STAGES, "auto"])
     recipe = RECIPES[name](data, size)
     return name, recipe if start_model is None else finetune_from(recipe, start_model)
+
+
+def default_recipe(data: Dataset) -> str:
+    """Return the name of the default recipe for a dataset; empty if there is none."""
+    if data.target is not None:
+        return "regressor"
+    registration = registration_of(data.modality)
+    choose = registration.choose_recipe
+    return _name_of(registration.recipe) if choose is None else choose(data)
 
 
 def _own_recipe(name: str, data: Dataset, size: str) -> "Recipe":

@@ -8,6 +8,7 @@ from feller.data.images.labelled_images import LabelledImages
 from feller.data.images.modality import Images
 from feller.data.images.pixel_codes import AsNumbers, AsTokens
 from feller.data.modality import Dataset
+from feller.models.recipes.photographs import MIN_SIDE, photographs
 from feller.models.recipes.recipe import Recipe, require_modality
 from feller.networks.blocks.leaf_codecs import RealCodec, TokenCodec
 from feller.networks.codebook.conv_tokenizer import ConvTokenizer
@@ -32,15 +33,21 @@ from feller.training.optimizer import TrainConfig
 
 CHANNELS = {"tiny": 16, "small": 32, "base": 64}
 RATES = {"tiny": 4e-3, "small": 3e-3, "base": 1e-3}
+SMALL_IMAGE_SIZES = tuple(CHANNELS)
+"""Sizes of the U-Net without attention."""
 MINUTES = {"tiny": 1.0, "small": 10.0, "base": 120.0}
 
 
 def images(data: Dataset, size: str) -> Recipe:
     """Return an image recipe: affine flow, with a U-Net that downsamples the longer side to about 8 pixels.
 
-    `size` is the size of the model: "tiny", "small" or "base".
+    `size` is the size of the model: "tiny", "small", "base", "large" or "xl". From large on, and from base on for images
+    of more than 31 pixels, it is the U-Net with attention of the recipe `photographs`.
     """
     modality = require_modality(data.modality, Images, "images", "images")
+    sizes = SMALL_IMAGE_SIZES if max(modality.height, modality.width) < MIN_SIDE else SMALL_IMAGE_SIZES[:2]
+    if size not in sizes:
+        return photographs(data, size)
     is_single_level = _levels(modality) == 1
     return Recipe(
         architecture=unet(modality, size),

@@ -40,7 +40,10 @@ AuxNetworks = DocumentAuxNetworks | SpeechAuxNetworks
 """Training settings of a modality's auxiliary networks, with one field per network."""
 
 
-SIZES = ("tiny", "small", "base")
+SIZES = ("tiny", "small", "base", "large", "xl")
+"""Sizes of models, smallest first."""
+USUAL_SIZES = SIZES[:3]
+"""Sizes that every recipe has."""
 Kind = TypeVar("Kind", bound=Modality)
 
 

@@ -4,7 +4,7 @@ import ast
 import pathlib
 from collections.abc import Callable
 
-from feller.core.errors import InputError
+from feller.core.errors import InputError, UsageError
 from feller.data.loading.raw import RawArrays, RawExamples, RawWaveforms
 from feller.data.modality import Dataset
 from feller.models.model import Model
@@ -20,10 +20,11 @@ from feller.models.recipes.images import (
     levels_uniform,
 )
 from feller.models.recipes.interleaved import interleaved
+from feller.models.recipes.photographs import images_dit, photographs
 from feller.models.recipes.points import manifold, points
 from feller.models.recipes.prediction import regressor
 from feller.models.recipes.proteins import backbones, proteins
-from feller.models.recipes.recipe import Recipe
+from feller.models.recipes.recipe import SIZES, USUAL_SIZES, Recipe
 from feller.models.recipes.speech import speech, vocoder
 from feller.models.recipes.stages import distill, reflow
 from feller.models.recipes.tables import logistic_private, table, table_flow, table_marginals
@@ -37,6 +38,7 @@ RECIPES: dict[str, Callable[[Dataset, str], Recipe]] = {
     "image-tokenizer": image_tokenizer,
     "image-tokenizer-vq": image_tokenizer_vq,
     "images": images,
+    "images-dit": images_dit,
     "interleaved": interleaved,
     "levels-mask": levels_mask,
     "levels-metric": levels_metric,
@@ -44,6 +46,7 @@ RECIPES: dict[str, Callable[[Dataset, str], Recipe]] = {
     "logistic-private": logistic_private,
     "manifold": manifold,
     "molecules": molecules,
+    "photographs": photographs,
     "points": points,
     "proteins": proteins,
     "regressor": regressor,
@@ -56,6 +59,8 @@ RECIPES: dict[str, Callable[[Dataset, str], Recipe]] = {
     "text-uniform": text_uniform,
     "vocoder": vocoder,
 }
+SCALABLE_RECIPES = ("images", "images-dit", "photographs")
+"""Recipes that have all sizes."""
 RAW_DATA_TYPES: dict[str, type[RawExamples]] = {"arrays": RawArrays, "vocoder": RawWaveforms}
 """Mapping from a recipe to the type of raw data that it reads, for recipes that need less than the default type
 provides: the vocoder, for example, needs no transcripts; or for ambiguous data, such as signals [n, steps]."""
@@ -71,3 +76,19 @@ def list_functions(file: str) -> str:
         raise InputError(f"cannot read the file: {error}", file=file) from error
     names = [node.name for node in tree.body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")]
     return f"available: {', '.join(names)}" if names else "it defines no functions"
+
+
+def check_size(name: str, size: str) -> None:
+    """Raise a UsageError if a recipe does not have a size.
+
+    Recipes of the user, `file.py:function`, are called with any size.
+    """
+    if size not in SIZES:
+        raise UsageError.unknown_name("size", size, SIZES, in_order=True)
+    if name in RECIPES and name not in SCALABLE_RECIPES and size not in USUAL_SIZES:
+        raise UsageError(
+            argument="size",
+            expected=f"one of {', '.join(USUAL_SIZES)} for the recipe {name}",
+            found=repr(size),
+            remedy=f"Recipes with all sizes: {', '.join(SCALABLE_RECIPES)}",
+        )

@@ -27,6 +27,7 @@ from feller.models.infilling import LearnedDurations
 from feller.models.model import load_model
 from feller.models.recipes.interleaved import MAX_TILES, learned_codes
 from feller.models.recipes.recipe import DocumentAuxNetworks, SpeechAuxNetworks
+from feller.models.recipes.registry import check_size
 from feller.models.spec import ModelSpec, load_aux_network, save_spec
 from feller.networks.codebook.conv_tokenizer import ConvTokenizer
 from feller.networks.codebook.learned_image_tokenizer import load_image_tokenizer
@@ -329,8 +330,9 @@ def with_tokenizer(data: Dataset, tokenizer: str, size: str) -> Dataset:
 
     Raises:
         InputError: If the run is damaged, or the images have too many colours.
-        UsageError: If the data are not documents, or the run is not a tokenizer.
+        UsageError: If the data are not documents, their recipe does not have the size, or the run is not a tokenizer.
     """
+    check_size("interleaved", size)
     documents = data.modality.view(Documents)
     if documents is None:
         raise UsageError(

@@ -1,0 +1,49 @@
+"""Recipes of images that scale: a U-Net with attention, and a diffusion transformer."""
+
+from feller.data.images.modality import Images
+from feller.data.modality import Dataset
+from feller.models.recipes.image_sizes import IMAGE_SIZES, sized_dit, sized_unet
+from feller.models.recipes.recipe import Recipe, require_modality
+from feller.paths import Affine
+from feller.sampling.sampler_config import SamplerConfig
+from feller.training.objective import FlowMatching
+
+MIN_SIDE = 32
+"""Shorter side in pixels from which colour pictures count as photographs."""
+
+
+def photographs(data: Dataset, size: str) -> Recipe:
+    """Return a recipe for photographs: affine flow, with a U-Net that has attention at its coarser levels.
+
+    `size` is the size of the model: "tiny", "small", "base", "large" or "xl".
+    """
+    modality = require_modality(data.modality, Images, "photographs", "images")
+    return Recipe(
+        architecture=sized_unet(modality.height, modality.width, size),
+        objective=FlowMatching(Affine(), modality.space()),
+        train=IMAGE_SIZES[size].training(modality.height, modality.width, IMAGE_SIZES[size].unet_lr),
+        sampling=SamplerConfig("midpoint", 64),
+    )
+
+
+def images_dit(data: Dataset, size: str) -> Recipe:
+    """Return a recipe for images: affine flow, with a diffusion transformer.
+
+    `size` is the size of the model: "tiny", "small", "base", "large" or "xl".
+    """
+    modality = require_modality(data.modality, Images, "images-dit", "images")
+    return Recipe(
+        architecture=sized_dit(modality.height, modality.width, size),
+        objective=FlowMatching(Affine(), modality.space()),
+        train=IMAGE_SIZES[size].training(modality.height, modality.width, IMAGE_SIZES[size].dit_lr),
+        sampling=SamplerConfig("midpoint", 64),
+    )
+
+
+def default_image_recipe(data: Dataset) -> str:
+    """Return the name of the default recipe for images: photographs for colour pictures of at least 32 x 32 pixels."""
+    modality = data.modality
+    is_photograph = (
+        isinstance(modality, Images) and modality.channels == 3 and min(modality.height, modality.width) >= MIN_SIDE
+    )
+    return "photographs" if is_photograph else "images"
