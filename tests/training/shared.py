@@ -12,6 +12,7 @@ from feller.core.errors import InputError
 from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.core.safetensors_io import load_tensors
+from feller.models.recipes.image_sizes import sized_unet
 from feller.networks.blocks.lora import LoRA
 from feller.networks.image.unet import UNet
 from feller.networks.mlp import MLP
@@ -21,6 +22,7 @@ from feller.privacy.dp_sgd.poisson_sampling import poisson_batches
 from feller.privacy.dp_sgd.private_gradient import DPSGD
 from feller.privacy.noise.grid_noise import SeededNoise
 from feller.spaces import Euclidean
+from feller.training.augmentation import Augmentation
 from feller.training.checkpoint import load_checkpoint, save_checkpoint
 from feller.training.engine import get_engine
 from feller.training.loop import TrainState, make_train_state, train
@@ -47,6 +49,26 @@ def unet() -> nn.Module:
     return UNet(channels=4, heads=2).build((1, 8, 8), {}, Rng(0))
 
 
+def photographs() -> nn.Module:
+    """A U-Net with attention, dropout, and the condition of augmentation."""
+    config = replace(sized_unet(16, 16, "tiny"), channels=4, dropout=0.2)
+    return without_zeros(config.build((1, 16, 16), {}, Rng(0)))
+
+
+def large() -> nn.Module:
+    """The U-Net of the size large, about 130 million weights."""
+    return without_zeros(sized_unet(32, 32, "large").build((3, 32, 32), {}, Rng(0)))
+
+
+def without_zeros(network: nn.Module) -> nn.Module:
+    """Fill weights that begin at zero, behind which gradients would be zero."""
+    with torch.no_grad():
+        for number, weight in enumerate(network.parameters()):
+            if not weight.any():
+                weight += 0.05 * Rng(4).stream("weights", number).normal(weight.shape, weight.dtype)
+    return network
+
+
 def changed() -> nn.Module:
     return LoRA(mlp(), 2, Rng(1))
 
@@ -55,7 +77,10 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "mlp": (mlp, (2,)),
     "unet": (unet, (1, 8, 8)),
     "low-rank": (changed, (2,)),
+    "photographs": (photographs, (1, 16, 16)),
 }
+LARGE: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {"large": (large, (3, 32, 32))}
+AUGMENTED = ("photographs", "large")
 
 
 def learned(
@@ -68,7 +93,9 @@ def learned(
     dtype: torch.dtype = torch.float64,
 ) -> TrainState:
     """Train, from the checkpoint of a run if there is one, and return the train state."""
-    build, shape = NETWORKS[kind]
+    build, shape = {**NETWORKS, **LARGE}[kind]
+    if kind in AUGMENTED:
+        training = replace(training, augmentation=Augmentation(flip=0.5, crop=0.5))
     here, network = get_engine(), build().to(dtype)
     learner = make_train_state(network, training)
     if run is not None and run.state.is_file():
@@ -103,6 +130,12 @@ SHARDED = replace(TRAINING, batch_size=12, micro_batch=4, fsdp=True)
 
 MIXED = replace(SHARDED, precision="bf16", optimizer="sgd", lr=1.0, warmup=0, weight_decay=0.0)
 """One step of the gradient itself, so that weights show its rounding."""
+
+
+ONE_STEP = replace(
+    MIXED, batch_size=2, micro_batch=None, precision="fp32", gradient_checkpointing=True, grad_clip_norm=1e9, lr=1e-3
+)
+"""One step of gradient descent with gradient checkpointing."""
 
 
 def main(folder: pathlib.Path) -> None:
@@ -140,6 +173,14 @@ def main_mixed(folder: pathlib.Path) -> None:
         save(Run(folder / f"mixed-{kind}"), learner, writes=first)
 
 
+def main_large(folder: pathlib.Path) -> None:
+    """Write the result of one step of the size large over several processes."""
+    learner = learned("large", ONE_STEP, until=1, dtype=torch.float32)
+    held = sum(weight.to_local().numel() for weight in learner.network.parameters())
+    (folder / f"held-{get_engine().rank}").write_text(str(held))
+    save(Run(folder / "large"), learner, writes=get_engine().is_main_process)
+
+
 def save(run: Run, learner: TrainState, *, writes: bool) -> None:
     """Write a checkpoint."""
     if writes:
@@ -153,4 +194,5 @@ def kept(run: Run) -> dict[str, Tensor]:
 
 
 if __name__ == "__main__":
-    (main_mixed if "mixed" in sys.argv else main)(pathlib.Path(sys.argv[1]))
+    mains = {"mixed": main_mixed, "large": main_large}
+    mains.get(sys.argv[-1], main)(pathlib.Path(sys.argv[1]))

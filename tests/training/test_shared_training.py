@@ -9,15 +9,16 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import distributed
 
 from feller.core.errors import UsageError
 from feller.core.run_folder import Run
-from feller.training.engine import get_engine
-from feller.training.loop import make_train_state
+from feller.training.engine import Engine, get_engine
+from feller.training.loop import TrainState, make_train_state
 from feller.training.optimizer import TrainConfig
-from feller.training.parallelize import check_even_batches
+from feller.training.parallelize import apply_fsdp, check_even_batches, checkpoint_blocks
 from tests.errors import refuses
-from tests.training.shared import MIXED, NETWORKS, SHARDED, TRAINING, kept, learned, save
+from tests.training.shared import MIXED, NETWORKS, ONE_STEP, SHARDED, TRAINING, kept, large, learned, save
 
 LAUNCHER = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0", "--standalone")
 
@@ -34,14 +35,14 @@ def mixed(tmp_path_factory) -> pathlib.Path:
     return launched(tmp_path_factory.mktemp("mixed"), "mixed")
 
 
-def launched(folder: pathlib.Path, *words: str) -> pathlib.Path:
+def launched(folder: pathlib.Path, *words: str, timeout: float = 280) -> pathlib.Path:
     done = subprocess.run(
         [sys.executable, *LAUNCHER, "-m", "tests.training.shared", str(folder), *words],
         cwd=pathlib.Path(__file__).parents[2],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=timeout,
     )
     assert done.returncode == 0, done.stderr
     return folder
@@ -96,6 +97,42 @@ def test_sharded_step_in_bfloat16_equals_one_process(mixed: pathlib.Path, tmp_pa
     step = torch.cat([(expected[name] - start[name]).flatten() for name in start])
     assert step.norm() > 0.1
     assert gap.norm() < 0.02 * step.norm()
+
+
+def test_shards_of_a_single_process_train_as_the_whole(tmp_path: pathlib.Path, monkeypatch) -> None:
+    """The code of two processes in one: a mesh of one rank, with augmentation, dropout and gradient checkpointing."""
+
+    def shard(state: TrainState, training: TrainConfig, engine: Engine) -> None:
+        checkpoint_blocks(state.network)
+        apply_fsdp(state, training, engine)
+
+    expected = one(tmp_path, "photographs", SHARDED, until=2)
+    monkeypatch.setattr("tests.training.shared.parallelize", shard)
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    try:
+        alike(one(tmp_path, "photographs", SHARDED, until=2), expected)
+    finally:
+        distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_sharded_step_of_the_size_large_equals_one_process(tmp_path: pathlib.Path) -> None:
+    """One step of gradient descent of 130 million weights in float32, with augmentation, dropout and checkpointing."""
+    torch.set_default_dtype(torch.float32)
+    (tmp_path / "one").mkdir()
+    ours = kept(Run(launched(tmp_path, "large", timeout=900) / "large"))
+    expected = one(tmp_path, "large", replace(ONE_STEP, fsdp=False), until=1, dtype=torch.float32)
+    start = large().state_dict()
+    held = [int((tmp_path / f"held-{rank}").read_text()) for rank in range(2)]
+    assert sum(held) == sum(weight.numel() for weight in start.values())
+    assert max(held) < 0.51 * sum(held)
+    gap, step = (
+        torch.stack([(a[name] - b[name]).norm() for name in start]).norm()
+        for a, b in ((ours, expected), (expected, start))
+    )
+    print(f"gap of the step of large: {gap / step:.2e}, step {step:.2e}")
+    assert step > 0
+    assert gap < 1e-4 * step
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ from feller.networks.blocks.lora import LoRA
 from feller.training.engine import Engine
 from feller.training.objective import Batch, Example, Objective
 from feller.training.optimizer import TrainConfig, learning_rate, make_optimizer
+from feller.training.training_inputs import example_source
 
 FULL_PRECISION = ("auto", "fp32")
 """Precision settings that use full float32, as clipped per-example gradients require."""
@@ -120,8 +121,8 @@ def train(
         gradient: Gradient estimator (default: the mean gradient).
 
     Raises:
-        UsageError: If the device does not support the precision, or clipped gradients are combined with a precision
-            below float32.
+        UsageError: If the device does not support the precision, clipped gradients are combined with a precision below
+            float32, or the network is not told of an augmentation.
     """
     gradient = gradient or MeanGradient()
     precision: Precision = config.precision
@@ -136,6 +137,7 @@ def train(
     weights: list[Tensor] = [weight for weight in network.parameters() if weight.requires_grad]
     seconds_before, start_time = state.seconds, time.monotonic()
     example: Example | None = None
+    source = example_source(objective, config.augmentation, network)
 
     def loss(network: nn.Module, example: Example) -> Tensor:
         with engine.autocast(precision):
@@ -146,7 +148,7 @@ def train(
         if example is None or state.step % config.reuse_batches == 0:
             step_rng = Rng(rng.seed, local_rows.start, config.batch_size).fold_in("train", state.step)
             batch = engine.to_device(batches(state.step, local_rows))
-            example = objective.draw(batch, step_rng, network)
+            example = source.draw(batch, step_rng, network)
 
         lr = learning_rate(config, state.step, progress)
         for group in optimizer.param_groups:

@@ -1,7 +1,7 @@
 """Training configuration, optimizers, and learning-rate schedules."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from feller.core.errors import InputError, UsageError, check_number
 from feller.core.precision import Precision
+from feller.training.augmentation import Augmentation
 
 MAX_BATCH_SIZE = 10**8
 """Largest batch size, to reject values that cannot fit into memory."""
@@ -64,6 +65,8 @@ class TrainConfig:
     """Compile the network with torch.compile; needs a C++ compiler."""
     logger: LoggerName = "jsonl"
     """Logger in addition to metrics.jsonl: a TensorBoard log in the run folder, or Weights & Biases."""
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    """Augmentation of images; the network is told it as a condition that is zero in sampling."""
 
     def __post_init__(self) -> None:
         for name, literal in LITERAL_FIELDS.items():

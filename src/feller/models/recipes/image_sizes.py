@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from feller.networks.image.dit import DiT
 from feller.networks.image.unet import UNet
+from feller.training.augmentation import NUM_FEATURES, Augmentation
 from feller.training.optimizer import TrainConfig
 
 REFERENCE_SIDE = 64
@@ -45,6 +46,7 @@ class ImageSize:
             minutes=self.minutes,
             ema_decay=self.ema_decay,
             gradient_checkpointing=self.gradient_checkpointing,
+            augmentation=Augmentation(flip=0.5, crop=0.2),
         )
 
 
@@ -72,7 +74,7 @@ IMAGE_SIZES = {
         ema_decay=0.999,
     ),
     "base": ImageSize(
-        unet=UNet(channels=128, multipliers=(1, 2, 2, 3), blocks=2, heads=4),
+        unet=UNet(channels=128, multipliers=(1, 2, 2, 3), blocks=2, heads=4, dropout=0.1),
         dit=DiT(width=384, depth=12, heads=6),
         max_sites=1024,
         limit=128,
@@ -82,7 +84,7 @@ IMAGE_SIZES = {
         dit_lr=4e-4,
     ),
     "large": ImageSize(
-        unet=UNet(channels=192, multipliers=(1, 2, 3, 4), blocks=3, heads=8),
+        unet=UNet(channels=192, multipliers=(1, 2, 3, 4), blocks=3, heads=8, dropout=0.1),
         dit=DiT(width=768, depth=12, heads=12),
         max_sites=1024,
         limit=256,
@@ -93,7 +95,7 @@ IMAGE_SIZES = {
         gradient_checkpointing=True,
     ),
     "xl": ImageSize(
-        unet=UNet(channels=256, multipliers=(1, 2, 4, 5), blocks=4, heads=16),
+        unet=UNet(channels=256, multipliers=(1, 2, 4, 5), blocks=4, heads=16, dropout=0.1),
         dit=DiT(width=1024, depth=24, heads=16),
         max_sites=1024,
         limit=512,
@@ -122,15 +124,16 @@ def sized_unet(height: int, width: int, size: str) -> UNet:
     levels = (1,) * extra + multipliers if extra >= 0 else multipliers[min(-extra, len(multipliers) - 1) :]
     sites = [math.prod(-(-side // 2**level) for side in (height, width)) for level in range(len(levels))]
     attention = tuple(level > 0 and count <= settings.max_sites for level, count in enumerate(sites))
-    return replace(settings.unet, multipliers=levels, attention=attention)
+    return replace(settings.unet, multipliers=levels, attention=attention, augmentation_features=NUM_FEATURES)
 
 
 def sized_dit(height: int, width: int, size: str) -> DiT:
-    """Return the diffusion transformer of a size for images of height x width pixels, with the smallest patches for
-    which attention has at most the positions of the size.
+    """Return the diffusion transformer of a size for images of height x width pixels.
+
+    It has the smallest patches for which attention has at most the number of positions of the size.
     """
     settings = IMAGE_SIZES[size]
     patch = settings.dit.patch
     while math.prod(-(-side // patch) for side in (height, width)) > settings.max_sites:
         patch *= 2
-    return replace(settings.dit, patch=patch)
+    return replace(settings.dit, patch=patch, augmentation_features=NUM_FEATURES)

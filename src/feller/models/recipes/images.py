@@ -26,6 +26,7 @@ from feller.paths.discrete.token_schedules import KineticOptimal
 from feller.paths.time_distributions import LeafTimes
 from feller.sampling.sampler_config import SamplerConfig
 from feller.spaces import MaskSource, Tokens, TokenSource, UniformSource
+from feller.training.augmentation import Augmentation
 from feller.training.losses import CrossEntropy, Loss, PerLeafLoss, SquaredError
 from feller.training.objective import FlowMatching
 from feller.training.objectives.autoencoding import AutoencodingLoss
@@ -41,13 +42,14 @@ MINUTES = {"tiny": 1.0, "small": 10.0, "base": 120.0}
 def images(data: Dataset, size: str) -> Recipe:
     """Return an image recipe: affine flow, with a U-Net that downsamples the longer side to about 8 pixels.
 
-    `size` is the size of the model: "tiny", "small", "base", "large" or "xl". From large on, and from base on for images
-    of more than 31 pixels, it is the U-Net with attention of the recipe `photographs`.
+    `size` is the size of the model: "tiny", "small", "base", "large" or "xl". From large on, and from base on for
+    images of more than 31 pixels, it is the U-Net with attention of the recipe `photographs`, without augmentation.
     """
     modality = require_modality(data.modality, Images, "images", "images")
     sizes = SMALL_IMAGE_SIZES if max(modality.height, modality.width) < MIN_SIDE else SMALL_IMAGE_SIZES[:2]
     if size not in sizes:
-        return photographs(data, size)
+        recipe = photographs(data, size)
+        return replace(recipe, train=replace(recipe.train, augmentation=Augmentation()))
     is_single_level = _levels(modality) == 1
     return Recipe(
         architecture=unet(modality, size),

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from feller.core.errors import UsageError
 from feller.core.pytree import Cond, State, leaves
 from feller.networks.blocks.condition_encoders import ConditionTypes, build_encoder, fourier_features, null_of
+from feller.networks.training_inputs import AUGMENTATION
 
 Layer = TypeVar("Layer", bound=nn.Module)
 
@@ -37,24 +38,31 @@ def zero_init(layer: Layer) -> Layer:
 class SummedConditioning(nn.Module):
     """Sum of the embeddings of time, by Fourier features, and of conditions, which is added to a network's features."""
 
-    def __init__(self, conditions: ConditionTypes, width: int, times: int = 1) -> None:
+    def __init__(
+        self, conditions: ConditionTypes, width: int, times: int = 1, *, augmentation_features: int = 0
+    ) -> None:
         super().__init__()
         self.null_values: dict[str, int | float] = {name: null_of(kind) for name, kind in conditions.items()}
         """Null value of each condition; each null value has its own embedding."""
         self.names = sorted(conditions)
         self.time = nn.Linear(2 * TIME_OCTAVES * times, width)
         self.embeddings = nn.ModuleList(build_encoder(conditions[name], width) for name in self.names)
+        is_told = augmentation_features > 0
+        self.augmentation = zero_init(nn.Linear(augmentation_features, width, bias=False)) if is_told else None
+        """Embedding of the augmentation in training, without a bias: no augmentation adds nothing."""
 
     def forward(self, t: State, cond: Cond) -> Float[Tensor, "b width"]:
         """Return the sum of the embeddings of the times, [b] or a dict of [b] per state component, and of conditions.
 
         A condition is a class index, [b], or a value of its `Condition`, [b, ...]. An embedding vector, [b, width], may
-        replace the embedding of a class.
+        replace the embedding of a class. The features of an augmentation may be absent, which stands for zeros.
 
         Raises:
             KeyError: If a condition is missing from `cond` or unknown.
         """
-        if cond.keys() - RESERVED_KEYS != self.null_values.keys():
+        augmentation = None if self.augmentation is None else cond.get(AUGMENTATION)
+        accepted = RESERVED_KEYS if augmentation is None else RESERVED_KEYS | {AUGMENTATION}
+        if cond.keys() - accepted != self.null_values.keys():
             expected = ", ".join(f"{name} (null value {self.null_values[name]})" for name in self.names)
             raise KeyError(
                 f"expected the conditions {expected or 'none'}, got {', '.join(sorted(cond)) or 'none'}; "
@@ -64,6 +72,8 @@ class SummedConditioning(nn.Module):
         vector = self.time(features)
         for name in self.names:
             vector = vector + self.embedding(name, cond[name])
+        if augmentation is not None and self.augmentation is not None:
+            vector = vector + self.augmentation(augmentation.to(vector.dtype))
         return vector
 
     def embedding(self, name: str, value: Tensor) -> Float[Tensor, "b width"]:
@@ -75,8 +85,10 @@ class SummedConditioning(nn.Module):
 class Conditioning(SummedConditioning):
     """Sum of the embeddings of time and conditions, mixed by an MLP, for adaptive modulation of blocks."""
 
-    def __init__(self, conditions: ConditionTypes, width: int, times: int = 1) -> None:
-        super().__init__(conditions, width, times)
+    def __init__(
+        self, conditions: ConditionTypes, width: int, times: int = 1, *, augmentation_features: int = 0
+    ) -> None:
+        super().__init__(conditions, width, times, augmentation_features=augmentation_features)
         self.mix = nn.Linear(width, width)
 
     def forward(self, t: State, cond: Cond) -> Float[Tensor, "b width"]:

@@ -8,13 +8,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from feller.core.errors import UsageError
+from feller.core.errors import UsageError, check_number
 from feller.core.pytree import Cond
 from feller.core.rng import Rng
 from feller.networks.blocks.condition_encoders import ConditionTypes
 from feller.networks.blocks.conditioning import Conditioning, modulate, zero_init
 from feller.networks.image.image_conditions import ImageConditions
 from feller.networks.network_config import NetworkConfig, seeded_init
+from feller.networks.training_inputs import AUGMENTATION, DROPOUT
 
 AttentionFn = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Function from (queries, keys, values), each [b, heads, n, size], to the attention output of the same shape."""
@@ -46,8 +47,11 @@ class DiT(NetworkConfig):
     """Number of transformer blocks."""
     heads: int = 4
     """Number of attention heads."""
+    augmentation_features: int = 0
+    """Number of features of the augmentation that the network is told in training; 0 for none."""
 
     def __post_init__(self) -> None:
+        check_number("augmentation_features", self.augmentation_features, ge=0)
         if min(self.patch, self.width, self.depth, self.heads) < 1:
             raise UsageError("patch, width, depth and heads of at least 1", self)
         if self.width % 4 or self.width % self.heads:
@@ -67,7 +71,11 @@ class DiTNetwork(nn.Module):
         super().__init__()
         self.patch, self.width = config.patch, config.width
         self.images = ImageConditions(conditions)
-        self.conditioning = Conditioning(self.images.rest, self.width)
+        self.training_inputs = {AUGMENTATION: config.augmentation_features, DROPOUT: 0}
+        """Number of features of each input in training; see `training_inputs`."""
+        self.conditioning = Conditioning(
+            self.images.rest, self.width, augmentation_features=config.augmentation_features
+        )
         self.null_values = {**self.conditioning.null_values, **self.images.null_values}
         size = channels * self.patch**2
         self.embed = nn.Linear((channels + self.images.channels) * self.patch**2, self.width)

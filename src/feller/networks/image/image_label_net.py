@@ -12,6 +12,7 @@ from feller.core.rng import Rng
 from feller.networks.blocks.condition_encoders import ConditionTypes
 from feller.networks.blocks.conditioning import Conditioning, modulate, zero_init
 from feller.networks.network_config import NetworkConfig, seeded_init
+from feller.networks.training_inputs import AUGMENTATION, DROPOUT
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,8 @@ class ImageLabelNetwork(nn.Module):
         config, t = self.config, broadcast_time(t, x_t)
         image, label, time = x_t[config.image], x_t[config.label], t[config.image]
         image_output = self.image_network(image, time, {**cond, config.label: label})
-        return {config.image: image_output, config.label: self._read(image, time, cond)}
+        rest = {name: value for name, value in cond.items() if name not in (AUGMENTATION, DROPOUT)}
+        return {config.image: image_output, config.label: self._read(image, time, rest)}
 
     def _read(self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], cond: Cond) -> Float[Tensor, "b symbols"]:
         """Return the logits of the image's label."""

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from feller.core.errors import UsageError
+from feller.core.errors import UsageError, check_number
 from feller.core.pytree import Cond
 from feller.core.rng import Rng
 from feller.networks.blocks.condition_encoders import ConditionTypes
@@ -15,6 +15,7 @@ from feller.networks.blocks.conditioning import Conditioning, modulate, zero_ini
 from feller.networks.blocks.levels_config import LevelsConfig
 from feller.networks.image.image_conditions import ImageConditions
 from feller.networks.network_config import seeded_init
+from feller.networks.training_inputs import AUGMENTATION, DROPOUT, dropout_masks
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,15 @@ class UNet(LevelsConfig):
     coarser levels."""
     heads: int = 4
     """Number of attention heads."""
+    dropout: float = 0.0
+    """Probability of dropping a channel of a residual block in training."""
+    augmentation_features: int = 0
+    """Number of features of the augmentation that the network is told in training; 0 for none."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("dropout", self.dropout, ge=0, lt=1)
+        check_number("augmentation_features", self.augmentation_features, ge=0)
 
     def build(self, shape: tuple[int, ...], conditions: ConditionTypes, rng: Rng) -> "UNetNetwork":
         if len(shape) != 3:
@@ -52,8 +62,17 @@ class UNetNetwork(nn.Module):
         widths = [config.channels * multiplier for multiplier in config.multipliers]
         inner = 4 * config.channels
         self.images = ImageConditions(conditions)
-        self.conditioning = Conditioning(self.images.rest, inner)
+        self.conditioning = Conditioning(self.images.rest, inner, augmentation_features=config.augmentation_features)
         self.null_values = {**self.conditioning.null_values, **self.images.null_values}
+
+        self.dropout = config.dropout
+        levels = [*range(len(widths)), *reversed(range(len(widths) - 1))]  # down, and up again
+        self.dropped = [config.blocks * widths[i] for i in levels]
+        self.training_inputs = {
+            AUGMENTATION: config.augmentation_features,
+            DROPOUT: sum(self.dropped) if config.dropout else 0,
+        }
+        """Number of features of each input in training; see `training_inputs`."""
 
         def level(i: int) -> UNetLevel:
             return UNetLevel(widths[i], inner, config.blocks, config.heads if config.has_attention(i) else 0)
@@ -71,19 +90,21 @@ class UNetNetwork(nn.Module):
     def forward(self, x_t: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], cond: Cond) -> Float[Tensor, "b c h w"]:
         """Predict one value for each pixel and channel."""
         x_t, cond = self.images(x_t, cond)
-        vector = self.conditioning(t, cond)
+        masks = iter(dropout_masks(cond.get(DROPOUT), self.dropout, self.dropped))
+        vector = self.conditioning(t, {name: value for name, value in cond.items() if name != DROPOUT})
         h = self.conv_in(x_t)
         skips = []
         for level, downsample in zip(self.down, self.downsamplers, strict=True):
-            h = level(h, vector)
+            h = level(h, vector, next(masks))
             skips.append(h)
             h = downsample(h)
-        h = self.mid(h, vector)
+        h = self.mid(h, vector, next(masks))
         for upsample, level in zip(self.upsamplers, self.up, strict=True):
             skip = skips.pop()
             height, width = skip.shape[2:]
             upsampled = F.interpolate(h, scale_factor=2.0, mode="nearest")[:, :, :height, :width]
-            h = level(skip + upsample(upsampled), vector)  # addition costs half as much as the usual concatenation
+            # Addition costs half as much as the usual concatenation.
+            h = level(skip + upsample(upsampled), vector, next(masks))
         return self.conv_out(F.silu(self.norm(h)))
 
 
@@ -95,9 +116,13 @@ class UNetLevel(nn.Module):
         self.blocks = nn.ModuleList(UNetBlock(width, inner) for _ in range(blocks))
         self.attention = nn.ModuleList(PixelAttention(width, heads) for _ in range(blocks if heads else 0))
 
-    def forward(self, x: Float[Tensor, "b c h w"], vector: Float[Tensor, "b inner"]) -> Float[Tensor, "b c h w"]:
+    def forward(
+        self, x: Float[Tensor, "b c h w"], vector: Float[Tensor, "b inner"], mask: Float[Tensor, "b all"] | None = None
+    ) -> Float[Tensor, "b c h w"]:
+        """Apply the blocks; `mask` has the dropout factors of the channels of all blocks."""
+        masks = [None] * len(self.blocks) if mask is None else mask.chunk(len(self.blocks), 1)
         for i, block in enumerate(self.blocks):
-            x = block(x, vector)
+            x = block(x, vector, masks[i])
             if self.attention:
                 x = self.attention[i](x)
         return x
@@ -114,12 +139,17 @@ class UNetBlock(nn.Module):
         self.conv2 = zero_init(conv3x3(width, width))
 
     def forward(
-        self, x: Float[Tensor, "b c h w"], vector: Float[Tensor, "b inner"] | None = None
+        self,
+        x: Float[Tensor, "b c h w"],
+        vector: Float[Tensor, "b inner"] | None = None,
+        mask: Float[Tensor, "b c"] | None = None,
     ) -> Float[Tensor, "b c h w"]:
+        """Apply the block; `mask` has the dropout factor of each channel."""
         y = self.norms[1](self.conv1(F.silu(self.norms[0](x))))
         if self.modulation is not None:
             y = modulate(y, *self.modulation(vector)[:, :, None, None].chunk(2, 1))
-        return x + self.conv2(F.silu(y))
+        y = F.silu(y)
+        return x + self.conv2(y if mask is None else y * mask[:, :, None, None].to(y.dtype))
 
 
 class PixelAttention(nn.Module):

@@ -31,6 +31,7 @@ from feller.training.engine import Engine
 from feller.training.loop import make_train_state
 from feller.training.objective import Objective, TrainingContext
 from feller.training.parallelize import check_parallelize
+from feller.training.training_inputs import example_source
 
 TRIAL_NFE = 4
 """Number of function evaluations (network calls) per sample in the trial."""
@@ -61,6 +62,7 @@ def set_up_training(run: Run, plan: FitPlan, engine: Engine, max_bytes: int = sy
         network.load_state_dict(start_model.network.state_dict())
     teacher = None if start_model is None else start_model.network
     objective = recipe.objective.build(TrainingContext(teacher=teacher, null=null_values(network)))
+    example_source(objective, recipe.train.augmentation, network)  # raises an error before anything is written
     state = make_train_state(network.to(engine.device), recipe.train)
     access.check_setup(record, objective, network, data, engine)
     network_copy = copy.deepcopy(network)  # the trial must not update codebook statistics
