@@ -13,9 +13,10 @@ from feller.data.batches import batch_loader
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset
 from feller.models.recipes.recipe import Recipe
+from feller.models.spec import ModelSpec
 from feller.networks.unwrapping import null_values
 from feller.training.objective import TrainingContext
-from feller.training.step_cost import StepCost, measure_step, static_bytes, to_device
+from feller.training.step_cost import StepCost, count_flops, measure_step, static_bytes, to_device
 
 GIB = 2**30
 UTILISATION = 0.3
@@ -110,7 +111,7 @@ class CostEstimate:
 
     def as_dict(self, devices: tuple[Device, ...] = DEVICES) -> dict[str, Any]:
         """Return the estimate as JSON data, with sizes in GiB."""
-        epoch = 1_000_000 if self.examples is None else self.examples
+        epoch = float(1_000_000 if self.examples is None else self.examples)
         return {
             "parameters": self.parameters,
             "batch_size": self.batch_size,
@@ -190,6 +191,17 @@ def estimate_cost(recipe: Recipe, data: Dataset) -> CostEstimate:
     )
 
 
+def network_flops(spec: ModelSpec) -> int:
+    """Return the FLOPs of one call of a model's network for one example without conditions.
+
+    A training step takes three times as many per example, or four times with gradient checkpointing.
+    """
+    network = spec.build_on_meta()
+    x, t = (to_device(leaf, "meta") for leaf in (spec.space.sample_base(1, Rng(0).stream("shape")), torch.zeros(1)))
+    cond = {name: spec.null_condition(name, 1).to("meta") for name in spec.condition_names}
+    return count_flops(lambda: network(x, t, cond))
+
+
 def _activations(fewer: int, more: int) -> Activations:
     """Return the activations of a batch from those of FEW and of twice as many examples."""
     slope = (more - fewer) / FEW
@@ -215,7 +227,7 @@ def measured_device() -> Device:
     n, dtype = (4096, torch.bfloat16) if has_gpu else (1024, torch.float32)
     a = torch.ones(n, n, device="cuda" if has_gpu else "cpu", dtype=dtype)
     seconds = []
-    for _ in range(3):
+    for _ in range(2):
         start = time.perf_counter()
         (a @ a)[0, 0].item()
         seconds.append(time.perf_counter() - start)

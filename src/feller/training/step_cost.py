@@ -92,8 +92,16 @@ def measure_step(objective: Objective, network: nn.Module, example: Example, *, 
     return StepCost(count_parameters(network), examples, forward_flops, counter.get_total_flops(), saved)
 
 
-def to_device(example: Example, device: torch.device | str) -> Example:
-    """Return a training example on another device, such as meta."""
+@torch.no_grad()
+def count_flops(call: Callable[[], Any]) -> int:
+    """Return the FLOPs of a call without gradients; on meta tensors, nothing is computed."""
+    with _OnMeta(bf16=False), FlopCounterMode(display=False, custom_mapping=dict(_ATTENTION_FLOPS)) as counter:
+        call()
+    return counter.get_total_flops()
+
+
+def to_device(example: Any, device: torch.device | str) -> Any:
+    """Return a tree of tensors, such as a training example, on another device, such as meta."""
     return tree_map(lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf, example)
 
 
