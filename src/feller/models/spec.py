@@ -20,7 +20,7 @@ from feller.core.user_code import choose_code, fingerprint
 from feller.data.modality import Dataset, Modality
 from feller.models.families.model_family import ModelFamily
 from feller.networks.condition_dropout import check_cond_dropout
-from feller.networks.network_config import DEFAULT_PARAMETER_BYTES, NetworkConfig, limit_parameter_bytes
+from feller.networks.network_config import DEFAULT_PARAMETER_BYTES, NetworkConfig, limit_parameter_bytes, meta_init
 from feller.paths import Path
 from feller.sampling.sampler_config import SamplerConfig
 from feller.spaces import Space
@@ -69,6 +69,15 @@ class ModelSpec:
         counts = {name: len(classes) for name, classes in self.frequencies.items()}
         conditions = {**counts, **self.modality.entry_label_counts, **self.modality.selected_conditions}
         return self.architecture.build(shape, conditions, rng.fold_in("network"))
+
+    def build_on_meta(self) -> nn.Module:
+        """Build the model's network on the meta device, where its tensors have shapes but no values."""
+        try:
+            with meta_init():
+                network = self.build(Rng(0))
+        except NotImplementedError:  # the network reads values of tensors when it is built, such as a table's grammar
+            network = self.build(Rng(0))
+        return network.to("meta")
 
     @property
     def condition_names(self) -> tuple[str, ...]:

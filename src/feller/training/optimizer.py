@@ -99,14 +99,15 @@ def make_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optim
     """Return the optimizer of the trainable weights, with fused kernels except for adafactor and sharded sgd."""
     weights = [weight for weight in network.parameters() if weight.requires_grad]
     lr, decay, (momentum, _) = config.lr, config.weight_decay, config.betas
+    has_kernels = not any(weight.is_meta for weight in weights)  # meta tensors, which estimate memory, have none
     match config.optimizer:
         case "adamw":
-            return torch.optim.AdamW(weights, lr=lr, betas=config.betas, weight_decay=decay, fused=True)
+            return torch.optim.AdamW(weights, lr=lr, betas=config.betas, weight_decay=decay, fused=has_kernels)
         case "adam":
-            return torch.optim.Adam(weights, lr=lr, betas=config.betas, weight_decay=decay, fused=True)
+            return torch.optim.Adam(weights, lr=lr, betas=config.betas, weight_decay=decay, fused=has_kernels)
         case "sgd":
             # torch has no fused kernel of sgd for the shards of FSDP, which are distributed tensors.
-            fused = not any(hasattr(weight, "full_tensor") for weight in weights)
+            fused = has_kernels and not any(hasattr(weight, "full_tensor") for weight in weights)
             return torch.optim.SGD(weights, lr=lr, momentum=momentum, weight_decay=decay, fused=fused)
         case "adafactor":
             return torch.optim.Adafactor(weights, lr=lr, weight_decay=decay)
@@ -151,6 +152,18 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     state = optimizer.state_dict()["state"]
     tensors = ((f"{index}.{name}", value) for index, entry in state.items() for name, value in entry.items())
     return {name: value for name, value in tensors if value is not None}
+
+
+def optimizer_state_bytes(network: nn.Module, config: TrainConfig) -> int:
+    """Return the size of the optimizer state after the first step, in bytes, without its step counters."""
+    optimizer = make_optimizer(network, config)
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    return sum(
+        shape.numel() * weight.element_size()
+        for weight in weights
+        for name, shape in _state_shapes(optimizer, weight).items()
+        if name != "step"
+    )
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:

@@ -106,7 +106,7 @@ def checkpoint_blocks(network: nn.Module) -> None:
     Raises:
         UsageError: If the network has no module list.
     """
-    blocks = [*_blocks(network)]
+    blocks = [*checkpointable_blocks(network)]
     if not blocks:
         raise UsageError(
             f"{type(network).__name__} has no list of blocks to checkpoint",
@@ -116,10 +116,11 @@ def checkpoint_blocks(network: nn.Module) -> None:
         block.forward = partial(_checkpointed, block.forward)
 
 
-def _blocks(module: nn.Module) -> Iterator[nn.Module]:
+def checkpointable_blocks(module: nn.Module) -> Iterator[nn.Module]:
+    """Yield the blocks of a network that gradient checkpointing recomputes: items of its outermost module lists."""
     for child in module.children():
         is_block = isinstance(module, nn.ModuleList) and not isinstance(child, nn.ModuleList)
-        yield from (child,) if is_block else _blocks(child)
+        yield from (child,) if is_block else checkpointable_blocks(child)
 
 
 def _checkpointed(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

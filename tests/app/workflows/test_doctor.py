@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from feller.app.workflows import doctor
-from tests.app.asked import run
+from tests.app.asked import refuse, run
 
 
 @pytest.fixture
@@ -60,3 +60,18 @@ def test_folder_without_locks_or_space(tmp_path, monkeypatch):
 def test_folder_without_write_permission(tmp_path):
     tmp_path.chmod(0o500)
     assert "folder" in doctor.diagnose(tmp_path)["broken"]
+
+
+def test_estimate_of_a_size():
+    found = run("doctor", "--size", "tiny", "--shape", "1x16x16")
+    larger = run("doctor", "--size", "tiny", "--shape", "1x32x16")
+    assert larger["flops_per_example"] > 1.5 * found["flops_per_example"]
+    assert found["static_gib"] == pytest.approx(20 * found["parameters"] / 2**30)
+    assert found["examples"] is None
+    assert found["activations_gib"]["fp32_checkpointed"] < found["activations_gib"]["fp32"]
+    hours = {name: device["hours_per_million"] for name, device in found["devices"].items()}
+    assert hours["T4"] / hours["H100"] == pytest.approx(989 / 65)
+    assert run("doctor", "example:digits", "--size", "tiny")["examples"] == 1437 + 360
+    for words, argument in ((("--shape", "1x16"), "shape"), (("--shape", "1x16x16", "example:moons"), "shape")):
+        refuse("doctor", "--size", "tiny", *words, argument=argument)
+    refuse("doctor", "--shape", "1x16x16", argument="shape")

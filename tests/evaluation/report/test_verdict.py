@@ -117,6 +117,18 @@ def test_cautions(numbers: dict[str, float | str], count: int) -> None:
     assert len(judge_numbers(numbers).cautions) == count
 
 
+def test_doubts_stand_next_to_the_grade() -> None:
+    numbers = {**JUDGED, "accuracy": 0.3, "judge_accuracy": 0.48, "n": 30}
+    verdict = judge_numbers(numbers)
+    assert len(verdict.doubts) == 2
+    assert verdict.text(numbers).startswith(f"{verdict.grade} ({', '.join(verdict.doubts)}): class accuracy 30.0")
+    assert all(number in doubt for number, doubt in zip(("48.0", "30"), verdict.doubts, strict=True))
+    assert judge_numbers({**JUDGED, "n": 100}).doubts == ()
+    assert judge_numbers({"energy": 0.0206, "energy_floor": 0.0104, "chance_factor": 1.9}).doubts == ("few examples, Good to Poor",)
+    clipped = {"tv2": 0.02, "tv2_floor": 0.02, "clipped": 0.03, "clipped_max": 0.28, "clipped_worst": "wealth"}
+    assert judge_numbers(clipped).doubts == ()
+
+
 def test_text() -> None:
     text = judge_numbers({**JUDGED, "fd_cnn": 1.9}).text({**JUDGED, "fd_cnn": 1.9})
     assert text.startswith(f"{GOOD}: class accuracy 95.0")

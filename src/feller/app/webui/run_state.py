@@ -134,11 +134,12 @@ class RunState:
     @property
     def html(self) -> str:
         """Header of the run: verdict and cautions of the current report, or else progress."""
-        grade, colon, numbers = self.report.verdict.partition(": ")
+        head, colon, numbers = self.report.verdict.partition(": ")
+        grade, opening, doubts = head.partition(" (") if colon else (head, "", "")
         level = re.sub(r"\W+", "-", grade.lower()) if colon or grade else ""
         lines = []
         if grade:
-            shown = f"<strong>{html.escape(grade)}</strong>{': ' if colon else ''}{html.escape(numbers)}"
+            shown = f"<strong>{html.escape(grade)}</strong>{html.escape(opening + doubts + colon + numbers)}"
             lines.append(f'<p class="verdict {level}">{shown}</p>')
             sketch = (self.report.sketch,) if self.report.sketch else ()
             cautions = [f"{one[:1].upper()}{one[1:].removesuffix('.')}." for one in (*self.report.cautions, *sketch)]

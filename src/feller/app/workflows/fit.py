@@ -3,7 +3,7 @@
 import contextlib
 import pathlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from feller.app.reporter import SILENT, Reporter
 from feller.app.workflows.evaluate import evaluate
 from feller.app.workflows.fitting.auxiliary_networks import make_auxiliary_networks
 from feller.app.workflows.fitting.closed_form import ClosedForm, fit_closed_form, set_up_closed_form
+from feller.app.workflows.fitting.image_outlook import outlook, reach
 from feller.app.workflows.fitting.plan_fit import FitPlan, RecipeRequest, check_duration, plan_fit, with_recipe_schema
 from feller.app.workflows.fitting.resume import plan_resumed
 from feller.app.workflows.fitting.run_training import (
@@ -183,12 +184,28 @@ def _train(
     engine.barrier()  # wait until all processes have read the state that will be overwritten
     access.begin_session(run, job.state.step, engine)
     record_job(run, job, engine, reporter)
+    for line in _outlook(plan, job) if engine.is_main_process else ():
+        reporter.log(line)
     with interruptible(job.resume_command):  # finished auxiliary networks are kept
         job = make_auxiliary_networks(run, plan, job, engine, reporter)
         access.pretrain(job, plan.record.seed, engine, reporter)
         inputs = access.training_inputs(run, plan, job, engine, reporter)
     inputs = replace(inputs, callbacks=(*inputs.callbacks, *callbacks))
     run_training(run, job, inputs, engine, reporter)
+
+
+def _outlook(plan: FitPlan, job: TrainingJob) -> Iterator[str]:
+    """Yield what good images need and how far the budget goes; nothing for private fits and recipes of the user."""
+    if plan.record.is_private or plan.record.provenance.code or job.data is None:
+        return
+    state = job.state
+    yield from filter(
+        None,
+        (
+            outlook(job.data.modality, job.data.total),
+            reach(job.description, job.config, job.data, state.step, state.seconds),
+        ),
+    )
 
 
 def _evaluate(run: Run, plan: FitPlan, report: str | None, reporter: Reporter) -> dict[str, Any]:

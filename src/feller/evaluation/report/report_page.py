@@ -232,6 +232,7 @@ def page(report: RunReport) -> str:
         grade=judgement.grade or ("" if _deciding(judgement, numbers) else "Not measured"),
         level=re.sub(r"\W+", "-", judgement.grade.lower()) or "none",
         deciding=_deciding(judgement, numbers),
+        doubts=judgement.doubts,
         cautions=judgement.cautions,
         facts=_facts(numbers),
         metrics=[_row(name, report) for name in main_metrics(numbers)],

@@ -72,21 +72,24 @@ class Verdict:
     """Keys of the metrics that decide the grade."""
     cautions: tuple[str, ...] = ()
     """Limitations that the metrics do not show."""
+    doubts: tuple[str, ...] = ()
+    """Reasons to distrust the grade, in two or three words each, shown next to the grade: weak judge, few samples."""
 
     def text(self, numbers: Numbers) -> str:
-        """Return a text with the grade, and the deciding metrics with their references.
+        """Return a text with the grade, reasons to distrust it, and the deciding metrics with their references.
 
         Of the distances of a table, only the first is listed.
         """
         measured = [name for name in self.metrics if is_number(numbers.get(name))]
+        doubts = f" ({', '.join(self.doubts)})" if self.doubts else ""
         if not measured:
-            return self.grade or "Not measured"
+            return f"{self.grade}{doubts}" if self.grade else "Not measured"
         listed = ", ".join(
             _table_distance(name, numbers) if name in TABLES else _with_reference(name, numbers)
             for name in measured
             if name in TABLES or name[:3] not in SHORT_LABELS
         )
-        return f"{self.grade}: {listed}" if self.grade else f"{listed[:1].upper()}{listed[1:]}"
+        return f"{self.grade}{doubts}: {listed}" if self.grade else f"{listed[:1].upper()}{listed[1:]}"
 
 
 def _table_distance(name: str, numbers: Numbers) -> str:
@@ -128,7 +131,9 @@ def judge_numbers(numbers: Numbers, *, is_undertrained: bool = False) -> Verdict
         if is_undertrained
         else next((candidate for candidate in (CHANCE, POOR, FAIR, USABLE, GOOD) if candidate in grades), "")
     )
-    return Verdict(grade, tuple(deciding), tuple(_cautions(numbers)))
+    doubts = [*_doubts(numbers)]
+    cautions = (*(caution for _, caution in doubts), *_cautions(numbers))
+    return Verdict(grade, tuple(deciding), cautions, tuple(doubt for doubt, _ in doubts))
 
 
 def _deciding(numbers: Numbers) -> tuple[str, ...]:
@@ -302,21 +307,32 @@ def _is_empty(numbers: Numbers) -> bool:
     return is_number(empty) and is_number(real) and empty - real > MAX_LOST_CELLS
 
 
-def _cautions(numbers: Numbers) -> Iterator[str]:
+def _doubts(numbers: Numbers) -> Iterator[tuple[str, str]]:
+    """Yield reasons to distrust the metrics that decide the grade, each in brief and as a caution."""
     protocol = next((key for key, _ in PROTOCOLS if key in numbers), "")
     of_samples = not protocol or (protocol == "reward" and "solves" not in numbers)
     accuracy, n = numbers.get("judge_accuracy"), numbers.get("n")
     if is_number(accuracy) and accuracy < MIN_JUDGE_ACCURACY:
         yield (
+            f"weak judge, right for {format_percent(accuracy)} of real images",
             f"weak judge: it classifies only {format_percent(accuracy)} of real images correctly, so its metrics are"
-            " unreliable"
+            " unreliable",
         )
     if of_samples and is_number(n) and n < FEW_SAMPLES:
-        yield f"few samples ({format_number(n)}): the metrics have a large sampling error"
+        yield (
+            f"few samples, {format_number(n)}",
+            f"few samples ({format_number(n)}): the metrics have a large sampling error",
+        )
     grades = None if protocol else chance_grades(numbers)
     if grades and not any(is_number(numbers.get(name)) for name in ("accuracy", *SHARES)):
         factor = format_number(float(numbers["chance_factor"] or 1))
-        yield f"few examples: within the sampling error (a factor of {factor}) the grade is {grades[0]} to {grades[1]}"
+        yield (
+            f"few examples, {grades[0]} to {grades[1]}",
+            f"few examples: within the sampling error (a factor of {factor}) the grade is {grades[0]} to {grades[1]}",
+        )
+
+
+def _cautions(numbers: Numbers) -> Iterator[str]:
     floor, independent = (numbers.get(f"tv2_half{suffix}") for suffix in ("_floor", "_independent"))
     if is_number(floor) and is_number(independent) and independent <= GOOD_RATIO * floor:
         yield "few rows or weakly dependent columns: independent columns are nearly as close to real rows"
