@@ -447,6 +447,8 @@ class EvaluateConfig(metaclass=OptionsType):
     the metrics need)."""
     seed: int = 0
     """Random seed."""
+    season: PositiveInt = None
+    """Steps of a season of time series, for the seasonal naive forecast (default: found in the training data)."""
     loading: Annotated[RunOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=RunOptions)
     """Options for loading the run and printing results."""
 

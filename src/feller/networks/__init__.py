@@ -15,6 +15,7 @@ from feller.networks.codebook.vq_ema import VectorQuantizerEMA
 from feller.networks.external import ExternalNetwork
 from feller.networks.graph.equivariant import EGNN
 from feller.networks.graph.set_transformer import SetTransformer
+from feller.networks.grid.patch_transformer import PatchTransformer
 from feller.networks.grid.unet_nd import UNetND
 from feller.networks.image.classifier import ConvClassifier
 from feller.networks.image.dit import DiT
@@ -76,6 +77,7 @@ __all__ = [
     "TokenCodec",
     "TokenMLP",
     "UNet",
+    "PatchTransformer",
     "UNetND",
     "VectorQuantizerEMA",
     "count_parameters",

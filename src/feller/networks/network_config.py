@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,9 @@ from feller.networks.blocks.condition_encoders import ConditionTypes
 
 class NetworkConfig(abc.ABC):
     """Base class of configurations of networks, which are frozen dataclasses of plain values."""
+
+    reads_observed: ClassVar[bool] = False
+    """True if the network has an input for the mask `cond["known"]` of observed entries of arrays."""
 
     @abc.abstractmethod
     def build(self, shape: State, conditions: ConditionTypes, rng: Rng) -> nn.Module:

@@ -36,6 +36,7 @@ from feller.training.batch_checks import (
 )
 from feller.training.couplings import Coupling, IndependentCoupling, ignores_conditions
 from feller.training.losses import CrossEntropy, Loss, check_criterion, default_loss
+from feller.training.observed_masks import ObservedMasks, RandomEntries
 
 Batch = dict[str, Any]
 """Dict with x_1 (data), optionally x_0 (source of paired data) and t (times), and conditions, by name or in `given`."""
@@ -230,15 +231,20 @@ def cast_like(x: State, other: State) -> State:
     return tree_map(lambda a, b: a.to(b.dtype), x, other)
 
 
-def sample_observed_mask(x_1: Tensor, prob: float, rng: Rng) -> Bool[Tensor, " b *d"]:
+def sample_observed_mask(
+    x_1: Tensor, prob: float, rng: Rng, masks: ObservedMasks | None = None
+) -> Bool[Tensor, " b *d"]:
     """Sample a mask of observed entries, for training of inpainting.
 
-    With probability `prob`, a random fraction of an example's entries is observed, else none.
+    With probability `prob`, the mask of an example is one of `masks` (default: a random fraction of the entries), else
+    nothing is observed.
     """
     stream, shape = rng.stream("known"), (len(x_1), *(1,) * (x_1.ndim - 1))
-    fraction = stream.uniform(shape, device=x_1.device)
-    is_partly_observed = stream.uniform(shape, device=x_1.device) < prob
-    return is_partly_observed & (stream.uniform(x_1.shape, device=x_1.device) < fraction)
+    if masks is None or isinstance(masks, RandomEntries):  # in this order, so that seeded fits stay the same
+        fraction = stream.uniform(shape, device=x_1.device)
+        is_partly_observed = stream.uniform(shape, device=x_1.device) < prob
+        return is_partly_observed & (stream.uniform(x_1.shape, device=x_1.device) < fraction)
+    return (stream.uniform(shape, device=x_1.device) < prob) & masks.sample(x_1, stream)
 
 
 def loss_mask(cond: Cond, t: State) -> State | None:
@@ -292,6 +298,8 @@ class FlowMatching(ConditionalObjective):
     inpaint_prob: float = 0.0
     """Probability that a random fraction of an example's entries is observed from the start, to train a network for
     inpainting; not needed with mask tokens, which mark the unobserved entries."""
+    observed_masks: ObservedMasks = field(default_factory=RandomEntries)
+    """Distribution of the masks of observed entries with `inpaint_prob`."""
 
     def __post_init__(self) -> None:
         check_pieces(self.path, self.space)
@@ -306,6 +314,7 @@ class FlowMatching(ConditionalObjective):
         vars(self)["_is_new"] = True
         vars(self)["_ignores"] = ignores_conditions(self.coupling)
         check_number("inpaint_prob", self.inpaint_prob, ge=0, le=1)
+        check_kind("observed_masks", self.observed_masks, ObservedMasks, "feller.EntriesGapsAndEnds()")
         if getattr(self.path, "noise", None) is not None and not isinstance(self.coupling, IndependentCoupling):
             raise UsageError(
                 argument="coupling",
@@ -379,7 +388,9 @@ class FlowMatching(ConditionalObjective):
         prob = self.cond_dropout
         cond = drop_conditions(cond, self.null, prob, rng, network, each_prob=prob, keep=self.always_given)
         if self.inpaint_prob:
-            observed_mask = sample_observed_mask(x_1, self.inpaint_prob, rng)
+            observed_mask = sample_observed_mask(x_1, self.inpaint_prob, rng, self.observed_masks)
+            if isinstance(valid := cond.get("valid"), Tensor):  # a missing entry is not observed
+                observed_mask = observed_mask & append_dims(valid, observed_mask)
             x_t, cond = torch.where(observed_mask, x_1, x_t), {**cond, "known": observed_mask}
         return {"x_t": x_t, "t": t, "target": target, "given": cond}
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from feller.core.errors import InputError
+from feller.core.errors import InputError, UsageError
 from feller.core.serialization import from_dict, to_dict
 from feller.data.arrays.missing import fill_missing
 from feller.data.arrays.modality import Arrays, array_dataset
@@ -187,6 +187,12 @@ def test_bad_arrays_are_refused(tmp_path: pathlib.Path) -> None:
     modality, found, _ = arrays_of({"samples": values, "mask": mask})
     assert modality.has_missing
     assert found.isnan().sum() == 2
+    ragged = [normal(length, 2) for length in (5, 6)]
+    objects = np.empty(2, dtype=object)
+    objects[:] = ragged
+    for source in (ragged, {"samples": ragged}, {"samples": objects}):
+        with refuses(UsageError, argument="data", found="[5, 2] and [6, 2]"):
+            read(source)
     values[4, 4, 1] = np.nan  # not marked by the mask
     with refuses(InputError):
         read({"samples": values, "mask": mask})

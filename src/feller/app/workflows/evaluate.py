@@ -54,6 +54,7 @@ from feller.data.loading.in_memory import IN_MEMORY_PREFIX, DataSource, InMemory
 from feller.data.loading.sample_reader import read_samples, samples_in_memory
 from feller.data.modality import Dataset, Modality
 from feller.data.tables.mixed_table import as_table
+from feller.evaluation.completion_metrics import completion_quality
 from feller.evaluation.conditional_metrics import conditional_quality
 from feller.evaluation.evaluation_budget import EvaluationBudget
 from feller.evaluation.flow_metrics import FlowMetricOptions, flow_quality
@@ -276,6 +277,9 @@ def _evaluate(
     metrics: dict[str, Any] = {**(tuning.numbers if tuning else {}), **sample_metrics, **cell_metrics}
     if samples is None and has_train:
         metrics |= conditional_quality(model, training_data, held_out, rng.fold_in("conditional"), effort)
+        metrics |= completion_quality(
+            model, training_data, held_out, rng.fold_in("completion"), effort, season=config.season
+        )
     metrics |= {} if has_train else {"rows_given": len(held_out)}
     notes = (*data_notes, *(tuning.notes if tuning else ()), *quality_result.notes)
     if data is not None and (run_data is None or metrics["compared_with"] == HELD_OUT):

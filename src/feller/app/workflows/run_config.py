@@ -29,6 +29,7 @@ from feller.core.run_folder import Run, open_run
 from feller.core.serialization import from_dict, to_dict
 from feller.core.user_code import check_code_file, load_code
 from feller.core.user_code import fingerprint as file_hash
+from feller.data.arrays.ucr_files import set_in_folder
 from feller.data.batches import DataBundle, check_held_out_fraction, split
 from feller.data.examples.loaders import EXAMPLES, Example
 from feller.data.examples.registry import EXAMPLE_PREFIX
@@ -364,6 +365,8 @@ def is_described(record: FitRecord) -> bool:
 def train_test_split(record: FitRecord, data: Dataset) -> tuple[Dataset, Dataset]:
     """Split data into a training and a held-out part: a named file, the test part of an example, or a random fraction.
 
+    A folder with NAME_TRAIN.ts and NAME_TEST.ts has a test part too.
+
     The seed selects the random fraction. It is stratified by class, except in a private run, where each row must be
     selected independently.
     """
@@ -373,10 +376,19 @@ def train_test_split(record: FitRecord, data: Dataset) -> tuple[Dataset, Dataset
         return data, read_with_target(f"{record.data}/test", data.modality, data.target)
     if example_of(record):
         return data, read(f"{record.data}/test", like=data.modality)
+    if (test_file := labelled_test_file(record.data)) is not None:
+        return data, read(test_file, like=data.modality)
     if record.provenance.salt:
         held_out_mask = holdout_mask(data, record.provenance.held_out, record.provenance.salt)
         return data.subset((~held_out_mask).nonzero()[:, 0]), data.subset(held_out_mask.nonzero()[:, 0])
     return split(data, record.provenance.held_out, Rng(record.seed), stratified=not record.is_private)
+
+
+def labelled_test_file(source: str) -> str | None:
+    """Return the test file of a folder with a UCR set; None for all other data."""
+    folder = pathlib.Path(source)
+    found = set_in_folder(folder) if source and folder.is_dir() else None
+    return None if found is None or found[1] is None else str(found[1])
 
 
 def read_run_data(record: FitRecord, modality: Modality | None, in_memory_data: DataSource | None = None) -> Dataset:

@@ -28,7 +28,6 @@ from feller.data.tables.modality import Table
 from feller.data.text.modality import Text
 from feller.models.model import Model, OnStep, no_callback
 from feller.models.spec import load_spec
-from feller.networks.grid.unet_nd import UNetND
 from feller.paths.discrete.token_path import TokenPath
 from feller.paths.product import iter_leaf_paths
 from feller.training.engine import get_engine
@@ -274,7 +273,7 @@ def _draw_shards(run: Run, config: SampleConfig, size: int, on_step: OnStep, rep
 
 def _check_observable(model: Model) -> None:
     """Raise an error if a network of arrays has no input for the observed mask."""
-    if not isinstance(model.spec.architecture, UNetND):
+    if not model.spec.architecture.reads_observed:
         raise UsageError(
             "needs a network that was trained with observed entries",
             remedy="Fit a model with --recipe arrays",

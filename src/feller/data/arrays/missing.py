@@ -1,7 +1,7 @@
 """Interpolation of missing entries, so that networks see numbers near the data where the loss is masked."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 
@@ -11,9 +11,14 @@ def fill_missing(x: Float[Tensor, " n steps *rest"]) -> Float[Tensor, " n steps 
     Entries without a value anywhere along the axis become 0.
     """
     missing = x.isnan()
-    if not bool(missing.any()):
-        return x
-    count = x.shape[1]
+    return interpolate(x, ~missing) if bool(missing.any()) else x
+
+
+def interpolate(
+    x: Float[Tensor, " n steps *rest"], present: Bool[Tensor, " n steps *rest"]
+) -> Float[Tensor, " n steps *rest"]:
+    """Replace the entries that are not present, as `fill_missing` does; without control flow that depends on values."""
+    missing, count = ~present, x.shape[1]
     index = torch.arange(count, device=x.device).reshape(1, count, *(1,) * (x.ndim - 2)).expand(x.shape)
     before = torch.where(missing, -1, index).cummax(1).values
     after = torch.where(missing, count, index).flip(1).cummin(1).values.flip(1)

@@ -16,6 +16,7 @@ from feller.core.rng import Rng
 from feller.data.batches import split
 from feller.data.crystals.modality import crystal_dataset
 from feller.data.examples.registry import EXAMPLE_INFOS, HOURS, ExampleInfo
+from feller.data.examples.series import ecg, ecg_series, weather, weather_series
 from feller.data.files.numpy_files import load_arrays
 from feller.data.files.plain_text import rows_in
 from feller.data.images.modality import Images
@@ -377,6 +378,8 @@ EXAMPLES = {
         Example(EXAMPLE_INFOS["volcano"], volcano),
         Example(EXAMPLE_INFOS["torsions"], torsion_angles),
         Example(EXAMPLE_INFOS["shakespeare"], shakespeare, raw=shakespeare_text),
+        Example(EXAMPLE_INFOS["ecg"], ecg, raw=ecg_series),
+        Example(EXAMPLE_INFOS["weather"], weather, raw=weather_series),
         Example(EXAMPLE_INFOS["spoken-words"], spoken_words, raw=spoken_words_raw, folder=FOLDER, by_name=True),
     )
 }

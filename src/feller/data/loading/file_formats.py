@@ -8,7 +8,10 @@ import numpy as np
 
 from feller.core.errors import InputError
 from feller.core.output_shards import MANIFEST
+from feller.data.arrays import ucr_files
 from feller.data.arrays.long_tables import holds_series, series_from_sheet
+from feller.data.arrays.parquet_lists import holds_lists, load_lists
+from feller.data.arrays.zarr_files import is_zarr, load_zarr
 from feller.data.crystals import dataset as crystals
 from feller.data.crystals import files
 from feller.data.documents import files as documents
@@ -18,7 +21,7 @@ from feller.data.images import idx
 from feller.data.images.image_loading import CAPTION, load_image, load_image_folder
 from feller.data.images.image_loading import ENDINGS as PICTURES
 from feller.data.labels import abbreviated
-from feller.data.loading.array_formats import load_arrays_file
+from feller.data.loading.array_formats import load_arrays_file, raw_from_arrays
 from feller.data.loading.decimal_commas import parse_decimal_commas
 from feller.data.loading.raw import (
     RawArrays,
@@ -138,6 +141,13 @@ def raw_from_sheet(sheet: Sheet | None, where: str, options: ReadOptions) -> Raw
 
 
 FORMATS = (
+    Format(
+        ucr_files.ENDINGS,
+        lambda path, options: ucr_files.load_labelled_series(path),
+        ucr_files.holds_labelled_series,
+        RawArrays,
+    ),
+    Format((".parquet",), lambda path, options: load_lists(path, options.condition), holds_lists, RawArrays),
     Format(files.TABLES, _crystals, files.holds_crystals, RawCrystals),
     Format((".jsonl", ".jsonl.gz"), _documents, documents.holds_documents, RawDocuments),
     Format(tuple(TEXTS), lambda path, options: TEXTS[_ending(path)](path), holds_texts, RawTexts),
@@ -231,6 +241,11 @@ def _find_in_folder(folder: pathlib.Path, options: ReadOptions) -> RawExamples:
     """Read the examples of a folder whose type is recognised by its files, such as samples of feller or sounds."""
     if not any(folder.iterdir()):
         raise InputError("the folder is empty", file=folder)
+    if is_zarr(folder):
+        return raw_from_arrays(load_zarr(folder), str(folder), options)
+    if (series := ucr_files.set_in_folder(folder)) is not None:
+        options.check_type(RawArrays)
+        return ucr_files.load_labelled_series(series[0])
     idx_file = idx.choose_images_file(folder)
     if idx_file is not None:
         raw = idx.load_idx(idx_file[0], options.size, options.limit)

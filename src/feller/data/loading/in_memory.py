@@ -23,6 +23,7 @@ from feller.data.files.numpy_files import write_arrays
 from feller.data.files.plain_text import all_numbers
 from feller.data.labels import LABEL_NAMES, TEXT_NAME
 from feller.data.loading.array_formats import LABELS, OTHERS, SAMPLES
+from feller.data.loading.raw import object_array
 from feller.data.tables.dataframes import sheet_of
 
 InMemoryData = (
@@ -264,9 +265,21 @@ def _check_names(names: list[str]) -> None:
 
 def _array(name: Any, leaf: Any) -> np.ndarray:
     """Convert the value of a dict key to a numeric or string array; UsageError if it is neither."""
-    array = leaf.detach().cpu().numpy() if isinstance(leaf, Tensor) else np.asarray(leaf)
+    try:
+        array = leaf.detach().cpu().numpy() if isinstance(leaf, Tensor) else np.asarray(leaf)
+    except ValueError:  # NumPy refuses lists of several shapes
+        array = object_array([*leaf])
     if array.dtype != object:
         return array
+    shapes = {np.shape(entry) for entry in array.flat if isinstance(entry, np.ndarray | list | tuple | Tensor)}
+    if len(shapes) > 1:
+        first, second = sorted(shapes)[:2]
+        raise UsageError(
+            argument="data" if name == "samples" else str(name),
+            expected="arrays of one shape",
+            found=f"{list(first)} and {list(second)}",
+            remedy="Pad them with NaN to one shape; NaN marks missing entries",
+        )
     if all(isinstance(word, str) for word in array.flat):
         return array.astype(str)
     try:

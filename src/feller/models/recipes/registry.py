@@ -8,7 +8,7 @@ from feller.core.errors import InputError, UsageError
 from feller.data.loading.raw import RawArrays, RawExamples, RawWaveforms
 from feller.data.modality import Dataset
 from feller.models.model import Model
-from feller.models.recipes.arrays import arrays
+from feller.models.recipes.arrays import arrays, arrays_transformer
 from feller.models.recipes.crystals_and_molecules import crystals, molecules
 from feller.models.recipes.images import (
     image_label,
@@ -32,6 +32,7 @@ from feller.models.recipes.text import text, text_autoregressive, text_uniform
 
 RECIPES: dict[str, Callable[[Dataset, str], Recipe]] = {
     "arrays": arrays,
+    "arrays-transformer": arrays_transformer,
     "backbones": backbones,
     "crystals": crystals,
     "image-label": image_label,
@@ -61,7 +62,11 @@ RECIPES: dict[str, Callable[[Dataset, str], Recipe]] = {
 }
 SCALABLE_RECIPES = ("images", "images-dit", "photographs")
 """Recipes that have all sizes."""
-RAW_DATA_TYPES: dict[str, type[RawExamples]] = {"arrays": RawArrays, "vocoder": RawWaveforms}
+RAW_DATA_TYPES: dict[str, type[RawExamples]] = {
+    "arrays": RawArrays,
+    "arrays-transformer": RawArrays,
+    "vocoder": RawWaveforms,
+}
 """Mapping from a recipe to the type of raw data that it reads, for recipes that need less than the default type
 provides: the vocoder, for example, needs no transcripts; or for ambiguous data, such as signals [n, steps]."""
 SECOND_STAGES: dict[str, Callable[[Recipe, Model], Recipe]] = {"reflow": reflow, "distil": distill}

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 from feller.core.errors import UsageError
 from feller.core.pytree import Cond, append_dims
 from feller.core.rng import Rng
+from feller.data.arrays.missing import interpolate
 from feller.networks.blocks.condition_encoders import ConditionTypes
 from feller.networks.blocks.conditioning import Conditioning, modulate, zero_init
 from feller.networks.blocks.levels_config import LevelsConfig
@@ -30,6 +32,7 @@ class UNetND(LevelsConfig):
     [b, *sides, channels] is the observed mask.
     """
 
+    reads_observed: ClassVar[bool] = True
     channels: int = 32
     """Number of features at full resolution."""
     multipliers: tuple[int, ...] = (1, 2, 2)
@@ -66,8 +69,9 @@ class UNetNDNetwork(nn.Module):
             return GridLevel(rank, widths[i], inner, config.blocks, config.heads if config.has_attention(i) else 0)
 
         coarser = range(1, len(widths))
-        # Inputs: the state, the observed mask, and ones inside the grid, which with zero padding tell where it ends.
-        self.conv_in = grid_conv(rank, 2 * channels + 1, widths[0])
+        # Inputs: the state, the observed mask, its interpolation, and ones inside the grid, which with zero padding
+        # tell where it ends.
+        self.conv_in = grid_conv(rank, 3 * channels + 1, widths[0])
         self.down = nn.ModuleList(level(i - 1) for i in coarser)
         self.downsamplers = nn.ModuleList(grid_conv(rank, widths[i - 1], widths[i], stride=2) for i in coarser)
         self.mid = level(len(widths) - 1)
@@ -82,10 +86,9 @@ class UNetNDNetwork(nn.Module):
         """Predict one value for each entry; predictions of padding are 0."""
         vector = self.conditioning(t, cond)
         inside = inside_mask(cond["valid"], x_t) if "valid" in cond else None
-        observed = append_dims(cond["known"], x_t).expand(x_t.shape).to(x_t.dtype) if "known" in cond else None
-        observed = torch.zeros_like(x_t) if observed is None else observed
-        h = torch.cat([x_t, observed, torch.ones_like(x_t[..., :1])], -1).movedim(-1, 1).contiguous()
-        h = keep_inside(self.conv_in(keep_inside(h, inside)), inside)
+        h = torch.cat([x_t, *observed_inputs(x_t, cond), torch.ones_like(x_t[..., :1])], -1).movedim(-1, 1).contiguous()
+        h = h if inside is None else torch.where(inside, h, 0)  # padding may be NaN
+        h = keep_inside(self.conv_in(h), inside)
         skips, masks = [], [inside]
         for level, downsample in zip(self.down, self.downsamplers, strict=True):
             h = level(h, vector, masks[-1])
@@ -171,19 +174,30 @@ class GridNorm(nn.Module):
     def forward(self, x: Float[Tensor, " b c *sides"], inside: Tensor | None) -> Float[Tensor, " b c *sides"]:
         if inside is None:
             return F.group_norm(x.contiguous(), self.groups, self.weight, self.bias, self.eps)
-        grouped = x.unflatten(1, (self.groups, -1)).flatten(2)  # [b, groups, features x sites], zero outside
-        is_inside = inside.expand(x.shape).unflatten(1, (self.groups, -1)).flatten(2)
-        count = is_inside.sum(2, keepdim=True)
-        centred = torch.where(is_inside, grouped - grouped.sum(2, keepdim=True) / count, 0)
-        variance = centred.square().sum(2, keepdim=True) / count
-        y = (centred * (variance + self.eps).rsqrt()).reshape(x.shape)
-        shape = (-1, *(1,) * (x.ndim - 2))
-        return y * self.weight.reshape(shape) + self.bias.reshape(shape)
+        grouped = x.unflatten(1, (self.groups, -1)).flatten(2).to(torch.promote_types(x.dtype, torch.float32))
+        count = inside.flatten(1).sum(1)[:, None] * (x.shape[1] // self.groups)
+        mean = grouped.sum(2) / count  # x is zero outside
+        variance = (grouped.square().sum(2) / count - mean.square()).clamp(min=0)
+        scale = (variance + self.eps).rsqrt()
+        scale, mean = (part.repeat_interleave(x.shape[1] // self.groups, 1) for part in (scale, mean))
+        scale = scale * self.weight
+        return x * append_dims(scale, x) + append_dims(self.bias - mean * scale, x)
 
 
 def grid_conv(rank: int, in_channels: int, out_channels: int, stride: int = 1) -> nn.Module:
     """Return a convolution with a kernel of 3 in each of `rank` dimensions; with stride 1 it keeps the sides."""
     return CONVOLUTIONS[rank - 1](in_channels, out_channels, 3, stride, padding=1)
+
+
+def observed_inputs(x_t: Float[Tensor, " b *sides c"], cond: Cond) -> tuple[Tensor, Tensor]:
+    """Return the mask `cond["known"]` of observed entries, and their interpolation along the first side.
+
+    Both have the shape of x_t, and are zero if nothing is observed.
+    """
+    if "known" not in cond:
+        return torch.zeros_like(x_t), torch.zeros_like(x_t)
+    known = append_dims(cond["known"], x_t).expand(x_t.shape)
+    return known.to(x_t.dtype), interpolate(x_t, known)
 
 
 def inside_mask(valid: Bool[Tensor, " b *masked"], x: Float[Tensor, " b *sides c"]) -> Bool[Tensor, " b 1 *sides"]:
@@ -196,8 +210,8 @@ def inside_mask(valid: Bool[Tensor, " b *masked"], x: Float[Tensor, " b *sides c
 
 
 def keep_inside(x: Float[Tensor, " b c *sides"], inside: Tensor | None) -> Float[Tensor, " b c *sides"]:
-    """Set features outside of each example to zero, also NaN; `inside` is a mask [b, 1, *sides], or None for all."""
-    return x if inside is None else torch.where(inside, x, 0)
+    """Set finite features outside of each example to zero; `inside` is a mask [b, 1, *sides], or None for all."""
+    return x if inside is None else x * inside
 
 
 def halved(inside: Tensor | None) -> Tensor | None:

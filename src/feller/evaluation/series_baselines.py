@@ -1,0 +1,240 @@
+"""Baselines of imputation and forecasts of time series: interpolation, seasonal naive, autoregression, and Gaussians.
+
+Arrays are standardised series [n, steps, channels] in float64, NaN where an entry is missing.
+"""
+
+import math
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.stats
+import torch
+from jaxtyping import Bool, Float64
+
+from feller.data.arrays.missing import fill_missing
+
+LEVELS = tuple(i / 10 for i in range(1, 10))
+"""Levels of the quantiles whose loss is averaged: 0.1, 0.2, ..., 0.9."""
+MAX_ORDER = 48
+"""Maximum order of the autoregression."""
+MIN_SEASONALITY = 0.1
+"""Minimum autocorrelation of the changes at a lag that counts as a season."""
+MAX_GP_STEPS = 512
+"""Maximum number of steps for a Gaussian process per series, whose cost is cubic."""
+MAX_GAUSSIAN_ENTRIES = 1_024
+"""Maximum number of entries of a series for the joint Gaussian."""
+
+Series = Float64[np.ndarray, "n steps c"]
+TrainingSeries = Float64[np.ndarray, "m steps c"]
+Known = Bool[np.ndarray, "n steps c"]
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """Predicted entries of series: mean, and quantiles at LEVELS (None for a prediction without uncertainty)."""
+
+    mean: Series
+    quantiles: Float64[np.ndarray, "levels n steps c"] | None = None
+
+    @classmethod
+    def gaussian(cls, mean: Series, std: Series) -> "Prediction":
+        """Return the prediction of a normal distribution for each entry."""
+        return cls(mean, np.stack([mean + scipy.stats.norm.ppf(level) * std for level in LEVELS]))
+
+    @classmethod
+    def of_draws(cls, draws: Float64[np.ndarray, "draws n steps c"]) -> "Prediction":
+        """Return mean and quantiles of samples."""
+        return cls(draws.mean(0), np.quantile(draws, LEVELS, axis=0))
+
+    def rmse(self, x: Series, hidden: Known) -> float:
+        """Return the root mean squared error of the mean over the hidden entries."""
+        return float(np.sqrt(np.square(self.mean - x)[hidden].mean()))
+
+    def quantile_loss(self, x: Series, hidden: Known) -> float | None:
+        """Return twice the pinball loss, averaged over LEVELS and the hidden entries; None without quantiles.
+
+        It approximates the continuous ranked probability score, the integral of twice the pinball loss over all levels.
+        Source: Gneiting and Ranjan 2011, "Comparing density forecasts using threshold- and quantile-weighted scoring
+        rules", equation 14.
+        """
+        if self.quantiles is None:
+            return None
+        levels, error = np.array(LEVELS)[:, None], x[hidden] - self.quantiles[:, hidden]
+        return float(2 * np.maximum(levels * error, (levels - 1) * error).mean())
+
+
+def filled(x: Series) -> Series:
+    """Return series in which missing entries are interpolated linearly, and continued by the nearest value."""
+    return fill_missing(torch.from_numpy(x)).numpy()
+
+
+def interpolated(x: Series, known: Known) -> Prediction:
+    """Predict hidden entries by linear interpolation between known ones, and by the nearest one at the ends."""
+    return Prediction(filled(np.where(known, x, np.nan)))
+
+
+def find_season(train: TrainingSeries) -> int:
+    """Return the lag of the highest peak of the autocorrelation of the changes of series, or 1 if there is none.
+
+    Changes from step to step are used since the level of the series can differ. A peak is a lag of 2 or more whose
+    autocorrelation, averaged over the channels, is above MIN_SEASONALITY and that of its neighbours.
+    """
+    changes = np.diff(train, axis=1)
+    changes = np.nan_to_num(changes - np.nanmean(changes, (0, 1)))
+    power = np.square(changes).mean((0, 1))
+    count = changes.shape[1]
+    acf = [
+        (changes[:, lag:] * changes[:, : count - lag]).mean((0, 1)) / np.maximum(power, 1e-12)
+        for lag in range(1, count // 2 + 1)
+    ]
+    curve = np.array([values.mean() for values in acf])
+    peaks = [
+        i
+        for i in range(1, len(curve) - 1)
+        if curve[i] > max(curve[i - 1], curve[i + 1], MIN_SEASONALITY)  # lag i + 1
+    ]
+    return max(peaks, key=lambda i: curve[i]) + 1 if peaks else 1
+
+
+@dataclass(frozen=True, eq=False)
+class SeasonalNaive:
+    """Forecast by the value one or several whole seasons before, with the quantiles of its errors in training series.
+
+    Without a whole season of history it is the last value.
+    """
+
+    train: TrainingSeries
+    season: int
+
+    def forecast(self, x: Series, starts: np.ndarray) -> Prediction:
+        """Forecast the steps from `starts` [n] on, given the steps before."""
+        mean, quantiles = np.zeros(x.shape), np.zeros((len(LEVELS), *x.shape))
+        for i, start in enumerate(starts.tolist()):
+            past = filled(np.where(np.arange(x.shape[1])[:, None] < start, x[i], np.nan)[None])[0]
+            for step in range(start, x.shape[1]):
+                lag = self.season * math.ceil((step - start + 1) / self.season)
+                lag = lag if lag <= step else step - start + 1
+                mean[i, step] = past[step - lag]
+                quantiles[:, i, step] = past[step - lag] + self._errors(lag)
+        return Prediction(mean, quantiles)
+
+    def _errors(self, lag: int) -> Float64[np.ndarray, "levels c"]:
+        """Return the quantiles of the changes over a lag in the training series."""
+        changes = self.train[:, lag:] - self.train[:, :-lag]
+        return np.nanquantile(changes.reshape(-1, changes.shape[2]), LEVELS, axis=0)
+
+
+@dataclass(frozen=True, eq=False)
+class Autoregression:
+    """Linear autoregression of each channel with normal noise, whose order minimises Akaike's criterion."""
+
+    intercepts: Float64[np.ndarray, " c"]
+    coefficients: tuple[Float64[np.ndarray, " order"], ...]
+    """Coefficients of the last, the second last, ... step, for each channel."""
+    scales: Float64[np.ndarray, " c"]
+    """Standard deviation of the noise."""
+
+    @classmethod
+    def fit(cls, train: TrainingSeries) -> "Autoregression":
+        """Fit by least squares on all training series, for orders up to MAX_ORDER and a third of the steps."""
+        series, steps = filled(train), train.shape[1]
+        largest = min(MAX_ORDER, max(1, steps // 3))
+        intercepts, coefficients, scales = [], [], []
+        for channel in range(train.shape[2]):
+            windows = np.lib.stride_tricks.sliding_window_view(series[..., channel], largest + 1, axis=1)
+            windows = windows.reshape(-1, largest + 1)
+            design = np.concatenate([np.ones((len(windows), 1)), windows[:, -2::-1]], 1)
+            gram, moment, total = design.T @ design, design.T @ windows[:, -1], float(np.square(windows[:, -1]).sum())
+            fits = []
+            for size in range(2, largest + 2):
+                weights = np.linalg.lstsq(gram[:size, :size], moment[:size], rcond=None)[0]
+                variance = max((total - float(weights @ moment[:size])) / len(windows), 1e-12)
+                fits.append((len(windows) * math.log(variance) + 2 * size, weights, variance))
+            _, weights, variance = min(fits, key=lambda fit: fit[0])
+            intercepts.append(weights[0])
+            coefficients.append(weights[1:])
+            scales.append(math.sqrt(variance))
+        return cls(np.array(intercepts), tuple(coefficients), np.array(scales))
+
+    def forecast(self, x: Series, starts: np.ndarray) -> Prediction:
+        """Forecast the steps from `starts` [n] on, given the steps before; missing ones are interpolated.
+
+        The variance k steps ahead is the sum of the squares of the first k coefficients of the moving-average form.
+        """
+        mean, std = np.zeros(x.shape), np.zeros(x.shape)
+        for channel, weights in enumerate(self.coefficients):
+            order, impulse = len(weights), [1.0]
+            for k in range(1, x.shape[1]):
+                impulse.append(float(weights[: min(k, order)] @ np.array(impulse[::-1][:order])))
+            spread = self.scales[channel] * np.sqrt(np.cumsum(np.square(impulse)))
+            for i, start in enumerate(starts.tolist()):
+                past = filled(x[i : i + 1, :start, channel : channel + 1])[0, :, 0]
+                values = [*np.pad(past, (max(0, order - start), 0), mode="edge")]
+                for step in range(start, x.shape[1]):
+                    values.append(float(self.intercepts[channel] + weights @ np.array(values[: -order - 1 : -1])))
+                    mean[i, step, channel], std[i, step, channel] = values[-1], spread[step - start]
+        return Prediction.gaussian(mean, std)
+
+
+def gaussian_process(x: Series, known: Known) -> Prediction | None:
+    """Predict hidden entries by a Gaussian process over the steps of each series and channel.
+
+    Its covariance is a scaled squared exponential plus white noise, whose parameters maximise the marginal likelihood
+    of the known entries of that series. None if series are longer than MAX_GP_STEPS.
+    """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.gaussian_process import GaussianProcessRegressor
+    from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
+
+    if x.shape[1] > MAX_GP_STEPS:
+        return None
+    steps = np.arange(x.shape[1], dtype=np.float64)[:, None]
+    kernel = ConstantKernel(1.0, (1e-3, 1e3)) * RBF(5.0, (0.3, 1e3)) + WhiteKernel(0.1, (1e-6, 1e1))
+    mean, std = np.zeros(x.shape), np.ones(x.shape)
+    for i in range(len(x)):
+        for channel in range(x.shape[2]):
+            here = known[i, :, channel]
+            if here.sum() < 2 or np.ptp(x[i, here, channel]) == 0:  # nothing to standardise by
+                mean[i, :, channel] = x[i, here, channel].mean() if here.any() else 0.0
+                continue
+            model = GaussianProcessRegressor(kernel, normalize_y=True, random_state=0)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)  # a parameter at its bound
+                model.fit(steps[here], x[i, here, channel])
+            mean[i, :, channel], std[i, :, channel] = model.predict(steps, return_std=True)
+    return Prediction.gaussian(mean, std)
+
+
+@dataclass(frozen=True, eq=False)
+class JointGaussian:
+    """Normal distribution of all entries of a series, with the mean and the shrunk covariance of training series.
+
+    It is the Gaussian process whose covariance is learned from other series, over steps and channels.
+    Source of the shrinkage: Ledoit and Wolf 2004, "A well-conditioned estimator for large-dimensional covariance
+    matrices".
+    """
+
+    mean: Float64[np.ndarray, " d"]
+    covariance: Float64[np.ndarray, "d d"]
+
+    @classmethod
+    def fit(cls, train: TrainingSeries) -> "JointGaussian | None":
+        """Fit to training series, whose missing entries are interpolated; None for more than MAX_GAUSSIAN_ENTRIES."""
+        from sklearn.covariance import LedoitWolf
+
+        rows = filled(train).reshape(len(train), -1)
+        if rows.shape[1] > MAX_GAUSSIAN_ENTRIES:
+            return None
+        estimate = LedoitWolf().fit(rows)
+        return cls(estimate.location_, estimate.covariance_)
+
+    def predict(self, x: Series, known: Known) -> Prediction:
+        """Predict hidden entries by their distribution given the known entries of the same series."""
+        mean, variance = np.tile(self.mean, (len(x), 1)), np.tile(np.diag(self.covariance), (len(x), 1))
+        for i, (row, here) in enumerate(zip(x.reshape(len(x), -1), known.reshape(len(x), -1), strict=True)):
+            cross = self.covariance[np.ix_(~here, here)]
+            gain = np.linalg.solve(self.covariance[np.ix_(here, here)], cross.T).T
+            mean[i, ~here] += gain @ (row[here] - self.mean[here])
+            variance[i, ~here] -= (gain * cross).sum(1)
+        return Prediction.gaussian(mean.reshape(x.shape), np.sqrt(np.maximum(variance, 0)).reshape(x.shape))
