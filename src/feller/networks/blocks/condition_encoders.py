@@ -10,14 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from feller.core.errors import UsageError
-from feller.data.conditions import (
-    CategoryCondition,
-    Condition,
-    NumberCondition,
-    SetCondition,
-    TextCondition,
-    VectorCondition,
-)
+from feller.data.conditions.categories import CategoryCondition, SetCondition
+from feller.data.conditions.condition import Condition
+from feller.data.conditions.numbers import NumberCondition, VectorCondition
+from feller.data.conditions.texts import TextCondition
 
 ConditionType = int | Condition
 """Type of a condition: a number of classes, whose null value is that number, or a `Condition`."""
