@@ -35,7 +35,7 @@ if TYPE_CHECKING:  # the names in `_EXPORTS`, for type checkers and editors
     from feller.data.conditions.condition import Condition as Condition
     from feller.data.conditions.images import ImageCondition as ImageCondition
     from feller.data.conditions.numbers import NumberCondition as NumberCondition, VectorCondition as VectorCondition
-    from feller.data.conditions.texts import TextCondition as TextCondition
+    from feller.data.conditions.texts import SubwordCondition as SubwordCondition, TextCondition as TextCondition
     from feller.data.loading.dataset_reader import read as read
     from feller.data.tables.schema import Schema as Schema
     from feller.data.modality import Dataset as Dataset, Modality as Modality, RawData as RawData
@@ -133,7 +133,7 @@ _EXPORTS = {
     "data.conditions.condition": ("Condition",),
     "data.conditions.images": ("ImageCondition",),
     "data.conditions.numbers": ("NumberCondition", "VectorCondition"),
-    "data.conditions.texts": ("TextCondition",),
+    "data.conditions.texts": ("SubwordCondition", "TextCondition"),
     "data.loading.dataset_reader": ("read",),
     "data.tables.schema": ("Schema",),
     "data.modality": ("Dataset", "Modality", "RawData"),

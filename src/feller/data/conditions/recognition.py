@@ -23,7 +23,7 @@ from feller.data.files.plain_text import parse_number
 from feller.data.labels import encode_labels
 
 TEXT_NAMES = ("caption", "captions", "text", "prompt")
-"""Names of columns whose texts are read by their characters, even if few texts are distinct."""
+"""Names of columns whose texts are no categories, even if few texts are distinct."""
 MAX_RARE = 100
 """Maximum number of categories if most of them occur once."""
 
@@ -33,10 +33,11 @@ def fit_condition(name: str, column: ConditionColumn) -> Condition:
 
     Numbers are standardised, and vectors: arrays [n, d], or cells such as `0.1 0.2`. Cells such as `a|b` or `a;b`, and
     Python lists and sets of texts, are sets. Other texts are categories; if there are too many, or the column is named
-    `caption`, `text` or `prompt`, they are read by their characters. Arrays [n, h, w] and [n, h, w, c] are images.
+    `caption`, `text` or `prompt`, they are read by their characters, or by subwords if there are at least 200 texts of
+    several words. Arrays [n, h, w] and [n, h, w, c] are images.
 
     Raises:
-        InputError: If all values are equal or missing, or a text is too long.
+        InputError: If all values are equal or missing.
     """
     is_array = isinstance(column, Tensor | np.ndarray)
     if is_array and column.ndim in (3, 4):
