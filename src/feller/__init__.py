@@ -31,11 +31,11 @@ if TYPE_CHECKING:  # the names in `_EXPORTS`, for type checkers and editors
     from feller.core.output_shards import open_shards as open_shards
     from feller.core.rng import Rng as Rng
     from feller.core.run_folder import open_run as open_run
-    from feller.data.conditions import (
-        CategoryCondition as CategoryCondition, Condition as Condition, ImageCondition as ImageCondition,
-        NumberCondition as NumberCondition, SetCondition as SetCondition, TextCondition as TextCondition,
-        VectorCondition as VectorCondition,
-    )
+    from feller.data.conditions.categories import CategoryCondition as CategoryCondition, SetCondition as SetCondition
+    from feller.data.conditions.condition import Condition as Condition
+    from feller.data.conditions.images import ImageCondition as ImageCondition
+    from feller.data.conditions.numbers import NumberCondition as NumberCondition, VectorCondition as VectorCondition
+    from feller.data.conditions.texts import SubwordCondition as SubwordCondition, TextCondition as TextCondition
     from feller.data.loading.dataset_reader import read as read
     from feller.data.tables.schema import Schema as Schema
     from feller.data.modality import Dataset as Dataset, Modality as Modality, RawData as RawData
@@ -129,15 +129,11 @@ _EXPORTS = {
     "core.output_shards": ("open_shards",),
     "core.rng": ("Rng",),
     "core.run_folder": ("open_run",),
-    "data.conditions": (
-        "CategoryCondition",
-        "Condition",
-        "ImageCondition",
-        "NumberCondition",
-        "SetCondition",
-        "TextCondition",
-        "VectorCondition",
-    ),
+    "data.conditions.categories": ("CategoryCondition", "SetCondition"),
+    "data.conditions.condition": ("Condition",),
+    "data.conditions.images": ("ImageCondition",),
+    "data.conditions.numbers": ("NumberCondition", "VectorCondition"),
+    "data.conditions.texts": ("SubwordCondition", "TextCondition"),
     "data.loading.dataset_reader": ("read",),
     "data.tables.schema": ("Schema",),
     "data.modality": ("Dataset", "Modality", "RawData"),

@@ -9,17 +9,12 @@ from PIL import Image
 import feller
 from feller.core.errors import InputError, UsageError
 from feller.core.serialization import from_dict, to_dict
-from feller.data.conditions import (
-    CategoryCondition,
-    Condition,
-    ImageCondition,
-    NumberCondition,
-    SetCondition,
-    TextCondition,
-    VectorCondition,
-    fit_condition,
-    vector_cells,
-)
+from feller.data.conditions.categories import CategoryCondition, SetCondition
+from feller.data.conditions.condition import Condition
+from feller.data.conditions.images import ImageCondition
+from feller.data.conditions.numbers import NumberCondition, VectorCondition, vector_cells
+from feller.data.conditions.recognition import fit_condition
+from feller.data.conditions.texts import TextCondition
 from tests.errors import refuses
 
 COLUMNS = {

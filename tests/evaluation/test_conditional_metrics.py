@@ -5,7 +5,7 @@ import pytest
 import scipy.stats
 
 from feller.core.rng import Rng
-from feller.data.conditions import fit_condition
+from feller.data.conditions.recognition import fit_condition
 from feller.evaluation.conditional_metrics import (
     QUANTILES,
     BoostedQuantiles,

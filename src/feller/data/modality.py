@@ -21,7 +21,9 @@ from feller.core.errors import InputError, UsageError, cannot_write
 from feller.core.pytree import Cond, State, leaves, num_examples, tree_map
 from feller.core.rng import RandomStream, Rng
 from feller.core.serialization import replace_file
-from feller.data.conditions import Condition, fit_condition, vector_cells
+from feller.data.conditions.condition import Condition
+from feller.data.conditions.numbers import vector_cells
+from feller.data.conditions.recognition import fit_condition
 from feller.data.figures import to_image
 from feller.data.files import sample_folder
 from feller.data.files.delimited import write_parquet

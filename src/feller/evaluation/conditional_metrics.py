@@ -12,7 +12,9 @@ from torch import Tensor
 
 from feller.core.pytree import Cond, tree_map
 from feller.core.rng import Rng
-from feller.data.conditions import CategoryCondition, Condition, NumberCondition, SetCondition, VectorCondition
+from feller.data.conditions.categories import CategoryCondition, SetCondition
+from feller.data.conditions.condition import Condition
+from feller.data.conditions.numbers import NumberCondition, VectorCondition
 from feller.data.modality import Dataset
 from feller.evaluation.comparison import has_enough_held_out, subsample
 from feller.evaluation.evaluation_budget import EvaluationBudget

@@ -12,7 +12,7 @@ from feller.core.errors import InputError, UsageError
 from feller.core.pytree import leaves
 from feller.core.rng import Rng
 from feller.core.serialization import from_dict, to_dict
-from feller.data.conditions import NumberCondition
+from feller.data.conditions.numbers import NumberCondition
 from feller.data.crystals.cif import Crystal
 from feller.data.crystals.dataset import pad_crystals
 from feller.data.crystals.figure import _seen, picture, reduced, with_images

@@ -9,7 +9,10 @@ import torch
 from PIL import Image
 
 from feller.core.errors import InputError, UsageError
-from feller.data.conditions import CategoryCondition, ImageCondition, NumberCondition, TextCondition
+from feller.data.conditions.categories import CategoryCondition
+from feller.data.conditions.images import ImageCondition
+from feller.data.conditions.numbers import NumberCondition
+from feller.data.conditions.texts import TextCondition
 from feller.data.loading.dataset_reader import read
 from feller.data.loading.sample_reader import read_samples
 from tests.errors import refuses

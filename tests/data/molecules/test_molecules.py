@@ -12,7 +12,7 @@ from feller.core.errors import InputError, UsageError
 from feller.core.pytree import leaves
 from feller.core.serialization import from_dict, to_dict
 from feller.data.atoms.elements import colour_of, hill_formula
-from feller.data.conditions import NumberCondition
+from feller.data.conditions.numbers import NumberCondition
 from feller.data.loading.dataset_reader import read
 from feller.data.loading.raw import RawCrystals, RawMolecules, RawPoints
 from feller.data.loading.sample_reader import read_samples

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from feller.core.rng import Rng
-from feller.data.conditions import NumberCondition, fit_condition
+from feller.data.conditions.numbers import NumberCondition
+from feller.data.conditions.recognition import fit_condition
 from feller.networks.blocks.condition_encoders import build_encoder
 from feller.networks.mlp import MLP
 from feller.networks.network_config import seeded_init

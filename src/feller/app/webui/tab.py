@@ -14,7 +14,7 @@ from feller.app.reporter import Reporter
 from feller.app.webui.loaded_run import LoadedRun
 from feller.app.webui.widgets import choice, number, text
 from feller.core.errors import UsageError
-from feller.data.conditions import Condition
+from feller.data.conditions.condition import Condition
 from feller.data.modality import Modality
 from feller.data.tables.modality import Table
 

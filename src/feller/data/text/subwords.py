@@ -1,15 +1,11 @@
-"""Byte-pair encoding of subwords; the only module that imports the package `tokenizers`."""
+"""Byte-pair encoding of subwords."""
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from feller.core.errors import InputError, UsageError
+from feller.core.errors import UsageError
+from feller.data.byte_pairs import all_bytes, tokenizer_of, train_byte_pairs
 from feller.data.text.vocabulary import Vocabulary, check_encodable
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
 
 DEFAULT_VOCAB_SIZE = 2048
 MIN_VOCAB_SIZE = 257
@@ -32,24 +28,14 @@ class Subwords(Vocabulary):
 
     @property
     def vocab_size(self) -> int:
-        return _built(self.tokenizer).get_vocab_size()
+        return tokenizer_of(self.tokenizer).get_vocab_size()
 
     def encode(self, text: str) -> list[int]:
-        return _built(self.tokenizer).encode(check_encodable(text)).ids
+        return tokenizer_of(self.tokenizer).encode(check_encodable(text)).ids
 
     def decode(self, ids: Sequence[int]) -> str:
         """Decode the bytes of the tokens as UTF-8."""
-        return _built(self.tokenizer).decode(list(ids), skip_special_tokens=False)
-
-
-@functools.lru_cache(maxsize=8)
-def _built(tokenizer: str) -> "Tokenizer":
-    from tokenizers import Tokenizer
-
-    try:
-        return Tokenizer.from_str(tokenizer)
-    except Exception as error:  # tokenizers raises a bare Exception
-        raise InputError(f"the subword vocabulary is damaged ({' '.join(str(error).split())})") from error
+        return tokenizer_of(self.tokenizer).decode(list(ids), skip_special_tokens=False)
 
 
 def learn_subwords(texts: Sequence[str], count: int = DEFAULT_VOCAB_SIZE) -> Subwords:
@@ -64,16 +50,4 @@ def learn_subwords(texts: Sequence[str], count: int = DEFAULT_VOCAB_SIZE) -> Sub
             count,
             "Choose a number in this range; 256 of the subwords are the single bytes",
         )
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=count,
-        min_frequency=2,
-        show_progress=False,
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    return Subwords(tokenizer.to_str())
+    return Subwords(train_byte_pairs(texts, count, all_bytes()))

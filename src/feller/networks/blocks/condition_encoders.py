@@ -10,14 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from feller.core.errors import UsageError
-from feller.data.conditions import (
-    CategoryCondition,
-    Condition,
-    NumberCondition,
-    SetCondition,
-    TextCondition,
-    VectorCondition,
-)
+from feller.data.conditions.categories import CategoryCondition, SetCondition
+from feller.data.conditions.condition import Condition
+from feller.data.conditions.numbers import NumberCondition, VectorCondition
+from feller.data.conditions.texts import SubwordCondition, TextCondition, TokenizedText
 
 ConditionType = int | Condition
 """Type of a condition: a number of classes, whose null value is that number, or a `Condition`."""
@@ -113,7 +109,7 @@ class SetEncoder(ConditionEncoder):
 class TextEncoder(ConditionEncoder):
     """Encoder of a text: a transformer on its tokens, and an MLP on the mean of their features."""
 
-    def __init__(self, condition: TextCondition, width: int) -> None:
+    def __init__(self, condition: TokenizedText, width: int) -> None:
         inner = TEXT_HEADS * max(1, min(width, MAX_TEXT_WIDTH) // TEXT_HEADS)
         super().__init__(inner, width)
         self.padding = int(condition.null)
@@ -135,7 +131,7 @@ class TextEncoder(ConditionEncoder):
 
 
 def sincos(length: int, like: Float[Tensor, "b l width"]) -> Float[Tensor, "length width"]:
-    """Return sine-cosine embeddings of the positions of a text, with wavelengths from 2 pi to 2,000 pi characters."""
+    """Return sine-cosine embeddings of the positions of a text, with wavelengths from 2 pi to 2,000 pi tokens."""
     count = like.shape[2] // 2
     frequencies = 1000 ** -(torch.arange(count, dtype=like.dtype, device=like.device) / count)
     angles = torch.arange(length, dtype=like.dtype, device=like.device)[:, None] * frequencies
@@ -166,6 +162,7 @@ ENCODERS: dict[type[Condition], Callable[..., nn.Module]] = {
     CategoryCondition: _category_encoder,
     NumberCondition: NumberEncoder,
     SetCondition: SetEncoder,
+    SubwordCondition: TextEncoder,
     TextCondition: TextEncoder,
     VectorCondition: VectorEncoder,
 }

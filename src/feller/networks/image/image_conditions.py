@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from feller.core.pytree import Cond
-from feller.data.conditions import ImageCondition
+from feller.data.conditions.images import ImageCondition
 from feller.networks.blocks.condition_encoders import ConditionTypes
 
 

@@ -1,0 +1,1 @@
+"""Types of conditions, such as numbers, categories, texts and images."""
