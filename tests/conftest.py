@@ -3,6 +3,7 @@
 import gc
 import pathlib
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -38,6 +39,36 @@ def brief() -> Iterator[None]:
         patch.setattr(EvaluationBudget, "fraction_of", classmethod(lambda cls, *seconds: cls(0.1)))
         patch.setattr(EvaluationBudget, "num_affordable", fewest)
         yield
+
+
+@pytest.fixture(scope="session")
+def alignments() -> dict[Any, Any]:
+    """Return the alignments of recordings with their texts that a test has computed."""
+    return {}
+
+
+@pytest.fixture
+def aligned_once(monkeypatch: pytest.MonkeyPatch, alignments: dict[Any, Any]) -> None:
+    """Align a recording with its text once, however many tests read it."""
+    from feller.data.speech.forced_alignment import ForcedAligner
+    from feller.data.speech.lexicon import words_of
+
+    compute = ForcedAligner.align
+
+    def align(aligner: Any, sound: Any, text: str) -> Any:
+        spoken = [aligner.lexicon.pronunciations(word, spelled=aligner.spelled) for word in words_of(text)]
+        key = sound.samples.tobytes(), sound.sample_rate, text, *spoken
+        if key not in alignments:
+            alignments[key] = compute(aligner, sound, text)
+        return alignments[key]
+
+    monkeypatch.setattr(ForcedAligner, "align", align)
+
+
+@pytest.fixture
+def briefly_rehearsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let private fits of tables learn from noisy counts for a few steps only."""
+    monkeypatch.setattr("feller.app.workflows.private.pretrain_on_marginals.STEPS", 8)
 
 
 @pytest.fixture(scope="session")

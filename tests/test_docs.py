@@ -2,12 +2,14 @@
 
 import ast
 import builtins
+import functools
 import importlib
 import json
 import pathlib
 import re
 import runpy
 import shlex
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -19,6 +21,7 @@ import feller
 from feller.app.cli import main
 from feller.core.run_folder import open_run
 from feller.data.loading.dataset_reader import read
+from feller.evaluation.speech import detector
 from feller.models.spec import load_spec
 from tests.data.shards.written import pictures
 from tests.data.speech.written import pairs
@@ -220,12 +223,14 @@ def in_time(words: list[str]) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_examples_run(page, tmp_path, monkeypatch):
+def test_examples_run(page, tmp_path, monkeypatch, aligned_once, briefly_rehearsed):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
     monkeypatch.setattr("feller.app.workflows.documents.evaluate_documents.MAX_CONTINUED", 8)
     for few in ("MAX_UTTERANCES", "DETECTOR_UTTERANCES"):
         monkeypatch.setattr(f"feller.app.workflows.speech.evaluate_speech.{few}", 4)
+    brief = functools.partial(detector.fit_detector, training=replace(detector.TRAINING, steps=8))
+    monkeypatch.setattr("feller.app.workflows.speech.evaluate_speech.fit_detector", brief)
     found = blocks(page)
     alone = [code for _, code in files(found)]
     first_command = next((i for i, (language, _) in enumerate(found) if language == "sh"), len(found))

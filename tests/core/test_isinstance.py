@@ -25,11 +25,11 @@ CLASSES = {
 
 @dataclass(frozen=True, slots=True)
 class Asks:
-    """Names of classes in a module with where they come from, classes with their bases, lines with those asked for."""
+    """Names of classes in a module with their origins, classes with their bases, and comparisons with a class."""
 
     names: dict[str, str]
     bases: dict[str, list[ast.expr]]
-    asked: list[tuple[int, ast.expr]]
+    compared: list[tuple[int, ast.expr]]
 
 
 @functools.cache
@@ -47,7 +47,7 @@ def modules() -> dict[str, Asks]:
         }
         classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
         names |= {node.name: f"{module}.{node.name}" for node in classes}
-        found[module] = Asks(names, {f"{module}.{node.name}": node.bases for node in classes}, list(asked(tree)))
+        found[module] = Asks(names, {f"{module}.{node.name}": node.bases for node in classes}, list(compared(tree)))
     return found
 
 
@@ -81,7 +81,7 @@ def kinds(base: str) -> set[str]:
     return found
 
 
-def asked(tree: ast.Module) -> Iterator[tuple[int, ast.expr]]:
+def compared(tree: ast.Module) -> Iterator[tuple[int, ast.expr]]:
     """Yield lines and expressions of classes that values are compared with."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("isinstance", "issubclass"):
@@ -99,7 +99,7 @@ def offenders(base: str, allowed: tuple[str, ...]) -> set[str]:
         f"{module}:{line}"
         for module, asks in modules().items()
         if not any(f"{module}.".startswith(f"{folder}.") for folder in allowed)
-        for line, node in asks.asked
+        for line, node in asks.compared
         if home(module, node) in classes
     }
 
@@ -117,7 +117,7 @@ def test_isinstance_through_reexports_is_found() -> None:
         "from feller.paths import Affine\n\n\ndef f(x):\n    return isinstance(x, int | Affine) or type(x) is Affine\n"
     )
     modules()["mine"] = Asks({"Affine": "feller.paths.Affine"}, {}, [])
-    found = [home("mine", node) for _, node in asked(ast.parse(text))]
+    found = [home("mine", node) for _, node in compared(ast.parse(text))]
     del modules()["mine"]
     assert found.count("feller.paths.affine.Affine") == 2
     assert "feller.paths.affine.Affine" in kinds("feller.paths.path.Path")

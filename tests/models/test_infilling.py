@@ -150,14 +150,14 @@ def test_standardised_durations() -> None:
     logs = torch.tensor([0, 3, 7, 1]).double().log1p()
     assert (rule.mean, rule.std) == (pytest.approx(logs.mean().item()), pytest.approx(logs.std().item()))
 
-    def told(x_t: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
+    def network(x_t: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
         context = given["context"][:, :, 0]
         close(context[:, 3].double(), expected.expand(3), 1e-6)
         return ((torch.tensor([2.4, 2.6, -0.7, 0.0]).log1p() - rule.mean) / rule.std).expand(3, 4)[:, :, None]
 
     expected = (torch.tensor(9.0).double().log1p() - rule.mean) / rule.std
     kept = torch.tensor([False, False, False, True]).expand(3, 4)
-    found = infill_durations(told, rule, torch.full((3, 4), 9), kept, torch.zeros(3, 4).long(), rng=Rng(0))
+    found = infill_durations(network, rule, torch.full((3, 4), 9), kept, torch.zeros(3, 4).long(), rng=Rng(0))
     assert found.tolist() == [[2, 3, 0, 9]] * 3
 
 

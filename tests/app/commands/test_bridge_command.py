@@ -253,7 +253,7 @@ def test_without_noise_samples_do_not_depend_on_the_seed():
         ("a.csv b.csv --cost mine.py:wrong", {"kind": InputError, "found": "[60, 2]"}),
         ("a.csv b.csv --cost mine.py:nothing", {"file": "mine.py", "found": "'nothing'"}),
         ("a.csv b.csv --cost walls", {"argument": "cost", "found": "'walls'"}),
-        ("a.csv b.csv --cost b.csv", {}),
+        ("a.csv b.csv --cost b.csv", {"argument": "cost", "found": "b.csv"}),
         ("a.csv b.csv --cost gone.png", {"kind": InputError, "file": "gone.png", "found": "no such file"}),
         ("a.csv b.csv --cost room.png --frame 0 1", {"argument": "frame", "found": "0 1"}),
         ("a.csv b.csv --cost room.png --frame 8 30 0 20", {"kind": InputError, "place": "a.csv"}),

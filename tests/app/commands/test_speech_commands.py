@@ -71,12 +71,12 @@ def elsewhere(place, monkeypatch):
 def sample(capsys):
     """Return a function that samples and returns the JSON output and the lines of notes."""
 
-    def asked(*words, run_folder="run"):
+    def sampled(*words, run_folder="run"):
         capsys.readouterr()
         found = run("sample", run_folder, *words, *QUICK, "--overwrite")
         return found, capsys.readouterr().err.splitlines()
 
-    return asked
+    return sampled
 
 
 def samples(path):

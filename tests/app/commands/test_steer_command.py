@@ -71,7 +71,7 @@ def test_rewards_are_summed(digits, tmp_path):
         ("--reward ink --method pigdm", {"remedy": "Remove --method"}),
         ("--observe x.png --operator blur --prior none", {"remedy": "Remove --prior"}),
         ("--reward ink --nfe 0", {"argument": "nfe", "found": "0"}),
-        ("--reward class", {}),
+        ("--reward class", {"argument": "reward", "found": "class without a value"}),
         ("--reward ink --observe half.png", {"argument": "rewards", "found": "both"}),
         ("--observe half.png", {"argument": "observe"}),
         ("--reward ink --solver dopri5", {}),

@@ -29,13 +29,13 @@ def browser():
 
 
 class Chromium:
-    """One page; keeps what its console said, and which addresses it asked for."""
+    """One page; keeps what its console said, and the addresses that it requested."""
 
     def __init__(self, ears: int, mouth: int) -> None:
         self._ears, self._mouth, self._rest = ears, mouth, b""
         self._numbers = itertools.count(1)
         self.errors: list[str] = []
-        self.asked: list[str] = []
+        self.requested_urls: list[str] = []
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Network", "Log"):
@@ -68,7 +68,7 @@ class Chromium:
 
     def _note(self, method: str | None, found: dict[str, Any]) -> None:
         if method == "Network.requestWillBeSent":
-            self.asked.append(found["request"]["url"])
+            self.requested_urls.append(found["request"]["url"])
         elif method == "Log.entryAdded" and found["entry"]["level"] == "error":
             self.errors.append(f"{found['entry']['text']} {found['entry'].get('url', '')}")
         elif method == "Runtime.exceptionThrown":

@@ -69,7 +69,7 @@ def page(opened, tmp_path):
     opened.picture(tmp_path / "page.png")
     assert len(set(Image.open(tmp_path / "page.png").convert("L").tobytes())) > 16  # not blank
     assert opened.errors == []
-    elsewhere = [url for url in opened.asked if urlsplit(url).hostname not in ("127.0.0.1", None)]
+    elsewhere = [url for url in opened.requested_urls if urlsplit(url).hostname not in ("127.0.0.1", None)]
     assert [url for url in elsewhere if not url.startswith(("data:", "blob:"))] == []
     assert not opened.run(SEEN.format(what="p.wrong", more="true"))
 

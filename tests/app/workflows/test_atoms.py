@@ -49,7 +49,7 @@ def test_given_formula_and_lattice(crystals, tmp_path):
         ("--superpose jump=0.5", {"remedy": "Omit the jump weight"}),
         ("--superpose jump", {"argument": "superpose", "found": "'jump'"}),
         ("--superpose jump=x", {"argument": "superpose", "found": "'jump=x'"}),
-        ("--superpose jump=2", {"found": "2"}),
+        ("--superpose jump=2", {"argument": "superpose", "found": "'jump=2'"}),
         ("--superpose flow=1", {"argument": "superpose", "found": "'flow=1'"}),
     ],
 )

@@ -394,11 +394,11 @@ def test_images_are_encoded_once(scenes, monkeypatch):
     heard: list[tuple[Tensor, Tensor]] = []
     encode = LearnedImageTokenizer.encode
 
-    def told(self, pictures):
+    def recorded(self, pictures):
         heard.append((pictures, encode(self, pictures)))
         return heard[-1][1]
 
-    monkeypatch.setattr(LearnedImageTokenizer, "encode", told)
+    monkeypatch.setattr(LearnedImageTokenizer, "encode", recorded)
     run = fit(scenes, *LEARN, *OWN, "--steps", "2", out="run")
     assert [len(pictures) for pictures, _ in heard] == [2, 36]  # of the trial, and all training examples
     pictures, codes = heard[1]

@@ -27,8 +27,8 @@ def people(n=400, seed=0):
     )
 
 
-def told(caught):
-    """Return what was warned of."""
+def warned(caught):
+    """Return the texts of the warnings of feller."""
     return [str(one.message) for one in caught if issubclass(one.category, FellerWarning)]
 
 
@@ -41,7 +41,7 @@ def private(tmp_path_factory):
         patch.setenv("XDG_DATA_HOME", str(folder / "home"))
         patch.setattr("feller.app.workflows.private.pretrain_on_marginals.STEPS", 8)
         run = feller.fit(people(), epsilon=8.0, unsafe_seed=0, out=str(folder / "run"), **TINY)
-    return run, told(caught)
+    return run, warned(caught)
 
 
 def test_a_column_that_holds_nothing_is_told_in_a_script(private):
@@ -70,7 +70,7 @@ def test_rows_unlike_those_that_were_learned_are_warned_of(private):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         assert len(run.log_prob(rows.assign(school="PhD", age=[20, 30, 40, 50, 1000, 2000]))) == 6
-    assert [line.split("'")[0] for line in told(caught)] == ["age ", "school "]
+    assert [line.split("'")[0] for line in warned(caught)] == ["age ", "school "]
     with refuses(feller.InputError, column="age", row=1, found="'x'"):
         run.log_prob(rows.assign(age="x"))
 

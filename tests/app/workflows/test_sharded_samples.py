@@ -397,12 +397,12 @@ def test_late_process_is_waited_for(moons, tmp_path, crew, monkeypatch, damaged)
             time.sleep(0.3)
         draw(*what)
 
-    def told(*what):
+    def announced(*what):
         waiting.set()
         waits(*what)
 
     monkeypatch.setattr(sharded_samples, "_draw", late)
-    monkeypatch.setattr(sharded_samples, "_wait", told)
+    monkeypatch.setattr(sharded_samples, "_wait", announced)
     found = crew(2).each(lambda: make(moons, 600, 300, folder, about))
     assert found[0].is_finished
     assert isinstance(found[1], ShardedSamples)

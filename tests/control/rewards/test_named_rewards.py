@@ -97,17 +97,19 @@ def test_class_reward() -> None:
 @pytest.mark.parametrize(
     ("texts", "found"),
     [
-        ([], None),
+        ([], "none"),
         (["inc"], "'inc'"),
-        (["ink > 0.4"], None),
-        (["ink => 0.4"], None),
-        (["ink = 0.4"], None),
-        (["ink<=much"], "'much'"),
-        ([""], None),
+        (["ink > 0.4"], "'ink > 0.4'"),
+        (["ink => 0.4"], "'ink => 0.4'"),
+        (["ink = 0.4"], "'ink = 0.4'"),
+        (["ink<=much"], "'ink<=much'"),
+        (["ink<=inf"], "'ink<=inf'"),
+        (["-2*ink <= 3"], "'-2*ink <= 3'"),
+        ([""], "''"),
     ],
 )
-def test_parse_reward_of_invalid_text(texts: list[str], found: str | None) -> None:
-    with refuses(UsageError, found=found):
+def test_parse_reward_of_invalid_text(texts: list[str], found: str) -> None:
+    with refuses(UsageError, argument="reward", found=found):
         parse_reward(texts, NAMED)
 
 
@@ -120,7 +122,7 @@ def test_dataset_reward_checks_shape_and_values() -> None:
 
 @pytest.mark.parametrize("name", ["ink", "compressibility"])
 def test_image_rewards_need_images(name: str) -> None:
-    with refuses(UsageError):
+    with refuses(UsageError, argument="reward", found=repr(name)):
         parse_reward([name], {}, lambda text: None)
 
 

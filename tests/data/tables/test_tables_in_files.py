@@ -124,8 +124,8 @@ def test_states_and_records() -> None:
 def test_conditions_of_adult() -> None:
     adult = read("example:adult/test").modality
     assert isinstance(adult, Table)
-    assert adult.asked("education", "Masters") == (3, 13)
-    assert adult.asked("age", "34") == (0, 3)
+    assert adult.parse_cell("education", "Masters") == (3, 13)
+    assert adult.parse_cell("age", "34") == (0, 3)
     assert adult.parse_condition("education", "Masters")[0].tolist() == [13]
     assert "education" in adult.conditionable_leaves
     for leaf, text, argument, found in [

@@ -53,12 +53,12 @@ def table_of(codes: Tensor, counts: Sequence[int], columns: Sequence[int] | None
 
 @dataclass
 class Numbers(Noise):
-    """Noise from a seed, rounded where it shall be whole; remembers what it was asked for."""
+    """Noise from a seed, rounded where it shall be whole; remembers its calls, as (sigma, shape)."""
 
     seed: int = 0
     scale: float = 1.0
-    """Times the noise that was asked for; 0 for none."""
-    asked: list[tuple[float, tuple[int, ...]]] = field(default_factory=list)
+    """Factor of the noise; 0 for none."""
+    calls: list[tuple[float, tuple[int, ...]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.generator = np.random.default_rng(self.seed)
@@ -67,12 +67,12 @@ class Numbers(Noise):
         raise AssertionError("numbers are drawn whole")
 
     def uniform(self, shape: Sequence[int]) -> Tensor:
-        self.asked.append((0.0, tuple(shape)))
+        self.calls.append((0.0, tuple(shape)))
         if not self.scale:
             return torch.full(tuple(shape), 0.5, dtype=torch.float64)
         return torch.from_numpy(self.generator.uniform(1e-16, 1, tuple(shape)))
 
     def discrete_gaussian(self, sigma: float, shape: Sequence[int]) -> Tensor:
-        self.asked.append((sigma, tuple(shape)))
+        self.calls.append((sigma, tuple(shape)))
         normal = self.scale * sigma * self.generator.standard_normal(tuple(shape))
         return torch.from_numpy(np.rint(normal).astype(np.int64))

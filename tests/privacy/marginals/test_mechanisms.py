@@ -40,7 +40,7 @@ def test_mechanisms_spend_the_budget(mechanism: Mechanism, rho: float) -> None:
     spent = math.fsum(cost for _, cost in release.charges)
     assert rho * (1 - 1e-6) < spent <= rho
     assert len(release.charges) == 3
-    asked = math.fsum(0.5 / sigma**2 for sigma, _ in numbers.asked if sigma)
+    asked = math.fsum(0.5 / sigma**2 for sigma, _ in numbers.calls if sigma)
     measured = math.fsum(cost for what, cost in release.charges if what.startswith("counts"))
     assert measured == pytest.approx(asked, rel=1e-12)
 
@@ -108,7 +108,7 @@ def test_release_depends_on_noisy_answers_only(mechanism: Mechanism, monkeypatch
     monkeypatch.setattr(Curator, "select_worst", choose)
     noise = Numbers(4), Numbers(4)
     one, two = (mechanism(codes, COUNTS, 0.02, own) for codes, own in zip((CODES, OTHER), noise, strict=True))
-    assert noise[0].asked == noise[1].asked
+    assert noise[0].calls == noise[1].calls
     assert one.charges == two.charges
     assert one.model.cliques == two.model.cliques
     assert all(map(torch.equal, one.model.potentials, two.model.potentials))
@@ -128,7 +128,7 @@ def test_few_columns_and_columns_of_one_level(mechanism: Mechanism, counts: tupl
     codes = torch.stack([torch.arange(60) % count for count in counts], 1)
     numbers = Numbers(1)
     release = mechanism(codes, counts, 0.5, numbers)
-    assert all(math.prod(shape) > 1 for sigma, shape in numbers.asked if sigma)
+    assert all(math.prod(shape) > 1 for sigma, shape in numbers.calls if sigma)
     assert [len(values) for values in release.one_way] == list(counts)
     assert all(values.item() == 60 for values in release.one_way if len(values) == 1)
     assert math.fsum(cost for _, cost in release.charges) <= 0.5
@@ -169,7 +169,7 @@ def test_independent_spends_the_budget(rho: float) -> None:
     assert {*release.model.cliques} == {(j,) for j in range(5)}
     ((_, spent),) = release.charges
     assert rho * (1 - 1e-6) < spent <= rho
-    assert spent == pytest.approx(math.fsum(0.5 / sigma**2 for sigma, _ in numbers.asked), rel=1e-12)
+    assert spent == pytest.approx(math.fsum(0.5 / sigma**2 for sigma, _ in numbers.calls), rel=1e-12)
     one_way = [release.model.marginal([j]) for j in (0, 4)]
     assert (release.model.marginal([0, 4]) - torch.outer(*one_way)).abs().max() < 1e-12
 
@@ -178,7 +178,7 @@ def test_independent_spends_the_budget(rho: float) -> None:
 def test_infinite_budget_is_exact(mechanism: Mechanism) -> None:
     numbers = Numbers(1)
     release = mechanism(CODES, COUNTS, math.inf, numbers)
-    assert not numbers.asked
+    assert not numbers.calls
     for clique in release.model.cliques:
         assert (3000 * release.model.marginal(clique) - table_of(CODES, COUNTS, clique)).abs().max() < 3
     tree = mst(CODES, COUNTS, 1e4, Numbers(scale=0.0)).model.cliques

@@ -224,12 +224,12 @@ def test_samples_do_not_depend_on_the_batch() -> None:
     rule, _ = with_memory(objective())
     rows, _ = rows_of(40, 12, seed=6)
 
-    def told(example: Example) -> list[list[int]]:
+    def documents(example: Example) -> list[list[int]]:
         pairs = zip(example["x_t"].tolist(), example["given"]["sample"].tolist(), strict=True)
         return [[x for x, k in zip(row, own, strict=True) if k == i] for row, own in pairs for i in range(max(own) + 1)]
 
-    whole = told(rule.draw({"x_1": rows}, Rng(0)))
-    parts = [told(rule.draw({"x_1": rows[a:b]}, Rng(0, first_example=a))) for a, b in ((0, 13), (13, 40))]
+    whole = documents(rule.draw({"x_1": rows}, Rng(0)))
+    parts = [documents(rule.draw({"x_1": rows[a:b]}, Rng(0, first_example=a))) for a, b in ((0, 13), (13, 40))]
     assert sorted(whole) == sorted(parts[0] + parts[1])
 
 

@@ -21,7 +21,7 @@ from feller.app.webui.tabs.run_tabs import follow_tab, reports_tab
 from feller.app.webui.tabs.sample_tab import drawn_view, guidance_tab, sample_tab, why_not_drawn
 from feller.app.webui.tabs.speech_tabs import denoise_tab, edit_tab, restyle_tab, text_to_speech_tab
 from feller.app.webui.tabs.steering_tab import steer_tab
-from feller.app.webui.widgets import MAX_SEED, gradio, message_html, outputs, updates
+from feller.app.webui.widgets import MAX_SEED, gradio, message_html, output_components, updates
 from feller.core.errors import InputError
 
 TABS: tuple[Callable[[LoadedRun, PageContext], Tab | None], ...] = (
@@ -125,9 +125,9 @@ def _add_tab(gr: Any, tab: Tab, name: str, run: LoadedRun, page: PageContext) ->
         with gr.Column(scale=3, min_width=320, elem_classes="made"):
             loading = "loading ..." if tab.is_read_only or tab.first_view is not None else ""
             note = gr.HTML(message_html(loading), elem_classes="said")
-            shown = {kind: outputs(kind, tab) for kind in tab.outputs if kind not in FULL_WIDTH_KINDS}
+            shown = {kind: output_components(kind, tab) for kind in tab.outputs if kind not in FULL_WIDTH_KINDS}
     with gr.Column(elem_classes="made"):
-        shown |= {kind: outputs(kind, tab) for kind in tab.outputs if kind in FULL_WIDTH_KINDS}
+        shown |= {kind: output_components(kind, tab) for kind in tab.outputs if kind in FULL_WIDTH_KINDS}
     timer = None if tab.refresh_seconds is None else gr.Timer(tab.refresh_seconds)
     results = [note, *(output for kind in tab.outputs for output in shown[kind])]
     made = [*results, *([] if timer is None else [button, timer])]

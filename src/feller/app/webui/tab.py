@@ -12,7 +12,7 @@ from typing import Any
 
 from feller.app.reporter import Reporter
 from feller.app.webui.loaded_run import LoadedRun
-from feller.app.webui.widgets import choice, number, text
+from feller.app.webui.widgets import choice, number, text_field
 from feller.core.errors import UsageError
 from feller.data.conditions.condition import Condition
 from feller.data.modality import Modality
@@ -177,7 +177,7 @@ def condition_controls(run: LoadedRun) -> dict[str, Any]:
     ]
     if names:
         hint = f"Observed values as NAME=VALUE, one per line. Names: {', '.join(names)[:300]}."
-        controls["given"] = text("Observed values", hint=hint, example=f"{names[0]}=...", lines=2)
+        controls["given"] = text_field("Observed values", hint=hint, example=f"{names[0]}=...", lines=2)
     return controls
 
 
@@ -186,7 +186,7 @@ def _condition_field(name: str, kind: Condition, *, can_be_open: bool) -> Any:
     if kind.choices:
         return choice(name, (OPEN, *kind.choices) if can_be_open else kind.choices)
     hint = "Empty: open, not given." if can_be_open else "This model needs a value."
-    return text(name, hint=hint, example=kind.placeholder)
+    return text_field(name, hint=hint, example=kind.placeholder)
 
 
 def sample_controls(run: LoadedRun) -> dict[str, Any]:

@@ -102,7 +102,7 @@ def choice(
     )
 
 
-def text(label: str, *, hint: str = "", example: str = "", lines: int = 1, value: str = "") -> Any:
+def text_field(label: str, *, hint: str = "", example: str = "", lines: int = 1, value: str = "") -> Any:
     """Return a text field."""
     return gradio().Textbox(
         value=value, label=label, info=hint or None, placeholder=example or None, lines=lines, render=False
@@ -239,7 +239,7 @@ LINE, LETTER, PADDING, ROOM = 44, 9, 28, 672
 the output column."""
 
 
-def outputs(kind: "OutputKind", tab: "Tab") -> list[Any]:
+def output_components(kind: "OutputKind", tab: "Tab") -> list[Any]:
     """Return the Gradio components for one kind of output; they are hidden until they have a value."""
     gr = gradio()
     hidden = {"visible": False, "interactive": False}

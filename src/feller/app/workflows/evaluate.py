@@ -33,13 +33,13 @@ from feller.app.workflows.reporting.evaluate_non_generative import (
 from feller.app.workflows.reporting.sample_report import sample_report
 from feller.app.workflows.run_config import (
     FitRecord,
-    as_bundle,
     example_of,
     is_described,
     read_bundle,
     read_fit_record,
     read_import_conventions,
     same_rows,
+    split_run_data,
 )
 from feller.app.workflows.run_status import read_run_status, undertrained_notice, undertrained_tuning_notice
 from feller.app.workflows.steering.reward_specs import parse_recorded_rewards
@@ -353,7 +353,7 @@ def _read_training_data(
         if in_memory_data is None:
             raise
         raw = same_rows(record, modality, in_memory_data)
-        return None if raw is None else as_bundle(record, modality, raw)
+        return None if raw is None else split_run_data(record, modality, raw)
 
 
 def _shared(held_out: Dataset, bundle: DataBundle) -> int:

@@ -473,7 +473,7 @@ def read_bundle(record: FitRecord, modality: Modality, in_memory_data: DataSourc
         InputError: If the data are missing or have changed.
     """
     raw = reread_data(record, modality, in_memory_data)
-    return as_bundle(record, modality, raw)
+    return split_run_data(record, modality, raw)
 
 
 def same_rows(record: FitRecord, modality: Modality, data: DataSource) -> Dataset | None:
@@ -482,7 +482,7 @@ def same_rows(record: FitRecord, modality: Modality, data: DataSource) -> Datase
     return raw if raw is not None and matches_keyed(unordered_print(raw), record.provenance.rows) else None
 
 
-def as_bundle(record: FitRecord, modality: Modality, raw: Dataset) -> DataBundle:
+def split_run_data(record: FitRecord, modality: Modality, raw: Dataset) -> DataBundle:
     """Return all data `raw` of a run together with their training part and held-out part.
 
     Both parts get the modality `modality`, which is that of the run's model.

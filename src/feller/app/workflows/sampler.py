@@ -1,5 +1,6 @@
 """Sampling from a run, in which each sample depends only on its index, and imputation of missing table cells."""
 
+import math
 import os
 import pathlib
 from collections.abc import Callable, Mapping
@@ -322,12 +323,13 @@ def _parse_jump_weight(text: str | None) -> float | None:
     if text is None:
         return None
     name, _, weight = text.partition("=")
-    if name != "jump":
-        raise UsageError("jump=WEIGHT", repr(text), argument="superpose")
     try:
-        return float(weight)
+        jump_weight = float(weight)
     except ValueError:
-        raise UsageError("jump=WEIGHT with a weight from 0 to 1", repr(text), argument="superpose") from None
+        jump_weight = math.nan
+    if name != "jump" or not 0 <= jump_weight <= 1:
+        raise UsageError("jump=WEIGHT with a weight from 0 to 1", repr(text), argument="superpose")
+    return jump_weight
 
 
 def _check_applicable(model: Model, *, observed_text: str | None, nfe: int | None, jump_weight: float | None) -> None:

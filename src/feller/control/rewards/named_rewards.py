@@ -162,26 +162,28 @@ def parse_reward(
     """
     if not texts:
         names = ", ".join(["file.py:function", "the run of a regressor", *factories])
-        raise UsageError(expected=f"a reward (--reward), one of: {names}")
+        raise UsageError(f"one of: {names}", "none", argument="reward")
     return RewardSum(tuple(_parse_term(text, factories, other) for text in texts))
 
 
 def _parse_term(text: str, factories: Mapping[str, RewardFactory], other: RewardFallback) -> RewardTerm:
     match = _TERM.fullmatch(text)
     if match is None:
-        raise UsageError(f"cannot read the reward {text!r}", remedy="Write [NUMBER *] NAME [<= NUMBER]")
+        raise UsageError("[NUMBER *] NAME [<= NUMBER]", repr(text), argument="reward")
     factor, name, side, bound = match["factor"], match["name"], match["side"], match["bound"]
     try:
         limit = None if bound is None else float(bound)
     except ValueError:
-        raise UsageError(f"a number as the bound of the reward {text!r}", repr(bound)) from None
+        limit = math.nan
     if limit is not None and not math.isfinite(limit):
-        raise UsageError(f"a finite number as the bound of the reward {text!r}", repr(bound))
+        raise UsageError(f"a finite number after {side}", repr(text), argument="reward")
     weight = 1.0 if factor is None else float(factor)
     if limit is not None and weight < 0:
         raise UsageError(
-            f"the reward {text!r} rewards violations of its bound",
-            remedy="Change the sign of the factor, or reverse the bound",
+            "a factor of at least 0, because others reward violations of the bound",
+            repr(text),
+            "Change the sign of the factor, or reverse the bound",
+            argument="reward",
         )
     violation = None if limit is None else lambda reward: BOUND_VIOLATIONS[side](reward, limit)
     return RewardTerm(_parse_atom(name, factories, other), weight, violation, limit)
@@ -194,13 +196,10 @@ def _parse_atom(name: str, factories: Mapping[str, RewardFactory], other: Reward
     reward = other(name)
     if reward is None:
         if _SIDE.search(name):
-            raise UsageError(
-                f"cannot read the bound in {name!r}", remedy="Write NAME >= NUMBER, <= NUMBER or == NUMBER"
-            )
+            raise UsageError("NAME >= NUMBER, <= NUMBER or == NUMBER", repr(name), argument="reward")
         if prefix in IMAGE_REWARDS:
-            raise UsageError(
-                f"the reward {prefix!r} needs image data", remedy="Write your own reward: file.py:function"
-            )
+            remedy = "Write your own reward: file.py:function"
+            raise UsageError("needs image data", found=repr(prefix), remedy=remedy, argument="reward")
         raise UsageError.unknown_name(
             "reward", prefix, factories, alternatives=", or file.py:FUNCTION, or the run of a regressor"
         )
@@ -223,7 +222,8 @@ def user_reward(function: Callable[..., Any]) -> Reward:
     """
     name = getattr(function, "__name__", "reward")
     if inspect.isclass(function) or not inspect.signature(function).parameters:
-        raise UsageError(f"the reward {name} must be a function of samples [n, ...], or of samples and conditions")
+        expected = "a function of samples [n, ...], or of samples and conditions"
+        raise UsageError(expected, name, argument="reward")
     count = len(inspect.signature(function).parameters)
 
     def reward(values: State, cond: Cond) -> Tensor:

@@ -27,7 +27,7 @@ def check_reward_shape(values: object, n: int, name: str = "the reward") -> Shap
     if not isinstance(values, Tensor) or values.shape != (n,):
         actual = f"a tensor {list(values.shape)}" if isinstance(values, Tensor) else f"a {type(values).__name__}"
         actual = "None" if values is None else actual
-        raise InputError(f"{name} must return a tensor with one value per sample, shape [{n}]; found {actual}")
+        raise InputError(f"a tensor with one value per sample, shape [{n}], from {name}", actual)
     return values
 
 
@@ -42,8 +42,9 @@ def check_rewards(values: object, n: int) -> Float[Tensor, " b"]:
     if invalid.any():
         i = int(invalid.nonzero()[0, 0])
         raise InputError(
-            f"the reward is {values[i].item()} for {int(invalid.sum())} of {n} samples, first for sample {i + 1}",
-            remedy="Bound the reward, or return a low finite value there",
+            "finite rewards",
+            f"{values[i].item()} for {int(invalid.sum())} of {n} samples, first for sample {i + 1}",
+            "Bound the reward, or return a low finite value there",
         )
     return values
 
@@ -60,8 +61,9 @@ def reward_gradient(reward: RewardFunction, x: State, cond: Cond) -> tuple[Float
         values = evaluate_reward(reward, x, cond)
         if not values.requires_grad:
             raise InputError(
-                "the reward has no gradient: it rounds, counts or uses functions outside torch",
-                remedy="Use differentiable operations, or a method that needs no gradient",
+                "a reward with a gradient",
+                "one that rounds, counts or uses functions outside torch",
+                "Use differentiable operations, or a method that needs no gradient",
             )
         grads = torch.autograd.grad(values.sum(), list(leaves(x)), allow_unused=True)
     gradient = tree_map(
@@ -74,8 +76,9 @@ def reward_gradient(reward: RewardFunction, x: State, cond: Cond) -> tuple[Float
     if invalid.any():
         i = int(invalid.nonzero()[0, 0])
         raise InputError(
-            f"the gradient of the reward is not finite for {int(invalid.sum())} of {n} samples, first for sample"
-            f" {i + 1}, with reward {values[i].item():.4g}",
-            remedy="Add a small constant under square roots, whose gradient at 0 is infinite",
+            "a finite gradient of the reward",
+            f"infinity or NaN for {int(invalid.sum())} of {n} samples, first for sample {i + 1}, with reward"
+            f" {values[i].item():.4g}",
+            "Add a small constant under square roots, whose gradient at 0 is infinite",
         )
     return values.detach(), gradient

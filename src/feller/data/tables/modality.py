@@ -226,9 +226,9 @@ class Table(Modality):
 
         For a cell of a derived column, the code is that of its source column.
         """
-        return torch.tensor([self.asked(leaf, text)[1]]), {}
+        return torch.tensor([self.parse_cell(leaf, text)[1]]), {}
 
-    def asked(self, leaf: str, text: str) -> tuple[int, int]:
+    def parse_cell(self, leaf: str, text: str) -> tuple[int, int]:
         """Return the index of the column named `leaf` and the code of its cell `text`; see `parse_condition`."""
         return parse_given_code(self.schema, leaf, text)
 

@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from feller.app.workflows.private.table_schema import beware, owner_notes
+from feller.app.workflows.private.table_schema import owner_notes, owner_warnings
 from feller.app.workflows.run_config import read_fit_record
 from feller.core.errors import InputError
 from feller.core.run_folder import open_run
@@ -38,7 +38,7 @@ def test_draft_and_rare_values_are_noted_before_training(capsys):
     public, first, second = owner_notes(asked, model)
     assert "'clerk', 'nurse', 'smith', 'falconer'" in public
     assert "from 0 to 100" in public
-    assert (first, second) == tuple(beware(asked, model))
+    assert (first, second) == tuple(owner_warnings(asked, model))
 
 
 def test_reviewed_schema_has_no_notes():
@@ -46,7 +46,7 @@ def test_reviewed_schema_has_no_notes():
     drafted(["clerk", "nurse", "smith"], draft=False)
     asked = fit_record(data="people.csv", recipe="table", size="tiny", seed=0, schema="schema.json")
     data = read("people.csv", schema="schema.json")
-    assert not [*beware(asked, data)]
+    assert not [*owner_warnings(asked, data)]
     assert owner_notes(asked, data) == ()  # nothing is private
 
 

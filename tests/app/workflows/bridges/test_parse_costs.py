@@ -117,9 +117,9 @@ def test_changed_pictures():
 def test_nearly_right_texts(text, said):
     drawn("closed.png")
     pathlib.Path("cloud.csv").write_text("x,y,z\n1,2,3\n")
-    with refuses(UsageError) as caught:
+    with refuses(UsageError, argument="cost") as caught:
         parse_costs([text], populations(LEFT, RIGHT))
-    assert said in str(caught.value)
+    assert said in caught.value.remedy
 
 
 def test_names_with_a_space():

@@ -70,11 +70,11 @@ def table(outside="clip"):
 
 @pytest.mark.parametrize(("leaf", "beyond", "bound"), [("age", "17", "18"), ("hired", "2031-05-01", "2024-12-31")])
 def test_what_is_beyond_its_bounds_counts_as_the_nearest_where_the_schema_clips(leaf, beyond, bound):
-    assert table().asked(leaf, beyond) == table().asked(leaf, bound)
+    assert table().parse_cell(leaf, beyond) == table().parse_cell(leaf, bound)
     (told,) = outside(table().schema, {leaf: [beyond]})
     assert "nearest" in told
     with refuses(UsageError, argument=leaf):
-        table("refuse").asked(leaf, beyond)
+        table("refuse").parse_cell(leaf, beyond)
 
 
 def test_the_rows_have_what_was_given():
@@ -86,14 +86,14 @@ def test_the_rows_have_what_was_given():
 @pytest.mark.parametrize("how", ["clip", "refuse"])
 def test_a_word_near_nothing_and_a_day_that_is_none_are_refused(how):
     with refuses(UsageError, argument="member", found="'maybe'"):
-        table(how).asked("member", "maybe")
+        table(how).parse_cell("member", "maybe")
     with refuses(UsageError, argument="hired", found="'2020-02-30'"):
-        table(how).asked("hired", "2020-02-30")
+        table(how).parse_cell("hired", "2020-02-30")
     with refuses(UsageError, argument="hired", found="'soon'"):
-        table(how).asked("hired", "soon")
+        table(how).parse_cell("hired", "soon")
 
 
 @pytest.mark.parametrize("leaf", ["id", "E-Mail"])
 def test_a_column_that_was_never_learned_is_told_as_that(leaf):
     with refuses(UsageError, argument=leaf):
-        table().asked(leaf, "5")
+        table().parse_cell(leaf, "5")

@@ -101,7 +101,7 @@ def test_invalid_functions() -> None:
         check(CustomCost(lambda x, t: x[:, :1]), X, T)
     with refuses(InputError):
         check(CustomCost(lambda x, t: x[:, 0] * (1 / 0)), X, T)
-    with refuses(UsageError):
+    with refuses(UsageError, argument="cost"):
         CustomCost(lambda x: x)
     with refuses(UsageError):
         CustomCost(herd)(X, T)

@@ -11,7 +11,7 @@ from feller.app.webui.loaded_run import LoadedRun
 from feller.app.webui.sample_views import as_words, draw_picture
 from feller.app.webui.tab import Answers, OutputKind, PageContext, Tab, TabResult, guidance_control, guidance_from
 from feller.app.webui.tabs.inpainting_tabs import CANVAS, read_mask_canvas
-from feller.app.webui.widgets import canvas, check_picture, choice, number, seed, text
+from feller.app.webui.widgets import canvas, check_picture, choice, number, seed, text_field
 from feller.app.webui.widgets import picture as picture_upload
 from feller.app.workflows.documents.generate_documents import sample_documents
 from feller.core.errors import UsageError
@@ -62,7 +62,7 @@ def draw_tab(run: LoadedRun, page: PageContext) -> Tab | None:
         name="Draw",
         description="Generate an image from a prompt, or whole documents without a prompt.",
         controls={
-            "prompt": text("Prompt", lines=2),
+            "prompt": text_field("Prompt", lines=2),
             **_memory_control(page),
             "n": number("Number of documents", 4, 1, MAX_DOCUMENTS),
             "guidance": guidance_control(
@@ -99,7 +99,7 @@ def ask_tab(run: LoadedRun, page: PageContext) -> Tab | None:
         controls={
             "picture": picture_upload("Image"),
             "task": choice("Task", (CAPTION, ANSWER, EDIT)),
-            "ask": text("Question or edit instruction", lines=2),
+            "ask": text_field("Question or edit instruction", lines=2),
             **_memory_control(page),
             "n": number("Number of samples", 1, 1, MAX_DOCUMENTS),
             "seed": seed(),
@@ -128,7 +128,7 @@ def document_fill_tab(run: LoadedRun, page: PageContext) -> Tab | None:
         description="Draw over the part of an image to inpaint, and describe the whole image.",
         controls={
             "mask": canvas("Image", (CANVAS, CANVAS), brush=CANVAS // 10),
-            "prompt": text("Description of the image", lines=2),
+            "prompt": text_field("Description of the image", lines=2),
             **_memory_control(page),
             "n": number("Number of samples", 1, 1, MAX_DOCUMENTS),
             "seed": seed(),

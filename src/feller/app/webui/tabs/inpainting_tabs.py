@@ -13,7 +13,7 @@ from feller.app.webui.loaded_run import LoadedRun
 from feller.app.webui.sample_views import draw, draw_picture, kinds_of, save_picture, tab_result
 from feller.app.webui.tab import Answers, OutputKind, PageContext, Tab, TabResult, condition_controls
 from feller.app.webui.tabs.restoration_tab import MAX_PICTURES, at_size, random_sample, solve_inverse
-from feller.app.webui.widgets import BRUSH_COLOURS, canvas, canvas_value, cells, number, read_canvas, seed, text
+from feller.app.webui.widgets import BRUSH_COLOURS, canvas, canvas_value, cells, number, read_canvas, seed, text_field
 from feller.app.workflows.sample import sample
 from feller.core.errors import UsageError
 from feller.data.files.sample_folder import GAP
@@ -98,7 +98,7 @@ def text_fill_tab(run: LoadedRun, page: PageContext) -> Tab | None:
         name="Fill in",
         description="Continue a text, or fill its gaps: one underscore per missing token.",
         controls={
-            "known": text("Text", example="ROMEO: What ____ is this?", lines=5),
+            "known": text_field("Text", example="ROMEO: What ____ is this?", lines=5),
             "n": number("Number of samples", 1, 1, run.display.max_n),
             **condition_controls(run),
             "seed": seed(),

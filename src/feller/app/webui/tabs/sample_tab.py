@@ -28,7 +28,7 @@ from feller.app.webui.tab import (
     conditions_from,
     sample_controls,
 )
-from feller.app.webui.widgets import check_picture, choice, number, seed, text
+from feller.app.webui.widgets import check_picture, choice, number, seed, text_field
 from feller.core.errors import UsageError
 from feller.core.pytree import concatenate
 from feller.core.run_folder import Run
@@ -201,7 +201,7 @@ def guidance_tab(run: LoadedRun, page: PageContext) -> Tab | None:
         return None
     most = GUIDANCE_N if run.display.max_n < CHEAP_N else run.display.n
     controls = {
-        "scales": text(
+        "scales": text_field(
             "Guidance scales",
             value=SCALES,
             hint=f"Up to {MAX_SCALES} numbers. 0 ignores the condition, 1 is no guidance.",

@@ -22,7 +22,7 @@ from feller.app.webui.tab import (
     guidance_control,
     guidance_from,
 )
-from feller.app.webui.widgets import canvas, canvas_value, choice, number, read_canvas, seed, sound, text
+from feller.app.webui.widgets import canvas, canvas_value, choice, number, read_canvas, seed, sound, text_field
 from feller.app.workflows.speech.sample_speech import utter
 from feller.app.workflows.speech.synthesize import GUIDANCE
 from feller.core.errors import InputError, UsageError
@@ -131,9 +131,9 @@ def text_to_speech_tab(run: LoadedRun, page: PageContext) -> Tab | None:
         run,
         page,
         {
-            "text": text("Text", example="The rest is silence.", lines=3),
+            "text": text_field("Text", example="The rest is silence.", lines=3),
             "voice": sound("Voice"),
-            "said": text(VOICE_TRANSCRIPT_LABEL),
+            "said": text_field(VOICE_TRANSCRIPT_LABEL),
             "speed": number("Speed", 1.0, 0.5, 2.0, is_integer=False),
         },
         request,
@@ -154,8 +154,8 @@ def edit_tab(run: LoadedRun, page: PageContext) -> Tab | None:
         page,
         {
             "edit": sound(RECORDING_LABEL),
-            "said": text(TRANSCRIPT_LABEL),
-            "text": text("New transcript, complete", lines=2),
+            "said": text_field(TRANSCRIPT_LABEL),
+            "text": text_field("New transcript, complete", lines=2),
         },
         request,
         name="Edit",
@@ -184,7 +184,7 @@ def denoise_tab(run: LoadedRun, page: PageContext) -> Tab | None:
         page,
         {
             "denoise": sound(RECORDING_LABEL),
-            "said": text(TRANSCRIPT_LABEL),
+            "said": text_field(TRANSCRIPT_LABEL),
             "span": canvas("Mark the span", WAVE, brush=min(WAVE) // 3, own=False, elem_class="wave"),
             "begin": number("Start of the span in seconds", 0.5, hint="Used if no span is marked.", **seconds),
             "end": number("End of the span in seconds", 1.0, **seconds),
@@ -230,9 +230,9 @@ def restyle_tab(run: LoadedRun, page: PageContext) -> Tab | None:
         page,
         {
             "content": sound(RECORDING_LABEL),
-            "said": text(TRANSCRIPT_LABEL),
+            "said": text_field(TRANSCRIPT_LABEL),
             "style": sound(STYLE),
-            "style_said": text(STYLE_TRANSCRIPT_LABEL),
+            "style_said": text_field(STYLE_TRANSCRIPT_LABEL),
         },
         request,
         name="Restyle",

@@ -32,10 +32,12 @@ def split(text: str) -> tuple[float | None, str]:
     """
     match = _TERM.fullmatch(text)
     if match is None:
-        raise UsageError("a cost such as room.png, walls.py:FUNCTION or 2 * congestion", repr(text))
+        raise UsageError("a cost such as room.png, walls.py:FUNCTION or 2 * congestion", repr(text), argument="cost")
     costs = [cost for cost in _BETWEEN.split(text.strip()) if cost]
     if len(costs) > 1 and all(map(_means, names_of(costs))) and not pathlib.Path(*names_of([text])).exists():
-        raise UsageError(f"each cost must be a separate argument: --cost {shlex.join(costs)}")
+        raise UsageError(
+            "each cost as a word of its own", repr(text), f"Write --cost {shlex.join(costs)}", argument="cost"
+        )
     return None if match["factor"] is None else float(match["factor"]), match["name"]
 
 
@@ -109,11 +111,15 @@ def check_kind(name: str) -> None:
         UsageError: If the name is a Python file, another existing file, or an example.
     """
     if name.endswith(".py"):
-        raise UsageError(f"{name} is a Python file", remedy=f"Name a function in the file, as {name}:FUNCTION")
+        remedy = f"Name a function in the file, as {name}:FUNCTION"
+        raise UsageError("a function of a Python file", name, remedy, argument="cost")
     if name.startswith(EXAMPLE_PREFIX) or pathlib.Path(name).is_file():
         raise UsageError(
-            f"{name} is not a wall image; use surface={name} to stay near a surface of points x, y, z, or"
-            f" valleys={name} to stay near it at low heights"
+            "an image of walls, a function or a built-in cost",
+            name,
+            f"Use surface={name} to stay near a surface of points x, y, z, or valleys={name} to stay near it at low"
+            " heights",
+            argument="cost",
         )
 
 

@@ -94,6 +94,7 @@ class DocumentSamplingConfig:
             raise UsageError(
                 "guidance and contrast apply only to images generated from text",
                 remedy="Leave out --guidance and --contrast",
+                argument="guidance" if is_guided else "contrast",
             )
         modes: list[TokenGuidance] = []
         if self.picture_guidance is not None:
@@ -373,6 +374,8 @@ def _contrast(text: str | None) -> tuple[int, float] | None:
         return None
     k, _, alpha = text.partition(":")
     try:
-        return int(k), float(alpha or ALPHA)
-    except ValueError:
-        raise UsageError("K or K:ALPHA, such as 8:0.1", repr(text), argument="contrast") from None
+        decoding = ContrastiveDecoding(int(k), float(alpha or ALPHA))
+    except ValueError:  # of a UsageError, too
+        expected = "K or K:ALPHA with K of at least 1 and ALPHA from 0 to 1, such as 8:0.1"
+        raise UsageError(expected, repr(text), argument="contrast") from None
+    return decoding.k, decoding.alpha

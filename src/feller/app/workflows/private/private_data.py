@@ -45,11 +45,11 @@ from feller.app.workflows.private.probe_rows import (
 from feller.app.workflows.private.table_schema import (
     TABLE_SUFFIXES,
     SchemaCost,
-    beware,
     capture_warnings,
     clipped_cells_note,
     find_schema,
     hidden_columns_note,
+    owner_warnings,
     rare_values_note,
 )
 from feller.app.workflows.run_config import FitRecord, data_fingerprint, train_test_split
@@ -143,7 +143,7 @@ class PrivateData(DataAccess):
             self._config = replace(self.config, key=self._engine.shared_secret())
         dataset = self._read(record, like, request, in_memory_data)
         if record.config.data_loading.schema is not None:
-            for line in beware(record.with_provenance(draft=_is_draft(record)), dataset):
+            for line in owner_warnings(record.with_provenance(draft=_is_draft(record)), dataset):
                 reporter.note(line)
         table_modality = as_table(dataset).modality
         if all(table_modality.view(cls) is None for cls in (Table, Images, LabelledImages)):

@@ -37,16 +37,16 @@ from feller.privacy.marginals.one_way_error import SmallBudgetWarning
 def owner_notes(record: FitRecord, dataset: Dataset) -> tuple[str, ...]:
     """Return notes on the user-given schema of a private fit, for the page that only the owner of the rows sees.
 
-    The notes are the facts that the schema makes public, and the warnings of `beware`. There are none if the fit is not
-    private or the schema was not given by the user.
+    They are the facts that the schema makes public, and the warnings of `owner_warnings`. There are none if the fit is
+    not private or the schema was not given by the user.
     """
     table = as_table(dataset).modality.view(Table)
     if record.provenance.private is None or record.config.data_loading.schema is None or table is None:
         return ()
-    return (public_facts(table.schema), *beware(record, dataset))
+    return (public_facts(table.schema), *owner_warnings(record, dataset))
 
 
-def beware(record: FitRecord, dataset: Dataset) -> Iterator[str]:
+def owner_warnings(record: FitRecord, dataset: Dataset) -> Iterator[str]:
     """Yield warnings about the schema of a table, for the owner of the rows only.
 
     They say if the schema is an unreviewed draft that was inferred from the rows, and which values in the schema occur

@@ -59,7 +59,9 @@ def parse_recorded_rewards(run: Run, modality: Modality, texts: Sequence[str]) -
         if text.startswith(MEMORY_PREFIX):
             return user_reward(load_function(text))  # defined in this process
         raise UsageError(
-            "this run's reward is custom code or another run", remedy=f"Repeat the reward with --reward {text!r}"
+            "this run's reward is custom code or another run",
+            remedy=f"Repeat the reward with --reward {text!r}",
+            argument="reward",
         )
 
     return parse_reward(texts, _named_rewards(run, modality), refuse)
@@ -118,7 +120,7 @@ def _regressor_reward(modality: Modality, text: str) -> Reward | None:
     try:
         regressor = TrainedRegressor(load_model(open_run(folder)), modality)
     except UsageError as error:
-        raise UsageError(f"cannot be a reward: {error}", file=folder) from error
+        raise UsageError(f"cannot be a reward: {error}", file=folder, argument="reward") from error
     target = regressor.target
     if target.classes:
         return _of_classes(folder, regressor, suffix if separator == "=" else "")
@@ -142,7 +144,7 @@ def _class(run: Run, modality: Images, text: str) -> ClassReward:
     """Return the reward class=NAMES: the log probability of these classes under the run's judge network."""
     names = text.split(",")
     if not text:
-        raise UsageError("class needs a value, such as class=7 or class=1,3,7")
+        raise UsageError("classes, such as class=7 or class=1,3,7", "class without a value", argument="reward")
     indices = [class_number(name, modality.classes) for name in names]
     if None in indices:
         raise unknown_class(UsageError, "class", names[indices.index(None)], modality.classes)
@@ -151,10 +153,13 @@ def _class(run: Run, modality: Images, text: str) -> ClassReward:
             "has no judge network, which classifies images",
             remedy=f"Train a judge network with: feller evaluate {run.path}",
             file=run.path,
+            argument="reward",
         )
     judge = load_judge(run.judge)
     if judge.target != "label":
-        raise UsageError(f"the judge network of {run.path} has no classes, because the data had none")
+        raise UsageError(
+            "a judge network with classes", "one without, because the data had none", file=run.path, argument="reward"
+        )
     return ClassReward(_Logits(judge), tuple(index for index in indices if index is not None))
 
 

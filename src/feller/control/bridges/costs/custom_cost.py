@@ -31,8 +31,9 @@ class CustomCost(StateCost):
     def __post_init__(self) -> None:
         if _arguments(self.function) not in (2, 3):
             raise UsageError(
-                f"a cost function takes (x, t) or (x, t, population), but {self._name} takes"
-                f" {_arguments(self.function)} arguments"
+                "a function of (x, t) or (x, t, population)",
+                f"{self._name} with {_arguments(self.function)} arguments",
+                argument="cost",
             )
 
     @property
