@@ -177,7 +177,9 @@ def main() -> None:
         feller.fit(options.out / "train", out=run, **data)
         print(f"fitted in {(time.process_time() - start) / 60:.1f} minutes of the processor", flush=True)
     judge = train_judge(pixels(options.pictures, train["file"]), train["caption"].tolist(), options.seed)
-    rows = {"held-out pictures": retrieval(judge, pixels(options.pictures, held_out["file"]), [*held_out["caption"]], 0)}
+    rows = {
+        "held-out pictures": retrieval(judge, pixels(options.pictures, held_out["file"]), [*held_out["caption"]], 0)
+    }
     for name, table in (("training", train), ("held-out", held_out)):
         captions = table["caption"].sample(min(options.n, len(table)), random_state=options.seed).tolist()
         x = drawn(run, captions, options.guidance, options.seed)

@@ -148,20 +148,24 @@ def by_sbi(theta: Array, x: Array, observations: Array, seed: int) -> tuple[list
     return [posterior.sample((SAMPLES,), x=torch.tensor(o).float(), **options).numpy() for o in observations], seconds
 
 
-def by_feller(theta: Array, x: Array, observations: Array, seed: int, seconds: float) -> list[Array]:
-    """Return posterior samples after as many steps as fit in the same processor time, measured by two short fits."""
+def by_feller(theta: Array, x: Array, observations: Array, seed: int, seconds: float) -> tuple[list[Array], int]:
+    """Return posterior samples after as many steps as fit in the same processor time, and their number.
+
+    Two short fits measure the time of a step and of the start.
+    """
     with tempfile.TemporaryDirectory() as folder:
 
         def fit(steps: int) -> tuple[Any, float]:
             start = time.process_time()
-            data, options = {"samples": theta, "x": x}, {"report": False, "out": folder, "overwrite": True}
+            data, options = {"samples": theta, "x": x}, {"report": "none", "out": folder, "overwrite": True}
             run = feller.fit(data, condition="x", steps=steps, seed=seed, **options)
             return run, time.process_time() - start
 
-        (_, few), (_, more) = fit(50), fit(250)
-        steps = max(1, 50 + round((seconds - few) / ((more - few) / 200)))
+        fit(1)  # imports and first calls
+        (_, few), (_, more) = fit(100), fit(500)
+        steps = max(1, 100 + round((seconds - few) / ((more - few) / 400)))
         run, _ = fit(steps)
-        return [run.sample(SAMPLES, given={"x": o}, nfe=100).numpy() for o in observations]
+        return [run.sample(SAMPLES, given={"x": o}, nfe=100).numpy() for o in observations], steps
 
 
 def main() -> None:
@@ -177,14 +181,17 @@ def main() -> None:
             observations = problem.simulate(problem.prior(OBSERVATIONS, rng), rng)
             exact = [problem.posterior(o, SAMPLES, rng) for o in observations]
             peer, seconds = by_sbi(theta, x, observations, seed)
-            ours = by_feller(theta, x, observations, seed, seconds)
+            ours, steps = by_feller(theta, x, observations, seed, seconds)
             scores = {
                 label: [round(c2st(a, b, seed), 3) for a, b in zip(samples, exact, strict=True)]
                 for label, samples in (("feller", ours), ("sbi", peer))
             }
             means = {f"{label}_mean": round(float(np.mean(values)), 3) for label, values in scores.items()}
             print(
-                json.dumps({"problem": name, "seed": seed, "seconds": round(seconds, 1), **scores, **means}), flush=True
+                json.dumps(
+                    {"problem": name, "seed": seed, "seconds": round(seconds, 1), "steps": steps, **scores, **means}
+                ),
+                flush=True,
             )
 
 

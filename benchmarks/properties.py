@@ -99,7 +99,9 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as temporary:
             runs = pathlib.Path(keep or temporary) / f"{name}-{seed}"
             runs.mkdir(parents=True, exist_ok=True)
-            print(json.dumps({"task": name, **measure(TASKS[name], pathlib.Path(folder), seed, scale, runs)}), flush=True)
+            print(
+                json.dumps({"task": name, **measure(TASKS[name], pathlib.Path(folder), seed, scale, runs)}), flush=True
+            )
 
 
 if __name__ == "__main__":
