@@ -333,6 +333,10 @@ class DataLoadingOptions(metaclass=OptionsType):
     schema: SchemaSource = None
     """Schema file with the public facts about a table: its columns and their possible values. `feller data schema`
     writes a draft."""
+    nested: bool = False
+    """In a folder of images or texts, read all folders inside a class folder too."""
+    links: bool = False
+    """In a folder of images or texts, follow symbolic links that point outside the folder."""
 
     def __post_init__(self) -> None:
         normalize_fields(self, condition=as_texts, modality=code_of("modality"), schema=plain_path)

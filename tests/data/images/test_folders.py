@@ -125,7 +125,8 @@ def test_other_files_and_outside_links_are_skipped(tmp_path: pathlib.Path) -> No
     data = read(str(tmp_path / "in"))
     assert len(data) == 2
     assert data.modality.classes == ("x",)
-    assert sorted(int(note[-2]) for note in data.notes) == [1, 1, 2, 2, 2]  # hidden, links, nested and others
+    counts = [int(note.partition("(")[2].partition(")")[0]) for note in data.notes]
+    assert sorted(counts) == [1, 1, 2, 2, 2]  # hidden, links, nested and others
 
 
 def test_folders_without_images_and_images_beside_classes_are_refused(tmp_path: pathlib.Path) -> None:

@@ -40,6 +40,10 @@ class DataReadingFlags:
     """Text tokens, as for `feller fit`: characters, bytes, subwords or subwords:NUMBER."""
     project: bool = False
     """Project points that are not on --space to the nearest point on it."""
+    nested: bool = False
+    """In a folder of images or texts, read all folders inside a class folder too."""
+    links: bool = False
+    """In a folder of images or texts, follow symbolic links that point outside the folder."""
 
 
 @dataclass(frozen=True, kw_only=True)

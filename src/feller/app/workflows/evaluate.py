@@ -379,7 +379,10 @@ def _others(record: FitRecord, modality: Modality, source: DataSource) -> Datase
     If its schema was detected from the data, categories that it does not list are read as the nearest known ones.
     """
     like = modality if is_described(record) else modality.lenient
-    return replace(read(source, longest=record.config.data_loading.longest, like=like), modality=modality)
+    loading = record.config.data_loading
+    is_folder = isinstance(source, str) and os.path.isdir(source)
+    folders = {"nested": loading.nested, "links": loading.links} if is_folder else {}
+    return replace(read(source, longest=loading.longest, like=like, **folders), modality=modality)
 
 
 def _strangers(record: FitRecord, modality: Modality, in_memory_data: InMemoryData | None, halves: bool) -> DataBundle:

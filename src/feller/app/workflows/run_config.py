@@ -149,9 +149,8 @@ class FitRecord:
     @property
     def how_read(self) -> dict[str, Any]:
         """Keyword arguments of `read` with which the fit read its data."""
-        kwargs = {
-            name: getattr(self.config.data_loading, name) for name in ("longest", "space", "project", "vocabulary")
-        }
+        names = ("longest", "space", "project", "vocabulary", "nested", "links")
+        kwargs = {name: getattr(self.config.data_loading, name) for name in names}
         return {**kwargs, "condition": self.condition, "kind": RAW_DATA_TYPES.get(self.provenance.recipe)}
 
     @property

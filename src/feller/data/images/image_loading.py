@@ -1,6 +1,7 @@
 """Loading of images of any format, colour mode and size into one array."""
 
 import contextlib
+import importlib.util
 import io
 import itertools
 import os
@@ -17,25 +18,30 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from feller.core.errors import InputError
+from feller.core.optional_dependency import require_package
 from feller.data.files import sample_folder
 from feller.data.files.delimited import Sheet, read_sheet
 from feller.data.files.plain_text import read_unicode
 from feller.data.images.image_resizing import (
     Size,
+    common_size,
     crop_and_resize,
     from_pixels,
-    most_common,
     resize_notes,
     target_size,
     to_pixels,
 )
 from feller.data.labels import abbreviated
-from feller.data.loading.class_folders import CAPTIONS_FILE, list_class_folders
+from feller.data.loading.class_folders import CAPTIONS_FILE, FolderOptions, list_class_folders
 from feller.data.loading.raw import RawImages
 from feller.data.path_checks import is_outside
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
+HEIC = (".heic", ".heif")
+"""Suffixes of HEIC images, which need the package pillow-heif (extra `heic`)."""
+HEIC_REASON = "HEIC images, which need pillow-heif: pip install 'feller[heic]'"
+"""Why HEIC images are left out, if the package is not installed."""
 GRAY = ("L", "1", "LA", "I", "F")
 CLEAR = ("RGBA", "LA", "PA")
 FINER = 4
@@ -55,6 +61,8 @@ class ImageInfo(NamedTuple):
     mode: str
     colour: bool
     frames: int
+    is_deep: bool
+    """True for 16 bits per channel, of which 8 are kept."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,13 +82,16 @@ ImageSource = pathlib.Path | EncodedImage
 
 def image_info(image: Image.Image) -> ImageInfo:
     """Return the header of an image: size, colour mode, whether it has colour, and number of frames."""
+    raw_mode = str(image.tile[0][3]) if image.tile else ""  # the layout in the file, before it is decoded
     is_rotated = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # EXIF orientation: lying on its side
     colour = image.mode not in GRAY and not image.mode.startswith("I;16")
     if image.mode in ("P", "PA"):
         image.load()
         palette = np.array(image.getpalette("RGB") or [0]).reshape(-1, 3)
         colour = bool((palette != palette[:, :1]).any())
-    return ImageInfo(image.size[::-1] if is_rotated else image.size, image.mode, colour, getattr(image, "n_frames", 1))
+    is_deep = image.mode.startswith("I") or ";16" in raw_mode
+    size = image.size[::-1] if is_rotated else image.size
+    return ImageInfo(size, image.mode, colour, getattr(image, "n_frames", 1), is_deep)
 
 
 def _load(image: Image.Image, size: Size) -> tuple[ImageInfo, np.ndarray]:
@@ -103,17 +114,36 @@ def _load(image: Image.Image, size: Size) -> tuple[ImageInfo, np.ndarray]:
     return info, to_pixels(crop_and_resize(image.convert("RGB").convert(mode) if image.mode != mode else image, size))
 
 
+HUGE = f"it has more than {(Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f} million pixels"
+"""Error text of an image that would fill the memory."""
+
+
+def readable_formats() -> tuple[str, ...]:
+    """Return the names of the formats that Pillow may open, with HEIF if pillow-heif is installed."""
+    if not has_heic():
+        return FORMATS
+    importlib.import_module("pillow_heif").register_heif_opener()
+    return (*FORMATS, "HEIF")
+
+
+def has_heic() -> bool:
+    """Return True if HEIC images can be read."""
+    return importlib.util.find_spec("pillow_heif") is not None
+
+
 def _map_images(files: Iterable[ImageSource], function: Callable[[Image.Image], Answer]) -> Iterator[Answer | str]:
     """Apply a function to images in parallel; yield its results in order, or the error text."""
 
     def apply(source: ImageSource) -> Answer | str:
         try:
-            with Image.open(_opened(source), formats=FORMATS) as image:
+            with Image.open(_opened(source), formats=formats) as image:
                 return function(image)
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+            return HUGE
         except Exception as error:  # Pillow raises a dozen types on damaged files
             return " ".join(str(error).split()) or type(error).__name__
 
-    remaining = iter(files)
+    formats, remaining = readable_formats(), iter(files)
     with warnings.catch_warnings(), ThreadPoolExecutor(THREADS) as pool:
         warnings.simplefilter("ignore")  # Pillow warns about metadata that do not matter here
         warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -172,50 +202,61 @@ def read_uniform(files: Sequence[ImageSource], to: Size, mode: str) -> np.ndarra
 
 
 def read_images(
-    files: Sequence[ImageSource], size: int | None, limit: int | None
+    files: Sequence[ImageSource], size: int | None, limit: int | None, to: Size | None = None
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """Read images as uint8 [n, h, w, c], RGB if any image has colour; also return notes on changes made to the images.
 
-    All images are cropped and resized to the most common size. This size is guessed from the first images; if the guess
-    is wrong, the images are read again. The longer side becomes `size`, or is at most `limit` if `size` is None.
+    All images are cropped and resized to the width and height `to`. If it is None, this is the common size of the
+    images, scaled so that the longer side becomes `size`, or is at most `limit` if `size` is None. The common size is
+    guessed from the first images; if the guess is wrong, the images are read again.
     InputError if files cannot be read; the message names up to ten.
     """
     first_sources = [*map(_in_memory, files[:FIRST])]
     first_sizes = [info.size for info in _map_images(first_sources, image_info) if isinstance(info, ImageInfo)]
-    guess = target_size(most_common(first_sizes), size, limit) if first_sizes else (1, 1)
+    guess = to or (target_size(common_size(first_sizes), size, limit) if first_sizes else (1, 1))
     values, infos = _read_all(files, [*first_sources, *files[FIRST:]], guess)
     sizes = [info.size for info in infos]
-    target = target_size(most_common(sizes), size, limit)
+    target = to or target_size(common_size(sizes), size, limit)
     if target != guess:
         values, _ = _read_all(files, files, target)
     mode = "RGB" if values.shape[3] == 3 else "L"
-    return values, (*resize_notes(sizes, target), *_mode_notes([info.mode for info in infos], mode), *_frames(infos))
+    return values, (*resize_notes(sizes, target), *_mode_notes(infos, mode), *_frames(infos))
 
 
 def _refused(files: Sequence[ImageSource], errors: dict[ImageSource, str]) -> InputError:
     listed = abbreviated([f"{path} ({errors[path]})" for path in files if path in errors])
+    remedy = "Reduce the huge images in an image editor" if {*errors.values()} == {HUGE} else ""
     return InputError(
-        f"{len(errors)} of {len(files)} images cannot be read: {listed}", remedy="Replace or remove these images"
+        f"{len(errors)} of {len(files)} images cannot be read: {listed}",
+        remedy=remedy or "Replace or remove these images",
     )
 
 
-def load_image(path: pathlib.Path, size: int | None, limit: int | None) -> RawImages:
-    """Read a single image; InputError if the file cannot be read.
+def load_image(path: pathlib.Path, size: int | None, limit: int | None, to: Size | None = None) -> RawImages:
+    """Read a single image; the arguments are those of `read_images`.
 
-    The longer side becomes `size` pixels, or is at most `limit` if `size` is None.
+    Raises:
+        InputError: If the file cannot be read.
+        NotInstalledError: If the image needs a package that is not installed.
     """
-    values, notes = read_images([path], size, limit)
+    if path.suffix.lower() in HEIC:
+        require_package("pillow_heif", "reading HEIC images", "heic")
+    values, notes = read_images([path], size, limit, to)
     return RawImages(values, levels=255, notes=(*notes, "the data set is a single image"))
 
 
-def _mode_notes(modes: list[str], mode: str) -> tuple[str, ...]:
+def _mode_notes(infos: list[ImageInfo], mode: str) -> tuple[str, ...]:
+    """Return notes on images that were converted to a colour mode, and on those that were reduced to 8 bits."""
+    num_deep = sum(info.is_deep for info in infos)
+    deep_note = (f"{num_deep} of {len(infos)} images have 16 bits per channel, reduced to 8",) if num_deep else ()
+    modes = ["L" if info.mode.startswith("I") else info.mode for info in infos]
     others = Counter(other for other in modes if other != mode)
     if not others:
-        return ()
+        return deep_note
     num_transparent = sum(count for other, count in others.items() if other in CLEAR)
     transparent_note = f", {num_transparent} transparent ones composited on white" if num_transparent else ""
     listed = ", ".join(f"{count} of {other}" for other, count in others.most_common())
-    return (f"{others.total()} of {len(modes)} images were converted to {mode} ({listed}){transparent_note}",)
+    return (f"{others.total()} of {len(modes)} images were converted to {mode} ({listed}){transparent_note}", *deep_note)
 
 
 def _frames(infos: list[ImageInfo]) -> tuple[str, ...]:
@@ -228,11 +269,18 @@ FILE_COLUMN, CAPTION = "file", "caption"
 
 
 def load_image_folder(
-    folder: pathlib.Path, size: int | None, limit: int | None, condition: Sequence[str] = ()
+    folder: pathlib.Path,
+    size: int | None,
+    limit: int | None,
+    condition: Sequence[str] = (),
+    *,
+    to: Size | None = None,
+    folders: FolderOptions = FolderOptions(),  # noqa: B008 - frozen
 ) -> RawImages:
     """Read the images of a folder; the names of subfolders are the classes.
 
-    All images get one size: the longer side becomes `size` pixels, or is at most `limit` if `size` is None.
+    All images get one size: the width and height `to`, or if it is None the common size of the images, whose longer
+    side becomes `size` pixels, or is at most `limit` if `size` is None.
 
     Args:
         folder: Folder of images.
@@ -240,17 +288,20 @@ def load_image_folder(
         limit: Maximum of the longer side, in pixels.
         condition: Names of conditions: columns of `captions.csv`, folders of images next to this folder, or `caption`,
             which is the text next to an image or the name of its file.
+        to: Width and height after resizing, in pixels.
+        folders: Nested folders and links to follow.
 
     Raises:
         InputError: If there are no images, some images are outside the class subfolders although these exist, or an
             image has no condition.
     """
-    listing = list_class_folders(folder, ENDINGS, "images")
+    endings, unreadable = ((*ENDINGS, *HEIC), None) if has_heic() else (ENDINGS, dict.fromkeys(HEIC, HEIC_REASON))
+    listing = list_class_folders(folder, endings, "images", folders, unreadable)
     if not condition and (unused := caption_columns(folder)):
         note = f"{CAPTIONS_FILE} is not used; --condition selects its columns: {abbreviated(unused)}"
         listing = replace(listing, notes=(*listing.notes, note))
     if listing.labels is None:
-        values, notes = read_images(listing.unclassified, size, limit)
+        values, notes = read_images(listing.unclassified, size, limit, to)
         columns = _conditions(folder, listing.unclassified, size, limit, condition)
         names = (*caption_columns(folder), CAPTION)
         notes = (*listing.notes, *notes)
@@ -260,7 +311,7 @@ def load_image_folder(
         pairs.sort(key=lambda pair: pair[0].name)
         names = tuple(sample_folder.class_name(name) for name in names)
     files = [path for path, _ in pairs]
-    values, notes = read_images(files, size, limit)
+    values, notes = read_images(files, size, limit, to)
     columns, candidates = _conditions(folder, files, size, limit, condition), (*caption_columns(folder), CAPTION)
     return RawImages(
         values,

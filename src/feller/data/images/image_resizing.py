@@ -12,10 +12,28 @@ Size = tuple[int, int]
 """Width and height in pixels, in this order as in Pillow."""
 
 
-def most_common(sizes: list[Size]) -> Size:
-    """Return the most common size; on ties, the size closest to a square, then the largest size."""
+MIN_COMMON = 0.5
+"""Fraction of the images that must have the same size, or the same aspect ratio, for it to be kept."""
+
+
+def common_size(sizes: list[Size]) -> Size:
+    """Return the size of most images; without one, a size with the aspect ratio of most; without that, a square.
+
+    The size is that of at least half of the images; on ties, the size closest to a square, then the largest size.
+    Otherwise, the longer side is the median of the images with the common aspect ratio, or the side of the square is the
+    median of the shorter sides.
+    """
     counts = Counter(sizes)
-    return max(counts, key=lambda s: (counts[s], min(s) / max(s), s[0] * s[1], s))
+    size = max(counts, key=lambda s: (counts[s], min(s) / max(s), s[0] * s[1], s))
+    if counts[size] >= MIN_COMMON * len(sizes):
+        return size
+    ratios = Counter(round(width / height, 2) for width, height in sizes)
+    ratio, count = max(ratios.items(), key=lambda entry: (entry[1], entry[0]))
+    if count >= MIN_COMMON * len(sizes):
+        alike = sorted((s for s in sizes if round(s[0] / s[1], 2) == ratio), key=lambda s: (max(s), s))
+        return alike[len(alike) // 2]
+    side = sorted(map(min, sizes))[len(sizes) // 2]
+    return side, side
 
 
 def target_size(common: Size, size: int | None, limit: int | None = MAX_SIDE) -> Size:

@@ -16,9 +16,10 @@ from feller.data.documents.modality import Documents
 from feller.data.examples.loaders import EXAMPLES, Example
 from feller.data.examples.registry import EXAMPLE_PREFIX, parse_example
 from feller.data.fingerprints import fingerprint_of_values
-from feller.data.images.modality import image_dataset
+from feller.data.images.modality import Images, image_dataset
 from feller.data.labels import LABEL_NAMES
 from feller.data.loading.array_formats import raw_from_arrays
+from feller.data.loading.class_folders import FolderOptions
 from feller.data.loading.decimal_commas import parse_decimal_commas
 from feller.data.loading.file_formats import load_raw, load_texts, raw_from_sheet
 from feller.data.loading.in_memory import (
@@ -84,6 +85,8 @@ def read(
     condition: Sequence[str] = (),
     every_row: bool = False,
     modality: type[Modality] | None = None,
+    nested: bool = False,
+    links: bool = False,
 ) -> Dataset:
     """Read a file, a folder, `example:NAME` or `example:NAME/PART` into a data set; the default part is `train`.
 
@@ -106,6 +109,8 @@ def read(
             of that modality.
         every_row: Keep empty texts, which are otherwise dropped, and raise an error if rows of in-memory data are lost.
         modality: User-defined modality class, whose `load` reads the data, and whose `fit` computes its statistics.
+        nested: In a folder of images or texts, read all folders inside a class folder too.
+        links: In a folder of images or texts, follow links that point outside the folder.
 
     Raises:
         InputError: If the data are missing, damaged, incompatible with the modality, or off the space.
@@ -153,7 +158,19 @@ def read(
     if not isinstance(source, str | os.PathLike):
         raise UsageError("a file, a folder, example:NAME or in-memory data", type(source).__name__, argument="data")
     return _read(
-        _ReadRequest(str(source), longest, like, kind, space, project, vocabulary, schema, condition, every_row)
+        _ReadRequest(
+            str(source),
+            longest,
+            like,
+            kind,
+            space,
+            project,
+            vocabulary,
+            schema,
+            condition,
+            every_row,
+            FolderOptions(nested, links),
+        )
     )
 
 
@@ -178,6 +195,7 @@ class _ReadRequest:
     schema: Schema | str | os.PathLike[str] | Mapping[str, object] | None
     condition: Sequence[str]
     every_row: bool
+    folders: FolderOptions = FolderOptions()
 
     def check(self) -> None:
         """Validate combinations of arguments, before a file is opened; UsageError if they conflict."""
@@ -227,7 +245,15 @@ class _ReadRequest:
     def options(self) -> ReadOptions:
         """Options that are passed to the file readers."""
         condition = (*self.condition,) if self.like is None else (*self.like.selected_conditions,)
-        return ReadOptions(self.longest, select_columns=self.choose, condition=condition, raw_type=self.raw_type)
+        images = None if self.like is None else self.like.view(Images)
+        return ReadOptions(
+            self.longest,
+            select_columns=self.choose,
+            condition=condition,
+            folders=self.folders,
+            image_size=None if images is None else (images.width, images.height),
+            raw_type=self.raw_type,
+        )
 
 
 def _read(request: _ReadRequest) -> Dataset:
@@ -281,12 +307,17 @@ def _in_shards(request: _ReadRequest) -> Dataset:
 def _load(request: _ReadRequest) -> RawExamples:
     path = pathlib.Path(request.source)
     if request.like is not None and request.like.view(Text) is not None:
-        return load_texts(path)
-    return (
+        return load_texts(path, ReadOptions(limit=None, folders=request.folders))
+    raw = (
         load_raw(path, request.options)
         if request.vocabulary is None
-        else load_texts(path, ReadOptions(request.longest))
+        else load_texts(path, ReadOptions(request.longest, folders=request.folders))
     )
+    if request.folders != FolderOptions() and not (path.is_dir() and isinstance(raw, RawImages | RawTexts)):
+        raise UsageError(
+            "a folder of images or of texts", raw.name, "Leave out nested and links", argument=request.folders.used
+        )
+    return raw
 
 
 def _to_dataset(raw: RawExamples, request: _ReadRequest) -> Dataset:

@@ -18,7 +18,7 @@ from feller.data.documents import files as documents
 from feller.data.files import sample_folder
 from feller.data.files.delimited import Sheet
 from feller.data.images import idx
-from feller.data.images.image_loading import CAPTION, load_image, load_image_folder
+from feller.data.images.image_loading import CAPTION, HEIC, load_image, load_image_folder
 from feller.data.images.image_loading import ENDINGS as PICTURES
 from feller.data.labels import abbreviated
 from feller.data.loading.array_formats import load_arrays_file, raw_from_arrays
@@ -163,7 +163,11 @@ FORMATS = (
     Format(ARRAYS, load_arrays_file),
     Format(scans_and_meshes.ENDINGS, lambda path, options: scans_and_meshes.load_scan(path), raw_type=RawPoints),
     Format(SOUNDS, _speech, raw_type=RawSpeech),
-    Format(PICTURES, lambda path, options: load_image(path, options.size, options.limit), raw_type=RawImages),
+    Format(
+        (*PICTURES, *HEIC),
+        lambda path, options: load_image(path, options.size, options.limit, options.image_size),
+        raw_type=RawImages,
+    ),
 )
 """All formats, in order of detection."""
 
@@ -288,7 +292,7 @@ def _find_in_folder(folder: pathlib.Path, options: ReadOptions) -> RawExamples:
         return replace(raw, notes=(*_skipped(paths, by_format[fmt], fmt), *raw.notes))
     if are_texts(_data_in(folder)):
         options.check_type(RawTexts)
-        return load_text_folder(folder)
+        return load_text_folder(folder, options.folders)
     table_files = [path for fmt in FORMATS if fmt.raw_type is not RawImages for path in by_format[fmt]]
     if table_files and not any(path.is_dir() or _ending(path) in PICTURES for path in paths):
         filled = min((path for path in table_files if path.stat().st_size), default=min(table_files))
@@ -302,7 +306,9 @@ def _find_in_folder(folder: pathlib.Path, options: ReadOptions) -> RawExamples:
         raise InputError(expected="images, texts or structures", remedy=f"Give one file, such as {filled}", file=folder)
     if is_captioned:
         _refuse_captions(folder, paths)
-    return load_image_folder(folder, options.size, options.limit, options.condition)
+    return load_image_folder(
+        folder, options.size, options.limit, options.condition, to=options.image_size, folders=options.folders
+    )
 
 
 def _data_in(folder: pathlib.Path) -> list[pathlib.Path]:
