@@ -48,14 +48,14 @@ def test_frechet_of_few_points() -> None:
 
 def test_distances_and_floor() -> None:
     sets = ComparedSets(pictures(60, 50), pictures(70, 0, 1), pictures(60, 0, 2))
-    found, notes = imagenet_metrics(sets, Means(), EvaluationBudget(), get_engine())
+    found, notes = imagenet_metrics(sets, Means(), Rng(0), EvaluationBudget(), get_engine())
     assert found["fd_imagenet"] == pytest.approx(
         frechet(*(data.values.double().mean((2, 3)) for data in (sets.samples, sets.real)))
     )
     assert found["fd_imagenet"] > 50**2 > 100 * found["fd_imagenet_floor"]
     assert notes == ()
     few = ComparedSets(pictures(40, 50), pictures(70, 0, 1), None)
-    assert set(imagenet_metrics(few, Means(), EvaluationBudget(), get_engine())[0].values()) == {None}
+    assert set(imagenet_metrics(few, Means(), Rng(0), EvaluationBudget(), get_engine())[0].values()) == {None}
 
 
 def test_reports_say_how_to_get_the_network(monkeypatch) -> None:

@@ -16,7 +16,7 @@ from tests.errors import refuses
 
 
 def test_estimate_equals_a_step_on_the_cpu():
-    """Saved bytes and FLOPs of a batch of 8, extrapolated from 2 and 4 examples on meta, equal those of real tensors."""
+    """Saved bytes and FLOPs of a batch of 8, extrapolated from 2 and 4 examples on meta, equal those of the CPU."""
     digits = read("example:digits")
     _, recipe = find_recipe("images", digits, "tiny")
     estimate = estimate_cost(recipe, digits)

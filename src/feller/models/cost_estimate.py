@@ -20,8 +20,8 @@ from feller.training.step_cost import StepCost, count_flops, measure_step, stati
 
 GIB = 2**30
 UTILISATION = 0.3
-"""Assumed fraction of the peak speed of a device. A U-Net of 36 million weights reached 0.2 on a TPU v3-8 (Ho et al. 2020,
-arXiv 2006.11239, appendix B: 10.6 hours), large transformers 0.3 to 0.5; small networks and eager code reach less."""
+"""Assumed fraction of the peak speed of a device. A U-Net of 36 million weights reached about 0.2 on a TPU v3-8 (Ho et
+al. 2020, arXiv 2006.11239, appendix B: 10.6 hours), large transformers reach 0.3 to 0.5, and small networks less."""
 FEW = 2
 """Number of examples of the smaller of the two measured batches."""
 

@@ -21,14 +21,20 @@ from feller.training.optimizer import TrainConfig, optimizer_state_bytes
 from feller.training.parallelize import checkpointable_blocks
 
 LOW_PRECISION_OPS = frozenset(
-    "linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d matmul __matmul__ __rmatmul__ mm bmm"
-    " addmm baddbmm einsum scaled_dot_product_attention".split()
+    (
+        *("linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
+        *("matmul", "__matmul__", "__rmatmul__", "mm", "bmm", "addmm", "baddbmm", "einsum"),
+        "scaled_dot_product_attention",
+    )
 )
 """Names of the operations that autocast computes in bf16 on CUDA devices."""
 FLOAT32_OPS = frozenset(
-    "layer_norm group_norm rms_norm softmax log_softmax cross_entropy nll_loss mse_loss l1_loss smooth_l1_loss kl_div exp"
-    " expm1 log log10 log2 log1p pow __pow__ __rpow__ rsqrt reciprocal softplus norm sum prod cumsum cumprod cdist"
-    " cosine_similarity".split()
+    (
+        *("layer_norm", "group_norm", "rms_norm", "softmax", "log_softmax", "softplus", "norm", "cosine_similarity"),
+        *("cross_entropy", "nll_loss", "mse_loss", "l1_loss", "smooth_l1_loss", "kl_div", "cdist"),
+        *("exp", "expm1", "log", "log10", "log2", "log1p", "pow", "__pow__", "__rpow__", "rsqrt", "reciprocal"),
+        *("sum", "prod", "cumsum", "cumprod"),
+    )
 )
 """Names of the operations that autocast computes in float32 on CUDA devices.
 

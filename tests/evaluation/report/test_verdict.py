@@ -124,7 +124,9 @@ def test_doubts_stand_next_to_the_grade() -> None:
     assert verdict.text(numbers).startswith(f"{verdict.grade} ({', '.join(verdict.doubts)}): class accuracy 30.0")
     assert all(number in doubt for number, doubt in zip(("48.0", "30"), verdict.doubts, strict=True))
     assert judge_numbers({**JUDGED, "n": 100}).doubts == ()
-    assert judge_numbers({"energy": 0.0206, "energy_floor": 0.0104, "chance_factor": 1.9}).doubts == ("few examples, Good to Poor",)
+    assert judge_numbers({"energy": 0.0206, "energy_floor": 0.0104, "chance_factor": 1.9}).doubts == (
+        "few examples, Good to Poor",
+    )
     clipped = {"tv2": 0.02, "tv2_floor": 0.02, "clipped": 0.03, "clipped_max": 0.28, "clipped_worst": "wealth"}
     assert judge_numbers(clipped).doubts == ()
 

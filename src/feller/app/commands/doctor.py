@@ -12,7 +12,8 @@ from feller.core.errors import UsageError
 class Doctor:
     """Check the installation, and measure the speed of the hardware; exit with status 1 if feller cannot work.
 
-    With --size, estimate the memory and the time of training a model of this size instead, on DATA or images of --shape.
+    With --size, estimate the memory and the time of training a model of this size instead, on DATA or images of a
+    --shape.
     """
 
     data: DataArgument = None

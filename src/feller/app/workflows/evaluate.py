@@ -381,8 +381,14 @@ def _others(record: FitRecord, modality: Modality, source: DataSource) -> Datase
     like = modality if is_described(record) else modality.lenient
     loading = record.config.data_loading
     is_folder = isinstance(source, str) and os.path.isdir(source)
-    folders = {"nested": loading.nested, "links": loading.links} if is_folder else {}
-    return replace(read(source, longest=loading.longest, like=like, **folders), modality=modality)
+    data = read(
+        source,
+        longest=loading.longest,
+        like=like,
+        nested=is_folder and loading.nested,
+        links=is_folder and loading.links,
+    )
+    return replace(data, modality=modality)
 
 
 def _strangers(record: FitRecord, modality: Modality, in_memory_data: InMemoryData | None, halves: bool) -> DataBundle:

@@ -64,9 +64,7 @@ def estimate_lines(found: dict[str, Any]) -> Iterator[str]:
     sizes = (f"{name.replace('_', ' ')} {format_brief(gib)}" for name, gib in found["activations_gib"].items())
     yield f"activations  GiB for {found['micro_batch']:,} examples at once (--train.micro-batch): {', '.join(sizes)}"
     plain, checkpointed = found["flops_per_example"], found["checkpointed_flops_per_example"]
-    yield (
-        f"training     {_scaled(plain)}FLOP per example, {_scaled(checkpointed)}FLOP with gradient checkpointing"
-    )
+    yield (f"training     {_scaled(plain)}FLOP per example, {_scaled(checkpointed)}FLOP with gradient checkpointing")
     uses = "with" if found["gradient_checkpointing"] else "without"
     yield f"batches of {batch:,} {uses} gradient checkpointing, at {found['utilisation']:.0%} of a device's peak speed:"
     per = "an epoch" if found["examples"] is not None else "a million examples"

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -32,7 +32,7 @@ from feller.data.images.image_resizing import (
     to_pixels,
 )
 from feller.data.labels import abbreviated
-from feller.data.loading.class_folders import CAPTIONS_FILE, FolderOptions, list_class_folders
+from feller.data.loading.class_folders import CAPTIONS_FILE, DEFAULT_FOLDERS, FolderOptions, list_class_folders
 from feller.data.loading.raw import RawImages
 from feller.data.path_checks import is_outside
 
@@ -82,7 +82,8 @@ ImageSource = pathlib.Path | EncodedImage
 
 def image_info(image: Image.Image) -> ImageInfo:
     """Return the header of an image: size, colour mode, whether it has colour, and number of frames."""
-    raw_mode = str(image.tile[0][3]) if image.tile else ""  # the layout in the file, before it is decoded
+    tiles: Any = getattr(image, "tile", None)
+    raw_mode = str(tiles[0][3]) if tiles else ""  # the layout in the file, before it is decoded
     is_rotated = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # EXIF orientation: lying on its side
     colour = image.mode not in GRAY and not image.mode.startswith("I;16")
     if image.mode in ("P", "PA"):
@@ -256,7 +257,10 @@ def _mode_notes(infos: list[ImageInfo], mode: str) -> tuple[str, ...]:
     num_transparent = sum(count for other, count in others.items() if other in CLEAR)
     transparent_note = f", {num_transparent} transparent ones composited on white" if num_transparent else ""
     listed = ", ".join(f"{count} of {other}" for other, count in others.most_common())
-    return (f"{others.total()} of {len(modes)} images were converted to {mode} ({listed}){transparent_note}", *deep_note)
+    return (
+        f"{others.total()} of {len(modes)} images were converted to {mode} ({listed}){transparent_note}",
+        *deep_note,
+    )
 
 
 def _frames(infos: list[ImageInfo]) -> tuple[str, ...]:
@@ -275,7 +279,7 @@ def load_image_folder(
     condition: Sequence[str] = (),
     *,
     to: Size | None = None,
-    folders: FolderOptions = FolderOptions(),  # noqa: B008 - frozen
+    folders: FolderOptions = DEFAULT_FOLDERS,
 ) -> RawImages:
     """Read the images of a folder; the names of subfolders are the classes.
 
@@ -400,7 +404,7 @@ def check_one_kind(folder: pathlib.Path) -> None:
     examples: dict[str, pathlib.Path] = {}
     for file, info in zip(files, _map_images(files, image_info), strict=True):
         if isinstance(info, ImageInfo):
-            (width, height), mode, colour, _ = info
+            (width, height), mode, colour, *_ = info
             examples.setdefault(f"{width} x {height} {'in colour' if colour else 'gray'} ({mode})", file)
     if len(examples) > 1:
         listed = ", ".join(f"{description} ({file.name})" for description, file in list(examples.items())[:3])

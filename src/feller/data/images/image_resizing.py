@@ -20,8 +20,8 @@ def common_size(sizes: list[Size]) -> Size:
     """Return the size of most images; without one, a size with the aspect ratio of most; without that, a square.
 
     The size is that of at least half of the images; on ties, the size closest to a square, then the largest size.
-    Otherwise, the longer side is the median of the images with the common aspect ratio, or the side of the square is the
-    median of the shorter sides.
+    Otherwise, the longer side is the median of the images with the common aspect ratio, or the side of the square is
+    the median of the shorter sides.
     """
     counts = Counter(sizes)
     size = max(counts, key=lambda s: (counts[s], min(s) / max(s), s[0] * s[1], s))

@@ -53,11 +53,15 @@ class FolderOptions:
         return "nested" if self.nested else "links" if self.links else ""
 
 
+DEFAULT_FOLDERS = FolderOptions()
+"""Options that read class folders only, and follow no links to the outside."""
+
+
 def list_class_folders(
     folder: pathlib.Path,
     endings: tuple[str, ...],
     what: str,
-    options: FolderOptions = FolderOptions(),  # noqa: B008 - frozen
+    options: FolderOptions = DEFAULT_FOLDERS,
     unreadable: Mapping[str, str] | None = None,
 ) -> ClassFolders:
     """Return the files with a suffix in `endings` in a folder or its subfolders; the subfolders are the classes.

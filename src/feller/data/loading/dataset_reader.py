@@ -19,7 +19,7 @@ from feller.data.fingerprints import fingerprint_of_values
 from feller.data.images.modality import Images, image_dataset
 from feller.data.labels import LABEL_NAMES
 from feller.data.loading.array_formats import raw_from_arrays
-from feller.data.loading.class_folders import FolderOptions
+from feller.data.loading.class_folders import DEFAULT_FOLDERS, FolderOptions
 from feller.data.loading.decimal_commas import parse_decimal_commas
 from feller.data.loading.file_formats import load_raw, load_texts, raw_from_sheet
 from feller.data.loading.in_memory import (
@@ -195,7 +195,7 @@ class _ReadRequest:
     schema: Schema | str | os.PathLike[str] | Mapping[str, object] | None
     condition: Sequence[str]
     every_row: bool
-    folders: FolderOptions = FolderOptions()
+    folders: FolderOptions = DEFAULT_FOLDERS
 
     def check(self) -> None:
         """Validate combinations of arguments, before a file is opened; UsageError if they conflict."""
@@ -313,7 +313,7 @@ def _load(request: _ReadRequest) -> RawExamples:
         if request.vocabulary is None
         else load_texts(path, ReadOptions(request.longest, folders=request.folders))
     )
-    if request.folders != FolderOptions() and not (path.is_dir() and isinstance(raw, RawImages | RawTexts)):
+    if request.folders.used and not (path.is_dir() and isinstance(raw, RawImages | RawTexts)):
         raise UsageError(
             "a folder of images or of texts", raw.name, "Leave out nested and links", argument=request.folders.used
         )

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from feller.core.errors import InputError
 from feller.data.images.image_resizing import MAX_SIDE, Size
-from feller.data.loading.class_folders import FolderOptions
+from feller.data.loading.class_folders import DEFAULT_FOLDERS, FolderOptions
 from feller.data.loading.raw import RawExamples
 from feller.data.points.columns import torsions_among
 from feller.data.points.number_tables import ColumnSelector
@@ -24,7 +24,7 @@ class ReadOptions:
     """Function that selects the columns of a table to read; the selected columns may have missing cells."""
     condition: tuple[str, ...] = ()
     """Names of the columns of a table, or arrays of a file, that are conditions and no part of the examples."""
-    folders: FolderOptions = FolderOptions()
+    folders: FolderOptions = DEFAULT_FOLDERS
     """Folders and links that are followed in a folder of images or texts."""
     image_size: Size | None = None
     """Width and height of images, to which they are cropped and resized; None for the common size of the images."""

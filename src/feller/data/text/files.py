@@ -15,7 +15,7 @@ from feller.core.errors import InputError, error_context
 from feller.data.files.delimited import cells_of
 from feller.data.files.plain_text import HEAD, beginning_of, json_lines, parse_number, read_unicode, rows_in, rows_of
 from feller.data.labels import LABEL_NAMES, TEXT_NAME, abbreviated, encode_labels
-from feller.data.loading.class_folders import FolderOptions, list_class_folders
+from feller.data.loading.class_folders import DEFAULT_FOLDERS, FolderOptions, list_class_folders
 from feller.data.loading.raw import RawTexts, object_array
 from feller.data.text.vocabulary import check_encodable
 
@@ -219,7 +219,7 @@ def are_texts(files: list[pathlib.Path]) -> bool:
     return 2 * sum(map(holds_texts, sampled)) > len(sampled)
 
 
-def load_text_folder(folder: pathlib.Path, folders: FolderOptions = FolderOptions()) -> RawTexts:  # noqa: B008 - frozen
+def load_text_folder(folder: pathlib.Path, folders: FolderOptions = DEFAULT_FOLDERS) -> RawTexts:
     """Read each file in a folder as one text; subfolder names are the classes. A single file is read as one long text.
 
     Raises:

@@ -41,7 +41,9 @@ def test_reach() -> None:
 def test_network_flops_are_a_third_of_a_training_step() -> None:
     data = images_of_shape(3, 16, 16)
     recipe = find_recipe("images", data, "tiny")[1]
-    assert 3 * network_flops(recipe.model_spec(data)) == pytest.approx(estimate_cost(recipe, data).flops_per_example, 0.03)
+    assert 3 * network_flops(recipe.model_spec(data)) == pytest.approx(
+        estimate_cost(recipe, data).flops_per_example, 0.03
+    )
 
 
 def test_recommended_size() -> None:

@@ -58,15 +58,14 @@ def outlook(modality: Modality, total: int) -> str:
     row = published_training(images.height, images.width)
     published, epochs = f"{row.examples / 1e6:,.0f} million examples seen ({row.source})", row.examples / total
     if images.channels == 1:
-        return (
-            f"good colour photographs of this size need about {published}, here {_epochs(epochs)}; gray images need fewer"
-        )
+        return f"colour photographs of this size need about {published}, here {_epochs(epochs)}; gray images need fewer"
     size, parameters, flops, batch_size = recommended_size(images.height, images.width)
     hours = row.examples * TRAINING_FACTOR * flops / 3600 / UTILISATION
     listed = ", ".join(f"{_hours(hours / device.flops)} on one {device.name}" for device in reversed(DEVICES))
     return (
-        f"good photographs of this size need about {published}: here {_epochs(epochs)}, or"
-        f" {row.examples / batch_size:,.0f} steps of --size {size} ({parameters / 1e6:.3g} million parameters), about {listed}"
+        f"good photographs of this size need about {published}: here {_epochs(epochs)},"
+        f" or {row.examples / batch_size:,.0f} steps of --size {size} ({parameters / 1e6:.3g} million parameters),"
+        f" about {listed}"
     )
 
 
