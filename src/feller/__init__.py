@@ -178,6 +178,7 @@ _EXPORTS = {
     "networks.unwrapping": ("null_values",),
     "training.objectives.distillation": ("Distillation",),
     "training.objectives.maximum_likelihood": ("MaximumLikelihood",),
+    "training.observed_masks": ("EntriesGapsAndEnds", "ObservedMasks", "RandomEntries"),
     "training.optimizer": ("TrainConfig",),
     "training.trainer": ("Callback", "Trainer"),
 }

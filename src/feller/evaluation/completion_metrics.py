@@ -27,7 +27,7 @@ FORECAST_FRACTION = 0.25
 """Fraction of the steps of a series that are forecast."""
 MIN_STEPS = 8
 """Minimum number of steps of series for these metrics."""
-MAX_SERIES, DRAWS = 64, 32
+MAX_SERIES, DRAWS = 64, 16
 """Maximum number of held-out series, and number of completions of each."""
 MAX_TRAIN = 2_000
 """Maximum number of training series to which baselines are fitted."""
