@@ -104,6 +104,9 @@ if TYPE_CHECKING:  # the names in `_EXPORTS`, for type checkers and editors
     )
     from feller.training.objectives.distillation import Distillation as Distillation
     from feller.training.objectives.maximum_likelihood import MaximumLikelihood as MaximumLikelihood
+    from feller.training.observed_masks import (
+        EntriesGapsAndEnds as EntriesGapsAndEnds, ObservedMasks as ObservedMasks, RandomEntries as RandomEntries,
+    )
     from feller.training.optimizer import TrainConfig as TrainConfig
     from feller.training.trainer import Callback as Callback, Trainer as Trainer
 

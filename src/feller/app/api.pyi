@@ -172,6 +172,7 @@ def evaluate(
     samples: TableSource = None,
     n: PositiveInt = None,
     seed: int = 0,
+    season: PositiveInt = None,
     code: CodePath = None,
     verbose: Verbose = None,
     loading: RunOptions | None = None,

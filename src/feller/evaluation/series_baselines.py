@@ -204,7 +204,8 @@ def gaussian_process(x: Series, known: Known) -> Prediction | None:
                 continue
             model = GaussianProcessRegressor(kernel, optimizer=None, normalize_y=True)
             model.fit(steps[here[i]], values[i, here[i]])
-            mean[i, :, channel], std[i, :, channel] = model.predict(steps, return_std=True)
+            found: Any = model.predict(steps, return_std=True)
+            mean[i, :, channel], std[i, :, channel] = found
     return Prediction.gaussian(mean, std)
 
 
