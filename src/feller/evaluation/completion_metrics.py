@@ -60,7 +60,7 @@ def completion_quality(
         held_out: Held-out data.
         rng: Random streams.
         budget: Time limit, to which the number of series is reduced.
-        season: Number of steps of a season for the naive forecast; None to find it by the autocorrelation.
+        season: Steps of a season for the naive forecast; None to find it by the autocorrelation.
         draws: Number of completions of each series.
     """
     modality = model.spec.modality.view(Arrays)
@@ -72,7 +72,7 @@ def completion_quality(
     x, training = (_standardised(data, modality) for data in (subset, subsample(train, MAX_TRAIN, rng)))
     present, lengths = ~np.isnan(x), series_lengths(torch.from_numpy(~np.isnan(x))).numpy()
     season = season or find_season(training)
-    joint, numbers = JointGaussian.fit(training), Numbers({"season": season})
+    joint, numbers = JointGaussian.fit(training), Numbers({"season": float(season)})
     starts = lengths - np.maximum(1, np.round(FORECAST_FRACTION * lengths)).astype(np.int64)
     hidden = {
         "imputation": _scattered(x.shape, rng),
