@@ -134,7 +134,7 @@ class Autoregression:
     """Linear autoregression of each channel with normal noise, whose order minimises Akaike's criterion."""
 
     intercepts: Float64[np.ndarray, " c"]
-    coefficients: tuple[Float64[np.ndarray, " order"], ...]
+    coefficients: tuple[Float64[np.ndarray, " _"], ...]
     """Coefficients of the last, the second last, ... step, for each channel."""
     scales: Float64[np.ndarray, " c"]
     """Standard deviation of the noise."""
