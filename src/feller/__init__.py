@@ -104,6 +104,9 @@ if TYPE_CHECKING:  # the names in `_EXPORTS`, for type checkers and editors
     )
     from feller.training.objectives.distillation import Distillation as Distillation
     from feller.training.objectives.maximum_likelihood import MaximumLikelihood as MaximumLikelihood
+    from feller.training.observed_masks import (
+        EntriesGapsAndEnds as EntriesGapsAndEnds, ObservedMasks as ObservedMasks, RandomEntries as RandomEntries,
+    )
     from feller.training.optimizer import TrainConfig as TrainConfig
     from feller.training.trainer import Callback as Callback, Trainer as Trainer
 
@@ -178,6 +181,7 @@ _EXPORTS = {
     "networks.unwrapping": ("null_values",),
     "training.objectives.distillation": ("Distillation",),
     "training.objectives.maximum_likelihood": ("MaximumLikelihood",),
+    "training.observed_masks": ("EntriesGapsAndEnds", "ObservedMasks", "RandomEntries"),
     "training.optimizer": ("TrainConfig",),
     "training.trainer": ("Callback", "Trainer"),
 }

@@ -1,5 +1,7 @@
 """Metrics of arrays, on processes whose autocorrelation and spectrum are known."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -19,7 +21,12 @@ from feller.evaluation.array_metrics import (
     predictive_score,
     spectrum_distance,
 )
+from feller.evaluation.completion_metrics import completion_quality
+from feller.evaluation.evaluation_budget import EvaluationBudget
 from feller.evaluation.metrics import METRICS
+from feller.models.model import Model
+from feller.models.recipes.arrays import arrays
+from feller.sampling.sampler_config import SamplerConfig
 
 PHI = 0.7
 
@@ -110,3 +117,31 @@ def test_quality_of_samples_and_floors() -> None:
         assert value < 3 * floor + 0.1
     few = arrays_quality(samples, train, held_out.subset(torch.arange(5)), Rng(0))
     assert all(few[f"{name}_floor"] is None for name in names)
+
+
+def test_completions_of_series_next_to_baselines() -> None:
+    """Errors count hidden entries only: a model that has learned nothing samples noise, and baselines beat it."""
+    values = autoregressive(360, 16, 9)
+    values[0, 3] = torch.nan
+    data = array_dataset(RawArrays(values.numpy()))
+    train, held_out = data.subset(torch.arange(300)), data.subset(torch.arange(300, 360))
+    spec = replace(arrays(train, "tiny").model_spec(train), sampling=SamplerConfig(nfe=2))
+    model = Model.from_spec(spec, spec.build(Rng(0)))
+    found = completion_quality(model, train, held_out, Rng(0), EvaluationBudget(), draws=4, season=2)
+    assert found.keys() == {
+        "season",
+        *(f"{task}_rmse{name}" for task in ("imputation", "gap") for name in ("", "_linear", "_gp", "_gaussian")),
+        *(f"{task}_quantile_loss{name}" for task in ("imputation", "gap") for name in ("", "_gp", "_gaussian")),
+        *(
+            f"forecast_{kind}{name}"
+            for kind in ("rmse", "quantile_loss")
+            for name in ("", "_ar", "_seasonal", "_gaussian")
+        ),
+    }
+    assert {*found} <= {*METRICS}
+    assert found["season"] == 2
+    for task in ("imputation", "gap", "forecast"):
+        assert found[f"{task}_rmse_gaussian"] < found[f"{task}_rmse"]
+        assert found[f"{task}_quantile_loss_gaussian"] < found[f"{task}_quantile_loss"]
+    few = held_out.subset(torch.arange(5))
+    assert completion_quality(model, train, few, Rng(0), EvaluationBudget()) == {}

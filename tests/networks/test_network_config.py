@@ -16,6 +16,7 @@ from feller.networks import (
     CausalTransformer,
     DiT,
     NetworkConfig,
+    PatchTransformer,
     TextDiT,
     TokenAdapter,
     TokenMLP,
@@ -35,6 +36,7 @@ SMALL = {
     "unet": (UNet(channels=8, multipliers=(1, 2, 2), blocks=1, heads=2), (2, 9, 5)),
     "transformer": (DiT(patch=3, width=16, depth=2, heads=2), (2, 5, 7)),
     "series": (UNetND(channels=8, multipliers=(1, 2, 2), heads=2), (13, 2)),
+    "patches": (PatchTransformer(patch=3, width=16, depth=1, heads=2), (7, 5, 2)),
     "fields": (UNetND(channels=8, multipliers=(1, 2), attention=(False, True), heads=2), (5, 6, 2)),
     "volumes": (UNetND(channels=8, multipliers=(1, 2), attention=(False,)), (3, 4, 5, 1)),
 }
@@ -238,7 +240,7 @@ def test_settings_out_of_range_are_refused(kind: type[NetworkConfig], settings: 
         kind(**settings)
 
 
-@pytest.mark.parametrize("architecture", [UNet(), DiT(), UNetND()])
+@pytest.mark.parametrize("architecture", [UNet(), DiT(), UNetND(), PatchTransformer()])
 def test_image_networks_refuse_vectors(architecture: NetworkConfig) -> None:
     with refuses(UsageError):
         architecture.build((2,), {}, Rng(0))

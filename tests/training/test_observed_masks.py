@@ -32,7 +32,7 @@ def test_shares_of_scattered_entries_gaps_and_ends() -> None:
     assert shared == pytest.approx(0.45, abs=0.06)  # gaps of no step are more frequent if shared
     lengths = (~found[is_gap]).sum(-1).double()
     assert lengths.max() > 40  # long gaps
-    assert lengths.mean() == pytest.approx(64 / 3, abs=2)
+    assert 17 < lengths.mean() < 25  # 64 / 3, apart from the selection
 
 
 def test_gaps_of_fields_are_bands_along_either_side() -> None:

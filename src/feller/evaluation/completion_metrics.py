@@ -27,7 +27,7 @@ FORECAST_FRACTION = 0.25
 """Fraction of the steps of a series that are forecast."""
 MIN_STEPS = 8
 """Minimum number of steps of series for these metrics."""
-MAX_SERIES, DRAWS = 64, 32
+MAX_SERIES, DRAWS = 64, 16
 """Maximum number of held-out series, and number of completions of each."""
 MAX_TRAIN = 2_000
 """Maximum number of training series to which baselines are fitted."""
@@ -60,7 +60,7 @@ def completion_quality(
         held_out: Held-out data.
         rng: Random streams.
         budget: Time limit, to which the number of series is reduced.
-        season: Number of steps of a season for the naive forecast; None to find it by the autocorrelation.
+        season: Steps of a season for the naive forecast; None to find it by the autocorrelation.
         draws: Number of completions of each series.
     """
     modality = model.spec.modality.view(Arrays)
@@ -72,7 +72,7 @@ def completion_quality(
     x, training = (_standardised(data, modality) for data in (subset, subsample(train, MAX_TRAIN, rng)))
     present, lengths = ~np.isnan(x), series_lengths(torch.from_numpy(~np.isnan(x))).numpy()
     season = season or find_season(training)
-    joint, numbers = JointGaussian.fit(training), Numbers({"season": season})
+    joint, numbers = JointGaussian.fit(training), Numbers({"season": float(season)})
     starts = lengths - np.maximum(1, np.round(FORECAST_FRACTION * lengths)).astype(np.int64)
     hidden = {
         "imputation": _scattered(x.shape, rng),
@@ -119,9 +119,7 @@ def _gaps(shape: tuple[int, ...], lengths: np.ndarray, rng: Rng) -> Mask:
     return (step >= first) & (step < first + size)
 
 
-def _completions(
-    model: Model, modality: Arrays, data: Dataset, known: Mask, draws: int, rng: Rng
-) -> Prediction:
+def _completions(model: Model, modality: Arrays, data: Dataset, known: Mask, draws: int, rng: Rng) -> Prediction:
     """Return mean and quantiles of samples of the model given the known entries of each series."""
     mask = torch.from_numpy(known).repeat_interleave(draws, 0)
     states = modality.encode(torch.where(torch.from_numpy(known), data.values, torch.nan))

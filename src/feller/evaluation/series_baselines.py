@@ -5,7 +5,9 @@ Arrays are standardised series [n, steps, channels] in float64, NaN where an ent
 
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.stats
@@ -20,6 +22,8 @@ MAX_ORDER = 48
 """Maximum order of the autoregression."""
 MIN_SEASONALITY = 0.1
 """Minimum autocorrelation of the changes at a lag that counts as a season."""
+GP_FITS = 16
+"""Number of series to which the parameters of the Gaussian process are fitted."""
 MAX_GP_STEPS = 512
 """Maximum number of steps for a Gaussian process per series, whose cost is cubic."""
 MAX_GAUSSIAN_ENTRIES = 1_024
@@ -130,7 +134,7 @@ class Autoregression:
     """Linear autoregression of each channel with normal noise, whose order minimises Akaike's criterion."""
 
     intercepts: Float64[np.ndarray, " c"]
-    coefficients: tuple[Float64[np.ndarray, " order"], ...]
+    coefficients: tuple[Float64[np.ndarray, " _"], ...]
     """Coefficients of the last, the second last, ... step, for each channel."""
     scales: Float64[np.ndarray, " c"]
     """Standard deviation of the noise."""
@@ -180,30 +184,44 @@ class Autoregression:
 def gaussian_process(x: Series, known: Known) -> Prediction | None:
     """Predict hidden entries by a Gaussian process over the steps of each series and channel.
 
-    Its covariance is a scaled squared exponential plus white noise, whose parameters maximise the marginal likelihood
-    of the known entries of that series. None if series are longer than MAX_GP_STEPS.
+    Its covariance is a scaled squared exponential plus white noise. In each channel the parameters are the geometric
+    means of those that maximise the marginal likelihood of the known entries of each of the first GP_FITS series. None
+    if series are longer than MAX_GP_STEPS.
     """
+    if x.shape[1] > MAX_GP_STEPS:
+        return None
+    from sklearn.gaussian_process import GaussianProcessRegressor
+
+    steps = np.arange(x.shape[1], dtype=np.float64)[:, None]
+    mean, std = np.zeros(x.shape), np.ones(x.shape)
+    for channel in range(x.shape[2]):
+        here, values = known[..., channel], x[..., channel]
+        varies = [i for i in range(len(x)) if here[i].sum() > 1 and np.ptp(values[i, here[i]]) > 0]
+        kernel = _fitted_kernel([(steps[here[i]], values[i, here[i]]) for i in varies[:GP_FITS]])
+        for i in range(len(x)):
+            if i not in varies:  # nothing to standardise by
+                mean[i, :, channel] = values[i, here[i]].mean() if here[i].any() else 0.0
+                continue
+            model = GaussianProcessRegressor(kernel, optimizer=None, normalize_y=True)
+            model.fit(steps[here[i]], values[i, here[i]])
+            found: Any = model.predict(steps, return_std=True)
+            mean[i, :, channel], std[i, :, channel] = found
+    return Prediction.gaussian(mean, std)
+
+
+def _fitted_kernel(examples: Sequence[tuple[np.ndarray, np.ndarray]]) -> Any:
+    """Return the kernel with the mean of the log parameters that fit each example (steps, values) best."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.gaussian_process import GaussianProcessRegressor
     from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 
-    if x.shape[1] > MAX_GP_STEPS:
-        return None
-    steps = np.arange(x.shape[1], dtype=np.float64)[:, None]
     kernel = ConstantKernel(1.0, (1e-3, 1e3)) * RBF(5.0, (0.3, 1e3)) + WhiteKernel(0.1, (1e-6, 1e1))
-    mean, std = np.zeros(x.shape), np.ones(x.shape)
-    for i in range(len(x)):
-        for channel in range(x.shape[2]):
-            here = known[i, :, channel]
-            if here.sum() < 2 or np.ptp(x[i, here, channel]) == 0:  # nothing to standardise by
-                mean[i, :, channel] = x[i, here, channel].mean() if here.any() else 0.0
-                continue
-            model = GaussianProcessRegressor(kernel, normalize_y=True, random_state=0)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ConvergenceWarning)  # a parameter at its bound
-                model.fit(steps[here], x[i, here, channel])
-            mean[i, :, channel], std[i, :, channel] = model.predict(steps, return_std=True)
-    return Prediction.gaussian(mean, std)
+    parameters = []
+    for steps, values in examples:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # a parameter at its bound
+            parameters.append(GaussianProcessRegressor(kernel, normalize_y=True).fit(steps, values).kernel_.theta)
+    return kernel.clone_with_theta(np.mean(parameters, 0)) if parameters else kernel
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,8 +5,12 @@ import pathlib
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from feller.app.cli import main
+from feller.app.workflows.run_config import read_fit_record, train_test_split
+from feller.core.run_folder import open_run
+from feller.data.loading.dataset_reader import read
 
 SHORT = ["--size", "tiny", "--steps", "3", "--sampling.nfe", "4"]
 
@@ -84,3 +88,25 @@ def test_arrays_of_every_number_of_axes(tmp_path: pathlib.Path) -> None:
         assert main(["fit", str(file), *options, *SHORT, "--out", str(run)]) == 0
         assert main(["sample", str(run), "-n", "2", "--out", str(out)]) == 0
         assert np.load(out).shape == (2, *(shape if len(shape) > 1 else (9, 1)))
+
+
+def test_sets_of_the_ucr_archive_keep_their_test_file_apart(tmp_path: pathlib.Path) -> None:
+    """A transformer is fitted to NAME_TRAIN.ts, held out is NAME_TEST.ts, and entries of the latter are kept."""
+    values = np.random.default_rng(0).normal(size=(30, 9)).round(3)
+    for part, rows in (("TRAIN", values[:24]), ("TEST", values[24:])):
+        lines = [f"{','.join(map(str, row[: 9 - i % 2]))}:{i % 2}" for i, row in enumerate(rows)]
+        header = ["@problemName a", "@classLabel true 0 1", "@data"]
+        (tmp_path / f"a_{part}.ts").write_text("\n".join([*header, *lines]))
+    run = tmp_path / "run"
+    assert main(["fit", str(tmp_path), "--recipe", "arrays-transformer", *SHORT, "--out", str(run)]) == 0
+    record = read_fit_record(open_run(str(run)))
+    train, test = train_test_split(record, read(str(tmp_path)))
+    assert torch.equal(
+        train.values.nan_to_num(), torch.from_numpy(values[:24, :, None]).float().where(~train.values.isnan(), 0)
+    )
+    assert len(test) == 6
+    partial, out = str(tmp_path / "a_TEST.ts"), tmp_path / "full.npy"
+    assert main(["sample", str(run), "--complete", partial, "--out", str(out)]) == 0
+    full = np.load(out)[..., 0]
+    assert np.isfinite(full).all()
+    np.testing.assert_allclose(full[:, :8], values[24:, :8], rtol=1e-5)

@@ -72,7 +72,7 @@ def _recipe(modality: Arrays, network: NetworkConfig | None, size: str, lr: floa
             observed_masks=EntriesGapsAndEnds() if is_grid else RandomEntries(),
         ),
         train=TrainConfig(batch_size=64, lr=lr, minutes=MINUTES[size]),
-        sampling=SamplerConfig("midpoint", 64),
+        sampling=SamplerConfig("midpoint", 32),
     )
 
 
