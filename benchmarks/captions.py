@@ -149,7 +149,7 @@ def retrieval(judge: Judge, x: Tensor, captions: list[str], seed: int) -> float:
 
 def drawn(run: pathlib.Path, captions: list[str], guidance: float, seed: int) -> Tensor:
     """Return a picture that the model draws for each caption."""
-    samples = feller.sample(run, n=len(captions), given={"caption": captions}, guidance=guidance, seed=seed, nfe=32)
+    samples = feller.sample(str(run), n=len(captions), given={"caption": captions}, guidance=guidance, seed=seed, nfe=32)
     return torch.from_numpy(samples.numpy()).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
@@ -174,7 +174,7 @@ def main() -> None:
     if not run.is_dir():
         start = time.process_time()
         data = {"condition": ["caption"], "size": options.size, "minutes": options.minutes, "seed": options.seed}
-        feller.fit(options.out / "train", out=run, **data)
+        feller.fit(str(options.out / "train"), out=str(run), **data)
         print(f"fitted in {(time.process_time() - start) / 60:.1f} minutes of the processor", flush=True)
     judge = train_judge(pixels(options.pictures, train["file"]), train["caption"].tolist(), options.seed)
     rows = {

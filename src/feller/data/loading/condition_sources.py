@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from feller.core.errors import InputError, UsageError
+from feller.data.conditions.cells import cells_of
 from feller.data.conditions.condition import Condition
+from feller.data.conditions.encoded_texts import fit_encoded_text
 from feller.data.conditions.images import ImageCondition
 from feller.data.files.numpy_files import load_arrays
 from feller.data.images.image_resizing import resize_arrays
@@ -65,7 +67,7 @@ def with_sources(
     """Return raw examples with the conditions that are not in the data, and the types of these conditions, by name.
 
     Raises:
-        InputError: If a file has another number of rows than the data.
+        InputError: If a file has another number of rows than the data, or a folder holds no model of texts.
         UsageError: If the examples cannot be shrunk.
     """
     columns: dict[str, np.ndarray] = {}
@@ -75,6 +77,9 @@ def with_sources(
             columns[request.name] = _rows(request, len(raw.values))
         elif request.is_shrunk:
             kinds[request.name], columns[request.name] = _shrunk(request, raw, modality)
+        elif request.is_encoder:
+            cells, folder = raw.condition_column(request.name), str(pathlib.Path(request.source).resolve())
+            kinds[request.name] = fit_encoded_text(request.name, cells_of(cells), folder)
     return replace(raw, condition_columns={**raw.condition_columns, **columns}), kinds
 
 
