@@ -117,11 +117,11 @@ def test_points_are_fitted_and_sampled_with_encoded_texts(folder: pathlib.Path, 
     texts = rng.choice(["red car", "blue bike"], 400)
     frame = pd.DataFrame({"y": np.where(texts == "red car", 3.0, -3.0) + 0.1 * rng.normal(size=400), "caption": texts})
     run = feller.fit(
-        frame, condition=[f"caption={folder}"], size="tiny", steps=150, out=str(tmp_path / "run")
+        frame, condition=[f"caption={folder}"], size="tiny", steps=80, report=False, out=str(tmp_path / "run")
     )
     samples = run.sample(100, given={"caption": "red car"}, seed=0)
     assert samples["y"].mean() > 1
     assert {*samples["caption"]} == {"red car"}
-    assert isinstance(run.description.modality.selected_conditions["caption"], EncodedTextCondition)
-    data = feller.read(frame, like=run.description.modality)
+    assert isinstance(run.model.spec.modality.selected_conditions["caption"], EncodedTextCondition)
+    data = feller.read(frame, like=run.model.spec.modality)
     assert data.given["caption"].shape == (400, 8)

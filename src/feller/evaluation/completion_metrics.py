@@ -119,9 +119,7 @@ def _gaps(shape: tuple[int, ...], lengths: np.ndarray, rng: Rng) -> Mask:
     return (step >= first) & (step < first + size)
 
 
-def _completions(
-    model: Model, modality: Arrays, data: Dataset, known: Mask, draws: int, rng: Rng
-) -> Prediction:
+def _completions(model: Model, modality: Arrays, data: Dataset, known: Mask, draws: int, rng: Rng) -> Prediction:
     """Return mean and quantiles of samples of the model given the known entries of each series."""
     mask = torch.from_numpy(known).repeat_interleave(draws, 0)
     states = modality.encode(torch.where(torch.from_numpy(known), data.values, torch.nan))

@@ -117,7 +117,9 @@ def test_zarr(tmp_path: pathlib.Path, version: int) -> None:
     data = series_of(tmp_path / "a.zarr")
     assert torch.equal(data.values, torch.from_numpy(X).float())
     assert data.given["label"].tolist() == [0, 1, 2] * 4
-    alone = zarr.create_array(str(tmp_path / "b.zarr"), data=X, chunks=(4, 6, 2), fill_value=np.nan, zarr_format=version)
+    alone = zarr.create_array(
+        str(tmp_path / "b.zarr"), data=X, chunks=(4, 6, 2), fill_value=np.nan, zarr_format=version
+    )
     assert alone.nchunks == 3
     assert torch.equal(series_of(tmp_path / "b.zarr").values, data.values)
 

@@ -94,7 +94,9 @@ def _array(cell: Any, path: pathlib.Path, row: int, name: str) -> np.ndarray:
         array = np.array(plain(cell), dtype=np.float64)
     except (TypeError, ValueError) as error:
         remedy = "Write lists of equal lengths in each list, except the outermost"
-        raise InputError("lists of numbers of one shape", str(error)[:80], remedy, file=path, row=row, column=name) from error
+        raise InputError(
+            "lists of numbers of one shape", str(error)[:80], remedy, file=path, row=row, column=name
+        ) from error
     if not len(array) or np.isinf(array).any():
         found = "an empty list" if not len(array) else "infinite numbers"
         raise InputError("finite numbers", found, file=path, row=row, column=name)

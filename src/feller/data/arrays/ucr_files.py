@@ -25,7 +25,10 @@ def holds_labelled_series(path: pathlib.Path) -> bool:
     """Return True for .ts and .arff files of series, and for NAME_TRAIN.tsv and NAME_TEST.tsv without a header."""
     head = head_of(path).decode("latin-1")
     if path.suffix.lower() == ".ts":
-        return re.search(r"^\s*@(problemname|data|timestamps|univariate)\b", head, re.IGNORECASE | re.MULTILINE) is not None
+        return (
+            re.search(r"^\s*@(problemname|data|timestamps|univariate)\b", head, re.IGNORECASE | re.MULTILINE)
+            is not None
+        )
     if path.suffix.lower() == ".arff":
         return re.search(r"^\s*@(relation|attribute|data)\b", head, re.IGNORECASE | re.MULTILINE) is not None
     cells = head.partition("\n")[0].split()

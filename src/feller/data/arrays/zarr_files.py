@@ -38,13 +38,19 @@ def load_zarr(folder: pathlib.Path) -> dict[str, np.ndarray]:
     _check_store(folder)
     try:
         node = zarr.open(store=str(folder), mode="r", use_consolidated=False)
-        found = {"samples": node} if isinstance(node, zarr.Array) else {name.lower(): array for name, array in node.arrays()}
+        found = (
+            {"samples": node}
+            if isinstance(node, zarr.Array)
+            else {name.lower(): array for name, array in node.arrays()}
+        )
         return {name: _read(array, name, folder) for name, array in found.items()}
     except InputError:
         raise
     except Exception as error:  # zarr and its codecs raise many types on damaged stores
         message = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"cannot be read as Zarr ({message[:200]})", remedy="Write the store again", file=folder) from error
+        raise InputError(
+            f"cannot be read as Zarr ({message[:200]})", remedy="Write the store again", file=folder
+        ) from error
 
 
 def _read(array: Any, name: str, folder: pathlib.Path) -> np.ndarray:

@@ -104,7 +104,9 @@ def patchify(x: Tensor, patches: Sequence[int]) -> tuple[Tensor, list[int]]:
     Sides are padded with zeros to multiples of the patch sides.
     """
     rank = len(patches)
-    padding = [size for side, p in zip(reversed(x.shape[1:-1]), reversed(patches), strict=True) for size in (0, -side % p)]
+    padding = [
+        size for side, p in zip(reversed(x.shape[1:-1]), reversed(patches), strict=True) for size in (0, -side % p)
+    ]
     x = F.pad(x, (0, 0, *padding))
     counts = [side // p for side, p in zip(x.shape[1:-1], patches, strict=True)]
     for axis in reversed(range(rank)):
