@@ -52,7 +52,7 @@ def parse_conditions(texts: Sequence[str]) -> tuple[RequestedCondition, ...]:
 def _parse(text: str) -> RequestedCondition:
     name, _, source = text.partition("=")
     request = RequestedCondition(name, source)
-    is_known = request.is_shrunk or request.is_array or (source and pathlib.Path(source).is_dir())
+    is_known = request.is_shrunk or request.is_array or "/" in source or (source and pathlib.Path(source).is_dir())
     return request if is_known else RequestedCondition(text)  # the name of a column may have an equals sign
 
 
