@@ -55,7 +55,7 @@ def make_pictures(package: pathlib.Path, out: pathlib.Path, side: int) -> None:
 
 
 def split(pictures: pathlib.Path, out: pathlib.Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Copy the pictures of nine tenths of the captions to `out`/train; return the rows of training and held-out ones."""
+    """Copy the pictures of nine tenths of the captions to `out`/train; return the training and the held-out rows."""
     table = pd.read_csv(pictures / "captions.csv")
     digits = table["caption"].map(lambda caption: int(hashlib.sha256(caption.encode()).hexdigest(), 16) % 10)
     train, held_out = table[digits > 0], table[digits == 0]

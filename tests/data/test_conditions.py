@@ -209,6 +209,19 @@ def test_texts_of_many_characters_are_bytes() -> None:
     assert condition.decode(condition.encode("caption", texts)).tolist() == texts
 
 
+def test_images_of_a_folder_are_one_for_each_sample(tmp_path) -> None:
+    condition = ImageCondition(1, 1, 1)
+    for i in (0, 1):
+        (tmp_path / f"class {1 - i}").mkdir()
+        Image.fromarray(np.full((2, 2), 255 * i, dtype=np.uint8)).save(tmp_path / f"class {1 - i}" / f"{i}.png")
+    assert condition.parse("small", str(tmp_path), 2).flatten().tolist() == [-1, 1]
+    with refuses(UsageError, argument="small"):
+        condition.parse("small", str(tmp_path), 3)
+    (tmp_path / "empty").mkdir()
+    with refuses(UsageError, file=str(tmp_path / "empty")):
+        condition.parse("small", str(tmp_path / "empty"), 1)
+
+
 def test_images_are_read_from_files_and_resized(tmp_path) -> None:
     condition = fit_condition("small", np.arange(32, dtype=np.uint8).reshape(2, 2, 2, 4)[..., :3])
     Image.fromarray(np.full((6, 6, 3), 255, dtype=np.uint8)).save(tmp_path / "a.png")
