@@ -1,15 +1,16 @@
 """Pictures from words: python -m benchmarks.captions --pictures FOLDER --out FOLDER [--minutes 60].
 
 A model is fitted to nine tenths of captioned pictures. A judge, trained apart from it on the same pictures, finds the
-caption of a picture among ten: for held-out pictures (the most that can be expected), and for pictures that the model
+caption of a picture among ten: for held-out pictures, which it has not seen either, and for pictures that the model
 draws for captions it has seen and for held-out ones. Chance is 0.1.
 
-The pictures are a folder with captions.csv, such as the emoji of the npm package emoji-datasource-twitter (MIT, pictures
-CC-BY 4.0), on white, 32 x 32, with their names: --package FOLDER makes it of the unpacked package.
+The pictures are a folder with captions.csv, such as the emoji of the npm package emoji-datasource-twitter (MIT,
+pictures CC-BY 4.0), on white, 32 x 32, with their names: --package FOLDER makes it of the unpacked package.
 """
 
 import argparse
 import hashlib
+import itertools
 import json
 import math
 import pathlib
@@ -54,7 +55,7 @@ def make_pictures(package: pathlib.Path, out: pathlib.Path, side: int) -> None:
 
 
 def split(pictures: pathlib.Path, out: pathlib.Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Copy the pictures of nine tenths of the captions to `out`/train; return the rows of training and held-out ones."""
+    """Copy the pictures of nine tenths of the captions to `out`/train; return the training and the held-out rows."""
     table = pd.read_csv(pictures / "captions.csv")
     digits = table["caption"].map(lambda caption: int(hashlib.sha256(caption.encode()).hexdigest(), 16) % 10)
     train, held_out = table[digits > 0], table[digits == 0]
@@ -82,7 +83,7 @@ class Judge(nn.Module):
         self.cnn = nn.Sequential(
             *(
                 layer
-                for a, b in zip(sides, sides[1:], strict=False)
+                for a, b in itertools.pairwise(sides)
                 for layer in (nn.Conv2d(a, b, 3, 1 if a == 3 else 2, 1), nn.BatchNorm2d(b), nn.SiLU(), nn.AvgPool2d(2))
             ),
             nn.Flatten(),
@@ -147,9 +148,11 @@ def retrieval(judge: Judge, x: Tensor, captions: list[str], seed: int) -> float:
     return float(np.mean(hits))
 
 
-def drawn(run: pathlib.Path, captions: list[str], guidance: float, seed: int) -> Tensor:
+def drawn(run: pathlib.Path, captions: list[str], guidance: float, nfe: int, seed: int) -> Tensor:
     """Return a picture that the model draws for each caption."""
-    samples = feller.sample(run, n=len(captions), given={"caption": captions}, guidance=guidance, seed=seed, nfe=32)
+    samples = feller.sample(
+        str(run), n=len(captions), given={"caption": captions}, guidance=guidance, seed=seed, nfe=32
+    )
     return torch.from_numpy(samples.numpy()).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
@@ -163,6 +166,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--size", default="small")
     parser.add_argument("--guidance", type=float, default=3.0)
+    parser.add_argument("--nfe", type=int, default=32)
     parser.add_argument("-n", type=int, default=300, help="number of captions of each kind to draw")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -174,7 +178,7 @@ def main() -> None:
     if not run.is_dir():
         start = time.process_time()
         data = {"condition": ["caption"], "size": options.size, "minutes": options.minutes, "seed": options.seed}
-        feller.fit(options.out / "train", out=run, **data)
+        feller.fit(str(options.out / "train"), out=str(run), **data)
         print(f"fitted in {(time.process_time() - start) / 60:.1f} minutes of the processor", flush=True)
     judge = train_judge(pixels(options.pictures, train["file"]), train["caption"].tolist(), options.seed)
     rows = {
@@ -182,7 +186,7 @@ def main() -> None:
     }
     for name, table in (("training", train), ("held-out", held_out)):
         captions = table["caption"].sample(min(options.n, len(table)), random_state=options.seed).tolist()
-        x = drawn(run, captions, options.guidance, options.seed)
+        x = drawn(run, captions, options.guidance, options.nfe, options.seed)
         rows[f"drawn for {name} captions"] = retrieval(judge, x, captions, 0)
     rows["chance"] = 1 / CHOICES
     for name, value in rows.items():

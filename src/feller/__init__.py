@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # the names in `_EXPORTS`, for type checkers and editors
     from feller.core.run_folder import open_run as open_run
     from feller.data.conditions.categories import CategoryCondition as CategoryCondition, SetCondition as SetCondition
     from feller.data.conditions.condition import Condition as Condition
+    from feller.data.conditions.encoded_texts import EncodedTextCondition as EncodedTextCondition
     from feller.data.conditions.images import ImageCondition as ImageCondition
     from feller.data.conditions.numbers import NumberCondition as NumberCondition, VectorCondition as VectorCondition
     from feller.data.conditions.texts import SubwordCondition as SubwordCondition, TextCondition as TextCondition
@@ -134,6 +135,7 @@ _EXPORTS = {
     "core.run_folder": ("open_run",),
     "data.conditions.categories": ("CategoryCondition", "SetCondition"),
     "data.conditions.condition": ("Condition",),
+    "data.conditions.encoded_texts": ("EncodedTextCondition",),
     "data.conditions.images": ("ImageCondition",),
     "data.conditions.numbers": ("NumberCondition", "VectorCondition"),
     "data.conditions.texts": ("SubwordCondition", "TextCondition"),

@@ -7,14 +7,14 @@ import torch
 from PIL import Image
 
 import feller
-from feller.core.errors import InputError, UsageError
+from feller.core.errors import FellerWarning, InputError, UsageError
 from feller.core.serialization import from_dict, to_dict
 from feller.data.conditions.categories import CategoryCondition, SetCondition
 from feller.data.conditions.condition import Condition
 from feller.data.conditions.images import ImageCondition
 from feller.data.conditions.numbers import NumberCondition, VectorCondition, vector_cells
 from feller.data.conditions.recognition import fit_condition
-from feller.data.conditions.texts import TextCondition
+from feller.data.conditions.texts import SubwordCondition, TextCondition
 from tests.errors import refuses
 
 COLUMNS = {
@@ -159,32 +159,67 @@ def test_samples_keep_their_conditions(tmp_path) -> None:
     assert list(data.frame()) == ["y", "x", "colour"]
 
 
-def test_long_texts_are_refused_with_their_row() -> None:
-    with refuses(InputError, argument="caption", row=2, found="300"):
-        fit_condition("caption", ["a", "b" * 300])
-    condition = fit_condition("caption", ["a car", "a"])
-    with refuses(InputError, argument="caption", row=2):
-        condition.encode("caption", ["a", "a car car car"])
-    with refuses(UsageError, argument="caption"):
-        condition.parse("caption", "a car car car", 3)
+def test_long_texts_are_cut_with_one_warning() -> None:
+    condition = fit_condition("caption", ["a", "b" * 300])
+    with pytest.warns(FellerWarning) as caught:
+        tokens = condition.encode("caption", ["a", "b" * 300, "b" * 256, "a" + "b" * 256])
+    assert len(caught) == 1
+    assert "2 of 4" in str(caught[0].message)
+    assert condition.decode(tokens).tolist() == ["a", "b" * 256, "b" * 256, "a" + "b" * 255]
     with refuses(UsageError, argument="caption"):
         condition.parse("caption", "a bus", 1)
 
 
+def sentences() -> list[str]:
+    pairs = [(colour, shape) for colour in ("red", "blue") for shape in ("bar", "disc")]
+    return [f"{colour} {shape} number {i}" for colour, shape in pairs for i in range(60)]
+
+
+def test_many_sentences_are_subwords() -> None:
+    condition = fit_condition("caption", sentences())
+    assert type(condition) is SubwordCondition
+    assert from_dict(Condition, to_dict(condition)) == condition
+    tokens = condition.encode("caption", [*sentences(), ""])
+    assert condition.decode(tokens).tolist() == [*sentences(), ""]
+    assert condition.is_null(tokens).tolist() == [False] * 240 + [True]
+    num_tokens = (tokens != condition.null).sum(1)
+    assert num_tokens[:-1].max() <= 5  # the words that all texts share are one token each
+    assert condition.decode(condition.encode("caption", ["disc red"])).tolist() == ["disc red"]
+    with refuses(UsageError, argument="caption"):
+        condition.parse("caption", "red zebra", 1)
+    with pytest.warns(FellerWarning):
+        assert condition.encode("caption", ["red " * 200]).shape == (1, condition.length)
+
+
+def test_fewer_sentences_or_single_words_are_characters() -> None:
+    assert type(fit_condition("caption", sentences()[:199])) is TextCondition
+    assert type(fit_condition("caption", [text.replace(" ", "-") for text in sentences()])) is TextCondition
+
+
 def test_many_distinct_texts_are_no_categories() -> None:
-    assert type(fit_condition("name", [f"thing {i}" for i in range(1001)])) is TextCondition
+    assert type(fit_condition("name", [f"thing {i}" for i in range(1001)])) is SubwordCondition
     assert type(fit_condition("name", [f"thing {i}" for i in range(1000)] * 2)) is CategoryCondition
     assert type(fit_condition("name", [f"thing {i}" for i in range(101)])) is TextCondition
 
 
 def test_texts_of_many_characters_are_bytes() -> None:
-    texts = ["".join(map(chr, range(300 + k, 500 + k))) for k in (0, 100)]
-    with refuses(InputError, argument="caption"):  # 400 bytes each
-        fit_condition("caption", texts)
     texts = [chr(300 + k) * 2 for k in range(300)]
     condition = fit_condition("caption", texts)
     assert not condition.symbols
     assert condition.decode(condition.encode("caption", texts)).tolist() == texts
+
+
+def test_images_of_a_folder_are_one_for_each_sample(tmp_path) -> None:
+    condition = ImageCondition(1, 1, 1)
+    for i in (0, 1):
+        (tmp_path / f"class {1 - i}").mkdir()
+        Image.fromarray(np.full((2, 2), 255 * i, dtype=np.uint8)).save(tmp_path / f"class {1 - i}" / f"{i}.png")
+    assert condition.parse("small", str(tmp_path), 2).flatten().tolist() == [-1, 1]
+    with refuses(UsageError, argument="small"):
+        condition.parse("small", str(tmp_path), 3)
+    (tmp_path / "empty").mkdir()
+    with refuses(UsageError, file=str(tmp_path / "empty")):
+        condition.parse("small", str(tmp_path / "empty"), 1)
 
 
 def test_images_are_read_from_files_and_resized(tmp_path) -> None:

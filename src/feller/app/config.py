@@ -273,12 +273,14 @@ class SampleConfig(metaclass=OptionsType):
     folder: RunArgument = None
     """Run folder."""
     n: Annotated[LargeInt, aliases("-n")] = None
-    """Number of samples, also as 1e6. Default: 64; 9 for documents; 1 for speech or to fill in text. Not for
+    """Number of samples, also as 1e6. Default: 64; 9 for documents; 1 for speech or to fill in text; the
+    number of images in a folder that is given as a condition. Not for
     bridges, which transport each sample of the population once."""
     given: Conditions = None
     """Conditions, or observed parts of the data, as KEY=VALUE. Class labels that are not given are sampled with their
     training frequencies; other conditions are left open. All unobserved parts are sampled jointly. A column of a table
-    also takes a range, as in age=30..40, or several values, each in its own KEY=VALUE."""
+    also takes a range, as in age=30..40, or several values, each in its own KEY=VALUE. An image condition takes a file,
+    or a folder with one image for each sample."""
     guidance: Guidance = None
     """Classifier-free guidance scale: 0 for the unconditional model, 1 for the conditional model; larger values follow
     the conditions more closely (default: 1; 1.7 for speech). Or a scale for each of several conditions, as KEY=SCALE,
@@ -308,7 +310,9 @@ class DataLoadingOptions(metaclass=OptionsType):
     condition: Targets = ()
     """Columns or properties to condition on: the model learns the distribution of all else given these. A condition is
     a column of a table, a property in XYZ comments or SDF records, a column next to the CIF column of a .csv, or an
-    array of an .npz. Numbers, vectors, categories, and sets such as red|blue are recognised."""
+    array of an .npz. Numbers, vectors, categories, texts, and sets such as red|blue are recognised. NAME=PIXELS
+    conditions on the images themselves, shrunk; NAME=FILE.npy on the rows of an array; and NAME=FOLDER on the texts of
+    the column NAME, encoded by the transformers model in the folder."""
     longest: PositiveInt = None
     """Maximum size of an example. Images are resized so that their longer side has this many pixels (default: at most
     64; 32 in documents). Protein chains with more residues than this (default: 128), crystals or molecules with more

@@ -1,4 +1,4 @@
-"""Byte-pair encoding; the only module that imports the package `tokenizers`."""
+"""Byte-pair encoding by the package `tokenizers`."""
 
 import functools
 from collections.abc import Iterable, Sequence

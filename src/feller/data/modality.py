@@ -373,8 +373,12 @@ class Modality(abc.ABC):
         """
         raise InputError(self.display_name, raw.description, "Give a file of that type")
 
-    def with_conditions(self: M, raw: RawExamples, names: Collection[str]) -> M:
+    def with_conditions(
+        self: M, raw: RawExamples, names: Collection[str], known: Mapping[str, Condition] | None = None
+    ) -> M:
         """Return a copy of the modality that selects columns or properties of the training data as conditions.
+
+        The types in `known`, by name, are not recognised from the values.
 
         Raises:
             UsageError: If the data have no column or property of a name.
@@ -383,7 +387,7 @@ class Modality(abc.ABC):
         columns = {name: raw.condition_column(name) for name in names}
         if len(names) > len(raw.values):
             raise InputError("at most as many conditions as rows", f"{len(names)} for {len(raw.values)} rows")
-        kinds = {name: fit_condition(name, column) for name, column in columns.items()}
+        kinds = {name: (known or {}).get(name) or fit_condition(name, column) for name, column in columns.items()}
         return replace(self, selected_conditions=kinds)  # type: ignore[type-var]
 
     def conditions_from_raw(self, raw: RawExamples) -> Cond:

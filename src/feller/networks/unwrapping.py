@@ -58,6 +58,12 @@ def null_values(network: Callable[..., object] | None) -> dict[str, int | float]
     return dict(candidates[0]) if candidates and all(candidate == candidates[0] for candidate in candidates) else {}
 
 
+def condition_noise(network: Any) -> Mapping[str, float]:
+    """Return the maximum level of noise that training adds to conditions of a network, by name; mostly empty."""
+    noise = getattr(unwrap_network(network), "condition_noise", {})
+    return noise if isinstance(noise, Mapping) else {}
+
+
 @contextlib.contextmanager
 def evaluation_mode(network: nn.Module) -> Iterator[None]:
     """Context manager: put a network into eval mode, and restore the mode of each module at the end."""

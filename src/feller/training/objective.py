@@ -15,6 +15,8 @@ from feller.core.rng import Rng
 from feller.core.user_code import is_user_defined
 from feller.data.modality import Dataset
 from feller.networks.condition_dropout import check_cond_dropout, check_null, drop_conditions
+from feller.networks.image.image_conditions import add_noise
+from feller.networks.unwrapping import condition_noise
 from feller.paths import Network, Path
 from feller.paths.path import check_times
 from feller.paths.time_distributions import LeafTimes, Stratified, TimeDistribution
@@ -385,6 +387,8 @@ class FlowMatching(ConditionalObjective):
             check_times(t, first_leaf)
         t = self.leaf_times(broadcast_time(t, x_1), self.time_distribution, rng)
         x_t, target = self.path.sample_with_target(x_0, x_1, t, rng.stream("path"))
+        if noise := condition_noise(network):
+            cond = add_noise(cond, noise, rng)
         prob = self.cond_dropout
         cond = drop_conditions(cond, self.null, prob, rng, network, each_prob=prob, keep=self.always_given)
         if self.inpaint_prob:

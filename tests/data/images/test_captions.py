@@ -13,6 +13,7 @@ from feller.data.conditions.categories import CategoryCondition
 from feller.data.conditions.images import ImageCondition
 from feller.data.conditions.numbers import NumberCondition
 from feller.data.conditions.texts import TextCondition
+from feller.data.loading.condition_sources import MAX_NOISE
 from feller.data.loading.dataset_reader import read
 from feller.data.loading.sample_reader import read_samples
 from tests.errors import refuses
@@ -60,6 +61,30 @@ def test_images_of_a_second_folder(photos: pathlib.Path) -> None:
     (photos.parent / "small" / "blue bike.bmp").unlink()
     with refuses(InputError, file=str(photos.parent / "small")):
         read(photos, condition=("small",))
+
+
+def test_shrunk_images_are_those_of_a_smaller_read(photos: pathlib.Path) -> None:
+    data = read(photos, condition=("tiny=2",))
+    kind = data.modality.selected_conditions["tiny"]
+    assert kind == ImageCondition(1, 2, 2, noise=MAX_NOISE)
+    assert (kind.decode(data.given["tiny"]) == read(photos, longest=2).numpy()[..., None]).all()
+    again = read(photos, like=data.modality)
+    assert torch.equal(again.given["tiny"], data.given["tiny"])
+    for wrong in ("tiny=4", "tiny=0"):
+        with refuses(UsageError, argument="tiny"):
+            read(photos, condition=(wrong,))
+
+
+def test_rows_of_an_array_file(photos: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    vectors = np.arange(6.0).reshape(3, 2)
+    np.save(tmp_path / "v.npy", vectors)
+    data = read(photos, condition=(f"meaning={tmp_path / 'v.npy'}",))
+    assert data.given["meaning"].tolist() == vectors.tolist()
+    np.save(tmp_path / "v.npy", vectors[:2])
+    with refuses(InputError, argument="meaning", file=str(tmp_path / "v.npy")):
+        read(photos, condition=(f"meaning={tmp_path / 'v.npy'}",))
+    with refuses(UsageError, argument="condition"):
+        read(photos, condition=("caption=missing",))
 
 
 def test_wrong_names_and_missing_rows_are_refused(photos: pathlib.Path) -> None:

@@ -11,7 +11,7 @@ from feller.core.rng import Rng
 from feller.data.conditions.images import ImageCondition
 from feller.data.conditions.numbers import NumberCondition
 from feller.networks.image.dit import DiT
-from feller.networks.image.image_conditions import resize
+from feller.networks.image.image_conditions import add_noise, resize
 from feller.networks.image.unet import UNet
 from feller.networks.mlp import MLP
 from tests.errors import refuses
@@ -31,6 +31,39 @@ def test_images_change_the_prediction_and_null_is_not_a_gray_image(config: UNet 
     outputs = [network(x, t, {"small": image, "x": one}).flatten() for image in images]
     assert all(output.isfinite().all() for output in outputs)
     assert torch.pdist(torch.stack(outputs)).min() > 1e-3
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=["unet", "dit"])
+def test_noise_of_a_shrunk_image_is_told_to_the_network(config: UNet | DiT) -> None:
+    """The same image with another level gives another prediction; without a level it has that of sampling."""
+    network = config.build((1, 4, 4), {"small": ImageCondition(1, 2, 2, noise=0.5)}, Rng(0))
+    for weight in network.parameters():
+        torch.nn.init.normal_(weight, std=0.2)
+    x, t, image = torch.randn(1, 1, 4, 4), torch.tensor([0.5]), torch.zeros(1, 1, 2, 2)
+    levels = [torch.cat([image, torch.full_like(image, level)], 1) for level in (0.0, 0.1, 0.5)]
+    outputs = torch.stack([network(x, t, {"small": value}).flatten() for value in levels])
+    assert torch.pdist(outputs).min() > 1e-3
+    noisy = image + 0.1 * network.images.pattern_0
+    expected = network(x, t, {"small": torch.cat([noisy, torch.full_like(image, 0.1)], 1)})
+    torch.testing.assert_close(network(x, t, {"small": image}), expected)
+
+
+def test_noise_in_training_has_the_drawn_level() -> None:
+    """Residuals divided by the level are standard normal, levels are uniform, and null stays null."""
+    images = torch.zeros(4000, 1, 4, 4)
+    images[0] = math.nan
+    noisy = add_noise({"small": images, "x": torch.zeros(4000)}, {"small": 0.5}, Rng(0).step(3))["small"]
+    level, residuals = noisy[1:, 1:, :1, :1], noisy[1:, :1] / noisy[1:, 1:]
+    assert noisy[0, 0].isnan().all()
+    assert level.min() >= 0
+    assert level.max() < 0.5
+    assert level.mean().item() == pytest.approx(0.25, abs=0.01)
+    assert residuals.mean().item() == pytest.approx(0, abs=0.02)
+    assert residuals.std().item() == pytest.approx(1, abs=0.02)
+    network = CONFIGS[0].build((1, 4, 4), {"small": ImageCondition(1, 4, 4, noise=0.5)}, Rng(0))
+    objective = feller.FlowMatching(feller.Affine(), feller.Euclidean((1, 4, 4)))
+    example = objective.draw({"x_1": images[1:9], "small": images[1:9]}, Rng(0).step(0), network)
+    assert example["given"]["small"].shape == (8, 2, 4, 4)
 
 
 def test_other_networks_refuse_images() -> None:

@@ -43,6 +43,7 @@ from feller.core.run_folder import Run, resumable_run, target_run
 from feller.core.serialization import replace_file
 from feller.core.user_code import user_frame
 from feller.data.batches import DataBundle
+from feller.data.loading.condition_sources import names_of
 from feller.data.loading.in_memory import (
     IN_MEMORY_PREFIX,
     DataSource,
@@ -109,7 +110,7 @@ def fit(
     in_memory_data = data if is_in_memory(data) else None
     if in_memory_data is not None:
         if access.keeps_copies and not resume:
-            data, saved_data = _keep_copy(in_memory_data, run, engine, config.data_loading.condition)
+            data, saved_data = _keep_copy(in_memory_data, run, engine, names_of(config.data_loading.condition))
         else:
             data = None if resume else in_memory_name(in_memory_data)
     config = replace(config, data=None if data is None else str(data))

@@ -18,6 +18,7 @@ from feller.core.errors import UsageError
 from feller.core.output_shards import check_sample_counts
 from feller.core.run_folder import Run
 from feller.data.arrays.modality import Arrays
+from feller.data.conditions.images import image_files
 from feller.data.images.modality import Images
 from feller.data.loading.raw import RawTable
 from feller.data.modality import Dataset, Modality
@@ -218,7 +219,7 @@ def _draw(
     if config.infill.complete is not None and (config.n is not None or config.infill.template is not None):
         flag = "-n" if config.n is not None else "--template"
         raise UsageError("imputes each row of its table once", remedy=f"Leave {flag} out", argument="complete")
-    n = N if config.n is None else config.n
+    n = _count(run, config)
     check_sample_counts(n=n)
     sampler = make_sampler(run, config, weights=weights, on_step=on_step, reporter=reporter)
     modality = sampler.model.spec.modality
@@ -258,10 +259,18 @@ def _draw(
     return SampleResult(data=samples, path=path, n=len(samples), lines=lines, cells=cells)
 
 
+def _count(run: Run, config: SampleConfig) -> int:
+    """Return the number of samples: -n, else one for each image of a folder that is given, else N."""
+    kinds = load_spec(run).modality.selected_conditions if config.n is None else {}
+    folders = {name: pathlib.Path(str(value)) for name, value in (config.given or {}).items() if name in kinds}
+    counts = [len(image_files(path)) for name, path in folders.items() if kinds[name].is_file and path.is_dir()]
+    return counts[0] if counts else N if config.n is None else config.n
+
+
 def _draw_shards(run: Run, config: SampleConfig, size: int, on_step: OnStep, reporter: Reporter) -> SampleResult:
     if config.infill.complete is not None:
         raise UsageError("writes all rows to one file", remedy="Leave out --shard-size", argument="complete")
-    n = N if config.n is None else config.n
+    n = _count(run, config)
     check_sample_counts(n=n, shard=size)
     sampler = make_sampler(run, config, on_step=on_step, reporter=reporter)
     shards = write_sharded_samples(

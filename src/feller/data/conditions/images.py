@@ -2,6 +2,7 @@
 
 import math
 import os
+import pathlib
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,12 +12,15 @@ from jaxtyping import Float32
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from feller.core.errors import InputError
+from feller.core.errors import InputError, UsageError
 from feller.data.conditions.cells import ConditionColumn, refuse_constant
 from feller.data.conditions.condition import Condition
+from feller.data.files.sample_folder import is_overview
 
 PICTURE_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
 """Formats of image files."""
+PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+"""Suffixes of image files, in lower case."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +34,17 @@ class ImageCondition(Condition):
     """Value of files that becomes -1."""
     high: float = 255.0
     """Value of files that becomes 1."""
+    noise: float = 0.0
+    """Maximum standard deviation of the noise added in training; 0 adds none. With noise, the image is the example
+    itself, shrunk."""
     _dtype: ClassVar[torch.dtype] = torch.float32
     is_file: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if min(self.channels, self.height, self.width) < 1 or not -math.inf < self.low < self.high < math.inf:
             raise InputError("images of at least one pixel, and low below high", self)
+        if not 0 <= self.noise < math.inf:
+            raise InputError("noise of at least 0", self.noise)
 
     @property
     def example(self) -> str:
@@ -46,12 +55,19 @@ class ImageCondition(Condition):
         return f"an image of {self.width} x {self.height} x {self.channels}"
 
     @property
-    def _shape(self) -> tuple[int, ...]:
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width."""
         return (self.channels, self.height, self.width)
+
+    @property
+    def _shape(self) -> tuple[int, ...]:
+        return self.shape
 
     def _entries(self, value: Any) -> Any:
         if isinstance(value, Tensor | np.ndarray):
             return value if value.ndim == 4 or (value.ndim == 3 and self.channels == 1) else None
+        if isinstance(value, str | os.PathLike) and pathlib.Path(value).is_dir():
+            return image_files(pathlib.Path(value))
         return value if isinstance(value, list | tuple) else None
 
     def encode(self, name: str, column: ConditionColumn) -> Float32[Tensor, "n c h w"]:
@@ -95,6 +111,19 @@ class ImageCondition(Condition):
         pixels = pixels.permute(0, 2, 3, 1)
         is_bytes = (self.low, self.high) == (0.0, 255.0)
         return (pixels.round().clamp(0, 255).to(torch.uint8) if is_bytes else pixels).numpy()
+
+
+def image_files(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Return the images in a folder, in order of their numbers or names, without the overview of samples.
+
+    Raises:
+        UsageError: If there are none.
+    """
+    files = [path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_ENDINGS and path.is_file()]
+    files = sorted((path for path in files if not is_overview(path)), key=lambda path: (path.name, path))
+    if not files:
+        raise UsageError("a folder of images", "none", file=folder)
+    return files
 
 
 def fit_image(name: str, column: Tensor | np.ndarray) -> ImageCondition:

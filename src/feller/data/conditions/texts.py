@@ -3,7 +3,7 @@
 import abc
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -30,9 +30,18 @@ MIN_SENTENCES = 200
 class TokenizedText(Condition):
     """Text as tokens, int64 [n, length]; padding follows the text, and the null value is all padding."""
 
-    length: int
-    """Maximum number of tokens."""
-    example_text: str
+    if TYPE_CHECKING:  # fields of the subclasses; real properties would become their defaults
+
+        @property
+        def length(self) -> int:
+            """Maximum number of tokens."""
+            ...
+
+        @property
+        def example_text(self) -> str:
+            """Text of the training data, for messages."""
+            ...
+
     unit: ClassVar[str]
     """Plural noun for the tokens in messages."""
     _dtype: ClassVar[torch.dtype] = torch.int64

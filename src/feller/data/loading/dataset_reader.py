@@ -20,6 +20,7 @@ from feller.data.images.modality import Images, image_dataset
 from feller.data.labels import LABEL_NAMES
 from feller.data.loading.array_formats import raw_from_arrays
 from feller.data.loading.class_folders import DEFAULT_FOLDERS, FolderOptions
+from feller.data.loading.condition_sources import columns_of, names_of, parse_conditions, shrunk_again, with_sources
 from feller.data.loading.decimal_commas import parse_decimal_commas
 from feller.data.loading.file_formats import load_raw, load_texts, raw_from_sheet
 from feller.data.loading.in_memory import (
@@ -106,7 +107,8 @@ def read(
         schema: Column types of a table, as a `Schema`, dict or JSON file. By default, the schema of a table with text
             columns is detected from its cells, and a table without text columns is read as numeric rows.
         condition: Names of columns, properties or arrays that become conditions instead of values; with `like`, those
-            of that modality.
+            of that modality. NAME=PIXELS are the images themselves, shrunk; NAME=FILE.npy are the rows of an array; and
+            NAME=FOLDER are the texts of the column NAME, encoded by the transformers model in the folder.
         every_row: Keep empty texts, which are otherwise dropped, and raise an error if rows of in-memory data are lost.
         modality: User-defined modality class, whose `load` reads the data, and whose `fit` computes its statistics.
         nested: In a folder of images or texts, read all folders inside a class folder too.
@@ -244,7 +246,9 @@ class _ReadRequest:
     @property
     def options(self) -> ReadOptions:
         """Options that are passed to the file readers."""
-        condition = (*self.condition,) if self.like is None else (*self.like.selected_conditions,)
+        requests = parse_conditions(self.condition)
+        condition = tuple(asked.name for asked in requests if not asked.is_array and not asked.is_shrunk)
+        condition = condition if self.like is None else columns_of(self.like)
         images = None if self.like is None else self.like.view(Images)
         return ReadOptions(
             self.longest,
@@ -326,7 +330,7 @@ def _to_dataset(raw: RawExamples, request: _ReadRequest) -> Dataset:
     modality = data.modality
     if request.like is None and request.condition:
         if modality.view(Table) is not None or modality.view(MixedTable) is not None:
-            for name in {*request.condition} - {*getattr(raw, "columns", ())}:
+            for name in {*names_of(request.condition)} - {*getattr(raw, "columns", ())}:
                 raw.condition_column(name)  # fails for an unknown name
             raise UsageError(
                 argument="condition",
@@ -334,7 +338,11 @@ def _to_dataset(raw: RawExamples, request: _ReadRequest) -> Dataset:
                 found="columns of texts",
                 remedy="Leave it out: after a fit of the whole table, --given sets any of its columns",
             )
-        modality = modality.with_conditions(raw, request.condition)
+        requests = parse_conditions(request.condition)
+        raw, kinds = with_sources(raw, modality, requests)
+        modality = modality.with_conditions(raw, [asked.name for asked in requests], kinds)
+    else:
+        raw = shrunk_again(raw, modality)
     given = modality.conditions_from_raw(raw)
     return replace(data, modality=modality, given={**data.given, **given}, notes=notes_without_used(data, [*given]))
 

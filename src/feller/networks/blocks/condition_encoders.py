@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from feller.core.errors import UsageError
 from feller.data.conditions.categories import CategoryCondition, SetCondition
 from feller.data.conditions.condition import Condition
+from feller.data.conditions.encoded_texts import EncodedTextCondition
 from feller.data.conditions.numbers import NumberCondition, VectorCondition
 from feller.data.conditions.texts import SubwordCondition, TextCondition, TokenizedText
 
@@ -86,9 +87,9 @@ class NumberEncoder(ConditionEncoder):
 
 
 class VectorEncoder(ConditionEncoder):
-    """Encoder of a vector: an MLP on the standardised entries."""
+    """Encoder of a vector, or of the features of a text: an MLP on the standardised entries."""
 
-    def __init__(self, condition: VectorCondition, width: int) -> None:
+    def __init__(self, condition: VectorCondition | EncodedTextCondition, width: int) -> None:
         super().__init__(len(condition.mean), width)
         self.mean, self.scale = condition.mean, condition.scale
 
@@ -160,6 +161,7 @@ def _category_encoder(condition: CategoryCondition, width: int) -> nn.Embedding:
 
 ENCODERS: dict[type[Condition], Callable[..., nn.Module]] = {
     CategoryCondition: _category_encoder,
+    EncodedTextCondition: VectorEncoder,
     NumberCondition: NumberEncoder,
     SetCondition: SetEncoder,
     SubwordCondition: TextEncoder,

@@ -77,6 +77,7 @@ class DiTNetwork(nn.Module):
             self.images.rest, self.width, augmentation_features=config.augmentation_features
         )
         self.null_values = {**self.conditioning.null_values, **self.images.null_values}
+        self.condition_noise = self.images.noise
         size = channels * self.patch**2
         self.embed = nn.Linear((channels + self.images.channels) * self.patch**2, self.width)
         self.blocks = nn.ModuleList(DiTBlock(self.width, config.heads) for _ in range(config.depth))

@@ -64,6 +64,7 @@ class UNetNetwork(nn.Module):
         self.images = ImageConditions(conditions)
         self.conditioning = Conditioning(self.images.rest, inner, augmentation_features=config.augmentation_features)
         self.null_values = {**self.conditioning.null_values, **self.images.null_values}
+        self.condition_noise = self.images.noise
 
         self.dropout = config.dropout
         levels = [*range(len(widths)), *reversed(range(len(widths) - 1))]  # down, and up again

@@ -18,6 +18,7 @@ from feller.core.pytree import leaves
 from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.data.batches import batch_loader, shuffled_loader
+from feller.data.loading.condition_sources import names_of
 from feller.data.loading.dataset_reader import read
 from feller.data.loading.in_memory import IN_MEMORY_PREFIX, DataSource
 from feller.data.modality import Dataset, Modality
@@ -236,7 +237,7 @@ def read_options(record: FitRecord, like: Modality | None) -> dict:
             remedy="Leave it out",
             argument="modality",
         )
-    if record.condition and like is not None and {*record.condition} != {*like.selected_conditions}:
+    if record.condition and like is not None and {*names_of(record.condition)} != {*like.selected_conditions}:
         raise UsageError(
             argument="condition",
             expected=f"the conditions of {record.start_from}: {', '.join(like.selected_conditions) or 'none'}",
