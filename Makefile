@@ -2,11 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
+PEERS := .venv/peers
 
 # Hundreds of processes start; each would compile all of feller anew where the environment says that no bytecode is kept.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-all test-journeys test-portable check bench docs audit-deps release-check clean
+.PHONY: demo test test-all test-journeys test-portable check bench bench-dry docs audit-deps release-check clean
 
 $(READY): pyproject.toml papers/pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.exit('feller needs Python 3.11 or later: make PYTHON=python3.11 ...' if sys.version_info < (3, 11) else 0)"
@@ -29,20 +30,21 @@ test-all: $(READY)
 	scripts/browser.sh
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m '' tests papers/tests
 
-# What no shorter test shows: the page in a browser, examples of the pages, commands from words to files, runs that are killed.
+# What no shorter test shows: the page in a browser, examples of the pages, commands from words to files, runs that are
+# killed, every kind of data in bfloat16.
 test-journeys: $(READY)
 	scripts/browser.sh
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m slow tests/app/webui tests/test_docs.py tests/app/commands tests/app/workflows/test_processes.py \
-		tests/training/test_shared_training.py tests/training/couplings/test_ranks.py
+		tests/app/workflows/test_mixed_precision.py tests/training/test_shared_training.py tests/training/couplings/test_ranks.py
 
 # Tests that open kept runs, or compare fingerprints or numbers across processes, computed as four other processors would.
 PROCESSORS := MKL_CBWR=COMPATIBLE MKL_CBWR=AVX2 GLIBC_TUNABLES=glibc.cpu.hwcaps=-AVX2,-FMA ATEN_CPU_CAPABILITY=default
+# Two at a time, each in one process.
 test-portable: $(READY)
-	for setting in $(PROCESSORS); do \
-		echo "as with $$setting"; \
-		env $$setting OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m 'portable and not slow' \
-			$$(grep -rl --include='test_*.py' 'pytest.mark.portable' tests) || exit 1; \
-	done
+	printf '%s\n' $(PROCESSORS) | xargs -P 2 -I SETTING sh -c '\
+		said=$$(env SETTING OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -p no:cacheprovider -m "portable and not slow" \
+			$$(grep -rl --include="test_*.py" "pytest.mark.portable" tests) 2>&1); \
+		status=$$?; echo "as with SETTING"; echo "$$said"; exit $$status'
 
 check: $(READY)
 	$(BIN)/ruff format --check .
@@ -50,10 +52,18 @@ check: $(READY)
 	$(BIN)/pyrefly check
 	$(BIN)/lint-imports
 
-# Against other packages, in one run; they are installed beside feller and never needed by it.
-bench: $(READY)
+# The packages that benchmarks compare with; feller never needs them.
+$(PEERS): $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,peers]'
+	touch $(PEERS)
+
+# Against other packages, in one run.
+bench: $(PEERS)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks
+
+# Every peer once, untimed: whether the benchmarks still call them as they want to be called.
+bench-dry: $(PEERS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks --dry
 
 docs: $(READY)
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html

@@ -12,7 +12,7 @@ from feller.control.bridges.costs.obstacles import Quadric, SoftObstacle
 from feller.control.bridges.gaussian_paths import GaussianPaths, interpolation
 from feller.core.rng import Rng
 
-PAIRS, DRAWS, TIMES, KNOTS, ASKED = 512, 4, 100, (15, 30), 20.0
+PAIRS, DRAWS, TIMES, KNOTS, MAX_MILLISECONDS = 512, 4, 100, (15, 30), 20.0
 STUNNEL = (
     SoftObstacle(Quadric((20.0, 1.0), (5.0, 6.0), 90.0), 1500.0)
     + SoftObstacle(Quadric((20.0, 1.0), (-5.0, -6.0), 90.0), 1500.0)
@@ -36,7 +36,7 @@ def cases() -> Iterator[Case]:
     yield Case(
         f"a step of pinned control, {PAIRS} pairs, {DRAWS} x {TIMES} states of each, two obstacles and congestion",
         {"feller": step, "floor": products()},
-        most=ASKED,
+        max_milliseconds=MAX_MILLISECONDS,
         inner=3,
     )
 

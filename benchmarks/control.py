@@ -46,7 +46,7 @@ def cases() -> Iterator[Case]:
             f"a round of adjoint matching, {STEPS} steps, MLP {width}, {n} x {dim}",
             {"feller": feller, "floor": floor},
             9,
-            within=1.15,
+            max_floor_ratio=1.15,
             note=lambda network=network, base=base, x_0=x_0: memory(network, base, x_0),
         )
 
@@ -95,19 +95,19 @@ def memory(network: nn.Module, base: nn.Module, x_0: Tensor) -> str:
 
 
 def peak(network: nn.Module, base: nn.Module, x_0: Tensor, steps: int) -> int:
-    """Return the bytes that are kept for the backward pass at most, in a round in micro-batches."""
+    """Return the peak memory kept for the backward pass in a round of micro-batches, in bytes."""
     rule = AdjointMatching(path=Affine(), space=Euclidean(x_0.shape[1:]), steps=steps, step_fraction=1.0)
     kept = Kept()
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: Held(tensor, kept), lambda held: held.tensor):
         a_round(rule.build(TrainingContext(reference=base, reward=reward)), network, x_0, MICRO)
-    return kept.most
+    return kept.peak
 
 
 class Kept:
-    """Bytes that are kept now, and at most so far."""
+    """Bytes that are kept now, and their maximum so far."""
 
     def __init__(self) -> None:
-        self.now = self.most = 0
+        self.now = self.peak = 0
 
 
 class Held:
@@ -116,7 +116,7 @@ class Held:
     def __init__(self, tensor: Tensor, kept: Kept) -> None:
         self.tensor, self.kept, self.size = tensor, kept, tensor.nbytes
         kept.now += self.size
-        kept.most = max(kept.most, kept.now)
+        kept.peak = max(kept.peak, kept.now)
 
     def __del__(self) -> None:
         self.kept.now -= self.size

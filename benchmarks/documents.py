@@ -50,7 +50,7 @@ def cases() -> Iterator[Case]:
             f"decoding with a cache, 1M weights, {n} x {LENGTH}",
             {"feller": plain, "reading all again": again},
             repeat,
-            asked=0.2,
+            max_peer_ratio=0.2,
             note=lambda plain=plain, again=again: (
                 f"{(plain() == again()).double().mean():.2%} of the symbols are the same"
             ),
@@ -64,5 +64,5 @@ def cases() -> Iterator[Case]:
                 f"decoding with {name}, two streams in one call, {n} x {LENGTH}",
                 {"feller": feller(n, way), "floor, one stream": feller(n, SamplingSpec())},
                 repeat,
-                within=2.1,
+                max_floor_ratio=2.1,
             )

@@ -37,5 +37,5 @@ def cases() -> Iterator[Case]:
             "floor, inexact near 0 and pi": lambda: bare(x_0, x_1, t),
         },
         31,
-        asked=0.15,
+        max_peer_ratio=0.15,
     )

@@ -54,7 +54,7 @@ def _on_path(shape: tuple[int, ...], inner: int) -> Case:
         },
         15,
         inner,
-        within=3.0,
+        max_floor_ratio=3.0,
     )
 
 
@@ -133,7 +133,7 @@ def _plain_step(n: int) -> Case:
         {**contenders, "floor": _stepper(_inline(x_1))},
         15,
         20 if n < 1000 else 10,
-        within=1.05,
+        max_floor_ratio=1.05,
     )
 
 
@@ -167,5 +167,5 @@ def _whole_step(n: int) -> Case:
         {"feller": lambda: next(reports), "floor": floor},
         15,
         20 if n < 1000 else 10,
-        within=1.05,
+        max_floor_ratio=1.05,
     )

@@ -75,7 +75,7 @@ def cases() -> Iterator[Case]:
                 f"log density, {name}, midpoint {STEPS}, MLP {width}, {n:,} x {dim}",
                 {"feller": feller, "flow_matching": peer, "floor": floor},
                 repeat,
-                within=1.15,
+                max_floor_ratio=1.15,
                 note=_note(feller, peer) if name == "exact" else lambda: "",
             )
 

@@ -72,9 +72,9 @@ def over(name: str) -> str:
 
 def limit(row: dict[str, Any]) -> str:
     """Return what is allowed beyond the usual: as fast as a peer, to 5 % of noise; these are exact."""
-    parts = [f"{row['within']:.3g} of the bare loop"] if row["within"] else []
-    parts += [f"{row['asked']:g} of a peer"] if row["asked"] < 1 else []
-    parts += [f"{row['most']:g} ms"] if row["most"] else []
+    parts = [f"{row['max_floor_ratio']:.3g} of the bare loop"] if row["max_floor_ratio"] else []
+    parts += [f"{row['max_peer_ratio']:g} of a peer"] if row["max_peer_ratio"] < 1 else []
+    parts += [f"{row['max_milliseconds']:g} ms"] if row["max_milliseconds"] else []
     return ", ".join(parts)
 
 
@@ -95,10 +95,10 @@ def filled(text: str, results: dict[str, Any]) -> str:
     Raises:
         ValueError: If a group has no place in the page.
     """
-    told = {group: table(found) for group, found in results.items()}
+    tables = {group: table(found) for group, found in results.items()}
     if f"<!-- bench:{VERDICTS} -->" in text:
-        told[VERDICTS] = verdicts(results)
-    for group, words in told.items():
+        tables[VERDICTS] = verdicts(results)
+    for group, words in tables.items():
         place = re.compile(rf"(<!-- bench:{group} -->\n).*?(\n<!-- end:{group} -->)", re.DOTALL)
         if not place.search(text):
             raise ValueError(

@@ -14,7 +14,7 @@ from feller.privacy.dp_sgd.private_gradient import DPSGD
 from feller.privacy.noise.grid_noise import SecureNoise
 
 BATCH, LENGTH, WIDTH, DEPTH, SYMBOLS = 256, 16, 128, 2, 512
-ASKED = 1.5
+MAX_RATIO = 1.5
 NUMBERS = 200_000
 
 
@@ -58,15 +58,15 @@ def cases() -> Iterator[Case]:
         f"a private step, {BATCH} rows of {LENGTH} tokens, {DEPTH} blocks of width {WIDTH}, noise included",
         {"feller": ours, "floor, a plain step": plain, **peers(example)},
         5,
-        within=ASKED,
-        note=lambda: told(ours, plain),
+        max_floor_ratio=MAX_RATIO,
+        note=lambda: memory_note(ours, plain),
     )
     noise = SecureNoise()
     yield Case(
         f"{NUMBERS:,} private normal numbers",
         {"feller": lambda: noise.normal((NUMBERS,)), "floor, torch's": lambda: torch.randn(NUMBERS)},
         9,
-        most=15.0,
+        max_milliseconds=15.0,
     )
 
 
@@ -127,10 +127,10 @@ def opacus_step(opacus: Any, mode: str, example: dict[str, Tensor]) -> Callable[
     return run
 
 
-def told(ours: Callable[[], object], plain: Callable[[], object]) -> str:
-    """Compare memory: bytes of all tensors that a step makes and that are alive together."""
+def memory_note(ours: Callable[[], object], plain: Callable[[], object]) -> str:
+    """Return the peak memory of the tensors of a private step, and its ratio to that of a plain step."""
     private, bare = (peak(run) for run in (ours, plain))
-    right = "" if private <= ASKED * bare else " (NOT AS ASKED)"
+    right = "" if private <= MAX_RATIO * bare else f" (above x{MAX_RATIO:g})"
     return f"memory {private / 2**20:.0f} MiB, x{private / bare:.2f} of the plain step's{right}"
 
 
@@ -138,4 +138,4 @@ def peak(run: Callable[[], object]) -> int:
     watch = Watch()
     with watch:
         run()
-    return watch.most
+    return watch.peak

@@ -1,4 +1,4 @@
-"""What a run measured, where and when: one JSON file, where each group keeps machine and date of its last run."""
+"""Results in one JSON file; each group has the machine and the date of its last run."""
 
 import datetime
 import importlib.metadata
@@ -17,7 +17,7 @@ PACKAGES = ("feller", "torch", "flow_matching", "torchcfm", "azula", "opacus", "
 
 
 def machine() -> dict[str, Any]:
-    """Return what a reader must know of the machine, and how busy it was when the run began."""
+    """Return the facts on the machine and its load at the start of the run."""
     return {
         "processor": processor(),
         "cores": os.cpu_count(),
@@ -47,8 +47,8 @@ def versions() -> dict[str, str]:
     return found
 
 
-def told(row: Row) -> dict[str, Any]:
-    """Return a row as the file holds it."""
+def row_record(row: Row) -> dict[str, Any]:
+    """Return the record of a row in the file."""
     return {**asdict(row), "passed": row.passed}
 
 
@@ -57,6 +57,6 @@ def read(file: pathlib.Path = FILE) -> dict[str, Any]:
 
 
 def record(group: str, rows: Sequence[dict[str, Any]], where: dict[str, Any], file: pathlib.Path = FILE) -> None:
-    """Replace what the file holds of a group, and leave the others."""
+    """Replace the rows of a group in the file, and keep the other groups."""
     found = {**read(file), group: {**where, "rows": list(rows)}}
     file.write_text(json.dumps(found, indent=1, ensure_ascii=False, sort_keys=True) + "\n")

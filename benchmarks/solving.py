@@ -60,7 +60,7 @@ def cases() -> Iterator[Case]:
                 "floor": lambda net=net, state=state: bare_euler(net, state),
             },
             repeat,
-            within=1.1,
+            max_floor_ratio=1.1,
         )
         yield Case(
             f"midpoint, 100 steps, {name}",
@@ -70,7 +70,7 @@ def cases() -> Iterator[Case]:
                 "floor": lambda net=net, state=state: bare_midpoint(net, state),
             },
             repeat,
-            within=1.1,
+            max_floor_ratio=1.1,
         )
     small, minus = torch.randn(16, 2), Minus()
     yield Case(
@@ -81,7 +81,7 @@ def cases() -> Iterator[Case]:
             "floor": lambda: bare_euler(minus, small),
         },
         31,
-        within=1.6,
+        max_floor_ratio=1.6,
     )
     yield Case(
         "midpoint, 100 steps, u = -x, 16 x 2",
@@ -91,7 +91,7 @@ def cases() -> Iterator[Case]:
             "floor": lambda: bare_midpoint(minus, small),
         },
         31,
-        within=1.6,
+        max_floor_ratio=1.6,
     )
     yield Case(
         "Dormand-Prince 1e-5, u = -x, 16 x 2",

@@ -31,8 +31,8 @@ def cases() -> Iterator[Case]:
                 "floor": lambda x_0=x_0, steps=steps: gradient(network, x_0, steps, recompute=False),
             },
             5,
-            within=1.5,
-            note=lambda x_0=x_0: told(network, x_0),
+            max_floor_ratio=1.5,
+            note=lambda x_0=x_0: memory_note(network, x_0),
         )
 
 
@@ -45,7 +45,7 @@ def gradient(network: nn.Module, x_0: Tensor, steps: int, *, recompute: bool) ->
         return torch.autograd.grad(end.square().sum() / 2, x_0)[0]
 
 
-def told(network: nn.Module, x_0: Tensor) -> str:
+def memory_note(network: nn.Module, x_0: Tensor) -> str:
     """Compare memory at several numbers of steps, and the gradients themselves."""
     again = {steps: peak(network, x_0, steps, recompute=True) for steps in (6, 10, 24, 100)}
     plain = {steps: peak(network, x_0, steps, recompute=False) for steps in (6, 24)}
@@ -54,30 +54,30 @@ def told(network: nn.Module, x_0: Tensor) -> str:
         for steps in (6, 24)
     )
     beside = again[100] - 90 * x_0.nbytes
-    asked = (
+    checks = (
         (f"100 steps take x{beside / again[10]:.2f} of 10 beside their states", beside <= 1.3 * again[10]),
         (f"24 steps take x{again[24] / again[6]:.2f} of 6", again[24] <= 1.2 * again[6]),
         (f"where they are stored x{plain[24] / plain[6]:.2f}", plain[24] >= 3.5 * plain[6]),
         ("gradients are the same bit for bit", same),
     )
-    return "computed again: " + "; ".join(text if right else f"{text} (NOT AS ASKED)" for text, right in asked)
+    return "computed again: " + "; ".join(text if right else f"{text} (NOT PASSED)" for text, right in checks)
 
 
 def peak(network: nn.Module, x_0: Tensor, steps: int, *, recompute: bool) -> int:
-    """Return the bytes of all tensors that are alive together, at most, but those from before."""
+    """Return the peak memory of the tensors that a gradient creates, in bytes."""
     watch = Watch()
     with watch:
         gradient(network, x_0, steps, recompute=recompute)
-    return watch.most
+    return watch.peak
 
 
 class Watch(TorchDispatchMode):
-    """Counts the bytes of what operations return, from when they do until nobody holds it."""
+    """Counter of the bytes of the tensors that operations create and that are still referenced."""
 
     def __init__(self) -> None:
         super().__init__()
         self.alive: dict[int, Any] = {}
-        self.now = self.most = 0
+        self.now = self.peak = 0
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = function(*args, **(kwargs or {}))
@@ -98,4 +98,4 @@ class Watch(TorchDispatchMode):
 
         self.alive[key] = weakref.ref(storage, gone)
         self.now += size
-        self.most = max(self.most, self.now)
+        self.peak = max(self.peak, self.now)

@@ -27,7 +27,7 @@ def cases() -> Iterator[Case]:
         f"a table of {ROWS:,} x 15: read, described and encoded",
         {"feller": lambda: len(_data()), "floor, pandas.read_csv": lambda: len(pd.read_csv(_file()))},
         repeat=1,
-        most=SECONDS * 1000,
+        max_milliseconds=SECONDS * 1000,
         note=_memory,
     )
     yield Case(

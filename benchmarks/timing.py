@@ -1,4 +1,4 @@
-"""How contenders are timed: in turn, one thread, processor time."""
+"""Timing of contenders: alternately, in one thread, by CPU time."""
 
 import statistics
 import time
@@ -10,39 +10,39 @@ import torch
 
 @dataclass(frozen=True)
 class Case:
-    """One task that several packages do."""
+    """A task for several packages."""
 
     name: str
     contenders: dict[str, Callable[[], object]]
-    """The first is feller; a name that begins with "floor" is a bare loop, the others are peers."""
+    """Name -> function to time: first feller, then peers, and bare loops, whose names begin with "floor"."""
     repeat: int = 7
     """Rounds; in each, every contender runs once."""
     inner: int = 1
     """Calls per run, for short tasks."""
-    within: float | None = None
-    """Times the floor that we allow ourselves."""
-    asked: float = 1.0
-    """Times a peer that we allow ourselves."""
-    most: float | None = None
-    """Milliseconds that we allow ourselves."""
+    max_floor_ratio: float | None = None
+    """Maximum ratio of feller's time to that of the floor; None for no limit."""
+    max_peer_ratio: float = 1.0
+    """Maximum ratio of feller's time to that of a peer, before the tolerance."""
+    max_milliseconds: float | None = None
+    """Maximum time of feller per call; None for no limit."""
     note: Callable[[], str] = field(default=lambda: "")
 
 
 @dataclass(frozen=True)
 class Row:
-    """What a case gave."""
+    """Measurements of a case."""
 
     name: str
     milliseconds: dict[str, float]
     """Median per call."""
     ratios: dict[str, float]
-    """feller over each other: median of the ratios of each round."""
-    within: float | None
-    asked: float
-    most: float | None
+    """Name of another contender -> feller's time divided by its time: median of the ratios of all rounds."""
+    max_floor_ratio: float | None
+    max_peer_ratio: float
+    max_milliseconds: float | None
     note: str
     repeats: int
-    """Rounds that the medians are of."""
+    """Number of rounds of which medians are taken."""
 
     @property
     def ours(self) -> float:
@@ -51,20 +51,22 @@ class Row:
 
     @property
     def passed(self) -> bool:
-        """Whether all peers are slower by what was asked, to 5 % of noise; floors and limits are exact."""
-        peers = all(ratio <= 1.05 * self.asked for name, ratio in self.ratios.items() if not name.startswith("floor"))
+        """Whether all limits hold: the ratio to peers with a tolerance of 5 % for noise, the others exactly."""
+        peers = all(
+            ratio <= 1.05 * self.max_peer_ratio for name, ratio in self.ratios.items() if not name.startswith("floor")
+        )
         floors = [ratio for name, ratio in self.ratios.items() if name.startswith("floor")]
-        near = self.within is None or all(ratio <= self.within for ratio in floors)
-        return peers and near and (self.most is None or self.ours <= self.most)
+        near = self.max_floor_ratio is None or all(ratio <= self.max_floor_ratio for ratio in floors)
+        return peers and near and (self.max_milliseconds is None or self.ours <= self.max_milliseconds)
 
 
 def settle() -> None:
-    """Free one large block: before that, every temporary costs page faults for whoever runs first."""
+    """Free one large block of memory; otherwise the contender that runs first pays for page faults."""
     torch.empty(30 * 2**20, dtype=torch.uint8).zero_()
 
 
 def measure(case: Case) -> Row:
-    """Time all contenders of a case, in turn."""
+    """Time all contenders of a case, alternately."""
     times: dict[str, list[float]] = {name: [] for name in case.contenders}
     for run in case.contenders.values():
         run()
@@ -84,9 +86,9 @@ def measure(case: Case) -> Row:
         case.name,
         {name: 1e3 * statistics.median(series) for name, series in times.items()},
         ratios,
-        case.within,
-        case.asked,
-        case.most,
+        case.max_floor_ratio,
+        case.max_peer_ratio,
+        case.max_milliseconds,
         case.note(),
         case.repeat,
     )

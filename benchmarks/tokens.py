@@ -42,7 +42,7 @@ def bare(p: Tensor, x: Tensor, steps: int) -> Tensor:
 
 def cases() -> Iterator[Case]:
     """Three alphabets: letters, bytes, subwords."""
-    for symbols, n, steps, repeat, asked in ((27, 64, 64, 5, 0.12), (128, 64, 64, 3, 0.1), (50_257, 1, 16, 2, 0.15)):
+    for symbols, n, steps, repeat, ratio in ((27, 64, 64, 5, 0.12), (128, 64, 64, 3, 0.1), (50_257, 1, 16, 2, 0.15)):
         torch.manual_seed(0)
         logits, x = torch.randn(n, 256, symbols), torch.randint(symbols, (n, 256))
         p, times = logits.softmax(-1), linear_grid(steps)
@@ -67,7 +67,7 @@ def cases() -> Iterator[Case]:
             f"tokens, {symbols:,} symbols, {n} x 256, {steps} steps",
             {"feller": feller, "flow_matching": peer, "floor, single precision": floor},
             repeat,
-            asked=asked,
+            max_peer_ratio=ratio,
         )
     yield divergence()
 
@@ -95,5 +95,5 @@ def divergence() -> Case:
             "flow_matching": backward(lambda: peer(logits, x_1, x_t, t)),
         },
         5,
-        asked=0.25,
+        max_peer_ratio=0.25,
     )

@@ -15,9 +15,9 @@ def row(**changed: object) -> Row:
         "name": "a | task",
         "milliseconds": {"feller": 12.34, "peer": 24.68, "floor": 10.0},
         "ratios": {"peer": 0.5, "floor": 1.234},
-        "within": 1.3,
-        "asked": 1.0,
-        "most": None,
+        "max_floor_ratio": 1.3,
+        "max_peer_ratio": 1.0,
+        "max_milliseconds": None,
         "note": "",
         "repeats": 5,
     }
@@ -26,9 +26,9 @@ def row(**changed: object) -> Row:
 
 def test_recording_a_group_keeps_the_others(tmp_path):
     file = tmp_path / "results.json"
-    results.record("one", [results.told(row())], WHERE, file)
-    results.record("two", [results.told(row(name="old"))], WHERE, file)
-    results.record("two", [results.told(row(name="new"))], {**WHERE, "date": "2032-01-01"}, file)
+    results.record("one", [results.row_record(row())], WHERE, file)
+    results.record("two", [results.row_record(row(name="old"))], WHERE, file)
+    results.record("two", [results.row_record(row(name="new"))], {**WHERE, "date": "2032-01-01"}, file)
     found = json.loads(file.read_text())
     assert found["one"]["date"] == "2031-02-03"
     assert [line["name"] for line in found["two"]["rows"]] == ["new"]
@@ -37,7 +37,7 @@ def test_recording_a_group_keeps_the_others(tmp_path):
 
 def test_the_table_has_ratios_limits_verdict_machine_and_date():
     slow = row(name="slow", ratios={"floor": 1.5}, note="a note")
-    table = page.table({**WHERE, "rows": [results.told(row()), results.told(slow)]})
+    table = page.table({**WHERE, "rows": [results.row_record(row()), results.row_record(slow)]})
     head, _, first, second, _, below = table.splitlines()
     assert head == "| task | feller, ms | / peer | / bare loop | allowed | also | passes |"
     assert first == r"| a \| task | 12.3 | 0.50 | 1.23 | 1.3 of the bare loop |  | yes |"
@@ -49,13 +49,15 @@ def test_the_table_has_ratios_limits_verdict_machine_and_date():
 def test_tables_are_filled_for_groups_with_results():
     one, two = (f"<!-- bench:{name} -->\n\nold {name}\n\n<!-- end:{name} -->" for name in ("one", "two"))
     text = f"# A\n\n{one}\n\nwords\n\n{two}\n"
-    new = page.filled(text, {"one": {**WHERE, "rows": [results.told(row())]}})
+    new = page.filled(text, {"one": {**WHERE, "rows": [results.row_record(row())]}})
     assert "old one" not in new
     assert "old two" in new
     assert "words" in new
-    assert page.filled(new, {"one": {**WHERE, "rows": [results.told(row())]}}) == new  # writing twice changes nothing
+    assert (
+        page.filled(new, {"one": {**WHERE, "rows": [results.row_record(row())]}}) == new
+    )  # writing twice changes nothing
     with pytest.raises(ValueError, match="three"):
-        page.filled(text, {"three": {**WHERE, "rows": [results.told(row())]}})
+        page.filled(text, {"three": {**WHERE, "rows": [results.row_record(row())]}})
 
 
 def test_page_is_up_to_date_with_all_groups():
@@ -80,7 +82,10 @@ def test_limits_of_ratios():
 
 
 def test_failing_rows_are_listed():
-    rows = [results.told(row(name=name, ratios={"floor": ratio})) for name, ratio in (("quick", 1.2), ("slow", 1.4567))]
+    rows = [
+        results.row_record(row(name=name, ratios={"floor": ratio}))
+        for name, ratio in (("quick", 1.2), ("slow", 1.4567))
+    ]
     said = page.verdicts({"one": {**WHERE, "rows": rows}})
     assert said.splitlines()[0].startswith("1 of the 2 rows below do not pass")
     assert said.splitlines()[2:] == ["- slow: 1.457 / bare loop, 1.3 of the bare loop allowed"]

@@ -107,9 +107,9 @@ def test_fields_of_the_recipe(capsys):
 
 @pytest.mark.slow
 def test_switches_of_a_resumed_run():
-    run("fit", "example:moons", *TINY, "--train.fsdp", "--train.lr", "5e-4", "--out", "r")
+    run("fit", "example:moons", *TINY, "--train.fsdp", "--train.lr", "5e-4", "--report", "none", "--out", "r")
     for flag, expected in (("--train.fsdp", True), ("--train.no-fsdp", False)):
-        run("fit", "--resume", "--out", "r", "--steps", 3, flag)
+        run("fit", "--resume", "--out", "r", "--steps", 3, "--report", "none", flag)
         assert json.loads(pathlib.Path("r/recipe.json").read_text())["recipe"]["train"]["fsdp"] is expected
 
 
@@ -198,10 +198,10 @@ def test_user_recipe():
         "    train = TrainConfig(batch_size=16, steps=2)\n"
         "    return Recipe(architecture=MLP(width=8, depth=1), objective=objective, train=train)\n"
     )
-    run("fit", "example:moons", "--recipe", "mine.py:curved", "--out", "r")
+    run("fit", "example:moons", "--recipe", "mine.py:curved", "--report", "none", "--out", "r")
     run("sample", "r", "--code", "mine.py", "-n", 3)
     pathlib.Path("other.py").write_text("x = 1\n")
-    resume = ("fit", "--resume", "--recipe", "mine.py:curved", "--out", "r", "--steps", "3")
+    resume = ("fit", "--resume", "--recipe", "mine.py:curved", "--out", "r", "--steps", "3", "--report", "none")
     for words, status in ((resume, 0), (("sample", "r", "--code", "other.py", "-n", "3"), 2)):
         command = [sys.executable, "-m", "feller", *words]  # in which nothing of it was loaded before
         done = subprocess.run(command, capture_output=True, text=True, check=False)

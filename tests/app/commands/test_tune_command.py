@@ -23,6 +23,7 @@ from tests.errors import refuses
 
 tune = functools.partial(run, "tune")
 QUICK = ("--objective.steps", 6, "--train.batch-size", 16, "--steps", 4)
+UNREPORTED = (*QUICK, "--report", "none")
 OWN = """
 def right(values): return values[:, 0]
 def shape(values): return values.mean()
@@ -71,7 +72,7 @@ def test_tuned_run_has_more_reward_and_is_a_run(tuned, own):
     assert again["kl"] == pytest.approx(numbers["kl"], rel=0.5)  # of as many roll-outs as there was time for
     assert "reward" not in again  # it is code of the user's
     out = tuned.parent / "again"
-    tune(tuned, "--reward", f"{own}:right <= 0", *QUICK, "--out", out)
+    tune(tuned, "--reward", f"{own}:right <= 0", *UNREPORTED, "--out", out)
     assert record(out)["tuned"]["base"] == str(tuned)
     run("steer", tuned, "--reward", f"{own}:right", "-n", 1, "--steps", 1, "--nfe", 2)
 
@@ -79,7 +80,7 @@ def test_tuned_run_has_more_reward_and_is_a_run(tuned, own):
 @pytest.mark.slow
 def test_samples_of_the_base_are_kept(moons, own, tmp_path, monkeypatch):
     """The next tuning reads them, whatever its reward; a damaged file is replaced."""
-    base, words = tmp_path / "base", (*QUICK, "--steps", 1, "--report", "none", "--overwrite")
+    base, words = tmp_path / "base", (*UNREPORTED, "--steps", 1, "--overwrite")
     shutil.copytree(moons, base, ignore=shutil.ignore_patterns("drawn"))
     tune(base, "--reward", f"{own}:right", *words, "--out", tmp_path / "one")
     (kept,) = (base / "drawn").iterdir()
@@ -95,10 +96,10 @@ def test_samples_of_the_base_are_kept(moons, own, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_resumed_tuning_equals_one_session(moons, own, tmp_path):
-    words = ("--reward", f"{own}:right", "--strength", 10, *QUICK, "--train.lr-decay-fraction", 0)
+    words = ("--reward", f"{own}:right", "--strength", 10, *UNREPORTED, "--train.lr-decay-fraction", 0)
     tune(moons, *words, "--out", tmp_path / "whole")
     tune(moons, *words, "--steps", 2, "--out", tmp_path / "half")
-    tune("--resume", "--steps", 4, "--reward", f"{own}:right", "--out", tmp_path / "half")
+    tune("--resume", "--steps", 4, "--reward", f"{own}:right", "--report", "none", "--out", tmp_path / "half")
     first, second = ((tmp_path / name / "average.safetensors").read_bytes() for name in ("whole", "half"))
     assert first == second
 
@@ -106,7 +107,7 @@ def test_resumed_tuning_equals_one_session(moons, own, tmp_path):
 @pytest.mark.slow
 def test_lora_weights_are_merged(moons, own, tmp_path):
     """The saved weights are those of a plain network, and differ from the base by matrices of the rank."""
-    tune(moons, "--reward", f"{own}:right", "--strength", 6, "--rank", 2, *QUICK, "--out", tmp_path / "low")
+    tune(moons, "--reward", f"{own}:right", "--strength", 6, "--rank", 2, *UNREPORTED, "--out", tmp_path / "low")
     before, after = (load_file(tmp_path / "low" / f"{name}.safetensors") for name in ("base", "weights"))
     assert before.keys() == after.keys()
     matrices = [name for name in before if before[name].ndim == 2 and before[name].shape[0] > 2]
@@ -115,7 +116,7 @@ def test_lora_weights_are_merged(moons, own, tmp_path):
 
 @pytest.mark.slow
 def test_reward_without_a_gradient(digits, tmp_path):
-    tune(digits, "--reward", "compressibility", *QUICK, "--out", tmp_path / "small")
+    tune(digits, "--reward", "compressibility", *UNREPORTED, "--out", tmp_path / "small")
     assert record(tmp_path / "small")["tuned"]["method"] == "policy-gradient"
     words = ("--reward", "compressibility", "--method", "adjoint-matching", *QUICK, "--out", tmp_path / "no")
     refuse("tune", digits, *words, kind=InputError, expected="a reward with a gradient")
@@ -125,7 +126,7 @@ def test_reward_without_a_gradient(digits, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["continuous-adjoint", "discrete-adjoint", "draft", "refl", "filtered"])
 def test_other_methods(moons, own, tmp_path, method):
-    tune(moons, "--reward", f"{own}:right", "--method", method, *QUICK, "--steps", 2, "--out", tmp_path / method)
+    tune(moons, "--reward", f"{own}:right", "--method", method, *UNREPORTED, "--steps", 2, "--out", tmp_path / method)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +158,7 @@ def test_user_code_is_never_taken_from_a_run(moons, tmp_path):
     """The reward of a resumed run is executed only if it is named again, and unchanged."""
     file, out = tmp_path / "r.py", tmp_path / "own"
     file.write_text(OWN)
-    tune(moons, "--reward", f"{file}:right", *QUICK, "--steps", 2, "--out", out)
+    tune(moons, "--reward", f"{file}:right", *UNREPORTED, "--steps", 2, "--out", out)
     file.write_text("raise SystemExit('executed')\n")
     resume = ("tune", "--resume", "--steps", 4, "--out", out)
 

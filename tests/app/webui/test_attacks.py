@@ -6,12 +6,13 @@ import io
 import json
 import pathlib
 import socket
+import urllib.request
 from urllib.parse import urlsplit
 
 import pytest
 from PIL import Image
 
-from tests.app.webui.served import served, status
+from tests.app.webui.served import Client, served, status
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("gradio", reason="the page needs Gradio: pip install 'feller[serve]'")
@@ -134,6 +135,16 @@ def test_nothing_answers_without_the_token(locked):
         assert status(locked, path) == 401
     for cookie in ("feller-page=", f"feller-page={TOKEN}", "feller-page=" + "0" * 64, "=;=;\x7f", "x" * 9000):
         assert raw(locked, "GET /config", Cookie=cookie)[0] == 401
+
+
+def test_token(locked):
+    opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+    with opener.open(urllib.request.Request(f"{locked.url}?token={TOKEN}")) as answer:
+        assert answer.status == 200
+        assert TOKEN not in answer.url
+    cookie = next(one for one in opener.handlers if hasattr(one, "cookiejar")).cookiejar  # type: ignore[attr-defined]
+    client = Client(locked.url, "; ".join(f"{one.name}={one.value}" for one in cookie))
+    assert client.ask("sample", [3, *client.usual("sample")[1:]])["success"]
 
 
 def test_websockets_and_other_methods(locked, client):

@@ -21,7 +21,6 @@ pytestmark = pytest.mark.slow
 pytest.importorskip("gradio", reason="the page needs Gradio: pip install 'feller[serve]'")
 
 MANY = 50
-TOKEN = "not-to-be-guessed-1"
 
 
 @pytest.fixture(scope="module")
@@ -119,18 +118,6 @@ def test_page_loads_nothing_from_elsewhere(client):
     for tag in ("<script src=", "<link"):
         for part in page.split(tag)[1:]:
             assert "http" not in part.partition(">")[0].replace(client.url, "")
-
-
-def test_token(fitted):
-    with served([fitted("moons")], "--token", TOKEN) as client:
-        assert status(client, "") == status(client, "config") == 401
-        opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
-        with opener.open(urllib.request.Request(f"{client.url}?token={TOKEN}")) as answer:
-            assert answer.status == 200
-            assert TOKEN not in answer.url
-        cookie = next(one for one in opener.handlers if hasattr(one, "cookiejar")).cookiejar  # type: ignore[attr-defined]
-        client.cookie = "; ".join(f"{one.name}={one.value}" for one in cookie)
-        assert client.ask("sample", [3, *client.usual("sample")[1:]])["success"]
 
 
 def test_stopped_page_removes_its_folder(fitted, tmp_path):

@@ -9,7 +9,7 @@ import pytest
 
 from tests.app.workflows.launched import distance, done, finish, start, wait_for_step
 
-FIT = ("fit", "example:moons", "--size", "tiny", "--train.batch-size", "128")
+FIT = ("fit", "example:moons", "--size", "tiny", "--train.batch-size", "128", "--report", "none")
 
 
 def losses(run):
@@ -29,7 +29,7 @@ def test_killed_run_resumes_bit_for_bit(straight, tmp_path):
     wait_for_step(tmp_path / "killed", 40, process)
     process.kill()
     process.communicate()
-    done("fit", "--resume", "--out", "killed", cwd=tmp_path)
+    done("fit", "--resume", "--out", "killed", "--report", "none", cwd=tmp_path)
     assert distance(straight, tmp_path / "killed") == 0
     assert losses(straight) == losses(tmp_path / "killed")
 
@@ -43,7 +43,7 @@ def test_interrupt_saves_and_names_the_command_to_resume(straight, tmp_path):
     assert status == 130, err
     assert "feller fit --resume --out paused" in err
     assert 0 < json.loads((tmp_path / "paused" / "state.json").read_text())["step"] < 120
-    out = done("fit", "--resume", "--out", "paused", "--json", cwd=tmp_path)
+    out = done("fit", "--resume", "--out", "paused", "--report", "none", "--json", cwd=tmp_path)
     assert json.loads(out.splitlines()[-1])["steps"] == 120
     assert distance(straight, tmp_path / "paused") == 0
 
