@@ -1,14 +1,14 @@
 """Modality of images: gray or RGB, all of one size."""
 
 import pathlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float, Real, Shaped, UInt8
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from feller.core.errors import InputError
 from feller.core.pytree import Cond
@@ -64,6 +64,19 @@ class Images(Modality):
     def shape(self) -> tuple[int, int, int]:
         """Channels, height and width of an image."""
         return self.channels, self.height, self.width
+
+    @property
+    def own_recipe(self) -> str:
+        return "" if self.code.module is None else "latent-images"
+
+    @property
+    def aux_networks(self) -> dict[str, nn.Module]:
+        """Autoencoder of the latents, if the states are latents."""
+        return {} if self.code.module is None else {"autoencoder": self.code.module}
+
+    def for_metrics(self, data: Dataset) -> Dataset:
+        """Return data whose states are pixels, so that metrics of latent and pixel models are comparable."""
+        return data if self.code.module is None else replace(data, modality=replace(self, code=AsNumbers()))
 
     def space(self) -> Space:
         return self.code.space(self.shape, self.levels)

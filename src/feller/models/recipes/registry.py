@@ -20,6 +20,7 @@ from feller.models.recipes.images import (
     levels_uniform,
 )
 from feller.models.recipes.interleaved import interleaved
+from feller.models.recipes.latent_images import image_autoencoder, latent_images
 from feller.models.recipes.photographs import images_dit, photographs
 from feller.models.recipes.points import manifold, points
 from feller.models.recipes.prediction import regressor
@@ -35,12 +36,14 @@ RECIPES: dict[str, Callable[[Dataset, str], Recipe]] = {
     "arrays-transformer": arrays_transformer,
     "backbones": backbones,
     "crystals": crystals,
+    "image-autoencoder": image_autoencoder,
     "image-label": image_label,
     "image-tokenizer": image_tokenizer,
     "image-tokenizer-vq": image_tokenizer_vq,
     "images": images,
     "images-dit": images_dit,
     "interleaved": interleaved,
+    "latent-images": latent_images,
     "levels-mask": levels_mask,
     "levels-metric": levels_metric,
     "levels-uniform": levels_uniform,
