@@ -24,6 +24,7 @@ MANAGED_FILES = (
     *("recipe.json", "model.json", "state.json", "report.json", "report.html", "metrics.jsonl", "preview.png", "lock"),
     *("ledger.json", "exposure.safetensors"),
     *("export.pt2", "export.pt2.json", "export.onnx", "export.onnx.json", "export.json"),
+    *("export.decoder.pt2", "export.decoder.onnx"),
     *("paths.npz", "paths.csv", "pairs.npz", "pairs.csv", "counts.npz", "counts.csv"),
     *(
         f"{name}.safetensors"

@@ -254,7 +254,9 @@ NumberOrWord = Annotated[float | str | None, _ONE, _metavar("TEXT"), NonEmpty()]
 """Option type: a number, or the name of a special value such as `auto`."""
 LATENT = "learned"
 """Value of --latent without a run."""
-LatentSource = Annotated[str | bool | os.PathLike[str] | None, _ONE, _metavar("[RUN]"), NonEmpty(), OptionalValue(LATENT)]
+LatentSource = Annotated[
+    str | bool | os.PathLike[str] | None, _ONE, _metavar("[RUN]"), NonEmpty(), OptionalValue(LATENT)
+]
 """Option type: a run; the flag alone or, in Python, True stands for an autoencoder that is trained first."""
 ReportKind = Annotated[str | bool | None, _ONE, _metavar("TEXT"), NonEmpty()]
 Targets = Annotated[str | tuple[str, ...] | list[str], _spec(tuple, "NAME ...", "*"), _metavar("NAME ...")]

@@ -1,6 +1,7 @@
 """Convolutional autoencoder of images with continuous latents: the first stage of latent flows."""
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -76,14 +77,14 @@ class AutoencoderNetwork(nn.Module):
         widths = [max(MIN_WIDTH, config.width >> (halvings - 1 - i)) for i in range(halvings)]
         bottleneck, finest_last = config.bottleneck, list(reversed(widths))
         self.conv_in = nn.Conv2d(channels, widths[0], 4, 2, padding=1)
-        self.down = nn.ModuleList(conv3x3(a, b, stride=2) for a, b in zip(widths, widths[1:], strict=False))
+        self.down = nn.ModuleList(conv3x3(a, b, stride=2) for a, b in pairwise(widths))
         self.encoder_blocks = nn.ModuleList(_blocks(width, config.blocks) for width in widths)
         self.to_latent = nn.Sequential(
             group_norm(widths[-1]), nn.SiLU(), nn.Conv2d(widths[-1], bottleneck.feature_channels, 1)
         )
         self.from_latent = conv3x3(bottleneck.latent_channels, widths[-1])
         self.decoder_blocks = nn.ModuleList(_blocks(width, config.blocks) for width in finest_last)
-        self.up = nn.ModuleList(conv3x3(a, 4 * b) for a, b in zip(finest_last, finest_last[1:], strict=False))
+        self.up = nn.ModuleList(conv3x3(a, 4 * b) for a, b in pairwise(finest_last))
         self.norm = group_norm(widths[0])
         self.conv_out = zero_init(conv3x3(widths[0], 4 * channels))
         self.register_buffer("latent_mean", torch.zeros(bottleneck.latent_channels))
@@ -101,7 +102,7 @@ class AutoencoderNetwork(nn.Module):
             "apart": self.config.bottleneck.penalty(moments, x_t[0].numel()).to(latents.dtype),
         }
 
-    def moments(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 2c h w"]:
+    def moments(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b m rows columns"]:
         """Return the means and log variances of the latents of images; see `LatentBottleneck`."""
         _, height, width = self.shape
         h = F.pad(x, (0, -width % self.config.factor, 0, -height % self.config.factor), mode="replicate")
@@ -110,7 +111,7 @@ class AutoencoderNetwork(nn.Module):
             h = blocks(conv(h))
         return self.config.bottleneck.moments(self.to_latent(h))
 
-    def decode(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    def decode(self, latents: Float[Tensor, "b k rows columns"]) -> Float[Tensor, "b c h w"]:
         """Return the images that are decoded from latents, which are first snapped to admissible latents."""
         h = self.decoder_blocks[0](self.from_latent(self.config.bottleneck.snap(latents)))
         for conv, blocks in zip(self.up, list(self.decoder_blocks)[1:], strict=True):
@@ -118,18 +119,18 @@ class AutoencoderNetwork(nn.Module):
         _, height, width = self.shape
         return F.pixel_shuffle(self.conv_out(F.silu(self.norm(h))), 2)[:, :, :height, :width]
 
-    def standardise(self, moments: Float[Tensor, "b 2c h w"]) -> Float[Tensor, "b 2c h w"]:
+    def standardise(self, moments: Float[Tensor, "b m rows columns"]) -> Float[Tensor, "b m rows columns"]:
         """Return the moments of the standardised latents."""
         mean, log_variance = moments.chunk(2, 1)
         scale = self.latent_scale[:, None, None]
         return torch.cat([(mean - self.latent_mean[:, None, None]) / scale, log_variance - 2 * scale.log()], 1)
 
-    def decode_standardised(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    def decode_standardised(self, latents: Float[Tensor, "b k rows columns"]) -> Float[Tensor, "b c h w"]:
         """Return the images that are decoded from standardised latents."""
         return self.decode(latents * self.latent_scale[:, None, None] + self.latent_mean[:, None, None])
 
     @torch.no_grad()
-    def set_statistics(self, moments: Float[Tensor, "n 2c h w"]) -> None:
+    def set_statistics(self, moments: Float[Tensor, "n m rows columns"]) -> None:
         """Set mean and scale of each channel to those of latents with the given moments; a constant one has scale 1."""
         mean, log_variance = (half.transpose(0, 1).flatten(1).double() for half in moments.cpu().chunk(2, 1))
         variance = mean.var(1, correction=0) + log_variance.exp().mean(1)
@@ -137,7 +138,7 @@ class AutoencoderNetwork(nn.Module):
         self.latent_scale.copy_(torch.where(variance > 0, variance.sqrt(), 1.0))
 
 
-def sample_latents(moments: Float[Tensor, "b 2c h w"], noise: Float[Tensor, "b c h w"] | None) -> Tensor:
+def sample_latents(moments: Float[Tensor, "b m rows columns"], noise: Float[Tensor, "b k rows columns"] | None) -> Tensor:
     """Return latents with the given moments and standard normal noise; their means if the noise is None."""
     mean, log_variance = moments.chunk(2, 1)
     return mean if noise is None else mean + (log_variance / 2).exp() * noise

@@ -34,15 +34,15 @@ class LatentBottleneck(abc.ABC):
         """Number of channels of the encoder's features."""
 
     @abc.abstractmethod
-    def moments(self, features: Float[Tensor, "b f h w"]) -> Float[Tensor, "b 2c h w"]:
+    def moments(self, features: Float[Tensor, "b f rows columns"]) -> Float[Tensor, "b m rows columns"]:
         """Return the moments of the latents."""
 
     @abc.abstractmethod
-    def penalty(self, moments: Float[Tensor, "b 2c h w"], num_values: int) -> Float[Tensor, " b"]:
+    def penalty(self, moments: Float[Tensor, "b m rows columns"], num_values: int) -> Float[Tensor, " b"]:
         """Return the loss of the latents of each image, per pixel value of an image with `num_values` values."""
 
     @abc.abstractmethod
-    def snap(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    def snap(self, latents: Float[Tensor, "b c rows columns"]) -> Float[Tensor, "b c rows columns"]:
         """Return the admissible latents nearest to the given latents; gradients pass through."""
 
 
@@ -71,16 +71,16 @@ class GaussianLatents(LatentBottleneck):
     def feature_channels(self) -> int:
         return 2 * self.channels
 
-    def moments(self, features: Float[Tensor, "b f h w"]) -> Float[Tensor, "b 2c h w"]:
+    def moments(self, features: Float[Tensor, "b f rows columns"]) -> Float[Tensor, "b m rows columns"]:
         mean, log_variance = features.chunk(2, 1)
         return torch.cat([mean, log_variance.clamp(*LOG_VARIANCE_RANGE)], 1)
 
-    def penalty(self, moments: Float[Tensor, "b 2c h w"], num_values: int) -> Float[Tensor, " b"]:
+    def penalty(self, moments: Float[Tensor, "b m rows columns"], num_values: int) -> Float[Tensor, " b"]:
         mean, log_variance = moments.chunk(2, 1)
         kl = (mean.square() + log_variance.exp() - 1 - log_variance).flatten(1).sum(1) / 2
         return self.kl_weight / num_values * kl
 
-    def snap(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    def snap(self, latents: Float[Tensor, "b c rows columns"]) -> Float[Tensor, "b c rows columns"]:
         return latents
 
 
@@ -99,15 +99,15 @@ class QuantizedLatents(LatentBottleneck):
     def feature_channels(self) -> int:
         return self.quantizer.code_dim
 
-    def moments(self, features: Float[Tensor, "b f h w"]) -> Float[Tensor, "b 2c h w"]:
+    def moments(self, features: Float[Tensor, "b f rows columns"]) -> Float[Tensor, "b m rows columns"]:
         vectors, _ = self.quantizer.build()(features.flatten(2).mT)
         mean = vectors.mT.reshape(features.shape)
         return torch.cat([mean, torch.full_like(mean, -torch.inf)], 1)
 
-    def penalty(self, moments: Float[Tensor, "b 2c h w"], num_values: int) -> Float[Tensor, " b"]:
+    def penalty(self, moments: Float[Tensor, "b m rows columns"], num_values: int) -> Float[Tensor, " b"]:
         return moments.new_zeros(len(moments))
 
-    def snap(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    def snap(self, latents: Float[Tensor, "b c rows columns"]) -> Float[Tensor, "b c rows columns"]:
         levels = latents.new_tensor(self.quantizer.levels)[:, None, None]
         half = levels.div(2, rounding_mode="floor")
         nearest = (latents * half).round().clamp(-half, levels - 1 - half) / half

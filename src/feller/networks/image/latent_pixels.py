@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Float, Real, UInt8
 from torch import Tensor, nn
 
-from feller.core.rng import Rng, RandomStream
+from feller.core.rng import RandomStream, Rng
+from feller.core.safetensors_io import load_weights
 from feller.data.images.pixel_codes import AsNumbers, PixelEncoding
 from feller.data.modality import check_finite_state
 from feller.networks.image.autoencoder import AutoencoderNetwork, ConvAutoencoder
@@ -33,6 +34,13 @@ class AsLatents(PixelEncoding):
         network = self.config.build(self.shape, {}, Rng(0)).eval().requires_grad_(False)
         object.__setattr__(self, "network", network)
 
+    @classmethod
+    def from_network(cls, network: AutoencoderNetwork) -> "AsLatents":
+        """Return the latents of a trained autoencoder, whose weights are copied."""
+        code = cls(network.config, network.shape)
+        load_weights(network.state_dict(), code.network)
+        return code
+
     @property
     def module(self) -> nn.Module:
         return self.network
@@ -48,7 +56,7 @@ class AsLatents(PixelEncoding):
         return self.encode(values, levels)
 
     @torch.no_grad()
-    def moments(self, values: UInt8[Tensor, "n c h w"], levels: int) -> Float[Tensor, "n 2c h w"]:
+    def moments(self, values: UInt8[Tensor, "n c h w"], levels: int) -> Float[Tensor, "n m rows columns"]:
         """Return the means and log variances of the standardised latents of images, on the device of the images."""
         moments = [self.network.standardise(self._raw_moments(chunk, levels)) for chunk in values.split(CHUNK_SIZE)]
         return torch.cat(moments).to(values.device)
@@ -64,14 +72,14 @@ class AsLatents(PixelEncoding):
         return self.network.moments(AsNumbers().encode(values.to(weight.device), levels).to(weight.dtype))
 
     @torch.no_grad()
-    def decode(self, state: Float[Tensor, "n c h w"], levels: int) -> UInt8[Tensor, "n c h w"]:
+    def decode(self, state: Float[Tensor, "n k rows columns"], levels: int) -> UInt8[Tensor, "n c h w"]:
         """Decode latents to images, in batches; the autoencoder moves to the device of the latents."""
         check_finite_state(state)
         network, numbers = self.network.to(state.device), AsNumbers()
         decoded = [numbers.decode(self._pixels(network, chunk), levels) for chunk in state.split(CHUNK_SIZE)]
         return torch.cat(decoded) if decoded else torch.zeros(0, *self.shape, dtype=torch.uint8, device=state.device)
 
-    def decode_soft(self, state: Float[Tensor, "n c h w"], levels: int) -> Float[Tensor, "n c h w"]:
+    def decode_soft(self, state: Float[Tensor, "n k rows columns"], levels: int) -> Float[Tensor, "n c h w"]:
         """Decode latents to pixel values without rounding and clipping; gradients pass through the decoder."""
         return AsNumbers().decode_soft(self._pixels(self.network.to(state.device), state), levels)
 

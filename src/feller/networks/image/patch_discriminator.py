@@ -11,7 +11,7 @@ from feller.core.errors import UsageError
 from feller.core.pytree import Cond
 from feller.core.rng import Rng
 from feller.networks.blocks.condition_encoders import ConditionTypes
-from feller.networks.image.autoencoder import ConvAutoencoder
+from feller.networks.image.autoencoder import AutoencoderNetwork, ConvAutoencoder
 from feller.networks.image.unet import group_norm
 from feller.networks.network_config import NetworkConfig, seeded_init
 
@@ -49,7 +49,7 @@ class AdversarialAutoencoder(NetworkConfig):
 class AdversarialAutoencoderNetwork(nn.Module):
     """Autoencoder and discriminator, trained by one backward pass whose gradients do not mix."""
 
-    def __init__(self, autoencoder: nn.Module, discriminator: nn.Module) -> None:
+    def __init__(self, autoencoder: AutoencoderNetwork, discriminator: nn.Module) -> None:
         super().__init__()
         self.null_values: dict[str, int] = {}
         self.autoencoder = autoencoder
@@ -63,7 +63,7 @@ class AdversarialAutoencoderNetwork(nn.Module):
         """
         output = self.autoencoder(x_t, t, cond)
         if "adversarial" not in cond:
-            # Zero gradients: the optimizer has the same state for all weights before and after the discriminator starts.
+            # Zero gradients, so that the optimizer has a state for all weights, as checkpoints require.
             unused = sum(weight.sum() for weight in self.discriminator.parameters())
             return {**output, "apart": output["apart"] + 0.0 * unused}
         state = output["state"]

@@ -13,7 +13,7 @@ from feller.core.pytree import Cond
 from feller.core.rng import Rng
 from feller.networks.image.autoencoder import sample_latents
 from feller.networks.unwrapping import unwrap_network
-from feller.spaces import Euclidean
+from feller.spaces import Space
 from feller.training.objective import Batch, Example, FlowMatching, Objective, SelfContainedObjective
 
 MIN_RATIO = 1e-4
@@ -34,7 +34,7 @@ class AdversarialAutoencoding(SelfContainedObjective):
     cond_dropout = 0.0
     family: ClassVar[str] = "latent-autoencoder"
     needs_plain_network: ClassVar[bool] = True
-    space: Euclidean
+    space: Space
     """Space of the images."""
     adversarial_weight: float = 0.5
     """Weight of the adversarial loss; 0 trains without a discriminator."""
@@ -110,7 +110,7 @@ class LatentSampling(Objective):
     base: Objective
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
-        moments: Float[Tensor, "b copies 2c h w"] = batch["x_1"]
+        moments: Float[Tensor, "b copies m rows columns"] = batch["x_1"]
         n, copies, channels, *sides = moments.shape
         stream = rng.stream("latents")
         noise = stream.normal((n, channels // 2, *sides), device=moments.device)

@@ -10,7 +10,7 @@ from feller.app.reporter import Reporter
 from feller.app.workflows.fitting.auxiliary_training import AuxiliaryTraining
 from feller.app.workflows.fitting.image_latents import latent_code, make_latents
 from feller.app.workflows.fitting.run_training import TrainingJob
-from feller.core.errors import InputError, UsageError
+from feller.core.errors import UsageError
 from feller.core.run_folder import Run, open_run
 from feller.data.batches import batch_loader, shuffled_loader
 from feller.data.documents.image_tokenizers import ImageTokenizer
@@ -37,6 +37,7 @@ from feller.training.optimizer import TrainConfig
 
 if TYPE_CHECKING:
     from feller.app.workflows.fitting.plan_fit import FitPlan
+
 
 def make_auxiliary_networks(
     run: Run, plan: "FitPlan", job: TrainingJob, engine: Engine, reporter: Reporter
@@ -71,6 +72,8 @@ def make_auxiliary_networks(
         return replace(
             job, description=make_speech_networks(auxiliary, config, modality, job.description, data, reporter)
         )
+    if not isinstance(config, DocumentAuxNetworks):
+        raise UsageError(f"the recipe needs {type(config).__name__}, which does not apply to {modality.display_name}")
     description, coded = make_document_networks(auxiliary, config, modality, job.description, data, reporter)
     reporter.start("preparing the documents")
     teacher = None if plan.start_model is None else plan.start_model.network

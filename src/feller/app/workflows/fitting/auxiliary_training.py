@@ -1,4 +1,4 @@
-"""Training of one auxiliary network of a run, before the model: checkpoints, its share of the training time, weights."""
+"""Training of one auxiliary network of a run before its model: checkpoints, time limit and weights."""
 
 import time
 from collections.abc import Callable

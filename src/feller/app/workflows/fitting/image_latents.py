@@ -9,10 +9,9 @@ from feller.app.commands.flag_types import LATENT
 from feller.app.reporter import Reporter
 from feller.app.workflows.fitting.auxiliary_training import AuxiliaryTraining
 from feller.app.workflows.fitting.run_training import TrainingJob
-from feller.core.errors import InputError, UsageError
+from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller.core.run_folder import Run, open_run
-from feller.core.safetensors_io import load_weights
 from feller.data.batches import batch_loader
 from feller.data.images.modality import Images
 from feller.data.images.pixel_codes import AsNumbers
@@ -39,7 +38,7 @@ def latent_code(modality: Modality) -> AsLatents | None:
     return images.code if images is not None and isinstance(images.code, AsLatents) else None
 
 
-def with_latents(data: Dataset, latent: str, size: str) -> Dataset:
+def with_latents(data: Dataset, latent: object, size: str) -> Dataset:
     """Return images whose states are latents.
 
     Args:
@@ -65,10 +64,10 @@ def with_latents(data: Dataset, latent: str, size: str) -> Dataset:
         )
     if latent == LATENT:
         return data.with_modality(with_autoencoder(images, size))
-    return data.with_modality(replace(images, code=_code_of_run(latent, images)))
+    return data.with_modality(replace(images, code=_code_of_run(str(latent), images)))
 
 
-def restore_latents(data: Dataset, latent: str | None, run: Run) -> Dataset:
+def restore_latents(data: Dataset, latent: object, run: Run) -> Dataset:
     """Return images with the autoencoder of another run, to resume a run without its own copy of it.
 
     The run `run` lacks a copy if training stopped before the copy was written. If it has one, or `latent` is not a
@@ -81,7 +80,7 @@ def restore_latents(data: Dataset, latent: str | None, run: Run) -> Dataset:
     images = data.modality.view(Images)
     if latent in (None, LATENT) or images is None or run.aux_weights(NAME).is_file():
         return data
-    return data.with_modality(replace(images, code=_code_of_run(latent, images)))
+    return data.with_modality(replace(images, code=_code_of_run(str(latent), images)))
 
 
 def _code_of_run(path: str, images: Images) -> AsLatents:
@@ -98,9 +97,7 @@ def _code_of_run(path: str, images: Images) -> AsLatents:
                 remedy="Fit one with: feller fit IMAGES --recipe image-autoencoder",
                 file=path,
             )
-        autoencoder = network.autoencoder
-        code = AsLatents(autoencoder.config, autoencoder.shape)
-        load_weights(autoencoder.state_dict(), code.network)
+        code = AsLatents.from_network(network.autoencoder)
     if code.shape != images.shape:
         theirs, ours = ("{2} x {1} with {0} channels".format(*shape) for shape in (code.shape, images.shape))
         raise UsageError(
