@@ -55,7 +55,9 @@ def test_quantised_latents_snap_to_their_levels() -> None:
     quantizer = FSQ((5, 4, 8))
     vectors = quantizer.build().decode(torch.arange(160)).double()
     latents = vectors.mT.reshape(1, 3, 16, 10)
-    noise = 0.12 * (2 * Rng(0).stream("noise").uniform(latents.shape, torch.float64) - 1)  # levels differ by 1/4 at least
+    noise = 0.12 * (
+        2 * Rng(0).stream("noise").uniform(latents.shape, torch.float64) - 1
+    )  # levels differ by 1/4 at least
     bottleneck = QuantizedLatents(quantizer)
     torch.testing.assert_close(bottleneck.snap(latents + noise), latents)
     outside = bottleneck.snap(torch.full((1, 3, 1, 1), 9.0))

@@ -81,7 +81,8 @@ class Images(Modality):
     def space(self) -> Space:
         return self.code.space(self.shape, self.levels)
 
-    def encode(self, values: UInt8[Tensor, "n c h w"]) -> Tensor:
+    def encode(self, values: UInt8[Tensor, "n c h w"] | Float[Tensor, "n copies m rows columns"]) -> Tensor:
+        """Encode pixel values as states; moments of latents, which a fit computes once, are returned unchanged."""
         return self.code.encode(values, self.levels)
 
     def dequantize(self, values: UInt8[Tensor, "n c h w"], rng: RandomStream) -> Tensor:

@@ -138,7 +138,9 @@ class AutoencoderNetwork(nn.Module):
         self.latent_scale.copy_(torch.where(variance > 0, variance.sqrt(), 1.0))
 
 
-def sample_latents(moments: Float[Tensor, "b m rows columns"], noise: Float[Tensor, "b k rows columns"] | None) -> Tensor:
+def sample_latents(
+    moments: Float[Tensor, "b m rows columns"], noise: Float[Tensor, "b k rows columns"] | None
+) -> Float[Tensor, "b k rows columns"]:
     """Return latents with the given moments and standard normal noise; their means if the noise is None."""
     mean, log_variance = moments.chunk(2, 1)
     return mean if noise is None else mean + (log_variance / 2).exp() * noise

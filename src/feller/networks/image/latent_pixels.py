@@ -49,7 +49,7 @@ class AsLatents(PixelEncoding):
         return Euclidean(self.network.latent_shape)
 
     def encode(self, values: Real[Tensor, "n ..."], levels: int) -> Float[Tensor, "n ..."]:
-        """Return the mean latents of images; moments of latents, which are real numbers, are returned unchanged."""
+        """Return the mean latents of images; moments of latents, which a fit computes once, are returned unchanged."""
         return values if values.is_floating_point() else self.moments(values, levels).chunk(2, 1)[0]
 
     def dequantize(self, values: UInt8[Tensor, "n c h w"], levels: int, rng: RandomStream) -> Tensor:
