@@ -10,6 +10,7 @@ import torch
 
 import feller
 from feller.app.commands.flag_types import LATENT
+from feller.app.workflows.fitting.image_latents import latent_batches
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Rng
 from feller.core.run_folder import Run, open_run
@@ -145,10 +146,30 @@ def test_start_model_and_reflow_keep_the_autoencoder(fitted: pathlib.Path, tmp_p
         assert load_model(out).sample(1, nfe=2).numpy().shape == (1, 8, 8)
 
 
+def test_latents_are_sampled_anew_at_each_step() -> None:
+    moments = Rng(3).stream("moments").normal((40, 2, 4, 3, 3))
+
+    def load(step: int, rows: slice) -> dict[str, torch.Tensor]:
+        return {"x_1": moments[rows]}
+
+    first, second = (latent_batches(load, 40, Rng(0))(i, slice(None))["x_1"] for i in range(2))
+    mean, log_variance = moments.chunk(2, 2)
+    z = (first[:, None] - mean) / (log_variance / 2).exp()  # for both copies; that of the drawn one is standard normal
+    squares = z.square().flatten(2).mean(2).min(1).values
+    assert 0.8 < squares.mean() < 1.05
+    assert not torch.equal(first, second)
+    part = latent_batches(load, 40, Rng(0))(0, slice(7, 20))["x_1"]
+    assert torch.equal(part, first[7:20])
+    moments = torch.cat([mean, torch.full_like(mean, -torch.inf)], 2)[:, :1]
+    torch.testing.assert_close(latent_batches(load, 40, Rng(0))(0, slice(None))["x_1"], mean[:, 0])
+
+
 def test_bad_input(autoencoder: pathlib.Path, fitted: pathlib.Path, tmp_path: pathlib.Path) -> None:
     out = ("--steps", 2, *TINY, "--out", tmp_path / "run")
     refuse("fit", "example:moons", *out, "--latent", argument="latent")
-    refuse("fit", DATA, "--latent", "--recipe", "levels-mask", *out, argument="latent")
+    for recipe in ("levels-mask", "images", "image-autoencoder"):
+        refuse("fit", DATA, "--latent", "--recipe", recipe, *out, argument="recipe")
+    refuse("fit", DATA, "--latent", "--train.augmentation.flip", 0.5, *out, argument="train.augmentation")
     refuse("fit", DATA, "--latent", "--epsilon", 3, "--unsafe-seed", 1, *out)
     refuse("fit", DATA, "--latent", tmp_path / "none", *out, argument="latent")
     refuse("fit", DATA, "--start-from", fitted, "--latent", *out, argument="latent")

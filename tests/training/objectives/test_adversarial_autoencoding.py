@@ -1,4 +1,4 @@
-"""Autoencoders against a patch discriminator, and flows of sampled latents."""
+"""Autoencoders against a patch discriminator."""
 
 from typing import Any
 
@@ -10,13 +10,12 @@ from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller.networks.image.autoencoder import ConvAutoencoder
 from feller.networks.image.patch_discriminator import AdversarialAutoencoder, AdversarialAutoencoderNetwork
-from feller.paths import Affine
 from feller.spaces import Euclidean
 from feller.training.checkpoint import restore_train_state, train_state_tensors
 from feller.training.engine import get_engine
 from feller.training.loop import TrainState, make_train_state, train
-from feller.training.objective import Batch, FlowMatching
-from feller.training.objectives.adversarial_autoencoding import AdversarialAutoencoding, LatentSampling
+from feller.training.objective import Batch
+from feller.training.objectives.adversarial_autoencoding import AdversarialAutoencoding
 from feller.training.optimizer import TrainConfig
 from tests.errors import refuses
 from tests.networks.checks import perturb_weights
@@ -98,23 +97,3 @@ def test_resumed_training_is_bit_identical_across_the_start_of_the_discriminator
         assert torch.equal(value, other), name
     before, after = built().state_dict(), whole.network.state_dict()
     assert not torch.equal(before["discriminator.0.weight"], after["discriminator.0.weight"])
-
-
-def test_latents_are_sampled_anew_at_each_step() -> None:
-    base = FlowMatching(Affine(), Euclidean((2, 3, 3)))
-    objective, stream = LatentSampling(base), Rng(3).stream("moments")
-    moments = stream.normal((40, 2, 4, 3, 3))
-    first, second = (
-        objective.draw({"x_1": moments, "t": torch.ones(40)}, Rng(0).step(i), None)["x_t"] for i in range(2)
-    )
-    mean, log_variance = moments.chunk(2, 2)
-    z = (first[:, None] - mean) / (log_variance / 2).exp()  # for both copies; that of the drawn one is standard normal
-    squares = z.square().flatten(2).mean(2).min(1).values
-    assert 0.8 < squares.mean() < 1.05
-    assert not torch.equal(first, second)
-    part = objective.draw({"x_1": moments[7:20], "t": torch.ones(13)}, Rng(0, 7, 40).step(0), None)["x_t"]
-    assert torch.equal(part, first[7:20])
-    fixed = torch.cat([mean, torch.full_like(mean, -torch.inf)], 2)[:, :1]
-    exact = objective.draw({"x_1": fixed, "t": torch.ones(40)}, Rng(0).step(0), None)["x_t"]
-    torch.testing.assert_close(exact, mean[:, 0])
-    assert objective.flow_matching is base

@@ -5,65 +5,82 @@ from dataclasses import dataclass, replace
 from feller.data.images.modality import Images
 from feller.data.images.pixel_codes import AsNumbers
 from feller.data.modality import Dataset
+from feller.models.recipes.image_sizes import IMAGE_SIZES, sized_dit, sized_unet
 from feller.models.recipes.recipe import LatentAuxNetworks, Recipe, require_modality
 from feller.networks.image.autoencoder import ConvAutoencoder
 from feller.networks.image.latent_bottlenecks import GaussianLatents
 from feller.networks.image.latent_pixels import AsLatents
 from feller.networks.image.patch_discriminator import AdversarialAutoencoder
-from feller.networks.image.unet import UNet
+from feller.networks.network_config import NetworkConfig
 from feller.paths import Affine
 from feller.sampling.sampler_config import SamplerConfig
+from feller.training.augmentation import Augmentation
 from feller.training.objective import FlowMatching
 from feller.training.objectives.adversarial_autoencoding import AdversarialAutoencoding
 from feller.training.optimizer import TrainConfig
 
 
 @dataclass(frozen=True)
-class LatentSize:
-    """Size of a latent flow: its U-Net and its autoencoder, and the length of their training."""
+class AutoencoderSize:
+    """Size of an autoencoder, and its training."""
 
-    channels: int
-    """Channels of the U-Net at the resolution of the latents."""
-    blocks: int
-    """Residual blocks of the U-Net per level."""
-    lr: float
-    minutes: float
     width: int
-    """Features of the autoencoder per latent."""
-    autoencoder_blocks: int
-    autoencoder_steps: int
-    latent_channels: int = 4
+    """Features per latent."""
+    blocks: int
+    lr: float
+    steps: int
+    """Number of training steps before the flow."""
 
 
-SIZES = {
-    "tiny": LatentSize(24, 1, 4e-3, 1.0, width=32, autoencoder_blocks=1, autoencoder_steps=500),
-    "small": LatentSize(48, 1, 2e-3, 10.0, width=64, autoencoder_blocks=1, autoencoder_steps=3000),
-    "base": LatentSize(128, 1, 1e-3, 120.0, width=128, autoencoder_blocks=2, autoencoder_steps=30_000),
+AUTOENCODER_SIZES = {
+    "tiny": AutoencoderSize(32, 1, 4e-3, 1000),
+    "small": AutoencoderSize(64, 1, 2e-3, 5000),
+    "base": AutoencoderSize(128, 2, 1e-3, 30_000),
+    "large": AutoencoderSize(256, 2, 5e-4, 100_000),
+    "xl": AutoencoderSize(512, 2, 3e-4, 200_000),
 }
-BATCH_SIZE, AUTOENCODER_BATCH_SIZE = 128, 32
-MIN_LATENT_SIDE = 16
-"""Minimum number of latents along the longer side, if the factor is more than 2."""
-MAX_FACTOR = 8
+BATCH_SIZE = 32
+MIN_LATENT_SIDE, MAX_FACTOR = 16, 8
+"""Minimum number of latents along the longer side if the factor is more than 2, and the largest factor."""
 
 
 def latent_images(data: Dataset, size: str) -> Recipe:
-    """Return a recipe for large images: affine flow of the latents of an autoencoder, which is trained first.
+    """Return a recipe for larger images: affine flow of the latents of an autoencoder, with a U-Net with attention.
 
-    `size` is the size of the model, such as "tiny", "small" or "base".
+    `size` is the size of the model: "tiny", "small", "base", "large" or "xl".
     """
-    images, settings = require_modality(data.modality, Images, "latent-images", "images"), SIZES[size]
-    modality = images if isinstance(images.code, AsLatents) else with_autoencoder(images, size)
+    modality = _latent_modality(data, size, "latent-images")
+    _, rows, columns = modality.code.space(modality.shape, modality.levels).shape
+    network = replace(sized_unet(rows, columns, size), augmentation_features=0)
+    return _flow(modality, network, IMAGE_SIZES[size].unet_lr, size)
+
+
+def latent_images_dit(data: Dataset, size: str) -> Recipe:
+    """Return a recipe for larger images: affine flow of the latents of an autoencoder, with a diffusion transformer.
+
+    `size` is the size of the model: "tiny", "small", "base", "large" or "xl".
+    """
+    modality = _latent_modality(data, size, "latent-images-dit")
+    _, rows, columns = modality.code.space(modality.shape, modality.levels).shape
+    network = replace(sized_dit(rows, columns, size), augmentation_features=0)
+    return _flow(modality, network, IMAGE_SIZES[size].dit_lr, size)
+
+
+def _latent_modality(data: Dataset, size: str, name: str) -> Images:
+    """Return the modality of images as latents, of a new autoencoder unless the data have one."""
+    images = require_modality(data.modality, Images, name, "images")
+    return images if isinstance(images.code, AsLatents) else with_autoencoder(images, size)
+
+
+def _flow(modality: Images, network: NetworkConfig, lr: float, size: str) -> Recipe:
+    """Return the recipe of a flow of latents; mirrored latents are no latents of a mirrored image."""
+    training = IMAGE_SIZES[size].training(*modality.code.space(modality.shape, modality.levels).shape[1:], lr)
     return Recipe(
         modality=modality,
-        architecture=UNet(
-            channels=settings.channels,
-            multipliers=(1, 2, 2),
-            blocks=settings.blocks,
-            attention=(False, True),
-        ),
+        architecture=network,
         objective=FlowMatching(Affine(), modality.space()),
         aux_networks=auxiliary_settings(size),
-        train=TrainConfig(batch_size=BATCH_SIZE, lr=settings.lr, minutes=settings.minutes),
+        train=replace(training, augmentation=Augmentation()),
         sampling=SamplerConfig("midpoint", 64),
     )
 
@@ -71,7 +88,7 @@ def latent_images(data: Dataset, size: str) -> Recipe:
 def image_autoencoder(data: Dataset, size: str) -> Recipe:
     """Return a recipe of an autoencoder of images with a patch discriminator: the first stage of latent flows.
 
-    `size` is the size of the autoencoder, such as "tiny", "small" or "base".
+    `size` is the size of the autoencoder: "tiny", "small", "base", "large" or "xl".
     """
     images = require_modality(data.modality, Images, "image-autoencoder", "images")
     modality = replace(images, classes=(), code=AsNumbers(), selected_conditions={})
@@ -79,7 +96,7 @@ def image_autoencoder(data: Dataset, size: str) -> Recipe:
         modality=modality,
         architecture=AdversarialAutoencoder(default_autoencoder(modality, size)),
         objective=AdversarialAutoencoding(modality.space()),
-        train=autoencoder_training(size, minutes=SIZES[size].minutes),
+        train=autoencoder_training(size, minutes=IMAGE_SIZES[size].minutes),
     )
 
 
@@ -96,22 +113,20 @@ def default_autoencoder(images: Images, size: str) -> ConvAutoencoder:
     factor = MAX_FACTOR
     while factor > 2 and max(images.height, images.width) < MIN_LATENT_SIDE * factor:
         factor //= 2
-    settings = SIZES[size]
-    return ConvAutoencoder(
-        factor, settings.width, settings.autoencoder_blocks, GaussianLatents(settings.latent_channels)
-    )
+    settings = AUTOENCODER_SIZES[size]
+    return ConvAutoencoder(factor, settings.width, settings.blocks, GaussianLatents())
 
 
 def auxiliary_settings(size: str) -> LatentAuxNetworks:
     """Return the default settings of the autoencoder of a latent flow of the given size."""
-    return LatentAuxNetworks(autoencoder_training(size, steps=SIZES[size].autoencoder_steps))
+    return LatentAuxNetworks(autoencoder_training(size, steps=AUTOENCODER_SIZES[size].steps))
 
 
 def autoencoder_training(size: str, *, steps: int | None = None, minutes: float | None = None) -> TrainConfig:
     """Return the training settings of an autoencoder."""
     return TrainConfig(
-        batch_size=AUTOENCODER_BATCH_SIZE,
-        lr=2e-3 if size in ("tiny", "small") else 1e-3,
+        batch_size=BATCH_SIZE,
+        lr=AUTOENCODER_SIZES[size].lr,
         lr_decay_fraction=0.5,
         ema_decay=0.99,
         steps=steps,

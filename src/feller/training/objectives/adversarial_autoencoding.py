@@ -1,4 +1,4 @@
-"""Training objective of image autoencoders with a patch discriminator, and flow matching on their latents."""
+"""Training objective of image autoencoders with a patch discriminator."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -11,10 +11,9 @@ from torch.nn import functional as F
 from feller.core.errors import check_number
 from feller.core.pytree import Cond
 from feller.core.rng import Rng
-from feller.networks.image.autoencoder import sample_latents
 from feller.networks.unwrapping import unwrap_network
 from feller.spaces import Space
-from feller.training.objective import Batch, Example, FlowMatching, Objective, SelfContainedObjective
+from feller.training.objective import Batch, Example, Objective, SelfContainedObjective
 
 MIN_RATIO = 1e-4
 """Fraction of the gradient norm of the error that is added to that of the adversarial loss before the division."""
@@ -97,33 +96,3 @@ class _Adversarial(Objective):
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
         return self.base.loss(network, example)
-
-
-@dataclass(frozen=True)
-class LatentSampling(Objective):
-    """Objective on latents that are sampled anew at each step, from their moments; see `LatentBottleneck`.
-
-    A batch holds the moments of one or several augmented copies of each image as `x_1`, [b, copies, 2 c, h, w]; one
-    copy is drawn at random.
-    """
-
-    base: Objective
-
-    def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
-        moments: Float[Tensor, "b copies m rows columns"] = batch["x_1"]
-        n, copies, channels, *sides = moments.shape
-        stream = rng.stream("latents")
-        noise = stream.normal((n, channels // 2, *sides), device=moments.device)
-        copy = stream.randint(copies, (n,), moments.device)
-        chosen = moments[torch.arange(n, device=moments.device), copy]
-        return self.base.draw({**batch, "x_1": sample_latents(chosen, noise)}, rng, network)
-
-    def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
-        return self.base.loss(network, example)
-
-    def metrics(self, example: Example) -> dict[str, Tensor]:
-        return self.base.metrics(example)
-
-    @property
-    def flow_matching(self) -> FlowMatching | None:
-        return self.base.flow_matching

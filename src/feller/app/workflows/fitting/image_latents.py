@@ -5,6 +5,8 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+import torch
+
 from feller.app.commands.flag_types import LATENT
 from feller.app.reporter import Reporter
 from feller.app.workflows.fitting.auxiliary_training import AuxiliaryTraining
@@ -12,16 +14,19 @@ from feller.app.workflows.fitting.run_training import TrainingJob
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller.core.run_folder import Run, open_run
-from feller.data.batches import batch_loader
+from feller.data.batches import Batch, batch_loader
 from feller.data.images.modality import Images
 from feller.data.images.pixel_codes import AsNumbers
 from feller.data.modality import Dataset, Modality
 from feller.models.model import load_model
 from feller.models.recipes.latent_images import auxiliary_settings, with_autoencoder
 from feller.models.recipes.recipe import LatentAuxNetworks, Recipe
+from feller.models.recipes.registry import RECIPES, check_size
+from feller.networks.image.autoencoder import sample_latents
 from feller.networks.image.latent_pixels import AsLatents
 from feller.networks.image.patch_discriminator import AdversarialAutoencoder, AdversarialAutoencoderNetwork
-from feller.training.objectives.adversarial_autoencoding import AdversarialAutoencoding, LatentSampling
+from feller.training.loop import BatchFn
+from feller.training.objectives.adversarial_autoencoding import AdversarialAutoencoding
 
 if TYPE_CHECKING:
     from feller.app.workflows.fitting.plan_fit import FitPlan
@@ -62,6 +67,7 @@ def with_latents(data: Dataset, latent: object, size: str) -> Dataset:
         raise UsageError(
             "the images use the autoencoder of the model in --start-from", remedy="Leave it out", argument="latent"
         )
+    check_size("latent-images", size)
     if latent == LATENT:
         return data.with_modality(with_autoencoder(images, size))
     return data.with_modality(replace(images, code=_code_of_run(str(latent), images)))
@@ -109,20 +115,30 @@ def _code_of_run(path: str, images: Images) -> AsLatents:
 
 
 def check_latent(recipe: Recipe, name: str, dataset: Dataset) -> None:
-    """Raise a UsageError if a recipe does not use the latents of the data."""
-    modality = recipe.modality or dataset.modality
-    if latent_code(dataset.modality) is None or (latent_code(modality) and recipe.objective.family == "process"):
+    """Raise a UsageError if a recipe is not made for the latents of the data, or augments them as if they were pixels."""
+    if latent_code(dataset.modality) is None:
         return
-    raise UsageError(
-        f"the recipe {name} does not generate latents", remedy="Leave out --recipe, or --latent", argument="latent"
-    )
+    is_flow = latent_code(recipe.modality or dataset.modality) is not None and recipe.objective.family == "process"
+    if not is_flow or (name in RECIPES and recipe.aux_networks is None):
+        raise UsageError(
+            "--recipe latent-images or latent-images-dit with --latent",
+            name,
+            "Leave out --recipe, or --latent",
+            argument="recipe",
+        )
+    if recipe.train.augmentation.is_on:
+        raise UsageError(
+            "augmentation changes pixels, but mirrored latents are no latents of a mirrored image",
+            remedy="Leave it out",
+            argument="train.augmentation",
+        )
 
 
 def make_latents(auxiliary: AuxiliaryTraining, plan: "FitPlan", job: TrainingJob, reporter: Reporter) -> TrainingJob:
     """Load or train the autoencoder of a run, and encode the training images.
 
     Returns:
-        The job with the hash of the autoencoder, and with latents as data, which are sampled anew at each step.
+        The job with the hash of the autoencoder, and with the moments of latents as data; see `latent_batches`.
 
     Raises:
         InputError: If a file of the run is damaged, belongs to another run, or is missing after training has started.
@@ -145,8 +161,31 @@ def make_latents(auxiliary: AuxiliaryTraining, plan: "FitPlan", job: TrainingJob
     moments = code.moments(data.values, images.levels)
     code.network.to("cpu")
     reporter.finish()
-    latents = replace(data, values=moments[:, None])
-    return replace(job, description=spec, data=latents, objective=LatentSampling(job.objective))
+    return replace(job, description=spec, data=replace(data, values=moments[:, None]))
+
+
+def latent_batches(load: BatchFn, batch_size: int, rng: Rng) -> BatchFn:
+    """Return a function that loads batches of latents, sampled anew at each step.
+
+    A sampled latent depends on seed, step and example only.
+
+    Args:
+        load: Function that loads the moments of latents as `x_1`, [b, copies, 2 channels, rows, columns]; one of
+            several augmented copies of an image is drawn at random.
+        batch_size: Size of the global batch.
+        rng: Random stream of the run.
+    """
+
+    def batch(step: int, rows: slice) -> Batch:
+        loaded = load(step, rows)
+        moments = loaded["x_1"]
+        n, copies, channels, *sides = moments.shape
+        stream = Rng(rng.seed, rows.indices(batch_size)[0], batch_size).fold_in("latents", step).stream("latents")
+        noise = stream.normal((n, channels // 2, *sides))
+        copy = stream.randint(copies, (n,))
+        return {**loaded, "x_1": sample_latents(moments[torch.arange(n), copy], noise)}
+
+    return batch
 
 
 def _train(
