@@ -68,12 +68,13 @@ def test_record_and_sampling(fitted: pathlib.Path, tmp_path: pathlib.Path) -> No
     images = np.load(tmp_path / "a.npz")["samples"]
     assert images.shape == (5, 8, 8)
     assert images.max() <= 16
-    alone = model.sample(2, given={"label": 7}, guidance=2, nfe=4, rng=Rng(0))
+    alone = model.sample(2, given={"label": 7}, guidance=2.0, nfe=4, rng=Rng(0))
     assert np.array_equal(alone.numpy(), images[:2])  # independent of the batch
     with refuses(UsageError, argument="log_prob"):
         model.log_prob(read(DATA).subset(torch.arange(2)))
 
 
+@pytest.mark.slow
 def test_report_measures_pixels(fitted: pathlib.Path) -> None:
     numbers = run("evaluate", fitted, "-n", 60)
     assert not {"nll", "bits_per_dimension"} & numbers.keys()
@@ -84,6 +85,7 @@ def test_report_measures_pixels(fitted: pathlib.Path) -> None:
     assert type(pixels.code).__name__ == "AsNumbers"
 
 
+@pytest.mark.slow
 def test_resumed_fit_is_bit_identical(fitted: pathlib.Path, tmp_path: pathlib.Path) -> None:
     out = tmp_path / "run"
     run("fit", DATA, "--latent", "--steps", 3, *LEARN, "--report", "none", "--out", out)
@@ -96,6 +98,7 @@ def test_resumed_fit_is_bit_identical(fitted: pathlib.Path, tmp_path: pathlib.Pa
     assert same(out / "weights.safetensors", again / "weights.safetensors")
 
 
+@pytest.mark.slow
 def test_steering_and_tuning_decode_images(fitted: pathlib.Path, tmp_path: pathlib.Path) -> None:
     words = ("steer", fitted, "--reward", "ink", "-n", 2, "--steps", 2, "--out", tmp_path / "a.npz")
     assert run(*words)["n"] == 2
@@ -108,6 +111,7 @@ def test_steering_and_tuning_decode_images(fitted: pathlib.Path, tmp_path: pathl
     refuse("steer", fitted, "--observe", observe, "--operator", "pool=2", "--out", tmp_path / "b.npz")
 
 
+@pytest.mark.slow
 def test_export_has_a_decoder(fitted: pathlib.Path, tmp_path: pathlib.Path) -> None:
     run("export", fitted, "--to", "torch-export", "--out", tmp_path / "flow.pt2")
     record = json.loads((tmp_path / "flow.pt2.json").read_text())
@@ -118,10 +122,11 @@ def test_export_has_a_decoder(fitted: pathlib.Path, tmp_path: pathlib.Path) -> N
     assert torch.equal(values, model.spec.modality.decode(x))
 
 
+@pytest.mark.slow
 def test_autoencoder_of_another_run(autoencoder: pathlib.Path, fitted: pathlib.Path, tmp_path: pathlib.Path) -> None:
     flow, second = tmp_path / "flow", tmp_path / "second"
     run("fit", DATA, "--latent", autoencoder, "--steps", 2, *TINY, "--report", "none", "--out", flow)
-    feller.fit(DATA, latent=flow, steps=2, size="tiny", report=False, out=second)
+    feller.fit(DATA, latent=flow, steps=2, size="tiny", report=False, out=second, fields={"autoencoder.steps": 1})
     theirs = tensors(autoencoder / "average.safetensors")
     for folder in (flow, second):
         ours = tensors(folder / "autoencoder.safetensors")
@@ -136,6 +141,7 @@ def test_autoencoder_of_another_run(autoencoder: pathlib.Path, fitted: pathlib.P
     refuse("sample", flow, "-n", 1, kind=InputError, file=open_run(str(flow)).aux_weights("autoencoder"))
 
 
+@pytest.mark.slow
 def test_start_model_and_reflow_keep_the_autoencoder(fitted: pathlib.Path, tmp_path: pathlib.Path) -> None:
     for recipe in ("auto", "reflow"):
         out = tmp_path / recipe
@@ -164,7 +170,7 @@ def test_latents_are_sampled_anew_at_each_step() -> None:
     torch.testing.assert_close(latent_batches(load, 40, Rng(0))(0, slice(None))["x_1"], mean[:, 0])
 
 
-def test_bad_input(autoencoder: pathlib.Path, fitted: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_bad_input(fitted: pathlib.Path, tmp_path: pathlib.Path) -> None:
     out = ("--steps", 2, *TINY, "--out", tmp_path / "run")
     refuse("fit", "example:moons", *out, "--latent", argument="latent")
     for recipe in ("levels-mask", "images", "image-autoencoder"):
@@ -173,6 +179,12 @@ def test_bad_input(autoencoder: pathlib.Path, fitted: pathlib.Path, tmp_path: pa
     refuse("fit", DATA, "--latent", "--epsilon", 3, "--unsafe-seed", 1, *out)
     refuse("fit", DATA, "--latent", tmp_path / "none", *out, argument="latent")
     refuse("fit", DATA, "--start-from", fitted, "--latent", *out, argument="latent")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_runs_without_a_matching_autoencoder(autoencoder: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    out = ("--steps", 2, *TINY, "--out", tmp_path / "run")
     refuse("fit", DATA, "--start-from", autoencoder, *out, argument="start_from")
     refuse("sample", autoencoder, "-n", 1)
     np.savez(tmp_path / "wide.npz", samples=np.arange(20 * 8 * 12, dtype=np.uint8).reshape(20, 8, 12))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from feller.core.errors import UsageError
+from feller.core.errors import InputError, UsageError
 from feller.core.rng import Rng
 from feller.networks import FSQ
 from feller.networks.image.autoencoder import ConvAutoencoder, sample_latents
@@ -92,5 +92,7 @@ def test_wrong_settings() -> None:
             ConvAutoencoder(factor, width)
     with refuses(UsageError):
         GaussianLatents(0)
+    with refuses(InputError):
+        AsLatents(ConvAutoencoder(2, 16), (1, 8, 8)).space((1, 8, 9), 255)
     with refuses(UsageError):
         AdversarialAutoencoder(halvings=0)

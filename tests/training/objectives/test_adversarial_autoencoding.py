@@ -65,8 +65,8 @@ def test_discriminator_waits_for_its_start() -> None:
     torch.testing.assert_close(loss, (output["state"] - X).abs().flatten(1).mean(1) + output["apart"])
     found = gradients(network, loss.sum())
     assert all(not g.any() for name, g in found.items() if name.startswith("discriminator"))
-    without = AdversarialAutoencoding(Euclidean(SHAPE), adversarial_weight=0.0)
-    assert without.at(1.0) is without
+    without = AdversarialAutoencoding(Euclidean(SHAPE), adversarial_weight=0.0).at(1.0)
+    assert without.draw({"x_1": X}, Rng(0), network)["given"].keys() == {"noise"}
     for start in (-0.1, 1.1):
         with refuses(UsageError, argument="adversarial_start"):
             AdversarialAutoencoding(Euclidean(SHAPE), adversarial_start=start)

@@ -92,10 +92,10 @@ class Images(Modality):
     def log_scale(self) -> float | None:
         return self.code.log_scale(self.shape, self.levels)
 
-    def decode(self, state: Shaped[Tensor, "n c h w"]) -> UInt8[Tensor, "n c h w"]:
+    def decode(self, state: Shaped[Tensor, "n k rows columns"]) -> UInt8[Tensor, "n c h w"]:
         return self.code.decode(state, self.levels)
 
-    def decode_soft(self, state: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    def decode_soft(self, state: Float[Tensor, "n k rows columns"]) -> Float[Tensor, "n c h w"]:
         """Convert states to pixel values without rounding or clipping; values can lie outside of 0..`levels`."""
         return self.code.decode_soft(state, self.levels)
 

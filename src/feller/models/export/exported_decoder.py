@@ -32,9 +32,9 @@ class ExportedDecoder(nn.Module):
         """Return example latents."""
         return (self.space.sample_base(TRACE_BATCH_SIZE, Rng(0).stream("export")),)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Return the pixel values of latents, [b, channels, rows, columns]."""
-        return (self.images.decode_soft(x),)
+        return (self.images.decode_soft(*tensors),)
 
 
 def exported_decoder(model: Model) -> ExportedDecoder | None:

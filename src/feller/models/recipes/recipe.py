@@ -38,7 +38,10 @@ class SpeechAuxNetworks:
 
 @dataclass(frozen=True)
 class LatentAuxNetworks:
-    """Training settings of the autoencoder whose latents a model of images generates."""
+    """Training settings of the autoencoder whose latents a model of images generates.
+
+    Source: Rombach et al. 2022, "High-resolution image synthesis with latent diffusion models", arXiv 2112.10752.
+    """
 
     autoencoder: TrainConfig
     """Training settings of the autoencoder."""

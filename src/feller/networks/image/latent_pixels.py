@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Real, UInt8
 from torch import Tensor, nn
 
+from feller.core.errors import InputError
 from feller.core.rng import RandomStream, Rng
 from feller.core.safetensors_io import load_weights
 from feller.data.images.pixel_codes import AsNumbers, PixelEncoding
@@ -46,6 +47,8 @@ class AsLatents(PixelEncoding):
         return self.network
 
     def space(self, shape: tuple[int, ...], levels: int) -> Space:
+        if shape != self.shape:
+            raise InputError(f"an autoencoder of images of {list(shape)}", f"one of {list(self.shape)}", "Fit again")
         return Euclidean(self.network.latent_shape)
 
     def encode(self, values: Real[Tensor, "n ..."], levels: int) -> Float[Tensor, "n ..."]:

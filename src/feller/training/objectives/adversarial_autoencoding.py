@@ -1,6 +1,6 @@
 """Training objective of image autoencoders with a patch discriminator."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -13,7 +13,7 @@ from feller.core.pytree import Cond
 from feller.core.rng import Rng
 from feller.networks.unwrapping import unwrap_network
 from feller.spaces import Space
-from feller.training.objective import Batch, Example, Objective, SelfContainedObjective
+from feller.training.objective import Batch, Example, SelfContainedObjective
 
 MIN_RATIO = 1e-4
 """Fraction of the gradient norm of the error that is added to that of the adversarial loss before the division."""
@@ -38,14 +38,19 @@ class AdversarialAutoencoding(SelfContainedObjective):
     adversarial_weight: float = 0.5
     """Weight of the adversarial loss; 0 trains without a discriminator."""
     adversarial_start: float = 0.5
-    """Fraction of the training after which the discriminator starts."""
+    """Fraction of the training after which the discriminator starts; at 0, it trains in each step."""
 
     def __post_init__(self) -> None:
         check_number("adversarial_weight", self.adversarial_weight, ge=0, lt=torch.inf)
         check_number("adversarial_start", self.adversarial_start, ge=0, le=1)
 
-    def at(self, progress: float) -> Objective:
-        return _Adversarial(self) if self.adversarial_weight and progress >= self.adversarial_start else self
+    @property
+    def has_independent_examples(self) -> bool:
+        """False, because the discriminator depends on other examples."""
+        return False
+
+    def at(self, progress: float) -> "AdversarialAutoencoding":
+        return replace(self, adversarial_start=0.0) if progress >= self.adversarial_start else self
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
         """Sample the noise of the latents.
@@ -57,8 +62,10 @@ class AdversarialAutoencoding(SelfContainedObjective):
         """
         x = batch["x_1"]
         shape = unwrap_network(network).autoencoder.latent_shape
-        noise = rng.stream("latents").normal((len(x), *shape), device=x.device).to(x.dtype)
-        return {"x_t": x, "t": x.new_zeros(len(x)), "given": {"noise": noise}}
+        given: Cond = {"noise": rng.stream("latents").normal((len(x), *shape), device=x.device).to(x.dtype)}
+        if self.adversarial_weight and not self.adversarial_start:
+            given["adversarial"] = x.new_zeros(len(x))
+        return {"x_t": x, "t": x.new_zeros(len(x)), "given": given}
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
         x, given = example["x_t"], example["given"]
@@ -81,18 +88,3 @@ class AdversarialAutoencoding(SelfContainedObjective):
             for loss in (error, fooling)
         ]
         return (self.adversarial_weight * norms[0] / (norms[1] + MIN_RATIO * norms[0])).detach()
-
-
-@dataclass(frozen=True)
-class _Adversarial(Objective):
-    """The objective of an autoencoder while its discriminator trains."""
-
-    base: AdversarialAutoencoding
-
-    def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
-        example = self.base.draw(batch, rng, network)
-        given: Cond = {**example["given"], "adversarial": example["t"]}
-        return {**example, "given": given}
-
-    def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
-        return self.base.loss(network, example)

@@ -257,7 +257,7 @@ def evaluate_autoencoder(request: EvaluationRequest) -> dict[str, Any]:
     )
     evaluation = evaluation.limited_to(request.effort.limit(len(evaluation.real), PICTURES_SECONDS))
     reporter.start("reconstructing images")
-    real, train = (data.with_modality(modality) for data in (evaluation.real, evaluation.train))
+    real, train = (replace(data, given={}, modality=modality) for data in (evaluation.real, evaluation.train))
     copies = reconstructed(code, real)
     metrics: dict[str, Any] = autoencoder_errors(code, real, copies)
     reporter.start("judging the reconstructions")
