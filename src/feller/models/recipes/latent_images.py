@@ -49,10 +49,9 @@ def latent_images(data: Dataset, size: str) -> Recipe:
 
     `size` is the size of the model: "tiny", "small", "base", "large" or "xl".
     """
-    modality = _latent_modality(data, size, "latent-images")
-    _, rows, columns = modality.code.space(modality.shape, modality.levels).shape
+    modality, (rows, columns) = _latents(data, size, "latent-images")
     network = replace(sized_unet(rows, columns, size), augmentation_features=0)
-    return _flow(modality, network, IMAGE_SIZES[size].unet_lr, size)
+    return _flow(modality, network, IMAGE_SIZES[size].training(rows, columns, IMAGE_SIZES[size].unet_lr), size)
 
 
 def latent_images_dit(data: Dataset, size: str) -> Recipe:
@@ -60,21 +59,23 @@ def latent_images_dit(data: Dataset, size: str) -> Recipe:
 
     `size` is the size of the model: "tiny", "small", "base", "large" or "xl".
     """
-    modality = _latent_modality(data, size, "latent-images-dit")
-    _, rows, columns = modality.code.space(modality.shape, modality.levels).shape
+    modality, (rows, columns) = _latents(data, size, "latent-images-dit")
     network = replace(sized_dit(rows, columns, size), augmentation_features=0)
-    return _flow(modality, network, IMAGE_SIZES[size].dit_lr, size)
+    return _flow(modality, network, IMAGE_SIZES[size].training(rows, columns, IMAGE_SIZES[size].dit_lr), size)
 
 
-def _latent_modality(data: Dataset, size: str, name: str) -> Images:
-    """Return the modality of images as latents, of a new autoencoder unless the data have one."""
+def _latents(data: Dataset, size: str, name: str) -> tuple[Images, tuple[int, int]]:
+    """Return the modality of images as latents, of a new autoencoder unless the data have one; and their grid."""
     images = require_modality(data.modality, Images, name, "images")
-    return images if isinstance(images.code, AsLatents) else with_autoencoder(images, size)
+    if not isinstance(images.code, AsLatents):
+        images = with_autoencoder(images, size)
+    config = images.code.config if isinstance(images.code, AsLatents) else default_autoencoder(images, size)
+    _, rows, columns = config.latent_shape(images.shape)
+    return images, (rows, columns)
 
 
-def _flow(modality: Images, network: NetworkConfig, lr: float, size: str) -> Recipe:
+def _flow(modality: Images, network: NetworkConfig, training: TrainConfig, size: str) -> Recipe:
     """Return the recipe of a flow of latents; mirrored latents are no latents of a mirrored image."""
-    training = IMAGE_SIZES[size].training(*modality.code.space(modality.shape, modality.levels).shape[1:], lr)
     return Recipe(
         modality=modality,
         architecture=network,

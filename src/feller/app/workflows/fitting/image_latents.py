@@ -115,7 +115,7 @@ def _code_of_run(path: str, images: Images) -> AsLatents:
 
 
 def check_latent(recipe: Recipe, name: str, dataset: Dataset) -> None:
-    """Raise a UsageError if a recipe is not made for the latents of the data, or augments them as if they were pixels."""
+    """Raise a UsageError if a recipe is not made for the latents of the data, or augments them as if pixels."""
     if latent_code(dataset.modality) is None:
         return
     is_flow = latent_code(recipe.modality or dataset.modality) is not None and recipe.objective.family == "process"
