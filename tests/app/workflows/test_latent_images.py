@@ -68,8 +68,8 @@ def test_record_and_sampling(fitted: pathlib.Path, tmp_path: pathlib.Path) -> No
     images = np.load(tmp_path / "a.npz")["samples"]
     assert images.shape == (5, 8, 8)
     assert images.max() <= 16
-    alone = model.sample(2, given={"label": 7}, guidance=2.0, nfe=4, rng=Rng(0))
-    assert np.array_equal(alone.numpy(), images[:2])  # independent of the batch
+    whole, alone = (model.sample(n, given={"label": 7}, guidance=2.0, nfe=4, rng=Rng(0)).values for n in (5, 2))
+    assert (whole[:2].int() - alone.int()).abs().max() <= 1  # independent of the batch, up to rounding
     with refuses(UsageError, argument="log_prob"):
         model.log_prob(read(DATA).subset(torch.arange(2)))
 
@@ -126,7 +126,7 @@ def test_export_has_a_decoder(fitted: pathlib.Path, tmp_path: pathlib.Path) -> N
 def test_autoencoder_of_another_run(autoencoder: pathlib.Path, fitted: pathlib.Path, tmp_path: pathlib.Path) -> None:
     flow, second = tmp_path / "flow", tmp_path / "second"
     run("fit", DATA, "--latent", autoencoder, "--steps", 2, *TINY, "--report", "none", "--out", flow)
-    feller.fit(DATA, latent=flow, steps=2, size="tiny", report=False, out=second, fields={"autoencoder.steps": 1})
+    feller.fit(DATA, latent=flow, steps=2, size="tiny", report=False, out=str(second), fields={"autoencoder.steps": 1})
     theirs = tensors(autoencoder / "average.safetensors")
     for folder in (flow, second):
         ours = tensors(folder / "autoencoder.safetensors")

@@ -78,13 +78,17 @@ class AsLatents(PixelEncoding):
     def decode(self, state: Float[Tensor, "n k rows columns"], levels: int) -> UInt8[Tensor, "n c h w"]:
         """Decode latents to images, in batches; the autoencoder moves to the device of the latents."""
         check_finite_state(state)
-        network, numbers = self.network.to(state.device), AsNumbers()
+        network, numbers = self._network_on(state.device), AsNumbers()
         decoded = [numbers.decode(self._pixels(network, chunk), levels) for chunk in state.split(CHUNK_SIZE)]
         return torch.cat(decoded) if decoded else torch.zeros(0, *self.shape, dtype=torch.uint8, device=state.device)
 
     def decode_soft(self, state: Float[Tensor, "n k rows columns"], levels: int) -> Float[Tensor, "n c h w"]:
         """Decode latents to pixel values without rounding and clipping; gradients pass through the decoder."""
-        return AsNumbers().decode_soft(self._pixels(self.network.to(state.device), state), levels)
+        return AsNumbers().decode_soft(self._pixels(self._network_on(state.device), state), levels)
+
+    def _network_on(self, device: torch.device) -> AutoencoderNetwork:
+        """Return the autoencoder, moved to a device if it is on another one; moving is not allowed while tracing."""
+        return self.network if self.network.from_latent.weight.device == device else self.network.to(device)
 
     def _pixels(self, network: AutoencoderNetwork, state: Tensor) -> Tensor:
         return network.decode_standardised(state.to(network.from_latent.weight.dtype)).to(state.dtype)
