@@ -133,8 +133,8 @@ def test_autoencoder_of_another_run(autoencoder: pathlib.Path, fitted: pathlib.P
         assert all(torch.equal(theirs[f"autoencoder.{k}"], v) for k, v in ours.items() if not k.startswith("latent_"))
         assert ours["latent_scale"].min() > 0
         assert not torch.equal(ours["latent_scale"], torch.ones(4))
-    (flow / "autoencoder.safetensors").unlink()  # as if the fit had been killed before it was copied
-    (flow / "state.safetensors").unlink()
+    for name in ("autoencoder", "state", "weights", "average"):  # as if the fit had been killed before it was copied
+        (flow / f"{name}.safetensors").unlink()
     run("fit", "--resume", "--out", flow, "--steps", 3, "--report", "none")
     assert same(flow / "autoencoder.safetensors", second / "autoencoder.safetensors")
     shutil.copy(fitted / "autoencoder.safetensors", flow / "autoencoder.safetensors")
