@@ -178,6 +178,8 @@ def shorten(words: list[str]) -> list[str]:
             words += ["--durations.steps", "2", "--duration-sampler.steps", "2"]
         if words[1].startswith("documents"):
             words += ["--tokenizer.steps", "2"]
+        if "--latent" in words:
+            words += ["--autoencoder.steps", "2"]
         if "--tokenizer.steps" in words:
             words[words.index("--tokenizer.steps") + 1] = "2"
     if words[:2] == ["data", "scenes"]:

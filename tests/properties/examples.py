@@ -69,6 +69,7 @@ from feller.spaces import TableTokens, Tokens
 from feller.spaces.tokens import CategoricalSource, MaskSource, TokenSource
 from feller.training import couplings, losses
 from feller.training.objective import FlowMatching, Objective, TrainingContext
+from feller.training.objectives.adversarial_autoencoding import AdversarialAutoencoding
 from feller.training.objectives.autoencoding import AutoencodingLoss, SpectralLoss
 from feller.training.objectives.causal_masked_lm import CausalMaskedLM, RetrievalCausalMaskedLM
 from feller.training.objectives.contrastive import InfoNCE
@@ -546,6 +547,11 @@ EXAMPLES: dict[type, list[Case]] = {
         for rule, clock in (
             (DurationInfilling.stochastic(spaces.Euclidean((9, 1))), TimeToken()),
             (DurationInfilling.deterministic(spaces.Euclidean((9, 1))), NoTimeConditioning()),
+        )
+    ],
+    AdversarialAutoencoding: [
+        ObjectiveCase(
+            AdversarialAutoencoding(spaces.Euclidean((1, 8, 8))), makers.image_batch, makers.adversarial_autoencoder
         )
     ],
     AutoencodingLoss: [

@@ -21,6 +21,8 @@ from feller.networks.blocks.relative_positions import PositionEncoding
 from feller.networks.blocks.time_conditioning import TimeConditioning
 from feller.networks.codebook.conv_tokenizer import ConvTokenizer, ConvTokenizerNetwork
 from feller.networks.codebook.quantizer import Quantizer
+from feller.networks.image.autoencoder import ConvAutoencoder
+from feller.networks.image.patch_discriminator import AdversarialAutoencoder, AdversarialAutoencoderNetwork
 from feller.networks.linear_classifier import LinearClassifier, LinearClassifierNetwork, PixelFeatures
 from feller.paths import Affine, DataPrediction, Mixture, schedules
 from feller.paths import ProductPath as ProductPath
@@ -250,6 +252,11 @@ def frame_infiller(bands: int, clock: TimeConditioning, distance: PositionEncodi
 def binary_image_batch(n: int, draw: RandomStream) -> dict[str, Any]:
     """Return images of 2 x 2 pixels in two classes."""
     return {"x_1": draw.normal((n, 1, 2, 2), F64), "target": draw.randint(2, (n, 1)).double(), "given": {}}
+
+
+def adversarial_autoencoder() -> AdversarialAutoencoderNetwork:
+    config = AdversarialAutoencoder(ConvAutoencoder(2, 16, 1), 8, 2)
+    return perturb_weights(config.build((1, 8, 8), {}, Rng(0)), 0.3)
 
 
 def tokenizer(quantiser: Quantizer) -> ConvTokenizerNetwork:

@@ -24,6 +24,7 @@ from feller.app.commands.flag_types import (
     Guidance,
     KeyValues,
     LargeInt,
+    LatentSource,
     Limits,
     NumberOrWord,
     Numbers,
@@ -45,6 +46,7 @@ from feller.app.commands.flag_types import (
     Targets,
     Verbose,
     aliases,
+    as_latent,
     as_reward_texts,
     as_run_path,
     as_texts,
@@ -332,6 +334,9 @@ class DataLoadingOptions(metaclass=OptionsType):
     """Image tokenizer of documents: a run of the recipe `image-tokenizer`, `palette` for images with few
     colours, `tiles` for images built from few repeated tiles, or `learned`, which is trained first (default: `tiles` if
     possible, otherwise `learned`)."""
+    latent: LatentSource = None
+    """Generate images as latents of an autoencoder, which is trained first, or is that of the run given: a run of the
+    recipe `image-autoencoder`, or another run with --latent. For larger images: the flow costs several times less."""
     modality: Code = None
     """Custom modality that reads DATA, as file.py:Class; see docs/guides/extend.md."""
     schema: SchemaSource = None
@@ -343,7 +348,7 @@ class DataLoadingOptions(metaclass=OptionsType):
     """In a folder of images or texts, follow symbolic links that point outside the folder."""
 
     def __post_init__(self) -> None:
-        normalize_fields(self, condition=as_texts, modality=code_of("modality"), schema=plain_path)
+        normalize_fields(self, condition=as_texts, latent=as_latent, modality=code_of("modality"), schema=plain_path)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,12 +18,13 @@ from feller.core.migrations import Older, format_of, migrate
 from feller.core.serialization import error_path, from_dict, read_json, write_json
 
 T = TypeVar("T")
-AUX_NETWORKS = ("tokenizer", "vectors", "durations", "rhythm")
+AUX_NETWORKS = ("tokenizer", "vectors", "durations", "rhythm", "autoencoder")
 """File stems of auxiliary networks that encode, decode or align the data."""
 MANAGED_FILES = (
     *("recipe.json", "model.json", "state.json", "report.json", "report.html", "metrics.jsonl", "preview.png", "lock"),
     *("ledger.json", "exposure.safetensors"),
     *("export.pt2", "export.pt2.json", "export.onnx", "export.onnx.json", "export.json"),
+    *("export.decoder.pt2", "export.decoder.onnx"),
     *("paths.npz", "paths.csv", "pairs.npz", "pairs.csv", "counts.npz", "counts.csv"),
     *(
         f"{name}.safetensors"

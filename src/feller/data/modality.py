@@ -246,6 +246,11 @@ class Modality(abc.ABC):
         return None
 
     @property
+    def own_recipe(self) -> str:
+        """Name of the recipe that the settings of this modality need; empty for the default recipe of its class."""
+        return ""
+
+    @property
     def aux_networks(self) -> dict[str, nn.Module]:
         """Auxiliary networks that encode or decode the data, by the stem of their weight file."""
         return {}

@@ -64,17 +64,33 @@ def reconstruction_errors(
     Returns:
         Metrics by key; `psnr` is None if the error is zero.
     """
-    error, shrunk_error = (_error(real, images, max_level) for images in (made.values, downsample_to_grid(real, grid)))
     frequencies = code_frequencies(made.codes, count)
+    return {
+        **pixel_errors(real, made.values, grid, max_level),
+        "codebook_use": (frequencies > 0).double().mean().item(),
+        "codebook_perplexity": torch.special.entr(frequencies).sum().exp().item(),
+        "codes": count,
+        "codes_per_picture": made.codes.shape[1],
+    }
+
+
+def pixel_errors(
+    real: UInt8[Tensor, "n c h w"], made: UInt8[Tensor, "n c h w"], grid: tuple[int, int], max_level: int
+) -> dict[str, float | None]:
+    """Return the errors of reconstructions, and those of a baseline that downsamples images to the grid of codes.
+
+    Args:
+        real: Images, with pixel values from 0 to `max_level`.
+        made: Reconstructions of the images.
+        grid: Numbers of rows and columns in an image's grid of codes.
+        max_level: Pixel value of white.
+    """
+    error, shrunk_error = (_error(real, images, max_level) for images in (made, downsample_to_grid(real, grid)))
     return {
         "reconstruction_mse": error,
         "reconstruction_mse_shrunk": shrunk_error,
         "psnr": _decibels(error),
         "psnr_shrunk": _decibels(shrunk_error),
-        "codebook_use": (frequencies > 0).double().mean().item(),
-        "codebook_perplexity": torch.special.entr(frequencies).sum().exp().item(),
-        "codes": count,
-        "codes_per_picture": made.codes.shape[1],
     }
 
 
@@ -87,8 +103,7 @@ def downsample_to_grid(pictures: UInt8[Tensor, "n c h w"], grid: tuple[int, int]
     """Replace the pixels in each cell of the grid by their mean, rounded to an integer pixel value."""
     height, width = pictures.shape[2:]
     pooled = F.adaptive_avg_pool2d(pictures.double(), grid).round()
-    upsampled = pooled.repeat_interleave(height // grid[0], 2).repeat_interleave(width // grid[1], 3)
-    return upsampled.to(torch.uint8)
+    return F.interpolate(pooled, (height, width), mode="nearest-exact").to(torch.uint8)
 
 
 def _error(real: Tensor, made: Tensor, max_level: int) -> float:

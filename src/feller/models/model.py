@@ -448,11 +448,16 @@ class Model:
         spec = self.spec
         scale = spec.modality.log_scale
         if scale is None:
+            has_latents = bool(spec.modality.aux_networks) and spec.modality.has_density
             raise UsageError(
                 argument="log_prob",
                 expected="data with a density, or a discrete model with exact probabilities",
-                found=f"{spec.modality.display_name}, which has no density",
-                remedy="Fit a table with recipe table or table-marginals for exact probabilities",
+                found=f"latents of {spec.modality.display_name}, whose likelihood is none of the data"
+                if has_latents
+                else f"{spec.modality.display_name}, which has no density",
+                remedy="Fit without --latent"
+                if has_latents
+                else "Fit a table with recipe table or table-marginals for exact probabilities",
             )
         network = cfg(self.network, guidance, droppable=self.droppable())
         log_probs = self._log_prob(

@@ -17,9 +17,13 @@ from feller.networks.graph.equivariant import EGNN
 from feller.networks.graph.set_transformer import SetTransformer
 from feller.networks.grid.patch_transformer import PatchTransformer
 from feller.networks.grid.unet_nd import UNetND
+from feller.networks.image.autoencoder import ConvAutoencoder
 from feller.networks.image.classifier import ConvClassifier
 from feller.networks.image.dit import DiT
 from feller.networks.image.image_label_net import ImageLabelNet
+from feller.networks.image.latent_bottlenecks import GaussianLatents, QuantizedLatents
+from feller.networks.image.latent_pixels import AsLatents
+from feller.networks.image.patch_discriminator import AdversarialAutoencoder
 from feller.networks.image.unet import UNet
 from feller.networks.linear_classifier import FeatureMap, LinearClassifier
 from feller.networks.mlp import MLP, JointMLP
@@ -41,10 +45,13 @@ __all__ = [
     "MLP",
     "ALiBi",
     "AdaLNZero",
+    "AdversarialAutoencoder",
     "AngleCodec",
+    "AsLatents",
     "BiEncoder",
     "CategoricalColumns",
     "CausalTransformer",
+    "ConvAutoencoder",
     "ConvClassifier",
     "ConvTokenizer",
     "DiT",
@@ -52,6 +59,7 @@ __all__ = [
     "FeatureMap",
     "ForwardBackwardDrift",
     "FrameInfiller",
+    "GaussianLatents",
     "ImageLabelNet",
     "JointMLP",
     "LeafCodec",
@@ -63,6 +71,7 @@ __all__ = [
     "PatchTransformer",
     "PositionEncoding",
     "Potential",
+    "QuantizedLatents",
     "Quantizer",
     "RealCodec",
     "Regressor",

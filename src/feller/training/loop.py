@@ -148,7 +148,7 @@ def train(
         if example is None or state.step % config.reuse_batches == 0:
             step_rng = Rng(rng.seed, local_rows.start, config.batch_size).fold_in("train", state.step)
             batch = engine.to_device(batches(state.step, local_rows))
-            example = source.draw(batch, step_rng, network)
+            example = source.at(progress).draw(batch, step_rng, network)
 
         lr = learning_rate(config, state.step, progress)
         for group in optimizer.param_groups:

@@ -112,6 +112,10 @@ class Objective(abc.ABC):
         """Return additional metrics to log for a batch of drawn examples: name -> scalar tensor."""
         return {}
 
+    def at(self, progress: float) -> "Objective":
+        """Return the objective of a step, by the spent fraction of the training budget; default: this objective."""
+        return self
+
     @property
     def flow_matching(self) -> "FlowMatching | None":
         """Underlying flow matching objective; None if there is none."""

@@ -1,6 +1,6 @@
 """Drawing of training examples with augmentation, and with the random numbers of dropout."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -23,6 +23,11 @@ class ExampleSource:
     """Number of features of an augmentation that the network takes."""
     num_dropped: int
     """Number of features that dropout can drop."""
+
+    def at(self, progress: float) -> "ExampleSource":
+        """Return the source of a step, by the spent fraction of the training budget."""
+        objective = self.objective.at(progress)
+        return self if objective is self.objective else replace(self, objective=objective)
 
     def draw(self, batch: Batch, rng: Rng, network: nn.Module) -> Example:
         """Sample training examples from a batch; augmentation and dropout depend on seed, step and example only."""

@@ -18,7 +18,7 @@ from feller.app.modalities.documents import require_documents
 from feller.app.workflows.documents import generate_documents
 from feller.app.workflows.documents.build_datastore import build_datastore
 from feller.app.workflows.documents.generate_documents import DocumentSamplingConfig
-from feller.app.workflows.fitting.auxiliary_networks import AuxiliaryTraining
+from feller.app.workflows.fitting.auxiliary_training import AuxiliaryTraining
 from feller.core.errors import InputError
 from feller.core.run_folder import open_run
 from feller.core.safetensors_io import load_tensors

@@ -26,6 +26,7 @@ from feller.models.families.predictive_models import (
     AutoencoderModel,
     EmbeddingModel,
     ExpectationModel,
+    LatentAutoencoderModel,
     RegressionModel,
     VocoderModel,
 )
@@ -40,6 +41,7 @@ from feller.spaces import Euclidean, MaskSource, Tokens, UniformSource
 from feller.spaces import Product as ProductSpace
 from feller.spaces.table_tokens import CategoryTokenizer, TableTokens
 from feller.training.objective import FlowMatching, Objective
+from feller.training.objectives.adversarial_autoencoding import AdversarialAutoencoding
 from feller.training.objectives.autoencoding import AutoencodingLoss, SpectralLoss
 from feller.training.objectives.frame_infilling import Infilling
 from feller.training.objectives.marginal_fitting import MarginalFitting
@@ -62,6 +64,7 @@ class Sure(nn.Module):
 
 FAMILIES = [
     AutoencoderModel(),
+    LatentAutoencoderModel(),
     AutoregressiveModel(),
     BridgeProcess(BrownianBridge(1.0)),
     DocumentModel(),
@@ -133,6 +136,7 @@ def test_family_of_objectives() -> None:
         MarginalFitting(rows): GraphicalModel(),
         Regression(target, space): RegressionModel(target),
         AutoencodingLoss(space): AutoencoderModel(),
+        AdversarialAutoencoding(space): LatentAutoencoderModel(),
         SpectralLoss(Euclidean((4096,))): VocoderModel(),
         Infilling(): PathProcess(Affine()),
         Infilling(None): ExpectationModel(),

@@ -14,9 +14,10 @@ import docstring_parser
 import tyro
 from tyro import _errors as events  # private in tyro, so pyproject.toml pins its version range
 
-from feller.app.commands.flag_types import field_names
+from feller.app.commands.flag_types import OptionalValue, field_names
 from feller.app.options import (
     OPTIONS,
+    annotations_of,
     check_values,
     command_name,
     field_metadata,
@@ -234,7 +235,7 @@ def set_fields(value: T, given: Mapping[str, object]) -> T:
         if duplicate := next((other for other in given if other != name and other.replace("-", "_") == name), None):
             message = f"a second value for this field, under the name {duplicate!r}"
             raise UsageError("one value", message, "Remove one of the two", argument=f"fields[{name!r}]")
-        available = [option_of(path) for path in _nested_flags(value)]
+        available = [option_of(path).removeprefix(AUX_PREFIX) for path in _nested_flags(value)]
         if name.replace("-", "_") not in available:
             alias = option_of(FIELD_ALIASES.get(f"--{name.replace('_', '-')}", ""))
             suggestion = alias if alias in available else best_match(name.replace("-", "_"), available)
@@ -307,6 +308,8 @@ def _split_boolean(arg: str) -> list[str]:
     return [flag, value] if arg.startswith("--") and equals and value.lower() in ("true", "false") else [arg]
 
 
+AUX_PREFIX = "aux_networks."
+"""Prefix that the names of the settings of auxiliary networks do not have, as in --tokenizer.steps."""
 FIELD_ALIASES = {
     "--lr": "--train.lr",
     "--learning-rate": "--train.lr",
@@ -332,7 +335,8 @@ def expand_field_aliases(words: list[str]) -> list[str]:
 
 
 def _normalize_switches(command: Any, args: list[str]) -> list[str]:
-    """Replace `--switch true` by `--switch`, and drop `--switch false`."""
+    """Replace `--switch true` by `--switch`, drop `--switch false`, and add the value of flags that stand alone."""
+    args = _with_optional_values(command, args)
     switches = {
         flag for name, option in flags_of(command).items() if _is_switch(option) for flag in flag_names(command, name)
     }
@@ -346,6 +350,21 @@ def _normalize_switches(command: Any, args: list[str]) -> list[str]:
         else:
             normalized.append(arg)
     return normalized
+
+
+def _with_optional_values(command: Any, args: list[str]) -> list[str]:
+    """Add the value of each flag with an `OptionalValue` that is followed by another flag or by nothing."""
+    values = {
+        flag: mark.value
+        for name in flags_of(command)
+        for mark in annotations_of(command, name, OptionalValue)
+        for flag in flag_names(command, name)
+    }
+    completed: list[str] = []
+    for arg, following in pairwise([*args, "--"]):
+        is_alone = arg in values and following.startswith("-")
+        completed += [arg, values[arg]] if is_alone else [arg]
+    return completed
 
 
 def _is_switch(field: Field[Any]) -> bool:

@@ -12,6 +12,7 @@ _RECIPE_CLASSES = (
     "feller.models.recipes.recipe:Recipe",
     "feller.models.recipes.recipe:DocumentAuxNetworks",
     "feller.models.recipes.recipe:SpeechAuxNetworks",
+    "feller.models.recipes.recipe:LatentAuxNetworks",
 )
 """Dataclasses that define the fields of a recipe, as module:CLASS."""
 
@@ -58,7 +59,7 @@ def run(config: FitConfig, words: list[str]) -> dict[str, Any]:
     code_flag = f" --code {code_file}" if code_file else ""
     if record.target and predicts_target(record.provenance.recipe):
         reporter.log(f"use it as a reward for another run with: feller steer RUN --reward {run.path}")
-    elif "codebook_use" in metrics:
+    elif "codebook_use" in metrics or ("fd_cnn_reconstructed" in metrics and "fd_cnn" not in metrics):
         reporter.log(
             f"evaluate its reconstruction of other images with: feller evaluate {run.path} --data OTHER{code_flag}"
         )

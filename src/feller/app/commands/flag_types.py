@@ -158,6 +158,14 @@ def field_names(place: str) -> list[str]:
     return [ast.unparse(statement.target) for statement in class_def.body if isinstance(statement, ast.AnnAssign)]
 
 
+@dataclass(frozen=True)
+class OptionalValue:
+    """Annotation of an option whose flag may stand alone on the command line."""
+
+    value: str
+    """Value of the option if the flag has none."""
+
+
 Positional = tyro.conf.Positional
 OptionalText = Annotated[str | None, NonEmpty(), tyro.conf.arg(metavar="TEXT", help_behavior_hint="")]
 RawText = Annotated[str | None, tyro.conf.arg(metavar="TEXT", help_behavior_hint="")]
@@ -244,6 +252,12 @@ Code = Annotated[str | Callable[..., object] | None, _ONE, _metavar("TEXT"), Non
 """Option type: a name, or a function as `file.py:FUNCTION`; in Python also the function itself."""
 NumberOrWord = Annotated[float | str | None, _ONE, _metavar("TEXT"), NonEmpty()]
 """Option type: a number, or the name of a special value such as `auto`."""
+LATENT = "learned"
+"""Value of --latent without a run."""
+LatentSource = Annotated[
+    str | bool | os.PathLike[str] | None, _ONE, _metavar("[RUN]"), NonEmpty(), OptionalValue(LATENT)
+]
+"""Option type: a run; the flag alone or, in Python, True stands for an autoencoder that is trained first."""
 ReportKind = Annotated[str | bool | None, _ONE, _metavar("TEXT"), NonEmpty()]
 Targets = Annotated[str | tuple[str, ...] | list[str], _spec(tuple, "NAME ...", "*"), _metavar("NAME ...")]
 Conditions = Annotated[
@@ -356,3 +370,8 @@ def plain_path(value: Any) -> Any:
 def as_run_path(value: Any) -> Any:
     """Return the folder of a run object or model object, or a path, as a string."""
     return os.fspath(value.path) if hasattr(value, "path") else value if value is None else os.fspath(value)
+
+
+def as_latent(value: Any) -> Any:
+    """Return the autoencoder of `latent` as a string: True as `learned`, False as None, and a run as its folder."""
+    return (LATENT if value else None) if isinstance(value, bool) else as_run_path(value)

@@ -326,6 +326,8 @@ def default_recipe(data: Dataset) -> str:
     """Return the name of the default recipe for a dataset; empty if there is none."""
     if data.target is not None:
         return "regressor"
+    if data.modality.own_recipe:
+        return data.modality.own_recipe
     registration = registration_of(data.modality)
     choose = registration.choose_recipe
     return _name_of(registration.recipe) if choose is None else choose(data)

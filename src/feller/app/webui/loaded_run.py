@@ -81,8 +81,11 @@ class LoadedRun:
 
     @property
     def restorable_images(self) -> Images | None:
-        """Image modality if `steer --observe` supports the run, which requires an affine path; otherwise None."""
-        straight = self.is_generative and self.has_solvers
+        """Image modality if `steer --observe` supports the run; otherwise None.
+
+        It requires an affine path of pixels, not of latents.
+        """
+        straight = self.is_generative and self.has_solvers and self.modality and not self.modality.aux_networks
         return self.modality_as(Images) if straight else None
 
     @property

@@ -26,6 +26,7 @@ from feller.app.workflows.private.table_schema import owner_notes
 from feller.app.workflows.reporting.comparison import IN_HAND, IN_MEMORY, SampleComparison, n_report_samples
 from feller.app.workflows.reporting.evaluate_non_generative import (
     EvaluationRequest,
+    evaluate_autoencoder,
     evaluate_regressor,
     evaluate_tokenizer,
     evaluate_vocoder,
@@ -54,6 +55,7 @@ from feller.data.loading.in_memory import IN_MEMORY_PREFIX, DataSource, InMemory
 from feller.data.loading.sample_reader import read_samples, samples_in_memory
 from feller.data.modality import Dataset, Modality
 from feller.data.tables.mixed_table import as_table
+from feller.evaluation.autoencoder_metrics import latent_quality, latents_of
 from feller.evaluation.completion_metrics import completion_quality
 from feller.evaluation.conditional_metrics import conditional_quality
 from feller.evaluation.evaluation_budget import EvaluationBudget
@@ -178,6 +180,7 @@ EVALUATORS: dict[str, Callable[[EvaluationRequest], dict[str, Any]]] = {
     "autoencoder": evaluate_tokenizer,
     "bridge": _compare_populations,
     "documents": evaluate_documents,
+    "latent-autoencoder": evaluate_autoencoder,
     "regressor": evaluate_regressor,
     "vocoder": evaluate_vocoder,
 }
@@ -272,6 +275,11 @@ def _evaluate(
     if quality_result.judge is not None and quality_result.judge.steps < (TRAINING.steps or 0):
         reductions.append(f"{quality_result.judge.steps} of {TRAINING.steps} steps of the judge")
     sample_metrics = quality_result.numbers if tuning is None else _with_base_accuracy(quality_result, tuning)
+    if samples is None and quality_result.judge is not None and (code := latents_of(model)) is not None:
+        pixels, held_out_pixels = (part.modality.for_metrics(part) for part in (training_data, held_out))
+        sample_metrics = sample_metrics | latent_quality(
+            code, pixels, held_out_pixels, len(generated), quality_result.judge, rng
+        )
     cell_fn = registration_of(comparison.generated.modality).cells
     cell_metrics, grids = ({}, ()) if cell_fn is None else cell_fn(comparison, record.data, raw_data.raw_table)
     metrics: dict[str, Any] = {**(tuning.numbers if tuning else {}), **sample_metrics, **cell_metrics}

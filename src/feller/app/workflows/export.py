@@ -13,6 +13,7 @@ from feller.core.serialization import write_json
 from feller.core.user_code import fingerprint
 from feller.data.path_checks import require_free
 from feller.models.export.export_formats import WRITERS
+from feller.models.export.exported_decoder import exported_decoder
 from feller.models.export.exported_network import ExportedNetwork, export_metadata
 from feller.models.model import load_model
 
@@ -51,12 +52,16 @@ def export(run: Run, config: ExportConfig, *, reporter: Reporter = SILENT) -> tu
         path.parent.mkdir(parents=True, exist_ok=True)
         with _write_lock(run, path):
             write(network, path)
+            decoder, decoder_path = exported_decoder(model), path.with_name(f"{path.stem}.decoder{suffix}")
+            if decoder is not None:
+                write(decoder, decoder_path)
             metadata = {
                 "file": path.name,
                 "form": form,
                 "sha256": fingerprint(path),
                 **weights_record,
                 **export_metadata(model, network),
+                **({"decoder": {"file": decoder_path.name, "sha256": fingerprint(decoder_path)}} if decoder else {}),
             }
             write_json(metadata_path(path), metadata)
     except OSError as error:

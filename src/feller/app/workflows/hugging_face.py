@@ -195,7 +195,7 @@ def atomic_folder(folder: pathlib.Path, first: str) -> Iterator[pathlib.Path]:
 HUGGING_FACE = "huggingface"
 LIBRARY = "feller"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
-PATH_OPTIONS = ("data", "schema", "start_from", "tokenizer", "recipe")
+PATH_OPTIONS = ("data", "schema", "start_from", "tokenizer", "latent", "recipe")
 """Names of the recorded options that are paths; an export keeps only the last component of each path."""
 
 

@@ -31,7 +31,7 @@ DEFAULT_MINUTES = 5.0
 """Training time in minutes that suggested commands assume if the training budget is neither in steps nor in minutes."""
 CONTINUE_PREFIX = "resume with: "
 """Text in the notice of an undertrained run that precedes the command to resume the run."""
-DATA_FLAGS = ("modality", "schema", "longest", "space", "vocabulary", "tokenizer", "start_from")
+DATA_FLAGS = ("modality", "schema", "longest", "space", "vocabulary", "tokenizer", "latent", "start_from")
 """Names of the recorded `fit` options for data loading and initial weights."""
 MAX_EXAMINED = 100
 """Maximum number of protein chains examined to find a short sequence for an example command."""

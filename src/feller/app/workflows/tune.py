@@ -48,7 +48,7 @@ from feller.control.rewards.reward import evaluate_reward
 from feller.core.errors import InputError, UsageError
 from feller.core.interrupts import sigterm_as_interrupt
 from feller.core.rng import Rng
-from feller.core.run_folder import Run, target_run
+from feller.core.run_folder import AUX_NETWORKS, Run, target_run
 from feller.core.serialization import replace_file, to_dict
 from feller.data.batches import Batch
 from feller.data.loading.sample_reader import read_samples
@@ -387,10 +387,12 @@ def _base_samples(
 
 
 def _copy_base_files(source: Run, target: Run) -> None:
-    """Copy the base weights and the judge network to the fine-tuned run, for later comparison."""
+    """Copy the base weights, the judge and auxiliary networks to the fine-tuned run, for comparison and decoding."""
     replace_file(target.base, source.ema_weights.read_bytes())
-    if source.judge.is_file():
-        replace_file(target.judge, source.judge.read_bytes())
+    pairs = [(source.aux_weights(name), target.aux_weights(name)) for name in AUX_NETWORKS]
+    for file, copy in ((source.judge, target.judge), *pairs):
+        if file.is_file():
+            replace_file(copy, file.read_bytes())
 
 
 class DivergenceMonitor(StepMonitor):

@@ -1,14 +1,14 @@
 """Modality of images: gray or RGB, all of one size."""
 
 import pathlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float, Real, Shaped, UInt8
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from feller.core.errors import InputError
 from feller.core.pytree import Cond
@@ -65,10 +65,24 @@ class Images(Modality):
         """Channels, height and width of an image."""
         return self.channels, self.height, self.width
 
+    @property
+    def own_recipe(self) -> str:
+        return "" if self.code.module is None else "latent-images"
+
+    @property
+    def aux_networks(self) -> dict[str, nn.Module]:
+        """Autoencoder of the latents, if the states are latents."""
+        return {} if self.code.module is None else {"autoencoder": self.code.module}
+
+    def for_metrics(self, data: Dataset) -> Dataset:
+        """Return data whose states are pixels, so that metrics of latent and pixel models are comparable."""
+        return data if self.code.module is None else replace(data, modality=replace(self, code=AsNumbers()))
+
     def space(self) -> Space:
         return self.code.space(self.shape, self.levels)
 
-    def encode(self, values: UInt8[Tensor, "n c h w"]) -> Tensor:
+    def encode(self, values: UInt8[Tensor, "n c h w"] | Float[Tensor, "n copies m rows columns"]) -> Tensor:
+        """Encode pixel values as states; moments of latents, which a fit computes once, are returned unchanged."""
         return self.code.encode(values, self.levels)
 
     def dequantize(self, values: UInt8[Tensor, "n c h w"], rng: RandomStream) -> Tensor:
@@ -78,10 +92,10 @@ class Images(Modality):
     def log_scale(self) -> float | None:
         return self.code.log_scale(self.shape, self.levels)
 
-    def decode(self, state: Shaped[Tensor, "n c h w"]) -> UInt8[Tensor, "n c h w"]:
+    def decode(self, state: Shaped[Tensor, "n k rows columns"]) -> UInt8[Tensor, "n c h w"]:
         return self.code.decode(state, self.levels)
 
-    def decode_soft(self, state: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    def decode_soft(self, state: Float[Tensor, "n k rows columns"]) -> Float[Tensor, "n c h w"]:
         """Convert states to pixel values without rounding or clipping; values can lie outside of 0..`levels`."""
         return self.code.decode_soft(state, self.levels)
 

@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from feller.core.errors import InputError
 from feller.core.rng import RandomStream
@@ -15,6 +15,11 @@ from feller.spaces import Euclidean, Space, Tokens
 
 class PixelEncoding(abc.ABC):
     """Base class of encodings of integer pixel values 0..`levels` as states."""
+
+    @property
+    def module(self) -> nn.Module | None:
+        """Autoencoder whose latents are the states, and whose weights a run stores; None if states are pixels."""
+        return None
 
     @abc.abstractmethod
     def space(self, shape: tuple[int, ...], levels: int) -> Space:

@@ -13,13 +13,16 @@ from torch import Tensor
 from feller.core.errors import InputError, UsageError
 from feller.core.optional_dependency import require_package
 from feller.core.serialization import replace_file
+from feller.models.export.exported_decoder import ExportedDecoder
 from feller.models.export.exported_network import ExportedNetwork
 
+Exportable = ExportedNetwork | ExportedDecoder
+"""Module with tensors as inputs and outputs, which are named."""
 BATCH_AXIS = "batch"
 """Name of the batch axis, which is the only dynamic axis."""
 
 
-def to_torch_export(network: ExportedNetwork, path: pathlib.Path) -> None:
+def to_torch_export(network: Exportable, path: pathlib.Path) -> None:
     """Export a network to a .pt2 file, a program that `torch.export.load` reads.
 
     Raises:
@@ -30,7 +33,7 @@ def to_torch_export(network: ExportedNetwork, path: pathlib.Path) -> None:
     replace_file(path, buffer.getvalue())
 
 
-def to_onnx(network: ExportedNetwork, path: pathlib.Path) -> None:
+def to_onnx(network: Exportable, path: pathlib.Path) -> None:
     """Export a network to an ONNX model file.
 
     Raises:
@@ -60,14 +63,14 @@ def to_onnx(network: ExportedNetwork, path: pathlib.Path) -> None:
     replace_file(path, onnx_program.model_proto.SerializeToString())
 
 
-WRITERS: dict[str, tuple[str, Callable[[ExportedNetwork, pathlib.Path], None]]] = {
+WRITERS: dict[str, tuple[str, Callable[[Exportable, pathlib.Path], None]]] = {
     "torch-export": (".pt2", to_torch_export),
     "onnx": (".onnx", to_onnx),
 }
 """Mapping from a format to its file extension and its export function."""
 
 
-def _trace(network: ExportedNetwork) -> torch.export.ExportedProgram:
+def _trace(network: Exportable) -> torch.export.ExportedProgram:
     """Trace a network with a dynamic batch axis, and check the outputs of the traced program."""
     tensors = tuple(tensor.contiguous() for tensor in network.inputs())
     batch = torch.export.Dim(BATCH_AXIS, min=1, max=2**20)
@@ -87,7 +90,7 @@ def _trace(network: ExportedNetwork) -> torch.export.ExportedProgram:
     return program
 
 
-def _check(program: torch.export.ExportedProgram, network: ExportedNetwork, tensors: tuple[Tensor, ...]) -> None:
+def _check(program: torch.export.ExportedProgram, network: Exportable, tensors: tuple[Tensor, ...]) -> None:
     """Compare the outputs of a traced program and its network on a larger batch than the traced one."""
     batch = tuple(torch.cat([tensor, tensor.flip(0), tensor[:1]]) for tensor in tensors)
     for expected, exported in zip(network(*batch), program.module()(*batch), strict=True):

@@ -200,7 +200,13 @@ def scaling(modality: Modality) -> dict[str, Any]:
             "mean": [*points.mean],
             "scale": [*points.scale],
         }
-    if (images := modality.view(Images)) is not None and isinstance(images.code, AsNumbers):
+    if (images := modality.view(Images)) is not None and images.code.module is not None:
+        return {
+            "value": "round the output of `decoder` for x, at least 0 and at most levels; 0 is black, levels is white",
+            "levels": images.levels,
+            "axes": "channel, row, column",
+        }
+    if images is not None and isinstance(images.code, AsNumbers):
         return {
             "value": "round((x + 1) / 2 * levels), at least 0 and at most levels; 0 is black, levels is white",
             "levels": images.levels,

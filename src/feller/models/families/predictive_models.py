@@ -56,6 +56,23 @@ class AutoencoderModel(ModelFamily):
 
 
 @dataclass(frozen=True)
+class LatentAutoencoderModel(ModelFamily):
+    """Image autoencoder with continuous latents."""
+
+    name: ClassVar[str] = "latent-autoencoder"
+    why_no_samples: ClassVar[str] = (
+        "this run is an image autoencoder and generates no samples; evaluate its reconstructions with `feller evaluate"
+        " --data`, or train a flow of its latents with `feller fit IMAGES --latent RUN`"
+    )
+    why_no_export: ClassVar[str] = (
+        "an image autoencoder cannot be exported: it is no function of state and time; load it with feller"
+    )
+
+    def describe(self) -> str:
+        return "encodes images as latents"
+
+
+@dataclass(frozen=True)
 class VocoderModel(ModelFamily):
     """Vocoder from log-mel spectrograms to waveforms."""
 

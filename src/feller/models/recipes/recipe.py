@@ -36,7 +36,20 @@ class SpeechAuxNetworks:
     """Training settings of the stochastic duration model."""
 
 
-AuxNetworks = DocumentAuxNetworks | SpeechAuxNetworks
+@dataclass(frozen=True)
+class LatentAuxNetworks:
+    """Training settings of the autoencoder whose latents a model of images generates.
+
+    Source: Rombach et al. 2022, "High-resolution image synthesis with latent diffusion models", arXiv 2112.10752.
+    """
+
+    autoencoder: TrainConfig
+    """Training settings of the autoencoder."""
+    adversarial_weight: float = 0.5
+    """Weight of the adversarial loss of the autoencoder; 0 trains without a discriminator."""
+
+
+AuxNetworks = DocumentAuxNetworks | SpeechAuxNetworks | LatentAuxNetworks
 """Training settings of a modality's auxiliary networks, with one field per network."""
 
 

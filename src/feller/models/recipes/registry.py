@@ -20,6 +20,7 @@ from feller.models.recipes.images import (
     levels_uniform,
 )
 from feller.models.recipes.interleaved import interleaved
+from feller.models.recipes.latent_images import image_autoencoder, latent_images, latent_images_dit
 from feller.models.recipes.photographs import images_dit, photographs
 from feller.models.recipes.points import manifold, points
 from feller.models.recipes.prediction import regressor
@@ -35,12 +36,15 @@ RECIPES: dict[str, Callable[[Dataset, str], Recipe]] = {
     "arrays-transformer": arrays_transformer,
     "backbones": backbones,
     "crystals": crystals,
+    "image-autoencoder": image_autoencoder,
     "image-label": image_label,
     "image-tokenizer": image_tokenizer,
     "image-tokenizer-vq": image_tokenizer_vq,
     "images": images,
     "images-dit": images_dit,
     "interleaved": interleaved,
+    "latent-images": latent_images,
+    "latent-images-dit": latent_images_dit,
     "levels-mask": levels_mask,
     "levels-metric": levels_metric,
     "levels-uniform": levels_uniform,
@@ -60,7 +64,9 @@ RECIPES: dict[str, Callable[[Dataset, str], Recipe]] = {
     "text-uniform": text_uniform,
     "vocoder": vocoder,
 }
-SCALABLE_RECIPES = ("images", "images-dit", "photographs")
+SCALABLE_RECIPES = (
+    *("images", "images-dit", "photographs", "latent-images", "latent-images-dit", "image-autoencoder"),
+)
 """Recipes that have all sizes."""
 RAW_DATA_TYPES: dict[str, type[RawExamples]] = {
     "arrays": RawArrays,

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from feller.app.reporter import SILENT
-from feller.app.workflows.fitting.auxiliary_networks import MAX_TIME_FRACTION, AuxiliaryTraining
+from feller.app.workflows.fitting.auxiliary_training import MAX_TIME_FRACTION, AuxiliaryTraining
 from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.training.engine import get_engine

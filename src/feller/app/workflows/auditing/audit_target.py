@@ -24,6 +24,7 @@ from feller.training.objective import Objective, TrainingContext
 
 NOT_AUDITED = {
     "autoencoder": "is an autoencoder without samples; audit the model that was trained on its latents",
+    "latent-autoencoder": "is an autoencoder without samples; audit the model that was trained on its latents",
     "bridge": "is a bridge between populations; audits support models of one dataset",
     "documents": "is a model of documents, which share training examples; audits need one example per row",
     "vocoder": "is a vocoder without samples; audit the model of the log-mel spectrograms",

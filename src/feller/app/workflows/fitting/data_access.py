@@ -10,6 +10,7 @@ from torch import nn
 
 from feller.app.modalities.registration import load_modality
 from feller.app.reporter import Reporter
+from feller.app.workflows.fitting.image_latents import latent_batches, latent_code
 from feller.app.workflows.fitting.plan_fit import FitPlan, RecipeRequest, with_recipe_schema
 from feller.app.workflows.fitting.run_training import TrainingInputs, TrainingJob
 from feller.app.workflows.run_config import FitRecord, data_fingerprint
@@ -212,7 +213,8 @@ def make_batches(
     """
     if data is not None and not recipe.reflow_pairs:
         lengths = data.given["valid"].sum(1) if recipe.objective.length_bucketing else None
-        return batch_loader(data, recipe.train.batch_size, rng, lengths)
+        load, size = batch_loader(data, recipe.train.batch_size, rng, lengths), recipe.train.batch_size
+        return load if latent_code(data.modality) is None else latent_batches(load, size, rng)
     if start_model is None:
         raise UsageError(
             "the run of a model that generates the training pairs for this recipe", "none", argument="start_from"

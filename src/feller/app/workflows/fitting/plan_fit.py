@@ -11,6 +11,7 @@ from feller.app.modalities.registration import find_recipe
 from feller.app.options import config_of
 from feller.app.reporter import SILENT, Reporter
 from feller.app.workflows.fitting.auxiliary_networks import with_tokenizer
+from feller.app.workflows.fitting.image_latents import check_latent, with_latents
 from feller.app.workflows.private.budget import training_data_of
 from feller.app.workflows.run_config import FitRecord, read_fit_record, train_test_split
 from feller.core.errors import UsageError
@@ -135,8 +136,11 @@ def plan_fit(
         if record.config.data_loading.tokenizer
         else dataset
     )
+    if record.config.data_loading.latent:
+        dataset = with_latents(dataset, record.config.data_loading.latent, request.size)
     dataset = access.check_data(record, dataset, reporter)
     name, recipe = request.resolve(access.visible_to(record.provenance.recipe, dataset), start_model)
+    check_latent(recipe, name, dataset)
     check_target(recipe, name, () if dataset.target is None else record.target, start_model)
     check_closed_form(recipe, start_model, record.watched)
     if recipe.objective.is_one_shot:
@@ -192,10 +196,10 @@ def check_target(recipe: Recipe, name: str, target: tuple[str, ...], start_model
             remedy="Leave it out",
             argument="start_from",
         )
-    is_autoencoder = recipe.objective.family == "autoencoder"
-    if start_model is not None and is_autoencoder != (start_model.family.name == "autoencoder"):
+    autoencoders = {family for family in ("autoencoder", "latent-autoencoder") if family == recipe.objective.family}
+    if start_model is not None and autoencoders != {start_model.family.name} & {"autoencoder", "latent-autoencoder"}:
         raise UsageError(
-            "a tokenizer can start only from a tokenizer, and other recipes cannot start from a tokenizer",
+            "a tokenizer or autoencoder can start only from its like, and other recipes cannot start from one",
             remedy="Leave it out",
             argument="start_from",
         )

@@ -9,6 +9,7 @@ from feller.app.workflows.bridges.bridge_detection import is_bridge
 from feller.app.workflows.fine_tuned_run import read_tuning_record
 from feller.app.workflows.fitting.auxiliary_networks import restore_tokenizer
 from feller.app.workflows.fitting.closed_form import refuse_resume
+from feller.app.workflows.fitting.image_latents import restore_latents
 from feller.app.workflows.fitting.plan_fit import FitPlan, RecipeRequest
 from feller.app.workflows.private.private_data import resumed_access
 from feller.app.workflows.run_config import FitRecord, read_fit_record, read_import_conventions, reread_data
@@ -31,6 +32,7 @@ FIXED_OPTIONS = (
     "vocabulary",
     "modality",
     "tokenizer",
+    "latent",
     "target",
     "condition",
     "schema",
@@ -104,6 +106,7 @@ def plan_resumed(
         if record.config.data_loading.tokenizer
         else dataset
     )
+    dataset = restore_latents(dataset, record.config.data_loading.latent, run)
     access = resumed_access(record, engine)
     return access.resume(
         run, FitPlan(record, dataset, new_recipe, start_model, access, aux_networks=spec.aux_hashes), spec

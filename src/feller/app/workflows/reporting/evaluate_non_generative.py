@@ -14,6 +14,7 @@ from feller.app.workflows.reporting.comparison import stem
 from feller.app.workflows.run_config import FitRecord, read_bundle, read_fit_record
 from feller.app.workflows.run_status import RunStatus, read_run_status, undertrained_notice
 from feller.core.errors import InputError, UsageError, cannot_write
+from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.data.images.modality import Images
 from feller.data.loading.dataset_reader import read
@@ -24,7 +25,14 @@ from feller.data.speech.audio_io import write_sound
 from feller.data.speech.figure import SpectrogramPanel, spectrograms
 from feller.data.speech.griffin_lim import GriffinLim
 from feller.data.speech.sounds import Waveforms
+from feller.evaluation.autoencoder_metrics import (
+    autoencoder_errors,
+    latents_of,
+    reconstructed,
+    reconstruction_distance,
+)
 from feller.evaluation.evaluation_budget import EvaluationBudget
+from feller.evaluation.judge import train_judge
 from feller.evaluation.metrics import HELD_OUT, TRAINED
 from feller.evaluation.regression_metrics import TrainedRegressor, regression_errors
 from feller.evaluation.report.prediction_plots import (
@@ -65,6 +73,8 @@ class EvaluationData:
     """Status of the run; it is read first, so that damaged files are reported before any computation."""
     whole: Dataset
     """All data of the run, before the split into training and held-out examples."""
+    train: Dataset
+    """Training set of the run."""
     real: Dataset
     """Examples for the evaluation: the requested data; without a request, the held-out examples or, if there are none,
     the training set."""
@@ -137,7 +147,7 @@ def load_evaluation_data(request: EvaluationRequest, read_other: Callable[[str, 
     if data is not None:
         held_out = read_other(data, record)
     real = held_out if len(held_out) else train
-    return EvaluationData(request, status, all_data, real, real is train)
+    return EvaluationData(request, status, all_data, train, real, real is train)
 
 
 def write_evaluation_report(evaluation: EvaluationData, content: ReportContent) -> dict[str, Any]:
@@ -228,6 +238,45 @@ def evaluate_tokenizer(request: EvaluationRequest) -> dict[str, Any]:
             (
                 "Frequencies of the codes",
                 plot_code_usage(code_frequencies(reconstructions.codes, codebook_size).numpy()),
+            ),
+        ],
+        heading="Reconstructions",
+    )
+    return write_evaluation_report(evaluation, content)
+
+
+def evaluate_autoencoder(request: EvaluationRequest) -> dict[str, Any]:
+    """Encode and decode held-out images, write a report on their reconstructions, and return the metrics."""
+    model, reporter, rng = request.model, request.tell, Rng(0).fold_in("evaluate")
+    modality, code = model.spec.modality.view(Images), latents_of(model)
+    if modality is None or code is None:
+        raise InputError("an autoencoder of images", "none", "Fit the run again", file=request.run.model)
+    code.network.to(get_engine().device)
+    evaluation = load_evaluation_data(
+        request, lambda source, record: read(source, longest=record.config.data_loading.longest, like=modality)
+    )
+    evaluation = evaluation.limited_to(request.effort.limit(len(evaluation.real), PICTURES_SECONDS))
+    reporter.start("reconstructing images")
+    real, train = (replace(data, given={}, modality=modality) for data in (evaluation.real, evaluation.train))
+    copies = reconstructed(code, real)
+    metrics: dict[str, Any] = autoencoder_errors(code, real, copies)
+    reporter.start("judging the reconstructions")
+    judge = train_judge(train, real, rng.fold_in("judge"), get_engine(), budget=request.effort)
+    metrics |= reconstruction_distance(code, train, real, len(real), judge, rng)
+    reporter.finish()
+    channels, rows, columns = code.network.latent_shape
+    noun = "Images" if evaluation.data is not None or evaluation.is_training_data else "Held-out images"
+    selection = slice(COLUMNS * ROWS)
+    content = ReportContent(
+        title=f"{evaluation.record.data} encoded by the recipe {evaluation.record.provenance.recipe}",
+        tried="evaluated on",
+        subject=f"Reconstructions from {columns} x {rows} latents of {channels} channels of {len(real):,} images"
+        f" {evaluation.origin_text}",
+        numbers=metrics,
+        pictures=[
+            (
+                f"{noun}, each row above its reconstructions",
+                plot_reconstructions_grid(modality, real.values[selection], copies.values[selection], COLUMNS),
             ),
         ],
         heading="Reconstructions",

@@ -78,6 +78,12 @@ def solve_inverse_problem(run: Run, config: SteerConfig, *, reporter: Reporter =
             "inverse problems need a flow model with an affine path (points, images); this model"
             f" {family.describe()}. Use a reward instead: feller steer RUN --reward"
         )
+    if modality.aux_networks:
+        raise UsageError(
+            f"inverse problems need a model of {modality.display_name} whose states are the data, but this model"
+            " generates latents of an autoencoder",
+            remedy="Use a reward instead: feller steer RUN --reward",
+        )
     out_path = run.output_path(config.out)
     modality.check_place(out_path)
     template = modality.decode_soft(model.spec.space.sample_base(1, Rng(0).stream("shape")))
