@@ -52,24 +52,24 @@ class ImageSize:
 
 IMAGE_SIZES = {
     "tiny": ImageSize(
-        unet=UNet(channels=24, multipliers=(1, 2, 2, 2), blocks=1, heads=4),
+        unet=UNet(channels=16, multipliers=(1, 2, 4, 4), blocks=1, heads=4),
         dit=DiT(width=96, depth=3, heads=4),
         max_sites=256,
         limit=64,
         batch_size=64,
         minutes=1.0,
-        unet_lr=2e-3,
+        unet_lr=3e-3,
         dit_lr=2e-3,
         ema_decay=0.999,
     ),
     "small": ImageSize(
-        unet=UNet(channels=64, multipliers=(1, 2, 2, 2), blocks=1, heads=4),
+        unet=UNet(channels=32, multipliers=(1, 2, 5, 5), blocks=1, heads=4),
         dit=DiT(width=160, depth=6, heads=4),
         max_sites=256,
         limit=64,
         batch_size=64,
         minutes=10.0,
-        unet_lr=1e-3,
+        unet_lr=2e-3,
         dit_lr=1e-3,
         ema_decay=0.999,
     ),
