@@ -40,8 +40,8 @@ class NetworkConfig(abc.ABC):
             UsageError: If the network does not support states of this shape.
         """
 
-    def notes(self, shape: State) -> tuple[str, ...]:
-        """Return what users should know about the network for states of a shape, such as padding; default: nothing."""
+    def notes(self, shape: tuple[int, ...]) -> tuple[str, ...]:
+        """Return what users should know about the network for arrays of a shape, such as padding; default: nothing."""
         return ()
 
 

@@ -46,7 +46,7 @@ def test_number_of_weights(recipe: str, size: str) -> None:
 
 
 def test_levels_and_patches_follow_the_sides() -> None:
-    """The coarsest level has 4 to 8 pixels along the longer side; attention sees at most 256 or 1,024 positions."""
+    """The coarsest level has 4 to 8 pixels along the longer side; attention sees a limited number of positions."""
     for height, width in ((4, 4), (8, 8), (9, 16), (28, 28), (32, 32), (48, 64), (65, 20), (100, 128), (256, 256)):
         for size, settings in IMAGE_SIZES.items():
             unet, dit = sized_unet(height, width, size), sized_dit(height, width, size)
@@ -57,8 +57,8 @@ def test_levels_and_patches_follow_the_sides() -> None:
             sites = [-(-height // 2**level) * -(-width // 2**level) for level in range(levels)]
             assert [*unet.attention[1:]] == [count <= settings.max_sites for count in sites[1:]]
             patches = -(-height // dit.patch) * -(-width // dit.patch)
-            assert patches <= settings.max_sites
-            assert dit.patch == 2 or 4 * patches > settings.max_sites
+            assert patches <= settings.max_patches
+            assert dit.patch == 2 or 4 * patches > settings.max_patches
             training = settings.training(height, width, 1e-3)
             assert (training.micro_batch or training.batch_size) * height * width <= settings.batch_size * 64**2
 

@@ -72,7 +72,7 @@ class Provenance:
     recipe: str
     """Name of the recipe that was used."""
     size: str = ""
-    """Size of the network and of the training budget: tiny, small or base."""
+    """Size of the network and of the training budget, such as small."""
     draft: bool = False
     """True if the schema file was still marked as a draft that was inferred from the rows."""
     private: Guarantee | ClosedFormBudget | None = None
