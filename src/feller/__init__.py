@@ -88,6 +88,7 @@ if TYPE_CHECKING:  # the names in `_EXPORTS`, for type checkers and editors
         Product as Product, SO3 as SO3, SPD as SPD, Simplex as Simplex, Space as Space, Sphere as Sphere, Tokens as
         Tokens, Torus as Torus, se3 as se3,
     )
+    from feller.training.augmentation import Augmentation as Augmentation
     from feller.training.couplings import (
         GlobalBatchCoupling as GlobalBatchCoupling, EquivariantOT as EquivariantOT, Coupling as Coupling,
         SinkhornCoupling as SinkhornCoupling, GeodesicCost as GeodesicCost, IndependentCoupling as IndependentCoupling,
@@ -171,6 +172,7 @@ _EXPORTS = {
         *("Euclidean", "Manifold", "MaskSource", "Mesh", "Poincare", "Product", "SO3", "SPD", "Simplex", "Space"),
         *("Sphere", "Tokens", "Torus", "se3"),
     ),
+    "training.augmentation": ("Augmentation",),
     "training.couplings": (
         *("ClassConditional", "ConditionalOT", "Coupling", "EquivariantOT", "GeodesicCost", "GlobalBatchCoupling"),
         *("IndependentCoupling", "MinibatchOT", "SinkhornCoupling", "UnbalancedOT"),

@@ -317,9 +317,9 @@ class DataLoadingOptions(metaclass=OptionsType):
     the column NAME, encoded by the transformers model in the folder."""
     longest: PositiveInt = None
     """Maximum size of an example. Images are resized so that their longer side has this many pixels (default: at most
-    64; 32 in documents). Protein chains with more residues than this (default: 128), crystals or molecules with more
-    atoms (default for molecules: 64) and recordings with more seconds (default: 30) are dropped. Texts are modelled in
-    sequences of this many tokens (default: 128)."""
+    64; 128, 256 and 512 for the sizes base, large and xl; 32 in documents). Protein chains with more residues than this
+    (default: 128), crystals or molecules with more atoms (default for molecules: 64) and recordings with more seconds
+    (default: 30) are dropped. Texts are modelled in sequences of this many tokens (default: 128)."""
     space: Annotated[OptionalText, Choices(registries=("feller.data.points.named_spaces:NAMES",))] = None
     """Manifold on which numeric rows lie: sphere, torus, simplex, poincare, spd, rotations, euclidean, or a mesh
     (.obj, .off)."""

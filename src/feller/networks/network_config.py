@@ -40,6 +40,10 @@ class NetworkConfig(abc.ABC):
             UsageError: If the network does not support states of this shape.
         """
 
+    def notes(self, shape: tuple[int, ...]) -> tuple[str, ...]:
+        """Return what users should know about the network for arrays of a shape, such as padding; default: nothing."""
+        return ()
+
 
 _DEVICE: ContextVar[str] = ContextVar("device", default="cpu")
 """Device on which networks are built: cpu, so that the weights of a seed are the same everywhere, or meta."""
@@ -65,6 +69,15 @@ def meta_init() -> Generator[None]:
         yield
     finally:
         _DEVICE.reset(token)
+
+
+def padding_notes(shape: tuple[int, ...], factor: int) -> tuple[str, ...]:
+    """Return a note if a network pads images of shape (channels, height, width) to multiples of a number of pixels."""
+    height, width = shape[1:]
+    if not height % factor and not width % factor:
+        return ()
+    padded = f"{width + -width % factor}x{height + -height % factor}"
+    return (f"the network pads images of {width}x{height} to {padded} inside, multiples of {factor} pixels",)
 
 
 def count_parameters(network: nn.Module) -> int:

@@ -46,6 +46,6 @@ def test_bash_completes(scripts, tmp_path):
     assert completed("feller", "sample", "ru") == []  # files, by the shell itself
     assert completed("feller", "fit", "--out", "ru") == ["run"]
     assert {*completed("feller", "")} >= COMMANDS.keys()
-    assert {*completed("feller", "fit", "a.csv", "--size", "")} == {"tiny", "small", "base"}
+    assert {*completed("feller", "fit", "a.csv", "--size", "")} == {"tiny", "small", "base", "large", "xl"}
     assert {*completed("feller", "fit", "a.csv", "--recipe", "levels-m")} == {"levels-mask", "levels-metric"}
     assert completed("feller", "export", "r", "--to", "o") == ["onnx"]

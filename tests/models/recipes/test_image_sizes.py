@@ -1,11 +1,15 @@
 """Sizes of image networks, and the recipes that have them."""
 
+import pathlib
 from dataclasses import replace
 
 import pytest
 import torch
+from PIL import Image
 
+from feller.app.config import FitConfig
 from feller.app.modalities.registration import find_recipe
+from feller.app.workflows.run_config import FitRecord, Provenance
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller.core.serialization import from_dict, to_dict
@@ -42,7 +46,7 @@ def test_number_of_weights(recipe: str, size: str) -> None:
 
 
 def test_levels_and_patches_follow_the_sides() -> None:
-    """The coarsest level has 4 to 8 pixels along the longer side; attention sees at most 256 or 1,024 positions."""
+    """The coarsest level has 4 to 8 pixels along the longer side; attention sees a limited number of positions."""
     for height, width in ((4, 4), (8, 8), (9, 16), (28, 28), (32, 32), (48, 64), (65, 20), (100, 128), (256, 256)):
         for size, settings in IMAGE_SIZES.items():
             unet, dit = sized_unet(height, width, size), sized_dit(height, width, size)
@@ -53,8 +57,8 @@ def test_levels_and_patches_follow_the_sides() -> None:
             sites = [-(-height // 2**level) * -(-width // 2**level) for level in range(levels)]
             assert [*unet.attention[1:]] == [count <= settings.max_sites for count in sites[1:]]
             patches = -(-height // dit.patch) * -(-width // dit.patch)
-            assert patches <= settings.max_sites
-            assert dit.patch == 2 or 4 * patches > settings.max_sites
+            assert patches <= settings.max_patches
+            assert dit.patch == 2 or 4 * patches > settings.max_patches
             training = settings.training(height, width, 1e-3)
             assert (training.micro_batch or training.batch_size) * height * width <= settings.batch_size * 64**2
 
@@ -77,7 +81,11 @@ def test_small_grey_images_keep_their_networks() -> None:
             with meta_init():
                 network = RECIPES["images"](data, size).model_spec(data).build(Rng(0))
             assert count_parameters(network) == number
-    assert RECIPES["images"](pictures(64, 64), "large") == RECIPES["photographs"](pictures(64, 64), "large")
+    for size, side in (("large", 8), ("base", 32)):
+        plain, augmented = (RECIPES[name](pictures(side, side, 1), size) for name in ("images", "photographs"))
+        assert replace(plain, train=replace(plain.train, augmentation=augmented.train.augmentation)) == augmented
+        assert augmented.train.augmentation.is_on
+        assert not plain.train.augmentation.is_on
 
 
 def test_other_recipes_refuse_the_large_sizes() -> None:
@@ -90,6 +98,38 @@ def test_other_recipes_refuse_the_large_sizes() -> None:
             assert find_recipe(recipe, pictures(32, 32), size)[0] == recipe
     with refuses(UsageError, argument="size", found="'huge'"):
         find_recipe("photographs", pictures(32, 32), "huge")
+
+
+def test_default_limit_of_the_sides(tmp_path: pathlib.Path) -> None:
+    for i in range(3):
+        Image.new("RGB", (300, 90), (80 * i, 0, 0)).save(tmp_path / f"{i}.png")
+    for recipe, size, side in (
+        ("auto", "", 64),
+        ("auto", "tiny", 64),
+        ("auto", "base", 128),
+        ("images-dit", "large", 256),
+        ("photographs", "xl", 300),
+        ("levels-mask", "base", 64),
+    ):
+        record = FitRecord(config=FitConfig(), provenance=Provenance(recipe=recipe, size=size))
+        assert read(tmp_path, **record.how_read).values.shape == (3, 3, round(side * 0.3), side)
+    assert read(tmp_path, longest=200, max_side=128).values.shape == (3, 3, 60, 200)
+
+
+@pytest.mark.parametrize("recipe", ["photographs", "images-dit"])
+def test_any_sides(recipe: str) -> None:
+    """Sides that levels or patches do not divide: the note says the sides inside, and the output has the shape."""
+    for height, width, inside in ((33, 45, True), (48, 32, False), (70, 70, True)):
+        config = RECIPES[recipe](pictures(height, width), "tiny").architecture
+        shape = (3, height, width)
+        output = config.build(shape, {}, Rng(0))(torch.zeros(2, *shape), torch.zeros(2), {})
+        assert output.shape == (2, *shape)
+        factor = config.patch if recipe == "images-dit" else 2 ** (len(config.multipliers) - 1)
+        notes = config.notes(shape)
+        assert len(notes) == inside
+        if inside:
+            padded = f"{-(-width // factor) * factor}x{-(-height // factor) * factor}"
+            assert padded in notes[0]
 
 
 def test_networks_on_meta_leave_others_alone() -> None:

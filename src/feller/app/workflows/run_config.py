@@ -34,6 +34,7 @@ from feller.data.batches import DataBundle, check_held_out_fraction, split
 from feller.data.examples.loaders import EXAMPLES, Example
 from feller.data.examples.registry import EXAMPLE_PREFIX
 from feller.data.fingerprints import sha256_of
+from feller.data.images.image_resizing import MAX_SIDE
 from feller.data.labels import abbreviated
 from feller.data.loading.dataset_reader import read
 from feller.data.loading.in_memory import IN_MEMORY_PREFIX, DataSource
@@ -41,7 +42,8 @@ from feller.data.loading.targets import read_with_target, with_target
 from feller.data.modality import Dataset, Modality
 from feller.data.shards.shard_names import shard_changes
 from feller.models.export.model_saving import ONCE
-from feller.models.recipes.registry import RAW_DATA_TYPES
+from feller.models.recipes.image_sizes import IMAGE_SIZES
+from feller.models.recipes.registry import RAW_DATA_TYPES, SCALABLE_RECIPES
 from feller.models.spec import load_spec
 from feller.training.optimizer import TrainConfig
 
@@ -70,7 +72,7 @@ class Provenance:
     recipe: str
     """Name of the recipe that was used."""
     size: str = ""
-    """Size of the network and of the training budget: tiny, small or base."""
+    """Size of the network and of the training budget, such as small."""
     draft: bool = False
     """True if the schema file was still marked as a draft that was inferred from the rows."""
     private: Guarantee | ClosedFormBudget | None = None
@@ -151,7 +153,10 @@ class FitRecord:
         """Keyword arguments of `read` with which the fit read its data."""
         names = ("longest", "space", "project", "vocabulary", "nested", "links")
         kwargs = {name: getattr(self.config.data_loading, name) for name in names}
-        return {**kwargs, "condition": self.condition, "kind": RAW_DATA_TYPES.get(self.provenance.recipe)}
+        recipe, size = self.provenance.recipe, self.provenance.size or "small"
+        is_scalable = recipe == "auto" or recipe in SCALABLE_RECIPES
+        max_side = IMAGE_SIZES[size].limit if is_scalable and size in IMAGE_SIZES else MAX_SIDE
+        return {**kwargs, "condition": self.condition, "kind": RAW_DATA_TYPES.get(recipe), "max_side": max_side}
 
     @property
     def watched(self) -> int:

@@ -16,6 +16,7 @@ from feller.data.documents.modality import Documents
 from feller.data.examples.loaders import EXAMPLES, Example
 from feller.data.examples.registry import EXAMPLE_PREFIX, parse_example
 from feller.data.fingerprints import fingerprint_of_values
+from feller.data.images.image_resizing import MAX_SIDE
 from feller.data.images.modality import Images, image_dataset
 from feller.data.labels import LABEL_NAMES
 from feller.data.loading.array_formats import raw_from_arrays
@@ -88,14 +89,16 @@ def read(
     modality: type[Modality] | None = None,
     nested: bool = False,
     links: bool = False,
+    max_side: int = MAX_SIDE,
 ) -> Dataset:
     """Read a file, a folder, `example:NAME` or `example:NAME/PART` into a data set; the default part is `train`.
 
     Args:
         source: A path or example; or a DataFrame, array, tensor, list of texts, or dict of these, as for `feller.fit`.
-        longest: Size limit, as for `feller.fit`. Images: longer side in pixels (default: unchanged up to 64). Texts:
-            tokens per example. Backbones: residues (default 128); molecules and crystals: atoms (default 64); speech:
-            seconds (default 30); larger examples are dropped. Sounds without texts: seconds per segment (default 4).
+        longest: Size limit, as for `feller.fit`. Images: longer side in pixels (default: unchanged up to `max_side`).
+            Texts: tokens per example. Backbones: residues (default 128); molecules and crystals: atoms (default 64);
+            speech: seconds (default 30); larger examples are dropped. Sounds without texts: seconds per segment
+            (default 4).
         like: Modality of an existing model; the data are converted to its columns, classes, levels, size and space.
         kind: Type of raw examples as which an ambiguous file is read, such as `RawWaveforms` for recordings with
             transcripts.
@@ -113,6 +116,7 @@ def read(
         modality: User-defined modality class, whose `load` reads the data, and whose `fit` computes its statistics.
         nested: In a folder of images or texts, read all folders inside a class folder too.
         links: In a folder of images or texts, follow links that point outside the folder.
+        max_side: Longer side in pixels to which larger images are reduced, if `longest` is None.
 
     Raises:
         InputError: If the data are missing, damaged, incompatible with the modality, or off the space.
@@ -135,7 +139,17 @@ def read(
         check_frame(source)
     if is_in_memory(source):
         request = _ReadRequest(
-            said_of(source), longest, like, kind, space, project, vocabulary, schema, condition, every_row
+            said_of(source),
+            longest,
+            like,
+            kind,
+            space,
+            project,
+            vocabulary,
+            schema,
+            condition,
+            every_row,
+            max_side=max_side,
         )
         sheet = None if vocabulary is not None or (like is not None and like.has_vocabulary) else sheet_in(source)
         arrays = None if request.raw_type is RawWaveforms else plain_arrays(source, request.options.condition)
@@ -172,6 +186,7 @@ def read(
             condition,
             every_row,
             FolderOptions(nested, links),
+            max_side,
         )
     )
 
@@ -198,6 +213,7 @@ class _ReadRequest:
     condition: Sequence[str]
     every_row: bool
     folders: FolderOptions = DEFAULT_FOLDERS
+    max_side: int = MAX_SIDE
 
     def check(self) -> None:
         """Validate combinations of arguments, before a file is opened; UsageError if they conflict."""
@@ -252,6 +268,7 @@ class _ReadRequest:
         images = None if self.like is None else self.like.view(Images)
         return ReadOptions(
             self.longest,
+            self.max_side,
             select_columns=self.choose,
             condition=condition,
             folders=self.folders,

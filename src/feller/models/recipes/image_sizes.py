@@ -19,8 +19,9 @@ class ImageSize:
     unet: UNet
     dit: DiT
     max_sites: int
-    """Maximum number of positions of attention: levels of the U-Net with more have none, and patches of the transformer
-    grow."""
+    """Maximum number of pixels of a level of the U-Net with attention, which is slow on a CPU."""
+    max_patches: int
+    """Maximum number of patches of the transformer; for larger images, patches grow."""
     limit: int
     """Maximum of the longer side in pixels to which data are reduced by default."""
     batch_size: int
@@ -52,24 +53,26 @@ class ImageSize:
 
 IMAGE_SIZES = {
     "tiny": ImageSize(
-        unet=UNet(channels=24, multipliers=(1, 2, 2, 2), blocks=1, heads=4),
+        unet=UNet(channels=16, multipliers=(1, 2, 4, 4), blocks=1, heads=4),
         dit=DiT(width=96, depth=3, heads=4),
-        max_sites=256,
+        max_sites=64,
+        max_patches=256,
         limit=64,
         batch_size=64,
         minutes=1.0,
-        unet_lr=2e-3,
+        unet_lr=3e-3,
         dit_lr=2e-3,
         ema_decay=0.999,
     ),
     "small": ImageSize(
-        unet=UNet(channels=64, multipliers=(1, 2, 2, 2), blocks=1, heads=4),
+        unet=UNet(channels=32, multipliers=(1, 2, 5, 5), blocks=1, heads=4),
         dit=DiT(width=160, depth=6, heads=4),
-        max_sites=256,
+        max_sites=64,
+        max_patches=256,
         limit=64,
         batch_size=64,
         minutes=10.0,
-        unet_lr=1e-3,
+        unet_lr=2e-3,
         dit_lr=1e-3,
         ema_decay=0.999,
     ),
@@ -77,6 +80,7 @@ IMAGE_SIZES = {
         unet=UNet(channels=128, multipliers=(1, 2, 2, 3), blocks=2, heads=4, dropout=0.1),
         dit=DiT(width=384, depth=12, heads=6),
         max_sites=1024,
+        max_patches=1024,
         limit=128,
         batch_size=128,
         minutes=120.0,
@@ -87,6 +91,7 @@ IMAGE_SIZES = {
         unet=UNet(channels=192, multipliers=(1, 2, 3, 4), blocks=3, heads=8, dropout=0.1),
         dit=DiT(width=768, depth=12, heads=12),
         max_sites=1024,
+        max_patches=1024,
         limit=256,
         batch_size=256,
         minutes=1440.0,
@@ -98,6 +103,7 @@ IMAGE_SIZES = {
         unet=UNet(channels=256, multipliers=(1, 2, 4, 5), blocks=4, heads=16, dropout=0.1),
         dit=DiT(width=1024, depth=24, heads=16),
         max_sites=1024,
+        max_patches=1024,
         limit=512,
         batch_size=256,
         minutes=4320.0,
@@ -130,10 +136,10 @@ def sized_unet(height: int, width: int, size: str) -> UNet:
 def sized_dit(height: int, width: int, size: str) -> DiT:
     """Return the diffusion transformer of a size for images of height x width pixels.
 
-    It has the smallest patches for which attention has at most the number of positions of the size.
+    It has the smallest patches of which there are at most as many as the size allows.
     """
     settings = IMAGE_SIZES[size]
     patch = settings.dit.patch
-    while math.prod(-(-side // patch) for side in (height, width)) > settings.max_sites:
+    while math.prod(-(-side // patch) for side in (height, width)) > settings.max_patches:
         patch *= 2
     return replace(settings.dit, patch=patch, augmentation_features=NUM_FEATURES)

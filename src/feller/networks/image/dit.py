@@ -14,7 +14,7 @@ from feller.core.rng import Rng
 from feller.networks.blocks.condition_encoders import ConditionTypes
 from feller.networks.blocks.conditioning import Conditioning, modulate, zero_init
 from feller.networks.image.image_conditions import ImageConditions
-from feller.networks.network_config import NetworkConfig, seeded_init
+from feller.networks.network_config import NetworkConfig, padding_notes, seeded_init
 from feller.networks.training_inputs import AUGMENTATION, DROPOUT
 
 AttentionFn = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -62,6 +62,9 @@ class DiT(NetworkConfig):
             raise UsageError("DiT expects images of shape (channels, height, width)", found=shape, remedy="Use MLP")
         with seeded_init(rng):
             return DiTNetwork(self, shape[0], conditions)
+
+    def notes(self, shape: tuple[int, ...]) -> tuple[str, ...]:
+        return padding_notes(shape, self.patch) if len(shape) == 3 else ()
 
 
 class DiTNetwork(nn.Module):

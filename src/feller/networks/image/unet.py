@@ -14,7 +14,7 @@ from feller.networks.blocks.condition_encoders import ConditionTypes
 from feller.networks.blocks.conditioning import Conditioning, modulate, zero_init
 from feller.networks.blocks.levels_config import LevelsConfig
 from feller.networks.image.image_conditions import ImageConditions
-from feller.networks.network_config import seeded_init
+from feller.networks.network_config import padding_notes, seeded_init
 from feller.networks.training_inputs import AUGMENTATION, DROPOUT, dropout_masks
 
 
@@ -52,6 +52,9 @@ class UNet(LevelsConfig):
             raise UsageError("UNet expects images of shape (channels, height, width)", found=shape, remedy="Use MLP")
         with seeded_init(rng):
             return UNetNetwork(self, shape[0], conditions)
+
+    def notes(self, shape: tuple[int, ...]) -> tuple[str, ...]:
+        return padding_notes(shape, 2 ** (len(self.multipliers) - 1)) if len(shape) == 3 else ()
 
 
 class UNetNetwork(nn.Module):

@@ -19,6 +19,7 @@ from feller.core.pytree import leaves
 from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.data.batches import batch_loader, shuffled_loader
+from feller.data.images.modality import Images
 from feller.data.loading.condition_sources import names_of
 from feller.data.loading.dataset_reader import read
 from feller.data.loading.in_memory import IN_MEMORY_PREFIX, DataSource
@@ -189,7 +190,9 @@ class OpenData(DataAccess):
 
     def add_fingerprint(self, record: FitRecord, dataset: Dataset, recipe: Recipe) -> FitRecord:
         fingerprint = data_fingerprint(with_recipe_schema(dataset, recipe), None)
-        return record.with_provenance(fingerprint=fingerprint, notes=(*dataset.notes, *_few(dataset)))
+        shape = getattr((recipe.modality or dataset.modality).view(Images), "shape", None)
+        notes = () if shape is None else recipe.architecture.notes(shape)
+        return record.with_provenance(fingerprint=fingerprint, notes=(*dataset.notes, *notes, *_few(dataset)))
 
     def plan(self, plan: FitPlan, request: RecipeRequest) -> FitPlan:
         return replace(plan, dataset=plan.dataset.with_modality(plan.recipe.modality or plan.dataset.modality))
