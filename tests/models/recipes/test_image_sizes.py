@@ -64,13 +64,14 @@ def test_levels_and_patches_follow_the_sides() -> None:
 
 
 def test_recipe_of_colour_pictures() -> None:
-    for data, name in (
-        (pictures(32, 32), "photographs"),
-        (pictures(40, 96), "photographs"),
-        (pictures(31, 64), "images"),
-        (pictures(64, 64, 1), "images"),
+    for data, size, name in (
+        (pictures(32, 32), "base", "photographs"),
+        (pictures(40, 96), "large", "photographs"),
+        (pictures(40, 96), "small", "images"),
+        (pictures(31, 64), "base", "images"),
+        (pictures(64, 64, 1), "base", "images"),
     ):
-        assert find_recipe("auto", data, "tiny")[0] == name
+        assert find_recipe("auto", data, size)[0] == name
 
 
 def test_small_grey_images_keep_their_networks() -> None:

@@ -117,8 +117,8 @@ class Registration:
 
     recipe: "str | Callable[[Dataset, str], Recipe]" = ""
     """Name of the default recipe, or a function that chooses a recipe; empty if there is no default."""
-    choose_recipe: "Callable[[Dataset], str] | None" = None
-    """Function that returns the name of the default recipe for a dataset; None to use `recipe` for all data."""
+    choose_recipe: "Callable[[Dataset, str], str] | None" = None
+    """Function (dataset, size) -> name of the default recipe; None to use `recipe` for all data."""
     measure: "Measure | None" = None
     """Function (samples, training set, held-out data, rng) -> metrics of the samples; None if a trained classifier
     provides the metrics, as for images."""
@@ -298,7 +298,7 @@ def find_recipe(name: str, data: Dataset, size: str, start_model: "Model | None"
     from feller.models.recipes.registry import RECIPES, SECOND_STAGES, check_size, list_functions
     from feller.models.recipes.stages import finetune_from
 
-    default = default_recipe(data)
+    default = default_recipe(data, size)
     name = default if name == "auto" and default else name
     check_size(default if name in SECOND_STAGES else name, size)
     if name.endswith(".py"):
@@ -322,15 +322,15 @@ def find_recipe(name: str, data: Dataset, size: str, start_model: "Model | None"
     return name, recipe if start_model is None else finetune_from(recipe, start_model)
 
 
-def default_recipe(data: Dataset) -> str:
-    """Return the name of the default recipe for a dataset; empty if there is none."""
+def default_recipe(data: Dataset, size: str) -> str:
+    """Return the name of the default recipe for a dataset and a size of the model; empty if there is none."""
     if data.target is not None:
         return "regressor"
     if data.modality.own_recipe:
         return data.modality.own_recipe
     registration = registration_of(data.modality)
     choose = registration.choose_recipe
-    return _name_of(registration.recipe) if choose is None else choose(data)
+    return _name_of(registration.recipe) if choose is None else choose(data, size)
 
 
 def _own_recipe(name: str, data: Dataset, size: str) -> "Recipe":

@@ -40,10 +40,17 @@ def images_dit(data: Dataset, size: str) -> Recipe:
     )
 
 
-def default_image_recipe(data: Dataset) -> str:
-    """Return the name of the default recipe for images: photographs for colour pictures of at least 32 x 32 pixels."""
+SIZES_OF_IMAGES = ("tiny", "small")
+"""Sizes for which the recipe `images` is the default: on a processor it reaches a lower loss in the same time."""
+
+
+def default_image_recipe(data: Dataset, size: str) -> str:
+    """Return the name of the default recipe for images.
+
+    It is `photographs` for colour pictures of at least 32 x 32 pixels and models of size "base" or larger.
+    """
     modality = data.modality
     is_photograph = (
         isinstance(modality, Images) and modality.channels == 3 and min(modality.height, modality.width) >= MIN_SIDE
     )
-    return "photographs" if is_photograph else "images"
+    return "photographs" if is_photograph and size not in SIZES_OF_IMAGES else "images"

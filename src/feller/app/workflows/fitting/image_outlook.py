@@ -79,7 +79,7 @@ def recommended_size(height: int, width: int) -> tuple[str, int, int, int]:
     data, target = images_of_shape(3, height, width), published_training(height, width).parameters
     found: list[tuple[float, str, int, Recipe]] = []
     for size in SIZES:
-        recipe = find_recipe(default_recipe(data), data, size)[1]
+        recipe = find_recipe(default_recipe(data, size), data, size)[1]
         count = count_parameters(recipe.model_spec(data).build_on_meta())
         found.append((abs(math.log(count / target)), size, count, recipe))
         if count > target:
