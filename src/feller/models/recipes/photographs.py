@@ -49,8 +49,6 @@ def default_image_recipe(data: Dataset, size: str) -> str:
 
     It is `photographs` for colour pictures of at least 32 x 32 pixels and models of size "base" or larger.
     """
-    modality = data.modality
-    is_photograph = (
-        isinstance(modality, Images) and modality.channels == 3 and min(modality.height, modality.width) >= MIN_SIDE
-    )
+    images = data.modality.view(Images)
+    is_photograph = images is not None and images.channels == 3 and min(images.height, images.width) >= MIN_SIDE
     return "photographs" if is_photograph and size not in SIZES_OF_IMAGES else "images"

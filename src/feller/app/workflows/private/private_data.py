@@ -176,7 +176,7 @@ class PrivateData(DataAccess):
                     f"the recipe {FLOWS} needs a schema of its numeric columns",
                     remedy="Describe the columns in a file, and set --schema",
                 )
-            if any(options.values()):
+            if any(value for name, value in options.items() if name != "max_side"):  # tables have no sides
                 flags = ("longest", "space", "project", "vocabulary")
                 conflicting_flags = [f"--{flag}" for flag in flags if values_of(record.config)[flag]] or [
                     f"--recipe {record.provenance.recipe}"
