@@ -34,7 +34,7 @@ if TYPE_CHECKING:  # the names in `_EXPORTS`, for type checkers and editors
     from feller.data.conditions.categories import CategoryCondition as CategoryCondition, SetCondition as SetCondition
     from feller.data.conditions.condition import Condition as Condition
     from feller.data.conditions.encoded_texts import EncodedTextCondition as EncodedTextCondition
-    from feller.data.conditions.images import ImageCondition as ImageCondition
+    from feller.data.conditions.image_condition import ImageCondition as ImageCondition
     from feller.data.conditions.numbers import NumberCondition as NumberCondition, VectorCondition as VectorCondition
     from feller.data.conditions.texts import SubwordCondition as SubwordCondition, TextCondition as TextCondition
     from feller.data.loading.dataset_reader import read as read
@@ -137,7 +137,7 @@ _EXPORTS = {
     "data.conditions.categories": ("CategoryCondition", "SetCondition"),
     "data.conditions.condition": ("Condition",),
     "data.conditions.encoded_texts": ("EncodedTextCondition",),
-    "data.conditions.images": ("ImageCondition",),
+    "data.conditions.image_condition": ("ImageCondition",),
     "data.conditions.numbers": ("NumberCondition", "VectorCondition"),
     "data.conditions.texts": ("SubwordCondition", "TextCondition"),
     "data.loading.dataset_reader": ("read",),

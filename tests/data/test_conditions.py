@@ -11,7 +11,7 @@ from feller.core.errors import FellerWarning, InputError, UsageError
 from feller.core.serialization import from_dict, to_dict
 from feller.data.conditions.categories import CategoryCondition, SetCondition
 from feller.data.conditions.condition import Condition
-from feller.data.conditions.images import ImageCondition
+from feller.data.conditions.image_condition import ImageCondition
 from feller.data.conditions.numbers import NumberCondition, VectorCondition, vector_cells
 from feller.data.conditions.recognition import fit_condition
 from feller.data.conditions.texts import SubwordCondition, TextCondition

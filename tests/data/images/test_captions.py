@@ -10,7 +10,7 @@ from PIL import Image
 
 from feller.core.errors import InputError, UsageError
 from feller.data.conditions.categories import CategoryCondition
-from feller.data.conditions.images import ImageCondition
+from feller.data.conditions.image_condition import ImageCondition
 from feller.data.conditions.numbers import NumberCondition
 from feller.data.conditions.texts import TextCondition
 from feller.data.loading.condition_sources import MAX_NOISE

@@ -8,7 +8,7 @@ import torch
 import feller
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
-from feller.data.conditions.images import ImageCondition
+from feller.data.conditions.image_condition import ImageCondition
 from feller.data.conditions.numbers import NumberCondition
 from feller.networks.image.dit import DiT
 from feller.networks.image.image_conditions import add_noise, resize

@@ -18,7 +18,7 @@ from feller.core.errors import UsageError
 from feller.core.output_shards import check_sample_counts
 from feller.core.run_folder import Run
 from feller.data.arrays.modality import Arrays
-from feller.data.conditions.images import image_files
+from feller.data.conditions.image_condition import image_files
 from feller.data.images.modality import Images
 from feller.data.loading.raw import RawTable
 from feller.data.modality import Dataset, Modality

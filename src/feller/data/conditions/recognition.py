@@ -16,7 +16,7 @@ from feller.data.conditions.categories import (
 )
 from feller.data.conditions.cells import ConditionColumn, cells_of, is_missing, numbers_of, refuse_constant, text_of
 from feller.data.conditions.condition import Condition
-from feller.data.conditions.images import fit_image
+from feller.data.conditions.image_condition import fit_image
 from feller.data.conditions.numbers import fit_number, fit_vector
 from feller.data.conditions.texts import fit_text
 from feller.data.files.plain_text import parse_number

@@ -10,7 +10,7 @@ from feller.core.errors import InputError, UsageError
 from feller.data.conditions.cells import cells_of
 from feller.data.conditions.condition import Condition
 from feller.data.conditions.encoded_texts import fit_encoded_text
-from feller.data.conditions.images import ImageCondition
+from feller.data.conditions.image_condition import ImageCondition
 from feller.data.files.numpy_files import load_arrays
 from feller.data.images.image_resizing import resize_arrays
 from feller.data.images.modality import Images

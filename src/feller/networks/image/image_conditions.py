@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from feller.core.pytree import Cond
 from feller.core.rng import Rng
-from feller.data.conditions.images import ImageCondition
+from feller.data.conditions.image_condition import ImageCondition
 from feller.networks.blocks.condition_encoders import ConditionTypes
 
 SAMPLING_NOISE = 0.2
