@@ -50,10 +50,11 @@ def _some() -> Dataset:
 
 
 READING = """
-import resource, sys
+import pathlib, sys
 from feller.data.loading.dataset_reader import read
 read(sys.argv[1])
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+status = dict(line.split(":", 1) for line in pathlib.Path("/proc/self/status").read_text().splitlines())
+print(int(status["VmHWM"].split()[0]) * 1024)  # ru_maxrss would include the parent's memory before exec
 """
 
 
