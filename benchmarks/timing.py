@@ -51,7 +51,7 @@ class Row:
 
     @property
     def passed(self) -> bool:
-        """Whether all limits hold: the ratio to peers with a tolerance of 5 % for noise, the others exactly."""
+        """True if all limits hold: the ratio to peers with a tolerance of 5 % for noise, the others exactly."""
         peers = all(
             ratio <= 1.05 * self.max_peer_ratio for name, ratio in self.ratios.items() if not name.startswith("floor")
         )

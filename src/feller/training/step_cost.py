@@ -197,9 +197,8 @@ class _OnMeta(TorchFunctionMode):
         dtype = torch.bfloat16 if name in LOW_PRECISION_OPS else torch.float32 if name in FLOAT32_OPS else None
         if self._bf16 and dtype is not None:
             args, kwargs = tree_cast((args, kwargs), partial(self._cast, dtype=dtype))
-        if func is F.scaled_dot_product_attention and _can_fuse(*args, **kwargs):
-            return _fused_attention(*args, **kwargs)
-        return func(*args, **kwargs)
+        fused = _fused_attention(*args, **kwargs) if func is F.scaled_dot_product_attention else None
+        return func(*args, **kwargs) if fused is None else fused
 
     def _cast(self, tensor: Tensor, dtype: torch.dtype) -> Tensor:
         if not tensor.is_floating_point() or tensor.dtype in (dtype, torch.float64):
@@ -220,21 +219,6 @@ def tree_cast(value: Any, cast: Callable[[Tensor], Tensor]) -> Any:
     return {name: tree_cast(entry, cast) for name, entry in value.items()} if isinstance(value, dict) else value
 
 
-def _can_fuse(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attn_mask: Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> bool:
-    has_shapes = query.ndim == key.ndim == value.ndim == 4 and query.shape[1] == key.shape[1]
-    is_learned = attn_mask is not None and attn_mask.requires_grad
-    return query.is_meta and has_shapes and not is_learned and not dropout_p and not enable_gqa
-
-
 def _fused_attention(
     query: Tensor,
     key: Tensor,
@@ -244,8 +228,15 @@ def _fused_attention(
     is_causal: bool = False,
     scale: float | None = None,
     enable_gqa: bool = False,
-) -> Tensor:
-    """Call the fused attention of the CPU on meta tensors: like that of GPUs, it keeps no matrix of all pairs."""
+) -> Tensor | None:
+    """Call the fused attention of the CPU on meta tensors: like that of GPUs, it keeps no matrix of all pairs.
+
+    The result is None where fused attention does not apply.
+    """
+    has_shapes = query.ndim == key.ndim == value.ndim == 4 and query.shape[1] == key.shape[1]
+    is_learned = attn_mask is not None and attn_mask.requires_grad
+    if not query.is_meta or not has_shapes or is_learned or dropout_p or enable_gqa:
+        return None
     if attn_mask is not None and attn_mask.dtype == torch.bool:
         attn_mask = torch.zeros_like(attn_mask, dtype=query.dtype)
     attend = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu

@@ -1,4 +1,4 @@
-"""Which images of a folder are read, and at what size."""
+"""Selection of the images of a folder, and their size."""
 
 import os
 import pathlib

@@ -19,7 +19,7 @@ from feller.app.workflows.fine_tuned_run import (
     read_recipe,
     read_tuning_record,
 )
-from feller.app.workflows.fitting.image_outlook import outlook, seen
+from feller.app.workflows.fitting.image_outlook import epochs_trained, required_training
 from feller.app.workflows.next_steps import evaluate_command
 from feller.app.workflows.private.private_split import contents
 from feller.app.workflows.private.table_schema import owner_notes
@@ -341,8 +341,8 @@ def _evaluate(
         page_notes = (*notes, *(owner_notes(record, raw_data) if run_data is not None else ()))
         if samples is None and has_train and tuning_record is None and not record.is_private:
             total = training_data.total if run_data is None else run_data.train.total
-            trained = seen(modality, total, step, status.training.batch_size)
-            page_notes = (*page_notes, *filter(None, (trained, trained and outlook(modality, total))))
+            trained = epochs_trained(modality, total, step, status.training.batch_size)
+            page_notes = (*page_notes, *filter(None, (trained, trained and required_training(modality, total))))
         page = sample_report(status, model.spec, comparison, metrics, page_notes, notice, grids)
         for line in page.judgement.cautions:
             reporter.log(line)

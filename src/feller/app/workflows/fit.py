@@ -13,7 +13,7 @@ from feller.app.reporter import SILENT, Reporter
 from feller.app.workflows.evaluate import evaluate
 from feller.app.workflows.fitting.auxiliary_networks import make_auxiliary_networks
 from feller.app.workflows.fitting.closed_form import ClosedForm, fit_closed_form, set_up_closed_form
-from feller.app.workflows.fitting.image_outlook import outlook, reach
+from feller.app.workflows.fitting.image_outlook import epochs_in_budget, required_training
 from feller.app.workflows.fitting.plan_fit import FitPlan, RecipeRequest, check_duration, plan_fit, with_recipe_schema
 from feller.app.workflows.fitting.resume import plan_resumed
 from feller.app.workflows.fitting.run_training import (
@@ -203,8 +203,8 @@ def _outlook(plan: FitPlan, job: TrainingJob) -> Iterator[str]:
     yield from filter(
         None,
         (
-            outlook(job.data.modality, job.data.total),
-            reach(job.description, job.config, job.data, state.step, state.seconds),
+            required_training(job.data.modality, job.data.total),
+            epochs_in_budget(job.description, job.config, job.data, state.step, state.seconds),
         ),
     )
 

@@ -137,20 +137,22 @@ def read(
     if isinstance(source, pd.DataFrame):
         source, _ = with_index(source, _columns(like))
         check_frame(source)
-    if is_in_memory(source):
-        request = _ReadRequest(
-            said_of(source),
-            longest,
-            like,
-            kind,
-            space,
-            project,
-            vocabulary,
-            schema,
-            condition,
-            every_row,
-            max_side=max_side,
-        )
+    in_memory = is_in_memory(source)
+    request = _ReadRequest(
+        said_of(source) if in_memory else str(source),
+        longest,
+        like,
+        kind,
+        space,
+        project,
+        vocabulary,
+        schema,
+        condition,
+        every_row,
+        DEFAULT_FOLDERS if in_memory else FolderOptions(nested, links),
+        max_side,
+    )
+    if in_memory:
         sheet = None if vocabulary is not None or (like is not None and like.has_vocabulary) else sheet_in(source)
         arrays = None if request.raw_type is RawWaveforms else plain_arrays(source, request.options.condition)
         if sheet is not None or arrays is not None:
@@ -173,22 +175,7 @@ def read(
         return data
     if not isinstance(source, str | os.PathLike):
         raise UsageError("a file, a folder, example:NAME or in-memory data", type(source).__name__, argument="data")
-    return _read(
-        _ReadRequest(
-            str(source),
-            longest,
-            like,
-            kind,
-            space,
-            project,
-            vocabulary,
-            schema,
-            condition,
-            every_row,
-            FolderOptions(nested, links),
-            max_side,
-        )
-    )
+    return _read(request)
 
 
 def _columns(like: Modality | None) -> tuple[str, ...] | None:

@@ -4,6 +4,7 @@ from feller.data.images.modality import Images
 from feller.data.modality import Dataset
 from feller.models.recipes.image_sizes import IMAGE_SIZES, sized_dit, sized_unet
 from feller.models.recipes.recipe import Recipe, require_modality
+from feller.networks.network_config import NetworkConfig
 from feller.paths import Affine
 from feller.sampling.sampler_config import SamplerConfig
 from feller.training.objective import FlowMatching
@@ -18,12 +19,7 @@ def photographs(data: Dataset, size: str) -> Recipe:
     `size` is the size of the model: "tiny", "small", "base", "large" or "xl".
     """
     modality = require_modality(data.modality, Images, "photographs", "images")
-    return Recipe(
-        architecture=sized_unet(modality.height, modality.width, size),
-        objective=FlowMatching(Affine(), modality.space()),
-        train=IMAGE_SIZES[size].training(modality.height, modality.width, IMAGE_SIZES[size].unet_lr),
-        sampling=SamplerConfig("midpoint", 64),
-    )
+    return _flow(modality, sized_unet(modality.height, modality.width, size), size, IMAGE_SIZES[size].unet_lr)
 
 
 def images_dit(data: Dataset, size: str) -> Recipe:
@@ -32,10 +28,15 @@ def images_dit(data: Dataset, size: str) -> Recipe:
     `size` is the size of the model: "tiny", "small", "base", "large" or "xl".
     """
     modality = require_modality(data.modality, Images, "images-dit", "images")
+    return _flow(modality, sized_dit(modality.height, modality.width, size), size, IMAGE_SIZES[size].dit_lr)
+
+
+def _flow(modality: Images, architecture: NetworkConfig, size: str, lr: float) -> Recipe:
+    """Return the recipe of an affine flow of pixels with the given network."""
     return Recipe(
-        architecture=sized_dit(modality.height, modality.width, size),
+        architecture=architecture,
         objective=FlowMatching(Affine(), modality.space()),
-        train=IMAGE_SIZES[size].training(modality.height, modality.width, IMAGE_SIZES[size].dit_lr),
+        train=IMAGE_SIZES[size].training(modality.height, modality.width, lr),
         sampling=SamplerConfig("midpoint", 64),
     )
 

@@ -1,4 +1,4 @@
-"""What good images need, and how far a budget goes."""
+"""Training that good images need, and epochs in a training budget."""
 
 import re
 
@@ -6,7 +6,13 @@ import pytest
 import torch
 
 from feller.app.modalities.registration import find_recipe
-from feller.app.workflows.fitting.image_outlook import outlook, published_training, reach, recommended_size, seen
+from feller.app.workflows.fitting.image_outlook import (
+    epochs_in_budget,
+    epochs_trained,
+    published_training,
+    recommended_size,
+    required_training,
+)
 from feller.data.images.modality import Images
 from feller.data.loading.dataset_reader import read
 from feller.data.modality import Dataset
@@ -27,15 +33,15 @@ def test_published_training_of_the_next_side() -> None:
 def test_reach() -> None:
     data = Dataset(torch.zeros(50, 1, 16, 16, dtype=torch.uint8), {}, Images(16, 16, 1))
     spec = find_recipe("images", data, "tiny")[1].model_spec(data)
-    steps = reach(spec, TrainConfig(batch_size=10, steps=20), data)
+    steps = epochs_in_budget(spec, TrainConfig(batch_size=10, steps=20), data)
     assert quantities(steps) == [20, 4]
-    assert quantities(reach(spec, TrainConfig(batch_size=10, steps=20), data, 5, 60.0)) == [20, 4, 1]
+    assert quantities(epochs_in_budget(spec, TrainConfig(batch_size=10, steps=20), data, 5, 60.0)) == [20, 4, 1]
     # 5 steps in a minute: 2 minutes are 10 steps, 2 epochs, of which 1 is done.
-    assert quantities(reach(spec, TrainConfig(batch_size=10, minutes=2.0), data, 5, 60.0)) == [2, 2, 1]
-    assert quantities(seen(data.modality, 50, 20, 10)) == [200, 20, 4]
+    assert quantities(epochs_in_budget(spec, TrainConfig(batch_size=10, minutes=2.0), data, 5, 60.0)) == [2, 2, 1]
+    assert quantities(epochs_trained(data.modality, 50, 20, 10)) == [200, 20, 4]
     moons = read("example:moons")
-    assert reach(find_recipe("auto", moons, "tiny")[1].model_spec(moons), TrainConfig(steps=1), moons) == ""
-    assert outlook(moons.modality, 100) == outlook(Images(8, 8, 1), 100) == ""
+    assert epochs_in_budget(find_recipe("auto", moons, "tiny")[1].model_spec(moons), TrainConfig(steps=1), moons) == ""
+    assert required_training(moons.modality, 100) == required_training(Images(8, 8, 1), 100) == ""
 
 
 def test_network_flops_are_a_third_of_a_training_step() -> None:
@@ -50,7 +56,7 @@ def test_recommended_size() -> None:
     """As many parameters as the U-Net of DDPM for 32 x 32 pixels, 36 million, within a factor of two."""
     size, parameters, _, batch_size = recommended_size(32, 32)
     assert 18e6 < parameters < 72e6
-    text, gray = (outlook(Images(32, 32, channels), 1_000_000) for channels in (3, 1))
+    text, gray = (required_training(Images(32, 32, channels), 1_000_000) for channels in (3, 1))
     assert f"--size {size} " in text
     assert {102, round(102.4e6 / batch_size)} <= {*quantities(text)}
     assert 102 in quantities(gray)

@@ -1,4 +1,4 @@
-"""What good images need, by published models of their size, and how far a training budget goes; without a trial."""
+"""Training that good images need, by published models of their size, and epochs in a training budget."""
 
 import functools
 import math
@@ -47,7 +47,7 @@ def published_training(height: int, width: int) -> PublishedTraining:
     return next((row for row in PUBLISHED if row.side >= max(height, width)), PUBLISHED[-1])
 
 
-def outlook(modality: Modality, total: int) -> str:
+def required_training(modality: Modality, total: int) -> str:
     """Return what good images of the size of a modality need: examples, epochs, size, and hours on devices.
 
     `total` is the number of training examples. The text is empty for other data than images, and for tiny images.
@@ -88,7 +88,7 @@ def recommended_size(height: int, width: int) -> tuple[str, int, int, int]:
     return size, count, network_flops(recipe.model_spec(data)), recipe.train.batch_size
 
 
-def reach(spec: ModelSpec, config: TrainConfig, data: Dataset, step: int = 0, seconds: float = 0.0) -> str:
+def epochs_in_budget(spec: ModelSpec, config: TrainConfig, data: Dataset, step: int = 0, seconds: float = 0.0) -> str:
     """Return how many epochs a budget amounts to; for a budget of minutes, as estimated from the speed of this device.
 
     `step` and `seconds` are those already trained. The text is empty for other data than images.
@@ -112,7 +112,7 @@ def reach(spec: ModelSpec, config: TrainConfig, data: Dataset, step: int = 0, se
     return f"this budget: {format_brief(config.minutes)} minutes are about {_epochs(steps * per_step)} ({pace}){done}"
 
 
-def seen(modality: Modality, total: int, steps: int, batch_size: int) -> str:
+def epochs_trained(modality: Modality, total: int, steps: int, batch_size: int) -> str:
     """Return how many epochs a model of images was trained for; empty for other data, and without training."""
     if modality.view(Images) is None or not total or not steps:
         return ""

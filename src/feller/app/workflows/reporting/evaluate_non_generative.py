@@ -197,6 +197,14 @@ COLUMNS, ROWS = 12, 4
 """Number of columns, and number of rows, of images in the report; the reconstruction is below each image."""
 
 
+def _load_images(request: EvaluationRequest, modality: Images) -> EvaluationData:
+    """Return as many images to encode and decode as the effort of the evaluation allows."""
+    evaluation = load_evaluation_data(
+        request, lambda source, record: read(source, longest=record.config.data_loading.longest, like=modality)
+    )
+    return evaluation.limited_to(request.effort.limit(len(evaluation.real), PICTURES_SECONDS))
+
+
 def evaluate_tokenizer(request: EvaluationRequest) -> dict[str, Any]:
     """Encode and decode held-out images, write a report on the reconstruction errors, and return the metrics."""
     model, reporter = request.model, request.tell
@@ -209,10 +217,7 @@ def evaluate_tokenizer(request: EvaluationRequest) -> dict[str, Any]:
             remedy="Fit the run again",
             file=request.run.model,
         )
-    evaluation = load_evaluation_data(
-        request, lambda source, record: read(source, longest=record.config.data_loading.longest, like=modality)
-    )
-    evaluation = evaluation.limited_to(request.effort.limit(len(evaluation.real), PICTURES_SECONDS))
+    evaluation = _load_images(request, modality)
     reporter.start("reconstructing images")
     reconstructions = reconstruct(model, evaluation.real)
     reporter.finish()
@@ -252,10 +257,7 @@ def evaluate_autoencoder(request: EvaluationRequest) -> dict[str, Any]:
     if modality is None or code is None:
         raise InputError("an autoencoder of images", "none", "Fit the run again", file=request.run.model)
     code.network.to(get_engine().device)
-    evaluation = load_evaluation_data(
-        request, lambda source, record: read(source, longest=record.config.data_loading.longest, like=modality)
-    )
-    evaluation = evaluation.limited_to(request.effort.limit(len(evaluation.real), PICTURES_SECONDS))
+    evaluation = _load_images(request, modality)
     reporter.start("reconstructing images")
     real, train = (replace(data, given={}, modality=modality) for data in (evaluation.real, evaluation.train))
     copies = reconstructed(code, real)
