@@ -139,10 +139,8 @@ def test_guidance_scales_are_in_one_row(page):
     to(page, "digits", "Guidance")
     page.press("Draw the row", "button.primary")
     images = VISIBLE.format(what=".made img") + ".filter(e => e.complete && e.naturalWidth > 8)"
-    page.wait(f"{images}.length === 4")
-    page.rest(500)
-    tops = page.run(f"{images}.map(e => Math.round(e.getBoundingClientRect().top))")
-    assert len(set(tops)) == 1
+    tops = f"{images}.map(e => Math.round(e.getBoundingClientRect().top))"
+    page.wait(f"(tops => tops.length === 4 && new Set(tops).size === 1)({tops})")  # also while the page replaces them
 
 
 def test_inpainting_of_a_sample(page):
@@ -257,10 +255,10 @@ def test_compared_tables_are_side_by_side(page):
     to(page, "people", "Compare")
     page.press("Compare", "button.primary")
     page.wait(CELLS)
+    tables = f"{VISIBLE.format(what='.made .table-wrap')}.map(e => e.getBoundingClientRect()).map(r => [r.left, r.top])"
+    page.wait(f"{tables}.length === 2")
     page.rest(500)
-    boxes = page.run(
-        f"{VISIBLE.format(what='.made .table-wrap')}.map(e => e.getBoundingClientRect()).map(r => [r.left, r.top])"
-    )
+    boxes = page.run(tables)
     assert len(boxes) == 2
     assert boxes[0][0] < boxes[1][0]
     assert boxes[0][1] == boxes[1][1]

@@ -3,12 +3,13 @@
 from dataclasses import replace
 from unittest.mock import Mock
 
+import numpy as np
 import pytest
 
 from feller.core.errors import UsageError
 from feller.data.loading.dataset_reader import read
 from feller.data.modality import Modality
-from feller.models.recipes.points import manifold
+from feller.models.recipes.points import manifold, points
 from feller.models.recipes.registry import RECIPES
 from feller.spaces import Tokens
 from tests.errors import refuses
@@ -29,3 +30,13 @@ def test_manifold_needs_a_manifold() -> None:
     words = Mock(spec=Modality, **{"space.return_value": Tokens(4, (3,))})
     with refuses(UsageError):
         manifold(replace(read("example:digits"), modality=words), "tiny")
+
+
+@pytest.mark.parametrize(
+    ("rows", "condition", "size", "width"),
+    [(300, "x", "small", 64), (30_000, "x", "small", 128), (300, None, "small", 128), (300, "x", "base", 256)],
+)
+def test_conditional_models_of_few_rows_are_narrower(rows: int, condition: str | None, size: str, width: int) -> None:
+    x = np.random.default_rng(0).normal(size=(rows, 1))
+    data = {"samples": np.concatenate([x, -x], 1)} | ({"x": x} if condition else {})
+    assert points(read(data, condition=condition), size).architecture.width == width

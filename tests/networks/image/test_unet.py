@@ -92,3 +92,17 @@ def test_upsampling_is_aligned_with_downsampling() -> None:
     network(x, torch.ones(1, dtype=torch.float64), {})
     below = x[:, :, ::2, ::2].repeat_interleave(2, 2).repeat_interleave(2, 3)[:, :, :5, :3]
     torch.testing.assert_close(seen[0], x + below)
+
+
+@pytest.mark.parametrize("sides", [(6, 8), (5, 7)])
+def test_patches_are_channels_of_a_plain_network(sides: tuple[int, int]) -> None:
+    """The network on 2 x 2 patches is the plain one on four times the channels; odd sides repeat the last pixels."""
+    settings = {"channels": 8, "multipliers": (1, 2), "blocks": 1, "heads": 2}
+    network = perturb_weights(UNet(**settings, patch=2).build((3, *sides), {}, Rng(0)))
+    plain = UNet(**settings).build((12, 3, 4), {}, Rng(1)).double()
+    plain.load_state_dict(network.state_dict())
+    x = Rng(0).stream("x").normal((2, 3, *sides), torch.float64)
+    padded = F.pad(x, (0, 8 - sides[1], 0, 6 - sides[0]), mode="replicate")
+    t = torch.tensor([0.25, 0.5], dtype=torch.float64)
+    wanted = F.pixel_shuffle(plain(F.pixel_unshuffle(padded, 2), t, {}), 2)[:, :, : sides[0], : sides[1]]
+    torch.testing.assert_close(network(x, t, {}), wanted)

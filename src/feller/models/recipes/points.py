@@ -15,11 +15,15 @@ from feller.training.couplings import ClassConditional, GlobalBatchCoupling, Ind
 from feller.training.objective import FlowMatching
 from feller.training.optimizer import TrainConfig
 
+MIN_ROWS = 30_000
+"""Minimum number of rows for the full width of conditional models of size "small"."""
+
 
 def points(data: Dataset, size: str) -> Recipe:
     """Return a recipe for points: affine flow, with a residual MLP on Fourier features.
 
-    `size` is the size of the model: "tiny", "small" or "base".
+    `size` is the size of the model: "tiny", "small" or "base". With conditions and few rows, "small" has the width of
+    "tiny", since a wider network overfits.
     """
     if isinstance(data.modality.space(), Tokens | TableTokens):
         raise UsageError(
@@ -27,6 +31,8 @@ def points(data: Dataset, size: str) -> Recipe:
             remedy="Use --recipe auto",
         )
     width, depth, minutes = {"tiny": (64, 3, 0.5), "small": (128, 3, 2.0), "base": (256, 5, 10.0)}[size]
+    if size == "small" and data.modality.selected_conditions and len(data) < MIN_ROWS:
+        width = 64
     return Recipe(
         architecture=MLP(width=width, depth=depth, frequencies=4),
         objective=FlowMatching(Affine(), data.modality.space()),

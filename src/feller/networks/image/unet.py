@@ -41,9 +41,12 @@ class UNet(LevelsConfig):
     """Probability of dropping a channel of a residual block in training."""
     augmentation_features: int = 0
     """Number of features of the augmentation that the network is told in training; 0 for none."""
+    patch: int = 1
+    """Side of the square patches of pixels that the network treats as one site with more channels; 1 for pixels."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_number("patch", self.patch, ge=1)
         check_number("dropout", self.dropout, ge=0, lt=1)
         check_number("augmentation_features", self.augmentation_features, ge=0)
 
@@ -54,7 +57,7 @@ class UNet(LevelsConfig):
             return UNetNetwork(self, shape[0], conditions)
 
     def notes(self, shape: tuple[int, ...]) -> tuple[str, ...]:
-        return padding_notes(shape, 2 ** (len(self.multipliers) - 1)) if len(shape) == 3 else ()
+        return padding_notes(shape, self.patch * 2 ** (len(self.multipliers) - 1)) if len(shape) == 3 else ()
 
 
 class UNetNetwork(nn.Module):
@@ -82,21 +85,24 @@ class UNetNetwork(nn.Module):
             return UNetLevel(widths[i], inner, config.blocks, config.heads if config.has_attention(i) else 0)
 
         coarser = range(1, len(widths))
-        self.conv_in = conv3x3(channels + self.images.channels, widths[0])
+        self.patch = config.patch
+        sites = self.patch**2
+        self.conv_in = conv3x3(sites * (channels + self.images.channels), widths[0])
         self.down = nn.ModuleList(level(i - 1) for i in coarser)
         self.downsamplers = nn.ModuleList(conv3x3(widths[i - 1], widths[i], stride=2) for i in coarser)
         self.mid = level(len(widths) - 1)
         self.upsamplers = nn.ModuleList(conv3x3(widths[i], widths[i - 1]) for i in reversed(coarser))
         self.up = nn.ModuleList(level(i - 1) for i in reversed(coarser))
         self.norm = group_norm(widths[0])
-        self.conv_out = zero_init(conv3x3(widths[0], channels))
+        self.conv_out = zero_init(conv3x3(widths[0], sites * channels))
 
     def forward(self, x_t: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], cond: Cond) -> Float[Tensor, "b c h w"]:
         """Predict one value for each pixel and channel."""
         x_t, cond = self.images(x_t, cond)
         masks = iter(dropout_masks(cond.get(DROPOUT), self.dropout, self.dropped))
         vector = self.conditioning(t, {name: value for name, value in cond.items() if name != DROPOUT})
-        h = self.conv_in(x_t)
+        height, width = x_t.shape[2:]
+        h = self.conv_in(self._patches(x_t))
         skips = []
         for level, downsample in zip(self.down, self.downsamplers, strict=True):
             h = level(h, vector, next(masks))
@@ -105,11 +111,17 @@ class UNetNetwork(nn.Module):
         h = self.mid(h, vector, next(masks))
         for upsample, level in zip(self.upsamplers, self.up, strict=True):
             skip = skips.pop()
-            height, width = skip.shape[2:]
-            upsampled = F.interpolate(h, scale_factor=2.0, mode="nearest")[:, :, :height, :width]
+            upsampled = F.interpolate(h, scale_factor=2.0, mode="nearest")[:, :, : skip.shape[2], : skip.shape[3]]
             # Addition costs half as much as the usual concatenation.
             h = level(skip + upsample(upsampled), vector, next(masks))
-        return self.conv_out(F.silu(self.norm(h)))
+        return F.pixel_shuffle(self.conv_out(F.silu(self.norm(h))), self.patch)[:, :, :height, :width]
+
+    def _patches(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k i j"]:
+        """Return the pixels of each patch as channels of one site; incomplete patches repeat the last row or column."""
+        missing = (-x.shape[3] % self.patch, -x.shape[2] % self.patch)
+        if any(missing):
+            x = F.pad(x, (0, missing[0], 0, missing[1]), mode="replicate")
+        return F.pixel_unshuffle(x, self.patch)
 
 
 class UNetLevel(nn.Module):
