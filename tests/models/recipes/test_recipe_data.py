@@ -34,9 +34,9 @@ def test_manifold_needs_a_manifold() -> None:
 
 @pytest.mark.parametrize(
     ("rows", "condition", "size", "width"),
-    [(300, "x", "small", 64), (30_000, "x", "small", 128), (300, None, "small", 128), (300, "x", "base", 256)],
+    [(300, ["x"], "small", 64), (30_000, ["x"], "small", 128), (300, [], "small", 128), (300, ["x"], "base", 256)],
 )
-def test_conditional_models_of_few_rows_are_narrower(rows: int, condition: str | None, size: str, width: int) -> None:
+def test_conditional_models_of_few_rows_are_narrower(rows: int, condition: list[str], size: str, width: int) -> None:
     x = np.random.default_rng(0).normal(size=(rows, 1))
     data = {"samples": np.concatenate([x, -x], 1)} | ({"x": x} if condition else {})
     assert points(read(data, condition=condition), size).architecture.width == width
