@@ -1,7 +1,8 @@
 """python -m benchmarks.inference: posteriors of four simulators by feller and by `sbi`'s FMPE, at equal processor time.
 
 The problems are those of sbibm (Lueckmann et al. 2021, arXiv 2101.04653). The score is C2ST: accuracy of a classifier
-that tells samples of the posterior from exact ones; 0.5 is the best. Prints one JSON object per problem and seed.
+that tells samples of the posterior from exact ones; 0.5 is the best. Simulation-based calibration and TARP check the
+posteriors of feller on new simulations. Prints one JSON object per problem and seed.
 """
 
 import json
@@ -21,8 +22,12 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import StandardScaler
 
 import feller
+from feller.core.rng import Rng
+from feller.evaluation.conditional_metrics import calibration
 
 SIMULATIONS, OBSERVATIONS, SAMPLES = 10_000, 3, 1_000
+CALIBRATED, RANKED = 300, 63
+"""Number of simulations for calibration, and of samples of the posterior of each."""
 Array = np.ndarray
 
 
@@ -148,10 +153,12 @@ def by_sbi(theta: Array, x: Array, observations: Array, seed: int) -> tuple[list
     return [posterior.sample((SAMPLES,), x=torch.tensor(o).float(), **options).numpy() for o in observations], seconds
 
 
-def by_feller(theta: Array, x: Array, observations: Array, seed: int, seconds: float) -> tuple[list[Array], int]:
-    """Return posterior samples after as many steps as fit in the same processor time, and their number.
+def by_feller(
+    theta: Array, x: Array, observations: Array, checks: tuple[Array, Array], seed: int, seconds: float
+) -> tuple[list[Array], dict[str, float]]:
+    """Return posterior samples after as many steps as fit in the same processor time, their number, and p-values.
 
-    Two short fits measure the time of a step and of the start.
+    Two short fits measure the time of a step and of the start. `checks` are new parameters and their simulations.
     """
     with tempfile.TemporaryDirectory() as folder:
 
@@ -165,7 +172,12 @@ def by_feller(theta: Array, x: Array, observations: Array, seed: int, seconds: f
         (_, few), (_, more) = fit(100), fit(500)
         steps = max(1, 100 + round((seconds - few) / ((more - few) / 400)))
         run, _ = fit(steps)
-        return [run.sample(SAMPLES, given={"x": o}, nfe=100).numpy() for o in observations], steps
+        draws = run.sample(RANKED * len(checks[0]), given={"x": np.repeat(checks[1], RANKED, 0)}, nfe=100)
+        draws = draws.numpy().reshape(len(checks[0]), RANKED, -1).astype(float)
+        found = calibration(checks[0], draws, Rng(seed))
+        p_values = {name: round(found[name], 3) for name in ("sbc_p", "tarp_p")}
+        samples = [run.sample(SAMPLES, given={"x": o}, nfe=100).numpy() for o in observations]
+        return samples, {"steps": steps, **p_values}
 
 
 def main() -> None:
@@ -181,16 +193,15 @@ def main() -> None:
             observations = problem.simulate(problem.prior(OBSERVATIONS, rng), rng)
             exact = [problem.posterior(o, SAMPLES, rng) for o in observations]
             peer, seconds = by_sbi(theta, x, observations, seed)
-            ours, steps = by_feller(theta, x, observations, seed, seconds)
+            new = problem.prior(CALIBRATED, rng)
+            ours, figures = by_feller(theta, x, observations, (new, problem.simulate(new, rng)), seed, seconds)
             scores = {
                 label: [round(c2st(a, b, seed), 3) for a, b in zip(samples, exact, strict=True)]
                 for label, samples in (("feller", ours), ("sbi", peer))
             }
             means = {f"{label}_mean": round(float(np.mean(values)), 3) for label, values in scores.items()}
             print(
-                json.dumps(
-                    {"problem": name, "seed": seed, "seconds": round(seconds, 1), "steps": steps, **scores, **means}
-                ),
+                json.dumps({"problem": name, "seed": seed, "seconds": round(seconds, 1), **figures, **scores, **means}),
                 flush=True,
             )
 
