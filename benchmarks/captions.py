@@ -151,7 +151,7 @@ def retrieval(judge: Judge, x: Tensor, captions: list[str], seed: int) -> float:
 def drawn(run: pathlib.Path, captions: list[str], guidance: float, nfe: int, seed: int) -> Tensor:
     """Return a picture that the model draws for each caption."""
     samples = feller.sample(
-        str(run), n=len(captions), given={"caption": captions}, guidance=guidance, seed=seed, nfe=32
+        str(run), n=len(captions), given={"caption": captions}, guidance=guidance, seed=seed, nfe=nfe
     )
     return torch.from_numpy(samples.numpy()).permute(0, 3, 1, 2).float() / 127.5 - 1
 
