@@ -35,10 +35,13 @@ class MLP(NetworkConfig):
     num_bins: int = 0
     """Number of bins of the endpoint x_1 per entry, for outputs that are logits of bins, [..., bins]; 0 for one real
     output per entry."""
+    condition_width: int = 0
+    """Number of features of the embedding of time and conditions; 0 for a quarter of `width`, which is too narrow for
+    numbers and vectors as conditions."""
 
     def __post_init__(self) -> None:
-        if self.width < 1 or self.depth < 1 or min(self.frequencies, self.num_bins) < 0:
-            raise UsageError("width and depth of at least 1, frequencies and bins of at least 0", self)
+        if self.width < 1 or self.depth < 1 or min(self.frequencies, self.num_bins, self.condition_width) < 0:
+            raise UsageError("width and depth of at least 1; frequencies, bins and condition_width of at least 0", self)
         if self.period is not None and (self.period <= 0 or not self.frequencies):
             raise UsageError("a positive period, with at least one frequency", self)
 
@@ -54,7 +57,7 @@ class ResidualMLP(nn.Module):
         super().__init__()
         width, self.size, self.num_bins = config.width, math.prod(shape), config.num_bins
         self.frequencies, self.period = config.frequencies, config.period
-        inner = -(-width // 4)  # at full width, the time embedding would cost as much as a block
+        inner = config.condition_width or -(-width // 4)  # at full width, the time embedding costs as much as a block
         self.conditioning = Conditioning(conditions, inner)
         self.null_values, self.feature_dim = self.conditioning.null_values, width
         self.embed = nn.Linear(self.size * ((self.period is None) + 2 * self.frequencies), width)

@@ -16,13 +16,15 @@ from feller.core.errors import InputError
 from feller.core.run_folder import INCOMPLETE_RUN_REMEDY, Run
 from feller.core.safetensors_io import load_tensors, load_weights, save_tensors
 from feller.core.serialization import read_json, write_json
-from feller.training.loop import TrainState, gather_full
+from feller.training.loop import BestWeights, TrainState, gather_full
 from feller.training.optimizer import optimizer_tensors, restore_optimizer
 
 HARDWARE_KEY = "processor"
 """Metadata key for the hardware that wrote a checkpoint."""
 NETWORK_KEY = "network"
 """Metadata key for the name of an auxiliary network."""
+BEST_KEY = "best.loss_and_step"
+"""Name of the loss and the step of the selected weights."""
 CPUINFO = pathlib.Path("/proc/cpuinfo")
 
 
@@ -137,11 +139,13 @@ def train_device(train_state: TrainState) -> torch.device:
 
 def train_state_tensors(train_state: TrainState) -> dict[str, Tensor]:
     """Return network, EMA and optimizer as named tensors, gathered from all ranks."""
+    best = train_state.best
     groups = {
         "network": train_state.network.state_dict(),
         "average": train_state.ema.state_dict(),
         "optimiser": optimizer_tensors(train_state.optimizer),
         "scaler": _scaler_tensors(train_state.scaler) if train_state.scaler.is_enabled() else {},
+        "best": {} if best is None or not best.tensors else best.tensors | {BEST_KEY: _record(best)},
     }
     return {f"{group}/{name}": value for group, state in groups.items() for name, value in gather_full(state).items()}
 
@@ -152,17 +156,25 @@ def restore_train_state(train_state: TrainState, tensors: dict[str, Tensor], *, 
     Raises:
         KeyError, ValueError, RuntimeError: If the tensors belong to another network or optimizer.
     """
-    groups: dict[str, dict] = {"network": {}, "average": {}, "optimiser": {}, "scaler": {}}
+    groups: dict[str, dict] = {"network": {}, "average": {}, "optimiser": {}, "scaler": {}, "best": {}}
     for name, value in tensors.items():
         group, name = name.split("/", 1)
         groups[group][name] = value
     load_weights(groups["network"], train_state.network)
     train_state.ema.load_state_dict(groups["average"])
+    if train_state.best is not None and groups["best"]:
+        loss, step = groups["best"].pop(BEST_KEY).tolist()
+        train_state.best = BestWeights(loss, int(step), groups["best"])
     if has_started:
         restore_optimizer(train_state.optimizer, groups["optimiser"])
     if train_state.scaler.is_enabled() and groups["scaler"]:
         scalars = {name: value.item() for name, value in groups["scaler"].items()}
         train_state.scaler.load_state_dict({**train_state.scaler.state_dict(), **scalars})
+
+
+def _record(best: BestWeights) -> Tensor:
+    """Return loss and step of the selected weights as a tensor."""
+    return torch.tensor([best.loss, best.step], dtype=torch.float64)
 
 
 def _scaler_tensors(scaler: torch.amp.GradScaler) -> dict[str, Tensor]:

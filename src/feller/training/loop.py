@@ -26,6 +26,18 @@ BatchFn = Callable[[int, slice], Batch]
 """(step, slice of the global batch) -> this rank's part of the batch."""
 
 
+@dataclass(frozen=True, eq=False)
+class BestWeights:
+    """EMA weights with the lowest loss on held-out examples so far; none yet in the first steps."""
+
+    loss: float = math.inf
+    """Their mean loss on the held-out examples."""
+    step: int = 0
+    """Number of training steps after which they were measured."""
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    """Weights and buffers by name."""
+
+
 @dataclass
 class TrainState:
     """Mutable state of a training run: everything that a checkpoint contains."""
@@ -39,6 +51,8 @@ class TrainState:
     """Number of finished steps."""
     seconds: float = 0.0
     """Training time in seconds, including earlier sessions."""
+    best: BestWeights | None = None
+    """EMA weights selected by their loss on held-out examples; None if the last ones are used."""
     is_sharded: bool = False
     """True if weights are sharded over ranks; then all ranks must call `weights` and `ema_weights`."""
 
@@ -51,7 +65,11 @@ class TrainState:
         return self._merged(gather_full(self.network.state_dict()))
 
     def ema_weights(self) -> dict[str, Tensor]:
-        """Return the full EMA weights by name, with LoRA updates merged."""
+        """Return the full EMA weights by name, with LoRA updates merged: the selected ones, if there are any."""
+        return self.best.tensors if self.best is not None and self.best.tensors else self.averaged_weights()
+
+    def averaged_weights(self) -> dict[str, Tensor]:
+        """Return the full EMA weights of the last step by name, with LoRA updates merged."""
         averaged = {name: value for name, value in self.ema.state_dict().items() if name != UPDATES_KEY}
         return self._merged(gather_full(averaged))
 
@@ -72,7 +90,8 @@ def make_train_state(network: nn.Module, config: TrainConfig) -> TrainState:
     """Return the initial state of training for a network."""
     device = next((weight.device.type for weight in network.parameters()), "cpu")
     scaler = torch.amp.GradScaler(device, enabled=config.precision == "fp16")
-    return TrainState(network, make_optimizer(network, config), EMA(network, config.ema_decay), scaler)
+    best = BestWeights() if config.keep_best else None
+    return TrainState(network, make_optimizer(network, config), EMA(network, config.ema_decay), scaler, best=best)
 
 
 @dataclass(frozen=True)
@@ -156,7 +175,7 @@ def train(
         for weight in weights:
             weight.grad = None
         with engine.float32_matmul(precision):
-            scaled_loss = gradient(loss, network, _split(example, config.micro_batch), local_batch_size)
+            scaled_loss = gradient(loss, network, split_example(example, config.micro_batch), local_batch_size)
         if not state.is_sharded:  # FSDP averages gradients in the backward pass
             engine.average_gradients(network)
 
@@ -180,7 +199,7 @@ def train(
         )
 
 
-def _split(example: Example, size: int | None) -> Iterator[Example]:
+def split_example(example: Example, size: int | None) -> Iterator[Example]:
     """Split a batch of examples into micro-batches of at most `size` examples."""
     n = num_examples(example)
     if size is None or size >= n:

@@ -50,6 +50,9 @@ class TrainConfig:
     """Gradient clipping norm: a larger gradient is scaled down to this norm."""
     ema_decay: float = 0.999
     """Decay of the EMA weights, which sampling uses."""
+    keep_best: bool = False
+    """Keep the EMA weights with the lowest loss on held-out examples, as early stopping does; private fits keep the
+    last ones."""
     reuse_batches: int = 1
     """Training steps per drawn batch; useful above 1 if drawing is expensive, as with samples of the model."""
     fsdp: bool = False

@@ -31,12 +31,13 @@ def points(data: Dataset, size: str) -> Recipe:
             remedy="Use --recipe auto",
         )
     width, depth, minutes = {"tiny": (64, 3, 0.5), "small": (128, 3, 2.0), "base": (256, 5, 10.0)}[size]
-    if size == "small" and data.modality.selected_conditions and len(data) < MIN_ROWS:
+    is_conditional = bool(data.modality.selected_conditions)
+    if size == "small" and is_conditional and len(data) < MIN_ROWS:
         width = 64
     return Recipe(
-        architecture=MLP(width=width, depth=depth, frequencies=4),
+        architecture=MLP(width=width, depth=depth, frequencies=4, condition_width=width if is_conditional else 0),
         objective=FlowMatching(Affine(), data.modality.space()),
-        train=TrainConfig(batch_size=512, lr=2e-3, minutes=minutes),
+        train=TrainConfig(batch_size=512, lr=2e-3, minutes=minutes, keep_best=is_conditional),
         sampling=SamplerConfig("midpoint", 64),
     )
 

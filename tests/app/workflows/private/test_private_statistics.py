@@ -14,7 +14,7 @@ from dp_accounting.pld import PLDAccountant
 from feller.app.modalities.registration import find_recipe
 from feller.app.workflows.private import private_statistics as guarding
 from feller.app.workflows.private.guarantee_text import sentence
-from feller.app.workflows.private.plan_dp_sgd import check_private, plan_dp_sgd, with_independent_times
+from feller.app.workflows.private.plan_dp_sgd import check_private, plan_dp_sgd, with_independent_rows
 from feller.app.workflows.private.privacy_config import PrivacyConfig
 from feller.app.workflows.private.private_statistics import measure_statistics
 from feller.app.workflows.private.table_schema import SchemaCost
@@ -176,7 +176,7 @@ def test_modalities_with_exact_statistics_are_refused():
 
 
 def recipe_of(data):
-    return with_independent_times(find_recipe("auto", data, "tiny")[1])
+    return with_independent_rows(find_recipe("auto", data, "tiny")[1])
 
 
 def test_times_are_drawn_independently():
@@ -184,7 +184,7 @@ def test_times_are_drawn_independently():
     assert isinstance(recipe.objective.time_distribution, Stratified)
     with refuses(UsageError):
         check_private(recipe)
-    mine = with_independent_times(recipe)
+    mine = with_independent_rows(recipe)
     check_private(mine)
     steps = mine.objective.time_distribution(64, Rng(0).stream("time")).diff().abs()
     assert steps.std() > 0.1  # those of a comb are all alike

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from feller.app.modalities.registration import find_recipe
-from feller.app.workflows.private.plan_dp_sgd import with_independent_times
+from feller.app.workflows.private.plan_dp_sgd import with_independent_rows
 from feller.app.workflows.private.probe_rows import check_row_independence, check_user_code, random_rows
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
@@ -41,7 +41,7 @@ def pictures(n=40):
 
 
 def ours(data, name="auto"):
-    recipe = with_independent_times(find_recipe(name, data, "tiny")[1])
+    recipe = with_independent_rows(find_recipe(name, data, "tiny")[1])
     data = data.with_modality(recipe.modality or data.modality)
     return recipe, data, recipe.model_spec(data).build(Rng(0))
 

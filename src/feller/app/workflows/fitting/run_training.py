@@ -1,6 +1,7 @@
 """Training of a run: job, inputs, checkpoints, preview and interruption by the user."""
 
 import contextlib
+import copy
 import io
 import time
 from collections.abc import Iterator
@@ -14,19 +15,26 @@ from feller.core.interrupts import sigterm_as_interrupt
 from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.core.serialization import replace_file, to_dict
+from feller.data.batches import batch_loader
 from feller.data.modality import Dataset
 from feller.data.tables.modality import GUESSED_NOTE
+from feller.evaluation.comparison import subsample
+from feller.evaluation.number_format import format_brief
 from feller.models.model import Model
 from feller.models.spec import ModelSpec, save_spec
 from feller.training import callbacks
 from feller.training.callbacks import CheckpointSaver, make_loggers
 from feller.training.checkpoint import load_checkpoint
 from feller.training.engine import Engine
+from feller.training.held_out import HeldOutSelection
 from feller.training.loop import BatchFn, StepMetrics, TrainState
 from feller.training.objective import Objective
 from feller.training.optimizer import TrainConfig
 from feller.training.parallelize import parallelize
 from feller.training.trainer import Callback, StepMonitor, Trainer
+
+SELECTION_BATCHES = 4
+"""Maximum number of batches of held-out examples that select the weights."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -49,6 +57,8 @@ class TrainingJob:
     resume_command: str
     data: Dataset | None = None
     """Training data; None if the start model generates the training pairs."""
+    held_out: Dataset | None = None
+    """Held-out data that select the weights; None if the last weights are used."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -136,8 +146,8 @@ def run_training(run: Run, job: TrainingJob, inputs: TrainingInputs, engine: Eng
         Interrupted: If training is interrupted by Ctrl-C; the run is saved.
     """
     state, config = job.state, job.config
+    all_callbacks: list[Callback] = [*inputs.callbacks, *_selection(job, inputs.rng, engine)]
     parallelize(state, config, engine)
-    all_callbacks: list[Callback] = [*inputs.callbacks]
     if engine.is_main_process:
         all_callbacks += [*make_loggers(config.logger, run, to_dict(config)), ProgressBar(reporter)]
     if engine.is_main_process or state.is_sharded:
@@ -156,6 +166,19 @@ def run_training(run: Run, job: TrainingJob, inputs: TrainingInputs, engine: Eng
     reporter.finish()
     if trainer.interrupted:
         raise Interrupted(job.resume_command)
+    if state.best is not None and state.best.tensors:
+        reporter.log(f"kept the weights of step {state.best.step:,}: held-out loss {format_brief(state.best.loss)}")
+
+
+def _selection(job: TrainingJob, rng: Rng, engine: Engine) -> Iterator[Callback]:
+    """Yield the callback that selects weights by their loss on held-out examples, if the job has such examples."""
+    if job.held_out is not None:
+        rows = subsample(job.held_out, SELECTION_BATCHES * job.config.batch_size, rng.fold_in("held-out"))
+        batch = batch_loader(rows, len(rows), rng.fold_in("held-out"))(0, slice(None))
+        network = copy.deepcopy(job.state.network)
+        yield HeldOutSelection(
+            job.objective, network, batch, job.config, rng=rng.fold_in("held-out noise"), engine=engine
+        )
 
 
 def _resume_text(state: TrainState, config: TrainConfig, *, exhausted: bool) -> str:

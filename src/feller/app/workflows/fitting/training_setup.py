@@ -35,6 +35,8 @@ from feller.training.training_inputs import example_source
 
 TRIAL_NFE = 4
 """Number of function evaluations (network calls) per sample in the trial."""
+MIN_SELECTION_EXAMPLES = 32
+"""Minimum number of held-out examples that may select the weights."""
 MAX_TRIAL_EXAMPLES = 16
 """Maximum number of examples in a trial."""
 
@@ -84,6 +86,7 @@ def set_up_training(run: Run, plan: FitPlan, engine: Engine, max_bytes: int = sy
         description=description,
         state=state,
         data=data,
+        held_out=held_out if recipe.train.keep_best and len(held_out) >= MIN_SELECTION_EXAMPLES else None,
         resume_command=f"feller fit --resume {recipe_flag}--out {shlex.quote(str(run.path))}",
     )
 

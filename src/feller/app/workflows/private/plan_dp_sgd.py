@@ -29,7 +29,7 @@ def plan_dp_sgd(privacy: PrivacyConfig, statistics: PrivateStatistics, recipe: R
     Raises:
         UsageError: If the recipe cannot be private, has a time limit, or the budget is too small for one step.
     """
-    recipe = with_independent_times(recipe)
+    recipe = with_independent_rows(recipe)
     ledger, train = statistics.ledger, recipe.train
     limit = check_plan(privacy, recipe, ledger)
     n, steps = ledger.n, train.steps or limit
@@ -92,11 +92,13 @@ def check_plan(privacy: PrivacyConfig, recipe: Recipe, ledger: Ledger) -> int:
     return limit
 
 
-def with_independent_times(recipe: Recipe) -> Recipe:
-    """Return a recipe in which the time t of each training example is drawn independently.
+def with_independent_rows(recipe: Recipe) -> Recipe:
+    """Return a recipe in which each training example is independent of other rows.
 
-    Stratified times are replaced, because they depend on the number of rows in the batch.
+    Stratified times are replaced, because they depend on the number of rows in the batch; held-out rows, which are
+    private too, do not select the weights.
     """
+    recipe = replace(recipe, train=replace(recipe.train, keep_best=False))
     objective: Any = recipe.objective
     time_distribution = getattr(objective, "time_distribution", None)
     return (

@@ -28,7 +28,7 @@ from feller.app.workflows.private.plan_dp_sgd import (
     check_private,
     check_resumable,
     plan_closed_form,
-    with_independent_times,
+    with_independent_rows,
 )
 from feller.app.workflows.private.plan_dp_sgd import plan_dp_sgd as plan_dp_sgd
 from feller.app.workflows.private.pretrain_on_marginals import marginal_model_of, pretrain_on_marginals
@@ -214,9 +214,9 @@ class PrivateData(DataAccess):
         check_closed_form(recipe, None, record.watched)
         if record.watched:
             check_rows(record.watched, with_recipe_schema(placeholder, recipe))
-        check_private(with_independent_times(recipe))
+        check_private(with_independent_rows(recipe))
         if not recipe.objective.is_one_shot:
-            check_plan(self.config, with_independent_times(recipe), Ledger((), self.config.delta_for(n), n))
+            check_plan(self.config, with_independent_rows(recipe), Ledger((), self.config.delta_for(n), n))
 
     def check_data(self, record: FitRecord, dataset: Dataset, reporter: Reporter) -> Dataset:
         if dataset.target is not None and not dataset.target.classes:
@@ -239,7 +239,7 @@ class PrivateData(DataAccess):
 
         A recipe is not private if the loss of one row depends on other rows, or if user code sees rows without noise.
         """
-        check_private(with_independent_times(recipe))
+        check_private(with_independent_rows(recipe))
         check_user_code(name, recipe)
         if start is not None:
             check_public(start, record.data, dataset)
@@ -297,7 +297,7 @@ class PrivateData(DataAccess):
 
     def _plan_steps(self, plan: FitPlan, request: RecipeRequest, training_rows: Dataset) -> FitPlan:
         config, cost, recipe, n = self.config, self._schema_cost, plan.recipe, len(training_rows)
-        check_plan(config, with_independent_times(recipe), Ledger(cost.expenses, config.delta_for(n), n, cost.delta))
+        check_plan(config, with_independent_rows(recipe), Ledger(cost.expenses, config.delta_for(n), n, cost.delta))
         marginals_fraction = 0.0 if plan.start_model else getattr(recipe.objective, "marginals_budget", 0.0)
         modality = recipe.modality
         images = None if modality is None else modality.view(Images)

@@ -1,0 +1,56 @@
+"""Selection of weights by their loss on held-out examples, against overfitting."""
+
+import torch
+from torch import nn
+
+from feller.core.rng import Rng
+from feller.training.engine import Engine
+from feller.training.loop import BestWeights, StepMetrics, TrainState, split_example
+from feller.training.objective import Batch, Objective
+from feller.training.optimizer import TrainConfig
+from feller.training.trainer import Callback
+
+EVERY = 100
+"""Interval between two measurements of the loss, in steps."""
+
+
+class HeldOutSelection(Callback):
+    """Callback that keeps the EMA weights with the lowest loss on held-out examples, as early stopping does.
+
+    All measurements use the same times and noise, so that they differ only by the weights. They depend on the step
+    alone, so that a resumed run selects the same weights.
+    """
+
+    def __init__(
+        self, objective: Objective, network: nn.Module, batch: Batch, config: TrainConfig, *, rng: Rng, engine: Engine
+    ) -> None:
+        """Draw the examples.
+
+        Args:
+            objective: Objective of the training.
+            network: Copy of the network, whose weights are overwritten.
+            batch: Held-out examples.
+            config: Training configuration.
+            rng: Random stream of times and noise.
+            engine: Device of the training.
+        """
+        self._objective, self._config, self._engine = objective, config, engine
+        self._network = network.to(engine.device).eval().requires_grad_(False)
+        self._example = objective.draw(engine.to_device(batch), rng, self._network)
+
+    def on_step_end(self, state: TrainState, metrics: StepMetrics) -> None:
+        if metrics.step % EVERY and metrics.step != self._config.steps:
+            return
+        weights = state.averaged_weights()
+        self._network.load_state_dict(weights)
+        loss = self.loss()
+        if state.best is not None and loss < state.best.loss:
+            state.best = BestWeights(loss, metrics.step, {name: value.clone() for name, value in weights.items()})
+
+    @torch.no_grad()
+    def loss(self) -> float:
+        """Return the mean loss of the examples with the current weights of the copy."""
+        size = self._config.micro_batch or self._config.batch_size
+        with self._engine.autocast(self._config.precision):
+            losses = [self._objective.loss(self._network, part) for part in split_example(self._example, size)]
+        return torch.cat(losses).double().mean().item()
