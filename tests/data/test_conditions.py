@@ -230,3 +230,68 @@ def test_images_are_read_from_files_and_resized(tmp_path) -> None:
     for wrong in (str(tmp_path / "b.png"), str(tmp_path / "c.png"), np.zeros((3, 2, 3))):
         with refuses(UsageError, argument="small"):
             condition.parse("small", wrong, 1)
+
+
+def test_tensors_of_categories_are_indices_and_cells_are_names() -> None:
+    condition = CategoryCondition(("-1", "0", "x"))
+    assert condition.encode("c", ["-1", "0", ""]).tolist() == [0, 1, 3]
+    assert condition.encode("c", torch.tensor([0, 1, 3])).tolist() == [0, 1, 3]
+    assert condition.parse("c", torch.tensor([0, 1, 3]), 3).tolist() == [0, 1, 3]
+    for wrong in (torch.tensor([4]), torch.tensor([-1]), torch.tensor([0.5]), torch.tensor([[0]])):
+        with refuses(InputError, argument="c"):
+            condition.encode("c", wrong)
+
+
+def test_cells_of_new_data_are_no_indices() -> None:
+    condition = fit_condition("c", ["high", "low", "mid"])
+    assert condition.parse("c", 1, 1).tolist() == [1]
+    with refuses(InputError, argument="c"):
+        condition.encode("c", ["1"])
+
+
+@pytest.mark.parametrize("missing", ["NA", "null", "?", "-", "N/A", None, pd.NA, float("nan")])
+def test_missing_numbers_in_usual_notations(missing: object) -> None:
+    column = [1.0, missing, 3.0]
+    condition = fit_condition("c", column)
+    assert condition == NumberCondition(mean=2.0, scale=1.0, low=1.0, high=3.0)
+    assert condition.is_null(condition.encode("c", column)).tolist() == [False, True, False]
+
+
+def test_complex_numbers_are_refused() -> None:
+    with refuses(InputError, argument="c"):
+        fit_condition("c", np.array([1 + 2j, 2]))
+
+
+def test_huge_integers_are_refused() -> None:
+    with refuses(UsageError, argument="c"):
+        fit_condition("c", ["1", "2"]).parse("c", 10**400, 1)
+
+
+def test_vectors_that_are_incomplete_null_or_numbers() -> None:
+    vectors = fit_condition("c", np.array([[1.0, 2.0], [3.0, 4.0]]))
+    for null in ("", None):
+        assert vectors.is_null(vectors.parse("c", null, 2)).all()
+    for wrong in ("1 nan", [1.0, float("nan")], 1.0, np.float64(1), torch.tensor(1.0)):
+        with refuses(UsageError, argument="c"):
+            vectors.parse("c", wrong, 1)
+    assert vectors.outside(torch.tensor([[2.0, 3.0]]).double()) is None
+    assert vectors.outside(torch.tensor([[2.0, 1e9]]).double())
+
+
+def test_images_of_other_sizes_or_units() -> None:
+    images = fit_condition("c", np.arange(24, dtype=np.uint8).reshape(2, 2, 2, 3))
+    for wrong in ([np.zeros((2, 2, 3)), np.zeros((2, 1, 3))], [], np.full((1, 2, 2, 3), 0.5)):
+        with refuses(UsageError, argument="c"):
+            images.parse("c", wrong, 1)
+    field = fit_condition("c", np.linspace(-2, 3, 18).reshape(2, 3, 3))
+    assert field.outside(field.parse("c", np.full((1, 3, 3), 3.0), 1)) is None
+    assert field.outside(field.parse("c", np.full((1, 3, 3), 4.0), 1)) == "-2 to 3"
+
+
+def test_rows_of_values_for_each_sample() -> None:
+    number = fit_condition("c", ["1", "2"])
+    assert number.rows([1, 2, 3], slice(1, 3)) == [2, 3]
+    assert number.rows(1.5, slice(1, 3)) == 1.5
+    vectors = fit_condition("c", np.array([[1.0, 2.0], [3.0, 4.0]]))
+    assert vectors.rows([1, 2], slice(1, 2)) == [1, 2]
+    assert vectors.rows([[1, 2], [3, 4]], slice(1, 2)) == [[3, 4]]

@@ -114,3 +114,14 @@ def test_features_of_all_types() -> None:
         [0, 1, 1, 0, 0, 0, 1, 0],
         [1, 0, 0, 1, 0, 0, 0, 1],
     ]
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e5, 1e8])
+def test_linear_gaussian_of_columns_of_unequal_scale(scale: float) -> None:
+    """The density of scaled data is that of the data, less the logarithm of the scale."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2_000, 1))
+    y = np.concatenate([x + rng.normal(size=x.shape), x + rng.normal(size=x.shape)], 1)
+    plain = LinearGaussian.fit(x, y).log_density(x, y).mean()
+    scaled = LinearGaussian.fit(x, y * [1, scale]).log_density(x, y * [1, scale]).mean()
+    assert scaled == pytest.approx(plain - np.log(scale), abs=1e-6)

@@ -75,7 +75,10 @@ class LinearGaussian:
     def log_density(self, x: Rows, y: Rows) -> Float64[np.ndarray, " n"]:
         """Return log p(y | x) of each row, in nats."""
         residuals = y - np.concatenate([x, np.ones((len(x), 1))], 1) @ self.coefficients
-        return scipy.stats.multivariate_normal(cov=self.covariance, allow_singular=True).logpdf(residuals)
+        scale = np.sqrt(np.diag(self.covariance))  # in these units, no direction is lost for its small variance
+        correlation = self.covariance / np.outer(scale, scale)
+        normal = scipy.stats.multivariate_normal(cov=correlation, allow_singular=True)
+        return normal.logpdf(residuals / scale) - np.log(scale).sum()
 
 
 @dataclass(frozen=True, eq=False)

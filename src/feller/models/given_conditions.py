@@ -57,9 +57,11 @@ def _selected_values(spec: ModelSpec, n: int, given: Mapping[str, Any]) -> Cond:
     cond = {}
     for name, kind in spec.modality.selected_conditions.items():
         if name in given:
-            cond[name] = kind.parse(name, given[name], n)
+            cond[name] = kind.parse(name, _as_array(given[name]), n)
             if (training_range := kind.outside(cond[name])) is not None:
                 warn(f"{name} is outside of its training range, {training_range}; the model extrapolates")
+            if not spec.cond_dropout and bool(kind.is_null(cond[name]).any()):
+                warn(f"{name} is missing in some samples, but the model was trained without condition dropout")
         elif spec.cond_dropout:
             cond[name] = kind.null_values(n)
         else:
@@ -70,6 +72,11 @@ def _selected_values(spec: ModelSpec, n: int, given: Mapping[str, Any]) -> Cond:
                 remedy=f"Add {name}={kind.example}",
             )
     return cond
+
+
+def _as_array(value: Any) -> Any:
+    """Return the values of a pandas or pyarrow column as an array; other values unchanged."""
+    return value.to_numpy() if hasattr(value, "to_numpy") else value
 
 
 def resolve_given(spec: ModelSpec, n: int, given: Mapping[str, Any] | None, rng: Rng) -> tuple[Cond, dict[str, State]]:

@@ -157,6 +157,7 @@ class Sampler:
         *,
         first: int = 0,
         ranks: ProcessGroup = SINGLE,
+        total: int | None = None,
         on_progress: Callable[[float], None] = no_progress,
     ) -> Dataset:
         """Draw n samples with the indices `first`, `first + 1`, and so on.
@@ -165,6 +166,7 @@ class Sampler:
             n: Number of samples.
             first: Index of the first sample; the index determines the random numbers of a sample.
             ranks: Processes that share the work; each returns all samples.
+            total: Number of all samples, for which conditions are given, if they are drawn in several parts.
             on_progress: Callback with the completed fraction.
 
         Raises:
@@ -173,7 +175,7 @@ class Sampler:
         model, rng = self.model, replace(self.rng, first_example=first)
         return model.sample_dataset(
             n,
-            given=self.cond_texts or None,
+            given=(self.cond_texts if total is None else self._given_part(slice(first, first + n), total)) or None,
             guidance=self.guidance,
             sampling=self.sampling,
             observed=None if self.observed_text is None else _text_observation(model, self.observed_text, n),
@@ -182,6 +184,15 @@ class Sampler:
             on_progress=on_progress,
             on_step=self.on_step,
         )
+
+    def _given_part(self, rows: slice, total: int) -> dict[str, Any]:
+        """Return the conditions of some of all samples."""
+        kinds, given = self.model.spec.modality.selected_conditions, {}
+        for name, value in self.cond_texts.items():
+            if name in kinds:
+                kinds[name].parse(name, value, total)  # checks the number of values
+            given[name] = kinds[name].rows(value, rows) if name in kinds else value
+        return given
 
     def write(self, samples: Dataset, place: pathlib.Path, *, first: int = 0, total: int = 0) -> None:
         """Write samples to a file or folder.

@@ -181,9 +181,8 @@ def _write_shard(target: ShardedSamples, sampler: Sampler, number: int, on_progr
     """Draw the samples of a shard and write it atomically."""
     rows, file = target.rows(number), target.file_name(number)
     temp_path, path = target.folder / WRITING / file, target.folder / file
-    sampler.write(
-        sampler.draw(len(rows), first=rows.start, on_progress=on_progress), temp_path, first=rows.start, total=target.n
-    )
+    samples = sampler.draw(len(rows), first=rows.start, total=target.n, on_progress=on_progress)
+    sampler.write(samples, temp_path, first=rows.start, total=target.n)
     size, digest = size_and_hash(temp_path)
     try:
         if temp_path.is_dir():  # os.replace cannot replace a non-empty folder

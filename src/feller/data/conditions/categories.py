@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -51,14 +51,33 @@ class CategoryCondition(Condition):
         return self.categories
 
     def encode(self, name: str, column: ConditionColumn) -> Int64[Tensor, " n"]:
-        ids = [len(self.categories) if is_missing(cell) else self._id(name, cell) for cell in cells_of(column)]
+        """Convert the names of categories to indices; a tensor holds indices already, and is checked."""
+        if isinstance(column, Tensor):
+            return self._checked(name, column)
+        indices = {category: index for index, category in enumerate(self.categories)}
+        return self._indices(name, column, indices.get)
+
+    def _encode_given(self, name: str, entries: ConditionColumn) -> Int64[Tensor, " n"]:
+        """Convert names or indices; numbers are names if a category is a number."""
+        if isinstance(entries, Tensor):
+            return self._checked(name, entries)
+        return self._indices(name, entries, lambda text: class_number(text, self.categories))
+
+    def _indices(
+        self, name: str, column: ConditionColumn, index_of: Callable[[str], int | None]
+    ) -> Int64[Tensor, " n"]:
+        ids = [len(self.categories) if is_missing(cell) else index_of(text_of(cell)) for cell in cells_of(column)]
+        if None in ids:
+            raise unknown_class(InputError, name, text_of(cells_of(column)[ids.index(None)]), self.categories)
         return torch.tensor(ids, dtype=torch.int64)
 
-    def _id(self, name: str, cell: Any) -> int:
-        index = class_number(text_of(cell), self.categories)
-        if index is None:
-            raise unknown_class(InputError, name, text_of(cell), self.categories)
-        return index
+    def _checked(self, name: str, ids: Tensor) -> Int64[Tensor, " n"]:
+        """Return indices of categories, or the null value, as int64; InputError for others."""
+        is_integer = not (ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool)
+        if not is_integer or ids.ndim != 1 or bool(((ids < 0) | (ids > len(self.categories))).any()):
+            found = f"{ids.dtype} {list(ids.shape)}" if not is_integer or ids.ndim != 1 else ids.tolist()
+            raise InputError(f"integers from 0 to {len(self.categories) - 1}, shape [n]", found, argument=name)
+        return ids.long()
 
     def decode(self, values: Int64[Tensor, " n"]) -> np.ndarray:
         return np.array([*self.categories, ""])[values.cpu().numpy()]

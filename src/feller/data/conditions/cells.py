@@ -26,14 +26,25 @@ def text_of(cell: Any) -> str:
 
 
 def is_missing(cell: Any) -> bool:
-    """Return True for None, NaN and the empty text."""
+    """Return True for None, NaN, pandas' NA and NaT, and the empty text."""
+    if isinstance(cell, str):
+        return not cell.strip()
     return (
-        cell is None or (isinstance(cell, float) and math.isnan(cell)) or (isinstance(cell, str) and not cell.strip())
+        cell is None or (isinstance(cell, float) and math.isnan(cell)) or type(cell).__name__ in ("NAType", "NaTType")
     )
 
 
-def numbers_of(name: str, column: Any, ndim: int) -> np.ndarray:
-    """Return numbers [n] or vectors [n, d] as float64, NaN where missing.
+MISSING_NUMBERS = frozenset(("na", "n/a", "#n/a", "<na>", "nan", "null", "none", "?", "-"))
+"""Texts that stand for a missing number in a column of numbers, in lower case."""
+
+
+def is_missing_number(cell: Any) -> bool:
+    """Return True for a missing cell, also in the notation of a column of numbers, such as NA."""
+    return is_missing(cell) or (isinstance(cell, str) and cell.strip().lower() in MISSING_NUMBERS)
+
+
+def numbers_of(name: str, column: Any, ndim: int, default_width: int = 0) -> np.ndarray:
+    """Return numbers [n] or vectors [n, d] as float64, NaN where missing; d is `default_width` if all are missing.
 
     Raises:
         InputError: If a value is not a number, or infinite.
@@ -46,7 +57,8 @@ def numbers_of(name: str, column: Any, ndim: int) -> np.ndarray:
         cells = list(column)
         if ndim == 2:
             cells = [cell.split() if isinstance(cell, str) and cell.strip() else cell for cell in cells]
-            width = len(next((cell for cell in cells if not is_missing(cell)), ()))
+            cells = [[cell] if isinstance(cell, Real) and not is_missing(cell) else cell for cell in cells]
+            width = len(next((cell for cell in cells if not is_missing(cell)), ())) or default_width
             cells = [[math.nan] * width if is_missing(cell) else cell for cell in cells]
             if any(len(cell) != width for cell in cells):
                 raise InputError(f"vectors of {width} numbers", "vectors of different lengths", argument=name)
@@ -60,9 +72,12 @@ def numbers_of(name: str, column: Any, ndim: int) -> np.ndarray:
 
 
 def _number(name: str, cell: Any) -> float:
-    if is_missing(cell):
+    if is_missing_number(cell):
         return math.nan
-    value = float(cell) if isinstance(cell, Real) else parse_number(str(cell).strip())
+    try:
+        value = float(cell) if isinstance(cell, Real) else parse_number(str(cell).strip())
+    except OverflowError:  # an integer beyond the range of floats
+        value = math.inf
     if value is None:
         raise InputError("a number", repr(cell), argument=name)
     return value

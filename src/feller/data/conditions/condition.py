@@ -53,27 +53,36 @@ class Condition(abc.ABC):
     def decode(self, values: Tensor) -> np.ndarray:
         """Convert a tensor [n, ...] to the values in files: numbers [n] or [n, d], NaN for null, or texts [n]."""
 
-    def parse(self, name: str, value: object, n: int) -> Tensor:
+    def parse(self, name: str, value: Any, n: int) -> Tensor:
         """Convert a value given by a user, or one value for each of n samples, to a tensor [n, ...].
 
         Raises:
             UsageError: If a value has the wrong type or is unknown.
         """
+        if isinstance(value, Tensor | np.ndarray) and not value.ndim:
+            value = value.item()
         entries = self._entries(value)
         if entries is None:
             entries = [value] * n
         if len(entries) != n:
             raise UsageError(argument=name, expected=f"one value, or {n} values, one per sample", found=len(entries))
         try:
-            return self.encode(name, entries)
+            return self._encode_given(name, entries)
         except InputError as error:
             raise UsageError(argument=name, expected=error.expected, found=error.found, remedy=error.remedy) from error
 
+    def _encode_given(self, name: str, entries: ConditionColumn) -> Tensor:
+        """Convert one value per sample given by a user; arguments and errors of `encode`."""
+        return self.encode(name, entries)
+
+    def rows(self, value: Any, rows: slice) -> Any:
+        """Return the values of some samples if `value` has one value per sample; otherwise `value`."""
+        entries = self._entries(value)
+        return value if entries is None else entries[rows]
+
     def _entries(self, value: Any) -> Any:
         """Return the values of several samples; None for a single value."""
-        if isinstance(value, Tensor | np.ndarray) and value.ndim:
-            return value
-        return value if isinstance(value, list | tuple) else None
+        return value if isinstance(value, list | tuple | Tensor | np.ndarray) else None
 
     def outside(self, values: Tensor) -> str | None:
         """Describe the training range if some values are outside of it; None otherwise."""

@@ -3,6 +3,7 @@
 import math
 import os
 import pathlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -79,7 +80,7 @@ class ImageCondition(Condition):
             if column.shape[1:] != self._shape or not column.is_floating_point():
                 raise InputError(f"images {list(self._shape)}", f"{column.dtype} {list(column.shape)}", argument=name)
             return column.float()
-        pixels = column if isinstance(column, np.ndarray) else np.stack([self._pixels(entry) for entry in column])
+        pixels = column if isinstance(column, np.ndarray) else self._stacked(name, column)
         pixels = pixels[..., None] if pixels.ndim == 3 else pixels
         shape = (self.height, self.width, self.channels)
         if pixels.ndim != 4 or pixels.shape[1:] != shape or pixels.dtype.kind not in "biuf":
@@ -87,7 +88,22 @@ class ImageCondition(Condition):
         values = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)).astype(np.float64))
         if bool(values.isinf().any()):
             raise InputError("finite pixel values", "inf", argument=name)
+        if pixels.dtype.kind == "f" and (self.low, self.high) == (0.0, 255.0) and bool((values.amax() <= 1).all()):
+            raise InputError("pixels from 0 to 255", "pixels from 0 to 1", "Multiply them by 255", argument=name)
         return (2 * (values - self.low) / (self.high - self.low) - 1).float()
+
+    def _stacked(self, name: str, images: Sequence[object]) -> np.ndarray:
+        """Return the pixels of images, [n, h, w, c]."""
+        pixels = [self._pixels(image) for image in images]
+        shapes = {image.shape for image in pixels}
+        if len(shapes) != 1:
+            found = "images of different sizes" if shapes else "none"
+            raise InputError(f"images {[self.height, self.width, self.channels]}", found, argument=name)
+        return np.stack(pixels)
+
+    def outside(self, values: Float32[Tensor, "n c h w"]) -> str | None:
+        is_outside = (values.abs() > 1 + 1e-3).any()
+        return f"{self.low:g} to {self.high:g}" if bool(is_outside) else None
 
     def _pixels(self, entry: Any) -> np.ndarray:
         """Return the pixels [h, w, c] of an array, or of an image file, resized to the size of this condition."""

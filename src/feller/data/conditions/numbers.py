@@ -50,6 +50,11 @@ class NumberCondition(Condition):
         return f"{self.low:g} to {self.high:g}" if bool(is_outside.any()) else None
 
 
+FAR = 8.0
+"""Number of standard deviations from the mean beyond which the entries of a vector are outside of the training range,
+whose limits are not recorded."""
+
+
 @dataclass(frozen=True)
 class VectorCondition(Condition):
     """Vector of real numbers, such as an embedding, float64 [n, d]; the null value is a vector of NaN."""
@@ -71,16 +76,27 @@ class VectorCondition(Condition):
         return (len(self.mean),)
 
     def encode(self, name: str, column: ConditionColumn) -> Float64[Tensor, "n d"]:
-        values = numbers_of(name, column, 2)
+        values = numbers_of(name, column, 2, default_width=len(self.mean))
         if values.shape[1] != len(self.mean):
             raise InputError(f"vectors of {len(self.mean)} numbers", f"vectors of {values.shape[1]}", argument=name)
         return torch.from_numpy(values)
+
+    def _encode_given(self, name: str, entries: ConditionColumn) -> Float64[Tensor, "n d"]:
+        values = self.encode(name, entries)
+        if bool((values.isnan().any(1) & ~values.isnan().all(1)).any()):
+            raise InputError("vectors without missing entries, or missing vectors", "NaN in a vector", argument=name)
+        return values
 
     def _entries(self, value: Any) -> Any:
         if isinstance(value, Tensor | np.ndarray):
             return value if value.ndim == 2 else None
         is_several = isinstance(value, list | tuple) and len(value) > 0 and not all(map(_is_entry, value))
         return value if is_several else None
+
+    def outside(self, values: Float64[Tensor, "n d"]) -> str | None:
+        distance = (values - values.new_tensor(self.mean)).abs() / values.new_tensor(self.scale)
+        is_outside = bool((distance > FAR).any())
+        return f"{FAR:g} standard deviations around the mean of each entry" if is_outside else None
 
     def decode(self, values: Float64[Tensor, "n d"]) -> Float64[np.ndarray, "n d"]:
         return values.detach().cpu().double().numpy()

@@ -14,7 +14,15 @@ from feller.data.conditions.categories import (
     elements_of,
     fit_set,
 )
-from feller.data.conditions.cells import ConditionColumn, cells_of, is_missing, numbers_of, refuse_constant, text_of
+from feller.data.conditions.cells import (
+    ConditionColumn,
+    cells_of,
+    is_missing,
+    is_missing_number,
+    numbers_of,
+    refuse_constant,
+    text_of,
+)
 from feller.data.conditions.condition import Condition
 from feller.data.conditions.image_condition import fit_image
 from feller.data.conditions.numbers import fit_number, fit_vector
@@ -52,8 +60,11 @@ def fit_condition(name: str, column: ConditionColumn) -> Condition:
         if all(isinstance(entry, Real) for cell in present for entry in cell) and not isinstance(present[0], set):
             return fit_vector(name, numbers_of(name, column, 2))
         return fit_set(name, present, SET_SEPARATORS[0])
-    if all(isinstance(cell, Real) or parse_number(text_of(cell)) is not None for cell in present):
+    numbers = [cell for cell in present if not is_missing_number(cell)]
+    if numbers and all(isinstance(cell, Real) or parse_number(text_of(cell)) is not None for cell in numbers):
         return fit_number(name, numbers_of(name, column, 1))
+    if any(isinstance(cell, complex) for cell in present):
+        raise InputError("numbers, vectors, texts or images", "complex numbers", argument=name)
     if len({len(text_of(cell).split()) for cell in present}) == 1 and all(map(_is_vector, present)):
         return fit_vector(name, numbers_of(name, column, 2))
     if name.lower() in TEXT_NAMES:
