@@ -43,6 +43,15 @@ def test_boosted_quantiles_see_what_a_line_cannot() -> None:
     linear = LinearGaussian.fit(x[:2_000], y[:2_000]).log_density(x[2_000:], y[2_000:]).mean()
     truth = -scipy.stats.norm(scale=0.1).entropy()
     assert linear + 0.8 < boosted < truth + 0.05
+    assert boosted > truth - 0.15
+
+
+@pytest.mark.parametrize("rows", [100, 2_000])
+def test_boosted_quantiles_of_few_rows_are_no_straw_man(rows: int) -> None:
+    x, y = linear_gaussian(rows)
+    truth = scipy.stats.multivariate_normal(cov=[[1, 0.6], [0.6, 1]]).entropy()
+    nll = -BoostedQuantiles.fit(x, y).log_density(*linear_gaussian(3_000)).mean()
+    assert nll < truth + (1.5 if rows == 100 else 0.3)
 
 
 def test_piecewise_density_integrates_to_one_and_has_its_quantiles() -> None:

@@ -26,6 +26,8 @@ MAX_DIMENSION = 16
 """Maximum dimension of the data for the gradient-boosted baseline, which fits one model per dimension and quantile."""
 QUANTILES = tuple((i + 0.5) / 10 for i in range(10))
 """Levels of the quantiles that the gradient-boosted baseline predicts: 0.05, 0.15, ..., 0.95."""
+MIN_WIDTHS, WEIGHTS = (0.001, 0.01, 0.04, 0.16), (0.05, 0.3, 0.6, 0.9)
+"""Values of `Smoothing` to choose from; minimum distances of quantiles are in units of the standard deviation."""
 CALIBRATED, DRAWS = 256, 64
 """Number of held-out examples for calibration, and number of samples per example."""
 USUAL_SECONDS = 60.0
@@ -82,41 +84,87 @@ class LinearGaussian:
 
 
 @dataclass(frozen=True, eq=False)
-class BoostedQuantiles:
-    """Gradient-boosted regression of the quantiles of each dimension given x and the dimensions before it.
+class Smoothing:
+    """Mixture of a density that is constant between predicted quantiles and a normal density around their mean.
 
-    The density is constant between neighbouring quantiles, and exponential below the first and above the last one.
+    Predicted quantiles may be close or out of order by chance, which alone would give densities of almost 0 nearby.
     """
+
+    min_width: float
+    """Minimum distance of neighbouring quantiles."""
+    weight: float
+    """Weight of the normal density."""
+    scale: float
+    """Standard deviation of the normal density."""
+
+    @classmethod
+    def fit(cls, knots: Float64[np.ndarray, "n k"], y: Float64[np.ndarray, " n"], unit: float) -> "Smoothing":
+        """Choose the smoothing of the highest likelihood for predicted quantiles and values not used to predict them.
+
+        Args:
+            knots: Predicted quantiles of each row, in increasing order.
+            y: Value of each row.
+            unit: Standard deviation of the training values.
+        """
+        scale = max(float(np.sqrt(((y - knots.mean(1)) ** 2).mean())), 1e-3 * unit)
+        choices = [cls(width * unit, weight, scale) for width in MIN_WIDTHS for weight in WEIGHTS]
+        return max(choices, key=lambda choice: choice.log_density(knots, y).mean())
+
+    def log_density(self, knots: Float64[np.ndarray, "n k"], y: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
+        """Return the log density of each row, in nats."""
+        pieces = np.log1p(-self.weight) + piecewise_log_density(knots, y, self.min_width)
+        return np.logaddexp(pieces, np.log(self.weight) + scipy.stats.norm.logpdf(y, knots.mean(1), self.scale))
+
+
+@dataclass(frozen=True, eq=False)
+class BoostedQuantiles:
+    """Gradient-boosted regression of the quantiles of each dimension given x and the dimensions before it."""
 
     models: tuple[tuple[Any, ...], ...]
     """Regressor of each quantile level, for each dimension."""
-    scale: Float64[np.ndarray, " d"]
-    """Standard deviation of each dimension in the training data."""
+    smoothing: tuple[Smoothing, ...]
+    """Smoothing of the density of each dimension."""
 
     @classmethod
     def fit(cls, x: Rows, y: Rows, seed: int = 0) -> "BoostedQuantiles":
-        """Fit one regressor for each dimension and quantile level."""
+        """Fit one regressor for each dimension and quantile level; a fifth of the rows chooses the smoothing."""
         from sklearn.ensemble import HistGradientBoostingRegressor
 
-        models = tuple(
-            tuple(
+        order = np.random.default_rng(seed).permutation(len(y))
+        chosen, rest = np.split(order, [max(1, len(y) // 5)])
+        models, smoothing = [], []
+        for j in range(y.shape[1]):
+            features = _features(x, y, j)
+            regressors = tuple(
                 HistGradientBoostingRegressor(loss="quantile", quantile=level, max_iter=60, random_state=seed).fit(
-                    np.concatenate([x, y[:, :j]], 1) if x.size or j else np.zeros((len(y), 1)), y[:, j]
+                    features[rest], y[rest, j]
                 )
                 for level in QUANTILES
             )
-            for j in range(y.shape[1])
-        )
-        return cls(models, np.where(y.std(0) > 0, y.std(0), 1.0))
+            models.append(regressors)
+            knots = _predicted_quantiles(regressors, features[chosen])
+            smoothing.append(Smoothing.fit(knots, y[chosen, j], float(y[:, j].std()) or 1.0))
+        return cls(tuple(models), tuple(smoothing))
 
     def log_density(self, x: Rows, y: Rows) -> Float64[np.ndarray, " n"]:
         """Return log p(y | x) of each row, in nats."""
-        total = np.zeros(len(y))
-        for j, regressors in enumerate(self.models):
-            features = np.concatenate([x, y[:, :j]], 1) if x.size or j else np.zeros((len(y), 1))
-            knots = np.sort(np.stack([regressor.predict(features) for regressor in regressors], 1), 1)
-            total += piecewise_log_density(knots, y[:, j], min_width=1e-3 * self.scale[j])
-        return total
+        return np.sum(
+            [
+                smoothing.log_density(_predicted_quantiles(regressors, _features(x, y, j)), y[:, j])
+                for j, (regressors, smoothing) in enumerate(zip(self.models, self.smoothing, strict=True))
+            ],
+            0,
+        )
+
+
+def _features(x: Rows, y: Rows, j: int) -> Rows:
+    """Return the features from which dimension j is predicted: x and the dimensions before it."""
+    return np.concatenate([x, y[:, :j]], 1) if x.size or j else np.zeros((len(y), 1))
+
+
+def _predicted_quantiles(regressors: tuple[Any, ...], features: Rows) -> Float64[np.ndarray, "n k"]:
+    """Return the predicted quantiles of each row, in increasing order."""
+    return np.sort(np.stack([regressor.predict(features) for regressor in regressors], 1), 1)
 
 
 def piecewise_log_density(
