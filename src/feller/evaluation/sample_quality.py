@@ -153,6 +153,8 @@ def _held_out_notes(numbers: dict[str, float | str | None], held_out: Dataset) -
     measured = [name for name in numbers if name.endswith("_floor") and numbers[name] is not None]
     undefined = [name for name in ("nearest_ratio",) if name in numbers]
     undefined += [name for name in numbers if name.endswith("_floor") and _has_no_floor(numbers, name)]
+    if kind.selected_conditions:
+        undefined.append("likelihood baselines and calibration of the conditional density")
     floors = ", and floors are those of the training data" if measured else ""
     missing = f"; more held-out data are needed for {', '.join(undefined)}" if undefined else ""
     return [f"{reason}: samples were compared with the training data{floors}{missing}"]

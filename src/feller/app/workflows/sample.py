@@ -218,7 +218,9 @@ def _draw(
         raise UsageError("{shard} in --out needs --shard-size, the number of samples per file")
     if config.infill.complete is not None and (config.n is not None or config.infill.template is not None):
         flag = "-n" if config.n is not None else "--template"
-        raise UsageError("imputes each row of its table once", remedy=f"Leave {flag} out", argument="complete")
+        raise UsageError(
+            "draws one sample for each row or series of its file", remedy=f"Leave {flag} out", argument="complete"
+        )
     n = _count(run, config)
     check_sample_counts(n=n)
     sampler = make_sampler(run, config, weights=weights, on_step=on_step, reporter=reporter)
@@ -298,7 +300,10 @@ def _check_complete(modality: Modality, given: Mapping[str, object]) -> None:
         )
     if not modality.view(Table):
         raise UsageError(
-            "imputes tables; this model's data are not a table", remedy="Leave it out", argument="complete"
+            argument="complete",
+            expected="a model of a table, of arrays or of series",
+            found=f"a model of {modality.display_name}",
+            remedy="Fit the table without --condition",
         )
     if given:
         raise UsageError("takes the conditions from its table", remedy="Leave --given out", argument="complete")

@@ -15,7 +15,7 @@ from feller.app.reporter import SILENT, Reporter
 from feller.app.workflows.run_config import is_described, read_fit_record
 from feller.app.workflows.run_status import incomplete_notice
 from feller.core.distributed import SINGLE, ProcessGroup
-from feller.core.errors import UsageError, error_context
+from feller.core.errors import UsageError, error_context, warn
 from feller.core.precision import check_precision, parse_precision
 from feller.core.pytree import State
 from feller.core.rng import Rng
@@ -257,6 +257,9 @@ def make_sampler(
     observed_text = None if config.infill.template is None else config.infill.template.replace("\\n", "\n")
     cond_texts = _conditions_of(config.given or {}, model)
     model.check_guidance(guidance)
+    if isinstance(guidance, Mapping):
+        for name in sorted(guidance.keys() & model.spec.modality.selected_conditions.keys() - cond_texts.keys()):
+            warn(f"the guidance scale of {name} has no effect, because {name} is not given")
     _check_applicable(model, observed_text=observed_text, nfe=nfe, jump_weight=jump_weight)
     model.network.to(get_engine().device)
     if config.sampler.compile:

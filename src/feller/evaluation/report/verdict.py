@@ -328,7 +328,8 @@ def _doubts(numbers: Numbers) -> Iterator[tuple[str, str]]:
         factor = format_number(float(numbers["chance_factor"] or 1))
         yield (
             f"few examples, {grades[0]} to {grades[1]}",
-            f"few examples: within the sampling error (a factor of {factor}) the grade is {grades[0]} to {grades[1]}",
+            f"few examples: by chance alone (a factor of {factor}) the grade may be anything from {grades[0]} to"
+            f" {grades[1]}",
         )
 
 

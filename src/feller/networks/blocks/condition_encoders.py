@@ -180,5 +180,8 @@ def build_encoder(kind: ConditionType, width: int) -> nn.Module:
     if isinstance(kind, int):
         return nn.Embedding(kind + 1, width)
     if type(kind) not in ENCODERS:
-        raise UsageError("a network of images, such as UNet or DiT", found=f"a {type(kind).__name__} for another one")
+        raise UsageError(
+            argument="condition",
+            expected=f"no {type(kind).__name__}, which only networks of images take, such as UNet and DiT",
+        )
     return ENCODERS[type(kind)](kind, width)
