@@ -17,7 +17,14 @@ from feller.core.serialization import from_dict, to_dict
 from feller.data.images.pixel_codes import AsTokens
 from feller.data.loading.dataset_reader import read
 from feller.data.modality import Dataset
-from feller.models.recipes.images import image_tokenizer, image_tokenizer_vq, levels_mask, levels_metric, levels_uniform
+from feller.models.recipes.images import (
+    image_tokenizer,
+    image_tokenizer_vq,
+    images,
+    levels_mask,
+    levels_metric,
+    levels_uniform,
+)
 from feller.models.recipes.recipe import USUAL_SIZES, Recipe
 from feller.networks import FSQ, VectorQuantizerEMA
 from feller.paths import LeaveOneOut, MetricPath, Mixture, Posterior
@@ -123,3 +130,12 @@ def test_architecture_of_large_images() -> None:
     large = type(data)(data.values.repeat(1, 1, 4, 4), data.given, replace(data.modality, height=32, width=32))
     assert type(levels_mask(large, "tiny").architecture).__name__ == "TokenAdapter"
     assert type(levels_mask(data, "tiny").architecture).__name__ == "TokenMLP"
+
+
+@pytest.mark.parametrize(
+    ("side", "patch", "channels"), [(8, 1, 32), (16, 1, 32), (17, 2, 64), (28, 2, 64), (32, 2, 64), (64, 2, 64)]
+)
+def test_unet_works_on_patches_from_three_levels_on(side: int, patch: int, channels: int) -> None:
+    recipe = images(sized(side, side), "small")
+    assert (recipe.architecture.patch, recipe.architecture.channels) == (patch, channels)
+    assert from_dict(Recipe, to_dict(recipe)) == recipe

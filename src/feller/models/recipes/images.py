@@ -34,13 +34,18 @@ from feller.training.optimizer import TrainConfig
 
 CHANNELS = {"tiny": 16, "small": 32, "base": 64}
 RATES = {"tiny": 4e-3, "small": 3e-3, "base": 1e-3}
+PATCH_LEVELS = 3
+"""Minimum number of resolution levels of images whose U-Net works on patches of 2 x 2 pixels with twice the channels:
+at equal cost of a training step it learns several times faster."""
+PATCH_RATES = {"tiny": 3e-3, "small": 1.5e-3, "base": 5e-4}
+"""Learning rates of U-Nets on patches."""
 SMALL_IMAGE_SIZES = tuple(CHANNELS)
 """Sizes of the U-Net without attention."""
 MINUTES = {"tiny": 1.0, "small": 10.0, "base": 120.0}
 
 
 def images(data: Dataset, size: str) -> Recipe:
-    """Return an image recipe: affine flow, with a U-Net that downsamples the longer side to about 8 pixels.
+    """Return an image recipe: affine flow, with a U-Net that downsamples the longer side to about 8 sites or fewer.
 
     `size` is the size of the model: "tiny", "small", "base", "large" or "xl". From large on, and from base on for
     images of more than 31 pixels, it is the U-Net with attention of the recipe `photographs`, without augmentation.
@@ -50,23 +55,26 @@ def images(data: Dataset, size: str) -> Recipe:
     if size not in sizes:
         recipe = photographs(data, size)
         return replace(recipe, train=replace(recipe.train, augmentation=Augmentation()))
-    is_single_level = _levels(modality) == 1
+    is_single_level, has_patches = _levels(modality) == 1, _levels(modality) >= PATCH_LEVELS
+    lr = (PATCH_RATES if has_patches else RATES)[size]
     return Recipe(
         architecture=unet(modality, size),
         objective=FlowMatching(Affine(), modality.space()),
-        train=TrainConfig(batch_size=128 if is_single_level else 64, lr=RATES[size], minutes=MINUTES[size]),
+        train=TrainConfig(batch_size=128 if is_single_level else 64, lr=lr, minutes=MINUTES[size]),
         sampling=SamplerConfig("midpoint", 64),
     )
 
 
 def unet(modality: Images, size: str) -> UNet:
-    """Return a U-Net configuration whose number of levels suits the image size.
+    """Return a U-Net configuration whose number of levels suits the image size; from 17 pixels on, it has patches.
 
     `size` is the size of the model: "tiny", "small" or "base".
     """
     levels = _levels(modality)
     blocks = 4 if levels == 1 else 2 if size == "base" else 1  # the finest level costs most
-    return UNet(channels=CHANNELS[size], multipliers=(1, 2, 2, 4)[:levels], blocks=blocks, attention=(False,))
+    patch = 2 if levels >= PATCH_LEVELS else 1
+    channels = patch * CHANNELS[size]
+    return UNet(channels=channels, multipliers=(1, 2, 2, 4)[:levels], blocks=blocks, attention=(False,), patch=patch)
 
 
 def _levels(modality: Images) -> int:
