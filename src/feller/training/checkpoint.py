@@ -23,8 +23,8 @@ HARDWARE_KEY = "processor"
 """Metadata key for the hardware that wrote a checkpoint."""
 NETWORK_KEY = "network"
 """Metadata key for the name of an auxiliary network."""
-BEST_KEY = "best.loss_and_step"
-"""Name of the loss and the step of the selected weights."""
+BEST_KEY, LOWEST_KEY = "best.step_and_loss", "best.lowest_losses"
+"""Names of the step and the loss of the selected weights, and of the lowest losses of the held-out examples."""
 CPUINFO = pathlib.Path("/proc/cpuinfo")
 
 
@@ -139,13 +139,12 @@ def train_device(train_state: TrainState) -> torch.device:
 
 def train_state_tensors(train_state: TrainState) -> dict[str, Tensor]:
     """Return network, EMA and optimizer as named tensors, gathered from all ranks."""
-    best = train_state.best
     groups = {
         "network": train_state.network.state_dict(),
         "average": train_state.ema.state_dict(),
         "optimiser": optimizer_tensors(train_state.optimizer),
         "scaler": _scaler_tensors(train_state.scaler) if train_state.scaler.is_enabled() else {},
-        "best": {} if best is None or not best.tensors else best.tensors | {BEST_KEY: _record(best)},
+        "best": _selected(train_state.best),
     }
     return {f"{group}/{name}": value for group, state in groups.items() for name, value in gather_full(state).items()}
 
@@ -163,8 +162,9 @@ def restore_train_state(train_state: TrainState, tensors: dict[str, Tensor], *, 
     load_weights(groups["network"], train_state.network)
     train_state.ema.load_state_dict(groups["average"])
     if train_state.best is not None and groups["best"]:
-        loss, step = groups["best"].pop(BEST_KEY).tolist()
-        train_state.best = BestWeights(loss, int(step), groups["best"])
+        step, loss = groups["best"].pop(BEST_KEY).tolist()
+        lowest = groups["best"].pop(LOWEST_KEY)
+        train_state.best = BestWeights(int(step), loss, groups["best"], lowest)
     if has_started:
         restore_optimizer(train_state.optimizer, groups["optimiser"])
     if train_state.scaler.is_enabled() and groups["scaler"]:
@@ -172,9 +172,12 @@ def restore_train_state(train_state: TrainState, tensors: dict[str, Tensor], *, 
         train_state.scaler.load_state_dict({**train_state.scaler.state_dict(), **scalars})
 
 
-def _record(best: BestWeights) -> Tensor:
-    """Return loss and step of the selected weights as a tensor."""
-    return torch.tensor([best.loss, best.step], dtype=torch.float64)
+def _selected(best: BestWeights | None) -> dict[str, Tensor]:
+    """Return the selected weights, their step and loss, and the lowest losses, as named tensors."""
+    if best is None or best.lowest is None:
+        return {}
+    record = torch.tensor([best.step, best.loss], dtype=torch.float64)
+    return {**best.tensors, BEST_KEY: record, LOWEST_KEY: best.lowest}
 
 
 def _scaler_tensors(scaler: torch.amp.GradScaler) -> dict[str, Tensor]:

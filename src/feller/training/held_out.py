@@ -1,7 +1,10 @@
 """Selection of weights by their loss on held-out examples, against overfitting."""
 
+import math
+
 import torch
-from torch import nn
+from jaxtyping import Float64
+from torch import Tensor, nn
 
 from feller.core.rng import Rng
 from feller.training.engine import Engine
@@ -15,7 +18,10 @@ EVERY = 100
 
 
 class HeldOutSelection(Callback):
-    """Callback that keeps the EMA weights with the lowest loss on held-out examples, as early stopping does.
+    """Callback that keeps the last EMA weights whose loss on held-out examples is not above the lowest so far.
+
+    Above means by more than a standard error of the difference, so that chance does not select weights from before the
+    decay of the learning rate: the one-standard-error rule.
 
     All measurements use the same times and noise, so that they differ only by the weights. They depend on the step
     alone, so that a resumed run selects the same weights.
@@ -43,14 +49,19 @@ class HeldOutSelection(Callback):
             return
         weights = state.averaged_weights()
         self._network.load_state_dict(weights)
-        loss = self.loss()
-        if state.best is not None and loss < state.best.loss:
-            state.best = BestWeights(loss, metrics.step, {name: value.clone() for name, value in weights.items()})
+        if state.best is None:
+            return
+        losses = self.losses()
+        lowest = losses if state.best.lowest is None or losses.mean() < state.best.lowest.mean() else state.best.lowest
+        excess = losses - lowest
+        if excess.mean() <= excess.std() / math.sqrt(len(excess)):
+            kept = {name: value.clone() for name, value in weights.items()}
+            state.best = BestWeights(metrics.step, losses.mean().item(), kept, lowest)
 
     @torch.no_grad()
-    def loss(self) -> float:
-        """Return the mean loss of the examples with the current weights of the copy."""
+    def losses(self) -> Float64[Tensor, " n"]:
+        """Return the loss of each example with the current weights of the copy."""
         size = self._config.micro_batch or self._config.batch_size
         with self._engine.autocast(self._config.precision):
             losses = [self._objective.loss(self._network, part) for part in split_example(self._example, size)]
-        return torch.cat(losses).double().mean().item()
+        return torch.cat(losses).double().cpu()

@@ -28,14 +28,16 @@ BatchFn = Callable[[int, slice], Batch]
 
 @dataclass(frozen=True, eq=False)
 class BestWeights:
-    """EMA weights with the lowest loss on held-out examples so far; none yet in the first steps."""
+    """EMA weights selected by their loss on held-out examples so far; none yet in the first steps."""
 
-    loss: float = math.inf
-    """Their mean loss on the held-out examples."""
     step: int = 0
     """Number of training steps after which they were measured."""
+    loss: float = math.inf
+    """Their mean loss on the held-out examples."""
     tensors: dict[str, Tensor] = field(default_factory=dict)
     """Weights and buffers by name."""
+    lowest: Tensor | None = None
+    """Loss of each held-out example at the measurement with the lowest mean."""
 
 
 @dataclass

@@ -51,8 +51,8 @@ class TrainConfig:
     ema_decay: float = 0.999
     """Decay of the EMA weights, which sampling uses."""
     keep_best: bool = False
-    """Keep the EMA weights with the lowest loss on held-out examples, as early stopping does; private fits keep the
-    last ones."""
+    """Early stopping: keep the last EMA weights whose loss on held-out examples is within a standard error of the
+    lowest; private fits keep the last ones."""
     reuse_batches: int = 1
     """Training steps per drawn batch; useful above 1 if drawing is expensive, as with samples of the model."""
     fsdp: bool = False
