@@ -61,6 +61,24 @@ def test_standardised_per_channel(shape: tuple[int, ...]) -> None:
     assert from_dict(Modality, to_dict(data.modality)) == data.modality
 
 
+@pytest.mark.parametrize(("offset", "scale"), [(1e9, 1.0), (0.0, 1e50), (3e200, 1e200), (0.0, 1e-200)])
+def test_large_offsets_and_extreme_scales_are_standardised_exactly(offset: float, scale: float) -> None:
+    values = offset + scale * normal(200, 8, 1)
+    data = array_dataset(RawArrays(np.concatenate([values, normal(200, 8, 1)], 2)))
+    states = data.modality.encode(data.values)
+    assert states.std((0, 1), correction=0).tolist() == pytest.approx([1, 1], abs=1e-5)
+    decoded = data.modality.decode(states)[..., :1].numpy()
+    np.testing.assert_allclose(decoded, values, atol=1e-5 * scale, rtol=0)
+    assert array_dataset(RawArrays(normal(200, 8, 1))).values.dtype == torch.float32
+
+
+def test_a_range_beyond_floats_is_refused() -> None:
+    values = normal(20, 5, 1)
+    values[0, 0], values[1, 1] = -1.7e308, 1.7e308
+    with refuses(InputError, column="channel 1"):
+        read(values)
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_arrays_of_files_and_memory(shape: tuple[int, ...], tmp_path: pathlib.Path) -> None:
     values = normal(20, *shape)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float, Int, Int64
+from jaxtyping import Bool, Float, Float64, Int, Int64
 from PIL import Image
 from torch import Tensor
 
@@ -28,14 +28,19 @@ MAX_RANK = 4
 """Maximum number of axes of one array, including the channels."""
 MAX_OVERVIEW_ARRAYS = 64
 """Maximum number of arrays in the overview image of a folder."""
+MAX_FLOAT32_OFFSET = 1e4
+"""Maximum ratio of mean and standard deviation of a channel for values in float32."""
+FLOAT32_SCALES = 1e-30, 1e30
+"""Range of standard deviations of channels for values in float32."""
 
 
 @dataclass(frozen=True)
 class Arrays(Modality):
     """Modality of real arrays of one shape with channels on the last axis, standardised per channel.
 
-    Values are float32 [n, *shape]. NaN is a missing entry, or padding after the end of a series. A run of an older
-    version has one mean and one standard deviation for all entries instead, and none of its axes has a meaning.
+    Values are [n, *shape] in float32, or in float64 where float32 would round away their variation or overflow. NaN is
+    a missing entry, or padding after the end of a series. A run of an older version has one mean and one standard
+    deviation for all entries instead, and none of its axes has a meaning.
     """
 
     display_name = "arrays of numbers"
@@ -115,6 +120,16 @@ class Arrays(Modality):
             return float(np.prod(self.shape[:-1]) * np.log(self.channel_scales).sum())
         return float(np.prod(self.shape) * np.log(self.scale))
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the values: float64 if a channel has a large offset or an extreme scale, else float32."""
+        low, high = FLOAT32_SCALES
+        is_exact = all(
+            abs(mean) <= MAX_FLOAT32_OFFSET * scale and low < scale < high
+            for mean, scale in zip(self.channel_means, self.channel_scales, strict=True)
+        )
+        return torch.float32 if is_exact else torch.float64
+
     def space(self) -> Euclidean:
         return Euclidean(self.shape)
 
@@ -127,12 +142,12 @@ class Arrays(Modality):
         return fill_missing(states).float()
 
     def decode(self, state: Float[Tensor, " n *d"]) -> Float[Tensor, " n *d"]:
-        """Convert states to values: multiply by the scale and add the mean, in float32; padding holds any number."""
+        """Convert states to values: multiply by the scale and add the mean; padding holds any number."""
         check_finite_state(state)
         state = state.double()
         if not self.has_channels:
             return (state * self.scale + self.mean).float()
-        return (state * state.new_tensor(self.channel_scales) + state.new_tensor(self.channel_means)).float()
+        return (state * state.new_tensor(self.channel_scales) + state.new_tensor(self.channel_means)).to(self.dtype)
 
     def add_derived_conditions(self, given: Cond) -> Cond:
         """Add `valid` [n, steps], the mask of steps before the end of each series, which follows from `steps`."""
@@ -155,7 +170,7 @@ class Arrays(Modality):
             if np.isnan(values).any():
                 raise InputError("arrays without missing entries", "NaN")
             return torch.from_numpy(values).float(), relabel(raw, self.classes)
-        tensor = torch.from_numpy(values).float()
+        tensor = torch.from_numpy(values).to(self.dtype)
         present, given = ~tensor.isnan(), relabel(raw, self.classes)
         if self.lengths:
             class_ids = {int(name): i for i, name in enumerate(self.lengths)}
@@ -196,7 +211,7 @@ class Arrays(Modality):
         return torch.where(append_dims(valid, values), values, torch.nan)
 
     def arrays(self, values: Float[Tensor, " n *d"], given: Cond) -> dict[str, np.ndarray]:
-        """Return .npz arrays: `samples`, float32 [n, *shape] with NaN for padding, and labels, columns, conditions."""
+        """Return .npz arrays: `samples` [n, *shape] with NaN for padding, and labels, columns, conditions."""
         columns = {"columns": np.array(self.columns)} if self.columns else {}
         samples = self.padded(values.detach(), given).cpu().numpy()
         return {"samples": samples, **label_arrays(given, self.classes), **columns, **self.condition_arrays(given)}
@@ -257,8 +272,8 @@ def array_dataset(raw: RawArrays) -> Dataset:
     """Build a data set of arrays; its modality gets the mean and standard deviation of each channel.
 
     Raises:
-        InputError: If arrays have more than three axes besides the channels, an array or a channel is empty, or a
-            channel is constant.
+        InputError: If arrays have more than three axes besides the channels, an array or a channel is empty, a channel
+            is constant, or its range is too small or too large for a standard deviation.
     """
     values = raw.values if raw.values.ndim > 2 else raw.values[..., None]
     rank = values.ndim - 1
@@ -282,8 +297,11 @@ def array_dataset(raw: RawArrays) -> Dataset:
             raise InputError(
                 "a channel that varies", f"the constant {column[0]:g}", "Leave out the channel", column=name
             )
-        means.append(float(column.mean()))
-        scales.append(float(column.std()))
+        mean, scale = _mean_and_scale(column)
+        if not (math.isfinite(mean) and 0 < scale < math.inf):
+            raise InputError("the range of values is too small or too large", remedy="Change the unit", column=name)
+        means.append(mean)
+        scales.append(scale)
     lengths = series_lengths(torch.from_numpy(present)).numpy()
     steps = np.arange(values.shape[1])
     before_end = (steps < lengths[:, None]).reshape(*values.shape[:2], *(1,) * (values.ndim - 2))
@@ -301,6 +319,17 @@ def array_dataset(raw: RawArrays) -> Dataset:
         step=1.0 if raw.step is None else raw.step,
     )
     return Dataset(*modality.values_from_raw(raw), modality, (*raw.notes, *_notes(values, lengths, num_missing)))
+
+
+def _mean_and_scale(values: Float64[np.ndarray, " n"]) -> tuple[float, float]:
+    """Return mean and standard deviation, also if the squares of the values underflow or overflow."""
+    with np.errstate(all="ignore"):
+        mean, scale = float(values.mean()), float(values.std())
+        if math.isfinite(mean) and 0 < scale < math.inf:
+            return mean, scale
+        low, span = values.min(), np.ptp(values)
+        unit = (values - low) / span
+        return float(low + unit.mean() * span), float(unit.std() * span)
 
 
 def _notes(values: np.ndarray, lengths: np.ndarray, num_missing: int) -> Sequence[str]:
