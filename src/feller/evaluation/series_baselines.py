@@ -230,8 +230,8 @@ def _fit_to_pairs(series: Float64[np.ndarray, "m steps"], largest: int) -> Fit:
     for order in range(1, size):
         weights = np.linalg.solve(covariance[1 : order + 1, 1 : order + 1], covariance[0, 1 : order + 1])
         variance = max(float(covariance[0, 0] - weights @ covariance[0, 1 : order + 1]), 1e-12)
-        # Schwarz's criterion. Errors of moments from different pairs do not cancel: they scale with the series, not with
-        # its noise.
+        # Schwarz's criterion. Errors of moments from different pairs do not cancel: they scale with the series and not
+        # with its noise.
         penalty = math.log(count + 1) * order * covariance[0, 0] / variance
         fits.append((count * math.log(variance) + penalty, weights, variance))
     _, weights, variance = min(fits, key=lambda fit: fit[0])
