@@ -17,11 +17,13 @@ from feller.core.pytree import Cond, append_dims
 from feller.data.arrays.figure import draw_arrays
 from feller.data.arrays.missing import fill_missing
 from feller.data.files import sample_folder
-from feller.data.labels import abbreviated, label_arrays, label_names, relabel
+from feller.data.labels import LABEL_NAMES, abbreviated, label_arrays, label_names, relabel
 from feller.data.loading.raw import RawArrays, RawExamples, expect
 from feller.data.modality import ROWS, Dataset, Modality, Writer, check_finite_state
 from feller.spaces import Euclidean
 
+ID, TIME = "id", "t"
+"""Names of the columns of the series and of the time in tables of series."""
 STEPS = "steps"
 """Name of the condition that is the number of steps of a series, if the series have different lengths."""
 MAX_RANK = 4
@@ -30,6 +32,8 @@ MAX_OVERVIEW_ARRAYS = 64
 """Maximum number of arrays in the overview image of a folder."""
 MAX_FLOAT32_OFFSET = 1e4
 """Maximum ratio of mean and standard deviation of a channel for values in float32."""
+TIME_TOLERANCE = 0.01
+"""Maximum distance of the start of a series from a step of the model, in steps."""
 FLOAT32_SCALES = 1e-30, 1e30
 """Range of standard deviations of channels for values in float32."""
 
@@ -66,6 +70,9 @@ class Arrays(Modality):
     """Time of the first step in files of series."""
     step: float = 1.0
     """Time between two steps in files of series."""
+    has_common_start: bool = False
+    """True if all training series have their first row at the time `start`, so that rows of other files are placed by
+    their times. Otherwise each series begins at its own first row, as in runs of older versions."""
 
     def __post_init__(self) -> None:
         if not self.shape or min(self.shape) < 1 or not 0 < self.scale < float("inf"):
@@ -156,6 +163,10 @@ class Arrays(Modality):
         sizes = torch.tensor([*map(int, self.lengths), self.shape[0]], device=given[STEPS].device)[given[STEPS]]
         return {**given, "valid": torch.arange(self.shape[0], device=sizes.device) < sizes[:, None]}
 
+    def first_without_density(self, values: Float[Tensor, " n *d"]) -> int | None:
+        incomplete = values.isnan().flatten(1).any(1)
+        return int(incomplete.double().argmax()) if bool(incomplete.any()) else None
+
     def num_entries(self, values: Float[Tensor, " n *d"]) -> Int64[Tensor, " n"]:
         return (~values.isnan()).flatten(1).sum(1)
 
@@ -194,6 +205,8 @@ class Arrays(Modality):
             spread = np.full((len(values), (values.shape[1] - 1) * factor + 1, values.shape[2]), np.nan)
             spread[:, ::factor] = values
             values = spread
+        if self.has_common_start and raw.starts is not None:
+            values = self._at_times(values, raw)
         if self.is_series and values.ndim == 3 and values.shape[2:] == self.shape[1:]:
             used = int(series_lengths(torch.from_numpy(~np.isnan(values))).max())
             if used <= self.shape[0]:
@@ -202,6 +215,30 @@ class Arrays(Modality):
         if values.shape[1:] != self.shape:
             raise InputError(f"arrays of shape [{', '.join(map(str, ('n', *self.shape)))}]", list(raw.values.shape))
         return np.ascontiguousarray(values)
+
+    def _at_times(self, values: np.ndarray, raw: RawArrays) -> np.ndarray:
+        """Shift series [n, steps, channels] from their own first rows to the steps of their times.
+
+        InputError if a series begins before `start`, ends after the last step, or between two steps.
+        """
+        starts = np.asarray(raw.starts)
+        exact = (starts - self.start) / self.step
+        last = exact + series_lengths(torch.from_numpy(~np.isnan(values))).numpy() - 1
+        bad = ~((exact > -0.5) & (last < self.shape[0] - 0.5) & (np.abs(exact - np.round(exact)) < TIME_TOLERANCE))
+        if bad.any():
+            i = int(bad.argmax())
+            raise InputError(
+                f"times from {self.start:g} to {self.start + (self.shape[0] - 1) * self.step:g} in steps of"
+                f" {self.step:g}, as in training",
+                f"{starts[i]:g} to {starts[i] + (last[i] - exact[i]) * self.step:g}",
+                "Write the times from the start of each series",
+                **raw.error_fields(i),
+            )
+        offsets = np.round(exact).astype(np.int64)
+        placed = np.full((len(values), int(offsets.max()) + values.shape[1], values.shape[2]), np.nan)
+        steps = offsets[:, None] + np.arange(values.shape[1])
+        placed[np.arange(len(values))[:, None], steps] = values
+        return placed
 
     def padded(self, values: Float[Tensor, " n *d"], given: Cond) -> Float[Tensor, " n *d"]:
         """Return values with NaN after the end of each series."""
@@ -227,8 +264,8 @@ class Arrays(Modality):
         times = self.start + self.step * steps
         whole = float(self.start).is_integer() and float(self.step).is_integer()
         columns: dict[str, np.ndarray] = {
-            "id": series + sample_folder.first_number(),
-            "t": times.astype(np.int64) if whole else times,
+            ID: series + sample_folder.first_number(),
+            TIME: times.astype(np.int64) if whole else times,
         }
         columns |= dict(zip(self.channel_names, samples.numpy()[series, steps].T, strict=True))
         names = label_names(given, self.classes)
@@ -273,7 +310,8 @@ def array_dataset(raw: RawArrays) -> Dataset:
 
     Raises:
         InputError: If arrays have more than three axes besides the channels, an array or a channel is empty, a channel
-            is constant, or its range is too small or too large for a standard deviation.
+            is constant, its range is too small or too large for a standard deviation, or the name of a channel repeats
+            or is that of another column in tables of series.
     """
     values = raw.values if raw.values.ndim > 2 else raw.values[..., None]
     rank = values.ndim - 1
@@ -284,6 +322,7 @@ def array_dataset(raw: RawArrays) -> Dataset:
             "Merge axes, or split the arrays along one",
         )
     channels = values.reshape(-1, values.shape[-1])
+    _check_names(raw.columns, is_series=values.ndim == 3)
     names = raw.columns or tuple(f"channel {i + 1}" for i in range(values.shape[-1]))
     present = ~np.isnan(values)
     if (empty := ~present.any(tuple(range(1, values.ndim)))).any():
@@ -317,8 +356,20 @@ def array_dataset(raw: RawArrays) -> Dataset:
         has_missing=num_missing > 0,
         start=raw.start,
         step=1.0 if raw.step is None else raw.step,
+        has_common_start=raw.starts is not None and bool((raw.starts == raw.starts[0]).all()),
     )
     return Dataset(*modality.values_from_raw(raw), modality, (*raw.notes, *_notes(values, lengths, num_missing)))
+
+
+def _check_names(names: Sequence[str], *, is_series: bool) -> None:
+    """Raise an InputError if channels share a name, or a channel of series has the name of a column of their tables."""
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"two channels are named {name!r}", remedy="Rename one", column=name)
+        if is_series and (name in (ID, TIME) or name.lower() in LABEL_NAMES):
+            reserved = ", ".join((ID, TIME, *LABEL_NAMES))
+            expected = f"channels with other names than {reserved}, which tables of series use"
+            raise InputError(expected, name, "Rename the channel", column=name)
 
 
 def _mean_and_scale(values: Float64[np.ndarray, " n"]) -> tuple[float, float]:
