@@ -82,7 +82,7 @@ def test_baselines_are_fitted_to_present_entries(kind: str) -> None:
     joint = JointGaussian.fit(incomplete(autoregressive(500, 64), kind))
     assert joint is not None
     lags = abs(np.subtract.outer(np.arange(64), np.arange(64)))
-    np.testing.assert_allclose(joint.covariance, PHI**lags / (1 - PHI**2), atol=0.35)
+    assert abs(joint.covariance - PHI**lags / (1 - PHI**2)).mean() < 0.13  # 0.09 of complete series
     assert 0.02 < np.linalg.eigvalsh(joint.covariance).min() < 0.5  # 1 / (1 + phi)^2 = 0.31
 
 

@@ -23,6 +23,9 @@ MAX_ORDER = 48
 """Maximum order of the autoregression."""
 EIGENVALUE_FLOOR = 1e-2
 """Smallest eigenvalue of a covariance that is estimated from pairs of entries, as a fraction of the mean eigenvalue."""
+EM_STEPS, MAX_EM_COST = 3, 1e10
+"""Number of steps of expectation maximisation, and their maximum cost: the sum of the cubes of the numbers of missing
+entries over their patterns."""
 CHUNK_ENTRIES = 2**20
 """Approximate number of entries of the series whose windows are held in memory at once."""
 MAX_CHANGES = 100_000
@@ -359,7 +362,8 @@ class JointGaussian:
     def fit(cls, train: TrainingSeries) -> "JointGaussian | None":
         """Fit to training series; None for more than MAX_GAUSSIAN_ENTRIES.
 
-        With missing entries, or series of different lengths, each moment is that of the entries that are present.
+        With missing entries, or series of different lengths, the first estimate of each moment is that of the entries
+        that are present. EM_STEPS steps of expectation maximisation follow unless they cost more than MAX_EM_COST.
         """
         from sklearn.covariance import LedoitWolf
 
@@ -368,9 +372,32 @@ class JointGaussian:
             return None
         if np.isnan(rows).any():
             mean = np.nan_to_num(rows).sum(0) / np.maximum((~np.isnan(rows)).sum(0), 1)
-            return cls(mean, Pairs.of(rows - mean).shrunk_covariance(train.shape[2]))
+            joint = cls(mean, Pairs.of(rows - mean).shrunk_covariance(train.shape[2]))
+            patterns = np.unique(np.isnan(rows), axis=0).sum(1, dtype=np.float64)
+            steps = EM_STEPS if (patterns**3).sum() + rows.shape[1] ** 3 <= MAX_EM_COST else 0
+            for _ in range(steps):
+                completed, spread = joint._expected(rows)
+                estimate = LedoitWolf().fit(completed)
+                joint = cls(estimate.location_, estimate.covariance_ + spread)
+            return joint
         estimate = LedoitWolf().fit(rows)
         return cls(estimate.location_, estimate.covariance_)
+
+    def _expected(
+        self, rows: Float64[np.ndarray, "m d"]
+    ) -> tuple[Float64[np.ndarray, "m d"], Float64[np.ndarray, "d d"]]:
+        """Replace NaN by its mean given the other entries of the row; also return the mean of its covariance."""
+        precision, completed = np.linalg.inv(self.covariance), rows - self.mean
+        spread = np.zeros_like(self.covariance)
+        patterns, pattern_of = np.unique(np.isnan(rows), axis=0, return_inverse=True)
+        for i, missing in enumerate(patterns):
+            if missing.any():
+                here = np.flatnonzero(pattern_of.ravel() == i)
+                covariance = np.linalg.inv(precision[np.ix_(missing, missing)])
+                gain = precision[np.ix_(~missing, missing)] @ covariance
+                completed[np.ix_(here, missing)] = -completed[np.ix_(here, ~missing)] @ gain
+                spread[np.ix_(missing, missing)] += len(here) * covariance
+        return completed + self.mean, spread / len(rows)
 
     def predict(self, x: Series, known: Known) -> Prediction:
         """Predict hidden entries by their distribution given the known entries of the same series."""
