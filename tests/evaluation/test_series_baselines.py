@@ -59,6 +59,45 @@ def test_autoregression_recovers_coefficients() -> None:
     assert model.intercepts[0] == pytest.approx(5 * (1 - model.coefficients[0].sum()), abs=0.2)
 
 
+def incomplete(x: np.ndarray, kind: str) -> np.ndarray:
+    """Series of 16 to 64 steps, or with 40 % of the entries missing."""
+    generator = np.random.default_rng(5)
+    if kind == "ragged":
+        return np.where(np.arange(64)[:, None] < generator.integers(16, 65, (len(x), 1, 1)), x, np.nan)
+    return np.where(generator.random(x.shape) < 0.4, np.nan, x)
+
+
+@pytest.mark.parametrize("kind", ["ragged", "missing"])
+def test_baselines_are_fitted_to_present_entries(kind: str) -> None:
+    """Padded by the last value, the noise scale of the ragged series was 0.75; interpolated, the series are smoother.
+
+    The bounds are five standard errors or more.
+    """
+    model = Autoregression.fit(incomplete(autoregressive(500, 64), kind) + 5)
+    coefficients = np.pad(model.coefficients[0], (0, 2))
+    assert coefficients[0] == pytest.approx(PHI, abs=0.04)
+    assert abs(coefficients[1:]).max() < 0.08
+    assert model.scales[0] == pytest.approx(1, abs=0.03)
+    assert model.intercepts[0] == pytest.approx(5 * (1 - coefficients.sum()), abs=0.2)
+    joint = JointGaussian.fit(incomplete(autoregressive(500, 64), kind))
+    assert joint is not None
+    lags = abs(np.subtract.outer(np.arange(64), np.arange(64)))
+    assert abs(joint.covariance - PHI**lags / (1 - PHI**2)).mean() < 0.13  # 0.09 of complete series
+    assert 0.02 < np.linalg.eigvalsh(joint.covariance).min() < 0.5  # 1 / (1 + phi)^2 = 0.31
+
+
+def test_covariance_of_channels_of_incomplete_series() -> None:
+    """The second channel is the first one of the step before."""
+    x = autoregressive(2_000, 8)
+    train = np.concatenate([x[:, 1:], x[:, :-1]], 2)
+    train[np.random.default_rng(6).random(train.shape) < 0.2] = np.nan
+    joint = JointGaussian.fit(train)
+    assert joint is not None
+    covariance = joint.covariance.reshape(7, 2, 7, 2)
+    for i, j, lag in ((3, 3, 1), (3, 4, 0), (4, 3, 2)):  # steps of the first and the second channel
+        assert covariance[i, 0, j, 1] == pytest.approx(PHI**lag / (1 - PHI**2), abs=0.3)
+
+
 def test_forecast_of_an_autoregression_in_closed_form() -> None:
     model = Autoregression(np.zeros(1), (np.array([PHI]),), np.ones(1))
     x, starts = autoregressive(3, 12), np.array([5, 1, 11])
@@ -97,6 +136,25 @@ def test_season_and_seasonal_naive() -> None:
         np.testing.assert_allclose(found.mean[i][hidden[i]], x[i][hidden[i]], atol=1e-9)
         np.testing.assert_allclose(found.quantiles[:, i][:, hidden[i]], found.mean[i][hidden[i]][None].repeat(9, 0))
     np.testing.assert_allclose(found.mean[3, 5:10, 0], x[3, 4, 0])  # persistence
+    missing = np.where(np.random.default_rng(7).random(train.shape) < 0.3, np.nan, train)
+    changes = missing[:, 12:] - missing[:, :-12]
+    found = SeasonalNaive(missing, 12).forecast(x[:1], starts[:1])
+    np.testing.assert_allclose(
+        found.quantiles[:, 0, 40, 0] - found.mean[0, 40, 0], np.nanquantile(changes, LEVELS), atol=1e-9
+    )
+
+
+def test_errors_of_the_seasonal_naive_are_computed_once_per_lag() -> None:
+    computed = []
+
+    class Counted(np.ndarray):
+        def __sub__(self, other: np.ndarray) -> np.ndarray:
+            computed.append(len(self))
+            return np.asarray(self) - np.asarray(other)
+
+    train = autoregressive(100, 24).view(Counted)
+    SeasonalNaive(train, 1).forecast(autoregressive(30, 24), np.full(30, 16))
+    assert len(computed) == 8
 
 
 def test_interpolation_and_gaussian_process() -> None:

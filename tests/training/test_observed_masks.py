@@ -57,3 +57,15 @@ def test_missing_entries_are_never_observed() -> None:
     known = example["given"]["known"]
     assert known.any()
     assert not (known & ~valid).any()
+
+
+def test_missing_entries_of_states_carry_no_data() -> None:
+    """Where an entry is missing the state is the source, whatever value fills the entry."""
+    objective = FlowMatching(Affine(), Euclidean((9, 2)), inpaint_prob=0.5)
+    valid = Rng(1).stream("valid").uniform((200, 9, 2)) < 0.7
+    states = []
+    for fill in (0.0, 100.0):
+        x_1 = torch.where(valid, Rng(2).stream("x").normal((200, 9, 2)), fill)
+        states.append(objective.draw({"x_1": x_1, "given": {"valid": valid}}, Rng(0).step(0))["x_t"])
+    assert torch.equal(*states)
+    assert states[0][~valid].std().item() == pytest.approx(1, abs=0.1)  # pure noise, at all times

@@ -311,6 +311,10 @@ class Modality(abc.ABC):
         """
         raise InputError(f"{leaf} cannot be read from a file for this data type", remedy="Leave it out")
 
+    def first_without_density(self, values: Any) -> int | None:
+        """Return the index of the first example without a density, such as an incomplete array; default: None."""
+        return None
+
     def num_entries(self, values: Any) -> Int64[Tensor, " n"]:
         """Return the number of entries of each example that are not padding."""
         return torch.full((num_examples(values),), values[0].numel())

@@ -9,14 +9,15 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from feller.core.pytree import append_dims
 from feller.core.rng import Rng
 from feller.data.arrays.missing import fill_missing
 from feller.data.arrays.modality import Arrays, series_lengths
 from feller.data.modality import Dataset
-from feller.evaluation.comparison import compare_sets, subsample, with_floors
+from feller.evaluation.comparison import compare_sets, reference_data, subsample, with_floors
 from feller.evaluation.point_metrics import points_quality
 
 MAX_LAGS = 32
@@ -39,9 +40,11 @@ def arrays_quality(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng
     """Compute distances of samples from held-out arrays, each with its floor: that of training arrays.
 
     Floors are None if too few examples are held out; the samples are then compared with the training data. The metrics
-    of steps need the modality to have channels, and the predictive score needs series.
+    of steps need the modality to have channels, and the predictive score needs series. If entries of the real arrays
+    are missing, samples get their missing entries, because interpolated arrays differ from complete ones.
     """
     samples, train, held_out = (_padded(data) for data in (samples, train, held_out))
+    samples = _with_missing(samples, reference_data(train, held_out), rng.fold_in("missing"))
     metrics = points_quality(samples, train, held_out, rng)
     modality = train.modality.view(Arrays)
     if modality is None or not modality.has_channels:
@@ -76,6 +79,37 @@ def _padded(data: Dataset) -> Dataset:
     """Return the data with NaN after the end of each series, where samples hold arbitrary numbers."""
     modality = data.modality.view(Arrays)
     return data if modality is None else replace(data, values=modality.padded(data.values, data.given))
+
+
+def _with_missing(samples: Dataset, real: Dataset, rng: Rng) -> Dataset:
+    """Return complete samples with the missing entries of random real arrays, of the same length where there are any.
+
+    The last step of a sample stays, so that its length does not change.
+    """
+    modality = samples.modality.view(Arrays)
+    if modality is None or not modality.has_channels or not len(real) or not len(samples):
+        return samples
+    missing, last = _missing_before_end(real.values)
+    drawn_missing, drawn_last = _missing_before_end(samples.values)
+    if not bool(missing.any()) or bool(drawn_missing.any()):
+        return samples
+    order = rng.stream("order").shared_generator()
+    picked = torch.arange(len(samples)) % len(real)  # each real array about equally often
+    picked = torch.randperm(len(real), generator=order)[picked]
+    picked = picked[last[picked].argsort(stable=True)]
+    shuffled = torch.randperm(len(samples), generator=order)
+    pairs = torch.empty_like(picked)
+    pairs[shuffled[drawn_last[shuffled].argsort(stable=True)]] = picked
+    steps = torch.arange(samples.values.shape[1])
+    hidden = missing[pairs] & append_dims(steps < drawn_last[:, None], missing)
+    return replace(samples, values=torch.where(hidden, torch.nan, samples.values))
+
+
+def _missing_before_end(values: Float[Tensor, " n *d"]) -> tuple[Bool[Tensor, " n *d"], Int[Tensor, " n"]]:
+    """Return the mask of the missing entries up to the last step of each array, and the index of the last step."""
+    missing = values.isnan()
+    last = series_lengths(~missing) - 1
+    return missing & append_dims(torch.arange(values.shape[1]) <= last[:, None], values), last
 
 
 def _states(data: Dataset, modality: Arrays) -> Float[Tensor, " n *d"]:

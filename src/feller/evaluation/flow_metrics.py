@@ -110,10 +110,15 @@ def _num_likelihood_rows(*, is_exact: bool, options: FlowMetricOptions) -> int:
 
 
 def likelihood(model: Model, held_out: Dataset, options: FlowMetricOptions) -> MetricValues:
-    """Return the metrics `nll` in nats and, for images, `bits_per_dimension`; values are None without held-out data."""
+    """Return the metrics `nll` in nats and, for images, `bits_per_dimension`; values are None without held-out data.
+
+    They are also None if a held-out example has no density, such as an incomplete array.
+    """
     is_exact = as_manifold(model.spec.space).dimension <= MAX_EXACT_DIMENSION
     names = ("nll", "bits_per_dimension") if held_out.modality.view(Images) is not None else ("nll",)
     if not len(held_out) or not model.supports_conditions(held_out):
+        return dict.fromkeys(names)
+    if held_out.modality.first_without_density(held_out.values) is not None:
         return dict.fromkeys(names)
     subset = subsample(held_out, _num_likelihood_rows(is_exact=is_exact, options=options), options.rng)
     sampling = EXACT_SAMPLER if is_exact else ESTIMATED_SAMPLER

@@ -3,6 +3,7 @@
 Arrays are standardised series [n, steps, channels] in float64, NaN where an entry is missing.
 """
 
+import functools
 import math
 import warnings
 from collections.abc import Sequence
@@ -20,6 +21,17 @@ LEVELS = tuple(i / 10 for i in range(1, 10))
 """Levels of the quantiles whose loss is averaged: 0.1, 0.2, ..., 0.9."""
 MAX_ORDER = 48
 """Maximum order of the autoregression."""
+EIGENVALUE_FLOOR = 1e-2
+"""Smallest eigenvalue of a covariance that is estimated from pairs of entries, as a fraction of the mean eigenvalue."""
+EM_STEPS, MAX_EM_COST = 3, 1e10
+"""Number of steps of expectation maximisation, and their maximum cost: the sum of the cubes of the numbers of missing
+entries over their patterns."""
+CHUNK_ENTRIES = 2**20
+"""Approximate number of entries of the series whose windows are held in memory at once."""
+MAX_CHANGES = 100_000
+"""Maximum number of changes over a lag whose quantiles are computed; more are thinned evenly."""
+MIN_WINDOWS = 20
+"""Minimum number of windows without missing entries, per step of a window, for least squares."""
 MIN_SEASONALITY = 0.1
 """Minimum autocorrelation of the changes at a lag that counts as a season."""
 GP_FITS = 16
@@ -114,19 +126,27 @@ class SeasonalNaive:
     def forecast(self, x: Series, starts: np.ndarray) -> Prediction:
         """Forecast the steps from `starts` [n] on, given the steps before."""
         mean, quantiles = np.zeros(x.shape), np.zeros((len(LEVELS), *x.shape))
+        errors = functools.cache(self._errors)
         for i, start in enumerate(starts.tolist()):
             past = filled(np.where(np.arange(x.shape[1])[:, None] < start, x[i], np.nan)[None])[0]
             for step in range(start, x.shape[1]):
                 lag = self.season * math.ceil((step - start + 1) / self.season)
                 lag = lag if lag <= step else step - start + 1
                 mean[i, step] = past[step - lag]
-                quantiles[:, i, step] = past[step - lag] + self._errors(lag)
+                quantiles[:, i, step] = past[step - lag] + errors(lag)
         return Prediction(mean, quantiles)
 
     def _errors(self, lag: int) -> Float64[np.ndarray, "levels c"]:
-        """Return the quantiles of the changes over a lag in the training series."""
+        """Return the quantiles of at most MAX_CHANGES of the changes over a lag in the training series."""
         changes = self.train[:, lag:] - self.train[:, :-lag]
-        return np.nanquantile(changes.reshape(-1, changes.shape[2]), LEVELS, axis=0)
+        changes = changes.reshape(-1, changes.shape[2])
+        present = [channel[~np.isnan(channel)] for channel in changes.T]
+        every = [-(-len(channel) // MAX_CHANGES) or 1 for channel in present]
+        quantiles = [
+            np.quantile(channel[::k], LEVELS) if len(channel) else np.zeros(len(LEVELS))
+            for channel, k in zip(present, every, strict=True)
+        ]
+        return np.stack(quantiles, 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,23 +161,23 @@ class Autoregression:
 
     @classmethod
     def fit(cls, train: TrainingSeries) -> "Autoregression":
-        """Fit by least squares on all training series, for orders up to MAX_ORDER and a third of the steps."""
-        series, steps = filled(train), train.shape[1]
-        largest = min(MAX_ORDER, max(1, steps // 3))
+        """Fit by least squares on all training series, for orders up to MAX_ORDER and a third of the median length.
+
+        Only windows without missing entries count. If these are few, the moments of pairs of present entries are used.
+        """
+        present = ~np.isnan(train).all(2)
+        lengths = (present * np.arange(1, train.shape[1] + 1)).max(1)
+        largest = min(MAX_ORDER, max(1, int(np.median(lengths)) // 3))
         intercepts, coefficients, scales = [], [], []
         for channel in range(train.shape[2]):
-            windows = np.lib.stride_tricks.sliding_window_view(series[..., channel], largest + 1, axis=1)
-            windows = windows.reshape(-1, largest + 1)
-            design = np.concatenate([np.ones((len(windows), 1)), windows[:, -2::-1]], 1)
-            gram, moment, total = design.T @ design, design.T @ windows[:, -1], float(np.square(windows[:, -1]).sum())
-            fits = []
-            for size in range(2, largest + 2):
-                weights = np.linalg.lstsq(gram[:size, :size], moment[:size], rcond=None)[0]
-                variance = max((total - float(weights @ moment[:size])) / len(windows), 1e-12)
-                fits.append((len(windows) * math.log(variance) + 2 * size, weights, variance))
-            _, weights, variance = min(fits, key=lambda fit: fit[0])
-            intercepts.append(weights[0])
-            coefficients.append(weights[1:])
+            series = train[..., channel]
+            windows = np.lib.stride_tricks.sliding_window_view(series, largest + 1, axis=1).reshape(-1, largest + 1)
+            if np.isnan(series).any():
+                windows = windows[~np.isnan(windows).any(1)]
+            is_fitted = len(windows) >= MIN_WINDOWS * (largest + 1) or not np.isnan(series).any()
+            intercept, weights, variance = _fit_to_windows(windows) if is_fitted else _fit_to_pairs(series, largest)
+            intercepts.append(intercept)
+            coefficients.append(weights)
             scales.append(math.sqrt(variance))
         return cls(np.array(intercepts), tuple(coefficients), np.array(scales))
 
@@ -179,6 +199,108 @@ class Autoregression:
                     values.append(float(self.intercepts[channel] + weights @ np.array(values[: -order - 1 : -1])))
                     mean[i, step, channel], std[i, step, channel] = values[-1], spread[step - start]
         return Prediction.gaussian(mean, std)
+
+
+Fit = tuple[float, Float64[np.ndarray, " order"], float]
+"""Intercept, coefficients and noise variance of an autoregression."""
+
+
+def _fit_to_windows(windows: Float64[np.ndarray, "m size"]) -> Fit:
+    """Fit an autoregression of the last of `size` steps, of an order below `size`, by least squares."""
+    design = np.concatenate([np.ones((len(windows), 1)), windows[:, -2::-1]], 1)
+    gram, moment, total = design.T @ design, design.T @ windows[:, -1], float(np.square(windows[:, -1]).sum())
+    fits = []
+    for size in range(2, windows.shape[1] + 1):
+        weights = np.linalg.lstsq(gram[:size, :size], moment[:size], rcond=None)[0]
+        variance = max((total - float(weights @ moment[:size])) / len(windows), 1e-12)
+        fits.append((len(windows) * math.log(variance) + 2 * size, weights, variance))
+    _, weights, variance = min(fits, key=lambda fit: fit[0])
+    return float(weights[0]), weights[1:], variance
+
+
+def _fit_to_pairs(series: Float64[np.ndarray, "m steps"], largest: int) -> Fit:
+    """Fit an autoregression of an order up to `largest` to series with NaN by the moments of pairs of entries."""
+    mean = float(np.nanmean(series))
+    padded = np.pad(series - mean, ((0, 0), (largest, 0)), constant_values=np.nan)  # lags before the start are missing
+    size = largest + 1
+    pairs = Pairs.none(size)
+    rows = max(1, CHUNK_ENTRIES // (size * series.shape[1]))
+    for start in range(0, len(padded), rows):
+        windows = np.lib.stride_tricks.sliding_window_view(padded[start : start + rows], size, axis=1)
+        pairs = pairs + Pairs.of(windows.reshape(-1, size)[:, ::-1])
+    covariance, count = positive_definite(pairs.covariance()), max(1, int(pairs.count[0].min()))
+    fits = []
+    for order in range(1, size):
+        weights = np.linalg.solve(covariance[1 : order + 1, 1 : order + 1], covariance[0, 1 : order + 1])
+        variance = max(float(covariance[0, 0] - weights @ covariance[0, 1 : order + 1]), 1e-12)
+        # Schwarz's criterion. Errors of moments from different pairs do not cancel: they scale with the series and not
+        # with its noise.
+        penalty = math.log(count + 1) * order * covariance[0, 0] / variance
+        fits.append((count * math.log(variance) + penalty, weights, variance))
+    _, weights, variance = min(fits, key=lambda fit: fit[0])
+    return mean * (1 - float(weights.sum())), weights, variance
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Sums over rows, with NaN, of products of two columns, over the rows in which both are present."""
+
+    count: Float64[np.ndarray, "d d"]
+    products: Float64[np.ndarray, "d d"]
+    squares: Float64[np.ndarray, "d d"]
+    """Sums of the squared products."""
+
+    @classmethod
+    def none(cls, size: int) -> "Pairs":
+        """Return the sums over no rows."""
+        return cls(*(np.zeros((size, size)) for _ in range(3)))
+
+    @classmethod
+    def of(cls, rows: Float64[np.ndarray, "m d"]) -> "Pairs":
+        """Return the sums over centred rows."""
+        present, values = (~np.isnan(rows)).astype(np.float64), np.nan_to_num(rows)
+        return cls(present.T @ present, values.T @ values, np.square(values).T @ np.square(values))
+
+    def __add__(self, other: "Pairs") -> "Pairs":
+        return Pairs(self.count + other.count, self.products + other.products, self.squares + other.squares)
+
+    def covariance(self) -> Float64[np.ndarray, "d d"]:
+        """Return the mean product of each pair, 0 for columns that are never present together."""
+        return self.products / np.maximum(self.count, 1)
+
+    def shrunk_covariance(self, channels: int) -> Float64[np.ndarray, "d d"]:
+        """Return the covariance of steps and channels, shrunk to one that depends on the difference of steps only.
+
+        The shrinkage has the form of Ledoit and Wolf: the sum of the variances of the entries, each from its own number
+        of rows, over the squared distance from the target.
+        """
+        covariance, count = self.covariance(), np.maximum(self.count, 1)
+        variance = (self.squares / count - np.square(covariance)) / count
+        target = self._stationary(channels)
+        distance = np.square(covariance - target).sum()
+        shrinkage = min(1.0, variance.sum() / distance) if distance > 0 else 0.0
+        return positive_definite((1 - shrinkage) * covariance + shrinkage * target)
+
+    def _stationary(self, channels: int) -> Float64[np.ndarray, "d d"]:
+        """Return the covariance averaged over all pairs of steps with the same difference."""
+        steps = len(self.count) // channels
+        lags = np.subtract.outer(np.arange(steps), np.arange(steps)) + steps - 1
+        count, products = (
+            part.reshape(steps, channels, steps, channels).swapaxes(1, 2) for part in (self.count, self.products)
+        )
+        sums = np.zeros((2, 2 * steps - 1, channels, channels))
+        np.add.at(sums[0], lags, count)
+        np.add.at(sums[1], lags, products)
+        by_lag = sums[1] / np.maximum(sums[0], 1)
+        return by_lag[lags].swapaxes(1, 2).reshape(self.count.shape)
+
+
+def positive_definite(
+    matrix: Float64[np.ndarray, "d d"], floor: float = EIGENVALUE_FLOOR
+) -> Float64[np.ndarray, "d d"]:
+    """Raise the eigenvalues of a symmetric matrix to at least a fraction `floor` of their mean."""
+    values, vectors = np.linalg.eigh(matrix)
+    return (vectors * np.maximum(values, floor * max(values.mean(), 1e-12))) @ vectors.T
 
 
 def gaussian_process(x: Series, known: Known) -> Prediction | None:
@@ -238,14 +360,44 @@ class JointGaussian:
 
     @classmethod
     def fit(cls, train: TrainingSeries) -> "JointGaussian | None":
-        """Fit to training series, whose missing entries are interpolated; None for more than MAX_GAUSSIAN_ENTRIES."""
+        """Fit to training series; None for more than MAX_GAUSSIAN_ENTRIES.
+
+        With missing entries, or series of different lengths, the first estimate of each moment is that of the entries
+        that are present. EM_STEPS steps of expectation maximisation follow unless they cost more than MAX_EM_COST.
+        """
         from sklearn.covariance import LedoitWolf
 
-        rows = filled(train).reshape(len(train), -1)
+        rows = train.reshape(len(train), -1)
         if rows.shape[1] > MAX_GAUSSIAN_ENTRIES:
             return None
+        if np.isnan(rows).any():
+            mean = np.nan_to_num(rows).sum(0) / np.maximum((~np.isnan(rows)).sum(0), 1)
+            joint = cls(mean, Pairs.of(rows - mean).shrunk_covariance(train.shape[2]))
+            patterns = np.unique(np.isnan(rows), axis=0).sum(1, dtype=np.float64)
+            steps = EM_STEPS if (patterns**3).sum() + rows.shape[1] ** 3 <= MAX_EM_COST else 0
+            for _ in range(steps):
+                completed, spread = joint._expected(rows)
+                estimate = LedoitWolf().fit(completed)
+                joint = cls(estimate.location_, estimate.covariance_ + spread)
+            return joint
         estimate = LedoitWolf().fit(rows)
         return cls(estimate.location_, estimate.covariance_)
+
+    def _expected(
+        self, rows: Float64[np.ndarray, "m d"]
+    ) -> tuple[Float64[np.ndarray, "m d"], Float64[np.ndarray, "d d"]]:
+        """Replace NaN by its mean given the other entries of the row; also return the mean of its covariance."""
+        precision, completed = np.linalg.inv(self.covariance), rows - self.mean
+        spread = np.zeros_like(self.covariance)
+        patterns, pattern_of = np.unique(np.isnan(rows), axis=0, return_inverse=True)
+        for i, missing in enumerate(patterns):
+            if missing.any():
+                here = np.flatnonzero(pattern_of.ravel() == i)
+                covariance = np.linalg.inv(precision[np.ix_(missing, missing)])
+                gain = precision[np.ix_(~missing, missing)] @ covariance
+                completed[np.ix_(here, missing)] = -completed[np.ix_(here, ~missing)] @ gain
+                spread[np.ix_(missing, missing)] += len(here) * covariance
+        return completed + self.mean, spread / len(rows)
 
     def predict(self, x: Series, known: Known) -> Prediction:
         """Predict hidden entries by their distribution given the known entries of the same series."""

@@ -481,6 +481,13 @@ class Model:
         """Compute log probabilities in batches, and gather them from all processes."""
         spec, modality = self.spec, self.spec.modality
         data = data if isinstance(data, Dataset) else self.examples(data)
+        if (incomplete := modality.first_without_density(data.values)) is not None:
+            raise InputError(
+                f"complete {modality.display_name}, as in training",
+                "missing entries",
+                "Fill them with `feller sample --complete`",
+                row=incomplete + 1,
+            )
         chunks = [torch.empty(0, 2, dtype=torch.float64, device=next(self.network.parameters()).device)]
         for rows, report_batch, device in self._batches(len(data), None, process_group, on_progress):
             batch = data.subset(torch.arange(rows.start, rows.stop))

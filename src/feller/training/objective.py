@@ -265,6 +265,13 @@ def loss_mask(cond: Cond, t: State) -> State | None:
     return {k: _and_masks(time < 1, _unobserved(submask(valid, k), submask(observed, k))) for k, time in t.items()}
 
 
+def _without_missing(x_t: State, x_0: State, valid: State | None) -> State:
+    """Replace the missing entries of real states by the source: the values that fill them are not data."""
+    if not isinstance(x_t, Tensor) or not isinstance(valid, Tensor) or not x_t.is_floating_point():
+        return x_t
+    return torch.where(append_dims(valid, x_t), x_t, x_0)
+
+
 def _unobserved(valid: Tensor | None, observed: Tensor | None) -> Tensor | None:
     return valid if observed is None else _and_masks(valid, ~observed)
 
@@ -391,6 +398,7 @@ class FlowMatching(ConditionalObjective):
             check_times(t, first_leaf)
         t = self.leaf_times(broadcast_time(t, x_1), self.time_distribution, rng)
         x_t, target = self.path.sample_with_target(x_0, x_1, t, rng.stream("path"))
+        x_t = _without_missing(x_t, x_0, cond.get("valid"))
         if noise := condition_noise(network):
             cond = add_noise(cond, noise, rng)
         prob = self.cond_dropout

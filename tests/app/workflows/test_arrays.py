@@ -7,10 +7,15 @@ import pandas as pd
 import pytest
 import torch
 
+import feller
 from feller.app.cli import main
 from feller.app.workflows.run_config import read_fit_record, train_test_split
+from feller.core.errors import InputError
+from feller.core.rng import Rng
 from feller.core.run_folder import open_run
 from feller.data.loading.dataset_reader import read
+from feller.evaluation.flow_metrics import FlowMetricOptions, flow_quality
+from tests.errors import refuses
 
 SHORT = ["--size", "tiny", "--steps", "3", "--sampling.nfe", "4"]
 
@@ -80,6 +85,20 @@ def test_series_are_completed(folder: pathlib.Path) -> None:
         np.testing.assert_allclose(merged[name][present], merged[f"{name}_full"][present], rtol=1e-5)
 
 
+def test_completed_rows_stay_at_their_times(folder: pathlib.Path) -> None:
+    """The rows of a series that begins after the model's start are not moved to the start."""
+    part = pd.read_csv(folder / "series.csv").query("id in ['s0', 's1'] and 1 <= t <= 2").dropna()
+    part[(part["id"] == "s0") | (part["t"] > 1)].to_csv(folder / "middle.csv", index=False)
+    out = folder / "middle_full.csv"
+    assert main(["sample", str(folder / "run"), "--complete", str(folder / "middle.csv"), "--out", str(out)]) == 0
+    given = pd.read_csv(folder / "middle.csv")
+    merged = given.assign(id=given["id"].map({"s0": 0, "s1": 1})).merge(
+        pd.read_csv(out), on=["id", "t"], suffixes=("", "_full")
+    )
+    assert len(merged) == len(given) > 3
+    np.testing.assert_allclose(merged[["x", "y"]], merged[["x_full", "y_full"]], rtol=1e-5)
+
+
 def test_arrays_of_every_number_of_axes(tmp_path: pathlib.Path) -> None:
     generator = np.random.default_rng(0)
     for shape, options in (((9,), ["--recipe", "arrays"]), ((5, 6, 2), []), ((3, 4, 4, 1), [])):
@@ -88,6 +107,20 @@ def test_arrays_of_every_number_of_axes(tmp_path: pathlib.Path) -> None:
         assert main(["fit", str(file), *options, *SHORT, "--out", str(run)]) == 0
         assert main(["sample", str(run), "-n", "2", "--out", str(out)]) == 0
         assert np.load(out).shape == (2, *(shape if len(shape) > 1 else (9, 1)))
+
+
+def test_log_prob_of_incomplete_arrays_is_refused(tmp_path: pathlib.Path) -> None:
+    x = np.random.default_rng(0).normal(size=(60, 8, 1))
+    run = feller.fit(x, recipe="arrays", size="tiny", steps=3, out=str(tmp_path / "run"), report=False)
+    assert run.log_prob(x[:2]).shape == (2,)
+    holes = x[:3].copy()
+    holes[1, 4] = np.nan
+    for incomplete, row in ((holes, 2), (x[:3, :5], 1)):
+        with refuses(InputError, row=row):
+            run.log_prob(incomplete)
+    model = run.model
+    found = flow_quality(model, read(holes, like=model.spec.modality), FlowMetricOptions(rng=Rng(0), fraction=0.01))
+    assert found["nll"] is None
 
 
 def test_sets_of_the_ucr_archive_keep_their_test_file_apart(tmp_path: pathlib.Path) -> None:

@@ -182,3 +182,14 @@ def test_older_bridge_from_moons():
     assert crowds_again(before).fingerprints == (PRINTS["moons"], PRINTS["checkerboard"])
     with refuses(InputError):
         crowds_again(replace(before, prints=(OTHERS[0], OTHERS[1])))
+
+
+def test_arrays_with_large_offsets_are_known_by_the_float32_values_of_older_runs():
+    values = np.random.default_rng(0).normal(size=(20, 5, 1)) + 1e5
+    data, other = read(values), read(values + 0.1)
+    assert data.values.dtype == torch.float64
+    older = fit_record(data="a.npy", recipe="arrays", size="tiny", seed=0).with_provenance(
+        fingerprint=fingerprint(replace(data, values=data.values.float()))
+    )
+    assert is_same_data(older, data)
+    assert not is_same_data(older, other)

@@ -61,6 +61,24 @@ def test_standardised_per_channel(shape: tuple[int, ...]) -> None:
     assert from_dict(Modality, to_dict(data.modality)) == data.modality
 
 
+@pytest.mark.parametrize(("offset", "scale"), [(1e9, 1.0), (0.0, 1e50), (3e200, 1e200), (0.0, 1e-200)])
+def test_large_offsets_and_extreme_scales_are_standardised_exactly(offset: float, scale: float) -> None:
+    values = offset + scale * normal(200, 8, 1)
+    data = array_dataset(RawArrays(np.concatenate([values, normal(200, 8, 1)], 2)))
+    states = data.modality.encode(data.values)
+    assert states.std((0, 1), correction=0).tolist() == pytest.approx([1, 1], abs=1e-5)
+    decoded = data.modality.decode(states)[..., :1].numpy()
+    np.testing.assert_allclose(decoded, values, atol=1e-5 * scale, rtol=0)
+    assert array_dataset(RawArrays(normal(200, 8, 1))).values.dtype == torch.float32
+
+
+def test_a_range_beyond_floats_is_refused() -> None:
+    values = normal(20, 5, 1)
+    values[0, 0], values[1, 1] = -1.7e308, 1.7e308
+    with refuses(InputError, column="channel 1"):
+        read(values)
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_arrays_of_files_and_memory(shape: tuple[int, ...], tmp_path: pathlib.Path) -> None:
     values = normal(20, *shape)
@@ -225,3 +243,72 @@ def test_times_of_a_file_follow_the_spacing_of_the_model(tmp_path: pathlib.Path)
     assert (~found.values.isnan()).all(2).tolist() == [[True, False, True, False, True]] * 2
     with refuses(InputError):
         read(written(long_table((5, 5), step=0.7), tmp_path, "c.csv"), like=model)
+
+
+def test_rows_stay_at_their_times_if_all_training_series_begin_together(tmp_path: pathlib.Path) -> None:
+    table = long_table((5, 5, 5), 1.0).assign(t=lambda table: table["t"] + 2)
+    model = read(written(table, tmp_path)).modality
+    assert (model.start, model.has_common_start) == (2, True)
+    later = table[(table["id"] == "s0") & table["t"].isin([5, 6]) | (table["id"] == "s1") & table["t"].isin([3, 5])]
+    found = read(written(later, tmp_path, "b.csv"), like=model)
+    present = (~found.values.isnan()).all(2)
+    assert present.tolist() == [[False, False, False, True, True], [False, True, False, True, False]]
+    x = later["x"].to_numpy(dtype=np.float32)
+    np.testing.assert_allclose(found.values[present][:, 0], x)
+    for change in (3, -3, 0.4):  # after the last step, before the first, and between two steps
+        with refuses(InputError, file=str(tmp_path / "c.csv")):
+            read(written(later.assign(t=later["t"] + change), tmp_path, "c.csv"), like=model)
+
+
+def test_series_that_begin_at_different_times_are_placed_by_their_first_rows(tmp_path: pathlib.Path) -> None:
+    table = long_table((5, 5, 5), 1.0)
+    table["t"] += table["id"].map({"s0": 0, "s1": 10, "s2": 20})
+    model = read(written(table, tmp_path)).modality
+    assert (model.start, model.has_common_start) == (0, False)
+    later = table[(table["id"] == "s1") & (table["t"] > 12)]
+    found = read(written(later, tmp_path, "b.csv"), like=model)
+    assert (~found.values.isnan()).all(2).tolist() == [[True, True, False, False, False]]
+
+
+def series_text(header: str, times: tuple[str, ...] = ("0", "1", "2"), cells: str = "") -> str:
+    rows = [f"{i},{t},{i + j * j}{cells}" for i in range(3) for j, t in enumerate(times)]
+    return "\n".join([header, *rows])
+
+
+def test_names_of_columns_in_upper_and_lower_case(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "a.csv"
+    for header, columns in (("id,t,T", ("T",)), ("id,t,ID", ("ID",)), ("ID,T,v", ("v",)), ("Id,t,v", ("v",))):
+        path.write_text(series_text(header))
+        modality, values, _ = arrays_of(path)
+        assert modality.columns == columns
+        assert values[1, :, 0].tolist() == [1, 2, 5]
+
+
+def test_repeated_columns_and_extreme_times_are_refused(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "a.csv"
+    for header, column in (("id,t,v,v", "v"), ("id,t,t,v", "t"), ("id,id,t,v", "id")):
+        path.write_text(series_text(header, cells=",7"))
+        with refuses(InputError, file=str(path), column=column):
+            read(path)
+    path.write_text("id,t,v\n")
+    with refuses(InputError, file=str(path)):
+        read(path, kind=RawArrays)
+    path.write_text("y,c,c\n" + "\n".join(f"{i},{i * i},3" for i in range(30)))
+    with refuses(InputError, column="c"):
+        read(path, condition=["c"])
+    for times in (("0", "1e-300", "2e-300", "5"), ("0", "1", "2", "1e308"), ("-1.7e308", "0", "1", "1.7e308")):
+        path.write_text(series_text("id,t,v", times))
+        with refuses(InputError, file=str(path), column="t"):
+            read(path)
+
+
+@pytest.mark.parametrize(
+    ("columns", "refused"), [(("id", "x"), "id"), (("x", "t"), "t"), (("x", "Label"), "Label"), (("x", "x"), "x")]
+)
+def test_names_of_channels_that_tables_of_series_cannot_hold_are_refused(
+    columns: tuple[str, str], refused: str
+) -> None:
+    with refuses(InputError, column=refused):
+        array_dataset(RawArrays(normal(20, 5, 2), columns=columns))
+    if refused != "x":
+        assert array_dataset(RawArrays(normal(20, 5, 4, 2), columns=columns)).modality.columns == columns

@@ -95,3 +95,14 @@ def test_every_entry_depends_on_every_other_and_on_the_observed_mask() -> None:
     assert torch.equal(network(x_t, t, {"known": known}), network(x_t, t, {}))
     known[:, 3, 1] = True
     assert (network(x_t, t, {"known": known}) - network(x_t, t, {})).abs().max() > 1e-4
+
+
+def test_missing_entries_are_told_and_their_values_are_ignored() -> None:
+    network, (x_t, t) = random_network((13, 2)), batch((13, 2))
+    valid = torch.ones(3, 13, 2, dtype=torch.bool)
+    valid[:, 4:6] = valid[:, 12, 0] = False
+    answers = [network(torch.where(valid, x_t, fill), t, {"valid": valid}) for fill in (0.0, 7.0, torch.nan)]
+    assert torch.equal(answers[0], answers[1])
+    assert torch.equal(answers[0], answers[2])
+    told = (answers[0] - network(torch.where(valid, x_t, 0.0), t, {})).flatten(1).abs().amax(1)
+    assert (told > 1e-4).all()

@@ -54,11 +54,17 @@ def test_padding_changes_no_prediction(shape: tuple[int, ...]) -> None:
             assert not answer[i, length:].any()
 
 
-def test_missing_entries_do_not_end_an_example() -> None:
+def test_missing_entries_are_told_and_their_values_are_ignored() -> None:
+    """A missing entry before the end differs from an entry of the same value; its own value changes no prediction."""
     network, (x_t, t) = random_network((13, 2)), batch((13, 2))
     valid = torch.ones(3, 13, 2, dtype=torch.bool)
     valid[:, 4:6] = valid[:, 12, 0] = False
-    torch.testing.assert_close(network(x_t, t, {"valid": valid}), network(x_t, t, {}), rtol=1e-10, atol=1e-10)
+    answers = [network(torch.where(valid, x_t, fill), t, {"valid": valid}) for fill in (0.0, 7.0, torch.nan)]
+    assert torch.equal(answers[0], answers[1])
+    assert torch.equal(answers[0], answers[2])
+    assert answers[0][:, 12].all()  # the example ends after the last step with a valid entry
+    told = (answers[0] - network(torch.where(valid, x_t, 0.0), t, {})).flatten(1).abs().amax(1)
+    assert (told > 1e-4).all()
 
 
 def test_observed_mask_is_an_input() -> None:

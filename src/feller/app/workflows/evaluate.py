@@ -285,9 +285,11 @@ def _evaluate(
     metrics: dict[str, Any] = {**(tuning.numbers if tuning else {}), **sample_metrics, **cell_metrics}
     if samples is None and has_train:
         metrics |= conditional_quality(model, training_data, held_out, rng.fold_in("conditional"), effort)
-        metrics |= completion_quality(
+        completions = completion_quality(
             model, training_data, held_out, rng.fold_in("completion"), effort, season=config.season
         )
+        metrics |= completions.numbers
+        reductions += completions.reductions
     metrics |= {} if has_train else {"rows_given": len(held_out)}
     notes = (*data_notes, *(tuning.notes if tuning else ()), *quality_result.notes)
     if data is not None and (run_data is None or metrics["compared_with"] == HELD_OUT):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import torch
 
 from feller.app.commands.flag_types import as_texts
 from feller.app.config import FitConfig, RunFolderOptions
@@ -29,6 +30,7 @@ from feller.core.run_folder import Run, open_run
 from feller.core.serialization import from_dict, to_dict
 from feller.core.user_code import check_code_file, load_code
 from feller.core.user_code import fingerprint as file_hash
+from feller.data.arrays.modality import Arrays
 from feller.data.arrays.ucr_files import set_in_folder
 from feller.data.batches import DataBundle, check_held_out_fraction, split
 from feller.data.examples.loaders import EXAMPLES, Example
@@ -275,7 +277,10 @@ def matches_fingerprint(recorded: str, data: Dataset, *, is_keyed: bool) -> bool
     current = fingerprint(data)
     if is_keyed:
         return matches_keyed(current, recorded)
-    return current == recorded or (has_value_fingerprint(recorded, data) and _fingerprint_of_values(data) == recorded)
+    if current == recorded or (has_value_fingerprint(recorded, data) and _fingerprint_of_values(data) == recorded):
+        return True
+    is_double = isinstance(data.modality, Arrays) and data.values.dtype == torch.float64  # float32 in older versions
+    return is_double and fingerprint(replace(data, values=data.values.float())) == recorded
 
 
 def has_value_fingerprint(recorded: str, data: Dataset) -> bool:

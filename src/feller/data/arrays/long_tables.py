@@ -5,28 +5,35 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from feller.core.errors import InputError
+from feller.core.errors import InputError, error_context
+from feller.data.arrays.modality import ID, TIME
 from feller.data.files.delimited import Sheet
 from feller.data.labels import LABEL_NAMES, encode_labels
 from feller.data.loading.raw import RawArrays
 
-ID, TIME = "id", "t"
-"""Names of the columns of the series and of the time."""
 MISSING = {"", "nan", "na", "null", "none"}
 """Lower-case cell texts of a missing value."""
 TOLERANCE = 1e-3
 """Maximum deviation of times from equal spacing, in steps."""
+MAX_STEPS = 1e12
+"""Number of steps of a series from which its times are refused, before they are counted exactly."""
 MAX_GAPS = 50
 """Maximum ratio of steps, including those without a row, to rows of a table."""
 
 
 def holds_series(sheet: Sheet) -> bool:
     """Return True if a sheet has the columns id and t and values, and an id has several rows."""
-    names = [name.lower() for name in sheet.first_row]
-    if not {ID, TIME} <= {*names} or len(names) < 3 or not len(sheet.lines):
+    names = sheet.first_row
+    series, time = column_named(ID, names), column_named(TIME, names)
+    if series is None or time is None or len(names) < 3 or not len(sheet.lines):
         return False
-    ids = sheet.cells.column(names.index(ID))
+    ids = sheet.cells.column(names.index(series))
     return len(ids.unique()) < len(ids)
+
+
+def column_named(wanted: str, names: Sequence[str]) -> str | None:
+    """Return the column of a name, or else the first one that differs from it by upper and lower case only."""
+    return wanted if wanted in names else next((name for name in names if name.lower() == wanted), None)
 
 
 def series_from_sheet(sheet: Sheet, where: str, condition: Sequence[str] = ()) -> RawArrays:
@@ -38,11 +45,13 @@ def series_from_sheet(sheet: Sheet, where: str, condition: Sequence[str] = ()) -
         condition: Names of the columns that are conditions.
 
     Raises:
-        InputError: If the columns id and t are missing, a cell is not a number, times repeat or are not equally spaced,
-            or a label or condition changes within a series.
+        InputError: If the columns id and t are missing, two columns have one name, a cell is not a number, times repeat
+            or are not equally spaced, or a label or condition changes within a series.
     """
-    names = [name.lower() for name in sheet.first_row]
-    if not {ID, TIME} <= {*names}:
+    with error_context(where):
+        sheet.check_distinct(sheet.first_row)
+    id_column, time_column = (column_named(name, sheet.first_row) for name in (ID, TIME))
+    if id_column is None or time_column is None:
         raise InputError(
             "series in a table with the columns id, t and values",
             ", ".join(sheet.first_row),
@@ -50,15 +59,16 @@ def series_from_sheet(sheet: Sheet, where: str, condition: Sequence[str] = ()) -
             file=where,
         )
     cells = {name: sheet.cells.column(i).to_pandas() for i, name in enumerate(sheet.first_row)}
-    by_lower = dict(zip(names, sheet.first_row, strict=True))
-    labelled = next((by_lower[name] for name in LABEL_NAMES if name in by_lower), None)
-    outside = {by_lower[ID], by_lower[TIME], labelled, *condition}
+    labelled = next(filter(None, (column_named(name, sheet.first_row) for name in LABEL_NAMES)), None)
+    outside = {id_column, time_column, labelled, *condition}
     columns = tuple(name for name in sheet.first_row if name not in outside)
     if not columns:
         raise InputError("a column of values besides id and t", "none", file=where)
-    series, ids = pd.factorize(cells[by_lower[ID]])
+    if not len(sheet.lines):
+        raise InputError("at least one row", "only column names", file=where)
+    series, ids = pd.factorize(cells[id_column])
     first_rows = np.unique(series, return_index=True)[1]
-    times = _numbers(cells[by_lower[TIME]], by_lower[TIME], sheet, where)
+    times = _numbers(cells[time_column], time_column, sheet, where)
     if np.isnan(times).any():
         raise InputError(
             "a time in each row",
@@ -67,7 +77,7 @@ def series_from_sheet(sheet: Sheet, where: str, condition: Sequence[str] = ()) -
             row=int(sheet.lines[np.isnan(times).argmax()]),
             column="t",
         )
-    steps, start, step = _steps(series, times, sheet, where)
+    steps, starts, step = _steps(series, times, sheet, where)
     shape = len(ids), int(steps.max()) + 1
     if shape[0] * shape[1] > MAX_GAPS * len(series):
         raise InputError(
@@ -91,8 +101,9 @@ def series_from_sheet(sheet: Sheet, where: str, condition: Sequence[str] = ()) -
         names=tuple(f"series {name}" for name in ids),
         condition_columns=constant,
         columns=columns,
-        start=start,
+        start=float(starts[0]) if (starts == starts[0]).all() else 0.0,
         step=step,
+        starts=starts,
     )
 
 
@@ -114,10 +125,11 @@ def _numbers(cells: pd.Series, name: str, sheet: Sheet, where: str) -> np.ndarra
     return np.where(missing, np.nan, numbers)
 
 
-def _steps(series: np.ndarray, times: np.ndarray, sheet: Sheet, where: str) -> tuple[np.ndarray, float, float]:
-    """Return the step of each row from the start of its series, the common start or 0, and the time between steps."""
+def _steps(series: np.ndarray, times: np.ndarray, sheet: Sheet, where: str) -> tuple[np.ndarray, np.ndarray, float]:
+    """Return the step of each row from the start of its series, the start of each series, and the time per step."""
     order = np.lexsort((times, series))
-    gaps, same = np.diff(times[order]), np.diff(series[order]) == 0
+    with np.errstate(over="ignore"):
+        gaps, same = np.diff(times[order]), np.diff(series[order]) == 0
     if (repeated := same & (gaps == 0)).any():
         i = int(order[1:][repeated.argmax()])
         raise InputError(
@@ -126,7 +138,18 @@ def _steps(series: np.ndarray, times: np.ndarray, sheet: Sheet, where: str) -> t
     step = _usual_gap(gaps[same]) if same.any() else 1.0
     first = np.full(series.max() + 1, np.inf)
     np.minimum.at(first, series, times)
-    exact = (times - first[series]) / step
+    with np.errstate(over="ignore"):
+        exact = (times - first[series]) / step
+    if (far := ~(exact < MAX_STEPS)).any():
+        i = int(far.argmax())
+        raise InputError(
+            f"times with few gaps, here of steps of {step:g}",
+            f"t={times[i]:g}",
+            "Check the unit of t",
+            file=where,
+            row=int(sheet.lines[i]),
+            column="t",
+        )
     uneven = np.abs(exact - np.round(exact)) > TOLERANCE * np.maximum(1, np.abs(exact))
     if uneven.any():
         i = int(uneven.argmax())
@@ -138,13 +161,15 @@ def _steps(series: np.ndarray, times: np.ndarray, sheet: Sheet, where: str) -> t
             row=int(sheet.lines[i]),
             column="t",
         )
-    return np.round(exact).astype(np.int64), float(first[0]) if (first == first[0]).all() else 0.0, step
+    return np.round(exact).astype(np.int64), first, step
 
 
 def _usual_gap(gaps: np.ndarray) -> float:
     """Return the smallest gap if most gaps are multiples of it; otherwise the median, so that errors name outliers."""
     smallest = float(gaps.min())
-    ratio = gaps / smallest
+    with np.errstate(over="ignore"):
+        ratio = gaps / smallest
+    ratio = np.minimum(ratio, MAX_STEPS)
     are_multiples = np.abs(ratio - np.round(ratio)) <= TOLERANCE * ratio
     return smallest if are_multiples.mean() > 0.5 else float(np.sort(gaps)[len(gaps) // 2])
 

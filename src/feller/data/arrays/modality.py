@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float, Int, Int64
+from jaxtyping import Bool, Float, Float64, Int, Int64
 from PIL import Image
 from torch import Tensor
 
@@ -17,25 +17,34 @@ from feller.core.pytree import Cond, append_dims
 from feller.data.arrays.figure import draw_arrays
 from feller.data.arrays.missing import fill_missing
 from feller.data.files import sample_folder
-from feller.data.labels import abbreviated, label_arrays, label_names, relabel
+from feller.data.labels import LABEL_NAMES, abbreviated, label_arrays, label_names, relabel
 from feller.data.loading.raw import RawArrays, RawExamples, expect
 from feller.data.modality import ROWS, Dataset, Modality, Writer, check_finite_state
 from feller.spaces import Euclidean
 
+ID, TIME = "id", "t"
+"""Names of the columns of the series and of the time in tables of series."""
 STEPS = "steps"
 """Name of the condition that is the number of steps of a series, if the series have different lengths."""
 MAX_RANK = 4
 """Maximum number of axes of one array, including the channels."""
 MAX_OVERVIEW_ARRAYS = 64
 """Maximum number of arrays in the overview image of a folder."""
+MAX_FLOAT32_OFFSET = 1e4
+"""Maximum ratio of mean and standard deviation of a channel for values in float32."""
+TIME_TOLERANCE = 0.01
+"""Maximum distance of the start of a series from a step of the model, in steps."""
+FLOAT32_SCALES = 1e-30, 1e30
+"""Range of standard deviations of channels for values in float32."""
 
 
 @dataclass(frozen=True)
 class Arrays(Modality):
     """Modality of real arrays of one shape with channels on the last axis, standardised per channel.
 
-    Values are float32 [n, *shape]. NaN is a missing entry, or padding after the end of a series. A run of an older
-    version has one mean and one standard deviation for all entries instead, and none of its axes has a meaning.
+    Values are [n, *shape] in float32, or in float64 where float32 would round away their variation or overflow. NaN is
+    a missing entry, or padding after the end of a series. A run of an older version has one mean and one standard
+    deviation for all entries instead, and none of its axes has a meaning.
     """
 
     display_name = "arrays of numbers"
@@ -61,6 +70,9 @@ class Arrays(Modality):
     """Time of the first step in files of series."""
     step: float = 1.0
     """Time between two steps in files of series."""
+    has_common_start: bool = False
+    """True if all training series have their first row at the time `start`, so that rows of other files are placed by
+    their times. Otherwise each series begins at its own first row, as in runs of older versions."""
 
     def __post_init__(self) -> None:
         if not self.shape or min(self.shape) < 1 or not 0 < self.scale < float("inf"):
@@ -115,6 +127,16 @@ class Arrays(Modality):
             return float(np.prod(self.shape[:-1]) * np.log(self.channel_scales).sum())
         return float(np.prod(self.shape) * np.log(self.scale))
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the values: float64 if a channel has a large offset or an extreme scale, else float32."""
+        low, high = FLOAT32_SCALES
+        is_exact = all(
+            abs(mean) <= MAX_FLOAT32_OFFSET * scale and low < scale < high
+            for mean, scale in zip(self.channel_means, self.channel_scales, strict=True)
+        )
+        return torch.float32 if is_exact else torch.float64
+
     def space(self) -> Euclidean:
         return Euclidean(self.shape)
 
@@ -127,12 +149,12 @@ class Arrays(Modality):
         return fill_missing(states).float()
 
     def decode(self, state: Float[Tensor, " n *d"]) -> Float[Tensor, " n *d"]:
-        """Convert states to values: multiply by the scale and add the mean, in float32; padding holds any number."""
+        """Convert states to values: multiply by the scale and add the mean; padding holds any number."""
         check_finite_state(state)
         state = state.double()
         if not self.has_channels:
             return (state * self.scale + self.mean).float()
-        return (state * state.new_tensor(self.channel_scales) + state.new_tensor(self.channel_means)).float()
+        return (state * state.new_tensor(self.channel_scales) + state.new_tensor(self.channel_means)).to(self.dtype)
 
     def add_derived_conditions(self, given: Cond) -> Cond:
         """Add `valid` [n, steps], the mask of steps before the end of each series, which follows from `steps`."""
@@ -140,6 +162,10 @@ class Arrays(Modality):
             return given
         sizes = torch.tensor([*map(int, self.lengths), self.shape[0]], device=given[STEPS].device)[given[STEPS]]
         return {**given, "valid": torch.arange(self.shape[0], device=sizes.device) < sizes[:, None]}
+
+    def first_without_density(self, values: Float[Tensor, " n *d"]) -> int | None:
+        incomplete = values.isnan().flatten(1).any(1)
+        return int(incomplete.double().argmax()) if bool(incomplete.any()) else None
 
     def num_entries(self, values: Float[Tensor, " n *d"]) -> Int64[Tensor, " n"]:
         return (~values.isnan()).flatten(1).sum(1)
@@ -155,7 +181,7 @@ class Arrays(Modality):
             if np.isnan(values).any():
                 raise InputError("arrays without missing entries", "NaN")
             return torch.from_numpy(values).float(), relabel(raw, self.classes)
-        tensor = torch.from_numpy(values).float()
+        tensor = torch.from_numpy(values).to(self.dtype)
         present, given = ~tensor.isnan(), relabel(raw, self.classes)
         if self.lengths:
             class_ids = {int(name): i for i, name in enumerate(self.lengths)}
@@ -179,6 +205,8 @@ class Arrays(Modality):
             spread = np.full((len(values), (values.shape[1] - 1) * factor + 1, values.shape[2]), np.nan)
             spread[:, ::factor] = values
             values = spread
+        if self.has_common_start and raw.starts is not None:
+            values = self._at_times(values, raw)
         if self.is_series and values.ndim == 3 and values.shape[2:] == self.shape[1:]:
             used = int(series_lengths(torch.from_numpy(~np.isnan(values))).max())
             if used <= self.shape[0]:
@@ -188,6 +216,30 @@ class Arrays(Modality):
             raise InputError(f"arrays of shape [{', '.join(map(str, ('n', *self.shape)))}]", list(raw.values.shape))
         return np.ascontiguousarray(values)
 
+    def _at_times(self, values: np.ndarray, raw: RawArrays) -> np.ndarray:
+        """Shift series [n, steps, channels] from their own first rows to the steps of their times.
+
+        InputError if a series begins before `start`, ends after the last step, or between two steps.
+        """
+        starts = np.asarray(raw.starts)
+        exact = (starts - self.start) / self.step
+        last = exact + series_lengths(torch.from_numpy(~np.isnan(values))).numpy() - 1
+        bad = ~((exact > -0.5) & (last < self.shape[0] - 0.5) & (np.abs(exact - np.round(exact)) < TIME_TOLERANCE))
+        if bad.any():
+            i = int(bad.argmax())
+            raise InputError(
+                f"times from {self.start:g} to {self.start + (self.shape[0] - 1) * self.step:g} in steps of"
+                f" {self.step:g}, as in training",
+                f"{starts[i]:g} to {starts[i] + (last[i] - exact[i]) * self.step:g}",
+                "Write the times from the start of each series",
+                **raw.error_fields(i),
+            )
+        offsets = np.round(exact).astype(np.int64)
+        placed = np.full((len(values), int(offsets.max()) + values.shape[1], values.shape[2]), np.nan)
+        steps = offsets[:, None] + np.arange(values.shape[1])
+        placed[np.arange(len(values))[:, None], steps] = values
+        return placed
+
     def padded(self, values: Float[Tensor, " n *d"], given: Cond) -> Float[Tensor, " n *d"]:
         """Return values with NaN after the end of each series."""
         if not self.lengths or STEPS not in given:
@@ -196,7 +248,7 @@ class Arrays(Modality):
         return torch.where(append_dims(valid, values), values, torch.nan)
 
     def arrays(self, values: Float[Tensor, " n *d"], given: Cond) -> dict[str, np.ndarray]:
-        """Return .npz arrays: `samples`, float32 [n, *shape] with NaN for padding, and labels, columns, conditions."""
+        """Return .npz arrays: `samples` [n, *shape] with NaN for padding, and labels, columns, conditions."""
         columns = {"columns": np.array(self.columns)} if self.columns else {}
         samples = self.padded(values.detach(), given).cpu().numpy()
         return {"samples": samples, **label_arrays(given, self.classes), **columns, **self.condition_arrays(given)}
@@ -212,8 +264,8 @@ class Arrays(Modality):
         times = self.start + self.step * steps
         whole = float(self.start).is_integer() and float(self.step).is_integer()
         columns: dict[str, np.ndarray] = {
-            "id": series + sample_folder.first_number(),
-            "t": times.astype(np.int64) if whole else times,
+            ID: series + sample_folder.first_number(),
+            TIME: times.astype(np.int64) if whole else times,
         }
         columns |= dict(zip(self.channel_names, samples.numpy()[series, steps].T, strict=True))
         names = label_names(given, self.classes)
@@ -257,8 +309,9 @@ def array_dataset(raw: RawArrays) -> Dataset:
     """Build a data set of arrays; its modality gets the mean and standard deviation of each channel.
 
     Raises:
-        InputError: If arrays have more than three axes besides the channels, an array or a channel is empty, or a
-            channel is constant.
+        InputError: If arrays have more than three axes besides the channels, an array or a channel is empty, a channel
+            is constant, its range is too small or too large for a standard deviation, or the name of a channel repeats
+            or is that of another column in tables of series.
     """
     values = raw.values if raw.values.ndim > 2 else raw.values[..., None]
     rank = values.ndim - 1
@@ -269,6 +322,7 @@ def array_dataset(raw: RawArrays) -> Dataset:
             "Merge axes, or split the arrays along one",
         )
     channels = values.reshape(-1, values.shape[-1])
+    _check_names(raw.columns, is_series=values.ndim == 3)
     names = raw.columns or tuple(f"channel {i + 1}" for i in range(values.shape[-1]))
     present = ~np.isnan(values)
     if (empty := ~present.any(tuple(range(1, values.ndim)))).any():
@@ -282,8 +336,11 @@ def array_dataset(raw: RawArrays) -> Dataset:
             raise InputError(
                 "a channel that varies", f"the constant {column[0]:g}", "Leave out the channel", column=name
             )
-        means.append(float(column.mean()))
-        scales.append(float(column.std()))
+        mean, scale = _mean_and_scale(column)
+        if not (math.isfinite(mean) and 0 < scale < math.inf):
+            raise InputError("the range of values is too small or too large", remedy="Change the unit", column=name)
+        means.append(mean)
+        scales.append(scale)
     lengths = series_lengths(torch.from_numpy(present)).numpy()
     steps = np.arange(values.shape[1])
     before_end = (steps < lengths[:, None]).reshape(*values.shape[:2], *(1,) * (values.ndim - 2))
@@ -299,8 +356,31 @@ def array_dataset(raw: RawArrays) -> Dataset:
         has_missing=num_missing > 0,
         start=raw.start,
         step=1.0 if raw.step is None else raw.step,
+        has_common_start=raw.starts is not None and bool((raw.starts == raw.starts[0]).all()),
     )
     return Dataset(*modality.values_from_raw(raw), modality, (*raw.notes, *_notes(values, lengths, num_missing)))
+
+
+def _check_names(names: Sequence[str], *, is_series: bool) -> None:
+    """Raise an InputError if channels share a name, or a channel of series has the name of a column of their tables."""
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"two channels are named {name!r}", remedy="Rename one", column=name)
+        if is_series and (name in (ID, TIME) or name.lower() in LABEL_NAMES):
+            reserved = ", ".join((ID, TIME, *LABEL_NAMES))
+            expected = f"channels with other names than {reserved}, which tables of series use"
+            raise InputError(expected, name, "Rename the channel", column=name)
+
+
+def _mean_and_scale(values: Float64[np.ndarray, " n"]) -> tuple[float, float]:
+    """Return mean and standard deviation, also if the squares of the values underflow or overflow."""
+    with np.errstate(all="ignore"):
+        mean, scale = float(values.mean()), float(values.std())
+        if math.isfinite(mean) and 0 < scale < math.inf:
+            return mean, scale
+        low, span = values.min(), np.ptp(values)
+        unit = (values - low) / span
+        return float(low + unit.mean() * span), float(unit.std() * span)
 
 
 def _notes(values: np.ndarray, lengths: np.ndarray, num_missing: int) -> Sequence[str]:

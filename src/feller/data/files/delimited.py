@@ -56,7 +56,11 @@ class Sheet:
     """Column dtypes, if the cells come from a data frame."""
 
     def split(self, names: Collection[str]) -> "tuple[Sheet, dict[str, np.ndarray]]":
-        """Return the sheet without the columns `names`, and those of these columns that exist, as arrays of texts."""
+        """Return the sheet without the columns `names`, and those of these columns that exist, as arrays of texts.
+
+        InputError if two columns have the same one of these names.
+        """
+        self.check_distinct(names)
         kept = [i for i, name in enumerate(self.first_row) if name not in names]
         removed = {
             name: np.array(self.cells.column(i).to_pylist(), dtype=object)
@@ -68,6 +72,12 @@ class Sheet:
         cells = self.cells.select(kept).rename_columns([str(i) for i in range(len(kept))])
         dtypes = tuple(self.dtypes[i] for i in kept) if self.dtypes else ()
         return replace(self, first_row=[self.first_row[i] for i in kept], cells=cells, dtypes=dtypes), removed
+
+    def check_distinct(self, names: Collection[str]) -> None:
+        """Raise an InputError if two columns have the same name, which is one of `names`."""
+        repeated = [name for name in names if self.first_row.count(name) > 1]
+        if repeated:
+            raise InputError(f"two columns are named {repeated[0]!r}", remedy="Rename one", column=repeated[0])
 
     def head(self, count: int) -> list[list[str]]:
         """Return the first `count` rows below the first row."""

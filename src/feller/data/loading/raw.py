@@ -167,6 +167,8 @@ class RawArrays(RawExamples):
     """Time of the first step of series, or 0 if series start at different times."""
     step: float | None = None
     """Time between two steps of series; None if the file has no times."""
+    starts: np.ndarray | None = None
+    """Time of the first step of each series, [n]; None if the file has no times."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,7 @@ from feller.core.pytree import Cond
 from feller.core.rng import Rng
 from feller.networks.blocks.condition_encoders import ConditionTypes
 from feller.networks.blocks.conditioning import Conditioning, modulate, zero_init
-from feller.networks.grid.unet_nd import CONVOLUTIONS, inside_mask, keep_inside, observed_inputs
+from feller.networks.grid.unet_nd import CONVOLUTIONS, grid_inputs, inside_mask, keep_inside
 from feller.networks.image.dit import DiTBlock
 from feller.networks.network_config import NetworkConfig, seeded_init
 
@@ -26,7 +26,8 @@ class PatchTransformer(NetworkConfig):
     """Transformer over patches for states [*sides, channels] with one to three sides, with adaLN-zero blocks.
 
     Sides need not be divisible by the patch side: they are padded. `cond["valid"]` and `cond["known"]` have the meaning
-    that they have for `UNetND`, and padding after the end of an example does not affect the prediction.
+    that they have for `UNetND`: neither padding after the end of an example nor the value of a missing entry affects
+    the prediction.
     Source: Peebles and Xie 2023, "Scalable Diffusion Models with Transformers", arXiv 2212.09748.
     """
 
@@ -68,7 +69,7 @@ class PatchTransformerNetwork(nn.Module):
         self.conditioning = Conditioning(conditions, config.width)
         self.null_values = self.conditioning.null_values
         size = math.prod(self.patches)
-        # Inputs: the state, the observed mask, its interpolation, and ones inside the grid, which tell where it ends.
+        # Inputs, see `grid_inputs`; the ones inside the grid tell where it ends.
         self.embed = nn.Linear((3 * channels + 1) * size, config.width)
         self.blocks = nn.ModuleList(DiTBlock(config.width, config.heads) for _ in range(config.depth))
         self.modulation = zero_init(nn.Linear(config.width, 2 * config.width))
@@ -80,7 +81,7 @@ class PatchTransformerNetwork(nn.Module):
         """Predict one value for each entry; predictions of padding are 0."""
         vector = self.conditioning(t, cond)
         inside = inside_mask(cond["valid"], x_t) if "valid" in cond else None
-        x = torch.cat([x_t, *observed_inputs(x_t, cond), torch.ones_like(x_t[..., :1])], -1)
+        x = grid_inputs(x_t, cond)
         x = x if inside is None else torch.where(inside.movedim(1, -1), x, 0)  # padding may be NaN
         tokens, counts = patchify(x, self.patches)
         h = self.embed(tokens)

@@ -28,8 +28,8 @@ class UNetND(LevelsConfig):
 
     Sides need not be divisible by two: they are rounded up when halved, and cropped after upsampling. `cond["valid"]`
     [b, *sides] or [b, *sides, channels] marks the entries that exist. An example ends after the last step along its
-    first side with a valid entry, and padding after the end does not affect the prediction. `cond["known"]`
-    [b, *sides, channels] is the observed mask.
+    first side with a valid entry, and padding after the end does not affect the prediction; nor does the value of a
+    missing entry before the end. `cond["known"]` [b, *sides, channels] is the observed mask.
     """
 
     reads_observed: ClassVar[bool] = True
@@ -69,8 +69,7 @@ class UNetNDNetwork(nn.Module):
             return GridLevel(rank, widths[i], inner, config.blocks, config.heads if config.has_attention(i) else 0)
 
         coarser = range(1, len(widths))
-        # Inputs: the state, the observed mask, its interpolation, and ones inside the grid, which with zero padding
-        # tell where it ends.
+        # Inputs, see `grid_inputs`; the ones inside the grid, with zero padding, tell where it ends.
         self.conv_in = grid_conv(rank, 3 * channels + 1, widths[0])
         self.down = nn.ModuleList(level(i - 1) for i in coarser)
         self.downsamplers = nn.ModuleList(grid_conv(rank, widths[i - 1], widths[i], stride=2) for i in coarser)
@@ -86,7 +85,7 @@ class UNetNDNetwork(nn.Module):
         """Predict one value for each entry; predictions of padding are 0."""
         vector = self.conditioning(t, cond)
         inside = inside_mask(cond["valid"], x_t) if "valid" in cond else None
-        h = torch.cat([x_t, *observed_inputs(x_t, cond), torch.ones_like(x_t[..., :1])], -1).movedim(-1, 1).contiguous()
+        h = grid_inputs(x_t, cond).movedim(-1, 1).contiguous()
         h = h if inside is None else torch.where(inside, h, 0)  # padding may be NaN
         h = keep_inside(self.conv_in(h), inside)
         skips, masks = [], [inside]
@@ -189,15 +188,22 @@ def grid_conv(rank: int, in_channels: int, out_channels: int, stride: int = 1) -
     return CONVOLUTIONS[rank - 1](in_channels, out_channels, 3, stride, padding=1)
 
 
-def observed_inputs(x_t: Float[Tensor, " b *sides c"], cond: Cond) -> tuple[Tensor, Tensor]:
-    """Return the mask `cond["known"]` of observed entries, and their interpolation along the first side.
+def grid_inputs(x_t: Float[Tensor, " b *sides c"], cond: Cond) -> Float[Tensor, " b *sides inputs"]:
+    """Return the inputs of a network on grids: x_t, the role of each entry, the interpolated observations, and ones.
 
-    Both have the shape of x_t, and are zero if nothing is observed.
+    The role is 1 for observed entries (`cond["known"]`), -1 for missing entries (not `cond["valid"]`), and 0 for
+    entries to generate. Missing entries of x_t are set to 0, because they carry no data: in training they are filled,
+    and a network that took them for data would generate series as smooth as the filled ones. The observations are
+    interpolated along the first side, and 0 if nothing is observed.
     """
-    if "known" not in cond:
-        return torch.zeros_like(x_t), torch.zeros_like(x_t)
-    known = append_dims(cond["known"], x_t).expand(x_t.shape)
-    return known.to(x_t.dtype), interpolate(x_t, known)
+    role = interpolated = torch.zeros_like(x_t)
+    if "known" in cond:
+        known = append_dims(cond["known"], x_t).expand(x_t.shape)
+        role, interpolated = known.to(x_t.dtype), interpolate(x_t, known)
+    if "valid" in cond:
+        missing = ~append_dims(cond["valid"], x_t).expand(x_t.shape)
+        role, x_t = torch.where(missing, -1, role), torch.where(missing, 0, x_t)
+    return torch.cat([x_t, role, interpolated, torch.ones_like(x_t[..., :1])], -1)
 
 
 def inside_mask(valid: Bool[Tensor, " b *masked"], x: Float[Tensor, " b *sides c"]) -> Bool[Tensor, " b 1 *sides"]:
