@@ -53,7 +53,7 @@ class Condition(abc.ABC):
     def decode(self, values: Tensor) -> np.ndarray:
         """Convert a tensor [n, ...] to the values in files: numbers [n] or [n, d], NaN for null, or texts [n]."""
 
-    def parse(self, name: str, value: Any, n: int) -> Tensor:
+    def parse(self, name: str, value: object, n: int) -> Tensor:
         """Convert a value given by a user, or one value for each of n samples, to a tensor [n, ...].
 
         Raises:
@@ -75,7 +75,7 @@ class Condition(abc.ABC):
         """Convert one value per sample given by a user; arguments and errors of `encode`."""
         return self.encode(name, entries)
 
-    def rows(self, value: Any, rows: slice) -> Any:
+    def rows(self, value: object, rows: slice) -> object:
         """Return the values of some samples if `value` has one value per sample; otherwise `value`."""
         entries = self._entries(value)
         return value if entries is None else entries[rows]
