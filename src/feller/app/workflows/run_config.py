@@ -279,7 +279,8 @@ def matches_fingerprint(recorded: str, data: Dataset, *, is_keyed: bool) -> bool
         return matches_keyed(current, recorded)
     if current == recorded or (has_value_fingerprint(recorded, data) and _fingerprint_of_values(data) == recorded):
         return True
-    is_double = isinstance(data.modality, Arrays) and data.values.dtype == torch.float64  # float32 in older versions
+    is_array = data.modality.view(Arrays) is not None
+    is_double = is_array and data.values.dtype == torch.float64  # float32 in older versions
     return is_double and fingerprint(replace(data, values=data.values.float())) == recorded
 
 
