@@ -60,7 +60,7 @@ def test_missing_entries_are_never_observed() -> None:
 
 
 def test_missing_entries_of_states_carry_no_data() -> None:
-    """Where an entry is missing the state is the source, whatever value fills the entry."""
+    """The value that fills a missing entry has no effect on the state, which there is the source."""
     objective = FlowMatching(Affine(), Euclidean((9, 2)), inpaint_prob=0.5)
     valid = Rng(1).stream("valid").uniform((200, 9, 2)) < 0.7
     states = []

@@ -45,14 +45,13 @@ class HeldOutSelection(Callback):
         self._example = objective.draw(engine.to_device(batch), rng, self._network)
 
     def on_step_end(self, state: TrainState, metrics: StepMetrics) -> None:
-        if metrics.step % EVERY and metrics.step != self._config.steps:
+        if state.best is None or (metrics.step % EVERY and metrics.step != self._config.steps):
             return
-        weights = state.averaged_weights()
+        weights, lowest = state.averaged_weights(), state.best.lowest
         self._network.load_state_dict(weights)
-        if state.best is None:
-            return
         losses = self.losses()
-        lowest = losses if state.best.lowest is None or losses.mean() < state.best.lowest.mean() else state.best.lowest
+        if lowest is None or losses.mean() < lowest.mean():
+            lowest = losses
         excess = losses - lowest
         if excess.mean() <= excess.std() / math.sqrt(len(excess)):
             kept = {name: value.clone() for name, value in weights.items()}
