@@ -29,6 +29,7 @@ from feller.evaluation.metrics import METRICS
 from feller.models.model import Model
 from feller.models.recipes.arrays import arrays
 from feller.sampling.sampler_config import SamplerConfig
+from tests.evaluation.clock import Clock
 
 PHI = 0.7
 
@@ -171,20 +172,6 @@ def test_completions_of_series_next_to_baselines() -> None:
         assert found[f"{task}_quantile_loss_gaussian"] < found[f"{task}_quantile_loss"]
     few = held_out.subset(torch.arange(5))
     assert completion_quality(model, train, few, Rng(0), EvaluationBudget()).numbers == {}
-
-
-class Clock:
-    """A clock that work moves on by a fixed time per completion."""
-
-    def __init__(self, pace: float) -> None:
-        self.pace, self.now, self.done = pace, 0.0, 0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def work(self, n: int) -> None:
-        self.now += self.pace * n
-        self.done += n
 
 
 @pytest.mark.parametrize(

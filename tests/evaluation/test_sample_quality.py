@@ -28,6 +28,7 @@ from feller.evaluation.report.verdict import judge_numbers
 from feller.evaluation.sample_quality import SampleQuality, measure_quality
 from feller.training.engine import get_engine
 from tests.errors import numbers, refuses
+from tests.evaluation.clock import Clock
 from tests.evaluation.known import KNOWN
 
 OWN = {name: EvaluationBudget.__dict__[name] for name in ("fraction_of", "num_affordable")}
@@ -129,20 +130,6 @@ def test_mismatched_data(digits: Dataset, unseen: Dataset, moons: Dataset, digit
     ):
         with refuses(InputError):
             measure(samples, digits, held_out, own)
-
-
-class Clock:
-    """Each example takes so many seconds."""
-
-    def __init__(self, pace: float) -> None:
-        self.pace, self.now, self.done = pace, 0.0, 0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def work(self, n: int) -> None:
-        self.now += self.pace * n
-        self.done += n
 
 
 @pytest.mark.parametrize(
