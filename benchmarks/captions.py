@@ -165,6 +165,7 @@ def main() -> None:
     parser.add_argument("--run", type=pathlib.Path, help="fitted run (default: fit one)")
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--size", default="small")
+    parser.add_argument("--precision", default="fp32", help="fp32 or bf16")
     parser.add_argument("--guidance", type=float, default=3.0)
     parser.add_argument("--nfe", type=int, default=32)
     parser.add_argument("-n", type=int, default=300, help="number of captions of each kind to draw")
@@ -177,8 +178,15 @@ def main() -> None:
     run = options.run or options.out / "run"
     if not run.is_dir():
         start = time.process_time()
-        data = {"condition": ["caption"], "size": options.size, "minutes": options.minutes, "seed": options.seed}
-        feller.fit(str(options.out / "train"), out=str(run), **data)
+        feller.fit(
+            str(options.out / "train"),
+            out=str(run),
+            condition=["caption"],
+            size=options.size,
+            minutes=options.minutes,
+            fields={"train.precision": options.precision},
+            seed=options.seed,
+        )
         print(f"fitted in {(time.process_time() - start) / 60:.1f} minutes of the processor", flush=True)
     judge = train_judge(pixels(options.pictures, train["file"]), train["caption"].tolist(), options.seed)
     rows = {

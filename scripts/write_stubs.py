@@ -40,12 +40,18 @@ def _usual(value: ast.expr | None) -> str:
     return ast.unparse(value) if isinstance(value, ast.Constant | ast.Tuple) else "..."
 
 
+def nested_fields(kind: str, known: dict[str, dict[str, tuple[str, str]]]) -> dict[str, tuple[str, str]]:
+    """Return type and default of each field of a config and of its groups, at any depth."""
+    found = dict(known[kind])
+    for called, _ in known[kind].values():
+        found |= nested_fields(called, known) if called in known else {}
+    return found
+
+
 def options(kind: str) -> dict[str, tuple[str, str]]:
     """Return what a function takes by name: the options of a config, and behind them their groups."""
     known = configs()
-    texts = dict(known[kind])
-    for called, _ in known[kind].values():
-        texts |= known.get(called, {})
+    texts = nested_fields(kind, known)
     groups = {name: (f"{called} | None", "None") for name, (called, _) in texts.items() if called in known}
     return {name: groups.get(name, texts[name]) for name in python_options(getattr(config, kind))}
 

@@ -10,6 +10,7 @@ import pytest
 import tests.shapes  # noqa: F401 (before feller, whose functions it has checked)
 from feller.app.cli import main
 from feller.evaluation.evaluation_budget import MIN_EXAMPLES, EvaluationBudget
+from feller.sampling.sampler_config import SamplerConfig
 
 LEARN = ("--size", "tiny", "--steps", "8", "--train.warmup", "1", "--train.lr", "1e-2", "--vectors.steps", "2")
 """Little, but enough to take notice of what stands before."""
@@ -27,15 +28,18 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
-def fewest(budget: EvaluationBudget, max_examples: int, *pace: object, is_optional: bool = False) -> int:
+def fewest(budget: EvaluationBudget, max_examples: int, *pace: object, **options: object) -> int:
     """Return the smallest number of examples of a report, independent of the clock."""
     return max_examples if budget.seconds is None else min(max_examples, max(MIN_EXAMPLES, max_examples // 16))
 
 
 @pytest.fixture(scope="session", autouse=True)
 def brief() -> Iterator[None]:
-    """Reports after tiny trainings use few examples, a fixed number whatever the load of the machine."""
+    """Reports after tiny trainings use few examples, a fixed number whatever the load of the machine, and few steps."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("feller.evaluation.flow_metrics.NUM_CURVES", 16)
+        patch.setattr("feller.evaluation.flow_metrics.EXACT_SAMPLER", SamplerConfig("rk4", 8))
+        patch.setattr("feller.evaluation.flow_metrics.ESTIMATED_SAMPLER", SamplerConfig("midpoint", 4))
         patch.setattr(EvaluationBudget, "fraction_of", classmethod(lambda cls, *seconds: cls(0.1)))
         patch.setattr(EvaluationBudget, "num_affordable", fewest)
         yield

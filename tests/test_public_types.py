@@ -17,14 +17,15 @@ import feller
 from feller.core.pytree import Cond
 from feller.models.model import OnStep
 from feller.paths import Network
-from feller.paths.processes import Process
+from feller.paths.processes import Process, Score
 from feller.training.objective import RewardFunction
 
-STATES = (Cond, Network, OnStep, Process, RewardFunction)
+STATES = (Cond, Network, OnStep, Process, RewardFunction, Score)
 """Functions and dicts over states, each a tensor or a dict of states, which no type of Python tells apart."""
 ABSTRACT = (
     *(
         "Coupling",
+        "FlowMapLoss",
         "Loss",
         "Modality",
         "Objective",
@@ -32,7 +33,7 @@ ABSTRACT = (
         "Solver",
         "Space",
     ),  # methods that take any state, for all kinds of it
-    *("ExactDivergence", "GeodesicCost", "Hutchinson", "LeafTimes", "VelocityField"),
+    *("ExactDivergence", "GeodesicCost", "Hutchinson", "LeafTimes", "VelocityField", "WithStepEnd"),
 )
 """Classes whose methods, but not their constructors, speak of states."""
 

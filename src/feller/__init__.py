@@ -15,9 +15,10 @@ if TYPE_CHECKING:  # the names in `_EXPORTS`, for type checkers and editors
     from feller.app.config import (
         AuditConfig as AuditConfig, BridgeConfig as BridgeConfig, EvaluateConfig as EvaluateConfig, ExportConfig as
         ExportConfig, FitConfig as FitConfig, PrivacyOptions as PrivacyOptions, DataLoadingOptions as
-        DataLoadingOptions, RunFolderOptions as RunFolderOptions, SampleConfig as SampleConfig, SampleFileOptions as
-        SampleFileOptions, SamplerOptions as SamplerOptions, SteerConfig as SteerConfig, TrainingOptions as
-        TrainingOptions, TuneConfig as TuneConfig,
+        DataLoadingOptions, LoRAOptions as LoRAOptions,
+        RunFolderOptions as RunFolderOptions, SampleConfig as SampleConfig, SampleFileOptions as
+        SampleFileOptions, SamplerOptions as SamplerOptions, SteerConfig as SteerConfig, TokenOptions as
+        TokenOptions, TrainingOptions as TrainingOptions, TuneConfig as TuneConfig,
     )
     from feller.app.results import FittedRun as FittedRun, Report as Report, SteeredSamples as SteeredSamples
     from feller.app.synthesizer import Synthesizer as Synthesizer
@@ -46,6 +47,7 @@ if TYPE_CHECKING:  # the names in `_EXPORTS`, for type checkers and editors
     from feller.models.model import Model as Model, load_model as load_model
     from feller.models.recipes.recipe import Recipe as Recipe
     from feller.networks.blocks.ema import EMA as EMA
+    from feller.networks.step_end import WithStepEnd as WithStepEnd
     from feller.networks.unwrapping import null_values as null_values
     from feller.networks.mlp import MLP as MLP
     from feller.paths import (
@@ -59,6 +61,9 @@ if TYPE_CHECKING:  # the names in `_EXPORTS`, for type checkers and editors
         ConstantDiffusion as ConstantDiffusion, CustomDiffusion as CustomDiffusion, MemorylessDiffusion as
         MemorylessDiffusion, SigmaProportional as SigmaProportional,
     )
+    from feller.paths.diffusion_steps import (
+        DiffusionBetas as DiffusionBetas, DiffusionSteps as DiffusionSteps, FlowMatchSteps as FlowMatchSteps,
+    )
     from feller.paths.divergence_free import langevin as langevin, metropolis as metropolis
     from feller.paths.processes import (
         Characteristics as Characteristics, Jumps as Jumps, Process as Process, add as add, reverse as reverse,
@@ -70,19 +75,24 @@ if TYPE_CHECKING:  # the names in `_EXPORTS`, for type checkers and editors
         Polynomial, Schedule as Schedule, VE as VE, VP as VP,
     )
     from feller.paths.time_distributions import (
-        LeafTimes as LeafTimes, LogitNormal as LogitNormal, Shifted as Shifted, Stratified as Stratified,
-        TimeDistribution as TimeDistribution, edm_grid as edm_grid, linear_grid as linear_grid,
+        LeafTimes as LeafTimes, LogitNormal as LogitNormal, Shifted as Shifted, Stratified as Stratified, Tabulated as
+        Tabulated, TimeDistribution as TimeDistribution, edm_grid as edm_grid, linear_grid as linear_grid,
     )
     from feller.sampling import (
-        Ancestral as Ancestral, DormandPrince as DormandPrince, Euler as Euler, ExactDivergence as ExactDivergence, Heun
-        as Heun, Hutchinson as Hutchinson, MemorylessEuler as MemorylessEuler, Midpoint as Midpoint, RK4 as RK4, Solver
-        as Solver, bits_per_dimension as bits_per_dimension, simulate as simulate, log_prob as log_prob,
-        sample_with_log_prob as sample_with_log_prob,
+        AdamsBashforth as AdamsBashforth, Ancestral as Ancestral, ConsistencySampler as ConsistencySampler, DEIS as
+        DEIS, DPMSolver as DPMSolver, DormandPrince as DormandPrince, Euler as Euler, ExactDivergence as
+        ExactDivergence, Heun as Heun, Hutchinson as Hutchinson, MemorylessEuler as MemorylessEuler, Midpoint as
+        Midpoint, RK4 as RK4, Solver as Solver, UniPC as UniPC, bits_per_dimension as bits_per_dimension, simulate as
+        simulate, log_prob as log_prob, sample_with_log_prob as sample_with_log_prob,
     )
     from feller.sampling.guidance import (
         cfg as cfg, classifier_guidance as classifier_guidance, token_classifier_guidance as token_classifier_guidance,
     )
+    from feller.sampling.guidance_variants import (
+        apg as apg, autoguidance as autoguidance, cfg_rescale as cfg_rescale, cfg_zero_star as cfg_zero_star,
+    )
     from feller.sampling.sampler_config import SamplerConfig as SamplerConfig
+    from feller.sampling.time_grids import entropy_grid as entropy_grid, error_grid as error_grid
     from feller.spaces import (
         Euclidean as Euclidean, Manifold as Manifold, MaskSource as MaskSource, Mesh as Mesh, Poincare as Poincare,
         Product as Product, SO3 as SO3, SPD as SPD, Simplex as Simplex, Space as Space, Sphere as Sphere, Tokens as
@@ -105,7 +115,15 @@ if TYPE_CHECKING:  # the names in `_EXPORTS`, for type checkers and editors
         TrainingContext,
     )
     from feller.training.objectives.distillation import Distillation as Distillation
+    from feller.training.objectives.flow_map_losses import (
+        Consistency as Consistency, FlowMapLoss as FlowMapLoss, Lagrangian as Lagrangian, MeanFlow as MeanFlow,
+        Shortcut as Shortcut,
+    )
+    from feller.training.objectives.flow_maps import FlowMaps as FlowMaps
     from feller.training.objectives.maximum_likelihood import MaximumLikelihood as MaximumLikelihood
+    from feller.training.objectives.step_pairs import (
+        AnySteps as AnySteps, GridSteps as GridSteps, StepDistribution as StepDistribution, StepsToLast as StepsToLast,
+    )
     from feller.training.observed_masks import (
         EntriesGapsAndEnds as EntriesGapsAndEnds, ObservedMasks as ObservedMasks, RandomEntries as RandomEntries,
     )
@@ -119,7 +137,15 @@ _EXPORTS = {
     "app.api": (
         *("audit", "bridge", "evaluate", "export", "fit", "load", "sample", "steer", "tune"),
         *("AuditConfig", "BridgeConfig", "EvaluateConfig", "ExportConfig", "FitConfig", "PrivacyOptions"),
-        *("DataLoadingOptions", "RunFolderOptions", "SampleConfig", "SampleFileOptions", "SamplerOptions"),
+        *(
+            "DataLoadingOptions",
+            "LoRAOptions",
+            "RunFolderOptions",
+            "SampleConfig",
+            "SampleFileOptions",
+            "SamplerOptions",
+            "TokenOptions",
+        ),
         *("SteerConfig", "TrainingOptions", "TuneConfig"),
     ),
     "app.results": ("FittedRun", "Report", "SteeredSamples"),
@@ -155,18 +181,42 @@ _EXPORTS = {
         *("ProductPath", "ScorePrediction", "VPrediction", "VelocityPrediction", "convert"),
     ),
     "paths.affine": ("ConstantDiffusion", "CustomDiffusion", "MemorylessDiffusion", "SigmaProportional"),
+    "paths.diffusion_steps": ("DiffusionBetas", "DiffusionSteps", "FlowMatchSteps"),
     "paths.divergence_free": ("langevin", "metropolis"),
     "paths.processes": ("Characteristics", "Jumps", "Process", "add", "reverse", "superpose"),
     "paths.rescheduling": ("reschedule",),
     "paths.schedules": ("Cosine", "CustomSchedule", "Linear", "LinearVP", "Polynomial", "Schedule", "VE", "VP"),
     "paths.time_distributions": (
-        *("LeafTimes", "LogitNormal", "Shifted", "Stratified", "TimeDistribution", "edm_grid", "linear_grid"),
+        *(
+            "LeafTimes",
+            "LogitNormal",
+            "Shifted",
+            "Stratified",
+            "Tabulated",
+            "TimeDistribution",
+            "edm_grid",
+            "linear_grid",
+        ),
     ),
     "sampling": (
-        *("Ancestral", "DormandPrince", "Euler", "ExactDivergence", "Heun", "Hutchinson", "MemorylessEuler"),
-        *("Midpoint", "RK4", "Solver", "bits_per_dimension", "log_prob", "sample_with_log_prob", "simulate"),
+        *("AdamsBashforth", "Ancestral", "ConsistencySampler", "DEIS", "DPMSolver", "DormandPrince", "Euler"),
+        *(
+            "ExactDivergence",
+            "Heun",
+            "Hutchinson",
+            "MemorylessEuler",
+            "Midpoint",
+            "RK4",
+            "Solver",
+            "UniPC",
+            "bits_per_dimension",
+            "log_prob",
+        ),
+        *("sample_with_log_prob", "simulate"),
     ),
     "sampling.guidance": ("cfg", "classifier_guidance", "token_classifier_guidance"),
+    "sampling.guidance_variants": ("apg", "autoguidance", "cfg_rescale", "cfg_zero_star"),
+    "sampling.time_grids": ("entropy_grid", "error_grid"),
     "sampling.sampler_config": ("SamplerConfig",),
     "spaces": (
         *("Euclidean", "Manifold", "MaskSource", "Mesh", "Poincare", "Product", "SO3", "SPD", "Simplex", "Space"),
@@ -182,8 +232,12 @@ _EXPORTS = {
         *("SquaredError", "TimeWeighted"),
     ),
     "training.objective": ("FlowMatching", "Objective", "ObjectiveConfig", "TrainingContext"),
+    "networks.step_end": ("WithStepEnd",),
     "networks.unwrapping": ("null_values",),
     "training.objectives.distillation": ("Distillation",),
+    "training.objectives.flow_map_losses": ("Consistency", "FlowMapLoss", "Lagrangian", "MeanFlow", "Shortcut"),
+    "training.objectives.flow_maps": ("FlowMaps",),
+    "training.objectives.step_pairs": ("AnySteps", "GridSteps", "StepDistribution", "StepsToLast"),
     "training.objectives.maximum_likelihood": ("MaximumLikelihood",),
     "training.observed_masks": ("EntriesGapsAndEnds", "ObservedMasks", "RandomEntries"),
     "training.optimizer": ("TrainConfig",),

@@ -8,6 +8,7 @@ from PIL import Image
 
 import feller
 from feller.core.errors import FellerWarning, InputError, UsageError
+from feller.core.rng import Rng
 from feller.core.serialization import from_dict, to_dict
 from feller.data.conditions.categories import CategoryCondition, SetCondition
 from feller.data.conditions.condition import Condition
@@ -15,6 +16,7 @@ from feller.data.conditions.image_condition import ImageCondition
 from feller.data.conditions.numbers import NumberCondition, VectorCondition, vector_cells
 from feller.data.conditions.recognition import fit_condition
 from feller.data.conditions.texts import SubwordCondition, TextCondition
+from feller.models.given_conditions import resolve_given
 from tests.errors import refuses
 
 COLUMNS = {
@@ -86,6 +88,40 @@ def test_closest_category_is_suggested() -> None:
     assert "blue" in str(caught.value.remedy)
 
 
+def test_sets_are_given_by_their_elements() -> None:
+    condition = fit_condition("c", ["a|b", "b", "c"])
+    for value in ("1", "a|z", 2):
+        with refuses(UsageError, argument="c", expected="one of a, b, c"):
+            condition.parse("c", value, 1)
+    expected = [[1, 1, 0], [0, 1, 1]]
+    assert condition.parse("c", np.array([["a", "b"], ["b", "c"]]), 2).tolist() == expected
+    assert condition.parse("c", torch.tensor(expected), 2).tolist() == expected
+    for vectors, found in ((torch.ones(2, 2), "[2, 2]"), (np.full((1, 3), 0.5), "0.5")):
+        with refuses(UsageError, argument="c", found=found):
+            condition.parse("c", vectors, len(vectors))
+
+
+@pytest.mark.parametrize(
+    ("ids", "found"),
+    [
+        (torch.tensor([0, 3]), "[0, 3]"),
+        (torch.tensor([-1, 0]), "[-1, 0]"),
+        (torch.tensor([0.0, 1.0]), "torch.float32 [2]"),
+        (torch.tensor([True, False]), "torch.bool [2]"),
+        (torch.zeros(2, 1, dtype=torch.int64), "torch.int64 [2, 1]"),
+    ],
+)
+def test_indices_of_categories_and_labels_are_checked_alike(ids: torch.Tensor, found: str) -> None:
+    """The null value 2 is allowed."""
+    condition = fit_condition("c", ["a", "b"])
+    assert condition.parse("c", torch.tensor([2, 0]), 2).tolist() == [2, 0]
+    with refuses(UsageError, argument="c", found=found):
+        condition.parse("c", ids, 2)
+    model = feller.Model(lambda x, t, label: -x, data=(2,), classes=("a", "b"))
+    with refuses(UsageError, argument="label", found=found):
+        resolve_given(model.spec, 2, {"label": ids}, Rng(0))
+
+
 def test_one_value_or_one_per_sample() -> None:
     condition = fit_condition("c", ["1", "2"])
     assert condition.parse("c", 1.5, 2).tolist() == condition.parse("c", "1.5", 2).tolist() == [1.5, 1.5]
@@ -112,6 +148,21 @@ def test_columns_become_conditions() -> None:
     assert data.modality.columns == ("y",)
     torch.testing.assert_close(data.given["x"], torch.tensor([1, float("nan"), 3]).double(), equal_nan=True)
     assert data.given["colour"].tolist() == [1, 0, 1]
+
+
+def test_columns_that_can_be_conditions() -> None:
+    series = pd.DataFrame(
+        {"id": [0, 0, 0, 1, 1], "t": [0, 1, 2, 0, 1], "x": [1.0, np.nan, 3, 4, 5], "age": [3, 3, 3, 7, 7]}
+    )
+    expected = (
+        (series, ("age",)),
+        (series.drop(columns="t"), ("id", "x", "age")),
+        (frame(), ("y", "x", "colour")),
+        (np.arange(256, dtype=np.uint8).reshape(4, 8, 8), ()),
+    )
+    for source, columns in expected:
+        data = feller.read(source.dropna() if columns == ("id", "x", "age") else source)
+        assert data.modality.condition_columns(data.values) == columns
 
 
 def test_file_arrays_and_frame_agree(tmp_path) -> None:

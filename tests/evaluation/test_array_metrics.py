@@ -14,6 +14,8 @@ from feller.data.modality import Dataset
 from feller.evaluation import completion_metrics
 from feller.evaluation.array_metrics import (
     MAX_LAGS,
+    MAX_WINDOWS,
+    _windows,
     array_features,
     arrays_quality,
     autocorrelation,
@@ -86,6 +88,17 @@ def test_identical_distributions_and_shuffled_time() -> None:
     assert score is not None
     assert bad is not None
     assert 0.9 < score < 1.1 < 1.15 < bad
+
+
+def test_windows_are_complete_and_few() -> None:
+    x = torch.arange(400 * 20, dtype=torch.float64).reshape(400, 20, 1)
+    x[7, 3], x[:, 19] = torch.nan, torch.nan
+    past, following = _windows(x, 4)
+    assert past.shape == (MAX_WINDOWS, 4)
+    np.testing.assert_array_equal(np.diff(past, axis=1), 1)
+    np.testing.assert_array_equal(following, past[:, -1] + 1)
+    every = _windows(x[5:9], 4)[0]
+    assert len({*every[:, 0].tolist()}) == len(every) == 3 * 15 + 11
 
 
 def test_too_few_arrays_have_no_scores() -> None:

@@ -89,6 +89,31 @@ def test_series_of_columns_and_times() -> None:
     assert why_missing("w2_24", {"w2_24": None}) == METRICS["w2"].missing
 
 
+@pytest.mark.parametrize(
+    ("seasonal", "ar", "gaussian", "expected"),
+    [
+        (0.5, 0.4, 0.3, ("joint Gaussian", 0.3)),
+        (0.5, 0.4, None, ("autoregression", 0.4)),
+        (0.3, 0.4, 0.3, ("seasonal naive", 0.3)),
+        (None, None, None, ("seasonal naive", None)),
+    ],
+)
+def test_the_best_baseline_is_the_reference(
+    seasonal: float | None, ar: float | None, gaussian: float | None, expected: tuple[str, float | None]
+) -> None:
+    name = "forecast_rmse"
+    numbers = {name: 0.2, f"{name}_seasonal": seasonal, f"{name}_ar": ar, f"{name}_gaussian": gaussian}
+    assert reference_value(name, numbers) == expected
+    assert main_metrics(numbers) == [name]
+
+
+def test_baselines_of_one_metric_have_its_label_and_unit() -> None:
+    for row in METRICS.values():
+        for other in map(metric, row.other_references):
+            assert other.label.startswith(f"{row.label}, ")
+            assert (other.unit, other.place) == (row.unit, DETAIL)
+
+
 def test_references_from_training_data() -> None:
     numbers = {"atom_stability": 0.5, "atom_stability_floor": 1.0, "nearest_ratio": 1.0, "compared_with": TRAINED}
     assert reference_value("atom_stability", numbers) == ("real molecules, from the training data", 1.0)

@@ -6,11 +6,13 @@ import math
 import pytest
 import torch
 
-from feller.core.rng import Rng
+from feller.core.rng import RandomStream, Rng
 from feller.data.loading.dataset_reader import read
 from feller.data.modality import Dataset
+from feller.evaluation.comparison import flat_states
 from feller.evaluation.density_baselines import baseline_nll, manifold_points
 from feller.evaluation.point_metrics import geodesic_distances, geodesic_energy, geometric_quality, points_quality
+from feller.evaluation.two_sample import sliced_wasserstein
 from feller.spaces import SO3, Sphere, Torus
 from tests.errors import refuses
 
@@ -27,6 +29,21 @@ def test_real_points(board: tuple[Dataset, Dataset, Dataset]) -> None:
     assert 0.3 < numbers["energy"] / numbers["energy_floor"] < 3
     assert 0.85 < numbers["nearest_ratio"] < 1.15
     assert numbers == points_quality(*board, Rng(0))
+
+
+def test_directions_are_drawn_once(board: tuple[Dataset, Dataset, Dataset], monkeypatch: pytest.MonkeyPatch) -> None:
+    """For points with many entries, the directions take longer than the distances."""
+    draw, shapes = RandomStream.normal, []
+
+    def counted(stream: RandomStream, shape: tuple[int, ...], *rest: object) -> torch.Tensor:
+        shapes.append(shape)
+        return draw(stream, shape, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(RandomStream, "normal", counted)
+    numbers = points_quality(*board, Rng(0))
+    assert shapes == [(128, 2)]
+    states, real = (flat_states(board[i], board[1]) for i in (0, 2))
+    assert numbers["sliced_w"] == pytest.approx(sliced_wasserstein(states, real, Rng(0)))
 
 
 def test_uniform_points_against_a_checkerboard(board: tuple[Dataset, Dataset, Dataset]) -> None:

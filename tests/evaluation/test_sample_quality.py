@@ -153,7 +153,7 @@ def test_unknown_report() -> None:
 
 @pytest.mark.parametrize(
     ("pace", "n", "tried"),
-    [(0.001, 1024, 86), (0.009, 1024, 86), (0.011, 512, 86), (0.05, 128, 86), (1.0, 64, 6), (30.0, 64, 2)],
+    [(0.001, 1024, 86), (0.009, 1024, 86), (0.011, 512, 86), (0.05, 128, 86), (1.0, 64, 6), (30.0, 64, 1)],
 )
 def test_num_affordable(pace: float, n: int, tried: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten seconds for 1,024 examples, of which at most a sixteenth is tried, and few if these are slow."""
@@ -168,6 +168,14 @@ def test_optional_work_is_left_out(pace: float, n: int, monkeypatch: pytest.Monk
     clock = Clock(pace)
     monkeypatch.setattr(module, "time", clock)
     assert EvaluationBudget(20.0).num_affordable(1024, 0.5, clock.work, get_engine(), is_optional=True) == n
+
+
+@pytest.mark.parametrize(("pace", "n"), [(0.05, 128), (0.3, 64), (0.4, 16), (30.0, 16)])
+def test_fewer_than_a_sixteenth_if_these_are_too_slow(pace: float, n: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sixteenth may take 20 s; if it takes longer, the number is halved until it takes 10 s."""
+    clock = Clock(pace)
+    monkeypatch.setattr(module, "time", clock)
+    assert EvaluationBudget(20.0).num_affordable(1024, 0.5, clock.work, get_engine(), min_examples=16) == n
 
 
 def test_num_affordable_without_trial() -> None:

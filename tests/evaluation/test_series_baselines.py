@@ -144,6 +144,11 @@ def test_season_and_seasonal_naive() -> None:
     )
 
 
+def test_season_of_series_with_missing_entries() -> None:
+    """The autocorrelation of the changes is 0.2 at the season and -0.4 to 0 at its neighbours (standard error 0.01)."""
+    assert find_season(incomplete(waves(4_000, 14, 4, 2**0.5), "missing")) == 4
+
+
 def test_errors_of_the_seasonal_naive_are_computed_once_per_lag() -> None:
     computed = []
 

@@ -35,7 +35,7 @@ from feller.networks.image.classifier import ImageClassifier
 from feller.networks.sequence.bi_encoder import BiEncoder, LearnedDocumentEncoder
 from feller.networks.sequence.row_transformer import RowTransformer
 from feller.paths import ProductPath as ProductPath
-from feller.paths import schedules, time_distributions
+from feller.paths import diffusion_steps, schedules, time_distributions
 from feller.paths.affine import (
     ConstantDiffusion,
     CustomDiffusion,
@@ -50,9 +50,13 @@ from feller.privacy.dp_sgd.private_gradient import DPSGD
 from feller.privacy.leakage.leakage_tracking import LeakageTracker, TrackedGradient
 from feller.privacy.noise.grid_noise import SeededNoise
 from feller.sampling import (
+    DEIS,
     RK4,
+    AdamsBashforth,
     Ancestral,
+    ConsistencySampler,
     DormandPrince,
+    DPMSolver,
     Euler,
     ExactDivergence,
     Heun,
@@ -60,6 +64,7 @@ from feller.sampling import (
     MemorylessEuler,
     Midpoint,
     Solver,
+    UniPC,
 )
 from feller.sampling.autoregressive.masked_spans import SpanMasking
 from feller.sampling.retrieval.datastore import create_datastore
@@ -75,12 +80,15 @@ from feller.training.objectives.causal_masked_lm import CausalMaskedLM, Retrieva
 from feller.training.objectives.contrastive import InfoNCE
 from feller.training.objectives.distillation import Distillation
 from feller.training.objectives.duration_infilling import DurationInfilling
+from feller.training.objectives.flow_map_losses import Consistency, Lagrangian, MeanFlow, Shortcut
+from feller.training.objectives.flow_maps import FlowMaps
 from feller.training.objectives.frame_infilling import AllFrames, Infilling, MaskedFrames
 from feller.training.objectives.marginal_fitting import MarginalFitting
 from feller.training.objectives.maximum_likelihood import MaximumLikelihood
 from feller.training.objectives.next_token_prediction import NextTokenPrediction, RowLikelihood
 from feller.training.objectives.output_perturbation import OutputPerturbation
 from feller.training.objectives.regression import Regression
+from feller.training.objectives.step_pairs import AnySteps, GridSteps, StepsToLast
 from tests.properties import makers
 from tests.properties.case import Case, LossCase, ManifoldCase, ObjectiveCase, PathCase, ScheduleCase, SolverCase
 from tests.spaces.solids import sphere
@@ -169,6 +177,10 @@ def recordable(value: Any) -> bool:
 EXAMPLES: dict[type, list[Case]] = {
     schedules.LinearSigmaMin: [ScheduleCase(schedules.LinearSigmaMin(s), meets_data=False) for s in (1e-5, 0.1)],
     schedules.Polynomial: [ScheduleCase(schedules.Polynomial(n)) for n in (1.5, 2.0, 3.0)],
+    diffusion_steps.DiffusionBetas: [
+        ScheduleCase(diffusion_steps.DiffusionBetas(), meets_source=False),
+        ScheduleCase(diffusion_steps.DiffusionBetas("scaled_linear", zero_terminal_snr=True)),
+    ],
     schedules.VP: [ScheduleCase(schedules.VP(), meets_source=False)],
     schedules.VE: [ScheduleCase(schedules.VE(0.1, 5.0), meets_source=False, meets_data=False)],
     token_schedules.KineticOptimal: [
@@ -203,6 +215,9 @@ EXAMPLES: dict[type, list[Case]] = {
         Case(time_distributions.LogitNormal()),
         Case(time_distributions.LogitNormal(1.2, 1.2)),
     ],
+    diffusion_steps.DiffusionSteps: [Case(diffusion_steps.DiffusionSteps("trailing"))],
+    diffusion_steps.FlowMatchSteps: [Case(diffusion_steps.FlowMatchSteps(3.0))],
+    time_distributions.Tabulated: [Case(time_distributions.Tabulated((0.0, 0.1, 0.5, 1.0)))],
     time_distributions.Shifted: [
         Case(time_distributions.Shifted(3.0)),
         Case(time_distributions.Shifted(0.5, time_distributions.LogitNormal())),
@@ -400,6 +415,14 @@ EXAMPLES: dict[type, list[Case]] = {
         SolverCase(Ancestral(eta=0.0), 1, backwards=False, jumps=False),
         SolverCase(Ancestral(eta=1.0), None, backwards=False, jumps=False),
     ],
+    ConsistencySampler: [SolverCase(ConsistencySampler(), None, backwards=False, jumps=False)],
+    AdamsBashforth: [SolverCase(AdamsBashforth(order), order, jumps=False) for order in (2, 3, 4)],
+    DPMSolver: [
+        SolverCase(DPMSolver(), 2, backwards=False, jumps=False),
+        SolverCase(DPMSolver(stochastic=True), None, backwards=False, jumps=False),
+    ],
+    UniPC: [SolverCase(UniPC(), 2, backwards=False, jumps=False)],
+    DEIS: [SolverCase(DEIS(), 2, backwards=False, jumps=False)],
     MemorylessEuler: [SolverCase(MemorylessEuler(), None, backwards=False, jumps=False)],
     DormandPrince: [
         SolverCase(DormandPrince(rtol=1e-7, atol=1e-7), None, jumps=False, splits=False),
@@ -482,6 +505,28 @@ EXAMPLES: dict[type, list[Case]] = {
             ),
             makers.batch_of(makers.reals(2)),
             lambda: makers.Small(2),
+        )
+    ],
+    FlowMaps: [
+        ObjectiveCase(
+            FlowMaps(
+                FlowMatching(paths.Affine(), spaces.Euclidean((2,)), time_distribution=time_distributions.Uniform()),
+                loss,
+                steps,
+                empty_prob=0.25,
+                distills=distills,
+                guidance=guidance,
+                robustness=robustness,
+            ).build(TrainingContext(teacher=makers.Small(2).float(), null={"label": 3})),
+            makers.batch_of(makers.reals(2)),
+            lambda: makers.SmallFlowMap(2),
+        )
+        for loss, steps, distills, guidance, robustness in (
+            (Lagrangian(), AnySteps(), True, 2.0, 0.0),
+            (Lagrangian(), GridSteps((1, 2)), False, 1.0, 0.0),
+            (MeanFlow(), AnySteps(time_distributions.LogitNormal()), False, 1.5, 1.0),
+            (Shortcut(), AnySteps(), True, 1.0, 0.0),
+            (Consistency(8), StepsToLast(), False, 1.0, 0.0),
         )
     ],
     AdjointMatching: [

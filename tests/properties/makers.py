@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from feller import spaces
-from feller.core.pytree import State
+from feller.core.pytree import STEP_END, State
 from feller.core.rng import RandomStream, Rng
 from feller.data.documents.vocabulary import DocumentVocabulary
 from feller.data.modality import Target
@@ -143,9 +143,26 @@ class Small(torch.nn.Module):
 
     def forward(self, x_t: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
         label = given.get("label", torch.zeros(len(x_t)))
-        x = torch.cat([x_t.flatten(1).double(), t.double()[:, None], label.double()[:, None]], 1)
+        kind = self.weights["a"].dtype
+        x = torch.cat([x_t.flatten(1).to(kind), t.to(kind)[:, None], label.to(kind)[:, None]], 1)
         out = torch.tanh(x @ self.weights["a"]) @ self.weights["b"]
         return out.reshape(*x_t.shape, self.outputs) if self.outputs > 1 else out.reshape(x_t.shape)
+
+
+class SmallFlowMap(torch.nn.Module):
+    """`Small`, which takes the end of a step; in float32, since targets without gradient have no finite differences."""
+
+    takes_step_end = True
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.null_values = {"label": 3}
+        self.network, self.rest = Small(size).float(), Small(size).float()
+
+    def forward(self, x_t: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
+        length = (given.get(STEP_END, t) - t)[:, None].float()
+        first, second = (network(x_t.float(), t.float(), given) for network in (self.network, self.rest))
+        return first + length * second
 
 
 class PerturbedSmall(Small):

@@ -1,15 +1,18 @@
 """Properties of every objective."""
 
+from dataclasses import is_dataclass
 from typing import Any
 
 import pytest
 
 from feller.core.rng import Rng
 from feller.evaluation.conformance import check_objective
-from feller.training.objective import Objective
+from feller.training.objective import Objective, ObjectiveConfig
 from tests.properties.examples import ObjectiveCase, cases
 
-OBJECTIVES = cases(Objective)
+BUILT = cases(ObjectiveConfig, when=lambda case: isinstance(case, ObjectiveCase) and not is_dataclass(case.kind))
+"""Objectives that their configurations build from a teacher, a reference model or data."""
+OBJECTIVES = [*cases(Objective), *BUILT]
 N = 6
 
 

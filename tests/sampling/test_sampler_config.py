@@ -5,6 +5,7 @@ import pytest
 import feller
 from feller.core.errors import UsageError
 from feller.paths import Affine, Geodesic, IntervalBins, JumpPath, MeanEndpoint, Mixture, ProductPath
+from feller.paths.time_distributions import Shifted, Tabulated, linear_grid
 from feller.sampling import DormandPrince
 from feller.sampling.sampler_config import SamplerConfig
 from feller.spaces import SO3, Euclidean, MaskSource, Tokens
@@ -61,3 +62,18 @@ def test_solvers_may_be_given_by_name() -> None:
 
 def test_repr_of_samples_is_one_line() -> None:
     assert repr(feller.Model(lambda x, t: -x, data=(2,)).sample(500)) == "<Dataset of 500 examples, rows of numbers>"
+
+
+def test_times_of_the_steps() -> None:
+    """Equal steps bit for bit as before, or the quantiles of a distribution, with half the steps for midpoint."""
+    for solver, steps in (("midpoint", 5), ("euler", 10), ("ab3", 8)):
+        assert SamplerConfig(solver, 10).resolve(Affine(), Euclidean((2,)))[2] == linear_grid(steps)
+    times = SamplerConfig("euler", 4, times=Shifted(3.0)).resolve(Affine(), Euclidean((2,)))[2]
+    assert times == pytest.approx([0.0, 0.1, 0.25, 0.5, 1.0])
+    table = Tabulated((0.0, 0.2, 1.0))
+    assert SamplerConfig("euler", 4, times=table).resolve(Affine(), Euclidean((2,)))[2] == pytest.approx(
+        [0.0, 0.1, 0.2, 0.6, 1.0]
+    )
+    for times in ((0.0,), (0.0, 0.5), (0.1, 1.0), (0.0, 0.6, 0.6, 1.0)):
+        with refuses(UsageError, argument="times"):
+            Tabulated(times)

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from feller.core.rng import Rng
-from feller.paths.processes import Characteristics
+from feller.paths.processes import Characteristics, clamp
+from feller.paths.schedules import VP
 from feller.paths.time_distributions import edm_grid, linear_grid
-from feller.sampling import RK4, Euler, Heun, Midpoint, simulate, trajectory
+from feller.sampling import RK4, Ancestral, DPMSolver, Euler, Heun, Midpoint, UniPC, simulate, trajectory
 from tests.errors import refuses
 from tests.oracle import F64, close, column, f64
 from tests.sampling.solvers.test_runge_kutta import ramp
@@ -124,3 +125,12 @@ def test_other_seeds_draw_other_noise() -> None:
     a, b, again = (simulate(noisy(f64(1.0)[0]), x_0, linear_grid(3), Euler(), Rng(seed)) for seed in (0, 1, 0))
     assert torch.equal(a, again)
     assert not torch.equal(a, b)
+
+
+def test_observed_entries_stay_with_solvers_that_add_noise() -> None:
+    x, mask = torch.tensor([[0.3, -1.2]], dtype=F64), torch.tensor([[True, False]])
+    process = clamp(lambda x, t: Characteristics(velocity=-x), mask)
+    for solver in (Ancestral(VP()), DPMSolver(VP(), stochastic=True), UniPC(VP()), Midpoint()):
+        end = simulate(process, x, [0.1, 0.5, 0.9], solver, Rng(0))
+        assert end[0, 0] == 0.3
+        assert end[0, 1] != -1.2

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from feller.app.commands.arguments import set_fields, words_of_fields
+from feller.app.commands.import_ import Import
 from feller.app.config import (
     AuditConfig,
     BridgeConfig,
@@ -17,12 +18,14 @@ from feller.app.config import (
     EvaluateConfig,
     ExportConfig,
     FitConfig,
+    LoRAOptions,  # noqa: F401
     PrivacyOptions,  # noqa: F401 - public, with the others
     RunFolderOptions,  # noqa: F401
     SampleConfig,
     SampleFileOptions,  # noqa: F401
     SamplerOptions,  # noqa: F401
     SteerConfig,
+    TokenOptions,  # noqa: F401
     TrainingOptions,  # noqa: F401
     TuneConfig,
 )
@@ -34,10 +37,13 @@ from feller.app.workflows.bridge import bridge as bridge_populations
 from feller.app.workflows.evaluate import evaluate as evaluate_run
 from feller.app.workflows.export import export as export_run
 from feller.app.workflows.fit import fit as fit_data
+from feller.app.workflows.import_folder import import_folder
 from feller.app.workflows.steer import steer as steer_run
 from feller.app.workflows.steering.reward_search import RewardSearchResult
 from feller.app.workflows.tune import tune as tune_run
 from feller.core.errors import UsageError
+from feller.core.output_shards import ShardedSamples
+from feller.core.pretrained_folder import is_pretrained_folder
 from feller.core.run_folder import Run, target_run, to_run
 from feller.core.user_code import load_code
 from feller.data.loading.in_memory import DataSource, SavedData, check_frame, is_in_memory, said_of, save, with_index
@@ -67,16 +73,18 @@ def _resolve_run(source: RunSource | None, code: str | None = None) -> Run:
 
 
 def load(source: RunSource, *, code: str | None = None) -> FittedRun:
-    """Open a run; a model is first written to a new run folder.
+    """Open a run; a model, or a folder of diffusers, is first written to a new run folder.
 
     Args:
-        source: Run, its folder, or a model.
+        source: Run, its folder, a model, or a folder that `save_pretrained` of diffusers wrote.
         code: Python file that defines custom components of the model. The file is executed. None if the components have
             already been imported.
 
     Raises:
         InputError: If the folder contains no run.
     """
+    if isinstance(source, str | os.PathLike) and is_pretrained_folder(os.fspath(source)):
+        return FittedRun(import_folder(Import(place=os.fspath(source))).path)
     return FittedRun(_resolve_run(source, code).path, code=code)
 
 
@@ -114,7 +122,7 @@ def fit(data: DataSource | None = None, *, config: FitConfig) -> FittedRun:
 
 
 @accepts_options(SampleConfig)
-def sample(run: RunSource | None = None, *, config: SampleConfig) -> Samples:
+def sample(run: RunSource | None = None, *, config: SampleConfig) -> Samples | ShardedSamples:
     """Sample from a run; also write the samples to a file if the option `out` is set.
 
     Args:
@@ -123,7 +131,8 @@ def sample(run: RunSource | None = None, *, config: SampleConfig) -> Samples:
 
     Returns:
         For a table, a DataFrame with the columns and dtypes of the training data; otherwise a `Dataset` with the
-        methods `numpy()`, `frame()` and `save(path)`.
+        methods `numpy()`, `frame()` and `save(path)`. With `shard_size`, the opened shards, as from
+        `feller.open_shards`.
     """
     return FittedRun(_resolve_run(run, config.loading.code).path).sample(config=config)
 

@@ -16,6 +16,7 @@ from feller.app.commands.flag_types import (
     KeyValues,
     LargeInt,
     LatentSource,
+    Names,
     NumberOrWord,
     Numbers,
     OptionalFloat,
@@ -45,6 +46,7 @@ from feller.app.config import (
     FitConfig,
     FlowOptions,
     InfillOptions,
+    LoRAOptions,
     MeasurementOptions,
     PlanOptions,
     PrintingOptions,
@@ -63,6 +65,7 @@ from feller.app.config import (
     WorkOptions,
 )
 from feller.app.results import FittedRun, HasRun, Report, SteeredSamples
+from feller.core.output_shards import ShardedSamples
 from feller.core.run_folder import Run
 from feller.data.loading.in_memory import DataSource
 from feller.models.model import Model, Samples
@@ -82,6 +85,8 @@ def fit(
     minutes: PositiveFloat = None,
     steps: PositiveInt = None,
     start_from: RunStart = None,
+    rank: PositiveInt = None,
+    target_modules: Names = (),
     callbacks: Callbacks = (),
     out: OptionalText = None,
     resume: bool = False,
@@ -127,6 +132,10 @@ def sample(
     superpose: OptionalText = None,
     compile: bool = False,
     precision: OptionalText = None,
+    guidance_method: OptionalText = None,
+    guidance_interval: Numbers = (),
+    guide: OptionalText = None,
+    grid: OptionalText = None,
     temperature: OptionalFloat = None,
     top_k: PositiveInt = None,
     top_p: OptionalFloat = None,
@@ -167,7 +176,7 @@ def sample(
     bridge: TransportOptions | None = None,
     loading: RunOptions | None = None,
     config: SampleConfig | None = None,
-) -> Samples: ...
+) -> Samples | ShardedSamples: ...
 def evaluate(
     run: RunSource | None = None,
     *,
@@ -218,6 +227,7 @@ def steer(
     mask: OptionalText = None,
     noise: float = 0.0,
     method: str = "source",
+    particles: PositiveInt = None,
     scale: PositiveFloat = None,
     nfe: PositiveInt = None,
     solver: OptionalText = None,
@@ -240,16 +250,19 @@ def tune(
     method: OptionalText = None,
     steps: PositiveInt = None,
     minutes: PositiveFloat = None,
-    rank: PositiveInt = None,
     seed: int = 0,
     report: ReportKind = None,
+    rank: PositiveInt = None,
+    target_modules: Names = (),
     given: Conditions = None,
+    prompts: Names = (),
     guidance: float = 1.0,
     out: OptionalText = None,
     resume: bool = False,
     overwrite: bool = False,
     code: CodePath = None,
     verbose: Verbose = None,
+    lora: LoRAOptions | None = None,
     conditions: ConditionOptions | None = None,
     output: RunFolderOptions | None = None,
     loading: RunOptions | None = None,

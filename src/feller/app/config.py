@@ -26,6 +26,7 @@ from feller.app.commands.flag_types import (
     LargeInt,
     LatentSource,
     Limits,
+    Names,
     NumberOrWord,
     Numbers,
     OptionalFloat,
@@ -163,21 +164,9 @@ class InfillOptions(metaclass=OptionsType):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SamplerOptions(metaclass=OptionsType):
-    """Sampler options."""
+class TokenOptions(metaclass=OptionsType):
+    """Options of sampling tokens."""
 
-    nfe: PositiveInt = None
-    """Number of function evaluations (network calls) per sample; a midpoint step takes two calls."""
-    solver: Annotated[OptionalText, Choices(registries=("feller.sampling.sampler_config:SOLVERS",))] = None
-    """Solver: euler, midpoint, heun, rk4, dopri5, euler-maruyama or ancestral (default: the solver of the recipe)."""
-    superpose: OptionalText = None
-    """For models that combine a flow and a jump process: weight of the jump process in their superposition, as
-    jump=WEIGHT, such as jump=0.5."""
-    compile: bool = False
-    """Compile the network with torch.compile, which pays off only for many samples. Needs a C++ compiler."""
-    precision: Annotated[OptionalText, Choices(registries=("feller.core.precision:PRECISIONS",))] = None
-    """Precision of network calls: auto (default: bf16 on CUDA if supported, else fp32), fp32, tf32, bf16 or fp16.
-    States and solver sums stay in float32."""
     temperature: Annotated[OptionalFloat, Limits(0.0)] = None
     """Softmax temperature of the tokens (default: 1, or 0.5 when filling in text)."""
     top_k: PositiveInt = None
@@ -191,6 +180,39 @@ class SamplerOptions(metaclass=OptionsType):
     """Jump rates of the token process: kinetic-optimal or reversal (default: those of the model). For a mixture path
     with a source other than the mask, the metric bits_per_token is a likelihood bound only for samples generated with
     `reversal`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplerOptions(metaclass=OptionsType):
+    """Sampler options."""
+
+    nfe: PositiveInt = None
+    """Number of function evaluations (network calls) per sample; a midpoint step takes two calls."""
+    solver: Annotated[OptionalText, Choices(registries=("feller.sampling.sampler_config:SOLVERS",))] = None
+    """Solver: euler, midpoint, heun, rk4, ab2, ab3, ab4, dpm-solver++, dpm-solver++-sde, unipc, deis, dopri5,
+    euler-maruyama, ancestral or consistency (default: the solver of the recipe)."""
+    superpose: OptionalText = None
+    """For models that combine a flow and a jump process: weight of the jump process in their superposition, as
+    jump=WEIGHT, such as jump=0.5."""
+    compile: bool = False
+    """Compile the network with torch.compile, which pays off only for many samples. Needs a C++ compiler."""
+    precision: Annotated[OptionalText, Choices(registries=("feller.core.precision:PRECISIONS",))] = None
+    """Precision of network calls: auto (default: bf16 on CUDA if supported, else fp32), fp32, tf32, bf16 or fp16.
+    States and solver sums stay in float32."""
+    guidance_method: Annotated[
+        OptionalText, Choices(registries=("feller.sampling.guidance_config:GUIDANCE_METHODS",))
+    ] = None
+    """Variant of classifier-free guidance: cfg (default), rescale, zero-star or apg."""
+    guidance_interval: Numbers = ()
+    """First and last time at which guidance acts, such as 0.2 0.8 (default: always)."""
+    guide: OptionalText = None
+    """Run of a smaller or less trained model of the same data, which guides instead of the unconditional model
+    (autoguidance); --guidance is its scale."""
+    grid: OptionalText = None
+    """Times of the steps: linear (default); shifted=S, denser near the data for S below 1, near the noise above 1; or
+    error, where the steps have about equal errors, measured on 64 samples before sampling."""
+    tokens: Annotated[TokenOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=TokenOptions)
+    """Options of sampling tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -374,6 +396,22 @@ class PrivacyOptions(metaclass=OptionsType):
 
 
 @dataclass(frozen=True, kw_only=True)
+class LoRAOptions(metaclass=OptionsType):
+    """Low-rank adaptation (LoRA)."""
+
+    rank: PositiveInt = None
+    """LoRA rank of each weight matrix (default: no LoRA, all weights are trained)."""
+    target_modules: Names = ()
+    """Modules that LoRA adapts, by name or the end of their name, such as to_q to_v (default: all)."""
+
+    def check(self) -> None:
+        """Raise a UsageError if modules are named without a rank."""
+        if self.target_modules and self.rank is None:
+            expected = "a rank, for --target-modules"
+            raise UsageError(argument="rank", expected=expected, found="none", remedy="Add --rank 16")
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainingOptions(metaclass=OptionsType):
     """Training length, initial weights and callbacks."""
 
@@ -382,7 +420,9 @@ class TrainingOptions(metaclass=OptionsType):
     steps: PositiveInt = None
     """Number of training steps, instead of --minutes."""
     start_from: RunStart = None
-    """Run whose weights initialise the model; for the recipes `reflow` and `distil` it is also the teacher."""
+    """Run whose weights initialise the model; for `reflow`, `distil` and flow maps it is also the teacher."""
+    lora: Annotated[LoRAOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=LoRAOptions)
+    """Low-rank adaptation of the model in --start-from, instead of the training of all weights."""
     callbacks: Callbacks = ()
     """Functions that are called after each training step and can stop the training."""
 
@@ -405,7 +445,14 @@ class FitConfig(metaclass=OptionsType):
     of .tar or .parquet); or example:NAME."""
     recipe: Annotated[
         Code,
-        Choices(("auto",), ("feller.models.recipes.registry:RECIPES", "feller.models.recipes.registry:SECOND_STAGES")),
+        Choices(
+            ("auto",),
+            (
+                "feller.models.recipes.registry:RECIPES",
+                "feller.models.recipes.registry:SECOND_STAGES",
+                "feller.models.recipes.registry:FLOW_MAPS",
+            ),
+        ),
     ] = None
     """Recipe name, or file.py:FUNCTION for a custom recipe (default: chosen from the data)."""
     size: Annotated[OptionalText, Choices(registries=("feller.models.recipes.recipe:SIZES",))] = None
@@ -483,8 +530,11 @@ class MeasurementOptions(metaclass=OptionsType):
     noise: Annotated[float, Limits(0.0)] = 0.0
     """Standard deviation of the measurement noise, in data units."""
     method: Annotated[str, Choices(registries=("feller.control.inverse.inverse_methods:METHODS",))] = "source"
-    """Inverse problem solver: source (optimises the initial noise); pigdm, ot-ode or dps (guided sampling); or
-    red-diff."""
+    """Inverse problem solver: source (optimises the initial noise); pigdm, ot-ode or dps (guided sampling);
+    red-diff; or smc (particles that follow the posterior, with their effective sample size). With --reward: source, or
+    smc for samples of the distribution tilted by exp(reward)."""
+    particles: PositiveInt = None
+    """Number of particles of --method smc, per measurement or for the reward (default: 64)."""
     scale: PositiveFloat = None
     """Guidance scale of pigdm, ot-ode and dps (default: 1; 10 for dps). A scale of 3 (20 for dps) often reconstructs
     better."""
@@ -534,13 +584,14 @@ class SteerConfig(metaclass=OptionsType):
     rewards are added."""
     n: Annotated[PositiveInt, aliases("-n")] = None
     """Number of samples, each optimised separately (default: 16); with --observe, the number of samples per
-    measurement (default: 4)."""
+    measurement (default: 4). With --method smc, at most the particles (default: all)."""
     out: OptionalText = None
     """Output path of the samples, as for `feller sample`."""
     overwrite: bool = False
     """Replace the file in --out."""
     steps: PositiveInt = None
-    """Maximum number of optimisation steps per sample (default: 20 with --reward, 100 with --observe)."""
+    """Maximum number of optimisation steps per sample (default: 20 with --reward, 100 with --observe); number of
+    sampling steps of --method smc (default: 32)."""
     given: Conditions = None
     """Conditions, or observed parts of the data, as KEY=VALUE; see `feller sample`."""
     seed: int = 0
@@ -570,6 +621,8 @@ class ConditionOptions(metaclass=OptionsType):
     given: Conditions = None
     """Conditions fixed during fine-tuning, as KEY=VALUE. Other conditions are sampled with their training
     frequencies."""
+    prompts: Names = ()
+    """Prompts, of which each sample has a random one; or one .txt file with a prompt per line."""
     guidance: float = 1.0
     """Classifier-free guidance scale of all samples during fine-tuning; the guided distribution is fine-tuned."""
 
@@ -599,13 +652,13 @@ class TuneConfig(metaclass=OptionsType):
     """Number of fine-tuning rounds, in each of which new samples are generated as training data (default: 100)."""
     minutes: PositiveFloat = None
     """Fine-tuning time in minutes, instead of --steps."""
-    rank: PositiveInt = None
-    """LoRA rank of each weight matrix (default: no LoRA, all weights are trained)."""
     seed: int = 0
     """Random seed."""
     report: Annotated[ReportKind, Choices(registries=("feller.evaluation.evaluation_budget:REPORTS",))] = None
     """Report to write: full, quick or none (default: a report that takes at most a fifth of the fine-tuning time,
     up to two minutes)."""
+    lora: Annotated[LoRAOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=LoRAOptions)
+    """Low-rank adaptation instead of the training of all weights."""
     conditions: Annotated[ConditionOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=ConditionOptions)
     """Conditions and guidance during fine-tuning."""
     output: Annotated[RunFolderOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=RunFolderOptions)
@@ -735,9 +788,10 @@ class ExportConfig(metaclass=OptionsType):
     """Run folder."""
     to: Annotated[OptionalText, Choices(registries=("feller.app.workflows.export:EXPORT_FORMATS",))] = None
     """Format: torch-export (a .pt2 file) or onnx, each with a .json file (such as export.onnx.json) that documents
-    the inputs, the outputs and sampling; or huggingface, a folder that `feller sample` can open."""
+    the inputs, the outputs and sampling; huggingface, a folder that `feller sample` can open; for imported folders,
+    pretrained, which their package opens, or peft, the adapter of `feller tune --rank`."""
     out: OptionalText = None
-    """Output file or folder (default: export.pt2, export.onnx or huggingface in the run)."""
+    """Output file or folder (default: export.pt2, export.onnx, huggingface, pretrained or peft in the run)."""
     overwrite: bool = False
     """Replace the file in --out and its .json file."""
     guidance: Annotated[str, Choices(("input",))] = "1"
@@ -754,5 +808,5 @@ class ExportConfig(metaclass=OptionsType):
             UsageError: If `to` is None.
         """
         if self.to is None:
-            raise UsageError(expected="torch-export, onnx or huggingface", argument="to")
+            raise UsageError(expected="torch-export, onnx, huggingface, pretrained or peft", argument="to")
         return self.to

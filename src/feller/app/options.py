@@ -207,7 +207,8 @@ def _replace_nested(config_class: type[Config], config: Config, options: dict[st
         if name not in group_names:
             raise unknown_option(config_class, name)
         group_name = group_names[name]
-        changes[group_name] = replace(changes.get(group_name, getattr(config, group_name)), **{name: value})
+        group_config = changes.get(group_name, getattr(config, group_name))
+        changes[group_name] = _replace_nested(groups[group_name], group_config, {name: value})
     return replace(config, **changes)  # pyrefly: ignore - a dataclass
 
 
@@ -334,7 +335,7 @@ def _types(config_class: type) -> dict[str, Any]:
     types = get_type_hints(config_class)
     for field in fields(config_class):  # pyrefly: ignore - a dataclass
         subgroup = group(field)
-        types |= {} if subgroup is None else {**get_type_hints(subgroup), field.name: types[field.name] | None}
+        types |= {} if subgroup is None else {**_types(subgroup), field.name: types[field.name] | None}
     return types
 
 
@@ -407,7 +408,7 @@ def _descriptions_of(config_class: type) -> dict[str, str]:
     """Return the description of each option of a config by name, including options in nested groups."""
     descriptions = dict(_docs().get(config_class.__name__, {}))
     for subgroup in filter(None, map(group, fields(config_class))):  # pyrefly: ignore - a dataclass
-        descriptions = {**_docs().get(subgroup.__name__, {}), **descriptions}
+        descriptions = {**_descriptions_of(subgroup), **descriptions}
     return descriptions
 
 

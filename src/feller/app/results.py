@@ -23,6 +23,7 @@ from feller.app.terminal import progress_reporter
 from feller.app.workflows.private.budget import ledger_of
 from feller.app.workflows.run_config import is_described, read_fit_record
 from feller.app.workflows.run_status import read_report_summary
+from feller.core.output_shards import ShardedSamples
 from feller.core.run_folder import Run, report_iframe
 from feller.core.serialization import read_json
 from feller.data.loading.file_formats import TABLES
@@ -211,7 +212,7 @@ class FittedRun(os.PathLike[str]):
         return Report(self.path, {name: value for name, value in metrics.items() if name != "report"})
 
     @accepts_options(SampleConfig)
-    def sample(self, n: int | None = None, *, config: SampleConfig) -> Samples:
+    def sample(self, n: int | None = None, *, config: SampleConfig) -> Samples | ShardedSamples:
         """Sample from the model; also write the samples to a file if the option `out` is set.
 
         Args:
@@ -220,14 +221,17 @@ class FittedRun(os.PathLike[str]):
 
         Returns:
             For a table, a DataFrame with the columns and dtypes of the training data; otherwise a `Dataset` with the
-            methods `numpy()`, `frame()` and `save(path)`.
+            methods `numpy()`, `frame()` and `save(path)`. With `shard_size`, the opened shards, as from
+            `feller.open_shards`.
         """
         from feller.app.workflows.sample import sample
 
         config = config if n is None else config_of(SampleConfig, config, n=n)
         with progress_reporter(config.loading.verbose) as reporter:
             result = sample(self.folder, config, reporter=reporter, writes_files=config.output.out is not None)
-        return result.frame if result.data is not None and self.returns_frame(result.data) else result.dataset
+        if result.shards is not None:
+            return result.shards
+        return result.frame if self.returns_frame(result.dataset) else result.dataset
 
     def log_prob(self, data: Dataset | DataSource, *, guidance: float = 1.0) -> np.ndarray:
         """Return the log-likelihood of each example in nats, [n]; for continuous data it is the log density.

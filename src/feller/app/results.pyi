@@ -16,6 +16,7 @@ from feller.app.commands.flag_types import (
     FileAndText,
     Guidance,
     LargeInt,
+    Numbers,
     OptionalFloat,
     OptionalInt,
     OptionalText,
@@ -34,6 +35,7 @@ from feller.app.config import (
     SpeechOptions,
     TransportOptions,
 )
+from feller.core.output_shards import ShardedSamples
 from feller.core.run_folder import Run
 from feller.data.loading.in_memory import DataSource
 from feller.data.modality import Dataset
@@ -86,6 +88,10 @@ class FittedRun(os.PathLike[str]):
         superpose: OptionalText = None,
         compile: bool = False,
         precision: OptionalText = None,
+        guidance_method: OptionalText = None,
+        guidance_interval: Numbers = (),
+        guide: OptionalText = None,
+        grid: OptionalText = None,
         temperature: OptionalFloat = None,
         top_k: PositiveInt = None,
         top_p: OptionalFloat = None,
@@ -126,7 +132,7 @@ class FittedRun(os.PathLike[str]):
         bridge: TransportOptions | None = None,
         loading: RunOptions | None = None,
         config: SampleConfig | None = None,
-    ) -> Samples: ...
+    ) -> Samples | ShardedSamples: ...
     def log_prob(self, data: Dataset | DataSource, *, guidance: float = 1.0) -> np.ndarray: ...
     def trajectories(self, n: int = 500, *, backward: bool = False, seed: int = 0) -> np.ndarray: ...
     def as_samples(self, data: Dataset) -> Samples: ...

@@ -5,6 +5,7 @@ import os
 import pathlib
 import tempfile
 from collections.abc import Mapping
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from feller.app.options import config_of, unknown_option
 from feller.app.results import FittedRun
 from feller.core.errors import InputError, UsageError
 from feller.data.tables.schema import Schema
+from feller.models.model import Samples
 
 
 class NotFitted(UsageError, NotFittedError):
@@ -207,7 +209,7 @@ class Synthesizer:
             NotFittedError: If `fit` was not called.
             UsageError: If a condition is not a possible value of its column.
         """
-        samples = self.fitted_run().sample(n, given=given, seed=seed, verbose=self.verbose)
+        samples = cast(Samples, self.fitted_run().sample(n, given=given, seed=seed, verbose=self.verbose))
         return samples if isinstance(samples, pd.DataFrame) else samples.frame()
 
 

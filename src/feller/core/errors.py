@@ -341,6 +341,11 @@ def cannot_write(what: object, error: OSError) -> InputError:
     )
 
 
+def message_of(error: BaseException, longest: int | None = None) -> str:
+    """Return the message of an error of another package in one line, or its class if it has none."""
+    return " ".join(str(error).split())[:longest] or type(error).__name__
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Return True for out-of-memory errors, including PyTorch's, which are a plain RuntimeError on CPU."""
     text = str(error).lower()

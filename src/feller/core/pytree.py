@@ -20,6 +20,9 @@ Two names are reserved: `valid` is True for real entries (not padding), `known` 
 sampling. Each is a mask [b, n] for all leaves (tensors of the state), or a dict with one mask per leaf. If a leaf has
 no mask, all its entries are valid, and none is held fixed."""
 
+STEP_END = "/end"
+"""Key of the end times s of steps from t, [b], an entry of `cond` for networks that predict average velocities."""
+
 
 def tree_map(function: Callable[..., Any], tree: State, *others: State) -> State:
     """Apply a function to the corresponding leaves of one or more trees, and return the tree of results."""

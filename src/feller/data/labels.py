@@ -6,6 +6,7 @@ from typing import TypeVar
 
 import numpy as np
 import torch
+from jaxtyping import Int64
 from torch import Tensor
 
 from feller.core.errors import InputError, UsageError
@@ -65,6 +66,27 @@ def unknown_class(kind: type[Line], argument: str, name: object, classes: Sequen
     is_numeric = all(class_name.removeprefix("-").isdecimal() for class_name in classes)
     hint = "" if is_numeric or not classes else f", or a number from 0 to {len(classes) - 1}"
     return kind.unknown_name(argument, name, classes, alternatives=hint, in_order=not is_numeric)
+
+
+def checked_class_ids(
+    kind: type[Line], argument: str, ids: Tensor, num_classes: int, n: int | None = None
+) -> Int64[Tensor, " n"]:
+    """Return class ids, or the null value `num_classes`, as int64.
+
+    Args:
+        kind: Class of the error if an id is not an integer in this range, or the shape is not [n].
+        argument: Name of the argument that holds the ids, for the error.
+        ids: Class ids.
+        num_classes: Number of classes.
+        n: Number of ids; None for any.
+    """
+    is_integer = not (ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool)
+    has_shape = ids.ndim == 1 and n in (None, len(ids))
+    if not is_integer or not has_shape or bool(((ids < 0) | (ids > num_classes)).any()):
+        found = ids.tolist() if is_integer and has_shape else f"{ids.dtype} {list(ids.shape)}"
+        count, shape = ("", "n") if n is None else (f"{n} ", n)
+        raise kind(f"{count}integers from 0 to {num_classes - 1}, shape [{shape}]", found, argument=argument)
+    return ids.long()
 
 
 def renumbered(label: Tensor, theirs: Sequence[str], ours: Sequence[str]) -> Tensor:

@@ -149,6 +149,10 @@ class Modality(abc.ABC):
         classes = () if self.has_own_loader else getattr(self, "classes", ())
         return {"label": classes} if classes else {}
 
+    def condition_columns(self, values: State) -> tuple[str, ...]:
+        """Return the columns of examples that `fit` can select as conditions, by name; default: none."""
+        return ()
+
     def view(self, kind: type[M]) -> M | None:
         """Return the modality, typed as the class `kind`, if it is an instance of it; otherwise None."""
         return self if isinstance(self, kind) else None

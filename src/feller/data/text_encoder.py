@@ -1,10 +1,9 @@
-"""Frozen text encoders: transformers models in local folders; the only module that imports `transformers`.
+"""Frozen text encoders: transformers models in local folders.
 
 No code and no pickled file of the folder is executed, and nothing is downloaded.
 """
 
 import functools
-import hashlib
 import json
 import pathlib
 from typing import TYPE_CHECKING, Any
@@ -13,15 +12,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from feller.core.errors import InputError
-from feller.core.optional_dependency import require_package
+from feller.core.errors import InputError, message_of
+from feller.core.pretrained_folder import CONFIG, PICKLED, digest_of, require_transformers
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
 
-CONFIG, TOKENIZER = "config.json", "tokenizer.json"
-PICKLED = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
-"""Suffixes of files with weights that may be pickled."""
+TOKENIZER = "tokenizer.json"
 MAX_TOKENS = 512
 """Maximum number of tokens of a text, unless the model says less."""
 KNOWN_TEXTS: dict[bytes, str] = {}
@@ -84,27 +81,14 @@ def load_text_encoder(folder: str) -> TextEncoder:
         found, remedy = "pickled weights, which could execute code", "Write it again with save_pretrained"
         raise InputError("weights in .safetensors", found if is_pickled else "none", remedy, file=folder)
     files = (path / CONFIG, path / TOKENIZER, *sorted(path.glob("*.safetensors")))
-    stamps = ((file.stat().st_size, file.stat().st_mtime_ns) for file in files)
-    return _loaded(folder, _digest(files, tuple(stamps)))
-
-
-@functools.lru_cache(maxsize=8)
-def _digest(files: tuple[pathlib.Path, ...], stamps: tuple[tuple[int, int], ...]) -> str:
-    """Return the SHA-256 hash of the files that determine the vectors; `stamps` are their sizes and times of change."""
-    total = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as opened:
-            total.update(file.name.encode() + b"\0" + hashlib.file_digest(opened, "sha256").digest())
-    return total.hexdigest()
+    return _loaded(folder, digest_of(path, files))
 
 
 @functools.lru_cache(maxsize=2)
 def _loaded(folder: str, digest: str) -> TextEncoder:
-    transformers, path = require_package("transformers", f"the text encoder {folder}", "encoders"), pathlib.Path(folder)
+    transformers, path = require_transformers(f"the text encoder {folder}", "encoders"), pathlib.Path(folder)
     from tokenizers import Tokenizer
 
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
     try:
         config, settings = _json(path / CONFIG), _json(path / "tokenizer_config.json")
         model, notes = transformers.AutoModel.from_pretrained(
@@ -126,7 +110,7 @@ def _loaded(folder: str, digest: str) -> TextEncoder:
         encoder = TextEncoder(network.eval().requires_grad_(False), tokenizer, max_tokens, digest)
         encoder.width  # noqa: B018 - fails for a model that is not one of texts
     except Exception as error:  # transformers and tokenizers raise many types
-        found = " ".join(str(error).split())[:200]
+        found = message_of(error, 200)
         raise InputError("a text model that transformers loads without code of its own", found, file=folder) from error
     return encoder
 

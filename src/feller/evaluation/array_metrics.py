@@ -118,8 +118,8 @@ def _states(data: Dataset, modality: Arrays) -> Float[Tensor, " n *d"]:
     return (values - values.new_tensor(modality.channel_means)) / values.new_tensor(modality.channel_scales)
 
 
-def autocorrelation(x: Float[Tensor, " n *sides c"], axis: int = 1) -> Float[Tensor, "lags c"]:
-    """Return the autocorrelation of each channel along an axis, for lags from 1 to at most half the axis.
+def autocorrelation(x: Float[Tensor, " n *sides c"], axis: int = 1, max_lag: int = MAX_LAGS) -> Float[Tensor, "lags c"]:
+    """Return the autocorrelation of each channel along an axis, for lags from 1 to `max_lag` or half the axis.
 
     Mean and variance are those of all arrays; missing entries (NaN) are left out.
     """
@@ -129,7 +129,7 @@ def autocorrelation(x: Float[Tensor, " n *sides c"], axis: int = 1) -> Float[Ten
     centred = torch.where(present, x - mean, 0)
     variance = centred.square().sum(reduced) / present.sum(reduced).clamp(min=1)
     lags = []
-    for lag in range(1, min(MAX_LAGS, count // 2) + 1):
+    for lag in range(1, min(max_lag, count // 2) + 1):
         first, second = (part.narrow(axis, start, count - lag) for part, start in ((centred, 0), (centred, lag)))
         pairs = present.narrow(axis, 0, count - lag) & present.narrow(axis, lag, count - lag)
         lags.append((first * second * pairs).sum(reduced) / pairs.sum(reduced).clamp(min=1))
@@ -235,8 +235,8 @@ def predictive_score(samples: Tensor, training: Tensor, real: Float[Tensor, "n s
     if window < 1:
         return None
     pairs = [_windows(part, window) for part in (samples, training, real)]
-    size = min(len(pairs[0][0]), len(pairs[1][0]), MAX_WINDOWS)
-    inputs, targets = (part[:MAX_WINDOWS] for part in pairs[2])
+    size = min(len(pairs[0][0]), len(pairs[1][0]))
+    inputs, targets = pairs[2]
     if size < 2 * MIN_LEAF or not len(inputs):
         return None
     errors = []
@@ -248,9 +248,11 @@ def predictive_score(samples: Tensor, training: Tensor, real: Float[Tensor, "n s
 
 
 def _windows(x: Float[Tensor, "n steps c"], window: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return complete windows, [m, window x c], and the step that follows each, [m, c], in random order."""
-    pieces = x.unfold(1, window + 1, 1).flatten(0, 1).mT  # [n x positions, window + 1, c]
-    pieces = pieces[~pieces.isnan().flatten(1).any(1)]
+    """Return at most MAX_WINDOWS random complete windows, [m, window x c], and the steps that follow, [m, c] or [m]."""
+    is_complete = ~x.isnan().any(2).unfold(1, window + 1, 1).any(2)
+    series, start = is_complete.nonzero().unbind(1)
     order = Rng(0).stream("windows").shared_generator()
-    pieces = pieces[torch.randperm(len(pieces), generator=order)]
+    picked = torch.randperm(len(series), generator=order)[:MAX_WINDOWS]
+    steps = start[picked, None] + torch.arange(window + 1)
+    pieces = x[series[picked, None], steps]  # [m, window + 1, c]
     return pieces[:, :-1].flatten(1).numpy(), pieces[:, -1].squeeze(1).numpy()

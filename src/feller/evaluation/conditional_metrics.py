@@ -44,7 +44,10 @@ TrainingRows = Float64[np.ndarray, "m _"]
 
 
 def condition_features(conditions: Mapping[str, Condition], given: Cond) -> Rows:
-    """Return conditions as features: standardised numbers, 0 with an indicator if missing, and 0/1 for categories."""
+    """Return conditions as features: standardised numbers, and 0/1 for each category and for each element of a set.
+
+    Missing numbers and sets are 0, with an indicator.
+    """
     columns: list[Tensor] = []
     for name, kind in conditions.items():
         value = given[name]

@@ -573,7 +573,7 @@ def _check_accuracy(
     for a, b in ((0.1, 0.8), *(((0.8, 0.1),) if backwards else ())):
         var_t, var_s = ((time / 2) ** 2 + (1 - time) ** 2 for time in (a, b))
         exact = b + math.sqrt(var_s / var_t) * (x - a)
-        results = [simulate(_flow, x, linear_grid(n, a, b), solver, Rng(0)) for n in (16, 32)]
+        results = [simulate(_flow, x, linear_grid(n, a, b), solver, Rng(0)) for n in (128, 256)]
         errors = [(end - exact).abs().max().item() for end in results]
         if order is None:
             check.close(f"tolerance from {a} to {b}", results[1], exact, tolerance)

@@ -78,13 +78,15 @@ class EvaluationBudget:
         engine: Engine,
         *,
         is_optional: bool = False,
+        min_examples: int | None = None,
     ) -> int:
         """Return `max_examples`, halved until work on so many examples takes at most `fraction` of the time limit.
 
-        The result is at least `MIN_EXAMPLES` and a sixteenth of `max_examples`. Optional work gives 0 instead if even
-        this takes more than `MAX_OVERRUN` times the available time. The speed is measured by calls of `work(n)`, which
-        must process n examples: one example per process first, then more while that is fast. All processes must call
-        this method, and get the same result.
+        The result is at least `MIN_EXAMPLES` and a sixteenth of `max_examples`. If even this takes more than
+        `MAX_OVERRUN` times the available time, optional work gives 0 instead, and other work is halved further down to
+        `min_examples`, if given. The speed is measured by calls of `work(n)`, which must process n examples: one
+        example per process first, then more while that is fast. All processes must call this method, and get the same
+        result.
         """
         smallest = max(min(MIN_EXAMPLES, max_examples), max_examples // PACE_FRACTION)
         if self.seconds is None or smallest >= max_examples:
@@ -96,16 +98,20 @@ class EvaluationBudget:
             return engine.broadcast_float(time.monotonic() - start)
 
         available, n = fraction * self.seconds, min(engine.world_size, smallest)
-        seconds = min(measure(n), measure(n))  # the first call may include initialisation
+        seconds = measure(n)
+        if seconds <= MAX_OVERRUN * available:  # the first call may include initialisation
+            seconds = min(seconds, measure(n))
         while n < smallest and seconds < TRIAL_FRACTION * available:
             n = min(TRIAL_GROWTH * n, smallest)
             seconds = measure(n)
-        if is_optional and seconds * smallest / n > MAX_OVERRUN * available:
-            return 0
-        divisor = 1
-        while seconds * max_examples / divisor / n > available and max_examples // (2 * divisor) >= smallest:
-            divisor *= 2
-        return max_examples // divisor
+        if seconds * smallest / n > MAX_OVERRUN * available:
+            if is_optional:
+                return 0
+            smallest = smallest if min_examples is None else min(smallest, min_examples)
+        affordable = max_examples
+        while seconds * affordable / n > available and affordable > smallest:
+            affordable = max(affordable // 2, smallest)
+        return affordable
 
 
 def kind_of_report(report: str | bool | None) -> str | None:

@@ -31,6 +31,8 @@ class MetricSpec:
     reference: str = ""
     """Key of the metric with which this metric is compared; empty if there is none."""
     reference_label: str = "real data"
+    other_references: tuple[str, ...] = ()
+    """Keys of further baselines; the best one that was measured becomes the reference."""
     level: float | None = None
     """Reference value that follows from the definition of the metric; None if the reference is measured."""
     unit: str = ""
@@ -52,10 +54,10 @@ class MetricSpec:
 def _read_table() -> dict[str, MetricSpec]:
     text = resources.files("feller.evaluation").joinpath("metrics.toml").read_text(encoding="utf-8")
     rows: dict[str, dict[str, Any]] = tomllib.loads(text)
-    return {
-        name: MetricSpec(**{**row, "reference": row.get("reference", "").replace("*", name)})
-        for name, row in rows.items()
-    }
+    for name, row in rows.items():
+        row["reference"] = row.get("reference", "").replace("*", name)
+        row["other_references"] = tuple(key.replace("*", name) for key in row.get("other_references", ()))
+    return {name: MetricSpec(**row) for name, row in rows.items()}
 
 
 _ROWS = _read_table()
@@ -78,10 +80,26 @@ reason to give instead if the other metric is missing too."""
 def metric(name: str, numbers: Numbers | None = None) -> MetricSpec:
     """Return the spec of a metric by its key.
 
-    `numbers` are all metrics of the report. They decide which spec is returned for a metric with several variants. The
-    label of an unknown metric is derived from its key.
+    `numbers` are all metrics of the report. They decide which spec is returned for a metric with several variants, and
+    which of several baselines is the reference: the best. The label of an unknown metric is derived from its key.
     """
     numbers = {} if numbers is None else numbers
+    return _with_best_reference(_spec(name, numbers), numbers)
+
+
+def _with_best_reference(spec: MetricSpec, numbers: Numbers) -> MetricSpec:
+    """Return the spec with the best of its references in `numbers`, whose label follows from that of its own spec."""
+    values = {key: numbers.get(key) for key in (spec.reference, *spec.other_references)}
+    measured = {key: float(value) for key, value in values.items() if is_number(value)}
+    if not spec.other_references or not measured:
+        return spec
+    best = (max if spec.better == "higher" else min)(measured, key=measured.__getitem__)
+    if best == spec.reference:
+        return spec
+    return replace(spec, reference=best, reference_label=METRICS[best].label.removeprefix(f"{spec.label}, "))
+
+
+def _spec(name: str, numbers: Numbers) -> MetricSpec:
     for variant, key, spec in VARIANTS:
         if key in numbers and name == variant:
             return spec

@@ -21,7 +21,7 @@ from feller.evaluation.comparison import (
     subsample,
 )
 from feller.evaluation.density_baselines import baseline_nll, manifold_points
-from feller.evaluation.two_sample import energy_distance, sliced_wasserstein
+from feller.evaluation.two_sample import energy_distance, random_projection, wasserstein_of_projections
 from feller.spaces import Manifold, Product, as_manifold
 
 FAST_DIRECTIONS = 16
@@ -39,13 +39,14 @@ def points_quality(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng
     real, states = flat_states(sets.real, train), flat_states(sets.samples, train)
     floor = None if sets.floor is None else flat_states(sets.floor, train)
     training = None if sets.floor is None else flat_states(subsample(train, MAX_EXAMPLES, rng.fold_in("known")), train)
+    project = random_projection(states.shape[1], rng)
     sliced = reference_distance(
-        lambda a, b: sliced_wasserstein(a, b, rng),
-        states,
-        real,
-        training,
+        wasserstein_of_projections,
+        project(states),
+        project(real),
+        None if training is None else project(training),
         rng.fold_in("chance"),
-        fast_distance=lambda a, b: sliced_wasserstein(a, b, rng, FAST_DIRECTIONS),
+        fast_distance=lambda a, b: wasserstein_of_projections(a[:, :FAST_DIRECTIONS], b[:, :FAST_DIRECTIONS]),
     )
     return {
         "sliced_w": sliced.value,

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Bool, Float64
 
 from feller.data.arrays.missing import fill_missing
+from feller.evaluation.array_metrics import autocorrelation
 
 LEVELS = tuple(i / 10 for i in range(1, 10))
 """Levels of the quantiles whose loss is averaged: 0.1, 0.2, ..., 0.9."""
@@ -94,17 +95,11 @@ def find_season(train: TrainingSeries) -> int:
     """Return the lag of the highest peak of the autocorrelation of the changes of series, or 1 if there is none.
 
     Changes from step to step are used since the level of the series can differ. A peak is a lag of 2 or more whose
-    autocorrelation, averaged over the channels, is above MIN_SEASONALITY and that of its neighbours.
+    autocorrelation, averaged over the channels, is above MIN_SEASONALITY and that of its neighbours. Only pairs of
+    changes that are both present count.
     """
-    changes = np.diff(train, axis=1)
-    changes = np.nan_to_num(changes - np.nanmean(changes, (0, 1)))
-    power = np.square(changes).mean((0, 1))
-    count = changes.shape[1]
-    acf = [
-        (changes[:, lag:] * changes[:, : count - lag]).mean((0, 1)) / np.maximum(power, 1e-12)
-        for lag in range(1, count // 2 + 1)
-    ]
-    curve = np.array([values.mean() for values in acf])
+    changes = torch.from_numpy(np.diff(train, axis=1))
+    curve = autocorrelation(changes, max_lag=changes.shape[1]).mean(1).numpy()
     peaks = [
         i
         for i in range(1, len(curve) - 1)

@@ -1,6 +1,7 @@
 """Two-sample distances: sliced and exact Wasserstein, energy and Fréchet distance, Sinkhorn divergence."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -14,9 +15,13 @@ from feller.training.couplings.minibatch_ot import linear_assignment
 
 CHUNK = 2**22
 """Number of float64 values per chunk, 32 MiB."""
+DIRECTIONS = 128
+"""Default number of random directions of the sliced Wasserstein distance."""
 
 
-def sliced_wasserstein(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"], rng: Rng, directions: int = 128) -> float:
+def sliced_wasserstein(
+    a: Float[Tensor, "n d"], b: Float[Tensor, "m d"], rng: Rng, directions: int = DIRECTIONS
+) -> float:
     """Return the sliced Wasserstein-1 distance: the distance of projections, averaged over random directions.
 
     The distance along each direction is exact also for n != m: it is the area between the quantile functions. The
@@ -32,15 +37,27 @@ def sliced_wasserstein(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"], rng: Rn
         ValueError: If a set is empty.
     """
     _check(a, b)
-    a, b = a.double(), b.double()
-    projections = rng.stream("directions").normal((directions, a.shape[1]), torch.float64, a.device)
-    projections = projections / projections.norm(dim=1, keepdim=True)
+    project = random_projection(a.shape[1], rng, directions)
+    return wasserstein_of_projections(project(a), project(b))
+
+
+def random_projection(
+    d: int, rng: Rng, directions: int = DIRECTIONS
+) -> Callable[[Float[Tensor, "n d"]], Float64[Tensor, "n k"]]:
+    """Return the projection of points in d dimensions onto random directions."""
+    units = rng.stream("directions").normal((directions, d), torch.float64)
+    units = units / units.norm(dim=1, keepdim=True)
+    return lambda points: points.double() @ units.to(points.device).T
+
+
+def wasserstein_of_projections(a: Float64[Tensor, "n k"], b: Float64[Tensor, "m k"]) -> float:
+    """Return the Wasserstein-1 distance of the projections of two sets onto k directions, averaged over directions."""
     interval_lengths, in_a, in_b = _quantiles(len(a), len(b), a.device)
-    total = 0.0
-    for chunk in projections.split(max(1, CHUNK // (len(a) + len(b)))):
-        difference = _sorted(chunk @ a.T)[:, in_a] - _sorted(chunk @ b.T)[:, in_b]
+    total, size = 0.0, max(1, CHUNK // (len(a) + len(b)))
+    for first, second in zip(a.T.split(size), b.T.split(size), strict=True):
+        difference = _sorted(first)[:, in_a] - _sorted(second)[:, in_b]
         total += (difference.abs() @ interval_lengths).sum().item()
-    return total / directions
+    return total / a.shape[1]
 
 
 def _sorted(values: Float[Tensor, "k n"]) -> Float[Tensor, "k n"]:

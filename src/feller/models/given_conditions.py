@@ -10,6 +10,7 @@ from torch import Tensor
 from feller.core.errors import UsageError, best_match, found_instead, warn
 from feller.core.pytree import Cond, State
 from feller.core.rng import Rng, categorical
+from feller.data.labels import checked_class_ids
 from feller.data.loading.sample_reader import condition_leaf
 from feller.models.spec import ModelSpec
 
@@ -164,12 +165,7 @@ def _class_numbers(spec: ModelSpec, name: str, value: Any, n: int) -> Tensor:
         value = torch.tensor([spec.modality.class_index(name, str(entry)) for entry in entries])
     if value.is_floating_point() and value.ndim > 1 and len(value) == n:  # vectors used as embeddings
         return value
-    num_classes = len(spec.frequencies[name])  # the null value
-    is_integer = not value.is_floating_point() and not value.is_complex() and value.dtype != torch.bool
-    if value.shape != (n,) or not is_integer or bool(((value < 0) | (value > num_classes)).any()):
-        found = f"{value.dtype} {list(value.shape)}" if value.shape != (n,) or not is_integer else value.tolist()
-        raise UsageError(argument=name, expected=f"{n} integers from 0 to {num_classes - 1}, shape [{n}]", found=found)
-    return value.long()
+    return checked_class_ids(UsageError, name, value, len(spec.frequencies[name]), n)
 
 
 def _parse_named(spec: ModelSpec, n: int, requested: dict[str, str], rng: Rng) -> tuple[Cond, dict[str, State]]:

@@ -242,13 +242,17 @@ class Model:
         """
         check_integer("nfe", nfe, ge=1, le=MOST_CALLS)
         step_solver = solver or VELOCITY_SOLVERS.get(sampling.solver, Euler)()
-        name, nfe_per_step = (sampling.solver if solver is None else type(solver).__name__), step_solver.nfe_per_step
+        name = sampling.solver if solver is None else type(solver).__name__
+        steps = step_solver.num_steps(nfe)
+        used = step_solver.num_evaluations(steps)
         if isinstance(solver, DormandPrince) or (solver is None and sampling.solver == "dopri5"):
             warn(f"{name} has adaptive steps, so nfe={nfe} has no effect")
-        elif self.family.is_process and nfe < nfe_per_step:
-            raise UsageError(argument="nfe", expected=f"at least {nfe_per_step} for {name}", found=nfe)
-        elif self.family.is_process and nfe % nfe_per_step:
-            warn(f"{name} uses {nfe_per_step} evaluations per step: {nfe - nfe % nfe_per_step} of nfe={nfe} are used")
+        elif self.family.is_process and not steps:
+            raise UsageError(
+                argument="nfe", expected=f"at least {step_solver.num_evaluations(1)} for {name}", found=nfe
+            )
+        elif self.family.is_process and used < nfe:
+            warn(f"{name} uses {used} of nfe={nfe} evaluations")
         return replace(sampling, nfe=nfe)
 
     def to_dataframe(self, samples: Dataset, given: GivenValues | None = None) -> pd.DataFrame:
@@ -669,7 +673,8 @@ def load_model(
     weights, _ = load_tensors(file)
     weight_bytes = sum(tensor.nbytes for tensor in weights.values())
     try:
-        network = limit_parameter_bytes(weight_bytes, lambda: spec.build(Rng(0)))
+        # tied weights have separate values until they are tied
+        network = limit_parameter_bytes(2 * weight_bytes, lambda: spec.build(Rng(0)))
     except InputError as error:
         raise InputError(f"the network does not match the weights in {file}: {error}", file=run.model) from error
     except (RuntimeError, TypeError, OverflowError, MemoryError) as error:

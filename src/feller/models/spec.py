@@ -10,7 +10,12 @@ import feller.models.families.path_process
 import feller.models.families.predictive_models
 import feller.models.families.sequence_models
 import feller.models.infilling
-import feller.networks.image.latent_pixels  # noqa: F401 - records name classes of all of these
+import feller.models.pretrained.diffusers_latents
+import feller.models.pretrained.diffusers_network
+import feller.models.pretrained.transformers_network
+import feller.networks.image.latent_pixels
+import feller.networks.step_end
+import feller.paths.diffusion_steps  # noqa: F401 - records name classes of all of these
 from feller.core.errors import InputError, check_probabilities, error_context, is_too_large
 from feller.core.pytree import State, tree_map
 from feller.core.rng import Rng

@@ -208,7 +208,7 @@ def detect_call_convention(
         for convention in (PositionalCall(), CondDictCall(), StateOnlyCall())
         if _accepts(signature, convention, inputs, labels)
     ]
-    if labels and len(parameters) > 2 and parameters[2] in COND_DICT_NAMES:
+    if inputs[2] and len(parameters) > 2 and parameters[2] in COND_DICT_NAMES:
         conventions.sort(key=lambda candidate: not isinstance(candidate, CondDictCall))
     for convention in conventions[:-1]:
         x, t, cond, cloned_labels = (tree_map(torch.clone, argument) for argument in (*inputs, labels))

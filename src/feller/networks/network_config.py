@@ -1,6 +1,7 @@
 """Base class of network configurations, seeded initialisation of weights, and a limit on parameter memory."""
 
 import abc
+import math
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ class NetworkConfig(abc.ABC):
 
     reads_observed: ClassVar[bool] = False
     """True if the network has an input for the mask `cond["known"]` of observed entries of arrays."""
+    max_finetune_lr: ClassVar[float] = math.inf
+    """Maximum default learning rate with which training continues; large pretrained networks need a small one."""
 
     @abc.abstractmethod
     def build(self, shape: State, conditions: ConditionTypes, rng: Rng) -> nn.Module:
@@ -94,18 +97,22 @@ def limit_parameter_bytes(max_bytes: int, build: Callable[[], T]) -> T:
     """Call `build` and return its result; raise an error if the created networks exceed a limit on parameter memory.
 
     Parameters are counted when they are registered, before their memory is filled, so a huge network fails early.
-    Networks of the user set their own device, so building on the meta device would not help.
+    Networks of the user set their own device, so building on the meta device would not help. Shared weights count once.
 
     Raises:
         InputError: If the parameters exceed the limit.
     """
     total, thread_id = 0, threading.get_ident()
+    counted: dict[int, Tensor] = {}  # keeps the weights, or their ids could be reused
 
     def on_parameter(owner: nn.Module, name: str, weights: Tensor | None) -> None:
         nonlocal total
         if threading.get_ident() != thread_id:  # the hook is global and fires for networks of other threads too
             return
-        total += 0 if weights is None else weights.numel() * weights.element_size()
+        if weights is None or id(weights) in counted:
+            return
+        counted[id(weights)] = weights
+        total += weights.numel() * weights.element_size()
         if total > max_bytes:
             raise InputError(
                 f"the network's parameters take {total:,} bytes or more",

@@ -58,6 +58,11 @@ def null_values(network: Callable[..., object] | None) -> dict[str, int | float]
     return dict(candidates[0]) if candidates and all(candidate == candidates[0] for candidate in candidates) else {}
 
 
+def takes_step_end(network: Callable[..., object] | None) -> bool:
+    """Return True if a network, with or without wrappers, takes the end of a step: `cond[STEP_END]`."""
+    return any(getattr(component, "takes_step_end", False) for component in iter_networks(network))
+
+
 def condition_noise(network: Any) -> Mapping[str, float]:
     """Return the maximum level of noise that training adds to conditions of a network, by name; mostly empty."""
     noise = getattr(unwrap_network(network), "condition_noise", {})

@@ -14,13 +14,13 @@ from torch import Tensor
 from feller.core.errors import UsageError
 from feller.core.pytree import State, append_dims, broadcast_time, tree_map
 from feller.core.rng import RandomStream
-from feller.paths.processes import Characteristics, Jumps, Process
+from feller.paths.processes import Characteristics, Jumps, Process, Score
 
 Diffusion = float | Callable[[Tensor], Tensor]
 """Variance g^2 of a diffusion, in state squared per time: a constant, or a function of times [b]."""
 
 
-def langevin(score: Callable[[State, State], State], diffusion: Diffusion) -> Process:
+def langevin(score: Score, diffusion: Diffusion) -> Process:
     """Return the Langevin process with diffusion g^2 and drift g^2 / 2 times the score.
 
     Args:

@@ -8,8 +8,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from feller.core.errors import UsageError, found_instead
-from feller.core.pytree import Cond, State, broadcast_time, is_concrete
+from feller.core.pytree import STEP_END, Cond, State, broadcast_time, is_concrete
 from feller.core.rng import RandomStream
+from feller.networks.unwrapping import takes_step_end
 from feller.paths.processes import Process
 from feller.paths.schedules import Schedule
 from feller.spaces import Euclidean, Manifold, Space, Tokens
@@ -132,6 +133,8 @@ class Path(abc.ABC):
     def process(self, network: Network, cond: Cond) -> Process:
         """Return the Markov process that follows the predictions of a network given the conditions `cond`.
 
+        If the network takes the end of a step, the process does too, see `Process`.
+
         Raises:
             UsageError: If `cond` is not a dict.
         """
@@ -141,9 +144,11 @@ class Path(abc.ABC):
                 argument="given", expected="a dict of conditions", found=found_instead(cond), remedy=remedy
             )
 
-        def process(x_t: State, t: State) -> State:
+        def process(x_t: State, t: State, *end: State) -> State:
             t = broadcast_time(t, x_t)
-            return self.characteristics(network(x_t, t, cond), x_t, t)
+            inputs = {**cond, STEP_END: end[0]} if end else cond
+            return self.characteristics(network(x_t, t, inputs), x_t, t)
 
         process.path = self  # pyrefly: ignore[missing-attribute] - read by `check_schedule` of solvers
+        process.takes_end = takes_step_end(network)  # pyrefly: ignore[missing-attribute]
         return process

@@ -186,34 +186,54 @@ def _both(a: Any, b: Any) -> Any:
     return b if a is None else a if b is None else a + b
 
 
-Process = Callable[[State, State], State]
+Process = Callable[..., State]
 """Markov process: (x_t, t) -> `Characteristics` of its generator, from one network call.
 
 For a state with named components (leaves), a process returns a dict of `Characteristics`. `Path.process` builds a
-process from a network.
+process from a network. A process with an attribute `takes_end` that is True is a flow map: called as (x_t, t, s), its
+velocity is the average velocity of the step from t to s, and x_t + (s - t) velocity is the state at s.
 """
 
 
+Score = Callable[[State, State], State]
+"""(x_t, t) -> gradient of the log density of the marginal at t."""
+
+
+def takes_end(process: Process) -> bool:
+    """Return True if a process may be called with the end of its step, as (x_t, t, s)."""
+    return getattr(process, "takes_end", False)
+
+
+def like_process(wrapper: Process, process: Process) -> Process:
+    """Return the wrapper of a process, marked as a flow map if the process is one; it passes the end of a step on."""
+    wrapper.takes_end = takes_end(process)  # pyrefly: ignore[missing-attribute] - a function may carry it
+    return wrapper
+
+
 def clamp(process: Process, observed_mask: State) -> Process:
-    """Return the process with observed entries (True in `observed_mask`, a tree like the state) held fixed."""
+    """Return the process with observed entries (True in `observed_mask`, a tree like the state) held fixed.
 
-    def clamped_process(x: State, t: State) -> State:
-        return tree_map(lambda leaf, mask: leaf * (~mask).to(torch.float32), process(x, t), observed_mask)
+    Its attribute `observed_mask` tells a simulation to hold these entries with any solver.
+    """
 
-    return clamped_process
+    def clamped_process(x: State, t: State, *end: State) -> State:
+        return tree_map(lambda leaf, mask: leaf * (~mask).to(torch.float32), process(x, t, *end), observed_mask)
+
+    clamped_process.observed_mask = observed_mask  # pyrefly: ignore[missing-attribute] - a function may carry it
+    return like_process(clamped_process, process)
 
 
 def freeze_leaves(process: Process, names: Collection[str]) -> Process:
     """Return the process in which the components (leaves) `names` of the state keep their data values, with t = 1."""
 
-    def frozen_process(x: State, t: State) -> State:
+    def frozen_process(x: State, t: State, *end: State) -> State:
         t = {name: torch.ones_like(time) if name in names else time for name, time in broadcast_time(t, x).items()}
-        return {name: Characteristics() if name in names else leaf for name, leaf in process(x, t).items()}
+        return {name: Characteristics() if name in names else leaf for name, leaf in process(x, t, *end).items()}
 
-    return frozen_process
+    return like_process(frozen_process, process)
 
 
-def reverse(process: Process, score: Callable[[State, State], State]) -> Process:
+def reverse(process: Process, score: Score) -> Process:
     """Return the time reversal of a diffusion: the process of Y_r = X_{1 - r}, for an increasing grid of r.
 
     In reversed time, the drift is g^2 score - u, with u the velocity and g^2 the diffusion of the process. An Euler

@@ -1,6 +1,7 @@
 """Distributions of the training time t in [0, 1], also used for the time grids of solvers."""
 
 import abc
+import itertools
 import math
 from dataclasses import dataclass, field
 
@@ -43,6 +44,28 @@ class Uniform(TimeDistribution):
 
     def quantile(self, u: Tensor) -> Tensor:
         return u
+
+    def grid(self, steps: int) -> list[float]:
+        return linear_grid(steps)
+
+
+@dataclass(frozen=True)
+class Tabulated(TimeDistribution):
+    """Distribution with a piecewise linear quantile function, such as the times of a grid fitted to a model."""
+
+    times: tuple[float, ...]
+    """Quantiles at equally spaced probabilities from 0 to 1: increasing times from 0 to 1."""
+
+    def __post_init__(self) -> None:
+        times = self.times
+        if len(times) < 2 or times[0] != 0 or times[-1] != 1 or any(a >= b for a, b in itertools.pairwise(times)):
+            raise UsageError("increasing times from 0 to 1", ", ".join(map(str, times)), argument="times")
+
+    def quantile(self, u: Tensor) -> Tensor:
+        ends = torch.tensor(self.times, dtype=torch.float64, device=u.device)
+        position = u.double() * (len(ends) - 1)
+        index = position.long().clamp(0, len(ends) - 2)
+        return torch.lerp(ends[index], ends[index + 1], position - index).to(u.dtype)
 
 
 @dataclass(frozen=True)

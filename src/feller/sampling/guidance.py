@@ -51,6 +51,8 @@ def cfg_combine(conditional: Tensor, unconditional: Tensor, w: float | Tensor) -
     return torch.where(conditional == unconditional, conditional, torch.lerp(unconditional, conditional, w))
 
 
+ALWAYS = (0.0, 1.0)
+"""Interval of times that contains all times."""
 GuidanceWeight = float | Tensor | Mapping[str, float]
 """Guidance weight: one number, one number per example, [b], or one number per condition, by name."""
 
@@ -60,7 +62,7 @@ def cfg(
     w: GuidanceWeight,
     *,
     droppable: Sequence[str] = ("label",),
-    interval: tuple[float, float] = (0.0, 1.0),
+    interval: tuple[float, float] = ALWAYS,
     nulls: Mapping[str, int | float] | None = None,
 ) -> Network:
     """Return a network with classifier-free guidance: (1 - w) unconditional + w conditional prediction.
@@ -90,23 +92,21 @@ def cfg(
         if not isinstance(weight, Tensor):
             check_kind("w", weight, Real, "3.0")
             check_number("w", weight, lt=math.inf, gt=-math.inf)
-    check_number("interval", interval[0], ge=0, le=interval[1])
-    check_number("interval", interval[1], le=1)
+    check_interval(interval)
     if all(not isinstance(weight, Tensor) and weight == 1.0 for _, weight in steps):
         return network
     resolved_nulls = null_values(network) if nulls is None else nulls
     drop_conditions({}, resolved_nulls, droppable)  # fail before the first step
 
-    is_always_guided = interval == (0.0, 1.0)
+    is_always_guided = interval == ALWAYS
 
     def guided(x_t: State, t: State, cond: Cond) -> State:
-        earliest = functools.reduce(torch.minimum, leaves(t))  # observed leaves stay at t = 1
-        n = earliest.shape[0]
+        is_guided = in_interval(t, interval)
+        n = is_guided.shape[0]  # not len(), which an export would keep as a constant
         if isinstance(w, Tensor) and w.shape not in ((), (n,)):
             raise UsageError(
                 f"a guidance weight w that is a number, or a tensor of shape [{n}] for {n} examples", list(w.shape)
             )
-        is_guided = (earliest >= interval[0]) & (earliest <= interval[1])
         if not is_always_guided and not is_guided.any():
             return network(x_t, t, cond)
         branches = [cond, *(drop_conditions(cond, resolved_nulls, dropped) for dropped, _ in reversed(steps))]
@@ -114,7 +114,7 @@ def cfg(
             concatenate(*[x_t] * len(branches)), concatenate(*[t] * len(branches)), concatenate(*branches)
         )
         weights = [
-            weight if is_always_guided else torch.where(is_guided, weight, torch.ones_like(earliest))
+            weight if is_always_guided else torch.where(is_guided, weight, torch.ones_like(next(leaves(t))))
             for _, weight in steps
         ]
 
@@ -129,6 +129,18 @@ def cfg(
 
     guided.null_values = resolved_nulls  # pyrefly: ignore[missing-attribute] - a function may carry it
     return guided
+
+
+def check_interval(interval: tuple[float, float], argument: str = "interval") -> None:
+    """Raise a UsageError, with the name of the argument, if an interval of times is not within [0, 1]."""
+    check_number(argument, interval[0], ge=0, le=interval[1])
+    check_number(argument, interval[1], le=1)
+
+
+def in_interval(t: State, interval: tuple[float, float]) -> Tensor:
+    """Return True for the examples whose time is inside an interval, [b]; observed leaves stay at t = 1."""
+    earliest = functools.reduce(torch.minimum, leaves(t))
+    return (earliest >= interval[0]) & (earliest <= interval[1])
 
 
 def _guidance_steps(w: GuidanceWeight, droppable: Sequence[str]) -> list[tuple[tuple[str, ...], float | Tensor]]:

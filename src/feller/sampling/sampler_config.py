@@ -1,5 +1,7 @@
 """Sampler settings, with solvers given by name, for the command line and for storage with a run."""
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -18,19 +20,62 @@ from feller.paths import (
 from feller.paths.affine import SigmaProportional
 from feller.paths.discrete.rates import Rates
 from feller.paths.product import iter_leaf_paths, map_leaf_paths
-from feller.paths.time_distributions import linear_grid
-from feller.sampling import RK4, Ancestral, DormandPrince, Euler, Heun, Midpoint, Solver
+from feller.paths.schedules import Schedule
+from feller.paths.time_distributions import TimeDistribution, Uniform
+from feller.sampling import (
+    DEIS,
+    RK4,
+    AdamsBashforth,
+    Ancestral,
+    ConsistencySampler,
+    DormandPrince,
+    DPMSolver,
+    Euler,
+    Heun,
+    Midpoint,
+    Solver,
+    UniPC,
+)
+from feller.sampling.guidance_config import GuidanceVariant
 from feller.spaces import Space
 
-VELOCITY_SOLVERS = {"euler": Euler, "midpoint": Midpoint, "heun": Heun, "rk4": RK4}
+VELOCITY_SOLVERS: dict[str, Callable[..., Solver]] = {
+    "euler": Euler,
+    "midpoint": Midpoint,
+    "heun": Heun,
+    "rk4": RK4,
+    "ab2": functools.partial(AdamsBashforth, 2),
+    "ab3": functools.partial(AdamsBashforth, 3),
+    "ab4": functools.partial(AdamsBashforth, 4),
+}
+"""Name of each solver for any velocity -> function of the space."""
+SCHEDULE_SOLVERS: dict[str, Callable[[Schedule], Solver]] = {
+    "ancestral": Ancestral,
+    "ddim": functools.partial(Ancestral, eta=0.0),
+    "dpm-solver++": DPMSolver,
+    "dpm-solver++-sde": functools.partial(DPMSolver, stochastic=True),
+    "unipc": UniPC,
+    "deis": DEIS,
+    "consistency": ConsistencySampler,
+}
+"""Name of each solver for affine paths -> function of the schedule."""
 SOLVERS = {
-    "euler": "a first look; models with jumps",
+    "euler": "a first look; models with jumps; flow maps, whose steps it takes exactly",
     "midpoint": "almost everything; the default",
     "heun": "as midpoint, but it also evaluates the network at the last time",
     "rk4": "smooth fields, high accuracy",
+    "ab2": "as midpoint, with one network call per step and twice the steps (Adams-Bashforth)",
+    "ab3": "as ab2, of order 3",
+    "ab4": "as ab2, of order 4, for many steps",
+    "dpm-solver++": "few steps on diffusion schedules such as vp (DPM-Solver++ 2M)",
+    "dpm-solver++-sde": "as dpm-solver++, with noise",
+    "unipc": "as dpm-solver++, with a corrector that needs no further network calls",
+    "deis": "as dpm-solver++, for networks that predict noise",
     "dopri5": "a prescribed accuracy, such as for inversion",
     "euler-maruyama": "sampling with noise, which corrects errors of the network",
-    "ancestral": "sampling with noise, with steps based on the predicted endpoint (DDPM; DDIM with eta=0)",
+    "ancestral": "sampling with noise, with steps based on the predicted endpoint (DDPM)",
+    "ddim": "as ancestral, without noise; the usual choice for diffusion models of others",
+    "consistency": "consistency models: steps to the data, with noise that leads back",
 }
 """Name of each solver, and when to choose it."""
 MOST_CALLS = 100_000
@@ -46,7 +91,8 @@ class SamplerConfig:
     """Settings of sampling: solver, network evaluations, token sampling, and jump rates."""
 
     solver: str = "midpoint"
-    """Solver: euler, midpoint, heun, rk4, dopri5 (adaptive), euler-maruyama (with noise) or ancestral (with noise)."""
+    """Solver: euler, midpoint, heun, rk4, ab2, ab3, ab4, ddim, dpm-solver++, unipc, deis, dopri5 (adaptive), or
+    with noise euler-maruyama, ancestral, dpm-solver++-sde; consistency for consistency models."""
     nfe: int = 64
     """Network evaluations per sample; unused by dopri5 (adaptive) and by autoregressive models (one per token)."""
     token_sampler: TokenSampler = field(default_factory=TokenSampler)
@@ -61,6 +107,10 @@ class SamplerConfig:
     raking_oversample: int = 0
     """Rows sampled per returned row, from which raking selects rows to match known marginals; 0 disables raking."""
 
+    guidance: GuidanceVariant = field(default_factory=GuidanceVariant)
+    """Variant of classifier-free guidance, and the times at which it acts."""
+    times: TimeDistribution = field(default_factory=Uniform)
+    """Distribution whose quantiles are the times of the steps, such as `Shifted(3.0)`; unused by dopri5."""
     precision: Precision = "auto"
     """Mixed precision of the network calls: auto (bf16 on CUDA if supported, else fp32), fp32, tf32, bf16 or fp16.
     States, times, sums of solvers and likelihoods stay in float32; `auto` is fp32 for dopri5."""
@@ -99,7 +149,7 @@ class SamplerConfig:
         if path.is_discrete:
             if self.solver != "euler":
                 raise UsageError(f"{self.solver} does not support tokens", remedy="Use euler")
-            return self._configure_token_path(path), Euler(space), linear_grid(self.nfe)
+            return self._configure_token_path(path), Euler(space), self.times.grid(self.nfe)
         if has_token_options and not any(leaf.is_discrete for leaf in iter_leaf_paths(path)):
             raise UsageError("temperature, top-k, top-p, order and rates require a model of tokens")
         path = map_leaf_paths(lambda leaf: self._configure_token_path(leaf) if leaf.is_discrete else leaf, path)
@@ -113,13 +163,14 @@ class SamplerConfig:
         elif path.affine_schedule is None:
             path_name = type(path).__name__
             raise UsageError(f"{self.solver} requires an affine path, not {path_name}", remedy="Use euler")
-        elif self.solver == "ancestral":
-            solver = Ancestral(path.affine_schedule)
+        elif self.solver in SCHEDULE_SOLVERS:
+            solver = SCHEDULE_SOLVERS[self.solver](path.affine_schedule)
         else:
             path, solver = replace(cast(Any, path), noise=SigmaProportional()), Euler(space)
-        if self.nfe < solver.nfe_per_step:
-            raise UsageError(f"at least {solver.nfe_per_step} for {self.solver}", self.nfe, argument="nfe")
-        return path, solver, linear_grid(self.nfe // solver.nfe_per_step)
+        steps = solver.num_steps(self.nfe)
+        if not steps:
+            raise UsageError(f"at least {solver.num_evaluations(1)} for {self.solver}", self.nfe, argument="nfe")
+        return path, solver, self.times.grid(steps)
 
     def _configure_token_path(self, path: Path) -> TokenPath:
         path = replace(cast(TokenPath, path), token_sampler=self.token_sampler)

@@ -3,15 +3,17 @@
 import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from feller.core.errors import UsageError, found_instead
-from feller.core.pytree import State, StateT, is_concrete, leaves
+from feller.core.pytree import State, StateT, is_concrete, leaves, tree_map
 from feller.core.rng import Rng, check_rng
-from feller.paths.processes import Characteristics, Process
-from feller.sampling.solvers.solver import Solver, check_schedule, check_solver
+from feller.paths.processes import Characteristics, Process, like_process
+from feller.sampling.solvers.solver import MultistepSolver, MultistepStepper, Solver, check_schedule, check_solver
 
 
 def trajectory(
@@ -45,19 +47,32 @@ def trajectory(
         remedy = f"Use {name}()" if isinstance(solver, type) else None
         raise UsageError(argument="solver", expected="a solver", found=name, remedy=remedy)
     check_schedule(process, solver)
-    stepper = solver if recompute else solver.init_stepper()  # a stepper's memory cannot be restored for recomputation
+    is_one_step = recompute and not isinstance(solver, MultistepSolver)  # an adaptive step size is not restored
+    stepper = solver if is_one_step else solver.init_stepper()
+    observed_mask = getattr(process, "observed_mask", None)  # solvers with noise of their own move observed entries
 
-    def checked_process(x: State, t: State) -> State:
-        now = process(x, t)
+    def checked_process(x: State, t: State, *end: State) -> State:
+        now = process(x, t, *end)
         check_characteristics(now, x)  # other shapes could broadcast silently
         check_solver(now, solver)
         return now
 
-    def advance(x: State, t: float, s: float, i: int) -> State:
-        return stepper.step(process if i else checked_process, x, t, s, rng.stream("simulate", i))
+    first_process = like_process(checked_process, process)
 
+    def advance(x: State, memory: tuple[Any, ...], t: float, s: float, i: int) -> tuple[State, tuple[Any, ...]]:
+        if isinstance(stepper, MultistepStepper):
+            stepper.memory = memory  # a recomputed step starts with the memory that it had
+        y = stepper.step(process if i else first_process, x, t, s, rng.stream("simulate", i))
+        if observed_mask is not None:
+            y = tree_map(torch.where, observed_mask, x, y)
+        return y, stepper.memory if isinstance(stepper, MultistepStepper) else ()
+
+    memory: tuple[Any, ...] = ()
     for i, (t, s) in enumerate(pairwise(times)):
-        x = checkpoint(advance, x, t, s, i, use_reentrant=False) if recompute else advance(x, t, s, i)
+        if recompute:
+            x, memory = checkpoint(advance, x, memory, t, s, i, use_reentrant=False)
+        else:
+            x, memory = advance(x, memory, t, s, i)
         yield x
 
 

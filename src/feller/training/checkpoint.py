@@ -4,15 +4,18 @@ Resuming is bit-identical on the same hardware, and equal up to rounding on othe
 """
 
 import functools
+import json
 import math
 import pathlib
 import platform
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from feller.core.errors import InputError
+from feller.core.pytree import State
 from feller.core.run_folder import INCOMPLETE_RUN_REMEDY, Run
 from feller.core.safetensors_io import load_tensors, load_weights, save_tensors
 from feller.core.serialization import read_json, write_json
@@ -145,6 +148,7 @@ def train_state_tensors(train_state: TrainState) -> dict[str, Tensor]:
         "optimiser": optimizer_tensors(train_state.optimizer),
         "scaler": _scaler_tensors(train_state.scaler) if train_state.scaler.is_enabled() else {},
         "best": _selected(train_state.best),
+        "reused": {} if train_state.reused is None else dict(_named_leaves(train_state.reused)),
     }
     return {f"{group}/{name}": value for group, state in groups.items() for name, value in gather_full(state).items()}
 
@@ -155,7 +159,8 @@ def restore_train_state(train_state: TrainState, tensors: dict[str, Tensor], *, 
     Raises:
         KeyError, ValueError, RuntimeError: If the tensors belong to another network or optimizer.
     """
-    groups: dict[str, dict] = {"network": {}, "average": {}, "optimiser": {}, "scaler": {}, "best": {}}
+    names = ("network", "average", "optimiser", "scaler", "best", "reused")
+    groups: dict[str, dict] = {name: {} for name in names}
     for name, value in tensors.items():
         group, name = name.split("/", 1)
         groups[group][name] = value
@@ -165,11 +170,36 @@ def restore_train_state(train_state: TrainState, tensors: dict[str, Tensor], *, 
         step, loss = groups["best"].pop(BEST_KEY).tolist()
         lowest = groups["best"].pop(LOWEST_KEY)
         train_state.best = BestWeights(int(step), loss, groups["best"], lowest)
+    train_state.reused = _nested(groups["reused"]) if groups["reused"] else None
     if has_started:
         restore_optimizer(train_state.optimizer, groups["optimiser"])
     if train_state.scaler.is_enabled() and groups["scaler"]:
         scalars = {name: value.item() for name, value in groups["scaler"].items()}
         train_state.scaler.load_state_dict({**train_state.scaler.state_dict(), **scalars})
+
+
+def _named_leaves(example: State, keys: tuple[str, ...] = ()) -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors of nested dicts, each with its keys as a JSON list; the last key of an empty dict is null."""
+    if isinstance(example, dict) and not example:
+        yield json.dumps((*keys, None)), torch.zeros(0)
+    elif isinstance(example, dict):
+        for key, entry in example.items():
+            yield from _named_leaves(entry, (*keys, key))
+    else:
+        yield json.dumps(keys), example
+
+
+def _nested(tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """Return the nested dicts of tensors that are named by `_named_leaves`."""
+    example: dict[str, Any] = {}
+    for name, value in tensors.items():
+        *outer, last = json.loads(name)
+        entry = example
+        for key in outer:
+            entry = entry.setdefault(key, {})
+        if last is not None:
+            entry[last] = value
+    return example
 
 
 def _selected(best: BestWeights | None) -> dict[str, Tensor]:

@@ -55,6 +55,8 @@ class TrainState:
     """Training time in seconds, including earlier sessions."""
     best: BestWeights | None = None
     """EMA weights selected by their loss on held-out examples; None if the last ones are used."""
+    reused: Example | None = None
+    """Examples that the next steps use again, with `reuse_batches`; None before new ones, and with several ranks."""
     is_sharded: bool = False
     """True if weights are sharded over ranks; then all ranks must call `weights` and `ema_weights`."""
 
@@ -129,8 +131,8 @@ def train(
 
     Without a budget, training does not end. With a budget of steps, step k depends only on the train state, the seed
     and k: resumed runs are bit-identical, and data-parallel runs equal up to rounding. With a budget of minutes, the
-    learning rate depends on the clock. Couplings pair only examples of the same rank. With `reuse_batches`, a resumed
-    run draws new examples instead of those in use when the run stopped.
+    learning rate depends on the clock. Couplings pair only examples of the same rank. With `reuse_batches` and several
+    ranks, a resumed run draws new examples instead of those in use when the run stopped.
 
     Args:
         state: Network, optimizer and counters; changed in place.
@@ -157,7 +159,7 @@ def train(
     network, optimizer, scaler = state.network, state.optimizer, state.scaler
     weights: list[Tensor] = [weight for weight in network.parameters() if weight.requires_grad]
     seconds_before, start_time = state.seconds, time.monotonic()
-    example: Example | None = None
+    example: Example | None = None if state.reused is None else engine.to_device(state.reused)
     source = example_source(objective, config.augmentation, network)
 
     def loss(network: nn.Module, example: Example) -> Tensor:
@@ -189,6 +191,8 @@ def train(
         state.ema.update()
 
         state.step += 1
+        is_reused = state.step % config.reuse_batches != 0 and engine.world_size == 1
+        state.reused = example if is_reused else None
         state.seconds = seconds_before + time.monotonic() - start_time
         yield StepMetrics(
             step=state.step,

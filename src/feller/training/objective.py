@@ -135,7 +135,7 @@ class ObjectiveConfig(abc.ABC):
     """True for a `OneShotObjective`, which fits the model in closed form without training steps."""
 
     needs_plain_network: ClassVar[bool] = False
-    """True if the loss differentiates through a simulation, which excludes FSDP, compilation and checkpointing."""
+    """True if the loss differentiates the network or a simulation, which excludes FSDP, compile and checkpointing."""
 
     finetune_lr_scale: ClassVar[float] = 1.0
     """Factor by which the learning rate is multiplied when training starts from a trained model."""
@@ -156,6 +156,11 @@ class ObjectiveConfig(abc.ABC):
         def cond_dropout(self) -> float:
             """Probability of dropping the conditions of an example, for classifier-free guidance."""
             ...
+
+    @property
+    def flow_matching(self) -> "FlowMatching | None":
+        """Flow matching objective that this one is or contains; None if there is none."""
+        return None
 
     @property
     def length_bucketing(self) -> bool:

@@ -31,7 +31,7 @@ def check_parallelize(
     is_wrapped = config.compile or config.fsdp or config.gradient_checkpointing
     if objective.needs_plain_network and is_wrapped:
         raise UsageError(
-            "this objective differentiates the network inside a simulation, which excludes FSDP, compilation and"
+            "this objective differentiates the network inside its loss, which excludes FSDP, compilation and"
             " gradient checkpointing",
             remedy="Remove --train.fsdp, --train.compile and --train.gradient-checkpointing",
         )

@@ -51,7 +51,7 @@ def example_source(objective: Objective, augmentation: Augmentation, network: nn
     Raises:
         UsageError: If images are augmented, but the objective or the network is not told.
     """
-    is_supported = objective.flow_matching is objective
+    is_supported = objective.flow_matching is not None
     num_features = count_inputs(network, AUGMENTATION) if is_supported else 0
     if augmentation.is_on and num_features != NUM_FEATURES:
         raise UsageError(

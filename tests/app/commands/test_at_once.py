@@ -13,12 +13,13 @@ from tests.app.asked import run
 ALONE = """
 import json, sys
 from feller.app import cli
-try:
-    cli.run(sys.argv[1:])
-    found = {}
-except (cli.InputError, cli.UsageError) as error:
-    found = {"kind": type(error).__name__, "file": error.file, "found": error.found, "remedy": error.remedy}
-print(json.dumps({**found, "torch": "torch" in sys.modules}))
+for words in sys.argv[1:]:
+    try:
+        cli.run(words.split())
+        found = {}
+    except (cli.InputError, cli.UsageError) as error:
+        found = {"kind": type(error).__name__, "file": error.file, "found": error.found, "remedy": error.remedy}
+    print("found", json.dumps({**found, "torch": "torch" in sys.modules}))
 """
 RUN = {"kind": InputError, "file": "nowhere", "found": "none"}
 HERE = {"kind": InputError, "file": "."}
@@ -65,22 +66,21 @@ def folder(here):
         pathlib.Path("my-run", name).write_text("{}")
 
 
-def alone(words):
-    """Return the fields of the error of a command in a process of its own, and whether torch was loaded."""
-    command = [sys.executable, "-c", ALONE, *words.split()]
-    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
+def alone(*commands):
+    """Return the fields of the error of each command in one new process, and whether torch is loaded after it."""
+    done = subprocess.run([sys.executable, "-c", ALONE, *commands], capture_output=True, text=True, check=True)
+    return [json.loads(line[6:]) for line in done.stdout.splitlines() if line.startswith("found ")]
 
 
-@pytest.mark.parametrize("words", AT_ONCE)
-def test_wrong_arguments_load_no_torch(folder, words):
-    fields = {"kind": UsageError, **AT_ONCE[words]}
-    found = alone(words)
-    assert {name: found[name] for name in fields} == {**fields, "kind": fields["kind"].__name__}
-    assert not found["torch"]
+def test_wrong_arguments_load_no_torch(folder):
+    for (words, known), found in zip(AT_ONCE.items(), alone(*AT_ONCE), strict=True):
+        fields = {"kind": UsageError, **known}
+        assert {name: found[name] for name in fields} == {**fields, "kind": fields["kind"].__name__}, words
+        assert not found["torch"], words
 
 
 def test_list_of_examples_loads_no_torch(folder):
-    assert alone("data") == {"torch": False}
+    assert alone("data") == [{"torch": False}]
 
 
 @pytest.mark.slow

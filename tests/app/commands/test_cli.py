@@ -1,5 +1,6 @@
 """The command line in this process: run folders, samples, damaged runs and help."""
 
+import itertools
 import json
 import pathlib
 import shlex
@@ -67,7 +68,9 @@ def test_newest_run_is_the_default():
     assert (numbers["run"], numbers["n"]) == ("runs/moons-1", 5)
 
 
-@pytest.mark.parametrize("solver", ["euler", "midpoint", "heun", "rk4", "dopri5", "euler-maruyama", "ancestral"])
+@pytest.mark.parametrize(
+    "solver", ["midpoint", "ab3", "dopri5", "euler-maruyama", "ancestral", "dpm-solver++-sde", "unipc", "deis"]
+)
 def test_every_solver_samples(moons, solver):
     run("sample", moons, "-n", 7, "--solver", solver, *(() if solver == "dopri5" else ("--nfe", 8)), "--out", "new.npz")
     assert np.load("new.npz")["samples"].shape == (7, 2)
@@ -257,3 +260,51 @@ def test_help_names_formats_and_fields(capsys):
     assert [word for word in ("crystals", "molecules", ".cif", ".xyz", ".sdf", "--epsilon") if word not in fit] == []
     assert [ending for ending in (".cif", ".xyz", ".sdf", ".pdb", ".tsv") if ending not in sample] == []
     assert "--train.lr" in shown(capsys, "fit", "example:moons", "--recipe", "points")
+
+
+def test_variants_of_guidance(digits):
+    """They differ from one another in the same samples, and end with guidance outside the interval."""
+    words = ("sample", digits, "-n", 6, "--nfe", 4, "--given", "label=3", "--guidance", 5)
+    samples = []
+    for i, flags in enumerate([(), *(("--guidance-method", name) for name in ("rescale", "zero-star", "apg"))]):
+        run(*words, *flags, "--out", f"{i}.npz")
+        samples.append(np.load(f"{i}.npz")["samples"].astype(float))
+    assert all((a != b).any() for a, b in itertools.combinations(samples, 2))
+    refuse(*words, "--guidance-interval", 0.99, argument="guidance_interval")
+    run(*words, "--guidance-interval", 0.99, 1, "--out", "late.npz")
+    run(*words[:-2], "--out", "plain.npz")
+    assert np.array_equal(np.load("late.npz")["samples"], np.load("plain.npz")["samples"])
+
+
+def test_guide_of_another_run(moons, digits, tmp_path):
+    """A model that guides itself changes nothing; models of other data are refused."""
+    run("fit", "example:moons", "--size", "tiny", "--steps", 2, "--report", "none", "--out", tmp_path / "weak")
+    words = ("sample", moons, "-n", 20, "--nfe", 8)
+    samples = {}
+    for name, flags in (
+        ("plain", ()),
+        ("self", ("--guide", moons, "--guidance", 2)),
+        ("one", ("--guide", tmp_path / "weak")),
+        ("weak", ("--guide", tmp_path / "weak", "--guidance", 2)),
+    ):
+        run(*words, *flags, "--out", f"guide-{name}.npz")
+        samples[name] = np.load(f"guide-{name}.npz")["samples"]
+    np.testing.assert_allclose(samples["self"], samples["plain"], atol=1e-5)
+    np.testing.assert_array_equal(samples["one"], samples["plain"])
+    assert np.abs(samples["weak"] - samples["plain"]).mean() > 0.01
+    refuse(*words, "--guide", digits, argument="guide")
+    refuse(*words, "--guide", tmp_path / "weak", "--guidance", 1000)
+    refuse(*words, "--guide", tmp_path / "weak", "--guidance-method", "apg", argument="guidance_method")
+
+
+def test_times_of_the_steps(moons):
+    """Fitted times are nearer to many steps than equal ones."""
+    words, samples = ("sample", moons, "-n", 200, "--solver", "unipc", "--nfe"), {}
+    for name, nfe, flags in (("many", 256, ()), ("equal", 12, ()), ("fitted", 12, ("--grid", "error"))):
+        run(*words, nfe, *flags, "--out", f"{name}.npz")
+        samples[name] = np.load(f"{name}.npz")["samples"]
+    errors = {name: np.abs(samples[name] - samples["many"]).mean() for name in ("equal", "fitted")}
+    assert errors["fitted"] < errors["equal"]
+    for text in ("best", "shifted", "shifted=-1"):
+        refuse(*words, 8, "--grid", text, argument="grid")
+    refuse("sample", moons, "--solver", "dopri5", "--grid", "error", argument="grid")

@@ -42,7 +42,7 @@ def test_bash_completes(scripts, tmp_path):
 
     (tmp_path / "run").mkdir()
     assert completed("feller", "ex") == ["export"]
-    assert completed("feller", "sample", "run", "--guid") == ["--guidance"]
+    assert completed("feller", "sample", "run", "--superp") == ["--superpose"]
     assert completed("feller", "sample", "ru") == []  # files, by the shell itself
     assert completed("feller", "fit", "--out", "ru") == ["run"]
     assert {*completed("feller", "")} >= COMMANDS.keys()

@@ -55,6 +55,34 @@ def test_inpainting_keeps_the_measured_pixels(digits, seen, tmp_path, method):
     assert np.sqrt(np.square(apart).sum((1, 2)).mean() / 48) == pytest.approx(found["residual"], abs=0.4)
 
 
+def test_particles_report_their_effective_sample_size(digits, seen, tmp_path):
+    words = ("--observe", seen / "pooled.npy", "--operator", "pool=2", "--noise", 1, "--method", "smc")
+    sizes = ("--particles", 8, "--steps", 6)
+    found = run("steer", digits, *words, *sizes, "-n", 2, "--out", tmp_path / "a.npz")
+    assert (found["n"], found["observations"], found["calls"]) == (4, 2, 6)
+    assert len(found["ess_steps"]) == 6
+    assert 1 <= found["ess_least"] <= found["ess_end"] <= 8
+    assert found["residual"] < found["residual_before"]
+    every = run("steer", digits, *words, *sizes, "--out", tmp_path / "b.npz")
+    assert every["n"] == 16
+    assert np.array_equal(samples(tmp_path / "b.npz")[::4], samples(tmp_path / "a.npz"))
+
+
+@pytest.mark.parametrize(
+    ("words", "fields"),
+    [
+        (("--method", "smc"), {"argument": "noise", "found": "0"}),
+        (("--method", "smc", "--noise", 1, "--particles", 1), {"argument": "particles", "found": "1"}),
+        (("--method", "smc", "--noise", 1, "--particles", 4, "-n", 5), {"argument": "n", "found": "5"}),
+        (("--method", "dps", "--particles", 4), {"argument": "particles"}),
+        (("--method", "smc", "--noise", 1, "--scale", 2), {}),
+    ],
+)
+def test_particles_that_are_refused(digits, seen, tmp_path, words, fields):
+    observed = ("--observe", seen / "pooled.npy", "--operator", "pool=2", "--out", tmp_path / "a.npz")
+    refuse("steer", digits, *observed, *words, **fields)
+
+
 @pytest.mark.slow
 def test_images_and_arrays_agree(digits, seen, tmp_path):
     words = ("steer", digits, "--operator", "inpaint", "-n", 1, "--method", "pigdm", "--seed", 4)

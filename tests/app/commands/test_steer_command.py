@@ -44,6 +44,19 @@ def test_reward_with_a_bound(digits, tmp_path):
     assert "bounded" not in steer(digits, "--reward", "ink", *words, "--out", tmp_path / "b.npz")
 
 
+def test_particles_of_a_reward(digits, tmp_path):
+    words = ("--method", "smc", "--particles", 12, "--steps", 8, "-n", 6, "--out", tmp_path / "a.npz")
+    found = steer(digits, "--reward", "60 * ink", *words)
+    assert samples(tmp_path / "a.npz").shape == (6, 8, 8)
+    assert samples(tmp_path / "a.npz").mean() / 16 * 60 == pytest.approx(found["reward"], abs=1e-4)
+    assert found["reward"] > found["reward_before"]
+    assert len(found["ess_steps"]) == 8
+    assert 1 <= found["ess_least"] <= found["ess_end"] <= 12
+    refuse("steer", digits, "--reward", "ink", "--method", "smc", "--prior", "none")
+    refuse("steer", digits, "--reward", "ink", "--method", "smc", "--noise", 1)
+    refuse("steer", digits, "--reward", "ink", "--method", "smc", "-n", 65, argument="n", found="65")
+
+
 def test_constant_reward_gives_unsteered_samples(digits, tmp_path):
     (tmp_path / "flat.py").write_text("def flat(values):\n    return 0 * values.flatten(1).sum(1)\n")
     words = ("-n", 3, "--nfe", 4, "--seed", 5)

@@ -19,6 +19,8 @@ FLAGS = (
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 VISIBLE = "[...document.querySelectorAll('{what}')].filter(e => e.offsetParent !== null)"
 """Elements that are seen."""
+ARRIVED = "document.querySelectorAll('button[role=tab]').length > 4"
+"""The page has its tabs."""
 PATIENCE = 180.0
 """Seconds, on a busy machine."""
 
@@ -79,6 +81,13 @@ class Chromium:
     def open(self, url: str) -> None:
         """Go to a page."""
         self.call("Page.navigate", of_page=True, url=url)
+
+    def reload(self, ready: str) -> None:
+        """Reload the page, and wait until an expression is true; errors of requests that this aborts do not count."""
+        errors = [*self.errors]
+        self.open(self.run("window.location.href"))  # returns when the new page is there; `reload` returns before
+        self.wait(f"document.querySelector('canvas') === null && {ready}")
+        self.errors[:] = errors
 
     def run(self, script: str) -> Any:
         """Return what an expression of the page is."""

@@ -1,6 +1,7 @@
 """Runs of every kind, each fitted for a few steps, and what a tab has around it."""
 
 import pathlib
+import shutil
 from collections.abc import Callable
 
 import numpy as np
@@ -10,6 +11,7 @@ from feller.app.cli import main
 from feller.app.webui.loaded_run import load_runs
 from feller.app.webui.tab import PageContext
 from feller.core.run_folder import Run
+from feller.evaluation.report.report_page import RunReport, write_report
 
 SHORT = ("--size", "tiny", "--steps", "3", "--sampling.nfe", "4")
 CONDITIONS = {"clocks": ("--condition", "length", "clock")}
@@ -85,6 +87,20 @@ def bridged(tmp_path_factory):
         patch.setattr("feller.app.workflows.bridge.report_bridge", lambda *_: {})
         assert main(["bridge", str(home / "a.csv"), str(home / "b.csv"), *short, "--out", str(home / "run")]) == 0
     return home / "run"
+
+
+@pytest.fixture(scope="session")
+def reported(tmp_path_factory):
+    """Return a function that copies a run and writes a report; the page polls the state of a run without one."""
+    home = tmp_path_factory.mktemp("reported")
+
+    def copy(run, name):
+        if not (home / name).exists():
+            shutil.copytree(run, home / name)
+            write_report(home / name, RunReport(title=name))
+        return home / name
+
+    return copy
 
 
 @pytest.fixture

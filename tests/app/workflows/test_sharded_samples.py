@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 import torch
 
+import feller
 from feller import open_run, open_shards
 from feller.app.config import SampleConfig
 from feller.app.options import config_of
@@ -223,6 +224,12 @@ def test_options_of_the_command(moons, tmp_path):
     assert (held.n, held.settings["seed"], held.settings["sampling"]["nfe"]) == (100, 5, 4)
     asked.run("sample", moons.path, "-n", 100, "--shard-size", 60, "--out", out, "--overwrite")
     assert open_shards(out).settings["seed"] == 0
+
+
+def test_python_returns_the_opened_shards(moons, tmp_path):
+    shards = feller.sample(moons, n=10, shard_size=4, nfe=2, out=str(tmp_path / "many"), verbose=False)
+    assert shards == open_shards(tmp_path / "many")
+    assert [len(np.load(path)["samples"]) for path in shards] == [4, 4, 2]
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,9 @@ from feller.spaces import Euclidean
 from tests.errors import refuses
 from tests.oracle import F64, Normal, close
 
+ONE_BY_ONE = [name for name in METHODS if name != "smc"]
+"""Methods without groups of particles, which test_twisted_smc.py is about."""
+
 
 def normal(n: int, *shape: int, seed: int = 0) -> Tensor:
     return Rng(seed).stream("normal").normal((n, *shape), F64)
@@ -225,7 +228,7 @@ def test_unknown_blur() -> None:
     assert (found.unknown[:, 0].exp() / widths).log().abs().max() < 0.3  # it starts off by 0.5
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", ONE_BY_ONE)
 def test_rows_do_not_depend_on_the_batch(name: str) -> None:
     learned, observation, _, _ = sums(0.3)
     x_0, way = normal(4, 6), METHODS[name]()
@@ -256,7 +259,7 @@ def test_nonlinear_operators() -> None:
             way.restore(learned, about, x_0, Rng(0))
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", ONE_BY_ONE)
 def test_progress(name: str) -> None:
     learned, observation, _, _ = sums(0.3)
     heard: list[float] = []

@@ -270,6 +270,26 @@ def test_series_that_begin_at_different_times_are_placed_by_their_first_rows(tmp
     assert (~found.values.isnan()).all(2).tolist() == [[True, True, False, False, False]]
 
 
+def test_series_without_times(tmp_path: pathlib.Path) -> None:
+    """Rows are named as points with a note; asked for as series, they are steps in their order."""
+    table, timed = long_table(), read(written(long_table(step=1.0), tmp_path, "timed.csv"))
+    mixed = table.drop(columns="t").sort_values("y", ascending=False, kind="stable")  # rows of one id are apart
+    path = written(mixed.assign(id=mixed["id"].str[1:]), tmp_path)
+    plain = read(path)
+    assert isinstance(plain.modality, Points)
+    assert sum("column t" in note for note in plain.notes) == 1
+    modality, values, _ = arrays_of(path, kind=RawArrays)
+    torch.testing.assert_close(values, timed.values, equal_nan=True)
+    assert (modality.columns, modality.start, modality.step) == (("x", "y"), 0, 1)
+    assert not any("column t" in note for note in timed.notes)
+    with refuses(InputError, file=str(tmp_path / "c.csv")) as caught:
+        read(written(table.rename(columns={"t": "time"}), tmp_path, "c.csv"), kind=RawArrays)
+    assert "time" in str(caught.value.remedy)
+    for other in (table.drop(columns="t").drop_duplicates("id"), table.drop(columns=["t", "id"])):
+        data = read(written(other, tmp_path, "d.csv"))
+        assert not any("column t" in note for note in data.notes)
+
+
 def series_text(header: str, times: tuple[str, ...] = ("0", "1", "2"), cells: str = "") -> str:
     rows = [f"{i},{t},{i + j * j}{cells}" for i in range(3) for j, t in enumerate(times)]
     return "\n".join([header, *rows])

@@ -160,6 +160,11 @@ TUNED = {"reward": 1.5, "reward_before": 1.0, "reward_tilted": 2.0}
         ("reward", TUNED, "50.0\u202f% of the way"),
         ("reward", {**TUNED, "reward": 2.1}, "target reached"),
         ("residual", {"residual": 9.0, "residual_before": 8.0}, "worse than unconditional samples"),
+        (
+            "forecast_rmse",
+            {"forecast_rmse": 0.4, "forecast_rmse_seasonal": 0.5, "forecast_rmse_ar": 0.3},
+            "worse than autoregression",
+        ),
         ("source_size", {"source_size": 1.05}, "matches"),
         ("source_size", {"source_size": 1.5}, "differs"),
         ("nll", {"nll": 1.0, "nll_baseline": 2.0}, "better than model without a network"),

@@ -12,12 +12,14 @@ import torch
 from torch import nn
 
 import feller
-from feller.core.errors import InputError, UsageError
+from feller.core.errors import FellerWarning, InputError, UsageError
 from feller.core.rng import Rng
 from feller.core.serialization import to_dict
 from feller.data.text.modality import Text
 from feller.data.text.vocabulary import Characters
+from feller.models.export.user_network import with_detected_call
 from feller.models.families.sequence_models import AutoregressiveModel
+from feller.networks.external import CondDictCall, ExternalNetwork
 from feller.paths import Affine, DataPrediction, NoisePrediction
 from feller.spaces import MaskSource
 from tests.errors import refuses
@@ -245,6 +247,55 @@ def test_call_signatures_and_outputs(name):
 def test_call_signatures_without_conditions():
     for network in (lambda x, t, given: -x, lambda x: -x, lambda x, t: (-x,)):
         assert feller.Model(network, data=(2,)).sample(2).numpy().shape == (2, 2)
+
+
+def incomplete_series() -> feller.Dataset:
+    values = np.random.default_rng(0).normal(size=(20, 6, 2))
+    values[:, :-1][np.random.default_rng(1).random((20, 5, 2)) < 0.3] = np.nan
+    return feller.read(values)
+
+
+def example_of(data, objective):
+    states = data.modality.encode(data.values)
+    return objective.draw({"x_1": states, "given": data.given}, Rng(0))
+
+
+@pytest.mark.parametrize("is_optional", [True, False])
+def test_networks_are_told_which_entries_are_missing(is_optional):
+    data, seen = incomplete_series(), []
+
+    def network(x, t, cond):
+        seen.append(cond.get("valid"))
+        return -x
+
+    objective = feller.FlowMatching(feller.Affine(), data.modality.space())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = feller.Model(
+            (lambda x, t, cond=None: network(x, t, cond)) if is_optional else network, objective, data=data
+        )
+    objective.loss(model.network, example_of(data, objective))
+    assert torch.equal(seen[-1], ~data.values.isnan())
+    assert model.sample(2, nfe=2).numpy().shape == (2, 6, 2)
+
+
+def test_networks_of_recipes_are_told_which_entries_are_missing():
+    data = incomplete_series()
+    objective = feller.FlowMatching(feller.Affine(), data.modality.space())
+    recipe = feller.Recipe(architecture=ExternalNetwork(lambda: lambda x, t, cond=None: -x), objective=objective)
+    spec = with_detected_call(recipe.model_spec(data))
+    assert spec.architecture.convention == CondDictCall()
+    assert with_detected_call(spec) is spec
+
+
+def test_networks_without_the_mask_of_missing_entries_give_one_warning():
+    data = incomplete_series()
+    with pytest.warns(FellerWarning) as caught:
+        feller.Model(lambda x, t: -x, data=data)
+    assert len(caught) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        feller.Model(lambda x, t: -x, data=feller.read(data.values.nan_to_num().numpy()))
 
 
 LAYER = nn.Linear(2, 2)

@@ -53,7 +53,7 @@ class Way:
 
     def times(self, calls: int, stop: float = 1.0) -> list[float]:
         """Return the times of steps that use so many calls of the network."""
-        left = linear_grid(calls // self.solver.nfe_per_step, 1.0, 0.0)
+        left = linear_grid(self.solver().num_steps(calls), 1.0, 0.0)
         return [stop * (1 - share**self.late) for share in left]
 
 

@@ -139,7 +139,7 @@ class Data:
         }
         facts |= {condition: ", ".join(classes) for condition, classes in data.modality.conditions.items()}
         captions = caption_columns(pathlib.Path(name)) if pathlib.Path(name).is_dir() else ()
-        if candidates := (*data.properties, *_candidate_columns(data), *captions):
+        if candidates := (*data.properties, *data.modality.condition_columns(data.values), *captions):
             facts["condition_candidates"] = ", ".join(candidates)
         if name.startswith(EXAMPLE_PREFIX):
             entry, _ = parse_example(name)
@@ -219,18 +219,3 @@ def _shape(values: Any) -> str:
     if isinstance(values, dict):
         return ", ".join(f"{name} {_shape(leaf)}".strip() for name, leaf in values.items())
     return "x".join(map(str, values.shape[1:]))
-
-
-def _candidate_columns(data: Any) -> tuple[str, ...]:
-    """Return the columns that can be conditions: those of points and tables, and channels constant in each series."""
-    from feller.data.arrays.modality import Arrays
-    from feller.data.tables.modality import Table
-
-    modality = data.modality
-    if (table := modality.view(Table)) is not None:
-        return tuple(column.name for column in table.schema.columns)
-    if (arrays := modality.view(Arrays)) is not None:
-        channels = data.values.flatten(1, -2) if arrays.columns else data.values
-        is_constant = ((channels == channels[:, :1]) | channels.isnan()).all(1).all(0)
-        return tuple(name for name, constant in zip(arrays.columns, is_constant.tolist(), strict=False) if constant)
-    return tuple(getattr(modality, "columns", ()))

@@ -22,8 +22,9 @@ def run(config: ExportConfig, words: list[str]) -> dict[str, Any]:
     reporter.log(f"{export_format}: {path}")
     if path.suffix:
         reporter.log(f"inputs, outputs and sampling: {metadata_path(path)}")
-    else:
-        reporter.log(f"sample with: feller sample {path}")
+    elif export_format != "peft":
+        command = "import" if export_format == "pretrained" else "sample"
+        reporter.log(f"open with: feller {command} {path}")
     return {
         "run": str(run.path),
         "file": str(path),

@@ -314,7 +314,7 @@ _REWARDS = tyro.conf.arg(name="rewards", aliases=("--reward",), metavar="TEXT ..
 RewardTexts = Annotated[tuple[str, ...], _REWARDS]
 Rewards = Annotated[str | Callable[..., object] | Sequence[str | Callable[..., object]], _MANY, _REWARDS]
 """Option type: one or more rewards; --rewards is an alias of --reward."""
-CodeArgument = Positional[Annotated[str, tyro.conf.arg(metavar="FILE.py:FUNCTION")]]
+ImportArgument = Positional[Annotated[str, tyro.conf.arg(metavar="FOLDER|FILE.py:FUNCTION")]]
 DataArguments = Positional[Annotated[tuple[str, ...], _metavar("A B ..."), _each(require_data)]]
 RunArguments = Positional[Annotated[tuple[str, ...], _metavar("[RUN ...]"), _each(open_run)]]
 Costs = Annotated[str | Callable[..., object] | Sequence[str | Callable[..., object]], _MANY, _metavar("TEXT ...")]

@@ -3,22 +3,25 @@
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from feller.app.commands.flag_types import Choices, CodeArgument, DataPath, Names, Numbers, OptionalInt, OptionalText
+from feller.app.commands.flag_types import Choices, DataPath, ImportArgument, Names, Numbers, OptionalInt, OptionalText
 
 
 @dataclass(frozen=True, kw_only=True)
 class Import:
-    """Create a run from your own network: file.py:FUNCTION returns a network that maps (x, t) to the velocity.
+    """Create a run from a folder that save_pretrained wrote, or from your own network.
 
-    The run then works with `sample`, `steer`, `tune`, `evaluate` and `export`; pass the file again with --code.
+    Folders of diffusers say all that is needed; nothing in them is executed. Your own network is file.py:FUNCTION,
+    which returns a network that maps (x, t) to the velocity; pass the file again with --code. The run then works with
+    `sample`, `steer`, `tune`, `evaluate` and `export`.
     """
 
-    place: CodeArgument
-    """Function that builds the network, as file.py:FUNCTION; it returns a torch.nn.Module or a plain function of
-    tensors."""
+    place: ImportArgument
+    """Folder of a pipeline of diffusers (Stable Diffusion 1, 2, XL and 3, FLUX, DiT, DDPM) or of a network with its
+    scheduler_config.json; or function that builds the network, as file.py:FUNCTION, which returns a torch.nn.Module or
+    a plain function of tensors."""
     modality: OptionalText = None
     """Modality and shape of the data: points:2, points:x,y, images:28x28 or images:32x32x3; append /LEVELS if white is
-    not 255 (default: that of --data, in the units of the data files)."""
+    not 255 (default: that of --data, in the units of the data files, or that of the folder)."""
     data: DataPath = None
     """Training data, for `evaluate`: a file, a folder or example:NAME."""
     weights: OptionalText = None
@@ -43,9 +46,12 @@ class Import:
 
     def run(self, words: list[str]) -> dict[str, Any]:
         from feller.app.terminal import make_reporter
+        from feller.app.workflows.import_folder import import_folder
         from feller.app.workflows.import_network import import_network
+        from feller.core.pretrained_folder import is_pretrained_folder
 
-        reporter = make_reporter()
-        run = import_network(self, reporter=reporter)
-        reporter.log(f"sample with: feller sample {run.path} --code {self.place.rpartition(':')[0]}")
+        reporter, is_folder = make_reporter(), is_pretrained_folder(self.place)
+        run = (import_folder if is_folder else import_network)(self, reporter=reporter)
+        code = "" if is_folder else f" --code {self.place.rpartition(':')[0]}"
+        reporter.log(f"sample with: feller sample {run.path}{code}")
         return {"run": str(run.path)}

@@ -2,8 +2,8 @@
 
 import importlib
 import statistics
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, dataclass_transform
 
 import numpy as np
@@ -119,6 +119,8 @@ class Registration:
     """Name of the default recipe, or a function that chooses a recipe; empty if there is no default."""
     choose_recipe: "Callable[[Dataset, str], str] | None" = None
     """Function (dataset, size) -> name of the default recipe; None to use `recipe` for all data."""
+    recipe_of_family: Mapping[str, str] = field(default_factory=dict)
+    """Name of the default recipe for the continued training of a model, by the name of its family."""
     measure: "Measure | None" = None
     """Function (samples, training set, held-out data, rng) -> metrics of the samples; None if a trained classifier
     provides the metrics, as for images."""
@@ -295,29 +297,33 @@ def find_recipe(name: str, data: Dataset, size: str, start_model: "Model | None"
         UsageError: If the name is unknown, the recipe does not have the size, or it needs `start_model` but it is None.
         InputError: If a user file cannot be read, or its function does not return a recipe.
     """
-    from feller.models.recipes.registry import RECIPES, SECOND_STAGES, check_size, list_functions
+    from feller.models.recipes.registry import FLOW_MAPS, RECIPES, SECOND_STAGES, check_size, list_functions
     from feller.models.recipes.stages import finetune_from
 
     default = default_recipe(data, size)
-    name = default if name == "auto" and default else name
-    check_size(default if name in SECOND_STAGES else name, size)
+    if name == "auto" and default:
+        name = default if start_model is None else _recipe_of_family(data, start_model) or default
+    adapts_default = name in SECOND_STAGES or name in FLOW_MAPS
+    check_size(default if adapts_default else name, size)
     if name.endswith(".py"):
         raise UsageError(f"{name}:FUNCTION; {list_functions(name)}", name, argument="recipe")
     if ":" in name:
         return name, _own_recipe(name, data, size)
-    if not default and name in ("auto", *SECOND_STAGES):
+    if not default and (name == "auto" or adapts_default):
         raise UsageError(
             f"no built-in recipe for {data.modality.display_name}", remedy="Use your own: --recipe file.py:function"
         )
-    if name in SECOND_STAGES:
+    if adapts_default:
+        first_stage = _own_recipe(default, data, size) if ":" in default else RECIPES[default](data, size)
+        if name in FLOW_MAPS:
+            return name, FLOW_MAPS[name](first_stage, start_model)
         if start_model is None:
             raise UsageError(
                 f"the recipe {name} needs a trained model", remedy="Give the run of this model with --start-from"
             )
-        first_stage = _own_recipe(default, data, size) if ":" in default else RECIPES[default](data, size)
         return name, SECOND_STAGES[name](first_stage, start_model)
     if name not in RECIPES:
-        raise UsageError.unknown_name("recipe", name, [*RECIPES, *SECOND_STAGES, "auto"])
+        raise UsageError.unknown_name("recipe", name, [*RECIPES, *SECOND_STAGES, *FLOW_MAPS, "auto"])
     recipe = RECIPES[name](data, size)
     return name, recipe if start_model is None else finetune_from(recipe, start_model)
 
@@ -331,6 +337,13 @@ def default_recipe(data: Dataset, size: str) -> str:
     registration = registration_of(data.modality)
     choose = registration.choose_recipe
     return _name_of(registration.recipe) if choose is None else choose(data, size)
+
+
+def _recipe_of_family(data: Dataset, start_model: "Model") -> str:
+    """Return the default recipe for the continued training of a model; empty if it does not depend on the family."""
+    if data.target is not None or data.modality.own_recipe:
+        return ""
+    return registration_of(data.modality).recipe_of_family.get(start_model.family.name, "")
 
 
 def _own_recipe(name: str, data: Dataset, size: str) -> "Recipe":

@@ -18,6 +18,7 @@ def max_report_texts(data: Dataset, seconds: float | None) -> int:
 REGISTRATIONS = {
     Text: Registration(
         recipe="text",
+        recipe_of_family={"autoregressive": "text-autoregressive"},
         measure=lazy_function("evaluation.text_metrics", "text_quality"),
         display=Display("words", 2, 16, max_animated=1),
         max_samples=max_report_texts,

@@ -59,7 +59,7 @@ def references_of(run: Run) -> tuple[BibEntry, ...]:
         recipe: Recipe | None = read_recipe(run)
     except (KeyError, InputError):  # a bridge has no recipe, and user code may not be loaded
         recipe = None
-    rank = (content.get("tuned") or {}).get("rank")
+    rank = (content.get("tuned") or {}).get("rank") or record.config.training.lora.rank
     ledger = ledger_of(run)
     components = (*_model(spec), *_recipe(recipe), *_private(record, ledger), *([LoRA] if rank else []), *_bridge(run))
     return cited_papers(*components)

@@ -58,7 +58,7 @@ from feller.data.tables.mixed_table import as_table
 from feller.evaluation.autoencoder_metrics import latent_quality, latents_of
 from feller.evaluation.completion_metrics import completion_quality
 from feller.evaluation.conditional_metrics import conditional_quality
-from feller.evaluation.evaluation_budget import EvaluationBudget
+from feller.evaluation.evaluation_budget import MIN_EXAMPLES, EvaluationBudget
 from feller.evaluation.flow_metrics import FlowMetricOptions, flow_quality
 from feller.evaluation.image_metrics import class_accuracy
 from feller.evaluation.judge import TRAINING, Judge, load_judge, save_judge
@@ -248,6 +248,7 @@ def _evaluate(
             time_fraction,
             lambda n_trial: _draw(model, n_trial, tuning_record, run, held_out, rng.fold_in("pace"), SILENT),
             get_engine(),
+            min_examples=MIN_EXAMPLES,
         )
         reductions += [f"{n:,} of {default_n:,} samples"] if n < default_n else []
         generated = _draw(model, n, tuning_record, run, held_out, rng, reporter)
@@ -429,7 +430,7 @@ def _draw(
         given = model.conditions_of(held_out, n, rng) if model.spec.modality.selected_conditions else None
         return model.sample_dataset(n, given=given, rng=rng, process_group=get_engine(), on_progress=reporter.progress)
     conditions, guidance = (
-        model.sample_conditions(n, tuning_record.given, rng),
+        tuning_record.conditions(model, n, rng),
         fine_tuning_of(read_recipe(run)).guidance,
     )
     return model.sample_dataset(
@@ -450,7 +451,9 @@ def _tuning_change(
     base = base_model(run)
     base.network.to(get_engine().device)
     reward = reward or _recorded_reward(run, model, tuning_record)
-    tuning = compare_tuned(fine_tuning_of(read_recipe(run)), base, model, generated, reward, rng, tuning_record.given)
+    tuning = compare_tuned(
+        fine_tuning_of(read_recipe(run)), base, model, generated, reward, rng, tuning_record.conditions
+    )
     reporter.finish()
     return tuning
 

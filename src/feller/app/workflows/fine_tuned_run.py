@@ -4,12 +4,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from feller.app.workflows.run_config import read_fit_record, read_import_conventions
 from feller.control.fine_tuning.tuning_objective import FineTuning
 from feller.control.rewards.named_rewards import reward_file
 from feller.core.errors import InputError, UsageError
-from feller.core.run_folder import Run
+from feller.core.pytree import Cond
+from feller.core.rng import Rng
+from feller.core.run_folder import Run, open_run
 from feller.core.user_code import fingerprint
 from feller.models.model import Model, load_model
+from feller.models.pretrained.diffusers_network import PROMPT
 from feller.models.recipes.fine_tuning_methods import METHODS
 from feller.models.recipes.recipe import Recipe
 
@@ -20,6 +24,8 @@ class TuningRecord:
 
     base: str
     """Folder of the run with the base model."""
+    folder: str = ""
+    """Folder of diffusers or transformers from which the base model was imported; empty for other models."""
     rewards: tuple[str, ...]
     """Rewards as texts; the model is fine-tuned on the sum of these rewards."""
     code: tuple[str, ...] = ()
@@ -27,11 +33,38 @@ class TuningRecord:
     method: str
     given: dict[str, str] = field(default_factory=dict)
     """Conditions that were fixed during fine-tuning."""
+    prompts: tuple[str, ...] = ()
+    """Prompts of which each sample had a random one."""
     rank: int | None = None
     """Rank of LoRA; None if all weights are trained."""
+    target_modules: tuple[str, ...] = ()
+    """Modules that LoRA adapts; empty for all."""
     seed: int = 0
     fields: tuple[str, ...] = ()
     """Command-line words that set recipe fields, such as `--train.lr 1e-4`."""
+
+    def conditions(self, model: Model, n: int, rng: Rng) -> Cond:
+        """Return the conditions of n samples: those that are fixed, and a random prompt each."""
+        if not self.prompts:
+            return model.sample_conditions(n, self.given, rng)
+        index = rng.stream("prompts").randint(len(self.prompts), (n,)).tolist()
+        return model.sample_conditions(n, {**self.given, PROMPT: [self.prompts[i] for i in index]}, rng)
+
+
+def imported_folder(run: Run) -> str:
+    """Return the folder from which the model of a run, or of its base, was imported; empty for other models.
+
+    Raises:
+        InputError: If the run was started from a run that is not there.
+    """
+    tuning_record = read_tuning_record(run)
+    if tuning_record is not None:
+        return tuning_record.folder
+    conventions = read_import_conventions(run)
+    if conventions is not None:
+        return conventions.folder
+    start = read_fit_record(run).start_from
+    return "" if start is None else imported_folder(open_run(start))
 
 
 def read_tuning_record(run: Run) -> TuningRecord | None:

@@ -108,7 +108,11 @@ def import_network(command: Import, *, reporter: Reporter = SILENT) -> Run:
     )
     record = FitRecord(config=FitConfig(data=data), provenance=provenance)
     conventions = ImportConventions(
-        **{field.name: getattr(command, field.name) for field in fields(ImportConventions) if field.name != "saved"}
+        **{
+            field.name: getattr(command, field.name)
+            for field in fields(ImportConventions)
+            if hasattr(command, field.name)
+        }
     )
     run = target_run(command.out, code_file.stem, resume=False, overwrite=command.overwrite)
     with run.acquire(resume=False, overwrite=command.overwrite):

@@ -112,9 +112,11 @@ def tune_command(
     """
     budget = ("--steps", training.steps) if training.steps else ("--minutes", training.minutes)
     rank = ("--rank", tuning_record.rank) if tuning_record.rank is not None else ()
+    rank += ("--target-modules", *tuning_record.target_modules) if tuning_record.target_modules else ()
     condition_arguments = (
         ("--given", *(f"{name}={text}" for name, text in tuning_record.given.items())) if tuning_record.given else ()
     )
+    condition_arguments += ("--prompts", *tuning_record.prompts) if tuning_record.prompts else ()
     guidance = ("--guidance", f"{fine_tuning.guidance:g}") if fine_tuning.guidance != 1 else ()
     method_arguments = (
         "--strength",

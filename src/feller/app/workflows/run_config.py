@@ -525,6 +525,8 @@ class ImportConventions:
     classes: tuple[str, ...] = ()
     saved: bool = False
     """True if the run is a saved Python model, whose model specification contains the other fields."""
+    folder: str = ""
+    """Folder of diffusers or transformers that was imported; empty for a network of Python code."""
 
 
 def read_import_conventions(run: Run) -> ImportConventions | None:
@@ -534,8 +536,9 @@ def read_import_conventions(run: Run) -> ImportConventions | None:
 
 def import_command(run: Run, record: FitRecord, conventions: ImportConventions) -> str:
     """Return the command that repeats the import of a network."""
-    default, args = ImportConventions(), ["feller", "import", record.provenance.recipe]
-    for name, value in (("data", record.data or None), *((name, getattr(conventions, name)) for name in vars(default))):
+    default, args = ImportConventions(), ["feller", "import", conventions.folder or record.provenance.recipe]
+    flags = [name for name in vars(default) if name != "folder"]
+    for name, value in (("data", record.data or None), *((name, getattr(conventions, name)) for name in flags)):
         if value not in (None, ()) and value != getattr(default, name, None):
             values = value if isinstance(value, tuple) else (value,)
             args += [f"--{name}", *(f"{entry:g}" if isinstance(entry, float) else str(entry) for entry in values)]

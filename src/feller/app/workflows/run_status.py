@@ -24,7 +24,7 @@ from feller.evaluation.number_format import format_percent
 from feller.evaluation.report.loss_curve import Curve
 from feller.evaluation.report.verdict import target_progress
 from feller.models.recipes.fine_tuning_methods import DEFAULT_TRAINING
-from feller.models.recipes.registry import SECOND_STAGES
+from feller.models.recipes.registry import FLOW_MAPS, SECOND_STAGES
 from feller.privacy.accounting.ledger import Ledger
 from feller.training.callbacks import read_metrics
 from feller.training.checkpoint import read_counters
@@ -98,7 +98,7 @@ def planned_training(record: FitRecord, data: Dataset) -> TrainConfig | None:
 
     The result is None for a user-defined recipe, which is not executed.
     """
-    if ":" in record.provenance.recipe or record.provenance.recipe in SECOND_STAGES:
+    if ":" in record.provenance.recipe or record.provenance.recipe in (*SECOND_STAGES, *FLOW_MAPS):
         return None
     try:
         return find_recipe(record.provenance.recipe, data, record.provenance.size or "small")[1].train

@@ -15,7 +15,7 @@ from feller.app.workflows.bridges.bridge_detection import is_bridge
 from feller.app.workflows.sampler import complete_arrays, complete_rows, make_sampler
 from feller.app.workflows.sharded_samples import write_sharded_samples
 from feller.core.errors import UsageError
-from feller.core.output_shards import check_sample_counts
+from feller.core.output_shards import ShardedSamples, check_sample_counts
 from feller.core.run_folder import Run
 from feller.data.arrays.modality import Arrays
 from feller.data.conditions.image_condition import image_files
@@ -47,6 +47,8 @@ class SampleResult:
 
     data: Dataset | None
     """Samples; None for shards, which may not fit in memory."""
+    shards: ShardedSamples | None = None
+    """Shards that were written; None for samples in one file."""
     path: pathlib.Path
     n: int
     lines: tuple[str, ...]
@@ -279,7 +281,9 @@ def _draw_shards(run: Run, config: SampleConfig, size: int, on_step: OnStep, rep
         run, sampler, n, size, out=config.output.out, overwrite=config.output.overwrite, reporter=reporter
     )
     line = f"{n:,} sample{'s' * (n != 1)} in {len(shards):,} shard{'s' * (len(shards) != 1)}: {shards.folder}"
-    return SampleResult(data=None, path=shards.folder, n=n, lines=(line,), numbers={"shards": len(shards)})
+    return SampleResult(
+        data=None, shards=shards, path=shards.folder, n=n, lines=(line,), numbers={"shards": len(shards)}
+    )
 
 
 def _check_observable(model: Model) -> None:

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pandas as pd
 import torch
 
-from feller.app.config import SampleConfig, SamplerOptions
+from feller.app.config import SampleConfig, SamplerOptions, TokenOptions
 from feller.app.reporter import SILENT, Reporter
 from feller.app.workflows.run_config import is_described, read_fit_record
 from feller.app.workflows.run_status import incomplete_notice
@@ -19,7 +19,7 @@ from feller.core.errors import UsageError, error_context, warn
 from feller.core.precision import check_precision, parse_precision
 from feller.core.pytree import State
 from feller.core.rng import Rng
-from feller.core.run_folder import Run
+from feller.core.run_folder import Run, open_run
 from feller.core.serialization import to_dict
 from feller.data.arrays.modality import STEPS, Arrays
 from feller.data.files import sample_folder
@@ -33,13 +33,28 @@ from feller.data.tables.encoding import outside
 from feller.data.tables.given_cells import BETWEEN, check_words, table_with, words_of
 from feller.data.tables.modality import Table
 from feller.data.text.modality import Text
+from feller.models.autoguided import autoguided
 from feller.models.families.model_family import GuidanceScale, PartialObservation
-from feller.models.model import Model, load_model, no_callback, no_progress
+from feller.models.fitted_times import fit_times
+from feller.models.model import (
+    Model,
+    check_guidance_scale,
+    load_model,
+    no_callback,
+    no_progress,
+    single_guidance_scale,
+)
 from feller.paths import TokenSampler
+from feller.paths.time_distributions import Shifted, TimeDistribution, Uniform
+from feller.sampling.guidance_config import GuidanceVariant
 from feller.sampling.sampler_config import ORDERS, RATES, SamplerConfig
 from feller.training.engine import get_engine
 from feller.training.parallelize import compile_network
 
+ERROR_GRID = "error"
+"""Value of --grid for times that are fitted to the model."""
+PROCESS_OPTIONS = ("superpose", "nfe", "grid", "guidance_method", "guidance_interval", "guide")
+"""Names of the sampler options that only continuous-time processes have."""
 N_COMPLETIONS = 200
 """Number of candidate completions from which each row is resampled, if the model generates columns in a fixed order."""
 
@@ -256,11 +271,17 @@ def make_sampler(
     nfe, jump_weight = config.sampler.nfe, _parse_jump_weight(config.sampler.superpose)
     observed_text = None if config.infill.template is None else config.infill.template.replace("\\n", "\n")
     cond_texts = _conditions_of(config.given or {}, model)
-    model.check_guidance(guidance)
+    if config.sampler.guide is None:
+        model.check_guidance(guidance)
     if isinstance(guidance, Mapping):
         for name in sorted(guidance.keys() & model.spec.modality.selected_conditions.keys() - cond_texts.keys()):
             warn(f"the guidance scale of {name} has no effect, because {name} is not given")
-    _check_applicable(model, observed_text=observed_text, nfe=nfe, jump_weight=jump_weight)
+    _check_applicable(model, observed_text, config.sampler)
+    variant = _guidance_variant(config.sampler, model.spec.sampling.guidance)
+    if variant != model.spec.sampling.guidance and guidance == 1:
+        warn("the variant of guidance has no effect with the guidance scale 1")
+    if config.sampler.guide is not None:
+        model, guidance = _autoguided(model, config.sampler.guide, guidance, variant), 1.0
     model.network.to(get_engine().device)
     if config.sampler.compile:
         if not model.family.is_process:
@@ -269,23 +290,29 @@ def make_sampler(
     defaults = model.spec.sampling
     if nfe is not None and (config.sampler.solver or defaults.solver) == "dopri5":
         raise UsageError("dopri5 chooses its own number of network calls", remedy="Leave it out", argument="nfe")
+    if config.sampler.grid and (config.sampler.solver or defaults.solver) == "dopri5":
+        raise UsageError("dopri5 chooses its own steps", remedy="Leave it out", argument="grid")
     sampling = replace(
         defaults,
         solver=config.sampler.solver or defaults.solver,
         nfe=defaults.nfe if nfe is None else nfe,
-        token_sampler=token_sampler_of(config.sampler) or defaults.token_sampler,
-        unmasking_order=_made("order", config.sampler.order, ORDERS) or defaults.unmasking_order,
-        rates=_made("rates", config.sampler.rates, RATES) or defaults.rates,
+        token_sampler=token_sampler_of(config.sampler.tokens) or defaults.token_sampler,
+        unmasking_order=_made("order", config.sampler.tokens.order, ORDERS) or defaults.unmasking_order,
+        rates=_made("rates", config.sampler.tokens.rates, RATES) or defaults.rates,
         jump_weight=defaults.jump_weight if jump_weight is None else jump_weight,
+        guidance=variant,
+        times=_step_times(config.sampler.grid, defaults.times),
         precision=parse_precision(config.sampler.precision or defaults.precision),
     )
     check_precision(sampling.precision, get_engine().device, option="--precision")
     spec = model.spec
     if nfe is not None and model.family.is_process:
         _, solver, times = sampling.resolve(spec.path, spec.space)
-        used = solver.nfe_per_step * (len(times) - 1)
+        used = solver.num_evaluations(len(times) - 1)
         if used < nfe:
-            reporter.log(f"{sampling.solver} needs {solver.nfe_per_step} calls per step, so {used} of {nfe} are used")
+            reporter.log(f"{sampling.solver} uses {used} of {nfe} network calls")
+    if config.sampler.grid == ERROR_GRID:
+        sampling = fit_times(model, sampling, guidance, Rng(config.seed).fold_in("times"))
     if (table := spec.modality.view(Table)) is not None:
         cells = table.given_cells(cond_texts)  # raises an error for impossible cells before any warning
         choice_columns = {choice.column.name for choice in cells.choices.values()}
@@ -314,11 +341,45 @@ def _conditions_of(given: Mapping[str, object], model: Model) -> dict[str, Any]:
     return {**texts, **{name: value for name, value in given.items() if name in selected}}
 
 
-def token_sampler_of(options: SamplerOptions) -> TokenSampler | None:
+def token_sampler_of(options: TokenOptions) -> TokenSampler | None:
     """Return the token sampler for the options; None if no option of token sampling is set."""
     if options.temperature is options.top_k is options.top_p is None:
         return None
     return TokenSampler(1.0 if options.temperature is None else options.temperature, options.top_k, options.top_p)
+
+
+def _step_times(text: str | None, default: TimeDistribution) -> TimeDistribution:
+    """Return the distribution of the step times that a text names; `error` is fitted later."""
+    name, _, value = (text or "").partition("=")
+    if text is None or text == ERROR_GRID:
+        return default
+    if text == "linear":
+        return Uniform()
+    try:
+        if name == "shifted":
+            return Shifted(float(value))
+    except ValueError:
+        pass
+    raise UsageError("linear, shifted=S with a number S above 0, or error", repr(text), argument="grid")
+
+
+def _autoguided(model: Model, guide: str, guidance: GuidanceScale, variant: GuidanceVariant) -> Model:
+    """Return the model guided by that of another run.
+
+    Raises:
+        UsageError: If the scale is not one finite number, a variant is chosen, or the models do not fit.
+    """
+    if variant.method != "cfg":
+        raise UsageError(argument="guidance_method", expected="no variant, with --guide", found=variant.method)
+    check_guidance_scale(guidance)
+    return autoguided(model, load_model(open_run(guide)), single_guidance_scale(guidance), variant.interval)
+
+
+def _guidance_variant(options: SamplerOptions, default: GuidanceVariant) -> GuidanceVariant:
+    interval = options.guidance_interval or default.interval
+    if len(interval) != 2:
+        raise UsageError("two times, such as 0.2 0.8", f"{len(interval)}", argument="guidance_interval")
+    return replace(default, method=options.guidance_method or default.method, interval=(interval[0], interval[1]))
 
 
 def _made(flag: str, name: str | None, classes: Mapping[str, type]) -> Any:
@@ -346,7 +407,7 @@ def _parse_jump_weight(text: str | None) -> float | None:
     return jump_weight
 
 
-def _check_applicable(model: Model, *, observed_text: str | None, nfe: int | None, jump_weight: float | None) -> None:
+def _check_applicable(model: Model, observed_text: str | None, options: SamplerOptions) -> None:
     """Raise an error for options that do not apply to the model."""
     spec = model.spec
     if observed_text is not None and spec.modality.view(Text) is None:
@@ -355,8 +416,8 @@ def _check_applicable(model: Model, *, observed_text: str | None, nfe: int | Non
             remedy="Leave it out",
             argument="template",
         )
-    if not model.family.is_process and (nfe is not None or jump_weight is not None):
-        flag = "nfe" if jump_weight is None else "superpose"
+    flag = next((name for name in PROCESS_OPTIONS if getattr(options, name) not in (None, ())), None)
+    if not model.family.is_process and flag is not None:
         raise UsageError("applies to continuous-time processes only", remedy="Leave it out", argument=flag)
 
 

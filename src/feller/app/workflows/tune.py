@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from feller import __version__
-from feller.app.config import TuneConfig, single_values
+from feller.app.config import ConditionOptions, TuneConfig, single_values
 from feller.app.reporter import SILENT, Reporter
 from feller.app.workflows.bridges.bridge_detection import refuse_bridge
 from feller.app.workflows.evaluate import evaluate
@@ -22,6 +22,7 @@ from feller.app.workflows.fine_tuned_run import (
     check_same_rewards,
     code_hashes,
     fine_tuning_of,
+    imported_folder,
     knows_objective,
     needs_rewards,
     read_recipe,
@@ -51,19 +52,23 @@ from feller.core.rng import Rng
 from feller.core.run_folder import AUX_NETWORKS, Run, target_run
 from feller.core.serialization import replace_file, to_dict
 from feller.data.batches import Batch
+from feller.data.conditions.prompts import PromptCondition
 from feller.data.loading.sample_reader import read_samples
 from feller.data.modality import Dataset
+from feller.data.path_checks import require_exists
 from feller.evaluation.evaluation_budget import EvaluationBudget, kind_of_report
 from feller.evaluation.tuning_metrics import MIN_TILTED_FRACTION, condition_groups, reward_scale_warning, tilted_reward
 from feller.models.model import Model, load_model
+from feller.models.pretrained.diffusers_network import PROMPT
 from feller.models.recipes.fine_tuning_methods import DEFAULT_METHOD, GRADIENT_FREE_METHOD, fine_tuning_recipe
 from feller.models.recipes.recipe import Recipe
 from feller.networks.blocks.lora import LoRA
 from feller.networks.network_config import count_parameters
+from feller.networks.unwrapping import takes_step_end
 from feller.training.checkpoint import read_counters
 from feller.training.couplings import GlobalBatchCoupling, IndependentCoupling
 from feller.training.engine import Engine, get_engine
-from feller.training.loop import BatchFn, StepMetrics, check_finite, make_train_state
+from feller.training.loop import BatchFn, StepMetrics, check_finite, make_train_state, split_example
 from feller.training.objective import TrainingContext
 from feller.training.optimizer import TrainConfig
 from feller.training.parallelize import check_parallelize
@@ -113,6 +118,7 @@ def tune(
     conditions = single_values(config.conditions.given)
 
     check_duration(config.steps, config.minutes, field_words)
+    config.lora.check()
 
     def apply_budget(recipe: Recipe) -> Recipe:
         return change(with_budget(recipe, steps=config.steps, minutes=config.minutes))
@@ -140,7 +146,10 @@ def tune(
             code=code_hashes(rewards),
             method=method,
             given=conditions,
-            rank=config.rank,
+            folder=imported_folder(run),
+            prompts=_prompts(base, config.conditions),
+            rank=config.lora.rank,
+            target_modules=config.lora.target_modules,
             seed=config.seed,
         )
         recipe = apply_budget(fine_tuning_recipe(method, base, config.strength, config.conditions.guidance))
@@ -238,11 +247,19 @@ def _prepare(
 ) -> tuple[TrainingJob, TrainingInputs]:
     """Build the network and try the reward, before anything is written; return the training job and its inputs."""
     spec, fine_tuning = base.spec, fine_tuning_of(recipe)
+    if takes_step_end(base.network):
+        raise UsageError(
+            expected="a run of a flow, whose velocity is tuned",
+            found="a flow map, whose steps would not follow the tuned velocity",
+            remedy="Tune the run that it was distilled from, and distill again with --recipe flow-map",
+            file=source.path,
+        )
     base.network.to(engine.device).eval().requires_grad_(False)
     network = spec.build(Rng(0))
     network.load_state_dict(base.network.state_dict())
     if tuning_record.rank is not None:
-        network = LoRA(network, tuning_record.rank, Rng(tuning_record.seed).fold_in("rank"))
+        rng = Rng(tuning_record.seed).fold_in("rank")
+        network = LoRA(network, tuning_record.rank, rng, tuning_record.target_modules)
     check_parallelize(recipe.train, fine_tuning, spec.architecture, engine)
     state = make_train_state(network.to(engine.device), recipe.train)
     reward = StateReward(total_reward, spec.modality)
@@ -251,7 +268,9 @@ def _prepare(
     reporter.start("trying the reward")
     batch = engine.to_device(load(0, slice(0, TRIAL_EXAMPLES)))
     start_time = time.monotonic()
-    objective.loss(state.network, objective.draw(batch, Rng(tuning_record.seed).fold_in("trial"), state.network))
+    example = objective.draw(batch, Rng(tuning_record.seed).fold_in("trial"), state.network)
+    for part in split_example(example, recipe.train.micro_batch):
+        objective.loss(state.network, part)
     total_seconds = _seconds(recipe.train, engine.broadcast_float(time.monotonic() - start_time))
     reporter.start("estimating the reward of the base model")
     base_reward, notes = _measure_base(
@@ -285,6 +304,8 @@ def _prepare(
 
 def _coupling_note(source: Run) -> list[str]:
     """Return a warning if the fit coupled source and data, since memoryless noise assumes independent sources."""
+    if imported_folder(source):
+        return []  # diffusers trains with independent noise
     if not knows_objective(source.read_field(source.recipe, "recipe")):
         return ["the training of the base is unknown: the tilted distribution is exact only with independent sources"]
     recipe = read_recipe(source)
@@ -306,10 +327,33 @@ def _sources(base: Model, tuning_record: TuningRecord, size: int) -> BatchFn:
     def batch(step: int, rows: slice) -> Batch:
         first, last, _ = rows.indices(size)
         rng = Rng(tuning_record.seed, first, size).fold_in("sources", step)
-        cond = spec.modality.add_derived_conditions(base.sample_conditions(last - first, tuning_record.given, rng))
+        cond = spec.modality.add_derived_conditions(tuning_record.conditions(base, last - first, rng))
         return {"x_0": spec.space.sample_base(last - first, rng.stream("source")), "given": cond}
 
     return batch
+
+
+def _prompts(base: Model, options: ConditionOptions) -> tuple[str, ...]:
+    """Return the prompts of a fine-tuning; a single file stands for its lines.
+
+    Raises:
+        UsageError: If the model takes no prompts, or one is given as well.
+        InputError: If a file has no lines.
+    """
+    prompts = options.prompts
+    if not prompts:
+        return ()
+    if not isinstance(base.spec.modality.selected_conditions.get(PROMPT), PromptCondition):
+        raise UsageError(argument="prompts", expected="a model with prompts", found=f"one of {base.spec.modality}")
+    if PROMPT in (options.given or {}):
+        raise UsageError(argument="prompts", expected="prompts, or --given prompt=TEXT", found="both")
+    if len(prompts) == 1 and prompts[0].endswith(".txt"):
+        file = pathlib.Path(prompts[0])
+        require_exists(file, "a file of prompts")
+        prompts = tuple(line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip())
+        if not prompts:
+            raise InputError("one prompt per line", "none", file=file)
+    return prompts
 
 
 def _seconds(training: TrainConfig, trial: float) -> float:
@@ -360,6 +404,7 @@ def _base_samples(
         digest,
         base.spec.sampling,
         sorted(tuning_record.given.items()),
+        *([tuning_record.prompts] if tuning_record.prompts else []),
         guidance,
         tuning_record.seed,
         __version__,
@@ -372,7 +417,7 @@ def _base_samples(
     rng, samples_by_n = Rng(tuning_record.seed).fold_in("before"), dict[int, Dataset]()
 
     def draw(n: int) -> None:
-        cond = base.sample_conditions(n, tuning_record.given, rng)
+        cond = tuning_record.conditions(base, n, rng)
         samples_by_n[n] = base.sample_dataset(n, given=cond, guidance=guidance, rng=rng, on_progress=reporter.progress)
 
     n = effort.num_affordable(MAX_BASE_SAMPLES, 1.0, draw, get_engine())

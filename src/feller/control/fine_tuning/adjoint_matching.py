@@ -164,6 +164,7 @@ class AdjointMatching(MemorylessFineTuning):
     progress; watch the reward and the divergence from the base model. The first rounds overshoot.
     """
 
+    reuses_roll_outs = True
     step_fraction: float = 0.5
     """Fraction of the roll-out's steps that enter the loss: always the last quarter of the steps, plus random other
     steps."""

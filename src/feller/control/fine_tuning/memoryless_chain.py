@@ -57,25 +57,6 @@ def roll_out(
     return MemorylessChain(states, velocities, end, times, solver, cond or {})
 
 
-def control_cost(base: Process, chain: MemorylessChain) -> Float[Tensor, " b"]:
-    """Return half the squared control, summed along each path; its mean is the KL divergence from the base in nats.
-
-    The control is the change of the velocity relative to the base flow, in units of the noise. The divergence compares
-    distributions of paths. It is an upper bound on the divergence between the distributions of the end states, and
-    equals it if the rolled-out network samples the base distribution tilted by a function of the end state.
-
-    Args:
-        base: Flow before fine-tuning.
-        chain: Roll-outs of the tuned flow with memoryless noise.
-    """
-    costs = []
-    for i, (x, tuned_velocity) in enumerate(zip(chain.states, chain.velocities, strict=True)):
-        t = expand_time(x, chain.times[i])
-        step = ChainStep(i, chain.linear(i), velocity(base, x, t), tuned_velocity)
-        costs.append(step.cost(select_counted(chain.cond, t, tuned_velocity, step.base)))
-    return torch.stack(costs).sum(0)
-
-
 @dataclass(frozen=True)
 class ChainStep:
     """One step of a roll-out, with the base velocity and the adjoint from which its target velocity is computed."""

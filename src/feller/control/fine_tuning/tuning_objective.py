@@ -41,6 +41,8 @@ class FineTuning(ObjectiveConfig):
     cond_dropout: float = 0.0
 
     requires: ClassVar[tuple[str, ...]] = ("reference", "reward")
+    reuses_roll_outs: ClassVar[bool] = False
+    """True if training examples have stored targets, so that several gradient steps can use the same roll-outs."""
 
     def __post_init__(self) -> None:
         remedy = "Negate the reward" if self.reward_scale < 0 else None

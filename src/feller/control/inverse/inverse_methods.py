@@ -11,6 +11,7 @@ from feller.control.inverse.guided_solver import DPS, GuidedSolver, PiGDM
 from feller.control.inverse.inverse_problem import InverseProblem, InverseSolution, InverseSolver
 from feller.control.inverse.operators import LinearOperator
 from feller.control.inverse.red_diff import REDDiff
+from feller.control.inverse.twisted_smc import TwistedSMC
 from feller.control.optimize.lbfgs import LBFGS
 from feller.control.optimize.minimize import Minimizer
 from feller.core.errors import check_number
@@ -74,7 +75,7 @@ class DFlow(InverseSolver):
             target_loss=observation.noise_floor,
             on_progress=problem.on_progress,
         )
-        end, nfe_per_solve = optimized.end, self.steps * solver.nfe_per_step
+        end, nfe_per_solve = optimized.end, solver.num_evaluations(self.steps)
         return InverseSolution(
             end["source"],
             observation.residual_mse(end["source"], end.get("unknown")),
@@ -95,7 +96,7 @@ class DFlow(InverseSolver):
         with torch.no_grad():
             source = simulate(process, observation.pinv(x_0), times, solver, problem.rng)
         y_0 = source / float(alpha_sigma_at(prior_model.path.schedule, 0.0).sigma)
-        return self.blend**0.5 * y_0 + (1 - self.blend) ** 0.5 * x_0, self.steps * solver.nfe_per_step
+        return self.blend**0.5 * y_0 + (1 - self.blend) ** 0.5 * x_0, solver.num_evaluations(self.steps)
 
 
 METHODS: dict[str, Callable[[], InverseSolver]] = {
@@ -104,5 +105,6 @@ METHODS: dict[str, Callable[[], InverseSolver]] = {
     "dps": lambda: GuidedSolver(DPS()),
     "ot-ode": lambda: GuidedSolver(PiGDM(), start=0.2),
     "red-diff": REDDiff,
+    "smc": TwistedSMC,
 }
 """Function that creates the method with default settings, by name of the method."""

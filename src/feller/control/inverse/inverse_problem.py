@@ -131,6 +131,8 @@ class InverseSolution:
     """Estimated unknown parameters of the operator."""
     source: Float[Tensor, " b *d"] | None = None
     """Source of the states, for methods that optimise it."""
+    ess: Float[Tensor, "steps groups"] | None = None
+    """Effective sample size of each group of particles after each step, for methods with particles."""
 
 
 @dataclass(frozen=True, eq=False)

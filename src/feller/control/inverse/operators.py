@@ -36,6 +36,29 @@ class Operator(abc.ABC):
         """Return measurements, [b, ...]."""
 
 
+@dataclass(frozen=True)
+class DecodedOperator(Operator):
+    """Operator on the values that a nonlinear function decodes from states, such as the pixels of latents."""
+
+    operator: Operator
+    decode: Callable[[Tensor], Tensor]
+    """Differentiable function from states to data units."""
+
+    @property
+    def unknown(self) -> Euclidean | None:
+        return self.operator.unknown
+
+    def num_measurements(self, y: Float[Tensor, " *m"]) -> int:
+        return self.operator.num_measurements(y)
+
+    def zero_unmeasured(self, y: Float[Tensor, " b *m"]) -> Float[Tensor, " b *m"]:
+        return self.operator.zero_unmeasured(y)
+
+    def __call__(self, values: Float[Tensor, " b *d"], unknown: Float[Tensor, " b *u"] | None = None) -> Tensor:
+        """Return the measurements of states."""
+        return self.operator(self.decode(values), unknown)
+
+
 class LinearOperator(Operator):
     """Linear operator. Its adjoint is derived by autograd; override `adjoint` if a faster implementation exists."""
 

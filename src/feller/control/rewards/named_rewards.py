@@ -17,6 +17,7 @@ from feller.control.rewards.reward import check_reward_shape, check_rewards
 from feller.core.errors import InputError, UsageError
 from feller.core.pytree import Cond, State, leaves, num_examples, tree_map
 from feller.core.user_code import is_code_reference, load_function, qualified_name, user_frame
+from feller.data.conditions.prompts import PromptCondition
 from feller.data.images.image_resizing import from_pixels
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset, Modality
@@ -130,9 +131,9 @@ class RewardSum:
         return total
 
 
-def code_reward(words: str) -> Reward | None:
+def code_reward(words: str, modality: Modality | None = None) -> Reward | None:
     """Return the user's reward for `file.py:function` or for the name of a function in memory; else None."""
-    return user_reward(load_function(words)) if is_code_reference(words) else None
+    return user_reward(load_function(words), modality) if is_code_reference(words) else None
 
 
 def reward_file(text: str) -> pathlib.Path | None:
@@ -212,10 +213,11 @@ def is_user_reward(text: str) -> bool:
     return is_code_reference(match["name"] if match else text)
 
 
-def user_reward(function: Callable[..., Any]) -> Reward:
+def user_reward(function: Callable[..., Any], modality: Modality | None = None) -> Reward:
     """Wrap a user function as a reward.
 
-    The function takes samples in data units, [b, ...], and optionally their conditions, and returns rewards [b].
+    The function takes samples in data units, [b, ...], and optionally their conditions, and returns rewards [b]. If the
+    modality is given, conditions that are prompts are lists of texts.
 
     Raises:
         UsageError: If it takes no arguments, or is a class.
@@ -225,10 +227,15 @@ def user_reward(function: Callable[..., Any]) -> Reward:
         expected = "a function of samples [n, ...], or of samples and conditions"
         raise UsageError(expected, name, argument="reward")
     count = len(inspect.signature(function).parameters)
+    kinds = {} if modality is None else modality.selected_conditions
+    prompts = {name: kind for name, kind in kinds.items() if isinstance(kind, PromptCondition)}
+
+    def with_texts(cond: Cond) -> dict[str, Any]:
+        return {**cond, **{name: kind.decode(cond[name]).tolist() for name, kind in prompts.items() if name in cond}}
 
     def reward(values: State, cond: Cond) -> Tensor:
         try:
-            rewards = function(values, cond) if count > 1 else function(values)
+            rewards = function(values, with_texts(cond)) if count > 1 else function(values)
         except Exception as error:  # user code may raise anything
             cause = user_frame(error) or f"{type(error).__name__}: {error}"
             raise InputError(f"the reward {name} raised an error: {cause}") from error

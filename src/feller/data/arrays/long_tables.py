@@ -11,6 +11,8 @@ from feller.data.files.delimited import Sheet
 from feller.data.labels import LABEL_NAMES, encode_labels
 from feller.data.loading.raw import RawArrays
 
+TIME_NAMES = ("time", "times", "timepoint", "timestamp", "date", "datetime", "ds", "step", "reading_id")
+"""Lower-case names of columns that are probably the time, but are not read as such."""
 MISSING = {"", "nan", "na", "null", "none"}
 """Lower-case cell texts of a missing value."""
 TOLERANCE = 1e-3
@@ -31,6 +33,28 @@ def holds_series(sheet: Sheet) -> bool:
     return len(ids.unique()) < len(ids)
 
 
+def note_on_missing_time(sheet: Sheet, condition: Sequence[str] = ()) -> tuple[str, ...]:
+    """Return a note if a sheet has no column t, but a column id whose values have two rows or more on average.
+
+    `condition` are the names of columns that are conditions.
+    """
+    names = sheet.first_row
+    series = column_named(ID, names)
+    if series is None or series in condition or column_named(TIME, names) is not None or len(names) < 2:
+        return ()
+    ids = sheet.cells.column(names.index(series))
+    if not 2 <= len(ids.unique()) <= len(ids) / 2:
+        return ()
+    time = _probable_time(names)
+    remedy = "Add it, or use the recipe arrays, for which the rows of each id are steps in their order"
+    remedy = remedy if time is None else f"Rename the column {time} to t"
+    return (f"the column {series} repeats, but without a column t the rows are not read as series. {remedy}",)
+
+
+def _probable_time(names: Sequence[str]) -> str | None:
+    return next((name for name in names if name.lower() in TIME_NAMES), None)
+
+
 def column_named(wanted: str, names: Sequence[str]) -> str | None:
     """Return the column of a name, or else the first one that differs from it by upper and lower case only."""
     return wanted if wanted in names else next((name for name in names if name.lower() == wanted), None)
@@ -40,24 +64,23 @@ def series_from_sheet(sheet: Sheet, where: str, condition: Sequence[str] = ()) -
     """Convert a long table to series [n, steps, channels]; steps without a row and empty cells are missing (NaN).
 
     Args:
-        sheet: Text cells with the columns id and t. A column of labels, and conditions, have one value per series.
+        sheet: Text cells with the columns id and t; without t, the rows of each id are consecutive steps. A column of
+            labels, and conditions, have one value per series.
         where: Name of the file, for errors.
         condition: Names of the columns that are conditions.
 
     Raises:
-        InputError: If the columns id and t are missing, two columns have one name, a cell is not a number, times repeat
-            or are not equally spaced, or a label or condition changes within a series.
+        InputError: If the column id is missing, the time has another name than t, two columns have one name, a cell is
+            not a number, times repeat or are not equally spaced, or a label or condition changes within a series.
     """
     with error_context(where):
         sheet.check_distinct(sheet.first_row)
     id_column, time_column = (column_named(name, sheet.first_row) for name in (ID, TIME))
-    if id_column is None or time_column is None:
-        raise InputError(
-            "series in a table with the columns id, t and values",
-            ", ".join(sheet.first_row),
-            "Name the series in a column id and the time in a column t",
-            file=where,
-        )
+    other_time = None if time_column else _probable_time(sheet.first_row)
+    if id_column is None or other_time is not None:
+        remedy = f"Name the series in a column id and the time{f', here {other_time},' if other_time else ''} t"
+        names = ", ".join(sheet.first_row)
+        raise InputError("series in a table with the columns id, t and values", names, remedy, file=where)
     cells = {name: sheet.cells.column(i).to_pandas() for i, name in enumerate(sheet.first_row)}
     labelled = next(filter(None, (column_named(name, sheet.first_row) for name in LABEL_NAMES)), None)
     outside = {id_column, time_column, labelled, *condition}
@@ -68,7 +91,10 @@ def series_from_sheet(sheet: Sheet, where: str, condition: Sequence[str] = ()) -
         raise InputError("at least one row", "only column names", file=where)
     series, ids = pd.factorize(cells[id_column])
     first_rows = np.unique(series, return_index=True)[1]
-    times = _numbers(cells[time_column], time_column, sheet, where)
+    if time_column is None:
+        times = pd.Series(series).groupby(series).cumcount().to_numpy(dtype=np.float64)
+    else:
+        times = _numbers(cells[time_column], time_column, sheet, where)
     if np.isnan(times).any():
         raise InputError(
             "a time in each row",
@@ -97,13 +123,14 @@ def series_from_sheet(sheet: Sheet, where: str, condition: Sequence[str] = ()) -
         values,
         labels,
         classes,
+        notes=("there is no column t of the time: the rows of each id are consecutive steps",) * (time_column is None),
         lines=sheet.lines[first_rows],
         names=tuple(f"series {name}" for name in ids),
         condition_columns=constant,
         columns=columns,
         start=float(starts[0]) if (starts == starts[0]).all() else 0.0,
-        step=step,
-        starts=starts,
+        step=None if time_column is None else step,
+        starts=None if time_column is None else starts,
     )
 
 

@@ -137,6 +137,14 @@ class Arrays(Modality):
         )
         return torch.float32 if is_exact else torch.float64
 
+    def condition_columns(self, values: Float[Tensor, " n *d"]) -> tuple[str, ...]:
+        """Return the channels that are constant in each array, by name."""
+        if not self.columns:
+            return ()
+        entries = values.flatten(1, -2)
+        is_constant = ((entries == entries[:, :1]) | entries.isnan()).all(1).all(0)
+        return tuple(name for name, same in zip(self.columns, is_constant.tolist(), strict=True) if same)
+
     def space(self) -> Euclidean:
         return Euclidean(self.shape)
 

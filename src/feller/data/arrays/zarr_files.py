@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from feller.core.errors import InputError
+from feller.core.errors import InputError, message_of
 from feller.core.optional_dependency import require_package
 from feller.data.files.decompression import MAX_RATIO, MIN_EXPANDED_BYTES
 from feller.data.path_checks import is_outside
@@ -47,7 +47,7 @@ def load_zarr(folder: pathlib.Path) -> dict[str, np.ndarray]:
     except InputError:
         raise
     except Exception as error:  # zarr and its codecs raise many types on damaged stores
-        message = " ".join(str(error).split()) or type(error).__name__
+        message = message_of(error)
         raise InputError(
             f"cannot be read as Zarr ({message[:200]})", remedy="Write the store again", file=folder
         ) from error

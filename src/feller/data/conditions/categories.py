@@ -13,9 +13,9 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from feller.core.errors import InputError
-from feller.data.conditions.cells import ConditionColumn, cells_of, is_missing, numbers_of, refuse_constant, text_of
+from feller.data.conditions.cells import ConditionColumn, cells_of, is_missing, refuse_constant, text_of
 from feller.data.conditions.condition import Condition
-from feller.data.labels import abbreviated, class_number, unknown_class
+from feller.data.labels import abbreviated, checked_class_ids, class_number, unknown_class
 
 SET_SEPARATORS = ("|", ";")
 """Characters that separate the elements of a set in a cell."""
@@ -53,14 +53,14 @@ class CategoryCondition(Condition):
     def encode(self, name: str, column: ConditionColumn) -> Int64[Tensor, " n"]:
         """Convert the names of categories to indices; a tensor holds indices already, and is checked."""
         if isinstance(column, Tensor):
-            return self._checked(name, column)
+            return checked_class_ids(InputError, name, column, len(self.categories))
         indices = {category: index for index, category in enumerate(self.categories)}
         return self._indices(name, column, indices.get)
 
     def _encode_given(self, name: str, entries: ConditionColumn) -> Int64[Tensor, " n"]:
         """Convert names or indices; numbers are names if a category is a number."""
         if isinstance(entries, Tensor):
-            return self._checked(name, entries)
+            return checked_class_ids(InputError, name, entries, len(self.categories))
         return self._indices(name, entries, lambda text: class_number(text, self.categories))
 
     def _indices(
@@ -70,14 +70,6 @@ class CategoryCondition(Condition):
         if None in ids:
             raise unknown_class(InputError, name, text_of(cells_of(column)[ids.index(None)]), self.categories)
         return torch.tensor(ids, dtype=torch.int64)
-
-    def _checked(self, name: str, ids: Tensor) -> Int64[Tensor, " n"]:
-        """Return indices of categories, or the null value, as int64; InputError for others."""
-        is_integer = not (ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool)
-        if not is_integer or ids.ndim != 1 or bool(((ids < 0) | (ids > len(self.categories))).any()):
-            found = f"{ids.dtype} {list(ids.shape)}" if not is_integer or ids.ndim != 1 else ids.tolist()
-            raise InputError(f"integers from 0 to {len(self.categories) - 1}, shape [n]", found, argument=name)
-        return ids.long()
 
     def decode(self, values: Int64[Tensor, " n"]) -> np.ndarray:
         return np.array([*self.categories, ""])[values.cpu().numpy()]
@@ -108,8 +100,11 @@ class SetCondition(Condition):
         return value if is_nested or (isinstance(value, Tensor | np.ndarray) and value.ndim == 2) else None
 
     def encode(self, name: str, column: ConditionColumn) -> Float64[Tensor, "n elements"]:
-        if isinstance(column, Tensor | np.ndarray) and column.ndim == 2:
-            return torch.from_numpy(numbers_of(name, column, 2))
+        """Convert sets of elements to multi-hot vectors; a numeric array [n, elements] holds such vectors already."""
+        if isinstance(column, Tensor):
+            column = column.detach().cpu().numpy()
+        if isinstance(column, np.ndarray) and column.ndim == 2 and column.dtype.kind in "biuf":
+            return self._checked(name, torch.from_numpy(column.astype(np.float64)))
         values = np.zeros((len(column), len(self.elements)))
         for i, cell in enumerate(cells_of(column)):
             if is_missing(cell):
@@ -117,9 +112,22 @@ class SetCondition(Condition):
                 continue
             for element in elements_of(cell, self.separator):
                 if element not in self.elements:
-                    raise unknown_class(InputError, name, element, self.elements)
+                    raise InputError.unknown_name(name, element, self.elements)
                 values[i, self.elements.index(element)] = 1
         return torch.from_numpy(values)
+
+    def _checked(self, name: str, vectors: Float64[Tensor, "n width"]) -> Float64[Tensor, "n elements"]:
+        """Return multi-hot vectors, or the null value, unchanged; InputError for others."""
+        is_valid = (vectors == 0) | (vectors == 1) | vectors.isnan()
+        if vectors.shape[1] != len(self.elements) or not bool(is_valid.all()):
+            found = list(vectors.shape) if bool(is_valid.all()) else vectors[~is_valid][0].item()
+            raise InputError(
+                f"sets of the elements {abbreviated(self.elements)}, or 0 and 1 for each, shape"
+                f" [n, {len(self.elements)}]",
+                found,
+                argument=name,
+            )
+        return vectors
 
     def decode(self, values: Float64[Tensor, "n elements"]) -> np.ndarray:
         """Convert multi-hot vectors to cells [n]; the cell of the empty set is the separator, that of null is empty."""

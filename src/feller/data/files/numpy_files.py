@@ -8,7 +8,7 @@ from collections.abc import Generator
 
 import numpy as np
 
-from feller.core.errors import InputError
+from feller.core.errors import InputError, message_of
 from feller.core.serialization import replace_file
 from feller.data.files.decompression import check_expanded_size
 
@@ -48,7 +48,7 @@ def _one_line_errors(path: pathlib.Path) -> Generator[None]:
     except InputError:
         raise
     except Exception as error:  # numpy, zipfile and zlib raise a dozen types on damaged files
-        message = " ".join(str(error).split()) or type(error).__name__
+        message = message_of(error)
         # numpy's own message advises allow_pickle=True.
         reason = "it is damaged, or contains Python objects" if "pickle" in message else message
         raise InputError(

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from PIL import Image, ImageOps
 
-from feller.core.errors import InputError
+from feller.core.errors import InputError, message_of
 from feller.core.optional_dependency import require_package
 from feller.data.files import sample_folder
 from feller.data.files.delimited import Sheet, read_sheet
@@ -142,7 +142,7 @@ def _map_images(files: Iterable[ImageSource], function: Callable[[Image.Image], 
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
             return HUGE
         except Exception as error:  # Pillow raises a dozen types on damaged files
-            return " ".join(str(error).split()) or type(error).__name__
+            return message_of(error)
 
     formats, remaining = readable_formats(), iter(files)
     with warnings.catch_warnings(), ThreadPoolExecutor(THREADS) as pool:

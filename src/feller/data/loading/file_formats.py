@@ -9,7 +9,7 @@ import numpy as np
 from feller.core.errors import InputError
 from feller.core.output_shards import MANIFEST
 from feller.data.arrays import ucr_files
-from feller.data.arrays.long_tables import holds_series, series_from_sheet
+from feller.data.arrays.long_tables import holds_series, note_on_missing_time, series_from_sheet
 from feller.data.arrays.parquet_lists import holds_lists, load_lists
 from feller.data.arrays.zarr_files import is_zarr, load_zarr
 from feller.data.crystals import dataset as crystals
@@ -107,8 +107,8 @@ def _table(path: pathlib.Path, options: ReadOptions) -> RawExamples:
 def raw_from_sheet(sheet: Sheet | None, where: str, options: ReadOptions) -> RawExamples:
     """Convert a sheet to a table or to points (numeric rows).
 
-    The result is series if the sheet has the columns id and t. It is a table if `options` require a table, or if the
-    sheet has text columns and `options` select none of its columns. Otherwise it is points.
+    The result is series if the sheet has the columns id and t, or if `options` require them. It is a table if `options`
+    require a table, or if the sheet has text columns and `options` select none of its columns. Otherwise it is points.
 
     Args:
         sheet: Text cells; None for an empty file.
@@ -122,9 +122,17 @@ def raw_from_sheet(sheet: Sheet | None, where: str, options: ReadOptions) -> Raw
         options.raw_type is RawArrays or (issubclass(RawArrays, options.raw_type) and holds_series(sheet))
     ):
         return series_from_sheet(sheet, where, options.condition)
+    raw = _rows_from_sheet(sheet, where, options)
+    if sheet is None or options.raw_type is not RawExamples:
+        return raw
+    return replace(raw, notes=(*raw.notes, *note_on_missing_time(sheet, options.condition)))
+
+
+def _rows_from_sheet(sheet: Sheet | None, where: str, options: ReadOptions) -> RawExamples:
+    """Convert a sheet that holds no series; arguments and errors of `raw_from_sheet`."""
     if sheet is not None and {*options.condition} & {*sheet.first_row}:
         rest, columns = sheet.split(options.condition)
-        raw = raw_from_sheet(rest, where, replace(options, condition=()))
+        raw = _rows_from_sheet(rest, where, replace(options, condition=()))
         rows = np.arange(len(sheet.lines)) if raw.lines is None else np.searchsorted(sheet.lines, raw.lines)
         return replace(raw, condition_columns={name: column[rows] for name, column in columns.items()})
     if sheet is None or options.raw_type is RawTable:

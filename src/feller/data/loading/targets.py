@@ -165,18 +165,23 @@ def _target_of_classes(name: str, classes: tuple[str, ...], selected: tuple[str,
             raise UsageError.unknown_name(name, label, classes)
     if selected and len({*selected}) < max(2, len(selected)):
         raise UsageError(f"at least two distinct classes of {name}", ", ".join(selected), argument="target")
+    _refuse_constant(name, len(classes) < 2)
     return Target((name,), classes=selected or classes, all_classes=classes if selected else ())
 
 
 def _target_of_numbers(values: dict[str, Tensor]) -> Target:
     names, columns = tuple(values), torch.stack(list(values.values()))
-    scales = columns.std(1, correction=0)
-    constant = [name for name, scale in zip(names, scales.tolist(), strict=True) if not scale > 0]
-    if constant:
+    for name, column in values.items():
+        _refuse_constant(name, bool(column.min() == column.max()))  # by rounding, the deviation may be above 0
+    return Target(names, tuple(columns.mean(1).tolist()), tuple(columns.std(1, correction=0).tolist()))
+
+
+def _refuse_constant(name: str, is_constant: bool) -> None:
+    """Raise an InputError if the target `name` is constant."""
+    if is_constant:
         raise InputError(
-            f"all examples have the same {constant[0]}; there is nothing to predict", remedy="Remove this target"
+            "a target with at least two different values", "a constant", "Choose another target", argument=name
         )
-    return Target(names, tuple(columns.mean(1).tolist()), tuple(scales.tolist()))
 
 
 def _target_values(candidates: dict[str, Tensor], names: tuple[str, ...], target: Target | None) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from feller.core.pytree import Cond
+from feller.core.pytree import Cond, State
 from feller.data.files import sample_folder
 from feller.data.labels import LABEL_NAMES, label_arrays, label_names
 from feller.data.modality import Modality, Writer
@@ -34,6 +34,9 @@ class NumericRows(Modality):
         """
         table = dict.fromkeys((".csv", ".tsv", ".txt", ".parquet"), self._write_table)
         return {**self.array_forms, **table, "": self._write_folder}
+
+    def condition_columns(self, values: State) -> tuple[str, ...]:
+        return self.columns
 
     def arrays(self, values: Float[Tensor, "n d"], given: Cond) -> dict[str, np.ndarray]:
         """Return .npz arrays: `samples`, float64 [n, d]; `columns`, the column names; and the labels."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from feller.core.errors import InputError
+from feller.core.errors import InputError, message_of
 from feller.core.optional_dependency import require_package
 from feller.data.files.decompression import check_expanded_size
 from feller.data.loading.raw import RawPoints
@@ -43,7 +43,7 @@ def load_scan(path: pathlib.Path) -> RawPoints:
     except (InputError, KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # laspy and numpy raise a dozen types on damaged files; lazrs panics
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = message_of(error)
         raise InputError(f"cannot be read as a laser scan ({reason}); it is damaged or truncated", file=path) from error
     if len(values) < expected:
         raise InputError(f"contains {len(values):,} of {expected:,} points; it is truncated", file=path)

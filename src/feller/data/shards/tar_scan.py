@@ -16,7 +16,7 @@ from hashlib import blake2b
 
 import numpy as np
 
-from feller.core.errors import InputError
+from feller.core.errors import InputError, message_of
 from feller.data.images.image_loading import ENDINGS as PICTURES
 from feller.data.labels import LABEL_NAMES
 from feller.data.loading.raw import RawExamples, RawImages, RawTexts
@@ -135,7 +135,7 @@ def _members(shard: ShardFile, file: io.BufferedReader) -> Iterator[tarfile.TarI
             if trailer != bytes(tarfile.BLOCKSIZE) or shard.size - tar.offset > PADDING:
                 raise tarfile.ReadError("missing end of archive")
     except (tarfile.TarError, OSError, ValueError, EOFError, MemoryError, RecursionError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = message_of(error)
         raise InputError(
             f"is compressed, not a tar file, or damaged after {last_name} ({reason})",
             remedy="Decompress the file, or copy it again",

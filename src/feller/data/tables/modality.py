@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from feller.core.errors import InputError, check_probabilities
-from feller.core.pytree import Cond
+from feller.core.pytree import Cond, State
 from feller.core.rng import Rng
 from feller.data.figures import INK, figure_to_image, panels
 from feller.data.files import sample_folder
@@ -121,6 +121,9 @@ class Table(Modality):
                 raise InputError(
                     f"counts of columns with {num_levels} values", f"{table.levels} values of columns {table.columns}"
                 )
+
+    def condition_columns(self, values: State) -> tuple[str, ...]:
+        return self.schema.names
 
     @property
     def counts(self) -> tuple[int, ...]:

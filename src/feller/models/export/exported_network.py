@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from feller import __version__
 from feller.core.errors import UsageError
-from feller.core.pytree import Cond, State, broadcast_time, tree_map, tree_unflatten
+from feller.core.pytree import STEP_END, Cond, State, broadcast_time, tree_map, tree_unflatten
 from feller.core.rng import Rng
 from feller.core.serialization import to_dict
 from feller.data.images.modality import Images
@@ -17,12 +17,15 @@ from feller.data.modality import Modality
 from feller.data.points.euclidean_points import Points
 from feller.models.model import Model
 from feller.models.spec import ModelSpec
+from feller.networks.unwrapping import takes_step_end
 from feller.paths import Network
 from feller.sampling.guidance import cfg
 from feller.spaces import Euclidean
 
 TRACE_BATCH_SIZE = 2
 """Batch size of the example inputs with which the network is traced."""
+END = "end"
+"""Name of the input for the end of a step, of flow maps."""
 
 
 class ExportedNetwork(nn.Module):
@@ -48,7 +51,12 @@ class ExportedNetwork(nn.Module):
     def input_names(self) -> list[str]:
         guidance = ["guidance"] if self.guidance is None else []
         state_names, cond_names = ([name for name, _ in _walk(tree, "")] for tree in (self.state, self.cond))
-        return [*(_named("x", name) for name in state_names), "t", *cond_names, *guidance]
+        return [
+            *(_named("x", name) for name in state_names),
+            "t",
+            *(END if name == STEP_END else name for name in cond_names),
+            *guidance,
+        ]
 
     @property
     def output_kinds(self) -> dict[str, str]:
@@ -113,6 +121,8 @@ def _example(model: Model) -> tuple[State, Cond]:
     state = spec.space.sample_base(TRACE_BATCH_SIZE, rng.stream("source"))
     state = spec.path.initial_state(state) if spec.family.is_process else state
     cond = spec.modality.add_derived_conditions(model.sample_conditions(TRACE_BATCH_SIZE, {}, rng))
+    if takes_step_end(model.network):
+        cond = {**cond, STEP_END: torch.linspace(0.6, 1.0, TRACE_BATCH_SIZE)}
     return tree_map(torch.Tensor.contiguous, state), tree_map(lambda leaf: leaf.contiguous().clone(), cond)
 
 
@@ -149,7 +159,10 @@ def export_metadata(model: Model, network: ExportedNetwork) -> dict[str, Any]:
         "source": _source(spec),
         "scaling": scaling(spec.modality),
         "guidance": network.guidance if network.guidance is not None else "input; 1 is the plain conditional",
-        "sample": spec.family.sampling_steps(spec.space),
+        "sample": [
+            *([f"pass the end of each step as `{END}`: (i + 1) / n"] if takes_step_end(model.network) else []),
+            *spec.family.sampling_steps(spec.space),
+        ],
         "sampling": to_dict(spec.sampling),
     }
 
@@ -165,6 +178,8 @@ def _meaning(name: str, model: Model) -> dict[str, Any]:
         return {"what": "state"}
     if name == "t":
         return {"what": "time: 0 at the source, 1 at the data"}
+    if name == END and takes_step_end(model.network):
+        return {"what": "end s of the step: the velocity is its average from t to s; s = t gives the velocity at t"}
     if name == "guidance":
         return {"what": "guidance: 1 is the plain conditional, 0 the unconditional, more sharpens"}
     if name in spec.modality.selected_conditions:

@@ -7,7 +7,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from feller.core.errors import UsageError, check_integer, found_instead
+from feller.core.errors import UsageError, check_integer, found_instead, warn
 from feller.core.pytree import Cond, State, leaves, num_examples, tree_map
 from feller.core.rng import Rng
 from feller.core.user_code import user_frame
@@ -22,7 +22,13 @@ from feller.models.model import Model
 from feller.models.recipes.recipe import check_states
 from feller.models.spec import ModelSpec, class_frequencies
 from feller.networks.condition_dropout import check_null
-from feller.networks.external import ExternalNetwork, ExternalNetworkModule, detect_call_convention
+from feller.networks.external import (
+    CondDictCall,
+    ExternalNetwork,
+    ExternalNetworkModule,
+    PositionalCall,
+    detect_call_convention,
+)
 from feller.networks.unwrapping import evaluation_mode, null_values
 from feller.paths import Path, VelocityPrediction
 from feller.sampling.sampler_config import SamplerConfig
@@ -241,19 +247,35 @@ def adapt_call(spec: ModelSpec) -> Model:
     """Build the model of a specification, and detect the call signature of its user-defined network.
 
     The signature, such as network(x, t) or network(x, t, label), is recorded in the specification of the model. Models
-    with other networks are returned unchanged.
+    with other networks are returned unchanged. Warns if entries of the data are missing and the network does not take
+    the dict of conditions, in which training passes their mask.
     """
     model = Model.from_spec(spec, spec.build(Rng(0)))
     network, config = model.network, spec.architecture
     if not isinstance(network, ExternalNetworkModule) or not isinstance(config, ExternalNetwork):
         return model
     x, t, cond = trial_inputs(model)
-    inputs = x, t, {**cond, **{name: torch.zeros_like(cond[name]) for name in network.conditions}}
+    arrays = spec.modality.view(Arrays)
+    has_missing = arrays is not None and arrays.has_missing
+    masks = {"valid": torch.ones_like(x, dtype=torch.bool)} if has_missing else {}
+    inputs = x, t, {**cond, **masks, **{name: torch.zeros_like(cond[name]) for name in network.conditions}}
     labels = {name: inputs[2][name] for name in network.conditions}
     with evaluation_mode(network):
         config = replace(config, convention=detect_call_convention(network.inner, inputs, labels))
+    if has_missing and config.convention != CondDictCall():
+        warn(
+            "entries of the data are missing, and training replaces them by noise, but the network does not take their"
+            ' mask. Let it take a dict as its third argument, network(x, t, cond), with the mask cond["valid"]'
+        )
     network.config = config
     return Model.from_spec(replace(spec, architecture=config), network)
+
+
+def with_detected_call(spec: ModelSpec) -> ModelSpec:
+    """Return a specification with the call signature of a user-defined network, unless one other than (x, t) is set."""
+    config = spec.architecture
+    is_set = not isinstance(config, ExternalNetwork) or config.convention != PositionalCall()
+    return spec if is_set else adapt_call(spec).spec
 
 
 def images(height: int, width: int, channels: int = 3, levels: int = 255, classes: Sequence[str] = ()) -> Images:

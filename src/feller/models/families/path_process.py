@@ -23,14 +23,22 @@ from feller.models.families.model_family import (
 )
 from feller.networks.mixed_precision import at_precision
 from feller.networks.sequence.categorical_columns import MASKED_LOGIT_SCALE
+from feller.networks.unwrapping import takes_step_end, unwrap_network
 from feller.paths import Affine, Mixture, Network, Path, TokenPath
 from feller.paths.brownian import BrownianBridge
 from feller.paths.processes import Process, clamp, freeze_leaves
 from feller.paths.product import iter_leaf_paths
-from feller.paths.time_distributions import linear_grid
-from feller.sampling import DormandPrince, ExactDivergence, Hutchinson, log_prob, trajectory
+from feller.sampling import (
+    ConsistencySampler,
+    DormandPrince,
+    Euler,
+    ExactDivergence,
+    Hutchinson,
+    Solver,
+    log_prob,
+    trajectory,
+)
 from feller.sampling.divergence import MAX_EXACT_DIMENSION
-from feller.sampling.guidance import cfg
 from feller.sampling.likelihood import initial_log_prob
 from feller.sampling.sampler_config import VELOCITY_SOLVERS, SamplerConfig
 from feller.spaces import Space
@@ -85,14 +93,15 @@ class PathProcess(ModelFamily):
             sampling = replace(sampling, solver="euler")
         path, solver, times = sampling.resolve(self.path, space)
         if request.solver is not None:
-            solver, times = request.solver, linear_grid(max(sampling.nfe // request.solver.nfe_per_step, 1))
+            solver, times = request.solver, sampling.times.grid(max(request.solver.num_steps(sampling.nfe), 1))
             if isinstance(solver, DormandPrince):
                 times = [0.0, 1.0]
+        check_step_ends(network, solver, times)
         is_adaptive = isinstance(solver, DormandPrince)  # it controls an error below the rounding of bf16
         evaluated = at_precision(
             network, "fp32" if is_adaptive and sampling.precision == "auto" else sampling.precision
         )
-        guided: Network = cfg(evaluated, request.guidance, droppable=request.droppable)
+        guided: Network = sampling.guidance.apply(evaluated, request.guidance, self.path, request.droppable)
         x_0 = space.sample_base(request.n, rng.stream("source"), next(network.parameters()).device)
         if observed is None:
             x, process = path.initial_state(x_0), path.process(guided, request.cond)
@@ -194,6 +203,25 @@ class BridgeProcess(ModelFamily):
 
     def require_path(self) -> BrownianBridge:
         return self.path
+
+
+def check_step_ends(network: Any, solver: Solver, times: list[float]) -> None:
+    """Raise a UsageError if a solver needs steps that a flow map was not trained for, or a flow map but has none."""
+    last_only = getattr(unwrap_network(network), "steps_to_last_only", False)
+    if last_only and isinstance(solver, Euler) and len(times) > 2:
+        raise UsageError(
+            argument="solver",
+            expected="consistency, or euler with one step, for a consistency model",
+            found=f"euler with {len(times) - 1} steps",
+            remedy="Use --solver consistency, or fit a flow map: --recipe flow-map",
+        )
+    if isinstance(solver, ConsistencySampler) and not takes_step_end(network):
+        raise UsageError(
+            argument="solver",
+            expected="a consistency model or a flow map, for the solver consistency",
+            found="a network of velocities",
+            remedy="Use midpoint, or fit --recipe consistency --start-from this run",
+        )
 
 
 def _export_output(path: Path, prediction: State, x: State, t: State) -> State:

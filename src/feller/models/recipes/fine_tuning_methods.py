@@ -1,6 +1,7 @@
 """Registry of fine-tuning methods by name, and their recipes."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from feller.control.fine_tuning.adjoint_matching import AdjointMatching, FullAdjoint
@@ -11,7 +12,9 @@ from feller.control.fine_tuning.raft import RAFT
 from feller.control.fine_tuning.tuning_objective import FineTuning
 from feller.core.errors import UsageError
 from feller.models.model import Model
+from feller.models.pretrained.diffusers_network import DiffusersNetwork
 from feller.models.recipes.recipe import Recipe
+from feller.networks.mlp import MLP
 from feller.training.optimizer import TrainConfig
 
 METHODS: dict[str, Callable[..., FineTuning]] = {
@@ -30,6 +33,14 @@ DEFAULT_TRAINING = TrainConfig(
 )
 """Default training settings of fine-tuning. The gradient clipping norm is high, since large gradients carry the
 differences between modes."""
+
+
+MLP_TRAINING = replace(DEFAULT_TRAINING, steps=1600, lr=1e-3, reuse_batches=4)
+"""Training settings of adjoint matching for an MLP, whose roll-outs take more time than its gradient steps. At the
+learning rate above, mass moves between modes that are far apart several times more slowly."""
+PRETRAINED_TRAINING = replace(DEFAULT_TRAINING, batch_size=8, micro_batch=8, lr=1e-4)
+"""Training settings for networks of diffusers. Gradients of the states of a roll-out are accumulated over
+micro-batches, so that memory does not grow with the number of steps."""
 
 
 def fine_tuning_recipe(method: str, model: Model, reward_scale: float, guidance: float) -> Recipe:
@@ -51,4 +62,7 @@ def fine_tuning_recipe(method: str, model: Model, reward_scale: float, guidance:
     objective = METHODS[method](
         path=spec.path, space=spec.space, reward_scale=reward_scale, guidance=guidance, cond_dropout=spec.cond_dropout
     )
-    return Recipe(architecture=spec.architecture, objective=objective, train=DEFAULT_TRAINING, sampling=spec.sampling)
+    is_small = isinstance(spec.architecture, MLP) and objective.reuses_roll_outs
+    is_pretrained = isinstance(spec.architecture, DiffusersNetwork)
+    train = MLP_TRAINING if is_small else PRETRAINED_TRAINING if is_pretrained else DEFAULT_TRAINING
+    return Recipe(architecture=spec.architecture, objective=objective, train=train, sampling=spec.sampling)

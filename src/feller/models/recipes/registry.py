@@ -27,7 +27,7 @@ from feller.models.recipes.prediction import regressor
 from feller.models.recipes.proteins import backbones, proteins
 from feller.models.recipes.recipe import SIZES, USUAL_SIZES, Recipe
 from feller.models.recipes.speech import speech, vocoder
-from feller.models.recipes.stages import distill, reflow
+from feller.models.recipes.stages import consistency, distill, flow_map, lagrangian, mean_flow, reflow
 from feller.models.recipes.tables import logistic_private, table, table_flow, table_marginals
 from feller.models.recipes.text import text, text_autoregressive, text_uniform
 
@@ -77,6 +77,14 @@ RAW_DATA_TYPES: dict[str, type[RawExamples]] = {
 provides: the vocoder, for example, needs no transcripts; or for ambiguous data, such as signals [n, steps]."""
 SECOND_STAGES: dict[str, Callable[[Recipe, Model], Recipe]] = {"reflow": reflow, "distil": distill}
 """Mapping from the name of a second training stage to a function that adapts a recipe to learn from an older model."""
+FLOW_MAPS: dict[str, Callable[[Recipe, Model | None], Recipe]] = {
+    "flow-map": flow_map,
+    "mean-flow": mean_flow,
+    "lagrangian": lagrangian,
+    "consistency": consistency,
+}
+"""Mapping from the name of a kind of flow map to a function that adapts a recipe to learn it, from an older model or
+from data alone."""
 
 
 def list_functions(file: str) -> str:

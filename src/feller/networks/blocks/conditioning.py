@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from feller.core.errors import UsageError
-from feller.core.pytree import Cond, State, leaves
+from feller.core.pytree import STEP_END, Cond, State, leaves
 from feller.networks.blocks.condition_encoders import ConditionTypes, build_encoder, fourier_features, null_of
 from feller.networks.training_inputs import AUGMENTATION
 
@@ -19,6 +19,10 @@ RESERVED_KEYS = frozenset({"valid", "known"})
 TIME_OCTAVES = 9
 """Number of octaves of the Fourier features of time: 1/4, 1/2, ..., 64 cycles over [0, 1]; the slowest frequency maps
 time one-to-one."""
+
+STEP_OCTAVES = 3
+"""Number of octaves of the Fourier features of the length of a step: 1/4, 1/2 and 1 cycle over [0, 1]. They are few,
+because objectives of flow maps differentiate the network by the end of a step."""
 
 
 def modulate(
@@ -45,11 +49,16 @@ class SummedConditioning(nn.Module):
         self.null_values: dict[str, int | float] = {name: null_of(kind) for name, kind in conditions.items()}
         """Null value of each condition; each null value has its own embedding."""
         self.names = sorted(conditions)
+        self.num_times = times
         self.time = nn.Linear(2 * TIME_OCTAVES * times, width)
         self.embeddings = nn.ModuleList(build_encoder(conditions[name], width) for name in self.names)
         is_told = augmentation_features > 0
         self.augmentation = zero_init(nn.Linear(augmentation_features, width, bias=False)) if is_told else None
         """Embedding of the augmentation in training, without a bias: no augmentation adds nothing."""
+        self.end: nn.Linear | None = None
+        """Embedding of the length s - t of a step; see `WithStepEnd`."""
+        self.time_octaves = TIME_OCTAVES
+        """Number of octaves of the features of time that are used; the others are zero."""
 
     def forward(self, t: State, cond: Cond) -> Float[Tensor, "b width"]:
         """Return the sum of the embeddings of the times, [b] or a dict of [b] per state component, and of conditions.
@@ -62,6 +71,7 @@ class SummedConditioning(nn.Module):
         """
         augmentation = None if self.augmentation is None else cond.get(AUGMENTATION)
         accepted = RESERVED_KEYS if augmentation is None else RESERVED_KEYS | {AUGMENTATION}
+        accepted = accepted if self.end is None else accepted | {STEP_END}
         if cond.keys() - accepted != self.null_values.keys():
             expected = ", ".join(f"{name} (null value {self.null_values[name]})" for name in self.names)
             raise KeyError(
@@ -69,9 +79,14 @@ class SummedConditioning(nn.Module):
                 "pass exactly the conditions that the network was built with"
             )
         features = torch.cat([fourier_features(time, TIME_OCTAVES) for time in leaves(t)], 1).to(self.time.weight.dtype)
+        if self.time_octaves < TIME_OCTAVES:
+            is_used = torch.arange(features.shape[1], device=features.device) % TIME_OCTAVES < self.time_octaves
+            features = torch.where(is_used, features, 0.0)
         vector = self.time(features)
         for name in self.names:
             vector = vector + self.embedding(name, cond[name])
+        if self.end is not None:
+            vector = vector + self.end(_step_features(t, cond.get(STEP_END)).to(self.end.weight.dtype))
         if augmentation is not None and self.augmentation is not None:
             vector = vector + self.augmentation(augmentation.to(vector.dtype))
         return vector
@@ -80,6 +95,12 @@ class SummedConditioning(nn.Module):
         """Return the embedding of values of the condition `name`; embeddings of classes are returned unchanged."""
         encoder = self.embeddings[self.names.index(name)]
         return value if isinstance(encoder, nn.Embedding) and value.is_floating_point() else encoder(value)
+
+
+def _step_features(t: State, end: Tensor | None) -> Float[Tensor, "b features"]:
+    """Return the Fourier features of the length of the step from t to `end`, for each time; None for a length of 0."""
+    lengths = [torch.zeros_like(time) if end is None else end - time for time in leaves(t)]
+    return torch.cat([fourier_features(length, STEP_OCTAVES) for length in lengths], 1)
 
 
 class Conditioning(SummedConditioning):

@@ -1,11 +1,12 @@
 """Low-rank adaptation (LoRA) of a frozen network."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from feller.core.errors import check_number
+from feller.core.errors import UsageError, check_number
 from feller.core.pytree import Cond, State
 from feller.core.rng import Rng
 from feller.networks.network_config import seeded_init
@@ -22,13 +23,18 @@ class LoRA(nn.Module):
         Source: Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models", arXiv 2106.09685.
     """
 
-    def __init__(self, network: nn.Module, rank: int, rng: Rng) -> None:
+    def __init__(self, network: nn.Module, rank: int, rng: Rng, target_modules: Sequence[str] = ()) -> None:
         """Freeze a network and add low-rank factors to its weights.
 
         Args:
                 network: Network, not copied; its weights are frozen.
                 rank: Rank of each update, at most the smaller dimension of its matrix.
                 rng: Random stream of the factors A; the factors B are zero.
+                target_modules: Names of the modules whose weights are adapted, or the ends of their names, as in peft;
+                    by default all modules.
+
+        Raises:
+            UsageError: If no module with a weight matrix has one of the names.
         """
         super().__init__()
         check_number("rank", rank, ge=1, remedy="4 to 16 are usual")
@@ -42,12 +48,18 @@ class LoRA(nn.Module):
         self.lora_A, self.lora_B = nn.ParameterDict(), nn.ParameterDict()
         with seeded_init(rng):
             for name, weight in network.named_parameters():
-                if weight.ndim > 1:
+                if weight.ndim > 1 and _is_target(name, target_modules):
                     rows, columns = len(weight), weight[0].numel()
                     r = min(rank, rows, columns)
                     lora_A = torch.randn(r, columns, dtype=weight.dtype) / math.sqrt(columns)
                     self.lora_A[_key(name)] = lora_A.to(weight.device)
                     self.lora_B[_key(name)] = weight.new_zeros(rows, r)
+
+        names_of_weights = [name for name, weight in network.named_parameters() if weight.ndim > 1]
+        for target in target_modules:
+            if not any(_is_target(name, (target,)) for name in names_of_weights):
+                modules = sorted({name.rpartition(".")[0].rpartition(".")[2] for name in names_of_weights})
+                raise UsageError.unknown_name("target_modules", target, modules)
 
     @property
     def named_by(self) -> tuple[tuple[nn.Module, nn.Module], ...]:
@@ -78,6 +90,12 @@ class LoRA(nn.Module):
                     value = _add_low_rank(value, state[f"lora_B.{key}"], state[f"lora_A.{key}"])
                 merged[plain_name] = value
         return merged
+
+
+def _is_target(name: str, target_modules: Sequence[str]) -> bool:
+    """Return True if the module of a weight has one of the names, or ends with one of them."""
+    module = name.rpartition(".")[0]
+    return not target_modules or any(module == target or module.endswith(f".{target}") for target in target_modules)
 
 
 def _key(name: str) -> str:

@@ -14,8 +14,8 @@ from torch import Tensor
 from feller.core.errors import UsageError, check_kind, check_number
 from feller.core.pytree import State, ValidMask, append_dims, leaves, masked_map, tree_map
 from feller.core.rng import RandomStream
-from feller.paths.processes import Characteristics, Process
-from feller.sampling.solvers.solver import Solver, check_continuous, check_no_noise
+from feller.paths.processes import Process
+from feller.sampling.solvers.solver import Solver, check_continuous, flow_velocity
 from feller.spaces import Euclidean, Space
 from feller.spaces.product import space_map
 
@@ -103,15 +103,7 @@ class _AdaptiveStepper(Solver):
         check_continuous(x, "DormandPrince")
         time = tree_map(lambda leaf: t.to(leaf.dtype).expand(len(leaf)), x)
         characteristics = process(x, next(leaves(time)) if isinstance(x, dict) else time)
-
-        def velocity(leaf: Characteristics, x: Tensor) -> Tensor:
-            check_no_noise(leaf, "DormandPrince")
-            if leaf.jumps is not None or leaf.velocity is None:
-                expected = "Euler() or Midpoint(), for a process with jumps"
-                raise UsageError(argument="solver", expected=expected, found="DormandPrince")
-            return leaf.velocity
-
-        return tree_map(velocity, characteristics, x)
+        return tree_map(lambda leaf: flow_velocity(leaf, "DormandPrince"), characteristics)
 
     def _initial_step_size(self, process: Process, x: State, t: Tensor, direction: float, span: float) -> Tensor:
         """Estimate the first step size from velocity and acceleration (Hairer, Norsett, Wanner, II.4)."""

@@ -13,8 +13,8 @@ from feller.sampling.solvers.solver import (
     GaussianSolver,
     add_noise,
     apply_jumps,
+    at_step,
     check_direction,
-    expand_time,
     follow_velocity,
 )
 from feller.spaces import Euclidean, Space
@@ -23,7 +23,10 @@ from feller.spaces.product import space_map
 
 @dataclass(frozen=True)
 class Euler(GaussianSolver):
-    """Euler-Maruyama solver with exact jumps: order 1 for an ODE, weak order 1 for an SDE."""
+    """Euler-Maruyama solver with exact jumps: order 1 for an ODE, weak order 1 for an SDE.
+
+    A step of a flow map is exact: it follows the average velocity from t to s.
+    """
 
     space: Space = field(default_factory=Euclidean)
     """Space of the state; a product has one space per leaf."""
@@ -39,7 +42,7 @@ class Euler(GaussianSolver):
         Raises:
             UsageError: If the process has jumps, which are not Gaussian.
         """
-        now = process(x, expand_time(x, t))
+        now = at_step(process, x, t, s)
         if any(leaf.jumps is not None for leaf in leaves(now)):
             raise UsageError("a process with jumps has no Gaussian step", remedy="Use `step`")
         return self._moments(now, x, t, s)
@@ -56,7 +59,7 @@ class Euler(GaussianSolver):
 
     def step(self, process: Process, x: State, t: float, s: float, rng: RandomStream) -> State:
         """Apply drift, then noise, then jumps."""
-        now = process(x, expand_time(x, t))
+        now = at_step(process, x, t, s)
         if isinstance(now, Characteristics) and now.diffusion is None and (now.jumps is None or s >= t):
             y = follow_velocity(self.space, x, (s - t, now))  # without the walks of a tree
             return apply_jumps(y, now, now, s, rng)

@@ -11,9 +11,9 @@ from torch import Tensor
 from feller.core.errors import UsageError, check_kind, check_number
 from feller.core.pytree import State, tree_map
 from feller.paths.predictions import DataPrediction, NoisePrediction, VelocityPrediction, conversion_coefficients
-from feller.paths.processes import Characteristics, Process
+from feller.paths.processes import Process
 from feller.paths.schedules import AlphaSigma, Linear, Schedule
-from feller.sampling.solvers.solver import GaussianSolver, expand_time
+from feller.sampling.solvers.solver import GaussianSolver, expand_time, flow_velocity
 
 
 class LinearStep(NamedTuple):
@@ -43,19 +43,12 @@ class LinearSolver(GaussianSolver):
             raise UsageError(argument="times", expected=expected, found=found, remedy="Use Midpoint() to go back")
         step = self.linear_step(t, s)
 
-        def velocity(leaf: Characteristics) -> Tensor:
-            if leaf.diffusion is not None or leaf.jumps is not None or leaf.velocity is None:
-                raise UsageError(
-                    argument="solver",
-                    expected="Euler(), for a process with noise or jumps",
-                    found=f"{name}, which adds its own noise",
-                )
-            return leaf.velocity
-
         def variance(x: Tensor) -> Tensor | None:
             return torch.full((1,) * x.ndim, step.variance, dtype=x.dtype, device=x.device) if step.variance else None
 
-        return step.mean(x, tree_map(velocity, process(x, expand_time(x, t)))), tree_map(variance, x)
+        return step.mean(x, tree_map(lambda leaf: flow_velocity(leaf, name), process(x, expand_time(x, t)))), tree_map(
+            variance, x
+        )
 
 
 def alpha_sigma_at(schedule: Schedule, time: float) -> AlphaSigma:

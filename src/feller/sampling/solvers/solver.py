@@ -10,7 +10,7 @@ from torch import Tensor
 from feller.core.errors import UsageError
 from feller.core.pytree import State, leaves, tree_map
 from feller.core.rng import RandomStream
-from feller.paths.processes import Characteristics, Process
+from feller.paths.processes import Characteristics, Process, takes_end
 from feller.paths.product import iter_leaf_paths
 from feller.paths.schedules import is_same_schedule
 from feller.spaces import Euclidean, Space
@@ -33,6 +33,30 @@ class Solver(abc.ABC):
         """Return the solver for one simulation; a solver that keeps state between steps returns a new object."""
         return self
 
+    def num_steps(self, nfe: int) -> int:
+        """Return the largest number of steps that takes at most `nfe` network evaluations; 0 if `nfe` is too small."""
+        return nfe // self.nfe_per_step
+
+    def num_evaluations(self, steps: int) -> int:
+        """Return the number of network evaluations of a simulation with this number of steps."""
+        return steps * self.nfe_per_step
+
+
+class MultistepSolver(Solver):
+    """Solver whose steps use predictions of previous steps; subclasses implement `init_stepper`.
+
+    `step` is a first step, without previous predictions.
+    """
+
+    stage_weights: ClassVar[tuple[float, ...]] = ()
+
+    @abc.abstractmethod
+    def init_stepper(self) -> "MultistepStepper":
+        """Return a new stepper, which keeps the predictions of previous steps."""
+
+    def step(self, process: Process, x: State, t: float, s: float, rng: RandomStream) -> State:
+        return self.init_stepper().step(process, x, t, s, rng)
+
 
 class GaussianSolver(Solver):
     """Solver whose step is Gaussian given x; subclasses implement `moments`."""
@@ -46,6 +70,13 @@ class GaussianSolver(Solver):
 
     def step(self, process: Process, x: State, t: float, s: float, rng: RandomStream) -> State:
         return tree_map(lambda mean, variance: add_noise(mean, variance, rng), *self.moments(process, x, t, s))
+
+
+class MultistepStepper(Solver):
+    """Stepper of one simulation by a multistep solver; `step` replaces `memory`, and does not modify it."""
+
+    memory: tuple[Any, ...] = ()
+    """Times, states and predictions of previous steps; empty before the first step."""
 
 
 def space_of(solver: Solver) -> Space:
@@ -129,6 +160,14 @@ def expand_time(x: State, t: float) -> Tensor:
     return torch.full((), t, dtype=dtype, device=x.device).expand(len(x))
 
 
+def at_step(process: Process, x: State, t: float, s: float) -> State:
+    """Return the characteristics at time t for a step that ends at s: of a flow map, the average velocity of the step.
+
+    Other processes are evaluated at (x, t) alone.
+    """
+    return process(x, expand_time(x, t), expand_time(x, s)) if takes_end(process) else process(x, expand_time(x, t))
+
+
 def follow_velocity(space: Space, x: State, *terms: tuple[float, State]) -> State:
     """Move the state x by the sum of h * velocity over `terms`; leaves (components) without a velocity stay.
 
@@ -196,6 +235,21 @@ def check_no_noise(now: Characteristics, solver: str) -> None:
     if now.diffusion is not None:
         expected = "Euler(), for a process with noise"
         raise UsageError(argument="solver", expected=expected, found=solver)
+
+
+def flow_velocity(now: Characteristics, solver: str) -> Tensor:
+    """Return the velocity of a process, for a solver that supports neither noise nor jumps.
+
+    `now` holds the characteristics that the process returned; `solver` is the name of the solver, for the message.
+
+    Raises:
+        UsageError: If the process has noise or jumps, or no velocity.
+    """
+    check_no_noise(now, solver)
+    if now.jumps is not None or now.velocity is None:
+        expected = "Euler() or Midpoint(), for a process with jumps"
+        raise UsageError(argument="solver", expected=expected, found=solver)
+    return now.velocity
 
 
 def check_continuous(x: State, solver: str) -> None:

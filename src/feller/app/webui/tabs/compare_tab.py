@@ -26,7 +26,7 @@ from feller.data.modality import Dataset
 
 FACTS = ("epsilon", "delta", "steps")
 """Names of the training facts that are compared in addition to the metrics."""
-TUNING = ("reward", "reward_tilted", "tilted_share", "kl", "diversity", "validity")
+TUNING = ("reward", "reward_tilted", "tilted_share", "kl_target", "kl", "diversity", "validity")
 """Metrics of a fine-tuning."""
 AVERAGE, LAST, BASE = "EMA weights", "last weights", "before fine-tuning"
 

@@ -363,7 +363,7 @@ def sampling_config_of(config: SampleConfig) -> DocumentSamplingConfig:
         picture_guidance=options.picture_guidance,
         min_p=DEFAULT_MIN_P if options.min_p is None else options.min_p,
         contrast=_contrast(options.contrast),
-        token_sampler=token_sampler_of(sampler),
+        token_sampler=token_sampler_of(sampler.tokens),
         best_of=1 if options.best_of is None else options.best_of,
         documents=DOCUMENTS if options.documents is None else options.documents,
     )

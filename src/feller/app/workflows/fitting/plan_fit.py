@@ -143,6 +143,15 @@ def plan_fit(
     check_latent(recipe, name, dataset)
     check_target(recipe, name, () if dataset.target is None else record.target, start_model)
     check_closed_form(recipe, start_model, record.watched)
+    lora = record.config.training.lora
+    lora.check()
+    if lora.rank is not None and start_model is None:
+        raise UsageError(
+            argument="rank",
+            expected="a run whose weights get low-rank updates",
+            found="none",
+            remedy="Give it with --start-from",
+        )
     if recipe.objective.is_one_shot:
         dataset.require_in_memory(f"the recipe {name}")
     access.check_recipe(record, name, recipe, start_run, dataset)

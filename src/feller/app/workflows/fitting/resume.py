@@ -37,6 +37,8 @@ FIXED_OPTIONS = (
     "condition",
     "schema",
     "seed",
+    "rank",
+    "target_modules",
 )
 """Names of the options, in addition to the recipe, that cannot be changed when a fit is resumed."""
 

@@ -22,6 +22,7 @@ from feller.evaluation.comparison import subsample
 from feller.evaluation.number_format import format_brief
 from feller.models.model import Model
 from feller.models.spec import ModelSpec, save_spec
+from feller.networks.blocks.lora import LoRA
 from feller.training import callbacks
 from feller.training.callbacks import CheckpointSaver, make_loggers
 from feller.training.checkpoint import load_checkpoint
@@ -175,7 +176,8 @@ def _selection(job: TrainingJob, rng: Rng, engine: Engine) -> Iterator[Callback]
     if job.held_out is not None:
         rows = subsample(job.held_out, SELECTION_BATCHES * job.config.batch_size, rng.fold_in("held-out"))
         batch = batch_loader(rows, len(rows), rng.fold_in("held-out"))(0, slice(None))
-        network = copy.deepcopy(job.state.network)
+        trained = job.state.network
+        network = copy.deepcopy(trained.network if isinstance(trained, LoRA) else trained)  # measures merged weights
         yield HeldOutSelection(
             job.objective, network, batch, job.config, rng=rng.fold_in("held-out noise"), engine=engine
         )

@@ -23,9 +23,12 @@ from feller.core.serialization import to_dict
 from feller.core.user_code import user_frame
 from feller.data.batches import batch_loader
 from feller.data.modality import Dataset
+from feller.models.export.user_network import with_detected_call
 from feller.models.families.model_family import DivergedError
 from feller.models.model import Model
+from feller.networks.blocks.lora import LoRA
 from feller.networks.network_config import count_parameters, limit_parameter_bytes
+from feller.networks.step_end import load_start_weights
 from feller.networks.unwrapping import null_values
 from feller.training.engine import Engine
 from feller.training.loop import make_train_state
@@ -56,12 +59,15 @@ def set_up_training(run: Run, plan: FitPlan, engine: Engine, max_bytes: int = sy
     if start_model is not None:
         start_model.network.to(engine.device).eval()
     check_parallelize(recipe.train, recipe.objective, recipe.architecture, engine)
-    description = replace(recipe.model_spec(data), aux_hashes=plan.aux_networks)
+    spec = limit_parameter_bytes(max_bytes, lambda: with_detected_call(recipe.model_spec(data)))
+    description = replace(spec, aux_hashes=plan.aux_networks)
     if plan.frequencies is not None:
         description = replace(description, frequencies=plan.frequencies)
     network = limit_parameter_bytes(max_bytes, lambda: description.build(Rng(record.seed)))
     if start_model is not None:
-        network.load_state_dict(start_model.network.state_dict())
+        load_start_weights(network, start_model.network.state_dict())
+        if (rank := (lora := record.config.training.lora).rank) is not None:
+            network = LoRA(network, rank, Rng(record.seed).fold_in("rank"), lora.target_modules)
     teacher = None if start_model is None else start_model.network
     objective = recipe.objective.build(TrainingContext(teacher=teacher, null=null_values(network)))
     example_source(objective, recipe.train.augmentation, network)  # raises an error before anything is written

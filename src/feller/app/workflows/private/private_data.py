@@ -34,7 +34,7 @@ from feller.app.workflows.private.plan_dp_sgd import plan_dp_sgd as plan_dp_sgd
 from feller.app.workflows.private.pretrain_on_marginals import marginal_model_of, pretrain_on_marginals
 from feller.app.workflows.private.privacy_config import ClosedFormBudget, Guarantee, PrivacyConfig
 from feller.app.workflows.private.private_split import OPEN_SALT_PREFIX, keyed_fingerprint, unordered_print
-from feller.app.workflows.private.private_statistics import NOT_PUBLIC, measure_statistics
+from feller.app.workflows.private.private_statistics import NOT_PUBLIC, has_public_texts, measure_statistics
 from feller.app.workflows.private.private_training import CLOCK_SECONDS, private_inputs
 from feller.app.workflows.private.probe_rows import (
     check_row_independence,
@@ -146,7 +146,8 @@ class PrivateData(DataAccess):
             for line in owner_warnings(record.with_provenance(draft=_is_draft(record)), dataset):
                 reporter.note(line)
         table_modality = as_table(dataset).modality
-        if all(table_modality.view(cls) is None for cls in (Table, Images, LabelledImages)):
+        is_known = any(table_modality.view(cls) is not None for cls in (Table, Images, LabelledImages))
+        if not is_known and not has_public_texts(dataset.modality, like):
             raise UsageError(NOT_PUBLIC.format(dataset.modality.display_name))
         return dataset
 
@@ -302,7 +303,8 @@ class PrivateData(DataAccess):
         modality = recipe.modality
         images = None if modality is None else modality.view(Images)
         labelled_data = plan.dataset if images is None else plan.dataset.with_modality(images)
-        statistics = measure_statistics(config, labelled_data, training_rows, cost, marginals_fraction)
+        like = None if plan.start_model is None else plan.start_model.spec.modality
+        statistics = measure_statistics(config, labelled_data, training_rows, cost, marginals_fraction, like)
         visible_data = self.visible_to(plan.record.provenance.recipe, statistics.dataset)
         recipe = replace(request, name=plan.record.provenance.recipe).resolve(visible_data, plan.start_model)[
             1

@@ -122,6 +122,8 @@ def holdout_mask(data: Dataset, fraction: float, salt: str) -> Bool[Tensor, " n"
 def contents(data: Dataset) -> list[bytes]:
     """Return the content of each row, including its conditions, as bytes."""
     targets = () if data.target is None else (data.targets(data.target),)
+    if not len(data):
+        return []
     tensors = [*leaves(data.values), *(data.given[name] for name in sorted(data.given)), *targets]
     flat = [np.ascontiguousarray(tensor.numpy()).reshape(num_examples(tensor), -1).view(np.uint8) for tensor in tensors]
     return [row.tobytes() for row in np.concatenate(flat, 1)]

@@ -11,10 +11,11 @@ from feller.app.workflows.private.privacy_config import PrivacyConfig
 from feller.app.workflows.private.table_schema import SchemaCost
 from feller.core.errors import UsageError
 from feller.data.images.modality import Images
-from feller.data.modality import Dataset
+from feller.data.modality import Dataset, Modality
 from feller.data.tables.mixed_table import as_table
 from feller.data.tables.modality import Table
 from feller.data.tables.raking import Crosstab
+from feller.data.text.modality import Text
 from feller.privacy.accounting.dp_events import DpEvent, GaussianMechanism, ZCdp
 from feller.privacy.accounting.ledger import Ledger
 from feller.privacy.accounting.zcdp import rho_from_epsilon
@@ -26,8 +27,8 @@ from feller.training.objectives.marginal_fitting import ONE_WAY_BUDGET, Marginal
 CLASS_BUDGET_FRACTION = 0.02
 """Fraction of the zCDP budget that noisy class counts of images spend; no other counts are then released."""
 NOT_PUBLIC = (
-    "private training supports tables (best with --schema) and images; found {}, whose model stores statistics of the"
-    " rows without noise"
+    "private training supports tables (best with --schema), images, and documents with --start-from; found {}, whose"
+    " model stores statistics of the rows without noise"
 )
 
 
@@ -51,6 +52,7 @@ def measure_statistics(
     training_rows: Dataset,
     schema_cost: SchemaCost,
     marginals_fraction: float = 0.0,
+    like: Modality | None = None,
 ) -> PrivateStatistics:
     """Replace statistics that a modality stores, such as scales and class frequencies, by public or noisy statistics.
 
@@ -61,6 +63,7 @@ def measure_statistics(
         schema_cost: Cost of the schema search.
         marginals_fraction: Fraction of the privacy budget for counts of single columns and pairs of columns of a table;
             0 to count single columns only.
+        like: Modality of the model from which training starts; None without one.
 
     Raises:
         UsageError: If epsilon or delta is unsuitable for the number of rows, or the modality stores other statistics of
@@ -79,7 +82,22 @@ def measure_statistics(
     if images is not None:
         frequencies, costs = _classes(privacy, images, training_rows, delta)
         return PrivateStatistics(dataset, replace(ledger, events=costs), frequencies)
+    if has_public_texts(modality, like):
+        return PrivateStatistics(dataset, ledger, {})
     raise UsageError(NOT_PUBLIC.format(modality.display_name))
+
+
+def has_public_texts(modality: Modality, like: Modality | None) -> bool:
+    """Return True if a row is a whole document, and all that its modality stores comes from another model.
+
+    Vocabulary and length are then public. Windows of one long text overlap, so that they are no rows.
+
+    Args:
+        modality: Modality of the rows.
+        like: Modality of the model from which training starts; None without one.
+    """
+    text = modality.view(Text)
+    return text is not None and text.documents and not text.classes and modality == like
 
 
 def _with_marginals(

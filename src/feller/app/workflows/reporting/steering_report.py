@@ -113,7 +113,7 @@ def report_tuning_without_data(
         network.to(get_engine().device)
 
     def draw(n: int) -> Dataset:
-        conditions = model.sample_conditions(n, tuning_record.given, rng)
+        conditions = tuning_record.conditions(model, n, rng)
         return model.sample_dataset(
             n,
             given=conditions,
@@ -126,7 +126,7 @@ def report_tuning_without_data(
     reporter.start("comparing with the base model")
     n = effort.n or effort.num_affordable(MAX_MEASURED, 1 / 4, draw, get_engine())
     samples = draw(n)
-    comparison = compare_tuned(fine_tuning, base, model, samples, reward, rng, tuning_record.given)
+    comparison = compare_tuned(fine_tuning, base, model, samples, reward, rng, tuning_record.conditions)
     reporter.finish()
     is_valid = registration_of(samples.modality).valid
     validity = {"validity_before": is_valid(comparison.base_samples), "validity": is_valid(samples)}

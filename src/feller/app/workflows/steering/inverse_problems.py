@@ -6,17 +6,18 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
-from feller.app.config import SteerConfig, single_values
+from feller.app.config import MeasurementOptions, SteerConfig, single_values
 from feller.app.reporter import SILENT, Reporter
 from feller.app.workflows.steering.measurements import parse_operator, read_mask, read_measurements
 from feller.app.workflows.steering.model_flow import BATCH_SIZE_DIVISOR, make_process
 from feller.control.inverse.guided_solver import DPS, GuidedSolver, PiGDM
 from feller.control.inverse.inverse_methods import METHODS, DFlow
 from feller.control.inverse.inverse_problem import InverseSolution, InverseSolver, Measurement, PriorModel
-from feller.control.inverse.operators import Inpaint, Operator
+from feller.control.inverse.operators import DecodedOperator, Inpaint, Operator
+from feller.control.inverse.twisted_smc import TwistedSMC
 from feller.control.optimize.lbfgs import LBFGS
 from feller.core.errors import UsageError, check_number
 from feller.core.precision import Precision, parse_precision
@@ -30,6 +31,8 @@ from feller.models.model import Model, load_model
 from feller.paths import Affine
 from feller.training.engine import get_engine
 
+LATENT_SCALE = 64.0
+"""Change of pixel values, out of 255, when latents change by their standard deviation."""
 N = 4
 """Default number of samples per measurement."""
 MAX_PRIOR_SAMPLES = 64
@@ -65,10 +68,12 @@ def solve_inverse_problem(run: Run, config: SteerConfig, *, reporter: Reporter =
         InputError: If the run, the measurements or a custom operator is unusable.
         UsageError: If an argument is wrong, or the model's data are not numeric vectors.
     """
-    options, conditions_given, n = config.measurement, single_values(config.given), N if config.n is None else config.n
+    options, conditions_given = config.measurement, single_values(config.given)
     file, noise = pathlib.Path(options.observe or ""), options.noise
     require_exists(file, "a file")
-    solver = _inverse_solver(options.method, options.scale, config.steps)
+    solver = _inverse_solver(options, config.steps)
+    group_size = solver.particles if isinstance(solver, TwistedSMC) else config.n or N
+    n = check_kept(config.n, group_size)
     model, start_time = load_model(run), time.monotonic()
     model.network.to(get_engine().device)
     modality, family = model.spec.modality, model.family
@@ -77,12 +82,6 @@ def solve_inverse_problem(run: Run, config: SteerConfig, *, reporter: Reporter =
         raise UsageError(
             "inverse problems need a flow model with an affine path (points, images); this model"
             f" {family.describe()}. Use a reward instead: feller steer RUN --reward"
-        )
-    if modality.aux_networks:
-        raise UsageError(
-            f"inverse problems need a model of {modality.display_name} whose states are the data, but this model"
-            " generates latents of an autoencoder",
-            remedy="Use a reward instead: feller steer RUN --reward",
         )
     out_path = run.output_path(config.out)
     modality.check_place(out_path)
@@ -99,14 +98,22 @@ def solve_inverse_problem(run: Run, config: SteerConfig, *, reporter: Reporter =
     if isinstance(operator, Inpaint):
         measured = operator(measured)  # unobserved entries of the file are arbitrary
     rng = Rng(config.seed).fold_in("observe")
-    conditions = _complete_conditions(model, n * len(measured), conditions_given, rng)
-    task = _InverseTask(model, operator, measured.repeat_interleave(n, 0), noise, conditions, rng)
+    if isinstance(solver, TwistedSMC):  # the particles of a measurement share its conditions
+        conditions = _complete_conditions(model, len(measured), conditions_given, rng)
+        conditions = tree_map(lambda leaf: leaf.repeat_interleave(group_size, 0), conditions)
+    else:
+        conditions = _complete_conditions(model, n * len(measured), conditions_given, rng)
+    task = _InverseTask(model, operator, measured.repeat_interleave(group_size, 0), noise, conditions, rng)
     solutions = _solve(task, solver, config.flow.guidance, parse_precision(config.flow.precision), reporter)
-    state = torch.cat([solution.state for solution in solutions])
+    kept = kept_rows(len(measured), group_size, n)
+    conditions = tree_map(lambda leaf: leaf[kept], conditions)
+    particles = torch.cat([solution.state for solution in solutions])
+    state = particles[kept.to(particles.device)]
     samples = Dataset(modality.decode(state), conditions, modality)
-    state_mean = state.unflatten(0, (-1, n)).mean(1)
     first_rows = torch.arange(0, len(state), n)
-    posterior_mean = Dataset(modality.decode(state_mean), tree_map(lambda leaf: leaf[first_rows], conditions), modality)
+    posterior_mean = Dataset(
+        _mean_values(modality, particles, group_size), tree_map(lambda leaf: leaf[first_rows], conditions), modality
+    )
     modality.write(samples.values, samples.given, out_path)
     residual = torch.cat([solution.residual for solution in solutions]).double().mean().sqrt().item()
     metrics = {
@@ -117,11 +124,44 @@ def solve_inverse_problem(run: Run, config: SteerConfig, *, reporter: Reporter =
         "noise": noise,
         "calls": torch.cat([solution.nfe for solution in solutions]).double().mean().item(),
         **_unknown_parameter(solutions),
+        **effective_sizes([solution.ess for solution in solutions if solution.ess is not None]),
         "seconds": time.monotonic() - start_time,
     }
     return InverseProblemResult(
         samples, posterior_mean, measured, metrics, out_path, _assumption_notes(model, solver, config)
     )
+
+
+def _mean_values(modality: Modality, state: Tensor, n: int) -> Tensor:
+    """Return the means of each n samples in data units; of the decoded samples if states are latents."""
+    if not modality.aux_networks:
+        return modality.decode(state.unflatten(0, (-1, n)).mean(1))
+    with torch.no_grad():
+        return modality.decode_soft(state).unflatten(0, (-1, n)).mean(1).clamp(0, 255).round().to(torch.uint8)
+
+
+def check_kept(n: int | None, particles: int) -> int:
+    """Return the number of samples per group: n, or all particles; UsageError if n is above the particles."""
+    if n is not None and n > particles:
+        remedy = f"Use -n {particles}, or --particles {n}"
+        raise UsageError(argument="n", expected=f"at most the {particles} particles", found=f"{n}", remedy=remedy)
+    return particles if n is None else n
+
+
+def kept_rows(groups: int, particles: int, n: int) -> Int64[Tensor, " m"]:
+    """Return the rows of n evenly spaced particles of each group; resampled particles are ordered by their ancestor."""
+    return (torch.arange(groups)[:, None] * particles + torch.arange(n) * particles // n).flatten()
+
+
+def effective_sizes(per_batch: list[Tensor]) -> dict[str, Any]:
+    """Return the effective sample sizes of particles, averaged over groups: at the end, the least, and of each step.
+
+    Empty for methods without particles.
+    """
+    if not per_batch:
+        return {}
+    by_step = torch.cat(per_batch, 1).mean(1).tolist()
+    return {"ess_end": by_step[-1], "ess_least": min(by_step), "ess_steps": [round(size, 1) for size in by_step]}
 
 
 def _check_scales(operator: Operator, modality: Modality, noise: float) -> None:
@@ -135,12 +175,15 @@ def _check_scales(operator: Operator, modality: Modality, noise: float) -> None:
     )
 
 
-def _inverse_solver(method: str, scale: float | None, steps: int | None) -> InverseSolver:
+def _inverse_solver(options: MeasurementOptions, steps: int | None) -> InverseSolver:
+    method, scale = options.method, options.scale
     if method not in METHODS:
         raise UsageError.unknown_name("method", method, METHODS)
     solver = METHODS[method]()
     if steps is not None and isinstance(solver, DFlow):
         solver = replace(solver, minimizer=LBFGS(steps=steps))
+    if isinstance(solver, TwistedSMC):
+        solver = replace(solver, particles=options.particles or solver.particles, steps=steps or solver.steps)
     if scale is None:
         return solver
     if not isinstance(solver, GuidedSolver) or not isinstance(solver.guidance, PiGDM | DPS):
@@ -154,7 +197,7 @@ def _complete_conditions(model: Model, n: int, conditions: dict[str, str], rng: 
     cond = model.sample_conditions(n, conditions, rng)
     if model.spec.cond_dropout:
         for name in cond.keys() - conditions.keys():
-            cond[name] = torch.full_like(cond[name], len(model.spec.frequencies[name]))
+            cond[name] = model.spec.null_condition(name, n)
     return model.spec.modality.add_derived_conditions(cond)
 
 
@@ -177,6 +220,8 @@ def _solve(
     spec, device = task.model.spec, next(task.model.network.parameters()).device
     path = cast(Affine, spec.path)
     batch_size, solutions = max(1, default_batch_size(spec.space, device) // BATCH_SIZE_DIVISOR), []
+    if isinstance(solver, TwistedSMC):
+        batch_size = max(1, batch_size // solver.particles) * solver.particles  # whole groups
     reporter.start("solving the inverse problem")
     for rows, on_progress in iter_batches(len(task.measured), batch_size, reporter.progress):
         batch_rng = replace(task.rng, first_example=rows.start)
@@ -206,6 +251,8 @@ def _assumption_notes(model: Model, solver: InverseSolver, config: SteerConfig) 
         notes.append(f"--scale {solver.guidance.scale:g} was chosen, the default of {options.method}")
     if config.steps is None and isinstance(solver, DFlow) and isinstance(solver.minimizer, LBFGS):
         notes.append(f"each sample is optimised for at most {solver.minimizer.steps} steps (--steps)")
+    if isinstance(solver, TwistedSMC):
+        notes.append(f"{solver.particles} particles per measurement in {solver.steps} steps (--particles, --steps)")
     unset = [name for name in model.spec.frequencies if name not in single_values(config.given)]
     if unset:
         condition_text = "is unconditional" if model.spec.cond_dropout else "was sampled with its training frequencies"
@@ -220,6 +267,8 @@ def _pose_problem(operator: Operator, measured: Tensor, noise: float, modality: 
     """
     scales = _scales(modality).to(like.device)
     scale = float(scales.mean())
+    if modality.aux_networks:
+        return Measurement(DecodedOperator(operator, modality.decode_soft), measured, noise, scale=scale)
     if isinstance(operator, Inpaint):
         zero = modality.decode_soft(torch.zeros_like(like[:1]))
         return Measurement(operator, operator(((measured - zero) / scales).to(like)), noise / scale)
@@ -231,11 +280,14 @@ def _unit(operator: Operator, modality: Modality) -> float:
 
     Inpainting measures in units of the model's state.
     """
-    return float(_scales(modality).mean()) if isinstance(operator, Inpaint) else 1.0
+    is_in_state_units = isinstance(operator, Inpaint) and not modality.aux_networks
+    return float(_scales(modality).mean()) if is_in_state_units else 1.0
 
 
 def _scales(modality: Modality) -> Float[Tensor, " 1 *d"]:
-    """Return the change of each data value when the model's state changes by 1."""
+    """Return the change of each data value when the model's state changes by 1; about that, if states are latents."""
+    if modality.aux_networks:
+        return torch.full((1,), LATENT_SCALE)
     like = modality.space().sample_base(1, Rng(0).stream("shape"))
     zero, one = (modality.decode_soft(torch.full_like(like, level)) for level in (0.0, 1.0))
     return (one - zero).abs()

@@ -43,7 +43,9 @@ def parse_rewards(run: Run, modality: Modality, texts: Sequence[str]) -> RewardS
         InputError: If user code fails.
     """
     return parse_reward(
-        texts, _named_rewards(run, modality), lambda text: code_reward(text) or _regressor_reward(modality, text)
+        texts,
+        _named_rewards(run, modality),
+        lambda text: code_reward(text, modality) or _regressor_reward(modality, text),
     )
 
 
@@ -57,7 +59,7 @@ def parse_recorded_rewards(run: Run, modality: Modality, texts: Sequence[str]) -
 
     def refuse(text: str) -> Reward:
         if text.startswith(MEMORY_PREFIX):
-            return user_reward(load_function(text))  # defined in this process
+            return user_reward(load_function(text), modality)  # defined in this process
         raise UsageError(
             "this run's reward is custom code or another run",
             remedy=f"Repeat the reward with --reward {text!r}",

@@ -1,0 +1,165 @@
+"""Folders that `save_pretrained` of diffusers and transformers wrote: configurations and safetensors weights.
+
+Nothing of a folder is executed: classes are looked up in lists of known names, and pickled weights are refused.
+"""
+
+import functools
+import hashlib
+import json
+import pathlib
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from feller.core.errors import InputError
+from feller.core.optional_dependency import require_package
+from feller.core.run_folder import Run
+from feller.core.safetensors_io import load_tensors
+
+INDEX, CONFIG = "model_index.json", "config.json"
+PICKLED = (".bin", ".pt", ".pth", ".pkl", ".ckpt", ".msgpack")
+"""Suffixes of files with weights that may be pickled."""
+SHARD_INDEX = ".safetensors.index.json"
+
+
+def read_config(file: pathlib.Path) -> dict[str, Any]:
+    """Return the content of a JSON file of a folder.
+
+    Raises:
+        InputError: If the file is missing, or is not a JSON object.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        remedy = "Write the folder with save_pretrained"
+        raise InputError(f"a folder with {file.name}", "none", remedy, file=file.parent) from error
+    except (OSError, ValueError) as error:
+        raise InputError("a JSON file", str(error)[:200], file=file) from error
+    if not isinstance(content, dict):
+        raise InputError("a JSON object", type(content).__name__, file=file)
+    return content
+
+
+def component_class(
+    folder: pathlib.Path, index: Mapping[str, Any], name: str, known: Collection[str], *, optional: bool = False
+) -> str | None:
+    """Return the class name of a component of a pipeline, or None if it is optional and left out.
+
+    Args:
+        folder: Folder of the pipeline.
+        index: Content of its model_index.json.
+        name: Name of the component, such as `vae`.
+        known: Names of the classes that are known.
+        optional: Whether the component may be left out.
+
+    Raises:
+        InputError: If the component is missing, or its class is unknown.
+    """
+    entry = index.get(name)
+    is_entry = isinstance(entry, list) and len(entry) == 2
+    if not is_entry or entry[1] is None or not (folder / name).is_dir():
+        if optional and (not is_entry or entry[1] is None):
+            return None
+        remedy = "Save the whole pipeline with save_pretrained"
+        raise InputError(f"a pipeline with {name}", "none", remedy, file=folder)
+    library, class_name = map(str, entry)
+    if library not in ("diffusers", "transformers") or class_name not in known:
+        found = f"{library}.{class_name}"
+        raise InputError(f"one of {', '.join(sorted(known))} as {name}", found, file=folder / INDEX)
+    return class_name
+
+
+def weight_files(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Return the safetensors files of a folder: one file, or the shards that an index lists.
+
+    Raises:
+        InputError: If there are none, the weights are pickled, or shards of the index are missing.
+    """
+    index = next(iter(sorted(folder.glob(f"*{SHARD_INDEX}"))), None)
+    files = sorted(file for file in folder.glob("*.safetensors") if not file.name.startswith("."))
+    if index is None:
+        if len(files) > 1:  # variants, such as fp16
+            plain = [file for file in files if file.stem.count(".") == 0 and "-of-" not in file.stem]
+            files = plain if len(plain) == 1 else files
+        if len(files) == 1:
+            return files
+        if files:
+            found, remedy = f"{len(files)} files and no index", "Copy the index of the shards, or leave one file"
+            raise InputError("one .safetensors file, or shards with their index", found, remedy, file=folder)
+        is_pickled = folder.is_dir() and any(file.suffix in PICKLED for file in folder.iterdir())
+        found = "pickled weights, which could execute code" if is_pickled else "none"
+        raise InputError("weights in .safetensors", found, "Write them again with save_pretrained", file=folder)
+    shards = read_config(index).get("weight_map")
+    names = sorted({*shards.values()}) if isinstance(shards, dict) else []
+    if not names or any(not isinstance(name, str) or pathlib.PurePath(name).name != name for name in names):
+        raise InputError("an index with the file of each weight", "none", "Copy the whole folder again", file=index)
+    if missing := [name for name in names if not (folder / name).is_file()]:
+        found, remedy = f"{len(missing)} missing, such as {missing[0]}", "Copy the whole folder again"
+        raise InputError(f"the {len(names)} shards of its index", found, remedy, file=folder)
+    return [folder / name for name in names]
+
+
+def load_folder_weights(folder: pathlib.Path) -> dict[str, Tensor]:
+    """Return the weights in the safetensors files of a folder.
+
+    Raises:
+        InputError: As for `weight_files`, or if the index of shards names other weights.
+    """
+    weights: dict[str, Tensor] = {}
+    files = weight_files(folder)
+    for file in files:
+        weights |= load_tensors(file)[0]
+    index = next(iter(sorted(folder.glob(f"*{SHARD_INDEX}"))), None)
+    if index is not None and (names := {*read_config(index)["weight_map"]}) != weights.keys():
+        found = f"{len(names ^ weights.keys())} others, such as {min(names ^ weights.keys())}"
+        raise InputError("shards with the weights of their index", found, "Copy the whole folder again", file=index)
+    return weights
+
+
+def digest_of(folder: pathlib.Path, files: Sequence[pathlib.Path]) -> str:
+    """Return the SHA-256 hash of files of a folder, by their names and contents; unchanged files are hashed once."""
+    stamps = ((status.st_size, status.st_mtime_ns) for status in map(pathlib.Path.stat, files))
+    return _digest(folder, tuple(files), tuple(stamps))
+
+
+@functools.lru_cache(maxsize=8)
+def _digest(folder: pathlib.Path, files: tuple[pathlib.Path, ...], stamps: tuple[tuple[int, int], ...]) -> str:
+    """Return the hash of files; `stamps` are their sizes and times of change."""
+    total = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as opened:
+            name = file.relative_to(folder).as_posix()
+            total.update(name.encode() + b"\0" + hashlib.file_digest(opened, "sha256").digest())
+    return total.hexdigest()
+
+
+def is_pretrained_folder(path: str) -> bool:
+    """Return True if a path is a folder that `save_pretrained` may have written, and not a run."""
+    folder = pathlib.Path(path)
+    is_run = Run(folder).model.is_file()
+    return folder.is_dir() and not is_run and any((folder / name).is_file() for name in (INDEX, CONFIG))
+
+
+def require_transformers(purpose: str, extra: str = "pretrained") -> Any:
+    """Import transformers, which then shows errors only, and return it.
+
+    Raises:
+        NotInstalledError: If it is not installed; `purpose` is the start of the message.
+    """
+    transformers = require_package("transformers", purpose, extra)
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    return transformers
+
+
+def require_diffusers(purpose: str) -> Any:
+    """Import diffusers and transformers, which then show errors only, and return diffusers.
+
+    Raises:
+        NotInstalledError: If one of them is not installed; `purpose` is the start of the message.
+    """
+    require_transformers(purpose)
+    diffusers = require_package("diffusers", purpose, "pretrained")
+    diffusers.logging.set_verbosity_error()
+    return diffusers

@@ -1,0 +1,1 @@
+"""Networks of diffusers and transformers, rebuilt from their configurations."""

@@ -1,0 +1,211 @@
+"""Models in folders of diffusers against the pipelines of diffusers, at the same noise."""
+
+import json
+import pathlib
+import shutil
+from typing import Any
+
+import pytest
+import torch
+
+import feller
+from feller.core.errors import FellerWarning, InputError, UsageError
+from feller.data.conditions.prompts import PromptCondition
+from feller.data.images.modality import Images
+from feller.models.model import Model
+from feller.models.pretrained.diffusers_folder import load_diffusers
+from feller.sampling.guidance import cfg
+from tests.errors import refuses
+from tests.models.pretrained.tiny import PIPELINES, make
+
+SIZE = {"flux": (16, 16)}
+STEPS, SCALE = 5, 2.5
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, pathlib.Path]:
+    """Folder of each pipeline."""
+    root = tmp_path_factory.mktemp("pipelines")
+    for name in PIPELINES:
+        make(name).save_pretrained(root / name)
+    _set(root / "dit" / "model_index.json", "id2label", {str(i): f"kind {i}, a class" for i in range(10)})
+    return {name: root / name for name in PIPELINES}
+
+
+def latents(model: Model) -> torch.Tensor:
+    return torch.randn(2, *model.spec.space.sample_base(1, feller.Rng(0).stream("x")).shape[1:])
+
+
+def sampled(model: Model, x: torch.Tensor, given: dict[str, Any], scale: float) -> torch.Tensor:
+    """Return the end of a sampling from the noise x."""
+    spec = model.spec
+    path, solver, times = feller.SamplerConfig(spec.sampling.solver, STEPS, times=spec.sampling.times).resolve(
+        spec.path, spec.space
+    )
+    cond = model.sample_conditions(len(x), given, feller.Rng(0))
+    network = cfg(model.network, scale, droppable=model.droppable()) if cond else model.network
+    with torch.no_grad():
+        return feller.simulate(path.process(network, cond), x, times, solver, feller.Rng(0))
+
+
+def packed(x: torch.Tensor) -> torch.Tensor:
+    """Return latents as the tokens of FLUX."""
+    b, c, h, w = x.shape
+    return x.view(b, c, h // 2, 2, w // 2, 2).permute(0, 2, 4, 1, 3, 5).reshape(b, h * w // 4, c * 4)
+
+
+def expected(name: str, pipeline: Any, x: torch.Tensor) -> torch.Tensor:
+    """Return the result of the pipeline from the noise x; latents are on the scale of the network."""
+    if name == "ddim":
+        pipeline.scheduler.set_timesteps(STEPS)
+        for k in pipeline.scheduler.timesteps:
+            x = pipeline.scheduler.step(pipeline.unet(x, k).sample, k, x).prev_sample
+        return x
+    if name == "dit":
+        pipeline.scheduler.set_timesteps(STEPS)
+        labels = torch.tensor([3, 3, 10, 10])
+        for k in pipeline.scheduler.timesteps:
+            output = pipeline.transformer(torch.cat([x, x]), k.expand(4), class_labels=labels).sample[:, :4]
+            with_class, without = output.chunk(2)
+            x = pipeline.scheduler.step(without + SCALE * (with_class - without), k, x).prev_sample
+        return x
+    words = {"prompt": ["a cat", "a cat"], "num_inference_steps": STEPS, "output_type": "latent"}
+    if name == "flux":
+        result = pipeline(**words, latents=packed(x), height=16, width=16).images
+        return result
+    return pipeline(**words, guidance_scale=SCALE, latents=x).images
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_samples_of_the_pipeline(name: str, folders: dict[str, pathlib.Path]) -> None:
+    pipeline, model = make(name), load_diffusers(folders[name], SIZE.get(name))
+    x = latents(model)
+    given = {"label": "kind 3"} if name == "dit" else {"prompt": "a cat"} if name != "ddim" else {}
+    with torch.no_grad():
+        reference = expected(name, pipeline, x)
+    ours = sampled(model, x, given, 1.0 if name == "flux" else SCALE)
+    ours = packed(ours) if name == "flux" else ours
+    assert (ours - x.reshape(ours.shape)).abs().max() > 0.1
+    torch.testing.assert_close(ours, reference, rtol=1e-4, atol=1e-4 * float(reference.abs().max()))
+
+
+@pytest.mark.parametrize("name", ["stable-diffusion", "stable-diffusion-3"])
+def test_latents_are_decoded_as_by_the_pipeline(name: str, folders: dict[str, pathlib.Path]) -> None:
+    pipeline, model = make(name), load_diffusers(folders[name])
+    x, modality = latents(model), model.spec.modality
+    assert isinstance(modality, Images)
+    vae = pipeline.vae
+    with torch.no_grad():
+        pixels = vae.decode(x / vae.config.scaling_factor + (vae.config.shift_factor or 0)).sample
+        mean = vae.encode(pixels.clamp(-1, 1)).latent_dist.mean
+    torch.testing.assert_close(modality.decode_soft(x), (pixels + 1) * 127.5)
+    values = modality.decode(x)
+    assert values.dtype == torch.uint8
+    rounded = (mean - (vae.config.shift_factor or 0)) * vae.config.scaling_factor
+    torch.testing.assert_close(modality.encode(values), rounded, atol=0.05, rtol=0.05)
+
+
+def test_null_prompts_have_the_features_of_the_pipeline(folders: dict[str, pathlib.Path]) -> None:
+    model = load_diffusers(folders["stable-diffusion-xl"])
+    cond = model.sample_conditions(2, {}, feller.Rng(0))
+    tokens, pooled = model.network.prompt_features(cond)
+    assert not tokens.any()  # force_zeros_for_empty_prompt
+    assert not pooled.any()
+
+
+def test_a_text_encoder_may_be_left_out(folders: dict[str, pathlib.Path], tmp_path: pathlib.Path) -> None:
+    shutil.copytree(folders["stable-diffusion-3"], tmp_path / "sd3")
+    for name in ("text_encoder_3", "tokenizer_3"):
+        shutil.rmtree(tmp_path / "sd3" / name)
+        _set(tmp_path / "sd3" / "model_index.json", name, [None, None])
+    model, x = load_diffusers(tmp_path / "sd3"), torch.randn(2, 4, 8, 8)
+    pipeline = type(make("stable-diffusion-3")).from_pretrained(tmp_path / "sd3", text_encoder_3=None, tokenizer_3=None)
+    pipeline.set_progress_bar_config(disable=True)
+    with torch.no_grad():
+        reference = expected("stable-diffusion-3", pipeline, x)
+    torch.testing.assert_close(sampled(model, x, {"prompt": "a cat"}, SCALE), reference, atol=1e-3, rtol=1e-4)
+
+
+def test_long_prompts_are_cut(folders: dict[str, pathlib.Path]) -> None:
+    prompts = load_diffusers(folders["stable-diffusion"]).spec.modality.selected_conditions["prompt"]
+    assert isinstance(prompts, PromptCondition)
+    with pytest.warns(FellerWarning):
+        prompts.encode("prompt", ["a very long prompt about a cat"])
+
+
+def test_clipping(folders: dict[str, pathlib.Path], tmp_path: pathlib.Path) -> None:
+    shutil.copytree(folders["ddim"], tmp_path / "clipped")
+    file = tmp_path / "clipped" / "scheduler" / "scheduler_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"clip_sample": True}))
+    pipeline, model = make("ddim"), load_diffusers(tmp_path / "clipped")
+    x, scheduler = latents(model), type(pipeline.scheduler).from_pretrained(tmp_path / "clipped" / "scheduler")
+    ours = sampled(model, x, {}, 1.0)
+    scheduler.set_timesteps(STEPS)
+    for k in scheduler.timesteps:
+        with torch.no_grad():
+            output = pipeline.unet(x, k).sample
+        x = scheduler.step(output, k, x, use_clipped_model_output=True).prev_sample
+    torch.testing.assert_close(ours, x, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "kind"),
+    [
+        ("stable-diffusion", lambda folder: shutil.rmtree(folder / "text_encoder"), InputError),
+        ("stable-diffusion", lambda folder: shutil.rmtree(folder / "vae"), InputError),
+        ("ddim", lambda folder: _unlink(folder / "unet"), InputError),
+        ("ddim", lambda folder: _pickled(folder / "unet"), InputError),
+        ("ddim", lambda folder: _set(folder / "model_index.json", "_class_name", "MyPipeline"), InputError),
+        ("ddim", lambda folder: _set(folder / "model_index.json", "unet", ["my_code", "Net"]), InputError),
+        ("ddim", lambda folder: _set(folder / "unet" / "config.json", "block_out_channels", [8, 8]), InputError),
+        ("ddim", lambda folder: _set(folder / "unet" / "config.json", "layers_per_block", "many"), InputError),
+        ("ddim", lambda folder: _index(folder / "unet"), InputError),
+        (
+            "ddim",
+            lambda folder: _set(folder / "scheduler" / "scheduler_config.json", "_class_name", "LCMScheduler"),
+            InputError,
+        ),
+    ],
+)
+def test_damaged_folders_are_refused(name, change, kind, folders, tmp_path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(folders[name], folder)
+    change(folder)
+    with refuses(kind):
+        load_diffusers(folder)
+
+
+def _unlink(folder: pathlib.Path) -> None:
+    for file in folder.glob("*.safetensors"):
+        file.unlink()
+
+
+def _pickled(folder: pathlib.Path) -> None:
+    for file in folder.glob("*.safetensors"):
+        file.rename(file.with_suffix(".bin"))
+
+
+def _set(file: pathlib.Path, key: str, value: object) -> None:
+    file.write_text(json.dumps(json.loads(file.read_text()) | {key: value}))
+
+
+def _index(folder: pathlib.Path) -> None:
+    names = {"conv_in.weight": "diffusion_pytorch_model-00001-of-00002.safetensors"}
+    (folder / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
+
+
+def test_sharded_weights(folders: dict[str, pathlib.Path], tmp_path: pathlib.Path) -> None:
+    pipeline = make("ddim")
+    pipeline.save_pretrained(tmp_path, max_shard_size="50KB")
+    assert len([*(tmp_path / "unet").glob("*.safetensors")]) > 1
+    plain, sharded = (load_diffusers(folder).network.state_dict() for folder in (folders["ddim"], tmp_path))
+    assert all(torch.equal(plain[name], sharded[name]) for name in plain)
+
+
+def test_sides_and_classes(folders: dict[str, pathlib.Path]) -> None:
+    with refuses(UsageError, argument="modality"):
+        load_diffusers(folders["stable-diffusion-3"], (18, 16))
+    with refuses(UsageError, argument="classes"):
+        load_diffusers(folders["dit"], classes=("a", "b"))
+    wide = load_diffusers(folders["stable-diffusion-3"], (16, 24))
+    assert wide.sample(1, nfe=2, given={"prompt": "a cat"}).values.shape == (1, 3, 16, 24)
