@@ -101,3 +101,20 @@ def test_wrong_use_of_guidance_variants() -> None:
         autoguidance(network, lambda x, t, cond: U, 2.0, interval=(0.5, 0.2))
     with refuses(UsageError, argument="guide"):
         autoguidance(network, lambda x, t, cond: U[:, :2], 2.0)(X, T, LABEL)
+
+
+@pytest.mark.parametrize("w", WEIGHTS, ids=["number", "tensor"])
+def test_an_example_of_one_entry_is_not_rescaled(w: float | Tensor) -> None:
+    def one(x: Tensor, t: Tensor, cond: dict[str, Tensor]) -> Tensor:
+        return network(x, t, cond)[:, :1, 0]
+
+    guided = cfg_rescale(one, w, nulls=NULLS)(X[:, :1, 0], T, LABEL)
+    close(guided, cfg(one, w, nulls=NULLS)(X[:, :1, 0], T, LABEL), 1e-12)
+
+
+def test_zero_star_rests_only_with_guidance() -> None:
+    w = torch.tensor([1.0, 2.0, 1.0, 2.0, 2.0], dtype=F64)
+    guided = cfg_zero_star(network, w, 0.5, nulls=NULLS)(X, T, LABEL)
+    is_zero = (guided == 0).flatten(1).all(1)
+    assert is_zero.tolist() == ((T < 0.5) & (w > 1)).tolist()
+    close(guided[w == 1], C[w == 1], 1e-12)

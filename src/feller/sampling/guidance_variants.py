@@ -33,8 +33,8 @@ def cfg_rescale(
     """Return a network with guidance whose standard deviation is moved back towards that of the conditional prediction.
 
     The guided prediction g becomes phi g std(c) / std(g) + (1 - phi) g, with the standard deviations of g and of the
-    conditional prediction c over the entries of an example. Source: Lin et al. 2023, "Common diffusion noise schedules
-    and sample steps are flawed", arXiv 2305.08891, equations 15 and 16.
+    conditional prediction c over the entries of an example; where one of them is 0, g stays. Source: Lin et al. 2023,
+    "Common diffusion noise schedules and sample steps are flawed", arXiv 2305.08891, equations 15 and 16.
 
     Args:
         network: Network trained with conditions randomly replaced by null values.
@@ -48,7 +48,8 @@ def cfg_rescale(
 
     def combine(c: Tensor, u: Tensor, x: Tensor, t: Tensor) -> Tensor:
         guided = cfg_combine(c, u, w)
-        scale = _std(c) / _std(guided).clamp(min=torch.finfo(c.dtype).tiny)
+        spread, goal = _std(guided), _std(c)
+        scale = torch.where((spread > 0) & (goal > 0), goal / spread.clamp(min=torch.finfo(c.dtype).tiny), 1.0)
         return guided * append_dims(1 + phi * (scale - 1), guided)
 
     return _guided(network, combine, droppable, interval, nulls)
@@ -65,8 +66,8 @@ def cfg_zero_star(
 ) -> Network:
     """Return a velocity network with CFG-Zero*: an optimal scale of the unconditional velocity, and a start at rest.
 
-    The guided velocity is (1 - w) s u + w c, with the conditional velocity c, the unconditional velocity u, and
-    s = <c, u> / |u|^2 per example. Before the time `zero_until` it is 0. Source: Fan et al. 2025, "CFG-Zero*",
+    The guided velocity is (1 - w) s u + w c, with the conditional velocity c, the unconditional velocity u, and s = <c,
+    u> / |u|^2 per example. Before the time `zero_until` it is 0, unless w is 1. Source: Fan et al. 2025, "CFG-Zero*",
     arXiv 2503.18886, algorithm 1, where the first step is skipped.
 
     Args:
@@ -82,7 +83,8 @@ def cfg_zero_star(
     def combine(c: Tensor, u: Tensor, x: Tensor, t: Tensor) -> Tensor:
         scale = _dot(c, u) / _dot(u, u).clamp(min=torch.finfo(c.dtype).tiny)
         guided = cfg_combine(c, append_dims(scale, u) * u, w)
-        return torch.where(append_dims(t, c) < zero_until, 0.0, guided)
+        is_at_rest = (t < zero_until) & (torch.as_tensor(w, device=t.device) != 1)
+        return torch.where(append_dims(is_at_rest, c), 0.0, guided)
 
     return _guided(network, combine, droppable, interval, nulls)
 

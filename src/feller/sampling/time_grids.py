@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 
 from feller.core.errors import UsageError, check_integer, check_number
-from feller.core.pytree import State, StateT, append_dims, leaves, num_examples
+from feller.core.pytree import State, StateT, append_dims, leaves
 from feller.core.rng import Rng
 from feller.paths.predictions import DataPrediction, VelocityPrediction, convert
 from feller.paths.processes import Process
 from feller.paths.schedules import Schedule
 from feller.paths.time_distributions import linear_grid
 from feller.sampling.solvers.runge_kutta import Midpoint
-from feller.sampling.solvers.solver import flow_velocity
+from feller.sampling.solvers.solver import expand_time, flow_velocity
 from feller.spaces import Euclidean, Space
 
 ERROR_ORDER = 3
@@ -51,7 +51,7 @@ def error_grid(
     check_integer("steps", steps, ge=1)
     check_integer("fine_steps", fine_steps, ge=2)
     solver, rng = Midpoint(space), Rng(0).stream("unused")
-    for leaf in leaves(process(x, torch.zeros(num_examples(x)))):
+    for leaf in leaves(process(x, expand_time(x, 0.0))):
         flow_velocity(leaf, "error_grid")
     state: State = x
     times, errors = linear_grid(fine_steps), []

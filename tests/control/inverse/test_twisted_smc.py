@@ -1,5 +1,6 @@
 """Particles against posteriors in closed form: modes, normal laws, rewards, and tokens by enumeration."""
 
+import math
 from itertools import product
 
 import pytest
@@ -9,11 +10,11 @@ from torch import Tensor
 from feller.control.inverse.guided_solver import DPS, GuidedSolver, PiGDM
 from feller.control.inverse.inverse_problem import InverseSolver, Measurement, PriorModel
 from feller.control.inverse.operators import CompressedSensing, LinearOperator, Operator, UnknownBlur
-from feller.control.inverse.particles import resample, run_particles
-from feller.control.inverse.twisted_chains import GaussianChain, RewardTwist, TokenChain
+from feller.control.inverse.particles import Outlook, TwistedChain, resample, run_particles
+from feller.control.inverse.twisted_chains import GaussianChain, MeasurementTwist, RewardTwist, TokenChain
 from feller.control.inverse.twisted_smc import TwistedSMC
 from feller.core.errors import InputError, UsageError
-from feller.core.rng import Rng
+from feller.core.rng import RandomStream, Rng
 from feller.paths import Affine, Mixture
 from feller.paths.processes import Characteristics
 from feller.paths.schedules import Cosine, Linear, Schedule
@@ -211,3 +212,47 @@ def test_what_is_refused() -> None:
     chain = GaussianChain(modes, Affine(), RewardTwist(lambda x, cond: torch.full((len(x),), torch.nan, dtype=F64)))
     with refuses(InputError):
         run_particles(chain, x_0, linear_grid(4), 2, Rng(0))
+
+
+@pytest.mark.parametrize("first", [(0.0, 0.0), (0.0, 1.0), (0.0, -2.0)])
+def test_any_first_twist_has_the_same_limit(first: tuple[float, float]) -> None:
+    """A chain of two states that keeps its state with probability 0.8, tilted by exp of the last state."""
+
+    class Coin(TwistedChain):
+        def look(self, x: Tensor, t: float) -> Outlook:
+            return Outlook(torch.tensor(first if t == 0 else (0.0, 1.0), dtype=F64)[x], {})
+
+        def move(self, x: Tensor, outlook: Outlook, t: float, s: float, rng: RandomStream) -> tuple[Tensor, Tensor]:
+            keeps = rng.uniform(x.shape, F64, x.device) < 0.8
+            return torch.where(keeps, x, 1 - x), torch.zeros(len(x), dtype=F64)
+
+    n = 40_000
+    found = run_particles(Coin(), torch.arange(n) % 2, [0.0, 1.0], n, Rng(0)).state
+    assert found.double().mean().item() == pytest.approx(1 / (1 + math.exp(-1)), abs=0.01)
+
+
+def test_copies_count_once() -> None:
+    """Particles are resampled to the largest half, and a step without noise keeps the copies."""
+
+    class Still(TwistedChain):
+        def look(self, x: Tensor, t: float) -> Outlook:
+            return Outlook(torch.where(x[:, 0] >= 12, 50.0, 0.0) if t else torch.zeros(len(x), dtype=F64), {})
+
+        def move(self, x: Tensor, outlook: Outlook, t: float, s: float, rng: RandomStream) -> tuple[Tensor, Tensor]:
+            return x, torch.zeros(len(x), dtype=F64)
+
+    x = torch.arange(16, dtype=F64)[:, None].repeat(3, 1)
+    ess = run_particles(Still(), x, [0.0, 0.5, 1.0], 16, Rng(0)).ess
+    close(ess, torch.full((2, 3), 4.0, dtype=F64), 1e-6)
+
+
+@pytest.mark.parametrize("noise", [0.1, 1e-3, 1e-6])
+def test_the_twist_of_sharp_measurements(noise: float) -> None:
+    """The likelihood of residuals r under noise^2 + A A^T / 2, in single precision."""
+    operator, x = CompressedSensing(3), torch.linspace(-1, 1, 12).reshape(2, 6)
+    rows = operator(torch.eye(6)).double()
+    y = operator(torch.linspace(1, -1, 12).reshape(2, 6))
+    covariance = noise**2 * torch.eye(3, dtype=F64) + 0.5 * rows.T @ rows
+    residual = (operator(x) - y).double()
+    expected = -(residual * torch.linalg.solve(covariance, residual.T).T).sum(1) / 2
+    close(MeasurementTwist(Measurement(operator, y, noise)).log_likelihood(x, 0.5).double(), expected, 1e-3)

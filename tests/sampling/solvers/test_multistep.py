@@ -8,6 +8,7 @@ from torch import Tensor
 
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
+from feller.paths.diffusion_steps import DiffusionBetas, DiffusionSteps
 from feller.paths.processes import Characteristics, Jumps
 from feller.paths.schedules import VP, Cosine, Linear, LinearVP, Schedule
 from feller.paths.time_distributions import linear_grid
@@ -143,3 +144,13 @@ def test_recomputed_steps_have_the_same_gradient(solver) -> None:
         gradients.append(torch.autograd.grad(end.square().sum(), [weight, x]))
     for plain, recomputed in zip(*gradients, strict=True):
         close(recomputed, plain, 1e-12)
+
+
+def test_deis_on_the_betas_of_a_diffusion_model() -> None:
+    """The slope of sigma is infinite at the end."""
+    schedule = DiffusionBetas()
+    normal = Normal(schedule, 0.3, 0.6)
+    x = column(*torch.linspace(-2, 2, 9, dtype=F64).tolist())
+    grid = DiffusionSteps().grid(50)
+    error = (simulate(normal.flow, x, grid, DEIS(schedule), Rng(0)) - normal.carry(x, grid[0], 1.0)).abs().max()
+    assert error < 0.01

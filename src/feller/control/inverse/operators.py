@@ -111,6 +111,30 @@ class LinearOperator(Operator):
             direction = gradient + _pad(gradient_sq / previous_sq.clamp(min=EPS), direction) * direction
         return x * _pad(norms, x)
 
+    def whiten(self, y: Float[Tensor, " b *m"], like: Float[Tensor, " b *d"], ridge: float) -> Float[Tensor, " b *m"]:
+        """Return (A A^T + ridge I)^-1 y, by conjugate gradients on measurements.
+
+        Args:
+            y: Measurements; uninformative measurements are ignored.
+            like: Tensor with the shape of the values.
+            ridge: Noise variance over value variance, above 0.
+        """
+        residual = self.zero_unmeasured(y).to(like)
+        tolerance = torch.finfo(like.dtype).eps ** 0.8
+        x, direction, residual_sq = torch.zeros_like(residual), residual, _square(residual)
+        target_sq = tolerance**2 * residual_sq
+        for _ in range(MAX_CG_STEPS):
+            is_active = residual_sq > target_sq
+            if not is_active.any():
+                break
+            image = self.zero_unmeasured(self(self.adjoint(direction, like))) + ridge * direction
+            slope = (direction * image).flatten(1).sum(1)
+            step = _pad(torch.where(is_active, residual_sq / slope.clamp(min=EPS), 0.0), x)
+            x, residual = x + step * direction, residual - step * image
+            previous_sq, residual_sq = residual_sq, _square(residual)
+            direction = residual + _pad(residual_sq / previous_sq.clamp(min=EPS), direction) * direction
+        return x
+
 
 MAX_CG_STEPS = 200
 """Maximum number of conjugate gradient steps."""

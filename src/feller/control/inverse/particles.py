@@ -13,7 +13,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from feller.core.errors import InputError, UsageError, check_number
-from feller.core.pytree import State, num_examples, tree_map
+from feller.core.pytree import State, leaves, num_examples, tree_map
 from feller.core.rng import RandomStream, Rng
 from feller.paths.time_distributions import Shifted
 
@@ -51,7 +51,9 @@ class Particles:
 
     state: State
     ess: Float[Tensor, "steps groups"]
-    """Effective number of particles of each group after each step, before resampling; the last is that of the end."""
+    """Effective number of particles of each group after each step, before resampling; the last is that of the end.
+
+    Copies that a step without noise has left equal count as one particle."""
 
 
 @torch.no_grad()
@@ -88,7 +90,7 @@ def run_particles(
     if n % particles:
         raise UsageError(argument="x", expected=f"a multiple of {particles} states", found=f"{n}")
     outlook, effective = chain.look(x, times[0]), []
-    log_weight = torch.zeros_like(outlook.log_twist, dtype=torch.float64)
+    log_weight = outlook.log_twist.double()
     for number, (t, s) in enumerate(pairwise(times)):
         x, log_ratio = chain.move(x, outlook, t, s, rng.stream("simulate", number))
         previous, outlook = outlook, chain.look(x, s)
@@ -96,7 +98,7 @@ def run_particles(
         if log_weight.isnan().any() or (log_weight == torch.inf).any():
             raise InputError("finite weights of the particles", f"a weight that is not, at time {s:.3g}")
         weights = log_weight.unflatten(0, (-1, particles)).softmax(1)
-        ess = 1 / weights.square().sum(1)
+        ess = 1 / _merge_copies(weights, x).square().sum(1)
         effective.append(ess)
         uniform = rng.stream("resample", number).uniform((n,), torch.float64, weights.device)[::particles]
         is_poor = ess < RESAMPLING_FRACTION * particles if s < times[-1] else torch.ones_like(ess, dtype=torch.bool)
@@ -113,6 +115,23 @@ def run_particles(
             log_weight = torch.where(is_poor[:, None], 0.0, log_weight.unflatten(0, (-1, particles))).flatten()
         on_progress((number + 1) / (len(times) - 1))
     return Particles(x, torch.stack(effective))
+
+
+def _merge_copies(weights: Float[Tensor, "groups particles"], x: State) -> Float[Tensor, "groups particles"]:
+    """Return the weights, where the first of equal neighbours has their sum and the others have 0.
+
+    Copies of a resampled particle are neighbours, and stay equal in a step without noise. Tokens are left alone, since
+    they may be equal by chance.
+    """
+    if not all(leaf.is_floating_point() for leaf in leaves(x)):
+        return weights
+    groups, particles = weights.shape
+    is_copy = torch.ones(groups * particles, dtype=torch.bool, device=weights.device)
+    for leaf in leaves(x):
+        is_copy = is_copy & (leaf == leaf.roll(1, 0)).flatten(1).all(1)
+    is_copy = is_copy.unflatten(0, (groups, particles))
+    first = torch.cat([torch.zeros_like(is_copy[:, :1]), is_copy[:, 1:]], 1).logical_not().cumsum(1) - 1
+    return torch.zeros_like(weights).scatter_add(1, first, weights)
 
 
 def particle_grid(steps: int) -> list[float]:

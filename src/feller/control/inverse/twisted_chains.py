@@ -64,8 +64,7 @@ class MeasurementTwist(Twist):
         if variance == 0 or not isinstance(operator, LinearOperator):
             return -residual.square().flatten(1).sum(1) / (2 * (noise_variance + data_variance))
         given, like = residual.detach(), measurement.to_data_units(x_1).detach()
-        spread = operator(operator.pseudo_inverse(given, like, noise_variance / data_variance))
-        whitened = (given - spread) / noise_variance  # the inverse of noise^2 + r^2 A A^T, times the residual
+        whitened = operator.whiten(given, like, noise_variance / data_variance) / data_variance
         half = (given * whitened).flatten(1).sum(1) / 2
         return half - (residual * whitened).flatten(1).sum(1)  # the gradient is A^T times the whitened residual
 

@@ -262,18 +262,23 @@ class DEIS(ExponentialMultistep):
 def _integrals(schedule: Schedule, nodes: Sequence[float], s: float) -> list[float]:
     """Return the integrals of the Lagrange polynomials of `nodes` against d(sigma / alpha), from nodes[0] to s.
 
-    Gauss-Legendre quadrature on panels that shrink towards both ends, where the density may grow without bound.
+    They are integrated by parts, since the derivative of sigma may be infinite where there is no noise. Gauss-Legendre
+    quadrature on panels that shrink towards both ends, where the derivative may grow without bound.
     """
     t = nodes[0]
     growing = torch.tensor([0.0, *(2.0**-k for k in range(PANELS, 0, -1))], dtype=torch.float64)
     edges = torch.cat([growing, 1 - growing[:-1].flip(0)])
     points, point_weights = (torch.from_numpy(values) for values in np.polynomial.legendre.leggauss(POINTS))
     half = (edges[1:] - edges[:-1])[:, None] / 2
-    fractions = (half * points + (edges[1:] + edges[:-1])[:, None] / 2).flatten()
-    times = t + (s - t) * fractions
-    scales = schedule(times)
-    density = -torch.as_tensor(scales.wronskian / scales.alpha**2) * (s - t) * (half * point_weights).flatten()
-    return [
-        float((density * math.prod((times - other) / (node - other) for other in nodes if other != node)).sum())
-        for node in nodes
-    ]
+    offsets = (s - t) * (half * points + (edges[1:] + edges[:-1])[:, None] / 2).flatten().numpy()
+    scales = schedule(torch.from_numpy(t + offsets))
+    ratios = torch.as_tensor(scales.sigma / scales.alpha).numpy()
+    cells = ((s - t) * (half * point_weights)).flatten().numpy()
+    start, end = (_scales(schedule, time) for time in (t, s))
+    integrals = []
+    for node in nodes:
+        others = [other - t for other in nodes if other != node]
+        polynomial = np.poly1d(others, r=True) / math.prod(node - t - other for other in others)
+        boundary = polynomial(s - t) * end.sigma / end.alpha - polynomial(0.0) * start.sigma / start.alpha
+        integrals.append(float(boundary - (cells * ratios * np.polyval(polynomial.deriv(), offsets)).sum()))
+    return integrals

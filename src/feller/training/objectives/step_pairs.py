@@ -63,8 +63,9 @@ class StepsToLast(StepDistribution):
 class GridSteps(StepDistribution):
     """Steps of samplers with fixed numbers of steps of equal length."""
 
-    counts: tuple[int, ...] = (1, 2, 4)
-    """Numbers of steps, which are equally frequent."""
+    counts: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128)
+    """Numbers of steps, which are equally frequent. For `Shortcut`, whose halves of steps must be trained too, each
+    number is twice the one before, up to steps that are as good as the velocity."""
 
     def __post_init__(self) -> None:
         if not self.counts or min(self.counts) < 1:
