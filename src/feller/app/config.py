@@ -449,6 +449,7 @@ class FitConfig(metaclass=OptionsType):
             ("auto",),
             (
                 "feller.models.recipes.registry:RECIPES",
+                "feller.models.recipes.registry:STARTED_RECIPES",
                 "feller.models.recipes.registry:SECOND_STAGES",
                 "feller.models.recipes.registry:FLOW_MAPS",
             ),

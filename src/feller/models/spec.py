@@ -12,6 +12,7 @@ import feller.models.families.sequence_models
 import feller.models.infilling
 import feller.models.pretrained.diffusers_latents
 import feller.models.pretrained.diffusers_network
+import feller.models.pretrained.row_language_model
 import feller.models.pretrained.transformers_network
 import feller.networks.image.latent_pixels
 import feller.networks.step_end

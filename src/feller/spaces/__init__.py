@@ -13,6 +13,7 @@ from feller.spaces.sphere import Sphere
 from feller.spaces.table_tokens import CategoryTokenizer, ColumnTokenizer, DigitTokenizer, PairConstraint, TableTokens
 from feller.spaces.tokens import CategoricalSource, MaskSource, Tokens, TokenSource, UniformSource
 from feller.spaces.torus import Torus
+from feller.spaces.trie_tokenizer import TrieTokenizer
 
 __all__ = [
     "SO3",
@@ -35,6 +36,7 @@ __all__ = [
     "TokenSource",
     "Tokens",
     "Torus",
+    "TrieTokenizer",
     "UniformSource",
     "as_manifold",
     "se3",

@@ -4,6 +4,7 @@ import abc
 import functools
 import itertools
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Int64
@@ -20,6 +21,9 @@ Transitions = Int64[Tensor, "states tokens"]
 class ColumnTokenizer(abc.ABC):
     """Tokenizer of a table column: converts value codes 0, ..., `num_values` - 1 to a fixed number of tokens."""
 
+    ends_in_code: ClassVar[bool] = False
+    """True if the last token of a value is its code, as constraints between columns require."""
+
     @property
     @abc.abstractmethod
     def num_values(self) -> int:
@@ -29,6 +33,11 @@ class ColumnTokenizer(abc.ABC):
     @abc.abstractmethod
     def num_tokens(self) -> int:
         """Number of tokens per value."""
+
+    @property
+    def vocab_sizes(self) -> tuple[int, ...]:
+        """Vocabulary size of each token."""
+        return tuple(table.shape[1] for table in self.transitions())
 
     @abc.abstractmethod
     def transitions(self) -> list[Transitions]:
@@ -47,6 +56,7 @@ class ColumnTokenizer(abc.ABC):
 class CategoryTokenizer(ColumnTokenizer):
     """Tokenizer of a categorical column, with one token per value."""
 
+    ends_in_code: ClassVar[bool] = True
     num_tokens = 1
     number: int
 
@@ -144,7 +154,7 @@ def _state(*, at_low: bool, at_high: bool) -> int:
 
 @dataclass(frozen=True)
 class PairConstraint:
-    """Allowed pairs of values of two columns, each of which has one token per value."""
+    """Allowed pairs of values of two columns, whose last token is the code of the value."""
 
     first: int
     second: int
@@ -202,9 +212,9 @@ class TableTokens(Space):
                 f"a constraint between columns 0 to {len(self.columns) - 1}", f"columns {pair.first} and {pair.second}"
             )
         first, second = self.columns[pair.first], self.columns[pair.second]
-        if first.num_tokens != 1 or second.num_tokens != 1:
+        if not (first.ends_in_code and second.ends_in_code):
             raise UsageError(
-                "constraints require columns of one token", remedy="Use bins instead of digits for the number"
+                "constraints require columns with a token per value", remedy="Use bins instead of digits for the number"
             )
         if len(pair.allowed) != first.num_values or any(
             len(row) != second.num_values or not {*row} <= {"0", "1"} for row in pair.allowed
@@ -223,7 +233,7 @@ class TableTokens(Space):
     @functools.cached_property
     def vocab_sizes(self) -> tuple[int, ...]:
         """Vocabulary size of each token position, in column order."""
-        return tuple(table.shape[1] for column in self.columns for table in column.transitions())
+        return tuple(size for column in self.columns for size in column.vocab_sizes)
 
     def sample_base(self, n: int, rng: RandomStream, device: torch.device | str = "cpu") -> Int64[Tensor, "n places"]:
         u = rng.uniform((n, len(self.columns)), torch.float64, device)

@@ -53,20 +53,20 @@ def words() -> Any:
     return tokenizer
 
 
-def make(name: str) -> tuple[Any, Any]:
+def make(name: str, positions: int = POSITIONS) -> tuple[Any, Any]:
     """Return a model and its tokenizer; weights are large enough that outputs depend on all inputs."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = _model(name).eval().requires_grad_(False)
+        model = _model(name, positions).eval().requires_grad_(False)
         for weight in model.parameters():
             torch.nn.init.normal_(weight, std=0.3) if weight.ndim > 1 else weight.add_(0.1 * torch.randn_like(weight))
         model.tie_weights()
     return model, _tokenizer(name)
 
 
-def save(name: str, folder: pathlib.Path, **options: Any) -> pathlib.Path:
+def save(name: str, folder: pathlib.Path, positions: int = POSITIONS, **options: Any) -> pathlib.Path:
     """Write a model and its tokenizer to a folder."""
-    model, tokenizer = make(name)
+    model, tokenizer = make(name, positions)
     model.save_pretrained(folder, **options)
     tokenizer.save_pretrained(folder)
     return folder
@@ -83,16 +83,16 @@ def _tokenizer(name: str) -> Any:
     return fast(tokenizer_object=byte_pairs(["<s>", "</s>"], "<s>"), bos_token="<s>", eos_token="</s>")
 
 
-def _model(name: str) -> Any:
+def _model(name: str, positions: int) -> Any:
     tokenizer = _tokenizer(name)
     size = len(tokenizer) + 3  # as embeddings that are padded to a round number
     ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
-    common = {"vocab_size": size, "max_position_embeddings": POSITIONS}
+    common = {"vocab_size": size, "max_position_embeddings": positions}
     heads = {"num_key_value_heads": 1, "head_dim": 8}
     match name:
         case "gpt2":
             config = transformers.GPT2Config(
-                vocab_size=size, n_positions=POSITIONS, n_embd=16, n_layer=2, n_head=2, **ends
+                vocab_size=size, n_positions=positions, n_embd=16, n_layer=2, n_head=2, **ends
             )
             return transformers.GPT2LMHeadModel(config)
         case "llama":

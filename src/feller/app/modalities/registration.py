@@ -120,7 +120,8 @@ class Registration:
     choose_recipe: "Callable[[Dataset, str], str] | None" = None
     """Function (dataset, size) -> name of the default recipe; None to use `recipe` for all data."""
     recipe_of_family: Mapping[str, str] = field(default_factory=dict)
-    """Name of the default recipe for the continued training of a model, by the name of its family."""
+    """Name of the default recipe for the continued training of a model, by the name of its family, or of the class of
+    its network."""
     measure: "Measure | None" = None
     """Function (samples, training set, held-out data, rng) -> metrics of the samples; None if a trained classifier
     provides the metrics, as for images."""
@@ -297,7 +298,14 @@ def find_recipe(name: str, data: Dataset, size: str, start_model: "Model | None"
         UsageError: If the name is unknown, the recipe does not have the size, or it needs `start_model` but it is None.
         InputError: If a user file cannot be read, or its function does not return a recipe.
     """
-    from feller.models.recipes.registry import FLOW_MAPS, RECIPES, SECOND_STAGES, check_size, list_functions
+    from feller.models.recipes.registry import (
+        FLOW_MAPS,
+        RECIPES,
+        SECOND_STAGES,
+        STARTED_RECIPES,
+        check_size,
+        list_functions,
+    )
     from feller.models.recipes.stages import finetune_from
 
     default = default_recipe(data, size)
@@ -322,8 +330,25 @@ def find_recipe(name: str, data: Dataset, size: str, start_model: "Model | None"
                 f"the recipe {name} needs a trained model", remedy="Give the run of this model with --start-from"
             )
         return name, SECOND_STAGES[name](first_stage, start_model)
+    if name in STARTED_RECIPES:
+        if start_model is None:
+            raise UsageError(
+                argument="start_from",
+                expected=f"the run of a model whose weights the recipe {name} needs",
+                found="none",
+                remedy="Import a model with feller import FOLDER, and give its run with --start-from",
+            )
+        return name, STARTED_RECIPES[name](data, size, start_model)
     if name not in RECIPES:
-        raise UsageError.unknown_name("recipe", name, [*RECIPES, *SECOND_STAGES, *FLOW_MAPS, "auto"])
+        names = [*RECIPES, *STARTED_RECIPES, *SECOND_STAGES, *FLOW_MAPS, "auto"]
+        raise UsageError.unknown_name("recipe", name, names)
+    if start_model is not None and start_model.spec.modality.has_vocabulary and not data.modality.has_vocabulary:
+        raise UsageError(
+            argument="start_from",
+            expected=f"a model of {data.modality.display_name} for the recipe {name}",
+            found=f"a model of {start_model.spec.modality.display_name} that {start_model.family.describe()}",
+            remedy="Tables can start from autoregressive language models, such as GPT-2, with --recipe auto",
+        )
     recipe = RECIPES[name](data, size)
     return name, recipe if start_model is None else finetune_from(recipe, start_model)
 
@@ -343,7 +368,9 @@ def _recipe_of_family(data: Dataset, start_model: "Model") -> str:
     """Return the default recipe for the continued training of a model; empty if it does not depend on the family."""
     if data.target is not None or data.modality.own_recipe:
         return ""
-    return registration_of(data.modality).recipe_of_family.get(start_model.family.name, "")
+    names = registration_of(data.modality).recipe_of_family
+    keys = (type(start_model.spec.architecture).__name__, start_model.family.name)
+    return next((names[key] for key in keys if key in names), "")
 
 
 def _own_recipe(name: str, data: Dataset, size: str) -> "Recipe":

@@ -137,6 +137,10 @@ REGISTRATIONS = {
     ),
     Table: Registration(
         recipe="table",
+        recipe_of_family={
+            "autoregressive": "table-language-model",
+            "RowLanguageModel": "table-language-model",
+        },
         measure=samples_quality,
         measure_unseen=unseen_samples_quality,
         display=DISPLAY,

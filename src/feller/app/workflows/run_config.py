@@ -81,6 +81,8 @@ class Provenance:
     """Planned privacy guarantee or budget; None without differential privacy."""
     start_hash: str = ""
     """Hash of the weights of the start model, which initialised training."""
+    has_own_schema: bool = False
+    """True if a table started from a model that does not determine its schema, such as a language model."""
     ancestors: tuple[TrainingDataRef, ...] = ()
     """Training data of the start model and of its own start models; empty in older records, which contain only
     `start_from`."""
@@ -369,7 +371,8 @@ def example_of(record: FitRecord) -> Example | None:
 
 def is_described(record: FitRecord) -> bool:
     """Return True if the schema of the run's table was given to the fit, and not inferred from the rows."""
-    return bool(record.config.data_loading.schema or record.start_from or example_of(record) or not record.data)
+    has_start_schema = record.start_from and not record.provenance.has_own_schema
+    return bool(record.config.data_loading.schema or has_start_schema or example_of(record) or not record.data)
 
 
 def train_test_split(record: FitRecord, data: Dataset) -> tuple[Dataset, Dataset]:

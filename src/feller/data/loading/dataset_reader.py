@@ -23,7 +23,7 @@ from feller.data.loading.array_formats import raw_from_arrays
 from feller.data.loading.class_folders import DEFAULT_FOLDERS, FolderOptions
 from feller.data.loading.condition_sources import columns_of, names_of, parse_conditions, shrunk_again, with_sources
 from feller.data.loading.decimal_commas import parse_decimal_commas
-from feller.data.loading.file_formats import load_raw, load_texts, raw_from_sheet
+from feller.data.loading.file_formats import holds_cells, load_raw, load_texts, raw_from_sheet
 from feller.data.loading.in_memory import (
     DataSource,
     as_temporary_file,
@@ -176,6 +176,16 @@ def read(
     if not isinstance(source, str | os.PathLike):
         raise UsageError("a file, a folder, example:NAME or in-memory data", type(source).__name__, argument="data")
     return _read(request)
+
+
+def holds_table(source: DataSource) -> bool:
+    """Return True if a data source holds the rows of a table rather than texts, images or other examples."""
+    if is_in_memory(source):
+        return sheet_in(source) is not None
+    path = pathlib.Path(str(source))
+    if str(source).startswith(EXAMPLE_PREFIX):
+        return read(source).modality.view(Table) is not None
+    return path.is_file() and holds_cells(path)
 
 
 def _columns(like: Modality | None) -> tuple[str, ...] | None:

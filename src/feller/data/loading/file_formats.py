@@ -190,6 +190,13 @@ def load_raw(path: pathlib.Path, options: ReadOptions) -> RawExamples:
         raise InputError(f"cannot be read ({error.strerror or error})", file=path) from error
 
 
+def holds_cells(path: pathlib.Path) -> bool:
+    """Return True if a file is a table of words or numbers, and not of texts, series, crystals or other examples."""
+    ending = _ending(path)
+    fmt = next((fmt for fmt in FORMATS if ending in fmt.endings and fmt.holds(path)), None)
+    return fmt is not None and fmt.read is _table
+
+
 def load_table(path: pathlib.Path) -> RawTable:
     """Read a table file of any format as cells; InputError if the file is missing or not a table."""
     return expect(load_raw(path, ReadOptions(limit=None, raw_type=RawTable)), RawTable)

@@ -41,7 +41,7 @@ from feller.data.tables.raking import Crosstab, crosstab_weights, exchange_rows,
 from feller.data.tables.schema import ROW, Schema
 from feller.data.tables.schema_detection import detect_schema
 from feller.data.tables.unmodelled_columns import Derived, FreeText, Identifier
-from feller.spaces import DigitTokenizer, PairConstraint, TableTokens
+from feller.spaces import ColumnTokenizer, DigitTokenizer, PairConstraint, TableTokens
 
 
 def first_of_each(raw: RawTable, unit: str) -> RawTable:
@@ -101,8 +101,16 @@ class Table(Modality):
     """Number of rows from which `crosstabs` were counted."""
     dialect: Dialect = Dialect()  # noqa: RUF009 - frozen
     """Text format of the training table, in which generated tables are written; it does not depend on the rows."""
+    tokenizers: tuple[ColumnTokenizer, ...] = ()
+    """Tokenizers of the codes of the modelled columns; empty for those of the schema."""
 
     def __post_init__(self) -> None:
+        if self.tokenizers and tuple(field.num_values for field in self.tokenizers) != self.counts:
+            raise InputError(
+                f"tokenizers of columns with {self.counts} codes",
+                tuple(field.num_values for field in self.tokenizers),
+                argument="tokenizers",
+            )
         num_levels = [len(column.level_names) for column in self.schema.modelled]
         if self.marginals and [len(marginal) for marginal in self.marginals] != num_levels:
             raise InputError(
@@ -162,7 +170,7 @@ class Table(Modality):
             )
             for pair in self.schema.pairs
         )
-        fields = tuple(column.field for column in self.schema.modelled)
+        fields = self.tokenizers or tuple(column.field for column in self.schema.modelled)
         field_marginals = zip(fields, self.marginals, strict=True) if self.marginals else ()
         return TableTokens(
             fields,
@@ -328,7 +336,7 @@ class Table(Modality):
         columns = (
             replace(column, digits=False) if isinstance(column, Numerical) else column for column in self.schema.columns
         )
-        return replace(self, schema=replace(self.schema, columns=tuple(columns)))
+        return replace(self, schema=replace(self.schema, columns=tuple(columns)), tokenizers=())
 
     def convert(self, data: Dataset) -> Dataset:
         table = data.modality.view(Table)

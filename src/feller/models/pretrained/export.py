@@ -33,6 +33,11 @@ def pretrained_network(model: Model) -> DiffusersModule | TransformersModule:
         found = type(model.spec.architecture).__name__
         remedy = "Use --to huggingface, which feller opens"
         raise UsageError(argument="to", expected="a model imported from a folder", found=found, remedy=remedy)
+    if model.spec.modality.has_schema:
+        found = "a model of table rows, whose texts and their constraints other packages do not know"
+        raise UsageError(
+            argument="to", expected="a model of texts or images", found=found, remedy="Use --to huggingface"
+        )
     return model.network
 
 

@@ -75,17 +75,20 @@ class TransformersNetwork(NetworkConfig):
             raise UsageError(f"{self.class_name} has no conditions", ", ".join(conditions), "Write them into the texts")
         if self.max_length is not None and shape[0] > self.max_length:
             raise UsageError(f"texts of at most {self.max_length} tokens, the positions of the model", shape[0])
-        config = transformers_config(self.class_name, self.config)
         with seeded_init(rng):
-            try:
-                inner = transformers_class(self.class_name)(config)
-            except InputError:
-                raise
-            except Exception as error:  # transformers raises many types
-                found = message_of(error, 200)
-                raise InputError(f"a configuration of {self.class_name}", found) from error
             module = CausalModule if self.is_causal else MaskedModule
-            return module(self, inner, config.vocab_size)
+            return module(self, *self.new_model())
+
+    def new_model(self) -> tuple[nn.Module, int]:
+        """Return a new model of transformers with its number of ids; call it within `seeded_init`."""
+        config = transformers_config(self.class_name, self.config)
+        try:
+            return transformers_class(self.class_name)(config), config.vocab_size
+        except InputError:
+            raise
+        except Exception as error:  # transformers raises many types
+            found = message_of(error, 200)
+            raise InputError(f"a configuration of {self.class_name}", found) from error
 
 
 def transformers_class(name: str) -> Any:
@@ -155,6 +158,11 @@ def _fill_in_tied(module: nn.Module, state: dict[str, Any], prefix: str, *others
             state.setdefault(f"{prefix}inner.{name}", state[f"{prefix}inner.{first}"])
 
 
+def cache_argument(inner: nn.Module) -> str:
+    """Return the name of the cache in the arguments of a model, which older versions of transformers call otherwise."""
+    return "cache" if "cache" in inspect.signature(inner.forward).parameters else "past_key_values"
+
+
 @dataclass(frozen=True, eq=False)
 class TransformersCache:
     """KV cache of transformers; updates are in place, so only the most recently returned cache is valid."""
@@ -176,8 +184,7 @@ class CausalModule(TransformersModule):
         super().__init__(config, inner, num_ids)
         self.bos_token_id = num_ids
         """Token that stands for the tokens before every text."""
-        self.cache_argument = "cache" if "cache" in inspect.signature(inner.forward).parameters else "past_key_values"
-        """Name of the cache in the arguments of `inner`, which older versions of transformers call otherwise."""
+        self.cache_argument = cache_argument(inner)
 
     def forward(self, x_t: Int[Tensor, "b n"], t: Float[Tensor, " b"], cond: Cond) -> Float[Tensor, "b n K"]:
         ids = self._with_start(self.order[x_t[:, :-1]])

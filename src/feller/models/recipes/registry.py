@@ -28,7 +28,7 @@ from feller.models.recipes.proteins import backbones, proteins
 from feller.models.recipes.recipe import SIZES, USUAL_SIZES, Recipe
 from feller.models.recipes.speech import speech, vocoder
 from feller.models.recipes.stages import consistency, distill, flow_map, lagrangian, mean_flow, reflow
-from feller.models.recipes.tables import logistic_private, table, table_flow, table_marginals
+from feller.models.recipes.tables import logistic_private, table, table_flow, table_language_model, table_marginals
 from feller.models.recipes.text import text, text_autoregressive, text_uniform
 
 RECIPES: dict[str, Callable[[Dataset, str], Recipe]] = {
@@ -64,6 +64,9 @@ RECIPES: dict[str, Callable[[Dataset, str], Recipe]] = {
     "text-uniform": text_uniform,
     "vocoder": vocoder,
 }
+STARTED_RECIPES: dict[str, Callable[[Dataset, str, Model], Recipe]] = {"table-language-model": table_language_model}
+"""Mapping from a recipe to a function (data, size, older model), for recipes that need a model with whose weights
+training starts, of other data."""
 SCALABLE_RECIPES = (
     *("images", "images-dit", "photographs", "latent-images", "latent-images-dit", "image-autoencoder"),
 )
@@ -104,7 +107,7 @@ def check_size(name: str, size: str) -> None:
     """
     if size not in SIZES:
         raise UsageError.unknown_name("size", size, SIZES, in_order=True)
-    if name in RECIPES and name not in SCALABLE_RECIPES and size not in USUAL_SIZES:
+    if name in (*RECIPES, *STARTED_RECIPES) and name not in SCALABLE_RECIPES and size not in USUAL_SIZES:
         raise UsageError(
             argument="size",
             expected=f"one of {', '.join(USUAL_SIZES)} for the recipe {name}",

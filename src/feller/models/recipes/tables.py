@@ -1,4 +1,4 @@
-"""Recipes of tables: row transformer, flow, graphical model of marginals, and private logistic regression."""
+"""Recipes of tables: row transformer, language model, flow, graphical model of marginals, private regression."""
 
 import math
 
@@ -7,6 +7,9 @@ from feller.data.images.modality import Images
 from feller.data.modality import Dataset
 from feller.data.tables.mixed_table import MixedTable
 from feller.data.tables.modality import Table
+from feller.models.model import Model
+from feller.models.pretrained.row_language_model import RowLanguageModel
+from feller.models.pretrained.row_texts import row_language_model
 from feller.models.recipes.recipe import Recipe, require_modality
 from feller.networks.blocks.leaf_codecs import LeafCodec, RealCodec
 from feller.networks.linear_classifier import FeatureMap, LinearClassifier, OneHotFeatures, PixelFeatures
@@ -61,6 +64,47 @@ def table(data: Dataset, size: str) -> Recipe:
             warmup=20,
             grad_clip_norm=NO_CLIP_NORM,
             ema_decay=0.98,
+        ),
+        sampling=SamplerConfig("euler", raking_oversample=RAKING_OVERSAMPLE if modality.marginals else 0),
+    )
+
+
+LANGUAGE_MODEL_STEPS = {"tiny": 100, "small": 400, "base": 1500}
+"""For each size: number of training steps of a language model, whose network has the size of the older model."""
+LANGUAGE_MODEL_BATCH_SIZE = 64
+"""Maximum batch size of a language model."""
+
+
+def table_language_model(data: Dataset, size: str, base: Model) -> Recipe:
+    """Return a table recipe: a language model reads and writes rows as texts, of which only valid rows are possible.
+
+    `size` is the size of the training budget: "tiny", "small" or "base". Numbers that other recipes generate digit by
+    digit are binned. Column orders are as in the recipe `table`.
+
+    Args:
+        data: Rows of a table.
+        size: Size.
+        base: Autoregressive language model of texts, or of rows of the same columns, with whose weights training
+            starts.
+
+    Raises:
+        UsageError: If the older model is of another type, or rows have more subwords than it has positions.
+        InputError: If its tokenizer does not tell values of a column apart.
+    """
+    table, network = require_modality(data.modality, Table, "table-language-model", "a table"), base.spec.architecture
+    modality = table
+    if not isinstance(network, RowLanguageModel):
+        modality, network = row_language_model(table.by_levels(), base)
+    return Recipe(
+        architecture=network,
+        objective=RowLikelihood(modality.space(), shuffle_prob=0.0),
+        modality=modality,
+        train=TrainConfig(
+            batch_size=max(1, min(LANGUAGE_MODEL_BATCH_SIZE, len(data) // BATCH_DIVISOR)),
+            steps=LANGUAGE_MODEL_STEPS[size],
+            lr=network.max_finetune_lr,
+            warmup=20,
+            ema_decay=0.99,
         ),
         sampling=SamplerConfig("euler", raking_oversample=RAKING_OVERSAMPLE if modality.marginals else 0),
     )

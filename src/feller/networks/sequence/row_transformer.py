@@ -20,6 +20,8 @@ from feller.spaces.table_tokens import TableTokens
 
 EMBEDDING_STD = 0.3
 """Standard deviation of the initial embeddings."""
+ROWS_PER_CALL = 2048
+"""Maximum number of rows per network call when rows are generated."""
 MIN_MARGINAL = 1e-4
 """Minimum initial probability of a value; the noisy marginal may give probability 0 to a value that occurs."""
 
@@ -70,7 +72,7 @@ class RowTransformerNetwork(nn.Module):
     def __init__(self, config: RowTransformer) -> None:
         super().__init__()
         space, width = config.space, config.width
-        self.space = space
+        self.space, self.rows_per_call = space, ROWS_PER_CALL
         self.null_values: dict[str, int | float] = {}
         self.grammar = TableGrammar(space)
         token_offset = torch.tensor(space.vocab_sizes).cumsum(0) - torch.tensor(space.vocab_sizes)

@@ -21,8 +21,6 @@ RowTokenSamplerFn = Callable[[Tensor, Tensor], Tensor]
 """(logits [m, K], uniform numbers [m] in float64) -> tokens [m]."""
 MAX_PROPOSALS_PER_ROUND, MAX_PROPOSALS = 64, 20_000
 """Maximum number of proposals per row in rejection sampling, in one round and in total."""
-CHUNK_SIZE = 2048
-"""Number of rows per network call."""
 
 
 @torch.no_grad()
@@ -41,7 +39,7 @@ def decode_rows(
     """Generate n rows that are valid under the network's grammar; samples depend on the row index, not on the batch.
 
     Args:
-        network: A `RowTransformerNetwork`.
+        network: A network of rows, as of `RowTransformer`.
         n: Number of rows.
         rng: Random numbers.
         token_sampler: Sampler of tokens from float64 logits.
@@ -57,7 +55,7 @@ def decode_rows(
     Raises:
         UsageError: If the observed values occur in no valid row, or too rarely.
     """
-    space, device = network.space, network.token_embed.weight.device
+    space, device = network.space, next(network.parameters()).device
     x = torch.zeros(n, len(space.vocab_sizes), dtype=torch.long, device=device)
     observed_mask = torch.zeros_like(x, dtype=torch.bool)
     if observed is not None:
@@ -88,7 +86,7 @@ class _RowDecoder:
 
     def uniform(self, rng: Rng, n: int, *times: int) -> Tensor:
         """Sample the uniform numbers for the token positions of n rows, [n, *times, places]."""
-        device = self.network.token_embed.weight.device
+        device = next(self.network.parameters()).device
         return rng.stream("token").uniform((n, *times, len(self.network.space.vocab_sizes)), torch.float64, device)
 
     def __call__(
@@ -98,9 +96,8 @@ class _RowDecoder:
 
         Earlier columns are restricted to values that the observed values can follow; the weight corrects for this.
         """
-        chunks = [torch.arange(len(x))[start : start + CHUNK_SIZE] for start in range(0, len(x), CHUNK_SIZE)] or [
-            torch.arange(0)
-        ]
+        size = self.network.rows_per_call
+        chunks = [torch.arange(len(x))[i : i + size] for i in range(0, len(x), size)] or [torch.arange(0)]
         completed = [
             self._fill_chunk(x[i], observed_mask[i], u[i], None if order is None else order[i]) for i in chunks
         ]

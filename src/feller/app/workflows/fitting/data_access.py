@@ -21,10 +21,12 @@ from feller.core.run_folder import Run
 from feller.data.batches import batch_loader, shuffled_loader
 from feller.data.images.modality import Images
 from feller.data.loading.condition_sources import names_of
-from feller.data.loading.dataset_reader import read
+from feller.data.loading.dataset_reader import holds_table, read
 from feller.data.loading.in_memory import IN_MEMORY_PREFIX, DataSource
+from feller.data.loading.raw import RawTable
 from feller.data.modality import Dataset, Modality
 from feller.data.tables.modality import Table, unmodelled_notes
+from feller.data.text.modality import Text
 from feller.models.model import Model
 from feller.models.recipes.recipe import Recipe
 from feller.models.spec import ModelSpec
@@ -63,7 +65,7 @@ class DataAccess(abc.ABC):
     def read(
         self,
         record: FitRecord,
-        like: Modality | None,
+        start_model: Model | None,
         request: RecipeRequest,
         reporter: Reporter,
         in_memory_data: DataSource | None = None,
@@ -72,7 +74,7 @@ class DataAccess(abc.ABC):
 
         Args:
             record: Options of the fit, which name the data.
-            like: Modality of the start model, with which the data are read; None without a start model.
+            start_model: Model with whose modality the data are read, see `start_modality`; None without one.
             request: Requested recipe.
             reporter: Log output, for notes on the data.
             in_memory_data: Data as a Python object; None to read the data from disk.
@@ -171,7 +173,7 @@ class OpenData(DataAccess):
     def read(
         self,
         record: FitRecord,
-        like: Modality | None,
+        start_model: Model | None,
         request: RecipeRequest,
         reporter: Reporter,
         in_memory_data: DataSource | None = None,
@@ -179,7 +181,7 @@ class OpenData(DataAccess):
         return read(
             record.data if in_memory_data is None else in_memory_data,
             schema=record.config.data_loading.schema,
-            **read_options(record, like),
+            **read_options(record, start_modality(record, start_model, in_memory_data)),
         )
 
     def check_data(self, record: FitRecord, dataset: Dataset, reporter: Reporter) -> Dataset:
@@ -228,6 +230,27 @@ def make_batches(
     return shuffled_loader(pairs, recipe.train.batch_size, rng)
 
 
+def start_modality(
+    record: FitRecord, start_model: Model | None, in_memory_data: DataSource | None = None
+) -> Modality | None:
+    """Return the modality of the start model, with which the data of a fit are read; None without a start model.
+
+    It is also None if the start model is a language model and the data are the rows of a table.
+
+    Args:
+        record: Options of the fit, which name the data.
+        start_model: Model with whose weights training starts; None for random weights.
+        in_memory_data: Data as a Python object; None for those on disk.
+    """
+    if start_model is None:
+        return None
+    modality, has_schema = start_model.spec.modality, record.config.data_loading.schema is not None
+    is_table = modality.view(Text) is not None and (
+        has_schema or holds_table(record.data if in_memory_data is None else in_memory_data)
+    )
+    return None if is_table else modality
+
+
 def read_options(record: FitRecord, like: Modality | None) -> dict:
     """Return the keyword arguments, except the schema, that the data reader `read` needs for the data of a fit.
 
@@ -250,7 +273,8 @@ def read_options(record: FitRecord, like: Modality | None) -> dict:
             remedy="Leave it out",
         )
     modality = load_modality(record.modality) if record.modality and like is None else None
-    return {**record.how_read, "like": like, "modality": modality}
+    kind = {"kind": RawTable} if like is None and record.start_from else {}
+    return {**record.how_read, "like": like, "modality": modality, **kind}
 
 
 def check_not_constant(dataset: Dataset) -> None:

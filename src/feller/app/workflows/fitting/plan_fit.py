@@ -19,7 +19,7 @@ from feller.core.run_folder import open_run
 from feller.core.user_code import fingerprint as file_hash
 from feller.data.loading.in_memory import DataSource
 from feller.data.loading.targets import with_target
-from feller.data.modality import Dataset
+from feller.data.modality import Dataset, Modality
 from feller.models.model import Model, load_model
 from feller.models.recipes.recipe import Recipe
 from feller.training.optimizer import TrainConfig
@@ -127,7 +127,7 @@ def plan_fit(
     """
     start_run = open_run(record.start_from) if record.start_from else None
     start_model = load_model(start_run) if start_run else None
-    dataset = access.read(record, start_model.spec.modality if start_model else None, request, reporter, in_memory_data)
+    dataset = access.read(record, start_model, request, reporter, in_memory_data)
     if record.target:
         dataset.require_in_memory("--target")
         dataset = with_target(dataset, record.target, request.name)
@@ -162,12 +162,18 @@ def plan_fit(
         size=record.provenance.size or (read_fit_record(start_run).provenance.size if start_run else "small"),
         ancestors=training_data_of(start_run) if start_run else (),
         start_hash=file_hash(start_run.ema_weights) if start_run else "",
+        has_own_schema=start_model is not None and has_own_schema(dataset.modality, start_model),
         held_out=recipe.held_out,
         shards={} if dataset.stream is None else dataset.stream.fingerprints,
         code=_code_hash(name, record.modality),
     )
     record = access.add_fingerprint(record, dataset, recipe)
     return access.plan(FitPlan(record, dataset, recipe, start_model, access), request)
+
+
+def has_own_schema(modality: Modality, start_model: Model) -> bool:
+    """Return True if data are a table whose schema is not that of the start model, such as a language model."""
+    return modality.has_schema and not start_model.spec.modality.has_schema
 
 
 def _code_hash(recipe: str, modality: str | None) -> str:

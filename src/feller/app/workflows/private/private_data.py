@@ -12,7 +12,7 @@ from torch import nn
 
 from feller.app.options import values_of
 from feller.app.reporter import Reporter
-from feller.app.workflows.fitting.data_access import DataAccess, OpenData, read_options
+from feller.app.workflows.fitting.data_access import DataAccess, OpenData, read_options, start_modality
 from feller.app.workflows.fitting.plan_fit import (
     FitPlan,
     RecipeRequest,
@@ -76,6 +76,7 @@ from feller.data.tables.modality import Table, table_dataset, unmodelled_notes
 from feller.data.tables.schema import Schema, is_draft
 from feller.data.tables.schema_lint import schema_warnings
 from feller.evaluation.evaluation_budget import kind_of_report
+from feller.models.model import Model
 from feller.models.recipes.recipe import Recipe
 from feller.models.spec import ModelSpec
 from feller.privacy.accounting.dp_events import DpEvent
@@ -134,14 +135,15 @@ class PrivateData(DataAccess):
     def read(
         self,
         record: FitRecord,
-        like: Modality | None,
+        start_model: Model | None,
         request: RecipeRequest,
         reporter: Reporter,
         in_memory_data: DataSource | None = None,
     ) -> Dataset:
         if self._engine.world_size > 1:
             self._config = replace(self.config, key=self._engine.shared_secret())
-        dataset = self._read(record, like, request, in_memory_data)
+        like = start_modality(record, start_model, in_memory_data)
+        dataset = self._read(record, start_model, like, request, in_memory_data)
         if record.config.data_loading.schema is not None:
             for line in owner_warnings(record.with_provenance(draft=_is_draft(record)), dataset):
                 reporter.note(line)
@@ -152,7 +154,12 @@ class PrivateData(DataAccess):
         return dataset
 
     def _read(
-        self, record: FitRecord, like: Modality | None, request: RecipeRequest, in_memory_data: DataSource | None = None
+        self,
+        record: FitRecord,
+        start_model: Model | None,
+        like: Modality | None,
+        request: RecipeRequest,
+        in_memory_data: DataSource | None = None,
     ) -> Dataset:
         options, path = read_options(record, like), pathlib.Path(record.data)
         frame = in_memory_data if isinstance(in_memory_data, pd.DataFrame) else None
@@ -177,7 +184,8 @@ class PrivateData(DataAccess):
                     f"the recipe {FLOWS} needs a schema of its numeric columns",
                     remedy="Describe the columns in a file, and set --schema",
                 )
-            if any(value for name, value in options.items() if name != "max_side"):  # tables have no sides
+            others = (value for name, value in options.items() if name != "max_side")  # tables have no sides
+            if any(value for value in others if value is not RawTable):
                 flags = ("longest", "space", "project", "vocabulary")
                 conflicting_flags = [f"--{flag}" for flag in flags if values_of(record.config)[flag]] or [
                     f"--recipe {record.provenance.recipe}"
@@ -190,7 +198,7 @@ class PrivateData(DataAccess):
             if frame is None and holds_crystals(path):  # detected from the header or first row; --schema overrides
                 raise UsageError(NOT_PUBLIC.format(Crystals.display_name))
             cells = load_table(path) if frame is None else from_frame(frame, said_of(frame))
-            self._check_before_spending(record, cells, request)
+            self._check_before_spending(record, cells, request, start_model)
             schema, self._schema_cost = find_schema(self.config, cells, record.data, self._search.record_spending)
             with error_context(record.data):
                 return table_dataset(cells, schema)
@@ -203,14 +211,16 @@ class PrivateData(DataAccess):
             )
         return dataset
 
-    def _check_before_spending(self, record: FitRecord, cells: RawTable, request: RecipeRequest) -> None:
+    def _check_before_spending(
+        self, record: FitRecord, cells: RawTable, request: RecipeRequest, start_model: Model | None
+    ) -> None:
         """Validate the request on a placeholder table before any budget is spent; user code is checked later."""
         if ":" in record.provenance.recipe:
             return
         n, table = len(cells.values), Table(Schema(tuple(Boolean(name) for name in cells.columns)))
         placeholder = Dataset(torch.zeros(n, len(cells.columns), dtype=torch.int64), {}, table)
         placeholder = with_target(placeholder, record.target, request.name)
-        name, recipe = request.resolve(placeholder, None)
+        name, recipe = request.resolve(placeholder, start_model)
         check_target(recipe, name, () if placeholder.target is None else record.target, None)
         check_closed_form(recipe, None, record.watched)
         if record.watched:
