@@ -83,7 +83,6 @@ def test_modes_have_their_posterior_weights(direction: tuple[float, float], y: f
             (GuidedSolver(PiGDM(), steps=32), 3000),
         )
     }
-    print(found)
     (weights, mean), *guided = found.values()
     assert weights < 0.02
     assert mean < 0.02
