@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from feller.core.errors import InputError, UsageError
+from feller.core.errors import InputError, UsageError, error_context
 from feller.core.pretrained_folder import CONFIG, INDEX, component_class, load_folder_weights, read_config
 from feller.core.rng import Rng
 from feller.data.arrays.modality import Arrays
@@ -85,7 +85,9 @@ def load_diffusers(folder: pathlib.Path, size: tuple[int, int] | None = None, cl
     space = modality.space()
     _, rows, columns = space.sample_base(0, Rng(0).stream("shape")).shape[1:]
     scheduler = read_config(parts.scheduler)
-    trained = trained_schedule(scheduler, (rows // 2) * (columns // 2))
+    patch = _patch_size(parts.class_name, config)
+    with error_context(file=parts.scheduler):
+        trained = trained_schedule(scheduler, (rows // patch) * (columns // patch), parts.kind)
     schedule = trained.path.schedule
     architecture = DiffusersNetwork(
         parts.class_name,
@@ -162,7 +164,7 @@ def _modality(
         remedy = "Add --modality images:HEIGHTxWIDTHx3"
         raise UsageError(argument="modality", expected="the size of the images", found="none", remedy=remedy)
     height, width = size or (rows * factor, columns * factor)
-    unit = factor * (2 if parts.class_name == "FluxTransformer2DModel" else int(config.get("patch_size") or 1))
+    unit = factor * _patch_size(parts.class_name, config)
     if height % unit or width % unit:
         raise UsageError(argument="modality", expected=f"sides that {unit} divides", found=f"{height}x{width}")
     channels = int(vae.get("out_channels", 3))
@@ -173,6 +175,11 @@ def _modality(
     if found != expected:
         raise InputError(f"a network of the {expected} channels of its autoencoder", f"one of {found}", file=folder)
     return Images(height, width, channels, code=code)
+
+
+def _patch_size(class_name: str, config: dict[str, Any]) -> int:
+    """Return the side of the squares of latents that are tokens; 1 for networks without tokens."""
+    return 2 if class_name == "FluxTransformer2DModel" else int(config.get("patch_size") or 1)
 
 
 def _num_classes(class_name: str, config: dict[str, Any]) -> int:

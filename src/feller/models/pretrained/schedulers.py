@@ -36,6 +36,8 @@ MULTISTEP = (
 """Schedulers that omit the last of the steps they choose."""
 KARRAS = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas")
 """Settings of other time grids, which are not taken over."""
+UNKNOWN_TO_FLOWS = ("shift_terminal", "invert_sigmas", "stochastic_sampling")
+"""Settings of flows that are refused."""
 PREDICTIONS: dict[str, Prediction] = {
     "epsilon": NoisePrediction(),
     "v_prediction": VPrediction(),
@@ -59,12 +61,13 @@ class TrainedSchedule:
     sampling: SamplerConfig
 
 
-def trained_schedule(config: Mapping[str, Any], num_tokens: int) -> TrainedSchedule:
+def trained_schedule(config: Mapping[str, Any], num_tokens: int, pipeline: str = "") -> TrainedSchedule:
     """Return schedule, prediction and sampler settings from the configuration of a scheduler of diffusers.
 
     Args:
         config: Content of scheduler_config.json.
         num_tokens: Number of tokens of an image, on which the shift of some schedulers depends.
+        pipeline: Class of the pipeline; empty for a network alone. FluxPipeline chooses the times itself.
 
     Raises:
         InputError: If the class or a setting of the scheduler is unknown.
@@ -75,21 +78,36 @@ def trained_schedule(config: Mapping[str, Any], num_tokens: int) -> TrainedSched
     if used := [option for option in KARRAS if config.get(option)]:
         warn(f"the time grid of {', '.join(used)} is replaced by that of timestep_spacing")
     is_flow = name.startswith("FlowMatch") or config.get("prediction_type") == "flow_prediction"
-    return _flow(name, config, num_tokens) if is_flow else _diffusion(name, config)
+    return _flow(name, config, num_tokens, pipeline) if is_flow else _diffusion(name, config)
 
 
-def _flow(name: str, config: Mapping[str, Any], num_tokens: int) -> TrainedSchedule:
+def _flow(name: str, config: Mapping[str, Any], num_tokens: int, pipeline: str) -> TrainedSchedule:
+    for option in UNKNOWN_TO_FLOWS:
+        if config.get(option):
+            found = f"{option}={config[option]}"
+            raise InputError(f"a scheduler without {option}", found, "Remove the key", argument=option)
     train_steps = int(config.get("num_train_timesteps", 1000))
-    grid: TimeDistribution
-    if config.get("use_dynamic_shifting"):
-        low, high = (config.get(f"{end}_image_seq_len", value) for end, value in (("base", 256), ("max", 4096)))
-        slope = (config.get("max_shift", 1.15) - config.get("base_shift", 0.5)) / (high - low)
-        grid = Shifted(math.exp(config.get("base_shift", 0.5) + slope * (num_tokens - low)))
-    elif name.startswith("FlowMatch"):
-        grid = FlowMatchSteps(float(config.get("shift", 1.0)), train_steps)
+    is_flow_match, is_dynamic = name.startswith("FlowMatch"), bool(config.get("use_dynamic_shifting"))
+    if is_dynamic:
+        shift = _dynamic_shift(config, num_tokens, pipeline)
     else:
-        grid = Shifted(float(config.get("flow_shift", 1.0)))
+        shift = float(config.get("shift" if is_flow_match else "flow_shift", 1.0))
+    grid: TimeDistribution = Shifted(shift)
+    if is_flow_match and pipeline != "FluxPipeline":
+        grid = FlowMatchSteps(shift, train_steps, shifts_last=not is_dynamic)
     return TrainedSchedule(Affine(Linear()), (float(train_steps), 0.0), -1.0, None, _sampling(name, grid))
+
+
+def _dynamic_shift(config: Mapping[str, Any], num_tokens: int, pipeline: str) -> float:
+    """Return the shift for images of a number of tokens."""
+    kind = str(config.get("time_shift_type", "exponential"))
+    if kind not in ("exponential", "linear"):
+        raise InputError("a time_shift_type of exponential, linear", kind, argument="time_shift_type")
+    low, high = (config.get(f"{end}_image_seq_len", value) for end, value in (("base", 256), ("max", 4096)))
+    first = config.get("base_shift", 0.5)
+    last = config.get("max_shift", 1.16 if pipeline == "StableDiffusion3Pipeline" else 1.15)
+    mu = first + (last - first) / (high - low) * (num_tokens - low)
+    return mu if kind == "linear" else math.exp(mu)
 
 
 def _diffusion(name: str, config: Mapping[str, Any]) -> TrainedSchedule:
