@@ -5,6 +5,7 @@ import pathlib
 import shutil
 from typing import Any
 
+import diffusers
 import pytest
 import torch
 
@@ -103,6 +104,27 @@ def test_latents_are_decoded_as_by_the_pipeline(name: str, folders: dict[str, pa
     assert values.dtype == torch.uint8
     rounded = (mean - (vae.config.shift_factor or 0)) * vae.config.scaling_factor
     torch.testing.assert_close(modality.encode(values), rounded, atol=0.05, rtol=0.05)
+
+
+def test_latents_have_the_means_and_deviations_of_their_channels(folders, tmp_path) -> None:
+    folder, mean, std = tmp_path / "sdxl", [1.0, -1.0, 0.5, 0.2], [2.0, 3.0, 1.0, 0.5]
+    shutil.copytree(folders["stable-diffusion-xl"], folder)
+    for name, value in (("latents_mean", mean), ("latents_std", std), ("scaling_factor", 0.5)):
+        _set(folder / "vae" / "config.json", name, value)
+    model, vae = load_diffusers(folder), diffusers.AutoencoderKL.from_pretrained(folder / "vae")
+    x, modality = latents(model), model.spec.modality
+    assert isinstance(modality, Images)
+    shift, scale = (torch.tensor(values).view(4, 1, 1) for values in (mean, std))
+    with torch.no_grad():
+        pixels = vae.decode(x * scale / 0.5 + shift).sample
+    torch.testing.assert_close(modality.decode_soft(x), (pixels + 1) * 127.5, atol=1e-2, rtol=1e-4)
+    values = modality.decode(x)
+    with torch.no_grad():
+        encoded = vae.encode(values / 127.5 - 1).latent_dist.mean
+    torch.testing.assert_close(modality.encode(values), (encoded - shift) * 0.5 / scale, atol=1e-4, rtol=1e-4)
+    _set(folder / "vae" / "config.json", "latents_std", [1.0])
+    with refuses(InputError, argument="latents_std"):
+        load_diffusers(folder)
 
 
 def test_null_prompts_have_the_features_of_the_pipeline(folders: dict[str, pathlib.Path]) -> None:
