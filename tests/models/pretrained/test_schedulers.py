@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 
-from feller.core.errors import InputError
+from feller.core.errors import FellerWarning, InputError
 from feller.models.pretrained.schedulers import trained_schedule
 from tests.errors import refuses
 
@@ -55,3 +55,30 @@ def test_unknown_settings_of_flows_are_refused(option: str, value: object) -> No
     config = config_of(diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)) | {option: value}
     with refuses(InputError, argument=option):
         trained_schedule(config, TOKENS)
+
+
+@pytest.mark.parametrize("kind", ["dpmsolver++", "sde-dpmsolver++"])
+def test_solvers_with_noise(kind: str) -> None:
+    config = config_of(diffusers.DPMSolverMultistepScheduler(algorithm_type=kind))
+    solver = trained_schedule(config, TOKENS).sampling.solver
+    assert solver == ("dpm-solver++-sde" if kind.startswith("sde") else "dpm-solver++")
+
+
+def test_continuous_timesteps_are_refused() -> None:
+    config = config_of(diffusers.EulerDiscreteScheduler(timestep_type="continuous", prediction_type="v_prediction"))
+    with refuses(InputError, argument="timestep_type"):
+        trained_schedule(config, TOKENS)
+
+
+def test_other_variances_are_reported() -> None:
+    with pytest.warns(FellerWarning):
+        trained_schedule(config_of(diffusers.DDPMScheduler(variance_type="fixed_large")), TOKENS)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "clip"),
+    [("DDIMScheduler", 2.0), ("DDPMScheduler", 2.0), ("HeunDiscreteScheduler", 2.0), ("EulerDiscreteScheduler", None)],
+)
+def test_clipping_of_the_schedulers_that_clip(scheduler: str, clip: float | None) -> None:
+    config = config_of(getattr(diffusers, scheduler)()) | {"clip_sample": True, "clip_sample_range": 2.0}
+    assert trained_schedule(config, TOKENS).clip == clip

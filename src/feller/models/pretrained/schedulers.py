@@ -34,6 +34,8 @@ MULTISTEP = (
     "UniPCMultistepScheduler",
 )
 """Schedulers that omit the last of the steps they choose."""
+CLIPPING = {"DDIMScheduler": True, "DDPMScheduler": True, "HeunDiscreteScheduler": False}
+"""Schedulers that can clip predicted data, and whether they do by default."""
 KARRAS = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas")
 """Settings of other time grids, which are not taken over."""
 UNKNOWN_TO_FLOWS = ("shift_terminal", "invert_sigmas", "stochastic_sampling")
@@ -95,7 +97,7 @@ def _flow(name: str, config: Mapping[str, Any], num_tokens: int, pipeline: str) 
     grid: TimeDistribution = Shifted(shift)
     if is_flow_match and pipeline != "FluxPipeline":
         grid = FlowMatchSteps(shift, train_steps, shifts_last=not is_dynamic)
-    return TrainedSchedule(Affine(Linear()), (float(train_steps), 0.0), -1.0, None, _sampling(name, grid))
+    return TrainedSchedule(Affine(Linear()), (float(train_steps), 0.0), -1.0, None, _sampling(name, config, grid))
 
 
 def _dynamic_shift(config: Mapping[str, Any], num_tokens: int, pipeline: str) -> float:
@@ -117,6 +119,12 @@ def _diffusion(name: str, config: Mapping[str, Any]) -> TrainedSchedule:
         raise InputError(f"a prediction_type of {', '.join(PREDICTIONS)}", prediction)
     if config.get("thresholding"):
         raise InputError("a scheduler without dynamic thresholding", "thresholding=true", "Set it to false")
+    timestep_type = config.get("timestep_type", "discrete")
+    if name == "EulerDiscreteScheduler" and timestep_type != "discrete":
+        raise InputError("a timestep_type of discrete", str(timestep_type), argument="timestep_type")
+    variance = str(config.get("variance_type", "fixed_small"))
+    if name == "DDPMScheduler" and not variance.startswith("fixed_small"):
+        warn(f"the variance of {variance} is replaced by that of fixed_small")
     betas = config.get("trained_betas")
     schedule: Schedule = DiffusionBetas(
         str(config.get("beta_schedule", "linear")),
@@ -136,14 +144,15 @@ def _diffusion(name: str, config: Mapping[str, Any]) -> TrainedSchedule:
         omits_last=is_multistep and spacing != "trailing",
         ends_at_step_0=ends_at_step_0,
     )
-    has_clipping = config.get("clip_sample", name in ("DDIMScheduler", "DDPMScheduler"))
+    has_clipping = name in CLIPPING and config.get("clip_sample", CLIPPING[name])
     clip = float(config.get("clip_sample_range", 1.0)) if has_clipping else None
     path = Affine(schedule, PREDICTIONS[prediction] if clip is None else DataPrediction())
-    return TrainedSchedule(path, (steps - 1.0, -1.0), 1.0, clip, _sampling(name, grid))
+    return TrainedSchedule(path, (steps - 1.0, -1.0), 1.0, clip, _sampling(name, config, grid))
 
 
-def _sampling(name: str, grid: TimeDistribution) -> SamplerConfig:
-    solver = SOLVERS[name]
+def _sampling(name: str, config: Mapping[str, Any], grid: TimeDistribution) -> SamplerConfig:
+    is_stochastic = name.startswith("DPMSolver") and str(config.get("algorithm_type")).startswith("sde-")
+    solver = "dpm-solver++-sde" if is_stochastic else SOLVERS[name]
     return SamplerConfig(solver, DEFAULT_STEPS.get(solver, 50), times=grid)
 
 
