@@ -5,8 +5,10 @@ from typing import Any
 import diffusers
 import numpy as np
 import pytest
+import torch
 from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 
+import feller
 from feller.core.errors import FellerWarning, InputError
 from feller.models.pretrained.schedulers import trained_schedule
 from tests.errors import refuses
@@ -82,3 +84,35 @@ def test_other_variances_are_reported() -> None:
 def test_clipping_of_the_schedulers_that_clip(scheduler: str, clip: float | None) -> None:
     config = config_of(getattr(diffusers, scheduler)()) | {"clip_sample": True, "clip_sample_range": 2.0}
     assert trained_schedule(config, TOKENS).clip == clip
+
+
+@pytest.mark.parametrize("spacing", ["linspace", "leading", "trailing"])
+def test_samples_in_place_of_heun(spacing: str) -> None:
+    mode, deviation, steps = 0.8, 0.2, 10
+    scheduler = diffusers.HeunDiscreteScheduler(timestep_spacing=spacing)
+    alphas = scheduler.alphas_cumprod.double().sqrt()
+
+    def noise(x: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+        """Return the mean of the noise, for data with the two modes -0.8 and 0.8."""
+        alpha = torch.lerp(alphas[k.long()], alphas[(k.long() + 1).clamp(max=999)], k.double() - k.long()).view(-1, 1)
+        sigma, variance = (1 - alpha**2).sqrt(), 1 - alpha**2 * (1 - deviation**2)
+        center = mode * (alpha * mode * x.double() / variance).tanh()
+        return (sigma * (x.double() - alpha * center) / variance).to(x.dtype)
+
+    trained = trained_schedule(config_of(scheduler), TOKENS)
+    source, data = trained.times
+    path, solver, times = feller.SamplerConfig(trained.sampling.solver, steps, times=trained.sampling.times).resolve(
+        trained.path, feller.Euclidean((1,))
+    )
+    x = torch.randn(2000, 1, generator=torch.Generator().manual_seed(0))
+
+    def network(x: torch.Tensor, t: torch.Tensor, cond: dict[str, torch.Tensor]) -> torch.Tensor:
+        return noise(x, (source + (data - source) * t).clamp(min=0))
+
+    ours = feller.simulate(path.process(network, {}), x, times, solver, feller.Rng(0))
+    scheduler.set_timesteps(steps // 2)  # as many calls of the network, less one
+    theirs = x * (scheduler.sigmas[0] ** 2 + 1) ** 0.5
+    for k in scheduler.timesteps:
+        theirs = scheduler.step(noise(scheduler.scale_model_input(theirs, k), k.view(1)), k, theirs).prev_sample
+    errors = [abs(float(samples.std()) - (mode**2 + deviation**2) ** 0.5) for samples in (ours, theirs)]
+    assert errors[0] < errors[1]

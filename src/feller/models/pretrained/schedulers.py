@@ -28,12 +28,13 @@ SOLVERS = {
 }
 """Solver that takes the place of each known scheduler."""
 MULTISTEP = (
+    "HeunDiscreteScheduler",
     "DPMSolverMultistepScheduler",
     "DPMSolverSinglestepScheduler",
     "DEISMultistepScheduler",
     "UniPCMultistepScheduler",
 )
-"""Schedulers that omit the last of the steps they choose."""
+"""Schedulers that omit the last of the steps they choose; Heun does not, but its solver here needs it."""
 CLIPPING = {"DDIMScheduler": True, "DDPMScheduler": True, "HeunDiscreteScheduler": False}
 """Schedulers that can clip predicted data, and whether they do by default."""
 KARRAS = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas")
