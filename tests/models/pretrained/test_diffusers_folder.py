@@ -8,6 +8,7 @@ from typing import Any
 import diffusers
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import feller
 from feller.core.errors import FellerWarning, InputError, UsageError
@@ -222,6 +223,27 @@ def test_sharded_weights(folders: dict[str, pathlib.Path], tmp_path: pathlib.Pat
     assert len([*(tmp_path / "unet").glob("*.safetensors")]) > 1
     plain, sharded = (load_diffusers(folder).network.state_dict() for folder in (folders["ddim"], tmp_path))
     assert all(torch.equal(plain[name], sharded[name]) for name in plain)
+
+
+@pytest.mark.parametrize(("name", "part"), [("ddim", "unet"), ("stable-diffusion", "vae")])
+def test_old_names_of_attention(name: str, part: str, folders: dict[str, pathlib.Path], tmp_path: pathlib.Path) -> None:
+    folder, old = tmp_path / name, {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    shutil.copytree(folders[name], folder)
+    file = folder / part / "diffusion_pytorch_model.safetensors"
+    weights, renamed = load_file(file), {}
+    for key, value in weights.items():
+        for new, name_of_old in old.items():
+            key = key.replace(f".{new}.", f".{name_of_old}.")
+        renamed[key] = value
+    assert renamed.keys() != weights.keys()
+    save_file(renamed, file)
+    assert not make(name).components[part].from_pretrained(folder / part, output_loading_info=True)[1]["missing_keys"]
+    module = load_diffusers(folder).network.inner if part == "unet" else _autoencoder(load_diffusers(folder))
+    assert all(torch.equal(module.state_dict()[key], value) for key, value in weights.items())
+
+
+def _autoencoder(model: Model) -> torch.nn.Module:
+    return model.spec.modality.aux_networks["autoencoder"]
 
 
 def test_sides_and_classes(folders: dict[str, pathlib.Path]) -> None:

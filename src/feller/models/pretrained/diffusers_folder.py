@@ -2,11 +2,11 @@
 
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from feller.core.errors import InputError, UsageError, error_context
 from feller.core.pretrained_folder import CONFIG, INDEX, component_class, load_folder_weights, read_config
@@ -35,6 +35,8 @@ NETWORKS = {
     "FluxPipeline": ("transformer", ("FluxTransformer2DModel",)),
 }
 """Name of the network, and its known classes, in each known pipeline."""
+OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+"""Names of layers of attention in folders that old versions of diffusers wrote, and their present names."""
 ALONE = ("UNet2DModel", "DiTTransformer2DModel")
 """Classes of networks that need no other network of a pipeline."""
 PIXELS = ("DDPMPipeline", "DDIMPipeline")
@@ -213,12 +215,24 @@ def _load(network: nn.Module | None, folder: pathlib.Path) -> None:
     """
     if network is None:
         return
-    weights, own = load_folder_weights(folder), network.state_dict()
+    weights, own = _with_present_names(load_folder_weights(folder), network), network.state_dict()
     names = sorted(own.keys() ^ weights.keys()) or [name for name in own if own[name].shape != weights[name].shape]
     if names:
         found, remedy = f"{len(names)} others, such as {names[0]}", "Copy the whole folder again"
         raise InputError(f"the weights of its {type(network).__name__}", found, remedy, file=folder)
     network.load_state_dict(weights)
+
+
+def _with_present_names(weights: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    """Return weights with the present names of the layers of attention, as `from_pretrained` of diffusers does."""
+    blocks = [name for name, module in network.named_modules() if getattr(module, "_from_deprecated_attn_block", False)]
+    renamed = {
+        f"{block}.{old}.{kind}": f"{block}.{new}.{kind}"
+        for block in blocks
+        for old, new in OLD_NAMES.items()
+        for kind in ("weight", "bias")
+    }
+    return {renamed.get(name, name): value for name, value in weights.items()}
 
 
 def network_folder(folder: pathlib.Path) -> pathlib.Path:
