@@ -246,6 +246,23 @@ def _autoencoder(model: Model) -> torch.nn.Module:
     return model.spec.modality.aux_networks["autoencoder"]
 
 
+def test_old_class_of_dit(folders: dict[str, pathlib.Path], tmp_path: pathlib.Path) -> None:
+    folder = tmp_path / "dit"
+    shutil.copytree(folders["dit"], folder)
+    _set(folder / "model_index.json", "transformer", ["diffusers", "Transformer2DModel"])
+    _set(folder / "transformer" / "config.json", "_class_name", "Transformer2DModel")
+    loaded = diffusers.DiTPipeline.from_pretrained(folder).transformer
+    model, present = load_diffusers(folder), load_diffusers(folders["dit"])
+    assert type(model.network.inner) is type(loaded)
+    x = latents(model)
+    ours, theirs = (sampled(model, x, {"label": "kind 3"}, SCALE) for model in (model, present))
+    torch.testing.assert_close(ours, theirs)
+    assert type(load_diffusers(folder / "transformer").network.inner) is type(loaded)
+    _set(folder / "transformer" / "config.json", "norm_type", "layer_norm")
+    with refuses(InputError, file=str(folder / "transformer" / "config.json")):
+        load_diffusers(folder)
+
+
 def test_sides_and_classes(folders: dict[str, pathlib.Path]) -> None:
     with refuses(UsageError, argument="modality"):
         load_diffusers(folders["stable-diffusion-3"], (18, 16))

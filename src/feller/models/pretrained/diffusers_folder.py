@@ -28,7 +28,7 @@ SCHEDULER = "scheduler_config.json"
 NETWORKS = {
     "DDPMPipeline": ("unet", ("UNet2DModel",)),
     "DDIMPipeline": ("unet", ("UNet2DModel",)),
-    "DiTPipeline": ("transformer", ("DiTTransformer2DModel",)),
+    "DiTPipeline": ("transformer", ("DiTTransformer2DModel", "Transformer2DModel")),
     "StableDiffusionPipeline": ("unet", ("UNet2DConditionModel",)),
     "StableDiffusionXLPipeline": ("unet", ("UNet2DConditionModel",)),
     "StableDiffusion3Pipeline": ("transformer", ("SD3Transformer2DModel",)),
@@ -121,7 +121,7 @@ def load_diffusers(folder: pathlib.Path, size: tuple[int, int] | None = None, cl
 def _parts(folder: pathlib.Path) -> _Parts:
     """Return the folders of the parts of a model, whose classes are known."""
     if not (folder / INDEX).is_file():
-        class_name = str(read_config(folder / CONFIG).get("_class_name"))
+        class_name = _present_class(str(read_config(folder / CONFIG).get("_class_name")), folder)
         if class_name not in ALONE:
             needs_pipeline = any(class_name in classes for _, classes in NETWORKS.values())
             remedy = "Import the folder of its pipeline" if needs_pipeline else None
@@ -137,12 +137,23 @@ def _parts(folder: pathlib.Path) -> _Parts:
     if kind not in NETWORKS:
         raise InputError(f"one of the pipelines {', '.join(NETWORKS)}", kind, file=folder / INDEX)
     name, known = NETWORKS[kind]
-    class_name = component_class(folder, index, name, known)
+    class_name = _present_class(str(component_class(folder, index, name, known)), folder / name)
     autoencoder = None
     if kind not in PIXELS:
         component_class(folder, index, "vae", AUTOENCODERS)
         autoencoder = folder / "vae"
-    return _Parts(kind, str(class_name), folder / name, folder / "scheduler" / SCHEDULER, autoencoder)
+    return _Parts(kind, class_name, folder / name, folder / "scheduler" / SCHEDULER, autoencoder)
+
+
+def _present_class(class_name: str, folder: pathlib.Path) -> str:
+    """Return the present class of a network, which old versions of diffusers wrote as Transformer2DModel."""
+    if class_name != "Transformer2DModel":
+        return class_name
+    norm_type = read_config(folder / CONFIG).get("norm_type")
+    if norm_type != "ada_norm_zero":
+        found = f"norm_type={norm_type}"
+        raise InputError("a Transformer2DModel with norm_type=ada_norm_zero", found, file=folder / CONFIG)
+    return "DiTTransformer2DModel"
 
 
 def _modality(
