@@ -18,7 +18,7 @@ from feller.models.model import Model
 from feller.models.pretrained.diffusers_folder import load_diffusers
 from feller.sampling.guidance import cfg
 from tests.errors import refuses
-from tests.models.pretrained.tiny import PIPELINES, make
+from tests.models.pretrained.tiny import PIPELINES, image_unet, make
 
 SIZE = {"flux": (16, 16)}
 STEPS, SCALE = 5, 2.5
@@ -270,3 +270,34 @@ def test_sides_and_classes(folders: dict[str, pathlib.Path]) -> None:
         load_diffusers(folders["dit"], classes=("a", "b"))
     wide = load_diffusers(folders["stable-diffusion-3"], (16, 24))
     assert wide.sample(1, nfe=2, given={"prompt": "a cat"}).values.shape == (1, 3, 16, 24)
+
+
+@pytest.mark.parametrize(
+    ("name", "accepted", "refused"),
+    [
+        ("ddim", (6, 10), (9, 8)),  # one halving
+        ("dit", (12, 12), (16, 32)),
+        ("stable-diffusion-3", (64, 16), (68, 16)),
+    ],
+)
+def test_sides_that_networks_take(name: str, accepted: tuple[int, int], refused: tuple[int, int], folders) -> None:
+    model, given = load_diffusers(folders[name], accepted), {"dit": {"label": "kind 3"}, "ddim": {}}
+    values = model.sample(1, nfe=1, given=given.get(name, {"prompt": "a cat"})).values
+    assert values.shape == (1, 3, *accepted)
+    with refuses(UsageError, argument="modality"):
+        load_diffusers(folders[name], refused)
+
+
+def test_variances_of_images_are_left_out(tmp_path: pathlib.Path) -> None:
+    unet = image_unet(out_channels=6)
+    diffusers.DDPMPipeline(unet, diffusers.DDPMScheduler(variance_type="learned_range")).save_pretrained(tmp_path)
+    with pytest.warns(FellerWarning):
+        model = load_diffusers(tmp_path)
+    x = latents(model)
+    with torch.no_grad():
+        output = model.network.predict(x, torch.full((2,), 500.0), {})
+        torch.testing.assert_close(output, unet.eval()(x, 500).sample[:, :3])
+    assert model.sample(1, nfe=2).values.shape == (1, 3, 8, 8)
+    _set(tmp_path / "unet" / "config.json", "out_channels", 4)
+    with refuses(InputError, file=str(tmp_path / "unet" / "config.json")):
+        load_diffusers(tmp_path)

@@ -73,6 +73,11 @@ def load_diffusers(folder: pathlib.Path, size: tuple[int, int] | None = None, cl
     parts = _parts(folder)
     config = read_config(parts.network / CONFIG)
     modality = _modality(folder, parts, config, size)
+    if parts.class_name == "UNet2DModel":
+        inputs, outputs = (int(config.get(f"{end}_channels", 3)) for end in ("in", "out"))
+        if outputs not in (inputs, 2 * inputs):
+            expected = f"a network with {inputs} outputs, or {2 * inputs} with variances"
+            raise InputError(expected, f"one with {outputs}", file=parts.network / CONFIG)
     num_classes = _num_classes(parts.class_name, config)
     if classes and not num_classes:
         raise UsageError(argument="classes", expected="a network with classes", found=parts.class_name)
@@ -162,24 +167,20 @@ def _modality(
     """Return the modality of the samples, without conditions."""
     side = config.get("sample_size") or (FLUX_LATENTS if parts.class_name == "FluxTransformer2DModel" else None)
     rows, columns = side if isinstance(side, list | tuple) else (side, side)
-    if parts.autoencoder is None:
-        height, width = size or (rows, columns)
-        channels = int(config.get("in_channels", 3))
-        if not isinstance(height, int) or not isinstance(width, int):
+    vae = None if parts.autoencoder is None else read_config(parts.autoencoder / CONFIG)
+    factor = 1 if vae is None else 2 ** (len(vae.get("block_out_channels", (0,))) - 1)
+    if size is None:
+        if not isinstance(rows, int) or not isinstance(columns, int):
             remedy = "Add --modality images:HEIGHTxWIDTHx3"
             raise UsageError(argument="modality", expected="the size of the images", found="none", remedy=remedy)
+        size = rows * factor, columns * factor
+    _check_sides(parts.class_name, config, factor, size)
+    height, width = size
+    if vae is None:
+        channels = int(config.get("in_channels", 3))
         if channels in (1, 3):
             return Images(height, width, channels, code=AsNumbers())
         return Arrays((channels, height, width))
-    vae = read_config(parts.autoencoder / CONFIG)
-    factor = 2 ** (len(vae.get("block_out_channels", (0,))) - 1)
-    if size is None and not isinstance(rows, int):
-        remedy = "Add --modality images:HEIGHTxWIDTHx3"
-        raise UsageError(argument="modality", expected="the size of the images", found="none", remedy=remedy)
-    height, width = size or (rows * factor, columns * factor)
-    unit = factor * _patch_size(parts.class_name, config)
-    if height % unit or width % unit:
-        raise UsageError(argument="modality", expected=f"sides that {unit} divides", found=f"{height}x{width}")
     channels = int(vae.get("out_channels", 3))
     record = json.dumps({key: value for key, value in vae.items() if key != "_name_or_path"}, sort_keys=True)
     code = DiffusersLatents(str(vae.get("_class_name")), record, (channels, height, width))
@@ -188,6 +189,22 @@ def _modality(
     if found != expected:
         raise InputError(f"a network of the {expected} channels of its autoencoder", f"one of {found}", file=folder)
     return Images(height, width, channels, code=code)
+
+
+def _check_sides(class_name: str, config: dict[str, Any], factor: int, sides: tuple[int, int]) -> None:
+    """Raise UsageError if a network takes no images of a size, where a latent has `factor` pixels along each side."""
+    expected = None
+    unit = factor * _patch_size(class_name, config)
+    if class_name == "UNet2DModel":
+        unit *= 2 ** (len(config.get("block_out_channels", (0,) * 4)) - 1)
+    if any(side % unit for side in sides):
+        expected = f"sides that {unit} divides"
+    elif class_name == "DiTTransformer2DModel" and sides[0] != sides[1]:
+        expected = "equal sides"
+    elif class_name == "SD3Transformer2DModel" and max(sides) > (limit := unit * config.get("pos_embed_max_size", 96)):
+        expected = f"sides of at most {limit}"
+    if expected is not None:
+        raise UsageError(argument="modality", expected=expected, found="x".join(map(str, sides)))
 
 
 def _patch_size(class_name: str, config: dict[str, Any]) -> int:
