@@ -182,6 +182,8 @@ def test_clipping(folders: dict[str, pathlib.Path], tmp_path: pathlib.Path) -> N
         ("ddim", lambda folder: _set(folder / "model_index.json", "unet", ["my_code", "Net"]), InputError),
         ("ddim", lambda folder: _set(folder / "unet" / "config.json", "block_out_channels", [8, 8]), InputError),
         ("ddim", lambda folder: _set(folder / "unet" / "config.json", "layers_per_block", "many"), InputError),
+        ("ddim", lambda folder: _set(folder / "unet" / "config.json", "block_out_channels", 8), InputError),
+        ("ddim", lambda folder: _set(folder / "unet" / "config.json", "out_channels", None), InputError),
         ("ddim", lambda folder: _index(folder / "unet"), InputError),
         (
             "ddim",

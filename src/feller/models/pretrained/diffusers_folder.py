@@ -74,10 +74,10 @@ def load_diffusers(folder: pathlib.Path, size: tuple[int, int] | None = None, cl
     config = read_config(parts.network / CONFIG)
     modality = _modality(folder, parts, config, size)
     if parts.class_name == "UNet2DModel":
-        inputs, outputs = (int(config.get(f"{end}_channels", 3)) for end in ("in", "out"))
-        if outputs not in (inputs, 2 * inputs):
-            expected = f"a network with {inputs} outputs, or {2 * inputs} with variances"
-            raise InputError(expected, f"one with {outputs}", file=parts.network / CONFIG)
+        inputs, outputs = (config.get(f"{end}_channels", 3) for end in ("in", "out"))
+        if not isinstance(inputs, int) or outputs not in (inputs, 2 * inputs):
+            expected = "a network with as many outputs as inputs, or twice as many with variances"
+            raise InputError(expected, f"{inputs} inputs and {outputs} outputs", file=parts.network / CONFIG)
     num_classes = _num_classes(parts.class_name, config)
     if classes and not num_classes:
         raise UsageError(argument="classes", expected="a network with classes", found=parts.class_name)
@@ -195,14 +195,15 @@ def _check_sides(class_name: str, config: dict[str, Any], factor: int, sides: tu
     """Raise UsageError if a network takes no images of a size, where a latent has `factor` pixels along each side."""
     expected = None
     unit = factor * _patch_size(class_name, config)
-    if class_name == "UNet2DModel":
-        unit *= 2 ** (len(config.get("block_out_channels", (0,) * 4)) - 1)
+    blocks, limit = config.get("block_out_channels", (0,) * 4), config.get("pos_embed_max_size")
+    if class_name == "UNet2DModel" and isinstance(blocks, list | tuple):
+        unit *= 2 ** max(len(blocks) - 1, 0)
     if any(side % unit for side in sides):
         expected = f"sides that {unit} divides"
     elif class_name == "DiTTransformer2DModel" and sides[0] != sides[1]:
         expected = "equal sides"
-    elif class_name == "SD3Transformer2DModel" and max(sides) > (limit := unit * config.get("pos_embed_max_size", 96)):
-        expected = f"sides of at most {limit}"
+    elif class_name == "SD3Transformer2DModel" and isinstance(limit, int) and max(sides) > unit * limit:
+        expected = f"sides of at most {unit * limit}"
     if expected is not None:
         raise UsageError(argument="modality", expected=expected, found="x".join(map(str, sides)))
 
