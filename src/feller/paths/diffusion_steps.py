@@ -144,11 +144,13 @@ class DiffusionSteps(TimeDistribution):
 class FlowMatchSteps(TimeDistribution):
     """Times of the scheduler FlowMatchEulerDiscreteScheduler of diffusers: `Shifted`, without its smallest noises.
 
-    With sigma = 1 - t, the step before the last one ends at the sigma of the first training step.
+    With sigma = 1 - t, the step before the last one ends at the sigma of the first training step, after shifting.
     """
 
     shift: float = 3.0
     train_steps: int = 1000
+    shifts_last: bool = True
+    """True if the sigma of the first training step is shifted twice; False with `use_dynamic_shifting`."""
 
     def __post_init__(self) -> None:
         check_number("shift", self.shift, gt=0, lt=math.inf)
@@ -159,6 +161,7 @@ class FlowMatchSteps(TimeDistribution):
 
     def grid(self, steps: int) -> list[float]:
         check_integer("steps", steps, ge=1)
-        last = float(self.quantile(torch.tensor(1 - 1 / self.train_steps, dtype=torch.float64)))
-        u = torch.linspace(0, last, steps, dtype=torch.float64)
+        last = torch.tensor(1 - 1 / self.train_steps, dtype=torch.float64)
+        end = self.quantile(last) if self.shifts_last else last
+        u = torch.linspace(0, float(end), steps, dtype=torch.float64)
         return [*self.quantile(u).tolist(), 1.0]

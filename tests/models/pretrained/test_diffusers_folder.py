@@ -5,8 +5,10 @@ import pathlib
 import shutil
 from typing import Any
 
+import diffusers
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import feller
 from feller.core.errors import FellerWarning, InputError, UsageError
@@ -16,7 +18,7 @@ from feller.models.model import Model
 from feller.models.pretrained.diffusers_folder import load_diffusers
 from feller.sampling.guidance import cfg
 from tests.errors import refuses
-from tests.models.pretrained.tiny import PIPELINES, make
+from tests.models.pretrained.tiny import PIPELINES, image_unet, make
 
 SIZE = {"flux": (16, 16)}
 STEPS, SCALE = 5, 2.5
@@ -105,6 +107,27 @@ def test_latents_are_decoded_as_by_the_pipeline(name: str, folders: dict[str, pa
     torch.testing.assert_close(modality.encode(values), rounded, atol=0.05, rtol=0.05)
 
 
+def test_latents_have_the_means_and_deviations_of_their_channels(folders, tmp_path) -> None:
+    folder, mean, std = tmp_path / "sdxl", [1.0, -1.0, 0.5, 0.2], [2.0, 3.0, 1.0, 0.5]
+    shutil.copytree(folders["stable-diffusion-xl"], folder)
+    for name, value in (("latents_mean", mean), ("latents_std", std), ("scaling_factor", 0.5)):
+        _set(folder / "vae" / "config.json", name, value)
+    model, vae = load_diffusers(folder), diffusers.AutoencoderKL.from_pretrained(folder / "vae")
+    x, modality = latents(model), model.spec.modality
+    assert isinstance(modality, Images)
+    shift, scale = (torch.tensor(values).view(4, 1, 1) for values in (mean, std))
+    with torch.no_grad():
+        pixels = vae.decode(x * scale / 0.5 + shift).sample
+    torch.testing.assert_close(modality.decode_soft(x), (pixels + 1) * 127.5, atol=1e-2, rtol=1e-4)
+    values = modality.decode(x)
+    with torch.no_grad():
+        encoded = vae.encode(values / 127.5 - 1).latent_dist.mean
+    torch.testing.assert_close(modality.encode(values), (encoded - shift) * 0.5 / scale, atol=1e-4, rtol=1e-4)
+    _set(folder / "vae" / "config.json", "latents_std", [1.0])
+    with refuses(InputError, argument="latents_std"):
+        load_diffusers(folder)
+
+
 def test_null_prompts_have_the_features_of_the_pipeline(folders: dict[str, pathlib.Path]) -> None:
     model = load_diffusers(folders["stable-diffusion-xl"])
     cond = model.sample_conditions(2, {}, feller.Rng(0))
@@ -159,6 +182,8 @@ def test_clipping(folders: dict[str, pathlib.Path], tmp_path: pathlib.Path) -> N
         ("ddim", lambda folder: _set(folder / "model_index.json", "unet", ["my_code", "Net"]), InputError),
         ("ddim", lambda folder: _set(folder / "unet" / "config.json", "block_out_channels", [8, 8]), InputError),
         ("ddim", lambda folder: _set(folder / "unet" / "config.json", "layers_per_block", "many"), InputError),
+        ("ddim", lambda folder: _set(folder / "unet" / "config.json", "block_out_channels", 8), InputError),
+        ("ddim", lambda folder: _set(folder / "unet" / "config.json", "out_channels", None), InputError),
         ("ddim", lambda folder: _index(folder / "unet"), InputError),
         (
             "ddim",
@@ -202,6 +227,44 @@ def test_sharded_weights(folders: dict[str, pathlib.Path], tmp_path: pathlib.Pat
     assert all(torch.equal(plain[name], sharded[name]) for name in plain)
 
 
+@pytest.mark.parametrize(("name", "part"), [("ddim", "unet"), ("stable-diffusion", "vae")])
+def test_old_names_of_attention(name: str, part: str, folders: dict[str, pathlib.Path], tmp_path: pathlib.Path) -> None:
+    folder, old = tmp_path / name, {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    shutil.copytree(folders[name], folder)
+    file = folder / part / "diffusion_pytorch_model.safetensors"
+    weights, renamed = load_file(file), {}
+    for key, value in weights.items():
+        for new, name_of_old in old.items():
+            key = key.replace(f".{new}.", f".{name_of_old}.")
+        renamed[key] = value
+    assert renamed.keys() != weights.keys()
+    save_file(renamed, file)
+    assert not make(name).components[part].from_pretrained(folder / part, output_loading_info=True)[1]["missing_keys"]
+    module = load_diffusers(folder).network.inner if part == "unet" else _autoencoder(load_diffusers(folder))
+    assert all(torch.equal(module.state_dict()[key], value) for key, value in weights.items())
+
+
+def _autoencoder(model: Model) -> torch.nn.Module:
+    return model.spec.modality.aux_networks["autoencoder"]
+
+
+def test_old_class_of_dit(folders: dict[str, pathlib.Path], tmp_path: pathlib.Path) -> None:
+    folder = tmp_path / "dit"
+    shutil.copytree(folders["dit"], folder)
+    _set(folder / "model_index.json", "transformer", ["diffusers", "Transformer2DModel"])
+    _set(folder / "transformer" / "config.json", "_class_name", "Transformer2DModel")
+    loaded = diffusers.DiTPipeline.from_pretrained(folder).transformer
+    model, present = load_diffusers(folder), load_diffusers(folders["dit"])
+    assert type(model.network.inner) is type(loaded)
+    x = latents(model)
+    ours, theirs = (sampled(model, x, {"label": "kind 3"}, SCALE) for model in (model, present))
+    torch.testing.assert_close(ours, theirs)
+    assert type(load_diffusers(folder / "transformer").network.inner) is type(loaded)
+    _set(folder / "transformer" / "config.json", "norm_type", "layer_norm")
+    with refuses(InputError, file=str(folder / "transformer" / "config.json")):
+        load_diffusers(folder)
+
+
 def test_sides_and_classes(folders: dict[str, pathlib.Path]) -> None:
     with refuses(UsageError, argument="modality"):
         load_diffusers(folders["stable-diffusion-3"], (18, 16))
@@ -209,3 +272,34 @@ def test_sides_and_classes(folders: dict[str, pathlib.Path]) -> None:
         load_diffusers(folders["dit"], classes=("a", "b"))
     wide = load_diffusers(folders["stable-diffusion-3"], (16, 24))
     assert wide.sample(1, nfe=2, given={"prompt": "a cat"}).values.shape == (1, 3, 16, 24)
+
+
+@pytest.mark.parametrize(
+    ("name", "accepted", "refused"),
+    [
+        ("ddim", (6, 10), (9, 8)),  # one halving
+        ("dit", (12, 12), (16, 32)),
+        ("stable-diffusion-3", (64, 16), (68, 16)),
+    ],
+)
+def test_sides_that_networks_take(name: str, accepted: tuple[int, int], refused: tuple[int, int], folders) -> None:
+    model, given = load_diffusers(folders[name], accepted), {"dit": {"label": "kind 3"}, "ddim": {}}
+    values = model.sample(1, nfe=1, given=given.get(name, {"prompt": "a cat"})).values
+    assert values.shape == (1, 3, *accepted)
+    with refuses(UsageError, argument="modality"):
+        load_diffusers(folders[name], refused)
+
+
+def test_variances_of_images_are_left_out(tmp_path: pathlib.Path) -> None:
+    unet = image_unet(out_channels=6)
+    diffusers.DDPMPipeline(unet, diffusers.DDPMScheduler(variance_type="learned_range")).save_pretrained(tmp_path)
+    with pytest.warns(FellerWarning):
+        model = load_diffusers(tmp_path)
+    x = latents(model)
+    with torch.no_grad():
+        output = model.network.predict(x, torch.full((2,), 500.0), {})
+        torch.testing.assert_close(output, unet.eval()(x, 500).sample[:, :3])
+    assert model.sample(1, nfe=2).values.shape == (1, 3, 8, 8)
+    _set(tmp_path / "unet" / "config.json", "out_channels", 4)
+    with refuses(InputError, file=str(tmp_path / "unet" / "config.json")):
+        load_diffusers(tmp_path)

@@ -59,11 +59,11 @@ def autoencoder(channels: int = 4, **settings: Any) -> Any:
     )
 
 
-def image_unet(**settings: Any) -> Any:
+def image_unet(out_channels: int = 3, **settings: Any) -> Any:
     return diffusers.UNet2DModel(
         **UNET,
         in_channels=3,
-        out_channels=3,
+        out_channels=out_channels,
         down_block_types=("DownBlock2D", "AttnDownBlock2D"),
         up_block_types=("AttnUpBlock2D", "UpBlock2D"),
         attention_head_dim=8,

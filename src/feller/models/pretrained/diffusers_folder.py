@@ -2,13 +2,13 @@
 
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
-from feller.core.errors import InputError, UsageError
+from feller.core.errors import InputError, UsageError, error_context
 from feller.core.pretrained_folder import CONFIG, INDEX, component_class, load_folder_weights, read_config
 from feller.core.rng import Rng
 from feller.data.arrays.modality import Arrays
@@ -28,13 +28,15 @@ SCHEDULER = "scheduler_config.json"
 NETWORKS = {
     "DDPMPipeline": ("unet", ("UNet2DModel",)),
     "DDIMPipeline": ("unet", ("UNet2DModel",)),
-    "DiTPipeline": ("transformer", ("DiTTransformer2DModel",)),
+    "DiTPipeline": ("transformer", ("DiTTransformer2DModel", "Transformer2DModel")),
     "StableDiffusionPipeline": ("unet", ("UNet2DConditionModel",)),
     "StableDiffusionXLPipeline": ("unet", ("UNet2DConditionModel",)),
     "StableDiffusion3Pipeline": ("transformer", ("SD3Transformer2DModel",)),
     "FluxPipeline": ("transformer", ("FluxTransformer2DModel",)),
 }
 """Name of the network, and its known classes, in each known pipeline."""
+OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+"""Names of layers of attention in folders that old versions of diffusers wrote, and their present names."""
 ALONE = ("UNet2DModel", "DiTTransformer2DModel")
 """Classes of networks that need no other network of a pipeline."""
 PIXELS = ("DDPMPipeline", "DDIMPipeline")
@@ -71,6 +73,11 @@ def load_diffusers(folder: pathlib.Path, size: tuple[int, int] | None = None, cl
     parts = _parts(folder)
     config = read_config(parts.network / CONFIG)
     modality = _modality(folder, parts, config, size)
+    if parts.class_name == "UNet2DModel":
+        inputs, outputs = (config.get(f"{end}_channels", 3) for end in ("in", "out"))
+        if not isinstance(inputs, int) or outputs not in (inputs, 2 * inputs):
+            expected = "a network with as many outputs as inputs, or twice as many with variances"
+            raise InputError(expected, f"{inputs} inputs and {outputs} outputs", file=parts.network / CONFIG)
     num_classes = _num_classes(parts.class_name, config)
     if classes and not num_classes:
         raise UsageError(argument="classes", expected="a network with classes", found=parts.class_name)
@@ -85,7 +92,9 @@ def load_diffusers(folder: pathlib.Path, size: tuple[int, int] | None = None, cl
     space = modality.space()
     _, rows, columns = space.sample_base(0, Rng(0).stream("shape")).shape[1:]
     scheduler = read_config(parts.scheduler)
-    trained = trained_schedule(scheduler, (rows // 2) * (columns // 2))
+    patch = _patch_size(parts.class_name, config)
+    with error_context(file=parts.scheduler):
+        trained = trained_schedule(scheduler, (rows // patch) * (columns // patch), parts.kind)
     schedule = trained.path.schedule
     architecture = DiffusersNetwork(
         parts.class_name,
@@ -117,7 +126,7 @@ def load_diffusers(folder: pathlib.Path, size: tuple[int, int] | None = None, cl
 def _parts(folder: pathlib.Path) -> _Parts:
     """Return the folders of the parts of a model, whose classes are known."""
     if not (folder / INDEX).is_file():
-        class_name = str(read_config(folder / CONFIG).get("_class_name"))
+        class_name = _present_class(str(read_config(folder / CONFIG).get("_class_name")), folder)
         if class_name not in ALONE:
             needs_pipeline = any(class_name in classes for _, classes in NETWORKS.values())
             remedy = "Import the folder of its pipeline" if needs_pipeline else None
@@ -133,12 +142,23 @@ def _parts(folder: pathlib.Path) -> _Parts:
     if kind not in NETWORKS:
         raise InputError(f"one of the pipelines {', '.join(NETWORKS)}", kind, file=folder / INDEX)
     name, known = NETWORKS[kind]
-    class_name = component_class(folder, index, name, known)
+    class_name = _present_class(str(component_class(folder, index, name, known)), folder / name)
     autoencoder = None
     if kind not in PIXELS:
         component_class(folder, index, "vae", AUTOENCODERS)
         autoencoder = folder / "vae"
-    return _Parts(kind, str(class_name), folder / name, folder / "scheduler" / SCHEDULER, autoencoder)
+    return _Parts(kind, class_name, folder / name, folder / "scheduler" / SCHEDULER, autoencoder)
+
+
+def _present_class(class_name: str, folder: pathlib.Path) -> str:
+    """Return the present class of a network, which old versions of diffusers wrote as Transformer2DModel."""
+    if class_name != "Transformer2DModel":
+        return class_name
+    norm_type = read_config(folder / CONFIG).get("norm_type")
+    if norm_type != "ada_norm_zero":
+        found = f"norm_type={norm_type}"
+        raise InputError("a Transformer2DModel with norm_type=ada_norm_zero", found, file=folder / CONFIG)
+    return "DiTTransformer2DModel"
 
 
 def _modality(
@@ -147,24 +167,20 @@ def _modality(
     """Return the modality of the samples, without conditions."""
     side = config.get("sample_size") or (FLUX_LATENTS if parts.class_name == "FluxTransformer2DModel" else None)
     rows, columns = side if isinstance(side, list | tuple) else (side, side)
-    if parts.autoencoder is None:
-        height, width = size or (rows, columns)
-        channels = int(config.get("in_channels", 3))
-        if not isinstance(height, int) or not isinstance(width, int):
+    vae = None if parts.autoencoder is None else read_config(parts.autoencoder / CONFIG)
+    factor = 1 if vae is None else 2 ** (len(vae.get("block_out_channels", (0,))) - 1)
+    if size is None:
+        if not isinstance(rows, int) or not isinstance(columns, int):
             remedy = "Add --modality images:HEIGHTxWIDTHx3"
             raise UsageError(argument="modality", expected="the size of the images", found="none", remedy=remedy)
+        size = rows * factor, columns * factor
+    _check_sides(parts.class_name, config, factor, size)
+    height, width = size
+    if vae is None:
+        channels = int(config.get("in_channels", 3))
         if channels in (1, 3):
             return Images(height, width, channels, code=AsNumbers())
         return Arrays((channels, height, width))
-    vae = read_config(parts.autoencoder / CONFIG)
-    factor = 2 ** (len(vae.get("block_out_channels", (0,))) - 1)
-    if size is None and not isinstance(rows, int):
-        remedy = "Add --modality images:HEIGHTxWIDTHx3"
-        raise UsageError(argument="modality", expected="the size of the images", found="none", remedy=remedy)
-    height, width = size or (rows * factor, columns * factor)
-    unit = factor * (2 if parts.class_name == "FluxTransformer2DModel" else int(config.get("patch_size") or 1))
-    if height % unit or width % unit:
-        raise UsageError(argument="modality", expected=f"sides that {unit} divides", found=f"{height}x{width}")
     channels = int(vae.get("out_channels", 3))
     record = json.dumps({key: value for key, value in vae.items() if key != "_name_or_path"}, sort_keys=True)
     code = DiffusersLatents(str(vae.get("_class_name")), record, (channels, height, width))
@@ -173,6 +189,28 @@ def _modality(
     if found != expected:
         raise InputError(f"a network of the {expected} channels of its autoencoder", f"one of {found}", file=folder)
     return Images(height, width, channels, code=code)
+
+
+def _check_sides(class_name: str, config: dict[str, Any], factor: int, sides: tuple[int, int]) -> None:
+    """Raise UsageError if a network takes no images of a size, where a latent has `factor` pixels along each side."""
+    expected = None
+    unit = factor * _patch_size(class_name, config)
+    blocks, limit = config.get("block_out_channels", (0,) * 4), config.get("pos_embed_max_size")
+    if class_name == "UNet2DModel" and isinstance(blocks, list | tuple):
+        unit *= 2 ** max(len(blocks) - 1, 0)
+    if any(side % unit for side in sides):
+        expected = f"sides that {unit} divides"
+    elif class_name == "DiTTransformer2DModel" and sides[0] != sides[1]:
+        expected = "equal sides"
+    elif class_name == "SD3Transformer2DModel" and isinstance(limit, int) and max(sides) > unit * limit:
+        expected = f"sides of at most {unit * limit}"
+    if expected is not None:
+        raise UsageError(argument="modality", expected=expected, found="x".join(map(str, sides)))
+
+
+def _patch_size(class_name: str, config: dict[str, Any]) -> int:
+    """Return the side of the squares of latents that are tokens; 1 for networks without tokens."""
+    return 2 if class_name == "FluxTransformer2DModel" else int(config.get("patch_size") or 1)
 
 
 def _num_classes(class_name: str, config: dict[str, Any]) -> int:
@@ -206,12 +244,24 @@ def _load(network: nn.Module | None, folder: pathlib.Path) -> None:
     """
     if network is None:
         return
-    weights, own = load_folder_weights(folder), network.state_dict()
+    weights, own = _with_present_names(load_folder_weights(folder), network), network.state_dict()
     names = sorted(own.keys() ^ weights.keys()) or [name for name in own if own[name].shape != weights[name].shape]
     if names:
         found, remedy = f"{len(names)} others, such as {names[0]}", "Copy the whole folder again"
         raise InputError(f"the weights of its {type(network).__name__}", found, remedy, file=folder)
     network.load_state_dict(weights)
+
+
+def _with_present_names(weights: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    """Return weights with the present names of the layers of attention, as `from_pretrained` of diffusers does."""
+    blocks = [name for name, module in network.named_modules() if getattr(module, "_from_deprecated_attn_block", False)]
+    renamed = {
+        f"{block}.{old}.{kind}": f"{block}.{new}.{kind}"
+        for block in blocks
+        for old, new in OLD_NAMES.items()
+        for kind in ("weight", "bias")
+    }
+    return {renamed.get(name, name): value for name, value in weights.items()}
 
 
 def network_folder(folder: pathlib.Path) -> pathlib.Path:

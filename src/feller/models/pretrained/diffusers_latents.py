@@ -49,6 +49,10 @@ class DiffusersLatents(PixelEncoding):
                 found = message_of(error, 200)
                 raise InputError(f"a configuration of {self.class_name}", found) from error
         object.__setattr__(self, "network", network.eval().requires_grad_(False))
+        for name in ("latents_mean", "latents_std"):
+            values, channels = network.config.get(name), network.config.latent_channels
+            if values is not None and len(values) != channels:
+                raise InputError(f"{channels} numbers, one per channel", len(values), argument=name)
         height, width = self.shape[1:]
         if height % self.factor or width % self.factor:
             raise InputError(f"sides that {self.factor} divides", f"{width} x {height}")
@@ -76,7 +80,9 @@ class DiffusersLatents(PixelEncoding):
         network = self._network_on(values.device)
         pixels = AsNumbers().encode(values, levels)
         means = [network.encode(chunk).latent_dist.mean for chunk in pixels.split(CHUNK_SIZE)]
-        return (torch.cat(means) - self._shift) * self._scale
+        latents = torch.cat(means)
+        shift, scale = self._shift_and_scale(latents)
+        return (latents - shift) * scale
 
     def dequantize(self, values: UInt8[Tensor, "n c h w"], levels: int, rng: RandomStream) -> Tensor:
         return self.encode(values, levels)
@@ -92,13 +98,14 @@ class DiffusersLatents(PixelEncoding):
         """Decode latents to pixel values without rounding and clipping; gradients pass through the decoder."""
         return AsNumbers().decode_soft(self._pixels(state), levels)
 
-    @property
-    def _scale(self) -> float:
-        return float(getattr(self.network.config, "scaling_factor", None) or 1.0)
-
-    @property
-    def _shift(self) -> float:
-        return float(getattr(self.network.config, "shift_factor", None) or 0.0)
+    def _shift_and_scale(self, like: Tensor) -> tuple[Tensor | float, Tensor | float]:
+        """Return the shift and the factor of latents, for each channel if latents_mean and latents_std are set."""
+        config = self.network.config
+        scale = float(config.get("scaling_factor") or 1.0)
+        mean, std = config.get("latents_mean"), config.get("latents_std")
+        if mean is None or std is None:
+            return float(config.get("shift_factor") or 0.0), scale
+        return like.new_tensor(mean).view(-1, 1, 1), scale / like.new_tensor(std).view(-1, 1, 1)
 
     def _network_on(self, device: torch.device) -> Any:
         """Return the autoencoder, moved to a device if it is on another one."""
@@ -106,7 +113,8 @@ class DiffusersLatents(PixelEncoding):
 
     def _pixels(self, state: Tensor) -> Tensor:
         network = self._network_on(state.device)
-        return network.decode((state / self._scale + self._shift).to(network.dtype)).sample.to(state.dtype)
+        shift, scale = self._shift_and_scale(state)
+        return network.decode((state / scale + shift).to(network.dtype)).sample.to(state.dtype)
 
     def log_scale(self, shape: tuple[int, ...], levels: int) -> None:
         """Return None: a likelihood of latents is none of pixels."""

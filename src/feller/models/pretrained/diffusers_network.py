@@ -138,10 +138,10 @@ class DiffusersModule(nn.Module, abc.ABC):
 
 
 class ImageUNet(DiffusersModule):
-    """UNet2DModel, of images or latents, with classes or without conditions."""
+    """UNet2DModel, of images or latents, with classes or without conditions; variances are left out."""
 
     def predict(self, x_t: States, steps: Float[Tensor, " b"], cond: Cond) -> States:
-        return self.inner(x_t, steps, class_labels=cond.get(LABEL)).sample
+        return self.inner(x_t, steps, class_labels=cond.get(LABEL)).sample[:, : x_t.shape[1]]
 
 
 class PromptUNet(DiffusersModule):

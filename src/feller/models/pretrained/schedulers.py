@@ -28,14 +28,19 @@ SOLVERS = {
 }
 """Solver that takes the place of each known scheduler."""
 MULTISTEP = (
+    "HeunDiscreteScheduler",
     "DPMSolverMultistepScheduler",
     "DPMSolverSinglestepScheduler",
     "DEISMultistepScheduler",
     "UniPCMultistepScheduler",
 )
-"""Schedulers that omit the last of the steps they choose."""
+"""Schedulers that omit the last of the steps they choose; Heun does not, but its solver here needs it."""
+CLIPPING = {"DDIMScheduler": True, "DDPMScheduler": True, "HeunDiscreteScheduler": False}
+"""Schedulers that can clip predicted data, and whether they do by default."""
 KARRAS = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas")
 """Settings of other time grids, which are not taken over."""
+UNKNOWN_TO_FLOWS = ("shift_terminal", "invert_sigmas", "stochastic_sampling")
+"""Settings of flows that are refused."""
 PREDICTIONS: dict[str, Prediction] = {
     "epsilon": NoisePrediction(),
     "v_prediction": VPrediction(),
@@ -59,12 +64,13 @@ class TrainedSchedule:
     sampling: SamplerConfig
 
 
-def trained_schedule(config: Mapping[str, Any], num_tokens: int) -> TrainedSchedule:
+def trained_schedule(config: Mapping[str, Any], num_tokens: int, pipeline: str = "") -> TrainedSchedule:
     """Return schedule, prediction and sampler settings from the configuration of a scheduler of diffusers.
 
     Args:
         config: Content of scheduler_config.json.
         num_tokens: Number of tokens of an image, on which the shift of some schedulers depends.
+        pipeline: Class of the pipeline; empty for a network alone. FluxPipeline chooses the times itself.
 
     Raises:
         InputError: If the class or a setting of the scheduler is unknown.
@@ -75,21 +81,36 @@ def trained_schedule(config: Mapping[str, Any], num_tokens: int) -> TrainedSched
     if used := [option for option in KARRAS if config.get(option)]:
         warn(f"the time grid of {', '.join(used)} is replaced by that of timestep_spacing")
     is_flow = name.startswith("FlowMatch") or config.get("prediction_type") == "flow_prediction"
-    return _flow(name, config, num_tokens) if is_flow else _diffusion(name, config)
+    return _flow(name, config, num_tokens, pipeline) if is_flow else _diffusion(name, config)
 
 
-def _flow(name: str, config: Mapping[str, Any], num_tokens: int) -> TrainedSchedule:
+def _flow(name: str, config: Mapping[str, Any], num_tokens: int, pipeline: str) -> TrainedSchedule:
+    for option in UNKNOWN_TO_FLOWS:
+        if config.get(option):
+            found = f"{option}={config[option]}"
+            raise InputError(f"a scheduler without {option}", found, "Remove the key", argument=option)
     train_steps = int(config.get("num_train_timesteps", 1000))
-    grid: TimeDistribution
-    if config.get("use_dynamic_shifting"):
-        low, high = (config.get(f"{end}_image_seq_len", value) for end, value in (("base", 256), ("max", 4096)))
-        slope = (config.get("max_shift", 1.15) - config.get("base_shift", 0.5)) / (high - low)
-        grid = Shifted(math.exp(config.get("base_shift", 0.5) + slope * (num_tokens - low)))
-    elif name.startswith("FlowMatch"):
-        grid = FlowMatchSteps(float(config.get("shift", 1.0)), train_steps)
+    is_flow_match, is_dynamic = name.startswith("FlowMatch"), bool(config.get("use_dynamic_shifting"))
+    if is_dynamic:
+        shift = _dynamic_shift(config, num_tokens, pipeline)
     else:
-        grid = Shifted(float(config.get("flow_shift", 1.0)))
-    return TrainedSchedule(Affine(Linear()), (float(train_steps), 0.0), -1.0, None, _sampling(name, grid))
+        shift = float(config.get("shift" if is_flow_match else "flow_shift", 1.0))
+    grid: TimeDistribution = Shifted(shift)
+    if is_flow_match and pipeline != "FluxPipeline":
+        grid = FlowMatchSteps(shift, train_steps, shifts_last=not is_dynamic)
+    return TrainedSchedule(Affine(Linear()), (float(train_steps), 0.0), -1.0, None, _sampling(name, config, grid))
+
+
+def _dynamic_shift(config: Mapping[str, Any], num_tokens: int, pipeline: str) -> float:
+    """Return the shift for images of a number of tokens."""
+    kind = str(config.get("time_shift_type", "exponential"))
+    if kind not in ("exponential", "linear"):
+        raise InputError("a time_shift_type of exponential, linear", kind, argument="time_shift_type")
+    low, high = (config.get(f"{end}_image_seq_len", value) for end, value in (("base", 256), ("max", 4096)))
+    first = config.get("base_shift", 0.5)
+    last = config.get("max_shift", 1.16 if pipeline == "StableDiffusion3Pipeline" else 1.15)
+    mu = first + (last - first) / (high - low) * (num_tokens - low)
+    return mu if kind == "linear" else math.exp(mu)
 
 
 def _diffusion(name: str, config: Mapping[str, Any]) -> TrainedSchedule:
@@ -99,6 +120,12 @@ def _diffusion(name: str, config: Mapping[str, Any]) -> TrainedSchedule:
         raise InputError(f"a prediction_type of {', '.join(PREDICTIONS)}", prediction)
     if config.get("thresholding"):
         raise InputError("a scheduler without dynamic thresholding", "thresholding=true", "Set it to false")
+    timestep_type = config.get("timestep_type", "discrete")
+    if name == "EulerDiscreteScheduler" and timestep_type != "discrete":
+        raise InputError("a timestep_type of discrete", str(timestep_type), argument="timestep_type")
+    variance = str(config.get("variance_type", "fixed_small"))
+    if name == "DDPMScheduler" and not variance.startswith("fixed_small"):
+        warn(f"the variance of {variance} is replaced by that of fixed_small")
     betas = config.get("trained_betas")
     schedule: Schedule = DiffusionBetas(
         str(config.get("beta_schedule", "linear")),
@@ -118,14 +145,15 @@ def _diffusion(name: str, config: Mapping[str, Any]) -> TrainedSchedule:
         omits_last=is_multistep and spacing != "trailing",
         ends_at_step_0=ends_at_step_0,
     )
-    has_clipping = config.get("clip_sample", name in ("DDIMScheduler", "DDPMScheduler"))
+    has_clipping = name in CLIPPING and config.get("clip_sample", CLIPPING[name])
     clip = float(config.get("clip_sample_range", 1.0)) if has_clipping else None
     path = Affine(schedule, PREDICTIONS[prediction] if clip is None else DataPrediction())
-    return TrainedSchedule(path, (steps - 1.0, -1.0), 1.0, clip, _sampling(name, grid))
+    return TrainedSchedule(path, (steps - 1.0, -1.0), 1.0, clip, _sampling(name, config, grid))
 
 
-def _sampling(name: str, grid: TimeDistribution) -> SamplerConfig:
-    solver = SOLVERS[name]
+def _sampling(name: str, config: Mapping[str, Any], grid: TimeDistribution) -> SamplerConfig:
+    is_stochastic = name.startswith("DPMSolver") and str(config.get("algorithm_type")).startswith("sde-")
+    solver = "dpm-solver++-sde" if is_stochastic else SOLVERS[name]
     return SamplerConfig(solver, DEFAULT_STEPS.get(solver, 50), times=grid)
 
 
