@@ -133,6 +133,16 @@ def test_wrong_words_are_refused(place: pathlib.Path, words: tuple[object, ...],
     refuse(command, place / str(folder), *others, "--out", place / "wrong", argument=argument)
 
 
+@pytest.mark.parametrize("name", ["missing", "owner/name", "empty", "others", "file.safetensors"])
+def test_import_takes_folders_of_save_pretrained_only(tmp_path: pathlib.Path, name: str) -> None:
+    for folder in ("empty", "others"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "others" / "notes.txt").touch()
+    (tmp_path / "file.safetensors").touch()
+    place = str(tmp_path / name)
+    refuse("import", place, "--out", tmp_path / "run", argument=None, file=place)
+
+
 def test_changed_text_encoders_are_refused(place: pathlib.Path, tmp_path: pathlib.Path) -> None:
     shutil.copytree(place / "sd3", tmp_path / "sd3")
     run("import", tmp_path / "sd3", "--out", tmp_path / "run")
