@@ -51,11 +51,15 @@ class Import:
         from feller.app.workflows.import_folder import import_folder
         from feller.app.workflows.import_network import import_network
         from feller.core.pretrained_folder import require_pretrained_folder
+        from feller.models.pretrained.diffusers_network import PROMPT
+        from feller.models.spec import load_spec
 
         reporter, is_folder = make_reporter(), ":" not in self.place or os.path.exists(self.place)
         if is_folder:
             require_pretrained_folder(self.place)
         run = (import_folder if is_folder else import_network)(self, reporter=reporter)
         code = "" if is_folder else f" --code {self.place.rpartition(':')[0]}"
-        reporter.log(f"sample with: feller sample {run.path}{code}")
+        prompt = load_spec(run).modality.selected_conditions.get(PROMPT) if is_folder else None
+        options = "" if prompt is None else f' -n 4 --given {PROMPT}="{prompt.example}"'
+        reporter.log(f"sample with: feller sample {run.path}{code}{options}")
         return {"run": str(run.path)}
