@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feller.core.errors import MAX_MESSAGE_LENGTH, InputError, UsageError, check_number, did_you_mean
+from feller.core.errors import FLAG_PATTERN, MAX_MESSAGE_LENGTH, InputError, UsageError, check_number, did_you_mean
 
 anything = st.none() | st.text()
 
@@ -96,3 +96,7 @@ def test_check_number_accepts_none_and_refuses_nan() -> None:
 
 def test_numbers_are_listed_as_ranges() -> None:
     assert did_you_mean("100", ["8", "9", "10", "11", "27"]).endswith(" 8 to 11, 27")
+
+
+def test_names_with_a_dash_after_a_plus_are_no_flags() -> None:
+    assert [match[0] for match in FLAG_PATTERN.finditer("--nfe, dpm-solver++-sde")] == ["--nfe"]

@@ -190,7 +190,7 @@ class SamplerOptions(metaclass=OptionsType):
     """Number of function evaluations (network calls) per sample; a midpoint step takes two calls."""
     solver: Annotated[OptionalText, Choices(registries=("feller.sampling.sampler_config:SOLVERS",))] = None
     """Solver: euler, midpoint, heun, rk4, ab2, ab3, ab4, dpm-solver++, dpm-solver++-sde, unipc, deis, dopri5,
-    euler-maruyama, ancestral or consistency (default: the solver of the recipe)."""
+    euler-maruyama, ancestral, ddim or consistency (default: the solver of the recipe)."""
     superpose: OptionalText = None
     """For models that combine a flow and a jump process: weight of the jump process in their superposition, as
     jump=WEIGHT, such as jump=0.5."""
@@ -648,7 +648,7 @@ class TuneConfig(metaclass=OptionsType):
     method: Annotated[OptionalText, Choices(registries=("feller.models.recipes.fine_tuning_methods:METHODS",))] = None
     """Fine-tuning method: adjoint-matching (default), whose target is the distribution of the base model times
     exp(strength * reward); policy-gradient, for rewards without a gradient; or a baseline: continuous-adjoint,
-    discrete-adjoint, draft, refl or filtered."""
+    discrete-adjoint, draft, refl, or filtered (default for tokens)."""
     steps: PositiveInt = None
     """Number of fine-tuning rounds, in each of which new samples are generated as training data (default: 100)."""
     minutes: PositiveFloat = None

@@ -25,7 +25,7 @@ ROUNDING = 1e-6
 """Tolerance of checks of probabilities."""
 MAX_MESSAGE_LENGTH = 1_200
 """Maximum length of an error message, in characters; quoted file contents may exceed it."""
-FLAG_PATTERN = re.compile(r"(`[^`]*`|\bfeller [a-z]+\b[^;()`]*)|(?<![\w-])--?([a-z][a-z-]*)(?![\w-]|\.\w)")
+FLAG_PATTERN = re.compile(r"(`[^`]*`|\bfeller [a-z]+\b[^;()`]*)|(?<![\w+-])--?([a-z][a-z-]*)(?![\w-]|\.\w)")
 """Pattern of commands in a text (group 1, left unchanged) and of flags outside of commands (group 2)."""
 
 Line = TypeVar("Line", bound="_OneLineError")

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from feller.core.errors import InputError
+from feller.core.errors import InputError, UsageError
 from feller.core.optional_dependency import require_package
 from feller.core.run_folder import Run
 from feller.core.safetensors_io import load_tensors
@@ -139,6 +139,28 @@ def is_pretrained_folder(path: str) -> bool:
     folder = pathlib.Path(path)
     is_run = Run(folder).model.is_file()
     return folder.is_dir() and not is_run and any((folder / name).is_file() for name in (INDEX, CONFIG))
+
+
+def require_pretrained_folder(path: str) -> None:
+    """Check that a path is a folder that `save_pretrained` wrote.
+
+    Raises:
+        UsageError: If it is not; names of models on a hub are not downloaded.
+    """
+    folder = pathlib.Path(path)
+    if is_pretrained_folder(path):
+        return
+    remedy = "Write the folder with save_pretrained, or name your own network as FILE.py:FUNCTION"
+    if not folder.exists():
+        found = "none"
+        remedy = "feller downloads no models from a hub: give the path of a folder that you downloaded"
+    elif not folder.is_dir():
+        found = "a file"
+    elif Run(folder).model.is_file():
+        found, remedy = "a run", "It needs no import"
+    else:
+        found = f"a folder without {INDEX} and {CONFIG}" if any(folder.iterdir()) else "an empty folder"
+    raise UsageError(expected="a folder that save_pretrained wrote", found=found, remedy=remedy, file=path)
 
 
 def require_transformers(purpose: str, extra: str = "pretrained") -> Any:

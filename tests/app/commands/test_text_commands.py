@@ -98,6 +98,7 @@ def test_solvers_of_velocities_are_refused(kind, request):
         (("--order", "confident"), {"argument": "order", "remedy": "Did you mean 'confidence'?"}),
         (("--guidance", 2), {"argument": "guidance", "found": "one without any"}),
         (("--given", "label=sea"), {"argument": "given", "found": "'label'"}),
+        (("--prompt", "to be"), {"argument": "prompt", "remedy": "Use --template TEXT"}),
         (("--out", "x.wav"), {"remedy": "Use .txt, .jsonl, .csv, .npz, or a folder (no suffix)"}),
     ],
 )

@@ -212,17 +212,19 @@ def test_reward_before_is_that_of_the_condition(digits, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_filtered_samples_need_no_memoryless_noise(text, tmp_path):
+def test_tokens_are_filtered_by_default(text, tmp_path):
     """But the divergence from the base is unknown."""
     (tmp_path / "r.py").write_text("def ones(values):\n    return (values == 1).float().mean(1)\n")
-    words = ("--method", "filtered", "--steps", 1, "--train.batch-size", 8)
+    words = ("--steps", 1, "--train.batch-size", 8)
     found = tune(text, "--reward", f"{tmp_path}/r.py:ones", *words, "--out", tmp_path / "out")
+    assert record(tmp_path / "out")["tuned"]["method"] == "filtered"
     assert "kl" not in found
     assert "reward" in found
 
 
 def test_other_methods_need_memoryless_noise(text, own, tmp_path):
-    assert "Mixture" in str(refuse("tune", text, "--reward", f"{own}:right", "--out", tmp_path / "out"))
+    words = ("--reward", f"{own}:right", "--method", "policy-gradient", "--out", tmp_path / "out")
+    assert "Mixture" in str(refuse("tune", text, *words))
 
 
 def test_run_without_its_data(tmp_path, own, capsys):
@@ -237,6 +239,8 @@ def test_run_without_its_data(tmp_path, own, capsys):
     assert kept["numbers"]["reward"] == numbers["reward"]
     assert kept["sketch"] in capsys.readouterr().err
     run("sample", tmp_path / "out", "-n", 2, "--nfe", 2)
+    tune(base, "--reward", f"{own}:right", *UNREPORTED, "--out", tmp_path / "unreported")
+    assert "points.csv" not in capsys.readouterr().err
 
 
 @pytest.mark.slow

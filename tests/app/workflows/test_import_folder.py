@@ -133,6 +133,28 @@ def test_wrong_words_are_refused(place: pathlib.Path, words: tuple[object, ...],
     refuse(command, place / str(folder), *others, "--out", place / "wrong", argument=argument)
 
 
+def test_wrong_words_name_the_right_ones(place: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    refuse("sample", place / "run-sd3", "--prompt", "a cat", argument="prompt", remedy="Use --given prompt=TEXT")
+    refuse("sample", place / "run-ddim", "--prompt", "a cat", argument="prompt", remedy="Leave it out")
+    refuse("sample", place / "run-ddim", "--nfe", 2000, argument="nfe", found="2,000")
+    words = ("--reward", "ink", "--prompts", "a cat", *QUICK, "--out", place / "wrong")
+    refuse("tune", place / "run-ddim", *words, argument="prompts", found="a model of images")
+    run("tune", place / "run-sd3", "--reward", "ink", *QUICK, "--out", place / "unprompted")
+    assert "--prompts" in capsys.readouterr().err
+    run("import", place / "sd3", "--out", place / "hint")
+    assert "--given prompt=" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["missing", "owner/name", "empty", "others", "file.safetensors"])
+def test_import_takes_folders_of_save_pretrained_only(tmp_path: pathlib.Path, name: str) -> None:
+    for folder in ("empty", "others"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "others" / "notes.txt").touch()
+    (tmp_path / "file.safetensors").touch()
+    place = str(tmp_path / name)
+    refuse("import", place, "--out", tmp_path / "run", argument=None, file=place)
+
+
 def test_changed_text_encoders_are_refused(place: pathlib.Path, tmp_path: pathlib.Path) -> None:
     shutil.copytree(place / "sd3", tmp_path / "sd3")
     run("import", tmp_path / "sd3", "--out", tmp_path / "run")

@@ -1,5 +1,6 @@
 """Command `feller import`."""
 
+import os
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -10,15 +11,16 @@ from feller.app.commands.flag_types import Choices, DataPath, ImportArgument, Na
 class Import:
     """Create a run from a folder that save_pretrained wrote, or from your own network.
 
-    Folders of diffusers say all that is needed; nothing in them is executed. Your own network is file.py:FUNCTION,
-    which returns a network that maps (x, t) to the velocity; pass the file again with --code. The run then works with
-    `sample`, `steer`, `tune`, `evaluate` and `export`.
+    Folders of diffusers and transformers say all that is needed; nothing in them is executed, and nothing is
+    downloaded. Your own network is file.py:FUNCTION, which returns a network that maps (x, t) to the velocity; pass the
+    file again with --code. The run then works with `sample`, `steer`, `tune`, `evaluate` and `export`.
     """
 
     place: ImportArgument
-    """Folder of a pipeline of diffusers (Stable Diffusion 1, 2, XL and 3, FLUX, DiT, DDPM) or of a network with its
-    scheduler_config.json; or function that builds the network, as file.py:FUNCTION, which returns a torch.nn.Module or
-    a plain function of tensors."""
+    """Folder of a pipeline of diffusers (Stable Diffusion 1, 2, XL and 3, FLUX, DiT, DDPM), of a network with its
+    scheduler_config.json, or of a language model of transformers (GPT-2, Llama, Mistral, Qwen, BERT, DistilBERT,
+    ModernBERT, LLaDA); or function that builds the network, as file.py:FUNCTION, which returns a torch.nn.Module or a
+    plain function of tensors."""
     modality: OptionalText = None
     """Modality and shape of the data: points:2, points:x,y, images:28x28 or images:32x32x3; append /LEVELS if white is
     not 255 (default: that of --data, in the units of the data files, or that of the folder)."""
@@ -48,10 +50,16 @@ class Import:
         from feller.app.terminal import make_reporter
         from feller.app.workflows.import_folder import import_folder
         from feller.app.workflows.import_network import import_network
-        from feller.core.pretrained_folder import is_pretrained_folder
+        from feller.core.pretrained_folder import require_pretrained_folder
+        from feller.models.pretrained.diffusers_network import PROMPT
+        from feller.models.spec import load_spec
 
-        reporter, is_folder = make_reporter(), is_pretrained_folder(self.place)
+        reporter, is_folder = make_reporter(), ":" not in self.place or os.path.exists(self.place)
+        if is_folder:
+            require_pretrained_folder(self.place)
         run = (import_folder if is_folder else import_network)(self, reporter=reporter)
         code = "" if is_folder else f" --code {self.place.rpartition(':')[0]}"
-        reporter.log(f"sample with: feller sample {run.path}{code}")
+        prompt = load_spec(run).modality.selected_conditions.get(PROMPT) if is_folder else None
+        options = "" if prompt is None else f' -n 4 --given {PROMPT}="{prompt.example}"'
+        reporter.log(f"sample with: feller sample {run.path}{code}{options}")
         return {"run": str(run.path)}

@@ -19,6 +19,7 @@ from feller.core.output_shards import ShardedSamples, check_sample_counts
 from feller.core.run_folder import Run
 from feller.data.arrays.modality import Arrays
 from feller.data.conditions.image_condition import image_files
+from feller.data.conditions.prompts import PromptCondition
 from feller.data.images.modality import Images
 from feller.data.loading.raw import RawTable
 from feller.data.modality import Dataset, Modality
@@ -28,6 +29,7 @@ from feller.data.tables.mixed_table import MixedTable
 from feller.data.tables.modality import Table
 from feller.data.text.modality import Text
 from feller.models.model import Model, OnStep, no_callback
+from feller.models.pretrained.diffusers_network import PROMPT
 from feller.models.spec import load_spec
 from feller.paths.discrete.token_path import TokenPath
 from feller.paths.product import iter_leaf_paths
@@ -131,6 +133,7 @@ def sample(
     if output_type == "documents":
         return _write(run, config, reporter)
     _check_no_image_inpainting(config, modality)
+    _check_no_prompt(config, modality)
     _refuse_other_options(config, _others(OF_DOCUMENTS), "applies to document models only")
     _refuse_other_options(config, _others(OF_SPEECH), "applies to speech models only")
     return _draw(run, config, weights, on_step, reporter, writes_files=writes_files)
@@ -144,6 +147,18 @@ def _check_no_image_inpainting(config: SampleConfig, modality: Modality | None) 
             f"{flag} does not apply to image models",
             remedy="Use `feller steer RUN --observe IMAGE --operator inpaint --mask MASK`",
         )
+
+
+def _check_no_prompt(config: SampleConfig, modality: Modality | None) -> None:
+    """Raise an error for --prompt, the prompt of a document, that names the flag for the prompt of another model."""
+    if config.document.prompt is None or modality is None:
+        return
+    remedy = "Leave it out"
+    if isinstance(modality.selected_conditions.get(PROMPT), PromptCondition):
+        remedy = f"Use --given {PROMPT}=TEXT"
+    elif modality.view(Text) is not None:
+        remedy = "Use --template TEXT"
+    raise UsageError("applies to document models only", remedy=remedy, argument="prompt")
 
 
 def _refuse_other_options(config: SampleConfig, names: tuple[str, ...], reason: str) -> None:

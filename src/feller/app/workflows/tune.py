@@ -60,11 +60,17 @@ from feller.evaluation.evaluation_budget import EvaluationBudget, kind_of_report
 from feller.evaluation.tuning_metrics import MIN_TILTED_FRACTION, condition_groups, reward_scale_warning, tilted_reward
 from feller.models.model import Model, load_model
 from feller.models.pretrained.diffusers_network import PROMPT
-from feller.models.recipes.fine_tuning_methods import DEFAULT_METHOD, GRADIENT_FREE_METHOD, fine_tuning_recipe
+from feller.models.recipes.fine_tuning_methods import (
+    DEFAULT_METHOD,
+    GRADIENT_FREE_METHOD,
+    TOKEN_METHOD,
+    fine_tuning_recipe,
+)
 from feller.models.recipes.recipe import Recipe
 from feller.networks.blocks.lora import LoRA
 from feller.networks.network_config import count_parameters
 from feller.networks.unwrapping import takes_step_end
+from feller.paths.product import iter_leaf_paths
 from feller.training.checkpoint import read_counters
 from feller.training.couplings import GlobalBatchCoupling, IndependentCoupling
 from feller.training.engine import Engine, get_engine
@@ -98,8 +104,8 @@ def tune(
 
     Args:
         run: Run with the base model, which is not changed; or the fine-tuned run to resume.
-        config: Options of `feller tune`. The default method is adjoint matching, or a policy gradient if the reward has
-            no gradient.
+        config: Options of `feller tune`. The default method is adjoint matching, a policy gradient if the reward has no
+            gradient, or filtered for tokens.
         change: Function that modifies the recipe after all options have been applied, for example the learning rate.
         field_words: Command-line words with the same effect as `change`, for the report.
         reporter: Progress and log output.
@@ -147,7 +153,7 @@ def tune(
             method=method,
             given=conditions,
             folder=imported_folder(run),
-            prompts=_prompts(base, config.conditions),
+            prompts=_prompts(base, config.conditions, reporter),
             rank=config.lora.rank,
             target_modules=config.lora.target_modules,
             seed=config.seed,
@@ -158,7 +164,7 @@ def tune(
         raise UsageError(expected="a budget: --steps or --minutes")
     source = target if resume else run
     with reporter.spinner("reading the data"):
-        missing_reason = _missing_data_reason(source, base)
+        missing_reason = "" if report == "none" else _missing_data_reason(source, base)
     if missing_reason:
         reporter.log(
             f"the report will not compare samples with data: {missing_reason}; run in the folder of the fit to include"
@@ -224,7 +230,10 @@ def _missing_data_reason(run: Run, base: Model) -> str:
 
 
 def _method(base: Model, reward: RewardSum, rewards: Sequence[str], reporter: Reporter) -> str:
-    """Return the default fine-tuning method: adjoint matching, or a policy gradient if a reward has no gradient."""
+    """Return the default fine-tuning method, which depends on the path and on whether the rewards have gradients."""
+    if any(path.is_discrete for path in iter_leaf_paths(base.spec.path)):
+        reporter.log(f"a model of tokens: using --method {TOKEN_METHOD}, which ignores --strength; stop it early")
+        return TOKEN_METHOD
     without = nondifferentiable_rewards(base, reward, rewards)
     if not without:
         return DEFAULT_METHOD
@@ -333,18 +342,23 @@ def _sources(base: Model, tuning_record: TuningRecord, size: int) -> BatchFn:
     return batch
 
 
-def _prompts(base: Model, options: ConditionOptions) -> tuple[str, ...]:
+def _prompts(base: Model, options: ConditionOptions, reporter: Reporter) -> tuple[str, ...]:
     """Return the prompts of a fine-tuning; a single file stands for its lines.
 
     Raises:
         UsageError: If the model takes no prompts, or one is given as well.
         InputError: If a file has no lines.
     """
-    prompts = options.prompts
+    prompts, modality = options.prompts, base.spec.modality
+    has_prompts = isinstance(modality.selected_conditions.get(PROMPT), PromptCondition)
     if not prompts:
+        if has_prompts and PROMPT not in (options.given or {}):
+            reporter.log("tuning with the empty prompt; name prompts with --prompts TEXT ... or --given prompt=TEXT")
         return ()
-    if not isinstance(base.spec.modality.selected_conditions.get(PROMPT), PromptCondition):
-        raise UsageError(argument="prompts", expected="a model with prompts", found=f"one of {base.spec.modality}")
+    if not has_prompts:
+        others = ", ".join((*modality.conditions, *modality.selected_conditions))
+        found = f"a model of {modality.display_name}" + (f" with {others}" if others else "")
+        raise UsageError(argument="prompts", expected="a model with prompts", found=found)
     if PROMPT in (options.given or {}):
         raise UsageError(argument="prompts", expected="prompts, or --given prompt=TEXT", found="both")
     if len(prompts) == 1 and prompts[0].endswith(".txt"):

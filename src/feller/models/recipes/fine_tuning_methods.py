@@ -26,8 +26,8 @@ METHODS: dict[str, Callable[..., FineTuning]] = {
     "filtered": RAFT,
     "policy-gradient": PolicyGradient,
 }
-DEFAULT_METHOD, GRADIENT_FREE_METHOD = "adjoint-matching", "policy-gradient"
-"""Default method for rewards with a gradient, and default method for rewards without one."""
+DEFAULT_METHOD, GRADIENT_FREE_METHOD, TOKEN_METHOD = "adjoint-matching", "policy-gradient", "filtered"
+"""Default methods of flows for rewards with a gradient and for rewards without one, and default method of tokens."""
 DEFAULT_TRAINING = TrainConfig(
     steps=100, batch_size=64, lr=2e-4, warmup=10, lr_decay_fraction=0.5, grad_clip_norm=100.0, ema_decay=0.98
 )

@@ -38,7 +38,15 @@ def test_private_fine_tuning(rank: int | None, base: pathlib.Path) -> None:
 def test_private_texts_need_a_model_of_public_ones(base: pathlib.Path) -> None:
     refuse("fit", "private.txt", *PRIVATE)
     run("import", "folder", "--out", "unknown")
-    refuse("fit", "private.txt", "--start-from", "unknown", *PRIVATE)
+    refuse(
+        "fit",
+        "private.txt",
+        "--start-from",
+        "unknown",
+        *PRIVATE,
+        file="unknown",
+        remedy="Record them: `feller import FOLDER --data DATA`",
+    )
     refuse("fit", "public.txt", "--start-from", base, *PRIVATE)
     refuse("fit", "public.txt", "--rank", 4, "--steps", 1, argument="rank")
 

@@ -271,9 +271,14 @@ def check_public(start: Run, data: str, dataset: Dataset) -> None:
     """Raise an error if a start model was, or may have been, trained on the private rows."""
     for ancestor in training_data_of(start):
         if not ancestor.fingerprint:
+            origin = f"was trained on {ancestor.data}" if ancestor.data else "was imported without its training data"
             raise UsageError(
-                f"was trained on {ancestor.data}, which may contain the private rows: its content is not recorded",
-                remedy="Start from a model with known training data, or omit --start-from",
+                f"{origin}, which may contain the private rows: their content is not recorded",
+                remedy=(
+                    "Start from a model with known training data, or omit --start-from"
+                    if ancestor.data
+                    else "Record them: `feller import FOLDER --data DATA`"
+                ),
                 file=start.path,
             )
         if is_same_path(ancestor.data, data) or matches_fingerprint(

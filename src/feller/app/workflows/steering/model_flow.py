@@ -37,9 +37,11 @@ def check_differentiable(model: Model, sampling: SamplerConfig, clamped: dict[st
         raise UsageError(
             f"the reward search differentiates through the solver; use one of {', '.join(VELOCITY_SOLVERS)}"
         )
-    message = "the reward search needs gradients, but this model's data are discrete"
     if not model.family.is_process:
-        raise UsageError(model.family.why_no_samples or message)
+        raise UsageError(
+            model.family.why_no_samples or f"this model cannot be steered: it {model.family.describe()}",
+            remedy="Use a flow or jump model",
+        )
     path = model.spec.path
     discrete = [
         name
@@ -53,7 +55,9 @@ def check_differentiable(model: Model, sampling: SamplerConfig, clamped: dict[st
             remedy=f"Hold {', '.join(unclamped)} fixed at a value with --given",
         )
     if not discrete and any(subpath.has_jumps for subpath in iter_leaf_paths(path)):
-        raise UsageError(message)
+        raise UsageError(
+            "the reward search needs gradients, but this model's data are discrete", remedy="Use --method smc"
+        )
 
 
 def make_process(
