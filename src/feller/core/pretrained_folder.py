@@ -10,6 +10,7 @@ import pathlib
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from feller.core.errors import InputError
@@ -21,6 +22,8 @@ INDEX, CONFIG = "model_index.json", "config.json"
 PICKLED = (".bin", ".pt", ".pth", ".pkl", ".ckpt", ".msgpack")
 """Suffixes of files with weights that may be pickled."""
 SHARD_INDEX = ".safetensors.index.json"
+CODE_SETTINGS = ("auto_map", "attn_implementation", "experts_implementation", "fusion_config", "kernel_config")
+"""Parts of the names of settings of transformers by which a configuration chooses code, which may be downloaded."""
 
 
 def read_config(file: pathlib.Path) -> dict[str, Any]:
@@ -151,6 +154,31 @@ def require_transformers(purpose: str, extra: str = "pretrained") -> Any:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     return transformers
+
+
+def without_code(settings: Any) -> Any:
+    """Return the settings of a configuration of transformers, at all depths, without those that choose code."""
+    if isinstance(settings, dict):
+        kept = {key: value for key, value in settings.items() if not any(part in str(key) for part in CODE_SETTINGS)}
+        return {key: without_code(value) for key, value in kept.items()}
+    return [without_code(value) for value in settings] if isinstance(settings, list) else settings
+
+
+def config_without_code(model_class: Any, settings: Mapping[str, Any]) -> Any:
+    """Return the configuration of a class of transformers, with the attention of PyTorch."""
+    config = model_class.config_class.from_dict(without_code(settings))
+    config._attn_implementation = "sdpa" if model_class._supports_sdpa else "eager"
+    return config
+
+
+def load_transformers(model_class: Any, config: Any, weights: Mapping[str, Tensor]) -> tuple[Any, Any]:
+    """Return a model of transformers with weights in float32, and notes on weights that are missing or unexpected.
+
+    Transformers sees no folder, whose files could refer to pickled weights or to adapters of other models.
+    """
+    return model_class.from_pretrained(
+        None, config=config, state_dict=dict(weights), dtype=torch.float32, output_loading_info=True
+    )
 
 
 def require_diffusers(purpose: str) -> Any:

@@ -18,7 +18,10 @@ from feller.core.errors import InputError, message_of
 from feller.core.pretrained_folder import (
     CONFIG,
     component_class,
+    config_without_code,
     digest_of,
+    load_folder_weights,
+    load_transformers,
     read_config,
     require_diffusers,
     require_transformers,
@@ -144,9 +147,12 @@ def _loaded(folder: str, kind: str, present: tuple[str, ...], digest: str) -> Pr
             encoder_class, tokenizer_class = (
                 getattr(transformers, index[part][1]) for part in (name, _tokenizer(name))
             )
-            encoder, notes = encoder_class.from_pretrained(
-                path / name, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
-            )
+            settings = read_config(path / name / CONFIG)
+            if settings.get("quantization_config") is not None:
+                raise ValueError("quantized weights")
+            own = settings.get(encoder_class.config_class.base_config_key) or settings  # of a whole CLIP
+            config = config_without_code(encoder_class, own)
+            encoder, notes = load_transformers(encoder_class, config, load_folder_weights(path / name))
             if missing := notes["missing_keys"]:
                 raise ValueError(f"{len(missing)} weights are missing, such as {min(missing)}")
             parts[name] = encoder.eval().requires_grad_(False)

@@ -12,6 +12,7 @@ import feller
 from feller.core.errors import FellerWarning, InputError, UsageError
 from feller.data.conditions.prompts import PromptCondition
 from feller.data.images.modality import Images
+from feller.data.prompt_encoder import load_prompt_encoder
 from feller.models.model import Model
 from feller.models.pretrained.diffusers_folder import load_diffusers
 from feller.sampling.guidance import cfg
@@ -146,6 +147,16 @@ def test_clipping(folders: dict[str, pathlib.Path], tmp_path: pathlib.Path) -> N
             output = pipeline.unet(x, k).sample
         x = scheduler.step(output, k, x, use_clipped_model_output=True).prev_sample
     torch.testing.assert_close(ours, x, atol=1e-4, rtol=1e-4)
+
+
+def test_prompt_encoders_choose_no_code(folders: dict[str, pathlib.Path], tmp_path: pathlib.Path) -> None:
+    shutil.copytree(folders["stable-diffusion"], tmp_path / "copy")
+    (tmp_path / "copy" / "text_encoder" / ".metadata").write_bytes(b"no pickle")
+    for key in ("attn_implementation", "_attn_implementation", "_experts_implementation"):
+        _set(tmp_path / "copy" / "text_encoder" / "config.json", key, "kernels-community/flash-attn2")
+    changed, plain = (load_prompt_encoder(str(f)) for f in (tmp_path / "copy", folders["stable-diffusion"]))
+    assert changed.pipeline.text_encoder.config._attn_implementation == "sdpa"
+    assert torch.equal(changed.vector("a cat"), plain.vector("a cat"))
 
 
 @pytest.mark.parametrize(
