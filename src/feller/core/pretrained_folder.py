@@ -7,13 +7,14 @@ import functools
 import hashlib
 import json
 import pathlib
+import shutil
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from feller.core.errors import InputError
+from feller.core.errors import InputError, UsageError
 from feller.core.optional_dependency import require_package
 from feller.core.run_folder import Run
 from feller.core.safetensors_io import load_tensors
@@ -135,6 +136,31 @@ def _digest(folder: pathlib.Path, files: tuple[pathlib.Path, ...], stamps: tuple
             name = file.relative_to(folder).as_posix()
             total.update(name.encode() + b"\0" + hashlib.file_digest(opened, "sha256").digest())
     return total.hexdigest()
+
+
+def copy_own_file(folder: pathlib.Path, file: pathlib.Path, place: pathlib.Path) -> None:
+    """Copy a file of a folder; the files of a cache of the hub are links to files beside the folder.
+
+    Raises:
+        InputError: If the file is a link to a file elsewhere, which may be private.
+    """
+    root, real = folder.resolve(), file.resolve()
+    blobs = (parent.parent / "blobs" for parent in root.parents if parent.name == "snapshots")
+    if not any(real.is_relative_to(own) for own in (root, *blobs)):
+        raise InputError("a file of the folder", "a link to another place", "Replace it by a copy", file=file)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(real, place)
+
+
+def check_outside(folder: pathlib.Path, out: pathlib.Path) -> None:
+    """Check that a new folder is not inside a folder whose files it takes.
+
+    Raises:
+        UsageError: If it is, or is the same folder.
+    """
+    if out.resolve().is_relative_to(folder.resolve()):
+        expected = f"a folder outside of {folder}, whose files are copied"
+        raise UsageError(argument="out", expected=expected, found=str(out), remedy="Use another folder")
 
 
 def is_pretrained_folder(path: str) -> bool:
