@@ -5,6 +5,7 @@ nothing is downloaded.
 """
 
 import functools
+import hashlib
 import inspect
 import pathlib
 from types import SimpleNamespace
@@ -29,9 +30,9 @@ from feller.core.pretrained_folder import (
 )
 
 KNOWN_PROMPTS: dict[bytes, str] = {}
-"""Prompt of each vector of features that this process has computed, by the bytes of the vector."""
-MAX_KNOWN = 256
-"""Maximum number of prompts whose features are kept."""
+"""Prompt of each vector of features that this process has computed, by the hash of the vector."""
+MAX_KNOWN, MAX_PROMPTS = 256, 100_000
+"""Maximum numbers of prompts whose features are kept, and of prompts in `KNOWN_PROMPTS`; the oldest are dropped."""
 ENCODERS = ("CLIPTextModel", "CLIPTextModelWithProjection", "T5EncoderModel")
 TOKENIZERS = ("CLIPTokenizer", "CLIPTokenizerFast", "T5Tokenizer", "T5TokenizerFast")
 PIPELINES = {
@@ -71,10 +72,12 @@ class PromptEncoder:
     def features(self, text: str) -> tuple[Float[Tensor, "length width"], Float[Tensor, " pooled"]]:
         """Return the features of the tokens of a prompt, and those of the whole prompt."""
         if text not in self._known:
-            while len(self._known) >= MAX_KNOWN:
-                self._known.pop(next(iter(self._known)))
+            _make_room(self._known, MAX_KNOWN)
             self._known[text] = self._encode(text, negative=False)
-            KNOWN_PROMPTS[self.vector(text).numpy().tobytes()] = text
+            key = hash_of(self.vector(text))
+            KNOWN_PROMPTS.pop(key, None)
+            _make_room(KNOWN_PROMPTS, MAX_PROMPTS)
+            KNOWN_PROMPTS[key] = text
         return self._known[text]
 
     def vector(self, text: str) -> Float[Tensor, " f"]:
@@ -101,6 +104,16 @@ class PromptEncoder:
         else:
             tokens, pooled, _ = self.pipeline.encode_prompt(text, device=device)
         return tokens[0].float(), pooled[0].float()
+
+
+def hash_of(features: Float[Tensor, " f"]) -> bytes:
+    """Return the hash of a vector of features."""
+    return hashlib.sha256(features.detach().cpu().float().numpy().tobytes()).digest()
+
+
+def _make_room(entries: dict[Any, Any], limit: int) -> None:
+    while len(entries) >= limit:
+        entries.pop(next(iter(entries)))
 
 
 def _joined(tokens: Tensor, pooled: Tensor) -> Tensor:

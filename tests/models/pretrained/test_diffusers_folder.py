@@ -10,6 +10,8 @@ import torch
 
 import feller
 from feller.core.errors import FellerWarning, InputError, UsageError
+from feller.data import prompt_encoder
+from feller.data.conditions import prompts
 from feller.data.conditions.prompts import PromptCondition
 from feller.data.images.modality import Images
 from feller.data.prompt_encoder import load_prompt_encoder
@@ -127,11 +129,27 @@ def test_a_text_encoder_may_be_left_out(folders: dict[str, pathlib.Path], tmp_pa
     torch.testing.assert_close(sampled(model, x, {"prompt": "a cat"}, SCALE), reference, atol=1e-3, rtol=1e-4)
 
 
+def test_few_prompts_are_kept(folders: dict[str, pathlib.Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = load_prompt_encoder(str(folders["stable-diffusion"]))
+    known: dict[bytes, str] = {}
+    monkeypatch.setattr(prompt_encoder, "KNOWN_PROMPTS", known)
+    monkeypatch.setattr(prompts, "KNOWN_PROMPTS", known)
+    monkeypatch.setattr(prompt_encoder, "MAX_KNOWN", 2)
+    monkeypatch.setattr(prompt_encoder, "MAX_PROMPTS", 3)
+    condition = PromptCondition.of_encoder(encoder, 8)
+    words = ["a", "b", "c", "d", "e"]
+    values = condition.encode("prompt", words)
+    assert condition.decode(values).tolist() == ["", "", "c", "d", "e"]
+    assert len(known) == 3
+    assert {len(key) for key in known} == {32}
+    assert torch.equal(condition.encode("prompt", words), values)
+
+
 def test_long_prompts_are_cut(folders: dict[str, pathlib.Path]) -> None:
-    prompts = load_diffusers(folders["stable-diffusion"]).spec.modality.selected_conditions["prompt"]
-    assert isinstance(prompts, PromptCondition)
+    condition = load_diffusers(folders["stable-diffusion"]).spec.modality.selected_conditions["prompt"]
+    assert isinstance(condition, PromptCondition)
     with pytest.warns(FellerWarning):
-        prompts.encode("prompt", ["a very long prompt about a cat"])
+        condition.encode("prompt", ["a very long prompt about a cat"])
 
 
 def test_clipping(folders: dict[str, pathlib.Path], tmp_path: pathlib.Path) -> None:
