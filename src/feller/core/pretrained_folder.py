@@ -6,23 +6,29 @@ Nothing of a folder is executed: classes are looked up in lists of known names, 
 import functools
 import hashlib
 import json
+import math
 import pathlib
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from feller.core.errors import InputError, UsageError
+from feller.core.errors import InputError, UsageError, found_instead, message_of
 from feller.core.optional_dependency import require_package
 from feller.core.run_folder import Run
-from feller.core.safetensors_io import load_tensors
+from feller.core.safetensors_io import load_shapes, load_tensors
 
 INDEX, CONFIG = "model_index.json", "config.json"
 PICKLED = (".bin", ".pt", ".pth", ".pkl", ".ckpt", ".msgpack")
 """Suffixes of files with weights that may be pickled."""
 SHARD_INDEX = ".safetensors.index.json"
+MAX_SIZE = 2**24
+"""Largest size in a configuration."""
+KINDS = {int: f"an integer from 1 to {MAX_SIZE:,}", list: "a list of such integers", dict: "an object"}
+MAX_CONSTANTS = 10**8
+"""Number of constants that a network may have in any case."""
 CODE_SETTINGS = ("auto_map", "attn_implementation", "experts_implementation", "fusion_config", "kernel_config")
 """Parts of the names of settings of transformers by which a configuration chooses code, which may be downloaded."""
 
@@ -38,11 +44,35 @@ def read_config(file: pathlib.Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         remedy = "Write the folder with save_pretrained"
         raise InputError(f"a folder with {file.name}", "none", remedy, file=file.parent) from error
-    except (OSError, ValueError) as error:
-        raise InputError("a JSON file", str(error)[:200], file=file) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError("a JSON file", message_of(error, 200), file=file) from error
     if not isinstance(content, dict):
         raise InputError("a JSON object", type(content).__name__, file=file)
     return content
+
+
+def check_settings(file: pathlib.Path, settings: Mapping[str, Any], **kinds: tuple[type, ...]) -> None:
+    """Check settings of a configuration: integers from 1 to `MAX_SIZE`, lists of them and objects; None is accepted.
+
+    Args:
+        file: File with the configuration.
+        settings: Its content.
+        kinds: Types of each checked setting.
+
+    Raises:
+        InputError: If a setting has another type, or is not positive or too large.
+    """
+    for key, types in kinds.items():
+        value = settings.get(key)
+        numbers = value if isinstance(value, list) else [value]
+        is_known = isinstance(value, types) and (isinstance(value, dict) or all(map(_is_size, numbers)))
+        if value is not None and (not is_known or not numbers):
+            expected = " or ".join(KINDS[kind] for kind in types)
+            raise InputError(expected, found_instead(value), "Copy the whole folder again", argument=key, file=file)
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_SIZE
 
 
 def component_class(
@@ -95,13 +125,56 @@ def weight_files(folder: pathlib.Path) -> list[pathlib.Path]:
         found = "pickled weights, which could execute code" if is_pickled else "none"
         raise InputError("weights in .safetensors", found, "Write them again with save_pretrained", file=folder)
     shards = read_config(index).get("weight_map")
-    names = sorted({*shards.values()}) if isinstance(shards, dict) else []
-    if not names or any(not isinstance(name, str) or pathlib.PurePath(name).name != name for name in names):
+    names = [*shards.values()] if isinstance(shards, dict) else []
+    if not names or not all(isinstance(name, str) and _is_file_name(name) for name in names):
         raise InputError("an index with the file of each weight", "none", "Copy the whole folder again", file=index)
+    names = sorted({*names})
     if missing := [name for name in names if not (folder / name).is_file()]:
         found, remedy = f"{len(missing)} missing, such as {missing[0]}", "Copy the whole folder again"
         raise InputError(f"the {len(names)} shards of its index", found, remedy, file=folder)
     return [folder / name for name in names]
+
+
+def _is_file_name(name: str) -> bool:
+    """Return True for the name of a file in the same folder."""
+    return (
+        pathlib.PurePath(name).name == name not in ("", "..")
+        and "\0" not in name
+        and len(name.encode(errors="replace")) < 256
+    )
+
+
+def check_weight_shapes(folder: pathlib.Path, settings: Mapping[str, Any], build: Callable[[], nn.Module]) -> None:
+    """Check names and shapes of the weights of a folder, before memory is used for the network.
+
+    Args:
+        folder: Folder with safetensors weights.
+        settings: Configuration of the network.
+        build: Builds the network on the meta device.
+
+    Raises:
+        InputError: If the weights are not those of the network, or it has large constants that are not in the file.
+    """
+    shapes = {name: shape for file in weight_files(folder) for name, shape in load_shapes(file).items()}
+    for key, value in settings.items():
+        if "layers" in key and (count := _largest(value)) > len(shapes):
+            expected, remedy = f"at most {len(shapes)} layers, the number of weights", "Copy the whole folder again"
+            raise InputError(expected, count, remedy, argument=key, file=folder / CONFIG)
+    network = build()
+    own = {name: tuple(weight.shape) for name, weight in network.state_dict().items()}
+    if names := sorted(name for name in own.keys() | shapes.keys() if own.get(name) != shapes.get(name)):
+        found, remedy = f"{len(names)} others, such as {names[0]}", "Copy the whole folder again"
+        raise InputError(f"the weights of its {type(network).__name__}", found, remedy, file=folder)
+    constants = sum(buffer.numel() for name, buffer in network.named_buffers() if name not in own)
+    if constants > max(MAX_CONSTANTS, sum(map(math.prod, shapes.values()))):
+        raise InputError("constants that are not larger than the weights", f"{constants:,} numbers", file=folder)
+
+
+def _largest(value: object) -> int:
+    """Return the largest integer in nested lists; 0 if there is none."""
+    if isinstance(value, list):
+        return max(map(_largest, value), default=0)
+    return value if isinstance(value, int) else 0
 
 
 def load_folder_weights(folder: pathlib.Path) -> dict[str, Tensor]:

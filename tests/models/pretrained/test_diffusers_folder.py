@@ -204,6 +204,70 @@ def test_damaged_folders_are_refused(name, change, kind, folders, tmp_path) -> N
         load_diffusers(folder)
 
 
+@pytest.mark.parametrize(
+    ("name", "part", "key", "value"),
+    [
+        ("ddim", "unet", "in_channels", "x"),
+        ("ddim", "unet", "in_channels", []),
+        ("ddim", "unet", "num_class_embeds", [1]),
+        ("ddim", "unet", "sample_size", "x"),
+        ("ddim", "unet", "sample_size", 10**12),
+        ("ddim", "unet", "layers_per_block", 10**7),
+        ("ddim", "unet", "block_out_channels", [10**6, 10**6]),
+        ("dit", "transformer", "in_channels", "x"),
+        ("dit", "transformer", "num_embeds_ada_norm", [1]),
+        ("dit", "transformer", "num_embeds_ada_norm", 10**7),
+        ("dit", "transformer", "num_layers", 10**7),
+        ("dit", "transformer", "sample_size", 2**17),
+        ("dit", "transformer", "patch_size", "x"),
+        ("dit", "vae", "block_out_channels", -1),
+        ("dit", "vae", "block_out_channels", []),
+        ("dit", "vae", "out_channels", "../../etc"),
+        ("dit", "vae", "latent_channels", 10**6),
+        ("dit", "vae", "layers_per_block", 10**7),
+        ("dit", "vae", "_class_name", ["x"]),
+        ("stable-diffusion-3", "transformer", "num_layers", 10**7),
+        ("flux", "transformer", "num_single_layers", 10**7),
+    ],
+)
+def test_wrong_settings_are_refused(name: str, part: str, key: str, value: object, folders, tmp_path) -> None:
+    shutil.copytree(folders[name], tmp_path / "copy")
+    _set(tmp_path / "copy" / part / "config.json", key, value)
+    with refuses(InputError) as caught:
+        load_diffusers(tmp_path / "copy", SIZE.get(name))
+    assert str(tmp_path / "copy" / part) in str(caught.value.file)
+
+
+@pytest.mark.parametrize("names", [[["x"]], ["x" * 5000], ["x\0y"], [".."], [1], [""]])
+def test_wrong_indices_are_refused(names: list[object], folders, tmp_path) -> None:
+    shutil.copytree(folders["ddim"], tmp_path / "copy")
+    index = tmp_path / "copy" / "unet" / "diffusion_pytorch_model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": dict(enumerate(names))}))
+    with refuses(InputError, file=str(index)):
+        load_diffusers(tmp_path / "copy")
+
+
+@pytest.mark.parametrize(
+    "content", ["[" * 100_000, '{"a":' * 100_000, '{"_class_name": "DiTPipeline", "id2label": [1]}']
+)
+def test_wrong_json_is_refused(content: str, folders, tmp_path) -> None:
+    shutil.copytree(folders["dit"], tmp_path / "copy")
+    index = tmp_path / "copy" / "model_index.json"
+    if "id2label" in content:
+        content = json.dumps(json.loads(index.read_text()) | json.loads(content))
+    index.write_text(content)
+    with refuses(InputError, file=str(index)):
+        load_diffusers(tmp_path / "copy")
+
+
+def test_class_names_are_distinct(folders, tmp_path) -> None:
+    shutil.copytree(folders["dit"], tmp_path / "copy")
+    _set(tmp_path / "copy" / "model_index.json", "id2label", {str(i): "ab"[i % 2] for i in range(10)})
+    modality = load_diffusers(tmp_path / "copy").spec.modality
+    assert isinstance(modality, Images)
+    assert modality.classes[:4] == ("a", "b", "a (2)", "b (3)")
+
+
 def _unlink(folder: pathlib.Path) -> None:
     for file in folder.glob("*.safetensors"):
         file.unlink()
