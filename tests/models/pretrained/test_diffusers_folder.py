@@ -143,6 +143,9 @@ def test_few_prompts_are_kept(folders: dict[str, pathlib.Path], monkeypatch: pyt
     assert len(known) == 3
     assert {len(key) for key in known} == {32}
     assert torch.equal(condition.encode("prompt", words), values)
+    none = condition.encode("prompt", [])
+    assert none.shape == (0, condition.num_features)
+    assert condition.decode(none).tolist() == []
 
 
 def test_long_prompts_are_cut(folders: dict[str, pathlib.Path]) -> None:

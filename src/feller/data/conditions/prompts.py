@@ -90,7 +90,8 @@ class PromptCondition(Condition):
             if (cut := encoder.cut_after(text)) is not None:
                 warn(f"{name}: {text[:40]!r} is cut after its first {cut} tokens")
         null = self.null_values(1)[0]
-        return torch.stack([null if text is None else encoder.vector(text) for text in texts])
+        rows = [null if text is None else encoder.vector(text) for text in texts]
+        return torch.stack(rows) if rows else null.new_zeros(0, self.num_features)
 
     def decode(self, values: Float32[Tensor, "n f"]) -> np.ndarray:
         """Return the prompts [n]; empty for null, and for features that this process did not compute."""
