@@ -156,10 +156,7 @@ def check_weight_shapes(folder: pathlib.Path, settings: Mapping[str, Any], build
         InputError: If the weights are not those of the network, or it has large constants that are not in the file.
     """
     shapes = {name: shape for file in weight_files(folder) for name, shape in load_shapes(file).items()}
-    for key, value in settings.items():
-        if "layers" in key and (count := _largest(value)) > len(shapes):
-            expected, remedy = f"at most {len(shapes)} layers, the number of weights", "Copy the whole folder again"
-            raise InputError(expected, count, remedy, argument=key, file=folder / CONFIG)
+    _check_layers(folder, settings, len(shapes))
     network = build()
     own = {name: tuple(weight.shape) for name, weight in network.state_dict().items()}
     if names := sorted(name for name in own.keys() | shapes.keys() if own.get(name) != shapes.get(name)):
@@ -168,6 +165,36 @@ def check_weight_shapes(folder: pathlib.Path, settings: Mapping[str, Any], build
     constants = sum(buffer.numel() for name, buffer in network.named_buffers() if name not in own)
     if constants > max(MAX_CONSTANTS, sum(map(math.prod, shapes.values()))):
         raise InputError("constants that are not larger than the weights", f"{constants:,} numbers", file=folder)
+
+
+def check_weight_count(
+    folder: pathlib.Path, settings: Mapping[str, Any], weights: Mapping[str, Tensor], build: Callable[[], nn.Module]
+) -> None:
+    """Check that a network has no more weights than its folder, before memory is used for it.
+
+    Args:
+        folder: Folder of the weights.
+        settings: Configuration of the network.
+        weights: Weights of the folder; they may have other names, and tied ones are there once.
+        build: Builds the network on the meta device.
+
+    Raises:
+        InputError: If it has more weights or layers.
+    """
+    _check_layers(folder, settings, len(weights))
+    num_expected = sum(weight.numel() for weight in build().parameters())
+    if num_expected > 2 * (total := sum(weight.numel() for weight in weights.values())):
+        found, remedy = f"{total:,} numbers", "Copy the whole folder again"
+        raise InputError(f"{num_expected:,} weights, as in {CONFIG}", found, remedy, file=folder)
+
+
+def _check_layers(folder: pathlib.Path, settings: Mapping[str, Any], num_weights: int) -> None:
+    """Check that a configuration has at most as many layers as there are weights."""
+    for key, value in settings.items():
+        is_number_of_layers = "layer" in key and not key.startswith("max")  # `max_window_layers` may be larger
+        if is_number_of_layers and (count := _largest(value)) > num_weights:
+            expected, remedy = f"at most {num_weights} layers, the number of weights", "Copy the whole folder again"
+            raise InputError(expected, count, remedy, argument=key, file=folder / CONFIG)
 
 
 def _largest(value: object) -> int:

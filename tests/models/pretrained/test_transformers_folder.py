@@ -188,6 +188,11 @@ def _set(key: str, value: object) -> Any:
         _set("n_embd", 32),
         _set("n_embd", "many"),
         _set("vocab_size", 20),
+        _set("vocab_size", 10**11),
+        _set("n_positions", 10**11),
+        _set("n_embd", 10**6),
+        _set("n_inner", 10**11),
+        _set("n_layer", 10**8),
     ],
 )
 def test_damaged_folders_are_refused(change: Any, folders: dict[str, pathlib.Path], tmp_path: pathlib.Path) -> None:

@@ -4,10 +4,18 @@ import json
 import pathlib
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from feller.core.errors import InputError, UsageError, check_integer, error_context, message_of
-from feller.core.pretrained_folder import CONFIG, load_folder_weights, load_transformers, read_config, without_code
+from feller.core.pretrained_folder import (
+    CONFIG,
+    check_weight_count,
+    load_folder_weights,
+    load_transformers,
+    read_config,
+    without_code,
+)
 from feller.core.rng import Rng
 from feller.data.byte_pairs import tokenizer_of
 from feller.data.text.modality import Text
@@ -65,6 +73,7 @@ def load_language_model(folder: pathlib.Path, length: int | None = None) -> Mode
         with error_context(folder / CONFIG):
             own_settings = llama_settings(settings)
     record = json.dumps(own_settings, sort_keys=True)
+    weights = _load_weights(folder, class_name, record)
     tokenizer, num_ids = _tokenizer(folder), int(transformers_config(class_name, record).vocab_size)
     if (num_tokens := tokenizer_of(tokenizer).get_vocab_size()) > num_ids:
         found = f"{num_tokens} in {TOKENIZER}"
@@ -84,7 +93,7 @@ def load_language_model(folder: pathlib.Path, length: int | None = None) -> Mode
     spec = ModelSpec(modality, objective.space, family, architecture, sampling=SamplerConfig("euler", steps))
     network = spec.build(Rng(0))
     assert isinstance(network, TransformersModule)
-    network.inner.load_state_dict(_load_weights(folder, class_name, record))
+    network.inner.load_state_dict(weights)
     return Model.from_spec(spec, network.eval(), objective)
 
 
@@ -185,7 +194,15 @@ def _load_weights(folder: pathlib.Path, class_name: str, record: str) -> dict[st
         weights = {llama_name(name): weight for name, weight in weights.items()}
     try:
         config = transformers_config(class_name, record)
+
+        def build() -> nn.Module:
+            with torch.device("meta"):
+                return transformers_class(class_name)(config)
+
+        check_weight_count(folder, json.loads(record), weights, build)
         model, notes = load_transformers(transformers_class(class_name), config, weights)
+    except InputError:
+        raise
     except Exception as error:  # transformers raises many types
         found = message_of(error, 200)
         raise InputError(f"the weights of a {class_name}", found, "Copy the whole folder again", file=folder) from error
