@@ -111,6 +111,17 @@ def test_code_of_the_folder_is_not_run(folder: pathlib.Path) -> None:
     assert not (folder / "ran").exists()
 
 
+def test_settings_that_choose_code_do_not_reach_the_model(folder: pathlib.Path) -> None:
+    plain = load_text_encoder(str(folder)).vector("red car")
+    config = json.loads((folder / "config.json").read_text())
+    kernel = dict.fromkeys(("attn_implementation", "_attn_implementation"), "kernels-community/flash-attn2")
+    (folder / "config.json").write_text(json.dumps({**config, **kernel}))
+    (folder / ".metadata").write_bytes(b"no pickle")
+    encoder = load_text_encoder(str(folder))
+    assert encoder.model.config._attn_implementation == "sdpa"
+    np.testing.assert_array_equal(encoder.vector("red car"), plain)
+
+
 def test_points_are_fitted_and_sampled_with_encoded_texts(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
     """The conditional mean of a fit follows the text; samples keep their texts."""
     rng = np.random.default_rng(0)

@@ -73,7 +73,7 @@ def _resolve_run(source: RunSource | None, code: str | None = None) -> Run:
 
 
 def load(source: RunSource, *, code: str | None = None) -> FittedRun:
-    """Open a run; a model, or a folder of diffusers, is first written to a new run folder.
+    """Open a run; a model, or a folder of diffusers, is first written to a new run folder, at each call.
 
     Args:
         source: Run, its folder, a model, or a folder that `save_pretrained` of diffusers wrote.

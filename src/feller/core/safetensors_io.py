@@ -86,6 +86,17 @@ def load_tensors(
         raise InputError(f"is damaged or truncated ({error}); {advice}", file=path) from error
 
 
+def load_shapes(path: pathlib.Path) -> dict[str, tuple[int, ...]]:
+    """Read the shapes of the tensors of a file, without the tensors; errors as for `load_tensors`."""
+    if not _is_utf8(path):
+        return {name: tuple(tensor.shape) for name, tensor in load_tensors(path)[0].items()}
+    try:
+        with safe_open(str(path), "pt") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, RuntimeError, ValueError) as error:
+        raise InputError(f"is damaged or truncated ({error}); copy it again", file=path) from error
+
+
 def _is_utf8(path: pathlib.Path) -> bool:
     try:
         str(path).encode()

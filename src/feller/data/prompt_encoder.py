@@ -5,6 +5,7 @@ nothing is downloaded.
 """
 
 import functools
+import hashlib
 import inspect
 import pathlib
 from types import SimpleNamespace
@@ -18,7 +19,10 @@ from feller.core.errors import InputError, message_of
 from feller.core.pretrained_folder import (
     CONFIG,
     component_class,
+    config_without_code,
     digest_of,
+    load_folder_weights,
+    load_transformers,
     read_config,
     require_diffusers,
     require_transformers,
@@ -26,9 +30,9 @@ from feller.core.pretrained_folder import (
 )
 
 KNOWN_PROMPTS: dict[bytes, str] = {}
-"""Prompt of each vector of features that this process has computed, by the bytes of the vector."""
-MAX_KNOWN = 256
-"""Maximum number of prompts whose features are kept."""
+"""Prompt of each vector of features that this process has computed, by the hash of the vector."""
+MAX_KNOWN, MAX_PROMPTS = 256, 100_000
+"""Maximum numbers of prompts whose features are kept, and of prompts in `KNOWN_PROMPTS`; the oldest are dropped."""
 ENCODERS = ("CLIPTextModel", "CLIPTextModelWithProjection", "T5EncoderModel")
 TOKENIZERS = ("CLIPTokenizer", "CLIPTokenizerFast", "T5Tokenizer", "T5TokenizerFast")
 PIPELINES = {
@@ -68,10 +72,12 @@ class PromptEncoder:
     def features(self, text: str) -> tuple[Float[Tensor, "length width"], Float[Tensor, " pooled"]]:
         """Return the features of the tokens of a prompt, and those of the whole prompt."""
         if text not in self._known:
-            while len(self._known) >= MAX_KNOWN:
-                self._known.pop(next(iter(self._known)))
+            _make_room(self._known, MAX_KNOWN)
             self._known[text] = self._encode(text, negative=False)
-            KNOWN_PROMPTS[self.vector(text).numpy().tobytes()] = text
+            key = hash_of(self.vector(text))
+            KNOWN_PROMPTS.pop(key, None)
+            _make_room(KNOWN_PROMPTS, MAX_PROMPTS)
+            KNOWN_PROMPTS[key] = text
         return self._known[text]
 
     def vector(self, text: str) -> Float[Tensor, " f"]:
@@ -98,6 +104,16 @@ class PromptEncoder:
         else:
             tokens, pooled, _ = self.pipeline.encode_prompt(text, device=device)
         return tokens[0].float(), pooled[0].float()
+
+
+def hash_of(features: Float[Tensor, " f"]) -> bytes:
+    """Return the hash of a vector of features."""
+    return hashlib.sha256(features.detach().cpu().float().numpy().tobytes()).digest()
+
+
+def _make_room(entries: dict[Any, Any], limit: int) -> None:
+    while len(entries) >= limit:
+        entries.pop(next(iter(entries)))
 
 
 def _joined(tokens: Tensor, pooled: Tensor) -> Tensor:
@@ -144,9 +160,12 @@ def _loaded(folder: str, kind: str, present: tuple[str, ...], digest: str) -> Pr
             encoder_class, tokenizer_class = (
                 getattr(transformers, index[part][1]) for part in (name, _tokenizer(name))
             )
-            encoder, notes = encoder_class.from_pretrained(
-                path / name, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
-            )
+            settings = read_config(path / name / CONFIG)
+            if settings.get("quantization_config") is not None:
+                raise ValueError("quantized weights")
+            own = settings.get(encoder_class.config_class.base_config_key) or settings  # of a whole CLIP
+            config = config_without_code(encoder_class, own)
+            encoder, notes = load_transformers(encoder_class, config, load_folder_weights(path / name))
             if missing := notes["missing_keys"]:
                 raise ValueError(f"{len(missing)} weights are missing, such as {min(missing)}")
             parts[name] = encoder.eval().requires_grad_(False)

@@ -13,7 +13,15 @@ import torch
 from torch import nn
 
 from feller.core.errors import InputError, message_of
-from feller.core.pretrained_folder import CONFIG, PICKLED, digest_of, require_transformers
+from feller.core.pretrained_folder import (
+    CONFIG,
+    PICKLED,
+    config_without_code,
+    digest_of,
+    load_folder_weights,
+    load_transformers,
+    require_transformers,
+)
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
@@ -91,14 +99,11 @@ def _loaded(folder: str, digest: str) -> TextEncoder:
 
     try:
         config, settings = _json(path / CONFIG), _json(path / "tokenizer_config.json")
-        model, notes = transformers.AutoModel.from_pretrained(
-            folder,
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-            dtype=torch.float32,
-            output_loading_info=True,
-        )
+        if config.get("quantization_config") is not None:
+            raise ValueError("quantized weights")
+        model_class = transformers.MODEL_MAPPING[transformers.CONFIG_MAPPING[config["model_type"]]]
+        own_config = config_without_code(model_class, config)
+        model, notes = load_transformers(model_class, own_config, load_folder_weights(path))
         if missing := [key for key in notes["missing_keys"] if "pooler" not in key]:  # they would be random
             raise ValueError(f"{len(missing)} weights are missing, such as {min(missing)}")
         network: Any = model.get_encoder() if config.get("is_encoder_decoder") else getattr(model, "text_model", model)

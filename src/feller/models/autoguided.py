@@ -1,5 +1,6 @@
 """Models guided by a weaker model of the same data (autoguidance)."""
 
+from dataclasses import fields
 from typing import Any
 
 from torch import nn
@@ -7,7 +8,7 @@ from torch import nn
 from feller.core.errors import UsageError
 from feller.core.pytree import Cond, State
 from feller.models.model import Model
-from feller.models.spec import state_shapes
+from feller.models.spec import ModelSpec, state_shapes
 from feller.networks.unwrapping import null_values
 from feller.sampling.guidance import ALWAYS
 from feller.sampling.guidance_variants import autoguidance
@@ -27,6 +28,17 @@ class AutoguidedNetwork(nn.Module):
         return self._guided(x_t, t, cond)
 
 
+def _other_settings(spec: ModelSpec, other: ModelSpec) -> list[str]:
+    """Return the settings in which the encodings of the data of two models differ."""
+    first, second = spec.modality, other.modality
+    if type(first) is not type(second):
+        return ["modality"]
+    names = {field.name for field in fields(first)} - {"classes", "selected_conditions"}
+    different = sorted(name for name in names if getattr(first, name) != getattr(second, name))
+    weights = sorted(spec.aux_hashes.items() ^ other.aux_hashes.items())
+    return different or [f"{name} network" for name in dict(weights)]
+
+
 def autoguided(model: Model, guide: Model, w: float, interval: tuple[float, float] = ALWAYS) -> Model:
     """Return a model whose network is guided by a smaller or less trained model.
 
@@ -39,7 +51,7 @@ def autoguided(model: Model, guide: Model, w: float, interval: tuple[float, floa
         interval: Range of times with guidance.
 
     Raises:
-        UsageError: If the models differ in their data, conditions or path, or the path is not affine.
+        UsageError: If the models differ in their data, their encoding, conditions or path, or the path is not affine.
     """
     spec, other = model.spec, guide.spec
     differences: tuple[tuple[str, Any, Any], ...] = (
@@ -51,6 +63,13 @@ def autoguided(model: Model, guide: Model, w: float, interval: tuple[float, floa
         if expected != found:
             expected = f"{name} of the model, {expected or 'none'}"
             raise UsageError(argument="guide", expected=expected, found=found or "none")
+    kinds, others = ({**s.modality.conditions, **s.modality.selected_conditions} for s in (spec, other))
+    if names := [name for name in kinds if kinds[name] != others[name]]:
+        expected = f"the classes and statistics of the model for {', '.join(names)}"
+        raise UsageError(argument="guide", expected=expected, found="others", remedy="Fit both to the same data")
+    if names := _other_settings(spec, other):
+        expected, found = "states encoded as those of the model", f"another {', '.join(names)}"
+        raise UsageError(argument="guide", expected=expected, found=found, remedy="Fit both to the same data")
     if not spec.family.is_process or spec.path.affine_schedule is None:
         raise UsageError(argument="guide", expected="a flow on an affine path", found=spec.family.describe())
     return Model.from_spec(spec, AutoguidedNetwork(model.network, guide.network, w, interval), model.objective)

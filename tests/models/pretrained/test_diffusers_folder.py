@@ -12,8 +12,11 @@ from safetensors.torch import load_file, save_file
 
 import feller
 from feller.core.errors import FellerWarning, InputError, UsageError
+from feller.data import prompt_encoder
+from feller.data.conditions import prompts
 from feller.data.conditions.prompts import PromptCondition
 from feller.data.images.modality import Images
+from feller.data.prompt_encoder import load_prompt_encoder
 from feller.models.model import Model
 from feller.models.pretrained.diffusers_folder import load_diffusers
 from feller.sampling.guidance import cfg
@@ -149,11 +152,30 @@ def test_a_text_encoder_may_be_left_out(folders: dict[str, pathlib.Path], tmp_pa
     torch.testing.assert_close(sampled(model, x, {"prompt": "a cat"}, SCALE), reference, atol=1e-3, rtol=1e-4)
 
 
+def test_few_prompts_are_kept(folders: dict[str, pathlib.Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = load_prompt_encoder(str(folders["stable-diffusion"]))
+    known: dict[bytes, str] = {}
+    monkeypatch.setattr(prompt_encoder, "KNOWN_PROMPTS", known)
+    monkeypatch.setattr(prompts, "KNOWN_PROMPTS", known)
+    monkeypatch.setattr(prompt_encoder, "MAX_KNOWN", 2)
+    monkeypatch.setattr(prompt_encoder, "MAX_PROMPTS", 3)
+    condition = PromptCondition.of_encoder(encoder, 8)
+    words = ["a", "b", "c", "d", "e"]
+    values = condition.encode("prompt", words)
+    assert condition.decode(values).tolist() == ["", "", "c", "d", "e"]
+    assert len(known) == 3
+    assert {len(key) for key in known} == {32}
+    assert torch.equal(condition.encode("prompt", words), values)
+    none = condition.encode("prompt", [])
+    assert none.shape == (0, condition.num_features)
+    assert condition.decode(none).tolist() == []
+
+
 def test_long_prompts_are_cut(folders: dict[str, pathlib.Path]) -> None:
-    prompts = load_diffusers(folders["stable-diffusion"]).spec.modality.selected_conditions["prompt"]
-    assert isinstance(prompts, PromptCondition)
+    condition = load_diffusers(folders["stable-diffusion"]).spec.modality.selected_conditions["prompt"]
+    assert isinstance(condition, PromptCondition)
     with pytest.warns(FellerWarning):
-        prompts.encode("prompt", ["a very long prompt about a cat"])
+        condition.encode("prompt", ["a very long prompt about a cat"])
 
 
 def test_clipping(folders: dict[str, pathlib.Path], tmp_path: pathlib.Path) -> None:
@@ -169,6 +191,16 @@ def test_clipping(folders: dict[str, pathlib.Path], tmp_path: pathlib.Path) -> N
             output = pipeline.unet(x, k).sample
         x = scheduler.step(output, k, x, use_clipped_model_output=True).prev_sample
     torch.testing.assert_close(ours, x, atol=1e-4, rtol=1e-4)
+
+
+def test_prompt_encoders_choose_no_code(folders: dict[str, pathlib.Path], tmp_path: pathlib.Path) -> None:
+    shutil.copytree(folders["stable-diffusion"], tmp_path / "copy")
+    (tmp_path / "copy" / "text_encoder" / ".metadata").write_bytes(b"no pickle")
+    for key in ("attn_implementation", "_attn_implementation", "_experts_implementation"):
+        _set(tmp_path / "copy" / "text_encoder" / "config.json", key, "kernels-community/flash-attn2")
+    changed, plain = (load_prompt_encoder(str(f)) for f in (tmp_path / "copy", folders["stable-diffusion"]))
+    assert changed.pipeline.text_encoder.config._attn_implementation == "sdpa"
+    assert torch.equal(changed.vector("a cat"), plain.vector("a cat"))
 
 
 @pytest.mark.parametrize(
@@ -198,6 +230,70 @@ def test_damaged_folders_are_refused(name, change, kind, folders, tmp_path) -> N
     change(folder)
     with refuses(kind):
         load_diffusers(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "key", "value"),
+    [
+        ("ddim", "unet", "in_channels", "x"),
+        ("ddim", "unet", "in_channels", []),
+        ("ddim", "unet", "num_class_embeds", [1]),
+        ("ddim", "unet", "sample_size", "x"),
+        ("ddim", "unet", "sample_size", 10**12),
+        ("ddim", "unet", "layers_per_block", 10**7),
+        ("ddim", "unet", "block_out_channels", [10**6, 10**6]),
+        ("dit", "transformer", "in_channels", "x"),
+        ("dit", "transformer", "num_embeds_ada_norm", [1]),
+        ("dit", "transformer", "num_embeds_ada_norm", 10**7),
+        ("dit", "transformer", "num_layers", 10**7),
+        ("dit", "transformer", "sample_size", 2**17),
+        ("dit", "transformer", "patch_size", "x"),
+        ("dit", "vae", "block_out_channels", -1),
+        ("dit", "vae", "block_out_channels", []),
+        ("dit", "vae", "out_channels", "../../etc"),
+        ("dit", "vae", "latent_channels", 10**6),
+        ("dit", "vae", "layers_per_block", 10**7),
+        ("dit", "vae", "_class_name", ["x"]),
+        ("stable-diffusion-3", "transformer", "num_layers", 10**7),
+        ("flux", "transformer", "num_single_layers", 10**7),
+    ],
+)
+def test_wrong_settings_are_refused(name: str, part: str, key: str, value: object, folders, tmp_path) -> None:
+    shutil.copytree(folders[name], tmp_path / "copy")
+    _set(tmp_path / "copy" / part / "config.json", key, value)
+    with refuses(InputError) as caught:
+        load_diffusers(tmp_path / "copy", SIZE.get(name))
+    assert str(tmp_path / "copy" / part) in str(caught.value.file)
+
+
+@pytest.mark.parametrize("names", [[["x"]], ["x" * 5000], ["x\0y"], [".."], [1], [""]])
+def test_wrong_indices_are_refused(names: list[object], folders, tmp_path) -> None:
+    shutil.copytree(folders["ddim"], tmp_path / "copy")
+    index = tmp_path / "copy" / "unet" / "diffusion_pytorch_model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": dict(enumerate(names))}))
+    with refuses(InputError, file=str(index)):
+        load_diffusers(tmp_path / "copy")
+
+
+@pytest.mark.parametrize(
+    "content", ["[" * 100_000, '{"a":' * 100_000, '{"_class_name": "DiTPipeline", "id2label": [1]}']
+)
+def test_wrong_json_is_refused(content: str, folders, tmp_path) -> None:
+    shutil.copytree(folders["dit"], tmp_path / "copy")
+    index = tmp_path / "copy" / "model_index.json"
+    if "id2label" in content:
+        content = json.dumps(json.loads(index.read_text()) | json.loads(content))
+    index.write_text(content)
+    with refuses(InputError, file=str(index)):
+        load_diffusers(tmp_path / "copy")
+
+
+def test_class_names_are_distinct(folders, tmp_path) -> None:
+    shutil.copytree(folders["dit"], tmp_path / "copy")
+    _set(tmp_path / "copy" / "model_index.json", "id2label", {str(i): "ab"[i % 2] for i in range(10)})
+    modality = load_diffusers(tmp_path / "copy").spec.modality
+    assert isinstance(modality, Images)
+    assert modality.classes[:4] == ("a", "b", "a (2)", "b (3)")
 
 
 def _unlink(folder: pathlib.Path) -> None:

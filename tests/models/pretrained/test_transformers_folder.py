@@ -16,6 +16,7 @@ from feller.models.families.model_family import PartialObservation
 from feller.models.model import Model, load_model
 from feller.models.pretrained.transformers_export import export_language_model
 from feller.models.pretrained.transformers_folder import load_language_model
+from feller.models.pretrained.transformers_network import transformers_config
 from feller.networks.blocks.lora import LoRA
 from feller.paths.discrete.token_sampler import TokenSampler
 from feller.privacy.dp_sgd.per_example_gradients import clipped_by_loop, clipped_by_vmap
@@ -187,6 +188,11 @@ def _set(key: str, value: object) -> Any:
         _set("n_embd", 32),
         _set("n_embd", "many"),
         _set("vocab_size", 20),
+        _set("vocab_size", 10**11),
+        _set("n_positions", 10**11),
+        _set("n_embd", 10**6),
+        _set("n_inner", 10**11),
+        _set("n_layer", 10**8),
     ],
 )
 def test_damaged_folders_are_refused(change: Any, folders: dict[str, pathlib.Path], tmp_path: pathlib.Path) -> None:
@@ -195,6 +201,25 @@ def test_damaged_folders_are_refused(change: Any, folders: dict[str, pathlib.Pat
     change(folder)
     with refuses(InputError):
         load_language_model(folder)
+
+
+@pytest.mark.parametrize("name", [*CAUSAL, *MASKED])
+def test_settings_that_choose_code_do_not_reach_the_model(
+    name: str, folders: dict[str, pathlib.Path], tmp_path: pathlib.Path
+) -> None:
+    kernel = "kernels-community/flash-attn2"
+    shutil.copytree(folders[name], tmp_path / "copy")
+    for key in ("attn_implementation", "_attn_implementation", "_attn_implementation_internal"):
+        _set(key, kernel)(tmp_path / "copy")
+    for key in ("experts_implementation", "_experts_implementation", "kernel_config", "fusion_config"):
+        _set(key, kernel)(tmp_path / "copy")
+    model, plain = load_language_model(tmp_path / "copy"), load_language_model(folders[name])
+    assert kernel not in str(model.network.inner.config.__dict__)
+    assert model.network.inner.config._attn_implementation == "sdpa"
+    assert model.spec == plain.spec
+    record = json.dumps(json.loads(model.spec.architecture.config) | {"attn_implementation": kernel})
+    config = transformers_config(model.spec.architecture.class_name, record)  # as in the run of a stranger
+    assert config._attn_implementation == "sdpa"
 
 
 def test_texts_fit_the_positions(folders: dict[str, pathlib.Path]) -> None:

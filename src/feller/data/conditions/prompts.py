@@ -11,7 +11,7 @@ from torch import Tensor
 from feller.core.errors import InputError, check_integer, warn
 from feller.data.conditions.cells import ConditionColumn, cells_of, is_missing, text_of
 from feller.data.conditions.condition import Condition
-from feller.data.prompt_encoder import KNOWN_PROMPTS, PromptEncoder, load_prompt_encoder
+from feller.data.prompt_encoder import KNOWN_PROMPTS, PromptEncoder, hash_of, load_prompt_encoder
 
 
 @dataclass(frozen=True)
@@ -90,11 +90,12 @@ class PromptCondition(Condition):
             if (cut := encoder.cut_after(text)) is not None:
                 warn(f"{name}: {text[:40]!r} is cut after its first {cut} tokens")
         null = self.null_values(1)[0]
-        return torch.stack([null if text is None else encoder.vector(text) for text in texts])
+        rows = [null if text is None else encoder.vector(text) for text in texts]
+        return torch.stack(rows) if rows else null.new_zeros(0, self.num_features)
 
     def decode(self, values: Float32[Tensor, "n f"]) -> np.ndarray:
         """Return the prompts [n]; empty for null, and for features that this process did not compute."""
-        return np.array([KNOWN_PROMPTS.get(row.tobytes(), "") for row in values.detach().cpu().float().numpy()])
+        return np.array([KNOWN_PROMPTS.get(hash_of(row), "") for row in values])
 
     def is_null(self, values: Float32[Tensor, "n f"]) -> Bool[Tensor, " n"]:
         return values[:, 0].isnan()

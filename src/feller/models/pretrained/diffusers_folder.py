@@ -2,14 +2,23 @@
 
 import json
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import Tensor, nn
+import torch
+from torch import nn
 
-from feller.core.errors import InputError, UsageError, error_context
-from feller.core.pretrained_folder import CONFIG, INDEX, component_class, load_folder_weights, read_config
+from feller.core.errors import InputError, UsageError, error_context, message_of
+from feller.core.pretrained_folder import (
+    CONFIG,
+    INDEX,
+    check_settings,
+    check_weight_shapes,
+    component_class,
+    load_folder_weights,
+    read_config,
+)
 from feller.core.rng import Rng
 from feller.data.arrays.modality import Arrays
 from feller.data.conditions.prompts import PromptCondition
@@ -20,7 +29,15 @@ from feller.models.export.user_network import DEFAULT_COND_DROPOUT
 from feller.models.families.path_process import PathProcess
 from feller.models.model import Model
 from feller.models.pretrained.diffusers_latents import AUTOENCODERS, DiffusersLatents
-from feller.models.pretrained.diffusers_network import LABEL, PROMPT, ClippedData, DiffusersModule, DiffusersNetwork
+from feller.models.pretrained.diffusers_network import (
+    CALLS,
+    LABEL,
+    PROMPT,
+    ClippedData,
+    DiffusersModule,
+    DiffusersNetwork,
+    diffusers_class,
+)
 from feller.models.pretrained.schedulers import own_prediction, trained_schedule
 from feller.models.spec import ModelSpec
 
@@ -41,6 +58,13 @@ ALONE = ("UNet2DModel", "DiTTransformer2DModel")
 """Classes of networks that need no other network of a pipeline."""
 PIXELS = ("DDPMPipeline", "DDIMPipeline")
 """Pipelines without an autoencoder."""
+SIZES: dict[str, tuple[type, ...]] = {
+    "sample_size": (int, list),
+    "block_out_channels": (list,),
+    **dict.fromkeys(("in_channels", "out_channels", "latent_channels", "patch_size"), (int,)),
+    **dict.fromkeys(("num_embeds_ada_norm", "num_class_embeds"), (int,)),
+}
+"""Settings that are read here, with their types."""
 FLUX_LATENTS = 128
 """Side of the latents of FLUX, whose network does not record it."""
 
@@ -72,6 +96,8 @@ def load_diffusers(folder: pathlib.Path, size: tuple[int, int] | None = None, cl
     """
     parts = _parts(folder)
     config = read_config(parts.network / CONFIG)
+    check_settings(parts.network / CONFIG, config, **SIZES)
+    _check_shapes(parts.class_name, parts.network, config)
     modality = _modality(folder, parts, config, size)
     if parts.class_name == "UNet2DModel":
         inputs, outputs = (config.get(f"{end}_channels", 3) for end in ("in", "out"))
@@ -167,7 +193,11 @@ def _modality(
     """Return the modality of the samples, without conditions."""
     side = config.get("sample_size") or (FLUX_LATENTS if parts.class_name == "FluxTransformer2DModel" else None)
     rows, columns = side if isinstance(side, list | tuple) else (side, side)
-    vae = None if parts.autoencoder is None else read_config(parts.autoencoder / CONFIG)
+    vae = None
+    if parts.autoencoder is not None:
+        vae = read_config(parts.autoencoder / CONFIG)
+        check_settings(parts.autoencoder / CONFIG, vae, **SIZES)
+        _check_shapes(str(vae.get("_class_name")), parts.autoencoder, vae)
     factor = 1 if vae is None else 2 ** (len(vae.get("block_out_channels", (0,))) - 1)
     if size is None:
         if not isinstance(rows, int) or not isinstance(columns, int):
@@ -225,15 +255,37 @@ def _num_classes(class_name: str, config: dict[str, Any]) -> int:
     return 0
 
 
+def _check_shapes(class_name: str, folder: pathlib.Path, config: dict[str, Any]) -> None:
+    """Check that the weights of a network or an autoencoder are those of its configuration.
+
+    Raises:
+        InputError: If they are not, or the class is unknown.
+    """
+    if class_name not in (*CALLS, *AUTOENCODERS):
+        raise InputError(f"a class of {', '.join((*CALLS, *AUTOENCODERS))}", class_name, file=folder / CONFIG)
+
+    def build() -> nn.Module:
+        with torch.device("meta"):
+            try:
+                return diffusers_class(class_name).from_config(config)
+            except Exception as error:  # diffusers raises many types
+                raise InputError(f"a configuration of {class_name}", message_of(error, 200), file=folder) from error
+
+    check_weight_shapes(folder, config, build, _present_names)
+
+
 def _class_names(folder: pathlib.Path, num_classes: int, names: Sequence[str]) -> tuple[str, ...]:
     """Return distinct names of the classes of a network."""
     if names and len(names) != num_classes:
         raise UsageError(argument="classes", expected=f"{num_classes} names", found=len(names))
     if not names and (folder / INDEX).is_file():
-        labels = read_config(folder / INDEX).get("id2label") or {}
+        index = read_config(folder / INDEX)
+        check_settings(folder / INDEX, index, id2label=(dict,))
+        labels = index.get("id2label") or {}
         names = [str(labels.get(str(i), i)).partition(",")[0] for i in range(num_classes)] if labels else ()
     names = [str(name) for name in names] or [str(i) for i in range(num_classes)]
-    return tuple(name if name not in names[:i] else f"{name} ({i})" for i, name in enumerate(names))
+    first = {name: i for i, name in reversed([*enumerate(names)])}
+    return tuple(name if first[name] == i else f"{name} ({i})" for i, name in enumerate(names))
 
 
 def _load(network: nn.Module | None, folder: pathlib.Path) -> None:
@@ -244,7 +296,8 @@ def _load(network: nn.Module | None, folder: pathlib.Path) -> None:
     """
     if network is None:
         return
-    weights, own = _with_present_names(load_folder_weights(folder), network), network.state_dict()
+    renamed, own = _present_names(network), network.state_dict()
+    weights = {renamed.get(name, name): value for name, value in load_folder_weights(folder).items()}
     names = sorted(own.keys() ^ weights.keys()) or [name for name in own if own[name].shape != weights[name].shape]
     if names:
         found, remedy = f"{len(names)} others, such as {names[0]}", "Copy the whole folder again"
@@ -252,16 +305,15 @@ def _load(network: nn.Module | None, folder: pathlib.Path) -> None:
     network.load_state_dict(weights)
 
 
-def _with_present_names(weights: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
-    """Return weights with the present names of the layers of attention, as `from_pretrained` of diffusers does."""
+def _present_names(network: nn.Module) -> dict[str, str]:
+    """Return the present names of weights by their old ones, for layers of attention, as in `from_pretrained`."""
     blocks = [name for name, module in network.named_modules() if getattr(module, "_from_deprecated_attn_block", False)]
-    renamed = {
+    return {
         f"{block}.{old}.{kind}": f"{block}.{new}.{kind}"
         for block in blocks
         for old, new in OLD_NAMES.items()
         for kind in ("weight", "bias")
     }
-    return {renamed.get(name, name): value for name, value in weights.items()}
 
 
 def network_folder(folder: pathlib.Path) -> pathlib.Path:

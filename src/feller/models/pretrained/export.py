@@ -2,7 +2,6 @@
 
 import json
 import pathlib
-import shutil
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from feller.core.errors import InputError, UsageError
-from feller.core.pretrained_folder import INDEX
+from feller.core.pretrained_folder import INDEX, check_outside, copy_own_file
 from feller.data.images.modality import Images
 from feller.models.model import Model
 from feller.models.pretrained.diffusers_folder import network_folder
@@ -52,11 +51,12 @@ def export_pretrained(model: Model, source: pathlib.Path, out: pathlib.Path) -> 
         out: New folder.
 
     Raises:
-        InputError: If the imported folder is missing.
-        UsageError: If the model was not imported from a folder.
+        InputError: If the imported folder is missing, or a file in it is a link to another place.
+        UsageError: If the model was not imported from a folder, or the new folder is inside the imported one.
     """
     if not source.is_dir():
         raise InputError("the imported folder, from which other files are copied", "none", "Put it back", file=source)
+    check_outside(source, out)
     network = pretrained_network(model)
     if isinstance(network, TransformersModule):
         write_language_model(model, source, out)
@@ -66,8 +66,7 @@ def export_pretrained(model: Model, source: pathlib.Path, out: pathlib.Path) -> 
         place = out / file.relative_to(source)
         is_replaced = place.parent == target and (".safetensors" in file.name or place.suffix not in COPIED)
         if file.is_file() and file.suffix in COPIED and not is_replaced:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, place)
+            copy_own_file(source, file, place)
     _save(network.inner, target)
     images = model.spec.modality.view(Images)
     if images is not None and images.code.module is not None:

@@ -1,11 +1,10 @@
 """Export of language models to folders that `from_pretrained` of transformers opens."""
 
 import pathlib
-import shutil
 import tempfile
 
 from feller.core.errors import InputError, UsageError
-from feller.core.pretrained_folder import CONFIG
+from feller.core.pretrained_folder import CONFIG, check_outside, copy_own_file
 from feller.core.safetensors_io import save_tensors
 from feller.data.text.modality import Text
 from feller.data.text.pretrained_subwords import PretrainedSubwords
@@ -39,11 +38,13 @@ def export_language_model(model: Model, source: pathlib.Path, out: pathlib.Path)
         out: New folder.
 
     Raises:
-        UsageError: If the model is not one of transformers, or the new folder exists and is not empty.
-        InputError: If the source has another tokenizer than the model.
+        UsageError: If the model is not one of transformers, or the new folder exists and is not empty, or is inside
+            the source.
+        InputError: If the source has another tokenizer than the model, or links to other places.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(argument="out", expected="a new folder", found=str(out), remedy="Use another folder")
+    check_outside(source, out)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as folder:
         complete = pathlib.Path(folder) / "complete"
@@ -74,4 +75,4 @@ def write_language_model(model: Model, source: pathlib.Path, out: pathlib.Path) 
         network.inner.save_pretrained(out)
     for name in (*COPIED, CONFIG) if is_llada else COPIED:
         if (source / name).is_file():
-            shutil.copyfile(source / name, out / name)
+            copy_own_file(source, source / name, out / name)

@@ -5,10 +5,17 @@ import pathlib
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from feller.core.errors import InputError, UsageError, check_integer, error_context, message_of
-from feller.core.pretrained_folder import CONFIG, load_folder_weights, read_config
+from feller.core.pretrained_folder import (
+    CONFIG,
+    check_weight_count,
+    load_folder_weights,
+    load_transformers,
+    read_config,
+    without_code,
+)
 from feller.core.rng import Rng
 from feller.data.byte_pairs import tokenizer_of
 from feller.data.text.modality import Text
@@ -66,6 +73,7 @@ def load_language_model(folder: pathlib.Path, length: int | None = None) -> Mode
         with error_context(folder / CONFIG):
             own_settings = llama_settings(settings)
     record = json.dumps(own_settings, sort_keys=True)
+    weights = _load_weights(folder, class_name, record)
     tokenizer, num_ids = _tokenizer(folder), int(transformers_config(class_name, record).vocab_size)
     if (num_tokens := tokenizer_of(tokenizer).get_vocab_size()) > num_ids:
         found = f"{num_tokens} in {TOKENIZER}"
@@ -85,7 +93,7 @@ def load_language_model(folder: pathlib.Path, length: int | None = None) -> Mode
     spec = ModelSpec(modality, objective.space, family, architecture, sampling=SamplerConfig("euler", steps))
     network = spec.build(Rng(0))
     assert isinstance(network, TransformersModule)
-    network.inner.load_state_dict(_load_weights(folder, class_name, record))
+    network.inner.load_state_dict(weights)
     return Model.from_spec(spec, network.eval(), objective)
 
 
@@ -113,8 +121,8 @@ def _own_settings(folder: pathlib.Path, settings: dict[str, Any]) -> dict[str, A
     """Return the settings of a configuration without those of code, of the folder's place and of number formats."""
     if settings.get("quantization_config") is not None:
         raise InputError("weights in floating point", "quantized ones", "Use the original model", file=folder / CONFIG)
-    left_out = ("auto_map", "_name_or_path", "dtype", "torch_dtype", "quantization_config")
-    return {key: value for key, value in settings.items() if key not in left_out}
+    left_out = ("_name_or_path", "dtype", "torch_dtype", "quantization_config")
+    return {key: value for key, value in without_code(settings).items() if key not in left_out}
 
 
 def _tokenizer(folder: pathlib.Path) -> str:
@@ -185,13 +193,16 @@ def _load_weights(folder: pathlib.Path, class_name: str, record: str) -> dict[st
     if class_name == LLADA:
         weights = {llama_name(name): weight for name, weight in weights.items()}
     try:
-        model, notes = transformers_class(class_name).from_pretrained(
-            None,
-            config=transformers_config(class_name, record),
-            state_dict=weights,
-            dtype=torch.float32,
-            output_loading_info=True,
-        )
+        config = transformers_config(class_name, record)
+
+        def build() -> nn.Module:
+            with torch.device("meta"):
+                return transformers_class(class_name)(config)
+
+        check_weight_count(folder, json.loads(record), weights, build)
+        model, notes = load_transformers(transformers_class(class_name), config, weights)
+    except InputError:
+        raise
     except Exception as error:  # transformers raises many types
         found = message_of(error, 200)
         raise InputError(f"the weights of a {class_name}", found, "Copy the whole folder again", file=folder) from error

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from feller.core.errors import InputError, UsageError, message_of
-from feller.core.pretrained_folder import require_transformers
+from feller.core.pretrained_folder import config_without_code, require_transformers
 from feller.core.pytree import Cond
 from feller.core.rng import Rng
 from feller.data.text.pretrained_subwords import ordered_ids
@@ -104,7 +104,7 @@ def transformers_config(class_name: str, config: str) -> Any:
         InputError: If a setting has the wrong type.
     """
     try:
-        return transformers_class(class_name).config_class.from_dict(json.loads(config))
+        return config_without_code(transformers_class(class_name), json.loads(config))
     except Exception as error:  # transformers raises many types
         found = message_of(error, 200)
         raise InputError(f"a configuration of {class_name}", found) from error
