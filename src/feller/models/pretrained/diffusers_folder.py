@@ -97,13 +97,13 @@ def load_diffusers(folder: pathlib.Path, size: tuple[int, int] | None = None, cl
     parts = _parts(folder)
     config = read_config(parts.network / CONFIG)
     check_settings(parts.network / CONFIG, config, **SIZES)
-    _check_shapes(parts.class_name, parts.network, config)
-    modality = _modality(folder, parts, config, size)
     if parts.class_name == "UNet2DModel":
         inputs, outputs = (config.get(f"{end}_channels", 3) for end in ("in", "out"))
         if not isinstance(inputs, int) or outputs not in (inputs, 2 * inputs):
             expected = "a network with as many outputs as inputs, or twice as many with variances"
             raise InputError(expected, f"{inputs} inputs and {outputs} outputs", file=parts.network / CONFIG)
+    _check_shapes(parts.class_name, parts.network, config)
+    modality = _modality(folder, parts, config, size)
     num_classes = _num_classes(parts.class_name, config)
     if classes and not num_classes:
         raise UsageError(argument="classes", expected="a network with classes", found=parts.class_name)
