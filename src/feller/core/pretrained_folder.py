@@ -247,7 +247,7 @@ def _digest(folder: pathlib.Path, files: tuple[pathlib.Path, ...], stamps: tuple
 
 
 def copy_own_file(folder: pathlib.Path, file: pathlib.Path, place: pathlib.Path) -> None:
-    """Copy a file of a folder; the files of a cache of the hub are links to files beside the folder.
+    """Copy a file of a folder, which may be a symlink into the `blobs` of a hub cache.
 
     Raises:
         InputError: If the file is a link to a file elsewhere, which may be private.
@@ -335,6 +335,27 @@ def load_transformers(model_class: Any, config: Any, weights: Mapping[str, Tenso
     return model_class.from_pretrained(
         None, config=config, state_dict=dict(weights), dtype=torch.float32, output_loading_info=True
     )
+
+
+def load_encoder(model_class: Any, folder: pathlib.Path, settings: Mapping[str, Any], unused: str | None = None) -> Any:
+    """Return an encoder of transformers, with all weights from its folder.
+
+    Args:
+        model_class: Class of the encoder.
+        folder: Folder of the weights.
+        settings: Content of its config.json, which may be that of a whole model, such as CLIP.
+        unused: Part of the names of weights that may be missing.
+
+    Raises:
+        ValueError: If weights are quantized or missing; transformers raises other types.
+    """
+    if settings.get("quantization_config") is not None:
+        raise ValueError("quantized weights")
+    own = settings.get(model_class.config_class.base_config_key) or settings
+    model, notes = load_transformers(model_class, config_without_code(model_class, own), load_folder_weights(folder))
+    if missing := [key for key in notes["missing_keys"] if unused is None or unused not in key]:
+        raise ValueError(f"{len(missing)} weights are missing, such as {min(missing)}")
+    return model
 
 
 def require_diffusers(purpose: str) -> Any:

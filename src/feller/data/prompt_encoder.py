@@ -19,10 +19,8 @@ from feller.core.errors import InputError, message_of
 from feller.core.pretrained_folder import (
     CONFIG,
     component_class,
-    config_without_code,
     digest_of,
-    load_folder_weights,
-    load_transformers,
+    load_encoder,
     read_config,
     require_diffusers,
     require_transformers,
@@ -160,14 +158,7 @@ def _loaded(folder: str, kind: str, present: tuple[str, ...], digest: str) -> Pr
             encoder_class, tokenizer_class = (
                 getattr(transformers, index[part][1]) for part in (name, _tokenizer(name))
             )
-            settings = read_config(path / name / CONFIG)
-            if settings.get("quantization_config") is not None:
-                raise ValueError("quantized weights")
-            own = settings.get(encoder_class.config_class.base_config_key) or settings  # of a whole CLIP
-            config = config_without_code(encoder_class, own)
-            encoder, notes = load_transformers(encoder_class, config, load_folder_weights(path / name))
-            if missing := notes["missing_keys"]:
-                raise ValueError(f"{len(missing)} weights are missing, such as {min(missing)}")
+            encoder = load_encoder(encoder_class, path / name, read_config(path / name / CONFIG))
             parts[name] = encoder.eval().requires_grad_(False)
             parts[_tokenizer(name)] = tokenizer_class.from_pretrained(path / _tokenizer(name), local_files_only=True)
         pipeline_class = getattr(diffusers, kind)

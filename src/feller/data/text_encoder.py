@@ -16,10 +16,8 @@ from feller.core.errors import InputError, message_of
 from feller.core.pretrained_folder import (
     CONFIG,
     PICKLED,
-    config_without_code,
     digest_of,
-    load_folder_weights,
-    load_transformers,
+    load_encoder,
     require_transformers,
 )
 
@@ -99,13 +97,8 @@ def _loaded(folder: str, digest: str) -> TextEncoder:
 
     try:
         config, settings = _json(path / CONFIG), _json(path / "tokenizer_config.json")
-        if config.get("quantization_config") is not None:
-            raise ValueError("quantized weights")
         model_class = transformers.MODEL_MAPPING[transformers.CONFIG_MAPPING[config["model_type"]]]
-        own_config = config_without_code(model_class, config)
-        model, notes = load_transformers(model_class, own_config, load_folder_weights(path))
-        if missing := [key for key in notes["missing_keys"] if "pooler" not in key]:  # they would be random
-            raise ValueError(f"{len(missing)} weights are missing, such as {min(missing)}")
+        model = load_encoder(model_class, path, config, unused="pooler")
         network: Any = model.get_encoder() if config.get("is_encoder_decoder") else getattr(model, "text_model", model)
         lengths = (config.get("max_position_embeddings"), settings.get("model_max_length"), MAX_TOKENS)
         max_tokens = int(min(length for length in lengths if length))

@@ -149,7 +149,7 @@ class SamplerConfig:
         if path.is_discrete:
             if self.solver != "euler":
                 raise UsageError(f"{self.solver} does not support tokens", remedy="Use euler")
-            return self._configure_token_path(path), Euler(space), self.times.grid(self.nfe)
+            return self._configure_token_path(path), Euler(space), self._grid(self.nfe)
         if has_token_options and not any(leaf.is_discrete for leaf in iter_leaf_paths(path)):
             raise UsageError("temperature, top-k, top-p, order and rates require a model of tokens")
         path = map_leaf_paths(lambda leaf: self._configure_token_path(leaf) if leaf.is_discrete else leaf, path)
@@ -170,7 +170,16 @@ class SamplerConfig:
         steps = solver.num_steps(self.nfe)
         if not steps:
             raise UsageError(f"at least {solver.num_evaluations(1)} for {self.solver}", self.nfe, argument="nfe")
-        return path, solver, self.times.grid(steps)
+        return path, solver, self._grid(steps)
+
+    def _grid(self, steps: int) -> list[float]:
+        """Return the times of the steps; errors on their number name `nfe`, which determines it."""
+        try:
+            return self.times.grid(steps)
+        except UsageError as error:
+            if error.argument != "steps":
+                raise
+            raise UsageError(argument="nfe", expected=f"{error.expected} steps", found=error.found) from error
 
     def _configure_token_path(self, path: Path) -> TokenPath:
         path = replace(cast(TokenPath, path), token_sampler=self.token_sampler)

@@ -42,12 +42,12 @@ def running(fitted, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def client(fitted, reported, bridged, speaking, documents, running, tmp_path_factory):
-    wish = tmp_path_factory.mktemp("wishes") / "own.py"
-    wish.write_text("def right(values, given):\n    return values[:, 0]\n")
+    reward_file = tmp_path_factory.mktemp("rewards") / "own.py"
+    reward_file.write_text("def right(values, given):\n    return values[:, 0]\n")
     named = {**{name: fitted(name) for name in RUNS}, "bridge": bridged, "speech": speaking, "documents": documents}
     runs = {name: reported(run, name) for name, run in named.items()}
     (runs["bridge"] / "report.html").write_text(REPORT)
-    with served([*runs.values(), running], "--reward", f"{wish}:right") as client:
+    with served([*runs.values(), running], "--reward", f"{reward_file}:right") as client:
         yield client
 
 

@@ -307,12 +307,7 @@ def make_sampler(
     check_precision(sampling.precision, get_engine().device, option="--precision")
     spec = model.spec
     if nfe is not None and model.family.is_process:
-        try:
-            _, solver, times = sampling.resolve(spec.path, spec.space)
-        except UsageError as error:
-            if error.argument != "steps":
-                raise
-            raise UsageError(argument="nfe", expected=f"{error.expected} steps", found=error.found) from error
+        _, solver, times = sampling.resolve(spec.path, spec.space)
         used = solver.num_evaluations(len(times) - 1)
         if used < nfe:
             reporter.log(f"{sampling.solver} uses {used} of {nfe} network calls")

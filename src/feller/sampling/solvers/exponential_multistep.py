@@ -255,14 +255,14 @@ class DEIS(ExponentialMultistep):
     def weights(self, times: Sequence[float], s: float) -> MultistepWeights:
         start, end = (_scales(self.schedule, time) for time in (times[0], s))
         integrals = _integrals(self.schedule, times, s)
-        integrals[0] = end.sigma / end.alpha - start.sigma / start.alpha - sum(integrals[1:])  # exact for constants
         return MultistepWeights(end.alpha / start.alpha, [end.alpha * value for value in integrals])
 
 
 def _integrals(schedule: Schedule, nodes: Sequence[float], s: float) -> list[float]:
     """Return the integrals of the Lagrange polynomials of `nodes` against d(sigma / alpha), from nodes[0] to s.
 
-    They are integrated by parts, since the derivative of sigma may be infinite where there is no noise. Gauss-Legendre
+    They are integrated by parts, since the derivative of sigma may be infinite where there is no noise; their sum is
+    exact. Gauss-Legendre
     quadrature on panels that shrink towards both ends, where the derivative may grow without bound.
     """
     t = nodes[0]
