@@ -328,6 +328,19 @@ class SampleConfig(metaclass=OptionsType):
 
 
 @dataclass(frozen=True, kw_only=True)
+class HistoryOptions(metaclass=OptionsType):
+    """Options of tables with several rows per person, such as visits or orders."""
+
+    person: OptionalText = None
+    """Column that identifies the person of each row. The model then generates persons with all of their rows, and a
+    private fit protects persons."""
+    order: OptionalText = None
+    """Column of numbers or dates by which the rows of a person are sorted (default: the order of the file)."""
+    max_rows: PositiveInt = None
+    """Maximum number of rows per person; further rows are not used (default: that of the table, but at most 100)."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataLoadingOptions(metaclass=OptionsType):
     """Data loading options."""
 
@@ -368,6 +381,8 @@ class DataLoadingOptions(metaclass=OptionsType):
     """In a folder of images or texts, read all folders inside a class folder too."""
     links: bool = False
     """In a folder of images or texts, follow symbolic links that point outside the folder."""
+    histories: Annotated[HistoryOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=HistoryOptions)
+    """Options of tables with several rows per person."""
 
     def __post_init__(self) -> None:
         normalize_fields(self, condition=as_texts, latent=as_latent, modality=code_of("modality"), schema=plain_path)

@@ -25,6 +25,7 @@ from feller.data.loading.in_memory import DataSource
 from feller.data.modality import Dataset, Modality
 from feller.data.tables.dataframes import to_frame
 from feller.data.tables.given_cells import CellConditions, words_of
+from feller.data.tables.histories import Histories, with_conditions_on_cells
 from feller.data.tables.modality import Table
 from feller.models.families.elbo import ELBO, ELBOEstimate
 from feller.models.families.model_family import (
@@ -257,7 +258,7 @@ class Model:
 
     def to_dataframe(self, samples: Dataset, given: GivenValues | None = None) -> pd.DataFrame:
         """Convert samples to a data frame; cells in `given` keep the form in which they were given."""
-        table = samples.modality.view(Table)
+        table = with_conditions_on_cells(samples.modality)
         if table is None or not given:
             return samples.frame()
         return to_frame(table.with_given(samples.values, table.given_cells(words_of(given))), table.schema)
@@ -299,7 +300,7 @@ class Model:
         if not isinstance(n, Integral) or n < 1:
             raise UsageError("an integer of at least 1", repr(n), argument="n")
         modality = self.spec.modality
-        if given and (table := modality.view(Table)) is not None:
+        if given and (table := with_conditions_on_cells(modality)) is not None:
             given, observed = None, _observed_cells(table, words_of(given), n)
         cond, leaf_values = self.parse_conditions(n, given, rng)
         given = modality.add_derived_conditions(cond)
@@ -637,7 +638,7 @@ class Model:
             )
 
 
-def _observed_cells(table: Table, given: CellConditions, n: int) -> PartialObservation:
+def _observed_cells(table: Table | Histories, given: CellConditions, n: int) -> PartialObservation:
     """Convert given cells to observed tokens of n rows."""
     cells = table.given_cells(given)
     state, mask = table.observed_tokens(cells.codes.expand(n, -1), cells.observed.expand(n, -1))

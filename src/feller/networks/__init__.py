@@ -33,6 +33,7 @@ from feller.networks.sequence.bi_encoder import BiEncoder, LearnedDocumentEncode
 from feller.networks.sequence.categorical_columns import CategoricalColumns
 from feller.networks.sequence.causal_transformer import CausalTransformer
 from feller.networks.sequence.gpt import GPT
+from feller.networks.sequence.history_transformer import HistoryTransformer
 from feller.networks.sequence.row_transformer import RowTransformer
 from feller.networks.sequence.text_dit import TextDiT
 from feller.networks.sequence.token_mlp import TokenAdapter, TokenMLP
@@ -60,6 +61,7 @@ __all__ = [
     "ForwardBackwardDrift",
     "FrameInfiller",
     "GaussianLatents",
+    "HistoryTransformer",
     "ImageLabelNet",
     "JointMLP",
     "LeafCodec",

@@ -1,6 +1,7 @@
 """State spaces: Euclidean space, Riemannian manifolds, tokens, and products of these."""
 
 from feller.spaces.euclidean import Euclidean
+from feller.spaces.history_tokens import HistoryTokens
 from feller.spaces.hyperbolic import Poincare
 from feller.spaces.manifold import Manifold
 from feller.spaces.mesh import Mesh
@@ -23,6 +24,7 @@ __all__ = [
     "ColumnTokenizer",
     "DigitTokenizer",
     "Euclidean",
+    "HistoryTokens",
     "Manifold",
     "MaskSource",
     "Mesh",

@@ -13,6 +13,7 @@ from feller.data.loading.file_formats import load_table
 from feller.data.loading.raw import RawTable
 from feller.data.modality import Dataset
 from feller.data.tables.dates import Datetime
+from feller.data.tables.histories import Histories
 from feller.data.tables.mixed_table import MixedTable
 from feller.data.tables.modality import Table
 from feller.data.tables.numerical_column import Numerical
@@ -27,6 +28,7 @@ from feller.evaluation.report.table_figures import (
     plot_utility,
 )
 from feller.evaluation.tables.cell_metrics import cell_loss, exact_row_fraction, number_columns
+from feller.evaluation.tables.history_quality import histories_quality, levels_of
 from feller.evaluation.tables.marginal_distance import pair_errors
 from feller.evaluation.tables.table_quality import Numbers, samples_quality, unseen_samples_quality
 
@@ -126,7 +128,39 @@ def _cells(source: str) -> RawTable | None:
     return load_table(path) if path.suffix.lower() in TABLE_SUFFIXES and path.is_file() else None
 
 
+def history_figures(comparison: SampleComparison, numbers: dict[str, Any]) -> list[tuple[str, Image.Image]]:
+    """Return captioned plots of the attributes and of the rows of synthetic and real persons."""
+    modality = comparison.generated.modality.view(Histories)
+    if modality is None:
+        return []
+    made, real = (levels_of(modality, data.values) for data in (comparison.generated, comparison.train))
+    attributes, rows = (
+        [
+            LabelledColumn(column.name, column.level_names, isinstance(column, Numerical | Datetime))
+            for column in table.schema.modelled
+        ]
+        for table in (modality.persons, modality.rows)
+    )
+    figures = [
+        ("Attributes of persons", plot_columns(made.attributes.numpy(), real.attributes.numpy(), attributes)),
+        ("Rows", plot_columns(made.rows.numpy(), real.rows.numpy(), rows)),
+    ]
+    return [
+        (f"{label}{f', part {k}' if len(images) > 1 else ''}", image)
+        for label, images in figures
+        for k, image in enumerate(images, 1)
+    ]
+
+
 REGISTRATIONS = {
+    Histories: Registration(
+        recipe="table-histories",
+        measure=histories_quality,
+        display=DISPLAY,
+        max_samples=max_report_rows,
+        figures=history_figures,
+        next_steps="histories",
+    ),
     MixedTable: Registration(
         recipe="table-flow",
         measure=samples_quality,

@@ -157,6 +157,7 @@ class FitRecord:
         """Keyword arguments of `read` with which the fit read its data."""
         names = ("longest", "space", "project", "vocabulary", "nested", "links")
         kwargs = {name: getattr(self.config.data_loading, name) for name in names}
+        kwargs |= {name: getattr(self.config.data_loading.histories, name) for name in ("person", "order", "max_rows")}
         recipe, size = self.provenance.recipe, self.provenance.size or "small"
         is_scalable = recipe == "auto" or recipe in SCALABLE_RECIPES
         max_side = IMAGE_SIZES[size].limit if is_scalable and size in IMAGE_SIZES else MAX_SIDE

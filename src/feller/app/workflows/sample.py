@@ -25,6 +25,7 @@ from feller.data.loading.raw import RawTable
 from feller.data.modality import Dataset, Modality
 from feller.data.path_checks import require_free
 from feller.data.tables.dataframes import to_frame
+from feller.data.tables.histories import with_conditions_on_cells
 from feller.data.tables.mixed_table import MixedTable
 from feller.data.tables.modality import Table
 from feller.data.text.modality import Text
@@ -73,7 +74,7 @@ class SampleResult:
     @property
     def frame(self) -> pd.DataFrame:
         """Samples as a data frame; UsageError if the samples are in shards or are not a table."""
-        table = self.dataset.modality.view(Table)
+        table = with_conditions_on_cells(self.dataset.modality)
         if self.cells is not None and table is not None:
             return to_frame(self.cells, table.schema)
         return self.dataset.frame()
@@ -266,7 +267,7 @@ def _draw(
         reporter.start("sampling")
         samples = sampler.draw(n, ranks=get_engine(), on_progress=reporter.progress)
         reporter.finish()
-        if (table := modality.view(Table)) is not None and sampler.cond_texts:
+        if (table := with_conditions_on_cells(modality)) is not None and sampler.cond_texts:
             cells = table.with_given(samples.values, table.given_cells(sampler.cond_texts))
         if writes_files and get_engine().is_main_process:
             sampler.write(samples, path)

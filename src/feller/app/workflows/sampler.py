@@ -31,6 +31,7 @@ from feller.data.modality import Dataset
 from feller.data.tables.dataframes import from_frame
 from feller.data.tables.encoding import outside
 from feller.data.tables.given_cells import BETWEEN, check_words, table_with, words_of
+from feller.data.tables.histories import with_conditions_on_cells
 from feller.data.tables.modality import Table
 from feller.data.text.modality import Text
 from feller.models.autoguided import autoguided
@@ -160,7 +161,7 @@ class Sampler:
 
     def check(self, n: int = 1) -> None:
         """Raise an error if the model does not support the conditions of n samples, given once or for each sample."""
-        table = self.model.spec.modality.view(Table)
+        table = with_conditions_on_cells(self.model.spec.modality)
         if table is None:
             self.model.parse_conditions(n, self.cond_texts or None, self.rng)
         elif self.cond_texts:
@@ -223,7 +224,7 @@ class Sampler:
         """
         modality = samples.modality
         with sample_folder.sample_numbering(first, total):
-            if (table := modality.view(Table)) and self.cond_texts:
+            if (table := with_conditions_on_cells(modality)) and self.cond_texts:
                 table.write_given(samples.values, table.given_cells(self.cond_texts), place)
             else:
                 modality.write(samples.values, samples.given, place)
@@ -313,7 +314,7 @@ def make_sampler(
             reporter.log(f"{sampling.solver} uses {used} of {nfe} network calls")
     if config.sampler.grid == ERROR_GRID:
         sampling = fit_times(model, sampling, guidance, Rng(config.seed).fold_in("times"))
-    if (table := spec.modality.view(Table)) is not None:
+    if (table := with_conditions_on_cells(spec.modality)) is not None:
         cells = table.given_cells(cond_texts)  # raises an error for impossible cells before any warning
         choice_columns = {choice.column.name for choice in cells.choices.values()}
         if not is_described(read_fit_record(run)):

@@ -67,6 +67,8 @@ from feller.data.shards.dataset import shard_dataset
 from feller.data.shards.shard_names import is_sharded
 from feller.data.speech.dataset import speech_dataset
 from feller.data.speech.sounds import waveform_dataset
+from feller.data.tables.histories import history_dataset
+from feller.data.tables.history_rows import HistoryColumns
 from feller.data.tables.mixed_table import MixedTable
 from feller.data.tables.modality import Table, table_dataset
 from feller.data.tables.schema import Schema, schema_of
@@ -90,6 +92,9 @@ def read(
     nested: bool = False,
     links: bool = False,
     max_side: int = MAX_SIDE,
+    person: str | None = None,
+    order: str | None = None,
+    max_rows: int | None = None,
 ) -> Dataset:
     """Read a file, a folder, `example:NAME` or `example:NAME/PART` into a data set; the default part is `train`.
 
@@ -117,6 +122,9 @@ def read(
         nested: In a folder of images or texts, read all folders inside a class folder too.
         links: In a folder of images or texts, follow links that point outside the folder.
         max_side: Longer side in pixels to which larger images are reduced, if `longest` is None.
+        person: Column that identifies the person of each row of a table with several rows per person.
+        order: Column by which the rows of a person are sorted (default: the order of the file).
+        max_rows: Maximum number of rows per person, as for `feller.fit`.
 
     Raises:
         InputError: If the data are missing, damaged, incompatible with the modality, or off the space.
@@ -151,6 +159,7 @@ def read(
         every_row,
         DEFAULT_FOLDERS if in_memory else FolderOptions(nested, links),
         max_side,
+        HistoryColumns(person, order, max_rows),
     )
     if in_memory:
         sheet = None if vocabulary is not None or (like is not None and like.has_vocabulary) else sheet_in(source)
@@ -211,6 +220,7 @@ class _ReadRequest:
     every_row: bool
     folders: FolderOptions = DEFAULT_FOLDERS
     max_side: int = MAX_SIDE
+    histories: HistoryColumns = HistoryColumns()  # noqa: RUF009 - frozen
 
     def check(self) -> None:
         """Validate combinations of arguments, before a file is opened; UsageError if they conflict."""
@@ -225,6 +235,7 @@ class _ReadRequest:
             raise UsageError(
                 "a schema cannot be combined with longest, space, vocabulary or like", remedy="Remove these arguments"
             )
+        self.histories.check()
 
     def resolved(self) -> "_ReadRequest":
         """Return the request with the schema loaded and the size of `like`; errors as `check`."""
@@ -245,7 +256,7 @@ class _ReadRequest:
     @property
     def raw_type(self) -> type[RawExamples]:
         """Raw type that the source must contain."""
-        if self.schema is not None:
+        if self.schema is not None or (self.like is None and self.histories.person is not None):
             return RawTable
         return self.kind or RawExamples if self.like is None else self.like.raw_type
 
@@ -397,6 +408,9 @@ def _documents(raw: RawDocuments, request: _ReadRequest) -> Dataset:
 
 def _table(raw: RawTable, request: _ReadRequest) -> Dataset:
     """Convert a table into a data set with a schema, or into numeric rows if its numbers have decimal commas."""
+    schema = request.histories.schema_of(raw, request.parsed_schema)
+    if schema is not None and schema.history is not None:
+        return history_dataset(raw, schema)
     rows = _with_commas(raw, request)
     if rows is not None:
         return _rows(rows, request)
@@ -411,7 +425,7 @@ def _table(raw: RawTable, request: _ReadRequest) -> Dataset:
                 else ""
             ),
         )
-    data = table_dataset(raw, request.parsed_schema)
+    data = table_dataset(raw, schema)
     return replace(data, notes=(*data.notes, _coordinates_note(coordinates))) if coordinates else data
 
 

@@ -64,7 +64,7 @@ class Datetime(ModelledColumn):
         check_binned(self)
 
     @cached_property
-    def _unit(self) -> str:
+    def unit(self) -> str:
         """Finest time unit in the format, such as days."""
         time_format = self.format.replace("%-", "%")
         for directive, unit in _FINEST:
@@ -93,24 +93,35 @@ class Datetime(ModelledColumn):
         is_time = ~np.isnat(times)
         return is_time, self._units(times[is_time])
 
+    def to_units(self, words: pyarrow.Array) -> tuple[Bool[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
+        """Return the mask of cells that are times, and times in finest units of the format; 0 for other cells."""
+        is_time, times = self._read(words)
+        units = np.zeros(len(words), dtype=np.int64)
+        units[is_time] = times
+        return is_time, units
+
+    def from_units(self, units: Int64[np.ndarray, " n"]) -> pyarrow.Array:
+        """Return times in finest units of the format as cells."""
+        return write_times(self._instants(units), self.format)
+
     def units(self, cell: str) -> int | None:
         """Return a time in finest units of the format since the year 1; None if the cell is not a time."""
         _, units = self._read(text_array([cell]))
         return int(units[0]) if len(units) else None
 
     def _units(self, times: np.ndarray) -> Int64[np.ndarray, " n"]:
-        if self._unit in ("year", "month"):
+        if self.unit in ("year", "month"):
             months = times.astype("M8[M]").astype(np.int64) + 12 * 1970
-            return months // 12 if self._unit == "year" else months
+            return months // 12 if self.unit == "year" else months
         microseconds = times.astype("M8[us]").astype(np.int64) - _ZERO
-        return microseconds if self._unit == "microsecond" else microseconds // (SECONDS[self._unit] * 1_000_000)
+        return microseconds if self.unit == "microsecond" else microseconds // (SECONDS[self.unit] * 1_000_000)
 
     def _instants(self, units: Int64[np.ndarray, " n"]) -> np.ndarray:
         """Return the starts of units as NumPy datetimes, in microseconds."""
-        if self._unit in ("year", "month"):
-            months = 12 * units if self._unit == "year" else units
+        if self.unit in ("year", "month"):
+            months = 12 * units if self.unit == "year" else units
             return (months - 12 * 1970).astype("M8[M]").astype("M8[us]")
-        step = 1 if self._unit == "microsecond" else SECONDS[self._unit] * 1_000_000
+        step = 1 if self.unit == "microsecond" else SECONDS[self.unit] * 1_000_000
         return (units * step + _ZERO).astype("M8[us]")
 
     @property

@@ -5,7 +5,7 @@ import os
 import pathlib
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ from feller.core.serialization import from_dict, replace_file, to_dict
 from feller.data.tables.column import Boolean, Categorical, Column, ModelledColumn
 from feller.data.tables.constraints import Constraint, Pair, compile_rules
 from feller.data.tables.dates import Datetime
+from feller.data.tables.history_schema import HistorySchema, check_history
 from feller.data.tables.numerical_column import Numerical
 from feller.data.tables.unmodelled_columns import Derived, FreeText, HiddenColumn, Identifier
 
@@ -35,11 +36,13 @@ class Schema:
     the nearest allowed value; `impute` also clips, and replaces cells without a nearest value by the column's default.
     """
     unit: str = ROW
-    """Privacy unit: `row` if each person has one row, else the name of the column that identifies people. Only the
-    first row of each person is then used."""
+    """Privacy unit: `row` if each person has one row, else the name of the column that identifies people. Without a
+    `history`, only the first row of each person is then used."""
     rules: tuple[Constraint, ...] = ()
     target: str | None = None
     """Name of the column that reports predict from the other columns to measure utility (default: the last column)."""
+    history: HistorySchema | None = None
+    """Description of the rows of each person, whose column is `unit`; None to model single rows."""
 
     def __post_init__(self) -> None:
         names = [column.name for column in self.columns]
@@ -63,6 +66,8 @@ class Schema:
         for column in self.columns:
             if isinstance(column, Derived):
                 self._check_derived(column)
+        if self.history is not None:
+            check_history(self, self.history)
         _ = self.pairs, self.target_index
 
     def to_dict(self) -> dict[str, object]:
@@ -161,7 +166,7 @@ KINDS: dict[str, type[Column]] = {
 """Column classes by their name in the schema file."""
 VERSION = 2
 """Version of the schema file format; version 1 had no fields `draft` and `version`."""
-_PARTS = ("version", "draft", "unit", "outside", "target", "columns", "rules")
+_PARTS = ("version", "draft", "unit", "outside", "target", "columns", "rules", "history")
 _LISTS = ("values", "edges", "heavy", "also_missing")
 _ROOM = 116
 
@@ -246,6 +251,7 @@ def parse_schema(text: str) -> Schema:
         content.get("unit", ROW),
         tuple(map(_rule, rules, range(1, 1 + len(rules)))),
         content.get("target"),
+        _history(content["history"]) if "history" in content else None,
     )
 
 
@@ -320,6 +326,17 @@ def _words(value: Any, field: str) -> Any:
     return value
 
 
+def _history(entry: Any) -> HistorySchema:
+    """Parse {"order": COLUMN, "attributes": [COLUMN, ...], "max_rows": 20, "gap": {"low": 0, "high": 365}}."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("gap", {}), dict):
+        raise InputError('{"order": COLUMN, "gap": {"low": 0, "high": ...}, ...}', f"{entry!r:.60}", argument="history")
+    gap = {"gap": {"name": str(entry.get("order")), **entry["gap"]}} if "gap" in entry else {}
+    try:
+        return from_dict(HistorySchema, {**entry, **gap})
+    except InputError as error:
+        raise error.with_context(place="history") from error
+
+
 def _rule(entry: Any, number: int) -> Constraint:
     """Build a rule from {"if": {COLUMN: [...]}, "then": {COLUMN: [...]}}."""
     with error_context(place=f"rule {number}"):
@@ -367,9 +384,22 @@ def schema_text(schema: Schema, *, draft: bool = False) -> str:
             ' "columns": {',
             ",\n".join(columns),
             " },",
+            *([] if schema.history is None else [f' "history": {_object(_history_fields(schema.history))},']),
             f' "rules": [\n  {rule_lines}\n ]' if rules else ' "rules": []',
             "}\n",
         ]
+    )
+
+
+def _history_fields(history: HistorySchema) -> dict[str, Any]:
+    """Return the fields of a history; `gap` has no name, since it is that of the order column."""
+    gap = (
+        {} if history.gap is None else {name: value for name, value in _unusual(history.gap).items() if name != "name"}
+    )
+    return (
+        {**_unusual(replace(history, gap=None, order=None)), "order": history.order, "gap": gap}
+        if gap
+        else _unusual(history)
     )
 
 

@@ -15,6 +15,7 @@ from feller.paths.discrete.token_sampler import TokenSampler
 from feller.privacy.marginals.marginal_network import MarginalNetwork
 from feller.sampling.autoregressive.decoding_goals import ContinuationGoal
 from feller.sampling.autoregressive.document_decoding import SamplingSpec, generate
+from feller.sampling.autoregressive.history_decoding import decode_histories
 from feller.sampling.autoregressive.row_decoding import decode_rows
 from feller.sampling.autoregressive.token_decoding import decode, log_likelihood
 from feller.spaces import Space
@@ -131,6 +132,37 @@ class TableModel(_NextTokenModel):
             forbidden=None if observed is None else observed.forbidden,
             code_weights={} if observed is None else observed.code_weights,
         )
+
+
+@dataclass(frozen=True)
+class HistoryModel(_SequentialModel):
+    """Model of histories: p(attributes) times the probability of each row of a person given the rows before it."""
+
+    name: ClassVar[str] = "histories"
+    unit_order: ClassVar[str] = "row after row"
+    is_discrete: ClassVar[bool] = True
+    has_row_likelihood: ClassVar[bool] = True
+    why_no_export: ClassVar[str] = "histories have variable length; sample with `feller sample`"
+
+    def _sample_states(self, network: Any, request: SampleRequest, rng: Rng) -> State:
+        observed = request.observed
+        if observed is None:
+            return decode_histories(network, request.n, rng, token_sampler=request.sampling.token_sampler)
+        return decode_histories(
+            network,
+            request.n,
+            rng,
+            token_sampler=request.sampling.token_sampler,
+            observed=(observed.values, observed.mask),
+            num_candidates=observed.num_candidates or 1,
+            forbidden=observed.forbidden,
+            code_weights=observed.code_weights,
+        )
+
+    def log_prob(self, network: Any, request: LogProbRequest, rng: Rng) -> LogProb:
+        with torch.no_grad():
+            value = network(request.x_1, torch.zeros(len(request.x_1), device=request.x_1.device), request.cond)
+        return LogProb(value, torch.zeros_like(value))
 
 
 @dataclass(frozen=True)

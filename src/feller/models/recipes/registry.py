@@ -28,7 +28,14 @@ from feller.models.recipes.proteins import backbones, proteins
 from feller.models.recipes.recipe import SIZES, USUAL_SIZES, Recipe
 from feller.models.recipes.speech import speech, vocoder
 from feller.models.recipes.stages import consistency, distill, flow_map, lagrangian, mean_flow, reflow
-from feller.models.recipes.tables import logistic_private, table, table_flow, table_language_model, table_marginals
+from feller.models.recipes.tables import (
+    logistic_private,
+    table,
+    table_flow,
+    table_histories,
+    table_language_model,
+    table_marginals,
+)
 from feller.models.recipes.text import text, text_autoregressive, text_uniform
 
 RECIPES: dict[str, Callable[[Dataset, str], Recipe]] = {
@@ -58,6 +65,7 @@ RECIPES: dict[str, Callable[[Dataset, str], Recipe]] = {
     "speech": speech,
     "table": table,
     "table-flow": table_flow,
+    "table-histories": table_histories,
     "table-marginals": table_marginals,
     "text": text,
     "text-autoregressive": text_autoregressive,

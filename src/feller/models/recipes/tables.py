@@ -5,6 +5,7 @@ import math
 from feller.core.errors import UsageError
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset
+from feller.data.tables.histories import Histories
 from feller.data.tables.mixed_table import MixedTable
 from feller.data.tables.modality import Table
 from feller.models.model import Model
@@ -15,6 +16,7 @@ from feller.networks.blocks.leaf_codecs import LeafCodec, RealCodec
 from feller.networks.linear_classifier import FeatureMap, LinearClassifier, OneHotFeatures, PixelFeatures
 from feller.networks.mlp import JointMLP
 from feller.networks.sequence.categorical_columns import CategoricalColumns
+from feller.networks.sequence.history_transformer import HistoryTransformer
 from feller.networks.sequence.row_transformer import RowTransformer
 from feller.paths import Affine, Mixture, Path, ProductPath
 from feller.paths.time_distributions import Uniform
@@ -23,6 +25,7 @@ from feller.sampling.sampler_config import SamplerConfig
 from feller.spaces import MaskSource
 from feller.training.losses import CrossEntropy, Loss, MaskedTokenLoss, PerLeafLoss, SquaredError
 from feller.training.objective import FlowMatching
+from feller.training.objectives.history_likelihood import HistoryLikelihood
 from feller.training.objectives.marginal_fitting import MarginalFitting
 from feller.training.objectives.next_token_prediction import RowLikelihood
 from feller.training.objectives.output_perturbation import OutputPerturbation
@@ -66,6 +69,38 @@ def table(data: Dataset, size: str) -> Recipe:
             ema_decay=0.98,
         ),
         sampling=SamplerConfig("euler", raking_oversample=RAKING_OVERSAMPLE if modality.marginals else 0),
+    )
+
+
+HISTORY_STEPS = {"tiny": 200, "small": 600, "base": 2000}
+"""For each size: number of training steps of a model of histories, whose network has the size of the recipe `table`."""
+HISTORY_BATCH_SIZE = 256
+"""Maximum number of persons per batch."""
+
+
+def table_histories(data: Dataset, size: str) -> Recipe:
+    """Return a table recipe for several rows per person: a transformer over rows, and one over the columns of a row.
+
+    `size` is the size of the model: "tiny", "small" or "base".
+    """
+    modality = require_modality(
+        data.modality, Histories, "table-histories", "a table with several rows per person (--person)"
+    )
+    width, depth, heads, _ = SIZES[size]
+    space = modality.space()
+    return Recipe(
+        architecture=HistoryTransformer(space, width=width, depth=depth, heads=heads),
+        objective=HistoryLikelihood(space),
+        train=TrainConfig(
+            batch_size=max(1, min(HISTORY_BATCH_SIZE, len(data) // BATCH_DIVISOR)),
+            steps=HISTORY_STEPS[size],
+            lr=4e-3,
+            betas=(0.9, 0.99),
+            warmup=20,
+            grad_clip_norm=NO_CLIP_NORM,
+            ema_decay=0.98,
+        ),
+        sampling=SamplerConfig("euler"),
     )
 
 

@@ -105,22 +105,29 @@ class RowTransformerNetwork(nn.Module):
         """
         order = cond.get("order")
         if order is None:
-            return self._logits(x_t, None)
+            return self.logits(x_t, None)
         tokens = x_t if order.ndim == 2 else x_t[:, None].expand(-1, order.shape[1], -1)
-        return self._logits(tokens, self.space.token_order(order))
+        return self.logits(tokens, self.space.token_order(order))
 
-    def _logits(
-        self, x: Int64[Tensor, "*b places"], order: Int64[Tensor, "*b places"] | None
+    def logits(
+        self,
+        x: Int64[Tensor, "*b places"],
+        order: Int64[Tensor, "*b places"] | None = None,
+        context: Float[Tensor, "*b width"] | None = None,
     ) -> Float[Tensor, "*b places tokens"]:
         """Return the logits of all positions of a row, each given the tokens generated before it.
 
-        `order` holds the positions in the order in which they are generated; None for left to right.
+        Args:
+            x: Tokens of complete rows.
+            order: Positions in the order in which they are generated (default: left to right).
+            context: Features on which each row is conditioned; they are added to the features of all positions.
         """
         order = torch.arange(x.shape[-1], device=x.device).expand(x.shape) if order is None else order
         tokens = (x + self.first).gather(-1, order)
         h = self.token_embed(
             F.pad(tokens[..., :-1], (1, 0), value=self.token_embed.num_embeddings - 1)
         ) + self.position_embed(order)
+        h = h if context is None else h + context[..., None, :]
         for block in self.blocks:
             h = block(h, None, partial(F.scaled_dot_product_attention, is_causal=True))
         step = order.argsort(-1)
@@ -146,14 +153,16 @@ class RowTransformerNetwork(nn.Module):
         last_place: Int64[Tensor, " b"] | None,
         place: Int64[Tensor, " b"],
         cache: RowKVCache,
+        context: Float[Tensor, "b width"] | None = None,
     ) -> tuple[Float[Tensor, "b tokens"], RowKVCache]:
         """Process the previous token of each row; return the logits at position `place` and the new cache.
 
-        The logits of invalid tokens are not masked.
+        The logits of invalid tokens are not masked. `context` is that of `logits`.
         """
         start_tokens = torch.full_like(place, self.token_embed.num_embeddings - 1)
         tokens = start_tokens if last is None or last_place is None else last + self.first[last_place]
         h = (self.token_embed(tokens) + self.position_embed(place))[:, None]
+        h = h if context is None else h + context[:, None]
         for layer, block in enumerate(self.blocks):
             h = block(h, None, cached_attention(cache.keys[layer], cache.values[layer], cache.length))
         h = self.norm(h[:, 0])

@@ -61,7 +61,7 @@ def decode_rows(
     if observed is not None:
         x, observed_mask = torch.where(observed[1], observed[0], 0), observed[1]
         _check_observed(space, x, observed_mask)
-    decoder = _RowDecoder(network, token_sampler, None if forbidden is None else forbidden.to(device))
+    decoder = RowDecoder(network, token_sampler, None if forbidden is None else forbidden.to(device))
     leading_mask = observed_mask.cumprod(1).bool()
     can_begin = any_order or torch.equal(leading_mask, observed_mask)
     order = (
@@ -79,7 +79,9 @@ def decode_rows(
 
 
 @dataclass(frozen=True)
-class _RowDecoder:
+class RowDecoder:
+    """Decoder of rows: completes partially observed rows from left to right, or in a given order of positions."""
+
     network: Any
     token_sampler: RowTokenSamplerFn
     forbidden: Tensor | None = None
@@ -134,7 +136,7 @@ class _RowDecoder:
 
 
 def _rejection_sample(
-    decoder: _RowDecoder,
+    decoder: RowDecoder,
     x: Tensor,
     observed_mask: Tensor,
     leading_mask: Tensor,
@@ -182,7 +184,7 @@ def _rejection_sample(
 
 
 def _importance_resample(
-    decoder: _RowDecoder, x: Tensor, observed_mask: Tensor, rng: Rng, num_candidates: int
+    decoder: RowDecoder, x: Tensor, observed_mask: Tensor, rng: Rng, num_candidates: int
 ) -> Int64[Tensor, "n places"]:
     """Sample `num_candidates` rows given the observed values for each row, and select one of them.
 

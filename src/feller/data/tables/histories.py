@@ -1,0 +1,264 @@
+"""Modality of histories: a person's attributes, and several rows per person in order."""
+
+import pathlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow
+import pyarrow.compute
+import torch
+from jaxtyping import Bool, Int64
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from feller.core.errors import InputError
+from feller.core.pytree import Cond, State
+from feller.data.files import sample_folder
+from feller.data.files.numpy_files import write_arrays
+from feller.data.loading.raw import Dialect, RawExamples, RawTable, expect, text_array
+from feller.data.modality import Dataset, Modality, Writer
+from feller.data.tables.dataframes import to_frame, write_cells
+from feller.data.tables.dates import Datetime
+from feller.data.tables.encoding import encode
+from feller.data.tables.given_cells import CellConditions, GivenCells
+from feller.data.tables.history_rows import HistoryRows, history_rows
+from feller.data.tables.history_schema import HistorySchema, split_columns
+from feller.data.tables.modality import Table, bars, unmodelled_notes
+from feller.data.tables.numerical_column import Numerical
+from feller.data.tables.schema import Schema
+from feller.data.tables.unmodelled_columns import Identifier
+from feller.spaces import HistoryTokens
+
+_ARROW: Any = pyarrow.compute  # its functions are created at import
+Marginals = tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
+class Histories(Modality):
+    """Modality of histories: values are integer codes of the attributes and of all rows of a person, [n, a + L k].
+
+    The first attribute is the number of rows; codes after the end of a history are 0. The date or number by which rows
+    are ordered is an attribute, its first value, and a column of rows, its difference from the row before.
+    """
+
+    display_name = "a table with several rows per person"
+    is_read_with_model = True
+    raw_type = RawTable
+    is_tabular = has_schema = samples_as_frame = True
+    has_density = False  # codes are discrete
+
+    schema: Schema
+    attribute_marginals: Marginals = ()
+    """Fraction of persons in each level of each attribute, exact or noisy; empty if unknown."""
+    row_marginals: Marginals = ()
+    """Fraction of rows in each level of each column of rows, exact or noisy; empty if unknown."""
+    dialect: Dialect = Dialect()  # noqa: RUF009 - frozen
+
+    def __post_init__(self) -> None:
+        if self.schema.history is None:
+            raise InputError(argument="schema", expected="a schema with a history", found="none")
+        _ = self.persons, self.rows
+
+    @property
+    def history(self) -> HistorySchema:
+        """Description of the rows of each person."""
+        assert self.schema.history is not None
+        return self.schema.history
+
+    @cached_property
+    def persons(self) -> Table:
+        """Modality of the attributes, whose first column is the number of rows."""
+        return Table(split_columns(self.schema, self.history)[0], self.attribute_marginals, dialect=self.dialect)
+
+    @cached_property
+    def rows(self) -> Table:
+        """Modality of single rows."""
+        return Table(split_columns(self.schema, self.history)[1], self.row_marginals, dialect=self.dialect)
+
+    def space(self) -> HistoryTokens:
+        return self._space
+
+    @cached_property
+    def _space(self) -> HistoryTokens:
+        history = self.history
+        return HistoryTokens(self.persons.space(), self.rows.space(), history.max_rows, history.min_rows)
+
+    def split(self, values: Int64[Tensor, "n codes"]) -> tuple[Int64[Tensor, "n a"], Int64[Tensor, "n max_rows k"]]:
+        """Split codes into those of the attributes and those of each row, including padding."""
+        attributes, k = len(self.persons.counts), len(self.rows.counts)
+        if values.dtype != torch.int64 or values.shape[1:] != (attributes + self.history.max_rows * k,):
+            raise InputError(
+                f"codes [n, {attributes + self.history.max_rows * k}] in int64", f"{list(values.shape)} {values.dtype}"
+            )
+        return values[:, :attributes], values[:, attributes:].unflatten(1, (self.history.max_rows, k))
+
+    def lengths(self, values: Int64[Tensor, "n codes"]) -> Int64[Tensor, " n"]:
+        """Return the number of rows of each person."""
+        return values[:, 0] + self.history.min_rows
+
+    def valid_rows(self, values: Int64[Tensor, "n codes"]) -> Int64[Tensor, "m k"]:
+        """Return the codes of all rows of all persons, without padding."""
+        steps = torch.arange(self.history.max_rows, device=values.device)
+        return self.split(values)[1][steps < self.lengths(values)[:, None]]
+
+    def encode(self, values: Int64[Tensor, "n codes"]) -> Int64[Tensor, "n places"]:
+        attributes, rows = self.split(values)
+        return self._space.join(self.persons.encode(attributes), self.rows.space().encode(rows))
+
+    def decode(self, state: Int64[Tensor, "n places"]) -> Int64[Tensor, "n codes"]:
+        attributes, rows = self._space.split(state)
+        persons = self.persons.decode(attributes)
+        valid = self._space.valid_rows(state)
+        self.rows.decode(rows[valid])
+        codes = self.rows.space().decode(rows) * valid[..., None]
+        return torch.cat([persons, codes.flatten(1)], 1)
+
+    def values_from_raw(self, raw: RawExamples) -> tuple[Tensor, Cond]:
+        return self._codes(history_rows(expect(raw, RawTable), self.schema)), {}
+
+    def _codes(self, grouped: HistoryRows) -> Int64[Tensor, "n codes"]:
+        """Encode the rows of a table, grouped by person."""
+        persons = encode(grouped.persons, self.persons.schema).codes
+        rows = encode(grouped.rows, self.rows.schema).codes
+        padded = torch.zeros(len(persons), self.history.max_rows, rows.shape[1], dtype=torch.int64)
+        padded[torch.from_numpy(grouped.person), torch.from_numpy(grouped.step)] = rows
+        return torch.cat([persons, padded.flatten(1)], 1)
+
+    def cells(self, values: Int64[Tensor, "n codes"]) -> RawTable:
+        """Decode codes to a table with one row per row of each person, and with running numbers of persons."""
+        return self._cells(values, self.persons.cells(self.split(values)[0]))
+
+    def with_given(self, values: Int64[Tensor, "n codes"], given: GivenCells) -> RawTable:
+        """Decode codes to cells as `cells` does; given numbers and times of attributes are copied unchanged."""
+        return self._cells(values, self.persons.with_given(self.split(values)[0], given))
+
+    def _cells(self, values: Int64[Tensor, "n codes"], of_persons: RawTable) -> RawTable:
+        lengths = self.lengths(values).cpu().numpy()
+        person = np.repeat(np.arange(len(values)), lengths)
+        of_rows = self.rows.cells(self.valid_rows(values))
+        unit = next(column for column in self.schema.columns if column.name == self.schema.unit)
+        assert isinstance(unit, Identifier)
+        cells = {self.schema.unit: text_array(unit.cells(len(values))).take(pyarrow.array(person))}
+        for name in self.history.attributes:
+            if name in of_persons.columns:
+                cells[name] = of_persons.values.column(name).combine_chunks().take(pyarrow.array(person))
+        cells |= {name: of_rows.values.column(name).combine_chunks() for name in of_rows.columns}
+        if (name := self.history.order) is not None and self.history.gap is not None:
+            first = self._order.to_units(of_persons.values.column(name).combine_chunks())[1]
+            gaps = self.history.gap.to_units(cells[name])[1]
+            gaps[lengths.cumsum()[lengths > 0] - lengths[lengths > 0]] = 0
+            total = gaps.cumsum()
+            starts = np.repeat(np.concatenate([[0], total])[lengths.cumsum() - lengths], lengths)
+            units = first[person] + total - starts
+            cells[name] = self._order.from_units(units.clip(max=self._order.levels.last))
+        ordered = [column.name for column in self.schema.written_columns if column.name in cells]
+        return RawTable(pyarrow.table({name: cells[name] for name in ordered}), columns=tuple(ordered))
+
+    @property
+    def _order(self) -> Numerical | Datetime:
+        order = next(column for column in self.schema.columns if column.name == self.history.order)
+        assert isinstance(order, Numerical | Datetime)
+        return order
+
+    def with_statistics(self, data: Dataset) -> Dataset:
+        persons = self.persons.with_marginals_of(self.split(data.values)[0])
+        rows = self.rows.with_marginals_of(self.valid_rows(data.values))
+        return data.with_modality(replace(self, attribute_marginals=persons.marginals, row_marginals=rows.marginals))
+
+    def without_statistics(self) -> "Histories":
+        """Return the modality without fractions of levels."""
+        return replace(self, attribute_marginals=(), row_marginals=())
+
+    def condition_columns(self, values: State) -> tuple[str, ...]:
+        return ()
+
+    @property
+    def lenient(self) -> "Histories":
+        return replace(self, schema=replace(self.schema, outside="impute"))
+
+    @property
+    def conditionable_leaves(self) -> tuple[str, ...]:
+        return self.persons.conditionable_leaves
+
+    def parse_condition(self, leaf: str, text: str) -> tuple[Tensor, dict[str, int]]:
+        return self.persons.parse_condition(leaf, text)
+
+    def given_cells(self, given: CellConditions) -> GivenCells:
+        """Parse the attributes, sets of allowed cells and ranges that a user fixes in generated histories.
+
+        Raises:
+            UsageError: If a column is not an attribute, a cell or range is not allowed, or conditions contradict each
+                other.
+        """
+        return self.persons.given_cells(given)
+
+    def observed_tokens(
+        self, codes: Int64[Tensor, "n a"], observed: Bool[Tensor, "n a"]
+    ) -> tuple[Int64[Tensor, "n places"], Bool[Tensor, "n places"]]:
+        """Convert codes and the mask of observed attributes to tokens of histories and the mask of observed tokens."""
+        state, mask = self.persons.observed_tokens(codes, observed)
+        padding = (0, self._space.num_places - state.shape[1])
+        return F.pad(state, padding), F.pad(mask, padding)
+
+    def write_given(self, values: Int64[Tensor, "n codes"], given: GivenCells, out: pathlib.Path) -> None:
+        """Write histories as `write` does, but copy given numbers and times unchanged."""
+        self.write_by(self._forms(lambda histories: self.with_given(histories, given)), values, {}, out)
+
+    @property
+    def writers(self) -> dict[str, Writer]:
+        return self._forms(self.cells)
+
+    def _forms(self, cells: Callable[[Tensor], RawTable]) -> dict[str, Writer]:
+        def write_table(values: Tensor, given: Cond, out: pathlib.Path) -> None:
+            write_cells(cells(values), self.schema, out, self.dialect)
+
+        def write_folder(values: Tensor, given: Cond, out: pathlib.Path) -> None:
+            sample_folder.save_table(self.show(values, given), out, lambda table: write_table(values, given, table))
+
+        return {
+            **dict.fromkeys((".csv", ".tsv", ".parquet"), write_table),
+            ".npz": lambda values, given, out: write_arrays(self.arrays(values, given), out),
+            "": write_folder,
+        }
+
+    def arrays(self, values: Int64[Tensor, "n codes"], given: Cond) -> dict[str, np.ndarray]:
+        """Return the .npz arrays: cells as text, [rows, columns], and the names of the columns."""
+        table = self.cells(values)
+        cells = table.values.to_pandas().to_numpy(dtype=object).astype(np.str_)
+        return {"samples": cells, "columns": np.array(table.columns)}
+
+    def frame(self, values: Int64[Tensor, "n codes"], given: Cond) -> pd.DataFrame:
+        """Return one row per row of each person, with the dtypes of the training table."""
+        return to_frame(self.cells(values), self.schema)
+
+    def show(self, values: Int64[Tensor, "n codes"], given: Cond, columns: int | None = None) -> Image.Image:
+        """Draw a bar chart of each column of rows and, weighted by their rows, of each attribute."""
+        repeated = self.split(values)[0].repeat_interleave(self.lengths(values), 0)
+        codes = torch.cat([repeated, self.valid_rows(values)], 1)
+        return bars(codes.cpu().numpy(), (*self.persons.schema.modelled, *self.rows.schema.modelled), columns)
+
+
+def with_conditions_on_cells(modality: Modality) -> Table | Histories | None:
+    """Return a modality whose samples can be conditioned on cells: of rows, or of the attributes of persons."""
+    return modality.view(Table) or modality.view(Histories)
+
+
+def history_dataset(raw: RawTable, schema: Schema) -> Dataset:
+    """Build a data set of histories from a table with several rows per person.
+
+    Raises:
+        InputError: If the table does not fit the schema.
+    """
+    modality = Histories(schema, dialect=raw.dialect)
+    values, given = modality.values_from_raw(raw)
+    kept = int(modality.lengths(values).sum())
+    notes = [f"{len(values):,} persons ({schema.unit}) with {kept:,} rows"]
+    if kept < len(raw.values):
+        dropped = len(raw.values) - kept
+        notes.append(f"{dropped:,} rows after the first {modality.history.max_rows} of a person are not used")
+    return Dataset(values, given, modality, (*raw.notes, *notes, *unmodelled_notes(schema)))

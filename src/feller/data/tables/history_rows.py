@@ -1,0 +1,259 @@
+"""Grouping of the rows of a table by person, in order; detection of the columns with one value per person."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow
+import pyarrow.compute
+from jaxtyping import Int64
+
+from feller.core.errors import InputError, UsageError
+from feller.data.loading.raw import RawTable
+from feller.data.tables.dates import Datetime
+from feller.data.tables.encoding import FILL_MARKS
+from feller.data.tables.history_schema import MAX_ROWS, HistorySchema, modelled_names, split_columns
+from feller.data.tables.number_format import NumberFormat
+from feller.data.tables.numerical_column import Numerical, numerical_column
+from feller.data.tables.schema import Schema
+from feller.data.tables.schema_detection import detect_schema
+from feller.data.tables.unmodelled_columns import Derived, Identifier
+
+_ARROW: Any = pyarrow.compute  # its functions are created at import
+
+
+@dataclass(frozen=True, eq=False)
+class HistoryRows:
+    """Rows of a table, grouped by person."""
+
+    persons: RawTable
+    """Attributes of each person: number of rows, columns with one value per person, and first value of the order."""
+    rows: RawTable
+    """Rows of all persons, one person after the other; the order column holds differences from the row before."""
+    person: Int64[np.ndarray, " m"]
+    """Index of the person of each row."""
+    step: Int64[np.ndarray, " m"]
+    """Index of each row within its person."""
+
+
+@dataclass(frozen=True)
+class HistoryColumns:
+    """Columns with which a table is read as histories; without a person, its schema decides."""
+
+    person: str | None = None
+    """Column that identifies the person of each row."""
+    order: str | None = None
+    """Column by which the rows of a person are sorted (default: the order of the file)."""
+    max_rows: int | None = None
+    """Maximum number of rows per person."""
+
+    def check(self) -> None:
+        """Raise a UsageError if the order or the number of rows is given without a person."""
+        for name in ("order", "max_rows"):
+            if getattr(self, name) is not None and self.person is None:
+                raise UsageError(
+                    argument=name,
+                    expected="also the column that identifies the person of each row",
+                    found="none",
+                    remedy="Set --person COLUMN",
+                )
+
+    def schema_of(self, raw: RawTable, schema: Schema | None) -> Schema | None:
+        """Return the schema of a table, with the history that the columns describe, if there is a person."""
+        if self.person is None:
+            return schema
+        if schema is not None and schema.history is not None:
+            raise UsageError("the schema describes the persons", remedy="Leave out --person", argument="person")
+        return detect_history(raw, self.person, self.order, self.max_rows, schema)
+
+
+def people_of(raw: RawTable, unit: str) -> Int64[np.ndarray, " m"]:
+    """Return the person of each row, numbered in order of first occurrence.
+
+    Raises:
+        InputError: If the column does not exist, or has an empty cell.
+    """
+    if unit not in raw.columns:
+        raise InputError.unknown_name("person", unit, raw.columns, alternatives=" of the table")
+    people = raw.factorize(unit)
+    is_anonymous = people.is_in(FILL_MARKS)[people.codes]
+    if is_anonymous.any():
+        raise InputError(
+            "an identifier of the person",
+            "an empty cell",
+            "Fill the cell",
+            **raw.error_fields(int(is_anonymous.argmax())),
+            column=unit,
+        )
+    return people.codes.astype(np.int64)
+
+
+def _order_units(raw: RawTable, column: Numerical | Datetime) -> Int64[np.ndarray, " m"]:
+    """Return the order of each row in units of the column; InputError for a cell that is not a number or time."""
+    if column.name not in raw.columns:
+        raise InputError.unknown_name("order", column.name, raw.columns, alternatives=" of the table")
+    cells = raw.factorize(column.name)
+    is_valid, units = column.to_units(cells.uniques)
+    bad = ~is_valid[cells.codes]
+    if bad.any():
+        row = int(bad.argmax())
+        raise InputError(
+            column.allowed_text,
+            repr(raw.cell(column.name, row)[:40]),
+            "Fill the cell: rows are sorted by this column",
+            **raw.error_fields(row),
+            column=column.name,
+        )
+    return units[cells.codes]
+
+
+@dataclass(frozen=True, eq=False)
+class _SortedRows:
+    rows: Int64[np.ndarray, " m"]
+    """Index in the table of each row that is kept, sorted by person and order."""
+    person: Int64[np.ndarray, " m"]
+    step: Int64[np.ndarray, " m"]
+    units: Int64[np.ndarray, " m"] | None
+    """Order of each kept row, in units of the order column."""
+
+    @property
+    def first(self) -> Int64[np.ndarray, " n"]:
+        """Index in the table of the first row of each person."""
+        return self.rows[self.step == 0]
+
+    def gaps(self) -> Int64[np.ndarray, " m"]:
+        """Return the difference of the order from the row before; 0 for the first row of a person."""
+        assert self.units is not None
+        return np.where(self.step == 0, 0, np.diff(self.units, prepend=0))
+
+
+def _sorted_rows(people: np.ndarray, units: np.ndarray | None, max_rows: int) -> _SortedRows:
+    keys = (people,) if units is None else (units, people)
+    order = np.lexsort(keys)
+    person = people[order]
+    starts = np.searchsorted(person, np.arange(int(people.max()) + 1 if len(people) else 0))
+    step = np.arange(len(person)) - starts[person]
+    kept = step < max_rows
+    return _SortedRows(order[kept], person[kept], step[kept], None if units is None else units[order][kept])
+
+
+def history_rows(raw: RawTable, schema: Schema) -> HistoryRows:
+    """Group the rows of a table by person, and sort them; rows after the first `max_rows` of a person are dropped.
+
+    Raises:
+        InputError: If a person or the order of a row is missing, or an attribute has several values for one person
+            (unless the schema clips cells, in which case the value in the first row is used).
+    """
+    history = schema.history
+    assert history is not None
+    _check_names(raw, schema)
+    order = next((column for column in schema.columns if column.name == history.order), None)
+    units = _order_units(raw, order) if isinstance(order, Numerical | Datetime) else None
+    if units is not None and schema.clips and isinstance(order, Numerical | Datetime):
+        units = units.clip(order.levels.starts[0], order.levels.last)
+    rows = _sorted_rows(people_of(raw, schema.unit), units, history.max_rows)
+    if not schema.clips:
+        _check_constant(raw, schema, history, rows)
+    persons, of_rows = split_columns(schema, history)
+    lengths = np.bincount(rows.person)
+    cells = {persons.names[0]: pyarrow.array(lengths).cast(pyarrow.large_string())}
+    for name in persons.names[1:]:
+        if name in raw.columns:
+            cells[name] = raw.values.column(raw.columns.index(name)).take(pyarrow.array(rows.first))
+    person_table = RawTable(pyarrow.table(cells), columns=tuple(cells), lines=_lines(raw, rows.first))
+    names = [name for name in of_rows.names if name in raw.columns]
+    taken = {name: raw.values.column(raw.columns.index(name)).take(pyarrow.array(rows.rows)) for name in names}
+    if history.gap is not None and history.order is not None:
+        taken[history.order] = history.gap.from_units(rows.gaps())
+    row_table = RawTable(pyarrow.table(taken), columns=tuple(taken), lines=_lines(raw, rows.rows))
+    return HistoryRows(person_table, row_table, rows.person, rows.step)
+
+
+def _lines(raw: RawTable, index: np.ndarray) -> np.ndarray:
+    return index + 1 if raw.lines is None else raw.lines[index]
+
+
+def _check_names(raw: RawTable, schema: Schema) -> None:
+    unknown = next((name for name in raw.columns if name not in schema.names), None)
+    if unknown is not None:
+        raise InputError.unknown_name("column", unknown, schema.names, alternatives=" of the schema")
+
+
+def _check_constant(raw: RawTable, schema: Schema, history: HistorySchema, rows: _SortedRows) -> None:
+    for name in history.attributes:
+        if name not in raw.columns:
+            continue
+        codes = raw.factorize(name).codes
+        changed = codes[rows.rows] != codes[rows.first][rows.person]
+        if changed.any():
+            row = int(rows.rows[changed.argmax()])
+            raise InputError(
+                f"the value of {schema.unit} {raw.cell(schema.unit, row)!r} in its first row,"
+                f" {raw.cell(name, int(rows.first[rows.person[changed.argmax()]]))!r}",
+                repr(raw.cell(name, row)),
+                'Correct the cell, or remove the column from "attributes" in the schema',
+                **raw.error_fields(row),
+                column=name,
+            )
+
+
+def detect_history(
+    raw: RawTable, person: str, order: str | None = None, max_rows: int | None = None, schema: Schema | None = None
+) -> Schema:
+    """Return a schema with a history, whose attributes are the columns with one value per person.
+
+    The result depends on the rows, and is not private.
+
+    Args:
+        raw: Table with several rows per person.
+        person: Name of the column that identifies people.
+        order: Name of the column by which the rows of a person are sorted (default: the order of the file).
+        max_rows: Maximum number of rows per person (default: that of the table, but at most `MAX_ROWS`).
+        schema: Schema of the columns (default: detected from the cells).
+
+    Raises:
+        InputError: If a column does not exist, no person has several rows, or no column varies within a person.
+    """
+    people = people_of(raw, person)
+    if order is not None and order not in raw.columns:
+        raise InputError.unknown_name("order", order, raw.columns, alternatives=" of the table")
+    base = schema or detect_schema(raw)
+    columns = tuple(
+        Identifier(person, first=1) if column.name == person and not isinstance(column, Identifier) else column
+        for column in base.columns
+    )
+    base = replace(base, columns=columns)
+    longest = int(np.bincount(people).max())
+    if longest < 2:
+        raise InputError("several rows of at least one person", "one row each", "Fit without --person", column=person)
+    limit = max(2, min(longest, MAX_ROWS)) if max_rows is None else max_rows
+    column = next((column for column in base.columns if column.name == order), None)
+    if order is not None and not isinstance(column, Numerical | Datetime):
+        raise InputError("numbers or dates, by which rows can be sorted", "another kind of column", column=order)
+    units = _order_units(raw, column) if isinstance(column, Numerical | Datetime) else None
+    if isinstance(column, Numerical | Datetime) and column.missing is not None:
+        base = replace(
+            base, columns=tuple(replace(c, missing=None, also_missing=()) if c is column else c for c in base.columns)
+        )
+    rows = _sorted_rows(people, units, limit)
+    constant = [name for name in raw.columns if name not in (person, order) and _is_constant(raw, name, rows)]
+    modelled = modelled_names(base.columns)
+    sources = {c.name: c.source for c in base.columns if isinstance(c, Derived)}
+    attributes = [name for name in constant if name in modelled or sources.get(name) in constant]
+    gap = None if units is None or order is None else _gap(order, column, rows)
+    history = HistorySchema(order, tuple(attributes), limit, gap=gap)
+    return replace(base, unit=person, history=history)
+
+
+def _is_constant(raw: RawTable, name: str, rows: _SortedRows) -> bool:
+    codes = raw.factorize(name).codes
+    return bool((codes[rows.rows] == codes[rows.first][rows.person]).all())
+
+
+def _gap(name: str, order: Any, rows: _SortedRows) -> Numerical:
+    """Return bounds and bins of the differences between rows, which start at 0."""
+    gaps = rows.gaps()[rows.step > 0]
+    units, counts = np.unique(gaps, return_counts=True)
+    form = NumberFormat(order.form.decimals) if isinstance(order, Numerical) else NumberFormat()
+    column = numerical_column(name, units.astype(np.int64), counts.astype(np.int64), form)
+    return replace(column, low=0.0, bins=None if column.edges else round(column.high * 10**form.decimals) + 1)

@@ -1,0 +1,159 @@
+"""Transformer over the rows of a history, whose features condition a transformer over the columns of each row."""
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from feller.core.errors import UsageError
+from feller.core.pytree import Cond
+from feller.core.rng import Rng
+from feller.networks.blocks.condition_encoders import ConditionTypes
+from feller.networks.blocks.time_conditioning import TransformerBlock
+from feller.networks.image.dit import cached_attention
+from feller.networks.network_config import NetworkConfig, seeded_init
+from feller.networks.sequence.row_transformer import EMBEDDING_STD, RowTransformer
+from feller.spaces.history_tokens import HistoryTokens
+from feller.spaces.table_tokens import TableTokens
+
+
+@dataclass(frozen=True)
+class HistoryTransformer(NetworkConfig):
+    """Autoregressive model of histories: the attributes of a person, then each row given all rows before it.
+
+    A causal transformer over the rows returns one feature vector per row, on which a `RowTransformer` over the columns
+    of the row is conditioned. A newly initialised network models all columns as independent.
+    """
+
+    space: HistoryTokens
+    width: int = 64
+    """Number of features per token and per row."""
+    depth: int = 2
+    """Number of transformer blocks, over the rows and over the columns of a row."""
+    heads: int = 4
+    """Number of attention heads."""
+
+    def build(self, shape: tuple[int, ...], conditions: ConditionTypes, rng: Rng) -> "HistoryTransformerNetwork":
+        if shape != (self.space.num_places,) or conditions:
+            raise UsageError(f"histories of {self.space.num_places} tokens and no conditions", shape)
+        with seeded_init(rng):
+            return HistoryTransformerNetwork(self, rng)
+
+
+@dataclass(frozen=True)
+class HistoryKVCache:
+    """Attention keys and values, [depth, b, heads, rows, size], and the number of rows processed so far."""
+
+    keys: Tensor
+    values: Tensor
+    length: int = 0
+
+
+class HistoryTransformerNetwork(nn.Module):
+    """Autoregressive model of histories, configured by `HistoryTransformer`."""
+
+    def __init__(self, config: HistoryTransformer, rng: Rng) -> None:
+        super().__init__()
+        space, width = config.space, config.width
+        self.space, self.depth, self.heads = space, config.depth, config.heads
+        self.null_values: dict[str, int | float] = {}
+
+        def row_network(tokens: TableTokens) -> nn.Module:
+            network = RowTransformer(tokens, width=width, depth=config.depth, heads=config.heads)
+            return network.build((len(tokens.vocab_sizes),), {}, rng)
+
+        self.attributes, self.rows = row_network(space.attributes), row_network(space.rows)
+        self.attribute_embed, self.row_embed = TokenSum(space.attributes, width), TokenSum(space.rows, width)
+        self.index_embed = nn.Embedding(space.max_rows + 1, width)
+        """Embedding of the number of rows before a row."""
+        self.remaining_embed = nn.Embedding(space.max_rows + 1, width)
+        """Embedding of the number of rows that follow."""
+        self.blocks = nn.ModuleList(TransformerBlock(width, config.heads) for _ in range(config.depth))
+        self.norm, self.context = nn.LayerNorm(width), nn.Linear(width, width)
+        for table in (self.index_embed, self.remaining_embed):
+            nn.init.normal_(table.weight, std=EMBEDDING_STD)
+        self.register_buffer("padding_row", _valid_row(self.rows), persistent=False)
+
+    def forward(self, x_t: Int64[Tensor, "b places"], t: Float[Tensor, " b"], cond: Cond) -> Float[Tensor, " b"]:
+        """Return the log-likelihood of each history in nats.
+
+        Args:
+            x_t: Tokens of histories.
+            t: Ignored.
+            cond: Ignored.
+        """
+        attributes, rows = self.space.split(x_t)
+        steps = max(2, int(self.space.lengths(x_t).max())) if len(x_t) else 2
+        valid = self.space.valid_rows(x_t)[:, :steps]
+        rows = torch.where(valid[..., None], rows[:, :steps], self.padding_row)
+        log_prob = _log_prob(self.attributes.logits(attributes), attributes)
+        of_rows = _log_prob(self.rows.logits(rows, context=self._contexts(attributes, rows)), rows)
+        return log_prob + (of_rows * valid).sum(1)
+
+    def _contexts(
+        self, attributes: Int64[Tensor, "b attribute_places"], rows: Int64[Tensor, "b steps row_places"]
+    ) -> Float[Tensor, "b steps width"]:
+        """Return the features on which each row is conditioned: a function of the attributes and of all rows before."""
+        person, earlier = self.attribute_embed(attributes), self.row_embed(rows[:, :-1])
+        h = person[:, None] + F.pad(earlier, (0, 0, 1, 0)) + self._positions(attributes, 0, rows.shape[1])
+        for block in self.blocks:
+            h = block(h, None, partial(F.scaled_dot_product_attention, is_causal=True))
+        return self.context(self.norm(h))
+
+    def _positions(self, attributes: Tensor, start: int, stop: int) -> Float[Tensor, "b steps width"]:
+        """Return the embeddings of the positions of rows, counted from both ends of the history."""
+        index = torch.arange(start, stop, device=attributes.device).expand(len(attributes), -1)
+        remaining = (self.space.lengths(attributes)[:, None] - 1 - index).clamp(min=0)
+        return self.index_embed(index) + self.remaining_embed(remaining)
+
+    def init_cache(self, batch_size: int) -> HistoryKVCache:
+        """Return an empty cache for a batch of histories."""
+        width = self.index_embed.embedding_dim
+        shape = (self.depth, batch_size, self.heads, self.space.max_rows, width // self.heads)
+        keys, values = self.index_embed.weight.new_empty(2, *shape).unbind()
+        return HistoryKVCache(keys, values)
+
+    @torch.no_grad()
+    def next_context(
+        self,
+        attributes: Int64[Tensor, "b attribute_places"],
+        last_row: Int64[Tensor, "b row_places"] | None,
+        cache: HistoryKVCache,
+    ) -> tuple[Float[Tensor, "b width"], HistoryKVCache]:
+        """Process the previous row of each history; return the features of the next row and the new cache."""
+        person, step = self.attribute_embed(attributes), cache.length
+        earlier = torch.zeros_like(person) if last_row is None else self.row_embed(last_row)
+        h = (person + earlier)[:, None] + self._positions(attributes, step, step + 1)
+        for layer, block in enumerate(self.blocks):
+            h = block(h, None, cached_attention(cache.keys[layer], cache.values[layer], step))
+        return self.context(self.norm(h[:, 0])), HistoryKVCache(cache.keys, cache.values, step + 1)
+
+
+def _valid_row(network: nn.Module) -> Int64[Tensor, " places"]:
+    """Return the tokens of a valid row, which stands in for the rows after the end of a history."""
+    row = torch.zeros(1, len(network.space.vocab_sizes), dtype=torch.long)
+    for place in range(row.shape[1]):
+        row[0, place] = network.grammar.allowed(row)[0, place].long().argmax()
+    return row[0]
+
+
+class TokenSum(nn.Module):
+    """Sum of the embeddings of the tokens of a row, which have a vector for each token of each position."""
+
+    def __init__(self, space: TableTokens, width: int) -> None:
+        super().__init__()
+        first = torch.tensor(space.vocab_sizes).cumsum(0) - torch.tensor(space.vocab_sizes)
+        self.register_buffer("first", first, persistent=False)
+        self.embed = nn.Embedding(sum(space.vocab_sizes), width)
+        nn.init.normal_(self.embed.weight, std=len(space.vocab_sizes) ** -0.5)
+
+    def forward(self, tokens: Int64[Tensor, "*b places"]) -> Float[Tensor, "*b width"]:
+        """Return the features of each row."""
+        return self.embed(tokens + self.first).sum(-2)
+
+
+def _log_prob(logits: Float[Tensor, "*b places tokens"], tokens: Int64[Tensor, "*b places"]) -> Float[Tensor, " *b"]:
+    return logits.log_softmax(-1).gather(-1, tokens[..., None])[..., 0].sum(-1)

@@ -1,0 +1,81 @@
+"""Space of histories: the tokens of a person's attributes, followed by those of up to `max_rows` rows."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Int64
+from torch import Tensor
+
+from feller.core.errors import UsageError
+from feller.core.rng import RandomStream
+from feller.spaces.space import Space
+from feller.spaces.table_tokens import CategoryTokenizer, TableTokens
+
+
+@dataclass(frozen=True)
+class HistoryTokens(Space):
+    """Space of tokenized histories, int64 [n, places]; the tokens of rows after the end of a history are 0.
+
+    The first column of the attributes is the number of rows of the history, minus `min_rows`.
+    """
+
+    attributes: TableTokens
+    """Tokens of the number of rows, and of the columns with one value per person."""
+    rows: TableTokens
+    """Tokens of one row."""
+    max_rows: int
+    """Maximum number of rows per person."""
+    min_rows: int = 0
+    """Minimum number of rows per person."""
+
+    def __post_init__(self) -> None:
+        lengths = self.attributes.columns[0]
+        expected = self.max_rows - self.min_rows + 1
+        if not 0 <= self.min_rows <= self.max_rows or self.max_rows < 2:
+            raise UsageError(
+                "0 <= min_rows <= max_rows, and max_rows of at least 2", f"{self.min_rows} and {self.max_rows}"
+            )
+        if not isinstance(lengths, CategoryTokenizer) or lengths.num_values != expected:
+            raise UsageError(f"a first column with {expected} numbers of rows", f"{lengths.num_values} values")
+
+    @property
+    def num_attribute_places(self) -> int:
+        """Number of tokens of the attributes."""
+        return len(self.attributes.vocab_sizes)
+
+    @property
+    def num_places(self) -> int:
+        """Number of tokens of a history, including padding."""
+        return self.num_attribute_places + self.max_rows * len(self.rows.vocab_sizes)
+
+    def lengths(self, x: Int64[Tensor, "*n places"]) -> Int64[Tensor, " *n"]:
+        """Return the number of rows of each history."""
+        return x[..., 0] + self.min_rows
+
+    def valid_rows(self, x: Int64[Tensor, "n places"]) -> Bool[Tensor, "n max_rows"]:
+        """Return the mask of the rows before the end of each history."""
+        return torch.arange(self.max_rows, device=x.device) < self.lengths(x)[:, None]
+
+    def split(
+        self, x: Int64[Tensor, "n places"]
+    ) -> tuple[Int64[Tensor, "n attribute_places"], Int64[Tensor, "n max_rows row_places"]]:
+        """Split tokens into those of the attributes and those of each row."""
+        attributes, rows = x.split((self.num_attribute_places, self.num_places - self.num_attribute_places), -1)
+        return attributes, rows.unflatten(-1, (self.max_rows, -1))
+
+    def join(
+        self,
+        attributes: Int64[Tensor, "n attribute_places"],
+        rows: Int64[Tensor, "n max_rows row_places"],
+    ) -> Int64[Tensor, "n places"]:
+        """Join the tokens of attributes and rows; tokens after the end of a history become 0."""
+        is_valid = torch.arange(self.max_rows, device=rows.device) < self.lengths(attributes)[:, None]
+        return torch.cat([attributes, (rows * is_valid[..., None]).flatten(1)], 1)
+
+    def sample_base(self, n: int, rng: RandomStream, device: torch.device | str = "cpu") -> Int64[Tensor, "n places"]:
+        attributes = self.attributes.sample_base(n, rng, device)
+        rows = self.rows.sample_base(n * self.max_rows, rng, device)
+        return self.join(attributes, rows.unflatten(0, (n, self.max_rows)))
+
+    def step(self, x: Tensor, v: Tensor) -> Tensor:
+        raise TypeError("histories of tokens have no velocity")

@@ -1,0 +1,36 @@
+"""Maximum likelihood of histories: several rows per person."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from feller.core.rng import Rng
+from feller.networks.condition_dropout import check_cond_dropout
+from feller.spaces.history_tokens import HistoryTokens
+from feller.training.objective import Batch, Example, SelfContainedObjective
+
+
+@dataclass(frozen=True)
+class HistoryLikelihood(SelfContainedObjective):
+    """Negative log-likelihood of a history in nats: that of the attributes, and of each row given the rows before it.
+
+    The loss of an example is that of all rows of one person, so that DP-SGD clips one gradient per person.
+    """
+
+    family: ClassVar[str] = "histories"
+    space: HistoryTokens
+    cond_dropout: float = 0.0
+    """Unused: observed values are columns of a history, not conditions."""
+
+    def __post_init__(self) -> None:
+        check_cond_dropout(self.cond_dropout)
+
+    def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
+        x_1 = batch["x_1"]
+        return {"x_t": x_1, "t": torch.zeros(len(x_1), device=x_1.device), "given": {}}
+
+    def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
+        return -network(example["x_t"], example["t"], example["given"])
