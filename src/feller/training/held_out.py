@@ -14,7 +14,11 @@ from feller.training.optimizer import TrainConfig
 from feller.training.trainer import Callback
 
 EVERY = 100
-"""Interval between two measurements of the loss, in steps."""
+"""Maximum interval between two measurements of the loss, in steps."""
+MEASUREMENTS, MIN_EVERY = 40, 5
+"""Number of measurements in a training of a given number of steps, and minimum interval between two, in steps."""
+PATIENCE = 8
+"""Number of measurements without selected weights after which a training of a given number of steps stops."""
 
 
 class HeldOutSelection(Callback):
@@ -43,9 +47,29 @@ class HeldOutSelection(Callback):
         self._objective, self._config, self._engine = objective, config, engine
         self._network = network.to(engine.device).eval().requires_grad_(False)
         self._example = objective.draw(engine.to_device(batch), rng, self._network)
+        self._is_overfitting = False
+
+    @property
+    def every(self) -> int:
+        """Interval between two measurements, in steps."""
+        steps = self._config.steps
+        return EVERY if steps is None else min(EVERY, max(MIN_EVERY, steps // MEASUREMENTS))
+
+    @property
+    def should_stop(self) -> bool:
+        """True if the loss has been above the lowest for long; a training of a given time is never stopped."""
+        return self._is_overfitting and self._config.steps is not None
+
+    def on_train_start(self, state: TrainState) -> None:
+        self._check(state)
+
+    def _check(self, state: TrainState) -> None:
+        best = state.best
+        patience = max(PATIENCE * self.every, 0 if best is None else best.step)
+        self._is_overfitting = best is not None and best.step > 0 and state.step - best.step >= patience
 
     def on_step_end(self, state: TrainState, metrics: StepMetrics) -> None:
-        if state.best is None or (metrics.step % EVERY and metrics.step != self._config.steps):
+        if state.best is None or (metrics.step % self.every and metrics.step != self._config.steps):
             return
         weights, lowest = state.averaged_weights(), state.best.lowest
         self._network.load_state_dict(weights)
@@ -56,6 +80,7 @@ class HeldOutSelection(Callback):
         if excess.mean() <= excess.std() / math.sqrt(len(excess)):
             kept = {name: value.clone() for name, value in weights.items()}
             state.best = BestWeights(metrics.step, losses.mean().item(), kept, lowest)
+        self._check(state)
 
     @torch.no_grad()
     def losses(self) -> Float64[Tensor, " n"]:

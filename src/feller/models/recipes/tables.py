@@ -99,6 +99,7 @@ def table_histories(data: Dataset, size: str) -> Recipe:
             warmup=20,
             grad_clip_norm=NO_CLIP_NORM,
             ema_decay=0.98,
+            keep_best=True,
         ),
         sampling=SamplerConfig("euler"),
     )

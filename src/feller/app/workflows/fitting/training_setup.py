@@ -38,7 +38,7 @@ from feller.training.training_inputs import example_source
 
 TRIAL_NFE = 4
 """Number of function evaluations (network calls) per sample in the trial."""
-MIN_SELECTION_EXAMPLES = 32
+MIN_SELECTION_EXAMPLES = 20
 """Minimum number of held-out examples that may select the weights."""
 MAX_TRIAL_EXAMPLES = 16
 """Maximum number of examples in a trial."""
