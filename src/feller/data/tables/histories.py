@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow
 import pyarrow.compute
 import torch
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Float64, Int64
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
@@ -170,9 +170,22 @@ class Histories(Modality):
         rows = self.rows.with_marginals_of(self.valid_rows(data.values))
         return data.with_modality(replace(self, attribute_marginals=persons.marginals, row_marginals=rows.marginals))
 
-    def without_statistics(self) -> "Histories":
-        """Return the modality without fractions of levels."""
-        return replace(self, attribute_marginals=(), row_marginals=())
+    def with_marginals(self, marginals: Marginals) -> "Histories":
+        """Return the modality with fractions of the levels of each attribute, followed by those of each row column."""
+        count = len(self.persons.counts)
+        return replace(self, attribute_marginals=marginals[:count], row_marginals=marginals[count:])
+
+    def one_row_each(
+        self, values: Int64[Tensor, "n codes"], uniforms: Float64[Tensor, " n"]
+    ) -> Int64[Tensor, "n a_plus_k"]:
+        """Return the levels of the attributes and of one row of each person, chosen by uniform numbers in [0, 1).
+
+        A person changes one row of the result, so that counts of its rows have the sensitivity of a plain table.
+        """
+        attributes, rows = self.split(values)
+        chosen = (uniforms * self.lengths(values)).long().clamp(max=self.history.max_rows - 1)
+        levels = self.rows.to_levels(rows[torch.arange(len(values)), chosen])
+        return torch.cat([self.persons.to_levels(attributes), levels], 1)
 
     def condition_columns(self, values: State) -> tuple[str, ...]:
         return ()

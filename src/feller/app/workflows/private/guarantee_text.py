@@ -5,6 +5,7 @@ from typing import Any
 from feller.app.workflows.run_config import FitRecord, is_described
 from feller.data.loading.targets import predicts_target
 from feller.data.modality import Modality
+from feller.data.tables.histories import Histories
 from feller.data.tables.modality import Table
 from feller.data.tables.schema import ROW
 from feller.privacy.accounting.ledger import (
@@ -72,13 +73,16 @@ def sentence(ledger: Ledger, record: FitRecord, kind: Modality) -> str:
     """
     epsilon = ledger.epsilon()
     epsilon_text, weakness = format_rounded_up(epsilon).replace(",", ""), describe_weakness(epsilon)
-    table = kind.view(Table)
-    unit = ROW if table is None else table.schema.unit
+    table, histories = kind.view(Table), kind.view(Histories)
+    schema = histories.schema if table is None and histories is not None else None if table is None else table.schema
+    unit = ROW if schema is None else schema.unit
     group, plural, noun = ("one row", "rows", "row") if unit == ROW else (f"all rows of one {unit}", f"{unit}s", unit)
     rows_note = (
         "A person with several rows is protected less."
         if unit == ROW
         else f"The training set has one row of each {unit}."
+        if histories is None
+        else f"The training set has at most {histories.history.max_rows} rows of each {unit}."
     )
     sentences = [
         f"The model and everything drawn from it satisfy ({epsilon_text}, {ledger.delta:.3g})-differential privacy"
@@ -98,6 +102,8 @@ def sentence(ledger: Ledger, record: FitRecord, kind: Modality) -> str:
 def _public(record: FitRecord, modality: Modality) -> str:
     has_target = record.target and predicts_target(record.provenance.recipe)
     rows_text = f"the number of rows with {record.target[0]}" if has_target else "the number of rows"
+    if modality.view(Histories) is not None:
+        return "the number of persons and the description of the columns"
     if modality.view(Table) is None:
         return f"{rows_text}, the size and the levels of the images, and the names of their classes"
     if is_described(record):

@@ -71,6 +71,7 @@ from feller.data.modality import Dataset, Modality
 from feller.data.shards.shard_names import is_sharded
 from feller.data.tables.column import Boolean
 from feller.data.tables.dataframes import from_frame
+from feller.data.tables.histories import Histories
 from feller.data.tables.mixed_table import as_table
 from feller.data.tables.modality import Table, table_dataset, unmodelled_notes
 from feller.data.tables.schema import Schema, is_draft
@@ -148,7 +149,7 @@ class PrivateData(DataAccess):
             for line in owner_warnings(record.with_provenance(draft=_is_draft(record)), dataset):
                 reporter.note(line)
         table_modality = as_table(dataset).modality
-        is_known = any(table_modality.view(cls) is not None for cls in (Table, Images, LabelledImages))
+        is_known = any(table_modality.view(cls) is not None for cls in (Table, Histories, Images, LabelledImages))
         if not is_known and not has_public_texts(dataset.modality, like):
             raise UsageError(NOT_PUBLIC.format(dataset.modality.display_name))
         return dataset
@@ -178,6 +179,13 @@ class PrivateData(DataAccess):
         has_schema = (
             record.config.data_loading.schema is not None or like is not None or record.data.startswith(EXAMPLE_PREFIX)
         )
+        if not has_schema and record.config.data_loading.histories.person is not None:
+            raise UsageError(
+                argument="person",
+                expected="a schema with the columns of persons and of rows, which are public",
+                found="none",
+                remedy="Write one: `feller data schema FILE --person COLUMN --order COLUMN`, then set --schema",
+            )
         if not has_schema and (frame is not None or (in_memory_data is None and path.suffix.lower() in TABLE_SUFFIXES)):
             if record.provenance.recipe == FLOWS:
                 raise UsageError(
@@ -265,6 +273,8 @@ class PrivateData(DataAccess):
     def _notes(self, record: FitRecord, dataset: Dataset) -> tuple[str, ...]:
         """Return warnings about a public schema, or notes on the noise of the schema search; cells are never read."""
         table, n, cost = as_table(dataset).modality.view(Table), len(dataset), self._schema_cost
+        if (histories := dataset.modality.view(Histories)) is not None:
+            return schema_warnings(histories.schema, n)
         if table is None:
             return ()
         if record.config.data_loading.schema is not None:

@@ -1,6 +1,7 @@
 """Measurement of noisy statistics of private rows (marginals, class frequencies) before training, and their cost."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -12,6 +13,8 @@ from feller.app.workflows.private.table_schema import SchemaCost
 from feller.core.errors import UsageError
 from feller.data.images.modality import Images
 from feller.data.modality import Dataset, Modality
+from feller.data.tables.column import ModelledColumn
+from feller.data.tables.histories import Histories
 from feller.data.tables.mixed_table import as_table
 from feller.data.tables.modality import Table
 from feller.data.tables.raking import Crosstab
@@ -27,7 +30,7 @@ from feller.training.objectives.marginal_fitting import ONE_WAY_BUDGET, Marginal
 CLASS_BUDGET_FRACTION = 0.02
 """Fraction of the zCDP budget that noisy class counts of images spend; no other counts are then released."""
 NOT_PUBLIC = (
-    "private training supports tables (best with --schema), images, and documents with --start-from; found {}, whose"
+    "private training supports tables (best with --schema), tables with several rows per person, images, and documents with --start-from; found {}, whose"
     " model stores statistics of the rows without noise"
 )
 
@@ -79,6 +82,9 @@ def measure_statistics(
     if table is not None:
         marginals, cost = _shares(privacy, table, training_rows, delta)
         return PrivateStatistics(replace(dataset, modality=table.with_marginals(marginals)), ledger.add(cost), {})
+    if (histories := modality.view(Histories)) is not None:
+        marginals, cost = _history_shares(privacy, histories, training_rows, delta)
+        return PrivateStatistics(replace(dataset, modality=histories.with_marginals(marginals)), ledger.add(cost), {})
     if images is not None:
         frequencies, costs = _classes(privacy, images, training_rows, delta)
         return PrivateStatistics(dataset, replace(ledger, events=costs), frequencies)
@@ -133,11 +139,25 @@ def _with_marginals(
 def _shares(
     privacy: PrivacyConfig, table: Table, rows: Dataset, delta: float
 ) -> tuple[tuple[tuple[float, ...], ...], DpEvent]:
-    sizes = tuple(len(column.level_names) for column in table.schema.modelled)
-    check_budget(privacy.max_epsilon, delta, sizes, len(rows))
+    return _shares_of_levels(privacy, table.schema.modelled, table.levels(rows), delta)
+
+
+def _history_shares(
+    privacy: PrivacyConfig, histories: Histories, rows: Dataset, delta: float
+) -> tuple[tuple[tuple[float, ...], ...], DpEvent]:
+    """Return noisy fractions of levels, counted in one random row of each person."""
+    uniforms = privacy.noise_source("rows").uniform((len(rows),))
+    columns = (*histories.persons.schema.modelled, *histories.rows.schema.modelled)
+    return _shares_of_levels(privacy, columns, histories.one_row_each(rows.values, uniforms), delta)
+
+
+def _shares_of_levels(
+    privacy: PrivacyConfig, columns: Sequence[ModelledColumn], levels: Int64[Tensor, "n k"], delta: float
+) -> tuple[tuple[tuple[float, ...], ...], DpEvent]:
+    sizes = tuple(len(column.level_names) for column in columns)
+    check_budget(privacy.max_epsilon, delta, sizes, len(levels))
     sigma, noise = one_way_sigma(privacy.max_epsilon, delta, len(sizes)), privacy.noise_source("shares")
-    levels = table.levels(rows).T
-    marginals = tuple(_noisy(codes, size, sigma, noise) for codes, size in zip(levels, sizes, strict=True))
+    marginals = tuple(_noisy(codes, size, sigma, noise) for codes, size in zip(levels.T, sizes, strict=True))
     k = len(sizes)
     return marginals, GaussianMechanism("counts of the values of each column", sigma / math.sqrt(k), integer_moves=k)
 

@@ -22,6 +22,7 @@ from feller.data.loading.array_formats import SAMPLES
 from feller.data.loading.in_memory import DataSource, is_in_memory, plain_arrays, said_of
 from feller.data.modality import Dataset, Modality, Target
 from feller.data.tables.constraints import repair
+from feller.data.tables.histories import Histories
 from feller.data.tables.mixed_table import as_table
 from feller.data.tables.modality import Table
 from feller.models.recipes.recipe import Recipe
@@ -50,9 +51,9 @@ def random_rows(data: Dataset, n: int, noise: Noise) -> Dataset:
     targets = {} if data.target is None else _classes(data.target, n, noise)
     modality, table = data.modality, as_table(data).modality.view(Table)
     if table is not None:
-        codes = torch.stack([noise.randint(count, (n,)) for count in table.counts], 1)
-        values: Any = torch.from_numpy(repair(codes.numpy(), table.schema.pairs, table.counts))
-        return Dataset(values, {}, modality, properties=targets, target=data.target)
+        return Dataset(_random_codes(table, n, noise), {}, modality, properties=targets, target=data.target)
+    if (histories := modality.view(Histories)) is not None:
+        return Dataset(_random_histories(histories, n, noise), {}, modality)
     if (labelled := modality.view(LabelledImages)) is not None:
         values, cond = _pictures(labelled.images, n, noise)
         return Dataset({"image": values, "label": cond["label"]}, {}, modality, properties=targets, target=data.target)
@@ -61,6 +62,18 @@ def random_rows(data: Dataset, n: int, noise: Noise) -> Dataset:
         cond = {name: cond[name] for name in data.given}
         return Dataset(values, cond, modality, properties=targets, target=data.target)
     return data
+
+
+def _random_codes(table: Table, n: int, noise: Noise) -> Tensor:
+    codes = torch.stack([noise.randint(count, (n,)) for count in table.counts], 1)
+    return torch.from_numpy(repair(codes.numpy(), table.schema.pairs, table.counts))
+
+
+def _random_histories(histories: Histories, n: int, noise: Noise) -> Tensor:
+    persons, max_rows = _random_codes(histories.persons, n, noise), histories.history.max_rows
+    rows = _random_codes(histories.rows, n * max_rows, noise).unflatten(0, (n, max_rows))
+    valid = torch.arange(max_rows) < histories.lengths(persons)[:, None]
+    return torch.cat([persons, (rows * valid[..., None]).flatten(1)], 1)
 
 
 def _classes(target: Target, n: int, noise: Noise) -> dict[str, Tensor]:
