@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Int64, Shaped
 from torch import Tensor
 
 from feller.core.errors import UsageError
@@ -57,9 +57,9 @@ class HistoryTokens(Space):
         return torch.arange(self.max_rows, device=x.device) < self.lengths(x)[:, None]
 
     def split(
-        self, x: Int64[Tensor, "n places"]
-    ) -> tuple[Int64[Tensor, "n attribute_places"], Int64[Tensor, "n max_rows row_places"]]:
-        """Split tokens into those of the attributes and those of each row."""
+        self, x: Shaped[Tensor, "n places"]
+    ) -> tuple[Shaped[Tensor, "n attribute_places"], Shaped[Tensor, "n max_rows row_places"]]:
+        """Split tokens, or a mask of tokens, into those of the attributes and those of each row."""
         attributes, rows = x.split((self.num_attribute_places, self.num_places - self.num_attribute_places), -1)
         return attributes, rows.unflatten(-1, (self.max_rows, -1))
 

@@ -121,10 +121,10 @@ class _SortedRows:
         """Index in the table of the first row of each person."""
         return self.rows[self.step == 0]
 
-    def gaps(self) -> Int64[np.ndarray, " m"]:
-        """Return the difference of the order from the row before; 0 for the first row of a person."""
+    def gaps(self, first: int = 0) -> Int64[np.ndarray, " m"]:
+        """Return the difference of the order from the row before; `first` for the first row of a person."""
         assert self.units is not None
-        return np.where(self.step == 0, 0, np.diff(self.units, prepend=0))
+        return np.where(self.step == 0, first, np.diff(self.units, prepend=0))
 
 
 def _sorted_rows(people: np.ndarray, units: np.ndarray | None, max_rows: int) -> _SortedRows:
@@ -164,7 +164,7 @@ def history_rows(raw: RawTable, schema: Schema) -> HistoryRows:
     names = [name for name in of_rows.names if name in raw.columns]
     taken = {name: raw.values.column(raw.columns.index(name)).take(pyarrow.array(rows.rows)) for name in names}
     if history.gap is not None and history.order is not None:
-        taken[history.order] = history.gap.from_units(rows.gaps())
+        taken[history.order] = history.gap.from_units(rows.gaps(history.gap.levels.starts[0]))
     row_table = RawTable(pyarrow.table(taken), columns=tuple(taken), lines=_lines(raw, rows.rows))
     return HistoryRows(person_table, row_table, rows.person, rows.step)
 
@@ -255,5 +255,4 @@ def _gap(name: str, order: Any, rows: _SortedRows) -> Numerical:
     gaps = rows.gaps()[rows.step > 0]
     units, counts = np.unique(gaps, return_counts=True)
     form = NumberFormat(order.form.decimals) if isinstance(order, Numerical) else NumberFormat()
-    column = numerical_column(name, units.astype(np.int64), counts.astype(np.int64), form)
-    return replace(column, low=0.0, bins=None if column.edges else round(column.high * 10**form.decimals) + 1)
+    return numerical_column(name, units.astype(np.int64), counts.astype(np.int64), form)

@@ -95,7 +95,7 @@ def split_columns(schema: "Schema", history: HistorySchema) -> tuple["Schema", "
     while name in schema.names:
         name += "_"
     num_counts = history.max_rows - history.min_rows + 1
-    counts = Numerical(name, history.min_rows, history.max_rows, bins=num_counts, form=NumberFormat())
+    counts = Numerical(name, float(history.min_rows), float(history.max_rows), bins=num_counts, form=NumberFormat())
     persons: list[Column] = [counts, *(column for column in columns if column.name in of_persons)]
     rows: list[Column] = [column for column in columns if column.name not in of_persons]
     if history.order is not None and history.gap is not None:

@@ -87,14 +87,14 @@ def table_histories(data: Dataset, size: str) -> Recipe:
         data.modality, Histories, "table-histories", "a table with several rows per person (--person)"
     )
     width, depth, heads, _ = SIZES[size]
-    space = modality.space()
+    space, is_pretrained = modality.space(), bool(modality.crosstabs)
     return Recipe(
         architecture=HistoryTransformer(space, width=width, depth=depth, heads=heads),
         objective=HistoryLikelihood(space),
         train=TrainConfig(
             batch_size=max(1, min(HISTORY_BATCH_SIZE, len(data) // BATCH_DIVISOR)),
-            steps=HISTORY_STEPS[size],
-            lr=4e-3,
+            steps=round(PRETRAINED_STEP_FRACTION * HISTORY_STEPS[size]) if is_pretrained else HISTORY_STEPS[size],
+            lr=1e-3 if is_pretrained else 4e-3,
             betas=(0.9, 0.99),
             warmup=20,
             grad_clip_norm=NO_CLIP_NORM,

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from feller.core.errors import check_number
 from feller.core.rng import Rng
 from feller.networks.condition_dropout import check_cond_dropout
 from feller.spaces.history_tokens import HistoryTokens
@@ -22,11 +23,15 @@ class HistoryLikelihood(SelfContainedObjective):
 
     family: ClassVar[str] = "histories"
     space: HistoryTokens
+    marginals_budget: float = 0.5
+    """Fraction of a privacy budget for marginals of the attributes, a row and the row before, from which the network is
+    pretrained; 0 measures one-way marginals only, without pretraining."""
     cond_dropout: float = 0.0
     """Unused: observed values are columns of a history, not conditions."""
 
     def __post_init__(self) -> None:
         check_cond_dropout(self.cond_dropout)
+        check_number("marginals_budget", self.marginals_budget, ge=0, lt=1)
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
         x_1 = batch["x_1"]

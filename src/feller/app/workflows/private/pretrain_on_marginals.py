@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
+from feller.data.tables.histories import Histories
 from feller.data.tables.modality import Table
 from feller.networks.blocks.ema import EMA
 from feller.privacy.marginals.estimate import MarginalMeasurement, estimate
@@ -30,13 +31,15 @@ DECAY, AVERAGE = 0.5, 0.99
 noise of the counts."""
 ROWS = 100_000
 """Number of rows sampled from the graphical model."""
+HISTORIES = 10_000
+"""Number of histories sampled from the graphical model of rows and the rows before."""
 
 
-def marginal_model_of(kind: Table) -> MarginalModel | None:
+def marginal_model_of(kind: Table | Histories) -> MarginalModel | None:
     """Return the graphical model fitted to a table's noisy counts; None if the table has no noisy counts."""
     if not kind.crosstabs:
         return None
-    space = kind.by_levels().space()
+    space = kind.window_space if isinstance(kind, Histories) else kind.by_levels().space()
     measurements = [
         MarginalMeasurement(tab.columns, torch.tensor(tab.counts, dtype=torch.float64).view(tab.levels), tab.sigma)
         for tab in kind.crosstabs
@@ -47,7 +50,7 @@ def marginal_model_of(kind: Table) -> MarginalModel | None:
 def pretrain_on_marginals(
     state: TrainState,
     objective: Objective,
-    kind: Table,
+    kind: Table | Histories,
     marginal_model: MarginalModel,
     training: TrainConfig,
     rng: Rng,
@@ -55,7 +58,10 @@ def pretrain_on_marginals(
     on_progress: Callable[[float], None] = lambda fraction: None,
 ) -> None:
     """Pretrain a network on rows sampled from a graphical model, and reset the EMA weights to the result."""
-    rows = kind.encode(kind.from_levels(marginal_model.sample(ROWS, rng.fold_in("law")), rng))
+    if isinstance(kind, Histories):
+        rows = kind.encode(kind.from_windows(marginal_model.sample_missing, HISTORIES, rng.fold_in("law")))
+    else:
+        rows = kind.encode(kind.from_levels(marginal_model.sample(ROWS, rng.fold_in("law")), rng))
     pretrain_on_rows(state.network, objective, rows, training, rng, engine, on_progress)
     state.ema = EMA(state.network, training.ema_decay)
 

@@ -347,7 +347,8 @@ class PrivateData(DataAccess):
                 remedy="Restore it, or start a new run",
                 file=run.ledger,
             )
-        table = plan.dataset.modality.view(Table)
+        modality = plan.dataset.modality
+        table = modality.view(Table) or modality.view(Histories)
         if not run.state.is_file() and plan.start_model is None and table is not None:
             self._marginal_model = marginal_model_of(table)  # not pretrained yet
         self._budget = PrivacyBudget(run, self._ledger, self.guarantee, writes=self._engine.is_main_process)
@@ -382,7 +383,8 @@ class PrivateData(DataAccess):
         self._budget.write_ledger_first(steps_taken)
 
     def pretrain(self, job: TrainingJob, seed: int, engine: Engine, reporter: Reporter) -> None:
-        table = None if job.data is None else job.data.modality.view(Table)
+        modality = None if job.data is None else job.data.modality
+        table = None if modality is None else modality.view(Table) or modality.view(Histories)
         if self._marginal_model is None or table is None or job.state.step:
             return
         reporter.start("pretraining on rows sampled from the noisy marginals")

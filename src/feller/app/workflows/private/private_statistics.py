@@ -22,15 +22,17 @@ from feller.data.text.modality import Text
 from feller.privacy.accounting.dp_events import DpEvent, GaussianMechanism, ZCdp
 from feller.privacy.accounting.ledger import Ledger
 from feller.privacy.accounting.zcdp import rho_from_epsilon
+from feller.privacy.marginals.curator import MarginalRelease
 from feller.privacy.marginals.marginal_model import MarginalModel
 from feller.privacy.marginals.one_way_error import ONE_WAY_FRACTION, check_budget, one_way_sigma, project_to_simplex
 from feller.privacy.noise.grid_noise import Noise
+from feller.spaces import TableTokens
 from feller.training.objectives.marginal_fitting import ONE_WAY_BUDGET, MarginalFitting
 
 CLASS_BUDGET_FRACTION = 0.02
 """Fraction of the zCDP budget that noisy class counts of images spend; no other counts are then released."""
 NOT_PUBLIC = (
-    "private training supports tables (best with --schema), tables with several rows per person, images, and documents with --start-from; found {}, whose"
+    "private training supports tables (best with --schema), images, and documents with --start-from; found {}, whose"
     " model stores statistics of the rows without noise"
 )
 
@@ -78,11 +80,24 @@ def measure_statistics(
     delta = privacy.delta_for(n)
     ledger = Ledger(schema_cost.expenses, delta, n, schema_cost.delta)
     if table is not None and marginals_fraction:
-        return _with_marginals(privacy, dataset, table, training_rows, ledger, marginals_fraction)
+        release, ledger = _measured(
+            privacy, table.by_levels().space(), table.levels(training_rows), ledger, marginals_fraction
+        )
+        statistics = _statistics_of(release)
+        with_crosstabs = replace(
+            table, marginals=statistics[0], crosstabs=statistics[1], crosstab_rows=len(training_rows)
+        )
+        return PrivateStatistics(replace(dataset, modality=with_crosstabs), ledger, {}, release.model)
     if table is not None:
         marginals, cost = _shares(privacy, table, training_rows, delta)
         return PrivateStatistics(replace(dataset, modality=table.with_marginals(marginals)), ledger.add(cost), {})
-    if (histories := modality.view(Histories)) is not None:
+    if (histories := modality.view(Histories)) is not None and marginals_fraction:
+        windows = histories.windows(training_rows.values, privacy.noise_source("rows").uniform((n,)))
+        release, ledger = _measured(privacy, histories.window_space, windows, ledger, marginals_fraction)
+        marginals, crosstabs = _statistics_of(release)
+        histories = replace(histories.with_marginals(marginals), crosstabs=crosstabs, crosstab_rows=n)
+        return PrivateStatistics(replace(dataset, modality=histories), ledger, {}, release.model)
+    if histories is not None:
         marginals, cost = _history_shares(privacy, histories, training_rows, delta)
         return PrivateStatistics(replace(dataset, modality=histories.with_marginals(marginals)), ledger.add(cost), {})
     if images is not None:
@@ -106,14 +121,13 @@ def has_public_texts(modality: Modality, like: Modality | None) -> bool:
     return text is not None and text.documents and not text.classes and modality == like
 
 
-def _with_marginals(
-    privacy: PrivacyConfig, dataset: Dataset, table: Table, rows: Dataset, ledger: Ledger, marginals_fraction: float
-) -> PrivateStatistics:
-    """Return the dataset with column frequencies and cross tables from noisy counts, and charge them to the ledger.
+def _measured(
+    privacy: PrivacyConfig, space: TableTokens, levels: Int64[Tensor, "n k"], ledger: Ledger, marginals_fraction: float
+) -> tuple[MarginalRelease, Ledger]:
+    """Measure marginals of a table of levels with AIM; return them and the ledger with their cost.
 
     `marginals_fraction` is the part of the remaining budget that is spent on them.
     """
-    space = table.by_levels().space()
     objective = MarginalFitting(space)
     rho = rho_from_epsilon(privacy.max_epsilon, ledger.available_delta)
     rho_fraction = marginals_fraction * (1 - sum(event.zcdp_rho for event in ledger.events) / rho)
@@ -121,19 +135,23 @@ def _with_marginals(
         privacy.max_epsilon,
         ledger.delta,
         space.vocab_sizes,
-        len(rows),
+        len(levels),
         max(rho_fraction * ONE_WAY_BUDGET[objective.method], ONE_WAY_FRACTION),
     )
-    release = objective.release(table.levels(rows), rho_fraction * rho, privacy.noise_source("shares"))
+    release = objective.release(levels, rho_fraction * rho, privacy.noise_source("shares"))
     for label, cost in release.charges:
         ledger = ledger.add(ZCdp(label, cost))
-    frequencies = tuple(tuple(release.model.marginal((j,)).tolist()) for j in range(len(space.vocab_sizes)))
+    return release, ledger
+
+
+def _statistics_of(release: MarginalRelease) -> tuple[tuple[tuple[float, ...], ...], tuple[Crosstab, ...]]:
+    """Return the frequencies of the levels of each column, and the measured contingency tables."""
+    columns = range(len(release.model.counts))
     crosstabs = tuple(
         Crosstab(counts.columns, tuple(counts.values.shape), tuple(counts.values.flatten().tolist()), counts.sigma)
         for counts in release.measurements
     )
-    with_crosstabs = replace(table, marginals=frequencies, crosstabs=crosstabs, crosstab_rows=len(rows))
-    return PrivateStatistics(replace(dataset, modality=with_crosstabs), ledger, {}, release.model)
+    return tuple(tuple(release.model.marginal((j,)).tolist()) for j in columns), crosstabs
 
 
 def _shares(
@@ -148,7 +166,7 @@ def _history_shares(
     """Return noisy fractions of levels, counted in one random row of each person."""
     uniforms = privacy.noise_source("rows").uniform((len(rows),))
     columns = (*histories.persons.schema.modelled, *histories.rows.schema.modelled)
-    return _shares_of_levels(privacy, columns, histories.one_row_each(rows.values, uniforms), delta)
+    return _shares_of_levels(privacy, columns, histories.windows(rows.values, uniforms)[:, : len(columns)], delta)
 
 
 def _shares_of_levels(
