@@ -1,6 +1,7 @@
 """Tables with several rows per person: grouping, codes, cells, detection, schemas, errors."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -90,7 +91,12 @@ def test_order_may_be_numbers_or_that_of_the_file() -> None:
     by_time = feller.read(table, person="who", order="time").frame()
     assert by_time.colour.tolist() == ["green", "red", "red", "blue"]
     assert by_time.groupby("who", sort=False).time.apply(lambda times: times.diff().iloc[1]).tolist() == [1.5, 0.25]
-    assert feller.read(table.drop(columns="time"), person="who").frame().colour.tolist() == ["red", "green", "blue", "red"]
+    assert feller.read(table.drop(columns="time"), person="who").frame().colour.tolist() == [
+        "red",
+        "green",
+        "blue",
+        "red",
+    ]
 
 
 def test_rows_after_the_maximum_are_dropped(table: pd.DataFrame) -> None:
@@ -104,44 +110,70 @@ def test_rows_after_the_maximum_are_dropped(table: pd.DataFrame) -> None:
     assert any(str(len(table) - len(first)) in note for note in data.notes)
 
 
-def test_windows_have_one_row_per_person(table: pd.DataFrame) -> None:
+@pytest.mark.parametrize("groups", [0, 3])
+def test_windows_have_one_row_per_person(table: pd.DataFrame, groups: int) -> None:
     data = feller.read(table, person="patient", order="date")
     modality = data.modality.view(Histories)
     assert modality is not None
-    lengths = modality.lengths(data.values)
-    first = modality.windows(data.values, torch.zeros(len(data), dtype=torch.float64))
-    last = modality.windows(data.values, torch.full((len(data),), 1 - 1e-9, dtype=torch.float64))
-    k, counts = len(modality.rows.counts), torch.tensor(modality.rows.counts)
-    assert (first[:, -k:] == counts).all()
-    rows = modality.split(data.values)[1]
-    index = torch.arange(len(data))
-    assert torch.equal(last[:, -2 * k : -k], rows[index, lengths - 1])
+    modality = replace(modality, window_groups=groups)
+    lengths, rows = modality.lengths(data.values), modality.split(data.values)[1]
+    first, last = (
+        modality.windows_of(data.values, torch.full((len(data),), u, dtype=torch.float64)) for u in (0.0, 1 - 1e-9)
+    )
+    a, k, index = len(modality.persons.counts), len(modality.rows.counts), torch.arange(len(data))
+    column = k - 1  # pressure
+    count = modality.rows.counts[column]
+    group = torch.arange(count) * groups // count if groups else torch.arange(count)
     several = lengths > 1
-    assert torch.equal(last[several, -k:], rows[index, (lengths - 2).clamp(min=0)][several])
-    assert modality.window_space.encode(last).shape == last.shape
+    for found, step in ((first, torch.ones_like(lengths)), (last, lengths - 1)):
+        assert torch.equal(
+            found[several, a + column], group[rows[index, step.clamp(max=rows.shape[1] - 1), column]][several]
+        )
+        assert torch.equal(found[several, a + k + column], group[rows[index, (step - 1).clamp(min=0), column]][several])
+        assert torch.equal(found[~several, a + column], group[rows[~several, 0, column]])
+        assert (found[~several, a + k + column] == group.max() + 1).all()
+        assert modality.windows.space.encode(found).shape == found.shape
+    sizes = [field.num_values for field in modality.windows.space.columns]
+    assert (last < torch.tensor(sizes)).all()
 
 
-def test_histories_are_rolled_out_of_windows(table: pd.DataFrame) -> None:
-    """A sampler that counts rows up gives each row the successor of the row before."""
+@pytest.mark.parametrize("groups", [0, 3])
+def test_histories_are_sampled_from_windows(table: pd.DataFrame, groups: int) -> None:
+    """A sampler that alternates wards gives each row another ward than the row before."""
     data = feller.read(table, person="patient", order="date")
     modality = data.modality.view(Histories)
     assert modality is not None
-    a, k = len(modality.persons.counts), len(modality.rows.counts)
-    ward = 1
+    modality = replace(modality, window_groups=groups)
+    a, k, ward = len(modality.persons.counts), len(modality.rows.counts), 1
 
-    def sample(levels: torch.Tensor, mask: torch.Tensor, rng: Rng) -> torch.Tensor:
-        drawn = levels.clone()
-        drawn[:, 0] = torch.where(mask[:, 0], drawn[:, 0], torch.arange(len(drawn)) % modality.history.max_rows)
+    def sample(windows: torch.Tensor, mask: torch.Tensor, rng: Rng) -> torch.Tensor:
+        drawn = windows.clone()
+        count = modality.windows.space.columns[0].num_values
+        drawn[:, 0] = torch.where(mask[:, 0], drawn[:, 0], torch.arange(len(drawn)) % count)
         drawn[:, a : a + k] = 0
-        drawn[:, a + ward] = (levels[:, a + k + ward] + 1) % 2
+        drawn[:, a + ward] = torch.where(mask[:, a + k + ward], (windows[:, a + k + ward] + 1) % 2, 1)
         return drawn
 
-    values = modality.from_windows(sample, 30, Rng(0))
+    values = modality.sample_windows(sample, 200, Rng(0))
     assert torch.equal(modality.decode(modality.encode(values)), values)
     lengths, rows = modality.lengths(values), modality.split(values)[1][..., ward]
     assert set(lengths.tolist()) == set(range(1, modality.history.max_rows + 1))
     for length, row in zip(lengths.tolist(), rows.tolist(), strict=True):
         assert row == [(step + 1) % 2 if step < length else 0 for step in range(len(row))]
+
+
+def test_rules_hold_in_histories_from_windows() -> None:
+    content = {**_columns(), "rules": [{"if": {"ward": ["A"]}, "then": {"shift": ["day"]}}]}
+    modality = Histories(Schema.from_dict(content), window_groups=2)
+    space = modality.windows.space
+    values = modality.sample_windows(
+        lambda windows, mask, rng: torch.where(mask, windows, space.sample_base(len(windows), rng.stream("x"))),
+        100,
+        Rng(1),
+    )
+    cells = modality.frame(values, {})
+    assert (cells.ward == "A").any()
+    assert (cells["shift"][cells.ward == "A"] == "day").all()
 
 
 def test_schemas_are_written_and_read(table: pd.DataFrame, tmp_path: object) -> None:
@@ -212,7 +244,8 @@ def test_cells_that_do_not_fit_are_located(table: pd.DataFrame) -> None:
 
 
 @pytest.mark.parametrize(
-    ("person", "order", "argument"), [("patint", None, "person"), ("patient", "dates", "order"), (None, "date", "order")]
+    ("person", "order", "argument"),
+    [("patint", None, "person"), ("patient", "dates", "order"), (None, "date", "order")],
 )
 def test_unknown_columns_are_refused(table: pd.DataFrame, person: str | None, order: str | None, argument: str) -> None:
     with pytest.raises((InputError, UsageError)) as error:

@@ -29,12 +29,13 @@ from feller.data.tables.encoding import encode
 from feller.data.tables.given_cells import CellConditions, GivenCells
 from feller.data.tables.history_rows import HistoryRows, history_rows
 from feller.data.tables.history_schema import HistorySchema, split_columns
+from feller.data.tables.history_windows import HistoryWindows
 from feller.data.tables.modality import Table, bars, unmodelled_notes
 from feller.data.tables.numerical_column import Numerical
 from feller.data.tables.raking import Crosstab
 from feller.data.tables.schema import Schema
 from feller.data.tables.unmodelled_columns import Identifier
-from feller.spaces import CategoryTokenizer, HistoryTokens, TableTokens
+from feller.spaces import HistoryTokens
 
 _ARROW: Any = pyarrow.compute  # its functions are created at import
 Marginals = tuple[tuple[float, ...], ...]
@@ -63,6 +64,8 @@ class Histories(Modality):
     """Noisy contingency tables of `windows`, from which a new network is pretrained; empty if there are none."""
     crosstab_rows: int = 0
     """Number of persons from whose windows `crosstabs` were counted."""
+    window_groups: int = 0
+    """Maximum number of groups of bins of a number or date in `windows`; 0 to keep all bins."""
     dialect: Dialect = Dialect()  # noqa: RUF009 - frozen
 
     def __post_init__(self) -> None:
@@ -181,64 +184,31 @@ class Histories(Modality):
         a, k = len(self.persons.counts), len(self.rows.counts)
         return replace(self, attribute_marginals=marginals[:a], row_marginals=marginals[a : a + k])
 
-    def windows(self, values: Int64[Tensor, "n codes"], uniforms: Float64[Tensor, " n"]) -> Int64[Tensor, "n columns"]:
-        """Return, for one row of each person, the levels of the attributes, of the row, and of the row before.
-
-        A person changes one row of the result, so that its counts have the sensitivity of a plain table. The columns of
-        the row before a first row have an extra level.
-
-        Args:
-            values: Codes of histories.
-            uniforms: Uniform numbers in [0, 1), which choose the rows.
-        """
-        attributes, rows = self.split(values)
-        index = torch.arange(len(values))
-        chosen = (uniforms * self.lengths(values)).long().clamp(max=self.history.max_rows - 1)
-        row, before = (self.rows.to_levels(rows[index, step]) for step in (chosen, (chosen - 1).clamp(min=0)))
-        before = torch.where(chosen[:, None] > 0, before, torch.tensor(self._first_levels))
-        return torch.cat([self.persons.to_levels(attributes), row, before], 1)
-
-    @property
-    def _first_levels(self) -> list[int]:
-        """Levels of the columns of the row before a first row."""
-        return [field.num_values for field in self.rows.by_levels().space().columns]
-
     @cached_property
-    def window_space(self) -> TableTokens:
-        """Space of the levels of `windows`; the row before satisfies no rules of its own."""
-        persons, rows = self.persons.by_levels().space(), self.rows.by_levels().space()
-        a = len(persons.columns)
-        rules = [replace(rule, first=rule.first + a, second=rule.second + a) for rule in rows.constraints]
-        before = tuple(CategoryTokenizer(count + 1) for count in self._first_levels)
-        return TableTokens((*persons.columns, *rows.columns, *before), (*persons.constraints, *rules))
+    def windows(self) -> HistoryWindows:
+        """Windows of a row and the row before, of which private marginals are counted."""
+        history = self.history
+        return HistoryWindows(self.persons, self.rows, history.min_rows, history.max_rows, self.window_groups)
 
-    def from_windows(
+    def windows_of(self, values: Int64[Tensor, "n codes"], uniforms: Float64[Tensor, " n"]) -> Int64[Tensor, "n c"]:
+        """Return one window of each person, chosen by uniform numbers in [0, 1); see `HistoryWindows.windows`."""
+        return self.windows.windows(*self.split(values), uniforms)
+
+    def sample_windows(
         self, sample: Callable[[Tensor, Tensor, Rng], Tensor], n: int, rng: Rng
     ) -> Int64[Tensor, "n codes"]:
-        """Return the codes of histories whose rows are sampled one after the other, each given the row before.
-
-        Args:
-            sample: Function (levels of windows, mask of observed levels, random streams) -> completed levels.
-            n: Number of histories.
-            rng: Random streams.
-        """
-        a, k, max_rows = len(self.persons.counts), len(self.rows.counts), self.history.max_rows
-        levels = torch.zeros(n, a + 2 * k, dtype=torch.int64)
-        mask = torch.zeros_like(levels, dtype=torch.bool)
-        levels[:, a + k :], mask[:, a + k :] = torch.tensor(self._first_levels), True
-        levels = sample(levels, mask, rng.fold_in("row", 0))
-        persons = self.persons.from_levels(levels[:, :a], rng.fold_in("attributes"))
-        mask[:, :a] = True
-        rows = torch.zeros(n, max_rows, k, dtype=torch.int64)
-        for step in range(max_rows):
-            open_rows = (self.lengths(persons) > step).nonzero()[:, 0]
-            if step and len(open_rows):
-                levels[open_rows, a + k :] = levels[open_rows, a : a + k]
-                row_rng = rng.fold_in("row", step)
-                levels[open_rows] = sample(levels[open_rows], mask[open_rows], row_rng)
-            row_levels = levels[open_rows, a : a + k]
-            rows[open_rows, step] = self.rows.from_levels(row_levels, rng.fold_in("within", step))
+        """Return the codes of histories that a model of windows generates; see `HistoryWindows.sample_histories`."""
+        persons, rows = self.windows.sample_histories(sample, n, rng)
         return torch.cat([persons, rows.flatten(1)], 1)
+
+    def one_row_each(
+        self, values: Int64[Tensor, "n codes"], uniforms: Float64[Tensor, " n"]
+    ) -> Int64[Tensor, "n a_plus_k"]:
+        """Return the levels of the attributes and of one row of each person, chosen by uniform numbers in [0, 1)."""
+        attributes, rows = self.split(values)
+        chosen = (uniforms * self.lengths(values)).long().clamp(max=self.history.max_rows - 1)
+        levels = self.rows.to_levels(rows[torch.arange(len(values)), chosen])
+        return torch.cat([self.persons.to_levels(attributes), levels], 1)
 
     def condition_columns(self, values: State) -> tuple[str, ...]:
         return ()

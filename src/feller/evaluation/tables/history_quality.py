@@ -60,6 +60,8 @@ def levels_of(modality: Histories, values: Int64[Tensor, "n codes"]) -> LevelsOf
     person = torch.arange(len(values)).repeat_interleave(lengths)
     step = torch.arange(len(person)) - (lengths.cumsum(0) - lengths)[person]
     rows = modality.rows.to_levels(modality.valid_rows(values))
+    if modality.history.order is not None:  # there is no difference from the row before the first one
+        rows[step == 0, _names(modality.rows).index(modality.history.order)] = 0
     return LevelsOfHistories(modality.persons.to_levels(attributes), rows, person, step)
 
 

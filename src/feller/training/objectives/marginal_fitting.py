@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -19,6 +19,7 @@ from feller.privacy.accounting.ledger import Ledger
 from feller.privacy.accounting.zcdp import rho_from_epsilon
 from feller.privacy.marginals.aim import MEASURING, ROUNDS, aim
 from feller.privacy.marginals.curator import MarginalRelease
+from feller.privacy.marginals.elimination import Clique
 from feller.privacy.marginals.marginal_network import allowed_combinations, network_from_model
 from feller.privacy.marginals.mst import independent, mst
 from feller.privacy.marginals.one_way_error import ONE_WAY_FRACTION, check_budget
@@ -72,10 +73,15 @@ class MarginalFitting(OneShotObjective):
         summary = f"counted ({self.method}): {len(release.model.cliques):,} tables of potentials"
         return OneShotResult(architecture, network, events, summary)
 
-    def release(self, codes: Int64[Tensor, "n k"], rho: float, noise: Noise) -> MarginalRelease:
-        """Measure marginals with a budget of rho and fit a model; an infinite rho gives exact marginals."""
+    def release(
+        self, codes: Int64[Tensor, "n k"], rho: float, noise: Noise, workload: Sequence[Clique] | None = None
+    ) -> MarginalRelease:
+        """Measure marginals with a budget of rho and fit a model; an infinite rho gives exact marginals.
+
+        `workload` holds the marginals that AIM fits (default: all of `degree` columns).
+        """
         methods: dict[str, Callable[..., MarginalRelease]] = {
-            "aim": functools.partial(aim, degree=self.degree, size=self.max_model_size),
+            "aim": functools.partial(aim, degree=self.degree, size=self.max_model_size, workload=workload),
             "mst": mst,
             "independent": independent,
         }

@@ -39,7 +39,7 @@ def marginal_model_of(kind: Table | Histories) -> MarginalModel | None:
     """Return the graphical model fitted to a table's noisy counts; None if the table has no noisy counts."""
     if not kind.crosstabs:
         return None
-    space = kind.window_space if isinstance(kind, Histories) else kind.by_levels().space()
+    space = kind.windows.space if isinstance(kind, Histories) else kind.by_levels().space()
     measurements = [
         MarginalMeasurement(tab.columns, torch.tensor(tab.counts, dtype=torch.float64).view(tab.levels), tab.sigma)
         for tab in kind.crosstabs
@@ -59,7 +59,7 @@ def pretrain_on_marginals(
 ) -> None:
     """Pretrain a network on rows sampled from a graphical model, and reset the EMA weights to the result."""
     if isinstance(kind, Histories):
-        rows = kind.encode(kind.from_windows(marginal_model.sample_missing, HISTORIES, rng.fold_in("law")))
+        rows = kind.encode(kind.sample_windows(marginal_model.sample_missing, HISTORIES, rng.fold_in("law")))
     else:
         rows = kind.encode(kind.from_levels(marginal_model.sample(ROWS, rng.fold_in("law")), rng))
     pretrain_on_rows(state.network, objective, rows, training, rng, engine, on_progress)

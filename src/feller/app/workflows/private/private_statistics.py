@@ -22,7 +22,8 @@ from feller.data.text.modality import Text
 from feller.privacy.accounting.dp_events import DpEvent, GaussianMechanism, ZCdp
 from feller.privacy.accounting.ledger import Ledger
 from feller.privacy.accounting.zcdp import rho_from_epsilon
-from feller.privacy.marginals.curator import MarginalRelease
+from feller.privacy.marginals.aim import MEAN_ABS_NORMAL, MEASURING, ROUNDS
+from feller.privacy.marginals.curator import MarginalRelease, sigma_for
 from feller.privacy.marginals.marginal_model import MarginalModel
 from feller.privacy.marginals.one_way_error import ONE_WAY_FRACTION, check_budget, one_way_sigma, project_to_simplex
 from feller.privacy.noise.grid_noise import Noise
@@ -31,6 +32,9 @@ from feller.training.objectives.marginal_fitting import ONE_WAY_BUDGET, Marginal
 
 CLASS_BUDGET_FRACTION = 0.02
 """Fraction of the zCDP budget that noisy class counts of images spend; no other counts are then released."""
+MAX_NOISE, MIN_GROUPS = 0.3, 4
+"""Expected L1 noise of the counts of a pair of columns of histories, as a fraction of the number of persons, and minimum
+number of groups of bins of a number."""
 NOT_PUBLIC = (
     "private training supports tables (best with --schema), images, and documents with --start-from; found {}, whose"
     " model stores statistics of the rows without noise"
@@ -91,15 +95,8 @@ def measure_statistics(
     if table is not None:
         marginals, cost = _shares(privacy, table, training_rows, delta)
         return PrivateStatistics(replace(dataset, modality=table.with_marginals(marginals)), ledger.add(cost), {})
-    if (histories := modality.view(Histories)) is not None and marginals_fraction:
-        windows = histories.windows(training_rows.values, privacy.noise_source("rows").uniform((n,)))
-        release, ledger = _measured(privacy, histories.window_space, windows, ledger, marginals_fraction)
-        marginals, crosstabs = _statistics_of(release)
-        histories = replace(histories.with_marginals(marginals), crosstabs=crosstabs, crosstab_rows=n)
-        return PrivateStatistics(replace(dataset, modality=histories), ledger, {}, release.model)
-    if histories is not None:
-        marginals, cost = _history_shares(privacy, histories, training_rows, delta)
-        return PrivateStatistics(replace(dataset, modality=histories.with_marginals(marginals)), ledger.add(cost), {})
+    if (histories := modality.view(Histories)) is not None:
+        return _history_statistics(privacy, dataset, histories, training_rows, ledger, marginals_fraction)
     if images is not None:
         frequencies, costs = _classes(privacy, images, training_rows, delta)
         return PrivateStatistics(dataset, replace(ledger, events=costs), frequencies)
@@ -122,11 +119,17 @@ def has_public_texts(modality: Modality, like: Modality | None) -> bool:
 
 
 def _measured(
-    privacy: PrivacyConfig, space: TableTokens, levels: Int64[Tensor, "n k"], ledger: Ledger, marginals_fraction: float
+    privacy: PrivacyConfig,
+    space: TableTokens,
+    levels: Int64[Tensor, "n k"],
+    ledger: Ledger,
+    marginals_fraction: float,
+    workload: Sequence[tuple[int, ...]] | None = None,
 ) -> tuple[MarginalRelease, Ledger]:
     """Measure marginals of a table of levels with AIM; return them and the ledger with their cost.
 
-    `marginals_fraction` is the part of the remaining budget that is spent on them.
+    `marginals_fraction` is the part of the remaining budget that is spent on them, and `workload` the columns of each
+    marginal to fit (default: all pairs).
     """
     objective = MarginalFitting(space)
     rho = rho_from_epsilon(privacy.max_epsilon, ledger.available_delta)
@@ -138,7 +141,7 @@ def _measured(
         len(levels),
         max(rho_fraction * ONE_WAY_BUDGET[objective.method], ONE_WAY_FRACTION),
     )
-    release = objective.release(levels, rho_fraction * rho, privacy.noise_source("shares"))
+    release = objective.release(levels, rho_fraction * rho, privacy.noise_source("shares"), workload)
     for label, cost in release.charges:
         ledger = ledger.add(ZCdp(label, cost))
     return release, ledger
@@ -160,13 +163,44 @@ def _shares(
     return _shares_of_levels(privacy, table.schema.modelled, table.levels(rows), delta)
 
 
-def _history_shares(
-    privacy: PrivacyConfig, histories: Histories, rows: Dataset, delta: float
-) -> tuple[tuple[tuple[float, ...], ...], DpEvent]:
-    """Return noisy fractions of levels, counted in one random row of each person."""
-    uniforms = privacy.noise_source("rows").uniform((len(rows),))
+def _history_statistics(
+    privacy: PrivacyConfig,
+    dataset: Dataset,
+    histories: Histories,
+    rows: Dataset,
+    ledger: Ledger,
+    marginals_fraction: float,
+) -> PrivateStatistics:
+    """Return the dataset with frequencies from one row of each person, and cross tables from one window."""
+    noise, n = privacy.noise_source("rows"), len(rows)
     columns = (*histories.persons.schema.modelled, *histories.rows.schema.modelled)
-    return _shares_of_levels(privacy, columns, histories.windows(rows.values, uniforms)[:, : len(columns)], delta)
+    levels = histories.one_row_each(rows.values, noise.uniform((n,)))
+    marginals, cost = _shares_of_levels(privacy, columns, levels, ledger.delta)
+    ledger, histories = ledger.add(cost), histories.with_marginals(marginals)
+    if not marginals_fraction:
+        return PrivateStatistics(replace(dataset, modality=histories), ledger, {})
+    rho = marginals_fraction * rho_from_epsilon(privacy.max_epsilon, ledger.available_delta)
+    num_columns = len(columns) + len(histories.rows.counts)
+    histories = replace(histories, window_groups=window_groups(n, rho, num_columns))
+    windows = histories.windows_of(rows.values, noise.uniform((n,)))
+    release, ledger = _measured(
+        privacy, histories.windows.space, windows, ledger, marginals_fraction, histories.windows.pairs
+    )
+    _, crosstabs = _statistics_of(release)
+    modality = replace(histories, crosstabs=crosstabs, crosstab_rows=n)
+    return PrivateStatistics(replace(dataset, modality=modality), ledger, {}, release.model)
+
+
+def window_groups(n: int, rho: float, num_columns: int) -> int:
+    """Return the number of groups of bins of a number, for which noise is a fraction of the counts of all pairs.
+
+    It is the number m for which the expected L1 noise of a table of m x m counts is `MAX_NOISE` of the n persons, at
+    the first noise level of AIM. It depends on public numbers only.
+    """
+    if math.isinf(rho):
+        return 0
+    sigma = sigma_for(MEASURING * rho, ROUNDS * num_columns)
+    return max(MIN_GROUPS, math.floor(math.sqrt(MAX_NOISE * n / (MEAN_ABS_NORMAL * sigma))))
 
 
 def _shares_of_levels(
