@@ -160,7 +160,7 @@ def _marginals(modality: Histories, halves: list[LevelsOfHistories], rng: Rng) -
             results.append(total_variations(compared, [(0, 2), (1, 2), (3, 2)], sets))
         for suffix, *tvs in zip(("", "_floor", "_independent"), *results, strict=True):
             numbers[f"tv{k}_half{suffix}"] = sum(tv.mean().item() for tv in tvs) / len(tvs)
-        tv = sum(result[0] for result in results) / len(results)
+        tv = np.mean([result[0] for result in results], 0)
         names = [*_names(modality.persons), *_names(modality.rows)]
         names = [*names, *(f"{name} before" for name in _names(modality.rows))]
         numbers[f"tv{k}_max"], numbers[f"tv{k}_worst"] = (

@@ -15,7 +15,7 @@ from feller.networks.blocks.condition_encoders import ConditionTypes
 from feller.networks.blocks.time_conditioning import TransformerBlock
 from feller.networks.image.dit import cached_attention
 from feller.networks.network_config import NetworkConfig, seeded_init
-from feller.networks.sequence.row_transformer import EMBEDDING_STD, RowTransformer
+from feller.networks.sequence.row_transformer import EMBEDDING_STD, RowTransformer, RowTransformerNetwork
 from feller.spaces.history_tokens import HistoryTokens
 from feller.spaces.table_tokens import TableTokens
 
@@ -61,11 +61,12 @@ class HistoryTransformerNetwork(nn.Module):
         self.space, self.depth, self.heads = space, config.depth, config.heads
         self.null_values: dict[str, int | float] = {}
 
-        def row_network(tokens: TableTokens) -> nn.Module:
+        def row_network(tokens: TableTokens) -> RowTransformerNetwork:
             network = RowTransformer(tokens, width=width, depth=config.depth, heads=config.heads)
             return network.build((len(tokens.vocab_sizes),), {}, rng)
 
-        self.attributes, self.rows = row_network(space.attributes), row_network(space.rows)
+        self.attributes: RowTransformerNetwork = row_network(space.attributes)
+        self.rows: RowTransformerNetwork = row_network(space.rows)
         self.attribute_embed, self.row_embed = TokenSum(space.attributes, width), TokenSum(space.rows, width)
         self.index_embed = nn.Embedding(space.max_rows + 1, width)
         """Embedding of the number of rows before a row."""
@@ -132,7 +133,7 @@ class HistoryTransformerNetwork(nn.Module):
         return self.context(self.norm(h[:, 0])), HistoryKVCache(cache.keys, cache.values, step + 1)
 
 
-def _valid_row(network: nn.Module) -> Int64[Tensor, " places"]:
+def _valid_row(network: RowTransformerNetwork) -> Int64[Tensor, " places"]:
     """Return the tokens of a valid row, which stands in for the rows after the end of a history."""
     row = torch.zeros(1, len(network.space.vocab_sizes), dtype=torch.long)
     for place in range(row.shape[1]):

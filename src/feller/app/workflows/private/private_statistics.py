@@ -33,7 +33,7 @@ from feller.training.objectives.marginal_fitting import ONE_WAY_BUDGET, Marginal
 CLASS_BUDGET_FRACTION = 0.02
 """Fraction of the zCDP budget that noisy class counts of images spend; no other counts are then released."""
 MAX_NOISE, MIN_GROUPS = 0.3, 4
-"""Expected L1 noise of the counts of a pair of columns of histories, as a fraction of the number of persons, and minimum
+"""Expected L1 noise of the counts of a pair of columns of histories, as a fraction of the number of persons; minimum
 number of groups of bins of a number."""
 NOT_PUBLIC = (
     "private training supports tables (best with --schema), images, and documents with --start-from; found {}, whose"
