@@ -28,6 +28,8 @@ class Bins:
     """Last integer of the last bin."""
     heavy: tuple[int, ...] = ()
     """Heavy values, which have codes of their own, ascending."""
+    is_list: bool = False
+    """True if the heavy values are the only integers that have codes."""
 
     def __post_init__(self) -> None:
         is_ascending = all(a < b for a, b in pairwise(self.starts)) and all(a < b for a, b in pairwise(self.heavy))
@@ -51,7 +53,7 @@ class Bins:
         bins = [
             (start, end)
             for start, end in zip(self.starts, self._ends, strict=True)
-            if end - start + 1 > sum(start <= value <= end for value in self.heavy)
+            if not self.is_list and end - start + 1 > sum(start <= value <= end for value in self.heavy)
         ]
         return [*sorted({*singletons, *bins}, key=lambda entry: (entry[0], entry not in singletons))]
 

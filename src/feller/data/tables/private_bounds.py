@@ -35,7 +35,7 @@ from feller.data.tables.private_support import (
     find_intervals,
     project_to_simplex,
 )
-from feller.data.tables.schema_detection import MISSING, NUMBERS, ClassCounts, noisy_total, number_format_of
+from feller.data.tables.schema_detection import CLASSES, MISSING, NUMBERS, ClassCounts, noisy_total, number_format_of
 from feller.data.tables.unmodelled_columns import HiddenColumn, Identifier
 
 POWERS = range(-20, 51)
@@ -55,6 +55,11 @@ FINE = 0.1
 intervals would contain only noise."""
 APART = Decimal("0.8")
 """Minimum distance between bin edges in a long tail, as a fraction of an octave."""
+ROWS_PER_BIN = 14.0
+"""Minimum number of rows per bin, in standard deviations of the noise: with fewer rows per bin, the noise on the counts
+of bins, and of pairs of bins, changes a column more than wider bins do."""
+FEWEST_PARTS = 4
+"""Minimum number of quantile bins."""
 HALF = 0.5
 """Mantissa of a power of two, as returned by frexp."""
 CERTAIN = 10
@@ -66,6 +71,14 @@ class Cell(NamedTuple):
 
     start: Decimal
     end: Decimal
+
+
+def number_counts(cells: FactorizedColumn, form: NumberFormat) -> list[tuple[Decimal, int]]:
+    """Return the distinct numbers of a column, with the number of cells of each."""
+    is_present = ~cells.is_in(MISSING)
+    parsed = map(form.read, cells.uniques.filter(pyarrow.array(is_present)).to_pylist())
+    pairs = zip(parsed, cells.counts[is_present].tolist(), strict=True)
+    return [(value, count) for value, count in pairs if value is not None]
 
 
 def search_numerical(
@@ -84,12 +97,12 @@ def search_numerical(
         noisy: Counter that adds noise to the two counts, first of octaves and then of finer intervals.
         dtype: Pandas dtype of the column.
     """
-    form = number_format_of(class_counts)
+    form = number_format_of(class_counts, noisy.significance(len(CLASSES)))
     unit = Decimal(1).scaleb(-form.decimals)
-    parsed = map(form.read, cells.uniques.filter(pyarrow.array(~cells.is_in(MISSING))).to_pylist())
-    parsed_counts = zip(parsed, cells.counts[~cells.is_in(MISSING)].tolist(), strict=True)
-    number_counts = [(value, count) for value, count in parsed_counts if value is not None]
-    values, repeats = [value for value, _ in number_counts], [count for _, count in number_counts]
+    found_counts = number_counts(cells, form)
+    values, repeats = [value for value, _ in found_counts], [count for _, count in found_counts]
+    fineness = len(cells.codes) / (ROWS_PER_BIN * noisy.sigma)
+    parts = min(max(int(fineness), FEWEST_PARTS), PARTS)
     noisy_counts = noisy.counts((_octave(value) for value in values), range(len(OCTAVES)), repeats)
     octave_counts = [noisy_counts[i] for i in range(len(OCTAVES))]
     runs = _occupied_octaves(octave_counts, unit, noisy.sigma, noisy_total(class_counts, NUMBERS))
@@ -97,7 +110,7 @@ def search_numerical(
     low = _span(runs[0][0]).start if runs else Decimal(0)
     high = _span(runs[-1][-1]).end if runs else Decimal(0)
     low, high = bounds_around(low, max(high, low + unit), unit)
-    is_fine = (high - low) / unit >= SINGLE
+    is_fine = (high - low) / unit >= min(max(fineness, parts), SINGLE)
     heavy = (0.0,) if is_fine and octave_counts[ZEROS] > max(HEAVY * num_inside, 0.0) and low <= 0 <= high else ()
     octaves = [i for run in runs for i in run if not (heavy and i == ZEROS)]
     octave_totals = project_to_simplex(
@@ -113,7 +126,14 @@ def search_numerical(
         return Identifier(name, dtype=dtype), None
     bins = None if is_fine else min(int((high - low) / unit) + 1, SINGLE)
     edges = (
-        _edges(intervals, [interval_counts[i] for i in range(len(intervals))], sum(octave_totals), (low, high), unit)
+        _edges(
+            intervals,
+            [interval_counts[i] for i in range(len(intervals))],
+            sum(octave_totals),
+            (low, high),
+            unit,
+            parts,
+        )
         if is_fine
         else ()
     )
@@ -189,7 +209,12 @@ def _place(cells: Sequence[Cell], value: Decimal) -> int | None:
 
 
 def _edges(
-    cells: Sequence[Cell], cell_counts: Sequence[float], total: float, bounds: tuple[Decimal, Decimal], unit: Decimal
+    cells: Sequence[Cell],
+    cell_counts: Sequence[float],
+    total: float,
+    bounds: tuple[Decimal, Decimal],
+    unit: Decimal,
+    parts: int,
 ) -> tuple[float, ...]:
     """Return round edges at noisy quantiles, plus one per octave in long tails.
 
@@ -200,7 +225,7 @@ def _edges(
     if projected.sum() <= 0:
         return ()
     middles = [(cell.start + cell.end) / 2 for cell in cells]
-    edges = list(map(Decimal, map(repr, quantile_edges(middles.__getitem__, projected, low, high, unit))))
+    edges = list(map(Decimal, map(repr, quantile_edges(middles.__getitem__, projected, low, high, unit, parts))))
     octave_bounds = {bound for cell in cells for bound in cell if bound and math.frexp(float(abs(bound)))[0] == HALF}
     for bound in sorted(octave_bounds, key=abs):
         step = max(unit, round_step(abs(bound) / PARTS, up=False))

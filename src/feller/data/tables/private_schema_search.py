@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from decimal import Decimal
 from typing import NamedTuple
 
 import numpy as np
@@ -17,21 +18,26 @@ import pyarrow
 
 from feller.core.errors import InputError, UsageError
 from feller.data.loading.raw import FactorizedColumn, RawTable
-from feller.data.tables.clipped_cells import ClippedCells, KeptWords, clipped_cells, kept_words
+from feller.data.tables.clipped_cells import MIN_DEVIATIONS, ClippedCells, KeptWords, clipped_cells
 from feller.data.tables.column import Boolean, Categorical, Column, ModelledColumn
 from feller.data.tables.dates import Datetime, read_times, write_time
+from feller.data.tables.number_format import NumberFormat
 from feller.data.tables.numerical_column import Numerical
-from feller.data.tables.private_bounds import search_numerical
+from feller.data.tables.private_bounds import number_counts, search_numerical
+from feller.data.tables.private_codes import MAX_DECIMALS, find_codes
 from feller.data.tables.private_support import Charge, NoiseSource, NoisyCounter, find_intervals
 from feller.data.tables.schema import Schema
 from feller.data.tables.schema_detection import (
     BOOLEAN_WORDS,
+    CLASSES,
     MISSING,
+    NUMBERS,
     OTHER,
     ClassCounts,
     majority_class,
     noisy_class_counts,
     noisy_total,
+    number_format_of,
 )
 from feller.data.tables.unmodelled_columns import FreeText, HiddenColumn
 
@@ -103,11 +109,22 @@ def search_schema(raw: RawTable, sigma: float, delta: float, noise_source: Noise
     number_columns = [name for name in classes if classes[name] == "number"]
     date_columns = [name for name in classes if classes[name].startswith("date")]
     word_columns = [name for name in classes if classes[name] == "word"]
+    threshold = noisy.significance(len(CLASSES))
+    formats = {name: number_format_of(class_counts[name], threshold) for name in number_columns}
     dtypes = dict(zip(raw.columns, map(_sturdy, raw.dtypes), strict=True)) if raw.dtypes else {}
     columns: dict[str, Column] = {}
     word_reports: list[KeptWords] = []
     clip_reports: list[ClippedCells | None] = []
-    for name in number_columns:
+    counted = [name for name in number_columns if formats[name].decimals <= MAX_DECIMALS]
+    for name in counted:
+        form, found = formats[name], number_counts(cells[name], formats[name])
+        units = [int(number.scaleb(form.decimals)) if _is_on_grid(number, form) else None for number, _ in found]
+        numbers = [(unit, count) for unit, (_, count) in zip(units, found, strict=True) if unit is not None]
+        total = noisy_total(class_counts[name], NUMBERS)
+        column = find_codes(name, numbers, form, total, noisy, dtypes.get(name))
+        columns |= {} if column is None else {name: column}
+    measured = [name for name in number_columns if name not in columns]
+    for name in measured:
         columns[name], clipped = search_numerical(name, cells[name], class_counts[name], noisy, dtypes.get(name))
         clip_reports.append(clipped)
     for name in date_columns:
@@ -115,21 +132,26 @@ def search_schema(raw: RawTable, sigma: float, delta: float, noise_source: Noise
         columns[name], clipped = _dates(name, cells[name], form, class_counts[name], noisy, dtypes.get(name))
         clip_reports.append(clipped)
     for name in word_columns:
-        columns[name], word_report = _values(
-            name, cells[name], class_counts[name], delta / len(word_columns), noisy, dtypes.get(name)
+        columns[name] = _values(name, cells[name], delta / len(word_columns), noisy, dtypes.get(name))
+    listed = [name for name in word_columns if isinstance(columns[name], Categorical)]
+    for name in listed:
+        columns[name], word_report = _with_other(
+            columns[name], cells[name], noisy, noisy.threshold(delta / len(word_columns))
         )
         word_reports += [word_report] if word_report else []
-    if number_columns:
-        charges += [
-            _charge(f"{label} of {_columns(number_columns)} of numbers", sigma, len(number_columns))
-            for label in ("bounds", "edges")
-        ]
+    charges += [
+        _charge(f"{label} of {_columns(names)} of numbers", sigma, len(names))
+        for label, names in (("codes", counted), ("bounds", measured), ("edges", measured))
+        if names
+    ]
     if date_columns:
         charges.append(_charge(f"years of {_columns(date_columns)} of dates", sigma, len(date_columns)))
     if word_columns:
         charges.append(
             _charge(f"values of {_columns(word_columns)} of words", sigma, len(word_columns))._replace(delta=delta)
         )
+    if listed:
+        charges.append(_charge(f"other values of {_columns(listed)} of words", sigma, len(listed)))
     for name, column in columns.items():  # no missing cells if their count is not significant
         if "missing" not in class_counts[name] and isinstance(column, Boolean | Categorical | Datetime | Numerical):
             columns[name] = replace(column, missing=None, also_missing=())
@@ -144,6 +166,11 @@ def search_schema(raw: RawTable, sigma: float, delta: float, noise_source: Noise
         raise NoiseTooLargeError(
             f"in the columns not hidden by noise, {error}", hidden_columns, tuple(charges)
         ) from error
+
+
+def _is_on_grid(number: Decimal, form: NumberFormat) -> bool:
+    """Return True if a number has no more decimals than its column."""
+    return number.scaleb(form.decimals) == number.scaleb(form.decimals).to_integral_value()
 
 
 def _check_not_hidden(hidden_columns: Sequence[str], num_found: int, charges: Sequence[Charge]) -> None:
@@ -197,27 +224,44 @@ def _dates(
     return Datetime(name, *bounds, form, (), None, "", MISSING[1:], dtype), clipped
 
 
-def _values(
-    name: str, cells: FactorizedColumn, class_counts: ClassCounts, delta: float, noisy: NoisyCounter, dtype: str | None
-) -> tuple[Column, KeptWords | None]:
-    """Return a column of the words whose noisy counts exceed a threshold, and a report of the words kept.
+def _values(name: str, cells: FactorizedColumn, delta: float, noisy: NoisyCounter, dtype: str | None) -> Column:
+    """Return a column of the words whose noisy counts exceed a threshold, the most frequent ones first.
 
     If no word does, the column is free text; it is hidden if the threshold is so high that no word could exceed it.
     """
-    n, is_word = len(cells.codes), ~cells.is_in(MISSING)
-    exact_counts = zip(
-        cells.uniques.filter(pyarrow.array(is_word)).to_pylist(), cells.counts[is_word].tolist(), strict=True
-    )
-    words = dict(noisy.words(dict(exact_counts), delta))
-    threshold = noisy.threshold(delta)
+    words = noisy.words(_word_counts(cells), delta)
     if not words:
         # The number of rows and the threshold are public, so this depends on no cell.
-        return (FreeText(name, dtype=dtype) if threshold <= SHARED * n else HiddenColumn(name)), None
-    boolean_pair = next((pair for pair in BOOLEAN_WORDS if {*pair} == {*words}), None)
+        return (
+            FreeText(name, dtype=dtype) if noisy.threshold(delta) <= SHARED * len(cells.codes) else HiddenColumn(name)
+        )
+    names = [word for word, _ in sorted(words, key=lambda pair: -pair[1])]
+    boolean_pair = next((pair for pair in BOOLEAN_WORDS if {*pair} == {*names}), None)
     if boolean_pair is not None:
-        return Boolean(name, *boolean_pair, "", MISSING[1:], dtype), None
-    other = OTHER if OTHER not in words else None
-    column = Categorical(name, tuple(words), other, "", MISSING[1:], dtype)
-    word_total = sum(count for class_name, count in class_counts.items() if class_name != "missing")
-    words_kept = kept_words(name, words, OTHER, word_total, n=n, sigma=noisy.sigma, threshold=threshold)
-    return column, words_kept if other else None
+        return Boolean(name, *boolean_pair, "", MISSING[1:], dtype)
+    return Categorical(name, tuple(names), None, "", MISSING[1:], dtype)
+
+
+def _with_other(
+    column: Column, cells: FactorizedColumn, noisy: NoisyCounter, threshold: float
+) -> tuple[Column, KeptWords | None]:
+    """Return a column with a value for unlisted words, and a report, if by a noisy count a significant number is.
+
+    Otherwise the few unlisted words are read as the most frequent one.
+    """
+    if not isinstance(column, Categorical):
+        raise TypeError(f"expected a categorical column, found {type(column).__name__}")
+    n, counts = len(cells.codes), _word_counts(cells)
+    unlisted = sum(count for word, count in counts.items() if word not in column.values)
+    count = noisy.counts([0], [0], [unlisted])[0]
+    if count <= MIN_DEVIATIONS * noisy.sigma:
+        return column, None
+    fraction, error = min(count / n, 1.0), 2 * noisy.sigma / n
+    report = KeptWords(column.name, len(column.values), OTHER, fraction, threshold, error)
+    return replace(column, values=tuple(sorted(column.values)), other=OTHER), report
+
+
+def _word_counts(cells: FactorizedColumn) -> dict[str, int]:
+    is_word = ~cells.is_in(MISSING)
+    words = cells.uniques.filter(pyarrow.array(is_word)).to_pylist()
+    return dict(zip(words, cells.counts[is_word].tolist(), strict=True))

@@ -62,8 +62,11 @@ class NoisyCounter:
 
     def significant(self, counts: dict[str | int, float]) -> list[str | int]:
         """Return the keys whose noisy count is significantly greater than the noise."""
-        threshold = self.sigma * float(scipy.stats.norm.isf(FALSE_POSITIVE_PROB / len(counts)))
-        return [key for key, count in counts.items() if count > threshold]
+        return [key for key, count in counts.items() if count > self.significance(len(counts))]
+
+    def significance(self, num_counts: int) -> float:
+        """Return the threshold that, in one of a thousand cases, any of the counts exceeds if all are 0."""
+        return self.sigma * float(scipy.stats.norm.isf(FALSE_POSITIVE_PROB / num_counts))
 
     def threshold(self, delta: float) -> float:
         """Return the threshold that the noisy count of a word that occurs in one row exceeds with probability delta."""
@@ -108,7 +111,9 @@ class NoisyTotal(NamedTuple):
     """Number of noisy counts that were summed to the total."""
 
 
-def find_intervals(counts: Sequence[float], sigma: float, edge_deviations: float, total: NoisyTotal) -> list[Span]:
+def find_intervals(
+    counts: Sequence[float], sigma: float, edge_deviations: float, total: NoisyTotal, *, margins: bool = True
+) -> list[Span]:
     """Return the first and last index of each interval with significant counts; intervals are ascending and disjoint.
 
     An interval starts as a window whose counts have a significant sum, and is then widened by neighbouring counts.
@@ -120,6 +125,7 @@ def find_intervals(counts: Sequence[float], sigma: float, edge_deviations: float
             A lower minimum misses fewer rows, but widens intervals further into values that do not occur.
         total: Noisy total of all counts. If the counts in all intervals sum to significantly less than this total, the
             search is repeated with lower thresholds.
+        margins: True to widen intervals by margins for tails that noise may hide.
     """
     values = np.asarray(counts, dtype=np.float64)
     threshold = float(scipy.stats.norm.isf(FALSE_POSITIVE_PROB / (len(WIDTHS) * len(values))))
@@ -139,10 +145,10 @@ def find_intervals(counts: Sequence[float], sigma: float, edge_deviations: float
     for factor in LOWER_THRESHOLDS:
         if _is_mass_missing(values, intervals, sigma, total, 1.0):
             intervals = _widen(values, seeds, factor * edge_deviations * sigma)
-    if sigma <= TAIL_NOISE_FRACTION * total.sum:
+    if not margins or sigma <= TAIL_NOISE_FRACTION * total.sum:
         return intervals
-    margins = [(last - first + 1) // TAILS for first, last in intervals]
-    interval_margins = zip(intervals, margins, strict=True)
+    widths = [(last - first + 1) // TAILS for first, last in intervals]
+    interval_margins = zip(intervals, widths, strict=True)
     return _joined(
         [(max(first - margin, 0), min(last + margin, len(values) - 1)) for (first, last), margin in interval_margins]
     )

@@ -287,7 +287,7 @@ def _common_prefix(words: pyarrow.Array) -> str:
     return re.split(r"[{}]|\d*$", first[:length])[0]
 
 
-DECIMALS = 6
+DECIMALS = 9
 """Maximum number of digits after the decimal point."""
 POINTS = tuple(f"number:{d}" for d in range(DECIMALS + 1))
 COMMAS = tuple(f"comma:{max(d, 1)}" for d in range(DECIMALS + 1))
@@ -306,7 +306,7 @@ MIN_LEADING_ZEROS = 0.01
 """Fraction of numbers with leading zeros above which a column contains codes, not numbers."""
 DATE = re.compile(r"(\d{1,4}[-/. ]|[A-Z][a-z]{2}).*\d")
 """Regular expression for cells that may be dates."""
-GAPS = 2.5
+GAPS = 3.0
 """Noisy count of missing cells above which a column is taken to have missing cells, in standard deviations of the
 noise."""
 ClassCounts = dict[str | int, float]
@@ -376,8 +376,18 @@ def noisy_total(class_counts: ClassCounts, starts: tuple[str, ...]) -> NoisyTota
     return NoisyTotal(sum(counts), len(counts))
 
 
-def number_format_of(class_counts: ClassCounts) -> NumberFormat:
-    """Return the main number format of a column.
+MIN_FRACTIONS = 0.05
+"""Minimum fraction of numbers with decimals for which a column has decimals; also the minimum frequency of a number of
+decimals, as a fraction of that of the most frequent one."""
+LAST_DIGITS = 9
+"""Ratio of numbers that end in another digit to numbers that end in 0, if the last digit is uniform."""
+
+
+def number_format_of(class_counts: ClassCounts, threshold: float) -> NumberFormat:
+    """Return the main number format of a column, from the significant noisy counts of its classes.
+
+    Trailing zeros are dropped if numbers with fewer decimals occur too. If these are whole numbers only, although
+    numbers that end in one dropped zero would be frequent enough to exceed `threshold`, the others have all decimals.
 
     A comma before three digits is a decimal comma if other numbers of decimals also occur, else a thousands separator.
     """
@@ -388,7 +398,13 @@ def number_format_of(class_counts: ClassCounts) -> NumberFormat:
     if by_comma:
         commas[3] += class_counts.get("grouped", 0.0)
     counts = {0: class_counts.get("number:0", 0.0), **{d: points[d] + commas[d] for d in points}}
-    decimals = max((d for d, count in counts.items() if count > max(counts.values()) / 20), default=0)
+    fractions = {d: count for d, count in counts.items() if d > 0}
+    has_fractions = sum(fractions.values()) > MIN_FRACTIONS * sum(counts.values())
+    decimals = max((d for d, count in fractions.items() if count > MIN_FRACTIONS * max(fractions.values())), default=0)
+    decimals = decimals if has_fractions else 0
+    fewer = [d for d in range(decimals) if counts[d] > 0]
+    is_whole = fewer == [0] and decimals > 1 and counts[decimals] / LAST_DIGITS > threshold
+    fewest = fewer[0] if fewer and not is_whole else None
     if by_comma:
-        return NumberFormat(decimals, point=",")
-    return NumberFormat(decimals, thousands="," if class_counts.get("grouped", 0.0) > 0 else "")
+        return NumberFormat(decimals, fewest, ",", whole=is_whole)
+    return NumberFormat(decimals, fewest, thousands="," if class_counts.get("grouped", 0.0) > 0 else "", whole=is_whole)

@@ -106,7 +106,9 @@ def _column_warnings(column: Column, n: int) -> Iterator[str]:
     elif NAMES.search(column.name):
         yield f"{name} may contain personal names or addresses; declare it as identifier or text, or remove it"
     if isinstance(column, Numerical):
-        odd_numbers = [number for number in (column.low, column.high, *column.edges) if _is_odd(number, column)]
+        odd_numbers = [
+            number for number in (column.low, column.high, *column.edges, *column.numbers) if _is_odd(number, column)
+        ]
         if odd_numbers:
             yield (
                 f"{name} has {_listed(odd_numbers)} among its bounds and edges, which may be a value of the data;"
@@ -180,6 +182,8 @@ def _column_facts(column: Column) -> str:
     if isinstance(column, Boolean):
         return f"{column.true!r} or {column.false!r}"
     if isinstance(column, Numerical):
+        if column.numbers:
+            return f"{_count(len(column.numbers), 'number')}, {_listed(column.numbers)}"
         heavy = f", {_count(len(column.heavy), 'frequent number')}" if column.heavy else ""
         return f"from {column.low:.12g} to {column.high:.12g}{_edges(column)}{heavy}"
     if isinstance(column, Datetime):
