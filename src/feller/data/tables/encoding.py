@@ -80,7 +80,8 @@ def check_columns(raw: RawTable, schema: Schema, *, partial: bool = False) -> No
             f"the values of {hidden[0]!r} were hidden by noise, so generated rows lack this column",
             remedy="Remove the column",
         )
-    skipped = [name for name in raw.columns if name in schema.skipped_names]
+    skipped_names = set(schema.skipped_names)
+    skipped = [name for name in raw.columns if name in skipped_names]
     if skipped and partial:
         raise InputError(
             f"the schema skips {skipped[0]!r}, so generated rows lack this column", remedy="Remove the column"

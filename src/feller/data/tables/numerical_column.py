@@ -48,10 +48,16 @@ class Numerical(ModelledColumn):
     numbers: tuple[float, ...] = ()
     """The only numbers that occur, ascending, each with its own code; an alternative to edges, bins and heavy
     values."""
+    knots: tuple[float, ...] = ()
+    """Numbers between low and high that divide bins further: numbers are uniform between knots."""
+    weights: tuple[float, ...] = ()
+    """Relative frequency of the numbers in each interval between knots; one more than knots."""
 
     def __post_init__(self) -> None:
         check_words(self.name, self.words_for_missing, "the word")
-        if self.numbers and (self.edges or self.bins is not None or self.heavy or self.digits):
+        if bool(self.knots) != bool(self.weights):
+            raise InputError(expected="both knots and weights, or neither", column=self.name)
+        if self.numbers and (self.edges or self.knots or self.bins is not None or self.heavy or self.digits):
             raise InputError(expected="either numbers, or edges, bins, heavy values or digits", column=self.name)
         if self.numbers and (self.low, self.high) != (self.numbers[0], self.numbers[-1]):
             raise InputError(
@@ -75,7 +81,9 @@ class Numerical(ModelledColumn):
             return Bins((low,), high, tuple(units(number, "the number") for number in self.numbers), True)
         edges = tuple(units(edge, "the edge") for edge in self.edges)
         starts = (low, *edges) if edges else equal_starts(low, high, self.bins or BINS)
-        return Bins(starts, high, tuple(units(value, "the heavy value") for value in self.heavy))
+        heavy = tuple(units(value, "the heavy value") for value in self.heavy)
+        knots = tuple(units(knot, "the knot") for knot in self.knots)
+        return Bins(starts, high, heavy, False, knots, self.weights)
 
     @property
     def field(self) -> ColumnTokenizer:

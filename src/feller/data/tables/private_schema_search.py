@@ -10,44 +10,37 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from decimal import Decimal
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow
 
 from feller.core.errors import InputError, UsageError
 from feller.data.loading.raw import FactorizedColumn, RawTable
-from feller.data.tables.clipped_cells import MIN_DEVIATIONS, ClippedCells, KeptWords, clipped_cells
+from feller.data.tables.clipped_cells import ClippedCells, KeptWords, clipped_cells
 from feller.data.tables.column import Boolean, Categorical, Column, ModelledColumn
 from feller.data.tables.dates import Datetime, read_times, write_time
-from feller.data.tables.number_format import NumberFormat
 from feller.data.tables.numerical_column import Numerical
 from feller.data.tables.private_bounds import number_counts, search_numerical
 from feller.data.tables.private_codes import MAX_DECIMALS, find_codes
 from feller.data.tables.private_support import Charge, NoiseSource, NoisyCounter, find_intervals
+from feller.data.tables.private_words import search_words, with_other
 from feller.data.tables.schema import Schema
 from feller.data.tables.schema_detection import (
-    BOOLEAN_WORDS,
     CLASSES,
     MISSING,
     NUMBERS,
-    OTHER,
     ClassCounts,
     majority_class,
     noisy_class_counts,
     noisy_total,
     number_format_of,
 )
-from feller.data.tables.unmodelled_columns import FreeText, HiddenColumn
+from feller.data.tables.unmodelled_columns import HiddenColumn
 
 YEARS = range(1800, 2201)
 """Range of years in which dates are searched; public."""
 EDGE_DEVIATIONS = 0.25
 """Minimum noisy count of a year that extends the bounds of dates, in standard deviations of the noise."""
-SHARED = 0.1
-"""Largest release threshold, as a fraction of the number of rows, at which a text column without released words counts
-as free text. At a larger threshold, even frequent words are not released, and the column is hidden."""
 
 
 class NoiseTooLargeError(InputError):
@@ -117,11 +110,9 @@ def search_schema(raw: RawTable, sigma: float, delta: float, noise_source: Noise
     clip_reports: list[ClippedCells | None] = []
     counted = [name for name in number_columns if formats[name].decimals <= MAX_DECIMALS]
     for name in counted:
-        form, found = formats[name], number_counts(cells[name], formats[name])
-        units = [int(number.scaleb(form.decimals)) if _is_on_grid(number, form) else None for number, _ in found]
-        numbers = [(unit, count) for unit, (_, count) in zip(units, found, strict=True) if unit is not None]
         total = noisy_total(class_counts[name], NUMBERS)
-        column = find_codes(name, numbers, form, total, noisy, dtypes.get(name))
+        counts = number_counts(cells[name], formats[name])
+        column = find_codes(name, counts, formats[name], total, noisy, dtypes.get(name))
         columns |= {} if column is None else {name: column}
     measured = [name for name in number_columns if name not in columns]
     for name in measured:
@@ -131,13 +122,14 @@ def search_schema(raw: RawTable, sigma: float, delta: float, noise_source: Noise
         form = classes[name].partition(":")[2]
         columns[name], clipped = _dates(name, cells[name], form, class_counts[name], noisy, dtypes.get(name))
         clip_reports.append(clipped)
-    for name in word_columns:
-        columns[name] = _values(name, cells[name], delta / len(word_columns), noisy, dtypes.get(name))
-    listed = [name for name in word_columns if isinstance(columns[name], Categorical)]
-    for name in listed:
-        columns[name], word_report = _with_other(
-            columns[name], cells[name], noisy, noisy.threshold(delta / len(word_columns))
-        )
+    kept = {
+        name: search_words(name, cells[name], delta / len(word_columns), noisy, dtypes.get(name))
+        for name in word_columns
+    }
+    columns |= kept
+    listed = {name: column for name, column in kept.items() if isinstance(column, Categorical)}
+    for name, column in listed.items():
+        columns[name], word_report = with_other(column, cells[name], noisy, noisy.threshold(delta / len(word_columns)))
         word_reports += [word_report] if word_report else []
     charges += [
         _charge(f"{label} of {_columns(names)} of numbers", sigma, len(names))
@@ -151,7 +143,7 @@ def search_schema(raw: RawTable, sigma: float, delta: float, noise_source: Noise
             _charge(f"values of {_columns(word_columns)} of words", sigma, len(word_columns))._replace(delta=delta)
         )
     if listed:
-        charges.append(_charge(f"other values of {_columns(listed)} of words", sigma, len(listed)))
+        charges.append(_charge(f"other values of {_columns([*listed])} of words", sigma, len(listed)))
     for name, column in columns.items():  # no missing cells if their count is not significant
         if "missing" not in class_counts[name] and isinstance(column, Boolean | Categorical | Datetime | Numerical):
             columns[name] = replace(column, missing=None, also_missing=())
@@ -166,11 +158,6 @@ def search_schema(raw: RawTable, sigma: float, delta: float, noise_source: Noise
         raise NoiseTooLargeError(
             f"in the columns not hidden by noise, {error}", hidden_columns, tuple(charges)
         ) from error
-
-
-def _is_on_grid(number: Decimal, form: NumberFormat) -> bool:
-    """Return True if a number has no more decimals than its column."""
-    return number.scaleb(form.decimals) == number.scaleb(form.decimals).to_integral_value()
 
 
 def _check_not_hidden(hidden_columns: Sequence[str], num_found: int, charges: Sequence[Charge]) -> None:
@@ -222,46 +209,3 @@ def _dates(
     num_inside = sum(sum(year_counts[a : b + 1]) for a, b in intervals)
     clipped = clipped_cells(name, bounds, num_inside, terms, class_counts, n=len(cells.codes), sigma=noisy.sigma)
     return Datetime(name, *bounds, form, (), None, "", MISSING[1:], dtype), clipped
-
-
-def _values(name: str, cells: FactorizedColumn, delta: float, noisy: NoisyCounter, dtype: str | None) -> Column:
-    """Return a column of the words whose noisy counts exceed a threshold, the most frequent ones first.
-
-    If no word does, the column is free text; it is hidden if the threshold is so high that no word could exceed it.
-    """
-    words = noisy.words(_word_counts(cells), delta)
-    if not words:
-        # The number of rows and the threshold are public, so this depends on no cell.
-        return (
-            FreeText(name, dtype=dtype) if noisy.threshold(delta) <= SHARED * len(cells.codes) else HiddenColumn(name)
-        )
-    names = [word for word, _ in sorted(words, key=lambda pair: -pair[1])]
-    boolean_pair = next((pair for pair in BOOLEAN_WORDS if {*pair} == {*names}), None)
-    if boolean_pair is not None:
-        return Boolean(name, *boolean_pair, "", MISSING[1:], dtype)
-    return Categorical(name, tuple(names), None, "", MISSING[1:], dtype)
-
-
-def _with_other(
-    column: Column, cells: FactorizedColumn, noisy: NoisyCounter, threshold: float
-) -> tuple[Column, KeptWords | None]:
-    """Return a column with a value for unlisted words, and a report, if by a noisy count a significant number is.
-
-    Otherwise the few unlisted words are read as the most frequent one.
-    """
-    if not isinstance(column, Categorical):
-        raise TypeError(f"expected a categorical column, found {type(column).__name__}")
-    n, counts = len(cells.codes), _word_counts(cells)
-    unlisted = sum(count for word, count in counts.items() if word not in column.values)
-    count = noisy.counts([0], [0], [unlisted])[0]
-    if count <= MIN_DEVIATIONS * noisy.sigma:
-        return column, None
-    fraction, error = min(count / n, 1.0), 2 * noisy.sigma / n
-    report = KeptWords(column.name, len(column.values), OTHER, fraction, threshold, error)
-    return replace(column, values=tuple(sorted(column.values)), other=OTHER), report
-
-
-def _word_counts(cells: FactorizedColumn) -> dict[str, int]:
-    is_word = ~cells.is_in(MISSING)
-    words = cells.uniques.filter(pyarrow.array(is_word)).to_pylist()
-    return dict(zip(words, cells.counts[is_word].tolist(), strict=True))

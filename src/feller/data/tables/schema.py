@@ -173,7 +173,7 @@ KINDS: dict[str, type[Column]] = {
 VERSION = 2
 """Version of the schema file format; version 1 had no fields `draft` and `version`."""
 _PARTS = ("version", "draft", "unit", "outside", "target", "public", "columns", "rules")
-_LISTS = ("values", "edges", "heavy", "numbers", "also_missing")
+_LISTS = ("values", "edges", "heavy", "numbers", "knots", "weights", "also_missing")
 _ROOM = 116
 
 
