@@ -9,22 +9,21 @@ if TYPE_CHECKING:  # the names in `_EXPORTS`, for type checkers and editors
     # fmt: off
     # isort: off
     from feller.app.api import (
-        audit as audit, bridge as bridge, evaluate as evaluate, export as export, fit as fit, load as load, sample as
-        sample, steer as steer, tune as tune,
+        audit as audit, bridge as bridge, evaluate as evaluate, export as export, fit as fit, infer_schema as
+        infer_schema, load as load, sample as sample, steer as steer, tune as tune,
     )
     from feller.app.config import (
         AuditConfig as AuditConfig, BridgeConfig as BridgeConfig, EvaluateConfig as EvaluateConfig, ExportConfig as
         ExportConfig, FitConfig as FitConfig, PrivacyOptions as PrivacyOptions, DataLoadingOptions as
         DataLoadingOptions, LoRAOptions as LoRAOptions,
         RunFolderOptions as RunFolderOptions, SampleConfig as SampleConfig, SampleFileOptions as
-        SampleFileOptions, SamplerOptions as SamplerOptions, SteerConfig as SteerConfig, TokenOptions as
-        TokenOptions, TrainingOptions as TrainingOptions, TuneConfig as TuneConfig,
+        SampleFileOptions, SamplerOptions as SamplerOptions, SchemaConfig as SchemaConfig, SteerConfig as
+        SteerConfig, TokenOptions as TokenOptions, TrainingOptions as TrainingOptions, TuneConfig as TuneConfig,
     )
     from feller.app.results import FittedRun as FittedRun, Report as Report, SteeredSamples as SteeredSamples
     from feller.app.synthesizer import Synthesizer as Synthesizer
     from feller.app.modalities.registration import register_modality as register_modality
     from feller.app.workflows.cite import cite as cite
-    from feller.app.workflows.draft_schema import infer_schema as infer_schema
     from feller.control.bridges.bridge_config import BridgeSolverConfig as BridgeSolverConfig
     from feller.control.bridges.problem import BridgeProblem as BridgeProblem
     from feller.control.bridges.solution import BridgeSolution as BridgeSolution, solve_bridge as solve_bridge
@@ -135,7 +134,7 @@ if TYPE_CHECKING:  # the names in `_EXPORTS`, for type checkers and editors
 
 _EXPORTS = {
     "app.api": (
-        *("audit", "bridge", "evaluate", "export", "fit", "load", "sample", "steer", "tune"),
+        *("audit", "bridge", "evaluate", "export", "fit", "infer_schema", "load", "sample", "steer", "tune"),
         *("AuditConfig", "BridgeConfig", "EvaluateConfig", "ExportConfig", "FitConfig", "PrivacyOptions"),
         *(
             "DataLoadingOptions",
@@ -144,6 +143,7 @@ _EXPORTS = {
             "SampleConfig",
             "SampleFileOptions",
             "SamplerOptions",
+            "SchemaConfig",
             "TokenOptions",
         ),
         *("SteerConfig", "TrainingOptions", "TuneConfig"),
@@ -151,7 +151,6 @@ _EXPORTS = {
     "app.results": ("FittedRun", "Report", "SteeredSamples"),
     "app.synthesizer": ("Synthesizer",),
     "app.workflows.cite": ("cite",),
-    "app.workflows.draft_schema": ("infer_schema",),
     "app.modalities.registration": ("register_modality",),
     "control.bridges.bridge_config": ("BridgeSolverConfig",),
     "control.bridges.problem": ("BridgeProblem",),

@@ -24,6 +24,7 @@ from feller.app.config import (
     SampleConfig,
     SampleFileOptions,  # noqa: F401
     SamplerOptions,  # noqa: F401
+    SchemaConfig,
     SteerConfig,
     TokenOptions,  # noqa: F401
     TrainingOptions,  # noqa: F401
@@ -34,6 +35,7 @@ from feller.app.results import FittedRun, HasRun, Report, SteeredSamples
 from feller.app.terminal import progress_reporter
 from feller.app.workflows.audit import audit as audit_run
 from feller.app.workflows.bridge import bridge as bridge_populations
+from feller.app.workflows.draft_schema import infer_schema as infer_table_schema
 from feller.app.workflows.evaluate import evaluate as evaluate_run
 from feller.app.workflows.export import export as export_run
 from feller.app.workflows.fit import fit as fit_data
@@ -47,6 +49,7 @@ from feller.core.pretrained_folder import is_pretrained_folder
 from feller.core.run_folder import Run, target_run, to_run
 from feller.core.user_code import load_code
 from feller.data.loading.in_memory import DataSource, SavedData, check_frame, is_in_memory, said_of, save, with_index
+from feller.data.tables.schema import Schema
 from feller.models.export.model_saving import save_for_this_process
 from feller.models.model import Model, Samples
 
@@ -135,6 +138,31 @@ def sample(run: RunSource | None = None, *, config: SampleConfig) -> Samples | S
         `feller.open_shards`.
     """
     return FittedRun(_resolve_run(run, config.loading.code).path).sample(config=config)
+
+
+@accepts_options(SchemaConfig)
+def infer_schema(
+    data: DataSource,
+    schema: str | os.PathLike[str] | Mapping[str, object] | Schema | None = None,
+    *,
+    config: SchemaConfig,
+) -> dict[str, object]:
+    """Infer the schema of a table, as a dict to review and then pass to `fit(schema=...)`; or edit an existing schema.
+
+    A draft is inferred from the rows, so it is not private until you have reviewed it: keep only values that are known
+    without the rows, such as public bounds, and remove the entry `draft`. `json.dump` writes the dict to a file like
+    that of `feller data schema`.
+
+    Args:
+        data: DataFrame, file or example; for an example with a public schema, this schema is returned.
+        schema: Existing schema of the table, to be edited instead of a new draft.
+        config: Edits of the schema; each can also be passed as a keyword argument, such as `rare=20` or `drop=["id"]`.
+
+    Raises:
+        InputError: If the file is not a table, or a column to edit does not exist.
+        UsageError: If `data` has another type, its columns have no names, or a column is to have two kinds.
+    """
+    return infer_table_schema(data, schema, config)
 
 
 @accepts_options(EvaluateConfig)

@@ -56,6 +56,7 @@ from feller.app.config import (
     SampleConfig,
     SampleFileOptions,
     SamplerOptions,
+    SchemaConfig,
     SearchOptions,
     SpeechOptions,
     SteerConfig,
@@ -68,6 +69,7 @@ from feller.app.results import FittedRun, HasRun, Report, SteeredSamples
 from feller.core.output_shards import ShardedSamples
 from feller.core.run_folder import Run
 from feller.data.loading.in_memory import DataSource
+from feller.data.tables.schema import Schema
 from feller.models.model import Model, Samples
 
 RunSource = FittedRun | Run | Model | HasRun | str | os.PathLike[str]
@@ -180,6 +182,20 @@ def sample(
     loading: RunOptions | None = None,
     config: SampleConfig | None = None,
 ) -> Samples | ShardedSamples: ...
+def infer_schema(
+    data: DataSource,
+    schema: str | os.PathLike[str] | Mapping[str, object] | Schema | None = None,
+    *,
+    rare: PositiveInt = None,
+    drop: Targets = (),
+    codes: Targets = (),
+    identifier: Targets = (),
+    text: Targets = (),
+    public: Targets = (),
+    target: OptionalText = None,
+    clip: bool = False,
+    config: SchemaConfig | None = None,
+) -> dict[str, object]: ...
 def evaluate(
     run: RunSource | None = None,
     *,

@@ -797,6 +797,32 @@ class AuditConfig(metaclass=OptionsType):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SchemaConfig(metaclass=OptionsType):
+    """Edits of the schema of a table, for `feller data schema`."""
+
+    rare: PositiveInt = None
+    """Merge values of categorical columns that occur in fewer rows than this into `other`. Values in rules, and values
+    of --public columns, are kept."""
+    drop: Targets = ()
+    """Columns to skip: real tables may contain them, but models and samples lack them."""
+    codes: Targets = ()
+    """Columns whose numbers are categorical codes."""
+    identifier: Targets = ()
+    """Columns that identify rows or people: not modelled, samples get consecutive numbers."""
+    text: Targets = ()
+    """Columns of free text: not modelled, left empty."""
+    public: Targets = ()
+    """Columns whose values are public facts, for example from a code book: no warnings about them."""
+    target: OptionalText = None
+    """Column that the report predicts from the others."""
+    clip: bool = False
+    """Replace cells that the schema does not allow by the nearest allowed value, instead of raising an error."""
+
+    def __post_init__(self) -> None:
+        normalize_fields(self, **dict.fromkeys(("drop", "codes", "identifier", "text", "public"), as_texts))
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExportConfig(metaclass=OptionsType):
     """Export the network of RUN (default: the newest) for other programs, or the whole model as a folder."""
 

@@ -23,6 +23,59 @@ def test_schema_of_a_table(tmp_path):
     refuse("data", "schema", table, "--out", out, kind=InputError, file=str(out))
 
 
+def test_edits_of_a_schema(tmp_path):
+    table, first, second = tmp_path / "people.csv", tmp_path / "first.json", tmp_path / "second.json"
+    rows = [f"{i},{1 + i % 9},{20 + i % 40},{'rare' if i < 3 else 'ab'[i % 2]},{'TF'[i % 2]}" for i in range(60)]
+    table.write_text("\n".join(["id,Region,age,job,left", *rows]) + "\n")
+    words = ("--rare", 20, "--drop", "id", "--codes", "Region", "--clip", "--public", "Region", "--target", "left")
+    found = run("data", "schema", table, "--out", first, *words)
+    assert found["columns"]["id"] == "skip"
+    content = json.loads(first.read_text())
+    assert (content["draft"], content["outside"], content["target"], content["public"]) == (
+        True,
+        "clip",
+        "left",
+        ["Region"],
+    )
+    assert content["columns"]["Region"] == {"kind": "categorical", "values": [str(i) for i in range(1, 10)]}
+    assert content["columns"]["job"] == {"kind": "categorical", "values": ["a", "b"], "other": "OTHER"}
+    assert not any("Region" in warning for warning in found["warnings"])
+    assert any("job" in note for note in found["notes"])
+    del content["draft"]
+    first.write_text(json.dumps(content))
+    run("data", "schema", table, "--schema", first, "--identifier", "Region", "--text", "job", "--out", second)
+    edited = json.loads(second.read_text())
+    assert [column["kind"] for column in edited["columns"].values()] == [
+        "skip",
+        "identifier",
+        "numerical",
+        "text",
+        "boolean",
+    ]
+    assert (edited.get("draft"), edited["outside"], edited["target"]) == (None, "clip", "left")
+    assert run("data", table, "--schema", second)["shape"] == "2"
+
+
+@pytest.mark.parametrize(
+    ("words", "fields"),
+    [
+        ("--drop jop", {"kind": InputError, "argument": "drop", "remedy": "Did you mean 'job'?"}),
+        ("--public jop", {"kind": InputError, "argument": "public", "remedy": "Did you mean 'job'?"}),
+        ("--target jop", {"kind": InputError, "argument": "target"}),
+        ("--target id", {"kind": InputError, "argument": "target"}),
+        ("--drop job --text job", {"argument": "text"}),
+        ("--drop job --target job", {"kind": InputError, "argument": "drop"}),
+        ("--rare 0", {"argument": "rare"}),
+        ("--schema none.json", {"kind": InputError, "file": "none.json"}),
+    ],
+)
+def test_refused_edits(words, fields, here):
+    table = here / "people.csv"
+    table.write_text("id,job\n" + "".join(f"{i},{'ab'[i % 2]}\n" for i in range(60)))
+    refuse("data", "schema", table, *words.split(), **fields)
+    assert [path.name for path in here.iterdir() if path.name != "home"] == ["people.csv"]
+
+
 def test_schema_of_an_example(tmp_path):
     run("data", "schema", "example:adult", "--out", tmp_path / "s.json")
     assert "education-num" in json.loads((tmp_path / "s.json").read_text())["columns"]
@@ -57,7 +110,8 @@ def test_spoken_words(tmp_path):
         ("schema", {"expected": "an input: feller data schema FILE --out schema.json"}),
         ("schema nowhere.csv", {"kind": InputError, "file": "nowhere.csv", "found": "none"}),
         ("schema example:digits", {"file": "example:digits"}),
-        ("schema example:adult --schema b.json", {"remedy": "Leave it out"}),
+        ("schema example:adult --schema b.json", {"kind": InputError, "file": "b.json"}),
+        ("digits --rare 5", {"remedy": "Leave it out"}),
         ("adult --out x.json", {}),
         ("moons --out x", {}),
         ("spoken-words --out x --longest 5", {"remedy": "Leave it out"}),

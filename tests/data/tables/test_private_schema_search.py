@@ -72,11 +72,12 @@ def test_columns_and_charges() -> None:
     kinds = [Numerical, Numerical, Boolean, Categorical, Datetime, FreeText, Categorical]
     assert [type(column) for column in schema.columns] == kinds
     assert age.low <= 18 <= 79 <= age.high <= 260  # at most an octave more than needed
-    assert (gain.heavy, gain.form) == ((0.0,), NumberFormat(2))
+    assert (gain.heavy, gain.form) == ((0.0,), NumberFormat(2, whole=True))
     assert gain.high >= 15_000
     assert flag == Boolean("flag", "Yes", "No")
-    assert colour.values == ("blue", "green", "red")
-    assert "1977-01-01" <= born.first <= "1980-01-01"
+    assert {*colour.values} == {"blue", "green", "red"}
+    assert colour.other is None
+    assert "1975-01-01" <= born.first <= "1980-01-01"
     assert "2009-12-31" <= born.last <= "2012-12-31"
     assert note == FreeText("note")
     assert gap.values == ("x",)
@@ -84,10 +85,12 @@ def test_columns_and_charges() -> None:
     assert schema.outside == "impute"
     assert charges == (
         Charge("kinds of the columns", 5 / math.sqrt(7)),
+        Charge("codes of 2 columns of numbers", 5 / math.sqrt(2)),
         Charge("bounds of 2 columns of numbers", 5 / math.sqrt(2)),
         Charge("edges of 2 columns of numbers", 5 / math.sqrt(2)),
         Charge("years of 1 column of dates", 5.0),
         Charge("values of 4 columns of words", 5 / math.sqrt(4), 1e-6),
+        Charge("other values of 2 columns of words", 5 / math.sqrt(2)),
     )
 
 
@@ -158,7 +161,8 @@ def test_single_visible_column_is_refused() -> None:
     ) as record:  # numbers over twelve octaves: none holds enough rows, though their kind does
         search_schema(RawTable(cells, columns=("x", "y")), 45.0, 1e-3, NoNoise())
     assert record.value.hidden_columns == ("y",)
-    assert [charge.label.partition(" ")[0] for charge in record.value.charges] == ["kinds", "bounds", "edges", "values"]
+    labels = [charge.label.partition(" ")[0] for charge in record.value.charges]
+    assert labels == ["kinds", "codes", "bounds", "edges", "values", "other"]
 
 
 def words(cells: list[str]) -> FactorizedColumn:
@@ -218,14 +222,18 @@ def test_share_of_rare_words_is_reported() -> None:
     (record,) = search_schema(table, 5.0, 1e-6, NoNoise()).kept_words
     assert (record.column, record.words, record.other_fraction) == ("w", 2, pytest.approx(0.38))
     assert record.rows == pytest.approx(1 + 5 * 4.753, abs=0.01)
+    assert record.error == pytest.approx(2 * 5 / 1000)
 
 
 def test_insignificant_share_of_rare_words_is_not_reported() -> None:
-    """Ten rows are fewer than two deviations of the sum of three counts, 17 rows."""
+    """Ten rows are fewer than three deviations of a count, 15 rows; they are read as the most frequent word."""
     cells = ["a"] * 500 + ["b"] * 490 + [f"rare {i}" for i in range(10)]
     table = RawTable(np.array([[cell, str(i % 90)] for i, cell in enumerate(cells)], dtype=object), columns=("w", "n"))
-    (record,) = search_schema(table, 5.0, 1e-6, NoNoise()).kept_words
-    assert (record.words, record.other_fraction) == (2, None)
+    found = search_schema(table, 5.0, 1e-6, NoNoise())
+    assert found.kept_words == ()
+    column = found.schema.columns[0]
+    assert (column.values, column.other) == (("a", "b"), None)
+    assert encode(table, found.schema).codes[-10:, 0].tolist() == [0] * 10
 
 
 SIGMA = 23.7
@@ -313,7 +321,7 @@ def test_three_digits_after_a_comma_are_thousands_by_default() -> None:
     table = RawTable(np.array(cells_of_rows, dtype=object), columns=("many", "fine"))
     many, fine = search_schema(table, 2.0, 1e-6, NoNoise()).schema.columns
     assert (many.form, many.high > 90_000) == (NumberFormat(0, thousands=","), True)
-    assert (fine.form, fine.high < 200) == (NumberFormat(3, point=","), True)
+    assert (fine.form, fine.high < 200) == (NumberFormat(3, 1, point=","), True)
 
 
 def test_numbers_similar_to_row_ids_stay_numbers() -> None:

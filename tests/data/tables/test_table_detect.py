@@ -14,8 +14,8 @@ from feller.data.tables.number_format import NumberFormat
 from feller.data.tables.numerical_column import Numerical, numerical_column
 from feller.data.tables.schema import Schema
 from feller.data.tables.schema_detection import detect_schema
-from feller.data.tables.schema_lint import schema_warnings
-from feller.data.tables.unmodelled_columns import FreeText, Identifier
+from feller.data.tables.schema_lint import detection_notes, schema_warnings
+from feller.data.tables.unmodelled_columns import FreeText, Identifier, SkippedColumn
 from tests.errors import refuses
 
 N = 400
@@ -56,6 +56,32 @@ def test_detected_kinds() -> None:
     )
 
 
+def test_columns_of_missing_cells_are_skipped() -> None:
+    assert detect_column("NA", "", "NA") == SkippedColumn("x")
+
+
+def test_integers_that_all_differ_are_identifiers_unless_chance_explains_it() -> None:
+    """Of 400 integers below 1,000, 80 pairs would be equal; of those below 10^7, 0.008."""
+    rng = np.random.default_rng(0)
+    assert detect_column(*map(str, rng.permutation(1000)[:N])) == Identifier("x", "{#}")
+    assert detect_column(*map(str, 10_000 + rng.permutation(1000)[:N])) == Identifier("x", "{#####}")
+    incomes = [str(i) for i in sorted({*rng.integers(0, 10**7, N)})]
+    assert isinstance(detect_column(*incomes), Numerical)
+    assert isinstance(detect_column(*(f"{i / 10:.1f}" for i in rng.permutation(1000)[:N])), Numerical)
+    assert isinstance(detect_column(*map(str, rng.integers(0, 1000, N))), Numerical)
+
+
+@pytest.mark.parametrize(
+    ("name", "is_person"),
+    [("patient", True), ("PatientID", True), ("customer_no", True), ("id", True), ("product_id", False), ("x", False)],
+)
+def test_columns_of_people_with_several_rows(name: str, is_person: bool) -> None:
+    cells = [f"P-{i * 7 % 100:04d}" for i in range(N)]
+    assert (detect_column(*cells, name=name) == Identifier(name, "P-{####}")) == is_person
+    table = RawTable(np.array([[cell, "ab"[i % 2]] for i, cell in enumerate(cells)], dtype=object), columns=(name, "y"))
+    assert len(detection_notes(detect_schema(table), table)) == is_person
+
+
 def test_bounds_and_edges_are_not_data_values() -> None:
     rng = np.random.default_rng(0)
     skewed = [f"{value:.3f}" for value in np.exp(rng.normal(size=2000) * 2)]
@@ -85,8 +111,8 @@ def test_detected_bounds_contain_all_numbers(numbers: list[int], decimals: int) 
 
 
 def test_tables_without_modelled_columns_are_refused() -> None:
-    with refuses(InputError, column="x"):
-        detect_column("NA", "")
+    with refuses(InputError):
+        detect_schema(RawTable(np.array([["NA"], [""]], dtype=object), columns=("x",)))
     with refuses(InputError):
         detect_schema(RawTable(np.array([[str(i)] for i in range(30)], dtype=object), columns=("i",)))
 

@@ -17,12 +17,17 @@ from feller.app.commands.flag_types import (
     aliases,
     flag_name,
 )
+from feller.app.config import SchemaConfig
 from feller.app.options import flags_of, non_default_options
 from feller.core.errors import UsageError
 from feller.data.examples.registry import EXAMPLE_INFOS, EXAMPLE_PREFIX, parse_example
 from feller.data.path_checks import require_data
 
-SUBCOMMAND_FLAGS = {"schema": ("file", "out"), "memory": ("file", "out", "of"), "scenes": ("out", "n")}
+SUBCOMMAND_FLAGS = {
+    "schema": ("file", "out", "schema", *flags_of(SchemaConfig)),
+    "memory": ("file", "out", "of"),
+    "scenes": ("out", "n"),
+}
 """Subcommand name -> flags of the subcommand, except --json."""
 
 
@@ -31,7 +36,7 @@ class DataReadingFlags:
     """Options for loading data."""
 
     schema: OptionalText = None
-    """Schema file of a table, written by `feller data schema`."""
+    """Schema file of a table, written by `feller data schema`, which edits this schema if given."""
     space: Annotated[OptionalText, Choices(registries=("feller.data.points.named_spaces:NAMES",))] = None
     """Manifold of numeric rows, as for `feller fit`."""
     longest: PositiveInt = None
@@ -68,7 +73,7 @@ class Data:
     """List the built-in examples, or inspect DATA or a run: its shape, and what `fit --condition` can condition on.
 
     Subcommands:
-    - `feller data schema FILE` drafts the schema of a table.
+    - `feller data schema FILE` drafts the schema of a table, or edits the schema in --schema.
     - `feller data memory DOCUMENTS` builds a datastore of documents for `feller sample --memory`.
     - `feller data spoken-words --out FOLDER` copies the files of the example spoken-words.
     - `feller data scenes` writes images with texts.
@@ -87,6 +92,8 @@ class Data:
     """Options for loading data, as for `feller fit`; inferred from the data by default."""
     writing: Annotated[WritingFlags, tyro.conf.OmitArgPrefixes] = field(default_factory=WritingFlags)
     """Options of schema, memory, scenes and spoken-words."""
+    edits: Annotated[SchemaConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=SchemaConfig)
+    """Edits of the schema, for the subcommand schema."""
 
     def run(self, words: list[str]) -> dict[str, Any]:
         from feller.app.terminal import make_reporter, show_numbers
@@ -185,11 +192,13 @@ class Data:
         from feller.app.terminal import show_numbers
         from feller.app.workflows.draft_schema import draft_schema
 
-        facts = draft_schema(self._second("FILE --out schema.json"), self.writing.out or "schema.json")
-        show_numbers(
-            {key: value for key, value in facts.items() if key not in ("warnings", "columns", "note")}, reporter
-        )
+        source, out = self._second("FILE --out schema.json"), self.writing.out or "schema.json"
+        facts = draft_schema(source, out, self.edits, self.data_loading.schema)
+        excluded = ("notes", "warnings", "columns", "note")
+        show_numbers({key: value for key, value in facts.items() if key not in excluded}, reporter)
         show_numbers(dict(facts["columns"]), reporter)
+        for note in facts["notes"]:
+            reporter.log(note)
         for warning in facts["warnings"]:
             reporter.log(f"check this: {warning}")
         reporter.log(facts["note"])

@@ -2,103 +2,130 @@
 
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
+from feller.app.config import SchemaConfig
+from feller.app.workflows.edit_schema import edit_schema
 from feller.core.errors import InputError, UsageError, error_context
 from feller.data.examples.registry import EXAMPLE_PREFIX
 from feller.data.loading.dataset_reader import read
 from feller.data.loading.file_formats import load_table
 from feller.data.loading.in_memory import DataSource, check_frame, said_of, with_index
+from feller.data.loading.raw import RawTable
 from feller.data.tables.dataframes import from_frame
+from feller.data.tables.encoding import check_columns
 from feller.data.tables.modality import Table
-from feller.data.tables.schema import KINDS, write_schema
+from feller.data.tables.schema import KINDS, Schema, schema_of, write_schema
+from feller.data.tables.schema import is_draft as is_draft_file
 from feller.data.tables.schema_detection import detect_schema
-from feller.data.tables.schema_lint import rare_value_warnings, schema_warnings
+from feller.data.tables.schema_lint import detection_notes, rare_value_warnings, schema_warnings
 
 DRAFT_NOTE = (
     "this draft was inferred from the rows and is not private until you have reviewed it: keep only bounds, edges and"
     ' values that are known without the rows; then remove its line "draft": true'
 )
+EDITED_NOTE = "this schema counts as reviewed, as the schema from which it was edited; review the edits"
 DOCUMENTED_NOTE = "this schema is from the documentation of the data, not from its rows"
 
 
-def draft_schema(source: str, out: str) -> dict[str, Any]:
-    """Write a draft schema that is inferred from a table, or copied from an example with a public schema.
+def draft_schema(
+    source: str,
+    out: str,
+    config: SchemaConfig = SchemaConfig(),  # noqa: B008 - frozen
+    schema: str | None = None,
+) -> dict[str, Any]:
+    """Write the schema of a table: inferred from its rows, copied from an example, or an existing one; then edited.
 
     Args:
         source: File with the table, or `example:NAME`.
         out: JSON file to write, which must not exist.
+        config: Edits of the schema.
+        schema: Existing schema of the table, to be edited instead of a new draft.
 
     Returns:
-        Number of rows, type of each column, path of the schema file, and warnings about values that may reveal rows.
+        Number of rows, type of each column, path of the schema file, notes, and warnings about values that may reveal
+        rows.
 
     Raises:
-        InputError: If the table is damaged, or the output file exists.
-        UsageError: If the example does not exist.
+        InputError: If the table is damaged, the output file exists, or a column to edit does not exist.
+        UsageError: If the example does not exist, or a column is to have two kinds.
     """
-    path, warnings = pathlib.Path(out), ()
-    if source.startswith(EXAMPLE_PREFIX):
-        modality, n = _example(source)
-        schema = modality.schema
-    else:
-        with error_context(source):
-            cells = load_table(pathlib.Path(source))
-            schema, n = detect_schema(cells), len(cells.values)
-            warnings = rare_value_warnings(schema, cells)
+    path, is_example = pathlib.Path(out), source.startswith(EXAMPLE_PREFIX)
+    cells, start, is_draft = _start(source, schema)
+    with error_context(source):
+        edited, notes = edit_schema(start, cells, config, drafted=schema is None and not is_example)
     if path.exists():
         raise InputError(
             "already exists and may have been edited",
             remedy="Choose another file with --out, or remove this file",
             file=path,
         )
-    write_schema(schema, path, draft=not source.startswith(EXAMPLE_PREFIX))
+    write_schema(edited, path, draft=is_draft)
     type_names = {cls: type_name for type_name, cls in KINDS.items()}
+    n, is_public = len(cells.values), is_example and schema is None
     return {
         "data": source,
         "rows": n,
         "schema": str(path),
-        "columns": {column.name: type_names[type(column)] for column in schema.columns},
-        "warnings": [*warnings, *schema_warnings(schema, n)],
-        "note": DOCUMENTED_NOTE if source.startswith(EXAMPLE_PREFIX) else DRAFT_NOTE,
+        "columns": {column.name: type_names[type(column)] for column in edited.columns},
+        "notes": [*(detection_notes(edited, cells) if schema is None and not is_example else ()), *notes],
+        "warnings": [*(() if is_public else rare_value_warnings(edited, cells)), *schema_warnings(edited, n)],
+        "note": DRAFT_NOTE if is_draft else DOCUMENTED_NOTE if is_public else EDITED_NOTE,
     }
 
 
-def infer_schema(data: DataSource) -> dict[str, object]:
-    """Infer the schema of a table, as a dict to review and then pass to `fit(schema=...)`.
-
-    The draft is inferred from the rows, so it is not private until you have reviewed it: keep only values that are
-    known without the rows, such as public bounds, and remove the entry `draft`. `json.dump` writes the dict to a file
-    like that of `feller data schema`.
-
-    Args:
-        data: DataFrame, file or example; for an example with a public schema, this schema is returned.
+def infer_schema(
+    data: DataSource,
+    schema: str | os.PathLike[str] | Mapping[str, object] | Schema | None = None,
+    config: SchemaConfig = SchemaConfig(),  # noqa: B008 - frozen
+) -> dict[str, object]:
+    """Infer the schema of a table, or edit an existing one; see `feller.infer_schema`.
 
     Raises:
-        InputError: If the file is not a table.
-        UsageError: If `data` has another type, or its columns have no names.
+        InputError: If the file is not a table, or a column to edit does not exist.
+        UsageError: If `data` has another type, its columns have no names, or a column is to have two kinds.
     """
+    cells, start, is_draft = _start(data, schema)
+    with error_context(said_of(data) if isinstance(data, pd.DataFrame) else str(data)):
+        edited, _ = edit_schema(start, cells, config, drafted=schema is None and is_draft)
+    return {**edited.to_dict(), **({"draft": True} if is_draft else {})}
+
+
+def _start(
+    data: DataSource, schema: str | os.PathLike[str] | Mapping[str, object] | Schema | None
+) -> tuple[RawTable, Schema, bool]:
+    """Return the cells of a table, its schema before edits, and whether that is an unreviewed draft."""
     if isinstance(data, pd.DataFrame):
         data, _ = with_index(data)
         check_frame(data)
-        with error_context(said_of(data)):
-            return {**detect_schema(from_frame(data)).to_dict(), "draft": True}
-    if not isinstance(data, str | os.PathLike):
+        where, cells, example = said_of(data), from_frame(data), None
+    elif isinstance(data, str | os.PathLike):
+        where = str(data)
+        example, cells = _example(where) if where.startswith(EXAMPLE_PREFIX) else (None, None)
+    else:
         raise UsageError(
             argument="data",
             expected="a DataFrame, or a file with a table",
             found=type(data).__name__,
             remedy="Convert it to a DataFrame: pd.DataFrame(data)",
         )
-    if str(data).startswith(EXAMPLE_PREFIX):
-        return _example(str(data))[0].schema.to_dict()
-    with error_context(str(data)):
-        return {**detect_schema(load_table(pathlib.Path(data))).to_dict(), "draft": True}
+    with error_context(where):
+        cells = load_table(pathlib.Path(where)) if cells is None else cells
+        if schema is None:
+            return cells, (detect_schema(cells) if example is None else example), example is None
+        given = schema_of(schema)
+        check_columns(cells, given)
+        is_draft = schema.get("draft") is True if isinstance(schema, Mapping) else False
+        if isinstance(schema, str | os.PathLike):
+            is_draft = is_draft_file(pathlib.Path(schema))
+        return cells, given, is_draft
 
 
-def _example(source: str) -> tuple[Table, int]:
+def _example(source: str) -> tuple[Schema, RawTable]:
     data = read(source)
     if (table := data.modality.view(Table)) is None:
         raise UsageError("has no schema", remedy="Use an example with a table, such as example:adult", file=source)
-    return table, len(data)
+    return table.schema, data.raw_table or table.cells(data.values)

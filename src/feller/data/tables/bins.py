@@ -28,6 +28,13 @@ class Bins:
     """Last integer of the last bin."""
     heavy: tuple[int, ...] = ()
     """Heavy values, which have codes of their own, ascending."""
+    is_list: bool = False
+    """True if the heavy values are the only integers that have codes."""
+    knots: tuple[int, ...] = ()
+    """Integers that divide the range into intervals in which integers are uniform, ascending; each interval starts with
+    a knot. By default integers are uniform within bins."""
+    weights: tuple[float, ...] = ()
+    """Relative frequency of each interval between knots; one more than knots."""
 
     def __post_init__(self) -> None:
         is_ascending = all(a < b for a, b in pairwise(self.starts)) and all(a < b for a, b in pairwise(self.heavy))
@@ -37,6 +44,14 @@ class Bins:
             )
         if max(abs(self.starts[0]), abs(self.last)) >= MAX_NUMBER:
             raise InputError(expected="bounds with fewer than 19 digits", remedy="Use fewer decimals")
+        if self.weights and (
+            len(self.weights) != len(self.knots) + 1
+            or min(self.weights) < 0
+            or not all(a < b for a, b in pairwise((self.starts[0], *self.knots, self.last + 1)))
+        ):
+            raise InputError(
+                expected="`knots` in ascending order within the bounds, and one more of `weights`, of at least 0"
+            )
         if self.heavy and not self.starts[0] <= self.heavy[0] <= self.heavy[-1] <= self.last:
             raise InputError(expected="`heavy` values (with a bin of their own) within the bounds of the column")
 
@@ -51,7 +66,7 @@ class Bins:
         bins = [
             (start, end)
             for start, end in zip(self.starts, self._ends, strict=True)
-            if end - start + 1 > sum(start <= value <= end for value in self.heavy)
+            if not self.is_list and end - start + 1 > sum(start <= value <= end for value in self.heavy)
         ]
         return [*sorted({*singletons, *bins}, key=lambda entry: (entry[0], entry not in singletons))]
 
@@ -149,11 +164,24 @@ class Bins:
             mask = codes == code
             heavy = [] if first == last else [value for value in self.heavy if first <= value <= last]
             num_values = last - first + 1 - len(heavy)
-            samples = first + np.minimum((uniforms[mask] * num_values).astype(np.int64), num_values - 1)
+            positions = self._positions(first, last, uniforms[mask])
+            samples = first + np.minimum((positions * num_values).astype(np.int64), num_values - 1)
             for value in heavy:  # in ascending order, skip each heavy value
                 samples += samples >= value
             integers[mask] = samples
         return integers
+
+    def _positions(self, first: int, last: int, uniforms: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
+        """Map uniform random numbers to positions within a bin, in [0, 1), that follow the weights between knots."""
+        if not self.weights or first == last:
+            return uniforms
+        bounds = np.array([self.starts[0], *self.knots, self.last + 1], dtype=np.float64)
+        points = np.unique([first, *np.clip(bounds, first, last + 1), last + 1])
+        masses = np.interp(points, bounds, np.concatenate([[0.0], np.cumsum(self.weights)]))
+        if masses[-1] <= masses[0]:
+            return uniforms
+        shares = (masses - masses[0]) / (masses[-1] - masses[0])  # equal shares: an empty interval
+        return np.interp(uniforms, shares, (points - first) / (last + 1 - first))
 
 
 def check_binned(column: Any) -> None:

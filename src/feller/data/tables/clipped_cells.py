@@ -20,6 +20,8 @@ class ClippedCells:
     last: str
     fraction: float
     """Noisy fraction of the rows whose cell is outside of the bounds."""
+    error: float = 0.0
+    """Two standard deviations of the noise on `fraction`."""
 
 
 def clipped_cells(
@@ -44,10 +46,10 @@ def clipped_cells(
         sigma: Standard deviation of the Gaussian noise of each noisy count.
     """
     counts = [count for class_name, count in class_counts.items() if class_name != "missing"]
-    outside = sum(counts) - inside
-    if outside <= max(MIN_SHARE * n, MIN_DEVIATIONS * sigma * math.sqrt(terms + len(counts))):
+    outside, deviation = sum(counts) - inside, sigma * math.sqrt(terms + len(counts))
+    if outside <= max(MIN_SHARE * n, MIN_DEVIATIONS * deviation):
         return None
-    return ClippedCells(column, *bounds, min(outside / n, 1.0))
+    return ClippedCells(column, *bounds, min(outside / n, 1.0), 2 * deviation / n)
 
 
 MIN_DEVIATIONS_OF_WORDS = 2.0
@@ -63,20 +65,9 @@ class KeptWords:
     """Number of released words."""
     other: str
     """Word that replaces all words that were not released."""
-    other_fraction: float | None
-    """Noisy fraction of cells whose word was not released; None if it is not significant."""
+    other_fraction: float
+    """Noisy fraction of cells whose word was not released."""
     rows: float
     """Minimum noisy count (a number of rows) of a released word; the threshold is public."""
-
-
-def kept_words(
-    column: str, words: Mapping[str, float], other: str, total: float, *, n: int, sigma: float, threshold: float
-) -> KeptWords:
-    """Report the released words of a column, given noisy counts of its words, and of all its text cells (`total`).
-
-    Words with a noisy count of at least `threshold` were released; all other words become `other`. Each count has
-    Gaussian noise of standard deviation `sigma`; the table has `n` rows.
-    """
-    other_count = total - sum(words.values())
-    is_significant = other_count > MIN_DEVIATIONS_OF_WORDS * sigma * math.sqrt(1 + len(words))
-    return KeptWords(column, len(words), other, min(other_count / n, 1.0) if is_significant else None, threshold)
+    error: float = 0.0
+    """Two standard deviations of the noise on `other_fraction`."""

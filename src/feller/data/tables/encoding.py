@@ -61,8 +61,8 @@ def encode(raw: RawTable, schema: Schema) -> EncodedRows:
 def check_columns(raw: RawTable, schema: Schema, *, partial: bool = False) -> None:
     """Raise an InputError for a column that the schema lacks and, unless `partial`, for a missing modelled column.
 
-    Hidden columns, which the model does not generate, may be present, except in a partial table. The missing cells of a
-    partial table are to be filled in.
+    Hidden and skipped columns, which generated rows lack, may be present, except in a partial table. The missing cells
+    of a partial table are to be filled in.
     """
     names, present, hidden_names = set(schema.names), set(raw.columns), set(schema.hidden_names)
     unknown = [name for name in raw.columns if name not in names]
@@ -79,6 +79,12 @@ def check_columns(raw: RawTable, schema: Schema, *, partial: bool = False) -> No
         raise InputError(
             f"the values of {hidden[0]!r} were hidden by noise, so generated rows lack this column",
             remedy="Remove the column",
+        )
+    skipped_names = set(schema.skipped_names)
+    skipped = [name for name in raw.columns if name in skipped_names]
+    if skipped and partial:
+        raise InputError(
+            f"the schema skips {skipped[0]!r}, so generated rows lack this column", remedy="Remove the column"
         )
     absent = [column.name for column in schema.modelled if column.name not in present]
     if absent and not partial:

@@ -20,7 +20,7 @@ from feller.data.tables.constraints import violations
 from feller.data.tables.dates import Datetime
 from feller.data.tables.numerical_column import Numerical
 from feller.data.tables.schema import Schema
-from feller.data.tables.unmodelled_columns import Derived, FreeText, HiddenColumn, Identifier
+from feller.data.tables.unmodelled_columns import Derived, FreeText, HiddenColumn, Identifier, SkippedColumn
 
 CellCondition = str | tuple[str, str] | list[str]
 """Condition on a column: a cell; a range, as a text such as `30..40` or as a pair of ends (one may be empty); or a list
@@ -33,6 +33,7 @@ NOT_GIVABLE: dict[type[Column], str] = {
     Identifier: "it identifies people and is generated as running numbers",
     FreeText: "it is free text",
     HiddenColumn: "its values were hidden by noise",
+    SkippedColumn: "the schema skips it",
 }
 """Reason why rows cannot be conditioned on a column, by column type."""
 

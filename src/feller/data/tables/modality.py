@@ -40,7 +40,7 @@ from feller.data.tables.numerical_column import Numerical
 from feller.data.tables.raking import Crosstab, crosstab_weights, exchange_rows, rake_rows
 from feller.data.tables.schema import ROW, Schema
 from feller.data.tables.schema_detection import detect_schema
-from feller.data.tables.unmodelled_columns import Derived, FreeText, Identifier
+from feller.data.tables.unmodelled_columns import Derived, FreeText, Identifier, SkippedColumn
 from feller.spaces import ColumnTokenizer, DigitTokenizer, PairConstraint, TableTokens
 
 
@@ -421,6 +421,7 @@ def unmodelled_notes(schema: Schema) -> tuple[str, ...]:
         (Identifier, "not modelled: {}, identifiers, generated as running numbers"),
         (FreeText, "not modelled: {}, free text, left empty; if this is wrong, edit the schema (feller data schema)"),
         (Derived, "not modelled: {}, derived from other columns"),
+        (SkippedColumn, "left out: {}, skipped by the schema, so samples lack it"),
     ]
     for column_type, template in templates:
         names = [column.name for column in schema.columns if isinstance(column, column_type)]

@@ -47,6 +47,8 @@ class NumberFormat:
     """Prefix of each number, such as a currency symbol."""
     after: str = ""
     """Suffix of each number, such as %."""
+    whole: bool = False
+    """True if whole numbers are written without decimals, such as 0 among 12.50."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.decimals <= MOST_DECIMALS:
@@ -180,6 +182,7 @@ class NumberFormat:
         if self.fewest is not None:
             trimmed = decimals.rstrip("0")
             decimals = trimmed if len(trimmed) >= self.fewest else decimals[: self.fewest]
+        decimals = "" if self.whole and not remainder else decimals
         sign = "-" if units < 0 else "+" if self.plus and units > 0 else ""
         return f"{sign}{self.before}{digits}{self.point if decimals else ''}{decimals}{self.after}"
 
@@ -203,6 +206,8 @@ class NumberFormat:
             decimals = _ARROW.if_else(
                 _ARROW.greater_equal(_ARROW.binary_length(trimmed), self.fewest), trimmed, shortest
             )
+        if self.whole:
+            decimals = _ARROW.if_else(pyarrow.array(remainder == 0), scalar(""), decimals)
         point = _ARROW.if_else(_ARROW.equal(decimals, ""), scalar(""), scalar(self.point))
         plus_sign = scalar("+" if self.plus else "")
         is_negative, is_positive = pyarrow.array(units < 0), pyarrow.array(units > 0)
@@ -306,6 +311,8 @@ def _detect_digits(words: pyarrow.Array, parsed: ParsedNumbers, form: NumberForm
     num_decimals, most_digits = parsed.behind, int(parsed.before.max())
     decimals = max(0, min(int(num_decimals.max()), MOST_DECIMALS, LARGEST_DIGITS - most_digits))
     fewest = min(int(num_decimals.min()), decimals)
+    is_whole = decimals > 1 and set(np.unique(num_decimals).tolist()) == {0, decimals}
+    fewest = decimals if is_whole else fewest
     unprefixed = _ARROW.replace_substring_regex(words, r"^[^0-9]*", "")
     integers = _ARROW.replace_substring_regex(unprefixed, rf"\{form.point}.*", "")
     zero_padded = integers.filter(_ARROW.match_substring_regex(integers, r"^0[0-9]+$"))
@@ -322,6 +329,7 @@ def _detect_digits(words: pyarrow.Array, parsed: ParsedNumbers, form: NumberForm
         has_plus,
         form.before,
         form.after,
+        is_whole,
     )
 
 

@@ -45,9 +45,26 @@ class Numerical(ModelledColumn):
     missing: str | None = None  # pyrefly: ignore
     also_missing: tuple[str, ...] = ()  # pyrefly: ignore
     dtype: str | None = None  # pyrefly: ignore
+    numbers: tuple[float, ...] = ()
+    """The only numbers that occur, ascending, each with its own code; an alternative to edges, bins and heavy
+    values."""
+    knots: tuple[float, ...] = ()
+    """Numbers between low and high that divide bins further: numbers are uniform between knots."""
+    weights: tuple[float, ...] = ()
+    """Relative frequency of the numbers in each interval between knots; one more than knots."""
 
     def __post_init__(self) -> None:
         check_words(self.name, self.words_for_missing, "the word")
+        if bool(self.knots) != bool(self.weights):
+            raise InputError(expected="both knots and weights, or neither", column=self.name)
+        if self.numbers and (self.edges or self.knots or self.bins is not None or self.heavy or self.digits):
+            raise InputError(expected="either numbers, or edges, bins, heavy values or digits", column=self.name)
+        if self.numbers and (self.low, self.high) != (self.numbers[0], self.numbers[-1]):
+            raise InputError(
+                "low and high equal to the first and last of the numbers",
+                f"{self.low:g} and {self.high:g}",
+                column=self.name,
+            )
         if not self.low <= self.high:
             raise InputError("low below high", f"{self.low:g} and {self.high:g}", column=self.name)
         check_binned(self)
@@ -60,9 +77,13 @@ class Numerical(ModelledColumn):
             return self.form.exact(number, self.name, label)
 
         low, high = units(self.low, "low"), units(self.high, "high")
+        if self.numbers:
+            return Bins((low,), high, tuple(units(number, "the number") for number in self.numbers), True)
         edges = tuple(units(edge, "the edge") for edge in self.edges)
         starts = (low, *edges) if edges else equal_starts(low, high, self.bins or BINS)
-        return Bins(starts, high, tuple(units(value, "the heavy value") for value in self.heavy))
+        heavy = tuple(units(value, "the heavy value") for value in self.heavy)
+        knots = tuple(units(knot, "the knot") for knot in self.knots)
+        return Bins(starts, high, heavy, False, knots, self.weights)
 
     @property
     def field(self) -> ColumnTokenizer:
@@ -117,6 +138,8 @@ class Numerical(ModelledColumn):
     @property
     def allowed_text(self) -> str:
         missing = "" if self.missing is None else f", or {self.missing or WITHOUT_NAME}"
+        if self.numbers:
+            return f"one of {', '.join(f'{number:g}' for number in self.numbers[:20])}{missing}"
         return f"a number from {self.low:g} to {self.high:g}{missing}"
 
     def units(self, text: str) -> Decimal | None:
@@ -136,9 +159,13 @@ class Numerical(ModelledColumn):
     def nearest_codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
         """Return the code of `low` for numbers below it, the code of `high` for other numbers, and -1 for other cells.
 
-        Call it only with cells without a code: numbers within the bounds would also get the code of `high`.
+        Call it only with cells without a code: numbers within the bounds would also get the code of `high`. If only
+        certain numbers occur, the code is that of the nearest one.
         """
         parsed, bounds = self.form.parse(words), np.array([self.levels.starts[0], self.levels.last])
+        if self.numbers:
+            middles = (np.array(self.levels.heavy[1:], dtype=np.float64) + np.array(self.levels.heavy[:-1])) / 2
+            return np.where(parsed.valid, np.searchsorted(middles, parsed.units), -1)
         lowest, highest = bounds - bounds[0] if self.digits else self.levels.codes(bounds)
         return np.where(parsed.valid, np.where(parsed.units < bounds[0], lowest, highest), -1)
 
@@ -147,7 +174,8 @@ class Numerical(ModelledColumn):
         parsed = self.form.parse(words)
         first, last = self.levels.starts[0], self.levels.last
         units = parsed.units
-        is_within = parsed.valid & (units >= first) & ((units < last) | ((units == last) & parsed.exact))
+        is_inside = (units < last) & (parsed.exact | (not self.numbers))
+        is_within = parsed.valid & (units >= first) & (is_inside | ((units == last) & parsed.exact))
         return np.where(is_within, units - first if self.digits else self.levels.codes(units), -1)
 
     def value_cells(self, codes: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]) -> pyarrow.Array:
@@ -249,7 +277,7 @@ def numerical_column(
 
 
 def quantile_edges(
-    value: Callable[[int], Decimal], counts: BinCounts, low: Decimal, high: Decimal, unit: Decimal
+    value: Callable[[int], Decimal], counts: BinCounts, low: Decimal, high: Decimal, unit: Decimal, parts: int = PARTS
 ) -> tuple[float, ...]:
     """Return the inner edges of bins with about equal counts, as round numbers.
 
@@ -259,9 +287,10 @@ def quantile_edges(
         low: Lower bound.
         high: Upper bound.
         unit: Place value of the last decimal of the column's numbers.
+        parts: Number of bins.
     """
     total = sum(counts.tolist())
-    targets = [(i + 1) * total / PARTS for i in range(PARTS - 1)]
+    targets = [(i + 1) * total / parts for i in range(parts - 1)]
     indices = np.searchsorted(np.cumsum(counts), targets, side="left") if len(counts) else np.zeros(0, dtype=np.int64)
     knots = [low, *(value(int(index)) for index in indices if index < len(counts)), high]
     edges = {_near(knots, i, unit, finest(high - low)) for i in range(1, len(knots) - 1)}

@@ -25,8 +25,6 @@ from feller.data.tables.numerical_column import (
     SINGLE,
     Numerical,
     bounds_around,
-    quantile_edges,
-    round_step,
 )
 from feller.data.tables.private_support import (
     FALSE_POSITIVE_PROB,
@@ -35,7 +33,7 @@ from feller.data.tables.private_support import (
     find_intervals,
     project_to_simplex,
 )
-from feller.data.tables.schema_detection import MISSING, NUMBERS, ClassCounts, noisy_total, number_format_of
+from feller.data.tables.schema_detection import CLASSES, MISSING, NUMBERS, ClassCounts, noisy_total, number_format_of
 from feller.data.tables.unmodelled_columns import HiddenColumn, Identifier
 
 POWERS = range(-20, 51)
@@ -55,6 +53,15 @@ FINE = 0.1
 intervals would contain only noise."""
 APART = Decimal("0.8")
 """Minimum distance between bin edges in a long tail, as a fraction of an octave."""
+ROWS_PER_BIN = 5.0
+"""Minimum number of rows per bin, in standard deviations of the noise: with fewer rows per bin, the noise on the counts
+of bins, and of pairs of bins, changes a column more than wider bins do."""
+FEWEST_PARTS = 4
+"""Number of possible values up to which each has its own bin, with any noise."""
+KNOTS = 40
+"""Number of intervals with about equal numbers of rows in which numbers are sampled uniformly."""
+DIGITS = 5
+"""Number of digits to which the limits of these intervals are rounded."""
 HALF = 0.5
 """Mantissa of a power of two, as returned by frexp."""
 CERTAIN = 10
@@ -66,6 +73,14 @@ class Cell(NamedTuple):
 
     start: Decimal
     end: Decimal
+
+
+def number_counts(cells: FactorizedColumn, form: NumberFormat) -> list[tuple[Decimal, int]]:
+    """Return the distinct numbers of a column, with the number of cells of each."""
+    is_present = ~cells.is_in(MISSING)
+    parsed = map(form.read, cells.uniques.filter(pyarrow.array(is_present)).to_pylist())
+    pairs = zip(parsed, cells.counts[is_present].tolist(), strict=True)
+    return [(value, count) for value, count in pairs if value is not None]
 
 
 def search_numerical(
@@ -84,12 +99,11 @@ def search_numerical(
         noisy: Counter that adds noise to the two counts, first of octaves and then of finer intervals.
         dtype: Pandas dtype of the column.
     """
-    form = number_format_of(class_counts)
+    form = number_format_of(class_counts, noisy.significance(len(CLASSES)))
     unit = Decimal(1).scaleb(-form.decimals)
-    parsed = map(form.read, cells.uniques.filter(pyarrow.array(~cells.is_in(MISSING))).to_pylist())
-    parsed_counts = zip(parsed, cells.counts[~cells.is_in(MISSING)].tolist(), strict=True)
-    number_counts = [(value, count) for value, count in parsed_counts if value is not None]
-    values, repeats = [value for value, _ in number_counts], [count for _, count in number_counts]
+    found_counts = number_counts(cells, form)
+    values, repeats = [value for value, _ in found_counts], [count for _, count in found_counts]
+    fineness = len(cells.codes) / (ROWS_PER_BIN * noisy.sigma)
     noisy_counts = noisy.counts((_octave(value) for value in values), range(len(OCTAVES)), repeats)
     octave_counts = [noisy_counts[i] for i in range(len(OCTAVES))]
     runs = _occupied_octaves(octave_counts, unit, noisy.sigma, noisy_total(class_counts, NUMBERS))
@@ -97,7 +111,7 @@ def search_numerical(
     low = _span(runs[0][0]).start if runs else Decimal(0)
     high = _span(runs[-1][-1]).end if runs else Decimal(0)
     low, high = bounds_around(low, max(high, low + unit), unit)
-    is_fine = (high - low) / unit >= SINGLE
+    is_fine = (high - low) / unit >= min(max(fineness, FEWEST_PARTS), SINGLE)
     heavy = (0.0,) if is_fine and octave_counts[ZEROS] > max(HEAVY * num_inside, 0.0) and low <= 0 <= high else ()
     octaves = [i for run in runs for i in run if not (heavy and i == ZEROS)]
     octave_totals = project_to_simplex(
@@ -112,14 +126,27 @@ def search_numerical(
     if _counts_rows(octave_counts, class_counts, form, len(cells.codes), noisy.sigma):
         return Identifier(name, dtype=dtype), None
     bins = None if is_fine else min(int((high - low) / unit) + 1, SINGLE)
-    edges = (
-        _edges(intervals, [interval_counts[i] for i in range(len(intervals))], sum(octave_totals), (low, high), unit)
-        if is_fine
-        else ()
-    )
+    edges, knots, weights = (), (), ()
+    if is_fine:
+        masses = project_to_simplex([interval_counts[i] for i in range(len(intervals))], sum(octave_totals))
+        knots, weights = _knots(intervals, masses, (low, high), unit)
+        edges = _edges(knots, weights, ROWS_PER_BIN * noisy.sigma)
     if is_fine and not edges:
-        bins, heavy = SINGLE, ()
-    column = Numerical(name, float(low), float(high), edges, bins, heavy, False, form, "", MISSING[1:], dtype)
+        bins = 1
+    column = Numerical(
+        name,
+        float(low),
+        float(high),
+        edges,
+        bins,
+        heavy,
+        form=form,
+        missing="",
+        also_missing=MISSING[1:],
+        dtype=dtype,
+        knots=knots,
+        weights=weights,
+    )
     bounds = form.write(form.grid(low)), form.write(form.grid(high))
     terms = sum(map(len, runs))
     return column, clipped_cells(name, bounds, num_inside, terms, class_counts, n=len(cells.codes), sigma=noisy.sigma)
@@ -136,7 +163,8 @@ def _occupied_octaves(
     num_large = sum(_span(ZEROS + 1 + i).end > _most(unit) for i in range(len(POWERS)))
     octaves = [*range(num_large, ZEROS - num_small), ZEROS, *range(ZEROS + 1 + num_small, len(OCTAVES) - num_large)]
     runs: list[list[int]] = []
-    for first, last in find_intervals([octave_counts[index] for index in octaves], sigma, EDGE_DEVIATIONS, total):
+    counts = [octave_counts[index] for index in octaves]
+    for first, last in find_intervals(counts, sigma, EDGE_DEVIATIONS, total, is_lenient=False):
         run = octaves[first : last + 1]
         for side in ([index for index in run if index < ZEROS], [index for index in run if index > ZEROS]):
             if 0 < len(side) < len(run) and sum(octave_counts[i] for i in side) < SIDE * sigma * math.sqrt(len(side)):
@@ -188,26 +216,47 @@ def _place(cells: Sequence[Cell], value: Decimal) -> int | None:
     return index if index >= 0 and value < cells[index].end else None
 
 
-def _edges(
-    cells: Sequence[Cell], cell_counts: Sequence[float], total: float, bounds: tuple[Decimal, Decimal], unit: Decimal
-) -> tuple[float, ...]:
-    """Return round edges at noisy quantiles, plus one per octave in long tails.
+def _knots(
+    cells: Sequence[Cell], masses: Sequence[float], bounds: tuple[Decimal, Decimal], unit: Decimal
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return round numbers at noisy quantiles, plus one per octave in long tails, and the mass of each interval.
 
-    Values are uniform between edges, so wide tail bins would bias the mean upwards.
+    Args:
+        cells: Counted intervals.
+        masses: Number of rows in each, from noisy counts.
+        bounds: Lower and upper bound of the column.
+        unit: Place value of the last decimal of the numbers.
     """
     low, high = bounds
-    projected = np.array(project_to_simplex(cell_counts, total), dtype=np.float64)
-    if projected.sum() <= 0:
-        return ()
-    middles = [(cell.start + cell.end) / 2 for cell in cells]
-    edges = list(map(Decimal, map(repr, quantile_edges(middles.__getitem__, projected, low, high, unit))))
-    octave_bounds = {bound for cell in cells for bound in cell if bound and math.frexp(float(abs(bound)))[0] == HALF}
-    for bound in sorted(octave_bounds, key=abs):
-        step = max(unit, round_step(abs(bound) / PARTS, up=False))
-        edge = round(bound / step) * step
-        if low < edge < high and all(abs(edge - other) > APART * abs(edge) / 2 for other in (low, high, *edges)):
-            edges.append(edge)
-    return tuple(float(edge) for edge in sorted(edges))
+    total = sum(masses)
+    if total <= 0:
+        return (), ()
+    knots, mass = [], 0.0
+    for cell, rows in zip(cells, masses, strict=True):
+        is_octave = bool(cell.start) and math.frexp(float(abs(cell.start)))[0] == HALF
+        if is_octave or max(mass, rows) >= total / KNOTS:
+            knots.append(cell.start)
+            mass = 0.0
+        mass += rows
+    knots.append(cells[-1].end)
+    step = Decimal(1).scaleb(min(0, (high - low).adjusted() - DIGITS))
+    rounded = {math.ceil(round(knot, -step.adjusted()) / unit) * unit for knot in knots}
+    points = np.array([float(low), *sorted(float(knot) for knot in rounded if low < knot <= high), float(high + unit)])
+    ends = np.array([float(cells[0].start), *(float(cell.end) for cell in cells)])
+    positions = np.interp(points, ends, np.concatenate([[0.0], np.cumsum(masses)]))
+    return tuple(points[1:-1].tolist()), tuple(np.round(np.diff(positions), 1).tolist())
+
+
+def _edges(knots: Sequence[float], weights: Sequence[float], rows: float) -> tuple[float, ...]:
+    """Return the knots that divide the range into at most about `PARTS` bins with at least `rows` rows each."""
+    edges, mass, left = [], 0.0, sum(weights)
+    least = max(rows, left / PARTS)
+    for knot, weight in zip(knots, weights, strict=False):
+        mass, left = mass + weight, left - weight
+        if mass >= least and left >= least:
+            edges.append(knot)
+            mass = 0.0
+    return tuple(edges)
 
 
 def _counts_rows(

@@ -13,35 +13,34 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow
 
 from feller.core.errors import InputError, UsageError
 from feller.data.loading.raw import FactorizedColumn, RawTable
-from feller.data.tables.clipped_cells import ClippedCells, KeptWords, clipped_cells, kept_words
+from feller.data.tables.clipped_cells import ClippedCells, KeptWords, clipped_cells
 from feller.data.tables.column import Boolean, Categorical, Column, ModelledColumn
 from feller.data.tables.dates import Datetime, read_times, write_time
 from feller.data.tables.numerical_column import Numerical
-from feller.data.tables.private_bounds import search_numerical
+from feller.data.tables.private_bounds import number_counts, search_numerical
+from feller.data.tables.private_codes import MAX_DECIMALS, find_codes
 from feller.data.tables.private_support import Charge, NoiseSource, NoisyCounter, find_intervals
+from feller.data.tables.private_words import search_words, with_other
 from feller.data.tables.schema import Schema
 from feller.data.tables.schema_detection import (
-    BOOLEAN_WORDS,
+    CLASSES,
     MISSING,
-    OTHER,
+    NUMBERS,
     ClassCounts,
     majority_class,
     noisy_class_counts,
     noisy_total,
+    number_format_of,
 )
-from feller.data.tables.unmodelled_columns import FreeText, HiddenColumn
+from feller.data.tables.unmodelled_columns import HiddenColumn
 
 YEARS = range(1800, 2201)
 """Range of years in which dates are searched; public."""
 EDGE_DEVIATIONS = 0.25
 """Minimum noisy count of a year that extends the bounds of dates, in standard deviations of the noise."""
-SHARED = 0.1
-"""Largest release threshold, as a fraction of the number of rows, at which a text column without released words counts
-as free text. At a larger threshold, even frequent words are not released, and the column is hidden."""
 
 
 class NoiseTooLargeError(InputError):
@@ -103,33 +102,48 @@ def search_schema(raw: RawTable, sigma: float, delta: float, noise_source: Noise
     number_columns = [name for name in classes if classes[name] == "number"]
     date_columns = [name for name in classes if classes[name].startswith("date")]
     word_columns = [name for name in classes if classes[name] == "word"]
+    threshold = noisy.significance(len(CLASSES))
+    formats = {name: number_format_of(class_counts[name], threshold) for name in number_columns}
     dtypes = dict(zip(raw.columns, map(_sturdy, raw.dtypes), strict=True)) if raw.dtypes else {}
     columns: dict[str, Column] = {}
     word_reports: list[KeptWords] = []
     clip_reports: list[ClippedCells | None] = []
-    for name in number_columns:
+    counted = [name for name in number_columns if formats[name].decimals <= MAX_DECIMALS]
+    for name in counted:
+        total = noisy_total(class_counts[name], NUMBERS)
+        counts = number_counts(cells[name], formats[name])
+        column = find_codes(name, counts, formats[name], total, noisy, dtypes.get(name))
+        columns |= {} if column is None else {name: column}
+    measured = [name for name in number_columns if name not in columns]
+    for name in measured:
         columns[name], clipped = search_numerical(name, cells[name], class_counts[name], noisy, dtypes.get(name))
         clip_reports.append(clipped)
     for name in date_columns:
         form = classes[name].partition(":")[2]
         columns[name], clipped = _dates(name, cells[name], form, class_counts[name], noisy, dtypes.get(name))
         clip_reports.append(clipped)
-    for name in word_columns:
-        columns[name], word_report = _values(
-            name, cells[name], class_counts[name], delta / len(word_columns), noisy, dtypes.get(name)
-        )
+    kept = {
+        name: search_words(name, cells[name], delta / len(word_columns), noisy, dtypes.get(name))
+        for name in word_columns
+    }
+    columns |= kept
+    listed = {name: column for name, column in kept.items() if isinstance(column, Categorical)}
+    for name, column in listed.items():
+        columns[name], word_report = with_other(column, cells[name], noisy, noisy.threshold(delta / len(word_columns)))
         word_reports += [word_report] if word_report else []
-    if number_columns:
-        charges += [
-            _charge(f"{label} of {_columns(number_columns)} of numbers", sigma, len(number_columns))
-            for label in ("bounds", "edges")
-        ]
+    charges += [
+        _charge(f"{label} of {_columns(names)} of numbers", sigma, len(names))
+        for label, names in (("codes", counted), ("bounds", measured), ("edges", measured))
+        if names
+    ]
     if date_columns:
         charges.append(_charge(f"years of {_columns(date_columns)} of dates", sigma, len(date_columns)))
     if word_columns:
         charges.append(
             _charge(f"values of {_columns(word_columns)} of words", sigma, len(word_columns))._replace(delta=delta)
         )
+    if listed:
+        charges.append(_charge(f"other values of {_columns([*listed])} of words", sigma, len(listed)))
     for name, column in columns.items():  # no missing cells if their count is not significant
         if "missing" not in class_counts[name] and isinstance(column, Boolean | Categorical | Datetime | Numerical):
             columns[name] = replace(column, missing=None, also_missing=())
@@ -195,29 +209,3 @@ def _dates(
     num_inside = sum(sum(year_counts[a : b + 1]) for a, b in intervals)
     clipped = clipped_cells(name, bounds, num_inside, terms, class_counts, n=len(cells.codes), sigma=noisy.sigma)
     return Datetime(name, *bounds, form, (), None, "", MISSING[1:], dtype), clipped
-
-
-def _values(
-    name: str, cells: FactorizedColumn, class_counts: ClassCounts, delta: float, noisy: NoisyCounter, dtype: str | None
-) -> tuple[Column, KeptWords | None]:
-    """Return a column of the words whose noisy counts exceed a threshold, and a report of the words kept.
-
-    If no word does, the column is free text; it is hidden if the threshold is so high that no word could exceed it.
-    """
-    n, is_word = len(cells.codes), ~cells.is_in(MISSING)
-    exact_counts = zip(
-        cells.uniques.filter(pyarrow.array(is_word)).to_pylist(), cells.counts[is_word].tolist(), strict=True
-    )
-    words = dict(noisy.words(dict(exact_counts), delta))
-    threshold = noisy.threshold(delta)
-    if not words:
-        # The number of rows and the threshold are public, so this depends on no cell.
-        return (FreeText(name, dtype=dtype) if threshold <= SHARED * n else HiddenColumn(name)), None
-    boolean_pair = next((pair for pair in BOOLEAN_WORDS if {*pair} == {*words}), None)
-    if boolean_pair is not None:
-        return Boolean(name, *boolean_pair, "", MISSING[1:], dtype), None
-    other = OTHER if OTHER not in words else None
-    column = Categorical(name, tuple(words), other, "", MISSING[1:], dtype)
-    word_total = sum(count for class_name, count in class_counts.items() if class_name != "missing")
-    words_kept = kept_words(name, words, OTHER, word_total, n=n, sigma=noisy.sigma, threshold=threshold)
-    return column, words_kept if other else None

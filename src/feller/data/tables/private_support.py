@@ -62,8 +62,11 @@ class NoisyCounter:
 
     def significant(self, counts: dict[str | int, float]) -> list[str | int]:
         """Return the keys whose noisy count is significantly greater than the noise."""
-        threshold = self.sigma * float(scipy.stats.norm.isf(FALSE_POSITIVE_PROB / len(counts)))
-        return [key for key, count in counts.items() if count > threshold]
+        return [key for key, count in counts.items() if count > self.significance(len(counts))]
+
+    def significance(self, num_counts: int) -> float:
+        """Return the threshold that, in one of a thousand cases, any of the counts exceeds if all are 0."""
+        return self.sigma * float(scipy.stats.norm.isf(FALSE_POSITIVE_PROB / num_counts))
 
     def threshold(self, delta: float) -> float:
         """Return the threshold that the noisy count of a word that occurs in one row exceeds with probability delta."""
@@ -93,6 +96,8 @@ TAIL_NOISE_FRACTION = 0.005
 WEAK_FALSE_POSITIVE_PROB = 0.2
 """False-positive probability of each further interval; such intervals are searched if the counts in the intervals found
 so far sum to less than the total count."""
+STRICT_FALSE_POSITIVE_PROB = 0.02
+"""False-positive probability of each further interval of a strict search."""
 LOWER_THRESHOLDS = (0.5, 0.25)
 """Factors that lower the widening threshold; intervals are widened again with these thresholds if their counts sum to
 less than the total count."""
@@ -108,7 +113,9 @@ class NoisyTotal(NamedTuple):
     """Number of noisy counts that were summed to the total."""
 
 
-def find_intervals(counts: Sequence[float], sigma: float, edge_deviations: float, total: NoisyTotal) -> list[Span]:
+def find_intervals(
+    counts: Sequence[float], sigma: float, edge_deviations: float, total: NoisyTotal, *, is_lenient: bool = True
+) -> list[Span]:
     """Return the first and last index of each interval with significant counts; intervals are ascending and disjoint.
 
     An interval starts as a window whose counts have a significant sum, and is then widened by neighbouring counts.
@@ -120,6 +127,8 @@ def find_intervals(counts: Sequence[float], sigma: float, edge_deviations: float
             A lower minimum misses fewer rows, but widens intervals further into values that do not occur.
         total: Noisy total of all counts. If the counts in all intervals sum to significantly less than this total, the
             search is repeated with lower thresholds.
+        is_lenient: True to widen intervals by margins for tails that noise may hide, and to accept further intervals
+            of less significance.
     """
     values = np.asarray(counts, dtype=np.float64)
     threshold = float(scipy.stats.norm.isf(FALSE_POSITIVE_PROB / (len(WIDTHS) * len(values))))
@@ -131,7 +140,7 @@ def find_intervals(counts: Sequence[float], sigma: float, edge_deviations: float
     while seeds and _is_mass_missing(
         values, _widen(values, seeds, edge_deviations * sigma), sigma, total, MIN_DEVIATIONS_OF_WORDS
     ):
-        weaker = _weaker(values, seeds, sigma)
+        weaker = _weaker(values, seeds, sigma, WEAK_FALSE_POSITIVE_PROB if is_lenient else STRICT_FALSE_POSITIVE_PROB)
         if weaker is None:
             break
         seeds = _joined([*seeds, weaker])
@@ -139,21 +148,21 @@ def find_intervals(counts: Sequence[float], sigma: float, edge_deviations: float
     for factor in LOWER_THRESHOLDS:
         if _is_mass_missing(values, intervals, sigma, total, 1.0):
             intervals = _widen(values, seeds, factor * edge_deviations * sigma)
-    if sigma <= TAIL_NOISE_FRACTION * total.sum:
+    if not is_lenient or sigma <= TAIL_NOISE_FRACTION * total.sum:
         return intervals
-    margins = [(last - first + 1) // TAILS for first, last in intervals]
-    interval_margins = zip(intervals, margins, strict=True)
+    widths = [(last - first + 1) // TAILS for first, last in intervals]
+    interval_margins = zip(intervals, widths, strict=True)
     return _joined(
         [(max(first - margin, 0), min(last + margin, len(values) - 1)) for (first, last), margin in interval_margins]
     )
 
 
-def _weaker(values: Float64[np.ndarray, " n"], seeds: Sequence[Span], sigma: float) -> Span | None:
+def _weaker(values: Float64[np.ndarray, " n"], seeds: Sequence[Span], sigma: float, prob: float) -> Span | None:
     """Return the most significant window of counts that is disjoint from the intervals `seeds`; None if there is none.
 
     The threshold is lower than that for the first intervals.
     """
-    threshold = float(scipy.stats.norm.isf(WEAK_FALSE_POSITIVE_PROB / (len(WIDTHS) * len(values))))
+    threshold = float(scipy.stats.norm.isf(prob / (len(WIDTHS) * len(values))))
     candidates = [
         (float(score), (i, i + width - 1))
         for width in WIDTHS

@@ -18,7 +18,7 @@ from feller.data.tables.constraints import Constraint, Pair, compile_rules
 from feller.data.tables.dates import Datetime
 from feller.data.tables.history_schema import HistorySchema, check_history
 from feller.data.tables.numerical_column import Numerical
-from feller.data.tables.unmodelled_columns import Derived, FreeText, HiddenColumn, Identifier
+from feller.data.tables.unmodelled_columns import Derived, FreeText, HiddenColumn, Identifier, SkippedColumn
 
 ROW = "row"
 """Name of the privacy unit of tables with one row per person."""
@@ -41,6 +41,8 @@ class Schema:
     rules: tuple[Constraint, ...] = ()
     target: str | None = None
     """Name of the column that reports predict from the other columns to measure utility (default: the last column)."""
+    public: tuple[str, ...] = ()
+    """Names of the columns whose values, bounds and edges are public facts, so that no warning mentions them."""
     history: HistorySchema | None = None
     """Description of the rows of each person, whose column is `unit`; None to model single rows."""
 
@@ -63,6 +65,9 @@ class Schema:
             raise InputError(
                 "no column can be modelled", remedy="Declare at least one column as categorical or numerical"
             )
+        for name in self.public:
+            if name not in names:
+                raise InputError.unknown_name("public", name, names)
         for column in self.columns:
             if isinstance(column, Derived):
                 self._check_derived(column)
@@ -100,9 +105,14 @@ class Schema:
         return tuple(column.name for column in self.columns if isinstance(column, HiddenColumn))
 
     @property
+    def skipped_names(self) -> tuple[str, ...]:
+        """Names of the columns that the schema leaves out; generated rows lack these columns."""
+        return tuple(column.name for column in self.columns if isinstance(column, SkippedColumn))
+
+    @property
     def written_columns(self) -> tuple[Column, ...]:
-        """Columns of generated rows: all except the hidden columns."""
-        return tuple(column for column in self.columns if not isinstance(column, HiddenColumn))
+        """Columns of generated rows: all except the hidden and the skipped columns."""
+        return tuple(column for column in self.columns if not isinstance(column, HiddenColumn | SkippedColumn))
 
     @cached_property
     def counts(self) -> tuple[int, ...]:
@@ -162,12 +172,13 @@ KINDS: dict[str, type[Column]] = {
     "text": FreeText,
     "derived": Derived,
     "untold": HiddenColumn,
+    "skip": SkippedColumn,
 }
 """Column classes by their name in the schema file."""
 VERSION = 2
 """Version of the schema file format; version 1 had no fields `draft` and `version`."""
-_PARTS = ("version", "draft", "unit", "outside", "target", "columns", "rules", "history")
-_LISTS = ("values", "edges", "heavy", "also_missing")
+_PARTS = ("version", "draft", "unit", "outside", "target", "public", "columns", "rules", "history")
+_LISTS = ("values", "edges", "heavy", "numbers", "knots", "weights", "also_missing")
 _ROOM = 116
 
 
@@ -242,6 +253,9 @@ def parse_schema(text: str) -> Schema:
     for key in ("target", "unit"):
         if not isinstance(content.get(key, ""), str):
             raise InputError("the name of a column", repr(content[key]), argument=key)
+    public = content.get("public", [])
+    if not isinstance(public, list) or not all(isinstance(name, str) for name in public):
+        raise InputError("a list of column names", f"{public!r:.40}", argument="public")
     rules = content.get("rules", [])
     if not isinstance(rules, list):
         raise InputError(argument="rules", expected='a list of {"if": {COLUMN: [...]}, "then": {COLUMN: [...]}}')
@@ -251,6 +265,7 @@ def parse_schema(text: str) -> Schema:
         content.get("unit", ROW),
         tuple(map(_rule, rules, range(1, 1 + len(rules)))),
         content.get("target"),
+        tuple(public),
         _history(content["history"]) if "history" in content else None,
     )
 
@@ -381,6 +396,7 @@ def schema_text(schema: Schema, *, draft: bool = False) -> str:
             f' "unit": {_json(schema.unit)},',
             f' "outside": {_json(schema.outside)},',
             *([] if schema.target is None else [f' "target": {_json(schema.target)},']),
+            *([f' "public": {_json(schema.public)},'] if schema.public else []),
             ' "columns": {',
             ",\n".join(columns),
             " },",

@@ -29,7 +29,7 @@ from feller.data.tables.number_format import (
 from feller.data.tables.numerical_column import numerical_column
 from feller.data.tables.private_support import NoisyCounter, NoisyTotal
 from feller.data.tables.schema import Schema
-from feller.data.tables.unmodelled_columns import FreeText, Identifier
+from feller.data.tables.unmodelled_columns import FreeText, Identifier, SkippedColumn
 
 _ARROW: Any = pyarrow.compute  # its functions are created at import
 MISSING = ("", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None", "?", "-", "#N/A", "<NA>")
@@ -59,10 +59,22 @@ MAX_VALUES = 1_000
 MAX_KEPT_VALUES = 100
 """Number of most frequent values that are kept if a column has more than `MAX_VALUES` values."""
 OTHER = "OTHER"
+CERTAIN_COLLISIONS = 10.0
+"""Expected number of equal pairs, if integers were random, from which integers that all differ are identifiers."""
+PERSON = re.compile(
+    r"[puc]?[ _.-]?(id|uuid|guid)|mrn|ssn"
+    r"|(patient|person|people|customer|client|user|member|subject|participant|respondent|student|pupil|employee"
+    r"|visitor|individual|citizen|insured|account|household|card|device)s?"
+    r"([ _.-]*(id|nr|no|num|number|key|code|uuid|hash))?",
+    re.IGNORECASE,
+)
+"""Names of columns that identify the person of a row, if their values repeat."""
+MIN_ROWS_PER_PERSON = 1.2
+"""Minimum mean number of rows of a person in a table with several rows per person."""
 
 
 def detect_schema(raw: RawTable) -> Schema:
-    """Detect the schema of a table; InputError if all cells of a column are missing, or no column can be modelled."""
+    """Detect the schema of a table; InputError if no column can be modelled. Columns of missing cells are skipped."""
     dtypes = dict(zip(raw.columns, raw.dtypes, strict=True)) if raw.dtypes else {}
 
     def guess(name: str) -> Column:
@@ -81,11 +93,9 @@ def _guess(name: str, column: FactorizedColumn, dtype: str | None) -> Column:
     )
     counts = counts[~is_missing]
     if not len(words):
-        raise InputError(
-            f"has only missing cells ({', '.join(map(repr, missing_counts))})",
-            remedy="Remove or fill the column",
-            column=name,
-        )
+        return SkippedColumn(name)
+    if names_people(name, len(words), int(counts.sum())) and (shape := _shape(words)) is not None:
+        return Identifier(name, shape, dtype=dtype)
     if dtype is not None and dtype.startswith("category"):
         return _words(name, words, counts, *_missing(missing_counts), dtype)
     boolean_pair = _boolean_words(words)
@@ -102,6 +112,8 @@ def _guess(name: str, column: FactorizedColumn, dtype: str | None) -> Column:
     if form is not None:
         if missing is None and not form.decimals and _runs(words, int(counts.sum())):
             return Identifier(name, dtype=dtype)
+        if missing is None and not form.decimals and is_unique_by_design(words, int(counts.sum())):
+            return Identifier(name, _shape(words) or "{#}", dtype=dtype)
         if form.width and len(words) <= MAX_VALUES:  # zero-padded numbers are codes, such as postcodes
             return Categorical(name, tuple(sorted(words.to_pylist())), None, missing, also_missing, dtype)
         parsed = form.parse(words)
@@ -177,6 +189,48 @@ def _runs(words: pyarrow.Array, n: int) -> bool:
     return bounds["max"] - bounds["min"] + 1 == len(_ARROW.unique(words.cast(pyarrow.int64()))) == len(words)
 
 
+def is_unique_by_design(words: pyarrow.Array, n: int) -> bool:
+    """Return True if the n cells are distinct integers in so small a range that chance cannot explain it.
+
+    Random integers in a range of R have at least n (n - 1) / 2R equal pairs in expectation, and more if they are not
+    uniform. Measurements in a wide range, such as incomes to the cent, may all differ by chance; they are not unique
+    by design.
+    """
+    if len(words) < max(n, ALL_DIFFERENT) or not _ARROW.all(_matches(words, r"^-?\d{1,18}$")).as_py():
+        return False
+    bounds = _ARROW.min_max(words.cast(pyarrow.int64())).as_py()
+    return n * (n - 1) / 2 >= CERTAIN_COLLISIONS * (bounds["max"] - bounds["min"] + 1)
+
+
+def names_people(name: str, num_values: int, n: int) -> bool:
+    """Return True if a column of n cells has the name of an identifier, and many values that repeat."""
+    is_repeated = num_values >= ALL_DIFFERENT and n >= MIN_ROWS_PER_PERSON * num_values
+    return is_repeated and PERSON.fullmatch(name.strip()) is not None
+
+
+def code_column(name: str, column: FactorizedColumn, dtype: str | None) -> Categorical:
+    """Return a column whose cells, such as numbers, are categorical codes; InputError if all cells are missing."""
+    is_missing = column.is_in(MISSING)
+    counts = dict(zip(column.uniques.to_pylist(), column.counts.tolist(), strict=True))
+    words = column.uniques.filter(pyarrow.array(~is_missing)).to_pylist()
+    if not words:
+        raise InputError("has only missing cells", remedy="Drop the column", column=name)
+    missing, also_missing = _missing({word: count for word, count in counts.items() if word in MISSING})
+    if len(words) > MAX_VALUES:
+        words, other, dtype = sorted(words, key=lambda word: (-counts[word], word))[:MAX_KEPT_VALUES], OTHER, None
+    else:
+        other = None
+    form = detect_number_format(words)
+    values = sorted(words, key=lambda word: (form.read(word) or 0 if form else 0, word))
+    return Categorical(name, tuple(values), other, missing, also_missing, dtype)
+
+
+def identifier_column(name: str, column: FactorizedColumn, dtype: str | None) -> Identifier:
+    """Return an identifier column with the format of its cells, without any of their digits or letters but a prefix."""
+    words = column.uniques.filter(pyarrow.array(~column.is_in(MISSING)))
+    return Identifier(name, (_shape(words) if len(words) else None) or "{#}", dtype=dtype)
+
+
 def _matches(words: pyarrow.Array, pattern: str) -> pyarrow.Array:
     return _ARROW.match_substring_regex(words, pattern)
 
@@ -233,7 +287,7 @@ def _common_prefix(words: pyarrow.Array) -> str:
     return re.split(r"[{}]|\d*$", first[:length])[0]
 
 
-DECIMALS = 6
+DECIMALS = 9
 """Maximum number of digits after the decimal point."""
 POINTS = tuple(f"number:{d}" for d in range(DECIMALS + 1))
 COMMAS = tuple(f"comma:{max(d, 1)}" for d in range(DECIMALS + 1))
@@ -252,7 +306,7 @@ MIN_LEADING_ZEROS = 0.01
 """Fraction of numbers with leading zeros above which a column contains codes, not numbers."""
 DATE = re.compile(r"(\d{1,4}[-/. ]|[A-Z][a-z]{2}).*\d")
 """Regular expression for cells that may be dates."""
-GAPS = 2.5
+GAPS = 3.0
 """Noisy count of missing cells above which a column is taken to have missing cells, in standard deviations of the
 noise."""
 ClassCounts = dict[str | int, float]
@@ -322,8 +376,18 @@ def noisy_total(class_counts: ClassCounts, starts: tuple[str, ...]) -> NoisyTota
     return NoisyTotal(sum(counts), len(counts))
 
 
-def number_format_of(class_counts: ClassCounts) -> NumberFormat:
-    """Return the main number format of a column.
+MIN_FRACTIONS = 0.05
+"""Minimum fraction of numbers with decimals for which a column has decimals; also the minimum frequency of a number of
+decimals, as a fraction of that of the most frequent one."""
+LAST_DIGITS = 9
+"""Ratio of numbers that end in another digit to numbers that end in 0, if the last digit is uniform."""
+
+
+def number_format_of(class_counts: ClassCounts, threshold: float) -> NumberFormat:
+    """Return the main number format of a column, from the significant noisy counts of its classes.
+
+    Trailing zeros are dropped if numbers with fewer decimals occur too. If these are whole numbers only, although
+    numbers that end in one dropped zero would be frequent enough to exceed `threshold`, the others have all decimals.
 
     A comma before three digits is a decimal comma if other numbers of decimals also occur, else a thousands separator.
     """
@@ -334,7 +398,13 @@ def number_format_of(class_counts: ClassCounts) -> NumberFormat:
     if by_comma:
         commas[3] += class_counts.get("grouped", 0.0)
     counts = {0: class_counts.get("number:0", 0.0), **{d: points[d] + commas[d] for d in points}}
-    decimals = max((d for d, count in counts.items() if count > max(counts.values()) / 20), default=0)
+    fractions = {d: count for d, count in counts.items() if d > 0}
+    has_fractions = sum(fractions.values()) > MIN_FRACTIONS * sum(counts.values())
+    decimals = max((d for d, count in fractions.items() if count > MIN_FRACTIONS * max(fractions.values())), default=0)
+    decimals = decimals if has_fractions else 0
+    fewer = [d for d in range(decimals) if counts[d] > 0]
+    is_whole = fewer == [0] and decimals > 1 and counts[decimals] / LAST_DIGITS > threshold
+    fewest = fewer[0] if fewer and not is_whole else None
     if by_comma:
-        return NumberFormat(decimals, point=",")
-    return NumberFormat(decimals, thousands="," if class_counts.get("grouped", 0.0) > 0 else "")
+        return NumberFormat(decimals, fewest, ",", whole=is_whole)
+    return NumberFormat(decimals, fewest, thousands="," if class_counts.get("grouped", 0.0) > 0 else "", whole=is_whole)

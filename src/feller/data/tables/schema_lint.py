@@ -1,6 +1,11 @@
-"""Disclosure checks of a public schema: warnings on rare values, and a description of the facts that it discloses."""
+"""Disclosure checks of a public schema: warnings on rare values, and a description of the facts that it discloses.
 
+Columns that the schema declares as public facts have no warnings.
+"""
+
+import json
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
@@ -13,7 +18,8 @@ from feller.data.tables.column import Boolean, Categorical, Column
 from feller.data.tables.dates import Datetime
 from feller.data.tables.numerical_column import Numerical, finest
 from feller.data.tables.schema import Schema
-from feller.data.tables.unmodelled_columns import Derived, FreeText
+from feller.data.tables.schema_detection import ALL_DIFFERENT
+from feller.data.tables.unmodelled_columns import Derived, FreeText, Identifier, SkippedColumn
 
 DIGITS = 3
 """Maximum number of significant digits in a round number."""
@@ -37,23 +43,27 @@ NAMES = re.compile(
 
 def schema_warnings(schema: Schema, n: int) -> tuple[str, ...]:
     """Return warnings on parts of a schema that look copied from the rows of its table, which has n rows."""
-    return tuple(warning for column in schema.columns for warning in _column_warnings(column, n))
+    return tuple(warning for column in _not_public(schema) for warning in _column_warnings(column, n))
+
+
+def _not_public(schema: Schema) -> list[Column]:
+    return [column for column in schema.columns if column.name not in schema.public]
 
 
 def rare_value_warnings(schema: Schema, raw: RawTable) -> tuple[str, ...]:
     """Return warnings on words that are rare in the table, and on bounds and bin edges derived from its rows."""
     warnings = []
-    for column in schema.modelled:
+    for column in _not_public(schema):
         if isinstance(column, Categorical):
             counts = Counter(raw.column(column.name))
             rare = [f"{word!r} ({counts[word]})" for word in column.values if counts[word] < FEW_ROWS]
             listed = ", ".join(rare[:MAX_NAMED]) + (" ..." if len(rare) > MAX_NAMED else "")
             if rare:
                 warnings.append(
-                    f"column {column.name!r} lists words of fewer than {FEW_ROWS} rows: {listed}; remove them,"
-                    ' and add "other" to the column'
+                    f"column {column.name!r} lists words of fewer than {FEW_ROWS} rows: {listed}; merge them"
+                    f" (--rare {FEW_ROWS}), or declare them public (--public {shlex.quote(column.name)})"
                 )
-    bounded = [column for column in schema.modelled if isinstance(column, Numerical | Datetime)]
+    bounded = [column for column in _not_public(schema) if isinstance(column, Numerical | Datetime)]
     if bounded:
         edges_note = ", and edges are quantiles of the rows" if any(column.edges for column in bounded) else ""
         warnings.append(
@@ -63,6 +73,32 @@ def rare_value_warnings(schema: Schema, raw: RawTable) -> tuple[str, ...]:
     return tuple(warnings)
 
 
+def detection_notes(schema: Schema, raw: RawTable) -> tuple[str, ...]:
+    """Return notes on columns of a detected schema that the owner of the table may want to declare otherwise."""
+    notes = []
+    for column in schema.columns:
+        if isinstance(column, SkippedColumn):
+            notes.append(f"column {column.name!r} has only missing cells; skipped")
+        elif isinstance(column, Identifier) or (isinstance(column, Numerical) and not column.form.decimals):
+            notes += _unique_notes(column, raw)
+    return tuple(notes)
+
+
+def _unique_notes(column: Identifier | Numerical, raw: RawTable) -> Iterator[str]:
+    n, num_values, name = len(raw.values), len(raw.factorize(column.name).uniques), f"column {column.name!r}"
+    flag_name = shlex.quote(column.name)
+    if isinstance(column, Numerical):
+        if num_values == n >= ALL_DIFFERENT:
+            yield f"{name}: all {n:,} numbers differ; if they identify rows, declare it with --identifier {flag_name}"
+    elif num_values < n:
+        yield (
+            f"{name} identifies people with several rows each ({n:,} rows, {num_values:,} values); to protect people"
+            f' instead of rows, set "unit": {json.dumps(column.name)} in the schema'
+        )
+    else:
+        yield f"{name}: all {n:,} values differ, so it is an identifier; samples get new numbers"
+
+
 def _column_warnings(column: Column, n: int) -> Iterator[str]:
     name = f"column {column.name!r}"
     if isinstance(column, FreeText):
@@ -70,7 +106,9 @@ def _column_warnings(column: Column, n: int) -> Iterator[str]:
     elif NAMES.search(column.name):
         yield f"{name} may contain personal names or addresses; declare it as identifier or text, or remove it"
     if isinstance(column, Numerical):
-        odd_numbers = [number for number in (column.low, column.high, *column.edges) if _is_odd(number, column)]
+        odd_numbers = [
+            number for number in (column.low, column.high, *column.edges, *column.numbers) if _is_odd(number, column)
+        ]
         if odd_numbers:
             yield (
                 f"{name} has {_listed(odd_numbers)} among its bounds and edges, which may be a value of the data;"
@@ -128,7 +166,7 @@ def rare_words(schema: Schema, codes: Int64[Tensor, "n k"]) -> tuple[str, ...]:
 
 def _pointing(schema: Schema, codes: Int64[Tensor, "n k"]) -> Iterator[str]:
     for j, column in enumerate(schema.modelled):
-        if not isinstance(column, Categorical):
+        if not isinstance(column, Categorical) or column.name in schema.public:
             continue
         counts = codes[:, j].bincount(minlength=column.num_codes).tolist()
         word_counts = zip(column.value_names, counts[: column.num_values], strict=True)
@@ -144,6 +182,8 @@ def _column_facts(column: Column) -> str:
     if isinstance(column, Boolean):
         return f"{column.true!r} or {column.false!r}"
     if isinstance(column, Numerical):
+        if column.numbers:
+            return f"{_count(len(column.numbers), 'number')}, {_listed(column.numbers)}"
         heavy = f", {_count(len(column.heavy), 'frequent number')}" if column.heavy else ""
         return f"from {column.low:.12g} to {column.high:.12g}{_edges(column)}{heavy}"
     if isinstance(column, Datetime):

@@ -1,4 +1,4 @@
-"""Columns that a model does not generate: identifiers, free text, derived columns, and columns hidden by noise."""
+"""Columns that a model does not generate: identifiers, free text, derived, skipped and hidden columns."""
 
 import re
 from dataclasses import dataclass
@@ -57,6 +57,14 @@ class HiddenColumn(Column):
 
     Tables of real rows may contain the column, but it is not modelled, and generated rows lack it.
     """
+
+    name: str  # pyrefly: ignore
+    dtype: str | None = None  # pyrefly: ignore
+
+
+@dataclass(frozen=True)
+class SkippedColumn(Column):
+    """Column that the schema leaves out: real tables may contain it, but models and generated rows lack it."""
 
     name: str  # pyrefly: ignore
     dtype: str | None = None  # pyrefly: ignore

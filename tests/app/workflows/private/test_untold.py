@@ -118,15 +118,16 @@ def test_notes_depend_on_the_noisy_schema_only(monkeypatch):
 
 def test_note_on_rare_values():
     """The largest share first."""
-    (note,) = rare_values_note([KeptWords("sex", 2, "OTHER", None, 40.2), KeptWords("city", 1, "OTHER", 0.412, 40.2)])
-    assert note.index("city: 1 ") < note.index("41%") < note.index("sex: 2 ")
+    kept = [KeptWords("sex", 2, "OTHER", 0.06, 40.2, 0.021), KeptWords("city", 1, "OTHER", 0.412, 40.2, 0.021)]
+    (note,) = rare_values_note(kept)
+    assert note.index("city: 1 ") < note.index("41% ± 3%") < note.index("sex: 2 ") < note.index("6% ± 3%")
     assert rare_values_note([]) == ()
 
 
 def test_note_on_clipped_cells():
-    cells = [ClippedCells("age", "0", "64", 0.04), ClippedCells("wealth", "0", "2", 0.283)]
+    cells = [ClippedCells("age", "0", "64", 0.04, 0.01), ClippedCells("wealth", "0", "2", 0.283, 0.01)]
     (note,) = clipped_cells_note(cells, "my people.csv")
-    assert "wealth: 0 to 2, about 28% outside; age: 0 to 64, about 4% outside" in note
+    assert "wealth: 0 to 2, about 28% ± 1% outside; age: 0 to 64, about 4% ± 1% outside" in note
     assert "feller data schema 'my people.csv' --out schema.json" in note
     assert clipped_cells_note([], "x.csv") == ()
 

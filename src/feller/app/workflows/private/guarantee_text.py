@@ -24,6 +24,7 @@ SHAREABLE = (
     " Samples and the model may be shared: model.json, average.safetensors, weights.safetensors, state.safetensors,"
     " ledger.json, recipe.json."
 )
+SEARCH_NOTE = "The held-out rows went through the schema search too, so the guarantee holds for each of them as well."
 LARGE_EPSILON_TEXT = " At this epsilon, samples and model are for the owner only as well."
 
 
@@ -92,6 +93,7 @@ def sentence(ledger: Ledger, record: FitRecord, kind: Modality) -> str:
         f"An epsilon this large {weakness}." if weakness else "",
         f"Public: {_public(record, kind)}{f', and the model {record.start_from}' if record.start_from else ''}.",
         rows_note,
+        SEARCH_NOTE if table is not None and not is_described(record) else "",
         "The noise comes from a recorded seed: NOTHING is protected from anyone who knows it."
         if record.provenance.private is not None and record.provenance.private.unsafe_seed is not None
         else "",

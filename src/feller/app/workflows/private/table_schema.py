@@ -113,7 +113,7 @@ def rare_values_note(rare_values: Sequence[KeptWords]) -> tuple[str, ...]:
     """
     if not rare_values:
         return ()
-    ordered = sorted(rare_values, key=lambda kept: -(kept.other_fraction or 0.0))
+    ordered = sorted(rare_values, key=lambda kept: -kept.other_fraction)
     text = "; ".join(_rare_values_text(kept) for kept in ordered[:MAX_NAMED_COLUMNS])
     more = f"; {len(ordered) - MAX_NAMED_COLUMNS} more columns" if len(ordered) > MAX_NAMED_COLUMNS else ""
     rows = max(kept.rows for kept in rare_values)
@@ -122,9 +122,13 @@ def rare_values_note(rare_values: Sequence[KeptWords]) -> tuple[str, ...]:
 
 def _rare_values_text(kept: KeptWords) -> str:
     values_text = "1 value" if kept.words == 1 else f"{kept.words} values"
-    if kept.other_fraction is None:
-        return f"{kept.column}: {values_text} kept, fraction of the others hidden by noise"
-    return f"{kept.column}: {values_text} kept, all others (about {kept.other_fraction:.0%} of the cells) merged"
+    fraction = f"{_with_error(kept.other_fraction, kept.error)} of the cells"
+    return f"{kept.column}: {values_text} kept, all others ({fraction}) merged"
+
+
+def _with_error(fraction: float, error: float) -> str:
+    """Format a noisy fraction with its error, such as `about 5 % ± 3 %`."""
+    return f"about {fraction:.0%} ± {math.ceil(100 * error)}%"
 
 
 def clipped_cells_note(beyond: Sequence[ClippedCells], data: str) -> tuple[str, ...]:
@@ -138,7 +142,7 @@ def clipped_cells_note(beyond: Sequence[ClippedCells], data: str) -> tuple[str, 
         return ()
     ordered = sorted(beyond, key=lambda cells: -cells.fraction)
     text = "; ".join(
-        f"{cells.column}: {cells.first} to {cells.last}, about {cells.fraction:.0%} outside"
+        f"{cells.column}: {cells.first} to {cells.last}, {_with_error(cells.fraction, cells.error)} outside"
         for cells in ordered[:MAX_NAMED_COLUMNS]
     )
     more = f"; {len(ordered) - MAX_NAMED_COLUMNS} more columns" if len(ordered) > MAX_NAMED_COLUMNS else ""
@@ -184,7 +188,7 @@ TABLE_SUFFIXES = (".csv", ".tsv", ".gz", ".parquet")
 """Suffixes of table files whose schema can be inferred with differential privacy."""
 SCHEMA_BUDGET_FRACTION = 0.1
 """Fraction of the zCDP budget, and of delta, that the schema search spends."""
-QUERIES_PER_COLUMN = 3
+QUERIES_PER_COLUMN = 4
 """Maximum number of noisy queries per column in the schema search."""
 
 
