@@ -187,9 +187,12 @@ class Data:
 
         facts = draft_schema(self._second("FILE --out schema.json"), self.writing.out or "schema.json")
         show_numbers(
-            {key: value for key, value in facts.items() if key not in ("warnings", "columns", "note")}, reporter
+            {key: value for key, value in facts.items() if key not in ("warnings", "relations", "columns", "note")},
+            reporter,
         )
         show_numbers(dict(facts["columns"]), reporter)
+        for relation in facts["relations"]:
+            reporter.log(f"proposed relation: {relation}")
         for warning in facts["warnings"]:
             reporter.log(f"check this: {warning}")
         reporter.log(facts["note"])

@@ -13,6 +13,7 @@ from feller.data.loading.file_formats import load_table
 from feller.data.loading.in_memory import DataSource, check_frame, said_of, with_index
 from feller.data.tables.dataframes import from_frame
 from feller.data.tables.modality import Table
+from feller.data.tables.relations import relation_lines
 from feller.data.tables.schema import KINDS, write_schema
 from feller.data.tables.schema_detection import detect_schema
 from feller.data.tables.schema_lint import rare_value_warnings, schema_warnings
@@ -32,13 +33,14 @@ def draft_schema(source: str, out: str) -> dict[str, Any]:
         out: JSON file to write, which must not exist.
 
     Returns:
-        Number of rows, type of each column, path of the schema file, and warnings about values that may reveal rows.
+        Number of rows, type of each column, relations between columns, path of the schema file, and warnings about
+        values that may reveal rows.
 
     Raises:
         InputError: If the table is damaged, or the output file exists.
         UsageError: If the example does not exist.
     """
-    path, warnings = pathlib.Path(out), ()
+    path, warnings, relations = pathlib.Path(out), (), ()
     if source.startswith(EXAMPLE_PREFIX):
         modality, n = _example(source)
         schema = modality.schema
@@ -47,6 +49,7 @@ def draft_schema(source: str, out: str) -> dict[str, Any]:
             cells = load_table(pathlib.Path(source))
             schema, n = detect_schema(cells), len(cells.values)
             warnings = rare_value_warnings(schema, cells)
+            relations = relation_lines(cells, schema)
     if path.exists():
         raise InputError(
             "already exists and may have been edited",
@@ -60,6 +63,7 @@ def draft_schema(source: str, out: str) -> dict[str, Any]:
         "rows": n,
         "schema": str(path),
         "columns": {column.name: type_names[type(column)] for column in schema.columns},
+        "relations": list(relations),
         "warnings": [*warnings, *schema_warnings(schema, n)],
         "note": DOCUMENTED_NOTE if source.startswith(EXAMPLE_PREFIX) else DRAFT_NOTE,
     }
