@@ -55,7 +55,7 @@ def test_persons_and_rows_are_read_in_order(table: pd.DataFrame) -> None:
     ordered = ordered.sort_values(["first", "date"], kind="stable")
     assert written.ward.tolist() == ordered.ward.tolist()
     assert written.sex.tolist() == ordered.sex.tolist()
-    assert written.patient.tolist() == [str(i + 1) for i in ordered["first"]]
+    assert written.patient.tolist() == [f"P{i + 1}" for i in ordered["first"]]
     assert (written.dtypes == table.dtypes).all()
 
 
@@ -66,7 +66,7 @@ def test_dates_ascend_and_their_differences_stay_in_their_bins(table: pd.DataFra
     found = written.groupby("patient").date.diff().dropna().dt.days
     gap = data.modality.view(Histories).history.gap  # type: ignore[union-attr]
     assert 0 <= gap.low < expected.min() + 1
-    codes = [np.sort(gap.codes(gap.from_units(np.array(days)))) for days in (found, expected)]
+    codes = [np.sort(gap.codes(gap.form.texts(np.array(days)))) for days in (found, expected)]
     assert (codes[0] == codes[1]).all()
 
 

@@ -4,12 +4,10 @@ import pathlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow
-import pyarrow.compute
 import torch
 from jaxtyping import Bool, Float64, Int64
 from PIL import Image
@@ -25,6 +23,7 @@ from feller.data.loading.raw import Dialect, RawExamples, RawTable, expect, text
 from feller.data.modality import Dataset, Modality, Writer
 from feller.data.tables.dataframes import to_frame, write_cells
 from feller.data.tables.dates import Datetime
+from feller.data.tables.dependent_columns import Gap
 from feller.data.tables.encoding import encode
 from feller.data.tables.given_cells import CellConditions, GivenCells
 from feller.data.tables.history_rows import HistoryRows, history_rows
@@ -34,10 +33,10 @@ from feller.data.tables.modality import Table, bars, unmodelled_notes
 from feller.data.tables.numerical_column import Numerical
 from feller.data.tables.raking import Crosstab
 from feller.data.tables.schema import Schema
+from feller.data.tables.transforms import all_cells, cells_of, read_values, write_values
 from feller.data.tables.unmodelled_columns import Identifier
 from feller.spaces import HistoryTokens
 
-_ARROW: Any = pyarrow.compute  # its functions are created at import
 Marginals = tuple[tuple[float, ...], ...]
 
 
@@ -147,30 +146,33 @@ class Histories(Modality):
         return self._cells(values, self.persons.with_given(self.split(values)[0], given))
 
     def _cells(self, values: Int64[Tensor, "n codes"], of_persons: RawTable) -> RawTable:
-        lengths = self.lengths(values).cpu().numpy()
+        lengths, codes = self.lengths(values).cpu().numpy(), self.valid_rows(values)
         person = np.repeat(np.arange(len(values)), lengths)
-        of_rows = self.rows.cells(self.valid_rows(values))
-        unit = next(column for column in self.schema.columns if column.name == self.schema.unit)
-        assert isinstance(unit, Identifier)
-        cells = {self.schema.unit: text_array(unit.cells(len(values))).take(pyarrow.array(person))}
-        for name in self.history.attributes:
-            if name in of_persons.columns:
-                cells[name] = of_persons.values.column(name).combine_chunks().take(pyarrow.array(person))
-        cells |= {name: of_rows.values.column(name).combine_chunks() for name in of_rows.columns}
+        of_rows, index = self.rows.cells(codes), pyarrow.array(person)
+        cells = {name: cells_of(of_persons, name).take(index) for name in of_persons.columns[1:]}
+        cells |= {name: cells_of(of_rows, name) for name in of_rows.columns}
         if (name := self.history.order) is not None and self.history.gap is not None:
-            first = self._order.to_units(of_persons.values.column(name).combine_chunks())[1]
-            gaps = self.history.gap.to_units(cells[name])[1]
-            gaps[lengths.cumsum()[lengths > 0] - lengths[lengths > 0]] = 0
-            total = gaps.cumsum()
-            starts = np.repeat(np.concatenate([[0], total])[lengths.cumsum() - lengths], lengths)
-            units = first[person] + total - starts
-            cells[name] = self._order.from_units(units.clip(max=self._order.levels.last))
-        ordered = [column.name for column in self.schema.written_columns if column.name in cells]
-        return RawTable(pyarrow.table({name: cells[name] for name in ordered}), columns=tuple(ordered))
+            first = read_values(cells_of(of_persons, name), self._order)[1]
+            gaps = read_values(cells[name], self.history.gap)[1]
+            starts = lengths.cumsum() - lengths
+            gaps[starts[lengths > 0]] = 0
+            before = np.concatenate([[0], gaps.cumsum()])
+            units = first[person] + before[1:] - before[starts][person]
+            cells[name] = write_values(units.clip(max=self._order.levels.last), self._order)
+        unit = self.schema.by_name[self.schema.unit]
+        assert isinstance(unit, Identifier)
+        people = text_array(unit.cells(len(values))).take(index)
+        rng = Rng(0).fold_in("fractions").stream("units")
+        fractions = {gap.name: rng.uniform((len(person),), torch.float64).numpy() for gap in self._gaps}
+        return all_cells(cells, len(person), self.schema, fractions, given={self.schema.unit: people})
+
+    @property
+    def _gaps(self) -> list[Gap]:
+        return [column for column in self.schema.columns if isinstance(column, Gap)]
 
     @property
     def _order(self) -> Numerical | Datetime:
-        order = next(column for column in self.schema.columns if column.name == self.history.order)
+        order = self.schema.by_name[str(self.history.order)]
         assert isinstance(order, Numerical | Datetime)
         return order
 

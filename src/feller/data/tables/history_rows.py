@@ -11,13 +11,21 @@ from jaxtyping import Int64
 from feller.core.errors import InputError, UsageError
 from feller.data.loading.raw import RawTable
 from feller.data.tables.dates import Datetime
-from feller.data.tables.encoding import FILL_MARKS
-from feller.data.tables.history_schema import MAX_ROWS, HistorySchema, modelled_names, split_columns
+from feller.data.tables.history_schema import MAX_ROWS, HistorySchema, split_columns
 from feller.data.tables.number_format import NumberFormat
 from feller.data.tables.numerical_column import Numerical, numerical_column
+from feller.data.tables.partial_tables import FILL_MARKS
 from feller.data.tables.schema import Schema
 from feller.data.tables.schema_detection import detect_schema
-from feller.data.tables.unmodelled_columns import Derived, Identifier
+from feller.data.tables.transforms import (
+    cells_of,
+    check_derived,
+    check_relations,
+    modelled_cells,
+    read_values,
+    write_values,
+)
+from feller.data.tables.unmodelled_columns import Identifier
 
 _ARROW: Any = pyarrow.compute  # its functions are created at import
 
@@ -92,11 +100,9 @@ def _order_units(raw: RawTable, column: Numerical | Datetime) -> Int64[np.ndarra
     """Return the order of each row in units of the column; InputError for a cell that is not a number or time."""
     if column.name not in raw.columns:
         raise InputError.unknown_name("order", column.name, raw.columns, alternatives=" of the table")
-    cells = raw.factorize(column.name)
-    is_valid, units = column.to_units(cells.uniques)
-    bad = ~is_valid[cells.codes]
-    if bad.any():
-        row = int(bad.argmax())
+    is_valid, units = read_values(cells_of(raw, column.name), column)
+    if not is_valid.all():
+        row = int(is_valid.argmin())
         raise InputError(
             column.allowed_text,
             repr(raw.cell(column.name, row)[:40]),
@@ -104,7 +110,7 @@ def _order_units(raw: RawTable, column: Numerical | Datetime) -> Int64[np.ndarra
             **raw.error_fields(row),
             column=column.name,
         )
-    return units[cells.codes]
+    return units
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,17 +160,19 @@ def history_rows(raw: RawTable, schema: Schema) -> HistoryRows:
     rows = _sorted_rows(people_of(raw, schema.unit), units, history.max_rows)
     if not schema.clips:
         _check_constant(raw, schema, history, rows)
+    table = raw.subset(rows.rows)
+    if not schema.clips:
+        check_relations(table, schema)
+        check_derived(table, schema)
+    table = modelled_cells(table, schema)
     persons, of_rows = split_columns(schema, history)
-    lengths = np.bincount(rows.person)
-    cells = {persons.names[0]: pyarrow.array(lengths).cast(pyarrow.large_string())}
-    for name in persons.names[1:]:
-        if name in raw.columns:
-            cells[name] = raw.values.column(raw.columns.index(name)).take(pyarrow.array(rows.first))
+    first = pyarrow.array(np.flatnonzero(rows.step == 0))
+    cells = {persons.names[0]: pyarrow.array(np.bincount(rows.person)).cast(pyarrow.large_string())}
+    cells |= {name: cells_of(table, name).take(first) for name in persons.names[1:] if name in table.columns}
     person_table = RawTable(pyarrow.table(cells), columns=tuple(cells), lines=_lines(raw, rows.first))
-    names = [name for name in of_rows.names if name in raw.columns]
-    taken = {name: raw.values.column(raw.columns.index(name)).take(pyarrow.array(rows.rows)) for name in names}
+    taken = {name: cells_of(table, name) for name in of_rows.names if name in table.columns}
     if history.gap is not None and history.order is not None:
-        taken[history.order] = history.gap.from_units(rows.gaps(history.gap.levels.starts[0]))
+        taken[history.order] = write_values(rows.gaps(history.gap.levels.starts[0]), history.gap)
     row_table = RawTable(pyarrow.table(taken), columns=tuple(taken), lines=_lines(raw, rows.rows))
     return HistoryRows(person_table, row_table, rows.person, rows.step)
 
@@ -237,9 +245,8 @@ def detect_history(
         )
     rows = _sorted_rows(people, units, limit)
     constant = [name for name in raw.columns if name not in (person, order) and _is_constant(raw, name, rows)]
-    modelled = modelled_names(base.columns)
-    sources = {c.name: c.source for c in base.columns if isinstance(c, Derived)}
-    attributes = [name for name in constant if name in modelled or sources.get(name) in constant]
+    modelled = {column.name for column in base.modelled}
+    attributes = [name for name in constant if name in modelled]
     gap = None if units is None or order is None else _gap(order, column, rows)
     history = HistorySchema(order, tuple(attributes), limit, gap=gap)
     return replace(base, unit=person, history=history)

@@ -1,15 +1,16 @@
 """Description of tables with several rows per person, and its split into the columns of persons and those of rows."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from feller.core.errors import InputError, check_number
-from feller.data.tables.column import Column, ModelledColumn
+from feller.data.tables.column import Column
+from feller.data.tables.constraints import Constraint
 from feller.data.tables.dates import Datetime
+from feller.data.tables.dependent_columns import Gap
 from feller.data.tables.number_format import NumberFormat
 from feller.data.tables.numerical_column import Numerical
-from feller.data.tables.unmodelled_columns import Derived
 
 if TYPE_CHECKING:
     from feller.data.tables.schema import Schema
@@ -71,38 +72,35 @@ def check_history(schema: "Schema", history: HistorySchema) -> None:
 
 
 def split_columns(schema: "Schema", history: HistorySchema) -> tuple["Schema", "Schema"]:
-    """Return the schema of persons and the schema of rows.
+    """Return the schema of persons and the schema of rows, which have only modelled columns.
 
     The first column of persons is the number of rows, `NUM_ROWS`. The order column is a column of both: its first
-    value, and its difference from the row before.
+    value, and its difference from the row before. Of a gap column, they have the amount.
 
     Raises:
-        InputError: If a rule or a derived column relates a column of persons to a column of rows, or rows have no
-            modelled column.
+        InputError: If a rule relates a column of persons to a column of rows, or rows have no modelled column.
     """
     of_persons = {*history.attributes}
-    for column in schema.columns:
-        if isinstance(column, Derived) and (column.name in of_persons) != (column.source in of_persons):
-            raise InputError("a derived column and its source, both attributes or both not", column=column.name)
-    columns = [column for column in schema.columns if column.name != schema.unit]
-    rules = {True: [], False: []}
-    for rule in schema.rules:
-        sides = {rule.when in of_persons, rule.then in of_persons}
-        if len(sides) > 1 or history.order in (rule.when, rule.then):
+    columns = {column.name: column for column in schema.modelled if column.name != schema.unit}
+    rules = {True: [], False: [], None: []}
+    for rule in (*schema.rules, *_missing_gaps(schema)):
+        sides = {None if name == schema.unit or name not in columns else name in of_persons for name in rule.names}
+        if len(sides) > 1 or (len(rule.names) > 1 and history.order in rule.names):
             raise InputError("a rule between two attributes, or between two columns of the same row", rule.text)
         rules[sides.pop()].append(rule)
     name = NUM_ROWS
     while name in schema.names:
         name += "_"
     num_counts = history.max_rows - history.min_rows + 1
-    counts = Numerical(name, float(history.min_rows), float(history.max_rows), bins=num_counts, form=NumberFormat())
-    persons: list[Column] = [counts, *(column for column in columns if column.name in of_persons)]
-    rows: list[Column] = [column for column in columns if column.name not in of_persons]
+    low, high = float(history.min_rows), float(history.max_rows)
+    persons: list[Column] = [Numerical(name, low, high, bins=num_counts, form=NumberFormat())]
+    persons += [column for column in columns.values() if column.name in of_persons]
+    rows: list[Column] = [column for column in columns.values() if column.name not in of_persons]
     if history.order is not None and history.gap is not None:
         gap = replace(history.gap, name=history.order)
-        persons.append(next(column for column in rows if column.name == history.order))
+        persons.append(columns[history.order])
         rows = [gap if column.name == history.order else column for column in rows]
-    if not any(isinstance(column, ModelledColumn) for column in rows):
+    if not rows:
         raise InputError("no column varies within a person", remedy="Fit the table without --person")
     kind = type(schema)
     return (
@@ -111,11 +109,11 @@ def split_columns(schema: "Schema", history: HistorySchema) -> tuple["Schema", "
     )
 
 
-def gap_unit(order: Column) -> str:
-    """Return the unit of the differences of an order column, such as days, for messages."""
-    return f"{order.unit}s" if isinstance(order, Datetime) else "its own unit"
-
-
-def modelled_names(columns: Sequence[Column]) -> tuple[str, ...]:
-    """Return the names of the modelled columns."""
-    return tuple(column.name for column in columns if isinstance(column, ModelledColumn))
+def _missing_gaps(schema: "Schema") -> Iterator[Constraint]:
+    """Yield the rules by which a gap column of a row is missing where its source is."""
+    columns = {column.name: column for column in schema.modelled}
+    for gap in schema.columns:
+        if isinstance(gap, Gap) and gap.after in columns:
+            source, amount = columns[gap.after], columns[gap.name]
+            if source.missing is not None and amount.missing is not None:
+                yield Constraint(source.name, (source.missing,), amount.name, (amount.missing,))

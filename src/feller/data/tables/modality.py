@@ -25,6 +25,7 @@ from feller.data.loading.raw import Dialect, RawExamples, RawTable, expect, text
 from feller.data.modality import Dataset, Modality, Writer
 from feller.data.tables.column import ModelledColumn
 from feller.data.tables.dataframes import to_frame, write_cells
+from feller.data.tables.dependent_columns import Copy, Sum
 from feller.data.tables.encoding import (
     FILL_MARKS,
     check_types,
@@ -269,7 +270,8 @@ class Table(Modality):
         for j, choice in given.choices.items():
             uniforms[:, j] = torch.from_numpy(choice.uniforms(values[:, j].cpu().numpy(), uniforms[:, j].numpy()))
         partial = RawTable(cells, columns=tuple(given.exact))
-        return fill_gaps(partial, self._check(values, self.counts, "codes"), uniforms, self.schema)
+        spans = {j: choice.spans for j, choice in given.choices.items()}
+        return fill_gaps(partial, self._check(values, self.counts, "codes"), uniforms, self.schema, spans=spans)
 
     def observed_tokens(
         self, codes: Int64[Tensor, "n k"], observed: Bool[Tensor, "n k"]
@@ -421,6 +423,8 @@ def unmodelled_notes(schema: Schema) -> tuple[str, ...]:
         (Identifier, "not modelled: {}, identifiers, generated as running numbers"),
         (FreeText, "not modelled: {}, free text, left empty; if this is wrong, edit the schema (feller data schema)"),
         (Derived, "not modelled: {}, derived from other columns"),
+        (Copy, "not modelled: {}, copied from other columns"),
+        (Sum, "not modelled: {}, sums of other columns"),
         (SkippedColumn, "left out: {}, skipped by the schema, so samples lack it"),
     ]
     for column_type, template in templates:

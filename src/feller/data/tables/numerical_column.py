@@ -147,15 +147,6 @@ class Numerical(ModelledColumn):
         number = self.form.read(text)
         return None if number is None else number.scaleb(self.form.decimals)
 
-    def to_units(self, words: pyarrow.Array) -> tuple[Bool[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
-        """Return the mask of cells that are numbers, and numbers in units of the last decimal; 0 for other cells."""
-        parsed = self.form.parse(words)
-        return parsed.valid, np.where(parsed.valid, parsed.units, 0)
-
-    def from_units(self, units: Int64[np.ndarray, " n"]) -> pyarrow.Array:
-        """Return numbers in units of the last decimal as cells."""
-        return self.form.texts(units)
-
     def nearest_codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
         """Return the code of `low` for numbers below it, the code of `high` for other numbers, and -1 for other cells.
 
