@@ -95,3 +95,19 @@ def test_an_order_may_have_exceptions() -> None:
 def test_too_few_rows() -> None:
     table = RawTable(stays(0, 50).astype(object), columns=NAMES)
     assert compare_structure(table, table, detect_schema(table), Rng(0)) is None
+
+
+def test_values_on_a_grid() -> None:
+    """Whole numbers of a range may have gaps; the codes 0, 1 and 10 may not."""
+    rng = np.random.default_rng(0)
+    ages = rng.choice([*range(18, 50), *range(51, 60)], N)
+    codes = rng.choice([0, 1, 10], N)
+    real, made = (np.stack([a.astype(str), c.astype(str)], 1) for a, c in ((ages, codes), (ages.copy(), codes.copy())))
+    made[:400, 0], made[:40, 0], made[:200, 1] = "50", "90", "5"
+    table, other = (RawTable(cells.astype(object), columns=("age", "code")) for cells in (real, made))
+    found = compare_structure(other, table, detect_schema(table), Rng(0))
+    assert found is not None
+    assert {fact.columns[0]: fact.synthetic for fact in found.facts if fact.kind == "values"} == {
+        "age": pytest.approx(0.01),
+        "code": pytest.approx(0.05),
+    }

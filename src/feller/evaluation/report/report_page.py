@@ -49,6 +49,7 @@ from feller.evaluation.report.embedded_picture import (
     page_width,
 )
 from feller.evaluation.report.loss_curve import Curve, finite_losses, loss_svg
+from feller.evaluation.report.table_verdict import levels
 from feller.evaluation.report.verdict import Verdict, judge_numbers, metric_verdict
 
 SETTINGS, MAX_SETTING_LETTERS = 500, 160
@@ -234,6 +235,7 @@ def page(report: RunReport) -> str:
         deciding=_deciding(judgement, numbers),
         doubts=judgement.doubts,
         cautions=judgement.cautions,
+        levels=levels(numbers, judgement.grade) if report.verdict is None else [],
         facts=_facts(numbers),
         metrics=[_row(name, report) for name in main_metrics(numbers)],
         all_numbers=[_detail(name, report) for name in numbers],

@@ -13,6 +13,7 @@ from feller.evaluation.number_format import SPACE, format_percent, is_number, sh
 from feller.evaluation.report.embedded_picture import new_figure
 from feller.evaluation.report.report_page import Cell, ReportTable
 from feller.evaluation.tables.cell_metrics import QUANTILES, NumberColumnPair
+from feller.evaluation.tables.structure import Structure
 
 MADE, REAL = "#1f5fa8", "#b4b8bd"
 PANELS_ACROSS, PANELS_DOWN = 3, 4
@@ -159,6 +160,32 @@ def _row(column: NumberColumnPair) -> tuple[Cell, ...]:
     made, real = ((stats.mean, stats.deviation, *stats.quantiles) for stats in (column.synthetic, column.real))
     cells = (cell for pair in zip(made, real, strict=True) for cell in pair)
     return (column.name, *cells, "far off" if column.is_far_off else "")
+
+
+MOST_FACTS = 25
+"""Maximum number of facts in the table of what is impossible."""
+STRUCTURE_CAPTION = (
+    "Facts that hold in nearly all real rows, and that independent columns would break. They were found on one half of"
+    " the real rows; the shares of real rows are of the other half. The facts broken most often come first."
+)
+
+
+def structure_grid(structure: Structure) -> ReportTable:
+    """Return a table of the facts of the real table, with the shares of rows that break them."""
+    facts = [fact for fact in structure.facts if fact.synthetic > 0 or len(fact.columns) > 1][:MOST_FACTS]
+    count, num_kept = len(structure.facts), sum(fact.synthetic == 0 for fact in structure.facts)
+    caption = f"{STRUCTURE_CAPTION} Facts: {count}; no synthetic row breaks {num_kept} of them."
+    header = ("Fact", "synthetic rows", "real rows", "independent columns")
+    rows = [
+        (
+            fact.text,
+            format_percent(fact.synthetic),
+            format_percent(fact.real),
+            None if np.isnan(fact.independent) else format_percent(fact.independent),
+        )
+        for fact in facts
+    ]
+    return ReportTable("What is impossible here", caption, header, rows)
 
 
 CELL, MAX_CELL, MAP_SIZE = 0.2, 0.5, 4.2

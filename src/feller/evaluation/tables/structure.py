@@ -19,6 +19,8 @@ from feller.data.tables.dates import Datetime, read_times
 from feller.data.tables.numerical_column import Numerical
 from feller.data.tables.schema import Schema
 from feller.data.tables.schema_detection import MISSING
+from feller.evaluation.intervals import wilson
+from feller.evaluation.number_format import format_percent
 
 MIN_ROWS = 100
 """Minimum number of real rows from which facts are sought."""
@@ -46,7 +48,7 @@ class ColumnCells:
     kind: str
     """Kind of values that can be compared with each other: number, time or word."""
     values: Float64[np.ndarray, " n"]
-    """Numbers, microseconds of times, or indices of words, the same for all columns; NaN for missing or unreadable cells."""
+    """Numbers, microseconds of times, or indices of words, the same for all columns; NaN if missing or unreadable."""
     is_missing: Bool[np.ndarray, " n"]
 
     def subset(self, rows: Int64[np.ndarray, " m"]) -> "ColumnCells":
@@ -137,9 +139,26 @@ def compare_structure(synthetic: RawTable, real: RawTable, schema: Schema, rng: 
         broken |= in_made
         broken_real |= in_real
     facts.sort(key=lambda fact: -fact.excess)
-    return Structure(
-        tuple(facts), float(broken.mean()), float(broken_real.mean()), len(broken), len(broken_real)
-    )
+    return Structure(tuple(facts), float(broken.mean()), float(broken_real.mean()), len(broken), len(broken_real))
+
+
+def structure_metrics(structure: Structure | None) -> dict[str, float | str | None]:
+    """Return the metrics of impossible rows; None for tables with too few rows."""
+    if structure is None:
+        return dict.fromkeys(("impossible", "impossible_real"))
+    low, high = wilson(structure.impossible * structure.count, structure.count)
+    metrics: dict[str, float | str | None] = {
+        "impossible": structure.impossible,
+        "impossible_low": low,
+        "impossible_high": high,
+        "impossible_real": structure.impossible_real,
+        "impossible_facts": float(len(structure.facts)),
+    }
+    worst = structure.facts[0] if structure.facts else None
+    if worst is None or worst.excess <= 0:
+        return metrics
+    shares = f"{format_percent(worst.synthetic)} of the samples, {format_percent(worst.real)} of real rows"
+    return metrics | {"impossible_worst": f"{worst.text} (broken by {shares})"}
 
 
 def _subset(table: RawTable, rng: Rng) -> RawTable:
@@ -204,27 +223,36 @@ def _column_facts(name: str, cells: ColumnCells) -> Iterator[Fact]:
     levels, n = cells.levels, len(cells.values)
     if cells.kind != "number" or len(levels) < 2:
         return
-    if len(levels) <= min(MAX_CODE_SET, n // MIN_PER_CODE):
-        text = f"{name} has {len(levels)} values, {levels[0]:g} to {levels[-1]:g}"
-        yield Fact("values", text, (name,), lambda t: _outside_levels(t[name].values, levels), float("nan"))
-    else:
-        low, high = levels[0], levels[-1]
+    low, high = levels[0], levels[-1]
+    if len(levels) > min(MAX_CODE_SET, n // MIN_PER_CODE):
         margin = (high - low) / 100  # the largest of the other half may be slightly larger
-        text = f"{name} is between {low:g} and {high:g}"
 
         def is_out(t: Rows) -> Bool[np.ndarray, " n"]:
             return (t[name].values < low - margin) | (t[name].values > high + margin)
 
-        yield Fact("range", text, (name,), is_out, float("nan"))
+        yield Fact("range", f"{name} is between {low:g} and {high:g}", (name,), is_out, float("nan"))
+        return
+    allowed = _grid(levels)
+    text = f"{name} has {len(levels)} values, {low:g} to {high:g}"
+    if len(allowed) > 2 and np.allclose(np.diff(allowed), allowed[1] - low):
+        text = f"{name} is from {low:g} to {high:g} in steps of {allowed[1] - low:g}"
+    yield Fact("values", text, (name,), lambda t: _outside_levels(t[name].values, allowed), float("nan"))
 
 
-def _outside_levels(
-    values: Float64[np.ndarray, " n"], levels: Float64[np.ndarray, " k"]
-) -> Bool[np.ndarray, " n"]:
-    nearest = levels[np.searchsorted(levels, values).clip(max=len(levels) - 1)]
-    below = levels[(np.searchsorted(levels, values) - 1).clip(min=0)]
-    distance = np.minimum(abs(nearest - values), abs(below - values))
-    return ~np.isnan(values) & (distance > 1e-9 * np.maximum(1.0, abs(values)))
+def _grid(levels: Float64[np.ndarray, " k"]) -> Float64[np.ndarray, " m"]:
+    """Return the grid of steps that most of the levels fill, such as all whole numbers of a range, else the levels."""
+    step = np.diff(levels).min()
+    steps = (levels - levels[0]) / step
+    if len(levels) < 3 or not np.allclose(steps, steps.round(), atol=1e-6) or steps[-1] + 1 > 2 * len(levels):
+        return levels
+    return levels[0] + step * np.arange(round(float(steps[-1])) + 1)
+
+
+def _outside_levels(values: Float64[np.ndarray, " n"], levels: Float64[np.ndarray, " k"]) -> Bool[np.ndarray, " n"]:
+    above = np.searchsorted(levels, values)
+    pair = [levels[index.clip(0, len(levels) - 1)] for index in (above, above - 1)]
+    distance = np.minimum(*(abs(level - values) for level in pair))
+    return ~np.isnan(values) & (distance > 1e-6 * (levels[-1] - levels[0]))
 
 
 def _is_fact(kind: str, broken: float, independent: float) -> bool:

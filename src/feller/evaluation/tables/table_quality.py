@@ -13,17 +13,20 @@ from feller.data.modality import Dataset
 from feller.data.tables.dates import Datetime
 from feller.data.tables.modality import Table
 from feller.data.tables.numerical_column import Numerical
+from feller.evaluation.intervals import share_difference
 from feller.evaluation.tables import marginal_distance
 from feller.evaluation.tables import utility as usefulness
 from feller.evaluation.tables.copy_metrics import (
     bootstrap_rows,
     copied_fraction,
     dcr_fraction,
+    duplicated_fraction,
     independent_columns_nll,
     membership_auc,
     shuffle_columns,
 )
 from feller.evaluation.tables.marginal_distance import Rules, column_sets, k_marginal_score, total_variations
+from feller.evaluation.tables.target_leakage import strongest_column
 
 MIN_HELD_OUT = 50
 """Minimum number of held-out rows for metrics that compare with held-out rows."""
@@ -117,6 +120,11 @@ def table_quality(
     if task is not None:
         compared = tables if has_train else _halved(tables, rng.fold_in("tested"))
         metrics |= {"told_column": columns[task.features.target], **_utility(compared, task, rng.fold_in("utility"))}
+        leakage = strongest_column(task, train, rng.fold_in("leakage"))
+        metrics |= {
+            "leak_column": None if leakage is None else columns[leakage.column],
+            "leak_score": None if leakage is None else leakage.score,
+        }
     return metrics | _privacy(tables, rng.fold_in("privacy")) if has_train else metrics
 
 
@@ -241,8 +249,16 @@ def _privacy(tables: ComparedTables, rng: Rng) -> Numbers:
     References are held-out rows, and a table of copies of training rows.
     """
     train, held_out, metrics = tables.train, tables.held_out, Numbers()
-    metrics["copies"] = copied_fraction(tables.synthetic, train)
-    metrics["copies_held_out"] = copied_fraction(held_out, train) if tables.has_enough_held_out else None
+    copies = metrics["copies"] = copied_fraction(tables.synthetic, train)
+    if tables.has_enough_held_out:
+        reference, size = copied_fraction(held_out, train), len(held_out)
+    else:
+        reference, size = duplicated_fraction(train), len(train)
+    metrics["copies_held_out"] = reference if tables.has_enough_held_out else None
+    metrics["copies_real"] = None if tables.has_enough_held_out else reference
+    interval = share_difference(copies, len(tables.synthetic), reference, size)
+    metrics |= {"copies_excess": copies - reference}
+    metrics |= {f"copies_excess_{end}": bound for end, bound in zip(("low", "high"), interval, strict=True)}
     bootstrap = bootstrap_rows(train, len(tables.synthetic), rng)
     for end, table in (("", tables.synthetic), ("_copied", bootstrap)):
         metrics[f"dcr_share{end}"] = dcr_fraction(table, train, held_out, rng) if tables.has_enough_held_out else None
