@@ -9,7 +9,7 @@ Source: Mahloujifar, Melis and Chaudhuri 2024, "Auditing f-differential privacy 
 import math
 from collections.abc import Callable
 
-from scipy.stats import norm
+from scipy.special import log_ndtr, ndtr, ndtri
 
 from feller.core.errors import UsageError
 from feller.privacy.accounting.zcdp import find_root
@@ -25,7 +25,7 @@ def gaussian_power_inverse(mu: float) -> PowerInverse:
 
     Source: Dong, Roth and Su 2022, "Gaussian differential privacy", arXiv 1905.02383.
     """
-    return lambda y: 0.0 if y <= 0 else 1.0 if y >= 1 else float(norm.cdf(norm.ppf(y) - mu))
+    return lambda y: 0.0 if y <= 0 else 1.0 if y >= 1 else float(ndtr(ndtri(y) - mu))
 
 
 def approximate_power_inverse(epsilon: float, delta: float) -> PowerInverse:
@@ -82,7 +82,7 @@ def mu_lower_bound(num_right: int, guesses: int, coins: int, confidence: float =
     if not is_below(0.0):
         return 0.0
     low, high = 0.0, MAX_MU
-    while high - low > 1e-4:
+    while high - low > 1e-3:
         middle = (low + high) / 2
         low, high = (middle, high) if is_below(middle) else (low, middle)
     return low
@@ -97,8 +97,8 @@ def gaussian_epsilon(mu: float, delta: float) -> float:
         raise UsageError("a delta between 0 and 1", delta)
 
     def excess(epsilon: float) -> float:
-        second = epsilon + float(norm.logcdf(-epsilon / mu - mu / 2))
-        return float(norm.cdf(mu / 2 - epsilon / mu)) - math.exp(second) - delta
+        second = epsilon + float(log_ndtr(-epsilon / mu - mu / 2))
+        return float(ndtr(mu / 2 - epsilon / mu)) - math.exp(second) - delta
 
     if mu <= 0 or excess(0.0) <= 0:
         return 0.0
