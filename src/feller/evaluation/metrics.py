@@ -69,6 +69,8 @@ USER_METRICS: list[str] = []
 """Keys of the metrics of user-defined modalities; the first one that was measured decides the verdict."""
 SERIES = {"mae_constant": "", "mae": "", "r2": "", "w2": "time ", "sinkhorn": "time "}
 """Metrics with one value per column or time, which is appended to the key, such as `mae_mu` and `w2_0.5`."""
+ENDS = {"_low": "lower", "_high": "upper"}
+"""Suffixes of the ends of 95 % confidence intervals, which need no entry in the registry."""
 PREREQUISITES = {
     "no molecule is valid and connected": ("bonds_sane", "rdkit is not installed"),
     "no crystal is plausible": ("crystal_plausible", "pymatgen or SMACT is not installed"),
@@ -112,6 +114,11 @@ def _spec(name: str, numbers: Numbers) -> MetricSpec:
         base = metric(referring, numbers)
         label = f"{base.label}, {base.reference_label}"
         return replace(base, label=label, help="", reference="", level=None, better="", place=DETAIL)
+    for end, word in ENDS.items():
+        if name.endswith(end) and (base_name := name.removesuffix(end)) in METRICS:
+            base = METRICS[base_name]
+            label, help_ = f"{base.label}, {word}", "End of the 95 % confidence interval."
+            return MetricSpec(label, help_, unit=base.unit, is_percent=base.is_percent, place=DETAIL)
     for prefix in SERIES:
         if name.startswith(f"{prefix}_"):
             suffix = name.removeprefix(f"{prefix}_")

@@ -1,4 +1,4 @@
-"""One-run audit of a run as it is: for pairs of a training row and a held-out row, guesses which of the two was learned.
+"""One-run audit of a run as it is: guesses which row of a pair, one for training and one held out, was learned.
 
 If rows are held out at random, each pair is a fair coin, so that theorems about canaries apply without another
 training. The audited guarantee is about the replacement of a row.

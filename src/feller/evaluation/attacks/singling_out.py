@@ -18,7 +18,7 @@ MAX_PREDICATES, MAX_TRIES = 1_000, 4_000
 """Maximum number of predicates, and of attempts to derive one from a synthetic row."""
 MIN_PREDICATES = 20
 """Minimum number of predicates of an attack."""
-MAX_CONDITIONS = 6
+MAX_CONDITIONS = 8
 """Maximum number of columns in a predicate."""
 
 
@@ -66,7 +66,8 @@ def univariate_predicates(tables: CodedTables) -> list[Predicate]:
 def multivariate_predicates(tables: CodedTables, rng: Rng) -> list[Predicate]:
     """Return predicates on several columns, each derived from a synthetic row that alone satisfies it.
 
-    A number becomes a condition to be at least, or at most, as large, whichever holds for fewer than half of the rows.
+    A number becomes, with equal probability, a condition to be in the same bin, or to be at least or at most as large,
+    whichever holds for fewer than half of the rows.
     """
     k, predicates = len(tables.counts), set[Predicate]()
     if k < 2:
@@ -75,8 +76,14 @@ def multivariate_predicates(tables: CodedTables, rng: Rng) -> list[Predicate]:
     sources = rng.stream("sources").randint(len(tables.synthetic), (MAX_TRIES,)).numpy()
     order = rng.stream("columns").uniform((len(sources), k)).argsort(1).numpy()
     sizes = 2 + rng.stream("sizes").randint(min(k, MAX_CONDITIONS) - 1, (len(sources),)).numpy()
-    for row, columns, size in zip(tables.synthetic[sources], order, sizes, strict=True):
-        conditions = (_condition(tables, int(j), int(row[j]), middles[j]) for j in columns[:size])
+    in_bin = rng.stream("bins").bernoulli(0.5, (len(sources), k)).numpy()
+    for row, columns, size, exact in zip(tables.synthetic[sources], order, sizes, in_bin, strict=True):
+        conditions = (
+            Condition(int(j), int(row[j]), int(row[j]))
+            if exact[j]
+            else _condition(tables, int(j), int(row[j]), middles[j])
+            for j in columns[:size]
+        )
         predicate = Predicate(tuple(sorted(conditions, key=lambda c: c.column)))
         if predicate not in predicates and predicate.matches(tables.synthetic).sum() == 1:
             predicates.add(predicate)

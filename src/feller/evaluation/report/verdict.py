@@ -210,6 +210,8 @@ def metric_verdict(name: str, numbers: Numbers) -> str:
     progress = target_progress(name, numbers)
     if not is_number(value):
         return ""
+    if level := numbers.get(level_key(name)):
+        return str(level)
     if progress is not None:
         way = f"{format_percent(round(progress, 3))} of the way"
         return "target reached" if progress >= REACHED_FRACTION else way if progress > 0 else "target not nearer"
@@ -230,6 +232,11 @@ def metric_verdict(name: str, numbers: Numbers) -> str:
     if value == reference:
         return f"as {label}"
     return f"{'better' if (value > reference) == (one.better == 'higher') else 'worse'} than {label}"
+
+
+def level_key(name: str) -> str:
+    """Return the key of the level of a risk, such as `linkability_level` for `linkability_risk`."""
+    return f"{name.removesuffix('_risk')}_level" if name.endswith("_risk") else ""
 
 
 def target_progress(name: str, numbers: Numbers) -> float | None:
