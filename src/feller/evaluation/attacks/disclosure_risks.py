@@ -78,7 +78,7 @@ def disclosure_risks(tables: CodedTables, rng: Rng) -> DisclosureRisks:
     return DisclosureRisks(risks, columns)
 
 
-def closeness(tables: CodedTables, rng: Rng) -> dict[str, float | None]:
+def closeness(tables: CodedTables, rng: Rng) -> dict[str, float]:
     """Return the share of synthetic rows that are closer to a training row than to an unseen row; ties count half.
 
     As many training rows as unseen rows are used (distance to closest record with a holdout). The null interval,

@@ -33,7 +33,7 @@ Scores = Mapping[str, tuple[Float[Tensor, " n"], Float[Tensor, " m"]]]
 
 
 def paired_audit(scores: Scores, epsilon: float | None, delta: float, rng: Rng) -> dict[str, float | None]:
-    """Return the metrics of the audit; empty for fewer than `MIN_PAIRS` pairs.
+    """Return the metrics of the audit; attacks with fewer than `MIN_PAIRS` pairs are left out.
 
     Each attack guesses for the pairs with the largest differences of scores, for several fractions of the pairs; the
     best lower bound counts, and the error probability is divided among all of them.
@@ -44,21 +44,21 @@ def paired_audit(scores: Scores, epsilon: float | None, delta: float, rng: Rng) 
         delta: Delta of the guarantee.
         rng: Random streams of pairs and of guesses about ties.
     """
-    size = min((min(len(members), len(others)) for members, others in scores.values()), default=0)
-    if size < MIN_PAIRS:
+    sizes = {name: min(len(members), len(others)) for name, (members, others) in scores.items()}
+    attacks = [name for name, size in sizes.items() if size >= MIN_PAIRS]
+    if not attacks:
         return {}
-    tests = len(scores) * len(GUESS_FRACTIONS)
-    best_mu, best_right, is_violated = 0.0, 0, False
-    for name, (members, others) in scores.items():
-        pair_rng = rng.fold_in(name)
-        orders = [
-            pair_rng.stream(part).uniform((len(s),)).argsort()[:size] for part, s in (("a", members), ("b", others))
-        ]
+    tests = len(attacks) * len(GUESS_FRACTIONS)
+    best_mu, best_share, best_size, is_violated = 0.0, 0.0, 0, False
+    for name in attacks:
+        (members, others), size, pair_rng = scores[name], sizes[name], rng.fold_in(name)
+        parts = (("members", members), ("others", others))
+        orders = [pair_rng.stream(part).uniform((len(s),)).argsort()[:size] for part, s in parts]
         difference = (members.double().cpu()[orders[0]] - others.double().cpu()[orders[1]]).nan_to_num(0.0).numpy()
         coin = pair_rng.stream("ties").uniform((size,)).numpy() < 0.5
         is_right = np.where(difference == 0, coin, difference > 0)
         by_certainty = is_right[np.argsort(-abs(difference), kind="stable")]
-        best_right = max(best_right, int(is_right.sum()))
+        best_share, best_size = max((best_share, best_size), (float(is_right.mean()), size))
         for fraction in GUESS_FRACTIONS:
             guesses = max(1, int(fraction * size))
             right = int(by_certainty[:guesses].sum())
@@ -66,10 +66,10 @@ def paired_audit(scores: Scores, epsilon: float | None, delta: float, rng: Rng) 
             if epsilon is not None:
                 inverse = approximate_power_inverse(2 * epsilon, min(1.0, (1 + math.exp(min(epsilon, 700.0))) * delta))
                 is_violated |= is_contradicted(inverse, right, guesses, size, FOUR_SIGMA_PROB / tests)
-    low, high = wilson(best_right, size, 1 - (1 - CONFIDENCE) / len(scores))
+    low, high = wilson(best_share * best_size, best_size, 1 - (1 - CONFIDENCE) / len(attacks))
     numbers: dict[str, float | None] = {
-        "one_run_pairs": float(size),
-        "one_run_right": best_right / size,
+        "one_run_pairs": float(best_size),
+        "one_run_right": best_share,
         "one_run_right_low": low,
         "one_run_right_high": high,
         "one_run_mu": best_mu,

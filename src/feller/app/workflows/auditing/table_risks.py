@@ -1,5 +1,7 @@
 """Disclosure risks of tables in an audit: singling out, linkability and inference, with their report tables."""
 
+from collections.abc import Mapping
+
 from feller.app.workflows.auditing.audit_target import AuditTarget
 from feller.core.rng import Rng
 from feller.data.modality import Dataset
@@ -44,11 +46,14 @@ def table_risks(
     tables = coded_tables(table, samples, train, held_out)
     risks = disclosure_risks(tables, rng.fold_in("risks"))
     epsilon = None if target.ledger is None else target.ledger.epsilon()
-    numbers: Numbers = {**risks.numbers(epsilon, target.delta), **closeness(tables, rng.fold_in("closeness"))}
+    nearness = closeness(tables, rng.fold_in("closeness"))
+    numbers: Numbers = {**risks.numbers(epsilon, target.delta), **nearness}
     names = [column.name for column in table.schema.modelled]
     grids = [risk_grid(risks, epsilon, target.delta)]
     if risks.columns:
         grids.append(inference_grid(risks, names))
+    if nearness:
+        grids.append(closeness_grid(nearness))
     return numbers, tuple(grids)
 
 
@@ -90,6 +95,23 @@ def _risk_row(name: str, risk: Risk | None, epsilon: float | None, delta: float)
     level = risk.level if risk.is_meaningful else f"{risk.level} (the attack is no better than guessing)"
     interval = " to ".join(map(format_percent, risk.interval))
     return (label, level, format_percent(risk.value), interval, "0", *map(format_percent, rates), bound)
+
+
+def closeness_grid(numbers: Mapping[str, float]) -> ReportTable:
+    """Return the report table of the distance to the closest record, with its values without leakage."""
+    share, low, high = (numbers[name] for name in ("dcr_share", "dcr_null_low", "dcr_null_high"))
+    place = "within" if low <= share <= high else "above" if share > high else "below"
+    row = (
+        *("samples closer to a training row than to a held-out row", format_percent(share), format_percent(0.5)),
+        *(f"{format_percent(low)} to {format_percent(high)}", place),
+    )
+    return ReportTable(
+        "Distance to the closest record",
+        "As many training rows as held-out rows; ties count half. The interval holds 95 % of the values that random"
+        " exchanges of training rows and held-out rows give. Measured from real rows.",
+        ("Measure", "value", "without leakage", "95 % without leakage", "the value is"),
+        [row],
+    )
 
 
 def inference_grid(risks: DisclosureRisks, names: list[str]) -> ReportTable:
