@@ -13,19 +13,19 @@ from tests.app.commands.test_audit_command import people
 pytestmark = pytest.mark.usefixtures("here", "unreported")
 
 
-def audit(seed: int, *words: object, n: int = 600) -> dict:
+def audit(seed: int, *words: object, n: int = 1_200) -> dict:
     people("people.csv", n, seed)
     words = ("--schema", "schema.json", "--recipe", "table-marginals", "--seed", seed, "--out", f"r{seed}", *words)
     run("fit", "people.csv", *words)
-    return run("audit", f"r{seed}")
+    return run("audit", f"r{seed}", "--report", "full")
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_private_runs_stay_within_their_bounds(seed: int) -> None:
     found = audit(seed, "--epsilon", 1)
-    for name in RISKS:
+    for name in ("linkability", "inference"):  # hardly a predicate on three columns is satisfied by one row alone
         assert found[f"{name}_risk_low"] <= found[f"{name}_risk"] <= found[f"{name}_risk_high"]
-        assert found[f"{name}_risk_low"] <= found.get(f"{name}_bound", 1.0)
+        assert found[f"{name}_risk_low"] <= found[f"{name}_bound"]
     assert found["one_run_violation"] == 0
     assert found["one_run_epsilon"] <= 2 * found["epsilon"]  # of replacing a row
     assert found["dcr_null_low"] < 0.5 < found["dcr_null_high"]
