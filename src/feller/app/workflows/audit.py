@@ -28,6 +28,8 @@ from feller.training.objectives.output_perturbation import OutputPerturbation
 
 NAME = "audit"
 """Part of the report's file name after `report-`."""
+PUBLIC_NAME = f"report-{NAME}-public"
+"""File name, without suffix, of the page that may be given away."""
 
 
 def audit(run: Run, config: AuditConfig, *, reporter: Reporter = SILENT) -> dict[str, Any]:
@@ -96,7 +98,10 @@ def _audit(
         return metrics
     write_report(run.path, page, f"report-{NAME}")
     if ledger is not None and page.judgement.grade != ALARM and SEEDED not in page.judgement.cautions:
-        write_report(run.path, public_report(page), f"report-{NAME}-public")
+        write_report(run.path, public_report(page), PUBLIC_NAME)
+    else:  # a page of an earlier audit must not outlive the guarantee
+        for suffix in ("html", "json"):
+            (run.path / f"{PUBLIC_NAME}.{suffix}").unlink(missing_ok=True)
     return {**metrics, "report": f"{run.path / f'report-{NAME}.html'}"}
 
 
