@@ -52,16 +52,16 @@ def test_copies_are_found(seed: int) -> None:
 
 
 def test_independent_samples_are_not() -> None:
-    """Sixty tables: each lower end is above 0 with probability 0.025, in 6 or more of 60 with 0.004."""
+    """Thirty tables: each lower end is above 0 with probability 0.025, in 4 or more of 30 with 0.007."""
     false_alarms, values = dict.fromkeys(RISKS, 0), {name: [] for name in RISKS}
-    for seed in range(60):
+    for seed in range(30):
         found = disclosure_risks(case(100 + seed, copies=False), Rng(seed))
         for name in RISKS:
             false_alarms[name] += found.risks[name].level != LOW
             values[name].append(found.risks[name].value)
-    assert max(false_alarms.values()) <= 5, false_alarms
+    assert max(false_alarms.values()) <= 3, false_alarms
     for name in ("linkability", "inference"):
-        assert abs(np.mean(values[name])) < 4 * np.std(values[name]) / math.sqrt(60)
+        assert abs(np.mean(values[name])) < 4 * np.std(values[name]) / math.sqrt(30)
 
 
 def test_a_part_of_copies_is_found_in_part() -> None:
@@ -95,11 +95,12 @@ def test_risk_of_the_paper() -> None:
 
 def test_bound_of_the_guarantee() -> None:
     """Randomised response at epsilon reaches the bound at the control rate 1 / (1 + e^epsilon)."""
-    control = 1 / (1 + math.e)
-    risk = Risk(1 - control, control, 0.0, 100, 100)
-    assert risk.bound(1.0, 0.0) == pytest.approx(risk.value)
-    assert risk.bound(0.0, 0.0) == pytest.approx(0.0)
+    control, n = 1 / (1 + math.e), 10**9
+    risk = Risk(1 - control, control, 0.0, n, n)
+    assert risk.bound(1.0, 0.0) == pytest.approx(risk.value, abs=1e-3)
+    assert risk.bound(0.0, 0.0) == pytest.approx(0.0, abs=1e-12)
     assert risk.bound(1_000.0, 0.0) == pytest.approx(1.0)
+    assert Risk(0.0, 0.0, 0.0, 100, 100).bound(1.0, 0.0) == pytest.approx((math.e - 1) * 0.0370, abs=1e-3)
 
 
 @pytest.mark.parametrize("matches", [0, 1, 2, 5, 8, 10])

@@ -7,6 +7,8 @@ Data", PoPETs 2023(2), arXiv 2211.10459.
 import math
 from dataclasses import dataclass
 
+import numpy as np
+
 from feller.evaluation.intervals import CONFIDENCE, share_difference, wilson
 
 LOW, ELEVATED, HIGH, UNMEASURED = "low", "elevated", "high", "not measured"
@@ -60,12 +62,15 @@ class Risk:
         return HIGH if low > HIGH_RISK else ELEVATED if low > 0 else LOW
 
     def bound(self, epsilon: float, delta: float) -> float:
-        """Return the largest risk that (epsilon, delta)-differential privacy allows, given the control rate."""
-        control = self.control
-        power = min(
-            control * math.exp(min(epsilon, 700.0)) + delta, 1 - math.exp(-epsilon) * (1 - delta - control), 1.0
-        )
-        return self._scaled(power - control)
+        """Return the largest risk that (epsilon, delta)-differential privacy allows, given the control rate.
+
+        The control rate may be anywhere in its interval.
+        """
+        ends = wilson(self.control * self.control_guesses, self.control_guesses, self.confidence)
+        control = np.append(np.linspace(*ends, 101), self.control)
+        by_ratio = control * math.exp(min(epsilon, 700.0)) + delta
+        power = np.minimum(np.minimum(by_ratio, 1 - math.exp(-epsilon) * (1 - delta - control)), 1.0)
+        return self._scaled(float((power - control).max()))
 
     def with_prefix(self, name: str) -> dict[str, float | str | None]:
         """Return the metrics of the risk, whose keys start with `name`."""

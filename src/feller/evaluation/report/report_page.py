@@ -26,7 +26,7 @@ from feller.evaluation.metrics import (
     Numbers,
     explanation,
     explanations,
-    main_metrics,
+    grouped_metrics,
     metric,
     reference_value,
     replace_by_labels,
@@ -241,7 +241,7 @@ def page(report: RunReport) -> str:
         cautions=judgement.cautions,
         levels=levels(numbers, judgement.grade) if report.verdict is None else [],
         facts=_facts(numbers),
-        metrics=[_row(name, report) for name in main_metrics(numbers)],
+        groups=[(heading, [_row(name, report) for name in names]) for heading, names in grouped_metrics(numbers)],
         all_numbers=[_detail(name, report) for name in numbers],
         judge=numbers.get("judge"),
         pictures=_pictures(report),
@@ -277,6 +277,7 @@ def _value(name: str, numbers: Numbers) -> dict[str, Any]:
         else definition.text(reference_pair[1]),
         "reference_label": "" if reference_pair is None else reference_pair[0],
         "interval": _interval(name, numbers),
+        "independent": definition.text(numbers[f"{name}_independent"]) if f"{name}_independent" in numbers else "",
     }
 
 

@@ -239,7 +239,7 @@ STYLES = {
     "a table of copies": ("X", "#c0392b", "#c0392b", 8.0),
 }
 """Mapping from a legend label to marker, face colour, edge colour and size."""
-LEARNERS = {"boosted": "gradient boosting", "linear": "linear model"}
+LEARNERS = {"boosted": "gradient boosting", "linear": "linear model", "forest": "random forest"}
 SCORES = {"auc": "AUC", "accuracy": "accuracy", "f1": "F1 (rarer value)", "r2": "explained variance"}
 AUDITS = {
     "dcr_share": "rows closer to training\nthan to held-out rows",
