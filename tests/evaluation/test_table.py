@@ -19,6 +19,7 @@ from feller.data.tables.unmodelled_columns import FreeText, HiddenColumn
 from feller.evaluation.tables.cell_metrics import cell_loss, exact_row_fraction
 from feller.evaluation.tables.copy_metrics import independent_columns_nll, shuffle_columns
 from feller.evaluation.tables.table_quality import samples_quality, table_quality
+from feller.evaluation.tables.utility import LEARNERS
 from tests.errors import refuses
 from tests.evaluation.known import KNOWN
 from tests.evaluation.tables import COUNTS, ORDERED, people
@@ -107,7 +108,7 @@ def test_no_held_out_rows() -> None:
     missing = {name for name, value in numbers.items() if value is None}
     assert missing == {
         *(f"tv{size}_test{of}" for size in (1, 2, 3) for of in ("", "_floor")),
-        *(f"{name}_{kind}_real" for name in ("auc", "accuracy", "f1") for kind in ("boosted", "linear")),
+        *(f"{name}_{kind}_real" for name in ("auc", "accuracy", "f1") for kind in LEARNERS),
         *("copies_held_out", "dcr_share", "dcr_share_copied", "membership_auc", "membership_auc_copied"),
         *("correlation_difference", "correlation_difference_floor"),
     }

@@ -11,7 +11,15 @@ from sklearn.metrics import f1_score, roc_auc_score
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller.evaluation.tables.table_quality import table_quality
-from feller.evaluation.tables.utility import FeatureEncoder, boosting, classification, regression, task, utility
+from feller.evaluation.tables.utility import (
+    LEARNERS,
+    FeatureEncoder,
+    boosting,
+    classification,
+    regression,
+    task,
+    utility,
+)
 from tests.errors import refuses
 from tests.evaluation.tables import COUNTS, ORDERED, any_codes, people
 
@@ -29,7 +37,7 @@ def test_feature_encoder() -> None:
     assert FeatureEncoder((2,), (False,), 0).unscaled(codes[:, :1]).shape == (2, 0)
 
 
-@pytest.mark.parametrize("kind", ["boosted", "linear"])
+@pytest.mark.parametrize("kind", LEARNERS)
 def test_utility_of_a_known_distribution(kind: str) -> None:
     """One answer in ten is flipped, so the best accuracy is 0.9 (error 0.0067); an area follows from the law."""
     scores = utility(ABOUT, people(0, 2_000), people(1, 2_000), 1, Rng(0))[kind]
@@ -60,7 +68,7 @@ def test_one_class() -> None:
     alike = people(0, 300)
     alike[:, 3] = 1
     nothing = dict.fromkeys(("auc", "accuracy", "f1"))
-    assert utility(ABOUT, alike, people(1, 300), 1, Rng(0)) == {"boosted": nothing, "linear": nothing}
+    assert utility(ABOUT, alike, people(1, 300), 1, Rng(0)) == dict.fromkeys(LEARNERS, nothing)
     tested = utility(ABOUT, people(1, 300), alike, 1, Rng(0))["linear"]
     assert tested["auc"] is None
     assert 0 < tested["accuracy"] < 1

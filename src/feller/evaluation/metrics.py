@@ -16,6 +16,18 @@ HELD_OUT, TRAINED = "held-out data", "training data"
 TOO_FEW = "no held-out data, or too few"
 MAIN, DETAIL, FACT = "main", "detail", "fact"
 """Place of a metric in the report: main table, table of all metrics only, or facts about the run."""
+GROUPS = (
+    "Risks of single rows",
+    "Impossible rows and copies",
+    "Columns and pairs",
+    "Detection",
+    "Usefulness: trained on samples, tested on real rows",
+    "Coverage and empty cells",
+    "Membership",
+    "Bounds",
+)
+"""Headings of groups of metrics in a report, in their order; other metrics follow."""
+OTHER = "Other metrics"
 DIRECTIONS = {"higher": "Higher is better.", "lower": "Lower is better.", "match": "Should match the reference."}
 
 
@@ -41,6 +53,8 @@ class MetricSpec:
     missing: str = ""
     """Reason why the metric can be absent from a report."""
     place: str = MAIN
+    group: str = ""
+    """Heading of the metrics among which this one stands in the report; empty for none."""
 
     def text(self, value: object) -> str:
         """Format a value of the metric as text."""
@@ -55,6 +69,7 @@ def _read_table() -> dict[str, MetricSpec]:
     text = resources.files("feller.evaluation").joinpath("metrics.toml").read_text(encoding="utf-8")
     rows: dict[str, dict[str, Any]] = tomllib.loads(text)
     for name, row in rows.items():
+        row.setdefault("group", rows.get(name.partition(":")[0], {}).get("group", ""))
         row["reference"] = row.get("reference", "").replace("*", name)
         row["other_references"] = tuple(key.replace("*", name) for key in row.get("other_references", ()))
     return {name: MetricSpec(**row) for name, row in rows.items()}
@@ -69,6 +84,8 @@ USER_METRICS: list[str] = []
 """Keys of the metrics of user-defined modalities; the first one that was measured decides the verdict."""
 SERIES = {"mae_constant": "", "mae": "", "r2": "", "w2": "time ", "sinkhorn": "time "}
 """Metrics with one value per column or time, which is appended to the key, such as `mae_mu` and `w2_0.5`."""
+ENDS = {"_low": "lower", "_high": "upper"}
+"""Suffixes of the ends of 95 % confidence intervals, which need no entry in the registry."""
 PREREQUISITES = {
     "no molecule is valid and connected": ("bonds_sane", "rdkit is not installed"),
     "no crystal is plausible": ("crystal_plausible", "pymatgen or SMACT is not installed"),
@@ -112,6 +129,11 @@ def _spec(name: str, numbers: Numbers) -> MetricSpec:
         base = metric(referring, numbers)
         label = f"{base.label}, {base.reference_label}"
         return replace(base, label=label, help="", reference="", level=None, better="", place=DETAIL)
+    for end, word in ENDS.items():
+        if name.endswith(end) and (base_name := name.removesuffix(end)) in METRICS:
+            base = METRICS[base_name]
+            label, help_ = f"{base.label}, {word}", "End of the 95 % confidence interval."
+            return MetricSpec(label, help_, unit=base.unit, is_percent=base.is_percent, place=DETAIL)
     for prefix in SERIES:
         if name.startswith(f"{prefix}_"):
             suffix = name.removeprefix(f"{prefix}_")
@@ -158,6 +180,18 @@ def main_metrics(numbers: Numbers) -> list[str]:
         for name, value in numbers.items()
         if name not in references and metric(name, numbers).place == MAIN and not isinstance(value, str)
     ]
+
+
+def grouped_metrics(numbers: Numbers) -> list[tuple[str, list[str]]]:
+    """Return the main metrics of a report in groups, each with its heading.
+
+    Metrics without a group come last; if there are no others, or only one group, the heading is empty.
+    """
+    groups: dict[str, list[str]] = {heading: [] for heading in (*GROUPS, "")}
+    for name in main_metrics(numbers):
+        groups[metric(name, numbers).group].append(name)
+    found = [(heading or OTHER, names) for heading, names in groups.items() if names]
+    return found if len(found) > 1 else [("", names) for _, names in found]
 
 
 def reference_value(name: str, numbers: Numbers) -> tuple[str, Number | None] | None:

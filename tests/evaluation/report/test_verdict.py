@@ -2,20 +2,13 @@
 
 import pytest
 
-from feller.evaluation.report.verdict import (
-    CHANCE,
-    FAIR,
-    GOOD,
-    POOR,
-    UNDERTRAINED,
-    USABLE,
-    Verdict,
-    judge_numbers,
-    metric_verdict,
-)
+from feller.evaluation.report.grades import BROKEN, CHANCE, COPIES, FAIR, GOOD, POOR, UNDERTRAINED, USABLE
+from feller.evaluation.report.table_verdict import levels
+from feller.evaluation.report.verdict import Verdict, judge_numbers, metric_verdict
 
 NAN = float("nan")
 JUDGED = {"accuracy": 0.95, "judge_accuracy": 0.97, "accuracy_guess": 0.1, "distance_ratio": 1.0}
+TABLE = {"tv1": 0.01, "tv2": 0.055, "tv2_floor": 0.05, "tv2_independent": 0.2}
 SPARSE = {"tv2": 0.195, "tv2_floor": 0.119, "tv2_independent": 0.169}
 
 
@@ -54,6 +47,14 @@ SPARSE = {"tv2": 0.195, "tv2_floor": 0.119, "tv2_independent": 0.169}
         ({**SPARSE, "tv2": 0.12}, GOOD),
         ({"tv2": 0.02, "tv2_floor": 0.02, "empty": 0.61, "empty_real": 0.02}, POOR),
         ({"tv2": 0.02, "tv2_floor": 0.02, "empty": 0.05, "empty_real": 0.02}, GOOD),
+        ({**TABLE, "impossible": 0.019, "impossible_real": 0.01}, GOOD),
+        ({**TABLE, "impossible": 0.05, "impossible_real": 0.01}, USABLE),
+        ({**TABLE, "impossible": 0.47, "impossible_real": 0.03}, BROKEN),
+        ({**TABLE, "tv2": 0.2, "impossible": 0.47, "impossible_real": 0.03}, BROKEN),
+        ({**TABLE, "impossible": 0.47, "impossible_real": 0.47}, GOOD),
+        ({**TABLE, "impossible": 0.47, "impossible_real": None}, GOOD),
+        ({**TABLE, "copies": 0.5, "copies_excess_low": 0.009}, GOOD),
+        ({**TABLE, "copies": 0.5, "copies_excess_low": 0.03}, USABLE),
         ({"distance_ratio": 1.0}, ""),
         ({"sliced_w": 0.1, "sliced_w_floor": None}, ""),
         ({"nll": 3.2}, ""),
@@ -74,6 +75,43 @@ SPARSE = {"tv2": 0.195, "tv2_floor": 0.119, "tv2_independent": 0.169}
 def test_grades(numbers: dict[str, float | None], grade: str) -> None:
     assert judge_numbers(numbers).grade == grade
     assert judge_numbers(numbers, is_undertrained=True).grade == UNDERTRAINED
+
+
+COPIED = {**TABLE, "copies": 0.97, "copies_held_out": 0.02, "copies_excess": 0.95, "copies_excess_low": 0.93}
+
+
+def test_copies_come_first() -> None:
+    """A table of copies is as close to real rows as can be; copies outweigh every other grade."""
+    for more in ({}, {"impossible": 0.5, "impossible_real": 0.0}, {"tv2": 0.4}):
+        for is_undertrained in (False, True):
+            verdict = judge_numbers({**COPIED, **more}, is_undertrained=is_undertrained)
+            assert verdict.grade == COPIES
+            assert verdict.metrics[0] == "copies"
+            assert len(verdict.cautions) == 1 + ("impossible" in more)
+    assert judge_numbers({**COPIED, "copies_excess_low": 0.03}, is_undertrained=True).grade == UNDERTRAINED
+    assert " 97.0" in judge_numbers(COPIED).text(COPIED)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "count"),
+    [
+        ({"leak_score": 0.97, "leak_column": "event"}, 1),
+        ({"leak_score": 0.9, "leak_column": "event", "auc_boosted_real": 0.998}, 1),
+        ({"leak_score": 0.9, "leak_column": "event", "auc_boosted_real": 0.98}, 0),
+        ({"leak_score": None, "leak_column": None}, 0),
+    ],
+)
+def test_target_leakage(numbers: dict[str, float | str | None], count: int) -> None:
+    cautions = judge_numbers({**TABLE, **numbers, "told_column": "recid"}).cautions
+    assert len(cautions) == count
+    assert all("event" in caution and "recid" in caution for caution in cautions)
+
+
+def test_levels() -> None:
+    assert levels({"energy": 0.1}, GOOD) == []
+    found = levels(TABLE, USABLE)
+    assert [level.grade for level in found if level.is_current] == [USABLE]
+    assert {GOOD, USABLE, POOR, BROKEN, COPIES, UNDERTRAINED} == {level.grade for level in found}
 
 
 @pytest.mark.parametrize(

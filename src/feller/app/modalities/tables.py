@@ -9,6 +9,7 @@ from PIL import Image
 from feller.app.modalities.registration import Display, Registration
 from feller.app.workflows.private.table_schema import TABLE_SUFFIXES
 from feller.app.workflows.reporting.comparison import IN_HAND, SampleComparison
+from feller.core.rng import Rng
 from feller.data.loading.file_formats import load_table
 from feller.data.loading.raw import RawTable
 from feller.data.modality import Dataset
@@ -26,10 +27,12 @@ from feller.evaluation.report.table_figures import (
     plot_audit,
     plot_columns,
     plot_utility,
+    structure_grid,
 )
 from feller.evaluation.tables.cell_metrics import cell_loss, exact_row_fraction, number_columns
 from feller.evaluation.tables.history_quality import histories_quality, levels_of
 from feller.evaluation.tables.marginal_distance import pair_errors
+from feller.evaluation.tables.structure import compare_structure, structure_metrics
 from feller.evaluation.tables.table_quality import Numbers, samples_quality, unseen_samples_quality
 
 ROWS_A_SECOND = 400
@@ -93,13 +96,14 @@ def cell_metrics(
 ) -> tuple[Numbers, tuple[ReportTable, ...]]:
     """Return metrics of a sampled table in the form in which it is written to a file, and a table of numeric columns.
 
-    The metrics are the fraction of sampled rows that are exact copies of training rows, the fractions of training cells
-    that the schema clips or merges, and the numeric columns whose samples are far from the training data. Only tables
-    have these metrics. They are computed from real rows without privacy noise. Like the rest of the report, they are
-    therefore meant only for the owner of the rows.
+    The metrics are the fractions of impossible rows and of rows that are exact copies of training rows, the fractions
+    of training cells that the schema clips or merges, and the numeric columns whose samples are far from the training
+    data. Only tables have these metrics. They are computed from real rows without privacy noise. Like the rest of the
+    report, they are therefore meant only for the owner of the rows.
 
     Returns:
-        Metrics by name, and a table of means and quantiles of the numeric columns, if there are any.
+        Metrics by name, a table of what is impossible in the real table, and a table of means and quantiles of the
+        numeric columns; each only if it has rows.
     """
     table = comparison.generated.modality
     if not isinstance(table, Table):  # a MixedTable is evaluated as a Table
@@ -118,8 +122,13 @@ def cell_metrics(
         if comparison.has_train
         else {}
     )
-    metrics = {**copies, **losses}
-    return metrics | ({"numbers_off": far_off} if far_off else {}), (numbers_grid(columns),) if columns else ()
+    structure = compare_structure(synthetic_cells, training_cells, table.schema, Rng(0).fold_in("structure"))
+    metrics = {**structure_metrics(structure), **copies, **losses}
+    grids = (
+        *((structure_grid(structure),) if structure is not None and structure.facts else ()),
+        *((numbers_grid(columns),) if columns else ()),
+    )
+    return metrics | ({"numbers_off": far_off} if far_off else {}), grids
 
 
 def _cells(source: str) -> RawTable | None:

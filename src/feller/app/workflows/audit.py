@@ -7,7 +7,7 @@ from feller.app.config import AuditConfig
 from feller.app.options import values_of
 from feller.app.reporter import SILENT, Reporter
 from feller.app.workflows.auditing.attacks import attack, attack_regressor
-from feller.app.workflows.auditing.audit_page import audit_report
+from feller.app.workflows.auditing.audit_page import ALARM, SEEDED, audit_report, public_report
 from feller.app.workflows.auditing.audit_target import AuditTarget, open_audit_target
 from feller.app.workflows.auditing.fisher_leakage import RowLeakage, linear_row_leakage, tracked_row_leakage
 from feller.app.workflows.auditing.gradient_inversion import invert
@@ -28,6 +28,8 @@ from feller.training.objectives.output_perturbation import OutputPerturbation
 
 NAME = "audit"
 """Part of the report's file name after `report-`."""
+PUBLIC_NAME = f"report-{NAME}-public"
+"""File name, without suffix, of the page that may be given away."""
 
 
 def audit(run: Run, config: AuditConfig, *, reporter: Reporter = SILENT) -> dict[str, Any]:
@@ -95,6 +97,11 @@ def _audit(
     if not has_page:
         return metrics
     write_report(run.path, page, f"report-{NAME}")
+    if ledger is not None and page.judgement.grade != ALARM and SEEDED not in page.judgement.cautions:
+        write_report(run.path, public_report(page), PUBLIC_NAME)
+    else:  # a page of an earlier audit must not outlive the guarantee
+        for suffix in ("html", "json"):
+            (run.path / f"{PUBLIC_NAME}.{suffix}").unlink(missing_ok=True)
     return {**metrics, "report": f"{run.path / f'report-{NAME}.html'}"}
 
 

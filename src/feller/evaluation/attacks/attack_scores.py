@@ -8,6 +8,7 @@ from scipy.stats import beta, rankdata
 from torch import Tensor
 
 from feller.core.errors import UsageError
+from feller.evaluation.intervals import auc_interval
 from feller.privacy.auditing.one_run import epsilon_lower_bound, num_right_guesses
 
 FALSE_POSITIVE_RATE = 0.01
@@ -27,6 +28,10 @@ class MembershipScores:
     """True positive rate at a false positive rate of 1 %; 0.01 corresponds to guessing."""
     epsilon: float
     """Lower bound on epsilon with 95 % confidence; 0 if the attack shows no leakage."""
+    auc_low: float = 0.0
+    """Lower end of the 95 % interval of `auc`."""
+    auc_high: float = 1.0
+    """Upper end of the 95 % interval of `auc`."""
 
     def with_prefix(self, attack: str) -> dict[str, float | None]:
         """Return the scores as metrics named `{attack}_{score}`."""
@@ -55,7 +60,9 @@ def membership_scores(
         raise UsageError("at least 4 members and 4 non-members", f"{len(members)} and {len(others)}")
     a, b = (scores.double().cpu().numpy() for scores in (members, others))
     threshold = np.quantile(b, 1 - FALSE_POSITIVE_RATE)
-    return MembershipScores(roc_auc(a, b), (a > threshold).mean().item(), proven_epsilon(a, b, delta))
+    area = roc_auc(a, b)
+    low, high = auc_interval(area, len(a), len(b))
+    return MembershipScores(area, (a > threshold).mean().item(), proven_epsilon(a, b, delta), low, high)
 
 
 def roc_auc(members: np.ndarray, others: np.ndarray) -> float:

@@ -26,7 +26,7 @@ from feller.evaluation.metrics import (
     Numbers,
     explanation,
     explanations,
-    main_metrics,
+    grouped_metrics,
     metric,
     reference_value,
     replace_by_labels,
@@ -49,7 +49,8 @@ from feller.evaluation.report.embedded_picture import (
     page_width,
 )
 from feller.evaluation.report.loss_curve import Curve, finite_losses, loss_svg
-from feller.evaluation.report.verdict import Verdict, judge_numbers, metric_verdict
+from feller.evaluation.report.table_verdict import levels
+from feller.evaluation.report.verdict import Verdict, judge_numbers, level_key, metric_verdict
 
 SETTINGS, MAX_SETTING_LETTERS = 500, 160
 """Maximum number of rows in the settings table, and maximum number of letters in one setting."""
@@ -73,6 +74,8 @@ class ReportTable:
     """Column names."""
     rows: Sequence[tuple[Cell, ...]]
     """Rows of cells; the first cell of each is the name of the row."""
+    is_first: bool = False
+    """True to show the table above the metrics."""
 
     def rows_as_dicts(self) -> list[Mapping[str, Any]]:
         """Return the rows as JSON-compatible dicts from column names to cells."""
@@ -122,6 +125,8 @@ class RunReport:
     """Limits of the privacy guarantee."""
     notes: Sequence[str] = ()
     """Notes on data conversions, automatic choices and omitted parts."""
+    row_metrics: frozenset[str] = frozenset()
+    """Keys of metrics that are computed from real rows without noise, which the page marks; empty to mark none."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Nested dict of the recipe's settings."""
     curve: Curve | None = ()
@@ -234,8 +239,9 @@ def page(report: RunReport) -> str:
         deciding=_deciding(judgement, numbers),
         doubts=judgement.doubts,
         cautions=judgement.cautions,
+        levels=levels(numbers, judgement.grade) if report.verdict is None else [],
         facts=_facts(numbers),
-        metrics=[_row(name, report) for name in main_metrics(numbers)],
+        groups=[(heading, [_row(name, report) for name in names]) for heading, names in grouped_metrics(numbers)],
         all_numbers=[_detail(name, report) for name in numbers],
         judge=numbers.get("judge"),
         pictures=_pictures(report),
@@ -253,7 +259,10 @@ def page(report: RunReport) -> str:
 
 def _deciding(judgement: Verdict, numbers: Numbers) -> list[dict[str, Any]]:
     names = [name for name in judgement.metrics if is_number(numbers.get(name))]
-    return [{"label": metric(name, numbers).label, **_value(name, numbers)} for name in names]
+    return [
+        {"label": metric(name, numbers).label, "level": numbers.get(level_key(name), ""), **_value(name, numbers)}
+        for name in names
+    ]
 
 
 def _value(name: str, numbers: Numbers) -> dict[str, Any]:
@@ -267,7 +276,15 @@ def _value(name: str, numbers: Numbers) -> dict[str, Any]:
         if reference_pair[1] is None
         else definition.text(reference_pair[1]),
         "reference_label": "" if reference_pair is None else reference_pair[0],
+        "interval": _interval(name, numbers),
+        "independent": definition.text(numbers[f"{name}_independent"]) if f"{name}_independent" in numbers else "",
     }
+
+
+def _interval(name: str, numbers: Numbers) -> str:
+    """Return the 95 % interval of a metric as text; empty if it is not measured."""
+    ends = [numbers.get(f"{name}_{end}") for end in ("low", "high")]
+    return " to ".join(metric(name, numbers).text(end) for end in ends) if all(map(is_number, ends)) else ""
 
 
 def _row(name: str, report: RunReport) -> dict[str, Any]:

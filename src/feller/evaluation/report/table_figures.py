@@ -13,6 +13,7 @@ from feller.evaluation.number_format import SPACE, format_percent, is_number, sh
 from feller.evaluation.report.embedded_picture import new_figure
 from feller.evaluation.report.report_page import Cell, ReportTable
 from feller.evaluation.tables.cell_metrics import QUANTILES, NumberColumnPair
+from feller.evaluation.tables.structure import Structure
 
 MADE, REAL = "#1f5fa8", "#b4b8bd"
 PANELS_ACROSS, PANELS_DOWN = 3, 4
@@ -161,6 +162,32 @@ def _row(column: NumberColumnPair) -> tuple[Cell, ...]:
     return (column.name, *cells, "far off" if column.is_far_off else "")
 
 
+MOST_FACTS = 25
+"""Maximum number of facts in the table of what is impossible."""
+STRUCTURE_CAPTION = (
+    "Facts that hold in nearly all real rows, and that independent columns would break. They were found on one half of"
+    " the real rows; the shares of real rows are of the other half. The facts broken most often come first."
+)
+
+
+def structure_grid(structure: Structure) -> ReportTable:
+    """Return a table of the facts of the real table, with the shares of rows that break them."""
+    facts = [fact for fact in structure.facts if fact.synthetic > 0 or len(fact.columns) > 1][:MOST_FACTS]
+    count, num_kept = len(structure.facts), sum(fact.synthetic == 0 for fact in structure.facts)
+    caption = f"{STRUCTURE_CAPTION} Facts: {count}; no synthetic row breaks {num_kept} of them."
+    header = ("Fact", "synthetic rows", "real rows", "independent columns")
+    rows = [
+        (
+            fact.text,
+            format_percent(fact.synthetic),
+            format_percent(fact.real),
+            None if np.isnan(fact.independent) else format_percent(fact.independent),
+        )
+        for fact in facts
+    ]
+    return ReportTable("What is impossible here", caption, header, rows)
+
+
 CELL, MAX_CELL, MAP_SIZE = 0.2, 0.5, 4.2
 """Minimum and maximum size of a cell, and size of a small heat map, in inches."""
 MAX_COLUMNS_WITH_NUMBERS = 14
@@ -212,7 +239,7 @@ STYLES = {
     "a table of copies": ("X", "#c0392b", "#c0392b", 8.0),
 }
 """Mapping from a legend label to marker, face colour, edge colour and size."""
-LEARNERS = {"boosted": "gradient boosting", "linear": "linear model"}
+LEARNERS = {"boosted": "gradient boosting", "linear": "linear model", "forest": "random forest"}
 SCORES = {"auc": "AUC", "accuracy": "accuracy", "f1": "F1 (rarer value)", "r2": "explained variance"}
 AUDITS = {
     "dcr_share": "rows closer to training\nthan to held-out rows",

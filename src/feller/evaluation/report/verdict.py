@@ -5,22 +5,27 @@ from dataclasses import dataclass
 
 from feller.evaluation.metrics import USER_METRICS, Numbers, main_metrics, metric, reference_value
 from feller.evaluation.number_format import format_number, format_percent, is_number
+from feller.evaluation.report.grades import (
+    CHANCE,
+    COPIES,
+    FAIR,
+    FAIR_FRACTION,
+    FAIR_RATIO,
+    GOOD,
+    GOOD_FRACTION,
+    GOOD_RATIO,
+    MAX_LOST_CELLS,
+    POOR,
+    UNDERTRAINED,
+    USABLE,
+    WORST_FIRST,
+)
+from feller.evaluation.report.table_verdict import row_cautions, row_grades, row_metrics
 
-GOOD, USABLE, FAIR, POOR, CHANCE = "Good", "Usable", "Fair", "Poor", "At chance level"
-"""Grades from best to worst; for tables, "Usable" replaces "Fair"."""
-UNDERTRAINED = "Undertrained"
-"""Grade of an undertrained run, whatever its metrics."""
-GOOD_RATIO, FAIR_RATIO = 1.1, 1.5
-"""Maximum ratio of a distance to its reference for the grades good and fair."""
-GOOD_FRACTION, FAIR_FRACTION = 0.9, 0.5
-"""Minimum position on the scale from guessing (0) to the reference (1) for the grades good and fair."""
 MAX_OBSTRUCTED = 0.05
 """Maximum fraction of bridge paths that cross obstacles if the grade is to be better than poor."""
 CHANCE_FRACTION = 0.1
 """Position on the scale from guessing (0) to the reference (1) up to which class accuracy counts as chance level."""
-MAX_LOST_CELLS = 0.1
-"""Fraction of cells above which lost cells affect the verdict. Lost cells are the clipped cells of the real table, or
-the empty cells of the synthetic table in excess of the fraction of empty cells in the real table."""
 FEW_SAMPLES = 100
 """Number of samples below which metrics have a large sampling error."""
 MIN_JUDGE_ACCURACY = 0.8
@@ -116,7 +121,10 @@ def _with_reference(name: str, numbers: Numbers) -> str:
 
 
 def judge_numbers(numbers: Numbers, *, is_undertrained: bool = False) -> Verdict:
-    """Return the verdict of a report: the worst grade given by any rule, or UNDERTRAINED."""
+    """Return the verdict of a report: the worst grade given by any rule.
+
+    An undertrained run is UNDERTRAINED whatever the rules give, except for copies of training rows.
+    """
     protocol, deciding = next(((key, names) for key, names in PROTOCOLS if key in numbers), ("", ()))
     grades: list[str] = []
     if not protocol:
@@ -127,11 +135,8 @@ def judge_numbers(numbers: Numbers, *, is_undertrained: bool = False) -> Verdict
         grades, deciding = [*_validity(numbers)], (*deciding, *(() if "solves" in numbers else _deciding(numbers)))
     if not deciding:  # a regressor of several targets
         deciding = tuple(name for name in main_metrics(numbers) if name.startswith("mae_"))[:3]
-    grade = (
-        UNDERTRAINED
-        if is_undertrained
-        else next((candidate for candidate in (CHANCE, POOR, FAIR, USABLE, GOOD) if candidate in grades), "")
-    )
+    grade = next((candidate for candidate in WORST_FIRST if candidate in grades), "")
+    grade = UNDERTRAINED if is_undertrained and grade != COPIES else grade
     doubts = [*_doubts(numbers)]
     cautions = (*(caution for _, caution in doubts), *_cautions(numbers))
     return Verdict(grade, tuple(deciding), cautions, tuple(doubt for doubt, _ in doubts))
@@ -151,7 +156,7 @@ def _deciding(numbers: Numbers) -> tuple[str, ...]:
     ratio_names = ("distance_ratio",) if is_number(ratio) and not 1 / FAIR_RATIO <= ratio <= FAIR_RATIO else ()
     nll_names = ("nll",) if worse_than_baseline(numbers) and "nll" not in first else ()
     empty_names = ("empty",) if _is_empty(numbers) else ()
-    return (*empty_names, *first, *companion_names, *ratio_names, *nll_names)
+    return (*row_metrics(numbers), *empty_names, *first, *companion_names, *ratio_names, *nll_names)
 
 
 def _samples(numbers: Numbers) -> Iterator[str]:
@@ -161,6 +166,7 @@ def _samples(numbers: Numbers) -> Iterator[str]:
         ratio = numbers.get("distance_ratio")
         if is_number(ratio):
             yield _by_multiple(max(ratio, 1 / ratio) if ratio > 0 else FAIR_RATIO + 1)
+    yield from row_grades(numbers)
     if worse_than_baseline(numbers) or _is_empty(numbers):
         yield POOR
 
@@ -204,6 +210,8 @@ def metric_verdict(name: str, numbers: Numbers) -> str:
     progress = target_progress(name, numbers)
     if not is_number(value):
         return ""
+    if level := numbers.get(level_key(name)):
+        return str(level)
     if progress is not None:
         way = f"{format_percent(round(progress, 3))} of the way"
         return "target reached" if progress >= REACHED_FRACTION else way if progress > 0 else "target not nearer"
@@ -224,6 +232,11 @@ def metric_verdict(name: str, numbers: Numbers) -> str:
     if value == reference:
         return f"as {label}"
     return f"{'better' if (value > reference) == (one.better == 'higher') else 'worse'} than {label}"
+
+
+def level_key(name: str) -> str:
+    """Return the key of the level of a risk, such as `linkability_level` for `linkability_risk`."""
+    return f"{name.removesuffix('_risk')}_level" if name.endswith("_risk") else ""
 
 
 def target_progress(name: str, numbers: Numbers) -> float | None:
@@ -335,6 +348,7 @@ def _doubts(numbers: Numbers) -> Iterator[tuple[str, str]]:
 
 
 def _cautions(numbers: Numbers) -> Iterator[str]:
+    yield from row_cautions(numbers)
     floor, independent = (numbers.get(f"tv2_half{suffix}") for suffix in ("_floor", "_independent"))
     if is_number(floor) and is_number(independent) and independent <= GOOD_RATIO * floor:
         yield "few rows or weakly dependent columns: independent columns are nearly as close to real rows"

@@ -79,6 +79,13 @@ def copied_fraction(rows: Int64[Tensor, "n k"], reference: Int64[Tensor, "m k"])
     return np.isin(cell[: len(rows)], cell[len(rows) :]).mean().item()
 
 
+def duplicated_fraction(rows: Int64[Tensor, "n k"]) -> float:
+    """Return the fraction of rows that equal another row of the same table in all columns."""
+    columns = np.ascontiguousarray(rows.cpu().numpy().T)
+    (cell, size), *_ = cell_numbers(columns, [tuple(range(len(columns)))])
+    return (np.bincount(cell, minlength=size)[cell] > 1).mean().item()
+
+
 def nearest_hamming(rows: Int64[Tensor, "n k"], reference_rows: Int64[Tensor, "m k"]) -> Int64[np.ndarray, " n"]:
     """Return the Hamming distance from each row to its nearest reference row."""
     k, max_code = rows.shape[1], max(int(rows.max()), int(reference_rows.max()))

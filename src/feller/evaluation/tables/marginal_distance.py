@@ -135,6 +135,35 @@ def column_shapes(
     return np.array(similarities).clip(0, 1)
 
 
+def category_coverage(
+    synthetic: Int64[Tensor, "n k"], real: Int64[Tensor, "m k"], ordered: Sequence[bool]
+) -> float | None:
+    """Return the fraction of real categories that occur in synthetic rows, mean over unordered columns; None if none.
+
+    Source: CategoryCoverage of SDMetrics.
+    """
+    shares = []
+    for j in (j for j, is_ordered in enumerate(ordered) if not is_ordered):
+        known = real[:, j].unique()
+        shares.append(torch.isin(known, synthetic[:, j]).double().mean().item())
+    return float(np.mean(shares)) if shares else None
+
+
+def range_coverage(
+    synthetic: Int64[Tensor, "n k"], real: Int64[Tensor, "m k"], ordered: Sequence[bool]
+) -> float | None:
+    """Return the fraction of the range of real rows that synthetic rows span, mean over ordered columns; None if none.
+
+    The range is counted in bins. Source: RangeCoverage of SDMetrics.
+    """
+    shares = []
+    for j in (j for j, is_ordered in enumerate(ordered) if is_ordered):
+        low, high = int(real[:, j].min()), int(real[:, j].max())
+        overlap = min(high, int(synthetic[:, j].max())) - max(low, int(synthetic[:, j].min())) + 1
+        shares.append(max(0, overlap) / (high - low + 1))
+    return float(np.mean(shares)) if shares else None
+
+
 def correlations(codes: Int64[Tensor, "n k"]) -> Float64[np.ndarray, "k k"]:
     """Return the Pearson correlations between columns of category indices; 0 for constant columns."""
     values = codes.double()

@@ -13,20 +13,26 @@ from feller.data.modality import Dataset
 from feller.data.tables.dates import Datetime
 from feller.data.tables.modality import Table
 from feller.data.tables.numerical_column import Numerical
+from feller.evaluation.intervals import share_difference
 from feller.evaluation.tables import marginal_distance
 from feller.evaluation.tables import utility as usefulness
 from feller.evaluation.tables.copy_metrics import (
     bootstrap_rows,
     copied_fraction,
     dcr_fraction,
+    duplicated_fraction,
     independent_columns_nll,
     membership_auc,
     shuffle_columns,
 )
+from feller.evaluation.tables.detection import detection_metrics
 from feller.evaluation.tables.marginal_distance import Rules, column_sets, k_marginal_score, total_variations
+from feller.evaluation.tables.target_leakage import strongest_column
 
 MIN_HELD_OUT = 50
 """Minimum number of held-out rows for metrics that compare with held-out rows."""
+INDEPENDENT_ROWS = 5_000
+"""Maximum number of rows with independent columns on which models are trained."""
 SIZES = (1, 2, 3)
 """Numbers of columns in the compared marginals."""
 COMPARISONS = {"": (0, 1), "_floor": (2, 1), "_independent": (3, 1), "_test": (0, 4), "_test_floor": (1, 4)}
@@ -114,9 +120,16 @@ def table_quality(
     tables = ComparedTables(synthetic, train, held_out, is_ordered)
     metrics |= _marginals(tables, columns, rng.fold_in("marginals"))
     metrics |= _shape(tables, rng.fold_in("shape"))
+    num_codes = tuple(count + int(not is_valid.all()) for count in counts)
+    metrics |= detection_metrics(synthetic, train, num_codes, is_ordered, rng.fold_in("detection"))
     if task is not None:
         compared = tables if has_train else _halved(tables, rng.fold_in("tested"))
         metrics |= {"told_column": columns[task.features.target], **_utility(compared, task, rng.fold_in("utility"))}
+        leakage = strongest_column(task, train, rng.fold_in("leakage"))
+        metrics |= {
+            "leak_column": None if leakage is None else columns[leakage.column],
+            "leak_score": None if leakage is None else leakage.score,
+        }
     return metrics | _privacy(tables, rng.fold_in("privacy")) if has_train else metrics
 
 
@@ -195,12 +208,20 @@ def _by_halves(tables: ComparedTables, rng: Rng) -> Numbers:
 
 
 def _shape(tables: ComparedTables, rng: Rng) -> Numbers:
-    """Return column shapes, pair trends and correlation differences of the synthetic rows.
+    """Return column shapes, pair trends, correlation differences and coverage of the synthetic rows.
 
-    Bootstrap rows of the training table are the reference.
+    Bootstrap rows of the training table are the reference; pair trends are also given for independent columns, which
+    have the shapes and the coverage of bootstrap rows.
     """
     train, ordered, metrics = tables.train, tables.is_ordered, Numbers()
-    for suffix, table in (("", tables.synthetic), ("_floor", bootstrap_rows(train, len(tables.synthetic), rng))):
+    bootstrap = bootstrap_rows(train, len(tables.synthetic), rng)
+    shuffled = shuffle_columns(bootstrap, rng.fold_in("independent"))
+    metrics["pair_trends_independent"] = marginal_distance.mean_pair_trend(
+        marginal_distance.pair_trends(shuffled, train, ordered)
+    )
+    for suffix, table in (("", tables.synthetic), ("_floor", bootstrap)):
+        metrics[f"category_coverage{suffix}"] = marginal_distance.category_coverage(table, train, ordered)
+        metrics[f"range_coverage{suffix}"] = marginal_distance.range_coverage(table, train, ordered)
         metrics[f"column_shapes{suffix}"] = marginal_distance.column_shapes(table, train, ordered).mean().item()
         metrics[f"pair_trends{suffix}"] = marginal_distance.mean_pair_trend(
             marginal_distance.pair_trends(table, train, ordered)
@@ -212,7 +233,8 @@ def _shape(tables: ComparedTables, rng: Rng) -> Numbers:
 def _utility(tables: ComparedTables, task: usefulness.PredictionTask, rng: Rng) -> Numbers:
     """Return the scores of models trained on synthetic rows and tested on real rows.
 
-    The reference is the scores of models trained on real rows. Without held-out rows the models are tested on the
+    References are the scores of models trained on real rows, and on at most INDEPENDENT_ROWS rows with independent
+    columns. Without held-out rows the models are tested on the
     training table, and there is no reference.
     """
     train, target = tables.train, task.features.target
@@ -222,10 +244,13 @@ def _utility(tables: ComparedTables, task: usefulness.PredictionTask, rng: Rng) 
     positive = int(torch.where(in_test, class_counts, len(train) + 1).argmin())  # rarest class in the test set
     synthetic_scores = usefulness.utility(task, tables.synthetic, test_rows, positive, rng)
     real = usefulness.utility(task, train, test_rows, positive, rng) if tables.has_enough_held_out else None
+    shuffled = shuffle_columns(train, rng.fold_in("independent"))[:INDEPENDENT_ROWS]
+    independent = usefulness.utility(task, shuffled, test_rows, positive, rng)
     metrics: Numbers = {}
     for model, scores in synthetic_scores.items():
         for name, value in scores.items():
             metrics[f"{name}_{model}"] = value
+            metrics[f"{name}_{model}_independent"] = independent[model][name]
             metrics[f"{name}_{model}_real"] = None if real is None else real[model][name]
     train_targets, test_targets = task.truth(task.with_answer(train)), task.truth(task.with_answer(test_rows))
     if task.levels is None:
@@ -241,8 +266,16 @@ def _privacy(tables: ComparedTables, rng: Rng) -> Numbers:
     References are held-out rows, and a table of copies of training rows.
     """
     train, held_out, metrics = tables.train, tables.held_out, Numbers()
-    metrics["copies"] = copied_fraction(tables.synthetic, train)
-    metrics["copies_held_out"] = copied_fraction(held_out, train) if tables.has_enough_held_out else None
+    copies = metrics["copies"] = copied_fraction(tables.synthetic, train)
+    if tables.has_enough_held_out:
+        reference, size = copied_fraction(held_out, train), len(held_out)
+    else:
+        reference, size = duplicated_fraction(train), len(train)
+    metrics["copies_held_out"] = reference if tables.has_enough_held_out else None
+    metrics["copies_real"] = None if tables.has_enough_held_out else reference
+    interval = share_difference(copies, len(tables.synthetic), reference, size)
+    metrics |= {"copies_excess": copies - reference}
+    metrics |= {f"copies_excess_{end}": bound for end, bound in zip(("low", "high"), interval, strict=True)}
     bootstrap = bootstrap_rows(train, len(tables.synthetic), rng)
     for end, table in (("", tables.synthetic), ("_copied", bootstrap)):
         metrics[f"dcr_share{end}"] = dcr_fraction(table, train, held_out, rng) if tables.has_enough_held_out else None

@@ -1,4 +1,4 @@
-"""Utility of a synthetic table: scores of gradient boosting and linear models trained on it and tested on real rows."""
+"""Utility of a synthetic table: scores of several learners that are trained on it and tested on real rows."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -67,6 +67,10 @@ TREES, DEPTH, LEARNING_RATE = 100, 6, 0.15
 """Number of trees, their depth, and learning rate of gradient boosting."""
 ITERATIONS = 300
 """Maximum number of optimizer iterations of the linear model."""
+LEARNERS = ("boosted", "linear", "forest")
+"""Names of the learners in the keys of metrics: gradient boosting, logistic or ridge regression, and random forest."""
+FOREST_ROWS, FOREST_TREES, FOREST_LEAF = 10_000, 50, 3
+"""Maximum number of training rows of the random forest, its number of trees, and minimum number of rows in a leaf."""
 Scores = dict[str, float | None]
 PredictFn = Callable[[Int64[Tensor, "n k"]], Float64[np.ndarray, "n answers"]]
 """Function from the category indices of rows to class probabilities, for the classes in the training table, or to one
@@ -147,15 +151,15 @@ def utility(
         rng: Random stream for subsampling.
 
     Returns:
-        Scores of `boosted` and `linear` models: `auc`, `accuracy`, `f1`, or `r2` and `mae`. They are None if the target
-        is constant in the training rows, if no row has a valid target, or if there is no feature column.
+        Scores of `boosted`, `linear` and `forest` models: `auc`, `accuracy`, `f1`, or `r2` and `mae`. They are None if
+        the target is constant in the training rows, if no row has a valid target, or if there is no feature column.
     """
     train, tested = subsample_rows(task.with_answer(train), MAX_ROWS, rng), task.with_answer(tested)
     names = ("auc", "accuracy", "f1") if task.levels is None else ("r2", "mae")
     if task.features.has_no_inputs or not len(tested) or len(np.unique(task.truth(train))) < 2:
-        return {model: dict.fromkeys(names) for model in ("boosted", "linear")}
+        return {model: dict.fromkeys(names) for model in LEARNERS}
     scores = {}
-    for model, fit in (("boosted", _boosted), ("linear", _linear)):
+    for model, fit in zip(LEARNERS, (boosted_predictor, _linear, _forest), strict=True):
         predictions, truth = fit(task, train)(tested), task.truth(tested)
         if task.levels is None:
             scores[model] = classification(predictions, np.unique(task.truth(train)), truth, positive)
@@ -164,7 +168,8 @@ def utility(
     return scores
 
 
-def _boosted(task: PredictionTask, train: Int64[Tensor, "n k"]) -> PredictFn:
+def boosted_predictor(task: PredictionTask, train: Int64[Tensor, "n k"]) -> PredictFn:
+    """Fit gradient boosting and return its predictor."""
     is_class = task.levels is None
     try:
         import xgboost
@@ -185,6 +190,26 @@ def _boosted(task: PredictionTask, train: Int64[Tensor, "n k"]) -> PredictFn:
         model = cls(max_iter=TREES, max_depth=DEPTH, learning_rate=LEARNING_RATE, random_state=0, early_stopping=False)
         return _fit(model, lambda codes: task.features.unscaled(codes).toarray(), task, train)
     return _fit(model, task.features.unscaled, task, train)
+
+
+def _forest(task: PredictionTask, train: Int64[Tensor, "n k"]) -> PredictFn:
+    from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+
+    cls = RandomForestClassifier if task.levels is None else RandomForestRegressor
+    model = cls(FOREST_TREES, min_samples_leaf=FOREST_LEAF, n_jobs=1, random_state=0)
+    rows = subsample_rows(train, FOREST_ROWS, Rng(0).fold_in("forest"))
+    predict = _fit(model, lambda codes: task.features.unscaled(codes).toarray(), task, rows)
+    if task.levels is not None:
+        return predict
+    classes, seen = np.unique(task.truth(train)), np.unique(task.truth(rows))
+
+    def predict_all(codes: Int64[Tensor, "n k"]) -> Float64[np.ndarray, "n answers"]:
+        """Return the probabilities of all classes, 0 for those without a row in the subsample."""
+        chances = np.zeros((len(codes), len(classes)))
+        chances[:, np.searchsorted(classes, seen)] = predict(codes)
+        return chances
+
+    return predict_all
 
 
 def _linear(task: PredictionTask, train: Int64[Tensor, "n k"]) -> PredictFn:

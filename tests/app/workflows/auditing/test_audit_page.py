@@ -3,7 +3,16 @@
 import pytest
 
 from feller.app.workflows.auditing.attacks import AttackResults
-from feller.app.workflows.auditing.audit_page import ALARM, HOLDS, LEAKS, LOOSE, OPEN, audit_report, audit_verdict
+from feller.app.workflows.auditing.audit_page import (
+    ALARM,
+    HOLDS,
+    LEAKS,
+    LOOSE,
+    OPEN,
+    audit_report,
+    audit_verdict,
+    public_report,
+)
 from feller.app.workflows.auditing.audit_target import open_audit_target
 from feller.evaluation.report.report_page import page, record
 from feller.privacy.accounting.dp_events import PoissonSubsampledGaussian
@@ -13,6 +22,12 @@ from tests.safety.specimen_runs import copied
 
 LEDGER = Ledger((PoissonSubsampledGaussian("training", 1.0, 0.1, 10),), 1e-5, 100)
 SHADOWED = {"copies": 0.0, "copies_held_out": 0.0, "shadow_auc": 0.493, "shadow_caught": 0.0, "shadow_epsilon": 0.0}
+RISKS = ("singling_out_risk", "linkability_risk", "inference_risk")
+
+
+def risks(level, value=0.05):
+    """Metrics of the three risks, all of one level."""
+    return dict.fromkeys(RISKS, value) | {f"{name.removesuffix('_risk')}_level": level for name in RISKS}
 
 
 @pytest.mark.parametrize(
@@ -27,6 +42,10 @@ SHADOWED = {"copies": 0.0, "copies_held_out": 0.0, "shadow_auc": 0.493, "shadow_
         ({"loss_auc": 0.5, "planted_auc": 0.9}, OPEN, ("loss_auc",)),
         ({"loss_auc": float("nan")}, OPEN, ()),
         ({"loss_auc": None}, OPEN, ()),
+        ({"loss_auc": 0.9, **risks("low")}, OPEN, RISKS),
+        ({"loss_auc": 0.9, **risks("high")}, LEAKS, RISKS),
+        ({"copies": 0.3, "copies_held_out": 0.1, **risks("low")}, LEAKS, ("copies", *RISKS)),
+        ({"loss_auc": 0.9, **risks("not measured", None)}, LEAKS, ("loss_auc",)),
         ({}, OPEN, ()),
     ],
 )
@@ -44,6 +63,8 @@ def test_without_privacy(numbers, grade, metrics):
         ({"epsilon": 1.0, "noise_held": 0.5, "noise_held_least": 0.9}, ALARM),
         ({"epsilon": 1.0, "rebuilt_below": 1}, ALARM),
         ({"epsilon": 1.0, "inversion_below": 2.0}, ALARM),
+        ({"epsilon": 1.0, "one_run_right": 0.99, "one_run_violation": 1.0}, ALARM),
+        ({"epsilon": 1.0, "one_run_right": 0.6, "one_run_violation": 0.0, **risks("low")}, HOLDS),
         ({"epsilon": 1.0, "candidates_right": 0.5, "candidates_least": 0.4, "candidates_bound": 0.3}, ALARM),
     ],
 )
@@ -61,5 +82,29 @@ def test_the_page_has_no_samples_and_speaks_of_an_epsilon_only_where_there_is_on
     assert root.of("grade")[0].text == OPEN
     assert not root.of("pictures")
     (grid,) = root.of("grid")
-    assert grid.all("td")[-1].text == "–"
+    assert [td.text for td in grid.all("td")] == ["0.493", "–", "0"]
     assert record(audit_report(it, {**SHADOWED, "epsilon": 1.0}, AttackResults({})))["tables"]
+
+
+def test_levels_stand_next_to_the_grade():
+    found = audit_verdict(None, {**risks("high"), "singling_out_level": "not measured", "singling_out_risk": None})
+    assert len(found.doubts) == 3
+    assert found.metrics == RISKS[1:]
+    assert [doubt.rpartition(": ")[2] for doubt in found.doubts] == ["not measured", "high", "high"]
+
+
+@pytest.mark.portable
+def test_the_public_page_has_nothing_from_the_rows(tmp_path):
+    it = open_audit_target(copied(tmp_path / "r"), None)
+    measured = {**SHADOWED, **risks("low"), "dcr_share": 0.512345}
+    numbers = {"epsilon": 1.0, "delta": 1e-5, "guess_0.1": 0.155, **measured}
+    owner = audit_report(it, numbers, AttackResults(measured))
+    assert set(owner.row_metrics) == set(measured)
+    public = public_report(owner)
+    assert set(public.numbers) == {"epsilon", "delta", "guess_0.1"}
+    assert not public.grids
+    assert not public.pictures
+    text = page(public)
+    assert "0.155" in text or "15.5" in text
+    assert not any(word in text for word in ("51.2", "0.512", "0.493", "†"))
+    assert page(owner).count("†") > 2

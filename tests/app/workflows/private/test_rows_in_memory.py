@@ -21,7 +21,8 @@ import feller
 from feller.app.workflows.next_steps import fit_command
 from feller.app.workflows.run_config import read_fit_record, read_train_config
 from feller.core.errors import InputError, UsageError
-from feller.evaluation.report.verdict import GOOD, POOR, judge_numbers
+from feller.evaluation.report.grades import GOOD, POOR
+from feller.evaluation.report.verdict import judge_numbers
 from feller.evaluation.tables.table_quality import table_quality
 from tests.errors import refuses
 

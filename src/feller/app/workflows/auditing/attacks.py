@@ -1,12 +1,15 @@
 """Attacks on a trained run: detection of copies, membership inference and attribute inference."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from feller.app.modalities.registration import registration_of
 from feller.app.reporter import Reporter
 from feller.app.workflows.auditing.audit_target import AuditTarget
+from feller.app.workflows.auditing.table_risks import table_risks
 from feller.core.rng import Rng
 from feller.data.modality import Dataset
 from feller.data.tables.mixed_table import as_table
@@ -16,6 +19,7 @@ from feller.evaluation.attacks.attribute_inference import infer_columns
 from feller.evaluation.attacks.copying import copy_scores
 from feller.evaluation.attacks.example_distances import ExampleDistance
 from feller.evaluation.attacks.membership import domias_scores, example_losses
+from feller.evaluation.attacks.paired_audit import Scores, paired_audit
 from feller.evaluation.attacks.structure_distances import PYMATGEN_MISSING
 from feller.evaluation.comparison import subsample
 from feller.evaluation.evaluation_budget import EvaluationBudget
@@ -40,7 +44,7 @@ MIN_HELD_OUT = 50
 class AttackResults:
     """Results of attacks: metrics, tables and images."""
 
-    numbers: dict[str, float | None]
+    numbers: Mapping[str, float | str | None]
     guesses: tuple[ColumnGuess, ...] = ()
     notes: tuple[str, ...] = ()
     """Notes on attacks that were skipped or reduced, with the reasons."""
@@ -50,7 +54,7 @@ class AttackResults:
     def with_(self, more: "AttackResults") -> "AttackResults":
         """Return these results merged with those of other attacks."""
         return AttackResults(
-            self.numbers | more.numbers,
+            {**self.numbers, **more.numbers},
             (*self.guesses, *more.guesses),
             (*self.notes, *more.notes),
             (*self.grids, *more.grids),
@@ -64,7 +68,7 @@ def attack(target: AuditTarget, rng: Rng, effort: EvaluationBudget, reporter: Re
     A short time budget `effort` reduces the number of samples and of attacked rows.
     """
     model, train, held_out, expenses = target.model, target.train, target.held_out, target.expenses
-    notes, metrics = list[str](), dict[str, float | None]()
+    notes, metrics = list[str](), dict[str, float | str | None]()
     reporter.start("sampling")
     max_samples = min(SAMPLES, max(len(train), 2))
     n = effort.num_affordable(
@@ -83,23 +87,43 @@ def attack(target: AuditTarget, rng: Rng, effort: EvaluationBudget, reporter: Re
         reporter.start("searching for copies")
         metrics |= _copying(sample_rows, train_rows, held_out_rows, rng.fold_in("copies"), distance)
         reporter.finish()
+    reporter.start("comparing risks of training and held-out rows")
+    risks, grids = table_risks(target, sample_rows, train_rows, held_out_rows, rng.fold_in("disclosure"))
+    metrics |= risks
+    reporter.finish()
     if len(held_out) < MIN_HELD_OUT:
-        notes.append(
-            f"membership attacks skipped: they need {MIN_HELD_OUT} held-out examples, and there are {len(held_out):,}"
-        )
-        return AttackResults(metrics, notes=tuple(notes))
+        notes.append(_unmeasured_note(held_out))
+        return AttackResults(metrics, notes=tuple(notes), grids=grids)
     members, non_members = _rows(target, rng, effort, notes)
-    metrics |= _losses(target, members, non_members, rng, reporter, notes)
-    if (table := train_rows.modality.view(Table)) is None:
+    scores = _losses(target, members, non_members, rng, reporter, notes)
+    if (table := train_rows.modality.view(Table)) is not None:
+        scores |= _density(sample_rows, members, held_out_rows, rng.fold_in("density"))
+    metrics |= _membership(target, scores, rng)
+    if table is None:
         return AttackResults(metrics, notes=tuple(notes))
-    metrics |= _density(sample_rows, members, held_out_rows, target.delta, rng.fold_in("density"))
     if not model.family.has_row_likelihood:
         notes.append("attribute inference skipped, bounds only: this model has no row likelihood")
-        return AttackResults(metrics, bounded_cells(train_rows, expenses), tuple(notes))
+        return AttackResults(metrics, bounded_cells(train_rows, expenses), tuple(notes), grids)
     reporter.start("guessing cells")
     guesses = _guesses(model, table, members, non_members, expenses, rng.fold_in("guesses"))
     reporter.finish()
-    return AttackResults(metrics, guesses, tuple(notes))
+    return AttackResults(metrics, guesses, tuple(notes), grids)
+
+
+def _unmeasured_note(held_out: Dataset) -> str:
+    return (
+        f"not measured: membership and the risks of single examples, which need {MIN_HELD_OUT} held-out examples;"
+        f" {len(held_out):,} are held out. This says nothing about the safety of the model"
+    )
+
+
+def _membership(target: AuditTarget, scores: Scores, rng: Rng) -> dict[str, float | str | None]:
+    """Return the metrics of membership attacks, and of the one-run audit that uses their scores."""
+    metrics: dict[str, float | str | None] = {}
+    for name, (members, others) in scores.items():
+        metrics |= membership_scores(members, others, target.delta).with_prefix(name)
+    epsilon = None if target.ledger is None else target.ledger.epsilon()
+    return metrics | paired_audit(scores, epsilon, target.delta, rng.fold_in("pairs"))
 
 
 def attack_regressor(target: AuditTarget, rng: Rng, effort: EvaluationBudget, reporter: Reporter) -> AttackResults:
@@ -107,12 +131,11 @@ def attack_regressor(target: AuditTarget, rng: Rng, effort: EvaluationBudget, re
     held_out, guesses = target.held_out, bounded_cells(target.train, target.expenses)
     notes = ["this model is a regressor without samples, so copies are not measured"]
     if len(held_out) < MIN_HELD_OUT:
-        notes.append(
-            f"membership attacks skipped: they need {MIN_HELD_OUT} held-out examples, and there are {len(held_out):,}"
-        )
+        notes.append(_unmeasured_note(held_out))
         return AttackResults({}, guesses, tuple(notes))
     members, non_members = _rows(target, rng, effort, notes)
-    return AttackResults(_losses(target, members, non_members, rng, reporter, notes), guesses, tuple(notes))
+    scores = _losses(target, members, non_members, rng, reporter, notes)
+    return AttackResults(_membership(target, scores, rng), guesses, tuple(notes))
 
 
 def _rows(target: AuditTarget, rng: Rng, effort: EvaluationBudget, notes: list[str]) -> tuple[Dataset, Dataset]:
@@ -144,8 +167,8 @@ def _skipped_note(target: AuditTarget, subset: str) -> str:
 
 def _losses(
     target: AuditTarget, members: Dataset, non_members: Dataset, rng: Rng, reporter: Reporter, notes: list[str]
-) -> dict[str, float | None]:
-    """Run the membership attack by losses and return its metrics.
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Run the membership attack by losses and return its scores of members and non-members.
 
     Without the training objective it is skipped with a note.
     """
@@ -159,7 +182,7 @@ def _losses(
         for dataset in (members, non_members)
     )
     reporter.finish()
-    return membership_scores(-member_losses, -non_member_losses, target.delta).with_prefix("loss")
+    return {"loss": (-member_losses, -non_member_losses)}
 
 
 def _copying(
@@ -176,8 +199,8 @@ def _copying(
     return metrics | ({} if scores.nearness is None else scores.nearness.with_prefix("nearness"))
 
 
-def _density(samples: Dataset, members: Dataset, held_out: Dataset, delta: float, rng: Rng) -> dict[str, float | None]:
-    """Run the DOMIAS attack on a table, which compares densities of samples and of reference rows; return its metrics.
+def _density(samples: Dataset, members: Dataset, held_out: Dataset, rng: Rng) -> dict[str, tuple[Tensor, Tensor]]:
+    """Run the DOMIAS attack on a table, which compares densities of samples and of reference rows; return its scores.
 
     Half of the held-out rows are the reference, the other half the non-members.
     """
@@ -192,7 +215,7 @@ def _density(samples: Dataset, members: Dataset, held_out: Dataset, delta: float
         domias_scores(synthetic, reference, table.to_levels(as_table(dataset).values), level_counts)
         for dataset in (members, non_members)
     )
-    return membership_scores(member_scores, non_member_scores, delta).with_prefix("density")
+    return {"density": (member_scores, non_member_scores)}
 
 
 def bounded_cells(rows: Dataset, expenses: tuple[DpEvent, ...]) -> tuple[ColumnGuess, ...]:

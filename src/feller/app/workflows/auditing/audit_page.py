@@ -12,7 +12,9 @@ from feller.app.workflows.auditing.fisher_leakage import RowLeakage
 from feller.app.workflows.auditing.retraining_attacks import candidates, flags
 from feller.app.workflows.private import guarantee_text
 from feller.evaluation.attacks.attack_scores import ATTACKS, CANARY_ATTACKS
-from feller.evaluation.number_format import is_number, sentence
+from feller.evaluation.attacks.disclosure_risks import MIN_UNSEEN, RISKS
+from feller.evaluation.attacks.risk import LOW, UNMEASURED
+from feller.evaluation.number_format import format_number, format_percent, is_number, sentence
 from feller.evaluation.report.embedded_picture import ReportPicture
 from feller.evaluation.report.leakage_plots import plot_error_bounds, plot_guesses
 from feller.evaluation.report.report_page import ReportTable, RunReport
@@ -24,24 +26,34 @@ SUSPECT = 0.55
 WEAK = 0.9
 """Upper bound on the probability of guessing a value of prior probability 0.1, above which the verdict calls a
 guarantee practically meaningless."""
+MAX_UNCERTAIN = 0.2
+"""Upper end of the interval of a low risk above which the page says that a large risk is not excluded."""
 COPY_MARGIN = 0.01
 """Excess of the fraction of copies among samples over that among held-out rows, above which a model leaks rows."""
 ALARM, HOLDS, LOOSE = "Alarm: the guarantee does not hold", "Guarantee holds", "Guarantee bounds next to nothing"
+GUARANTEED = "Privacy guarantee"
+"""Heading of the page that may be given away."""
 LEAKS, OPEN = "No guarantee, and rows leak", "No guarantee"
 """Verdicts of an audit of a run without differential privacy."""
 
 
 def audit_verdict(ledger: Ledger | None, numbers: Mapping[str, Any]) -> Verdict:
-    """Return the verdict of an audit, with the names of the metrics on which it is based."""
-    strongest = _strongest(numbers)
+    """Return the verdict of an audit, with the names of the metrics on which it is based.
+
+    For tables, these are the risks of singling out, linkability and inference, whose levels stand next to the grade.
+    """
+    risks = tuple(f"{name}_risk" for name in RISKS if is_number(numbers.get(f"{name}_risk")))
+    shown = risks or _strongest(numbers)
+    doubts = tuple(f"{label}: {level}" for name, label in RISKS.items() if (level := numbers.get(f"{name}_level")))
     if ledger is None:
         leaks = tuple(_leaks(numbers))
-        return Verdict(LEAKS if leaks else OPEN, leaks or strongest)
+        metrics = (*(name for name in leaks if name not in risks), *risks) if risks else leaks or shown
+        return Verdict(LEAKS if leaks else OPEN, metrics, doubts=doubts)
     contradicted = tuple(_contradicted_metrics(numbers))
     if contradicted:
-        return Verdict(ALARM, contradicted)
+        return Verdict(ALARM, (*contradicted, *risks), doubts=doubts)
     grade = LOOSE if (numbers.get("guess_0.1") or 0.0) > WEAK else HOLDS
-    return Verdict(grade, ("epsilon", "delta", "guess_0.1", *strongest))
+    return Verdict(grade, ("epsilon", "delta", "guess_0.1", *shown), doubts=doubts)
 
 
 def _contradicted_metrics(metrics: Mapping[str, Any]) -> Iterator[str]:
@@ -52,6 +64,8 @@ def _contradicted_metrics(metrics: Mapping[str, Any]) -> Iterator[str]:
     epsilons = {f"{attack}_epsilon": metrics.get(f"{attack}_epsilon") or 0.0 for attack in ATTACKS}
     if max(epsilons.values()) > metrics["epsilon"]:
         yield from (max(epsilons, key=lambda name: epsilons[name]), "epsilon")
+    if metrics.get("one_run_violation"):
+        yield from ("one_run_right", "one_run_epsilon")
     if (metrics.get("candidates_least") or 0.0) > (metrics.get("candidates_bound") or 1.0):
         yield from ("candidates_right", "candidates_bound")
 
@@ -65,7 +79,10 @@ def _leaks(metrics: Mapping[str, Any]) -> Iterator[str]:
         fraction, held_out_fraction = metrics.get(name), metrics.get(f"{name}_held_out") or 0.0
         if fraction is not None and fraction > held_out_fraction + COPY_MARGIN:
             yield name
-    yield from (name for name in _strongest(metrics) if metrics[name] > SUSPECT)
+    levels = {name: metrics.get(f"{name}_level", UNMEASURED) for name in RISKS}
+    yield from (f"{name}_risk" for name, level in levels.items() if level not in (LOW, UNMEASURED))
+    if all(level == UNMEASURED for level in levels.values()):
+        yield from (name for name in _strongest(metrics) if metrics[name] > SUSPECT)
 
 
 def _strongest(metrics: Mapping[str, Any]) -> tuple[str, ...]:
@@ -109,8 +126,13 @@ def audit_report(
     if results.guesses:
         figures.append(("Accuracy of guessing each column", plot_guesses(results.guesses)))
     verdict = audit_verdict(ledger, numbers)
+    is_seeded = record.provenance.private is not None and record.provenance.private.unsafe_seed is not None
+    unmeasured = ", ".join(label.lower() for name, label in RISKS.items() if numbers.get(f"{name}_level") == UNMEASURED)
+    few = len(target.held_out) < MIN_UNSEEN
     cautions = (
-        (SEEDED,) if record.provenance.private is not None and record.provenance.private.unsafe_seed is not None else ()
+        *((SEEDED,) if is_seeded else ()),
+        *((f"not measured: {unmeasured}; {_need(target)}",) if unmeasured and few else ()),
+        *_limits(numbers),
     )
     return RunReport(
         title=f"{record.data}, recipe {record.provenance.recipe}: what the run reveals about single rows",
@@ -122,6 +144,7 @@ def audit_report(
         expenses=ledger.describe_events() if ledger else (),
         caveat=guarantee_text.caveat(ledger),
         notes=results.notes,
+        row_metrics=frozenset(numbers) - guarantee_metrics(numbers),
         curve=None,
         pictures=figures,
         heading="What an attacker could guess",
@@ -136,23 +159,76 @@ def audit_report(
     )
 
 
-def _attacks(metrics: Mapping[str, Any]) -> ReportTable:
-    rows = [
-        (
-            label,
-            metrics[f"{attack}_auc"],
-            metrics[f"{attack}_caught"],
-            metrics[f"{attack}_epsilon"],
-            metrics.get("epsilon"),
-        )
-        for attack, label in ATTACKS.items()
-        if f"{attack}_auc" in metrics
+def guarantee_metrics(numbers: Mapping[str, Any]) -> frozenset[str]:
+    """Return the keys of the metrics that follow from the privacy ledger alone."""
+    names = ("delta", "rows_protected", "mse_bound", "blind")
+    return frozenset(
+        name for name in numbers if name in names or name == "epsilon" or name.startswith(("epsilon_", "guess_"))
+    )
+
+
+PUBLIC_NOTE = (
+    "Nothing on this page is computed from rows without noise: all numbers follow from the mechanism and its noise. The"
+    " owner of the rows has another page with the results of attacks."
+)
+
+
+def public_report(report: RunReport) -> RunReport:
+    """Return the part of the report of a private run that may be given away: the guarantee and its bounds.
+
+    The noise must not come from a recorded seed.
+    """
+    kept = guarantee_metrics(report.numbers)
+    numbers = {name: value for name, value in report.numbers.items() if name in kept}
+    return RunReport(
+        title=report.title,
+        command=report.command,
+        made=report.made,
+        verdict=Verdict(GUARANTEED, ("epsilon", "delta", "guess_0.1")),
+        compared=report.compared,
+        numbers=numbers,
+        guarantee=report.guarantee,
+        expenses=report.expenses,
+        notes=(PUBLIC_NOTE,),
+        curve=None,
+    )
+
+
+def _need(target: AuditTarget) -> str:
+    return f"needs {MIN_UNSEEN} held-out rows, and {len(target.held_out):,} are held out. Their absence is no all-clear"
+
+
+def _limits(numbers: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a caution for risks whose interval does not exclude a large value, although their level is low."""
+    wide = [
+        label.lower()
+        for name, label in RISKS.items()
+        if numbers.get(f"{name}_level") == LOW and (numbers.get(f"{name}_risk_high") or 0.0) > MAX_UNCERTAIN
     ]
+    if wide:
+        yield (
+            f"{' and '.join(wide)}: low, but with so few held-out rows a risk above {format_percent(MAX_UNCERTAIN)} is"
+            " not excluded"
+        )
+
+
+def _attacks(metrics: Mapping[str, Any]) -> ReportTable:
+    """Return the table of membership attacks; bounds on epsilon are shown only next to a stated epsilon."""
+    has_epsilon, rows = metrics.get("epsilon") is not None, []
+    for attack, label in ATTACKS.items():
+        if f"{attack}_auc" in metrics:
+            ends = [metrics.get(f"{attack}_auc_{end}") for end in ("low", "high")]
+            interval = " to ".join(map(format_number, filter(is_number, ends))) or None
+            row = (label, metrics[f"{attack}_auc"], interval, metrics[f"{attack}_caught"])
+            rows.append((*row, metrics[f"{attack}_epsilon"], metrics["epsilon"]) if has_epsilon else row)
+    bounds = " A lower bound above the stated epsilon means that the guarantee does not hold." if has_epsilon else ""
     return ReportTable(
         "Membership attacks",
-        "Training rows against held-out rows; random guessing gives an area of 0.5 and a TPR of 0.01. A lower bound"
-        " above the stated epsilon means that the guarantee does not hold.",
-        ("attack", "area under ROC", "TPR at 1 % FPR", "epsilon, lower bound", "epsilon, stated"),
+        "Training rows against held-out rows; random guessing gives an area of 0.5 and a TPR of 0.01." + bounds,
+        (
+            *("attack", "area under ROC", "95 % interval", "TPR at 1 % FPR"),
+            *(("epsilon, lower bound", "epsilon, stated") if has_epsilon else ()),
+        ),
         rows,
     )
 

@@ -37,8 +37,9 @@ from feller.core.serialization import to_dict
 from feller.evaluation.bridge_quality import path_costs
 from feller.evaluation.evaluation_budget import EvaluationBudget
 from feller.evaluation.number_format import format_percent, sentence
+from feller.evaluation.report.grades import GOOD
 from feller.evaluation.report.report_page import RunReport, write_report
-from feller.evaluation.report.verdict import GOOD, judge_numbers
+from feller.evaluation.report.verdict import judge_numbers
 from feller.training.callbacks import read_metrics
 from feller.training.engine import get_engine
 

@@ -1,0 +1,135 @@
+"""Disclosure risks of tables in an audit: singling out, linkability and inference, with their report tables."""
+
+from collections.abc import Mapping
+
+from feller.app.workflows.auditing.audit_target import AuditTarget
+from feller.core.rng import Rng
+from feller.data.modality import Dataset
+from feller.data.tables.dates import Datetime
+from feller.data.tables.modality import Table
+from feller.data.tables.numerical_column import Numerical
+from feller.evaluation.attacks.coded_tables import CodedTables
+from feller.evaluation.attacks.disclosure_risks import (
+    MIN_UNSEEN,
+    RISKS,
+    DisclosureRisks,
+    closeness,
+    disclosure_risks,
+)
+from feller.evaluation.attacks.risk import HIGH_RISK, UNMEASURED, Risk
+from feller.evaluation.number_format import format_percent
+from feller.evaluation.report.report_page import Cell, ReportTable
+
+MEANINGS = {
+    "singling_out": "a description taken from the samples fits exactly one person of the table",
+    "linkability": "records of one person in two sources are linked by the samples",
+    "inference": "an unknown cell of a person is guessed from the others and the samples",
+}
+Numbers = dict[str, float | str | None]
+
+
+def table_risks(
+    target: AuditTarget, samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng
+) -> tuple[Numbers, tuple[ReportTable, ...]]:
+    """Measure the disclosure risks of a table; return their metrics, and report tables.
+
+    Args:
+        target: Audited run.
+        samples: Samples of the run, as a table.
+        train: Training rows, as a table.
+        held_out: Held-out rows, as a table.
+        rng: Random streams.
+    """
+    table = train.modality.view(Table)
+    if table is None:
+        return {}, ()
+    tables = coded_tables(table, samples, train, held_out)
+    risks = disclosure_risks(tables, rng.fold_in("risks"))
+    epsilon = None if target.ledger is None else target.ledger.epsilon()
+    nearness = closeness(tables, rng.fold_in("closeness"))
+    numbers: Numbers = {**risks.numbers(epsilon, target.delta), **nearness}
+    names = [column.name for column in table.schema.modelled]
+    grids = [risk_grid(risks, epsilon, target.delta)]
+    if risks.columns:
+        grids.append(inference_grid(risks, names))
+    if nearness:
+        grids.append(closeness_grid(nearness))
+    return numbers, tuple(grids)
+
+
+def coded_tables(table: Table, samples: Dataset, train: Dataset, held_out: Dataset) -> CodedTables:
+    """Return the levels of samples, training rows and held-out rows of a table."""
+    columns = table.schema.modelled
+    synthetic, members, unseen = (table.to_levels(data.values).numpy() for data in (samples, train, held_out))
+    return CodedTables(
+        synthetic,
+        members,
+        unseen,
+        tuple(len(column.level_names) for column in columns),
+        tuple(isinstance(column, Numerical | Datetime) for column in columns),
+        tuple(column.missing is not None for column in columns),
+    )
+
+
+def risk_grid(risks: DisclosureRisks, epsilon: float | None, delta: float) -> ReportTable:
+    """Return the report table of the three risks, with levels, intervals, controls and bounds of the guarantee."""
+    header = (
+        *("Risk", "level", "risk", "95 % interval", "without leakage"),
+        *("success on training rows", "on held-out rows", "without samples", "allowed by the guarantee"),
+    )
+    caption = (
+        "Success of an attack on training rows beyond its success on held-out rows, relative to what is left of 100 %."
+        f" Low: the interval reaches 0. Elevated: it lies above 0. High: it lies above {format_percent(HIGH_RISK)}."
+        " Success on held-out rows is what the population reveals about anybody. Measured from real rows."
+    )
+    rows = [_risk_row(name, risks.risks.get(name), epsilon, delta) for name in RISKS]
+    return ReportTable("Singling out, linkability, inference", caption, header, rows, is_first=True)
+
+
+def _risk_row(name: str, risk: Risk | None, epsilon: float | None, delta: float) -> tuple[Cell, ...]:
+    label = f"{RISKS[name]}: {MEANINGS[name]}"
+    if risk is None:
+        return (label, f"{UNMEASURED}: needs {MIN_UNSEEN} held-out rows", *[None] * 7)
+    bound = None if epsilon is None or name == "singling_out" else format_percent(risk.bound(epsilon, delta))
+    rates = (risk.attack, risk.control, risk.naive)
+    level = risk.level if risk.is_meaningful else f"{risk.level} (the attack is no better than guessing)"
+    interval = " to ".join(map(format_percent, risk.interval))
+    return (label, level, format_percent(risk.value), interval, "0", *map(format_percent, rates), bound)
+
+
+def closeness_grid(numbers: Mapping[str, float]) -> ReportTable:
+    """Return the report table of the distance to the closest record, with its values without leakage."""
+    share, low, high = (numbers[name] for name in ("dcr_share", "dcr_null_low", "dcr_null_high"))
+    place = "within" if low <= share <= high else "above" if share > high else "below"
+    row = (
+        *("samples closer to a training row than to a held-out row", format_percent(share), format_percent(0.5)),
+        *(f"{format_percent(low)} to {format_percent(high)}", place),
+    )
+    return ReportTable(
+        "Distance to the closest record",
+        "As many training rows as held-out rows; ties count half. The interval holds 95 % of the values that random"
+        " exchanges of training rows and held-out rows give. Measured from real rows.",
+        ("Measure", "value", "without leakage", "95 % without leakage", "the value is"),
+        [row],
+    )
+
+
+def inference_grid(risks: DisclosureRisks, names: list[str]) -> ReportTable:
+    """Return the report table of the risk of inference of each column, the most exposed column first."""
+    rows = [
+        (
+            names[it.column],
+            it.risk.level,
+            format_percent(it.risk.value),
+            " to ".join(map(format_percent, it.risk.interval)),
+            *map(format_percent, (it.risk.attack, it.risk.control, it.risk.naive)),
+        )
+        for it in sorted(risks.columns, key=lambda it: -it.risk.interval[0])
+    ]
+    return ReportTable(
+        "Inference, by column",
+        "Cells guessed from the nearest synthetic row in all other columns. The intervals of all columns hold together"
+        " with 95 % confidence. Measured from real rows.",
+        ("Column", "level", "risk", "interval", "on training rows", "on held-out rows", "without samples"),
+        rows,
+    )

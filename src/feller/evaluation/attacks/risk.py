@@ -1,0 +1,95 @@
+"""Privacy risk of an attack: its success on training rows, compared with unseen rows and with guessing.
+
+Source: Giomi, Boenisch, Wehmeyer and Tasnádi 2023, "A Unified Framework for Quantifying Privacy Risk in Synthetic
+Data", PoPETs 2023(2), arXiv 2211.10459.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from feller.evaluation.intervals import CONFIDENCE, share_difference, wilson
+
+LOW, ELEVATED, HIGH, UNMEASURED = "low", "elevated", "high", "not measured"
+"""Levels of a risk."""
+HIGH_RISK = 0.1
+"""Lower end of the interval of a risk above which the risk is high."""
+
+
+@dataclass(frozen=True)
+class Risk:
+    """Success rates of an attack, and the risk that follows from them."""
+
+    attack: float
+    """Success rate on training rows."""
+    control: float
+    """Success rate of the same attack on rows that the model has not seen: what the population reveals by itself."""
+    naive: float
+    """Success rate of guesses without the samples."""
+    guesses: int
+    """Number of guesses about training rows."""
+    control_guesses: int
+    """Number of guesses about unseen rows."""
+    scale: float = 1.0
+    """Factor by which the attack would succeed more often on all training rows than on those attacked."""
+    confidence: float = CONFIDENCE
+
+    @property
+    def value(self) -> float:
+        """Success beyond that on unseen rows, relative to the success that is left: 0 without leakage, at most 1."""
+        return self._scaled(self.attack - self.control)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Confidence interval of `value`, by Newcombe's method from the Wilson intervals of both success rates."""
+        low, high = share_difference(self.attack, self.guesses, self.control, self.control_guesses, self.confidence)
+        return self._scaled(low), self._scaled(high)
+
+    def _scaled(self, difference: float) -> float:
+        return max(-1.0, min(1.0, self.scale * difference / max(1 - self.control, 1e-9)))
+
+    @property
+    def is_meaningful(self) -> bool:
+        """True if the attack beats guesses without the samples, on training rows or on unseen rows."""
+        low, _ = wilson(max(self.attack, self.control) * self.guesses, self.guesses, self.confidence)
+        return low > self.naive
+
+    @property
+    def level(self) -> str:
+        """Level of the risk: high if its interval lies above `HIGH_RISK`, elevated if it lies above 0, else low."""
+        low, _ = self.interval
+        return HIGH if low > HIGH_RISK else ELEVATED if low > 0 else LOW
+
+    def bound(self, epsilon: float, delta: float) -> float:
+        """Return the largest risk that (epsilon, delta)-differential privacy allows, given the control rate.
+
+        The control rate may be anywhere in its interval.
+        """
+        ends = wilson(self.control * self.control_guesses, self.control_guesses, self.confidence)
+        control = np.append(np.linspace(*ends, 101), self.control)
+        by_ratio = control * math.exp(min(epsilon, 700.0)) + delta
+        power = np.minimum(np.minimum(by_ratio, 1 - math.exp(-epsilon) * (1 - delta - control)), 1.0)
+        return self._scaled(float((power - control).max()))
+
+    def with_prefix(self, name: str) -> dict[str, float | str | None]:
+        """Return the metrics of the risk, whose keys start with `name`."""
+        low, high = self.interval
+        numbers: dict[str, float | str | None] = {
+            f"{name}_risk": self.value,
+            f"{name}_risk_low": low,
+            f"{name}_risk_high": high,
+            f"{name}_level": self.level,
+        }
+        for part, rate, guesses in (
+            ("attack", self.attack, self.guesses),
+            ("control", self.control, self.control_guesses),
+        ):
+            ends = wilson(rate * guesses, guesses)
+            numbers |= {f"{name}_{part}": rate, f"{name}_{part}_low": ends[0], f"{name}_{part}_high": ends[1]}
+        return numbers | {f"{name}_naive": self.naive, f"{name}_guesses": float(self.guesses)}
+
+
+def worst_risk(risks: "dict[str, Risk]") -> str:
+    """Return the key of the risk whose interval begins highest."""
+    return max(risks, key=lambda name: risks[name].interval[0])
