@@ -7,11 +7,12 @@ import io
 import os
 import pathlib
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
@@ -36,6 +37,9 @@ from feller.evaluation.report.loss_curve import finite_losses
 from feller.models.model import Model, Samples, load_model
 from feller.privacy.accounting.ledger import Ledger
 from feller.training.callbacks import read_metrics
+
+if TYPE_CHECKING:
+    from feller.app.workflows.column_prediction import ColumnPrediction
 
 FRAME_PREFIX = f"{IN_MEMORY_PREFIX}DataFrame"
 """Prefix of the data name in the record of a run that was trained on a data frame and stores no copy of it."""
@@ -248,6 +252,55 @@ class FittedRun(os.PathLike[str]):
             data = self.model.examples(data, lenient=not is_described(read_fit_record(self.folder)))
         return self.model.log_prob(data, guidance=guidance).cpu().numpy()
 
+    def impute(
+        self, data: pd.DataFrame, *, strategy: str = "sample", m: int | None = None, seed: int = 0
+    ) -> pd.DataFrame | list[pd.DataFrame]:
+        """Impute the missing cells of a data frame from their conditional distribution given the observed cells.
+
+        Args:
+            data: Rows with missing cells; absent columns are imputed too.
+            strategy: `sample` draws from the conditional distribution; `best` is the median of numbers and times and
+                the most likely value of other columns; `mean` is the mean of numbers and times instead.
+            m: Number of imputations (multiple imputation): returns a list of m data frames.
+            seed: Random seed.
+
+        Raises:
+            InputError: If the rows do not match the fitted table.
+            UsageError: If the model cannot impute, or an argument is wrong.
+        """
+        from feller.app.workflows.imputation import impute_frame
+
+        return impute_frame(self.model, data, strategy=strategy, m=m, seed=seed)
+
+    def predict_proba(self, data: pd.DataFrame, target: str | None = None) -> pd.DataFrame:
+        """Return the conditional probability of each value of a column given the other columns of each row.
+
+        Args:
+            data: Rows; the target column is ignored, and absent columns are averaged over.
+            target: Column (default: the target of the schema, else the last modelled column).
+
+        Raises:
+            InputError: If the rows do not match the fitted table.
+            UsageError: If the column has bins of several values, or the model has no conditional probabilities.
+        """
+        return predictor(self, data, target).proba()
+
+    def predict(self, data: pd.DataFrame, target: str | None = None) -> pd.Series:
+        """Return the conditional mean of a numerical column, or the most likely value of another column.
+
+        Arguments and errors are those of `predict_proba`; for times, the median is returned.
+        """
+        return predictor(self, data, target).predict()
+
+    def predict_quantiles(
+        self, data: pd.DataFrame, quantiles: Sequence[float] = (0.05, 0.5, 0.95), target: str | None = None
+    ) -> pd.DataFrame:
+        """Return conditional quantiles of a column of numbers or times, one column per quantile.
+
+        Arguments and errors are those of `predict_proba`.
+        """
+        return predictor(self, data, target).quantiles(quantiles)
+
     def trajectories(self, n: int = 500, *, backward: bool = False, seed: int = 0) -> np.ndarray:
         """Return trajectories [n, times, ...] of a bridge in data units, starting from samples of its first population.
 
@@ -278,6 +331,13 @@ class FittedRun(os.PathLike[str]):
 
     def _repr_html_(self) -> str:
         return self.report._repr_html_()
+
+
+def predictor(run: FittedRun, data: pd.DataFrame, target: str | None) -> "ColumnPrediction":
+    """Return the conditional distribution of a table column of a run; see `FittedRun.predict_proba`."""
+    from feller.app.workflows.column_prediction import predict_column
+
+    return predict_column(run.model, data, target, lenient=not is_described(read_fit_record(run.folder)))
 
 
 @runtime_checkable

@@ -527,7 +527,7 @@ class Model:
 
         Args:
             codes: Codes of the modelled columns; the codes of unobserved cells are ignored.
-            observed: Mask of observed cells; the column itself counts as unobserved.
+            observed: Mask of observed cells. Rows in which the column is observed get probability 1 for its code.
             column: Index of the column among the modelled columns.
             rng: Random streams, for models whose probabilities are averages over completions of the row.
 

@@ -225,7 +225,7 @@ class ModelFamily(abc.ABC):
         Args:
             network: Network in eval mode.
             observed: Observed tokens of rows, on the network's device.
-            column: Index of the column, whose tokens count as unobserved.
+            column: Index of the column. Rows in which it is observed get probability 1 for its value.
             rng: Random streams for completions of rows, if the probabilities have no closed form.
 
         Raises:

@@ -96,9 +96,7 @@ class FactorGraph:
                 filler.fill_pattern(rows, pattern, excluded_codes)
         return codes
 
-    def log_evidence(
-        self, codes: Int[Tensor, "n k"], observed_mask: Bool[Tensor, "n k"]
-    ) -> Float[Tensor, " n"]:
+    def log_evidence(self, codes: Int[Tensor, "n k"], observed_mask: Bool[Tensor, "n k"]) -> Float[Tensor, " n"]:
         """Return the log of the sum of a row's weight over its unobserved columns, [n], exactly.
 
         For a normalised graph this is the log probability of the observed codes; -inf for impossible codes.

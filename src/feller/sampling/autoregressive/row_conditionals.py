@@ -40,7 +40,7 @@ def column_probs(
     Args:
         network: Network of rows, as of `RowTransformer`.
         x: Tokens of whole rows; unobserved tokens are ignored.
-        observed: Mask of observed tokens; the tokens of `column` count as unobserved.
+        observed: Mask of observed tokens. Rows in which `column` is observed get probability 1 for its value.
         column: Index of the column.
         rng: Random streams, for completions.
         any_order: True if the network was trained on all column orders.
@@ -57,14 +57,15 @@ def column_probs(
             "Fit the table with bins for this column",
         )
     first = network.grammar.first_place
-    is_observed = observed[:, first].clone()
-    is_observed[:, column] = False
+    is_observed = observed[:, first]
+    is_open = ~is_observed[:, column]
     columns = torch.arange(len(space.columns), device=x.device)
     is_prefix = (is_observed == (columns < column)).all(1)
     is_complete = (is_observed | (columns == column)).all(1)
     is_direct = (is_prefix | any_order) & (space.tokens_per_column[column] == 1)
     probs = torch.zeros(len(x), space.columns[column].num_values, dtype=torch.float64, device=x.device)
-    masks = (is_direct, is_complete & ~is_direct, ~is_complete & ~is_direct)
+    probs[~is_open, space.decode(x[~is_open])[:, column]] = 1.0
+    masks = (is_open & is_direct, is_open & is_complete & ~is_direct, is_open & ~is_complete & ~is_direct)
     methods: tuple[Callable[[Tensor], Tensor], ...] = (
         lambda rows: _next_column(network, x[rows], is_observed[rows], column),
         lambda rows: enumerated_probs(space, x[rows], column, lambda tokens: _log_likelihood(network, tokens)),
@@ -142,11 +143,8 @@ def _averaged(
     num_candidates: int,
 ) -> Float64[Tensor, "m values"]:
     """Return the weighted frequencies of the values of a column in completions of some rows."""
-    mask = observed[rows].clone()
-    begin = network.grammar.first_place[column]
-    mask[:, begin : begin + network.space.tokens_per_column[column]] = False
     completions, log_weights = weighted_completions(
-        network, x[rows], mask, rng, rows, num_candidates, any_order=any_order
+        network, x[rows], observed[rows], rng, rows, num_candidates, any_order=any_order
     )
     codes = network.space.decode(completions)[..., column]
     probs = torch.zeros(len(rows), network.space.columns[column].num_values, dtype=torch.float64, device=x.device)

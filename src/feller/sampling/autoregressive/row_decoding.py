@@ -64,11 +64,7 @@ def decode_rows(
     decoder = _RowDecoder(network, token_sampler, None if forbidden is None else forbidden.to(device))
     leading_mask = observed_mask.cumprod(1).bool()
     can_begin = any_order or torch.equal(leading_mask, observed_mask)
-    order = (
-        _observed_first(network, observed_mask)
-        if can_begin
-        else None
-    )
+    order = _observed_first(network, observed_mask) if can_begin else None
     if can_begin and not code_weights:
         return decoder(x, observed_mask, decoder.uniform(rng, n), order)[0]
     if num_candidates:
