@@ -249,7 +249,7 @@ class FittedRun(os.PathLike[str]):
             UsageError: If the model has no exact log-likelihood; see `Model.log_prob`.
         """
         if not isinstance(data, Dataset):
-            data = self.model.examples(data, lenient=not is_described(read_fit_record(self.folder)))
+            data = self.model.examples(data, lenient=self._is_lenient)
         return self.model.log_prob(data, guidance=guidance).cpu().numpy()
 
     def impute(
@@ -270,7 +270,7 @@ class FittedRun(os.PathLike[str]):
         """
         from feller.app.workflows.imputation import impute_frame
 
-        return impute_frame(self.model, data, strategy=strategy, m=m, seed=seed)
+        return impute_frame(self.model, data, strategy=strategy, m=m, seed=seed, lenient=self._is_lenient)
 
     def predict_proba(self, data: pd.DataFrame, target: str | None = None) -> pd.DataFrame:
         """Return the conditional probability of each value of a column given the other columns of each row.
@@ -283,14 +283,14 @@ class FittedRun(os.PathLike[str]):
             InputError: If the rows do not match the fitted table.
             UsageError: If the column has bins of several values, or the model has no conditional probabilities.
         """
-        return predictor(self, data, target).proba()
+        return self._column(data, target).proba()
 
     def predict(self, data: pd.DataFrame, target: str | None = None) -> pd.Series:
         """Return the conditional mean of a numerical column, or the most likely value of another column.
 
         Arguments and errors are those of `predict_proba`; for times, the median is returned.
         """
-        return predictor(self, data, target).predict()
+        return self._column(data, target).predict()
 
     def predict_quantiles(
         self, data: pd.DataFrame, quantiles: Sequence[float] = (0.05, 0.5, 0.95), target: str | None = None
@@ -299,7 +299,17 @@ class FittedRun(os.PathLike[str]):
 
         Arguments and errors are those of `predict_proba`.
         """
-        return predictor(self, data, target).quantiles(quantiles)
+        return self._column(data, target).quantiles(quantiles)
+
+    def _column(self, data: pd.DataFrame, target: str | None) -> "ColumnPrediction":
+        from feller.app.workflows.column_prediction import predict_column
+
+        return predict_column(self.model, data, target, lenient=self._is_lenient)
+
+    @property
+    def _is_lenient(self) -> bool:
+        """True for a schema that was detected from the rows: invalid cells of new rows are read as similar cells."""
+        return not is_described(read_fit_record(self.folder))
 
     def trajectories(self, n: int = 500, *, backward: bool = False, seed: int = 0) -> np.ndarray:
         """Return trajectories [n, times, ...] of a bridge in data units, starting from samples of its first population.
@@ -331,13 +341,6 @@ class FittedRun(os.PathLike[str]):
 
     def _repr_html_(self) -> str:
         return self.report._repr_html_()
-
-
-def predictor(run: FittedRun, data: pd.DataFrame, target: str | None) -> "ColumnPrediction":
-    """Return the conditional distribution of a table column of a run; see `FittedRun.predict_proba`."""
-    from feller.app.workflows.column_prediction import predict_column
-
-    return predict_column(run.model, data, target, lenient=not is_described(read_fit_record(run.folder)))
 
 
 @runtime_checkable

@@ -213,9 +213,10 @@ def make_completer(
     *,
     strategy: str = "sample",
     sampling: SamplerConfig | None = None,
+    lenient: bool = False,
     reporter: Reporter = SILENT,
 ) -> Completer:
-    """Read a table with unobserved cells.
+    """Read a table with unobserved cells; with `lenient`, invalid cells are read as the most similar valid cells.
 
     Raises:
         InputError: If the table is damaged or violates the schema.
@@ -228,7 +229,7 @@ def make_completer(
     is_path = isinstance(complete, str | os.PathLike)
     table = load_table(pathlib.Path(str(complete))) if is_path else raw_of(cast(pd.DataFrame, complete), modality)
     with error_context(str(complete) if is_path else "the data frame"):
-        codes, observed = modality.known(table)
+        codes, observed = (modality.lenient if lenient else modality).known(table)
     for warning in outside(modality.schema, table):
         reporter.note(warning)
     completer = Completer(
@@ -271,7 +272,14 @@ def raw_of(frame: pd.DataFrame, modality: Table) -> RawTable:
 
 
 def impute_frame(
-    model: Model, frame: pd.DataFrame, *, strategy: str, m: int | None, seed: int, reporter: Reporter = SILENT
+    model: Model,
+    frame: pd.DataFrame,
+    *,
+    strategy: str,
+    m: int | None,
+    seed: int,
+    lenient: bool = False,
+    reporter: Reporter = SILENT,
 ) -> pd.DataFrame | list[pd.DataFrame]:
     """Impute the missing cells of a data frame; with m, return m imputed data frames.
 
@@ -289,7 +297,9 @@ def impute_frame(
             found=f"strategy {strategy}",
             remedy="Leave one of the two out",
         )
-    completer = make_completer(model, frame, Rng(seed).fold_in("sample"), strategy=strategy, reporter=reporter)
+    completer = make_completer(
+        model, frame, Rng(seed).fold_in("sample"), strategy=strategy, lenient=lenient, reporter=reporter
+    )
     reporter.start("imputing")
     frames = [_frame(rows, frame, completer.modality) for rows in imputations(completer, m or 1, reporter=reporter)]
     reporter.finish()

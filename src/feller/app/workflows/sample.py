@@ -13,6 +13,7 @@ from feller.app.options import flags_of, non_default_options
 from feller.app.reporter import SILENT, Reporter
 from feller.app.workflows.bridges.bridge_detection import is_bridge
 from feller.app.workflows.imputation import Completer, complete_rows, make_completer
+from feller.app.workflows.run_config import is_described, read_fit_record
 from feller.app.workflows.sampler import Sampler, complete_arrays, make_sampler
 from feller.app.workflows.sharded_samples import write_sharded_samples
 from feller.core.errors import UsageError
@@ -252,7 +253,7 @@ def _draw(
             sampler.write(samples, path)
     elif config.infill.complete is not None:
         _check_complete(modality, sampler.cond_texts)
-        completer = _completer(sampler, config, reporter)
+        completer = _completer(run, sampler, config, reporter)
         if config.infill.imputations is not None:
             return _impute_several(completer, config, path, reporter, writes_files=writes_files)
         reporter.start("imputing")
@@ -321,7 +322,7 @@ def _refuse_table_options(config: SampleConfig) -> None:
             raise UsageError("applies to tables only", remedy="Leave it out", argument=name)
 
 
-def _completer(sampler: Sampler, config: SampleConfig, reporter: Reporter) -> Completer:
+def _completer(run: Run, sampler: Sampler, config: SampleConfig, reporter: Reporter) -> Completer:
     """Read the table whose missing cells are imputed."""
     return make_completer(
         sampler.model,
@@ -329,6 +330,7 @@ def _completer(sampler: Sampler, config: SampleConfig, reporter: Reporter) -> Co
         sampler.rng,
         strategy=config.infill.impute or "sample",
         sampling=sampler.sampling,
+        lenient=not is_described(read_fit_record(run)),
         reporter=reporter,
     )
 
@@ -364,7 +366,7 @@ def _draw_shards(run: Run, config: SampleConfig, size: int, on_step: OnStep, rep
         _check_complete(sampler.model.spec.modality, sampler.cond_texts)
         if sampler.model.spec.modality.view(Arrays) is not None:
             raise UsageError("writes all arrays to one file", remedy="Leave out --shard-size", argument="complete")
-        sampler = _completer(sampler, config, reporter)
+        sampler = _completer(run, sampler, config, reporter)
         n = len(sampler)
     check_sample_counts(n=n, shard=size)
     shards = write_sharded_samples(
