@@ -343,12 +343,14 @@ def _impute_several(
     paths = [path.with_name(f"{path.stem}-{index + 1}{path.suffix}") for index in range(m)]
     for target in paths if writes_files else ():
         require_free(str(target), overwrite=config.output.overwrite)
-    reporter.start(f"imputing {m} times")
+    results = []
     for index, target in enumerate(paths):
-        samples, cells = complete_rows(completer.imputation(index), reporter, get_engine())
+        reporter.start(f"imputation {index + 1} of {m}")
+        results.append(complete_rows(completer.imputation(index), reporter, get_engine()))
         if writes_files and get_engine().is_main_process:
-            completer.modality.write_cells(cells, target)
-    reporter.finish()
+            completer.modality.write_cells(results[-1][1], target)
+        reporter.finish()
+    samples, cells = results[0]
     get_engine().barrier()
     line = f"{len(completer):,} rows, imputed {m} times: {paths[0]}" + (f" to {paths[-1].name}" if m > 1 else "")
     return SampleResult(
@@ -360,17 +362,18 @@ def _draw_shards(run: Run, config: SampleConfig, size: int, on_step: OnStep, rep
     _check_complete_options(config)
     if config.infill.imputations is not None:
         raise UsageError("writes each imputation to one file", remedy="Leave out --shard-size", argument="imputations")
-    sampler: Sampler | Completer = make_sampler(run, config, on_step=on_step, reporter=reporter)
+    sampler = make_sampler(run, config, on_step=on_step, reporter=reporter)
+    source: Sampler | Completer = sampler
     n = _count(run, config)
     if config.infill.complete is not None:
         _check_complete(sampler.model.spec.modality, sampler.cond_texts)
         if sampler.model.spec.modality.view(Arrays) is not None:
             raise UsageError("writes all arrays to one file", remedy="Leave out --shard-size", argument="complete")
-        sampler = _completer(run, sampler, config, reporter)
-        n = len(sampler)
+        source = _completer(run, sampler, config, reporter)
+        n = len(source)
     check_sample_counts(n=n, shard=size)
     shards = write_sharded_samples(
-        run, sampler, n, size, out=config.output.out, overwrite=config.output.overwrite, reporter=reporter
+        run, source, n, size, out=config.output.out, overwrite=config.output.overwrite, reporter=reporter
     )
     line = f"{n:,} sample{'s' * (n != 1)} in {len(shards):,} shard{'s' * (len(shards) != 1)}: {shards.folder}"
     return SampleResult(
