@@ -148,6 +148,8 @@ def sample(
     rates: OptionalText = None,
     template: RawText = None,
     complete: TableSource = None,
+    impute: OptionalText = None,
+    imputations: PositiveInt = None,
     prompt: RawText = None,
     mask: OptionalText = None,
     edit: FileAndText = (),

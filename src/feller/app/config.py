@@ -161,6 +161,12 @@ class InfillOptions(metaclass=OptionsType):
     """Table or arrays whose missing entries are imputed, instead of generating -n new examples. Empty cells and the
     cells ? and * of a table are missing, unless the column has ? or * as a regular value; in arrays, NaN, and steps of
     series without a row."""
+    impute: Annotated[OptionalText, Choices(("sample", "best", "mean"))] = None
+    """Imputed cells of the table in --complete: sample (default), which keeps the spread; best, the median of numbers
+    and times and the most likely value of other columns; or mean, the mean of numbers and times."""
+    imputations: PositiveInt = None
+    """Number of independent imputations of the table in --complete (multiple imputation), written to NAME-1.csv,
+    NAME-2.csv, ... for --out NAME.csv."""
 
 
 @dataclass(frozen=True, kw_only=True)

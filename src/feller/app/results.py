@@ -7,11 +7,12 @@ import io
 import os
 import pathlib
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
@@ -36,6 +37,9 @@ from feller.evaluation.report.loss_curve import finite_losses
 from feller.models.model import Model, Samples, load_model
 from feller.privacy.accounting.ledger import Ledger
 from feller.training.callbacks import read_metrics
+
+if TYPE_CHECKING:
+    from feller.app.workflows.column_prediction import ColumnPrediction
 
 FRAME_PREFIX = f"{IN_MEMORY_PREFIX}DataFrame"
 """Prefix of the data name in the record of a run that was trained on a data frame and stores no copy of it."""
@@ -245,8 +249,67 @@ class FittedRun(os.PathLike[str]):
             UsageError: If the model has no exact log-likelihood; see `Model.log_prob`.
         """
         if not isinstance(data, Dataset):
-            data = self.model.examples(data, lenient=not is_described(read_fit_record(self.folder)))
+            data = self.model.examples(data, lenient=self._is_lenient)
         return self.model.log_prob(data, guidance=guidance).cpu().numpy()
+
+    def impute(
+        self, data: pd.DataFrame, *, strategy: str = "sample", m: int | None = None, seed: int = 0
+    ) -> pd.DataFrame | list[pd.DataFrame]:
+        """Impute the missing cells of a data frame from their conditional distribution given the observed cells.
+
+        Args:
+            data: Rows with missing cells; absent columns are imputed too.
+            strategy: `sample` draws from the conditional distribution; `best` is the median of numbers and times and
+                the most likely value of other columns; `mean` is the mean of numbers and times instead.
+            m: Number of imputations (multiple imputation): returns a list of m data frames.
+            seed: Random seed.
+
+        Raises:
+            InputError: If the rows do not match the fitted table.
+            UsageError: If the model cannot impute, or an argument is wrong.
+        """
+        from feller.app.workflows.imputation import impute_frame
+
+        return impute_frame(self.model, data, strategy=strategy, m=m, seed=seed, lenient=self._is_lenient)
+
+    def predict_proba(self, data: pd.DataFrame, target: str | None = None) -> pd.DataFrame:
+        """Return the conditional probability of each value of a column given the other columns of each row.
+
+        Args:
+            data: Rows; the target column is ignored, and absent columns are averaged over.
+            target: Column (default: the target of the schema, else the last modelled column).
+
+        Raises:
+            InputError: If the rows do not match the fitted table.
+            UsageError: If the column has bins of several values, or the model has no conditional probabilities.
+        """
+        return self._column(data, target).proba()
+
+    def predict(self, data: pd.DataFrame, target: str | None = None) -> pd.Series:
+        """Return the conditional mean of a numerical column, or the most likely value of another column.
+
+        Arguments and errors are those of `predict_proba`; for times, the median is returned.
+        """
+        return self._column(data, target).predict()
+
+    def predict_quantiles(
+        self, data: pd.DataFrame, quantiles: Sequence[float] = (0.05, 0.5, 0.95), target: str | None = None
+    ) -> pd.DataFrame:
+        """Return conditional quantiles of a column of numbers or times, one column per quantile.
+
+        Arguments and errors are those of `predict_proba`.
+        """
+        return self._column(data, target).quantiles(quantiles)
+
+    def _column(self, data: pd.DataFrame, target: str | None) -> "ColumnPrediction":
+        from feller.app.workflows.column_prediction import predict_column
+
+        return predict_column(self.model, data, target, lenient=self._is_lenient)
+
+    @property
+    def _is_lenient(self) -> bool:
+        """True for a schema that was detected from the rows: invalid cells of new rows are read as similar cells."""
+        return not is_described(read_fit_record(self.folder))
 
     def trajectories(self, n: int = 500, *, backward: bool = False, seed: int = 0) -> np.ndarray:
         """Return trajectories [n, times, ...] of a bridge in data units, starting from samples of its first population.

@@ -3,11 +3,12 @@
 import functools
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
 from feller.app.commands.flag_types import (
@@ -99,6 +100,8 @@ class FittedRun(os.PathLike[str]):
         rates: OptionalText = None,
         template: RawText = None,
         complete: TableSource = None,
+        impute: OptionalText = None,
+        imputations: PositiveInt = None,
         prompt: RawText = None,
         mask: OptionalText = None,
         edit: FileAndText = (),
@@ -134,6 +137,14 @@ class FittedRun(os.PathLike[str]):
         config: SampleConfig | None = None,
     ) -> Samples | ShardedSamples: ...
     def log_prob(self, data: Dataset | DataSource, *, guidance: float = 1.0) -> np.ndarray: ...
+    def impute(
+        self, data: pd.DataFrame, *, strategy: str = "sample", m: int | None = None, seed: int = 0
+    ) -> pd.DataFrame | list[pd.DataFrame]: ...
+    def predict_proba(self, data: pd.DataFrame, target: str | None = None) -> pd.DataFrame: ...
+    def predict(self, data: pd.DataFrame, target: str | None = None) -> pd.Series: ...
+    def predict_quantiles(
+        self, data: pd.DataFrame, quantiles: Sequence[float] = (0.05, 0.5, 0.95), target: str | None = None
+    ) -> pd.DataFrame: ...
     def trajectories(self, n: int = 500, *, backward: bool = False, seed: int = 0) -> np.ndarray: ...
     def as_samples(self, data: Dataset) -> Samples: ...
     def returns_frame(self, data: Dataset) -> bool: ...

@@ -4,7 +4,7 @@ import inspect
 import os
 import pathlib
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import numpy as np
@@ -15,7 +15,9 @@ from feller.app.api import fit as fit_run
 from feller.app.config import FitConfig
 from feller.app.options import config_of, unknown_option
 from feller.app.results import FittedRun
+from feller.app.workflows.column_prediction import column_classes, target_index
 from feller.core.errors import InputError, UsageError
+from feller.data.tables.modality import Table
 from feller.data.tables.schema import Schema
 from feller.models.model import Samples
 
@@ -147,6 +149,7 @@ class Synthesizer:
         options = {name: value for name, value in params.items() if value is not None}
         self.run_: FittedRun = fit_run(table, config=config_of(FitConfig, **options))
         object.__setattr__(self.run_, "held", folder)  # the temporary folder lives as long as the run
+        self.target_ = None if y is None else str(table.columns[-1])
         self.columns_ = list(map(str, table.columns))
         self.feature_names_in_ = np.array(list(map(str, X.columns)), dtype=object)
         self.n_features_in_ = X.shape[1]
@@ -211,6 +214,63 @@ class Synthesizer:
         """
         samples = cast(Samples, self.fitted_run().sample(n, given=given, seed=seed, verbose=self.verbose))
         return samples if isinstance(samples, pd.DataFrame) else samples.frame()
+
+    def _target(self, target: str | None = None) -> str | None:
+        """Return the target: the argument, that of the constructor, the column of y, or None for that of the schema."""
+        return target or self.target or self.target_
+
+    @property
+    def classes_(self) -> np.ndarray:
+        """Values of the target column, in the order of the columns of `predict_proba`.
+
+        Raises:
+            NotFittedError: If `fit` was not called.
+            UsageError: If the target is a binned number.
+        """
+        table = cast(Table, self.fitted_run().model.spec.modality)
+        return column_classes(table, table.schema.modelled[target_index(table, self._target())]).to_numpy()
+
+    def predict_proba(self, X: pd.DataFrame, *, target: str | None = None) -> np.ndarray:
+        """Return the probability of each class of the target given the other columns of each row, [n, classes].
+
+        Args:
+            X: Rows; the target column is ignored, and absent columns are averaged over.
+            target: Column to predict (default: `target` of the constructor, the column of y, or the last column).
+
+        Raises:
+            NotFittedError: If `fit` was not called.
+            InputError: If the rows do not match the fitted table.
+            UsageError: If the target is a binned number, or the model has no conditional probabilities.
+        """
+        return self.fitted_run().predict_proba(X, self._target(target)).to_numpy()
+
+    def predict(self, X: pd.DataFrame, *, target: str | None = None) -> np.ndarray:
+        """Return the most likely value of the target, or its mean for numbers, [n]; see `predict_proba`."""
+        return self.fitted_run().predict(X, self._target(target)).to_numpy()
+
+    def predict_quantiles(
+        self, X: pd.DataFrame, quantiles: Sequence[float] = (0.05, 0.5, 0.95), *, target: str | None = None
+    ) -> np.ndarray:
+        """Return quantiles of a target of numbers or times, [n, quantiles]; see `predict_proba`."""
+        return self.fitted_run().predict_quantiles(X, quantiles, self._target(target)).to_numpy()
+
+    def impute(
+        self, X: pd.DataFrame, *, strategy: str = "sample", m: int | None = None, seed: int = 0
+    ) -> pd.DataFrame | list[pd.DataFrame]:
+        """Impute the missing cells of X; see `FittedRun.impute`.
+
+        Args:
+            X: Rows with missing cells; absent columns are imputed too.
+            strategy: `sample`, `best` (median or most likely value), or `mean` (mean or most likely value).
+            m: Number of imputations (multiple imputation): returns a list of m data frames.
+            seed: Random seed.
+
+        Raises:
+            NotFittedError: If `fit` was not called.
+            InputError: If the rows do not match the fitted table.
+            UsageError: If the model cannot impute, or an argument is wrong.
+        """
+        return self.fitted_run().impute(X, strategy=strategy, m=m, seed=seed)
 
 
 Synthesizer.__signature__ = inspect.Signature(  # type: ignore[attr-defined]  # pyrefly: ignore

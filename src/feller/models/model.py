@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias, overload
 
 import pandas as pd
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor, nn
 
 from feller.core.distributed import SINGLE, ProcessGroup, local_range
@@ -515,6 +515,38 @@ class Model:
                 chunks.append(torch.stack(self.family.log_prob(network, request, batch_rng), 1).double())
             report_batch(1.0)
         return LogProb(*torch.cat(process_group.gather(torch.cat(chunks))).unbind(1))
+
+    def column_probs(
+        self,
+        codes: Int64[Tensor, "n k"],
+        observed: Bool[Tensor, "n k"],
+        column: int,
+        *,
+        rng: Rng = Rng(0),  # noqa: B008 - frozen
+    ) -> Float64[Tensor, "n values"]:
+        """Return the conditional probabilities of all codes of a table column given the observed cells of each row.
+
+        Args:
+            codes: Codes of the modelled columns; the codes of unobserved cells are ignored.
+            observed: Mask of observed cells. Rows in which the column is observed get probability 1 for its code.
+            column: Index of the column among the modelled columns.
+            rng: Random streams, for models whose probabilities are averages over completions of the row.
+
+        Raises:
+            UsageError: If the model has no conditional probabilities of columns.
+        """
+        table = self.spec.modality.view(Table)
+        if table is None:
+            raise UsageError("a model of a table", f"a model of {self.spec.modality.display_name}", argument="column")
+        tokens, mask = table.observed_tokens(codes, observed)
+        observation, chunks = PartialObservation(tokens, mask), []
+        for rows, _, device in self._batches(len(codes), None, SINGLE, no_progress):
+            batch_rng = replace(rng, first_example=rng.first_example + rows.start)
+            with evaluation_mode(self.network):
+                chunks.append(
+                    self.family.column_probs(self.network, observation.subset(rows, device), column, batch_rng).cpu()
+                )
+        return torch.cat(chunks) if chunks else torch.zeros(0, table.counts[column], dtype=torch.float64)
 
     def examples(self, data: DataSource, *, lenient: bool = False) -> Dataset:
         """Read examples in the model's modality, one per row; warn of cell values that occur in no training row.

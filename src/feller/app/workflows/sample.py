@@ -12,7 +12,9 @@ from feller.app.modalities.registration import registration_of
 from feller.app.options import flags_of, non_default_options
 from feller.app.reporter import SILENT, Reporter
 from feller.app.workflows.bridges.bridge_detection import is_bridge
-from feller.app.workflows.sampler import complete_arrays, complete_rows, make_sampler
+from feller.app.workflows.imputation import Completer, complete_rows, make_completer
+from feller.app.workflows.run_config import is_described, read_fit_record
+from feller.app.workflows.sampler import Sampler, complete_arrays, make_sampler
 from feller.app.workflows.sharded_samples import write_sharded_samples
 from feller.core.errors import UsageError
 from feller.core.output_shards import ShardedSamples, check_sample_counts
@@ -21,6 +23,7 @@ from feller.data.arrays.modality import Arrays
 from feller.data.conditions.image_condition import image_files
 from feller.data.conditions.prompts import PromptCondition
 from feller.data.images.modality import Images
+from feller.data.loading.in_memory import DataSource
 from feller.data.loading.raw import RawTable
 from feller.data.modality import Dataset, Modality
 from feller.data.path_checks import require_free
@@ -206,7 +209,7 @@ def applicable_options(run: Run) -> frozenset[str]:
     samples_tokens = any(path.is_discrete for path in paths) or (not paths and spec.modality.view(Text) is not None)
     conditions = {
         "template": spec.modality.view(Text) is not None,
-        "complete": spec.modality.view(Table) is not None,
+        **dict.fromkeys(("complete", "impute", "imputations"), spec.modality.view(Table) is not None),
         **dict.fromkeys(("nfe", "solver", "compile"), bool(paths)),
         "precision": getattr(spec.family, "has_mixed_precision", True),
         "superpose": any(hasattr(path, "jump_weight") for path in paths),
@@ -234,11 +237,7 @@ def _draw(
         raise UsageError("needs --out with the file to replace, or --shard-size", argument="overwrite")
     if "{shard}" in (config.output.out or ""):
         raise UsageError("{shard} in --out needs --shard-size, the number of samples per file")
-    if config.infill.complete is not None and (config.n is not None or config.infill.template is not None):
-        flag = "-n" if config.n is not None else "--template"
-        raise UsageError(
-            "draws one sample for each row or series of its file", remedy=f"Leave {flag} out", argument="complete"
-        )
+    _check_complete_options(config)
     n = _count(run, config)
     check_sample_counts(n=n)
     sampler = make_sampler(run, config, weights=weights, on_step=on_step, reporter=reporter)
@@ -249,12 +248,18 @@ def _draw(
     cells: RawTable | None = None
     if config.infill.complete is not None and modality.view(Arrays) is not None:
         _check_observable(sampler.model)
+        _refuse_table_options(config)
         samples = complete_arrays(sampler, config.infill.complete, reporter)
         if writes_files and get_engine().is_main_process:
             sampler.write(samples, path)
     elif config.infill.complete is not None:
         _check_complete(modality, sampler.cond_texts)
-        samples, cells = complete_rows(sampler.model, config.infill.complete, sampler.sampling, sampler.rng, reporter)
+        completer = _completer(run, sampler, config, reporter)
+        if config.infill.imputations is not None:
+            return _impute_several(completer, config, path, reporter, writes_files=writes_files)
+        reporter.start("imputing")
+        samples, cells = complete_rows(completer, reporter, get_engine())
+        reporter.finish()
         if writes_files and get_engine().is_main_process:
             cast(Table, modality).write_cells(cells, path)
     else:
@@ -287,14 +292,89 @@ def _count(run: Run, config: SampleConfig) -> int:
     return counts[0] if counts else N if config.n is None else config.n
 
 
+def _check_complete_options(config: SampleConfig) -> None:
+    """Raise an error for options of imputation without a table, or options that exclude each other."""
+    infill = config.infill
+    if infill.complete is not None and (config.n is not None or infill.template is not None):
+        flag = "-n" if config.n is not None else "--template"
+        raise UsageError(
+            "draws one sample for each row or series of its file", remedy=f"Leave {flag} out", argument="complete"
+        )
+    for name in ("impute", "imputations"):
+        if getattr(infill, name) is not None and infill.complete is None:
+            raise UsageError(
+                argument=name,
+                expected="--complete FILE",
+                found="none",
+                remedy=f"Add --complete FILE, or leave {name} out",
+            )
+    if infill.imputations is not None and infill.impute not in (None, "sample"):
+        raise UsageError(
+            argument="imputations",
+            expected="--impute sample, whose imputations differ",
+            found=f"--impute {infill.impute}",
+            remedy="Leave one of the two out",
+        )
+
+
+def _refuse_table_options(config: SampleConfig) -> None:
+    for name in ("impute", "imputations"):
+        if getattr(config.infill, name) is not None:
+            raise UsageError("applies to tables only", remedy="Leave it out", argument=name)
+
+
+def _completer(run: Run, sampler: Sampler, config: SampleConfig, reporter: Reporter) -> Completer:
+    """Read the table whose missing cells are imputed."""
+    return make_completer(
+        sampler.model,
+        cast(DataSource, config.infill.complete),
+        sampler.rng,
+        strategy=config.infill.impute or "sample",
+        sampling=sampler.sampling,
+        lenient=not is_described(read_fit_record(run)),
+        reporter=reporter,
+    )
+
+
+def _impute_several(
+    completer: Completer, config: SampleConfig, path: pathlib.Path, reporter: Reporter, *, writes_files: bool
+) -> SampleResult:
+    """Impute all rows m times; the files are numbered from 1."""
+    m = config.infill.imputations or 1
+    paths = [path.with_name(f"{path.stem}-{index + 1}{path.suffix}") for index in range(m)]
+    for target in paths if writes_files else ():
+        require_free(str(target), overwrite=config.output.overwrite)
+    results = []
+    for index, target in enumerate(paths):
+        reporter.start(f"imputation {index + 1} of {m}")
+        results.append(complete_rows(completer.imputation(index), reporter, get_engine()))
+        if writes_files and get_engine().is_main_process:
+            completer.modality.write_cells(results[-1][1], target)
+        reporter.finish()
+    samples, cells = results[0]
+    get_engine().barrier()
+    line = f"{len(completer):,} rows, imputed {m} times: {paths[0]}" + (f" to {paths[-1].name}" if m > 1 else "")
+    return SampleResult(
+        data=samples, path=paths[0], n=len(completer), lines=(line,), numbers={"imputations": m}, cells=cells
+    )
+
+
 def _draw_shards(run: Run, config: SampleConfig, size: int, on_step: OnStep, reporter: Reporter) -> SampleResult:
-    if config.infill.complete is not None:
-        raise UsageError("writes all rows to one file", remedy="Leave out --shard-size", argument="complete")
-    n = _count(run, config)
-    check_sample_counts(n=n, shard=size)
+    _check_complete_options(config)
+    if config.infill.imputations is not None:
+        raise UsageError("writes each imputation to one file", remedy="Leave out --shard-size", argument="imputations")
     sampler = make_sampler(run, config, on_step=on_step, reporter=reporter)
+    source: Sampler | Completer = sampler
+    n = _count(run, config)
+    if config.infill.complete is not None:
+        _check_complete(sampler.model.spec.modality, sampler.cond_texts)
+        if sampler.model.spec.modality.view(Arrays) is not None:
+            raise UsageError("writes all arrays to one file", remedy="Leave out --shard-size", argument="complete")
+        source = _completer(run, sampler, config, reporter)
+        n = len(source)
+    check_sample_counts(n=n, shard=size)
     shards = write_sharded_samples(
-        run, sampler, n, size, out=config.output.out, overwrite=config.output.overwrite, reporter=reporter
+        run, source, n, size, out=config.output.out, overwrite=config.output.overwrite, reporter=reporter
     )
     line = f"{n:,} sample{'s' * (n != 1)} in {len(shards):,} shard{'s' * (len(shards) != 1)}: {shards.folder}"
     return SampleResult(

@@ -1,13 +1,11 @@
 """Sampling from a run, in which each sample depends only on its index, and imputation of missing table cells."""
 
 import math
-import os
 import pathlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-import pandas as pd
 import torch
 
 from feller.app.config import SampleConfig, SamplerOptions, TokenOptions
@@ -15,7 +13,7 @@ from feller.app.reporter import SILENT, Reporter
 from feller.app.workflows.run_config import is_described, read_fit_record
 from feller.app.workflows.run_status import incomplete_notice
 from feller.core.distributed import SINGLE, ProcessGroup
-from feller.core.errors import UsageError, error_context, warn
+from feller.core.errors import UsageError, warn
 from feller.core.precision import check_precision, parse_precision
 from feller.core.pytree import State
 from feller.core.rng import Rng
@@ -24,11 +22,8 @@ from feller.core.serialization import to_dict
 from feller.data.arrays.modality import STEPS, Arrays
 from feller.data.files import sample_folder
 from feller.data.loading.dataset_reader import read
-from feller.data.loading.file_formats import load_table
-from feller.data.loading.in_memory import DataSource, check_frame, with_index
-from feller.data.loading.raw import RawTable
+from feller.data.loading.in_memory import DataSource
 from feller.data.modality import Dataset
-from feller.data.tables.dataframes import from_frame
 from feller.data.tables.encoding import outside
 from feller.data.tables.given_cells import BETWEEN, check_words, table_with, words_of
 from feller.data.tables.histories import with_conditions_on_cells
@@ -56,55 +51,6 @@ ERROR_GRID = "error"
 """Value of --grid for times that are fitted to the model."""
 PROCESS_OPTIONS = ("superpose", "nfe", "grid", "guidance_method", "guidance_interval", "guide")
 """Names of the sampler options that only continuous-time processes have."""
-N_COMPLETIONS = 200
-"""Number of candidate completions from which each row is resampled, if the model generates columns in a fixed order."""
-
-
-def complete_rows(
-    model: Model, complete: DataSource, sampling: SamplerConfig, rng: Rng, reporter: Reporter
-) -> tuple[Dataset, RawTable]:
-    """Impute the missing cells of table rows; return the completed rows as a data set and as cells.
-
-    Raises:
-        InputError: If the table is damaged or violates the schema.
-        UsageError: If the observed cells of a row are impossible under the model.
-    """
-    modality = cast(Table, model.spec.modality)
-    is_path = isinstance(complete, str | os.PathLike)
-    if isinstance(complete, pd.DataFrame):
-        complete, _ = with_index(complete, modality.schema.names)
-        check_frame(complete)
-    partial_table = load_table(pathlib.Path(str(complete))) if is_path else from_frame(cast(pd.DataFrame, complete))
-    with error_context(str(complete) if is_path else "the data frame"):
-        codes, observed_mask = modality.known(partial_table)
-    for warning in outside(modality.schema, partial_table):
-        reporter.note(warning)
-    num_candidates = 0 if model.family.has_exact_infilling else N_COMPLETIONS
-    if num_candidates:
-        reporter.log(
-            f"this model has a fixed column order: each row is resampled from {num_candidates} candidates, which is"
-            " approximate; fit with --objective.shuffle-prob 1 for exact imputation"
-        )
-    observation, engine = (
-        PartialObservation(
-            *modality.observed_tokens(codes, observed_mask),
-            num_candidates=num_candidates,
-            forbidden=modality.missing_tokens,
-        ),
-        get_engine(),
-    )
-    reporter.start("sampling")
-    samples = model.sample_dataset(
-        len(codes),
-        given={},
-        observed=observation,
-        sampling=sampling,
-        rng=rng,
-        process_group=engine,
-        on_progress=reporter.progress,
-    )
-    reporter.finish()
-    return samples, modality.completed(partial_table, samples.values)
 
 
 def complete_arrays(sampler: "Sampler", complete: DataSource, reporter: Reporter) -> Dataset:

@@ -8,11 +8,12 @@ import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from feller.app.reporter import SILENT, Reporter
+from feller.app.workflows.imputation import Completer
 from feller.app.workflows.sampler import Sampler
 from feller.app.workflows.shard_folder import (
     EARLIER_FOLDER,
@@ -47,7 +48,7 @@ LONGEST_SLEEP = 1.0
 
 def write_sharded_samples(
     run: Run,
-    sampler: Sampler,
+    sampler: Sampler | Completer,
     n: int,
     shard_size: int,
     *,
@@ -120,7 +121,7 @@ def _output_pattern(run: Run, out: str | None, modality: Modality) -> tuple[path
     return folder, name
 
 
-def _settings(run: Run, sampler: Sampler) -> dict[str, Any]:
+def _settings(run: Run, sampler: Sampler | Completer) -> dict[str, Any]:
     """Return, as JSON data, the settings that determine the samples, including what changes their rounding."""
     aux_files = (run.aux_weights(name) for name in sampler.model.spec.modality.aux_networks)
     hashes = {path.name: size_and_hash(path)[1] for path in (run.model, run.ema_weights, *aux_files)}
@@ -160,7 +161,7 @@ def _signal_failure(folder: pathlib.Path) -> Iterator[None]:
         raise
 
 
-def _draw(target: ShardedSamples, sampler: Sampler, shard_numbers: range, reporter: Reporter) -> None:
+def _draw(target: ShardedSamples, sampler: Sampler | Completer, shard_numbers: range, reporter: Reporter) -> None:
     """Draw the shards of this process that are missing or damaged."""
     manifest = open_shards(target.folder)
     for index, number in enumerate(shard_numbers):
@@ -177,12 +178,12 @@ def _draw(target: ShardedSamples, sampler: Sampler, shard_numbers: range, report
         on_progress(1.0)
 
 
-def _write_shard(target: ShardedSamples, sampler: Sampler, number: int, on_progress: Any) -> OutputShard:
+def _write_shard(target: ShardedSamples, sampler: Sampler | Completer, number: int, on_progress: Any) -> OutputShard:
     """Draw the samples of a shard and write it atomically."""
     rows, file = target.rows(number), target.file_name(number)
     temp_path, path = target.folder / WRITING / file, target.folder / file
     samples = sampler.draw(len(rows), first=rows.start, total=target.n, on_progress=on_progress)
-    sampler.write(samples, temp_path, first=rows.start, total=target.n)
+    sampler.write(cast(Any, samples), temp_path, first=rows.start, total=target.n)
     size, digest = size_and_hash(temp_path)
     try:
         if temp_path.is_dir():  # os.replace cannot replace a non-empty folder

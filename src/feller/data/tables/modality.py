@@ -291,9 +291,15 @@ class Table(Modality):
         tokens = self._rows.encode(codes.clamp(min=0))
         return torch.where(is_first & (codes >= 0).repeat_interleave(widths), tokens, -1)
 
-    def completed(self, raw: RawTable, values: Int64[Tensor, "n k"]) -> RawTable:
-        """Return the table `raw` with its unobserved cells decoded from codes; observed cells keep their spelling."""
-        return fill_gaps(raw, self._check(values, self.counts, "codes"), self._uniforms(values), self.schema)
+    def completed(
+        self, raw: RawTable, values: Int64[Tensor, "n k"], uniforms: Float64[Tensor, "n k"] | None = None
+    ) -> RawTable:
+        """Return the table `raw` with its unobserved cells decoded from codes; observed cells keep their spelling.
+
+        `uniforms`, in [0, 1), choose values within bins, as in `cells`.
+        """
+        codes = self._check(values, self.counts, "codes")
+        return fill_gaps(raw, codes, self._uniforms(values) if uniforms is None else uniforms, self.schema)
 
     def levels(self, rows: Dataset) -> Int64[Tensor, "n k"]:
         """Return the levels (values or bins, see `to_levels`) of rows, which may already be encoded as levels."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int64, Shaped
+from jaxtyping import Bool, Float, Float64, Int64, Shaped
 from torch import Tensor
 
 from feller.core.errors import InputError, UsageError
@@ -216,6 +216,27 @@ class ModelFamily(abc.ABC):
             UsageError: If the family has no log probabilities.
         """
         raise UsageError(f"this model has no log probabilities: it {self.describe()}")
+
+    def column_probs(
+        self, network: Any, observed: PartialObservation, column: int, rng: Rng
+    ) -> Float64[Tensor, "n values"]:
+        """Return the conditional probabilities of all values of a table column given the observed columns.
+
+        Args:
+            network: Network in eval mode.
+            observed: Observed tokens of rows, on the network's device.
+            column: Index of the column. Rows in which it is observed get probability 1 for its value.
+            rng: Random streams for completions of rows, if the probabilities have no closed form.
+
+        Raises:
+            UsageError: If the family has no conditional probabilities, or the column has too many values.
+        """
+        raise UsageError(
+            argument="recipe",
+            expected="a model with conditional probabilities of columns",
+            found=f"one that {self.describe()}",
+            remedy="Fit with recipe table or table-marginals",
+        )
 
     def export_output(self, prediction: State, x: State, t: State) -> State:
         """Convert a network's prediction at states x and times t to the output of the exported network."""

@@ -5,17 +5,20 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
 import torch
+from jaxtyping import Float64
+from torch import Tensor
 
 from feller.core.errors import UsageError
 from feller.core.precision import autocast, check_precision, float32_matmul
 from feller.core.pytree import State
 from feller.core.rng import Rng
-from feller.models.families.model_family import LogProb, LogProbRequest, ModelFamily, SampleRequest
+from feller.models.families.model_family import LogProb, LogProbRequest, ModelFamily, PartialObservation, SampleRequest
 from feller.paths.discrete.token_sampler import TokenSampler
 from feller.privacy.marginals.marginal_network import MarginalNetwork
 from feller.sampling.autoregressive.decoding_goals import ContinuationGoal
 from feller.sampling.autoregressive.document_decoding import SamplingSpec, generate
 from feller.sampling.autoregressive.history_decoding import decode_histories
+from feller.sampling.autoregressive.row_conditionals import NUM_COMPLETIONS, column_probs
 from feller.sampling.autoregressive.row_decoding import decode_rows
 from feller.sampling.autoregressive.token_decoding import decode, log_likelihood
 from feller.spaces import Space
@@ -133,6 +136,19 @@ class TableModel(_NextTokenModel):
             code_weights={} if observed is None else observed.code_weights,
         )
 
+    def column_probs(
+        self, network: Any, observed: PartialObservation, column: int, rng: Rng
+    ) -> Float64[Tensor, "n values"]:
+        return column_probs(
+            network,
+            observed.values,
+            observed.mask,
+            column,
+            rng,
+            any_order=self.any_order,
+            num_candidates=observed.num_candidates or NUM_COMPLETIONS,
+        )
+
 
 @dataclass(frozen=True)
 class HistoryModel(_SequentialModel):
@@ -191,6 +207,11 @@ class GraphicalModel(_SequentialModel):
         return network.sample(
             request.n, rng, (observed.values, observed.mask), observed.forbidden, observed.code_weights
         )
+
+    def column_probs(
+        self, network: MarginalNetwork, observed: PartialObservation, column: int, rng: Rng
+    ) -> Float64[Tensor, "n values"]:
+        return network.column_probs(observed.values, observed.mask, column)
 
     def log_prob(self, network: Any, request: LogProbRequest, rng: Rng) -> LogProb:
         value = network(request.x_1, torch.zeros(len(request.x_1), device=request.x_1.device), request.cond)

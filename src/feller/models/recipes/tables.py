@@ -38,6 +38,8 @@ MAX_BATCH_SIZE, BATCH_DIVISOR = 1024, 4
 training."""
 PRETRAINED_STEP_FRACTION = 3 / 8
 """Factor that multiplies the number of training steps if the network is pretrained on noisy counts."""
+SHUFFLE_PROB = 0.5
+"""Probability of a random column order in training, unless the network is pretrained on noisy counts."""
 NO_CLIP_NORM = 1e6
 """Clipping norm of batch gradients that is too large to have an effect; private training clips per-example gradients
 instead."""
@@ -50,15 +52,15 @@ def table(data: Dataset, size: str) -> Recipe:
 
     `size` is the size of the model: "tiny", "small" or "base".
 
-    By default the network is trained on one column order, which is far faster. With `objective.shuffle_prob` 1 it is
-    trained on all column orders, so that samples can be conditioned on any columns.
+    By default half of the orders in training are random, so that cells can be imputed and samples conditioned on any
+    columns; this also reduces overfitting. After pretraining on noisy counts, only the order of the table is trained.
     """
     modality = require_modality(data.modality, Table, "table", "a table")
     width, depth, heads, steps = SIZES[size]
     space, is_pretrained = modality.space(), bool(modality.crosstabs)
     return Recipe(
         architecture=RowTransformer(space, width=width, depth=depth, heads=heads),
-        objective=RowLikelihood(space, shuffle_prob=0.0),
+        objective=RowLikelihood(space, shuffle_prob=0.0 if is_pretrained else SHUFFLE_PROB),
         train=TrainConfig(
             batch_size=max(1, min(MAX_BATCH_SIZE, len(data) // BATCH_DIVISOR)),
             steps=round(PRETRAINED_STEP_FRACTION * steps) if is_pretrained else steps,

@@ -168,6 +168,33 @@ class MarginalModel:
         check_codes(codes, self.counts)
         return self.factor_graph.sample_missing(codes, observed_mask, rng, stratification, excluded_codes)
 
+    def column_probs(
+        self, codes: Int[Tensor, "n k"], observed_mask: Bool[Tensor, "n k"], column: int
+    ) -> Float[Tensor, "n values"]:
+        """Return the exact conditional probabilities of all codes of a column given the observed codes of each row.
+
+        Rows in which `column` is observed get probability 1 for its code.
+
+        Raises:
+            InputError: If an observed code does not exist, or the observed codes of a row have probability 0.
+        """
+        codes, observed_mask = codes.masked_fill(~observed_mask, 0), observed_mask.clone()
+        check_codes(codes, self.counts)
+        given, is_given = codes[:, column].clone(), observed_mask[:, column].clone()
+        observed_mask[:, column] = True
+        log_evidence = []
+        for code in range(self.counts[column]):
+            codes[:, column] = code
+            log_evidence.append(self.factor_graph.log_evidence(codes, observed_mask))
+            log_evidence[-1][is_given & (given != code)] = -torch.inf
+        joint = torch.stack(log_evidence, 1)
+        is_impossible = (joint == -torch.inf).all(1)
+        if is_impossible.any():
+            raise InputError(
+                "observed values with a probability above 0", "probability 0", row=int(is_impossible.nonzero()[0])
+            )
+        return joint.softmax(1)
+
 
 def check_codes(codes: Int[Tensor, "n k"], counts: Sequence[int]) -> None:
     """Validate the number of columns and the range of the codes.

@@ -95,6 +95,12 @@ class MarginalNetwork(nn.Module):
         )
         return codes.to(device)
 
+    def column_probs(
+        self, codes: Int64[Tensor, "n k"], observed: Bool[Tensor, "n k"], column: int
+    ) -> Float64[Tensor, "n values"]:
+        """Return the exact conditional probabilities of a column's codes given the observed codes of each row."""
+        return self.model().column_probs(codes.cpu(), observed.cpu(), column).to(codes.device)
+
 
 def network_from_model(rows: TableTokens, model: MarginalModel) -> tuple[MarginalTables, MarginalNetwork]:
     """Return the config and the network that represent a fitted graphical model of the table space `rows`."""

@@ -96,6 +96,43 @@ class FactorGraph:
                 filler.fill_pattern(rows, pattern, excluded_codes)
         return codes
 
+    def log_evidence(self, codes: Int[Tensor, "n k"], observed_mask: Bool[Tensor, "n k"]) -> Float[Tensor, " n"]:
+        """Return the log of the sum of a row's weight over its unobserved columns, [n], exactly.
+
+        For a normalised graph this is the log probability of the observed codes; -inf for impossible codes.
+        """
+        patterns, pattern_index = torch.unique(observed_mask, dim=0, return_inverse=True)
+        log_evidence = torch.zeros(len(codes), dtype=torch.float64)
+        for index, pattern in enumerate(patterns.tolist()):
+            rows = (pattern_index == index).nonzero()[:, 0]
+            log_evidence[rows] = self._log_evidence(codes[rows], pattern)
+        return log_evidence
+
+    def _log_evidence(self, codes: Int[Tensor, "m k"], pattern: Sequence[bool]) -> Float[Tensor, " m"]:
+        """Return the log evidence of rows with the same observed columns, `pattern`."""
+        log_evidence = torch.zeros(len(codes), dtype=torch.float64)
+        open_index = [i for i, clique in enumerate(self.cliques) if not all(pattern[column] for column in clique)]
+        for i in {*range(len(self.cliques))} - {*open_index}:
+            log_evidence += self.potentials[i][codes[:, list(self.cliques[i])].unbind(1)]
+        missing = [j for j, is_observed in enumerate(pattern) if not is_observed]
+        if not missing:
+            return log_evidence
+        observed_columns = sorted({column for i in open_index for column in self.cliques[i] if pattern[column]})
+        open_cliques = [tuple(column for column in self.cliques[i] if not pattern[column]) for i in open_index]
+        elimination = eliminate(self.counts, open_cliques, missing)
+        bp = BeliefPropagation(self.counts, open_cliques, elimination)
+        cases, case_index = torch.unique(codes[:, observed_columns], dim=0, return_inverse=True)
+        log_z = [
+            bp.upward_pass(
+                [
+                    _conditioned_table(self.cliques[i], self.potentials[i], pattern, observed_columns, chunk)
+                    for i in open_index
+                ]
+            )[1].expand(len(chunk))
+            for chunk in cases.split(max(1, MAX_CASE_ENTRIES // elimination.cells))
+        ]
+        return log_evidence + torch.cat(log_z)[case_index]
+
 
 @dataclass(frozen=True, eq=False)
 class _PatternFiller:

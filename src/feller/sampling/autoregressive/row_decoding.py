@@ -64,11 +64,7 @@ def decode_rows(
     decoder = RowDecoder(network, token_sampler, None if forbidden is None else forbidden.to(device))
     leading_mask = observed_mask.cumprod(1).bool()
     can_begin = any_order or torch.equal(leading_mask, observed_mask)
-    order = (
-        space.token_order((~observed_mask[:, network.grammar.first_place]).long().argsort(dim=1, stable=True))
-        if can_begin
-        else None
-    )
+    order = _observed_first(network, observed_mask) if can_begin else None
     if can_begin and not code_weights:
         return decoder(x, observed_mask, decoder.uniform(rng, n), order)[0]
     if num_candidates:
@@ -183,6 +179,54 @@ def _rejection_sample(
     return accepted_rows
 
 
+def weighted_completions(
+    network: Any,
+    x: Int64[Tensor, "m places"],
+    observed_mask: Bool[Tensor, "m places"],
+    rng: Rng,
+    rows: Int64[Tensor, " m"],
+    num_candidates: int,
+    *,
+    any_order: bool,
+) -> tuple[Int64[Tensor, "m candidates places"], Float[Tensor, "m candidates"]]:
+    """Sample completions of rows, and return them with their log importance weights.
+
+    Args:
+        network: A network of rows.
+        x: Tokens of whole rows.
+        observed_mask: True for observed tokens.
+        rng: Random numbers.
+        rows: Index of each row, which addresses its random numbers.
+        num_candidates: Number of completions per row.
+        any_order: True if the network was trained on all orders; then all weights of a row are equal.
+    """
+    decoder = _RowDecoder(network, TokenSampler())
+    n = int(rows.max()) + 1 if len(rows) else 0
+    u = decoder.uniform(rng.fold_in("ways"), n, num_candidates)[rows.to(x.device)]
+    order = _observed_first(network, observed_mask) if any_order else None
+    return _weighted(decoder, torch.where(observed_mask, x, 0), observed_mask, u, order)
+
+
+def _observed_first(network: Any, observed_mask: Bool[Tensor, "n places"]) -> Int64[Tensor, "n places"]:
+    """Return the token order in which the observed columns come first."""
+    is_unobserved = ~observed_mask[:, network.grammar.first_place]
+    return network.space.token_order(is_unobserved.long().argsort(dim=1, stable=True))
+
+
+def _weighted(
+    decoder: _RowDecoder, x: Tensor, observed_mask: Tensor, u: Tensor, order: Tensor | None
+) -> tuple[Int64[Tensor, "n candidates places"], Float[Tensor, "n candidates"]]:
+    """Return candidates of each row and their log weights, for uniform numbers u [n, candidates, places]."""
+    n, num_candidates = u.shape[:2]
+    rows, log_weights = decoder(
+        x.repeat_interleave(num_candidates, 0),
+        observed_mask.repeat_interleave(num_candidates, 0),
+        u.flatten(0, 1),
+        None if order is None else order.repeat_interleave(num_candidates, 0),
+    )
+    return rows.reshape(n, num_candidates, x.shape[1]), log_weights.reshape(n, num_candidates)
+
+
 def _importance_resample(
     decoder: RowDecoder, x: Tensor, observed_mask: Tensor, rng: Rng, num_candidates: int
 ) -> Int64[Tensor, "n places"]:
@@ -192,13 +236,10 @@ def _importance_resample(
     the sampler did not anticipate.
     """
     u = decoder.uniform(rng.fold_in("ways"), len(x), num_candidates)
-    rows, log_weights = decoder(
-        x.repeat_interleave(num_candidates, 0), observed_mask.repeat_interleave(num_candidates, 0), u.flatten(0, 1)
-    )
-    log_weights = log_weights.reshape(-1, num_candidates)
+    rows, log_weights = _weighted(decoder, x, observed_mask, u, None)
     weights = (log_weights - log_weights.amax(1, keepdim=True)).exp()
     index = categorical(weights, rng.stream("way").uniform((len(x),), torch.float64, x.device))
-    return rows.reshape(len(x), num_candidates, -1)[torch.arange(len(x), device=x.device), index]
+    return rows[torch.arange(len(x), device=x.device), index]
 
 
 def _check_observed(space: TableTokens, x: Int64[Tensor, "n places"], observed_mask: Bool[Tensor, "n places"]) -> None:
