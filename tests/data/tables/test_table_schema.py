@@ -13,10 +13,11 @@ from feller.core.errors import InputError
 from feller.core.serialization import from_dict, to_dict
 from feller.data.loading.raw import RawTable
 from feller.data.tables.column import Boolean, Categorical
-from feller.data.tables.constraints import Constraint, Pair, allowed_codes, compile_rules, repair, violations
+from feller.data.tables.constraints import Constraint, Pair, allowed_codes, repair, violations
 from feller.data.tables.dates import Datetime
 from feller.data.tables.number_format import NumberFormat
 from feller.data.tables.numerical_column import Numerical
+from feller.data.tables.rules import compile_rules
 from feller.data.tables.schema import Schema, parse_schema, read_schema, schema_text, write_schema
 from feller.data.tables.schema_lint import rare_value_warnings
 from feller.data.tables.unmodelled_columns import Derived, FreeText, Identifier

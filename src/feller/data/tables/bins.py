@@ -156,6 +156,45 @@ class Bins:
         ]
         return [(begin, end) for begin, end in index_ranges if begin < end], index_of(last + 1)
 
+    @cached_property
+    def _firsts(self) -> Int64[np.ndarray, " count"]:
+        return np.array([first for first, _ in self._entries], dtype=np.int64)
+
+    @cached_property
+    def is_wide(self) -> Bool[np.ndarray, " count"]:
+        """True for each code of a bin, False for the codes of single integers."""
+        return np.array([first < last for first, last in self._entries])
+
+    @cached_property
+    def sizes(self) -> Int64[np.ndarray, " count"]:
+        """Number of integers that each code stands for."""
+        return np.array([self.within(code, ())[1] for code in range(self.count)], dtype=np.int64)
+
+    def _positions(self, codes: Int64[np.ndarray, " n"], values: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+        """Return the number of integers that each code stands for and that are smaller than the value."""
+        firsts, is_bin = self._firsts[codes], self.is_wide[codes]
+        below = sum(is_bin & (firsts <= heavy) & (heavy < values) for heavy in self.heavy)
+        return values - firsts - below
+
+    def draw_between(
+        self,
+        codes: Int64[np.ndarray, " n"],
+        lows: Int64[np.ndarray, " n"],
+        highs: Int64[np.ndarray, " n"],
+        uniforms: Float64[np.ndarray, " n"],
+    ) -> Int64[np.ndarray, " n"]:
+        """Sample an integer for each code, uniformly within the code and between two bounds, which are included."""
+        begin, end = self._positions(codes, lows), self._positions(codes, highs + 1)
+        samples = self._firsts[codes] + begin + np.minimum((uniforms * (end - begin)).astype(np.int64), end - begin - 1)
+        for heavy in self.heavy:  # in ascending order, skip each heavy value
+            samples = samples + (self.is_wide[codes] & (self._firsts[codes] <= heavy) & (samples >= heavy))
+        return samples
+
+    def middles(self, codes: Int64[np.ndarray, " n"], values: Int64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
+        """Return, for each integer of a code, the middle of the uniform numbers for which `draw` returns it."""
+        middles = (self._positions(codes, values) + 0.5) / self.sizes[codes]
+        return middles.clip(0, 1 - 2**-53)
+
     def draw(self, codes: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
         """Sample an integer for each code, uniformly within the code, given uniform random numbers in [0, 1)."""
         integers = np.empty(len(codes), dtype=np.int64)

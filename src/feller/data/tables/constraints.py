@@ -3,7 +3,7 @@
 import operator
 import re
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,9 +31,22 @@ class Constraint:
     """Values or comparisons that column `then` must match where the rule applies."""
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the columns of the rule."""
+        return (self.when, self.then)
+
+    @property
     def text(self) -> str:
         """The rule as a sentence, for error messages."""
         return f"where {self.when} is {' or '.join(self.among)}, {self.then} is {' or '.join(self.only)}"
+
+    def masks(self, columns: Mapping[str, ModelledColumn]) -> Iterator[tuple[str, str, Bool[np.ndarray, "a b"]]]:
+        """Yield the mask of the pairs of codes that the rule allows."""
+        if not self.among or not self.only:
+            raise InputError("a rule between two different columns, with values for each column", self.text)
+        when_mask = np.any([columns[self.when].matching(text) for text in self.among], axis=0)
+        only_mask = np.any([columns[self.then].matching(text) for text in self.only], axis=0)
+        yield self.when, self.then, ~when_mask[:, None] | only_mask[None, :]
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,41 +58,8 @@ class Pair:
     allowed: Bool[np.ndarray, "a b"]
 
 
-def compile_rules(rules: Sequence[Constraint], columns: Sequence[ModelledColumn]) -> tuple[Pair, ...]:
-    """Compile rules to masks of allowed pairs of codes, one mask per pair of columns.
-
-    Raises:
-        InputError: If a rule has an unknown column or value, the rules connect columns in a cycle, or no row satisfies
-            all rules.
-    """
-    index = {column.name: i for i, column in enumerate(columns)}
-    masks: dict[tuple[int, int], np.ndarray] = {}
-    for rule in rules:
-        for name in (rule.when, rule.then):
-            if name not in index:
-                raise InputError.unknown_name("column of a rule", name, index)
-            if columns[index[name]].num_codes > MAX_RULE_CODES:
-                raise InputError(
-                    f"column {name!r} of a rule has more than {MAX_RULE_CODES:,} bins or values",
-                    remedy="Give the column fewer bins (`bins` in the schema)",
-                )
-        if rule.when == rule.then or not rule.among or not rule.only:
-            raise InputError("a rule between two different columns, with values for each column", rule.text)
-        a, b = index[rule.when], index[rule.then]
-        when_mask = np.any([columns[a].matching(text) for text in rule.among], axis=0)
-        only_mask = np.any([columns[b].matching(text) for text in rule.only], axis=0)
-        allowed = ~when_mask[:, None] | only_mask[None, :]
-        key, mask = ((a, b), allowed) if a < b else ((b, a), allowed.T)
-        masks[key] = masks[key] & mask if key in masks else mask
-    pairs = tuple(Pair(a, b, mask) for (a, b), mask in sorted(masks.items()))
-    _check_forest(pairs, columns)
-    if not allowed_codes(pairs, [column.num_codes for column in columns])[0].any():
-        rule_texts = "; ".join(rule.text for rule in rules)
-        raise InputError(f"no row can satisfy all rules ({rule_texts})", remedy="Remove a rule")
-    return pairs
-
-
-def _check_forest(pairs: Sequence[Pair], columns: Sequence[ModelledColumn]) -> None:
+def check_forest(pairs: Sequence[Pair], columns: Sequence[ModelledColumn]) -> None:
+    """Raise an InputError if pairs of columns form a cycle."""
     root = list(range(len(columns)))
 
     def top(i: int) -> int:

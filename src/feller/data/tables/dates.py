@@ -82,41 +82,42 @@ class Datetime(ModelledColumn):
         return Bins((first, *edges) if edges else equal_starts(first, last, self.bins or BINS), last)
 
     def _parse_bound(self, text: str, label: str) -> int:
-        _, units = self._read(text_array([text]))
+        _, units = self.read(text_array([text]))
         if not len(units):
             raise InputError(f"{label} {text!r} is not a time in the format {self.format!r}", column=self.name)
         return int(units[0])
 
-    def _read(self, words: pyarrow.Array) -> tuple[Bool[np.ndarray, " n"], Int64[np.ndarray, " m"]]:
+    def read(self, words: pyarrow.Array) -> tuple[Bool[np.ndarray, " n"], Int64[np.ndarray, " m"]]:
         """Return the mask of cells that are times, and the times in units since the year 1."""
         times = read_times(words, self.format)
         is_time = ~np.isnat(times)
-        return is_time, self._units(times[is_time])
+        return is_time, self.units_of(times[is_time])
 
     def to_units(self, words: pyarrow.Array) -> tuple[Bool[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
         """Return the mask of cells that are times, and times in finest units of the format; 0 for other cells."""
-        is_time, times = self._read(words)
+        is_time, times = self.read(words)
         units = np.zeros(len(words), dtype=np.int64)
         units[is_time] = times
         return is_time, units
 
     def from_units(self, units: Int64[np.ndarray, " n"]) -> pyarrow.Array:
         """Return times in finest units of the format as cells."""
-        return write_times(self._instants(units), self.format)
+        return write_times(self.instants(units), self.format)
 
     def units(self, cell: str) -> int | None:
         """Return a time in finest units of the format since the year 1; None if the cell is not a time."""
-        _, units = self._read(text_array([cell]))
+        _, units = self.read(text_array([cell]))
         return int(units[0]) if len(units) else None
 
-    def _units(self, times: np.ndarray) -> Int64[np.ndarray, " n"]:
+    def units_of(self, times: np.ndarray) -> Int64[np.ndarray, " n"]:
+        """Return NumPy datetimes in units since the year 1, rounded down."""
         if self.unit in ("year", "month"):
             months = times.astype("M8[M]").astype(np.int64) + 12 * 1970
             return months // 12 if self.unit == "year" else months
         microseconds = times.astype("M8[us]").astype(np.int64) - _ZERO
         return microseconds if self.unit == "microsecond" else microseconds // (SECONDS[self.unit] * 1_000_000)
 
-    def _instants(self, units: Int64[np.ndarray, " n"]) -> np.ndarray:
+    def instants(self, units: Int64[np.ndarray, " n"]) -> np.ndarray:
         """Return the starts of units as NumPy datetimes, in microseconds."""
         if self.unit in ("year", "month"):
             months = 12 * units if self.unit == "year" else units
@@ -131,7 +132,7 @@ class Datetime(ModelledColumn):
     @property
     def value_names(self) -> tuple[str, ...]:
         spans = np.array([self.levels.span(code) for code in range(self.levels.count)])
-        firsts, lasts = (write_times(self._instants(units), self.format).to_pylist() for units in spans.T)
+        firsts, lasts = (write_times(self.instants(units), self.format).to_pylist() for units in spans.T)
         return tuple(a if a == b else f"{a} to {b}" for a, b in zip(firsts, lasts, strict=True))
 
     @property
@@ -144,21 +145,24 @@ class Datetime(ModelledColumn):
 
     def value_codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
         """Return the bin index of each time within the bounds; -1 for all other cells."""
-        is_time, units = self._read(words)
+        is_time, units = self.read(words)
         codes = np.full(len(words), -1, dtype=np.int64)
         codes[is_time] = self.levels.codes(units)
         return codes
 
     def nearest_codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
         """Return the index of the first or last bin for times out of bounds; -1 for cells that are not times."""
-        is_time, units = self._read(words)
+        is_time, units = self.read(words)
         codes = np.full(len(words), -1, dtype=np.int64)
         codes[is_time] = np.where(units < self.levels.starts[0], 0, self.levels.count - 1)
         return codes
 
     def value_cells(self, codes: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]) -> pyarrow.Array:
-        units = self.levels.draw(codes, uniforms)
-        return write_times(self._instants(units), self.format)
+        return self.texts(self.levels.draw(codes, uniforms))
+
+    def texts(self, units: Int64[np.ndarray, " n"]) -> pyarrow.Array:
+        """Format times given in finest units of the format since the year 1."""
+        return write_times(self.instants(units), self.format)
 
     def matching(self, text: str) -> Bool[np.ndarray, " count"]:
         """Return True for the codes of a time, or a comparison such as >= 2020-01-01; InputError if it splits a bin."""

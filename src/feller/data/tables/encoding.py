@@ -1,7 +1,6 @@
 """Encoding of table cells as integer codes, and decoding of codes."""
 
-import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,13 +15,24 @@ from feller.core.errors import InputError, best_match
 from feller.data.loading.raw import RawTable, by_column, text_array
 from feller.data.tables.column import Categorical, ModelledColumn
 from feller.data.tables.constraints import repair, violations
+from feller.data.tables.dependent_columns import Gap
+from feller.data.tables.ordered_draws import Spans, ordered_uniforms
+from feller.data.tables.partial_tables import (
+    FILL_MARKS,
+    check_completed,
+    fixed_values,
+    fractions_of,
+    is_blank,
+    known_cells,
+    partial_amounts,
+    settle,
+)
+from feller.data.tables.rules import rules_as_text
 from feller.data.tables.schema import Schema
+from feller.data.tables.transforms import Cells, all_cells, check_derived, check_relations, modelled_cells
 from feller.data.tables.unmodelled_columns import Derived, FreeText, Identifier
 
 _ARROW: Any = pyarrow.compute  # its functions are created at import
-FILL_MARKS = ("", "?", "*")
-"""Markers of a cell to fill in. The empty cell is always a marker, the other cells only if they are not values of the
-column."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,9 +54,12 @@ def encode(raw: RawTable, schema: Schema) -> EncodedRows:
     check_columns(raw, schema)
     n, modelled = len(raw.values), schema.modelled
     codes = np.zeros((n, len(modelled)), dtype=np.int64)
+    if not schema.clips:
+        check_relations(raw, schema)
+    amounts = modelled_cells(raw, schema)
 
     def encode_column(j: int) -> int:
-        codes[:, j], outside = _codes_of(modelled[j], raw, clip=schema.clips, impute=schema.outside == "impute")
+        codes[:, j], outside = _codes_of(modelled[j], amounts, clip=schema.clips, impute=schema.outside == "impute")
         return outside
 
     outside = by_column(encode_column, range(len(modelled)), n)
@@ -54,7 +67,7 @@ def encode(raw: RawTable, schema: Schema) -> EncodedRows:
         codes = repair(codes, schema.pairs, schema.counts)
     else:
         _check_rules(codes, raw, schema)
-        _check_derived(raw, schema)
+        check_derived(raw, schema)
     return EncodedRows(torch.from_numpy(codes), torch.tensor(outside, dtype=torch.int64))
 
 
@@ -140,7 +153,7 @@ def _check_rules(codes: np.ndarray, raw: RawTable, schema: Schema) -> None:
         if len(bad_rows):
             a, b = schema.modelled[pair.first].name, schema.modelled[pair.second].name
             cells = ", ".join(f"{name} = {raw.cell(name, int(bad_rows[0]))!r}" for name in (a, b))
-            text = "; ".join(rule.text for rule in schema.rules if {rule.when, rule.then} == {a, b})
+            text = rules_as_text([rule for rule in schema.rules if {a, b} <= {*rule.names}])
             raise InputError(
                 f"a row that satisfies the rule of the schema ({text})",
                 cells,
@@ -149,59 +162,16 @@ def _check_rules(codes: np.ndarray, raw: RawTable, schema: Schema) -> None:
             )
 
 
-def _check_derived(raw: RawTable, schema: Schema) -> None:
-    for column in schema.columns:
-        if not isinstance(column, Derived) or column.name not in raw.columns:
-            continue
-        source = schema.modelled[schema.place(column.source)]
-        source_cells, derived_cells = raw.factorize(column.source), raw.factorize(column.name)
-        expected = [_follows(column, source, cell) for cell in source_cells.uniques.to_pylist()]
-        words = derived_cells.uniques.to_pylist()
-        index = {word: i for i, word in enumerate(words)}
-        is_wrong = np.array([index.get(cell, -1) for cell in expected])[source_cells.codes] != derived_cells.codes
-        if is_wrong.any():
-            row = int(is_wrong.argmax())
-            raise InputError(
-                f"{expected[source_cells.codes[row]]!r} for {column.source} = {raw.cell(column.source, row)!r}",
-                repr(words[derived_cells.codes[row]][:40]),
-                "Correct the cell or the mapping",
-                **raw.error_fields(row),
-                column=column.name,
-            )
-
-
-def _follows(column: Derived, source: ModelledColumn, cell: str) -> str:
-    """Return the derived cell of a source cell, whose spelling may differ from the schema, such as 9.0 for 9."""
-    if cell not in column.mapping:
-        cell = source.cells(np.array([source.parse_code(cell, clip=True)]), np.zeros(1))[0].as_py()
-    return column.mapping[cell]
-
-
 def decode(codes: Int64[Tensor, "n k"], uniforms: Float64[Tensor, "n k"], schema: Schema) -> RawTable:
     """Decode codes to a table with the cells of all columns; `uniforms`, in [0, 1), select values within bins."""
-    return _with_others(_written(codes, uniforms, schema), len(codes), schema)
+    code_array = codes.cpu().numpy()
+    uniform_array = ordered_uniforms(code_array, uniforms.cpu().numpy(), schema)
+    cells = _written(code_array, uniform_array, schema)
+    return all_cells(cells, len(codes), schema, fractions_of(code_array, uniform_array, schema))
 
 
-def _written(codes: Tensor, uniforms: Tensor, schema: Schema) -> dict[str, pyarrow.Array]:
-    code_array, uniform_array = codes.cpu().numpy(), uniforms.cpu().numpy()
-    return {
-        column.name: column.cells(code_array[:, j], uniform_array[:, j]) for j, column in enumerate(schema.modelled)
-    }
-
-
-def _with_others(modelled_cells: dict[str, pyarrow.Array], n: int, schema: Schema) -> RawTable:
-    """Return the complete table: the modelled cells, and the derived, identifier and text columns of the schema."""
-    cells = {}
-    for column in schema.written_columns:
-        if isinstance(column, Derived):
-            source = schema.modelled[schema.place(column.source)]
-            source_cells = modelled_cells[column.source].dictionary_encode()
-            words = text_array([_follows(column, source, cell) for cell in source_cells.dictionary.to_pylist()])
-            cells[column.name] = words.take(source_cells.indices)
-        else:
-            is_generated = isinstance(column, Identifier | FreeText)
-            cells[column.name] = text_array(column.cells(n)) if is_generated else modelled_cells[column.name]
-    return RawTable(pyarrow.table(cells), columns=tuple(cells))
+def _written(codes: np.ndarray, uniforms: np.ndarray, schema: Schema) -> Cells:
+    return {column.name: column.cells(codes[:, j], uniforms[:, j]) for j, column in enumerate(schema.modelled)}
 
 
 def observed_cells(raw: RawTable, schema: Schema) -> tuple[Int64[Tensor, "n k"], Bool[Tensor, "n k"]]:
@@ -209,12 +179,14 @@ def observed_cells(raw: RawTable, schema: Schema) -> tuple[Int64[Tensor, "n k"],
 
     Cells of absent columns, and cells that are empty, ? or *, are unobserved. But ? and * are observed if they are
     values of the column; for example, if ? means missing in the schema, ? is observed and an empty cell is unobserved.
-    An observed cell of a derived column determines the cell of its source column, if only one source cell maps to it.
+    An observed cell of a derived column determines the cell of its source column, if only one source cell maps to it;
+    so do copies, and sums with one unobserved part. Cells of a gap column are observed if their source is.
 
     Raises:
         InputError: If an observed cell is not allowed, or observed cells violate a rule or contradict each other.
     """
     check_columns(raw, schema, partial=True)
+    raw = partial_amounts(raw, schema, known_cells(raw, schema))
     n, k = len(raw.values), len(schema.modelled)
     codes, observed = np.zeros((n, k), dtype=np.int64), np.zeros((n, k), dtype=bool)
     for j, column in enumerate(schema.modelled):
@@ -234,17 +206,6 @@ def observed_cells(raw: RawTable, schema: Schema) -> tuple[Int64[Tensor, "n k"],
                 f"the given {' and '.join(names)} violate a rule of the schema", **raw.error_fields(int(bad_rows[0]))
             )
     return torch.from_numpy(codes), torch.from_numpy(observed)
-
-
-def is_blank(column: ModelledColumn, cell: str) -> bool:
-    """Return True if a cell is to be filled in; an empty cell always is, even if the column allows empty cells."""
-    if not cell:
-        return True
-    if cell not in FILL_MARKS or cell in column.words_for_missing:
-        return False
-    if isinstance(column, Categorical):  # with "other", any word has a code, also the markers
-        return cell not in column.value_names
-    return column.code(cell) is None
 
 
 def _sources_given(raw: RawTable, schema: Schema, column: ModelledColumn) -> list[str | None] | None:
@@ -345,8 +306,26 @@ def check_types(schema: Schema, found: RawTable) -> None:
             )
 
 
-def fill_gaps(raw: RawTable, codes: Int64[Tensor, "n k"], uniforms: Float64[Tensor, "n k"], schema: Schema) -> RawTable:
-    """Return the table `raw` with its unobserved cells decoded from codes; observed cells keep their spelling."""
+def fill_gaps(
+    raw: RawTable,
+    codes: Int64[Tensor, "n k"],
+    uniforms: Float64[Tensor, "n k"],
+    schema: Schema,
+    *,
+    spans: Mapping[int, Spans] | None = None,
+) -> RawTable:
+    """Return the table `raw` with its unobserved cells decoded from codes; observed cells keep their spelling.
+
+    Args:
+        raw: Table with unobserved cells.
+        codes: Codes of all modelled cells.
+        uniforms: Numbers in [0, 1), which select values within bins.
+        schema: Schema of the table.
+        spans: Allowed ranges of the values of columns in rules of order, by column index.
+
+    Raises:
+        InputError: If observed cells leave no cells that satisfy the relations between columns.
+    """
 
     def fill(name: str, generated: pyarrow.Array, is_gap: Callable[[str], bool]) -> pyarrow.Array:
         factorized = raw.factorize(name)
@@ -355,11 +334,18 @@ def fill_gaps(raw: RawTable, codes: Int64[Tensor, "n k"], uniforms: Float64[Tens
             pyarrow.array(gap_mask), generated, factorized.uniques.take(pyarrow.array(factorized.codes))
         )
 
-    cells = _written(codes, uniforms, schema)
-    for column in schema.modelled:
-        if column.name in raw.columns:
-            cells[column.name] = fill(column.name, cells[column.name], functools.partial(is_blank, column))
-    table = _with_others(cells, len(codes), schema)
+    known = known_cells(raw, schema)
+    code_array = codes.cpu().numpy()
+    uniform_array = ordered_uniforms(
+        code_array, uniforms.cpu().numpy(), schema, fixed=fixed_values(known, schema), spans=spans
+    )
+    cells = _written(code_array, uniform_array, schema)
+    for name in known:
+        if name in cells and not isinstance(schema.by_name[name], Gap):
+            cells[name] = _ARROW.coalesce(known[name], cells[name])
+    cells, gap_cells = settle(cells, known, schema)
+    table = all_cells(cells, len(codes), schema, fractions_of(code_array, uniform_array, schema), gap_cells)
+    check_completed(raw, known, table, schema)
     for j, column in enumerate(schema.written_columns):
         if column.name in raw.columns and isinstance(column, Identifier | FreeText):
             column_cells = fill(column.name, table.values.column(j).combine_chunks(), FILL_MARKS.__contains__)

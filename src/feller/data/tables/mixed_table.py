@@ -17,7 +17,6 @@ from feller.core.pytree import Cond, State
 from feller.core.rng import Rng
 from feller.data.loading.raw import RawExamples, RawTable
 from feller.data.modality import Dataset, Modality, Writer, check_finite_state
-from feller.data.tables.bins import Bins
 from feller.data.tables.constraints import repair
 from feller.data.tables.dates import Datetime
 from feller.data.tables.modality import Table
@@ -63,8 +62,8 @@ class QuantileTransform:
         is_present = levels < self.column.levels.count
         u = np.full(len(codes), 0.5)
         if self._is_written_out:
-            u[is_present] = mid_quantiles(
-                self.column.levels, codes[is_present] + self.column.levels.starts[0], levels[is_present]
+            u[is_present] = self.column.levels.middles(
+                levels[is_present], codes[is_present] + self.column.levels.starts[0]
             )
         if not self.is_per_level:
             u = self._edges[levels] + u * np.diff(self._edges)[levels]
@@ -77,23 +76,6 @@ class QuantileTransform:
             levels = np.searchsorted(self._edges[1:-1], u, side="right")
             u = (u - self._edges[levels]) / np.diff(self._edges)[levels]
         return self.column.from_levels(levels, u)
-
-
-def mid_quantiles(
-    bins: Bins, numbers: Int64[np.ndarray, " n"], levels: Int64[np.ndarray, " n"]
-) -> Float64[np.ndarray, " n"]:
-    """Return, for each number, the middle of the interval of uniform numbers that `Bins.draw` maps to this number.
-
-    `levels` holds the level (code in `bins`) of each number. The uniform numbers choose a number within its level.
-    """
-    u = np.empty(len(numbers))
-    for level in np.unique(levels):
-        first, last = bins.span(int(level))
-        mask = levels == level
-        heavy = [] if first == last else [value for value in bins.heavy if first <= value <= last]
-        below = numbers[mask] - first - sum((numbers[mask] > value).astype(np.int64) for value in heavy)
-        u[mask] = (below + 0.5) / (last - first + 1 - len(heavy))
-    return u
 
 
 MIN_LEVELS = 8

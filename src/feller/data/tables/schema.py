@@ -14,10 +14,31 @@ import numpy as np
 from feller.core.errors import InputError, UsageError, error_context
 from feller.core.serialization import from_dict, replace_file, to_dict
 from feller.data.tables.column import Boolean, Categorical, Column, ModelledColumn
-from feller.data.tables.constraints import Constraint, Pair, compile_rules
+from feller.data.tables.constraints import Pair
 from feller.data.tables.dates import Datetime
+from feller.data.tables.dependent_columns import (
+    Copy,
+    Gap,
+    Sum,
+    check_dependent,
+    dependency_order,
+    modelled_source,
+    sources_of,
+    text_form,
+)
 from feller.data.tables.history_schema import HistorySchema, check_history
 from feller.data.tables.numerical_column import Numerical
+from feller.data.tables.rules import (
+    Mask,
+    Order,
+    OrderedPair,
+    Rule,
+    Unique,
+    compile_rules,
+    ordered_pairs,
+    parse_rule,
+    rule_as_dict,
+)
 from feller.data.tables.unmodelled_columns import Derived, FreeText, HiddenColumn, Identifier, SkippedColumn
 
 ROW = "row"
@@ -38,7 +59,7 @@ class Schema:
     unit: str = ROW
     """Privacy unit: `row` if each person has one row, else the name of the column that identifies people. Without a
     `history`, only the first row of each person is then used."""
-    rules: tuple[Constraint, ...] = ()
+    rules: tuple[Rule, ...] = ()
     target: str | None = None
     """Name of the column that reports predict from the other columns to measure utility (default: the last column)."""
     public: tuple[str, ...] = ()
@@ -73,7 +94,9 @@ class Schema:
                 self._check_derived(column)
         if self.history is not None:
             check_history(self, self.history)
-        _ = self.pairs, self.target_index
+        check_dependent(self.columns)
+        self._check_rules()
+        _ = self.pairs, self.ordered_pairs, self.target_index
 
     def to_dict(self) -> dict[str, object]:
         """Return the schema as a JSON-compatible dict."""
@@ -91,8 +114,24 @@ class Schema:
 
     @cached_property
     def modelled(self) -> tuple[ModelledColumn, ...]:
-        """Columns whose cells a model generates as integer codes."""
-        return tuple(column for column in self.columns if isinstance(column, ModelledColumn))
+        """Columns whose cells a model generates as integer codes; of a gap column, the column of its amounts."""
+        columns = (column.amount if isinstance(column, Gap) else column for column in self.columns)
+        return tuple(column for column in columns if isinstance(column, ModelledColumn))
+
+    @cached_property
+    def by_name(self) -> dict[str, Column]:
+        """All columns by name."""
+        return {column.name: column for column in self.columns}
+
+    @cached_property
+    def in_dependency_order(self) -> tuple[Column, ...]:
+        """All columns, each after those from which it is computed."""
+        return dependency_order(self.columns)
+
+    @cached_property
+    def text_forms(self) -> dict[str, Column]:
+        """Column with the format and the dtype of the cells of each column, by name; see `text_form`."""
+        return {column.name: text_form(column, self.by_name) for column in self.columns}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -122,7 +161,48 @@ class Schema:
     @cached_property
     def pairs(self) -> tuple[Pair, ...]:
         """Rules as masks over the codes of pairs of modelled columns; the pairs form a forest."""
-        return compile_rules(self.rules, self.modelled)
+        return compile_rules(self.rules, self.modelled, tuple(self._gap_masks()))
+
+    @cached_property
+    def ordered_pairs(self) -> tuple[OrderedPair, ...]:
+        """Rules of order between modelled columns."""
+        return ordered_pairs(self.rules, self.modelled)
+
+    def _gap_masks(self) -> Iterator[Mask]:
+        """Yield masks by which a gap column is missing where its source is."""
+        columns = {column.name: column for column in self.modelled}
+        for gap in self.columns:
+            if isinstance(gap, Gap):
+                source, amount = columns[modelled_source(gap.after, self.by_name).name], columns[gap.name]
+                if source.missing is not None:
+                    allowed = np.ones((source.num_codes, amount.num_codes), dtype=bool)
+                    allowed[source.num_values :, : amount.num_values] = False
+                    yield source.name, gap.name, allowed
+
+    def _check_rules(self) -> None:
+        for rule in self.rules:
+            for name in rule.names:
+                if name not in self.by_name:
+                    raise InputError.unknown_name("column of a rule", name, self.names)
+                column = self.by_name[name]
+                if isinstance(rule, Unique):
+                    if not isinstance(column, Identifier):
+                        raise InputError(
+                            "an identifier, since only identifiers are generated without repetition",
+                            repr(name),
+                            'Declare the column as {"kind": "identifier"}, or remove the rule',
+                        )
+                elif isinstance(column, Copy | Sum | Derived):
+                    source = ", ".join(sources_of(column))
+                    raise InputError(
+                        f"a modelled column in the rule that {rule.text}", repr(name), f"Use its source, {source}"
+                    )
+                elif isinstance(column, Gap) and isinstance(rule, Order):
+                    raise InputError(
+                        f"columns that are no gap columns in the rule that {rule.text}",
+                        repr(name),
+                        f"Remove the rule, or declare {name!r} as a column of its own kind",
+                    )
 
     @cached_property
     def target_index(self) -> int:
@@ -137,11 +217,10 @@ class Schema:
         return names.index(name)
 
     def _check_derived(self, column: Derived) -> None:
-        source = next((candidate for candidate in self.modelled if candidate.name == column.source), None)
+        source = self.by_name.get(column.source)
         if not isinstance(source, Categorical | Boolean | Numerical):
-            raise InputError.unknown_name(
-                "source", column.source, [candidate.name for candidate in self.modelled]
-            ).with_context(column=column.name)
+            names = [other.name for other in self.columns if isinstance(other, Categorical | Boolean | Numerical)]
+            raise InputError.unknown_name("source", column.source, names).with_context(column=column.name)
         unmapped = next((cell for cell in _possible_cells(source) if cell not in column.mapping), None)
         if unmapped is not None:
             raise InputError(
@@ -171,6 +250,9 @@ KINDS: dict[str, type[Column]] = {
     "identifier": Identifier,
     "text": FreeText,
     "derived": Derived,
+    "copy": Copy,
+    "gap": Gap,
+    "sum": Sum,
     "untold": HiddenColumn,
     "skip": SkippedColumn,
 }
@@ -178,7 +260,7 @@ KINDS: dict[str, type[Column]] = {
 VERSION = 2
 """Version of the schema file format; version 1 had no fields `draft` and `version`."""
 _PARTS = ("version", "draft", "unit", "outside", "target", "public", "columns", "rules", "history")
-_LISTS = ("values", "edges", "heavy", "numbers", "knots", "weights", "also_missing")
+_LISTS = ("values", "edges", "heavy", "numbers", "knots", "weights", "also_missing", "parts")
 _ROOM = 116
 
 
@@ -259,11 +341,12 @@ def parse_schema(text: str) -> Schema:
     rules = content.get("rules", [])
     if not isinstance(rules, list):
         raise InputError(argument="rules", expected='a list of {"if": {COLUMN: [...]}, "then": {COLUMN: [...]}}')
+    parsed_rules = [rule for i, entry in enumerate(rules, 1) for rule in parse_rule(entry, i)]
     return Schema(
         columns,
         content.get("outside", "refuse"),
         content.get("unit", ROW),
-        tuple(map(_rule, rules, range(1, 1 + len(rules)))),
+        tuple(parsed_rules),
         content.get("target"),
         tuple(public),
         _history(content["history"]) if "history" in content else None,
@@ -352,23 +435,6 @@ def _history(entry: Any) -> HistorySchema:
         raise error.with_context(place="history") from error
 
 
-def _rule(entry: Any, number: int) -> Constraint:
-    """Build a rule from {"if": {COLUMN: [...]}, "then": {COLUMN: [...]}}."""
-    with error_context(place=f"rule {number}"):
-        clauses = [entry.get(clause) if isinstance(entry, dict) else None for clause in ("if", "then")]
-        if (
-            not isinstance(entry, dict)
-            or len(entry) != 2
-            or not all(isinstance(p, dict) and len(p) == 1 for p in clauses)
-        ):
-            raise InputError('{"if": {COLUMN: [...]}, "then": {COLUMN: [...]}}', f"{entry!r:.60}")
-        (when, among), (then, only) = (next(iter(clause.items())) for clause in clauses if clause)
-        lists = [_words(values if isinstance(values, list) else [values], "values") for values in (among, only)]
-        if not all(isinstance(word, str) for texts in lists for word in texts):
-            raise InputError('strings or comparisons such as "< 15"', f"{entry!r:.60}")
-        return Constraint(when, tuple(lists[0]), then, tuple(lists[1]))
-
-
 def write_schema(schema: Schema, path: pathlib.Path, *, draft: bool = False) -> None:
     """Write a schema file for editing.
 
@@ -386,7 +452,7 @@ def write_schema(schema: Schema, path: pathlib.Path, *, draft: bool = False) -> 
 def schema_text(schema: Schema, *, draft: bool = False) -> str:
     """Return a schema as JSON, with one column per line or block; `draft` marks it as not yet reviewed by the user."""
     columns = [f"  {_json(column.name)}: {_object(_column_fields(column))}" for column in schema.columns]
-    rules = [_json({"if": {r.when: list(r.among)}, "then": {r.then: list(r.only)}}) for r in schema.rules]
+    rules = [_json(rule_as_dict(rule)) for rule in schema.rules]
     rule_lines = ",\n  ".join(rules)
     return "\n".join(
         [
