@@ -194,11 +194,13 @@ class Data:
 
         source, out = self._second("FILE --out schema.json"), self.writing.out or "schema.json"
         facts = draft_schema(source, out, self.edits, self.data_loading.schema)
-        excluded = ("notes", "warnings", "columns", "note")
+        excluded = ("notes", "relations", "warnings", "columns", "note")
         show_numbers({key: value for key, value in facts.items() if key not in excluded}, reporter)
         show_numbers(dict(facts["columns"]), reporter)
         for note in facts["notes"]:
             reporter.log(note)
+        for relation in facts["relations"]:
+            reporter.log(f"proposed relation: {relation}")
         for warning in facts["warnings"]:
             reporter.log(f"check this: {warning}")
         reporter.log(facts["note"])

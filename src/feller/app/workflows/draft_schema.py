@@ -18,6 +18,7 @@ from feller.data.loading.raw import RawTable
 from feller.data.tables.dataframes import from_frame
 from feller.data.tables.encoding import check_columns
 from feller.data.tables.modality import Table
+from feller.data.tables.relations import relation_lines
 from feller.data.tables.schema import KINDS, Schema, schema_of, write_schema
 from feller.data.tables.schema import is_draft as is_draft_file
 from feller.data.tables.schema_detection import detect_schema
@@ -46,8 +47,8 @@ def draft_schema(
         schema: Existing schema of the table, to be edited instead of a new draft.
 
     Returns:
-        Number of rows, type of each column, path of the schema file, notes, and warnings about values that may reveal
-        rows.
+        Number of rows, type of each column, relations between columns, path of the schema file, notes, and warnings
+        about values that may reveal rows.
 
     Raises:
         InputError: If the table is damaged, the output file exists, or a column to edit does not exist.
@@ -71,6 +72,7 @@ def draft_schema(
         "rows": n,
         "schema": str(path),
         "columns": {column.name: type_names[type(column)] for column in edited.columns},
+        "relations": [*relation_lines(cells, edited)],
         "notes": [*(detection_notes(edited, cells) if schema is None and not is_example else ()), *notes],
         "warnings": [*(() if is_public else rare_value_warnings(edited, cells)), *schema_warnings(edited, n)],
         "note": DRAFT_NOTE if is_draft else DOCUMENTED_NOTE if is_public else EDITED_NOTE,

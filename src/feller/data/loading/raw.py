@@ -184,6 +184,8 @@ class RawTable(RawExamples):
     """Dialect of the file, if the table was read from delimited text."""
     dtypes: tuple[str, ...] = ()
     """Column dtypes as pandas writes them, if the table comes from a data frame."""
+    is_sample: bool = False
+    """True for a random sample of the rows of a larger table."""
 
     def __post_init__(self) -> None:
         if isinstance(self.values, np.ndarray):

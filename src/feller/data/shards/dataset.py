@@ -89,12 +89,12 @@ def shard_dataset(source: str, options: ReadOptions, make: Callable[[RawExamples
         reader = _columns(make_groups(files.shards), options)
     n = len(reader)
     sample_index = _sample(reader)
-    raw = reader.read_sample(sample_index)
+    raw = _as_sample(reader.read_sample(sample_index), n)
     modality = make(raw).modality
     missing = np.setdiff1d(reader.unrepresented(modality), sample_index)
     if len(missing):
         sample_index = np.union1d(sample_index, missing)
-        raw = reader.read_sample(sample_index)
+        raw = _as_sample(reader.read_sample(sample_index), n)
     dataset = make(raw)
     modality = dataset.modality
     values, given = modality.values_from_raw(raw)
@@ -112,6 +112,11 @@ def shard_dataset(source: str, options: ReadOptions, make: Callable[[RawExamples
     if len(sample_index) < n:
         note += f"; statistics and evaluation use a random sample of {len(sample_index):,}"
     return Dataset(values, given, modality, (*files.notes, *reader.info.notes, note, *dataset.notes), stream=stream)
+
+
+def _as_sample(raw: RawExamples, n: int) -> RawExamples:
+    """Return examples of which all have `n`; a table is marked as a sample if it has fewer rows."""
+    return replace(raw, is_sample=True) if isinstance(raw, RawTable) and len(raw.values) < n else raw
 
 
 def _sample(reader: ShardReader) -> np.ndarray:

@@ -18,6 +18,7 @@ from feller.data.shards.row_groups import RowGroups, read_safely
 from feller.data.shards.shard_reader import TEXT_BATCH, ShardIndexInfo, ShardReader, Survey, survey
 from feller.data.stream import ReadChunks
 from feller.data.tables.dataframes import from_frame, text_cells
+from feller.data.tables.dependent_columns import Gap
 from feller.data.tables.mixed_table import MixedTable
 from feller.data.tables.modality import Table
 from feller.data.tables.schema import Schema
@@ -31,6 +32,8 @@ def unrepresented_rows(groups: RowGroups, schema: Schema) -> np.ndarray:
     rows: list[int] = []
     column_names = {name.strip(): name for name in groups.columns}
     for column in schema.modelled:
+        if isinstance(schema.by_name[column.name], Gap):  # its amounts depend on two columns
+            continue
         unknown_cells: set[str] = set()
         start = 0
         for values in groups.iterate(column_names[column.name]):

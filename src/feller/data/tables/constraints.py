@@ -40,7 +40,7 @@ class Constraint:
         """The rule as a sentence, for error messages."""
         return f"where {self.when} is {' or '.join(self.among)}, {self.then} is {' or '.join(self.only)}"
 
-    def masks(self, columns: Mapping[str, ModelledColumn]) -> Iterator[tuple[str, str, Bool[np.ndarray, "a b"]]]:
+    def masks(self, columns: Mapping[str, ModelledColumn]) -> Iterator[tuple[str, str, Bool[np.ndarray, "_ _"]]]:
         """Yield the mask of the pairs of codes that the rule allows."""
         if not self.among or not self.only:
             raise InputError("a rule between two different columns, with values for each column", self.text)

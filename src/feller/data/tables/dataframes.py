@@ -44,10 +44,9 @@ def to_frame(table: RawTable, schema: Schema) -> pd.DataFrame:
 
     InputError if a cell does not fit the dtype of its column.
     """
-    columns = {column.name: column for column in schema.columns}
     series = {}
     for name, cells in zip(table.columns, table.values.columns, strict=True):
-        column = columns[name]
+        column = schema.text_forms[name]
         try:
             series[name] = _series(column, cells.combine_chunks())
         except (ValueError, TypeError, OverflowError, pyarrow.ArrowException) as error:

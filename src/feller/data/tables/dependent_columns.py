@@ -176,20 +176,21 @@ class Gap(Column):
         named = pyarrow.concat_arrays([texts, text_array([self.missing or ""])])
         return named.take(pyarrow.array(np.where(is_valid, np.arange(len(texts)), len(texts))))
 
-    def sources(
-        self, cells: pyarrow.Array, amounts: pyarrow.Array, source: ModelledColumn
-    ) -> tuple[Bool[np.ndarray, " n"], pyarrow.Array]:
-        """Return where both texts are values, and the cells of the source that are below `cells` by the amounts."""
-        is_valid, end = self._read(cells)
-        parsed = self.amount.form.parse(amounts)
-        is_valid = is_valid & parsed.valid & ~_is_in(amounts, self.words_for_missing)
+    def starts(
+        self, ends: Int64[np.ndarray, " n"], amounts: Int64[np.ndarray, " n"] | None, source: Numerical | Datetime
+    ) -> Int64[np.ndarray, " n"]:
+        """Return the largest values of the source from which amounts lead to values of this column.
+
+        Args:
+            ends: Values of this column, in units of the last decimal or of the finest unit of time.
+            amounts: Amounts in units of their last decimal; None for the smallest one.
+            source: Column with the format of the source; the result is in its units.
+        """
+        differences = self.amount.levels.starts[0] if amounts is None else amounts
         if isinstance(source, Datetime):
-            step = UNITS[self.unit or "seconds"]
-            times = np.where(is_valid, end - parsed.units * step, 0).astype("M8[us]")
-            return is_valid, _write_all(source.instants(source.units_of(times)), source.format)
-        assert isinstance(source, Numerical)
-        scale = 10 ** (self.form.decimals - source.form.decimals)
-        return is_valid, source.form.texts(np.where(is_valid, (end - parsed.units) // scale, 0))
+            times = self.times.instants(ends).astype(np.int64) - differences * UNITS[self.unit or "days"]
+            return source.units_of((times + (self._finest - 1)).astype("M8[us]"))
+        return (ends - differences) // 10 ** (self.form.decimals - source.form.decimals)
 
     def _read(self, cells: pyarrow.Array) -> tuple[Bool[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
         """Return where cells are values, and the values in units of the last decimal, or in microseconds."""

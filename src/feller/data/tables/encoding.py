@@ -343,8 +343,8 @@ def fill_gaps(
     for name in known:
         if name in cells and not isinstance(schema.by_name[name], Gap):
             cells[name] = _ARROW.coalesce(known[name], cells[name])
-    cells, gap_cells = settle(cells, known, schema)
-    table = all_cells(cells, len(codes), schema, fractions_of(code_array, uniform_array, schema), gap_cells)
+    cells, gap_cells, caps = settle(cells, known, schema)
+    table = all_cells(cells, len(codes), schema, fractions_of(code_array, uniform_array, schema), gap_cells, caps)
     check_completed(raw, known, table, schema)
     for j, column in enumerate(schema.written_columns):
         if column.name in raw.columns and isinstance(column, Identifier | FreeText):

@@ -25,6 +25,7 @@ from feller.data.loading.raw import Dialect, RawExamples, RawTable, expect, text
 from feller.data.modality import Dataset, Modality, Writer
 from feller.data.tables.column import ModelledColumn
 from feller.data.tables.dataframes import to_frame, write_cells
+from feller.data.tables.dependent_columns import Copy, Sum
 from feller.data.tables.encoding import (
     FILL_MARKS,
     check_types,
@@ -422,6 +423,8 @@ def unmodelled_notes(schema: Schema) -> tuple[str, ...]:
         (FreeText, "not modelled: {}, free text, left empty; if this is wrong, edit the schema (feller data schema)"),
         (Derived, "not modelled: {}, derived from other columns"),
         (SkippedColumn, "left out: {}, skipped by the schema, so samples lack it"),
+        (Copy, "not modelled: {}, copied from other columns"),
+        (Sum, "not modelled: {}, sums of other columns"),
     ]
     for column_type, template in templates:
         names = [column.name for column in schema.columns if isinstance(column, column_type)]

@@ -13,10 +13,18 @@ from feller.core.errors import InputError
 from feller.data.loading.raw import TEXT, RawTable, text_array
 from feller.data.tables.column import Categorical, Column, ModelledColumn
 from feller.data.tables.dates import Datetime
-from feller.data.tables.dependent_columns import Copy, Gap, Sum, sum_units
+from feller.data.tables.dependent_columns import Copy, Gap, Sum, modelled_source, sum_units
 from feller.data.tables.numerical_column import Numerical
 from feller.data.tables.schema import Schema
-from feller.data.tables.transforms import Cells, amounts_of, read_values, sum_parts, violations_of
+from feller.data.tables.transforms import (
+    Caps,
+    Cells,
+    amounts_of,
+    read_values,
+    sum_parts,
+    violations_of,
+    write_values,
+)
 
 _ARROW: Any = pyarrow.compute  # its functions are created at import
 FILL_MARKS = ("", "?", "*")
@@ -65,6 +73,9 @@ def known_cells(raw: RawTable, schema: Schema) -> Cells:
             known[column.source] = _ARROW.coalesce(source, known[column.name])
         elif isinstance(column, Sum):
             _set_last_parts(raw, column, schema, known)
+    for column in schema.in_dependency_order:
+        if isinstance(column, Copy) and column.source in known:
+            known[column.name] = known[column.source]
     return known
 
 
@@ -139,7 +150,7 @@ def fixed_values(
     return fixed
 
 
-def settle(cells: Cells, known: Cells, schema: Schema) -> tuple[Cells, Cells]:
+def settle(cells: Cells, known: Cells, schema: Schema) -> tuple[Cells, Cells, Caps]:
     """Adapt generated cells to known cells of columns that depend on them.
 
     Where a gap column is known and its source is not, the source becomes the known cell minus the amount. Where a sum
@@ -152,43 +163,51 @@ def settle(cells: Cells, known: Cells, schema: Schema) -> tuple[Cells, Cells]:
         schema: Schema of the table.
 
     Returns:
-        The adapted cells of the modelled columns, and the known or implied cells of gap columns.
+        The adapted cells of the modelled columns, the known cells of gap columns, and upper limits of gap columns.
     """
-    cells, known = {**cells}, {**known}
+    cells = {**cells}
+    gaps = {column.name: column for column in schema.columns if isinstance(column, Gap)}
+    guesses: Caps = {}
+    caps: Caps = {}
     for column in reversed(schema.in_dependency_order):
-        if isinstance(column, Gap) and column.name in known:
-            n = len(known[column.name])
-            own = known.get(column.after, _nulls(n))
-            source = schema.text_forms[column.after]
-            assert isinstance(source, Numerical | Datetime)
-            is_value, texts = column.sources(known[column.name].fill_null(""), cells[column.name], source)
-            is_open = is_value & np.asarray(own.is_null())
-            if not isinstance(schema.by_name[column.after], Gap):
-                texts = _within_bounds(texts, source)
-            known[column.after] = _ARROW.if_else(pyarrow.array(is_open), texts, own)
-            if column.after in cells and not isinstance(schema.by_name[column.after], Gap):
-                cells[column.after] = _ARROW.coalesce(known[column.after], cells[column.after])
-        elif isinstance(column, Copy) and column.name in known:
-            own = known.get(column.source, _nulls(len(known[column.name])))
-            known[column.source] = _ARROW.coalesce(own, known[column.name])
-            if column.source in cells and not isinstance(schema.by_name[column.source], Gap):
-                cells[column.source] = _ARROW.coalesce(known[column.source], cells[column.source])
+        if isinstance(column, Gap):
+            _pass_back(column, cells, known, guesses, caps, schema)
         elif isinstance(column, Sum) and column.name in known:
             _set_parts(column, cells, known, schema)
+    for name, (is_set, values) in guesses.items():
+        if name not in gaps:
+            column = schema.modelled[schema.place(name)]
+            assert isinstance(column, Numerical | Datetime)
+            limited, values = caps[name], values.clip(column.levels.starts[0], column.levels.last)
+            values = np.where(limited[0], np.minimum(values, limited[1]), values)
+            texts = write_values(np.where(is_set, values, column.levels.starts[0]), column)
+            cells[name] = _ARROW.if_else(pyarrow.array(is_set & _is_null(known, name, len(values))), texts, cells[name])
     _set_ordered(cells, known, schema)
-    gaps = {column.name for column in schema.columns if isinstance(column, Gap)}
-    return cells, {name: values for name, values in known.items() if name in gaps}
+    return cells, {name: values for name, values in known.items() if name in gaps}, caps
 
 
-def _within_bounds(texts: pyarrow.Array, column: Numerical | Datetime) -> pyarrow.Array:
-    is_value, values = read_values(texts, column)
-    clipped = np.where(is_value, values, column.levels.starts[0]).clip(column.levels.starts[0], column.levels.last)
-    return write_values(clipped, column)
+def _is_null(known: Cells, name: str, n: int) -> Bool[np.ndarray, " n"]:
+    return np.asarray(known[name].is_null()) if name in known else np.ones(n, dtype=bool)
 
 
-def write_values(values: Int64[np.ndarray, " n"], column: Numerical | Datetime) -> pyarrow.Array:
-    """Return the cells of values in units of the last decimal or of the finest unit of time."""
-    return column.texts(values) if isinstance(column, Datetime) else column.form.texts(values)
+def _pass_back(column: Gap, cells: Cells, known: Cells, guesses: Caps, caps: Caps, schema: Schema) -> None:
+    """Add the value of a source that leads to a gap column by its generated amount, and the largest possible one."""
+    form, source = schema.text_forms[column.name], schema.text_forms[column.after]
+    assert isinstance(form, Numerical | Datetime)
+    assert isinstance(source, Numerical | Datetime)
+    n, name = len(cells[column.name]), modelled_source(column.after, schema.by_name).name
+    nothing = np.zeros(n, dtype=bool), np.zeros(n, dtype=np.int64)
+    is_known, values = read_values(known[column.name].fill_null(""), form) if column.name in known else nothing
+    (is_guessed, guess), (is_capped, cap) = (limits.get(column.name, nothing) for limits in (guesses, caps))
+    has_amount, amounts = read_values(cells[column.name], column.amount)
+    starts = column.starts(np.where(is_known, values, guess), amounts, source)
+    latest = column.starts(np.where(is_known, values, cap), None, source)
+    own_guess, own_cap = guesses.get(name, nothing), caps.get(name, nothing)
+    is_set = (is_known | is_guessed) & has_amount
+    guesses[name] = own_guess[0] | is_set, np.where(is_set & ~own_guess[0], starts, own_guess[1])
+    is_limited = is_known | is_capped
+    smallest = np.where(own_cap[0], np.minimum(own_cap[1], latest), latest)
+    caps[name] = own_cap[0] | is_limited, np.where(is_limited, smallest, own_cap[1])
 
 
 def _set_parts(column: Sum, cells: Cells, known: Cells, schema: Schema) -> None:
@@ -202,7 +221,7 @@ def _set_parts(column: Sum, cells: Cells, known: Cells, schema: Schema) -> None:
     _, current = sum_units(column, [cells[name] for name in column.parts], parts)
     rest = np.where(has_total, total - current, 0)
     for name, part in zip(column.parts, parts, strict=True):
-        is_open = np.asarray(known[name].is_null()) if name in known else np.ones(len(rest), dtype=bool)
+        is_open = _is_null(known, name, len(rest))
         scale = 10 ** (column.form.decimals - part.form.decimals)
         is_value, values = read_values(cells[name], part)
         moved = (values + rest // scale).clip(part.levels.starts[0], part.levels.last)

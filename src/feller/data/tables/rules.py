@@ -15,7 +15,7 @@ from feller.data.tables.constraints import MAX_RULE_CODES, Constraint, Pair, all
 from feller.data.tables.dates import Datetime
 from feller.data.tables.numerical_column import Numerical
 
-Mask = tuple[str, str, Bool[np.ndarray, "a b"]]
+Mask = tuple[str, str, Bool[np.ndarray, "_ _"]]
 """Names of two columns, and the mask of the allowed pairs of their codes."""
 _COARSE = {"microsecond": "us", "second": "s", "minute": "m", "hour": "h", "day": "D", "month": "M", "year": "Y"}
 """NumPy units of times, the finest first."""

@@ -28,6 +28,7 @@ from feller.data.tables.number_format import (
 )
 from feller.data.tables.numerical_column import numerical_column
 from feller.data.tables.private_support import NoisyCounter, NoisyTotal
+from feller.data.tables.relations import with_relations
 from feller.data.tables.schema import Schema
 from feller.data.tables.unmodelled_columns import FreeText, Identifier, SkippedColumn
 
@@ -82,7 +83,7 @@ def detect_schema(raw: RawTable) -> Schema:
         _check_finite(raw, name, column)
         return _guess(name, equalize_precision(column), dtypes.get(name))
 
-    return Schema(tuple(by_column(guess, raw.columns, len(raw.values))))
+    return with_relations(raw, Schema(tuple(by_column(guess, raw.columns, len(raw.values)))))
 
 
 def _guess(name: str, column: FactorizedColumn, dtype: str | None) -> Column:

@@ -16,6 +16,7 @@ from torch import Tensor
 from feller.data.loading.raw import RawTable
 from feller.data.tables.column import Boolean, Categorical, Column
 from feller.data.tables.dates import Datetime
+from feller.data.tables.dependent_columns import Copy, Gap, Sum
 from feller.data.tables.numerical_column import Numerical, finest
 from feller.data.tables.schema import Schema
 from feller.data.tables.schema_detection import ALL_DIFFERENT
@@ -188,6 +189,12 @@ def _column_facts(column: Column) -> str:
         return f"from {column.low:.12g} to {column.high:.12g}{_edges(column)}{heavy}"
     if isinstance(column, Datetime):
         return f"from {column.first} to {column.last}{_edges(column)}"
+    if isinstance(column, Gap):
+        return f"{column.after} plus {_column_facts(column.amount)}"
+    if isinstance(column, Copy):
+        return f"a copy of {column.source}"
+    if isinstance(column, Sum):
+        return f"the sum of {' and '.join(column.parts)}"
     if isinstance(column, Derived):
         return f"derived from {column.source} by {_count(len(column.mapping), 'pair')}"
     return ""

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float64, Int64
 
 from feller.core.errors import InputError
 from feller.data.loading.raw import RawTable, text_array
-from feller.data.tables.column import ModelledColumn
+from feller.data.tables.column import Column, ModelledColumn
 from feller.data.tables.dates import Datetime
 from feller.data.tables.dependent_columns import NO_AMOUNT, Amounts, Copy, Gap, Sum, sum_cells, sum_units
 from feller.data.tables.numerical_column import Numerical
@@ -19,6 +19,8 @@ from feller.data.tables.unmodelled_columns import Derived, FreeText, Identifier
 
 Cells = dict[str, pyarrow.Array]
 """Cells of each column, by name."""
+Caps = dict[str, tuple[Bool[np.ndarray, " n"], Int64[np.ndarray, " n"]]]
+"""Values of columns by name: mask of the rows, and values in units of the last decimal or the finest unit of time."""
 
 
 def cells_of(raw: RawTable, name: str) -> pyarrow.Array:
@@ -167,6 +169,11 @@ def read_values(
     return is_value[indices], np.where(is_value, units, 0)[indices]
 
 
+def write_values(values: Int64[np.ndarray, " n"], column: Numerical | Datetime) -> pyarrow.Array:
+    """Return the cells of values in units of the last decimal or of the finest unit of time."""
+    return column.texts(values) if isinstance(column, Datetime) else column.form.texts(values)
+
+
 def derived_cell(column: Derived, source: ModelledColumn, cell: str) -> str:
     """Return the derived cell of a source cell, whose spelling may differ from the schema, such as 9.0 for 9."""
     if cell not in column.mapping:
@@ -202,6 +209,7 @@ def all_cells(
     schema: Schema,
     fractions: Mapping[str, Float64[np.ndarray, " n"]],
     given: Mapping[str, pyarrow.Array] | None = None,
+    caps: Caps | None = None,
 ) -> RawTable:
     """Return the complete table with the columns that are not modelled: derived, copied, gap, sum, identifiers, text.
 
@@ -211,6 +219,7 @@ def all_cells(
         schema: Schema of the table.
         fractions: Numbers in [0, 1) for each gap column of times, which choose the time within the unit of the amount.
         given: Cells of gap columns that are known, with null for those to compute.
+        caps: Largest values of computed cells of gap columns.
     """
     cells: Cells = {}
     for column in schema.in_dependency_order:
@@ -225,6 +234,8 @@ def all_cells(
             source = schema.text_forms[column.after]
             assert isinstance(source, ModelledColumn)
             computed = column.cells(cells[column.after], modelled[column.name], source, fractions[column.name])
+            if caps and column.name in caps:
+                computed = _capped(computed, caps[column.name], schema.text_forms[column.name])
             known = (given or {}).get(column.name)
             cells[column.name] = computed if known is None else pyarrow.compute.coalesce(known, computed)  # pyrefly: ignore
         elif isinstance(column, Sum):
@@ -235,3 +246,14 @@ def all_cells(
             cells[column.name] = modelled[column.name]
     ordered = {column.name: cells[column.name] for column in schema.written_columns}
     return RawTable(pyarrow.table(ordered), columns=tuple(ordered))
+
+
+def _capped(
+    cells: pyarrow.Array, cap: tuple[Bool[np.ndarray, " n"], Int64[np.ndarray, " n"]], column: Column
+) -> pyarrow.Array:
+    """Return cells with larger values replaced by the largest possible ones."""
+    assert isinstance(column, Numerical | Datetime)
+    has_value, values = read_values(cells, column)
+    is_above = has_value & cap[0] & (values > cap[1])
+    texts = write_values(np.where(is_above, cap[1], values if isinstance(column, Numerical) else cap[1].max()), column)
+    return pyarrow.compute.if_else(pyarrow.array(is_above), texts, cells)  # pyrefly: ignore

@@ -22,6 +22,7 @@ from feller.data.tables.encoding import encode
 from feller.data.tables.numerical_column import Numerical
 from feller.data.tables.schema import Schema
 from feller.data.tables.schema_detection import MISSING, PLAIN
+from feller.data.tables.transforms import modelled_cells
 
 _ARROW: Any = pyarrow.compute  # its functions are generated at import
 MAX_EXACT_UNITS = 2**53
@@ -48,7 +49,10 @@ def cell_loss(
     missing_codes = np.array([column.num_values for column in columns])
     may_miss = np.array([column.missing is not None for column in columns])
     is_missing = (synthetic.cpu().numpy() == missing_codes) & may_miss
-    num_empty = sum(real.factorize(column.name).count_in((*MISSING, *column.words_for_missing)) for column in columns)
+    amounts = modelled_cells(real, schema)
+    num_empty = sum(
+        amounts.factorize(column.name).count_in((*MISSING, *column.words_for_missing)) for column in columns
+    )
     outside = encode(real, schema).outside / len(real.values)
     clipped = outside.mean().item()
     worst_column = (
@@ -162,8 +166,11 @@ class NumberColumnPair:
 
 
 def number_columns(made: RawTable, real: RawTable, schema: Schema) -> Sequence[NumberColumnPair]:
-    """Return statistics of each numeric column in both tables; columns without numbers in one of them are skipped."""
-    return tuple(_number_column_pairs(made, real, schema))
+    """Return statistics of each numeric column in both tables; columns without numbers in one of them are skipped.
+
+    Of a gap column, the numbers are its amounts.
+    """
+    return tuple(_number_column_pairs(modelled_cells(made, schema), modelled_cells(real, schema), schema))
 
 
 def _number_column_pairs(made: RawTable, real: RawTable, schema: Schema) -> Iterator[NumberColumnPair]:
