@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from feller.core.errors import InputError
+from feller.core.errors import InputError, UsageError
 from feller.core.rng import Rng
 from feller.core.serialization import from_dict, to_dict
 from feller.data.loading.raw import RawTable
@@ -383,3 +383,56 @@ def test_marginals_do_not_suffer() -> None:
     decoded = Table(with_rule).cells(codes)
     assert (encode(decoded, with_rule).codes == codes).all()
     assert all(map(int.__le__, map(int, decoded.column("low")), map(int, decoded.column("high"))))
+
+
+def test_given_cells_of_dependent_columns() -> None:
+    table = Table(STAYS)
+    names = [column.name for column in STAYS.modelled]
+    given = {"seen": "2020-03-01 10:00:00", "out": "2020-03-01 12:30:00", "total": "14.75", "low": "1.5", "high": "6"}
+    cells = table.given_cells(given)
+    observed = {names[j] for j in torch.nonzero(cells.observed)[:, 0].tolist()}
+    assert observed == {"in", "out", "low", "high", "more"}
+    codes = torch.where(cells.observed, cells.codes, random_codes(STAYS, 50, 0))
+    frame = table.with_given(codes, cells)
+    for name, cell in given.items():
+        assert {*frame.column(name)} == {cell}
+    assert {*frame.column("in")} == {given["seen"]}
+    assert {*frame.column("more")} == {"7.25"}
+    assert {*table.given_cells({"out": ""}).codes[torch.tensor([1])].tolist()} == {5}
+
+
+@pytest.mark.parametrize(
+    ("given", "argument"),
+    [
+        ({"out": "2020-03-01 12:30:00"}, "out"),
+        ({"out": "2020-03-01 12:30:00", "in": "2020-03-01..2020-03-02"}, "out"),
+        ({"out": "2020-03-01 12:30:00", "in": "2020-03-02 00:00:00"}, "out"),
+        ({"more": ("3", "4"), "high": "6"}, "more"),
+        ({"total": "14", "low": "3"}, "total"),
+        ({"gross": "14", "net": "3", "tax": "2"}, "gross"),
+        ({"low": "7", "high": "5"}, None),
+        ({"low": ("7", "9"), "high": ("3", "4")}, None),
+        ({"seen": "2020-03-01 10:00:00", "in": "2020-03-01 10:00:01"}, "seen"),
+    ],
+)
+def test_given_cells_without_their_sources_are_refused(given: dict, argument: str | None) -> None:
+    with pytest.raises(UsageError) as caught:
+        Table(STAYS).given_cells(given)
+    assert argument in (None, caught.value.argument)
+
+
+def test_given_ends_of_orders_limit_other_columns() -> None:
+    columns = tuple(Numerical(name, 0.0, 99.0, bins=10) for name in "abc")
+    table = Table(Schema(columns, rules=(Order("a", "b"), Order("b", "c"))))
+    cells = table.given_cells({"a": "45", "c": ("30", "80")})
+    assert cells.choices[1].spans == ((45, 80),)
+    assert cells.choices[2].spans == ((45, 80),)
+    probs = cells.choices[1].acceptance_probs(torch.arange(10))
+    assert probs.tolist() == [0, 0, 0, 0, 0.5, 1, 1, 1, 0.1, 0]
+    codes = torch.tensor([[4, 4, 4], [4, 4, 8], [4, 7, 7]]).repeat(300, 1)
+    frame = table.with_given(codes, cells)
+    a, b, c = (np.array(frame.column(name), dtype=int) for name in "abc")
+    assert (a == 45).all()
+    assert (a <= b).all()
+    assert (b <= c).all()
+    assert c.max() == 80

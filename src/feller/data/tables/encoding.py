@@ -242,7 +242,7 @@ def outside(schema: Schema, found: RawTable) -> Iterator[str]:
     The warning states the number of cells with such values, and the value as which they are read.
     """
     for column in schema.modelled:
-        if column.name not in found.columns:
+        if column.name not in found.columns or isinstance(schema.by_name[column.name], Gap):
             continue
         words, counts = (factorized := found.factorize(column.name)).uniques, factorized.counts
         codes, replacement = column.codes(words), "the nearest allowed value"
@@ -285,7 +285,8 @@ def empty_cells(schema: Schema, found: RawTable) -> Iterator[str]:
 def check_types(schema: Schema, found: RawTable) -> None:
     """Raise an InputError if a numerical, date or Boolean column of the table `found` has a cell of another type."""
     for column in schema.modelled:
-        if column.name not in found.columns or isinstance(column, Categorical):
+        is_gap = isinstance(schema.by_name[column.name], Gap)
+        if column.name not in found.columns or isinstance(column, Categorical) or is_gap:
             continue
         factorized = found.factorize(column.name)
         is_unreadable = (column.codes(factorized.uniques) < 0) & (column.nearest_codes(factorized.uniques) < 0)
@@ -343,8 +344,8 @@ def fill_gaps(
     for name in known:
         if name in cells and not isinstance(schema.by_name[name], Gap):
             cells[name] = _ARROW.coalesce(known[name], cells[name])
-    cells, gap_cells, caps = settle(cells, known, schema)
-    table = all_cells(cells, len(codes), schema, fractions_of(code_array, uniform_array, schema), gap_cells, caps)
+    cells, own_cells, caps = settle(cells, known, schema)
+    table = all_cells(cells, len(codes), schema, fractions_of(code_array, uniform_array, schema), own_cells, caps)
     check_completed(raw, known, table, schema)
     for j, column in enumerate(schema.written_columns):
         if column.name in raw.columns and isinstance(column, Identifier | FreeText):

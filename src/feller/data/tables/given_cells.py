@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cached_property
 
 import numpy as np
@@ -18,6 +19,7 @@ from feller.data.tables.bins import Bins
 from feller.data.tables.column import Categorical, Column, ModelledColumn
 from feller.data.tables.constraints import violations
 from feller.data.tables.dates import Datetime
+from feller.data.tables.dependent_columns import Copy, Gap, Sum, modelled_source
 from feller.data.tables.numerical_column import Numerical
 from feller.data.tables.schema import Schema
 from feller.data.tables.unmodelled_columns import Derived, FreeText, HiddenColumn, Identifier, SkippedColumn
@@ -155,7 +157,11 @@ def parse_given_code(schema: Schema, leaf: str, text: str) -> tuple[int, int]:
     Raises:
         UsageError: If the column is unknown, or the cell is not allowed.
     """
-    column = _column(schema, leaf)
+    column = _column(schema, modelled_source(leaf, schema.by_name).name if leaf in schema.by_name else leaf)
+    if isinstance(column, Gap | Sum):
+        _, exact = on_sources({leaf: text}, schema)  # raises an error unless the cell is missing
+        text = exact.get(leaf, text)
+    leaf = column.name
     if isinstance(column, Derived):
         sources = _sources(column, text)
         if len(sources) > 1:
@@ -199,9 +205,13 @@ def given_cells(given: CellConditions, schema: Schema) -> GivenCells:
     columns = schema.modelled
     codes, observed = torch.zeros(len(columns), dtype=torch.long), torch.zeros(len(columns), dtype=torch.bool)
     choices: dict[int, ColumnChoice] = {}
-    exact: dict[str, str] = {}
+    given, exact = on_sources(given, schema)
     for leaf, value in given.items():
         column = _column(schema, leaf)
+        if isinstance(column, Gap) and isinstance(value, str):  # the amount, or the text of a missing cell
+            index = schema.place(leaf)
+            codes[index], observed[index] = columns[index].parse_code(value, clip=schema.clips), True
+            continue
         if isinstance(value, str) and not _is_range(column, value):
             index, code = parse_given_code(schema, leaf, value)
             if observed[index] and codes[index] != code:
@@ -230,6 +240,7 @@ def given_cells(given: CellConditions, schema: Schema) -> GivenCells:
         if index in choices:
             raise UsageError("is given twice", argument=columns[index].name, remedy="Remove one of them")
         choices[index] = _choice(columns[index], texts)
+    _limit_by_order(schema, exact, choices)
     repeated = [columns[j].name for j in choices if observed[j]]
     if repeated:
         raise UsageError("is given twice", argument=repeated[0], remedy="Remove one of them")
@@ -240,6 +251,152 @@ def given_cells(given: CellConditions, schema: Schema) -> GivenCells:
                 f"the given {' and '.join(names)} violate a rule of the schema", remedy="Remove one of them"
             )
     return GivenCells(codes, observed, choices, exact)
+
+
+def on_sources(given: CellConditions, schema: Schema) -> tuple[dict[str, CellCondition], dict[str, str]]:
+    """Replace conditions on copies, sums and gap columns by conditions on modelled columns.
+
+    A condition on a copy is one on its source. A given sum, with all parts but one, gives the last part. A given cell
+    of a gap column, with its source, gives the amount.
+
+    Returns:
+        Conditions on modelled and derived columns, in which a gap column stands for its amount; and the given cells of
+        sums and gap columns.
+
+    Raises:
+        UsageError: If conditions contradict each other, or a sum or gap column is given without the cells it needs.
+    """
+    result, exact = dict(given), {}
+    for column in reversed(schema.in_dependency_order):
+        if column.name not in result:
+            continue
+        if isinstance(column, Copy):
+            value = result.pop(column.name)
+            if result.setdefault(column.source, value) != value:
+                raise UsageError(
+                    "contradicts another condition", argument=column.name, remedy="Remove one of the two conditions"
+                )
+        elif isinstance(column, Sum):
+            exact[column.name] = _cell(column, result.pop(column.name))
+            result |= _last_part(column, exact[column.name], result, schema)
+    for column in schema.in_dependency_order:
+        if isinstance(column, Gap) and column.name in result:
+            cell = _cell(column, result[column.name])
+            if cell in column.words_for_missing:
+                continue
+            source_name = modelled_source(column.after, schema.by_name).name
+            source, start = schema.text_forms[source_name], exact.get(source_name, result.get(source_name))
+            assert isinstance(source, Numerical | Datetime)
+            if not isinstance(start, str) or _is_range(source, start):
+                raise UsageError(
+                    argument=column.name,
+                    expected=f"together with one cell of {source_name}, since only the amount between both is modelled",
+                    found=f"{source_name} not given" if start is None else f"several cells of {source_name}",
+                    remedy=f"Give {source_name} too, or only {source_name}",
+                )
+            found = column.amounts(text_array([start]), text_array([cell]), source)
+            amount = found.texts[0].as_py()
+            if found.is_orphan[0] or column.amount.code(amount) is None:
+                unit = f" {column.unit}" if column.unit else ""
+                raise UsageError(
+                    argument=column.name,
+                    expected=f"{column.low:,.12g} to {column.high:,.12g}{unit} more than {source_name} = {start}",
+                    found=repr(cell),
+                )
+            result[column.name], exact[column.name] = amount, cell
+    return result, exact
+
+
+def _cell(column: Gap | Sum, condition: CellCondition) -> str:
+    """Return the only cell of a condition on a gap column or a sum."""
+    cells = [condition] if isinstance(condition, str) else list(condition)
+    form = Numerical("", 0.0, 1.0, form=column.form) if isinstance(column, Sum) or column.unit is None else column.times
+    if isinstance(condition, tuple) or len(cells) != 1 or _is_range(form, cells[0]):
+        sources = " and ".join(column.parts) if isinstance(column, Sum) else column.after
+        raise UsageError(
+            argument=column.name,
+            expected=f"one cell, since this column is computed from {sources}",
+            found=BETWEEN.join(cells) if isinstance(condition, tuple) else ", ".join(cells),
+            remedy=f"Give {sources} instead",
+        )
+    return cells[0]
+
+
+def _last_part(column: Sum, total: str, given: CellConditions, schema: Schema) -> dict[str, CellCondition]:
+    """Return the condition on the only part of a sum that is not given; nothing if all parts are given."""
+    others = [name for name in column.parts if name in given]
+    forms = {name: schema.text_forms[name] for name in column.parts}
+    units = Decimal(0)
+    number = column.form.read(total)
+    for name in others:
+        form, value = forms[name], given[name]
+        assert isinstance(form, Numerical)
+        part = form.form.read(value) if isinstance(value, str) else None
+        units = Decimal("NaN") if part is None else units + part
+    if len(others) < len(column.parts) - 1 or number is None or units.is_nan():
+        raise UsageError(
+            argument=column.name,
+            expected=f"a number, together with one number for all but one of {', '.join(column.parts)}",
+            found=f"{total!r} with {', '.join(others) or 'none of them'}",
+            remedy=f"Give {' and '.join(column.parts[:-1])} too, or only these",
+        )
+    if len(others) == len(column.parts):
+        if units != number:
+            raise UsageError(argument=column.name, expected=f"{units}, the sum of its parts", found=repr(total))
+        return {}
+    (last,) = (name for name in column.parts if name not in given)
+    form, scaled = forms[last], (number - units).scaleb(forms[last].form.decimals)  # pyrefly: ignore
+    assert isinstance(form, Numerical)
+    if scaled != scaled.to_integral_value():
+        raise UsageError(
+            argument=column.name, expected=f"a sum that leaves {form.form.decimals} decimals for {last}", found=total
+        )
+    return {last: form.form.write(int(scaled))}
+
+
+def _limit_by_order(schema: Schema, exact: Mapping[str, str], choices: dict[int, ColumnChoice]) -> None:
+    """Add the limits that given cells imply by rules of order to the allowed cells of other columns.
+
+    Raises:
+        UsageError: If given cells violate a rule of order.
+    """
+    limits: dict[int, tuple[int, int]] = {}
+    wide: dict[int, tuple[int, int]] = {}
+    for j in dict.fromkeys(j for pair in schema.ordered_pairs for j in (pair.lower, pair.upper)):
+        column, choice = schema.modelled[j], choices.get(j)
+        assert isinstance(column, Numerical | Datetime)
+        wide[j] = column.levels.starts[0], column.levels.last
+        given = column.units(exact[column.name]) if column.name in exact else None
+        if given is not None and exact[column.name] not in column.words_for_missing:
+            limits[j] = math.floor(given), math.floor(given)
+        elif choice is not None and choice.spans and not choice.missing:
+            limits[j] = choice.spans[0][0], choice.spans[-1][1]
+    is_given = {*limits}
+    for pair in schema.ordered_pairs:
+        if pair.lower in limits:
+            least = int(pair.upper_scale.lowest(pair.lower_scale.common(np.array([limits[pair.lower][0]])))[0])
+            low, high = limits.get(pair.upper, wide[pair.upper])
+            limits[pair.upper] = max(low, least), high
+    for pair in reversed(schema.ordered_pairs):
+        if pair.upper in limits:
+            most = int(pair.lower_scale.highest(pair.upper_scale.common(np.array([limits[pair.upper][1]])))[0])
+            low, high = limits.get(pair.lower, wide[pair.lower])
+            limits[pair.lower] = low, min(high, most)
+    for j, (low, high) in limits.items():
+        column = schema.modelled[j]
+        if low > high:
+            names = ", ".join(schema.modelled[i].name for i in sorted(is_given))
+            raise UsageError(
+                argument=column.name,
+                expected=f"cells in order of {names}",
+                found="given cells that violate a rule of order of the schema",
+                remedy="Remove one of them",
+            )
+        if column.name not in exact and (low, high) != wide[j]:
+            spans = choices[j].spans if j in choices else (wide[j],)
+            cut = tuple((max(a, low), min(b, high)) for a, b in spans if a <= high and b >= low)
+            missing = choices[j].missing if j in choices else column.missing is not None
+            choices[j] = ColumnChoice(column, cut, missing)
 
 
 def _is_range(column: Column, text: str) -> bool:

@@ -270,7 +270,8 @@ class Table(Modality):
         for j, choice in given.choices.items():
             uniforms[:, j] = torch.from_numpy(choice.uniforms(values[:, j].cpu().numpy(), uniforms[:, j].numpy()))
         partial = RawTable(cells, columns=tuple(given.exact))
-        return fill_gaps(partial, self._check(values, self.counts, "codes"), uniforms, self.schema)
+        spans = {j: choice.spans for j, choice in given.choices.items()}
+        return fill_gaps(partial, self._check(values, self.counts, "codes"), uniforms, self.schema, spans=spans)
 
     def observed_tokens(
         self, codes: Int64[Tensor, "n k"], observed: Bool[Tensor, "n k"]

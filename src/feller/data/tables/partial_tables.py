@@ -163,7 +163,8 @@ def settle(cells: Cells, known: Cells, schema: Schema) -> tuple[Cells, Cells, Ca
         schema: Schema of the table.
 
     Returns:
-        The adapted cells of the modelled columns, the known cells of gap columns, and upper limits of gap columns.
+        The adapted cells of the modelled columns; the known cells of copies, gap columns and sums; and upper limits of
+        gap columns.
     """
     cells = {**cells}
     gaps = {column.name: column for column in schema.columns if isinstance(column, Gap)}
@@ -183,7 +184,8 @@ def settle(cells: Cells, known: Cells, schema: Schema) -> tuple[Cells, Cells, Ca
             texts = write_values(np.where(is_set, values, column.levels.starts[0]), column)
             cells[name] = _ARROW.if_else(pyarrow.array(is_set & _is_null(known, name, len(values))), texts, cells[name])
     _set_ordered(cells, known, schema)
-    return cells, {name: values for name, values in known.items() if name in gaps}, caps
+    dependent = {column.name for column in schema.columns if isinstance(column, Gap | Sum | Copy)}
+    return cells, {name: values for name, values in known.items() if name in dependent}, caps
 
 
 def _is_null(known: Cells, name: str, n: int) -> Bool[np.ndarray, " n"]:

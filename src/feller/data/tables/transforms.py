@@ -218,7 +218,7 @@ def all_cells(
         n: Number of rows.
         schema: Schema of the table.
         fractions: Numbers in [0, 1) for each gap column of times, which choose the time within the unit of the amount.
-        given: Cells of gap columns that are known, with null for those to compute.
+        given: Known cells of copies, gap columns and sums, with null for those to compute.
         caps: Largest values of computed cells of gap columns.
     """
     cells: Cells = {}
@@ -236,14 +236,15 @@ def all_cells(
             computed = column.cells(cells[column.after], modelled[column.name], source, fractions[column.name])
             if caps and column.name in caps:
                 computed = _capped(computed, caps[column.name], schema.text_forms[column.name])
-            known = (given or {}).get(column.name)
-            cells[column.name] = computed if known is None else pyarrow.compute.coalesce(known, computed)  # pyrefly: ignore
+            cells[column.name] = computed
         elif isinstance(column, Sum):
             cells[column.name] = sum_cells(column, [cells[name] for name in column.parts], sum_parts(column, schema))
         elif isinstance(column, Identifier | FreeText):
             cells[column.name] = text_array(column.cells(n))
         elif column.name in modelled:
             cells[column.name] = modelled[column.name]
+        if given and column.name in given:
+            cells[column.name] = pyarrow.compute.coalesce(given[column.name], cells[column.name])  # pyrefly: ignore
     ordered = {column.name: cells[column.name] for column in schema.written_columns}
     return RawTable(pyarrow.table(ordered), columns=tuple(ordered))
 
