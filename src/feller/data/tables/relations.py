@@ -26,7 +26,7 @@ from feller.data.tables.unmodelled_columns import Derived, Identifier
 
 MIN_ROWS = 50
 """Minimum number of rows of a table in which relations are sought."""
-MIN_SHARE = 0.97
+MIN_SHARE = 0.96
 """Minimum fraction of rows, of those with both cells, in which an order holds."""
 MAX_BY_CHANCE = 0.99
 """Maximum fraction of rows in which an order holds if one of the columns is shuffled."""
@@ -244,7 +244,8 @@ def _with_sums(table: _Table) -> _Table:
     used: set[int] = set()
     screen = _screen(table.n)
     few = usable[: MAX_SUM_COLUMNS // 2]
-    for parts in itertools.chain(itertools.combinations(usable, 2), itertools.combinations(few, 3)):
+    candidates: list[tuple[int, ...]] = [*itertools.combinations(usable, 2), *itertools.combinations(few, 3)]
+    for parts in candidates:
         if used & {*parts}:
             continue
         is_screened = (values[list(parts)][:, screen].sum(0) == values[:, screen]).all(1)
