@@ -205,7 +205,8 @@ def _with_ranges(
     table: _Table, source: Numerical, words: Categorical | Boolean, cells: Sequence[tuple[str, str]]
 ) -> _Table:
     """Add rules by which each word has a range of numbers, with bin edges at their limits."""
-    if source.missing is not None or words.missing is not None or source.digits:
+    is_target = words.name == table.schema.columns[-1].name
+    if source.missing is not None or words.missing is not None or source.digits or is_target:
         return table
     numbers = sorted((number, word) for cell, word in cells if (number := source.form.read(cell)) is not None)
     changes = [i for i in range(1, len(numbers)) if numbers[i][1] != numbers[i - 1][1]]
@@ -288,7 +289,10 @@ class _OrderFound:
 
 
 def _orders(table: _Table, kind: type[Column]) -> list[_OrderFound]:
-    """Return the orders between columns of a kind, without those that follow from others; the nearest pairs first."""
+    """Return the orders between columns of a kind, without those that follow from others.
+
+    Orders that hold in all rows come first, and among them those of the nearest columns.
+    """
     columns = [column for column in table.plain(kind) if isinstance(column, Numerical | Datetime)]
     columns = [column for column in columns if not (isinstance(column, Numerical) and column.digits)]
     values = {column.name: values_of(table.raw, column.name, table.schema) for column in columns}
@@ -321,9 +325,14 @@ def _orders(table: _Table, kind: type[Column]) -> list[_OrderFound]:
     direct = [
         order
         for (a, b), order in found.items()
-        if not any((a, c.name) in found and (c.name, b) in found for c in columns)
+        if not any(_follows(order, found.get((a, c.name)), found.get((c.name, b))) for c in columns)
     ]
-    return sorted(direct, key=lambda order: order.distance)
+    return sorted(direct, key=lambda order: (order.share < 1, order.distance))
+
+
+def _follows(order: _OrderFound, first: _OrderFound | None, second: _OrderFound | None) -> bool:
+    """Return True if an order follows from two others that hold at least as often."""
+    return first is not None and second is not None and min(first.share, second.share) >= order.share
 
 
 def _with_gaps(table: _Table) -> _Table:
