@@ -18,7 +18,7 @@ from feller.data.loading.raw import RawTable
 from feller.data.tables.dataframes import from_frame
 from feller.data.tables.encoding import check_columns
 from feller.data.tables.modality import Table
-from feller.data.tables.relations import relation_lines
+from feller.data.tables.relations import relation_lines, with_relations
 from feller.data.tables.schema import KINDS, Schema, schema_of, write_schema
 from feller.data.tables.schema import is_draft as is_draft_file
 from feller.data.tables.schema_detection import detect_schema
@@ -58,6 +58,7 @@ def draft_schema(
     cells, start, is_draft = _start(source, schema)
     with error_context(source):
         edited, notes = edit_schema(start, cells, config, drafted=schema is None and not is_example)
+        edited = with_relations(cells, edited) if schema is None and not is_example else edited
     if path.exists():
         raise InputError(
             "already exists and may have been edited",
@@ -93,6 +94,7 @@ def infer_schema(
     cells, start, is_draft = _start(data, schema)
     with error_context(said_of(data) if isinstance(data, pd.DataFrame) else str(data)):
         edited, _ = edit_schema(start, cells, config, drafted=schema is None and is_draft)
+        edited = with_relations(cells, edited) if schema is None and is_draft else edited
     return {**edited.to_dict(), **({"draft": True} if is_draft else {})}
 
 
@@ -117,7 +119,7 @@ def _start(
     with error_context(where):
         cells = load_table(pathlib.Path(where)) if cells is None else cells
         if schema is None:
-            return cells, (detect_schema(cells) if example is None else example), example is None
+            return cells, (detect_schema(cells, relations=False) if example is None else example), example is None
         given = schema_of(schema)
         check_columns(cells, given)
         is_draft = schema.get("draft") is True if isinstance(schema, Mapping) else False

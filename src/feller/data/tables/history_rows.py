@@ -217,7 +217,7 @@ def detect_history(
     people = people_of(raw, person)
     if order is not None and order not in raw.columns:
         raise InputError.unknown_name("order", order, raw.columns, alternatives=" of the table")
-    base = schema or detect_schema(raw)
+    base = schema or detect_schema(raw, relations=False)
     columns = tuple(
         Identifier(person, first=1) if column.name == person and not isinstance(column, Identifier) else column
         for column in base.columns

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from feller.core.errors import InputError, check_number
 from feller.data.tables.column import Column, ModelledColumn
 from feller.data.tables.dates import Datetime
+from feller.data.tables.dependent_columns import sources_of
 from feller.data.tables.number_format import NumberFormat
 from feller.data.tables.numerical_column import Numerical
-from feller.data.tables.unmodelled_columns import Derived
 
 if TYPE_CHECKING:
     from feller.data.tables.schema import Schema
@@ -82,13 +82,19 @@ def split_columns(schema: "Schema", history: HistorySchema) -> tuple["Schema", "
     """
     of_persons = {*history.attributes}
     for column in schema.columns:
-        if isinstance(column, Derived) and (column.name in of_persons) != (column.source in of_persons):
-            raise InputError("a derived column and its source, both attributes or both not", column=column.name)
+        sources = sources_of(column)
+        if len({name in of_persons for name in (column.name, *sources)}) > 1 or history.order in sources:
+            raise InputError(
+                "a column and its source, both attributes or both not, and no source that sorts the rows",
+                f"computed from {', '.join(sources)}",
+                "Declare the column without a source",
+                column=column.name,
+            )
     columns = [column for column in schema.columns if column.name != schema.unit]
     rules = {True: [], False: []}
     for rule in schema.rules:
-        sides = {rule.when in of_persons, rule.then in of_persons}
-        if len(sides) > 1 or history.order in (rule.when, rule.then):
+        sides = {name in of_persons for name in rule.names}
+        if len(sides) > 1 or history.order in rule.names:
             raise InputError("a rule between two attributes, or between two columns of the same row", rule.text)
         rules[sides.pop()].append(rule)
     name = NUM_ROWS

@@ -56,6 +56,11 @@ class _Table:
     schema: Schema
 
     @property
+    def target(self) -> str:
+        """Name of the column that reports predict, which is not computed from others."""
+        return self.schema.target or self.schema.columns[-1].name
+
+    @property
     def n(self) -> int:
         return len(self.raw.values)
 
@@ -135,7 +140,7 @@ def _described(column: Column) -> tuple[str, tuple[str, ...]]:
 def _with_copies(table: _Table) -> _Table:
     columns = table.plain(Numerical, Categorical, Boolean, Datetime, Identifier)
     factorized = {column.name: table.factorize(column) for column in columns}
-    last = table.schema.columns[-1].name
+    last = table.target
     copies: dict[str, Column] = {}
     for a, b in itertools.combinations(columns, 2):
         first, second = factorized[a.name], factorized[b.name]
@@ -173,7 +178,7 @@ def _with_dependent_words(table: _Table) -> _Table:
 
 
 def _with_dependence(table: _Table, source: ModelledColumn, words: ModelledColumn) -> _Table:
-    last = table.schema.columns[-1].name
+    last = table.target
     given, found = table.factorize(source), table.factorize(words)
     num_given, num_found = len(given.uniques), len(found.uniques)
     most = MAX_NUMBERS if isinstance(source, Numerical) else MAX_WORDS
@@ -205,7 +210,7 @@ def _with_ranges(
     table: _Table, source: Numerical, words: Categorical | Boolean, cells: Sequence[tuple[str, str]]
 ) -> _Table:
     """Add rules by which each word has a range of numbers, with bin edges at their limits."""
-    is_target = words.name == table.schema.columns[-1].name
+    is_target = words.name == table.target
     if source.missing is not None or words.missing is not None or source.digits or is_target:
         return table
     numbers = sorted((number, word) for cell, word in cells if (number := source.form.read(cell)) is not None)
