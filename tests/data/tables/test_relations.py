@@ -320,7 +320,7 @@ def test_orders_with_exceptions_are_clipped() -> None:
     schema = detect_schema(from_frame(pd.DataFrame({"a": a, "b": b, "w": rng.choice(["x", "y"], 1_000)})))
     assert schema.outside == "clip"
     assert schema.rules == (Order("a", "b"),)
-    b[:50] = 0
+    b[:80] = 0
     assert not detect_schema(from_frame(pd.DataFrame({"a": a, "b": b}))).rules
 
 

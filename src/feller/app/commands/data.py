@@ -194,7 +194,7 @@ class Data:
 
         source, out = self._second("FILE --out schema.json"), self.writing.out or "schema.json"
         facts = draft_schema(source, out, self.edits, self.data_loading.schema)
-        excluded = ("notes", "warnings", "relations", "columns", "note")
+        excluded = ("notes", "relations", "warnings", "columns", "note")
         show_numbers({key: value for key, value in facts.items() if key not in excluded}, reporter)
         show_numbers(dict(facts["columns"]), reporter)
         for note in facts["notes"]:

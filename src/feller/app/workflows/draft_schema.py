@@ -18,7 +18,7 @@ from feller.data.loading.raw import RawTable
 from feller.data.tables.dataframes import from_frame
 from feller.data.tables.encoding import check_columns
 from feller.data.tables.modality import Table
-from feller.data.tables.relations import relation_lines
+from feller.data.tables.relations import relation_lines, with_relations
 from feller.data.tables.schema import KINDS, Schema, schema_of, write_schema
 from feller.data.tables.schema import is_draft as is_draft_file
 from feller.data.tables.schema_detection import detect_schema
@@ -58,6 +58,7 @@ def draft_schema(
     cells, start, is_draft = _start(source, schema)
     with error_context(source):
         edited, notes = edit_schema(start, cells, config, drafted=schema is None and not is_example)
+        edited = with_relations(cells, edited) if schema is None and not is_example else edited
     if path.exists():
         raise InputError(
             "already exists and may have been edited",
@@ -72,7 +73,7 @@ def draft_schema(
         "rows": n,
         "schema": str(path),
         "columns": {column.name: type_names[type(column)] for column in edited.columns},
-        "relations": list(relation_lines(cells, edited)) if schema is None and not is_example else [],
+        "relations": [*relation_lines(cells, edited)],
         "notes": [*(detection_notes(edited, cells) if schema is None and not is_example else ()), *notes],
         "warnings": [*(() if is_public else rare_value_warnings(edited, cells)), *schema_warnings(edited, n)],
         "note": DRAFT_NOTE if is_draft else DOCUMENTED_NOTE if is_public else EDITED_NOTE,
@@ -93,6 +94,7 @@ def infer_schema(
     cells, start, is_draft = _start(data, schema)
     with error_context(said_of(data) if isinstance(data, pd.DataFrame) else str(data)):
         edited, _ = edit_schema(start, cells, config, drafted=schema is None and is_draft)
+        edited = with_relations(cells, edited) if schema is None and is_draft else edited
     return {**edited.to_dict(), **({"draft": True} if is_draft else {})}
 
 
@@ -117,7 +119,7 @@ def _start(
     with error_context(where):
         cells = load_table(pathlib.Path(where)) if cells is None else cells
         if schema is None:
-            return cells, (detect_schema(cells) if example is None else example), example is None
+            return cells, (detect_schema(cells, relations=False) if example is None else example), example is None
         given = schema_of(schema)
         check_columns(cells, given)
         is_draft = schema.get("draft") is True if isinstance(schema, Mapping) else False

@@ -8,9 +8,11 @@ from feller.app.config import SchemaConfig
 from feller.core.errors import InputError, UsageError
 from feller.data.loading.raw import RawTable
 from feller.data.tables.column import Categorical, Column, ModelledColumn
+from feller.data.tables.dependent_columns import sources_of
+from feller.data.tables.rules import named_values
 from feller.data.tables.schema import Schema
 from feller.data.tables.schema_detection import MAX_VALUES, OTHER, code_column, identifier_column
-from feller.data.tables.unmodelled_columns import Derived, FreeText, SkippedColumn
+from feller.data.tables.unmodelled_columns import FreeText, SkippedColumn
 
 KINDS = ("drop", "codes", "identifier", "text")
 """Options that set the kind of columns; a column may be named by one of them only."""
@@ -92,12 +94,12 @@ def _check_references(schema: Schema, config: SchemaConfig, kind_of: dict[str, s
     for name, option in kind_of.items():
         if option == "codes":
             continue
-        sources = [column.name for column in schema.columns if isinstance(column, Derived) and column.source == name]
+        sources = [column.name for column in schema.columns if name in sources_of(column)]
         sources = [other for other in sources if kind_of.get(other) is None]
         roles = {
             "the target": name == (config.target or schema.target),
             "the unit": name == schema.unit and option != "identifier",
-            "a column with rules": any(name in (rule.when, rule.then) for rule in schema.rules),
+            "a column with rules": any(name in rule.names for rule in schema.rules),
             f"the source of {', '.join(sources)}": bool(sources),
         }
         role = next((text for text, applies in roles.items() if applies), None)
@@ -120,13 +122,7 @@ def _without_rare(
 ) -> tuple[Column, list[str]]:
     """Return a column without values in fewer than `rare` rows, and a note if there were any."""
     counts = Counter(dict(_word_counts(column, cells)))
-    in_rules = {
-        value
-        for rule in schema.rules
-        for name, values in ((rule.when, rule.among), (rule.then, rule.only))
-        if name == column.name
-        for value in values
-    }
+    in_rules = {value for rule in schema.rules for name, value in named_values(rule) if name == column.name}
     listed = column.values
     if drafted and column.other is not None:  # the draft lists the most frequent values only
         listed = tuple(

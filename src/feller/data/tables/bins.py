@@ -170,7 +170,7 @@ class Bins:
         """Number of integers that each code stands for."""
         return np.array([self.within(code, ())[1] for code in range(self.count)], dtype=np.int64)
 
-    def _positions(self, codes: Int64[np.ndarray, " n"], values: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+    def _ranks(self, codes: Int64[np.ndarray, " n"], values: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
         """Return the number of integers that each code stands for and that are smaller than the value."""
         firsts, is_bin = self._firsts[codes], self.is_wide[codes]
         below = sum(is_bin & (firsts <= heavy) & (heavy < values) for heavy in self.heavy)
@@ -184,7 +184,7 @@ class Bins:
         uniforms: Float64[np.ndarray, " n"],
     ) -> Int64[np.ndarray, " n"]:
         """Sample an integer for each code, uniformly within the code and between two bounds, which are included."""
-        begin, end = self._positions(codes, lows), self._positions(codes, highs + 1)
+        begin, end = self._ranks(codes, lows), self._ranks(codes, highs + 1)
         samples = self._firsts[codes] + begin + np.minimum((uniforms * (end - begin)).astype(np.int64), end - begin - 1)
         for heavy in self.heavy:  # in ascending order, skip each heavy value
             samples = samples + (self.is_wide[codes] & (self._firsts[codes] <= heavy) & (samples >= heavy))
@@ -192,8 +192,13 @@ class Bins:
 
     def middles(self, codes: Int64[np.ndarray, " n"], values: Int64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
         """Return, for each integer of a code, the middle of the uniform numbers for which `draw` returns it."""
-        middles = (self._positions(codes, values) + 0.5) / self.sizes[codes]
-        return middles.clip(0, 1 - 2**-53)
+        positions = (self._ranks(codes, values) + 0.5) / self.sizes[codes]
+        if self.weights:
+            for code in np.unique(codes):
+                first, last = self.span(int(code))
+                shares, points = self._quantiles(first, last)
+                positions[codes == code] = np.interp(positions[codes == code], points, shares)
+        return positions.clip(0, 1 - 2**-53)
 
     def draw(self, codes: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
         """Sample an integer for each code, uniformly within the code, given uniform random numbers in [0, 1)."""
@@ -203,24 +208,31 @@ class Bins:
             mask = codes == code
             heavy = [] if first == last else [value for value in self.heavy if first <= value <= last]
             num_values = last - first + 1 - len(heavy)
-            positions = self._weighted(first, last, uniforms[mask])
+            positions = self._positions(first, last, uniforms[mask])
             samples = first + np.minimum((positions * num_values).astype(np.int64), num_values - 1)
             for value in heavy:  # in ascending order, skip each heavy value
                 samples += samples >= value
             integers[mask] = samples
         return integers
 
-    def _weighted(self, first: int, last: int, uniforms: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
+    def _positions(self, first: int, last: int, uniforms: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
         """Map uniform random numbers to positions within a bin, in [0, 1), that follow the weights between knots."""
         if not self.weights or first == last:
             return uniforms
+        shares, points = self._quantiles(first, last)
+        return np.interp(uniforms, shares, points)
+
+    def _quantiles(
+        self, first: int, last: int
+    ) -> tuple[Float64[np.ndarray, " points"], Float64[np.ndarray, " points"]]:
+        """Return cumulative shares of the integers of a bin by the weights between knots, and their positions."""
         bounds = np.array([self.starts[0], *self.knots, self.last + 1], dtype=np.float64)
         points = np.unique([first, *np.clip(bounds, first, last + 1), last + 1])
         masses = np.interp(points, bounds, np.concatenate([[0.0], np.cumsum(self.weights)]))
+        positions = (points - first) / (last + 1 - first)
         if masses[-1] <= masses[0]:
-            return uniforms
-        shares = (masses - masses[0]) / (masses[-1] - masses[0])  # equal shares: an empty interval
-        return np.interp(uniforms, shares, (points - first) / (last + 1 - first))
+            return positions, positions
+        return (masses - masses[0]) / (masses[-1] - masses[0]), positions  # equal shares: an empty interval
 
 
 def check_binned(column: Any) -> None:

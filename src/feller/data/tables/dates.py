@@ -93,6 +93,17 @@ class Datetime(ModelledColumn):
         is_time = ~np.isnat(times)
         return is_time, self.units_of(times[is_time])
 
+    def to_units(self, words: pyarrow.Array) -> tuple[Bool[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
+        """Return the mask of cells that are times, and times in finest units of the format; 0 for other cells."""
+        is_time, times = self.read(words)
+        units = np.zeros(len(words), dtype=np.int64)
+        units[is_time] = times
+        return is_time, units
+
+    def from_units(self, units: Int64[np.ndarray, " n"]) -> pyarrow.Array:
+        """Return times in finest units of the format as cells."""
+        return write_times(self.instants(units), self.format)
+
     def units(self, cell: str) -> int | None:
         """Return a time in finest units of the format since the year 1; None if the cell is not a time."""
         _, units = self.read(text_array([cell]))

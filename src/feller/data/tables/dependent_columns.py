@@ -20,7 +20,7 @@ from feller.data.tables.column import Boolean, Categorical, Column, ModelledColu
 from feller.data.tables.dates import Datetime, read_times, write_time, write_times
 from feller.data.tables.number_format import NumberFormat
 from feller.data.tables.numerical_column import Numerical
-from feller.data.tables.unmodelled_columns import Derived, FreeText, HiddenColumn, Identifier
+from feller.data.tables.unmodelled_columns import Derived, FreeText, HiddenColumn, Identifier, SkippedColumn
 
 UNITS = {"seconds": 1_000_000, "minutes": 60_000_000, "hours": 3_600_000_000, "days": 86_400_000_000}
 """Microseconds of each unit of the amount between two times."""
@@ -105,9 +105,16 @@ class Gap(Column):
         """Column of the amounts, which has the name of this column; a model generates it."""
         form = NumberFormat(self.form.decimals) if self.unit is None else NumberFormat(after=f" {self.unit}")
         return Numerical(
-            self.name, self.low, self.high, self.edges, self.bins, self.heavy, False, form, self.missing,
-            self.also_missing,
-        )  # fmt: skip
+            self.name,
+            self.low,
+            self.high,
+            self.edges,
+            self.bins,
+            self.heavy,
+            form=form,
+            missing=self.missing,
+            also_missing=self.also_missing,
+        )
 
     @cached_property
     def times(self) -> Datetime:
@@ -368,7 +375,7 @@ _COPIED = (Numerical, Categorical, Boolean, Datetime, Derived, Identifier)
 
 def _check_kind(column: Column, name: str, by_name: Mapping[str, Column], kinds: tuple[type[Column], ...]) -> Column:
     form = text_form(by_name[name], by_name)
-    if not isinstance(form, kinds) or isinstance(form, FreeText | HiddenColumn):
+    if not isinstance(form, kinds) or isinstance(form, FreeText | HiddenColumn | SkippedColumn):
         words = {Numerical: "a column of numbers", Datetime: "a column of dates or times"}
         expected = words.get(kinds[0], "") if len(kinds) == 1 else "a column with cells"  # pyrefly: ignore
         raise InputError(expected, repr(name), "Choose another source", column=column.name)

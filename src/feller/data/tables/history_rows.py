@@ -15,6 +15,7 @@ from feller.data.tables.history_schema import MAX_ROWS, HistorySchema, split_col
 from feller.data.tables.number_format import NumberFormat
 from feller.data.tables.numerical_column import Numerical, numerical_column
 from feller.data.tables.partial_tables import FILL_MARKS
+from feller.data.tables.relations import with_relations
 from feller.data.tables.schema import Schema
 from feller.data.tables.schema_detection import detect_schema
 from feller.data.tables.transforms import (
@@ -225,7 +226,7 @@ def detect_history(
     people = people_of(raw, person)
     if order is not None and order not in raw.columns:
         raise InputError.unknown_name("order", order, raw.columns, alternatives=" of the table")
-    base = schema or detect_schema(raw)
+    base = schema or detect_schema(raw, relations=False)
     columns = tuple(
         Identifier(person, first=1) if column.name == person and not isinstance(column, Identifier) else column
         for column in base.columns
@@ -249,7 +250,8 @@ def detect_history(
     attributes = [name for name in constant if name in modelled]
     gap = None if units is None or order is None else _gap(order, column, rows)
     history = HistorySchema(order, tuple(attributes), limit, gap=gap)
-    return replace(base, unit=person, history=history)
+    described = replace(base, unit=person, history=history)
+    return described if schema else with_relations(raw, described)
 
 
 def _is_constant(raw: RawTable, name: str, rows: _SortedRows) -> bool:

@@ -432,6 +432,8 @@ def unmodelled_notes(schema: Schema) -> tuple[str, ...]:
         (Copy, "not modelled: {}, copied from other columns"),
         (Sum, "not modelled: {}, sums of other columns"),
         (SkippedColumn, "left out: {}, skipped by the schema, so samples lack it"),
+        (Copy, "not modelled: {}, copied from other columns"),
+        (Sum, "not modelled: {}, sums of other columns"),
     ]
     for column_type, template in templates:
         names = [column.name for column in schema.columns if isinstance(column, column_type)]

@@ -26,7 +26,7 @@ from feller.data.tables.unmodelled_columns import Derived, Identifier
 
 MIN_ROWS = 50
 """Minimum number of rows of a table in which relations are sought."""
-MIN_SHARE = 0.97
+MIN_SHARE = 0.96
 """Minimum fraction of rows, of those with both cells, in which an order holds."""
 MAX_BY_CHANCE = 0.99
 """Maximum fraction of rows in which an order holds if one of the columns is shuffled."""
@@ -54,6 +54,11 @@ class _Table:
 
     raw: RawTable
     schema: Schema
+
+    @property
+    def target(self) -> str:
+        """Name of the column that reports predict, which is not computed from others."""
+        return self.schema.target or self.schema.columns[-1].name
 
     @property
     def n(self) -> int:
@@ -135,7 +140,7 @@ def _described(column: Column) -> tuple[str, tuple[str, ...]]:
 def _with_copies(table: _Table) -> _Table:
     columns = table.plain(Numerical, Categorical, Boolean, Datetime, Identifier)
     factorized = {column.name: table.factorize(column) for column in columns}
-    last = table.schema.columns[-1].name
+    last = table.target
     copies: dict[str, Column] = {}
     for a, b in itertools.combinations(columns, 2):
         first, second = factorized[a.name], factorized[b.name]
@@ -173,7 +178,7 @@ def _with_dependent_words(table: _Table) -> _Table:
 
 
 def _with_dependence(table: _Table, source: ModelledColumn, words: ModelledColumn) -> _Table:
-    last = table.schema.columns[-1].name
+    last = table.target
     given, found = table.factorize(source), table.factorize(words)
     num_given, num_found = len(given.uniques), len(found.uniques)
     most = MAX_NUMBERS if isinstance(source, Numerical) else MAX_WORDS
@@ -205,7 +210,8 @@ def _with_ranges(
     table: _Table, source: Numerical, words: Categorical | Boolean, cells: Sequence[tuple[str, str]]
 ) -> _Table:
     """Add rules by which each word has a range of numbers, with bin edges at their limits."""
-    if source.missing is not None or words.missing is not None or source.digits:
+    is_target = words.name == table.target
+    if source.missing is not None or words.missing is not None or source.digits or is_target:
         return table
     numbers = sorted((number, word) for cell, word in cells if (number := source.form.read(cell)) is not None)
     changes = [i for i in range(1, len(numbers)) if numbers[i][1] != numbers[i - 1][1]]
@@ -244,7 +250,8 @@ def _with_sums(table: _Table) -> _Table:
     used: set[int] = set()
     screen = _screen(table.n)
     few = usable[: MAX_SUM_COLUMNS // 2]
-    for parts in itertools.chain(itertools.combinations(usable, 2), itertools.combinations(few, 3)):
+    candidates: list[tuple[int, ...]] = [*itertools.combinations(usable, 2), *itertools.combinations(few, 3)]
+    for parts in candidates:
         if used & {*parts}:
             continue
         is_screened = (values[list(parts)][:, screen].sum(0) == values[:, screen]).all(1)
@@ -287,7 +294,10 @@ class _OrderFound:
 
 
 def _orders(table: _Table, kind: type[Column]) -> list[_OrderFound]:
-    """Return the orders between columns of a kind, without those that follow from others; the nearest pairs first."""
+    """Return the orders between columns of a kind, without those that follow from others.
+
+    Orders that hold in all rows come first, and among them those of the nearest columns.
+    """
     columns = [column for column in table.plain(kind) if isinstance(column, Numerical | Datetime)]
     columns = [column for column in columns if not (isinstance(column, Numerical) and column.digits)]
     values = {column.name: values_of(table.raw, column.name, table.schema) for column in columns}
@@ -320,9 +330,14 @@ def _orders(table: _Table, kind: type[Column]) -> list[_OrderFound]:
     direct = [
         order
         for (a, b), order in found.items()
-        if not any((a, c.name) in found and (c.name, b) in found for c in columns)
+        if not any(_follows(order, found.get((a, c.name)), found.get((c.name, b))) for c in columns)
     ]
-    return sorted(direct, key=lambda order: order.distance)
+    return sorted(direct, key=lambda order: (order.share < 1, order.distance))
+
+
+def _follows(order: _OrderFound, first: _OrderFound | None, second: _OrderFound | None) -> bool:
+    """Return True if an order follows from two others that hold at least as often."""
+    return first is not None and second is not None and min(first.share, second.share) >= order.share
 
 
 def _with_gaps(table: _Table) -> _Table:

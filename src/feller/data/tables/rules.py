@@ -181,6 +181,16 @@ Rule = Constraint | Order | MissingTogether | Combination | Unique
 """Rule of a schema; classes are distinguished by their fields in records."""
 
 
+def named_values(rule: Rule) -> Iterator[tuple[str, str]]:
+    """Yield the name of a column with each value or comparison that a rule has for it."""
+    if isinstance(rule, Constraint):
+        yield from (
+            (name, value) for name, values in ((rule.when, rule.among), (rule.then, rule.only)) for value in values
+        )
+    elif isinstance(rule, Combination):
+        yield from ((name, value) for pair in rule.values for name, value in zip(rule.columns, pair, strict=True))
+
+
 def rules_as_text(rules: Sequence[Rule]) -> str:
     """Return rules as one text, for error messages."""
     return "; ".join(rule.text for rule in rules)

@@ -92,10 +92,10 @@ class Schema:
         for column in self.columns:
             if isinstance(column, Derived):
                 self._check_derived(column)
-        check_dependent(self.columns)
-        self._check_rules()
         if self.history is not None:
             check_history(self, self.history)
+        check_dependent(self.columns)
+        self._check_rules()
         _ = self.pairs, self.ordered_pairs, self.target_index
 
     def to_dict(self) -> dict[str, object]:

@@ -74,8 +74,11 @@ MIN_ROWS_PER_PERSON = 1.2
 """Minimum mean number of rows of a person in a table with several rows per person."""
 
 
-def detect_schema(raw: RawTable) -> Schema:
-    """Detect the schema of a table; InputError if no column can be modelled. Columns of missing cells are skipped."""
+def detect_schema(raw: RawTable, *, relations: bool = True) -> Schema:
+    """Detect the schema of a table; InputError if no column can be modelled. Columns of missing cells are skipped.
+
+    With `relations`, the schema has the relations between columns that hold in the rows, see `with_relations`.
+    """
     dtypes = dict(zip(raw.columns, raw.dtypes, strict=True)) if raw.dtypes else {}
 
     def guess(name: str) -> Column:
@@ -83,7 +86,8 @@ def detect_schema(raw: RawTable) -> Schema:
         _check_finite(raw, name, column)
         return _guess(name, equalize_precision(column), dtypes.get(name))
 
-    return with_relations(raw, Schema(tuple(by_column(guess, raw.columns, len(raw.values)))))
+    schema = Schema(tuple(by_column(guess, raw.columns, len(raw.values))))
+    return with_relations(raw, schema) if relations else schema
 
 
 def _guess(name: str, column: FactorizedColumn, dtype: str | None) -> Column:
