@@ -27,7 +27,6 @@ from feller.data.modality import Dataset
 from feller.data.tables.encoding import outside
 from feller.data.tables.given_cells import BETWEEN, check_words, table_with, words_of
 from feller.data.tables.histories import with_conditions_on_cells
-from feller.data.tables.modality import Table
 from feller.data.text.modality import Text
 from feller.models.autoguided import autoguided
 from feller.models.families.model_family import GuidanceScale, PartialObservation

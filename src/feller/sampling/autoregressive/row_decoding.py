@@ -200,7 +200,7 @@ def weighted_completions(
         num_candidates: Number of completions per row.
         any_order: True if the network was trained on all orders; then all weights of a row are equal.
     """
-    decoder = _RowDecoder(network, TokenSampler())
+    decoder = RowDecoder(network, TokenSampler())
     n = int(rows.max()) + 1 if len(rows) else 0
     u = decoder.uniform(rng.fold_in("ways"), n, num_candidates)[rows.to(x.device)]
     order = _observed_first(network, observed_mask) if any_order else None
@@ -214,7 +214,7 @@ def _observed_first(network: Any, observed_mask: Bool[Tensor, "n places"]) -> In
 
 
 def _weighted(
-    decoder: _RowDecoder, x: Tensor, observed_mask: Tensor, u: Tensor, order: Tensor | None
+    decoder: RowDecoder, x: Tensor, observed_mask: Tensor, u: Tensor, order: Tensor | None
 ) -> tuple[Int64[Tensor, "n candidates places"], Float[Tensor, "n candidates"]]:
     """Return candidates of each row and their log weights, for uniform numbers u [n, candidates, places]."""
     n, num_candidates = u.shape[:2]
