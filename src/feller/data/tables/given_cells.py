@@ -79,8 +79,15 @@ class ColumnChoice:
         """Return, for each code, the fraction of the cells it stands for that are allowed."""
         unique_codes, inverse = np.unique(codes.cpu().numpy(), return_inverse=True)
         code_ranges = [self._parts(int(code)) for code in unique_codes]
-        fractions = [sum(end - begin for begin, end in ranges) / num_cells for ranges, num_cells in code_ranges]
+        fractions = [
+            sum(float(np.diff(self._shares(int(code), np.array(span) / num_cells))[0]) for span in ranges)
+            for code, (ranges, num_cells) in zip(unique_codes, code_ranges, strict=True)
+        ]
         return torch.from_numpy(np.array(fractions, dtype=np.float64)[inverse]).to(codes.device)
+
+    def _shares(self, code: int, positions: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
+        """Return the probability before each position within a code."""
+        return positions if self.bins is None or code == self.column.num_values else self.bins.shares(code, positions)
 
     @cached_property
     def _peak(self) -> float:
@@ -96,7 +103,7 @@ class ColumnChoice:
     ) -> Float64[np.ndarray, " n"]:
         """Map uniform numbers to numbers for which the schema decodes the codes to allowed cells.
 
-        Each allowed cell of a code is equally likely.
+        Allowed cells are as likely as in unconditional rows: within a code equally likely, unless it has weights.
 
         Args:
             codes: Codes of sampled cells, each of which stands for at least one allowed cell.
@@ -109,11 +116,26 @@ class ColumnChoice:
             if not len(range_ends):
                 continue
             mask = codes == code
+            if isinstance(self.bins, Bins) and self.bins.weights and code != self.column.num_values:
+                mapped[mask] = self._weighted(self.bins, int(code), uniforms[mask])
+                continue
             cell_index = np.minimum((uniforms[mask] * range_ends[-1]).astype(np.int64), range_ends[-1] - 1)
             range_index = np.searchsorted(range_ends, cell_index, side="right")
             offsets = np.array([begin for begin, _ in ranges]) - np.concatenate([[0], range_ends[:-1]])
             mapped[mask] = (cell_index + offsets[range_index] + 0.5) / num_cells
         return mapped
+
+    def _weighted(self, bins: Bins, code: int, uniforms: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
+        """Map uniform numbers to those of allowed cells of a code whose cells have weights."""
+        ranges, num_cells = self._parts(code)
+        begins, ends = np.array(ranges, dtype=np.float64).T
+        shares = bins.shares(code, begins / num_cells), bins.shares(code, ends / num_cells)
+        total = np.cumsum(shares[1] - shares[0])
+        scaled = uniforms * total[-1]
+        index = np.minimum(np.searchsorted(total, scaled, side="right"), len(total) - 1)
+        positions = bins.positions(code, shares[0][index] + scaled - np.concatenate([[0.0], total])[index])
+        cell_index = np.clip(np.floor(positions * num_cells), begins[index], ends[index] - 1)
+        return bins.shares(code, (cell_index + 0.5) / num_cells)
 
 
 @dataclass(frozen=True, eq=False)

@@ -92,7 +92,7 @@ def mid_quantiles(
         mask = levels == level
         heavy = [] if first == last else [value for value in bins.heavy if first <= value <= last]
         below = numbers[mask] - first - sum((numbers[mask] > value).astype(np.int64) for value in heavy)
-        u[mask] = (below + 0.5) / (last - first + 1 - len(heavy))
+        u[mask] = bins.shares(int(level), (below + 0.5) / (last - first + 1 - len(heavy)))
     return u
 
 
