@@ -18,6 +18,7 @@ from feller.data.tables.bins import Bins
 from feller.data.tables.column import Categorical, Column, ModelledColumn
 from feller.data.tables.constraints import violations
 from feller.data.tables.dates import Datetime
+from feller.data.tables.grouped_column import Grouped
 from feller.data.tables.numerical_column import Numerical
 from feller.data.tables.schema import Schema
 from feller.data.tables.unmodelled_columns import Derived, FreeText, HiddenColumn, Identifier, SkippedColumn
@@ -57,6 +58,8 @@ class ColumnChoice:
     def bins(self) -> Bins | None:
         """Bins that the codes of the column stand for; None if each code stands for a single cell."""
         column = self.column
+        if isinstance(column, Grouped):
+            return column.levels
         if isinstance(column, Datetime | Numerical) and not (isinstance(column, Numerical) and column.digits):
             return column.levels
         return None
@@ -231,7 +234,7 @@ def given_cells(given: CellConditions, schema: Schema) -> GivenCells:
                     f"{value} contradicts another condition", argument=leaf, remedy="Remove one of the two conditions"
                 )
             codes[index], observed[index] = code, True
-            if isinstance(column, Numerical | Datetime):
+            if isinstance(column, Numerical | Datetime | Grouped):
                 exact[leaf] = value
             continue
         if isinstance(value, tuple):
@@ -276,6 +279,8 @@ def _choice(column: ModelledColumn, texts: Sequence[str]) -> ColumnChoice:
     if isinstance(column, Numerical | Datetime):
         spans = [_ends(column, text, text) for text in present]
         spans += [_ends(column, *text.split(BETWEEN, 1)) for text in ranges]
+    elif isinstance(column, Grouped):
+        spans = [(index, index) for index in column.word_indices(text_array(present)).tolist()]
     else:
         spans = [(codes[text], codes[text]) for text in present]
     if not texts or (len(present) == len(texts) and not spans):

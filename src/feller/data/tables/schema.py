@@ -16,6 +16,7 @@ from feller.core.serialization import from_dict, replace_file, to_dict
 from feller.data.tables.column import Boolean, Categorical, Column, ModelledColumn
 from feller.data.tables.constraints import Constraint, Pair, compile_rules
 from feller.data.tables.dates import Datetime
+from feller.data.tables.grouped_column import Grouped
 from feller.data.tables.history_schema import HistorySchema, check_history
 from feller.data.tables.numerical_column import Numerical
 from feller.data.tables.unmodelled_columns import Derived, FreeText, HiddenColumn, Identifier, SkippedColumn
@@ -173,6 +174,7 @@ KINDS: dict[str, type[Column]] = {
     "derived": Derived,
     "untold": HiddenColumn,
     "skip": SkippedColumn,
+    "grouped": Grouped,
 }
 """Column classes by their name in the schema file."""
 VERSION = 2
@@ -336,6 +338,8 @@ def _words(value: Any, field: str) -> Any:
         return [str(element) if type(element) is int else element for element in value]
     if field in ("missing", "other", "true", "false", "instead") and type(value) is int:
         return str(value)
+    if field == "groups" and isinstance(value, dict):
+        return {key: _words(members, "values") for key, members in value.items()}
     if field == "mapping" and isinstance(value, dict):
         return {key: str(element) if type(element) is int else element for key, element in value.items()}
     return value
