@@ -20,7 +20,7 @@ def people(n=400, seed=0):
     return pd.DataFrame(
         {
             "age": rng.integers(18, 80, n),
-            "school": rng.choice(["Bachelors", "Masters"], n),
+            "school": [f"rare {i}" if i % 8 == 0 else ("Bachelors", "Masters")[i % 2] for i in range(n)],
             "pay": rng.integers(0, 500, n) * 100 + 7,
             "empty": np.full(n, np.nan),
         }

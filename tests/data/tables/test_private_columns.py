@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
+import torch
 
 from feller.core.errors import InputError
 from feller.data.loading.raw import RawTable, text_array
 from feller.data.tables.bins import Bins
 from feller.data.tables.column import Categorical
 from feller.data.tables.encoding import encode
+from feller.data.tables.given_cells import ColumnChoice
 from feller.data.tables.number_format import NumberFormat, detect_number_format
 from feller.data.tables.numerical_column import Numerical
 from feller.data.tables.private_schema_search import search_schema
@@ -90,14 +92,14 @@ def test_lists_and_knots_survive_a_file() -> None:
     with refuses(InputError, column="b"):
         Numerical("b", 0.0, 9.0, knots=(3.0,))
     with refuses(InputError, column="b"):
-        Numerical("b", 0.0, 9.0, knots=(3.0,), weights=(1.0, -1.0))
+        Numerical("b", 0.0, 9.0, knots=(3.0,), weights=(1.0, 0.0))
     with refuses(InputError, column="b"):
         Numerical("b", 0.0, 9.0, knots=(12.0,), weights=(1.0, 1.0))
 
 
 def test_numbers_within_bins_follow_the_weights() -> None:
-    """Bin 0 to 9 with knots at 2 and 5, and weights 4, 0, 1: of ten positions, eight are 0 or 1, none is 2 to 4."""
-    bins = Bins((0, 10), 19, (), False, (2, 5, 10), (4.0, 0.0, 1.0, 5.0))
+    """Bin 0 to 9 with knots at 2 and 5, and weights 4, 0 and 1: four of five numbers are 0 or 1, none is 2 to 4."""
+    bins = Bins((0, 10), 19, (), False, (2, 5, 10), (4.0, 1e-9, 1.0, 5.0))
     uniforms = (np.arange(1000) + 0.5) / 1000
     values = bins.draw(np.zeros(1000, dtype=np.int64), uniforms)
     counts = np.bincount(values, minlength=10)
@@ -107,6 +109,20 @@ def test_numbers_within_bins_follow_the_weights() -> None:
     upper = bins.draw(np.ones(1000, dtype=np.int64), uniforms)
     assert np.bincount(upper)[10:].tolist() == [100] * 10
     assert (bins.codes(values) == 0).all()
+
+
+def test_conditions_follow_the_weights() -> None:
+    """Numbers from 1 to 5 of a bin from 0 to 9: 1 has weight 2, 2 to 4 have 1 together, and 5 has 1 / 5."""
+    column = Numerical("x", 0.0, 19.0, edges=(10.0,), knots=(2.0, 5.0, 10.0), weights=(4.0, 1.0, 1.0, 5.0))
+    choice = ColumnChoice(column, ((1, 5),))
+    codes, uniforms = np.zeros(3200, dtype=np.int64), (np.arange(3200) + 0.5) / 3200
+    assert choice.fractions(torch.tensor([0, 1])).tolist() == pytest.approx([3.2 / 6, 0.0])
+    values = np.array(column.value_cells(codes, choice.uniforms(codes, uniforms)).to_pylist(), dtype=int)
+    expected = [0, 2000, 1000 / 3, 1000 / 3, 1000 / 3, 200]
+    assert np.bincount(values).tolist() == pytest.approx(expected, abs=2)
+    levels = np.zeros(10, dtype=np.int64)
+    u = column.levels.middles(levels, np.arange(10))
+    assert column.levels.draw(levels, u).tolist() == list(range(10))
 
 
 def test_knots_that_are_not_edges_split_their_weight() -> None:

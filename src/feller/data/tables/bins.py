@@ -46,11 +46,11 @@ class Bins:
             raise InputError(expected="bounds with fewer than 19 digits", remedy="Use fewer decimals")
         if self.weights and (
             len(self.weights) != len(self.knots) + 1
-            or min(self.weights) < 0
+            or min(self.weights) <= 0
             or not all(a < b for a, b in pairwise((self.starts[0], *self.knots, self.last + 1)))
         ):
             raise InputError(
-                expected="`knots` in ascending order within the bounds, and one more of `weights`, of at least 0"
+                expected="`knots` in ascending order within the bounds, and one more of `weights`, above 0"
             )
         if self.heavy and not self.starts[0] <= self.heavy[0] <= self.heavy[-1] <= self.last:
             raise InputError(expected="`heavy` values (with a bin of their own) within the bounds of the column")
@@ -195,9 +195,7 @@ class Bins:
         positions = (self._ranks(codes, values) + 0.5) / self.sizes[codes]
         if self.weights:
             for code in np.unique(codes):
-                first, last = self.span(int(code))
-                shares, points = self._quantiles(first, last)
-                positions[codes == code] = np.interp(positions[codes == code], points, shares)
+                positions[codes == code] = self.shares(int(code), positions[codes == code])
         return positions.clip(0, 1 - 2**-53)
 
     def draw(self, codes: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
@@ -208,31 +206,37 @@ class Bins:
             mask = codes == code
             heavy = [] if first == last else [value for value in self.heavy if first <= value <= last]
             num_values = last - first + 1 - len(heavy)
-            positions = self._positions(first, last, uniforms[mask])
+            positions = self.positions(int(code), uniforms[mask])
             samples = first + np.minimum((positions * num_values).astype(np.int64), num_values - 1)
             for value in heavy:  # in ascending order, skip each heavy value
                 samples += samples >= value
             integers[mask] = samples
         return integers
 
-    def _positions(self, first: int, last: int, uniforms: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
-        """Map uniform random numbers to positions within a bin, in [0, 1), that follow the weights between knots."""
-        if not self.weights or first == last:
-            return uniforms
-        shares, points = self._quantiles(first, last)
-        return np.interp(uniforms, shares, points)
+    def shares(self, code: int, positions: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
+        """Return the probability that an integer sampled within a code is before a position, from 0 to 1 in the code.
 
-    def _quantiles(
-        self, first: int, last: int
-    ) -> tuple[Float64[np.ndarray, " points"], Float64[np.ndarray, " points"]]:
-        """Return cumulative shares of the integers of a bin by the weights between knots, and their positions."""
+        It is also the uniform random number for which `draw` returns the integer at this position.
+        """
+        points, shares = self._shape(code)
+        return positions if points is None else np.interp(positions, points, shares)
+
+    def positions(self, code: int, uniforms: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
+        """Map uniform random numbers to positions within a code, from 0 to 1; the inverse of `shares`."""
+        points, shares = self._shape(code)
+        return uniforms if points is None else np.interp(uniforms, shares, points)
+
+    def _shape(self, code: int) -> tuple[Float64[np.ndarray, " m"] | None, Float64[np.ndarray, " m"]]:
+        """Return positions within a code and the probability before each; None if integers in it are uniform."""
+        first, last = self.span(code)
+        if not self.weights or first == last:
+            return None, np.zeros(0)
         bounds = np.array([self.starts[0], *self.knots, self.last + 1], dtype=np.float64)
         points = np.unique([first, *np.clip(bounds, first, last + 1), last + 1])
         masses = np.interp(points, bounds, np.concatenate([[0.0], np.cumsum(self.weights)]))
-        positions = (points - first) / (last + 1 - first)
         if masses[-1] <= masses[0]:
-            return positions, positions
-        return (masses - masses[0]) / (masses[-1] - masses[0]), positions  # equal shares: an empty interval
+            return None, np.zeros(0)
+        return (points - first) / (last + 1 - first), (masses - masses[0]) / (masses[-1] - masses[0])
 
 
 def check_binned(column: Any) -> None:

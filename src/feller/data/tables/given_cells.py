@@ -20,6 +20,7 @@ from feller.data.tables.column import Categorical, Column, ModelledColumn
 from feller.data.tables.constraints import violations
 from feller.data.tables.dates import Datetime
 from feller.data.tables.dependent_columns import Copy, Gap, Sum, modelled_source
+from feller.data.tables.grouped_column import Grouped
 from feller.data.tables.numerical_column import Numerical
 from feller.data.tables.schema import Schema
 from feller.data.tables.unmodelled_columns import Derived, FreeText, HiddenColumn, Identifier, SkippedColumn
@@ -59,6 +60,8 @@ class ColumnChoice:
     def bins(self) -> Bins | None:
         """Bins that the codes of the column stand for; None if each code stands for a single cell."""
         column = self.column
+        if isinstance(column, Grouped):
+            return column.levels
         if isinstance(column, Datetime | Numerical) and not (isinstance(column, Numerical) and column.digits):
             return column.levels
         return None
@@ -81,8 +84,15 @@ class ColumnChoice:
         """Return, for each code, the fraction of the cells it stands for that are allowed."""
         unique_codes, inverse = np.unique(codes.cpu().numpy(), return_inverse=True)
         code_ranges = [self._parts(int(code)) for code in unique_codes]
-        fractions = [sum(end - begin for begin, end in ranges) / num_cells for ranges, num_cells in code_ranges]
+        fractions = [
+            sum(float(np.diff(self._shares(int(code), np.array(span) / num_cells))[0]) for span in ranges)
+            for code, (ranges, num_cells) in zip(unique_codes, code_ranges, strict=True)
+        ]
         return torch.from_numpy(np.array(fractions, dtype=np.float64)[inverse]).to(codes.device)
+
+    def _shares(self, code: int, positions: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
+        """Return the probability before each position within a code."""
+        return positions if self.bins is None or code == self.column.num_values else self.bins.shares(code, positions)
 
     @cached_property
     def _peak(self) -> float:
@@ -98,7 +108,7 @@ class ColumnChoice:
     ) -> Float64[np.ndarray, " n"]:
         """Map uniform numbers to numbers for which the schema decodes the codes to allowed cells.
 
-        Each allowed cell of a code is equally likely.
+        Allowed cells are as likely as in unconditional rows: within a code equally likely, unless it has weights.
 
         Args:
             codes: Codes of sampled cells, each of which stands for at least one allowed cell.
@@ -111,11 +121,26 @@ class ColumnChoice:
             if not len(range_ends):
                 continue
             mask = codes == code
+            if isinstance(self.bins, Bins) and self.bins.weights and code != self.column.num_values:
+                mapped[mask] = self._weighted(self.bins, int(code), uniforms[mask])
+                continue
             cell_index = np.minimum((uniforms[mask] * range_ends[-1]).astype(np.int64), range_ends[-1] - 1)
             range_index = np.searchsorted(range_ends, cell_index, side="right")
             offsets = np.array([begin for begin, _ in ranges]) - np.concatenate([[0], range_ends[:-1]])
             mapped[mask] = (cell_index + offsets[range_index] + 0.5) / num_cells
         return mapped
+
+    def _weighted(self, bins: Bins, code: int, uniforms: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
+        """Map uniform numbers to those of allowed cells of a code whose cells have weights."""
+        ranges, num_cells = self._parts(code)
+        begins, ends = np.array(ranges, dtype=np.float64).T
+        shares = bins.shares(code, begins / num_cells), bins.shares(code, ends / num_cells)
+        total = np.cumsum(shares[1] - shares[0])
+        scaled = uniforms * total[-1]
+        index = np.minimum(np.searchsorted(total, scaled, side="right"), len(total) - 1)
+        positions = bins.positions(code, shares[0][index] + scaled - np.concatenate([[0.0], total])[index])
+        cell_index = np.clip(np.floor(positions * num_cells), begins[index], ends[index] - 1)
+        return bins.shares(code, (cell_index + 0.5) / num_cells)
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,7 +244,7 @@ def given_cells(given: CellConditions, schema: Schema) -> GivenCells:
                     f"{value} contradicts another condition", argument=leaf, remedy="Remove one of the two conditions"
                 )
             codes[index], observed[index] = code, True
-            if isinstance(column, Numerical | Datetime):
+            if isinstance(column, Numerical | Datetime | Grouped):
                 exact[leaf] = value
             continue
         if isinstance(value, tuple):
@@ -411,6 +436,8 @@ def _choice(column: ModelledColumn, texts: Sequence[str]) -> ColumnChoice:
     if isinstance(column, Numerical | Datetime):
         spans = [_ends(column, text, text) for text in present]
         spans += [_ends(column, *text.split(BETWEEN, 1)) for text in ranges]
+    elif isinstance(column, Grouped):
+        spans = [(index, index) for index in column.word_indices(text_array(present)).tolist()]
     else:
         spans = [(codes[text], codes[text]) for text in present]
     if not texts or (len(present) == len(texts) and not spans):

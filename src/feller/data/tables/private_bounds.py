@@ -60,6 +60,8 @@ FEWEST_PARTS = 4
 """Number of possible values up to which each has its own bin, with any noise."""
 KNOTS = 40
 """Number of intervals with about equal numbers of rows in which numbers are sampled uniformly."""
+MIN_WEIGHT = 0.1
+"""Minimum weight of such an interval, in rows."""
 DIGITS = 5
 """Number of digits to which the limits of these intervals are rounded."""
 HALF = 0.5
@@ -244,7 +246,7 @@ def _knots(
     points = np.array([float(low), *sorted(float(knot) for knot in rounded if low < knot <= high), float(high + unit)])
     ends = np.array([float(cells[0].start), *(float(cell.end) for cell in cells)])
     positions = np.interp(points, ends, np.concatenate([[0.0], np.cumsum(masses)]))
-    return tuple(points[1:-1].tolist()), tuple(np.round(np.diff(positions), 1).tolist())
+    return tuple(points[1:-1].tolist()), tuple(np.round(np.maximum(np.diff(positions), MIN_WEIGHT), 1).tolist())
 
 
 def _edges(knots: Sequence[float], weights: Sequence[float], rows: float) -> tuple[float, ...]:

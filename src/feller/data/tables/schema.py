@@ -26,6 +26,7 @@ from feller.data.tables.dependent_columns import (
     sources_of,
     text_form,
 )
+from feller.data.tables.grouped_column import Grouped
 from feller.data.tables.history_schema import HistorySchema, check_history
 from feller.data.tables.numerical_column import Numerical
 from feller.data.tables.rules import (
@@ -255,6 +256,7 @@ KINDS: dict[str, type[Column]] = {
     "sum": Sum,
     "untold": HiddenColumn,
     "skip": SkippedColumn,
+    "grouped": Grouped,
 }
 """Column classes by their name in the schema file."""
 VERSION = 2
@@ -419,6 +421,8 @@ def _words(value: Any, field: str) -> Any:
         return [str(element) if type(element) is int else element for element in value]
     if field in ("missing", "other", "true", "false", "instead") and type(value) is int:
         return str(value)
+    if field == "groups" and isinstance(value, dict):
+        return {key: _words(members, "values") for key, members in value.items()}
     if field == "mapping" and isinstance(value, dict):
         return {key: str(element) if type(element) is int else element for key, element in value.items()}
     return value

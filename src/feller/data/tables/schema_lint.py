@@ -17,6 +17,7 @@ from feller.data.loading.raw import RawTable
 from feller.data.tables.column import Boolean, Categorical, Column
 from feller.data.tables.dates import Datetime
 from feller.data.tables.dependent_columns import Copy, Gap, Sum
+from feller.data.tables.grouped_column import Grouped
 from feller.data.tables.numerical_column import Numerical, finest
 from feller.data.tables.schema import Schema
 from feller.data.tables.schema_detection import ALL_DIFFERENT
@@ -180,6 +181,9 @@ def _column_facts(column: Column) -> str:
     """Describe the public facts on one column; empty for generated or empty columns."""
     if isinstance(column, Categorical):
         return f"{_count(len(column.values), 'word')}, {_listed_words([repr(word) for word in column.values])}"
+    if isinstance(column, Grouped):
+        words = _listed_words([repr(word) for word in column.words])
+        return f"{_count(len(column.words), 'word')} in {_count(column.num_values, 'group')}, {words}"
     if isinstance(column, Boolean):
         return f"{column.true!r} or {column.false!r}"
     if isinstance(column, Numerical):

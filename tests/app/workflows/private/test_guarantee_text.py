@@ -5,7 +5,7 @@ import math
 import pytest
 
 from feller.app.terminal import TerminalReporter, show_numbers
-from feller.app.workflows.private.guarantee_text import caveat, sentence
+from feller.app.workflows.private.guarantee_text import SEARCH_NOTE, caveat, sentence
 from feller.data.tables.column import Categorical
 from feller.data.tables.modality import Table
 from feller.data.tables.schema import Schema
@@ -24,6 +24,12 @@ def test_rows():
     factor = math.ceil(100 * math.exp(LEDGER.epsilon())) / 100
     assert "adding or removing one row among the 1,234 rows of visits.csv" in said
     assert f"at most {factor} times as likely as without any one row, except with probability 1e-05" in said
+
+
+def test_held_out_rows_went_through_the_schema_search():
+    searched = fit_record(data="visits.csv", recipe="table", size="tiny", seed=0)
+    assert SEARCH_NOTE in sentence(LEDGER, searched, Table(Schema(COLUMNS)))
+    assert SEARCH_NOTE not in sentence(LEDGER, ASKED, Table(Schema(COLUMNS)))
 
 
 def test_people_with_several_rows():

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from feller.app.workflows.private.wide_columns import LABEL
 from feller.app.workflows.run_config import FitRecord, is_described
 from feller.data.loading.targets import predicts_target
 from feller.data.modality import Modality
@@ -93,12 +94,17 @@ def sentence(ledger: Ledger, record: FitRecord, kind: Modality) -> str:
         f"An epsilon this large {weakness}." if weakness else "",
         f"Public: {_public(record, kind)}{f', and the model {record.start_from}' if record.start_from else ''}.",
         rows_note,
-        SEARCH_NOTE if table is not None and not is_described(record) else "",
+        SEARCH_NOTE if table is not None and _searched(ledger, record) else "",
         "The noise comes from a recorded seed: NOTHING is protected from anyone who knows it."
         if record.provenance.private is not None and record.provenance.private.unsafe_seed is not None
         else "",
     ]
     return " ".join(filter(None, sentences))
+
+
+def _searched(ledger: Ledger, record: FitRecord) -> bool:
+    """Return True if all rows, also the held-out ones, went through a schema search or a grouping of values."""
+    return not is_described(record) or any(getattr(event, "label", "") == LABEL for event in ledger.events)
 
 
 def _public(record: FitRecord, modality: Modality) -> str:

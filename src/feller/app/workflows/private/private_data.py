@@ -52,6 +52,7 @@ from feller.app.workflows.private.table_schema import (
     owner_warnings,
     rare_values_note,
 )
+from feller.app.workflows.private.wide_columns import group_wide_columns
 from feller.app.workflows.run_config import FitRecord, data_fingerprint, train_test_split
 from feller.core.errors import InputError, UsageError, error_context
 from feller.core.rng import Rng
@@ -217,6 +218,9 @@ class PrivateData(DataAccess):
                 f"the schema of {record.data} would be inferred from its cells, which would reveal private values",
                 remedy=f"Set --schema, or use a table file ({', '.join(TABLE_SUFFIXES)}), which gets a private schema",
             )
+        table = dataset.modality.view(Table)
+        if table is not None and record.config.data_loading.schema is not None and like is None:
+            dataset, self._schema_cost = group_wide_columns(self.config, dataset, table, self._search.record_spending)
         return dataset
 
     def _check_before_spending(
@@ -278,7 +282,7 @@ class PrivateData(DataAccess):
         if table is None:
             return ()
         if record.config.data_loading.schema is not None:
-            return schema_warnings(table.schema, n)
+            return (*schema_warnings(table.schema, n), *cost.notes)
         if not cost.expenses:
             return ()
         epsilon = Ledger(cost.expenses, self.config.delta_for(n), n, cost.delta).epsilon()

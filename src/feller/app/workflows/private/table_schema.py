@@ -203,6 +203,8 @@ class SchemaCost:
     """For each column, the rare values that were merged, as determined from noisy counts."""
     clipped: tuple[ClippedCells, ...] = ()
     """Columns with cells outside the bounds of the column, as determined from noisy counts."""
+    notes: tuple[str, ...] = ()
+    """Notes on columns whose values were grouped, which depend on noisy counts only."""
 
 
 def find_schema(
