@@ -6,6 +6,7 @@ from scipy.stats import chisquare
 
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
+from feller.sampling.autoregressive import row_decoding
 from feller.sampling.autoregressive.row_decoding import decode_rows
 from tests.errors import refuses
 from tests.networks.test_row_network import CODES, ROWS, VALID, chances, network
@@ -144,6 +145,26 @@ def test_code_weights_reweight_the_rows(known: dict[int, int], anyhow: bool) -> 
         made, 40, Rng(2), observed=(ROWS.encode(codes)[:40], kept[:40]), any_order=anyhow, code_weights=odds
     )
     assert torch.equal(part, found[:40])
+
+
+def test_several_weighted_columns_come_first_and_are_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the second column needs rejection: 2 % of rows have the first weighted value, more than the limit allows."""
+    monkeypatch.setattr(row_decoding, "MAX_PROPOSALS", 64)
+    made, n = network(), 1500
+    weights = {2: torch.tensor([0.02, 0.0]), 3: torch.tensor([1.0, 0.5, 0.0, 1.0])}
+    law = torch.where(VALID, chances(made, ROWS.encode(CODES), torch.tensor([2, 3, 0, 1])), 0.0)
+    for column, weight in weights.items():
+        law = law * weight[CODES[:, column]]
+    odds = {column: lambda some, weight=weight: weight.double()[some] for column, weight in weights.items()}
+    none = torch.zeros(n, 5, dtype=torch.bool)
+    found = decode_rows(made, n, Rng(2), observed=(none.long(), none), code_weights=odds)
+    assert agrees(counted(found), law / law.sum())
+
+
+def test_weights_that_exclude_all_values_are_refused_at_once() -> None:
+    none = torch.zeros(3, 5, dtype=torch.bool)
+    with refuses(UsageError):
+        decode_rows(network(), 3, Rng(2), observed=(none.long(), none), code_weights={2: lambda some: some * 0.0})
 
 
 def test_invalid_observations_are_refused() -> None:

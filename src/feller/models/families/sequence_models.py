@@ -134,6 +134,7 @@ class TableModel(_NextTokenModel):
             num_candidates=0 if observed is None else observed.num_candidates,
             forbidden=None if observed is None else observed.forbidden,
             code_weights={} if observed is None else observed.code_weights,
+            on_progress=request.on_progress,
         )
 
     def column_probs(

@@ -4,8 +4,8 @@ A network trained on a single order cannot start with arbitrary columns. In this
 observed values occur (exact, but slow for rare values), or resampled with importance weights (fast, but approximate).
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -35,6 +35,7 @@ def decode_rows(
     num_candidates: int = 0,
     forbidden: Int64[Tensor, " places"] | None = None,
     code_weights: Mapping[int, Callable[[Tensor], Tensor]] | None = None,
+    on_progress: Callable[[float], None] = lambda fraction: None,
 ) -> Int64[Tensor, "n places"]:
     """Generate n rows that are valid under the network's grammar; samples depend on the row index, not on the batch.
 
@@ -50,7 +51,9 @@ def decode_rows(
         forbidden: Token per position (-1 for none) to avoid if other tokens are allowed, such as the token of a missing
             cell.
         code_weights: For a column index, function from value codes to weights in [0, 1], which multiply the network's
-            probabilities; the result is exact, by rejection sampling.
+            probabilities; the result is exact. If the columns can be generated directly after the observed ones, the
+            first one is sampled without rejection.
+        on_progress: Callback with the fraction of accepted rows in rejection sampling.
 
     Raises:
         UsageError: If the observed values occur in no valid row, or too rarely.
@@ -69,9 +72,34 @@ def decode_rows(
         return decoder(x, observed_mask, decoder.uniform(rng, n), order)[0]
     if num_candidates:
         return _importance_resample(decoder, x, observed_mask, rng, num_candidates)
+    weights = dict(code_weights or {})
+    if any_order and token_sampler == TokenSampler():
+        log_weights = _token_log_weights(network, weights, device)
+        weights = {column: weight for column, weight in weights.items() if column not in log_weights}
+        decoder = replace(
+            decoder, log_weights={network.grammar.first_place[j]: weight for j, weight in log_weights.items()}
+        )
+        order = _observed_first(network, observed_mask, tuple(log_weights))
+    proposals = _Proposals(decoder, order, weights)
     return _rejection_sample(
-        decoder, x, observed_mask, observed_mask if can_begin else leading_mask, order, rng, code_weights or {}
+        proposals, x, observed_mask, observed_mask if can_begin else leading_mask, rng, on_progress
     )
+
+
+def _token_log_weights(
+    network: Any, code_weights: Mapping[int, Callable[[Tensor], Tensor]], device: torch.device
+) -> dict[int, Float[Tensor, " tokens"]]:
+    """Return the log weights of the tokens of each weighted column that has one token per value."""
+    space, log_weights = network.space, {}
+    for column, weight_fn in code_weights.items():
+        tokenizer = space.columns[column]
+        if tokenizer.num_tokens != 1 or not tokenizer.ends_in_code:
+            continue
+        weights = torch.full((network.grammar.max_tokens,), -torch.inf, dtype=torch.float64, device=device)
+        codes = torch.arange(tokenizer.num_values, device=device)
+        weights[: len(codes)] = weight_fn(codes).double().log()
+        log_weights[column] = weights
+    return log_weights
 
 
 @dataclass(frozen=True)
@@ -81,6 +109,8 @@ class RowDecoder:
     network: Any
     token_sampler: RowTokenSamplerFn
     forbidden: Tensor | None = None
+    log_weights: Mapping[int, Tensor] = field(default_factory=dict)
+    """Log weights of the tokens at some positions, which come directly after the observed columns."""
 
     def uniform(self, rng: Rng, n: int, *times: int) -> Tensor:
         """Sample the uniform numbers for the token positions of n rows, [n, *times, places]."""
@@ -93,6 +123,7 @@ class RowDecoder:
         """Return completed rows, and the log importance weight of each row's observed values.
 
         Earlier columns are restricted to values that the observed values can follow; the weight corrects for this.
+        With `log_weights`, the weight is the probability of acceptance: the first weighted column needs none.
         """
         size = self.network.rows_per_call
         chunks = [torch.arange(len(x))[i : i + size] for i in range(0, len(x), size)] or [torch.arange(0)]
@@ -122,29 +153,62 @@ class RowDecoder:
                 feasible = torch.where(preferred.any(1, keepdim=True), preferred, feasible)
             logits = logits.double().masked_fill(~allowed, -torch.inf).log_softmax(1)
             restricted = logits.masked_fill(~feasible, -torch.inf)
-            new_tokens = self.token_sampler(restricted, u[rows, position])
+            if self.log_weights:
+                restricted = self._weighted(restricted, position)
             log_weight = log_weight + torch.where(
                 is_observed, logits.gather(1, tokens[:, None])[:, 0], restricted.logsumexp(1)
             )
+            if self.log_weights:
+                # Up to the first weighted column, the weight is the same for all proposals.
+                log_weight = log_weight.masked_fill(position == next(iter(self.log_weights)), 0.0)
+                restricted = torch.where((restricted == -torch.inf).all(1, keepdim=True), logits, restricted)
+            new_tokens = self.token_sampler(restricted, u[rows, position])
             x[rows, position] = torch.where(is_observed, tokens, new_tokens)
             last_tokens, last_position = x[rows, position], position
         return x, log_weight
 
+    def _weighted(self, logits: Float[Tensor, "m tokens"], position: Int64[Tensor, " m"]) -> Float[Tensor, "m tokens"]:
+        """Add the log weights of the tokens at the position of each row.
+
+        Raises:
+            UsageError: If the first weighted column has no possible token, so that no row can be accepted.
+        """
+        for index, (place, log_weights) in enumerate(self.log_weights.items()):
+            logits = torch.where((position == place)[:, None], logits + log_weights, logits)
+            is_impossible = (position == place) & (logits == -torch.inf).all(1)
+            if index == 0 and is_impossible.any():
+                raise UsageError(
+                    argument="given",
+                    expected="values that can occur together",
+                    found=f"no possible value in column {self.network.grammar.column_of_place[place]}",
+                    remedy="Condition on fewer columns, or on wider ranges",
+                    row=int(is_impossible.nonzero()[0]),
+                )
+        return logits
+
+
+@dataclass(frozen=True)
+class _Proposals:
+    decoder: RowDecoder
+    order: Tensor | None
+    """Positions in the order in which they are generated; None for the order of the table."""
+    code_weights: Mapping[int, Callable[[Tensor], Tensor]]
+    """For some columns, the probability with which a row with a code is accepted."""
+
 
 def _rejection_sample(
-    decoder: RowDecoder,
+    proposals: _Proposals,
     x: Tensor,
     observed_mask: Tensor,
     leading_mask: Tensor,
-    order: Tensor | None,
     rng: Rng,
-    code_weights: Mapping[int, Callable[[Tensor], Tensor]],
+    on_progress: Callable[[float], None],
 ) -> Int64[Tensor, "n places"]:
     """Sample table rows until all observed values in x are matched; rows without a match are sampled again.
 
-    The leading observed columns, `leading_mask`, are fixed while sampling, so they always match. `code_weights` gives,
-    for some columns, the probability with which a row with this code is accepted.
+    The leading observed columns, `leading_mask`, are fixed while sampling, so they always match.
     """
+    decoder, order, code_weights = proposals.decoder, proposals.order, proposals.code_weights
     accepted_rows, open_rows = x.clone(), torch.arange(len(x), device=x.device)
     num_tries, num_proposed = 1, 0
     while len(open_rows):
@@ -160,11 +224,15 @@ def _rejection_sample(
         round_rng = rng.fold_in("again", num_proposed)
         u = decoder.uniform(round_rng, len(x), num_tries)[open_rows]
         index = open_rows.repeat_interleave(num_tries)
-        rows, _ = decoder(x[index], leading_mask[index], u.flatten(0, 1), None if order is None else order[index])
+        rows, log_weights = decoder(
+            x[index], leading_mask[index], u.flatten(0, 1), None if order is None else order[index]
+        )
         is_match = ((rows == x[index]) | ~observed_mask[index]).all(1)
-        if code_weights:
+        if code_weights or decoder.log_weights:
             codes = decoder.network.space.decode(rows)
-            probs = torch.stack([weight_fn(codes[:, column]) for column, weight_fn in code_weights.items()]).prod(0)
+            probs = log_weights.exp() if decoder.log_weights else torch.ones_like(log_weights)
+            for column, weight_fn in code_weights.items():
+                probs = probs * weight_fn(codes[:, column])
             u_accept = round_rng.stream("taken").uniform((len(x), num_tries), torch.float64, x.device)[open_rows]
             is_match &= u_accept.flatten() < probs
         is_match = is_match.reshape(-1, num_tries)
@@ -176,6 +244,7 @@ def _rejection_sample(
             num_proposed + num_tries,
             min(2 * num_tries, MAX_PROPOSALS_PER_ROUND),
         )
+        on_progress(1 - len(open_rows) / max(len(x), 1))
     return accepted_rows
 
 
@@ -207,10 +276,14 @@ def weighted_completions(
     return _weighted(decoder, torch.where(observed_mask, x, 0), observed_mask, u, order)
 
 
-def _observed_first(network: Any, observed_mask: Bool[Tensor, "n places"]) -> Int64[Tensor, "n places"]:
-    """Return the token order in which the observed columns come first."""
-    is_unobserved = ~observed_mask[:, network.grammar.first_place]
-    return network.space.token_order(is_unobserved.long().argsort(dim=1, stable=True))
+def _observed_first(
+    network: Any, observed_mask: Bool[Tensor, "n places"], second: Sequence[int] = ()
+) -> Int64[Tensor, "n places"]:
+    """Return the token order in which the observed columns come first, and then the columns `second`."""
+    key = (~observed_mask[:, network.grammar.first_place]).long() * (len(second) + 1)
+    for rank, column in enumerate(second, 1):
+        key[:, column] = key[:, column].clamp(max=rank)
+    return network.space.token_order(key.argsort(dim=1, stable=True))
 
 
 def _weighted(

@@ -14,6 +14,7 @@ from feller.data.tables.column import Categorical, ModelledColumn
 from feller.data.tables.modality import Table
 from feller.data.tables.private_groups import group_values, prefix_lengths
 from feller.data.tables.private_support import NoisyCounter
+from feller.data.tables.rules import named_values
 from feller.data.tables.schema import Schema
 from feller.data.tables.unmodelled_columns import Derived
 from feller.privacy.accounting.dp_events import GaussianMechanism
@@ -79,7 +80,7 @@ def group_wide_columns(
             prefixes = [word[:length] for word in words]
             found = noisy.counts(prefixes, tuple(dict.fromkeys(prefixes)), exact)
             prefix_counts |= {str(prefix): count for prefix, count in found.items()}
-        rules = [(rule.when, rule.among) for rule in schema.rules] + [(rule.then, rule.only) for rule in schema.rules]
+        rules = [named for rule in schema.rules for named in named_values(rule)]
         kept = {value for column_name, listed in rules if column_name == name for value in listed}
         grouped = group_values(column, counts, prefix_counts, sigma, kept)
         new_codes = grouped.value_codes(text_array(words)).tolist()
