@@ -823,6 +823,8 @@ class SchemaConfig(metaclass=OptionsType):
     """Column that the report predicts from the others."""
     clip: bool = False
     """Replace cells that the schema does not allow by the nearest allowed value, instead of raising an error."""
+    histories: Annotated[HistoryOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=HistoryOptions)
+    """Options of tables with several rows per person."""
 
     def __post_init__(self) -> None:
         normalize_fields(self, **dict.fromkeys(("drop", "codes", "identifier", "text", "public"), as_texts))

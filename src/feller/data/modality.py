@@ -121,6 +121,8 @@ class Modality(abc.ABC):
     """True if values are computed from file contents, so that their last bits depend on the CPU."""
     is_tabular: ClassVar[bool] = False
     """True if examples are table rows, among which duplicates are legitimate."""
+    groups_rows: ClassVar[bool] = False
+    """True if an example consists of several rows of a table."""
     samples_as_frame: ClassVar[bool] = False
     """True if samples are returned as a data frame."""
     has_vocabulary: ClassVar[bool] = False

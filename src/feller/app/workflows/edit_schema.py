@@ -9,6 +9,7 @@ from feller.core.errors import InputError, UsageError
 from feller.data.loading.raw import RawTable
 from feller.data.tables.column import Categorical, Column, ModelledColumn
 from feller.data.tables.dependent_columns import sources_of
+from feller.data.tables.history_rows import HistoryColumns, detect_history
 from feller.data.tables.rules import named_values
 from feller.data.tables.schema import Schema
 from feller.data.tables.schema_detection import MAX_VALUES, OTHER, code_column, identifier_column
@@ -67,6 +68,10 @@ def edit_schema(
         target=config.target or schema.target,
         public=tuple(name for name in public if kind_of.get(name) != "drop"),
     )
+    histories = config.histories
+    HistoryColumns(histories.person, histories.order, histories.max_rows).check()
+    if histories.person is not None:
+        edited = detect_history(cells, histories.person, histories.order, histories.max_rows, edited)
     return edited, tuple(notes)
 
 

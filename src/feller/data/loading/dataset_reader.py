@@ -175,7 +175,7 @@ def read(
         else:
             with as_temporary_file(source) as file:
                 data = _read(replace(request, source=str(file)))
-        if every_row and len(data) != num_rows(source):
+        if every_row and not data.modality.groups_rows and len(data) != num_rows(source):
             raise UsageError(
                 f"one example for each of {num_rows(source)} rows",
                 f"{len(data)}{': ' if data.notes else ''}{'; '.join(data.notes)}. Pass `feller.read(data,"

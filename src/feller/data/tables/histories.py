@@ -51,7 +51,7 @@ class Histories(Modality):
     display_name = "a table with several rows per person"
     is_read_with_model = True
     raw_type = RawTable
-    is_tabular = has_schema = samples_as_frame = True
+    is_tabular = has_schema = samples_as_frame = groups_rows = True
     has_density = False  # codes are discrete
 
     schema: Schema
