@@ -329,7 +329,7 @@ def _shares(cells: ColumnCells, levels: Float64[np.ndarray, " k"]) -> Float64[np
 def _order_facts(rows: Rows, a: str, b: str) -> Iterator[Fact]:
     low, high = rows[a], rows[b]
     both = float((~np.isnan(low.values) & ~np.isnan(high.values)).mean())
-    if not len(low.quantiles) or not len(high.quantiles) or not both:
+    if min(len(low.levels), len(high.levels)) <= 2 or not both:  # combinations say as much of two values
         return
     independent = float((low.quantiles[:, None] > high.quantiles[None]).mean()) * both
     if _is_fact("order", float((low.values > high.values).mean()), independent):
