@@ -5,6 +5,8 @@ import pytest
 
 from feller.core.rng import Rng
 from feller.data.loading.raw import RawTable
+from feller.data.tables.dependent_columns import Copy, Gap
+from feller.data.tables.relations import with_relations
 from feller.data.tables.schema_detection import detect_schema
 from feller.evaluation.tables.structure import Structure, compare_structure
 
@@ -111,3 +113,15 @@ def test_values_on_a_grid() -> None:
         "age": pytest.approx(0.01),
         "code": pytest.approx(0.05),
     }
+
+
+def test_columns_that_depend_on_others() -> None:
+    """Copies and gaps of the schema are read like the columns that they replace: the same facts are found."""
+    real = RawTable(stays(0).astype(object), columns=NAMES)
+    plain, dependent = detect_schema(real), with_relations(real, detect_schema(real))
+    assert any(isinstance(column, Copy) for column in dependent.columns)
+    assert any(isinstance(column, Gap) for column in dependent.columns)
+    made = RawTable(shuffled(stays(1), 2).astype(object), columns=NAMES)
+    found = [compare_structure(made, real, schema, Rng(0)) for schema in (plain, dependent)]
+    shares = [{fact.text: fact.synthetic for fact in it.facts} for it in found if it is not None]
+    assert shares[0] == shares[1]

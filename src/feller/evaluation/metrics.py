@@ -28,6 +28,9 @@ GROUPS = (
 )
 """Headings of groups of metrics in a report, in their order; other metrics follow."""
 OTHER = "Other metrics"
+"""Heading of metrics without a group, next to groups."""
+FIRST = ("impossible", "copies", "copies_written")
+"""Metrics that come first in their group."""
 DIRECTIONS = {"higher": "Higher is better.", "lower": "Lower is better.", "match": "Should match the reference."}
 
 
@@ -190,6 +193,8 @@ def grouped_metrics(numbers: Numbers) -> list[tuple[str, list[str]]]:
     groups: dict[str, list[str]] = {heading: [] for heading in (*GROUPS, "")}
     for name in main_metrics(numbers):
         groups[metric(name, numbers).group].append(name)
+    for names in groups.values():
+        names.sort(key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
     found = [(heading or OTHER, names) for heading, names in groups.items() if names]
     return found if len(found) > 1 else [("", names) for _, names in found]
 

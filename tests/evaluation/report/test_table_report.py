@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from feller.evaluation.metrics import METRICS, main_metrics, metric, why_missing
+from feller.evaluation.metrics import METRICS, grouped_metrics, main_metrics, metric, why_missing
 from feller.evaluation.number_format import shorten_middle
 from feller.evaluation.report.embedded_picture import MAX_SIDE
 from feller.evaluation.report.table_figures import (
@@ -130,8 +130,13 @@ def test_main_metrics_of_tables() -> None:
     names = main_metrics(numbers)
     assert names[0] == "valid"
     assert not any(name.endswith(("_floor", "_real", "_held_out")) for name in names)
-    assert {"tv2", "tv2_test", "auc_boosted", "copies", "dcr_share", "membership_auc"} <= set(names)
-    assert names.index("tv2_independent") == names.index("tv2") + 1
+    assert {"tv2", "detection_auc", "auc_boosted", "copies", "dcr_share", "membership_auc"} <= set(names)
+    assert {"tv2_test", "tv2_independent", "f1_boosted"}.isdisjoint(names)
+    groups = dict(grouped_metrics({**numbers, "impossible": 0.1, "nll": 3.0}))
+    assert len(groups) == 6
+    assert [name for group in groups.values() for name in group if name not in names] == ["impossible", "nll"]
+    assert next(iter(groups.values()))[0] == "impossible"
+    assert grouped_metrics({"nll": 3.0}) == [("", ["nll"])]
     assert metric("auc_boosted", numbers).reference == "auc_boosted_real"
 
 

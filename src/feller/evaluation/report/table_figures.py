@@ -185,7 +185,7 @@ def structure_grid(structure: Structure) -> ReportTable:
         )
         for fact in facts
     ]
-    return ReportTable("What is impossible here", caption, header, rows)
+    return ReportTable("What is impossible here", caption, header, rows, is_first=True)
 
 
 CELL, MAX_CELL, MAP_SIZE = 0.2, 0.5, 4.2

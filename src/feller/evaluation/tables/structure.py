@@ -14,11 +14,14 @@ from jaxtyping import Bool, Float64, Int64
 
 from feller.core.rng import Rng
 from feller.data.loading.raw import RawTable
-from feller.data.tables.column import ModelledColumn
+from feller.data.tables.column import Column, ModelledColumn
 from feller.data.tables.dates import Datetime, read_times
+from feller.data.tables.dependent_columns import Copy, Gap, Sum
+from feller.data.tables.number_format import NumberFormat
 from feller.data.tables.numerical_column import Numerical
 from feller.data.tables.schema import Schema
 from feller.data.tables.schema_detection import MISSING
+from feller.data.tables.unmodelled_columns import Derived
 from feller.evaluation.intervals import wilson
 from feller.evaluation.number_format import format_percent
 
@@ -119,15 +122,17 @@ def compare_structure(synthetic: RawTable, real: RawTable, schema: Schema, rng: 
         schema: Schema of both tables.
         rng: Random streams that choose the rows.
     """
-    columns = [column for column in schema.modelled if column.name in synthetic.columns]
-    if len(real.values) < MIN_ROWS or not len(synthetic.values) or not columns:
+    in_both = {*synthetic.columns} & {*real.columns}
+    readers = {column.name: cell_reader(column, schema) for column in schema.columns if column.name in in_both}
+    if len(real.values) < MIN_ROWS or not len(synthetic.values) or not any(readers.values()):
         return None
     synthetic, real = (_subset(table, rng.fold_in(name)) for name, table in (("made", synthetic), ("real", real)))
     order = _permutation(len(real.values), rng.fold_in("halves"))
     half = len(order) // 2
     made_rows, real_rows, index = Rows(), Rows(), dict[str, int]()
-    for column in columns:
-        made_rows[column.name], real_rows[column.name] = read_column(column, synthetic, real, index)
+    for name, reader in readers.items():
+        if reader is not None:
+            made_rows[name], real_rows[name] = read_column(name, reader, synthetic, real, index)
     found_on, measured_on = (
         {name: cells.subset(rows) for name, cells in real_rows.items()} for rows in (order[:half], order[half:])
     )
@@ -170,34 +175,54 @@ def _permutation(n: int, rng: Rng) -> Int64[np.ndarray, " n"]:
     return rng.stream("rows").uniform((n,)).argsort().numpy()
 
 
+@dataclass(frozen=True)
+class CellReader:
+    """How cells of a column are read as comparable values: as numbers or times with a format, else as words."""
+
+    missing: tuple[str, ...]
+    """Texts of missing cells."""
+    form: NumberFormat | None = None
+    time_format: str | None = None
+
+
+def cell_reader(column: Column, schema: Schema) -> CellReader | None:
+    """Return the reader of the cells of a column; None for identifiers, free text and columns that are left out."""
+    if isinstance(column, Copy):
+        return next((cell_reader(other, schema) for other in schema.columns if other.name == column.source), None)
+    if isinstance(column, Gap | Sum):
+        missing = () if column.missing is None else (column.missing,)
+        time_format = column.format if isinstance(column, Gap) else None
+        return CellReader(missing, None if time_format else column.form, time_format)
+    if isinstance(column, Numerical):
+        return CellReader(column.words_for_missing, column.form)
+    if isinstance(column, Datetime):
+        return CellReader(column.words_for_missing, time_format=column.format)
+    if isinstance(column, ModelledColumn):
+        return CellReader(column.words_for_missing)
+    return CellReader(()) if isinstance(column, Derived) else None
+
+
 def read_column(
-    column: ModelledColumn, first: RawTable, second: RawTable, index: dict[str, int]
+    name: str, reader: CellReader, first: RawTable, second: RawTable, index: dict[str, int]
 ) -> tuple[ColumnCells, ColumnCells]:
     """Return the cells of a column in two tables, as numbers that can be compared between the tables.
 
     Words become their numbers in `index`, to which new words are added.
     """
-    factors = [table.factorize(column.name) for table in (first, second)]
-    missing = [factor.is_in((*MISSING, *column.words_for_missing)) for factor in factors]
-    if isinstance(column, Numerical):
-        kind, form = "number", column.form
-        values = []
-        for factor in factors:
-            parsed = form.parse(factor.uniques)
-            values.append(np.where(parsed.valid, parsed.units / 10**form.decimals, np.nan))
-    elif isinstance(column, Datetime):
-        kind, values = "time", []
-        for factor in factors:
-            times = read_times(factor.uniques, column.format)
-            values.append(np.where(np.isnat(times), np.nan, times.astype("M8[us]").astype(np.int64).astype(float)))
-    else:
-        kind = "word"
-        words = [factor.uniques.to_pylist() for factor in factors]
-        values = [np.array([index.setdefault(word, len(index)) for word in listed], dtype=float) for listed in words]
-    cells = [
-        ColumnCells(kind, np.where(gone, np.nan, value)[factor.codes], gone[factor.codes])
-        for factor, value, gone in zip(factors, values, missing, strict=True)
-    ]
+    kind = "number" if reader.form is not None else "time" if reader.time_format is not None else "word"
+    cells = []
+    for factor in (table.factorize(name) for table in (first, second)):
+        missing = factor.is_in((*MISSING, *reader.missing))
+        if reader.form is not None:
+            parsed = reader.form.parse(factor.uniques)
+            values = np.where(parsed.valid, parsed.units / 10**reader.form.decimals, np.nan)
+        elif reader.time_format is not None:
+            times = read_times(factor.uniques, reader.time_format)
+            values = np.where(np.isnat(times), np.nan, times.astype("M8[us]").astype(np.int64).astype(float))
+        else:
+            words = factor.uniques.to_pylist()
+            values = np.array([index.setdefault(word, len(index)) for word in words], dtype=float)
+        cells.append(ColumnCells(kind, np.where(missing, np.nan, values)[factor.codes], missing[factor.codes]))
     return cells[0], cells[1]
 
 
@@ -304,7 +329,7 @@ def _shares(cells: ColumnCells, levels: Float64[np.ndarray, " k"]) -> Float64[np
 def _order_facts(rows: Rows, a: str, b: str) -> Iterator[Fact]:
     low, high = rows[a], rows[b]
     both = float((~np.isnan(low.values) & ~np.isnan(high.values)).mean())
-    if not len(low.quantiles) or not len(high.quantiles) or not both:
+    if min(len(low.levels), len(high.levels)) <= 2 or not both:  # combinations say as much of two values
         return
     independent = float((low.quantiles[:, None] > high.quantiles[None]).mean()) * both
     if _is_fact("order", float((low.values > high.values).mean()), independent):
