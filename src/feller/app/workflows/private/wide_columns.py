@@ -80,8 +80,8 @@ def group_wide_columns(
             prefixes = [word[:length] for word in words]
             found = noisy.counts(prefixes, tuple(dict.fromkeys(prefixes)), exact)
             prefix_counts |= {str(prefix): count for prefix, count in found.items()}
-        rules = [named for rule in schema.rules for named in named_values(rule)]
-        kept = {value for column_name, listed in rules if column_name == name for value in listed}
+        named = [pair for rule in schema.rules for pair in named_values(rule)]
+        kept = {value for column_name, value in named if column_name == name}
         grouped = group_values(column, counts, prefix_counts, sigma, kept)
         new_codes = grouped.value_codes(text_array(words)).tolist()
         new_codes += [grouped.num_values] * (column.missing is not None)
