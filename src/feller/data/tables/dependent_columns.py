@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float64, Int64
 from feller.core.errors import InputError
 from feller.data.loading.raw import TEXT, text_array
 from feller.data.tables.bins import MAX_NUMBER
-from feller.data.tables.column import Boolean, Categorical, Column, ModelledColumn, check_words
+from feller.data.tables.column import Column, ModelledColumn, check_words
 from feller.data.tables.dates import Datetime, read_times, write_time, write_times
 from feller.data.tables.number_format import NumberFormat
 from feller.data.tables.numerical_column import Numerical
@@ -370,7 +370,7 @@ def check_dependent(columns: Sequence[Column]) -> None:
                 )  # fmt: skip
 
 
-_COPIED = (Numerical, Categorical, Boolean, Datetime, Derived, Identifier)
+_COPIED = (ModelledColumn, Derived, Identifier)
 
 
 def _check_kind(column: Column, name: str, by_name: Mapping[str, Column], kinds: tuple[type[Column], ...]) -> Column:

@@ -342,11 +342,12 @@ def _follows(order: _OrderFound, first: _OrderFound | None, second: _OrderFound 
 
 def _with_gaps(table: _Table) -> _Table:
     """Declare dates and times that follow another one as gap columns."""
-    for order in _orders(table, Datetime):
+    orders = [(order, _orphans(table, order)) for order in _orders(table, Datetime)]
+    orders.sort(key=lambda found: found[0].share < 1 or bool(found[1].any()))
+    for order, orphans in orders:
         lower, upper = table.schema.by_name[order.lower.name], table.schema.by_name[order.upper.name]
         if not isinstance(upper, Datetime) or not isinstance(lower, Datetime | Gap):
             continue
-        orphans = table.missing(lower) & ~table.missing(upper)
         if orphans.sum() > (1 - MIN_SHARE) * (~table.missing(upper)).sum():
             continue
         gap = _gap(table, order, upper)
@@ -354,6 +355,11 @@ def _with_gaps(table: _Table) -> _Table:
             clips = bool(orphans.any()) or not order.holds[order.both].all()
             table = table.with_columns({upper.name: gap}, clips=clips)
     return table
+
+
+def _orphans(table: _Table, order: _OrderFound) -> Bool[np.ndarray, " n"]:
+    """Return True for rows in which only the upper cell of an order is not missing."""
+    return table.missing(order.lower) & ~table.missing(order.upper)
 
 
 def _gap(table: _Table, order: _OrderFound, upper: Datetime) -> Gap | None:
