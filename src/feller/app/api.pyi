@@ -150,6 +150,8 @@ def sample(
     complete: TableSource = None,
     impute: OptionalText = None,
     imputations: PositiveInt = None,
+    shares: Conditions = None,
+    fair: OptionalText = None,
     prompt: RawText = None,
     mask: OptionalText = None,
     edit: FileAndText = (),
