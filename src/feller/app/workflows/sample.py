@@ -384,16 +384,16 @@ def _draw_shards(run: Run, config: SampleConfig, size: int, on_step: OnStep, rep
     _check_complete_options(config)
     if config.infill.rows.imputations is not None:
         raise UsageError("writes each imputation to one file", remedy="Leave out --shard-size", argument="imputations")
+    n = _count(run, config)
+    check_sample_counts(n=n, shard=size)
     sampler = make_sampler(run, config, on_step=on_step, reporter=reporter)
     source: Sampler | Completer = sampler
-    n = _count(run, config)
     if config.infill.complete is not None:
         _check_complete(sampler.model.spec.modality, sampler.cond_texts)
         if sampler.model.spec.modality.view(Arrays) is not None:
             raise UsageError("writes all arrays to one file", remedy="Leave out --shard-size", argument="complete")
         source = _completer(run, sampler, config, reporter)
         n = len(source)
-    check_sample_counts(n=n, shard=size)
     shards = write_sharded_samples(
         run, source, n, size, out=config.output.out, overwrite=config.output.overwrite, reporter=reporter
     )

@@ -1,6 +1,7 @@
 """Uses of a fitted table: prediction and imputation, against a known joint distribution."""
 
 import functools
+import pathlib
 
 import numpy as np
 import pandas as pd
@@ -191,3 +192,38 @@ def test_wrong_shares_are_refused() -> None:
         with pytest.raises(UsageError) as error:
             made.sample(10, fair=column)
         assert error.value.argument == "fair"
+
+
+def test_completed_shards_equal_one_file(tmp_path: pathlib.Path) -> None:
+    """A damaged shard is imputed again when the command is repeated; the other shards are kept."""
+    rows = masked(table(50, seed=8))
+    run, file = synthesizer("table").fitted_run(), tmp_path / "partial.csv"
+    rows.to_csv(file, index=False)
+    whole, again = (
+        tmp_path / "whole.csv",
+        {"complete": str(file), "shard_size": 20, "out": str(tmp_path / "parts/x.csv")},
+    )
+    run.sample(complete=str(file), out=str(whole))
+    shards = [*run.sample(**again)]
+    assert len(shards) == 3
+    texts = [shard.read_text() for shard in shards]
+    joined = texts[0] + "".join(text.partition("\n")[2] for text in texts[1:])
+    assert joined == whole.read_text()
+    shards[1].write_text("k")
+    times = [shard.stat().st_mtime_ns for shard in shards]
+    run.sample(**again)
+    assert [shard.read_text() for shard in shards] == texts
+    assert [shard.stat().st_mtime_ns == t for shard, t in zip(shards, times, strict=True)] == [True, False, True]
+
+
+def test_imputations_are_numbered_files(tmp_path: pathlib.Path) -> None:
+    rows = masked(table(40, seed=9))
+    run = synthesizer().fitted_run()
+    run.sample(complete=rows, imputations=2, out=str(tmp_path / "full.csv"))
+    first, second = (pd.read_csv(tmp_path / f"full-{i}.csv") for i in (1, 2))
+    assert len(first) == len(second) == 40
+    assert not first.equals(second)
+    for arguments in ({"imputations": 2}, {"impute": "best"}, {"complete": rows, "fair": "k"}):
+        with pytest.raises(UsageError) as error:
+            run.sample(**arguments)
+        assert error.value.argument in arguments
