@@ -45,6 +45,7 @@ from feller.app.config import (
     ExportConfig,
     FitConfig,
     FlowOptions,
+    HistoryOptions,
     InfillOptions,
     LoRAOptions,
     MeasurementOptions,
@@ -150,6 +151,8 @@ def sample(
     complete: TableSource = None,
     impute: OptionalText = None,
     imputations: PositiveInt = None,
+    shares: Conditions = None,
+    fair: OptionalText = None,
     prompt: RawText = None,
     mask: OptionalText = None,
     edit: FileAndText = (),
@@ -196,6 +199,10 @@ def infer_schema(
     public: Targets = (),
     target: OptionalText = None,
     clip: bool = False,
+    person: OptionalText = None,
+    order: OptionalText = None,
+    max_rows: PositiveInt = None,
+    histories: HistoryOptions | None = None,
     config: SchemaConfig | None = None,
 ) -> dict[str, object]: ...
 def evaluate(

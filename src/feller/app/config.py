@@ -151,6 +151,25 @@ class SampleFileOptions(metaclass=OptionsType):
 
 
 @dataclass(frozen=True, kw_only=True)
+class RowOptions(metaclass=OptionsType):
+    """Options of table rows: imputation, rebalancing and fairness."""
+
+    impute: Annotated[OptionalText, Choices(("sample", "best", "mean"))] = None
+    """Imputed cells of the table in --complete: sample (default), which keeps the spread; best, the median of numbers
+    and times and the most likely value of other columns; or mean, the mean of numbers and times."""
+    imputations: PositiveInt = None
+    """Number of independent imputations of the table in --complete (multiple imputation), written to NAME-1.csv,
+    NAME-2.csv, ... for --out NAME.csv."""
+    shares: Conditions = None
+    """Shares of the values of a column, as COLUMN=VALUE:SHARE, such as Revenue=TRUE:0.5, instead of those of the model.
+    Values that are not named get the rest. The other columns follow their conditional distribution. In Python
+    {"Revenue": {"TRUE": 0.5}}."""
+    fair: OptionalText = None
+    """Sensitive column of which the target of the schema is made independent (demographic parity). Both columns keep
+    their distribution; the other columns follow their conditional distribution given both."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class InfillOptions(metaclass=OptionsType):
     """Options for filling in missing parts of given samples."""
 
@@ -161,12 +180,8 @@ class InfillOptions(metaclass=OptionsType):
     """Table or arrays whose missing entries are imputed, instead of generating -n new examples. Empty cells and the
     cells ? and * of a table are missing, unless the column has ? or * as a regular value; in arrays, NaN, and steps of
     series without a row."""
-    impute: Annotated[OptionalText, Choices(("sample", "best", "mean"))] = None
-    """Imputed cells of the table in --complete: sample (default), which keeps the spread; best, the median of numbers
-    and times and the most likely value of other columns; or mean, the mean of numbers and times."""
-    imputations: PositiveInt = None
-    """Number of independent imputations of the table in --complete (multiple imputation), written to NAME-1.csv,
-    NAME-2.csv, ... for --out NAME.csv."""
+    rows: Annotated[RowOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=RowOptions)
+    """Options of table rows."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -102,6 +102,8 @@ class FittedRun(os.PathLike[str]):
         complete: TableSource = None,
         impute: OptionalText = None,
         imputations: PositiveInt = None,
+        shares: Conditions = None,
+        fair: OptionalText = None,
         prompt: RawText = None,
         mask: OptionalText = None,
         edit: FileAndText = (),

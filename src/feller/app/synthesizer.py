@@ -200,19 +200,31 @@ class Synthesizer:
         """Return the mean log-likelihood per row in nats (higher is better), for scikit-learn's model selection."""
         return float(self.log_prob(X, y).mean())
 
-    def sample(self, n: int | None = None, *, given: dict[str, object] | None = None, seed: int = 0) -> pd.DataFrame:
+    def sample(
+        self,
+        n: int | None = None,
+        *,
+        given: dict[str, object] | None = None,
+        shares: dict[str, dict[str, float]] | None = None,
+        fair: str | None = None,
+        seed: int = 0,
+    ) -> pd.DataFrame:
         """Sample rows with the columns and dtypes of the fitted table.
 
         Args:
             n: Number of rows (default: 64).
             given: Conditions by column name: one value, a tuple with the ends of a range, or a list of allowed values.
+            shares: Shares of the values of a column, instead of those of the model, such as {"income": {">50K": 0.5}};
+                values that are not named get the rest.
+            fair: Sensitive column of which the target is made independent (demographic parity).
             seed: Random seed; different seeds give different rows.
 
         Raises:
             NotFittedError: If `fit` was not called.
-            UsageError: If a condition is not a possible value of its column.
+            UsageError: If a condition is not a possible value of its column, or a share is wrong.
         """
-        samples = cast(Samples, self.fitted_run().sample(n, given=given, seed=seed, verbose=self.verbose))
+        options = {"given": given, "shares": shares, "fair": fair, "seed": seed, "verbose": self.verbose}
+        samples = cast(Samples, self.fitted_run().sample(n, **options))
         return samples if isinstance(samples, pd.DataFrame) else samples.frame()
 
     def _target(self, target: str | None = None) -> str | None:

@@ -242,7 +242,7 @@ def test_python_returns_the_opened_shards(moons, tmp_path):
         ("-n 10 --shard-size 0", {"argument": "shard", "found": "0"}),
         ("-n 10 --out {shard}.npz", {}),
         ("-n 10 --overwrite", {"argument": "overwrite"}),
-        ("--shard-size 10 --complete people.csv", {"argument": "complete"}),
+        ("--shard-size 10 --complete people.csv -n 5", {"argument": "complete"}),
     ],
 )
 def test_options_are_refused_before_the_model_is_read(moons, monkeypatch, words, fields):

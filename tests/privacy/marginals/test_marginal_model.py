@@ -41,6 +41,23 @@ def test_log_z_and_marginals_of_any_model(data: st.DataObject) -> None:
     assert (model.marginal(asked) - sum_to(joint, asked)).abs().max() < 1e-10
 
 
+@pytest.mark.parametrize("column", range(5))
+@pytest.mark.parametrize("missing", [(), (0,), (1, 3), (0, 1, 2, 3, 4)])
+def test_column_probabilities_sum_over_unobserved_columns(column: int, missing: tuple[int, ...]) -> None:
+    model = model_of(COUNTS, LOOP)
+    law, _ = joint_of(model)
+    observed = torch.ones(len(EVERY_ROW), 5, dtype=torch.bool)
+    observed[:, [column, *missing]] = False
+    found = model.column_probs(EVERY_ROW, observed, column)
+    known = [j for j in range(5) if observed[0, j]]
+    pairs = sum_to(law, [*known, column])
+    wanted = pairs[tuple(EVERY_ROW[:, j] for j in known)] if known else pairs.expand(len(EVERY_ROW), -1)
+    assert (found - wanted / wanted.sum(1, keepdim=True)).abs().max() < 1e-10
+    given = model.column_probs(EVERY_ROW, torch.ones_like(observed), column)
+    assert torch.equal(given.argmax(1), EVERY_ROW[:, column])
+    assert (given.amax(1) - 1).abs().max() < 1e-12
+
+
 def test_log_likelihood() -> None:
     model = model_of(COUNTS, LOOP)
     joint, _ = joint_of(model)

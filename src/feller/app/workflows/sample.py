@@ -2,12 +2,12 @@
 
 import pathlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import pandas as pd
 
-from feller.app.config import DocumentOptions, SampleConfig, SpeechOptions, TransportOptions
+from feller.app.config import DocumentOptions, RowOptions, SampleConfig, SpeechOptions, TransportOptions
 from feller.app.modalities.registration import registration_of
 from feller.app.options import flags_of, non_default_options
 from feller.app.reporter import SILENT, Reporter
@@ -16,6 +16,7 @@ from feller.app.workflows.imputation import Completer, complete_rows, make_compl
 from feller.app.workflows.run_config import is_described, read_fit_record
 from feller.app.workflows.sampler import Sampler, complete_arrays, make_sampler
 from feller.app.workflows.sharded_samples import write_sharded_samples
+from feller.app.workflows.shares import PARITY_ROWS, parity_difference
 from feller.core.errors import UsageError
 from feller.core.output_shards import ShardedSamples, check_sample_counts
 from feller.core.run_folder import Run
@@ -209,7 +210,7 @@ def applicable_options(run: Run) -> frozenset[str]:
     samples_tokens = any(path.is_discrete for path in paths) or (not paths and spec.modality.view(Text) is not None)
     conditions = {
         "template": spec.modality.view(Text) is not None,
-        **dict.fromkeys(("complete", "impute", "imputations"), spec.modality.view(Table) is not None),
+        **dict.fromkeys(("complete", *flags_of(RowOptions)), spec.modality.view(Table) is not None),
         **dict.fromkeys(("nfe", "solver", "compile"), bool(paths)),
         "precision": getattr(spec.family, "has_mixed_precision", True),
         "superpose": any(hasattr(path, "jump_weight") for path in paths),
@@ -246,6 +247,7 @@ def _draw(
     if writes_files:
         modality.check_place(path)
     cells: RawTable | None = None
+    numbers: dict[str, Any] = {}
     if config.infill.complete is not None and modality.view(Arrays) is not None:
         _check_observable(sampler.model)
         _refuse_table_options(config)
@@ -255,7 +257,7 @@ def _draw(
     elif config.infill.complete is not None:
         _check_complete(modality, sampler.cond_texts)
         completer = _completer(run, sampler, config, reporter)
-        if config.infill.imputations is not None:
+        if config.infill.rows.imputations is not None:
             return _impute_several(completer, config, path, reporter, writes_files=writes_files)
         reporter.start("imputing")
         samples, cells = complete_rows(completer, reporter, get_engine())
@@ -272,6 +274,7 @@ def _draw(
         reporter.start("sampling")
         samples = sampler.draw(n, ranks=get_engine(), on_progress=reporter.progress)
         reporter.finish()
+        numbers = _parity(sampler, samples, config.infill.rows.fair, reporter)
         if (table := with_conditions_on_cells(modality)) is not None and sampler.cond_texts:
             cells = table.with_given(samples.values, table.given_cells(sampler.cond_texts))
         if writes_files and get_engine().is_main_process:
@@ -281,7 +284,7 @@ def _draw(
     texts = () if text_modality is None else text_modality.texts(samples.values[:MOST_LINES])
     text_lines = (f"--- {i}\n{text}" for i, text in enumerate(texts, 1))
     lines = (*text_lines, f"{len(samples):,} samples: {path}")
-    return SampleResult(data=samples, path=path, n=len(samples), lines=lines, cells=cells)
+    return SampleResult(data=samples, path=path, n=len(samples), lines=lines, cells=cells, numbers=numbers)
 
 
 def _count(run: Run, config: SampleConfig) -> int:
@@ -290,6 +293,21 @@ def _count(run: Run, config: SampleConfig) -> int:
     folders = {name: pathlib.Path(str(value)) for name, value in (config.given or {}).items() if name in kinds}
     counts = [len(image_files(path)) for name, path in folders.items() if kinds[name].is_file and path.is_dir()]
     return counts[0] if counts else N if config.n is None else config.n
+
+
+def _parity(sampler: Sampler, samples: Dataset, fair: str | None, reporter: Reporter) -> dict[str, Any]:
+    """Log and return the parity difference of the target, with and without the option `fair`."""
+    table = samples.modality.view(Table)
+    if fair is None or table is None:
+        return {}
+    columns = [column.name for column in table.schema.modelled].index(fair), table.schema.target_index
+    before = parity_difference(replace(sampler, shares=()).draw(PARITY_ROWS).values, *columns)
+    after = parity_difference(samples.values, *columns)
+    reporter.log(
+        f"largest difference of the shares of {table.schema.modelled[columns[1]].name} between groups of {fair}:"
+        f" {before:.3f} before, {after:.3f} now"
+    )
+    return {"parity_before": before, "parity_after": after}
 
 
 def _check_complete_options(config: SampleConfig) -> None:
@@ -301,25 +319,28 @@ def _check_complete_options(config: SampleConfig) -> None:
             "draws one sample for each row or series of its file", remedy=f"Leave {flag} out", argument="complete"
         )
     for name in ("impute", "imputations"):
-        if getattr(infill, name) is not None and infill.complete is None:
+        if getattr(infill.rows, name) is not None and infill.complete is None:
             raise UsageError(
                 argument=name,
                 expected="--complete FILE",
                 found="none",
                 remedy=f"Add --complete FILE, or leave {name} out",
             )
-    if infill.imputations is not None and infill.impute not in (None, "sample"):
+    for name in ("shares", "fair") if infill.complete is not None else ():
+        if getattr(infill.rows, name) is not None:
+            raise UsageError("applies to new rows, not to --complete", remedy="Leave it out", argument=name)
+    if infill.rows.imputations is not None and infill.rows.impute not in (None, "sample"):
         raise UsageError(
             argument="imputations",
             expected="--impute sample, whose imputations differ",
-            found=f"--impute {infill.impute}",
+            found=f"--impute {infill.rows.impute}",
             remedy="Leave one of the two out",
         )
 
 
 def _refuse_table_options(config: SampleConfig) -> None:
-    for name in ("impute", "imputations"):
-        if getattr(config.infill, name) is not None:
+    for name in flags_of(RowOptions):
+        if getattr(config.infill.rows, name) is not None:
             raise UsageError("applies to tables only", remedy="Leave it out", argument=name)
 
 
@@ -329,7 +350,7 @@ def _completer(run: Run, sampler: Sampler, config: SampleConfig, reporter: Repor
         sampler.model,
         cast(DataSource, config.infill.complete),
         sampler.rng,
-        strategy=config.infill.impute or "sample",
+        strategy=config.infill.rows.impute or "sample",
         sampling=sampler.sampling,
         lenient=not is_described(read_fit_record(run)),
         reporter=reporter,
@@ -340,7 +361,7 @@ def _impute_several(
     completer: Completer, config: SampleConfig, path: pathlib.Path, reporter: Reporter, *, writes_files: bool
 ) -> SampleResult:
     """Impute all rows m times; the files are numbered from 1."""
-    m = config.infill.imputations or 1
+    m = config.infill.rows.imputations or 1
     paths = [path.with_name(f"{path.stem}-{index + 1}{path.suffix}") for index in range(m)]
     for target in paths if writes_files else ():
         require_free(str(target), overwrite=config.output.overwrite)
@@ -361,18 +382,18 @@ def _impute_several(
 
 def _draw_shards(run: Run, config: SampleConfig, size: int, on_step: OnStep, reporter: Reporter) -> SampleResult:
     _check_complete_options(config)
-    if config.infill.imputations is not None:
+    if config.infill.rows.imputations is not None:
         raise UsageError("writes each imputation to one file", remedy="Leave out --shard-size", argument="imputations")
+    n = _count(run, config)
+    check_sample_counts(n=n, shard=size)
     sampler = make_sampler(run, config, on_step=on_step, reporter=reporter)
     source: Sampler | Completer = sampler
-    n = _count(run, config)
     if config.infill.complete is not None:
         _check_complete(sampler.model.spec.modality, sampler.cond_texts)
         if sampler.model.spec.modality.view(Arrays) is not None:
             raise UsageError("writes all arrays to one file", remedy="Leave out --shard-size", argument="complete")
         source = _completer(run, sampler, config, reporter)
         n = len(source)
-    check_sample_counts(n=n, shard=size)
     shards = write_sharded_samples(
         run, source, n, size, out=config.output.out, overwrite=config.output.overwrite, reporter=reporter
     )

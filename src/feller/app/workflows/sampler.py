@@ -8,10 +8,11 @@ from typing import Any, cast
 
 import torch
 
-from feller.app.config import SampleConfig, SamplerOptions, TokenOptions
+from feller.app.config import RowOptions, SampleConfig, SamplerOptions, TokenOptions
 from feller.app.reporter import SILENT, Reporter
 from feller.app.workflows.run_config import is_described, read_fit_record
 from feller.app.workflows.run_status import incomplete_notice
+from feller.app.workflows.shares import ColumnShares, fair_shares, parse_shares, shares_observation
 from feller.core.distributed import SINGLE, ProcessGroup
 from feller.core.errors import UsageError, warn
 from feller.core.precision import check_precision, parse_precision
@@ -27,6 +28,7 @@ from feller.data.modality import Dataset
 from feller.data.tables.encoding import outside
 from feller.data.tables.given_cells import BETWEEN, check_words, table_with, words_of
 from feller.data.tables.histories import with_conditions_on_cells
+from feller.data.tables.modality import Table
 from feller.data.text.modality import Text
 from feller.models.autoguided import autoguided
 from feller.models.families.model_family import GuidanceScale, PartialObservation
@@ -95,6 +97,8 @@ class Sampler:
     sampling: SamplerConfig
     observed_text: str | None
     seed: int
+    shares: tuple[ColumnShares, ...] = ()
+    """Set distributions of table columns."""
     is_compiled: bool = False
     """True if the network is compiled; compiling changes the rounding of samples."""
     on_step: Callable[[float, State], None] = no_callback
@@ -134,12 +138,17 @@ class Sampler:
             UsageError: If a condition or an observed part does not match the model.
         """
         model, rng = self.model, replace(self.rng, first_example=first)
+        given = (self.cond_texts if total is None else self._given_part(slice(first, first + n), total)) or None
+        observed = None if self.observed_text is None else _text_observation(model, self.observed_text, n)
+        if self.shares:
+            table = cast(Table, model.spec.modality)
+            given, observed = None, shares_observation(table, self.shares, self.cond_texts, n, rng)
         return model.sample_dataset(
             n,
-            given=(self.cond_texts if total is None else self._given_part(slice(first, first + n), total)) or None,
+            given=given,
             guidance=self.guidance,
             sampling=self.sampling,
-            observed=None if self.observed_text is None else _text_observation(model, self.observed_text, n),
+            observed=observed,
             rng=rng,
             process_group=ranks,
             on_progress=on_progress,
@@ -178,7 +187,14 @@ class Sampler:
     def settings(self) -> dict[str, Any]:
         """Settings that, together with the model, determine the samples."""
         conditions = {name: _setting(value) for name, value in self.cond_texts.items()}
-        options = {"seed": self.seed, "given": conditions, "guidance": self.guidance, "known": self.observed_text}
+        options: dict[str, Any] = {
+            "seed": self.seed,
+            "given": conditions,
+            "guidance": self.guidance,
+            "known": self.observed_text,
+        }
+        if self.shares:
+            options["shares"] = {str(share.column): share.probs.tolist() for share in self.shares}
         return {**options, "compiled": self.is_compiled, "sampling": to_dict(self.sampling)}
 
 
@@ -274,10 +290,31 @@ def make_sampler(
         guidance=guidance,
         sampling=sampling,
         observed_text=observed_text,
+        shares=_shares(model, config.infill.rows, Rng(config.seed).fold_in("shares")),
         seed=config.seed,
         is_compiled=config.sampler.compile,
         on_step=on_step,
     )
+
+
+def _shares(model: Model, options: RowOptions, rng: Rng) -> tuple[ColumnShares, ...]:
+    """Return the set distributions of table columns.
+
+    Raises:
+        UsageError: If a column or share is wrong, or the model is not one of table rows.
+    """
+    if not options.shares and options.fair is None:
+        return ()
+    table = model.spec.modality.view(Table)
+    if table is None or not model.family.has_row_likelihood:
+        raise UsageError(
+            argument="fair" if options.fair is not None else "shares",
+            expected="a model of table rows",
+            found=f"a model of {model.spec.modality.display_name}",
+            remedy="Fit the table with recipe table or table-marginals",
+        )
+    shares = parse_shares(model, table, options.shares or {}, rng)
+    return shares if options.fair is None else fair_shares(model, table, options.fair, shares, rng)
 
 
 def _conditions_of(given: Mapping[str, object], model: Model) -> dict[str, Any]:

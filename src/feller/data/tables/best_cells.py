@@ -8,6 +8,8 @@ from feller.data.tables.column import ModelledColumn
 from feller.data.tables.dates import Datetime
 from feller.data.tables.numerical_column import Numerical
 
+GRID = 256
+"""Number of positions within a code over which its mean is computed."""
 Guess = tuple[Int64[np.ndarray, " n"], Float64[np.ndarray, " n"]]
 """Code of each cell, and the number in [0, 1) that selects its value within the code."""
 
@@ -70,12 +72,11 @@ def mean_guess(probs: Float64[np.ndarray, "n codes"], column: ModelledColumn) ->
     units = units.clip(levels.starts[0], levels.last)
     if isinstance(column, Numerical) and column.digits:
         return np.where(is_number, units - levels.starts[0], column.num_values), np.full(len(units), 0.5)
-    codes, uniforms = levels.codes(units), np.full(len(units), 0.5)
-    for code in np.unique(codes[codes >= 0]):
-        mask = codes == code
-        for unit in np.unique(units[mask]):
-            ranges, num_values = levels.within(int(code), [(int(unit), int(unit))])
-            uniforms[mask & (units == unit)] = (ranges[0][0] + 0.5) / num_values
+    codes = levels.codes(units)
+    nearest = np.abs(units[:, None] - code_means(column)).argmin(1)  # for numbers that do not occur
+    codes = np.where(codes < 0, nearest, codes)
+    spans = np.array([levels.span(code) for code in range(levels.count)])[codes]
+    uniforms = levels.middles(codes, units.clip(spans[:, 0], spans[:, 1]))
     return np.where(is_number, codes, column.num_values), uniforms
 
 
@@ -84,12 +85,8 @@ def code_means(column: ModelledColumn) -> Float64[np.ndarray, " values"]:
     levels = _levels(column)
     if isinstance(column, Numerical) and column.digits:
         return np.arange(levels.starts[0], levels.last + 1, dtype=np.float64)
-    means = []
-    for code in range(levels.count):
-        first, last = levels.span(code)
-        heavy = [] if first == last else [value for value in levels.heavy if first <= value <= last]
-        count = last - first + 1
-        means.append(((first + last) / 2 * count - sum(heavy)) / (count - len(heavy)))
+    positions = (np.arange(GRID) + 0.5) / GRID
+    means = [levels.draw(np.full(GRID, code), positions).mean() for code in range(levels.count)]
     return np.array(means)
 
 

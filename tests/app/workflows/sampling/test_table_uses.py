@@ -1,6 +1,7 @@
 """Uses of a fitted table: prediction and imputation, against a known joint distribution."""
 
 import functools
+import pathlib
 
 import numpy as np
 import pandas as pd
@@ -141,4 +142,88 @@ def test_wrong_imputations_are_refused() -> None:
     for arguments in ({"m": 0}, {"m": 3, "strategy": "best"}, {"strategy": "median"}):
         with pytest.raises(UsageError) as error:
             made.impute(rows, **arguments)  # type: ignore[arg-type]
+        assert error.value.argument in arguments
+
+
+@pytest.mark.parametrize("recipe", ["table-marginals", "table"])
+def test_shares_are_set_and_the_rest_follows(recipe: str) -> None:
+    """The standard error of a share of 2,000 rows is at most 0.011; p(k = 3 | yes) = 7/16, p(k = 3 | no) = 1/16."""
+    made = synthesizer(recipe)
+    rows = made.sample(2000, shares={"word": {"yes": 0.8}})
+    assert abs((rows["word"] == "yes").mean() - 0.8) < 0.045
+    assert abs((rows["k"] == "3").mean() - (0.8 * 7 + 0.2) / 16) < (0.06 if recipe == "table-marginals" else 0.1)
+    assert ((rows["w"] == "A") == (rows["word"] == "yes")).mean() > 0.97
+
+
+def test_unnamed_values_keep_their_proportions() -> None:
+    counts = synthesizer().sample(3000, shares={"k": {"0": 0.7}})["k"].value_counts(normalize=True)
+    assert abs(counts["0"] - 0.7) < 0.04
+    assert abs(counts["1"] - 0.1) < 0.03
+    assert abs(counts["3"] - 0.1) < 0.03
+
+
+def test_the_target_is_independent_of_the_sensitive_column() -> None:
+    """Both keep their distribution. Without the option, the share of yes differs by 0.75 between k = 0 and k = 3."""
+    made = synthesizer()
+    before, after = made.sample(3000), made.sample(3000, fair="k")
+    rates = [(rows["word"] == "yes").groupby(rows["k"]).mean() for rows in (before, after)]
+    assert rates[0].max() - rates[0].min() > 0.6
+    assert rates[1].max() - rates[1].min() < 0.09
+    assert abs((after["word"] == "yes").mean() - 0.5) < 0.04
+    assert np.abs(after["k"].value_counts(normalize=True) - 0.25).max() < 0.04
+
+
+def test_wrong_shares_are_refused() -> None:
+    made = synthesizer()
+    wrong = [
+        ({"word": {"yes": 1.2}}, "word"),
+        ({"word": {"yes": 0.5, "no": 0.6}}, "word"),
+        ({"word": {"yes": 0.5, "no": 0.1}}, "word"),
+        ({"word": {"yse": 0.5}}, "word"),
+        ({"x": {"1.0": 0.5, "1.1": 0.5}}, "x"),
+    ]
+    for shares, argument in wrong:
+        with pytest.raises(UsageError) as error:
+            made.sample(10, shares=shares)  # type: ignore[arg-type]
+        assert error.value.argument == argument
+    with pytest.raises(UsageError):
+        made.sample(10, shares={"word": {"yes": 0.5}}, given={"word": "yes"})
+    for column in ("word", "sex"):
+        with pytest.raises(UsageError) as error:
+            made.sample(10, fair=column)
+        assert error.value.argument == "fair"
+
+
+def test_completed_shards_equal_one_file(tmp_path: pathlib.Path) -> None:
+    """A damaged shard is imputed again when the command is repeated; the other shards are kept."""
+    rows = masked(table(50, seed=8))
+    run, file = synthesizer("table").fitted_run(), tmp_path / "partial.csv"
+    rows.to_csv(file, index=False)
+    whole, again = (
+        tmp_path / "whole.csv",
+        {"complete": str(file), "shard_size": 20, "out": str(tmp_path / "parts/x.csv")},
+    )
+    run.sample(complete=str(file), out=str(whole))
+    shards = [*run.sample(**again)]
+    assert len(shards) == 3
+    texts = [shard.read_text() for shard in shards]
+    joined = texts[0] + "".join(text.partition("\n")[2] for text in texts[1:])
+    assert joined == whole.read_text()
+    shards[1].write_text("k")
+    times = [shard.stat().st_mtime_ns for shard in shards]
+    run.sample(**again)
+    assert [shard.read_text() for shard in shards] == texts
+    assert [shard.stat().st_mtime_ns == t for shard, t in zip(shards, times, strict=True)] == [True, False, True]
+
+
+def test_imputations_are_numbered_files(tmp_path: pathlib.Path) -> None:
+    rows = masked(table(40, seed=9))
+    run = synthesizer().fitted_run()
+    run.sample(complete=rows, imputations=2, out=str(tmp_path / "full.csv"))
+    first, second = (pd.read_csv(tmp_path / f"full-{i}.csv") for i in (1, 2))
+    assert len(first) == len(second) == 40
+    assert not first.equals(second)
+    for arguments in ({"imputations": 2}, {"impute": "best"}, {"complete": rows, "fair": "k"}):
+        with pytest.raises(UsageError) as error:
+            run.sample(**arguments)
         assert error.value.argument in arguments
