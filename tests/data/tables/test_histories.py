@@ -162,6 +162,24 @@ def test_histories_are_sampled_from_windows(table: pd.DataFrame, groups: int) ->
         assert row == [(step + 1) % 2 if step < length else 0 for step in range(len(row))]
 
 
+def test_persons_are_raked_to_their_marginals(table: pd.DataFrame) -> None:
+    data = feller.read(table, person="patient", order="date")
+    modality = data.modality.view(Histories)
+    assert modality is not None
+    assert modality.with_statistics(data).modality.resample(data.values, 10, Rng(0)).shape == (10, data.values.shape[1])
+    many = data.values.repeat(20, 1)
+    counts = len(modality.persons.counts)
+    shares = [(0.5, 0.125, 0.125, 0.125, 0.125), (0.25, 0.75)]
+    uniform = [tuple([1 / count] * count) for count in modality.persons.counts[2:]]
+    assert counts == 2 + len(uniform)
+    marginals = tuple([*shares, *uniform])
+    raked = replace(modality, attribute_marginals=marginals).resample(many, 200, Rng(0))
+    found = torch.bincount(modality.split(raked)[0][:, 1], minlength=2) / 200
+    assert found[1] == pytest.approx(0.75, abs=0.1)
+    with refuses(UsageError):
+        modality.resample(many, 10, Rng(0))
+
+
 def test_rules_hold_in_histories_from_windows() -> None:
     content = {**_columns(), "rules": [{"if": {"ward": ["A"]}, "then": {"shift": ["day"]}}]}
     modality = Histories(Schema.from_dict(content), window_groups=2)

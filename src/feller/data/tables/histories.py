@@ -31,7 +31,7 @@ from feller.data.tables.history_schema import HistorySchema, split_columns
 from feller.data.tables.history_windows import HistoryWindows
 from feller.data.tables.modality import Table, bars, unmodelled_notes
 from feller.data.tables.numerical_column import Numerical
-from feller.data.tables.raking import Crosstab
+from feller.data.tables.raking import Crosstab, rake_rows
 from feller.data.tables.schema import Schema
 from feller.data.tables.transforms import all_cells, cells_of, read_values, write_values
 from feller.data.tables.unmodelled_columns import Identifier
@@ -185,6 +185,13 @@ class Histories(Modality):
         """Return the modality with fractions of the levels of each attribute, followed by those of each row column."""
         a, k = len(self.persons.counts), len(self.rows.counts)
         return replace(self, attribute_marginals=marginals[:a], row_marginals=marginals[a : a + k])
+
+    def resample(self, values: Int64[Tensor, "m codes"], n: int, rng: Rng) -> Int64[Tensor, "n codes"]:
+        """Select `n` of the m persons so that their attributes match the known marginals; see `Modality.resample`."""
+        if not self.attribute_marginals:
+            return super().resample(values, n, rng)
+        levels = self.persons.to_levels(self.split(values)[0])
+        return values[rake_rows(levels, self.attribute_marginals, n, rng)]
 
     @cached_property
     def windows(self) -> HistoryWindows:

@@ -78,6 +78,9 @@ HISTORY_STEPS = {"tiny": 200, "small": 600, "base": 2000}
 """For each size: number of training steps of a model of histories, whose network has the size of the recipe `table`."""
 HISTORY_BATCH_SIZE = 256
 """Maximum number of persons per batch."""
+PERSON_OVERSAMPLE = 2
+"""Number of persons sampled per returned person, whose attributes are raked to noisy marginals: clipped gradients of
+persons with many rows count less, so that a private model has too few of them."""
 
 
 def table_histories(data: Dataset, size: str) -> Recipe:
@@ -103,7 +106,7 @@ def table_histories(data: Dataset, size: str) -> Recipe:
             ema_decay=0.98,
             keep_best=True,
         ),
-        sampling=SamplerConfig("euler"),
+        sampling=SamplerConfig("euler", raking_oversample=PERSON_OVERSAMPLE if is_pretrained else 0),
     )
 
 
