@@ -172,7 +172,7 @@ def test_persons_are_raked_to_their_marginals(table: pd.DataFrame) -> None:
     shares = [(0.5, 0.125, 0.125, 0.125, 0.125), (0.25, 0.75)]
     uniform = [tuple([1 / count] * count) for count in modality.persons.counts[2:]]
     assert counts == 2 + len(uniform)
-    marginals = tuple([*shares, *uniform])
+    marginals = (*shares, *uniform)
     raked = replace(modality, attribute_marginals=marginals).resample(many, 200, Rng(0))
     found = torch.bincount(modality.split(raked)[0][:, 1], minlength=2) / 200
     assert found[1] == pytest.approx(0.75, abs=0.1)
