@@ -53,7 +53,8 @@ def table(data: Dataset, size: str) -> Recipe:
     `size` is the size of the model: "tiny", "small" or "base".
 
     By default half of the orders in training are random, so that cells can be imputed and samples conditioned on any
-    columns; this also reduces overfitting, as do weights selected on held-out rows. After pretraining on noisy counts, only the order of the table is trained.
+    columns. This also reduces overfitting, as do weights selected on held-out rows. After pretraining on noisy counts,
+    only the order of the table is trained.
     """
     modality = require_modality(data.modality, Table, "table", "a table")
     width, depth, heads, steps = SIZES[size]
