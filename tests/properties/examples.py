@@ -33,6 +33,7 @@ from feller.networks.codebook.fsq import FSQ
 from feller.networks.codebook.vq_ema import VectorQuantizerEMA
 from feller.networks.image.classifier import ImageClassifier
 from feller.networks.sequence.bi_encoder import BiEncoder, LearnedDocumentEncoder
+from feller.networks.sequence.history_transformer import HistoryTransformer
 from feller.networks.sequence.row_transformer import RowTransformer
 from feller.paths import ProductPath as ProductPath
 from feller.paths import diffusion_steps, schedules, time_distributions
@@ -69,8 +70,8 @@ from feller.sampling import (
 from feller.sampling.autoregressive.masked_spans import SpanMasking
 from feller.sampling.retrieval.datastore import create_datastore
 from feller.sampling.retrieval.retriever import IndexedDatastore
+from feller.spaces import HistoryTokens, TableTokens, Tokens
 from feller.spaces import Product as ProductSpace
-from feller.spaces import TableTokens, Tokens
 from feller.spaces.tokens import CategoricalSource, MaskSource, TokenSource
 from feller.training import couplings, losses
 from feller.training.objective import FlowMatching, Objective, TrainingContext
@@ -83,6 +84,7 @@ from feller.training.objectives.duration_infilling import DurationInfilling
 from feller.training.objectives.flow_map_losses import Consistency, Lagrangian, MeanFlow, Shortcut
 from feller.training.objectives.flow_maps import FlowMaps
 from feller.training.objectives.frame_infilling import AllFrames, Infilling, MaskedFrames
+from feller.training.objectives.history_likelihood import HistoryLikelihood
 from feller.training.objectives.marginal_fitting import MarginalFitting
 from feller.training.objectives.maximum_likelihood import MaximumLikelihood
 from feller.training.objectives.next_token_prediction import NextTokenPrediction, RowLikelihood
@@ -272,6 +274,7 @@ EXAMPLES: dict[type, list[Case]] = {
         for source in (spaces.UniformSource(), MaskSource(), CategoricalSource((1.0, 2.0, 3.0, 4.0)))
     ],
     TableTokens: [Case(makers.ROWS), Case(TableTokens(makers.ROWS.columns, value_probs=((), (0.5, 0.0, 0.5))))],
+    HistoryTokens: [Case(makers.HISTORIES)],
     ProductSpace: [Case(ProductSpace({"real": spaces.Euclidean((2,)), "token": Tokens(4, (3,))}))],
     CategoricalSource: [Case(CategoricalSource((1.0, 0.0, 2.0, 5.0)))],
     paths.Affine: [
@@ -665,6 +668,18 @@ EXAMPLES: dict[type, list[Case]] = {
             random=shuffled > 0,
         )
         for shuffled, several in ((0.0, 1), (1.0, 1), (0.5, 3))
+    ],
+    HistoryLikelihood: [
+        ObjectiveCase(
+            HistoryLikelihood(makers.HISTORIES),
+            lambda n, draw: {"x_1": makers.HISTORIES.sample_base(n, draw), "given": {}},
+            lambda: (
+                HistoryTransformer(makers.HISTORIES, width=16)
+                .build((makers.HISTORIES.num_places,), {}, Rng(0))
+                .double()
+            ),
+            random=False,
+        )
     ],
     MarginalFitting: [
         ObjectiveCase(

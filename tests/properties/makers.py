@@ -28,11 +28,12 @@ from feller.paths import Affine, DataPrediction, Mixture, schedules
 from feller.paths import ProductPath as ProductPath
 from feller.paths.discrete import token_schedules
 from feller.privacy.marginals.marginal_network import MarginalNetwork, MarginalTables
-from feller.spaces import CategoryTokenizer, DigitTokenizer, TableTokens
+from feller.spaces import CategoryTokenizer, DigitTokenizer, HistoryTokens, TableTokens
 from tests.networks.checks import perturb_weights
 
 F64 = torch.float64
 ROWS = TableTokens((DigitTokenizer(3, 14), CategoryTokenizer(3)))
+HISTORIES = HistoryTokens(TableTokens((CategoryTokenizer(3), CategoryTokenizer(2))), ROWS, 3, 1)
 DOCUMENTS = DocumentVocabulary(text=7, codes=5, picture=4)
 TWO, BRIGHT = Target(("label",), classes=("red", "green")), PixelFeatures((1, 2, 2), 1.0)
 WORDS = spaces.TableTokens(

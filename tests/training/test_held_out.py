@@ -31,6 +31,8 @@ CONFIG = TrainConfig(batch_size=64, lr=1e-2, steps=240, keep_best=True, ema_deca
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(held_out, "EVERY", 20)
+    monkeypatch.setattr(held_out, "MEASUREMENTS", 12)  # one in 20 of 240 steps
+    monkeypatch.setattr(held_out, "PATIENCE", 100)
 
 
 def fresh(config: TrainConfig) -> TrainState:
@@ -78,6 +80,18 @@ def test_last_weights_with_a_low_held_out_loss_are_kept() -> None:
     assert state.best.step == best
     assert state.best.loss == pytest.approx(losses.measured[best].mean().item(), rel=1e-6)
     assert any(not torch.equal(state.ema_weights()[name], value) for name, value in state.averaged_weights().items())
+
+
+def test_overfitting_stops_a_training_of_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = fit(fresh(CONFIG), CONFIG)
+    monkeypatch.setattr(held_out, "PATIENCE", 4)
+    stopped = fit(fresh(CONFIG), CONFIG)
+    best = whole.best
+    assert best is not None
+    assert stopped.best is not None
+    assert stopped.step == best.step + max(80, best.step) < CONFIG.steps
+    assert stopped.best.step == best.step
+    assert all(torch.equal(stopped.ema_weights()[name], value) for name, value in whole.ema_weights().items())
 
 
 def test_last_weights_without_selection() -> None:

@@ -15,6 +15,7 @@ from feller.data.proteins.backbones import Backbones
 from feller.data.proteins.modality import Proteins
 from feller.data.speech.modality import Speech
 from feller.data.speech.sounds import Waveforms
+from feller.data.tables.histories import Histories
 from feller.data.tables.mixed_table import MixedTable
 from feller.data.tables.modality import Table
 from feller.data.text.modality import Text
@@ -27,6 +28,7 @@ MODALITIES = (
         Crystals,
         Documents,
         Earth,
+        Histories,
         ManifoldPoints,
         Images,
         LabelledImages,

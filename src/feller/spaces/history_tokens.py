@@ -16,6 +16,7 @@ from feller.spaces.table_tokens import CategoryTokenizer, TableTokens
 class HistoryTokens(Space):
     """Space of tokenized histories, int64 [n, places]; the tokens of rows after the end of a history are 0.
 
+    The methods also take histories without some of the last rows, see `cropped`.
     The first column of the attributes is the number of rows of the history, minus `min_rows`.
     """
 
@@ -52,16 +53,22 @@ class HistoryTokens(Space):
         """Return the number of rows of each history."""
         return x[..., 0] + self.min_rows
 
-    def valid_rows(self, x: Int64[Tensor, "n places"]) -> Bool[Tensor, "n max_rows"]:
+    def valid_rows(self, x: Int64[Tensor, "n places"]) -> Bool[Tensor, "n rows"]:
         """Return the mask of the rows before the end of each history."""
-        return torch.arange(self.max_rows, device=x.device) < self.lengths(x)[:, None]
+        num_rows = (x.shape[1] - self.num_attribute_places) // len(self.rows.vocab_sizes)
+        return torch.arange(num_rows, device=x.device) < self.lengths(x)[:, None]
+
+    def cropped(self, x: Int64[Tensor, "n places"]) -> Int64[Tensor, "n fewer_places"]:
+        """Return histories without the rows, after the second, that are padding in all of them."""
+        steps = max(2, int(self.lengths(x).max())) if len(x) else 2
+        return x[:, : self.num_attribute_places + steps * len(self.rows.vocab_sizes)]
 
     def split(
         self, x: Shaped[Tensor, "n places"]
-    ) -> tuple[Shaped[Tensor, "n attribute_places"], Shaped[Tensor, "n max_rows row_places"]]:
+    ) -> tuple[Shaped[Tensor, "n attribute_places"], Shaped[Tensor, "n rows row_places"]]:
         """Split tokens, or a mask of tokens, into those of the attributes and those of each row."""
-        attributes, rows = x.split((self.num_attribute_places, self.num_places - self.num_attribute_places), -1)
-        return attributes, rows.unflatten(-1, (self.max_rows, -1))
+        attributes, rows = x[..., : self.num_attribute_places], x[..., self.num_attribute_places :]
+        return attributes, rows.unflatten(-1, (-1, len(self.rows.vocab_sizes)))
 
     def join(
         self,
@@ -74,8 +81,8 @@ class HistoryTokens(Space):
 
     def sample_base(self, n: int, rng: RandomStream, device: torch.device | str = "cpu") -> Int64[Tensor, "n places"]:
         attributes = self.attributes.sample_base(n, rng, device)
-        rows = self.rows.sample_base(n * self.max_rows, rng, device)
-        return self.join(attributes, rows.unflatten(0, (n, self.max_rows)))
+        rows = [self.rows.sample_base(n, rng, device) for _ in range(self.max_rows)]
+        return self.join(attributes, torch.stack(rows, 1))
 
     def step(self, x: Tensor, v: Tensor) -> Tensor:
         raise TypeError("histories of tokens have no velocity")

@@ -267,6 +267,8 @@ class TableTokens(Space):
         widths = torch.tensor(self.tokens_per_column, device=order.device)
         ordered_widths = widths[order]
         starts = (ordered_widths.cumsum(-1) - ordered_widths).gather(-1, order.argsort(-1))
-        columns = torch.arange(len(self.tokens_per_column), device=order.device).repeat_interleave(widths)
+        columns = torch.arange(len(self.tokens_per_column), device=order.device).repeat_interleave(
+            widths, output_size=len(self.vocab_sizes)
+        )
         offsets = torch.arange(len(columns), device=order.device) - (widths.cumsum(0) - widths)[columns]
         return (starts[..., columns] + offsets).argsort(-1)

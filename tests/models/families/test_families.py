@@ -30,20 +30,27 @@ from feller.models.families.predictive_models import (
     RegressionModel,
     VocoderModel,
 )
-from feller.models.families.sequence_models import AutoregressiveModel, DocumentModel, GraphicalModel, TableModel
+from feller.models.families.sequence_models import (
+    AutoregressiveModel,
+    DocumentModel,
+    GraphicalModel,
+    HistoryModel,
+    TableModel,
+)
 from feller.networks.sequence.causal_transformer import CausalTransformer
 from feller.paths import Affine, Mixture, ProductPath
 from feller.paths.brownian import BrownianBridge
 from feller.paths.path import Cond
 from feller.paths.processes import Characteristics, clamp
 from feller.sampling.sampler_config import SamplerConfig
-from feller.spaces import Euclidean, MaskSource, Tokens, UniformSource
+from feller.spaces import Euclidean, HistoryTokens, MaskSource, Tokens, UniformSource
 from feller.spaces import Product as ProductSpace
 from feller.spaces.table_tokens import CategoryTokenizer, TableTokens
 from feller.training.objective import FlowMatching, Objective
 from feller.training.objectives.adversarial_autoencoding import AdversarialAutoencoding
 from feller.training.objectives.autoencoding import AutoencodingLoss, SpectralLoss
 from feller.training.objectives.frame_infilling import Infilling
+from feller.training.objectives.history_likelihood import HistoryLikelihood
 from feller.training.objectives.marginal_fitting import MarginalFitting
 from feller.training.objectives.next_token_prediction import NextTokenPrediction, RowLikelihood
 from feller.training.objectives.regression import Regression
@@ -71,14 +78,18 @@ FAMILIES = [
     EmbeddingModel(),
     ExpectationModel(),
     GraphicalModel(),
+    HistoryModel(),
     PathProcess(Affine()),
     PathProcess(Mixture()),
     RegressionModel(Target(("a",), (0.0,), (1.0,))),
     TableModel(any_order=False),
     VocoderModel(),
 ]
-DRAWING = {AutoregressiveModel, DocumentModel, GraphicalModel, PathProcess, TableModel}
-LATENT = {"infill": {AutoregressiveModel, GraphicalModel, TableModel}, "rows": {GraphicalModel, TableModel}}
+DRAWING = {AutoregressiveModel, DocumentModel, GraphicalModel, HistoryModel, PathProcess, TableModel}
+LATENT = {
+    "infill": {AutoregressiveModel, GraphicalModel, HistoryModel, TableModel},
+    "rows": {GraphicalModel, HistoryModel, TableModel},
+}
 
 
 def request(n: int, space: Any, **more: Any) -> SampleRequest:
@@ -134,6 +145,7 @@ def test_family_of_objectives() -> None:
         RowLikelihood(rows): TableModel(),
         RowLikelihood(rows, shuffle_prob=0.0): TableModel(any_order=False),
         MarginalFitting(rows): GraphicalModel(),
+        HistoryLikelihood(HistoryTokens(rows, rows, 2)): HistoryModel(),
         Regression(target, space): RegressionModel(target),
         AutoencodingLoss(space): AutoencoderModel(),
         AdversarialAutoencoding(space): LatentAutoencoderModel(),

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import Field, field, fields, is_dataclass, make_dataclass, replace
 from itertools import pairwise
-from typing import Annotated, Any, NoReturn, TypeVar, get_origin
+from typing import Annotated, Any, NoReturn, TypeVar, cast, get_origin
 
 import docstring_parser
 import tyro
@@ -216,13 +216,17 @@ def _unwrap_help(command: Any) -> None:
 def change_fields(value: T, words: list[str], command: str) -> T:
     """Return a copy of a frozen dataclass with nested fields set by flags such as `--train.lr 1e-4`.
 
-    The flag `--help` lists the fields.
+    The flag `--help` lists the fields. The field `modality` is kept: it follows from the data.
 
     Raises:
         UsageError: If a field is unknown or its value is wrong.
     """
-    words = _normalize_booleans(value, words)
-    return _run_tyro(type(value), command, words, [*_nested_flags(value)], default=value, config=_NESTED_TYRO_CONFIG)
+    modality = getattr(value, "modality", None)
+    without: Any = value if modality is None else replace(cast(Any, value), modality=None)
+    words = _normalize_booleans(without, words)
+    flags = [*_nested_flags(without)]
+    changed = _run_tyro(type(value), command, words, flags, default=without, config=_NESTED_TYRO_CONFIG)
+    return changed if modality is None else replace(changed, modality=modality)
 
 
 def set_fields(value: T, given: Mapping[str, object]) -> T:

@@ -177,8 +177,9 @@ class HistoryModel(_SequentialModel):
         )
 
     def log_prob(self, network: Any, request: LogProbRequest, rng: Rng) -> LogProb:
+        x_1 = network.space.cropped(request.x_1)
         with torch.no_grad():
-            value = network(request.x_1, torch.zeros(len(request.x_1), device=request.x_1.device), request.cond)
+            value = network(x_1, torch.zeros(len(x_1), device=x_1.device), request.cond)
         return LogProb(value, torch.zeros_like(value))
 
 

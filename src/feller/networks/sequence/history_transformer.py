@@ -82,14 +82,13 @@ class HistoryTransformerNetwork(nn.Module):
         """Return the log-likelihood of each history in nats.
 
         Args:
-            x_t: Tokens of histories.
+            x_t: Tokens of histories, which may lack rows that are padding in all of them.
             t: Ignored.
             cond: Ignored.
         """
         attributes, rows = self.space.split(x_t)
-        steps = max(2, int(self.space.lengths(x_t).max())) if len(x_t) else 2
-        valid = self.space.valid_rows(x_t)[:, :steps]
-        rows = torch.where(valid[..., None], rows[:, :steps], self.padding_row)
+        valid = self.space.valid_rows(x_t)
+        rows = torch.where(valid[..., None], rows, self.padding_row)
         log_prob = _log_prob(self.attributes.logits(attributes), attributes)
         of_rows = _log_prob(self.rows.logits(rows, context=self._contexts(attributes, rows)), rows)
         return log_prob + (of_rows * valid).sum(1)

@@ -34,7 +34,7 @@ class HistoryLikelihood(SelfContainedObjective):
         check_number("marginals_budget", self.marginals_budget, ge=0, lt=1)
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
-        x_1 = batch["x_1"]
+        x_1 = self.space.cropped(batch["x_1"])
         return {"x_t": x_1, "t": torch.zeros(len(x_1), device=x_1.device), "given": {}}
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:

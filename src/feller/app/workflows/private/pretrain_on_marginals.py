@@ -7,6 +7,7 @@ Source: "DP-2Stage", 2024, arXiv 2412.02467, for two stages; its first stage use
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import cast
 
 import torch
 from jaxtyping import Int64
@@ -39,7 +40,10 @@ def marginal_model_of(kind: Table | Histories) -> MarginalModel | None:
     """Return the graphical model fitted to a table's noisy counts; None if the table has no noisy counts."""
     if not kind.crosstabs:
         return None
-    space = kind.windows.space if isinstance(kind, Histories) else kind.by_levels().space()
+    histories, table = kind.view(Histories), kind.view(Table)
+    space = (
+        histories.windows.space if table is None and histories is not None else cast(Table, table).by_levels().space()
+    )
     measurements = [
         MarginalMeasurement(tab.columns, torch.tensor(tab.counts, dtype=torch.float64).view(tab.levels), tab.sigma)
         for tab in kind.crosstabs
@@ -58,10 +62,11 @@ def pretrain_on_marginals(
     on_progress: Callable[[float], None] = lambda fraction: None,
 ) -> None:
     """Pretrain a network on rows sampled from a graphical model, and reset the EMA weights to the result."""
-    if isinstance(kind, Histories):
-        rows = kind.encode(kind.sample_windows(marginal_model.sample_missing, HISTORIES, rng.fold_in("law")))
+    if (histories := kind.view(Histories)) is not None:
+        codes = histories.sample_windows(marginal_model.sample_missing, HISTORIES, rng.fold_in("law"))
     else:
-        rows = kind.encode(kind.from_levels(marginal_model.sample(ROWS, rng.fold_in("law")), rng))
+        codes = cast(Table, kind).from_levels(marginal_model.sample(ROWS, rng.fold_in("law")), rng)
+    rows = kind.encode(codes)
     pretrain_on_rows(state.network, objective, rows, training, rng, engine, on_progress)
     state.ema = EMA(state.network, training.ema_decay)
 
