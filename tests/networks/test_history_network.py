@@ -89,6 +89,21 @@ def test_observed_rows_are_conditioned_on() -> None:
     assert (counts / counts.sum() - weights / weights.sum()).abs().sum() / 2 < 0.03
 
 
+def test_histories_without_observed_rows_do_not_depend_on_others() -> None:
+    made = network()
+    given = torch.zeros(6, SPACE.num_places, dtype=torch.long)
+    mask = torch.zeros_like(given, dtype=torch.bool)
+    given[:, 0], mask[:, 0] = 2, True
+    given[:3, 4], mask[:3, 4] = 1, True
+    given[3:, 2], mask[3:, 2] = 1, True
+    together = decode_histories(made, 6, Rng(2), observed=(given, mask), num_candidates=8)
+    assert torch.equal(
+        decode_histories(made, 3, Rng(2), observed=(given[:3], mask[:3]), num_candidates=8), together[:3]
+    )
+    last = decode_histories(made, 3, Rng(2, first_example=3), observed=(given[3:], mask[3:]), num_candidates=8)
+    assert torch.equal(last, together[3:])
+
+
 def test_observed_attributes_are_conditioned_on() -> None:
     made, x = network(), every_history()
     given = torch.zeros(4000, SPACE.num_places, dtype=torch.long)

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow
-import pyarrow.compute
 from jaxtyping import Int64
 
 from feller.core.errors import InputError, UsageError
@@ -27,8 +26,6 @@ from feller.data.tables.transforms import (
     write_values,
 )
 from feller.data.tables.unmodelled_columns import Identifier
-
-_ARROW: Any = pyarrow.compute  # its functions are created at import
 
 
 @dataclass(frozen=True, eq=False)

@@ -122,10 +122,12 @@ def _fill_rows(
         u = decoder.uniform(row_rng, n, k).flatten(0, 1)[active]
         filled, log_weights = decoder(rows[active, step], observed.mask[active, step], u)
         rows[active, step] = filled
-        if k > 1 and observed.mask[active, step].any():
+        is_observed = observed.mask[:, step].any(1)
+        if k > 1 and is_observed.any():
             weights = torch.zeros(len(rows), dtype=torch.float64, device=rows.device)
             weights[active] = log_weights
-            chosen = _resampled(weights.reshape(n, k), row_rng)
+            ancestors = _resampled(weights.reshape(n, k), row_rng)
+            chosen = torch.where(is_observed, ancestors, torch.arange(len(rows), device=rows.device))
             rows[:, : step + 1], attributes[:] = rows[chosen, : step + 1], attributes[chosen]
             cache = HistoryKVCache(cache.keys[:, chosen], cache.values[:, chosen], cache.length)
         last = rows[:, step]
