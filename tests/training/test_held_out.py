@@ -31,7 +31,7 @@ CONFIG = TrainConfig(batch_size=64, lr=1e-2, steps=240, keep_best=True, ema_deca
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(held_out, "EVERY", 20)
-    monkeypatch.setattr(held_out, "MEASUREMENTS", 12)  # one in 20 of 240 steps
+    monkeypatch.setattr(held_out, "MIN_EVERY", 20)
     monkeypatch.setattr(held_out, "PATIENCE", 100)
 
 

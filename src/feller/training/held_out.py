@@ -13,12 +13,10 @@ from feller.training.objective import Batch, Objective
 from feller.training.optimizer import TrainConfig
 from feller.training.trainer import Callback
 
-EVERY = 100
-"""Maximum interval between two measurements of the loss, in steps."""
-MEASUREMENTS, MIN_EVERY = 40, 5
-"""Number of measurements in a training of a given number of steps, and minimum interval between two, in steps."""
+EVERY, MIN_EVERY = 100, 5
+"""Maximum and minimum interval between two measurements of the loss, in steps."""
 PATIENCE = 8
-"""Number of measurements without selected weights after which a training of a given number of steps stops."""
+"""Minimum number of intervals without selected weights after which a training of a given number of steps stops."""
 
 
 class HeldOutSelection(Callback):
@@ -49,11 +47,10 @@ class HeldOutSelection(Callback):
         self._example = objective.draw(engine.to_device(batch), rng, self._network)
         self._is_overfitting = False
 
-    @property
-    def every(self) -> int:
-        """Interval between two measurements, in steps."""
-        steps = self._config.steps
-        return EVERY if steps is None else min(EVERY, max(MIN_EVERY, steps // MEASUREMENTS))
+    @staticmethod
+    def interval(step: int) -> int:
+        """Return the interval between measurements at a step; it grows with the steps, and not with their budget."""
+        return min(EVERY, MIN_EVERY * 2 ** max(0, (step // 50).bit_length() - 1))
 
     @property
     def should_stop(self) -> bool:
@@ -65,11 +62,11 @@ class HeldOutSelection(Callback):
 
     def _check(self, state: TrainState) -> None:
         best = state.best
-        patience = max(PATIENCE * self.every, 0 if best is None else best.step)
+        patience = max(PATIENCE * self.interval(state.step), 0 if best is None else best.step)
         self._is_overfitting = best is not None and best.step > 0 and state.step - best.step >= patience
 
     def on_step_end(self, state: TrainState, metrics: StepMetrics) -> None:
-        if state.best is None or (metrics.step % self.every and metrics.step != self._config.steps):
+        if state.best is None or metrics.step % self.interval(metrics.step):
             return
         weights, lowest = state.averaged_weights(), state.best.lowest
         self._network.load_state_dict(weights)

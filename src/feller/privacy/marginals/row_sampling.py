@@ -121,7 +121,9 @@ class FactorGraph:
         open_cliques = [tuple(column for column in self.cliques[i] if not pattern[column]) for i in open_index]
         elimination = eliminate(self.counts, open_cliques, missing)
         bp = BeliefPropagation(self.counts, open_cliques, elimination)
-        cases, case_index = torch.unique(codes[:, observed_columns], dim=0, return_inverse=True)
+        cases, case_index = codes.new_zeros(1, 0), torch.zeros(len(codes), dtype=torch.int64)
+        if observed_columns:
+            cases, case_index = torch.unique(codes[:, observed_columns], dim=0, return_inverse=True)
         log_z = [
             bp.upward_pass(
                 [
