@@ -20,7 +20,7 @@ from tests.errors import refuses
 N = 4000
 
 
-def found(cells, sigma=20.0, noise=None, n=N):
+def searched_column(cells, sigma=20.0, noise=None, n=N):
     """Search a column next to one of words."""
     rows = np.array([[str(cell), "ab"[i % 2]] for i, cell in enumerate(cells)], dtype=object)
     table = RawTable(rows, columns=("x", "y"))
@@ -36,13 +36,13 @@ def test_codes_above_the_noise_have_their_own_values() -> None:
     """Codes 1 to 9 with a gap at 5: no other number is invented. Ten searches with noise of 20 rows."""
     codes = [1, 2, 3, 4, 6, 7, 8, 9]
     cells = drawn(codes, [40, 10, 20, 10, 6, 6, 4, 4])
-    exact = found(cells)
+    exact = searched_column(cells)
     assert isinstance(exact, Numerical)
     assert exact.numbers == tuple(map(float, codes))
     assert (exact.low, exact.high, exact.num_codes) == (1.0, 9.0, 8)
     invented = 0
     for seed in range(10):
-        column = found(cells, noise=SeededGaussian(seed))
+        column = searched_column(cells, noise=SeededGaussian(seed))
         assert {*codes} <= {*column.numbers}
         invented += len({*column.numbers} - {*codes})
     assert invented <= 4  # 5 has a chance of 16 % each time, numbers outside of the range less than 1 %
@@ -52,18 +52,18 @@ def test_steps_are_found() -> None:
     """Numbers in steps of 0.2, most of them 0, as in a column of closeness to a holiday."""
     cells = drawn(["0", "0.2", "0.4", "0.6", "0.8", "1"], [90, 2, 2, 2, 2, 2])
     steps = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-    exact = found(cells)
+    exact = searched_column(cells)
     assert exact.numbers == steps
     assert exact.form == NumberFormat(1, 0)
     assert exact.value_names == ("0", "0.2", "0.4", "0.6", "0.8", "1")
-    assert sum(found(cells, noise=SeededGaussian(seed)).numbers == steps for seed in range(20)) >= 13
+    assert sum(searched_column(cells, noise=SeededGaussian(seed)).numbers == steps for seed in range(20)) >= 13
 
 
 def test_columns_with_tails_are_not_codes() -> None:
     """Zeros with a continuous tail, and ages over a wide range."""
     rng = np.random.default_rng(0)
-    assert found(np.where(rng.random(N) < 0.9, 0, rng.integers(500, 20_000, N))).numbers == ()
-    assert found(rng.integers(18, 90, N)).numbers == ()
+    assert searched_column(np.where(rng.random(N) < 0.9, 0, rng.integers(500, 20_000, N))).numbers == ()
+    assert searched_column(rng.integers(18, 90, N)).numbers == ()
 
 
 def test_numbers_outside_of_a_list_are_read_as_the_nearest() -> None:
@@ -136,7 +136,7 @@ def test_bins_have_more_rows_than_noise_and_keep_the_shape() -> None:
     """Log-normal numbers: fewer bins with more noise, while numbers drawn within them keep the median and the mean."""
     values = np.exp(np.random.default_rng(0).normal(7, 1, N))
     cells = [f"{value:.2f}" for value in values]
-    fine, coarse = found(cells, 2.0), found(cells, 100.0)
+    fine, coarse = searched_column(cells, 2.0), searched_column(cells, 100.0)
     assert coarse.num_values < 0.6 * fine.num_values
     assert coarse.num_values <= N / (5 * 100.0)
     for column in (fine, coarse):
@@ -171,10 +171,10 @@ def test_number_formats_are_found_privately() -> None:
     zeros = ["0" if i % 3 else cell for i, cell in enumerate(money)]
     trimmed = ["0" if i % 3 else cell.rstrip("0").rstrip(".") for i, cell in enumerate(money)]
     noise = SeededGaussian(0)
-    assert found(money, 5.0, noise).form == NumberFormat(2)
-    assert found(zeros, 5.0, noise).form == NumberFormat(2, whole=True)
-    assert found(trimmed, 5.0, noise).form == NumberFormat(2, 0)
-    assert found(rng.integers(0, 9000, N), 5.0, noise).form == NumberFormat(0)
+    assert searched_column(money, 5.0, noise).form == NumberFormat(2)
+    assert searched_column(zeros, 5.0, noise).form == NumberFormat(2, whole=True)
+    assert searched_column(trimmed, 5.0, noise).form == NumberFormat(2, 0)
+    assert searched_column(rng.integers(0, 9000, N), 5.0, noise).form == NumberFormat(0)
 
 
 def test_complete_columns_have_no_missing_code() -> None:
@@ -182,19 +182,19 @@ def test_complete_columns_have_no_missing_code() -> None:
     rng = np.random.default_rng(0)
     for seed in range(10):
         for cells in (rng.integers(0, 5, N), rng.exponential(5, N), rng.choice(["u", "v"], N)):
-            assert found(cells, 30.0, SeededGaussian(seed)).missing is None
+            assert searched_column(cells, 30.0, SeededGaussian(seed)).missing is None
     gaps = np.where(rng.random(N) < 0.1, "", rng.integers(0, 5, N).astype(str))
-    assert found(gaps, 30.0, SeededGaussian(0)).missing == ""
+    assert searched_column(gaps, 30.0, SeededGaussian(0)).missing == ""
 
 
 def test_months_are_a_public_list() -> None:
     """Two months are released; of the others, those above 1.5 deviations follow, and no month that does not occur."""
     cells = drawn(["May", "Nov", "Feb", "Oct"], [60, 34, 2, 4])
-    column = found(cells, 40.0)
+    column = searched_column(cells, 40.0)
     assert isinstance(column, Categorical)
     assert {*column.values} == {"May", "Nov", "Feb", "Oct"}
     assert column.other is None
-    other_words = found(drawn(["Mai", "Nov", "Febr", "Okt"], [60, 34, 2, 4]), 40.0)
+    other_words = searched_column(drawn(["Mai", "Nov", "Febr", "Okt"], [60, 34, 2, 4]), 40.0)
     assert {*other_words.values} == {"Mai", "Nov"}
 
 

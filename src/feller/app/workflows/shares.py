@@ -79,7 +79,7 @@ def _column_shares(model: Model, table: Table, name: str, value: object, rng: Rn
 
 
 def _entries(name: str, value: object) -> dict[str, float]:
-    """Return the share of each value."""
+    """Return the fraction of each value."""
     if isinstance(value, Mapping):
         return {str(cell): float(share) for cell, share in value.items()}
     entries = {}
@@ -159,7 +159,7 @@ def shares_observation(
 
 
 def parity_difference(codes: Int64[Tensor, "n k"], sensitive: int, target: int) -> float:
-    """Return the largest difference of the share of a target value between groups of a sensitive column.
+    """Return the largest difference of the fraction of a target value between groups of a sensitive column.
 
     Groups with fewer than 30 rows are left out.
     """

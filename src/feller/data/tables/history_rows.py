@@ -13,7 +13,7 @@ from feller.data.tables.dates import Datetime
 from feller.data.tables.history_schema import MAX_ROWS, HistorySchema, split_columns
 from feller.data.tables.number_format import NumberFormat
 from feller.data.tables.numerical_column import Numerical, numerical_column
-from feller.data.tables.partial_tables import FILL_MARKS
+from feller.data.tables.partial_tables import identified
 from feller.data.tables.relations import with_relations
 from feller.data.tables.schema import Schema
 from feller.data.tables.schema_detection import detect_schema
@@ -81,17 +81,7 @@ def people_of(raw: RawTable, unit: str) -> Int64[np.ndarray, " m"]:
     """
     if unit not in raw.columns:
         raise InputError.unknown_name("person", unit, raw.columns, alternatives=" of the table")
-    people = raw.factorize(unit)
-    is_anonymous = people.is_in(FILL_MARKS)[people.codes]
-    if is_anonymous.any():
-        raise InputError(
-            "an identifier of the person",
-            "an empty cell",
-            "Fill the cell",
-            **raw.error_fields(int(is_anonymous.argmax())),
-            column=unit,
-        )
-    return people.codes.astype(np.int64)
+    return identified(raw, unit)
 
 
 def _order_units(raw: RawTable, column: Numerical | Datetime) -> Int64[np.ndarray, " m"]:

@@ -27,7 +27,6 @@ from feller.data.tables.column import ModelledColumn
 from feller.data.tables.dataframes import to_frame, write_cells
 from feller.data.tables.dependent_columns import Copy, Sum
 from feller.data.tables.encoding import (
-    FILL_MARKS,
     check_types,
     decode,
     empty_cells,
@@ -38,6 +37,7 @@ from feller.data.tables.encoding import (
 )
 from feller.data.tables.given_cells import CellConditions, GivenCells, givable, given_cells, parse_given_code
 from feller.data.tables.numerical_column import Numerical
+from feller.data.tables.partial_tables import identified
 from feller.data.tables.raking import Crosstab, crosstab_weights, exchange_rows, rake_rows
 from feller.data.tables.schema import ROW, Schema
 from feller.data.tables.schema_detection import detect_schema
@@ -61,17 +61,7 @@ def first_of_each(raw: RawTable, unit: str) -> RawTable:
         raise InputError(
             "a column that identifies the person of each row", "no such column", "Add the column", column=unit
         )
-    people = raw.factorize(unit)
-    is_anonymous = people.is_in(FILL_MARKS)[people.codes]
-    if is_anonymous.any():
-        raise InputError(
-            "an identifier of the person",
-            "an empty cell",
-            "Fill the cell",
-            **raw.error_fields(int(is_anonymous.argmax())),
-            column=unit,
-        )
-    return raw.subset(np.sort(np.unique(people.codes, return_index=True)[1]))
+    return raw.subset(np.sort(np.unique(identified(raw, unit), return_index=True)[1]))
 
 
 GUESSED_NOTE = (

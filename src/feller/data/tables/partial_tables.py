@@ -32,6 +32,25 @@ FILL_MARKS = ("", "?", "*")
 column."""
 
 
+def identified(raw: RawTable, unit: str) -> Int64[np.ndarray, " m"]:
+    """Return the person of each row, numbered in order of first occurrence, from the column `unit`.
+
+    Raises:
+        InputError: If a cell of the column is empty.
+    """
+    people = raw.factorize(unit)
+    is_anonymous = people.is_in(FILL_MARKS)[people.codes]
+    if is_anonymous.any():
+        raise InputError(
+            "an identifier of the person",
+            "an empty cell",
+            "Fill the cell",
+            **raw.error_fields(int(is_anonymous.argmax())),
+            column=unit,
+        )
+    return people.codes.astype(np.int64)
+
+
 def is_blank(column: ModelledColumn, cell: str) -> bool:
     """Return True if a cell is to be filled in; an empty cell always is, even if the column allows empty cells."""
     if not cell:

@@ -79,7 +79,7 @@ def disclosure_risks(tables: CodedTables, rng: Rng) -> DisclosureRisks:
 
 
 def closeness(tables: CodedTables, rng: Rng) -> dict[str, float]:
-    """Return the share of synthetic rows that are closer to a training row than to an unseen row; ties count half.
+    """Return the fraction of synthetic rows that are closer to a training row than to an unseen row; ties count half.
 
     As many training rows as unseen rows are used (distance to closest record with a holdout). The null interval,
     `dcr_null_low` to `dcr_null_high`, holds 95 % of the shares if these rows are assigned to both groups at random.

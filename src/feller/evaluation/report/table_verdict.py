@@ -41,13 +41,13 @@ class Level:
 
 
 def copies_excess(numbers: Numbers) -> float | None:
-    """Return the share of copies that is certainly beyond that of held-out rows; None if it is not measured."""
+    """Return the fraction of copies that is certainly beyond that of held-out rows; None if it is not measured."""
     value = numbers.get("copies_excess_low")
     return float(value) if "tv1" in numbers and is_number(value) else None
 
 
 def impossible_excess(numbers: Numbers) -> float | None:
-    """Return the share of impossible rows beyond that of real rows; None if it is not measured."""
+    """Return the fraction of impossible rows beyond that of real rows; None if it is not measured."""
     value, real = numbers.get("impossible"), numbers.get("impossible_real")
     return float(value - real) if is_number(value) and is_number(real) else None
 

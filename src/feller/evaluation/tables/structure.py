@@ -177,7 +177,7 @@ def _permutation(n: int, rng: Rng) -> Int64[np.ndarray, " n"]:
 
 @dataclass(frozen=True)
 class CellReader:
-    """How cells of a column are read as comparable values: as numbers or times with a format, else as words."""
+    """Form in which cells of a column are compared: numbers, or times with a format, else words."""
 
     missing: tuple[str, ...]
     """Texts of missing cells."""
