@@ -103,8 +103,8 @@ def count_events(events: Iterable[DpEvent]) -> EventCounts:
         match event:
             case GaussianMechanism(times=times):
                 single = replace(event, label="", times=1)
-            case PoissonSubsampledGaussian(steps=times):
-                single = replace(event, label="", steps=1)
+            case PoissonSubsampledGaussian(per_row=per_row):
+                single, times = replace(per_row, label="", steps=1), per_row.steps
             case PureDp() | ZCdp():
                 single, times = replace(event, label=""), 1
             case _:

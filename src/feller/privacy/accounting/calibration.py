@@ -18,7 +18,9 @@ MAX_SIGMA = 1e9
 """Upper limit of the search for the noise multiplier sigma."""
 
 
-def calibrate(epsilon: float, delta: float, rate: float, steps: int, others: Sequence[DpEvent] = ()) -> float:
+def calibrate(
+    epsilon: float, delta: float, rate: float, steps: int, others: Sequence[DpEvent] = (), *, bands: int = 1
+) -> float:
     """Return the smallest noise multiplier of DP-SGD, rounded up, at which all events together spend at most epsilon.
 
     Args:
@@ -27,6 +29,7 @@ def calibrate(epsilon: float, delta: float, rate: float, steps: int, others: Seq
         rate: Sampling rate: probability that a row is in the batch of a step.
         steps: Number of DP-SGD steps.
         others: Other DP events charged to the same budget.
+        bands: Number of bands of the matrix that correlates the noise of the steps.
 
     Raises:
         UsageError: If a value is out of range, the other events alone exceed epsilon, or no sigma is large enough.
@@ -35,7 +38,7 @@ def calibrate(epsilon: float, delta: float, rate: float, steps: int, others: Seq
     _check_remaining(epsilon, delta, others)
 
     def events_at(sigma: float) -> tuple[DpEvent, ...]:
-        return (*others, PoissonSubsampledGaussian("training", sigma, rate, steps))
+        return (*others, PoissonSubsampledGaussian("training", sigma, rate, steps, bands))
 
     def log_ratio_on(grid: float) -> Callable[[float], float]:
         return lambda log_sigma: _log_ratio(compute_epsilon(events_at(math.exp(log_sigma)), delta, grid=grid), epsilon)
@@ -98,7 +101,9 @@ def _rounded_up(log_sigma: float, derivative: float, epsilon: float, log_ratio: 
     return smallest
 
 
-def max_steps(epsilon: float, delta: float, sigma: float, rate: float, others: Sequence[DpEvent] = ()) -> int:
+def max_steps(
+    epsilon: float, delta: float, sigma: float, rate: float, others: Sequence[DpEvent] = (), *, bands: int = 1
+) -> int:
     """Return the largest number of steps at which all events together spend at most epsilon; 0 if one step exceeds it.
 
     Args:
@@ -107,6 +112,7 @@ def max_steps(epsilon: float, delta: float, sigma: float, rate: float, others: S
         sigma: Noise multiplier of the DP-SGD steps.
         rate: Sampling rate: probability that a row is in the batch of a step.
         others: Other DP events charged to the same budget.
+        bands: Number of bands of the matrix that correlates the noise of the steps.
 
     Raises:
         UsageError: If a value is out of range, or the other events alone exceed epsilon.
@@ -114,13 +120,14 @@ def max_steps(epsilon: float, delta: float, sigma: float, rate: float, others: S
     check_epsilon_delta(epsilon, delta)
     _check_remaining(epsilon, delta, others)
 
+    def events(steps: int) -> tuple[DpEvent, ...]:
+        return (*others, PoissonSubsampledGaussian("training", sigma, rate, steps, bands))
+
     def log_ratio(steps: int) -> float:
-        return _log_ratio(
-            compute_epsilon((*others, PoissonSubsampledGaussian("training", sigma, rate, steps)), delta), epsilon
-        )
+        return _log_ratio(compute_epsilon(events(steps), delta), epsilon)
 
     def renyi_fits(steps: int) -> bool:
-        return rdp_epsilon((*others, PoissonSubsampledGaussian("training", sigma, rate, steps)), delta) <= epsilon
+        return rdp_epsilon(events(steps), delta) <= epsilon
 
     low = 1
     while renyi_fits(2 * low):

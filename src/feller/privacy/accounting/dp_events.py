@@ -1,7 +1,8 @@
 """DP events: the mechanisms that a privacy ledger lists."""
 
 import abc
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 from feller.core.errors import check_number
 
@@ -58,27 +59,48 @@ class GaussianMechanism(DpEvent):
 
 @dataclass(frozen=True)
 class PoissonSubsampledGaussian(DpEvent):
-    """DP-SGD steps: each releases a sum over a Poisson sample of the rows with Gaussian noise."""
+    """DP-SGD steps: each releases a sum over a Poisson sample of the rows with Gaussian noise.
+
+    With several bands, the noise is correlated over steps by a banded matrix, and each row belongs to one of as many
+    groups, which take turns. A row then takes part in every b-th step at most, with b times the probability.
+    """
 
     sigma: float
-    """Noise multiplier: standard deviation of the noise, in units of the clipping norm."""
+    """Noise multiplier: standard deviation of the noise, in units of the clipping norm; with several bands, of the
+    noise before it is correlated, in units of the norm of a column of the matrix."""
     rate: float
-    """Sampling rate: probability that a row is in the sample of a step."""
+    """Sampling rate: probability that a row is in the sample of a step, averaged over the groups."""
     steps: int
     """Number of steps."""
+    bands: int = 1
+    """Number of bands of the matrix, and of groups of rows."""
 
     def __post_init__(self) -> None:
         check_number("sigma", self.sigma, ge=MIN_SIGMA, le=MAX_SIGMA)
         check_number("steps", self.steps, ge=1, le=MAX_USES)
         check_number("rate", self.rate, gt=0, le=1, remedy="Use a batch size of at most the number of rows")
+        max_bands = int(1 / self.rate * (1 + 1e-12))
+        check_number("bands", self.bands, ge=1, le=max_bands, remedy="Use fewer bands, or a smaller batch size")
+
+    @property
+    def per_row(self) -> "PoissonSubsampledGaussian":
+        """Steps with independent noise that cost as much: those in which one row can take part.
+
+        Source: Choquette-Choo et al. 2023, arXiv 2306.08153, theorem 1.
+        """
+        if self.bands == 1:
+            return self
+        rate, steps = min(1.0, self.bands * self.rate), math.ceil(self.steps / self.bands)
+        return replace(self, rate=rate, steps=steps, bands=1)
 
     def describe(self) -> str:
-        return f"noise multiplier {self.sigma:.5g}, {self.steps:,} steps, Poisson sampling rate {self.rate:.4g}"
+        bands = f", {self.bands} bands of correlated noise" * (self.bands > 1)
+        return f"noise multiplier {self.sigma:.5g}, {self.steps:,} steps, Poisson sampling rate {self.rate:.4g}{bands}"
 
     @property
     def zcdp_rho(self) -> float:
         """Privacy cost rho in zCDP, without the reduction by Poisson sampling."""
-        return self.steps / (2 * self.sigma**2)
+        return self.per_row.steps / (2 * self.sigma**2)
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ def renyi(events: Sequence[DpEvent], order: float) -> float:
     """
     check_number("order", order, gt=1)
     return sum(
-        event.steps * subsampled_gaussian_rdp(event.sigma, event.rate, order)
-        if isinstance(event, PoissonSubsampledGaussian) and event.rate < 1
+        event.per_row.steps * subsampled_gaussian_rdp(event.sigma, event.per_row.rate, order)
+        if isinstance(event, PoissonSubsampledGaussian) and event.per_row.rate < 1
         else order * event.zcdp_rho
         for event in events
     )

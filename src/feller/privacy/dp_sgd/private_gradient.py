@@ -13,6 +13,7 @@ from feller.core.gradient import Gradient, LossFunction
 from feller.core.pytree import num_examples, tree_map
 from feller.privacy.accounting.dp_events import PoissonSubsampledGaussian
 from feller.privacy.dp_sgd.clip_norm import ClipNorm, FixedClipNorm
+from feller.privacy.dp_sgd.correlated_noise import CorrelatedNoise
 from feller.privacy.dp_sgd.ghost_clipping import clipped_by_ghost
 from feller.privacy.dp_sgd.per_example_clipping import ClippedSum, UnsupportedError, trainable_params
 from feller.privacy.dp_sgd.per_example_gradients import check_no_batch_mixing, clipped_by_loop, clipped_by_vmap
@@ -34,6 +35,9 @@ class DPSGD(Gradient):
     clip: ClipNorm = field(default_factory=FixedClipNorm)
     """Per-example gradient clipping norm."""
     noise: Noise = field(default_factory=SecureNoise)
+    correlation: CorrelatedNoise | None = None
+    """Correlation of the noise over steps (default: none). Needs batches of `poisson_batches` with as many groups of
+    rows as bands."""
     rank: int = 0
     """Rank of this process; rank 0 adds the noise for all processes."""
     all_reduce: Callable[[list[Tensor]], list[Tensor]] | None = None
@@ -57,9 +61,10 @@ class DPSGD(Gradient):
     def dp_event(self, rate: float, steps: int, label: str = "training") -> PoissonSubsampledGaussian:
         """Return the DP event of `steps` Poisson-sampled steps; it does not depend on the clipping norm.
 
-        `rate` is the probability that a row is in the batch of a step, and `label` names the event in reports.
+        `rate` is the mean probability that a row is in the batch of a step, and `label` names the event in reports.
         """
-        return PoissonSubsampledGaussian(label, self.sigma, rate, steps)
+        bands = 1 if self.correlation is None else self.correlation.bands
+        return PoissonSubsampledGaussian(label, self.sigma, rate, steps, bands)
 
     def __call__(
         self, loss: LossFunction, network: nn.Module, micro_batches: Iterable[dict[str, Any]], expected_size: float
@@ -87,11 +92,16 @@ class DPSGD(Gradient):
         for name, weight in weights.items():
             total = sums.pop(name) if name in sums else torch.zeros_like(weight)
             # (sum + N(0, (sigma C)^2)) / E[B]: the size of the Poisson sample is private, its expectation is public
-            noisy_mean = (self.noise.add_gaussian(total, scale) if scale else total) / expected_size
+            noisy_mean = (self._add_noise(name, total, scale) if scale else total) / expected_size
             noisy_mean = noisy_mean.to(weight.dtype)
             weight.grad = noisy_mean if weight.grad is None else weight.grad + noisy_mean
         self.clip.update(torch.cat(norms) if norms else torch.zeros(0), expected_size, self.noise)
         return torch.full((), torch.nan)
+
+    def _add_noise(self, name: str, total: Tensor, scale: float) -> Tensor:
+        if self.correlation is None:
+            return self.noise.add_gaussian(total, scale)
+        return self.correlation.add(name, total, scale, self.noise)
 
     def _clipped(self, loss: LossFunction, network: nn.Module, example: dict[str, Any], norm: float) -> ClippedSum:
         clipped = self._clipped_once(loss, network, example, norm)

@@ -39,8 +39,8 @@ def eps2_replaced(events: Sequence[DpEvent]) -> float:
 
 def _added(event: DpEvent) -> float:
     match event:
-        case PoissonSubsampledGaussian():
-            return event.steps * one_step_added(event.sigma, event.rate)
+        case PoissonSubsampledGaussian(per_row=steps):
+            return steps.steps * one_step_added(steps.sigma, steps.rate)
         case PureDp():
             return _flip(event.epsilon)
         case _:
@@ -49,8 +49,8 @@ def _added(event: DpEvent) -> float:
 
 def _replaced(event: DpEvent) -> float:
     match event:
-        case PoissonSubsampledGaussian():
-            return event.steps * one_step_replaced(event.sigma, event.rate)
+        case PoissonSubsampledGaussian(per_row=steps):
+            return steps.steps * one_step_replaced(steps.sigma, steps.rate)
         case PureDp():
             return _flip(2 * event.epsilon)
         case _:

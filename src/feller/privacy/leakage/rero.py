@@ -71,7 +71,8 @@ def rero(kappa: float, events: Sequence[DpEvent]) -> float:
     if kappa == 1 or not events:
         return kappa
     if all(
-        isinstance(event, GaussianMechanism) or (isinstance(event, PoissonSubsampledGaussian) and event.rate == 1)
+        isinstance(event, GaussianMechanism)
+        or (isinstance(event, PoissonSubsampledGaussian) and event.per_row.rate == 1)
         for event in events
     ):
         return rero_normal(kappa, math.sqrt(2 * sum(event.zcdp_rho for event in events)))
@@ -100,7 +101,7 @@ def rero_rdp(kappa: float, events: Sequence[DpEvent]) -> float:
     """
     _check_prior(kappa)
     log_kappa = math.log(kappa)
-    if all(not isinstance(event, PoissonSubsampledGaussian) or event.rate == 1 for event in events):
+    if all(not isinstance(event, PoissonSubsampledGaussian) or event.per_row.rate == 1 for event in events):
         rho = sum(event.zcdp_rho for event in events)
         return math.exp(-((math.sqrt(-log_kappa) - math.sqrt(rho)) ** 2)) if rho < -log_kappa else 1.0
     return math.exp(min(0.0, *((1 - 1 / order) * (log_kappa + renyi(events, order)) for order in ORDERS)))
