@@ -113,6 +113,7 @@ def fit(
     noise: OptionalFloat = None,
     stop_at_epsilon: OptionalFloat = None,
     clip: NumberOrWord = None,
+    bands: NumberOrWord = None,
     audit: KeyValues = (),
     unsafe_seed: OptionalInt = None,
     verbose: Verbose = None,

@@ -58,7 +58,7 @@ from feller.app.commands.flag_types import (
 )
 from feller.core.errors import UsageError
 
-ADAPTIVE = "adaptive"
+ADAPTIVE, AUTO = "adaptive", "auto"
 """Value of `clip` for adaptive clipping, which tracks the noisy median of the per-example gradient norms."""
 CALCULATOR = "calculator"
 """Value of `feller audit RUN` that starts the privacy calculator instead of auditing a run."""
@@ -415,7 +415,7 @@ class PrivacyOptions(metaclass=OptionsType):
 
     epsilon: OptionalFloat = None
     """Privacy budget epsilon: train with (epsilon, delta)-differential privacy with respect to single rows."""
-    delta: Annotated[NumberOrWord, Choices(("auto",))] = None
+    delta: Annotated[NumberOrWord, Choices((AUTO,))] = None
     """Delta of (epsilon, delta)-differential privacy, or auto, which is min(1e-5, 1 / n^1.1) for n rows."""
     noise: OptionalFloat = None
     """Noise multiplier of DP-SGD, instead of --epsilon: standard deviation of the noise divided by the clipping
@@ -424,6 +424,9 @@ class PrivacyOptions(metaclass=OptionsType):
     """Privacy budget for training with --noise: training stops when epsilon reaches this value."""
     clip: Annotated[NumberOrWord, Choices((ADAPTIVE,))] = None
     """Per-example gradient clipping norm (default: 1), or `adaptive` (tracks the noisy median norm)."""
+    bands: Annotated[NumberOrWord, Choices((AUTO,))] = None
+    """Number of steps over which the noise is correlated, so that it partly cancels (default: 1, independent noise), or
+    `auto` (the number with the least noise of the gradient sums)."""
     audit: KeyValues = ()
     """As fisher=ROWS: at each training step, compute the Fisher information loss of ROWS randomly chosen rows, which
     bounds how accurately they can be reconstructed; `feller audit` reports it."""

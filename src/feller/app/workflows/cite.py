@@ -27,6 +27,7 @@ from feller.privacy.marginals.aim import aim
 from feller.privacy.marginals.curator import Curator
 from feller.privacy.marginals.mst import CHOICE as MST_CHOICE
 from feller.privacy.marginals.mst import mst
+from feller.privacy.noise.banded_matrix import BandedToeplitz
 from feller.sampling.guidance import cfg
 from feller.training.objectives.marginal_fitting import MarginalFitting
 
@@ -107,4 +108,5 @@ def _private(record: FitRecord, ledger: Ledger | None) -> tuple[Any, ...]:
         components.append(Curator)
     if isinstance(record.provenance.private, Guarantee):
         components += [DPSGD, *([AdaptiveClipNorm] if record.provenance.private.adaptive else [])]
+        components += [BandedToeplitz] if record.provenance.private.bands > 1 else []
     return (*components, compute_epsilon)

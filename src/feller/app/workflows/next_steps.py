@@ -92,10 +92,13 @@ def _private(record: FitRecord) -> tuple[object, ...]:
     privacy_plan = record.provenance.private
     if privacy_plan is None:
         return ()
-    arguments = (f"{privacy_plan.epsilon:g}", "--delta", f"{privacy_plan.delta:.6g}")
+    arguments: tuple[object, ...] = (f"{privacy_plan.epsilon:g}", "--delta", f"{privacy_plan.delta:.6g}")
     if isinstance(privacy_plan, Guarantee) and privacy_plan.by_noise:
-        return ("--noise", privacy_plan.sigma, "--stop-at-epsilon", *arguments)
-    return ("--epsilon", *arguments)
+        arguments = ("--noise", privacy_plan.sigma, "--stop-at-epsilon", *arguments)
+    else:
+        arguments = ("--epsilon", *arguments)
+    is_correlated = isinstance(privacy_plan, Guarantee) and privacy_plan.bands > 1
+    return (*arguments, "--bands", privacy_plan.bands) if is_correlated else arguments
 
 
 def tune_command(

@@ -9,7 +9,7 @@ from feller.app.reporter import Reporter
 from feller.app.workflows.auditing.attacks import AttackResults
 from feller.app.workflows.auditing.audit_target import AuditTarget
 from feller.app.workflows.auditing.retrain import Retrainer, concatenate_datasets
-from feller.app.workflows.private.privacy_config import Guarantee
+from feller.app.workflows.private.privacy_config import ClosedFormBudget, Guarantee
 from feller.core.errors import UsageError
 from feller.core.gradient import Gradient
 from feller.core.pytree import Cond, num_examples, tree_map
@@ -131,7 +131,7 @@ def check_canaries(again: Retrainer, count: int) -> None:
         raise UsageError(
             f"{MIN_CANARIES} canaries or more", count, "Use more canaries, such as 200", argument="canaries"
         )
-    if not isinstance(again.privacy_plan, Guarantee):
+    if not _has_visible_gradients(again.privacy_plan):
         return
     p = count_parameters(again.description.build(Rng(0)))
     if (max_canaries := MEMORY // p) < count:
@@ -154,7 +154,7 @@ def place_canaries(again: Retrainer, train: Dataset, held_out: Dataset, count: i
             candidates, is guessed.
         rng: Source of random numbers.
     """
-    num_slots = count // CANARIES_PER_PLACE if isinstance(again.privacy_plan, Guarantee) else 0
+    num_slots = count // CANARIES_PER_PLACE if _has_visible_gradients(again.privacy_plan) else 0
     num_coins = count - num_slots
     rows = make_canaries(train, held_out, num_coins + CANDIDATES * num_slots, rng.fold_in("strangers"))
     present = rng.stream("coins").uniform((num_coins,), torch.float64) < 0.5
@@ -182,10 +182,12 @@ def canary_attack(
     rows = it.train
 
     def wrap(gradient: DPSGD) -> Gradient:
+        if not attackers:
+            return gradient
         private_gradient = DPSGD(sigma=gradient.sigma * factor, clip=gradient.clip, noise=gradient.noise)
         return AuditedGradient(inner=private_gradient, attacker=attackers[0], sigma=gradient.sigma)
 
-    if isinstance(privacy_plan, Guarantee):
+    if isinstance(privacy_plan, Guarantee) and _has_visible_gradients(privacy_plan):
         noise = make_noise(privacy_plan.unsafe_seed, "again", seed, "planted")
         attackers.append(
             CanaryAttacker(
@@ -215,6 +217,11 @@ def canary_attack(
     return AttackResults(metrics)
 
 
+def _has_visible_gradients(privacy_plan: Guarantee | ClosedFormBudget | None) -> bool:
+    """Return True if canaries are detected in noisy gradients: for DP-SGD whose steps have independent noise."""
+    return isinstance(privacy_plan, Guarantee) and privacy_plan.bands == 1
+
+
 def _examples(rows: Dataset, retrainer: Retrainer, rng: Rng) -> CanaryExamplesFn:
     """Return a function (network, step) -> training examples of the canaries, with the same randomness in all runs."""
     device, objective = get_engine().device, retrainer.objective
@@ -232,7 +239,7 @@ def _examples(rows: Dataset, retrainer: Retrainer, rng: Rng) -> CanaryExamplesFn
 def training_slowdown(again: Retrainer, count: int) -> float:
     """Return the approximate time of retraining with `count` canaries, as a multiple of the run's training time."""
     privacy_plan = again.privacy_plan
-    if not isinstance(privacy_plan, Guarantee):
+    if not isinstance(privacy_plan, Guarantee) or not _has_visible_gradients(privacy_plan):
         return 1.0
     num_slots = count // CANARIES_PER_PLACE
     return 2 + (count - num_slots + CANDIDATES * num_slots) / privacy_plan.batch

@@ -288,6 +288,8 @@ def invert(target: AuditTarget, rng: Rng, reporter: Reporter) -> AttackResults:
     if objective is None or (reason := _unsupported_reason(network, train)):
         reason = "the loss of this model needs its teacher model" if objective is None else reason
         return AttackResults({}, notes=(f"gradient inversion skipped: {reason}",))
+    if guarantee.bands > 1:
+        return AttackResults({}, notes=("gradient inversion skipped: it supports only independent noise",))
     reporter.start("gradient inversion")
     num_weights = sum(weight.numel() for weight in trainable_params(network).values())
     num_rows = min(ROWS, max(MIN_ROWS, MAX_GRADIENT_NUMBERS // (ROUNDS * FEWEST * num_weights)))

@@ -25,7 +25,8 @@ from feller.models.spec import ModelSpec
 from feller.privacy.accounting.calibration import calibrate
 from feller.privacy.accounting.dp_events import PoissonSubsampledGaussian
 from feller.privacy.accounting.ledger import Ledger
-from feller.privacy.dp_sgd.poisson_sampling import poisson
+from feller.privacy.dp_sgd.correlated_noise import CorrelatedNoise
+from feller.privacy.dp_sgd.poisson_sampling import poisson, random_groups
 from feller.privacy.dp_sgd.private_gradient import DPSGD
 from feller.privacy.marginals.marginal_model import MarginalModel
 from feller.privacy.noise.grid_noise import Noise, make_noise
@@ -89,7 +90,9 @@ class Retrainer:
             self._pretrain(state, seed)
             batch_fn = _poisson_batches(rows, privacy_plan, self._noise(seed, "batches"))
             noise = self._noise(seed, "training")
-            gradient = wrap(DPSGD(sigma=privacy_plan.sigma, clip=make_clip_fn(privacy_plan), noise=noise))
+            correlation = CorrelatedNoise(privacy_plan.correlation) if privacy_plan.bands > 1 else None
+            clip = make_clip_fn(privacy_plan)
+            gradient = wrap(DPSGD(sigma=privacy_plan.sigma, clip=clip, noise=noise, correlation=correlation))
             rng = Rng(int.from_bytes(self._noise(seed, "examples").random_bytes(SEED)))
         else:
             batch_fn = batch_loader(rows, config.batch_size, Rng(seed))
@@ -109,14 +112,21 @@ class Retrainer:
         if not isinstance(self.privacy_plan, Guarantee) or self.ledger is None:
             return self
         batch, ledger = self.privacy_plan.batch, self.ledger
-        if batch > n:
+        bands = self.privacy_plan.bands
+        if batch * bands > n:
+            expected = f"at most {n // bands:,}, given the number of training rows of a shadow model"
             raise UsageError(
-                f"needs a batch size of at most {n:,}, the number of training rows of a shadow model; found {batch:,}",
-                remedy="Omit --shadows",
-                argument="shadows",
+                f"needs a batch size of {expected}; found {batch:,}", remedy="Omit --shadows", argument="shadows"
             )
         other_events = [event for event in ledger.events if not isinstance(event, PoissonSubsampledGaussian)]
-        sigma = calibrate(ledger.epsilon(), ledger.available_delta, batch / n, self.steps, other_events)
+        sigma = calibrate(
+            ledger.epsilon(),
+            ledger.available_delta,
+            batch / n,
+            self.steps,
+            other_events,
+            bands=bands,
+        )
         return replace(self, privacy_plan=replace(self.privacy_plan, n=n, sigma=sigma))
 
     def _noise(self, seed: int, purpose: str) -> Noise:
@@ -178,9 +188,11 @@ def concatenate_datasets(first: Dataset, second: Dataset) -> Dataset:
 def _poisson_batches(rows: Dataset, guarantee: Guarantee, noise: Noise) -> BatchFn:
     """Return a loader of Poisson batches at the planned sampling rate, for any number of rows."""
     rate = guarantee.batch / guarantee.n
+    groups = random_groups(len(rows), guarantee.bands, noise) if guarantee.bands > 1 else None
 
     def batch(step: int, of_batch: slice) -> dict[str, Any]:
-        subset = rows.subset(poisson(len(rows), rate, noise))
+        index = poisson(len(rows), rate, noise) if groups is None else groups.poisson(step, rate, noise)
+        subset = rows.subset(index)
         return {"x_1": rows.modality.encode(subset.values), "given": subset.given}
 
     return batch

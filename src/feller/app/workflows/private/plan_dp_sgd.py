@@ -15,9 +15,13 @@ from feller.models.recipes.recipe import Recipe
 from feller.paths.time_distributions import Stratified
 from feller.privacy.accounting.calibration import calibrate, max_steps
 from feller.privacy.accounting.ledger import Ledger
+from feller.privacy.noise.banded_matrix import BandedToeplitz, optimal_bands
 from feller.training.couplings import IndependentCoupling
 from feller.training.loop import FULL_PRECISION
 from feller.training.objectives.one_shot import OneShotObjective
+
+MAX_AUTO_BANDS = 64
+"""Maximum number of bands that is chosen automatically; the noise of as many steps is held in memory."""
 
 
 def plan_dp_sgd(privacy: PrivacyConfig, statistics: PrivateStatistics, recipe: Recipe) -> tuple[Recipe, Guarantee]:
@@ -35,9 +39,10 @@ def plan_dp_sgd(privacy: PrivacyConfig, statistics: PrivateStatistics, recipe: R
     n, steps = ledger.n, train.steps or limit
     rate = train.batch_size / n
     if privacy.noise is None:
-        sigma = calibrate(privacy.max_epsilon, ledger.available_delta, rate, steps, ledger.events)
+        correlation, sigma = calibrate_noise(privacy, ledger, rate, steps)
     else:
         sigma, steps = privacy.noise, min(limit, steps)
+        correlation = optimal_bands(min(privacy.bands or 1, steps), steps)
     guarantee = Guarantee(
         epsilon=privacy.max_epsilon,
         delta=ledger.delta,
@@ -49,8 +54,45 @@ def plan_dp_sgd(privacy: PrivacyConfig, statistics: PrivateStatistics, recipe: R
         steps=steps,
         by_noise=privacy.noise is not None,
         unsafe_seed=privacy.unsafe_seed,
+        correlation=correlation,
     )
     return replace(recipe, train=replace(train, steps=steps, minutes=None)), guarantee
+
+
+def calibrate_noise(privacy: PrivacyConfig, ledger: Ledger, rate: float, steps: int) -> tuple[BandedToeplitz, float]:
+    """Choose how the noise is correlated over steps; return the matrix and the calibrated noise multiplier.
+
+    With more bands, the noise of the steps cancels better, but rows are amplified less by sampling. If the options
+    leave the number of bands open, it is doubled while the noise of the gradient sums (root mean square over the
+    steps) decreases.
+
+    Args:
+        privacy: Privacy options.
+        ledger: Ledger with the privacy cost so far.
+        rate: Sampling rate.
+        steps: Number of training steps.
+    """
+
+    def calibrated(bands: int) -> tuple[BandedToeplitz, float]:
+        sigma = calibrate(privacy.max_epsilon, ledger.available_delta, rate, steps, ledger.events, bands=bands)
+        return optimal_bands(bands, steps), sigma
+
+    def sum_noise(plan: tuple[BandedToeplitz, float]) -> float:
+        return plan[1] * plan[0].rms_sum_noise(steps)
+
+    best = calibrated(privacy.bands or 1)
+    bands = 2
+    while privacy.bands is None and bands <= min(max_bands(rate, steps), MAX_AUTO_BANDS):
+        candidate = calibrated(bands)
+        if sum_noise(candidate) >= sum_noise(best):
+            break
+        best, bands = candidate, 2 * bands
+    return best
+
+
+def max_bands(rate: float, steps: int) -> int:
+    """Return the maximum number of bands: the groups of rows must be at least as large as a batch."""
+    return min(steps, int(1 / rate * (1 + 1e-12)))
 
 
 def check_plan(privacy: PrivacyConfig, recipe: Recipe, ledger: Ledger) -> int:
@@ -80,9 +122,17 @@ def check_plan(privacy: PrivacyConfig, recipe: Recipe, ledger: Ledger) -> int:
         raise UsageError(
             "--steps, because the noise is calibrated to the number of steps", "--minutes", argument="minutes"
         )
+    bands, rate = privacy.bands or 1, train.batch_size / n
+    if bands > (limit := max_bands(rate, train.steps or bands)):
+        raise UsageError(
+            f"at most {limit:,}: the number of steps, or of batches of {train.batch_size:,} among {n:,} rows",
+            f"{bands:,}",
+            "Use fewer bands, or --bands auto",
+            argument="bands",
+        )
     if privacy.noise is None:
         return 0
-    limit = max_steps(privacy.max_epsilon, ledger.available_delta, privacy.noise, train.batch_size / n, ledger.events)
+    limit = max_steps(privacy.max_epsilon, ledger.available_delta, privacy.noise, rate, ledger.events, bands=bands)
     if not limit:
         raise UsageError(
             f"with noise multiplier {privacy.noise:g}, a single step spends more than epsilon {privacy.max_epsilon:g}",
@@ -161,6 +211,18 @@ def check_resumable(guarantee: Guarantee, recipe: Recipe) -> None:
         )
 
 
+def check_no_step_options(privacy: PrivacyConfig) -> None:
+    """Raise an error if the options set the noise of gradient steps, for a recipe without gradient steps."""
+    if privacy.noise is not None:
+        raise UsageError(
+            "this recipe has no gradient steps to add noise to", remedy="Use --epsilon instead", argument="noise"
+        )
+    if privacy.bands != 1:
+        raise UsageError(
+            "this recipe has no gradient steps whose noise could be correlated", remedy="Omit --bands", argument="bands"
+        )
+
+
 def plan_closed_form(
     privacy: PrivacyConfig, objective: OneShotObjective, rows: Dataset, schema_cost: SchemaCost
 ) -> tuple[Ledger, ClosedFormBudget]:
@@ -188,10 +250,7 @@ def plan_closed_form(
             f"this recipe would store the number of rows of each {condition} without noise",
             remedy=f"Pass the {condition} column as --target, or use another recipe",
         )
-    if privacy.noise is not None:
-        raise UsageError(
-            "this recipe has no gradient steps to add noise to", remedy="Use --epsilon instead", argument="noise"
-        )
+    check_no_step_options(privacy)
     n = len(rows)
     ledger = Ledger(schema_cost.expenses, privacy.delta_for(n), n, schema_cost.delta)
     rho = objective.budget_rho(privacy.max_epsilon, ledger)

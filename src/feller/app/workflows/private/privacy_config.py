@@ -3,10 +3,11 @@
 import math
 from dataclasses import dataclass, field
 
-from feller.app.config import ADAPTIVE, FitConfig
+from feller.app.config import ADAPTIVE, AUTO, FitConfig
 from feller.core.errors import UsageError, check_number
 from feller.privacy.accounting.dp_events import PoissonSubsampledGaussian
 from feller.privacy.accounting.ledger import default_delta
+from feller.privacy.noise.banded_matrix import MAX_BANDS, BandedToeplitz
 from feller.privacy.noise.grid_noise import Noise, make_noise
 
 
@@ -26,6 +27,9 @@ class PrivacyConfig:
     """Per-example gradient clipping norm; for an adaptive norm, its initial value."""
     adaptive: bool = False
     """True if the clipping norm tracks the noisy median gradient norm."""
+    bands: int | None = 1
+    """Number of steps over which the noise is correlated; 1 for independent noise, None for the number with the least
+    noise of the gradient sums."""
     unsafe_seed: int | None = None
     """Seed of reproducible noise, for tests only: anyone who knows the seed can subtract the noise. None for secret
     noise."""
@@ -52,6 +56,7 @@ class PrivacyConfig:
         }
         for name, value in positive.items():
             check_number(name, value, gt=0, lt=math.inf)
+        check_number("bands", self.bands, ge=1, le=MAX_BANDS)
 
     @property
     def max_epsilon(self) -> float:
@@ -90,11 +95,19 @@ class Guarantee:
     """True if the noise multiplier was given instead of epsilon."""
     unsafe_seed: int | None = None
     """Seed of the noise; None for secret noise."""
+    correlation: BandedToeplitz = field(default_factory=BandedToeplitz)
+    """Matrix that correlates the noise of the steps; the rows belong to as many groups, which take turns, as it has
+    bands."""
+
+    @property
+    def bands(self) -> int:
+        """Number of bands of the noise; 1 for independent noise."""
+        return self.correlation.bands
 
     @property
     def step(self) -> PoissonSubsampledGaussian:
         """DP event of one step."""
-        return PoissonSubsampledGaussian("training", self.sigma, self.batch / self.n, 1)
+        return PoissonSubsampledGaussian("training", self.sigma, self.batch / self.n, 1, self.bands)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +136,7 @@ def privacy_of(config: FitConfig) -> PrivacyConfig | None:
     """
     options = config.privacy
     values = (options.epsilon, options.delta, options.noise, options.stop_at_epsilon, options.clip, options.unsafe_seed)
-    if all(value is None for value in values):
+    if all(value is None for value in (*values, options.bands)):
         return None
     if config.data_loading.condition:
         raise UsageError(
@@ -135,13 +148,35 @@ def privacy_of(config: FitConfig) -> PrivacyConfig | None:
     clip = _number("--clip must be a clipping norm, for example 1", options.clip, ADAPTIVE)
     return PrivacyConfig(
         epsilon=options.epsilon,
-        delta=_number("--delta must be a probability, for example 1e-6", options.delta, "auto"),
+        delta=_number("--delta must be a probability, for example 1e-6", options.delta, AUTO),
         noise=options.noise,
         stop_at_epsilon=options.stop_at_epsilon,
         clip=1.0 if clip is None else clip,
         adaptive=options.clip == ADAPTIVE,
+        bands=_bands(options.bands, is_tracked=bool(options.audit)),
         unsafe_seed=options.unsafe_seed,
     )
+
+
+def _bands(option: float | str | None, *, is_tracked: bool) -> int | None:
+    """Return the number of bands of an option, or None for `auto`.
+
+    Raises:
+        UsageError: If it is not a whole number, or if rows are tracked and the noise is correlated.
+    """
+    number = _number("--bands must be a number of steps, for example 4", option, AUTO)
+    if option is None or number == 1:
+        return 1
+    if number is not None and (number < 1 or number != int(number)):
+        raise UsageError("a whole number of at least 1, or auto", f"{number:g}", argument="bands")
+    if is_tracked:
+        raise UsageError(
+            "independent noise, which the tracked Fisher information loss assumes",
+            str(option),
+            "Omit --bands or --audit",
+            argument="bands",
+        )
+    return None if number is None else int(number)
 
 
 def n_tracked_rows(config: FitConfig) -> int:

@@ -24,6 +24,7 @@ from feller.app.workflows.fitting.run_training import TrainingInputs, TrainingJo
 from feller.app.workflows.private.budget import PrivacyBudget, SchemaSearchBudget, check_public, own_ledger
 from feller.app.workflows.private.leakage_report import check_rows, check_tracking
 from feller.app.workflows.private.plan_dp_sgd import (
+    check_no_step_options,
     check_plan,
     check_private,
     check_resumable,
@@ -238,7 +239,9 @@ class PrivateData(DataAccess):
         if record.watched:
             check_rows(record.watched, with_recipe_schema(placeholder, recipe))
         check_private(with_independent_rows(recipe))
-        if not recipe.objective.is_one_shot:
+        if recipe.objective.is_one_shot:
+            check_no_step_options(self.config)
+        else:
             check_plan(self.config, with_independent_rows(recipe), Ledger((), self.config.delta_for(n), n))
 
     def check_data(self, record: FitRecord, dataset: Dataset, reporter: Reporter) -> Dataset:
@@ -374,7 +377,9 @@ class PrivateData(DataAccess):
     def privacy_text(self) -> str:
         if self._privacy_plan is None:
             return ""
-        return f"; epsilon {self._privacy_plan.epsilon:g} at delta {self._privacy_plan.delta:.3g}"
+        bands = self._privacy_plan.bands if isinstance(self._privacy_plan, Guarantee) else 1
+        noise = f", noise correlated over {bands} steps" * (bands > 1)
+        return f"; epsilon {self._privacy_plan.epsilon:g} at delta {self._privacy_plan.delta:.3g}{noise}"
 
     @property
     def is_exhausted(self) -> bool:
@@ -403,8 +408,7 @@ class PrivateData(DataAccess):
     ) -> TrainingInputs:
         if self._budget is None or job.data is None:
             raise TypeError("expected a session that has begun, with data")
-        record = plan.record
-        return private_inputs(run, job, job.data, self.guarantee, self._budget, engine, record.watched, record.seed)
+        return private_inputs(run, job, job.data, self.guarantee, self._budget, engine, plan.record)
 
     def closed_form_budget(self) -> tuple[float, Noise]:
         if not isinstance(self._privacy_plan, ClosedFormBudget):

@@ -10,7 +10,7 @@ from collections import Counter
 
 import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float64, Int
 from torch import Tensor
 
 from feller.core.errors import InputError, check_number
@@ -91,7 +91,7 @@ def _make(path: pathlib.Path) -> None:
             return
 
 
-PURPOSE = "kept back"
+PURPOSE, GROUPS_PURPOSE = "kept back", "groups"
 
 
 def holdout_mask(data: Dataset, fraction: float, salt: str) -> Bool[Tensor, " n"]:
@@ -110,13 +110,30 @@ def holdout_mask(data: Dataset, fraction: float, salt: str) -> Bool[Tensor, " n"
     n = len(data)
     if n < MIN_SPLIT_EXAMPLES or fraction == 0:
         return torch.zeros(n, dtype=torch.bool)
-    key, occurrences, uniforms = derive_key(PURPOSE, salt), Counter[bytes](), []
+    return _row_uniforms(data, PURPOSE, salt) < fraction
+
+
+def row_groups(data: Dataset, count: int, salt: str) -> Int[Tensor, " n"]:
+    """Return the group of each row, from 0 to `count` - 1.
+
+    Adding or removing a row does not move any other row to another group; the order of the rows does not matter, so
+    that a resumed run has the same groups.
+    """
+    check_number("count", count, ge=1)
+    if not len(data):
+        return torch.zeros(0, dtype=torch.int64)
+    return (_row_uniforms(data, GROUPS_PURPOSE, salt) * count).long().clamp(max=count - 1)
+
+
+def _row_uniforms(data: Dataset, purpose: str, salt: str) -> Float64[Tensor, " n"]:
+    """Return a number in [0, 1] of each row: a keyed hash of its content and its occurrence number among equal rows."""
+    key, occurrences, uniforms = derive_key(purpose, salt), Counter[bytes](), []
     for row in contents(data):
         digest = hashlib.blake2b(row, key=key, digest_size=16).digest()
         coin_bytes = hashlib.blake2b(digest + occurrences[digest].to_bytes(8), key=key, digest_size=8).digest()
         occurrences[digest] += 1
         uniforms.append(int.from_bytes(coin_bytes) / 2**64)
-    return torch.tensor(uniforms, dtype=torch.float64) < fraction
+    return torch.tensor(uniforms, dtype=torch.float64)
 
 
 def contents(data: Dataset) -> list[bytes]:

@@ -8,13 +8,16 @@ from feller.app.workflows.fitting.run_training import TrainingInputs, TrainingJo
 from feller.app.workflows.private.budget import PrivacyBudget
 from feller.app.workflows.private.leakage_report import make_tracker, write_leakage
 from feller.app.workflows.private.privacy_config import Guarantee
+from feller.app.workflows.private.private_split import row_groups
+from feller.app.workflows.run_config import FitRecord
 from feller.core.errors import InputError
 from feller.core.gradient import Gradient
 from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.data.modality import Dataset
 from feller.privacy.dp_sgd.clip_norm import AdaptiveClipNorm, ClipNorm, FixedClipNorm
-from feller.privacy.dp_sgd.poisson_sampling import poisson_batches
+from feller.privacy.dp_sgd.correlated_noise import CorrelatedNoise
+from feller.privacy.dp_sgd.poisson_sampling import RowGroups, poisson_batches
 from feller.privacy.dp_sgd.private_gradient import DPSGD
 from feller.privacy.leakage.leakage_tracking import LeakageTracker, TrackedGradient
 from feller.privacy.noise.grid_noise import Noise, make_noise
@@ -40,8 +43,7 @@ def private_inputs(
     guarantee: Guarantee,
     budget: PrivacyBudget,
     engine: Engine,
-    n_tracked_rows: int,
-    seed: int,
+    record: FitRecord,
 ) -> TrainingInputs:
     """Return the inputs of DP-SGD training: noisy gradients, and batches charged to the budget.
 
@@ -56,8 +58,8 @@ def private_inputs(
         guarantee: Planned guarantee: noise multiplier, clipping norm, expected batch size and number of steps.
         budget: Ledger that is charged before each batch is drawn.
         engine: Device and processes.
-        n_tracked_rows: Number of private rows, drawn at random, whose Fisher information loss is tracked; 0 for none.
-        seed: Seed that selects the tracked rows and the random numbers for tracking.
+        record: Fit record: the number of rows whose Fisher information loss is tracked, the seed that selects them, and
+            the salt of the groups of rows that take turns.
     """
     key, steps = engine.shared_secret(), budget.steps  # `steps` in the name: no noise repeats after a resume
 
@@ -65,18 +67,23 @@ def private_inputs(
         return make_noise(guarantee.unsafe_seed, purpose, 0, steps, key=key)
 
     data = {"x_1": rows.values, "given": rows.given}
-    load = poisson_batches(data, guarantee.batch, shared_noise("batches"), rows.modality.encode)
+    groups, correlation = None, None
+    if guarantee.bands > 1:
+        assignment = row_groups(rows, guarantee.bands, record.provenance.salt)
+        groups, correlation = RowGroups(assignment, guarantee.bands, steps), CorrelatedNoise(guarantee.correlation)
+    load = poisson_batches(data, guarantee.batch, shared_noise("batches"), rows.modality.encode, groups)
     dp_sgd = DPSGD(
         sigma=guarantee.sigma,
         clip=make_clip_fn(guarantee),
         noise=gradient_noise(guarantee, steps),
+        correlation=correlation,
         rank=engine.rank,
         all_reduce=engine.all_reduce_sum if engine.world_size > 1 else None,
     )
     gradient: Gradient = dp_sgd
     leakage_callbacks: tuple[Callback, ...] = ()
-    if n_tracked_rows and engine.is_main_process:
-        tracker, indices = make_tracker(run, n_tracked_rows, rows, job.objective, guarantee, seed, engine.device)
+    if record.watched and engine.is_main_process:
+        tracker, indices = make_tracker(run, record.watched, rows, job.objective, guarantee, record.seed, engine.device)
         gradient = TrackedGradient(inner=dp_sgd, tracker=tracker)
         leakage_callbacks = (LeakageWriter(run, indices, tracker),)
     return TrainingInputs(
