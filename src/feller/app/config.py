@@ -790,13 +790,22 @@ class PlanOptions(metaclass=OptionsType):
     """Number of training steps, for `feller audit calculator`."""
     delta: OptionalFloat = None
     """Delta of the (epsilon, delta) guarantee, for `feller audit calculator` (default: 1e-5)."""
+    rows_per_user: OptionalInt = None
+    """Maximum number of rows of a user, for `feller audit calculator`; adds the epsilon of all rows of a user."""
+    epsilon: OptionalFloat = None
+    """Privacy budget, for `feller audit calculator` to choose batch size and steps; with --rows and --examples."""
+    rows: OptionalInt = None
+    """Number of training rows, for `feller audit calculator --epsilon`."""
+    examples: OptionalInt = None
+    """Number of examples that training can process, batch size times steps, for `feller audit calculator --epsilon`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AuditConfig(metaclass=OptionsType):
     """Audit what RUN (default: the newest) reveals about individual rows: privacy bounds and attacks.
 
-    Privacy calculator, without a run: `feller audit calculator --noise 1.1 --rate 0.01 --steps 10000 --delta 1e-6`.
+    Privacy calculator, without a run: `feller audit calculator --noise 1.1 --rate 0.01 --steps 10000 --delta 1e-6`, or
+    `feller audit calculator --epsilon 3 --rows 30000 --examples 200000` to choose batch size and steps.
     """
 
     folder: Annotated[RunOrWord, Choices((CALCULATOR,))] = None

@@ -66,6 +66,31 @@ def test_calculator(rate, noise, steps, delta, epsilon, rdp, added, replaced, er
     assert guess - 1e-5 <= found["guess_0.1"] <= guess + 1e-4
 
 
+def test_calculator_for_all_rows_of_a_user():
+    plan = ("audit", "calculator", "--noise", 4, "--rate", 1, "--steps", 4)
+    one, two = (run(*plan, "--rows-per-user", rows) for rows in (1, 2))
+    assert one["epsilon_user"] == one["epsilon"]
+    twice = run("audit", "calculator", "--noise", 2, "--rate", 1, "--steps", 4)
+    assert two["epsilon_user"] == pytest.approx(twice["epsilon"], rel=2e-3)
+
+
+def test_calculator_chooses_batch_size_and_steps():
+    found = run("audit", "calculator", "--epsilon", 4, "--rows", 2000, "--examples", 800)
+    assert [(plan["batch_size"], plan["steps"]) for plan in found["plans"]] == [(32, 25), (16, 50)]
+    assert {name: found[name] for name in found if name != "plans"} in found["plans"]
+    again = run(
+        "audit",
+        "calculator",
+        "--noise",
+        found["noise"],
+        "--rate",
+        found["batch_size"] / 2000,
+        "--steps",
+        found["steps"],
+    )
+    assert 4 - 2e-3 <= again["epsilon"] <= 4
+
+
 def test_calculator_without_a_bound():
     assert run("audit", "calculator", "--noise", 0.03, "--rate", 0.2, "--steps", 1000)["mse_bound"] == 0
 
@@ -83,6 +108,11 @@ def test_calculator_without_a_bound():
         ("--noise 1 --rate 0.1 --steps 5 --data example:moons", {"argument": "data"}),
         ("--noise 1 --rate 0.1 --steps 5 --shadows 2", {"argument": "shadows"}),
         ("--noise 1 --rate 0.1 --steps 5 --canaries 40", {"argument": "canaries"}),
+        ("--noise 1 --rate 0.1 --steps 5 --rows-per-user 0", {"argument": "rows"}),
+        ("--noise 1 --rate 0.1 --steps 5 --rows 100", {"argument": "rows"}),
+        ("--epsilon 1 --rows 100", {"argument": "examples"}),
+        ("--epsilon 1 --examples 1000", {"argument": "rows"}),
+        ("--epsilon 1 --rows 1000 --examples 1000 --steps 5", {"argument": "steps"}),
     ],
 )
 def test_calculator_refuses(words, fields):

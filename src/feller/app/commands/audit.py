@@ -40,11 +40,36 @@ def _calculate(config: AuditConfig) -> dict[str, Any]:
                 f"applies only to the audit of a run; the privacy calculator takes --{', --'.join(PLAN)}", argument=name
             )
     options = config.plan
-    metrics = bounds(
-        (planned_event(options.noise, options.rate, options.steps),), 1e-5 if options.delta is None else options.delta
-    )
+    delta = 1e-5 if options.delta is None else options.delta
+    if options.epsilon is not None:
+        return _choose(options, delta)
+    for name in ("rows", "examples"):
+        if getattr(options, name) is not None:
+            raise UsageError("applies only with --epsilon", argument=name)
+    metrics = bounds((planned_event(options.noise, options.rate, options.steps),), delta, options.rows_per_user)
     reporter = make_reporter()
     show_numbers(metrics, reporter)
     for sentence in explain(metrics):
         reporter.log(sentence)
     return metrics
+
+
+def _choose(options: PlanOptions, delta: float) -> dict[str, Any]:
+    """Choose batch size and number of steps for a budget, and return them with all plans."""
+    from feller.app.terminal import make_reporter, show_numbers
+    from feller.app.workflows.auditing.plan_calculator import describe_plan
+    from feller.privacy.accounting.training_plan import choose_plan, training_plans
+
+    for name in ("noise", "rate", "steps", "rows_per_user"):
+        if getattr(options, name) is not None:
+            raise UsageError("applies only without --epsilon", argument=name)
+    if options.epsilon is None or options.rows is None or options.examples is None:
+        name = "rows" if options.rows is None else "examples"
+        raise UsageError("is needed to choose batch size and steps for --epsilon", argument=name)
+    plans = training_plans(options.epsilon, delta, options.rows, options.examples)
+    metrics = describe_plan(choose_plan(plans))
+    reporter = make_reporter()
+    show_numbers(metrics, reporter)
+    for plan in plans:
+        reporter.log(", ".join(f"{name} {value:.4g}" for name, value in describe_plan(plan).items()))
+    return {**metrics, "plans": [describe_plan(plan) for plan in plans]}

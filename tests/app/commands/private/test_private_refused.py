@@ -54,6 +54,9 @@ def test_cells_outside_the_schema(tmp_path):
         ("--epsilon 4 --clip much", {"found": "'much'"}),
         ("--epsilon 4 --clip 0", {"argument": "clip", "found": "0"}),
         ("--epsilon 4 --train.batch-size 5000", {"argument": "train.batch_size", "found": "5,000"}),
+        ("--epsilon 4 --bands 0", {"argument": "bands", "found": "0"}),
+        ("--epsilon 4 --bands 1000", {"argument": "bands", "found": "1,000"}),
+        ("--bands 4", {"argument": "epsilon", "found": "neither"}),
         ("--epsilon 4 --minutes 1", {"argument": "minutes", "found": "--minutes"}),
     ],
 )

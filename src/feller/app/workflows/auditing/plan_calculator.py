@@ -6,6 +6,8 @@ from typing import Any
 from feller.core.errors import UsageError, check_number
 from feller.privacy.accounting.accountant import compute_epsilon, rdp_epsilon
 from feller.privacy.accounting.dp_events import DpEvent, PoissonSubsampledGaussian
+from feller.privacy.accounting.training_plan import TrainingPlan
+from feller.privacy.accounting.user_level import user_epsilon
 from feller.privacy.leakage.reconstruction_bounds import eps2_added, eps2_replaced, mse_bound
 from feller.privacy.leakage.rero import rero
 
@@ -45,18 +47,36 @@ def planned_event(noise: float | None, rate: float | None, steps: int | None) ->
     return PoissonSubsampledGaussian("training", noise, rate, steps)
 
 
-def bounds(expenses: Sequence[DpEvent], delta: float) -> dict[str, Any]:
+def bounds(expenses: Sequence[DpEvent], delta: float, rows_per_user: int | None = None) -> dict[str, Any]:
     """Return the privacy metrics of planned DP events by name: epsilon at a given delta, and reconstruction bounds.
 
-    The function `reconstruction` describes the reconstruction bounds.
+    The function `reconstruction` describes the reconstruction bounds. `epsilon_user` is the epsilon of all rows of a
+    user with at most `rows_per_user` rows.
     """
+    users = {} if rows_per_user is None else {"epsilon_user": user_epsilon(expenses, rows_per_user, delta)}
     epsilon = compute_epsilon(expenses, delta)
     return {
         "epsilon": epsilon,
         "delta": delta,
         "epsilon_pld": epsilon,
         "epsilon_rdp": rdp_epsilon(expenses, delta),
+        **users,
         **reconstruction(expenses),
+    }
+
+
+def describe_plan(plan: TrainingPlan) -> dict[str, int | float]:
+    """Return batch size, steps and noise of a plan by name.
+
+    `step_noise` and `total_noise` are the standard deviations of the noise of one mean gradient and of the mean of all
+    gradients, in units of the clipping norm.
+    """
+    return {
+        "batch_size": plan.batch,
+        "steps": plan.steps,
+        "noise": plan.sigma,
+        "step_noise": plan.step_noise,
+        "total_noise": plan.total_noise,
     }
 
 

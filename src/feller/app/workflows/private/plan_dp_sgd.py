@@ -1,5 +1,6 @@
 """Planning of a private fit: number of steps and noise multiplier of DP-SGD, or budget of a one-shot release."""
 
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -43,6 +44,8 @@ def plan_dp_sgd(privacy: PrivacyConfig, statistics: PrivateStatistics, recipe: R
     else:
         sigma, steps = privacy.noise, min(limit, steps)
         correlation = optimal_bands(min(privacy.bands or 1, steps), steps)
+    if correlation.bands > 1:
+        _warn_about_step_noise(privacy, ledger, rate, steps, sigma * correlation.step_noise(steps), train.lr)
     guarantee = Guarantee(
         epsilon=privacy.max_epsilon,
         delta=ledger.delta,
@@ -88,6 +91,22 @@ def calibrate_noise(privacy: PrivacyConfig, ledger: Ledger, rate: float, steps: 
             break
         best, bands = candidate, 2 * bands
     return best
+
+
+def _warn_about_step_noise(
+    privacy: PrivacyConfig, ledger: Ledger, rate: float, steps: int, step_noise: float, lr: float
+) -> None:
+    """Warn that a single step has more noise than without correlation, which makes adaptive optimizers slower."""
+    if privacy.noise is not None:
+        return
+    ratio = step_noise / calibrate(privacy.max_epsilon, ledger.available_delta, rate, steps, ledger.events)
+    if ratio > 1:
+        warnings.warn(
+            f"with correlated noise, the noise of one step is {ratio:.1f} times as large, but less is left in the sum"
+            f" over steps; Adam divides by the noise of a step, so use a larger learning rate, up to"
+            f" --train.lr {lr * ratio:.1g}",
+            stacklevel=2,
+        )
 
 
 def max_bands(rate: float, steps: int) -> int:
