@@ -18,9 +18,11 @@ from feller.paths import Affine
 from feller.privacy.accounting.dp_events import PoissonSubsampledGaussian
 from feller.privacy.auditing.one_run import epsilon_lower_bound, num_right_guesses, tail_probability
 from feller.privacy.dp_sgd.clip_norm import AdaptiveClipNorm, FixedClipNorm
+from feller.privacy.dp_sgd.correlated_noise import CorrelatedNoise
 from feller.privacy.dp_sgd.per_example_gradients import clipped_by_loop
 from feller.privacy.dp_sgd.poisson_sampling import poisson, poisson_batches
 from feller.privacy.dp_sgd.private_gradient import DPSGD
+from feller.privacy.noise.banded_matrix import BandedToeplitz
 from feller.privacy.noise.grid_noise import Noise, SeededNoise
 from feller.spaces import Euclidean
 from feller.training.engine import get_engine
@@ -148,6 +150,27 @@ def test_noise_is_added_once_by_rank_zero() -> None:
         private(0.5, 1.0, seed=3, rank=rank)(answer_loss, half, [rows], 3.0)
     for one, first, second in zip(whole.parameters(), *(half.parameters() for half in halves), strict=True):
         close((first.grad + second.grad) / 2, one.grad, 1e-9)
+
+
+def test_correlated_noise_is_added_once_by_rank_zero() -> None:
+    """Two processes with one batch: the sum of their gradients has the noise of rank 0 alone, over several steps."""
+    network, matrix = nn.Linear(4, 3), BandedToeplitz((1.0, 0.5))
+    example = {"x": torch.zeros(2, 4)}
+    zero = lambda network, example: (network(example["x"]) * 0).sum(1)  # noqa: E731
+    noises = [CorrelatedNoise(matrix), CorrelatedNoise(matrix)]
+    gradients = [
+        DPSGD(sigma=1.5, noise=SeededNoise(1, "noise"), correlation=noise, rank=rank, all_reduce=lambda sums: sums)
+        for rank, noise in enumerate(noises)
+    ]
+    twin, fresh = CorrelatedNoise(matrix), SeededNoise(1, "noise")
+    for _ in range(3):
+        network.zero_grad()
+        for gradient in gradients:
+            gradient(zero, network, [example], 10.0)
+        for name, weight in network.named_parameters():
+            expected = twin.add(name, torch.zeros_like(weight), 1.5, fresh) / 10
+            assert torch.allclose(weight.grad.double(), expected, atol=1e-6)
+    assert gradients[0].dp_event(0.1, 8) == PoissonSubsampledGaussian("training", 1.5, 0.1, 8, 2)
 
 
 def test_row_contribution_is_at_most_the_clip_norm() -> None:

@@ -74,6 +74,7 @@ def test_calculator_for_all_rows_of_a_user():
     assert two["epsilon_user"] == pytest.approx(twice["epsilon"], rel=2e-3)
 
 
+@pytest.mark.slow
 def test_calculator_chooses_batch_size_and_steps():
     found = run("audit", "calculator", "--epsilon", 4, "--rows", 2000, "--examples", 800)
     assert [(plan["batch_size"], plan["steps"]) for plan in found["plans"]] == [(32, 25), (16, 50)]

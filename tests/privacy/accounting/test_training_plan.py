@@ -11,6 +11,7 @@ from feller.privacy.accounting.training_plan import TrainingPlan, choose_plan, t
 from tests.errors import refuses
 
 
+@pytest.mark.slow
 def test_plans_spend_the_budget_on_the_same_number_of_examples() -> None:
     n, examples = 2000, 1000
     plans = training_plans(3.0, 1e-5, n, examples)
