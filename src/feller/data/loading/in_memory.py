@@ -243,7 +243,9 @@ def _save_frames(frames: Mapping[str, pd.DataFrame], folder: pathlib.Path) -> pa
                 remedy="Rename",
             )
         check_frame(frame)
-    place.mkdir(parents=True, exist_ok=True)
+    if place.is_dir():
+        shutil.rmtree(place)
+    place.mkdir(parents=True)
     for name, frame in frames.items():
         sheet = sheet_of(frame, blanks=True)
         replace_file(place / f"{name}.csv", text_of(sheet.first_row, sheet.cells, sheet.dialect))

@@ -261,7 +261,9 @@ class LinkedTables(Histories):
         start = np.maximum.accumulate(np.where(first, np.arange(len(first)), 0))
         sums = np.where(first, 0, steps).cumsum()
         units = read_values(cells, column)[1][start] + sums - sums[start]
-        return write_values(units.clip(max=column.levels.last), column)
+        excess = np.zeros_like(units)  # rows of a parent that would end too late all begin earlier
+        np.maximum.at(excess, start, units - column.levels.last)
+        return write_values((units - excess[start]).clip(column.levels.starts[0]), column)
 
     def tree(self, values: Int64[Tensor, "n codes"]) -> RowTree:
         """Return which row belongs to which."""

@@ -39,7 +39,7 @@ class ChildLevels:
         return self.parent.bincount(minlength=self.num_parents)
 
     @property
-    def siblings(self) -> Int64[Tensor, "pairs 2_k"]:
+    def siblings(self) -> Int64[Tensor, "pairs two_k"]:
         """Each row together with the next row of the same parent."""
         follows = self.parent[1:] == self.parent[:-1]
         return torch.cat([self.rows[:-1][follows], self.rows[1:][follows]], 1)
