@@ -17,6 +17,7 @@ from feller.app.workflows.run_config import is_described, read_fit_record
 from feller.app.workflows.sampler import Sampler, complete_arrays, make_sampler
 from feller.app.workflows.sharded_samples import write_sharded_samples
 from feller.app.workflows.shares import PARITY_ROWS, parity_difference
+from feller.app.workflows.streamed_samples import stream_completed, stream_samples, table_in_parts
 from feller.core.errors import UsageError
 from feller.core.output_shards import ShardedSamples, check_sample_counts
 from feller.core.run_folder import Run
@@ -53,7 +54,7 @@ class SampleResult:
     """Samples, and the path of the file or folder to which they were written."""
 
     data: Dataset | None
-    """Samples; None for shards, which may not fit in memory."""
+    """Samples; None for shards and large tables, which may not fit in memory."""
     shards: ShardedSamples | None = None
     """Shards that were written; None for samples in one file."""
     path: pathlib.Path
@@ -68,10 +69,13 @@ class SampleResult:
 
     @property
     def dataset(self) -> Dataset:
-        """Samples as a `Dataset`; UsageError if the samples are in shards."""
+        """Samples as a `Dataset`; UsageError if the samples are in files only."""
         if self.data is None:
             raise UsageError(
-                f"the samples are in shards, {self.path}", remedy="Read the shards with feller.open_shards"
+                argument="samples",
+                expected="samples in memory",
+                found=f"{'shards' if self.shards else 'a file'}, {self.path}",
+                remedy="Read the shards with feller.open_shards" if self.shards else "Read the file",
             )
         return self.data
 
@@ -91,6 +95,7 @@ def sample(
     weights: pathlib.Path | None = None,
     on_step: OnStep = no_callback,
     writes_files: bool = True,
+    keeps_samples: bool = True,
     reporter: Reporter = SILENT,
 ) -> SampleResult:
     """Sample from a run and write the samples.
@@ -102,6 +107,7 @@ def sample(
         on_step: Callback (time, states of the batch) after each step of a continuous-time process.
         writes_files: True to write the samples to a file; documents, audio and transported samples of a bridge are
             always written.
+        keeps_samples: False to write large tables in parts, whose rows are not returned.
         reporter: Progress and log output.
 
     Raises:
@@ -141,7 +147,9 @@ def sample(
     _check_no_prompt(config, modality)
     _refuse_other_options(config, _others(OF_DOCUMENTS), "applies to document models only")
     _refuse_other_options(config, _others(OF_SPEECH), "applies to speech models only")
-    return _draw(run, config, weights, on_step, reporter, writes_files=writes_files)
+    return _draw(
+        run, config, weights, on_step, reporter, writes_files=writes_files, in_parts=writes_files and not keeps_samples
+    )
 
 
 def _check_no_image_inpainting(config: SampleConfig, modality: Modality | None) -> None:
@@ -230,6 +238,7 @@ def _draw(
     reporter: Reporter,
     *,
     writes_files: bool,
+    in_parts: bool,
 ) -> SampleResult:
     """Draw samples, or impute the missing cells of table rows, and write them."""
     if config.output.shard_size is not None:
@@ -259,6 +268,9 @@ def _draw(
         completer = _completer(run, sampler, config, reporter)
         if config.infill.rows.imputations is not None:
             return _impute_several(completer, config, path, reporter, writes_files=writes_files)
+        if in_parts and table_in_parts(modality, path, len(completer)):
+            stream_completed(completer, path, reporter)
+            return _streamed(path, len(completer))
         reporter.start("imputing")
         samples, cells = complete_rows(completer, reporter, get_engine())
         reporter.finish()
@@ -266,6 +278,9 @@ def _draw(
             cast(Table, modality).write_cells(cells, path)
     else:
         sampler.check(n)
+        if in_parts and config.infill.rows.fair is None and (rows := table_in_parts(modality, path, n)) is not None:
+            stream_samples(sampler, rows, n, path, reporter)
+            return _streamed(path, n)
         if n > MANY:
             reporter.log(
                 f"all {n:,} samples are held in memory; with --shard-size 100000 they are written to several files, one"
@@ -285,6 +300,10 @@ def _draw(
     text_lines = (f"--- {i}\n{text}" for i, text in enumerate(texts, 1))
     lines = (*text_lines, f"{len(samples):,} samples: {path}")
     return SampleResult(data=samples, path=path, n=len(samples), lines=lines, cells=cells, numbers=numbers)
+
+
+def _streamed(path: pathlib.Path, n: int) -> SampleResult:
+    return SampleResult(data=None, path=path, n=n, lines=(f"{n:,} samples: {path}",))
 
 
 def _count(run: Run, config: SampleConfig) -> int:

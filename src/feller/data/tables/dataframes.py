@@ -33,10 +33,14 @@ def write_cells(table: RawTable, schema: Schema, path: pathlib.Path, dialect: Di
     """Write a table to a .parquet file, or to a text file in the given dialect; .tsv and .txt files always use tabs."""
     if path.suffix.lower() == ".parquet":
         return write_parquet(lambda: to_frame(table, schema), path)
-    separator = "\t" if path.suffix.lower() in (".tsv", ".txt") else "," if dialect.separator == "\t" else ""
-    replace_file(
-        path, text_of(table.columns, table.values, replace(dialect, separator=separator) if separator else dialect)
-    )
+    replace_file(path, text_of(table.columns, table.values, dialect_for(path, dialect)))
+
+
+def dialect_for(path: pathlib.Path, dialect: Dialect) -> Dialect:
+    """Return the dialect of a text file that is written: `dialect`, but with tabs in .tsv and .txt files only."""
+    if path.suffix.lower() in (".tsv", ".txt"):
+        return replace(dialect, separator="\t")
+    return replace(dialect, separator=",") if dialect.separator == "\t" else dialect
 
 
 def to_frame(table: RawTable, schema: Schema) -> pd.DataFrame:

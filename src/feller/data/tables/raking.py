@@ -14,6 +14,8 @@ from torch import Tensor
 from feller.core.errors import InputError
 from feller.core.rng import Rng
 
+ROWS_PER_PART = 100_000
+"""Maximum number of rows that are raked, decoded and written together; larger tables are generated in parts."""
 SWEEPS = 30
 MAX_FACTOR = 10.0
 """Maximum factor by which the update for one column changes a row weight in one sweep."""
