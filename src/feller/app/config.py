@@ -57,6 +57,7 @@ from feller.app.commands.flag_types import (
     plain_path,
 )
 from feller.core.errors import UsageError
+from feller.data.database_urls import hide_password
 
 ADAPTIVE = "adaptive"
 """Value of `clip` for adaptive clipping, which tracks the noisy median of the per-example gradient norms."""
@@ -88,6 +89,7 @@ class OptionsType(type):
         def __call__(cls, *args: Any, **options: Any) -> Any:
             from feller.app.options import check_types, config_of
 
+            options = {name: hide_password(value) for name, value in options.items()}
             own_fields = cls.__dataclass_fields__
             if args or not all(name in own_fields for name in options):
                 return config_of(cls, *args, **options)

@@ -39,4 +39,4 @@ def run(config: SampleConfig, words: list[str]) -> dict[str, Any]:
         result = sample(run, config, reporter=reporter, keeps_samples=False)
     for line in result.lines:
         reporter.log(line)
-    return {"run": str(run.path), "samples": str(result.path), "n": result.n, **result.numbers}
+    return {"run": str(run.path), "samples": result.table_url or str(result.path), "n": result.n, **result.numbers}

@@ -231,7 +231,7 @@ def make_completer(
         raise UsageError.unknown_name("strategy", strategy, get_args(Strategy))
     modality = cast(Table, model.spec.modality)
     is_path = isinstance(complete, str | os.PathLike)
-    table = load_table(pathlib.Path(str(complete))) if is_path else raw_of(cast(pd.DataFrame, complete), modality)
+    table = load_table(str(complete)) if is_path else raw_of(cast(pd.DataFrame, complete), modality)
     with error_context(str(complete) if is_path else "the data frame"):
         codes, observed = (modality.lenient if lenient else modality).known(table)
     for warning in outside(modality.schema, table):

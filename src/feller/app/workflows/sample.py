@@ -17,18 +17,27 @@ from feller.app.workflows.run_config import is_described, read_fit_record
 from feller.app.workflows.sampler import Sampler, complete_arrays, make_sampler
 from feller.app.workflows.sharded_samples import write_sharded_samples
 from feller.app.workflows.shares import PARITY_ROWS, parity_difference
-from feller.app.workflows.streamed_samples import stream_completed, stream_samples, table_in_parts
+from feller.app.workflows.streamed_samples import (
+    append_completed,
+    append_samples,
+    stream_completed,
+    stream_samples,
+    table_in_parts,
+    table_rows,
+)
 from feller.core.errors import UsageError
 from feller.core.output_shards import ShardedSamples, check_sample_counts
 from feller.core.run_folder import Run
 from feller.data.arrays.modality import Arrays
 from feller.data.conditions.image_condition import image_files
 from feller.data.conditions.prompts import PromptCondition
+from feller.data.database_urls import is_database
 from feller.data.images.modality import Images
 from feller.data.loading.in_memory import DataSource
 from feller.data.loading.raw import RawTable
 from feller.data.modality import Dataset, Modality
 from feller.data.path_checks import require_free
+from feller.data.tables.database_tables import database_writer
 from feller.data.tables.dataframes import to_frame
 from feller.data.tables.histories import with_conditions_on_cells
 from feller.data.tables.mixed_table import MixedTable
@@ -58,6 +67,8 @@ class SampleResult:
     shards: ShardedSamples | None = None
     """Shards that were written; None for samples in one file."""
     path: pathlib.Path
+    table_url: str = ""
+    """URL of the database table to which the samples were written; empty for samples in files."""
     n: int
     lines: tuple[str, ...]
     """Lines to show to the user: sampled texts, and the path of the output."""
@@ -74,8 +85,8 @@ class SampleResult:
             raise UsageError(
                 argument="samples",
                 expected="samples in memory",
-                found=f"{'shards' if self.shards else 'a file'}, {self.path}",
-                remedy="Read the shards with feller.open_shards" if self.shards else "Read the file",
+                found=f"{'shards' if self.shards else 'a table'}, {self.table_url or self.path}",
+                remedy="Read the shards with feller.open_shards" if self.shards else "Read the table",
             )
         return self.data
 
@@ -252,6 +263,8 @@ def _draw(
     check_sample_counts(n=n)
     sampler = make_sampler(run, config, weights=weights, on_step=on_step, reporter=reporter)
     modality = sampler.model.spec.modality
+    if writes_files and is_database(config.output.out):
+        return _draw_to_database(run, sampler, config, n, reporter)
     path = run.output_path(config.output.out) if writes_files else run.samples
     if writes_files:
         modality.check_place(path)
@@ -300,6 +313,28 @@ def _draw(
     text_lines = (f"--- {i}\n{text}" for i, text in enumerate(texts, 1))
     lines = (*text_lines, f"{len(samples):,} samples: {path}")
     return SampleResult(data=samples, path=path, n=len(samples), lines=lines, cells=cells, numbers=numbers)
+
+
+def _draw_to_database(run: Run, sampler: Sampler, config: SampleConfig, n: int, reporter: Reporter) -> SampleResult:
+    """Draw rows, or impute the missing cells of rows, and write them to a new table of a database."""
+    url, modality, infill = str(config.output.out), sampler.model.spec.modality, config.infill
+    for name in ("imputations", "fair"):
+        if getattr(infill.rows, name) is not None:
+            raise UsageError(argument=name, expected="a file in --out", found=url)
+    completer = None
+    if infill.complete is not None:
+        _check_complete(modality, sampler.cond_texts)
+        completer = _completer(run, sampler, config, reporter)
+    else:
+        sampler.check(n)
+    table = table_rows(modality)
+    with database_writer(url, table.schema, overwrite=config.output.overwrite) as append:
+        if completer is None:
+            append_samples(append, sampler, table, n, reporter)
+        else:
+            append_completed(append, completer, reporter)
+    n = n if completer is None else len(completer)
+    return SampleResult(data=None, path=run.samples, table_url=url, n=n, lines=(f"{n:,} rows: {url}",))
 
 
 def _streamed(path: pathlib.Path, n: int) -> SampleResult:
