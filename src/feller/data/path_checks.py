@@ -16,7 +16,7 @@ COMPRESSED_TARS = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 
 
 def require_data(source: str) -> None:
-    """Check that a data source exists; patterns of file names and database URLs pass, because the reader opens them later.
+    """Check that a data source exists; patterns of files and database URLs pass, as the reader opens them later.
 
     InputError if the file, folder or bundled example does not exist, or the source is a run folder; UsageError if the
     example has no such part.

@@ -135,6 +135,8 @@ def test_an_output_without_a_table_is_refused(home, run):
         write(run, f"sqlite:///{home}/people.db", n=5)
     with refuses(UsageError, argument="out"):
         write(run, f"sqlite:///{home}/people.db#select 1", n=5)
+    with refuses(UsageError, argument="shard_size"):
+        write(run, f"sqlite:///{home}/people.db#shards", n=5, shard_size=2)
 
 
 def test_a_private_fit_and_a_schema(home, tmp_path):

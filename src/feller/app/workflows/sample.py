@@ -436,6 +436,8 @@ def _impute_several(
 
 def _draw_shards(run: Run, config: SampleConfig, size: int, on_step: OnStep, reporter: Reporter) -> SampleResult:
     _check_complete_options(config)
+    if is_database(config.output.out):
+        raise UsageError(argument="shard_size", expected="files in --out", found=config.output.out)
     if config.infill.rows.imputations is not None:
         raise UsageError("writes each imputation to one file", remedy="Leave out --shard-size", argument="imputations")
     n = _count(run, config)

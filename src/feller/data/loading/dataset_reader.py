@@ -100,7 +100,8 @@ def read(
     """Read a file, a folder, `example:NAME` or `example:NAME/PART` into a data set; the default part is `train`.
 
     Args:
-        source: A path, an example, or a table of a database (`sqlite:///shop.db#orders`); or a DataFrame, array, tensor, list of texts, or dict of these, as for `feller.fit`.
+        source: A path, an example, or a table of a database (`sqlite:///shop.db#orders`); or a DataFrame, array,
+            tensor, list of texts, or dict of these, as for `feller.fit`.
         longest: Size limit, as for `feller.fit`. Images: longer side in pixels (default: unchanged up to `max_side`).
             Texts: tokens per example. Backbones: residues (default 128); molecules and crystals: atoms (default 64);
             speech: seconds (default 30); larger examples are dropped. Sounds without texts: seconds per segment
