@@ -45,7 +45,7 @@ def read_frames(source: str) -> Iterator[pd.DataFrame]:
         result = connection.execution_options(stream_results=True, max_row_buffer=ROWS_PER_FETCH).execute(statement)
         if not result.returns_rows:
             raise InputError("a query that returns rows", "none", file=source)
-        names, first_row = [str(name) for name in result], 1
+        names, first_row = [*map(str, result.keys())], 1
         for rows in result.partitions(ROWS_PER_FETCH):
             columns = {
                 f"{j}": _series([row[j] for row in rows], name, first_row, source) for j, name in enumerate(names)
