@@ -341,9 +341,10 @@ class Model:
 
         A sample depends on its part, so that separate calls that draw whole parts return the same samples.
         """
-        factor, parts = request.sampling.raking_oversample, []
+        parts = []
         for rows, report_part in iter_batches(request.n, raking.ROWS_PER_PART, request.on_progress):
             n, first = rows.stop - rows.start, rng.first_example + rows.start
+            factor = raking.candidates_per_row(n, request.sampling.raking_oversample)
             part = replace(request, n=n * factor, on_progress=report_part)
             candidates = self._sample_values(
                 part, replace(rng, first_example=first * factor), batch_size, process_group
