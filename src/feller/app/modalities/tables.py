@@ -10,6 +10,7 @@ from feller.app.modalities.registration import Display, Registration
 from feller.app.workflows.private.table_schema import TABLE_SUFFIXES
 from feller.app.workflows.reporting.comparison import IN_HAND, SampleComparison
 from feller.core.rng import Rng
+from feller.data.database_urls import is_database
 from feller.data.loading.file_formats import load_table
 from feller.data.loading.raw import RawTable
 from feller.data.modality import Dataset
@@ -134,8 +135,10 @@ def cell_metrics(
 
 
 def _cells(source: str) -> RawTable | None:
-    """Return the cells of a table file; None if the file is missing or not a table."""
+    """Return the cells of a table file or of a database table; None if the file is missing or not a table."""
     path = pathlib.Path(source)
+    if is_database(source):
+        return load_table(source)
     return load_table(path) if path.suffix.lower() in TABLE_SUFFIXES and path.is_file() else None
 
 

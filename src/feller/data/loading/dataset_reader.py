@@ -11,6 +11,7 @@ import pandas as pd
 from feller.core.errors import UsageError, check_number, error_context
 from feller.data.arrays.modality import array_dataset
 from feller.data.crystals.modality import crystal_dataset
+from feller.data.database_urls import hide_password, is_database
 from feller.data.documents.dataset import document_dataset
 from feller.data.documents.modality import Documents
 from feller.data.examples.loaders import EXAMPLES, Example
@@ -23,7 +24,7 @@ from feller.data.loading.array_formats import raw_from_arrays
 from feller.data.loading.class_folders import DEFAULT_FOLDERS, FolderOptions
 from feller.data.loading.condition_sources import columns_of, names_of, parse_conditions, shrunk_again, with_sources
 from feller.data.loading.decimal_commas import parse_decimal_commas
-from feller.data.loading.file_formats import holds_cells, load_raw, load_texts, raw_from_sheet
+from feller.data.loading.file_formats import holds_cells, load_database, load_raw, load_texts, raw_from_sheet
 from feller.data.loading.in_memory import (
     DataSource,
     as_temporary_file,
@@ -105,7 +106,8 @@ def read(
     """Read a file, a folder, `example:NAME` or `example:NAME/PART` into a data set; the default part is `train`.
 
     Args:
-        source: A path or example; or a DataFrame, array, tensor, list of texts, or dict of these, as for `feller.fit`.
+        source: A path, an example, or a table of a database (`sqlite:///shop.db#orders`); or a DataFrame, array,
+            tensor, list of texts, or dict of these, as for `feller.fit`.
         longest: Size limit, as for `feller.fit`. Images: longer side in pixels (default: unchanged up to `max_side`).
             Texts: tokens per example. Backbones: residues (default 128); molecules and crystals: atoms (default 64);
             speech: seconds (default 30); larger examples are dropped. Sounds without texts: seconds per segment
@@ -154,7 +156,7 @@ def read(
     frames = source if is_frames(source) else None
     in_memory = is_in_memory(source)
     request = _ReadRequest(
-        said_of(source) if in_memory else str(source),
+        said_of(source) if in_memory else hide_password(str(source)),
         longest,
         like,
         kind,
@@ -201,6 +203,8 @@ def holds_table(source: DataSource) -> bool:
     """Return True if a data source holds the rows of a table rather than texts, images or other examples."""
     if is_in_memory(source):
         return sheet_in(source) is not None
+    if is_database(source):
+        return True
     path = pathlib.Path(str(source))
     if str(source).startswith(EXAMPLE_PREFIX):
         return read(source).modality.view(Table) is not None
@@ -315,6 +319,9 @@ def _read(request: _ReadRequest) -> Dataset:
         if request.raw_type is RawTables:
             require_data(source)
             return _to_dataset(load_tables(pathlib.Path(source)), request)
+        if is_database(source):
+            raw = load_database(source, request.options)
+            return _to_dataset(raw, request)
         if is_sharded(source):
             return _in_shards(request)
         require_data(source)

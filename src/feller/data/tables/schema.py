@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, replace
 from functools import cached_property
@@ -48,6 +49,20 @@ MOST_SOURCES = 10_000
 """Maximum number of distinct values in a column from which other columns are derived."""
 
 
+MAX_COLUMNS = 1_000
+"""Maximum number of modelled columns."""
+
+
+def check_column_count(count: int) -> None:
+    """Raise an InputError if a table has too many columns to model."""
+    if count > MAX_COLUMNS:
+        raise InputError(
+            expected=f"at most {MAX_COLUMNS:,} columns to model",
+            found=f"{count:,}",
+            remedy="Select columns; for signals or spectra, fit an array (.npy)",
+        )
+
+
 @dataclass(frozen=True)
 class Schema:
     """Schema of a table: all columns in order, with rules, privacy unit and target."""
@@ -70,7 +85,8 @@ class Schema:
 
     def __post_init__(self) -> None:
         names = [column.name for column in self.columns]
-        duplicate = next((name for name in names if names.count(name) > 1), None)
+        check_column_count(len(self.modelled))
+        duplicate = next((name for name, count in Counter(names).items() if count > 1), None)
         if duplicate is not None:
             raise InputError(f"two columns are named {duplicate!r}", remedy="Rename one")
         if any(not name or name != name.strip() for name in names):
