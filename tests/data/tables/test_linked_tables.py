@@ -194,6 +194,11 @@ def test_wrong_keys_are_refused(change: Callable[[Frames], Frames], table: str, 
         feller.read(change(shop()), schema=schema)
 
 
+def test_repeated_keys_are_refused_without_a_schema() -> None:
+    with refuses(InputError, place="customers", column="customer_id", row=6):
+        feller.read(_duplicate(shop()))
+
+
 def test_cycles_are_refused() -> None:
     schema = detect_linked_schema(load_tables(shop()))
     content = json.loads(linked_schema_text(schema))

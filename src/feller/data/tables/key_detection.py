@@ -97,6 +97,8 @@ def _gap(
 def _primary_key(name: str, table: RawTable) -> tuple[str, ...]:
     """Return the column whose cells identify the rows of a table, by its name and cells; empty if there is none."""
     found = [column for column in table.columns if _sounds_like_key(column, name) and _is_unique(table, column)]
+    if not found:  # repeated keys are an error of their own
+        found = [column for column in table.columns if _names_table(column, name) and _is_unique(table, column, 0.9)]
     return (min(found, key=lambda column: not _names_table(column, name)),) if found else ()
 
 
@@ -118,9 +120,10 @@ def _singular(name: str) -> str:
     return name[:-1] if name.endswith("s") and not name.endswith("ss") else name
 
 
-def _is_unique(table: RawTable, column: str) -> bool:
-    cells = cells_of(table, column)
-    return len(cells.unique()) == len(cells) and "" not in cells.unique().to_pylist()
+def _is_unique(table: RawTable, column: str, fraction: float = 1.0) -> bool:
+    """Return True if a column has no empty cells, and at least this fraction of its cells differ."""
+    words = cells_of(table, column).unique().to_pylist()
+    return len(words) >= fraction * len(table.values) and "" not in words
 
 
 def _foreign_keys(name: str, raw: RawTables, primary: Mapping[str, tuple[str, ...]]) -> Iterator[ForeignKey]:
