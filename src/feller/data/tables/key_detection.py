@@ -46,13 +46,15 @@ def detect_linked_schema(
     for name, table in raw.tables.items():
         if not len(table.values):
             raise InputError("rows", "none", "Leave the table out", place=name)
-    primary = {name: _primary_key(name, table) for name, table in raw.tables.items()}
+    primary = {name: _primary_key(name, raw) for name in raw.tables}
     foreign = {name: tuple(_foreign_keys(name, raw, primary)) for name in raw.tables}
     primary = {name: key or _composite_key(raw.tables[name], foreign[name]) for name, key in primary.items()}
     root = persons or _root(raw, primary, foreign)
     generated = {root}
     while added := {name for name in raw.tables if any(k.table in generated for k in foreign[name])} - generated:
         generated |= added
+    if generated == {root}:
+        raise _unlinked(raw)
     sorted_by = _orders(raw, order, generated - {root})
     keys, schemas = [], {}
     for name, table in raw.tables.items():
@@ -94,12 +96,24 @@ def _gap(
     return numerical_column(keys.order, units, counts.astype(np.int64), form)
 
 
-def _primary_key(name: str, table: RawTable) -> tuple[str, ...]:
+def _primary_key(name: str, raw: RawTables) -> tuple[str, ...]:
     """Return the column whose cells identify the rows of a table, by its name and cells; empty if there is none."""
+    table = raw.tables[name]
     found = [column for column in table.columns if _sounds_like_key(column, name) and _is_unique(table, column)]
     if not found:  # repeated keys are an error of their own
         found = [column for column in table.columns if _names_table(column, name) and _is_unique(table, column, 0.9)]
+    if not found:  # a column of texts that another table has as well
+        others = [other for other in raw.tables if other != name]
+        found = [c for c in table.columns if _is_unique(table, c) and any(_holds(raw, o, c, name) for o in others)]
     return (min(found, key=lambda column: not _names_table(column, name)),) if found else ()
+
+
+def _holds(raw: RawTables, name: str, column: str, other: str) -> bool:
+    """Return True if a table has a column of this name, and most of its cells are cells of the other table."""
+    if column not in raw.tables[name].columns:
+        return False
+    cells, known = (cells_of(raw.tables[table], column).unique() for table in (name, other))
+    return bool(np.isin(cells.to_pylist(), known.to_pylist()).mean() > 0.5)
 
 
 def _sounds_like_key(column: str, table: str) -> bool:
@@ -176,12 +190,16 @@ def _root(raw: RawTables, primary: Mapping[str, tuple[str, ...]], foreign: Mappi
 
     ranked = sorted(tops, key=lambda name: (below(name), len(raw.tables[name].values)), reverse=True)
     if not ranked or not below(ranked[0]):
-        raise InputError(
-            "tables that are linked by keys: a column of one table with the cells of a key of another one",
-            ", ".join(raw.tables),
-            "Name the keys in a schema (feller data schema), or fit one file",
-        )
+        raise _unlinked(raw)
     return ranked[0]
+
+
+def _unlinked(raw: RawTables) -> InputError:
+    return InputError(
+        "tables that are linked by keys: a column of one table with the cells of a key of another one",
+        ", ".join(raw.tables),
+        "Name the keys in a schema, set --person TABLE, or fit one file",
+    )
 
 
 def _orders(raw: RawTables, order: str | None, children: set[str]) -> dict[str, str]:
