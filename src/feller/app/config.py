@@ -57,6 +57,7 @@ from feller.app.commands.flag_types import (
     plain_path,
 )
 from feller.core.errors import UsageError
+from feller.data.database_urls import hide_password
 
 ADAPTIVE, AUTO = "adaptive", "auto"
 """Value of `clip` for adaptive clipping, which tracks the noisy median of the per-example gradient norms."""
@@ -88,6 +89,7 @@ class OptionsType(type):
         def __call__(cls, *args: Any, **options: Any) -> Any:
             from feller.app.options import check_types, config_of
 
+            options = {name: hide_password(value) for name, value in options.items()}
             own_fields = cls.__dataclass_fields__
             if args or not all(name in own_fields for name in options):
                 return config_of(cls, *args, **options)
@@ -139,10 +141,10 @@ class SampleFileOptions(metaclass=OptionsType):
 
     out: OptionalText = None
     """Output path; its extension sets the format. All types of data can be written as .npz; some also as .csv, .tsv,
-    .parquet, .npy, .txt, .jsonl, .cif, .xyz, .sdf or .pdb. Without an extension, a folder is written. Default: samples/
-    in the run."""
+    .parquet, .npy, .txt, .jsonl, .cif, .xyz, .sdf or .pdb. Without an extension, a folder is written. Rows of tables
+    also as a new table of a database, such as 'sqlite:///shop.db#new'. Default: samples/ in the run."""
     overwrite: bool = False
-    """Replace the file in --out, or shards that were written with other options."""
+    """Replace the file or table in --out, or shards that were written with other options."""
     shard_size: LargeInt = None
     """Number of samples per shard: write the samples to several files, called shards, with a manifest. The shards are
     named FOLDER/samples-00000.npz, ... for --out FOLDER, and FOLDER/NAME-00000.csv, ... for --out FOLDER/NAME.csv.
@@ -353,10 +355,11 @@ class HistoryOptions(metaclass=OptionsType):
     """Options of tables with several rows per person, such as visits or orders."""
 
     person: OptionalText = None
-    """Column that identifies the person of each row. The model then generates persons with all of their rows, and a
-    private fit protects persons."""
+    """Column that identifies the person of each row; for a folder of tables, the table of persons. The model then
+    generates persons with all of their rows, and a private fit protects persons."""
     order: OptionalText = None
-    """Column of numbers or dates by which the rows of a person are sorted (default: the order of the file)."""
+    """Column of numbers or dates by which the rows of a person are sorted, or TABLE.COLUMN of several tables (default:
+    the order of the file)."""
     max_rows: PositiveInt = None
     """Maximum number of rows per person; further rows are not used (default: that of the table, but at most 100)."""
 
@@ -481,7 +484,7 @@ class FitConfig(metaclass=OptionsType):
     molecules (.xyz, .sdf) or protein chains (.pdb, .jsonl), as a file or a folder of files; text (.txt, .jsonl, or a
     column of a .csv); documents (a folder of images with captions, or .jsonl); speech (a folder of recordings with
     texts); arrays (.npz, .npy); shards for data larger than memory ('train-{000..099}.tar', 'train-*.tar', or a folder
-    of .tar or .parquet); or example:NAME."""
+    of .tar or .parquet); a table of a database ('sqlite:///shop.db#orders'); or example:NAME."""
     recipe: Annotated[
         Code,
         Choices(

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import fields as dataclass_fields
 from dataclasses import is_dataclass
 from types import NoneType, UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin
+from typing import Any, BinaryIO, TypeVar, Union, get_args, get_origin
 
 import cattrs
 from cattrs.disambiguators import create_default_dis_func
@@ -290,12 +290,18 @@ def read_json(path: pathlib.Path, advice: str | None = None) -> Any:
 
 def replace_file(path: pathlib.Path, content: bytes | str) -> None:
     """Write a file atomically, through a temporary file and a rename."""
-    content = content.encode(errors=FILENAME_ERRORS) if isinstance(content, str) else content
+    with open_replacement(path) as file:
+        file.write(content.encode(errors=FILENAME_ERRORS) if isinstance(content, str) else content)
+
+
+@contextlib.contextmanager
+def open_replacement(path: pathlib.Path) -> Iterator[BinaryIO]:
+    """Open a temporary file that replaces `path` at the end of the context; after an error, it is deleted instead."""
     with error_path(path):
         handle, temp_name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(content)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             os.chmod(temp_name, 0o666 & ~_UMASK)

@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Iterator
 
 from feller.core.errors import InputError, UsageError, best_match
+from feller.data.database_urls import hide_password, is_database
 from feller.data.examples.registry import EXAMPLE_INFOS, EXAMPLE_PREFIX, parse_example
 
 RUN = ("recipe.json", "model.json")
@@ -15,12 +16,14 @@ COMPRESSED_TARS = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 
 
 def require_data(source: str) -> None:
-    """Check that a data source exists; a pattern of file names passes, because the reader expands it later.
+    """Check that a data source exists; patterns of files and database URLs pass, as the reader opens them later.
 
     InputError if the file, folder or bundled example does not exist, or the source is a run folder; UsageError if the
     example has no such part.
     """
-    if source.startswith(EXAMPLE_PREFIX):
+    if is_database(source):
+        hide_password(source)  # checks the login
+    elif source.startswith(EXAMPLE_PREFIX):
         parse_example(source)
     elif all(os.path.isfile(os.path.join(source, name)) for name in RUN):
         raise InputError(

@@ -23,6 +23,7 @@ from feller.data.batches import Batch
 from feller.data.loading.dataset_reader import read
 from feller.data.loading.in_memory import DataSource
 from feller.data.modality import Dataset, Modality
+from feller.data.tables import raking
 from feller.data.tables.dataframes import to_frame
 from feller.data.tables.given_cells import CellConditions, words_of
 from feller.data.tables.histories import Histories, with_conditions_on_cells
@@ -304,11 +305,9 @@ class Model:
             given, observed = None, _observed_cells(table, words_of(given), n)
         cond, leaf_values = self.parse_conditions(n, given, rng)
         given = modality.add_derived_conditions(cond)
-        oversample = observed is None and (sampling or self.spec.sampling).raking_oversample
-        factor = oversample or 1
         self.check_guidance(guidance)
         request = SampleRequest(
-            n=n * factor,
+            n=n,
             space=self.spec.space,
             sampling=sampling or self.spec.sampling,
             cond=given,
@@ -321,16 +320,38 @@ class Model:
             on_step=on_step,
             on_progress=on_progress,
         )
-        batches = self._sample_batches(
-            request, replace(rng, first_example=rng.first_example * factor), batch_size, process_group
-        )
-        gathered = process_group.gather([modality.decode(x_1) for _, x_1 in batches])
-        values = concatenate(*(values for chunk in gathered for values in chunk))
-        if oversample:
-            # Parts of the samples that are drawn in separate calls are shuffled independently.
-            raking_rng = rng.fold_in("rake", *([rng.first_example] if rng.first_example else []))
-            values = modality.resample(values, n, raking_rng)
+        if observed is None and request.sampling.raking_oversample:
+            values = self._sample_raked(request, rng, batch_size, process_group)
+        else:
+            values = self._sample_values(request, rng, batch_size, process_group)
         return Dataset(values, given, modality, ())
+
+    def _sample_values(
+        self, request: SampleRequest, rng: Rng, batch_size: int | None, process_group: ProcessGroup
+    ) -> State:
+        """Return the values of samples."""
+        batches = self._sample_batches(request, rng, batch_size, process_group)
+        gathered = process_group.gather([self.spec.modality.decode(x_1) for _, x_1 in batches])
+        return concatenate(*(values for chunk in gathered for values in chunk))
+
+    def _sample_raked(
+        self, request: SampleRequest, rng: Rng, batch_size: int | None, process_group: ProcessGroup
+    ) -> State:
+        """Return the values of samples that are selected from more candidates, in parts of `ROWS_PER_PART` samples.
+
+        A sample depends on its part, so that separate calls that draw whole parts return the same samples.
+        """
+        parts = []
+        for rows, report_part in iter_batches(request.n, raking.ROWS_PER_PART, request.on_progress):
+            n, first = rows.stop - rows.start, rng.first_example + rows.start
+            factor = raking.candidates_per_row(n, request.sampling.raking_oversample)
+            part = replace(request, n=n * factor, on_progress=report_part)
+            candidates = self._sample_values(
+                part, replace(rng, first_example=first * factor), batch_size, process_group
+            )
+            raking_rng = replace(rng, first_example=first).fold_in("rake", *([first] if first else []))
+            parts.append(self.spec.modality.resample(candidates, n, raking_rng))
+        return concatenate(*parts)
 
     def save(
         self,

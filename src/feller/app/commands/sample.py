@@ -36,7 +36,7 @@ def run(config: SampleConfig, words: list[str]) -> dict[str, Any]:
     reporter = make_reporter()
     run = find_run(config.folder, config.loading.code, reporter)
     with show_own_warnings(reporter):
-        result = sample(run, config, reporter=reporter)
+        result = sample(run, config, reporter=reporter, keeps_samples=False)
     for line in result.lines:
         reporter.log(line)
-    return {"run": str(run.path), "samples": str(result.path), "n": result.n, **result.numbers}
+    return {"run": str(run.path), "samples": result.table_url or str(result.path), "n": result.n, **result.numbers}

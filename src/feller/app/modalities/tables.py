@@ -10,11 +10,13 @@ from feller.app.modalities.registration import Display, Registration
 from feller.app.workflows.private.table_schema import TABLE_SUFFIXES
 from feller.app.workflows.reporting.comparison import IN_HAND, SampleComparison
 from feller.core.rng import Rng
+from feller.data.database_urls import is_database
 from feller.data.loading.file_formats import load_table
 from feller.data.loading.raw import RawTable
 from feller.data.modality import Dataset
 from feller.data.tables.dates import Datetime
 from feller.data.tables.histories import Histories
+from feller.data.tables.linked_tables import LinkedTables
 from feller.data.tables.mixed_table import MixedTable
 from feller.data.tables.modality import Table
 from feller.data.tables.numerical_column import Numerical
@@ -31,6 +33,7 @@ from feller.evaluation.report.table_figures import (
 )
 from feller.evaluation.tables.cell_metrics import cell_loss, exact_row_fraction, number_columns
 from feller.evaluation.tables.history_quality import histories_quality, levels_of
+from feller.evaluation.tables.linked_quality import linked_quality
 from feller.evaluation.tables.marginal_distance import pair_errors
 from feller.evaluation.tables.structure import compare_structure, structure_metrics
 from feller.evaluation.tables.table_quality import Numbers, samples_quality, unseen_samples_quality
@@ -132,8 +135,10 @@ def cell_metrics(
 
 
 def _cells(source: str) -> RawTable | None:
-    """Return the cells of a table file; None if the file is missing or not a table."""
+    """Return the cells of a table file or of a database table; None if the file is missing or not a table."""
     path = pathlib.Path(source)
+    if is_database(source):
+        return load_table(source)
     return load_table(path) if path.suffix.lower() in TABLE_SUFFIXES and path.is_file() else None
 
 
@@ -161,7 +166,36 @@ def history_figures(comparison: SampleComparison, numbers: dict[str, Any]) -> li
     ]
 
 
+def linked_figures(comparison: SampleComparison, numbers: dict[str, Any]) -> list[tuple[str, Image.Image]]:
+    """Return captioned plots of the columns of each synthetic and real table."""
+    modality = comparison.generated.modality.view(LinkedTables)
+    if modality is None:
+        return []
+    figures = []
+    for i, table in enumerate(modality.links.tables):
+        columns = [
+            LabelledColumn(
+                modality.links.tables[i].own_name(column.name),
+                column.level_names,
+                isinstance(column, Numerical | Datetime),
+            )
+            for column in modality.schemas[i].modelled
+        ]
+        made, real = (modality.levels(data.values, i).numpy() for data in (comparison.generated, comparison.train))
+        if columns and len(made) and len(real):
+            figures += [(f"Columns of {table.name}", image) for image in plot_columns(made, real, columns)]
+    return figures
+
+
 REGISTRATIONS = {
+    LinkedTables: Registration(
+        recipe="table-histories",
+        measure=linked_quality,
+        display=DISPLAY,
+        max_samples=max_report_rows,
+        figures=linked_figures,
+        next_steps="linked",
+    ),
     Histories: Registration(
         recipe="table-histories",
         measure=histories_quality,

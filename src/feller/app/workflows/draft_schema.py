@@ -8,12 +8,15 @@ from typing import Any
 import pandas as pd
 
 from feller.app.config import SchemaConfig
+from feller.app.workflows.draft_linked_schema import draft_linked_schema, infer_linked_schema
 from feller.app.workflows.edit_schema import edit_schema
 from feller.core.errors import InputError, UsageError, error_context
+from feller.data.database_urls import hide_password
 from feller.data.examples.registry import EXAMPLE_PREFIX
 from feller.data.loading.dataset_reader import read
 from feller.data.loading.file_formats import load_table
-from feller.data.loading.in_memory import DataSource, check_frame, said_of, with_index
+from feller.data.loading.in_memory import DataSource, check_frame, is_frames, said_of, with_index
+from feller.data.loading.linked_files import holds_linked_tables
 from feller.data.loading.raw import RawTable
 from feller.data.tables.dataframes import from_frame
 from feller.data.tables.encoding import check_columns
@@ -41,7 +44,7 @@ def draft_schema(
     """Write the schema of a table: inferred from its rows, copied from an example, or an existing one; then edited.
 
     Args:
-        source: File with the table, or `example:NAME`.
+        source: File with the table, `example:NAME`, or a table of a database.
         out: JSON file to write, which must not exist.
         config: Edits of the schema.
         schema: Existing schema of the table, to be edited instead of a new draft.
@@ -54,6 +57,10 @@ def draft_schema(
         InputError: If the table is damaged, the output file exists, or a column to edit does not exist.
         UsageError: If the example does not exist, or a column is to have two kinds.
     """
+    if holds_linked_tables(source):
+        result, is_draft = draft_linked_schema(source, out, config, schema)
+        return {**result, "note": DRAFT_NOTE if is_draft else EDITED_NOTE}
+    source = hide_password(source)
     path, is_example = pathlib.Path(out), source.startswith(EXAMPLE_PREFIX)
     cells, start, is_draft = _start(source, schema)
     with error_context(source):
@@ -91,6 +98,9 @@ def infer_schema(
         InputError: If the file is not a table, or a column to edit does not exist.
         UsageError: If `data` has another type, its columns have no names, or a column is to have two kinds.
     """
+    if is_frames(data) or (isinstance(data, str | os.PathLike) and holds_linked_tables(data)):
+        assert not isinstance(schema, Schema)
+        return infer_linked_schema(data, schema, config)
     cells, start, is_draft = _start(data, schema)
     with error_context(said_of(data) if isinstance(data, pd.DataFrame) else str(data)):
         edited, _ = edit_schema(start, cells, config, drafted=schema is None and is_draft)
@@ -107,7 +117,7 @@ def _start(
         check_frame(data)
         where, cells, example = said_of(data), from_frame(data), None
     elif isinstance(data, str | os.PathLike):
-        where = str(data)
+        where = hide_password(str(data))
         example, cells = _example(where) if where.startswith(EXAMPLE_PREFIX) else (None, None)
     else:
         raise UsageError(
@@ -117,7 +127,7 @@ def _start(
             remedy="Convert it to a DataFrame: pd.DataFrame(data)",
         )
     with error_context(where):
-        cells = load_table(pathlib.Path(where)) if cells is None else cells
+        cells = load_table(where) if cells is None else cells
         if schema is None:
             return cells, (detect_schema(cells, relations=False) if example is None else example), example is None
         given = schema_of(schema)

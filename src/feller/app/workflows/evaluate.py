@@ -50,6 +50,7 @@ from feller.core.pytree import leaves
 from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.data.batches import DataBundle, split
+from feller.data.database_urls import is_database
 from feller.data.loading.dataset_reader import read
 from feller.data.loading.in_memory import IN_MEMORY_PREFIX, DataSource, InMemoryData, as_temporary_file, is_in_memory
 from feller.data.loading.sample_reader import read_samples, samples_in_memory
@@ -235,7 +236,9 @@ def _evaluate(
     rng, tuning_record, has_train = Rng(config.seed).fold_in("evaluate"), read_tuning_record(run), run_data is not None
     reductions: list[str] = []
     data_notes = overlap_notes if run_data is not None else ((UNKNOWN if is_unknown else SUBSTITUTE_NOTE),)
-    if isinstance(config.samples, str | os.PathLike):
+    if is_database(config.samples):
+        generated = read(cast(str, config.samples), like=modality)
+    elif isinstance(config.samples, str | os.PathLike):
         generated = Dataset(*read_samples(pathlib.Path(config.samples), modality), modality)
     elif config.samples is not None:
         generated = Dataset(*samples_in_memory(config.samples, modality), modality)

@@ -43,6 +43,7 @@ from feller.core.run_folder import Run, resumable_run, target_run
 from feller.core.serialization import replace_file
 from feller.core.user_code import user_frame
 from feller.data.batches import DataBundle
+from feller.data.database_urls import hide_password
 from feller.data.loading.condition_sources import names_of
 from feller.data.loading.in_memory import (
     IN_MEMORY_PREFIX,
@@ -96,7 +97,7 @@ def fit(
     report = kind_of_report(config.report)
     EvaluationBudget.for_report(report, 0.0)  # raises an error for an unknown report type
     engine, resume, overwrite = get_engine(), output.resume, output.overwrite
-    data = config.data if data is None else data
+    data = hide_password(config.data if data is None else data)
     access = data_access(privacy_of(config), engine, resume=resume)
     n_tracked_rows(config)  # raises an error for an invalid number, before the data are read
     if (

@@ -17,6 +17,7 @@ from feller.core.distributed import SINGLE, ProcessGroup
 from feller.core.errors import UsageError, error_context
 from feller.core.rng import Rng
 from feller.core.serialization import to_dict
+from feller.data.files import sample_folder
 from feller.data.loading.file_formats import load_table
 from feller.data.loading.in_memory import DataSource, check_frame, with_index
 from feller.data.loading.raw import RawTable
@@ -109,19 +110,22 @@ class Completer:
         else:
             values, uniforms = self._guessed(codes, observed, rng, on_progress)
         table = self.table.subset(np.arange(first, first + len(codes)))
-        return CompletedRows(values, self.modality.completed(table, values, uniforms))
+        with sample_folder.sample_numbering(first, len(self)):
+            return CompletedRows(values, self.modality.completed(table, values, uniforms))
 
     def parts(self, ranks: ProcessGroup = SINGLE, reporter: Reporter = SILENT) -> CompletedRows:
         """Impute all rows, with progress."""
-        completed = []
+        return joined([*self.each_part(ranks, reporter)])
+
+    def each_part(self, ranks: ProcessGroup = SINGLE, reporter: Reporter = SILENT) -> Iterator[CompletedRows]:
+        """Impute the rows in parts, with progress, and yield each part."""
         for first in range(0, len(self), ROWS_PER_PART):
             n = min(ROWS_PER_PART, len(self) - first)
 
             def on_progress(fraction: float, first: int = first, n: int = n) -> None:
                 reporter.progress((first + n * fraction) / len(self))
 
-            completed.append(self.draw(n, first=first, ranks=ranks, on_progress=on_progress))
-        return joined(completed)
+            yield self.draw(n, first=first, ranks=ranks, on_progress=on_progress)
 
     def write(self, rows: CompletedRows, place: pathlib.Path, *, first: int = 0, total: int = 0) -> None:
         """Write rows to a table file."""
@@ -227,7 +231,7 @@ def make_completer(
         raise UsageError.unknown_name("strategy", strategy, get_args(Strategy))
     modality = cast(Table, model.spec.modality)
     is_path = isinstance(complete, str | os.PathLike)
-    table = load_table(pathlib.Path(str(complete))) if is_path else raw_of(cast(pd.DataFrame, complete), modality)
+    table = load_table(str(complete)) if is_path else raw_of(cast(pd.DataFrame, complete), modality)
     with error_context(str(complete) if is_path else "the data frame"):
         codes, observed = (modality.lenient if lenient else modality).known(table)
     for warning in outside(modality.schema, table):

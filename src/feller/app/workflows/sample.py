@@ -17,17 +17,27 @@ from feller.app.workflows.run_config import is_described, read_fit_record
 from feller.app.workflows.sampler import Sampler, complete_arrays, make_sampler
 from feller.app.workflows.sharded_samples import write_sharded_samples
 from feller.app.workflows.shares import PARITY_ROWS, parity_difference
+from feller.app.workflows.streamed_samples import (
+    append_completed,
+    append_samples,
+    stream_completed,
+    stream_samples,
+    table_in_parts,
+    table_rows,
+)
 from feller.core.errors import UsageError
 from feller.core.output_shards import ShardedSamples, check_sample_counts
 from feller.core.run_folder import Run
 from feller.data.arrays.modality import Arrays
 from feller.data.conditions.image_condition import image_files
 from feller.data.conditions.prompts import PromptCondition
+from feller.data.database_urls import is_database
 from feller.data.images.modality import Images
 from feller.data.loading.in_memory import DataSource
 from feller.data.loading.raw import RawTable
 from feller.data.modality import Dataset, Modality
 from feller.data.path_checks import require_free
+from feller.data.tables.database_tables import database_writer
 from feller.data.tables.dataframes import to_frame
 from feller.data.tables.histories import with_conditions_on_cells
 from feller.data.tables.mixed_table import MixedTable
@@ -53,10 +63,12 @@ class SampleResult:
     """Samples, and the path of the file or folder to which they were written."""
 
     data: Dataset | None
-    """Samples; None for shards, which may not fit in memory."""
+    """Samples; None for shards and large tables, which may not fit in memory."""
     shards: ShardedSamples | None = None
     """Shards that were written; None for samples in one file."""
     path: pathlib.Path
+    table_url: str = ""
+    """URL of the database table to which the samples were written; empty for samples in files."""
     n: int
     lines: tuple[str, ...]
     """Lines to show to the user: sampled texts, and the path of the output."""
@@ -68,10 +80,13 @@ class SampleResult:
 
     @property
     def dataset(self) -> Dataset:
-        """Samples as a `Dataset`; UsageError if the samples are in shards."""
+        """Samples as a `Dataset`; UsageError if the samples are in files only."""
         if self.data is None:
             raise UsageError(
-                f"the samples are in shards, {self.path}", remedy="Read the shards with feller.open_shards"
+                argument="samples",
+                expected="samples in memory",
+                found=f"{'shards' if self.shards else 'a table'}, {self.table_url or self.path}",
+                remedy="Read the shards with feller.open_shards" if self.shards else "Read the table",
             )
         return self.data
 
@@ -91,6 +106,7 @@ def sample(
     weights: pathlib.Path | None = None,
     on_step: OnStep = no_callback,
     writes_files: bool = True,
+    keeps_samples: bool = True,
     reporter: Reporter = SILENT,
 ) -> SampleResult:
     """Sample from a run and write the samples.
@@ -102,6 +118,7 @@ def sample(
         on_step: Callback (time, states of the batch) after each step of a continuous-time process.
         writes_files: True to write the samples to a file; documents, audio and transported samples of a bridge are
             always written.
+        keeps_samples: False to write large tables in parts, whose rows are not returned.
         reporter: Progress and log output.
 
     Raises:
@@ -141,7 +158,9 @@ def sample(
     _check_no_prompt(config, modality)
     _refuse_other_options(config, _others(OF_DOCUMENTS), "applies to document models only")
     _refuse_other_options(config, _others(OF_SPEECH), "applies to speech models only")
-    return _draw(run, config, weights, on_step, reporter, writes_files=writes_files)
+    return _draw(
+        run, config, weights, on_step, reporter, writes_files=writes_files, in_parts=writes_files and not keeps_samples
+    )
 
 
 def _check_no_image_inpainting(config: SampleConfig, modality: Modality | None) -> None:
@@ -230,6 +249,7 @@ def _draw(
     reporter: Reporter,
     *,
     writes_files: bool,
+    in_parts: bool,
 ) -> SampleResult:
     """Draw samples, or impute the missing cells of table rows, and write them."""
     if config.output.shard_size is not None:
@@ -243,6 +263,8 @@ def _draw(
     check_sample_counts(n=n)
     sampler = make_sampler(run, config, weights=weights, on_step=on_step, reporter=reporter)
     modality = sampler.model.spec.modality
+    if writes_files and is_database(config.output.out):
+        return _draw_to_database(run, sampler, config, n, reporter)
     path = run.output_path(config.output.out) if writes_files else run.samples
     if writes_files:
         modality.check_place(path)
@@ -259,6 +281,9 @@ def _draw(
         completer = _completer(run, sampler, config, reporter)
         if config.infill.rows.imputations is not None:
             return _impute_several(completer, config, path, reporter, writes_files=writes_files)
+        if in_parts and table_in_parts(modality, path, len(completer)):
+            stream_completed(completer, path, reporter)
+            return _streamed(path, len(completer))
         reporter.start("imputing")
         samples, cells = complete_rows(completer, reporter, get_engine())
         reporter.finish()
@@ -266,6 +291,9 @@ def _draw(
             cast(Table, modality).write_cells(cells, path)
     else:
         sampler.check(n)
+        if in_parts and config.infill.rows.fair is None and (rows := table_in_parts(modality, path, n)) is not None:
+            stream_samples(sampler, rows, n, path, reporter)
+            return _streamed(path, n)
         if n > MANY:
             reporter.log(
                 f"all {n:,} samples are held in memory; with --shard-size 100000 they are written to several files, one"
@@ -285,6 +313,32 @@ def _draw(
     text_lines = (f"--- {i}\n{text}" for i, text in enumerate(texts, 1))
     lines = (*text_lines, f"{len(samples):,} samples: {path}")
     return SampleResult(data=samples, path=path, n=len(samples), lines=lines, cells=cells, numbers=numbers)
+
+
+def _draw_to_database(run: Run, sampler: Sampler, config: SampleConfig, n: int, reporter: Reporter) -> SampleResult:
+    """Draw rows, or impute the missing cells of rows, and write them to a new table of a database."""
+    url, modality, infill = str(config.output.out), sampler.model.spec.modality, config.infill
+    for name in ("imputations", "fair"):
+        if getattr(infill.rows, name) is not None:
+            raise UsageError(argument=name, expected="a file in --out", found=url)
+    completer = None
+    if infill.complete is not None:
+        _check_complete(modality, sampler.cond_texts)
+        completer = _completer(run, sampler, config, reporter)
+    else:
+        sampler.check(n)
+    table = table_rows(modality)
+    with database_writer(url, table.schema, overwrite=config.output.overwrite) as append:
+        if completer is None:
+            append_samples(append, sampler, table, n, reporter)
+        else:
+            append_completed(append, completer, reporter)
+    n = n if completer is None else len(completer)
+    return SampleResult(data=None, path=run.samples, table_url=url, n=n, lines=(f"{n:,} rows: {url}",))
+
+
+def _streamed(path: pathlib.Path, n: int) -> SampleResult:
+    return SampleResult(data=None, path=path, n=n, lines=(f"{n:,} samples: {path}",))
 
 
 def _count(run: Run, config: SampleConfig) -> int:
@@ -382,6 +436,8 @@ def _impute_several(
 
 def _draw_shards(run: Run, config: SampleConfig, size: int, on_step: OnStep, reporter: Reporter) -> SampleResult:
     _check_complete_options(config)
+    if is_database(config.output.out):
+        raise UsageError(argument="shard_size", expected="files in --out", found=config.output.out)
     if config.infill.rows.imputations is not None:
         raise UsageError("writes each imputation to one file", remedy="Leave out --shard-size", argument="imputations")
     n = _count(run, config)

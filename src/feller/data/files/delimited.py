@@ -204,16 +204,19 @@ def dialect_of(path: pathlib.Path) -> Dialect:
     return Dialect(separator_in(head.partition(b"\n")[0].decode(errors="replace")), head.startswith(BYTE_ORDER_MARK))
 
 
-def text_of(names: Sequence[str], cells: pyarrow.Table, dialect: Dialect) -> str:
-    """Format column names and cells as delimited text, which is read back unchanged; at least one row is required."""
+def text_of(names: Sequence[str], cells: pyarrow.Table, dialect: Dialect, *, header: bool = True) -> str:
+    """Format cells as delimited text, which is read back unchanged; at least one row is required.
+
+    The first line has the column names, unless `header` is False.
+    """
     # A lone empty cell would be an empty line, which is skipped on reading.
     separator = "" if len(names) == 1 else dialect.separator
     columns = [_quoted(column, separator) for column in cells.columns]
     if len(names) == 1:
         columns = [_ARROW.if_else(_ARROW.equal(columns[0], ""), '""', columns[0])]
     lines = _ARROW.binary_join_element_wise(*columns, pyarrow.scalar(dialect.separator, TEXT)).to_pylist()
-    header = dialect.separator.join(quote(name, separator) for name in names)
-    return MARK * dialect.has_bom + "\n".join([header, *lines, ""])
+    names_line = [dialect.separator.join(quote(name, separator) for name in names)] if header else []
+    return MARK * dialect.has_bom + "\n".join([*names_line, *lines, ""])
 
 
 def _cuts(separator: str) -> str:

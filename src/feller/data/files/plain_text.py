@@ -57,6 +57,7 @@ def decode_unicode(content: bytes, path: pathlib.Path) -> str:
             f"byte {content[position]:#04x} at position {position:,}",
             "Save the file as UTF-8",
             file=path,
+            row=content.count(b"\n", 0, position) + 1,
         ) from error
 
 

@@ -1,5 +1,6 @@
 """Table of all file formats, and detection of the format of a file."""
 
+import os
 import pathlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from feller.data.arrays.parquet_lists import holds_lists, load_lists
 from feller.data.arrays.zarr_files import is_zarr, load_zarr
 from feller.data.crystals import dataset as crystals
 from feller.data.crystals import files
+from feller.data.database_urls import hide_password, is_database
 from feller.data.documents import files as documents
 from feller.data.files import sample_folder
 from feller.data.files.delimited import Sheet
@@ -48,6 +50,7 @@ from feller.data.proteins.files import holds_mmcif
 from feller.data.speech import files as speech
 from feller.data.speech.audio_io import ENDINGS as SOUNDS
 from feller.data.speech.utterances import holds_sounds
+from feller.data.tables.database_tables import open_database
 from feller.data.tables.dataframes import holds_words, load_cells, open_sheet, table_of
 from feller.data.text.files import (
     JSON_LINES_FILE,
@@ -197,9 +200,17 @@ def holds_cells(path: pathlib.Path) -> bool:
     return fmt is not None and fmt.read is _table
 
 
-def load_table(path: pathlib.Path) -> RawTable:
-    """Read a table file of any format as cells; InputError if the file is missing or not a table."""
-    return expect(load_raw(path, ReadOptions(limit=None, raw_type=RawTable)), RawTable)
+def load_table(source: str | os.PathLike[str]) -> RawTable:
+    """Read a table file of any format, or a database table, as cells; InputError if it is missing or not a table."""
+    source = hide_password(os.fspath(source))
+    if is_database(source):
+        return expect(load_database(source, ReadOptions(limit=None, raw_type=RawTable)), RawTable)
+    return expect(load_raw(pathlib.Path(source), ReadOptions(limit=None, raw_type=RawTable)), RawTable)
+
+
+def load_database(source: str, options: ReadOptions) -> RawExamples:
+    """Read a table of a database, named by a URL without password; errors as `open_database`."""
+    return raw_from_sheet(open_database(source), source, options)
 
 
 def load_texts(path: pathlib.Path, options: ReadOptions = ReadOptions(limit=None)) -> RawExamples:  # noqa: B008 - frozen

@@ -9,6 +9,7 @@ from hashlib import sha256
 
 from feller.core.errors import InputError, UsageError
 from feller.core.optional_dependency import require_package
+from feller.data.database_urls import is_database
 from feller.data.files import sample_folder
 from feller.data.images.image_loading import ENDINGS as PICTURES
 from feller.data.path_checks import COMPRESSED_TARS, is_outside, is_pattern
@@ -45,6 +46,8 @@ def is_sharded(source: str) -> bool:
 
     A folder that also contains images or subfolders is an image folder.
     """
+    if is_database(source):
+        return False
     path = pathlib.Path(source)
     if path.is_dir():
         children = [child for child in path.iterdir() if not child.name.startswith(".")]

@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow
 import pyarrow.compute
 from pyarrow import parquet
+from pyarrow import types as arrow_types
 
 from feller.core.errors import InputError
 from feller.core.serialization import replace_file
@@ -33,10 +34,14 @@ def write_cells(table: RawTable, schema: Schema, path: pathlib.Path, dialect: Di
     """Write a table to a .parquet file, or to a text file in the given dialect; .tsv and .txt files always use tabs."""
     if path.suffix.lower() == ".parquet":
         return write_parquet(lambda: to_frame(table, schema), path)
-    separator = "\t" if path.suffix.lower() in (".tsv", ".txt") else "," if dialect.separator == "\t" else ""
-    replace_file(
-        path, text_of(table.columns, table.values, replace(dialect, separator=separator) if separator else dialect)
-    )
+    replace_file(path, text_of(table.columns, table.values, dialect_for(path, dialect)))
+
+
+def dialect_for(path: pathlib.Path, dialect: Dialect) -> Dialect:
+    """Return the dialect of a text file that is written: `dialect`, but with tabs in .tsv and .txt files only."""
+    if path.suffix.lower() in (".tsv", ".txt"):
+        return replace(dialect, separator="\t")
+    return replace(dialect, separator=",") if dialect.separator == "\t" else dialect
 
 
 def to_frame(table: RawTable, schema: Schema) -> pd.DataFrame:
@@ -130,7 +135,32 @@ def open_sheet(path: pathlib.Path) -> Sheet | None:
     """
     if path.suffix.lower() != ".parquet":
         return read_sheet(path)
+    check_flat(path)
     return sheet_of(_restore_integers(read_parquet(path), path), begin=2)
+
+
+_UNREADABLE: tuple[Callable[[Any], bool], ...] = (
+    arrow_types.is_nested,
+    arrow_types.is_binary,
+    arrow_types.is_large_binary,
+)
+
+
+def check_flat(path: pathlib.Path) -> None:
+    """Raise an InputError if a column of a .parquet file has nested or binary values."""
+    try:
+        columns = parquet.read_schema(path)
+    except (pyarrow.ArrowException, OSError):
+        return  # reading the file raises an error with more details
+    for column in columns:
+        if any(is_kind(column.type) for is_kind in _UNREADABLE):
+            raise InputError(
+                "a number, string, date or Boolean in each cell",
+                str(column.type),
+                "Split the values into several columns, convert them to strings, or leave out the column",
+                file=path,
+                column=column.name,
+            )
 
 
 def sheet_of(frame: pd.DataFrame, begin: int = 1, *, blanks: bool = False) -> Sheet:
@@ -170,9 +200,9 @@ def _type_of(column: pd.Series) -> str:
         return f"{dtype} {json.dumps({'categories': categories, 'ordered': ordered})}"
     if dtype == "object":
         present = column[column.notna()].tolist()
-        types = {type(value) for value in present}
-        if len(types) == 1 and types < {bool, int, float}:
-            return f"{dtype} {json.dumps({'all': types.pop().__name__})}"
+        kinds = {type(value) for value in present}
+        if len(kinds) == 1 and kinds < {bool, int, float}:
+            return f"{dtype} {json.dumps({'all': kinds.pop().__name__})}"
         typed_values = {(type(value), value) for value in present if type(value) in PLAIN and type(value) is not str}
         if typed_values and len(typed_values) <= MOST_LISTED:
             texts_by_type = {

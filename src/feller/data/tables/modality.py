@@ -23,6 +23,7 @@ from feller.data.files import sample_folder
 from feller.data.files.numpy_files import write_arrays
 from feller.data.loading.raw import Dialect, RawExamples, RawTable, expect, text_array
 from feller.data.modality import Dataset, Modality, Writer
+from feller.data.tables import raking
 from feller.data.tables.column import ModelledColumn
 from feller.data.tables.dataframes import to_frame, write_cells
 from feller.data.tables.dependent_columns import Copy, Sum
@@ -216,8 +217,13 @@ class Table(Modality):
         return decode(values, self._uniforms(values) if uniforms is None else uniforms, self.schema)
 
     def _uniforms(self, values: Tensor) -> Tensor:
-        digest = blake2b(np.ascontiguousarray(values.cpu().numpy()).tobytes(), digest_size=8).hexdigest()
-        return Rng(0).fold_in("cells", digest).stream("bins").uniform(tuple(values.shape), torch.float64)
+        """Return uniform numbers, a hash of the codes of each part of the rows that is written together."""
+
+        def of_part(codes: Tensor) -> Tensor:
+            digest = blake2b(np.ascontiguousarray(codes.cpu().numpy()).tobytes(), digest_size=8).hexdigest()
+            return Rng(0).fold_in("cells", digest).stream("bins").uniform(tuple(codes.shape), torch.float64)
+
+        return torch.cat([of_part(codes) for codes in values.split(raking.ROWS_PER_PART)])
 
     @property
     def conditionable_leaves(self) -> tuple[str, ...]:

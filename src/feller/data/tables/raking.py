@@ -14,9 +14,18 @@ from torch import Tensor
 from feller.core.errors import InputError
 from feller.core.rng import Rng
 
+ROWS_PER_PART = 100_000
+"""Maximum number of rows that are raked, decoded and written together; larger tables are generated in parts."""
+LARGE_ROWS, LARGE_OVERSAMPLE = 30_000, 2
+"""Number of rows above which fewer candidates and sweeps suffice, and maximum number of candidates per row then."""
 SWEEPS = 30
 MAX_FACTOR = 10.0
 """Maximum factor by which the update for one column changes a row weight in one sweep."""
+
+
+def candidates_per_row(n: int, oversample: int) -> int:
+    """Return the number of candidate rows for each of n selected rows; many rows need fewer candidates each."""
+    return min(oversample, LARGE_OVERSAMPLE) if n > LARGE_ROWS else oversample
 
 
 def rake_rows(
@@ -66,6 +75,8 @@ def _sorted(codes: Int64[Tensor, "m k"]) -> Int64[Tensor, " m"]:
     return order
 
 
+PILOT_ROWS, REFINEMENT_STEPS = 30_000, 20
+"""Number of rows to which the weights of more rows are fitted first, and number of L-BFGS steps with all rows then."""
 NOISE_WEIGHT = 10.0
 """Regularisation strength of `crosstab_weights`: 1 fits the noisy counts closely, larger values fit more smoothly.
 
@@ -122,6 +133,7 @@ def crosstab_weights(
     of each cell and y its noisy count. In the dual, (y - c) / (noise_weight sigma) is the log-weight of a cell's rows;
     the dual is strongly concave, so empty cells and negative counts are allowed. The result is a graphical model whose
     support is the given rows instead of all possible rows.
+    The weights of many rows are first fitted to a part of the rows, whose potentials are close to those of all rows.
     Source: Dudik, Phillips and Schapire 2007, "Maximum entropy density estimation with generalized regularization";
     with noise of 0 it is raking, Deming and Stephan 1940.
 
@@ -131,36 +143,39 @@ def crosstab_weights(
         total: Number of rows counted in the tables; public.
         noise_weight: Regularisation strength: 1 fits the noisy counts closely, larger values fit more smoothly.
     """
-    uniform = np.full(len(codes), 1 / max(1, len(codes)))
+    n = len(codes)
     cell_indices = [table.cells(codes).cpu().numpy() for table in crosstabs]
     if not crosstabs:
-        return torch.from_numpy(uniform).to(codes.device)
+        return torch.full((n,), 1 / max(1, n), dtype=torch.float64, device=codes.device)
     sizes = [len(table.counts) for table in crosstabs]
     split_points = np.cumsum(sizes)[:-1]
     noisy_counts = np.concatenate([np.array(table.counts) for table in crosstabs])
     ridge = np.concatenate([np.full(n, noise_weight * table.sigma) for n, table in zip(sizes, crosstabs, strict=True)])
     scale = (noisy_counts.clip(0) + ridge + 1) ** -0.5
 
-    def weights_of(potentials: np.ndarray) -> tuple[np.ndarray, float]:
-        log_weights = np.zeros(len(codes))
+    def weights_of(potentials: np.ndarray, stop: int) -> tuple[np.ndarray, float]:
+        log_weights = np.zeros(stop)
         for index, potential in zip(cell_indices, np.split(potentials, split_points), strict=True):
-            log_weights += potential[index]
+            log_weights += potential[index[:stop]]
         max_log = log_weights.max()
-        weights = np.exp(log_weights - max_log) * uniform
+        weights = np.exp(log_weights - max_log) / stop
         return weights / weights.sum(), max_log + math.log(weights.sum())
 
-    def dual(x: np.ndarray) -> tuple[float, np.ndarray]:
+    def dual(x: np.ndarray, stop: int) -> tuple[float, np.ndarray]:
         potentials = x * scale
-        weights, log_z = weights_of(potentials)
+        weights, log_z = weights_of(potentials, stop)
         fractions = np.concatenate(
-            [np.bincount(index, weights, n) for index, n in zip(cell_indices, sizes, strict=True)]
+            [np.bincount(index[:stop], weights, size) for index, size in zip(cell_indices, sizes, strict=True)]
         )
         value = total * log_z + float(potentials @ (0.5 * ridge * potentials - noisy_counts))
         return value, (total * fractions - noisy_counts + ridge * potentials) * scale
 
-    options = {"maxiter": STEPS, "maxcor": 20, "ftol": 0.0, "gtol": SLOPE}
-    optimum = scipy.optimize.minimize(dual, np.zeros(len(noisy_counts)), jac=True, method="L-BFGS-B", options=options)
-    return torch.from_numpy(weights_of(optimum.x * scale)[0]).to(codes.device)
+    x = np.zeros(len(noisy_counts))
+    stages = [(n, STEPS)] if n <= 2 * PILOT_ROWS else [(PILOT_ROWS, STEPS), (n, REFINEMENT_STEPS)]
+    for stop, steps in stages:
+        options = {"maxiter": steps, "maxcor": 20, "ftol": 0.0, "gtol": SLOPE}
+        x = scipy.optimize.minimize(dual, x, args=(stop,), jac=True, method="L-BFGS-B", options=options).x
+    return torch.from_numpy(weights_of(x * scale, n)[0]).to(codes.device)
 
 
 EXCHANGE_SWEEPS = 80
@@ -196,7 +211,7 @@ def exchange_rows(codes: Int64[Tensor, "m k"], weights: Float64[Tensor, " m"], n
     residual = _counts(cells, counts - n * weights.cpu().numpy(), num_cells)
     size, generator = max(MIN_EXCHANGED, n // EXCHANGE_RATIO), rng.stream("exchange").shared_generator()
     distance = np.abs(residual).sum()
-    for _ in range(EXCHANGE_SWEEPS):
+    for _ in range(EXCHANGE_SWEEPS if n <= LARGE_ROWS else EXCHANGE_SWEEPS // 2):
         is_in_half = torch.rand(len(codes), generator=generator).numpy() < 0.5
         added = _best((counts < max_counts) & is_in_half, cells, residual, 1, size)
         removed = _best((counts > 0) & is_in_half, cells, residual, -1, size)

@@ -29,7 +29,7 @@ from feller.data.tables.number_format import (
 from feller.data.tables.numerical_column import numerical_column
 from feller.data.tables.private_support import NoisyCounter, NoisyTotal
 from feller.data.tables.relations import with_relations
-from feller.data.tables.schema import Schema
+from feller.data.tables.schema import Schema, check_column_count
 from feller.data.tables.unmodelled_columns import FreeText, Identifier, SkippedColumn
 
 _ARROW: Any = pyarrow.compute  # its functions are created at import
@@ -79,6 +79,7 @@ def detect_schema(raw: RawTable, *, relations: bool = True) -> Schema:
 
     With `relations`, the schema has the relations between columns that hold in the rows, see `with_relations`.
     """
+    check_column_count(len(raw.columns))
     dtypes = dict(zip(raw.columns, raw.dtypes, strict=True)) if raw.dtypes else {}
 
     def guess(name: str) -> Column:

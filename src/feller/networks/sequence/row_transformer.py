@@ -13,7 +13,7 @@ from feller.core.pytree import Cond
 from feller.core.rng import Rng
 from feller.networks.blocks.condition_encoders import ConditionTypes
 from feller.networks.blocks.time_conditioning import TransformerBlock
-from feller.networks.image.dit import cached_attention
+from feller.networks.image.dit import AttentionFn
 from feller.networks.network_config import NetworkConfig, seeded_init
 from feller.networks.sequence.table_grammar import TableGrammar
 from feller.spaces.table_tokens import TableTokens
@@ -59,11 +59,29 @@ class RowTransformer(NetworkConfig):
 
 @dataclass(frozen=True)
 class RowKVCache:
-    """Attention keys and values, [depth, b, heads, positions, size], and the number of positions processed so far."""
+    """Attention keys and values, [depth, positions, b, heads, size], and the number of positions processed so far."""
 
     keys: Tensor
     values: Tensor
     length: int = 0
+
+
+def single_query_attention(keys: Tensor, values: Tensor, position: int) -> AttentionFn:
+    """Return attention of one new position to all earlier ones, which writes its key and value into a KV cache.
+
+    On CPU it is several times as fast as `scaled_dot_product_attention`, whose blocks suit many queries.
+    """
+
+    def attend(
+        query: Float[Tensor, "b heads 1 size"], key: Float[Tensor, "b heads 1 size"], value: Tensor
+    ) -> Float[Tensor, "b heads 1 size"]:
+        keys[position], values[position] = key[:, :, 0], value[:, :, 0]
+        if not position:
+            return value
+        scores = (keys[: position + 1] * (query[:, :, 0] * query.shape[-1] ** -0.5)).sum(-1)
+        return (scores.softmax(0)[..., None] * values[: position + 1]).sum(0)[:, :, None]
+
+    return attend
 
 
 class RowTransformerNetwork(nn.Module):
@@ -138,9 +156,9 @@ class RowTransformerNetwork(nn.Module):
         """Return an empty cache for a batch of rows."""
         shape = (
             len(self.blocks),
+            len(self.space.vocab_sizes),
             batch_size,
             self.heads,
-            len(self.space.vocab_sizes),
             self.token_embed.embedding_dim // self.heads,
         )
         keys, values = self.token_embed.weight.new_empty(2, *shape).unbind()
@@ -159,14 +177,18 @@ class RowTransformerNetwork(nn.Module):
 
         The logits of invalid tokens are not masked. `context` is that of `logits`.
         """
+        batch_size = len(place)
+        if last is None and context is None and batch_size and (place == place[0]).all():
+            place = place[:1]  # all rows have the same features before their first token
         start_tokens = torch.full_like(place, self.token_embed.num_embeddings - 1)
         tokens = start_tokens if last is None or last_place is None else last + self.first[last_place]
         h = (self.token_embed(tokens) + self.position_embed(place))[:, None]
         h = h if context is None else h + context[:, None]
         for layer, block in enumerate(self.blocks):
-            h = block(h, None, cached_attention(cache.keys[layer], cache.values[layer], cache.length))
+            h = block(h, None, single_query_attention(cache.keys[layer], cache.values[layer], cache.length))
         h = self.norm(h[:, 0])
-        return self.head.at_place(h, place), RowKVCache(cache.keys, cache.values, cache.length + 1)
+        logits = self.head.at_place(h, place).expand(batch_size, -1)
+        return logits, RowKVCache(cache.keys, cache.values, cache.length + 1)
 
 
 class PlaceHeads(nn.Module):

@@ -69,7 +69,7 @@ def decode_rows(
     can_begin = any_order or torch.equal(leading_mask, observed_mask)
     order = _observed_first(network, observed_mask) if can_begin else None
     if can_begin and not code_weights:
-        return decoder(x, observed_mask, decoder.uniform(rng, n), order)[0]
+        return replace(decoder, is_weighing=False)(x, observed_mask, decoder.uniform(rng, n), order)[0]
     if num_candidates:
         return _importance_resample(decoder, x, observed_mask, rng, num_candidates)
     weights = dict(code_weights or {})
@@ -111,6 +111,8 @@ class RowDecoder:
     forbidden: Tensor | None = None
     log_weights: Mapping[int, Tensor] = field(default_factory=dict)
     """Log weights of the tokens at some positions, which come directly after the observed columns."""
+    is_weighing: bool = True
+    """False if the importance weights of rows are not used, and need not be computed."""
 
     def uniform(self, rng: Rng, n: int, *times: int) -> Tensor:
         """Sample the uniform numbers for the token positions of n rows, [n, *times, places]."""
@@ -143,8 +145,13 @@ class RowDecoder:
             position = order[:, i]
             logits, cache = network.decode_step(last_tokens, last_position, position, cache)
             allowed = grammar.allowed_at(x, step, position)
+            if len(x) and (position == position[0]).all():
+                num_tokens = network.space.vocab_sizes[int(position[0])]
+                logits, allowed = logits[:, :num_tokens], allowed[:, :num_tokens]
             tokens, is_observed = x[rows, position], observed_mask[rows, position]
-            feasible = grammar.allowed_at(x, step, position, observed_mask) if is_restricted else allowed
+            feasible = allowed
+            if is_restricted:
+                feasible = grammar.allowed_at(x, step, position, observed_mask)[:, : allowed.shape[1]]
             _check_fits(grammar.column_of_place, feasible, tokens, is_observed, position)
             if self.forbidden is not None:
                 preferred = feasible & (
@@ -155,9 +162,10 @@ class RowDecoder:
             restricted = logits.masked_fill(~feasible, -torch.inf)
             if self.log_weights:
                 restricted = self._weighted(restricted, position)
-            log_weight = log_weight + torch.where(
-                is_observed, logits.gather(1, tokens[:, None])[:, 0], restricted.logsumexp(1)
-            )
+            if self.is_weighing:
+                log_weight = log_weight + torch.where(
+                    is_observed, logits.gather(1, tokens[:, None])[:, 0], restricted.logsumexp(1)
+                )
             if self.log_weights:
                 # Up to the first weighted column, the weight is the same for all proposals.
                 log_weight = log_weight.masked_fill(position == next(iter(self.log_weights)), 0.0)
@@ -174,7 +182,7 @@ class RowDecoder:
             UsageError: If the first weighted column has no possible token, so that no row can be accepted.
         """
         for index, (place, log_weights) in enumerate(self.log_weights.items()):
-            logits = torch.where((position == place)[:, None], logits + log_weights, logits)
+            logits = torch.where((position == place)[:, None], logits + log_weights[: logits.shape[1]], logits)
             is_impossible = (position == place) & (logits == -torch.inf).all(1)
             if index == 0 and is_impossible.any():
                 raise UsageError(

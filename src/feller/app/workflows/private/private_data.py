@@ -61,6 +61,7 @@ from feller.core.run_folder import Run
 from feller.core.serialization import to_dict
 from feller.data.crystals.files import holds_crystals
 from feller.data.crystals.modality import Crystals
+from feller.data.database_urls import is_database
 from feller.data.examples.registry import EXAMPLE_PREFIX
 from feller.data.images.labelled_images import LabelledImages
 from feller.data.images.modality import Images
@@ -188,7 +189,8 @@ class PrivateData(DataAccess):
                 found="none",
                 remedy="Write one: `feller data schema FILE --person COLUMN --order COLUMN`, then set --schema",
             )
-        if not has_schema and (frame is not None or (in_memory_data is None and path.suffix.lower() in TABLE_SUFFIXES)):
+        is_table = is_database(record.data) or path.suffix.lower() in TABLE_SUFFIXES
+        if not has_schema and (frame is not None or (in_memory_data is None and is_table)):
             if record.provenance.recipe == FLOWS:
                 raise UsageError(
                     f"the recipe {FLOWS} needs a schema of its numeric columns",
@@ -205,16 +207,18 @@ class PrivateData(DataAccess):
                     remedy="Omit these flags, or omit --epsilon",
                     place=", ".join(conflicting_flags),
                 )
-            if frame is None and holds_crystals(path):  # detected from the header or first row; --schema overrides
+            if (
+                frame is None and not is_database(record.data) and holds_crystals(path)
+            ):  # detected from the header or first row; --schema overrides
                 raise UsageError(NOT_PUBLIC.format(Crystals.display_name))
-            cells = load_table(path) if frame is None else from_frame(frame, said_of(frame))
+            cells = load_table(record.data) if frame is None else from_frame(frame, said_of(frame))
             self._check_before_spending(record, cells, request, start_model)
             schema, self._schema_cost = find_schema(self.config, cells, record.data, self._search.record_spending)
             with error_context(record.data):
                 return table_dataset(cells, schema)
         source = record.data if in_memory_data is None else in_memory_data
         dataset = with_white_level(read(source, schema=record.config.data_loading.schema, **options), source, like)
-        if not has_schema and dataset.modality.view(Table) is not None:
+        if not has_schema and dataset.modality.has_schema:
             raise UsageError(
                 f"the schema of {record.data} would be inferred from its cells, which would reveal private values",
                 remedy=f"Set --schema, or use a table file ({', '.join(TABLE_SUFFIXES)}), which gets a private schema",
