@@ -165,6 +165,13 @@ def make_completer(
         UsageError: If the strategy is unknown, or the model is not one of a table.
     """
     histories = model.spec.modality.view(Histories)
+    if histories is not None and not histories.samples_as_frame:
+        raise UsageError(
+            argument="complete",
+            expected="a model of a single table",
+            found=f"a model of {histories.display_name}",
+            remedy="Fit the table with --person",
+        )
     modality = histories or _table_of(model)
     if strategy not in get_args(Strategy):
         raise UsageError.unknown_name("strategy", strategy, get_args(Strategy))

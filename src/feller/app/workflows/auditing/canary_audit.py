@@ -59,7 +59,7 @@ def make_canaries(train: Dataset, held_out: Dataset, n: int, rng: Rng) -> Datase
 def _random_values(modality: Modality, train: Dataset, n: int, rng: Rng) -> Tensor | None:
     if (table := as_table(train).modality.view(Table)) is not None:
         return _random_rows(table, n, rng)
-    if (histories := modality.view(Histories)) is not None:
+    if (histories := modality.view(Histories)) is not None and histories.samples_as_frame:  # one table
         persons, steps = _random_rows(histories.persons, n, rng), histories.history.max_rows
         rows = _random_rows(histories.rows, n * steps, rng.fold_in("rows")).view(n, steps, -1)
         is_valid = torch.arange(steps) < persons[:, :1] + histories.history.min_rows
