@@ -112,7 +112,7 @@ def test_observed_attributes_are_conditioned_on() -> None:
     given = torch.zeros(4000, SPACE.num_places, dtype=torch.long)
     mask = torch.zeros_like(given, dtype=torch.bool)
     given[:, 1], mask[:, 1] = 1, True
-    drawn = decode_histories(made, 4000, Rng(2), observed=(given, mask))
+    drawn = decode_histories(made, 4000, Rng(2), observed=(given, mask), num_candidates=1)
     weights = log_prob(made, x).exp() * (x[:, 1] == 1)
     counts = _counts(drawn, x)
     assert (counts / counts.sum() - weights / weights.sum()).abs().sum() / 2 < 0.06

@@ -103,8 +103,11 @@ def test_command_line(folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert main(["fit", "--resume", "--out", "cut"]) == 0
     assert main(["fit", "visits.csv", "--order", "date", "--out", "no"]) == 2
     assert main(["fit", "visits.csv", "--person", "patint", "--out", "no"]) == 1
-    assert main(["fit", "visits.csv", "--person", "patient", "--epsilon", "4", "--out", "no"]) == 2
-    assert main(["sample", "cut", "--complete", "visits.csv", "--out", "whole.csv"]) == 2
+    private = ["fit", "visits.csv", "--person", "patient", "--epsilon", "4", "--out", "no"]
+    assert main([*private, "--order", "ward"]) == 1
+    assert main([*private, "--order", "day"]) == 1
+    assert not pathlib.Path("no", "ledger.json").exists()
+    assert main(["sample", "cut", "--complete", "visits.csv", "--out", "whole.csv"]) == 1  # more than 3 rows
     assert not pathlib.Path("no", "weights.safetensors").exists()
 
 
@@ -126,6 +129,28 @@ def test_private_fits_protect_persons(folder: pathlib.Path, monkeypatch: pytest.
     assert modality.crosstab_rows == ledger.n
     assert main(["sample", "private", "-n", "20", "--out", "private.csv"]) == 0
     assert (pd.read_csv("private.csv").groupby("patient").sex.nunique() == 1).all()
+
+
+def test_private_fits_need_no_schema(folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    visits(500).to_csv("more.csv", index=False)
+    fit = ["fit", "more.csv", "--person", "patient", "--order", "date", "--epsilon", "8", "--size", "tiny"]
+    assert main([*fit, "--steps", "2", "--unsafe-seed", "1", "--report", "none", "--out", "found"]) == 0
+    run = open_run("found")
+    ledger = from_dict(Ledger, run.read_record(run.ledger))
+    assert ledger.n < 500
+    assert 7 < ledger.epsilon() <= 8
+    labels = [getattr(event, "label", "") for event in ledger.events]
+    assert {"kinds of the columns", "numbers of rows of persons", "differences from row to row"} <= {*labels}
+    modality = load_spec(run).modality.view(Histories)
+    assert modality is not None
+    assert modality.history.attributes == ("sex",)
+    assert 4 <= modality.history.max_rows <= 8
+    assert main(["sample", "found", "-n", "30", "--out", "found.csv"]) == 0
+    samples = pd.read_csv("found.csv", parse_dates=["date"])
+    assert (samples.groupby("patient").sex.nunique() == 1).all()
+    assert samples.groupby("patient").date.diff().dropna().min() >= pd.Timedelta(0)
+    assert main(["audit", "found", "--report", "none"]) == 0  # reads the same persons again
 
 
 def test_counts_of_a_person_change_one_window(folder: pathlib.Path) -> None:

@@ -8,10 +8,12 @@ import pytest
 
 import feller
 from feller.app.cli import main
+from feller.core.errors import UsageError
 from feller.core.run_folder import open_run
 from feller.core.serialization import from_dict
 from feller.privacy.accounting.ledger import Ledger
 from tests.data.tables.test_linked_tables import shop
+from tests.errors import refuses
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +53,11 @@ def test_samples_are_data_frames(run: feller.FittedRun) -> None:
     assert isinstance(again, feller.Dataset)
     for name, table in again.frames().items():
         pd.testing.assert_frame_equal(table, tables[name])
+
+
+def test_cells_are_not_completed(run: feller.FittedRun) -> None:
+    with refuses(UsageError, argument="complete"):
+        run.impute(shop(3)["orders"])
 
 
 def test_attributes_are_given(run: feller.FittedRun) -> None:

@@ -1,10 +1,9 @@
 """Imputation of the missing cells of table rows: samples from the model, several imputations, or best guesses."""
 
 import os
-import pathlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal, cast, get_args
+from typing import cast, get_args
 
 import numpy as np
 import pandas as pd
@@ -13,10 +12,11 @@ from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
 from feller.app.reporter import SILENT, Reporter
+from feller.app.workflows.completer import CompletedRows, Completer, Strategy
+from feller.app.workflows.history_imputation import make_history_completer
 from feller.core.distributed import SINGLE, ProcessGroup
 from feller.core.errors import UsageError, error_context
 from feller.core.rng import Rng
-from feller.core.serialization import to_dict
 from feller.data.files import sample_folder
 from feller.data.loading.file_formats import load_table
 from feller.data.loading.in_memory import DataSource, check_frame, with_index
@@ -26,6 +26,7 @@ from feller.data.tables.best_cells import best_guess, mean_guess
 from feller.data.tables.constraints import violations
 from feller.data.tables.dataframes import from_frame, to_frame
 from feller.data.tables.encoding import outside
+from feller.data.tables.histories import Histories
 from feller.data.tables.modality import Table
 from feller.models.families.model_family import PartialObservation
 from feller.models.model import Model, no_progress
@@ -35,58 +36,30 @@ N_COMPLETIONS = 200
 """Number of candidate completions from which each row is resampled, if the model generates columns in a fixed order."""
 ROWS_PER_PART = 1000
 """Number of rows that are imputed together, after which the progress is reported."""
-Strategy = Literal["sample", "best", "mean"]
-"""Imputed cells: a sample of the model; the median of numbers and times and the mode of other cells; or the mean of
-numbers and times and the mode of other cells."""
-
-
-@dataclass(frozen=True, eq=False)
-class CompletedRows:
-    """Rows without missing cells."""
-
-    values: Int64[Tensor, "n k"]
-    """Codes of the modelled columns."""
-    cells: RawTable
-    """Cells of all columns, in which observed cells keep their spelling."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Completer:
-    """Imputation of the rows of a table, in parts. Each row depends only on its index and not on its part."""
+class RowCompleter(Completer):
+    """Imputation of the rows of a table, each of which is an example of the model."""
 
-    model: Model
-    table: RawTable
-    """Table with unobserved cells."""
     codes: Int64[Tensor, "n k"]
     observed: Bool[Tensor, "n k"]
-    strategy: Strategy = "sample"
-    sampling: SamplerConfig
-    rng: Rng
-    source_hash: str = ""
-    """Hash that identifies the table with unobserved cells."""
 
     def __len__(self) -> int:
         return len(self.codes)
 
     @property
+    def part_size(self) -> int:
+        return ROWS_PER_PART
+
+    @property
     def modality(self) -> Table:
-        """Modality of the table."""
         return cast(Table, self.model.spec.modality)
 
     @property
     def is_approximate(self) -> bool:
         """True if the model has a fixed column order, so that rows are resampled from weighted candidates."""
         return not self.model.family.has_exact_infilling
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Settings that, together with the model, determine the imputed cells."""
-        fields = {"seed": self.rng.seed, "strategy": self.strategy, "table": self.source_hash}
-        return {"complete": fields, "sampling": to_dict(self.sampling)}
-
-    def imputation(self, index: int) -> "Completer":
-        """Return the completer of another independent imputation; index 0 is this one."""
-        return self if index == 0 else replace(self, rng=self.rng.fold_in("imputation", index))
 
     def draw(
         self,
@@ -97,11 +70,6 @@ class Completer:
         total: int | None = None,
         on_progress: Callable[[float], None] = no_progress,
     ) -> CompletedRows:
-        """Impute the n rows from the index `first` on.
-
-        Raises:
-            UsageError: If the observed cells of a row are impossible under the model.
-        """
         part = slice(first, first + n)
         codes, observed, rng = self.codes[part], self.observed[part], replace(self.rng, first_example=first)
         if self.strategy == "sample":
@@ -112,24 +80,6 @@ class Completer:
         table = self.table.subset(np.arange(first, first + len(codes)))
         with sample_folder.sample_numbering(first, len(self)):
             return CompletedRows(values, self.modality.completed(table, values, uniforms))
-
-    def parts(self, ranks: ProcessGroup = SINGLE, reporter: Reporter = SILENT) -> CompletedRows:
-        """Impute all rows, with progress."""
-        return joined([*self.each_part(ranks, reporter)])
-
-    def each_part(self, ranks: ProcessGroup = SINGLE, reporter: Reporter = SILENT) -> Iterator[CompletedRows]:
-        """Impute the rows in parts, with progress, and yield each part."""
-        for first in range(0, len(self), ROWS_PER_PART):
-            n = min(ROWS_PER_PART, len(self) - first)
-
-            def on_progress(fraction: float, first: int = first, n: int = n) -> None:
-                reporter.progress((first + n * fraction) / len(self))
-
-            yield self.draw(n, first=first, ranks=ranks, on_progress=on_progress)
-
-    def write(self, rows: CompletedRows, place: pathlib.Path, *, first: int = 0, total: int = 0) -> None:
-        """Write rows to a table file."""
-        self.modality.write_cells(rows.cells, place)
 
     def _sampled(
         self,
@@ -199,17 +149,6 @@ class Completer:
         values[rows, column], uniforms[rows, column] = torch.from_numpy(guesses), torch.from_numpy(positions)
 
 
-def joined(parts: list[CompletedRows]) -> CompletedRows:
-    """Return the rows of several parts."""
-    import pyarrow
-
-    tables = [part.cells for part in parts]
-    cells = replace(tables[0], values=pyarrow.concat_tables([table.values for table in tables]).combine_chunks())
-    lines = [table.lines for table in tables if table.lines is not None]
-    cells = replace(cells, lines=np.concatenate(lines) if lines else None)
-    return CompletedRows(torch.cat([part.values for part in parts]), cells)
-
-
 def make_completer(
     model: Model,
     complete: DataSource,
@@ -226,23 +165,42 @@ def make_completer(
         InputError: If the table is damaged or violates the schema.
         UsageError: If the strategy is unknown, or the model is not one of a table.
     """
-    check_table_model(model)
+    histories = model.spec.modality.view(Histories)
+    if histories is not None and not histories.samples_as_frame:
+        raise UsageError(
+            argument="complete",
+            expected="a model of a single table",
+            found=f"a model of {histories.display_name}",
+            remedy="Fit the table with --person",
+        )
+    modality = histories or _table_of(model)
     if strategy not in get_args(Strategy):
         raise UsageError.unknown_name("strategy", strategy, get_args(Strategy))
-    modality = cast(Table, model.spec.modality)
     is_path = isinstance(complete, str | os.PathLike)
     table = load_table(str(complete)) if is_path else raw_of(cast(pd.DataFrame, complete), modality)
+    sampling = sampling or model.spec.sampling
     with error_context(str(complete) if is_path else "the data frame"):
-        codes, observed = (modality.lenient if lenient else modality).known(table)
+        if histories is not None:
+            return make_history_completer(
+                model,
+                table,
+                rng,
+                strategy=cast(Strategy, strategy),
+                sampling=sampling,
+                lenient=lenient,
+                source_hash=_hash(table),
+            )
+        table_modality = _table_of(model)
+        codes, observed = (table_modality.lenient if lenient else table_modality).known(table)
     for warning in outside(modality.schema, table):
         reporter.note(warning)
-    completer = Completer(
+    completer = RowCompleter(
         model=model,
         table=table,
         codes=codes,
         observed=observed,
         strategy=cast(Strategy, strategy),
-        sampling=sampling or model.spec.sampling,
+        sampling=sampling,
         rng=rng,
         source_hash=_hash(table),
     )
@@ -252,6 +210,11 @@ def make_completer(
             " --objective.shuffle-prob 0.5 for exact imputation"
         )
     return completer
+
+
+def _table_of(model: Model) -> Table:
+    check_table_model(model)
+    return cast(Table, model.spec.modality)
 
 
 def check_table_model(model: Model) -> None:
@@ -266,7 +229,7 @@ def check_table_model(model: Model) -> None:
         )
 
 
-def raw_of(frame: pd.DataFrame, modality: Table) -> RawTable:
+def raw_of(frame: pd.DataFrame, modality: Table | Histories) -> RawTable:
     """Return the cells of a data frame, with the named index levels that the schema has as columns."""
     if not isinstance(frame, pd.DataFrame):
         raise UsageError("a DataFrame with named columns", type(frame).__name__, argument="X")
@@ -318,7 +281,7 @@ def imputations(
         yield completer.imputation(index).parts(ranks, reporter)
 
 
-def _frame(rows: CompletedRows, frame: pd.DataFrame, modality: Table) -> pd.DataFrame:
+def _frame(rows: CompletedRows, frame: pd.DataFrame, modality: Table | Histories) -> pd.DataFrame:
     completed = to_frame(rows.cells, modality.schema).set_axis(frame.index)
     names = [name for name in frame.columns if name in completed.columns]
     return completed[[*names, *(name for name in completed.columns if name not in names)]]

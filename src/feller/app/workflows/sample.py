@@ -12,7 +12,8 @@ from feller.app.modalities.registration import registration_of
 from feller.app.options import flags_of, non_default_options
 from feller.app.reporter import SILENT, Reporter
 from feller.app.workflows.bridges.bridge_detection import is_bridge
-from feller.app.workflows.imputation import Completer, complete_rows, make_completer
+from feller.app.workflows.completer import Completer
+from feller.app.workflows.imputation import complete_rows, make_completer
 from feller.app.workflows.run_config import is_described, read_fit_record
 from feller.app.workflows.sampler import Sampler, complete_arrays, make_sampler
 from feller.app.workflows.sharded_samples import write_sharded_samples
@@ -229,7 +230,8 @@ def applicable_options(run: Run) -> frozenset[str]:
     samples_tokens = any(path.is_discrete for path in paths) or (not paths and spec.modality.view(Text) is not None)
     conditions = {
         "template": spec.modality.view(Text) is not None,
-        **dict.fromkeys(("complete", *flags_of(RowOptions)), spec.modality.view(Table) is not None),
+        **dict.fromkeys(("complete", "impute", "imputations"), with_conditions_on_cells(spec.modality) is not None),
+        **dict.fromkeys(("shares", "fair"), spec.modality.view(Table) is not None),
         **dict.fromkeys(("nfe", "solver", "compile"), bool(paths)),
         "precision": getattr(spec.family, "has_mixed_precision", True),
         "superpose": any(hasattr(path, "jump_weight") for path in paths),
@@ -288,7 +290,7 @@ def _draw(
         samples, cells = complete_rows(completer, reporter, get_engine())
         reporter.finish()
         if writes_files and get_engine().is_main_process:
-            cast(Table, modality).write_cells(cells, path)
+            completer.modality.write_cells(cells, path)
     else:
         sampler.check(n)
         if in_parts and config.infill.rows.fair is None and (rows := table_in_parts(modality, path, n)) is not None:
@@ -475,7 +477,7 @@ def _check_complete(modality: Modality, given: Mapping[str, object]) -> None:
         raise UsageError(
             "this model samples all columns jointly and cannot impute", remedy="Fit a model with --recipe table"
         )
-    if not modality.view(Table):
+    if with_conditions_on_cells(modality) is None:
         raise UsageError(
             argument="complete",
             expected="a model of a table, of arrays or of series",

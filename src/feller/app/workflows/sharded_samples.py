@@ -13,7 +13,7 @@ from typing import Any, cast
 import torch
 
 from feller.app.reporter import SILENT, Reporter
-from feller.app.workflows.imputation import Completer
+from feller.app.workflows.completer import Completer
 from feller.app.workflows.sampler import Sampler
 from feller.app.workflows.shard_folder import (
     EARLIER_FOLDER,

@@ -3,7 +3,7 @@
 import pathlib
 
 from feller.app.reporter import SILENT, Reporter
-from feller.app.workflows.imputation import Completer
+from feller.app.workflows.completer import Completer
 from feller.app.workflows.sampler import Sampler
 from feller.core.errors import UsageError
 from feller.data.files import sample_folder

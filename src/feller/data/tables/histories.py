@@ -152,13 +152,13 @@ class Histories(Modality):
         cells = {name: cells_of(of_persons, name).take(index) for name in of_persons.columns[1:]}
         cells |= {name: cells_of(of_rows, name) for name in of_rows.columns}
         if (name := self.history.order) is not None and self.history.gap is not None:
-            first = read_values(cells_of(of_persons, name), self._order)[1]
+            first = read_values(cells_of(of_persons, name), self.order_column)[1]
             gaps = read_values(cells[name], self.history.gap)[1]
             starts = lengths.cumsum() - lengths
             gaps[starts[lengths > 0]] = 0
             before = np.concatenate([[0], gaps.cumsum()])
             units = first[person] + before[1:] - before[starts][person]
-            cells[name] = write_values(units.clip(max=self._order.levels.last), self._order)
+            cells[name] = write_values(units.clip(max=self.order_column.levels.last), self.order_column)
         unit = self.schema.by_name[self.schema.unit]
         assert isinstance(unit, Identifier)
         people = text_array(unit.cells(len(values))).take(index)
@@ -171,7 +171,8 @@ class Histories(Modality):
         return [column for column in self.schema.columns if isinstance(column, Gap)]
 
     @property
-    def _order(self) -> Numerical | Datetime:
+    def order_column(self) -> Numerical | Datetime:
+        """Column by which the rows of a person are sorted, if there is one."""
         order = self.schema.by_name[str(self.history.order)]
         assert isinstance(order, Numerical | Datetime)
         return order
@@ -254,13 +255,17 @@ class Histories(Modality):
         """Write histories as `write` does, but copy given numbers and times unchanged."""
         self.write_by(self._forms(lambda histories: self.with_given(histories, given)), values, {}, out)
 
+    def write_cells(self, cells: RawTable, out: pathlib.Path) -> None:
+        """Write the cells of all columns to a .csv, .tsv or .parquet file."""
+        write_cells(cells, self.schema, out, self.dialect)
+
     @property
     def writers(self) -> dict[str, Writer]:
         return self._forms(self.cells)
 
     def _forms(self, cells: Callable[[Tensor], RawTable]) -> dict[str, Writer]:
         def write_table(values: Tensor, given: Cond, out: pathlib.Path) -> None:
-            write_cells(cells(values), self.schema, out, self.dialect)
+            self.write_cells(cells(values), out)
 
         def write_folder(values: Tensor, given: Cond, out: pathlib.Path) -> None:
             sample_folder.save_table(self.show(values, given), out, lambda table: write_table(values, given, table))

@@ -102,7 +102,9 @@ def _order_units(raw: RawTable, column: Numerical | Datetime) -> Int64[np.ndarra
 
 
 @dataclass(frozen=True, eq=False)
-class _SortedRows:
+class SortedRows:
+    """Rows of a table, sorted by person and order."""
+
     rows: Int64[np.ndarray, " m"]
     """Index in the table of each row that is kept, sorted by person and order."""
     person: Int64[np.ndarray, " m"]
@@ -121,14 +123,25 @@ class _SortedRows:
         return np.where(self.step == 0, first, np.diff(self.units, prepend=0))
 
 
-def _sorted_rows(people: np.ndarray, units: np.ndarray | None, max_rows: int) -> _SortedRows:
+def _sorted_rows(people: np.ndarray, units: np.ndarray | None, max_rows: int) -> SortedRows:
     keys = (people,) if units is None else (units, people)
     order = np.lexsort(keys)
     person = people[order]
     starts = np.searchsorted(person, np.arange(int(people.max()) + 1 if len(people) else 0))
     step = np.arange(len(person)) - starts[person]
     kept = step < max_rows
-    return _SortedRows(order[kept], person[kept], step[kept], None if units is None else units[order][kept])
+    return SortedRows(order[kept], person[kept], step[kept], None if units is None else units[order][kept])
+
+
+def ordered_rows(
+    raw: RawTable, people: Int64[np.ndarray, " m"], order: Numerical | Datetime, max_rows: int | None = None
+) -> SortedRows:
+    """Return the rows of a table, sorted by person and order.
+
+    Raises:
+        InputError: If the order of a row is missing, or not a number or time in the format of the column.
+    """
+    return _sorted_rows(people, _order_units(raw, order), len(raw.values) if max_rows is None else max_rows)
 
 
 def history_rows(raw: RawTable, schema: Schema) -> HistoryRows:
@@ -175,7 +188,7 @@ def _check_names(raw: RawTable, schema: Schema) -> None:
         raise InputError.unknown_name("column", unknown, schema.names, alternatives=" of the schema")
 
 
-def _check_constant(raw: RawTable, schema: Schema, history: HistorySchema, rows: _SortedRows) -> None:
+def _check_constant(raw: RawTable, schema: Schema, history: HistorySchema, rows: SortedRows) -> None:
     for name in history.attributes:
         if name not in raw.columns:
             continue
@@ -241,12 +254,12 @@ def detect_history(
     return described if schema else with_relations(raw, described)
 
 
-def _is_constant(raw: RawTable, name: str, rows: _SortedRows) -> bool:
+def _is_constant(raw: RawTable, name: str, rows: SortedRows) -> bool:
     codes = raw.factorize(name).codes
     return bool((codes[rows.rows] == codes[rows.first][rows.person]).all())
 
 
-def _gap(name: str, order: Any, rows: _SortedRows) -> Numerical:
+def _gap(name: str, order: Any, rows: SortedRows) -> Numerical:
     """Return bounds and bins of the differences between rows, which start at 0."""
     gaps = rows.gaps()[rows.step > 0]
     units, counts = np.unique(gaps, return_counts=True)

@@ -44,7 +44,8 @@ def decode_histories(
         token_sampler: Sampler of tokens from float64 logits.
         observed: Tokens of histories, and the mask of observed tokens. If cells of a row are observed, the number of
             rows must be observed too.
-        num_candidates: Number of candidates per history, if cells of rows are observed.
+        num_candidates: Number of candidates per history, if anything is observed and there are no `code_weights`; with
+            1, attributes are conditioned on by rejection.
         forbidden: Token per position of a history (-1 for none) to avoid if other tokens are allowed.
         code_weights: For a column of the attributes, function from value codes to weights in [0, 1], which multiply the
             network's probabilities.
@@ -60,7 +61,7 @@ def decode_histories(
     forbidden_attribute = None if forbidden is None else forbidden[:places].to(device)
     forbidden_row = None if forbidden is None else forbidden[places : places + row_places].to(device)
     attribute_rng = rng.fold_in("attributes")
-    if not row_mask.any():
+    if not row_mask.any() and (observed is None or num_candidates == 1 or code_weights):
         attributes = decode_rows(
             network.attributes,
             n,
@@ -71,7 +72,8 @@ def decode_histories(
             forbidden=forbidden_attribute,
             code_weights=code_weights,
         )
-        return space.join(attributes, _fill_rows(network, attributes, _Rows(rows, row_mask), rng, token_sampler, None))
+        cells = _Rows(rows, row_mask)
+        return space.join(attributes, _fill_rows(network, attributes, cells, rng, token_sampler, forbidden_row))
     if (row_mask.any((1, 2)) & ~attribute_mask[:, 0]).any():
         raise UsageError("the number of rows of each history with observed rows", "none", argument="observed")
     k = num_candidates
@@ -136,8 +138,21 @@ def _fill_rows(
 
 
 def _resampled(log_weights: Float[Tensor, "n k"], rng: Rng) -> Int64[Tensor, " m"]:
-    """Return the index of the ancestor of each candidate, with probability proportional to the ancestor's weight."""
+    """Return the index of the ancestor of each candidate, with probability proportional to the ancestor's weight.
+
+    Raises:
+        UsageError: If all candidates of a history have weight 0.
+    """
     n, k = log_weights.shape
+    is_impossible = (log_weights == -torch.inf).all(1)
+    if is_impossible.any():
+        raise UsageError(
+            "observed cells with a positive probability under the model",
+            "probability 0",
+            "Leave cells of this history empty",
+            argument="observed",
+            row=int(is_impossible.nonzero()[0]),
+        )
     weights = (log_weights - log_weights.amax(1, keepdim=True)).exp()
     u = rng.stream("ancestor").uniform((n, k), torch.float64, log_weights.device)
     ancestors = categorical(weights[:, None].expand(n, k, k).flatten(0, 1), u.flatten())

@@ -12,10 +12,12 @@ from feller.app.workflows.auditing.audit_target import AuditTarget
 from feller.app.workflows.auditing.table_risks import table_risks
 from feller.core.rng import Rng
 from feller.data.modality import Dataset
+from feller.data.tables.histories import Histories
 from feller.data.tables.mixed_table import as_table
 from feller.data.tables.modality import Table
 from feller.evaluation.attacks.attack_scores import membership_scores
 from feller.evaluation.attacks.attribute_inference import infer_columns
+from feller.evaluation.attacks.coded_histories import coded_histories, coded_persons, persons_dataset
 from feller.evaluation.attacks.copying import copy_scores
 from feller.evaluation.attacks.example_distances import ExampleDistance
 from feller.evaluation.attacks.membership import domias_scores, example_losses
@@ -96,9 +98,13 @@ def attack(target: AuditTarget, rng: Rng, effort: EvaluationBudget, reporter: Re
         return AttackResults(metrics, notes=tuple(notes), grids=grids)
     members, non_members = _rows(target, rng, effort, notes)
     scores = _losses(target, members, non_members, rng, reporter, notes)
-    if (table := train_rows.modality.view(Table)) is not None:
+    table, histories = train_rows.modality.view(Table), train_rows.modality.view(Histories)
+    if table is not None or histories is not None:
         scores |= _density(sample_rows, members, held_out_rows, rng.fold_in("density"))
     metrics |= _membership(target, scores, rng)
+    if histories is not None:
+        bounds = bounded_cells(persons_dataset(train_rows, histories), expenses)
+        return AttackResults(metrics, bounds, tuple(notes), grids)
     if table is None:
         return AttackResults(metrics, notes=tuple(notes))
     if not model.family.has_row_likelihood:
@@ -202,19 +208,23 @@ def _copying(
 def _density(samples: Dataset, members: Dataset, held_out: Dataset, rng: Rng) -> dict[str, tuple[Tensor, Tensor]]:
     """Run the DOMIAS attack on a table, which compares densities of samples and of reference rows; return its scores.
 
-    Half of the held-out rows are the reference, the other half the non-members.
+    Half of the held-out rows are the reference, the other half the non-members. Of histories, the rows are persons.
     """
-    if (table := samples.modality.view(Table)) is None:
-        return {}
     order = torch.randperm(len(held_out), generator=rng.stream("halves").shared_generator())
     half = len(held_out) // 2
-    synthetic, reference = (table.to_levels(dataset.values) for dataset in (samples, held_out.subset(order[:half])))
-    level_counts = tuple(len(column.level_names) for column in table.schema.modelled)
+    reference = held_out.subset(order[:half])
     non_members = subsample(held_out.subset(order[half:]), MAX_ROWS, rng.fold_in("others"))
-    member_scores, non_member_scores = (
-        domias_scores(synthetic, reference, table.to_levels(as_table(dataset).values), level_counts)
-        for dataset in (members, non_members)
-    )
+    table, histories = samples.modality.view(Table), samples.modality.view(Histories)
+    if histories is not None:
+        counts = coded_histories(histories, samples, members, held_out).counts
+        levels = [coded_persons(histories, data.values) for data in (samples, reference, members, non_members)]
+    elif table is not None:
+        counts = tuple(len(column.level_names) for column in table.schema.modelled)
+        levels = [table.to_levels(as_table(data).values) for data in (samples, reference, members, non_members)]
+    else:
+        return {}
+    synthetic, unseen, *attacked = levels
+    member_scores, non_member_scores = (domias_scores(synthetic, unseen, rows, counts) for rows in attacked)
     return {"density": (member_scores, non_member_scores)}
 
 

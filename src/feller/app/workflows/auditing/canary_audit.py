@@ -18,6 +18,7 @@ from feller.data.images.modality import Images
 from feller.data.modality import Dataset, Modality
 from feller.data.points.euclidean_points import Points
 from feller.data.tables.constraints import repair
+from feller.data.tables.histories import Histories
 from feller.data.tables.mixed_table import as_table
 from feller.data.tables.modality import Table
 from feller.evaluation.attacks.attack_scores import canary_scores, identification_scores
@@ -35,7 +36,8 @@ def make_canaries(train: Dataset, held_out: Dataset, n: int, rng: Rng) -> Datase
     """Generate n canaries: extra rows, of which the audit adds a random selection to the training set.
 
     Table cells and pixel levels are sampled independently and uniformly from their possible values, and point
-    coordinates uniformly from their range. For other modalities the canaries are held-out examples.
+    coordinates uniformly from their range. A canary of histories is a person with all of their rows. For other
+    modalities the canaries are held-out examples.
 
     Raises:
         UsageError: If there are fewer than n held-out examples for a modality that uses them.
@@ -56,12 +58,12 @@ def make_canaries(train: Dataset, held_out: Dataset, n: int, rng: Rng) -> Datase
 
 def _random_values(modality: Modality, train: Dataset, n: int, rng: Rng) -> Tensor | None:
     if (table := as_table(train).modality.view(Table)) is not None:
-        counts = torch.tensor(table.counts)
-        u = rng.stream("cells").uniform((n, len(counts)), torch.float64)
-        codes = (u * counts).long()
-        if not table.schema.pairs:
-            return codes
-        return torch.from_numpy(repair(codes.numpy(), table.schema.pairs, table.counts))
+        return _random_rows(table, n, rng)
+    if (histories := modality.view(Histories)) is not None and histories.samples_as_frame:  # one table
+        persons, steps = _random_rows(histories.persons, n, rng), histories.history.max_rows
+        rows = _random_rows(histories.rows, n * steps, rng.fold_in("rows")).view(n, steps, -1)
+        is_valid = torch.arange(steps) < persons[:, :1] + histories.history.min_rows
+        return torch.cat([persons, (rows * is_valid[..., None]).flatten(1)], 1)
     if (images := modality.view(Images)) is not None:
         shape = (n, *train.values.shape[1:])
         return rng.stream("levels").randint(images.levels + 1, shape).to(train.values.dtype)
@@ -69,6 +71,15 @@ def _random_values(modality: Modality, train: Dataset, n: int, rng: Rng) -> Tens
         low, high = train.values.amin(0), train.values.amax(0)
         return low + (high - low) * rng.stream("numbers").uniform((n, len(low)), torch.float64).to(low.dtype)
     return None
+
+
+def _random_rows(table: Table, n: int, rng: Rng) -> Tensor:
+    counts = torch.tensor(table.counts)
+    u = rng.stream("cells").uniform((n, len(counts)), torch.float64)
+    codes = (u * counts).long()
+    if not table.schema.pairs:
+        return codes
+    return torch.from_numpy(repair(codes.numpy(), table.schema.pairs, table.counts))
 
 
 def _conditions(modality: Modality, n: int, rng: Rng) -> Cond:

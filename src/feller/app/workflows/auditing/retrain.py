@@ -18,7 +18,7 @@ from feller.core.pytree import concatenate
 from feller.core.rng import Rng
 from feller.data.batches import batch_loader
 from feller.data.modality import Dataset
-from feller.data.tables.modality import Table
+from feller.data.tables.histories import with_conditions_on_cells
 from feller.models.model import Model
 from feller.models.recipes.recipe import Recipe
 from feller.models.spec import ModelSpec
@@ -133,7 +133,7 @@ class Retrainer:
         return make_noise(None if self.privacy_plan is None else self.privacy_plan.unsafe_seed, "again", seed, purpose)
 
     def _pretrain(self, state: TrainState, seed: int) -> None:
-        table = self.description.modality.view(Table)
+        table = with_conditions_on_cells(self.description.modality)
         if self.marginal_model is not None and table is not None:
             pretrain_on_marginals(
                 state,
@@ -169,7 +169,7 @@ def make_retrainer(it: AuditTarget) -> Retrainer:
     if get_engine().world_size > 1:
         raise UsageError("retraining needs a single process", remedy="Run the audit in one process")
     counters = read_counters(run)
-    table = description.modality.view(Table)
+    table = with_conditions_on_cells(description.modality)
     marginal_model = (
         marginal_model_of(table) if table is not None and isinstance(record.provenance.private, Guarantee) else None
     )

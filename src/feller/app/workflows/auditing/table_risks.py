@@ -6,8 +6,10 @@ from feller.app.workflows.auditing.audit_target import AuditTarget
 from feller.core.rng import Rng
 from feller.data.modality import Dataset
 from feller.data.tables.dates import Datetime
+from feller.data.tables.histories import Histories
 from feller.data.tables.modality import Table
 from feller.data.tables.numerical_column import Numerical
+from feller.evaluation.attacks.coded_histories import coded_columns, coded_histories
 from feller.evaluation.attacks.coded_tables import CodedTables
 from feller.evaluation.attacks.disclosure_risks import (
     MIN_UNSEEN,
@@ -33,6 +35,8 @@ def table_risks(
 ) -> tuple[Numbers, tuple[ReportTable, ...]]:
     """Measure the disclosure risks of a table; return their metrics, and report tables.
 
+    Those of histories are risks of persons: all of their rows are one record.
+
     Args:
         target: Audited run.
         samples: Samples of the run, as a table.
@@ -40,15 +44,19 @@ def table_risks(
         held_out: Held-out rows, as a table.
         rng: Random streams.
     """
-    table = train.modality.view(Table)
-    if table is None:
+    table, histories = train.modality.view(Table), train.modality.view(Histories)
+    if table is not None:
+        tables = coded_tables(table, samples, train, held_out)
+        names = [column.name for column in table.schema.modelled]
+    elif histories is not None:
+        tables = coded_histories(histories, samples, train, held_out)
+        names = [*coded_columns(histories)]
+    else:
         return {}, ()
-    tables = coded_tables(table, samples, train, held_out)
     risks = disclosure_risks(tables, rng.fold_in("risks"))
     epsilon = None if target.ledger is None else target.ledger.epsilon()
     nearness = closeness(tables, rng.fold_in("closeness"))
     numbers: Numbers = {**risks.numbers(epsilon, target.delta), **nearness}
-    names = [column.name for column in table.schema.modelled]
     grids = [risk_grid(risks, epsilon, target.delta)]
     if risks.columns:
         grids.append(inference_grid(risks, names))

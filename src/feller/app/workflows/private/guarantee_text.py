@@ -94,7 +94,7 @@ def sentence(ledger: Ledger, record: FitRecord, kind: Modality) -> str:
         f"An epsilon this large {weakness}." if weakness else "",
         f"Public: {_public(record, kind)}{f', and the model {record.start_from}' if record.start_from else ''}.",
         rows_note,
-        SEARCH_NOTE if table is not None and _searched(ledger, record) else "",
+        SEARCH_NOTE if schema is not None and _searched(ledger, record) else "",
         "The noise comes from a recorded seed: NOTHING is protected from anyone who knows it."
         if record.provenance.private is not None and record.provenance.private.unsafe_seed is not None
         else "",
@@ -111,7 +111,8 @@ def _public(record: FitRecord, modality: Modality) -> str:
     has_target = record.target and predicts_target(record.provenance.recipe)
     rows_text = f"the number of rows with {record.target[0]}" if has_target else "the number of rows"
     if modality.view(Histories) is not None:
-        return "the number of persons and the description of the columns"
+        columns = "the description" if is_described(record) else "the names and the order"
+        return f"the number of persons, and {columns} of the columns"
     if modality.view(Table) is None:
         return f"{rows_text}, the size and the levels of the images, and the names of their classes"
     if is_described(record):

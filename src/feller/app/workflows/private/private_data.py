@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import cast
 
 import pandas as pd
-import torch
 from torch import nn
 
 from feller.app.options import values_of
@@ -34,6 +33,7 @@ from feller.app.workflows.private.plan_dp_sgd import (
 from feller.app.workflows.private.plan_dp_sgd import plan_dp_sgd as plan_dp_sgd
 from feller.app.workflows.private.pretrain_on_marginals import marginal_model_of, pretrain_on_marginals
 from feller.app.workflows.private.privacy_config import ClosedFormBudget, Guarantee, PrivacyConfig
+from feller.app.workflows.private.private_histories import history_note, history_search_of, placeholder_data
 from feller.app.workflows.private.private_split import OPEN_SALT_PREFIX, keyed_fingerprint, unordered_print
 from feller.app.workflows.private.private_statistics import NOT_PUBLIC, has_public_texts, measure_statistics
 from feller.app.workflows.private.private_training import CLOCK_SECONDS, private_inputs
@@ -48,6 +48,7 @@ from feller.app.workflows.private.table_schema import (
     SchemaCost,
     capture_warnings,
     clipped_cells_note,
+    find_history_schema,
     find_schema,
     hidden_columns_note,
     owner_warnings,
@@ -72,12 +73,11 @@ from feller.data.loading.raw import RawTable
 from feller.data.loading.targets import TARGET_RECIPES, with_target
 from feller.data.modality import Dataset, Modality
 from feller.data.shards.shard_names import is_sharded
-from feller.data.tables.column import Boolean
 from feller.data.tables.dataframes import from_frame
-from feller.data.tables.histories import Histories
+from feller.data.tables.histories import Histories, history_dataset
 from feller.data.tables.mixed_table import as_table
 from feller.data.tables.modality import Table, table_dataset, unmodelled_notes
-from feller.data.tables.schema import Schema, is_draft
+from feller.data.tables.schema import is_draft
 from feller.data.tables.schema_lint import schema_warnings
 from feller.evaluation.evaluation_budget import kind_of_report
 from feller.models.model import Model
@@ -182,13 +182,6 @@ class PrivateData(DataAccess):
         has_schema = (
             record.config.data_loading.schema is not None or like is not None or record.data.startswith(EXAMPLE_PREFIX)
         )
-        if not has_schema and record.config.data_loading.histories.person is not None:
-            raise UsageError(
-                argument="person",
-                expected="a schema with the columns of persons and of rows, which are public",
-                found="none",
-                remedy="Write one: `feller data schema FILE --person COLUMN --order COLUMN`, then set --schema",
-            )
         is_table = is_database(record.data) or path.suffix.lower() in TABLE_SUFFIXES
         if not has_schema and (frame is not None or (in_memory_data is None and is_table)):
             if record.provenance.recipe == FLOWS:
@@ -196,7 +189,8 @@ class PrivateData(DataAccess):
                     f"the recipe {FLOWS} needs a schema of its numeric columns",
                     remedy="Describe the columns in a file, and set --schema",
                 )
-            others = (value for name, value in options.items() if name != "max_side")  # tables have no sides
+            irrelevant = ("max_side", "person", "order", "max_rows")  # tables have no sides
+            others = (value for name, value in options.items() if name not in irrelevant)
             if any(value for value in others if value is not RawTable):
                 flags = ("longest", "space", "project", "vocabulary")
                 conflicting_flags = [f"--{flag}" for flag in flags if values_of(record.config)[flag]] or [
@@ -213,6 +207,12 @@ class PrivateData(DataAccess):
                 raise UsageError(NOT_PUBLIC.format(Crystals.display_name))
             cells = load_table(record.data) if frame is None else from_frame(frame, said_of(frame))
             self._check_before_spending(record, cells, request, start_model)
+            if (search := history_search_of(record)) is not None:
+                schema, self._schema_cost = find_history_schema(
+                    self.config, cells, search, record.data, self._search.record_spending
+                )
+                with error_context(record.data):
+                    return history_dataset(cells, schema)
             schema, self._schema_cost = find_schema(self.config, cells, record.data, self._search.record_spending)
             with error_context(record.data):
                 return table_dataset(cells, schema)
@@ -234,8 +234,9 @@ class PrivateData(DataAccess):
         """Validate the request on a placeholder table before any budget is spent; user code is checked later."""
         if ":" in record.provenance.recipe:
             return
-        n, table = len(cells.values), Table(Schema(tuple(Boolean(name) for name in cells.columns)))
-        placeholder = Dataset(torch.zeros(n, len(cells.columns), dtype=torch.int64), {}, table)
+        search = history_search_of(record)
+        n = len(cells.values) if search is None else search.check(cells)
+        placeholder = placeholder_data(cells.columns, n, search)
         placeholder = with_target(placeholder, record.target, request.name)
         name, recipe = request.resolve(placeholder, start_model)
         check_target(recipe, name, () if placeholder.target is None else record.target, None)
@@ -284,20 +285,21 @@ class PrivateData(DataAccess):
     def _notes(self, record: FitRecord, dataset: Dataset) -> tuple[str, ...]:
         """Return warnings about a public schema, or notes on the noise of the schema search; cells are never read."""
         table, n, cost = as_table(dataset).modality.view(Table), len(dataset), self._schema_cost
-        if (histories := dataset.modality.view(Histories)) is not None:
-            return schema_warnings(histories.schema, n)
-        if table is None:
+        histories = dataset.modality.view(Histories)
+        if table is None and histories is None:
             return ()
+        schema = cast(Histories, histories).schema if table is None else table.schema
         if record.config.data_loading.schema is not None:
-            return (*schema_warnings(table.schema, n), *cost.notes)
+            return (*schema_warnings(schema, n), *cost.notes)
         if not cost.expenses:
             return ()
         epsilon = Ledger(cost.expenses, self.config.delta_for(n), n, cost.delta).epsilon()
         return (
-            *hidden_columns_note(table.schema, record.data, n, epsilon),
+            *hidden_columns_note(schema, record.data, n, epsilon),
             *clipped_cells_note(cost.clipped, record.data),
             *rare_values_note(cost.rare_values),
-            *unmodelled_notes(table.schema),
+            *unmodelled_notes(schema),
+            *history_note(schema),
         )
 
     def plan(self, plan: FitPlan, request: RecipeRequest) -> FitPlan:

@@ -25,7 +25,8 @@ from feller.data.modality import Dataset
 from feller.data.tables.clipped_cells import ClippedCells, KeptWords
 from feller.data.tables.mixed_table import as_table
 from feller.data.tables.modality import Table
-from feller.data.tables.private_schema_search import Charge, NoiseTooLargeError, search_schema
+from feller.data.tables.private_history_search import HistorySearch
+from feller.data.tables.private_schema_search import Charge, NoiseTooLargeError, SchemaSearchResult, search_schema
 from feller.data.tables.schema import Schema
 from feller.data.tables.schema_lint import public_facts, rare_words
 from feller.privacy.accounting.dp_events import DpEvent, GaussianMechanism
@@ -224,11 +225,58 @@ def find_schema(
         InputError: If the noise hides all columns or all but one; only the queries made before the error are charged.
     """
     n, k = len(cells.values), len(cells.columns)
+
+    def search(sigma: float, delta: float) -> SchemaSearchResult:
+        return search_schema(cells, sigma, delta, privacy.noise_source("columns"))
+
+    return _paid_search(privacy, search, n, k, QUERIES_PER_COLUMN * k, data, on_spending)
+
+
+def find_history_schema(
+    privacy: PrivacyConfig,
+    cells: RawTable,
+    request: HistorySearch,
+    data: str,
+    on_spending: Callable[[Ledger], None] = lambda ledger: None,
+) -> tuple[Schema, SchemaCost]:
+    """Infer the schema of a table with several rows per person, as `find_schema`; the cost is that of persons.
+
+    Raises:
+        UsageError: If delta is unsuitable for the number of persons.
+        InputError: If rows cannot be grouped or sorted, which is checked before anything is spent; or if the noise
+            hides the columns.
+    """
+    n = request.check(cells)
+
+    def search(sigma: float, delta: float) -> SchemaSearchResult:
+        return request.search(cells, sigma, delta, privacy.noise_source("columns"))
+
+    return _paid_search(privacy, search, n, len(cells.columns), request.num_queries(cells), data, on_spending)
+
+
+def _paid_search(
+    privacy: PrivacyConfig,
+    search: Callable[[float, float], SchemaSearchResult],
+    n: int,
+    k: int,
+    queries: int,
+    data: str,
+    on_spending: Callable[[Ledger], None],
+) -> tuple[Schema, SchemaCost]:
+    """Search a schema with the noise for a number of queries, and record its cost before and after.
+
+    Args:
+        privacy: Privacy options.
+        search: Function (standard deviation of the noise, delta) -> result.
+        n: Number of rows or persons.
+        k: Number of columns.
+        queries: Maximum number of counts to which a row or person contributes once each.
+        data: Path of the table, for messages.
+        on_spending: Function called with a ledger of the maximum cost before the search, and of the actual cost after.
+    """
     delta = privacy.delta_for(n)
-    sigma = math.sqrt(
-        QUERIES_PER_COLUMN * k / (2 * SCHEMA_BUDGET_FRACTION * rho_from_epsilon(privacy.max_epsilon, delta))
-    )
-    max_cost = GaussianMechanism("finding the columns", sigma / math.sqrt(QUERIES_PER_COLUMN * k))
+    sigma = math.sqrt(queries / (2 * SCHEMA_BUDGET_FRACTION * rho_from_epsilon(privacy.max_epsilon, delta)))
+    max_cost = GaussianMechanism("finding the columns", sigma / math.sqrt(queries))
     on_spending(Ledger((max_cost,), delta, n, SCHEMA_BUDGET_FRACTION * delta))
 
     def pay(charges: tuple[Charge, ...]) -> SchemaCost:
@@ -238,9 +286,7 @@ def find_schema(
         return cost
 
     try:
-        schema, charges, rare_values, clipped = search_schema(
-            cells, sigma, SCHEMA_BUDGET_FRACTION * delta, privacy.noise_source("columns")
-        )
+        schema, charges, rare_values, clipped = search(sigma, SCHEMA_BUDGET_FRACTION * delta)
     except NoiseTooLargeError as error:
         pay(error.charges)
         raise InputError(noise_too_large_text(error.hidden_columns, k, n, sigma, data)) from error
