@@ -12,11 +12,11 @@ from torch import Tensor
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Rng
 from feller.data.modality import Dataset
+from feller.data.tables import raking
 from feller.data.tables.column import Categorical
 from feller.data.tables.constraints import Constraint
 from feller.data.tables.modality import Table
 from feller.data.tables.numerical_column import Numerical
-from feller.data.tables import raking
 from feller.data.tables.raking import Crosstab, crosstab_weights, exchange_rows, rake_rows, systematic_sample
 from feller.data.tables.schema import Schema
 from tests.errors import refuses
