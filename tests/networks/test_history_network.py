@@ -1,18 +1,21 @@
 """Autoregressive network of histories: normalisation, padding, cached steps, gradients of persons."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
 from feller.core.errors import UsageError
+from feller.core.gradient import MeanGradient
 from feller.core.rng import Rng
 from feller.networks.sequence.history_transformer import HistoryTransformer
 from feller.privacy.dp_sgd.ghost_clipping import clipped_by_ghost
 from feller.privacy.dp_sgd.per_example_gradients import clipped_by_loop
 from feller.sampling.autoregressive.history_decoding import decode_histories
 from feller.spaces import CategoryTokenizer, DigitTokenizer, HistoryTokens, PairConstraint, TableTokens
+from feller.spaces.history_tokens import RowKind
 from feller.training.objectives.history_likelihood import HistoryLikelihood
 from tests.errors import refuses
 from tests.networks.checks import perturb_weights
@@ -136,7 +139,69 @@ def test_clipped_gradients_of_persons_equal_a_loop() -> None:
         assert torch.allclose(found.sums[name], value, rtol=1e-9, atol=1e-12), name
 
 
+KIND_ROWS = TableTokens((CategoryTokenizer(2), CategoryTokenizer(2), CategoryTokenizer(3)))
+KINDS = HistoryTokens(
+    TableTokens((CategoryTokenizer(3), CategoryTokenizer(2))),
+    KIND_ROWS,
+    max_rows=2,
+    kinds=(RowKind((1,), (0, 1)), RowKind((2,), (1,), is_first=False)),
+)
+"""Orders, of which the first column is known, and items, of which the second is; items follow orders."""
+
+
+def every_history_of_kinds() -> Tensor:
+    orders, items = [(0, value, 0) for value in range(2)], [(1, 0, value) for value in range(3)]
+    ways = [(), *((row,) for row in orders), *itertools.product(orders, [*orders, *items])]
+    return torch.tensor(
+        [[len(way), a, *itertools.chain(*way), *[0] * 3 * (2 - len(way))] for way in ways for a in range(2)]
+    )
+
+
+def test_kinds_of_rows_follow_each_other() -> None:
+    """All histories with items after orders have probability 1; samples are among them, with these probabilities."""
+    made, x = network(KINDS), every_history_of_kinds()
+    probs = log_prob(made, x).exp()
+    assert probs.sum().item() == pytest.approx(1, abs=1e-10)
+    drawn = decode_histories(made, 20_000, Rng(1))
+    counts = _counts(drawn, x)  # fails for any other history
+    assert (counts / counts.sum() - probs).abs().sum() / 2 < 0.03
+    other = x.clone()
+    other[:, 4] = torch.where(other[:, 0] > 0, 2, other[:, 4])  # not a column of orders
+    assert torch.equal(log_prob(made, other), log_prob(made, x))
+
+
+def test_observed_kinds_are_conditioned_on() -> None:
+    made, x = network(KINDS), every_history_of_kinds()
+    given = torch.zeros(4000, KINDS.num_places, dtype=torch.long)
+    mask = torch.zeros_like(given, dtype=torch.bool)
+    given[:, 0], given[:, 7], mask[:, [0, 7]] = 2, 2, True
+    given[:, 5], mask[:, 5] = 1, True
+    drawn = decode_histories(made, 4000, Rng(2), observed=(given, mask), num_candidates=64)
+    weights = log_prob(made, x).exp() * ((x[:, 0] == 2) & (x[:, 5] == 1) & (x[:, 7] == 2))
+    counts = _counts(drawn, x)
+    assert (counts / counts.sum() - weights / weights.sum()).abs().sum() / 2 < 0.03
+
+
+@pytest.mark.parametrize("space", [SPACE, KINDS])
+def test_gradients_of_joined_rows_equal_those_of_single_examples(space: HistoryTokens) -> None:
+    """The mean gradient computes the rows of all examples together, without padding."""
+    made, objective = network(space), HistoryLikelihood(space)
+    x = every_history() if space is SPACE else every_history_of_kinds()
+    example = objective.draw({"x_1": x}, Rng(1), made)
+    MeanGradient()(objective.loss, made, [example], float(len(x)))
+    found = {name: weight.grad.clone() for name, weight in made.named_parameters() if weight.grad is not None}
+    expected = clipped_by_loop(objective.loss, made, example, 1e9)
+    ghost = clipped_by_ghost(objective.loss, made, example, 1e9)
+    for name, gradient in found.items():
+        assert torch.allclose(gradient, expected.sums[name] / len(x), rtol=1e-9, atol=1e-12), name
+        assert torch.allclose(ghost.sums[name], expected.sums[name], rtol=1e-9, atol=1e-12), name
+
+
 def test_wrong_spaces_are_refused() -> None:
+    with refuses(UsageError):
+        replace(KINDS, kinds=KINDS.kinds[:1])
+    with refuses(UsageError):
+        replace(KINDS, kinds=KINDS.kinds[::-1])
     with refuses(UsageError):
         HistoryTokens(ATTRIBUTES, ROWS, max_rows=3)  # 3 numbers of rows
     with refuses(UsageError):

@@ -102,9 +102,10 @@ def fit(data: DataSource | None = None, *, config: FitConfig) -> FittedRun:
     """Fit a model to data and write a run folder.
 
     Args:
-        data: File, folder, `example:NAME`, DataFrame, array or tensor, list of texts, or a dict of these. The run
-            stores a copy of data passed as Python objects, unless the fit is private (`epsilon=`). After a private fit,
-            `evaluate`, `audit` and `resume` need the data again if they were Python objects. Pass None to resume a run.
+        data: File, folder, `example:NAME`, DataFrame, array or tensor, list of texts, a dict of these, or a dict of
+            DataFrames that are linked by keys. The run stores a copy of data passed as Python objects, unless
+            the fit is private (`epsilon=`). After a private fit, `evaluate`, `audit` and `resume` need the data
+            again if they were Python objects. Pass None to resume a run.
         config: Options of `feller fit`; each can also be passed as a keyword argument.
 
     Raises:

@@ -355,10 +355,11 @@ class HistoryOptions(metaclass=OptionsType):
     """Options of tables with several rows per person, such as visits or orders."""
 
     person: OptionalText = None
-    """Column that identifies the person of each row. The model then generates persons with all of their rows, and a
-    private fit protects persons."""
+    """Column that identifies the person of each row; for a folder of tables, the table of persons. The model then
+    generates persons with all of their rows, and a private fit protects persons."""
     order: OptionalText = None
-    """Column of numbers or dates by which the rows of a person are sorted (default: the order of the file)."""
+    """Column of numbers or dates by which the rows of a person are sorted, or TABLE.COLUMN of several tables (default:
+    the order of the file)."""
     max_rows: PositiveInt = None
     """Maximum number of rows per person; further rows are not used (default: that of the table, but at most 100)."""
 

@@ -2,6 +2,7 @@
 
 import abc
 from collections.abc import Callable, Iterable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -10,6 +11,17 @@ from torch import Tensor, nn
 
 LossFunction = Callable[[Any, dict[str, Any]], Tensor]
 """Function (network, batch) -> loss per example, [b]."""
+
+
+_JOINS_EXAMPLES = ContextVar("joins_examples", default=False)
+
+
+def may_join_examples() -> bool:
+    """Return True if a network may compute the examples of a batch together, such as all rows of all examples.
+
+    False while gradients of single examples are computed, which needs the batch as the first dimension everywhere.
+    """
+    return (_JOINS_EXAMPLES.get() or not torch.is_grad_enabled()) and not torch.compiler.is_compiling()
 
 
 class Gradient(abc.ABC):
@@ -36,7 +48,11 @@ class MeanGradient(Gradient):
     ) -> Tensor:
         total: Tensor | None = None
         for batch in micro_batches:
-            batch_loss = loss(network, batch).sum() / expected_size
+            token = _JOINS_EXAMPLES.set(True)
+            try:
+                batch_loss = loss(network, batch).sum() / expected_size
+            finally:
+                _JOINS_EXAMPLES.reset(token)
             batch_loss.backward()
             total = batch_loss.detach() if total is None else total + batch_loss.detach()
         return torch.zeros(()) if total is None else total

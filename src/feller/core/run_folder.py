@@ -34,7 +34,7 @@ MANAGED_FILES = (
 """Names of the files of a run; no other file in the run folder is ever removed."""
 
 
-IGNORED_FILES = ("lock", "spent", "data.csv", "data.npz", "data.jsonl", "populations", "schema.json")
+IGNORED_FILES = ("lock", "spent", "data.csv", "data.npz", "data.jsonl", "tables", "populations", "schema.json")
 """Names of files that a free folder may contain; a folder with any other file counts as occupied."""
 INCOMPLETE_RUN_REMEDY = "If the run folder is incomplete, copy all of it or fit again"
 """Remedy in the error message for a missing run file."""

@@ -16,6 +16,7 @@ from feller.data.proteins.modality import Proteins
 from feller.data.speech.modality import Speech
 from feller.data.speech.sounds import Waveforms
 from feller.data.tables.histories import Histories
+from feller.data.tables.linked_tables import LinkedTables
 from feller.data.tables.mixed_table import MixedTable
 from feller.data.tables.modality import Table
 from feller.data.text.modality import Text
@@ -29,6 +30,7 @@ MODALITIES = (
         Documents,
         Earth,
         Histories,
+        LinkedTables,
         ManifoldPoints,
         Images,
         LabelledImages,

@@ -485,6 +485,14 @@ class Modality(abc.ABC):
         """
         raise UsageError(f"{self.display_name} cannot be converted to a data frame", remedy="Use `numpy()`")
 
+    def frames(self, values: Any) -> dict[str, pd.DataFrame]:
+        """Return examples as one data frame per table, by name.
+
+        Raises:
+            UsageError: If the data are not several tables.
+        """
+        raise UsageError(f"{self.display_name} are not several tables", remedy="Use `frame()` or `numpy()`")
+
     def show(self, values: Any, given: Cond, columns: int | None = None) -> Image.Image:
         """Draw a figure of examples, `columns` per row."""
         figure = type(self).figure
@@ -503,8 +511,9 @@ class Modality(abc.ABC):
         suffix = "" if out.is_dir() else out.suffix.lower()
         suffix = suffix if suffix[1:2].isalpha() else ""  # a folder such as run-0.5 has no suffix
         if suffix not in self.writers:
-            valid = ", ".join(name for name in self.writers if name)
-            raise UsageError(f"cannot write this data type as {suffix}", remedy=f"Use {valid}, or a folder (no suffix)")
+            names = [*filter(None, self.writers), "a folder (no suffix)"]
+            valid = f"{', '.join(names[:-1])}, or {names[-1]}" if names[1:] else names[0]
+            raise UsageError(f"cannot write this data type as {suffix}", remedy=f"Use {valid}")
         return suffix
 
     def check_place(self, out: pathlib.Path) -> None:
@@ -635,6 +644,14 @@ class Dataset:
             UsageError: If the data are not tabular.
         """
         return self.modality.frame(self.values, self.given)
+
+    def frames(self) -> dict[str, pd.DataFrame]:
+        """Return the examples as one DataFrame per table, by name, if the data are tables that are linked by keys.
+
+        Raises:
+            UsageError: If the data are not several tables.
+        """
+        return self.modality.frames(self.values)
 
     def save(self, out: str | os.PathLike[str]) -> pathlib.Path:
         """Write the examples in the format of the file suffix of `out`; if there is no suffix, write a folder.

@@ -1,6 +1,7 @@
 """Space of histories: the tokens of a person's attributes, followed by those of up to `max_rows` rows."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Int64, Shaped
@@ -10,6 +11,18 @@ from feller.core.errors import UsageError
 from feller.core.rng import RandomStream
 from feller.spaces.space import Space
 from feller.spaces.table_tokens import CategoryTokenizer, TableTokens
+
+
+@dataclass(frozen=True)
+class RowKind:
+    """Kind of the rows of a history, which has its own columns: those of one of several tables."""
+
+    columns: tuple[int, ...]
+    """Indices of the columns that rows of this kind have, besides the first; their other tokens have no meaning."""
+    successors: tuple[int, ...]
+    """Indices of the kinds that may follow a row of this kind."""
+    is_first: bool = True
+    """True if the first row of a history may be of this kind."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +41,11 @@ class HistoryTokens(Space):
     """Maximum number of rows per person."""
     min_rows: int = 0
     """Minimum number of rows per person."""
+    kinds: tuple[RowKind, ...] = ()
+    """Kinds of rows, whose index is the first column of a row; empty if all rows have all columns."""
 
     def __post_init__(self) -> None:
+        self._check_kinds()
         lengths = self.attributes.columns[0]
         expected = self.max_rows - self.min_rows + 1
         if not 0 <= self.min_rows <= self.max_rows or self.max_rows < 2:
@@ -38,6 +54,33 @@ class HistoryTokens(Space):
             )
         if not isinstance(lengths, CategoryTokenizer) or lengths.num_values != expected:
             raise UsageError(f"a first column with {expected} numbers of rows", f"{lengths.num_values} values")
+
+    def _check_kinds(self) -> None:
+        if not self.kinds:
+            return
+        first, count = self.rows.columns[0], len(self.kinds)
+        if not isinstance(first, CategoryTokenizer) or first.num_values != count:
+            raise UsageError(f"a first column of rows with {count} values, the kinds of rows", f"{first.num_values}")
+        if not self.kinds[0].is_first:
+            raise UsageError("a first kind with which histories begin", "another")
+
+    @cached_property
+    def active_places(self) -> Bool[Tensor, "kinds row_places"]:
+        """Mask of the tokens of a row that have a meaning, for each kind of rows."""
+        columns = torch.zeros(len(self.kinds), len(self.rows.columns), dtype=torch.bool)
+        columns[:, 0] = True
+        for i, kind in enumerate(self.kinds):
+            columns[i, list(kind.columns)] = True
+        return columns.repeat_interleave(torch.tensor(self.rows.tokens_per_column), 1)
+
+    @cached_property
+    def allowed_kinds(self) -> Bool[Tensor, "kinds_and_start kinds"]:
+        """Mask of the kinds of rows that may follow each kind; the last row is for the beginning of a history."""
+        allowed = torch.zeros(len(self.kinds) + 1, len(self.kinds), dtype=torch.bool)
+        for i, kind in enumerate(self.kinds):
+            allowed[i, list(kind.successors)] = True
+            allowed[-1, i] = kind.is_first
+        return allowed
 
     @property
     def num_attribute_places(self) -> int:

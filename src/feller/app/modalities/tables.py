@@ -16,6 +16,7 @@ from feller.data.loading.raw import RawTable
 from feller.data.modality import Dataset
 from feller.data.tables.dates import Datetime
 from feller.data.tables.histories import Histories
+from feller.data.tables.linked_tables import LinkedTables
 from feller.data.tables.mixed_table import MixedTable
 from feller.data.tables.modality import Table
 from feller.data.tables.numerical_column import Numerical
@@ -32,6 +33,7 @@ from feller.evaluation.report.table_figures import (
 )
 from feller.evaluation.tables.cell_metrics import cell_loss, exact_row_fraction, number_columns
 from feller.evaluation.tables.history_quality import histories_quality, levels_of
+from feller.evaluation.tables.linked_quality import linked_quality
 from feller.evaluation.tables.marginal_distance import pair_errors
 from feller.evaluation.tables.structure import compare_structure, structure_metrics
 from feller.evaluation.tables.table_quality import Numbers, samples_quality, unseen_samples_quality
@@ -164,7 +166,36 @@ def history_figures(comparison: SampleComparison, numbers: dict[str, Any]) -> li
     ]
 
 
+def linked_figures(comparison: SampleComparison, numbers: dict[str, Any]) -> list[tuple[str, Image.Image]]:
+    """Return captioned plots of the columns of each synthetic and real table."""
+    modality = comparison.generated.modality.view(LinkedTables)
+    if modality is None:
+        return []
+    figures = []
+    for i, table in enumerate(modality.links.tables):
+        columns = [
+            LabelledColumn(
+                modality.links.tables[i].own_name(column.name),
+                column.level_names,
+                isinstance(column, Numerical | Datetime),
+            )
+            for column in modality.schemas[i].modelled
+        ]
+        made, real = (modality.levels(data.values, i).numpy() for data in (comparison.generated, comparison.train))
+        if columns and len(made) and len(real):
+            figures += [(f"Columns of {table.name}", image) for image in plot_columns(made, real, columns)]
+    return figures
+
+
 REGISTRATIONS = {
+    LinkedTables: Registration(
+        recipe="table-histories",
+        measure=linked_quality,
+        display=DISPLAY,
+        max_samples=max_report_rows,
+        figures=linked_figures,
+        next_steps="linked",
+    ),
     Histories: Registration(
         recipe="table-histories",
         measure=histories_quality,

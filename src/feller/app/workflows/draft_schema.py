@@ -8,13 +8,15 @@ from typing import Any
 import pandas as pd
 
 from feller.app.config import SchemaConfig
+from feller.app.workflows.draft_linked_schema import draft_linked_schema, infer_linked_schema
 from feller.app.workflows.edit_schema import edit_schema
 from feller.core.errors import InputError, UsageError, error_context
 from feller.data.database_urls import hide_password
 from feller.data.examples.registry import EXAMPLE_PREFIX
 from feller.data.loading.dataset_reader import read
 from feller.data.loading.file_formats import load_table
-from feller.data.loading.in_memory import DataSource, check_frame, said_of, with_index
+from feller.data.loading.in_memory import DataSource, check_frame, is_frames, said_of, with_index
+from feller.data.loading.linked_files import holds_linked_tables
 from feller.data.loading.raw import RawTable
 from feller.data.tables.dataframes import from_frame
 from feller.data.tables.encoding import check_columns
@@ -55,6 +57,9 @@ def draft_schema(
         InputError: If the table is damaged, the output file exists, or a column to edit does not exist.
         UsageError: If the example does not exist, or a column is to have two kinds.
     """
+    if holds_linked_tables(source):
+        result, is_draft = draft_linked_schema(source, out, config, schema)
+        return {**result, "note": DRAFT_NOTE if is_draft else EDITED_NOTE}
     source = hide_password(source)
     path, is_example = pathlib.Path(out), source.startswith(EXAMPLE_PREFIX)
     cells, start, is_draft = _start(source, schema)
@@ -93,6 +98,9 @@ def infer_schema(
         InputError: If the file is not a table, or a column to edit does not exist.
         UsageError: If `data` has another type, its columns have no names, or a column is to have two kinds.
     """
+    if is_frames(data) or (isinstance(data, str | os.PathLike) and holds_linked_tables(data)):
+        assert not isinstance(schema, Schema)
+        return infer_linked_schema(data, schema, config)
     cells, start, is_draft = _start(data, schema)
     with error_context(said_of(data) if isinstance(data, pd.DataFrame) else str(data)):
         edited, _ = edit_schema(start, cells, config, drafted=schema is None and is_draft)

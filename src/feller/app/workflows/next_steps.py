@@ -190,6 +190,9 @@ COMMAND_TEMPLATES = {
         ("sample {run} --complete partial.csv --out whole.csv", "impute the missing cells of a table"),
     ),
     "mixed": (("sample {run} -n {n} --out synthetic.csv", "sample a table with as many rows as the training table"),),
+    "linked": (
+        ("sample {run} -n {n} --out synthetic", "sample as many persons as there are, with their rows in all tables"),
+    ),
     "histories": (("sample {run} -n {n} --out synthetic.csv", "sample as many persons as there are training persons"),),
     "files": (("sample {run} -n 100 --out samples", "sample into a folder of {files} files"),),
     "array": (("sample {run} -n 1000 --out samples.npz", "sample into one file"),),

@@ -29,6 +29,7 @@ from feller.data.loading.in_memory import (
     DataSource,
     as_temporary_file,
     check_frame,
+    is_frames,
     is_in_memory,
     num_rows,
     plain_arrays,
@@ -36,6 +37,7 @@ from feller.data.loading.in_memory import (
     sheet_in,
     with_index,
 )
+from feller.data.loading.linked_files import holds_linked_tables, load_tables
 from feller.data.loading.raw import (
     RawArrays,
     RawChains,
@@ -47,6 +49,7 @@ from feller.data.loading.raw import (
     RawPoints,
     RawSpeech,
     RawTable,
+    RawTables,
     RawTexts,
     RawWaveforms,
 )
@@ -70,6 +73,9 @@ from feller.data.speech.dataset import speech_dataset
 from feller.data.speech.sounds import waveform_dataset
 from feller.data.tables.histories import history_dataset
 from feller.data.tables.history_rows import HistoryColumns
+from feller.data.tables.key_detection import detect_linked_schema
+from feller.data.tables.linked_schema import LinkedSchema, holds_linked_schema, linked_schema_of
+from feller.data.tables.linked_tables import linked_dataset
 from feller.data.tables.mixed_table import MixedTable
 from feller.data.tables.modality import Table, table_dataset
 from feller.data.tables.schema import Schema, schema_of
@@ -86,7 +92,7 @@ def read(
     space: str | None = None,
     project: bool = False,
     vocabulary: str | None = None,
-    schema: Schema | str | os.PathLike[str] | Mapping[str, object] | None = None,
+    schema: Schema | LinkedSchema | str | os.PathLike[str] | Mapping[str, object] | None = None,
     condition: Sequence[str] = (),
     every_row: bool = False,
     modality: type[Modality] | None = None,
@@ -147,6 +153,7 @@ def read(
     if isinstance(source, pd.DataFrame):
         source, _ = with_index(source, _columns(like))
         check_frame(source)
+    frames = source if is_frames(source) else None
     in_memory = is_in_memory(source)
     request = _ReadRequest(
         said_of(source) if in_memory else hide_password(str(source)),
@@ -163,6 +170,9 @@ def read(
         max_side,
         HistoryColumns(person, order, max_rows),
     )
+    if frames is not None:
+        with error_context(request.source):
+            return _to_dataset(load_tables(frames), replace(request, is_linked=True).resolved())
     if in_memory:
         sheet = None if vocabulary is not None or (like is not None and like.has_vocabulary) else sheet_in(source)
         arrays = None if request.raw_type is RawWaveforms else plain_arrays(source, request.options.condition)
@@ -219,12 +229,14 @@ class _ReadRequest:
     space: str | None
     project: bool
     vocabulary: str | None
-    schema: Schema | str | os.PathLike[str] | Mapping[str, object] | None
+    schema: Schema | LinkedSchema | str | os.PathLike[str] | Mapping[str, object] | None
     condition: Sequence[str]
     every_row: bool
     folders: FolderOptions = DEFAULT_FOLDERS
     max_side: int = MAX_SIDE
     histories: HistoryColumns = HistoryColumns()  # noqa: RUF009 - frozen
+    is_linked: bool = False
+    """True for in-memory tables that are linked by keys."""
 
     def check(self) -> None:
         """Validate combinations of arguments, before a file is opened; UsageError if they conflict."""
@@ -239,16 +251,23 @@ class _ReadRequest:
             raise UsageError(
                 "a schema cannot be combined with longest, space, vocabulary or like", remedy="Remove these arguments"
             )
-        self.histories.check()
+        if self.raw_type is not RawTables:
+            self.histories.check()
 
     def resolved(self) -> "_ReadRequest":
         """Return the request with the schema loaded and the size of `like`; errors as `check`."""
         self.check()
-        return replace(self, schema=self.parsed_schema, longest=self.size)
+        schema = self.linked_schema or self.parsed_schema
+        return replace(self, schema=schema, longest=self.size)
+
+    @property
+    def linked_schema(self) -> LinkedSchema | None:
+        """Schema of several tables, loaded from its file if needed; None if there is none."""
+        return linked_schema_of(self.schema) if holds_linked_schema(self.schema) else None
 
     @property
     def parsed_schema(self) -> Schema | None:
-        """Schema, loaded from its file if needed."""
+        """Schema of a table, loaded from its file if needed."""
         return None if self.schema is None else schema_of(self.schema)
 
     @property
@@ -260,6 +279,9 @@ class _ReadRequest:
     @property
     def raw_type(self) -> type[RawExamples]:
         """Raw type that the source must contain."""
+        is_linked = self.is_linked or isinstance(self.schema, LinkedSchema) or holds_linked_tables(self.source)
+        if self.like is None and is_linked:
+            return RawTables
         if self.schema is not None or (self.like is None and self.histories.person is not None):
             return RawTable
         return self.kind or RawExamples if self.like is None else self.like.raw_type
@@ -294,6 +316,9 @@ def _read(request: _ReadRequest) -> Dataset:
     with error_context(source):
         if source.startswith(EXAMPLE_PREFIX):
             return _example(request)
+        if request.raw_type is RawTables:
+            require_data(source)
+            return _to_dataset(load_tables(pathlib.Path(source)), request)
         if is_database(source):
             raw = load_database(source, request.options)
             return _to_dataset(raw, request)
@@ -382,7 +407,7 @@ def _to_dataset(raw: RawExamples, request: _ReadRequest) -> Dataset:
 def _without_conditions(raw: RawExamples, request: _ReadRequest) -> Dataset:
     """Convert raw examples into a data set without the selected conditions."""
     source, like, factory = request.source, request.like, _DATASETS[type(raw)]
-    if request.schema is not None and not isinstance(raw, RawTable):
+    if request.schema is not None and not isinstance(raw, RawTable | RawTables):
         raise UsageError(
             f"a schema describes a table, but {source} contains {raw.description}",
             remedy="Remove the schema",
@@ -434,6 +459,17 @@ def _table(raw: RawTable, request: _ReadRequest) -> Dataset:
         )
     data = table_dataset(raw, schema)
     return replace(data, notes=(*data.notes, _coordinates_note(coordinates))) if coordinates else data
+
+
+def _linked(raw: RawTables, request: _ReadRequest) -> Dataset:
+    """Convert linked tables into a data set, with the given or the detected keys."""
+    _refuse_space(request)
+    schema, columns = request.schema, request.histories
+    if isinstance(schema, LinkedSchema):
+        if columns.person is not None:
+            raise UsageError("the schema names the table of persons", remedy="Leave out --person", argument="person")
+        return linked_dataset(raw, schema)
+    return linked_dataset(raw, detect_linked_schema(raw, columns.person, columns.order, columns.max_rows))
 
 
 def _with_commas(raw: RawTable, request: _ReadRequest) -> RawPoints | None:
@@ -517,6 +553,7 @@ _DATASETS: dict[type[RawExamples], Callable[..., Dataset]] = {
     RawWaveforms: lambda raw, request: waveform_dataset(raw, request.longest),
     RawSpeech: _without_options(speech_dataset),
     RawTable: _table,
+    RawTables: _linked,
     RawTexts: _texts,
 }
 """Function (raw examples, arguments of `read`) -> data set, for each type of raw examples."""

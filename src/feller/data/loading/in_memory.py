@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
+import shutil
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from feller.data.crystals.files import COLUMN as CIF
 from feller.data.files.delimited import Sheet, text_of
 from feller.data.files.numpy_files import write_arrays
 from feller.data.files.plain_text import all_numbers
+from feller.data.files.sample_folder import folder_name
 from feller.data.labels import LABEL_NAMES, TEXT_NAME
 from feller.data.loading.array_formats import LABELS, OTHERS, SAMPLES
 from feller.data.loading.raw import object_array
@@ -31,10 +33,11 @@ InMemoryData = (
     | pd.Series
     | np.ndarray
     | Tensor
-    | Mapping[str, np.ndarray | Tensor | Sequence[object]]
+    | Mapping[str, np.ndarray | Tensor | Sequence[object] | pd.DataFrame]
     | Sequence[object]
 )
-"""In-memory data: a DataFrame, array, tensor, list of texts, or dict of arrays with the keys of an .npz file."""
+"""In-memory data: a DataFrame, array, tensor, list of texts, dict of arrays with the keys of an .npz file, or
+dict of data frames that are linked by keys."""
 DataSource = str | os.PathLike[str] | InMemoryData
 """Source of data: a file, a folder, `example:NAME`, or in-memory data."""
 PRIMARY_KEYS = (*SAMPLES, "element", "mel", "sound")
@@ -164,6 +167,8 @@ class SavedData:
         """On error, delete the file and replace its path in the error by the description."""
         if error is None:
             return
+        if self.file.is_dir():
+            shutil.rmtree(self.file)
         self.file.unlink(missing_ok=True)
         if self.owns_folder:
             with contextlib.suppress(OSError):  # the folder may contain other files
@@ -196,6 +201,8 @@ def save(data: InMemoryData, folder: pathlib.Path, condition: Collection[str] = 
     """
     if isinstance(data, pd.Series):
         data = data.to_frame(data.name or "text")
+    if is_frames(data):
+        return _save_frames(data, folder)
     if isinstance(data, pd.DataFrame):
         check_frame(data)
         file, sheet = _place(folder, "csv"), sheet_of(data, blanks=True)
@@ -217,6 +224,32 @@ def save(data: InMemoryData, folder: pathlib.Path, condition: Collection[str] = 
     file = _place(folder, "npz")
     write_arrays(arrays, file)
     return file
+
+
+def is_frames(data: object) -> TypeGuard[Mapping[str, pd.DataFrame]]:
+    """Return True for a dict of data frames, which are tables linked by keys."""
+    return isinstance(data, Mapping) and bool(data) and all(isinstance(f, pd.DataFrame) for f in data.values())
+
+
+def _save_frames(frames: Mapping[str, pd.DataFrame], folder: pathlib.Path) -> pathlib.Path:
+    """Write each data frame to a .csv file of a folder, and return the folder."""
+    place = folder / "tables"
+    for name, frame in frames.items():
+        if not name or folder_name(name) != name:
+            raise UsageError(
+                argument="data",
+                expected="names of tables that can be names of files",
+                found=repr(name),
+                remedy="Rename",
+            )
+        check_frame(frame)
+    if place.is_dir():
+        shutil.rmtree(place)
+    place.mkdir(parents=True)
+    for name, frame in frames.items():
+        sheet = sheet_of(frame, blanks=True)
+        replace_file(place / f"{name}.csv", text_of(sheet.first_row, sheet.cells, sheet.dialect))
+    return place
 
 
 def arrays_of(data: InMemoryData, condition: Collection[str] = ()) -> dict[str, np.ndarray]:

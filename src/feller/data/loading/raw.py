@@ -1,7 +1,7 @@
 """Raw file contents, before they are converted to a modality."""
 
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, TypeVar
@@ -213,6 +213,25 @@ class RawTable(RawExamples):
         """Return a table with only the rows with these indices, in the order of `rows`."""
         lines = None if self.lines is None else self.lines[rows]
         return replace(self, values=self.values.take(pyarrow.array(rows)), lines=lines)
+
+
+@dataclass(frozen=True, eq=False)
+class RawTables(RawExamples):
+    """Text cells of several tables that are linked by keys; `values` are unused."""
+
+    name = "several tables"
+    tables: Mapping[str, RawTable] = field(kw_only=True)
+    """Tables by name."""
+
+    @property
+    def description(self) -> str:
+        return f"{len(self.tables)} tables"
+
+    def table(self, name: str) -> "RawTable":
+        """Return a table by name; InputError if there is none."""
+        if name not in self.tables:
+            raise InputError.unknown_name("table", name, self.tables)
+        return self.tables[name]
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,8 @@ from feller.data.images.modality import Images
 from feller.data.loading.dataset_reader import read
 from feller.data.loading.file_formats import load_raw, load_texts
 from feller.data.loading.in_memory import DataSource
-from feller.data.loading.raw import RawTexts
+from feller.data.loading.linked_files import load_tables
+from feller.data.loading.raw import RawExamples, RawTables, RawTexts
 from feller.data.loading.read_options import ReadOptions
 from feller.data.loading.user_modality import read_with
 from feller.data.modality import Dataset, Modality
@@ -57,7 +58,12 @@ def read_samples(path: pathlib.Path, modality: Modality) -> tuple[State, Cond]:
         raw_type=modality.raw_type,
     )
     with error_context(path):
-        raw = load_texts(path) if modality.raw_type is RawTexts else load_raw(path, options)
+        loaders: dict[type[RawExamples], Callable[[pathlib.Path], RawExamples]] = {
+            RawTexts: load_texts,
+            RawTables: load_tables,
+        }
+        loader = loaders.get(modality.raw_type)
+        raw = load_raw(path, options) if loader is None else loader(path)
         values, given = modality.values_from_raw(raw)
         return values, {**given, **modality.conditions_from_raw(raw)}
 

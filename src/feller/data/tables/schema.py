@@ -341,7 +341,10 @@ def is_draft(path: pathlib.Path) -> bool:
     The file must contain a valid schema.
     """
     with error_context(path):
-        return _parse_json(path.read_text(encoding="utf-8-sig")).get("draft", False)
+        text = path.read_text(encoding="utf-8-sig")
+        content = json.loads(text)
+        is_linked = isinstance(content, dict) and "tables" in content  # of several tables
+        return bool((content if is_linked else _parse_json(text)).get("draft", False))
 
 
 def parse_schema(text: str) -> Schema:
@@ -496,29 +499,34 @@ def schema_text(schema: Schema, *, draft: bool = False) -> str:
 def _history_fields(history: HistorySchema) -> dict[str, Any]:
     """Return the fields of a history; `gap` has no name, since it is that of the order column."""
     gap = (
-        {} if history.gap is None else {name: value for name, value in _unusual(history.gap).items() if name != "name"}
+        {}
+        if history.gap is None
+        else {name: value for name, value in unusual_fields(history.gap).items() if name != "name"}
     )
     return (
-        {**_unusual(replace(history, gap=None, order=None)), "order": history.order, "gap": gap}
+        {**unusual_fields(replace(history, gap=None, order=None)), "order": history.order, "gap": gap}
         if gap
-        else _unusual(history)
+        else unusual_fields(history)
     )
 
 
 def _column_fields(column: Column) -> dict[str, Any]:
     """Return the type and the non-default fields of a column."""
     kind = next(kind for kind, cls in KINDS.items() if type(column) is cls)
-    return {"kind": kind, **{name: value for name, value in _unusual(column).items() if name != "name"}}
+    return {"kind": kind, **{name: value for name, value in unusual_fields(column).items() if name != "name"}}
 
 
-def _unusual(value: Any) -> dict[str, Any]:
+def unusual_fields(value: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass that differ from their defaults, as JSON values."""
     fields_given: dict[str, Any] = {}
     content = to_dict(value)
     for field in fields(value):
         default = field.default_factory() if field.default_factory is not MISSING else field.default
         own_value = getattr(value, field.name)
         if own_value != default:
-            fields_given[field.name] = _unusual(own_value) if field.name == "form" else _short(content[field.name])
+            fields_given[field.name] = (
+                unusual_fields(own_value) if field.name == "form" else _short(content[field.name])
+            )
     return fields_given
 
 

@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from feller.core.errors import UsageError
+from feller.core.gradient import may_join_examples
 from feller.core.pytree import Cond
 from feller.core.rng import Rng
 from feller.networks.blocks.condition_encoders import ConditionTypes
@@ -77,6 +78,7 @@ class HistoryTransformerNetwork(nn.Module):
         for table in (self.index_embed, self.remaining_embed):
             nn.init.normal_(table.weight, std=EMBEDDING_STD)
         self.register_buffer("padding_row", _valid_row(self.rows), persistent=False)
+        self.kinds = RowKinds(space, self.padding_row) if space.kinds else None
 
     def forward(self, x_t: Int64[Tensor, "b places"], t: Float[Tensor, " b"], cond: Cond) -> Float[Tensor, " b"]:
         """Return the log-likelihood of each history in nats.
@@ -89,9 +91,27 @@ class HistoryTransformerNetwork(nn.Module):
         attributes, rows = self.space.split(x_t)
         valid = self.space.valid_rows(x_t)
         rows = torch.where(valid[..., None], rows, self.padding_row)
-        log_prob = _log_prob(self.attributes.logits(attributes), attributes)
-        of_rows = _log_prob(self.rows.logits(rows, context=self._contexts(attributes, rows)), rows)
-        return log_prob + (of_rows * valid).sum(1)
+        rows = rows if self.kinds is None else self.kinds.filled(rows)
+        log_prob = _log_probs(self.attributes.logits(attributes), attributes).sum(-1)
+        contexts, before = self._contexts(attributes, rows), F.pad(rows[:, :-1, 0], (1, 0), value=-1)
+        if not may_join_examples():
+            return log_prob + (self._rows_log_prob(rows, contexts, before, valid) * valid).sum(1)
+        of_rows = self._rows_log_prob(rows[valid], contexts[valid], before[valid], valid[valid])
+        return log_prob + contexts.new_zeros(valid.shape, dtype=of_rows.dtype).masked_scatter(valid, of_rows).sum(1)
+
+    def _rows_log_prob(
+        self,
+        rows: Int64[Tensor, "*b row_places"],
+        contexts: Float[Tensor, "*b width"],
+        before: Int64[Tensor, "*b"],
+        valid: Bool[Tensor, "*b"],
+    ) -> Float[Tensor, "*b"]:
+        """Return the log-likelihood of each row; `before` is the first token of the row before, or -1."""
+        logits = self.rows.logits(rows, context=contexts)
+        if self.kinds is None:
+            return _log_probs(logits, rows).sum(-1)
+        log_probs = _log_probs(self.kinds.masked(logits, before, valid), rows)
+        return (log_probs * self.kinds.active[rows[..., 0]]).sum(-1)
 
     def _contexts(
         self, attributes: Int64[Tensor, "b attribute_places"], rows: Int64[Tensor, "b steps row_places"]
@@ -140,6 +160,53 @@ def _valid_row(network: RowTransformerNetwork) -> Int64[Tensor, " places"]:
     return row[0]
 
 
+class RowKinds(nn.Module):
+    """Masks of the kinds of rows: which kind may follow which, and which tokens of a row have a meaning."""
+
+    def __init__(self, space: HistoryTokens, filler: Int64[Tensor, " places"]) -> None:
+        super().__init__()
+        self.register_buffer("active", space.active_places, persistent=False)
+        self.register_buffer("allowed", space.allowed_kinds, persistent=False)
+        self.register_buffer("filler", filler.clone(), persistent=False)
+
+    def filled(self, rows: Int64[Tensor, "*b places"]) -> Int64[Tensor, "*b places"]:
+        """Return rows with a fixed valid token wherever the kind of the row has no such column."""
+        return torch.where(self.active[rows[..., 0]], rows, self.filler)
+
+    def masked(
+        self,
+        logits: Float[Tensor, "*b places tokens"],
+        before: Int64[Tensor, "*b"],
+        valid: Bool[Tensor, "*b"],
+    ) -> Float[Tensor, "*b places tokens"]:
+        """Mask the kinds that may not follow the row before, whose kind is `before`; -1 at the beginning."""
+        allowed = self.allowed[before] | ~valid[..., None]
+        allowed = F.pad(allowed, (0, logits.shape[-1] - allowed.shape[-1]), value=True)
+        first = logits[..., :1, :].masked_fill(~allowed[..., None, :], -torch.inf)
+        return torch.cat([first, logits[..., 1:, :]], -2)
+
+    def step_logits(
+        self,
+        logits: Float[Tensor, "m tokens"],
+        place: Int64[Tensor, " m"],
+        before: Int64[Tensor, " m"],
+        kind: Int64[Tensor, " m"] | None,
+    ) -> Float[Tensor, "m tokens"]:
+        """Mask the logits of one token of each row as `masked` and `filled` do.
+
+        Args:
+            logits: Logits of the next token.
+            place: Position of the token in its row.
+            before: Kind of the row before, or -1 at the beginning of a history.
+            kind: Kind of the row, or None for the first token.
+        """
+        if kind is None:
+            allowed = F.pad(self.allowed[before], (0, logits.shape[-1] - self.allowed.shape[-1]))
+            return logits.masked_fill(~allowed, -torch.inf)
+        only = F.one_hot(self.filler[place], logits.shape[-1]).bool()
+        return logits.masked_fill(~(self.active[kind, place][:, None] | only), -torch.inf)
+
+
 class TokenSum(nn.Module):
     """Sum of the embeddings of the tokens of a row, which have a vector for each token of each position."""
 
@@ -155,5 +222,7 @@ class TokenSum(nn.Module):
         return self.embed(tokens + self.first).sum(-2)
 
 
-def _log_prob(logits: Float[Tensor, "*b places tokens"], tokens: Int64[Tensor, "*b places"]) -> Float[Tensor, " *b"]:
-    return logits.log_softmax(-1).gather(-1, tokens[..., None])[..., 0].sum(-1)
+def _log_probs(
+    logits: Float[Tensor, "*b places tokens"], tokens: Int64[Tensor, "*b places"]
+) -> Float[Tensor, "*b places"]:
+    return logits.log_softmax(-1).gather(-1, tokens[..., None])[..., 0]

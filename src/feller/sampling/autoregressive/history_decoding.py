@@ -118,7 +118,8 @@ def _fill_rows(
         context, cache = network.next_context(attributes, last, cache)
         active = (lengths > step).nonzero()[:, 0]
         row_rng = rng.fold_in("row", step)
-        decoder = RowDecoder(_RowsInContext(network.rows, context[active]), token_sampler, forbidden)
+        before = None if last is None else last[active, 0]
+        decoder = RowDecoder(_RowsInContext(network, context[active], before), token_sampler, forbidden)
         u = decoder.uniform(row_rng, n, k).flatten(0, 1)[active]
         filled, log_weights = decoder(rows[active, step], observed.mask[active, step], u)
         rows[active, step] = filled
@@ -146,13 +147,19 @@ def _resampled(log_weights: Float[Tensor, "n k"], rng: Rng) -> Int64[Tensor, " m
 class _RowsInContext:
     """Network of rows, each conditioned on the features of its history, with the interface of `RowDecoder`."""
 
-    def __init__(self, network: Any, context: Float[Tensor, "m width"]) -> None:
-        self.network, self.context = network, context
-        self.space, self.grammar, self.rows_per_call = network.space, network.grammar, max(1, len(context))
-        self.parameters, self.init_cache = network.parameters, network.init_cache
+    def __init__(self, network: Any, context: Float[Tensor, "m width"], before: Int64[Tensor, " m"] | None) -> None:
+        self.network, self.kinds, self.context = network.rows, network.kinds, context
+        self.before = torch.full_like(context[:, 0], -1, dtype=torch.long) if before is None else before
+        self.kind: Tensor | None = None
+        self.space, self.grammar, self.rows_per_call = self.network.space, self.network.grammar, max(1, len(context))
+        self.parameters, self.init_cache = self.network.parameters, self.network.init_cache
 
     def decode_step(
         self, last: Tensor | None, last_place: Tensor | None, place: Tensor, cache: RowKVCache
     ) -> tuple[Float[Tensor, "m tokens"], RowKVCache]:
         """Return the logits of the next token of each row, as `RowTransformerNetwork.decode_step`."""
-        return self.network.decode_step(last, last_place, place, cache, self.context)
+        logits, cache = self.network.decode_step(last, last_place, place, cache, self.context)
+        if self.kinds is None:
+            return logits, cache
+        self.kind = last if cache.length == 2 else self.kind
+        return self.kinds.step_logits(logits, place, self.before, self.kind), cache

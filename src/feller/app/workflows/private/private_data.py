@@ -217,7 +217,7 @@ class PrivateData(DataAccess):
                 return table_dataset(cells, schema)
         source = record.data if in_memory_data is None else in_memory_data
         dataset = with_white_level(read(source, schema=record.config.data_loading.schema, **options), source, like)
-        if not has_schema and dataset.modality.view(Table) is not None:
+        if not has_schema and dataset.modality.has_schema:
             raise UsageError(
                 f"the schema of {record.data} would be inferred from its cells, which would reveal private values",
                 remedy=f"Set --schema, or use a table file ({', '.join(TABLE_SUFFIXES)}), which gets a private schema",

@@ -1,0 +1,472 @@
+"""Description of tables that are linked by keys: persons, their rows in other tables, and rows of those rows."""
+
+import json
+import os
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from feller.core.errors import InputError, error_context
+from feller.core.serialization import from_dict, replace_file
+from feller.data.tables.column import Categorical, Column
+from feller.data.tables.constraints import Constraint
+from feller.data.tables.dependent_columns import Copy, Gap, Sum
+from feller.data.tables.history_schema import MAX_ROWS, HistorySchema
+from feller.data.tables.numerical_column import Numerical
+from feller.data.tables.rules import Combination, MissingTogether, Order, Rule, Unique
+from feller.data.tables.schema import VERSION, Schema, parse_schema, schema_text, unusual_fields
+from feller.data.tables.unmodelled_columns import Derived, Identifier
+
+TYPE_COLUMN = "table"
+"""Name of the column with the table of each row of a person."""
+_PARTS = ("version", "draft", "persons", "max_rows", "outside", "tables")
+_KEYS = ("primary_key", "foreign_keys", "order", "gap", "lookup")
+
+
+@dataclass(frozen=True)
+class ForeignKey:
+    """Columns of a table whose cells are those of the primary key of a row of another table."""
+
+    columns: tuple[str, ...]
+    table: str
+    """Name of the other table."""
+
+
+@dataclass(frozen=True)
+class TableKeys:
+    """Keys and column names of one of several linked tables."""
+
+    name: str
+    columns: tuple[str, ...] = ()
+    """Names of all columns, in order; empty for a lookup table, which is not generated."""
+    primary_key: tuple[str, ...] = ()
+    foreign_keys: tuple[ForeignKey, ...] = ()
+    order: str | None = None
+    """Name of the column by which the rows of a parent are sorted; None for the order of the file."""
+    gap: Numerical | None = None
+    """Bounds and bins of the difference of `order` from row to row of a parent, in days or the finest unit of its
+    format, or for numbers in their own unit; None to model its values instead of differences."""
+
+    @property
+    def gap_name(self) -> str:
+        """Name of the column of differences in the schema of all tables."""
+        return f"{self.name}.{self.order} gap"
+
+    @property
+    def is_lookup(self) -> bool:
+        """True for a table of public facts, such as products: foreign keys refer to its rows, but none is generated."""
+        return not self.columns
+
+    def own_name(self, column: str) -> str:
+        """Return the name of a column without the name of the table."""
+        return column.removeprefix(f"{self.name}.")
+
+
+@dataclass(frozen=True)
+class Links:
+    """Tables that are generated, and how their rows belong to each other: persons first, parents before children."""
+
+    tables: tuple[TableKeys, ...]
+    """Table of persons, and the tables of their rows."""
+    lookups: tuple[TableKeys, ...] = ()
+    """Tables of public facts."""
+
+    @property
+    def persons(self) -> TableKeys:
+        """Table with one row per person."""
+        return self.tables[0]
+
+    @property
+    def children(self) -> tuple[TableKeys, ...]:
+        """Tables of rows of persons, or of rows of other tables."""
+        return self.tables[1:]
+
+    @cached_property
+    def parents(self) -> tuple[int, ...]:
+        """Index in `tables` of the table to whose rows the rows of each child table belong."""
+        index = {table.name: i for i, table in enumerate(self.tables)}
+        return tuple(max(index[key.table] for key in self.parent_keys(table)) for table in self.children)
+
+    def parent_keys(self, table: TableKeys) -> list[ForeignKey]:
+        """Return the foreign keys of a table to generated tables."""
+        names = {other.name for other in self.tables}
+        return [key for key in table.foreign_keys if key.table in names]
+
+    def ancestors(self, child: int) -> list[int]:
+        """Return the indices in `tables` of the parent of a child table, of its parent, and so on up to the persons."""
+        found = [self.parents[child - 1]]
+        while found[-1]:
+            found.append(self.parents[found[-1] - 1])
+        return found
+
+    def is_single(self, child: int) -> bool:
+        """Return True if each parent has at most one row of a child table: its foreign key is its primary key."""
+        table, parent = self.tables[child], self.tables[self.parents[child - 1]]
+        keys = [key.columns for key in self.parent_keys(table) if key.table == parent.name]
+        return bool(table.primary_key) and any({*table.primary_key} <= {*columns} for columns in keys)
+
+    @cached_property
+    def kinds(self) -> tuple[tuple[TableKeys, bool], ...]:
+        """Kinds of rows: child tables, and whether the row has a difference from the row before instead of a value."""
+        return tuple((t, is_next) for t in self.children for is_next in ([False] if t.gap is None else [False, True]))
+
+    def may_follow(self, kind: int, following: int) -> bool:
+        """Return True if a row of the kind `following` may come directly after a row of a kind.
+
+        Its parent must be among the row and its ancestors, and rows of a parent come table by table.
+        """
+        names = [table.name for table in self.tables]
+        (table, _), (next_table, is_next) = self.kinds[kind], self.kinds[following]
+        child, next_child = names.index(table.name), names.index(next_table.name)
+        path = [child, *self.ancestors(child)]
+        parent = self.parents[next_child - 1]
+        if parent not in path:
+            return False
+        if parent == child:
+            return not is_next
+        current = path[path.index(parent) - 1]
+        if next_child == current:
+            return not self.is_single(next_child) and is_next == (next_table.gap is not None)
+        return next_child > current and not is_next
+
+    def prefixed(self, child: int) -> dict[str, str]:
+        """Return the name of each column of a child table in the schema of all tables, by its own name."""
+        table = self.tables[child]
+        return {name: f"{table.name}.{name}" if child else name for name in table.columns}
+
+
+def link_tables(tables: Sequence[TableKeys], persons: str) -> Links:
+    """Return the tables that are generated, parents before children.
+
+    Raises:
+        InputError: If keys form a cycle, refer to unknown tables or columns, or a table is not linked to the persons.
+    """
+    by_name = {table.name: table for table in tables}
+    if persons not in by_name:
+        raise InputError.unknown_name("persons", persons, by_name)
+    for table in tables:
+        _check_keys(table, by_name)
+    ordered, lookups = [by_name[persons]], [table for table in tables if table.is_lookup]
+    left = [table for table in tables if not table.is_lookup and table.name != persons]
+    if by_name[persons].is_lookup or any(not by_name[key.table].is_lookup for key in by_name[persons].foreign_keys):
+        raise InputError(
+            f"a table of persons without foreign keys: each row of {persons} is one person",
+            ", ".join(key.table for key in by_name[persons].foreign_keys) or "a lookup table",
+            'Declare the other table as a lookup table ("lookup": true), or name it as the table of persons',
+        )
+    while left:
+        known = {table.name for table in (*ordered, *lookups)}
+        ready = [
+            table for table in left if {key.table for key in table.foreign_keys} <= known and _is_linked(table, ordered)
+        ]
+        if not ready:
+            raise _unlinked(left, persons)
+        ordered += ready
+        left = [table for table in left if table not in ready]
+    links = Links(tuple(ordered), tuple(lookups))
+    if len(ordered) < 2:
+        raise InputError(f"a table with a foreign key to {persons}", "none", "Fit a single table as a file")
+    for child in range(1, len(ordered)):
+        _check_parents(links, child)
+    return links
+
+
+def _is_linked(table: TableKeys, ordered: Sequence[TableKeys]) -> bool:
+    return any(key.table == other.name for key in table.foreign_keys for other in ordered)
+
+
+def _unlinked(left: Sequence[TableKeys], persons: str) -> InputError:
+    """Return the error for tables that cannot be ordered: of a cycle of keys, or without a key to the persons."""
+    names = {table.name: table for table in left}
+    for start in left:
+        path = [start.name]
+        while (
+            following := next((key.table for key in names[path[-1]].foreign_keys if key.table in names), None)
+        ) is not None:
+            path.append(following)
+            if following in path[:-1]:
+                cycle = path[path.index(following) :]
+                return InputError(
+                    "foreign keys without cycles",
+                    " -> ".join(cycle),
+                    "Remove one of these foreign keys, and skip its columns",
+                )
+    table = left[0]
+    return InputError(
+        f"a foreign key from {table.name} to {persons} or to a table of its rows",
+        ", ".join(key.table for key in table.foreign_keys) or "none",
+        f'Add "foreign_keys", declare {table.name} as a lookup table, or leave it out',
+        place=table.name,
+    )
+
+
+def _check_keys(table: TableKeys, by_name: Mapping[str, TableKeys]) -> None:
+    with error_context(place=table.name):
+        if not table.is_lookup:
+            for name in (*table.primary_key, *(name for key in table.foreign_keys for name in key.columns)):
+                if name not in table.columns:
+                    raise InputError.unknown_name("key column", name, table.columns)
+            if table.order is not None and table.order not in table.columns:
+                raise InputError.unknown_name("order", table.order, table.columns)
+        for key in table.foreign_keys:
+            if key.table not in by_name:
+                raise InputError.unknown_name("table of a foreign key", key.table, by_name)
+            if key.table == table.name:
+                raise InputError("foreign keys without cycles", f"{table.name} -> {table.name}", "Skip the key column")
+            primary = by_name[key.table].primary_key
+            if len(primary) != len(key.columns):
+                raise InputError(
+                    f"as many columns as the primary key of {key.table}, {', '.join(primary) or 'which has none'}",
+                    ", ".join(key.columns),
+                    'Set "primary_key" of the other table, or correct the foreign key',
+                )
+
+
+def _check_parents(links: Links, child: int) -> None:
+    """Raise an InputError if a table refers to a generated table that is not an ancestor of its rows."""
+    names = {links.tables[i].name for i in links.ancestors(child)}
+    for key in links.parent_keys(links.tables[child]):
+        if key.table not in names:
+            raise InputError(
+                f"foreign keys to one of {', '.join(sorted(names))}, or to a lookup table",
+                key.table,
+                f"Remove this foreign key and skip its columns, or declare {key.table} as a lookup table",
+                place=links.tables[child].name,
+                column=key.columns[0],
+            )
+
+
+@dataclass(frozen=True)
+class LinkedSchema:
+    """Schemas of several tables, with their keys."""
+
+    persons: str
+    """Name of the table with one row per person; a private fit protects persons with all of their rows."""
+    keys: tuple[TableKeys, ...]
+    schemas: Mapping[str, Schema]
+    """Schema of each table that is not a lookup table, by its name."""
+    max_rows: int = MAX_ROWS
+    """Maximum number of rows per person, in all tables together."""
+
+    def __post_init__(self) -> None:
+        _ = self.links, self.flat
+
+    @cached_property
+    def links(self) -> Links:
+        """Generated tables in order, parents before children."""
+        return link_tables(self.keys, self.persons)
+
+    @cached_property
+    def flat(self) -> Schema:
+        """Schema of one table of all rows, in which the columns of other tables than persons have qualified names."""
+        links = self.links
+        for i, table in enumerate(links.tables):
+            _check_identifiers(links, i, self.schemas[table.name])
+        of_persons = self.schemas[links.persons.name]
+        unit = next(name for name in links.persons.primary_key if isinstance(of_persons.by_name[name], Identifier))
+        names = {*of_persons.names, *(f"{t.name}.{name}" for t in links.children for name in t.columns)}
+        kind = TYPE_COLUMN
+        while kind in names:
+            kind += "_"
+        kinds = [f"{table.name}{' (next)' * is_next}" for table, is_next in links.kinds]
+        columns: list[Column] = [*of_persons.columns, Categorical(kind, tuple(kinds))]
+        rules: list[Rule] = [*of_persons.rules]
+        for i, table in enumerate(links.children, 1):
+            qualified = links.prefixed(i)
+            columns += [renamed_column(column, qualified) for column in self.schemas[table.name].columns]
+            columns += [] if table.gap is None else [replace(table.gap, name=table.gap_name)]
+            rules += [renamed_rule(rule, qualified) for rule in self.schemas[table.name].rules]
+        attributes = tuple(column.name for column in of_persons.modelled if column.name != unit)
+        history = HistorySchema(None, attributes, self.max_rows, 0)
+        return Schema(tuple(columns), of_persons.outside, unit, tuple(rules), history=history)
+
+
+def _check_identifiers(links: Links, i: int, schema: Schema) -> None:
+    """Raise an InputError if a key column is not generated as a key."""
+    table = links.tables[i]
+    copied = {name for key in links.parent_keys(table) for name in key.columns}
+    if table.gap is not None and any(len(rule.names) > 1 and table.order in rule.names for rule in schema.rules):
+        raise InputError(
+            "rules without the column of the order, since differences from row to row are modelled",
+            str(table.order), 'Remove the rule, or "gap"', place=table.name, column=table.order,
+        )  # fmt: skip
+    if i == 0 and not table.primary_key:
+        raise InputError("a primary key of the table of persons", "none", 'Set "primary_key"', place=table.name)
+    own = [name for name in table.primary_key if name not in copied]
+    for name in copied:
+        if not isinstance(schema.by_name[name], Identifier):
+            raise _no_identifier(table, name)
+    if own and not any(isinstance(schema.by_name[name], Identifier) for name in own):
+        raise _no_identifier(table, own[-1])
+
+
+def _no_identifier(table: TableKeys, name: str) -> InputError:
+    return InputError(
+        "an identifier, since generated rows get new keys",
+        "another kind of column",
+        'Declare the column as {"kind": "identifier"}',
+        place=table.name,
+        column=name,
+    )
+
+
+def renamed_column(column: Column, names: Mapping[str, str]) -> Column:
+    """Return a column with new names of itself and of the columns from which it is computed."""
+    changed: dict[str, Any] = {"name": names[column.name]}
+    if isinstance(column, Copy | Derived):
+        changed["source"] = names[column.source]
+    elif isinstance(column, Gap):
+        changed["after"] = names[column.after]
+    elif isinstance(column, Sum):
+        changed["parts"] = tuple(names[part] for part in column.parts)
+    return replace(column, **changed)  # pyrefly: ignore
+
+
+def renamed_rule(rule: Rule, names: Mapping[str, str]) -> Rule:
+    """Return a rule with new names of its columns."""
+    if isinstance(rule, Constraint):
+        return replace(rule, when=names[rule.when], then=names[rule.then])
+    if isinstance(rule, Order):
+        return Order(names[rule.lower], names[rule.upper])
+    if isinstance(rule, MissingTogether):
+        return MissingTogether(tuple(names[name] for name in rule.together))
+    if isinstance(rule, Unique):
+        return Unique(names[rule.unique])
+    assert isinstance(rule, Combination)
+    return replace(rule, columns=(names[rule.columns[0]], names[rule.columns[1]]))
+
+
+def holds_linked_schema(source: object) -> bool:
+    """Return True for the schema of several tables: a `LinkedSchema`, or a dict or JSON file with "tables"."""
+    if isinstance(source, LinkedSchema):
+        return True
+    if isinstance(source, str | os.PathLike):
+        try:
+            source = json.loads(pathlib.Path(source).read_text(encoding="utf-8-sig"))
+        except (OSError, ValueError, RecursionError):
+            return False
+    return isinstance(source, Mapping) and "tables" in source
+
+
+def linked_schema_of(source: object) -> LinkedSchema:
+    """Return a schema of several tables from a `LinkedSchema`, a dict, or a JSON file; see `holds_linked_schema`.
+
+    Raises:
+        InputError: If it is invalid; the error has the table, column and field.
+    """
+    if isinstance(source, LinkedSchema):
+        return source
+    if isinstance(source, str | os.PathLike):
+        path = pathlib.Path(source)
+        with error_context(path):
+            return parse_linked_schema(json.loads(path.read_text(encoding="utf-8-sig")))
+    assert isinstance(source, Mapping)
+    return parse_linked_schema(source)
+
+
+def parse_linked_schema(content: Mapping[str, Any]) -> LinkedSchema:
+    """Parse the schema of several tables from a JSON object; InputError if it is invalid."""
+    unknown = next((name for name in content if name not in _PARTS), None)
+    if unknown is not None:
+        raise InputError.unknown_name("part of a schema of several tables", unknown, _PARTS)
+    tables = content.get("tables")
+    if not isinstance(tables, Mapping) or not all(isinstance(entry, Mapping) for entry in tables.values()):
+        raise InputError('"tables": {NAME: {"primary_key": [...], "columns": {...}}, ...}', f"{tables!r:.40}")
+    if not isinstance(content.get("persons"), str):
+        raise InputError("the name of the table with one row per person", "none", argument="persons")
+    max_rows = content.get("max_rows", MAX_ROWS)
+    if type(max_rows) is not int:
+        raise InputError("an integer", f"{max_rows!r:.40}", argument="max_rows")
+    keys, schemas = [], {}
+    for name, entry in tables.items():
+        with error_context(place=name):
+            schema = None if entry.get("lookup") is True else _schema(entry, content)
+            keys.append(_keys_of(name, entry, () if schema is None else schema.names))
+            if schema is not None:
+                schemas[name] = schema
+    return LinkedSchema(content["persons"], tuple(keys), schemas, max_rows)
+
+
+def _schema(entry: Mapping[str, Any], content: Mapping[str, Any]) -> Schema:
+    own = {name: value for name, value in entry.items() if name not in _KEYS}
+    shared = {"outside": content["outside"]} if "outside" in content else {}
+    return parse_schema(json.dumps({"version": content.get("version", 1), **shared, **own}, ensure_ascii=False))
+
+
+def _keys_of(name: str, entry: Mapping[str, Any], columns: tuple[str, ...]) -> TableKeys:
+    foreign = entry.get("foreign_keys", [])
+    is_list = isinstance(foreign, list) and all(
+        isinstance(key, Mapping) and {*key} == {"columns", "table"} for key in foreign
+    )
+    if not is_list:
+        raise InputError(
+            '[{"columns": [COLUMN, ...], "table": TABLE}, ...]', f"{foreign!r:.40}", argument="foreign_keys"
+        )
+    order = entry.get("order")
+    if order is not None and not isinstance(order, str):
+        raise InputError("the name of a column", f"{order!r:.40}", argument="order")
+    gap = entry.get("gap")
+    if gap is not None and not (isinstance(gap, Mapping) and order is not None):
+        raise InputError('{"low": 0, "high": ...}, together with "order"', f"{gap!r:.40}", argument="gap")
+    found = None if gap is None else from_dict(Numerical, {"name": order, **gap})
+    keys = tuple(ForeignKey(_names(key["columns"], "columns"), str(key["table"])) for key in foreign)
+    return TableKeys(name, columns, _names(entry.get("primary_key", []), "primary_key"), keys, order, found)
+
+
+def _names(value: Any, field: str) -> tuple[str, ...]:
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError("a list of names of columns", f"{value!r:.40}", argument=field)
+    return tuple(names)
+
+
+def linked_schema_text(schema: LinkedSchema, *, draft: bool = False) -> str:
+    """Return the schema of several tables as JSON; `draft` marks it as not yet reviewed by the user."""
+    tables = ",\n".join(f" {json.dumps(keys.name)}: {_table_text(schema, keys)}" for keys in schema.keys)
+    outside = schema.schemas[schema.persons].outside
+    parts = [
+        f'"version": {VERSION}',
+        *(['"draft": true'] if draft else []),
+        f'"persons": {json.dumps(schema.persons, ensure_ascii=False)}',
+        f'"max_rows": {schema.max_rows}',
+        f'"outside": "{outside}"',
+        f'"tables": {{\n{tables}\n}}',
+    ]
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+def _table_text(schema: LinkedSchema, keys: TableKeys) -> str:
+    """Return the keys and the schema of one table as JSON text."""
+    fields: dict[str, Any] = {"lookup": True} if keys.is_lookup else {}
+    if keys.primary_key:
+        fields["primary_key"] = list(keys.primary_key)
+    if keys.foreign_keys:
+        fields["foreign_keys"] = [{"columns": list(key.columns), "table": key.table} for key in keys.foreign_keys]
+    if keys.order is not None:
+        fields["order"] = keys.order
+    if keys.gap is not None:
+        fields["gap"] = {name: value for name, value in unusual_fields(keys.gap).items() if name != "name"}
+    lines = [f' "{name}": {json.dumps(value, ensure_ascii=False)}' for name, value in fields.items()]
+    if not keys.is_lookup:
+        omitted = ('"version"', '"unit"', '"outside"')
+        text = schema_text(schema.schemas[keys.name]).strip()[1:-1].strip("\n")
+        lines.append("\n".join(line for line in text.split("\n") if not line.strip().startswith(omitted)))
+    return "{\n" + ",\n".join(lines) + "\n }"
+
+
+def write_linked_schema(schema: LinkedSchema, path: pathlib.Path, *, draft: bool = False) -> None:
+    """Write the schema of several tables for editing; see `linked_schema_text`."""
+    try:
+        replace_file(path, linked_schema_text(schema, draft=draft))
+    except OSError as error:
+        raise InputError(f"cannot write {path} ({error.strerror or error})", remedy="Choose another path") from error
+
+
+def schemas_of(flat: Schema, links: Links) -> Iterator[Schema]:
+    """Yield the schema of each generated table, with the names of the schema of all tables and without history."""
+    for i, table in enumerate(links.tables):
+        names = {*links.prefixed(i).values()} if i else {*table.columns}
+        rules = tuple(rule for rule in flat.rules if {*rule.names} <= names)
+        yield Schema(tuple(column for column in flat.columns if column.name in names), flat.outside, rules=rules)

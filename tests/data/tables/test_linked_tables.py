@@ -1,0 +1,225 @@
+"""Several tables linked by keys: keys found, rows grouped, codes and cells in both directions, wrong keys."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import feller
+from feller.core.errors import InputError
+from feller.data.loading.linked_files import load_tables
+from feller.data.modality import Dataset
+from feller.data.tables.key_detection import detect_linked_schema
+from feller.data.tables.linked_schema import LinkedSchema, linked_schema_of, linked_schema_text
+from feller.data.tables.linked_tables import LinkedTables
+from tests.errors import refuses
+
+Frames = dict[str, pd.DataFrame]
+
+
+def shop(n: int = 60, seed: int = 0) -> Frames:
+    """Return customers with orders and tickets, items of orders, and a lookup table of products."""
+    rng = np.random.default_rng(seed)
+    customers = pd.DataFrame(
+        {
+            "customer_id": [f"C{i:04}" for i in range(n)],
+            "country": rng.choice(["DE", "FR"], n),
+            "age": rng.integers(18, 80, n),
+        }
+    )
+    orders, items, tickets = [], [], []
+    for i in range(n):
+        day = pd.Timestamp("2024-01-01") + pd.Timedelta(days=int(rng.integers(0, 100)))
+        for _ in range(rng.integers(0, 4)):
+            order = f"O{len(orders):05}"
+            orders.append((order, f"C{i:04}", day, rng.choice(["web", "shop"])))
+            items += [
+                (order, line, f"P{rng.integers(0, 5)}", int(rng.geometric(0.5)))
+                for line in range(1, rng.integers(1, 4))
+            ]
+            day += pd.Timedelta(days=int(rng.choice([7, 30])))
+        tickets += [(f"C{i:04}", rng.choice(["late", "broken"])) for _ in range(rng.integers(0, 3))]
+    return {
+        "items": pd.DataFrame(items, columns=["order_id", "line", "product_id", "quantity"]),
+        "customers": customers,
+        "orders": pd.DataFrame(orders, columns=["order_id", "customer_id", "date", "channel"]),
+        "tickets": pd.DataFrame(tickets, columns=["customer_id", "reason"]),
+        "products": pd.DataFrame({"product_id": [f"P{i}" for i in range(5)], "price": [3.5, 2, 9, 10, 7]}),
+    }
+
+
+def read(frames: Frames, **options: str | int | LinkedSchema) -> tuple[Dataset, LinkedTables]:
+    data = feller.read(frames, **options)  # pyrefly: ignore
+    modality = data.modality.view(LinkedTables)
+    assert modality is not None
+    return data, modality
+
+
+def test_keys_are_found() -> None:
+    _, modality = read(shop())
+    links = modality.links
+    assert [table.name for table in links.tables] == ["customers", "orders", "tickets", "items"]
+    assert [table.primary_key for table in links.tables] == [("customer_id",), ("order_id",), (), ("order_id", "line")]
+    assert [links.tables[parent].name for parent in links.parents] == ["customers", "customers", "orders"]
+    assert [table.name for table in links.lookups] == ["products"]
+    assert {key.table for key in links.tables[3].foreign_keys} == {"orders", "products"}
+
+
+@pytest.mark.parametrize("order", [None, "orders.date", "date"])
+def test_tables_come_back(order: str | None) -> None:
+    """Categories, counts and links of the decoded tables are those of the real ones, with new keys."""
+    frames = shop()
+    data, modality = read(frames) if order is None else read(frames, order=order)
+    made = modality.frames(data.values)
+    assert {*made} == {"customers", "orders", "tickets", "items"}
+    for name, frame in made.items():
+        assert list(frame) == list(frames[name])
+        assert len(frame) == len(frames[name])
+    pd.testing.assert_series_equal(made["orders"].channel, frames["orders"].channel, check_dtype=False)
+    pd.testing.assert_series_equal(made["items"].product_id, frames["items"].product_id, check_dtype=False)
+    assert (made["items"].line.astype(int) == frames["items"].line).all()
+    for child, key, parent in (("orders", "customer_id", "customers"), ("items", "order_id", "orders")):
+        assert made[child][key].isin(made[parent][key]).all()
+        sizes = [t[child].groupby(t[child][key]).size().reindex(t[parent][key], fill_value=0) for t in (made, frames)]
+        assert sizes[0].tolist() == sizes[1].tolist()
+    assert made["orders"].order_id.is_unique
+    assert not made["items"].duplicated(["order_id", "line"]).any()
+    again, _ = modality.values_from_raw(load_tables(made))
+    if order is None:
+        torch.testing.assert_close(again, data.values)
+    else:  # numbers within bins are drawn anew, so that sorted values may change places
+        assert made["orders"].groupby("customer_id").date.diff().dropna().min() >= pd.Timedelta(0)
+    torch.testing.assert_close(modality.decode(modality.encode(data.values)), data.values)
+
+
+def test_order_of_rows_does_not_matter() -> None:
+    """Children follow their parents in their own order, wherever parents and children stand in their files."""
+    frames = shop()
+    data, _ = read(frames, order="date")
+    orders = frames["orders"].sample(frac=1, random_state=1)
+    shuffled = frames | {"orders": orders, "items": frames["items"].sort_values(["line", "order_id"])}
+    other, _ = read(shuffled, order="date")
+    torch.testing.assert_close(other.values, data.values)
+
+
+def test_schema_is_written_and_read() -> None:
+    schema = detect_linked_schema(load_tables(shop()), order="date")
+    text = linked_schema_text(schema, draft=True)
+    content = json.loads(text)
+    assert content["draft"] is True
+    assert content["tables"]["items"]["foreign_keys"] == [
+        {"columns": ["order_id"], "table": "orders"},
+        {"columns": ["product_id"], "table": "products"},
+    ]
+    again = linked_schema_of(content)
+    assert again == schema
+    data, _ = read(shop(), schema=schema)
+    assert data.values.shape[0] == 60
+
+
+def test_rows_after_the_maximum_are_dropped() -> None:
+    data, modality = read(shop(), max_rows=3)
+    assert int(modality.lengths(data.values).max()) == 3
+    made = modality.frames(data.values)
+    assert made["items"].order_id.isin(made["orders"].order_id).all()
+    assert any("not used" in note for note in data.notes)
+
+
+def test_composite_keys_and_one_to_one() -> None:
+    """A key of two columns is copied to the children; a table whose key is its foreign key has one row per parent."""
+    stores = pd.DataFrame({"region": ["N", "N", "S"], "store_no": [1, 2, 1], "size": ["a", "b", "a"]})
+    staff = pd.DataFrame({"region": ["N", "N", "S"], "store_no": [1, 1, 1], "role": ["x", "y", "x"]})
+    details = pd.DataFrame({"region": ["N", "S"], "store_no": [2, 1], "open": ["yes", "no"]})
+    identifier, word = {"kind": "identifier"}, lambda *values: {"kind": "categorical", "values": list(values)}
+    foreign = [{"columns": ["region", "store_no"], "table": "stores"}]
+    keys = {"region": {"kind": "identifier"}, "store_no": identifier}
+    tables = {
+        "stores": {
+            "primary_key": ["region", "store_no"],
+            "columns": {"region": word("N", "S"), "store_no": identifier, "size": word("a", "b")},
+        },
+        "staff": {"foreign_keys": foreign, "columns": {**keys, "role": word("x", "y")}},
+        "details": {
+            "primary_key": ["region", "store_no"],
+            "foreign_keys": foreign,
+            "columns": {**keys, "open": word("yes", "no")},
+        },
+    }
+    schema = linked_schema_of({"persons": "stores", "max_rows": 5, "tables": tables})
+    data, modality = read({"stores": stores, "staff": staff, "details": details}, schema=schema)
+    made = modality.frames(data.values)
+    assert made["stores"].region.tolist() == ["N", "N", "S"]
+    assert not made["stores"].duplicated(["region", "store_no"]).any()
+    merged = made["staff"].merge(made["stores"], on=["region", "store_no"])
+    assert merged.role.tolist() == ["x", "y", "x"]
+    assert modality.links.is_single(2)
+    kinds = modality.space().kinds
+    assert kinds[1].successors == ()
+    assert kinds[0].successors == (0, 1)
+
+
+def _orphan(frames: Frames) -> Frames:
+    items = frames["items"].copy()
+    items.loc[3, "order_id"] = "O99999"
+    return frames | {"items": items}
+
+
+def _duplicate(frames: Frames) -> Frames:
+    customers = frames["customers"].copy()
+    customers.loc[5, "customer_id"] = "C0004"
+    return frames | {"customers": customers}
+
+
+def _no_key(frames: Frames) -> Frames:
+    orders = frames["orders"].copy()
+    orders["customer_id"] = orders.customer_id.where(orders.index != 2, None)
+    return frames | {"orders": orders}
+
+
+@pytest.mark.parametrize(
+    ("change", "table", "column", "row"),
+    [
+        (_orphan, "items", "order_id", 4),
+        (_duplicate, "customers", "customer_id", 6),
+        (_no_key, "orders", "customer_id", 3),
+    ],
+)
+def test_wrong_keys_are_refused(change: Callable[[Frames], Frames], table: str, column: str, row: int) -> None:
+    schema = detect_linked_schema(load_tables(shop()))
+    with refuses(InputError, place=table, column=column, row=row):
+        feller.read(change(shop()), schema=schema)
+
+
+def test_repeated_keys_are_refused_without_a_schema() -> None:
+    with refuses(InputError, place="customers", column="customer_id", row=6):
+        feller.read(_duplicate(shop()))
+
+
+def test_cycles_are_refused() -> None:
+    schema = detect_linked_schema(load_tables(shop()))
+    content = json.loads(linked_schema_text(schema))
+    tables = content["tables"]
+    tables["orders"]["foreign_keys"].append({"columns": ["channel"], "table": "tickets"})
+    tables["tickets"]["primary_key"] = ["reason"]
+    tables["tickets"]["foreign_keys"] = [{"columns": ["reason"], "table": "orders"}]
+    with pytest.raises(InputError, match="cycle"):
+        linked_schema_of(content)
+    tables["tickets"]["foreign_keys"] = [{"columns": ["reason"], "table": "tickets"}]
+    with pytest.raises(InputError, match="cycle"):
+        linked_schema_of(content)
+
+
+def test_unlinked_and_unknown_tables_are_refused() -> None:
+    frames = shop()
+    with refuses(InputError, argument="person"):
+        feller.read(frames, person="client")
+    alone = {"a": pd.DataFrame({"x": [1.5, 2.5]}), "b": pd.DataFrame({"y": [1.5, 2.5]})}
+    with pytest.raises(InputError):
+        feller.read(alone)
+    schema = detect_linked_schema(load_tables(frames))
+    with pytest.raises(InputError):
+        replace(schema, persons="items")
