@@ -11,7 +11,12 @@ import numpy as np
 import pandas as pd
 import torch
 
+import feller
 from benchmarks.timing import Case
+from feller import FittedRun
+from feller.app.config import SampleConfig
+from feller.app.options import config_of
+from feller.app.workflows.sample import sample
 from feller.data.loading.dataset_reader import read
 from feller.data.modality import Dataset
 
@@ -20,6 +25,7 @@ GAPS = 0.03
 """Share of the cells that are missing, in four columns."""
 SECONDS, MEMORY = 20, 2**31
 """That reading and encoding may take, and bytes."""
+SAMPLING_SECONDS = 300
 
 
 def cases() -> Iterator[Case]:
@@ -38,6 +44,27 @@ def cases() -> Iterator[Case]:
         },
         repeat=1,
     )
+    yield Case(
+        f"{ROWS:,} rows of a private model of its marginals, sampled and written to a .csv",
+        {"feller": _write_samples, "floor, pandas": lambda: pd.read_csv(_file()).to_csv(_samples())},
+        repeat=1,
+        max_milliseconds=SAMPLING_SECONDS * 1000,
+    )
+
+
+def _samples() -> pathlib.Path:
+    return pathlib.Path(_folder().name) / "samples.csv"
+
+
+@functools.cache
+def _run() -> FittedRun:
+    out = str(pathlib.Path(_folder().name) / "run")
+    return feller.fit(_some().frame(), epsilon=3.0, recipe="table-marginals", report=False, out=out)
+
+
+def _write_samples() -> None:
+    config = config_of(SampleConfig, n=ROWS, out=str(_samples()), overwrite=True)
+    sample(_run().folder, config, keeps_samples=False)
 
 
 def _data() -> Dataset:

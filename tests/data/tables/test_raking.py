@@ -12,6 +12,7 @@ from torch import Tensor
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Rng
 from feller.data.modality import Dataset
+from feller.data.tables import raking
 from feller.data.tables.column import Categorical
 from feller.data.tables.constraints import Constraint
 from feller.data.tables.modality import Table
@@ -222,6 +223,20 @@ def test_weights_minimise_the_cost(trust: float) -> None:
     assert abs(weights.sum().item() - 1) < 1e-12
     assert cost(codes, weights, trust).item() < minimum.fun + 1e-3
     assert (weights - torch.tensor(minimum.x).softmax(0)).abs().max() < 1e-2 / 40
+
+
+def test_weights_of_many_rows_start_from_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    codes = crosstab_codes(3000)
+    exact = crosstab_weights(codes, crosstabs(), TOTAL)
+    monkeypatch.setattr(raking, "PILOT_ROWS", 200)
+    weights = crosstab_weights(codes, crosstabs(), TOTAL)
+    assert (weights - exact).abs().max() < 1e-3 / 3000
+    assert not torch.equal(weights, exact)
+
+
+@pytest.mark.parametrize(("n", "asked", "used"), [(30_000, 3, 3), (30_001, 3, 2), (10**6, 1, 1)])
+def test_many_rows_need_fewer_candidates_each(n: int, asked: int, used: int) -> None:
+    assert raking.candidates_per_row(n, asked) == used
 
 
 def test_exact_counts_are_met_with_equal_weights_per_cell() -> None:
