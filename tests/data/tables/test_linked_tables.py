@@ -14,7 +14,8 @@ from feller.core.errors import InputError
 from feller.data.loading.linked_files import load_tables
 from feller.data.modality import Dataset
 from feller.data.tables.key_detection import detect_linked_schema
-from feller.data.tables.linked_schema import LinkedSchema, linked_schema_of, linked_schema_text
+from feller.data.tables.linked_schema import LinkedSchema
+from feller.data.tables.linked_schema_files import linked_schema_of, linked_schema_text
 from feller.data.tables.linked_tables import LinkedTables
 from tests.errors import refuses
 

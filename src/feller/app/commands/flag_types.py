@@ -216,7 +216,7 @@ def _each(check: Callable[[str], object]) -> FunctionValidator:
 def check_schema(value: Any) -> None:
     """Raise an error if a schema passed as a Python object is invalid."""
     if value is not None and not isinstance(value, str | os.PathLike):
-        from feller.data.tables.linked_schema import holds_linked_schema, linked_schema_of
+        from feller.data.tables.linked_schema_files import holds_linked_schema, linked_schema_of
         from feller.data.tables.schema import schema_of
 
         (linked_schema_of if holds_linked_schema(value) else schema_of)(value)

@@ -15,7 +15,8 @@ from feller.core.errors import InputError, UsageError, error_context
 from feller.data.loading.linked_files import load_tables
 from feller.data.loading.raw import RawTables
 from feller.data.tables.key_detection import detect_linked_schema
-from feller.data.tables.linked_schema import LinkedSchema, linked_schema_of, linked_schema_text, write_linked_schema
+from feller.data.tables.linked_schema import LinkedSchema
+from feller.data.tables.linked_schema_files import linked_schema_of, linked_schema_text, write_linked_schema
 from feller.data.tables.relations import relation_lines
 from feller.data.tables.schema import KINDS, Schema
 from feller.data.tables.schema_lint import rare_value_warnings, schema_warnings

@@ -74,7 +74,8 @@ from feller.data.speech.sounds import waveform_dataset
 from feller.data.tables.histories import history_dataset
 from feller.data.tables.history_rows import HistoryColumns
 from feller.data.tables.key_detection import detect_linked_schema
-from feller.data.tables.linked_schema import LinkedSchema, holds_linked_schema, linked_schema_of
+from feller.data.tables.linked_schema import LinkedSchema
+from feller.data.tables.linked_schema_files import holds_linked_schema, linked_schema_of
 from feller.data.tables.linked_tables import linked_dataset
 from feller.data.tables.mixed_table import MixedTable
 from feller.data.tables.modality import Table, table_dataset
