@@ -7,6 +7,8 @@ from urllib.parse import unquote
 from feller.core.errors import UsageError
 
 _SCHEME = re.compile(r"[A-Za-z][\w+]*://")
+_FILE_SCHEMES = ("s3", "gs", "gcs", "http", "https", "ftp", "file", "hdfs", "abfs", "az", "hf", "pipe")
+"""Schemes of URLs of files."""
 _LOGIN = re.compile(r"(?P<head>[A-Za-z][\w+]*://[^:/@#?]*)(?::(?P<password>[^/#?]*))?@")
 _SECRET = re.compile(r"(?i)pass|pwd|secret|token|key|odbc_connect")
 """Names of URL parameters that may hold a password."""
@@ -19,7 +21,8 @@ Value = TypeVar("Value")
 
 def is_database(source: object) -> bool:
     """Return True if a data source is a database URL, such as `sqlite:///shop.db#orders`."""
-    return isinstance(source, str) and _SCHEME.match(source) is not None
+    match = _SCHEME.match(source) if isinstance(source, str) else None
+    return match is not None and match[0].removesuffix("://").lower() not in _FILE_SCHEMES
 
 
 def hide_password(source: Value) -> Value:

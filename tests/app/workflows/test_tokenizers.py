@@ -119,7 +119,7 @@ def test_private_tokenizer(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
     folder = tmp_path / "run"
     refuse(*FIT, "image-tokenizer-vq", *PRIVATE, "--out", folder)
-    monkeypatch.setattr(plan_dp_sgd, "calibrate", lambda *words: 0.9)
+    monkeypatch.setattr(plan_dp_sgd, "calibrate", lambda *words, **options: 0.9)
     numbers = run(*FIT, "image-tokenizer", *PRIVATE, "--out", folder)
     assert 0 < numbers["epsilon"] < 8
     assert numbers["reconstruction_mse"] > 0

@@ -7,7 +7,6 @@ from itertools import pairwise
 
 import numpy as np
 import scipy.optimize
-import scipy.signal
 from jaxtyping import Float64
 
 from feller.core.errors import UsageError, check_number
@@ -139,7 +138,9 @@ def _mean_weights(steps: int) -> Float64[np.ndarray, " steps"]:
 
 def _solve(column: Float64[np.ndarray, " bands"], values: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
     """Return C^-1 values."""
-    return np.asarray(scipy.signal.lfilter([1.0], column, values))
+    from scipy.signal import lfilter  # imports much of scipy
+
+    return np.asarray(lfilter([1.0], column, values))
 
 
 def _loss(

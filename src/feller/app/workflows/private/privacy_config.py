@@ -95,7 +95,7 @@ class Guarantee:
     """True if the noise multiplier was given instead of epsilon."""
     unsafe_seed: int | None = None
     """Seed of the noise; None for secret noise."""
-    correlation: BandedToeplitz = field(default_factory=BandedToeplitz)
+    correlation: BandedToeplitz = BandedToeplitz()  # noqa: RUF009 - frozen; a factory would look like a required field
     """Matrix that correlates the noise of the steps; the rows belong to as many groups, which take turns, as it has
     bands."""
 
