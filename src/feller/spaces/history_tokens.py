@@ -82,6 +82,15 @@ class HistoryTokens(Space):
             allowed[-1, i] = kind.is_first
         return allowed
 
+    @cached_property
+    def max_following(self) -> Int64[Tensor, " kinds"]:
+        """Maximum number of rows that can follow a row of each kind, at most `max_rows`."""
+        following = torch.zeros(len(self.kinds), dtype=torch.int64)
+        successors = self.allowed_kinds[:-1]
+        for _ in range(self.max_rows):
+            following = torch.where(successors, following + 1, 0).amax(1)
+        return following
+
     @property
     def num_attribute_places(self) -> int:
         """Number of tokens of the attributes."""

@@ -195,6 +195,63 @@ def test_wrong_keys_are_refused(change: Callable[[Frames], Frames], table: str, 
         feller.read(change(shop()), schema=schema)
 
 
+def test_numbers_restart_for_the_row_whose_key_they_complete() -> None:
+    """A key of a customer and a number is unique, although the rows belong to orders of customers."""
+    frames = shop()
+    lines = frames["items"].merge(frames["orders"][["order_id", "customer_id"]], on="order_id")
+    lines["seq"] = lines.groupby("customer_id").cumcount() + 1
+    content = json.loads(linked_schema_text(detect_linked_schema(load_tables(frames))))
+    items = content["tables"]["items"]
+    items["primary_key"] = ["customer_id", "seq"]
+    items["foreign_keys"].append({"columns": ["customer_id"], "table": "customers"})
+    items["columns"] |= {"customer_id": {"kind": "identifier"}, "seq": {"kind": "identifier"}}
+    items["columns"]["line"] = {"kind": "skip"}
+    data, modality = read(frames | {"items": lines}, schema=linked_schema_of(content))
+    made = modality.frames(data.values)["items"]
+    assert not made.duplicated(["customer_id", "seq"]).any()
+    assert made.seq.astype(int).max() == lines.seq.max()
+
+
+def test_persons_with_one_row_per_table_have_few_rows() -> None:
+    """Histories cannot be longer than their tables allow."""
+    customers = pd.DataFrame({"customer_id": range(1, 31), "vip": ["a", "b"] * 15})
+    details = pd.DataFrame({"customer_id": range(1, 30, 2), "note": ["x", "y", "x"] * 5})
+    extras = pd.DataFrame({"customer_id": range(1, 31, 3), "kind": ["u", "v"] * 5})
+    tables = {"customers": customers, "details": details, "extras": extras}
+    data, modality = read(tables, person="customers", max_rows=9)
+    assert modality.history.max_rows == 2
+    assert modality.space().max_following.tolist() == [1, 0]
+    made = modality.frames(data.values)
+    assert (len(made["details"]), len(made["extras"])) == (15, 10)
+
+
+def test_keys_of_lookup_tables_may_be_missing() -> None:
+    frames = shop()
+    frames["items"]["product_id"] = frames["items"].product_id.where(frames["items"].index % 3 > 0, None)
+    frames["products"] = pd.concat([frames["products"], pd.DataFrame({"product_id": ["P77"], "price": [1.0]})])
+    data, modality = read(frames)
+    made = modality.frames(data.values)["items"]
+    assert (made.product_id.isna() == frames["items"].product_id.isna()).all()
+    assert "P77" in modality.schema.by_name["items.product_id"].values  # never bought, but public
+
+
+def test_keys_of_persons_are_checked() -> None:
+    frames = shop()
+    customers = frames["customers"].assign(region_id=["R1", "R2", "R3"] * 20)
+    regions = pd.DataFrame({"region_id": ["R1", "R2", "R3"], "name": ["a", "b", "a"]})
+    feller.read(frames | {"customers": customers, "regions": regions}, person="customers")
+    customers.loc[4, "region_id"] = "R9"
+    with refuses(InputError, place="customers", column="region_id", row=5):
+        feller.read(frames | {"customers": customers, "regions": regions}, person="customers")
+
+
+def test_two_keys_of_one_table_are_refused() -> None:
+    content = json.loads(linked_schema_text(detect_linked_schema(load_tables(shop()))))
+    content["tables"]["orders"]["foreign_keys"].append({"columns": ["channel"], "table": "customers"})
+    with refuses(InputError, place="orders"):
+        linked_schema_of(content)
+
+
 def test_repeated_keys_are_refused_without_a_schema() -> None:
     with refuses(InputError, place="customers", column="customer_id", row=6):
         feller.read(_duplicate(shop()))

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from feller.core.errors import InputError
 from feller.data.loading.raw import RawTable
-from feller.data.tables.encoding import fill_gaps, observed_cells
+from feller.data.tables.encoding import check_columns, fill_gaps, observed_cells
 from feller.data.tables.histories import Histories
 from feller.data.tables.history_rows import people_of
 from feller.data.tables.partial_tables import known_cells
@@ -76,6 +76,7 @@ def partial_histories(raw: RawTable, modality: Histories) -> PartialHistories:
     """
     schema, history = modality.schema, modality.history
     person = people_of(raw, schema.unit)
+    check_columns(raw, schema, partial=True)
     if not len(person):
         raise InputError("at least one row", "an empty table")
     units, has_units = _orders(raw, modality)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from feller.core.errors import InputError
+from feller.core.errors import InputError, error_context
 from feller.data.loading.raw import RawTable, RawTables
 from feller.data.tables.column import Categorical, Column
 from feller.data.tables.dates import Datetime
@@ -63,7 +63,8 @@ def detect_linked_schema(
             continue
         own = tuple(key for key in foreign[name] if name != root or key.table not in generated)
         keys.append(TableKeys(name, table.columns, primary[name], own, sorted_by.get(name)))
-        schemas[name] = _schema(table, keys[-1], generated)
+        with error_context(place=name):
+            schemas[name] = _schema(raw, keys[-1], generated)
     limit = MAX_ROWS if max_rows is None else max_rows
     schema = LinkedSchema(root, tuple(keys), schemas, limit)
     parts = tuple(schemas_of(schema.flat, schema.links))
@@ -214,18 +215,23 @@ def _orders(raw: RawTables, order: str | None, children: set[str]) -> dict[str, 
     return found
 
 
-def _schema(table: RawTable, keys: TableKeys, generated: set[str]) -> Schema:
+def _schema(raw: RawTables, keys: TableKeys, generated: set[str]) -> Schema:
     """Return the schema of one table, whose keys are identifiers and whose keys of lookup tables are categorical."""
+    table = raw.tables[keys.name]
     base = detect_schema(table, relations=False)
     copied = {name for key in keys.foreign_keys if key.table in generated for name in key.columns}
-    looked_up = {name for key in keys.foreign_keys if key.table not in generated for name in key.columns}
+    lookups = [key for key in keys.foreign_keys if key.table not in generated]
+    primary = {key.table: _primary_key(key.table, raw) for key in lookups}
+    looked_up = {name: (key.table, primary[key.table][i]) for key in lookups for i, name in enumerate(key.columns)}
 
     def adapted(column: Column) -> Column:
         if column.name in copied or (column.name in keys.primary_key and column.name not in looked_up):
             return column if isinstance(column, Identifier) else Identifier(column.name, dtype=column.dtype)
-        if column.name in looked_up and not isinstance(column, Categorical):
-            words = cells_of(table, column.name).unique().to_pylist()
-            return Categorical(column.name, tuple(sorted(words)), dtype=column.dtype)
+        if column.name in looked_up:
+            other, key = looked_up[column.name]
+            words = tuple(sorted({*cells_of(raw.tables[other], key).to_pylist()}))
+            missing = "" if "" in cells_of(table, column.name).unique().to_pylist() else None
+            return Categorical(column.name, words, missing=missing, dtype=column.dtype)
         return column
 
     return with_relations(table, replace(base, columns=tuple(map(adapted, base.columns))))

@@ -55,6 +55,8 @@ def linked_rows(raw: RawTables, links: Links, schemas: Sequence[Schema], max_row
     for lookup in links.lookups:
         if lookup.name in raw.tables:
             _check_primary_key(lookup, raw.table(lookup.name))
+    for key in links.persons.foreign_keys:
+        _referenced(raw, links.persons, key, links)
     paths = [np.zeros((len(tables[0].values), 0), dtype=np.int64)]
     people = [np.arange(len(tables[0].values))]
     above = [people[0]]
@@ -96,7 +98,7 @@ def _check_primary_key(table: TableKeys, raw: RawTable) -> None:
         )
 
 
-def _key_cells(raw: RawTable, names: Sequence[str], table: TableKeys) -> pd.Index:
+def _key_cells(raw: RawTable, names: Sequence[str], table: TableKeys, *, may_be_empty: bool = False) -> pd.Index:
     """Return the cells of key columns, of each row together; InputError for an empty cell."""
     columns = []
     for name in names:
@@ -104,7 +106,7 @@ def _key_cells(raw: RawTable, names: Sequence[str], table: TableKeys) -> pd.Inde
             raise InputError.unknown_name("key column", name, raw.columns).with_context(place=table.name)
         cells = cells_of(raw, name)
         is_empty = np.asarray(pyarrow.compute.equal(pyarrow.compute.utf8_trim_whitespace(cells), ""))  # pyrefly: ignore
-        if is_empty.any():
+        if is_empty.any() and not may_be_empty:
             row = int(is_empty.argmax())
             raise InputError(
                 "a key", "an empty cell", "Remove the row, or fill in the key",
@@ -133,13 +135,17 @@ def _parents(raw: RawTables, links: Links, child: int) -> Int64[np.ndarray, " m"
 
 def _referenced(raw: RawTables, table: TableKeys, key: ForeignKey, links: Links) -> Int64[np.ndarray, " m"]:
     """Return the index of the row to which each foreign key refers; InputError for a key without a row."""
-    cells = _key_cells(raw.table(table.name), key.columns, table)
     other = next(t for t in (*links.tables, *links.lookups) if t.name == key.table)
+    is_lookup = other in links.lookups
+    cells = _key_cells(raw.table(table.name), key.columns, table, may_be_empty=is_lookup)
     if other.name not in raw.tables:
         return np.full(len(cells), NO_PARENT)
     index = _key_cells(raw.table(other.name), other.primary_key, other).get_indexer(cells)
-    if (index < 0).any():
-        row = int((index < 0).argmax())
+    is_orphan = index < 0
+    if is_lookup:  # a key of public facts may be missing
+        is_orphan &= np.array([any(part != "" for part in (c if isinstance(c, tuple) else (c,))) for c in cells])
+    if is_orphan.any():
+        row = int(is_orphan.argmax())
         raise InputError(
             f"a key of {other.name}",
             f"{_shown(cells, row)}, which no row of {other.name} has",

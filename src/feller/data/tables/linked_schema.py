@@ -6,6 +6,7 @@ from functools import cached_property
 
 from feller.core.errors import InputError, error_context
 from feller.data.tables.column import Categorical, Column
+from feller.data.tables.dates import Datetime
 from feller.data.tables.history_schema import MAX_ROWS, HistorySchema
 from feller.data.tables.numerical_column import Numerical
 from feller.data.tables.renaming import renamed_column, renamed_rule
@@ -96,8 +97,9 @@ class Links:
     def is_single(self, child: int) -> bool:
         """Return True if each parent has at most one row of a child table: its foreign key is its primary key."""
         table, parent = self.tables[child], self.tables[self.parents[child - 1]]
-        keys = [key.columns for key in self.parent_keys(table) if key.table == parent.name]
-        return bool(table.primary_key) and any({*table.primary_key} <= {*columns} for columns in keys)
+        copied = {name for key in self.parent_keys(table) for name in key.columns}
+        of_parent = {name for key in table.foreign_keys if key.table == parent.name for name in key.columns}
+        return bool(of_parent & {*table.primary_key}) and {*table.primary_key} <= copied
 
     @cached_property
     def kinds(self) -> tuple[tuple[TableKeys, bool], ...]:
@@ -122,6 +124,15 @@ class Links:
         if next_child == current:
             return not self.is_single(next_child) and is_next == (next_table.gap is not None)
         return next_child > current and not is_next
+
+    def longest(self, limit: int) -> int:
+        """Return the maximum number of rows of a person, at most `limit`: tables with one row per parent are finite."""
+        kinds = range(len(self.kinds))
+        rows = [1] * len(self.kinds)
+        for _ in range(limit):
+            rows = [min(limit, 1 + max((rows[j] for j in kinds if self.may_follow(i, j)), default=0)) for i in kinds]
+        first = (i for i in kinds if self.parents[self.children.index(self.kinds[i][0])] == 0 and not self.kinds[i][1])
+        return max(rows[i] for i in first)
 
     def prefixed(self, child: int) -> dict[str, str]:
         """Return the name of each column of a child table in the schema of all tables, by its own name."""
@@ -219,7 +230,16 @@ def _check_keys(table: TableKeys, by_name: Mapping[str, TableKeys]) -> None:
 def _check_parents(links: Links, child: int) -> None:
     """Raise an InputError if a table refers to a generated table that is not an ancestor of its rows."""
     names = {links.tables[i].name for i in links.ancestors(child)}
-    for key in links.parent_keys(links.tables[child]):
+    keys = links.parent_keys(links.tables[child])
+    for key in keys:
+        if sum(other.table == key.table for other in keys) > 1:
+            raise InputError(
+                f"one foreign key to {key.table}",
+                "several",
+                f"Remove all but one and skip their columns, or declare {key.table} as a lookup table",
+                place=links.tables[child].name,
+                column=key.columns[0],
+            )
         if key.table not in names:
             raise InputError(
                 f"foreign keys to one of {', '.join(sorted(names))}, or to a lookup table",
@@ -271,7 +291,7 @@ class LinkedSchema:
             columns += [] if table.gap is None else [replace(table.gap, name=table.gap_name)]
             rules += [renamed_rule(rule, qualified) for rule in self.schemas[table.name].rules]
         attributes = tuple(column.name for column in of_persons.modelled if column.name != unit)
-        history = HistorySchema(None, attributes, self.max_rows, 0)
+        history = HistorySchema(None, attributes, max(2, links.longest(self.max_rows)), 0)
         return Schema(tuple(columns), of_persons.outside, unit, tuple(rules), history=history)
 
 
@@ -279,6 +299,14 @@ def _check_identifiers(links: Links, i: int, schema: Schema) -> None:
     """Raise an InputError if a key column is not generated as a key."""
     table = links.tables[i]
     copied = {name for key in links.parent_keys(table) for name in key.columns}
+    order = None if table.order is None else schema.by_name[table.order]
+    is_whole = isinstance(order, Numerical | Datetime) and order.missing is None
+    if table.gap is not None and not is_whole:
+        raise InputError(
+            "numbers or dates without missing cells in the column of the order, whose differences are modelled",
+            "missing cells" if isinstance(order, Numerical | Datetime) else "another kind of column",
+            'Remove "gap"', place=table.name, column=table.order,
+        )  # fmt: skip
     if table.gap is not None and any(len(rule.names) > 1 and table.order in rule.names for rule in schema.rules):
         raise InputError(
             "rules without the column of the order, since differences from row to row are modelled",

@@ -207,8 +207,9 @@ class LinkedTables(Histories):
         """Return the codes of histories as `Histories` does; kinds of rows that may not follow a row are replaced."""
         persons, rows = self.windows.sample_histories(sample, n, rng)
         allowed, before = self._space.allowed_kinds, torch.full((n,), len(self._columns_of_kinds))
+        following, lengths = self._space.max_following, persons[:, 0] + self.history.min_rows
         for step in range(rows.shape[1]):
-            kind, may = rows[:, step, 0], allowed[before]
+            kind, may = rows[:, step, 0], allowed[before] & (following >= lengths[:, None] - 1 - step)
             fits = may.gather(1, kind[:, None])[:, 0]
             same_table = torch.from_numpy(self._child_of_kind[kind.numpy()][:, None] == self._child_of_kind)
             rows[:, step, 0] = torch.where(fits, kind, (may.long() + (may & same_table)).argmax(1))
@@ -302,7 +303,7 @@ class LinkedTables(Histories):
     def _with_keys(self, i: int, made: list[dict[str, pyarrow.Array]], tree: RowTree) -> RawTable:
         """Return one table with new keys, which are added to `made`, and with its own column names."""
         table, names, cells = self.links.tables[i], self.links.prefixed(i), made[i]
-        self._number(i, cells, tree.parents[i])
+        self._number(i, cells, tree)
         rows = tree.parents[i]
         for above in self.links.ancestors(i) if i else ():
             other = self.links.tables[above]
@@ -314,14 +315,12 @@ class LinkedTables(Histories):
         written = {name: cells[names[name]] for name in table.columns if names[name] in cells}
         return RawTable(pyarrow.table(written), columns=tuple(written))
 
-    def _number(self, i: int, cells: dict[str, pyarrow.Array], parent: Int64[np.ndarray, " m"]) -> None:
+    def _number(self, i: int, cells: dict[str, pyarrow.Array], tree: RowTree) -> None:
         """Replace the identifiers of a child table by new ones: within the parent, if its key is part of theirs."""
         if i == 0:
             return
         table, names = self.links.tables[i], self.links.prefixed(i)
         copied = {name for key in self.links.parent_keys(table) for name in key.columns}
-        counts = np.bincount(parent, minlength=1)
-        within = np.arange(len(parent)) - (counts.cumsum() - counts)[parent]
         # Rows of other chunks of samples get other numbers.
         offset = sample_folder.first_number() * (self.history.max_rows - 1)
         for name in table.columns:
@@ -329,10 +328,23 @@ class LinkedTables(Histories):
             if not isinstance(column, Identifier) or name in copied:
                 continue
             if name in table.primary_key and copied & {*table.primary_key}:
-                texts = replace(column, first=column.first).cells(int(counts.max()) if len(parent) else 0)
+                above = self._ancestor_rows(i, tree, copied)
+                within = pd.Series(above).groupby(above).cumcount().to_numpy()
+                with sample_folder.sample_numbering(0, 0):
+                    texts = column.cells(int(within.max(initial=-1)) + 1)
                 cells[names[name]] = text_array(texts).take(pyarrow.array(within))
             else:
-                cells[names[name]] = text_array(replace(column, first=column.first + offset).cells(len(parent)))
+                cells[names[name]] = text_array(replace(column, first=column.first + offset).cells(len(tree.rows[i])))
+
+    def _ancestor_rows(self, i: int, tree: RowTree, copied: set[str]) -> Int64[np.ndarray, " m"]:
+        """Return the row of the nearest ancestor whose key is part of the primary key of each row of a table."""
+        table, rows = self.links.tables[i], tree.parents[i]
+        for above in self.links.ancestors(i):
+            keys = [key for key in table.foreign_keys if key.table == self.links.tables[above].name]
+            if any({*key.columns} & {*table.primary_key} & copied for key in keys):
+                break
+            rows = tree.parents[above][rows]
+        return rows
 
     def _cells(self, values: Int64[Tensor, "n codes"], of_persons: RawTable) -> RawTable:
         """Return the table of persons; the others are returned by `tables`."""

@@ -94,9 +94,10 @@ class HistoryTransformerNetwork(nn.Module):
         rows = rows if self.kinds is None else self.kinds.filled(rows)
         log_prob = _log_probs(self.attributes.logits(attributes), attributes).sum(-1)
         contexts, before = self._contexts(attributes, rows), F.pad(rows[:, :-1, 0], (1, 0), value=-1)
+        remaining = self.space.lengths(attributes)[:, None] - 1 - torch.arange(rows.shape[1], device=rows.device)
         if not may_join_examples():
-            return log_prob + (self._rows_log_prob(rows, contexts, before, valid) * valid).sum(1)
-        of_rows = self._rows_log_prob(rows[valid], contexts[valid], before[valid], valid[valid])
+            return log_prob + (self._rows_log_prob(rows, contexts, before, remaining) * valid).sum(1)
+        of_rows = self._rows_log_prob(rows[valid], contexts[valid], before[valid], remaining[valid])
         return log_prob + contexts.new_zeros(valid.shape, dtype=of_rows.dtype).masked_scatter(valid, of_rows).sum(1)
 
     def _rows_log_prob(
@@ -104,13 +105,20 @@ class HistoryTransformerNetwork(nn.Module):
         rows: Int64[Tensor, "*b row_places"],
         contexts: Float[Tensor, "*b width"],
         before: Int64[Tensor, "*b"],
-        valid: Bool[Tensor, "*b"],
+        remaining: Int64[Tensor, "*b"],
     ) -> Float[Tensor, "*b"]:
-        """Return the log-likelihood of each row; `before` is the first token of the row before, or -1."""
+        """Return the log-likelihood of each row.
+
+        Args:
+            rows: Tokens of rows.
+            contexts: Features of the history before each row.
+            before: First token of the row before, or -1 at the beginning of a history.
+            remaining: Number of rows that follow; negative for rows after the end, whose result has no meaning.
+        """
         logits = self.rows.logits(rows, context=contexts)
         if self.kinds is None:
             return _log_probs(logits, rows).sum(-1)
-        log_probs = _log_probs(self.kinds.masked(logits, before, valid), rows)
+        log_probs = _log_probs(self.kinds.masked(logits, before, remaining), rows)
         return (log_probs * self.kinds.active[rows[..., 0]]).sum(-1)
 
     def _contexts(
@@ -167,6 +175,7 @@ class RowKinds(nn.Module):
         super().__init__()
         self.register_buffer("active", space.active_places, persistent=False)
         self.register_buffer("allowed", space.allowed_kinds, persistent=False)
+        self.register_buffer("max_following", space.max_following, persistent=False)
         self.register_buffer("filler", filler.clone(), persistent=False)
 
     def filled(self, rows: Int64[Tensor, "*b places"]) -> Int64[Tensor, "*b places"]:
@@ -177,19 +186,24 @@ class RowKinds(nn.Module):
         self,
         logits: Float[Tensor, "*b places tokens"],
         before: Int64[Tensor, "*b"],
-        valid: Bool[Tensor, "*b"],
+        remaining: Int64[Tensor, "*b"],
     ) -> Float[Tensor, "*b places tokens"]:
-        """Mask the kinds that may not follow the row before, whose kind is `before`; -1 at the beginning."""
-        allowed = self.allowed[before] | ~valid[..., None]
+        """Mask the kinds that may not follow the row before, whose kind is `before`; see `possible`."""
+        allowed = self.possible(before, remaining) | (remaining < 0)[..., None]
         allowed = F.pad(allowed, (0, logits.shape[-1] - allowed.shape[-1]), value=True)
         first = logits[..., :1, :].masked_fill(~allowed[..., None, :], -torch.inf)
         return torch.cat([first, logits[..., 1:, :]], -2)
+
+    def possible(self, before: Int64[Tensor, "*b"], remaining: Int64[Tensor, "*b"]) -> Bool[Tensor, "*b kinds"]:
+        """Return the mask of kinds that may follow a kind, or -1 at the beginning, and be followed by enough rows."""
+        return self.allowed[before] & (self.max_following >= remaining[..., None])
 
     def step_logits(
         self,
         logits: Float[Tensor, "m tokens"],
         place: Int64[Tensor, " m"],
         before: Int64[Tensor, " m"],
+        remaining: Int64[Tensor, " m"],
         kind: Int64[Tensor, " m"] | None,
     ) -> Float[Tensor, "m tokens"]:
         """Mask the logits of one token of each row as `masked` and `filled` do.
@@ -198,10 +212,11 @@ class RowKinds(nn.Module):
             logits: Logits of the next token.
             place: Position of the token in its row.
             before: Kind of the row before, or -1 at the beginning of a history.
+            remaining: Number of rows that follow the row.
             kind: Kind of the row, or None for the first token.
         """
         if kind is None:
-            allowed = F.pad(self.allowed[before], (0, logits.shape[-1] - self.allowed.shape[-1]))
+            allowed = F.pad(self.possible(before, remaining), (0, logits.shape[-1] - self.allowed.shape[-1]))
             return logits.masked_fill(~allowed, -torch.inf)
         only = F.one_hot(self.filler[place], logits.shape[-1]).bool()
         return logits.masked_fill(~(self.active[kind, place][:, None] | only), -torch.inf)

@@ -121,7 +121,9 @@ def _fill_rows(
         active = (lengths > step).nonzero()[:, 0]
         row_rng = rng.fold_in("row", step)
         before = None if last is None else last[active, 0]
-        decoder = RowDecoder(_RowsInContext(network, context[active], before), token_sampler, forbidden)
+        decoder = RowDecoder(
+            _RowsInContext(network, context[active], before, lengths[active] - 1 - step), token_sampler, forbidden
+        )
         u = decoder.uniform(row_rng, n, k).flatten(0, 1)[active]
         filled, log_weights = decoder(rows[active, step], observed.mask[active, step], u)
         rows[active, step] = filled
@@ -162,9 +164,16 @@ def _resampled(log_weights: Float[Tensor, "n k"], rng: Rng) -> Int64[Tensor, " m
 class _RowsInContext:
     """Network of rows, each conditioned on the features of its history, with the interface of `RowDecoder`."""
 
-    def __init__(self, network: Any, context: Float[Tensor, "m width"], before: Int64[Tensor, " m"] | None) -> None:
+    def __init__(
+        self,
+        network: Any,
+        context: Float[Tensor, "m width"],
+        before: Int64[Tensor, " m"] | None,
+        remaining: Int64[Tensor, " m"],
+    ) -> None:
         self.network, self.kinds, self.context = network.rows, network.kinds, context
         self.before = torch.full_like(context[:, 0], -1, dtype=torch.long) if before is None else before
+        self.remaining = remaining
         self.kind: Tensor | None = None
         self.space, self.grammar, self.rows_per_call = self.network.space, self.network.grammar, max(1, len(context))
         self.parameters, self.init_cache = self.network.parameters, self.network.init_cache
@@ -177,4 +186,4 @@ class _RowsInContext:
         if self.kinds is None:
             return logits, cache
         self.kind = last if cache.length == 2 else self.kind
-        return self.kinds.step_logits(logits, place, self.before, self.kind), cache
+        return self.kinds.step_logits(logits, place, self.before, self.remaining, self.kind), cache

@@ -54,15 +54,13 @@ def owner_warnings(record: FitRecord, dataset: Dataset) -> Iterator[str]:
     in only one or two rows.
     """
     table = as_table(dataset).modality.view(Table)
-    if table is None:
-        return
     if record.provenance.draft:
         yield (
             f"{shlex.quote(str(record.config.data_loading.schema))} is still a draft, inferred from the rows, and"
             " everything in it becomes public regardless of epsilon. Keep only public facts, and remove its line"
             ' "draft": true'
         )
-    rare = rare_words(table.schema, dataset.values)
+    rare = [] if table is None else rare_words(table.schema, dataset.values)
     if rare:
         yield (
             f"the schema lists values that occur in only one or two rows, which identifies them: {'; '.join(rare)}."
