@@ -92,7 +92,7 @@ def test_tables_come_back(order: str | None) -> None:
     again, _ = modality.values_from_raw(load_tables(made))
     if order is None:
         torch.testing.assert_close(again, data.values)
-    else:  # numbers within bins are drawn anew, so that sorted values may change places
+    else:  # numbers within bins are drawn anew, so the order of equal dates may change
         assert made["orders"].groupby("customer_id").date.diff().dropna().min() >= pd.Timedelta(0)
     torch.testing.assert_close(modality.decode(modality.encode(data.values)), data.values)
 
@@ -120,6 +120,14 @@ def test_schema_is_written_and_read() -> None:
     assert again == schema
     data, _ = read(shop(), schema=schema)
     assert data.values.shape[0] == 60
+
+
+def test_columns_may_have_the_names_of_parts_of_a_schema() -> None:
+    """A column named like a field of the schema, such as the unit of a quantity, stays in the written schema."""
+    frames = shop()
+    frames["items"]["unit"] = "kg"
+    schema = detect_linked_schema(load_tables(frames))
+    assert linked_schema_of(json.loads(linked_schema_text(schema))) == schema
 
 
 def test_rows_after_the_maximum_are_dropped() -> None:

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from feller.core.errors import InputError, error_context
-from feller.core.serialization import from_dict, replace_file
+from feller.core.serialization import from_dict
 from feller.data.tables.history_schema import MAX_ROWS
 from feller.data.tables.linked_schema import ForeignKey, LinkedSchema, TableKeys
 from feller.data.tables.numerical_column import Numerical
-from feller.data.tables.schema import VERSION, Schema, parse_schema, schema_text, unusual_fields
+from feller.data.tables.schema import VERSION, Schema, parse_schema, schema_text, unusual_fields, write_schema_text
 
 _PARTS = ("version", "draft", "persons", "max_rows", "outside", "tables")
 _KEYS = ("primary_key", "foreign_keys", "order", "gap", "lookup")
@@ -129,15 +129,12 @@ def _table_text(schema: LinkedSchema, keys: TableKeys) -> str:
         fields["gap"] = {name: value for name, value in unusual_fields(keys.gap).items() if name != "name"}
     lines = [f' "{name}": {json.dumps(value, ensure_ascii=False)}' for name, value in fields.items()]
     if not keys.is_lookup:
-        omitted = ('"version"', '"unit"', '"outside"')
+        omitted = (' "version"', ' "unit"', ' "outside"')  # columns of these names are further to the right
         text = schema_text(schema.schemas[keys.name]).strip()[1:-1].strip("\n")
-        lines.append("\n".join(line for line in text.split("\n") if not line.strip().startswith(omitted)))
+        lines.append("\n".join(line for line in text.split("\n") if not line.startswith(omitted)))
     return "{\n" + ",\n".join(lines) + "\n }"
 
 
 def write_linked_schema(schema: LinkedSchema, path: pathlib.Path, *, draft: bool = False) -> None:
     """Write the schema of several tables for editing; see `linked_schema_text`."""
-    try:
-        replace_file(path, linked_schema_text(schema, draft=draft))
-    except OSError as error:
-        raise InputError(f"cannot write {path} ({error.strerror or error})", remedy="Choose another path") from error
+    write_schema_text(linked_schema_text(schema, draft=draft), path)
