@@ -50,8 +50,8 @@ def table() -> pd.DataFrame:
 
 
 def test_plan_with_bands_spends_epsilon_and_no_more() -> None:
-    wish = PrivacyConfig(epsilon=2.0, bands=4)
-    recipe, ledger = planned(wish, people(), steps=18, batch_size=60)
+    config = PrivacyConfig(epsilon=2.0, bands=4)
+    recipe, ledger = planned(config, people(), steps=18, batch_size=60)
     (*others, training) = ledger.events
     assert training.bands == 4
     assert training.per_row == PoissonSubsampledGaussian("training", training.sigma, 4 * 60 / 300, 5)
@@ -63,20 +63,20 @@ def test_plan_with_bands_spends_epsilon_and_no_more() -> None:
 @pytest.mark.slow
 def test_automatic_bands_minimise_the_noise_of_sums() -> None:
     """At 16 batches of the rows and epsilon 6, several bands are better; with one batch of the rows, only one fits."""
-    ledger, wish = Ledger((), DELTA, 20_000), PrivacyConfig(epsilon=6.0, bands=None)
+    ledger, config = Ledger((), DELTA, 20_000), PrivacyConfig(epsilon=6.0, bands=None)
     steps, rate = 100, 1 / 16
-    matrix, sigma = calibrate_noise(wish, ledger, rate, steps)
+    matrix, sigma = calibrate_noise(config, ledger, rate, steps)
     errors = {}
     for bands in (1, matrix.bands // 2, matrix.bands, 2 * matrix.bands):
         other = calibrate(6.0, DELTA, rate, steps, bands=bands)
         errors[bands] = other * optimal_bands(bands, steps).rms_sum_noise(steps)
     assert sigma * matrix.rms_sum_noise(steps) == min(errors.values()) < 0.9 * errors[1]
-    assert calibrate_noise(wish, ledger, 0.6, 30)[0] == BandedToeplitz()
+    assert calibrate_noise(config, ledger, 0.6, 30)[0] == BandedToeplitz()
 
 
 def test_given_noise_allows_more_steps_with_bands() -> None:
-    wish = PrivacyConfig(noise=3.0, stop_at_epsilon=1.0, bands=2)
-    _, ledger = planned(wish, people(), steps=10**6, batch_size=30)
+    config = PrivacyConfig(noise=3.0, stop_at_epsilon=1.0, bands=2)
+    _, ledger = planned(config, people(), steps=10**6, batch_size=30)
     assert ledger.epsilon() <= 1.0
     last = ledger.events[-1]
     assert ledger.add(replace(last, steps=last.bands)).epsilon() > 1.0
