@@ -1,5 +1,6 @@
 """Space of histories: the tokens of a person's attributes, followed by those of up to `max_rows` rows."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -23,6 +24,14 @@ class RowKind:
     """Indices of the kinds that may follow a row of this kind."""
     is_first: bool = True
     """True if the first row of a history may be of this kind."""
+
+
+def longest_paths(successors: Sequence[Sequence[int]], limit: int) -> list[int]:
+    """Return the maximum number of steps, at most `limit`, from each node of a graph to one of its successors each."""
+    steps = [0] * len(successors)
+    for _ in range(limit):
+        steps = [max((1 + steps[j] for j in following), default=0) for following in successors]
+    return steps
 
 
 @dataclass(frozen=True)
@@ -65,13 +74,18 @@ class HistoryTokens(Space):
             raise UsageError("a first kind with which histories begin", "another")
 
     @cached_property
-    def active_places(self) -> Bool[Tensor, "kinds row_places"]:
-        """Mask of the tokens of a row that have a meaning, for each kind of rows."""
+    def active_columns(self) -> Bool[Tensor, "kinds columns"]:
+        """Mask of the columns of a row that have a meaning, for each kind of rows."""
         columns = torch.zeros(len(self.kinds), len(self.rows.columns), dtype=torch.bool)
         columns[:, 0] = True
         for i, kind in enumerate(self.kinds):
             columns[i, list(kind.columns)] = True
-        return columns.repeat_interleave(torch.tensor(self.rows.tokens_per_column), 1)
+        return columns
+
+    @property
+    def active_places(self) -> Bool[Tensor, "kinds row_places"]:
+        """Mask of the tokens of a row that have a meaning, for each kind of rows."""
+        return self.active_columns.repeat_interleave(torch.tensor(self.rows.tokens_per_column), 1)
 
     @cached_property
     def allowed_kinds(self) -> Bool[Tensor, "kinds_and_start kinds"]:
@@ -85,11 +99,7 @@ class HistoryTokens(Space):
     @cached_property
     def max_following(self) -> Int64[Tensor, " kinds"]:
         """Maximum number of rows that can follow a row of each kind, at most `max_rows`."""
-        following = torch.zeros(len(self.kinds), dtype=torch.int64)
-        successors = self.allowed_kinds[:-1]
-        for _ in range(self.max_rows):
-            following = torch.where(successors, following + 1, 0).amax(1)
-        return following
+        return torch.tensor(longest_paths([kind.successors for kind in self.kinds], self.max_rows))
 
     @property
     def num_attribute_places(self) -> int:

@@ -1,6 +1,7 @@
 """Registrations of the modalities for tables with a schema."""
 
 import pathlib
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from feller.data.tables.linked_tables import LinkedTables
 from feller.data.tables.mixed_table import MixedTable
 from feller.data.tables.modality import Table
 from feller.data.tables.numerical_column import Numerical
+from feller.data.tables.schema import Schema
 from feller.evaluation.number_format import format_percent, is_number
 from feller.evaluation.report.report_page import ReportTable
 from feller.evaluation.report.table_figures import (
@@ -67,10 +69,7 @@ def table_figures(comparison: SampleComparison, numbers: dict[str, Any]) -> list
     if not isinstance(table, Table):
         return []
     synthetic, real = table.to_levels(comparison.generated.values), table.to_levels(comparison.train.values)
-    columns = [
-        LabelledColumn(column.name, column.level_names, isinstance(column, Numerical | Datetime))
-        for column in table.schema.modelled
-    ]
+    columns = _labelled(table.schema)
     figures = plot_columns(synthetic.numpy(), real.numpy(), columns)
     part_labels = [f", part {k}" if len(figures) > 1 else "" for k in range(1, len(figures) + 1)]
     comparison_text = f"compared with the {len(real):,} " + (
@@ -148,13 +147,7 @@ def history_figures(comparison: SampleComparison, numbers: dict[str, Any]) -> li
     if modality is None:
         return []
     made, real = (levels_of(modality, data.values) for data in (comparison.generated, comparison.train))
-    attributes, rows = (
-        [
-            LabelledColumn(column.name, column.level_names, isinstance(column, Numerical | Datetime))
-            for column in table.schema.modelled
-        ]
-        for table in (modality.persons, modality.rows)
-    )
+    attributes, rows = (_labelled(table.schema) for table in (modality.persons, modality.rows))
     figures = [
         ("Attributes of persons", plot_columns(made.attributes.numpy(), real.attributes.numpy(), attributes)),
         ("Rows", plot_columns(made.rows.numpy(), real.rows.numpy(), rows)),
@@ -171,20 +164,22 @@ def linked_figures(comparison: SampleComparison, numbers: dict[str, Any]) -> lis
     modality = comparison.generated.modality.view(LinkedTables)
     if modality is None:
         return []
+    levels = (modality.levels(data.values) for data in (comparison.generated, comparison.train))
     figures = []
-    for i, table in enumerate(modality.links.tables):
-        columns = [
-            LabelledColumn(
-                modality.links.tables[i].own_name(column.name),
-                column.level_names,
-                isinstance(column, Numerical | Datetime),
-            )
-            for column in modality.schemas[i].modelled
-        ]
-        made, real = (modality.levels(data.values, i).numpy() for data in (comparison.generated, comparison.train))
+    for table, schema, made, real in zip(modality.links.tables, modality.schemas, *levels, strict=True):
+        columns = [replace(column, name=table.own_name(column.name)) for column in _labelled(schema)]
         if columns and len(made) and len(real):
-            figures += [(f"Columns of {table.name}", image) for image in plot_columns(made, real, columns)]
+            images = plot_columns(made.numpy(), real.numpy(), columns)
+            figures += [(f"Columns of {table.name}", image) for image in images]
     return figures
+
+
+def _labelled(schema: Schema) -> list[LabelledColumn]:
+    """Return the names and levels of the modelled columns of a schema, for plots."""
+    return [
+        LabelledColumn(column.name, column.level_names, isinstance(column, Numerical | Datetime))
+        for column in schema.modelled
+    ]
 
 
 REGISTRATIONS = {

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from feller.app.config import SchemaConfig
-from feller.app.workflows.edit_schema import edit_schema
+from feller.app.workflows.edit_schema import check_new, edit_schema
 from feller.core.errors import InputError, UsageError, error_context
 from feller.data.loading.linked_files import load_tables
 from feller.data.loading.raw import RawTables
@@ -47,12 +47,7 @@ def draft_linked_schema(source: str, out: str, config: SchemaConfig, schema: str
     path = pathlib.Path(out)
     with error_context(source):
         edited, raw, is_draft = _edited(source, schema, config)
-    if path.exists():
-        raise InputError(
-            "already exists and may have been edited",
-            remedy="Choose another file with --out, or remove this file",
-            file=path,
-        )
+    check_new(path)
     write_linked_schema(edited, path, draft=is_draft)
     kinds = {cls: kind for kind, cls in KINDS.items()}
     tables = {table.name: edited.schemas[table.name] for table in edited.links.tables}

@@ -9,8 +9,8 @@ import pandas as pd
 
 from feller.app.config import SchemaConfig
 from feller.app.workflows.draft_linked_schema import draft_linked_schema, infer_linked_schema
-from feller.app.workflows.edit_schema import edit_schema
-from feller.core.errors import InputError, UsageError, error_context
+from feller.app.workflows.edit_schema import check_new, edit_schema
+from feller.core.errors import UsageError, error_context
 from feller.data.database_urls import hide_password
 from feller.data.examples.registry import EXAMPLE_PREFIX
 from feller.data.loading.dataset_reader import read
@@ -66,12 +66,7 @@ def draft_schema(
     with error_context(source):
         edited, notes = edit_schema(start, cells, config, drafted=schema is None and not is_example)
         edited = with_relations(cells, edited) if schema is None and not is_example else edited
-    if path.exists():
-        raise InputError(
-            "already exists and may have been edited",
-            remedy="Choose another file with --out, or remove this file",
-            file=path,
-        )
+    check_new(path)
     write_schema(edited, path, draft=is_draft)
     type_names = {cls: type_name for type_name, cls in KINDS.items()}
     n, is_public = len(cells.values), is_example and schema is None

@@ -1,5 +1,6 @@
 """Edits of the schema of a table by options: kinds of columns, rare values, target, clipping and public columns."""
 
+import pathlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,6 +18,16 @@ from feller.data.tables.unmodelled_columns import FreeText, SkippedColumn
 
 KINDS = ("drop", "codes", "identifier", "text")
 """Options that set the kind of columns; a column may be named by one of them only."""
+
+
+def check_new(path: pathlib.Path) -> None:
+    """Raise an InputError if the file of a schema exists."""
+    if path.exists():
+        raise InputError(
+            "already exists and may have been edited",
+            remedy="Choose another file with --out, or remove this file",
+            file=path,
+        )
 
 
 def edit_schema(

@@ -170,10 +170,11 @@ def read(
         DEFAULT_FOLDERS if in_memory else FolderOptions(nested, links),
         max_side,
         HistoryColumns(person, order, max_rows),
+        is_linked=like is None and holds_linked_tables(source),
     )
     if frames is not None:
         with error_context(request.source):
-            return _to_dataset(load_tables(frames), replace(request, is_linked=True).resolved())
+            return _to_dataset(load_tables(frames), request.resolved())
     if in_memory:
         sheet = None if vocabulary is not None or (like is not None and like.has_vocabulary) else sheet_in(source)
         arrays = None if request.raw_type is RawWaveforms else plain_arrays(source, request.options.condition)
@@ -237,7 +238,7 @@ class _ReadRequest:
     max_side: int = MAX_SIDE
     histories: HistoryColumns = HistoryColumns()  # noqa: RUF009 - frozen
     is_linked: bool = False
-    """True for in-memory tables that are linked by keys."""
+    """True for several tables that are linked by keys, in memory or in a folder."""
 
     def check(self) -> None:
         """Validate combinations of arguments, before a file is opened; UsageError if they conflict."""
@@ -280,8 +281,7 @@ class _ReadRequest:
     @property
     def raw_type(self) -> type[RawExamples]:
         """Raw type that the source must contain."""
-        is_linked = self.is_linked or isinstance(self.schema, LinkedSchema) or holds_linked_tables(self.source)
-        if self.like is None and is_linked:
+        if self.like is None and (self.is_linked or isinstance(self.schema, LinkedSchema)):
             return RawTables
         if self.schema is not None or (self.like is None and self.histories.person is not None):
             return RawTable

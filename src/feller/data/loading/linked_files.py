@@ -1,5 +1,7 @@
 """Reading of several tables that are linked by keys: a folder of table files, or a dict of data frames."""
 
+import itertools
+import os
 import pathlib
 import re
 from collections.abc import Mapping
@@ -33,10 +35,11 @@ def holds_linked_tables(source: object) -> bool:
     """Return True for a folder that holds several tables with different columns and nothing else, except JSON files."""
     if is_frames(source):
         return True
-    folder = pathlib.Path(str(source))
-    if not folder.is_dir():
+    folder = pathlib.Path(source) if isinstance(source, str | os.PathLike) else None
+    if folder is None or not folder.is_dir():
         return False
-    children = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    visible = (path for path in folder.iterdir() if not path.name.startswith("."))
+    children = [*itertools.islice(visible, MAX_TABLES + 2)]  # folders of images may have many files
     if len(children) > MAX_TABLES + 1 or any(map(sample_folder.is_overview, children)):
         return False
     tables = table_files(folder)

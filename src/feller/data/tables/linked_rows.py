@@ -1,5 +1,6 @@
 """Rows of tables that are linked by keys, grouped by person: each row directly before the rows that belong to it."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -61,7 +62,7 @@ def linked_rows(raw: RawTables, links: Links, schemas: Sequence[Schema], max_row
     people = [np.arange(len(tables[0].values))]
     above = [people[0]]
     for child, table in enumerate(links.children, 1):
-        parents = _parents(raw, links, child)
+        parents = _parents(raw, links, child, above)
         parent = links.parents[child - 1]
         rank = _ranks(tables[child], schemas[child], table, links.prefixed(child))
         own = np.stack([np.full(len(rank), child), rank], 1)
@@ -121,14 +122,19 @@ def _shown(keys: pd.Index, row: int) -> str:
     return repr(", ".join(key) if isinstance(key, tuple) else key)[:60]
 
 
-def _parents(raw: RawTables, links: Links, child: int) -> Int64[np.ndarray, " m"]:
-    """Return the index of the parent of each row of a child table, after a check of all of its foreign keys."""
+def _parents(
+    raw: RawTables, links: Links, child: int, above: Sequence[Int64[np.ndarray, " _"]]
+) -> Int64[np.ndarray, " m"]:
+    """Return the index of the parent of each row of a child table, after a check of all of its foreign keys.
+
+    `above` holds the index of the parent of each row of the tables before the child table.
+    """
     table = links.tables[child]
     parent = links.tables[links.parents[child - 1]]
     found = {key: _referenced(raw, table, key, links) for key in table.foreign_keys}
     for key in table.foreign_keys:
         if key.table == parent.name:
-            _check_ancestors(raw, links, child, found, found[key])
+            _check_ancestors(raw, links, child, found, found[key], above)
             return found[key]
     raise AssertionError("a child table without a key to its parent")
 
@@ -158,15 +164,18 @@ def _referenced(raw: RawTables, table: TableKeys, key: ForeignKey, links: Links)
 
 
 def _check_ancestors(
-    raw: RawTables, links: Links, child: int, found: dict[ForeignKey, np.ndarray], parents: np.ndarray
+    raw: RawTables,
+    links: Links,
+    child: int,
+    found: dict[ForeignKey, np.ndarray],
+    parents: np.ndarray,
+    above: Sequence[np.ndarray],
 ) -> None:
     """Raise an InputError if a row refers to another ancestor than its parent does."""
     ancestors, index = links.ancestors(child), parents
     table = links.tables[child]
-    for place, ancestor in enumerate(ancestors[1:], 1):
-        below = ancestors[place - 1]
-        key = next(k for k in links.tables[below].foreign_keys if k.table == links.tables[ancestor].name)
-        index = _referenced(raw, links.tables[below], key, links)[index]
+    for below, ancestor in itertools.pairwise(ancestors):
+        index = above[below][index]
         for own, rows in found.items():
             if own.table == links.tables[ancestor].name and (rows != index).any():
                 row = int((rows != index).argmax())

@@ -13,6 +13,7 @@ from feller.data.tables.renaming import renamed_column, renamed_rule
 from feller.data.tables.rules import Rule
 from feller.data.tables.schema import Schema
 from feller.data.tables.unmodelled_columns import Identifier
+from feller.spaces.history_tokens import longest_paths
 
 TYPE_COLUMN = "table"
 """Name of the column with the table of each row of a person."""
@@ -125,14 +126,21 @@ class Links:
             return not self.is_single(next_child) and is_next == (next_table.gap is not None)
         return next_child > current and not is_next
 
+    @cached_property
+    def successors(self) -> tuple[tuple[int, ...], ...]:
+        """Kinds of rows that may come directly after a row of each kind."""
+        kinds = range(len(self.kinds))
+        return tuple(tuple(j for j in kinds if self.may_follow(i, j)) for i in kinds)
+
+    def is_first(self, kind: int) -> bool:
+        """Return True if the first row of a person may be of a kind."""
+        table, is_next = self.kinds[kind]
+        return self.parents[self.children.index(table)] == 0 and not is_next
+
     def longest(self, limit: int) -> int:
         """Return the maximum number of rows of a person, at most `limit`: tables with one row per parent are finite."""
-        kinds = range(len(self.kinds))
-        rows = [1] * len(self.kinds)
-        for _ in range(limit):
-            rows = [min(limit, 1 + max((rows[j] for j in kinds if self.may_follow(i, j)), default=0)) for i in kinds]
-        first = (i for i in kinds if self.parents[self.children.index(self.kinds[i][0])] == 0 and not self.kinds[i][1])
-        return max(rows[i] for i in first)
+        steps = longest_paths(self.successors, limit - 1)
+        return 1 + max(steps[kind] for kind in range(len(self.kinds)) if self.is_first(kind))
 
     def prefixed(self, child: int) -> dict[str, str]:
         """Return the name of each column of a child table in the schema of all tables, by its own name."""

@@ -114,13 +114,11 @@ class LinkedTables(Histories):
 
     @cached_property
     def _space(self) -> HistoryTokens:
-        kinds, count = [], len(self.links.kinds)
-        for i, (table, is_next) in enumerate(self.links.kinds):
-            followers = tuple(j for j in range(count) if self.links.may_follow(i, j))
-            is_first = self.links.parents[self.links.children.index(table)] == 0 and not is_next
-            kinds.append(RowKind(self._columns_of_kinds[i], followers, is_first))
-        history = self.history
-        return HistoryTokens(self.persons.space(), self.rows.space(), history.max_rows, history.min_rows, tuple(kinds))
+        links, history = self.links, self.history
+        kinds = tuple(
+            RowKind(columns, links.successors[i], links.is_first(i)) for i, columns in enumerate(self._columns_of_kinds)
+        )
+        return HistoryTokens(self.persons.space(), self.rows.space(), history.max_rows, history.min_rows, kinds)
 
     def values_from_raw(self, raw: RawExamples) -> tuple[Tensor, Cond]:
         return self._read(expect(raw, RawTables))[0], {}
@@ -192,11 +190,8 @@ class LinkedTables(Histories):
 
     def _joined(self, persons: Int64[Tensor, "n a"], rows: Int64[Tensor, "n max_rows k"]) -> Int64[Tensor, "n codes"]:
         """Join the codes of persons and rows, with fixed codes for the columns that a row does not have."""
-        mask = torch.zeros(len(self._columns_of_kinds), rows.shape[2], dtype=torch.bool, device=rows.device)
-        mask[:, 0] = True
-        for i, columns in enumerate(self._columns_of_kinds):
-            mask[i, list(columns)] = True
-        filled = torch.where(mask[rows[..., 0]], rows, torch.from_numpy(self._filler).to(rows.device))
+        is_active = self._space.active_columns.to(rows.device)[rows[..., 0]]
+        filled = torch.where(is_active, rows, torch.from_numpy(self._filler).to(rows.device))
         lengths = persons[:, 0] + self.history.min_rows
         valid = torch.arange(rows.shape[1], device=rows.device) < lengths[:, None]
         return torch.cat([persons, (filled * valid[..., None]).flatten(1)], 1)
@@ -277,18 +272,23 @@ class LinkedTables(Histories):
             parents.append(np.searchsorted(rows[parent], last[rows[i]]) if parent else person[rows[i]])
         return RowTree(tuple(rows), tuple(parents))
 
-    def levels(self, values: Int64[Tensor, "n codes"], i: int) -> Int64[Tensor, "m k"]:
-        """Return the levels (values or bins) of the rows of one table, as its modality in `parts` has them."""
-        if i == 0:
-            names = [column.name for column in self.persons.schema.modelled]
-            order = [names.index(column.name) for column in self.schemas[0].modelled]
-            return self.parts[0].to_levels(self.split(values)[0][:, order])
+    def levels(self, values: Int64[Tensor, "n codes"]) -> list[Int64[Tensor, "_ _"]]:
+        """Return the levels (values or bins) of the rows of each table, as its modality in `parts` has them."""
         tree, rows = self.tree(values), self.valid_rows(values)
-        own = rows[torch.from_numpy(tree.rows[i])]
-        levels = self.parts[i].to_levels(own[:, list(self.columns_of[i - 1])])
+        order = [self.persons.schema.place(column.name) for column in self.schemas[0].modelled]
+        children = range(1, len(self.links.tables))
+        return [
+            self.parts[0].to_levels(self.split(values)[0][:, order]),
+            *(self._child_levels(i, rows[torch.from_numpy(tree.rows[i])], tree.parents[i]) for i in children),
+        ]
+
+    def _child_levels(
+        self, i: int, rows: Int64[Tensor, "m k"], parent: Int64[np.ndarray, " m"]
+    ) -> Int64[Tensor, "m columns"]:
+        levels = self.parts[i].to_levels(rows[:, list(self.columns_of[i - 1])])
         if (table := self.links.tables[i]).gap is not None:  # dates of later rows are computed
             name = f"{table.name}.{table.order}"
-            cells = self._child_cells(i, own.cpu(), tree.parents[i])[name]
+            cells = self._child_cells(i, rows.cpu(), parent)[name]
             alone = Table(Schema((self.schemas[i].by_name[name],), "clip"))
             codes = encode(RawTable(pyarrow.table({name: cells}), columns=(name,)), alone.schema).codes
             levels[:, self.schemas[i].place(name)] = alone.to_levels(codes)[:, 0]

@@ -466,8 +466,13 @@ def write_schema(schema: Schema, path: pathlib.Path, *, draft: bool = False) -> 
         path: File to write.
         draft: Mark the schema as a draft detected from rows; the user removes the mark after review.
     """
+    write_schema_text(schema_text(schema, draft=draft), path)
+
+
+def write_schema_text(text: str, path: pathlib.Path) -> None:
+    """Write the JSON text of a schema; InputError if the path cannot be written."""
     try:
-        replace_file(path, schema_text(schema, draft=draft))
+        replace_file(path, text)
     except OSError as error:
         raise InputError(f"cannot write {path} ({error.strerror or error})", remedy="Choose another path") from error
 

@@ -79,19 +79,11 @@ def histories_quality(samples: Dataset, train: Dataset, held_out: Dataset, rng: 
     """Compute metrics of synthetic histories against training and held-out histories."""
     if (modality := train.modality.view(Histories)) is None:
         raise InputError("a table with several rows per person", train.modality.display_name)
-    real, made = (
-        shuffled_persons(train.values, rng.fold_in("real")),
-        shuffled_persons(samples.values, rng.fold_in("synthetic")),
-    )
-    size = min(len(real) // 2, len(made))
-    numbers: Numbers = {"valid": 1.0, "num_rows_mean": mean_rows(modality, samples.values)}
-    numbers["num_rows_mean_real"] = mean_rows(modality, train.values)
-    numbers["persons_copied"] = copied_persons(modality, samples.values, train.values)
-    enough = len(held_out) >= MIN_HELD_OUT
-    numbers["persons_copied_held_out"] = copied_persons(modality, held_out.values, train.values) if enough else None
-    if size < 2:
+    numbers = persons_quality(modality, samples, train, held_out)
+    groups = compared_persons(samples, train, rng)
+    if not groups:
         return numbers
-    halves = [levels_of(modality, values) for values in (made[:size], real[:size], real[len(real) // 2 :][:size])]
+    halves = [levels_of(modality, values) for values in groups]
     for name, distance in _distances(modality, rng).items():
         values = [(distance(halves[0], halves[i]), distance(halves[j], halves[i])) for i, j in ((1, 2), (2, 1))]
         numbers[name], numbers[f"{name}_floor"] = (_mean(column) for column in zip(*values, strict=True))
@@ -103,17 +95,37 @@ def _mean(values: tuple[float, ...]) -> float | None:
     return None if any(np.isnan(values)) else float(np.mean(values))
 
 
-def shuffled_persons(values: Tensor, rng: Rng) -> Tensor:
-    """Return persons in random order."""
+def persons_quality(modality: Histories, samples: Dataset, train: Dataset, held_out: Dataset) -> Numbers:
+    """Compute the mean numbers of rows per person, and the fractions of copied persons."""
+    enough = len(held_out) >= MIN_HELD_OUT
+    return {
+        "valid": 1.0,
+        "num_rows_mean": _mean_rows(modality, samples.values),
+        "num_rows_mean_real": _mean_rows(modality, train.values),
+        "persons_copied": _copied(modality, samples.values, train.values),
+        "persons_copied_held_out": _copied(modality, held_out.values, train.values) if enough else None,
+    }
+
+
+def compared_persons(samples: Dataset, train: Dataset, rng: Rng) -> list[Tensor]:
+    """Return as many synthetic persons as there are in either half of the real persons, and the two halves.
+
+    The persons are in random order; the list is empty if there are fewer than two.
+    """
+    real, made = _shuffled(train.values, rng.fold_in("real")), _shuffled(samples.values, rng.fold_in("synthetic"))
+    size = min(len(real) // 2, len(made))
+    return [] if size < 2 else [made[:size], real[:size], real[len(real) // 2 :][:size]]
+
+
+def _shuffled(values: Tensor, rng: Rng) -> Tensor:
     return values[torch.randperm(len(values), generator=rng.stream("order").shared_generator())]
 
 
-def mean_rows(modality: Histories, values: Tensor) -> float:
-    """Return the mean number of rows per person."""
+def _mean_rows(modality: Histories, values: Tensor) -> float:
     return modality.lengths(values).double().mean().item()
 
 
-def copied_persons(modality: Histories, values: Tensor, train: Tensor) -> float:
+def _copied(modality: Histories, values: Tensor, train: Tensor) -> float:
     """Return the fraction of persons with at least two rows all of whose values and bins are those of a real person."""
     rows = [row.tobytes() for row in values[modality.lengths(values) > 1].numpy()]
     known = {row.tobytes() for row in train.numpy()}

@@ -15,9 +15,9 @@ from feller.core.errors import InputError
 from feller.core.rng import Rng
 from feller.data.modality import Dataset
 from feller.data.tables.linked_tables import LinkedTables
-from feller.evaluation.tables.history_quality import MIN_PAIRS, copied_persons, mean_rows, shuffled_persons
+from feller.evaluation.tables.history_quality import MIN_PAIRS, compared_persons, persons_quality
 from feller.evaluation.tables.marginal_distance import total_variations
-from feller.evaluation.tables.table_quality import MIN_HELD_OUT, Numbers
+from feller.evaluation.tables.table_quality import Numbers
 
 DISTANCES = ("children_ks", "parent_child_tv", "sibling_tv", "row_tv2")
 
@@ -47,8 +47,7 @@ class ChildLevels:
 
 def child_levels(modality: LinkedTables, values: Int64[Tensor, "n codes"]) -> list[ChildLevels]:
     """Return the levels of the rows of each child table, siblings after each other."""
-    tree = modality.tree(values)
-    levels = [modality.levels(values, i) for i in range(len(tree.rows))]
+    tree, levels = modality.tree(values), modality.levels(values)
     found = []
     for i, above in enumerate(modality.links.parents, 1):
         parent = torch.from_numpy(tree.parents[i])
@@ -60,17 +59,11 @@ def linked_quality(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng
     """Compute metrics of synthetic linked tables against training and held-out persons."""
     if (modality := train.modality.view(LinkedTables)) is None:
         raise InputError("several tables linked by keys", train.modality.display_name)
-    real = shuffled_persons(train.values, rng.fold_in("real"))
-    made = shuffled_persons(samples.values, rng.fold_in("synthetic"))
-    size = min(len(real) // 2, len(made))
-    numbers: Numbers = {"valid": 1.0, "num_rows_mean": mean_rows(modality, samples.values)}
-    numbers["num_rows_mean_real"] = mean_rows(modality, train.values)
-    numbers["persons_copied"] = copied_persons(modality, samples.values, train.values)
-    enough = len(held_out) >= MIN_HELD_OUT
-    numbers["persons_copied_held_out"] = copied_persons(modality, held_out.values, train.values) if enough else None
-    if size < 2:
+    numbers = persons_quality(modality, samples, train, held_out)
+    groups = compared_persons(samples, train, rng)
+    if not groups:
         return numbers
-    halves = [child_levels(modality, v) for v in (made[:size], real[:size], real[len(real) // 2 :][:size])]
+    halves = [child_levels(modality, values) for values in groups]
     by_table = np.stack([_distances([half[i] for half in halves]) for i in range(len(halves[0]))])
     for j, name in enumerate(DISTANCES):
         known = by_table[np.isfinite(by_table[:, j]).all(1), j]
