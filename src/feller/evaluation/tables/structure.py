@@ -33,6 +33,8 @@ MAX_BROKEN = {"order": 0.05, "equal": 0.01, "missing together": 0.01, "never emp
 """Maximum share of real rows that break a fact, by its kind; other kinds allow none."""
 MIN_INFORMATIVE = 0.02
 """Minimum share by which independent columns must break a fact more often than real rows do."""
+MIN_RATIO = 10.0
+"""Minimum factor by which independent columns must break a fact more often than real rows do."""
 MAX_VALUES = 30
 """Maximum number of different values of a column whose combinations with other columns are compared."""
 MAX_CODE_SET = 64
@@ -281,7 +283,8 @@ def _outside_levels(values: Float64[np.ndarray, " n"], levels: Float64[np.ndarra
 
 
 def _is_fact(kind: str, broken: float, independent: float) -> bool:
-    return broken <= MAX_BROKEN[kind] and independent >= broken + MIN_INFORMATIVE
+    informative = max(broken + MIN_INFORMATIVE, MIN_RATIO * broken)
+    return broken <= MAX_BROKEN[kind] and independent >= informative
 
 
 def _missing_facts(rows: Rows, a: str, b: str) -> Iterator[Fact]:
