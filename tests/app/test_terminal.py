@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import warnings
 
 import pytest
@@ -9,7 +10,8 @@ from rich.console import Console
 
 from feller.app import terminal
 from feller.app.reporter import Reporter, Warner
-from feller.app.terminal import TerminalReporter, progress_reporter, show_numbers, show_own_warnings
+from feller.app.terminal import TerminalReporter, progress_reporter, show_metrics, show_numbers, show_own_warnings
+from feller.evaluation.metrics import METRICS
 
 
 @pytest.fixture
@@ -82,6 +84,18 @@ def test_guarantee_and_report_come_last(capsys):
     assert not any("gone" in line for line in others)
     assert "287 rows" in promise
     assert report == "report: r/report.html"
+
+
+def test_main_metrics_stand_next_to_their_references(tmp_path, capsys):
+    metrics = {"nll": 3.0, "nll_baseline": 4.0, "tv1": None, "epsilon": 2.0, "report": str(tmp_path / "report.html")}
+    (tmp_path / "report.json").write_text(json.dumps({"verdict": "Good: so it is", "numbers": {}}))
+    show_metrics(metrics, TerminalReporter())
+    first, verdict, report = capsys.readouterr().err.splitlines()
+    label, value = first.split("  ")[0], first.split()[-1]
+    assert label == METRICS["nll"].label
+    assert value == METRICS["nll"].text(4.0)
+    assert verdict == "verdict: Good: so it is"
+    assert str(tmp_path / "report.json") in report
 
 
 class Listener(Reporter):

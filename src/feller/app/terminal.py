@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Any, TextIO
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
@@ -17,11 +17,14 @@ from rich.table import Table
 import feller
 from feller.app.reporter import SILENT, Reporter, Warner, is_main_process
 from feller.core.errors import FellerWarning
+from feller.core.serialization import read_json
 
 LOG_STEPS = 10
 """Number of progress lines per task if the output is not a terminal."""
 QUIET_SECONDS = 5.0
 """Minimum time in seconds between two progress lines; a task that takes less time has no progress line."""
+LABEL_WIDTH, VALUE_WIDTH = 36, 8
+"""Minimum widths of the columns of a table of metrics, in characters."""
 
 
 class TerminalReporter(Reporter):
@@ -143,14 +146,56 @@ def show_own_warnings(reporter: Reporter) -> Iterator[None]:
 
 
 def show_numbers(numbers: dict[str, Any], reporter: Reporter) -> None:
-    """Show metrics as a table, then the privacy guarantee (if training was private) and the path of the report."""
+    """Show numbers as a table, then the privacy guarantee (if training was private) and the path of the report."""
     if isinstance(reporter, TerminalReporter):
         sys.stdout.flush()
         reporter.table({name: value for name, value in numbers.items() if name != "report"})
-    if "rows_protected" in numbers:
-        reporter.log(_guarantee_line(numbers))
+    _show_guarantee(numbers, reporter)
     if "report" in numbers:
         reporter.log(f"report: {numbers['report']}")
+
+
+def show_metrics(metrics: dict[str, Any], reporter: Reporter) -> None:
+    """Show the main metrics next to their references, the verdict, the privacy guarantee and the path of the report.
+
+    Without a report, all metrics are shown, by their keys.
+    """
+    if not metrics.get("report"):
+        show_numbers(metrics, reporter)
+        return
+    if reporter is SILENT:  # another process writes the report
+        return
+    report = pathlib.Path(metrics["report"])
+    content = read_json(report.with_suffix(".json"))
+    if isinstance(reporter, TerminalReporter):
+        sys.stdout.flush()
+        reporter.console.print(_metric_tables(metrics))
+    reporter.log(f"verdict: {content['verdict']}")
+    _show_guarantee(metrics, reporter)
+    reporter.log(f"report: {report}; all metrics: {report.with_suffix('.json')}")
+
+
+def _metric_tables(metrics: dict[str, Any]) -> Group:
+    """Return the main metrics, a table for each group: label, value, and reference with its value."""
+    from feller.evaluation.metrics import grouped_metrics, metric, reference_value
+
+    measured = {name: value for name, value in metrics.items() if value is not None}
+    shown: list[str | Table] = []
+    for heading, names in grouped_metrics(measured):
+        table = Table.grid(padding=(0, 2))
+        table.add_column(min_width=LABEL_WIDTH)
+        table.add_column(min_width=VALUE_WIDTH, justify="right")
+        for name in names:
+            spec, reference = metric(name, measured), reference_value(name, measured)
+            text = f"{reference[0]} {spec.text(reference[1])}" if reference and reference[1] is not None else ""
+            table.add_row(spec.label, spec.text(measured[name]), text)
+        shown += [f"[bold]{escape(heading)}[/bold]", table] if heading else [table]
+    return Group(*shown)
+
+
+def _show_guarantee(numbers: dict[str, Any], reporter: Reporter) -> None:
+    if "rows_protected" in numbers:
+        reporter.log(_guarantee_line(numbers))
 
 
 def _guarantee_line(metrics: dict[str, Any]) -> str:

@@ -19,14 +19,14 @@ def run(config: AuditConfig, words: list[str]) -> dict[str, Any]:
     if config.folder == CALCULATOR:
         return _calculate(config)
     open_run(config.folder)  # fail on a missing run before loading torch
-    from feller.app.terminal import make_reporter, show_numbers
+    from feller.app.terminal import make_reporter, show_metrics
     from feller.app.workflows.audit import audit
     from feller.app.workflows.run_config import find_run
 
     reporter = make_reporter()
     run = find_run(config.folder, config.loading.code, reporter)
     metrics = audit(run, config, reporter=reporter)
-    show_numbers(metrics, reporter)
+    show_metrics(metrics, reporter)
     return {"run": str(run.path), **metrics}
 
 

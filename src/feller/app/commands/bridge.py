@@ -31,7 +31,7 @@ def run(config: BridgeConfig, words: list[str]) -> dict[str, Any]:
         check_several(config.data)
     check_names(words, BridgeConfig, "feller.control.bridges.bridge_config:BridgeSolverConfig")
     from feller.app.reporter import is_main_process
-    from feller.app.terminal import make_reporter, show_numbers, show_own_warnings
+    from feller.app.terminal import make_reporter, show_metrics, show_own_warnings
     from feller.app.workflows.bridge import bridge
     from feller.app.workflows.run_status import read_undertrained_notice
     from feller.control.bridges.bridge_config import BridgeSolverConfig
@@ -42,7 +42,7 @@ def run(config: BridgeConfig, words: list[str]) -> dict[str, Any]:
     reporter = make_reporter()
     with show_own_warnings(reporter):
         run, metrics = bridge(config, change=change, field_words=tuple(words), reporter=reporter)
-    show_numbers(metrics, reporter)
+    show_metrics(metrics, reporter)
     reporter.log(f"bridge: {run.path}; transport other samples with: feller sample {run.path} --from FILE")
     if is_main_process() and (notice := read_undertrained_notice(run)):
         reporter.log(notice)

@@ -38,7 +38,7 @@ def run(config: FitConfig, words: list[str]) -> dict[str, Any]:
     words = expand_field_aliases(words)
     check_names(words, FitConfig, *_RECIPE_CLASSES)
     from feller.app.reporter import is_main_process
-    from feller.app.terminal import make_reporter, show_numbers, show_own_warnings
+    from feller.app.terminal import make_reporter, show_metrics, show_own_warnings
     from feller.app.workflows.fit import fit
     from feller.app.workflows.run_config import read_fit_record
     from feller.app.workflows.run_status import read_undertrained_notice
@@ -53,7 +53,7 @@ def run(config: FitConfig, words: list[str]) -> dict[str, Any]:
     data = _example_for(config.recipe_name or "auto") if shows_help else config.data
     with show_own_warnings(reporter):
         run, metrics = fit(config, data, change=change, field_words=tuple(words), reporter=reporter)
-    show_numbers(metrics, reporter)
+    show_metrics(metrics, reporter)
     record = read_fit_record(run)
     code_file = record.code_file
     code_flag = f" --code {code_file}" if code_file else ""

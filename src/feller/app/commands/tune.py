@@ -23,7 +23,7 @@ def run(config: TuneConfig, words: list[str]) -> dict[str, Any]:
     words = expand_field_aliases(words)
     check_names(words, TuneConfig, "feller.models.recipes.recipe:Recipe")
     from feller.app.reporter import is_main_process
-    from feller.app.terminal import make_reporter, show_numbers, show_own_warnings
+    from feller.app.terminal import make_reporter, show_metrics, show_own_warnings
     from feller.app.workflows.run_config import find_run
     from feller.app.workflows.run_status import read_undertrained_notice
     from feller.app.workflows.tune import tune
@@ -36,7 +36,7 @@ def run(config: TuneConfig, words: list[str]) -> dict[str, Any]:
     run = find_run(output.out if output.resume else config.folder, code, reporter)
     with show_own_warnings(reporter):
         tuned_run, metrics = tune(run, config, change=change, field_words=tuple(words), reporter=reporter)
-    show_numbers(metrics, reporter)
+    show_metrics(metrics, reporter)
     reporter.log(f"sample with: feller sample {tuned_run.path}{f' --code {code}' if code else ''}")
     if is_main_process() and (notice := read_undertrained_notice(tuned_run)):
         reporter.log(notice)
