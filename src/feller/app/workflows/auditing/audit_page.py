@@ -13,7 +13,7 @@ from feller.app.workflows.auditing.retraining_attacks import candidates, flags
 from feller.app.workflows.private import guarantee_text
 from feller.evaluation.attacks.attack_scores import ATTACKS, CANARY_ATTACKS
 from feller.evaluation.attacks.disclosure_risks import MIN_UNSEEN, RISKS
-from feller.evaluation.attacks.risk import LOW, UNMEASURED
+from feller.evaluation.attacks.risk import LOW, MAX_UNCERTAIN, UNMEASURED
 from feller.evaluation.number_format import format_number, format_percent, is_number, sentence
 from feller.evaluation.report.embedded_picture import ReportPicture
 from feller.evaluation.report.leakage_plots import plot_error_bounds, plot_guesses
@@ -23,11 +23,11 @@ from feller.privacy.accounting.ledger import Ledger
 
 SUSPECT = 0.55
 """ROC AUC of membership inference above which a model without differential privacy counts as leaking rows."""
+GUESSING = 0.5
+"""ROC AUC of guessing."""
 WEAK = 0.9
 """Upper bound on the probability of guessing a value of prior probability 0.1, above which the verdict calls a
 guarantee practically meaningless."""
-MAX_UNCERTAIN = 0.2
-"""Upper end of the interval of a low risk above which the page says that a large risk is not excluded."""
 COPY_MARGIN = 0.01
 """Excess of the fraction of copies among samples over that among held-out rows, above which a model leaks rows."""
 ALARM, HOLDS, LOOSE = "Alarm: the guarantee does not hold", "Guarantee holds", "Guarantee bounds next to nothing"
@@ -40,10 +40,12 @@ LEAKS, OPEN = "No guarantee, and rows leak", "No guarantee"
 def audit_verdict(ledger: Ledger | None, numbers: Mapping[str, Any]) -> Verdict:
     """Return the verdict of an audit, with the names of the metrics on which it is based.
 
-    For tables, these are the risks of singling out, linkability and inference, whose levels stand next to the grade.
+    For tables, these are the risks of singling out, linkability and inference, whose levels stand next to the grade,
+    and membership attacks whose interval lies above the area of guessing.
     """
     risks = tuple(f"{name}_risk" for name in RISKS if is_number(numbers.get(f"{name}_risk")))
-    shown = risks or _strongest(numbers)
+    detected = tuple(_detected(numbers))
+    shown = (*risks, *detected) or _strongest(numbers)
     doubts = tuple(f"{label}: {level}" for name, label in RISKS.items() if (level := numbers.get(f"{name}_level")))
     if ledger is None:
         leaks = tuple(_leaks(numbers))
@@ -81,8 +83,21 @@ def _leaks(metrics: Mapping[str, Any]) -> Iterator[str]:
             yield name
     levels = {name: metrics.get(f"{name}_level", UNMEASURED) for name in RISKS}
     yield from (f"{name}_risk" for name, level in levels.items() if level not in (LOW, UNMEASURED))
-    if all(level == UNMEASURED for level in levels.values()):
+    detected = tuple(_detected(metrics))
+    yield from detected
+    if not detected and all(level == UNMEASURED for level in levels.values()):
         yield from (name for name in _strongest(metrics) if metrics[name] > SUSPECT)
+
+
+def _detected(metrics: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the areas under the ROC curve of membership attacks whose 95 % interval lies above that of guessing.
+
+    Canary attacks are left out.
+    """
+    for attack in ATTACKS:
+        low = metrics.get(f"{attack}_auc_low")
+        if attack not in CANARY_ATTACKS and is_number(low) and low > GUESSING:
+            yield f"{attack}_auc"
 
 
 def _strongest(metrics: Mapping[str, Any]) -> tuple[str, ...]:
@@ -199,17 +214,14 @@ def _need(target: AuditTarget) -> str:
 
 
 def _limits(numbers: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a caution for risks whose interval does not exclude a large value, although their level is low."""
-    wide = [
-        label.lower()
-        for name, label in RISKS.items()
-        if numbers.get(f"{name}_level") == LOW and (numbers.get(f"{name}_risk_high") or 0.0) > MAX_UNCERTAIN
-    ]
-    if wide:
-        yield (
-            f"{' and '.join(wide)}: low, but with so few held-out rows a risk above {format_percent(MAX_UNCERTAIN)} is"
-            " not excluded"
-        )
+    """Yield a caution for each risk whose interval excludes neither 0 nor a large value."""
+    for name, label in RISKS.items():
+        if needed := numbers.get(f"{name}_needed"):
+            yield (
+                f"{label.lower()} is not measured: with {numbers[f'{name}_guesses']:,.0f} attacks, neither 0 nor a risk"
+                f" above {format_percent(MAX_UNCERTAIN)} is excluded; about {needed:,.0f} attacks are needed, which"
+                " takes more held-out data (--held-out)"
+            )
 
 
 def _attacks(metrics: Mapping[str, Any]) -> ReportTable:

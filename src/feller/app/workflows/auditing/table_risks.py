@@ -18,7 +18,7 @@ from feller.evaluation.attacks.disclosure_risks import (
     closeness,
     disclosure_risks,
 )
-from feller.evaluation.attacks.risk import HIGH_RISK, UNMEASURED, Risk
+from feller.evaluation.attacks.risk import HIGH_RISK, MAX_UNCERTAIN, UNMEASURED, Risk
 from feller.evaluation.number_format import format_percent
 from feller.evaluation.report.report_page import Cell, ReportTable
 
@@ -87,7 +87,8 @@ def risk_grid(risks: DisclosureRisks, epsilon: float | None, delta: float) -> Re
     )
     caption = (
         "Success of an attack on training rows beyond its success on held-out rows, relative to what is left of 100 %."
-        f" Low: the interval reaches 0. Elevated: it lies above 0. High: it lies above {format_percent(HIGH_RISK)}."
+        f" Low: the interval reaches 0. Elevated: it lies above 0. High: it lies above {format_percent(HIGH_RISK)}. Not"
+        f" measured: it reaches both 0 and {format_percent(MAX_UNCERTAIN)}."
         " Success on held-out rows is what the population reveals about anybody. Measured from real rows."
     )
     rows = [_risk_row(name, risks.risks.get(name), epsilon, delta) for name in RISKS]
@@ -100,9 +101,16 @@ def _risk_row(name: str, risk: Risk | None, epsilon: float | None, delta: float)
         return (label, f"{UNMEASURED}: needs {MIN_UNSEEN} held-out rows", *[None] * 7)
     bound = None if epsilon is None or name == "singling_out" else format_percent(risk.bound(epsilon, delta))
     rates = (risk.attack, risk.control, risk.naive)
-    level = risk.level if risk.is_meaningful else f"{risk.level} (the attack is no better than guessing)"
+    level = _level_text(risk)
     interval = " to ".join(map(format_percent, risk.interval))
     return (label, level, format_percent(risk.value), interval, "0", *map(format_percent, rates), bound)
+
+
+def _level_text(risk: Risk) -> str:
+    """Return the level of a risk, with the number of attacks that would decide it, or a note on a useless attack."""
+    if needed := risk.needed_guesses:
+        return f"{risk.level}: needs about {needed:,} attacks, with {risk.guesses:,} made"
+    return risk.level if risk.is_meaningful else f"{risk.level} (the attack is no better than guessing)"
 
 
 def closeness_grid(numbers: Mapping[str, float]) -> ReportTable:
