@@ -75,6 +75,11 @@ def test_runs_are_audited_per_person() -> None:
     assert found["dcr_null_low"] <= found["dcr_share"] <= found["dcr_null_high"]
     page = json.loads(pathlib.Path("r/report-audit.json").read_text())
     assert any("row 2" in str(row) for row in page["tables"]["Inference, by column"])
+    for table in ("Singling out, linkability, inference", "Inference, by column"):
+        names = [*page["tables"][table][0]]
+        assert any("persons" in name for name in names)
+        assert not any("rows" in name for name in names)
+    assert "persons" in page["title"]
 
 
 def test_planted_persons_are_valid() -> None:

@@ -33,7 +33,7 @@ COPY_MARGIN = 0.01
 ALARM, HOLDS, LOOSE = "Alarm: the guarantee does not hold", "Guarantee holds", "Guarantee bounds next to nothing"
 GUARANTEED = "Privacy guarantee"
 """Heading of the page that may be given away."""
-LEAKS, OPEN = "No guarantee, and rows leak", "No guarantee"
+LEAKS, OPEN = "No guarantee, and training data leak", "No guarantee"
 """Verdicts of an audit of a run without differential privacy."""
 
 
@@ -111,7 +111,7 @@ def _strongest(metrics: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 NOT_PRIVATE_TEXT = (
-    "This model was trained WITHOUT privacy: nothing bounds what it reveals about single rows. Attacks without success"
+    "This model was trained WITHOUT privacy: nothing bounds what it reveals about a {unit}. Attacks without success"
     " prove nothing."
 )
 CERTAIN = 0.995
@@ -128,7 +128,7 @@ def audit_report(
 ) -> RunReport:
     """Assemble the report page of an audit."""
     run, record, ledger, modality = target.run, target.record, target.ledger, target.model.spec.modality
-    explanations = [] if ledger is None else plan_calculator.explain(dict(numbers))
+    explanations = [] if ledger is None else plan_calculator.explain(dict(numbers), target.unit)
     figures: list[tuple[str, ReportPicture]] = []
     if leakage is not None:
         caption = "Lower bound of an unbiased attacker's error for each row"
@@ -150,13 +150,15 @@ def audit_report(
         *_limits(numbers),
     )
     return RunReport(
-        title=f"{record.data}, recipe {record.provenance.recipe}: what the run reveals about single rows",
+        title=f"{record.data}, recipe {record.provenance.recipe}: what the run reveals about single {target.unit}s",
         command=shlex.join(["feller", "audit", str(run.path), *flags(numbers)]),
         verdict=replace(verdict, cautions=cautions),
         compared=" ".join(sentence(text) for text in explanations),
         numbers=numbers,
-        guarantee=NOT_PRIVATE_TEXT if ledger is None else guarantee_text.sentence(ledger, record, modality),
-        expenses=ledger.describe_events() if ledger else (),
+        guarantee=NOT_PRIVATE_TEXT.format(unit=target.unit)
+        if ledger is None
+        else guarantee_text.sentence(ledger, record, modality),
+        expenses=ledger.describe_events(target.unit) if ledger else (),
         caveat=guarantee_text.caveat(ledger),
         notes=results.notes,
         row_metrics=frozenset(numbers) - guarantee_metrics(numbers),
@@ -164,10 +166,10 @@ def audit_report(
         pictures=figures,
         heading="What an attacker could guess",
         grids=[
-            *([_attacks(numbers)] if any(f"{attack}_auc" in numbers for attack in ATTACKS) else []),
+            *([_attacks(numbers, target.unit)] if any(f"{attack}_auc" in numbers for attack in ATTACKS) else []),
             *([_reconstruction_grid(numbers)] if "rebuilt_error" in numbers else []),
             *candidates(numbers),
-            *([_columns(results)] if results.guesses else []),
+            *([_columns(results, target.unit)] if results.guesses else []),
             *([_exposed_rows_grid(leakage.most_exposed(max_rows))] if leakage is not None else []),
             *results.grids,
         ],
@@ -176,15 +178,15 @@ def audit_report(
 
 def guarantee_metrics(numbers: Mapping[str, Any]) -> frozenset[str]:
     """Return the keys of the metrics that follow from the privacy ledger alone."""
-    names = ("delta", "rows_protected", "mse_bound", "blind")
+    names = ("delta", "rows_protected", "protected_unit", "mse_bound", "blind")
     return frozenset(
         name for name in numbers if name in names or name == "epsilon" or name.startswith(("epsilon_", "guess_"))
     )
 
 
 PUBLIC_NOTE = (
-    "Nothing on this page is computed from rows without noise: all numbers follow from the mechanism and its noise. The"
-    " owner of the rows has another page with the results of attacks."
+    "Nothing on this page is computed from the data without noise: all numbers follow from the mechanism and its noise."
+    " The owner of the data has another page with the results of attacks."
 )
 
 
@@ -210,7 +212,10 @@ def public_report(report: RunReport) -> RunReport:
 
 
 def _need(target: AuditTarget) -> str:
-    return f"needs {MIN_UNSEEN} held-out rows, and {len(target.held_out):,} are held out. Their absence is no all-clear"
+    return (
+        f"needs {MIN_UNSEEN} held-out {target.unit}s, and {len(target.held_out):,} are held out. Their absence is no"
+        " all-clear"
+    )
 
 
 def _limits(numbers: Mapping[str, Any]) -> Iterator[str]:
@@ -224,7 +229,7 @@ def _limits(numbers: Mapping[str, Any]) -> Iterator[str]:
             )
 
 
-def _attacks(metrics: Mapping[str, Any]) -> ReportTable:
+def _attacks(metrics: Mapping[str, Any], unit: str) -> ReportTable:
     """Return the table of membership attacks; bounds on epsilon are shown only next to a stated epsilon."""
     has_epsilon, rows = metrics.get("epsilon") is not None, []
     for attack, label in ATTACKS.items():
@@ -236,7 +241,7 @@ def _attacks(metrics: Mapping[str, Any]) -> ReportTable:
     bounds = " A lower bound above the stated epsilon means that the guarantee does not hold." if has_epsilon else ""
     return ReportTable(
         "Membership attacks",
-        "Training rows against held-out rows; random guessing gives an area of 0.5 and a TPR of 0.01." + bounds,
+        f"Training {unit}s against held-out {unit}s; random guessing gives an area of 0.5 and a TPR of 0.01." + bounds,
         (
             *("attack", "area under ROC", "95 % interval", "TPR at 1 % FPR"),
             *(("epsilon, lower bound", "epsilon, stated") if has_epsilon else ()),
@@ -273,12 +278,12 @@ def _exposed_rows_grid(rows: Sequence[tuple[int, float, float]]) -> ReportTable:
     )
 
 
-def _columns(results: AttackResults) -> ReportTable:
+def _columns(results: AttackResults, unit: str) -> ReportTable:
     return ReportTable(
-        "Cells guessed from the rest of the row",
-        "Without a model, the best guess is the most frequent value. Higher accuracy on unseen rows comes from"
-        " general knowledge of the population; the last column bounds the accuracy on training rows.",
-        ("column", "most frequent value", "unseen rows", "training rows", "training rows, bound"),
+        f"Cells guessed from the rest of the {unit}",
+        "Without a model, the best guess is the most frequent value. Higher accuracy on unseen data comes from"
+        f" general knowledge of the population; the last column bounds the accuracy on training {unit}s.",
+        ("column", "most frequent value", f"unseen {unit}s", f"training {unit}s", f"training {unit}s, bound"),
         [(guess.name, guess.prior, guess.others, guess.members, _bound(guess.bound)) for guess in results.guesses],
     )
 
