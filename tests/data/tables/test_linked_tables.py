@@ -289,3 +289,72 @@ def test_unlinked_and_unknown_tables_are_refused() -> None:
     schema = detect_linked_schema(load_tables(frames))
     with pytest.raises(InputError):
         replace(schema, persons="items")
+
+
+def enrolments(n: int = 60) -> Frames:
+    """Return students, their courses (many-to-many) and logins, both in tables of keys only."""
+    rng = np.random.default_rng(0)
+    students = pd.DataFrame({"student_id": [f"S{i:03}" for i in range(n)], "sex": rng.choice(["f", "m"], n)})
+    courses = pd.DataFrame({"course_id": [f"K{j}" for j in range(6)], "title": list("abcdef")})
+    chosen = [(f"S{i:03}", f"K{j}") for i in range(n) for j in rng.choice(6, rng.integers(0, 4), replace=False)]
+    logins = [f"S{i:03}" for i in range(n) for _ in range(rng.integers(0, 5))]
+    return {
+        "students": students,
+        "courses": courses,
+        "enrolments": pd.DataFrame(chosen, columns=["student_id", "course_id"]),
+        "logins": pd.DataFrame({"login_id": [f"L{i:05}" for i in range(len(logins))], "student_id": logins}),
+    }
+
+
+@pytest.mark.parametrize("has_attributes", [True, False])
+def test_tables_of_keys_only(has_attributes: bool) -> None:
+    """Numbers of rows per parent and keys of lookup tables are those of the real tables."""
+    frames = enrolments()
+    if not has_attributes:
+        frames["students"] = frames["students"][["student_id"]]
+    data, modality = read(frames, person="students")
+    assert [table.name for table in modality.links.lookups] == ["courses"]
+    assert not modality.schemas[2].modelled
+    made = modality.frames(data.values)
+    assert made["logins"].login_id.is_unique
+    for name in ("enrolments", "logins"):
+        for frame, key in ((frames[name], "real"), (made[name], "made")):
+            assert len(frame) == len(frames[name]), key
+        counts = [frame.groupby("student_id").size().value_counts().to_dict() for frame in (frames[name], made[name])]
+        assert counts[0] == counts[1]
+    pd.testing.assert_series_equal(
+        made["enrolments"].course_id.value_counts().sort_index(),
+        frames["enrolments"].course_id.value_counts().sort_index(),
+    )
+    assert [level.shape[1] for level in modality.levels(data.values)] == [int(has_attributes), 1, 0]
+    schema = detect_linked_schema(load_tables(frames), "students")
+    assert linked_schema_of(json.loads(linked_schema_text(schema))) == schema
+
+
+def test_a_single_table_of_identifiers_is_refused() -> None:
+    table = pd.DataFrame({"login_id": [f"L{i:05}" for i in range(60)]})
+    with refuses(InputError):
+        feller.read(table, schema={"columns": {"login_id": {"kind": "identifier", "format": "L{#####}"}}})
+
+
+def one_to_one(first: str, second: str, key: str) -> Frames:
+    keys = [f"A{i:03}" for i in range(40)]
+    return {
+        first: pd.DataFrame({key: keys, "x": ["p", "q"] * 20}),
+        second: pd.DataFrame({key: keys, "y": ["r", "s"] * 20}),
+    }
+
+
+@pytest.mark.parametrize("names", [("patients", "details"), ("details", "patients")])
+def test_the_owner_of_a_key_is_its_table(names: tuple[str, str]) -> None:
+    _, modality = read(one_to_one(*names, "patient_id"))
+    assert [table.name for table in modality.links.tables] == ["patients", "details"]
+    assert modality.links.is_single(1)
+
+
+def test_tables_with_the_same_keys_need_a_name() -> None:
+    frames = one_to_one("one", "two", "ref_id")
+    with refuses(InputError, argument="person"):
+        feller.read(frames)
+    _, modality = read(frames, person="two")
+    assert [table.name for table in modality.links.tables] == ["two", "one"]

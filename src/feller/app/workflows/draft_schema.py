@@ -65,6 +65,7 @@ def draft_schema(
     cells, start, is_draft = _start(source, schema)
     with error_context(source):
         edited, notes = edit_schema(start, cells, config, drafted=schema is None and not is_example)
+        edited.require_modelled()
         edited = with_relations(cells, edited) if schema is None and not is_example else edited
     check_new(path)
     write_schema(edited, path, draft=is_draft)

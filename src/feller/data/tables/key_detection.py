@@ -16,7 +16,7 @@ from feller.data.tables.number_format import NumberFormat
 from feller.data.tables.numerical_column import Numerical, numerical_column
 from feller.data.tables.relations import with_relations
 from feller.data.tables.schema import Schema
-from feller.data.tables.schema_detection import detect_schema
+from feller.data.tables.schema_detection import detect_columns
 from feller.data.tables.transforms import cells_of, read_values
 from feller.data.tables.unmodelled_columns import Identifier
 
@@ -160,8 +160,11 @@ def _refers(raw: RawTables, name: str, column: str, other: str, primary: Mapping
     same_name = column.lower() == key.lower() and key.lower() not in KEY_ENDINGS
     if not same_name and not _names_table(column, other):
         return False
-    if column in primary[name] and len(raw.tables[other].values) < len(table.values):
-        return False
+    if column in primary[name]:  # each row of the other table has at most one row
+        num_others, num_rows = len(raw.tables[other].values), len(table.values)
+        is_own = _names_table(column, name) and not _names_table(column, other)
+        if num_others < num_rows or (num_others == num_rows and is_own):
+            return False
     cells, known = cells_of(table, column).unique(), cells_of(raw.tables[other], key).unique()
     return bool(np.isin(cells.to_pylist(), known.to_pylist()).mean() > 0.5)  # orphans are an error of their own
 
@@ -189,10 +192,23 @@ def _root(raw: RawTables, primary: Mapping[str, tuple[str, ...]], foreign: Mappi
             reached |= added
         return rows
 
+    if not tops and (same := _same_keys(foreign)):
+        raise InputError(
+            argument="person",
+            expected=f"one of {', '.join(same)}, which have the same keys",
+            found="no name",
+            remedy=f"Name the table of persons, such as --person {same[0]}",
+        )
     ranked = sorted(tops, key=lambda name: (below(name), len(raw.tables[name].values)), reverse=True)
     if not ranked or not below(ranked[0]):
         raise _unlinked(raw)
     return ranked[0]
+
+
+def _same_keys(foreign: Mapping[str, Sequence[ForeignKey]]) -> list[str]:
+    """Return the tables that refer to a table that refers to them."""
+    pairs = {(name, key.table) for name, keys in foreign.items() for key in keys}
+    return [name for name in foreign if any((name, other) in pairs and (other, name) in pairs for other in foreign)]
 
 
 def _unlinked(raw: RawTables) -> InputError:
@@ -218,7 +234,7 @@ def _orders(raw: RawTables, order: str | None, children: set[str]) -> dict[str, 
 def _schema(raw: RawTables, keys: TableKeys, generated: set[str]) -> Schema:
     """Return the schema of one table, whose keys are identifiers and whose keys of lookup tables are categorical."""
     table = raw.tables[keys.name]
-    base = detect_schema(table, relations=False)
+    base = detect_columns(table)
     copied = {name for key in keys.foreign_keys if key.table in generated for name in key.columns}
     lookups = [key for key in keys.foreign_keys if key.table not in generated]
     primary = {key.table: _primary_key(key.table, raw) for key in lookups}
@@ -234,4 +250,4 @@ def _schema(raw: RawTables, keys: TableKeys, generated: set[str]) -> Schema:
             return Categorical(column.name, words, missing=missing, dtype=column.dtype)
         return column
 
-    return with_relations(table, replace(base, columns=tuple(map(adapted, base.columns))))
+    return with_relations(table, Schema(tuple(map(adapted, base))))

@@ -231,6 +231,8 @@ class LinkedTables(Histories):
     ) -> dict[str, pyarrow.Array]:
         """Decode the rows of a child table; differences of the order column are added to the value of the first row."""
         table, schema = self.links.tables[i], self.schemas[i]
+        if not schema.modelled:
+            return self._completed({}, i, len(rows))
         rules = tuple(rule for rule in schema.rules if not isinstance(rule, Unique))
         amounts = Table(Schema(schema.modelled, schema.outside, rules=rules))
         cells = amounts.cells(rows[:, list(self.columns_of[i - 1])])
@@ -278,14 +280,18 @@ class LinkedTables(Histories):
         order = [self.persons.schema.place(column.name) for column in self.schemas[0].modelled]
         children = range(1, len(self.links.tables))
         return [
-            self.parts[0].to_levels(self.split(values)[0][:, order]),
+            self._levels_of(0, self.split(values)[0][:, order]),
             *(self._child_levels(i, rows[torch.from_numpy(tree.rows[i])], tree.parents[i]) for i in children),
         ]
+
+    def _levels_of(self, i: int, codes: Int64[Tensor, "m k"]) -> Int64[Tensor, "m k"]:
+        """Return the levels of rows of one table; a table of keys has no columns."""
+        return self.parts[i].to_levels(codes) if codes.shape[1] else codes
 
     def _child_levels(
         self, i: int, rows: Int64[Tensor, "m k"], parent: Int64[np.ndarray, " m"]
     ) -> Int64[Tensor, "m columns"]:
-        levels = self.parts[i].to_levels(rows[:, list(self.columns_of[i - 1])])
+        levels = self._levels_of(i, rows[:, list(self.columns_of[i - 1])])
         if (table := self.links.tables[i]).gap is not None:  # dates of later rows are computed
             name = f"{table.name}.{table.order}"
             cells = self._child_cells(i, rows.cpu(), parent)[name]
