@@ -14,7 +14,7 @@ from feller.core.errors import InputError
 from feller.data.loading.linked_files import load_tables
 from feller.data.modality import Dataset
 from feller.data.tables.key_detection import detect_linked_schema
-from feller.data.tables.linked_schema import LinkedSchema
+from feller.data.tables.linked_schema import LinkedSchema, separate_schema
 from feller.data.tables.linked_schema_files import linked_schema_of, linked_schema_text
 from feller.data.tables.linked_tables import LinkedTables
 from tests.errors import refuses
@@ -329,6 +329,24 @@ def test_tables_of_keys_only(has_attributes: bool) -> None:
     assert [level.shape[1] for level in modality.levels(data.values)] == [int(has_attributes), 1, 0]
     schema = detect_linked_schema(load_tables(frames), "students")
     assert linked_schema_of(json.loads(linked_schema_text(schema))) == schema
+
+
+@pytest.mark.parametrize("order", [None, "orders.date"])
+def test_keys_are_noted_and_kept(order: str | None) -> None:
+    """One note per table names its keys and its parent; the schema of the data is that which was detected."""
+    data, modality = read(shop()) if order is None else read(shop(), order=order)
+    for table, names in (
+        ("customers", ("customer_id", "persons")),
+        ("orders", ("order_id", "rows of customers by customer_id")),
+        ("items", ("order_id, line", "rows of orders by order_id", "refers to products by product_id")),
+    ):
+        (note,) = (line for line in data.notes if f" {table} (" in line)
+        assert all(name in note for name in names)
+    found = separate_schema(modality.schema, modality.links)
+    detected = detect_linked_schema(load_tables(shop()), order=order)
+    assert found.schemas == detected.schemas
+    assert {*found.keys} == {*detected.keys}
+    assert linked_schema_of(json.loads(linked_schema_text(found))) == found
 
 
 def test_a_single_table_of_identifiers_is_refused() -> None:

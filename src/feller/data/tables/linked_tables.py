@@ -416,8 +416,8 @@ def linked_dataset(raw: RawTables, schema: LinkedSchema) -> Dataset:
     dialect = raw.table(links.persons.name).dialect
     modality = LinkedTables(schema.flat, dialect=dialect, links=links)
     values, found = modality._read(raw)
-    notes = [f"{len(values):,} {links.persons.name}"]
-    notes += [f"{int((found.child == i).sum()):,} {table.name}" for i, table in enumerate(links.children, 1)]
+    counts = [len(values), *(int((found.child == i).sum()) for i in range(1, len(links.tables)))]
+    notes = [f"{counts[i]:,} {table.name} ({links.described(i)})" for i, table in enumerate(links.tables)]
     if links.lookups:
         names = " and ".join(table.name for table in links.lookups)
         notes.append(f"{names}: kept as they are, not generated")
