@@ -46,8 +46,9 @@ def detect_linked_schema(
     for name, table in raw.tables.items():
         if not len(table.values):
             raise InputError("rows", "none", "Leave the table out", place=name)
-    primary = {name: _primary_key(name, raw) for name in raw.tables}
-    foreign = {name: tuple(_foreign_keys(name, raw, primary)) for name in raw.tables}
+    declared = {name: keys.primary_key for name, keys in raw.keys.items() if keys.primary_key}
+    primary = {name: declared.get(name) or _primary_key(name, raw) for name in raw.tables}
+    foreign = {name: _all_foreign_keys(name, raw, primary) for name in raw.tables}
     primary = {name: key or _composite_key(raw.tables[name], foreign[name]) for name, key in primary.items()}
     root = persons or _root(raw, primary, foreign)
     generated = {root}
@@ -64,7 +65,7 @@ def detect_linked_schema(
         own = tuple(key for key in foreign[name] if name != root or key.table not in generated)
         keys.append(TableKeys(name, table.columns, primary[name], own, sorted_by.get(name)))
         with error_context(place=name):
-            schemas[name] = _schema(raw, keys[-1], generated)
+            schemas[name] = _schema(raw, keys[-1], generated, primary)
     limit = MAX_ROWS if max_rows is None else max_rows
     schema = LinkedSchema(root, tuple(keys), schemas, limit)
     parts = tuple(schemas_of(schema.flat, schema.links))
@@ -141,6 +142,13 @@ def _is_unique(table: RawTable, column: str, fraction: float = 1.0) -> bool:
     return len(words) >= fraction * len(table.values) and "" not in words
 
 
+def _all_foreign_keys(name: str, raw: RawTables, primary: Mapping[str, tuple[str, ...]]) -> tuple[ForeignKey, ...]:
+    """Return the foreign keys of a table that its database declares, and those found of the other columns."""
+    declared = [ForeignKey(*key) for key in raw.keys[name].foreign_keys] if name in raw.keys else []
+    taken = {column for key in declared for column in key.columns}
+    return (*declared, *(key for key in _foreign_keys(name, raw, primary) if not taken & {*key.columns}))
+
+
 def _foreign_keys(name: str, raw: RawTables, primary: Mapping[str, tuple[str, ...]]) -> Iterator[ForeignKey]:
     """Yield the foreign keys of a table; its own primary key may be one, of a table with at most one row per parent."""
     table = raw.tables[name]
@@ -154,7 +162,7 @@ def _foreign_keys(name: str, raw: RawTables, primary: Mapping[str, tuple[str, ..
 
 def _refers(raw: RawTables, name: str, column: str, other: str, primary: Mapping[str, tuple[str, ...]]) -> bool:
     """Return True if a column of a table has the name of the key of another table, and most of its cells."""
-    if not primary[other]:
+    if len(primary[other]) != 1:
         return False
     key, table = primary[other][0], raw.tables[name]
     same_name = column.lower() == key.lower() and key.lower() not in KEY_ENDINGS
@@ -231,13 +239,12 @@ def _orders(raw: RawTables, order: str | None, children: set[str]) -> dict[str, 
     return found
 
 
-def _schema(raw: RawTables, keys: TableKeys, generated: set[str]) -> Schema:
+def _schema(raw: RawTables, keys: TableKeys, generated: set[str], primary: Mapping[str, tuple[str, ...]]) -> Schema:
     """Return the schema of one table, whose keys are identifiers and whose keys of lookup tables are categorical."""
     table = raw.tables[keys.name]
     base = detect_columns(table)
     copied = {name for key in keys.foreign_keys if key.table in generated for name in key.columns}
     lookups = [key for key in keys.foreign_keys if key.table not in generated]
-    primary = {key.table: _primary_key(key.table, raw) for key in lookups}
     looked_up = {name: (key.table, primary[key.table][i]) for key in lookups for i, name in enumerate(key.columns)}
 
     def adapted(column: Column) -> Column:
