@@ -61,7 +61,7 @@ def test_cells_are_not_completed(run: feller.FittedRun) -> None:
 
 
 def test_attributes_are_given(run: feller.FittedRun) -> None:
-    samples = run.sample(30, given={"country": "FR", "num_rows": (2, 4)})
+    samples = run.sample(30, given={"customers.country": "FR", "num_rows": (2, 4)})
     assert isinstance(samples, feller.Dataset)
     tables = samples.frames()
     assert (tables["customers"].country == "FR").all()

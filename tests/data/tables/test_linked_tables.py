@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import feller
-from feller.core.errors import InputError
+from feller.core.errors import InputError, UsageError
 from feller.data.loading.linked_files import load_tables
 from feller.data.modality import Dataset
 from feller.data.tables.key_detection import detect_linked_schema
@@ -329,6 +329,25 @@ def test_tables_of_keys_only(has_attributes: bool) -> None:
     assert [level.shape[1] for level in modality.levels(data.values)] == [int(has_attributes), 1, 0]
     schema = detect_linked_schema(load_tables(frames), "students")
     assert linked_schema_of(json.loads(linked_schema_text(schema))) == schema
+
+
+def test_given_columns_are_of_persons() -> None:
+    """Names may be qualified; columns of other tables, and names of two columns, are refused."""
+    _, modality = read(shop())
+    plain, qualified = (modality.given_cells({name: "FR"}) for name in ("country", "customers.country"))
+    torch.testing.assert_close(plain.codes, qualified.codes)
+    torch.testing.assert_close(plain.observed, qualified.observed)
+    assert plain.observed.sum() == 1
+    ages = [modality.given_cells({name: ("30", "40")}) for name in ("age", "customers.age")]
+    assert [*ages[0].choices] == [*ages[1].choices] != []
+    for name in ("orders.channel", "orders.country", "customers.channel", "channel"):
+        with refuses(UsageError):
+            modality.given_cells({name: "web"})
+    frames = shop()
+    frames["customers"]["customers.age"] = frames["customers"].age
+    _, clashing = read(frames)
+    with refuses(UsageError, argument="given"):
+        clashing.given_cells({"customers.age": "30"})
 
 
 @pytest.mark.parametrize("order", [None, "orders.date"])

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
-from feller.core.errors import InputError
+from feller.core.errors import InputError, UsageError
 from feller.core.pytree import Cond
 from feller.core.rng import Rng
 from feller.data.files import sample_folder
@@ -23,7 +23,7 @@ from feller.data.tables.constraints import repair
 from feller.data.tables.dataframes import to_frame, write_cells
 from feller.data.tables.dates import Datetime
 from feller.data.tables.encoding import encode
-from feller.data.tables.given_cells import GivenCells
+from feller.data.tables.given_cells import CellConditions, GivenCells
 from feller.data.tables.histories import Histories
 from feller.data.tables.history_schema import NUM_ROWS
 from feller.data.tables.linked_rows import LinkedRows, linked_rows
@@ -210,6 +210,29 @@ class LinkedTables(Histories):
             rows[:, step, 0] = torch.where(fits, kind, (may.long() + (may & same_table)).argmax(1))
             before = rows[:, step, 0]
         return self._joined(persons, rows)
+
+    def given_cells(self, given: CellConditions) -> GivenCells:
+        """Parse conditions on columns of the table of persons, named COLUMN or TABLE.COLUMN, as `Histories` does."""
+        return super().given_cells({self._person_column(name): cell for name, cell in given.items()})
+
+    def _person_column(self, name: str) -> str:
+        """Return the name of a column of persons; UsageError for a name of several columns, or of another table."""
+        persons, of_children = self.links.persons, {c for i in range(1, len(self.links.tables)) for c in self._names(i)}
+        own = name.removeprefix(f"{persons.name}.")
+        if name in persons.columns and (name in of_children or (own != name and own in persons.columns)):
+            raise UsageError(
+                argument="given", expected="a name of one column", found=f"{name}, which is also TABLE.COLUMN",
+                remedy="Rename the column of the table of persons",
+            )  # fmt: skip
+        if name in of_children:
+            raise UsageError(
+                argument="given", expected=f"a column of {persons.name}, or {self.persons.schema.names[0]}", found=name,
+                remedy="Sample without it, and select rows",
+            )  # fmt: skip
+        return name if name in persons.columns else own
+
+    def _names(self, child: int) -> list[str]:
+        return [*self.links.prefixed(child).values()]
 
     def tables(self, values: Int64[Tensor, "n codes"], given: GivenCells | None = None) -> dict[str, RawTable]:
         """Decode codes to one table per generated table, with new keys; each foreign key refers to a row.
