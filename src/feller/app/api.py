@@ -182,7 +182,7 @@ def evaluate(run: RunSource | None = None, *, config: EvaluateConfig) -> Report:
 
 @accepts_options(AuditConfig)
 def audit(run: RunSource | None = None, *, config: AuditConfig) -> Report:
-    """Audit what a run reveals about individual rows: guarantee, reconstruction bounds and attacks.
+    """Audit what a run reveals about individual rows or persons: guarantee, reconstruction bounds and attacks.
 
     Args:
         run: Run with the model and, if training was private, a privacy ledger: its folder, an object that holds a run,

@@ -25,7 +25,7 @@ COMMANDS = {
     "tune": ("TuneConfig", "Fine-tune a model on a reward."),
     "bridge": ("BridgeConfig", "Fit a Schrödinger bridge between populations."),
     "evaluate": ("EvaluateConfig", "Evaluate samples against real data and write the report."),
-    "audit": ("AuditConfig", "Audit what a run reveals about individual rows."),
+    "audit": ("AuditConfig", "Audit what a run reveals about individual rows or persons."),
     "data": ("Data", "List the built-in examples, or inspect data."),
     "export": ("ExportConfig", "Export a run's network for other programs (ONNX, torch.export, Hugging Face folder)."),
     "import": ("Import", "Create a run from your own network."),

@@ -417,9 +417,11 @@ class PrivacyOptions(metaclass=OptionsType):
     """Options for training with differential privacy."""
 
     epsilon: OptionalFloat = None
-    """Privacy budget epsilon: train with (epsilon, delta)-differential privacy with respect to single rows."""
+    """Privacy budget epsilon: train with (epsilon, delta)-differential privacy with respect to single rows, or with
+    --person, to persons with all of their rows."""
     delta: Annotated[NumberOrWord, Choices((AUTO,))] = None
-    """Delta of (epsilon, delta)-differential privacy, or auto, which is min(1e-5, 1 / n^1.1) for n rows."""
+    """Delta of (epsilon, delta)-differential privacy, or auto, which is min(1e-5, 1 / n^1.1) for n rows or
+    persons."""
     noise: OptionalFloat = None
     """Noise multiplier of DP-SGD, instead of --epsilon: standard deviation of the noise divided by the clipping
     norm."""
@@ -805,7 +807,7 @@ class PlanOptions(metaclass=OptionsType):
 
 @dataclass(frozen=True, kw_only=True)
 class AuditConfig(metaclass=OptionsType):
-    """Audit what RUN (default: the newest) reveals about individual rows: privacy bounds and attacks.
+    """Audit what RUN (default: the newest) reveals about individual rows or persons: privacy bounds and attacks.
 
     Privacy calculator, without a run: `feller audit calculator --noise 1.1 --rate 0.01 --steps 10000 --delta 1e-6`, or
     `feller audit calculator --epsilon 3 --rows 30000 --examples 200000` to choose batch size and steps.

@@ -34,7 +34,7 @@ class Synthesizer:
     in total on the same rows.
 
     Args:
-        epsilon: Privacy budget with respect to single rows; None trains without differential privacy.
+        epsilon: Privacy budget with respect to single rows, or to persons; None trains without differential privacy.
         target: Column that the report predicts from the others (default: the last one).
         delta: Delta of (epsilon, delta)-differential privacy (default: min(1e-5, 1 / rows^1.1)).
         schema: Public facts about the table: a file, a dict as returned by `feller.infer_schema`, or a `Schema`. By

@@ -203,11 +203,12 @@ def _guarantee_line(metrics: dict[str, Any]) -> str:
     from feller.privacy.accounting.ledger import MEANINGLESS_EPSILON, describe_weakness, format_exp_epsilon
 
     epsilon, delta = metrics["epsilon"], metrics["delta"]
-    rows_text, weakness = f"each of {metrics['rows_protected']:,} rows", describe_weakness(epsilon)
+    unit, weakness = metrics.get("protected_unit", "row"), describe_weakness(epsilon)
+    rows_text = f"each of {metrics['rows_protected']:,} {unit}s"
     if epsilon >= MEANINGLESS_EPSILON:
         return (
-            f"epsilon {epsilon:.4g} at delta {delta:.3g} {weakness} to {rows_text}: an inference about a row may become"
-            f" {format_exp_epsilon(epsilon)} times as likely; protect samples and model like the rows"
+            f"epsilon {epsilon:.4g} at delta {delta:.3g} {weakness} to {rows_text}: an inference about a {unit} may"
+            f" become {format_exp_epsilon(epsilon)} times as likely; protect samples and model like the data"
         )
     weakness_text = f", which {weakness} (a factor of {format_exp_epsilon(epsilon)})" if weakness else ""
     return (

@@ -53,6 +53,14 @@ def hide_password(source: Value) -> Value:
     return safe  # pyrefly: ignore - a string
 
 
+def with_selection(source: str, selection: str) -> str:
+    """Return a database URL without password with another table after #; this process remembers its password."""
+    safe = f"{source.partition('#')[0]}#{selection}"
+    if source in _FULL:
+        _FULL[safe] = connection_url(source) + f"#{selection}"
+    return safe
+
+
 def connection_url(source: str) -> str:
     """Return the URL to connect to, with its password if this process was given one, and without the table."""
     full = _FULL.get(source, source)

@@ -17,7 +17,7 @@ TOO_FEW = "no held-out data, or too few"
 MAIN, DETAIL, FACT = "main", "detail", "fact"
 """Place of a metric in the report: main table, table of all metrics only, or facts about the run."""
 GROUPS = (
-    "Risks of single rows",
+    "Disclosure risks",
     "Impossible rows and copies",
     "Columns and pairs",
     "Detection",

@@ -61,7 +61,7 @@ def test_cells_are_not_completed(run: feller.FittedRun) -> None:
 
 
 def test_attributes_are_given(run: feller.FittedRun) -> None:
-    samples = run.sample(30, given={"country": "FR", "num_rows": (2, 4)})
+    samples = run.sample(30, given={"customers.country": "FR", "num_rows": (2, 4)})
     assert isinstance(samples, feller.Dataset)
     tables = samples.frames()
     assert (tables["customers"].country == "FR").all()
@@ -97,6 +97,9 @@ def test_command_line(folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch, cap
     monkeypatch.chdir(folder)
     fit = ["fit", "shop", "--person", "customers", "--max-rows", "9", "--size", "tiny", "--steps", "3"]
     assert main([*fit, "--report", "none", "--out", "cut"]) == 0
+    kept = json.loads(pathlib.Path("cut/schema.json").read_text())
+    assert kept["tables"]["orders"]["foreign_keys"] == [{"columns": ["customer_id"], "table": "customers"}]
+    assert (kept["draft"], kept["max_rows"]) == (True, 9)
     assert main(["sample", "cut", "-n", "40", "--given", "country=DE", "--out", "made"]) == 0
     tables = {path.stem: pd.read_csv(path) for path in pathlib.Path("made").glob("*.csv")}
     assert {*tables} == {"customers", "orders", "items", "tickets"}

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 import feller
-from feller.core.errors import InputError
+from feller.core.errors import InputError, UsageError
 from feller.data.loading.linked_files import load_tables
 from feller.data.modality import Dataset
 from feller.data.tables.key_detection import detect_linked_schema
-from feller.data.tables.linked_schema import LinkedSchema
+from feller.data.tables.linked_schema import LinkedSchema, separate_schema
 from feller.data.tables.linked_schema_files import linked_schema_of, linked_schema_text
 from feller.data.tables.linked_tables import LinkedTables
 from tests.errors import refuses
@@ -289,3 +289,109 @@ def test_unlinked_and_unknown_tables_are_refused() -> None:
     schema = detect_linked_schema(load_tables(frames))
     with pytest.raises(InputError):
         replace(schema, persons="items")
+
+
+def enrolments(n: int = 60) -> Frames:
+    """Return students, their courses (many-to-many) and logins, both in tables of keys only."""
+    rng = np.random.default_rng(0)
+    students = pd.DataFrame({"student_id": [f"S{i:03}" for i in range(n)], "sex": rng.choice(["f", "m"], n)})
+    courses = pd.DataFrame({"course_id": [f"K{j}" for j in range(6)], "title": list("abcdef")})
+    chosen = [(f"S{i:03}", f"K{j}") for i in range(n) for j in rng.choice(6, rng.integers(0, 4), replace=False)]
+    logins = [f"S{i:03}" for i in range(n) for _ in range(rng.integers(0, 5))]
+    return {
+        "students": students,
+        "courses": courses,
+        "enrolments": pd.DataFrame(chosen, columns=["student_id", "course_id"]),
+        "logins": pd.DataFrame({"login_id": [f"L{i:05}" for i in range(len(logins))], "student_id": logins}),
+    }
+
+
+@pytest.mark.parametrize("has_attributes", [True, False])
+def test_tables_of_keys_only(has_attributes: bool) -> None:
+    """Numbers of rows per parent and keys of lookup tables are those of the real tables."""
+    frames = enrolments()
+    if not has_attributes:
+        frames["students"] = frames["students"][["student_id"]]
+    data, modality = read(frames, person="students")
+    assert [table.name for table in modality.links.lookups] == ["courses"]
+    assert not modality.schemas[2].modelled
+    made = modality.frames(data.values)
+    assert made["logins"].login_id.is_unique
+    for name in ("enrolments", "logins"):
+        for frame, key in ((frames[name], "real"), (made[name], "made")):
+            assert len(frame) == len(frames[name]), key
+        counts = [frame.groupby("student_id").size().value_counts().to_dict() for frame in (frames[name], made[name])]
+        assert counts[0] == counts[1]
+    pd.testing.assert_series_equal(
+        made["enrolments"].course_id.value_counts().sort_index(),
+        frames["enrolments"].course_id.value_counts().sort_index(),
+    )
+    assert [level.shape[1] for level in modality.levels(data.values)] == [int(has_attributes), 1, 0]
+    schema = detect_linked_schema(load_tables(frames), "students")
+    assert linked_schema_of(json.loads(linked_schema_text(schema))) == schema
+
+
+def test_given_columns_are_of_persons() -> None:
+    """Names may be qualified; columns of other tables, and names of two columns, are refused."""
+    _, modality = read(shop())
+    plain, qualified = (modality.given_cells({name: "FR"}) for name in ("country", "customers.country"))
+    torch.testing.assert_close(plain.codes, qualified.codes)
+    torch.testing.assert_close(plain.observed, qualified.observed)
+    assert plain.observed.sum() == 1
+    ages = [modality.given_cells({name: ("30", "40")}) for name in ("age", "customers.age")]
+    assert [*ages[0].choices] == [*ages[1].choices] != []
+    for name in ("orders.channel", "orders.country", "customers.channel", "channel"):
+        with refuses(UsageError):
+            modality.given_cells({name: "web"})
+    frames = shop()
+    frames["customers"]["customers.age"] = frames["customers"].age
+    _, clashing = read(frames)
+    with refuses(UsageError, argument="given"):
+        clashing.given_cells({"customers.age": "30"})
+
+
+@pytest.mark.parametrize("order", [None, "orders.date"])
+def test_keys_are_noted_and_kept(order: str | None) -> None:
+    """One note per table names its keys and its parent; the schema of the data is that which was detected."""
+    data, modality = read(shop()) if order is None else read(shop(), order=order)
+    for table, names in (
+        ("customers", ("customer_id", "persons")),
+        ("orders", ("order_id", "rows of customers by customer_id")),
+        ("items", ("order_id, line", "rows of orders by order_id", "refers to products by product_id")),
+    ):
+        (note,) = (line for line in data.notes if f" {table} (" in line)
+        assert all(name in note for name in names)
+    found = separate_schema(modality.schema, modality.links)
+    detected = detect_linked_schema(load_tables(shop()), order=order)
+    assert found.schemas == detected.schemas
+    assert {*found.keys} == {*detected.keys}
+    assert linked_schema_of(json.loads(linked_schema_text(found))) == found
+
+
+def test_a_single_table_of_identifiers_is_refused() -> None:
+    table = pd.DataFrame({"login_id": [f"L{i:05}" for i in range(60)]})
+    with refuses(InputError):
+        feller.read(table, schema={"columns": {"login_id": {"kind": "identifier", "format": "L{#####}"}}})
+
+
+def one_to_one(first: str, second: str, key: str) -> Frames:
+    keys = [f"A{i:03}" for i in range(40)]
+    return {
+        first: pd.DataFrame({key: keys, "x": ["p", "q"] * 20}),
+        second: pd.DataFrame({key: keys, "y": ["r", "s"] * 20}),
+    }
+
+
+@pytest.mark.parametrize("names", [("patients", "details"), ("details", "patients")])
+def test_the_owner_of_a_key_is_its_table(names: tuple[str, str]) -> None:
+    _, modality = read(one_to_one(*names, "patient_id"))
+    assert [table.name for table in modality.links.tables] == ["patients", "details"]
+    assert modality.links.is_single(1)
+
+
+def test_tables_with_the_same_keys_need_a_name() -> None:
+    frames = one_to_one("one", "two", "ref_id")
+    with refuses(InputError, argument="person"):
+        feller.read(frames)
+    _, modality = read(frames, person="two")
+    assert [table.name for table in modality.links.tables] == ["two", "one"]

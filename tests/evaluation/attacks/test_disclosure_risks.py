@@ -57,7 +57,7 @@ def test_independent_samples_are_not() -> None:
     for seed in range(30):
         found = disclosure_risks(case(100 + seed, copies=False), Rng(seed))
         for name in RISKS:
-            false_alarms[name] += found.risks[name].level != LOW
+            false_alarms[name] += found.risks[name].level in (ELEVATED, HIGH)
             values[name].append(found.risks[name].value)
     assert max(false_alarms.values()) <= 3, false_alarms
     for name in ("linkability", "inference"):
@@ -160,3 +160,21 @@ def test_closeness() -> None:
         copied = closeness(case(seed, copies=True), Rng(seed))
         assert copied["dcr_share"] > copied["dcr_null_high"]
     assert inside >= 16  # of 20 with probability 0.95 each
+
+
+@pytest.mark.parametrize(("attack", "control"), [(0.3, 0.3), (0.1, 0.12), (0.35, 0.3)])
+def test_wide_intervals_are_not_measured(attack: float, control: float) -> None:
+    """The stated number of guesses decides the level, and one guess fewer does not."""
+    few = Risk(attack, control, 0.1, 15, 15)
+    low, high = few.interval
+    assert low < 0 < 0.2 < high
+    assert few.level == UNMEASURED
+    needed = few.needed_guesses
+    assert needed > 15
+    levels = [Risk(attack, control, 0.1, n, n).level for n in (needed - 1, needed)]
+    assert levels[0] == UNMEASURED
+    assert levels[1] in (LOW, ELEVATED)
+    assert few.with_prefix("linkability")["linkability_needed"] == needed
+    decided = Risk(attack, control, 0.1, needed, needed)
+    assert decided.needed_guesses == 0
+    assert "linkability_needed" not in decided.with_prefix("linkability")

@@ -67,10 +67,10 @@ def _audit(
     rng, ledger = Rng(config.seed).fold_in("audit"), target.ledger
     metrics: dict[str, Any] = {}
     if ledger is None:
-        reporter.log("this model was trained WITHOUT privacy: nothing bounds what it reveals about single rows")
+        reporter.log(f"this model was trained WITHOUT privacy: nothing bounds what it reveals about a {target.unit}")
     else:
         reporter.start("privacy accounting")
-        metrics |= {**guarantee_numbers(ledger), **reconstruction(ledger.events)}
+        metrics |= {**guarantee_numbers(ledger, target.unit), **reconstruction(ledger.events)}
         reporter.finish()
     has_objective = knows_objective(run.read_field(run.recipe, "recipe"))
     objective = read_recipe(run).objective if has_objective else None

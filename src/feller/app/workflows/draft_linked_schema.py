@@ -77,7 +77,7 @@ def draft_linked_schema(source: str, out: str, config: SchemaConfig, schema: str
 
 def _edited(data: Tables, schema: GivenSchema | None, config: SchemaConfig) -> tuple[LinkedSchema, RawTables, bool]:
     """Return the edited schema, the tables, and whether the schema is an unreviewed draft."""
-    raw = load_tables(data if isinstance(data, Mapping) else pathlib.Path(data))
+    raw = load_tables(data)
     options = config.histories
     if schema is None:
         start, is_draft = detect_linked_schema(raw, options.person, options.order, options.max_rows), True

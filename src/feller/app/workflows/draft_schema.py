@@ -57,14 +57,15 @@ def draft_schema(
         InputError: If the table is damaged, the output file exists, or a column to edit does not exist.
         UsageError: If the example does not exist, or a column is to have two kinds.
     """
+    source = hide_password(source)
     if holds_linked_tables(source):
         result, is_draft = draft_linked_schema(source, out, config, schema)
         return {**result, "note": DRAFT_NOTE if is_draft else EDITED_NOTE}
-    source = hide_password(source)
     path, is_example = pathlib.Path(out), source.startswith(EXAMPLE_PREFIX)
     cells, start, is_draft = _start(source, schema)
     with error_context(source):
         edited, notes = edit_schema(start, cells, config, drafted=schema is None and not is_example)
+        edited.require_modelled()
         edited = with_relations(cells, edited) if schema is None and not is_example else edited
     check_new(path)
     write_schema(edited, path, draft=is_draft)
@@ -93,6 +94,7 @@ def infer_schema(
         InputError: If the file is not a table, or a column to edit does not exist.
         UsageError: If `data` has another type, its columns have no names, or a column is to have two kinds.
     """
+    data = hide_password(data)
     if is_frames(data) or (isinstance(data, str | os.PathLike) and holds_linked_tables(data)):
         assert not isinstance(schema, Schema)
         return infer_linked_schema(data, schema, config)

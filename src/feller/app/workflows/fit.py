@@ -54,6 +54,9 @@ from feller.data.loading.in_memory import (
     said_of,
     save,
 )
+from feller.data.tables.linked_schema import separate_schema
+from feller.data.tables.linked_schema_files import write_linked_schema
+from feller.data.tables.linked_tables import LinkedTables
 from feller.data.tables.schema import text_of_schema
 from feller.evaluation.evaluation_budget import EvaluationBudget, kind_of_report
 from feller.models.recipes.recipe import Recipe
@@ -63,7 +66,8 @@ from feller.training.engine import Engine, get_engine
 from feller.training.trainer import Callback
 
 SCHEMA = "schema.json"
-"""Name of the file in a run folder for the schema of a table, if the schema was passed as a Python object."""
+"""Name of the file in a run folder for the schema of a table, if the schema was passed as a Python object, and for the
+detected schema of linked tables."""
 
 
 def fit(
@@ -159,6 +163,8 @@ def fit(
             run, plan.record.data, None if resume else with_recipe_schema(plan.dataset, plan.recipe)
         ):
             reporter.log(line)
+        if engine.is_main_process and not resume:
+            _keep_found_keys(run, plan)
         engine.barrier()
         if isinstance(job, TrainingJob):
             _train(run, plan, job, training.callbacks, engine, reporter, resume=resume)
@@ -245,6 +251,13 @@ def _with_schema(config: FitConfig, text: str, run: Run, engine: Engine) -> tupl
         replace_file(file, text)
     engine.barrier()
     return config_of(FitConfig, config, schema=str(file)), SavedData(file, "your schema", is_new)
+
+
+def _keep_found_keys(run: Run, plan: FitPlan) -> None:
+    """Write the detected schema of linked tables to the run folder, for the user to check and edit."""
+    linked = plan.dataset.modality.view(LinkedTables)
+    if linked is not None and plan.record.config.data_loading.schema is None:
+        write_linked_schema(separate_schema(linked.schema, linked.links), run.path / SCHEMA, draft=True)
 
 
 def _choose_folder(data: Any, out: str | None, engine: Engine, *, resume: bool, overwrite: bool) -> Run:

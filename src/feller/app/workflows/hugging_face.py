@@ -15,6 +15,7 @@ from feller.app.reporter import Reporter
 from feller.app.workflows.cite import cite
 from feller.app.workflows.fine_tuned_run import read_tuning_record
 from feller.app.workflows.private.budget import ledger_of
+from feller.app.workflows.private.guarantee_text import privacy_unit
 from feller.app.workflows.run_config import FitRecord, example_of, read_fit_record
 from feller.app.workflows.run_status import ReportSummary, read_report_summary
 from feller.core.errors import InputError, UsageError, cannot_write
@@ -116,9 +117,10 @@ def _privacy_section(run: Run) -> str:
     ledger = ledger_of(run)
     if ledger is None:
         return "Private; the spent privacy budget is unknown."
-    spent, weakness = "; ".join(map(_plain, ledger.describe_events())), describe_weakness(ledger.epsilon())
+    unit, weakness = privacy_unit(load_spec(run).modality), describe_weakness(ledger.epsilon())
+    spent = "; ".join(map(_plain, ledger.describe_events(unit)))
     sharing_text = f"with an epsilon that {weakness}" if weakness else "model and samples may be published"
-    return f"Private: {sharing_text}. {spent}. Metrics that compare samples with rows are not published."
+    return f"Private: {sharing_text}. {spent}. Metrics that compare samples with data are not published."
 
 
 T = TypeVar("T")

@@ -171,7 +171,7 @@ def make_completer(
             argument="complete",
             expected="a model of a single table",
             found=f"a model of {histories.display_name}",
-            remedy="Fit the table with --person",
+            remedy="Fit the file of one table, with --person and its column of persons if they have several rows",
         )
     modality = histories or _table_of(model)
     if strategy not in get_args(Strategy):

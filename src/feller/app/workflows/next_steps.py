@@ -200,7 +200,7 @@ COMMAND_TEMPLATES = {
     "files": (("sample {run} -n 100 --out samples", "sample into a folder of {files} files"),),
     "array": (("sample {run} -n 1000 --out samples.npz", "sample into one file"),),
     "given": (("sample {run} -n 64 --given {given} --out wanted", "{what}"),),
-    "audit": (("audit {run}", "audit what the run reveals about individual rows"),),
+    "audit": (("audit {run}", "audit what the run reveals about individual rows or persons"),),
     "regressor": (("steer RUN --reward {reward}", "steer samples of another run {what}"),),
     "questions": (("sample {run} --ask picture.png {question}", "answer a question about an image"),),
     "instructions": (("sample {run} --edit picture.png {instruction} -n 4", "edit an image"),),

@@ -25,6 +25,7 @@ from feller.evaluation.report.loss_curve import Curve
 from feller.evaluation.report.verdict import target_progress
 from feller.models.recipes.fine_tuning_methods import DEFAULT_TRAINING
 from feller.models.recipes.registry import FLOW_MAPS, SECOND_STAGES
+from feller.models.spec import load_spec
 from feller.privacy.accounting.ledger import Ledger
 from feller.training.callbacks import read_metrics
 from feller.training.checkpoint import read_counters
@@ -239,7 +240,7 @@ class RunStatus:
     @property
     def numbers(self) -> dict[str, Any]:
         """Privacy guarantee, number of training steps and training time, as metrics."""
-        return _numbers(self.run, self.counters, self.ledger)
+        return _numbers(self.run, self.counters, self.ledger, guarantee_text.privacy_unit(self.modality))
 
     @property
     def guarantee(self) -> str:
@@ -249,7 +250,8 @@ class RunStatus:
     @property
     def expenses(self) -> Sequence[str]:
         """Privacy budget spent on the rows, as one line of text per DP event."""
-        return (*self.ledger.describe_events(), *self.earlier_spending) if self.ledger else ()
+        unit = guarantee_text.privacy_unit(self.modality)
+        return (*self.ledger.describe_events(unit), *self.earlier_spending) if self.ledger else ()
 
     @property
     def caveat(self) -> str:
@@ -270,15 +272,18 @@ class RunStatus:
 
 def run_numbers(run: Run) -> dict[str, Any]:
     """Return the metrics of a run that need no evaluation: steps, time and privacy spent."""
-    return _numbers(run, read_counters(run), ledger_of(run))
+    ledger = ledger_of(run)
+    return _numbers(
+        run, read_counters(run), ledger, "" if ledger is None else guarantee_text.privacy_unit(load_spec(run).modality)
+    )
 
 
-def _numbers(run: Run, counters: dict[str, Any], ledger: Ledger | None) -> dict[str, Any]:
+def _numbers(run: Run, counters: dict[str, Any], ledger: Ledger | None, unit: str) -> dict[str, Any]:
     """Return the metrics of a run's privacy guarantee, and its training steps and time.
 
     An imported network has no steps and time.
     """
-    guarantee = guarantee_text.guarantee_numbers(ledger) if ledger else {}
+    guarantee = guarantee_text.guarantee_numbers(ledger, unit) if ledger else {}
     return guarantee | ({} if read_import_conventions(run) is not None else guarantee_text.timing(counters, ledger))
 
 

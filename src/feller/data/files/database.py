@@ -5,6 +5,7 @@ import datetime
 import decimal
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,57 @@ def read_frames(source: str) -> Iterator[pd.DataFrame]:
             first_row += len(rows)
         if first_row == 1:
             yield pd.DataFrame(columns=names, dtype=object)
+
+
+@dataclass(frozen=True)
+class DeclaredKeys:
+    """Keys of a database table."""
+
+    primary_key: tuple[str, ...]
+    foreign_keys: tuple[tuple[tuple[str, ...], str], ...]
+    """Columns of each foreign key, and the table to whose primary key they refer."""
+
+
+def linked_tables(source: str) -> dict[str, DeclaredKeys]:
+    """Return the tables of a database URL that names several, with their declared keys; empty for a single table.
+
+    These are all tables, without views, if the URL names none; otherwise those in `#FIRST,SECOND`.
+
+    Raises:
+        InputError: If the database cannot be opened.
+        UsageError: If there is no such table.
+    """
+    selection = selection_of(source)
+    if is_query(selection) or (selection and "," not in selection):
+        return {}
+    sql = require_package("sqlalchemy", "reading a database", "sql")
+    with _connection(source) as connection:
+        inspector = sql.inspect(connection)
+        known, names = inspector.get_table_names(), [name.strip() for name in selection.split(",") if name.strip()]
+        if selection in known or selection in inspector.get_view_names():
+            return {}
+        names = [*dict.fromkeys(names)] or known
+        for name in names:
+            _find_table(source, name, inspector)
+        return {} if len(names) < 2 else {name: _declared(name, names, inspector) for name in names}
+
+
+def _declared(name: str, names: Sequence[str], inspector: Any) -> DeclaredKeys:
+    """Return the keys of a table; foreign keys refer to the primary keys of other tables in `names`."""
+    schema, table = _split(name) if name not in inspector.get_table_names() else (None, name)
+
+    def primary(other: str) -> tuple[str, ...]:
+        return tuple(inspector.get_pk_constraint(other, schema=schema).get("constrained_columns") or ())
+
+    foreign = []
+    for key in inspector.get_foreign_keys(table, schema=schema):
+        other, columns = (
+            key["referred_table"],
+            dict(zip(key["referred_columns"], key["constrained_columns"], strict=True)),
+        )
+        if other in names and {*columns} == {*primary(other)}:
+            foreign.append((tuple(columns[column] for column in primary(other)), other))
+    return DeclaredKeys(primary(table), tuple(foreign))
 
 
 @contextlib.contextmanager

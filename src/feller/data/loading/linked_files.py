@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from feller.core.errors import InputError, error_context
-from feller.data.files import sample_folder
+from feller.data.database_urls import is_database, with_selection
+from feller.data.files import database, sample_folder
 from feller.data.loading.file_formats import load_table
 from feller.data.loading.in_memory import check_frame, is_frames, with_index
 from feller.data.loading.raw import RawTables
@@ -32,9 +33,14 @@ def table_files(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def holds_linked_tables(source: object) -> bool:
-    """Return True for a folder that holds several tables with different columns and nothing else, except JSON files."""
+    """Return True for a database URL of several tables, or a folder that holds several tables with different columns.
+
+    The folder may hold nothing else, except JSON files.
+    """
     if is_frames(source):
         return True
+    if isinstance(source, str) and is_database(source):
+        return bool(database.linked_tables(source))
     folder = pathlib.Path(source) if isinstance(source, str | os.PathLike) else None
     if folder is None or not folder.is_dir():
         return False
@@ -62,15 +68,20 @@ def _header(path: pathlib.Path) -> tuple[str, ...]:
         return (stream.readline(1_000_000).decode("utf-8-sig", "replace").strip(),)
 
 
-def load_tables(source: pathlib.Path | Mapping[str, pd.DataFrame]) -> RawTables:
-    """Read the tables of a folder, named as their files, or of a dict of data frames.
+def load_tables(source: str | os.PathLike[str] | Mapping[str, pd.DataFrame]) -> RawTables:
+    """Read the tables of a folder, named as their files, of a database with its declared keys, or of data frames.
 
     Raises:
         InputError: If a table is damaged, or there are fewer than two.
     """
-    tables = {}
-    if isinstance(source, pathlib.Path):
-        for path in table_files(source):
+    tables, keys = {}, {}
+    if isinstance(source, str) and is_database(source):
+        keys = database.linked_tables(source)
+        for name in keys:
+            with error_context(place=name):
+                tables[name] = load_table(with_selection(source, name))
+    elif isinstance(source, str | os.PathLike):
+        for path in table_files(pathlib.Path(source)):
             if path.stem in tables:
                 raise InputError("one file per table", f"two files named {path.stem}", "Remove one", file=path)
             tables[path.stem] = load_table(path)
@@ -82,4 +93,4 @@ def load_tables(source: pathlib.Path | Mapping[str, pd.DataFrame]) -> RawTables:
                 tables[name] = from_frame(frame)
     if len(tables) < MIN_TABLES:
         raise InputError("several tables (.csv, .tsv or .parquet)", len(tables), "Give the file of a single table")
-    return RawTables(np.zeros(0), tables=tables)
+    return RawTables(np.zeros(0), tables=tables, keys=keys)

@@ -11,6 +11,7 @@ import pyarrow
 import pyarrow.compute
 
 from feller.core.errors import InputError, UsageError
+from feller.data.files.database import DeclaredKeys
 
 _ARROW: Any = pyarrow.compute  # its functions are created at import
 
@@ -222,6 +223,8 @@ class RawTables(RawExamples):
     name = "several tables"
     tables: Mapping[str, RawTable] = field(kw_only=True)
     """Tables by name."""
+    keys: Mapping[str, DeclaredKeys] = field(default_factory=dict, kw_only=True)
+    """Keys that the database of the tables declares, by table."""
 
     @property
     def description(self) -> str:

@@ -16,7 +16,7 @@ from feller.data.tables.number_format import NumberFormat
 from feller.data.tables.numerical_column import Numerical, numerical_column
 from feller.data.tables.relations import with_relations
 from feller.data.tables.schema import Schema
-from feller.data.tables.schema_detection import detect_schema
+from feller.data.tables.schema_detection import detect_columns
 from feller.data.tables.transforms import cells_of, read_values
 from feller.data.tables.unmodelled_columns import Identifier
 
@@ -46,8 +46,9 @@ def detect_linked_schema(
     for name, table in raw.tables.items():
         if not len(table.values):
             raise InputError("rows", "none", "Leave the table out", place=name)
-    primary = {name: _primary_key(name, raw) for name in raw.tables}
-    foreign = {name: tuple(_foreign_keys(name, raw, primary)) for name in raw.tables}
+    declared = {name: keys.primary_key for name, keys in raw.keys.items() if keys.primary_key}
+    primary = {name: declared.get(name) or _primary_key(name, raw) for name in raw.tables}
+    foreign = {name: _all_foreign_keys(name, raw, primary) for name in raw.tables}
     primary = {name: key or _composite_key(raw.tables[name], foreign[name]) for name, key in primary.items()}
     root = persons or _root(raw, primary, foreign)
     generated = {root}
@@ -64,7 +65,7 @@ def detect_linked_schema(
         own = tuple(key for key in foreign[name] if name != root or key.table not in generated)
         keys.append(TableKeys(name, table.columns, primary[name], own, sorted_by.get(name)))
         with error_context(place=name):
-            schemas[name] = _schema(raw, keys[-1], generated)
+            schemas[name] = _schema(raw, keys[-1], generated, primary)
     limit = MAX_ROWS if max_rows is None else max_rows
     schema = LinkedSchema(root, tuple(keys), schemas, limit)
     parts = tuple(schemas_of(schema.flat, schema.links))
@@ -141,6 +142,13 @@ def _is_unique(table: RawTable, column: str, fraction: float = 1.0) -> bool:
     return len(words) >= fraction * len(table.values) and "" not in words
 
 
+def _all_foreign_keys(name: str, raw: RawTables, primary: Mapping[str, tuple[str, ...]]) -> tuple[ForeignKey, ...]:
+    """Return the foreign keys of a table that its database declares, and those found of the other columns."""
+    declared = [ForeignKey(*key) for key in raw.keys[name].foreign_keys] if name in raw.keys else []
+    taken = {column for key in declared for column in key.columns}
+    return (*declared, *(key for key in _foreign_keys(name, raw, primary) if not taken & {*key.columns}))
+
+
 def _foreign_keys(name: str, raw: RawTables, primary: Mapping[str, tuple[str, ...]]) -> Iterator[ForeignKey]:
     """Yield the foreign keys of a table; its own primary key may be one, of a table with at most one row per parent."""
     table = raw.tables[name]
@@ -154,14 +162,17 @@ def _foreign_keys(name: str, raw: RawTables, primary: Mapping[str, tuple[str, ..
 
 def _refers(raw: RawTables, name: str, column: str, other: str, primary: Mapping[str, tuple[str, ...]]) -> bool:
     """Return True if a column of a table has the name of the key of another table, and most of its cells."""
-    if not primary[other]:
+    if len(primary[other]) != 1:
         return False
     key, table = primary[other][0], raw.tables[name]
     same_name = column.lower() == key.lower() and key.lower() not in KEY_ENDINGS
     if not same_name and not _names_table(column, other):
         return False
-    if column in primary[name] and len(raw.tables[other].values) < len(table.values):
-        return False
+    if column in primary[name]:  # each row of the other table has at most one row
+        num_others, num_rows = len(raw.tables[other].values), len(table.values)
+        is_own = _names_table(column, name) and not _names_table(column, other)
+        if num_others < num_rows or (num_others == num_rows and is_own):
+            return False
     cells, known = cells_of(table, column).unique(), cells_of(raw.tables[other], key).unique()
     return bool(np.isin(cells.to_pylist(), known.to_pylist()).mean() > 0.5)  # orphans are an error of their own
 
@@ -189,10 +200,23 @@ def _root(raw: RawTables, primary: Mapping[str, tuple[str, ...]], foreign: Mappi
             reached |= added
         return rows
 
+    if not tops and (same := _same_keys(foreign)):
+        raise InputError(
+            argument="person",
+            expected=f"one of {', '.join(same)}, which have the same keys",
+            found="no name",
+            remedy=f"Name the table of persons, such as --person {same[0]}",
+        )
     ranked = sorted(tops, key=lambda name: (below(name), len(raw.tables[name].values)), reverse=True)
     if not ranked or not below(ranked[0]):
         raise _unlinked(raw)
     return ranked[0]
+
+
+def _same_keys(foreign: Mapping[str, Sequence[ForeignKey]]) -> list[str]:
+    """Return the tables that refer to a table that refers to them."""
+    pairs = {(name, key.table) for name, keys in foreign.items() for key in keys}
+    return [name for name in foreign if any((name, other) in pairs and (other, name) in pairs for other in foreign)]
 
 
 def _unlinked(raw: RawTables) -> InputError:
@@ -215,13 +239,12 @@ def _orders(raw: RawTables, order: str | None, children: set[str]) -> dict[str, 
     return found
 
 
-def _schema(raw: RawTables, keys: TableKeys, generated: set[str]) -> Schema:
+def _schema(raw: RawTables, keys: TableKeys, generated: set[str], primary: Mapping[str, tuple[str, ...]]) -> Schema:
     """Return the schema of one table, whose keys are identifiers and whose keys of lookup tables are categorical."""
     table = raw.tables[keys.name]
-    base = detect_schema(table, relations=False)
+    base = detect_columns(table)
     copied = {name for key in keys.foreign_keys if key.table in generated for name in key.columns}
     lookups = [key for key in keys.foreign_keys if key.table not in generated]
-    primary = {key.table: _primary_key(key.table, raw) for key in lookups}
     looked_up = {name: (key.table, primary[key.table][i]) for key in lookups for i, name in enumerate(key.columns)}
 
     def adapted(column: Column) -> Column:
@@ -234,4 +257,4 @@ def _schema(raw: RawTables, keys: TableKeys, generated: set[str]) -> Schema:
             return Categorical(column.name, words, missing=missing, dtype=column.dtype)
         return column
 
-    return with_relations(table, replace(base, columns=tuple(map(adapted, base.columns))))
+    return with_relations(table, Schema(tuple(map(adapted, base))))

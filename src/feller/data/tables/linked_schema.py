@@ -142,6 +142,16 @@ class Links:
         steps = longest_paths(self.successors, limit - 1)
         return 1 + max(steps[kind] for kind in range(len(self.kinds)) if self.is_first(kind))
 
+    def described(self, child: int) -> str:
+        """Return the keys of a generated table, and the tables to which they refer."""
+        table = self.tables[child]
+        parts = [f"key {', '.join(table.primary_key)}"] if table.primary_key else ["no key"]
+        for key in table.foreign_keys:
+            is_parent = child > 0 and key.table == self.tables[self.parents[child - 1]].name
+            parts.append(f"{'rows' if is_parent else 'refers'} {'of' if is_parent else 'to'} {key.table} by")
+            parts[-1] += f" {', '.join(key.columns)}"
+        return "; ".join(["persons"] * (child == 0) + parts)
+
     def prefixed(self, child: int) -> dict[str, str]:
         """Return the name of each column of a child table in the schema of all tables, by its own name."""
         table = self.tables[child]
@@ -338,6 +348,18 @@ def _no_identifier(table: TableKeys, name: str) -> InputError:
         place=table.name,
         column=name,
     )
+
+
+def separate_schema(flat: Schema, links: Links) -> LinkedSchema:
+    """Return the schema of several tables from the schema of one table of all rows and the keys."""
+    schemas = {}
+    for i, part in enumerate(schemas_of(flat, links)):
+        names = {qualified: name for name, qualified in links.prefixed(i).items()}
+        columns = tuple(renamed_column(column, names) for column in part.columns)
+        rules = tuple(renamed_rule(rule, names) for rule in part.rules)
+        schemas[links.tables[i].name] = Schema(columns, part.outside, rules=rules)
+    assert flat.history is not None
+    return LinkedSchema(links.persons.name, (*links.tables, *links.lookups), schemas, flat.history.max_rows)
 
 
 def schemas_of(flat: Schema, links: Links) -> Iterator[Schema]:

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
-from feller.core.errors import InputError
+from feller.core.errors import InputError, UsageError
 from feller.core.pytree import Cond
 from feller.core.rng import Rng
 from feller.data.files import sample_folder
@@ -23,7 +23,7 @@ from feller.data.tables.constraints import repair
 from feller.data.tables.dataframes import to_frame, write_cells
 from feller.data.tables.dates import Datetime
 from feller.data.tables.encoding import encode
-from feller.data.tables.given_cells import GivenCells
+from feller.data.tables.given_cells import CellConditions, GivenCells
 from feller.data.tables.histories import Histories
 from feller.data.tables.history_schema import NUM_ROWS
 from feller.data.tables.linked_rows import LinkedRows, linked_rows
@@ -211,6 +211,29 @@ class LinkedTables(Histories):
             before = rows[:, step, 0]
         return self._joined(persons, rows)
 
+    def given_cells(self, given: CellConditions) -> GivenCells:
+        """Parse conditions on columns of the table of persons, named COLUMN or TABLE.COLUMN, as `Histories` does."""
+        return super().given_cells({self._person_column(name): cell for name, cell in given.items()})
+
+    def _person_column(self, name: str) -> str:
+        """Return the name of a column of persons; UsageError for a name of several columns, or of another table."""
+        persons, of_children = self.links.persons, {c for i in range(1, len(self.links.tables)) for c in self._names(i)}
+        own = name.removeprefix(f"{persons.name}.")
+        if name in persons.columns and (name in of_children or (own != name and own in persons.columns)):
+            raise UsageError(
+                argument="given", expected="a name of one column", found=f"{name}, which is also TABLE.COLUMN",
+                remedy="Rename the column of the table of persons",
+            )  # fmt: skip
+        if name in of_children:
+            raise UsageError(
+                argument="given", expected=f"a column of {persons.name}, or {self.persons.schema.names[0]}", found=name,
+                remedy="Sample without it, and select rows",
+            )  # fmt: skip
+        return name if name in persons.columns else own
+
+    def _names(self, child: int) -> list[str]:
+        return [*self.links.prefixed(child).values()]
+
     def tables(self, values: Int64[Tensor, "n codes"], given: GivenCells | None = None) -> dict[str, RawTable]:
         """Decode codes to one table per generated table, with new keys; each foreign key refers to a row.
 
@@ -231,6 +254,8 @@ class LinkedTables(Histories):
     ) -> dict[str, pyarrow.Array]:
         """Decode the rows of a child table; differences of the order column are added to the value of the first row."""
         table, schema = self.links.tables[i], self.schemas[i]
+        if not schema.modelled:
+            return self._completed({}, i, len(rows))
         rules = tuple(rule for rule in schema.rules if not isinstance(rule, Unique))
         amounts = Table(Schema(schema.modelled, schema.outside, rules=rules))
         cells = amounts.cells(rows[:, list(self.columns_of[i - 1])])
@@ -278,14 +303,18 @@ class LinkedTables(Histories):
         order = [self.persons.schema.place(column.name) for column in self.schemas[0].modelled]
         children = range(1, len(self.links.tables))
         return [
-            self.parts[0].to_levels(self.split(values)[0][:, order]),
+            self._levels_of(0, self.split(values)[0][:, order]),
             *(self._child_levels(i, rows[torch.from_numpy(tree.rows[i])], tree.parents[i]) for i in children),
         ]
+
+    def _levels_of(self, i: int, codes: Int64[Tensor, "m k"]) -> Int64[Tensor, "m k"]:
+        """Return the levels of rows of one table; a table of keys has no columns."""
+        return self.parts[i].to_levels(codes) if codes.shape[1] else codes
 
     def _child_levels(
         self, i: int, rows: Int64[Tensor, "m k"], parent: Int64[np.ndarray, " m"]
     ) -> Int64[Tensor, "m columns"]:
-        levels = self.parts[i].to_levels(rows[:, list(self.columns_of[i - 1])])
+        levels = self._levels_of(i, rows[:, list(self.columns_of[i - 1])])
         if (table := self.links.tables[i]).gap is not None:  # dates of later rows are computed
             name = f"{table.name}.{table.order}"
             cells = self._child_cells(i, rows.cpu(), parent)[name]
@@ -410,8 +439,8 @@ def linked_dataset(raw: RawTables, schema: LinkedSchema) -> Dataset:
     dialect = raw.table(links.persons.name).dialect
     modality = LinkedTables(schema.flat, dialect=dialect, links=links)
     values, found = modality._read(raw)
-    notes = [f"{len(values):,} {links.persons.name}"]
-    notes += [f"{int((found.child == i).sum()):,} {table.name}" for i, table in enumerate(links.children, 1)]
+    counts = [len(values), *(int((found.child == i).sum()) for i in range(1, len(links.tables)))]
+    notes = [f"{counts[i]:,} {table.name} ({links.described(i)})" for i, table in enumerate(links.tables)]
     if links.lookups:
         names = " and ".join(table.name for table in links.lookups)
         notes.append(f"{names}: kept as they are, not generated")

@@ -406,6 +406,7 @@ def table_dataset(raw: RawTable, schema: Schema | None = None) -> Dataset:
     """
     schema_notes = () if schema else (GUESSED_NOTE,)
     schema = schema or detect_schema(raw)
+    schema.require_modelled()
     modality = Table(schema, dialect=raw.dialect)
     codes, given = modality.values_from_raw(raw)
     subset_notes = (f"using the first row of each {schema.unit}: {len(codes):,} of {len(raw.values):,} rows",)

@@ -237,7 +237,7 @@ def compile_rules(
             add(a, b, together_mask(by_name[a], by_name[b]))
     pairs = tuple(Pair(a, b, mask) for (a, b), mask in sorted(masks.items()))
     check_forest(pairs, columns)
-    if not allowed_codes(pairs, [column.num_codes for column in columns])[0].any():
+    if columns and not allowed_codes(pairs, [column.num_codes for column in columns])[0].any():
         raise InputError(f"no row can satisfy all rules ({rules_as_text(rules)})", remedy="Remove a rule")
     return pairs
 

@@ -99,10 +99,8 @@ class Schema:
                 repr(self.unit),
                 "Declare this column as an identifier",
             )
-        if not self.modelled:
-            raise InputError(
-                "no column can be modelled", remedy="Declare at least one column as categorical or numerical"
-            )
+        if not any(isinstance(column, Identifier) for column in self.columns):  # a table of keys has no others
+            self.require_modelled()
         for name in self.public:
             if name not in names:
                 raise InputError.unknown_name("public", name, names)
@@ -114,6 +112,13 @@ class Schema:
         check_dependent(self.columns)
         self._check_rules()
         _ = self.pairs, self.ordered_pairs, self.target_index
+
+    def require_modelled(self) -> None:
+        """Raise an InputError if no column is modelled, as in a table of keys only."""
+        if not self.modelled:
+            raise InputError(
+                "no column can be modelled", remedy="Declare at least one column as categorical or numerical"
+            )
 
     def to_dict(self) -> dict[str, object]:
         """Return the schema as a JSON-compatible dict."""

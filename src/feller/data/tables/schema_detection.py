@@ -79,6 +79,13 @@ def detect_schema(raw: RawTable, *, relations: bool = True) -> Schema:
 
     With `relations`, the schema has the relations between columns that hold in the rows, see `with_relations`.
     """
+    schema = Schema(detect_columns(raw))
+    schema.require_modelled()
+    return with_relations(raw, schema) if relations else schema
+
+
+def detect_columns(raw: RawTable) -> tuple[Column, ...]:
+    """Detect the kinds of the columns of a table from their cells."""
     check_column_count(len(raw.columns))
     dtypes = dict(zip(raw.columns, raw.dtypes, strict=True)) if raw.dtypes else {}
 
@@ -87,8 +94,7 @@ def detect_schema(raw: RawTable, *, relations: bool = True) -> Schema:
         _check_finite(raw, name, column)
         return _guess(name, equalize_precision(column), dtypes.get(name))
 
-    schema = Schema(tuple(by_column(guess, raw.columns, len(raw.values))))
-    return with_relations(raw, schema) if relations else schema
+    return tuple(by_column(guess, raw.columns, len(raw.values)))
 
 
 def _guess(name: str, column: FactorizedColumn, dtype: str | None) -> Column:

@@ -5,7 +5,7 @@ Data", PoPETs 2023(2), arXiv 2211.10459.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,6 +15,10 @@ LOW, ELEVATED, HIGH, UNMEASURED = "low", "elevated", "high", "not measured"
 """Levels of a risk."""
 HIGH_RISK = 0.1
 """Lower end of the interval of a risk above which the risk is high."""
+MAX_UNCERTAIN = 0.2
+"""Upper end of an interval that reaches 0, above which the risk counts as not measured."""
+MAX_GUESSES = 10**9
+"""Maximum number of guesses that is considered as needed."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +61,33 @@ class Risk:
 
     @property
     def level(self) -> str:
-        """Level of the risk: high if its interval lies above `HIGH_RISK`, elevated if it lies above 0, else low."""
-        low, _ = self.interval
-        return HIGH if low > HIGH_RISK else ELEVATED if low > 0 else LOW
+        """Level of the risk: high if its interval lies above `HIGH_RISK`, elevated if it lies above 0.
+
+        Otherwise low, or not measured if the interval also exceeds `MAX_UNCERTAIN`.
+        """
+        low, high = self.interval
+        if low > 0:
+            return HIGH if low > HIGH_RISK else ELEVATED
+        return LOW if high <= MAX_UNCERTAIN else UNMEASURED
+
+    @property
+    def needed_guesses(self) -> int:
+        """Number of guesses about training rows, and about as many unseen rows, that would decide the level.
+
+        It assumes the measured success rates, and is 0 if the level is decided.
+        """
+        if self.level != UNMEASURED:
+            return 0
+        few, enough = 0, 1
+        while self._with_guesses(enough).level == UNMEASURED and enough < MAX_GUESSES:
+            few, enough = enough, 2 * enough
+        while enough - few > 1:
+            middle = (few + enough) // 2
+            few, enough = (middle, enough) if self._with_guesses(middle).level == UNMEASURED else (few, middle)
+        return enough
+
+    def _with_guesses(self, n: int) -> "Risk":
+        return replace(self, guesses=n, control_guesses=n)
 
     def bound(self, epsilon: float, delta: float) -> float:
         """Return the largest risk that (epsilon, delta)-differential privacy allows, given the control rate.
@@ -87,7 +115,8 @@ class Risk:
         ):
             ends = wilson(rate * guesses, guesses)
             numbers |= {f"{name}_{part}": rate, f"{name}_{part}_low": ends[0], f"{name}_{part}_high": ends[1]}
-        return numbers | {f"{name}_naive": self.naive, f"{name}_guesses": float(self.guesses)}
+        needed: dict[str, float] = {f"{name}_needed": float(self.needed_guesses)} if self.needed_guesses else {}
+        return numbers | {f"{name}_naive": self.naive, f"{name}_guesses": float(self.guesses), **needed}
 
 
 def worst_risk(risks: "dict[str, Risk]") -> str:

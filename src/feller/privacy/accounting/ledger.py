@@ -68,13 +68,16 @@ class Ledger:
                 return replace(self, events=(*self.events[:-1], merged))
         return replace(self, events=(*self.events, event))
 
-    def describe_events(self) -> tuple[str, ...]:
-        """Return one line per event, with the epsilon of that event alone, and one line for the total."""
+    def describe_events(self, unit: str = "row") -> tuple[str, ...]:
+        """Return one line per event, with the epsilon of that event alone, and one line for the total.
+
+        `unit` is the noun for what one row of the ledger stands for, such as a person.
+        """
         lines = (
             f"{event.label}: {event.describe()}; alone epsilon {compute_epsilon((event,), self.available_delta):.4g}"
             for event in self.events
         )
-        return (*lines, f"total: epsilon {self.epsilon():.4g} at delta {self.delta:.3g}, {self.n:,} rows")
+        return (*lines, f"total: epsilon {self.epsilon():.4g} at delta {self.delta:.3g}, {self.n:,} {unit}s")
 
 
 WEAK_EPSILON, MEANINGLESS_EPSILON = 10.0, 15.0

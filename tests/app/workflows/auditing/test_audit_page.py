@@ -44,6 +44,10 @@ def risks(level, value=0.05):
         ({"loss_auc": None}, OPEN, ()),
         ({"loss_auc": 0.9, **risks("low")}, OPEN, RISKS),
         ({"loss_auc": 0.9, **risks("high")}, LEAKS, RISKS),
+        ({"loss_auc": 0.6, "loss_auc_low": 0.51, **risks("low")}, LEAKS, ("loss_auc", *RISKS)),
+        ({"loss_auc": 0.6, "loss_auc_low": 0.49, **risks("low")}, OPEN, RISKS),
+        ({"planted_auc": 0.9, "planted_auc_low": 0.8, **risks("low")}, OPEN, RISKS),
+        ({"loss_auc": 0.53, "loss_auc_low": 0.51}, LEAKS, ("loss_auc",)),
         ({"copies": 0.3, "copies_held_out": 0.1, **risks("low")}, LEAKS, ("copies", *RISKS)),
         ({"loss_auc": 0.9, **risks("not measured", None)}, LEAKS, ("loss_auc",)),
         ({}, OPEN, ()),
@@ -72,6 +76,20 @@ def test_with_privacy(numbers, grade):
     found = audit_verdict(LEDGER, numbers)
     assert found.grade == grade
     assert set(found.metrics) & numbers.keys()
+
+
+def test_membership_beyond_guessing_stands_in_the_verdict_of_a_guarantee():
+    numbers = {"epsilon": 1.0, "guess_0.1": 0.155, "density_auc": 0.53, "density_auc_low": 0.505, **risks("low")}
+    assert "density_auc" in audit_verdict(LEDGER, numbers).metrics
+    assert "density_auc" not in audit_verdict(LEDGER, {**numbers, "density_auc_low": 0.495}).metrics
+
+
+@pytest.mark.portable
+def test_undecided_risks_are_cautions(tmp_path):
+    it = open_audit_target(copied(tmp_path / "r"), None)
+    undecided = {"linkability_level": "not measured", "linkability_needed": 400.0, "linkability_guesses": 60.0}
+    plain, found = (audit_report(it, n, AttackResults({})) for n in (risks("low"), {**risks("low"), **undecided}))
+    assert len(found.verdict.cautions) == len(plain.verdict.cautions) + 1
 
 
 @pytest.mark.portable

@@ -89,7 +89,7 @@ def attack(target: AuditTarget, rng: Rng, effort: EvaluationBudget, reporter: Re
         reporter.start("searching for copies")
         metrics |= _copying(sample_rows, train_rows, held_out_rows, rng.fold_in("copies"), distance)
         reporter.finish()
-    reporter.start("comparing risks of training and held-out rows")
+    reporter.start(f"comparing risks of training and held-out {target.unit}s")
     risks, grids = table_risks(target, sample_rows, train_rows, held_out_rows, rng.fold_in("disclosure"))
     metrics |= risks
     reporter.finish()
@@ -162,7 +162,7 @@ def _rows(target: AuditTarget, rng: Rng, effort: EvaluationBudget, notes: list[s
             )
 
     n = effort.num_affordable(max_rows, LOSS_TIME_FRACTION, compute_losses, get_engine())
-    notes += [_skipped_note(target, f"{n:,} of {max_rows:,} rows for membership attacks")] * (n < max_rows)
+    notes += [_skipped_note(target, f"{n:,} of {max_rows:,} {target.unit}s for membership attacks")] * (n < max_rows)
     members, non_members = (subsample(dataset, n, rng.fold_in(name)) for name, dataset in datasets.items())
     return members, non_members
 

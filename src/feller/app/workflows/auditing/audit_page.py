@@ -13,7 +13,7 @@ from feller.app.workflows.auditing.retraining_attacks import candidates, flags
 from feller.app.workflows.private import guarantee_text
 from feller.evaluation.attacks.attack_scores import ATTACKS, CANARY_ATTACKS
 from feller.evaluation.attacks.disclosure_risks import MIN_UNSEEN, RISKS
-from feller.evaluation.attacks.risk import LOW, UNMEASURED
+from feller.evaluation.attacks.risk import LOW, MAX_UNCERTAIN, UNMEASURED
 from feller.evaluation.number_format import format_number, format_percent, is_number, sentence
 from feller.evaluation.report.embedded_picture import ReportPicture
 from feller.evaluation.report.leakage_plots import plot_error_bounds, plot_guesses
@@ -23,27 +23,29 @@ from feller.privacy.accounting.ledger import Ledger
 
 SUSPECT = 0.55
 """ROC AUC of membership inference above which a model without differential privacy counts as leaking rows."""
+GUESSING = 0.5
+"""ROC AUC of guessing."""
 WEAK = 0.9
 """Upper bound on the probability of guessing a value of prior probability 0.1, above which the verdict calls a
 guarantee practically meaningless."""
-MAX_UNCERTAIN = 0.2
-"""Upper end of the interval of a low risk above which the page says that a large risk is not excluded."""
 COPY_MARGIN = 0.01
 """Excess of the fraction of copies among samples over that among held-out rows, above which a model leaks rows."""
 ALARM, HOLDS, LOOSE = "Alarm: the guarantee does not hold", "Guarantee holds", "Guarantee bounds next to nothing"
 GUARANTEED = "Privacy guarantee"
 """Heading of the page that may be given away."""
-LEAKS, OPEN = "No guarantee, and rows leak", "No guarantee"
+LEAKS, OPEN = "No guarantee, and training data leak", "No guarantee"
 """Verdicts of an audit of a run without differential privacy."""
 
 
 def audit_verdict(ledger: Ledger | None, numbers: Mapping[str, Any]) -> Verdict:
     """Return the verdict of an audit, with the names of the metrics on which it is based.
 
-    For tables, these are the risks of singling out, linkability and inference, whose levels stand next to the grade.
+    For tables, these are the risks of singling out, linkability and inference, whose levels stand next to the grade,
+    and membership attacks whose interval lies above the area of guessing.
     """
     risks = tuple(f"{name}_risk" for name in RISKS if is_number(numbers.get(f"{name}_risk")))
-    shown = risks or _strongest(numbers)
+    detected = tuple(_detected(numbers))
+    shown = (*risks, *detected) or _strongest(numbers)
     doubts = tuple(f"{label}: {level}" for name, label in RISKS.items() if (level := numbers.get(f"{name}_level")))
     if ledger is None:
         leaks = tuple(_leaks(numbers))
@@ -81,8 +83,21 @@ def _leaks(metrics: Mapping[str, Any]) -> Iterator[str]:
             yield name
     levels = {name: metrics.get(f"{name}_level", UNMEASURED) for name in RISKS}
     yield from (f"{name}_risk" for name, level in levels.items() if level not in (LOW, UNMEASURED))
-    if all(level == UNMEASURED for level in levels.values()):
+    detected = tuple(_detected(metrics))
+    yield from detected
+    if not detected and all(level == UNMEASURED for level in levels.values()):
         yield from (name for name in _strongest(metrics) if metrics[name] > SUSPECT)
+
+
+def _detected(metrics: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the areas under the ROC curve of membership attacks whose 95 % interval lies above that of guessing.
+
+    Canary attacks are left out.
+    """
+    for attack in ATTACKS:
+        low = metrics.get(f"{attack}_auc_low")
+        if attack not in CANARY_ATTACKS and is_number(low) and low > GUESSING:
+            yield f"{attack}_auc"
 
 
 def _strongest(metrics: Mapping[str, Any]) -> tuple[str, ...]:
@@ -96,7 +111,7 @@ def _strongest(metrics: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 NOT_PRIVATE_TEXT = (
-    "This model was trained WITHOUT privacy: nothing bounds what it reveals about single rows. Attacks without success"
+    "This model was trained WITHOUT privacy: nothing bounds what it reveals about a {unit}. Attacks without success"
     " prove nothing."
 )
 CERTAIN = 0.995
@@ -113,7 +128,7 @@ def audit_report(
 ) -> RunReport:
     """Assemble the report page of an audit."""
     run, record, ledger, modality = target.run, target.record, target.ledger, target.model.spec.modality
-    explanations = [] if ledger is None else plan_calculator.explain(dict(numbers))
+    explanations = [] if ledger is None else plan_calculator.explain(dict(numbers), target.unit)
     figures: list[tuple[str, ReportPicture]] = []
     if leakage is not None:
         caption = "Lower bound of an unbiased attacker's error for each row"
@@ -135,13 +150,15 @@ def audit_report(
         *_limits(numbers),
     )
     return RunReport(
-        title=f"{record.data}, recipe {record.provenance.recipe}: what the run reveals about single rows",
+        title=f"{record.data}, recipe {record.provenance.recipe}: what the run reveals about single {target.unit}s",
         command=shlex.join(["feller", "audit", str(run.path), *flags(numbers)]),
         verdict=replace(verdict, cautions=cautions),
         compared=" ".join(sentence(text) for text in explanations),
         numbers=numbers,
-        guarantee=NOT_PRIVATE_TEXT if ledger is None else guarantee_text.sentence(ledger, record, modality),
-        expenses=ledger.describe_events() if ledger else (),
+        guarantee=NOT_PRIVATE_TEXT.format(unit=target.unit)
+        if ledger is None
+        else guarantee_text.sentence(ledger, record, modality),
+        expenses=ledger.describe_events(target.unit) if ledger else (),
         caveat=guarantee_text.caveat(ledger),
         notes=results.notes,
         row_metrics=frozenset(numbers) - guarantee_metrics(numbers),
@@ -149,10 +166,10 @@ def audit_report(
         pictures=figures,
         heading="What an attacker could guess",
         grids=[
-            *([_attacks(numbers)] if any(f"{attack}_auc" in numbers for attack in ATTACKS) else []),
+            *([_attacks(numbers, target.unit)] if any(f"{attack}_auc" in numbers for attack in ATTACKS) else []),
             *([_reconstruction_grid(numbers)] if "rebuilt_error" in numbers else []),
             *candidates(numbers),
-            *([_columns(results)] if results.guesses else []),
+            *([_columns(results, target.unit)] if results.guesses else []),
             *([_exposed_rows_grid(leakage.most_exposed(max_rows))] if leakage is not None else []),
             *results.grids,
         ],
@@ -161,15 +178,15 @@ def audit_report(
 
 def guarantee_metrics(numbers: Mapping[str, Any]) -> frozenset[str]:
     """Return the keys of the metrics that follow from the privacy ledger alone."""
-    names = ("delta", "rows_protected", "mse_bound", "blind")
+    names = ("delta", "rows_protected", "protected_unit", "mse_bound", "blind")
     return frozenset(
         name for name in numbers if name in names or name == "epsilon" or name.startswith(("epsilon_", "guess_"))
     )
 
 
 PUBLIC_NOTE = (
-    "Nothing on this page is computed from rows without noise: all numbers follow from the mechanism and its noise. The"
-    " owner of the rows has another page with the results of attacks."
+    "Nothing on this page is computed from the data without noise: all numbers follow from the mechanism and its noise."
+    " The owner of the data has another page with the results of attacks."
 )
 
 
@@ -195,24 +212,24 @@ def public_report(report: RunReport) -> RunReport:
 
 
 def _need(target: AuditTarget) -> str:
-    return f"needs {MIN_UNSEEN} held-out rows, and {len(target.held_out):,} are held out. Their absence is no all-clear"
+    return (
+        f"needs {MIN_UNSEEN} held-out {target.unit}s, and {len(target.held_out):,} are held out. Their absence is no"
+        " all-clear"
+    )
 
 
 def _limits(numbers: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a caution for risks whose interval does not exclude a large value, although their level is low."""
-    wide = [
-        label.lower()
-        for name, label in RISKS.items()
-        if numbers.get(f"{name}_level") == LOW and (numbers.get(f"{name}_risk_high") or 0.0) > MAX_UNCERTAIN
-    ]
-    if wide:
-        yield (
-            f"{' and '.join(wide)}: low, but with so few held-out rows a risk above {format_percent(MAX_UNCERTAIN)} is"
-            " not excluded"
-        )
+    """Yield a caution for each risk whose interval excludes neither 0 nor a large value."""
+    for name, label in RISKS.items():
+        if needed := numbers.get(f"{name}_needed"):
+            yield (
+                f"{label.lower()} is not measured: with {numbers[f'{name}_guesses']:,.0f} attacks, neither 0 nor a risk"
+                f" above {format_percent(MAX_UNCERTAIN)} is excluded; about {needed:,.0f} attacks are needed, which"
+                " takes more held-out data (--held-out)"
+            )
 
 
-def _attacks(metrics: Mapping[str, Any]) -> ReportTable:
+def _attacks(metrics: Mapping[str, Any], unit: str) -> ReportTable:
     """Return the table of membership attacks; bounds on epsilon are shown only next to a stated epsilon."""
     has_epsilon, rows = metrics.get("epsilon") is not None, []
     for attack, label in ATTACKS.items():
@@ -224,7 +241,7 @@ def _attacks(metrics: Mapping[str, Any]) -> ReportTable:
     bounds = " A lower bound above the stated epsilon means that the guarantee does not hold." if has_epsilon else ""
     return ReportTable(
         "Membership attacks",
-        "Training rows against held-out rows; random guessing gives an area of 0.5 and a TPR of 0.01." + bounds,
+        f"Training {unit}s against held-out {unit}s; random guessing gives an area of 0.5 and a TPR of 0.01." + bounds,
         (
             *("attack", "area under ROC", "95 % interval", "TPR at 1 % FPR"),
             *(("epsilon, lower bound", "epsilon, stated") if has_epsilon else ()),
@@ -261,12 +278,12 @@ def _exposed_rows_grid(rows: Sequence[tuple[int, float, float]]) -> ReportTable:
     )
 
 
-def _columns(results: AttackResults) -> ReportTable:
+def _columns(results: AttackResults, unit: str) -> ReportTable:
     return ReportTable(
-        "Cells guessed from the rest of the row",
-        "Without a model, the best guess is the most frequent value. Higher accuracy on unseen rows comes from"
-        " general knowledge of the population; the last column bounds the accuracy on training rows.",
-        ("column", "most frequent value", "unseen rows", "training rows", "training rows, bound"),
+        f"Cells guessed from the rest of the {unit}",
+        "Without a model, the best guess is the most frequent value. Higher accuracy on unseen data comes from"
+        f" general knowledge of the population; the last column bounds the accuracy on training {unit}s.",
+        ("column", "most frequent value", f"unseen {unit}s", f"training {unit}s", f"training {unit}s, bound"),
         [(guess.name, guess.prior, guess.others, guess.members, _bound(guess.bound)) for guess in results.guesses],
     )
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from feller.app.workflows.fine_tuned_run import knows_objective, read_recipe, read_tuning_record
 from feller.app.workflows.private.budget import own_ledger
+from feller.app.workflows.private.guarantee_text import privacy_unit
 from feller.app.workflows.run_config import (
     FitRecord,
     is_same_data,
@@ -56,6 +57,11 @@ class AuditTarget:
     def delta(self) -> float:
         """Delta of the guarantee; 0 without differential privacy."""
         return self.ledger.delta if self.ledger else 0.0
+
+    @property
+    def unit(self) -> str:
+        """Noun for what is attacked and protected: row, person, or the name of the column that identifies people."""
+        return privacy_unit(self.model.spec.modality)
 
     @property
     def is_regressor(self) -> bool:

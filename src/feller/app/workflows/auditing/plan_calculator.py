@@ -98,12 +98,15 @@ def reconstruction(expenses: Sequence[DpEvent]) -> dict[str, Any]:
     }
 
 
-def explain(numbers: dict[str, Any]) -> list[str]:
-    """Return sentences that state the bounds on reconstruction in `numbers`, the result of `bounds`."""
+def explain(numbers: dict[str, Any], unit: str = "row") -> list[str]:
+    """Return sentences that state the bounds on reconstruction in `numbers`, the result of `bounds`.
+
+    `unit` is the noun for what is protected, such as person.
+    """
     if not numbers["mse_bound"]:
         error_sentence = "the reconstruction error has no lower bound from Rényi DP: e^epsilon_order2 overflows"
     elif numbers["mse_bound"] > BLIND:
-        error_sentence = "an unbiased attacker reconstructs a row no better than by guessing its mean"
+        error_sentence = f"an unbiased attacker reconstructs a {unit} no better than by guessing its mean"
     else:
         error_sentence = (
             "an unbiased attacker reconstructs values in [0, 1] with a root mean squared error of at least"
@@ -112,6 +115,6 @@ def explain(numbers: dict[str, Any]) -> list[str]:
     name = f"guess_{PRIORS[2]:.3g}"
     return [
         error_sentence,
-        "an attacker who knows all other values of a row and guesses one with probability 0.1 without the model guesses"
-        f" it with probability at most {numbers[name]:.3g} with the model",
+        f"an attacker who knows all other values of a {unit} and guesses one with probability 0.1 without the model"
+        f" guesses it with probability at most {numbers[name]:.3g} with the model",
     ]

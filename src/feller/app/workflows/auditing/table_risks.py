@@ -9,6 +9,7 @@ from feller.data.tables.dates import Datetime
 from feller.data.tables.histories import Histories
 from feller.data.tables.modality import Table
 from feller.data.tables.numerical_column import Numerical
+from feller.data.tables.schema import ROW
 from feller.evaluation.attacks.coded_histories import coded_columns, coded_histories
 from feller.evaluation.attacks.coded_tables import CodedTables
 from feller.evaluation.attacks.disclosure_risks import (
@@ -18,7 +19,7 @@ from feller.evaluation.attacks.disclosure_risks import (
     closeness,
     disclosure_risks,
 )
-from feller.evaluation.attacks.risk import HIGH_RISK, UNMEASURED, Risk
+from feller.evaluation.attacks.risk import HIGH_RISK, MAX_UNCERTAIN, UNMEASURED, Risk
 from feller.evaluation.number_format import format_percent
 from feller.evaluation.report.report_page import Cell, ReportTable
 
@@ -57,11 +58,11 @@ def table_risks(
     epsilon = None if target.ledger is None else target.ledger.epsilon()
     nearness = closeness(tables, rng.fold_in("closeness"))
     numbers: Numbers = {**risks.numbers(epsilon, target.delta), **nearness}
-    grids = [risk_grid(risks, epsilon, target.delta)]
+    grids = [risk_grid(risks, epsilon, target.delta, target.unit)]
     if risks.columns:
-        grids.append(inference_grid(risks, names))
+        grids.append(inference_grid(risks, names, target.unit))
     if nearness:
-        grids.append(closeness_grid(nearness))
+        grids.append(closeness_grid(nearness, target.unit))
     return numbers, tuple(grids)
 
 
@@ -79,50 +80,58 @@ def coded_tables(table: Table, samples: Dataset, train: Dataset, held_out: Datas
     )
 
 
-def risk_grid(risks: DisclosureRisks, epsilon: float | None, delta: float) -> ReportTable:
+def risk_grid(risks: DisclosureRisks, epsilon: float | None, delta: float, unit: str = ROW) -> ReportTable:
     """Return the report table of the three risks, with levels, intervals, controls and bounds of the guarantee."""
     header = (
         *("Risk", "level", "risk", "95 % interval", "without leakage"),
-        *("success on training rows", "on held-out rows", "without samples", "allowed by the guarantee"),
+        *(f"success on training {unit}s", f"on held-out {unit}s", "without samples", "allowed by the guarantee"),
     )
     caption = (
-        "Success of an attack on training rows beyond its success on held-out rows, relative to what is left of 100 %."
-        f" Low: the interval reaches 0. Elevated: it lies above 0. High: it lies above {format_percent(HIGH_RISK)}."
-        " Success on held-out rows is what the population reveals about anybody. Measured from real rows."
+        f"Success of an attack on training {unit}s beyond its success on held-out {unit}s, relative to what is left of"
+        f" 100 %. Low: the interval reaches 0. Elevated: it lies above 0. High: it lies above"
+        f" {format_percent(HIGH_RISK)}. Not measured: it reaches both 0 and {format_percent(MAX_UNCERTAIN)}."
+        f" Success on held-out {unit}s is what the population reveals about anybody. Measured from real data."
     )
-    rows = [_risk_row(name, risks.risks.get(name), epsilon, delta) for name in RISKS]
+    rows = [_risk_row(name, risks.risks.get(name), epsilon, delta, unit) for name in RISKS]
     return ReportTable("Singling out, linkability, inference", caption, header, rows, is_first=True)
 
 
-def _risk_row(name: str, risk: Risk | None, epsilon: float | None, delta: float) -> tuple[Cell, ...]:
+def _risk_row(name: str, risk: Risk | None, epsilon: float | None, delta: float, unit: str) -> tuple[Cell, ...]:
     label = f"{RISKS[name]}: {MEANINGS[name]}"
     if risk is None:
-        return (label, f"{UNMEASURED}: needs {MIN_UNSEEN} held-out rows", *[None] * 7)
+        return (label, f"{UNMEASURED}: needs {MIN_UNSEEN} held-out {unit}s", *[None] * 7)
     bound = None if epsilon is None or name == "singling_out" else format_percent(risk.bound(epsilon, delta))
     rates = (risk.attack, risk.control, risk.naive)
-    level = risk.level if risk.is_meaningful else f"{risk.level} (the attack is no better than guessing)"
+    level = _level_text(risk)
     interval = " to ".join(map(format_percent, risk.interval))
     return (label, level, format_percent(risk.value), interval, "0", *map(format_percent, rates), bound)
 
 
-def closeness_grid(numbers: Mapping[str, float]) -> ReportTable:
+def _level_text(risk: Risk) -> str:
+    """Return the level of a risk, with the number of attacks that would decide it, or a note on a useless attack."""
+    if needed := risk.needed_guesses:
+        return f"{risk.level}: needs about {needed:,} attacks, with {risk.guesses:,} made"
+    return risk.level if risk.is_meaningful else f"{risk.level} (the attack is no better than guessing)"
+
+
+def closeness_grid(numbers: Mapping[str, float], unit: str = ROW) -> ReportTable:
     """Return the report table of the distance to the closest record, with its values without leakage."""
     share, low, high = (numbers[name] for name in ("dcr_share", "dcr_null_low", "dcr_null_high"))
     place = "within" if low <= share <= high else "above" if share > high else "below"
     row = (
-        *("samples closer to a training row than to a held-out row", format_percent(share), format_percent(0.5)),
+        *(f"samples closer to a training {unit} than to a held-out {unit}", format_percent(share), format_percent(0.5)),
         *(f"{format_percent(low)} to {format_percent(high)}", place),
     )
     return ReportTable(
         "Distance to the closest record",
-        "As many training rows as held-out rows; ties count half. The interval holds 95 % of the values that random"
-        " exchanges of training rows and held-out rows give. Measured from real rows.",
+        f"As many training {unit}s as held-out {unit}s; ties count half. The interval holds 95 % of the values that"
+        f" random exchanges of training {unit}s and held-out {unit}s give. Measured from real data.",
         ("Measure", "value", "without leakage", "95 % without leakage", "the value is"),
         [row],
     )
 
 
-def inference_grid(risks: DisclosureRisks, names: list[str]) -> ReportTable:
+def inference_grid(risks: DisclosureRisks, names: list[str], unit: str = ROW) -> ReportTable:
     """Return the report table of the risk of inference of each column, the most exposed column first."""
     rows = [
         (
@@ -136,8 +145,8 @@ def inference_grid(risks: DisclosureRisks, names: list[str]) -> ReportTable:
     ]
     return ReportTable(
         "Inference, by column",
-        "Cells guessed from the nearest synthetic row in all other columns. The intervals of all columns hold together"
-        " with 95 % confidence. Measured from real rows.",
-        ("Column", "level", "risk", "interval", "on training rows", "on held-out rows", "without samples"),
+        f"Cells guessed from the nearest synthetic {unit} in all other columns. The intervals of all columns hold"
+        " together with 95 % confidence. Measured from real data.",
+        ("Column", "level", "risk", "interval", f"on training {unit}s", f"on held-out {unit}s", "without samples"),
         rows,
     )

@@ -7,6 +7,7 @@ from feller.app.workflows.run_config import FitRecord, is_described
 from feller.data.loading.targets import predicts_target
 from feller.data.modality import Modality
 from feller.data.tables.histories import Histories
+from feller.data.tables.linked_tables import LinkedTables
 from feller.data.tables.modality import Table
 from feller.data.tables.schema import ROW
 from feller.privacy.accounting.ledger import (
@@ -25,12 +26,25 @@ SHAREABLE = (
     " Samples and the model may be shared: model.json, average.safetensors, weights.safetensors, state.safetensors,"
     " ledger.json, recipe.json."
 )
-SEARCH_NOTE = "The held-out rows went through the schema search too, so the guarantee holds for each of them as well."
+SEARCH_NOTE = "The held-out data went through the schema search too, so the guarantee holds for them as well."
+PERSON = "person"
+"""Name of the privacy unit of tables with several rows per person."""
 LARGE_EPSILON_TEXT = " At this epsilon, samples and model are for the owner only as well."
 
 
-def guarantee_numbers(ledger: Ledger) -> dict[str, Any]:
-    """Return the values of a privacy guarantee by name; `epsilon` is the smallest of the valid bounds on epsilon."""
+def privacy_unit(modality: Modality) -> str:
+    """Return the noun for what a guarantee covers: row, person, or the name of the column that identifies people."""
+    table, histories = modality.view(Table), modality.view(Histories)
+    if table is not None:
+        return table.schema.unit
+    return ROW if histories is None else PERSON
+
+
+def guarantee_numbers(ledger: Ledger, unit: str = ROW) -> dict[str, Any]:
+    """Return the values of a privacy guarantee by name; `epsilon` is the smallest of the valid bounds on epsilon.
+
+    `unit` is the result of `privacy_unit`; it is a value of its own, `protected_unit`, unless it is a row.
+    """
     epsilon = ledger.epsilon()
     return {
         "epsilon": epsilon,
@@ -38,6 +52,7 @@ def guarantee_numbers(ledger: Ledger) -> dict[str, Any]:
         "epsilon_pld": epsilon,
         "epsilon_rdp": ledger.epsilon("rdp"),
         "rows_protected": ledger.n,
+        **({} if unit == ROW else {"protected_unit": unit}),
     }
 
 
@@ -75,31 +90,38 @@ def sentence(ledger: Ledger, record: FitRecord, kind: Modality) -> str:
     """
     epsilon = ledger.epsilon()
     epsilon_text, weakness = format_rounded_up(epsilon).replace(",", ""), describe_weakness(epsilon)
-    table, histories = kind.view(Table), kind.view(Histories)
-    schema = histories.schema if table is None and histories is not None else None if table is None else table.schema
-    unit = ROW if schema is None else schema.unit
-    group, plural, noun = ("one row", "rows", "row") if unit == ROW else (f"all rows of one {unit}", f"{unit}s", unit)
+    table, histories, unit = kind.view(Table), kind.view(Histories), privacy_unit(kind)
+    group = "one row" if unit == ROW else f"all rows of one {unit}"
     rows_note = (
         "A person with several rows is protected less."
         if unit == ROW
         else f"The training set has one row of each {unit}."
         if histories is None
-        else f"The training set has at most {histories.history.max_rows} rows of each {unit}."
+        else _histories_note(histories)
     )
     sentences = [
         f"The model and everything drawn from it satisfy ({epsilon_text}, {ledger.delta:.3g})-differential privacy"
-        f" with respect to adding or removing {group} among the {ledger.n:,} {plural} of {record.data} used for"
-        f" training: any outcome is at most {format_exp_epsilon(epsilon)} times as likely as without any one {noun},"
+        f" with respect to adding or removing {group} among the {ledger.n:,} {unit}s of {record.data} used for"
+        f" training: any outcome is at most {format_exp_epsilon(epsilon)} times as likely as without any one {unit},"
         f" except with probability {ledger.delta:.3g}.",
         f"An epsilon this large {weakness}." if weakness else "",
         f"Public: {_public(record, kind)}{f', and the model {record.start_from}' if record.start_from else ''}.",
         rows_note,
-        SEARCH_NOTE if schema is not None and _searched(ledger, record) else "",
+        SEARCH_NOTE if (table or histories) is not None and _searched(ledger, record) else "",
         "The noise comes from a recorded seed: NOTHING is protected from anyone who knows it."
         if record.provenance.private is not None and record.provenance.private.unsafe_seed is not None
         else "",
     ]
     return " ".join(filter(None, sentences))
+
+
+def _histories_note(histories: Histories) -> str:
+    """Return who counts as a person, and how many rows of a person are used."""
+    linked, most = histories.view(LinkedTables), histories.history.max_rows
+    if linked is None:
+        return f"A person is a value of {histories.schema.unit}, with at most {most} rows in the training set."
+    persons = linked.links.persons.name
+    return f"A person is a row of {persons} with all of its rows in other tables, at most {most} together."
 
 
 def _searched(ledger: Ledger, record: FitRecord) -> bool:
