@@ -239,7 +239,7 @@ def find_schema(
         related = search_relations(cells, found.schema, rho, privacy.noise_source("relations"), keep)
         return found._replace(schema=related.schema, charges=(*found.charges, *related.charges), notes=related.notes)
 
-    return _paid_search(privacy, search, n, k, QUERIES_PER_COLUMN * k, data, on_spending)
+    return _paid_search(privacy, search, n, k, QUERIES_PER_COLUMN * k, data, on_spending, RELATIONS_BUDGET_FRACTION)
 
 
 def find_history_schema(
@@ -272,6 +272,7 @@ def _paid_search(
     queries: int,
     data: str,
     on_spending: Callable[[Ledger], None],
+    relations_fraction: float = 0.0,
 ) -> tuple[Schema, SchemaCost]:
     """Search a schema with the noise for a number of queries, and record its cost before and after.
 
@@ -283,13 +284,15 @@ def _paid_search(
         queries: Maximum number of counts to which a row or person contributes once each.
         data: Path of the table, for messages.
         on_spending: Function called with a ledger of the maximum cost before the search, and of the actual cost after.
+        relations_fraction: Maximum fraction of the zCDP budget for relations between columns; 0 if none are searched.
     """
     delta = privacy.delta_for(n)
     rho = rho_from_epsilon(privacy.max_epsilon, delta)
     sigma = math.sqrt(queries / (2 * SCHEMA_BUDGET_FRACTION * rho))
-    max_cost = GaussianMechanism("finding the columns", sigma / math.sqrt(queries))
-    relations_cost = GaussianMechanism("finding relations", math.sqrt(1 / (2 * RELATIONS_BUDGET_FRACTION * rho)))
-    on_spending(Ledger((max_cost, relations_cost), delta, n, SCHEMA_BUDGET_FRACTION * delta))
+    max_costs = [GaussianMechanism("finding the columns", sigma / math.sqrt(queries))]
+    if relations_fraction:
+        max_costs.append(GaussianMechanism("finding relations", math.sqrt(1 / (2 * relations_fraction * rho))))
+    on_spending(Ledger(tuple(max_costs), delta, n, SCHEMA_BUDGET_FRACTION * delta))
 
     def pay(charges: tuple[Charge, ...]) -> SchemaCost:
         events = tuple(GaussianMechanism(charge.label, charge.sigma) for charge in charges)
