@@ -96,7 +96,7 @@ class HistorySearch:
         chosen = _one_row_each(people, noise)
         names = [name for name in raw.columns if name != self.person]
         table = _columns(raw, names).subset(chosen)
-        schema, charges, words, clipped = search_schema(table, sigma, delta, noise)
+        schema, charges, words, clipped, _ = search_schema(table, sigma, delta, noise)
         lengths = noisy.counts(np.minimum(np.bincount(people), MAX_ROWS).tolist(), range(1, MAX_ROWS + 1), [1] * n)
         counts = [lengths[i] for i in range(1, MAX_ROWS + 1)]
         max_rows = _longest(counts, n, sigma) if self.max_rows is None else self.max_rows

@@ -68,6 +68,8 @@ class SchemaSearchResult(NamedTuple):
     """Treatment of rare words in each categorical column, derived from the same noisy counts."""
     clipped_cells: tuple[ClippedCells, ...] = ()
     """Columns with many cells outside the detected bounds, derived from the same noisy counts."""
+    notes: tuple[str, ...] = ()
+    """Notes on relations between columns, derived from noisy counts."""
 
 
 def search_schema(raw: RawTable, sigma: float, delta: float, noise_source: NoiseSource) -> SchemaSearchResult:

@@ -213,7 +213,8 @@ class PrivateData(DataAccess):
                 )
                 with error_context(record.data):
                     return history_dataset(cells, schema)
-            schema, self._schema_cost = find_schema(self.config, cells, record.data, self._search.record_spending)
+            keep = tuple(name.partition("=")[0] for name in record.target)
+            schema, self._schema_cost = find_schema(self.config, cells, record.data, self._search.record_spending, keep)
             with error_context(record.data):
                 return table_dataset(cells, schema)
         source = record.data if in_memory_data is None else in_memory_data
@@ -300,6 +301,7 @@ class PrivateData(DataAccess):
             *rare_values_note(cost.rare_values),
             *unmodelled_notes(schema),
             *history_note(schema),
+            *cost.notes,
         )
 
     def plan(self, plan: FitPlan, request: RecipeRequest) -> FitPlan:

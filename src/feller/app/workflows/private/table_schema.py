@@ -26,6 +26,7 @@ from feller.data.tables.clipped_cells import ClippedCells, KeptWords
 from feller.data.tables.mixed_table import as_table
 from feller.data.tables.modality import Table
 from feller.data.tables.private_history_search import HistorySearch
+from feller.data.tables.private_relations import search_relations
 from feller.data.tables.private_schema_search import Charge, NoiseTooLargeError, SchemaSearchResult, search_schema
 from feller.data.tables.schema import Schema
 from feller.data.tables.schema_lint import public_facts, rare_words
@@ -189,6 +190,9 @@ SCHEMA_BUDGET_FRACTION = 0.1
 """Fraction of the zCDP budget, and of delta, that the schema search spends."""
 QUERIES_PER_COLUMN = 4
 """Maximum number of noisy queries per column in the schema search."""
+RELATIONS_BUDGET_FRACTION = 0.05
+"""Maximum fraction of the zCDP budget that the search for relations between columns spends, besides
+`SCHEMA_BUDGET_FRACTION`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,11 +207,15 @@ class SchemaCost:
     clipped: tuple[ClippedCells, ...] = ()
     """Columns with cells outside the bounds of the column, as determined from noisy counts."""
     notes: tuple[str, ...] = ()
-    """Notes on columns whose values were grouped, which depend on noisy counts only."""
+    """Notes on columns whose values were grouped, or that are related, which depend on noisy counts only."""
 
 
 def find_schema(
-    privacy: PrivacyConfig, cells: RawTable, data: str, on_spending: Callable[[Ledger], None] = lambda ledger: None
+    privacy: PrivacyConfig,
+    cells: RawTable,
+    data: str,
+    on_spending: Callable[[Ledger], None] = lambda ledger: None,
+    keep: Sequence[str] = (),
 ) -> tuple[Schema, SchemaCost]:
     """Infer the schema of a table from noisy counts; return the schema and the cost of the search.
 
@@ -217,6 +225,7 @@ def find_schema(
         data: Path of the table, for messages.
         on_spending: Function called with a ledger of the maximum privacy cost before any row is read, and with a ledger
             of the actual cost afterwards.
+        keep: Names of columns that are not computed from others, such as a target.
 
     Raises:
         UsageError: If delta is unsuitable for the number of rows.
@@ -225,9 +234,12 @@ def find_schema(
     n, k = len(cells.values), len(cells.columns)
 
     def search(sigma: float, delta: float) -> SchemaSearchResult:
-        return search_schema(cells, sigma, delta, privacy.noise_source("columns"))
+        found = search_schema(cells, sigma, delta, privacy.noise_source("columns"))
+        rho = RELATIONS_BUDGET_FRACTION * rho_from_epsilon(privacy.max_epsilon, privacy.delta_for(n))
+        related = search_relations(cells, found.schema, rho, privacy.noise_source("relations"), keep)
+        return found._replace(schema=related.schema, charges=(*found.charges, *related.charges), notes=related.notes)
 
-    return _paid_search(privacy, search, n, k, QUERIES_PER_COLUMN * k, data, on_spending)
+    return _paid_search(privacy, search, n, k, QUERIES_PER_COLUMN * k, data, on_spending, RELATIONS_BUDGET_FRACTION)
 
 
 def find_history_schema(
@@ -260,6 +272,7 @@ def _paid_search(
     queries: int,
     data: str,
     on_spending: Callable[[Ledger], None],
+    relations_fraction: float = 0.0,
 ) -> tuple[Schema, SchemaCost]:
     """Search a schema with the noise for a number of queries, and record its cost before and after.
 
@@ -271,11 +284,15 @@ def _paid_search(
         queries: Maximum number of counts to which a row or person contributes once each.
         data: Path of the table, for messages.
         on_spending: Function called with a ledger of the maximum cost before the search, and of the actual cost after.
+        relations_fraction: Maximum fraction of the zCDP budget for relations between columns; 0 if none are searched.
     """
     delta = privacy.delta_for(n)
-    sigma = math.sqrt(queries / (2 * SCHEMA_BUDGET_FRACTION * rho_from_epsilon(privacy.max_epsilon, delta)))
-    max_cost = GaussianMechanism("finding the columns", sigma / math.sqrt(queries))
-    on_spending(Ledger((max_cost,), delta, n, SCHEMA_BUDGET_FRACTION * delta))
+    rho = rho_from_epsilon(privacy.max_epsilon, delta)
+    sigma = math.sqrt(queries / (2 * SCHEMA_BUDGET_FRACTION * rho))
+    max_costs = [GaussianMechanism("finding the columns", sigma / math.sqrt(queries))]
+    if relations_fraction:
+        max_costs.append(GaussianMechanism("finding relations", math.sqrt(1 / (2 * relations_fraction * rho))))
+    on_spending(Ledger(tuple(max_costs), delta, n, SCHEMA_BUDGET_FRACTION * delta))
 
     def pay(charges: tuple[Charge, ...]) -> SchemaCost:
         events = tuple(GaussianMechanism(charge.label, charge.sigma) for charge in charges)
@@ -284,8 +301,8 @@ def _paid_search(
         return cost
 
     try:
-        schema, charges, rare_values, clipped = search(sigma, SCHEMA_BUDGET_FRACTION * delta)
+        schema, charges, rare_values, clipped, notes = search(sigma, SCHEMA_BUDGET_FRACTION * delta)
     except NoiseTooLargeError as error:
         pay(error.charges)
         raise InputError(noise_too_large_text(error.hidden_columns, k, n, sigma, data)) from error
-    return schema, replace(pay(charges), rare_values=rare_values, clipped=clipped)
+    return schema, replace(pay(charges), rare_values=rare_values, clipped=clipped, notes=notes)
