@@ -215,3 +215,34 @@ def test_wrong_spaces_are_refused() -> None:
 def _counts(drawn: Tensor, x: Tensor) -> Tensor:
     index = {tuple(row): i for i, row in enumerate(x.tolist())}
     return torch.bincount(torch.tensor([index[tuple(row)] for row in drawn.tolist()]), minlength=len(x)).double()
+
+
+def test_groups_of_similar_length_have_the_same_clipped_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Norms of persons and their clipped sum agree with the uncropped batch, and with one person at a time."""
+    monkeypatch.setattr("feller.spaces.history_tokens.GROUP_COST", 5)
+    space = HistoryTokens(
+        replace(ATTRIBUTES, columns=(CategoryTokenizer(9), CategoryTokenizer(2)), value_probs=()), ROWS, 8
+    )
+    made, objective = network(space), HistoryLikelihood(space)
+    x = space.sample_base(24, Rng(3).stream("base"))
+    x[:, 0] = torch.arange(24) % 9
+    x = space.join(*space.split(x))
+    example = objective.draw({"x_1": x}, Rng(0))
+    index = space.similar_lengths(example["x_t"])
+    groups = objective.similar_examples(example)
+    assert torch.equal(torch.cat(index).sort().values, torch.arange(24))
+    assert len({group["x_t"].shape[1] for group in groups}) == len(groups) > 2
+    dense = clipped_by_loop(objective.loss, made, example, 1.0)
+    norms, sums = (
+        torch.zeros(24, dtype=dense.norms.dtype),
+        {name: torch.zeros_like(v) for name, v in dense.sums.items()},
+    )
+    for rows, group in zip(index, groups, strict=True):
+        found = clipped_by_ghost(objective.loss, made, group, 1.0)
+        norms[rows] = found.norms
+        for name, value in found.sums.items():
+            sums[name] += value
+    assert (dense.norms > 1).any()
+    assert torch.allclose(norms, dense.norms, rtol=1e-9)
+    for name, value in dense.sums.items():
+        assert torch.allclose(sums[name], value, atol=1e-9), name

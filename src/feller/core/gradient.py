@@ -29,6 +29,8 @@ class Gradient(abc.ABC):
 
     needs_float32: ClassVar[bool] = True
     """True if mixed precision is unsupported, because clipping requires gradient norms in full precision."""
+    joins_examples: ClassVar[bool] = False
+    """True if the examples of a batch are computed together; otherwise one by one, in groups of similar size."""
 
     @abc.abstractmethod
     def __call__(
@@ -42,6 +44,7 @@ class MeanGradient(Gradient):
     """Mean gradient over the batch, without clipping or noise."""
 
     needs_float32: ClassVar[bool] = False
+    joins_examples: ClassVar[bool] = True
 
     def __call__(
         self, loss: LossFunction, network: nn.Module, micro_batches: Iterable[dict[str, Any]], expected_size: float

@@ -13,6 +13,9 @@ from feller.core.rng import RandomStream
 from feller.spaces.space import Space
 from feller.spaces.table_tokens import CategoryTokenizer, TableTokens
 
+GROUP_COST = 800
+"""Cost of computing one more group of histories, in tokens; see `HistoryTokens.similar_lengths`."""
+
 
 @dataclass(frozen=True)
 class RowKind:
@@ -124,6 +127,22 @@ class HistoryTokens(Space):
         """Return histories without the rows, after the second, that are padding in all of them."""
         steps = max(2, int(self.lengths(x).max())) if len(x) else 2
         return x[:, : self.num_attribute_places + steps * len(self.rows.vocab_sizes)]
+
+    def similar_lengths(self, x: Int64[Tensor, "n places"]) -> list[Int64[Tensor, " _"]]:
+        """Return the indices of histories in groups of similar length, whose total cost is the lowest.
+
+        The cost of a group is the number of tokens of its histories, all as long as the longest one, and `GROUP_COST`.
+        """
+        order = self.lengths(x).sort(stable=True).indices
+        lengths, counts = self.lengths(x)[order].unique_consecutive(return_counts=True)
+        sizes = self.num_attribute_places + lengths.clamp(min=2) * len(self.rows.vocab_sizes)
+        ends = [0, *counts.cumsum(0).tolist()]
+        best: list[tuple[int, list[int]]] = [(0, [])]  # (cost, ends of groups) of the histories up to each length
+        for stop, size in enumerate(sizes.tolist(), 1):
+            costs = [best[i][0] + (ends[stop] - ends[i]) * size + GROUP_COST for i in range(stop)]
+            start = min(range(stop), key=costs.__getitem__)
+            best.append((costs[start], [*best[start][1], ends[stop]]))
+        return list(order.tensor_split(best[-1][1][:-1])) if len(x) else []
 
     def split(
         self, x: Shaped[Tensor, "n places"]

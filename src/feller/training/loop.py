@@ -178,8 +178,10 @@ def train(
             group["lr"] = lr
         for weight in weights:
             weight.grad = None
+        groups = (example,) if gradient.joins_examples else objective.similar_examples(example)
+        parts = (part for group in groups for part in split_example(group, config.micro_batch))
         with engine.float32_matmul(precision):
-            scaled_loss = gradient(loss, network, split_example(example, config.micro_batch), local_batch_size)
+            scaled_loss = gradient(loss, network, parts, local_batch_size)
         if not state.is_sharded:  # FSDP averages gradients in the backward pass
             engine.average_gradients(network)
 

@@ -1,7 +1,7 @@
 """Base classes of training objectives and of their configuration, which a run stores; and flow matching."""
 
 import abc
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -107,6 +107,13 @@ class Objective(abc.ABC):
     @abc.abstractmethod
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
         """Return the loss of each example; deterministic, so that it can be vmapped."""
+
+    def similar_examples(self, example: Example) -> Sequence[Example]:
+        """Split drawn examples into groups of similar size, each with little padding; default: a single group.
+
+        Neither the loss nor the gradient of an example depends on its group, up to rounding.
+        """
+        return (example,)
 
     def metrics(self, example: Example) -> dict[str, Tensor]:
         """Return additional metrics to log for a batch of drawn examples: name -> scalar tensor."""

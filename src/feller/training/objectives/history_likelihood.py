@@ -1,5 +1,6 @@
 """Maximum likelihood of histories: several rows per person."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -8,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from feller.core.errors import check_number
+from feller.core.pytree import tree_map
 from feller.core.rng import Rng
 from feller.networks.condition_dropout import check_cond_dropout
 from feller.spaces.history_tokens import HistoryTokens
@@ -36,6 +38,14 @@ class HistoryLikelihood(SelfContainedObjective):
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
         x_1 = self.space.cropped(batch["x_1"])
         return {"x_t": x_1, "t": torch.zeros(len(x_1), device=x_1.device), "given": {}}
+
+    def similar_examples(self, example: Example) -> Sequence[Example]:
+        """Split histories into groups of similar length, without the rows that are padding in all of a group."""
+        groups = [
+            tree_map(lambda leaf, index=index: leaf[index], example)
+            for index in self.space.similar_lengths(example["x_t"])
+        ]
+        return [{**group, "x_t": self.space.cropped(group["x_t"])} for group in groups]
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
         return -network(example["x_t"], example["t"], example["given"])
