@@ -47,7 +47,7 @@ def load(path: pathlib.Path, rows: int) -> pd.DataFrame:
         if name in frame:
             frame[name] = pd.to_numeric(frame[name], errors="coerce")
     frame = frame.dropna().sample(frac=1, random_state=0).head(rows).reset_index(drop=True)
-    for name in frame:
+    for name in list(map(str, frame)):
         if name in CODES or name == "SeniorCitizen":
             frame[name] = "c" + frame[name].astype(str)
         elif is_number(frame[name]):
@@ -109,9 +109,10 @@ def as_codes(frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, pd.Index]]:
 
 
 def from_codes(codes: pd.DataFrame, words: dict[str, pd.Index]) -> pd.DataFrame:
-    columns = {c: codes[c] for c in codes}
+    columns: dict[object, pd.Series] = {c: codes[c] for c in codes}
     for name, values in words.items():
-        columns[name] = values[codes[name].round().clip(0, len(values) - 1).astype(int)]
+        index = codes[name].round().clip(0, len(values) - 1).to_numpy().astype(int)
+        columns[name] = pd.Series(values.to_numpy()[index], codes.index)
     return pd.DataFrame(columns, codes.index)
 
 
