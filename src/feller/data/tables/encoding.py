@@ -183,7 +183,8 @@ def observed_cells(raw: RawTable, schema: Schema) -> tuple[Int64[Tensor, "n k"],
     so do copies, and sums with one unobserved part. Cells of a gap column are observed if their source is.
 
     Raises:
-        InputError: If an observed cell is not allowed, or observed cells violate a rule or contradict each other.
+        InputError: If an observed cell is not allowed, or observed cells violate a rule or contradict each other. With
+            `"outside": "impute"`, the second of two cells that violate a rule counts as unobserved instead.
     """
     check_columns(raw, schema, partial=True)
     raw = partial_amounts(raw, schema, known_cells(raw, schema))
@@ -200,7 +201,9 @@ def observed_cells(raw: RawTable, schema: Schema) -> tuple[Int64[Tensor, "n k"],
     for pair in schema.pairs:
         both_rows = np.flatnonzero(observed[:, pair.first] & observed[:, pair.second])
         bad_rows = both_rows[violations(codes[both_rows], pair)]
-        if len(bad_rows):
+        if schema.outside == "impute":
+            observed[bad_rows, pair.second] = False  # the cell stays as written; the other cells do not depend on it
+        elif len(bad_rows):
             names = [schema.modelled[i].name for i in (pair.first, pair.second)]
             raise InputError(
                 f"the given {' and '.join(names)} violate a rule of the schema", **raw.error_fields(int(bad_rows[0]))

@@ -16,6 +16,8 @@ MAX_VALUES = 1024
 """Maximum number of values of a column whose probabilities are enumerated."""
 NUM_COMPLETIONS = 64
 """Number of completions over which a conditional distribution is averaged if other columns are unobserved."""
+NUM_ORDERS = 4
+"""Number of orders of the observed columns over which a network that was trained on all orders is averaged."""
 ROWS_PER_CALL = 2048
 """Maximum number of rows per network call."""
 
@@ -35,7 +37,8 @@ def column_probs(
 
     The result is exact in two cases: the network can generate the column directly after the observed columns; or all
     other columns are observed, and the joint probabilities of all values are normalised. In other cases the result is
-    the average over weighted completions of the row.
+    the average over weighted completions of the row. A network that was trained on all orders is averaged over orders
+    of the observed columns, an ensemble of one network (Uria et al. 2014, "A Deep and Tractable Density Estimator").
 
     Args:
         network: Network of rows, as of `RowTransformer`.
@@ -67,7 +70,7 @@ def column_probs(
     probs[~is_open, space.decode(x[~is_open])[:, column]] = 1.0
     masks = (is_open & is_direct, is_open & is_complete & ~is_direct, is_open & ~is_complete & ~is_direct)
     methods: tuple[Callable[[Tensor], Tensor], ...] = (
-        lambda rows: _next_column(network, x[rows], is_observed[rows], column),
+        lambda rows: _next_column(network, x[rows], is_observed[rows], column, NUM_ORDERS if any_order else 1),
         lambda rows: enumerated_probs(space, x[rows], column, lambda tokens: _log_likelihood(network, tokens)),
         lambda rows: _averaged(network, x, observed, rows, column, rng, any_order, num_candidates),
     )
@@ -117,19 +120,47 @@ def _log_likelihood(network: Any, tokens: Int64[Tensor, "m places"]) -> Float64[
 
 
 def _next_column(
-    network: Any, x: Int64[Tensor, "n places"], is_observed: Bool[Tensor, "n columns"], column: int
+    network: Any, x: Int64[Tensor, "n places"], is_observed: Bool[Tensor, "n columns"], column: int, num_orders: int
 ) -> Float64[Tensor, "n tokens"]:
-    """Return the probabilities of a column with one token that is generated directly after the observed columns."""
-    key = (~is_observed).long() * 2
-    key[:, column] = 1
-    order = key.argsort(dim=1, stable=True)
-    is_table_order = (order == torch.arange(order.shape[1], device=x.device)).all()
+    """Return the probabilities of a column with one token that is generated directly after the observed columns.
+
+    They are averaged over orders of the observed columns, the same for all rows; the first is that of the table.
+    """
     position = network.grammar.first_place[column]
     allowed_tokens = x.clone()
     allowed_tokens[:, position] = 0
+    if not (is_observed.sum(1) > 1).any():
+        num_orders = 1
+    probs = [
+        _probs_in_order(network, allowed_tokens, _target_after(ranks, is_observed, column), position)
+        for ranks in _column_ranks(is_observed.shape[1], num_orders).to(x.device)
+    ]
+    return torch.stack(probs).mean(0)[:, : network.space.columns[column].num_values]
+
+
+def _column_ranks(num_columns: int, num_orders: int) -> Int64[Tensor, "orders columns"]:
+    """Return the rank of each column in fixed random orders, the first of which is the order of the table."""
+    ranks = Rng(0).stream("orders").uniform((num_orders, num_columns), torch.float64).argsort(1)
+    ranks[0] = torch.arange(num_columns)
+    return ranks
+
+
+def _target_after(
+    ranks: Int64[Tensor, " columns"], is_observed: Bool[Tensor, "n columns"], column: int
+) -> Int64[Tensor, "n columns"]:
+    """Return the order of the columns of each row: the observed ones by rank, the target, and all others."""
+    key = torch.where(is_observed, ranks, len(ranks) + 1 + ranks)
+    key[:, column] = len(ranks)
+    return key.argsort(1)
+
+
+def _probs_in_order(
+    network: Any, tokens: Int64[Tensor, "n places"], order: Int64[Tensor, "n columns"], position: int
+) -> Float64[Tensor, "n tokens"]:
+    is_table_order = (order == torch.arange(order.shape[1], device=tokens.device)).all()
     cond = {} if is_table_order else {"order": order}
-    logits = network(allowed_tokens, torch.zeros(len(x), device=x.device), cond)[:, position]
-    return logits[:, : network.space.columns[column].num_values].double().softmax(1)
+    logits = network(tokens, torch.zeros(len(tokens), device=tokens.device), cond)[:, position]
+    return logits.double().softmax(1)
 
 
 def _averaged(
