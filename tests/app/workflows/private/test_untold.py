@@ -23,6 +23,7 @@ from feller.app.workflows.private.table_schema import (
 from feller.core.errors import MAX_MESSAGE_LENGTH, InputError
 from feller.data.tables.clipped_cells import ClippedCells, KeptWords
 from feller.data.tables.column import Boolean
+from feller.data.tables.private_schema_search import SchemaSearchResult
 from feller.data.tables.private_support import Charge
 from feller.data.tables.schema import Schema
 from feller.data.tables.unmodelled_columns import HiddenColumn
@@ -103,7 +104,7 @@ def test_notes_depend_on_the_noisy_schema_only(monkeypatch):
     """Two tables with the same names and number of rows."""
     found = [Boolean(name, *words, missing="") for name, words in (("smokes", ("yes", "no")), ("home", ("a", "b")))]
     schema = Schema((found[0], HiddenColumn("age"), HiddenColumn("ward"), found[1]), "clip")
-    domain = (schema, (Charge("kinds of the columns", 20.0),), (), ())
+    domain = SchemaSearchResult(schema, (Charge("kinds of the columns", 20.0),), (), ())
     monkeypatch.setattr(table_schema, "search_schema", lambda *given: domain)
     private = PrivacyConfig(epsilon=2.0, unsafe_seed=0)
     record = fit_record(data="t.csv", recipe="table-marginals", size="tiny", seed=0)
