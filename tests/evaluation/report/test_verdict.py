@@ -9,6 +9,7 @@ from feller.evaluation.report.verdict import Verdict, judge_numbers, metric_verd
 NAN = float("nan")
 JUDGED = {"accuracy": 0.95, "judge_accuracy": 0.97, "accuracy_guess": 0.1, "distance_ratio": 1.0}
 TABLE = {"tv1": 0.01, "tv2": 0.055, "tv2_floor": 0.05, "tv2_independent": 0.2}
+SHOP = {"children_ks": 0.042, "children_ks_floor": 0.04, "row_tv2": 0.1, "row_tv2_floor": 0.1}
 SPARSE = {"tv2": 0.195, "tv2_floor": 0.119, "tv2_independent": 0.169}
 
 
@@ -55,6 +56,12 @@ SPARSE = {"tv2": 0.195, "tv2_floor": 0.119, "tv2_independent": 0.169}
         ({**TABLE, "impossible": 0.47, "impossible_real": None}, GOOD),
         ({**TABLE, "copies": 0.5, "copies_excess_low": 0.009}, GOOD),
         ({**TABLE, "copies": 0.5, "copies_excess_low": 0.03}, USABLE),
+        (SHOP, GOOD),
+        ({**SHOP, "row_tv2": 0.14}, USABLE),
+        ({**SHOP, "children_ks": 0.1}, POOR),
+        ({**TABLE, "transition_tv": 0.03, "transition_tv_floor": 0.015}, POOR),
+        ({**SHOP, "persons_copied": 0.03, "persons_copied_held_out": 0.01}, USABLE),
+        ({**SHOP, "persons_copied": 0.97, "persons_copied_held_out": None}, GOOD),
         ({"distance_ratio": 1.0}, ""),
         ({"sliced_w": 0.1, "sliced_w_floor": None}, ""),
         ({"nll": 3.2}, ""),
@@ -223,3 +230,13 @@ def test_the_verdict_of_a_table_has_one_distance(name: str) -> None:
 
 def test_the_verdict_of_a_bounded_reward_begins_with_the_quantity() -> None:
     assert judge_numbers(STEERED).metrics[0] == "bounded"
+
+
+def test_distances_of_persons_decide_a_grade() -> None:
+    numbers = {**SHOP, "children_ks": 0.1, "persons_copied": 0.5, "persons_copied_held_out": 0.0}
+    verdict = judge_numbers(numbers)
+    assert verdict.grade == COPIES
+    assert verdict.metrics[:2] == ("persons_copied", "children_ks")
+    assert len(verdict.cautions) == 1
+    assert [level.is_current for level in levels(numbers, COPIES)] == [False, False, False, True, False]
+    assert levels({"nll": 3.0}, "") == []

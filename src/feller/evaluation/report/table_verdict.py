@@ -23,6 +23,8 @@ MAX_COPIES, SOME_COPIES = 0.05, 0.01
 """Share of copies beyond that of held-out rows, above which the samples count as copies, or are not good."""
 MAX_IMPOSSIBLE, SOME_IMPOSSIBLE = 0.05, 0.01
 """Share of impossible rows beyond that of real rows, above which a table counts as broken, or is not good."""
+PERSON_DISTANCES = ("num_rows_ks", "transition_tv", "children_ks", "parent_child_tv", "sibling_tv", "row_tv2")
+"""Distances between persons with several rows; the largest multiple of the distance of real persons is graded."""
 MIN_LEAK = 0.95
 """Score of a single column (area under the ROC curve, or R²) from which it gives the target away."""
 
@@ -41,7 +43,13 @@ class Level:
 
 
 def copies_excess(numbers: Numbers) -> float | None:
-    """Return the fraction of copies that is certainly beyond that of held-out rows; None if it is not measured."""
+    """Return the fraction of copies of rows or persons beyond that of held-out data; None if it is not measured.
+
+    Of rows, it is the fraction that is certainly beyond.
+    """
+    copied, held_out = numbers.get("persons_copied"), numbers.get("persons_copied_held_out")
+    if is_number(copied) and is_number(held_out):
+        return float(copied - held_out)
     value = numbers.get("copies_excess_low")
     return float(value) if "tv1" in numbers and is_number(value) else None
 
@@ -52,8 +60,21 @@ def impossible_excess(numbers: Numbers) -> float | None:
     return float(value - real) if is_number(value) and is_number(real) else None
 
 
+def farthest_persons(numbers: Numbers) -> tuple[str, float] | None:
+    """Return the distance of persons that is the largest multiple of its reference, and the multiple."""
+    pairs = {name: (numbers.get(name), numbers.get(f"{name}_floor")) for name in PERSON_DISTANCES}
+    ratios = {
+        name: value / floor
+        for name, (value, floor) in pairs.items()
+        if is_number(value) and is_number(floor) and floor > 0
+    }
+    return max(ratios.items(), key=lambda item: item[1], default=None)
+
+
 def row_grades(numbers: Numbers) -> Iterator[str]:
-    """Yield the grades that copies and impossible rows allow at best, if they lower the grade."""
+    """Yield the grades that distances of persons, copies and impossible rows allow at best."""
+    if (farthest := farthest_persons(numbers)) is not None:
+        yield GOOD if farthest[1] <= GOOD_RATIO else USABLE if farthest[1] <= FAIR_RATIO else POOR
     copies, impossible = copies_excess(numbers), impossible_excess(numbers)
     if copies is not None and copies > SOME_COPIES:
         yield COPIES if copies > MAX_COPIES else USABLE
@@ -62,23 +83,31 @@ def row_grades(numbers: Numbers) -> Iterator[str]:
 
 
 def row_metrics(numbers: Numbers) -> tuple[str, ...]:
-    """Return the keys of the metrics of copies and of impossible rows that lower the grade."""
+    """Return the keys of the metrics of copies and of impossible rows that lower the grade, and of persons."""
     copies, impossible = copies_excess(numbers), impossible_excess(numbers)
+    farthest = farthest_persons(numbers)
     return (
-        *(("copies",) if copies is not None and copies > SOME_COPIES else ()),
+        *((_copies_key(numbers),) if copies is not None and copies > SOME_COPIES else ()),
         *(("impossible",) if impossible is not None and impossible > SOME_IMPOSSIBLE else ()),
+        *(() if farthest is None else (farthest[0],)),
     )
+
+
+def _copies_key(numbers: Numbers) -> str:
+    return "persons_copied" if is_number(numbers.get("persons_copied_held_out")) else "copies"
 
 
 def row_cautions(numbers: Numbers) -> Iterator[str]:
     """Yield cautions about copies, impossible rows and target leakage."""
     lowering = row_metrics(numbers)
-    if "copies" in lowering:
-        copies, reference = (float(numbers.get(name) or 0.0) for name in ("copies", "copies_excess"))
+    if (key := _copies_key(numbers)) in lowering:
+        unit = "row" if key == "copies" else "person"
+        copies = float(numbers.get(key) or 0.0)
+        others = float(numbers.get("persons_copied_held_out") or 0.0)
+        others = copies - float(numbers.get("copies_excess") or 0.0) if key == "copies" else others
         yield (
-            f"{format_percent(copies)} of the samples equal a training row, against"
-            f" {format_percent(copies - reference)} of other real rows: the model repeats people it was trained on, so"
-            " do not hand out its samples"
+            f"{format_percent(copies)} of the samples equal a training {unit}, against {format_percent(others)} of"
+            f" other real {unit}s: the model repeats people it was trained on, so do not hand out its samples"
         )
     if "impossible" in lowering:
         value, real = (float(numbers.get(name) or 0.0) for name in ("impossible", "impossible_real"))
@@ -112,8 +141,10 @@ def _leak_caution(numbers: Numbers) -> Iterator[str]:
 
 def levels(numbers: Numbers, grade: str) -> list[Level]:
     """Return all grades of a table with their rules, from best to worst; empty if the report is not about a table."""
-    if "tv1" not in numbers:
+    has_persons = farthest_persons(numbers) is not None
+    if "tv1" not in numbers and not has_persons:
         return []
+    persons = "Distances of persons and their rows at most {:g} times those of real persons."
     way = "of the way from real rows to independent columns, in the TV distance of column pairs"
     some, most = (format_percent(share) for share in (SOME_COPIES, MAX_COPIES))
     rules = {
@@ -131,4 +162,10 @@ def levels(numbers: Numbers, grade: str) -> list[Level]:
         rules[GOOD] = f"TV distance of columns at most {GOOD_RATIO:g} times that of real rows, and no impossible rows."
         rules[USABLE] = f"TV distance of columns at most {FAIR_RATIO:g} times that of real rows."
         rules[POOR] = "Farther."
+    if "tv1" not in numbers:  # several tables
+        copies = f"Copies of training persons exceed those of held-out persons by more than {most}."
+        rules = {GOOD: "", USABLE: "", POOR: "Farther.", COPIES: copies, UNDERTRAINED: rules[UNDERTRAINED]}
+    if has_persons:
+        rules[GOOD] = f"{rules[GOOD]} {persons.format(GOOD_RATIO)}".strip()
+        rules[USABLE] = f"{rules[USABLE]} {persons.format(FAIR_RATIO)}".strip()
     return [Level(word, rule, word == grade) for word, rule in rules.items()]
