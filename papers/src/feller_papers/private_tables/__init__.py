@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from feller_papers.claims import Claim, tested, untestable
-from feller_papers.private_tables import ablations, against, audits, goals
+from feller_papers.private_tables import ablations, against, against_peers, audits, goals
 from feller_papers.private_tables.setting import NONE, STRONG, Setting
 
 TESTS = (
@@ -27,6 +27,7 @@ TESTS = (
     audits.distances,
     goals.all_methods,
     against.protocol,
+    against_peers.packaged,
 )
 """(setting) -> claims."""
 

@@ -14,6 +14,7 @@ from feller.data.loading.dataset_reader import read
 from feller.data.loading.file_formats import load_table
 from feller.data.modality import Dataset
 from feller.data.tables.modality import table_dataset
+from feller_papers.private_tables.packaged_tables import PACKAGED
 from feller_papers.private_tables.schemas import TABLES
 from feller_papers.private_tables.setting import Setting
 from feller_papers.setting import file_of
@@ -45,6 +46,10 @@ def posed(name: str, data: pathlib.Path | None, rows: int | None = None) -> Pose
         data: Folder with those that are not inside the package.
         rows: To learn from, at most, and half as many to judge by; None for all.
     """
+    if name in PACKAGED:
+        table = PACKAGED[name]
+        frames = table.frames(rows)
+        return None if frames is None else Posed(*map(table.dataset, frames))
     if name in (ADULT, FEW):
         return _fewer(Posed(read("example:adult"), read("example:adult/test")), rows)
     file, schema = TABLES[name]
