@@ -216,10 +216,8 @@ def main() -> None:
                 seconds = time.process_time() - begin
                 print(f"{table:22} {seed} {name:30} {rate:.3f} {error:.3f} {seconds:5.0f} CPU s", flush=True)
     found = pd.DataFrame(records, columns=["table", "method", "categories", "numbers"])
-    for names in (
-        list(METHODS),
-        [name for name in METHODS if name == "feller, random orders" or name.startswith("Iterative")],
-    ):
+    iterative = [name for name in METHODS if name.startswith("Iterative")]
+    for names in (list(METHODS), *([name, *iterative] for name in METHODS if name.startswith("feller"))):
         part = found[found.method.isin(names)]
         ranks = part.groupby("table")[["categories", "numbers"]].rank().mean(axis=1)
         print(ranks.groupby(part.method).mean().sort_values().round(2).to_string())
