@@ -11,6 +11,7 @@ import torch
 
 import feller
 from feller.core.errors import InputError, UsageError
+from feller.core.rng import Rng
 from feller.data.loading.linked_files import load_tables
 from feller.data.modality import Dataset
 from feller.data.tables.key_detection import detect_linked_schema
@@ -128,6 +129,54 @@ def test_columns_may_have_the_names_of_parts_of_a_schema() -> None:
     frames["items"]["unit"] = "kg"
     schema = detect_linked_schema(load_tables(frames))
     assert linked_schema_of(json.loads(linked_schema_text(schema))) == schema
+
+
+def test_windows_count_consecutive_rows_of_a_kind() -> None:
+    data, modality = read(shop(200))
+    u = torch.rand(200, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    windows = modality.windows_of(data.values, u)
+    persons, rows = modality.split(data.values)
+    for i in range(200):
+        later = int(persons[i, 0]) + modality.history.min_rows - 1
+        step, run = (1 + int(u[i] * later), 1) if later > 0 else (0, 0)
+        while step - run > 0 and rows[i, step - 1 - run, 0] == rows[i, step - 1, 0]:
+            run += 1
+        assert windows[i, -2] == run
+        assert windows[i, -1] == min(max(later - step, 0), 3)
+    for rule in modality.windows.space.constraints:
+        assert rule.allowed_mask()[windows[:, rule.first], windows[:, rule.second]].all()
+
+
+def test_windows_keep_the_numbers_of_children() -> None:
+    """With exact conditional probabilities of the next kind, simulated orders have as many items as real ones."""
+    data, modality = read(shop(600))
+    generator = torch.Generator().manual_seed(0)
+    u = torch.rand(30, 600, generator=generator, dtype=torch.float64)
+    known = torch.cat([modality.windows_of(data.values, each) for each in u])
+    a, k = len(modality.persons.counts), len(modality.rows.counts)
+    kind, before = a, [a + k, a + 2 * k, a + 2 * k + 1]
+
+    def sample(windows: torch.Tensor, observed: torch.Tensor, rng: Rng) -> torch.Tensor:
+        made = windows.clone()
+        for i in range(len(windows)):
+            columns = [j for j in (kind, *before) if observed[i, j]]
+            fits = (known[:, columns] == windows[i, columns]).all(1).nonzero()[:, 0]
+            if not len(fits):  # a kind that was chosen because few rows are left
+                fits = (known[:, kind] == windows[i, kind]).nonzero()[:, 0]
+            drawn = known[fits[int(torch.randint(len(fits), (), generator=generator))]]
+            made[i] = torch.where(observed[i], windows[i], drawn)
+        return made
+
+    made = modality.sample_windows(sample, 1000, Rng(0))
+    shares = []
+    for values in (data.values, made):
+        tree = modality.tree(values)
+        items, orders = (
+            next(i for i, t in enumerate(modality.links.tables) if t.name == n) for n in ("items", "orders")
+        )
+        numbers = np.bincount(tree.parents[items], minlength=len(tree.rows[orders]))
+        shares.append(np.bincount(numbers, minlength=9)[:9] / len(numbers))
+    assert abs(np.cumsum(shares[0]) - np.cumsum(shares[1])).max() < 0.06
 
 
 def test_rows_after_the_maximum_are_dropped() -> None:

@@ -25,9 +25,20 @@ TRANSITION_WEIGHT = 4
 """Weight of the pair of a column and the same column of the row before, in marginals of private histories."""
 
 
+MAX_RUN, MAX_LEFT = 8, 3
+"""Numbers up to which windows of linked tables count consecutive rows of a kind, and rows after a row."""
+
+KindRule = Callable[[int, Tensor, Tensor, Tensor], Tensor]
+"""Function (step, kinds, kinds of the rows before, lengths) -> kinds that may be there."""
+
+
 @dataclass(frozen=True, eq=False)
 class HistoryWindows:
-    """Groups of levels of the attributes of a person, of one row, and of the row before, [n, a + 2 k]."""
+    """Groups of levels of the attributes of a person, of one row, and of the row before, [n, a + 2 k].
+
+    If rows are of several kinds, the last two columns are the number of consecutive rows of the kind of the row before,
+    and the number of rows after the row, so that numbers of children are learned.
+    """
 
     persons: Table
     """Modality of the attributes; the first column is the number of rows."""
@@ -38,6 +49,8 @@ class HistoryWindows:
     max_rows: int
     max_groups: int = 0
     """Maximum number of groups into which the bins of a number or date are merged; 0 to keep all bins."""
+    has_kinds: bool = False
+    """True if the first column of a row is its kind, such as its table."""
 
     @cached_property
     def _groups(self) -> list[Int64[np.ndarray, " levels"]]:
@@ -82,7 +95,11 @@ class HistoryWindows:
         joined = torch.stack(grouped, 1)
         before = slice(a + rows.shape[2], None)
         joined[:, before] = torch.where(step[:, None] > 0, joined[:, before], torch.tensor(self._num_groups[a:]))
-        return joined
+        if not self.has_kinds:
+            return joined
+        runs = torch.where(step > 0, _run_lengths(rows[..., 0])[index, (step - 1).clamp(min=0)], 0)
+        left = (persons[:, 0] + self.min_rows - 1 - step).clamp(0, MAX_LEFT)
+        return torch.cat([joined, torch.stack([runs, left], 1)], 1)
 
     @cached_property
     def space(self) -> TableTokens:
@@ -101,7 +118,11 @@ class HistoryWindows:
         for j, field in enumerate(before):
             exists = np.arange(field.num_values) < field.num_values - 1
             constraints.append(PairConstraint(0, len(counts) + j, _mask_text(several[:, None] == exists[None])))
-        return TableTokens((*map(CategoryTokenizer, counts), *before), tuple(constraints))
+        counters = (CategoryTokenizer(MAX_RUN + 1), CategoryTokenizer(MAX_LEFT + 1)) if self.has_kinds else ()
+        if counters:
+            mask = several[:, None] == (np.arange(MAX_RUN + 1) > 0)[None]
+            constraints.append(PairConstraint(0, len(counts) + len(before), _mask_text(mask)))
+        return TableTokens((*map(CategoryTokenizer, counts), *before, *counters), tuple(constraints))
 
     @property
     def pairs(self) -> tuple[tuple[int, int], ...]:
@@ -113,10 +134,15 @@ class HistoryWindows:
         within = tuple(itertools.combinations(range(a + k), 2))
         across = tuple((a + j, a + k + i) for j in range(k) for i in range(k))
         transitions = tuple((a + j, a + k + j) for j in range(k))
-        return (*within, *across, *transitions * (TRANSITION_WEIGHT - 1))
+        counters = tuple(itertools.product((a, a + k), (a + 2 * k, a + 2 * k + 1))) if self.has_kinds else ()
+        return (*within, *across, *transitions * (TRANSITION_WEIGHT - 1), *counters * TRANSITION_WEIGHT)
 
     def sample_histories(
-        self, sample: Callable[[Tensor, Tensor, Rng], Tensor], n: int, rng: Rng
+        self,
+        sample: Callable[[Tensor, Tensor, Rng], Tensor],
+        n: int,
+        rng: Rng,
+        allow: KindRule | None = None,
     ) -> tuple[Int64[Tensor, "n a"], Int64[Tensor, "n max_rows k"]]:
         """Return the codes of attributes and rows, which are sampled one after the other, each given the row before.
 
@@ -124,9 +150,10 @@ class HistoryWindows:
             sample: Function (windows, mask of observed groups, random streams) -> completed windows.
             n: Number of histories.
             rng: Random streams.
+            allow: Function that replaces kinds that may not be there; such rows are sampled again, given the kind.
         """
         a, k = len(self.persons.counts), len(self.rows.counts)
-        windows = torch.zeros(n, a + 2 * k, dtype=torch.int64)
+        windows = torch.zeros(n, len(self.space.columns), dtype=torch.int64)
         mask = torch.zeros_like(windows, dtype=torch.bool)
         windows = sample(windows, mask, rng.fold_in("row", 0))
         persons = self._codes(self.persons, windows[:, :a], 0, rng.fold_in("attributes"))
@@ -135,8 +162,20 @@ class HistoryWindows:
         for step in range(self.max_rows):
             active = (persons[:, 0] + self.min_rows > step).nonzero()[:, 0]
             if step and len(active):
-                windows[active, a + k :] = windows[active, a : a + k]
+                windows[active, a + k : a + 2 * k] = windows[active, a : a + k]
+                if self.has_kinds:
+                    windows[active, -2] = _run_lengths(rows[active, :step, 0])[:, -1]
+                    windows[active, -1] = (persons[active, 0] + self.min_rows - 1 - step).clamp(0, MAX_LEFT)
                 windows[active] = sample(windows[active], mask[active], rng.fold_in("row", step))
+            if allow is not None and len(active):
+                before = rows[active, step - 1, 0] if step else torch.full((len(active),), self.rows.counts[0])
+                kinds = allow(step, windows[active, a], before, persons[active, 0] + self.min_rows)
+                wrong = kinds != windows[active, a]
+                again = active[wrong]
+                windows[again, a] = kinds[wrong]
+                observed = mask[again]
+                observed[:, a], observed[:, a + k :] = True, step > 0
+                windows[again] = sample(windows[again], observed, rng.fold_in("allowed", step))
             row_rng = rng.fold_in("within", step)
             rows[active, step] = self._codes(self.rows, windows[active, a : a + k], a, row_rng)
         return persons, rows
@@ -154,6 +193,14 @@ class HistoryWindows:
             levels[:, j] = categorical(weights[grouped[:, j]], u)
         codes = table.from_levels(levels, rng)
         return torch.from_numpy(repair(codes.numpy(), table.schema.pairs, table.counts))
+
+
+def _run_lengths(kinds: Int64[Tensor, "n rows"]) -> Int64[Tensor, "n rows"]:
+    """Return for each row the number of consecutive rows of its kind up to this row, at most `MAX_RUN`."""
+    runs = torch.ones_like(kinds)
+    for step in range(1, kinds.shape[1]):
+        runs[:, step] = torch.where(kinds[:, step] == kinds[:, step - 1], runs[:, step - 1] + 1, 1)
+    return runs.clamp(max=MAX_RUN)
 
 
 def _groups_of(column: ModelledColumn, max_groups: int) -> Int64[np.ndarray, " levels"]:

@@ -26,6 +26,7 @@ from feller.data.tables.encoding import encode
 from feller.data.tables.given_cells import CellConditions, GivenCells
 from feller.data.tables.histories import Histories
 from feller.data.tables.history_schema import NUM_ROWS
+from feller.data.tables.history_windows import HistoryWindows
 from feller.data.tables.linked_rows import LinkedRows, linked_rows
 from feller.data.tables.linked_schema import LinkedSchema, Links, TableKeys, schemas_of
 from feller.data.tables.modality import Table, unmodelled_notes
@@ -200,16 +201,21 @@ class LinkedTables(Histories):
         self, sample: Callable[[Tensor, Tensor, Rng], Tensor], n: int, rng: Rng
     ) -> Int64[Tensor, "n codes"]:
         """Return the codes of histories as `Histories` does; kinds of rows that may not follow a row are replaced."""
-        persons, rows = self.windows.sample_histories(sample, n, rng)
-        allowed, before = self._space.allowed_kinds, torch.full((n,), len(self._columns_of_kinds))
-        following, lengths = self._space.max_following, persons[:, 0] + self.history.min_rows
-        for step in range(rows.shape[1]):
-            kind, may = rows[:, step, 0], allowed[before] & (following >= lengths[:, None] - 1 - step)
-            fits = may.gather(1, kind[:, None])[:, 0]
-            same_table = torch.from_numpy(self._child_of_kind[kind.numpy()][:, None] == self._child_of_kind)
-            rows[:, step, 0] = torch.where(fits, kind, (may.long() + (may & same_table)).argmax(1))
-            before = rows[:, step, 0]
-        return self._joined(persons, rows)
+        return self._joined(*self.windows.sample_histories(sample, n, rng, self._allowed_kinds))
+
+    @cached_property
+    def windows(self) -> HistoryWindows:
+        return replace(super().windows, has_kinds=True)
+
+    def _allowed_kinds(
+        self, step: int, kinds: Int64[Tensor, " n"], before: Int64[Tensor, " n"], lengths: Int64[Tensor, " n"]
+    ) -> Int64[Tensor, " n"]:
+        """Replace kinds of rows that may not be there: by another kind of the same table, else by the first allowed."""
+        following = self._space.max_following
+        may = self._space.allowed_kinds[before] & (following >= lengths[:, None] - 1 - step)
+        fits = may.gather(1, kinds[:, None])[:, 0]
+        same_table = torch.from_numpy(self._child_of_kind[kinds.numpy()][:, None] == self._child_of_kind)
+        return torch.where(fits, kinds, (may.long() + (may & same_table)).argmax(1))
 
     def given_cells(self, given: CellConditions) -> GivenCells:
         """Parse conditions on columns of the table of persons, named COLUMN or TABLE.COLUMN, as `Histories` does."""
