@@ -1,5 +1,6 @@
 """Arrays from files to models: fit, sample, evaluate and imputation of series."""
 
+import json
 import pathlib
 
 import numpy as np
@@ -62,10 +63,10 @@ def test_samples_do_not_depend_on_their_number(folder: pathlib.Path) -> None:
 
 def test_evaluation_of_series(folder: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = str(folder / "run")
-    assert main(["evaluate", run, "--data", str(folder / "series.csv")]) == 0
-    text = "".join(capsys.readouterr())
+    assert main(["evaluate", run, "--data", str(folder / "series.csv"), "--json"]) == 0
+    metrics = json.loads(capsys.readouterr().out.splitlines()[-1])
     for name in ("autocorrelation_distance", "spectrum_distance", "discriminative_score", "predictive_score"):
-        assert f"{name}_floor" in text
+        assert metrics[f"{name}_floor"] is not None
 
 
 def test_series_are_completed(folder: pathlib.Path) -> None:

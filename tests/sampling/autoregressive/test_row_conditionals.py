@@ -53,7 +53,7 @@ def test_in_any_order_the_column_comes_after_the_observed_ones(missing: tuple[in
     )
     found = column_probs(made, *tokens(codes, mask), column, Rng(0), any_order=True)
     assert (found - wanted.mean(0)).abs().max() < 1e-6
-    if len(orders) > 1:
+    if len({*map(tuple, orders)}) > 1:
         assert (wanted - wanted[0]).abs().max() > 1e-3  # the network differs between orders
 
 

@@ -8,10 +8,10 @@ it is compatible with zero.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
-import scipy
 from jaxtyping import Bool, Int64
 
 from feller.core.errors import InputError
@@ -50,8 +50,8 @@ EQUAL, EQUAL_OTHER, BELOW, ABOVE, ONE, NONE = range(6)
 """Outcomes of a pair of cells: equal and frequent, equal and other, below, above, only one present, none present."""
 HOLDS, TRIVIAL, DIFFERS = range(3)
 """Outcomes of a sum: holds with all parts above zero, holds otherwise, does not hold."""
-MISS_DEVIATIONS = float(scipy.stats.norm.isf(MISS_PROB))
-FALSE_DEVIATIONS = float(scipy.stats.norm.isf(FALSE_POSITIVE_PROB))
+MISS_DEVIATIONS = -NormalDist().inv_cdf(MISS_PROB)
+FALSE_DEVIATIONS = -NormalDist().inv_cdf(FALSE_POSITIVE_PROB)
 MAX_SPREAD = math.sqrt(1.5)
 """Largest standard deviation of a number of violations, in units of that of a count; see `_deviation`."""
 
