@@ -196,3 +196,4 @@ def kept(run: Run) -> dict[str, Tensor]:
 if __name__ == "__main__":
     mains = {"mixed": main_mixed, "large": main_large}
     mains.get(sys.argv[-1], main)(pathlib.Path(sys.argv[1]))
+    get_engine().barrier()  # no process ends while another still communicates
