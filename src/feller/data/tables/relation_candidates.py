@@ -16,7 +16,7 @@ from feller.data.tables.numerical_column import Numerical
 from feller.data.tables.rules import scales
 from feller.data.tables.schema import Schema
 
-MIN_VIOLATED = 0.1
+MIN_VIOLATED = 0.15
 """Minimum fraction of rows in which an order is violated if the columns are independent; others hold by chance."""
 MIN_NAME_RATIO = 0.6
 """Minimum similarity of two names that are evidence of a relation, from 0 to 1."""
