@@ -149,6 +149,7 @@ def outcomes_of(raw: RawTable, schema: Schema, candidate: Candidate) -> tuple[In
     elif type(a) is type(b) and isinstance(a, Categorical | Boolean):
         has_a, has_b = _present(raw, a), _present(raw, b)
         x, y = _word_indices(raw, a.name, b.name)
+        y = np.where(x == y, x, x + 1)  # words have no order that is the same without some of the rows
         is_other = _is_other(raw, a)
     else:  # only missing cells are compared
         has_a, has_b = _present(raw, a), _present(raw, b)
