@@ -2,6 +2,7 @@
 
 import pathlib
 
+import pytest
 import sqlalchemy as sql
 
 import feller
@@ -109,3 +110,10 @@ def test_declared_keys_of_unknown_tables_or_columns_are_ignored(tmp_path: pathli
     )
     links = linked(f"{database(tmp_path, statements)}#clients,bills").links
     assert [(key.columns, key.table) for key in links.tables[1].foreign_keys] == [(("buyer",), "clients")]
+
+
+def test_private_fits_of_several_tables_need_a_schema(tmp_path: pathlib.Path) -> None:
+    for selection in ("", "#clients,bills"):
+        with pytest.raises(UsageError, match="would be inferred from its cells"):
+            feller.fit(f"{database(tmp_path)}{selection}", epsilon=3.0, out=str(tmp_path / "run"))
+        (tmp_path / "clients.db").unlink()
