@@ -98,6 +98,19 @@ def test_main_metrics_stand_next_to_their_references(tmp_path, capsys):
     assert str(tmp_path / "report.json") in report
 
 
+def test_names_in_brackets_are_no_markup(tmp_path, capsys):
+    (tmp_path / "report.json").write_text(json.dumps({"verdict": "Good"}))
+    metrics = {"mae_price [EUR]": 3.0, "mae_share[/share]": 4.0, "told_column": "[/bold]"}
+    show_metrics({**metrics, "report": str(tmp_path / "report.html")}, TerminalReporter())
+    shown = capsys.readouterr().err
+    assert "[EUR]" in shown
+    assert "[/share]" in shown
+    show_metrics({**metrics, "report": None}, TerminalReporter())
+    shown = capsys.readouterr().err
+    assert "[/bold]" in shown
+    assert "report" not in shown
+
+
 class Listener(Reporter):
     def __init__(self) -> None:
         self.lines: list[str] = []

@@ -95,7 +95,7 @@ class TerminalReporter(Reporter):
         table.add_column()
         for name, value in numbers.items():
             if value is not None:
-                table.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
+                table.add_row(escape(name), escape(f"{value:.4g}" if isinstance(value, float) else str(value)))
         self.console.print(table)
 
 
@@ -151,7 +151,7 @@ def show_numbers(numbers: dict[str, Any], reporter: Reporter) -> None:
         sys.stdout.flush()
         reporter.table({name: value for name, value in numbers.items() if name != "report"})
     _show_guarantee(numbers, reporter)
-    if "report" in numbers:
+    if numbers.get("report"):
         reporter.log(f"report: {numbers['report']}")
 
 
@@ -188,7 +188,7 @@ def _metric_tables(metrics: dict[str, Any]) -> Group:
         for name in names:
             spec, reference = metric(name, measured), reference_value(name, measured)
             text = f"{reference[0]} {spec.text(reference[1])}" if reference and reference[1] is not None else ""
-            table.add_row(spec.label, spec.text(measured[name]), text)
+            table.add_row(*map(escape, (spec.label, spec.text(measured[name]), text)))
         shown += [f"[bold]{escape(heading)}[/bold]", table] if heading else [table]
     return Group(*shown)
 

@@ -2,6 +2,7 @@
 
 import pathlib
 
+import pytest
 import sqlalchemy as sql
 
 import feller
@@ -90,3 +91,29 @@ def test_cycles_of_declared_keys(tmp_path: pathlib.Path) -> None:
     )
     with refuses(InputError):
         feller.read(database(tmp_path, statements))
+
+
+def test_keys_of_tables_with_the_name_of_a_database(tmp_path: pathlib.Path) -> None:
+    links = linked(f"{database(tmp_path)}#main.clients,bills").links
+    assert [table.name for table in links.tables] == ["main.clients", "bills"]
+    assert links.tables[1].foreign_keys[0].table == "main.clients"
+
+
+def test_declared_keys_of_unknown_tables_or_columns_are_ignored(tmp_path: pathlib.Path) -> None:
+    statements = (
+        "CREATE TABLE clients (nr INTEGER PRIMARY KEY, country TEXT)",
+        "CREATE TABLE parts (a INTEGER, b INTEGER, PRIMARY KEY (a, b))",
+        "CREATE TABLE bills (code INTEGER PRIMARY KEY, buyer INTEGER REFERENCES clients, part INTEGER REFERENCES parts,"
+        " shop INTEGER REFERENCES shops (nr), amount INTEGER)",
+        *(f"INSERT INTO clients VALUES ({i}, '{'DE' if i % 3 else 'FR'}')" for i in range(9)),
+        *(f"INSERT INTO bills VALUES ({i}, {i // 2}, {i % 4}, {i % 3}, {i % 5})" for i in range(18)),
+    )
+    links = linked(f"{database(tmp_path, statements)}#clients,bills").links
+    assert [(key.columns, key.table) for key in links.tables[1].foreign_keys] == [(("buyer",), "clients")]
+
+
+def test_private_fits_of_several_tables_need_a_schema(tmp_path: pathlib.Path) -> None:
+    for selection in ("", "#clients,bills"):
+        with pytest.raises(UsageError, match="would be inferred from its cells"):
+            feller.fit(f"{database(tmp_path)}{selection}", epsilon=3.0, out=str(tmp_path / "run"))
+        (tmp_path / "clients.db").unlink()

@@ -170,3 +170,35 @@ def test_columns_to_keep_are_sources() -> None:
     assert found.by_name["stay_begin"] == Copy("stay_begin", "copied_stay_begin")
     small: RawTable = replace(raw, values=raw.values.slice(0, 60))
     assert search_relations(small, schema, 1e-5, SeededNoise(0, "relations")).charges == ()
+
+
+def test_outcome_of_a_row_depends_on_no_other_row() -> None:
+    """Words are numbered by their first occurrence, which one more row changes."""
+    words = ["a", "b", "c", "d", "e", "f"]
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"group_a": rng.choice(words, 900), "group_b": rng.choice(words, 900)})
+    raw = from_frame(table)
+    schema = search_schema(raw, 1.0, 1e-6, SeededNoise(0, "columns")).schema
+    candidate = PairCandidate("group_a", "group_b", 1.0, may_copy=True)
+    last_first = from_frame(table[::-1].reset_index(drop=True))
+    assert (outcomes_of(last_first, schema, candidate)[0][::-1] == outcomes_of(raw, schema, candidate)[0]).all()
+
+
+def test_large_numbers_are_compared() -> None:
+    """Times in milliseconds, and amounts of which only few are small, are not taken for missing cells."""
+    rng = np.random.default_rng(0)
+    begin, days = 1_600_000_000_000 + rng.integers(0, 10**10, 4000), rng.integers(0, 10**10, 4000)
+    amount = np.where(rng.random(4000) < 0.05, 0, rng.integers(1, 100, 4000) * 10**14)
+    table = pd.DataFrame(
+        {
+            "start_ms": begin.astype(str),
+            "end_ms": (begin + days).astype(str),
+            "amount": amount.astype(str),
+            "amount_b": [f"{part:.9f}" for part in rng.uniform(1, 100, 4000)],
+        }
+    )
+    raw = from_frame(table)
+    schema = search_schema(raw, 1.0, 1e-6, SeededNoise(0, "columns")).schema
+    found = search_relations(raw, schema, 1.0, SeededNoise(0, "relations"), ["start_ms"]).schema
+    assert Order("start_ms", "end_ms") in found.rules
+    assert not any("amount" in rule.names for rule in found.rules if isinstance(rule, Order))

@@ -60,6 +60,8 @@ SPARSE = {"tv2": 0.195, "tv2_floor": 0.119, "tv2_independent": 0.169}
         ({**SHOP, "row_tv2": 0.14}, USABLE),
         ({**SHOP, "children_ks": 0.1}, POOR),
         ({**TABLE, "transition_tv": 0.03, "transition_tv_floor": 0.015}, POOR),
+        ({**SHOP, "num_rows_ks": 0.2, "num_rows_ks_floor": 0.0}, POOR),  # all real persons have as many rows
+        ({**SHOP, "num_rows_ks": 0.004, "num_rows_ks_floor": 0.0}, GOOD),
         ({**SHOP, "persons_copied": 0.03, "persons_copied_held_out": 0.01}, USABLE),
         ({**SHOP, "persons_copied": 0.97, "persons_copied_held_out": None}, GOOD),
         ({"distance_ratio": 1.0}, ""),

@@ -40,9 +40,12 @@ def read_frames(source: str) -> Iterator[pd.DataFrame]:
         if is_query(selection):
             statement = sql.text(selection)
         else:
-            name, schema = _find_table(source, selection, sql.inspect(connection))
-            table = sql.Table(name, sql.MetaData(), schema=schema, autoload_with=connection)
-            statement = sql.select(table).order_by(*table.primary_key.columns)
+            inspector = sql.inspect(connection)
+            name, schema = _find_table(source, selection, inspector)
+            found = inspector.get_columns(name, schema=schema)  # without foreign keys, which may be invalid
+            table = sql.table(name, *(sql.column(entry["name"], entry["type"]) for entry in found), schema=schema)
+            key = inspector.get_pk_constraint(name, schema=schema).get("constrained_columns") or ()
+            statement = sql.select(table).order_by(*(table.columns[column] for column in key))
         result = connection.execution_options(stream_results=True, max_row_buffer=ROWS_PER_FETCH).execute(statement)
         if not result.returns_rows:
             raise InputError("a query that returns rows", "none", file=source)
@@ -92,20 +95,26 @@ def linked_tables(source: str) -> dict[str, DeclaredKeys]:
 
 def _declared(name: str, names: Sequence[str], inspector: Any) -> DeclaredKeys:
     """Return the keys of a table; foreign keys refer to the primary keys of other tables in `names`."""
-    schema, table = _split(name) if name not in inspector.get_table_names() else (None, name)
+    known = inspector.get_table_names()
+    places = {other: (None, other) if other in known else _split(other) for other in names}
+
+    def place(schema: str | None, table: str) -> tuple[str, str]:
+        return schema or str(inspector.default_schema_name), table
+
+    named = {place(*where): other for other, where in places.items()}
 
     def primary(other: str) -> tuple[str, ...]:
-        return tuple(inspector.get_pk_constraint(other, schema=schema).get("constrained_columns") or ())
+        schema, table = places[other]
+        return tuple(inspector.get_pk_constraint(table, schema=schema).get("constrained_columns") or ())
 
     foreign = []
+    schema, table = places[name]
     for key in inspector.get_foreign_keys(table, schema=schema):
-        other, columns = (
-            key["referred_table"],
-            dict(zip(key["referred_columns"], key["constrained_columns"], strict=True)),
-        )
-        if other in names and {*columns} == {*primary(other)}:
+        other = named.get(place(key["referred_schema"], key["referred_table"]))
+        columns = dict(zip(key["referred_columns"], key["constrained_columns"], strict=False))  # may be invalid
+        if other is not None and {*columns} == {*primary(other)}:
             foreign.append((tuple(columns[column] for column in primary(other)), other))
-    return DeclaredKeys(primary(table), tuple(foreign))
+    return DeclaredKeys(primary(name), tuple(foreign))
 
 
 @contextlib.contextmanager

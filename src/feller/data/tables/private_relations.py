@@ -6,7 +6,7 @@ it is compatible with zero.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import NamedTuple
@@ -23,7 +23,6 @@ from feller.data.tables.dependent_columns import Copy, Sum
 from feller.data.tables.numerical_column import Numerical
 from feller.data.tables.private_support import Charge, NoiseSource, NoisyCounter
 from feller.data.tables.relation_candidates import (
-    MAX_DECIMALS,
     Candidate,
     PairCandidate,
     SumCandidate,
@@ -143,12 +142,14 @@ def outcomes_of(raw: RawTable, schema: Schema, candidate: Candidate) -> tuple[In
     a, b = schema.by_name[candidate.first], schema.by_name[candidate.second]
     pair = scales(a, b) if isinstance(a, ModelledColumn) and isinstance(b, ModelledColumn) else None
     if pair is not None:
-        (has_a, x), (has_b, y) = (_values(raw, scale.column) for scale in pair)
+        decimals = _decimals(scale.column for scale in pair)
+        (has_a, x), (has_b, y) = (_values(raw, scale.column, decimals) for scale in pair)
         is_other = ~np.isin(x, _frequent_numbers(pair[0].column))
         x, y = pair[0].common(x), pair[1].common(y)
     elif type(a) is type(b) and isinstance(a, Categorical | Boolean):
         has_a, has_b = _present(raw, a), _present(raw, b)
         x, y = _word_indices(raw, a.name, b.name)
+        y = np.where(x == y, x, x + 1)  # words have no order that is the same without some of the rows
         is_other = _is_other(raw, a)
     else:  # only missing cells are compared
         has_a, has_b = _present(raw, a), _present(raw, b)
@@ -184,13 +185,24 @@ def _is_other(raw: RawTable, column: Categorical | Boolean) -> Bool[np.ndarray, 
     return ~factorized.is_in(names[: (len(names) + 1) // 2])[factorized.codes]
 
 
-def _values(raw: RawTable, column: Numerical | Datetime) -> tuple[Bool[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
-    """Return where cells are numbers or times whose sums and common scales do not overflow, and the values."""
+def _values(
+    raw: RawTable, column: Numerical | Datetime, decimals: int = 0
+) -> tuple[Bool[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
+    """Return where cells are numbers or times, and the values; of numbers, clipped so that scales do not overflow.
+
+    Sums of four numbers do not overflow in units of the last of `decimals` decimals.
+    """
     plain = replace(column, missing="", also_missing=MISSING[1:])
     has_value, values = read_values(cells_of(raw, column.name), plain)
     if isinstance(column, Numerical):
-        has_value = has_value & (np.abs(values) < MAX_NUMBER // 4 // 10 ** (MAX_DECIMALS - column.form.decimals))
+        most = MAX_NUMBER // 4 // 10 ** max(0, decimals - column.form.decimals)
+        values = values.clip(-most, most)
     return has_value, np.where(has_value, values, 0)
+
+
+def _decimals(columns: Iterable[Column]) -> int:
+    """Return the largest number of decimals of columns of numbers."""
+    return max((column.form.decimals for column in columns if isinstance(column, Numerical)), default=0)
 
 
 def _frequent_numbers(column: Numerical | Datetime) -> Int64[np.ndarray, " m"]:
@@ -201,11 +213,12 @@ def _frequent_numbers(column: Numerical | Datetime) -> Int64[np.ndarray, " m"]:
 
 def _sum_outcomes(raw: RawTable, schema: Schema, candidate: SumCandidate) -> Int64[np.ndarray, " n"]:
     total, *parts = (_number(schema.by_name[name]) for name in (candidate.total, *candidate.parts))
-    has_total, value = _values(raw, total)
+    decimals = _decimals((total, *parts))
+    has_total, value = _values(raw, total, decimals)
     has_parts, added = np.ones_like(has_total), np.zeros_like(value)
     is_trivial = np.zeros_like(has_total)
     for part in parts:
-        has_value, units = _values(raw, part)
+        has_value, units = _values(raw, part, decimals)
         has_parts &= has_value
         is_trivial |= units == 0
         added += units * 10 ** max(0, total.form.decimals - part.form.decimals)

@@ -1,5 +1,6 @@
 """Rules of the verdict on tables about copies of real rows, impossible rows and target leakage."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -25,6 +26,8 @@ MAX_IMPOSSIBLE, SOME_IMPOSSIBLE = 0.05, 0.01
 """Share of impossible rows beyond that of real rows, above which a table counts as broken, or is not good."""
 PERSON_DISTANCES = ("num_rows_ks", "transition_tv", "children_ks", "parent_child_tv", "sibling_tv", "row_tv2")
 """Distances between persons with several rows; the largest multiple of the distance of real persons is graded."""
+EXACT = 0.01
+"""Largest distance of persons that is as good as none where real persons do not differ, as in their number of rows."""
 MIN_LEAK = 0.95
 """Score of a single column (area under the ROC curve, or R²) from which it gives the target away."""
 
@@ -61,12 +64,15 @@ def impossible_excess(numbers: Numbers) -> float | None:
 
 
 def farthest_persons(numbers: Numbers) -> tuple[str, float] | None:
-    """Return the distance of persons that is the largest multiple of its reference, and the multiple."""
+    """Return the distance of persons that is the largest multiple of its reference, and the multiple.
+
+    Of a reference of 0, a distance above `EXACT` is an infinite multiple.
+    """
     pairs = {name: (numbers.get(name), numbers.get(f"{name}_floor")) for name in PERSON_DISTANCES}
     ratios = {
-        name: value / floor
+        name: value / floor if floor > 0 else math.inf if value > EXACT else 1.0
         for name, (value, floor) in pairs.items()
-        if is_number(value) and is_number(floor) and floor > 0
+        if is_number(value) and is_number(floor)
     }
     return max(ratios.items(), key=lambda item: item[1], default=None)
 

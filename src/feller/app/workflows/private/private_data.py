@@ -69,6 +69,7 @@ from feller.data.images.modality import Images
 from feller.data.loading.dataset_reader import read
 from feller.data.loading.file_formats import load_table
 from feller.data.loading.in_memory import IN_MEMORY_PREFIX, DataSource, said_of
+from feller.data.loading.linked_files import holds_linked_tables
 from feller.data.loading.raw import RawTable
 from feller.data.loading.targets import TARGET_RECIPES, with_target
 from feller.data.modality import Dataset, Modality
@@ -182,7 +183,9 @@ class PrivateData(DataAccess):
         has_schema = (
             record.config.data_loading.schema is not None or like is not None or record.data.startswith(EXAMPLE_PREFIX)
         )
-        is_table = is_database(record.data) or path.suffix.lower() in TABLE_SUFFIXES
+        is_table = path.suffix.lower() in TABLE_SUFFIXES
+        if is_database(record.data):  # several tables need a schema
+            is_table = not holds_linked_tables(record.data)
         if not has_schema and (frame is not None or (in_memory_data is None and is_table)):
             if record.provenance.recipe == FLOWS:
                 raise UsageError(
