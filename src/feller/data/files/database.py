@@ -69,8 +69,8 @@ class DeclaredKeys:
     """Columns of each foreign key, and the table to whose primary key they refer."""
 
 
-def linked_tables(source: str) -> dict[str, DeclaredKeys]:
-    """Return the tables of a database URL that names several, with their declared keys; empty for a single table.
+def linked_tables(source: str) -> list[str]:
+    """Return the names of the tables of a database URL that names several; empty for a single table.
 
     These are all tables, without views, if the URL names none; otherwise those in `#FIRST,SECOND`.
 
@@ -80,17 +80,25 @@ def linked_tables(source: str) -> dict[str, DeclaredKeys]:
     """
     selection = selection_of(source)
     if is_query(selection) or (selection and "," not in selection):
-        return {}
+        return []
     sql = require_package("sqlalchemy", "reading a database", "sql")
     with _connection(source) as connection:
         inspector = sql.inspect(connection)
         known, names = inspector.get_table_names(), [name.strip() for name in selection.split(",") if name.strip()]
         if selection in known or selection in inspector.get_view_names():
-            return {}
+            return []
         names = [*dict.fromkeys(names)] or known
         for name in names:
             _find_table(source, name, inspector)
-        return {} if len(names) < 2 else {name: _declared(name, names, inspector) for name in names}
+        return names if len(names) > 1 else []
+
+
+def declared_keys(source: str, names: Sequence[str]) -> dict[str, DeclaredKeys]:
+    """Return the keys of tables of a database; foreign keys to tables that are not in `names` are left out."""
+    sql = require_package("sqlalchemy", "reading a database", "sql")
+    with _connection(source) as connection:
+        inspector = sql.inspect(connection)
+        return {name: _declared(name, names, inspector) for name in names}
 
 
 def _declared(name: str, names: Sequence[str], inspector: Any) -> DeclaredKeys:

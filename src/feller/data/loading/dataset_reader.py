@@ -318,8 +318,7 @@ def _read(request: _ReadRequest) -> Dataset:
         if source.startswith(EXAMPLE_PREFIX):
             return _example(request)
         if request.raw_type is RawTables:
-            if not is_database(source):
-                require_data(source)
+            require_data(source)
             return _to_dataset(load_tables(source), request)
         if is_database(source):
             raw = load_database(source, request.options)

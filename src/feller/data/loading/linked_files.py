@@ -76,7 +76,7 @@ def load_tables(source: str | os.PathLike[str] | Mapping[str, pd.DataFrame]) -> 
     """
     tables, keys = {}, {}
     if isinstance(source, str) and is_database(source):
-        keys = database.linked_tables(source)
+        keys = database.declared_keys(source, database.linked_tables(source))
         for name in keys:
             with error_context(place=name):
                 tables[name] = load_table(with_selection(source, name))

@@ -23,13 +23,11 @@ from feller.spaces import CategoryTokenizer, PairConstraint, TableTokens
 
 TRANSITION_WEIGHT = 4
 """Weight of the pair of a column and the same column of the row before, in marginals of private histories."""
-
-
 MAX_RUN, MAX_LEFT = 8, 3
 """Numbers up to which windows of linked tables count consecutive rows of a kind, and rows after a row."""
 
 KindRule = Callable[[int, Tensor, Tensor, Tensor], Tensor]
-"""Function (step, kinds, kinds of the rows before, lengths) -> kinds that may be there."""
+"""Function (step, kinds, kinds of the rows before, lengths) -> kinds that may be there, where possible the same."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -115,7 +115,8 @@ class Risk:
         ):
             ends = wilson(rate * guesses, guesses)
             numbers |= {f"{name}_{part}": rate, f"{name}_{part}_low": ends[0], f"{name}_{part}_high": ends[1]}
-        needed: dict[str, float] = {f"{name}_needed": float(self.needed_guesses)} if self.needed_guesses else {}
+        guesses = self.needed_guesses
+        needed: dict[str, float] = {f"{name}_needed": float(guesses)} if guesses else {}
         return numbers | {f"{name}_naive": self.naive, f"{name}_guesses": float(self.guesses), **needed}
 
 

@@ -121,7 +121,7 @@ def _log_likelihood(network: Any, tokens: Int64[Tensor, "m places"]) -> Float64[
 
 def _next_column(
     network: Any, x: Int64[Tensor, "n places"], is_observed: Bool[Tensor, "n columns"], column: int, num_orders: int
-) -> Float64[Tensor, "n tokens"]:
+) -> Float64[Tensor, "n values"]:
     """Return the probabilities of a column with one token that is generated directly after the observed columns.
 
     They are averaged over orders of the observed columns, the same for all rows; the first is that of the table.
@@ -131,11 +131,12 @@ def _next_column(
     allowed_tokens[:, position] = 0
     if not (is_observed.sum(1) > 1).any():
         num_orders = 1
+    num_values = network.space.columns[column].num_values
     probs = [
-        _probs_in_order(network, allowed_tokens, _target_after(ranks, is_observed, column), position)
+        _probs_in_order(network, allowed_tokens, _target_after(ranks, is_observed, column), position, num_values)
         for ranks in _column_ranks(is_observed.shape[1], num_orders).to(x.device)
     ]
-    return torch.stack(probs).mean(0)[:, : network.space.columns[column].num_values]
+    return torch.stack(probs).mean(0)
 
 
 def _column_ranks(num_columns: int, num_orders: int) -> Int64[Tensor, "orders columns"]:
@@ -155,12 +156,17 @@ def _target_after(
 
 
 def _probs_in_order(
-    network: Any, tokens: Int64[Tensor, "n places"], order: Int64[Tensor, "n columns"], position: int
-) -> Float64[Tensor, "n tokens"]:
+    network: Any,
+    tokens: Int64[Tensor, "n places"],
+    order: Int64[Tensor, "n columns"],
+    position: int,
+    num_values: int,
+) -> Float64[Tensor, "n values"]:
+    """Return the probabilities of the first `num_values` tokens at a position, if columns come in the given order."""
     is_table_order = (order == torch.arange(order.shape[1], device=tokens.device)).all()
     cond = {} if is_table_order else {"order": order}
     logits = network(tokens, torch.zeros(len(tokens), device=tokens.device), cond)[:, position]
-    return logits.double().softmax(1)
+    return logits[:, :num_values].double().softmax(1)
 
 
 def _averaged(

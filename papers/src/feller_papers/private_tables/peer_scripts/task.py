@@ -16,7 +16,7 @@ import pandas as pd
 
 @dataclass(frozen=True)
 class Task:
-    """What a peer is told: method, training rows, public schema, budget, seed and number of rows to sample."""
+    """Input of a peer: method, training rows, public schema, budget, seed and number of rows to sample."""
 
     method: str
     train: pd.DataFrame
