@@ -8,6 +8,13 @@ from torch import Tensor
 
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
+from feller.networks.network_config import seeded_init
+from feller.networks.sequence.ordered_values import (
+    SMOOTH_FRACTION,
+    STRENGTH,
+    OrderedSmoothing,
+    smooth_embeddings,
+)
 from feller.networks.sequence.row_transformer import RowTransformer
 from feller.privacy.dp_sgd.ghost_clipping import clipped_by_ghost
 from feller.privacy.dp_sgd.per_example_gradients import clipped_by_loop
@@ -19,7 +26,7 @@ from tests.networks.checks import perturb_weights
 from tests.oracle import F64
 
 ROWS = TableTokens(
-    (CategoryTokenizer(3), DigitTokenizer(7, 22, has_missing=True), CategoryTokenizer(2), CategoryTokenizer(4)),
+    (CategoryTokenizer(3), DigitTokenizer(7, 22, has_missing=True), CategoryTokenizer(2), CategoryTokenizer(4, 3)),
     (PairConstraint(0, 2, ("10", "01", "11")), PairConstraint(3, 2, ("10", "10", "01", "01"))),
     value_probs=((0.5, 0.2, 0.3), (), (0.9, 0.1), (0.1, 0.2, 0.3, 0.4)),
 )
@@ -127,3 +134,60 @@ def test_ghost_clipping_equals_a_loop(serialisations: int) -> None:
     assert found.norms.max() > 0.5
     for name, value in wanted.sums.items():
         assert torch.allclose(found.sums[name], value, rtol=1e-9, atol=1e-12), name
+
+
+ORDERED = TableTokens(
+    (CategoryTokenizer(3), CategoryTokenizer(9, num_ordered=8), DigitTokenizer(7, 22), CategoryTokenizer(5, 5)),
+    (PairConstraint(0, 1, ("1" * 9, "1" * 4 + "0" * 5, "1" * 9)),),
+    value_probs=((0.5, 0.2, 0.3), (0.3, 0.1, 0.2, 0.1, 0.05, 0.05, 0.1, 0.05, 0.05), (), (0.4, 0.3, 0.1, 0.1, 0.1)),
+)
+
+
+def test_a_new_network_has_the_marginals_of_ordered_values() -> None:
+    rows = TableTokens(ORDERED.columns, value_probs=ORDERED.value_probs)
+    logits = network(rows, noise=0.0)(torch.zeros(1, 5, dtype=torch.long), torch.zeros(1), {})[0]
+    for place, probs in ((0, rows.value_probs[0]), (1, rows.value_probs[1]), (4, rows.value_probs[3])):
+        torch.testing.assert_close(logits[place].softmax(-1)[: len(probs)], torch.tensor(probs, dtype=logits.dtype))
+
+
+def test_a_gradient_step_on_an_ordered_value_moves_its_neighbours_most() -> None:
+    smoothing = OrderedSmoothing(ORDERED).double()
+    logits = torch.zeros(5, 10, dtype=torch.float64, requires_grad=True)
+    smoothing(logits)[1, 3].backward()
+    step = logits.grad
+    assert step is not None
+    assert (step[[0, 2, 3, 4]] == 0).all()
+    assert (step[1, 8:] == 0).all()  # the missing cell has no neighbours
+    assert step[1, 3] > step[1, 4] > step[1, 5] > step[1, 6] > step[1, 7] > 0
+    assert step[1, 3] > step[1, 2] > step[1, 1] > step[1, 0] > 0
+
+
+def test_smoothing_shares_weights_with_a_total_of_the_strength() -> None:
+    """Rows of B Bᵀ sum to about 4, so that a shift of all ordered logits is multiplied by about 5."""
+    smoothing = OrderedSmoothing(TableTokens((CategoryTokenizer(40, 40),))).double()
+    shifted = smoothing(torch.ones(1, 40, dtype=torch.float64))[0]
+    assert abs(shifted.mean().item() - (1 + STRENGTH)) < 0.1
+
+
+def test_smoothing_of_one_position_is_that_of_all_positions() -> None:
+    smoothing = OrderedSmoothing(ORDERED).double()
+    logits = torch.randn(2, 5, 10, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    expected = smoothing(logits)
+    same, mixed = torch.tensor([1, 1]), torch.tensor([4, 1])
+    torch.testing.assert_close(smoothing(logits[:, 1], same), expected[:, 1])
+    torch.testing.assert_close(smoothing(logits[[0, 1], mixed], mixed), expected[[0, 1], mixed])
+    torch.testing.assert_close(smoothing.invert(expected[0]), logits[0])
+
+
+def test_embeddings_of_neighbours_are_similar() -> None:
+    weight = torch.randn(sum(ORDERED.vocab_sizes), 512, generator=torch.Generator().manual_seed(0))
+    before = weight.clone()
+    with seeded_init(Rng(0)):
+        smooth_embeddings(weight, ORDERED)
+    assert torch.equal(weight[:3], before[:3])
+    assert torch.equal(weight[11:-5], before[11:-5])  # the missing cell and the digits
+    values = weight[3:11]
+    found = torch.corrcoef(values)
+    assert found[0, 1] > found[0, 2] > found[0, 4] > found[0, 7] - 0.1
+    assert 0.7 < found[0, 1] < SMOOTH_FRACTION
+    assert abs(values.std().item() - 1) < 0.1

@@ -59,9 +59,13 @@ class CategoryTokenizer(ColumnTokenizer):
     ends_in_code: ClassVar[bool] = True
     num_tokens = 1
     number: int
+    num_ordered: int = 0
+    """Number of first values that are in ascending order, as bins of numbers are; networks give neighbours similar
+    weights."""
 
     def __post_init__(self) -> None:
         check_number("number", self.number, ge=1)
+        check_number("num_ordered", self.num_ordered, ge=0, le=self.number)
 
     @property
     def num_values(self) -> int:

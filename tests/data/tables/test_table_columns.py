@@ -85,7 +85,9 @@ def test_digit_columns_keep_every_number() -> None:
     assert column.code("137") == 137
     assert column.to_levels(np.array([0, 99, 100, 250])).tolist() == [0, 0, 1, 1]
     assert column.field == DigitTokenizer(0, 250)
-    assert Numerical("n", 0.0, 250.0).field == CategoryTokenizer(20)
+    assert Numerical("n", 0.0, 250.0, missing="").field == CategoryTokenizer(21, num_ordered=20)
+    assert Datetime("d", "2020-02-01", "2020-03-01", bins=30).field == CategoryTokenizer(30, num_ordered=30)
+    assert Categorical("c", ("a", "b")).field == CategoryTokenizer(2)
 
 
 def test_date_resolution() -> None:

@@ -15,12 +15,10 @@ from feller.data.database_urls import is_database
 from feller.data.loading.file_formats import load_table
 from feller.data.loading.raw import RawTable
 from feller.data.modality import Dataset
-from feller.data.tables.dates import Datetime
 from feller.data.tables.histories import Histories
 from feller.data.tables.linked_tables import LinkedTables
 from feller.data.tables.mixed_table import MixedTable
 from feller.data.tables.modality import Table
-from feller.data.tables.numerical_column import Numerical
 from feller.data.tables.schema import Schema
 from feller.evaluation.number_format import format_percent, is_number
 from feller.evaluation.report.report_page import ReportTable
@@ -176,10 +174,7 @@ def linked_figures(comparison: SampleComparison, numbers: dict[str, Any]) -> lis
 
 def _labelled(schema: Schema) -> list[LabelledColumn]:
     """Return the names and levels of the modelled columns of a schema, for plots."""
-    return [
-        LabelledColumn(column.name, column.level_names, isinstance(column, Numerical | Datetime))
-        for column in schema.modelled
-    ]
+    return [LabelledColumn(column.name, column.level_names, column.is_ordered) for column in schema.modelled]
 
 
 REGISTRATIONS = {

@@ -13,7 +13,7 @@ from torch import Tensor
 from feller.app.workflows.imputation import check_table_model, raw_of
 from feller.core.errors import UsageError, check_number, error_context
 from feller.core.rng import Rng
-from feller.data.tables.best_cells import Guess, best_guess, is_ordered, mean_units, mode, present_probs, quantile
+from feller.data.tables.best_cells import Guess, best_guess, mean_units, mode, present_probs, quantile
 from feller.data.tables.column import ModelledColumn
 from feller.data.tables.dataframes import to_frame
 from feller.data.tables.encoding import decode
@@ -64,7 +64,7 @@ class ColumnPrediction:
         Raises:
             UsageError: If the column has no order, or a level is not in [0, 1].
         """
-        if not is_ordered(self.column):
+        if not self.column.is_ordered:
             raise UsageError(
                 argument="target",
                 expected="a column of numbers or times",
@@ -127,7 +127,7 @@ def column_classes(table: Table, column: ModelledColumn) -> pd.Series:
     Raises:
         UsageError: If a code stands for several values, as the bins of numbers do.
     """
-    has_bins = is_ordered(column) and not (isinstance(column, Numerical) and column.digits)
+    has_bins = column.is_ordered and not (isinstance(column, Numerical) and column.digits)
     bins = getattr(column, "levels", None)
     if has_bins and bins is not None and any(np.diff(bins.span(code))[0] for code in range(bins.count)):
         raise UsageError(

@@ -14,11 +14,6 @@ Guess = tuple[Int64[np.ndarray, " n"], Float64[np.ndarray, " n"]]
 """Code of each cell, and the number in [0, 1) that selects its value within the code."""
 
 
-def is_ordered(column: ModelledColumn) -> bool:
-    """Return True for numbers and times, whose codes ascend with the values."""
-    return isinstance(column, Numerical | Datetime)
-
-
 def present_probs(probs: Float64[np.ndarray, "n codes"], column: ModelledColumn) -> Float64[np.ndarray, "n values"]:
     """Return the probabilities of all values given that the cell is not missing, [n, values]; 0 if always missing."""
     values = probs[:, : column.num_values]
@@ -31,7 +26,7 @@ def best_guess(probs: Float64[np.ndarray, "n codes"], column: ModelledColumn) ->
 
     A cell that is missing with probability 1 gets the code of missing cells.
     """
-    return quantile(probs, column, 0.5) if is_ordered(column) else mode(probs, column)
+    return quantile(probs, column, 0.5) if column.is_ordered else mode(probs, column)
 
 
 def mode(probs: Float64[np.ndarray, "n codes"], column: ModelledColumn) -> Guess:
@@ -63,7 +58,7 @@ def mean_units(probs: Float64[np.ndarray, "n codes"], column: ModelledColumn) ->
 
 def mean_guess(probs: Float64[np.ndarray, "n codes"], column: ModelledColumn) -> Guess:
     """Return the cell nearest to the mean of each cell of an ordered column; the mode of other cells."""
-    if not is_ordered(column):
+    if not column.is_ordered:
         return mode(probs, column)
     means = mean_units(probs, column)
     levels = _levels(column)

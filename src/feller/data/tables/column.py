@@ -4,7 +4,7 @@ import abc
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow
@@ -34,6 +34,8 @@ class Column(abc.ABC):
 class ModelledColumn(Column):
     """Base class of columns with integer codes of cells, from 0; the last code stands for missing cells, if allowed."""
 
+    is_ordered: ClassVar[bool] = False
+    """True for numbers and times, whose codes ascend with the values."""
     missing: str | None
     """Text of a missing cell; None if cells cannot be missing."""
     also_missing: tuple[str, ...]
@@ -74,7 +76,7 @@ class ModelledColumn(Column):
     @property
     def field(self) -> ColumnTokenizer:
         """Tokenizer of the codes of the column: by default, the code of a cell is its only token."""
-        return CategoryTokenizer(self.num_codes)
+        return CategoryTokenizer(self.num_codes, self.num_values if self.is_ordered else 0)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ import datetime
 import re
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow
@@ -39,6 +39,7 @@ class Datetime(ModelledColumn):
     The code of a bin is decoded to a uniformly random time in the bin, in the finest unit of the format.
     """
 
+    is_ordered: ClassVar[bool] = True
     name: str  # pyrefly: ignore
     first: str
     last: str

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 import pyarrow
@@ -30,6 +31,7 @@ class Numerical(ModelledColumn):
     bins.
     """
 
+    is_ordered: ClassVar[bool] = True
     name: str  # pyrefly: ignore
     low: float
     high: float
@@ -89,7 +91,7 @@ class Numerical(ModelledColumn):
     def field(self) -> ColumnTokenizer:
         levels = self.levels
         if not self.digits:
-            return CategoryTokenizer(self.num_codes)
+            return CategoryTokenizer(self.num_codes, self.num_values)
         return DigitTokenizer(levels.starts[0], levels.last, self.missing is not None)
 
     @property

@@ -6,10 +6,8 @@ from torch import Tensor
 
 from feller.data.modality import Dataset
 from feller.data.tables.column import ModelledColumn
-from feller.data.tables.dates import Datetime
 from feller.data.tables.histories import Histories
 from feller.data.tables.modality import Table
-from feller.data.tables.numerical_column import Numerical
 from feller.evaluation.attacks.coded_tables import CodedTables
 
 MAX_COLUMNS = 40
@@ -55,7 +53,7 @@ def coded_histories(modality: Histories, samples: Dataset, train: Dataset, held_
         members,
         unseen,
         counts,
-        (*map(_is_ordered, persons), *[_is_ordered(column) for column in rows] * steps),
+        (*(column.is_ordered for column in persons), *[column.is_ordered for column in rows] * steps),
         (*(column.missing is not None for column in persons), *[True] * (len(rows) * steps)),
     )
 
@@ -67,7 +65,3 @@ def persons_dataset(data: Dataset, modality: Histories) -> Dataset:
 
 def _values_of(column: ModelledColumn) -> int:
     return len(column.level_names) - (column.missing is not None)
-
-
-def _is_ordered(column: ModelledColumn) -> bool:
-    return isinstance(column, Numerical | Datetime)

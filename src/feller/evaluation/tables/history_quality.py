@@ -15,10 +15,8 @@ from torch import Tensor
 from feller.core.errors import InputError
 from feller.core.rng import Rng
 from feller.data.modality import Dataset
-from feller.data.tables.dates import Datetime
 from feller.data.tables.histories import Histories
 from feller.data.tables.modality import Table
-from feller.data.tables.numerical_column import Numerical
 from feller.evaluation.tables.copy_metrics import shuffle_columns
 from feller.evaluation.tables.marginal_distance import column_sets, total_variations
 from feller.evaluation.tables.table_quality import MIN_HELD_OUT, Numbers
@@ -135,7 +133,7 @@ def _copied(modality: Histories, values: Tensor, train: Tensor) -> float:
 def _distances(modality: Histories, rng: Rng) -> dict[str, Callable[[LevelsOfHistories, LevelsOfHistories], float]]:
     """Return the distances between histories, by name of the metric."""
     columns = modality.rows.schema.modelled
-    ordered = [j for j, column in enumerate(columns) if isinstance(column, Numerical | Datetime)]
+    ordered = [j for j, column in enumerate(columns) if column.is_ordered]
 
     def num_rows(one: LevelsOfHistories, other: LevelsOfHistories) -> float:
         counts = [item.attributes[:, 0].bincount(minlength=len(columns)).numpy() for item in (one, other)]

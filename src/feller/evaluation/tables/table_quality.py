@@ -10,9 +10,7 @@ from torch import Tensor
 from feller.core.errors import InputError, UsageError
 from feller.core.rng import Rng
 from feller.data.modality import Dataset
-from feller.data.tables.dates import Datetime
 from feller.data.tables.modality import Table
-from feller.data.tables.numerical_column import Numerical
 from feller.evaluation.intervals import share_difference
 from feller.evaluation.tables import marginal_distance
 from feller.evaluation.tables import utility as usefulness
@@ -309,7 +307,7 @@ def _quality_of(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng, *
         train_codes,
         held_out_codes,
         [len(column.level_names) for column in columns],
-        ordered=[isinstance(column, Numerical | Datetime) for column in columns],
+        ordered=[column.is_ordered for column in columns],
         target=modality.schema.target_index if len(columns) > 1 else None,
         names=[column.name for column in columns],
         rules=rule_checker(modality),

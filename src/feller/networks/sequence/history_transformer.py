@@ -16,6 +16,7 @@ from feller.networks.blocks.condition_encoders import ConditionTypes
 from feller.networks.blocks.time_conditioning import TransformerBlock
 from feller.networks.image.dit import cached_attention
 from feller.networks.network_config import NetworkConfig, seeded_init
+from feller.networks.sequence.ordered_values import smooth_embeddings
 from feller.networks.sequence.row_transformer import EMBEDDING_STD, RowTransformer, RowTransformerNetwork
 from feller.spaces.history_tokens import HistoryTokens
 from feller.spaces.table_tokens import TableTokens
@@ -231,6 +232,7 @@ class TokenSum(nn.Module):
         self.register_buffer("first", first, persistent=False)
         self.embed = nn.Embedding(sum(space.vocab_sizes), width)
         nn.init.normal_(self.embed.weight, std=len(space.vocab_sizes) ** -0.5)
+        smooth_embeddings(self.embed.weight, space)
 
     def forward(self, tokens: Int64[Tensor, "*b places"]) -> Float[Tensor, "*b width"]:
         """Return the features of each row."""

@@ -15,6 +15,7 @@ from feller.networks.blocks.condition_encoders import ConditionTypes
 from feller.networks.blocks.time_conditioning import TransformerBlock
 from feller.networks.image.dit import AttentionFn
 from feller.networks.network_config import NetworkConfig, seeded_init
+from feller.networks.sequence.ordered_values import OrderedSmoothing, smooth_embeddings
 from feller.networks.sequence.table_grammar import TableGrammar
 from feller.spaces.table_tokens import TableTokens
 
@@ -102,10 +103,12 @@ class RowTransformerNetwork(nn.Module):
         blocks = [TransformerBlock(width, config.heads) for _ in range(config.depth)]
         self.heads, self.blocks = config.heads, nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(width)
-        self.head = PlaceHeads(space, self.grammar.max_tokens, width)
+        self.head, self.smoothing = PlaceHeads(space, self.grammar.max_tokens, width), OrderedSmoothing(space)
         for table in (self.token_embed, self.position_embed):
             nn.init.normal_(table.weight, std=EMBEDDING_STD)
+        smooth_embeddings(self.token_embed.weight, space)
         with torch.no_grad():
+            self.head.bias.copy_(self.smoothing.invert(self.head.bias))
             for block in blocks:
                 for layer in (block.proj, block.fc2):
                     layer.weight.mul_((2 * config.depth) ** -0.5)
@@ -150,7 +153,7 @@ class RowTransformerNetwork(nn.Module):
             h = block(h, None, partial(F.scaled_dot_product_attention, is_causal=True))
         step = order.argsort(-1)
         h = self.norm(h).gather(-2, step[..., None].expand(h.shape))
-        return self.head(h).masked_fill(~self.grammar.allowed(x, step), -torch.inf)
+        return self.smoothing(self.head(h)).masked_fill(~self.grammar.allowed(x, step), -torch.inf)
 
     def init_cache(self, batch_size: int) -> RowKVCache:
         """Return an empty cache for a batch of rows."""
@@ -187,12 +190,12 @@ class RowTransformerNetwork(nn.Module):
         for layer, block in enumerate(self.blocks):
             h = block(h, None, single_query_attention(cache.keys[layer], cache.values[layer], cache.length))
         h = self.norm(h[:, 0])
-        logits = self.head.at_place(h, place).expand(batch_size, -1)
-        return logits, RowKVCache(cache.keys, cache.values, cache.length + 1)
+        logits = self.smoothing(self.head.at_place(h, place), place)
+        return logits.expand(batch_size, -1), RowKVCache(cache.keys, cache.values, cache.length + 1)
 
 
 class PlaceHeads(nn.Module):
-    """Linear output layers, one per position; initially, each returns the log marginals of its position's tokens."""
+    """Linear output layers, one per position, whose initial biases are the log marginals of its tokens."""
 
     def __init__(self, space: TableTokens, max_tokens: int, width: int) -> None:
         super().__init__()

@@ -5,10 +5,8 @@ from collections.abc import Mapping
 from feller.app.workflows.auditing.audit_target import AuditTarget
 from feller.core.rng import Rng
 from feller.data.modality import Dataset
-from feller.data.tables.dates import Datetime
 from feller.data.tables.histories import Histories
 from feller.data.tables.modality import Table
-from feller.data.tables.numerical_column import Numerical
 from feller.data.tables.schema import ROW
 from feller.evaluation.attacks.coded_histories import coded_columns, coded_histories
 from feller.evaluation.attacks.coded_tables import CodedTables
@@ -75,7 +73,7 @@ def coded_tables(table: Table, samples: Dataset, train: Dataset, held_out: Datas
         members,
         unseen,
         tuple(len(column.level_names) for column in columns),
-        tuple(isinstance(column, Numerical | Datetime) for column in columns),
+        tuple(column.is_ordered for column in columns),
         tuple(column.missing is not None for column in columns),
     )
 
