@@ -90,6 +90,7 @@ def test_overfitting_stops_a_training_of_steps(monkeypatch: pytest.MonkeyPatch) 
     assert best is not None
     assert stopped.best is not None
     assert stopped.step == best.step + max(80, best.step) < CONFIG.steps
+    assert (stopped.stopped_early, whole.stopped_early) == (True, False)
     assert stopped.best.step == best.step
     assert all(torch.equal(stopped.ema_weights()[name], value) for name, value in whole.ema_weights().items())
 

@@ -6,7 +6,7 @@ import inspect
 import itertools
 import pathlib
 import re
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass, replace
 from numbers import Integral
 from numbers import Real as RealNumber
@@ -114,8 +114,13 @@ def flag_names(kind: Any, name: str) -> list[str]:
 
 def command_words(config: Any) -> list[str]:
     """Return the command-line words that reproduce a config: the command and its non-default options."""
-    args, values = [command_name(type(config))], values_of(config)
-    for name in non_default_options(config):
+    return [command_name(type(config)), *option_words(config, flags_of(config))]
+
+
+def option_words(config: Any, names: Iterable[str]) -> list[str]:
+    """Return the command-line words of the named options of a config that differ from their defaults."""
+    args, values, given = list[str](), values_of(config), non_default_options(config)
+    for name in (name for name in names if name in given):
         value, flags = values[name], flag_names(config, name)
         if name in SHELL or not (flags or is_positional(flags_of(config)[name])):
             continue

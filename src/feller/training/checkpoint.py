@@ -28,6 +28,8 @@ NETWORK_KEY = "network"
 """Metadata key for the name of an auxiliary network."""
 BEST_KEY, LOWEST_KEY = "best.step_and_loss", "best.lowest_losses"
 """Names of the step and the loss of the selected weights, and of the lowest losses of the held-out examples."""
+STOPPED_KEY = "stopped_early"
+"""Key of a training that ended before its budget, because the loss on held-out examples no longer fell."""
 CPUINFO = pathlib.Path("/proc/cpuinfo")
 
 
@@ -74,14 +76,20 @@ def save_checkpoint(run: Run, train_state: TrainState, *, writes: bool = True) -
     if not writes:
         return
     metadata = {name: str(value) for name, value in counters.items()}
-    save_tensors(run.state, state, {**metadata, HARDWARE_KEY: describe_hardware(train_device(train_state))})
+    early = {STOPPED_KEY: True} if train_state.stopped_early else {}
+    hardware = {HARDWARE_KEY: describe_hardware(train_device(train_state))}
+    save_tensors(run.state, state, {**metadata, **hardware, **{name: str(value) for name, value in early.items()}})
     save_tensors(run.weights, weights)
     save_tensors(run.ema_weights, ema_weights)
-    write_json(run.progress, counters)
+    write_json(run.progress, {**counters, **early})
 
 
 def read_counters(run: Run) -> dict[str, Any]:
-    """Return the training progress of a run: steps and seconds; InputError if the file is missing or damaged."""
+    """Return the training progress of a run: steps, seconds, and `stopped_early` if training ended before its budget.
+
+    Raises:
+        InputError: If the file is missing or damaged.
+    """
     counters = read_json(run.progress, INCOMPLETE_RUN_REMEDY)
     if not isinstance(counters, dict):
         raise InputError("an object", f"{counters!r:.40}", "Resume the run", file=run.progress)
@@ -91,6 +99,8 @@ def read_counters(run: Run) -> dict[str, Any]:
         if not is_count or not 0 <= value < math.inf:
             expected = "a whole number of at least 0" if kind is int else "a finite number of at least 0"
             raise InputError(expected, f"{value!r:.40}", "Resume the run", argument=name, file=run.progress)
+    if not isinstance(early := counters.get(STOPPED_KEY, False), bool):
+        raise InputError("true or false", f"{early!r:.40}", "Resume the run", argument=STOPPED_KEY, file=run.progress)
     return counters
 
 
@@ -132,6 +142,7 @@ def load_checkpoint(run: Run, train_state: TrainState, file: pathlib.Path | None
         ) from error
     for name, value in counters.items():
         setattr(train_state, name, value)
+    train_state.stopped_early = STOPPED_KEY in metadata
     return hardware_change_notice(metadata, train_device(train_state))
 
 

@@ -55,7 +55,7 @@ class HeldOutSelection(Callback):
     @property
     def should_stop(self) -> bool:
         """True if the loss has been above the lowest for long; a training of a given time is never stopped."""
-        return self._is_overfitting and self._config.steps is not None
+        return self._is_overfitting and self._config.may_stop_early
 
     def on_train_start(self, state: TrainState) -> None:
         self._check(state)
@@ -64,6 +64,7 @@ class HeldOutSelection(Callback):
         best = state.best
         patience = max(PATIENCE * self.interval(state.step), 0 if best is None else best.step)
         self._is_overfitting = best is not None and best.step > 0 and state.step - best.step >= patience
+        state.stopped_early = self.should_stop and state.progress(self._config) < 1
 
     def on_step_end(self, state: TrainState, metrics: StepMetrics) -> None:
         if state.best is None or metrics.step % self.interval(metrics.step):

@@ -55,6 +55,8 @@ class TrainState:
     """Training time in seconds, including earlier sessions."""
     best: BestWeights | None = None
     """EMA weights selected by their loss on held-out examples; None if the last ones are used."""
+    stopped_early: bool = False
+    """True if training ended before its budget, because the loss on held-out examples no longer fell."""
     reused: Example | None = None
     """Examples that the next steps use again, with `reuse_batches`; None before new ones, and with several ranks."""
     is_sharded: bool = False

@@ -87,6 +87,11 @@ class TrainConfig:
             for value in values:
                 check_number(name, value, ge=0, lt=1)
 
+    @property
+    def may_stop_early(self) -> bool:
+        """True if training may stop before its budget is spent; a training of a given time is never stopped."""
+        return self.keep_best and self.steps is not None
+
     def progress(self, step: int, seconds: float) -> float:
         """Return the spent fraction of the budget, in steps if they are set, else in minutes; 1 or more at the end."""
         if self.steps is not None:

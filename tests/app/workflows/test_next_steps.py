@@ -29,6 +29,21 @@ COUNTED = ClosedFormBudget(epsilon=0.5, delta=1e-6, n=1000, rho=0.01)
             TrainConfig(minutes=2.0),
             "--space torus --project --size tiny --minutes 2.0",
         ),
+        (
+            {"person": "woman", "order": "date", "max_rows": 9, "report": "none"},
+            TrainConfig(steps=3),
+            "--person woman --order date --max-rows 9 --size tiny --steps 3 --report none --seed 1",
+        ),
+        (
+            {"private": PLANNED, "clip": "adaptive", "audit": ("fisher=64",)},
+            TrainConfig(steps=40),
+            "--epsilon 4 --delta 1e-05 --clip adaptive --audit fisher=64 --steps 40",
+        ),
+        (
+            {"start_from": "older", "rank": 4, "target_modules": ("to_q", "to_v"), "nested": True, "links": True},
+            TrainConfig(),
+            "--nested --links --start-from older --rank 4 --target-modules to_q to_v --size tiny",
+        ),
         ({"fields": ("--train.lr", "1e-4")}, TrainConfig(steps=3), "--size tiny --steps 3 --train.lr 1e-4 --seed 1"),
         ({"start_from": "older", "vocabulary": "bytes"}, TrainConfig(), "--vocabulary bytes --start-from older"),
     ],

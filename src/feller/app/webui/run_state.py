@@ -27,11 +27,11 @@ from feller.app.workflows.bridges.bridge_detection import BRIDGE_KEY
 from feller.app.workflows.fine_tuned_run import read_tuning_record
 from feller.app.workflows.fitting.closed_form import is_closed_form
 from feller.app.workflows.run_config import read_fit_record, read_import_conventions, read_train_config
-from feller.app.workflows.run_status import ReportSummary, is_spent, read_report_summary
+from feller.app.workflows.run_status import ReportSummary, is_spent, is_stopped_early, read_report_summary
 from feller.core.errors import InputError
 from feller.core.run_folder import Run
 from feller.evaluation.number_format import Number, is_number
-from feller.training.checkpoint import read_counters
+from feller.training.checkpoint import STOPPED_KEY, read_counters
 
 REFRESH_SECONDS = 3.0
 """Interval in seconds at which the page reads a state that may change by itself."""
@@ -157,7 +157,8 @@ def read_state(run: LoadedRun) -> RunState:
     folder, place = run.run, shlex.quote(run.folder)
     counters: dict[str, Any] = {}
     with contextlib.suppress(InputError):  # missing before the first checkpoint
-        counters = {name: value for name, value in read_counters(folder).items() if is_number(value)}
+        read = read_counters(folder)
+        counters = {name: value for name, value in read.items() if is_number(value) or name == STOPPED_KEY}
     row = _last_row(folder.metrics)
     last = {**counters, **row}
     steps, minutes = _budget(run)
@@ -233,7 +234,8 @@ def _is_done(run: LoadedRun, counters: dict[str, Any], fraction: float | None) -
         return (fraction is not None and fraction >= 1) or (_budget(run)[0] is None and late)
     if read_import_conventions(run.run) is not None or is_closed_form(counters):
         return True
-    return (fraction is not None and fraction >= 1) or is_spent(run.run, read_fit_record(run.run))
+    is_early = is_stopped_early(read_train_config(run.run), counters)
+    return is_early or (fraction is not None and fraction >= 1) or is_spent(run.run, read_fit_record(run.run))
 
 
 def _last_row(file: pathlib.Path) -> dict[str, Any]:

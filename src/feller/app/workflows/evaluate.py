@@ -338,7 +338,7 @@ def _evaluate(
             save_judge(run.judge, quality_result.judge)
         reporter.start("writing the report")
         step, seconds = status.counters["step"], status.counters["seconds"]
-        if samples is not None or status.at_once or read_import_conventions(run) is not None:
+        if samples is not None or status.at_once or status.stopped_early or read_import_conventions(run) is not None:
             notice = ""
         elif tuning_record is None:
             notice = undertrained_notice(run, record, raw_data, step, seconds)

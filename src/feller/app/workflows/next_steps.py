@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from feller.app.modalities.registration import registration_of
-from feller.app.options import option_of, to_record, values_of
+from feller.app.options import option_of, option_words, to_record
 from feller.app.workflows.fine_tuned_run import TuningRecord, needs_rewards
 from feller.app.workflows.private.privacy_config import Guarantee
 from feller.app.workflows.run_config import UNRECORDED, FitRecord
@@ -31,7 +31,24 @@ DEFAULT_MINUTES = 5.0
 """Training time in minutes that suggested commands assume if the training budget is neither in steps nor in minutes."""
 CONTINUE_PREFIX = "resume with: "
 """Text in the notice of an undertrained run that precedes the command to resume the run."""
-DATA_FLAGS = ("modality", "schema", "longest", "space", "vocabulary", "tokenizer", "latent", "start_from")
+DATA_OPTIONS = (
+    "modality",
+    "schema",
+    "longest",
+    "space",
+    "project",
+    "vocabulary",
+    "tokenizer",
+    "latent",
+    "nested",
+    "links",
+    "person",
+    "order",
+    "max_rows",
+    "start_from",
+    "rank",
+    "target_modules",
+)
 """Names of the recorded `fit` options for data loading and initial weights."""
 MAX_EXAMINED = 100
 """Maximum number of protein chains examined to find a short sequence for an example command."""
@@ -54,19 +71,17 @@ def fit_command(run: Run, record: FitRecord, training: TrainConfig) -> str:
     budget = ("--steps", steps) if steps else ("--minutes", minutes) if minutes else ()
     target = ("--target", *record.target) if record.target else ()
     condition = ("--condition", *record.condition) if record.condition else ()
-    options = {name.replace("_", "-"): values_of(record.config)[name] for name in DATA_FLAGS}
-    data_arguments = [arg for flag, value in options.items() if value is not None for arg in (f"--{flag}", value)]
-    data_arguments += ["--project"] if record.config.data_loading.project else []
     arguments = (
         "--recipe",
         record.provenance.recipe,
         *target,
         *condition,
-        *data_arguments,
+        *option_words(record.config, DATA_OPTIONS),
         "--size",
         record.provenance.size,
         *_private(record),
         *budget,
+        *option_words(record.config, ("report",)),
         *record.provenance.fields,
     )
     return _command("fit", record.data, *arguments, "--seed", record.seed, "--out", run.path)
@@ -98,7 +113,8 @@ def _private(record: FitRecord) -> tuple[object, ...]:
     else:
         arguments = ("--epsilon", *arguments)
     is_correlated = isinstance(privacy_plan, Guarantee) and privacy_plan.bands > 1
-    return (*arguments, "--bands", privacy_plan.bands) if is_correlated else arguments
+    correlation = ("--bands", privacy_plan.bands) if is_correlated else ()
+    return (*arguments, *option_words(record.config, ("clip",)), *correlation, *option_words(record.config, ("audit",)))
 
 
 def tune_command(

@@ -28,7 +28,7 @@ from feller.models.recipes.registry import FLOW_MAPS, SECOND_STAGES
 from feller.models.spec import load_spec
 from feller.privacy.accounting.ledger import Ledger
 from feller.training.callbacks import read_metrics
-from feller.training.checkpoint import read_counters
+from feller.training.checkpoint import STOPPED_KEY, read_counters
 from feller.training.optimizer import TrainConfig
 
 
@@ -165,10 +165,20 @@ def is_spent(run: Run, record: FitRecord) -> bool:
     return ledger is not None and steps_in(ledger) >= record.provenance.private.steps
 
 
+def is_stopped_early(training: TrainConfig, counters: Mapping[str, Any]) -> bool:
+    """Return True if training ended before its budget, because the loss on held-out examples no longer fell."""
+    return training.may_stop_early and bool(counters.get(STOPPED_KEY))
+
+
+def is_trained(training: TrainConfig, counters: Mapping[str, Any]) -> bool:
+    """Return True if the training budget is spent, or training stopped early."""
+    return training.progress(counters["step"], counters["seconds"]) >= 1 or is_stopped_early(training, counters)
+
+
 def incomplete_training_note(run: Run, record: FitRecord, training: TrainConfig, counters: dict[str, Any]) -> str:
     """Return a note if training took fewer steps than planned; empty if training is complete."""
     step = counters["step"]
-    if is_closed_form(counters) or training.progress(step, counters["seconds"]) >= 1:
+    if is_closed_form(counters) or is_trained(training, counters):
         return ""
     if not is_spent(run, record):
         return f"Training stopped after {step:,} steps; resume with the command below."
@@ -229,8 +239,12 @@ class RunStatus:
     @property
     def is_done(self) -> bool:
         """True if the planned training is complete, or the privacy budget is spent."""
-        is_complete = self.training.progress(self.counters["step"], self.counters["seconds"]) >= 1
-        return self.at_once or is_complete or is_spent(self.run, self.record)
+        return self.at_once or is_trained(self.training, self.counters) or is_spent(self.run, self.record)
+
+    @property
+    def stopped_early(self) -> bool:
+        """True if training ended before its budget, because the loss on held-out examples no longer fell."""
+        return is_stopped_early(self.training, self.counters)
 
     @property
     def incomplete_note(self) -> str:
@@ -265,7 +279,7 @@ class RunStatus:
 
     def continue_commands(self, tuning_record: TuningRecord | None = None, sketch: str = "") -> list[tuple[str, str]]:
         """Return the command that continues training, with its description; empty if no more training is possible."""
-        if self.at_once or (self.is_done and self.record.is_private):
+        if self.at_once or self.stopped_early or (self.is_done and self.record.is_private):
             return []
         return [continue_command(self.run, self.record, tuning_record, self.training if self.is_done else None, sketch)]
 

@@ -11,10 +11,11 @@ import torch
 from feller.app.reporter import SILENT
 from feller.app.workflows.auditing.audit_page import ALARM, HOLDS, audit_verdict
 from feller.app.workflows.auditing.audit_target import open_audit_target
-from feller.app.workflows.auditing.canary_audit import canary_attack
+from feller.app.workflows.auditing.canary_audit import canary_attack, check_canaries, place_canaries
 from feller.app.workflows.auditing.retrain import make_retrainer
 from feller.app.workflows.auditing.retraining_attacks import shadow_model_attack
 from feller.app.workflows.private.guarantee_text import guarantee_numbers
+from feller.app.workflows.private.privacy_config import Guarantee
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller.core.run_folder import Run
@@ -25,6 +26,7 @@ from tests.errors import refuses
 
 pytestmark = pytest.mark.usefixtures("here", "unreported")
 
+PLANNED = Guarantee(epsilon=4.0, delta=1e-5, n=1000, sigma=1.25, clip=1.0, batch=100, steps=40)
 LETTERS, COLUMNS = "abcdefgh", 8
 SCHEMA = {"columns": {f"c{j}": {"kind": "categorical", "values": list(LETTERS)} for j in range(COLUMNS)}}
 
@@ -152,6 +154,23 @@ def test_every_kind_can_be_trained_again(monkeypatch, data):
     numbers = canary_attack(it, again, 32, Rng(0), SILENT).numbers
     assert 0.1 < numbers["planted_auc"] < 0.9
     assert numbers["canaries"] == 32
+
+
+def test_held_out_examples_bound_the_number_of_canaries():
+    """One example for each canary; with visible gradients, ten for every fourth."""
+    fitted("example:molecules", "--steps", 2, "--train.batch-size", 8)
+    it, again = audited()
+    private = replace(again, privacy_plan=PLANNED)
+    held_out = it.train.subset(torch.arange(137))
+    for retrainer, most in ((again, 137), (private, 43)):
+        for count in (200, most + 1):
+            with refuses(UsageError, remedy=f"Use --canaries {most} or fewer"):
+                check_canaries(retrainer, it.train, held_out, count)
+        check_canaries(retrainer, it.train, held_out, most)
+        assert most <= len(place_canaries(retrainer, it.train, held_out, most, Rng(0)).rows) <= 137
+    with refuses(UsageError) as caught:
+        check_canaries(private, it.train, held_out.subset(torch.arange(90)), 40)
+    assert "Omit --canaries" in caught.value.remedy
 
 
 def test_runs_that_are_not_trained_again():

@@ -3,6 +3,7 @@
 import csv
 import json
 import pathlib
+import sys
 import warnings
 
 import numpy as np
@@ -12,7 +13,7 @@ from feller.app.workflows.fitting.plan_fit import RecipeRequest, plan_fit
 from feller.app.workflows.private import table_schema
 from feller.app.workflows.private.guarantee_text import timing
 from feller.app.workflows.private.privacy_config import PrivacyConfig
-from feller.app.workflows.private.private_data import data_access
+from feller.app.workflows.private.private_data import PRIVATE_PACKAGES, data_access
 from feller.app.workflows.private.table_schema import (
     capture_warnings,
     clipped_cells_note,
@@ -21,6 +22,7 @@ from feller.app.workflows.private.table_schema import (
     rare_values_note,
 )
 from feller.core.errors import MAX_MESSAGE_LENGTH, InputError
+from feller.core.optional_dependency import NotInstalledError
 from feller.data.tables.clipped_cells import ClippedCells, KeptWords
 from feller.data.tables.column import Boolean
 from feller.data.tables.private_schema_search import SchemaSearchResult
@@ -75,6 +77,14 @@ def test_table_hidden_by_noise_is_refused():
     kept = pathlib.Path("r/spent/1/ledger.json")
     assert [one["label"] for one in json.loads(kept.read_text())["events"]] == ["kinds of the columns"]
     assert not pathlib.Path("r/model.json").exists()
+
+
+@pytest.mark.parametrize("package", PRIVATE_PACKAGES)
+def test_missing_package_costs_no_budget(monkeypatch, package):
+    write("some.csv", 60)
+    monkeypatch.setitem(sys.modules, package, None)
+    refuse("fit", "some.csv", "--epsilon", 1, "--out", "r", kind=NotInstalledError)
+    assert not pathlib.Path("r").exists()
 
 
 def test_hidden_column_is_left_out(capsys):

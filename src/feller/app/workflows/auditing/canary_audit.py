@@ -48,11 +48,7 @@ def make_canaries(train: Dataset, held_out: Dataset, n: int, rng: Rng) -> Datase
         cond, targets = modality.add_derived_conditions(_conditions(modality, n, rng)), _targets(train, n, rng)
         return Dataset(values, cond, modality, properties=targets, target=train.target)
     if n > len(held_out):
-        raise UsageError(
-            f"the {n:,} canaries of a model of {modality.display_name} are held-out examples, of which there are only"
-            f" {len(held_out):,}",
-            remedy=f"Use --canaries {len(held_out):,} or fewer",
-        )
+        raise UsageError(f"at most {len(held_out):,} canary rows, the number of held-out examples", n)
     return held_out.subset(torch.randperm(len(held_out), generator=rng.stream("held out").shared_generator())[:n])
 
 
@@ -127,31 +123,52 @@ class CanaryPlacement:
         return self.rows.subset(torch.arange(len(self.canaries.present)))
 
 
-def check_canaries(again: Retrainer, count: int) -> None:
-    """Raise an error, before retraining, if `count` canaries are too few or their gradients need too much memory.
+def check_canaries(again: Retrainer, train: Dataset, held_out: Dataset, count: int) -> None:
+    """Raise an error, before the attacks, if `count` canaries are too few, or if memory or held-out examples are.
 
     Args:
         again: Retrainer of the run.
+        train: Training set of the run.
+        held_out: Held-out examples of the run.
         count: Number of canaries: those whose membership is guessed, plus those whose inserted value, one of several
             candidates, is guessed.
 
     Raises:
-        UsageError: If the number is below `MIN_CANARIES`, or the memory does not suffice.
+        UsageError: If the number is below `MIN_CANARIES`, or above what memory or held-out examples allow.
     """
     if count < MIN_CANARIES:
         raise UsageError(
             f"{MIN_CANARIES} canaries or more", count, "Use more canaries, such as 200", argument="canaries"
         )
-    if not _has_visible_gradients(again.privacy_plan):
-        return
-    p = count_parameters(again.description.build(Rng(0)))
-    if (max_canaries := MEMORY // p) < count:
+    has_slots, problems, max_canaries = _has_visible_gradients(again.privacy_plan), list[str](), count
+    if has_slots:
+        p = count_parameters(again.description.build(Rng(0)))
+        if MEMORY // p < count:
+            problems.append(f"the gradients of {count:,} canaries for {p:,} weights need too much memory")
+        max_canaries = min(max_canaries, MEMORY // p)
+    if _random_values(train.modality, train, 1, Rng(0)) is None:
+        n = len(held_out)
+        if (rows := num_canary_rows(count, has_slots=has_slots)) > n:
+            problems.append(
+                f"{count:,} canaries take {rows:,} held-out examples of {train.modality.display_name}, of which there"
+                f" are only {n:,}"
+            )
+        max_canaries = min(max_canaries, n)
+        while max_canaries and num_canary_rows(max_canaries, has_slots=has_slots) > n:
+            max_canaries -= 1
+    if problems:
         raise UsageError(
-            f"the gradients of {count:,} canaries for {p:,} weights need too much memory",
+            "; ".join(problems),
             remedy=f"Use --canaries {max_canaries:,} or fewer"
             if max_canaries >= MIN_CANARIES
             else f"Omit --canaries: at most {max_canaries:,} fit, below the minimum of {MIN_CANARIES}",
         )
+
+
+def num_canary_rows(count: int, *, has_slots: bool) -> int:
+    """Return the number of rows of `count` canaries: one each, and `CANDIDATES` for each reconstruction slot."""
+    num_slots = count // CANARIES_PER_PLACE if has_slots else 0
+    return count - num_slots + CANDIDATES * num_slots
 
 
 def place_canaries(again: Retrainer, train: Dataset, held_out: Dataset, count: int, rng: Rng) -> CanaryPlacement:
@@ -165,9 +182,10 @@ def place_canaries(again: Retrainer, train: Dataset, held_out: Dataset, count: i
             candidates, is guessed.
         rng: Source of random numbers.
     """
-    num_slots = count // CANARIES_PER_PLACE if _has_visible_gradients(again.privacy_plan) else 0
+    has_slots = _has_visible_gradients(again.privacy_plan)
+    num_slots = count // CANARIES_PER_PLACE if has_slots else 0
     num_coins = count - num_slots
-    rows = make_canaries(train, held_out, num_coins + CANDIDATES * num_slots, rng.fold_in("strangers"))
+    rows = make_canaries(train, held_out, num_canary_rows(count, has_slots=has_slots), rng.fold_in("strangers"))
     present = rng.stream("coins").uniform((num_coins,), torch.float64) < 0.5
     chosen = rng.stream("chosen").randint(CANDIDATES, (num_slots,))
     return CanaryPlacement(rows, Canaries(present, chosen, CANDIDATES))
@@ -252,5 +270,4 @@ def training_slowdown(again: Retrainer, count: int) -> float:
     privacy_plan = again.privacy_plan
     if not isinstance(privacy_plan, Guarantee) or not _has_visible_gradients(privacy_plan):
         return 1.0
-    num_slots = count // CANARIES_PER_PLACE
-    return 2 + (count - num_slots + CANDIDATES * num_slots) / privacy_plan.batch
+    return 2 + num_canary_rows(count, has_slots=True) / privacy_plan.batch

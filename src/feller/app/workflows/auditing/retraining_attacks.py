@@ -101,7 +101,7 @@ class RetrainingAttacks:
         retrainer = make_retrainer(target)
         check_number("shadows", shadows, ge=2, remedy="8 or 16 are usual")
         if canaries is not None:
-            check_canaries(retrainer, canaries)
+            check_canaries(retrainer, target.train, target.held_out, canaries)
         return RetrainingAttacks(retrainer, shadows, canaries)
 
     def add_to(self, results: AttackResults, target: AuditTarget, rng: Rng, reporter: Reporter) -> AttackResults:

@@ -162,11 +162,14 @@ def run_training(run: Run, job: TrainingJob, inputs: TrainingInputs, engine: Eng
             Preview(run, job.description, engine),
         ]
     trainer = Trainer(config, all_callbacks, monitor=inputs.monitor, engine=engine)
+    state.stopped_early = False  # a resumed run with other options may go on
     reporter.start("training")
     trainer.fit(state, job.objective, inputs.batches, inputs.rng, inputs.gradient)
     reporter.finish()
     if trainer.interrupted:
         raise Interrupted(job.resume_command)
+    if state.stopped_early:
+        reporter.log(_early_text(state))
     if state.best is not None and state.best.tensors:
         reporter.log(f"kept the weights of step {state.best.step:,}: held-out loss {format_brief(state.best.loss)}")
 
@@ -183,10 +186,17 @@ def _selection(job: TrainingJob, rng: Rng, engine: Engine) -> Iterator[Callback]
         )
 
 
+def _early_text(state: TrainState) -> str:
+    """Return a log line that states why training ended before its budget was spent."""
+    return f"training ended after step {state.step:,}, because the held-out loss no longer fell (early stopping)"
+
+
 def _resume_text(state: TrainState, config: TrainConfig, *, exhausted: bool) -> str:
     """Return a log line that states at which step training resumes."""
     if exhausted:
         return f"nothing left to train: the privacy budget is spent ({state.step:,} steps taken)"
+    if state.stopped_early and config.may_stop_early:
+        return f"nothing left to train: {_early_text(state)}"
     if state.progress(config) < 1:
         return f"resuming after step {state.step:,}"
     progress_text = f"{state.step:,} steps in {state.seconds / 60:.3g} minutes"

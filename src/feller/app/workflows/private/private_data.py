@@ -57,6 +57,7 @@ from feller.app.workflows.private.table_schema import (
 from feller.app.workflows.private.wide_columns import group_wide_columns
 from feller.app.workflows.run_config import FitRecord, data_fingerprint, train_test_split
 from feller.core.errors import InputError, UsageError, error_context
+from feller.core.optional_dependency import require_package
 from feller.core.rng import Rng
 from feller.core.run_folder import Run
 from feller.core.serialization import to_dict
@@ -94,6 +95,11 @@ from feller.training.objectives.one_shot import OneShotObjective
 
 FLOWS = "table-flow"
 """Name of the recipe that does not support numeric columns of a noisy schema, because their cells may be missing."""
+PRIVATE_PACKAGES = {
+    "dp_accounting": "accounting of privacy",
+    "cryptography.hazmat.primitives.ciphers": "private noise",
+}
+"""Module that a private fit needs -> its purpose."""
 
 
 class PrivateData(DataAccess):
@@ -441,13 +447,21 @@ def data_access(config: PrivacyConfig | None, engine: Engine, *, resume: bool = 
     Raises:
         UsageError: If privacy options are given for a resumed run, or an adaptive clipping norm is used with several
             processes.
+        NotInstalledError: If a package that a private fit needs is not installed.
     """
     if config is None:
         return OpenData()
     if resume:
         raise UsageError("privacy options of a resumed run cannot change", remedy="Omit --epsilon, --delta and --noise")
     _check_distributed(adaptive=config.adaptive, engine=engine)  # before anything is spent
+    _check_packages()
     return PrivateData(config, engine)
+
+
+def _check_packages() -> None:
+    """Raise an error if a package that a private fit needs is missing, before it spends anything."""
+    for package, purpose in PRIVATE_PACKAGES.items():
+        require_package(package, purpose, "tables")
 
 
 def _is_draft(record: FitRecord) -> bool:
@@ -460,9 +474,11 @@ def resumed_access(record: FitRecord, engine: Engine) -> DataAccess:
 
     Raises:
         UsageError: If an adaptive clipping norm is used with several processes.
+        NotInstalledError: If a package that a private fit needs is not installed.
     """
     if not record.is_private:
         return OpenData()
+    _check_packages()
     if isinstance(record.provenance.private, Guarantee):
         _check_distributed(adaptive=record.provenance.private.adaptive, engine=engine)
     return PrivateData(None, engine)

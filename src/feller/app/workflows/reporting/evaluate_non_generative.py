@@ -162,7 +162,7 @@ def write_evaluation_report(evaluation: EvaluationData, content: ReportContent) 
     name = "report" if evaluation.data is None else f"report-{stem(evaluation.data)}"
     if get_engine().is_main_process:
         command = evaluate_command(run, record, {"--data": evaluation.data})
-        is_trained = status.is_done and not status.at_once
+        is_trained = status.is_done and not (status.at_once or status.stopped_early)
         counters = status.counters
         notice = (
             undertrained_notice(run, record, evaluation.whole, counters["step"], counters["seconds"])
