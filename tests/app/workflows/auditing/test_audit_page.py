@@ -1,7 +1,10 @@
 """What an audit came to, and its page."""
 
+from dataclasses import replace
+
 import pytest
 
+from feller.app.workflows.auditing import audit_page
 from feller.app.workflows.auditing.attacks import AttackResults
 from feller.app.workflows.auditing.audit_page import (
     ALARM,
@@ -14,6 +17,7 @@ from feller.app.workflows.auditing.audit_page import (
     public_report,
 )
 from feller.app.workflows.auditing.audit_target import open_audit_target
+from feller.app.workflows.auditing.plan_calculator import bounds
 from feller.evaluation.report.report_page import page, record
 from feller.privacy.accounting.dp_events import PoissonSubsampledGaussian
 from feller.privacy.accounting.ledger import Ledger
@@ -126,3 +130,12 @@ def test_the_public_page_has_nothing_from_the_rows(tmp_path):
     assert "0.155" in text or "15.5" in text
     assert not any(word in text for word in ("51.2", "0.512", "0.493", "†"))
     assert page(owner).count("†") > 2
+
+
+@pytest.mark.portable
+def test_both_pages_have_the_budget_that_earlier_runs_spent(tmp_path, monkeypatch):
+    monkeypatch.setattr(audit_page, "earlier_lines", lambda *_: ("an earlier run",))
+    it = replace(open_audit_target(copied(tmp_path / "r"), None), ledger=LEDGER)
+    owner = audit_report(it, bounds(LEDGER.events, LEDGER.delta), AttackResults({}))
+    for report in (owner, public_report(owner)):
+        assert report.expenses == (*LEDGER.describe_events(it.unit), "an earlier run")
