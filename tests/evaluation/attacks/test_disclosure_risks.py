@@ -88,6 +88,9 @@ def test_risk_of_the_paper() -> None:
     assert 0.3 < low < 0.5 < high < 0.7
     assert risk.level == HIGH
     assert Risk(0.21, 0.2, 0.1, 100, 100).level == LOW
+    below = Risk(0.1, 0.3, 0.05, 1_000, 1_000)
+    assert below.interval[1] < 0
+    assert below.level == LOW
     assert Risk(0.25, 0.2, 0.1, 10_000, 10_000).level == ELEVATED
     assert not Risk(0.1, 0.1, 0.1, 100, 100).is_meaningful
     assert Risk(0.1, 0.05, 0.0, 100, 100, scale=4.0).value == pytest.approx(4 * 0.05 / 0.95)

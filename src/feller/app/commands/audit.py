@@ -20,13 +20,15 @@ def run(config: AuditConfig, words: list[str]) -> dict[str, Any]:
         return _calculate(config)
     open_run(config.folder)  # fail on a missing run before loading torch
     from feller.app.terminal import make_reporter, show_metrics
-    from feller.app.workflows.audit import audit
+    from feller.app.workflows.audit import audit, public_page
     from feller.app.workflows.run_config import find_run
 
     reporter = make_reporter()
     run = find_run(config.folder, config.loading.code, reporter)
     metrics = audit(run, config, reporter=reporter)
     show_metrics(metrics, reporter)
+    if metrics.get("report") and (page := public_page(run)) is not None:
+        reporter.log(f"page that may be given away: {page}")
     return {"run": str(run.path), **metrics}
 
 

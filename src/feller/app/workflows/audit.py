@@ -1,6 +1,7 @@
 """Privacy audit of a run: guarantee, reconstruction bounds, attacks and report."""
 
 import math
+import pathlib
 from typing import Any, cast
 
 from feller.app.config import AuditConfig
@@ -93,8 +94,8 @@ def _audit(
     for note in results.notes:
         reporter.log(note)
     page = audit_report(target, metrics, results, leakage, config.show)
-    reporter.log(page.judgement.text(metrics))
     if not has_page:
+        reporter.log(page.judgement.text(metrics))
         return metrics
     write_report(run.path, page, f"report-{NAME}")
     if ledger is not None and page.judgement.grade != ALARM and SEEDED not in page.judgement.cautions:
@@ -103,6 +104,12 @@ def _audit(
         for suffix in ("html", "json"):
             (run.path / f"{PUBLIC_NAME}.{suffix}").unlink(missing_ok=True)
     return {**metrics, "report": f"{run.path / f'report-{NAME}.html'}"}
+
+
+def public_page(run: Run) -> pathlib.Path | None:
+    """Return the path of the page that may be given away; None if the last audit with a report wrote none."""
+    page = run.path / f"{PUBLIC_NAME}.html"
+    return page if page.is_file() and not page.is_symlink() else None
 
 
 def _reconstruct_rows(

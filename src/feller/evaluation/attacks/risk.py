@@ -63,7 +63,7 @@ class Risk:
     def level(self) -> str:
         """Level of the risk: high if its interval lies above `HIGH_RISK`, elevated if it lies above 0.
 
-        Otherwise low, or not measured if the interval also exceeds `MAX_UNCERTAIN`.
+        Otherwise, also if it lies below 0, it is low, or not measured if the interval also exceeds `MAX_UNCERTAIN`.
         """
         low, high = self.interval
         if low > 0:

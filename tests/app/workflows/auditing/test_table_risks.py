@@ -20,6 +20,21 @@ def audit(seed: int, *words: object, n: int = 1_200) -> dict:
     return run("audit", f"r{seed}", "--report", "full")
 
 
+def test_terminal_names_the_verdict_and_each_page_once(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("--schema", "schema.json", "--recipe", "table-marginals", "--epsilon", 1, "--out", "r")
+    people("people.csv", 300, 0)
+    run("fit", "people.csv", *words)
+    capsys.readouterr()
+    found = run("audit", "r", "--report", "quick")
+    shown, page = capsys.readouterr().err, json.loads(pathlib.Path("r/report-audit.json").read_text())
+    for text in (page["verdict"], found["report"], "r/report-audit-public.html"):
+        assert shown.count(text) == 1
+    run("audit", "r", "--report", "none")
+    shown = capsys.readouterr().err
+    assert shown.count(page["verdict"].partition(":")[0]) == 1
+    assert "public" not in shown
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_private_runs_stay_within_their_bounds(seed: int) -> None:
     found = audit(seed, "--epsilon", 1)

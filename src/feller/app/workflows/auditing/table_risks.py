@@ -86,7 +86,7 @@ def risk_grid(risks: DisclosureRisks, epsilon: float | None, delta: float, unit:
     )
     caption = (
         f"Success of an attack on training {unit}s beyond its success on held-out {unit}s, relative to what is left of"
-        f" 100 %. Low: the interval reaches 0. Elevated: it lies above 0. High: it lies above"
+        f" 100 %. Low: the interval reaches 0 or lies below it. Elevated: it lies above 0. High: it lies above"
         f" {format_percent(HIGH_RISK)}. Not measured: it reaches both 0 and {format_percent(MAX_UNCERTAIN)}."
         f" Success on held-out {unit}s is what the population reveals about anybody. Measured from real data."
     )

@@ -162,13 +162,13 @@ def run_training(run: Run, job: TrainingJob, inputs: TrainingInputs, engine: Eng
             Preview(run, job.description, engine),
         ]
     trainer = Trainer(config, all_callbacks, monitor=inputs.monitor, engine=engine)
-    state.stopped_early = False  # a resumed run with other options may go on
+    first_step, state.stopped_early = state.step, False  # a resumed run with other options may go on
     reporter.start("training")
     trainer.fit(state, job.objective, inputs.batches, inputs.rng, inputs.gradient)
     reporter.finish()
     if trainer.interrupted:
         raise Interrupted(job.resume_command)
-    if state.stopped_early:
+    if state.stopped_early and state.step > first_step:
         reporter.log(_early_text(state))
     if state.best is not None and state.best.tensors:
         reporter.log(f"kept the weights of step {state.best.step:,}: held-out loss {format_brief(state.best.loss)}")
