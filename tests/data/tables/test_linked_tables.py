@@ -314,6 +314,14 @@ def test_repeated_keys_are_refused_without_a_schema() -> None:
         feller.read(_duplicate(shop()))
 
 
+def test_a_repeated_key_of_named_persons_is_refused_without_a_schema() -> None:
+    planes = pd.DataFrame({"tailnum": [f"N{i}" for i in range(20)], "seats": range(20)})
+    flights = pd.DataFrame({"tailnum": [f"N{i % 20}" for i in range(60)], "day": range(60)})
+    planes.loc[7, "tailnum"] = "N3"
+    with refuses(InputError, place="planes", column="tailnum", row=8):
+        detect_linked_schema(load_tables({"planes": planes, "flights": flights}), persons="planes")
+
+
 def test_cycles_are_refused() -> None:
     schema = detect_linked_schema(load_tables(shop()))
     content = json.loads(linked_schema_text(schema))

@@ -276,7 +276,8 @@ def table_of(sheet: Sheet | None, where: str) -> RawTable:
     check_header(names, where)
     if not len(sheet.lines) or not names:
         rows = f"rows and columns; found {len(sheet.lines)} x {len(names)}"
-        raise InputError(expected=f"{rows if sheet.dtypes else 'rows below the header'}", place=where)
+        remedy = "Add rows, or leave the table out"
+        raise InputError(expected=rows if sheet.dtypes else "rows below the header", remedy=remedy, place=where)
     table = sheet.cells.rename_columns(names)
     return RawTable(table, columns=tuple(names), lines=sheet.lines, dialect=sheet.dialect, dtypes=sheet.dtypes)
 

@@ -47,7 +47,7 @@ def detect_linked_schema(
         if not len(table.values):
             raise InputError("rows", "none", "Leave the table out", place=name)
     declared = {name: keys.primary_key for name, keys in raw.keys.items() if keys.primary_key}
-    primary = {name: declared.get(name) or _primary_key(name, raw) for name in raw.tables}
+    primary = {name: declared.get(name) or _primary_key(name, raw, name == persons) for name in raw.tables}
     foreign = {name: _all_foreign_keys(name, raw, primary) for name in raw.tables}
     primary = {name: key or _composite_key(raw.tables[name], foreign[name]) for name, key in primary.items()}
     root = persons or _root(raw, primary, foreign)
@@ -98,15 +98,20 @@ def _gap(
     return numerical_column(keys.order, units, counts.astype(np.int64), form)
 
 
-def _primary_key(name: str, raw: RawTables) -> tuple[str, ...]:
-    """Return the column whose cells identify the rows of a table, by its name and cells; empty if there is none."""
-    table = raw.tables[name]
+def _primary_key(name: str, raw: RawTables, is_persons: bool) -> tuple[str, ...]:
+    """Return the column whose cells identify the rows of a table, by its name and cells; empty if there is none.
+
+    `is_persons` is True if the table is known to have one row per person, so that it has a key even if a cell repeats.
+    """
+    table, fraction = raw.tables[name], 0.9 if is_persons else 1.0
     found = [column for column in table.columns if _sounds_like_key(column, name) and _is_unique(table, column)]
     if not found:  # repeated keys are an error of their own
         found = [column for column in table.columns if _names_table(column, name) and _is_unique(table, column, 0.9)]
     if not found:  # a column of texts that another table has as well
         others = [other for other in raw.tables if other != name]
-        found = [c for c in table.columns if _is_unique(table, c) and any(_holds(raw, o, c, name) for o in others)]
+        found = [
+            c for c in table.columns if _is_unique(table, c, fraction) and any(_holds(raw, o, c, name) for o in others)
+        ]
     return (min(found, key=lambda column: not _names_table(column, name)),) if found else ()
 
 
