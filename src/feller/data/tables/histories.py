@@ -26,7 +26,7 @@ from feller.data.tables.dates import Datetime
 from feller.data.tables.dependent_columns import Gap
 from feller.data.tables.encoding import encode
 from feller.data.tables.given_cells import CellConditions, GivenCells
-from feller.data.tables.history_rows import HistoryRows, history_rows
+from feller.data.tables.history_rows import HistoryRows, history_rows, within_bounds
 from feller.data.tables.history_schema import HistorySchema, split_columns
 from feller.data.tables.history_windows import HistoryWindows
 from feller.data.tables.modality import Table, bars, unmodelled_notes
@@ -143,9 +143,17 @@ class Histories(Modality):
 
     def with_given(self, values: Int64[Tensor, "n codes"], given: GivenCells) -> RawTable:
         """Decode codes to cells as `cells` does; given numbers and times of attributes are copied unchanged."""
-        return self._cells(values, self.persons.with_given(self.split(values)[0], given))
+        first = None if self.history.order is None else self.persons.schema.place(self.history.order)
+        may_begin_earlier = first is None or not (given.observed[first] or first in given.choices)
+        return self._cells(values, self.persons.with_given(self.split(values)[0], given), may_begin_earlier)
 
-    def _cells(self, values: Int64[Tensor, "n codes"], of_persons: RawTable) -> RawTable:
+    def _cells(
+        self, values: Int64[Tensor, "n codes"], of_persons: RawTable, may_begin_earlier: bool = True
+    ) -> RawTable:
+        """Decode codes to cells, given the cells of attributes.
+
+        Rows of a person that would end after the last value of their order begin earlier, or else end there.
+        """
         lengths, codes = self.lengths(values).cpu().numpy(), self.valid_rows(values)
         person = np.repeat(np.arange(len(values)), lengths)
         of_rows, index = self.rows.cells(codes), pyarrow.array(person)
@@ -158,7 +166,10 @@ class Histories(Modality):
             gaps[starts[lengths > 0]] = 0
             before = np.concatenate([[0], gaps.cumsum()])
             units = first[person] + before[1:] - before[starts][person]
-            cells[name] = write_values(units.clip(max=self.order_column.levels.last), self.order_column)
+            levels = self.order_column.levels
+            if may_begin_earlier:
+                units = within_bounds(units, starts[person], levels.starts[0], levels.last)
+            cells[name] = write_values(units.clip(max=levels.last), self.order_column)
         unit = self.schema.by_name[self.schema.unit]
         assert isinstance(unit, Identifier)
         people = text_array(unit.cells(len(values))).take(index)

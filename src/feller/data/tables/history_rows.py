@@ -133,6 +133,30 @@ def _sorted_rows(people: np.ndarray, units: np.ndarray | None, max_rows: int) ->
     return SortedRows(order[kept], person[kept], step[kept], None if units is None else units[order][kept])
 
 
+def within_bounds(
+    units: Int64[np.ndarray, " m"], start: Int64[np.ndarray, " m"], low: int, high: int
+) -> Int64[np.ndarray, " m"]:
+    """Return ascending numbers or times of groups, of which those that end after `high` begin earlier as a whole.
+
+    Their first value moves to the same relative position between `low` and the latest possible beginning, so that no
+    values gather at a bound. Differences are kept, unless they are longer than the range together; then all shrink.
+
+    Args:
+        units: Numbers or times in units, group after group.
+        start: Index of the first row of each row's group.
+        low: Least value.
+        high: Largest value.
+    """
+    steps, span = units - units[start], np.zeros_like(units)
+    np.maximum.at(span, start, steps)
+    span, width = span[start], high - low
+    is_late = units[start] + span > high
+    position = np.clip((units[start] - low) / max(width, 1), 0, 1)
+    first = low + np.floor(position * np.maximum(width - span, 0)).astype(np.int64)
+    shrunk = np.floor(steps * np.minimum(width / np.maximum(span, 1), 1)).astype(np.int64)
+    return np.where(is_late, first + np.where(span > width, shrunk, steps), units)
+
+
 def ordered_rows(
     raw: RawTable, people: Int64[np.ndarray, " m"], order: Numerical | Datetime, max_rows: int | None = None
 ) -> SortedRows:

@@ -25,6 +25,7 @@ from feller.data.tables.dates import Datetime
 from feller.data.tables.encoding import encode
 from feller.data.tables.given_cells import CellConditions, GivenCells
 from feller.data.tables.histories import Histories
+from feller.data.tables.history_rows import within_bounds
 from feller.data.tables.history_schema import NUM_ROWS
 from feller.data.tables.history_windows import HistoryWindows
 from feller.data.tables.linked_rows import LinkedRows, linked_rows
@@ -288,9 +289,7 @@ class LinkedTables(Histories):
         start = np.maximum.accumulate(np.where(first, np.arange(len(first)), 0))
         sums = np.where(first, 0, steps).cumsum()
         units = read_values(cells, column)[1][start] + sums - sums[start]
-        excess = np.zeros_like(units)  # rows of a parent that would end too late all begin earlier
-        np.maximum.at(excess, start, units - column.levels.last)
-        return write_values((units - excess[start]).clip(column.levels.starts[0]), column)
+        return write_values(within_bounds(units, start, column.levels.starts[0], column.levels.last), column)
 
     def tree(self, values: Int64[Tensor, "n codes"]) -> RowTree:
         """Return which row belongs to which."""
