@@ -26,10 +26,11 @@ from tests.networks.checks import perturb_weights
 from tests.oracle import F64
 
 ROWS = TableTokens(
-    (CategoryTokenizer(3), DigitTokenizer(7, 22, has_missing=True), CategoryTokenizer(2), CategoryTokenizer(4, 3)),
+    (CategoryTokenizer(3), DigitTokenizer(7, 22, has_missing=True), CategoryTokenizer(2), CategoryTokenizer(4)),
     (PairConstraint(0, 2, ("10", "01", "11")), PairConstraint(3, 2, ("10", "10", "01", "01"))),
     value_probs=((0.5, 0.2, 0.3), (), (0.9, 0.1), (0.1, 0.2, 0.3, 0.4)),
 )
+SMOOTH = TableTokens((*ROWS.columns[:3], CategoryTokenizer(4, 3)), ROWS.constraints, ROWS.value_probs)
 CODES = torch.tensor([*itertools.product(range(3), range(17), range(2), range(4))])
 VALID = (
     ROWS.constraints[0].allowed_mask()[CODES[:, 0], CODES[:, 2]]
@@ -49,8 +50,9 @@ def chances(made: torch.nn.Module, tokens: Tensor, order: Tensor | None) -> Tens
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_probabilities_of_allowed_rows_sum_to_one(order: Tensor | None) -> None:
-    found = chances(network(), ROWS.encode(CODES), order)
+@pytest.mark.parametrize("rows", [ROWS, SMOOTH])
+def test_probabilities_of_allowed_rows_sum_to_one(rows: TableTokens, order: Tensor | None) -> None:
+    found = chances(network(rows), ROWS.encode(CODES), order)
     assert abs(found.sum().item() - 1) < 1e-12
     assert torch.equal(found > 0, VALID)
 
@@ -75,8 +77,9 @@ def test_a_new_network_has_independent_columns() -> None:
 
 
 @pytest.mark.parametrize("order", [order for order in ORDERS if order is not None])
-def test_cached_steps_equal_the_full_pass(order: Tensor) -> None:
-    made, tokens = network(), ROWS.encode(CODES[VALID][::7])
+@pytest.mark.parametrize("rows", [ROWS, SMOOTH])
+def test_cached_steps_equal_the_full_pass(rows: TableTokens, order: Tensor) -> None:
+    made, tokens = network(rows), ROWS.encode(CODES[VALID][::7])
     turn = ROWS.token_order(order.expand(len(tokens), 4))
     whole = made(tokens, torch.zeros(len(tokens)), {"order": order.expand(len(tokens), 4)})
     cache, last, before, everyone = made.init_cache(len(tokens)), None, None, torch.arange(len(tokens))
@@ -124,8 +127,9 @@ def test_settings_out_of_range_are_refused() -> None:
 
 
 @pytest.mark.parametrize("serialisations", [1, 3])
-def test_ghost_clipping_equals_a_loop(serialisations: int) -> None:
-    made, tokens = network(), ROWS.encode(CODES[VALID][::20])
+@pytest.mark.parametrize("rows", [ROWS, SMOOTH])
+def test_ghost_clipping_equals_a_loop(rows: TableTokens, serialisations: int) -> None:
+    made, tokens = network(rows), ROWS.encode(CODES[VALID][::20])
     objective = RowLikelihood(ROWS, shuffle_prob=0.5, num_orders=serialisations)
     example = objective.draw({"x_1": tokens}, Rng(1), made)
     found = clipped_by_ghost(objective.loss, made, example, 0.5)
