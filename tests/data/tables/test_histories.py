@@ -13,7 +13,7 @@ from feller.core.errors import InputError, UsageError
 from feller.core.rng import Rng
 from feller.core.serialization import from_dict, to_dict
 from feller.data.modality import Modality
-from feller.data.tables.dataframes import from_frame
+from feller.data.tables.dataframes import from_frame, to_frame
 from feller.data.tables.histories import Histories
 from feller.data.tables.history_rows import detect_history
 from feller.data.tables.history_schema import HistorySchema
@@ -283,3 +283,24 @@ def test_one_row_per_person_is_refused(table: pd.DataFrame) -> None:
 def test_gaps_start_at_zero() -> None:
     with refuses(InputError, argument="gap"):
         HistorySchema("date", gap=Numerical("date", -1.0, 5.0))
+
+
+def test_dates_that_would_pass_the_end_do_not_gather_there(table: pd.DataFrame) -> None:
+    """Persons who would end late begin earlier; a given first date stays, and later dates stop at the end."""
+    data = feller.read(table, person="patient", order="date")
+    modality = data.modality.view(Histories)
+    assert modality is not None
+    values, first = data.values.clone(), modality.persons.schema.place("date")
+    values[:, first] = modality.persons.counts[first] - 1  # the last bin of the first date
+    last = pd.Timestamp(str(modality.order_column.last))  # type: ignore[union-attr]
+    moved = modality.frame(values, {})
+    assert moved.date.max() <= last
+    assert (moved.date == last).mean() < 0.05
+    days = [
+        frame.groupby("patient").date.diff().dropna().dt.days.to_numpy()
+        for frame in (moved, modality.frame(data.values, {}))
+    ]
+    assert (days[0] == days[1]).all()
+    given = modality.given_cells({"date": str(modality.order_column.last)})  # type: ignore[union-attr]
+    kept = to_frame(modality.with_given(values, given), modality.schema)
+    assert (kept.date == last).all()

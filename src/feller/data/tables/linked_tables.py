@@ -380,7 +380,9 @@ class LinkedTables(Histories):
             rows = tree.parents[above][rows]
         return rows
 
-    def _cells(self, values: Int64[Tensor, "n codes"], of_persons: RawTable) -> RawTable:
+    def _cells(
+        self, values: Int64[Tensor, "n codes"], of_persons: RawTable, may_begin_earlier: bool = True
+    ) -> RawTable:
         """Return the table of persons; the others are returned by `tables`."""
         return self.tables(values)[self.links.persons.name]
 
