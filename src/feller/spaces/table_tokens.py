@@ -239,6 +239,12 @@ class TableTokens(Space):
         """Vocabulary size of each token position, in column order."""
         return tuple(size for column in self.columns for size in column.vocab_sizes)
 
+    @property
+    def first_tokens(self) -> Int64[Tensor, " places"]:
+        """Index of the first token of each position, if the tokens of all positions are numbered one after another."""
+        sizes = torch.tensor(self.vocab_sizes)
+        return sizes.cumsum(0) - sizes
+
     def sample_base(self, n: int, rng: RandomStream, device: torch.device | str = "cpu") -> Int64[Tensor, "n places"]:
         u = rng.uniform((n, len(self.columns)), torch.float64, device)
         codes = [

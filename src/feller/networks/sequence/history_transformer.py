@@ -228,8 +228,7 @@ class TokenSum(nn.Module):
 
     def __init__(self, space: TableTokens, width: int) -> None:
         super().__init__()
-        first = torch.tensor(space.vocab_sizes).cumsum(0) - torch.tensor(space.vocab_sizes)
-        self.register_buffer("first", first, persistent=False)
+        self.register_buffer("first", space.first_tokens, persistent=False)
         self.embed = nn.Embedding(sum(space.vocab_sizes), width)
         nn.init.normal_(self.embed.weight, std=len(space.vocab_sizes) ** -0.5)
         smooth_embeddings(self.embed.weight, space)

@@ -44,10 +44,10 @@ def smooth_embeddings(weight: Tensor, space: TableTokens) -> None:
         weight: Independent embeddings of equal variance, one row per token of each position.
         space: Space of table rows.
     """
-    first = torch.tensor(space.vocab_sizes).cumsum(0) - torch.tensor(space.vocab_sizes)
+    first = space.first_tokens.tolist()
     for place, num_ordered in ordered_places(space):
         features = nn.functional.normalize(bumps(num_ordered), dim=1).to(weight)
-        rows = weight[int(first[place]) :][:num_ordered]
+        rows = weight[first[place] :][:num_ordered]
         smooth = features @ (rows.std() * torch.randn(NUM_BUMPS, weight.shape[1]).to(weight))
         rows.mul_((1 - SMOOTH_FRACTION) ** 0.5).add_(smooth, alpha=SMOOTH_FRACTION**0.5)
 
@@ -74,19 +74,19 @@ class OrderedSmoothing(nn.Module):
         self.register_buffer("basis", basis, persistent=False)
 
     def forward(
-        self, logits: Float[Tensor, "*b tokens"], place: Int64[Tensor, " b"] | None = None
+        self, logits: Float[Tensor, "*b tokens"], place: Int64[Tensor, " n"] | None = None
     ) -> Float[Tensor, "*b tokens"]:
         """Return smoothed logits.
 
         Args:
             logits: Logits at all positions of a row, [*b, places, tokens], or at one position of each row, [b, tokens].
-            place: Position of each row; None for all positions.
+            place: Position of each row, [b], or one position for all rows, [1]; None for all positions.
         """
         size = self.basis.shape[1]
         if not size:
             return logits
         values = logits[..., :size]
-        if place is not None and (place == place[0]).all():
+        if place is not None and len(place) == 1:
             basis = self.basis[place[0]]
             smooth = values @ basis @ basis.mT
         else:

@@ -94,8 +94,7 @@ class RowTransformerNetwork(nn.Module):
         self.space, self.rows_per_call = space, ROWS_PER_CALL
         self.null_values: dict[str, int | float] = {}
         self.grammar = TableGrammar(space)
-        token_offset = torch.tensor(space.vocab_sizes).cumsum(0) - torch.tensor(space.vocab_sizes)
-        self.register_buffer("first", token_offset, persistent=False)
+        self.register_buffer("first", space.first_tokens, persistent=False)
         self.token_embed = nn.Embedding(sum(space.vocab_sizes) + 1, width)
         """Embedding of the previous token; each token of each position, and the start, has its own vector."""
         self.position_embed = nn.Embedding(len(space.vocab_sizes), width)
@@ -181,8 +180,8 @@ class RowTransformerNetwork(nn.Module):
         The logits of invalid tokens are not masked. `context` is that of `logits`.
         """
         batch_size = len(place)
-        if last is None and context is None and batch_size and (place == place[0]).all():
-            place = place[:1]  # all rows have the same features before their first token
+        if batch_size and (place == place[0]).all():
+            place = place[:1]  # without a last token and a context, all rows have the same features as well
         start_tokens = torch.full_like(place, self.token_embed.num_embeddings - 1)
         tokens = start_tokens if last is None or last_place is None else last + self.first[last_place]
         h = (self.token_embed(tokens) + self.position_embed(place))[:, None]
@@ -229,8 +228,8 @@ class PlaceHeads(nn.Module):
         grad_output = grad_output * factors[:, None, None, None]
         return {"weight": torch.einsum("bapm,bapd->pmd", grad_output, x), "bias": grad_output.sum((0, 1))}
 
-    def at_place(self, h: Float[Tensor, "b width"], place: Int64[Tensor, " b"]) -> Float[Tensor, "b tokens"]:
-        """Return the logits at the position `place` of each row."""
-        if (place == place[0]).all():
+    def at_place(self, h: Float[Tensor, "b width"], place: Int64[Tensor, " #b"]) -> Float[Tensor, "b tokens"]:
+        """Return the logits at the position `place` of each row, [b], or of all rows, [1]."""
+        if len(place) == 1:
             return F.linear(h, self.weight[place[0]], self.bias[place[0]])
         return torch.einsum("bd,bmd->bm", h, self.weight[place]) + self.bias[place]

@@ -167,8 +167,13 @@ def check_canaries(again: Retrainer, train: Dataset, held_out: Dataset, count: i
 
 def num_canary_rows(count: int, *, has_slots: bool) -> int:
     """Return the number of rows of `count` canaries: one each, and `CANDIDATES` for each reconstruction slot."""
-    num_slots = count // CANARIES_PER_PLACE if has_slots else 0
-    return count - num_slots + CANDIDATES * num_slots
+    slots = num_slots(count, has_slots=has_slots)
+    return count - slots + CANDIDATES * slots
+
+
+def num_slots(count: int, *, has_slots: bool) -> int:
+    """Return the number of reconstruction slots of `count` canaries."""
+    return count // CANARIES_PER_PLACE if has_slots else 0
 
 
 def place_canaries(again: Retrainer, train: Dataset, held_out: Dataset, count: int, rng: Rng) -> CanaryPlacement:
@@ -183,11 +188,11 @@ def place_canaries(again: Retrainer, train: Dataset, held_out: Dataset, count: i
         rng: Source of random numbers.
     """
     has_slots = _has_visible_gradients(again.privacy_plan)
-    num_slots = count // CANARIES_PER_PLACE if has_slots else 0
-    num_coins = count - num_slots
+    slots = num_slots(count, has_slots=has_slots)
+    num_coins = count - slots
     rows = make_canaries(train, held_out, num_canary_rows(count, has_slots=has_slots), rng.fold_in("strangers"))
     present = rng.stream("coins").uniform((num_coins,), torch.float64) < 0.5
-    chosen = rng.stream("chosen").randint(CANDIDATES, (num_slots,))
+    chosen = rng.stream("chosen").randint(CANDIDATES, (slots,))
     return CanaryPlacement(rows, Canaries(present, chosen, CANDIDATES))
 
 
