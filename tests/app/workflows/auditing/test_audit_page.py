@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 
-from feller.app.workflows.auditing import audit_page
 from feller.app.workflows.auditing.attacks import AttackResults
 from feller.app.workflows.auditing.audit_page import (
     ALARM,
@@ -133,9 +132,8 @@ def test_the_public_page_has_nothing_from_the_rows(tmp_path):
 
 
 @pytest.mark.portable
-def test_both_pages_have_the_budget_that_earlier_runs_spent(tmp_path, monkeypatch):
-    monkeypatch.setattr(audit_page, "earlier_lines", lambda *_: ("an earlier run",))
-    it = replace(open_audit_target(copied(tmp_path / "r"), None), ledger=LEDGER)
+def test_both_pages_have_the_budget_that_earlier_runs_spent(tmp_path):
+    it = replace(open_audit_target(copied(tmp_path / "r"), None), ledger=LEDGER, earlier_spending=("an earlier run",))
     owner = audit_report(it, bounds(LEDGER.events, LEDGER.delta), AttackResults({}))
     for report in (owner, public_report(owner)):
         assert report.expenses == (*LEDGER.describe_events(it.unit), "an earlier run")

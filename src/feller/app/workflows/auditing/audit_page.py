@@ -11,7 +11,6 @@ from feller.app.workflows.auditing.audit_target import AuditTarget
 from feller.app.workflows.auditing.fisher_leakage import RowLeakage
 from feller.app.workflows.auditing.retraining_attacks import candidates, flags
 from feller.app.workflows.private import guarantee_text
-from feller.app.workflows.private.budget import earlier_lines
 from feller.evaluation.attacks.attack_scores import ATTACKS, CANARY_ATTACKS
 from feller.evaluation.attacks.disclosure_risks import MIN_UNSEEN, RISKS
 from feller.evaluation.attacks.risk import LOW, MAX_UNCERTAIN, UNMEASURED
@@ -159,7 +158,7 @@ def audit_report(
         guarantee=NOT_PRIVATE_TEXT.format(unit=target.unit)
         if ledger is None
         else guarantee_text.sentence(ledger, record, modality),
-        expenses=(*ledger.describe_events(target.unit), *earlier_lines(run, record.data, None)) if ledger else (),
+        expenses=(*ledger.describe_events(target.unit), *target.earlier_spending) if ledger else (),
         caveat=guarantee_text.caveat(ledger),
         notes=results.notes,
         row_metrics=frozenset(numbers) - guarantee_metrics(numbers),

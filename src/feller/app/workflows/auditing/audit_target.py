@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from feller.app.workflows.fine_tuned_run import knows_objective, read_recipe, read_tuning_record
-from feller.app.workflows.private.budget import own_ledger
+from feller.app.workflows.private.budget import earlier_lines, own_ledger
 from feller.app.workflows.private.guarantee_text import privacy_unit
 from feller.app.workflows.run_config import (
     FitRecord,
@@ -47,6 +47,8 @@ class AuditTarget:
     train: Dataset
     held_out: Dataset
     """Held-out examples from the same distribution as the training set."""
+    earlier_spending: tuple[str, ...] = ()
+    """Privacy budget that other fits spent on the same rows, as one line of text per fit."""
 
     @property
     def expenses(self) -> tuple[DpEvent, ...]:
@@ -93,7 +95,8 @@ def open_audit_target(run: Run, data: DataSource | None) -> AuditTarget:
     rows = _rows(record, model, data)
     rows.require_in_memory("an audit")
     train, held_out = train_test_split(record, rows)
-    return AuditTarget(run, record, model, ledger, _objective(run), train, held_out)
+    earlier = earlier_lines(run, record.data, rows) if ledger else ()
+    return AuditTarget(run, record, model, ledger, _objective(run), train, held_out, earlier)
 
 
 def _ledger(run: Run, record: FitRecord) -> Ledger | None:
