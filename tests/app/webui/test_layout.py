@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from tests.app.webui.chromium import ARRIVED, VISIBLE, browser, chromium
@@ -15,6 +16,9 @@ pytest.importorskip("gradio", reason="the page needs Gradio: pip install 'feller
 
 WRONG = VISIBLE.format(what="p.wrong") + ".map(e => e.innerText).join()"
 BOX = "(() => {{ const r = {of}[0].getBoundingClientRect(); return [r.left, r.top, r.right, r.bottom]; }})()"
+
+ROWS = 1000
+"""Rows that take long enough to be stopped."""
 
 
 @pytest.fixture(scope="module")
@@ -103,8 +107,12 @@ def test_errors_disappear_with_their_causes(page):
 def test_stop_and_start_again(bridged, reported, tmp_path):
     said = VISIBLE.format(what=".made p") + ".map(e => e.innerText).join()"
     stop = VISIBLE.format(what="button.stop") + ".map(e => e.innerText).join()"
+    many = np.random.default_rng(0).normal((-2, 0), 0.3, (ROWS, 2))
+    np.savetxt(tmp_path / "many.csv", many, delimiter=",", header="x,y", comments="")
     with served([reported(bridged, "bridge")]) as client, chromium(tmp_path) as page:
         page.open(client.url)
+        page.upload(tmp_path / "many.csv")
+        page.wait("document.body.innerText.includes('many.csv')")
         for _ in range(2):
             page.press("Transport", "button.primary")
             page.wait(f"{stop} === 'Stop'")
@@ -112,6 +120,7 @@ def test_stop_and_start_again(bridged, reported, tmp_path):
             assert page.run(stop) in ("stopping ...", "")
             page.wait(f"{stop} === ''")
             assert page.run(said) == "stopped"
+            page.rest(1000)  # a request is cancelled shortly after its button is hidden
         page.press("Transport", "button.primary")
         page.wait(f"{said}.includes('Input: ')")
         page.press("Transport", "button.primary")
