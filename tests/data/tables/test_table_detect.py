@@ -40,8 +40,8 @@ def test_detected_kinds() -> None:
     assert detect_column("1.50", "null", "2.25").form == NumberFormat(2)
     assert detect_column("3", "4", "5", "6", "7", "N").missing == "N"
     assert detect_column("02139", "02140", "10001") == Categorical("x", ("02139", "02140", "10001"))
-    assert detect_column("2019-05-01", "2021-07-09") == Datetime("x", "2018-01-01", "2022-12-31")
-    assert detect_column("2020-01-03", "2020-01-09") == Datetime("x", "2020-01-02", "2020-01-10")
+    assert detect_column("2019-05-01", "2021-07-09") == Datetime("x", "2019-05-01", "2021-07-31")
+    assert detect_column("2020-01-03", "2020-01-09") == Datetime("x", "2020-01-03", "2020-01-09")
     assert detect_column(*repeated(str)) == Identifier("x")
     assert detect_column(*repeated(lambda i: f"C-{i * 7:05d}")) == Identifier("x", "C-{#####}")
     assert detect_column(*repeated(lambda i: f"{i * 7:04d}-QWX")) == Identifier("x", "ID-{###}")

@@ -22,6 +22,8 @@ from feller.app.workflows.private.privacy_config import ClosedFormBudget
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller.core.run_folder import Run
+from feller.data.tables.modality import Table
+from feller.data.tables.schema_lint import schema_facts
 from feller.evaluation.evaluation_budget import EvaluationBudget, kind_of_report
 from feller.evaluation.report.report_page import write_report
 from feller.training.checkpoint import read_counters
@@ -99,7 +101,9 @@ def _audit(
         return metrics
     write_report(run.path, page, f"report-{NAME}")
     if ledger is not None and page.judgement.grade != ALARM and SEEDED not in page.judgement.cautions:
-        write_report(run.path, public_report(page), PUBLIC_NAME)
+        table = target.model.spec.modality.view(Table)
+        facts = None if table is None else schema_facts(table.schema)
+        write_report(run.path, public_report(page, facts), PUBLIC_NAME)
     else:  # a page of an earlier audit must not outlive the guarantee
         for suffix in ("html", "json"):
             (run.path / f"{PUBLIC_NAME}.{suffix}").unlink(missing_ok=True)

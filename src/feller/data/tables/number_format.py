@@ -1,5 +1,6 @@
 """Number and date formats of table cells, and their detection."""
 
+import calendar
 import datetime
 import re
 from collections.abc import Sequence
@@ -368,21 +369,17 @@ def is_in_format(cell: str, form: str) -> bool:
 
 
 def first_and_last(low: datetime.datetime, high: datetime.datetime, form: str) -> tuple[str, str]:
-    """Return two round dates, one before `low` and one after `high`, as texts in the date format `form`.
+    """Return the first time of the month of `low` and the last time of the month of `high`, in the date format `form`.
 
-    They are rounded to years, or to months or days if `low` and `high` are close.
+    Days instead of months if `low` and `high` are at most two years apart.
     """
+    first_day, last_day = low.date(), high.date()
     if high - low > datetime.timedelta(days=2 * 365):
-        first, last = datetime.datetime(max(low.year - 1, 1), 1, 1), datetime.datetime(min(high.year + 2, 9999), 1, 1)
-    elif high - low > datetime.timedelta(days=60):
-        first, last = _month(low, -1), _month(high, 2)
-    else:
-        day = datetime.timedelta(days=1)
-        first, last = (
-            datetime.datetime(low.year, low.month, low.day) - day,
-            datetime.datetime(high.year, high.month, high.day) + 2 * day,
-        )
-    bounds = write_time(first, form), write_time(last - datetime.timedelta(microseconds=1), form)
+        first_day = first_day.replace(day=1)
+        last_day = last_day.replace(day=calendar.monthrange(high.year, high.month)[1])
+    first = datetime.datetime.combine(first_day, datetime.time.min)
+    last = datetime.datetime.combine(last_day, datetime.time.max)
+    bounds = write_time(first, form), write_time(last, form)
     for bound in bounds:
         if not is_in_format(bound, form):
             raise InputError(
@@ -390,8 +387,3 @@ def first_and_last(low: datetime.datetime, high: datetime.datetime, form: str) -
                 remedy="Write years with four digits",
             )
     return bounds
-
-
-def _month(time: datetime.datetime, offset: int) -> datetime.datetime:
-    months = 12 * time.year + time.month - 1 + offset
-    return datetime.datetime(months // 12, months % 12 + 1, 1)

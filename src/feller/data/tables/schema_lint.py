@@ -3,7 +3,6 @@
 Columns that the schema declares as public facts have no warnings.
 """
 
-import json
 import re
 import shlex
 from collections import Counter
@@ -94,8 +93,8 @@ def _unique_notes(column: Identifier | Numerical, raw: RawTable) -> Iterator[str
             yield f"{name}: all {n:,} numbers differ; if they identify rows, declare it with --identifier {flag_name}"
     elif num_values < n:
         yield (
-            f"{name} identifies people with several rows each ({n:,} rows, {num_values:,} values); to protect people"
-            f' instead of rows, set "unit": {json.dumps(column.name)} in the schema'
+            f"{name} identifies people with several rows each ({n:,} rows, {num_values:,} values); to model and protect"
+            f" people instead of rows, use --person {flag_name}"
         )
     else:
         yield f"{name}: all {n:,} values differ, so it is an identifier; samples get new numbers"
@@ -157,8 +156,12 @@ MAX_NAMED_RARE = 8
 
 def public_facts(schema: Schema) -> str:
     """Describe the facts that a schema discloses at any epsilon; the text depends on the schema only."""
-    facts = [f"{column.name}: {fact}" for column in schema.columns if (fact := _column_facts(column))]
-    return f"The schema itself is public, independent of epsilon: {'; '.join(facts)}"
+    return f"The schema itself is public, independent of epsilon: {schema_facts(schema)}"
+
+
+def schema_facts(schema: Schema) -> str:
+    """Describe the values or the range of each column, on one line."""
+    return "; ".join(f"{column.name}: {fact}" for column in schema.columns if (fact := _column_facts(column)))
 
 
 def rare_words(schema: Schema, codes: Int64[Tensor, "n k"]) -> tuple[str, ...]:

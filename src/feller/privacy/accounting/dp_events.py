@@ -38,7 +38,7 @@ class GaussianMechanism(DpEvent):
     """Gaussian mechanism: release of values with Gaussian noise."""
 
     sigma: float
-    """Standard deviation of the noise, in units of the L2 sensitivity of all values together."""
+    """Noise multiplier: standard deviation of the noise, in units of the L2 sensitivity of all values together."""
     times: int = 1
     """Number of uses of the mechanism."""
     integer_moves: int = 0
@@ -50,7 +50,7 @@ class GaussianMechanism(DpEvent):
         check_number("integer_moves", self.integer_moves, ge=0, le=MAX_INTEGER_MOVES)
 
     def describe(self) -> str:
-        return f"Gaussian noise of {self.sigma:.5g} sensitivities" + (f", {self.times:,} times" * (self.times > 1))
+        return f"Gaussian mechanism, noise multiplier {self.sigma:.5g}" + (f", {self.times:,} times" * (self.times > 1))
 
     @property
     def zcdp_rho(self) -> float:
@@ -95,7 +95,8 @@ class PoissonSubsampledGaussian(DpEvent):
 
     def describe(self) -> str:
         bands = f", {self.bands} bands of correlated noise" * (self.bands > 1)
-        return f"noise multiplier {self.sigma:.5g}, {self.steps:,} steps, Poisson sampling rate {self.rate:.4g}{bands}"
+        steps = f"{self.steps:,} steps, Poisson sampling rate {self.rate:.4g}"
+        return f"DP-SGD, noise multiplier {self.sigma:.5g}, {steps}{bands}"
 
     @property
     def zcdp_rho(self) -> float:

@@ -121,11 +121,12 @@ def test_the_public_page_has_nothing_from_the_rows(tmp_path):
     numbers = {"epsilon": 1.0, "delta": 1e-5, "guess_0.1": 0.155, **measured}
     owner = audit_report(it, numbers, AttackResults(measured))
     assert set(owner.row_metrics) == set(measured)
-    public = public_report(owner)
+    public = public_report(owner, "age: from 17 to 90")
     assert set(public.numbers) == {"epsilon", "delta", "guess_0.1"}
     assert not public.grids
     assert not public.pictures
     text = page(public)
+    assert "age: from 17 to 90" in text
     assert "0.155" in text or "15.5" in text
     assert not any(word in text for word in ("51.2", "0.512", "0.493", "†"))
     assert page(owner).count("†") > 2
@@ -135,5 +136,5 @@ def test_the_public_page_has_nothing_from_the_rows(tmp_path):
 def test_both_pages_have_the_budget_that_earlier_runs_spent(tmp_path):
     it = replace(open_audit_target(copied(tmp_path / "r"), None), ledger=LEDGER, earlier_spending=("an earlier run",))
     owner = audit_report(it, bounds(LEDGER.events, LEDGER.delta), AttackResults({}))
-    for report in (owner, public_report(owner)):
+    for report in (owner, public_report(owner, None)):
         assert report.expenses == (*LEDGER.describe_events(it.unit), "an earlier run")

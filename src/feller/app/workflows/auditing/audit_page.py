@@ -191,10 +191,14 @@ PUBLIC_NOTE = (
 )
 
 
-def public_report(report: RunReport) -> RunReport:
+def public_report(report: RunReport, facts: str | None) -> RunReport:
     """Return the part of the report of a private run that may be given away: the guarantee and its bounds.
 
     The noise must not come from a recorded seed.
+
+    Args:
+        report: Report for the owner of the data.
+        facts: Columns of the table and their values; None if the data are not a table.
     """
     kept = guarantee_metrics(report.numbers)
     numbers = {name: value for name, value in report.numbers.items() if name in kept}
@@ -207,7 +211,7 @@ def public_report(report: RunReport) -> RunReport:
         numbers=numbers,
         guarantee=report.guarantee,
         expenses=report.expenses,
-        notes=(PUBLIC_NOTE,),
+        notes=(PUBLIC_NOTE, *([] if facts is None else [f"The model discloses its schema: {facts}"])),
         curve=None,
     )
 
