@@ -186,6 +186,15 @@ def test_empty_date_formats_do_not_win_by_noise() -> None:
     assert all(record[kind, kind] >= 99 for kind in cells_by_kind)
 
 
+@pytest.mark.parametrize(("second", "form"), [(0, "%Y-%m-%d %H:%M:00"), (37, "%Y-%m-%d %H:%M:%S")])
+def test_times_have_seconds_only_if_some_are_not_zero(second: int, form: str) -> None:
+    cells = [f"201{i % 2}-05-17 {i % 24:02d}:{i % 60:02d}:{i * second % 60:02d}" for i in range(450)]
+    schema, *_ = search_schema(
+        RawTable(np.array([cells, cells], dtype=object).T, columns=("a", "b")), 5.0, 1e-6, NoNoise()
+    )
+    assert [column.format for column in schema.columns if isinstance(column, Datetime)] == [form, form]
+
+
 def test_columns_below_the_noise_are_hidden() -> None:
     """Noise of 45 rows: a word needs about 215 of 450 rows."""
     rows = [["red", f"w{i % 10}", f"{19 + i % 2}50-01-01", str(40 + i % 20)] for i in range(450)]

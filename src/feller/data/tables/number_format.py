@@ -334,10 +334,15 @@ def _detect_digits(words: pyarrow.Array, parsed: ParsedNumbers, form: NumberForm
     )
 
 
+MIN_TIMES = 5
+"""Minimum number of different times of a column from which parts that are always 0 are constants of its format."""
+
+
 def date_format(cells: Sequence[str] | pyarrow.Array) -> tuple[str, datetime.datetime, datetime.datetime] | None:
     """Return a date format that fits all cells, and the first and the last date; None if no format fits.
 
-    If several formats fit, one that reproduces the text of the cells is preferred.
+    If several formats fit, one that reproduces the text of the cells is preferred. Seconds, minutes and hours that are
+    0 in all cells are constants of the format.
     """
     words = cells if isinstance(cells, pyarrow.Array) else text_array(cells)
     sample: list[str] = words.slice(0, _TRIED).to_pylist()
@@ -352,11 +357,22 @@ def date_format(cells: Sequence[str] | pyarrow.Array) -> tuple[str, datetime.dat
             continue
         bounds = times.min().item(), times.max().item()
         unpadded = re.sub("%([dmH])", "%-\\1", form)
-        for candidate in (form, unpadded):
+        for candidate in (_without_zeros(form, times), _without_zeros(unpadded, times)):
             if write_times(times, candidate).equals(words):
                 return candidate, *bounds
         candidates.append((form, *bounds))
     return candidates[0] if candidates else None
+
+
+def _without_zeros(form: str, times: np.ndarray) -> str:
+    """Return a time format with zeros for its finest parts that are 0 in all `times`; unchanged if there are few times."""
+    if len(times) < MIN_TIMES:
+        return form
+    for directive, unit, zeros in (("%f", "s", "000000"), ("%S", "m", "00"), ("%M", "h", "00"), ("%H", "D", "00")):
+        if directive in form and (times != times.astype(f"M8[{unit}]")).any():
+            break
+        form = form.replace(directive, zeros)
+    return form
 
 
 def is_in_format(cell: str, form: str) -> bool:

@@ -14,7 +14,7 @@ import pyarrow.compute
 from feller.core.errors import InputError
 from feller.data.loading.raw import FactorizedColumn, RawTable, by_column
 from feller.data.tables.column import Boolean, Categorical, Column
-from feller.data.tables.dates import Datetime, equalize_precision
+from feller.data.tables.dates import Datetime, equalize_precision, in_format
 from feller.data.tables.number_format import (
     DATES,
     MAX_NUMBER,
@@ -305,7 +305,13 @@ POINTS = tuple(f"number:{d}" for d in range(DECIMALS + 1))
 COMMAS = tuple(f"comma:{max(d, 1)}" for d in range(DECIMALS + 1))
 GROUPED = r"[+-]?[1-9]\d{0,2}(,\d{3})+"
 """Regular expression for numbers with commas that may separate thousands."""
-CLASSES = ("missing", *POINTS, *COMMAS[1:], *("grouped", "led"), *(f"date:{form}" for form in DATES), "word")
+FULL_MINUTES = {form: form.replace("%S", "00") for form in DATES if "%S" in form and "%f" not in form}
+"""Formats of times at full minutes, by format with seconds."""
+CLASSES = (
+    *("missing", *POINTS, *COMMAS[1:], "grouped", "led"),
+    *(*(f"date:{form}" for form in DATES), "word"),
+    *(f"date:{form}" for form in FULL_MINUTES.values()),
+)
 """Classes of a cell, which are public: number with decimal point or comma, number with commas that may separate
 thousands, number with a leading zero, date in one of the formats, or word."""
 NUMBERS = ("number", "comma", "grouped", "led")
@@ -361,7 +367,10 @@ def _cell_class(cell: str) -> str:
         return f"comma:{max(num_decimals, 1)}" if "," in cell else f"number:{num_decimals}"
     date_match = DATE.match(cell)
     date_form = next((form for form in DATES if is_in_format(cell, form)), None) if date_match else None
-    return "word" if date_form is None else f"date:{date_form}"
+    if date_form is None:
+        return "word"
+    is_full_minute = date_form in FULL_MINUTES and in_format(cell, date_form).second == 0
+    return f"date:{FULL_MINUTES[date_form] if is_full_minute else date_form}"
 
 
 def majority_class(class_counts: ClassCounts) -> str | None:
@@ -369,14 +378,17 @@ def majority_class(class_counts: ClassCounts) -> str | None:
 
     It is `word`, `number`, or `date:FORMAT` with the most common date format; None if no count is significant.
 
-    Numbers count as words if enough of them have leading zeros, as in postcodes.
+    Numbers count as words if enough of them have leading zeros, as in postcodes. Times have seconds if any times that are
+    not at a full minute are significant.
     """
+    with_seconds = {f"date:{short}": f"date:{form}" for form, short in FULL_MINUTES.items()}
     totals: dict[str, float] = {}
     for class_name, prefixes in (("word", ("word",)), ("number", NUMBERS), ("date", ("date",))):
         counts = {str(key): count for key, count in class_counts.items() if str(key).startswith(prefixes)}
         if counts:
             # Rare formats add to their type; empty ones add no noise, since insignificant counts were dropped.
             best = max(counts, key=lambda key: counts[key])
+            best = with_seconds[best] if with_seconds.get(best) in counts else best
             totals["number" if class_name == "number" else best] = sum(counts.values())
     main = max(totals, key=lambda key: totals[key]) if totals else None
     return "word" if main == "number" and class_counts.get("led", 0.0) > MIN_LEADING_ZEROS * totals["number"] else main
