@@ -365,7 +365,7 @@ def date_format(cells: Sequence[str] | pyarrow.Array) -> tuple[str, datetime.dat
 
 
 def _without_zeros(form: str, times: np.ndarray) -> str:
-    """Return a time format with zeros for its finest parts that are 0 in all `times`; unchanged if there are few times."""
+    """Return a time format with zeros for its finest parts that are 0 in all `times`; unchanged if they are few."""
     if len(times) < MIN_TIMES:
         return form
     for directive, unit, zeros in (("%f", "s", "000000"), ("%S", "m", "00"), ("%M", "h", "00"), ("%H", "D", "00")):

@@ -378,8 +378,8 @@ def majority_class(class_counts: ClassCounts) -> str | None:
 
     It is `word`, `number`, or `date:FORMAT` with the most common date format; None if no count is significant.
 
-    Numbers count as words if enough of them have leading zeros, as in postcodes. Times have seconds if any times that are
-    not at a full minute are significant.
+    Numbers count as words if enough of them have leading zeros, as in postcodes. Times have seconds if the number of
+    those that are not at a full minute is significant.
     """
     with_seconds = {f"date:{short}": f"date:{form}" for form, short in FULL_MINUTES.items()}
     totals: dict[str, float] = {}
