@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from feller.app.webui.condition_controls import OPEN, UNCONDITIONED
 from feller.app.webui.page import tabs_of
-from feller.app.webui.tab import OPEN, UNCONDITIONED
 from feller.core.errors import UsageError
 from tests.app.asked import run
 from tests.app.webui.asking import ask, options, tab_of

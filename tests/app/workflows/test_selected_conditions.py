@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 import feller
-from feller.app.webui.tab import conditions_from
+from feller.app.webui.condition_controls import conditions_from
 from feller.app.workflows.next_steps import condition_examples
 from feller.core.errors import InputError, UsageError
 from feller.core.run_folder import Run

@@ -20,7 +20,7 @@ from feller.data.loading.user_modality import check_class, user_call
 from feller.data.modality import Dataset, Modality
 
 if TYPE_CHECKING:  # slow imports; each is repeated where it is used
-    from feller.app.workflows.reporting.evaluate_non_generative import EvaluationRequest
+    from feller.app.workflows.reporting.evaluation_request import EvaluationRequest
     from feller.evaluation.attacks.example_distances import ExampleDistance
     from feller.evaluation.report.report_page import ReportTable
     from feller.evaluation.sample_quality import Measure

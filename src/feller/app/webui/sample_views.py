@@ -13,17 +13,9 @@ from feller.app.config import SampleConfig
 from feller.app.modalities.registration import registration_of
 from feller.app.options import config_of
 from feller.app.reporter import Reporter
+from feller.app.webui.condition_controls import conditions_from, guidance_scales_from
 from feller.app.webui.loaded_run import LoadedRun, display_of
-from feller.app.webui.tab import (
-    Answers,
-    CaptionedImage,
-    OutputKind,
-    PageContext,
-    TabResult,
-    TextTable,
-    conditions_from,
-    guidance_scales_from,
-)
+from feller.app.webui.tab import Answers, CaptionedImage, OutputKind, PageContext, TabResult, TextTable
 from feller.app.workflows.sample import sample
 from feller.data.files.delimited import dialect_of
 from feller.data.modality import Dataset, Modality

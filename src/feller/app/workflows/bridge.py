@@ -25,7 +25,7 @@ from feller.app.workflows.bridges.cost_specs import files_of, names_of
 from feller.app.workflows.bridges.parse_costs import check_cost, parse_costs
 from feller.app.workflows.bridges.populations import Populations, check_noise, read_populations, usual_noise
 from feller.app.workflows.bridges.run_rounds import run_rounds, saved_text
-from feller.app.workflows.fitting.plan_fit import check_duration
+from feller.app.workflows.fitting.recipe_request import check_duration
 from feller.app.workflows.fitting.run_training import Interrupted
 from feller.app.workflows.run_config import FitRecord, Provenance
 from feller.control.bridges.bridge_config import BridgeSolverConfig

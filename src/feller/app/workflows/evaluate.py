@@ -25,12 +25,12 @@ from feller.app.workflows.private.private_split import contents
 from feller.app.workflows.private.table_schema import owner_notes
 from feller.app.workflows.reporting.comparison import IN_HAND, IN_MEMORY, SampleComparison, n_report_samples
 from feller.app.workflows.reporting.evaluate_non_generative import (
-    EvaluationRequest,
     evaluate_autoencoder,
     evaluate_regressor,
     evaluate_tokenizer,
     evaluate_vocoder,
 )
+from feller.app.workflows.reporting.evaluation_request import EvaluationRequest
 from feller.app.workflows.reporting.sample_report import sample_report
 from feller.app.workflows.run_config import (
     FitRecord,

@@ -13,8 +13,10 @@ from feller.app.reporter import SILENT, Reporter
 from feller.app.workflows.evaluate import evaluate
 from feller.app.workflows.fitting.auxiliary_networks import make_auxiliary_networks
 from feller.app.workflows.fitting.closed_form import ClosedForm, fit_closed_form, set_up_closed_form
+from feller.app.workflows.fitting.fit_plan import FitPlan
 from feller.app.workflows.fitting.image_outlook import epochs_in_budget, required_training
-from feller.app.workflows.fitting.plan_fit import FitPlan, RecipeRequest, check_duration, plan_fit, with_recipe_schema
+from feller.app.workflows.fitting.plan_fit import plan_fit
+from feller.app.workflows.fitting.recipe_request import RecipeRequest, check_duration, with_recipe_schema
 from feller.app.workflows.fitting.resume import plan_resumed
 from feller.app.workflows.fitting.run_training import (
     TrainingJob,

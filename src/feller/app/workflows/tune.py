@@ -28,7 +28,7 @@ from feller.app.workflows.fine_tuned_run import (
     read_recipe,
     read_tuning_record,
 )
-from feller.app.workflows.fitting.plan_fit import check_duration, with_budget
+from feller.app.workflows.fitting.recipe_request import check_duration, with_budget
 from feller.app.workflows.fitting.run_training import (
     TrainingInputs,
     TrainingJob,

@@ -11,7 +11,8 @@ from feller.app.cli import main
 from feller.app.reporter import SILENT
 from feller.app.workflows.fit import _evaluate
 from feller.app.workflows.fitting.data_access import OpenData
-from feller.app.workflows.fitting.plan_fit import RecipeRequest, plan_fit
+from feller.app.workflows.fitting.plan_fit import plan_fit
+from feller.app.workflows.fitting.recipe_request import RecipeRequest
 from feller.app.workflows.fitting.run_training import Interrupted
 from feller.core.run_folder import Run
 from tests.records import fit_record

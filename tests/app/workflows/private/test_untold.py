@@ -9,7 +9,8 @@ import warnings
 import numpy as np
 import pytest
 
-from feller.app.workflows.fitting.plan_fit import RecipeRequest, plan_fit
+from feller.app.workflows.fitting.plan_fit import plan_fit
+from feller.app.workflows.fitting.recipe_request import RecipeRequest
 from feller.app.workflows.private import table_schema
 from feller.app.workflows.private.guarantee_text import timing
 from feller.app.workflows.private.privacy_config import PrivacyConfig

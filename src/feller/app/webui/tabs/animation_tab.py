@@ -4,18 +4,10 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from feller.app.reporter import Reporter
+from feller.app.webui.condition_controls import condition_controls
 from feller.app.webui.loaded_run import LoadedRun
 from feller.app.webui.sample_views import draw, enlarge
-from feller.app.webui.tab import (
-    Answers,
-    CaptionedImage,
-    OutputKind,
-    PageContext,
-    Tab,
-    TabResult,
-    TextTable,
-    condition_controls,
-)
+from feller.app.webui.tab import Answers, CaptionedImage, OutputKind, PageContext, Tab, TabResult, TextTable
 from feller.app.webui.widgets import number, seed
 from feller.core.pytree import State
 from feller.data.modality import Modality

@@ -4,20 +4,11 @@ import pathlib
 from dataclasses import replace
 
 from feller.app.reporter import Reporter
+from feller.app.webui.condition_controls import condition_controls, conditions_from, guidance_from
 from feller.app.webui.loaded_run import LoadedRun
 from feller.app.webui.run_state import read_state
 from feller.app.webui.sample_views import draw, draw_picture_pair, kinds_of, metric_table, tab_result
-from feller.app.webui.tab import (
-    Answers,
-    OutputKind,
-    PageContext,
-    Tab,
-    TabResult,
-    TextTable,
-    condition_controls,
-    conditions_from,
-    guidance_from,
-)
+from feller.app.webui.tab import Answers, OutputKind, PageContext, Tab, TabResult, TextTable
 from feller.app.webui.tabs.sample_tab import count_control
 from feller.app.webui.widgets import choice, seed
 from feller.app.workflows.run_status import read_report_summary

@@ -7,9 +7,10 @@ from typing import Any
 from feller.app.config import SampleConfig
 from feller.app.options import config_of
 from feller.app.reporter import Reporter
+from feller.app.webui.condition_controls import guidance_control, guidance_from
 from feller.app.webui.loaded_run import LoadedRun
 from feller.app.webui.sample_views import as_words, draw_picture
-from feller.app.webui.tab import Answers, OutputKind, PageContext, Tab, TabResult, guidance_control, guidance_from
+from feller.app.webui.tab import Answers, OutputKind, PageContext, Tab, TabResult
 from feller.app.webui.tabs.inpainting_tabs import CANVAS, read_mask_canvas
 from feller.app.webui.widgets import canvas, check_picture, choice, number, seed, text_field
 from feller.app.webui.widgets import picture as picture_upload

@@ -9,9 +9,10 @@ from PIL import Image
 from feller.app.config import SampleConfig
 from feller.app.options import config_of
 from feller.app.reporter import Reporter
+from feller.app.webui.condition_controls import condition_controls
 from feller.app.webui.loaded_run import LoadedRun
 from feller.app.webui.sample_views import draw, draw_picture, kinds_of, save_picture, tab_result
-from feller.app.webui.tab import Answers, OutputKind, PageContext, Tab, TabResult, condition_controls
+from feller.app.webui.tab import Answers, OutputKind, PageContext, Tab, TabResult
 from feller.app.webui.tabs.restoration_tab import MAX_PICTURES, at_size, random_sample, solve_inverse
 from feller.app.webui.widgets import BRUSH_COLOURS, canvas, canvas_value, cells, number, read_canvas, seed, text_field
 from feller.app.workflows.sample import sample

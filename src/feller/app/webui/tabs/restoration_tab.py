@@ -12,18 +12,10 @@ from torch import Tensor
 from feller.app.config import SampleConfig, SteerConfig
 from feller.app.options import config_of
 from feller.app.reporter import Reporter
+from feller.app.webui.condition_controls import condition_controls, conditions_from, guidance_from
 from feller.app.webui.loaded_run import LoadedRun
 from feller.app.webui.sample_views import draw_picture, sample_path, save_picture
-from feller.app.webui.tab import (
-    Answers,
-    OutputKind,
-    PageContext,
-    Tab,
-    TabResult,
-    condition_controls,
-    conditions_from,
-    guidance_from,
-)
+from feller.app.webui.tab import Answers, OutputKind, PageContext, Tab, TabResult
 from feller.app.webui.widgets import MAX_SEED, check_picture, choice, number, seed
 from feller.app.webui.widgets import picture as picture_upload
 from feller.app.workflows.sample import sample

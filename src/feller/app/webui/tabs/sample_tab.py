@@ -12,22 +12,11 @@ from typing import Any
 
 from feller.app.modalities.registration import registration_of
 from feller.app.reporter import SILENT, Reporter
+from feller.app.webui.condition_controls import GUIDANCE_CONTROL, condition_controls, conditions_from, sample_controls
 from feller.app.webui.loaded_run import LoadedRun
 from feller.app.webui.run_state import REPORT_FILE, Phase, holds_fit, read_state
 from feller.app.webui.sample_views import copy_preview, draw, kinds_of, read_rows, save_picture, tab_result
-from feller.app.webui.tab import (
-    GUIDANCE_CONTROL,
-    Answers,
-    CaptionedImage,
-    OutputKind,
-    PageContext,
-    Tab,
-    TabResult,
-    TextTable,
-    condition_controls,
-    conditions_from,
-    sample_controls,
-)
+from feller.app.webui.tab import Answers, CaptionedImage, OutputKind, PageContext, Tab, TabResult, TextTable
 from feller.app.webui.widgets import check_picture, choice, number, seed, text_field
 from feller.core.errors import UsageError
 from feller.core.pytree import concatenate

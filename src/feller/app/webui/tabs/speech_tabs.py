@@ -11,17 +11,9 @@ from PIL import Image, ImageDraw
 from feller.app.config import SampleConfig
 from feller.app.options import config_of
 from feller.app.reporter import Reporter
+from feller.app.webui.condition_controls import guidance_control, guidance_from
 from feller.app.webui.loaded_run import LoadedRun
-from feller.app.webui.tab import (
-    Answers,
-    CaptionedImage,
-    OutputKind,
-    PageContext,
-    Tab,
-    TabResult,
-    guidance_control,
-    guidance_from,
-)
+from feller.app.webui.tab import Answers, CaptionedImage, OutputKind, PageContext, Tab, TabResult
 from feller.app.webui.widgets import canvas, canvas_value, choice, number, read_canvas, seed, sound, text_field
 from feller.app.workflows.speech.sample_speech import utter
 from feller.app.workflows.speech.synthesize import GUIDANCE

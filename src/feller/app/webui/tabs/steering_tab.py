@@ -6,18 +6,10 @@ from typing import Any
 
 from feller.app.config import FlowOptions, SteerConfig
 from feller.app.reporter import Reporter
+from feller.app.webui.condition_controls import condition_controls, conditions_from, guidance_from
 from feller.app.webui.loaded_run import LoadedRun, file_name
 from feller.app.webui.sample_views import draw, draw_picture_pair, kinds_of, metric_table, read_rows, sample_path
-from feller.app.webui.tab import (
-    Answers,
-    OutputKind,
-    PageContext,
-    Tab,
-    TabResult,
-    condition_controls,
-    conditions_from,
-    guidance_from,
-)
+from feller.app.webui.tab import Answers, OutputKind, PageContext, Tab, TabResult
 from feller.app.webui.widgets import choice, number, seed, visible
 from feller.control.rewards.molecule_rewards import PROPERTIES
 from feller.control.rewards.named_rewards import BOUND_VIOLATIONS, image_rewards, is_user_reward

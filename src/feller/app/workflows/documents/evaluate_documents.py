@@ -13,16 +13,16 @@ from torch import Tensor
 from feller.app.modalities.documents import document_decoder, require_documents
 from feller.app.workflows.documents.document_request import MAX_TEXT_TOKENS, DocumentRequest, unconditional_request
 from feller.app.workflows.documents.generate_documents import decode_text, decoded, similarities
-from feller.app.workflows.fitting.auxiliary_networks import is_pretrained_tokenizer
+from feller.app.workflows.fitting.document_tokenizers import is_pretrained_tokenizer
 from feller.app.workflows.next_steps import fit_command, suggest_document_commands
 from feller.app.workflows.reporting.evaluate_non_generative import (
     COLUMNS,
     EvaluationData,
-    EvaluationRequest,
     ReportContent,
     load_evaluation_data,
     write_evaluation_report,
 )
+from feller.app.workflows.reporting.evaluation_request import EvaluationRequest
 from feller.app.workflows.run_config import read_train_config, train_test_split
 from feller.core.errors import UsageError
 from feller.core.rng import Rng

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from feller.app.reporter import Reporter
-from feller.app.workflows.fitting.plan_fit import FitPlan
+from feller.app.workflows.fitting.fit_plan import FitPlan
 from feller.core.errors import UsageError
 from feller.core.run_folder import Run
 from feller.core.safetensors_io import save_tensors

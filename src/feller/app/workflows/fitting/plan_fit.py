@@ -1,113 +1,34 @@
 """Planning of a fit: choice of its data, recipe and privacy policy before any file is written."""
 
 import pathlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import TYPE_CHECKING
+from dataclasses import replace
 
 from feller.app.config import FitConfig
-from feller.app.modalities.registration import find_recipe
 from feller.app.options import config_of
 from feller.app.reporter import SILENT, Reporter
-from feller.app.workflows.fitting.auxiliary_networks import with_tokenizer
-from feller.app.workflows.fitting.image_latents import check_latent, with_latents
+from feller.app.workflows.fitting.document_tokenizers import with_tokenizer
+from feller.app.workflows.fitting.fit_plan import DataAccess, FitPlan
+from feller.app.workflows.fitting.image_latents import (
+    check_latent,
+    with_latents,
+)
+from feller.app.workflows.fitting.recipe_request import RecipeRequest
 from feller.app.workflows.private.budget import training_data_of
-from feller.app.workflows.run_config import FitRecord, read_fit_record, train_test_split
+from feller.app.workflows.run_config import FitRecord, read_fit_record
 from feller.core.errors import UsageError
 from feller.core.run_folder import open_run
 from feller.core.user_code import fingerprint as file_hash
 from feller.data.loading.in_memory import DataSource
 from feller.data.loading.targets import with_target
-from feller.data.modality import Dataset, Modality
+from feller.data.modality import Modality
 from feller.models.model import Model, load_model
 from feller.models.recipes.recipe import Recipe
 from feller.training.optimizer import TrainConfig
 
-if TYPE_CHECKING:
-    from feller.app.workflows.fitting.data_access import DataAccess
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecipeRequest:
-    """Request for a recipe: its name, network size, training budget and modifications."""
-
-    name: str = "auto"
-    size: str = "small"
-    steps: int | None = None
-    minutes: float | None = None
-    change: Callable[[Recipe], Recipe] = lambda recipe: recipe
-    """Function that modifies the recipe after all other options have been applied."""
-
-    def resolve(self, data: Dataset, start_model: Model | None) -> tuple[str, Recipe]:
-        """Return the name of the recipe, and the recipe itself with the requested budget and modifications.
-
-        The recipe `auto` is chosen by the data.
-
-        Raises:
-            UsageError: If the recipe is unknown or does not fit the data.
-        """
-        name, recipe = find_recipe(self.name, data, self.size, start_model)
-        return name, self.apply(recipe)
-
-    def apply(self, recipe: Recipe) -> Recipe:
-        """Return a recipe with the requested training budget and modifications."""
-        return self.change(with_budget(recipe, steps=self.steps, minutes=self.minutes))
-
-
-def check_duration(
-    steps: int | None, minutes: float | None, fields: Sequence[str] = (), *, unit: str = "steps"
-) -> None:
-    """Raise an error if more than one option sets the training length: a number of steps, minutes, or a recipe field.
-
-    Raises:
-        UsageError: If more than one option sets the training length.
-    """
-    flags = [f"--{name}" for name, value in ((unit, steps), ("minutes", minutes)) if value is not None]
-    field_names = (text.partition("=")[0] for text in fields)
-    field_flags = [flag for flag in field_names if flag in ("--train.steps", "--train.minutes")]
-    if flags and len(flags) + len(field_flags) > 1:
-        given, argument = " and ".join([*flags, *field_flags]), flags[0].removeprefix("--")
-        raise UsageError(argument=argument, expected=f"--{unit} or --minutes", found=given, remedy="Choose one")
-
-
-def with_budget(recipe: Recipe, *, steps: int | None = None, minutes: float | None = None) -> Recipe:
-    """Return a recipe with the training budget replaced by a number of steps, or by a training time in minutes.
-
-    If both are None, the recipe is returned unchanged.
-    """
-    if steps is not None:
-        return replace(recipe, train=replace(recipe.train, steps=steps, minutes=None))
-    if minutes is not None:
-        return replace(recipe, train=replace(recipe.train, steps=None, minutes=minutes))
-    return recipe
-
-
-@dataclass(frozen=True, eq=False)
-class FitPlan:
-    """Plan of a fit, with its data, recipe and privacy policy determined."""
-
-    record: FitRecord
-    dataset: Dataset
-    recipe: Recipe
-    start_model: Model | None
-    """Model that supplies the initial weights; for a two-stage recipe it is also the teacher."""
-    access: "DataAccess"
-    """Access to the data: open, or private, which reads, trains and releases with differential privacy."""
-    frequencies: dict[str, tuple[float, ...]] | None = None
-    """Noisy class frequencies of each condition; None if the exact frequencies may be released."""
-    aux_networks: dict[str, str] = field(default_factory=dict)
-    """Hashes of the auxiliary networks that a resumed run recorded; see `ModelSpec`."""
-
-    @cached_property
-    def split(self) -> tuple[Dataset, Dataset]:
-        """Training examples and held-out examples."""
-        return train_test_split(self.record, self.dataset)
-
 
 def plan_fit(
     record: FitRecord,
-    access: "DataAccess",
+    access: DataAccess,
     request: RecipeRequest,
     reporter: Reporter = SILENT,
     in_memory_data: DataSource | None = None,
@@ -187,15 +108,6 @@ def _code_hash(recipe: str, modality: str | None) -> str:
             argument="code",
         )
     return "".join(file_hash(pathlib.Path(file)) for file in files)
-
-
-def with_recipe_schema(dataset: Dataset, recipe: Recipe) -> Dataset:
-    """Return a dataset with the table schema of the recipe, if the recipe determines a schema.
-
-    Later commands will read the table with this schema. Other datasets are returned unchanged.
-    """
-    modality = recipe.modality
-    return dataset.with_modality(modality) if modality is not None and modality.has_schema else dataset
 
 
 def check_target(recipe: Recipe, name: str, target: tuple[str, ...], start_model: Model | None) -> None:

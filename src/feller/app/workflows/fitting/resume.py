@@ -7,10 +7,11 @@ from feller.app.config import FitConfig
 from feller.app.options import to_record, values_of
 from feller.app.workflows.bridges.bridge_detection import is_bridge
 from feller.app.workflows.fine_tuned_run import read_tuning_record
-from feller.app.workflows.fitting.auxiliary_networks import restore_tokenizer
 from feller.app.workflows.fitting.closed_form import refuse_resume
+from feller.app.workflows.fitting.document_tokenizers import restore_tokenizer
+from feller.app.workflows.fitting.fit_plan import FitPlan
 from feller.app.workflows.fitting.image_latents import restore_latents
-from feller.app.workflows.fitting.plan_fit import FitPlan, RecipeRequest
+from feller.app.workflows.fitting.recipe_request import RecipeRequest
 from feller.app.workflows.private.private_data import resumed_access
 from feller.app.workflows.run_config import FitRecord, read_fit_record, read_import_conventions, reread_data
 from feller.core.errors import InputError, UsageError

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from feller.app.workflows.fitting.plan_fit import FitPlan
+from feller.app.workflows.fitting.fit_plan import FitPlan
 from feller.app.workflows.fitting.run_training import TrainingJob
 from feller.app.workflows.fitting.validate_user_code import check_components
 from feller.app.workflows.run_config import FitRecord

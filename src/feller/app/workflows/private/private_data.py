@@ -11,14 +11,10 @@ from torch import nn
 
 from feller.app.options import values_of
 from feller.app.reporter import Reporter
-from feller.app.workflows.fitting.data_access import DataAccess, OpenData, read_options, start_modality
-from feller.app.workflows.fitting.plan_fit import (
-    FitPlan,
-    RecipeRequest,
-    check_closed_form,
-    check_target,
-    with_recipe_schema,
-)
+from feller.app.workflows.fitting.data_access import OpenData, read_options, start_modality
+from feller.app.workflows.fitting.fit_plan import DataAccess, FitPlan
+from feller.app.workflows.fitting.plan_fit import check_closed_form, check_target
+from feller.app.workflows.fitting.recipe_request import RecipeRequest, with_recipe_schema
 from feller.app.workflows.fitting.run_training import TrainingInputs, TrainingJob
 from feller.app.workflows.private.budget import PrivacyBudget, SchemaSearchBudget, check_public, own_ledger
 from feller.app.workflows.private.leakage_report import check_rows, check_tracking

@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from feller.app.reporter import Reporter
 from feller.app.workflows.next_steps import evaluate_command, fit_command, suggest_rewards
 from feller.app.workflows.reporting.comparison import stem
+from feller.app.workflows.reporting.evaluation_request import EvaluationRequest
 from feller.app.workflows.run_config import FitRecord, read_bundle, read_fit_record
 from feller.app.workflows.run_status import RunStatus, read_run_status, undertrained_notice
 from feller.core.errors import InputError, UsageError, cannot_write
@@ -31,7 +31,6 @@ from feller.evaluation.autoencoder_metrics import (
     reconstructed,
     reconstruction_distance,
 )
-from feller.evaluation.evaluation_budget import EvaluationBudget
 from feller.evaluation.judge import train_judge
 from feller.evaluation.metrics import HELD_OUT, TRAINED
 from feller.evaluation.regression_metrics import TrainedRegressor, regression_errors
@@ -44,24 +43,8 @@ from feller.evaluation.report.prediction_plots import (
 from feller.evaluation.report.report_page import RunReport, write_report
 from feller.evaluation.speech.vocoder import VocoderScores, vocoder_scores
 from feller.evaluation.tokenizer_metrics import code_frequencies, reconstruct, reconstruction_errors, tokenizer_network
-from feller.models.model import Model
 from feller.networks.audio.spectral_vocoder import NeuralVocoder, VocoderNetwork
 from feller.training.engine import get_engine
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class EvaluationRequest:
-    """Request for an evaluation: run, model, data or samples, and limits on the number of examples and time."""
-
-    run: Run
-    model: Model
-    """Model to evaluate, already on its device."""
-    data: str | None
-    """Path or name of the data for the evaluation; None for the held-out examples of the run."""
-    samples: str | None
-    """Path of the samples to evaluate; None to generate them."""
-    effort: EvaluationBudget
-    tell: Reporter
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,11 +14,11 @@ from feller.app.modalities.speech import require_speech
 from feller.app.reporter import Reporter
 from feller.app.workflows.next_steps import fill_templates
 from feller.app.workflows.reporting.evaluate_non_generative import (
-    EvaluationRequest,
     ReportContent,
     load_evaluation_data,
     write_evaluation_report,
 )
+from feller.app.workflows.reporting.evaluation_request import EvaluationRequest
 from feller.app.workflows.run_config import train_test_split
 from feller.app.workflows.speech.recordings import SplitUtterance, split_utterances
 from feller.app.workflows.speech.synthesize import SpeechSynthesisConfig, synthesize, with_durations
