@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from feller.app.config import DataLoadingOptions, FitConfig, PrivacyOptions
+from feller.app.config import FitConfig
+from feller.app.option_groups import DataLoadingOptions, PrivacyOptions
 from feller.app.options import config_of
 from feller.app.workflows.fit import fit
 from feller.core.rng import Rng

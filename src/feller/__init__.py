@@ -13,12 +13,14 @@ if TYPE_CHECKING:  # the names in `_EXPORTS`, for type checkers and editors
         infer_schema, load as load, sample as sample, steer as steer, tune as tune,
     )
     from feller.app.config import (
-        AuditConfig as AuditConfig, BridgeConfig as BridgeConfig, EvaluateConfig as EvaluateConfig, ExportConfig as
-        ExportConfig, FitConfig as FitConfig, PrivacyOptions as PrivacyOptions, DataLoadingOptions as
-        DataLoadingOptions, LoRAOptions as LoRAOptions,
-        RunFolderOptions as RunFolderOptions, SampleConfig as SampleConfig, SampleFileOptions as
-        SampleFileOptions, SamplerOptions as SamplerOptions, SchemaConfig as SchemaConfig, SteerConfig as
-        SteerConfig, TokenOptions as TokenOptions, TrainingOptions as TrainingOptions, TuneConfig as TuneConfig,
+        AuditConfig as AuditConfig, BridgeConfig as BridgeConfig, EvaluateConfig as EvaluateConfig,
+        ExportConfig as ExportConfig, FitConfig as FitConfig, SampleConfig as SampleConfig,
+        SchemaConfig as SchemaConfig, SteerConfig as SteerConfig, TuneConfig as TuneConfig,
+    )
+    from feller.app.option_groups import (
+        PrivacyOptions as PrivacyOptions, DataLoadingOptions as DataLoadingOptions, LoRAOptions as LoRAOptions,
+        RunFolderOptions as RunFolderOptions, SampleFileOptions as SampleFileOptions,
+        SamplerOptions as SamplerOptions, TokenOptions as TokenOptions, TrainingOptions as TrainingOptions,
     )
     from feller.app.results import FittedRun as FittedRun, Report as Report, SteeredSamples as SteeredSamples
     from feller.app.synthesizer import Synthesizer as Synthesizer

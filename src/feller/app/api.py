@@ -10,25 +10,27 @@ from typing import Any
 import pandas as pd
 
 from feller.app.commands.arguments import set_fields, words_of_fields
-from feller.app.commands.import_ import Import
 from feller.app.config import (
     AuditConfig,
     BridgeConfig,
-    DataLoadingOptions,  # noqa: F401
     EvaluateConfig,
     ExportConfig,
     FitConfig,
+    ImportConfig,
+    SampleConfig,
+    SchemaConfig,
+    SteerConfig,
+    TuneConfig,
+)
+from feller.app.option_groups import (
+    DataLoadingOptions,  # noqa: F401
     LoRAOptions,  # noqa: F401
     PrivacyOptions,  # noqa: F401 - public, with the others
     RunFolderOptions,  # noqa: F401
-    SampleConfig,
     SampleFileOptions,  # noqa: F401
     SamplerOptions,  # noqa: F401
-    SchemaConfig,
-    SteerConfig,
     TokenOptions,  # noqa: F401
     TrainingOptions,  # noqa: F401
-    TuneConfig,
 )
 from feller.app.options import accepts_options, config_of
 from feller.app.results import FittedRun, HasRun, Report, SteeredSamples
@@ -87,7 +89,7 @@ def load(source: RunSource, *, code: str | None = None) -> FittedRun:
         InputError: If the folder contains no run.
     """
     if isinstance(source, str | os.PathLike) and is_pretrained_folder(os.fspath(source)):
-        return FittedRun(import_folder(Import(place=os.fspath(source))).path)
+        return FittedRun(import_folder(ImportConfig(place=os.fspath(source))).path)
     return FittedRun(_resolve_run(source, code).path, code=code)
 
 

@@ -28,7 +28,7 @@ COMMANDS = {
     "audit": ("AuditConfig", "Audit what a run reveals about individual rows or persons."),
     "data": ("Data", "List the built-in examples, or inspect data."),
     "export": ("ExportConfig", "Export a run's network for other programs (ONNX, torch.export, Hugging Face folder)."),
-    "import": ("Import", "Create a run from your own network."),
+    "import": ("ImportConfig", "Create a run from your own network."),
     "cite": ("Cite", "Print BibTeX entries of the papers that a run uses."),
     "doctor": ("Doctor", "Check the installation and hardware."),
     "completion": ("Completion", "Print a shell completion script."),

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from feller.app.config import CALCULATOR, AuditConfig, PlanOptions
+from feller.app.config import CALCULATOR, AuditConfig
+from feller.app.option_groups import PlanOptions
 from feller.app.options import flags_of
 from feller.core.errors import UsageError
 from feller.core.run_folder import open_run

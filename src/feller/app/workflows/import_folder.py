@@ -4,8 +4,7 @@ import pathlib
 import re
 from dataclasses import fields, replace
 
-from feller.app.commands.import_ import Import
-from feller.app.config import FitConfig
+from feller.app.config import FitConfig, ImportConfig
 from feller.app.reporter import SILENT, Reporter
 from feller.app.workflows.run_config import FitRecord, ImportConventions, Provenance, data_fingerprint
 from feller.core.errors import UsageError
@@ -24,7 +23,7 @@ OF_CODE = ("weights", "predicts", "schedule", "times", "null")
 """Options that describe a network of Python code; a folder says all of this."""
 
 
-def import_folder(command: Import, *, reporter: Reporter = SILENT) -> Run:
+def import_folder(config: ImportConfig, *, reporter: Reporter = SILENT) -> Run:
     """Create a run from a folder that `save_pretrained` wrote; nothing in the folder is executed.
 
     The run has copies of the weights of network and autoencoder. Text encoders stay in the folder.
@@ -33,17 +32,15 @@ def import_folder(command: Import, *, reporter: Reporter = SILENT) -> Run:
         InputError: If files of the folder are missing, damaged or pickled, or of unknown classes.
         UsageError: If an argument is wrong, or a package is not installed.
     """
-    defaults = {field.name: field.default for field in fields(Import)}
+    defaults = {field.name: field.default for field in fields(ImportConfig)}
     for name in OF_CODE:
-        if getattr(command, name) != defaults[name]:
-            raise UsageError(
-                argument=name, expected="a network as FILE.py:FUNCTION", found=f"{command.place}, a folder"
-            )
-    folder = pathlib.Path(command.place).resolve()
+        if getattr(config, name) != defaults[name]:
+            raise UsageError(argument=name, expected="a network as FILE.py:FUNCTION", found=f"{config.place}, a folder")
+    folder = pathlib.Path(config.place).resolve()
     reporter.start(f"reading {folder.name}")
-    model = load_pretrained(folder, image_size(command.modality), command.classes)
+    model = load_pretrained(folder, image_size(config.modality), config.classes)
     spec, network = model.spec, model.network
-    dataset = None if command.data is None else read(command.data).with_modality(spec.modality)
+    dataset = None if config.data is None else read(config.data).with_modality(spec.modality)
     reporter.finish()
     provenance = Provenance(
         recipe=getattr(spec.architecture, "class_name", type(spec.architecture).__name__),
@@ -51,14 +48,14 @@ def import_folder(command: Import, *, reporter: Reporter = SILENT) -> Run:
         held_out=0.0,
         fingerprint="" if dataset is None else data_fingerprint(dataset, None),
     )
-    conventions = ImportConventions(modality=command.modality, classes=command.classes, folder=str(folder))
-    run = target_run(command.out, folder.name, resume=False, overwrite=command.overwrite)
-    with run.acquire(resume=False, overwrite=command.overwrite):
+    conventions = ImportConventions(modality=config.modality, classes=config.classes, folder=str(folder))
+    run = target_run(config.out, folder.name, resume=False, overwrite=config.overwrite)
+    with run.acquire(resume=False, overwrite=config.overwrite):
         for name, module in spec.modality.aux_networks.items():
             save_tensors(run.aux_weights(name), module.state_dict())
             spec = replace(spec, aux_hashes={**spec.aux_hashes, name: fingerprint(run.aux_weights(name))})
         save_checkpoint(run, make_train_state(network.requires_grad_(True), ONCE))
-        record = FitRecord(config=FitConfig(data=command.data), provenance=provenance).content
+        record = FitRecord(config=FitConfig(data=config.data), provenance=provenance).content
         content = {**record, "recipe": recipe_record(spec, None), "brought": to_dict(conventions)}
         run.write_record(run.recipe, content)
         save_spec(run, spec)  # last, because this file makes the folder a run

@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from feller.app.commands.import_ import Import
-from feller.app.config import FitConfig
+from feller.app.config import FitConfig, ImportConfig
 from feller.app.reporter import SILENT, Reporter
 from feller.app.workflows.run_config import FitRecord, ImportConventions, Provenance, data_fingerprint
 from feller.core.errors import InputError, UsageError
@@ -55,21 +54,21 @@ MAX_CLASSES = 1_000_000
 SCHEDULES: dict[str, type[Schedule]] = {"linear": Linear, "cosine": Cosine, "linear-vp": LinearVP, "vp": VP}
 
 
-def import_network(command: Import, *, reporter: Reporter = SILENT) -> Run:
+def import_network(config: ImportConfig, *, reporter: Reporter = SILENT) -> Run:
     """Create a run from a user's network, so that `sample`, `steer`, `tune` and `evaluate` work with it.
 
     The run records the name and hash of the code file. The code is only loaded from a file that the caller names.
 
     Args:
-        command: Options of `feller import`.
+        config: Options of `feller import`.
         reporter: Progress and log output.
 
     Raises:
         UsageError: If an argument is wrong, or if the network modifies its input or returns a wrong shape or dtype.
         InputError: If a file is missing or damaged.
     """
-    entry, data, text, times = command.place, command.data, command.modality, command.times
-    for name, choices in ((command.predicts, PREDICTIONS), (command.schedule, SCHEDULES)):
+    entry, data, text, times = config.place, config.data, config.modality, config.times
+    for name, choices in ((config.predicts, PREDICTIONS), (config.schedule, SCHEDULES)):
         if name not in choices:
             raise UsageError.unknown_name("path", name, choices)
     if len(times) != 2 or not all(map(math.isfinite, times)):
@@ -78,7 +77,7 @@ def import_network(command: Import, *, reporter: Reporter = SILENT) -> Run:
             " ".join(map(str, times)) or "none",
             argument="times",
         )
-    class_names = _classes(command.classes)
+    class_names = _classes(config.classes)
     dataset = None if data is None else read(data)
     if text is None and dataset is None:
         raise UsageError(
@@ -88,15 +87,15 @@ def import_network(command: Import, *, reporter: Reporter = SILENT) -> Run:
     if dataset is not None:
         modality = _match_data(modality, dataset.modality)
         dataset = dataset.with_modality(modality)
-    path = Affine(SCHEDULES[command.schedule](), PREDICTIONS[command.predicts])
+    path = Affine(SCHEDULES[config.schedule](), PREDICTIONS[config.predicts])
     function = load_function(entry, ())
-    null_values = None if command.null is None else dict.fromkeys(modality.conditions or ("label",), command.null)
+    null_values = None if config.null is None else dict.fromkeys(modality.conditions or ("label",), config.null)
     model = adapt_call(
         describe_network(function, modality, family=PathProcess(path), times=(times[0], times[1]), null=null_values)
     )
     spec, network = model.spec, model.network
-    if command.weights is not None:
-        _load(network, pathlib.Path(command.weights))
+    if config.weights is not None:
+        _load(network, pathlib.Path(config.weights))
     check_network(model)
     code_file = pathlib.Path(entry.rpartition(":")[0])
     provenance = Provenance(
@@ -109,13 +108,13 @@ def import_network(command: Import, *, reporter: Reporter = SILENT) -> Run:
     record = FitRecord(config=FitConfig(data=data), provenance=provenance)
     conventions = ImportConventions(
         **{
-            field.name: getattr(command, field.name)
+            field.name: getattr(config, field.name)
             for field in fields(ImportConventions)
-            if hasattr(command, field.name)
+            if hasattr(config, field.name)
         }
     )
-    run = target_run(command.out, code_file.stem, resume=False, overwrite=command.overwrite)
-    with run.acquire(resume=False, overwrite=command.overwrite):
+    run = target_run(config.out, code_file.stem, resume=False, overwrite=config.overwrite)
+    with run.acquire(resume=False, overwrite=config.overwrite):
         content: dict[str, Any] = {
             **record.content,
             "recipe": recipe_record(spec, None),
@@ -126,7 +125,7 @@ def import_network(command: Import, *, reporter: Reporter = SILENT) -> Run:
         save_spec(run, spec)  # last, because this file makes the folder a run
     count = sum(weight.numel() for weight in network.parameters())
     reporter.log(f"{entry}: {count:,} weights, {modality.display_name}; {run.path}")
-    if command.weights is None and _learns(network):
+    if config.weights is None and _learns(network):
         reporter.log(
             f"its weights are those of {entry} after construction, untrained unless that code loads them; pass others"
             " with --weights FILE.safetensors"

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from feller.app.commands.flag_types import as_texts
-from feller.app.config import FitConfig, RunFolderOptions
+from feller.app.config import FitConfig
+from feller.app.option_groups import RunFolderOptions
 from feller.app.options import flags_of, from_record, to_record
 from feller.app.reporter import Reporter
 from feller.app.workflows.private.privacy_config import ClosedFormBudget, Guarantee, n_tracked_rows

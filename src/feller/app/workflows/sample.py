@@ -7,8 +7,9 @@ from typing import Any, cast
 
 import pandas as pd
 
-from feller.app.config import DocumentOptions, RowOptions, SampleConfig, SpeechOptions, TransportOptions
+from feller.app.config import SampleConfig
 from feller.app.modalities.registration import registration_of
+from feller.app.option_groups import DocumentOptions, RowOptions, SpeechOptions, TransportOptions
 from feller.app.options import flags_of, non_default_options
 from feller.app.reporter import SILENT, Reporter
 from feller.app.workflows.bridges.bridge_detection import is_bridge

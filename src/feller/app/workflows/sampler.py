@@ -8,7 +8,8 @@ from typing import Any, cast
 
 import torch
 
-from feller.app.config import RowOptions, SampleConfig, SamplerOptions, TokenOptions
+from feller.app.config import SampleConfig
+from feller.app.option_groups import RowOptions, SamplerOptions, TokenOptions
 from feller.app.reporter import SILENT, Reporter
 from feller.app.workflows.run_config import is_described, read_fit_record
 from feller.app.workflows.run_status import incomplete_notice

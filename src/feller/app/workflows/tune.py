@@ -12,7 +12,8 @@ from typing import Any
 import torch
 
 from feller import __version__
-from feller.app.config import ConditionOptions, TuneConfig, single_values
+from feller.app.config import TuneConfig, single_values
+from feller.app.option_groups import ConditionOptions
 from feller.app.reporter import SILENT, Reporter
 from feller.app.workflows.bridges.bridge_detection import refuse_bridge
 from feller.app.workflows.evaluate import evaluate

@@ -4,7 +4,8 @@ import importlib.util
 from collections.abc import Mapping
 from typing import Any
 
-from feller.app.config import FlowOptions, SteerConfig
+from feller.app.config import SteerConfig
+from feller.app.option_groups import FlowOptions
 from feller.app.reporter import Reporter
 from feller.app.webui.condition_controls import condition_controls, conditions_from, guidance_from
 from feller.app.webui.loaded_run import LoadedRun, file_name

@@ -11,8 +11,9 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from feller.app.config import DocumentOptions, SampleConfig
+from feller.app.config import SampleConfig
 from feller.app.modalities.documents import document_decoder, require_documents
+from feller.app.option_groups import DocumentOptions
 from feller.app.reporter import SILENT, Reporter
 from feller.app.workflows.documents.build_datastore import open_datastore
 from feller.app.workflows.documents.document_request import (

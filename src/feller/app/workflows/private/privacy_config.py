@@ -3,7 +3,8 @@
 import math
 from dataclasses import dataclass, field
 
-from feller.app.config import ADAPTIVE, AUTO, FitConfig
+from feller.app.config import FitConfig
+from feller.app.option_groups import ADAPTIVE, AUTO
 from feller.core.errors import UsageError, check_number
 from feller.privacy.accounting.dp_events import PoissonSubsampledGaussian
 from feller.privacy.accounting.ledger import default_delta

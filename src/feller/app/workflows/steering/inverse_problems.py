@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from feller.app.config import MeasurementOptions, SteerConfig, single_values
+from feller.app.config import SteerConfig, single_values
+from feller.app.option_groups import MeasurementOptions
 from feller.app.reporter import SILENT, Reporter
 from feller.app.workflows.steering.measurements import parse_operator, read_mask, read_measurements
 from feller.app.workflows.steering.model_flow import BATCH_SIZE_DIVISOR, make_process
