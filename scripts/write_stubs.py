@@ -14,14 +14,16 @@ from feller.app.options import python_options
 APP = pathlib.Path(__file__).parent.parent / "src" / "feller" / "app"
 MODULES = ("api", "results")
 """Modules whose functions take the options of a config."""
-HEADER = "# Written by scripts/write_stubs.py of the functions beside it and of config.py; do not edit.\n"
+CONFIGS = ("config", "option_groups")
+"""Modules of configs and of their groups of options."""
+HEADER = "# Written by scripts/write_stubs.py of the functions beside it, config.py and option_groups.py; do not edit.\n"
 RUFF = (sys.executable, "-m", "ruff")
 
 
 def configs() -> dict[str, dict[str, tuple[str, str]]]:
-    """Return type and default of each field of each class in config.py, as they stand there."""
+    """Return type and default of each field of each config and group of options, as they stand there."""
     found: dict[str, dict[str, tuple[str, str]]] = {}
-    for kind in ast.parse((APP / "config.py").read_text()).body:
+    for kind in [one for module in CONFIGS for one in ast.parse((APP / f"{module}.py").read_text()).body]:
         if isinstance(kind, ast.ClassDef):
             fields = [one for one in kind.body if isinstance(one, ast.AnnAssign) and one.value is not None]
             found[kind.name] = {ast.unparse(one.target): (_type(one.annotation), _usual(one.value)) for one in fields}
@@ -100,10 +102,11 @@ def stub(module: str) -> str:
             parts.append(members(one))
         elif isinstance(one, ast.Assign) and not ast.unparse(one.targets[0]).isupper():
             parts.append(ast.unparse(one))
-    file = ast.parse((APP / "config.py").read_text()).body
-    own = [one.name for one in file if isinstance(one, ast.ClassDef)]
-    imports += [ast.unparse(one) for one in file if isinstance(one, ast.ImportFrom)]
-    imports.append(f"from feller.app.config import {', '.join(own)}")
+    for source in CONFIGS:
+        file = ast.parse((APP / f"{source}.py").read_text()).body
+        own = [one.name for one in file if isinstance(one, ast.ClassDef)]
+        imports += [ast.unparse(one) for one in file if isinstance(one, ast.ImportFrom)]
+        imports.append(f"from feller.app.{source} import {', '.join(own)}")
     return tidy("\n".join([HEADER, *dict.fromkeys(imports), *parts]), module)
 
 

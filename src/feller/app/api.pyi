@@ -1,4 +1,4 @@
-# Written by scripts/write_stubs.py of the functions beside it and of config.py; do not edit.
+# Written by scripts/write_stubs.py of the functions beside it, config.py and option_groups.py; do not edit.
 
 import os
 import pathlib
@@ -38,12 +38,18 @@ from feller.app.commands.flag_types import (
 from feller.app.config import (
     AuditConfig,
     BridgeConfig,
-    ConditionOptions,
-    DataLoadingOptions,
-    DocumentOptions,
     EvaluateConfig,
     ExportConfig,
     FitConfig,
+    SampleConfig,
+    SchemaConfig,
+    SteerConfig,
+    TuneConfig,
+)
+from feller.app.option_groups import (
+    ConditionOptions,
+    DataLoadingOptions,
+    DocumentOptions,
     FlowOptions,
     HistoryOptions,
     InfillOptions,
@@ -54,16 +60,12 @@ from feller.app.config import (
     PrivacyOptions,
     RunFolderOptions,
     RunOptions,
-    SampleConfig,
     SampleFileOptions,
     SamplerOptions,
-    SchemaConfig,
     SearchOptions,
     SpeechOptions,
-    SteerConfig,
     TrainingOptions,
     TransportOptions,
-    TuneConfig,
     WorkOptions,
 )
 from feller.app.results import FittedRun, HasRun, Report, SteeredSamples

@@ -391,10 +391,10 @@ def _written(hint: Any) -> str:
 
 @functools.cache
 def _docs() -> dict[str, dict[str, str]]:
-    """Return the attribute docstrings of all config classes, with argument names instead of flags."""
-    source = pathlib.Path(__file__).with_name("config.py").read_text(encoding="utf-8")
+    """Return the attribute docstrings of all configs and groups of options, with argument names instead of flags."""
+    sources = (pathlib.Path(__file__).with_name(name) for name in ("config.py", "option_groups.py"))
     docs: dict[str, dict[str, str]] = {}
-    for class_def in ast.parse(source).body:
+    for class_def in [statement for file in sources for statement in ast.parse(file.read_text(encoding="utf-8")).body]:
         if isinstance(class_def, ast.ClassDef):
             descriptions = docs.setdefault(class_def.name, {})
             for attribute, following in itertools.pairwise(class_def.body):

@@ -1,4 +1,4 @@
-# Written by scripts/write_stubs.py of the functions beside it and of config.py; do not edit.
+# Written by scripts/write_stubs.py of the functions beside it, config.py and option_groups.py; do not edit.
 
 import functools
 import os
@@ -27,10 +27,12 @@ from feller.app.commands.flag_types import (
     Verbose,
 )
 from feller.app.config import (
+    SampleConfig,
+)
+from feller.app.option_groups import (
     DocumentOptions,
     InfillOptions,
     RunOptions,
-    SampleConfig,
     SampleFileOptions,
     SamplerOptions,
     SpeechOptions,
