@@ -16,7 +16,7 @@ MODULES = ("api", "results")
 """Modules whose functions take the options of a config."""
 CONFIGS = ("config", "option_groups")
 """Modules of configs and of their groups of options."""
-HEADER = "# Written by scripts/write_stubs.py of the functions beside it, config.py and option_groups.py; do not edit.\n"
+HEADER = "# Written by scripts/write_stubs.py of the functions here, config.py and option_groups.py; do not edit.\n"
 RUFF = (sys.executable, "-m", "ruff")
 
 

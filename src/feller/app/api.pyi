@@ -1,4 +1,4 @@
-# Written by scripts/write_stubs.py of the functions beside it, config.py and option_groups.py; do not edit.
+# Written by scripts/write_stubs.py of the functions here, config.py and option_groups.py; do not edit.
 
 import os
 import pathlib
