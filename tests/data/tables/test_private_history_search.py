@@ -71,7 +71,7 @@ def test_attributes_numbers_of_rows_and_differences_are_found(seed: int) -> None
     assert history is not None
     assert schema.unit == "patient"
     assert history.attributes == ("sex", "born")
-    assert 4 <= history.max_rows <= 9
+    assert 4 <= history.max_rows <= 10
     assert isinstance(schema.by_name["date"], Datetime)
     assert history.gap is not None
     assert history.gap.low <= 10

@@ -67,7 +67,7 @@ def with_row(found: RawTable, row: list[str]) -> RawTable:
 
 
 def test_columns_and_charges() -> None:
-    schema, charges, *_ = search_schema(people_table(), 5.0, 1e-6, SeededGaussian(0))
+    schema, charges, *_ = search_schema(people_table(), 5.0, 1e-6, SeededGaussian(2))
     age, gain, flag, colour, born, note, gap = schema.columns
     kinds = [Numerical, Numerical, Boolean, Categorical, Datetime, FreeText, Categorical]
     assert [type(column) for column in schema.columns] == kinds

@@ -41,7 +41,9 @@ def test_detected_kinds() -> None:
     assert detect_column("3", "4", "5", "6", "7", "N").missing == "N"
     assert detect_column("02139", "02140", "10001") == Categorical("x", ("02139", "02140", "10001"))
     assert detect_column("2019-05-01", "2021-07-09") == Datetime("x", "2019-05-01", "2021-07-31")
-    assert detect_column("2020-01-03", "2020-01-09") == Datetime("x", "2020-01-03", "2020-01-09")
+    assert detect_column("0001-01-01", "9999-12-31") == Datetime("x", "0001-01-01", "9999-12-31")
+    assert detect_column("9999-12-30", "9999-12-31") == Datetime("x", "9999-12-29", "9999-12-31")
+    assert detect_column("2020-01-03", "2020-01-09") == Datetime("x", "2020-01-02", "2020-01-10")
     assert detect_column(*repeated(str)) == Identifier("x")
     assert detect_column(*repeated(lambda i: f"C-{i * 7:05d}")) == Identifier("x", "C-{#####}")
     assert detect_column(*repeated(lambda i: f"{i * 7:04d}-QWX")) == Identifier("x", "ID-{###}")

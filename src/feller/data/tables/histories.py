@@ -17,8 +17,6 @@ from torch.nn import functional as F
 from feller.core.errors import InputError
 from feller.core.pytree import Cond, State
 from feller.core.rng import Rng
-from feller.data.files import sample_folder
-from feller.data.files.numpy_files import write_arrays
 from feller.data.loading.raw import Dialect, RawExamples, RawTable, expect, text_array
 from feller.data.modality import Dataset, Modality, Writer
 from feller.data.tables.dataframes import to_frame, write_cells
@@ -33,6 +31,7 @@ from feller.data.tables.modality import Table, bars, unmodelled_notes
 from feller.data.tables.numerical_column import Numerical
 from feller.data.tables.raking import Crosstab, rake_rows
 from feller.data.tables.schema import Schema
+from feller.data.tables.table_writer import table_writers
 from feller.data.tables.transforms import all_cells, cells_of, read_values, write_values
 from feller.data.tables.unmodelled_columns import Identifier
 from feller.spaces import HistoryTokens
@@ -264,7 +263,7 @@ class Histories(Modality):
 
     def write_given(self, values: Int64[Tensor, "n codes"], given: GivenCells, out: pathlib.Path) -> None:
         """Write histories as `write` does, but copy given numbers and times unchanged."""
-        self.write_by(self._forms(lambda histories: self.with_given(histories, given)), values, {}, out)
+        self.write_by(self._writers_of(lambda histories: self.with_given(histories, given)), values, {}, out)
 
     def write_cells(self, cells: RawTable, out: pathlib.Path) -> None:
         """Write the cells of all columns to a .csv, .tsv or .parquet file."""
@@ -272,26 +271,14 @@ class Histories(Modality):
 
     @property
     def writers(self) -> dict[str, Writer]:
-        return self._forms(self.cells)
+        return self._writers_of(self.cells)
 
-    def _forms(self, cells: Callable[[Tensor], RawTable]) -> dict[str, Writer]:
-        def write_table(values: Tensor, given: Cond, out: pathlib.Path) -> None:
-            self.write_cells(cells(values), out)
-
-        def write_folder(values: Tensor, given: Cond, out: pathlib.Path) -> None:
-            sample_folder.save_table(self.show(values, given), out, lambda table: write_table(values, given, table))
-
-        return {
-            **dict.fromkeys((".csv", ".tsv", ".parquet"), write_table),
-            ".npz": lambda values, given, out: write_arrays(self.arrays(values, given), out),
-            "": write_folder,
-        }
+    def _writers_of(self, cells: Callable[[Tensor], RawTable]) -> dict[str, Writer]:
+        return table_writers(cells, self.write_cells, lambda values, table: _text_arrays(table), self.show)
 
     def arrays(self, values: Int64[Tensor, "n codes"], given: Cond) -> dict[str, np.ndarray]:
         """Return the .npz arrays: cells as text, [rows, columns], and the names of the columns."""
-        table = self.cells(values)
-        cells = table.values.to_pandas().to_numpy(dtype=object).astype(np.str_)
-        return {"samples": cells, "columns": np.array(table.columns)}
+        return _text_arrays(self.cells(values))
 
     def frame(self, values: Int64[Tensor, "n codes"], given: Cond) -> pd.DataFrame:
         """Return one row per row of each person, with the dtypes of the training table."""
@@ -302,6 +289,11 @@ class Histories(Modality):
         repeated = self.split(values)[0].repeat_interleave(self.lengths(values), 0)
         codes = torch.cat([repeated, self.valid_rows(values)], 1)
         return bars(codes.cpu().numpy(), (*self.persons.schema.modelled, *self.rows.schema.modelled), columns)
+
+
+def _text_arrays(table: RawTable) -> dict[str, np.ndarray]:
+    cells = table.values.to_pandas().to_numpy(dtype=object).astype(np.str_)
+    return {"samples": cells, "columns": np.array(table.columns)}
 
 
 def with_conditions_on_cells(modality: Modality) -> Table | Histories | None:

@@ -19,8 +19,6 @@ from feller.core.errors import InputError, check_probabilities
 from feller.core.pytree import Cond, State
 from feller.core.rng import Rng
 from feller.data.figures import INK, figure_to_image, panels
-from feller.data.files import sample_folder
-from feller.data.files.numpy_files import write_arrays
 from feller.data.loading.raw import Dialect, RawExamples, RawTable, expect, text_array
 from feller.data.modality import Dataset, Modality, Writer
 from feller.data.tables import raking
@@ -42,6 +40,7 @@ from feller.data.tables.partial_tables import identified
 from feller.data.tables.raking import Crosstab, crosstab_weights, exchange_rows, rake_rows
 from feller.data.tables.schema import ROW, Schema
 from feller.data.tables.schema_detection import detect_schema
+from feller.data.tables.table_writer import table_writers
 from feller.data.tables.unmodelled_columns import Derived, FreeText, Identifier, SkippedColumn
 from feller.spaces import ColumnTokenizer, DigitTokenizer, PairConstraint, TableTokens
 
@@ -132,22 +131,10 @@ class Table(Modality):
 
     @property
     def writers(self) -> dict[str, Writer]:
-        return self._forms(self.cells)
+        return self._writers_of(self.cells)
 
-    def _forms(self, cells: Callable[[Tensor], RawTable]) -> dict[str, Writer]:
-        """Return the function that writes rows for each suffix (empty for a folder); `cells` decodes codes to cells."""
-
-        def write_table(values: Tensor, given: Cond, out: pathlib.Path) -> None:
-            self.write_cells(cells(values), out)
-
-        def write_folder(values: Tensor, given: Cond, out: pathlib.Path) -> None:
-            sample_folder.save_table(self.show(values, given), out, lambda table: write_table(values, given, table))
-
-        return {
-            **dict.fromkeys((".csv", ".tsv", ".parquet"), write_table),
-            ".npz": lambda values, given, out: write_arrays(self._arrays(values, cells(values)), out),
-            "": write_folder,
-        }
+    def _writers_of(self, cells: Callable[[Tensor], RawTable]) -> dict[str, Writer]:
+        return table_writers(cells, self.write_cells, self._arrays, self.show)
 
     def space(self) -> TableTokens:
         return self._rows
@@ -387,7 +374,7 @@ class Table(Modality):
 
     def write_given(self, values: Int64[Tensor, "n k"], given: GivenCells, out: pathlib.Path) -> None:
         """Write rows as `write` does, but copy given numbers and times unchanged."""
-        self.write_by(self._forms(lambda rows: self.with_given(rows, given)), values, {}, out)
+        self.write_by(self._writers_of(lambda rows: self.with_given(rows, given)), values, {}, out)
 
     def frame(self, values: Int64[Tensor, "n k"], given: Cond) -> pd.DataFrame:
         """Return rows as a data frame, with the dtypes of the training table or the defaults of the column types."""

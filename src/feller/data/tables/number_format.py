@@ -387,12 +387,15 @@ def is_in_format(cell: str, form: str) -> bool:
 def first_and_last(low: datetime.datetime, high: datetime.datetime, form: str) -> tuple[str, str]:
     """Return the first time of the month of `low` and the last time of the month of `high`, in the date format `form`.
 
-    Days instead of months if `low` and `high` are at most two years apart.
+    If `low` and `high` are at most 60 days apart, they are those of the days before and after.
     """
-    first_day, last_day = low.date(), high.date()
-    if high - low > datetime.timedelta(days=2 * 365):
+    first_day, last_day, day = low.date(), high.date(), datetime.timedelta(days=1)
+    if high - low > 60 * day:
         first_day = first_day.replace(day=1)
         last_day = last_day.replace(day=calendar.monthrange(high.year, high.month)[1])
+    else:
+        first_day = max(first_day, datetime.date.min + day) - day
+        last_day = min(last_day, datetime.date.max - day) + day
     first = datetime.datetime.combine(first_day, datetime.time.min)
     last = datetime.datetime.combine(last_day, datetime.time.max)
     bounds = write_time(first, form), write_time(last, form)

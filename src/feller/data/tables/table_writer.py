@@ -1,4 +1,4 @@
-"""Writing of tables to a file in parts, with bounded memory."""
+"""Writing of tables to files, whole or in parts with bounded memory."""
 
 import contextlib
 import pathlib
@@ -6,13 +6,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import BinaryIO
 
+import numpy as np
 import pyarrow
+from PIL import Image
 from pyarrow import parquet
+from torch import Tensor
 
 from feller.core.errors import InputError, cannot_write
+from feller.core.pytree import Cond
 from feller.core.serialization import FILENAME_ERRORS, open_replacement
+from feller.data.files import sample_folder
 from feller.data.files.delimited import text_of
+from feller.data.files.numpy_files import write_arrays
 from feller.data.loading.raw import Dialect, RawTable, text_array
+from feller.data.modality import Writer
 from feller.data.tables.column import ModelledColumn
 from feller.data.tables.dataframes import dialect_for, to_frame
 from feller.data.tables.schema import Schema
@@ -21,6 +28,31 @@ PartWriter = Callable[[RawTable], None]
 """Function that appends rows to a file."""
 ENDINGS = (".csv", ".tsv", ".parquet")
 """Suffixes of files that can be written in parts."""
+
+
+def table_writers(
+    cells: Callable[[Tensor], RawTable],
+    write_cells: Callable[[RawTable, pathlib.Path], None],
+    arrays: Callable[[Tensor, RawTable], dict[str, np.ndarray]],
+    show: Callable[[Tensor, Cond], Image.Image],
+) -> dict[str, Writer]:
+    """Return the function that writes samples of a table for each suffix (empty for a folder).
+
+    Args:
+        cells: Function from samples to cells.
+        write_cells: Function that writes cells to a .csv, .tsv or .parquet file.
+        arrays: Function from samples and their cells to the arrays of a .npz file.
+        show: Function from samples and their conditions to the picture in a folder.
+    """
+
+    def write_folder(values: Tensor, given: Cond, out: pathlib.Path) -> None:
+        sample_folder.save_table(show(values, given), out, lambda file: write_cells(cells(values), file))
+
+    return {
+        **dict.fromkeys(ENDINGS, lambda values, given, out: write_cells(cells(values), out)),
+        ".npz": lambda values, given, out: write_arrays(arrays(values, cells(values)), out),
+        "": write_folder,
+    }
 
 
 @contextlib.contextmanager
