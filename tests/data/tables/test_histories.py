@@ -1,6 +1,7 @@
 """Tables with several rows per person: grouping, codes, cells, detection, schemas, errors."""
 
 import json
+import pathlib
 from dataclasses import replace
 
 import numpy as np
@@ -304,3 +305,18 @@ def test_dates_that_would_pass_the_end_do_not_gather_there(table: pd.DataFrame) 
     given = modality.given_cells({"date": str(modality.order_column.last)})  # type: ignore[union-attr]
     kept = to_frame(modality.with_given(values, given), modality.schema)
     assert (kept.date == last).all()
+
+
+def test_given_numbers_are_written_as_given(table: pd.DataFrame, tmp_path: pathlib.Path) -> None:
+    table = table.assign(age=table.patient.str[1:].astype(int) + 20)
+    data = feller.read(table, person="patient", order="date")
+    modality = data.modality.view(Histories)
+    assert modality is not None
+    given = modality.given_cells({"age": "33"})
+
+    for name in ("rows.csv", "rows.npz"):
+        modality.write_given(data.values[:1], given, tmp_path / name)
+    written = pd.read_csv(tmp_path / "rows.csv")
+    arrays = np.load(tmp_path / "rows.npz")
+    assert set(written.age) == {33}
+    assert {*arrays["samples"][:, arrays["columns"].tolist().index("age")]} == {"33"}
