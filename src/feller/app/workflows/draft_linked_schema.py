@@ -45,9 +45,9 @@ def draft_linked_schema(source: str, out: str, config: SchemaConfig, schema: str
         The result without its note, and True for an unreviewed draft.
     """
     path = pathlib.Path(out)
+    check_new(path)
     with error_context(source):
         edited, raw, is_draft = _edited(source, schema, config)
-    check_new(path)
     write_linked_schema(edited, path, draft=is_draft)
     kinds = {cls: kind for kind, cls in KINDS.items()}
     tables = {table.name: edited.schemas[table.name] for table in edited.links.tables}

@@ -62,12 +62,12 @@ def draft_schema(
         result, is_draft = draft_linked_schema(source, out, config, schema)
         return {**result, "note": DRAFT_NOTE if is_draft else EDITED_NOTE}
     path, is_example = pathlib.Path(out), source.startswith(EXAMPLE_PREFIX)
+    check_new(path)
     cells, start, is_draft = _start(source, schema)
     with error_context(source):
         edited, notes = edit_schema(start, cells, config, drafted=schema is None and not is_example)
         edited.require_modelled()
         edited = with_relations(cells, edited) if schema is None and not is_example else edited
-    check_new(path)
     write_schema(edited, path, draft=is_draft)
     type_names = {cls: type_name for type_name, cls in KINDS.items()}
     n, is_public = len(cells.values), is_example and schema is None
