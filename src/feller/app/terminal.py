@@ -176,7 +176,7 @@ def show_metrics(metrics: dict[str, Any], reporter: Reporter) -> None:
 
 
 def _metric_tables(metrics: dict[str, Any]) -> Group:
-    """Return the main metrics, a table for each group: label, value, and reference with its value."""
+    """Return the main metrics, a table for each group: label, value, reference with its value, and 95 % interval."""
     from feller.evaluation.metrics import grouped_metrics, metric, reference_value
 
     measured = {name: value for name, value in metrics.items() if value is not None}
@@ -188,7 +188,9 @@ def _metric_tables(metrics: dict[str, Any]) -> Group:
         for name in names:
             spec, reference = metric(name, measured), reference_value(name, measured)
             text = f"{reference[0]} {spec.text(reference[1])}" if reference and reference[1] is not None else ""
-            table.add_row(*map(escape, (spec.label, spec.text(measured[name]), text)))
+            ends = [spec.text(measured[end]) for end in (f"{name}_low", f"{name}_high") if end in measured]
+            interval = f"interval {' to '.join(ends)}" if len(ends) == 2 else ""
+            table.add_row(*map(escape, (spec.label, spec.text(measured[name]), text, interval)))
         shown += [f"[bold]{escape(heading)}[/bold]", table] if heading else [table]
     return Group(*shown)
 

@@ -1,6 +1,7 @@
 """Encoding and decoding of table rows, invalid cells, and partial rows."""
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,7 +10,9 @@ from feller.core.errors import InputError
 from feller.data.loading.raw import RawTable
 from feller.data.tables.column import Boolean, Categorical
 from feller.data.tables.constraints import Constraint
+from feller.data.tables.dates import Datetime
 from feller.data.tables.encoding import decode, encode, fill_gaps, observed_cells
+from feller.data.tables.given_cells import given_cells
 from feller.data.tables.numerical_column import Numerical
 from feller.data.tables.schema import Schema
 from feller.data.tables.unmodelled_columns import Derived, FreeText, Identifier
@@ -129,3 +132,26 @@ def test_given_cells_keep_their_text() -> None:
     assert completed.columns == schema.names
     rows = [["x7", "23.4", "yes", "high", "3.0", "hello"], ["2", "30", "no", "low", "1", ""]]
     assert completed.values.equals(RawTable(np.array(rows, dtype=object), columns=schema.names).values)
+
+
+@pytest.mark.parametrize(
+    ("condition", "first", "last"),
+    [
+        ("2023-06-30", "2023-06-30 00:00", "2023-06-30 23:59"),
+        (("2023-06-01", "2023-06-03"), "2023-06-01 00:00", "2023-06-03 23:59"),
+        (("2023-06-01 12:30", "2023-06-03"), "2023-06-01 12:30", "2023-06-03 23:59"),
+        (("2023-06-01", "2023-06-03T08"), "2023-06-01 00:00", "2023-06-03 08:59"),
+    ],
+)
+def test_given_days_include_all_their_times(condition: str | tuple[str, str], first: str, last: str) -> None:
+    column = Datetime("at", "2023-01-01 00:00", "2023-12-31 23:59", "%Y-%m-%d %H:%M")
+    ((begin, end),) = given_cells({"at": condition}, Schema((column,))).choices[0].spans
+    assert column.from_units(np.array([begin, end])).to_pylist() == [first, last]
+
+
+def test_given_minutes_are_cells() -> None:
+    column = Datetime("at", "2023-01-01 00:00", "2023-12-31 23:59", "%Y-%m-%d %H:%M")
+    cells = given_cells({"at": "2023-06-30T08:15"}, Schema((column,)))
+    assert (cells.exact, len(cells.choices)) == ({"at": "2023-06-30T08:15"}, 0)
+    month = Datetime("at", "2023-01", "2023-12", "%Y-%m")
+    assert month.period("2023-06-30") == month.period("2023-06")

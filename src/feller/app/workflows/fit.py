@@ -46,6 +46,7 @@ from feller.core.serialization import replace_file
 from feller.core.user_code import user_frame
 from feller.data.batches import DataBundle
 from feller.data.database_urls import hide_password
+from feller.data.examples.registry import EXAMPLE_PREFIX
 from feller.data.loading.condition_sources import names_of
 from feller.data.loading.in_memory import (
     IN_MEMORY_PREFIX,
@@ -56,10 +57,12 @@ from feller.data.loading.in_memory import (
     said_of,
     save,
 )
+from feller.data.tables.histories import Histories
 from feller.data.tables.linked_schema import separate_schema
 from feller.data.tables.linked_schema_files import write_linked_schema
 from feller.data.tables.linked_tables import LinkedTables
-from feller.data.tables.schema import text_of_schema
+from feller.data.tables.modality import Table
+from feller.data.tables.schema import text_of_schema, write_schema
 from feller.evaluation.evaluation_budget import EvaluationBudget, kind_of_report
 from feller.models.recipes.recipe import Recipe
 from feller.networks.network_config import DEFAULT_PARAMETER_BYTES
@@ -68,8 +71,7 @@ from feller.training.engine import Engine, get_engine
 from feller.training.trainer import Callback
 
 SCHEMA = "schema.json"
-"""Name of the file in a run folder for the schema of a table, if the schema was passed as a Python object, and for the
-detected schema of linked tables."""
+"""Name of the file in a run folder for the schema of a table that was passed as a Python object, or detected."""
 
 
 def fit(
@@ -166,7 +168,7 @@ def fit(
         ):
             reporter.log(line)
         if engine.is_main_process and not resume:
-            _keep_found_keys(run, plan)
+            _keep_detected_schema(run, plan)
         engine.barrier()
         if isinstance(job, TrainingJob):
             _train(run, plan, job, training.callbacks, engine, reporter, resume=resume)
@@ -255,11 +257,16 @@ def _with_schema(config: FitConfig, text: str, run: Run, engine: Engine) -> tupl
     return config_of(FitConfig, config, schema=str(file)), SavedData(file, "your schema", is_new)
 
 
-def _keep_found_keys(run: Run, plan: FitPlan) -> None:
-    """Write the detected schema of linked tables to the run folder, for the user to check and edit."""
-    linked = plan.dataset.modality.view(LinkedTables)
-    if linked is not None and plan.record.config.data_loading.schema is None:
+def _keep_detected_schema(run: Run, plan: FitPlan) -> None:
+    """Write the detected schema of a table or of linked tables to the run folder, for the user to check and edit."""
+    record, modality = plan.record, plan.dataset.modality
+    if record.config.data_loading.schema is not None or plan.start_model is not None:
+        return
+    linked, table = modality.view(LinkedTables), modality.view(Table) or modality.view(Histories)
+    if linked is not None:
         write_linked_schema(separate_schema(linked.schema, linked.links), run.path / SCHEMA, draft=True)
+    elif table is not None and not (record.data or "").startswith(EXAMPLE_PREFIX):
+        write_schema(table.schema, run.path / SCHEMA, draft=record.provenance.private is None)
 
 
 def _choose_folder(data: Any, out: str | None, engine: Engine, *, resume: bool, overwrite: bool) -> Run:

@@ -29,6 +29,13 @@ PARTS = (" 00:00:00", ".000000")
 _DAY = r"\d{4}-\d{2}-\d{2}"
 EACH = tuple(_DAY + more for more in ("", r" \d{2}:\d{2}:\d{2}", r" \d{2}:\d{2}:\d{2}\.\d{6}"))
 """Patterns of times with a precision of days, seconds and microseconds."""
+PERIODS = (
+    (_DAY, datetime.timedelta(days=1)),
+    (_DAY + r"[ T]\d{2}", datetime.timedelta(hours=1)),
+    (_DAY + r"[ T]\d{2}:\d{2}", datetime.timedelta(minutes=1)),
+    (_DAY + r"[ T]\d{2}:\d{2}:\d{2}", datetime.timedelta(seconds=1)),
+)
+"""Patterns of times without their finest parts, and the length of the period that each names."""
 _KNOWN = re.compile(r"%-?[YymdHIMSfpbBaA%]")
 
 
@@ -109,6 +116,18 @@ class Datetime(ModelledColumn):
         """Return a time in finest units of the format since the year 1; None if the cell is not a time."""
         _, units = self.read(text_array([cell]))
         return int(units[0]) if len(units) else None
+
+    def period(self, cell: str) -> tuple[int, int] | None:
+        """Return the first and the last unit of the time that a cell names; None if the cell is not a time.
+
+        They differ if the cell is a day or a minute, and the column has a finer unit.
+        """
+        first = self.units(cell)
+        if first is None or not np.isnat(read_times(text_array([cell]), self.format, exactly=True)[0]):
+            return None if first is None else (first, first)
+        length = next((step for pattern, step in PERIODS if re.fullmatch(pattern, cell)), datetime.timedelta())
+        end = np.datetime64(datetime.datetime.fromisoformat(cell).replace(tzinfo=None), "us") + np.timedelta64(length)
+        return first, max(first, int(self.units_of(np.array([end - np.timedelta64(1, "us")]))[0]))
 
     def units_of(self, times: np.ndarray) -> Int64[np.ndarray, " n"]:
         """Return NumPy datetimes in units since the year 1, rounded down."""

@@ -425,6 +425,9 @@ def _limit_by_order(schema: Schema, exact: Mapping[str, str], choices: dict[int,
 
 
 def _is_range(column: Column, text: str) -> bool:
+    """Return True if a text allows several cells: a range, or a day of a column of times of day."""
+    if isinstance(column, Datetime) and (period := column.period(text)) is not None:
+        return period[0] < period[1]
     return isinstance(column, Numerical | Datetime) and BETWEEN in text and column.code(text) is None
 
 
@@ -435,7 +438,7 @@ def _choice(column: ModelledColumn, texts: Sequence[str]) -> ColumnChoice:
     present = [text for text, code in codes.items() if code < column.num_values]
     if isinstance(column, Numerical | Datetime):
         spans = [_ends(column, text, text) for text in present]
-        spans += [_ends(column, *text.split(BETWEEN, 1)) for text in ranges]
+        spans += [_ends(column, *(text.split(BETWEEN, 1) if BETWEEN in text else (text, text))) for text in ranges]
     elif isinstance(column, Grouped):
         spans = [(index, index) for index in column.word_indices(text_array(present)).tolist()]
     else:
@@ -448,12 +451,17 @@ def _choice(column: ModelledColumn, texts: Sequence[str]) -> ColumnChoice:
 def _ends(column: Numerical | Datetime, first: str, last: str) -> tuple[int, int]:
     """Return the integers at the ends of the range `first` to `last`, limited to the bounds of the column.
 
-    An empty text stands for the bound.
+    An empty text stands for the bound. A day includes all of its times.
     """
     low, high = column.levels.starts[0], column.levels.last
-    lower, upper = (
-        column.units(text.strip()) if text.strip() else bound for text, bound in ((first, low), (last, high))
-    )
+    lower = column.units(first.strip()) if first.strip() else low
+    if not last.strip():
+        upper = high
+    elif isinstance(column, Datetime):
+        period = column.period(last.strip())
+        upper = None if period is None else period[1]
+    else:
+        upper = column.units(last.strip())
     if lower is None or upper is None:
         raise UsageError(
             argument=column.name,

@@ -22,7 +22,7 @@ from feller.data.tables.dates import Datetime, read_times, write_time
 from feller.data.tables.numerical_column import Numerical
 from feller.data.tables.private_bounds import number_counts, search_numerical
 from feller.data.tables.private_codes import MAX_DECIMALS, find_codes
-from feller.data.tables.private_support import Charge, NoiseSource, NoisyCounter, find_intervals
+from feller.data.tables.private_support import TAIL_NOISE_FRACTION, Charge, NoiseSource, NoisyCounter, find_intervals
 from feller.data.tables.private_words import search_words, with_other
 from feller.data.tables.schema import Schema
 from feller.data.tables.schema_detection import (
@@ -39,8 +39,9 @@ from feller.data.tables.unmodelled_columns import HiddenColumn
 
 YEARS = range(1800, 2201)
 """Range of years in which dates are searched; public."""
-EDGE_DEVIATIONS = 0.25
-"""Minimum noisy count of a year that extends the bounds of dates, in standard deviations of the noise."""
+EDGE_DEVIATIONS, CLEAR_EDGE_DEVIATIONS = 0.25, 2.0
+"""Minimum noisy count of a year that extends the bounds of dates, in standard deviations of the noise: with much noise,
+and with little noise, see `TAIL_NOISE_FRACTION`."""
 
 
 class NoiseTooLargeError(InputError):
@@ -199,7 +200,10 @@ def _dates(
     years = times[is_date].astype("M8[Y]").astype(np.int64) + 1970
     counts = noisy.counts(years.tolist(), YEARS, cells.counts[is_date].tolist())
     year_counts = [counts[year] for year in YEARS]
-    intervals = find_intervals(year_counts, noisy.sigma, EDGE_DEVIATIONS, noisy_total(class_counts, ("date",)))
+    total = noisy_total(class_counts, ("date",))
+    has_little_noise = noisy.sigma <= TAIL_NOISE_FRACTION * total.sum
+    edge_deviations = CLEAR_EDGE_DEVIATIONS if has_little_noise else EDGE_DEVIATIONS
+    intervals = find_intervals(year_counts, noisy.sigma, edge_deviations, total)
     if not intervals:
         return HiddenColumn(name), None
     first, last = intervals[0][0], intervals[-1][1]

@@ -40,10 +40,14 @@ LEAKS, OPEN = "No guarantee, and training data leak", "No guarantee"
 def audit_verdict(ledger: Ledger | None, numbers: Mapping[str, Any]) -> Verdict:
     """Return the verdict of an audit, with the names of the metrics on which it is based.
 
-    For tables, these are the risks of singling out, linkability and inference, whose levels stand next to the grade,
+    For tables, these are the measured risks of singling out, linkability and inference, with levels next to the grade,
     and membership attacks whose interval lies above the area of guessing.
     """
-    risks = tuple(f"{name}_risk" for name in RISKS if is_number(numbers.get(f"{name}_risk")))
+    risks = tuple(
+        f"{name}_risk"
+        for name in RISKS
+        if is_number(numbers.get(f"{name}_risk")) and numbers.get(f"{name}_level") != UNMEASURED
+    )
     detected = tuple(_detected(numbers))
     shown = (*risks, *detected) or _strongest(numbers)
     doubts = tuple(f"{label}: {level}" for name, label in RISKS.items() if (level := numbers.get(f"{name}_level")))
