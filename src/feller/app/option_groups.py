@@ -321,7 +321,7 @@ class DataLoadingOptions(metaclass=OptionsType):
     """Tokens into which text is split: characters, bytes, subwords or subwords:NUMBER (default: characters, or bytes if
     there are many distinct characters)."""
     tokenizer: Annotated[
-        OptionalText, Choices(registries=("feller.app.workflows.fitting.auxiliary_networks:TOKENIZERS",))
+        OptionalText, Choices(registries=("feller.app.workflows.fitting.document_tokenizers:TOKENIZERS",))
     ] = None
     """Image tokenizer of documents: a run of the recipe `image-tokenizer`, `palette` for images with few
     colours, `tiles` for images built from few repeated tiles, or `learned`, which is trained first (default: `tiles` if
