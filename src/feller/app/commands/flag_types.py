@@ -35,7 +35,7 @@ def parse_pairs(words: tuple[str, ...]) -> dict[str, str | list[str]]:
     for pair in words:
         key, separator, value = pair.partition("=")
         if not separator:
-            raise UsageError("KEY=VALUE", repr(pair), argument="given")
+            raise UsageError("KEY=VALUE, or KEY=FROM..TO for a range", repr(pair))
         if (previous := pairs.get(key)) is None:
             pairs[key] = value
         else:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from feller.core.errors import InputError, message_of
 from feller.core.optional_dependency import require_package
@@ -117,6 +117,8 @@ def _load(image: Image.Image, size: Size) -> tuple[ImageInfo, np.ndarray]:
 
 HUGE = f"it has more than {(Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f} million pixels"
 """Error text of an image that would fill the memory."""
+UNIDENTIFIED = "no image of a known format, or damaged"
+"""Error text of a file that Pillow does not recognise."""
 
 
 def readable_formats() -> tuple[str, ...]:
@@ -141,6 +143,8 @@ def _map_images(files: Iterable[ImageSource], function: Callable[[Image.Image], 
                 return function(image)
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
             return HUGE
+        except UnidentifiedImageError:
+            return UNIDENTIFIED
         except Exception as error:  # Pillow raises a dozen types on damaged files
             return message_of(error)
 

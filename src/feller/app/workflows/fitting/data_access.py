@@ -1,4 +1,4 @@
-"""Policies by which a fit may use its data: without restrictions, or with differential privacy."""
+"""Access of a fit to data without privacy restrictions, and batches of data."""
 
 from collections.abc import Sequence
 from dataclasses import replace
