@@ -1,6 +1,6 @@
-"""Private tables by a language model over rows, beside marginal methods.
+"""Private tables by a language model over rows, compared with methods of noisy marginals.
 
-Source of what is claimed: Sablayrolles, Wang and Karrer 2023, "Privately generating tabular data using language
+Source: Sablayrolles, Wang and Karrer 2023, "Privately generating tabular data using language
 models", arXiv 2306.04803.
 """
 
@@ -29,7 +29,7 @@ TESTS = (
     against.protocol,
     against_peers.packaged,
 )
-"""(setting) -> claims."""
+"""Functions (setting) -> claims."""
 
 BEYOND = (
     untestable(
@@ -38,11 +38,11 @@ BEYOND = (
         "its tables are not named, and fine-tuning of large models needs GPUs",
     ),
 )
-"""What no laptop can test."""
+"""Claims that a laptop cannot test."""
 
 
 def private_tables(quick: bool, data: pathlib.Path | None, only: str = "") -> Iterator[Claim]:
-    """Test the paper's claims one after the other, or only those of tests with `only` in their name."""
+    """Return the claims as they are tested; only those of tests with `only` in their name."""
     setting = Setting(seeds=(0,), data=data)
     if quick:
         setting = replace(setting, budgets=(STRONG, NONE), rows=3000, size="tiny", steps=60, batch=256)

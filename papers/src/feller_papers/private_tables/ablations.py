@@ -1,108 +1,131 @@
-"""What each part of the row model is worth, by leaving it out."""
+"""Ablations of the row model."""
 
 from collections.abc import Iterator
 
 from feller.core.rng import Rng
 from feller_papers.claims import Claim, mean_of, spread_of, verdict
-from feller_papers.private_tables.figures import caution, nats, nll, number, read_off, surprises, told, worth
-from feller_papers.private_tables.measured import allowed_share, fitted
-from feller_papers.private_tables.methods import COLUMNS, LOOSE, PLAIN, ROWS, SHUFFLED, UNTOLD
+from feller_papers.private_tables.figures import (
+    format_mean,
+    format_nll,
+    metric_by_name,
+    metric_values,
+    nll,
+    nll_values,
+    small_run_note,
+    utility,
+)
+from feller_papers.private_tables.measured import fit_method, valid_fraction
+from feller_papers.private_tables.methods import (
+    ONE_WAY,
+    ROW_MODEL,
+    SHUFFLED,
+    TINY_NO_MARGINALS,
+    TINY_NO_MASK,
+    TINY_ONE_WAY,
+)
 from feller_papers.private_tables.setting import NONE, STRONG, WEAK, Setting
 from feller_papers.private_tables.tables import ADULT
 
-RAKED = {STRONG: 0.008, WEAK: 0.008}
-"""By how much raking must lower TV2: half of what it did for another program, 0.0134 and 0.0141."""
-DRAWN = 10_000
-"""Rows of which the share is counted that a table may have."""
+MIN_TV2_GAIN = {STRONG: 0.008, WEAK: 0.008}
+"""Required reduction of TV2 by raking: about half of that of another program, 0.0134 and 0.0141."""
+NUM_SAMPLES = 10_000
+"""Samples for the fraction of valid rows."""
 
 
 def raking(setting: Setting) -> Iterator[Claim]:
-    """Rows are chosen by noisy counts that were paid for already."""
-    for budget, least in RAKED.items():
+    """Raking to noisy marginals that were released already."""
+    for budget, min_gain in MIN_TV2_GAIN.items():
         if budget not in setting.budgets:
             continue
-        with_it, without, value, value_without = (
-            read_off(setting, ADULT, ROWS, budget, figure, raked=raked)
-            for figure in (number("tv2"), worth)
+        tv2, tv2_without, auc, auc_without = (
+            metric_values(setting, ADULT, ROW_MODEL, budget, metric, raked=raked)
+            for metric in (metric_by_name("tv2"), utility)
             for raked in (True, False)
         )
-        gains = [b - a for a, b in zip(with_it, without, strict=True)]
+        gains = [b - a for a, b in zip(tv2, tv2_without, strict=True)]
         yield Claim(
-            f"{ADULT}, {budget.name}: raking to the noisy counts of columns lowers TV2 by {least:g}, for nothing",
+            f"{ADULT}, {budget.name}: raking to the noisy counts of columns lowers TV2 by {min_gain:g}, for nothing",
             "not in the paper; 0.0134 at epsilon 1 and 0.0141 at 10 in another program",
-            f"from {told(without)} to {told(with_it)}; AUC {told(value_without)} and {told(value)}.{caution(setting)}",
+            f"from {format_mean(tv2_without)} to {format_mean(tv2)};"
+            f" AUC {format_mean(auc_without)} and {format_mean(auc)}.{small_run_note(setting)}",
             spread_of(gains),
-            verdict(min(gains) >= least),
+            verdict(min(gains) >= min_gain),
         )
 
 
 def grammar(setting: Setting) -> Iterator[Claim]:
-    """What may not stand in a column is masked out of the loss; the models are tiny, and know no counts."""
-    with_it, without = (surprises(setting, ADULT, way, STRONG) for way in (UNTOLD, LOOSE))
-    saved = [b - a for a, b in zip(with_it, without, strict=True)]
-    valid = [
-        allowed_share(fitted(setting, ADULT, LOOSE, STRONG, seed).model, DRAWN, Rng(seed)) for seed in setting.seeds
+    """Mask of tokens that cannot occur in a column; tiny models without marginals."""
+    masked, unmasked = (nll_values(setting, ADULT, method, STRONG) for method in (TINY_NO_MARGINALS, TINY_NO_MASK))
+    gains = [b - a for a, b in zip(masked, unmasked, strict=True)]
+    models = [fit_method(setting, ADULT, TINY_NO_MASK, STRONG, seed).model for seed in setting.seeds]
+    percent = [
+        100 * valid_fraction(model, NUM_SAMPLES, Rng(seed)) for model, seed in zip(models, setting.seeds, strict=True)
     ]
     yield Claim(
         f"{ADULT}, {STRONG.name}: masking out of the loss what cannot stand in a column spends less of the budget",
         "no budget is spent on the format (section on the loss of the program); rows are valid",
-        f"nats of a held-out row {nats(setting, ADULT, UNTOLD, STRONG)} with the mask,"
-        f" {nats(setting, ADULT, LOOSE, STRONG)} without it, where {mean_of([100 * one for one in valid], 3)} % of the"
+        f"nats of a held-out row {format_nll(setting, ADULT, TINY_NO_MARGINALS, STRONG)} with the mask,"
+        f" {format_nll(setting, ADULT, TINY_NO_MASK, STRONG)} without it, where {mean_of(percent, 3)} % of the"
         " rows are of the table",
-        spread_of(saved),
-        verdict(min(saved) > 0),
+        spread_of(gains),
+        verdict(min(gains) > 0),
     )
 
 
 def noisy_counts(setting: Setting) -> Iterator[Claim]:
-    """A model begins with what a tenth of the budget tells of single columns."""
-    with_it, without = (surprises(setting, ADULT, way, STRONG) for way in (PLAIN, UNTOLD))
-    saved = [b - a for a, b in zip(with_it, without, strict=True)]
-    tv, tv_without = (read_off(setting, ADULT, way, STRONG, number("tv2")) for way in (PLAIN, UNTOLD))
+    """Initialization with noisy one-way marginals, which cost a tenth of the budget."""
+    methods = (TINY_ONE_WAY, TINY_NO_MARGINALS)
+    nlls, nlls_without = (nll_values(setting, ADULT, method, STRONG) for method in methods)
+    gains = [b - a for a, b in zip(nlls, nlls_without, strict=True)]
+    tv2, tv2_without = (metric_values(setting, ADULT, method, STRONG, metric_by_name("tv2")) for method in methods)
     yield Claim(
         f"{ADULT}, {STRONG.name}: beginning with noisy counts of columns is worth its share of the budget",
         "not in the paper",
-        f"tiny models: nats of a held-out row {nats(setting, ADULT, PLAIN, STRONG)} with them,"
-        f" {nats(setting, ADULT, UNTOLD, STRONG)} without; TV2 {told(tv)}, raked, and {told(tv_without)}",
-        spread_of(saved),
-        verdict(min(saved) > 0),
+        f"tiny models: nats of a held-out row {format_nll(setting, ADULT, TINY_ONE_WAY, STRONG)} with them,"
+        f" {format_nll(setting, ADULT, TINY_NO_MARGINALS, STRONG)} without;"
+        f" TV2 {format_mean(tv2)}, raked, and {format_mean(tv2_without)}",
+        spread_of(gains),
+        verdict(min(gains) > 0),
     )
 
 
 def counts_of_pairs(setting: Setting) -> Iterator[Claim]:
-    """Half the budget is spent on AIM, whose law a model is taught before it sees a row."""
+    """Pretraining on the distribution of AIM, which costs half of the budget."""
     for budget in (STRONG, WEAK):
         if budget not in setting.budgets:
             continue
-        tv, value, surprise = (
-            [read_off(setting, ADULT, way, budget, figure) for way in (ROWS, COLUMNS)]
-            for figure in (number("tv2"), worth, nll)
+        tv2, auc, nlls = (
+            [metric_values(setting, ADULT, method, budget, metric) for method in (ROW_MODEL, ONE_WAY)]
+            for metric in (metric_by_name("tv2"), utility, nll)
         )
-        gains = [b - a for a, b in zip(*tv, strict=True)]
+        gains = [b - a for a, b in zip(*tv2, strict=True)]
         yield Claim(
             f"{ADULT}, {budget.name}: beginning with the law of noisy counts of pairs is worth half of the budget",
             "not in the paper",
-            f"TV2 {told(tv[0])} with them, {told(tv[1])} with counts of single columns alone; AUC {told(value[0])},"
-            f" {told(value[1])}; nats of a held-out row {told(surprise[0], 4)}, {told(surprise[1], 4)}",
+            f"TV2 {format_mean(tv2[0])} with them, {format_mean(tv2[1])} with counts of single columns alone;"
+            f" AUC {format_mean(auc[0])}, {format_mean(auc[1])};"
+            f" nats of a held-out row {format_mean(nlls[0], 4)}, {format_mean(nlls[1], 4)}",
             spread_of(gains),
             verdict(min(gains) > 0),
         )
 
 
 def any_order(setting: Setting) -> Iterator[Claim]:
-    """Learning all orders at once, so that anything can be given, against the order of the table alone."""
-    costs = {}
+    """Training on random column orders, against the order of the table."""
+    methods, costs = (ONE_WAY, SHUFFLED), {}
     for budget in (STRONG, NONE):
-        one, every = (surprises(setting, ADULT, way, budget) for way in (COLUMNS, SHUFFLED))
-        costs[budget] = [b - a for a, b in zip(one, every, strict=True)]
-    tv = [told(read_off(setting, ADULT, way, STRONG, number("tv2"))) for way in (COLUMNS, SHUFFLED)]
-    value = [told(read_off(setting, ADULT, way, STRONG, worth)) for way in (COLUMNS, SHUFFLED)]
-    more = [a - b for a, b in zip(costs[STRONG], costs[NONE], strict=True)]
+        ordered, shuffled = (nll_values(setting, ADULT, method, budget) for method in methods)
+        costs[budget] = [b - a for a, b in zip(ordered, shuffled, strict=True)]
+    tv2 = [format_mean(metric_values(setting, ADULT, method, STRONG, metric_by_name("tv2"))) for method in methods]
+    auc = [format_mean(metric_values(setting, ADULT, method, STRONG, utility)) for method in methods]
+    excess = [a - b for a, b in zip(costs[STRONG], costs[NONE], strict=True)]
     yield Claim(
         f"{ADULT}: learning every order costs more with privacy than without",
         "columns are shuffled by default in its program, and not in its example",
-        f"{told(costs[STRONG])} nats of a held-out row at {STRONG.name}, {told(costs[NONE])} with {NONE.name}; TV2 at"
-        f" {STRONG.name} {tv[0]} in one order, {tv[1]} in all; AUC {value[0]}, {value[1]}.{caution(setting)}",
-        spread_of(more),
-        verdict(min(costs[STRONG]) > 0 and min(more) > 0),
+        f"{format_mean(costs[STRONG])} nats of a held-out row at {STRONG.name},"
+        f" {format_mean(costs[NONE])} with {NONE.name};"
+        f" TV2 at {STRONG.name} {tv2[0]} in one order, {tv2[1]} in all;"
+        f" AUC {auc[0]}, {auc[1]}.{small_run_note(setting)}",
+        spread_of(excess),
+        verdict(min(costs[STRONG]) > 0 and min(excess) > 0),
     )

@@ -1,89 +1,108 @@
-"""The paper's claim: a language model over rows against methods that know tables of few columns."""
+"""The paper's claim: a language model over rows against methods of noisy marginals."""
 
 from collections.abc import Iterator
 
 from feller_papers.claims import Claim, spread_of, untestable, verdict
-from feller_papers.private_tables.figures import called, caution, nats, nll, number, read_off, surprises, told, worth
-from feller_papers.private_tables.methods import AIM, ALONE, MARGINAL, MST, ROWS, TRIPLES
+from feller_papers.private_tables.figures import (
+    Metric,
+    format_mean,
+    format_nll,
+    metric_by_name,
+    metric_values,
+    nll,
+    nll_values,
+    small_run_note,
+    utility,
+    utility_name,
+)
+from feller_papers.private_tables.methods import AIM, AIM_TRIPLES, INDEPENDENT, MARGINAL_METHODS, MST, ROW_MODEL
 from feller_papers.private_tables.setting import PAPER, STRONG, Budget, Setting
-from feller_papers.private_tables.tables import ADULT, FEW, GERMAN, there
+from feller_papers.private_tables.tables import ADULT, GERMAN, SMALL_ADULT, available_tables
 
-SAID = "competitive, also at small scales that favour marginals (abstract)"
-NEAR, CLOSE = 0.01, 0.05
-"""By how much area under ROC may be lower, and nats of a row more, to be competitive."""
+PAPER_CLAIM = "competitive, also at small scales that favour marginals (abstract)"
+AUC_MARGIN, NLL_MARGIN = 0.01, 0.05
+"""Allowed loss of AUC and excess of negative log-likelihood of a competitive method."""
 
 
 def competitive(setting: Setting) -> Iterator[Claim]:
-    """Beside AIM, for each table and budget."""
-    for name in there(setting):
+    """The row model against AIM, for each table and budget."""
+    for name in available_tables(setting):
         for budget in setting.budgets:
-            yield _beside_aim(setting, name, budget)
+            yield _compare_to_aim(setting, name, budget)
 
 
-def _beside_aim(setting: Setting, name: str, budget: Budget) -> Claim:
-    lacking = [
-        b - a for a, b in zip(*(read_off(setting, name, way, budget, worth) for way in (ROWS, AIM)), strict=True)
-    ]
-    more = [a - b for a, b in zip(*(read_off(setting, name, way, budget, nll) for way in (ROWS, AIM)), strict=True)]
-    kind = called(setting, name, ROWS, budget)
-    shown = (ROWS, *MARGINAL)
+def _compare_to_aim(setting: Setting, name: str, budget: Budget) -> Claim:
+    utilities, nlls = (
+        [metric_values(setting, name, method, budget, metric) for method in (ROW_MODEL, AIM)]
+        for metric in (utility, nll)
+    )
+    utility_loss = [aim - row for row, aim in zip(*utilities, strict=True)]
+    nll_excess = [row - aim for row, aim in zip(*nlls, strict=True)]
+    label = utility_name(setting, name, ROW_MODEL, budget)
+    methods = (ROW_MODEL, *MARGINAL_METHODS)
 
-    def each(figure: str, digits: int = 3) -> str:
-        take = worth if figure == kind else number(figure.lower())
-        return ", ".join(f"{way.name} {told(read_off(setting, name, way, budget, take), digits)}" for way in shown)
+    def format_metric(metric: Metric) -> str:
+        means = (format_mean(metric_values(setting, name, method, budget, metric)) for method in methods)
+        return ", ".join(f"{method.name} {mean}" for method, mean in zip(methods, means, strict=True))
 
-    surprise = ", ".join(f"{way.name} {nats(setting, name, way, budget)}" for way in shown)
+    nats = ", ".join(f"{method.name} {format_nll(setting, name, method, budget)}" for method in methods)
     return Claim(
         f"{name}, {budget.name}: a language model over rows is competitive with AIM",
-        SAID,
-        f"{kind} {each(kind)}; nats of a held-out row {surprise}; TV2 {each('TV2')}. {kind} lower by"
-        f" {told(lacking)}, {told(more)} nats more. Wanted: at most {NEAR:g} and {CLOSE:g}.{caution(setting)}",
-        spread_of(lacking),
-        verdict(max(lacking) <= NEAR and max(more) <= CLOSE),
+        PAPER_CLAIM,
+        f"{label} {format_metric(utility)}; nats of a held-out row {nats}; TV2 {format_metric(metric_by_name('tv2'))}."
+        f" {label} lower by {format_mean(utility_loss)}, {format_mean(nll_excess)} nats more."
+        f" Wanted: at most {AUC_MARGIN:g} and {NLL_MARGIN:g}.{small_run_note(setting)}",
+        spread_of(utility_loss),
+        verdict(max(utility_loss) <= AUC_MARGIN and max(nll_excess) <= NLL_MARGIN),
     )
 
 
 def few_rows(setting: Setting) -> Iterator[Claim]:
-    """Where rows are few, noise drowns gradients before it drowns counts."""
-    for name in (FEW, GERMAN):
+    """On small tables, noise harms DP-SGD more than marginals."""
+    for name in (SMALL_ADULT, GERMAN):
         claim = f"{name}, {STRONG.name}: a small table favours marginals, in TV2 and in what rows are worth"
-        if name == GERMAN and name not in there(setting):
-            yield untestable(claim, SAID, "needs german_credit.csv.gz in the folder of --data")
+        if name == GERMAN and name not in available_tables(setting):
+            yield untestable(claim, PAPER_CLAIM, "needs german_credit.csv.gz in the folder of --data")
             continue
-        ways = (ROWS, *MARGINAL, ALONE)
-        tv, value = (
-            {way: read_off(setting, name, way, STRONG, figure) for way in ways} for figure in (number("tv2"), worth)
+        methods = (ROW_MODEL, *MARGINAL_METHODS, INDEPENDENT)
+        tv2, utilities = (
+            {method: metric_values(setting, name, method, STRONG, metric) for method in methods}
+            for metric in (metric_by_name("tv2"), utility)
         )
-        ahead = [min(tv[way][i] for way in MARGINAL) - own for i, own in enumerate(tv[ROWS])]
-        behind = [max(value[way][i] for way in MARGINAL) - own for i, own in enumerate(value[ROWS])]
-        kind = called(setting, name, ROWS, STRONG)
+        tv2_gaps = [min(tv2[method][i] for method in MARGINAL_METHODS) - own for i, own in enumerate(tv2[ROW_MODEL])]
+        utility_gaps = [
+            max(utilities[method][i] for method in MARGINAL_METHODS) - own for i, own in enumerate(utilities[ROW_MODEL])
+        ]
+        label = utility_name(setting, name, ROW_MODEL, STRONG)
         yield Claim(
             claim,
-            SAID,
-            f"TV2 {', '.join(f'{way.name} {told(tv[way])}' for way in ways)}; {kind}"
-            f" {', '.join(f'{way.name} {told(value[way])}' for way in ways)}.{caution(setting)}",
-            spread_of(ahead),
-            verdict(max(ahead) < 0 < min(behind)),
+            PAPER_CLAIM,
+            f"TV2 {', '.join(f'{method.name} {format_mean(tv2[method])}' for method in methods)}; {label}"
+            f" {', '.join(f'{method.name} {format_mean(utilities[method])}' for method in methods)}."
+            f"{small_run_note(setting)}",
+            spread_of(tv2_gaps),
+            verdict(max(tv2_gaps) < 0 < min(utility_gaps)),
         )
 
 
 def protocol(setting: Setting) -> Iterator[Claim]:
-    """The comparison of the paper's program: nats of held-out rows, by AIM of tables of 1 to 3 columns."""
+    """The comparison of the paper's program: negative log-likelihood against AIM with marginals of 1 to 3 columns."""
     claim = (
         f"{ADULT}, epsilon {PAPER.epsilon:g} at delta {PAPER.delta:g}: held-out rows surprise the row model less than"
         " AIM of all tables of 1 to 3 columns with at most 100,000 cells"
     )
-    if not setting.whole:
-        yield untestable(claim, SAID, "takes minutes; run without --quick")
+    if not setting.is_full:
+        yield untestable(claim, PAPER_CLAIM, "takes minutes; run without --quick")
         return
-    ours, theirs = (surprises(setting, ADULT, way, PAPER) for way in (ROWS, TRIPLES))
-    more = [a - b for a, b in zip(ours, theirs, strict=True)]
+    ours, triples = (nll_values(setting, ADULT, method, PAPER) for method in (ROW_MODEL, AIM_TRIPLES))
+    nll_excess = [a - b for a, b in zip(ours, triples, strict=True)]
     yield Claim(
         claim,
         "NLL of AIM with 80 MB; no figure at hand",
-        f"nats of a row {nats(setting, ADULT, ROWS, PAPER)}; AIM of triples in 8 MiB"
-        f" {nats(setting, ADULT, TRIPLES, PAPER)}, of pairs in 1 MiB {nats(setting, ADULT, AIM, PAPER)}; MST"
-        f" {nats(setting, ADULT, MST, PAPER)}; {told(more)} nats more than AIM of triples",
-        spread_of(more),
-        verdict(max(more) < 0),
+        f"nats of a row {format_nll(setting, ADULT, ROW_MODEL, PAPER)}; AIM of triples in 8 MiB"
+        f" {format_nll(setting, ADULT, AIM_TRIPLES, PAPER)},"
+        f" of pairs in 1 MiB {format_nll(setting, ADULT, AIM, PAPER)};"
+        f" MST {format_nll(setting, ADULT, MST, PAPER)}; {format_mean(nll_excess)} nats more than AIM of triples",
+        spread_of(nll_excess),
+        verdict(max(nll_excess) < 0),
     )

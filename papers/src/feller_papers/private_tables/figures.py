@@ -1,66 +1,67 @@
-"""Figures over seeds, and how people read them."""
+"""Metrics over seeds, and their format in claims."""
 
 import math
 import statistics
 from collections.abc import Callable, Sequence
 
 from feller_papers.claims import mean_of
-from feller_papers.private_tables.measured import Measured, measured, surprised
-from feller_papers.private_tables.methods import Way
+from feller_papers.private_tables.measured import Evaluation, evaluate_method, evaluate_nll
+from feller_papers.private_tables.methods import Method
 from feller_papers.private_tables.setting import Budget, Setting
 
-Figure = Callable[[Measured], float]
-"""What is read off a measurement."""
+Metric = Callable[[Evaluation], float]
+"""Function from an evaluation to a number."""
 
 
-def number(name: str) -> Figure:
-    """Return what reads one of the numbers of samples."""
-    return lambda one: one.number(name)
+def metric_by_name(name: str) -> Metric:
+    """Return the function that reads a metric of `samples_quality`."""
+    return lambda evaluation: evaluation.metric(name)
 
 
-def worth(one: Measured) -> float:
-    """Read how well trees that learn from the rows tell real ones."""
-    return one.worth
+def utility(evaluation: Evaluation) -> float:
+    """Return AUC or R^2 on real rows of trees trained on samples."""
+    return evaluation.utility
 
 
-def nll(one: Measured) -> float:
-    """Read what a held-out row takes in nats; not a number where a model cannot tell."""
-    return math.nan if one.nll is None else one.nll
+def nll(evaluation: Evaluation) -> float:
+    """Return the negative log-likelihood of a held-out row, in nats; NaN if the model has no likelihood."""
+    return math.nan if evaluation.nll is None else evaluation.nll
 
 
-def read_off(
-    setting: Setting, name: str, way: Way, budget: Budget, figure: Figure, *, raked: bool = True
+def metric_values(
+    setting: Setting, name: str, method: Method, budget: Budget, metric: Metric, *, raked: bool = True
 ) -> list[float]:
-    """Return a figure for each seed."""
-    return [figure(measured(setting, name, way, budget, seed, raked=raked)) for seed in setting.seeds]
+    """Return a metric for each seed."""
+    return [metric(evaluate_method(setting, name, method, budget, seed, raked=raked)) for seed in setting.seeds]
 
 
-def told(values: Sequence[float], digits: int = 3) -> str:
-    """Return a mean for people, a dash where there is none."""
+def format_mean(values: Sequence[float], digits: int = 3) -> str:
+    """Return the formatted mean; "-" if a value is NaN."""
     return "-" if any(map(math.isnan, values)) else mean_of(values, digits)
 
 
-def nats(setting: Setting, name: str, way: Way, budget: Budget) -> str:
-    """Return what a held-out row takes, with the standard error over rows, for people."""
-    found = [surprised(setting, name, way, budget, seed) for seed in setting.seeds]
-    errors = [error for _, error in found if error is not None]
-    return f"{told(surprises(setting, name, way, budget), 4)} +- {statistics.fmean(errors):.2g}" if errors else "-"
+def format_nll(setting: Setting, name: str, method: Method, budget: Budget) -> str:
+    """Return the formatted negative log-likelihood of a held-out row, with its standard error over rows."""
+    results = [evaluate_nll(setting, name, method, budget, seed) for seed in setting.seeds]
+    errors = [error for _, error in results if error is not None]
+    mean = format_mean(nll_values(setting, name, method, budget), 4)
+    return f"{mean} +- {statistics.fmean(errors):.2g}" if errors else "-"
 
 
-def surprises(setting: Setting, name: str, way: Way, budget: Budget) -> list[float]:
-    """Return what a held-out row takes in nats for each seed, without drawing rows."""
-    found = [surprised(setting, name, way, budget, seed)[0] for seed in setting.seeds]
-    return [math.nan if one is None else one for one in found]
+def nll_values(setting: Setting, name: str, method: Method, budget: Budget) -> list[float]:
+    """Return the negative log-likelihood of a held-out row for each seed, in nats, without sampling."""
+    results = [evaluate_nll(setting, name, method, budget, seed)[0] for seed in setting.seeds]
+    return [math.nan if value is None else value for value in results]
 
 
-def called(setting: Setting, name: str, way: Way, budget: Budget) -> str:
-    """Say what `worth` is: of a class, or of a number."""
-    first = measured(setting, name, way, budget, setting.seeds[0])
-    return "AUC" if "auc_boosted" in first.numbers else "R^2"
+def utility_name(setting: Setting, name: str, method: Method, budget: Budget) -> str:
+    """Return the name of the utility metric: "AUC", or "R^2" for a numerical target."""
+    first = evaluate_method(setting, name, method, budget, setting.seeds[0])
+    return "AUC" if "auc_boosted" in first.metrics else "R^2"
 
 
-def caution(setting: Setting) -> str:
-    """Say that rows and steps are too few, where they are."""
-    if setting.whole:
+def small_run_note(setting: Setting) -> str:
+    """Return a note that rows and steps are too few; empty for a full run."""
+    if setting.is_full:
         return ""
     return f" With {setting.rows or 0:,} rows and {setting.steps or 0:,} steps, too few for the claim."

@@ -1,4 +1,4 @@
-"""Models of a table within a budget, and what their rows are worth."""
+"""Fit and evaluation of models of a table within a privacy budget."""
 
 import functools
 import math
@@ -28,151 +28,161 @@ from feller.training.engine import get_engine
 from feller.training.loop import TrainState
 from feller.training.objective import TrainingContext
 from feller.training.objectives.marginal_fitting import MarginalFitting
-from feller_papers.private_tables.methods import Way
+from feller_papers.private_tables.methods import Method
 from feller_papers.private_tables.setting import Budget, Setting
-from feller_papers.private_tables.tables import FEW, Posed, posed
+from feller_papers.private_tables.tables import SMALL_ADULT, TableSplit, load_split
 from feller_papers.setting import fit_recipe
 
 
 @dataclass(frozen=True, eq=False)
-class Fitted:
-    """A model, and what it spent."""
+class FittedModel:
+    """A fitted model with its privacy ledger."""
 
     model: Model
     ledger: Ledger | None
-    """None: it is not private."""
+    """None without privacy."""
     seconds: float
-    """Of a processor."""
+    """CPU seconds."""
 
 
 @dataclass(frozen=True, eq=False)
-class Measured:
-    """How good the rows of a model are."""
+class Evaluation:
+    """Metrics of the samples of a model."""
 
-    numbers: Numbers
-    """Those of `samples_quality`."""
+    metrics: Numbers
+    """Metrics of `samples_quality`."""
     nll: float | None
-    """What a held-out row takes in nats; None where a model cannot tell."""
-    error: float | None
-    """Standard error of that mean."""
+    """Mean negative log-likelihood of a held-out row, in nats; None if the model has no likelihood."""
+    nll_error: float | None
+    """Standard error of `nll` over rows."""
     epsilon: float | None
-    """What was spent, at the delta of the budget."""
+    """Spent epsilon, at the delta of the budget; None without privacy."""
     seconds: float
-    """Of a processor, to fit."""
+    """CPU seconds of the fit."""
 
-    def number(self, name: str) -> float:
-        """Return one of the numbers; not a number where there is none."""
-        value = self.numbers.get(name)
+    def metric(self, name: str) -> float:
+        """Return a metric by name; NaN if it is missing or not a number."""
+        value = self.metrics.get(name)
         return float(value) if isinstance(value, int | float) else math.nan
 
     @property
-    def worth(self) -> float:
-        """How well boosted trees that learn from the rows tell real ones: area under ROC, or share of the variance."""
-        return self.number("auc_boosted" if "auc_boosted" in self.numbers else "r2_boosted")
+    def utility(self) -> float:
+        """AUC, or R^2 for a numerical target, on held-out rows, of boosted trees trained on the samples."""
+        return self.metric("auc_boosted" if "auc_boosted" in self.metrics else "r2_boosted")
 
 
-def table_of(setting: Setting, name: str) -> Posed:
-    """Return a table that is known to be there."""
-    found = posed(name, setting.data, setting.small if name == FEW else setting.rows)
-    if found is None:
+def get_split(setting: Setting, name: str) -> TableSplit:
+    """Return a table.
+
+    Raises:
+        LookupError: If its file is missing.
+    """
+    fitted = load_split(name, setting.data, setting.small_rows if name == SMALL_ADULT else setting.rows)
+    if fitted is None:
         raise LookupError(f"expected the file of {name} in {setting.data}; look with `there` first")
-    return found
+    return fitted
 
 
 @functools.cache
-def fitted(setting: Setting, name: str, way: Way, budget: Budget, seed: int) -> Fitted:
-    """Fit a model to a table, as `feller fit` does."""
-    rows, wish = table_of(setting, name).learned, budget.wish(seed)
-    if wish is None and isinstance(rows.modality, Table):
+def fit_method(setting: Setting, name: str, method: Method, budget: Budget, seed: int) -> FittedModel:
+    """Return a model fitted to a table, as by `feller fit`."""
+    rows, config = get_split(setting, name).train, budget.privacy_config(seed)
+    if config is None and isinstance(rows.modality, Table):
         rows = rows.with_modality(rows.modality.with_marginals_of(rows.values))
-    recipe, begun = way.of(rows, setting), time.process_time()
+    recipe, start = method.build_recipe(rows, setting), time.process_time()
     if isinstance(recipe.objective, MarginalFitting):
-        model, ledger = _counted(rows, recipe, recipe.objective, wish)
-    elif wish is None:
+        model, ledger = _fit_marginals(rows, recipe, recipe.objective, config)
+    elif config is None:
         model, ledger = fit_recipe(recipe, rows, recipe.train.steps, seed), None
     else:
-        model, ledger = _trained(rows, way, setting, wish, seed)
-    return Fitted(model, ledger, time.process_time() - begun)
+        model, ledger = _fit_dp_sgd(rows, method, setting, config, seed)
+    return FittedModel(model, ledger, time.process_time() - start)
 
 
-def _counted(
-    rows: Dataset, recipe: Recipe, counting: MarginalFitting, wish: PrivacyConfig | None
+def _fit_marginals(
+    rows: Dataset, recipe: Recipe, objective: MarginalFitting, config: PrivacyConfig | None
 ) -> tuple[Model, Ledger | None]:
     rows = rows.with_modality(recipe.modality or rows.modality)
     ledger, rho, noise = None, math.inf, make_noise(None)
-    if wish is not None:
-        ledger, allowance = plan_closed_form(wish, counting, rows, SchemaCost())
-        rho, noise = allowance.rho, make_noise(wish.unsafe_seed, "counts")
-    told = counting.fit(rows, rho, noise)
-    for expense in told.events if ledger else ():
-        ledger = ledger and ledger.add(expense)
-    return Model.from_spec(replace(recipe.model_spec(rows), architecture=told.architecture), told.network), ledger
+    if config is not None:
+        ledger, allowance = plan_closed_form(config, objective, rows, SchemaCost())
+        rho, noise = allowance.rho, make_noise(config.unsafe_seed, "counts")
+    fitted = objective.fit(rows, rho, noise)
+    for event in fitted.events if ledger else ():
+        ledger = ledger and ledger.add(event)
+    return Model.from_spec(replace(recipe.model_spec(rows), architecture=fitted.architecture), fitted.network), ledger
 
 
-def _trained(rows: Dataset, way: Way, setting: Setting, wish: PrivacyConfig, seed: int) -> tuple[Model, Ledger]:
-    counted = getattr(way.of(rows, setting).objective, "marginals_budget", 0.0)
-    guarded = measure_statistics(wish, rows, rows, SchemaCost(), counted)
-    recipe, planned = plan_dp_sgd(wish, guarded, way.of(guarded.dataset, setting))
-    rows = guarded.dataset.with_modality(recipe.modality or guarded.dataset.modality)
-    draw = poisson_batches(
+def _fit_dp_sgd(
+    rows: Dataset, method: Method, setting: Setting, config: PrivacyConfig, seed: int
+) -> tuple[Model, Ledger]:
+    marginals_budget = getattr(method.build_recipe(rows, setting).objective, "marginals_budget", 0.0)
+    statistics = measure_statistics(config, rows, rows, SchemaCost(), marginals_budget)
+    recipe, plan = plan_dp_sgd(config, statistics, method.build_recipe(statistics.dataset, setting))
+    rows = statistics.dataset.with_modality(recipe.modality or statistics.dataset.modality)
+    batches = poisson_batches(
         {"x_1": rows.values, "given": rows.given},
-        planned.batch,
-        make_noise(planned.unsafe_seed, "batches", 0, 0),
+        plan.batch,
+        make_noise(plan.unsafe_seed, "batches", 0, 0),
         rows.modality.encode,
     )
     gradient = DPSGD(
-        sigma=planned.sigma, clip=FixedClipNorm(planned.clip), noise=make_noise(planned.unsafe_seed, "training", 0, 0)
+        sigma=plan.sigma, clip=FixedClipNorm(plan.clip), noise=make_noise(plan.unsafe_seed, "training", 0, 0)
     )
 
     def before(learner: TrainState) -> None:
-        if guarded.marginal_model is not None and isinstance(rows.modality, Table):
-            lessons = Rng(seed).fold_in("rehearsal")
+        if statistics.marginal_model is not None and isinstance(rows.modality, Table):
+            rng = Rng(seed).fold_in("rehearsal")
             pretrain_on_marginals(
                 learner,
                 recipe.objective.build(TrainingContext()),
                 rows.modality,
-                guarded.marginal_model,
+                statistics.marginal_model,
                 recipe.train,
-                lessons,
+                rng,
                 get_engine(),
             )
 
-    model = fit_recipe(recipe, rows, planned.steps, seed, before=before, feed=draw, gradient=gradient)
-    return model, guarded.ledger.add(replace(planned.step, steps=planned.steps))
+    model = fit_recipe(recipe, rows, plan.steps, seed, before=before, feed=batches, gradient=gradient)
+    return model, statistics.ledger.add(replace(plan.step, steps=plan.steps))
 
 
 @functools.cache
-def measured(setting: Setting, name: str, way: Way, budget: Budget, seed: int, *, raked: bool = True) -> Measured:
-    """Fit a model, and compare as many of its rows as it learned from with those and with held-out ones."""
-    table, found = table_of(setting, name), fitted(setting, name, way, budget, seed)
-    model, draws = found.model, Rng(seed).fold_in("judged")
+def evaluate_method(
+    setting: Setting, name: str, method: Method, budget: Budget, seed: int, *, raked: bool = True
+) -> Evaluation:
+    """Return the metrics of a method; there are as many samples as training rows."""
+    table, fitted = get_split(setting, name), fit_method(setting, name, method, budget, seed)
+    model, rng = fitted.model, Rng(seed).fold_in("judged")
     sampling = None if raked else replace(model.spec.sampling, raking_oversample=0)
-    drawn = model.sample_dataset(len(table.learned), sampling=sampling, rng=draws.fold_in("rows"))
-    kind = drawn.modality.for_metrics(drawn).modality
-    seen = [one.modality.for_metrics(one).with_modality(kind) for one in (drawn, table.learned, table.held_out)]
-    numbers = samples_quality(seen[0], seen[1], seen[2], Rng(0).fold_in("quality"))
-    nll, error = surprised(setting, name, way, budget, seed)
-    spent = None if found.ledger is None else found.ledger.epsilon()
-    return Measured(numbers, nll, error, spent, found.seconds)
+    samples = model.sample_dataset(len(table.train), sampling=sampling, rng=rng.fold_in("rows"))
+    modality = samples.modality.for_metrics(samples).modality
+    views = [rows.modality.for_metrics(rows).with_modality(modality) for rows in (samples, table.train, table.held_out)]
+    metrics = samples_quality(views[0], views[1], views[2], Rng(0).fold_in("quality"))
+    nll, nll_error = evaluate_nll(setting, name, method, budget, seed)
+    epsilon = None if fitted.ledger is None else fitted.ledger.epsilon()
+    return Evaluation(metrics, nll, nll_error, epsilon, fitted.seconds)
 
 
 @functools.cache
-def surprised(setting: Setting, name: str, way: Way, budget: Budget, seed: int) -> tuple[float | None, float | None]:
-    """Fit a model, and return what a held-out row takes in nats, and the standard error."""
-    return surprise_of(fitted(setting, name, way, budget, seed).model, table_of(setting, name).held_out)
+def evaluate_nll(
+    setting: Setting, name: str, method: Method, budget: Budget, seed: int
+) -> tuple[float | None, float | None]:
+    """Return mean and standard error of the negative log-likelihood of held-out rows, in nats."""
+    return mean_nll(fit_method(setting, name, method, budget, seed).model, get_split(setting, name).held_out)
 
 
-def surprise_of(model: Model, held_out: Dataset) -> tuple[float | None, float | None]:
-    """Return what a held-out row takes in nats, and the standard error; None where a model cannot tell."""
+def mean_nll(model: Model, held_out: Dataset) -> tuple[float | None, float | None]:
+    """Return mean and standard error of the negative log-likelihood of rows; None if the model has no likelihood."""
     if not model.family.has_row_likelihood:
         return None, None
     nats = model.nll(held_out.with_modality(model.spec.modality))
     return nats.mean().item(), (nats.std() / len(nats) ** 0.5).item()
 
 
-def allowed_share(model: Model, n: int, draws: Rng) -> float:
-    """Return the share of n rows of a model whose words all are of their columns, where others may come."""
-    kind = cast(Table, model.spec.modality)
+def valid_fraction(model: Model, n: int, rng: Rng) -> float:
+    """Return the fraction of n samples in which each token belongs to its column."""
+    modality = cast(Table, model.spec.modality)
     with torch.no_grad():
-        tokens = model.sample_pairs(n, draws)["x_1"]
-    return (tokens < torch.tensor(kind.space().vocab_sizes)).all(1).double().mean().item()
+        tokens = model.sample_pairs(n, rng)["x_1"]
+    return (tokens < torch.tensor(modality.space().vocab_sizes)).all(1).double().mean().item()

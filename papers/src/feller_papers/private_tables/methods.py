@@ -1,4 +1,4 @@
-"""What models of tables are compared: recipes, and changes of them that take something away."""
+"""Compared methods: recipes for tables, and ablations of them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,22 +15,23 @@ from feller.training.objectives.next_token_prediction import RowLikelihood
 from feller_papers.private_tables.setting import Setting
 
 
-def _same(recipe: Recipe) -> Recipe:
+def _unchanged(recipe: Recipe) -> Recipe:
     return recipe
 
 
 @dataclass(frozen=True)
-class Way:
-    """A recipe, and what is changed about it."""
+class Method:
+    """A recipe with a change."""
 
     name: str
-    """What people call it."""
+    """Name in claims."""
     recipe: str
-    change: Callable[[Recipe], Recipe] = _same
+    """Name of the recipe."""
+    change: Callable[[Recipe], Recipe] = _unchanged
     size: str | None = None
-    """Of the model, where it is not that of the setting."""
+    """Model size; None for that of the setting."""
 
-    def of(self, rows: Dataset, setting: Setting) -> Recipe:
+    def build_recipe(self, rows: Dataset, setting: Setting) -> Recipe:
         """Return the recipe for a table."""
         recipe = self.change(RECIPES[self.recipe](rows, self.size or setting.size))
         if isinstance(recipe.objective, MarginalFitting):
@@ -40,46 +41,44 @@ class Way:
         return replace(recipe, train=replace(train, steps=steps, minutes=None, batch_size=batch))
 
 
-def counted(method: str, *, degree: int = 2, room: float | None = None) -> Callable[[Recipe], Recipe]:
-    """Return what makes a recipe of counts choose its tables otherwise."""
+def with_marginals(method: str, *, degree: int = 2, max_model_size: float | None = None) -> Callable[[Recipe], Recipe]:
+    """Return a change of the marginals that a recipe of noisy marginals selects."""
 
     def change(recipe: Recipe) -> Recipe:
-        before = cast(MarginalFitting, recipe.objective)
-        return replace(
-            recipe,
-            objective=replace(
-                before, method=method, degree=degree, max_model_size=before.max_model_size if room is None else room
-            ),
-        )
+        objective = cast(MarginalFitting, recipe.objective)
+        size = objective.max_model_size if max_model_size is None else max_model_size
+        return replace(recipe, objective=replace(objective, method=method, degree=degree, max_model_size=size))
 
     return change
 
 
-def of_columns(recipe: Recipe) -> Recipe:
-    """Count single columns alone, and begin with what they tell."""
+def one_way_marginals(recipe: Recipe) -> Recipe:
+    """Return a recipe that measures one-way marginals only, without pretraining on marginals of pairs."""
     return replace(recipe, objective=replace(cast(RowLikelihood, recipe.objective), marginals_budget=0.0))
 
 
-def any_order(recipe: Recipe) -> Recipe:
-    """Learn the columns in every order, so that anything can be given."""
-    recipe = of_columns(recipe)
+def shuffle_columns(recipe: Recipe) -> Recipe:
+    """Return a recipe that trains on random column orders."""
+    recipe = one_way_marginals(recipe)
     return replace(recipe, objective=replace(cast(RowLikelihood, recipe.objective), shuffle_prob=1.0))
 
 
-def without_counts(recipe: Recipe) -> Recipe:
-    """Begin with all values of a column alike, instead of with their noisy shares."""
-    recipe = of_columns(recipe)
-    return _over(recipe, replace(cast(RowLikelihood, recipe.objective).space, value_probs=()))
+def without_marginals(recipe: Recipe) -> Recipe:
+    """Return a recipe whose initial distribution of each column is uniform, not the noisy marginal."""
+    recipe = one_way_marginals(recipe)
+    return _with_space(recipe, replace(cast(RowLikelihood, recipe.objective).space, value_probs=()))
 
 
-def without_grammar(recipe: Recipe) -> Recipe:
-    """Let every word of the table stand in every column, so that a model must learn which are whose."""
-    recipe = of_columns(recipe)
+def without_mask(recipe: Recipe) -> Recipe:
+    """Return a recipe without the mask of tokens that cannot occur in a column."""
+    recipe = one_way_marginals(recipe)
     space = cast(RowLikelihood, recipe.objective).space
-    return _over(recipe, TableTokens(tuple(CategoryTokenizer(sum(space.vocab_sizes)) for _ in space.columns), (), ()))
+    return _with_space(
+        recipe, TableTokens(tuple(CategoryTokenizer(sum(space.vocab_sizes)) for _ in space.columns), (), ())
+    )
 
 
-def _over(recipe: Recipe, space: TableTokens) -> Recipe:
+def _with_space(recipe: Recipe, space: TableTokens) -> Recipe:
     return replace(
         recipe,
         architecture=replace(cast(RowTransformer, recipe.architecture), space=space),
@@ -88,20 +87,20 @@ def _over(recipe: Recipe, space: TableTokens) -> Recipe:
     )
 
 
-ROWS = Way("row model", "table")
-"""A language model over rows: what the paper is about."""
-FLOW = Way("flow of numbers beside words", "table-flow")
-AIM = Way("AIM", "table-marginals")
-MST = Way("MST", "table-marginals", counted("mst"))
-ALONE = Way("independent columns", "table-marginals", counted("independent"))
-COMPARED = (ROWS, FLOW, AIM, MST, ALONE)
-"""In every comparison."""
-MARGINAL = (AIM, MST)
-"""That know tables of few columns alone."""
-TRIPLES = Way("AIM of triples", "table-marginals", counted("aim", degree=3, room=8.0))
-"""As in the paper's program, but for its memory of 80 MB."""
-COLUMNS = Way("row model that counts single columns", "table", of_columns)
-SHUFFLED = Way("row model in any order", "table", any_order)
-PLAIN = Way("tiny row model that begins with noisy counts", "table", of_columns, "tiny")
-UNTOLD = Way("tiny row model that does not", "table", without_counts, "tiny")
-LOOSE = Way("tiny row model without a grammar", "table", without_grammar, "tiny")
+ROW_MODEL = Method("row model", "table")
+"""Language model over rows, the subject of the paper."""
+FLOW = Method("flow of numbers beside words", "table-flow")
+AIM = Method("AIM", "table-marginals")
+MST = Method("MST", "table-marginals", with_marginals("mst"))
+INDEPENDENT = Method("independent columns", "table-marginals", with_marginals("independent"))
+METHODS = (ROW_MODEL, FLOW, AIM, MST, INDEPENDENT)
+"""Methods of all comparisons."""
+MARGINAL_METHODS = (AIM, MST)
+"""Methods that fit noisy marginals."""
+AIM_TRIPLES = Method("AIM of triples", "table-marginals", with_marginals("aim", degree=3, max_model_size=8.0))
+"""AIM of the paper's program, with 8 MiB instead of 80 MB."""
+ONE_WAY = Method("row model that counts single columns", "table", one_way_marginals)
+SHUFFLED = Method("row model in any order", "table", shuffle_columns)
+TINY_ONE_WAY = Method("tiny row model that begins with noisy counts", "table", one_way_marginals, "tiny")
+TINY_NO_MARGINALS = Method("tiny row model that does not", "table", without_marginals, "tiny")
+TINY_NO_MASK = Method("tiny row model without a grammar", "table", without_mask, "tiny")

@@ -1,7 +1,7 @@
-"""Synthetic rows of other programs: each runs as a script in an interpreter of its own.
+"""Synthetic rows of other programs, each run as a script in its own virtual environment.
 
-The environment variable FELLER_PEERS names a folder of virtual environments; a program whose environment is not there
-is "not installed".
+The environment variable FELLER_PEERS names the folder of virtual environments; a program without an environment is
+"not installed".
 """
 
 import json
@@ -19,10 +19,10 @@ import pandas as pd
 from feller_papers.private_tables.packaged_tables import PackagedTable
 from feller_papers.private_tables.setting import Budget
 
-VARIABLE = "FELLER_PEERS"
+PEERS_VARIABLE = "FELLER_PEERS"
 SCRIPTS = pathlib.Path(__file__).parent / "peer_scripts"
 CPU_LIMIT = 900
-"""CPU seconds for fit and samples together, with the start of the interpreter."""
+"""CPU seconds of the process: start, fit and samples."""
 NOT_INSTALLED = "not installed"
 
 
@@ -39,18 +39,18 @@ class Peer:
     is_private: bool = True
     """True if the method takes a budget."""
     needs_budget: bool = False
-    """True if the method exists only with a budget."""
+    """True if the method cannot run without a budget."""
 
-    def takes(self, budget: Budget) -> bool:
-        """Return True if the method can be run with a budget."""
+    def supports(self, budget: Budget) -> bool:
+        """Return True if the method can run with a budget."""
         return not self.needs_budget if budget.epsilon is None else self.is_private
 
     def interpreter(self) -> pathlib.Path | None:
         """Return the Python of the virtual environment; None if it is not installed."""
-        folder = folder_of_peers()
+        folder = peers_folder()
         names = ("bin/python", "Scripts/python.exe")
-        places = [] if folder is None else [folder / self.environment / name for name in names]
-        return next((place for place in places if place.exists()), None)
+        candidates = [] if folder is None else [folder / self.environment / name for name in names]
+        return next((python for python in candidates if python.exists()), None)
 
 
 PEERS = (
@@ -67,7 +67,7 @@ PEERS = (
 
 @dataclass(frozen=True, eq=False)
 class PeerRows:
-    """Synthetic rows of a peer, or the reason why there are none."""
+    """Synthetic rows of a peer, or the reason why they are missing."""
 
     rows: pd.DataFrame | None
     """Text cells."""
@@ -76,30 +76,30 @@ class PeerRows:
     reason: str = ""
 
 
-def folder_of_peers() -> pathlib.Path | None:
-    """Return the folder that the environment variable names."""
-    named = os.environ.get(VARIABLE)
-    return pathlib.Path(named) if named else None
+def peers_folder() -> pathlib.Path | None:
+    """Return the folder of the environment variable; None if it is not set."""
+    folder = os.environ.get(PEERS_VARIABLE)
+    return pathlib.Path(folder) if folder else None
 
 
-def peer_rows(peer: Peer, table: PackagedTable, train: pd.DataFrame, budget: Budget, seed: int) -> PeerRows:
-    """Fit a peer to training rows and sample as many rows.
+def sample_peer(peer: Peer, table: PackagedTable, train: pd.DataFrame, budget: Budget, seed: int) -> PeerRows:
+    """Return as many samples of a peer as training rows.
 
-    Finished rows are kept in the folder `samples` of the folder of peers, and read from there the next time.
+    Samples are cached in the folder `samples` of the folder of peers.
     """
-    interpreter, folder = peer.interpreter(), folder_of_peers()
+    interpreter, folder = peer.interpreter(), peers_folder()
     if interpreter is None or folder is None:
         return PeerRows(None, 0.0, NOT_INSTALLED)
-    kept = folder / "samples"
-    kept.mkdir(exist_ok=True)
-    words = (table.title, peer.name, budget.name, str(len(train)), str(seed))
-    stem = re.sub(r"[^a-z0-9]+", "-", " ".join(words).lower())
-    rows, record = kept / f"{stem}.csv", kept / f"{stem}.json"
+    samples = folder / "samples"
+    samples.mkdir(exist_ok=True)
+    parts = (table.title, peer.name, budget.name, str(len(train)), str(seed))
+    stem = re.sub(r"[^a-z0-9]+", "-", " ".join(parts).lower())
+    rows, record = samples / f"{stem}.csv", samples / f"{stem}.json"
     if not record.exists():
         record.write_text(json.dumps(_run(peer, interpreter, table, train, budget, seed, rows)), encoding="utf-8")
-    told = json.loads(record.read_text(encoding="utf-8"))
-    found = None if told["reason"] else pd.read_csv(rows, dtype=str, keep_default_na=False)
-    return PeerRows(found, told["seconds"], told["reason"])
+    result = json.loads(record.read_text(encoding="utf-8"))
+    frame = None if result["reason"] else pd.read_csv(rows, dtype=str, keep_default_na=False)
+    return PeerRows(frame, result["seconds"], result["reason"])
 
 
 def _run(
@@ -113,13 +113,13 @@ def _run(
 ) -> dict[str, float | str]:
     task = {"columns": table.public_columns(), "epsilon": budget.epsilon, "delta": budget.delta}
     with tempfile.TemporaryDirectory() as folder:
-        place = pathlib.Path(folder)
-        train.to_csv(place / "train.csv", index=False)
-        (place / "task.json").write_text(json.dumps({**task, "seed": seed, "rows": len(train)}), encoding="utf-8")
-        arguments = [peer.method, place / "train.csv", place / "task.json", out]
+        directory = pathlib.Path(folder)
+        train.to_csv(directory / "train.csv", index=False)
+        (directory / "task.json").write_text(json.dumps({**task, "seed": seed, "rows": len(train)}), encoding="utf-8")
+        arguments = [peer.method, directory / "train.csv", directory / "task.json", out]
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-        before = _children_seconds()
-        ended = subprocess.run(
+        start = _children_seconds()
+        process = subprocess.run(
             [interpreter, peer.script, *arguments],
             cwd=folder,
             env={**environment, "OMP_NUM_THREADS": "1"},
@@ -128,22 +128,22 @@ def _run(
             check=False,
             preexec_fn=_cpu_limit(),
         )
-        seconds = _children_seconds() - before
-    if ended.returncode == 0 and out.exists():
+        seconds = _children_seconds() - start
+    if process.returncode == 0 and out.exists():
         return {"seconds": seconds, "reason": ""}
-    if ended.returncode < 0 and seconds >= CPU_LIMIT - 1:  # ended by a signal
+    if process.returncode < 0 and seconds >= CPU_LIMIT - 1:  # killed by a signal
         return {"seconds": seconds, "reason": f"over {CPU_LIMIT} CPU seconds"}
-    last = (ended.stderr.strip().splitlines() or ["no message"])[-1]
-    return {"seconds": seconds, "reason": f"failed: {last}"}
+    last_line = (process.stderr.strip().splitlines() or ["no message"])[-1]
+    return {"seconds": seconds, "reason": f"failed: {last_line}"}
 
 
 def _children_seconds() -> float:
-    used = os.times()
-    return used.children_user + used.children_system
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def _cpu_limit() -> Callable[[], None] | None:
-    """Return the function that limits the CPU time of a new process; None where there is no limit."""
+    """Return the function that limits the CPU time of a new process; None on Windows."""
     if sys.platform == "win32":
         return None
     import resource

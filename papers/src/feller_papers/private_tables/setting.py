@@ -1,4 +1,4 @@
-"""How much is spent on the claims about private tables, and what of privacy."""
+"""Budgets and sizes of the runs."""
 
 import pathlib
 from dataclasses import dataclass, field
@@ -8,48 +8,48 @@ from feller.app.workflows.private.privacy_config import PrivacyConfig
 
 @dataclass(frozen=True)
 class Budget:
-    """What of privacy a model may spend."""
+    """Privacy budget of a model."""
 
     epsilon: float | None
-    """None: there is no privacy."""
+    """None without privacy."""
     delta: float = 1e-5
 
     @property
     def name(self) -> str:
-        """What people call it."""
+        """Name in claims."""
         return "no privacy" if self.epsilon is None else f"epsilon {self.epsilon:g}"
 
-    def wish(self, seed: int) -> PrivacyConfig | None:
-        """Return what is asked of a fit; the noise comes from a seed, so that figures can be had again."""
+    def privacy_config(self, seed: int) -> PrivacyConfig | None:
+        """Return the config of a private fit with seeded noise; None without privacy."""
         if self.epsilon is None:
             return None
         return PrivacyConfig(epsilon=self.epsilon, delta=self.delta, unsafe_seed=seed)
 
 
 STRONG, PAPER, WEAK, NONE = Budget(1.0), Budget(5.0, 1e-6), Budget(10.0), Budget(None)
-"""That of the paper's program, between a stronger and a weaker one."""
+"""Strong privacy, the budget of the paper's program, weak privacy, and no privacy."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """How much is spent on the claims."""
+    """Data, budgets and sizes of a run."""
 
     seeds: tuple[int, ...]
     data: pathlib.Path | None = None
-    """Folder with the larger tables."""
+    """Folder with the tables that are not in the package."""
     budgets: tuple[Budget, ...] = field(default=(STRONG, PAPER, WEAK, NONE))
     rows: int | None = None
-    """Of each table that is learned from; None for all."""
+    """Training rows of each table, at most; None for all."""
     size: str = "small"
-    """Of the models."""
+    """Model size."""
     steps: int | None = None
-    """Of those that are trained; None for those of their recipes."""
+    """Training steps; None for those of the recipe."""
     batch: int | None = None
-    """Rows of a step; None likewise."""
-    small: int = 2000
-    """Rows of a table that is called small."""
+    """Batch size, at most; None for that of the recipe."""
+    small_rows: int = 2000
+    """Training rows of the table "Adult, few rows"."""
 
     @property
-    def whole(self) -> bool:
-        """Whether figures can be held against those that were set for whole tables and trainings."""
+    def is_full(self) -> bool:
+        """True if tables and training are not shortened, so that results can be compared with thresholds."""
         return self.rows is None and self.steps is None and self.batch is None

@@ -1,4 +1,4 @@
-"""Tables that claims are tested on: rows to learn from, and rows that no model sees."""
+"""Tables, split into training rows and held-out rows."""
 
 import functools
 import pathlib
@@ -19,60 +19,60 @@ from feller_papers.private_tables.schemas import TABLES
 from feller_papers.private_tables.setting import Setting
 from feller_papers.setting import file_of
 
-ADULT, FEW = "Adult", "Adult, few rows"
-"""The table that is inside the package, and a small part of it."""
+ADULT, SMALL_ADULT = "Adult", "Adult, few rows"
+"""The table in the package, and a small sample of it."""
 GERMAN = "German credit"
-"""A table that is small by itself."""
-ASIDE = 0.2
-"""Share of a table's rows that no model sees, where it has no part for that."""
-CHOSEN = Rng(0).fold_in("private tables")
-"""Which rows these are, whatever the seed of a model."""
+"""A small table."""
+HELD_OUT_FRACTION = 0.2
+"""Fraction of held-out rows of a table without a test file."""
+SPLIT_RNG = Rng(0).fold_in("private tables")
+"""Generator of splits and samples, independent of the seeds of models."""
 
 
 @dataclass(frozen=True, eq=False)
-class Posed:
-    """Rows to learn from, and others to judge by."""
+class TableSplit:
+    """Training rows and held-out rows."""
 
-    learned: Dataset
+    train: Dataset
     held_out: Dataset
 
 
 @functools.cache
-def posed(name: str, data: pathlib.Path | None, rows: int | None = None) -> Posed | None:
-    """Return a table; None if its file is not there.
+def load_split(name: str, data: pathlib.Path | None, rows: int | None = None) -> TableSplit | None:
+    """Return a table; None if its file is missing.
 
     Args:
-        name: Of the table.
-        data: Folder with those that are not inside the package.
-        rows: To learn from, at most, and half as many to judge by; None for all.
+        name: Name of the table.
+        data: Folder with the tables that are not in the package.
+        rows: Training rows, at most, with half as many held-out rows; None for all.
     """
     if name in PACKAGED:
         table = PACKAGED[name]
         frames = table.frames(rows)
-        return None if frames is None else Posed(*map(table.dataset, frames))
-    if name in (ADULT, FEW):
-        return _fewer(Posed(read("example:adult"), read("example:adult/test")), rows)
+        return None if frames is None else TableSplit(*map(table.dataset, frames))
+    if name in (ADULT, SMALL_ADULT):
+        return _limit_rows(TableSplit(read("example:adult"), read("example:adult/test")), rows)
     file, schema = TABLES[name]
     path = file_of(data, file)
     if path is None:
         return None
     with error_context(file):
-        found = table_dataset(load_table(path), schema(path.parent))
-    return _fewer(Posed(*split(found, ASIDE, CHOSEN, stratified=False)), rows)
+        dataset = table_dataset(load_table(path), schema(path.parent))
+    return _limit_rows(TableSplit(*split(dataset, HELD_OUT_FRACTION, SPLIT_RNG, stratified=False)), rows)
 
 
-def _fewer(whole: Posed, rows: int | None) -> Posed:
+def _limit_rows(table: TableSplit, rows: int | None) -> TableSplit:
     if rows is None:
-        return whole
-    return Posed(_some(whole.learned, rows, "learned"), _some(whole.held_out, rows // 2, "held out"))
+        return table
+    return TableSplit(_sample_rows(table.train, rows, "learned"), _sample_rows(table.held_out, rows // 2, "held out"))
 
 
-def _some(data: Dataset, most: int, what: str) -> Dataset:
-    order = torch.randperm(len(data), generator=CHOSEN.fold_in(what).stream("rows").shared_generator())
-    return replace(data.subset(order[:most].sort().values), notes=())
+def _sample_rows(data: Dataset, rows: int, stream: str) -> Dataset:
+    order = torch.randperm(len(data), generator=SPLIT_RNG.fold_in(stream).stream("rows").shared_generator())
+    return replace(data.subset(order[:rows].sort().values), notes=())
 
 
-def there(setting: Setting) -> Iterator[str]:
-    """Yield the names of the tables that are there, but for a small part of one."""
+def available_tables(setting: Setting) -> Iterator[str]:
+    """Return the names of the tables whose files exist, without the small sample of Adult."""
     yield ADULT
     yield from (name for name, (file, _) in TABLES.items() if file_of(setting.data, file) is not None)

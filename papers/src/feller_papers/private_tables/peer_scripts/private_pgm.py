@@ -1,4 +1,4 @@
-"""MST and AIM on the estimator of private-pgm (package mbi, Apache-2.0), which ships no mechanisms itself.
+"""MST and AIM on the estimator of private-pgm (package mbi, Apache-2.0), which has no mechanisms itself.
 
 Sources: McKenna, Miklau and Sheldon 2021, arXiv 2108.04978 (MST); McKenna, Mullins, Sheldon and Miklau 2022, arXiv
 2201.12677 (AIM). A marginal with Gaussian noise sigma costs rho = 1 / (2 sigma^2), a selection with epsilon costs
@@ -17,7 +17,7 @@ from task import Task, read_task
 
 jax.config.update("jax_enable_x64", True)
 ITERATIONS, MODEL_MB, MAX_CELLS = 1000, 80.0, 10_000
-"""Steps of an estimate, and the limits on model and marginals that AIM's reference implementation has."""
+"""Steps of an estimate, and the limits on model size and cells of a marginal of AIM's reference implementation."""
 Clique = tuple[str, ...]
 
 
@@ -37,7 +37,7 @@ def rho_of(epsilon: float, delta: float) -> float:
 
 
 class Rows:
-    """Training rows that answer noisy marginals."""
+    """Training rows with noisy marginals."""
 
     def __init__(self, task: Task) -> None:
         self.domain = mbi.Domain.fromdict(task.domain())
@@ -64,12 +64,12 @@ class Rows:
     def select(self, scores: dict[Clique, float], epsilon: float) -> Clique:
         """Return a clique by the exponential mechanism, for scores of sensitivity 1."""
         values = 0.5 * epsilon * np.array(list(scores.values()))
-        chances = np.exp(values - values.max())
-        return list(scores)[self.rng.choice(len(scores), p=chances / chances.sum())]
+        weights = np.exp(values - values.max())
+        return list(scores)[self.rng.choice(len(scores), p=weights / weights.sum())]
 
 
 def mst(rows: Rows, rho: float):
-    """Fit a tree of pairs: a third of rho each for single columns, the tree, and its pairs."""
+    """Return the model of a tree of pairs; one-way marginals, tree and pairs get a third of rho each."""
     names = list(rows.domain.attributes)
     single = math.sqrt(len(names) / (2 * rho / 3))
     measured = [rows.measure((name,), single) for name in names]
@@ -80,14 +80,14 @@ def mst(rows: Rows, rho: float):
     }
     tree = nx.empty_graph(names)
     for _ in names[1:]:
-        joining = {pair: score for pair, score in scores.items() if not nx.has_path(tree, *pair)}
-        tree.add_edge(*rows.select(joining, math.sqrt(8 * rho / 3 / (len(names) - 1))))
+        candidates = {pair: score for pair, score in scores.items() if not nx.has_path(tree, *pair)}
+        tree.add_edge(*rows.select(candidates, math.sqrt(8 * rho / 3 / (len(names) - 1))))
     sigma = math.sqrt((len(names) - 1) / (2 * rho / 3))
     return rows.estimate(measured + [rows.measure(edge, sigma) for edge in tree.edges])
 
 
 def aim(rows: Rows, rho: float):
-    """Fit marginals that are chosen one after the other where the model is worst: pairs, and single columns."""
+    """Return the model of marginals of one or two columns, selected one by one where the model's error is largest."""
     names = list(rows.domain.attributes)
     pairs = [pair for pair in itertools.combinations(names, 2) if rows.domain.size(pair) <= MAX_CELLS]
     weights = {c: float(sum(len({*c} & {*pair}) for pair in pairs)) for c in [*((name,) for name in names), *pairs]}
@@ -101,13 +101,13 @@ def aim(rows: Rows, rho: float):
             is_last = True
             sigma, epsilon = math.sqrt(1 / (2 * 0.9 * (rho - used))), math.sqrt(8 * 0.1 * (rho - used))
         used += 0.5 / sigma**2 + epsilon**2 / 8
-        cliques = [one.clique for one in measured]
-        room = MODEL_MB * used / rho
+        cliques = [measurement.clique for measurement in measured]
+        max_size = MODEL_MB * used / rho
         noise = math.sqrt(2 / math.pi) * sigma
         scores = {
             c: weight / scale * (_error(rows, model, c) - noise * rows.domain.size(c))
             for c, weight in weights.items()
-            if c in cliques or mbi.junction_tree.hypothetical_model_size(rows.domain, [*cliques, c]) <= room
+            if c in cliques or mbi.junction_tree.hypothetical_model_size(rows.domain, [*cliques, c]) <= max_size
         }
         chosen = rows.select(scores, epsilon)
         before = np.asarray(model.project(chosen).datavector())

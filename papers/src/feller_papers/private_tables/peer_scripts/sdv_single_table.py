@@ -1,6 +1,6 @@
 """Gaussian copula and CTGAN of SDV (Business Source License), with their defaults; no formal privacy.
 
-Categories and numbers are given as they are, with their types.
+Cells are given as categories and numbers, not as bins.
 """
 
 import torch

@@ -1,7 +1,7 @@
-"""TabularARGN of mostlyai-engine (Apache-2.0), with its defaults, and with its DP-SGD where there is a budget.
+"""TabularARGN of mostlyai-engine (Apache-2.0), with its defaults, and with its DP-SGD if there is a budget.
 
-All columns are given as categories: the codes of the public bins. Their range is public, so the engine's own protection
-of values, which spends budget, is off.
+All columns are given as categories: the codes of the public bins. Their range is public, so the engine's value
+protection, which spends budget, is off.
 """
 
 import tempfile
@@ -14,13 +14,13 @@ from task import Task, read_task
 
 
 def sample(task: Task, folder: str) -> pd.DataFrame:
-    """Train in a folder, and return rows of codes."""
+    """Return sampled rows of codes of a model trained in a folder."""
     privacy = None
     if task.epsilon is not None:
         privacy = DifferentialPrivacyConfig(max_epsilon=task.epsilon, delta=task.delta, value_protection_epsilon=None)
     codes = task.codes().astype(str)
-    kinds = dict.fromkeys(codes, "TABULAR_CATEGORICAL")
-    engine.split(codes, model_type="TABULAR", tgt_encoding_types=kinds, workspace_dir=folder)
+    encodings = dict.fromkeys(codes, "TABULAR_CATEGORICAL")
+    engine.split(codes, model_type="TABULAR", tgt_encoding_types=encodings, workspace_dir=folder)
     engine.analyze(value_protection=False, differential_privacy=privacy, workspace_dir=folder)
     engine.encode(workspace_dir=folder)
     engine.train(differential_privacy=privacy, device="cpu", workspace_dir=folder)

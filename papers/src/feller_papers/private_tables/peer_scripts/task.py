@@ -1,7 +1,7 @@
 """Input and output of the scripts of peers: training rows, public schema, and synthetic rows.
 
-A script is called as `python SCRIPT METHOD TRAIN.csv TASK.json OUT.csv`, by the interpreter of the peer. It needs
-pandas and numpy, and imports nothing of feller.
+The interpreter of the peer runs `python SCRIPT METHOD TRAIN.csv TASK.json OUT.csv`. A script needs pandas and numpy,
+and does not import feller.
 """
 
 import json
@@ -44,7 +44,7 @@ class Task:
         return {name: len(column.get("values", [*column.get("edges", []), 0])) for name, column in self.columns.items()}
 
     def codes(self) -> pd.DataFrame:
-        """Return the training rows as integers: categories by position, numbers by the bin of the public edges."""
+        """Return the training rows as integers: index of the category, or of the bin."""
         coded = {}
         for name, column in self.columns.items():
             if "values" in column:
@@ -55,7 +55,7 @@ class Task:
         return pd.DataFrame(coded)
 
     def cells(self, codes: pd.DataFrame) -> pd.DataFrame:
-        """Return rows of codes as cells; a bin becomes its lower edge."""
+        """Return rows of codes as cells; the value of a bin is its lower edge."""
         lower = {
             name: np.array(column.get("values", [column.get("low"), *column.get("edges", [])]))
             for name, column in self.columns.items()
@@ -68,10 +68,10 @@ class Task:
 
 
 def read_task(arguments: list[str] | None = None) -> Task:
-    """Read the task that the arguments of the command line name."""
-    method, train, described, out = sys.argv[1:] if arguments is None else arguments
-    told = json.loads(pathlib.Path(described).read_text(encoding="utf-8"))
-    words = {name: str for name, column in told["columns"].items() if "values" in column}
-    rows = pd.read_csv(train, dtype=words, keep_default_na=False)
-    np.random.seed(told["seed"])  # some peers draw from the global state
-    return Task(method, rows, **told, out=pathlib.Path(out))
+    """Return the task of the command line arguments."""
+    method, train, config_path, out = sys.argv[1:] if arguments is None else arguments
+    config = json.loads(pathlib.Path(config_path).read_text(encoding="utf-8"))
+    dtypes = {name: str for name, column in config["columns"].items() if "values" in column}
+    rows = pd.read_csv(train, dtype=dtypes, keep_default_na=False)
+    np.random.seed(config["seed"])  # some peers use the global state
+    return Task(method, rows, **config, out=pathlib.Path(out))
