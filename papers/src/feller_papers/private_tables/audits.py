@@ -17,7 +17,7 @@ MIN_COPIED = 0.6
 
 
 def copies(setting: Setting) -> Iterator[Claim]:
-    """Fraction of samples that are copies: a low one is a sign of a poor model, not of privacy."""
+    """Fraction of samples that are copies; few copies are a sign of a poor model, not of privacy."""
     budgets = setting.budgets
     rows = [metric_values(setting, ADULT, ROW_MODEL, budget, metric_by_name("copies")) for budget in budgets]
     held_out = metric_values(setting, ADULT, ROW_MODEL, STRONG, metric_by_name("copies_held_out"))

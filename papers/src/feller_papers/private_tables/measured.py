@@ -77,10 +77,10 @@ def get_split(setting: Setting, name: str) -> TableSplit:
     Raises:
         LookupError: If its file is missing.
     """
-    fitted = load_split(name, setting.data, setting.small_rows if name == SMALL_ADULT else setting.rows)
-    if fitted is None:
-        raise LookupError(f"expected the file of {name} in {setting.data}; look with `there` first")
-    return fitted
+    table = load_split(name, setting.data, setting.small_rows if name == SMALL_ADULT else setting.rows)
+    if table is None:
+        raise LookupError(f"expected the file of {name} in {setting.data}; call `available_tables` first")
+    return table
 
 
 @functools.cache
@@ -105,8 +105,8 @@ def _fit_marginals(
     rows = rows.with_modality(recipe.modality or rows.modality)
     ledger, rho, noise = None, math.inf, make_noise(None)
     if config is not None:
-        ledger, allowance = plan_closed_form(config, objective, rows, SchemaCost())
-        rho, noise = allowance.rho, make_noise(config.unsafe_seed, "counts")
+        ledger, budget = plan_closed_form(config, objective, rows, SchemaCost())
+        rho, noise = budget.rho, make_noise(config.unsafe_seed, "counts")
     fitted = objective.fit(rows, rho, noise)
     for event in fitted.events if ledger else ():
         ledger = ledger and ledger.add(event)
@@ -130,11 +130,11 @@ def _fit_dp_sgd(
         sigma=plan.sigma, clip=FixedClipNorm(plan.clip), noise=make_noise(plan.unsafe_seed, "training", 0, 0)
     )
 
-    def before(learner: TrainState) -> None:
+    def before(state: TrainState) -> None:
         if statistics.marginal_model is not None and isinstance(rows.modality, Table):
             rng = Rng(seed).fold_in("rehearsal")
             pretrain_on_marginals(
-                learner,
+                state,
                 recipe.objective.build(TrainingContext()),
                 rows.modality,
                 statistics.marginal_model,
