@@ -9,7 +9,7 @@ from feller.core.rng import Rng
 from feller.sampling.autoregressive.decoding_goals import ImageGoal
 from feller_papers.claims import FAILS, HOLDS, Claim
 from feller_papers.cm3leon import (
-    TESTS,
+    CLAIM_TESTS,
     asking,
     contrast,
     guidance,
@@ -18,7 +18,7 @@ from feller_papers.cm3leon import (
     sizes,
     tuning,
 )
-from feller_papers.cm3leon.asking import to_say
+from feller_papers.cm3leon.asking import text_request
 from feller_papers.cm3leon.judges import SceneJudge
 from feller_papers.scenes.creatures import views
 from tiny import TINY
@@ -40,11 +40,11 @@ def quick_drawing(monkeypatch) -> None:
     monkeypatch.setattr(asking, "generate", drawn)
 
 
-@pytest.mark.parametrize("test", TESTS, ids=lambda test: f"{test.__module__.rpartition('.')[2]}.{test.__name__}")
+@pytest.mark.parametrize("test", CLAIM_TESTS, ids=lambda test: f"{test.__module__.rpartition('.')[2]}.{test.__name__}")
 def test_each_claim_has_its_form(test, quick_drawing) -> None:
-    found = list(test(TINY))
-    assert found
-    for claim in found:
+    claims = list(test(TINY))
+    assert claims
+    for claim in claims:
         assert isinstance(claim, Claim)
         assert claim.verdict in (HOLDS, FAILS)
         assert "1 seed" in claim.spread
@@ -57,8 +57,8 @@ def test_a_model_that_needs_no_picture_has_learned_nothing(monkeypatch, known: f
     """Before tuning all is wrong; then a model answers as often right as the commonest answer, or always."""
     marks = iter([torch.zeros(100).double(), (torch.arange(100) < 100 * known).double()])
     usual = ("the commonest answer", 20 * [1.0] + 80 * [0.0])
-    exam = tuning.Exam("answers", lambda *asked: next(marks), lambda documents: usual)
-    monkeypatch.setattr(tuning, "EXAMS", {"question": exam})
+    metric = tuning.TaskMetric("answers", lambda *asked: next(marks), lambda documents: usual)
+    monkeypatch.setattr(tuning, "TASK_METRICS", {"question": metric})
     (claim,) = tuning.tasks(TINY)
     assert claim.verdict == verdict
     assert "the commonest answer 0.2" in claim.ours
@@ -74,11 +74,11 @@ def test_a_model_that_needs_no_picture_has_learned_nothing(monkeypatch, known: f
     ],
 )
 def test_orderings_are_told_from_others(monkeypatch, costs, verdicts) -> None:
-    def given(network, it, rows, draws, *, count=0, how=None):
+    def given(network, data, rows, rng, *, num_retrieved=0, retriever=None):
         noise = 0.01 * torch.arange(len(rows)).double()
-        return costs["chance" if how is not None else count] + noise * (1 + count)
+        return costs["chance" if retriever is not None else num_retrieved] + noise * (1 + num_retrieved)
 
-    monkeypatch.setattr(retrieval, "nats", given)
+    monkeypatch.setattr(retrieval, "code_nlls", given)
     assert [claim.verdict for claim in retrieval.perplexity(TINY)] == verdicts
 
 
@@ -97,7 +97,7 @@ def test_guidance_among_all_and_among_plausible_symbols(monkeypatch, others, pla
     """FD-cnn and accuracy by weight: a U or none, rising or not; last the mean accuracy above weight 1."""
     setting = replace(TINY, weights=(1.0, 3.0, 5.0)[: len(plausible)])
     monkeypatch.setattr(
-        guidance, "swept", lambda setting, seed, dial, among: plausible if guidance.AMONG[among][0] else others
+        guidance, "sweep", lambda setting, seed, dial, among: plausible if guidance.SYMBOL_SETS[among][0] else others
     )
     assert [claim.verdict for claim in guidance.weights(setting)] == verdicts
 
@@ -110,10 +110,10 @@ def test_the_best_weight_for_each_size(monkeypatch, best, verdict) -> None:
     """The same or neighbours, and not 1 for all, nor the largest."""
     setting = replace(TINY, weights=(1.0, 2.0, 3.0))
 
-    def swept(setting, seed, dial, among):
-        return [(float(w != best[dial - 1]), 0.5) for w in setting.weights]
+    def sweep(setting, seed, dial, among):
+        return [(float(w != best[dial - 1]), 0.5) for w in setting.guidance_weights]
 
-    monkeypatch.setattr(guidance, "swept", swept)
+    monkeypatch.setattr(guidance, "sweep", sweep)
     assert [claim.verdict for claim in guidance.sizes(setting)] == 3 * [verdict]
 
 
@@ -127,7 +127,7 @@ def test_the_best_weight_for_each_size(monkeypatch, best, verdict) -> None:
 )
 def test_mixtures_are_held_against_the_better_half(monkeypatch, alone, kept, verdicts) -> None:
     """FD-cnn of contrastive decoding and top-p; then of the best of each, and of both: a tenth below both holds."""
-    monkeypatch.setattr(contrast, "_mixed", lambda setting, seed, way: (alone, kept))
+    monkeypatch.setattr(contrast, "_evaluate_mixture", lambda setting, seed, way: (alone, kept))
     assert [claim.verdict for claim in contrast.mixture(TINY)] == 2 * verdicts
 
 
@@ -139,13 +139,13 @@ def test_diversity_by_the_number_of_different_pictures(monkeypatch, each, verdic
     """Of two pictures of each prompt one or both are different, with k = 1 and with k = 4."""
     left = iter(each)
 
-    def drawn(network, it, documents, draws, *, ways):
+    def drawn(network, data, documents, rng, *, specs):
         number = torch.arange(len(documents)).remainder(next(left)).byte()
         return number[:, None, None, None].expand(-1, 3, 16, 16)
 
-    monkeypatch.setattr(contrast, "pictures", drawn)
+    monkeypatch.setattr(contrast, "sample_images", drawn)
     assert [claim.verdict for claim in contrast.diversity(TINY)] == [verdict]
-    assert contrast._different(
+    assert contrast._diversity(
         torch.tensor([0, 0, 1, 1]).byte()[:, None, None, None].expand(-1, 3, 16, 16), 4
     ) == pytest.approx(1 / 3)
 
@@ -154,21 +154,21 @@ def test_diversity_by_the_number_of_different_pictures(monkeypatch, each, verdic
     ("told", "blind", "verdict"), [("right", "wrong", HOLDS), ("wrong", "right", FAILS), ("right", "right", FAILS)]
 )
 def test_captions_are_held_against_those_of_other_pictures(monkeypatch, told, blind, verdict) -> None:
-    ways = iter((told, blind))
+    answers = iter((told, blind))
 
-    def said(network, it, asked, draws):
-        right = next(ways) == "right"
-        return [to_say(one)[1] if right else "of nothing" for one in it.seen.documents[: len(asked)]]
+    def fill_text(network, data, requests, rng):
+        right = next(answers) == "right"
+        return [text_request(one)[1] if right else "of nothing" for one in data.test_scenes.documents[: len(requests)]]
 
-    monkeypatch.setattr(infilling, "words", said)
+    monkeypatch.setattr(infilling, "fill_text", fill_text)
     assert [claim.verdict for claim in infilling.captions(TINY)] == [verdict]
 
 
 @pytest.mark.parametrize(("filled", "verdict"), [(1.0, HOLDS), (2.0, FAILS), (3.0, FAILS)])
 def test_holes_that_cost_less(monkeypatch, filled, verdict) -> None:
-    nats = torch.arange(4).double() / 100
-    found = (filled + nats, 2.0 - nats, torch.ones(4, dtype=torch.long))
-    monkeypatch.setattr(infilling, "both_ways", lambda *asked: found)
+    code_nlls = torch.arange(4).double() / 100
+    claims = (filled + code_nlls, 2.0 - code_nlls, torch.ones(4, dtype=torch.long))
+    monkeypatch.setattr(infilling, "hole_nlls", lambda *asked: claims)
     assert {claim.verdict for claim in infilling.holes(TINY)} == {verdict}
 
 
@@ -176,10 +176,10 @@ def test_holes_that_cost_less(monkeypatch, filled, verdict) -> None:
     ("costs", "verdict"), [([3.0, 2.0, 1.0], HOLDS), ([3.0, 1.0, 2.0], FAILS), ([1.0, 2.0, 3.0], FAILS)]
 )
 def test_larger_ones_that_know_more(monkeypatch, costs, verdict) -> None:
-    def given(network, it, rows, draws, *, count):
+    def given(network, data, rows, rng, *, num_retrieved):
         return costs[len(network.blocks) - 1] + torch.arange(len(rows)).double() / 100 * len(network.blocks)
 
-    monkeypatch.setattr(sizes, "nats", given)
+    monkeypatch.setattr(sizes, "code_nlls", given)
     assert [claim.verdict for claim in sizes.perplexity(TINY)] == [verdict]
 
 
@@ -199,7 +199,7 @@ def test_pictures_with_a_memory_and_without(monkeypatch, quick_drawing, without,
         number = next(hits)
         return [views(creatures[(i + (i >= number)) % len(creatures)], 1, Rng(0))[0] for i in range(len(drawn))]
 
-    monkeypatch.setattr(retrieval, "spot", spotted)
+    monkeypatch.setattr(retrieval, "nearest_views", spotted)
     monkeypatch.setattr(SceneJudge, "distance", lambda judge, drawn, real: next(far))
-    found = [*retrieval.unseen(TINY), *retrieval.same_steps(TINY)]
-    assert [claim.verdict for claim in found] == verdicts
+    claims = [*retrieval.unseen(TINY), *retrieval.same_steps(TINY)]
+    assert [claim.verdict for claim in claims] == verdicts

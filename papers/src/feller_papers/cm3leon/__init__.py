@@ -11,7 +11,7 @@ from feller_papers.claims import Claim, tested, untestable
 from feller_papers.cm3leon import contrast, guidance, infilling, retrieval, sizes, tuning
 from feller_papers.cm3leon.setting import QUICK, Setting
 
-TESTS = (
+CLAIM_TESTS = (
     retrieval.perplexity,
     retrieval.unseen,
     retrieval.same_steps,
@@ -26,7 +26,7 @@ TESTS = (
 )
 """(setting) -> claims."""
 
-BEYOND = (
+UNTESTABLE_CLAIMS = (
     untestable("MS-COCO, zero shot, 7B, two documents: FID-30K", "4.88", "needs 340 million pairs and 512 GPUs"),
     untestable(
         "CIDEr on COCO, accuracy on VQA2, VizWiz and OKVQA after tuning, 7B",
@@ -41,4 +41,4 @@ BEYOND = (
 
 def cm3leon(quick: bool, data: pathlib.Path | None, only: str = "") -> Iterator[Claim]:
     """Test the paper's claims one after the other, or only those of tests with `only` in their name."""
-    return tested(TESTS, QUICK if quick else Setting(), only, BEYOND)
+    return tested(CLAIM_TESTS, QUICK if quick else Setting(), only, UNTESTABLE_CLAIMS)

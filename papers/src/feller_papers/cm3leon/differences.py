@@ -11,9 +11,9 @@ from torch import Tensor
 from feller.core.errors import InputError
 from feller_papers.claims import mean_of
 
-SURE = 3.0
+Z_THRESHOLD = 3.0
 """Standard errors that a difference must be away from nothing: by chance once in 740 times."""
-CLEAR = 1.1
+MIN_RATIO = 1.1
 """Factor between two FD-cnn that are called different: those of pictures drawn twice are within some percent."""
 
 
@@ -25,9 +25,9 @@ class Difference:
     error: float
 
     @property
-    def sure(self) -> bool:
+    def significant(self) -> bool:
         """Whether it is above nothing by more than chance."""
-        return self.mean > SURE * self.error
+        return self.mean > Z_THRESHOLD * self.error
 
     def __str__(self) -> str:
         return f"{self.mean:.3g} ± {self.error:.1g}"
@@ -45,26 +45,26 @@ def difference(ours: Float64[Tensor, " n"], other: Float64[Tensor, " n"]) -> Dif
     return Difference(apart.mean().item(), apart.std().item() / math.sqrt(len(apart)))
 
 
-def of_shares(ours: float, other: float, n: int) -> Difference:
+def proportion_difference(ours: float, other: float, n: int) -> Difference:
     """Return by how much one share of n pictures is above another share of as many others.
 
     The error is that of shares with one of n more on either side, so that none and all have one as well.
     """
     p = [(share * n + 1) / (n + 2) for share in (ours, other)]
-    return Difference(ours - other, math.sqrt(sum(one * (1 - one) for one in p) / n))
+    return Difference(ours - other, math.sqrt(sum(q * (1 - q) for q in p) / n))
 
 
-def listed(seeds: Sequence[Difference]) -> str:
+def format_differences(seeds: Sequence[Difference]) -> str:
     """Return the differences of all seeds for people."""
     return ", ".join(map(str, seeds))
 
 
-def means(rows: Sequence[Sequence[float]]) -> list[str]:
+def format_column_means(rows: Sequence[Sequence[float]]) -> list[str]:
     """Return the mean of each column for people."""
     return [mean_of(column, 3) for column in zip(*rows, strict=True)]
 
 
-def rises(values: Sequence[float]) -> float:
+def rank_correlation(values: Sequence[float]) -> float:
     """Return Spearman's correlation of numbers with their order: 1 where each is above the one before it.
 
     Raises:
@@ -73,12 +73,12 @@ def rises(values: Sequence[float]) -> float:
     if len(values) < 2:
         raise InputError("two numbers or more", len(values), "Ask for more")
     order = sorted(values)
-    ranks = [statistics.fmean(i for i, one in enumerate(order) if one == value) for value in values]
+    ranks = [statistics.fmean(i for i, x in enumerate(order) if x == value) for value in values]
     if len({*ranks}) == 1:
         return 0.0
     return statistics.correlation(ranks, [float(i) for i in range(len(values))])
 
 
-def dips(values: Sequence[float]) -> bool:
+def has_interior_minimum(values: Sequence[float]) -> bool:
     """Tell whether the least of some numbers stands neither first nor last, and is clearly less than both of these."""
-    return CLEAR * min(values) <= min(values[0], values[-1])
+    return MIN_RATIO * min(values) <= min(values[0], values[-1])

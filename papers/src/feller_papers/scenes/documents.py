@@ -29,7 +29,7 @@ Item = str | Picture | Answer | Break
 
 
 @dataclass(frozen=True, eq=False)
-class Written:
+class Document:
     """A document."""
 
     items: tuple[Item, ...]

@@ -20,11 +20,11 @@ PAIRS = 8000
 
 def pack(out: pathlib.Path, n: int = PAIRS, seed: int = 0) -> None:
     """Write all documents: pictures as indices into a palette, and one JSON line for each document."""
-    drawn = demonstration(n, Rng(seed).fold_in("demonstration"))
+    demo = demonstration(n, Rng(seed).fold_in("demonstration"))
     pictures: list[UInt8[np.ndarray, "h w 3"]] = []
-    names = {one.name for one in (*drawn.head, *drawn.tail)}
+    names = {creature.name for creature in (*demo.head, *demo.tail)}
     lines = []
-    for folder, documents in drawn.documents.items():
+    for folder, documents in demo.documents.items():
         for document in documents:
             items: list[Any] = []
             for item in document.items:

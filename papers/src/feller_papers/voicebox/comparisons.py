@@ -87,7 +87,8 @@ def losses(setting: Setting) -> Iterator[Claim]:
         return ", ".join(f"{labels[model]} {mean_of(scores, 3)}" for model, scores in values.items())
 
     similarities = (
-        f"Resemblyzer: {format_means('voice')}, other speakers {mean_of([result['others'].voice for result in results], 3)};"
+        f"Resemblyzer: {format_means('voice')}, other speakers"
+        f" {mean_of([result['others'].voice for result in results], 3)};"
         f" by a small network: {format_means('similarity')}"
     )
     gaps = [result["flow"].voice - result["regression"].voice for result in results]

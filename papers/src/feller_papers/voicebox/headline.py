@@ -86,8 +86,8 @@ def understood(setting: Setting) -> Iterator[Claim]:
     yield Claim(
         f"quality hardly depends on the number of calls, from {FROM_NFE} on",
         "word error rate flat: mean 2.0 %, variance .005",
-        f"words that are right by {', '.join(map(str, setting.nfes))} calls: {format_column_means(rows)}; similarity by a"
-        f" small network: {format_column_means(similarity)}",
+        f"words that are right by {', '.join(map(str, setting.nfes))} calls: {format_column_means(rows)}; similarity by"
+        f" a small network: {format_column_means(similarity)}",
         f"{spread_of(spreads)}, from the least to the most; asked to be at most {MAX_SPREAD:g}, where"
         f" {MIN_USABLE_ACCURACY:g} or more are right",
         verdict(max(spreads) <= MAX_SPREAD and min(map(min, accuracies_from_nfe)) >= MIN_USABLE_ACCURACY),
