@@ -1,6 +1,6 @@
-"""Voicebox: speech that is filled in, on spoken digits that are chained to utterances.
+"""Voicebox: speech infilling on concatenated spoken digits.
 
-Source of what is claimed: Le et al. 2023, "Voicebox: Text-guided multilingual universal speech generation at scale",
+Source of the claims: Le et al. 2023, "Voicebox: Text-guided multilingual universal speech generation at scale",
 arXiv 2306.15687.
 """
 
@@ -28,7 +28,7 @@ REQUIRED_MODELS: dict[ClaimTest, tuple[str, ...]] = {
     tasks.editing: (MAIN, "at once", JUDGES),
     durations.kinds: (*DURATION_MODELS,),
 }
-"""(setting) -> claims, and the models that each asks for."""
+"""Claim tests, (setting) -> claims, and the models that each needs."""
 
 UNTESTABLE_CLAIMS = (
     untestable(
@@ -42,7 +42,7 @@ UNTESTABLE_CLAIMS = (
     untestable("opinions of people on quality and likeness", "3.78 and 3.71 of 5", "needs people"),
     untestable("similarity by hours of speech: 60, 600, 6,000, 60,000", ".151, .417, .573, .645", "needs the speech"),
 )
-"""What no laptop can test."""
+"""Claims that need more compute, data or people than a laptop has."""
 QUICK = Setting(
     seeds=(0,),
     network=FrameInfiller(64, 4, 4),
@@ -59,11 +59,11 @@ QUICK = Setting(
     num_samples=2,
     generated_chains=60,
 )
-"""One seed and a smaller network: some ten minutes of one processor core."""
+"""One seed and smaller networks: some ten minutes on one processor core."""
 
 
 def voicebox(quick: bool, data: pathlib.Path | None, only: str = "") -> Iterator[Claim]:
-    """Test the paper's claims one after the other, or only those of tests with `only` in their name."""
+    """Test the paper's claims in order, or only those of tests with `only` in their name."""
     setting = replace(QUICK if quick else Setting(), data=data)
     models = {
         model

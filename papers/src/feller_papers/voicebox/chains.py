@@ -1,4 +1,4 @@
-"""Chains of clips of one speaker: utterances whose words have exact places."""
+"""Chains of clips of one speaker: utterances with exact word boundaries."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ from feller.training.objective import Batch
 from feller_papers.voicebox.digits import Clip
 
 MIN_CLIPS, MAX_CLIPS = 2, 6
-"""Clips of a chain."""
+"""Minimum and maximum number of clips in a chain."""
 POOL_SIZE = 8
-"""Batches that are drawn together, so that one can be taken whose chains are of like length."""
+"""Batches per pool; a pool is sorted by length, so that each batch needs little padding."""
 
 
 @dataclass(frozen=True, eq=False)
 class ChainBatch:
-    """Chains, padded to one length."""
+    """Batch of chains, padded to one length."""
 
     x: Float[Tensor, "b n bands"]
     """Log mels."""
@@ -30,37 +30,37 @@ class ChainBatch:
     duration: Int64[Tensor, "b m"]
     """In frames."""
     phone_valid: Bool[Tensor, "b m"]
-    """Marks phones that are no padding."""
+    """False at padding."""
     word: Int64[Tensor, "b m"]
-    """Which word each phone belongs to, counted from 0; -1 for silences and padding."""
+    """Index of the word of each phone, from 0; -1 for silences and padding."""
     digit: Int64[Tensor, "b words"]
-    """What is said; -1 is padding."""
+    """Digit of each word; -1 is padding."""
     speaker: Int64[Tensor, " b"]
 
     @property
     def frame_phone(self) -> Int64[Tensor, "b n"]:
-        """The phone of each frame."""
+        """Phone of each frame."""
         return repeat_by_duration(self.phone, self.duration, self.x.shape[1])
 
     @property
     def start(self) -> Bool[Tensor, "b n"]:
-        """Mark the frames in which a phone begins."""
+        """True at the first frame of each phone."""
         starts = self.duration.cumsum(1) - self.duration
         marks = torch.zeros(len(self.x), self.x.shape[1] + 1, dtype=torch.bool)
         marks.scatter_(1, starts.where(self.duration > 0, self.x.shape[1]), True)
         return marks[:, :-1]
 
     def frame_batch(self) -> Batch:
-        """Return what the infilling of frames is trained on."""
+        """Return a training batch for frame infilling."""
         return {"x_1": self.x, "given": {"phone": self.frame_phone, "valid": self.valid, "start": self.start}}
 
     def duration_batch(self) -> Batch:
-        """Return what the infilling of durations is trained on."""
+        """Return a training batch for duration infilling."""
         return {"x_1": self.duration, "given": {"phone": self.phone, "valid": self.phone_valid}}
 
 
 def concatenate_clips(chains: Sequence[Sequence[Clip]]) -> ChainBatch:
-    """Put the clips of each chain one after the other; silences that meet become one."""
+    """Concatenate the clips of each chain; adjacent silences are merged."""
     layouts = [_phone_layout(chain) for chain in chains]
     phone, duration, word = (pad_sequence(list(part), batch_first=True) for part in zip(*layouts, strict=True))
     phone_valid = pad_sequence([torch.ones_like(layout[0], dtype=torch.bool) for layout in layouts], batch_first=True)
@@ -79,7 +79,7 @@ def concatenate_clips(chains: Sequence[Sequence[Clip]]) -> ChainBatch:
 
 
 def _phone_layout(chain: Sequence[Clip]) -> tuple[Tensor, Tensor, Tensor]:
-    """Return phones, durations and words, without the first silence of all clips but one."""
+    """Return phones, durations and word indices, with adjacent silences merged."""
     phone, duration = [chain[0].phone[:1]], [chain[0].duration[:1].clone()]
     word = [torch.tensor([-1])]
     for i, clip in enumerate(chain):
@@ -94,7 +94,7 @@ def _phone_layout(chain: Sequence[Clip]) -> tuple[Tensor, Tensor, Tensor]:
 def sample_chains(
     clips: Sequence[Clip], n: int, rng: Rng, *, min_clips: int = MIN_CLIPS, max_clips: int = MAX_CLIPS
 ) -> list[tuple[Clip, ...]]:
-    """Draw chains, each of clips of one speaker, drawn with replacement."""
+    """Sample chains; each has clips of one speaker, sampled with replacement."""
     by_speaker = [
         [clip for clip in clips if clip.speaker == speaker]
         for speaker in range(1 + max(clip.speaker for clip in clips))
@@ -116,7 +116,7 @@ def sample_chains(
 def make_batch_fn(
     clips: Sequence[Clip], size: int, rng: Rng, to_batch: Callable[[ChainBatch], Batch] = ChainBatch.frame_batch
 ) -> Callable[[int, slice], Batch]:
-    """Return what gives each step new chains of like length: one batch of several that are sorted, each as likely."""
+    """Return (step, rows) -> batch of chains of similar length: a uniformly random batch of a sorted pool."""
 
     def get_batch(step: int, rows: slice) -> Batch:
         step_rng = rng.fold_in("step", step)

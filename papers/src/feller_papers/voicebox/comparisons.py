@@ -1,4 +1,4 @@
-"""The same network, data and steps: flow matching against regression, a loss on all frames, and other paths."""
+"""Comparison of losses and probability paths, with the same network, data and number of steps."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,24 +27,24 @@ from feller_papers.voicebox.spoken import format_column_means, requires_speech
 
 LOSS_MODELS = ("flow", "regression", "everywhere")
 LOW_NFE = 4
-"""Calls at which paths are told apart."""
+"""Network evaluations at which paths are compared."""
 TOLERANCE = 0.05
-"""Share of words by which two models may differ that are called alike."""
+"""Largest difference of accuracy between models that count as equal."""
 
 SPEAKER_ENCODER = SpeakerEncoder()
 
 
 @dataclass(frozen=True)
 class LossComparison:
-    """What judges hear, and how alike the voices of sounds are."""
+    """Metrics by the judges, and speaker similarity by Resemblyzer."""
 
     metrics: Metrics
     voice: float
-    """Mean cosine of what Resemblyzer makes of prompts and of what is filled in."""
+    """Mean cosine similarity of Resemblyzer embeddings of prompts and infilled speech."""
 
 
 def evaluate_losses(trained: TrainedModels) -> dict[str, LossComparison]:
-    """Let models with different losses fill in the same words."""
+    """Infill the same words by models with different losses."""
     digits, setting, rng = trained.digits, trained.setting, trained.rng.fold_in("losses")
     task, real = sample_task(digits.test, setting.num_chains, rng), clip_words(digits.test)
     rows = task.rows
@@ -75,7 +75,7 @@ def _speaker_embeddings(trained: TrainedModels, segments: Segments, rows: slice)
     "flow matching copies voices better than regression", "similarity .597, regression .520; error 2.1 and 2.0 %"
 )
 def losses(setting: Setting) -> Iterator[Claim]:
-    """Voices and words of flow matching, regression, and a loss on all frames."""
+    """Similarity and accuracy of flow matching, regression, and a loss on all frames."""
     results = evaluate_seeds(setting, evaluate_losses)
     labels = {"real": "real", "flow": "flow", "everywhere": "flow, loss on all frames", "regression": "regression"}
 
@@ -126,7 +126,7 @@ def losses(setting: Setting) -> Iterator[Claim]:
 
 
 def evaluate_paths(trained: TrainedModels) -> dict[str, tuple[Metrics, ...]]:
-    """Let models of different paths fill in the same words, by the number of calls."""
+    """Infill the same words by models with different paths, for each number of network evaluations."""
     digits, setting, rng = trained.digits, trained.setting, trained.rng.fold_in("paths")
     task, real = sample_task(digits.test, setting.num_chains, rng), clip_words(digits.test)
     results = {}
@@ -141,7 +141,7 @@ def evaluate_paths(trained: TrainedModels) -> dict[str, tuple[Metrics, ...]]:
     "the linear path needs fewer calls", "word error rate at 4 calls 2.4, diffusion 11.5, score matching 94.5 %"
 )
 def paths(setting: Setting) -> Iterator[Claim]:
-    """The linear path, the diffusion path and score matching, by the number of calls."""
+    """Linear path, diffusion path and score matching, by the number of network evaluations."""
     results = evaluate_seeds(setting, evaluate_paths)
     index = setting.nfes.index(LOW_NFE)
     accuracies = {model: [result[model][index].accuracy for result in results] for model in PATHS}

@@ -1,4 +1,4 @@
-"""Real spoken digits: clips of six speakers with their phones, of which takes 0 to 4 are kept for tests."""
+"""Real spoken digits: clips of six speakers with aligned phones; takes 0 to 4 are the test set."""
 
 import pathlib
 from dataclasses import dataclass
@@ -18,45 +18,45 @@ RATE = 8_000
 MEL = MelConfig.default_for(RATE)
 DIGIT_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 NUM_TEST_TAKES = 5
-"""Takes of each digit and speaker that are kept for tests, the first ones."""
+"""Test takes per digit and speaker, the first ones."""
 TARGET_RMS = 0.08
-"""Root mean square that each clip is brought to: nobody could tell from its neighbours how loud it was."""
+"""Root mean square of each clip: the loudness of a clip cannot be inferred from its neighbours."""
 
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """One digit, said once."""
+    """Recording of one digit."""
 
     digit: int
     speaker: int
     sound: Float32[np.ndarray, " samples"]
-    """As many samples as its frames have."""
+    """Samples of all frames."""
     mel: Float[Tensor, "n bands"]
-    """Log amplitudes, standardised by the mean and deviation of all training clips."""
+    """Log-mel amplitudes, standardised by the mean and standard deviation of the training clips."""
     phone: Int64[Tensor, " m"]
-    """Silence, the phones of the word, silence."""
+    """Silence, phones of the word, silence."""
     duration: Int64[Tensor, " m"]
-    """In frames; silences may last 0."""
+    """In frames; 0 is allowed for silences."""
 
 
 @dataclass(frozen=True, eq=False)
 class Digits:
-    """All clips."""
+    """Training and test clips."""
 
     train: tuple[Clip, ...]
     test: tuple[Clip, ...]
     inventory: Inventory
     scale: Statistics
-    """Of log mels of training clips."""
+    """Mean and standard deviation of the log mels of the training clips."""
     speakers: tuple[str, ...]
 
     @property
     def silence_level(self) -> float:
-        """Return the standardised log mel of nothing at all."""
+        """Return the standardised log mel of digital silence."""
         return (float(np.log(1e-5)) - self.scale.mean) / self.scale.std
 
     def pronunciations(self) -> dict[int, Int64[Tensor, " m"]]:
-        """Return a way to say each digit: that of most training clips, silence at both ends."""
+        """Return the most frequent pronunciation of each digit in the training clips, with silence at both ends."""
         candidates: dict[int, list[tuple[int, ...]]] = {}
         for clip in self.train:
             candidates.setdefault(clip.digit, []).append(tuple(clip.phone.tolist()))
@@ -67,14 +67,14 @@ class Digits:
 
 
 def read_digits(folder: pathlib.Path, max_takes: int | None = None) -> Digits:
-    """Read the clips of a folder that are aligned.
+    """Return the aligned clips of a folder.
 
     Args:
-        folder: Holds `alignments.jsonl`, and sounds called `{digit}_{speaker}_{take}.wav` in `recordings`, or beside.
+        folder: Has `alignments.jsonl`, and files `{digit}_{speaker}_{take}.wav` in it or in `recordings`.
         max_takes: Number of takes to read; by default all.
 
     Raises:
-        InputError: If a clip cannot be read, or either part has none.
+        InputError: If a clip cannot be read, or the training or test set is empty.
     """
     alignments = read_alignments(folder / NAME)
     sounds = folder / "recordings" if (folder / "recordings").is_dir() else folder

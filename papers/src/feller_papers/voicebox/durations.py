@@ -1,4 +1,4 @@
-"""How long phones last: regression, flow matching, and regression that is told no duration."""
+"""Phone durations: regression, flow matching, and regression without context durations."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,32 +16,32 @@ from feller_papers.voicebox.setting import Setting
 from feller_papers.voicebox.spoken import requires_speech
 
 HALF_WORDS = 3
-"""Words that are told, and as many are filled in."""
+"""Words of the context, and of the target."""
 CHAIN_FACTOR = 5
-"""Times as many chains as elsewhere: they cost little."""
+"""Factor on the number of test chains: durations are cheap to sample."""
 
 
 @dataclass(frozen=True)
 class DurationMetrics:
-    """How durations compare with the truth."""
+    """Metrics of sampled durations."""
 
     error: float
-    """Mean absolute error of hidden phones, in frames."""
+    """Mean absolute error of target phones, in frames."""
     correlation: float
-    """Over chains, of the mean of what is filled in and the mean of what is told; 0 where either is always the same."""
+    """Correlation over chains of the mean target and mean context duration; 0 if either is constant."""
     distance: float
-    """Squared Fréchet distance of all durations, seen as normal, to those of training data."""
+    """Squared Fréchet distance to the training durations, both taken as normal distributions."""
 
 
 def compare_durations(
     samples: Int64[Tensor, "k b m"], rows: ChainBatch, hidden: Bool[Tensor, "b m"], train: ChainBatch
 ) -> DurationMetrics:
-    """Compare draws of durations with the truth, in phones; correlation counts silences, too.
+    """Return metrics over phones; the correlation includes silences.
 
     Args:
         samples: Sampled durations.
-        rows: The truth.
-        hidden: What was filled in.
+        rows: Ground truth.
+        hidden: Target phones.
         train: Training data.
     """
     truth, reference = (
@@ -54,7 +54,7 @@ def compare_durations(
 
 
 def evaluate(trained: TrainedModels) -> dict[str, DurationMetrics]:
-    """Let each model fill in the second half of held-out chains."""
+    """Infill the durations of the second half of test chains by each model."""
     digits, rng = trained.digits, trained.rng.fold_in("durations")
     task = sample_task(digits.test, CHAIN_FACTOR * trained.setting.num_chains, rng, HALF_WORDS, HALF_WORDS)
     rows, hidden = task.rows, task.hidden
@@ -70,7 +70,7 @@ def evaluate(trained: TrainedModels) -> dict[str, DurationMetrics]:
 
 @requires_speech("models of durations: error, correlation and distance", "regression 2.45, .35; flow .41 of .47")
 def kinds(setting: Setting) -> Iterator[Claim]:
-    """Which model of durations is nearest, which follows the prompt, and which has the right spread."""
+    """Error, correlation with the prompt, and Fréchet distance of each duration model."""
     results = evaluate_seeds(setting, evaluate)
 
     def values(model: str, metric: str) -> list[float]:

@@ -1,4 +1,4 @@
-"""Held-out chains of which some words are filled in, and what judges hear in them."""
+"""Infilling of words in test chains, and metrics of the result."""
 
 from dataclasses import dataclass, replace
 
@@ -19,24 +19,24 @@ from feller_papers.voicebox.judges import Judges
 from feller_papers.voicebox.pieces import Segments, cut_segments, cut_words
 
 PROMPT_WORDS, TARGET_WORDS = 2, 3
-"""Words that are told, and those behind them that are filled in."""
+"""Words of the prompt, and target words after it."""
 NFE = 8
-"""Of the network for each sample, where nothing else is said."""
+"""Default number of network evaluations per sample."""
 GUIDANCE_WEIGHT = 1.7
-"""Of guidance, where nothing else is said; the paper writes 0.7."""
+"""Default guidance weight; 0.7 in the notation of the paper."""
 
 
 @dataclass(frozen=True, eq=False)
 class InfillingTask:
-    """Chains, and which of their words are to be filled in."""
+    """Chains, and the words to infill."""
 
     rows: ChainBatch
     words: Bool[Tensor, "b words"]
-    """Marks the words that are filled in; they follow each other."""
+    """True at target words, which are contiguous."""
 
     @property
     def hidden(self) -> Bool[Tensor, "b m"]:
-        """Mark the phones that are filled in: those of the words, and silences that no word beside them keeps."""
+        """True at target phones: those of target words, and silences without an adjacent context word."""
         word, last = self.rows.word, self.words.shape[1] - 1
         in_word = self.words.gather(1, word.clamp(0, last)) & (word >= 0)
         silence = (word < 0) & self.rows.phone_valid
@@ -47,16 +47,16 @@ class InfillingTask:
 
     @property
     def kept(self) -> Bool[Tensor, "b m"]:
-        """Mark the phones that are told."""
+        """True at context phones."""
         return self.rows.phone_valid & ~self.hidden
 
     @property
     def target_digits(self) -> Int64[Tensor, " n"]:
-        """What is said in the words that are filled in."""
+        """Digits of the target words."""
         return self.rows.digit[self.words]
 
     def with_durations(self, duration: Int64[Tensor, "b m"]) -> "InfillingTask":
-        """Return the chains with other durations of what is hidden; what is kept moves to its new place."""
+        """Return the task with new durations of target phones; context frames are shifted."""
         rows = self.rows
         phone_index = repeat_by_duration(torch.arange(duration.shape[1]).expand_as(duration), duration)
         old_start, new_start = (d.cumsum(1) - d for d in (rows.duration, duration))
@@ -70,7 +70,7 @@ class InfillingTask:
 def sample_task(
     clips: tuple[Clip, ...], n: int, rng: Rng, prompt: int = PROMPT_WORDS, targets: int = TARGET_WORDS
 ) -> InfillingTask:
-    """Draw chains whose last words are to be filled in."""
+    """Sample chains whose last words are the target."""
     num_words = prompt + targets
     rows = concatenate_clips(sample_chains(clips, n, rng, min_clips=num_words, max_clips=num_words))
     return InfillingTask(rows, (torch.arange(num_words) >= prompt).expand(n, -1))
@@ -85,7 +85,7 @@ def infill_words(
     nfe: int = NFE,
     guidance: float = GUIDANCE_WEIGHT,
 ) -> Float[Tensor, "b n bands"]:
-    """Fill in the words that are asked for; regression needs no guidance."""
+    """Return the log mels with target words infilled; regression is not guided."""
     rows = task.rows
     return infill(
         network,
@@ -102,29 +102,29 @@ def infill_words(
 
 @dataclass(frozen=True)
 class Metrics:
-    """What judges hear."""
+    """Metrics by the judges."""
 
     accuracy: float
-    """Share of words that are taken for the right digits."""
+    """Share of words classified as the right digit."""
     speaker_accuracy: float
-    """Share of rows that are taken for the right speaker."""
+    """Share of rows classified as the right speaker."""
     similarity: float
-    """Mean cosine of what the listener to voices makes of the prompt and of what is filled in."""
+    """Mean cosine similarity of speaker features of the prompt and the infilled speech."""
     distance: float
-    """Fréchet distance of words to those of real clips, by what the listener to digits makes of them."""
+    """Fréchet distance to words of real clips, on features of the digit classifier."""
 
 
 def evaluate_infilling(
     judges: Judges, task: InfillingTask, x: Float[Tensor, "b n bands"], real: Segments, prompt: int = PROMPT_WORDS
 ) -> Metrics:
-    """Listen to what was filled in.
+    """Return metrics of infilled speech.
 
     Args:
-        judges: Listen.
+        judges: Classifiers of digits and speakers.
         task: Chains and target words.
-        x: What came.
+        x: Infilled log mels.
         real: Words of real clips.
-        prompt: Words from the first on whose voice is compared; they may be real ones that were not told.
+        prompt: Number of first words for the similarity; they may be real words outside the context.
     """
     rows = task.rows
     words = cut_words(x, rows.duration, rows.word, task.words)
@@ -139,7 +139,7 @@ def evaluate_infilling(
 
 
 def infilled_segments(task: InfillingTask, x: Float[Tensor, "b n bands"]) -> Segments:
-    """Cut out what was filled in, from the first word to the last."""
+    """Return the infilled frames of each row, from the first target word to the last."""
     rows = task.rows
     first = task.words.long().argmax(1)
     last = first + task.words.sum(1) - 1

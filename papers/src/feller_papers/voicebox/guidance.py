@@ -1,4 +1,4 @@
-"""What guidance does to words, voices and diversity; and what longer prompts do to voices."""
+"""Effect of guidance on accuracy, similarity and diversity, and of the prompt length on similarity."""
 
 import statistics
 from collections.abc import Iterator
@@ -28,22 +28,22 @@ from feller_papers.voicebox.setting import Setting
 from feller_papers.voicebox.spoken import format_column_means, requires_speech
 
 MAX_PROMPT_WORDS = 3
-"""Words of a prompt, at most."""
+"""Longest prompt."""
 
 
 @dataclass(frozen=True)
 class GuidanceMetrics:
-    """What judges hear at one weight, and how far draws of the same text are apart."""
+    """Metrics at one guidance weight, and the diversity of samples of the same text."""
 
     accuracy: float
     similarity: float
     distance: float
     diversity: float
-    """Root mean square, over what is filled in, of the deviation over draws; log mels of the data have deviation 1."""
+    """Root mean square over target frames of the standard deviation over samples; that of the data is 1."""
 
 
 def evaluate(trained: TrainedModels) -> tuple[GuidanceMetrics, ...]:
-    """Fill in the same words several times, for each weight."""
+    """Infill the same words several times at each guidance weight."""
     digits, setting, rng = trained.digits, trained.setting, trained.rng.fold_in("guidance")
     task, real = sample_task(digits.test, setting.few_chains, rng), clip_words(digits.test)
     rows = task.rows
@@ -72,7 +72,7 @@ def evaluate(trained: TrainedModels) -> tuple[GuidanceMetrics, ...]:
     "guidance: words and voices gain, diversity falls", "0.7 above the plain conditional for words and voices"
 )
 def weights(setting: Setting) -> Iterator[Claim]:
-    """Words, voices and diversity by the weight."""
+    """Accuracy, similarity and diversity by the guidance weight."""
     results = evaluate_seeds(setting, evaluate)
     weights_text = numbers_of(setting.guidance_weights)
 
@@ -109,9 +109,9 @@ def weights(setting: Setting) -> Iterator[Claim]:
 
 
 def evaluate_prompts(trained: TrainedModels) -> tuple[tuple[float, float], ...]:
-    """Return the similarity to three words of the speaker, and the words that are right, for prompts of 0 to 3 words.
+    """Return the similarity to three words of the speaker, and the accuracy, for prompts of 0 to 3 words.
 
-    What is asked for is the same each time, and so are the three words, of which the last ones are told.
+    Target words and the three reference words are the same for each length; the prompt is the last reference words.
     """
     digits, setting, rng = trained.digits, trained.setting, trained.rng.fold_in("prompts")
     chains = sample_chains(
@@ -136,7 +136,7 @@ def evaluate_prompts(trained: TrainedModels) -> tuple[tuple[float, float], ...]:
 
 @requires_speech("longer prompts make voices more alike, ever less", "similarity rises and flattens")
 def prompts(setting: Setting) -> Iterator[Claim]:
-    """Voices by the length of the prompt."""
+    """Similarity by the length of the prompt."""
     results = evaluate_seeds(setting, evaluate_prompts)
     similarity, accuracy = ([[pair[i] for pair in row] for row in results] for i in range(2))
 

@@ -1,4 +1,4 @@
-"""What the usual model can do: digits that are understood, by judges and by Whisper, few calls, and how fast it is."""
+"""Main model: accuracy by the judges and by Whisper, number of network evaluations, and speed."""
 
 import time
 from collections.abc import Iterator
@@ -25,29 +25,29 @@ from feller_papers.voicebox.sounds import synthesize, transcribe
 from feller_papers.voicebox.spoken import format_column_means, requires_speech
 
 MIN_ACCURACY = 0.80
-"""Share of words that are understood, asked for."""
+"""Required accuracy."""
 MAX_SPREAD = 0.05
-"""By which the share of words that are understood may differ from 4 calls on."""
+"""Largest range of accuracy from 4 network evaluations on."""
 FROM_NFE = 4
 MIN_USABLE_ACCURACY = 0.5
-"""Share of words below which nothing can be told."""
+"""Accuracy below which the range is meaningless."""
 MAX_WER = 0.25
-"""Word error rate of Whisper, asked for."""
+"""Highest accepted word error rate of Whisper."""
 MAX_SECONDS = 0.3
-"""Seconds for one of speech, asked for."""
+"""Highest accepted processor time per second of speech."""
 
 
 @dataclass(frozen=True)
 class Headline:
-    """Figures of one seed."""
+    """Metrics of one seed."""
 
     real: Metrics
     by_nfe: tuple[Metrics, ...]
-    """For each number of calls."""
+    """For each number of network evaluations."""
 
 
 def evaluate(trained: TrainedModels) -> Headline:
-    """Let the usual model fill in words of held-out chains."""
+    """Infill words of test chains by the main model."""
     digits, setting, rng = trained.digits, trained.setting, trained.rng.fold_in("headline")
     task, real = sample_task(digits.test, setting.num_chains, rng), clip_words(digits.test)
     network, path = trained.network(MAIN), FRAME_MODELS["flow"].path
@@ -64,7 +64,7 @@ def evaluate(trained: TrainedModels) -> Headline:
     "words that are filled in are understood, from few calls on", "word error rate 2.0 %, as real speech; flat"
 )
 def understood(setting: Setting) -> Iterator[Claim]:
-    """Words that are filled in, by the number of calls."""
+    """Accuracy by the number of network evaluations."""
     results = evaluate_seeds(setting, evaluate)
     index = setting.nfes.index(NFE)
     accuracy = [result.by_nfe[index].accuracy for result in results]
@@ -95,7 +95,7 @@ def understood(setting: Setting) -> Iterator[Claim]:
 
 
 def evaluate_wer(trained: TrainedModels) -> tuple[float, float]:
-    """Return Whisper's word error rates of real words that went through the vocoder, and of words that were made."""
+    """Return Whisper's word error rates of vocoded real words and of infilled words."""
     digits, setting, rng = trained.digits, trained.setting, trained.rng.fold_in("transcribed")
     task = sample_task(digits.test, setting.few_chains, rng)
     x = infill_words(trained.network(MAIN), FRAME_MODELS["flow"].path, task, rng)
@@ -113,7 +113,7 @@ def evaluate_wer(trained: TrainedModels) -> tuple[float, float]:
     "Whisper understands three digits that are filled in", "word error rate 1.9 %, by HuBERT; real speech 2.2 %"
 )
 def whisper(setting: Setting) -> Iterator[Claim]:
-    """Ask a recogniser that has never heard a synthetic digit."""
+    """Word error rate of Whisper, which is not trained on synthetic digits."""
     results = evaluate_seeds(setting, evaluate_wer)
     real, infilled = ([pair[i] for pair in results] for i in range(2))
     yield Claim(
@@ -127,11 +127,11 @@ def whisper(setting: Setting) -> Iterator[Claim]:
 
 
 def measure_seconds(trained: TrainedModels) -> float:
-    """Return the processor seconds for one of speech, of chains that are drawn one at a time."""
+    """Return the processor time per second of speech, at batch size 1."""
     digits, rng = trained.digits, trained.rng.fold_in("timed")
     network, path = trained.network(MAIN), FRAME_MODELS["flow"].path
     tasks = [sample_task(digits.test, 1, rng.fold_in(i)) for i in range(6)]
-    infill_words(network, path, tasks[0], rng)  # what is made once
+    infill_words(network, path, tasks[0], rng)  # warm-up
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     start = time.process_time()
@@ -148,7 +148,7 @@ def measure_seconds(trained: TrainedModels) -> float:
     "infilling is faster than speech, on one processor core", "10 s of speech in 0.31 s at 2 calls, on a GPU"
 )
 def fast(setting: Setting) -> Iterator[Claim]:
-    """How long one second of speech takes, without the vocoder."""
+    """Processor time per second of speech, without the vocoder."""
     results = evaluate_seeds(setting, measure_seconds)
     yield Claim(
         f"the small model at {NFE} calls with guidance is faster than speech, on one processor core",

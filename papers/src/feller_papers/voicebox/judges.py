@@ -1,6 +1,6 @@
-"""Who listens to digits: one small network tells what is said, another who says it.
+"""Judges: small classifiers of digits and of speakers.
 
-Their features give a distance and a similarity of their own, which mean nothing to other judges.
+Their features give a distance and a similarity, which are not comparable with those of other networks.
 """
 
 from collections.abc import Callable
@@ -24,16 +24,16 @@ from feller_papers.voicebox.digits import DIGIT_NAMES, Clip, Digits
 from feller_papers.voicebox.pieces import Segments, cut_segments, cut_words, word_counts
 
 FEATURES = 32
-"""Numbers that stand for a piece."""
+"""Feature dimension."""
 TRAINING = TrainConfig(batch_size=64, lr=2e-3, warmup=50, lr_decay_fraction=0.7, weight_decay=1e-2, ema_decay=0.0)
 MAX_WORDS = 3
-"""Words that tell who speaks, at most."""
+"""Longest segment for the speaker classifier, in words."""
 BATCH_SIZE = 256
-"""Pieces that go through a network at once."""
+"""Segments per forward pass."""
 
 
 class Classifier(nn.Module):
-    """Convolutions over time; what they say at the beginning, in the middle, at the end, and loudest, is one answer."""
+    """Convolutions over time, pooled at the beginning, middle and end and by the maximum; one answer per segment."""
 
     def __init__(self, bands: int, classes: int) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class Classifier(nn.Module):
         self.answer = nn.Linear(FEATURES, classes)
 
     def embed(self, x: Float[Tensor, "b l bands"], valid: Bool[Tensor, "b l"]) -> Float[Tensor, "b f"]:
-        """Return the features of each piece; padding changes nothing but the norm."""
+        """Return the features of each segment; padding affects only the norm."""
         h = x.mT
         for layer, norm, step in zip(self.layers, self.norms, self.steps, strict=True):
             h = F.silu(norm(layer(h * valid[:, None])))
@@ -63,15 +63,15 @@ class Classifier(nn.Module):
 
 @dataclass(frozen=True)
 class AugmentedClassification(Objective):
-    """Tell the class of pieces that are made a little faster or slower, louder, duller and noisier, with stripes."""
+    """Classification with augmentation: speed, level, tilt, noise, and masked stripes."""
 
     noise: float = 0.3
-    """Deviation of what is added to each log mel, at most; those of a level and a tilt of all frames, too."""
+    """Largest standard deviation of the noise; also that of level and tilt."""
     stripe: int = 6
-    """Bands, and frames, that are hidden, at most."""
+    """Largest number of masked bands, and of masked frames."""
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
-        """Draw what is done to the pieces."""
+        """Return augmented segments."""
         x, valid = batch["x_1"], batch["valid"]
         draw = rng.stream("augment")
         speed = 0.85 + 0.3 * float(rng.fold_in("speed").stream("speed").uniform((1,)))
@@ -90,41 +90,41 @@ class AugmentedClassification(Objective):
         return {"x": x, "valid": valid, "answer": batch["answer"]}
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
-        """Return -log of the probability of the right class."""
+        """Return the cross-entropy."""
         logits = network(example["x"], example["valid"])
         return F.cross_entropy(logits, example["answer"], reduction="none", label_smoothing=0.05)
 
 
 @dataclass(frozen=True, eq=False)
 class Judge:
-    """A listener that has learned."""
+    """Trained classifier."""
 
     network: Classifier
 
     @torch.no_grad()
     def features(self, segments: Segments) -> Float64[Tensor, "n f"]:
-        """Return the numbers that stand for each piece."""
+        """Return the features of each segment."""
         parts = zip(segments.x.split(BATCH_SIZE), segments.valid.split(BATCH_SIZE), strict=True)
         return torch.cat([self.network.embed(x, valid) for x, valid in parts]).double()
 
     @torch.no_grad()
     def accuracy(self, segments: Segments, labels: Int64[Tensor, " n"]) -> float:
-        """Return the share of pieces of which it tells the class."""
+        """Return the share of segments classified correctly."""
         logits = self.network.answer(F.silu(self.features(segments).float()))
         return torch.eq(logits.argmax(1), labels).double().mean().item()
 
     def distance(self, segments: Segments, real: Segments) -> float:
-        """Return 100 times the Fréchet distance of the features, in units of the variance of the real ones."""
+        """Return 100 times the Fréchet distance of the features, in units of the variance of the real features."""
         return fd_cnn(self.features(segments), self.features(real)) or 0.0
 
     def similarity(self, segments: Segments, others: Segments) -> Float64[Tensor, " n"]:
-        """Return the cosine of the features of pieces and others, pair by pair."""
+        """Return the cosine similarity of the features, pair by pair."""
         return F.cosine_similarity(self.features(segments), self.features(others))
 
 
 @dataclass(frozen=True)
 class Judges:
-    """Both."""
+    """Judges of digits and of speakers."""
 
     digit: Judge
     speaker: Judge
@@ -138,7 +138,7 @@ def train_judge(
     bands: int,
     training: TrainConfig = TRAINING,
 ) -> Judge:
-    """Train a listener on pieces `x_1` with `valid` and `answer`."""
+    """Return a classifier, trained on segments `x_1` with `valid` and `answer`."""
     with seeded_init(rng):
         network = Classifier(bands, classes)
     training = replace(training, steps=steps)
@@ -149,7 +149,7 @@ def train_judge(
 
 
 def train_judges(digits: Digits, steps: int, rng: Rng) -> Judges:
-    """Train both on real clips."""
+    """Return both judges, trained on real clips."""
     clips, bands = digits.train, digits.train[0].mel.shape[1]
     words = clip_words(clips)
     labels = torch.tensor([clip.digit for clip in clips])
@@ -167,13 +167,13 @@ def train_judges(digits: Digits, steps: int, rng: Rng) -> Judges:
 
 
 def clip_words(clips: tuple[Clip, ...]) -> Segments:
-    """Return the word of each clip."""
+    """Return the word of each clip as a segment."""
     rows = concatenate_clips([(clip,) for clip in clips])
     return cut_words(rows.x, rows.duration, rows.word, rows.digit >= 0)
 
 
 def resampling_batch_fn(segments: Segments, labels: Int64[Tensor, " n"], rng: Rng) -> Callable[[int, slice], Batch]:
-    """Return what gives each step pieces that are drawn with replacement."""
+    """Return (step, rows) -> batch of segments, sampled with replacement."""
 
     def get_batch(step: int, rows: slice) -> Batch:
         index = rng.stream("pick", step).randint(len(labels), (TRAINING.batch_size,))[rows]

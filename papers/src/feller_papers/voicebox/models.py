@@ -1,4 +1,4 @@
-"""The models that the claims are about, each trained once for each seed, side by side."""
+"""Models of the claims, each trained once per seed, in parallel."""
 
 import functools
 import itertools
@@ -45,27 +45,27 @@ FRAME_MODELS = {
     "diffusion": Infilling(Affine(VP()), SPACE),
     "score": Infilling(Affine(VP(), NoisePrediction()), SPACE),
 }
-"""Models of frames: flow matching with the linear path, and what it is compared with."""
+"""Frame models: flow matching with the linear path, and baselines."""
 PATHS = {"flow": "linear path", "diffusion": "diffusion path", "score": "score matching"}
-"""Those with another path, as people call it."""
+"""Frame models of the path comparison, and their printed names."""
 DURATION_MODELS = {
     "at once": DurationInfilling.deterministic(Euclidean((1, 1))),
     "drawn": DurationInfilling.stochastic(Euclidean((1, 1))),
     "alone": DurationInfilling.deterministic(Euclidean((1, 1)), SpanMask(full_mask_prob=1.0)),
 }
-"""Models of durations: regression, flow matching, and regression that is told no duration."""
+"""Duration models: regression, flow matching, and regression without context durations."""
 MAIN, JUDGES = "long", "judges"
-"""The usual model: `flow`, trained on; and who listens."""
+"""Names of the main model, `flow` trained longer, and of the judges."""
 TRAINING = TrainConfig(lr=2e-3, warmup=200, lr_decay_fraction=0.0, grad_clip_norm=0.5, ema_decay=0.999)
 MAIN_DECAY = 0.5
-"""Last share of the training of the usual model over which its rate falls."""
+"""Fraction of the main model's training with learning rate decay."""
 DURATION_DECAY = 0.5
-"""The same for models of durations."""
+"""The same for duration models."""
 
 
 @dataclass(frozen=True, eq=False)
 class TrainedModels:
-    """All that was trained from one seed."""
+    """All models of one seed."""
 
     setting: Setting
     seed: int
@@ -73,21 +73,21 @@ class TrainedModels:
 
     @property
     def digits(self) -> Digits:
-        """The data."""
+        """Data set."""
         return load_digits(self.setting)
 
     @property
     def rng(self) -> Rng:
-        """The source of all randomness."""
+        """Source of randomness."""
         return Rng(self.seed)
 
     def network(self, model: str) -> FrameInfillerNetwork:
-        """Return a network."""
+        """Return a trained network."""
         return cast(FrameInfillerNetwork, _load(_build(self.setting, self.seed, model), self.weights[model]))
 
     @functools.cached_property
     def judges(self) -> Judges:
-        """Who listens."""
+        """Trained judges."""
         digit, speaker = (Classifier(MEL.n_mels, n) for n in (10, len(self.digits.speakers)))
         networks = nn.ModuleDict({"digit": digit, "speaker": speaker})
         _load(networks, self.weights[JUDGES])
@@ -96,7 +96,7 @@ class TrainedModels:
     def sample_durations(
         self, model: str, rows: ChainBatch, context: Bool[Tensor, "b m"], rng: Rng, nfe: int = 8
     ) -> Int64[Tensor, "b m"]:
-        """Return durations by a model of them, of which those that are kept stay."""
+        """Return sampled durations; those of `context` are kept."""
         return infill_durations(
             self.network(model),
             duration_objective(model, self.digits),
@@ -110,17 +110,17 @@ class TrainedModels:
 
 
 def duration_objective(model: str, digits: Digits) -> DurationInfilling:
-    """Return how a model learns durations, standardised by those of all clips."""
+    """Return the objective of a duration model, standardised by the training clips."""
     rows = concatenate_clips([(clip,) for clip in digits.train])
     return DURATION_MODELS[model].with_statistics_of(rows.duration[rows.phone_valid])
 
 
 @functools.cache
 def load_digits(setting: Setting) -> Digits:
-    """Return the data.
+    """Return the data set.
 
     Raises:
-        InputError: If they are not there.
+        InputError: If it is missing.
     """
     if setting.folder is None:
         raise InputError(
@@ -130,13 +130,13 @@ def load_digits(setting: Setting) -> Digits:
 
 
 def evaluate_seeds(setting: Setting, evaluate: Callable[[TrainedModels], T]) -> list[T]:
-    """Return what is measured for each seed, side by side; `measure` is a function of a module."""
+    """Return the result of `evaluate` for each seed, computed in parallel; `evaluate` is a module-level function."""
     trained = _train_all(setting)
     return list(map_seeds(setting, evaluate, trained))
 
 
 def map_seeds(setting: Setting, evaluate: Callable[[TrainedModels], T], trained: list[TrainedModels]) -> list[T]:
-    """Apply a function to what was trained, in processes of their own if there are any."""
+    """Return the result of a function for each seed, in worker processes if there are any."""
     if setting.num_workers == 1:
         return [evaluate(models) for models in trained]
     return list(_pool(setting.num_workers).map(evaluate, trained))
@@ -150,7 +150,7 @@ def _pool(workers: int | None) -> Executor:
 
 @functools.cache
 def _train_all(setting: Setting) -> list[TrainedModels]:
-    """Train all models of all seeds, the longest first; what they are depends on seeds alone."""
+    """Train all models of all seeds, the longest first; results depend only on the seed."""
     all_models = (MAIN, *FRAME_MODELS, *DURATION_MODELS, JUDGES)
     selected = setting.models or all_models
     jobs = [model for model in all_models if model in selected and (model, MAIN in selected) != ("flow", True)]
@@ -171,7 +171,7 @@ def _train_all(setting: Setting) -> list[TrainedModels]:
 
 
 def _train_model(setting: Setting, model: str, seed: int) -> dict[str, Weights]:
-    """Train one kind; the usual model also as it was when others ended."""
+    """Train one model; the main model is also saved after `comparison_steps`."""
     digits = load_digits(setting)
     if model == JUDGES:
         judges = train_judges(digits, setting.judge_steps, Rng(seed).fold_in("judges"))
@@ -208,7 +208,7 @@ def _fit(
     to_batch: Callable[[ChainBatch], dict],
     intermediate_step: int = 0,
 ) -> dict[int, Weights]:
-    """Train a network, and return its averaged weights by the step: the last, and one between if it is asked for."""
+    """Return averaged weights by step: the last, and `intermediate_step` if it is not 0."""
     network, rng = _build(setting, seed, model), Rng(seed)
     learner = make_train_state(network, training)
     batches = make_batch_fn(load_digits(setting).train, training.batch_size, rng.fold_in("chains"), to_batch)
@@ -220,7 +220,7 @@ def _fit(
 
 
 def _build(setting: Setting, seed: int, model: str) -> nn.Module:
-    """Make a network with new weights, which are the same for all kinds that have the same."""
+    """Return a newly initialised network; the weights depend on the seed and the architecture."""
     config: FrameInfiller = setting.duration_network if model in DURATION_MODELS else setting.network
     deterministic = model in ("regression", "at once", "alone")
     config = replace(config, time_conditioning=NoTimeConditioning()) if deterministic else config

@@ -1,4 +1,4 @@
-"""Pieces of chains that judges listen to: single words, or several with what is between them."""
+"""Segments of chains for the judges: single words, or several contiguous words."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,25 +9,25 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 MARGIN = 5
-"""Frames of the silence beside a word that belong to it, at most; and at most half of them."""
+"""Largest number of frames of adjacent silence in a word; at most half of the silence."""
 
 
 @dataclass(frozen=True, eq=False)
 class Segments:
-    """Pieces of log mels, padded to one length."""
+    """Segments of log mels, padded to one length."""
 
     x: Float[Tensor, "n l bands"]
     valid: Bool[Tensor, "n l"]
 
     @classmethod
     def from_list(cls, segments: Sequence[Float[Tensor, "_ bands"]]) -> "Segments":
-        """Pad pieces."""
+        """Return padded segments."""
         masks = [torch.ones(len(segment), dtype=torch.bool) for segment in segments]
         return cls(pad_sequence(list(segments), batch_first=True), pad_sequence(masks, batch_first=True))
 
 
 def word_span(duration: Int[Tensor, " m"], word: Int[Tensor, " m"], first: int, last: int) -> tuple[int, int]:
-    """Return where the words from `first` to `last` begin and end, with a little of the silence beside them."""
+    """Return the first and the end frame of the words `first` to `last`, with a margin of silence."""
     ends = duration.cumsum(0)
     inside = ((word >= first) & (word <= last)).nonzero()[:, 0]
     begin, end = int(inside[0]), int(inside[-1])
@@ -42,7 +42,7 @@ def cut_words(
     word: Int[Tensor, "b m"],
     word_mask: Bool[Tensor, "b words"],
 ) -> Segments:
-    """Cut out the words that are wanted, row after row; one that lasts no frame becomes one frame of nothing."""
+    """Return the words of `word_mask`, row by row; a word of no frames becomes one zero frame."""
     segments = []
     for row, i in word_mask.nonzero().tolist():
         begin, end = word_span(duration[row], word[row], i, i)
@@ -57,7 +57,7 @@ def cut_segments(
     first: Sequence[int],
     last: Sequence[int],
 ) -> Segments:
-    """Cut one part out of each row, from one word to another, both included."""
+    """Return one segment per row, from word `first` to word `last`, both included."""
     segments = []
     for row, (first_word, last_word) in enumerate(zip(first, last, strict=True)):
         begin, end = word_span(duration[row], word[row], first_word, last_word)
@@ -66,5 +66,5 @@ def cut_segments(
 
 
 def word_counts(digit: Int64[Tensor, "b words"]) -> list[int]:
-    """Return how many words each row has."""
+    """Return the number of words of each row."""
     return (digit >= 0).sum(1).tolist()

@@ -1,4 +1,4 @@
-"""Digits that were generated, without a prompt, teach a recogniser that is tried on real ones."""
+"""Recognisers trained on generated digits and tested on real digits."""
 
 import functools
 from collections.abc import Iterator
@@ -20,17 +20,17 @@ from feller_papers.voicebox.setting import Setting
 from feller_papers.voicebox.spoken import requires_speech
 
 WORDS_PER_CHAIN = 4
-"""Of each chain that is generated."""
+"""Words per generated chain."""
 BATCH_SIZE = 50
-"""Chains that are generated at once."""
+"""Chains per generation batch."""
 CHANCE = 0.1
 MIN_ACCURACY = 0.5
-"""Share of real digits that are told rightly, asked for."""
+"""Required accuracy on real digits."""
 
 
 @dataclass(frozen=True)
 class RecogniserAccuracy:
-    """Shares of real test digits that recognisers tell rightly, by what they learned from."""
+    """Accuracy on real test digits, by training set."""
 
     real: float
     drawn: float
@@ -38,7 +38,7 @@ class RecogniserAccuracy:
 
 
 def generate_words(trained: TrainedModels, model: str, rng: Rng) -> tuple[Segments, Int64[Tensor, " n"]]:
-    """Generate words of chains whose durations come from one of the models, all of them new, without guidance."""
+    """Return generated words and their digits, with durations of one model, without prompt and guidance."""
     digits, setting = trained.digits, trained.setting
     pronunciations, network = digits.pronunciations(), trained.network(MAIN)
     digit = rng.stream("digits").randint(len(DIGIT_NAMES), (setting.generated_chains, WORDS_PER_CHAIN))
@@ -58,7 +58,7 @@ def generate_words(trained: TrainedModels, model: str, rng: Rng) -> tuple[Segmen
 
 
 def _placeholder_clip(template: Clip, digit: int, phone: Int64[Tensor, " m"]) -> Clip:
-    """Return a clip of a word that nobody has said yet."""
+    """Return a clip of zeros with the phones of a word."""
     return replace(
         template,
         digit=digit,
@@ -69,7 +69,7 @@ def _placeholder_clip(template: Clip, digit: int, phone: Int64[Tensor, " m"]) ->
 
 
 def evaluate(trained: TrainedModels) -> RecogniserAccuracy:
-    """Teach three recognisers, as many digits each."""
+    """Train three recognisers on sets of equal size."""
     digits, setting, rng = trained.digits, trained.setting, trained.rng.fold_in("recognising")
     real_words = clip_words(digits.train)
     n = min(setting.generated_chains * WORDS_PER_CHAIN, len(digits.train))
@@ -94,7 +94,7 @@ def evaluate(trained: TrainedModels) -> RecogniserAccuracy:
 
 @requires_speech("a recogniser learns from generated speech", "word error rate: real 2.6, generated 3.1 and 7.1 %")
 def synthetic(setting: Setting) -> Iterator[Claim]:
-    """Teach recognisers digits that were generated, or real ones."""
+    """Accuracy of recognisers trained on generated or real digits."""
     results = evaluate_seeds(setting, evaluate)
     real, drawn, at_once = ([getattr(result, source) for result in results] for source in ("real", "drawn", "at_once"))
     summary = (

@@ -1,4 +1,4 @@
-"""Sounds of log mels, and what is said in them, for those who listen to sounds."""
+"""Waveforms of log mels, and their transcripts."""
 
 from collections.abc import Sequence
 
@@ -12,22 +12,22 @@ from feller.evaluation.speech.asr import Whisper
 from feller_papers.voicebox.digits import DIGIT_NAMES, MEL, RATE, Digits
 
 PADDING_SECONDS = 0.3
-"""Seconds of silence at both ends of what is written down."""
+"""Silence before and after each waveform, in seconds."""
 VOCODER = GriffinLim()
 ASR = Whisper(prompt=" ".join(DIGIT_NAMES))
-"""Expects the names of digits."""
+"""Prompted with the names of the digits."""
 
 
 def synthesize(mel: Float[Tensor, "n bands"], digits: Digits) -> Waveform:
-    """Return the sound of standardised log mels, by Griffin-Lim."""
+    """Return the waveform of standardised log mels, by Griffin-Lim."""
     return Waveform(VOCODER.synthesize(mel * digits.scale.std + digits.scale.mean, MEL).numpy(), RATE)
 
 
 def transcribe(sounds: Sequence[Waveform]) -> list[str]:
-    """Return what Whisper tiny.en hears, with silence before and after.
+    """Return transcripts by Whisper tiny.en, with silence before and after.
 
     Raises:
-        UsageError: If it is not installed.
+        UsageError: If Whisper is not installed.
     """
     silence = np.zeros(int(PADDING_SECONDS * RATE), dtype=np.float32)
     return ASR.transcribe(

@@ -1,4 +1,4 @@
-"""Claims that need recorded speech, and their figures for people."""
+"""Claims that need recorded speech, and formatting of their results."""
 
 import functools
 import statistics
@@ -11,7 +11,7 @@ ClaimTest = Callable[[Setting], Iterator[Claim]]
 
 
 def requires_speech(claim: str, paper: str) -> Callable[[ClaimTest], ClaimTest]:
-    """Return what makes of a test one that says it cannot be made where there are no spoken digits."""
+    """Return a decorator: without the data, the test yields an untestable claim."""
 
     def wrap(test: ClaimTest) -> ClaimTest:
         @functools.wraps(test)
@@ -29,5 +29,5 @@ def requires_speech(claim: str, paper: str) -> Callable[[ClaimTest], ClaimTest]:
 
 
 def format_column_means(rows: Iterable[Sequence[float]]) -> str:
-    """Return the mean over rows, which are seeds, of each column."""
+    """Return the formatted mean of each column over rows, which are seeds."""
     return ", ".join(f"{statistics.fmean(column):.3f}" for column in zip(*rows, strict=True))

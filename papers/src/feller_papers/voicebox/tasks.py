@@ -1,4 +1,4 @@
-"""Noise that is cut out and filled in, and words that are changed."""
+"""Denoising by infilling, and editing of words."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -20,27 +20,26 @@ from feller_papers.voicebox.setting import Setting
 from feller_papers.voicebox.spoken import format_column_means, requires_speech
 
 SNRS = (-10.0, 0.0, 10.0)
-"""Of signal and noise, in dB."""
+"""Signal-to-noise ratios, in dB."""
 NOISES = ("white", "babble")
 BABBLE_CHAINS = 6
-"""Chains that babble is made of."""
+"""Chains mixed to babble."""
 WORDS_PER_CHAIN = 5
-"""Of a chain."""
 NOISY_WORDS = slice(2, 4)
-"""Words below noise."""
+"""Words with noise."""
 MIN_ERROR_RATIO = 2.0
-"""Errors of noisy words by those of filled ones, asked for at the loudest noise."""
+"""Required ratio of the error rates of noisy and infilled words, at the loudest noise."""
 MIN_ACCURACY = 0.5
-"""Share of words below which nothing can be told."""
+"""Accuracy below which the range is meaningless."""
 MAX_SPREAD = 0.05
-"""Share of words by which noises may differ in what is filled in."""
+"""Largest range of accuracy over noises."""
 EDITED_WORD = 1
-"""The word that is changed."""
+"""Index of the edited word."""
 
 
 @dataclass(frozen=True)
 class DenoisingMetrics:
-    """Shares of words that are right, for each noise and ratio."""
+    """Accuracy by noise and signal-to-noise ratio."""
 
     noisy: tuple[tuple[float, ...], ...]
     filled: tuple[tuple[float, ...], ...]
@@ -49,7 +48,7 @@ class DenoisingMetrics:
 def add_noise(
     sound: Float32[np.ndarray, " n"], noise: Float32[np.ndarray, " n"], span: slice, snr: float
 ) -> Float32[np.ndarray, " n"]:
-    """Add noise to a part of a sound, at a ratio of their powers there, in dB."""
+    """Return a waveform with noise added to a span, at a signal-to-noise ratio in dB."""
     scale = np.sqrt(np.square(sound[span]).mean() / np.square(noise[span]).mean() / 10 ** (snr / 10))
     noisy = sound.copy()
     noisy[span] += np.float32(scale) * noise[span]
@@ -71,7 +70,7 @@ def _log_mel(sound: Float32[np.ndarray, " samples"], digits: Digits) -> Float[Te
 
 
 def evaluate_denoising(trained: TrainedModels) -> DenoisingMetrics:
-    """Drown words in noise, and fill them in anew; what is kept is that of the noisy sound."""
+    """Add noise to words and infill them; context frames are those of the noisy waveform."""
     digits, setting, rng = trained.digits, trained.setting, trained.rng.fold_in("noise")
     chains = sample_chains(digits.test, setting.num_chains, rng, min_clips=WORDS_PER_CHAIN, max_clips=WORDS_PER_CHAIN)
     rows = concatenate_clips(chains)
@@ -109,7 +108,7 @@ def evaluate_denoising(trained: TrainedModels) -> DenoisingMetrics:
     "noise is removed by filling in", "at -10 dB, half of the words: noisy 41.2, filled 2.0 % of the words wrong"
 )
 def noise(setting: Setting) -> Iterator[Claim]:
-    """Words below noise, heard as they are and filled in."""
+    """Accuracy of noisy words, and of infilled words."""
     results = evaluate_seeds(setting, evaluate_denoising)
 
     def format_table(field: str) -> str:
@@ -143,7 +142,7 @@ def noise(setting: Setting) -> Iterator[Claim]:
 
 
 def replace_word(clip: Clip, digit: int, phone: Tensor) -> Clip:
-    """Return a clip whose word is another one, one frame for each phone, between the silences of the first."""
+    """Return a clip with the word replaced, one zero frame per phone, and the silences kept."""
     before, after = int(clip.duration[0]), int(clip.duration[-1])
     num_phones = len(phone) - 2
     mel = torch.cat(
@@ -154,7 +153,7 @@ def replace_word(clip: Clip, digit: int, phone: Tensor) -> Clip:
 
 
 def evaluate_editing(trained: TrainedModels) -> tuple[float, float]:
-    """Return the share of kept frames that came out bit for bit, and of new words that are right."""
+    """Return the share of context frames that are bitwise equal, and the accuracy of the new words."""
     digits, setting, rng = trained.digits, trained.setting, trained.rng.fold_in("editing")
     chains = sample_chains(digits.test, setting.num_chains, rng, min_clips=3, max_clips=WORDS_PER_CHAIN - 1)
     offsets = rng.stream("other").randint(9, (len(chains),)).tolist()
@@ -182,7 +181,7 @@ def evaluate_editing(trained: TrainedModels) -> tuple[float, float]:
 
 @requires_speech("words are changed, and all the rest is kept", "shown by examples")
 def editing(setting: Setting) -> Iterator[Claim]:
-    """Change one word of an utterance."""
+    """Context frames and accuracy when one word of an utterance is replaced."""
     results = evaluate_seeds(setting, evaluate_editing)
     unchanged, accuracy = ([pair[i] for pair in results] for i in range(2))
     yield Claim(
