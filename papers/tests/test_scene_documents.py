@@ -76,9 +76,7 @@ def test_the_demonstration_depends_on_the_seed_alone() -> None:
         assert [one.text() for one in documents] == [one.text() for one in again[name]]
         assert [one.text() for one in documents] != [one.text() for one in other[name]]
         for one, same in zip(documents, again[name], strict=True):
-            assert all(
-                (with_article == b).all() for with_article, b in zip(one.pictures(), same.pictures(), strict=True)
-            )
+            assert all((a == b).all() for a, b in zip(one.pictures(), same.pictures(), strict=True))
 
 
 @pytest.mark.parametrize("n", [20, 39, 41, 99])

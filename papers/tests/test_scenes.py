@@ -15,7 +15,7 @@ from feller_papers.scenes.documents import Answer, Picture
 from feller_papers.scenes.drawing import (
     ALL,
     CELLS,
-    CLASSES,
+    CLASS_COLOURS,
     FONT,
     PLACES,
     SIZES,
@@ -267,10 +267,10 @@ def test_there_is_room_beside_one_thing_outside_the_middle_and_never_beside_thre
 
 def test_segmentation() -> None:
     segments, picture = segmentation(THREE, 32), render(THREE, 32)
-    assert len(set(CLASSES.values())) == len(SHAPES)
+    assert len(set(CLASS_COLOURS.values())) == len(SHAPES)
     for thing in THREE.things:
         own = (picture == COLOURS[thing.colour]).all(2)
-        assert (segments[own] == CLASSES[thing.shape]).all()
+        assert (segments[own] == CLASS_COLOURS[thing.shape]).all()
     assert (segments[(picture == COLOURS["blue"]).all(2)] == 0).all()
     assert (
         segmentation(Scene("red", tuple(replace(thing, colour="gray") for thing in THREE.things)), 32) == segments

@@ -105,7 +105,7 @@ def sample_images(
         specs: Document i is sampled with spec i modulo their number.
         num_retrieved: Number of documents retrieved by the text before the picture.
     """
-    modality, requests = data.modality, [image_request(request) for request in documents]
+    modality, requests = data.modality, [image_request(document) for document in documents]
     streams = [[request.tokens(modality) for request in requests]]
     if max(spec.guidance.num_streams for spec in specs) > 1:
         streams.append([request.without_text(modality) for request in requests])

@@ -55,18 +55,18 @@ def captions(setting: Setting) -> Iterator[Claim]:
         )
         gains.append(difference(better, ours))
     names = ("of the picture", "of another picture", "the most frequent")
-    predictions = ", ".join(
+    summary = ", ".join(
         f"{name} {mean_of([row[i] for row in overlaps], 3)} ({mean_of([row[i] for row in shares], 3)})"
         for i, name in enumerate(names)
     )
     yield Claim(
         "a caption that fills a hole before a picture tells of the picture",
         "CIDEr 61.6 on COCO after tuning; Flamingo 79.4",
-        f"F1 of words with the true caption (share that is the very same): {predictions}",
+        f"F1 of words with the true caption (share that is the very same): {summary}",
         f"{seeds_of(setting.seeds)}; F1 above the better of the others {format_differences(gains)}, asked to be three"
         " standard"
         " errors",
-        verdict(all(document.significant for document in gains)),
+        verdict(all(gain.significant for gain in gains)),
     )
 
 
@@ -109,7 +109,7 @@ def holes(setting: Setting) -> Iterator[Claim]:
             f"to right {mean_of([b for _, b in costs])}",
             f"{seeds_of(setting.seeds)}; nats a symbol saved {format_differences(gains)}, asked to be three standard"
             " errors",
-            verdict(all(document.significant for document in gains)),
+            verdict(all(gain.significant for gain in gains)),
         )
 
 

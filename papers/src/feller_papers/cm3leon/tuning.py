@@ -74,7 +74,7 @@ def _most_frequent(score: Callable[[str, str], float]) -> Baseline:
     def score_documents(documents: Sequence[Document]) -> tuple[str, list[float]]:
         truth = [text_request(document)[1] for document in documents]
         answer = Counter(truth).most_common(1)[0][0]
-        return "the commonest answer", [float(score(answer, document)) for document in truth]
+        return "the commonest answer", [float(score(answer, target)) for target in truth]
 
     return score_documents
 
@@ -140,5 +140,5 @@ def tasks(setting: Setting) -> Iterator[Claim]:
             f"{seeds_of(setting.seeds)}; apart by"
             f" {format_differences(gains[task])}{_format_gain(baseline_gains[task])}, asked to be three"
             " standard errors",
-            verdict(all(document.significant for document in (*gains[task], *baseline_gains[task]))),
+            verdict(all(gain.significant for gain in (*gains[task], *baseline_gains[task]))),
         )

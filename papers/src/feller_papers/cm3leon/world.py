@@ -104,8 +104,8 @@ def experiment_data(setting: Setting, seed: int) -> ExperimentData:
     )
     creatures = invent(setting.num_head_creatures + setting.num_tail_creatures, rng.fold_in("creatures"))
     creature_documents = [
-        [view_document(view, side) for view in _views(document, rng.fold_in("views", document.name))]
-        for document in creatures
+        [view_document(view, side) for view in _views(creature, rng.fold_in("views", creature.name))]
+        for creature in creatures
     ]
     head, tail = creature_documents[: setting.num_head_creatures], creature_documents[setting.num_head_creatures :]
     scenes, scene_documents = scene_pairs(setting.num_scenes, rng.fold_in("scenes"), side, SMALL)
@@ -188,9 +188,8 @@ def _modality(pairs: Sequence[Document], lessons: Sequence[Document]) -> Documen
     if not isinstance(modality, Documents):
         raise TypeError(f"expected documents, got {modality.display_name}")
     codes = tiles_of(all_pictures(whole.values), TILE_SIZE, MAX_TILES)
-    modality = modality.with_image_tokenizer(
-        codes, whole.values["rows"][: len(pairs)]
-    )  # a lesson is shorter than three pairs
+    # only rows of pairs: an instruction document is shorter than three pairs
+    modality = modality.with_image_tokenizer(codes, whole.values["rows"][: len(pairs)])
     return replace(
         modality, vectors=LearnedDocumentEncoder(BiEncoder(modality.symbols, modality.tokenizer.grid, width=16))
     )

@@ -135,9 +135,8 @@ def _look(name: str, choices: Choices) -> Creature:
 
 
 def _dot(row: int, column: int, choices: Choices) -> int:
-    distance = max(abs(2 * row + 1 - CREATURE_SIZE), CREATURE_SIZE - 1 - 2 * column) / (
-        CREATURE_SIZE - 1
-    )  # 1 at the border, near 0 in the middle
+    # 1 at the border, near 0 in the middle
+    distance = max(abs(2 * row + 1 - CREATURE_SIZE), CREATURE_SIZE - 1 - 2 * column) / (CREATURE_SIZE - 1)
     u = choices.uniform()
     return 0 if u < 0.6 * distance**2 else BODY if u < 0.72 + 0.1 * distance else MARK
 

@@ -184,8 +184,8 @@ def layouts(sizes: tuple[str, ...]) -> tuple[tuple[Cell, ...], ...]:
 def _apart(size: str, cell: Cell, other_size: str, other: Cell) -> bool:
     """Tell whether two things keep their distance in one direction."""
 
-    def between(with_article: str, i: int, b: str, j: int) -> float:
-        return (1 - SIZES[b]) * _offset(j, -1.0) - (1 - SIZES[with_article]) * _offset(i, 1.0) - SIZES[with_article]
+    def between(a: str, i: int, b: str, j: int) -> float:
+        return (1 - SIZES[b]) * _offset(j, -1.0) - (1 - SIZES[a]) * _offset(i, 1.0) - SIZES[a]
 
     return any(
         max(between(size, i, other_size, j), between(other_size, j, size, i)) >= MIN_GAP

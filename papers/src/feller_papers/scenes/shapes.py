@@ -72,9 +72,9 @@ def _star(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     x, y = x * np.sin(0.4 * np.pi), (1 + y) / 2 * (1 + np.cos(0.2 * np.pi)) - 1  # its five points touch the box
     angle = (np.arctan2(x, -y) + 0.2 * np.pi) % (0.4 * np.pi) - 0.2 * np.pi  # away from the nearest point
     radius, half_sector = np.hypot(x, y), 0.2 * np.pi
-    along, size = radius * np.cos(angle), radius * abs(np.sin(angle))
+    along, across = radius * np.cos(angle), radius * abs(np.sin(angle))
     inner_radius, larger = 0.4, 1.2  # so that a star of five pixels still has arms
-    return size * (1 - inner_radius * np.cos(half_sector)) <= (larger - along) * inner_radius * np.sin(half_sector)
+    return across * (1 - inner_radius * np.cos(half_sector)) <= (larger - along) * inner_radius * np.sin(half_sector)
 
 
 SHAPES: dict[str, ShapeFn] = {
@@ -90,7 +90,7 @@ SHAPES: dict[str, ShapeFn] = {
 
 
 @functools.cache
-def shape_mask(shape: str, size: int) -> Bool[np.ndarray, "across across"]:
+def shape_mask(shape: str, size: int) -> Bool[np.ndarray, "size size"]:
     """Return which pixels of its box a shape covers: those whose centres are inside."""
     middle = (2 * np.arange(size) + 1 - size) / size
     return SHAPES[shape](*np.meshgrid(middle, middle))
