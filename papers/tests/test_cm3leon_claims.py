@@ -210,7 +210,7 @@ def test_attributes_of_the_scene_itself() -> None:
     scenes = draw_scenes(20, Rng(0))
     assert guidance.attribute_accuracy(scenes, scenes) == 1
     assert guidance.attribute_accuracy(scenes, scenes[1:] + scenes[:1]) < 0.5
-    values = stack_pictures([render(document, 16) for document in scenes])
+    values = stack_pictures([render(scene, 16) for scene in scenes])
     assert tuning.scene_scores(values, values) == [1.0] * 20
     letters = stack_pictures([render_letters(Lettering(word, "red", "blue"), 16) for word in ("A", "BC", "X")])
     assert tuning.letter_scores(letters, letters.flip(0)) == [0.0, 1.0, 0.0]

@@ -348,7 +348,7 @@ def test_instructions_follow_the_templates() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("of", "asked"),
+    ("config", "prefixes"),
     [(ALL, ["how many", "what colour", "what shape", "where"]), (SMALL, ["what colour", "what shape", "where"])],
 )
 def test_no_answer_is_right_by_habit(config: SceneConfig, prefixes: list[str]) -> None:

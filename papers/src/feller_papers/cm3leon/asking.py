@@ -1,4 +1,4 @@
-"""Asking decoders: what documents cost, which pictures follow, and which words fill a hole."""
+"""Evaluation of decoders: likelihood, picture sampling and text infilling."""
 
 from collections.abc import Sequence
 
@@ -25,9 +25,9 @@ from feller_papers.cm3leon.world import TEXT_RETRIEVER, ExperimentData, raw_item
 from feller_papers.scenes.documents import Document, Picture
 
 TOP_P = SamplingSpec(token_sampler=TokenSampler(top_p=0.9))
-"""The usual way to draw."""
+"""Default sampling."""
 BATCH_SIZE = 128
-"""Rows that are drawn together."""
+"""Rows per sampling batch."""
 
 
 def code_nlls(
@@ -64,13 +64,13 @@ def code_nlls(
 
 
 def image_request(document: Document) -> DocumentRequest:
-    """Ask for the last picture of a document."""
+    """Return a request for the last picture of a document."""
     parts, pictures = raw_items(document)
     return DocumentRequest(Prompt(tuple(parts[:-1]), tuple(pictures[:-1])), OnePicture())
 
 
 def text_request(document: Document) -> tuple[DocumentRequest, str]:
-    """Ask for the answer in a document, or else for its first text, and return both that and what is right."""
+    """Return a request for the answer of a document, or else for its first text, and the expected text."""
     parts, pictures = raw_items(document)
     marked = [part for part in parts if isinstance(part, TextItem) and part.is_answer]
     hidden = (marked or [part for part in parts if isinstance(part, TextItem)])[0]
@@ -81,7 +81,7 @@ def text_request(document: Document) -> tuple[DocumentRequest, str]:
 
 
 def replace_picture(document: Document, other: Document) -> Document:
-    """Return a document with the last picture of another in the place of its own."""
+    """Return a document with its pictures replaced by the last picture of another."""
     last = other.pictures()[-1]
     return Document(tuple(Picture(last) if isinstance(item, Picture) else item for item in document.items))
 
@@ -122,7 +122,7 @@ def sample_images(
 
 
 def fill_text(network: GPTNetwork, data: ExperimentData, requests: Sequence[DocumentRequest], rng: Rng) -> list[str]:
-    """Fill the hole of each with its likeliest words, one after the other."""
+    """Return greedily decoded text for each request."""
     prompts = [request.tokens(data.modality) for request in requests]
     spec = SamplingSpec(token_sampler=TokenSampler(temperature=0.0))
     rows = generate(network, [prompts], requests[0].goal, rng.fold_in("words"), specs=[spec], batch_size=BATCH_SIZE)

@@ -1,4 +1,4 @@
-"""Contrastive decoding: what it makes of chance, and what it adds to plain sampling where the best are kept."""
+"""Contrastive decoding: diversity, and reranking of mixed candidates."""
 
 import statistics
 from collections.abc import Iterator, Sequence
@@ -22,21 +22,21 @@ from feller_papers.cm3leon.world import ExperimentData, experiment_data, raw_doc
 from feller_papers.scenes.documents import Document
 
 ALPHA = 0.1
-"""Of contrastive decoding; the paper prints none."""
+"""alpha of contrastive decoding; not in the paper."""
 MAX_RATIO = 1.25
-"""Factor between two FD-cnn that are called alike."""
+"""Largest ratio of two FD-cnn that count as equal."""
 LOW_DIVERSITY, HIGH_DIVERSITY = 0.25, 0.75
-"""Shares of different pictures that are called almost no diversity, and diversity."""
+"""Shares of unique pictures that count as low and high diversity."""
 T = TypeVar("T")
 
 
 def repeat_each(items: Sequence[T], n: int) -> list[T]:
-    """Return each n times, one after the other."""
+    """Return each item n times in a row."""
     return [item for item in items for _ in range(n)]
 
 
 def diversity(setting: Setting) -> Iterator[Claim]:
-    """How many different pictures come of one prompt, by k."""
+    """Share of unique pictures per prompt, by k."""
     diversities: list[list[float]] = []
     for seed in setting.seeds:
         data, network, rng = (
@@ -64,13 +64,13 @@ def diversity(setting: Setting) -> Iterator[Claim]:
 
 
 def _diversity(images: UInt8[Tensor, "n 3 h w"], group_size: int) -> float:
-    """Return the mean share of different pictures of a prompt; 0 where all are alike, 1 where none are."""
+    """Return the mean share of unique pictures per prompt; 0 if all are equal, 1 if all differ."""
     shares = [unique_share(group) for group in images.split(group_size)]
     return statistics.fmean((share - 1 / group_size) / (1 - 1 / group_size) for share in shares)
 
 
 def mixture(setting: Setting) -> Iterator[Claim]:
-    """FD-cnn of top-p, of contrastive decoding, and of the best of half of either, at the same number of candidates."""
+    """FD-cnn of top-p, contrastive decoding and their mixture, reranked from equally many candidates."""
     for k in (setting.contrastive_ks[len(setting.contrastive_ks) // 2], setting.contrastive_ks[0]):
         results = [
             _evaluate_mixture(setting, seed, SamplingSpec(ContrastiveDecoding(k, ALPHA))) for seed in setting.seeds
@@ -94,7 +94,7 @@ def mixture(setting: Setting) -> Iterator[Claim]:
 
 
 def _evaluate_mixture(setting: Setting, seed: int, contrast: SamplingSpec) -> tuple[list[float], list[float]]:
-    """Return FD-cnn of contrastive decoding and of top-p; then of the best of several of each, and half of either."""
+    """Return FD-cnn of contrastive decoding and top-p; then of the reranked candidates of each, and of the mixture."""
     data, network, rng = (
         experiment_data(setting, seed),
         base_model(setting, seed, setting.dial),
@@ -117,7 +117,7 @@ def _format_means(rows: list[list[float]]) -> str:
 def rerank(
     data: ExperimentData, documents: Sequence[Document], images: UInt8[Tensor, "n 3 h w"], num_candidates: int
 ) -> UInt8[Tensor, "m 3 h w"]:
-    """Return of each document's pictures the one that is nearest to its words, by what finds documents."""
+    """Return the candidate of each document with the highest similarity to its text, by the retriever."""
     values = {
         **data.modality.values_from_raw(raw_documents(repeat_each(documents, num_candidates)))[0],
         "pictures": images[:, None],

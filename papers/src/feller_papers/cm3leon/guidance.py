@@ -1,4 +1,4 @@
-"""What guidance by the text does to pictures, and whether the best weight depends on the size."""
+"""Classifier-free guidance: FD-cnn and attribute accuracy by weight, and the best weight by model size."""
 
 import functools
 import statistics
@@ -19,29 +19,28 @@ from feller_papers.cm3leon.world import experiment_data
 from feller_papers.scenes.drawing import Scene
 
 PARTS = ("ground", "count", "colours", "shapes")
-"""Of a scene that are read in a picture."""
+"""Attributes of scenes that are compared."""
 SYMBOL_SETS: dict[str, tuple[float, TokenSampler]] = {
     "among all symbols": (0.0, TokenSampler()),
     "with top-p": (0.0, TOP_P.token_sampler),
     f"among symbols {DEFAULT_MIN_P:g} times as likely as the likeliest, or more": (DEFAULT_MIN_P, TokenSampler()),
 }
-"""Which symbols may come: least share of the probability of the likeliest, and what is cut from what is blended; the
-last is ours."""
+"""Sets of tokens to sample from: smallest probability relative to the maximum, and token sampler; the last is ours."""
 MIN_CORRELATION = 0.7
-"""Rank correlation of weights and accuracy that is asked for: of five weights two pairs may be out of order."""
+"""Required rank correlation of weight and accuracy: of five weights, two pairs may be out of order."""
 MIN_GAIN = 0.05
-"""Share of attributes that are right, by which one way must be above another."""
+"""Required gain of attribute accuracy."""
 
 
 def attribute_accuracy(expected: list[Scene], predicted: list[Scene]) -> float:
-    """Return the share of what was asked for that was read: the ground, how many things, all colours, all shapes."""
+    """Return the mean accuracy of ground, count, colours and shapes."""
     read = agreement(expected, predicted)
     return statistics.fmean(read[part] for part in PARTS)
 
 
 @functools.cache
 def sweep(setting: Setting, seed: int, dial: int, symbol_set: str) -> tuple[tuple[float, float], ...]:
-    """Return FD-cnn and the share of attributes that are right, for each weight."""
+    """Return FD-cnn and attribute accuracy for each weight."""
     data, network = experiment_data(setting, seed), base_model(setting, seed, dial)
     documents, scenes, (alpha, sampler) = (
         data.test_scenes.documents[: setting.num_images],
@@ -57,9 +56,9 @@ def sweep(setting: Setting, seed: int, dial: int, symbol_set: str) -> tuple[tupl
 
 
 def weights(setting: Setting) -> Iterator[Claim]:
-    """FD-cnn and accuracy of the usual size at each weight, in each way."""
+    """FD-cnn and attribute accuracy of the default size, by weight and token set."""
     names = numbers_of(setting.guidance_weights)
-    guided: list[list[float]] = []  # for each way and seed, the mean share above weight 1
+    guided: list[list[float]] = []  # mean accuracy at weights above 1, by token set and seed
     for symbol_set in SYMBOL_SETS:
         runs = [sweep(setting, seed, setting.dial, symbol_set) for seed in setting.seeds]
         distances, shares = ([[pair[i] for pair in run] for run in runs] for i in (0, 1))
@@ -95,7 +94,7 @@ def weights(setting: Setting) -> Iterator[Claim]:
 
 
 def sizes(setting: Setting) -> Iterator[Claim]:
-    """The weight with the least FD-cnn, of three sizes."""
+    """Weight with the lowest FD-cnn, for three sizes."""
     last = len(setting.guidance_weights) - 1
     for symbol_set in SYMBOL_SETS:
         best = {dial: [_best(setting, seed, dial, symbol_set) for seed in setting.seeds] for dial in setting.dials}

@@ -1,4 +1,4 @@
-"""Filling holes: captions of pictures, and parts whose right side is known."""
+"""Infilling: captions of pictures, and spans with known right context."""
 
 import math
 from collections import Counter
@@ -25,11 +25,11 @@ from feller_papers.cm3leon.world import ExperimentData, experiment_data, raw_doc
 from feller_papers.scenes.documents import Document
 
 Hide = Callable[[Int64[np.ndarray, " n"], DocumentVocabulary], Span]
-"""A document -> what is hidden of it."""
+"""(document, vocabulary) -> masked span."""
 
 
 def captions(setting: Setting) -> Iterator[Claim]:
-    """Captions of scenes, of the right picture and of another, and the most frequent one."""
+    """Accuracy of captions of the right picture, of another picture, and of the most frequent caption."""
     shares: list[tuple[float, float, float]] = []
     overlaps: list[tuple[float, float, float]] = []
     gains = []
@@ -81,7 +81,7 @@ def _mean_scores(
     predictions_by_method: tuple[list[str], list[str], list[str]],
     truth: Sequence[str],
 ) -> tuple[float, float, float]:
-    """Return the mean score of each way to tell."""
+    """Return the mean score of each method."""
     first, second, third = (_scores(score, predictions, truth).mean().item() for predictions in predictions_by_method)
     return first, second, third
 
@@ -91,7 +91,7 @@ def _by(truth: Sequence[str]) -> Callable[[Sequence[str]], float]:
 
 
 def holes(setting: Setting) -> Iterator[Claim]:
-    """Whole captions, and a third of one or of a picture, with what follows it known and not known."""
+    """Perplexity of spans of captions and pictures, with and without the right context."""
     for what, hide in HOLES.items():
         costs: list[tuple[float, float]] = []
         gains = []
@@ -116,7 +116,7 @@ def holes(setting: Setting) -> Iterator[Claim]:
 def hole_nlls(
     network: GPTNetwork, data: ExperimentData, documents: Sequence[Document], hide: Hide
 ) -> tuple[Float64[Tensor, " n"], Float64[Tensor, " n"], Int64[Tensor, " n"]]:
-    """Return the nats of a hole behind all that is around it, those of the same symbols read on, and their number."""
+    """Return the NLL of spans with both contexts, the NLL with the left context only, and the numbers of tokens."""
     symbols = data.modality.symbols
     whole, with_hole, spans = [], [], []
     for document in documents:
@@ -139,7 +139,7 @@ def hole_nlls(
 
 
 def encode_document(data: ExperimentData, document: Document) -> Int64[np.ndarray, " n"]:
-    """Return the symbols of a document, without padding."""
+    """Return the tokens of a document, without padding."""
     row = data.modality.encode(data.modality.values_from_raw(raw_documents([document]))[0])[0]
     return row[row != data.modality.symbols.pad].numpy()
 
@@ -165,7 +165,7 @@ HOLES: dict[str, Hide] = {
 
 
 def _middle(places: Int64[np.ndarray, " n"]) -> Span:
-    """Return the middle third of places that follow each other, one at least."""
+    """Return the middle third of contiguous positions, at least one."""
     a, n = int(places[0]), len(places)
     return a + n // 3, a + max(n // 3 + 1, 2 * n // 3)
 

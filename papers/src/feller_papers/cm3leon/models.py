@@ -1,4 +1,4 @@
-"""The decoders that the claims are about, each trained once: the usual one, two of other sizes, and a tuned one."""
+"""Decoders of the claims, each trained once: three sizes, without retrieval, and instruction-tuned."""
 
 import copy
 import functools
@@ -25,11 +25,11 @@ from feller_papers.cm3leon.world import TEXT_RETRIEVER, ExperimentData, experime
 
 Weights = dict[str, np.ndarray]
 MAX_RETRIEVED = 2
-"""That stand in front, at most."""
+"""Largest number of retrieved documents."""
 PAIR_MASKING = SpanMasking(span_prob=0.5, text_prob=0.25)
-"""What is hidden of pairs."""
+"""Masking of pairs."""
 INSTRUCTION_MASKING = SpanMasking(span_prob=0.0)
-"""What is hidden of lessons: answers, and now and then whole texts."""
+"""Masking of instructions: answers, and sometimes whole texts."""
 TRAINING = TrainConfig(
     batch_size=16,
     lr=5e-3,
@@ -44,29 +44,29 @@ TRAINING = TrainConfig(
 
 @dataclass(frozen=True)
 class ModelKey:
-    """One of the decoders."""
+    """Identifier of a decoder."""
 
     seed: int
     dial: int
     documents: int = MAX_RETRIEVED
-    """That may stand in front of each in training."""
+    """Largest number of retrieved documents in training."""
     tuned: bool = False
-    """Whether it has gone on with lessons."""
+    """Whether it is instruction-tuned."""
 
 
 def base_model(setting: Setting, seed: int, dial: int, documents: int = MAX_RETRIEVED) -> GPTNetwork:
-    """Return a decoder that has learned the pairs, behind none to so many others each."""
+    """Return a decoder, trained on pairs with up to `documents` retrieved documents."""
     return _load(setting, ModelKey(seed, dial, documents))
 
 
 def tuned_model(setting: Setting, seed: int) -> GPTNetwork:
-    """Return the usual decoder, which has gone on with lessons."""
+    """Return the instruction-tuned decoder of the default size."""
     return _load(setting, ModelKey(seed, setting.dial, tuned=True))
 
 
 @functools.cache
 def _load(setting: Setting, key: ModelKey) -> GPTNetwork:
-    """Return a decoder, trained here or with all others side by side."""
+    """Return a decoder, trained in this process or in parallel with all others."""
     if setting.num_workers == 1:
         return _train(setting, key)
     data = experiment_data(setting, key.seed)
@@ -77,7 +77,7 @@ def _load(setting: Setting, key: ModelKey) -> GPTNetwork:
 
 @functools.cache
 def _train_all(setting: Setting) -> dict[ModelKey, Weights]:
-    """Train all decoders of all seeds, side by side, the longest ones first; what they are depends on seeds alone."""
+    """Train all decoders of all seeds in parallel, the longest first; results depend only on the seed."""
     sizes = [[ModelKey(seed, dial)] for dial in reversed(setting.dials) for seed in setting.seeds]
     jobs = [keys if keys[0].dial != setting.dial else [*keys, replace(keys[0], tuned=True)] for keys in sizes]
     jobs += [[ModelKey(seed, setting.dial, documents=0)] for seed in setting.seeds]
@@ -92,14 +92,14 @@ def _train_all(setting: Setting) -> dict[ModelKey, Weights]:
 
 
 def _train_weights(setting: Setting, job: list[ModelKey]) -> list[Weights]:
-    """Train some decoders one after the other."""
+    """Train decoders sequentially, and return their weights."""
     trained = [_train(setting, key) for key in job]
     return [{name: values.numpy() for name, values in network.state_dict().items()} for network in trained]
 
 
 @functools.cache
 def _train(setting: Setting, key: ModelKey) -> GPTNetwork:
-    """Train a decoder in this process; one to be tuned begins with the other, trained here too."""
+    """Train a decoder in this process; instruction tuning starts from the base model."""
     data, seed, documents = experiment_data(setting, key.seed), key.seed, key.documents
     training = replace(TRAINING, batch_size=setting.batch_size, steps=setting.steps)
     if key.tuned:
@@ -116,7 +116,7 @@ def _train(setting: Setting, key: ModelKey) -> GPTNetwork:
     rng = Rng(seed).fold_in("base", key.dial, documents)
     objective = _objective(data, PAIR_MASKING, documents).build(
         TrainingContext(data=data.pairs)
-    )  # not the library: it shows creatures of the tail
+    )  # not the retrieval index: it has tail creatures
     network = _gpt_config(data, key.dial).build((data.modality.context,), {}, rng)
     return _fit(network, objective, data.pairs, training, rng)
 
@@ -126,7 +126,7 @@ def _gpt_config(data: ExperimentData, dial: int) -> GPT:
 
 
 def _objective(data: ExperimentData, masking: SpanMasking, documents: int) -> CausalMaskedLM:
-    """Return what is learned, where nothing stands in front yet."""
+    """Return the training objective, without its datastore."""
     modality = data.modality
     return CausalMaskedLM(
         modality.space(),
@@ -140,7 +140,7 @@ def _objective(data: ExperimentData, masking: SpanMasking, documents: int) -> Ca
 
 
 def _fit(network: GPTNetwork, objective: Objective, data: Dataset, training: TrainConfig, rng: Rng) -> GPTNetwork:
-    """Train a network; its weights are the average."""
+    """Return the trained network with averaged weights."""
     learner = make_train_state(network, training)
     feed = batch_loader(data, training.batch_size, rng)
     for _ in train(learner, objective, feed, training, rng=rng, engine=get_engine()):

@@ -1,4 +1,4 @@
-"""Reading scenes and letters: what a picture shows, as far as it looks like one of these; exact on those drawn here."""
+"""Recognition of scenes and letters by template matching; exact on rendered pictures."""
 
 import functools
 import itertools
@@ -15,20 +15,19 @@ from feller_papers.scenes.drawing import MAX_THINGS as MAX_LETTERS
 from feller_papers.scenes.shapes import COLOURS, SHAPES, shape_mask
 
 MIN_EXPLAINED = 0.4
-"""Of what a thing would explain of a picture if it were there as drawn, the share that it must explain."""
+"""Required squared error reduction of a thing, as a fraction of that in its own rendering."""
 BATCH_SIZE = 256
-"""Pictures that are read at once."""
+"""Pictures per batch."""
 
 ThingTemplate = tuple[str, str, Cell, tuple[float, float]]
-"""Shape, size, place and shift: a thing but for its colour."""
+"""Shape, size, cell and shift of a thing."""
 
 
 def read_scenes(pictures: UInt8[Tensor, "n 3 side side"]) -> list[Scene]:
-    """Return what pictures show: the ground is the commonest colour; then come up to three things, each where it helps.
+    """Return the scenes of pictures: the ground is the most frequent colour; up to three things are matched.
 
-    That is matching pursuit: of all things of all colours the one is taken that brings the drawing nearest to the
-    picture, in squares of levels; it must explain 40 % of what it would explain in a drawing. The next has another
-    colour, and meets no other.
+    This is matching pursuit: each step adds the thing with the largest reduction of the squared error, at least 40 % of
+    its reduction in a rendered picture. Things do not share colours and do not overlap.
     """
     return [scene for part in pictures.split(BATCH_SIZE) for scene in _read(part)]
 
@@ -58,7 +57,7 @@ def _read(pictures: UInt8[Tensor, "n 3 side side"]) -> list[Scene]:
 
 @functools.cache
 def templates(side: int) -> tuple[list[ThingTemplate], Float[Tensor, "m pixels"]]:
-    """Return shape, size, place and shift of all things that there can be, and which pixels each has."""
+    """Return all templates of things, and their masks."""
     things, masks, seen = [], [], set()
     shifts = [(down / 4, right / 4) for down in range(-4, 5) for right in range(-4, 5)]
     for size, cell, shift in itertools.product(SIZES, CELLS, shifts):
@@ -76,10 +75,10 @@ def templates(side: int) -> tuple[list[ThingTemplate], Float[Tensor, "m pixels"]
 
 
 def agreement(expected: Sequence[Scene], predicted: Sequence[Scene]) -> dict[str, float]:
-    """Return the shares of scenes in which something was read as it was wanted.
+    """Return the accuracy of each attribute.
 
-    `ground`, `things` (colour and shape of all, and none besides), `colours` and `shapes` of all things, their `sizes`
-    and `places` together with their colours, `count`, and `all` of it.
+    Attributes: `ground`, `count`, `colours`, `shapes`, `things` (colours with shapes), `sizes` and `places` (each with
+    colours), and `all`.
     """
     attributes = {
         "ground": lambda scene: scene.ground,
@@ -98,24 +97,24 @@ def agreement(expected: Sequence[Scene], predicted: Sequence[Scene]) -> dict[str
 
 
 def content(scene: Scene) -> tuple[str, frozenset[tuple[str, str, str, Cell]]]:
-    """Return all that words can say of a scene: everything but the shifts and the order of the things."""
+    """Return a scene without shifts and order of things."""
     return scene.ground, frozenset((thing.colour, thing.shape, thing.size, thing.cell) for thing in scene.things)
 
 
 def nearest_colours(pictures: UInt8[Tensor, "n 3 h w"]) -> Int64[Tensor, "n h w"]:
-    """Return for each pixel the number of the nearest colour, in the order of `COLOURS`."""
+    """Return the index of the nearest colour of each pixel, in the order of `COLOURS`."""
     levels = pictures.permute(0, 2, 3, 1).float()
     palette = torch.tensor(list(COLOURS.values()), dtype=torch.float32, device=pictures.device)
-    return (palette.square().sum(1) - 2 * levels @ palette.T).argmin(-1)  # less what all colours have in common
+    return (palette.square().sum(1) - 2 * levels @ palette.T).argmin(-1)  # without the term that all colours share
 
 
 def grounds(colours: Int64[Tensor, "n h w"]) -> Int64[Tensor, " n"]:
-    """Return the colour that most pixels of each picture have."""
+    """Return the most frequent colour of each picture."""
     return F.one_hot(colours.flatten(1), len(COLOURS)).sum(1).argmax(1)
 
 
 def read_letters(pictures: UInt8[Tensor, "n 3 side side"]) -> list[str]:
-    """Return the letters that each picture shows: those whose drawing has most pixels as it, in any two colours."""
+    """Return the word of each picture: the one whose mask agrees in most pixels, for any two colours."""
     side, colours = pictures.shape[3], nearest_colours(pictures)
     ground = torch.cat([colours[:, 0], colours[:, -1], colours[:, :, 0], colours[:, :, -1]], 1).mode(1).values
     return [
@@ -128,7 +127,7 @@ def read_letters(pictures: UInt8[Tensor, "n 3 side side"]) -> list[str]:
 
 
 def _best(ink: Bool[np.ndarray, "side side"], length: int, side: int) -> str:
-    """Return the word of this length that agrees best: letters do not meet, so each is chosen alone."""
+    """Return the best word of a length; letters do not overlap, so each is chosen separately."""
     word = length * "A"
     for i in range(length):
         word = max(
@@ -143,5 +142,5 @@ def _num_equal(word: str, side: int, ink: Bool[np.ndarray, "side side"]) -> int:
 
 
 def stack_pictures(pictures: Sequence[UInt8[np.ndarray, "h w 3"]]) -> UInt8[Tensor, "n 3 h w"]:
-    """Return pictures of one size as tokenisers and judges take them."""
+    """Return pictures as a tensor, channels first."""
     return torch.from_numpy(np.stack(pictures)).movedim(3, 1).contiguous()

@@ -1,4 +1,4 @@
-"""What documents from a memory are worth: for those like the training data, and for what only the memory shows."""
+"""Retrieval: perplexity with retrieved documents, and creatures that are only in the memory."""
 
 import math
 import statistics
@@ -23,11 +23,11 @@ from feller_papers.cm3leon.spotting import nearest_views
 from feller_papers.cm3leon.world import experiment_data
 
 MAX_SHARE = 0.1
-"""Of what found documents are worth, the share that any may be worth by the same account."""
+"""Largest gain of random documents, as a fraction of that of retrieved documents."""
 
 
 def perplexity(setting: Setting) -> Iterator[Claim]:
-    """Held-out pictures behind none, one and two documents that are found by their words, and behind two of any."""
+    """Perplexity of held-out pictures with zero, one and two retrieved documents, and with two random documents."""
     perplexities: dict[str, list[float]] = {"0": [], "1": [], "2": [], "two of any": []}
     gains: list[tuple[Difference, Difference]] = []
     random_gains: list[Difference] = []
@@ -82,7 +82,7 @@ def perplexity(setting: Setting) -> Iterator[Claim]:
 
 
 def unseen(setting: Setting) -> Iterator[Claim]:
-    """Creatures that no pair shows, drawn from their names with and without the memory that shows them."""
+    """Accuracy on creatures outside the training pairs, with and without retrieval."""
     accuracies: list[tuple[float, float]] = []
     distances_of_seeds: list[tuple[float, float]] = []
     gains, chance = [], 1 / setting.num_tail_creatures
@@ -130,7 +130,7 @@ def unseen(setting: Setting) -> Iterator[Claim]:
 
 
 def same_steps(setting: Setting) -> Iterator[Claim]:
-    """The paper's saving of compute, as far as it can be asked here: the same steps with and without retrieval."""
+    """FD-cnn after the same number of steps, with and without retrieval."""
     pairs: list[tuple[float, float]] = []
     for seed in setting.seeds:
         data, rng = experiment_data(setting, seed), Rng(seed).fold_in("same steps")

@@ -1,4 +1,4 @@
-"""Whether larger decoders know held-out documents better after as many tokens."""
+"""Perplexity of decoders by size, after the same number of tokens."""
 
 import itertools
 import math
@@ -16,7 +16,7 @@ from feller_papers.cm3leon.world import experiment_data
 
 
 def perplexity(setting: Setting) -> Iterator[Claim]:
-    """Three sizes, the same steps on the same documents."""
+    """Perplexity of three sizes, after the same steps on the same documents."""
     perplexities: list[list[float]] = [[] for _ in setting.dials]
     steps = []
     for seed in setting.seeds:

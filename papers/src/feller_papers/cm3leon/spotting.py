@@ -1,4 +1,4 @@
-"""Which creature a picture shows, and on which ground: the one whose drawing, or half of it, is nearest."""
+"""Recognition of creatures: the nearest view, whole or half."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from feller_papers.scenes.shapes import COLOURS
 
 
 def nearest_views(pictures: UInt8[Tensor, "n 3 side side"], creatures: Sequence[Creature]) -> list[View]:
-    """Return the view of one of the creatures that is nearest to each picture, in the square of colours.
+    """Return the nearest view of each picture, in squared colour distance.
 
-    Exact on drawn views. Who guesses is right once in `len(creatures)` times.
+    Exact on rendered views. Chance accuracy is `1 / len(creatures)`.
 
     Raises:
-        UsageError: If there is no creature, or the side is no multiple of 16.
+        UsageError: If there are no creatures, or the side is no multiple of 16.
     """
     side = pictures.shape[3]
     if not creatures or side % SIDE_MULTIPLE:
@@ -50,7 +50,7 @@ def nearest_views(pictures: UInt8[Tensor, "n 3 side side"], creatures: Sequence[
 
 @dataclass(frozen=True, eq=False)
 class _Nearest:
-    """The best of what was tried, for each picture."""
+    """Nearest view so far of each picture."""
 
     distance: Tensor
     which: Tensor
@@ -73,7 +73,7 @@ class _Nearest:
 
 
 def _patterns(creatures: Sequence[Creature], device: torch.device, ground: Tensor) -> Float[Tensor, "m 3 rows columns"]:
-    """Return how creatures differ from a ground."""
+    """Return the colours of creatures minus the ground."""
     patterns = torch.tensor([creature.pattern for creature in creatures], device=device)[:, None]
     body, mark = (
         torch.tensor([COLOURS[getattr(creature, part)] for creature in creatures], dtype=torch.float32, device=device)

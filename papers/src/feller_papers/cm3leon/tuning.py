@@ -1,4 +1,4 @@
-"""What tuning on instructions teaches, task by task, beside the model that it began with."""
+"""Instruction tuning: score of each task before and after."""
 
 import statistics
 from collections import Counter
@@ -23,11 +23,11 @@ from feller_papers.cm3leon.world import ExperimentData, experiment_data
 from feller_papers.scenes.documents import Document
 
 ScoreFn = Callable[[GPTNetwork, ExperimentData, Sequence[Document], Rng], Float64[Tensor, " n"]]
-"""(network, world, documents of a task, draws) -> from 0 to 1, how right each answer is."""
+"""(network, data, documents of a task, rng) -> score of each document, from 0 to 1."""
 Baseline = Callable[[Sequence[Document]], tuple[str, list[float]]]
-"""Documents of a task -> what answers without a model, and how right each of its answers is."""
+"""Documents of a task -> name and scores of a baseline without a model."""
 ImageScoreFn = Callable[[UInt8[Tensor, "n 3 h w"], UInt8[Tensor, "n 3 h w"]], list[float]]
-"""(pictures, real ones) -> how right each is."""
+"""(pictures, real pictures) -> score of each picture."""
 
 
 def _image_metric(score: ImageScoreFn) -> ScoreFn:
@@ -50,13 +50,13 @@ def _text_metric(score: Callable[[str, str], float]) -> ScoreFn:
 
 
 def scene_scores(drawn: UInt8[Tensor, "n 3 h w"], real: UInt8[Tensor, "n 3 h w"]) -> list[float]:
-    """Return of each picture the share of ground, number, colours and shapes that are read as in the real one."""
+    """Return the attribute accuracy of each picture."""
     pairs = zip(read_scenes(real), read_scenes(drawn), strict=True)
     return [attribute_accuracy([a], [b]) for a, b in pairs]
 
 
 def letter_scores(drawn: UInt8[Tensor, "n 3 h w"], real: UInt8[Tensor, "n 3 h w"]) -> list[float]:
-    """Return for each picture the share of letters that are read as in the real one, at the same places."""
+    """Return the share of correct letters of each picture, position by position."""
     word_pairs = zip(read_letters(drawn), read_letters(real), strict=True)
     return [
         sum(a == b for a, b in zip(one, other, strict=False)) / max(len(one), len(other)) for one, other in word_pairs
@@ -81,13 +81,13 @@ def _most_frequent(score: Callable[[str, str], float]) -> Baseline:
 
 @dataclass(frozen=True)
 class TaskMetric:
-    """How a task is marked."""
+    """Metric of a task."""
 
     name: str
-    """For people."""
+    """Printed name."""
     score: ScoreFn
     baseline: Baseline | None = None
-    """What is reached without a model, of which a model that has learned the task knows more."""
+    """Baseline without a model."""
 
 
 TASK_METRICS = {
@@ -111,7 +111,7 @@ def _format_gain(gains: list[Difference]) -> str:
 
 
 def tasks(setting: Setting) -> Iterator[Claim]:
-    """Each task, before and after tuning, by the same prompts, and beside what needs no model."""
+    """Score of each task before and after tuning, and of the baseline."""
     results: dict[str, list[tuple[float, float]]] = {task: [] for task in TASK_METRICS}
     gains: dict[str, list[Difference]] = {task: [] for task in TASK_METRICS}
     baselines: dict[str, list[tuple[str, float]]] = {task: [] for task in TASK_METRICS}

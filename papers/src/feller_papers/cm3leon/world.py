@@ -1,4 +1,4 @@
-"""What the claims are tested on: pairs to learn from, lessons, a memory, and documents that no model has learned."""
+"""Data of the experiments: training pairs, instructions, retrieval memory, and test documents."""
 
 import functools
 from collections.abc import Sequence
@@ -33,70 +33,70 @@ from feller_papers.scenes.drawing import SMALL, SMALL_HELD_OUT, Scene
 from feller_papers.scenes.instructions import instructions, scene_pairs, view_document
 
 TRAIN_VIEWS = 4
-"""Views of each creature that are in the training data or in the memory; one more is kept."""
+"""Views of each creature in the training data or the memory; one more is held out."""
 TILE_SIZE, MAX_TILES = 2, 1024
-"""Pixels of a side of a tile, and tiles, at most; all that these pictures have are fewer."""
+"""Side of a tile in pixels, and largest codebook, which these pictures do not exhaust."""
 TOKENIZER = "subwords:512"
-"""Vocabulary of the texts: bytes, and pieces that are frequent."""
+"""Text tokeniser: bytes and frequent subwords."""
 TEXT_RETRIEVER = SimilarityRetriever(max_score=2.0, dedup=2.0, query_dropout=0.0, by_text=2, by_picture=0)
-"""How documents are found, in training and later: by their texts alone, so that nothing of a picture is told by what is
-found for it; captions are short, and may be alike."""
+"""Retriever in training and evaluation: by text only, so that retrieved documents do not leak the picture; similar
+captions are allowed."""
 
 
 @dataclass(frozen=True, eq=False)
 class HeldOutDocuments:
-    """Documents of a caption and a picture that no model has learned."""
+    """Test documents of a caption and a picture."""
 
     documents: tuple[Document, ...]
     rows: Int64[Tensor, "n l"]
 
     @property
     def pictures(self) -> UInt8[Tensor, "n 3 h w"]:
-        """What they show."""
+        """Pictures of the documents."""
         return stack_pictures([picture for document in self.documents for picture in document.pictures()])
 
     @property
     def captions(self) -> tuple[str, ...]:
-        """What they say."""
+        """Captions of the documents."""
         return tuple(document.text() for document in self.documents)
 
 
 @dataclass(frozen=True, eq=False)
 class ExperimentData:
-    """All data of a seed, and who looks at them."""
+    """All data of a seed, and the judge."""
 
     modality: Documents
-    """With its tokeniser, and with what finds documents."""
+    """With tokenisers and document encoder."""
     pairs: Dataset
-    """Captions and pictures to learn from, of creatures and scenes."""
+    """Training pairs of captions and pictures of creatures and scenes."""
     instructions: Dataset
-    """Documents that teach tasks."""
+    """Instruction-tuning documents."""
     retrieval_index: IndexedDatastore
-    """All pairs, and the creatures that are kept out of them."""
+    """All pairs, and the tail creatures."""
     head_views: HeldOutDocuments
-    """Other views of creatures of the pairs."""
+    """Held-out views of head creatures."""
     tail_views: HeldOutDocuments
-    """Other views of the creatures that only the memory shows."""
+    """Held-out views of tail creatures."""
     tail_creatures: tuple[Creature, ...]
     test_scenes: HeldOutDocuments
-    """Scenes that no pair shows; most of their captions say not all of them, and some pair says the same of another."""
+    """Held-out scenes; most captions are incomplete, so that some also fit a training scene."""
     scenes: tuple[Scene, ...]
-    """What these show."""
+    """Scenes of `test_scenes`."""
     test_instructions: tuple[Document, ...]
-    """Lessons about scenes and words that no pair and no lesson shows."""
+    """Instructions about held-out scenes and words."""
     captions: tuple[str, ...]
-    """Of the scenes among the pairs."""
+    """Captions of the training scenes."""
     judge: SceneJudge
-    """Has seen the scenes among the pairs, and no others."""
+    """Trained on the training scenes."""
 
     def fd(self, pictures: UInt8[Tensor, "n 3 h w"]) -> float:
-        """Return FD-cnn to the kept scenes."""
+        """Return FD-cnn to the held-out scenes."""
         return self.judge.distance(pictures, self.test_scenes.pictures)
 
 
 @functools.cache
 def experiment_data(setting: Setting, seed: int) -> ExperimentData:
-    """Return the world of a seed."""
+    """Return the data of a seed."""
     rng, side, num_test = (
         Rng(seed).fold_in("cm3leon"),
         setting.side,
@@ -149,12 +149,12 @@ def experiment_data(setting: Setting, seed: int) -> ExperimentData:
 
 
 def _views(creature: Creature, rng: Rng) -> list[View]:
-    """Draw views of a creature, some by halves, each on another ground: none that is kept is one of the others."""
+    """Return random views of a creature, some halved, each on a different ground."""
     return halve_views(views(creature, TRAIN_VIEWS + 1, rng), rng)
 
 
 def raw_items(document: Document) -> tuple[list[Item], list[UInt8[np.ndarray, "h w 3"]]]:
-    """Return the items of a document, and the pictures that they name by their numbers."""
+    """Return the items of a document, and the pictures they refer to by index."""
     parts: list[Item] = []
     pictures: list[np.ndarray] = []
     for item in document.items:
@@ -167,7 +167,7 @@ def raw_items(document: Document) -> tuple[list[Item], list[UInt8[np.ndarray, "h
 
 
 def raw_documents(written: Sequence[Document]) -> RawDocuments:
-    """Return documents as if they came from a file."""
+    """Return documents in the raw format of files."""
     documents: list[tuple[Item, ...]] = []
     pictures: list[np.ndarray] = []
     for document in written:
@@ -182,7 +182,7 @@ def raw_documents(written: Sequence[Document]) -> RawDocuments:
 
 
 def _modality(pairs: Sequence[Document], lessons: Sequence[Document]) -> Documents:
-    """Return the modality of all that is learned, whose symbols later learning finds in place."""
+    """Return the modality of pairs and instructions, with tokenisers fitted to them."""
     whole = document_dataset(raw_documents([*pairs, *lessons]), TOKENIZER)
     modality = whole.modality
     if not isinstance(modality, Documents):
@@ -206,7 +206,7 @@ def _encoder(modality: Documents) -> LearnedDocumentEncoder:
 
 
 def _train_retriever(setting: Setting, modality: Documents, pairs: Dataset, rng: Rng) -> Documents:
-    """Teach what finds documents which picture belongs to which text."""
+    """Train the document encoder by contrastive learning of texts and pictures."""
     network = _encoder(modality).module
     network.text_encoder.update_counts(modality.encode(pairs.values))
     training = TrainConfig(batch_size=64, lr=2e-3, lr_decay_fraction=0.7, ema_decay=0.99, steps=setting.retriever_steps)
@@ -222,6 +222,6 @@ def _train_retriever(setting: Setting, modality: Documents, pairs: Dataset, rng:
 
 
 def halve_views(views_: list[View], rng: Rng) -> list[View]:
-    """Hide the upper half of one in four, and the lower of as many, so that one picture may not tell all of another."""
+    """Return views with the upper or the lower half hidden, each with probability 1/4."""
     index = rng.stream("parts").randint(4, (len(views_),)).tolist()
     return [replace(view, part=("whole", "whole", "upper", "lower")[i]) for view, i in zip(views_, index, strict=True)]

@@ -1,4 +1,4 @@
-"""Captions of a scene, in several ways, and questions about it that have one answer."""
+"""Captions of scenes, questions with one answer, and edits."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -9,32 +9,32 @@ from feller_papers.scenes.shapes import SHAPES, Choices
 
 
 def with_article(words: str) -> str:
-    """Put the article before words."""
+    """Return a phrase with its indefinite article."""
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
 def join_list(parts: Sequence[str]) -> str:
-    """Join parts as in a sentence."""
+    """Return an enumeration with commas and `and`."""
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
 def colour_shape(thing: Thing) -> str:
-    """Name colour and shape."""
+    """Return colour and shape."""
     return f"{thing.colour} {thing.shape}"
 
 
 def size_colour_shape(thing: Thing) -> str:
-    """Name size, colour and shape."""
+    """Return size, colour and shape."""
     return f"{thing.size} {colour_shape(thing)}"
 
 
 def position_phrase(thing: Thing) -> str:
-    """Say where a thing is."""
+    """Return the position as a phrase."""
     return f"{'in' if thing.place == 'middle' else 'at'} the {thing.place}"
 
 
 def caption(scene: Scene, choices: Choices) -> str:
-    """Describe a scene: its ground, and the colour and shape of each thing, always; sizes and places now and then."""
+    """Return a random caption: always the ground and each thing's colour and shape, sometimes sizes and positions."""
     describe = choices.choose((colour_shape, size_colour_shape))
     things = [with_article(describe(thing)) for thing in scene.things]
     forms = [
@@ -51,7 +51,7 @@ def caption(scene: Scene, choices: Choices) -> str:
 
 
 def relation(thing: Thing, other: Thing) -> str:
-    """Say where a thing is, seen from another: by the direction in which they are further apart."""
+    """Return the relation of a thing to another, along the axis of the larger distance."""
     down, right = (i - j for i, j in zip(thing.cell, other.cell, strict=True))
     if abs(right) >= abs(down):
         return "left of" if right < 0 else "right of"
@@ -59,7 +59,7 @@ def relation(thing: Thing, other: Thing) -> str:
 
 
 def details(scene: Scene) -> str:
-    """Say all that there is in a scene."""
+    """Return a complete description."""
     number = {1: "is one thing", 2: "are two things", 3: "are three things"}[len(scene.things)]
     things = [f"{with_article(size_colour_shape(thing))} {position_phrase(thing)}" for thing in scene.things]
     return f"On {with_article(scene.ground)} ground there {number}: {join_list(things)}."
@@ -76,9 +76,9 @@ class Question:
 
 
 def questions(scene: Scene) -> tuple[Question, ...]:
-    """Return all that is asked of a scene; of the colour of a shape only where the scene has it once.
+    """Return all questions about a scene; the colour of a shape only if the shape is unique.
 
-    Nothing is counted where all scenes have the same number of things: the answer would be known without a picture.
+    Without count questions if all scenes have the same number of things: the answer would not need the picture.
     """
     shapes = Counter(thing.shape for thing in scene.things)
     found = [Question("colour", "what colour is the ground?", scene.ground)]
@@ -95,13 +95,13 @@ def questions(scene: Scene) -> tuple[Question, ...]:
 
 
 def plural(shape: str) -> str:
-    """Return the name of several things of a shape."""
+    """Return the plural of a shape."""
     return f"{shape}es" if shape.endswith("s") else f"{shape}s"
 
 
 @dataclass(frozen=True)
 class Edit:
-    """What is asked for, and what it does."""
+    """Edit instruction, with the scene before and after."""
 
     instruction: str
     before: Scene
@@ -109,9 +109,9 @@ class Edit:
 
 
 def edit(scene: Scene, choices: Choices) -> Edit:
-    """Change a scene: recolour a thing or the ground, remove a thing, or add one, where that can be.
+    """Return a random edit: recolour a thing or the ground, remove a thing, or add one.
 
-    Where nothing is learned of some scenes, colours do not change to those of one of these.
+    An edit of a training scene never gives a held-out scene.
     """
     edits: list[Callable[[Scene, Choices], Edit]] = [_recolour, _recolour_ground]
     if len(scene.things) > 1:
@@ -159,7 +159,7 @@ def _add(scene: Scene, choices: Choices) -> Edit:
 
 
 def free_cells(scene: Scene) -> list[tuple[str, Cell]]:
-    """Return where there is room for another thing, with its size; nowhere if there are as many as there may be."""
+    """Return sizes and cells of things that can be added; none if the scene has `max_things`."""
     if len(scene.things) == scene.config.max_things:
         return []
     sizes, cells = (tuple(getattr(thing, name) for thing in scene.things) for name in ("size", "cell"))
@@ -172,5 +172,5 @@ def _new_colours(scene: Scene) -> list[str]:
 
 
 def _is_allowed(scene: Scene) -> bool:
-    """Tell whether a scene may come of a change: none that is kept, of one that is not."""
+    """Return whether a scene is a valid result of an edit: a held-out scene is not, for training scenes."""
     return scene.config.held_out is not False or not is_held_out(scene)

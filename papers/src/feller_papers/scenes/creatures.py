@@ -1,7 +1,6 @@
-"""Creatures with made-up names, each with a look of its own: what a model can only know from its data.
+"""Creatures with invented names and unique looks, which a model can know only from data.
 
-Those of the head are in the training data several times; those of the tail are kept out of them, and only a memory
-tells what they look like.
+Head creatures are in the training data several times; tail creatures are only in the retrieval memory.
 """
 
 import functools
@@ -19,21 +18,21 @@ from feller_papers.scenes.drawing import SIDE, check_side
 from feller_papers.scenes.shapes import COLOURS, Choices, blank, make_choices
 
 CREATURE_SIZE = 4
-"""Of a creature, across and down."""
+"""Width and height of a creature, in dots."""
 GRID_SIZE = 8
-"""Dots of a picture; the creature is in its middle."""
+"""Width and height of a picture, in dots; the creature is centred."""
 MIDDLE = slice((GRID_SIZE - CREATURE_SIZE) // 2, (GRID_SIZE + CREATURE_SIZE) // 2)
-"""Its rows and columns."""
+"""Rows and columns of the creature."""
 BODY, MARK = 1, 2
-"""What a dot shows, if not the ground."""
+"""Values of dots; 0 is the ground."""
 MIN_DIFFERENCE = 2
-"""Dots in which the same halves of two creatures differ, at least."""
+"""Smallest number of dots in which the same halves of two creatures differ."""
 PARTS = {
     "whole": slice(0, CREATURE_SIZE),
     "upper": slice(0, CREATURE_SIZE // 2),
     "lower": slice(CREATURE_SIZE // 2, CREATURE_SIZE),
 }
-"""What a view shows of a creature, and the rows that this is."""
+"""Visible parts of a creature, and their rows."""
 ONSETS = (
     "bl",
     "br",
@@ -59,30 +58,30 @@ ONSETS = (
 VOWELS = ("a", "e", "i", "u")
 CODAS = ("b", "f", "g", "l", "m", "x", "lk", "rn", "sk", "ft", "mp", "rb")
 SUFFIXES = ("", "o", "et", "ip", "an", "us", "obi")
-"""What names are made of."""
+"""Parts of names."""
 
 
 @dataclass(frozen=True)
 class Creature:
-    """A name and a look."""
+    """Name, pattern and colours of a creature."""
 
     name: str
     pattern: tuple[tuple[int, ...], ...]
-    """For each dot 0, 1 or 2: ground, body or mark; the same on the left and on the right."""
+    """For each dot 0, 1 or 2: ground, body or mark; symmetric."""
     body: str
-    """Colour of the body."""
+    """Colour of body dots."""
     mark: str
-    """Colour of what is on it."""
+    """Colour of mark dots."""
 
     @property
     def grounds(self) -> tuple[str, ...]:
-        """Grounds that it is drawn on: those whose colour it has not."""
+        """Allowed ground colours: those that the creature does not have."""
         return tuple(colour for colour in COLOURS if colour not in (self.body, self.mark))
 
 
 @dataclass(frozen=True)
 class View:
-    """A creature on a ground, or half of it: the ground hides the other."""
+    """A creature or half of it on a ground."""
 
     creature: Creature
     ground: str
@@ -90,21 +89,21 @@ class View:
     """One of `PARTS`."""
 
     def caption(self) -> str:
-        """Say what it shows."""
+        """Return the caption."""
         return f"{with_article(self.creature.name)} on {with_article(self.ground)} ground"
 
 
 @functools.cache
 def names() -> tuple[str, ...]:
-    """Return all names that there are, some thousands."""
+    """Return all names, some thousands."""
     return tuple("".join(parts) for parts in itertools.product(ONSETS, VOWELS, CODAS, SUFFIXES))
 
 
 def invent(n: int, rng: Rng) -> list[Creature]:
-    """Invent creatures with different names and clearly different looks; the first ones are the same for every n.
+    """Return n random creatures with different names and looks; the first ones are the same for every n.
 
     Raises:
-        UsageError: If there are not so many names.
+        UsageError: If n exceeds the number of names.
     """
     if n > len(names()):
         raise UsageError(f"there are names for {len(names()):,} creatures", found=f"{n:,}", remedy="Ask for fewer")
@@ -127,7 +126,7 @@ def invent(n: int, rng: Rng) -> list[Creature]:
 
 
 def _look(name: str, choices: Choices) -> Creature:
-    """Draw a pattern that is likelier to have dots near its middle, and two colours."""
+    """Return a random creature; dots are more likely near the middle."""
     half = [[_dot(row, column, choices) for column in range(CREATURE_SIZE // 2)] for row in range(CREATURE_SIZE)]
     body = choices.choose(tuple(COLOURS))
     mark = choices.choose([colour for colour in COLOURS if colour != body])
@@ -142,17 +141,17 @@ def _dot(row: int, column: int, choices: Choices) -> int:
 
 
 def dot_colours(creature: Creature) -> Int8[np.ndarray, " dots"]:
-    """Return the number of the colour of each dot, from 1 in the order of `COLOURS`; 0 where the ground is seen."""
+    """Return the colour index of each dot, from 1 in the order of `COLOURS`; 0 for the ground."""
     order = list(COLOURS)
     colours = np.array([0, 1 + order.index(creature.body), 1 + order.index(creature.mark)], dtype=np.int8)
     return colours[np.array(creature.pattern).ravel()]
 
 
 def render_creature(view: View, side: int = SIDE) -> UInt8[np.ndarray, "side side 3"]:
-    """Draw a creature in the middle of its ground.
+    """Return a picture of a creature, centred on its ground.
 
     Raises:
-        UsageError: If the side is no multiple of 16.
+        UsageError: If the side is not a multiple of 16.
     """
     check_side(side)
     picture = blank(GRID_SIZE, COLOURS[view.ground])
@@ -164,10 +163,10 @@ def render_creature(view: View, side: int = SIDE) -> UInt8[np.ndarray, "side sid
 
 
 def views(creature: Creature, n: int, rng: Rng) -> list[View]:
-    """Draw n views of a creature, each on another ground.
+    """Return n random views of a creature, each on a different ground.
 
     Raises:
-        UsageError: If there are not so many grounds.
+        UsageError: If n exceeds the number of grounds.
     """
     grounds = creature.grounds
     if n > len(grounds):

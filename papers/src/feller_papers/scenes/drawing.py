@@ -1,4 +1,4 @@
-"""Scenes: one to three coloured shapes on a ground, of which everything is known."""
+"""Scenes: one to three coloured shapes on a ground, with known attributes."""
 
 import functools
 import itertools
@@ -14,30 +14,30 @@ from feller.core.rng import Rng
 from feller_papers.scenes.shapes import BLACK, COLOURS, LIGHT, SHAPES, Choices, blank, make_choices, shape_mask
 
 SIDE = 16
-"""Pixels of a side, where nothing else is asked for."""
+"""Default side, in pixels."""
 SIDE_MULTIPLE = 16
-"""Sides are multiples of this."""
+"""Sides are multiples of 16."""
 MAX_THINGS = 3
-"""Things in a scene."""
+"""Largest number of things in a scene."""
 SIZES = {"small": 0.29, "large": 0.42}
-"""Of things, as shares of the side."""
+"""Sizes of things, as fractions of the side."""
 PLACES = (
     ("top left", "top", "top right"),
     ("left", "middle", "right"),
     ("bottom left", "bottom", "bottom right"),
 )
-"""Names of the places, by row and column."""
+"""Names of positions, by row and column."""
 MAX_SHIFT = 0.03
-"""How far from the usual a thing is in its place, of the room that it has to move in."""
+"""Largest random shift, as a fraction of the free space."""
 MIN_GAP = 1 / 32
-"""Between two things, in one direction at least, as a share of the side; at 16 pixels they may touch."""
+"""Smallest gap of two things along one axis, as a fraction of the side; at 16 pixels they may touch."""
 HELD_OUT_EVERY = 8
-"""Of so many scenes one is kept."""
+"""One in this many scenes is held out."""
 Cell = tuple[int, int]
-"""Row and column of a place, from 0 to 2."""
+"""Row and column of a position, from 0 to 2."""
 CELLS: tuple[Cell, ...] = tuple((row, column) for row in range(3) for column in range(3))
 Box = tuple[int, int, int, int]
-"""Left, top, right and bottom, in pixels; right and bottom are the first that are outside."""
+"""Left, top, right and bottom, in pixels; right and bottom are exclusive."""
 
 
 @dataclass(frozen=True)
@@ -49,15 +49,15 @@ class Thing:
     size: str
     cell: Cell
     shift: tuple[float, float] = (0.0, 0.0)
-    """How far down and to the right of the usual, from -1 to 1."""
+    """Shift down and right, from -1 to 1."""
 
     @property
     def place(self) -> str:
-        """Where it is, in words."""
+        """Name of the position."""
         return PLACES[self.cell[0]][self.cell[1]]
 
     def box(self, side: int) -> Box:
-        """Return the pixels that it fills, in a picture with this side."""
+        """Return the bounding box in a picture of this side."""
         size = round(SIZES[self.size] * side)
         top, left = (
             round((side - size) * _offset(cell, shift)) for cell, shift in zip(self.cell, self.shift, strict=True)
@@ -67,24 +67,24 @@ class Thing:
 
 @dataclass(frozen=True)
 class SceneConfig:
-    """How much pictures differ from each other."""
+    """Distribution of scenes and words."""
 
     colours: tuple[str, ...] = tuple(COLOURS)
     counts: tuple[int, ...] = (1, 2, 3)
-    """Numbers of things, each as likely; what stands twice is twice as likely."""
+    """Numbers of things, sampled uniformly from this tuple."""
     max_things: int = MAX_THINGS
-    """Things that there may be once one is added."""
+    """Largest number of things after an edit."""
     shifted: bool = True
-    """Whether things are a little beside the middle of their place."""
+    """Whether positions are jittered."""
     letters: str = string.ascii_uppercase
-    """Of words."""
+    """Alphabet of words."""
     max_letters: int = 3
-    """Letters of a word, at most."""
+    """Longest word."""
     held_out: bool | None = None
-    """Whether scenes and words are among those that are kept, so that nothing is learned of them; None takes all."""
+    """True for held-out scenes and words, False for the others, None for all."""
 
     def accepts(self, held_out: bool) -> bool:
-        """Tell whether there is what is one of those that are kept, or is none of them."""
+        """Return whether the split includes held-out, or other, items."""
         return self.held_out in (None, held_out)
 
 
@@ -92,23 +92,23 @@ ALL = SceneConfig()
 SMALL = SceneConfig(
     ("red", "yellow", "blue", "white"), (1,), 2, shifted=False, letters="ACEHLOTX", max_letters=2, held_out=False
 )
-"""What small models learn soon: scenes of one thing, colours of which a picture has few pairs, words of few letters."""
+"""Easy for small models: scenes of one thing, four colours, words of one or two letters."""
 SMALL_HELD_OUT = replace(SMALL, held_out=True)
-"""Such scenes, of which none is one of those."""
+"""Held-out split of `SMALL`."""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Things that do not meet, each of a colour of its own, on a ground of another."""
+    """Things that do not overlap on a ground; all colours differ."""
 
     ground: str
     things: tuple[Thing, ...]
     config: SceneConfig = ALL
-    """What else it might have been."""
+    """Distribution it was sampled from."""
 
 
 def render(scene: Scene, side: int = SIDE) -> UInt8[np.ndarray, "side side 3"]:
-    """Draw a scene; each pixel has the colour of the ground or of one thing."""
+    """Return the picture of a scene, without anti-aliasing."""
     check_side(side)
     picture = blank(side, COLOURS[scene.ground])
     for thing in scene.things:
@@ -118,19 +118,19 @@ def render(scene: Scene, side: int = SIDE) -> UInt8[np.ndarray, "side side 3"]:
 
 
 def check_side(side: int) -> None:
-    """Refuse sides at which shapes and letters are not whole.
+    """Raise an error unless the side is a multiple of 16.
 
     Raises:
-        UsageError: If it is no multiple of 16.
+        UsageError: If it is not a multiple of 16.
     """
     if side < SIDE_MULTIPLE or side % SIDE_MULTIPLE:
         raise UsageError("pictures with a side of 16, 32, 48, ... pixels", side, f"{SIDE} is usual")
 
 
 def draw_scenes(n: int, rng: Rng, config: SceneConfig = ALL) -> list[Scene]:
-    """Draw scenes, with shapes, colours, sizes and places at random; things stand in the order in which one reads.
+    """Return n random scenes; things are in reading order.
 
-    What scene i is depends on i and the seed alone.
+    Scene i depends only on i and the seed.
     """
     scenes: dict[int, Scene] = {}
     for attempt in itertools.count():
@@ -143,7 +143,7 @@ def draw_scenes(n: int, rng: Rng, config: SceneConfig = ALL) -> list[Scene]:
 
 
 def is_held_out(scene: Scene) -> bool:
-    """Tell whether a scene is one of the eighth that is kept, by all that is in it; each of its parts is in others."""
+    """Return whether a scene is in the held-out eighth, by a hash of its attributes, which all occur in training."""
     colours = scene.config.colours
     code = colours.index(scene.ground)
     for thing in scene.things:
@@ -167,13 +167,13 @@ def _draw_scene(choices: Choices, config: SceneConfig) -> Scene:
 
 
 def in_order(things: Iterable[Thing]) -> tuple[Thing, ...]:
-    """Return things from the left to the right in each row, from the top down."""
+    """Return things in reading order."""
     return tuple(sorted(things, key=lambda thing: thing.cell))
 
 
 @functools.cache
 def layouts(sizes: tuple[str, ...]) -> tuple[tuple[Cell, ...], ...]:
-    """Return all places that things of these sizes can take together, wherever in its place each is."""
+    """Return all cells for things of these sizes that do not overlap for any shift."""
     return tuple(
         chosen
         for chosen in itertools.permutations(CELLS, len(sizes))
@@ -182,7 +182,7 @@ def layouts(sizes: tuple[str, ...]) -> tuple[tuple[Cell, ...], ...]:
 
 
 def _apart(size: str, cell: Cell, other_size: str, other: Cell) -> bool:
-    """Tell whether two things keep their distance in one direction."""
+    """Return whether two things have the minimum gap along one axis."""
 
     def between(a: str, i: int, b: str, j: int) -> float:
         return (1 - SIZES[b]) * _offset(j, -1.0) - (1 - SIZES[a]) * _offset(i, 1.0) - SIZES[a]
@@ -194,13 +194,12 @@ def _apart(size: str, cell: Cell, other_size: str, other: Cell) -> bool:
 
 
 def _offset(cell: int, shift: float) -> float:
-    """Return how much of the room that a thing can move in lies before it."""
+    """Return the offset of a thing as a fraction of the free space."""
     return (0.04, 0.5, 0.94)[cell] + MAX_SHIFT * shift
 
 
 LETTER_HEIGHT, LETTER_WIDTH = 5, 4
-"""Dots of a letter."""
-"""Letters in a picture."""
+"""Size of a letter, in dots."""
 FONT = {
     "A": ".##. #..# #### #..# #..#",
     "B": "###. #..# ###. #..# ###.",
@@ -234,7 +233,7 @@ FONT = {
 
 @dataclass(frozen=True)
 class Lettering:
-    """Letters in one colour on another."""
+    """Word, text colour and ground colour."""
 
     word: str
     ink: str
@@ -242,29 +241,29 @@ class Lettering:
 
 
 def draw_lettering(choices: Choices, config: SceneConfig = ALL) -> Lettering:
-    """Draw a word and two colours; where some are kept, a word of these or of the others."""
+    """Return a random word and two colours, of the split of the configuration."""
     word, ground = choices.choose(choices.choose(_words(config))), choices.choose(config.colours)
     return Lettering(word, choices.choose([colour for colour in config.colours if colour != ground]), ground)
 
 
 @functools.cache
 def _words(config: SceneConfig) -> list[list[str]]:
-    """Return the words of each length of which there are any."""
+    """Return the words of each length, without empty lists."""
     all_words = [map("".join, itertools.product(config.letters, repeat=n)) for n in range(1, config.max_letters + 1)]
     accepted = [[word for word in words if config.accepts(_is_held_out_word(word))] for words in all_words]
     return [words for words in accepted if words]
 
 
 def _is_held_out_word(word: str) -> bool:
-    """Tell whether a word is one of the eighth that is kept, by its letters; none of these is a letter alone."""
+    """Return whether a word is in the held-out eighth, by a hash of its letters; single letters never are."""
     return len(word) > 1 and sum(map(ord, word)) % HELD_OUT_EVERY == 0
 
 
 def render_letters(lettering: Lettering, side: int) -> UInt8[np.ndarray, "side side 3"]:
-    """Draw letters as large as they fit, in the middle.
+    """Return a picture of a word, centred and as large as possible.
 
     Raises:
-        UsageError: If they are not one to three of A to Z.
+        UsageError: If the word is not one to three letters of A to Z.
     """
     picture = blank(side, COLOURS[lettering.ground])
     picture[letter_mask(lettering.word, side)] = COLOURS[lettering.ink]
@@ -273,7 +272,7 @@ def render_letters(lettering: Lettering, side: int) -> UInt8[np.ndarray, "side s
 
 @functools.lru_cache(maxsize=20_000)
 def letter_mask(word: str, side: int) -> Bool[np.ndarray, "side side"]:
-    """Return which pixels of a picture are of its letters."""
+    """Return the mask of a word's pixels."""
     check_side(side)
     if not 1 <= len(word) <= MAX_THINGS or not set(word) <= set(FONT):
         raise UsageError("one to three letters of A to Z", repr(word))
@@ -290,13 +289,13 @@ def letter_mask(word: str, side: int) -> Bool[np.ndarray, "side side"]:
 
 
 CLASS_COLOURS = dict(zip(SHAPES, COLOURS.values(), strict=False))
-"""Colour of each shape in a map, whatever its colour in the scene."""
+"""Colour of each shape class in segmentation maps."""
 EDGE_THRESHOLD = 40
-"""Levels that a colour changes by at an edge, at least, in red, green or blue."""
+"""Smallest change of a colour channel at an edge."""
 
 
 def segmentation(scene: Scene, side: int) -> UInt8[np.ndarray, "side side 3"]:
-    """Draw each thing in the colour of its shape's class, on black."""
+    """Return the segmentation map: things in the colour of their class, on black."""
     check_side(side)
     picture = blank(side, BLACK)
     for thing in scene.things:
@@ -306,9 +305,9 @@ def segmentation(scene: Scene, side: int) -> UInt8[np.ndarray, "side side 3"]:
 
 
 def edges(picture: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
-    """Draw in white on black where a picture changes from a pixel to the next, to the right or below.
+    """Return the edge map, white on black, of changes to the next pixel to the right or below.
 
-    A plain threshold of differences: Canny's filter would blur shapes of a few pixels away.
+    It thresholds differences: the Canny filter would blur shapes of a few pixels.
     """
     levels = picture.astype(np.int64)
     mask = np.zeros(levels.shape[:2], dtype=bool)

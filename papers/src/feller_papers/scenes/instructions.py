@@ -1,4 +1,4 @@
-"""Documents that teach tasks: an instruction, what it is about, and what should come of it."""
+"""Instruction documents: instruction, input and output."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -56,7 +56,7 @@ def _grounding(scene: Scene, side: int, choices: Choices) -> tuple[Item, ...]:
 
 
 def location(thing: Thing, side: int) -> str:
-    """Write the first and the last pixel, x and y, of the box of a thing."""
+    """Return the first and the last pixel, x and y, of a bounding box."""
     left, top, right, bottom = thing.box(side)
     return f"({left}, {top}) -> ({right - 1}, {bottom - 1})"
 
@@ -80,7 +80,7 @@ def _details(scene: Scene, side: int, choices: Choices) -> tuple[Item, ...]:
 
 
 def _question(scene: Scene, side: int, choices: Choices) -> tuple[Item, ...]:
-    """Ask one of the kinds of questions, each as often as any other, and so for each answer: less is told by habit."""
+    """Return a question document; categories, and answers within a category, are sampled uniformly."""
     candidates = questions(scene)
     category = choices.choose(sorted({question.category for question in candidates}))
     answer = choices.choose(sorted({question.answer for question in candidates if question.category == category}))
@@ -102,14 +102,14 @@ TASKS: dict[str, DocumentWriter] = {
     "details": _details,
     "question": _question,
 }
-"""Names of the tasks, and what writes their documents."""
+"""Writer of each task's documents."""
 
 
 def instructions(n: int, rng: Rng, side: int = SIDE, config: SceneConfig = ALL) -> list[Document]:
-    """Draw documents about scenes, the tasks in turn.
+    """Return n instruction documents about random scenes, cycling through the tasks.
 
     Raises:
-        UsageError: If the side is no multiple of 16.
+        UsageError: If the side is not a multiple of 16.
     """
     names = list(TASKS)
     examples = zip(draw_scenes(n, rng, config), make_choices(n, "lesson", rng), strict=True)
@@ -120,10 +120,10 @@ def instructions(n: int, rng: Rng, side: int = SIDE, config: SceneConfig = ALL) 
 
 
 def drawing_pairs(n: int, rng: Rng, side: int = SIDE, config: SceneConfig = ALL) -> list[Document]:
-    """Draw what instructions are about and no scene shows: edges, segmentations and letters, with captions, in turn.
+    """Return n captioned edge maps, segmentation maps and words, in turn.
 
     Raises:
-        UsageError: If the side is no multiple of 16.
+        UsageError: If the side is not a multiple of 16.
     """
     writers = (_edges_pair, _segmentation_pair, _letters_pair)
     examples = zip(draw_scenes(n, rng, config), make_choices(n, "drawing", rng), strict=True)
@@ -144,10 +144,10 @@ def _letters_pair(scene: Scene, side: int, choices: Choices) -> tuple[Item, ...]
 
 
 def scene_pairs(n: int, rng: Rng, side: int = SIDE, config: SceneConfig = ALL) -> tuple[list[Scene], list[Document]]:
-    """Draw scenes, and write each as a caption and its picture.
+    """Return n random scenes, and their documents of a caption and a picture.
 
     Raises:
-        UsageError: If the side is no multiple of 16.
+        UsageError: If the side is not a multiple of 16.
     """
     scenes = draw_scenes(n, rng, config)
     examples = zip(scenes, make_choices(n, "caption", rng), strict=True)
@@ -155,43 +155,43 @@ def scene_pairs(n: int, rng: Rng, side: int = SIDE, config: SceneConfig = ALL) -
 
 
 MIN_PAIRS = 20
-"""Pairs to train on, at least."""
+"""Smallest number of training pairs."""
 PERIOD = 8
-"""Of so many pairs, the first ones show scenes, then come creatures, and the last is a map or a word."""
+"""Length of the repeating block of pairs: scenes, creatures, then one map or word."""
 CREATURES_PER_PERIOD = 4
-"""Creatures among them."""
+"""Creatures per block."""
 TRAIN_VIEWS, TEST_VIEWS = 4, 2
-"""Views of each creature that are in the pairs or in the memory, and others that are kept."""
+"""Views of each creature in the pairs or the memory, and held-out views."""
 HEADS_PER_TAIL = 10
-"""Creatures of the head for each of the tail."""
+"""Head creatures per tail creature."""
 TRAIN_PER_HELD_OUT = 10
-"""Training documents for each that is held out."""
+"""Training documents per held-out document."""
 
 
 @dataclass(frozen=True, eq=False)
 class Demonstration:
-    """All documents, by the folder that they are written to, and what they show.
+    """All documents by folder, with the scenes and creatures in them.
 
-    Scenes and words of those held out are in none of the others; their maps may be, which do not show all colours.
+    Held-out scenes and words are in no other folder; their maps, which do not show all colours, may be.
     """
 
     documents: dict[str, list[Document]]
     """pairs, instructions, memory, tail, pairs-held-out and instructions-held-out."""
     scenes: dict[str, list[Scene]]
-    """Those of pairs and pairs-held-out, without what is between them."""
+    """Scenes of pairs and pairs-held-out."""
     head: list[Creature]
-    """Creatures of the pairs."""
+    """Creatures in the pairs."""
     tail: list[Creature]
-    """Creatures that no pair shows, and no instruction."""
+    """Creatures in neither pairs nor instructions."""
     tail_views: list[View]
-    """What the pictures in `tail` show: creatures of the tail, as the memory has none of them."""
+    """Views in `tail`, which the memory does not have."""
 
 
 def demonstration(n: int, rng: Rng, side: int = SIDE) -> Demonstration:
-    """Draw n pairs to train on, of which a half show creatures, n instructions, and what goes with them.
+    """Return n training pairs, half of them creatures, n instructions, the memory and the held-out sets.
 
     Raises:
-        UsageError: If n is below 20, or the side no multiple of 16.
+        UsageError: If n is below 20, or the side is not a multiple of 16.
     """
     if n < MIN_PAIRS:
         raise UsageError(f"{MIN_PAIRS} pairs or more", n, "8000 are usual")
@@ -199,7 +199,7 @@ def demonstration(n: int, rng: Rng, side: int = SIDE) -> Demonstration:
     num_head = -(-n * CREATURES_PER_PERIOD // (PERIOD * TRAIN_VIEWS))
     num_tail = max(1, num_head // HEADS_PER_TAIL)
     creatures = invent(num_tail + num_head, rng.fold_in("creatures"))
-    tail, head = creatures[:num_tail], creatures[num_tail:]  # so that the first of the tail is the same for every n
+    tail, head = creatures[:num_tail], creatures[num_tail:]  # tail first: its first creature is the same for every n
     creature_views = {
         creature.name: views(creature, TRAIN_VIEWS + TEST_VIEWS, rng.fold_in("views", creature.name))
         for creature in creatures
@@ -240,12 +240,12 @@ def demonstration(n: int, rng: Rng, side: int = SIDE) -> Demonstration:
 
 
 def view_document(view: View, side: int) -> Document:
-    """Write a view as a caption and its picture."""
+    """Return the document of a view: caption and picture."""
     return Document((view.caption(), Picture(render_creature(view, side))))
 
 
 def _interleave(scenes: list[Document], creatures: list[Document], others: list[Document]) -> list[Document]:
-    """Put creatures and one of the others behind every few scenes."""
+    """Return documents in blocks of scenes, creatures and one other."""
     mixed, scene_iter, creature_iter = [], iter(scenes), iter(creatures)
     for other in others:
         mixed += [

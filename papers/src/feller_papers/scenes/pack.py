@@ -1,6 +1,6 @@
-"""Pack the demonstration into the one file that feller ships, `data/examples/scenes.npz`.
+"""Writer of the example file of feller, `data/examples/scenes.npz`.
 
-Run `python -m feller_papers.scenes.pack FILE` to make it again.
+Run `python -m feller_papers.scenes.pack FILE` to write it.
 """
 
 import json
@@ -19,7 +19,7 @@ PAIRS = 8000
 
 
 def pack(out: pathlib.Path, n: int = PAIRS, seed: int = 0) -> None:
-    """Write all documents: pictures as indices into a palette, and one JSON line for each document."""
+    """Write all documents: pictures as palette indices, and one JSON line per document."""
     demo = demonstration(n, Rng(seed).fold_in("demonstration"))
     pictures: list[UInt8[np.ndarray, "h w 3"]] = []
     names = {creature.name for creature in (*demo.head, *demo.tail)}

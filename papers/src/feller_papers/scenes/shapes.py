@@ -1,4 +1,4 @@
-"""Colours that are far apart, shapes as pixel sets, and addressed random choices."""
+"""Distinct colours, shape masks, and random choices by address."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -21,20 +21,20 @@ COLOURS = {
     "white": (250, 250, 250),
     "gray": (122, 126, 132),
 }
-"""Of things and of grounds, by their names: red, green and blue from 0 to 255."""
+"""RGB of things and grounds, from 0 to 255."""
 BLACK = (0, 0, 0)
-"""Ground of maps; nothing else is black."""
+"""Ground of maps."""
 LIGHT = (255, 255, 255)
 """Lines of maps."""
 
 
 def blank(side: int, colour: tuple[int, int, int]) -> UInt8[np.ndarray, "side side 3"]:
-    """Return a picture of one colour."""
+    """Return a uniform picture."""
     return np.full((side, side, 3), colour, dtype=np.uint8)
 
 
 ShapeFn = Callable[[Float[np.ndarray, "d d"], Float[np.ndarray, "d d"]], Bool[np.ndarray, "d d"]]
-"""Places x to the right and y down, from -1 to 1 -> which are inside."""
+"""(x to the right, y down, from -1 to 1) -> whether inside."""
 
 
 def _circle(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -91,18 +91,18 @@ SHAPES: dict[str, ShapeFn] = {
 
 @functools.cache
 def shape_mask(shape: str, size: int) -> Bool[np.ndarray, "size size"]:
-    """Return which pixels of its box a shape covers: those whose centres are inside."""
+    """Return the mask of a shape in its bounding box, by pixel centres."""
     middle = (2 * np.arange(size) + 1 - size) / size
     return SHAPES[shape](*np.meshgrid(middle, middle))
 
 
 T = TypeVar("T")
 MAX_CHOICES = 48
-"""Choices that an example may ask for."""
+"""Largest number of choices per example."""
 
 
 class Choices:
-    """Choices of one example and purpose: each takes the next of its uniform numbers."""
+    """Random choices of one example; each uses the next of its uniform numbers."""
 
     __slots__ = ("_numbers",)
 
@@ -110,18 +110,18 @@ class Choices:
         self._numbers = iter(numbers)
 
     def uniform(self) -> float:
-        """Return a number from [0, 1)."""
+        """Return a uniform number from [0, 1)."""
         return next(self._numbers)
 
     def randint(self, high: int) -> int:
-        """Return a whole number from 0 to high - 1."""
+        """Return a random integer from 0 to high - 1."""
         return int(self.uniform() * high)
 
     def choose(self, options: Sequence[T]) -> T:
-        """Return one of the options, each as likely as any other."""
+        """Return a uniformly random option."""
         return options[self.randint(len(options))]
 
 
 def make_choices(n: int, purpose: str, rng: Rng) -> list[Choices]:
-    """Return the choices of n examples; those of an example depend on its number and the purpose alone."""
+    """Return choices for n examples, which depend only on the index, the purpose and the seed."""
     return [Choices(row) for row in rng.stream(purpose).uniform((n, MAX_CHOICES)).double().tolist()]
