@@ -1,4 +1,4 @@
-"""What the claims of CM3Leon rest on: statistics, the world they are tested in, and the decoders."""
+"""Tests of statistics, data and decoders of the CM3Leon reproduction."""
 
 import copy
 import math
@@ -48,7 +48,7 @@ def data() -> ExperimentData:
     return experiment_data(TINY, 0)
 
 
-def test_each_subject_has_tests() -> None:
+def test_catalogue_of_claims() -> None:
     assert {claim.verdict for claim in UNTESTABLE_CLAIMS} == {UNTESTABLE}
     assert len({test.__module__ for test in CLAIM_TESTS}) == 6
     assert len(QUICK.seeds) == 1
@@ -56,7 +56,7 @@ def test_each_subject_has_tests() -> None:
 
 
 def test_a_difference_and_its_error() -> None:
-    """Of 1, 2, 3, 4 the mean is 2.5, the deviation sqrt(5 / 3), its error half of that."""
+    """For 1, 2, 3, 4: mean 2.5, standard deviation sqrt(5 / 3), standard error half of that."""
     result = difference(torch.zeros(4).double(), torch.tensor([1.0, 2, 3, 4]).double())
     assert result.mean == pytest.approx(2.5)
     assert result.error == pytest.approx(math.sqrt(5 / 3) / 2)
@@ -69,16 +69,16 @@ def test_a_difference_and_its_error() -> None:
         difference(torch.zeros(1).double(), torch.ones(1).double())
 
 
-def test_what_is_common_to_pairs_does_not_count() -> None:
-    """Documents differ by far more than two ways of asking: a paired difference sees these all the same."""
+def test_difference_is_paired() -> None:
+    """The variance over documents cancels in the paired difference."""
     base_cost = 100 * Rng(0).stream("cost").normal((50,), torch.float64)
     assert difference(
         base_cost, base_cost + 0.1 + 0.01 * Rng(1).stream("more").normal((50,), torch.float64)
     ).significant
 
 
-def test_shares_apart() -> None:
-    """(50 + 1) / 102 = 0.5 and (0 + 1) / 102; variances of shares of 100 add."""
+def test_proportion_difference() -> None:
+    """Proportions (50 + 1) / 102 = 0.5 and (0 + 1) / 102; variances add."""
     result = proportion_difference(0.5, 0.0, 100)
     small = 1 / 102
     assert result.mean == 0.5
@@ -88,7 +88,7 @@ def test_shares_apart() -> None:
     assert proportion_difference(1.0, 1.0, 10).error > 0
 
 
-def test_ranks() -> None:
+def test_rank_correlation_and_interior_minimum() -> None:
     assert rank_correlation([1.0, 2.0, 3.0, 10.0]) == pytest.approx(1)
     assert rank_correlation([4.0, 3.0, 1.0]) == pytest.approx(-1)
     assert rank_correlation([1.0, 2.0, 3.0, 5.0, 4.0]) == pytest.approx(0.9)
@@ -106,7 +106,7 @@ def test_ranks() -> None:
 
 
 @pytest.mark.slow
-def test_tiles_are_exact_where_they_are_known() -> None:
+def test_tiles_are_exact() -> None:
     values = stack_pictures([picture for document in instructions(200, Rng(0), 16) for picture in document.pictures()])
     codes = tiles_of(values, 2, 1024)
     written = codes.encode(values)
@@ -120,7 +120,7 @@ def test_tiles_are_exact_where_they_are_known() -> None:
         codes.encode(values[:, :, :8])
 
 
-def test_tails_are_in_the_memory_and_not_in_the_pairs(data: ExperimentData) -> None:
+def test_tail_creatures_are_only_in_the_memory(data: ExperimentData) -> None:
     train = {row[row != data.modality.symbols.pad].numpy().tobytes() for row in data.modality.encode(data.pairs.values)}
     memory = {row[row != data.modality.symbols.pad].numpy().tobytes() for row in data.retrieval_index.datastore.rows}
     assert len(data.pairs) == TRAIN_VIEWS * TINY.num_head_creatures + TINY.num_scenes
@@ -140,8 +140,8 @@ def test_tails_are_in_the_memory_and_not_in_the_pairs(data: ExperimentData) -> N
 
 
 @pytest.mark.parametrize("which", [ModelKey(0, 1), ModelKey(0, 1, documents=0), ModelKey(0, 2, tuned=True)])
-def test_no_creature_of_the_tail_is_learned(monkeypatch, data: ExperimentData, which: ModelKey) -> None:
-    """Neither from pairs and lessons, nor from documents in front, whose tokens count as well."""
+def test_no_training_on_tail_creatures(monkeypatch, data: ExperimentData, which: ModelKey) -> None:
+    """Neither in training documents nor in retrieved documents, whose tokens are in the loss."""
     base_model(TINY, 0, which.dial)  # with which a tuned one begins
     calls = []
     monkeypatch.setattr(models, "_fit", lambda network, *rest: calls.append(rest) or network)
@@ -153,8 +153,8 @@ def test_no_creature_of_the_tail_is_learned(monkeypatch, data: ExperimentData, w
     assert not any(f" {creature.name} " in text for creature in data.tail_creatures)
 
 
-def test_nats_are_those_of_the_sum(data: ExperimentData) -> None:
-    """Each document's own cost adds up to that of all."""
+def test_document_nlls_sum_to_the_total(data: ExperimentData) -> None:
+    """The sum over documents equals `tokens_nll`."""
     network, symbols = base_model(TINY, 0, 1), data.modality.symbols
     none = [data.test_scenes.rows.new_empty(0)] * len(data.test_scenes.rows)
     total, count = document_nlls(network, data.test_scenes.rows, none, symbols, symbols.is_code)
@@ -164,7 +164,7 @@ def test_nats_are_those_of_the_sum(data: ExperimentData) -> None:
     assert torch.allclose(code_nlls(network, data, data.test_scenes.rows, Rng(0)), total / 64)
 
 
-def test_prompts_hide_what_is_asked(data: ExperimentData) -> None:
+def test_requests_hide_the_answer(data: ExperimentData) -> None:
     symbols = data.modality.symbols
     document = view_document(views(data.tail_creatures[0], 1, Rng(0))[0], 16)
     tokens_of_image_request = image_request(document).tokens(data.modality)
@@ -183,15 +183,15 @@ def test_prompts_hide_what_is_asked(data: ExperimentData) -> None:
     assert symbols.is_text(request.tokens(data.modality)).any()
 
 
-def test_another_picture_stands_in_its_place() -> None:
+def test_replaced_picture() -> None:
     document, other = (instructions(1, Rng(seed), 16)[0] for seed in (0, 1))
     moved = replace_picture(document, other)
     assert np.array_equal(moved.pictures()[-1], other.pictures()[-1])
     assert moved.text() == document.text()
 
 
-def test_holes_hold_the_same_symbols_both_ways(data: ExperimentData) -> None:
-    """A network that answers alike everywhere spends log(count) on each symbol of a hole, in either order."""
+def test_hole_nlls_of_a_uniform_model(data: ExperimentData) -> None:
+    """A uniform network has NLL log(count) per token, with and without right context."""
     flat, count = copy.deepcopy(base_model(TINY, 0, 1)), data.modality.symbols.num_outputs
     flat.token_embed.weight.data.zero_()
     for hide in infilling.HOLES.values():
@@ -206,7 +206,7 @@ def test_holes_hold_the_same_symbols_both_ways(data: ExperimentData) -> None:
     ]
 
 
-def test_attributes_of_the_scene_itself() -> None:
+def test_attribute_accuracy() -> None:
     scenes = draw_scenes(20, Rng(0))
     assert guidance.attribute_accuracy(scenes, scenes) == 1
     assert guidance.attribute_accuracy(scenes, scenes[1:] + scenes[:1]) < 0.5
@@ -216,8 +216,8 @@ def test_attributes_of_the_scene_itself() -> None:
     assert tuning.letter_scores(letters, letters.flip(0)) == [0.0, 1.0, 0.0]
 
 
-def test_what_is_reached_without_a_model() -> None:
-    """Edits change one part of a scene in four; of answers a, b, b the commonest is right twice."""
+def test_baselines() -> None:
+    """An edit changes one of four attributes; the most frequent answer is right as often as it occurs."""
     documents = {
         task: [document for document in instructions(160, Rng(0), 16) if document.task == task]
         for task in tuning.TASK_METRICS
@@ -231,8 +231,8 @@ def test_what_is_reached_without_a_model() -> None:
     assert tuning.TASK_METRICS["letters"].baseline is None
 
 
-def test_the_best_of_several_is_by_words_and_picture(data: ExperimentData) -> None:
-    """Of a document's own picture and another the one is taken that the finder likes better."""
+def test_rerank(data: ExperimentData) -> None:
+    """One candidate per document is chosen."""
     documents = data.test_scenes.documents[:2]
     images = data.test_scenes.pictures[:4]
     chosen = rerank(data, documents, images, 2)
@@ -242,8 +242,8 @@ def test_the_best_of_several_is_by_words_and_picture(data: ExperimentData) -> No
     assert repeat_each([1, 2], 2) == [1, 1, 2, 2]
 
 
-def test_pictures_are_drawn_behind_documents(data: ExperimentData) -> None:
-    """Two ways by turns, with a memory; all that is drawn is of the codebook."""
+def test_sampling_with_retrieval(data: ExperimentData) -> None:
+    """Two specs in turn, with retrieval; all tiles are in the codebook."""
     images = sample_images(
         base_model(TINY, 0, 1),
         data,
@@ -258,8 +258,8 @@ def test_pictures_are_drawn_behind_documents(data: ExperimentData) -> None:
     assert codes.unique().numel() > 10
 
 
-def test_the_tuned_one_begins_with_the_other() -> None:
-    """Two steps at a low rate: near, and not the same; the base model is untouched."""
+def test_tuning_starts_from_the_base_model() -> None:
+    """After two steps at a low learning rate, weights are close but not equal; the base model is unchanged."""
     base, tuned = base_model(TINY, 0, 2), tuned_model(TINY, 0)
     before = base.token_embed.weight
     assert not torch.equal(before, tuned.token_embed.weight)
@@ -268,9 +268,9 @@ def test_the_tuned_one_begins_with_the_other() -> None:
 
 
 @pytest.mark.slow
-def test_side_by_side_is_the_same_as_one_after_the_other() -> None:
-    """Four trainings in two processes, and the tuned decoder behind the one that it goes on from."""
-    parallel = replace(TINY, workers=2)
+def test_parallel_training_equals_serial() -> None:
+    """Four trainings in two processes; tuning follows its base model."""
+    parallel = replace(TINY, num_workers=2)
     for serial_model, parallel_model in (
         (base_model(TINY, 0, 1), base_model(parallel, 0, 1)),
         (tuned_model(TINY, 0), tuned_model(parallel, 0)),

@@ -1,4 +1,4 @@
-"""Who judges: on real scenes, and on answers whose scores are known."""
+"""Tests of the scene classifier and of text scores."""
 
 from dataclasses import replace
 
@@ -33,8 +33,8 @@ def pictures(seed: int, n: int = 500) -> tuple[list[Scene], torch.Tensor]:
 
 
 @pytest.mark.slow
-def test_unseen_scenes_are_told(judge: SceneJudge) -> None:
-    """All things at all places; with the usual steps and 8,000 scenes over 99 %, here, with few, over 80 %."""
+def test_accuracy_on_unseen_scenes(judge: SceneJudge) -> None:
+    """Over 80 % after few steps; over 99 % with the default budget and 8,000 scenes."""
     scenes, values = pictures(1)
     accuracy = judge.accuracy(values, scenes)
     assert accuracy["ground"] > 0.98
@@ -45,8 +45,8 @@ def test_unseen_scenes_are_told(judge: SceneJudge) -> None:
 
 
 @pytest.mark.slow
-def test_the_distance_grows_with_what_is_wrong(judge: SceneJudge) -> None:
-    """Real scenes are nearest, further are those with noise and those with one shape alone."""
+def test_distance_grows_with_corruption(judge: SceneJudge) -> None:
+    """Real scenes are closest; noisy scenes and scenes of one shape are farther."""
     _, real = pictures(1)
     other, values = pictures(2)
     floor = judge.distance(values, real)
@@ -65,7 +65,7 @@ def test_the_distance_grows_with_what_is_wrong(judge: SceneJudge) -> None:
         judge.distance(values[:1], real)
 
 
-def test_the_same_judge_for_the_same_seed() -> None:
+def test_judge_depends_on_the_seed() -> None:
     scenes, values = pictures(0, 40)
     training = replace(TRAINING, steps=2)
     first, same, other = (train_scene_judge(values, scenes, Rng(seed), training).features(values) for seed in (0, 0, 1))
@@ -73,7 +73,7 @@ def test_the_same_judge_for_the_same_seed() -> None:
     assert not torch.equal(first, other)
 
 
-def test_what_is_told() -> None:
+def test_scene_labels() -> None:
     scene = Scene("orange", (Thing("red", "star", "small", (0, 2)), Thing("gray", "circle", "large", (2, 1))))
     labels = scene_labels([scene])
     assert labels["ground"].tolist() == [1]

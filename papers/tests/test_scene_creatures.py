@@ -1,4 +1,4 @@
-"""Creatures with made-up names, each with a look of its own."""
+"""Tests of creatures."""
 
 from collections import Counter
 from dataclasses import replace
@@ -24,7 +24,7 @@ DRAWS = Rng(0)
 MANY = invent(120, DRAWS)
 
 
-def test_names_are_many_and_none_is_a_word_of_the_captions() -> None:
+def test_names_are_distinct_from_caption_words() -> None:
     assert len(set(names())) == len(names()) >= 5000
     assert not set(names()) & {*COLOURS, "ground", "on", "a", "an", "with", "thing"}
     assert all(name.isalpha() and 3 <= len(name) <= 9 for name in names())
@@ -46,7 +46,7 @@ def test_looks_differ_clearly_and_are_symmetric() -> None:
     assert [creature.name for creature in invent(5, Rng(1))] != [creature.name for creature in MANY[:5]]
 
 
-def test_the_first_are_the_same_for_every_number() -> None:
+def test_first_creatures_do_not_depend_on_n() -> None:
     assert invent(7, DRAWS) == MANY[:7]
 
 
@@ -70,7 +70,7 @@ def test_a_picture_by_hand() -> None:
         render_creature(view, 24)
 
 
-def test_views_have_grounds_of_their_own() -> None:
+def test_views_have_different_grounds() -> None:
     creature_views = views(MANY[0], 8, DRAWS)
     assert len({view.ground for view in creature_views}) == 8
     assert {MANY[0].body, MANY[0].mark} & {view.ground for view in creature_views} == set()

@@ -1,4 +1,4 @@
-"""The demonstration that feller ships, and the documents that it is made of."""
+"""Tests of the example documents of feller."""
 
 import json
 import pathlib
@@ -40,7 +40,7 @@ def test_a_packed_demonstration_holds_all_documents(tmp_path: pathlib.Path) -> N
     assert {item["creature"] for item in records if item["folder"] == "memory"} == {item.name for item in demo.tail}
 
 
-def test_the_demonstration_keeps_the_tail_apart() -> None:
+def test_tail_is_only_in_memory_and_tail() -> None:
     demo = demonstration(200, Rng(0), 16)
     assert {name: len(documents) for name, documents in demo.documents.items()} == {
         "pairs": 200,
@@ -53,7 +53,10 @@ def test_the_demonstration_keeps_the_tail_apart() -> None:
     assert (len(demo.head), len(demo.tail)) == (25, 2)
     texts = {name: [document.text() for document in documents] for name, documents in demo.documents.items()}
     for creature in demo.tail:
-        mentions = {name: [text for text in found if creature.name in text.split()] for name, found in texts.items()}
+        mentions = {
+            name: [text for text in folder_texts if creature.name in text.split()]
+            for name, folder_texts in texts.items()
+        }
         assert not any(mentions[name] for name in mentions if name not in ("memory", "tail"))
         assert (len(mentions["memory"]), len(mentions["tail"])) == (4, 2)
         assert not set(mentions["memory"]) & set(mentions["tail"])
@@ -65,7 +68,7 @@ def test_the_demonstration_keeps_the_tail_apart() -> None:
     assert texts["tail"] == [view.caption() for view in demo.tail_views]
     for part, scenes in demo.scenes.items():
         whole = len(demo.documents[part]) // 8 * 8
-        pairs = [one for i, one in enumerate(demo.documents[part]) if i % 8 < 3 or i >= whole]
+        pairs = [document for i, document in enumerate(demo.documents[part]) if i % 8 < 3 or i >= whole]
         for pair, scene in zip(pairs, scenes, strict=True):
             assert (pair.pictures()[0] == render(scene, 16)).all()
 
@@ -73,10 +76,10 @@ def test_the_demonstration_keeps_the_tail_apart() -> None:
 def test_the_demonstration_depends_on_the_seed_alone() -> None:
     first, again, other = (demonstration(24, Rng(seed), 16).documents for seed in (0, 0, 1))
     for name, documents in first.items():
-        assert [one.text() for one in documents] == [one.text() for one in again[name]]
-        assert [one.text() for one in documents] != [one.text() for one in other[name]]
-        for one, same in zip(documents, again[name], strict=True):
-            assert all((a == b).all() for a, b in zip(one.pictures(), same.pictures(), strict=True))
+        assert [document.text() for document in documents] == [document.text() for document in again[name]]
+        assert [document.text() for document in documents] != [document.text() for document in other[name]]
+        for document, same in zip(documents, again[name], strict=True):
+            assert all((a == b).all() for a, b in zip(document.pictures(), same.pictures(), strict=True))
 
 
 @pytest.mark.parametrize("n", [20, 39, 41, 99])
@@ -88,9 +91,11 @@ def test_any_number_of_pairs(n: int) -> None:
 
 def test_twelve_colours_are_enough_for_all_pictures() -> None:
     demo = demonstration(40, Rng(0), 16)
-    pictures = [one for documents in demo.documents.values() for document in documents for one in document.pictures()]
-    found = {tuple(colour) for picture in pictures for colour in picture.reshape(-1, 3).tolist()}
-    assert found == {*COLOURS.values(), BLACK, LIGHT}
+    pictures = [
+        picture for documents in demo.documents.values() for document in documents for picture in document.pictures()
+    ]
+    colours = {tuple(colour) for picture in pictures for colour in picture.reshape(-1, 3).tolist()}
+    assert colours == {*COLOURS.values(), BLACK, LIGHT}
 
 
 def test_too_few_pairs() -> None:

@@ -1,4 +1,4 @@
-"""Scenes, and what is said of them."""
+"""Tests of scenes, captions and instructions."""
 
 import functools
 import itertools
@@ -48,8 +48,8 @@ def some_scenes() -> list[Scene]:
     return draw_scenes(300, Rng(0))
 
 
-def test_scenes_are_as_promised() -> None:
-    """Each colour once; of 300 scenes a third have one, two or three things: within 5 deviations, of 8.2."""
+def test_distribution_of_scenes() -> None:
+    """Colours are distinct; a third of 300 scenes has one, two or three things, within 5 standard deviations of 8.2."""
     for scene in some_scenes():
         colours = [scene.ground, *(thing.colour for thing in scene.things)]
         assert len(set(colours)) == len(colours)
@@ -69,8 +69,8 @@ def test_a_scene_depends_on_its_number_and_the_seed_alone() -> None:
 
 
 @pytest.mark.slow
-def test_scenes_held_out_are_apart_and_made_of_the_same_parts() -> None:
-    """An eighth of all 1,728 scenes of one thing; each pair of parts is among the others as well."""
+def test_held_out_scenes_are_disjoint_and_have_the_same_parts() -> None:
+    """Held out is an eighth of all 1,728 scenes of one thing; each pair of attributes also occurs in training."""
     train, test = draw_scenes(8000, Rng(0), SMALL), draw_scenes(2000, Rng(0), SMALL_HELD_OUT)
     assert draw_scenes(20, Rng(0), SMALL_HELD_OUT) == test[:20]
     assert not {*map(without_config, train)} & {*map(without_config, test)}
@@ -84,7 +84,7 @@ def test_scenes_held_out_are_apart_and_made_of_the_same_parts() -> None:
 
 
 def without_config(scene: Scene) -> Scene:
-    """Return a scene as one of all that there are: of a small variety or not, it looks the same."""
+    """Return a scene with the default configuration."""
     return replace(scene, config=ALL)
 
 
@@ -93,7 +93,7 @@ def _parts(scene: Scene) -> tuple[object, ...]:
     return scene.ground, thing.colour, thing.shape, thing.size, thing.cell
 
 
-def test_things_stand_in_the_order_of_reading() -> None:
+def test_things_are_in_reading_order() -> None:
     for scene in some_scenes():
         cells = [thing.cell for thing in scene.things]
         assert cells == sorted(cells)
@@ -102,8 +102,8 @@ def test_things_stand_in_the_order_of_reading() -> None:
 
 
 @pytest.mark.parametrize("side", [16, 32, 48])
-def test_things_fit_and_do_not_meet(side: int) -> None:
-    """For all layouts, sizes and extreme shifts; a pixel is between things from 32 pixels a side."""
+def test_things_fit_and_do_not_overlap(side: int) -> None:
+    """For all layouts, sizes and extreme shifts; with a gap of one pixel from side 32 on."""
     gap = side // 32
     corners = list(itertools.product((-1.0, 1.0), repeat=2))
     for sizes in itertools.product(SIZES, repeat=2):
@@ -140,7 +140,7 @@ def test_shapes_by_hand() -> None:
     assert shape_mask("cross", 201).mean() == pytest.approx(1 - 0.72**2, abs=6e-3)
 
 
-def test_pictures_have_the_colours_of_what_is_in_them() -> None:
+def test_rendered_colours() -> None:
     picture = render(THREE, 32)
     assert picture.shape == (32, 32, 3)
     assert picture.dtype == np.uint8
@@ -155,7 +155,7 @@ def test_pictures_have_the_colours_of_what_is_in_them() -> None:
         render(TWO, 20)
 
 
-def test_captions_say_what_there_is() -> None:
+def test_captions_name_all_things() -> None:
     captions = set()
     for choices in make_choices(200, "caption", Rng(0)):
         text = caption(THREE, choices)
@@ -209,8 +209,8 @@ def test_questions_have_the_right_answers() -> None:
 
 
 @pytest.mark.slow
-def test_no_lesson_shows_a_scene_that_is_held_out() -> None:
-    """Before or after an edit; what comes of an edit of one that is held out may be any other."""
+def test_edits_do_not_show_held_out_scenes() -> None:
+    """Neither before nor after an edit; edits of held-out scenes may give any scene."""
     train, test = (
         draw_scenes(2000, Rng(0), SMALL),
         {without_config(scene) for scene in draw_scenes(2000, Rng(1), SMALL_HELD_OUT)},
@@ -226,7 +226,7 @@ def test_no_lesson_shows_a_scene_that_is_held_out() -> None:
     assert edit(draw_scenes(1, Rng(0), SMALL_HELD_OUT)[0], Choices(48 * [0.0])).instruction.startswith("make the ")
 
 
-def test_edits_do_what_they_say() -> None:
+def test_edits_match_their_instructions() -> None:
     counts = Counter()
     for scene, choices in zip(some_scenes(), make_choices(300, "edit", Rng(0)), strict=True):
         change = edit(scene, choices)
@@ -259,7 +259,7 @@ def test_edits_do_what_they_say() -> None:
     assert min(counts[name] for name in ("ground", "recolour", "remove", "add")) > 20
 
 
-def test_there_is_room_beside_one_thing_outside_the_middle_and_never_beside_three() -> None:
+def test_free_cells() -> None:
     for size, cell in itertools.product(SIZES, CELLS):
         assert bool(free_cells(Scene("blue", (replace(STAR, size=size, cell=cell),)))) == (cell != (1, 1))
     assert free_cells(THREE) == []
@@ -287,7 +287,7 @@ def test_edges_by_hand() -> None:
     assert not edges(render(Scene("blue", ()), 16)).any()
 
 
-def test_words_held_out_are_none_of_the_others_and_have_the_same_letters() -> None:
+def test_held_out_words_are_disjoint_and_have_the_same_letters() -> None:
     letterings = [draw_lettering(choices) for choices in make_choices(100, "letters", Rng(0))]
     assert {len(lettering.word) for lettering in letterings} == {1, 2, 3}
     assert all(lettering.ink != lettering.ground for lettering in letterings)
@@ -351,8 +351,8 @@ def test_instructions_follow_the_templates() -> None:
     ("config", "prefixes"),
     [(ALL, ["how many", "what colour", "what shape", "where"]), (SMALL, ["what colour", "what shape", "where"])],
 )
-def test_no_answer_is_right_by_habit(config: SceneConfig, prefixes: list[str]) -> None:
-    """Of 400 (seeded) each kind has its share, within 5 deviations, and its commonest answer less than 70 %."""
+def test_answers_are_balanced(config: SceneConfig, prefixes: list[str]) -> None:
+    """Of 400 (seeded), categories are uniform within 5 standard deviations, and no answer exceeds 70 %."""
     answers_by_question: dict[str, Counter[str]] = {}
     documents = [
         document for document in instructions(400 * len(TASKS), Rng(0), 16, config) if document.task == "question"

@@ -1,4 +1,4 @@
-"""The claims of Voicebox: what measures them, with known numbers, and their form on sounds that are made here."""
+"""Tests of the Voicebox reproduction on synthetic sounds, and verdicts for known results."""
 
 import json
 import math
@@ -41,7 +41,7 @@ SPEAKERS = ("ann", "bob")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Write digits of two speakers, four takes each: hums whose pitch is the speaker's and the digit's."""
+    """Folder with digits of two speakers, four takes each: tones with pitch by speaker and digit."""
     root = tmp_path_factory.mktemp("data")
     place = root / "speech" / "fsdd"
     (place / "recordings").mkdir(parents=True)
@@ -88,7 +88,7 @@ def tiny(folder) -> Setting:
 
 
 def clip(digit: int, durations: list[int], value: float = 0.0, speaker: int = 0) -> Clip:
-    """Make a clip of two phones between silences; its frames hold a number and their place."""
+    """Return a clip of two phones between silences; its frames hold a value and their index."""
     n = sum(durations)
     mel = torch.full((n, MEL.n_mels), value)
     mel[:, 0] = torch.arange(n)
@@ -109,14 +109,14 @@ def test_digits_are_read_split_and_standardised(digits: Digits) -> None:
     assert [digits.inventory.names[i] for i in digits.pronunciations()[3]] == ["SIL", "AA_B", "B_E", "SIL"]
 
 
-def test_takes_may_be_left_out(folder) -> None:
+def test_max_takes(folder) -> None:
     place = folder / "speech" / "fsdd"
     assert len(read_digits(place, max_takes=6).train) == 20
     with pytest.raises(InputError, match="takes below and from 5"):
         read_digits(place, max_takes=5)
 
 
-def test_chains_join_silences_and_know_their_words() -> None:
+def test_chains_merge_silences_and_index_words() -> None:
     rows = concatenate_clips([[clip(4, [1, 2, 3, 2], 0.5), clip(7, [3, 1, 1, 0], 0.7)], [clip(1, [0, 4, 1, 1])]])
     assert rows.duration.tolist() == [[1, 2, 3, 5, 1, 1, 0], [0, 4, 1, 1, 0, 0, 0]]
     assert rows.phone.tolist()[0] == [0, 1, 2, 0, 1, 2, 0]
@@ -139,7 +139,7 @@ def test_chains_are_of_one_speaker_and_of_all_lengths(digits: Digits) -> None:
     assert all(abs(lengths.count(n) - 80) < 4 * 8 for n in range(2, 7))
 
 
-def test_batches_hold_chains_of_like_length_and_none_more_often(digits: Digits) -> None:
+def test_batches_have_chains_of_similar_length_without_bias(digits: Digits) -> None:
     get_batch = make_batch_fn(digits.train, 4, Rng(0))
     batches = [get_batch(step, slice(0, 4)) for step in range(60)]
     padding = [1 - b["given"]["valid"].double().mean().item() for b in batches]
@@ -155,12 +155,12 @@ def test_batches_hold_chains_of_like_length_and_none_more_often(digits: Digits) 
 
 
 @pytest.mark.parametrize(("first", "last", "wanted"), [(0, 0, (3, 16)), (1, 1, (17, 31)), (0, 1, (3, 31))])
-def test_words_take_half_of_the_silence_beside_them_but_not_much(first, last, wanted) -> None:
+def test_words_include_a_margin_of_silence(first, last, wanted) -> None:
     duration, word = torch.tensor([6, 5, 3, 5, 4, 3, 30]), torch.tensor([-1, 0, 0, -1, 1, 1, -1])
     assert word_span(duration, word, first, last) == wanted
 
 
-def test_words_are_cut_out_row_after_row() -> None:
+def test_words_are_cut_row_by_row() -> None:
     rows = concatenate_clips([[clip(4, [0, 2, 3, 0], 0.5), clip(7, [0, 1, 1, 0], 0.7)], [clip(1, [0, 4, 1, 0], 0.9)]])
     segments = cut_words(rows.x, rows.duration, rows.word, rows.digit >= 0)
     assert segments.valid.sum(1).tolist() == [5, 2, 5]
@@ -172,7 +172,7 @@ def test_words_are_cut_out_row_after_row() -> None:
     assert cut_segments(rows.x, rows.duration, rows.word, [0, 0], [1, 0]).valid.sum(1).tolist() == [7, 5]
 
 
-def test_a_listener_does_not_hear_padding() -> None:
+def test_classifier_ignores_padding() -> None:
     torch.manual_seed(0)
     network = Classifier(MEL.n_mels, 10).eval()
     x = torch.randn(2, 24, MEL.n_mels)
@@ -184,7 +184,7 @@ def test_a_listener_does_not_hear_padding() -> None:
     assert torch.equal(padded, network(torch.nn.functional.pad(x, (0, 0, 0, 8), value=-9.0), marks))
 
 
-def test_judges_learn_what_is_said_and_by_whom(digits: Digits) -> None:
+def test_judges_classify_digits_and_speakers(digits: Digits) -> None:
     judges = train_judges(digits, 60, Rng(0))
     words, labels = clip_words(digits.test), torch.tensor([clip.digit for clip in digits.test])
     assert judges.digit.accuracy(words, labels) > 0.9
@@ -194,7 +194,7 @@ def test_judges_learn_what_is_said_and_by_whom(digits: Digits) -> None:
     assert judges.digit.accuracy(words, (labels + 1) % 10) < 0.1
 
 
-def test_what_is_hidden_are_words_and_silences_that_nobody_keeps() -> None:
+def test_hidden_phones_are_target_words_and_silences_without_context() -> None:
     chain = [clip(i, [1, 2, 2, 1]) for i in range(3)]
     rows = concatenate_clips([chain, chain[:2]])
     last = InfillingTask(rows, torch.tensor([[False, False, True], [False, True, False]]))
@@ -206,28 +206,28 @@ def test_what_is_hidden_are_words_and_silences_that_nobody_keeps() -> None:
     assert two.target_digits.tolist() == [1, 2, 0, 1]
 
 
-def test_what_is_kept_moves_where_durations_change() -> None:
+def test_context_is_shifted_when_durations_change() -> None:
     chain = [clip(i, [1, 2, 2, 1], i / 10) for i in range(3)]
     task = InfillingTask(concatenate_clips([chain]), torch.tensor([[False, True, False]]))
     new = task.rows.duration.clone()
     new[0, 4:6] = torch.tensor([5, 0])
     moved = task.with_durations(new)
     assert moved.rows.valid.sum().item() == 18 - 4 + 5
-    context = frames_of(task.kept, task.rows.duration, task.rows.x.shape[1])
-    after = frames_of(moved.kept, new, moved.rows.x.shape[1])
+    context = frames_of(task.context, task.rows.duration, task.rows.x.shape[1])
+    after = frames_of(moved.context, new, moved.rows.x.shape[1])
     assert torch.equal(task.rows.x[context], moved.rows.x[after])
     assert not moved.rows.x[~after].any()
     assert moved.rows.frame_phone[0].tolist() == repeat_by_duration(task.rows.phone, new)[0].tolist()
 
 
-def test_kept_frames_come_out_as_they_went_in(digits: Digits) -> None:
+def test_context_frames_are_unchanged(digits: Digits) -> None:
     network = FrameInfiller(16, 2, 2).build((1, MEL.n_mels), {"phone": len(digits.inventory)}, Rng(0))
     task = sample_task(digits.test, 3, Rng(0))
     x = infill_words(network, models.FRAME_MODELS["flow"].path, task, Rng(1), nfe=2)
     rows = task.rows
-    kept = frames_of(task.kept, rows.duration, rows.x.shape[1])
-    assert torch.equal(x[kept], rows.x[kept])
-    assert not torch.equal(x[rows.valid & ~kept], rows.x[rows.valid & ~kept])
+    context = frames_of(task.context, rows.duration, rows.x.shape[1])
+    assert torch.equal(x[context], rows.x[context])
+    assert not torch.equal(x[rows.valid & ~context], rows.x[rows.valid & ~context])
     lengths = infilled_segments(task, x).valid.sum(1)
     assert (lengths <= frames_of(task.hidden, rows.duration).sum(1) + MARGIN).all()
     assert (lengths > 0).all()
@@ -256,7 +256,7 @@ def test_durations_are_compared_with_the_truth() -> None:
     assert metrics.distance == pytest.approx(distance.item())
 
 
-def test_noise_has_the_ratio_that_was_asked_for() -> None:
+def test_noise_has_the_signal_to_noise_ratio() -> None:
     random = np.random.default_rng(0)
     sound, noise = (random.normal(size=4_000).astype(np.float32) for _ in range(2))
     span = slice(1_000, 3_000)
@@ -267,7 +267,7 @@ def test_noise_has_the_ratio_that_was_asked_for() -> None:
     assert snr == pytest.approx(-10, abs=0.01)
 
 
-def test_a_word_is_put_between_the_silences_of_another() -> None:
+def test_replaced_word_keeps_the_silences() -> None:
     new = tasks.replace_word(clip(4, [2, 3, 4, 1], 0.5), 8, torch.tensor([0, 5, 6, 7, 0]))
     assert new.duration.tolist() == [2, 1, 1, 1, 1]
     assert new.mel[:, 0].tolist() == [0, 1, 0, 0, 0, 9]
@@ -277,7 +277,7 @@ def test_a_word_is_put_between_the_silences_of_another() -> None:
 @pytest.mark.parametrize(
     "test", REQUIRED_MODELS, ids=lambda test: f"{test.__module__.rpartition('.')[2]}.{test.__name__}"
 )
-def test_each_claim_has_its_form(test, tiny: Setting, monkeypatch) -> None:
+def test_claims_are_well_formed(test, tiny: Setting, monkeypatch) -> None:
     monkeypatch.setattr(headline, "transcribe", lambda items: ["one"] * len(items))
     monkeypatch.setattr(SpeakerEncoder, "embed", lambda self, items: torch.eye(256)[: len(items)])
     monkeypatch.setattr(durations, "CHAIN_FACTOR", 1)
@@ -291,7 +291,7 @@ def test_each_claim_has_its_form(test, tiny: Setting, monkeypatch) -> None:
         assert "\n" not in claim.claim + claim.paper + claim.ours + claim.spread
 
 
-def test_without_the_digits_nothing_is_tested(tmp_path) -> None:
+def test_claims_are_untestable_without_the_digits(tmp_path) -> None:
     results = list(voicebox(True, None))
     assert len(results) == len(REQUIRED_MODELS) + 4
     assert {claim.verdict for claim in results} == {UNTESTABLE}
@@ -300,27 +300,27 @@ def test_without_the_digits_nothing_is_tested(tmp_path) -> None:
         voicebox(True, None, "nothing")
 
 
-def test_the_usual_model_begins_as_the_one_that_is_compared(tiny: Setting) -> None:
-    """What the usual model is after a few steps is what would come of so many steps alone."""
+def test_main_model_starts_as_the_flow_model(tiny: Setting) -> None:
+    """The main model after `comparison_steps` equals the flow model."""
     both = models._train_model(tiny, models.MAIN, 0)
     short = models._train_model(tiny, "flow", 0)
     assert all(np.array_equal(both["flow"][name], short["flow"][name]) for name in short["flow"])
     assert any(not np.array_equal(both["long"][name], both["flow"][name]) for name in short["flow"])
 
 
-def verdicts(module, test, known: list, monkeypatch) -> list[str]:
-    """Return verdicts where known figures were measured, one for each seed."""
-    monkeypatch.setattr(module, "evaluate_seeds", lambda setting, evaluate: known)
-    return [claim.verdict for claim in test.__wrapped__(Setting(seeds=tuple(range(len(known)))))]
+def verdicts(module, test, results: list, monkeypatch) -> list[str]:
+    """Return the verdicts for given results, one per seed."""
+    monkeypatch.setattr(module, "evaluate_seeds", lambda setting, evaluate: results)
+    return [claim.verdict for claim in test.__wrapped__(Setting(seeds=tuple(range(len(results)))))]
 
 
-def hears(accuracy: float, similarity: float = 0.5, distance: float = 1.0) -> Metrics:
+def metrics(accuracy: float, similarity: float = 0.5, distance: float = 1.0) -> Metrics:
     return Metrics(accuracy, 1.0, similarity, distance)
 
 
 def test_claims_of_the_headline(monkeypatch) -> None:
     def shows(*by_calls: float) -> headline.Headline:
-        return headline.Headline(hears(1.0), tuple(hears(value) for value in by_calls))
+        return headline.Headline(metrics(1.0), tuple(metrics(value) for value in by_calls))
 
     good = shows(0.5, 0.84, 0.85, 0.86, 0.85)
     assert verdicts(headline, headline.understood, [good, good], monkeypatch) == [HOLDS, HOLDS]
@@ -343,7 +343,7 @@ def test_claims_of_losses_and_paths(monkeypatch) -> None:
             "real": (1.0, 0.0, 1.0),
             "others": (1.0, 0.0, 0.0),
         }
-        return {kind: comparisons.LossComparison(hears(a, distance=d), v) for kind, (a, d, v) in rows.items()}
+        return {kind: comparisons.LossComparison(metrics(a, distance=d), v) for kind, (a, d, v) in rows.items()}
 
     good = beside((0.8, 2.0, 0.7), (0.84, 3.0, 0.6), (0.8, 2.0, 0.65))
     assert verdicts(comparisons, comparisons.losses, [good, good], monkeypatch) == [HOLDS] * 4
@@ -352,7 +352,7 @@ def test_claims_of_losses_and_paths(monkeypatch) -> None:
 
     def by(flow, diffusion, score) -> dict:
         rows = {"flow": flow, "diffusion": diffusion, "score": score}
-        return {kind: tuple(hears(value) for value in row) for kind, row in rows.items()}
+        return {kind: tuple(metrics(value) for value in row) for kind, row in rows.items()}
 
     good = by((0.1, 0.8, 0.8, 0.8, 0.84), (0.9, 0.5, 0.8, 0.8, 0.9), (0.9, 0.4, 0.9, 0.9, 0.9))
     assert verdicts(comparisons, comparisons.paths, [good], monkeypatch) == [HOLDS] * 3

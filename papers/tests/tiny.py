@@ -1,4 +1,4 @@
-"""The claims of CM3Leon at a size at which nothing is learned."""
+"""Smallest budget of the CM3Leon reproduction."""
 
 from feller_papers.cm3leon.setting import Setting
 

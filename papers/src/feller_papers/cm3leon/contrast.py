@@ -83,11 +83,12 @@ def mixture(setting: Setting) -> Iterator[Claim]:
             f"{spread_of(ratio)} of the larger by the smaller, asked to be at most {MAX_RATIO:g}",
             verdict(max(ratio) <= MAX_RATIO),
         )
-        gain = [min(kept[:2]) / kept[2] for _, kept in results]
+        gain = [min(reranked[:2]) / reranked[2] for _, reranked in results]
         yield Claim(
             f"both together, k = {k}, are better than each, where the best of {setting.best_of} is kept",
             "the mixture keeps improving with the number of candidates, each alone stagnates",
-            f"FD-cnn of scenes, the best by what finds documents: {_format_means([kept for _, kept in results])}",
+            f"FD-cnn of scenes, the best by what finds documents:"
+            f" {_format_means([reranked for _, reranked in results])}",
             f"{spread_of(gain)} of the better one alone by the mixture, asked to be {MIN_RATIO:g} each",
             verdict(min(gain) >= MIN_RATIO),
         )

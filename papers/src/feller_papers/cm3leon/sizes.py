@@ -40,5 +40,5 @@ def perplexity(setting: Setting) -> Iterator[Claim]:
         f"{seeds_of(setting.seeds)}; nats a code saved by each step of size {format_differences(steps)}, each asked to"
         " be three"
         " standard errors",
-        verdict(all(one.significant for one in steps)),
+        verdict(all(step.significant for step in steps)),
     )

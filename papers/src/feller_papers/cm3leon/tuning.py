@@ -49,17 +49,18 @@ def _text_metric(score: Callable[[str, str], float]) -> ScoreFn:
     return score_documents
 
 
-def scene_scores(drawn: UInt8[Tensor, "n 3 h w"], real: UInt8[Tensor, "n 3 h w"]) -> list[float]:
+def scene_scores(images: UInt8[Tensor, "n 3 h w"], real: UInt8[Tensor, "n 3 h w"]) -> list[float]:
     """Return the attribute accuracy of each picture."""
-    pairs = zip(read_scenes(real), read_scenes(drawn), strict=True)
+    pairs = zip(read_scenes(real), read_scenes(images), strict=True)
     return [attribute_accuracy([a], [b]) for a, b in pairs]
 
 
-def letter_scores(drawn: UInt8[Tensor, "n 3 h w"], real: UInt8[Tensor, "n 3 h w"]) -> list[float]:
+def letter_scores(images: UInt8[Tensor, "n 3 h w"], real: UInt8[Tensor, "n 3 h w"]) -> list[float]:
     """Return the share of correct letters of each picture, position by position."""
-    word_pairs = zip(read_letters(drawn), read_letters(real), strict=True)
+    word_pairs = zip(read_letters(images), read_letters(real), strict=True)
     return [
-        sum(a == b for a, b in zip(one, other, strict=False)) / max(len(one), len(other)) for one, other in word_pairs
+        sum(a == b for a, b in zip(predicted, expected, strict=False)) / max(len(predicted), len(expected))
+        for predicted, expected in word_pairs
     ]
 
 

@@ -81,17 +81,17 @@ def questions(scene: Scene) -> tuple[Question, ...]:
     Without count questions if all scenes have the same number of things: the answer would not need the picture.
     """
     shapes = Counter(thing.shape for thing in scene.things)
-    found = [Question("colour", "what colour is the ground?", scene.ground)]
+    all_questions = [Question("colour", "what colour is the ground?", scene.ground)]
     if len({*scene.config.counts}) > 1:
-        found.append(Question("count", "how many things are there?", str(len(scene.things))))
+        all_questions.append(Question("count", "how many things are there?", str(len(scene.things))))
         for shape, number in shapes.items():
-            found.append(Question("count", f"how many {plural(shape)} are there?", str(number)))
+            all_questions.append(Question("count", f"how many {plural(shape)} are there?", str(number)))
     for thing in scene.things:
         if shapes[thing.shape] == 1:
-            found.append(Question("colour", f"what colour is the {thing.shape}?", thing.colour))
-        found.append(Question("shape", f"what shape is the {thing.colour} thing?", thing.shape))
-        found.append(Question("place", f"where is the {colour_shape(thing)}?", thing.place))
-    return tuple(found)
+            all_questions.append(Question("colour", f"what colour is the {thing.shape}?", thing.colour))
+        all_questions.append(Question("shape", f"what shape is the {thing.colour} thing?", thing.shape))
+        all_questions.append(Question("place", f"where is the {colour_shape(thing)}?", thing.place))
+    return tuple(all_questions)
 
 
 def plural(shape: str) -> str:

@@ -62,7 +62,7 @@ def evaluate(trained: TrainedModels) -> dict[str, DurationMetrics]:
     results = {"truth": compare_durations(rows.duration[None], rows, hidden, train_rows)}
     for model in DURATION_MODELS:
         samples = NUM_SAMPLES if model == "drawn" else 1
-        context = task.kept if model != "alone" else torch.zeros_like(task.kept)
+        context = task.context if model != "alone" else torch.zeros_like(task.context)
         durations = [trained.sample_durations(model, rows, context, rng.fold_in(model, i)) for i in range(samples)]
         results[model] = compare_durations(torch.stack(durations), rows, hidden, train_rows)
     return results

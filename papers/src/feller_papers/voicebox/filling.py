@@ -46,7 +46,7 @@ class InfillingTask:
         return in_word | (silence & left_hidden & (right_hidden | at_end))
 
     @property
-    def kept(self) -> Bool[Tensor, "b m"]:
+    def context(self) -> Bool[Tensor, "b m"]:
         """True at context phones."""
         return self.rows.phone_valid & ~self.hidden
 
@@ -62,7 +62,7 @@ class InfillingTask:
         old_start, new_start = (d.cumsum(1) - d for d in (rows.duration, duration))
         place = torch.arange(phone_index.shape[1]) - new_start.gather(1, phone_index) + old_start.gather(1, phone_index)
         moved = rows.x.gather(1, place.clamp(0, rows.x.shape[1] - 1)[:, :, None].expand(-1, -1, rows.x.shape[2]))
-        x = zero_invalid(moved, frames_of(self.kept, duration, phone_index.shape[1]))
+        x = zero_invalid(moved, frames_of(self.context, duration, phone_index.shape[1]))
         valid = torch.arange(phone_index.shape[1]) < duration.sum(1, keepdim=True)
         return replace(self, rows=replace(rows, x=x, valid=valid, duration=duration))
 
@@ -91,7 +91,7 @@ def infill_words(
         network,
         path,
         rows.x,
-        frames_of(task.kept, rows.duration, rows.x.shape[1]),
+        frames_of(task.context, rows.duration, rows.x.shape[1]),
         rows.frame_phone,
         rng=rng,
         valid=rows.valid,

@@ -169,11 +169,15 @@ def evaluate_editing(trained: TrainedModels) -> tuple[float, float]:
     word_mask = torch.zeros_like(rows.digit, dtype=torch.bool)
     word_mask[:, EDITED_WORD] = True
     original, task = InfillingTask(old, word_mask), InfillingTask(rows, word_mask)
-    task = task.with_durations(trained.sample_durations("at once", rows, task.kept, rng))
+    task = task.with_durations(trained.sample_durations("at once", rows, task.context, rng))
     x = infill_words(trained.network(MAIN), FRAME_MODELS["flow"].path, task, rng)
-    kept_before = old.x[frames_of(original.kept, old.duration, old.x.shape[1])]
-    kept = x[frames_of(task.kept, task.rows.duration, x.shape[1])]
-    unchanged = torch.eq(kept, kept_before).all(1).double().mean().item() if kept.shape == kept_before.shape else 0.0
+    old_context = old.x[frames_of(original.context, old.duration, old.x.shape[1])]
+    new_context = x[frames_of(task.context, task.rows.duration, x.shape[1])]
+    unchanged = (
+        torch.eq(new_context, old_context).all(1).double().mean().item()
+        if new_context.shape == old_context.shape
+        else 0.0
+    )
     return unchanged, trained.judges.digit.accuracy(
         cut_words(x, task.rows.duration, task.rows.word, word_mask), task.target_digits
     )
