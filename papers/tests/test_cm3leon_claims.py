@@ -139,15 +139,15 @@ def test_tail_creatures_are_only_in_the_memory(data: ExperimentData) -> None:
     assert read_scenes(data.test_scenes.pictures)[0].ground == data.scenes[0].ground
 
 
-@pytest.mark.parametrize("which", [ModelKey(0, 1), ModelKey(0, 1, documents=0), ModelKey(0, 2, tuned=True)])
-def test_no_training_on_tail_creatures(monkeypatch, data: ExperimentData, which: ModelKey) -> None:
+@pytest.mark.parametrize("key", [ModelKey(0, 1), ModelKey(0, 1, documents=0), ModelKey(0, 2, tuned=True)])
+def test_no_training_on_tail_creatures(monkeypatch, data: ExperimentData, key: ModelKey) -> None:
     """Neither in training documents nor in retrieved documents, whose tokens are in the loss."""
-    base_model(TINY, 0, which.dial)  # with which a tuned one begins
+    base_model(TINY, 0, key.dial)  # with which a tuned one begins
     calls = []
     monkeypatch.setattr(models, "_fit", lambda network, *rest: calls.append(rest) or network)
-    models._train.__wrapped__(TINY, which)
+    models._train.__wrapped__(TINY, key)
     ((objective, dataset, *_),) = calls
-    if which.documents and not which.tuned:
+    if key.documents and not key.tuned:
         assert torch.equal(objective.datastore.datastore.rows, data.modality.encode(data.pairs.values))
     text = " ".join(data.modality.texts(dataset.values))
     assert not any(f" {creature.name} " in text for creature in data.tail_creatures)
@@ -167,10 +167,10 @@ def test_document_nlls_sum_to_the_total(data: ExperimentData) -> None:
 def test_requests_hide_the_answer(data: ExperimentData) -> None:
     symbols = data.modality.symbols
     document = view_document(views(data.tail_creatures[0], 1, Rng(0))[0], 16)
-    tokens_of_image_request = image_request(document).tokens(data.modality)
-    assert tokens_of_image_request[0] == symbols.eos
-    assert tokens_of_image_request[-1] == symbols.break_token
-    assert not symbols.is_code(tokens_of_image_request).any()
+    image_tokens = image_request(document).tokens(data.modality)
+    assert image_tokens[0] == symbols.eos
+    assert image_tokens[-1] == symbols.break_token
+    assert not symbols.is_code(image_tokens).any()
     request, truth = text_request(document)
     tokens = request.tokens(data.modality)
     assert truth == document.text()

@@ -338,7 +338,7 @@ def test_instructions_follow_the_templates() -> None:
                 document.items[0].removeprefix("Question: ").partition("?")[0] + "?",
                 document.items[1].text,
             )
-            assert (question, answer) in [(question_.text, question_.answer) for question_ in questions(scene)]
+            assert (question, answer) in [(item.text, item.answer) for item in questions(scene)]
         else:
             assert kinds == "tap"
             assert document.items[0].startswith("Describe the given picture")

@@ -40,5 +40,5 @@ UNTESTABLE_CLAIMS = (
 
 
 def cm3leon(quick: bool, data: pathlib.Path | None, only: str = "") -> Iterator[Claim]:
-    """Test the paper's claims in order, or only those of tests with `only` in their name."""
+    """Return the tested claims in order, or only those of tests with `only` in their name."""
     return tested(CLAIM_TESTS, QUICK if quick else Setting(), only, UNTESTABLE_CLAIMS)

@@ -40,7 +40,7 @@ def code_nlls(
     retriever: Retriever = TEXT_RETRIEVER,
     token_mask: Of | None = None,
 ) -> Float64[Tensor, " n"]:
-    """Mean negative log-likelihood per picture token of each document, in nats.
+    """Return the mean negative log-likelihood per picture token of each document, in nats.
 
     Args:
         network: Decoder.
@@ -95,7 +95,7 @@ def sample_images(
     specs: Sequence[SamplingSpec] = (SamplingSpec(),),
     num_retrieved: int = 0,
 ) -> UInt8[Tensor, "n 3 h w"]:
-    """Sample the last picture of each document.
+    """Return a sampled last picture of each document.
 
     Args:
         network: Decoder.

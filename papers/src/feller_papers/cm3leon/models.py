@@ -77,7 +77,7 @@ def _load(setting: Setting, key: ModelKey) -> GPTNetwork:
 
 @functools.cache
 def _train_all(setting: Setting) -> dict[ModelKey, Weights]:
-    """Train all decoders of all seeds in parallel, the longest first; results depend only on the seed."""
+    """Return the weights of all decoders, trained in parallel; results depend only on the seed."""
     sizes = [[ModelKey(seed, dial)] for dial in reversed(setting.dials) for seed in setting.seeds]
     jobs = [keys if keys[0].dial != setting.dial else [*keys, replace(keys[0], tuned=True)] for keys in sizes]
     jobs += [[ModelKey(seed, setting.dial, documents=0)] for seed in setting.seeds]
@@ -92,14 +92,14 @@ def _train_all(setting: Setting) -> dict[ModelKey, Weights]:
 
 
 def _train_weights(setting: Setting, job: list[ModelKey]) -> list[Weights]:
-    """Train decoders sequentially, and return their weights."""
+    """Return the weights of decoders, trained sequentially."""
     trained = [_train(setting, key) for key in job]
     return [{name: values.numpy() for name, values in network.state_dict().items()} for network in trained]
 
 
 @functools.cache
 def _train(setting: Setting, key: ModelKey) -> GPTNetwork:
-    """Train a decoder in this process; instruction tuning starts from the base model."""
+    """Return a decoder, trained in this process; instruction tuning starts from the base model."""
     data, seed, documents = experiment_data(setting, key.seed), key.seed, key.documents
     training = replace(TRAINING, batch_size=setting.batch_size, steps=setting.steps)
     if key.tuned:

@@ -33,26 +33,26 @@ def read_scenes(pictures: UInt8[Tensor, "n 3 side side"]) -> list[Scene]:
 
 
 def _read(pictures: UInt8[Tensor, "n 3 side side"]) -> list[Scene]:
-    templates_, masks = templates(pictures.shape[3])
+    thing_templates, masks = templates(pictures.shape[3])
     masks, names, each = masks.to(pictures.device), list(COLOURS), torch.arange(len(pictures), device=pictures.device)
     palette = torch.tensor(list(COLOURS.values()), dtype=torch.float32, device=pictures.device)
     levels, ground = pictures.flatten(2).float(), grounds(nearest_colours(pictures))
     error = (levels[:, None] - palette[:, :, None]).square().sum(2)
     step = (palette[ground][:, None] - palette).square().sum(2)  # between a colour and the ground, [n, colours]
     gain = error[each, ground][:, None] - error  # of a pixel that gets a colour in place of the ground's
-    things_of: list[list[Thing]] = [[] for _ in range(len(pictures))]
+    things_per_picture: list[list[Thing]] = [[] for _ in range(len(pictures))]
     active = torch.ones_like(each, dtype=torch.bool)
     for _ in range(MAX_THINGS):
         best = (gain @ masks.T).flatten(1).max(1)
-        colour, template = best.indices // len(templates_), best.indices % len(templates_)
+        colour, template = best.indices // len(thing_templates), best.indices % len(thing_templates)
         active = (
             active & (best.values >= MIN_EXPLAINED * masks[template].sum(1) * step[each, colour]) & (colour != ground)
         )
         for i in active.nonzero()[:, 0].tolist():
-            things_of[i].append(Thing(names[colour[i]], *templates_[template[i]]))
+            things_per_picture[i].append(Thing(names[colour[i]], *thing_templates[template[i]]))
         gain = torch.where(masks[template].bool()[:, None], -step[:, :, None], gain)
         gain[each, colour] = -step[each, colour][:, None]
-    return [Scene(names[ground[i]], tuple(things)) for i, things in enumerate(things_of)]
+    return [Scene(names[ground[i]], tuple(things)) for i, things in enumerate(things_per_picture)]
 
 
 @functools.cache

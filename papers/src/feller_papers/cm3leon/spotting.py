@@ -26,7 +26,7 @@ def nearest_views(pictures: UInt8[Tensor, "n 3 side side"], creatures: Sequence[
     if not creatures or side % SIDE_MULTIPLE:
         raise UsageError("creatures and pictures of 16, 32, ... pixels", f"{len(creatures)} and {side}")
     dots = F.avg_pool2d(pictures.float(), side // GRID_SIZE)
-    nearest = _Nearest.none(len(pictures), pictures.device)
+    nearest = _Nearest.empty(len(pictures), pictures.device)
     for ground, colour in COLOURS.items():
         candidates = [i for i, creature in enumerate(creatures) if ground in creature.grounds]
         if not candidates:
@@ -40,11 +40,11 @@ def nearest_views(pictures: UInt8[Tensor, "n 3 side side"], creatures: Sequence[
             outside = error.sum((1, 2)) - error[:, MIDDLE, MIDDLE][:, rows].sum((1, 2))
             distance = outside[:, None] + torch.cdist(patch, pattern).square()
             best = distance.min(1)
-            which = torch.tensor(candidates, device=pictures.device)[best.indices]
-            nearest = nearest.or_nearer(best.values, which, list(COLOURS).index(ground), number)
+            index = torch.tensor(candidates, device=pictures.device)[best.indices]
+            nearest = nearest.update(best.values, index, list(COLOURS).index(ground), number)
     return [
         View(creatures[i], list(COLOURS)[ground], list(PARTS)[part])
-        for i, ground, part in torch.stack([nearest.which, nearest.ground, nearest.part], 1).tolist()
+        for i, ground, part in torch.stack([nearest.index, nearest.ground, nearest.part], 1).tolist()
     ]
 
 
@@ -53,20 +53,20 @@ class _Nearest:
     """Nearest view so far of each picture."""
 
     distance: Tensor
-    which: Tensor
+    index: Tensor
     ground: Tensor
     part: Tensor
 
     @classmethod
-    def none(cls, n: int, device: torch.device) -> "_Nearest":
+    def empty(cls, n: int, device: torch.device) -> "_Nearest":
         zeros = torch.zeros(n, dtype=torch.long, device=device)
         return cls(torch.full((n,), torch.inf, device=device), zeros, zeros, zeros)
 
-    def or_nearer(self, distance: Tensor, which: Tensor, ground: int, part: int) -> "_Nearest":
+    def update(self, distance: Tensor, index: Tensor, ground: int, part: int) -> "_Nearest":
         closer = distance < self.distance
         return _Nearest(
             torch.where(closer, distance, self.distance),
-            torch.where(closer, which, self.which),
+            torch.where(closer, index, self.index),
             self.ground.masked_fill(closer, ground),
             self.part.masked_fill(closer, part),
         )

@@ -206,7 +206,7 @@ def _encoder(modality: Documents) -> LearnedDocumentEncoder:
 
 
 def _train_retriever(setting: Setting, modality: Documents, pairs: Dataset, rng: Rng) -> Documents:
-    """Train the document encoder by contrastive learning of texts and pictures."""
+    """Return the modality with its document encoder trained by contrastive learning of texts and pictures."""
     network = _encoder(modality).module
     network.text_encoder.update_counts(modality.encode(pairs.values))
     training = TrainConfig(batch_size=64, lr=2e-3, lr_decay_fraction=0.7, ema_decay=0.99, steps=setting.retriever_steps)
@@ -221,7 +221,9 @@ def _train_retriever(setting: Setting, modality: Documents, pairs: Dataset, rng:
     return modality
 
 
-def halve_views(views_: list[View], rng: Rng) -> list[View]:
+def halve_views(full_views: list[View], rng: Rng) -> list[View]:
     """Return views with the upper or the lower half hidden, each with probability 1/4."""
-    index = rng.stream("parts").randint(4, (len(views_),)).tolist()
-    return [replace(view, part=("whole", "whole", "upper", "lower")[i]) for view, i in zip(views_, index, strict=True)]
+    index = rng.stream("parts").randint(4, (len(full_views),)).tolist()
+    return [
+        replace(view, part=("whole", "whole", "upper", "lower")[i]) for view, i in zip(full_views, index, strict=True)
+    ]

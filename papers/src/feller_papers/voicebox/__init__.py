@@ -63,7 +63,7 @@ QUICK = Setting(
 
 
 def voicebox(quick: bool, data: pathlib.Path | None, only: str = "") -> Iterator[Claim]:
-    """Test the paper's claims in order, or only those of tests with `only` in their name."""
+    """Return the tested claims in order, or only those of tests with `only` in their name."""
     setting = replace(QUICK if quick else Setting(), data=data)
     models = {
         model

@@ -60,7 +60,7 @@ class ChainBatch:
 
 
 def concatenate_clips(chains: Sequence[Sequence[Clip]]) -> ChainBatch:
-    """Concatenate the clips of each chain; adjacent silences are merged."""
+    """Return the clips of each chain concatenated, with adjacent silences merged."""
     layouts = [_phone_layout(chain) for chain in chains]
     phone, duration, word = (pad_sequence(list(part), batch_first=True) for part in zip(*layouts, strict=True))
     phone_valid = pad_sequence([torch.ones_like(layout[0], dtype=torch.bool) for layout in layouts], batch_first=True)
@@ -94,7 +94,7 @@ def _phone_layout(chain: Sequence[Clip]) -> tuple[Tensor, Tensor, Tensor]:
 def sample_chains(
     clips: Sequence[Clip], n: int, rng: Rng, *, min_clips: int = MIN_CLIPS, max_clips: int = MAX_CLIPS
 ) -> list[tuple[Clip, ...]]:
-    """Sample chains; each has clips of one speaker, sampled with replacement."""
+    """Return random chains, each of clips of one speaker, sampled with replacement."""
     by_speaker = [
         [clip for clip in clips if clip.speaker == speaker]
         for speaker in range(1 + max(clip.speaker for clip in clips))

@@ -44,7 +44,7 @@ class LossComparison:
 
 
 def evaluate_losses(trained: TrainedModels) -> dict[str, LossComparison]:
-    """Infill the same words by models with different losses."""
+    """Return the metrics of models with different losses on the same words."""
     digits, setting, rng = trained.digits, trained.setting, trained.rng.fold_in("losses")
     task, real = sample_task(digits.test, setting.num_chains, rng), clip_words(digits.test)
     rows = task.rows
@@ -126,7 +126,7 @@ def losses(setting: Setting) -> Iterator[Claim]:
 
 
 def evaluate_paths(trained: TrainedModels) -> dict[str, tuple[Metrics, ...]]:
-    """Infill the same words by models with different paths, for each number of network evaluations."""
+    """Return the metrics of models with different paths on the same words, by number of network evaluations."""
     digits, setting, rng = trained.digits, trained.setting, trained.rng.fold_in("paths")
     task, real = sample_task(digits.test, setting.num_chains, rng), clip_words(digits.test)
     results = {}

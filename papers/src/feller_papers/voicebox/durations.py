@@ -54,7 +54,7 @@ def compare_durations(
 
 
 def evaluate(trained: TrainedModels) -> dict[str, DurationMetrics]:
-    """Infill the durations of the second half of test chains by each model."""
+    """Return the metrics of each duration model on the second half of test chains."""
     digits, rng = trained.digits, trained.rng.fold_in("durations")
     task = sample_task(digits.test, CHAIN_FACTOR * trained.setting.num_chains, rng, HALF_WORDS, HALF_WORDS)
     rows, hidden = task.rows, task.hidden

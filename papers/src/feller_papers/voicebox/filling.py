@@ -70,7 +70,7 @@ class InfillingTask:
 def sample_task(
     clips: tuple[Clip, ...], n: int, rng: Rng, prompt: int = PROMPT_WORDS, targets: int = TARGET_WORDS
 ) -> InfillingTask:
-    """Sample chains whose last words are the target."""
+    """Return random chains whose last words are the target."""
     num_words = prompt + targets
     rows = concatenate_clips(sample_chains(clips, n, rng, min_clips=num_words, max_clips=num_words))
     return InfillingTask(rows, (torch.arange(num_words) >= prompt).expand(n, -1))

@@ -43,7 +43,7 @@ class GuidanceMetrics:
 
 
 def evaluate(trained: TrainedModels) -> tuple[GuidanceMetrics, ...]:
-    """Infill the same words several times at each guidance weight."""
+    """Return the metrics and the diversity of several samples per text, by guidance weight."""
     digits, setting, rng = trained.digits, trained.setting, trained.rng.fold_in("guidance")
     task, real = sample_task(digits.test, setting.few_chains, rng), clip_words(digits.test)
     rows = task.rows

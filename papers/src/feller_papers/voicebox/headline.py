@@ -47,7 +47,7 @@ class Headline:
 
 
 def evaluate(trained: TrainedModels) -> Headline:
-    """Infill words of test chains by the main model."""
+    """Return the metrics of the main model on test chains, by number of network evaluations."""
     digits, setting, rng = trained.digits, trained.setting, trained.rng.fold_in("headline")
     task, real = sample_task(digits.test, setting.num_chains, rng), clip_words(digits.test)
     network, path = trained.network(MAIN), FRAME_MODELS["flow"].path

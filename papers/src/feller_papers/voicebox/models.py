@@ -150,7 +150,7 @@ def _pool(workers: int | None) -> Executor:
 
 @functools.cache
 def _train_all(setting: Setting) -> list[TrainedModels]:
-    """Train all models of all seeds, the longest first; results depend only on the seed."""
+    """Return all models of all seeds, trained with the longest first; results depend only on the seed."""
     all_models = (MAIN, *FRAME_MODELS, *DURATION_MODELS, JUDGES)
     selected = setting.models or all_models
     jobs = [model for model in all_models if model in selected and (model, MAIN in selected) != ("flow", True)]
@@ -171,7 +171,7 @@ def _train_all(setting: Setting) -> list[TrainedModels]:
 
 
 def _train_model(setting: Setting, model: str, seed: int) -> dict[str, Weights]:
-    """Train one model; the main model is also saved after `comparison_steps`."""
+    """Return the weights of one trained model; those of the main model also after `comparison_steps`."""
     digits = load_digits(setting)
     if model == JUDGES:
         judges = train_judges(digits, setting.judge_steps, Rng(seed).fold_in("judges"))

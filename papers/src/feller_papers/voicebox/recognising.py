@@ -69,7 +69,7 @@ def _placeholder_clip(template: Clip, digit: int, phone: Int64[Tensor, " m"]) ->
 
 
 def evaluate(trained: TrainedModels) -> RecogniserAccuracy:
-    """Train three recognisers on sets of equal size."""
+    """Return the accuracy of three recognisers, trained on sets of equal size."""
     digits, setting, rng = trained.digits, trained.setting, trained.rng.fold_in("recognising")
     real_words = clip_words(digits.train)
     n = min(setting.generated_chains * WORDS_PER_CHAIN, len(digits.train))

@@ -70,7 +70,7 @@ def _log_mel(sound: Float32[np.ndarray, " samples"], digits: Digits) -> Float[Te
 
 
 def evaluate_denoising(trained: TrainedModels) -> DenoisingMetrics:
-    """Add noise to words and infill them; context frames are those of the noisy waveform."""
+    """Return the accuracy of noisy and of infilled words; context frames are those of the noisy waveform."""
     digits, setting, rng = trained.digits, trained.setting, trained.rng.fold_in("noise")
     chains = sample_chains(digits.test, setting.num_chains, rng, min_clips=WORDS_PER_CHAIN, max_clips=WORDS_PER_CHAIN)
     rows = concatenate_clips(chains)
