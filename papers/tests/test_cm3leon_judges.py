@@ -1,4 +1,4 @@
-"""Who judges: on real scenes, and on answers whose scores are known."""
+"""Tests of the scene classifier and of text scores."""
 
 from dataclasses import replace
 
@@ -8,8 +8,15 @@ import torch
 from feller.core.errors import InputError
 from feller.core.rng import Rng
 from feller.evaluation.document_metrics import is_exact_match, normalized_words, token_f1
-from feller_papers.cm3leon.judges import TRAINING, Looker, SceneJudge, told, train_scene_judge, unique_share
-from feller_papers.cm3leon.reading import stacked
+from feller_papers.cm3leon.judges import (
+    TRAINING,
+    SceneClassifier,
+    SceneJudge,
+    scene_labels,
+    train_scene_judge,
+    unique_share,
+)
+from feller_papers.cm3leon.reading import stack_pictures
 from feller_papers.scenes.drawing import Scene, Thing, draw_scenes, render
 
 
@@ -17,35 +24,38 @@ from feller_papers.scenes.drawing import Scene, Thing, draw_scenes, render
 def judge() -> SceneJudge:
     scenes = draw_scenes(2000, Rng(0))
     training = replace(TRAINING, steps=250, batch_size=64, lr=4e-3)
-    return train_scene_judge(stacked([render(one, 16) for one in scenes]), scenes, Rng(0), training)
+    return train_scene_judge(stack_pictures([render(scene, 16) for scene in scenes]), scenes, Rng(0), training)
 
 
 def pictures(seed: int, n: int = 500) -> tuple[list[Scene], torch.Tensor]:
     scenes = draw_scenes(n, Rng(seed).fold_in("unseen"))
-    return scenes, stacked([render(one, 16) for one in scenes])
+    return scenes, stack_pictures([render(scene, 16) for scene in scenes])
 
 
 @pytest.mark.slow
-def test_unseen_scenes_are_told(judge: SceneJudge) -> None:
-    """All things at all places; with the usual steps and 8,000 scenes over 99 %, here, with few, over 80 %."""
+def test_accuracy_on_unseen_scenes(judge: SceneJudge) -> None:
+    """Over 80 % after few steps; over 99 % with the default budget and 8,000 scenes."""
     scenes, values = pictures(1)
-    right = judge.right(values, scenes)
-    assert right["ground"] > 0.98
-    assert right["colour"] > 0.93
-    assert right["shape"] > 0.8
-    shuffled = judge.right(values, scenes[1:] + scenes[:1])
+    accuracy = judge.accuracy(values, scenes)
+    assert accuracy["ground"] > 0.98
+    assert accuracy["colour"] > 0.93
+    assert accuracy["shape"] > 0.8
+    shuffled = judge.accuracy(values, scenes[1:] + scenes[:1])
     assert max(shuffled.values()) < 0.3
 
 
 @pytest.mark.slow
-def test_the_distance_grows_with_what_is_wrong(judge: SceneJudge) -> None:
-    """Real scenes are nearest, further are those with noise and those with one shape alone."""
+def test_distance_grows_with_corruption(judge: SceneJudge) -> None:
+    """Real scenes are closest; noisy scenes and scenes of one shape are farther."""
     _, real = pictures(1)
     other, values = pictures(2)
     floor = judge.distance(values, real)
     noisy = (values + 60 * Rng(3).stream("noise").normal(values.shape)).clamp(0, 255).byte()
-    stars = stacked(
-        [render(replace(one, things=tuple(replace(thing, shape="star") for thing in one.things)), 16) for one in other]
+    stars = stack_pictures(
+        [
+            render(replace(scene, things=tuple(replace(thing, shape="star") for thing in scene.things)), 16)
+            for scene in other
+        ]
     )
     assert 0 < floor < 5
     assert judge.distance(noisy, real) > 2 * floor
@@ -55,25 +65,25 @@ def test_the_distance_grows_with_what_is_wrong(judge: SceneJudge) -> None:
         judge.distance(values[:1], real)
 
 
-def test_the_same_judge_for_the_same_seed() -> None:
+def test_judge_depends_on_the_seed() -> None:
     scenes, values = pictures(0, 40)
     training = replace(TRAINING, steps=2)
-    one, same, other = (train_scene_judge(values, scenes, Rng(seed), training).features(values) for seed in (0, 0, 1))
-    assert torch.equal(one, same)
-    assert not torch.equal(one, other)
+    first, same, other = (train_scene_judge(values, scenes, Rng(seed), training).features(values) for seed in (0, 0, 1))
+    assert torch.equal(first, same)
+    assert not torch.equal(first, other)
 
 
-def test_what_is_told() -> None:
+def test_scene_labels() -> None:
     scene = Scene("orange", (Thing("red", "star", "small", (0, 2)), Thing("gray", "circle", "large", (2, 1))))
-    found = told([scene])
-    assert found["ground"].tolist() == [1]
-    assert found["colour"].tolist() == [[0, 0, 1, 0, 0, 0, 0, 10, 0]]
-    assert found["shape"].tolist() == [[0, 0, 4, 0, 0, 0, 0, 1, 0]]
+    labels = scene_labels([scene])
+    assert labels["ground"].tolist() == [1]
+    assert labels["colour"].tolist() == [[0, 0, 1, 0, 0, 0, 0, 10, 0]]
+    assert labels["shape"].tolist() == [[0, 0, 4, 0, 0, 0, 0, 1, 0]]
 
 
 @pytest.mark.parametrize("side", [16, 32, 48])
 def test_any_side(side: int) -> None:
-    ground, colour, shape = Looker(side)(torch.zeros(2, 3, side, side))
+    ground, colour, shape = SceneClassifier(side)(torch.zeros(2, 3, side, side))
     assert (ground.shape, colour.shape, shape.shape) == ((2, 10), (2, 9, 11), (2, 9, 9))
 
 

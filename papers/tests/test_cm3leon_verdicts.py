@@ -1,4 +1,4 @@
-"""Verdicts of the claims of CM3Leon: their form, and for each a case that holds and one that does not."""
+"""Verdicts of the CM3Leon claims, for results that hold and results that do not."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ from feller.core.rng import Rng
 from feller.sampling.autoregressive.decoding_goals import ImageGoal
 from feller_papers.claims import FAILS, HOLDS, Claim
 from feller_papers.cm3leon import (
-    TESTS,
+    CLAIM_TESTS,
     asking,
     contrast,
     guidance,
@@ -18,17 +18,17 @@ from feller_papers.cm3leon import (
     sizes,
     tuning,
 )
-from feller_papers.cm3leon.asking import to_say
+from feller_papers.cm3leon.asking import text_request
 from feller_papers.cm3leon.judges import SceneJudge
 from feller_papers.scenes.creatures import views
 from tiny import TINY
 
 
 @pytest.fixture
-def quick_drawing(monkeypatch) -> None:
-    """Draw codes and words by chance in the place of what a network says: checked calls take a fifth of a second."""
+def fast_sampling(monkeypatch) -> None:
+    """Replace sampling from the network by random tokens."""
 
-    def drawn(network, prompts, goal, rng, *, specs, batch_size):
+    def sample_tokens(network, prompts, goal, rng, *, specs, batch_size):
         symbols, n = network.vocabulary, len(prompts[0])
         assert len(prompts) == max(spec.guidance.num_streams for spec in specs)
         if isinstance(goal, ImageGoal):
@@ -37,14 +37,14 @@ def quick_drawing(monkeypatch) -> None:
         letters = rng.stream("letters").randint(symbols.text, (n, 4))
         return [torch.cat([row, torch.tensor([symbols.eos])]) for row in letters]
 
-    monkeypatch.setattr(asking, "generate", drawn)
+    monkeypatch.setattr(asking, "generate", sample_tokens)
 
 
-@pytest.mark.parametrize("test", TESTS, ids=lambda test: f"{test.__module__.rpartition('.')[2]}.{test.__name__}")
-def test_each_claim_has_its_form(test, quick_drawing) -> None:
-    found = list(test(TINY))
-    assert found
-    for claim in found:
+@pytest.mark.parametrize("test", CLAIM_TESTS, ids=lambda test: f"{test.__module__.rpartition('.')[2]}.{test.__name__}")
+def test_claims_are_well_formed(test, fast_sampling) -> None:
+    claims = list(test(TINY))
+    assert claims
+    for claim in claims:
         assert isinstance(claim, Claim)
         assert claim.verdict in (HOLDS, FAILS)
         assert "1 seed" in claim.spread
@@ -52,13 +52,13 @@ def test_each_claim_has_its_form(test, quick_drawing) -> None:
         assert "\n" not in claim.claim + claim.paper + claim.ours + claim.spread
 
 
-@pytest.mark.parametrize(("known", "verdict"), [(0.2, FAILS), (1.0, HOLDS)])
-def test_a_model_that_needs_no_picture_has_learned_nothing(monkeypatch, known: float, verdict: str) -> None:
-    """Before tuning all is wrong; then a model answers as often right as the commonest answer, or always."""
-    marks = iter([torch.zeros(100).double(), (torch.arange(100) < 100 * known).double()])
-    usual = ("the commonest answer", 20 * [1.0] + 80 * [0.0])
-    exam = tuning.Exam("answers", lambda *asked: next(marks), lambda documents: usual)
-    monkeypatch.setattr(tuning, "EXAMS", {"question": exam})
+@pytest.mark.parametrize(("accuracy", "verdict"), [(0.2, FAILS), (1.0, HOLDS)])
+def test_tuned_model_must_exceed_the_baseline(monkeypatch, accuracy: float, verdict: str) -> None:
+    """Accuracy 0 before tuning; then that of the baseline, or 1."""
+    scores = iter([torch.zeros(100).double(), (torch.arange(100) < 100 * accuracy).double()])
+    baseline = ("the commonest answer", 20 * [1.0] + 80 * [0.0])
+    metric = tuning.TaskMetric("answers", lambda *asked: next(scores), lambda documents: baseline)
+    monkeypatch.setattr(tuning, "TASK_METRICS", {"question": metric})
     (claim,) = tuning.tasks(TINY)
     assert claim.verdict == verdict
     assert "the commonest answer 0.2" in claim.ours
@@ -73,12 +73,12 @@ def test_a_model_that_needs_no_picture_has_learned_nothing(monkeypatch, known: f
         ({0: 1.0, 1: 1.5, 2: 2.0, "chance": 1.0}, [FAILS, FAILS]),
     ],
 )
-def test_orderings_are_told_from_others(monkeypatch, costs, verdicts) -> None:
-    def given(network, it, rows, draws, *, count=0, how=None):
+def test_retrieval_verdicts(monkeypatch, costs, verdicts) -> None:
+    def code_nlls(network, data, rows, rng, *, num_retrieved=0, retriever=None):
         noise = 0.01 * torch.arange(len(rows)).double()
-        return costs["chance" if how is not None else count] + noise * (1 + count)
+        return costs["chance" if retriever is not None else num_retrieved] + noise * (1 + num_retrieved)
 
-    monkeypatch.setattr(retrieval, "nats", given)
+    monkeypatch.setattr(retrieval, "code_nlls", code_nlls)
     assert [claim.verdict for claim in retrieval.perplexity(TINY)] == verdicts
 
 
@@ -93,11 +93,13 @@ def test_orderings_are_told_from_others(monkeypatch, costs, verdicts) -> None:
         ),
     ],
 )
-def test_guidance_among_all_and_among_plausible_symbols(monkeypatch, others, plausible, verdicts) -> None:
-    """FD-cnn and accuracy by weight: a U or none, rising or not; last the mean accuracy above weight 1."""
-    setting = replace(TINY, weights=(1.0, 3.0, 5.0)[: len(plausible)])
+def test_guidance_verdicts_by_symbol_set(monkeypatch, others, plausible, verdicts) -> None:
+    """FD-cnn and accuracy by weight: with or without interior minimum, increasing or not; then the mean accuracy."""
+    setting = replace(TINY, guidance_weights=(1.0, 3.0, 5.0)[: len(plausible)])
     monkeypatch.setattr(
-        guidance, "swept", lambda setting, seed, dial, among: plausible if guidance.AMONG[among][0] else others
+        guidance,
+        "sweep",
+        lambda setting, seed, dial, symbol_set: plausible if guidance.SYMBOL_SETS[symbol_set][0] else others,
     )
     assert [claim.verdict for claim in guidance.weights(setting)] == verdicts
 
@@ -106,100 +108,106 @@ def test_guidance_among_all_and_among_plausible_symbols(monkeypatch, others, pla
     ("best", "verdict"),
     [((1, 1, 1), FAILS), ((1, 2, 2), HOLDS), ((2, 2, 2), HOLDS), ((1, 3, 2), FAILS), ((3, 3, 3), FAILS)],
 )
-def test_the_best_weight_for_each_size(monkeypatch, best, verdict) -> None:
-    """The same or neighbours, and not 1 for all, nor the largest."""
-    setting = replace(TINY, weights=(1.0, 2.0, 3.0))
+def test_best_weight_verdicts_by_size(monkeypatch, best, verdict) -> None:
+    """Equal or adjacent weights hold, unless all are at one end."""
+    setting = replace(TINY, guidance_weights=(1.0, 2.0, 3.0))
 
-    def swept(setting, seed, dial, among):
-        return [(float(w != best[dial - 1]), 0.5) for w in setting.weights]
+    def sweep(setting, seed, dial, symbol_set):
+        return [(float(w != best[dial - 1]), 0.5) for w in setting.guidance_weights]
 
-    monkeypatch.setattr(guidance, "swept", swept)
+    monkeypatch.setattr(guidance, "sweep", sweep)
     assert [claim.verdict for claim in guidance.sizes(setting)] == 3 * [verdict]
 
 
 @pytest.mark.parametrize(
-    ("alone", "kept", "verdicts"),
+    ("alone", "reranked", "verdicts"),
     [
         ([1.0, 1.2], [1.0, 1.1, 0.9], [HOLDS, HOLDS]),
         ([1.3, 1.0], [1.0, 1.1, 0.95], [FAILS, FAILS]),
         ([1.0, 1.3], [1.1, 0.8, 0.9], [FAILS, FAILS]),
     ],
 )
-def test_mixtures_are_held_against_the_better_half(monkeypatch, alone, kept, verdicts) -> None:
-    """FD-cnn of contrastive decoding and top-p; then of the best of each, and of both: a tenth below both holds."""
-    monkeypatch.setattr(contrast, "_mixed", lambda setting, seed, way: (alone, kept))
+def test_mixture_verdicts(monkeypatch, alone, reranked, verdicts) -> None:
+    """FD-cnn alone, and reranked: a mixture a tenth below both holds."""
+    monkeypatch.setattr(contrast, "_evaluate_mixture", lambda setting, seed, way: (alone, reranked))
     assert [claim.verdict for claim in contrast.mixture(TINY)] == 2 * verdicts
 
 
 @pytest.mark.parametrize(
-    ("each", "verdict"),
+    ("num_unique", "verdict"),
     [((1, 2), HOLDS), ((2, 2), FAILS), ((1, 1), FAILS)],
 )
-def test_diversity_by_the_number_of_different_pictures(monkeypatch, each, verdict) -> None:
-    """Of two pictures of each prompt one or both are different, with k = 1 and with k = 4."""
-    left = iter(each)
+def test_diversity_verdicts(monkeypatch, num_unique, verdict) -> None:
+    """One or two unique pictures of two per prompt, at k = 1 and at k = 4."""
+    numbers = iter(num_unique)
 
-    def drawn(network, it, documents, draws, *, ways):
-        number = torch.arange(len(documents)).remainder(next(left)).byte()
+    def sample_images(network, data, documents, rng, *, specs):
+        number = torch.arange(len(documents)).remainder(next(numbers)).byte()
         return number[:, None, None, None].expand(-1, 3, 16, 16)
 
-    monkeypatch.setattr(contrast, "pictures", drawn)
+    monkeypatch.setattr(contrast, "sample_images", sample_images)
     assert [claim.verdict for claim in contrast.diversity(TINY)] == [verdict]
-    assert contrast._different(
+    assert contrast._diversity(
         torch.tensor([0, 0, 1, 1]).byte()[:, None, None, None].expand(-1, 3, 16, 16), 4
     ) == pytest.approx(1 / 3)
 
 
 @pytest.mark.parametrize(
-    ("told", "blind", "verdict"), [("right", "wrong", HOLDS), ("wrong", "right", FAILS), ("right", "right", FAILS)]
+    ("predicted", "shuffled", "verdict"),
+    [("right", "wrong", HOLDS), ("wrong", "right", FAILS), ("right", "right", FAILS)],
 )
-def test_captions_are_held_against_those_of_other_pictures(monkeypatch, told, blind, verdict) -> None:
-    ways = iter((told, blind))
+def test_caption_verdicts(monkeypatch, predicted, shuffled, verdict) -> None:
+    answers = iter((predicted, shuffled))
 
-    def said(network, it, asked, draws):
-        right = next(ways) == "right"
-        return [to_say(one)[1] if right else "of nothing" for one in it.seen.documents[: len(asked)]]
+    def fill_text(network, data, requests, rng):
+        right = next(answers) == "right"
+        return [
+            text_request(document)[1] if right else "of nothing"
+            for document in data.test_scenes.documents[: len(requests)]
+        ]
 
-    monkeypatch.setattr(infilling, "words", said)
+    monkeypatch.setattr(infilling, "fill_text", fill_text)
     assert [claim.verdict for claim in infilling.captions(TINY)] == [verdict]
 
 
-@pytest.mark.parametrize(("filled", "verdict"), [(1.0, HOLDS), (2.0, FAILS), (3.0, FAILS)])
-def test_holes_that_cost_less(monkeypatch, filled, verdict) -> None:
-    nats = torch.arange(4).double() / 100
-    found = (filled + nats, 2.0 - nats, torch.ones(4, dtype=torch.long))
-    monkeypatch.setattr(infilling, "both_ways", lambda *asked: found)
+@pytest.mark.parametrize(("infilled", "verdict"), [(1.0, HOLDS), (2.0, FAILS), (3.0, FAILS)])
+def test_infilling_verdicts(monkeypatch, infilled, verdict) -> None:
+    code_nlls = torch.arange(4).double() / 100
+    claims = (infilled + code_nlls, 2.0 - code_nlls, torch.ones(4, dtype=torch.long))
+    monkeypatch.setattr(infilling, "hole_nlls", lambda *asked: claims)
     assert {claim.verdict for claim in infilling.holes(TINY)} == {verdict}
 
 
 @pytest.mark.parametrize(
     ("costs", "verdict"), [([3.0, 2.0, 1.0], HOLDS), ([3.0, 1.0, 2.0], FAILS), ([1.0, 2.0, 3.0], FAILS)]
 )
-def test_larger_ones_that_know_more(monkeypatch, costs, verdict) -> None:
-    def given(network, it, rows, draws, *, count):
+def test_size_verdicts(monkeypatch, costs, verdict) -> None:
+    def code_nlls(network, data, rows, rng, *, num_retrieved):
         return costs[len(network.blocks) - 1] + torch.arange(len(rows)).double() / 100 * len(network.blocks)
 
-    monkeypatch.setattr(sizes, "nats", given)
+    monkeypatch.setattr(sizes, "code_nlls", code_nlls)
     assert [claim.verdict for claim in sizes.perplexity(TINY)] == [verdict]
 
 
 @pytest.mark.parametrize(
-    ("without", "beside", "right", "verdicts"),
+    ("without", "with_documents", "right", "verdicts"),
     [
         (2.0, 1.0, (0, 6), [HOLDS, HOLDS, HOLDS]),
         (1.0, 0.95, (6, 0), [FAILS, HOLDS, FAILS]),
         (1.0, 2.0, (6, 6), [FAILS] * 3),
     ],
 )
-def test_pictures_with_a_memory_and_without(monkeypatch, quick_drawing, without, beside, right, verdicts) -> None:
-    """How many of six creatures are drawn right, and FD-cnn, which falls, and falls by a tenth."""
-    far, hits = iter((without, beside) * 2), iter(right)
+def test_verdicts_with_and_without_retrieval(
+    monkeypatch, fast_sampling, without, with_documents, right, verdicts
+) -> None:
+    """Number of correct creatures of six, and FD-cnn with and without retrieval."""
+    distances, hits = iter((without, with_documents) * 2), iter(right)
 
-    def spotted(drawn, creatures):
+    def nearest_views(images, creatures):
         number = next(hits)
-        return [views(creatures[(i + (i >= number)) % len(creatures)], 1, Rng(0))[0] for i in range(len(drawn))]
+        return [views(creatures[(i + (i >= number)) % len(creatures)], 1, Rng(0))[0] for i in range(len(images))]
 
-    monkeypatch.setattr(retrieval, "spot", spotted)
-    monkeypatch.setattr(SceneJudge, "distance", lambda judge, drawn, real: next(far))
-    found = [*retrieval.unseen(TINY), *retrieval.same_steps(TINY)]
-    assert [claim.verdict for claim in found] == verdicts
+    monkeypatch.setattr(retrieval, "nearest_views", nearest_views)
+    monkeypatch.setattr(SceneJudge, "distance", lambda judge, images, real: next(distances))
+    claims = [*retrieval.unseen(TINY), *retrieval.same_steps(TINY)]
+    assert [claim.verdict for claim in claims] == verdicts

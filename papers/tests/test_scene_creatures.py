@@ -1,4 +1,4 @@
-"""Creatures with made-up names, each with a look of its own."""
+"""Tests of creatures."""
 
 from collections import Counter
 from dataclasses import replace
@@ -8,14 +8,23 @@ import pytest
 
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
-from feller_papers.scenes.creatures import APART, DOTS, View, invent, names, render_creature, seen, views
+from feller_papers.scenes.creatures import (
+    CREATURE_SIZE,
+    MIN_DIFFERENCE,
+    View,
+    dot_colours,
+    invent,
+    names,
+    render_creature,
+    views,
+)
 from feller_papers.scenes.shapes import COLOURS
 
 DRAWS = Rng(0)
 MANY = invent(120, DRAWS)
 
 
-def test_names_are_many_and_none_is_a_word_of_the_captions() -> None:
+def test_names_are_distinct_from_caption_words() -> None:
     assert len(set(names())) == len(names()) >= 5000
     assert not set(names()) & {*COLOURS, "ground", "on", "a", "an", "with", "thing"}
     assert all(name.isalpha() and 3 <= len(name) <= 9 for name in names())
@@ -24,20 +33,20 @@ def test_names_are_many_and_none_is_a_word_of_the_captions() -> None:
 
 
 def test_looks_differ_clearly_and_are_symmetric() -> None:
-    looks = np.stack([seen(one) for one in MANY])
-    for half in (looks[:, : DOTS * DOTS // 2], looks[:, DOTS * DOTS // 2 :]):
-        apart = (half[:, None] != half[None]).sum(2) + DOTS**2 * np.eye(len(MANY), dtype=int)
-        assert apart.min() >= APART
+    colours = np.stack([dot_colours(creature) for creature in MANY])
+    for half in (colours[:, : CREATURE_SIZE * CREATURE_SIZE // 2], colours[:, CREATURE_SIZE * CREATURE_SIZE // 2 :]):
+        differences = (half[:, None] != half[None]).sum(2) + CREATURE_SIZE**2 * np.eye(len(MANY), dtype=int)
+        assert differences.min() >= MIN_DIFFERENCE
         assert half.any(1).all()
-    assert len({one.name for one in MANY}) == len(MANY)
-    for one in MANY:
-        assert one.body != one.mark
-        assert all(row == row[::-1] for row in one.pattern)
-        assert Counter(dot for row in one.pattern for dot in row)[0] < DOTS**2
-    assert [one.name for one in invent(5, Rng(1))] != [one.name for one in MANY[:5]]
+    assert len({creature.name for creature in MANY}) == len(MANY)
+    for creature in MANY:
+        assert creature.body != creature.mark
+        assert all(row == row[::-1] for row in creature.pattern)
+        assert Counter(dot for row in creature.pattern for dot in row)[0] < CREATURE_SIZE**2
+    assert [creature.name for creature in invent(5, Rng(1))] != [creature.name for creature in MANY[:5]]
 
 
-def test_the_first_are_the_same_for_every_number() -> None:
+def test_first_creatures_do_not_depend_on_n() -> None:
     assert invent(7, DRAWS) == MANY[:7]
 
 
@@ -52,8 +61,8 @@ def test_a_picture_by_hand() -> None:
     for row in range(16):
         for column in range(16):
             inside = 4 <= row < 12 and 4 <= column < 12
-            kind = pattern[row // 2 - 2][column // 2 - 2] if inside else 0
-            assert tuple(small[row, column].tolist()) == COLOURS[("blue", "red", "white")[kind]]
+            dot = pattern[row // 2 - 2][column // 2 - 2] if inside else 0
+            assert tuple(small[row, column].tolist()) == COLOURS[("blue", "red", "white")[dot]]
             assert (upper[row, column] == (small[row, column] if row < 8 else COLOURS["blue"])).all()
     assert view.caption() == "an ulk on a blue ground"
     assert replace(view, creature=MANY[0], ground="orange").caption() == f"a {MANY[0].name} on an orange ground"
@@ -61,10 +70,10 @@ def test_a_picture_by_hand() -> None:
         render_creature(view, 24)
 
 
-def test_views_have_grounds_of_their_own() -> None:
-    found = views(MANY[0], 8, DRAWS)
-    assert len({view.ground for view in found}) == 8
-    assert {MANY[0].body, MANY[0].mark} & {view.ground for view in found} == set()
-    assert views(MANY[0], 3, DRAWS) == found[:3]
+def test_views_have_different_grounds() -> None:
+    creature_views = views(MANY[0], 8, DRAWS)
+    assert len({view.ground for view in creature_views}) == 8
+    assert {MANY[0].body, MANY[0].mark} & {view.ground for view in creature_views} == set()
+    assert views(MANY[0], 3, DRAWS) == creature_views[:3]
     with pytest.raises(UsageError, match="8 grounds; found 9"):
         views(MANY[0], 9, DRAWS)

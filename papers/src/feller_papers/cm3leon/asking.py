@@ -1,4 +1,4 @@
-"""Asking decoders: what documents cost, which pictures follow, and which words fill a hole."""
+"""Evaluation of decoders: likelihood, picture sampling and text infilling."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from feller.app.workflows.documents.document_request import MAX_TEXT_TOKENS, DocumentRequest
-from feller.app.workflows.documents.generate_documents import decode_text as filled
+from feller.app.workflows.documents.generate_documents import decode_text as decode_text
 from feller.core.rng import Rng
 from feller.data.documents.prompt import Prompt
 from feller.data.documents.token_layout import InfillItem, MaskItem
@@ -21,101 +21,109 @@ from feller.sampling.autoregressive.decoding_goals import InfillGoal
 from feller.sampling.autoregressive.document_decoding import SamplingSpec, generate
 from feller.sampling.autoregressive.document_grammar import SymbolKind
 from feller.sampling.retrieval.retriever import Retriever, retrieved_context
-from feller_papers.cm3leon.world import BY_WORDS, World, items
-from feller_papers.scenes.documents import Picture, Written
+from feller_papers.cm3leon.world import TEXT_RETRIEVER, ExperimentData, raw_items
+from feller_papers.scenes.documents import Document, Picture
 
 TOP_P = SamplingSpec(token_sampler=TokenSampler(top_p=0.9))
-"""The usual way to draw."""
-AT_ONCE = 128
-"""Rows that are drawn together."""
+"""Default sampling."""
+BATCH_SIZE = 128
+"""Rows per sampling batch."""
 
 
-def nats(
+def code_nlls(
     network: GPTNetwork,
-    it: World,
+    data: ExperimentData,
     rows: Int64[Tensor, "n l"],
-    draws: Rng,
+    rng: Rng,
     *,
-    count: int = 0,
-    how: Retriever = BY_WORDS,
-    of: Of | None = None,
+    num_retrieved: int = 0,
+    retriever: Retriever = TEXT_RETRIEVER,
+    token_mask: Of | None = None,
 ) -> Float64[Tensor, " n"]:
-    """Return what a code of each document costs on average, behind so many others.
+    """Return the mean negative log-likelihood per picture token of each document, in nats.
 
     Args:
-        network: Is asked.
-        it: Holds what stands in front.
-        rows: Documents.
-        draws: Source of all that is random.
-        count: Documents in front.
-        how: They are found.
-        of: What is counted; by default codes of pictures.
+        network: Decoder.
+        data: Holds the retrieval index.
+        rows: Documents as tokens.
+        rng: Source of randomness.
+        num_retrieved: Number of retrieved documents in the context.
+        retriever: How they are retrieved.
+        token_mask: Tokens that are scored; by default tokens of pictures.
     """
-    none = [rows.new_empty(0)] * len(rows)
-    front = retrieved_prefixes(it.library, rows, count, network.context, draws, how) if count else none
-    total, symbols = document_nlls(network, rows, front, it.kind.symbols, of or it.kind.symbols.is_code)
-    return total / symbols
+    empty = [rows.new_empty(0)] * len(rows)
+    prefixes = (
+        retrieved_prefixes(data.retrieval_index, rows, num_retrieved, network.context, rng, retriever)
+        if num_retrieved
+        else empty
+    )
+    total, num_tokens = document_nlls(
+        network, rows, prefixes, data.modality.symbols, token_mask or data.modality.symbols.is_code
+    )
+    return total / num_tokens
 
 
-def to_draw(document: Written) -> DocumentRequest:
-    """Ask for the last picture of a document."""
-    parts, pictures = items(document)
+def image_request(document: Document) -> DocumentRequest:
+    """Return a request for the last picture of a document."""
+    parts, pictures = raw_items(document)
     return DocumentRequest(Prompt(tuple(parts[:-1]), tuple(pictures[:-1])), OnePicture())
 
 
-def to_say(document: Written) -> tuple[DocumentRequest, str]:
-    """Ask for the answer in a document, or else for its first text, and return both that and what is right."""
-    parts, pictures = items(document)
+def text_request(document: Document) -> tuple[DocumentRequest, str]:
+    """Return a request for the answer of a document, or else for its first text, and the expected text."""
+    parts, pictures = raw_items(document)
     marked = [part for part in parts if isinstance(part, TextItem) and part.is_answer]
     hidden = (marked or [part for part in parts if isinstance(part, TextItem)])[0]
-    asked: tuple[Item | MaskItem | InfillItem, ...] = tuple(MaskItem() if part is hidden else part for part in parts)
+    masked: tuple[Item | MaskItem | InfillItem, ...] = tuple(MaskItem() if part is hidden else part for part in parts)
     return DocumentRequest(
-        Prompt((*asked, InfillItem()), tuple(pictures)), InfillGoal(MAX_TEXT_TOKENS, (SymbolKind.TEXT,))
+        Prompt((*masked, InfillItem()), tuple(pictures)), InfillGoal(MAX_TEXT_TOKENS, (SymbolKind.TEXT,))
     ), hidden.text
 
 
-def with_picture(document: Written, other: Written) -> Written:
-    """Return a document with the last picture of another in the place of its own."""
+def replace_picture(document: Document, other: Document) -> Document:
+    """Return a document with its pictures replaced by the last picture of another."""
     last = other.pictures()[-1]
-    return Written(tuple(Picture(last) if isinstance(item, Picture) else item for item in document.items))
+    return Document(tuple(Picture(last) if isinstance(item, Picture) else item for item in document.items))
 
 
-def pictures(
+def sample_images(
     network: GPTNetwork,
-    it: World,
-    documents: Sequence[Written],
-    draws: Rng,
+    data: ExperimentData,
+    documents: Sequence[Document],
+    rng: Rng,
     *,
-    ways: Sequence[SamplingSpec] = (SamplingSpec(),),
-    count: int = 0,
+    specs: Sequence[SamplingSpec] = (SamplingSpec(),),
+    num_retrieved: int = 0,
 ) -> UInt8[Tensor, "n 3 h w"]:
-    """Draw the last picture of each document.
+    """Return a sampled last picture of each document.
 
     Args:
-        network: Draws.
-        it: Holds what stands in front.
-        documents: Begin so.
-        draws: Source of all randomness.
-        ways: Document i is drawn in way i modulo their number.
-        count: Documents in front, found by the words before the picture.
+        network: Decoder.
+        data: Holds the retrieval index.
+        documents: Prompts, each with the picture to replace.
+        rng: Source of randomness.
+        specs: Document i is sampled with spec i modulo their number.
+        num_retrieved: Number of documents retrieved by the text before the picture.
     """
-    kind, wanted = it.kind, [to_draw(one) for one in documents]
-    streams = [[one.tokens(kind) for one in wanted]]
-    if max(way.guidance.num_streams for way in ways) > 1:
-        streams.append([one.without_text(kind) for one in wanted])
-    if count:
-        asked = pad_sequence(streams[0], batch_first=True, padding_value=kind.symbols.pad)
-        rooms = [network.context - len(row) - kind.symbols.picture - 2 for row in streams[0]]
-        before = retrieved_context(it.library, asked, count, rooms, draws.fold_in("front"), BY_WORDS)
-        streams = [[torch.cat(pair) for pair in zip(before, stream, strict=True)] for stream in streams]
-    rows = generate(network, streams, OnePicture(), draws.fold_in("pictures"), specs=ways, batch_size=AT_ONCE)
-    codes = torch.stack([row[: kind.symbols.picture] for row in rows]) - kind.symbols.text
-    return kind.tokenizer.decode(codes)
+    modality, requests = data.modality, [image_request(document) for document in documents]
+    streams = [[request.tokens(modality) for request in requests]]
+    if max(spec.guidance.num_streams for spec in specs) > 1:
+        streams.append([request.without_text(modality) for request in requests])
+    if num_retrieved:
+        queries = pad_sequence(streams[0], batch_first=True, padding_value=modality.symbols.pad)
+        free_tokens = [network.context - len(row) - modality.symbols.picture - 2 for row in streams[0]]
+        prefixes = retrieved_context(
+            data.retrieval_index, queries, num_retrieved, free_tokens, rng.fold_in("front"), TEXT_RETRIEVER
+        )
+        streams = [[torch.cat(pair) for pair in zip(prefixes, stream, strict=True)] for stream in streams]
+    rows = generate(network, streams, OnePicture(), rng.fold_in("pictures"), specs=specs, batch_size=BATCH_SIZE)
+    codes = torch.stack([row[: modality.symbols.picture] for row in rows]) - modality.symbols.text
+    return modality.tokenizer.decode(codes)
 
 
-def words(network: GPTNetwork, it: World, asked: Sequence[DocumentRequest], draws: Rng) -> list[str]:
-    """Fill the hole of each with its likeliest words, one after the other."""
-    prompts = [one.tokens(it.kind) for one in asked]
-    way = SamplingSpec(token_sampler=TokenSampler(temperature=0.0))
-    rows = generate(network, [prompts], asked[0].goal, draws.fold_in("words"), specs=[way], batch_size=AT_ONCE)
-    return [filled(it.kind, row) for row in rows]
+def fill_text(network: GPTNetwork, data: ExperimentData, requests: Sequence[DocumentRequest], rng: Rng) -> list[str]:
+    """Return greedily decoded text for each request."""
+    prompts = [request.tokens(data.modality) for request in requests]
+    spec = SamplingSpec(token_sampler=TokenSampler(temperature=0.0))
+    rows = generate(network, [prompts], requests[0].goal, rng.fold_in("words"), specs=[spec], batch_size=BATCH_SIZE)
+    return [decode_text(data.modality, row) for row in rows]

@@ -1,6 +1,6 @@
-"""Who looks at scenes: a small network that tells the ground, and the colour and shape of what is at each place.
+"""Judge: a small classifier of the ground, and of colour and shape at each position.
 
-Its features give a distance of its own, FD-cnn, which is no FID and means nothing to other judges.
+Its features give a distance, FD-cnn, which is not comparable with FID or with other networks.
 """
 
 from collections.abc import Sequence
@@ -21,24 +21,24 @@ from feller.training.engine import get_engine
 from feller.training.loop import make_train_state, train
 from feller.training.objective import Batch, Example, Objective
 from feller.training.optimizer import TrainConfig
-from feller_papers.scenes.drawing import LEAST, Scene
+from feller_papers.scenes.drawing import SIDE_MULTIPLE, Scene
 from feller_papers.scenes.shapes import COLOURS, SHAPES
 
 FEATURES = 64
-"""Numbers that stand for a picture, and for each of its nine places."""
+"""Feature dimension, of pictures and of each of the nine positions."""
 TRAINING = TrainConfig(
     steps=1000, batch_size=128, lr=3e-3, warmup=30, lr_decay_fraction=0.6, weight_decay=1e-2, ema_decay=0.0
 )
-CHUNK = 512
-"""Pictures that go through the network at once."""
+BATCH_SIZE = 512
+"""Pictures per forward pass."""
 
 
-class Looker(nn.Module):
-    """Convolutions down to the nine places of scenes, whose features answer for each; their means, for the ground."""
+class SceneClassifier(nn.Module):
+    """Convolutions to the nine positions; position features predict things, their mean predicts the ground."""
 
     def __init__(self, side: int) -> None:
         super().__init__()
-        step = side // LEAST
+        step = side // SIDE_MULTIPLE
         self.layers = nn.ModuleList(
             [
                 nn.Conv2d(3, 24, step + 2, step, padding=1),
@@ -52,8 +52,8 @@ class Looker(nn.Module):
         self.colour = nn.Linear(FEATURES, len(COLOURS) + 1)
         self.shape = nn.Linear(FEATURES, len(SHAPES) + 1)
 
-    def see(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 9 f"]:
-        """Return the features of the places."""
+    def embed(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 9 f"]:
+        """Return the features of the positions."""
         for layer, norm in zip(self.layers, self.norms, strict=True):
             x = F.silu(norm(layer(x)))
         return F.silu(self.places(x)).flatten(2).movedim(2, 1)
@@ -61,25 +61,25 @@ class Looker(nn.Module):
     def forward(
         self, x: Float[Tensor, "b 3 h w"]
     ) -> tuple[Float[Tensor, "b colours"], Float[Tensor, "b 9 c"], Float[Tensor, "b 9 s"]]:
-        """Return logits of the ground, and of the colour and shape at each place, of which the first is "nothing"."""
-        seen = self.see(x)
-        return self.ground(seen.mean(1)), self.colour(seen), self.shape(seen)
+        """Return logits of the ground, and of colour and shape at each position; class 0 is empty."""
+        features = self.embed(x)
+        return self.ground(features.mean(1)), self.colour(features), self.shape(features)
 
 
 @dataclass(frozen=True)
-class TellScene(Objective):
-    """Tell what a scene holds; pictures get a little noise."""
+class SceneClassification(Objective):
+    """Classification of the attributes of scenes, with noise augmentation."""
 
     noise: float = 0.05
-    """Deviation, of all levels."""
+    """Standard deviation."""
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
-        """Draw the noise."""
+        """Return noisy pictures."""
         x = batch["x_1"]
         return {"x": x + self.noise * rng.stream("noise").normal(x.shape), **batch["given"]}
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
-        """Return the sum of -log of the probabilities of what is right, over the ground and all places."""
+        """Return the sum of the cross-entropies of the ground and of all positions."""
         ground, colour, shape = network(example["x"])
         return (
             F.cross_entropy(ground, example["ground"], reduction="none")
@@ -90,57 +90,57 @@ class TellScene(Objective):
 
 @dataclass(frozen=True, eq=False)
 class SceneJudge:
-    """What it knows comes from real scenes alone."""
+    """Scene classifier, trained on real scenes."""
 
-    network: Looker
+    network: SceneClassifier
 
     @torch.no_grad()
     def features(self, pictures: UInt8[Tensor, "n 3 h w"]) -> Float64[Tensor, "n f"]:
-        """Return the numbers that stand for each picture: what there is counts, and not where."""
-        return torch.cat([self.network.see(scaled(part)).mean(1) for part in pictures.split(CHUNK)]).double()
+        """Return the features of each picture, averaged over positions."""
+        return torch.cat([self.network.embed(scaled(part)).mean(1) for part in pictures.split(BATCH_SIZE)]).double()
 
     def distance(self, pictures: UInt8[Tensor, "n 3 h w"], real: UInt8[Tensor, "m 3 h w"]) -> float:
-        """Return FD-cnn: 100 times the Fréchet distance of the features, in units of the variance of the real ones.
+        """Return FD-cnn: 100 times the Fréchet distance of features, in units of the variance of the real features.
 
         Raises:
-            InputError: If either set is smaller than two, or if real pictures do not differ.
+            InputError: If either set is smaller than two, or all real pictures are equal.
         """
-        found = fd_cnn(self.features(pictures), self.features(real))
-        if found is None:
+        distance = fd_cnn(self.features(pictures), self.features(real))
+        if distance is None:
             raise InputError("two sets of different pictures", f"{len(pictures)} and {len(real)}")
-        return found
+        return distance
 
     @torch.no_grad()
-    def right(self, pictures: UInt8[Tensor, "n 3 h w"], scenes: Sequence[Scene]) -> dict[str, float]:
-        """Return the shares of pictures of which it tells the ground, all colours and all shapes, each at its place."""
-        wanted, hits = told(scenes), {"ground": 0, "colour": 0, "shape": 0}
-        for rows in torch.arange(len(pictures)).split(CHUNK):
+    def accuracy(self, pictures: UInt8[Tensor, "n 3 h w"], scenes: Sequence[Scene]) -> dict[str, float]:
+        """Return the shares of pictures with correct ground, all colours, and all shapes."""
+        labels, hits = scene_labels(scenes), {"ground": 0, "colour": 0, "shape": 0}
+        for rows in torch.arange(len(pictures)).split(BATCH_SIZE):
             for name, logits in zip(hits, self.network(scaled(pictures[rows])), strict=True):
-                correct = torch.eq(logits.argmax(-1), wanted[name][rows])
+                correct = torch.eq(logits.argmax(-1), labels[name][rows])
                 hits[name] += int(correct.reshape(len(rows), -1).all(1).sum())
         return {name: count / len(pictures) for name, count in hits.items()}
 
 
 def train_scene_judge(
-    pictures: UInt8[Tensor, "n 3 h w"], scenes: Sequence[Scene], draws: Rng, training: TrainConfig = TRAINING
+    pictures: UInt8[Tensor, "n 3 h w"], scenes: Sequence[Scene], rng: Rng, training: TrainConfig = TRAINING
 ) -> SceneJudge:
-    """Train a judge on real scenes; the same one for the same seed."""
-    with seeded_init(draws):
-        network = Looker(pictures.shape[3])
-    examples = {"x_1": scaled(pictures), "given": told(scenes)}
-    learner, feed = make_train_state(network, training), shuffled_loader(examples, training.batch_size, draws)
-    for _ in train(learner, TellScene(), feed, training, rng=draws, engine=get_engine()):
+    """Return a judge, trained on real scenes."""
+    with seeded_init(rng):
+        network = SceneClassifier(pictures.shape[3])
+    examples = {"x_1": scaled(pictures), "given": scene_labels(scenes)}
+    learner, feed = make_train_state(network, training), shuffled_loader(examples, training.batch_size, rng)
+    for _ in train(learner, SceneClassification(), feed, training, rng=rng, engine=get_engine()):
         pass
     return SceneJudge(network.eval().requires_grad_(False))
 
 
 def scaled(pictures: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
-    """Bring levels to [-1, 1]."""
+    """Return levels scaled to [-1, 1]."""
     return pictures.float() / 127.5 - 1
 
 
-def told(scenes: Sequence[Scene]) -> dict[str, Int64[Tensor, " n *places"]]:
-    """Return the number of each ground, and those of colour and shape at each place, 0 where nothing is."""
+def scene_labels(scenes: Sequence[Scene]) -> dict[str, Int64[Tensor, " n *places"]]:
+    """Return class indices of the ground, and of colour and shape at each position; 0 is empty."""
     colours, shapes = list(COLOURS), list(SHAPES)
     colour, shape = (torch.zeros(len(scenes), 9, dtype=torch.long) for _ in range(2))
     for i, scene in enumerate(scenes):
@@ -153,10 +153,10 @@ def told(scenes: Sequence[Scene]) -> dict[str, Int64[Tensor, " n *places"]]:
 
 
 def unique_share(pictures: UInt8[Tensor, "n 3 h w"]) -> float:
-    """Return the number of different pictures by that of all.
+    """Return the share of unique pictures.
 
     Raises:
-        InputError: If there are none.
+        InputError: If there are no pictures.
     """
     if not len(pictures):
         raise InputError("pictures whose diversity can be told", "none")

@@ -1,4 +1,4 @@
-"""The decoders that the claims are about, each trained once: the usual one, two of other sizes, and a tuned one."""
+"""Decoders of the claims, each trained once: three sizes, without retrieval, and instruction-tuned."""
 
 import copy
 import functools
@@ -21,15 +21,15 @@ from feller.training.objective import Objective, TrainingContext
 from feller.training.objectives.causal_masked_lm import CausalMaskedLM
 from feller.training.optimizer import TrainConfig
 from feller_papers.cm3leon.setting import Setting
-from feller_papers.cm3leon.world import BY_WORDS, World, world
+from feller_papers.cm3leon.world import TEXT_RETRIEVER, ExperimentData, experiment_data
 
 Weights = dict[str, np.ndarray]
-DOCUMENTS = 2
-"""That stand in front, at most."""
-PLAIN = SpanMasking(span_prob=0.5, text_prob=0.25)
-"""What is hidden of pairs."""
-LESSONS = SpanMasking(span_prob=0.0)
-"""What is hidden of lessons: answers, and now and then whole texts."""
+MAX_RETRIEVED = 2
+"""Largest number of retrieved documents."""
+PAIR_MASKING = SpanMasking(span_prob=0.5, text_prob=0.25)
+"""Masking of pairs."""
+INSTRUCTION_MASKING = SpanMasking(span_prob=0.0)
+"""Masking of instructions: answers, and sometimes whole texts."""
 TRAINING = TrainConfig(
     batch_size=16,
     lr=5e-3,
@@ -43,95 +43,107 @@ TRAINING = TrainConfig(
 
 
 @dataclass(frozen=True)
-class Which:
-    """One of the decoders."""
+class ModelKey:
+    """Identifier of a decoder."""
 
     seed: int
     dial: int
-    documents: int = DOCUMENTS
-    """That may stand in front of each in training."""
+    documents: int = MAX_RETRIEVED
+    """Largest number of retrieved documents in training."""
     tuned: bool = False
-    """Whether it has gone on with lessons."""
+    """Whether it is instruction-tuned."""
 
 
-def base(setting: Setting, seed: int, dial: int, documents: int = DOCUMENTS) -> GPTNetwork:
-    """Return a decoder that has learned the pairs, behind none to so many others each."""
-    return _decoder(setting, Which(seed, dial, documents))
+def base_model(setting: Setting, seed: int, dial: int, documents: int = MAX_RETRIEVED) -> GPTNetwork:
+    """Return a decoder, trained on pairs with up to `documents` retrieved documents."""
+    return _load(setting, ModelKey(seed, dial, documents))
 
 
-def tuned(setting: Setting, seed: int) -> GPTNetwork:
-    """Return the usual decoder, which has gone on with lessons."""
-    return _decoder(setting, Which(seed, setting.dial, tuned=True))
+def tuned_model(setting: Setting, seed: int) -> GPTNetwork:
+    """Return the instruction-tuned decoder of the default size."""
+    return _load(setting, ModelKey(seed, setting.dial, tuned=True))
 
 
 @functools.cache
-def _decoder(setting: Setting, which: Which) -> GPTNetwork:
-    """Return a decoder, trained here or with all others side by side."""
-    if setting.workers == 1:
-        return _trained_here(setting, which)
-    it = world(setting, which.seed)
-    network = _sized(it, which.dial).build((it.kind.context,), {}, Rng(which.seed))
-    network.load_state_dict({name: torch.from_numpy(values) for name, values in _all(setting)[which].items()})
+def _load(setting: Setting, key: ModelKey) -> GPTNetwork:
+    """Return a decoder, trained in this process or in parallel with all others."""
+    if setting.num_workers == 1:
+        return _train(setting, key)
+    data = experiment_data(setting, key.seed)
+    network = _gpt_config(data, key.dial).build((data.modality.context,), {}, Rng(key.seed))
+    network.load_state_dict({name: torch.from_numpy(values) for name, values in _train_all(setting)[key].items()})
     return network.eval().requires_grad_(False)
 
 
 @functools.cache
-def _all(setting: Setting) -> dict[Which, Weights]:
-    """Train all decoders of all seeds, side by side, the longest ones first; what they are depends on seeds alone."""
-    sizes = [[Which(seed, dial)] for dial in reversed(setting.dials) for seed in setting.seeds]
-    jobs = [some if some[0].dial != setting.dial else [*some, replace(some[0], tuned=True)] for some in sizes]
-    jobs += [[Which(seed, setting.dial, documents=0)] for seed in setting.seeds]
+def _train_all(setting: Setting) -> dict[ModelKey, Weights]:
+    """Return the weights of all decoders, trained in parallel; results depend only on the seed."""
+    sizes = [[ModelKey(seed, dial)] for dial in reversed(setting.dials) for seed in setting.seeds]
+    jobs = [keys if keys[0].dial != setting.dial else [*keys, replace(keys[0], tuned=True)] for keys in sizes]
+    jobs += [[ModelKey(seed, setting.dial, documents=0)] for seed in setting.seeds]
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(setting.workers, context, torch.set_num_threads, (1,)) as pool:
-        found = pool.map(_weights, itertools.repeat(setting), jobs)
+    with ProcessPoolExecutor(setting.num_workers, context, torch.set_num_threads, (1,)) as pool:
+        weights_of_jobs = pool.map(_train_weights, itertools.repeat(setting), jobs)
         return {
-            which: weights
-            for job, each in zip(jobs, found, strict=True)
-            for which, weights in zip(job, each, strict=True)
+            key: weights
+            for job, job_weights in zip(jobs, weights_of_jobs, strict=True)
+            for key, weights in zip(job, job_weights, strict=True)
         }
 
 
-def _weights(setting: Setting, job: list[Which]) -> list[Weights]:
-    """Train some decoders one after the other."""
-    trained = [_trained_here(setting, which) for which in job]
+def _train_weights(setting: Setting, job: list[ModelKey]) -> list[Weights]:
+    """Return the weights of decoders, trained sequentially."""
+    trained = [_train(setting, key) for key in job]
     return [{name: values.numpy() for name, values in network.state_dict().items()} for network in trained]
 
 
 @functools.cache
-def _trained_here(setting: Setting, which: Which) -> GPTNetwork:
-    """Train a decoder in this process; one to be tuned begins with the other, trained here too."""
-    it, seed, documents = world(setting, which.seed), which.seed, which.documents
-    training = replace(TRAINING, batch_size=setting.batch, steps=setting.steps)
-    if which.tuned:
-        draws = Rng(seed).fold_in("tuned")
-        network = copy.deepcopy(_trained_here(setting, replace(which, tuned=False))).train().requires_grad_(True)
-        training = replace(training, steps=setting.tuned, lr=TRAINING.lr / 3)
-        return _trained(network, _objective(it, LESSONS, 0), it.kind.for_training(it.lessons, draws), training, draws)
-    draws = Rng(seed).fold_in("base", which.dial, documents)
-    objective = _objective(it, PLAIN, documents).build(
-        TrainingContext(data=it.pairs)
-    )  # not the library: it shows creatures of the tail
-    network = _sized(it, which.dial).build((it.kind.context,), {}, draws)
-    return _trained(network, objective, it.pairs, training, draws)
+def _train(setting: Setting, key: ModelKey) -> GPTNetwork:
+    """Return a decoder, trained in this process; instruction tuning starts from the base model."""
+    data, seed, documents = experiment_data(setting, key.seed), key.seed, key.documents
+    training = replace(TRAINING, batch_size=setting.batch_size, steps=setting.steps)
+    if key.tuned:
+        rng = Rng(seed).fold_in("tuned")
+        network = copy.deepcopy(_train(setting, replace(key, tuned=False))).train().requires_grad_(True)
+        training = replace(training, steps=setting.tuning_steps, lr=TRAINING.lr / 3)
+        return _fit(
+            network,
+            _objective(data, INSTRUCTION_MASKING, 0),
+            data.modality.for_training(data.instructions, rng),
+            training,
+            rng,
+        )
+    rng = Rng(seed).fold_in("base", key.dial, documents)
+    objective = _objective(data, PAIR_MASKING, documents).build(
+        TrainingContext(data=data.pairs)
+    )  # not the retrieval index: it has tail creatures
+    network = _gpt_config(data, key.dial).build((data.modality.context,), {}, rng)
+    return _fit(network, objective, data.pairs, training, rng)
 
 
-def _sized(it: World, dial: int) -> GPT:
-    return GPT.from_size(it.kind.symbols, dial, it.kind.context)
+def _gpt_config(data: ExperimentData, dial: int) -> GPT:
+    return GPT.from_size(data.modality.symbols, dial, data.modality.context)
 
 
-def _objective(it: World, masking: SpanMasking, documents: int) -> CausalMaskedLM:
-    """Return what is learned, where nothing stands in front yet."""
-    kind = it.kind
+def _objective(data: ExperimentData, masking: SpanMasking, documents: int) -> CausalMaskedLM:
+    """Return the training objective, without its datastore."""
+    modality = data.modality
     return CausalMaskedLM(
-        kind.space(), kind.symbols, kind.context, kind.context, masking, retrieval=BY_WORDS, max_retrieved=documents
+        modality.space(),
+        modality.symbols,
+        modality.context,
+        modality.context,
+        masking,
+        retrieval=TEXT_RETRIEVER,
+        max_retrieved=documents,
     )
 
 
-def _trained(network: GPTNetwork, objective: Objective, data: Dataset, training: TrainConfig, draws: Rng) -> GPTNetwork:
-    """Train a network; its weights are the average."""
+def _fit(network: GPTNetwork, objective: Objective, data: Dataset, training: TrainConfig, rng: Rng) -> GPTNetwork:
+    """Return the trained network with averaged weights."""
     learner = make_train_state(network, training)
-    feed = batch_loader(data, training.batch_size, draws)
-    for _ in train(learner, objective, feed, training, rng=draws, engine=get_engine()):
+    feed = batch_loader(data, training.batch_size, rng)
+    for _ in train(learner, objective, feed, training, rng=rng, engine=get_engine()):
         pass
     learner.ema.copy_to(network)
     return network.eval().requires_grad_(False)

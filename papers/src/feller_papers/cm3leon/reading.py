@@ -1,4 +1,4 @@
-"""Reading scenes and letters: what a picture shows, as far as it looks like one of these; exact on those drawn here."""
+"""Recognition of scenes and letters by template matching; exact on rendered pictures."""
 
 import functools
 import itertools
@@ -10,54 +10,55 @@ from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
-from feller_papers.scenes.drawing import CELLS, FONT, MOST, SIZES, Cell, Scene, Thing, letter_mask
-from feller_papers.scenes.drawing import MOST as LONGEST
+from feller_papers.scenes.drawing import CELLS, FONT, MAX_THINGS, SIZES, Cell, Scene, Thing, letter_mask
+from feller_papers.scenes.drawing import MAX_THINGS as MAX_LETTERS
 from feller_papers.scenes.shapes import COLOURS, SHAPES, shape_mask
 
-LEAST = 0.4
-"""Of what a thing would explain of a picture if it were there as drawn, the share that it must explain."""
-CHUNK = 256
-"""Pictures that are read at once."""
+MIN_EXPLAINED = 0.4
+"""Required squared error reduction of a thing, as a fraction of that in its own rendering."""
+BATCH_SIZE = 256
+"""Pictures per batch."""
 
-Kind = tuple[str, str, Cell, tuple[float, float]]
-"""Shape, size, place and shift: a thing but for its colour."""
+ThingTemplate = tuple[str, str, Cell, tuple[float, float]]
+"""Shape, size, cell and shift of a thing."""
 
 
 def read_scenes(pictures: UInt8[Tensor, "n 3 side side"]) -> list[Scene]:
-    """Return what pictures show: the ground is the commonest colour; then come up to three things, each where it helps.
+    """Return the scenes of pictures: the ground is the most frequent colour; up to three things are matched.
 
-    That is matching pursuit: of all things of all colours the one is taken that brings the drawing nearest to the
-    picture, in squares of levels; it must explain 40 % of what it would explain in a drawing. The next has another
-    colour, and meets no other.
+    This is matching pursuit: each step adds the thing with the largest reduction of the squared error, at least 40 % of
+    its reduction in a rendered picture. Things do not share colours and do not overlap.
     """
-    return [scene for part in pictures.split(CHUNK) for scene in _read(part)]
+    return [scene for part in pictures.split(BATCH_SIZE) for scene in _read(part)]
 
 
 def _read(pictures: UInt8[Tensor, "n 3 side side"]) -> list[Scene]:
-    kinds, masks = templates(pictures.shape[3])
+    thing_templates, masks = templates(pictures.shape[3])
     masks, names, each = masks.to(pictures.device), list(COLOURS), torch.arange(len(pictures), device=pictures.device)
     palette = torch.tensor(list(COLOURS.values()), dtype=torch.float32, device=pictures.device)
     levels, ground = pictures.flatten(2).float(), grounds(nearest_colours(pictures))
-    off = (levels[:, None] - palette[:, :, None]).square().sum(2)
+    error = (levels[:, None] - palette[:, :, None]).square().sum(2)
     step = (palette[ground][:, None] - palette).square().sum(2)  # between a colour and the ground, [n, colours]
-    gain = off[each, ground][:, None] - off  # of a pixel that gets a colour in place of the ground's
-    found: list[list[Thing]] = [[] for _ in range(len(pictures))]
-    going = torch.ones_like(each, dtype=torch.bool)
-    for _ in range(MOST):
+    gain = error[each, ground][:, None] - error  # of a pixel that gets a colour in place of the ground's
+    things_per_picture: list[list[Thing]] = [[] for _ in range(len(pictures))]
+    active = torch.ones_like(each, dtype=torch.bool)
+    for _ in range(MAX_THINGS):
         best = (gain @ masks.T).flatten(1).max(1)
-        colour, kind = best.indices // len(kinds), best.indices % len(kinds)
-        going = going & (best.values >= LEAST * masks[kind].sum(1) * step[each, colour]) & (colour != ground)
-        for i in going.nonzero()[:, 0].tolist():
-            found[i].append(Thing(names[colour[i]], *kinds[kind[i]]))
-        gain = torch.where(masks[kind].bool()[:, None], -step[:, :, None], gain)
+        colour, template = best.indices // len(thing_templates), best.indices % len(thing_templates)
+        active = (
+            active & (best.values >= MIN_EXPLAINED * masks[template].sum(1) * step[each, colour]) & (colour != ground)
+        )
+        for i in active.nonzero()[:, 0].tolist():
+            things_per_picture[i].append(Thing(names[colour[i]], *thing_templates[template[i]]))
+        gain = torch.where(masks[template].bool()[:, None], -step[:, :, None], gain)
         gain[each, colour] = -step[each, colour][:, None]
-    return [Scene(names[ground[i]], tuple(things)) for i, things in enumerate(found)]
+    return [Scene(names[ground[i]], tuple(things)) for i, things in enumerate(things_per_picture)]
 
 
 @functools.cache
-def templates(side: int) -> tuple[list[Kind], Float[Tensor, "m pixels"]]:
-    """Return shape, size, place and shift of all things that there can be, and which pixels each has."""
-    found, masks, seen = [], [], set()
+def templates(side: int) -> tuple[list[ThingTemplate], Float[Tensor, "m pixels"]]:
+    """Return all templates of things, and their masks."""
+    things, masks, seen = [], [], set()
     shifts = [(down / 4, right / 4) for down in range(-4, 5) for right in range(-4, 5)]
     for size, cell, shift in itertools.product(SIZES, CELLS, shifts):
         box = Thing("", "", size, cell, shift).box(side)
@@ -68,18 +69,18 @@ def templates(side: int) -> tuple[list[Kind], Float[Tensor, "m pixels"]]:
         for shape in SHAPES:
             mask = torch.zeros(side, side)
             mask[top:bottom, left:right] = torch.from_numpy(shape_mask(shape, right - left)).float()
-            found.append((shape, size, cell, shift))
+            things.append((shape, size, cell, shift))
             masks.append(mask.flatten())
-    return found, torch.stack(masks)
+    return things, torch.stack(masks)
 
 
-def agreement(wanted: Sequence[Scene], found: Sequence[Scene]) -> dict[str, float]:
-    """Return the shares of scenes in which something was read as it was wanted.
+def agreement(expected: Sequence[Scene], predicted: Sequence[Scene]) -> dict[str, float]:
+    """Return the accuracy of each attribute.
 
-    `ground`, `things` (colour and shape of all, and none besides), `colours` and `shapes` of all things, their `sizes`
-    and `places` together with their colours, `count`, and `all` of it.
+    Attributes: `ground`, `count`, `colours`, `shapes`, `things` (colours with shapes), `sizes` and `places` (each with
+    colours), and `all`.
     """
-    ways = {
+    attributes = {
         "ground": lambda scene: scene.ground,
         "count": lambda scene: len(scene.things),
         "colours": lambda scene: {thing.colour for thing in scene.things},
@@ -87,53 +88,59 @@ def agreement(wanted: Sequence[Scene], found: Sequence[Scene]) -> dict[str, floa
         "things": lambda scene: {(thing.colour, thing.shape) for thing in scene.things},
         "sizes": lambda scene: {(thing.colour, thing.size) for thing in scene.things},
         "places": lambda scene: {(thing.colour, thing.cell) for thing in scene.things},
-        "all": known,
+        "all": content,
     }
     return {
-        name: sum(of(one) == of(other) for one, other in zip(wanted, found, strict=True)) / len(wanted)
-        for name, of in ways.items()
+        name: sum(attribute(a) == attribute(b) for a, b in zip(expected, predicted, strict=True)) / len(expected)
+        for name, attribute in attributes.items()
     }
 
 
-def known(scene: Scene) -> tuple[str, frozenset[tuple[str, str, str, Cell]]]:
-    """Return all that words can say of a scene: everything but the shifts and the order of the things."""
-    return scene.ground, frozenset((one.colour, one.shape, one.size, one.cell) for one in scene.things)
+def content(scene: Scene) -> tuple[str, frozenset[tuple[str, str, str, Cell]]]:
+    """Return a scene without shifts and order of things."""
+    return scene.ground, frozenset((thing.colour, thing.shape, thing.size, thing.cell) for thing in scene.things)
 
 
 def nearest_colours(pictures: UInt8[Tensor, "n 3 h w"]) -> Int64[Tensor, "n h w"]:
-    """Return for each pixel the number of the nearest colour, in the order of `COLOURS`."""
+    """Return the index of the nearest colour of each pixel, in the order of `COLOURS`."""
     levels = pictures.permute(0, 2, 3, 1).float()
     palette = torch.tensor(list(COLOURS.values()), dtype=torch.float32, device=pictures.device)
-    return (palette.square().sum(1) - 2 * levels @ palette.T).argmin(-1)  # less what all colours have in common
+    return (palette.square().sum(1) - 2 * levels @ palette.T).argmin(-1)  # without the term that all colours share
 
 
 def grounds(colours: Int64[Tensor, "n h w"]) -> Int64[Tensor, " n"]:
-    """Return the colour that most pixels of each picture have."""
+    """Return the most frequent colour of each picture."""
     return F.one_hot(colours.flatten(1), len(COLOURS)).sum(1).argmax(1)
 
 
 def read_letters(pictures: UInt8[Tensor, "n 3 side side"]) -> list[str]:
-    """Return the letters that each picture shows: those whose drawing has most pixels as it, in any two colours."""
+    """Return the word of each picture: the one whose mask agrees in most pixels, for any two colours."""
     side, colours = pictures.shape[3], nearest_colours(pictures)
     ground = torch.cat([colours[:, 0], colours[:, -1], colours[:, :, 0], colours[:, :, -1]], 1).mode(1).values
     return [
-        max((_best(ink, length, side) for length in range(1, LONGEST + 1)), key=lambda word: _alike(word, side, ink))
+        max(
+            (_best(ink, length, side) for length in range(1, MAX_LETTERS + 1)),
+            key=lambda word: _num_equal(word, side, ink),
+        )
         for ink in (colours != ground[:, None, None]).cpu().numpy()
     ]
 
 
 def _best(ink: Bool[np.ndarray, "side side"], length: int, side: int) -> str:
-    """Return the word of this length that agrees best: letters do not meet, so each is chosen alone."""
+    """Return the best word of a length; letters do not overlap, so each is chosen separately."""
     word = length * "A"
     for i in range(length):
-        word = max((word[:i] + letter + word[i + 1 :] for letter in FONT), key=lambda one: _alike(one, side, ink))
+        word = max(
+            (word[:i] + letter + word[i + 1 :] for letter in FONT),
+            key=lambda candidate: _num_equal(candidate, side, ink),
+        )
     return word
 
 
-def _alike(word: str, side: int, ink: Bool[np.ndarray, "side side"]) -> int:
+def _num_equal(word: str, side: int, ink: Bool[np.ndarray, "side side"]) -> int:
     return int((letter_mask(word, side) == ink).sum())
 
 
-def stacked(pictures: Sequence[UInt8[np.ndarray, "h w 3"]]) -> UInt8[Tensor, "n 3 h w"]:
-    """Return pictures of one size as tokenisers and judges take them."""
+def stack_pictures(pictures: Sequence[UInt8[np.ndarray, "h w 3"]]) -> UInt8[Tensor, "n 3 h w"]:
+    """Return pictures as a tensor, channels first."""
     return torch.from_numpy(np.stack(pictures)).movedim(3, 1).contiguous()

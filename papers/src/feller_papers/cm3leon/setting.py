@@ -1,57 +1,65 @@
-"""How much is spent on the claims about texts and pictures in one model."""
+"""Budget of the experiments on models of text and pictures."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Setting:
-    """How much is spent on the claims."""
+    """Budget of the experiments."""
 
     seeds: tuple[int, ...] = (0, 1, 2)
     side: int = 16
-    """Pixels of a side of all pictures."""
-    heads: int = 1250
-    """Creatures of the training data: more than can be learned by heart."""
-    tails: int = 100
-    """Creatures that only the memory shows."""
-    scenes: int = 5000
-    """Pairs of a caption and a scene among the training data."""
-    lessons: int = 8000
-    """Documents that teach tasks."""
+    """Side of all pictures, in pixels."""
+    num_head_creatures: int = 1250
+    """Creatures in the training data: too many to memorise."""
+    num_tail_creatures: int = 100
+    """Creatures only in the retrieval memory."""
+    num_scenes: int = 5000
+    """Training pairs of a caption and a scene."""
+    num_instructions: int = 8000
+    """Training documents for instruction tuning."""
     dials: tuple[int, int, int] = (1, 2, 3)
-    """Sizes of the decoder, of which the middle one is the usual."""
-    batch: int = 16
-    """Documents of a step."""
+    """Sizes of the decoder; the middle one is the default."""
+    batch_size: int = 16
+    """Documents per step."""
     steps: int = 4500
-    """Of each decoder."""
-    tuned: int = 8000
-    """Steps of tuning on instructions."""
-    finder: int = 300
-    """Steps of what finds documents."""
-    judge: int = 600
-    """Steps of who looks at scenes."""
-    asked: int = 256
-    """Held-out documents of each kind that the models are asked about."""
-    exams: int = 2048
-    """Held-out lessons, the tasks in turn."""
-    drawn: int = 256
-    """Pictures for each distance."""
-    weights: tuple[float, ...] = (1.0, 2.0, 3.0, 5.0, 7.0)
-    """Of guidance."""
-    kept: tuple[int, ...] = (1, 4, 8, 16, 32)
+    """Training steps of each decoder."""
+    tuning_steps: int = 8000
+    """Steps of instruction tuning."""
+    retriever_steps: int = 300
+    """Training steps of the retriever."""
+    judge_steps: int = 600
+    """Training steps of the scene classifier."""
+    num_test_documents: int = 256
+    """Test documents of each type."""
+    num_test_instructions: int = 2048
+    """Test instructions, over all tasks."""
+    num_images: int = 256
+    """Pictures per FD-cnn."""
+    guidance_weights: tuple[float, ...] = (1.0, 2.0, 3.0, 5.0, 7.0)
+    contrastive_ks: tuple[int, ...] = (1, 4, 8, 16, 32)
     """k of contrastive decoding."""
     best_of: int = 8
-    """Candidates for each picture, where the best is kept."""
-    prompts: int = 32
-    """For which several pictures are drawn."""
-    workers: int | None = None
-    """Processes in which decoders are trained side by side, by default one for each core; 1 trains them here."""
+    """Candidates per picture for reranking."""
+    num_prompts: int = 32
+    """Prompts with several samples each."""
+    num_workers: int | None = None
+    """Training processes, by default one per core; 1 trains in this process."""
 
     @property
     def dial(self) -> int:
-        """The usual size."""
+        """Default size."""
         return self.dials[1]
 
 
-QUICK = Setting(seeds=(0,), lessons=4000, tuned=4000, asked=128, exams=1024, drawn=128, best_of=4, prompts=16)
+QUICK = Setting(
+    seeds=(0,),
+    num_instructions=4000,
+    tuning_steps=4000,
+    num_test_documents=128,
+    num_test_instructions=1024,
+    num_images=128,
+    best_of=4,
+    num_prompts=16,
+)
 """One seed, fewer pictures, and half the tuning: within an hour of one processor core."""

@@ -1,4 +1,4 @@
-"""What the claims are tested on: pairs to learn from, lessons, a memory, and documents that no model has learned."""
+"""Data of the experiments: training pairs, instructions, retrieval memory, and test documents."""
 
 import functools
 from collections.abc import Sequence
@@ -25,187 +25,205 @@ from feller.training.objective import TrainingContext
 from feller.training.objectives.contrastive import InfoNCE
 from feller.training.optimizer import TrainConfig
 from feller_papers.cm3leon.judges import TRAINING, SceneJudge, train_scene_judge
-from feller_papers.cm3leon.reading import stacked
+from feller_papers.cm3leon.reading import stack_pictures
 from feller_papers.cm3leon.setting import Setting
 from feller_papers.scenes.creatures import Creature, View, invent, views
-from feller_papers.scenes.documents import Answer, Picture, Written
-from feller_papers.scenes.drawing import FEW, FEW_HELD_OUT, Scene
-from feller_papers.scenes.instructions import instructions, scene_pairs, written_view
+from feller_papers.scenes.documents import Answer, Document, Picture
+from feller_papers.scenes.drawing import SMALL, SMALL_HELD_OUT, Scene
+from feller_papers.scenes.instructions import instructions, scene_pairs, view_document
 
-KNOWN = 4
-"""Views of each creature that are in the training data or in the memory; one more is kept."""
-ACROSS, TILES = 2, 1024
-"""Pixels of a side of a tile, and tiles, at most; all that these pictures have are fewer."""
-WORDS = "subwords:512"
-"""Vocabulary of the texts: bytes, and pieces that are frequent."""
-BY_WORDS = SimilarityRetriever(max_score=2.0, dedup=2.0, query_dropout=0.0, by_text=2, by_picture=0)
-"""How documents are found, in training and later: by their texts alone, so that nothing of a picture is told by what is
-found for it; captions are short, and may be alike."""
+TRAIN_VIEWS = 4
+"""Views of each creature in the training data or the memory; one more is held out."""
+TILE_SIZE, MAX_TILES = 2, 1024
+"""Side of a tile in pixels, and largest codebook, which these pictures do not exhaust."""
+TOKENIZER = "subwords:512"
+"""Text tokeniser: bytes and frequent subwords."""
+TEXT_RETRIEVER = SimilarityRetriever(max_score=2.0, dedup=2.0, query_dropout=0.0, by_text=2, by_picture=0)
+"""Retriever in training and evaluation: by text only, so that retrieved documents do not leak the picture; similar
+captions are allowed."""
 
 
 @dataclass(frozen=True, eq=False)
-class Kept:
-    """Documents of a caption and a picture that no model has learned."""
+class HeldOutDocuments:
+    """Test documents of a caption and a picture."""
 
-    documents: tuple[Written, ...]
+    documents: tuple[Document, ...]
     rows: Int64[Tensor, "n l"]
 
     @property
     def pictures(self) -> UInt8[Tensor, "n 3 h w"]:
-        """What they show."""
-        return stacked([picture for one in self.documents for picture in one.pictures()])
+        """Pictures of the documents."""
+        return stack_pictures([picture for document in self.documents for picture in document.pictures()])
 
     @property
     def captions(self) -> tuple[str, ...]:
-        """What they say."""
-        return tuple(one.text() for one in self.documents)
+        """Captions of the documents."""
+        return tuple(document.text() for document in self.documents)
 
 
 @dataclass(frozen=True, eq=False)
-class World:
-    """All data of a seed, and who looks at them."""
+class ExperimentData:
+    """All data of a seed, and the judge."""
 
-    kind: Documents
-    """With its tokeniser, and with what finds documents."""
+    modality: Documents
+    """With tokenisers and document encoder."""
     pairs: Dataset
-    """Captions and pictures to learn from, of creatures and scenes."""
-    lessons: Dataset
-    """Documents that teach tasks."""
-    library: IndexedDatastore
-    """All pairs, and the creatures that are kept out of them."""
-    heads: Kept
-    """Other views of creatures of the pairs."""
-    tails: Kept
-    """Other views of the creatures that only the memory shows."""
-    tail: tuple[Creature, ...]
-    seen: Kept
-    """Scenes that no pair shows; most of their captions say not all of them, and some pair says the same of another."""
+    """Training pairs of captions and pictures of creatures and scenes."""
+    instructions: Dataset
+    """Instruction-tuning documents."""
+    retrieval_index: IndexedDatastore
+    """All pairs, and the tail creatures."""
+    head_views: HeldOutDocuments
+    """Held-out views of head creatures."""
+    tail_views: HeldOutDocuments
+    """Held-out views of tail creatures."""
+    tail_creatures: tuple[Creature, ...]
+    test_scenes: HeldOutDocuments
+    """Held-out scenes; most captions are incomplete, so that some also fit a training scene."""
     scenes: tuple[Scene, ...]
-    """What these show."""
-    exams: tuple[Written, ...]
-    """Lessons about scenes and words that no pair and no lesson shows."""
+    """Scenes of `test_scenes`."""
+    test_instructions: tuple[Document, ...]
+    """Instructions about held-out scenes and words."""
     captions: tuple[str, ...]
-    """Of the scenes among the pairs."""
+    """Captions of the training scenes."""
     judge: SceneJudge
-    """Has seen the scenes among the pairs, and no others."""
+    """Trained on the training scenes."""
 
-    def judged(self, pictures: UInt8[Tensor, "n 3 h w"]) -> float:
-        """Return FD-cnn to the kept scenes."""
-        return self.judge.distance(pictures, self.seen.pictures)
+    def fd(self, pictures: UInt8[Tensor, "n 3 h w"]) -> float:
+        """Return FD-cnn to the held-out scenes."""
+        return self.judge.distance(pictures, self.test_scenes.pictures)
 
 
 @functools.cache
-def world(setting: Setting, seed: int) -> World:
-    """Return the world of a seed."""
-    draws, side, kept = Rng(seed).fold_in("cm3leon"), setting.side, max(setting.asked, setting.drawn)
-    creatures = invent(setting.heads + setting.tails, draws.fold_in("creatures"))
-    seen = [[written_view(view, side) for view in _views(one, draws.fold_in("views", one.name))] for one in creatures]
-    head, tail = seen[: setting.heads], seen[setting.heads :]
-    scenes, drawn = scene_pairs(setting.scenes, draws.fold_in("scenes"), side, FEW)
-    kept_scenes, kept_drawn = scene_pairs(kept, draws.fold_in("kept scenes"), side, FEW_HELD_OUT)
-    known = [one for some in head for one in some[:KNOWN]]
-    lessons = instructions(setting.lessons, draws.fold_in("lessons"), side, FEW)
-    exams = instructions(setting.exams, draws.fold_in("exams"), side, FEW_HELD_OUT)
-    kind = _kind([*known, *drawn], lessons)
-    pairs = _read([*known, *drawn], kind)
-    kind = _taught(setting, kind, pairs, draws.fold_in("finder"))
-    pairs = replace(pairs, modality=kind)
+def experiment_data(setting: Setting, seed: int) -> ExperimentData:
+    """Return the data of a seed."""
+    rng, side, num_test = (
+        Rng(seed).fold_in("cm3leon"),
+        setting.side,
+        max(setting.num_test_documents, setting.num_images),
+    )
+    creatures = invent(setting.num_head_creatures + setting.num_tail_creatures, rng.fold_in("creatures"))
+    creature_documents = [
+        [view_document(view, side) for view in _views(creature, rng.fold_in("views", creature.name))]
+        for creature in creatures
+    ]
+    head, tail = creature_documents[: setting.num_head_creatures], creature_documents[setting.num_head_creatures :]
+    scenes, scene_documents = scene_pairs(setting.num_scenes, rng.fold_in("scenes"), side, SMALL)
+    test_scenes, test_scene_documents = scene_pairs(num_test, rng.fold_in("kept scenes"), side, SMALL_HELD_OUT)
+    train_documents = [document for documents in head for document in documents[:TRAIN_VIEWS]]
+    lessons = instructions(setting.num_instructions, rng.fold_in("lessons"), side, SMALL)
+    test_instructions = instructions(setting.num_test_instructions, rng.fold_in("exams"), side, SMALL_HELD_OUT)
+    modality = _modality([*train_documents, *scene_documents], lessons)
+    pairs = _dataset([*train_documents, *scene_documents], modality)
+    modality = _train_retriever(setting, modality, pairs, rng.fold_in("finder"))
+    pairs = replace(pairs, modality=modality)
 
-    def keep(some: Sequence[Written]) -> Kept:
-        return Kept(tuple(some), kind.encode(_read(some, kind).values))
+    def encode(documents: Sequence[Document]) -> HeldOutDocuments:
+        return HeldOutDocuments(tuple(documents), modality.encode(_dataset(documents, modality).values))
 
-    rare = keep([one for some in tail for one in some[:KNOWN]])
-    rows = pad_sequence([*kind.encode(pairs.values), *rare.rows], batch_first=True, padding_value=kind.symbols.pad)
-    return World(
-        kind=kind,
+    tail_train = encode([document for documents in tail for document in documents[:TRAIN_VIEWS]])
+    rows = pad_sequence(
+        [*modality.encode(pairs.values), *tail_train.rows], batch_first=True, padding_value=modality.symbols.pad
+    )
+    return ExperimentData(
+        modality=modality,
         pairs=pairs,
-        lessons=_read(lessons, kind),
-        library=IndexedDatastore(create_datastore(rows, _finder(kind), kind.symbols), _finder(kind)),
-        heads=keep([some[KNOWN] for some in head[: setting.asked]]),
-        tails=keep([some[KNOWN] for some in tail]),
-        tail=tuple(creatures[setting.heads :]),
-        seen=keep(kept_drawn),
-        scenes=tuple(kept_scenes),
-        exams=tuple(exams),
-        captions=tuple(one.text() for one in drawn),
+        instructions=_dataset(lessons, modality),
+        retrieval_index=IndexedDatastore(
+            create_datastore(rows, _encoder(modality), modality.symbols), _encoder(modality)
+        ),
+        head_views=encode([documents[TRAIN_VIEWS] for documents in head[: setting.num_test_documents]]),
+        tail_views=encode([documents[TRAIN_VIEWS] for documents in tail]),
+        tail_creatures=tuple(creatures[setting.num_head_creatures :]),
+        test_scenes=encode(test_scene_documents),
+        scenes=tuple(test_scenes),
+        test_instructions=tuple(test_instructions),
+        captions=tuple(document.text() for document in scene_documents),
         judge=train_scene_judge(
-            stacked([picture for one in drawn for picture in one.pictures()]),
+            stack_pictures([picture for document in scene_documents for picture in document.pictures()]),
             scenes,
-            draws.fold_in("judge"),
-            replace(TRAINING, steps=setting.judge),
+            rng.fold_in("judge"),
+            replace(TRAINING, steps=setting.judge_steps),
         ),
     )
 
 
-def _views(creature: Creature, draws: Rng) -> list[View]:
-    """Draw views of a creature, some by halves, each on another ground: none that is kept is one of the others."""
-    return some_halved(views(creature, KNOWN + 1, draws), draws)
+def _views(creature: Creature, rng: Rng) -> list[View]:
+    """Return random views of a creature, some halved, each on a different ground."""
+    return halve_views(views(creature, TRAIN_VIEWS + 1, rng), rng)
 
 
-def items(document: Written) -> tuple[list[Item], list[UInt8[np.ndarray, "h w 3"]]]:
-    """Return the items of a document, and the pictures that they name by their numbers."""
-    found: list[Item] = []
+def raw_items(document: Document) -> tuple[list[Item], list[UInt8[np.ndarray, "h w 3"]]]:
+    """Return the items of a document, and the pictures they refer to by index."""
+    parts: list[Item] = []
     pictures: list[np.ndarray] = []
     for item in document.items:
         if isinstance(item, Picture):
-            found.append(ImageItem(len(pictures)))
+            parts.append(ImageItem(len(pictures)))
             pictures.append(item.values)
         elif isinstance(item, Answer | str):
-            found.append(TextItem(item.text, is_answer=True) if isinstance(item, Answer) else TextItem(item))
-    return found, pictures
+            parts.append(TextItem(item.text, is_answer=True) if isinstance(item, Answer) else TextItem(item))
+    return parts, pictures
 
 
-def found(written: Sequence[Written]) -> RawDocuments:
-    """Return documents as if they came from a file."""
+def raw_documents(written: Sequence[Document]) -> RawDocuments:
+    """Return documents in the raw format of files."""
     documents: list[tuple[Item, ...]] = []
     pictures: list[np.ndarray] = []
-    for one in written:
-        parts, shown = items(one)
+    for document in written:
+        parts, part_pictures = raw_items(document)
         documents.append(
             tuple(ImageItem(part.number + len(pictures)) if isinstance(part, ImageItem) else part for part in parts)
         )
-        pictures += shown
-    return RawDocuments(object_array(documents), images=np.stack(pictures), tasks=tuple(one.task for one in written))
+        pictures += part_pictures
+    return RawDocuments(
+        object_array(documents), images=np.stack(pictures), tasks=tuple(document.task for document in written)
+    )
 
 
-def _kind(pairs: Sequence[Written], lessons: Sequence[Written]) -> Documents:
-    """Return the modality of all that is learned, whose symbols later learning finds in place."""
-    whole = document_dataset(found([*pairs, *lessons]), WORDS)
-    kind = whole.modality
-    if not isinstance(kind, Documents):
-        raise TypeError(f"expected documents, got {kind.display_name}")
-    codes = tiles_of(all_pictures(whole.values), ACROSS, TILES)
-    kind = kind.with_image_tokenizer(codes, whole.values["rows"][: len(pairs)])  # a lesson is shorter than three pairs
-    return replace(kind, vectors=LearnedDocumentEncoder(BiEncoder(kind.symbols, kind.tokenizer.grid, width=16)))
+def _modality(pairs: Sequence[Document], lessons: Sequence[Document]) -> Documents:
+    """Return the modality of pairs and instructions, with tokenisers fitted to them."""
+    whole = document_dataset(raw_documents([*pairs, *lessons]), TOKENIZER)
+    modality = whole.modality
+    if not isinstance(modality, Documents):
+        raise TypeError(f"expected documents, got {modality.display_name}")
+    codes = tiles_of(all_pictures(whole.values), TILE_SIZE, MAX_TILES)
+    # only rows of pairs: an instruction document is shorter than three pairs
+    modality = modality.with_image_tokenizer(codes, whole.values["rows"][: len(pairs)])
+    return replace(
+        modality, vectors=LearnedDocumentEncoder(BiEncoder(modality.symbols, modality.tokenizer.grid, width=16))
+    )
 
 
-def _read(written: Sequence[Written], kind: Documents) -> Dataset:
-    return Dataset(*kind.values_from_raw(found(written)), kind)
+def _dataset(written: Sequence[Document], modality: Documents) -> Dataset:
+    return Dataset(*modality.values_from_raw(raw_documents(written)), modality)
 
 
-def _finder(kind: Documents) -> LearnedDocumentEncoder:
-    if not isinstance(kind.vectors, LearnedDocumentEncoder):
+def _encoder(modality: Documents) -> LearnedDocumentEncoder:
+    if not isinstance(modality.vectors, LearnedDocumentEncoder):
         raise TypeError("expected a bi-encoder")
-    return kind.vectors
+    return modality.vectors
 
 
-def _taught(setting: Setting, kind: Documents, pairs: Dataset, draws: Rng) -> Documents:
-    """Teach what finds documents which picture belongs to which text."""
-    network = _finder(kind).module
-    network.text_encoder.update_counts(kind.encode(pairs.values))
-    training = TrainConfig(batch_size=64, lr=2e-3, lr_decay_fraction=0.7, ema_decay=0.99, steps=setting.finder)
+def _train_retriever(setting: Setting, modality: Documents, pairs: Dataset, rng: Rng) -> Documents:
+    """Return the modality with its document encoder trained by contrastive learning of texts and pictures."""
+    network = _encoder(modality).module
+    network.text_encoder.update_counts(modality.encode(pairs.values))
+    training = TrainConfig(batch_size=64, lr=2e-3, lr_decay_fraction=0.7, ema_decay=0.99, steps=setting.retriever_steps)
     learner = make_train_state(network.train().requires_grad_(True), training)
-    objective = InfoNCE(kind.space(), kind.symbols).build(TrainingContext(data=pairs))
+    objective = InfoNCE(modality.space(), modality.symbols).build(TrainingContext(data=pairs))
     for _ in train(
-        learner, objective, batch_loader(pairs, training.batch_size, draws), training, rng=draws, engine=get_engine()
+        learner, objective, batch_loader(pairs, training.batch_size, rng), training, rng=rng, engine=get_engine()
     ):
         pass
     learner.ema.copy_to(network)
     network.eval().requires_grad_(False)
-    return kind
+    return modality
 
 
-def some_halved(shown: list[View], draws: Rng) -> list[View]:
-    """Hide the upper half of one in four, and the lower of as many, so that one picture may not tell all of another."""
-    which = draws.stream("parts").randint(4, (len(shown),)).tolist()
-    return [replace(view, part=("whole", "whole", "upper", "lower")[i]) for view, i in zip(shown, which, strict=True)]
+def halve_views(full_views: list[View], rng: Rng) -> list[View]:
+    """Return views with the upper or the lower half hidden, each with probability 1/4."""
+    index = rng.stream("parts").randint(4, (len(full_views),)).tolist()
+    return [
+        replace(view, part=("whole", "whole", "upper", "lower")[i]) for view, i in zip(full_views, index, strict=True)
+    ]

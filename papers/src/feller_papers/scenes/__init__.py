@@ -1,1 +1,1 @@
-"""A toy world of shapes, creatures with made-up names, maps and letters, with words about them."""
+"""Synthetic pictures of shapes, creatures, maps and letters, with captions and instructions."""

@@ -1,57 +1,57 @@
-"""Captions of a scene, in several ways, and questions about it that have one answer."""
+"""Captions of scenes, questions with one answer, and edits."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from feller_papers.scenes.drawing import SIZES, Cell, Scene, Thing, in_order, is_kept, layouts
-from feller_papers.scenes.shapes import SHAPES, Picks
+from feller_papers.scenes.drawing import SIZES, Cell, Scene, Thing, in_order, is_held_out, layouts
+from feller_papers.scenes.shapes import SHAPES, Choices
 
 
-def a(words: str) -> str:
-    """Put the article before words."""
+def with_article(words: str) -> str:
+    """Return a phrase with its indefinite article."""
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
-def listed(parts: Sequence[str]) -> str:
-    """Join parts as in a sentence."""
+def join_list(parts: Sequence[str]) -> str:
+    """Return an enumeration with commas and `and`."""
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
-def plain(thing: Thing) -> str:
-    """Name colour and shape."""
+def colour_shape(thing: Thing) -> str:
+    """Return colour and shape."""
     return f"{thing.colour} {thing.shape}"
 
 
-def sized(thing: Thing) -> str:
-    """Name size, colour and shape."""
-    return f"{thing.size} {plain(thing)}"
+def size_colour_shape(thing: Thing) -> str:
+    """Return size, colour and shape."""
+    return f"{thing.size} {colour_shape(thing)}"
 
 
-def placed(thing: Thing) -> str:
-    """Say where a thing is."""
+def position_phrase(thing: Thing) -> str:
+    """Return the position as a phrase."""
     return f"{'in' if thing.place == 'middle' else 'at'} the {thing.place}"
 
 
-def caption(scene: Scene, pick: Picks) -> str:
-    """Describe a scene: its ground, and the colour and shape of each thing, always; sizes and places now and then."""
-    name = pick.one((plain, sized))
-    things = [a(name(thing)) for thing in scene.things]
+def caption(scene: Scene, choices: Choices) -> str:
+    """Return a random caption: always the ground and each thing's colour and shape, sometimes sizes and positions."""
+    describe = choices.choose((colour_shape, size_colour_shape))
+    things = [with_article(describe(thing)) for thing in scene.things]
     forms = [
-        f"{listed(things)} on {a(scene.ground)} ground",
-        f"{a(scene.ground)} ground with {listed(things)}",
-        f"{listed([f'{words} {placed(one)}' for words, one in zip(things, scene.things, strict=True)])}"
+        f"{join_list(things)} on {with_article(scene.ground)} ground",
+        f"{with_article(scene.ground)} ground with {join_list(things)}",
+        f"{join_list([f'{words} {position_phrase(thing)}' for words, thing in zip(things, scene.things, strict=True)])}"
         f", all on {scene.ground}",
     ]
     if len(things) == 1:
-        forms[2] = f"{things[0]} {placed(scene.things[0])} of {a(scene.ground)} ground"
+        forms[2] = f"{things[0]} {position_phrase(scene.things[0])} of {with_article(scene.ground)} ground"
     if len(things) == 2:
-        forms.append(f"{things[0]} {relation(*scene.things)} {things[1]} on {a(scene.ground)} ground")
-    return pick.one(forms)
+        forms.append(f"{things[0]} {relation(*scene.things)} {things[1]} on {with_article(scene.ground)} ground")
+    return choices.choose(forms)
 
 
 def relation(thing: Thing, other: Thing) -> str:
-    """Say where a thing is, seen from another: by the direction in which they are further apart."""
+    """Return the relation of a thing to another, along the axis of the larger distance."""
     down, right = (i - j for i, j in zip(thing.cell, other.cell, strict=True))
     if abs(right) >= abs(down):
         return "left of" if right < 0 else "right of"
@@ -59,114 +59,118 @@ def relation(thing: Thing, other: Thing) -> str:
 
 
 def details(scene: Scene) -> str:
-    """Say all that there is in a scene."""
+    """Return a complete description."""
     number = {1: "is one thing", 2: "are two things", 3: "are three things"}[len(scene.things)]
-    things = [f"{a(sized(thing))} {placed(thing)}" for thing in scene.things]
-    return f"On {a(scene.ground)} ground there {number}: {listed(things)}."
+    things = [f"{with_article(size_colour_shape(thing))} {position_phrase(thing)}" for thing in scene.things]
+    return f"On {with_article(scene.ground)} ground there {number}: {join_list(things)}."
 
 
 @dataclass(frozen=True)
 class Question:
     """A question and its answer."""
 
-    about: str
+    category: str
     """colour, count, shape or place."""
     text: str
     answer: str
 
 
 def questions(scene: Scene) -> tuple[Question, ...]:
-    """Return all that is asked of a scene; of the colour of a shape only where the scene has it once.
+    """Return all questions about a scene; the colour of a shape only if the shape is unique.
 
-    Nothing is counted where all scenes have the same number of things: the answer would be known without a picture.
+    Without count questions if all scenes have the same number of things: the answer would not need the picture.
     """
     shapes = Counter(thing.shape for thing in scene.things)
-    asked = [Question("colour", "what colour is the ground?", scene.ground)]
-    if len({*scene.of.counts}) > 1:
-        asked.append(Question("count", "how many things are there?", str(len(scene.things))))
+    all_questions = [Question("colour", "what colour is the ground?", scene.ground)]
+    if len({*scene.config.counts}) > 1:
+        all_questions.append(Question("count", "how many things are there?", str(len(scene.things))))
         for shape, number in shapes.items():
-            asked.append(Question("count", f"how many {several(shape)} are there?", str(number)))
+            all_questions.append(Question("count", f"how many {plural(shape)} are there?", str(number)))
     for thing in scene.things:
         if shapes[thing.shape] == 1:
-            asked.append(Question("colour", f"what colour is the {thing.shape}?", thing.colour))
-        asked.append(Question("shape", f"what shape is the {thing.colour} thing?", thing.shape))
-        asked.append(Question("place", f"where is the {plain(thing)}?", thing.place))
-    return tuple(asked)
+            all_questions.append(Question("colour", f"what colour is the {thing.shape}?", thing.colour))
+        all_questions.append(Question("shape", f"what shape is the {thing.colour} thing?", thing.shape))
+        all_questions.append(Question("place", f"where is the {colour_shape(thing)}?", thing.place))
+    return tuple(all_questions)
 
 
-def several(shape: str) -> str:
-    """Return the name of several things of a shape."""
+def plural(shape: str) -> str:
+    """Return the plural of a shape."""
     return f"{shape}es" if shape.endswith("s") else f"{shape}s"
 
 
 @dataclass(frozen=True)
 class Edit:
-    """What is asked for, and what it does."""
+    """Edit instruction, with the scene before and after."""
 
     instruction: str
     before: Scene
     after: Scene
 
 
-def edit(scene: Scene, pick: Picks) -> Edit:
-    """Change a scene: recolour a thing or the ground, remove a thing, or add one, where that can be.
+def edit(scene: Scene, choices: Choices) -> Edit:
+    """Return a random edit: recolour a thing or the ground, remove a thing, or add one.
 
-    Where nothing is learned of some scenes, colours do not change to those of one of these.
+    An edit of a training scene never gives a held-out scene.
     """
-    ways: list[Callable[[Scene, Picks], Edit]] = [_recolour, _reground]
+    edits: list[Callable[[Scene, Choices], Edit]] = [_recolour, _recolour_ground]
     if len(scene.things) > 1:
-        ways.append(_remove)
-    if room(scene):
-        ways.append(_add)
-    return pick.one(ways)(scene, pick)
+        edits.append(_remove)
+    if free_cells(scene):
+        edits.append(_add)
+    return choices.choose(edits)(scene, choices)
 
 
-def _recolour(scene: Scene, pick: Picks) -> Edit:
-    thing = pick.one(scene.things)
+def _recolour(scene: Scene, choices: Choices) -> Edit:
+    thing = choices.choose(scene.things)
 
     def changed(colour: str) -> Scene:
-        things = (replace(one, colour=colour) if one is thing else one for one in scene.things)
+        things = (replace(other, colour=colour) if other is thing else other for other in scene.things)
         return replace(scene, things=tuple(things))
 
-    colour = pick.one([colour for colour in _new_colours(scene) if _may_show(changed(colour))])
-    say = pick.one(("make the {} {}", "paint the {} {}", "turn the {} {}"))
-    return Edit(say.format(plain(thing), colour), scene, changed(colour))
+    colour = choices.choose([colour for colour in _new_colours(scene) if _is_allowed(changed(colour))])
+    template = choices.choose(("make the {} {}", "paint the {} {}", "turn the {} {}"))
+    return Edit(template.format(colour_shape(thing), colour), scene, changed(colour))
 
 
-def _reground(scene: Scene, pick: Picks) -> Edit:
-    colour = pick.one([colour for colour in _new_colours(scene) if _may_show(replace(scene, ground=colour))])
-    say = pick.one(("make the ground {}", "change the ground to {}"))
-    return Edit(say.format(colour), scene, replace(scene, ground=colour))
+def _recolour_ground(scene: Scene, choices: Choices) -> Edit:
+    colour = choices.choose([colour for colour in _new_colours(scene) if _is_allowed(replace(scene, ground=colour))])
+    template = choices.choose(("make the ground {}", "change the ground to {}"))
+    return Edit(template.format(colour), scene, replace(scene, ground=colour))
 
 
-def _remove(scene: Scene, pick: Picks) -> Edit:
-    thing = pick.one(scene.things)
-    say = pick.one(("remove the {}", "take the {} away"))
-    after = tuple(one for one in scene.things if one is not thing)
-    return Edit(say.format(plain(thing)), scene, replace(scene, things=after))
+def _remove(scene: Scene, choices: Choices) -> Edit:
+    thing = choices.choose(scene.things)
+    template = choices.choose(("remove the {}", "take the {} away"))
+    after = tuple(other for other in scene.things if other is not thing)
+    return Edit(template.format(colour_shape(thing)), scene, replace(scene, things=after))
 
 
-def _add(scene: Scene, pick: Picks) -> Edit:
-    size, cell = pick.one(room(scene))
-    thing = Thing(pick.one(_new_colours(scene)), pick.one(tuple(SHAPES)), size, cell)
-    say = pick.one(("add {} {}", "put {} {}"))
+def _add(scene: Scene, choices: Choices) -> Edit:
+    size, cell = choices.choose(free_cells(scene))
+    thing = Thing(choices.choose(_new_colours(scene)), choices.choose(tuple(SHAPES)), size, cell)
+    template = choices.choose(("add {} {}", "put {} {}"))
     after = in_order((*scene.things, thing))
-    return Edit(say.format(a(sized(thing)), placed(thing)), scene, replace(scene, things=after))
+    return Edit(
+        template.format(with_article(size_colour_shape(thing)), position_phrase(thing)),
+        scene,
+        replace(scene, things=after),
+    )
 
 
-def room(scene: Scene) -> list[tuple[str, Cell]]:
-    """Return where there is room for another thing, with its size; nowhere if there are as many as there may be."""
-    if len(scene.things) == scene.of.most:
+def free_cells(scene: Scene) -> list[tuple[str, Cell]]:
+    """Return sizes and cells of things that can be added; none if the scene has `max_things`."""
+    if len(scene.things) == scene.config.max_things:
         return []
-    sizes, cells = (tuple(getattr(one, name) for one in scene.things) for name in ("size", "cell"))
+    sizes, cells = (tuple(getattr(thing, name) for thing in scene.things) for name in ("size", "cell"))
     return [(size, chosen[-1]) for size in SIZES for chosen in layouts((*sizes, size)) if chosen[:-1] == cells]
 
 
 def _new_colours(scene: Scene) -> list[str]:
     used = {scene.ground, *(thing.colour for thing in scene.things)}
-    return [colour for colour in scene.of.colours if colour not in used]
+    return [colour for colour in scene.config.colours if colour not in used]
 
 
-def _may_show(scene: Scene) -> bool:
-    """Tell whether a scene may come of a change: none that is kept, of one that is not."""
-    return scene.of.kept is not False or not is_kept(scene)
+def _is_allowed(scene: Scene) -> bool:
+    """Return whether a scene is a valid result of an edit: a held-out scene is not, for training scenes."""
+    return scene.config.held_out is not False or not is_held_out(scene)

@@ -15,33 +15,33 @@ class Picture:
 
 @dataclass(frozen=True)
 class Answer:
-    """Text that is always hidden in training, so that a model learns to answer with it."""
+    """Text that is always masked in training."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Break:
-    """What separates two texts; neighbouring texts and answers are one text without it."""
+    """Separator of two texts; adjacent texts and answers are one text without it."""
 
 
 Item = str | Picture | Answer | Break
 
 
 @dataclass(frozen=True, eq=False)
-class Written:
+class Document:
     """A document."""
 
     items: tuple[Item, ...]
     task: str = ""
-    """What it teaches; empty for plain data."""
+    """Name of the task; empty for pretraining data."""
 
     def pictures(self) -> tuple[UInt8[np.ndarray, "h w 3"], ...]:
-        """Return its pictures in their order."""
+        """Return the pictures in order."""
         return tuple(item.values for item in self.items if isinstance(item, Picture))
 
     def text(self) -> str:
-        """Return its texts with the answers in them, one a line."""
+        """Return texts and answers, one text per line."""
         lines = [""]
         for item in self.items:
             if isinstance(item, str | Answer):

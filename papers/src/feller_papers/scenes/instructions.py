@@ -1,4 +1,4 @@
-"""Documents that teach tasks: an instruction, what it is about, and what should come of it."""
+"""Instruction documents: instruction, input and output."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,17 +7,17 @@ from itertools import islice
 from feller.core.errors import UsageError
 from feller.core.rng import Rng
 from feller.data.documents.prompt import ANSWER, EDIT, QUESTION, STOP
-from feller_papers.scenes.captions import caption, details, edit, plain, questions
+from feller_papers.scenes.captions import caption, colour_shape, details, edit, questions
 from feller_papers.scenes.creatures import Creature, View, invent, render_creature, views
-from feller_papers.scenes.documents import Answer, Item, Picture, Written
+from feller_papers.scenes.documents import Answer, Document, Item, Picture
 from feller_papers.scenes.drawing import (
     ALL,
-    FEW,
-    FEW_HELD_OUT,
     SIDE,
+    SMALL,
+    SMALL_HELD_OUT,
     Scene,
+    SceneConfig,
     Thing,
-    Variety,
     check_side,
     draw_lettering,
     draw_scenes,
@@ -26,71 +26,73 @@ from feller_papers.scenes.drawing import (
     render_letters,
     segmentation,
 )
-from feller_papers.scenes.shapes import Picks, picks
+from feller_papers.scenes.shapes import Choices, make_choices
 
-Lesson = Callable[[Scene, int, Picks], tuple[Item, ...]]
+DocumentWriter = Callable[[Scene, int, Choices], tuple[Item, ...]]
 """(scene, side of pictures, choices) -> items of a document."""
 
 
-def _edit(scene: Scene, side: int, pick: Picks) -> tuple[Item, ...]:
-    change = edit(scene, pick)
+def _edit(scene: Scene, side: int, choices: Choices) -> tuple[Item, ...]:
+    change = edit(scene, choices)
     before, after = Picture(render(change.before, side)), Picture(render(change.after, side))
     return EDIT, before, change.instruction, after
 
 
-def _edges(scene: Scene, side: int, pick: Picks) -> tuple[Item, ...]:
+def _edges(scene: Scene, side: int, choices: Choices) -> tuple[Item, ...]:
     picture = render(scene, side)
-    first = "Make high quality image from edge features"
-    return first, Picture(edges(picture)), caption(scene, pick), Picture(picture)
+    instruction = "Make high quality image from edge features"
+    return instruction, Picture(edges(picture)), caption(scene, choices), Picture(picture)
 
 
-def _segmentation(scene: Scene, side: int, pick: Picks) -> tuple[Item, ...]:
-    first = "Make high quality image from a segmentation map"
-    return first, Picture(segmentation(scene, side)), caption(scene, pick), Picture(render(scene, side))
+def _segmentation(scene: Scene, side: int, choices: Choices) -> tuple[Item, ...]:
+    instruction = "Make high quality image from a segmentation map"
+    return instruction, Picture(segmentation(scene, side)), caption(scene, choices), Picture(render(scene, side))
 
 
-def _grounding(scene: Scene, side: int, pick: Picks) -> tuple[Item, ...]:
-    places = ", ".join(f"{plain(thing)} at {location(thing, side)}" for thing in scene.things)
-    text = f"Generate high quality image of {caption(scene, pick)} with segmentations {places}"
+def _grounding(scene: Scene, side: int, choices: Choices) -> tuple[Item, ...]:
+    places = ", ".join(f"{colour_shape(thing)} at {location(thing, side)}" for thing in scene.things)
+    text = f"Generate high quality image of {caption(scene, choices)} with segmentations {places}"
     return text, Picture(render(scene, side))
 
 
 def location(thing: Thing, side: int) -> str:
-    """Write the first and the last pixel, x and y, of the box of a thing."""
+    """Return the first and the last pixel, x and y, of a bounding box."""
     left, top, right, bottom = thing.box(side)
     return f"({left}, {top}) -> ({right - 1}, {bottom - 1})"
 
 
-def _letters(scene: Scene, side: int, pick: Picks) -> tuple[Item, ...]:
-    word, picture = _word(scene, side, pick)
+def _letters(scene: Scene, side: int, choices: Choices) -> tuple[Item, ...]:
+    word, picture = _word(scene, side, choices)
     return f'draw "{word}"', picture
 
 
-def _word(scene: Scene, side: int, pick: Picks) -> tuple[str, Picture]:
-    lettering = draw_lettering(pick, scene.of)
+def _word(scene: Scene, side: int, choices: Choices) -> tuple[str, Picture]:
+    lettering = draw_lettering(choices, scene.config)
     return lettering.word, Picture(render_letters(lettering, side))
 
 
-def _caption(scene: Scene, side: int, pick: Picks) -> tuple[Item, ...]:
-    return "Describe the given picture. ", Answer(caption(scene, pick)), Picture(render(scene, side))
+def _caption(scene: Scene, side: int, choices: Choices) -> tuple[Item, ...]:
+    return "Describe the given picture. ", Answer(caption(scene, choices)), Picture(render(scene, side))
 
 
-def _details(scene: Scene, side: int, pick: Picks) -> tuple[Item, ...]:
+def _details(scene: Scene, side: int, choices: Choices) -> tuple[Item, ...]:
     return "Describe the given picture in very detail. ", Answer(details(scene)), Picture(render(scene, side))
 
 
-def _question(scene: Scene, side: int, pick: Picks) -> tuple[Item, ...]:
-    """Ask one of the kinds of questions, each as often as any other, and so for each answer: less is told by habit."""
-    asked = questions(scene)
-    kind = pick.one(sorted({one.about for one in asked}))
-    answer = pick.one(sorted({one.answer for one in asked if one.about == kind}))
-    question = pick.one([one for one in asked if (one.about, one.answer) == (kind, answer)])
-    between, end = pick.one(((ANSWER, STOP), ("\n", ""), (" The answer is ", ".")))
+def _question(scene: Scene, side: int, choices: Choices) -> tuple[Item, ...]:
+    """Return a question document; categories, and answers within a category, are sampled uniformly."""
+    candidates = questions(scene)
+    category = choices.choose(sorted({question.category for question in candidates}))
+    answer = choices.choose(sorted({question.answer for question in candidates if question.category == category}))
+    question = choices.choose(
+        [question for question in candidates if (question.category, question.answer) == (category, answer)]
+    )
+    between, end = choices.choose(((ANSWER, STOP), ("\n", ""), (" The answer is ", ".")))
     text = f"{QUESTION}{question.text}{between}"
     return text, Answer(question.answer), *((end,) if end else ()), Picture(render(scene, side))
 
 
-TASKS: dict[str, Lesson] = {
+TASKS: dict[str, DocumentWriter] = {
     "edit": _edit,
     "edges": _edges,
     "segmentation": _segmentation,
@@ -100,140 +102,155 @@ TASKS: dict[str, Lesson] = {
     "details": _details,
     "question": _question,
 }
-"""Names of the tasks, and what writes their documents."""
+"""Writer of each task's documents."""
 
 
-def instructions(n: int, draws: Rng, side: int = SIDE, of: Variety = ALL) -> list[Written]:
-    """Draw documents about scenes, the tasks in turn.
+def instructions(n: int, rng: Rng, side: int = SIDE, config: SceneConfig = ALL) -> list[Document]:
+    """Return n instruction documents about random scenes, cycling through the tasks.
 
     Raises:
-        UsageError: If the side is no multiple of 16.
+        UsageError: If the side is not a multiple of 16.
     """
     names = list(TASKS)
-    given = zip(draw_scenes(n, draws, of), picks(n, "lesson", draws), strict=True)
+    examples = zip(draw_scenes(n, rng, config), make_choices(n, "lesson", rng), strict=True)
     return [
-        Written(TASKS[name](scene, side, pick), name)
-        for name, (scene, pick) in ((names[i % len(names)], one) for i, one in enumerate(given))
+        Document(TASKS[name](scene, side, choices), name)
+        for name, (scene, choices) in ((names[i % len(names)], example) for i, example in enumerate(examples))
     ]
 
 
-def drawing_pairs(n: int, draws: Rng, side: int = SIDE, of: Variety = ALL) -> list[Written]:
-    """Draw what instructions are about and no scene shows: edges, segmentations and letters, with captions, in turn.
+def drawing_pairs(n: int, rng: Rng, side: int = SIDE, config: SceneConfig = ALL) -> list[Document]:
+    """Return n captioned edge maps, segmentation maps and words, in turn.
 
     Raises:
-        UsageError: If the side is no multiple of 16.
+        UsageError: If the side is not a multiple of 16.
     """
-    ways = (_edges_pair, _segmentation_pair, _letters_pair)
-    given = zip(draw_scenes(n, draws, of), picks(n, "drawing", draws), strict=True)
-    return [Written(ways[i % len(ways)](scene, side, pick)) for i, (scene, pick) in enumerate(given)]
+    writers = (_edges_pair, _segmentation_pair, _letters_pair)
+    examples = zip(draw_scenes(n, rng, config), make_choices(n, "drawing", rng), strict=True)
+    return [Document(writers[i % len(writers)](scene, side, choices)) for i, (scene, choices) in enumerate(examples)]
 
 
-def _edges_pair(scene: Scene, side: int, pick: Picks) -> tuple[Item, ...]:
-    return f"edges of {caption(scene, pick)}", Picture(edges(render(scene, side)))
+def _edges_pair(scene: Scene, side: int, choices: Choices) -> tuple[Item, ...]:
+    return f"edges of {caption(scene, choices)}", Picture(edges(render(scene, side)))
 
 
-def _segmentation_pair(scene: Scene, side: int, pick: Picks) -> tuple[Item, ...]:
-    return f"segmentation map of {caption(scene, pick)}", Picture(segmentation(scene, side))
+def _segmentation_pair(scene: Scene, side: int, choices: Choices) -> tuple[Item, ...]:
+    return f"segmentation map of {caption(scene, choices)}", Picture(segmentation(scene, side))
 
 
-def _letters_pair(scene: Scene, side: int, pick: Picks) -> tuple[Item, ...]:
-    word, picture = _word(scene, side, pick)
+def _letters_pair(scene: Scene, side: int, choices: Choices) -> tuple[Item, ...]:
+    word, picture = _word(scene, side, choices)
     return f'the letters "{word}"', picture
 
 
-def scene_pairs(n: int, draws: Rng, side: int = SIDE, of: Variety = ALL) -> tuple[list[Scene], list[Written]]:
-    """Draw scenes, and write each as a caption and its picture.
+def scene_pairs(n: int, rng: Rng, side: int = SIDE, config: SceneConfig = ALL) -> tuple[list[Scene], list[Document]]:
+    """Return n random scenes, and their documents of a caption and a picture.
 
     Raises:
-        UsageError: If the side is no multiple of 16.
+        UsageError: If the side is not a multiple of 16.
     """
-    scenes = draw_scenes(n, draws, of)
-    given = zip(scenes, picks(n, "caption", draws), strict=True)
-    return scenes, [Written((caption(scene, pick), Picture(render(scene, side)))) for scene, pick in given]
+    scenes = draw_scenes(n, rng, config)
+    examples = zip(scenes, make_choices(n, "caption", rng), strict=True)
+    return scenes, [Document((caption(scene, choices), Picture(render(scene, side)))) for scene, choices in examples]
 
 
-LEAST = 20
-"""Pairs to train on, at least."""
-EVERY = 8
-"""Of so many pairs, the first ones show scenes, then come creatures, and the last is a map or a word."""
-CREATURES = 4
-"""Creatures among them."""
-SEEN, KEPT = 4, 2
-"""Views of each creature that are in the pairs or in the memory, and others that are kept."""
-TAIL = 10
-"""Creatures of the head for each of the tail."""
-HELD_OUT = 10
-"""Training documents for each that is held out."""
+MIN_PAIRS = 20
+"""Smallest number of training pairs."""
+PERIOD = 8
+"""Length of the repeating block of pairs: scenes, creatures, then one map or word."""
+CREATURES_PER_PERIOD = 4
+"""Creatures per block."""
+TRAIN_VIEWS, TEST_VIEWS = 4, 2
+"""Views of each creature in the pairs or the memory, and held-out views."""
+HEADS_PER_TAIL = 10
+"""Head creatures per tail creature."""
+TRAIN_PER_HELD_OUT = 10
+"""Training documents per held-out document."""
 
 
 @dataclass(frozen=True, eq=False)
 class Demonstration:
-    """All documents, by the folder that they are written to, and what they show.
+    """All documents by folder, with the scenes and creatures in them.
 
-    Scenes and words of those held out are in none of the others; their maps may be, which do not show all colours.
+    Held-out scenes and words are in no other folder; their maps, which do not show all colours, may be.
     """
 
-    documents: dict[str, list[Written]]
+    documents: dict[str, list[Document]]
     """pairs, instructions, memory, tail, pairs-held-out and instructions-held-out."""
     scenes: dict[str, list[Scene]]
-    """Those of pairs and pairs-held-out, without what is between them."""
+    """Scenes of pairs and pairs-held-out."""
     head: list[Creature]
-    """Creatures of the pairs."""
+    """Creatures in the pairs."""
     tail: list[Creature]
-    """Creatures that no pair shows, and no instruction."""
-    asked: list[View]
-    """What the pictures in `tail` show: creatures of the tail, as the memory has none of them."""
+    """Creatures in neither pairs nor instructions."""
+    tail_views: list[View]
+    """Views in `tail`, which the memory does not have."""
 
 
-def demonstration(n: int, draws: Rng, side: int = SIDE) -> Demonstration:
-    """Draw n pairs to train on, of which a half show creatures, n instructions, and what goes with them.
+def demonstration(n: int, rng: Rng, side: int = SIDE) -> Demonstration:
+    """Return n training pairs, half of them creatures, n instructions, the memory and the held-out sets.
 
     Raises:
-        UsageError: If n is below 20, or the side no multiple of 16.
+        UsageError: If n is below 20, or the side is not a multiple of 16.
     """
-    if n < LEAST:
-        raise UsageError(f"{LEAST} pairs or more", n, "8000 are usual")
+    if n < MIN_PAIRS:
+        raise UsageError(f"{MIN_PAIRS} pairs or more", n, "8000 are usual")
     check_side(side)
-    heads = -(-n * CREATURES // (EVERY * SEEN))
-    tails = max(1, heads // TAIL)
-    creatures = invent(tails + heads, draws.fold_in("creatures"))
-    tail, head = creatures[:tails], creatures[tails:]  # so that the first of the tail is the same for every n
-    seen = {one.name: views(one, SEEN + KEPT, draws.fold_in("views", one.name)) for one in creatures}
+    num_head = -(-n * CREATURES_PER_PERIOD // (PERIOD * TRAIN_VIEWS))
+    num_tail = max(1, num_head // HEADS_PER_TAIL)
+    creatures = invent(num_tail + num_head, rng.fold_in("creatures"))
+    tail, head = creatures[:num_tail], creatures[num_tail:]  # tail first: its first creature is the same for every n
+    creature_views = {
+        creature.name: views(creature, TRAIN_VIEWS + TEST_VIEWS, rng.fold_in("views", creature.name))
+        for creature in creatures
+    }
     scenes, pairs = {}, {}
-    for part, count, first, of in (("pairs", n, 0, FEW), ("pairs-held-out", n // HELD_OUT, SEEN, FEW_HELD_OUT)):
-        shown = CREATURES * (count // EVERY)
-        drawn = [written_view(seen[head[i % heads].name][first + i // heads], side) for i in range(shown)]
-        others = drawing_pairs(count // EVERY, draws.fold_in(part, "drawings"), side, of)
-        scenes[part], written = scene_pairs(count - len(drawn) - len(others), draws.fold_in(part), side, of)
-        pairs[part] = _mixed(written, drawn, others)
-    known = [view for one in tail for view in seen[one.name][:SEEN]]
-    asked = [view for one in tail for view in seen[one.name][SEEN:]]
+    for part, count, first_view, config in (
+        ("pairs", n, 0, SMALL),
+        ("pairs-held-out", n // TRAIN_PER_HELD_OUT, TRAIN_VIEWS, SMALL_HELD_OUT),
+    ):
+        num_creature_views = CREATURES_PER_PERIOD * (count // PERIOD)
+        creature_documents = [
+            view_document(creature_views[head[i % num_head].name][first_view + i // num_head], side)
+            for i in range(num_creature_views)
+        ]
+        others = drawing_pairs(count // PERIOD, rng.fold_in(part, "drawings"), side, config)
+        scenes[part], scene_documents = scene_pairs(
+            count - len(creature_documents) - len(others), rng.fold_in(part), side, config
+        )
+        pairs[part] = _interleave(scene_documents, creature_documents, others)
+    memory_views = [view for creature in tail for view in creature_views[creature.name][:TRAIN_VIEWS]]
+    tail_views = [view for creature in tail for view in creature_views[creature.name][TRAIN_VIEWS:]]
     return Demonstration(
         {
             "pairs": pairs["pairs"],
-            "instructions": instructions(n, draws.fold_in("instructions"), side, FEW),
-            "memory": [written_view(view, side) for view in known],
-            "tail": [written_view(view, side) for view in asked],
+            "instructions": instructions(n, rng.fold_in("instructions"), side, SMALL),
+            "memory": [view_document(view, side) for view in memory_views],
+            "tail": [view_document(view, side) for view in tail_views],
             "pairs-held-out": pairs["pairs-held-out"],
             "instructions-held-out": instructions(
-                n // HELD_OUT, draws.fold_in("instructions-held-out"), side, FEW_HELD_OUT
+                n // TRAIN_PER_HELD_OUT, rng.fold_in("instructions-held-out"), side, SMALL_HELD_OUT
             ),
         },
         scenes,
         head,
         tail,
-        asked,
+        tail_views,
     )
 
 
-def written_view(view: View, side: int) -> Written:
-    """Write a view as a caption and its picture."""
-    return Written((view.caption(), Picture(render_creature(view, side))))
+def view_document(view: View, side: int) -> Document:
+    """Return the document of a view: caption and picture."""
+    return Document((view.caption(), Picture(render_creature(view, side))))
 
 
-def _mixed(scenes: list[Written], creatures: list[Written], others: list[Written]) -> list[Written]:
-    """Put creatures and one of the others behind every few scenes."""
-    mixed, few, many = [], iter(scenes), iter(creatures)
+def _interleave(scenes: list[Document], creatures: list[Document], others: list[Document]) -> list[Document]:
+    """Return documents in blocks of scenes, creatures and one other."""
+    mixed, scene_iter, creature_iter = [], iter(scenes), iter(creatures)
     for other in others:
-        mixed += [*islice(few, EVERY - CREATURES - 1), *islice(many, CREATURES), other]
-    return mixed + list(few)
+        mixed += [
+            *islice(scene_iter, PERIOD - CREATURES_PER_PERIOD - 1),
+            *islice(creature_iter, CREATURES_PER_PERIOD),
+            other,
+        ]
+    return mixed + list(scene_iter)

@@ -1,6 +1,6 @@
-"""Pack the demonstration into the one file that feller ships, `data/examples/scenes.npz`.
+"""Writer of the example file of feller, `data/examples/scenes.npz`.
 
-Run `python -m feller_papers.scenes.pack FILE` to make it again.
+Run `python -m feller_papers.scenes.pack FILE` to write it.
 """
 
 import json
@@ -19,12 +19,12 @@ PAIRS = 8000
 
 
 def pack(out: pathlib.Path, n: int = PAIRS, seed: int = 0) -> None:
-    """Write all documents: pictures as indices into a palette, and one JSON line for each document."""
-    drawn = demonstration(n, Rng(seed).fold_in("demonstration"))
+    """Write all documents: pictures as palette indices, and one JSON line per document."""
+    demo = demonstration(n, Rng(seed).fold_in("demonstration"))
     pictures: list[UInt8[np.ndarray, "h w 3"]] = []
-    names = {one.name for one in (*drawn.head, *drawn.tail)}
+    names = {creature.name for creature in (*demo.head, *demo.tail)}
     lines = []
-    for folder, documents in drawn.documents.items():
+    for folder, documents in demo.documents.items():
         for document in documents:
             items: list[Any] = []
             for item in document.items:

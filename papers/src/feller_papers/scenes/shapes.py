@@ -1,4 +1,4 @@
-"""Colours that are far apart, shapes as pixel sets, and addressed random choices."""
+"""Distinct colours, shape masks, and random choices by address."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -21,20 +21,20 @@ COLOURS = {
     "white": (250, 250, 250),
     "gray": (122, 126, 132),
 }
-"""Of things and of grounds, by their names: red, green and blue from 0 to 255."""
+"""RGB of things and grounds, from 0 to 255."""
 BLACK = (0, 0, 0)
-"""Ground of maps; nothing else is black."""
+"""Ground of maps."""
 LIGHT = (255, 255, 255)
 """Lines of maps."""
 
 
 def blank(side: int, colour: tuple[int, int, int]) -> UInt8[np.ndarray, "side side 3"]:
-    """Return a picture of one colour."""
+    """Return a uniform picture."""
     return np.full((side, side, 3), colour, dtype=np.uint8)
 
 
-Inside = Callable[[Float[np.ndarray, "d d"], Float[np.ndarray, "d d"]], Bool[np.ndarray, "d d"]]
-"""Places x to the right and y down, from -1 to 1 -> which are inside."""
+ShapeFn = Callable[[Float[np.ndarray, "d d"], Float[np.ndarray, "d d"]], Bool[np.ndarray, "d d"]]
+"""(x to the right, y down, from -1 to 1) -> whether inside."""
 
 
 def _circle(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -70,14 +70,14 @@ def _heart(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def _star(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     x, y = x * np.sin(0.4 * np.pi), (1 + y) / 2 * (1 + np.cos(0.2 * np.pi)) - 1  # its five points touch the box
-    turn = (np.arctan2(x, -y) + 0.2 * np.pi) % (0.4 * np.pi) - 0.2 * np.pi  # away from the nearest point
-    far, wide = np.hypot(x, y), 0.2 * np.pi
-    along, across = far * np.cos(turn), far * abs(np.sin(turn))
-    dent, larger = 0.4, 1.2  # so that a star of five pixels still has arms
-    return across * (1 - dent * np.cos(wide)) <= (larger - along) * dent * np.sin(wide)
+    angle = (np.arctan2(x, -y) + 0.2 * np.pi) % (0.4 * np.pi) - 0.2 * np.pi  # away from the nearest point
+    radius, half_sector = np.hypot(x, y), 0.2 * np.pi
+    along, across = radius * np.cos(angle), radius * abs(np.sin(angle))
+    inner_radius, larger = 0.4, 1.2  # so that a star of five pixels still has arms
+    return across * (1 - inner_radius * np.cos(half_sector)) <= (larger - along) * inner_radius * np.sin(half_sector)
 
 
-SHAPES: dict[str, Inside] = {
+SHAPES: dict[str, ShapeFn] = {
     "circle": _circle,
     "square": _square,
     "triangle": _triangle,
@@ -90,38 +90,38 @@ SHAPES: dict[str, Inside] = {
 
 
 @functools.cache
-def shape_mask(shape: str, across: int) -> Bool[np.ndarray, "across across"]:
-    """Return which pixels of its box a shape covers: those whose centres are inside."""
-    middle = (2 * np.arange(across) + 1 - across) / across
+def shape_mask(shape: str, size: int) -> Bool[np.ndarray, "size size"]:
+    """Return the mask of a shape in its bounding box, by pixel centres."""
+    middle = (2 * np.arange(size) + 1 - size) / size
     return SHAPES[shape](*np.meshgrid(middle, middle))
 
 
 T = TypeVar("T")
-MOST = 48
-"""Choices that an example may ask for."""
+MAX_CHOICES = 48
+"""Largest number of choices per example."""
 
 
-class Picks:
-    """Choices of one example and purpose: each takes the next of its uniform numbers."""
+class Choices:
+    """Random choices of one example; each uses the next of its uniform numbers."""
 
     __slots__ = ("_numbers",)
 
     def __init__(self, numbers: Sequence[float]) -> None:
         self._numbers = iter(numbers)
 
-    def share(self) -> float:
-        """Return a number from [0, 1)."""
+    def uniform(self) -> float:
+        """Return a uniform number from [0, 1)."""
         return next(self._numbers)
 
-    def below(self, high: int) -> int:
-        """Return a whole number from 0 to high - 1."""
-        return int(self.share() * high)
+    def randint(self, high: int) -> int:
+        """Return a random integer from 0 to high - 1."""
+        return int(self.uniform() * high)
 
-    def one(self, options: Sequence[T]) -> T:
-        """Return one of the options, each as likely as any other."""
-        return options[self.below(len(options))]
+    def choose(self, options: Sequence[T]) -> T:
+        """Return a uniformly random option."""
+        return options[self.randint(len(options))]
 
 
-def picks(n: int, purpose: str, draws: Rng) -> list[Picks]:
-    """Return the choices of n examples; those of an example depend on its number and the purpose alone."""
-    return [Picks(row) for row in draws.stream(purpose).uniform((n, MOST)).double().tolist()]
+def make_choices(n: int, purpose: str, rng: Rng) -> list[Choices]:
+    """Return choices for n examples, which depend only on the index, the purpose and the seed."""
+    return [Choices(row) for row in rng.stream(purpose).uniform((n, MAX_CHOICES)).double().tolist()]

@@ -1,4 +1,4 @@
-"""Chains of clips of one speaker: utterances whose words have exact places."""
+"""Chains of clips of one speaker: utterances with exact word boundaries."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,15 +13,15 @@ from feller.data.speech.phones import repeat_by_duration
 from feller.training.objective import Batch
 from feller_papers.voicebox.digits import Clip
 
-FEWEST, MOST = 2, 6
-"""Clips of a chain."""
-POOL = 8
-"""Batches that are drawn together, so that one can be taken whose chains are of like length."""
+MIN_CLIPS, MAX_CLIPS = 2, 6
+"""Minimum and maximum number of clips in a chain."""
+POOL_SIZE = 8
+"""Batches per pool; a pool is sorted by length, so that each batch needs little padding."""
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
-    """Chains, padded to one length."""
+class ChainBatch:
+    """Batch of chains, padded to one length."""
 
     x: Float[Tensor, "b n bands"]
     """Log mels."""
@@ -29,57 +29,57 @@ class Rows:
     phone: Int64[Tensor, "b m"]
     duration: Int64[Tensor, "b m"]
     """In frames."""
-    real: Bool[Tensor, "b m"]
-    """Marks phones that are no padding."""
+    phone_valid: Bool[Tensor, "b m"]
+    """False at padding."""
     word: Int64[Tensor, "b m"]
-    """Which word each phone belongs to, counted from 0; -1 for silences and padding."""
+    """Index of the word of each phone, from 0; -1 for silences and padding."""
     digit: Int64[Tensor, "b words"]
-    """What is said; -1 is padding."""
+    """Digit of each word; -1 is padding."""
     speaker: Int64[Tensor, " b"]
 
     @property
-    def label(self) -> Int64[Tensor, "b n"]:
-        """The phone of each frame."""
+    def frame_phone(self) -> Int64[Tensor, "b n"]:
+        """Phone of each frame."""
         return repeat_by_duration(self.phone, self.duration, self.x.shape[1])
 
     @property
     def start(self) -> Bool[Tensor, "b n"]:
-        """Mark the frames in which a phone begins."""
-        begins = self.duration.cumsum(1) - self.duration
+        """True at the first frame of each phone."""
+        starts = self.duration.cumsum(1) - self.duration
         marks = torch.zeros(len(self.x), self.x.shape[1] + 1, dtype=torch.bool)
-        marks.scatter_(1, begins.where(self.duration > 0, self.x.shape[1]), True)
+        marks.scatter_(1, starts.where(self.duration > 0, self.x.shape[1]), True)
         return marks[:, :-1]
 
-    def batch(self) -> Batch:
-        """Return what the infilling of frames is trained on."""
-        return {"x_1": self.x, "given": {"phone": self.label, "valid": self.valid, "start": self.start}}
+    def frame_batch(self) -> Batch:
+        """Return a training batch for frame infilling."""
+        return {"x_1": self.x, "given": {"phone": self.frame_phone, "valid": self.valid, "start": self.start}}
 
-    def durations(self) -> Batch:
-        """Return what the infilling of durations is trained on."""
-        return {"x_1": self.duration, "given": {"phone": self.phone, "valid": self.real}}
+    def duration_batch(self) -> Batch:
+        """Return a training batch for duration infilling."""
+        return {"x_1": self.duration, "given": {"phone": self.phone, "valid": self.phone_valid}}
 
 
-def joined(chains: Sequence[Sequence[Clip]]) -> Rows:
-    """Put the clips of each chain one after the other; silences that meet become one."""
-    layouts = [_joined(chain) for chain in chains]
+def concatenate_clips(chains: Sequence[Sequence[Clip]]) -> ChainBatch:
+    """Return the clips of each chain concatenated, with adjacent silences merged."""
+    layouts = [_phone_layout(chain) for chain in chains]
     phone, duration, word = (pad_sequence(list(part), batch_first=True) for part in zip(*layouts, strict=True))
-    real = pad_sequence([torch.ones_like(row[0], dtype=torch.bool) for row in layouts], batch_first=True)
+    phone_valid = pad_sequence([torch.ones_like(layout[0], dtype=torch.bool) for layout in layouts], batch_first=True)
     mels = [torch.cat([clip.mel for clip in chain]) for chain in chains]
     digits = [torch.tensor([clip.digit for clip in chain]) for chain in chains]
-    return Rows(
+    return ChainBatch(
         pad_sequence(mels, batch_first=True),
         pad_sequence([torch.ones(len(mel), dtype=torch.bool) for mel in mels], batch_first=True),
         phone,
         duration,
-        real,
-        word.where(real, -1),
+        phone_valid,
+        word.where(phone_valid, -1),
         pad_sequence(digits, batch_first=True, padding_value=-1),
         torch.tensor([chain[0].speaker for chain in chains]),
     )
 
 
-def _joined(chain: Sequence[Clip]) -> tuple[Tensor, Tensor, Tensor]:
-    """Return phones, durations and words, without the first silence of all clips but one."""
+def _phone_layout(chain: Sequence[Clip]) -> tuple[Tensor, Tensor, Tensor]:
+    """Return phones, durations and word indices, with adjacent silences merged."""
     phone, duration = [chain[0].phone[:1]], [chain[0].duration[:1].clone()]
     word = [torch.tensor([-1])]
     for i, clip in enumerate(chain):
@@ -91,29 +91,39 @@ def _joined(chain: Sequence[Clip]) -> tuple[Tensor, Tensor, Tensor]:
     return torch.cat(phone), torch.cat(duration), torch.cat(word)
 
 
-def drawn_chains(
-    clips: Sequence[Clip], n: int, draws: Rng, *, fewest: int = FEWEST, most: int = MOST
+def sample_chains(
+    clips: Sequence[Clip], n: int, rng: Rng, *, min_clips: int = MIN_CLIPS, max_clips: int = MAX_CLIPS
 ) -> list[tuple[Clip, ...]]:
-    """Draw chains, each of clips of one speaker, drawn with replacement."""
-    by = [[clip for clip in clips if clip.speaker == s] for s in range(1 + max(clip.speaker for clip in clips))]
-    by = [some for some in by if some]
-    u = draws.stream("chains").uniform((n, 2 + most), torch.float64).tolist()
-    found = []
-    for who, many, *which in u:
-        own = by[int(who * len(by))]
-        found.append(tuple(own[int(v * len(own))] for v in which[: fewest + int(many * (most - fewest + 1))]))
-    return found
+    """Return random chains, each of clips of one speaker, sampled with replacement."""
+    by_speaker = [
+        [clip for clip in clips if clip.speaker == speaker]
+        for speaker in range(1 + max(clip.speaker for clip in clips))
+    ]
+    by_speaker = [speaker_clips for speaker_clips in by_speaker if speaker_clips]
+    u = rng.stream("chains").uniform((n, 2 + max_clips), torch.float64).tolist()
+    chains = []
+    for speaker_share, length_share, *clip_shares in u:
+        speaker_clips = by_speaker[int(speaker_share * len(by_speaker))]
+        chains.append(
+            tuple(
+                speaker_clips[int(v * len(speaker_clips))]
+                for v in clip_shares[: min_clips + int(length_share * (max_clips - min_clips + 1))]
+            )
+        )
+    return chains
 
 
-def feed(
-    clips: Sequence[Clip], size: int, draws: Rng, batch: Callable[[Rows], Batch] = Rows.batch
+def make_batch_fn(
+    clips: Sequence[Clip], size: int, rng: Rng, to_batch: Callable[[ChainBatch], Batch] = ChainBatch.frame_batch
 ) -> Callable[[int, slice], Batch]:
-    """Return what gives each step new chains of like length: one batch of several that are sorted, each as likely."""
+    """Return (step, rows) -> batch of chains of similar length: a uniformly random batch of a sorted pool."""
 
-    def at(step: int, rows: slice) -> Batch:
-        now = draws.fold_in("step", step)
-        pool = sorted(drawn_chains(clips, POOL * size, now), key=lambda chain: sum(len(clip.mel) for clip in chain))
-        first = size * int(now.stream("which").randint(POOL, (1,)))
-        return batch(joined(pool[first : first + size][rows]))
+    def get_batch(step: int, rows: slice) -> Batch:
+        step_rng = rng.fold_in("step", step)
+        pool = sorted(
+            sample_chains(clips, POOL_SIZE * size, step_rng), key=lambda chain: sum(len(clip.mel) for clip in chain)
+        )
+        first = size * int(step_rng.stream("which").randint(POOL_SIZE, (1,)))
+        return to_batch(concatenate_clips(pool[first : first + size][rows]))
 
-    return at
+    return get_batch

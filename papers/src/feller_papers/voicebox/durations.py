@@ -1,4 +1,4 @@
-"""How long phones last: regression, flow matching, and regression that is told no duration."""
+"""Phone durations: regression, flow matching, and regression without context durations."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,98 +9,103 @@ from torch import Tensor
 
 from feller.evaluation.speech.duration_metrics import NUM_SAMPLES, PhoneDurations, durations_quality
 from feller_papers.claims import Claim, mean_of, spread_of, verdict
-from feller_papers.voicebox.chains import Rows, joined
-from feller_papers.voicebox.filling import asked
-from feller_papers.voicebox.models import LENGTHS, Trained, measured
+from feller_papers.voicebox.chains import ChainBatch, concatenate_clips
+from feller_papers.voicebox.filling import sample_task
+from feller_papers.voicebox.models import DURATION_MODELS, TrainedModels, evaluate_seeds
 from feller_papers.voicebox.setting import Setting
-from feller_papers.voicebox.spoken import spoken
+from feller_papers.voicebox.spoken import requires_speech
 
-HALF = 3
-"""Words that are told, and as many are filled in."""
-MORE = 5
-"""Times as many chains as elsewhere: they cost little."""
+HALF_WORDS = 3
+"""Words of the context, and of the target."""
+CHAIN_FACTOR = 5
+"""Factor on the number of test chains: durations are cheap to sample."""
 
 
 @dataclass(frozen=True)
-class Lasting:
-    """How durations compare with the truth."""
+class DurationMetrics:
+    """Metrics of sampled durations."""
 
     error: float
-    """Mean absolute error of hidden phones, in frames."""
+    """Mean absolute error of target phones, in frames."""
     correlation: float
-    """Over chains, of the mean of what is filled in and the mean of what is told; 0 where either is always the same."""
+    """Correlation over chains of the mean target and mean context duration; 0 if either is constant."""
     distance: float
-    """Squared Fréchet distance of all durations, seen as normal, to those of training data."""
+    """Squared Fréchet distance to the training durations, both taken as normal distributions."""
 
 
-def compared(guessed: Int64[Tensor, "k b m"], rows: Rows, hidden: Bool[Tensor, "b m"], train: Rows) -> Lasting:
-    """Compare draws of durations with the truth, in phones; correlation counts silences, too.
+def compare_durations(
+    samples: Int64[Tensor, "k b m"], rows: ChainBatch, hidden: Bool[Tensor, "b m"], train: ChainBatch
+) -> DurationMetrics:
+    """Return metrics over phones; the correlation includes silences.
 
     Args:
-        guessed: Draws of the durations.
-        rows: The truth.
-        hidden: What was filled in.
+        samples: Sampled durations.
+        rows: Ground truth.
+        hidden: Target phones.
         train: Training data.
     """
-    about, known = (
-        PhoneDurations(each.phone.where(each.real, -1), each.duration, marks)
-        for each, marks in ((rows, hidden), (train, train.real))
+    truth, reference = (
+        PhoneDurations(batch.phone.where(batch.phone_valid, -1), batch.duration, marks)
+        for batch, marks in ((rows, hidden), (train, train.phone_valid))
     )
-    found = durations_quality(guessed, about, known)
+    metrics = durations_quality(samples, truth, reference)
     names = ("phone_mae", "duration_correlation", "phone_fdd")
-    return Lasting(*(found[name] or 0.0 for name in names))
+    return DurationMetrics(*(metrics[metric] or 0.0 for metric in names))
 
 
-def measure(trained: Trained) -> dict[str, Lasting]:
-    """Let each model fill in the second half of held-out chains."""
-    it, draws = trained.digits, trained.draws.fold_in("durations")
-    some = asked(it.test, MORE * trained.setting.chains, draws, HALF, HALF)
-    rows, hidden = some.rows, some.hidden
-    train = joined([(clip,) for clip in it.train])
-    found = {"truth": compared(rows.duration[None], rows, hidden, train)}
-    for kind in LENGTHS:
-        samples = NUM_SAMPLES if kind == "drawn" else 1
-        kept = some.kept if kind != "alone" else torch.zeros_like(some.kept)
-        drawn = [trained.lasting(kind, rows, kept, draws.fold_in(kind, i)) for i in range(samples)]
-        found[kind] = compared(torch.stack(drawn), rows, hidden, train)
-    return found
+def evaluate(trained: TrainedModels) -> dict[str, DurationMetrics]:
+    """Return the metrics of each duration model on the second half of test chains."""
+    digits, rng = trained.digits, trained.rng.fold_in("durations")
+    task = sample_task(digits.test, CHAIN_FACTOR * trained.setting.num_chains, rng, HALF_WORDS, HALF_WORDS)
+    rows, hidden = task.rows, task.hidden
+    train_rows = concatenate_clips([(clip,) for clip in digits.train])
+    results = {"truth": compare_durations(rows.duration[None], rows, hidden, train_rows)}
+    for model in DURATION_MODELS:
+        samples = NUM_SAMPLES if model == "drawn" else 1
+        context = task.context if model != "alone" else torch.zeros_like(task.context)
+        durations = [trained.sample_durations(model, rows, context, rng.fold_in(model, i)) for i in range(samples)]
+        results[model] = compare_durations(torch.stack(durations), rows, hidden, train_rows)
+    return results
 
 
-@spoken("models of durations: error, correlation and distance", "regression 2.45, .35; flow .41 of .47")
+@requires_speech("models of durations: error, correlation and distance", "regression 2.45, .35; flow .41 of .47")
 def kinds(setting: Setting) -> Iterator[Claim]:
-    """Which model of durations is nearest, which follows the prompt, and which has the right spread."""
-    found = measured(setting, measure)
+    """Error, correlation with the prompt, and Fréchet distance of each duration model."""
+    results = evaluate_seeds(setting, evaluate)
 
-    def of(kind: str, name: str) -> list[float]:
-        return [getattr(one[kind], name) for one in found]
+    def values(model: str, metric: str) -> list[float]:
+        return [getattr(result[model], metric) for result in results]
 
-    def named(name: str) -> str:
-        words = {"truth": "truth", "at once": "regression", "drawn": "flow", "alone": "told none"}
+    def format_means(metric: str) -> str:
+        labels = {"truth": "truth", "at once": "regression", "drawn": "flow", "alone": "told none"}
         return ", ".join(
-            f"{words[kind]} {mean_of(of(kind, name), 3)}" for kind in ("truth", "alone", "at once", "drawn")
+            f"{labels[model]} {mean_of(values(model, metric), 3)}" for model in ("truth", "alone", "at once", "drawn")
         )
 
-    gaps = [min(one["drawn"].error, one["alone"].error) - one["at once"].error for one in found]
+    gaps = [min(result["drawn"].error, result["alone"].error) - result["at once"].error for result in results]
     yield Claim(
         "durations by regression that is told others have the least error",
         "error of a phone, in frames: told none 2.57, regression 2.45, flow 2.52",
-        f"error of a phone, in frames: {named('error')}",
+        f"error of a phone, in frames: {format_means('error')}",
         f"{spread_of(gaps)}, from regression to the next",
         verdict(min(gaps) > 0),
     )
-    gaps = [min(one["drawn"].correlation, one["at once"].correlation) - one["alone"].correlation for one in found]
+    gaps = [
+        min(result["drawn"].correlation, result["at once"].correlation) - result["alone"].correlation
+        for result in results
+    ]
     yield Claim(
         "durations follow those of the prompt, and more so where the model is told them",
         "correlation: truth .47, told none .26, regression .35, flow .41",
-        f"correlation over chains: {named('correlation')}",
+        f"correlation over chains: {format_means('correlation')}",
         f"{spread_of(gaps)}, from the one that is told none to the lower of the others",
         verdict(min(gaps) > 0),
     )
-    gaps = [min(one["at once"].distance, one["alone"].distance) - one["drawn"].distance for one in found]
+    gaps = [min(result["at once"].distance, result["alone"].distance) - result["drawn"].distance for result in results]
     yield Claim(
         "durations that are drawn have the least Fréchet distance to those of the data",
         "told none .72, regression .76, flow .61",
-        f"squared frames: {named('distance')}",
+        f"squared frames: {format_means('distance')}",
         f"{spread_of(gaps)}, from the flow to the next",
         verdict(min(gaps) > 0),
     )

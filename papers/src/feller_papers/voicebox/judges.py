@@ -1,6 +1,6 @@
-"""Who listens to digits: one small network tells what is said, another who says it.
+"""Judges: small classifiers of digits and of speakers.
 
-Their features give a distance and a similarity of their own, which mean nothing to other judges.
+Their features give a distance and a similarity, which are not comparable with those of other networks.
 """
 
 from collections.abc import Callable
@@ -19,21 +19,21 @@ from feller.training.engine import get_engine
 from feller.training.loop import make_train_state, train
 from feller.training.objective import Batch, Example, Objective
 from feller.training.optimizer import TrainConfig
-from feller_papers.voicebox.chains import drawn_chains, joined
-from feller_papers.voicebox.digits import NAMES, Clip, Digits
-from feller_papers.voicebox.pieces import Pieces, counts, parts_in, words_in
+from feller_papers.voicebox.chains import concatenate_clips, sample_chains
+from feller_papers.voicebox.digits import DIGIT_NAMES, Clip, Digits
+from feller_papers.voicebox.pieces import Segments, cut_segments, cut_words, word_counts
 
 FEATURES = 32
-"""Numbers that stand for a piece."""
+"""Feature dimension."""
 TRAINING = TrainConfig(batch_size=64, lr=2e-3, warmup=50, lr_decay_fraction=0.7, weight_decay=1e-2, ema_decay=0.0)
-WORDS = 3
-"""Words that tell who speaks, at most."""
-CHUNK = 256
-"""Pieces that go through a network at once."""
+MAX_WORDS = 3
+"""Longest segment for the speaker classifier, in words."""
+BATCH_SIZE = 256
+"""Segments per forward pass."""
 
 
-class Listener(nn.Module):
-    """Convolutions over time; what they say at the beginning, in the middle, at the end, and loudest, is one answer."""
+class Classifier(nn.Module):
+    """Convolutions over time, pooled at the beginning, middle and end and by the maximum; one answer per segment."""
 
     def __init__(self, bands: int, classes: int) -> None:
         super().__init__()
@@ -44,8 +44,8 @@ class Listener(nn.Module):
         self.features = nn.Linear(4 * sizes[-1][1], FEATURES)
         self.answer = nn.Linear(FEATURES, classes)
 
-    def see(self, x: Float[Tensor, "b l bands"], valid: Bool[Tensor, "b l"]) -> Float[Tensor, "b f"]:
-        """Return the features of each piece; padding changes nothing but the norm."""
+    def embed(self, x: Float[Tensor, "b l bands"], valid: Bool[Tensor, "b l"]) -> Float[Tensor, "b f"]:
+        """Return the features of each segment; padding affects only the norm."""
         h = x.mT
         for layer, norm, step in zip(self.layers, self.norms, self.steps, strict=True):
             h = F.silu(norm(layer(h * valid[:, None])))
@@ -58,20 +58,20 @@ class Listener(nn.Module):
 
     def forward(self, x: Float[Tensor, "b l bands"], valid: Bool[Tensor, "b l"]) -> Float[Tensor, "b classes"]:
         """Return logits."""
-        return self.answer(F.silu(self.see(x, valid)))
+        return self.answer(F.silu(self.embed(x, valid)))
 
 
 @dataclass(frozen=True)
-class Tell(Objective):
-    """Tell the class of pieces that are made a little faster or slower, louder, duller and noisier, with stripes."""
+class AugmentedClassification(Objective):
+    """Classification with augmentation: speed, level, tilt, noise, and masked stripes."""
 
     noise: float = 0.3
-    """Deviation of what is added to each log mel, at most; those of a level and a tilt of all frames, too."""
+    """Largest standard deviation of the noise; also that of level and tilt."""
     stripe: int = 6
-    """Bands, and frames, that are hidden, at most."""
+    """Largest number of masked bands, and of masked frames."""
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
-        """Draw what is done to the pieces."""
+        """Return augmented segments."""
         x, valid = batch["x_1"], batch["valid"]
         draw = rng.stream("augment")
         speed = 0.85 + 0.3 * float(rng.fold_in("speed").stream("speed").uniform((1,)))
@@ -90,41 +90,41 @@ class Tell(Objective):
         return {"x": x, "valid": valid, "answer": batch["answer"]}
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
-        """Return -log of the probability of the right class."""
+        """Return the cross-entropy."""
         logits = network(example["x"], example["valid"])
         return F.cross_entropy(logits, example["answer"], reduction="none", label_smoothing=0.05)
 
 
 @dataclass(frozen=True, eq=False)
 class Judge:
-    """A listener that has learned."""
+    """Trained classifier."""
 
-    network: Listener
-
-    @torch.no_grad()
-    def features(self, pieces: Pieces) -> Float64[Tensor, "n f"]:
-        """Return the numbers that stand for each piece."""
-        parts = zip(pieces.x.split(CHUNK), pieces.valid.split(CHUNK), strict=True)
-        return torch.cat([self.network.see(x, valid) for x, valid in parts]).double()
+    network: Classifier
 
     @torch.no_grad()
-    def right(self, pieces: Pieces, answer: Int64[Tensor, " n"]) -> float:
-        """Return the share of pieces of which it tells the class."""
-        logits = self.network.answer(F.silu(self.features(pieces).float()))
-        return torch.eq(logits.argmax(1), answer).double().mean().item()
+    def features(self, segments: Segments) -> Float64[Tensor, "n f"]:
+        """Return the features of each segment."""
+        parts = zip(segments.x.split(BATCH_SIZE), segments.valid.split(BATCH_SIZE), strict=True)
+        return torch.cat([self.network.embed(x, valid) for x, valid in parts]).double()
 
-    def distance(self, pieces: Pieces, real: Pieces) -> float:
-        """Return 100 times the Fréchet distance of the features, in units of the variance of the real ones."""
-        return fd_cnn(self.features(pieces), self.features(real)) or 0.0
+    @torch.no_grad()
+    def accuracy(self, segments: Segments, labels: Int64[Tensor, " n"]) -> float:
+        """Return the share of segments classified correctly."""
+        logits = self.network.answer(F.silu(self.features(segments).float()))
+        return torch.eq(logits.argmax(1), labels).double().mean().item()
 
-    def alike(self, pieces: Pieces, others: Pieces) -> Float64[Tensor, " n"]:
-        """Return the cosine of the features of pieces and others, pair by pair."""
-        return F.cosine_similarity(self.features(pieces), self.features(others))
+    def distance(self, segments: Segments, real: Segments) -> float:
+        """Return 100 times the Fréchet distance of the features, in units of the variance of the real features."""
+        return fd_cnn(self.features(segments), self.features(real)) or 0.0
+
+    def similarity(self, segments: Segments, others: Segments) -> Float64[Tensor, " n"]:
+        """Return the cosine similarity of the features, pair by pair."""
+        return F.cosine_similarity(self.features(segments), self.features(others))
 
 
 @dataclass(frozen=True)
 class Judges:
-    """Both."""
+    """Judges of digits and of speakers."""
 
     digit: Judge
     speaker: Judge
@@ -134,55 +134,65 @@ def train_judge(
     classes: int,
     feed: Callable[[int, slice], Batch],
     steps: int,
-    draws: Rng,
+    rng: Rng,
     bands: int,
     training: TrainConfig = TRAINING,
 ) -> Judge:
-    """Train a listener on pieces `x_1` with `valid` and `answer`."""
-    with seeded_init(draws):
-        network = Listener(bands, classes)
+    """Return a classifier, trained on segments `x_1` with `valid` and `answer`."""
+    with seeded_init(rng):
+        network = Classifier(bands, classes)
     training = replace(training, steps=steps)
     learner = make_train_state(network, training)
-    for _ in train(learner, Tell(), feed, training, rng=draws, engine=get_engine()):
+    for _ in train(learner, AugmentedClassification(), feed, training, rng=rng, engine=get_engine()):
         pass
     return Judge(network.eval().requires_grad_(False))
 
 
-def train_judges(digits: Digits, steps: int, draws: Rng) -> Judges:
-    """Train both on real clips."""
+def train_judges(digits: Digits, steps: int, rng: Rng) -> Judges:
+    """Return both judges, trained on real clips."""
     clips, bands = digits.train, digits.train[0].mel.shape[1]
-    words = alone(clips)
-    answer = torch.tensor([clip.digit for clip in clips])
-    digit = train_judge(len(NAMES), picked(words, answer, draws.fold_in("digit")), steps, draws.fold_in("digit"), bands)
+    words = clip_words(clips)
+    labels = torch.tensor([clip.digit for clip in clips])
+    digit = train_judge(
+        len(DIGIT_NAMES), resampling_batch_fn(words, labels, rng.fold_in("digit")), steps, rng.fold_in("digit"), bands
+    )
     speaker = train_judge(
-        len(digits.speakers), _voices(clips, draws.fold_in("speaker")), steps // 2, draws.fold_in("speaker"), bands
+        len(digits.speakers),
+        _speaker_batch_fn(clips, rng.fold_in("speaker")),
+        steps // 2,
+        rng.fold_in("speaker"),
+        bands,
     )
     return Judges(digit, speaker)
 
 
-def alone(clips: tuple[Clip, ...]) -> Pieces:
-    """Return the word of each clip."""
-    rows = joined([(clip,) for clip in clips])
-    return words_in(rows.x, rows.duration, rows.word, rows.digit >= 0)
+def clip_words(clips: tuple[Clip, ...]) -> Segments:
+    """Return the word of each clip as a segment."""
+    rows = concatenate_clips([(clip,) for clip in clips])
+    return cut_words(rows.x, rows.duration, rows.word, rows.digit >= 0)
 
 
-def picked(pieces: Pieces, answer: Int64[Tensor, " n"], draws: Rng) -> Callable[[int, slice], Batch]:
-    """Return what gives each step pieces that are drawn with replacement."""
+def resampling_batch_fn(segments: Segments, labels: Int64[Tensor, " n"], rng: Rng) -> Callable[[int, slice], Batch]:
+    """Return (step, rows) -> batch of segments, sampled with replacement."""
 
-    def at(step: int, rows: slice) -> Batch:
-        which = draws.stream("pick", step).randint(len(answer), (TRAINING.batch_size,))[rows]
-        valid = pieces.valid[which]
+    def get_batch(step: int, rows: slice) -> Batch:
+        index = rng.stream("pick", step).randint(len(labels), (TRAINING.batch_size,))[rows]
+        valid = segments.valid[index]
         n = int(valid.sum(1).max())
-        return {"x_1": pieces.x[which, :n], "valid": valid[:, :n], "answer": answer[which]}
+        return {"x_1": segments.x[index, :n], "valid": valid[:, :n], "answer": labels[index]}
 
-    return at
+    return get_batch
 
 
-def _voices(clips: tuple[Clip, ...], draws: Rng) -> Callable[[int, slice], Batch]:
-    def at(step: int, rows: slice) -> Batch:
-        chains = joined(drawn_chains(clips, TRAINING.batch_size, draws.fold_in(step), fewest=1, most=WORDS)[rows])
-        many = counts(chains.digit)
-        pieces = parts_in(chains.x, chains.duration, chains.word, [0] * len(many), [n - 1 for n in many])
-        return {"x_1": pieces.x, "valid": pieces.valid, "answer": chains.speaker}
+def _speaker_batch_fn(clips: tuple[Clip, ...], rng: Rng) -> Callable[[int, slice], Batch]:
+    def get_batch(step: int, rows: slice) -> Batch:
+        chains = concatenate_clips(
+            sample_chains(clips, TRAINING.batch_size, rng.fold_in(step), min_clips=1, max_clips=MAX_WORDS)[rows]
+        )
+        num_words = word_counts(chains.digit)
+        segments = cut_segments(
+            chains.x, chains.duration, chains.word, [0] * len(num_words), [n - 1 for n in num_words]
+        )
+        return {"x_1": segments.x, "valid": segments.valid, "answer": chains.speaker}
 
-    return at
+    return get_batch

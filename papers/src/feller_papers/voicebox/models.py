@@ -1,4 +1,4 @@
-"""The models that the claims are about, each trained once for each seed, side by side."""
+"""Models of the claims, each trained once per seed, in parallel."""
 
 import functools
 import itertools
@@ -30,42 +30,42 @@ from feller.training.objectives.duration_infilling import DurationInfilling
 from feller.training.objectives.frame_infilling import AllFrames, Infilling
 from feller.training.objectives.span_masks import SpanMask
 from feller.training.optimizer import TrainConfig
-from feller_papers.voicebox.chains import Rows, feed, joined
+from feller_papers.voicebox.chains import ChainBatch, concatenate_clips, make_batch_fn
 from feller_papers.voicebox.digits import MEL, Digits, read_digits
-from feller_papers.voicebox.judges import Judge, Judges, Listener, train_judges
+from feller_papers.voicebox.judges import Classifier, Judge, Judges, train_judges
 from feller_papers.voicebox.setting import Setting
 
 T = TypeVar("T")
 Weights = dict[str, np.ndarray]
 SPACE = Euclidean((1, MEL.n_mels))
-FRAMES = {
+FRAME_MODELS = {
     "flow": Infilling(Affine(LinearSigmaMin(1e-5)), SPACE),
     "regression": Infilling(None, SPACE),
     "everywhere": Infilling(Affine(LinearSigmaMin(1e-5)), SPACE, loss_mask=AllFrames()),
     "diffusion": Infilling(Affine(VP()), SPACE),
     "score": Infilling(Affine(VP(), NoisePrediction()), SPACE),
 }
-"""Models of frames: flow matching with the linear path, and what it is compared with."""
+"""Frame models: flow matching with the linear path, and baselines."""
 PATHS = {"flow": "linear path", "diffusion": "diffusion path", "score": "score matching"}
-"""Those with another path, as people call it."""
-LENGTHS = {
+"""Frame models of the path comparison, and their printed names."""
+DURATION_MODELS = {
     "at once": DurationInfilling.deterministic(Euclidean((1, 1))),
     "drawn": DurationInfilling.stochastic(Euclidean((1, 1))),
     "alone": DurationInfilling.deterministic(Euclidean((1, 1)), SpanMask(full_mask_prob=1.0)),
 }
-"""Models of durations: regression, flow matching, and regression that is told no duration."""
-LONG, JUDGES = "long", "judges"
-"""The usual model: `flow`, trained on; and who listens."""
+"""Duration models: regression, flow matching, and regression without context durations."""
+MAIN, JUDGES = "long", "judges"
+"""Names of the main model, `flow` trained longer, and of the judges."""
 TRAINING = TrainConfig(lr=2e-3, warmup=200, lr_decay_fraction=0.0, grad_clip_norm=0.5, ema_decay=0.999)
-DECAY = 0.5
-"""Last share of the training of the usual model over which its rate falls."""
-LAST_LENGTHS = 0.5
-"""The same for models of durations."""
+MAIN_DECAY = 0.5
+"""Fraction of the main model's training with learning rate decay."""
+DURATION_DECAY = 0.5
+"""The same for duration models."""
 
 
 @dataclass(frozen=True, eq=False)
-class Trained:
-    """All that was trained from one seed."""
+class TrainedModels:
+    """All models of one seed."""
 
     setting: Setting
     seed: int
@@ -73,73 +73,73 @@ class Trained:
 
     @property
     def digits(self) -> Digits:
-        """The data."""
-        return digits(self.setting)
+        """Data set."""
+        return load_digits(self.setting)
 
     @property
-    def draws(self) -> Rng:
-        """The source of all randomness."""
+    def rng(self) -> Rng:
+        """Source of randomness."""
         return Rng(self.seed)
 
-    def network(self, kind: str) -> FrameInfillerNetwork:
-        """Return a network."""
-        return cast(FrameInfillerNetwork, _loaded(_built(self.setting, self.seed, kind), self.weights[kind]))
+    def network(self, model: str) -> FrameInfillerNetwork:
+        """Return a trained network."""
+        return cast(FrameInfillerNetwork, _load(_build(self.setting, self.seed, model), self.weights[model]))
 
     @functools.cached_property
     def judges(self) -> Judges:
-        """Who listens."""
-        digit, speaker = (Listener(MEL.n_mels, n) for n in (10, len(self.digits.speakers)))
-        both = nn.ModuleDict({"digit": digit, "speaker": speaker})
-        _loaded(both, self.weights[JUDGES])
+        """Trained judges."""
+        digit, speaker = (Classifier(MEL.n_mels, n) for n in (10, len(self.digits.speakers)))
+        networks = nn.ModuleDict({"digit": digit, "speaker": speaker})
+        _load(networks, self.weights[JUDGES])
         return Judges(Judge(digit), Judge(speaker))
 
-    def lasting(
-        self, kind: str, rows: Rows, kept: Bool[Tensor, "b m"], draws: Rng, calls: int = 8
+    def sample_durations(
+        self, model: str, rows: ChainBatch, context: Bool[Tensor, "b m"], rng: Rng, nfe: int = 8
     ) -> Int64[Tensor, "b m"]:
-        """Return durations by a model of them, of which those that are kept stay."""
+        """Return sampled durations; those of `context` are kept."""
         return infill_durations(
-            self.network(kind),
-            scaled(kind, self.digits),
+            self.network(model),
+            duration_objective(model, self.digits),
             rows.duration,
-            kept,
+            context,
             rows.phone,
-            rng=draws,
-            valid=rows.real,
-            sampling=SamplerConfig(nfe=calls),
+            rng=rng,
+            valid=rows.phone_valid,
+            sampling=SamplerConfig(nfe=nfe),
         )
 
 
-def scaled(kind: str, it: Digits) -> DurationInfilling:
-    """Return how a model learns durations, standardised by those of all clips."""
-    rows = joined([(clip,) for clip in it.train])
-    return LENGTHS[kind].with_statistics_of(rows.duration[rows.real])
+def duration_objective(model: str, digits: Digits) -> DurationInfilling:
+    """Return the objective of a duration model, standardised by the training clips."""
+    rows = concatenate_clips([(clip,) for clip in digits.train])
+    return DURATION_MODELS[model].with_statistics_of(rows.duration[rows.phone_valid])
 
 
 @functools.cache
-def digits(setting: Setting) -> Digits:
-    """Return the data.
+def load_digits(setting: Setting) -> Digits:
+    """Return the data set.
 
     Raises:
-        InputError: If they are not there.
+        InputError: If it is missing.
     """
     if setting.folder is None:
         raise InputError(
             expected="spoken digits in speech/fsdd of the larger data", remedy="Name their folder with --data"
         )
-    return read_digits(setting.folder, setting.takes)
+    return read_digits(setting.folder, setting.max_takes)
 
 
-def measured(setting: Setting, measure: Callable[[Trained], T]) -> list[T]:
-    """Return what is measured for each seed, side by side; `measure` is a function of a module."""
-    trained = _all(setting)
-    return list(trained_map(setting, measure, trained))
+def evaluate_seeds(setting: Setting, evaluate: Callable[[TrainedModels], T]) -> list[T]:
+    """Return the result of `evaluate` for each seed, computed in parallel; `evaluate` is a module-level function."""
+    trained = _train_all(setting)
+    return list(map_seeds(setting, evaluate, trained))
 
 
-def trained_map(setting: Setting, measure: Callable[[Trained], T], trained: list[Trained]) -> list[T]:
-    """Apply a function to what was trained, in processes of their own if there are any."""
-    if setting.workers == 1:
-        return [measure(one) for one in trained]
-    return list(_pool(setting.workers).map(measure, trained))
+def map_seeds(setting: Setting, evaluate: Callable[[TrainedModels], T], trained: list[TrainedModels]) -> list[T]:
+    """Return the result of a function for each seed, in worker processes if there are any."""
+    if setting.num_workers == 1:
+        return [evaluate(models) for models in trained]
+    return list(_pool(setting.num_workers).map(evaluate, trained))
 
 
 @functools.cache
@@ -149,81 +149,89 @@ def _pool(workers: int | None) -> Executor:
 
 
 @functools.cache
-def _all(setting: Setting) -> list[Trained]:
-    """Train all models of all seeds, the longest first; what they are depends on seeds alone."""
-    every = (LONG, *FRAMES, *LENGTHS, JUDGES)
-    wanted = setting.kinds or every
-    jobs = [kind for kind in every if kind in wanted and (kind, LONG in wanted) != ("flow", True)]
-    pairs = [(kind, seed) for kind in jobs for seed in setting.seeds]
-    if setting.workers == 1:
-        found = [_trained(setting, kind, seed) for kind, seed in pairs]
+def _train_all(setting: Setting) -> list[TrainedModels]:
+    """Return all models of all seeds, trained with the longest first; results depend only on the seed."""
+    all_models = (MAIN, *FRAME_MODELS, *DURATION_MODELS, JUDGES)
+    selected = setting.models or all_models
+    jobs = [model for model in all_models if model in selected and (model, MAIN in selected) != ("flow", True)]
+    pairs = [(model, seed) for model in jobs for seed in setting.seeds]
+    if setting.num_workers == 1:
+        results = [_train_model(setting, model, seed) for model, seed in pairs]
     else:
-        kinds, seeds = zip(*pairs, strict=True)
-        found = list(_pool(setting.workers).map(_trained, itertools.repeat(setting), kinds, seeds))
+        model_names, seeds = zip(*pairs, strict=True)
+        results = list(_pool(setting.num_workers).map(_train_model, itertools.repeat(setting), model_names, seeds))
     return [
-        Trained(
+        TrainedModels(
             setting,
             seed,
-            {name: w for (_, s), each in zip(pairs, found, strict=True) if s == seed for name, w in each.items()},
+            {name: w for (_, s), each in zip(pairs, results, strict=True) if s == seed for name, w in each.items()},
         )
         for seed in setting.seeds
     ]
 
 
-def _trained(setting: Setting, kind: str, seed: int) -> dict[str, Weights]:
-    """Train one kind; the usual model also as it was when others ended."""
-    it = digits(setting)
-    if kind == JUDGES:
-        judges = train_judges(it, setting.judge, Rng(seed).fold_in("judges"))
-        both = nn.ModuleDict({"digit": judges.digit.network, "speaker": judges.speaker.network})
-        return {kind: _plain(both)}
-    if kind in LENGTHS:
-        rule = scaled(kind, it)
+def _train_model(setting: Setting, model: str, seed: int) -> dict[str, Weights]:
+    """Return the weights of one trained model; those of the main model also after `comparison_steps`."""
+    digits = load_digits(setting)
+    if model == JUDGES:
+        judges = train_judges(digits, setting.judge_steps, Rng(seed).fold_in("judges"))
+        networks = nn.ModuleDict({"digit": judges.digit.network, "speaker": judges.speaker.network})
+        return {model: _to_numpy(networks)}
+    if model in DURATION_MODELS:
+        objective = duration_objective(model, digits)
         training = replace(
-            TRAINING, batch_size=4 * setting.batch, steps=setting.lengths, lr_decay_fraction=LAST_LENGTHS
+            TRAINING, batch_size=4 * setting.batch_size, steps=setting.duration_steps, lr_decay_fraction=DURATION_DECAY
         )
-        return {kind: _fitted(setting, kind, rule, training, seed, Rows.durations)[setting.lengths]}
-    training = replace(TRAINING, batch_size=setting.batch, steps=setting.short)
-    if kind == LONG:
-        both_steps = replace(training, steps=setting.steps, lr_decay_fraction=DECAY)
-        found = _fitted(setting, kind, FRAMES["flow"], both_steps, seed, Rows.batch, setting.short)
-        return {LONG: found[setting.steps], "flow": found[setting.short]}
-    return {kind: _fitted(setting, kind, FRAMES[kind], training, seed, Rows.batch)[setting.short]}
+        return {
+            model: _fit(setting, model, objective, training, seed, ChainBatch.duration_batch)[setting.duration_steps]
+        }
+    training = replace(TRAINING, batch_size=setting.batch_size, steps=setting.comparison_steps)
+    if model == MAIN:
+        main_training = replace(training, steps=setting.steps, lr_decay_fraction=MAIN_DECAY)
+        results = _fit(
+            setting, model, FRAME_MODELS["flow"], main_training, seed, ChainBatch.frame_batch, setting.comparison_steps
+        )
+        return {MAIN: results[setting.steps], "flow": results[setting.comparison_steps]}
+    return {
+        model: _fit(setting, model, FRAME_MODELS[model], training, seed, ChainBatch.frame_batch)[
+            setting.comparison_steps
+        ]
+    }
 
 
-def _fitted(
+def _fit(
     setting: Setting,
-    kind: str,
-    rule: Objective,
+    model: str,
+    objective: Objective,
     training: TrainConfig,
     seed: int,
-    batch: Callable[[Rows], dict],
-    between: int = 0,
+    to_batch: Callable[[ChainBatch], dict],
+    intermediate_step: int = 0,
 ) -> dict[int, Weights]:
-    """Train a network, and return its averaged weights by the step: the last, and one between if it is asked for."""
-    network, draws = _built(setting, seed, kind), Rng(seed)
+    """Return averaged weights by step: the last, and `intermediate_step` if it is not 0."""
+    network, rng = _build(setting, seed, model), Rng(seed)
     learner = make_train_state(network, training)
-    batches = feed(digits(setting).train, training.batch_size, draws.fold_in("chains"), batch)
-    found = {}
-    for report in train(learner, rule, batches, training, rng=draws, engine=get_engine()):
-        if report.step in (between, training.steps):
-            found[report.step] = {name: value.numpy().copy() for name, value in learner.ema_weights().items()}
-    return found
+    batches = make_batch_fn(load_digits(setting).train, training.batch_size, rng.fold_in("chains"), to_batch)
+    results = {}
+    for report in train(learner, objective, batches, training, rng=rng, engine=get_engine()):
+        if report.step in (intermediate_step, training.steps):
+            results[report.step] = {name: value.numpy().copy() for name, value in learner.ema_weights().items()}
+    return results
 
 
-def _built(setting: Setting, seed: int, kind: str) -> nn.Module:
-    """Make a network with new weights, which are the same for all kinds that have the same."""
-    settings: FrameInfiller = setting.small if kind in LENGTHS else setting.network
-    once = kind in ("regression", "at once", "alone")
-    settings = replace(settings, time_conditioning=NoTimeConditioning()) if once else settings
-    shape = (1, 1 if kind in LENGTHS else MEL.n_mels)
-    return settings.build(shape, {"phone": len(digits(setting).inventory)}, Rng(seed).fold_in("network"))
+def _build(setting: Setting, seed: int, model: str) -> nn.Module:
+    """Return a newly initialised network; the weights depend on the seed and the architecture."""
+    config: FrameInfiller = setting.duration_network if model in DURATION_MODELS else setting.network
+    deterministic = model in ("regression", "at once", "alone")
+    config = replace(config, time_conditioning=NoTimeConditioning()) if deterministic else config
+    shape = (1, 1 if model in DURATION_MODELS else MEL.n_mels)
+    return config.build(shape, {"phone": len(load_digits(setting).inventory)}, Rng(seed).fold_in("network"))
 
 
-def _loaded(network: nn.Module, weights: Weights) -> nn.Module:
+def _load(network: nn.Module, weights: Weights) -> nn.Module:
     network.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in weights.items()})
     return network.eval().requires_grad_(False)
 
 
-def _plain(network: nn.Module) -> Weights:
+def _to_numpy(network: nn.Module) -> Weights:
     return {name: value.numpy().copy() for name, value in network.state_dict().items()}

@@ -1,4 +1,4 @@
-"""Pieces of chains that judges listen to: single words, or several with what is between them."""
+"""Segments of chains for the judges: single words, or several contiguous words."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,62 +9,62 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 MARGIN = 5
-"""Frames of the silence beside a word that belong to it, at most; and at most half of them."""
+"""Largest number of frames of adjacent silence in a word; at most half of the silence."""
 
 
 @dataclass(frozen=True, eq=False)
-class Pieces:
-    """Pieces of log mels, padded to one length."""
+class Segments:
+    """Segments of log mels, padded to one length."""
 
     x: Float[Tensor, "n l bands"]
     valid: Bool[Tensor, "n l"]
 
     @classmethod
-    def of(cls, some: Sequence[Float[Tensor, "_ bands"]]) -> "Pieces":
-        """Pad pieces."""
-        marks = [torch.ones(len(piece), dtype=torch.bool) for piece in some]
-        return cls(pad_sequence(list(some), batch_first=True), pad_sequence(marks, batch_first=True))
+    def from_list(cls, segments: Sequence[Float[Tensor, "_ bands"]]) -> "Segments":
+        """Return padded segments."""
+        masks = [torch.ones(len(segment), dtype=torch.bool) for segment in segments]
+        return cls(pad_sequence(list(segments), batch_first=True), pad_sequence(masks, batch_first=True))
 
 
-def span(duration: Int[Tensor, " m"], word: Int[Tensor, " m"], first: int, last: int) -> tuple[int, int]:
-    """Return where the words from `first` to `last` begin and end, with a little of the silence beside them."""
+def word_span(duration: Int[Tensor, " m"], word: Int[Tensor, " m"], first: int, last: int) -> tuple[int, int]:
+    """Return the first and the end frame of the words `first` to `last`, with a margin of silence."""
     ends = duration.cumsum(0)
-    own = ((word >= first) & (word <= last)).nonzero()[:, 0]
-    begin, end = int(own[0]), int(own[-1])
+    inside = ((word >= first) & (word <= last)).nonzero()[:, 0]
+    begin, end = int(inside[0]), int(inside[-1])
     before = min(int(duration[begin - 1]) // 2, MARGIN) if begin else 0
     after = min(int(duration[end + 1]) // 2, MARGIN) if end + 1 < len(word) else 0
     return int(ends[begin] - duration[begin]) - before, int(ends[end]) + after
 
 
-def words_in(
+def cut_words(
     x: Float[Tensor, "b n bands"],
     duration: Int[Tensor, "b m"],
     word: Int[Tensor, "b m"],
-    wanted: Bool[Tensor, "b words"],
-) -> Pieces:
-    """Cut out the words that are wanted, row after row; one that lasts no frame becomes one frame of nothing."""
-    found = []
-    for row, i in wanted.nonzero().tolist():
-        begin, end = span(duration[row], word[row], i, i)
-        found.append(x[row, begin:end] if end > begin else torch.zeros_like(x[row, :1]))
-    return Pieces.of(found)
+    word_mask: Bool[Tensor, "b words"],
+) -> Segments:
+    """Return the words of `word_mask`, row by row; a word of no frames becomes one zero frame."""
+    segments = []
+    for row, i in word_mask.nonzero().tolist():
+        begin, end = word_span(duration[row], word[row], i, i)
+        segments.append(x[row, begin:end] if end > begin else torch.zeros_like(x[row, :1]))
+    return Segments.from_list(segments)
 
 
-def parts_in(
+def cut_segments(
     x: Float[Tensor, "b n bands"],
     duration: Int[Tensor, "b m"],
     word: Int[Tensor, "b m"],
     first: Sequence[int],
     last: Sequence[int],
-) -> Pieces:
-    """Cut one part out of each row, from one word to another, both included."""
-    found = []
-    for row, (one, other) in enumerate(zip(first, last, strict=True)):
-        begin, end = span(duration[row], word[row], one, other)
-        found.append(x[row, begin:end] if end > begin else torch.zeros_like(x[row, :1]))
-    return Pieces.of(found)
+) -> Segments:
+    """Return one segment per row, from word `first` to word `last`, both included."""
+    segments = []
+    for row, (first_word, last_word) in enumerate(zip(first, last, strict=True)):
+        begin, end = word_span(duration[row], word[row], first_word, last_word)
+        segments.append(x[row, begin:end] if end > begin else torch.zeros_like(x[row, :1]))
+    return Segments.from_list(segments)
 
 
-def counts(digit: Int64[Tensor, "b words"]) -> list[int]:
-    """Return how many words each row has."""
+def word_counts(digit: Int64[Tensor, "b words"]) -> list[int]:
+    """Return the number of words of each row."""
     return (digit >= 0).sum(1).tolist()

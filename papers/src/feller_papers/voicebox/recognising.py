@@ -1,4 +1,4 @@
-"""Digits that were generated, without a prompt, teach a recogniser that is tried on real ones."""
+"""Recognisers trained on generated digits and tested on real digits."""
 
 import functools
 from collections.abc import Iterator
@@ -10,104 +10,118 @@ from torch import Tensor
 
 from feller.core.rng import Rng
 from feller_papers.claims import Claim, mean_of, spread_of, verdict
-from feller_papers.voicebox.chains import joined
-from feller_papers.voicebox.digits import MEL, NAMES, Clip
-from feller_papers.voicebox.filling import Asked, filled
-from feller_papers.voicebox.judges import alone, picked, train_judge
-from feller_papers.voicebox.models import FRAMES, LONG, Trained, measured
-from feller_papers.voicebox.pieces import Pieces, words_in
+from feller_papers.voicebox.chains import concatenate_clips
+from feller_papers.voicebox.digits import DIGIT_NAMES, MEL, Clip
+from feller_papers.voicebox.filling import InfillingTask, infill_words
+from feller_papers.voicebox.judges import clip_words, resampling_batch_fn, train_judge
+from feller_papers.voicebox.models import FRAME_MODELS, MAIN, TrainedModels, evaluate_seeds
+from feller_papers.voicebox.pieces import Segments, cut_words
 from feller_papers.voicebox.setting import Setting
-from feller_papers.voicebox.spoken import spoken
+from feller_papers.voicebox.spoken import requires_speech
 
-WORDS = 4
-"""Of each chain that is generated."""
-TOGETHER = 50
-"""Chains that are generated at once."""
+WORDS_PER_CHAIN = 4
+"""Words per generated chain."""
+BATCH_SIZE = 50
+"""Chains per generation batch."""
 CHANCE = 0.1
-LEARNED = 0.5
-"""Share of real digits that are told rightly, asked for."""
+MIN_ACCURACY = 0.5
+"""Required accuracy on real digits."""
 
 
 @dataclass(frozen=True)
-class Taught:
-    """Shares of real test digits that recognisers tell rightly, by what they learned from."""
+class RecogniserAccuracy:
+    """Accuracy on real test digits, by training set."""
 
     real: float
     drawn: float
     at_once: float
 
 
-def generated(trained: Trained, kind: str, draws: Rng) -> tuple[Pieces, Int64[Tensor, " n"]]:
-    """Generate words of chains whose durations come from one of the models, all of them new, without guidance."""
-    it, setting = trained.digits, trained.setting
-    said, network = it.words(), trained.network(LONG)
-    digit = draws.stream("digits").randint(len(NAMES), (setting.made, WORDS))
-    found, answers = [], []
-    for i, part in enumerate(digit.split(TOGETHER)):
-        rows = joined([[_unsaid(it.train[0], d, said[d]) for d in row] for row in part.tolist()])
-        some = Asked(rows, torch.ones_like(part, dtype=torch.bool))
-        now = draws.fold_in(i)
-        some = some.lasting(trained.lasting(kind, rows, torch.zeros_like(some.hidden), now))
-        x = filled(network, FRAMES["flow"].path, some, now, weight=1.0)
-        pieces = words_in(x, some.rows.duration, some.rows.word, some.words)
-        found += [piece[valid] for piece, valid in zip(pieces.x, pieces.valid, strict=True)]
-        answers.append(some.said)
-    return Pieces.of(found), torch.cat(answers)
+def generate_words(trained: TrainedModels, model: str, rng: Rng) -> tuple[Segments, Int64[Tensor, " n"]]:
+    """Return generated words and their digits, with durations of one model, without prompt and guidance."""
+    digits, setting = trained.digits, trained.setting
+    pronunciations, network = digits.pronunciations(), trained.network(MAIN)
+    digit = rng.stream("digits").randint(len(DIGIT_NAMES), (setting.generated_chains, WORDS_PER_CHAIN))
+    segments, labels = [], []
+    for i, batch in enumerate(digit.split(BATCH_SIZE)):
+        rows = concatenate_clips(
+            [[_placeholder_clip(digits.train[0], d, pronunciations[d]) for d in row] for row in batch.tolist()]
+        )
+        task = InfillingTask(rows, torch.ones_like(batch, dtype=torch.bool))
+        batch_rng = rng.fold_in(i)
+        task = task.with_durations(trained.sample_durations(model, rows, torch.zeros_like(task.hidden), batch_rng))
+        x = infill_words(network, FRAME_MODELS["flow"].path, task, batch_rng, guidance=1.0)
+        batch_segments = cut_words(x, task.rows.duration, task.rows.word, task.words)
+        segments += [segment[valid] for segment, valid in zip(batch_segments.x, batch_segments.valid, strict=True)]
+        labels.append(task.target_digits)
+    return Segments.from_list(segments), torch.cat(labels)
 
 
-def _unsaid(like: Clip, digit: int, phone: Int64[Tensor, " m"]) -> Clip:
-    """Return a clip of a word that nobody has said yet."""
+def _placeholder_clip(template: Clip, digit: int, phone: Int64[Tensor, " m"]) -> Clip:
+    """Return a clip of zeros with the phones of a word."""
     return replace(
-        like, digit=digit, mel=like.mel.new_zeros(len(phone), MEL.n_mels), phone=phone, duration=torch.ones_like(phone)
+        template,
+        digit=digit,
+        mel=template.mel.new_zeros(len(phone), MEL.n_mels),
+        phone=phone,
+        duration=torch.ones_like(phone),
     )
 
 
-def measure(trained: Trained) -> Taught:
-    """Teach three recognisers, as many digits each."""
-    it, setting, draws = trained.digits, trained.setting, trained.draws.fold_in("recognising")
-    own = alone(it.train)
-    n = min(setting.made * WORDS, len(it.train))
-    order = torch.randperm(len(it.train), generator=draws.stream("real").shared_generator())[:n]
+def evaluate(trained: TrainedModels) -> RecogniserAccuracy:
+    """Return the accuracy of three recognisers, trained on sets of equal size."""
+    digits, setting, rng = trained.digits, trained.setting, trained.rng.fold_in("recognising")
+    real_words = clip_words(digits.train)
+    n = min(setting.generated_chains * WORDS_PER_CHAIN, len(digits.train))
+    order = torch.randperm(len(digits.train), generator=rng.stream("real").shared_generator())[:n]
     sets = {
-        "real": (Pieces(own.x[order], own.valid[order]), torch.tensor([clip.digit for clip in it.train])[order]),
-        **{kind: generated(trained, kind, draws.fold_in(kind)) for kind in ("drawn", "at once")},
+        "real": (
+            Segments(real_words.x[order], real_words.valid[order]),
+            torch.tensor([clip.digit for clip in digits.train])[order],
+        ),
+        **{model: generate_words(trained, model, rng.fold_in(model)) for model in ("drawn", "at once")},
     }
-    test, answer = alone(it.test), torch.tensor([clip.digit for clip in it.test])
-    teach = functools.partial(train_judge, len(NAMES), steps=setting.listener, draws=draws, bands=MEL.n_mels)
-    right = {kind: teach(picked(*some, draws.fold_in(kind))).right(test, answer) for kind, some in sets.items()}
-    return Taught(right["real"], right["drawn"], right["at once"])
+    test, labels = clip_words(digits.test), torch.tensor([clip.digit for clip in digits.test])
+    train_recogniser = functools.partial(
+        train_judge, len(DIGIT_NAMES), steps=setting.recogniser_steps, rng=rng, bands=MEL.n_mels
+    )
+    accuracy = {
+        model: train_recogniser(resampling_batch_fn(*dataset, rng.fold_in(model))).accuracy(test, labels)
+        for model, dataset in sets.items()
+    }
+    return RecogniserAccuracy(accuracy["real"], accuracy["drawn"], accuracy["at once"])
 
 
-@spoken("a recogniser learns from generated speech", "word error rate: real 2.6, generated 3.1 and 7.1 %")
+@requires_speech("a recogniser learns from generated speech", "word error rate: real 2.6, generated 3.1 and 7.1 %")
 def synthetic(setting: Setting) -> Iterator[Claim]:
-    """Teach recognisers digits that were generated, or real ones."""
-    found = measured(setting, measure)
-    real, drawn, once = ([getattr(one, name) for one in found] for name in ("real", "drawn", "at_once"))
-    figures = (
+    """Accuracy of recognisers trained on generated or real digits."""
+    results = evaluate_seeds(setting, evaluate)
+    real, drawn, at_once = ([getattr(result, source) for result in results] for source in ("real", "drawn", "at_once"))
+    summary = (
         f"real test digits that are told rightly: taught by real ones {mean_of(real, 3)}, by generated ones with"
-        f" durations that are drawn {mean_of(drawn, 3)}, by regression {mean_of(once, 3)};"
-        f" {setting.made * WORDS:,} each"
+        f" durations that are drawn {mean_of(drawn, 3)}, by regression {mean_of(at_once, 3)};"
+        f" {setting.generated_chains * WORDS_PER_CHAIN:,} each"
     )
     yield Claim(
         "a recogniser that has only heard generated digits understands real ones",
         "word error rate 3.1 %, taught by real speech 2.6 %",
-        figures,
-        f"{spread_of(drawn)} with durations that are drawn; asked to be {LEARNED:g}, chance is {CHANCE:g}",
-        verdict(min(drawn) >= LEARNED),
+        summary,
+        f"{spread_of(drawn)} with durations that are drawn; asked to be {MIN_ACCURACY:g}, chance is {CHANCE:g}",
+        verdict(min(drawn) >= MIN_ACCURACY),
     )
     gaps = [a - b for a, b in zip(real, drawn, strict=True)]
     yield Claim(
         "real digits teach more than generated ones",
         "word error rate 2.6 against 3.1 %",
-        figures,
+        summary,
         f"{spread_of(gaps)}, more of the digits",
         verdict(min(gaps) > 0),
     )
-    gaps = [a - b for a, b in zip(drawn, once, strict=True)]
+    gaps = [a - b for a, b in zip(drawn, at_once, strict=True)]
     yield Claim(
         "digits whose durations are drawn teach at least as much as those by regression",
         "word error rate 3.1 against 7.1 %",
-        figures,
+        summary,
         f"{spread_of(gaps)}, more of the digits",
         verdict(min(gaps) >= 0),
     )

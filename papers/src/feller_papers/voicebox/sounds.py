@@ -1,4 +1,4 @@
-"""Sounds of log mels, and what is said in them, for those who listen to sounds."""
+"""Waveforms of log mels, and their transcripts."""
 
 from collections.abc import Sequence
 
@@ -9,27 +9,27 @@ from torch import Tensor
 from feller.data.loading.raw import Waveform
 from feller.data.speech.griffin_lim import GriffinLim
 from feller.evaluation.speech.asr import Whisper
-from feller_papers.voicebox.digits import MEL, NAMES, RATE, Digits
+from feller_papers.voicebox.digits import DIGIT_NAMES, MEL, RATE, Digits
 
-BESIDE = 0.3
-"""Seconds of silence at both ends of what is written down."""
+PADDING_SECONDS = 0.3
+"""Silence before and after each waveform, in seconds."""
 VOCODER = GriffinLim()
-LISTENER = Whisper(prompt=" ".join(NAMES))
-"""Expects the names of digits."""
+ASR = Whisper(prompt=" ".join(DIGIT_NAMES))
+"""Prompted with the names of the digits."""
 
 
-def sound_of(mel: Float[Tensor, "n bands"], digits: Digits) -> Waveform:
-    """Return the sound of standardised log mels, by Griffin-Lim."""
+def synthesize(mel: Float[Tensor, "n bands"], digits: Digits) -> Waveform:
+    """Return the waveform of standardised log mels, by Griffin-Lim."""
     return Waveform(VOCODER.synthesize(mel * digits.scale.std + digits.scale.mean, MEL).numpy(), RATE)
 
 
-def written(sounds: Sequence[Waveform]) -> list[str]:
-    """Return what Whisper tiny.en hears, with silence before and after.
+def transcribe(sounds: Sequence[Waveform]) -> list[str]:
+    """Return transcripts by Whisper tiny.en, with silence before and after.
 
     Raises:
-        UsageError: If it is not installed.
+        UsageError: If Whisper is not installed.
     """
-    pause = np.zeros(int(BESIDE * RATE), dtype=np.float32)
-    return LISTENER.transcribe(
-        [Waveform(np.concatenate([pause, sound.samples, pause]), sound.sample_rate) for sound in sounds]
+    silence = np.zeros(int(PADDING_SECONDS * RATE), dtype=np.float32)
+    return ASR.transcribe(
+        [Waveform(np.concatenate([silence, sound.samples, silence]), sound.sample_rate) for sound in sounds]
     )

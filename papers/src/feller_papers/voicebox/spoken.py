@@ -1,4 +1,4 @@
-"""Claims that need recorded speech, and their figures for people."""
+"""Claims that need recorded speech, and formatting of their results."""
 
 import functools
 import statistics
@@ -7,15 +7,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from feller_papers.claims import Claim, untestable
 from feller_papers.voicebox.setting import Setting
 
-Test = Callable[[Setting], Iterator[Claim]]
+ClaimTest = Callable[[Setting], Iterator[Claim]]
 
 
-def spoken(claim: str, paper: str) -> Callable[[Test], Test]:
-    """Return what makes of a test one that says it cannot be made where there are no spoken digits."""
+def requires_speech(claim: str, paper: str) -> Callable[[ClaimTest], ClaimTest]:
+    """Return a decorator: without the data, the test yields an untestable claim."""
 
-    def wrap(test: Test) -> Test:
+    def wrap(test: ClaimTest) -> ClaimTest:
         @functools.wraps(test)
-        def checked(setting: Setting) -> Iterator[Claim]:
+        def wrapper(setting: Setting) -> Iterator[Claim]:
             if setting.folder is None:
                 yield untestable(
                     claim, paper, "needs the spoken digits in speech/fsdd of the larger data: --data FOLDER"
@@ -23,11 +23,11 @@ def spoken(claim: str, paper: str) -> Callable[[Test], Test]:
                 return
             yield from test(setting)
 
-        return checked
+        return wrapper
 
     return wrap
 
 
-def columns(rows: Iterable[Sequence[float]]) -> str:
-    """Return the mean over rows, which are seeds, of each column."""
+def format_column_means(rows: Iterable[Sequence[float]]) -> str:
+    """Return the formatted mean of each column over rows, which are seeds."""
     return ", ".join(f"{statistics.fmean(column):.3f}" for column in zip(*rows, strict=True))
