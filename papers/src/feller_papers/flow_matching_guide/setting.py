@@ -22,13 +22,13 @@ from feller_papers.setting import fit_recipe
 
 @dataclass(frozen=True)
 class Setting:
-    """How much is spent on the claims."""
+    """Budgets of all claims."""
 
     seeds: tuple[int, ...]
     steps: int
     """Of training each network."""
     data: pathlib.Path | None = None
-    """Folder with the larger data sets, of those that are not in the package."""
+    """Folder with the larger data sets, which are not in the package."""
 
 
 class Exact(nn.Module):

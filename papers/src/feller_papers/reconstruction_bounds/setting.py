@@ -37,7 +37,7 @@ SMALL = Plan(144, 15, 0.5, 0.5, 2.0, 0.5, 1e-5, watched=64, every=1, useful=0.85
 
 @dataclass(frozen=True)
 class Setting:
-    """How much is spent on the claims."""
+    """Budgets of all claims."""
 
     data: pathlib.Path | None = None
     """Folder with the larger pictures."""
