@@ -11,7 +11,7 @@ from feller_papers.generator_matching.setting import Setting
 TESTS = (
     kernels.forward_equation,
     kernels.circle,
-    kernels.step_rule,
+    kernels.survival,
     theory.same_gradient,
     theory.keeps_marginals,
     theory.parts_together,

@@ -28,7 +28,7 @@ class FrozenRate(JumpStepRule):
 class AtStart(JumpStepRule):
     """Step rule whose jumps land by the law at t instead of s."""
 
-    sampler: JumpStepRule
+    rule: JumpStepRule
 
     def log_density_change(
         self, path: ConditionalPath, x: Tensor, z: Tensor, t: Tensor, s: Tensor
