@@ -114,7 +114,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> pictures.Pictures:
 
 def test_the_judge_knows_its_pictures(small: pictures.Pictures) -> None:
     values, labels = small.data.values, small.data.given["label"]
-    assert small.judge.agrees(values, labels) > 2 * small.judge.agrees(16 - values, labels)
+    assert small.judge.accuracy(values, labels) > 2 * small.judge.accuracy(16 - values, labels)
     assert small.judge.distance(values) == pytest.approx(0, abs=1e-6)
     assert small.judge.distance(16 - values) > 10
 

@@ -85,7 +85,7 @@ class Experiment:
         judge = digits(self.setting.base_steps).judge
         return Row(
             psnr_per_image.mean().item(),
-            judge.agrees(data.modality.decode(state), data.given["label"]),
+            judge.accuracy(data.modality.decode(state), data.given["label"]),
             observation.residual_mse(state).mean().item(),
             source_norm,
             seconds,

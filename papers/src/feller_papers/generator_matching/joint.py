@@ -22,7 +22,7 @@ def joint_metrics(setting: Setting, sampler: Sampler, seed: int) -> tuple[float,
     values, label = decode(found["image"]), found["label"]
     order = torch.randperm(len(label), generator=Rng(seed).stream("shuffled").shared_generator())
     judge = pictures.judge
-    return judge.distance(values), judge.agrees(values, label), judge.agrees(values, label[order])
+    return judge.distance(values), judge.accuracy(values, label), judge.accuracy(values, label[order])
 
 
 @torch.no_grad()

@@ -64,7 +64,7 @@ def sample_metrics(setting: Setting, sampler: Sampler, calls: int, seed: int) ->
     pictures = digits(setting.digits)
     found = draw_images(pictures, sampler, calls, seed, {"label": labels(pictures)})
     values = decode(found["image"])
-    return pictures.judge.distance(values), pictures.judge.agrees(values, found["label"])
+    return pictures.judge.distance(values), pictures.judge.accuracy(values, found["label"])
 
 
 def draw_images(pictures: Pictures, sampler: Sampler, calls: int, seed: int, fixed: dict[str, Tensor]) -> State:

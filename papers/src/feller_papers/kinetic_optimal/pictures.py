@@ -56,4 +56,4 @@ def sample_metrics(
     with torch.no_grad():
         x_1 = simulate(path.process(network, {"label": labels}), x_0, linear_grid(calls), Euler(), rng)
     values = model.spec.modality.decode(x_1)
-    return pictures.judge.distance(values), pictures.judge.agrees(values, labels)
+    return pictures.judge.distance(values), pictures.judge.accuracy(values, labels)

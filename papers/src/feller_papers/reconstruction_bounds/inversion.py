@@ -1,7 +1,8 @@
 """Gradient inversion: a row from one noisy sum of clipped gradients, by an attacker who knows all other rows.
 
-The attacker subtracts the known rows, and computes the MAP estimate of the row by Levenberg-Marquardt. Source: Balle, Cherubin and Hayes 2022, arXiv 2201.04845, for the attacker; Zhu, Liu and
-Han 2019, "Deep leakage from gradients", arXiv 1906.08935, for gradient inversion.
+The attacker subtracts the known rows, and computes the MAP estimate of the row by Levenberg-Marquardt. Source: Balle,
+Cherubin and Hayes 2022, arXiv 2201.04845, for the attacker; Zhu, Liu and Han 2019, "Deep leakage from gradients",
+arXiv 1906.08935, for gradient inversion.
 """
 
 from collections.abc import Callable

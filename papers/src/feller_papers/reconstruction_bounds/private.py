@@ -169,7 +169,7 @@ def _watched(data: Pictures, network: nn.Module, plan: TrainingPlan, seed: int) 
         rate=rate,
         rng=Rng(seed).fold_in("watch"),
         estimator=recorder,
-        track_every=plan.track_every,
+        every=plan.track_every,
     )
     snapshots, steps = [], plan.steps(n)
     for step in trained(network, x, labels, plan, seed):
