@@ -67,12 +67,12 @@ def test_chains_remember_as_the_closed_form_says(noise: float, rho: float, mean:
 
 
 @pytest.mark.parametrize(
-    ("noise", "format_metrics"),
+    ("noise", "figures"),
     [(0.2, (0.538, 0.120, 4.236)), (1.0, (0.752, 1.094, 3.255)), (2.0, (0.865, 1.586, 2.113))],
 )
-def test_optimal_control_between_modes(noise: float, format_metrics: tuple[float, float, float]) -> None:
+def test_optimal_control_between_modes(noise: float, figures: tuple[float, float, float]) -> None:
     """Section 3.3, second table, by another scheme; on a coarser grid to 0.02."""
-    assert theory.optimal_control(lambda t: noise, 701, 500) == pytest.approx(format_metrics, abs=0.02)
+    assert theory.optimal_control(lambda t: noise, 701, 500) == pytest.approx(figures, abs=0.02)
 
 
 def test_the_mean_of_a_step_makes_a_tilt_of_one_mode() -> None:

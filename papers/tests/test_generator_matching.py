@@ -42,7 +42,7 @@ WORDS = {HOLDS, FAILS, UNTESTABLE}
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "test", [kernels.forward_equation, kernels.step_rule, theory.same_gradient, theory.parts_together]
+    "test", [kernels.forward_equation, kernels.survival, theory.same_gradient, theory.parts_together]
 )
 def test_exact_claims_hold(test) -> None:
     for claim in test(TINY):

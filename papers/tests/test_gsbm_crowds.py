@@ -13,7 +13,7 @@ from feller_papers.gsbm.setting import Budget, Setting
 
 SETTING = Setting(seeds=(0, 1), crowd=Budget(2, pairs=48, control_steps=4, steps=4))
 FINE = RoundMetrics(
-    control_steps=400.0,
+    control=400.0,
     state=50.0,
     logged=430.0,
     sinkhorn=0.02,
@@ -81,7 +81,7 @@ def test_ends_must_be_met_in_every_round_but_the_first(monkeypatch: pytest.Monke
 def test_what_is_logged_must_be_low(monkeypatch: pytest.MonkeyPatch) -> None:
     def verdict(**others: float) -> str:
         late = replace(FINE, **others)
-        rounds = (replace(FINE, control_steps=900.0), FINE, FINE, FINE, late)
+        rounds = (replace(FINE, control=900.0), FINE, FINE, FINE, late)
         monkeypatch.setattr(crowds, "solve_rounds", lambda setting, crowd, seed: rounds)
         return next(crowds.less_than_plain(SETTING)).verdict
 
